@@ -1,0 +1,27 @@
+// Time as the limiters know it: monotonic seconds, one read a call.
+
+import { refused } from './errors.js';
+
+export type Clock = () => number;
+
+/** The default clock where no native one is at hand. */
+export function monotonicSeconds(): number {
+  return performance.now() / 1000;
+}
+
+/**
+ * One read of a caller's clock. Throws `ERR_LIMITER_CLOCK` unless it is a finite number, before any
+ * state has been touched; an exception of the clock itself passes through.
+ */
+export function readClock(clock: Clock): number {
+  const now = clock();
+  if (!Number.isFinite(now)) {
+    throw refused(
+      'ERR_LIMITER_CLOCK',
+      'the time returned by clock()',
+      now,
+      'a finite number of seconds',
+    );
+  }
+  return now;
+}

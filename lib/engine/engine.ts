@@ -1,0 +1,120 @@
+// The engine interface: what the facades ask of whoever keeps the peers. These comments are the
+// specification of both engines; SPEC numbers behaviour comes from the reference, JoinMarket-NG 0.37.0.
+//
+// Facades validate before they call: a key is a string, a cost finite and not negative, an age no
+// NaN, `now` finite or undefined (the engine then reads its own monotonic clock, once). Arguments
+// are positional and optional ones may be left out, since each argument read costs a native call time.
+
+import type { EngineName, Violator } from '../types.js';
+
+/** What a check that can ban answers; undefined, the cheapest value to return, means allowed. */
+export const REFUSED = 1;
+export const BAN_BEGINS = 2;
+export type Refusal = typeof REFUSED | typeof BAN_BEGINS;
+
+/** What `RateLimiter`'s check answers instead of a delay when the peer is to be disconnected. */
+export const DISCONNECT = -1;
+
+/** Verdicts of `checkAll`, one byte a peer. */
+export const VERDICT_ALLOW = 0;
+export const VERDICT_DELAY = 1;
+export const VERDICT_DISCONNECT = 2;
+
+/** How many violators statistics name. */
+export const TOP_VIOLATORS = 10;
+
+export interface EngineStatistics {
+  /** Peers with a bucket, or with an interval where a limiter has no buckets. */
+  tracked: number;
+  /** The violations of all peers, banned ones included. */
+  totalViolations: number;
+  /** At most TOP_VIOLATORS, most violations first; ties by who offended first. */
+  topViolators: Violator[];
+  /** Keys of bans that are not over, in the order the bans began. */
+  banned: string[];
+  /** Bytes of the tables, where the engine knows them. */
+  memoryBytes?: number;
+}
+
+/** What all three limiters of an engine do. An offender is a peer with violations or a ban. */
+export interface LimiterCore {
+  /** Forgets a peer, its violations and its ban; an unknown key is no error. */
+  removePeer(key: string): void;
+  /** Violations of a peer, 0 for an unknown one; creates nothing. */
+  violations(key: string): number;
+  /**
+   * Removes what has been idle for more than `maxAge` seconds, and bans that are over. Stops about
+   * `budgetMs` of real time later (Infinity: never), having done at least one step; the next call
+   * with a finite budget goes on from there. Returns the number of peers removed.
+   */
+  cleanup(maxAge: number, budgetMs: number, now?: number): number;
+  /** Reads state, changes none. */
+  statistics(now?: number): EngineStatistics;
+  /** Forgets every peer. */
+  clear(): void;
+}
+
+/** Checks many peers at one instant; `verdicts` has at least as many bytes as `keys` has entries. */
+export interface GroupCore {
+  checkAll(keys: readonly string[], verdicts: Uint8Array, cost?: number, now?: number): void;
+}
+
+export interface RateLimiterConfig {
+  readonly rateLimit: number;
+  readonly burstLimit: number;
+  /** null: never. */
+  readonly disconnectThreshold: number | null;
+}
+
+export interface RateLimiterCore extends LimiterCore, GroupCore {
+  /**
+   * Takes `cost` (default 1) from the peer's bucket, made full if it has none. Undefined: taken.
+   * Else a violation is counted, and the answer is DISCONNECT at the threshold, or the seconds
+   * until the cost is there, Infinity if it exceeds the burst.
+   */
+  check(key: string, cost?: number, now?: number): number | undefined;
+  /** Seconds until one token is there, as of the peer's last check; 0 for an unknown peer. */
+  delay(key: string): number;
+}
+
+export interface OrderbookConfig {
+  readonly interval: number;
+  readonly violationBanThreshold: number;
+  readonly violationWarningThreshold: number;
+  readonly violationSevereThreshold: number;
+  readonly banDuration: number;
+}
+
+export interface OrderbookCore extends LimiterCore {
+  /** Allowed once an interval, which grows with the violations, at a threshold into a ban. */
+  check(key: string, now?: number): Refusal | undefined;
+  /** Whether a ban is in force; one that is over is lifted with its violations. */
+  isBanned(key: string, now?: number): boolean;
+}
+
+export interface DirectConfig {
+  readonly messageRatePerSec: number;
+  readonly messageBurst: number;
+  readonly orderbookInterval: number;
+  readonly orderbookBanThreshold: number;
+  readonly banDuration: number;
+}
+
+export interface DirectCore extends LimiterCore, GroupCore {
+  /**
+   * Takes `cost` (default 1) from the connection's message bucket. A refusal counts no violation,
+   * and neither does a message during a ban. In `checkAll` a banned connection is to be disconnected.
+   */
+  checkMessage(key: string, cost?: number, now?: number): typeof REFUSED | undefined;
+  /** Allowed once an interval; each refusal is a violation, and the last one before the threshold bans. */
+  checkOrderbook(key: string, now?: number): Refusal | undefined;
+  /** Whether a ban is in force; one that is over is lifted, and its violations stay. */
+  isBanned(key: string, now?: number): boolean;
+}
+
+export interface Engine {
+  readonly name: EngineName;
+  rateLimiter(config: RateLimiterConfig): RateLimiterCore;
+  orderbook(config: OrderbookConfig): OrderbookCore;
+  direct(config: DirectConfig): DirectCore;
+}

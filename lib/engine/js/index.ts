@@ -1,0 +1,13 @@
+// The TypeScript engine: complete, without dependencies, runs wherever JavaScript does.
+
+import type { Engine } from '../engine.js';
+import { JsDirectLimiter } from './direct-limiter.js';
+import { JsOrderbookLimiter } from './orderbook-limiter.js';
+import { JsRateLimiter } from './rate-limiter.js';
+
+export const jsEngine: Engine = {
+  name: 'js',
+  rateLimiter: (config) => new JsRateLimiter(config),
+  orderbook: (config) => new JsOrderbookLimiter(config),
+  direct: (config) => new JsDirectLimiter(config),
+};

@@ -1,0 +1,82 @@
+// Finds and loads the native addon, and says exactly why where it cannot. Chooses nothing.
+
+import { randomFillSync } from 'node:crypto';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { VERSION } from '../version.js';
+import type {
+  DirectConfig,
+  DirectCore,
+  Engine,
+  OrderbookConfig,
+  OrderbookCore,
+  RateLimiterConfig,
+  RateLimiterCore,
+} from './engine.js';
+
+/** What became of the native binary: there and running, not there, or there and unusable. */
+export type NativeBinary =
+  | { readonly state: 'loaded'; readonly engine: Engine; readonly path: string }
+  | { readonly state: 'absent'; readonly reason: string }
+  | {
+      readonly state: 'broken';
+      readonly reason: string;
+      readonly path: string;
+      readonly cause: unknown;
+    };
+
+/** The hash secret of a table: nobody outside can choose keys that collide. */
+type Secret = BigUint64Array;
+type CoreClass<Config, Core> = new (config: Config, secret: Secret) => Core;
+
+/** The exports of the addon; native/binding.cc makes them. */
+interface Addon {
+  readonly version: string;
+  readonly RateLimiter: CoreClass<RateLimiterConfig, RateLimiterCore>;
+  readonly OrderbookLimiter: CoreClass<OrderbookConfig, OrderbookCore>;
+  readonly DirectLimiter: CoreClass<DirectConfig, DirectCore>;
+}
+
+// Both are CommonJS: the finder, and every addon.
+const require = createRequire(import.meta.url);
+const nodeGypBuild: { path(packageRoot: string): string } = require('node-gyp-build');
+
+const PACKAGE_ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+let binary: NativeBinary | undefined;
+
+/** The binary of this process, looked for once: node-gyp-build knows where. */
+export function loadNative(): NativeBinary {
+  binary ??= load();
+  return binary;
+}
+
+function load(): NativeBinary {
+  let path: string;
+  try {
+    path = nodeGypBuild.path(PACKAGE_ROOT);
+  } catch {
+    const { platform, arch } = process;
+    return { state: 'absent', reason: `no native binary for ${platform}-${arch}` };
+  }
+  try {
+    const addon: Addon = require(path);
+    if (addon.version !== VERSION) {
+      throw new Error(`it is of version ${addon.version}, the package of version ${VERSION}`);
+    }
+    return { state: 'loaded', engine: nativeEngine(addon), path };
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    return { state: 'broken', reason: `${path} failed to load: ${why}`, path, cause };
+  }
+}
+
+function nativeEngine(addon: Addon): Engine {
+  const secret = () => randomFillSync(new BigUint64Array(2));
+  return {
+    name: 'native',
+    rateLimiter: (config) => new addon.RateLimiter(config, secret()),
+    orderbook: (config) => new addon.OrderbookLimiter(config, secret()),
+    direct: (config) => new addon.DirectLimiter(config, secret()),
+  };
+}

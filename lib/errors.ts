@@ -1,0 +1,55 @@
+// Every error this package throws, each with a stable `code`. Being limited is an answer, never one of these.
+
+export type LimiterErrorCode =
+  | 'ERR_LIMITER_OPTION'
+  | 'ERR_LIMITER_KEY'
+  | 'ERR_LIMITER_COST'
+  | 'ERR_LIMITER_CLOCK'
+  | 'ERR_LIMITER_ENGINE'
+  | 'ERR_LIMITER_SNAPSHOT'
+  | 'ERR_LIMITER_MEMORY';
+
+/** An error of this package; which one is told by `code`, not by the message. */
+export type LimiterError<E extends Error = Error> = E & { readonly code: LimiterErrorCode };
+
+type ErrorClass<E extends Error> = new (message: string, options?: ErrorOptions) => E;
+
+/** Makes an error of the given class that carries `code`. */
+export function limiterError<E extends Error>(
+  Class: ErrorClass<E>,
+  code: LimiterErrorCode,
+  message: string,
+  cause?: unknown,
+): LimiterError<E> {
+  const error = cause === undefined ? new Class(message) : new Class(message, { cause });
+  return Object.assign(error, { code });
+}
+
+/**
+ * The error for a value that is not accepted: a RangeError for a number out of range, a TypeError
+ * for anything of the wrong type.
+ */
+export function refused(
+  code: LimiterErrorCode,
+  name: string,
+  given: unknown,
+  accepted: string,
+): LimiterError<RangeError | TypeError> {
+  const message = `${name} must be ${accepted}, got ${show(given)}`;
+  return typeof given === 'number'
+    ? limiterError(RangeError, code, message)
+    : limiterError(TypeError, code, message);
+}
+
+/** A value as an error message shows it: short, and never throwing. */
+export function show(value: unknown): string {
+  if (typeof value === 'string') {
+    return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  }
+  if (typeof value === 'bigint') return `${value}n`;
+  if (typeof value === 'symbol') return 'a symbol';
+  if (typeof value === 'function') return 'a function';
+  if (Array.isArray(value)) return 'an array';
+  if (typeof value === 'object' && value !== null) return 'an object';
+  return Object.is(value, -0) ? '-0' : String(value);
+}

@@ -1,0 +1,136 @@
+// Options, costs and keys: the one place that decides what is accepted, and says so when it is not.
+
+import type { Clock } from './clock.js';
+import { DEFAULT_MAX_PEERS } from './constants.js';
+import { limiterError, refused, show } from './errors.js';
+import type { Ban, EngineName, LimiterOptions } from './types.js';
+
+type Given = Readonly<Record<string, unknown>>;
+
+/** Refuses what is no plain options object, and every name that is not in `names`. */
+export function readOptions(owner: string, options: unknown, names: readonly string[]): Given {
+  if (options === undefined) return {};
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw refused('ERR_LIMITER_OPTION', `the options of ${owner}`, options, 'an object');
+  }
+  for (const name of Object.keys(options)) {
+    if (!names.includes(name)) {
+      const message = `unknown option ${show(name)} of ${owner}; it takes ${names.join(', ')}`;
+      throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
+    }
+  }
+  return options as Given;
+}
+
+/** A finite number of at least 0. */
+export function nonNegative(given: Given, name: string, fallback: number): number {
+  return number(or(given[name], fallback), name, 'a finite number of at least 0', (n) => n >= 0);
+}
+
+/** A finite number greater than 0. */
+export function positive(given: Given, name: string, fallback?: number): number {
+  return number(or(given[name], fallback), name, 'a finite number greater than 0', (n) => n > 0);
+}
+
+/** A whole number from 0 to 2^53 - 1. */
+export function count(given: Given, name: string, fallback: number): number {
+  return number(or(given[name], fallback), name, 'a whole number from 0 to 2^53 - 1', isCount);
+}
+
+/** A count, or null: the reference's "never". */
+export function countOrNull(given: Given, name: string): number | null {
+  const value = or(given[name], null);
+  if (value === null) return null;
+  return number(value, name, 'null (never) or a whole number from 0 to 2^53 - 1', isCount);
+}
+
+/** A burst: undefined or 0 means `fallback`, anything else is at least 1, so that one token fits. */
+export function burst(given: Given, name: string, fallback: number): number {
+  const accepted = '0 (the default) or a finite number of at least 1';
+  const value = number(or(given[name], 0), name, accepted, (n) => n === 0 || n >= 1);
+  return value === 0 ? fallback : value;
+}
+
+/** The names of the options every limiter takes. */
+export const COMMON_OPTIONS = ['engine', 'clock', 'maxPeers', 'onBan'] as const;
+
+export interface CommonOptions {
+  readonly engine: 'auto' | EngineName | undefined;
+  readonly clock: Clock | undefined;
+  readonly maxPeers: number;
+  readonly onBan: ((ban: Ban) => void) | undefined;
+}
+
+export function commonOptions(given: Given): CommonOptions {
+  const { engine } = given;
+  if (engine !== undefined && engine !== 'auto' && engine !== 'native' && engine !== 'js') {
+    throw refused('ERR_LIMITER_OPTION', 'engine', engine, "'auto', 'native' or 'js'");
+  }
+  const maxPeers = or(given['maxPeers'], DEFAULT_MAX_PEERS);
+  if (maxPeers !== Infinity && !(isCount(maxPeers) && maxPeers >= 1)) {
+    const accepted = 'a whole number from 1 to 2^53 - 1, or Infinity';
+    throw refused('ERR_LIMITER_OPTION', 'maxPeers', maxPeers, accepted);
+  }
+  return {
+    engine,
+    clock: callback<Clock>(given, 'clock'),
+    maxPeers: maxPeers as number,
+    onBan: callback<NonNullable<LimiterOptions['onBan']>>(given, 'onBan'),
+  };
+}
+
+/** A function, or undefined. */
+export function callback<F>(given: Given, name: string): F | undefined {
+  const value = given[name];
+  if (value !== undefined && typeof value !== 'function') {
+    throw refused('ERR_LIMITER_OPTION', name, value, 'a function');
+  }
+  return value as F | undefined;
+}
+
+/** Throws `ERR_LIMITER_KEY` unless `key` is a string; every string is a key, "" and lone surrogates too. */
+export function requireKey(key: unknown): asserts key is string {
+  if (typeof key !== 'string') throw refused('ERR_LIMITER_KEY', 'a peer key', key, 'a string');
+}
+
+/** Throws `ERR_LIMITER_COST` unless `cost` is a finite number of at least 0. */
+export function requireCost(cost: unknown): asserts cost is number {
+  if (!(typeof cost === 'number' && cost >= 0 && cost < Infinity)) {
+    throw refused('ERR_LIMITER_COST', 'a cost', cost, 'a finite number of at least 0');
+  }
+}
+
+/** Any number but NaN, in seconds: below 0 everything is too old, Infinity nothing ever is. */
+export function requireAge(age: unknown, name: string): asserts age is number {
+  if (typeof age !== 'number' || Number.isNaN(age)) {
+    throw refused('ERR_LIMITER_OPTION', name, age, 'a number of seconds');
+  }
+}
+
+/** The budget of a cleanup in milliseconds, Infinity for none. */
+export function cleanupBudget(limits: unknown): number {
+  const { budgetMs } = readOptions('a cleanup', limits, ['budgetMs']);
+  if (budgetMs === undefined) return Infinity;
+  return number(budgetMs, 'budgetMs', 'a finite number of at least 0', (n) => n >= 0);
+}
+
+// Only undefined means "not given": null is a value, and a wrong one nearly everywhere.
+function or(value: unknown, fallback: unknown): unknown {
+  return value === undefined ? fallback : value;
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function number(
+  value: unknown,
+  name: string,
+  accepted: string,
+  fits: (n: number) => boolean,
+): number {
+  if (typeof value !== 'number' || !Number.isFinite(value) || !fits(value)) {
+    throw refused('ERR_LIMITER_OPTION', name, value, accepted);
+  }
+  return value;
+}

@@ -1,0 +1,47 @@
+// Makes a fresh clone ready, and a changed one current: what `npm start` and `npm test` run first.
+// Installs when the lock file is newer than node_modules, builds when a source is newer than the
+// last build; otherwise does nothing, fast.
+
+import { spawnSync } from 'node:child_process';
+import { readdirSync, statSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const STAMP = 'out/.built';
+const SOURCES = ['lib', 'native', 'examples', 'bench', 'scripts/build.mjs', 'binding.gyp'];
+
+const INSTALLED = 'node_modules/.package-lock.json';
+if (changedAt('package-lock.json') > changedAt(INSTALLED)) {
+  console.log('relay-limiter: installing what it is built with (once) ...');
+  // npm ci also builds: it runs the prepare script.
+  npm('ci', '--no-audit', '--no-fund', '--loglevel=error');
+  stamp();
+}
+if (newest(SOURCES) > changedAt(STAMP)) {
+  npm('run', '--silent', 'prepare');
+  stamp();
+}
+
+function npm(...args) {
+  const { status } = spawnSync('npm', args, { cwd: root, stdio: 'inherit', shell: process.platform === 'win32' });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+function stamp() {
+  writeFileSync(`${root}${STAMP}`, '');
+}
+
+function changedAt(path) {
+  return statSync(`${root}${path}`, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+}
+
+function newest(paths) {
+  return Math.max(
+    ...paths.map((path) => {
+      const stat = statSync(`${root}${path}`);
+      if (!stat.isDirectory()) return stat.mtimeMs;
+      return newest(readdirSync(`${root}${path}`).map((name) => `${path}/${name}`));
+    }),
+    0,
+  );
+}
