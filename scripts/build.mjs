@@ -9,6 +9,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -29,7 +30,7 @@ function compileTypeScript(project) {
 function compileAddon() {
   // Where build/ is there already, make compiles only what has changed.
   const step = existsSync(`${root}build/Makefile`) ? ['configure', 'build'] : ['rebuild'];
-  const result = node(bin('node-gyp', 'node-gyp'), [...step, '--release']);
+  const result = node(bin('node-gyp', 'node-gyp'), [...step, '--release', ...headers()]);
   mkdirSync(`${root}build`, { recursive: true });
   const log = `${result.stdout}${result.stderr}`;
   writeFileSync(`${root}build/addon.log`, log);
@@ -46,10 +47,17 @@ function compileAddon() {
   );
 }
 
+// Where Node was installed with its headers, they need not be downloaded.
+function headers() {
+  const prefix = dirname(dirname(process.execPath));
+  return existsSync(`${prefix}/include/node/node_api.h`) ? [`--nodedir=${prefix}`] : [];
+}
+
 function bin(name, command) {
   const manifest = require.resolve(`${name}/package.json`);
   const { bin } = require(manifest);
-  return fileURLToPath(new URL(bin[command], `file://${manifest}`));
+  const script = typeof bin === 'string' ? bin : bin[command];
+  return resolve(dirname(manifest), script);
 }
 
 compileTypeScript('lib');

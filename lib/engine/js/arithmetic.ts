@@ -27,7 +27,7 @@ export function consume(
   const seconds = elapsed(now, bucket.lastRefill);
   const refilled = bucket.tokens + seconds * rate;
   bucket.lastRefill = now;
-  bucket.tokens = refilled < capacity ? refilled : capacity;
+  bucket.tokens = Math.min(refilled, capacity);
   if (bucket.tokens < cost) return false;
   bucket.tokens -= cost;
   return true;

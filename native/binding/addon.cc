@@ -1,0 +1,159 @@
+// The addon's door: three classes and the version that lib/engine/native.ts asks for.
+
+#include "../direct-limiter.h"
+#include "../orderbook-limiter.h"
+#include "../rate-limiter.h"
+#include "limiter-object.h"
+
+namespace relay_limiter {
+namespace {
+
+class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return LimiterObject::define(env, "RateLimiter",
+                                 {InstanceMethod("delay", &RateLimiterObject::delay)});
+  }
+
+  explicit RateLimiterObject(const Napi::CallbackInfo& info)
+      : LimiterObject(info, {numberIn(info, "rateLimit"), numberIn(info, "burstLimit"),
+                             thresholdIn(info)}) {
+    addHotCall(info, "check", check);
+    addHotCall(info, "checkAll", checkAll<RateLimiterObject>);
+  }
+
+  Verdict checkMember(const Key& key, double cost, double now) noexcept {
+    double delay;
+    return core().check(key, cost, now, delay);
+  }
+
+ private:
+  static double thresholdIn(const Napi::CallbackInfo& info) {
+    const Napi::Value threshold = info[0].As<Napi::Object>().Get("disconnectThreshold");
+    return threshold.IsNumber() ? threshold.As<Napi::Number>().DoubleValue() : kInfinity;
+  }
+
+  static napi_value check(napi_env env, napi_callback_info info) noexcept {
+    const Arguments<RateLimiterObject, 3> arguments(env, info);
+    KeyText text;
+    if (!text.read(env, arguments.values[0])) return nullptr;
+    const double cost = arguments.number(env, 1, 1);
+    const double now = arguments.now(env, 2);
+    double delay = 0;
+    RateLimiterObject& self = *arguments.data;
+    napi_value result = nullptr;
+    switch (self.core().check(text.key(self.secret()), cost, now, delay)) {
+      case Verdict::kAllowed:
+        break;
+      case Verdict::kRefused:
+        napi_create_double(env, delay, &result);
+        break;
+      case Verdict::kNoMemory:
+        throwNoMemory(env);
+        break;
+      default:
+        napi_create_int32(env, -1, &result);
+    }
+    return result;
+  }
+
+  Napi::Value delay(const Napi::CallbackInfo& info) {
+    KeyText text;
+    if (!text.read(info.Env(), info[0])) return info.Env().Undefined();
+    return Napi::Number::New(info.Env(), core().delay(text.key(secret()).fingerprint));
+  }
+};
+
+// The two limiters that ban share how they answer isBanned.
+template <class Self>
+napi_value isBanned(napi_env env, napi_callback_info info) noexcept {
+  const Arguments<Self, 2> arguments(env, info);
+  KeyText text;
+  if (!text.read(env, arguments.values[0])) return nullptr;
+  Self& self = *arguments.data;
+  const bool banned =
+      self.core().isBanned(text.key(self.secret()).fingerprint, arguments.now(env, 1));
+  napi_value result = nullptr;
+  napi_get_boolean(env, banned, &result);
+  return result;
+}
+
+class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return LimiterObject::define(env, "OrderbookLimiter", {});
+  }
+
+  explicit OrderbookObject(const Napi::CallbackInfo& info)
+      : LimiterObject(info, {numberIn(info, "interval"), numberIn(info, "violationBanThreshold"),
+                             numberIn(info, "violationWarningThreshold"),
+                             numberIn(info, "violationSevereThreshold"),
+                             numberIn(info, "banDuration")}) {
+    addHotCall(info, "check", check);
+    addHotCall(info, "isBanned", isBanned<OrderbookObject>);
+  }
+
+ private:
+  static napi_value check(napi_env env, napi_callback_info info) noexcept {
+    const Arguments<OrderbookObject, 2> arguments(env, info);
+    KeyText text;
+    if (!text.read(env, arguments.values[0])) return nullptr;
+    OrderbookObject& self = *arguments.data;
+    return answer(env, self.core().check(text.key(self.secret()), arguments.now(env, 1)));
+  }
+};
+
+class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return LimiterObject::define(env, "DirectLimiter", {});
+  }
+
+  explicit DirectObject(const Napi::CallbackInfo& info)
+      : LimiterObject(info, {numberIn(info, "messageRatePerSec"), numberIn(info, "messageBurst"),
+                             numberIn(info, "orderbookInterval"),
+                             numberIn(info, "orderbookBanThreshold"),
+                             numberIn(info, "banDuration")}) {
+    addHotCall(info, "checkMessage", checkMessage);
+    addHotCall(info, "checkOrderbook", checkOrderbook);
+    addHotCall(info, "isBanned", isBanned<DirectObject>);
+    addHotCall(info, "checkAll", checkAll<DirectObject>);
+  }
+
+  Verdict checkMember(const Key& key, double cost, double now) noexcept {
+    return core().checkMessage(key, cost, now);
+  }
+
+ private:
+  static napi_value checkMessage(napi_env env, napi_callback_info info) noexcept {
+    const Arguments<DirectObject, 3> arguments(env, info);
+    KeyText text;
+    if (!text.read(env, arguments.values[0])) return nullptr;
+    const double cost = arguments.number(env, 1, 1);
+    DirectObject& self = *arguments.data;
+    return answer(env,
+                  self.core().checkMessage(text.key(self.secret()), cost, arguments.now(env, 2)));
+  }
+
+  static napi_value checkOrderbook(napi_env env, napi_callback_info info) noexcept {
+    const Arguments<DirectObject, 2> arguments(env, info);
+    KeyText text;
+    if (!text.read(env, arguments.values[0])) return nullptr;
+    DirectObject& self = *arguments.data;
+    return answer(env, self.core().checkOrderbook(text.key(self.secret()), arguments.now(env, 1)));
+  }
+};
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  exports.Set("version", RELAY_LIMITER_VERSION);
+  exports.Set("RateLimiter", RateLimiterObject::define(env));
+  exports.Set("OrderbookLimiter", OrderbookObject::define(env));
+  exports.Set("DirectLimiter", DirectObject::define(env));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(relay_limiter, initialize)
+
+}  // namespace relay_limiter

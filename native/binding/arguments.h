@@ -1,0 +1,88 @@
+// Arguments: how JavaScript's keys and numbers reach the limiters, and how the two errors that only
+// this side can see go back. The facades have validated everything else.
+#pragma once
+
+#include <node_api.h>
+
+#include <memory>
+#include <new>
+
+#include "../clock.h"
+#include "../fingerprint.h"
+
+namespace relay_limiter {
+
+inline void throwNoMemory(napi_env env) noexcept {
+  napi_throw_error(env, "ERR_LIMITER_MEMORY", "no memory for one more peer");
+}
+
+// The arguments of one call of a raw function whose data is `Data`.
+template <class Data, size_t kMost>
+struct Arguments {
+  Arguments(napi_env env, napi_callback_info info) noexcept {
+    void* pointer = nullptr;
+    napi_get_cb_info(env, info, &count, values, nullptr, &pointer);
+    data = static_cast<Data*>(pointer);
+  }
+
+  // The number at `index`; `fallback` where it was left out or is undefined.
+  double number(napi_env env, size_t index, double fallback) const noexcept {
+    if (index >= count) return fallback;
+    double value;
+    return napi_get_value_double(env, values[index], &value) == napi_ok ? value : fallback;
+  }
+
+  // The caller's time at `index`, or ours.
+  double now(napi_env env, size_t index) const noexcept {
+    double value;
+    if (index < count && napi_get_value_double(env, values[index], &value) == napi_ok) return value;
+    return monotonicSeconds();
+  }
+
+  size_t count = kMost;
+  napi_value values[kMost];
+  Data* data;
+};
+
+// The text of a key, copied out of JavaScript in its own code units: UTF-8 would make one key of all
+// that differ in a lone surrogate.
+class KeyText {
+ public:
+  // False where it cannot be read; then an exception is pending.
+  bool read(napi_env env, napi_value value) noexcept {
+    napi_status status = napi_get_value_string_utf16(env, value, inline_, kInline, &length_);
+    if (status == napi_ok && length_ == kInline - 1) status = readLong(env, value);
+    if (status == napi_ok) return true;
+    if (status == napi_string_expected) {
+      napi_throw_type_error(env, "ERR_LIMITER_KEY", "a peer key must be a string");
+    } else {
+      throwNoMemory(env);
+    }
+    return false;
+  }
+
+  Key key(const Secret& secret) const noexcept {
+    return {fingerprintOf(text_, length_, secret), text_, length_};
+  }
+
+ private:
+  // Enough for an address, a UUID, a public key or an onion name.
+  static constexpr size_t kInline = 128;
+
+  // Where the key fills the buffer it may be longer: ask, and copy it to the heap if so.
+  napi_status readLong(napi_env env, napi_value value) noexcept {
+    napi_status status = napi_get_value_string_utf16(env, value, nullptr, 0, &length_);
+    if (status != napi_ok || length_ < kInline) return status;
+    heap_.reset(new (std::nothrow) char16_t[length_ + 1]);
+    if (heap_ == nullptr) return napi_generic_failure;
+    text_ = heap_.get();
+    return napi_get_value_string_utf16(env, value, heap_.get(), length_ + 1, &length_);
+  }
+
+  char16_t inline_[kInline];
+  std::unique_ptr<char16_t[]> heap_;
+  const char16_t* text_ = inline_;
+  size_t length_ = 0;
+};
+
+}  // namespace relay_limiter

@@ -1,0 +1,186 @@
+// LimiterObject: a limiter as a JavaScript object. What is called rarely is a method of the class;
+// each hot call is a raw function of its own, which saves what it costs to find the object from
+// `this`: most of the time of a check (ARCHITECTURE.md has the figures).
+#pragma once
+
+#include <napi.h>
+
+#include "../offenders.h"
+#include "arguments.h"
+
+namespace relay_limiter {
+
+// What lib/engine/engine.ts calls the verdicts.
+constexpr uint32_t kRefusedAnswer = 1;
+constexpr uint32_t kBanBeginsAnswer = 2;
+constexpr uint8_t kVerdictAllow = 0;
+constexpr uint8_t kVerdictDelay = 1;
+constexpr uint8_t kVerdictDisconnect = 2;
+
+template <class Self, class Core>
+class LimiterObject : public Napi::ObjectWrap<Self> {
+ public:
+  // `new Class(config, secret)`: secret is a BigUint64Array of two random words.
+  LimiterObject(const Napi::CallbackInfo& info, const typename Core::Config& config)
+      : Napi::ObjectWrap<Self>(info), core_(config), secret_(secretOf(info)) {}
+
+  Core& core() noexcept { return core_; }
+  const Secret& secret() const noexcept { return secret_; }
+
+ protected:
+  static Napi::Function define(Napi::Env env, const char* name,
+                               std::vector<Napi::ClassPropertyDescriptor<Self>> own) {
+    own.insert(own.end(), {
+                              Self::InstanceMethod("removePeer", &Self::removePeer),
+                              Self::InstanceMethod("violations", &Self::violations),
+                              Self::InstanceMethod("cleanup", &Self::cleanup),
+                              Self::InstanceMethod("statistics", &Self::statistics),
+                              Self::InstanceMethod("clear", &Self::clear),
+                          });
+    return Self::DefineClass(env, name, own);
+  }
+
+  // Gives this object a raw function. The two hold each other, so neither outlives the data.
+  void addHotCall(const Napi::CallbackInfo& info, const char* name, napi_callback call) {
+    const Napi::Env env = info.Env();
+    napi_value function;
+    if (napi_create_function(env, name, NAPI_AUTO_LENGTH, call, static_cast<Self*>(this),
+                             &function) != napi_ok) {
+      return;
+    }
+    Napi::Object object = info.This().As<Napi::Object>();
+    Napi::Function(env, function)
+        .DefineProperty(Napi::PropertyDescriptor::Value("limiter", object, napi_default));
+    object.DefineProperty(
+        Napi::PropertyDescriptor::Value(name, Napi::Function(env, function), napi_default));
+  }
+
+  static double numberIn(const Napi::CallbackInfo& info, const char* name) {
+    return info[0].As<Napi::Object>().Get(name).As<Napi::Number>().DoubleValue();
+  }
+
+  static double nowIn(const Napi::CallbackInfo& info, size_t index) {
+    return info[index].IsNumber() ? info[index].As<Napi::Number>().DoubleValue()
+                                  : monotonicSeconds();
+  }
+
+ public:
+  void removePeer(const Napi::CallbackInfo& info) {
+    KeyText text;
+    if (text.read(info.Env(), info[0])) core_.removePeer(text.key(secret_).fingerprint);
+  }
+
+  Napi::Value violations(const Napi::CallbackInfo& info) {
+    KeyText text;
+    if (!text.read(info.Env(), info[0])) return info.Env().Undefined();
+    const uint64_t count = core_.offenders().violations(text.key(secret_).fingerprint);
+    return Napi::Number::New(info.Env(), static_cast<double>(count));
+  }
+
+  Napi::Value cleanup(const Napi::CallbackInfo& info) {
+    const double age = info[0].As<Napi::Number>().DoubleValue();
+    const double budgetMs = info[1].As<Napi::Number>().DoubleValue();
+    const uint64_t removed = core_.cleanup(age, budgetMs, nowIn(info, 2));
+    return Napi::Number::New(info.Env(), static_cast<double>(removed));
+  }
+
+  Napi::Value statistics(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    Offenders& offenders = core_.offenders();
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("tracked", static_cast<double>(core_.tracked()));
+    result.Set("totalViolations", static_cast<double>(offenders.totalViolations()));
+    result.Set("topViolators", topViolators(env, offenders));
+    Napi::Array banned = Napi::Array::New(env);
+    uint32_t count = 0;
+    const auto name = [&](const char16_t* text, size_t length) {
+      banned.Set(count++, Napi::String::New(env, text, length));
+    };
+    if (!offenders.bannedKeys(nowIn(info, 0), core_.banDuration(), name)) throwNoMemory(env);
+    result.Set("banned", banned);
+    result.Set("memoryBytes", static_cast<double>(core_.memoryBytes()));
+    return result;
+  }
+
+  void clear(const Napi::CallbackInfo&) { core_.clear(); }
+
+ private:
+  static Secret secretOf(const Napi::CallbackInfo& info) {
+    const auto words = info[1].As<Napi::BigUint64Array>();
+    return {words[0], words[1]};
+  }
+
+  static Napi::Array topViolators(Napi::Env env, Offenders& offenders) {
+    const Offender* top[Offenders::kTop];
+    const size_t count = offenders.topViolators(top);
+    Napi::Array result = Napi::Array::New(env, count);
+    for (size_t i = 0; i < count; ++i) {
+      Napi::Array pair = Napi::Array::New(env, 2);
+      pair.Set(0u, Napi::String::New(env, top[i]->name, top[i]->nameLength));
+      pair.Set(1u, static_cast<double>(top[i]->violations));
+      result.Set(static_cast<uint32_t>(i), pair);
+    }
+    return result;
+  }
+
+  Core core_;
+  const Secret secret_;
+};
+
+// Answers a check that can refuse or ban; nullptr is undefined: allowed.
+inline napi_value answer(napi_env env, Verdict verdict) noexcept {
+  napi_value result = nullptr;
+  if (verdict == Verdict::kAllowed) return result;
+  if (verdict == Verdict::kNoMemory) {
+    throwNoMemory(env);
+    return result;
+  }
+  napi_create_uint32(env, verdict == Verdict::kBanBegins ? kBanBeginsAnswer : kRefusedAnswer,
+                     &result);
+  return result;
+}
+
+// checkAll(keys, verdicts, cost, now): a verdict for each key, all at one instant.
+template <class Self>
+napi_value checkAll(napi_env env, napi_callback_info info) noexcept {
+  const Arguments<Self, 4> arguments(env, info);
+  uint32_t members = 0;
+  void* bytes = nullptr;
+  size_t capacity = 0;
+  if (napi_get_array_length(env, arguments.values[0], &members) != napi_ok ||
+      napi_get_typedarray_info(env, arguments.values[1], nullptr, &capacity, &bytes, nullptr,
+                               nullptr) != napi_ok ||
+      capacity < members) {
+    napi_throw_range_error(env, "ERR_LIMITER_OPTION", "verdicts must have a byte for each key");
+    return nullptr;
+  }
+  auto* verdicts = static_cast<uint8_t*>(bytes);
+  const double cost = arguments.number(env, 2, 1);
+  const double now = arguments.now(env, 3);
+  for (uint32_t i = 0; i < members; ++i) {
+    napi_handle_scope scope;
+    napi_open_handle_scope(env, &scope);
+    napi_value element;
+    KeyText text;
+    const bool read = napi_get_element(env, arguments.values[0], i, &element) == napi_ok &&
+                      text.read(env, element);
+    napi_close_handle_scope(env, scope);
+    if (!read) return nullptr;
+    switch (arguments.data->checkMember(text.key(arguments.data->secret()), cost, now)) {
+      case Verdict::kAllowed:
+        verdicts[i] = kVerdictAllow;
+        break;
+      case Verdict::kRefused:
+        verdicts[i] = kVerdictDelay;
+        break;
+      case Verdict::kNoMemory:
+        throwNoMemory(env);
+        return nullptr;
+      default:
+        verdicts[i] = kVerdictDisconnect;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace relay_limiter

@@ -1,0 +1,119 @@
+// DirectConnectionRateLimiter's decisions. Twin of lib/engine/js/direct-limiter.ts: same names, same
+// order of statements.
+#pragma once
+
+#include "offenders.h"
+#include "records.h"
+#include "sweep.h"
+#include "verdict.h"
+
+namespace relay_limiter {
+
+class DirectLimiter {
+ public:
+  struct Config {
+    double messageRatePerSec;
+    double messageBurst;
+    double orderbookInterval;
+    double orderbookBanThreshold;
+    double banDuration;
+  };
+
+  explicit DirectLimiter(const Config& config) noexcept : config_(config) {}
+
+  Verdict checkMessage(const Key& key, double cost, double now) noexcept {
+    if (inBan(key.fingerprint, now)) return Verdict::kDisconnect;
+    Bucket* bucket = bucketOf(buckets_, key.fingerprint, config_.messageBurst, now);
+    if (bucket == nullptr) return Verdict::kNoMemory;
+    return consume(bucket->tokens, bucket->lastRefill, cost, now, config_.messageRatePerSec,
+                   config_.messageBurst)
+               ? Verdict::kAllowed
+               : Verdict::kRefused;
+  }
+
+  Verdict checkOrderbook(const Key& key, double now) noexcept {
+    if (inBan(key.fingerprint, now)) {
+      return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
+    }
+    const LastAllowed* last = allowedAt_.find(key.fingerprint);
+    const double allowedAt = last == nullptr ? kNever : last->at;
+    if (elapsed(now, allowedAt) >= config_.orderbookInterval) {
+      const bool stored = setAllowedAt(allowedAt_, key.fingerprint, now);
+      return stored ? Verdict::kAllowed : Verdict::kNoMemory;
+    }
+    const uint64_t violations = offenders_.addViolation(key);
+    if (violations == 0) return Verdict::kNoMemory;
+    if (static_cast<double>(violations) < config_.orderbookBanThreshold) return Verdict::kRefused;
+    return offenders_.beginBan(key, now) ? Verdict::kBanBegins : Verdict::kNoMemory;
+  }
+
+  bool isBanned(const Fingerprint& print, double now) noexcept {
+    const double bannedAt = offenders_.bannedAt(print);
+    if (bannedAt == kNever) return false;
+    if (elapsed(now, bannedAt) < config_.banDuration) return true;
+    offenders_.liftBan(print);
+    return false;
+  }
+
+  void removePeer(const Fingerprint& print) noexcept {
+    erase(buckets_, print);
+    erase(allowedAt_, print);
+    offenders_.forgive(print);
+  }
+
+  uint64_t cleanup(double maxAge, double budgetMs, double now) noexcept {
+    uint64_t removed = 0;
+    const auto silent = [&](const Bucket& bucket) {
+      if (!(elapsed(now, bucket.lastRefill) > maxAge)) return false;
+      ++removed;
+      return true;
+    };
+    const auto old = [&](const LastAllowed& last) {
+      if (!(elapsed(now, last.at) > maxAge)) return false;
+      if (offenders_.bannedAt(last.fingerprint) != kNever) return false;
+      offenders_.forgive(last.fingerprint);
+      return true;
+    };
+    const auto over = [&](const Offender& offender) {
+      return offender.bannedAt != kNever && elapsed(now, offender.bannedAt) > config_.banDuration;
+    };
+    sweep_.run(3, budgetMs, [&](unsigned pass, uint64_t& cursor) {
+      if (pass == 0) return buckets_.sweep(cursor, silent);
+      return pass == 1 ? allowedAt_.sweep(cursor, old) : offenders_.sweep(cursor, over);
+    });
+    return removed;
+  }
+
+  void clear() noexcept {
+    buckets_.clear();
+    allowedAt_.clear();
+    offenders_.clear();
+    sweep_.stop();
+  }
+
+  Offenders& offenders() noexcept { return offenders_; }
+  size_t tracked() const noexcept { return buckets_.size(); }
+  size_t memoryBytes() const noexcept {
+    return buckets_.memoryBytes() + allowedAt_.memoryBytes() + offenders_.memoryBytes();
+  }
+  double banDuration() const noexcept { return config_.banDuration; }
+
+ private:
+  // Whether a ban is in force, as a check sees it: one that is over goes, its violations with it.
+  bool inBan(const Fingerprint& print, double now) noexcept {
+    const double bannedAt = offenders_.bannedAt(print);
+    if (bannedAt == kNever) return false;
+    if (elapsed(now, bannedAt) < config_.banDuration) return true;
+    offenders_.forgive(print);
+    return false;
+  }
+
+  const Config config_;
+  Buckets buckets_;
+  // When each connection's orderbook request was last allowed.
+  AllowedTimes allowedAt_;
+  Offenders offenders_;
+  Sweep sweep_;
+};
+
+}  // namespace relay_limiter

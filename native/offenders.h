@@ -1,0 +1,172 @@
+// Offenders: the peers with violations or a ban, their keys and their order. Twin of
+// lib/engine/js/offenders.ts. Knows no limiter; when a ban is over is for its user to say.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "arithmetic.h"
+#include "table.h"
+
+namespace relay_limiter {
+
+struct alignas(64) Offender {
+  Fingerprint fingerprint;
+  // kNever: not banned.
+  double bannedAt;
+  uint64_t violations;
+  // Places in the order of first violations, and of bans.
+  uint64_t order;
+  uint64_t banOrder;
+  // The key, owned by the record: offenders are named.
+  char16_t* name;
+  uint64_t nameLength;
+};
+
+class Offenders {
+ public:
+  static constexpr size_t kTop = 10;
+
+  Offenders() noexcept = default;
+  ~Offenders() noexcept { clear(); }
+
+  uint64_t totalViolations() const noexcept { return total_; }
+  size_t memoryBytes() const noexcept { return table_.memoryBytes() + nameBytes_; }
+
+  uint64_t violations(const Fingerprint& print) noexcept {
+    const Offender* offender = find(print);
+    return offender == nullptr ? 0 : offender->violations;
+  }
+
+  // Counts one more, and returns how many it makes; 0 where there is no memory.
+  uint64_t addViolation(const Key& key) noexcept {
+    Offender* offender = findOrInsert(key);
+    if (offender == nullptr) return 0;
+    if (offender->violations == 0) offender->order = ++lastOrder_;
+    ++total_;
+    return ++offender->violations;
+  }
+
+  // When the peer's ban began, over or not; kNever without one.
+  double bannedAt(const Fingerprint& print) noexcept {
+    const Offender* offender = find(print);
+    return offender == nullptr ? kNever : offender->bannedAt;
+  }
+
+  // False where there is no memory.
+  bool beginBan(const Key& key, double now) noexcept {
+    Offender* offender = findOrInsert(key);
+    if (offender == nullptr) return false;
+    offender->bannedAt = now;
+    offender->banOrder = ++lastOrder_;
+    return true;
+  }
+
+  // Lifts a ban; violations stay.
+  void liftBan(const Fingerprint& print) noexcept {
+    Offender* offender = find(print);
+    if (offender == nullptr) return;
+    offender->bannedAt = kNever;
+    if (offender->violations == 0) forgive(print);
+  }
+
+  // Forgets violations and ban.
+  void forgive(const Fingerprint& print) noexcept {
+    Offender* offender = find(print);
+    if (offender == nullptr) return;
+    release(*offender);
+    table_.erase(offender);
+  }
+
+  void clear() noexcept {
+    table_.forEach([this](Offender& offender) { release(offender); });
+    table_.clear();
+  }
+
+  // Visits some offenders, as Table::sweep does; those for which over(offender) is true are forgiven.
+  template <class Over>
+  bool sweep(uint64_t& cursor, Over&& over) noexcept {
+    return table_.sweep(cursor, [&](Offender& offender) {
+      if (!over(offender)) return false;
+      release(offender);
+      return true;
+    });
+  }
+
+  // Writes the worst to `top`, most violations first, ties by who offended first; returns how many.
+  size_t topViolators(const Offender* (&top)[kTop]) noexcept {
+    size_t count = 0;
+    table_.forEach([&](Offender& offender) {
+      if (offender.violations == 0) return;
+      if (count == kTop && !isWorse(offender, *top[kTop - 1])) return;
+      size_t place = count == kTop ? kTop - 1 : count++;
+      for (; place > 0 && isWorse(offender, *top[place - 1]); --place) top[place] = top[place - 1];
+      top[place] = &offender;
+    });
+    return count;
+  }
+
+  // Calls name(text, length) for each ban that is not over, in the order they began; false where
+  // there is no memory to put them in order.
+  template <class Name>
+  bool bannedKeys(double now, double banDuration, Name&& name) noexcept {
+    size_t count = 0;
+    const auto isBanned = [&](const Offender& offender) {
+      return offender.bannedAt != kNever && elapsed(now, offender.bannedAt) < banDuration;
+    };
+    table_.forEach([&](Offender& offender) { count += isBanned(offender); });
+    if (count == 0) return true;
+    const std::unique_ptr<const Offender*[]> banned(new (std::nothrow) const Offender*[count]);
+    if (banned == nullptr) return false;
+    size_t end = 0;
+    table_.forEach([&](Offender& offender) {
+      if (isBanned(offender)) banned[end++] = &offender;
+    });
+    std::sort(banned.get(), banned.get() + count, [](const Offender* a, const Offender* b) {
+      return a->banOrder < b->banOrder;
+    });
+    for (size_t i = 0; i < count; ++i) name(banned[i]->name, banned[i]->nameLength);
+    return true;
+  }
+
+ private:
+  static bool isWorse(const Offender& a, const Offender& b) noexcept {
+    return a.violations != b.violations ? a.violations > b.violations : a.order < b.order;
+  }
+
+  // Most limiters have no offender at all: then there is nothing to look up.
+  Offender* find(const Fingerprint& print) noexcept {
+    return table_.size() == 0 ? nullptr : table_.find(print);
+  }
+
+  Offender* findOrInsert(const Key& key) noexcept {
+    Offender* offender = find(key.fingerprint);
+    if (offender != nullptr) return offender;
+    auto* name = new (std::nothrow) char16_t[key.length];
+    if (name == nullptr) return nullptr;
+    offender = table_.insert(key.fingerprint);
+    if (offender == nullptr) {
+      delete[] name;
+      return nullptr;
+    }
+    std::memcpy(name, key.text, key.length * sizeof(char16_t));
+    *offender = {key.fingerprint, kNever, 0, 0, 0, name, key.length};
+    nameBytes_ += key.length * sizeof(char16_t);
+    return offender;
+  }
+
+  void release(Offender& offender) noexcept {
+    total_ -= offender.violations;
+    nameBytes_ -= offender.nameLength * sizeof(char16_t);
+    delete[] offender.name;
+  }
+
+  Table<Offender> table_;
+  uint64_t total_ = 0;
+  uint64_t lastOrder_ = 0;
+  size_t nameBytes_ = 0;
+};
+
+}  // namespace relay_limiter

@@ -1,0 +1,140 @@
+// Page: a small closed hash table of records, the unit in which the table grows and moves. It knows
+// neither what a record means nor that there are other pages.
+//
+//   group   | tags (16 B) | overflow | record 0 | record 1 | ... | record 14 |
+//   page    | group 0 | group 1 | ... | group 31 |
+//
+// A record of 32 bytes makes a group of 512 bytes: two records a cache line and none across two; a
+// page is 16 KiB. A record belongs to a home group and, within it, to a home slot, both named by its
+// fingerprint. It lies in its home slot if that was free, else anywhere in its home group, else in
+// the next group with room. So a look-up compares the home slot first, one cache line, then the
+// home group's tags; and it goes on to the next group only where `overflow` says that a record of
+// this one went there, which is what makes deletion exact, without tombstones.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "fingerprint.h"
+#include "tags.h"
+
+namespace relay_limiter {
+
+template <class Record>
+struct alignas(64) Group {
+  static constexpr unsigned kSlots = 15;
+
+  // 0: empty; else a byte of the fingerprint. The sixteenth is padding, and 0.
+  Tags tags;
+  // How many records passed this group on their way from their home group.
+  uint16_t overflow;
+  alignas(Record) Record records[kSlots];
+
+  uint32_t matches(uint8_t tag) const noexcept { return tags.matches(tag) & ((1u << kSlots) - 1); }
+};
+
+template <class Record>
+class Page {
+ public:
+  static constexpr unsigned kGroups = 32;
+  static constexpr unsigned kCapacity = kGroups * Group<Record>::kSlots;
+
+  Record* find(const Fingerprint& print) noexcept {
+    unsigned g = homeGroup(print);
+    Record& home = groups_[g].records[homeSlot(print)];
+    if (home.fingerprint == print) return &home;
+    const uint8_t tag = tagOf(print);
+    for (unsigned n = 0; n < kGroups; ++n, g = next(g)) {
+      Group<Record>& group = groups_[g];
+      for (uint32_t slots = group.matches(tag); slots != 0; slots &= slots - 1) {
+        Record& record = group.records[lowestBit(slots)];
+        if (record.fingerprint == print) return &record;
+      }
+      if (group.overflow == 0) return nullptr;
+    }
+    return nullptr;
+  }
+
+  // A slot for a record that is not there yet, its fingerprint written and the rest as it was;
+  // nullptr if the page is full.
+  Record* place(const Fingerprint& print) noexcept {
+    const unsigned home = homeGroup(print);
+    unsigned g = home;
+    unsigned passed = 0;
+    uint32_t empty;
+    while ((empty = groups_[g].matches(0)) == 0) {
+      if (++passed == kGroups) return nullptr;
+      g = next(g);
+    }
+    for (unsigned h = home; h != g; h = next(h)) ++groups_[h].overflow;
+    const unsigned preferred = homeSlot(print);
+    const unsigned slot = (empty >> preferred & 1) != 0 ? preferred : lowestBit(empty);
+    groups_[g].tags.set(slot, tagOf(print));
+    Record& record = groups_[g].records[slot];
+    record.fingerprint = print;
+    return &record;
+  }
+
+  // `record` lies in this page.
+  void erase(Record* record) noexcept {
+    const auto offset = reinterpret_cast<const unsigned char*>(record) -
+                        reinterpret_cast<const unsigned char*>(groups_);
+    const auto g = static_cast<unsigned>(offset / static_cast<ptrdiff_t>(sizeof(Group<Record>)));
+    eraseAt(g, static_cast<unsigned>(record - groups_[g].records));
+  }
+
+  // Calls visit(Record&) for each record; where it returns true the record is erased. Returns how
+  // many were.
+  template <class Visit>
+  unsigned sweep(Visit&& visit) noexcept {
+    unsigned erased = 0;
+    for (unsigned g = 0; g < kGroups; ++g) {
+      const uint32_t full = ~groups_[g].matches(0) & ((1u << Group<Record>::kSlots) - 1);
+      for (uint32_t slots = full; slots != 0; slots &= slots - 1) {
+        const unsigned slot = lowestBit(slots);
+        if (!visit(groups_[g].records[slot])) continue;
+        eraseAt(g, slot);
+        ++erased;
+      }
+    }
+    return erased;
+  }
+
+  unsigned count() noexcept {
+    unsigned records = 0;
+    sweep([&](Record&) {
+      ++records;
+      return false;
+    });
+    return records;
+  }
+
+ private:
+  static unsigned homeGroup(const Fingerprint& print) noexcept {
+    return static_cast<unsigned>(print.high) % kGroups;
+  }
+  static unsigned homeSlot(const Fingerprint& print) noexcept {
+    return static_cast<unsigned>((print.high >> 8 & 0xffff) * Group<Record>::kSlots >> 16);
+  }
+  static uint8_t tagOf(const Fingerprint& print) noexcept {
+    const auto tag = static_cast<uint8_t>(print.high >> 56);
+    return tag == 0 ? 1 : tag;
+  }
+  static unsigned next(unsigned group) noexcept { return (group + 1) % kGroups; }
+
+  void eraseAt(unsigned g, unsigned slot) noexcept {
+    Record& record = groups_[g].records[slot];
+    for (unsigned h = homeGroup(record.fingerprint); h != g; h = next(h)) --groups_[h].overflow;
+    groups_[g].tags.set(slot, 0);
+    record.fingerprint = Fingerprint{0, 0};
+  }
+
+  Group<Record> groups_[kGroups];
+
+  static_assert(std::is_trivially_copyable<Record>::value, "records are moved as bytes");
+  static_assert(64 % sizeof(Record) == 0 && alignof(Record) == sizeof(Record),
+                "a record that lay across two cache lines would cost two misses");
+};
+
+}  // namespace relay_limiter

@@ -1,0 +1,82 @@
+// RateLimiter's decisions. Twin of lib/engine/js/rate-limiter.ts: same names, same order of
+// statements.
+#pragma once
+
+#include "offenders.h"
+#include "records.h"
+#include "sweep.h"
+#include "verdict.h"
+
+namespace relay_limiter {
+
+class RateLimiter {
+ public:
+  struct Config {
+    double rateLimit;
+    double burstLimit;
+    // Infinity: never.
+    double disconnectThreshold;
+  };
+
+  explicit RateLimiter(const Config& config) noexcept : config_(config) {}
+
+  // `delay` is written when refused: the seconds until the cost is there.
+  Verdict check(const Key& key, double cost, double now, double& delay) noexcept {
+    Bucket* bucket = bucketOf(buckets_, key.fingerprint, config_.burstLimit, now);
+    if (bucket == nullptr) return Verdict::kNoMemory;
+    if (consume(bucket->tokens, bucket->lastRefill, cost, now, config_.rateLimit,
+                config_.burstLimit)) {
+      return Verdict::kAllowed;
+    }
+    const uint64_t violations = offenders_.addViolation(key);
+    if (violations == 0) return Verdict::kNoMemory;
+    if (static_cast<double>(violations) >= config_.disconnectThreshold) return Verdict::kDisconnect;
+    delay = delaySeconds(bucket->tokens, cost, config_.rateLimit, config_.burstLimit);
+    return Verdict::kRefused;
+  }
+
+  double delay(const Fingerprint& print) noexcept {
+    const Bucket* bucket = buckets_.find(print);
+    return bucket == nullptr
+               ? 0.0
+               : delaySeconds(bucket->tokens, 1, config_.rateLimit, config_.burstLimit);
+  }
+
+  void removePeer(const Fingerprint& print) noexcept {
+    erase(buckets_, print);
+    offenders_.forgive(print);
+  }
+
+  uint64_t cleanup(double maxIdle, double budgetMs, double now) noexcept {
+    uint64_t removed = 0;
+    const auto idle = [&](Bucket& bucket) {
+      if (!(elapsed(now, bucket.lastRefill) > maxIdle)) return false;
+      offenders_.forgive(bucket.fingerprint);
+      ++removed;
+      return true;
+    };
+    sweep_.run(1, budgetMs,
+               [&](unsigned, uint64_t& cursor) { return buckets_.sweep(cursor, idle); });
+    return removed;
+  }
+
+  void clear() noexcept {
+    buckets_.clear();
+    offenders_.clear();
+    sweep_.stop();
+  }
+
+  Offenders& offenders() noexcept { return offenders_; }
+  size_t tracked() const noexcept { return buckets_.size(); }
+  size_t memoryBytes() const noexcept { return buckets_.memoryBytes() + offenders_.memoryBytes(); }
+  // Bans nobody.
+  double banDuration() const noexcept { return 0; }
+
+ private:
+  const Config config_;
+  Buckets buckets_;
+  Offenders offenders_;
+  Sweep sweep_;
+};
+
+}  // namespace relay_limiter

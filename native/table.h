@@ -1,0 +1,359 @@
+// Table: fingerprints to records, open addressing, any size, in bounded steps. It knows no limiter,
+// no key, no Node, no clock and no global; one thread at a time may use it.
+//
+//   directory   one pointer for each value of the fingerprint's first bits
+//   segment     some pages; the next bits of the fingerprint choose the page
+//   page        a closed hash table of 480 records (page.h)
+//
+// A full segment gets one more page, and its records move on by at most one page each: the load
+// stays between 0.8 and 0.9. A segment of 16 full pages splits in two of 8, and that moves nothing:
+// the bit that chose between its upper and lower pages now chooses between two segments. Shrinking
+// goes the same way back. So no operation touches more than one segment (256 KiB for records of 32
+// bytes) and the directory, whose doubling copies 8 bytes for some 5,000 records.
+//
+// Pointers to records hold until the next change of the table.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+
+#include "page.h"
+
+namespace relay_limiter {
+
+template <class Record>
+class Table {
+ public:
+  Table() noexcept = default;
+  ~Table() noexcept { clear(); }
+  Table(const Table&) = delete;
+  Table& operator=(const Table&) = delete;
+
+  size_t size() const noexcept { return size_; }
+  size_t memoryBytes() const noexcept { return memory_; }
+
+  Record* find(const Fingerprint& print) noexcept {
+    return directory_ == nullptr ? nullptr : pageOf(*segmentOf(print.low), print)->find(print);
+  }
+
+  // A record for a fingerprint that is not there yet, which is all that is written of it; nullptr
+  // where there is no memory, and then nothing has changed that can be seen.
+  Record* insert(const Fingerprint& print) noexcept {
+    if (directory_ == nullptr && !start()) return nullptr;
+    for (;;) {
+      Segment& segment = *segmentOf(print.low);
+      if (segment.used < segment.pages * kGrowAt) {
+        Record* record = pageOf(segment, print)->place(print);
+        if (record != nullptr) {
+          ++segment.used;
+          ++size_;
+          return record;
+        }
+      }
+      if (!grow(segment, print.low)) return nullptr;
+    }
+  }
+
+  // `record` is one of this table's.
+  void erase(Record* record) noexcept {
+    const Fingerprint print = record->fingerprint;
+    Segment& segment = *segmentOf(print.low);
+    pageOf(segment, print)->erase(record);
+    --segment.used;
+    --size_;
+    shrink(&segment, print.low);
+  }
+
+  void clear() noexcept {
+    if (directory_ == nullptr) return;
+    uint64_t at = 0;
+    do {
+      Segment* segment = segmentOf(at);
+      at += span(*segment);
+      freePages(*segment, 0);
+      release(segment);
+    } while (at != 0);
+    freeDirectory();
+    size_ = 0;
+  }
+
+  // Visits the records of the segment at `cursor`, which starts at 0, and moves the cursor on; where
+  // visit(Record&) returns true the record is erased. False once the last segment was visited.
+  // Between two calls the table may change: records that were there throughout are all visited.
+  template <class Visit>
+  bool sweep(uint64_t& cursor, Visit&& visit) noexcept {
+    if (directory_ == nullptr) return false;
+    Segment* segment = segmentOf(cursor);
+    const uint64_t at = cursor;
+    const uint64_t wide = span(*segment);
+    cursor = wide == 0 ? 0 : (cursor & ~(wide - 1)) + wide;
+    for (unsigned p = 0; p < segment->pages; ++p) {
+      const unsigned erased = segment->page[p]->sweep(visit);
+      segment->used -= erased;
+      size_ -= erased;
+    }
+    while (shrink(segment, at)) segment = segmentOf(at);
+    return cursor != 0;
+  }
+
+  template <class Visit>
+  void forEach(Visit&& visit) noexcept {
+    uint64_t cursor = 0;
+    while (sweep(cursor, [&](Record& record) {
+      visit(record);
+      return false;
+    })) {
+    }
+  }
+
+ private:
+  using PageOf = Page<Record>;
+
+  // A segment of more than one has at least 8 pages, and splits in two at 16, hardly ever at 32.
+  static constexpr unsigned kSplitPages = 8;
+  static constexpr unsigned kMostPages = 32;
+  // Records a page, on average over its segment, above which the segment grows, and below which it
+  // shrinks if it would still hold no more.
+  static constexpr unsigned kGrowAt = PageOf::kCapacity * 9 / 10;
+  static constexpr unsigned kShrinkAt = PageOf::kCapacity * 3 / 4;
+  // The directory is never larger than 2^28 pointers: more than a million million records.
+  static constexpr unsigned kMostDepth = 28;
+
+  struct Segment {
+    PageOf* page[kMostPages];
+    uint32_t used;
+    uint8_t pages;
+    // How many first bits of the fingerprint all of its records share.
+    uint8_t depth;
+  };
+
+  Segment* segmentOf(uint64_t low) const noexcept {
+    // Two shifts, since one by 64 is undefined.
+    return directory_[low >> 1 >> (63 - depth_)];
+  }
+
+  static unsigned pageNumber(const Fingerprint& print, unsigned depth, unsigned pages) noexcept {
+    const uint64_t next32 = print.low << depth >> 32;
+    return static_cast<unsigned>(next32 * pages >> 32);
+  }
+
+  static PageOf* pageOf(const Segment& segment, const Fingerprint& print) noexcept {
+    return segment.page[pageNumber(print, segment.depth, segment.pages)];
+  }
+
+  // How many values of the first word a segment covers; 0 stands for all 2^64.
+  static uint64_t span(const Segment& segment) noexcept {
+    return segment.depth == 0 ? 0 : uint64_t{1} << (64 - segment.depth);
+  }
+
+  bool start() noexcept {
+    Segment* segment = newSegment();
+    if (segment == nullptr) return false;
+    segment->page[0] = newPage();
+    directory_ = new (std::nothrow) Segment*[1];
+    if (segment->page[0] == nullptr || directory_ == nullptr) {
+      freePage(segment->page[0]);
+      release(segment);
+      delete[] directory_;
+      directory_ = nullptr;
+      return false;
+    }
+    segment->pages = 1;
+    directory_[0] = segment;
+    depth_ = 0;
+    deepest_ = 1;
+    memory_ += sizeof(Segment*);
+    return true;
+  }
+
+  bool grow(Segment& segment, uint64_t low) noexcept {
+    if (segment.pages == kSplitPages * 2 || segment.pages == kMostPages) return split(segment, low);
+    // One page in ten thousand would get more than it holds: then one page more will do.
+    for (unsigned pages = segment.pages + 1u; pages <= kMostPages; ++pages) {
+      if (fits(segment, pages)) return resize(segment, pages);
+    }
+    return false;
+  }
+
+  // Spreads a segment's records over another number of pages, which they fit. False, and nothing has
+  // changed, where there is no memory.
+  bool resize(Segment& segment, unsigned pages) noexcept {
+    const unsigned before = segment.pages;
+    for (unsigned p = before; p < pages; ++p) {
+      segment.page[p] = newPage();
+      if (segment.page[p] != nullptr) continue;
+      freePages(segment, before, p);
+      return false;
+    }
+    segment.pages = static_cast<uint8_t>(pages);
+    // Growing, a record moves to a higher page or stays; shrinking, to a lower one. So each page is
+    // emptied before others' records come to it.
+    if (pages > before) {
+      for (unsigned p = before; p-- > 0;) redistribute(segment, p);
+    } else {
+      for (unsigned p = 0; p < before; ++p) redistribute(segment, p);
+      freePages(segment, pages, before);
+    }
+    return true;
+  }
+
+  bool fits(Segment& segment, unsigned pages) noexcept {
+    uint32_t counts[kMostPages] = {};
+    for (unsigned p = 0; p < segment.pages; ++p) {
+      segment.page[p]->sweep([&](Record& record) {
+        ++counts[pageNumber(record.fingerprint, segment.depth, pages)];
+        return false;
+      });
+    }
+    for (unsigned p = 0; p < pages; ++p) {
+      if (counts[p] > PageOf::kCapacity) return false;
+    }
+    return true;
+  }
+
+  void redistribute(Segment& segment, unsigned p) noexcept {
+    PageOf records;
+    std::memcpy(&records, segment.page[p], sizeof records);
+    std::memset(static_cast<void*>(segment.page[p]), 0, sizeof(PageOf));
+    records.sweep([&](Record& record) {
+      std::memcpy(pageOf(segment, record.fingerprint)->place(record.fingerprint), &record,
+                  sizeof record);
+      return false;
+    });
+  }
+
+  // Makes two segments of a full one; no record moves.
+  bool split(Segment& segment, uint64_t low) noexcept {
+    if (segment.depth == kMostDepth) return false;
+    if (segment.depth == depth_ && !doubleDirectory()) return false;
+    Segment* upper = newSegment();
+    if (upper == nullptr) return false;
+    const unsigned half = segment.pages / 2u;
+    segment.used = 0;
+    for (unsigned p = 0; p < half; ++p) {
+      upper->page[p] = segment.page[half + p];
+      upper->used += upper->page[p]->count();
+      segment.used += segment.page[p]->count();
+    }
+    upper->pages = segment.pages = static_cast<uint8_t>(half);
+    upper->depth = ++segment.depth;
+    assign(upper, low | span(segment));
+    if (segment.depth == depth_) deepest_ += 2;
+    return true;
+  }
+
+  // One step: a page less, or one segment of two. True if there may be another step to do.
+  bool shrink(Segment* segment, uint64_t low) noexcept {
+    const unsigned least = segment->depth == 0 ? 1 : kSplitPages;
+    if (segment->pages > least) {
+      const unsigned pages = segment->pages - 1;
+      return segment->used <= pages * kShrinkAt && fits(*segment, pages) &&
+             resize(*segment, pages);
+    }
+    return segment->depth > 0 && merge(segment, low);
+  }
+
+  // Makes one segment of two that are as small as may be; no record moves.
+  bool merge(Segment* segment, uint64_t low) noexcept {
+    Segment* other = segmentOf(low ^ span(*segment));
+    if (other->depth != segment->depth || other->pages != kSplitPages) return false;
+    if (segment->used + other->used > (2 * kSplitPages - 1) * kShrinkAt) return false;
+    const bool isUpper = (low & span(*segment)) != 0;
+    Segment* lower = isUpper ? other : segment;
+    Segment* upper = isUpper ? segment : other;
+    for (unsigned p = 0; p < kSplitPages; ++p) lower->page[kSplitPages + p] = upper->page[p];
+    lower->pages = 2 * kSplitPages;
+    lower->used += upper->used;
+    if (lower->depth == depth_) deepest_ -= 2;
+    --lower->depth;
+    assign(lower, low);
+    release(upper);
+    if (deepest_ == 0) halveDirectory();
+    return true;
+  }
+
+  // Enters a segment wherever its fingerprints, of which `low` begins one, lead.
+  void assign(Segment* segment, uint64_t low) noexcept {
+    const size_t entries = size_t{1} << (depth_ - segment->depth);
+    const size_t first = static_cast<size_t>(low >> 1 >> (63 - depth_)) & ~(entries - 1);
+    for (size_t i = 0; i < entries; ++i) directory_[first + i] = segment;
+  }
+
+  bool doubleDirectory() noexcept {
+    const size_t entries = size_t{1} << depth_;
+    auto** doubled = new (std::nothrow) Segment*[entries * 2];
+    if (doubled == nullptr) return false;
+    for (size_t i = 0; i < entries * 2; ++i) doubled[i] = directory_[i / 2];
+    replaceDirectory(doubled, depth_ + 1);
+    deepest_ = 0;
+    return true;
+  }
+
+  void halveDirectory() noexcept {
+    const size_t entries = size_t{1} << (depth_ - 1);
+    auto** halved = new (std::nothrow) Segment*[entries];
+    // A directory of twice the size is right as well.
+    if (halved == nullptr) return;
+    for (size_t i = 0; i < entries; ++i) halved[i] = directory_[i * 2];
+    replaceDirectory(halved, depth_ - 1);
+    deepest_ = 0;
+    for (size_t i = 0; i < entries; ++i) deepest_ += directory_[i]->depth == depth_;
+  }
+
+  void replaceDirectory(Segment** directory, unsigned depth) noexcept {
+    memory_ += (sizeof(Segment*) << depth) - (sizeof(Segment*) << depth_);
+    delete[] directory_;
+    directory_ = directory;
+    depth_ = depth;
+  }
+
+  void freeDirectory() noexcept {
+    memory_ -= sizeof(Segment*) << depth_;
+    delete[] directory_;
+    directory_ = nullptr;
+    depth_ = 0;
+  }
+
+  Segment* newSegment() noexcept {
+    auto* segment = new (std::nothrow) Segment();
+    if (segment != nullptr) memory_ += sizeof(Segment);
+    return segment;
+  }
+
+  void release(Segment* segment) noexcept {
+    memory_ -= sizeof(Segment);
+    delete segment;
+  }
+
+  // All bytes zero: every slot empty.
+  PageOf* newPage() noexcept {
+    auto* page = new (std::nothrow) PageOf();
+    if (page != nullptr) memory_ += sizeof(PageOf);
+    return page;
+  }
+
+  void freePage(PageOf* page) noexcept {
+    if (page != nullptr) memory_ -= sizeof(PageOf);
+    delete page;
+  }
+
+  void freePages(Segment& segment, unsigned first) noexcept {
+    freePages(segment, first, segment.pages);
+  }
+
+  void freePages(Segment& segment, unsigned first, unsigned end) noexcept {
+    for (unsigned p = first; p < end && p < kMostPages; ++p) freePage(segment.page[p]);
+  }
+
+  // Null until the first insert, and after clear().
+  Segment** directory_ = nullptr;
+  unsigned depth_ = 0;
+  // Segments as deep as the directory: without one it can be halved.
+  size_t deepest_ = 0;
+  size_t size_ = 0;
+  size_t memory_ = 0;
+};
+
+}  // namespace relay_limiter

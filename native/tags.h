@@ -1,0 +1,49 @@
+// Tags: sixteen bytes compared at once, with the machine's own instructions where it has them.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__SSE2__) || defined(_M_X64)
+#include <emmintrin.h>
+#define RELAY_LIMITER_SSE2
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#include <intrin.h>
+#endif
+
+namespace relay_limiter {
+
+// The number of the lowest bit that is set; `bits` is not 0.
+inline unsigned lowestBit(uint32_t bits) noexcept {
+#if defined(_MSC_VER) && !defined(__clang__)
+  unsigned long index;
+  _BitScanForward(&index, bits);
+  return static_cast<unsigned>(index);
+#else
+  return static_cast<unsigned>(__builtin_ctz(bits));
+#endif
+}
+
+class alignas(16) Tags {
+ public:
+  // One bit for each of the sixteen that equals `tag`.
+  uint32_t matches(uint8_t tag) const noexcept {
+#if defined(RELAY_LIMITER_SSE2)
+    const __m128i tags = _mm_load_si128(reinterpret_cast<const __m128i*>(bytes_));
+    const __m128i same = _mm_cmpeq_epi8(tags, _mm_set1_epi8(static_cast<char>(tag)));
+    return static_cast<uint32_t>(_mm_movemask_epi8(same));
+#else
+    uint32_t bits = 0;
+    for (unsigned i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(bytes_[i] == tag) << i;
+    return bits;
+#endif
+  }
+
+  void set(unsigned slot, uint8_t tag) noexcept { bytes_[slot] = tag; }
+
+ private:
+  uint8_t bytes_[16];
+};
+
+}  // namespace relay_limiter

@@ -1,0 +1,17 @@
+// Verdict: what a check decides; the binding says it to JavaScript as lib/engine/engine.ts wants it.
+#pragma once
+
+namespace relay_limiter {
+
+enum class Verdict {
+  kAllowed,
+  kRefused,
+  // To be disconnected: over the threshold, or banned.
+  kDisconnect,
+  // Refused, and a ban begins with it.
+  kBanBegins,
+  // Undecided: a new peer or offender found no memory.
+  kNoMemory,
+};
+
+}  // namespace relay_limiter
