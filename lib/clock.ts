@@ -1,6 +1,6 @@
 // Time as the limiters know it: monotonic seconds, one read a call.
 
-import { refused } from './errors.js';
+import { refusedNumber } from './errors.js';
 
 export type Clock = () => number;
 
@@ -16,7 +16,7 @@ export function monotonicSeconds(): number {
 export function readClock(clock: Clock): number {
   const now = clock();
   if (!Number.isFinite(now)) {
-    throw refused(
+    throw refusedNumber(
       'ERR_LIMITER_CLOCK',
       'the time returned by clock()',
       now,

@@ -25,20 +25,25 @@ export function limiterError<E extends Error>(
   return Object.assign(error, { code });
 }
 
-/**
- * The error for a value that is not accepted: a RangeError for a number out of range, a TypeError
- * for anything of the wrong type.
- */
+/** The error for a value that is not accepted. */
 export function refused(
   code: LimiterErrorCode,
   name: string,
   given: unknown,
   accepted: string,
-): LimiterError<RangeError | TypeError> {
-  const message = `${name} must be ${accepted}, got ${show(given)}`;
-  return typeof given === 'number'
-    ? limiterError(RangeError, code, message)
-    : limiterError(TypeError, code, message);
+): LimiterError<TypeError> {
+  return limiterError(TypeError, code, `${name} must be ${accepted}, got ${show(given)}`);
+}
+
+/** The same where a number is wanted: a RangeError for a number, a TypeError for anything else. */
+export function refusedNumber(
+  code: LimiterErrorCode,
+  name: string,
+  given: unknown,
+  accepted: string,
+): LimiterError {
+  if (typeof given !== 'number') return refused(code, name, given, accepted);
+  return limiterError(RangeError, code, `${name} must be ${accepted}, got ${show(given)}`);
 }
 
 /** A value as an error message shows it: short, and never throwing. */

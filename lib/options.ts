@@ -2,7 +2,7 @@
 
 import type { Clock } from './clock.js';
 import { DEFAULT_MAX_PEERS } from './constants.js';
-import { limiterError, refused, show } from './errors.js';
+import { limiterError, refused, refusedNumber, show } from './errors.js';
 import type { Ban, EngineName, LimiterOptions } from './types.js';
 
 type Given = Readonly<Record<string, unknown>>;
@@ -69,7 +69,7 @@ export function commonOptions(given: Given): CommonOptions {
   const maxPeers = or(given['maxPeers'], DEFAULT_MAX_PEERS);
   if (maxPeers !== Infinity && !(isCount(maxPeers) && maxPeers >= 1)) {
     const accepted = 'a whole number from 1 to 2^53 - 1, or Infinity';
-    throw refused('ERR_LIMITER_OPTION', 'maxPeers', maxPeers, accepted);
+    throw refusedNumber('ERR_LIMITER_OPTION', 'maxPeers', maxPeers, accepted);
   }
   return {
     engine,
@@ -96,14 +96,14 @@ export function requireKey(key: unknown): asserts key is string {
 /** Throws `ERR_LIMITER_COST` unless `cost` is a finite number of at least 0. */
 export function requireCost(cost: unknown): asserts cost is number {
   if (!(typeof cost === 'number' && cost >= 0 && cost < Infinity)) {
-    throw refused('ERR_LIMITER_COST', 'a cost', cost, 'a finite number of at least 0');
+    throw refusedNumber('ERR_LIMITER_COST', 'a cost', cost, 'a finite number of at least 0');
   }
 }
 
 /** Any number but NaN, in seconds: below 0 everything is too old, Infinity nothing ever is. */
 export function requireAge(age: unknown, name: string): asserts age is number {
   if (typeof age !== 'number' || Number.isNaN(age)) {
-    throw refused('ERR_LIMITER_OPTION', name, age, 'a number of seconds');
+    throw refusedNumber('ERR_LIMITER_OPTION', name, age, 'a number of seconds');
   }
 }
 
@@ -130,7 +130,7 @@ function number(
   fits: (n: number) => boolean,
 ): number {
   if (typeof value !== 'number' || !Number.isFinite(value) || !fits(value)) {
-    throw refused('ERR_LIMITER_OPTION', name, value, accepted);
+    throw refusedNumber('ERR_LIMITER_OPTION', name, value, accepted);
   }
   return value;
 }

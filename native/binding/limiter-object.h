@@ -94,7 +94,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     Napi::Array banned = Napi::Array::New(env);
     uint32_t count = 0;
     const auto name = [&](const char16_t* text, size_t length) {
-      banned.Set(count++, Napi::String::New(env, text, length));
+      banned.Set(count++, stringOf(env, text, length));
     };
     if (!offenders.bannedKeys(nowIn(info, 0), core_.banDuration(), name)) throwNoMemory(env);
     result.Set("banned", banned);
@@ -110,13 +110,18 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     return {words[0], words[1]};
   }
 
+  // As a plain value: Set() would take a Napi::String through UTF-8, which has no lone surrogates.
+  static napi_value stringOf(Napi::Env env, const char16_t* text, size_t length) {
+    return Napi::String::New(env, text, length);
+  }
+
   static Napi::Array topViolators(Napi::Env env, Offenders& offenders) {
     const Offender* top[Offenders::kTop];
     const size_t count = offenders.topViolators(top);
     Napi::Array result = Napi::Array::New(env, count);
     for (size_t i = 0; i < count; ++i) {
       Napi::Array pair = Napi::Array::New(env, 2);
-      pair.Set(0u, Napi::String::New(env, top[i]->name, top[i]->nameLength));
+      pair.Set(0u, stringOf(env, top[i]->name, top[i]->nameLength));
       pair.Set(1u, static_cast<double>(top[i]->violations));
       result.Set(static_cast<uint32_t>(i), pair);
     }

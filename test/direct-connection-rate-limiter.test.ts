@@ -1,0 +1,181 @@
+// DirectConnectionRateLimiter's contract, on both engines.
+
+import {
+  type Ban,
+  DirectConnectionRateLimiter,
+  type DirectConnectionRateLimiterOptions,
+} from 'relay-limiter';
+import { describe, expect, test } from 'vitest';
+import { ENGINES, manualClock } from './support/limiters.js';
+
+describe.each(ENGINES)('%s', (engine) => {
+  const clock = manualClock();
+  const create = (options: DirectConnectionRateLimiterOptions = {}) =>
+    new DirectConnectionRateLimiter({ engine, clock, ...options });
+
+  function banned(options: DirectConnectionRateLimiterOptions = {}): DirectConnectionRateLimiter {
+    const limiter = create({ orderbookBanThreshold: 2, ...options });
+    for (let n = 0; n < 3; n += 1) limiter.checkOrderbook('conn');
+    return limiter;
+  }
+
+  test('says what it was configured with', () => {
+    expect(create()).toMatchObject({
+      engine,
+      messageRatePerSec: 5,
+      messageBurst: 20,
+      orderbookInterval: 30,
+      orderbookBanThreshold: 10,
+      banDuration: 3600,
+    });
+  });
+
+  test('messages: a burst, then the rate; refusals count no violation and never ban', () => {
+    const limiter = create();
+    for (let n = 0; n < 20; n += 1) expect(limiter.checkMessage('conn')).toBe(true);
+    for (let n = 0; n < 1000; n += 1) expect(limiter.checkMessage('conn')).toBe(false);
+    clock.now += 0.25;
+    expect(limiter.checkMessage('conn')).toBe(true);
+    expect(limiter.checkMessage('conn')).toBe(false);
+    expect(limiter.isBanned('conn')).toBe(false);
+    expect(limiter.getStatistics()).toMatchObject({ totalViolations: 0, trackedConnections: 1 });
+  });
+
+  test('a cost may be nothing, a fraction or many', () => {
+    const limiter = create();
+    expect(limiter.checkMessage('conn', 19.5)).toBe(true);
+    expect(limiter.checkMessage('conn')).toBe(false);
+    expect(limiter.checkMessage('conn', 0.5)).toBe(true);
+    expect(limiter.checkMessage('conn', 0)).toBe(true);
+    clock.now += 100;
+    expect(limiter.checkMessage('conn', 21)).toBe(false);
+    expect(limiter.checkMessage('conn', 20)).toBe(true);
+  });
+
+  test('a rate of 0 never refills, a burst of 0 never allows', () => {
+    const limiter = create({ messageRatePerSec: 0, messageBurst: 1 });
+    expect(limiter.checkMessage('conn')).toBe(true);
+    clock.now += 1e9;
+    expect(limiter.checkMessage('conn')).toBe(false);
+    expect(create({ messageBurst: 0 }).checkMessage('conn')).toBe(false);
+  });
+
+  test('the 11th orderbook request of a burst begins the ban, at once', () => {
+    const bans: Ban[] = [];
+    const limiter = create({ onBan: (ban) => bans.push(ban) });
+    expect(limiter.checkOrderbook('conn')).toBe(true);
+    for (let n = 2; n <= 10; n += 1) expect(limiter.checkOrderbook('conn')).toBe(false);
+    expect(limiter.isBanned('conn')).toBe(false);
+    expect(limiter.checkOrderbook('conn')).toBe(false);
+    expect(limiter.isBanned('conn')).toBe(true);
+    expect(bans).toEqual([{ key: 'conn', violations: 10, banDuration: 3600 }]);
+    limiter.checkOrderbook('conn');
+    expect(limiter.getViolationCount('conn')).toBe(11);
+    expect(bans).toHaveLength(1);
+  });
+
+  test('a threshold of 0 acts as 1', () => {
+    const limiter = create({ orderbookBanThreshold: 0 });
+    expect(limiter.checkOrderbook('conn')).toBe(true);
+    limiter.checkOrderbook('conn');
+    expect(limiter.isBanned('conn')).toBe(true);
+  });
+
+  test('during a ban no message passes, and none is counted', () => {
+    const limiter = banned();
+    expect(limiter.checkMessage('conn')).toBe(false);
+    expect(limiter.getStatistics()).toMatchObject({ totalViolations: 2, trackedConnections: 0 });
+    clock.now += 3599.5;
+    expect(limiter.checkMessage('conn')).toBe(false);
+    clock.now += 0.5;
+    expect(limiter.checkMessage('conn')).toBe(true);
+    expect(limiter.getViolationCount('conn')).toBe(0);
+  });
+
+  test('who asks first decides what a ban that is over leaves behind', () => {
+    const byCheck = banned({ banDuration: 10 });
+    clock.now += 10;
+    // The interval goes on: it is longer than this ban.
+    expect(byCheck.checkOrderbook('conn')).toBe(false);
+    expect(byCheck.isBanned('conn')).toBe(false);
+    expect(byCheck.getViolationCount('conn')).toBe(1);
+    const byQuestion = banned({ banDuration: 10 });
+    clock.now += 10;
+    expect(byQuestion.isBanned('conn')).toBe(false);
+    expect(byQuestion.getViolationCount('conn')).toBe(2);
+    expect(byQuestion.checkOrderbook('conn')).toBe(false);
+    expect(byQuestion.isBanned('conn')).toBe(true);
+  });
+
+  test('orderbook requests cost no message, and are not tracked as connections', () => {
+    const limiter = create({ messageBurst: 1 });
+    limiter.checkOrderbook('conn');
+    expect(limiter.getStatistics().trackedConnections).toBe(0);
+    expect(limiter.checkMessage('conn')).toBe(true);
+    clock.now += 30;
+    expect(limiter.checkOrderbook('conn')).toBe(true);
+  });
+
+  test('cleanup forgets what is old: messages, requests, bans that are over', () => {
+    const limiter = banned({ banDuration: 5000 });
+    limiter.checkMessage('old', 20);
+    limiter.checkOrderbook('asker');
+    limiter.checkOrderbook('asker');
+    clock.now += 3600.5;
+    limiter.checkMessage('fresh');
+    limiter.cleanupOldEntries();
+    expect(limiter.getStatistics()).toMatchObject({
+      totalViolations: 2,
+      trackedConnections: 1,
+      bannedConnections: ['conn'],
+    });
+    expect(limiter.checkMessage('old', 20)).toBe(true);
+    clock.now += 1400;
+    limiter.cleanupOldEntries();
+    expect(limiter.getStatistics()).toMatchObject({ totalViolations: 0, bannedConnections: [] });
+    // Its last request, which the ban kept, is old enough to go now.
+    limiter.cleanupOldEntries(-1);
+    expect(limiter.getStatistics().trackedConnections).toBe(0);
+    expect(limiter.checkOrderbook('conn')).toBe(true);
+  });
+
+  test('removePeer and clear forget bans too', () => {
+    const limiter = banned();
+    limiter.checkMessage('other');
+    limiter.removePeer('conn');
+    expect(limiter.isBanned('conn')).toBe(false);
+    expect(limiter.checkOrderbook('conn')).toBe(true);
+    limiter.clear();
+    expect(limiter.getStatistics()).toMatchObject({
+      totalViolations: 0,
+      trackedConnections: 0,
+      bannedConnections: [],
+      topViolators: [],
+    });
+  });
+
+  test('an opened connection answers as its key does', () => {
+    const limiter = create({ messageBurst: 2, orderbookBanThreshold: 1 });
+    const peer = limiter.open('conn');
+    expect([peer.key, peer.checkMessage(2), limiter.checkMessage('conn')]).toEqual([
+      'conn',
+      true,
+      false,
+    ]);
+    expect([peer.checkOrderbook(), peer.checkOrderbook(), peer.isBanned()]).toEqual([
+      true,
+      false,
+      true,
+    ]);
+    limiter.clear();
+    expect([peer.isBanned(), peer.checkMessage()]).toEqual([false, true]);
+  });
+
+  test('a clock that steps back ends no ban and gives no message away', () => {
+    const limiter = banned({ messageBurst: 1 });
+    limiter.checkMessage('other');
+    clock.now -= 1e6;
+    expect(limiter.isBanned('conn')).toBe(true);
+    expect(limiter.checkMessage('other')).toBe(false);
+  });
+});

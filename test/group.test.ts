@@ -1,0 +1,108 @@
+// PeerGroup's contract, on both engines.
+
+import { DirectConnectionRateLimiter, RateLimiter } from 'relay-limiter';
+import { describe, expect, test } from 'vitest';
+import { codeOf, ENGINES, manualClock } from './support/limiters.js';
+
+describe.each(ENGINES)('%s', (engine) => {
+  const clock = manualClock();
+  const create = (disconnectThreshold: number | null = null) =>
+    new RateLimiter({ rateLimit: 1, burstLimit: 2, disconnectThreshold, engine, clock });
+
+  test('one verdict a member, in the order of keys()', () => {
+    const limiter = create(2);
+    for (let n = 0; n < 2; n += 1) limiter.check('late');
+    for (let n = 0; n < 3; n += 1) limiter.check('gone');
+    const group = limiter.group(['new', 'late', 'gone']);
+    expect([...group.check()]).toEqual([0, 1, 2]);
+    expect(limiter.getViolationCount('late')).toBe(1);
+    expect(limiter.getViolationCount('gone')).toBe(2);
+    expect(limiter.check('new')).toEqual(['allow', 0]);
+    expect(limiter.check('new')[0]).toBe('delay');
+  });
+
+  test('members are keys or peers, each counts once, in the order they came', () => {
+    const limiter = create();
+    const group = limiter.group(['a', limiter.open('b'), 'a']);
+    group.add(limiter.open('a'));
+    group.add('c');
+    expect(group.size).toBe(3);
+    expect([...group.keys()]).toEqual(['a', 'b', 'c']);
+    expect(group.delete(limiter.open('a'))).toBe(true);
+    expect(group.delete('a')).toBe(false);
+    group.add('a');
+    expect([...group.keys()]).toEqual(['b', 'c', 'a']);
+    limiter.check('a', 2);
+    expect([...group.check()]).toEqual([0, 0, 1]);
+    expect([...limiter.group().check()]).toEqual([]);
+  });
+
+  test('a member that leaves keeps its bucket', () => {
+    const limiter = create();
+    const group = limiter.group(['a']);
+    group.check(2);
+    group.delete('a');
+    expect(limiter.check('a')[0]).toBe('delay');
+  });
+
+  test('costs count for each', () => {
+    const group = create().group(['a', 'b']);
+    expect([...group.check(2)]).toEqual([0, 0]);
+    expect([...group.check(0)]).toEqual([0, 0]);
+    expect([...group.check(0.5)]).toEqual([1, 1]);
+    expect([...group.check(3)]).toEqual([1, 1]);
+  });
+
+  test('writes into an array that is given, and leaves the rest of it alone', () => {
+    const group = create().group(['a', 'b']);
+    const verdicts = new Uint8Array(8).fill(9);
+    expect(group.check(2, verdicts.subarray(2))).toHaveLength(6);
+    expect([...verdicts]).toEqual([9, 9, 0, 0, 9, 9, 9, 9]);
+    group.check(1, verdicts);
+    expect([...verdicts]).toEqual([1, 1, 0, 0, 9, 9, 9, 9]);
+  });
+
+  test('bad input is refused before anybody is checked', () => {
+    const limiter = create();
+    const group = limiter.group(['a', 'b']);
+    expect(codeOf(() => group.check(-1))).toBe('ERR_LIMITER_COST');
+    expect(codeOf(() => group.check(Number.NaN))).toBe('ERR_LIMITER_COST');
+    expect(codeOf(() => group.check(1, new Uint8Array(1)))).toBe('ERR_LIMITER_OPTION');
+    expect(codeOf(() => group.check(1, [0, 0] as never))).toBe('ERR_LIMITER_OPTION');
+    expect(codeOf(() => group.add(1 as never))).toBe('ERR_LIMITER_KEY');
+    expect(codeOf(() => group.add(null as never))).toBe('ERR_LIMITER_KEY');
+    expect(codeOf(() => group.add({} as never))).toBe('ERR_LIMITER_KEY');
+    expect(codeOf(() => group.delete(undefined as never))).toBe('ERR_LIMITER_KEY');
+    expect(codeOf(() => limiter.group([7] as never))).toBe('ERR_LIMITER_KEY');
+    expect(group.size).toBe(2);
+    expect(limiter.getStats().trackedPeers).toBe(0);
+  });
+
+  test('the table may grow in the middle of a group', () => {
+    const limiter = create();
+    limiter.check('first', 2);
+    const keys = ['first', ...Array.from({ length: 50_000 }, (_, n) => `peer-${n}`), 'last'];
+    const group = limiter.group(keys);
+    const verdicts = group.check(2);
+    expect(verdicts[0]).toBe(1);
+    expect(verdicts.indexOf(1, 1)).toBe(-1);
+    expect(limiter.getStats().trackedPeers).toBe(keys.length);
+    expect(group.check().indexOf(0)).toBe(-1);
+  });
+
+  test('of connections: allowed, refused, banned', () => {
+    const limiter = new DirectConnectionRateLimiter({
+      messageRatePerSec: 1,
+      messageBurst: 2,
+      orderbookBanThreshold: 1,
+      engine,
+      clock,
+    });
+    limiter.checkMessage('late', 2);
+    limiter.checkOrderbook('banned');
+    limiter.checkOrderbook('banned');
+    const group = limiter.group(['new', limiter.open('late'), 'banned']);
+    expect([...group.check()]).toEqual([0, 1, 2]);
+    expect(limiter.getViolationCount('late')).toBe(0);
+  });
+});

@@ -1,0 +1,214 @@
+// OrderbookRateLimiter's contract, on both engines.
+
+import { type Ban, OrderbookRateLimiter, type OrderbookRateLimiterOptions } from 'relay-limiter';
+import { describe, expect, test } from 'vitest';
+import { ENGINES, manualClock } from './support/limiters.js';
+
+describe.each(ENGINES)('%s', (engine) => {
+  const clock = manualClock();
+  const create = (options: OrderbookRateLimiterOptions = {}) =>
+    new OrderbookRateLimiter({ engine, clock, ...options });
+
+  function offended(limiter: OrderbookRateLimiter, violations: number, key = 'nick') {
+    while (limiter.getViolationCount(key) < violations) limiter.check(key);
+    return limiter;
+  }
+
+  test('says what it was configured with', () => {
+    expect(create()).toMatchObject({
+      engine,
+      rateLimit: 1,
+      interval: 10,
+      violationBanThreshold: 100,
+      violationWarningThreshold: 10,
+      violationSevereThreshold: 50,
+      banDuration: 3600,
+    });
+  });
+
+  test('one request an interval; refusals count and do not push it out', () => {
+    const limiter = create();
+    expect(limiter.check('nick')).toBe(true);
+    clock.now += 9.5;
+    expect(limiter.check('nick')).toBe(false);
+    expect(limiter.check('other')).toBe(true);
+    clock.now += 0.5;
+    expect(limiter.check('nick')).toBe(true);
+    expect(limiter.getViolationCount('nick')).toBe(1);
+  });
+
+  test.each([
+    [9, 'NORMAL', 10],
+    [10, 'MODERATE', 60],
+    [49, 'MODERATE', 60],
+    [50, 'SEVERE', 300],
+    [99, 'SEVERE', 300],
+  ])('after %i violations: %s, every %i seconds', (violations, level, seconds) => {
+    const limiter = offended(create(), violations);
+    expect(limiter.getBackoffLevel('nick')).toBe(level);
+    clock.now += seconds - 0.5;
+    const almost = limiter.check('nick');
+    clock.now += 0.5;
+    // The refusal before may have put it on the next level, or on the threshold of a ban.
+    if (violations < 99 && violations !== 9 && violations !== 49) {
+      expect([almost, limiter.check('nick')]).toEqual([false, true]);
+    } else {
+      expect(almost).toBe(false);
+    }
+  });
+
+  test('the 102nd request of a burst begins the ban', () => {
+    const bans: Ban[] = [];
+    const limiter = create({ onBan: (ban) => bans.push(ban) });
+    expect(limiter.check('nick')).toBe(true);
+    for (let n = 2; n <= 101; n += 1) expect(limiter.check('nick')).toBe(false);
+    expect(limiter.getViolationCount('nick')).toBe(100);
+    expect(limiter.getBackoffLevel('nick')).toBe('BANNED');
+    expect(limiter.isBanned('nick')).toBe(false);
+    expect(bans).toEqual([]);
+    expect(limiter.check('nick')).toBe(false);
+    expect(limiter.isBanned('nick')).toBe(true);
+    expect(limiter.getViolationCount('nick')).toBe(100);
+    expect(bans).toEqual([{ key: 'nick', violations: 100, banDuration: 3600 }]);
+    // Requests during the ban count, and neither extend it nor begin another.
+    clock.now += 3599.5;
+    expect(limiter.check('nick')).toBe(false);
+    expect(limiter.getViolationCount('nick')).toBe(101);
+    expect(bans).toHaveLength(1);
+    clock.now += 0.5;
+    expect(limiter.check('nick')).toBe(true);
+    expect(limiter.getViolationCount('nick')).toBe(0);
+    expect(limiter.isBanned('nick')).toBe(false);
+  });
+
+  test('isBanned lifts a ban that is over, and the next request is allowed', () => {
+    const limiter = offended(create({ violationBanThreshold: 1 }), 1);
+    limiter.check('nick');
+    clock.now += 3600;
+    expect(limiter.isBanned('nick')).toBe(false);
+    expect(limiter.getViolationCount('nick')).toBe(0);
+    expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 1, totalViolations: 0 });
+    expect(limiter.check('nick')).toBe(true);
+  });
+
+  test('a ban may be longer than a timer can wait', () => {
+    const banDuration = 100 * 86_400;
+    const limiter = offended(create({ violationBanThreshold: 1, banDuration }), 1);
+    limiter.check('nick');
+    clock.now += banDuration - 1;
+    limiter.cleanupOldEntries();
+    expect(limiter.isBanned('nick')).toBe(true);
+    clock.now += 1;
+    expect(limiter.isBanned('nick')).toBe(false);
+  });
+
+  test('a threshold of 0 bans on sight', () => {
+    const bans: Ban[] = [];
+    const limiter = create({ violationBanThreshold: 0, onBan: (ban) => bans.push(ban) });
+    expect(limiter.check('nick')).toBe(false);
+    expect(limiter.getStatistics()).toMatchObject({
+      trackedPeers: 0,
+      bannedPeers: ['nick'],
+      topViolators: [],
+    });
+    expect(bans).toEqual([{ key: 'nick', violations: 0, banDuration: 3600 }]);
+  });
+
+  test('cleanup forgets the old, keeps bans in force, and leaves nothing of those that are over', () => {
+    const limiter = create({ violationBanThreshold: 1, banDuration: 10_000 });
+    limiter.check('honest');
+    offended(limiter, 1, 'banned');
+    limiter.check('banned');
+    clock.now += 3600;
+    limiter.cleanupOldEntries();
+    expect(limiter.getStatistics().trackedPeers).toBe(2);
+    clock.now += 0.5;
+    limiter.check('fresh');
+    limiter.cleanupOldEntries();
+    expect(limiter.getStatistics()).toMatchObject({
+      trackedPeers: 1,
+      totalViolations: 1,
+      bannedPeers: ['banned'],
+    });
+    clock.now += 6399.5;
+    // At exactly the duration the ban is over for a check, and kept by a cleanup.
+    limiter.cleanupOldEntries(1e9);
+    expect(limiter.getStatistics()).toMatchObject({ totalViolations: 1, bannedPeers: [] });
+    clock.now += 0.5;
+    limiter.cleanupOldEntries(1e9);
+    expect(limiter.getStatistics()).toMatchObject({ totalViolations: 0, trackedPeers: 1 });
+    limiter.cleanupOldEntries(-1);
+    expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 0 });
+  });
+
+  test('a thousand bans leave nothing behind', () => {
+    const limiter = create({ violationBanThreshold: 1, banDuration: 60 });
+    for (let n = 0; n < 1000; n += 1) {
+      offended(limiter, 1, `nick-${n}`);
+      limiter.check(`nick-${n}`);
+    }
+    expect(limiter.getStatistics().bannedPeers).toHaveLength(1000);
+    clock.now += 100;
+    for (let n = 0; n < 100; n += 1) limiter.cleanupOldEntries(50, { budgetMs: 0 });
+    expect(limiter.getStatistics()).toMatchObject({
+      trackedPeers: 0,
+      totalViolations: 0,
+      bannedPeers: [],
+      topViolators: [],
+    });
+  });
+
+  test('bans are listed in the order they began', () => {
+    const limiter = create({ violationBanThreshold: 1, banDuration: 60 });
+    const ban = (key: string) => {
+      offended(limiter, 1, key);
+      limiter.check(key);
+    };
+    for (const key of ['10', 'b', '1', 'a']) ban(key);
+    expect(limiter.getStatistics().bannedPeers).toEqual(['10', 'b', '1', 'a']);
+    limiter.removePeer('10');
+    ban('10');
+    expect(limiter.getStatistics().bannedPeers).toEqual(['b', '1', 'a', '10']);
+    limiter.clear();
+    expect(limiter.getStatistics()).toMatchObject({ bannedPeers: [], trackedPeers: 0 });
+  });
+
+  test('removePeer lifts a ban', () => {
+    const limiter = offended(create({ violationBanThreshold: 1 }), 1);
+    limiter.check('nick');
+    limiter.removePeer('nick');
+    expect(limiter.isBanned('nick')).toBe(false);
+    expect(limiter.check('nick')).toBe(true);
+  });
+
+  test('an opened peer answers as its key does', () => {
+    const limiter = create();
+    const peer = limiter.open('nick');
+    expect([peer.key, peer.check(), peer.check(), limiter.check('nick')]).toEqual([
+      'nick',
+      true,
+      false,
+      false,
+    ]);
+    limiter.clear();
+    expect(peer.check()).toBe(true);
+  });
+
+  test('a clock that steps back ends no interval and no ban', () => {
+    const limiter = create({ violationBanThreshold: 1 });
+    limiter.check('nick');
+    clock.now -= 1000;
+    expect(limiter.check('nick')).toBe(false);
+    limiter.check('nick');
+    clock.now -= 1000;
+    expect(limiter.isBanned('nick')).toBe(true);
+  });
+
+  test('a clock near 0 is like any other: the first request is allowed', () => {
+    for (const start of [0, 0.001, 5]) {
+      const limiter = create({ clock: () => start });
+      expect(limiter.check('nick')).toBe(true);
+      expect(limiter.check('nick')).toBe(false);
+    }
+  });
+});
