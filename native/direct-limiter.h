@@ -1,5 +1,5 @@
-// DirectConnectionRateLimiter's decisions. Twin of lib/engine/js/direct-limiter.ts: same names, same
-// order of statements.
+// DirectConnectionRateLimiter's decisions. Twin of lib/engine/js/direct-limiter.ts: same names,
+// same order of statements.
 #pragma once
 
 #include "offenders.h"

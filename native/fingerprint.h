@@ -1,6 +1,7 @@
-// Fingerprint: 128 bits that stand for a key, by SipHash under a secret of the table's own. Who does
-// not know the secret cannot choose keys that collide, and 128 bits do not collide by chance: a
-// billion keys do with a probability below 2^-68. So a record needs no copy of its key, however long.
+// Fingerprint: 128 bits that stand for a key, by SipHash under a secret of the table's own. Who
+// does not know the secret cannot choose keys that collide, and 128 bits do not collide by chance:
+// a billion keys do with a probability below 2^-68. So a record needs no copy of its key, however
+// long.
 //
 // SipHash: Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012), in its 128-bit form.
 // The table uses 1 round a word and 3 at the end, as Rust's and Python's tables do; the published

@@ -85,7 +85,8 @@ class Offenders {
     table_.clear();
   }
 
-  // Visits some offenders, as Table::sweep does; those for which over(offender) is true are forgiven.
+  // Visits some offenders, as Table::sweep does; those for which over(offender) is true are
+  // forgiven.
   template <class Over>
   bool sweep(uint64_t& cursor, Over&& over) noexcept {
     return table_.sweep(cursor, [&](Offender& offender) {
@@ -124,9 +125,8 @@ class Offenders {
     table_.forEach([&](Offender& offender) {
       if (isBanned(offender)) banned[end++] = &offender;
     });
-    std::sort(banned.get(), banned.get() + count, [](const Offender* a, const Offender* b) {
-      return a->banOrder < b->banOrder;
-    });
+    std::sort(banned.get(), banned.get() + count,
+              [](const Offender* a, const Offender* b) { return a->banOrder < b->banOrder; });
     for (size_t i = 0; i < count; ++i) name(banned[i]->name, banned[i]->nameLength);
     return true;
   }

@@ -5,9 +5,9 @@
 //   page    | group 0 | group 1 | ... | group 31 |
 //
 // A record of 32 bytes makes a group of 512 bytes: two records a cache line and none across two; a
-// page is 16 KiB. A record belongs to a home group and, within it, to a home slot, both named by its
-// fingerprint. It lies in its home slot if that was free, else anywhere in its home group, else in
-// the next group with room. So a look-up compares the home slot first, one cache line, then the
+// page is 16 KiB. A record belongs to a home group and, within it, to a home slot, both named by
+// its fingerprint. It lies in its home slot if that was free, else anywhere in its home group, else
+// in the next group with room. So a look-up compares the home slot first, one cache line, then the
 // home group's tags; and it goes on to the next group only where `overflow` says that a record of
 // this one went there, which is what makes deletion exact, without tombstones.
 #pragma once

@@ -11,7 +11,8 @@ namespace relay_limiter {
 class Sweep {
  public:
   // Calls step(pass, cursor) until it has returned false, which ends a pass, for each of `passes`.
-  // A call with a finite budget goes on where the last such call stopped; one without starts afresh.
+  // A call with a finite budget goes on where the last such call stopped; one without starts
+  // afresh.
   template <class Step>
   void run(unsigned passes, double budgetMs, Step&& step) noexcept {
     const bool bounded = budgetMs < kInfinity;

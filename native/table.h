@@ -71,7 +71,7 @@ class Table {
     uint64_t at = 0;
     do {
       Segment* segment = segmentOf(at);
-      at += span(*segment);
+      at = endOf(*segment, at);
       freePages(*segment, 0);
       release(segment);
     } while (at != 0);
@@ -79,33 +79,36 @@ class Table {
     size_ = 0;
   }
 
-  // Visits the records of the segment at `cursor`, which starts at 0, and moves the cursor on; where
-  // visit(Record&) returns true the record is erased. False once the last segment was visited.
-  // Between two calls the table may change: records that were there throughout are all visited.
+  // Visits the records of the segment at `cursor`, which starts at 0, and moves the cursor on;
+  // where visit(Record&) returns true the record is erased. False once the last segment was
+  // visited. Between two calls the table may change: a record that was there throughout is visited,
+  // perhaps more than once.
   template <class Visit>
   bool sweep(uint64_t& cursor, Visit&& visit) noexcept {
     if (directory_ == nullptr) return false;
-    Segment* segment = segmentOf(cursor);
     const uint64_t at = cursor;
-    const uint64_t wide = span(*segment);
-    cursor = wide == 0 ? 0 : (cursor & ~(wide - 1)) + wide;
-    for (unsigned p = 0; p < segment->pages; ++p) {
-      const unsigned erased = segment->page[p]->sweep(visit);
-      segment->used -= erased;
-      size_ -= erased;
-    }
-    while (shrink(segment, at)) segment = segmentOf(at);
+    Segment* segment = segmentOf(at);
+    cursor = endOf(*segment, at);
+    const unsigned erased = visitPages(*segment, visit);
+    segment->used -= erased;
+    size_ -= erased;
+    while (erased > 0 && shrink(segment, at)) segment = segmentOf(at);
     return cursor != 0;
   }
 
+  // Visits every record once.
   template <class Visit>
   void forEach(Visit&& visit) noexcept {
-    uint64_t cursor = 0;
-    while (sweep(cursor, [&](Record& record) {
-      visit(record);
-      return false;
-    })) {
-    }
+    if (directory_ == nullptr) return;
+    uint64_t at = 0;
+    do {
+      Segment& segment = *segmentOf(at);
+      at = endOf(segment, at);
+      visitPages(segment, [&](Record& record) {
+        visit(record);
+        return false;
+      });
+    } while (at != 0);
   }
 
  private:
@@ -148,6 +151,19 @@ class Table {
     return segment.depth == 0 ? 0 : uint64_t{1} << (64 - segment.depth);
   }
 
+  // Where the next segment begins; 0 behind the last.
+  static uint64_t endOf(const Segment& segment, uint64_t low) noexcept {
+    const uint64_t wide = span(segment);
+    return wide == 0 ? 0 : (low & ~(wide - 1)) + wide;
+  }
+
+  template <class Visit>
+  static unsigned visitPages(Segment& segment, Visit&& visit) noexcept {
+    unsigned erased = 0;
+    for (unsigned p = 0; p < segment.pages; ++p) erased += segment.page[p]->sweep(visit);
+    return erased;
+  }
+
   bool start() noexcept {
     Segment* segment = newSegment();
     if (segment == nullptr) return false;
@@ -169,6 +185,9 @@ class Table {
   }
 
   bool grow(Segment& segment, uint64_t low) noexcept {
+    // A page is full and most are empty: fingerprints that share their first bits, which no secret
+    // makes likely. More pages would not help.
+    if (segment.used < segment.pages * PageOf::kCapacity / 2) return false;
     if (segment.pages == kSplitPages * 2 || segment.pages == kMostPages) return split(segment, low);
     // One page in ten thousand would get more than it holds: then one page more will do.
     for (unsigned pages = segment.pages + 1u; pages <= kMostPages; ++pages) {
@@ -177,8 +196,8 @@ class Table {
     return false;
   }
 
-  // Spreads a segment's records over another number of pages, which they fit. False, and nothing has
-  // changed, where there is no memory.
+  // Spreads a segment's records over another number of pages, which they fit. False, and nothing
+  // has changed, where there is no memory.
   bool resize(Segment& segment, unsigned pages) noexcept {
     const unsigned before = segment.pages;
     for (unsigned p = before; p < pages; ++p) {
@@ -201,12 +220,10 @@ class Table {
 
   bool fits(Segment& segment, unsigned pages) noexcept {
     uint32_t counts[kMostPages] = {};
-    for (unsigned p = 0; p < segment.pages; ++p) {
-      segment.page[p]->sweep([&](Record& record) {
-        ++counts[pageNumber(record.fingerprint, segment.depth, pages)];
-        return false;
-      });
-    }
+    visitPages(segment, [&](Record& record) {
+      ++counts[pageNumber(record.fingerprint, segment.depth, pages)];
+      return false;
+    });
     for (unsigned p = 0; p < pages; ++p) {
       if (counts[p] > PageOf::kCapacity) return false;
     }
@@ -249,8 +266,7 @@ class Table {
     const unsigned least = segment->depth == 0 ? 1 : kSplitPages;
     if (segment->pages > least) {
       const unsigned pages = segment->pages - 1;
-      return segment->used <= pages * kShrinkAt && fits(*segment, pages) &&
-             resize(*segment, pages);
+      return segment->used <= pages * kShrinkAt && fits(*segment, pages) && resize(*segment, pages);
     }
     return segment->depth > 0 && merge(segment, low);
   }

@@ -1,4 +1,5 @@
-// Verdict: what a check decides; the binding says it to JavaScript as lib/engine/engine.ts wants it.
+// Verdict: what a check decides; the binding says it to JavaScript as lib/engine/engine.ts wants
+// it.
 #pragma once
 
 namespace relay_limiter {

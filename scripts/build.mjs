@@ -3,64 +3,70 @@
 //   node scripts/build.mjs              everything; fails if anything does
 //   node scripts/build.mjs --tolerant   the same, but a machine that cannot build the addon is told
 //                                       so in one line and gets the TypeScript engine
+//   node scripts/build.mjs --bench      only the addon that the benchmark measures crossings with
 //
-// Both leave the addon's compiler output in build/addon.log.
+// The compiler's words are left in build/addon.log.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const require = createRequire(import.meta.url);
-const tolerant = process.argv.includes('--tolerant');
-
-function node(script, args) {
-  return spawnSync(process.execPath, [script, ...args], { cwd: root, encoding: 'utf8' });
-}
+const LOG = 'build/addon.log';
 
 function compileTypeScript(project) {
-  const result = node(bin('typescript', 'tsc'), ['-p', project]);
-  if (result.status === 0) return;
-  process.stderr.write(result.stdout + result.stderr);
-  process.exit(1);
+  const { status, output } = node('typescript', 'tsc', ['-p', project]);
+  if (status !== 0) fail(output);
 }
 
-function compileAddon() {
+/** Compiles the addon in `folder`; false, its log written, where that fails. */
+function compileAddon(folder) {
   // Where build/ is there already, make compiles only what has changed.
-  const step = existsSync(`${root}build/Makefile`) ? ['configure', 'build'] : ['rebuild'];
-  const result = node(bin('node-gyp', 'node-gyp'), [...step, '--release', ...headers()]);
+  const steps = existsSync(`${root}${folder}/build/Makefile`)
+    ? ['configure', 'build']
+    : ['rebuild'];
+  const args = [...steps, '--release', '-C', folder, ...headers()];
+  const { status, output } = node('node-gyp', 'node-gyp', args);
   mkdirSync(`${root}build`, { recursive: true });
-  const log = `${result.stdout}${result.stderr}`;
-  writeFileSync(`${root}build/addon.log`, log);
-  if (result.status === 0) {
-    console.log('relay-limiter: built dist/ and the native addon');
-    return;
-  }
-  if (!tolerant) {
-    process.stderr.write(log);
-    process.exit(1);
-  }
-  console.log(
-    'relay-limiter: built dist/; no native addon, the TypeScript engine runs instead (why: build/addon.log)',
-  );
+  writeFileSync(`${root}${LOG}`, output);
+  return status === 0;
 }
 
-// Where Node was installed with its headers, they need not be downloaded.
+/** Runs a command of a package that is installed here. */
+function node(name, command, args) {
+  const manifest = require.resolve(`${name}/package.json`);
+  const { bin } = require(manifest);
+  const script = resolve(dirname(manifest), typeof bin === 'string' ? bin : bin[command]);
+  const options = { cwd: root, encoding: 'utf8' };
+  const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...args], options);
+  return { status, output: stdout + stderr };
+}
+
+/** Where Node was installed with its headers, they need not be downloaded. */
 function headers() {
   const prefix = dirname(dirname(process.execPath));
   return existsSync(`${prefix}/include/node/node_api.h`) ? [`--nodedir=${prefix}`] : [];
 }
 
-function bin(name, command) {
-  const manifest = require.resolve(`${name}/package.json`);
-  const { bin } = require(manifest);
-  const script = typeof bin === 'string' ? bin : bin[command];
-  return resolve(dirname(manifest), script);
+function fail(output) {
+  process.stderr.write(output);
+  process.exit(1);
 }
 
-compileTypeScript('lib');
-compileTypeScript('examples');
-compileTypeScript('bench');
-compileAddon();
+if (process.argv.includes('--bench')) {
+  if (!compileAddon('bench/floor')) fail('relay-limiter: the benchmark needs a C++ compiler\n');
+} else {
+  for (const project of ['lib', 'examples', 'bench']) compileTypeScript(project);
+  if (compileAddon('.')) {
+    console.log('relay-limiter: built, with the native addon');
+  } else if (process.argv.includes('--tolerant')) {
+    console.log(
+      `relay-limiter: built without the native addon (${LOG} says why); the TypeScript engine runs`,
+    );
+  } else {
+    fail(readFileSync(`${root}${LOG}`, 'utf8'));
+  }
+}

@@ -16,8 +16,8 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
   }
 
   explicit RateLimiterObject(const Napi::CallbackInfo& info)
-      : LimiterObject(info, {numberIn(info, "rateLimit"), numberIn(info, "burstLimit"),
-                             thresholdIn(info)}) {
+      : LimiterObject(
+            info, {numberIn(info, "rateLimit"), numberIn(info, "burstLimit"), thresholdIn(info)}) {
     addHotCall(info, "check", check);
     addHotCall(info, "checkAll", checkAll<RateLimiterObject>);
   }
@@ -85,10 +85,10 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
   }
 
   explicit OrderbookObject(const Napi::CallbackInfo& info)
-      : LimiterObject(info, {numberIn(info, "interval"), numberIn(info, "violationBanThreshold"),
-                             numberIn(info, "violationWarningThreshold"),
-                             numberIn(info, "violationSevereThreshold"),
-                             numberIn(info, "banDuration")}) {
+      : LimiterObject(info,
+                      {numberIn(info, "interval"), numberIn(info, "violationBanThreshold"),
+                       numberIn(info, "violationWarningThreshold"),
+                       numberIn(info, "violationSevereThreshold"), numberIn(info, "banDuration")}) {
     addHotCall(info, "check", check);
     addHotCall(info, "isBanned", isBanned<OrderbookObject>);
   }
@@ -110,10 +110,10 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
   }
 
   explicit DirectObject(const Napi::CallbackInfo& info)
-      : LimiterObject(info, {numberIn(info, "messageRatePerSec"), numberIn(info, "messageBurst"),
-                             numberIn(info, "orderbookInterval"),
-                             numberIn(info, "orderbookBanThreshold"),
-                             numberIn(info, "banDuration")}) {
+      : LimiterObject(info,
+                      {numberIn(info, "messageRatePerSec"), numberIn(info, "messageBurst"),
+                       numberIn(info, "orderbookInterval"), numberIn(info, "orderbookBanThreshold"),
+                       numberIn(info, "banDuration")}) {
     addHotCall(info, "checkMessage", checkMessage);
     addHotCall(info, "checkOrderbook", checkOrderbook);
     addHotCall(info, "isBanned", isBanned<DirectObject>);

@@ -44,8 +44,8 @@ struct Arguments {
   Data* data;
 };
 
-// The text of a key, copied out of JavaScript in its own code units: UTF-8 would make one key of all
-// that differ in a lone surrogate.
+// The text of a key, copied out of JavaScript in its own code units: UTF-8 would make one key of
+// all that differ in a lone surrogate.
 class KeyText {
  public:
   // False where it cannot be read; then an exception is pending.

@@ -1,0 +1,172 @@
+// Which engine runs: each case in a process of its own, on a copy of the package.
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { VERSION } from '../dist/version.js';
+import { packageCopy, ROOT, run, runJson } from './support/processes.js';
+
+const BINARY = 'build/Release/relay_limiter.node';
+const PREBUILD = `prebuilds/${process.platform}-${process.arch}/relay-limiter.node`;
+
+// Prints what runs by default, and what insisting on each engine gives.
+const REPORT = `
+  import { engineInfo, OrderbookRateLimiter, RateLimiter, TokenBucket } from 'relay-limiter';
+  const attempt = (act) => {
+    try {
+      return act();
+    } catch (error) {
+      return { code: error.code, message: error.message, cause: error.cause?.message };
+    }
+  };
+  const engineOf = (options) => attempt(() => {
+    const limiter = new RateLimiter(options);
+    return limiter.check('peer')[0] === 'allow' && limiter.engine;
+  });
+  console.log(JSON.stringify({
+    info: attempt(engineInfo),
+    byDefault: engineOf(),
+    auto: engineOf({ engine: 'auto' }),
+    native: engineOf({ engine: 'native' }),
+    js: engineOf({ engine: 'js' }),
+    again: engineOf(),
+  }));
+`;
+type Report = Record<string, unknown>;
+
+let copy: ReturnType<typeof packageCopy>;
+beforeEach(() => {
+  copy = packageCopy();
+});
+afterEach(() => copy.remove());
+
+function report(env: Record<string, string> = {}): { report: Report; warnings: string } {
+  const { stdout, stderr } = run(REPORT, { folder: copy.folder, env });
+  return { report: JSON.parse(stdout), warnings: stderr };
+}
+
+describe('where a binary fits', () => {
+  test.each([BINARY, PREBUILD])('%s is loaded', (place) => {
+    copy.copy(BINARY, place);
+    const path = join(copy.folder, place);
+    expect(report()).toEqual({
+      report: {
+        info: { engine: 'native', reason: 'a native binary is there', path, version: VERSION },
+        byDefault: 'native',
+        auto: 'native',
+        native: 'native',
+        js: 'js',
+        again: 'native',
+      },
+      warnings: '',
+    });
+  });
+
+  test.each([
+    ['js', 'js', 'RELAY_LIMITER_ENGINE asks for js'],
+    ['native', 'native', 'RELAY_LIMITER_ENGINE asks for native'],
+    ['auto', 'native', 'a native binary is there'],
+    ['', 'native', 'a native binary is there'],
+  ])(
+    'RELAY_LIMITER_ENGINE=%s is the default, and an option goes before it',
+    (value, engine, reason) => {
+      copy.copy(BINARY, BINARY);
+      const { report: found } = report({ RELAY_LIMITER_ENGINE: value });
+      expect(found).toMatchObject({
+        info: { engine, reason },
+        byDefault: engine,
+        auto: 'native',
+        native: 'native',
+        js: 'js',
+      });
+    },
+  );
+
+  test('an engine nobody knows is an error, not a guess', () => {
+    copy.copy(BINARY, BINARY);
+    const { report: found } = report({ RELAY_LIMITER_ENGINE: 'rust' });
+    const error = {
+      code: 'ERR_LIMITER_ENGINE',
+      message: 'RELAY_LIMITER_ENGINE must be auto, native or js, got "rust"',
+    };
+    expect(found).toMatchObject({ info: error, byDefault: error, native: 'native', js: 'js' });
+  });
+});
+
+test('where there is no binary, TypeScript runs, without a warning', () => {
+  const reason = `no native binary for ${process.platform}-${process.arch}`;
+  expect(report()).toEqual({
+    report: {
+      info: { engine: 'js', reason, version: VERSION },
+      byDefault: 'js',
+      auto: 'js',
+      native: {
+        code: 'ERR_LIMITER_ENGINE',
+        message: `the engine option asks for native, but ${reason}`,
+      },
+      js: 'js',
+      again: 'js',
+    },
+    warnings: '',
+  });
+  const { report: insisted } = report({ RELAY_LIMITER_ENGINE: 'native' });
+  expect(insisted).toMatchObject({
+    info: { code: 'ERR_LIMITER_ENGINE' },
+    byDefault: {
+      code: 'ERR_LIMITER_ENGINE',
+      message: `RELAY_LIMITER_ENGINE asks for native, but ${reason}`,
+    },
+    js: 'js',
+  });
+});
+
+describe('where a binary is there and cannot run', () => {
+  const SPOILED: [what: string, content: () => string | Buffer][] = [
+    ['no binary at all', () => 'not a binary'],
+    ['empty', () => ''],
+    ['cut off in its header', () => readFileSync(join(ROOT, BINARY)).subarray(0, 60)],
+  ];
+
+  test.each(SPOILED)('%s: one warning that names the file, then TypeScript', (_, content) => {
+    copy.write(BINARY, content());
+    const { report: found, warnings } = report();
+    const path = join(copy.folder, BINARY);
+    expect(found).toMatchObject({
+      info: { engine: 'js', path },
+      byDefault: 'js',
+      native: { code: 'ERR_LIMITER_ENGINE', cause: expect.any(String) },
+      js: 'js',
+    });
+    expect((found['info'] as Report)['reason']).toContain(`${path} failed to load: `);
+    expect(warnings.match(/relay-limiter: /g)).toHaveLength(1);
+    expect(warnings).toContain(`${path} failed to load: `);
+    expect(warnings).toContain('the TypeScript engine runs instead');
+  });
+
+  test('of another version: the same, and both versions are named', () => {
+    copy.copy(BINARY, BINARY);
+    copy.write('dist/version.js', "export const VERSION = '99.0.0';");
+    const { report: found, warnings } = report();
+    const why = `it is of version ${VERSION}, the package of version 99.0.0`;
+    expect(found).toMatchObject({
+      info: { engine: 'js', version: '99.0.0' },
+      byDefault: 'js',
+      native: { code: 'ERR_LIMITER_ENGINE', cause: why },
+    });
+    expect(warnings).toContain(why);
+  });
+});
+
+test('the version is that of package.json', () => {
+  expect(VERSION).toBe(JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).version);
+});
+
+test('require() gives what import does', () => {
+  const script = `
+    import { createRequire } from 'node:module';
+    import * as imported from 'relay-limiter';
+    const required = createRequire(import.meta.url)('relay-limiter');
+    console.log(JSON.stringify(Object.keys(imported).every((name) => imported[name] === required[name])));
+  `;
+  expect(runJson(script)).toBe(true);
+});

@@ -1,0 +1,69 @@
+// Child processes: scripts run in a process of their own, against a copy of the package that a test
+// may spoil, or against the package as it is.
+
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+export interface Outcome {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs an ES module given as text, in `folder`; `relay-limiter` is the package there. */
+export function run(
+  script: string,
+  { folder = ROOT, env = {}, flags = [] as string[] }: RunOptions = {},
+): Outcome {
+  const args = [...flags, '--input-type=module', '--eval', script];
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, {
+    cwd: folder,
+    env: { ...process.env, RELAY_LIMITER_ENGINE: '', NODE_OPTIONS: '', ...env },
+    encoding: 'utf8',
+    timeout: 20_000,
+  });
+  return { status, stdout: stdout.trim(), stderr: stderr.trim() };
+}
+
+interface RunOptions {
+  folder?: string;
+  env?: Record<string, string>;
+  flags?: string[];
+}
+
+/** The JSON that a script prints; a script that fails throws its words. */
+export function runJson(script: string, options?: RunOptions): unknown {
+  const { status, stdout, stderr } = run(script, options);
+  if (status !== 0) throw new Error(`exit ${status}: ${stderr}`);
+  return JSON.parse(stdout);
+}
+
+/** A copy of the built package without any binary, as npm would unpack it; removed by `remove`. */
+export function packageCopy(): {
+  folder: string;
+  write(path: string, content: string | Buffer): void;
+  copy(from: string, to: string): void;
+  remove(): void;
+} {
+  const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-'));
+  for (const part of ['dist', 'package.json']) {
+    cpSync(join(ROOT, part), join(folder, part), { recursive: true });
+  }
+  symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'), 'junction');
+  const place = (path: string) => {
+    const file = join(folder, path);
+    mkdirSync(join(file, '..'), { recursive: true });
+    return file;
+  };
+  return {
+    folder,
+    write: (path, content) => writeFileSync(place(path), content),
+    copy: (from, to) => cpSync(join(ROOT, from), place(to)),
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
