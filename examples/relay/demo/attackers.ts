@@ -1,0 +1,135 @@
+// Three attackers, bounded in rate by a tick and in backlog by their own send buffer.
+
+import type { ClientMessage } from '../protocol.js';
+import { attackerAddress, SHARED_ADDRESS } from './addresses.js';
+import { Client, Refused } from './client.js';
+import type { AttackReport, LoadConfig } from './messages.js';
+
+/** Milliseconds between two bursts. */
+const TICK = 20;
+/** Milliseconds before an attacker tries again to connect. */
+const RECONNECT_AFTER = 50;
+/** Bytes waiting to be sent beyond which an attacker waits too. */
+const MAX_BACKLOG = 1 << 18;
+
+const POLICY_VIOLATION = 1008;
+const SPAM = 'spam '.repeat(200);
+
+interface Attack {
+  readonly name: string;
+  /** What it sends each tick; `serial` never repeats. */
+  readonly burst: (serial: () => number) => ClientMessage[];
+  readonly reconnects: boolean;
+}
+
+const ATTACKS: readonly Attack[] = [
+  {
+    name: 'flooder',
+    burst: () => repeat(150, () => ({ type: 'public', text: SPAM })),
+    reconnects: false,
+  },
+  {
+    name: 'nick rotator',
+    burst: (serial) =>
+      repeat(20, (): ClientMessage[] => [
+        { type: 'nick', nick: `rotating_${serial()}` },
+        { type: 'public', text: '!orderbook' },
+      ]).flat(),
+    reconnects: false,
+  },
+  {
+    name: 'reconnecter',
+    burst: () => repeat(20, () => ({ type: 'public', text: SPAM })),
+    reconnects: true,
+  },
+];
+
+export class Attacker {
+  readonly #attack: Attack;
+  readonly #port: number;
+  readonly #address: string;
+  readonly #report: AttackReport;
+  readonly #startedAt = performance.now();
+  #serial = 0;
+  #client: Client | undefined;
+  #stopped = false;
+
+  constructor(attack: Attack, port: number, address: string) {
+    this.#attack = attack;
+    this.#port = port;
+    this.#address = address;
+    this.#report = {
+      name: attack.name,
+      sent: 0,
+      accepted: 0,
+      expelled: 0,
+      reason: '',
+      expelledAfter: 0,
+      refused: 0,
+      connected: false,
+    };
+    this.#connect();
+  }
+
+  finish(): AttackReport {
+    const report = { ...this.#report, connected: this.#client !== undefined };
+    this.#stopped = true;
+    this.#client?.socket.terminate();
+    return report;
+  }
+
+  #connect(): void {
+    if (this.#stopped) return;
+    Client.connect(this.#port, this.#address).then(
+      (client) => this.#begin(client),
+      (error: unknown) => {
+        if (error instanceof Refused) this.#report.refused++;
+        this.#connectAgain();
+      },
+    );
+  }
+
+  #connectAgain(): void {
+    // Even one that does not come back tries until it has been in once.
+    if (!this.#attack.reconnects && this.#report.accepted > 0) return;
+    setTimeout(() => this.#connect(), RECONNECT_AFTER);
+  }
+
+  #begin(client: Client): void {
+    this.#client = client;
+    this.#report.accepted++;
+    client.send({ type: 'hello', nick: `attacker_${this.#attack.name.slice(0, 3)}` });
+    const timer = setInterval(() => this.#send(client), TICK);
+    client.socket.on('close', (code, reason) => {
+      clearInterval(timer);
+      this.#client = undefined;
+      if (code === POLICY_VIOLATION) this.#expelled(reason.toString());
+      this.#connectAgain();
+    });
+  }
+
+  #send(client: Client): void {
+    if (client.socket.bufferedAmount > MAX_BACKLOG) return;
+    for (const message of this.#attack.burst(() => this.#serial++)) {
+      client.send(message);
+      this.#report.sent++;
+    }
+  }
+
+  #expelled(reason: string): void {
+    this.#report.expelled++;
+    this.#report.reason = reason;
+    this.#report.expelledAfter = (performance.now() - this.#startedAt) / 1000;
+  }
+}
+
+export function attack({ port, oneAddress }: LoadConfig): Attacker[] {
+  return ATTACKS.map((attack, index) => {
+    const address = oneAddress ? SHARED_ADDRESS : attackerAddress(index);
+    return new Attacker(attack, port, address);
+  });
+}
+
+function repeat<T>(times: number, make: () => T): T[] {
+  return Array.from({ length: times }, make);
+}

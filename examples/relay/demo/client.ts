@@ -1,0 +1,47 @@
+// A client of the relay: connects, and sends and reads JSON.
+
+import { WebSocket } from 'ws';
+import type { ClientMessage, RelayMessage } from '../protocol.js';
+
+/** The relay answered a connection with an HTTP status instead of a WebSocket. */
+export class Refused extends Error {}
+
+export class Client {
+  readonly socket: WebSocket;
+
+  private constructor(socket: WebSocket) {
+    this.socket = socket;
+  }
+
+  /** Connects from a loopback address. Rejects with `Refused` where the relay does not accept it. */
+  static connect(port: number, localAddress: string): Promise<Client> {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}`, { localAddress });
+    return new Promise((resolve, reject) => {
+      socket.on('open', () => resolve(new Client(socket)));
+      socket.on('unexpected-response', (request, response) => {
+        reject(new Refused(`status ${response.statusCode}`));
+        request.destroy();
+      });
+      // Once connected, `close` follows and says enough.
+      socket.on('error', reject);
+    });
+  }
+
+  send(message: ClientMessage): void {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+  }
+
+  onMessage(listener: (message: RelayMessage) => void): void {
+    this.socket.on('message', (data) => listener(JSON.parse(data.toString())));
+  }
+
+  /** Resolves when the relay has read all that was sent before, or the connection is closed. */
+  caughtUp(): Promise<void> {
+    if (this.socket.readyState !== WebSocket.OPEN) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.socket.once('pong', () => resolve());
+      this.socket.once('close', () => resolve());
+      this.socket.ping();
+    });
+  }
+}

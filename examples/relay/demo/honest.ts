@@ -1,0 +1,175 @@
+// Honest peers: each talks to everyone and to one neighbour at a steady rate and asks for the order
+// book as often as allowed. They know what should reach whom, and count what did.
+
+import { verify } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { ORDERBOOK_INTERVAL } from '../guard.js';
+import { ORDERBOOK_REQUEST, type RelayMessage } from '../protocol.js';
+import { honestAddress, SHARED_ADDRESS } from './addresses.js';
+import { Client, Refused } from './client.js';
+import { latencyOf } from './latency.js';
+import type { HonestReport, Latency, LoadConfig } from './messages.js';
+
+/** Milliseconds between two messages of a peer. */
+const PUBLIC_EVERY = 300;
+const PRIVATE_EVERY = 1000;
+/** Milliseconds a relay may take to deliver what it was sent before the end; later is lost. */
+const CATCH_UP = 4000;
+
+const NICK = 'honest_';
+
+class Ledger {
+  publicSent = 0;
+  publicGot = 0;
+  privateSent = 0;
+  privateGot = 0;
+  asked = 0;
+  answered = 0;
+  readonly deliveries: { at: number; took: number }[] = [];
+
+  delivered(sentAt: number): void {
+    const at = performance.now();
+    this.deliveries.push({ at, took: at - sentAt });
+  }
+
+  latency(since = 0): Latency {
+    const recent = this.deliveries.filter(({ at }) => at >= since);
+    return latencyOf(recent.map(({ took }) => took));
+  }
+}
+
+class HonestPeer {
+  readonly client: Client;
+  readonly #nick: string;
+  readonly #neighbour: string;
+  readonly #ledger: Ledger;
+  #publicKey = '';
+  #timers: NodeJS.Timeout[] = [];
+  #stopped = false;
+
+  constructor(client: Client, index: number, neighbour: number, ledger: Ledger) {
+    this.client = client;
+    this.#nick = NICK + index;
+    this.#neighbour = NICK + neighbour;
+    this.#ledger = ledger;
+  }
+
+  /** Says hello; resolves with the welcome. */
+  hello(): Promise<void> {
+    return new Promise((resolve) => {
+      this.client.onMessage((message) => {
+        if (message.type === 'welcome') {
+          this.#publicKey = message.publicKey;
+          resolve();
+        } else {
+          this.#read(message);
+        }
+      });
+      this.client.send({ type: 'hello', nick: this.#nick });
+    });
+  }
+
+  talk(): void {
+    const ledger = this.#ledger;
+    this.#timers = [
+      setInterval(() => {
+        ledger.publicSent++;
+        this.client.send({ type: 'public', text: String(performance.now()) });
+      }, PUBLIC_EVERY),
+      setInterval(() => {
+        ledger.privateSent++;
+        const text = String(performance.now());
+        this.client.send({ type: 'private', to: this.#neighbour, text });
+      }, PRIVATE_EVERY),
+    ];
+    this.#ask();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    for (const timer of this.#timers) clearInterval(timer);
+  }
+
+  #ask(): void {
+    if (this.#stopped) return;
+    this.#ledger.asked++;
+    this.client.send({ type: 'public', text: ORDERBOOK_REQUEST });
+  }
+
+  #read(message: RelayMessage): void {
+    const ledger = this.#ledger;
+    if (message.type === 'orderbook') {
+      const { book, signature } = message;
+      const key = this.#publicKey;
+      if (verify('sha256', Buffer.from(book), key, Buffer.from(signature, 'base64'))) {
+        ledger.answered++;
+      }
+      // From the answer on, not from the question: however slow the way, never too early.
+      setTimeout(() => this.#ask(), ORDERBOOK_INTERVAL * 1000).unref();
+    } else if ('from' in message && message.from.startsWith(NICK)) {
+      if (message.type === 'public') ledger.publicGot++;
+      else ledger.privateGot++;
+      ledger.delivered(Number(message.text));
+    }
+  }
+}
+
+export class HonestCrowd {
+  readonly #peers: HonestPeer[] = [];
+  readonly #ledger = new Ledger();
+  #disconnected = 0;
+
+  /** Connects all of them, one by one. */
+  async join({ port, peers, oneAddress }: LoadConfig): Promise<void> {
+    for (let index = 0; index < peers; index++) {
+      const address = oneAddress ? SHARED_ADDRESS : honestAddress(index);
+      const client = await connectPatiently(port, address);
+      client.socket.on('close', () => this.#disconnected++);
+      const peer = new HonestPeer(client, index, (index + 1) % peers, this.#ledger);
+      await peer.hello();
+      this.#peers.push(peer);
+    }
+  }
+
+  talk(): void {
+    for (const peer of this.#peers) peer.talk();
+  }
+
+  /** Of what was delivered in the last so many milliseconds. */
+  recentLatency(milliseconds: number): Latency {
+    return this.#ledger.latency(performance.now() - milliseconds);
+  }
+
+  /** Falls silent, waits until all that was sent is delivered or lost, and reports. */
+  async finish(): Promise<HonestReport> {
+    for (const peer of this.#peers) peer.stop();
+    await Promise.race([this.#settled(), delay(CATCH_UP)]);
+    const ledger = this.#ledger;
+    const others = this.#peers.length - 1;
+    return {
+      publicMessages: { expected: ledger.publicSent * others, got: ledger.publicGot },
+      privateMessages: { expected: ledger.privateSent, got: ledger.privateGot },
+      orderbooks: { expected: ledger.asked, got: ledger.answered },
+      disconnected: this.#disconnected,
+      latency: ledger.latency(),
+    };
+  }
+
+  async #settled(): Promise<void> {
+    // First the relay has read everything; then everybody has what the relay sent because of it.
+    await Promise.all(this.#peers.map((peer) => peer.client.caughtUp()));
+    await Promise.all(this.#peers.map((peer) => peer.client.caughtUp()));
+  }
+}
+
+/** Many peers of one address may have to wait until it may connect again. */
+async function connectPatiently(port: number, address: string): Promise<Client> {
+  for (;;) {
+    try {
+      return await Client.connect(port, address);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      await delay(100);
+    }
+  }
+}

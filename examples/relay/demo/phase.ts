@@ -1,0 +1,152 @@
+// One phase: a relay, with or without its guard, between honest peers and attackers.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import type { RelayCounts } from '../relay.js';
+import { Child } from './child.js';
+import type {
+  AttackReport,
+  Engine,
+  FromAttackers,
+  FromHonest,
+  FromRelay,
+  HonestReport,
+  Latency,
+  LoadConfig,
+  RelayConfig,
+} from './messages.js';
+
+/** Milliseconds the processes have to start and connect, and to report after the end. */
+const START_LIMIT = 8000;
+const REPORT_LIMIT = 6000;
+
+export interface PhaseOptions {
+  guarded: boolean;
+  seconds: number;
+  peers: number;
+  port: number;
+  engine: Engine;
+  oneAddress: boolean;
+}
+
+/** What is known at the end of a second. */
+export interface Second {
+  guarded: boolean;
+  engine: string;
+  second: number;
+  counts: RelayCounts;
+  latency: Latency;
+}
+
+export interface PhaseResult {
+  honest: HonestReport;
+  attackers: AttackReport[];
+  /** The most the relay used, in bytes. */
+  peakMemory: number;
+}
+
+/** Runs a phase. When it resolves or rejects, all its processes have ended. */
+export async function runPhase(
+  options: PhaseOptions,
+  onSecond: (second: Second) => void,
+  signal: AbortSignal,
+): Promise<PhaseResult> {
+  const phase = new Phase(options);
+  const interrupt = () => phase.fail(signal.reason);
+  signal.addEventListener('abort', interrupt);
+  try {
+    signal.throwIfAborted();
+    return await phase.run(onSecond);
+  } finally {
+    signal.removeEventListener('abort', interrupt);
+    await phase.end();
+  }
+}
+
+class Phase {
+  readonly #options: PhaseOptions;
+  readonly #children: { stop(): Promise<void> }[] = [];
+  readonly #failed: Promise<never>;
+  fail: (reason: unknown) => void = () => {};
+
+  constructor(options: PhaseOptions) {
+    this.#options = options;
+    this.#failed = new Promise((_, reject) => {
+      this.fail = reject;
+    });
+    // Nobody waits for it between two steps.
+    this.#failed.catch(() => {});
+  }
+
+  async run(onSecond: (second: Second) => void): Promise<PhaseResult> {
+    const { guarded, engine, port, peers, oneAddress, seconds } = this.#options;
+    const relay = this.#start<FromRelay, RelayConfig>('relay', { port, guarded, engine });
+    const listening = await this.#within(START_LIMIT, 'the relay', relay.next('listening'));
+
+    const load = { port: listening.port, peers, oneAddress };
+    const honest = this.#start<FromHonest, LoadConfig>('honest', load);
+    const attackers = this.#start<FromAttackers, LoadConfig>('attack', load);
+    const ready = Promise.all([honest.next('ready'), attackers.next('ready')]);
+    await this.#within(START_LIMIT, 'the peers to connect', ready);
+
+    const { counts } = await this.#within(START_LIMIT, 'the relay', relay.next('counts'));
+    const watch = new Watch(relay, honest, counts);
+    honest.tell({ kind: 'go' });
+    attackers.tell({ kind: 'go' });
+    for (let second = 1; second <= seconds; second++) {
+      await Promise.race([delay(1000, undefined, { ref: false }), this.#failed]);
+      onSecond({ guarded, engine: listening.engine, second, ...watch.latest() });
+    }
+
+    const reports = Promise.all([honest.next('report'), attackers.next('report')]);
+    honest.tell({ kind: 'stop' });
+    attackers.tell({ kind: 'stop' });
+    const [{ report }, attack] = await this.#within(REPORT_LIMIT, 'the reports', reports);
+    return { honest: report, attackers: attack.report, peakMemory: watch.peakMemory };
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(this.#children.map((child) => child.stop()));
+  }
+
+  #start<Message extends { kind: string }, Config extends object>(
+    role: 'relay' | 'honest' | 'attack',
+    config: Config,
+  ): Child<Message> {
+    const child = new Child<Message>(role, config, this.fail);
+    this.#children.push(child);
+    return child;
+  }
+
+  /** Rejects if `work` takes longer than that, or a child fails. */
+  async #within<T>(milliseconds: number, what: string, work: Promise<T>): Promise<T> {
+    const late = () => this.fail(new Error(`waited ${milliseconds / 1000} s for ${what}`));
+    const timer = setTimeout(late, milliseconds);
+    try {
+      return await Promise.race([work, this.#failed]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** The latest that relay and honest peers reported. */
+class Watch {
+  peakMemory = 0;
+  #counts: RelayCounts;
+  #latency: Latency = { p50: Number.NaN, p99: Number.NaN };
+
+  constructor(relay: Child<FromRelay>, honest: Child<FromHonest>, counts: RelayCounts) {
+    this.#counts = counts;
+    relay.on('counts', ({ counts }) => {
+      this.#counts = counts;
+      this.peakMemory = Math.max(this.peakMemory, counts.residentMemory);
+    });
+    honest.on('latency', ({ latency }) => {
+      this.#latency = latency;
+    });
+  }
+
+  latest(): { counts: RelayCounts; latency: Latency } {
+    return { counts: this.#counts, latency: this.#latency };
+  }
+}

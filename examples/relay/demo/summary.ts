@@ -1,0 +1,94 @@
+// What a run has shown, in words, and whether the guard did its job.
+
+import type { AttackReport, HonestReport, Tally } from './messages.js';
+import type { PhaseResult } from './phase.js';
+import { integer, megabytes, milliseconds } from './units.js';
+
+export interface Outcome {
+  off: PhaseResult;
+  on: PhaseResult;
+}
+
+/** What the guard failed at; nothing if it did its job. */
+export function failures({ off, on }: Outcome): string[] {
+  const { publicMessages, privateMessages, orderbooks, disconnected } = on.honest;
+  const failures: string[] = [];
+  const claim = (holds: boolean, otherwise: string) => {
+    if (!holds) failures.push(otherwise);
+  };
+  claim(complete(publicMessages), 'honest peers lost public messages');
+  claim(complete(privateMessages), 'honest peers lost private messages');
+  claim(complete(orderbooks), 'honest peers waited in vain for an order book');
+  claim(disconnected === 0, 'honest peers lost their connection');
+  claim(on.honest.latency.p99 < off.honest.latency.p99 / 2, 'deliveries were not clearly faster');
+  for (const attacker of on.attackers) {
+    claim(stopped(attacker), `the ${attacker.name} was not stopped`);
+  }
+  return failures;
+}
+
+export function summary(outcome: Outcome): string {
+  const { off, on } = outcome;
+  const failed = failures(outcome);
+  const verdict =
+    failed.length === 0
+      ? 'The guard did its job: honest peers lost nothing, and every attacker was stopped.'
+      : `The guard did not do its job: ${failed.join('; ')}.`;
+  return [
+    '',
+    row('What honest peers got', 'guard off', 'guard on'),
+    ...honestRows(off, on),
+    '',
+    row('What became of the attackers', 'guard off', 'guard on'),
+    ...off.attackers.flatMap((attacker, index) => attackRows(attacker, on.attackers[index])),
+    '',
+    verdict,
+  ].join('\n');
+}
+
+function honestRows(off: PhaseResult, on: PhaseResult): string[] {
+  const both = (title: string, show: (honest: HonestReport) => string) =>
+    row(`  ${title}`, show(off.honest), show(on.honest));
+  return [
+    both('public messages delivered', (honest) => share(honest.publicMessages)),
+    both('private messages delivered', (honest) => share(honest.privateMessages)),
+    both('order books answered', (honest) => share(honest.orderbooks)),
+    both('half of all deliveries within', (honest) => milliseconds(honest.latency.p50)),
+    both('99% of all deliveries within', (honest) => milliseconds(honest.latency.p99)),
+    row('  memory of the relay, at most', megabytes(off.peakMemory), megabytes(on.peakMemory)),
+  ];
+}
+
+function attackRows(off: AttackReport, on: AttackReport | undefined): string[] {
+  if (on === undefined) return [];
+  return [
+    row(`  ${off.name}`, fate(off), fate(on)),
+    row('', `sent ${integer(off.sent)} messages`, `sent ${integer(on.sent)} messages`),
+    ...(on.reason === '' ? [] : [row('', '', `(${on.reason})`)]),
+  ];
+}
+
+function fate(attacker: AttackReport): string {
+  if (attacker.connected) return 'never stopped';
+  if (attacker.accepted === 0) return `never let in, refused ${attacker.refused} times`;
+  const times = attacker.expelled === 1 ? 'after' : `${attacker.expelled} times in`;
+  const closed = `closed ${times} ${attacker.expelledAfter.toFixed(1)} s`;
+  return attacker.refused === 0 ? closed : `${closed}, refused ${attacker.refused} times`;
+}
+
+/** Thrown out for its conduct and not back, or never let in. */
+function stopped({ expelled, refused, connected }: AttackReport): boolean {
+  return expelled + refused > 0 && !connected;
+}
+
+function complete({ expected, got }: Tally): boolean {
+  return expected > 0 && got === expected;
+}
+
+function share({ expected, got }: Tally): string {
+  return `${integer(got)} of ${integer(expected)}`;
+}
+
+function row(title: string, off: string, on: string): string {
+  return `${title.padEnd(33)}${off.padEnd(22)}${on}`.trimEnd();
+}

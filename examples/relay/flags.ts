@@ -1,0 +1,83 @@
+// The command line.
+
+import { parseArgs } from 'node:util';
+import type { Engine } from './demo/messages.js';
+
+export interface Flags {
+  peers: number;
+  seconds: number;
+  engine: Engine;
+  port: number;
+  oneAddress: boolean;
+  serverOnly: boolean;
+  help: boolean;
+}
+
+export const HELP = `A WebSocket relay under attack, first without limits, then guarded by relay-limiter.
+
+usage: npm start -- [flags]
+
+  --peers N        honest peers, 2 to 40 (default 12)
+  --seconds N      length of each of the two phases, 2 to 9 (default 7)
+  --engine NAME    auto, native or js (default: RELAY_LIMITER_ENGINE, else auto)
+  --port N         port of the relay on 127.0.0.1; 0, the default, takes a free one
+  --one-address    everybody connects from 127.0.0.1, as behind Tor or a proxy; otherwise each
+                   from an address of its own, where the system has them (Linux; macOS has not)
+  --server-only    only the guarded relay, without peers, until Ctrl-C
+  --help           this text
+
+With the guard on, honest peers must lose nothing and be served clearly faster, and every attacker
+must be stopped: then it exits with 0, else, or if something broke, with 1; with 2 for a wrong flag.`;
+
+/** A flag that is not accepted. */
+export class WrongFlag extends Error {
+  constructor(what: string) {
+    super(`${what} (npm start -- --help lists the flags)`);
+  }
+}
+
+/** @throws WrongFlag */
+export function readFlags(args: string[]): Flags {
+  const values = parse(args);
+  return {
+    peers: integer('--peers', values.peers, 2, 40),
+    seconds: integer('--seconds', values.seconds, 2, 9),
+    engine: engine(values.engine),
+    port: integer('--port', values.port, 0, 65_535),
+    oneAddress: values['one-address'],
+    serverOnly: values['server-only'],
+    help: values.help,
+  };
+}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      options: {
+        peers: { type: 'string', default: '12' },
+        seconds: { type: 'string', default: '7' },
+        engine: { type: 'string' },
+        port: { type: 'string', default: '0' },
+        'one-address': { type: 'boolean', default: false },
+        'server-only': { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    }).values;
+  } catch (error) {
+    // Node adds advice after the first sentence.
+    const [sentence] = String(error instanceof Error ? error.message : error).split(/[.\n]/);
+    throw new WrongFlag(`${sentence}`);
+  }
+}
+
+function integer(flag: string, text: string, least: number, most: number): number {
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= least && value <= most) return value;
+  throw new WrongFlag(`${flag} takes a whole number from ${least} to ${most}, not "${text}"`);
+}
+
+function engine(text: string | undefined): Engine {
+  if (text === undefined || text === 'auto' || text === 'native' || text === 'js') return text;
+  throw new WrongFlag(`--engine takes auto, native or js, not "${text}"`);
+}

@@ -1,0 +1,182 @@
+// What each peer may do: every limit of the relay, and what breaking it leads to. Knows keys
+// (connection, nick, address), no sockets.
+//
+// An attacker gets a new nick for nothing and a new connection for little; an address costs more.
+// So work is limited by connection, which no change of nick escapes; the order book by nick as
+// well, which no reconnecting escapes; and who is expelled again and again is banned by address.
+
+import {
+  DirectConnectionRateLimiter,
+  type EngineName,
+  type LimiterOptions,
+  OrderbookRateLimiter,
+  RateLimitAction,
+  RateLimiter,
+} from 'relay-limiter';
+
+/** What to do with a message: process it, drop it and say so, or expel its sender. */
+export type Verdict =
+  | { readonly action: typeof RateLimitAction.ALLOW }
+  | {
+      readonly action: typeof RateLimitAction.DELAY | typeof RateLimitAction.DISCONNECT;
+      readonly reason: string;
+    };
+
+export interface Guard {
+  /** The engine that keeps its limits. */
+  readonly engine: EngineName | 'none';
+  /** Whether an address may connect: undefined, or the seconds after which it may try again. */
+  refuse(address: string): number | undefined;
+  /** Any frame of a connection, before it is read. */
+  message(connection: string): Verdict;
+  /** A message that could not be understood. */
+  malformed(connection: string): Verdict;
+  privateMessage(connection: string): Verdict;
+  orderbook(connection: string, nick: string): Verdict;
+  /** A peer of this address has been expelled. */
+  expelled(address: string): void;
+  /** The connection is closed, whoever closed it. */
+  closed(connection: string): void;
+  /** Once a second or so: forgets what no longer matters. */
+  sweep(): void;
+  counts(): GuardCounts;
+}
+
+export interface GuardCounts {
+  /** Connections the limiters hold anything about. */
+  tracked: number;
+  /** Bans begun: of connections, nicks and addresses. */
+  bans: number;
+}
+
+/** Seconds between two order books for one peer; who waits that long is never refused. */
+export const ORDERBOOK_INTERVAL = 2;
+/** Seconds an address stays banned. */
+const ADDRESS_BAN = 600;
+/** Violations after which a connection is expelled. They never decrease while it lasts. */
+const EXPEL_AT = 100;
+
+const ALLOW: Verdict = { action: RateLimitAction.ALLOW };
+const drop = (reason: string): Verdict => ({ action: RateLimitAction.DELAY, reason });
+const expel = (reason: string): Verdict => ({ action: RateLimitAction.DISCONNECT, reason });
+
+export class LimitingGuard implements Guard {
+  readonly engine: EngineName;
+  readonly #connects: RateLimiter;
+  readonly #expulsions: RateLimiter;
+  readonly #messages: RateLimiter;
+  readonly #direct: DirectConnectionRateLimiter;
+  readonly #nicks: OrderbookRateLimiter;
+  #bans = 0;
+
+  constructor(engine?: LimiterOptions['engine']) {
+    const options = { engine, onBan: () => this.#bans++ };
+
+    // By address.
+    this.#connects = new RateLimiter({ rateLimit: 10, burstLimit: 20, engine });
+    // Two expulsions and one more a minute are forgiven: peers share addresses. The next one bans.
+    this.#expulsions = new RateLimiter({
+      rateLimit: 1 / 60,
+      burstLimit: 2,
+      disconnectThreshold: 1,
+      engine,
+    });
+
+    // By connection.
+    this.#messages = new RateLimiter({
+      rateLimit: 20,
+      burstLimit: 60,
+      disconnectThreshold: EXPEL_AT,
+      engine,
+    });
+    this.#direct = new DirectConnectionRateLimiter({
+      messageRatePerSec: 5,
+      messageBurst: 20,
+      orderbookInterval: ORDERBOOK_INTERVAL,
+      orderbookBanThreshold: 10,
+      ...options,
+    });
+
+    // By nick.
+    this.#nicks = new OrderbookRateLimiter({ interval: ORDERBOOK_INTERVAL, ...options });
+
+    this.engine = this.#messages.engine;
+  }
+
+  refuse(address: string): number | undefined {
+    if (this.#expulsions.getViolationCount(address) > 0) return ADDRESS_BAN;
+    const [action, delay] = this.#connects.check(address);
+    return action === RateLimitAction.ALLOW ? undefined : delay;
+  }
+
+  message(connection: string): Verdict {
+    return this.#judge(connection, 1, 'too many messages');
+  }
+
+  malformed(connection: string): Verdict {
+    // A cost above the burst is never there: it takes nothing and counts one violation.
+    return this.#judge(connection, this.#messages.burstLimit + 1, 'too many malformed messages');
+  }
+
+  #judge(connection: string, cost: number, reason: string): Verdict {
+    const [action] = this.#messages.check(connection, cost);
+    return action === RateLimitAction.ALLOW ? ALLOW : { action, reason };
+  }
+
+  privateMessage(connection: string): Verdict {
+    return this.#direct.checkMessage(connection) ? ALLOW : drop('too many private messages');
+  }
+
+  orderbook(connection: string, nick: string): Verdict {
+    // The connection first, so that nobody fills the table of nicks with names made up.
+    if (!this.#direct.checkOrderbook(connection)) {
+      return refusedOrderbook(this.#direct.isBanned(connection));
+    }
+    return this.#nicks.check(nick) ? ALLOW : refusedOrderbook(this.#nicks.isBanned(nick));
+  }
+
+  expelled(address: string): void {
+    const wasBanned = this.#expulsions.getViolationCount(address) > 0;
+    const [action] = this.#expulsions.check(address);
+    if (action === RateLimitAction.DISCONNECT && !wasBanned) this.#bans++;
+  }
+
+  closed(connection: string): void {
+    this.#messages.removePeer(connection);
+    this.#direct.removePeer(connection);
+  }
+
+  sweep(): void {
+    // What is kept by nick and by address outlives connections, or reconnecting would wash it off.
+    const budget = { budgetMs: 2 };
+    this.#connects.cleanupOldPeers(60, budget);
+    this.#expulsions.cleanupOldPeers(ADDRESS_BAN, budget);
+    this.#nicks.cleanupOldEntries(ADDRESS_BAN, budget);
+  }
+
+  counts(): GuardCounts {
+    const messages = this.#messages.getStats().trackedPeers;
+    const direct = this.#direct.getStatistics();
+    return { tracked: messages + direct.trackedConnections, bans: this.#bans };
+  }
+}
+
+function refusedOrderbook(banned: boolean): Verdict {
+  return banned
+    ? expel('banned for too many !orderbook requests')
+    : drop(`one !orderbook every ${ORDERBOOK_INTERVAL} seconds`);
+}
+
+/** A relay without limits, to compare with. */
+export const NO_GUARD: Guard = {
+  engine: 'none',
+  refuse: () => undefined,
+  message: () => ALLOW,
+  malformed: () => ALLOW,
+  privateMessage: () => ALLOW,
+  orderbook: () => ALLOW,
+  expelled: () => {},
+  closed: () => {},
+  sweep: () => {},
+  counts: () => ({ tracked: 0, bans: 0 }),
+};

@@ -1,0 +1,73 @@
+// `npm start`: the relay under attack, first with its guard off, then on; or the relay alone.
+
+import { setInterval } from 'node:timers/promises';
+import { hasManyAddresses } from './demo/addresses.js';
+import { runPhase } from './demo/phase.js';
+import { failures, summary } from './demo/summary.js';
+import { LEGEND, Table } from './demo/table.js';
+import { type Flags, HELP, readFlags, WrongFlag } from './flags.js';
+import { LimitingGuard } from './guard.js';
+import { Relay } from './relay.js';
+
+const INTERRUPTED = 130;
+
+const print = (line: string) => console.log(line);
+const interruption = new AbortController();
+process.on('SIGINT', () => interruption.abort());
+process.on('SIGTERM', () => interruption.abort());
+// A reader that has seen enough, such as `head`, closes the pipe.
+process.stdout.on('error', () => interruption.abort());
+
+async function main(): Promise<number> {
+  try {
+    const flags = readFlags(process.argv.slice(2));
+    if (flags.help) print(HELP);
+    else if (flags.serverOnly) await serve(flags);
+    else return await demonstrate(flags);
+    return 0;
+  } catch (error) {
+    if (interruption.signal.aborted) return INTERRUPTED;
+    console.error(`relay: ${error instanceof Error ? error.message : error}`);
+    return error instanceof WrongFlag ? 2 : 1;
+  }
+}
+
+/** Both phases and the summary; resolves with the exit code. */
+async function demonstrate(flags: Flags): Promise<number> {
+  const oneAddress = flags.oneAddress || !(await hasManyAddresses());
+  print(`${flags.peers} honest peers and 3 attackers, ${flags.seconds} seconds without limits,`);
+  print(`then ${flags.seconds} seconds with relay-limiter on guard.`);
+  print(LEGEND);
+  const table = new Table(print);
+  const phase = (guarded: boolean) => {
+    table.header();
+    const options = { ...flags, oneAddress, guarded };
+    return runPhase(options, (second) => table.row(second), interruption.signal);
+  };
+  const outcome = { off: await phase(false), on: await phase(true) };
+  print(summary(outcome));
+  return failures(outcome).length === 0 ? 0 : 1;
+}
+
+/** The relay alone, until it is interrupted. */
+async function serve({ port, engine }: Flags): Promise<void> {
+  const guard = new LimitingGuard(engine);
+  const relay = await Relay.listen(port, guard);
+  print(`listening on ws://127.0.0.1:${relay.port}; Ctrl-C ends it`);
+  const table = new Table(print);
+  table.header();
+  const latency = { p50: Number.NaN, p99: Number.NaN };
+  let second = 0;
+  try {
+    for await (const _ of setInterval(1000, undefined, { signal: interruption.signal })) {
+      const counts = relay.counts();
+      table.row({ guarded: true, engine: guard.engine, second: ++second, counts, latency });
+    }
+  } catch (error) {
+    if (!interruption.signal.aborted) throw error;
+  } finally {
+    relay.close();
+  }
+}
+
+process.exitCode = await main();

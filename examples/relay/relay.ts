@@ -1,0 +1,244 @@
+// The relay: accepts connections, passes messages on, and does what the guard says.
+
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { RateLimitAction } from 'relay-limiter';
+import { type RawData, type VerifyClientCallbackAsync, type WebSocket, WebSocketServer } from 'ws';
+import type { Guard, GuardCounts, Verdict } from './guard.js';
+import { Orderbook } from './orderbook.js';
+import { encode, Peer } from './peer.js';
+import {
+  type ClientMessage,
+  MAX_MESSAGE,
+  Malformed,
+  ORDERBOOK_REQUEST,
+  parse,
+  type RelayMessage,
+} from './protocol.js';
+
+const HOST = '127.0.0.1';
+const MAX_CONNECTIONS = 1000;
+/** Milliseconds from the connection to `hello`. */
+const HELLO_TIMEOUT = 5000;
+const SWEEP_EVERY = 1000;
+
+/** Since the start, except for those that are open, tracked and resident now. */
+export interface RelayCounts extends GuardCounts {
+  connections: number;
+  messagesIn: number;
+  delivered: number;
+  /** Messages dropped by a limit. */
+  delayed: number;
+  /** Messages dropped because their receiver reads too slowly, or is leaving. */
+  missed: number;
+  /** Peers expelled, with code 1008. */
+  disconnected: number;
+  /** Connections not accepted, with status 429. */
+  refused: number;
+  /** Bytes. */
+  residentMemory: number;
+}
+
+type Answer = Parameters<VerifyClientCallbackAsync>[1];
+
+export class Relay {
+  readonly #guard: Guard;
+  readonly #orderbook = new Orderbook();
+  readonly #http: Server = createServer((_, response) => response.writeHead(426).end());
+  readonly #sockets: WebSocketServer;
+  readonly #peers = new Set<Peer>();
+  readonly #byNick = new Map<string, Peer>();
+  readonly #sweeper: NodeJS.Timeout;
+  readonly #counts = {
+    messagesIn: 0,
+    delivered: 0,
+    delayed: 0,
+    missed: 0,
+    disconnected: 0,
+    refused: 0,
+  };
+
+  private constructor(guard: Guard) {
+    this.#guard = guard;
+    this.#http.maxConnections = MAX_CONNECTIONS;
+    this.#sockets = new WebSocketServer({
+      server: this.#http,
+      // A somewhat longer message gets an answer; one beyond this is not even read (code 1009).
+      maxPayload: 16 * MAX_MESSAGE,
+      verifyClient: ({ req }, answer) => this.#verifyClient(req, answer),
+    });
+    this.#sockets.on('connection', (socket, request) => this.#accept(socket, request));
+    this.#sweeper = setInterval(() => this.#sweep(), SWEEP_EVERY);
+  }
+
+  /** Listens on a port of 127.0.0.1, 0 for a free one. Rejects if the port cannot be had. */
+  static async listen(port: number, guard: Guard): Promise<Relay> {
+    const relay = new Relay(guard);
+    // The WebSocket server repeats the errors of the HTTP server it stands on.
+    relay.#sockets.on('error', () => relay.close());
+    relay.#http.listen(port, HOST);
+    await once(relay.#http, 'listening');
+    return relay;
+  }
+
+  get port(): number {
+    return (this.#http.address() as AddressInfo).port;
+  }
+
+  counts(): RelayCounts {
+    return {
+      ...this.#counts,
+      ...this.#guard.counts(),
+      connections: this.#peers.size,
+      residentMemory: process.memoryUsage.rss(),
+    };
+  }
+
+  close(): void {
+    clearInterval(this.#sweeper);
+    for (const socket of this.#sockets.clients) socket.terminate();
+    this.#sockets.close();
+    this.#http.close();
+  }
+
+  #verifyClient(request: IncomingMessage, answer: Answer): void {
+    const retryAfter = this.#guard.refuse(addressOf(request));
+    if (retryAfter === undefined) {
+      answer(true);
+    } else {
+      this.#counts.refused++;
+      answer(false, 429, 'Too Many Requests', { 'Retry-After': String(Math.ceil(retryAfter)) });
+    }
+  }
+
+  #accept(socket: WebSocket, request: IncomingMessage): void {
+    const peer = new Peer(socket, addressOf(request));
+    this.#peers.add(peer);
+    socket.on('message', (data, isBinary) => this.#receive(peer, data, isBinary));
+    // A ping is answered by the WebSocket library, and so costs what a message costs.
+    socket.on('ping', () => this.#admit(peer));
+    // Broken frames and cut connections: `close` follows.
+    socket.on('error', () => {});
+    socket.on('close', () => this.#leave(peer));
+  }
+
+  #leave(peer: Peer): void {
+    this.#peers.delete(peer);
+    if (peer.nick !== undefined) this.#byNick.delete(peer.nick);
+    this.#guard.closed(peer.id);
+  }
+
+  #receive(peer: Peer, data: RawData, isBinary: boolean): void {
+    if (!this.#admit(peer)) return;
+    try {
+      this.#handle(peer, parse(data, isBinary));
+    } catch (error) {
+      if (!(error instanceof Malformed)) throw error;
+      this.#send(peer, { type: 'error', reason: error.message });
+      this.#obey(peer, this.#guard.malformed(peer.id));
+    }
+  }
+
+  /** Counts a frame and asks the guard; false for one that must not be processed. */
+  #admit(peer: Peer): boolean {
+    if (!peer.open) return false;
+    this.#counts.messagesIn++;
+    return this.#obey(peer, this.#guard.message(peer.id));
+  }
+
+  #obey(peer: Peer, verdict: Verdict): boolean {
+    if (verdict.action === RateLimitAction.ALLOW) return true;
+    if (verdict.action === RateLimitAction.DELAY) {
+      this.#counts.delayed++;
+      peer.notify(`dropped: ${verdict.reason}`);
+    } else {
+      this.#expel(peer, verdict.reason);
+    }
+    return false;
+  }
+
+  #expel(peer: Peer, reason: string): void {
+    this.#counts.disconnected++;
+    this.#guard.expelled(peer.address);
+    peer.expel(reason);
+  }
+
+  #handle(peer: Peer, message: ClientMessage): void {
+    const { nick } = peer;
+    if (message.type === 'hello') this.#hello(peer, message.nick);
+    else if (nick === undefined) throw new Malformed('say hello first');
+    else if (message.type === 'nick') this.#rename(peer, message.nick);
+    else if (message.type === 'private') this.#private(peer, nick, message.to, message.text);
+    else if (message.text === ORDERBOOK_REQUEST) this.#answerOrderbook(peer, nick);
+    else this.#public(peer, nick, message.text);
+  }
+
+  #hello(peer: Peer, nick: string): void {
+    if (peer.nick !== undefined) throw new Malformed(`hello was said already, as ${peer.nick}`);
+    if (!this.#name(peer, nick)) return;
+    this.#send(peer, { type: 'welcome', nick, publicKey: this.#orderbook.publicKey });
+  }
+
+  #rename(peer: Peer, nick: string): void {
+    if (this.#name(peer, nick)) this.#send(peer, { type: 'nick', nick });
+  }
+
+  /** Gives a nick to a peer, unless it is another's: then the peer is told. */
+  #name(peer: Peer, nick: string): boolean {
+    if (this.#byNick.has(nick)) {
+      this.#send(peer, { type: 'error', reason: `the nick ${nick} is taken` });
+      return false;
+    }
+    if (peer.nick !== undefined) this.#byNick.delete(peer.nick);
+    peer.nick = nick;
+    this.#byNick.set(nick, peer);
+    return true;
+  }
+
+  #public(peer: Peer, from: string, text: string): void {
+    const message = encode({ type: 'public', from, text });
+    for (const receiver of this.#byNick.values()) {
+      if (receiver !== peer) this.#deliver(receiver, message);
+    }
+  }
+
+  #private(peer: Peer, from: string, to: string, text: string): void {
+    if (!this.#obey(peer, this.#guard.privateMessage(peer.id))) return;
+    const receiver = this.#byNick.get(to);
+    if (receiver === undefined) {
+      this.#send(peer, { type: 'error', reason: `nobody here is called ${to}` });
+    } else {
+      this.#deliver(receiver, encode({ type: 'private', from, text }));
+    }
+  }
+
+  #answerOrderbook(peer: Peer, nick: string): void {
+    if (!this.#obey(peer, this.#guard.orderbook(peer.id, nick))) return;
+    this.#deliver(peer, encode({ type: 'orderbook', ...this.#orderbook.answer(nick) }));
+  }
+
+  #deliver(peer: Peer, message: Buffer): void {
+    if (peer.send(message)) this.#counts.delivered++;
+    else this.#counts.missed++;
+  }
+
+  #send(peer: Peer, message: RelayMessage): void {
+    peer.send(encode(message));
+  }
+
+  #sweep(): void {
+    this.#guard.sweep();
+    const latest = performance.now() - HELLO_TIMEOUT;
+    for (const peer of this.#peers) {
+      if (peer.nick === undefined && peer.open && peer.connectedAt < latest) {
+        this.#expel(peer, 'no hello');
+      }
+    }
+  }
+}
+
+/** Behind a proxy this is the proxy: key by what that vouches for, never by a header anybody can send. */
+function addressOf(request: IncomingMessage): string {
+  return request.socket.remoteAddress ?? 'unknown';
+}
