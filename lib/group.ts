@@ -1,7 +1,7 @@
 // PeerGroup: a room, a channel: many peers checked in one call, at one instant.
 
 import type { GroupCore } from './engine/engine.js';
-import { limiterError } from './errors.js';
+import { limiterError, refused } from './errors.js';
 import { requireCost, requireKey } from './options.js';
 
 /** Anything with a key: what `open` returns. */
@@ -21,6 +21,10 @@ export class PeerGroup {
   constructor(core: GroupCore, now: () => number | undefined, peers: Iterable<string | Keyed>) {
     this.#core = core;
     this.#now = now;
+    // A string can be walked through as well, and its letters are nobody's keys.
+    if (typeof peers !== 'object' || peers === null || !(Symbol.iterator in peers)) {
+      throw refused('ERR_LIMITER_OPTION', 'the members of a group', peers, 'an iterable');
+    }
     for (const peer of peers) this.add(peer);
   }
 
@@ -55,14 +59,20 @@ export class PeerGroup {
    */
   check(cost = 1, verdicts: Uint8Array = new Uint8Array(this.size)): Uint8Array {
     requireCost(cost);
-    if (!(verdicts instanceof Uint8Array) || verdicts.length < this.size) {
+    // The clock first: it is the caller's code, and may change members and array.
+    const now = this.#now();
+    if (!isBytes(verdicts) || verdicts.length < this.size) {
       const message = `verdicts must be a Uint8Array of at least ${this.size} bytes`;
       throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
     }
     this.#list ??= [...this.#members];
-    this.#core.checkAll(this.#list, verdicts, cost, this.#now());
+    this.#core.checkAll(this.#list, verdicts, cost, now);
     return verdicts;
   }
+}
+
+function isBytes(value: unknown): value is Uint8Array {
+  return ArrayBuffer.isView(value) && value instanceof Uint8Array;
 }
 
 function keyOf(peer: string | Keyed): string {

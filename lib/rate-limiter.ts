@@ -61,7 +61,8 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
   constructor(options?: RateLimiterOptions) {
     const given = readOptions('RateLimiter', options, OPTIONS);
     const rateLimit = positive(given, 'rateLimit', 10);
-    const burstLimit = burst(given, 'burstLimit', Math.max(1, rateLimit * 10));
+    const tenSeconds = Math.min(Math.max(1, rateLimit * 10), Number.MAX_VALUE);
+    const burstLimit = burst(given, 'burstLimit', tenSeconds);
     const disconnectThreshold = countOrNull(given, 'disconnectThreshold');
     super(commonOptions(given), (engine) =>
       engine.rateLimiter({ rateLimit, burstLimit, disconnectThreshold }),
@@ -113,7 +114,7 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
 
   /** Counts and the worst offenders. Reads state, changes none. */
   getStats(): RateLimiterStats {
-    const { tracked, banned: _, ...counts } = this.core.statistics(this.now());
+    const { tracked, banned: _, ...counts } = this.core.statistics();
     return { trackedPeers: tracked, ...counts };
   }
 

@@ -51,7 +51,10 @@ export class TokenBucket {
     return consume(this.#bucket, tokens, now, this.refillRate, this.capacity);
   }
 
-  /** Seconds until one token is there, as of the last `consume` or `reset`: reads no clock. */
+  /**
+   * Seconds until one token is there, as of the last `consume` or `reset`: reads no clock. Infinity
+   * where the capacity is below one.
+   */
   getDelaySeconds(): number {
     return delaySeconds(this.#bucket, 1, this.refillRate, this.capacity);
   }

@@ -3,7 +3,6 @@
 // an operation (built with -ffp-contract=off); a division stays a division.
 #pragma once
 
-#include <algorithm>
 #include <limits>
 
 namespace relay_limiter {
@@ -23,8 +22,10 @@ inline bool consume(double& tokens, double& lastRefill, double cost, double now,
   const double seconds = elapsed(now, lastRefill);
   const double refilled = tokens + seconds * rate;
   lastRefill = now;
-  tokens = std::min(refilled, capacity);
-  if (tokens < cost) return false;
+  // Written so that a NaN, should there ever be one, fills the bucket instead of opening it for
+  // good.
+  tokens = refilled < capacity ? refilled : capacity;
+  if (!(tokens >= cost)) return false;
   tokens -= cost;
   return true;
 }

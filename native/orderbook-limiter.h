@@ -22,7 +22,9 @@ class OrderbookLimiter {
   explicit OrderbookLimiter(const Config& config) noexcept : config_(config) {}
 
   Verdict check(const Key& key, double now) noexcept {
-    if (isBanned(key.fingerprint, now)) return violation(key);
+    if (isBanned(key.fingerprint, now)) {
+      return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
+    }
     const auto violations = static_cast<double>(offenders_.violations(key.fingerprint));
     if (violations >= config_.violationBanThreshold) {
       return offenders_.beginBan(key, now) ? Verdict::kBanBegins : Verdict::kNoMemory;
@@ -33,7 +35,7 @@ class OrderbookLimiter {
       const bool stored = setAllowedAt(allowedAt_, key.fingerprint, now);
       return stored ? Verdict::kAllowed : Verdict::kNoMemory;
     }
-    return violation(key);
+    return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
   }
 
   bool isBanned(const Fingerprint& print, double now) noexcept {
@@ -86,10 +88,6 @@ class OrderbookLimiter {
     if (violations < config_.violationWarningThreshold) return config_.interval;
     if (violations < config_.violationSevereThreshold) return config_.interval * 6;
     return config_.interval * 30;
-  }
-
-  Verdict violation(const Key& key) noexcept {
-    return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
   }
 
   const Config config_;

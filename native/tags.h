@@ -3,7 +3,8 @@
 
 #include <cstdint>
 
-#if defined(__SSE2__) || defined(_M_X64)
+// RELAY_LIMITER_NO_SIMD is for tests of the portable way.
+#if (defined(__SSE2__) || defined(_M_X64)) && !defined(RELAY_LIMITER_NO_SIMD)
 #include <emmintrin.h>
 #define RELAY_LIMITER_SSE2
 #endif

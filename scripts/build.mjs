@@ -8,7 +8,7 @@
 // The compiler's words are left in build/addon.log.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,6 +16,7 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const require = createRequire(import.meta.url);
 const LOG = 'build/addon.log';
+const OUTPUTS = { lib: 'dist', examples: 'out/examples', bench: 'out/bench' };
 
 function compileTypeScript(project) {
   const { status, output } = node('typescript', 'tsc', ['-p', project]);
@@ -32,6 +33,8 @@ function compileAddon(folder) {
   const { status, output } = node('node-gyp', 'node-gyp', args);
   mkdirSync(`${root}build`, { recursive: true });
   writeFileSync(`${root}${LOG}`, output);
+  // An older binary must not pass for what could not be built.
+  if (status !== 0) rmSync(`${root}${folder}/build/Release`, { recursive: true, force: true });
   return status === 0;
 }
 
@@ -40,7 +43,7 @@ function node(name, command, args) {
   const manifest = require.resolve(`${name}/package.json`);
   const { bin } = require(manifest);
   const script = resolve(dirname(manifest), typeof bin === 'string' ? bin : bin[command]);
-  const options = { cwd: root, encoding: 'utf8' };
+  const options = { cwd: root, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 };
   const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...args], options);
   return { status, output: stdout + stderr };
 }
@@ -56,17 +59,32 @@ function fail(output) {
   process.exit(1);
 }
 
-if (process.argv.includes('--bench')) {
-  if (!compileAddon('bench/floor')) fail('relay-limiter: the benchmark needs a C++ compiler\n');
-} else {
-  for (const project of ['lib', 'examples', 'bench']) compileTypeScript(project);
+function buildPackage(tolerant) {
+  if (tolerant && !isInstalled('typescript')) {
+    console.log('relay-limiter: nothing built: the development packages are not installed');
+    return;
+  }
+  for (const project of ['lib', 'examples', 'bench']) {
+    rmSync(`${root}${OUTPUTS[project]}`, { recursive: true, force: true });
+    compileTypeScript(project);
+  }
   if (compileAddon('.')) {
     console.log('relay-limiter: built, with the native addon');
-  } else if (process.argv.includes('--tolerant')) {
+  } else if (tolerant) {
     console.log(
       `relay-limiter: built without the native addon (${LOG} says why); the TypeScript engine runs`,
     );
   } else {
     fail(readFileSync(`${root}${LOG}`, 'utf8'));
   }
+}
+
+function isInstalled(name) {
+  return existsSync(`${root}node_modules/${name}/package.json`);
+}
+
+if (process.argv.includes('--bench')) {
+  if (!compileAddon('bench/floor')) fail('relay-limiter: the benchmark needs a C++ compiler\n');
+} else {
+  buildPackage(process.argv.includes('--tolerant'));
 }

@@ -14,10 +14,13 @@ const INSTALLED = 'node_modules/.package-lock.json';
 if (changedAt('package-lock.json') > changedAt(INSTALLED)) {
   console.log('relay-limiter: installing what it is built with (once) ...');
   // npm ci also builds: it runs the prepare script.
-  npm('ci', '--no-audit', '--no-fund', '--loglevel=error');
+  npm('ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error');
   stamp();
 }
-if (newest(SOURCES) > changedAt(STAMP)) {
+const missing = ['dist/index.js', 'build/Release/relay_limiter.node'].some(
+  (path) => !changedAt(path),
+);
+if (missing || newest(SOURCES) > changedAt(STAMP)) {
   npm('run', '--silent', 'prepare');
   stamp();
 }

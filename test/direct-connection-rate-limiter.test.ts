@@ -171,6 +171,16 @@ describe.each(ENGINES)('%s', (engine) => {
     expect([peer.isBanned(), peer.checkMessage()]).toEqual([false, true]);
   });
 
+  test('no clock, however far it leaps, opens a bucket for good', () => {
+    const limiter = create({ messageRatePerSec: 0, messageBurst: 1, clock });
+    clock.now = -1.7e308;
+    limiter.checkMessage('conn');
+    clock.now = 1.7e308;
+    limiter.checkMessage('conn');
+    expect(limiter.checkMessage('conn')).toBe(false);
+    clock.now = 1_000_000;
+  });
+
   test('a clock that steps back ends no ban and gives no message away', () => {
     const limiter = banned({ messageBurst: 1 });
     limiter.checkMessage('other');

@@ -37,6 +37,33 @@ describe.each(ENGINES)('%s', (engine) => {
     expect([...limiter.group().check()]).toEqual([]);
   });
 
+  test('members may change between checks, and while the clock is read', () => {
+    const limiter = create();
+    const group = limiter.group(['a']);
+    expect([...group.check()]).toEqual([0]);
+    group.add('b');
+    expect([...group.check(2)]).toEqual([1, 0]);
+    group.delete('a');
+    expect([...group.check()]).toEqual([1]);
+    let visit = () => {};
+    const restless = new RateLimiter({
+      engine,
+      clock: () => {
+        visit();
+        return 5;
+      },
+    });
+    const room = restless.group(['a', 'b']);
+    visit = () => room.delete('a');
+    expect([...room.check(1, new Uint8Array(2).fill(9))]).toEqual([0, 9]);
+    visit = () => room.add('c');
+    expect(codeOf(() => room.check(1, new Uint8Array(1)))).toBe('ERR_LIMITER_OPTION');
+    const verdicts = new Uint8Array(2);
+    visit = () => structuredClone(verdicts, { transfer: [verdicts.buffer] });
+    expect(codeOf(() => room.check(1, verdicts))).toBe('ERR_LIMITER_OPTION');
+    expect(restless.getStats().trackedPeers).toBe(1);
+  });
+
   test('a member that leaves keeps its bucket', () => {
     const limiter = create();
     const group = limiter.group(['a']);
@@ -68,7 +95,12 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(codeOf(() => group.check(-1))).toBe('ERR_LIMITER_COST');
     expect(codeOf(() => group.check(Number.NaN))).toBe('ERR_LIMITER_COST');
     expect(codeOf(() => group.check(1, new Uint8Array(1)))).toBe('ERR_LIMITER_OPTION');
-    expect(codeOf(() => group.check(1, [0, 0] as never))).toBe('ERR_LIMITER_OPTION');
+    for (const array of [[0, 0], new Uint16Array(2), Object.create(Uint8Array.prototype)]) {
+      expect(codeOf(() => group.check(1, array as never))).toBe('ERR_LIMITER_OPTION');
+    }
+    for (const members of ['peer', 5, null, {}]) {
+      expect(codeOf(() => limiter.group(members as never))).toBe('ERR_LIMITER_OPTION');
+    }
     expect(codeOf(() => group.add(1 as never))).toBe('ERR_LIMITER_KEY');
     expect(codeOf(() => group.add(null as never))).toBe('ERR_LIMITER_KEY');
     expect(codeOf(() => group.add({} as never))).toBe('ERR_LIMITER_KEY');

@@ -86,7 +86,8 @@ describe.each(ENGINES)('%s', (engine) => {
 
   test('the table gives back what a flood made it take', () => {
     const limiter = create();
-    if (limiter.getStats().memoryBytes === undefined) return;
+    // How much a Map holds, nobody tells.
+    if (engine === 'js') return expect(limiter.getStats().memoryBytes).toBeUndefined();
     limiter.check('first');
     const before = limiter.getStats().memoryBytes as number;
     for (let n = 0; n < 100_000; n += 1) limiter.check(`peer-${n}`);

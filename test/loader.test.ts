@@ -120,6 +120,23 @@ test('where there is no binary, TypeScript runs, without a warning', () => {
   });
 });
 
+test('where there is not even node-gyp-build, as in a bundle, TypeScript runs', () => {
+  const bare = packageCopy({ dependencies: false });
+  try {
+    bare.copy(BINARY, BINARY);
+    const { stdout, stderr } = run(REPORT, { folder: bare.folder });
+    const reason = 'node-gyp-build, which finds native binaries, is not installed here';
+    expect(JSON.parse(stdout)).toMatchObject({
+      info: { engine: 'js', reason },
+      byDefault: 'js',
+      native: { code: 'ERR_LIMITER_ENGINE' },
+    });
+    expect(stderr).toBe('');
+  } finally {
+    bare.remove();
+  }
+});
+
 describe('where a binary is there and cannot run', () => {
   const SPOILED: [what: string, content: () => string | Buffer][] = [
     ['no binary at all', () => 'not a binary'],

@@ -158,6 +158,21 @@ describe.each(ENGINES)('%s', (engine) => {
     });
   });
 
+  test('newcomers do not keep a cleanup with a budget from the bans that are over', () => {
+    const limiter = create({ violationBanThreshold: 1, banDuration: 60 });
+    offended(limiter, 1, 'banned');
+    limiter.check('banned');
+    for (let n = 0; n < 1000; n += 1) limiter.check(`old-${n}`);
+    clock.now += 61;
+    let calls = 0;
+    while (limiter.getStatistics().totalViolations > 0 && calls < 100) {
+      for (let n = 0; n < 300; n += 1) limiter.check(`new-${calls}-${n}`);
+      limiter.cleanupOldEntries(3600, { budgetMs: 0 });
+      calls += 1;
+    }
+    expect(calls).toBeLessThan(20);
+  });
+
   test('bans are listed in the order they began', () => {
     const limiter = create({ violationBanThreshold: 1, banDuration: 60 });
     const ban = (key: string) => {

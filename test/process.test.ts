@@ -1,8 +1,13 @@
 // What only a process of its own shows: its first moments, its threads, its end.
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { VERSION } from '../dist/version.js';
 import { ENGINES } from './support/limiters.js';
-import { packageCopy, run, runJson } from './support/processes.js';
+import { packageCopy, ROOT, run, runJson } from './support/processes.js';
+
+const BINARY = 'build/Release/relay_limiter.node';
 
 describe.each(ENGINES)('%s', (engine) => {
   const env = { RELAY_LIMITER_ENGINE: engine };
@@ -105,17 +110,135 @@ describe.each(ENGINES)('%s', (engine) => {
 test('two copies of the package, of two versions, work side by side in one process', () => {
   const copy = packageCopy();
   try {
-    copy.copy('build/Release/relay_limiter.node', 'build/Release/relay_limiter.node');
+    const other = VERSION.replace(/^./, '9');
+    const binary = readFileSync(join(ROOT, BINARY)).toString('latin1');
+    copy.write(BINARY, Buffer.from(binary.replaceAll(`${VERSION}\0`, `${other}\0`), 'latin1'));
+    copy.write('dist/version.js', `export const VERSION = '${other}';`);
     const script = `
       import * as one from 'relay-limiter';
       import * as two from ${JSON.stringify(`file://${copy.folder}/dist/index.js`)};
       const limiters = [one, two].map((copy) => new copy.RateLimiter({ engine: 'native', rateLimit: 1, burstLimit: 1 }));
       for (const limiter of limiters) limiter.check('peer');
       limiters[0].removePeer('peer');
-      console.log(JSON.stringify(limiters.map((limiter) => limiter.getStats().trackedPeers)));
+      console.log(JSON.stringify([
+        limiters.map((limiter) => limiter.getStats().trackedPeers),
+        two.engineInfo().version,
+      ]));
     `;
-    expect(runJson(script)).toEqual([0, 1]);
+    expect(runJson(script)).toEqual([[0, 1], other]);
   } finally {
     copy.remove();
   }
+});
+
+describe('the native engine', () => {
+  const env = { RELAY_LIMITER_ENGINE: 'native' };
+
+  test('hashes each limiter under a secret of its own', () => {
+    const script = `
+      import crypto from 'node:crypto';
+      import { syncBuiltinESMExports } from 'node:module';
+      const { randomFillSync } = crypto;
+      const secrets = [];
+      crypto.randomFillSync = (words) => {
+        randomFillSync(words);
+        secrets.push([...words].join());
+        return words;
+      };
+      syncBuiltinESMExports();
+      const { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } = await import('relay-limiter');
+      for (const Limiter of [RateLimiter, RateLimiter, OrderbookRateLimiter, DirectConnectionRateLimiter]) {
+        new Limiter();
+      }
+      console.log(JSON.stringify([secrets.length, new Set(secrets).size, secrets.includes('0,0')]));
+    `;
+    expect(runJson(script, { env })).toEqual([4, 4, false]);
+  });
+
+  test('tells V8 how much memory its tables hold, so that dropped limiters are collected', () => {
+    const script = `
+      import { RateLimiter } from 'relay-limiter';
+      const keys = Array.from({ length: 20000 }, (_, n) => 'peer-' + n);
+      const before = process.memoryUsage.rss();
+      let made = 0;
+      let most = 0;
+      for (let n = 0; n < 400; n += 1) {
+        const limiter = new RateLimiter();
+        for (const key of keys) limiter.check(key);
+        made += limiter.getStats().memoryBytes;
+        most = Math.max(most, process.memoryUsage.rss() - before);
+        if (n % 10 === 0) await new Promise((resolve) => setImmediate(resolve));
+      }
+      console.log(JSON.stringify({ made, most }));
+    `;
+    const { made, most } = runJson(script, { env }) as Record<'made' | 'most', number>;
+    expect(most).toBeLessThan(made / 2);
+  });
+
+  test('refuses to be made of nonsense, whoever gets hold of its classes', () => {
+    const script = `
+      import { RateLimiter } from 'relay-limiter';
+      const { core } = new RateLimiter();
+      const said = [[], [{}], [{}, 5], [{}, new BigUint64Array(1)], [{}, new Uint8Array(16)]].map((given) => {
+        try {
+          new core.constructor(...given);
+        } catch (error) {
+          return error.name;
+        }
+      });
+      console.log(JSON.stringify(said));
+    `;
+    expect(runJson(script, { env })).toEqual(Array(5).fill('TypeError'));
+  });
+
+  // prlimit, which takes memory from a running process, is Linux's.
+  test.skipIf(process.platform !== 'linux')('survives that there is no memory', () => {
+    const script = `
+      import { execFileSync } from 'node:child_process';
+      import { readFileSync } from 'node:fs';
+      import { RateLimiter } from 'relay-limiter';
+      const limiter = new RateLimiter({ rateLimit: 1e-6, burstLimit: 1 });
+      limiter.check('peer');
+      const huge = Buffer.alloc(2 ** 28, 'x').toString('latin1');
+      const pages = Number(readFileSync('/proc/self/statm', 'utf8').split(' ')[0]);
+      execFileSync('prlimit', ['--pid', String(process.pid), '--as=' + (pages * 4096 + 2 ** 28)]);
+      const said = [];
+      try {
+        limiter.check(huge);
+      } catch (error) {
+        said.push(error.code, error.message);
+      }
+      said.push(limiter.check('peer')[0], limiter.check('other')[0], limiter.getStats().trackedPeers);
+      console.log(JSON.stringify(said));
+    `;
+    const message = 'no memory for one more peer';
+    expect(runJson(script, { env })).toEqual(['ERR_LIMITER_MEMORY', message, 'delay', 'allow', 2]);
+  });
+});
+
+test('the TypeScript engine says so where a Map takes no more', () => {
+  const script = `
+    import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+    const calls = [
+      [new RateLimiter(), (limiter) => limiter.check('peer')],
+      [new OrderbookRateLimiter(), (limiter) => limiter.check('peer')],
+      [new DirectConnectionRateLimiter(), (limiter) => limiter.checkMessage('peer')],
+      [new DirectConnectionRateLimiter(), (limiter) => limiter.checkOrderbook('peer')],
+    ];
+    const { set } = Map.prototype;
+    const said = calls.map(([limiter, call]) => {
+      Map.prototype.set = () => {
+        throw new RangeError('Map maximum size exceeded');
+      };
+      try {
+        call(limiter);
+      } catch (error) {
+        Map.prototype.set = set;
+        return [error.code, error.cause.message, limiter.getViolationCount('peer')];
+      }
+    });
+    console.log(JSON.stringify(said));
+  `;
+  const error = ['ERR_LIMITER_MEMORY', 'Map maximum size exceeded', 0];
+  expect(runJson(script, { env: { RELAY_LIMITER_ENGINE: 'js' } })).toEqual(Array(4).fill(error));
 });

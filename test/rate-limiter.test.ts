@@ -25,6 +25,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(new RateLimiter({ engine, rateLimit: 0.25, burstLimit: 0 }).burstLimit).toBe(2.5);
     // A burst below one token would never allow anything.
     expect(new RateLimiter({ engine, rateLimit: 0.01 }).burstLimit).toBe(1);
+    expect(new RateLimiter({ engine, rateLimit: 1e308 }).burstLimit).toBe(Number.MAX_VALUE);
   });
 
   test('a peer starts with its burst, then is told how long to wait', () => {
@@ -292,5 +293,22 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(delay).toBeLessThanOrEqual(1_000_000);
     expect(limiter.cleanupOldPeers(100)).toBe(0);
     expect(limiter.cleanupOldPeers(-1)).toBe(1);
+  });
+
+  test('its own clock counts seconds', () => {
+    const limiter = new RateLimiter({ engine, rateLimit: 1, burstLimit: 1000 });
+    limiter.check('peer', 1000);
+    const start = process.hrtime.bigint();
+    while (process.hrtime.bigint() - start < 20_000_000n);
+    const [action, delay] = limiter.check('peer');
+    const passed = Number(process.hrtime.bigint() - start) / 1e9;
+    expect(action).toBe('delay');
+    expect(delay).toBeGreaterThan(1 - passed - 0.1);
+    expect(delay).toBeLessThanOrEqual(0.981);
+  });
+
+  test('statistics need no clock', () => {
+    const limiter = create({ clock: () => Number.NaN });
+    expect(limiter.getStats().trackedPeers).toBe(0);
   });
 });

@@ -1,5 +1,6 @@
 // The golden traces of the Python reference, replayed on both engines, bit for bit.
-// traces/README.md says what they are.
+// A file: gzipped JSON lines. The first is the header; each other one an operation, its result last;
+// keys are indexes into the header's list.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';

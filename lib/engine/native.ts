@@ -29,19 +29,13 @@ export type NativeBinary =
 type Secret = BigUint64Array;
 type CoreClass<Config, Core> = new (config: Config, secret: Secret) => Core;
 
-/** The exports of the addon; native/binding.cc makes them. */
+/** The exports of the addon; native/binding/addon.cc makes them. */
 interface Addon {
   readonly version: string;
   readonly RateLimiter: CoreClass<RateLimiterConfig, RateLimiterCore>;
   readonly OrderbookLimiter: CoreClass<OrderbookConfig, OrderbookCore>;
   readonly DirectLimiter: CoreClass<DirectConfig, DirectCore>;
 }
-
-// Both are CommonJS: the finder, and every addon.
-const require = createRequire(import.meta.url);
-const nodeGypBuild: { path(packageRoot: string): string } = require('node-gyp-build');
-
-const PACKAGE_ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 let binary: NativeBinary | undefined;
 
@@ -52,12 +46,13 @@ export function loadNative(): NativeBinary {
 }
 
 function load(): NativeBinary {
+  // Both are CommonJS: the finder, and every addon.
+  const require = createRequire(import.meta.url);
   let path: string;
   try {
-    path = nodeGypBuild.path(PACKAGE_ROOT);
-  } catch {
-    const { platform, arch } = process;
-    return { state: 'absent', reason: `no native binary for ${platform}-${arch}` };
+    path = find(require);
+  } catch (error) {
+    return { state: 'absent', reason: absence(error) };
   }
   try {
     const addon: Addon = require(path);
@@ -69,6 +64,18 @@ function load(): NativeBinary {
     const why = cause instanceof Error ? cause.message : String(cause);
     return { state: 'broken', reason: `${path} failed to load: ${why}`, path, cause };
   }
+}
+
+function find(require: NodeJS.Require): string {
+  const nodeGypBuild: { path(packageRoot: string): string } = require('node-gyp-build');
+  return nodeGypBuild.path(fileURLToPath(new URL('../..', import.meta.url)));
+}
+
+/** Why nothing was found: no finder, as in an application bundled into one file, or no binary. */
+function absence(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND'
+    ? 'node-gyp-build, which finds native binaries, is not installed here'
+    : `no native binary for ${process.platform}-${process.arch}`;
 }
 
 function nativeEngine(addon: Addon): Engine {

@@ -16,8 +16,8 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
   }
 
   explicit RateLimiterObject(const Napi::CallbackInfo& info)
-      : LimiterObject(
-            info, {numberIn(info, "rateLimit"), numberIn(info, "burstLimit"), thresholdIn(info)}) {
+      : LimiterObject(info, {numberIn(info, "rateLimit"), numberIn(info, "burstLimit"),
+                             numberIn(info, "disconnectThreshold", kInfinity)}) {
     addHotCall(info, "check", check);
     addHotCall(info, "checkAll", checkAll<RateLimiterObject>);
   }
@@ -28,11 +28,6 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
   }
 
  private:
-  static double thresholdIn(const Napi::CallbackInfo& info) {
-    const Napi::Value threshold = info[0].As<Napi::Object>().Get("disconnectThreshold");
-    return threshold.IsNumber() ? threshold.As<Napi::Number>().DoubleValue() : kInfinity;
-  }
-
   static napi_value check(napi_env env, napi_callback_info info) noexcept {
     const Arguments<RateLimiterObject, 3> arguments(env, info);
     KeyText text;
@@ -41,8 +36,10 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
     const double now = arguments.now(env, 2);
     double delay = 0;
     RateLimiterObject& self = *arguments.data;
+    const Verdict verdict = self.core().check(text.key(self.secret()), cost, now, delay);
+    self.account(env);
     napi_value result = nullptr;
-    switch (self.core().check(text.key(self.secret()), cost, now, delay)) {
+    switch (verdict) {
       case Verdict::kAllowed:
         break;
       case Verdict::kRefused:
@@ -99,7 +96,9 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
     KeyText text;
     if (!text.read(env, arguments.values[0])) return nullptr;
     OrderbookObject& self = *arguments.data;
-    return answer(env, self.core().check(text.key(self.secret()), arguments.now(env, 1)));
+    const Verdict verdict = self.core().check(text.key(self.secret()), arguments.now(env, 1));
+    self.account(env);
+    return answer(env, verdict);
   }
 };
 
@@ -131,8 +130,10 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
     if (!text.read(env, arguments.values[0])) return nullptr;
     const double cost = arguments.number(env, 1, 1);
     DirectObject& self = *arguments.data;
-    return answer(env,
-                  self.core().checkMessage(text.key(self.secret()), cost, arguments.now(env, 2)));
+    const Verdict verdict =
+        self.core().checkMessage(text.key(self.secret()), cost, arguments.now(env, 2));
+    self.account(env);
+    return answer(env, verdict);
   }
 
   static napi_value checkOrderbook(napi_env env, napi_callback_info info) noexcept {
@@ -140,7 +141,10 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
     KeyText text;
     if (!text.read(env, arguments.values[0])) return nullptr;
     DirectObject& self = *arguments.data;
-    return answer(env, self.core().checkOrderbook(text.key(self.secret()), arguments.now(env, 1)));
+    const Verdict verdict =
+        self.core().checkOrderbook(text.key(self.secret()), arguments.now(env, 1));
+    self.account(env);
+    return answer(env, verdict);
   }
 };
 

@@ -43,18 +43,22 @@ export function runJson(script: string, options?: RunOptions): unknown {
   return JSON.parse(stdout);
 }
 
-/** A copy of the built package without any binary, as npm would unpack it; removed by `remove`. */
-export function packageCopy(): {
-  folder: string;
+export interface PackageCopy {
+  readonly folder: string;
   write(path: string, content: string | Buffer): void;
+  /** From the repository into the copy. */
   copy(from: string, to: string): void;
   remove(): void;
-} {
+}
+
+/** A copy of the built package without any binary, as npm would unpack it, with what it depends on. */
+export function packageCopy({ dependencies = true } = {}): PackageCopy {
   const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-'));
   for (const part of ['dist', 'package.json']) {
     cpSync(join(ROOT, part), join(folder, part), { recursive: true });
   }
-  symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'), 'junction');
+  if (dependencies)
+    symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'), 'junction');
   const place = (path: string) => {
     const file = join(folder, path);
     mkdirSync(join(file, '..'), { recursive: true });

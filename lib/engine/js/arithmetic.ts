@@ -27,8 +27,9 @@ export function consume(
   const seconds = elapsed(now, bucket.lastRefill);
   const refilled = bucket.tokens + seconds * rate;
   bucket.lastRefill = now;
-  bucket.tokens = Math.min(refilled, capacity);
-  if (bucket.tokens < cost) return false;
+  // Written so that a NaN, should there ever be one, fills the bucket instead of opening it for good.
+  bucket.tokens = refilled < capacity ? refilled : capacity;
+  if (!(bucket.tokens >= cost)) return false;
   bucket.tokens -= cost;
   return true;
 }

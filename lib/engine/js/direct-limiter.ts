@@ -15,6 +15,7 @@ import {
 } from '../engine.js';
 import { type Bucket, consume, elapsed, NEVER } from './arithmetic.js';
 import { Offenders } from './offenders.js';
+import { store } from './peers.js';
 import { pass, Sweep } from './sweep.js';
 
 export class JsDirectLimiter implements DirectCore {
@@ -51,7 +52,7 @@ export class JsDirectLimiter implements DirectCore {
     }
     const allowedAt = this.#allowedAt.get(key) ?? NEVER;
     if (elapsed(now, allowedAt) >= this.#config.orderbookInterval) {
-      this.#allowedAt.set(key, now);
+      store(this.#allowedAt, key, now);
       return undefined;
     }
     const violations = this.#offenders.addViolation(key);
@@ -86,8 +87,8 @@ export class JsDirectLimiter implements DirectCore {
     const old = (key: string, allowedAt: number) => {
       if (!(elapsed(now, allowedAt) > maxAge)) return false;
       if (this.#offenders.bannedAt(key) !== NEVER) return false;
-      this.#allowedAt.delete(key);
       this.#offenders.forgive(key);
+      this.#allowedAt.delete(key);
       return false;
     };
     const over = (key: string, bannedAt: number) => {
@@ -124,7 +125,7 @@ export class JsDirectLimiter implements DirectCore {
     let bucket = this.#buckets.get(key);
     if (bucket === undefined) {
       bucket = { tokens: this.#config.messageBurst, lastRefill: now };
-      this.#buckets.set(key, bucket);
+      store(this.#buckets, key, bucket);
     }
     const { messageRatePerSec, messageBurst } = this.#config;
     return consume(bucket, cost, now, messageRatePerSec, messageBurst)

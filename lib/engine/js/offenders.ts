@@ -4,6 +4,7 @@
 import type { Violator } from '../../types.js';
 import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
+import { store } from './peers.js';
 
 export class Offenders {
   /** When each ban began, in that order. */
@@ -23,7 +24,7 @@ export class Offenders {
   /** Counts one more, and returns how many it makes. */
   addViolation(key: string): number {
     const violations = this.violations(key) + 1;
-    this.#violations.set(key, violations);
+    store(this.#violations, key, violations);
     this.#total += 1;
     return violations;
   }
@@ -34,7 +35,7 @@ export class Offenders {
   }
 
   beginBan(key: string, now: number): void {
-    this.bans.set(key, now);
+    store(this.bans, key, now);
   }
 
   /** Lifts a ban; violations stay. */

@@ -12,6 +12,7 @@ import {
 } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
 import { Offenders } from './offenders.js';
+import { store } from './peers.js';
 import { pass, Sweep } from './sweep.js';
 
 export class JsOrderbookLimiter implements OrderbookCore {
@@ -37,7 +38,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
     }
     const allowedAt = this.#allowedAt.get(key) ?? NEVER;
     if (elapsed(now, allowedAt) >= this.#effectiveInterval(violations)) {
-      this.#allowedAt.set(key, now);
+      store(this.#allowedAt, key, now);
       return undefined;
     }
     this.#offenders.addViolation(key);
@@ -65,9 +66,8 @@ export class JsOrderbookLimiter implements OrderbookCore {
   cleanup(maxAge: number, budgetMs: number, now = monotonicSeconds()): number {
     const old = (key: string, allowedAt: number) => {
       if (!(elapsed(now, allowedAt) > maxAge)) return false;
-      this.#allowedAt.delete(key);
       if (this.#offenders.bannedAt(key) === NEVER) this.#offenders.forgive(key);
-      return true;
+      return this.#allowedAt.delete(key);
     };
     const over = (key: string, bannedAt: number) => {
       if (!(elapsed(now, bannedAt) > this.#config.banDuration)) return false;

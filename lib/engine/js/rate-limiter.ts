@@ -12,6 +12,7 @@ import {
 } from '../engine.js';
 import { type Bucket, consume, delaySeconds, elapsed } from './arithmetic.js';
 import { Offenders } from './offenders.js';
+import { store } from './peers.js';
 import { pass, Sweep } from './sweep.js';
 
 export class JsRateLimiter implements RateLimiterCore {
@@ -32,7 +33,7 @@ export class JsRateLimiter implements RateLimiterCore {
     let bucket = this.#buckets.get(key);
     if (bucket === undefined) {
       bucket = { tokens: this.#burst, lastRefill: now };
-      this.#buckets.set(key, bucket);
+      store(this.#buckets, key, bucket);
     }
     if (consume(bucket, cost, now, this.#rate, this.#burst)) return undefined;
     if (this.#offenders.addViolation(key) >= this.#threshold) return DISCONNECT;

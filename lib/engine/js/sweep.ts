@@ -2,12 +2,17 @@
 
 /** Visits one map; `visit` may delete what it is given, and says whether it did. */
 export interface Pass {
+  readonly size: number;
   entries(): Iterator<[string, unknown]>;
   visit(key: string, value: unknown): boolean;
 }
 
 export function pass<T>(table: Map<string, T>, visit: (key: string, value: T) => boolean): Pass {
-  return { entries: () => table.entries(), visit: visit as Pass['visit'] };
+  return {
+    size: table.size,
+    entries: () => table.entries(),
+    visit: visit as Pass['visit'],
+  };
 }
 
 // Entries between two looks at the time: some microseconds of work.
@@ -16,31 +21,24 @@ const SLICE = 256;
 export class Sweep {
   #pass = 0;
   #entries: Iterator<[string, unknown]> | undefined;
+  // How many entries the pass has to go: those that were there when it began. Without a bound it
+  // would follow a flood of newcomers for ever, and the passes behind it would never have their turn.
+  #left = 0;
 
   /**
    * Runs the passes in order, and returns how many entries were removed. A call with a finite
    * budget goes on where the last such call stopped; one without starts afresh.
    */
   run(passes: readonly Pass[], budgetMs: number): number {
-    const deadline = budgetMs === Infinity ? Infinity : performance.now() + budgetMs;
-    if (deadline === Infinity) this.stop();
+    const bounded = budgetMs !== Infinity;
+    const deadline = bounded ? performance.now() + budgetMs : Infinity;
+    if (!bounded) this.stop();
     let removed = 0;
-    for (;;) {
-      const current = passes[this.#pass];
-      if (current === undefined) break;
-      this.#entries ??= current.entries();
-      for (let left = SLICE; left > 0; left -= 1) {
-        const { done, value } = this.#entries.next();
-        if (done) {
-          this.#pass += 1;
-          this.#entries = undefined;
-          break;
-        }
-        if (current.visit(value[0], value[1])) removed += 1;
-      }
-      if (deadline !== Infinity && performance.now() >= deadline) break;
+    for (let current = passes[this.#pass]; current !== undefined; current = passes[this.#pass]) {
+      removed += this.#slice(current);
+      if (bounded && performance.now() >= deadline) break;
     }
-    if (passes[this.#pass] === undefined) this.stop();
+    if (this.#pass === passes.length) this.stop();
     return removed;
   }
 
@@ -48,5 +46,27 @@ export class Sweep {
   stop(): void {
     this.#pass = 0;
     this.#entries = undefined;
+  }
+
+  #slice(current: Pass): number {
+    if (this.#entries === undefined) {
+      this.#entries = current.entries();
+      this.#left = current.size;
+    }
+    let removed = 0;
+    for (let n = 0; n < SLICE && this.#left > 0; n += 1) {
+      const { done, value } = this.#entries.next();
+      if (done) {
+        this.#left = 0;
+        break;
+      }
+      this.#left -= 1;
+      if (current.visit(value[0], value[1])) removed += 1;
+    }
+    if (this.#left === 0) {
+      this.#pass += 1;
+      this.#entries = undefined;
+    }
+    return removed;
   }
 }
