@@ -111,7 +111,8 @@ class Pair {
 void testAgainstModel(uint64_t seed) {
   std::mt19937_64 random(seed);
   Pair pair(seed);
-  for (const size_t target : {500, 30, 100'000, 20'000, 60'000, 0, 300'000, 10}) {
+  constexpr size_t kTargets[] = {500, 30, 100'000, 20'000, 60'000, 0, 300'000, 10};
+  for (const size_t target : kTargets) {
     while (pair.size() != target) {
       const bool grow = pair.size() < target;
       if (random() % 4 != 0 ? grow : !grow) {
