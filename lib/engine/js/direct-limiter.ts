@@ -15,7 +15,7 @@ import {
 } from '../engine.js';
 import { type Bucket, consume, elapsed, NEVER } from './arithmetic.js';
 import { Offenders } from './offenders.js';
-import { store } from './peers.js';
+import { bucketOf, store } from './records.js';
 import { pass, Sweep } from './sweep.js';
 
 export class JsDirectLimiter implements DirectCore {
@@ -122,12 +122,8 @@ export class JsDirectLimiter implements DirectCore {
 
   #message(key: string, cost: number, now: number): number {
     if (this.#inBan(key, now)) return VERDICT_DISCONNECT;
-    let bucket = this.#buckets.get(key);
-    if (bucket === undefined) {
-      bucket = { tokens: this.#config.messageBurst, lastRefill: now };
-      store(this.#buckets, key, bucket);
-    }
     const { messageRatePerSec, messageBurst } = this.#config;
+    const bucket = bucketOf(this.#buckets, key, messageBurst, now);
     return consume(bucket, cost, now, messageRatePerSec, messageBurst)
       ? VERDICT_ALLOW
       : VERDICT_DELAY;

@@ -12,7 +12,7 @@ import {
 } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
 import { Offenders } from './offenders.js';
-import { store } from './peers.js';
+import { store } from './records.js';
 import { pass, Sweep } from './sweep.js';
 
 export class JsOrderbookLimiter implements OrderbookCore {

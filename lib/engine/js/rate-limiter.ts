@@ -12,7 +12,7 @@ import {
 } from '../engine.js';
 import { type Bucket, consume, delaySeconds, elapsed } from './arithmetic.js';
 import { Offenders } from './offenders.js';
-import { store } from './peers.js';
+import { bucketOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
 
 export class JsRateLimiter implements RateLimiterCore {
@@ -30,11 +30,7 @@ export class JsRateLimiter implements RateLimiterCore {
   }
 
   check(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    let bucket = this.#buckets.get(key);
-    if (bucket === undefined) {
-      bucket = { tokens: this.#burst, lastRefill: now };
-      store(this.#buckets, key, bucket);
-    }
+    const bucket = bucketOf(this.#buckets, key, this.#burst, now);
     if (consume(bucket, cost, now, this.#rate, this.#burst)) return undefined;
     if (this.#offenders.addViolation(key) >= this.#threshold) return DISCONNECT;
     return delaySeconds(bucket, cost, this.#rate, this.#burst);
