@@ -7,7 +7,6 @@
 #include <memory>
 #include <new>
 
-#include "../clock.h"
 #include "../fingerprint.h"
 
 namespace relay_limiter {
@@ -36,7 +35,7 @@ struct Arguments {
   double now(napi_env env, size_t index) const noexcept {
     double value;
     if (index < count && napi_get_value_double(env, values[index], &value) == napi_ok) return value;
-    return monotonicSeconds();
+    return data->now();
   }
 
   size_t count = kMost;

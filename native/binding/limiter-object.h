@@ -5,6 +5,7 @@
 
 #include <napi.h>
 
+#include "../clock.h"
 #include "../offenders.h"
 #include "arguments.h"
 
@@ -31,6 +32,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
 
   Core& core() noexcept { return core_; }
   const Secret& secret() const noexcept { return secret_; }
+  double now() noexcept { return clock_.now(); }
 
   // Tells V8 how much the tables hold, or it would not know what collecting a limiter gains. To be
   // called after whatever may have changed that; small changes wait.
@@ -80,9 +82,8 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     return value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : fallback;
   }
 
-  static double nowIn(const Napi::CallbackInfo& info, size_t index) {
-    return info[index].IsNumber() ? info[index].As<Napi::Number>().DoubleValue()
-                                  : monotonicSeconds();
+  double nowIn(const Napi::CallbackInfo& info, size_t index) {
+    return info[index].IsNumber() ? info[index].As<Napi::Number>().DoubleValue() : now();
   }
 
  public:
@@ -164,6 +165,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   static constexpr int64_t kAccountingStep = 256 * 1024;
 
   Core core_;
+  Clock clock_;
   const Secret secret_;
   int64_t accounted_ = 0;
 };
