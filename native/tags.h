@@ -26,6 +26,17 @@ inline unsigned lowestBit(uint32_t bits) noexcept {
 #endif
 }
 
+// Asks for the cache line at `address`, which will be needed soon.
+inline void prefetch(const void* address) noexcept {
+#if defined(RELAY_LIMITER_SSE2)
+  _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0);
+#elif defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(address);
+#else
+  static_cast<void>(address);
+#endif
+}
+
 class alignas(16) Tags {
  public:
   // One bit for each of the sixteen that equals `tag`.
