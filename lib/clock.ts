@@ -25,3 +25,8 @@ export function readClock(clock: Clock): number {
   }
   return now;
 }
+
+/** The same; undefined without a clock, where the engine reads its own. */
+export function readOptionalClock(clock: Clock | undefined): number | undefined {
+  return clock === undefined ? undefined : readClock(clock);
+}

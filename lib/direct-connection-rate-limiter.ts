@@ -1,7 +1,7 @@
 // DirectConnectionRateLimiter: a message bucket and an orderbook interval for each connection.
 
 import { DEFAULT_BAN_DURATION } from './constants.js';
-import { BAN_BEGINS, type DirectCore } from './engine/engine.js';
+import { BAN_BEGINS, type DirectCore, type Handle } from './engine/engine.js';
 import { type Keyed, PeerGroup } from './group.js';
 import { Limiter } from './limiter.js';
 import {
@@ -149,9 +149,10 @@ export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
   /** A connection with its key bound. @throws `ERR_LIMITER_KEY` unless the key is a string. */
   open(connId: string): DirectPeer {
     requireKey(connId);
+    const handle = this.core.openPeer(connId);
     return {
       key: connId,
-      checkMessage: (cost) => this.checkMessage(connId, cost),
+      checkMessage: (cost) => this.#checkOpened(handle, connId, cost),
       checkOrderbook: () => this.checkOrderbook(connId),
       isBanned: () => this.isBanned(connId),
     };
@@ -163,5 +164,15 @@ export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
    */
   group(peers: Iterable<string | Keyed> = []): PeerGroup {
     return new PeerGroup(this.core, () => this.now(), peers);
+  }
+
+  #checkOpened(handle: Handle, connId: string, cost: number | undefined): boolean {
+    if (cost !== undefined) requireCost(cost);
+    const now = this.now();
+    const refusal =
+      cost === undefined && now === undefined
+        ? this.core.checkPeer(handle, connId)
+        : this.core.checkPeer(handle, connId, cost ?? 1, now);
+    return refusal === undefined;
   }
 }

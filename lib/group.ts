@@ -1,6 +1,6 @@
 // PeerGroup: a room, a channel: many peers checked in one call, at one instant.
 
-import type { GroupCore } from './engine/engine.js';
+import type { BucketCore, Handle } from './engine/engine.js';
 import { limiterError, refused } from './errors.js';
 import { requireCost, requireKey } from './options.js';
 
@@ -11,43 +11,64 @@ export interface Keyed {
 
 /** Peers checked together: made by the `group` method of a limiter. A member counts once. */
 export class PeerGroup {
-  readonly #core: GroupCore;
+  readonly #core: BucketCore<unknown>;
   readonly #now: () => number | undefined;
-  readonly #members = new Set<string>();
-  // The members as the engine reads them; undefined when a change has made them stale.
-  #list: readonly string[] | undefined;
+  readonly #handle: Handle;
+  // Members, in the order of the engine's, and where each is.
+  readonly #keys: string[] = [];
+  readonly #places = new Map<string, number>();
 
   /** @internal */
-  constructor(core: GroupCore, now: () => number | undefined, peers: Iterable<string | Keyed>) {
-    this.#core = core;
-    this.#now = now;
+  constructor(
+    core: BucketCore<unknown>,
+    now: () => number | undefined,
+    peers: Iterable<string | Keyed>,
+  ) {
     // A string can be walked through as well, and its letters are nobody's keys.
     if (typeof peers !== 'object' || peers === null || !(Symbol.iterator in peers)) {
       throw refused('ERR_LIMITER_OPTION', 'the members of a group', peers, 'an iterable');
     }
+    this.#core = core;
+    this.#now = now;
+    this.#handle = core.openGroup();
     for (const peer of peers) this.add(peer);
   }
 
   /** How many members there are. */
   get size(): number {
-    return this.#members.size;
+    return this.#keys.length;
   }
 
-  /** Adds a member at the end, unless it is one. @throws `ERR_LIMITER_KEY` for what has no string key. */
+  /** Adds a member, unless it is one. O(1). @throws `ERR_LIMITER_KEY` for what has no string key. */
   add(peer: string | Keyed): void {
-    this.#members.add(keyOf(peer));
-    this.#list = undefined;
+    const key = keyOf(peer);
+    if (this.#places.has(key)) return;
+    this.#core.addMember(this.#handle, key);
+    this.#places.set(key, this.#keys.length);
+    this.#keys.push(key);
   }
 
-  /** Takes a member out, true if it was one; its bucket stays. @throws `ERR_LIMITER_KEY`. */
+  /**
+   * Takes a member out, true if it was one; its bucket stays. O(1): the last member takes its place.
+   * @throws `ERR_LIMITER_KEY` for what has no string key.
+   */
   delete(peer: string | Keyed): boolean {
-    this.#list = undefined;
-    return this.#members.delete(keyOf(peer));
+    const key = keyOf(peer);
+    const place = this.#places.get(key);
+    if (place === undefined) return false;
+    this.#core.removeMember(this.#handle, place);
+    const last = this.#keys.pop() as string;
+    this.#places.delete(key);
+    if (last !== key) {
+      this.#keys[place] = last;
+      this.#places.set(last, place);
+    }
+    return true;
   }
 
-  /** The members' keys, in the order they were added. */
+  /** The members' keys, in the order of the verdicts: as they were added, until one is deleted. */
   keys(): Iterable<string> {
-    return this.#members.keys();
+    return this.#keys.values();
   }
 
   /**
@@ -65,8 +86,7 @@ export class PeerGroup {
       const message = `verdicts must be a Uint8Array of at least ${this.size} bytes`;
       throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
     }
-    this.#list ??= [...this.#members];
-    this.#core.checkAll(this.#list, verdicts, cost, now);
+    this.#core.checkGroup(this.#handle, this.#keys, verdicts, cost, now);
     return verdicts;
   }
 }

@@ -1,6 +1,6 @@
 // What the three facades share: the options of every limiter, keys, time and ban events.
 
-import { type Clock, readClock } from './clock.js';
+import { type Clock, readOptionalClock } from './clock.js';
 import type { Engine, LimiterCore } from './engine/engine.js';
 import { selectEngine } from './engine/select.js';
 import { type CommonOptions, cleanupBudget, requireAge, requireKey } from './options.js';
@@ -13,7 +13,8 @@ export abstract class Limiter<Core extends LimiterCore> {
   readonly maxPeers: number;
   /** @internal */
   protected readonly core: Core;
-  readonly #clock: Clock | undefined;
+  /** The caller's clock, if there is one. @internal */
+  protected readonly clock: Clock | undefined;
   readonly #onBan: ((ban: Ban) => void) | undefined;
 
   protected constructor(options: CommonOptions, create: (engine: Engine) => Core) {
@@ -21,7 +22,7 @@ export abstract class Limiter<Core extends LimiterCore> {
     this.engine = engine.name;
     this.maxPeers = options.maxPeers;
     this.core = create(engine);
-    this.#clock = options.clock;
+    this.clock = options.clock;
     this.#onBan = options.onBan;
   }
 
@@ -50,7 +51,7 @@ export abstract class Limiter<Core extends LimiterCore> {
 
   /** One read of the caller's clock; undefined where the engine reads its own. @internal */
   protected now(): number | undefined {
-    return this.#clock === undefined ? undefined : readClock(this.#clock);
+    return readOptionalClock(this.clock);
   }
 
   /** @internal */

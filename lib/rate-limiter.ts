@@ -1,6 +1,7 @@
 // RateLimiter: one token bucket a peer, a violation for each refusal.
 
-import { DISCONNECT, type RateLimiterCore } from './engine/engine.js';
+import { type Clock, readOptionalClock } from './clock.js';
+import { DISCONNECT, type Handle, type RateLimiterCore } from './engine/engine.js';
 import { type Keyed, PeerGroup } from './group.js';
 import { Limiter } from './limiter.js';
 import {
@@ -89,8 +90,7 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
       cost === undefined && now === undefined
         ? this.core.check(peerKey)
         : this.core.check(peerKey, cost ?? 1, now);
-    if (verdict === undefined) return ALLOWED;
-    return verdict === DISCONNECT ? DISCONNECTED : [RateLimitAction.DELAY, verdict];
+    return resultOf(verdict);
   }
 
   /**
@@ -121,11 +121,41 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
   /** A peer with its key bound. @throws `ERR_LIMITER_KEY` unless the key is a string. */
   open(peerKey: string): Peer {
     requireKey(peerKey);
-    return { key: peerKey, check: (cost) => this.check(peerKey, cost) };
+    return new OpenedPeer(peerKey, this.core, this.clock);
   }
 
   /** A group of peers, checked in one call. @throws `ERR_LIMITER_KEY` for a member that is none. */
   group(peers: Iterable<string | Keyed> = []): PeerGroup {
     return new PeerGroup(this.core, () => this.now(), peers);
   }
+}
+
+/** A peer of a RateLimiter, its place in the engine remembered. */
+class OpenedPeer implements Peer {
+  readonly key: string;
+  readonly #core: RateLimiterCore;
+  readonly #handle: Handle;
+  readonly #clock: Clock | undefined;
+
+  constructor(key: string, core: RateLimiterCore, clock: Clock | undefined) {
+    this.key = key;
+    this.#core = core;
+    this.#handle = core.openPeer(key);
+    this.#clock = clock;
+  }
+
+  check(cost?: number): CheckResult {
+    if (cost !== undefined) requireCost(cost);
+    const now = readOptionalClock(this.#clock);
+    const verdict =
+      cost === undefined && now === undefined
+        ? this.#core.checkPeer(this.#handle, this.key)
+        : this.#core.checkPeer(this.#handle, this.key, cost ?? 1, now);
+    return resultOf(verdict);
+  }
+}
+
+function resultOf(verdict: number | undefined): CheckResult {
+  if (verdict === undefined) return ALLOWED;
+  return verdict === DISCONNECT ? DISCONNECTED : [RateLimitAction.DELAY, verdict];
 }

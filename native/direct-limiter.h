@@ -23,13 +23,16 @@ class DirectLimiter {
 
   Verdict checkMessage(const Key& key, double cost, double now) noexcept {
     if (inBan(key.fingerprint, now)) return Verdict::kDisconnect;
-    Bucket* bucket = bucketOf(buckets_, key.fingerprint, config_.messageBurst, now);
-    if (bucket == nullptr) return Verdict::kNoMemory;
-    return consume(bucket->tokens, bucket->lastRefill, cost, now, config_.messageRatePerSec,
-                   config_.messageBurst)
-               ? Verdict::kAllowed
-               : Verdict::kRefused;
+    return decide(bucketOf(buckets_, key.fingerprint, config_.messageBurst, now), cost, now);
   }
+
+  // The same for a connection whose place is remembered.
+  Verdict checkMessage(const Key& key, Place<Bucket>& place, double cost, double now) noexcept {
+    if (inBan(key.fingerprint, now)) return Verdict::kDisconnect;
+    return decide(bucketOf(buckets_, place, key.fingerprint, config_.messageBurst, now), cost, now);
+  }
+
+  const Buckets& buckets() const noexcept { return buckets_; }
 
   Verdict checkOrderbook(const Key& key, double now) noexcept {
     if (inBan(key.fingerprint, now)) {
@@ -99,6 +102,14 @@ class DirectLimiter {
   double banDuration() const noexcept { return config_.banDuration; }
 
  private:
+  Verdict decide(Bucket* bucket, double cost, double now) noexcept {
+    if (bucket == nullptr) return Verdict::kNoMemory;
+    return consume(bucket->tokens, bucket->lastRefill, cost, now, config_.messageRatePerSec,
+                   config_.messageBurst)
+               ? Verdict::kAllowed
+               : Verdict::kRefused;
+  }
+
   // Whether a ban is in force, as a check sees it: one that is over goes, its violations with it.
   bool inBan(const Fingerprint& print, double now) noexcept {
     const double bannedAt = offenders_.bannedAt(print);

@@ -28,7 +28,8 @@ struct Secret {
   uint64_t k1;
 };
 
-// A key as a limiter sees it: its fingerprint, and its text for those that must be named.
+// A key as a limiter sees it: its fingerprint, and its text for those that must be named. Without a
+// text (nullptr: it was not read yet) a limiter says kNeedsName where it needs one.
 struct Key {
   Fingerprint fingerprint;
   const char16_t* text;

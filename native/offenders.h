@@ -40,6 +40,11 @@ class Offenders {
     return offender == nullptr ? 0 : offender->violations;
   }
 
+  // Whether an offence of this peer can be counted: it has a name here, or the key brings one.
+  bool canName(const Key& key) noexcept {
+    return key.text != nullptr || find(key.fingerprint) != nullptr;
+  }
+
   // Counts one more, and returns how many it makes; 0 where there is no memory.
   uint64_t addViolation(const Key& key) noexcept {
     Offender* offender = findOrInsert(key);

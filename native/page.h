@@ -62,6 +62,12 @@ class Page {
     return nullptr;
   }
 
+  void prepare(const Fingerprint& print) const noexcept {
+    const Group<Record>& group = groups_[homeGroup(print)];
+    prefetch(&group);
+    prefetch(&group.records[homeSlot(print)]);
+  }
+
   // A slot for a record that is not there yet, its fingerprint written and the rest as it was;
   // nullptr if the page is full.
   Record* place(const Fingerprint& print) noexcept {

@@ -22,18 +22,18 @@ class RateLimiter {
 
   // `delay` is written when refused: the seconds until the cost is there.
   Verdict check(const Key& key, double cost, double now, double& delay) noexcept {
-    Bucket* bucket = bucketOf(buckets_, key.fingerprint, config_.burstLimit, now);
-    if (bucket == nullptr) return Verdict::kNoMemory;
-    if (consume(bucket->tokens, bucket->lastRefill, cost, now, config_.rateLimit,
-                config_.burstLimit)) {
-      return Verdict::kAllowed;
-    }
-    const uint64_t violations = offenders_.addViolation(key);
-    if (violations == 0) return Verdict::kNoMemory;
-    if (static_cast<double>(violations) >= config_.disconnectThreshold) return Verdict::kDisconnect;
-    delay = delaySeconds(bucket->tokens, cost, config_.rateLimit, config_.burstLimit);
-    return Verdict::kRefused;
+    return decide(bucketOf(buckets_, key.fingerprint, config_.burstLimit, now), key, cost, now,
+                  delay);
   }
+
+  // The same for a peer whose place is remembered.
+  Verdict check(const Key& key, Place<Bucket>& place, double cost, double now,
+                double& delay) noexcept {
+    return decide(bucketOf(buckets_, place, key.fingerprint, config_.burstLimit, now), key, cost,
+                  now, delay);
+  }
+
+  const Buckets& buckets() const noexcept { return buckets_; }
 
   double delay(const Fingerprint& print) noexcept {
     const Bucket* bucket = buckets_.find(print);
@@ -73,6 +73,20 @@ class RateLimiter {
   double banDuration() const noexcept { return 0; }
 
  private:
+  Verdict decide(Bucket* bucket, const Key& key, double cost, double now, double& delay) noexcept {
+    if (bucket == nullptr) return Verdict::kNoMemory;
+    if (consume(bucket->tokens, bucket->lastRefill, cost, now, config_.rateLimit,
+                config_.burstLimit)) {
+      return Verdict::kAllowed;
+    }
+    if (!offenders_.canName(key)) return Verdict::kNeedsName;
+    const uint64_t violations = offenders_.addViolation(key);
+    if (violations == 0) return Verdict::kNoMemory;
+    if (static_cast<double>(violations) >= config_.disconnectThreshold) return Verdict::kDisconnect;
+    delay = delaySeconds(bucket->tokens, cost, config_.rateLimit, config_.burstLimit);
+    return Verdict::kRefused;
+  }
+
   const Config config_;
   Buckets buckets_;
   Offenders offenders_;

@@ -23,6 +23,13 @@
 
 namespace relay_limiter {
 
+// Where a record was found, to be asked again with Table::recall.
+template <class Record>
+struct Place {
+  Record* record = nullptr;
+  uint64_t epoch = 0;
+};
+
 template <class Record>
 class Table {
  public:
@@ -36,6 +43,20 @@ class Table {
 
   Record* find(const Fingerprint& print) noexcept {
     return directory_ == nullptr ? nullptr : pageOf(*segmentOf(print.low), print)->find(print);
+  }
+
+  uint64_t epoch() const noexcept { return epoch_; }
+  Place<Record> placeOf(Record* record) const noexcept { return {record, epoch_}; }
+
+  // The record of `print` if it still lies where it was found; else nullptr, and find() knows.
+  Record* recall(const Place<Record>& place, const Fingerprint& print) const noexcept {
+    const bool holds = place.epoch == epoch_ && place.record != nullptr;
+    return holds && place.record->fingerprint == print ? place.record : nullptr;
+  }
+
+  // Asks for the memory that find() will read.
+  void prepare(const Fingerprint& print) const noexcept {
+    if (directory_ != nullptr) pageOf(*segmentOf(print.low), print)->prepare(print);
   }
 
   // A record for a fingerprint that is not there yet, which is all that is written of it; nullptr
@@ -68,6 +89,7 @@ class Table {
 
   void clear() noexcept {
     if (directory_ == nullptr) return;
+    ++epoch_;
     uint64_t at = 0;
     do {
       Segment* segment = segmentOf(at);
@@ -207,6 +229,7 @@ class Table {
       return false;
     }
     segment.pages = static_cast<uint8_t>(pages);
+    ++epoch_;
     // Growing, a record moves to a higher page or stays; shrinking, to a lower one. So each page is
     // emptied before others' records come to it.
     if (pages > before) {
@@ -370,6 +393,8 @@ class Table {
   size_t deepest_ = 0;
   size_t size_ = 0;
   size_t memory_ = 0;
+  // Of all places: a new one begins whenever records move or their pages go.
+  uint64_t epoch_ = 1;
 };
 
 }  // namespace relay_limiter

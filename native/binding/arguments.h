@@ -61,8 +61,11 @@ class KeyText {
   }
 
   Key key(const Secret& secret) const noexcept {
-    return {fingerprintOf(text_, length_, secret), text_, length_};
+    return named(fingerprintOf(text_, length_, secret));
   }
+
+  // The key of a peer whose fingerprint is known.
+  Key named(const Fingerprint& print) const noexcept { return {print, text_, length_}; }
 
  private:
   // Enough for an address, a UUID, a public key or an onion name.

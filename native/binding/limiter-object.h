@@ -5,15 +5,21 @@
 
 #include <napi.h>
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include "../clock.h"
 #include "../offenders.h"
 #include "arguments.h"
+#include "handles.h"
 
 namespace relay_limiter {
 
 // What lib/engine/engine.ts calls the verdicts.
 constexpr uint32_t kRefusedAnswer = 1;
 constexpr uint32_t kBanBeginsAnswer = 2;
+constexpr double kDisconnectAnswer = -1;
 constexpr uint8_t kVerdictAllow = 0;
 constexpr uint8_t kVerdictDelay = 1;
 constexpr uint8_t kVerdictDisconnect = 2;
@@ -57,6 +63,16 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
                               Self::InstanceMethod("clear", &Self::clear),
                           });
     return Self::DefineClass(env, name, own);
+  }
+
+  // The methods of limiters whose peers can be opened, and put in groups.
+  static std::vector<Napi::ClassPropertyDescriptor<Self>> handleMethods() {
+    return {
+        Self::InstanceMethod("openPeer", &Self::openPeer),
+        Self::InstanceMethod("openGroup", &Self::openGroup),
+        Self::InstanceMethod("addMember", &Self::addMember),
+        Self::InstanceMethod("removeMember", &Self::removeMember),
+    };
   }
 
   // Gives this object a raw function. The two hold each other, so neither outlives the data.
@@ -126,12 +142,45 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     return result;
   }
 
+  // A handle for checkPeer.
+  Napi::Value openPeer(const Napi::CallbackInfo& info) {
+    KeyText text;
+    if (!text.read(info.Env(), info[0])) return info.Env().Undefined();
+    const Fingerprint print = text.key(secret_).fingerprint;
+    return opened(info, new (std::nothrow) OpenedPeer(static_cast<Self*>(this), print));
+  }
+
+  // A handle for checkGroup, without members.
+  Napi::Value openGroup(const Napi::CallbackInfo& info) {
+    return opened(info, new (std::nothrow) OpenedGroup(static_cast<Self*>(this)));
+  }
+
+  // addMember(group, key): at the end.
+  void addMember(const Napi::CallbackInfo& info) {
+    auto* group = handleIn<OpenedGroup>(info.Env(), info[0], static_cast<Self*>(this));
+    KeyText text;
+    if (group == nullptr || !text.read(info.Env(), info[1])) return;
+    if (!group->add(text.key(secret_).fingerprint)) throwNoMemory(info.Env());
+  }
+
+  // removeMember(group, index): the last member takes its place.
+  void removeMember(const Napi::CallbackInfo& info) {
+    auto* group = handleIn<OpenedGroup>(info.Env(), info[0], static_cast<Self*>(this));
+    if (group != nullptr) group->removeAt(info[1].As<Napi::Number>().Uint32Value());
+  }
+
   void clear(const Napi::CallbackInfo& info) {
     core_.clear();
     account(info.Env());
   }
 
  private:
+  template <class Opened>
+  static Napi::Value opened(const Napi::CallbackInfo& info, Opened* handle) {
+    const napi_value value = wrapHandle(info.Env(), handle);
+    return value == nullptr ? info.Env().Undefined() : Napi::Value(info.Env(), value);
+  }
+
   static Secret secretOf(const Napi::CallbackInfo& info) {
     if (info[1].IsTypedArray()) {
       const auto array = info[1].As<Napi::TypedArray>();
@@ -171,7 +220,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
 };
 
 // Answers a check that can refuse or ban; nullptr is undefined: allowed.
-inline napi_value answer(napi_env env, Verdict verdict) noexcept {
+inline napi_value answerOf(napi_env env, Verdict verdict) noexcept {
   napi_value result = nullptr;
   if (verdict == Verdict::kAllowed) return result;
   if (verdict == Verdict::kNoMemory) {
@@ -183,47 +232,104 @@ inline napi_value answer(napi_env env, Verdict verdict) noexcept {
   return result;
 }
 
-// checkAll(keys, verdicts, cost, now): a verdict for each key, all at one instant.
+// checkPeer(handle, key, cost, now): the check of an opened peer; the key is read only to name a
+// new offender.
 template <class Self>
-napi_value checkAll(napi_env env, napi_callback_info info) noexcept {
+napi_value checkPeer(napi_env env, napi_callback_info info) noexcept {
   const Arguments<Self, 4> arguments(env, info);
-  uint32_t members = 0;
-  void* bytes = nullptr;
-  size_t capacity = 0;
-  if (napi_get_array_length(env, arguments.values[0], &members) != napi_ok ||
-      napi_get_typedarray_info(env, arguments.values[1], nullptr, &capacity, &bytes, nullptr,
-                               nullptr) != napi_ok ||
-      capacity < members) {
-    napi_throw_range_error(env, "ERR_LIMITER_OPTION", "verdicts must have a byte for each key");
-    return nullptr;
-  }
-  auto* verdicts = static_cast<uint8_t*>(bytes);
+  Self& self = *arguments.data;
+  auto* peer = handleIn<OpenedPeer>(env, arguments.values[0], &self);
+  if (peer == nullptr) return nullptr;
   const double cost = arguments.number(env, 2, 1);
   const double now = arguments.now(env, 3);
-  for (uint32_t i = 0; i < members; ++i) {
-    napi_handle_scope scope;
-    napi_open_handle_scope(env, &scope);
-    napi_value element;
+  double delay = 0;
+  const Key unread{peer->fingerprint, nullptr, 0};
+  Verdict verdict = self.checkAt(unread, peer->place, cost, now, delay);
+  if (verdict == Verdict::kNeedsName) {
     KeyText text;
-    const bool read = napi_get_element(env, arguments.values[0], i, &element) == napi_ok &&
-                      text.read(env, element);
-    napi_close_handle_scope(env, scope);
-    if (!read) break;
-    switch (arguments.data->checkMember(text.key(arguments.data->secret()), cost, now)) {
-      case Verdict::kAllowed:
-        verdicts[i] = kVerdictAllow;
-        break;
-      case Verdict::kRefused:
-        verdicts[i] = kVerdictDelay;
-        break;
-      case Verdict::kNoMemory:
-        throwNoMemory(env);
-        return nullptr;
-      default:
-        verdicts[i] = kVerdictDisconnect;
+    if (!text.read(env, arguments.values[1])) return nullptr;
+    verdict = self.checkAt(text.named(peer->fingerprint), peer->place, cost, now, delay);
+  }
+  self.account(env);
+  return Self::answer(env, verdict, delay);
+}
+
+// For a member that offends for the first time; kNeedsName, an exception pending, where its key
+// cannot be read.
+template <class Self>
+Verdict checkNamed(napi_env env, Self& self, const Fingerprint& print, Place<Bucket>& place,
+                   napi_value keys, uint32_t index, double cost, double now) noexcept {
+  napi_handle_scope scope;
+  napi_open_handle_scope(env, &scope);
+  napi_value element = nullptr;
+  KeyText text;
+  const bool read =
+      napi_get_element(env, keys, index, &element) == napi_ok && text.read(env, element);
+  napi_close_handle_scope(env, scope);
+  double delay;
+  return read ? self.checkAt(text.named(print), place, cost, now, delay) : Verdict::kNeedsName;
+}
+
+// Members looked up at a time: so many cache misses are under way at once.
+constexpr uint32_t kBatch = 16;
+
+template <class Self>
+void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys, uint8_t* verdicts,
+                  double cost, double now) noexcept {
+  const Buckets& buckets = self.core().buckets();
+  const uint64_t epoch = buckets.epoch();
+  if (group.epoch != epoch) {
+    for (uint32_t i = 0; i < group.size(); ++i) group[i].record = nullptr;
+    group.epoch = epoch;
+  }
+  for (uint32_t start = 0; start < group.size(); start += kBatch) {
+    const uint32_t end = std::min(start + kBatch, group.size());
+    for (uint32_t i = start; i < end; ++i) {
+      if (group[i].record != nullptr) {
+        prefetch(group[i].record);
+      } else {
+        buckets.prepare(group[i].fingerprint);
+      }
+    }
+    for (uint32_t i = start; i < end; ++i) {
+      OpenedGroup::Member& member = group[i];
+      // If records move before the last member is checked, all are looked up the next time.
+      Place<Bucket> place{member.record, epoch};
+      const Key unread{member.fingerprint, nullptr, 0};
+      double delay;
+      Verdict verdict = self.checkAt(unread, place, cost, now, delay);
+      if (verdict == Verdict::kNeedsName) {
+        verdict = checkNamed(env, self, member.fingerprint, place, keys, i, cost, now);
+      }
+      member.record = place.record;
+      if (verdict == Verdict::kNoMemory) return throwNoMemory(env);
+      if (verdict == Verdict::kNeedsName) return;
+      verdicts[i] = verdict == Verdict::kAllowed   ? kVerdictAllow
+                    : verdict == Verdict::kRefused ? kVerdictDelay
+                                                   : kVerdictDisconnect;
     }
   }
-  arguments.data->account(env);
+}
+
+// checkGroup(handle, keys, verdicts, cost, now): a verdict for each member, all at one instant.
+template <class Self>
+napi_value checkGroup(napi_env env, napi_callback_info info) noexcept {
+  const Arguments<Self, 5> arguments(env, info);
+  Self& self = *arguments.data;
+  auto* group = handleIn<OpenedGroup>(env, arguments.values[0], &self);
+  if (group == nullptr) return nullptr;
+  void* bytes = nullptr;
+  size_t capacity = 0;
+  if (napi_get_typedarray_info(env, arguments.values[2], nullptr, &capacity, &bytes, nullptr,
+                               nullptr) != napi_ok ||
+      capacity < group->size()) {
+    napi_throw_range_error(env, "ERR_LIMITER_OPTION", "verdicts must have a byte for each member");
+    return nullptr;
+  }
+  const double cost = arguments.number(env, 3, 1);
+  const double now = arguments.now(env, 4);
+  checkMembers(env, self, *group, arguments.values[1], static_cast<uint8_t*>(bytes), cost, now);
+  self.account(env);
   return nullptr;
 }
 

@@ -7,6 +7,7 @@ import {
   type DirectConfig,
   type DirectCore,
   type EngineStatistics,
+  type Handle,
   REFUSED,
   type Refusal,
   VERDICT_ALLOW,
@@ -14,11 +15,12 @@ import {
   VERDICT_DISCONNECT,
 } from '../engine.js';
 import { type Bucket, consume, elapsed, NEVER } from './arithmetic.js';
+import { KeyedHandles } from './handles.js';
 import { Offenders } from './offenders.js';
 import { bucketOf, store } from './records.js';
 import { pass, Sweep } from './sweep.js';
 
-export class JsDirectLimiter implements DirectCore {
+export class JsDirectLimiter extends KeyedHandles implements DirectCore {
   readonly #config: DirectConfig;
   readonly #buckets = new Map<string, Bucket>();
   /** When each connection's orderbook request was last allowed. */
@@ -27,6 +29,7 @@ export class JsDirectLimiter implements DirectCore {
   readonly #sweep = new Sweep();
 
   constructor(config: DirectConfig) {
+    super();
     this.#config = config;
   }
 
@@ -34,7 +37,12 @@ export class JsDirectLimiter implements DirectCore {
     return this.#message(key, cost, now) === VERDICT_ALLOW ? undefined : REFUSED;
   }
 
-  checkAll(
+  checkPeer(_peer: Handle, key: string, cost?: number, now?: number): typeof REFUSED | undefined {
+    return this.checkMessage(key, cost, now);
+  }
+
+  checkGroup(
+    _group: Handle,
     keys: readonly string[],
     verdicts: Uint8Array,
     cost = 1,

@@ -4,6 +4,7 @@ import { monotonicSeconds } from '../../clock.js';
 import {
   DISCONNECT,
   type EngineStatistics,
+  type Handle,
   type RateLimiterConfig,
   type RateLimiterCore,
   VERDICT_ALLOW,
@@ -11,11 +12,12 @@ import {
   VERDICT_DISCONNECT,
 } from '../engine.js';
 import { type Bucket, consume, delaySeconds, elapsed } from './arithmetic.js';
+import { KeyedHandles } from './handles.js';
 import { Offenders } from './offenders.js';
 import { bucketOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
 
-export class JsRateLimiter implements RateLimiterCore {
+export class JsRateLimiter extends KeyedHandles implements RateLimiterCore {
   readonly #rate: number;
   readonly #burst: number;
   readonly #threshold: number;
@@ -24,6 +26,7 @@ export class JsRateLimiter implements RateLimiterCore {
   readonly #sweep = new Sweep();
 
   constructor(config: RateLimiterConfig) {
+    super();
     this.#rate = config.rateLimit;
     this.#burst = config.burstLimit;
     this.#threshold = config.disconnectThreshold ?? Infinity;
@@ -36,7 +39,12 @@ export class JsRateLimiter implements RateLimiterCore {
     return delaySeconds(bucket, cost, this.#rate, this.#burst);
   }
 
-  checkAll(
+  checkPeer(_peer: Handle, key: string, cost?: number, now?: number): number | undefined {
+    return this.check(key, cost, now);
+  }
+
+  checkGroup(
+    _group: Handle,
     keys: readonly string[],
     verdicts: Uint8Array,
     cost = 1,
