@@ -57,6 +57,8 @@ const SUBJECTS: Subject[] = [
       weighted(random, [
         [60, ['check', key]],
         [20, ['check', key, random.pick(COSTS)]],
+        [20, ['open.check', key]],
+        [5, ['open.check', key, random.pick(COSTS)]],
         [5, ['getDelayForPeer', key]],
         [5, ['getViolationCount', key]],
         [2, ['removePeer', key]],
@@ -79,7 +81,8 @@ const SUBJECTS: Subject[] = [
     },
     call: (random, key) =>
       weighted(random, [
-        [80, ['check', key]],
+        [60, ['check', key]],
+        [20, ['open.check', key]],
         [8, ['isBanned', key]],
         [4, ['getViolationCount', key]],
         [2, ['getBackoffLevel', key]],
@@ -103,7 +106,10 @@ const SUBJECTS: Subject[] = [
     },
     call: (random, key) =>
       weighted(random, [
-        [40, ['checkMessage', key]],
+        [30, ['checkMessage', key]],
+        [10, ['open.checkMessage', key]],
+        [5, ['open.checkMessage', key, random.pick(COSTS)]],
+        [5, ['open.checkOrderbook', key]],
         [10, ['checkMessage', key, random.pick(COSTS)]],
         [40, ['checkOrderbook', key]],
         [8, ['isBanned', key]],
@@ -154,30 +160,65 @@ function moveClock(random: Random, clock: ManualClock): void {
   else if (dice < 0.22101) clock.now += 365 * 86_400;
 }
 
+/** Calls a method of the limiter, or of a peer that was opened once and is asked ever after. */
 function answer(limiter: Limiter, [method, ...given]: Call): unknown {
-  const call = (limiter as unknown as Record<string, (...given: unknown[]) => unknown>)[method];
-  const result = call?.apply(limiter, given);
+  const [, opened] = method.split('open.');
+  const subject = opened === undefined ? limiter : openedPeer(limiter, given.shift() as string);
+  const call = (subject as unknown as Record<string, (...given: unknown[]) => unknown>)[
+    opened ?? method
+  ];
+  const result = call?.apply(subject, given);
   if (typeof result !== 'object' || result === null) return result;
   // Bytes are what the engines may differ in.
   const { memoryBytes: _, ...rest } = result as Record<string, unknown>;
   return rest;
 }
 
-test.each([RateLimiter, DirectConnectionRateLimiter])('groups of a %o', (Limiter) => {
+const openedPeers = new WeakMap<Limiter, Map<string, unknown>>();
+
+function openedPeer(limiter: Limiter, key: string): unknown {
+  const peers = openedPeers.get(limiter) ?? new Map<string, unknown>();
+  openedPeers.set(limiter, peers);
+  const peer = peers.get(key) ?? limiter.open(key);
+  peers.set(key, peer);
+  return peer;
+}
+
+test.each([
+  ['RateLimiter', RateLimiter],
+  ['DirectConnectionRateLimiter', DirectConnectionRateLimiter],
+])('groups of %s, while peers come and go', (_, Limiter) => {
   const random = seeded(SEED + 1);
   const clock = manualClock();
-  const native = new Limiter({ engine: 'native', clock });
-  const js = new Limiter({ engine: 'js', clock });
-  const groups = [native.group(ODD_KEYS), js.group(ODD_KEYS)];
-  for (let n = 0; n < 500; n += 1) {
+  const options = { clock, ...(Limiter === RateLimiter && { disconnectThreshold: 20 }) };
+  const limiters = [
+    new Limiter({ engine: 'native', ...options }),
+    new Limiter({ engine: 'js', ...options }),
+  ] as const;
+  const groups = limiters.map((limiter) => limiter.group(ODD_KEYS));
+  const anyKey = () => (random() < 0.1 ? random.pick(ODD_KEYS) : `peer-${random.below(3000)}`);
+  for (let n = 0; n < 400; n += 1) {
     clock.now += random() * 0.2;
     const cost = random.pick(COSTS);
-    const key = random.pick(ODD_KEYS);
-    for (const limiter of [native, js]) {
-      if (limiter instanceof DirectConnectionRateLimiter) limiter.checkOrderbook(key);
-      else limiter.check(key);
-    }
-    const [ours, theirs] = groups.map((group) => group.check(cost));
-    expect(ours).toEqual(theirs);
+    const [joins, leaves, comes, goes] = [60, 30, 100, 60].map((most) =>
+      Array.from({ length: random.below(most) }, anyKey),
+    );
+    const ages = random() < 0.05 ? [5] : [];
+    const verdicts = limiters.map((limiter, i) => {
+      const group = groups[i] as (typeof groups)[number];
+      for (const key of joins ?? []) group.add(key.length % 2 ? key : limiter.open(key));
+      for (const key of leaves ?? []) group.delete(key);
+      for (const key of goes ?? []) limiter.removePeer(key);
+      for (const key of comes ?? []) {
+        if (limiter instanceof RateLimiter) limiter.check(key);
+        else limiter.checkOrderbook(key);
+      }
+      for (const age of ages) {
+        if (limiter instanceof RateLimiter) limiter.cleanupOldPeers(age);
+        else limiter.cleanupOldEntries(age);
+      }
+      return { keys: [...group.keys()], verdicts: group.check(cost) };
+    });
+    expect(verdicts[0]).toEqual(verdicts[1]);
   }
 });
