@@ -32,6 +32,13 @@ class DirectLimiter {
     return decide(bucketOf(buckets_, place, key.fingerprint, config_.messageBurst, now), cost, now);
   }
 
+  // The short way of a check: takes the cost if it is there and nobody is banned. If not, nothing
+  // has been decided, and checkMessage() at the same instant decides.
+  bool allows(Bucket& bucket, double cost, double now) const noexcept {
+    return offenders_.empty() && consume(bucket.tokens, bucket.lastRefill, cost, now,
+                                         config_.messageRatePerSec, config_.messageBurst);
+  }
+
   const Buckets& buckets() const noexcept { return buckets_; }
 
   Verdict checkOrderbook(const Key& key, double now) noexcept {

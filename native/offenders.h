@@ -32,6 +32,7 @@ class Offenders {
   Offenders() noexcept = default;
   ~Offenders() noexcept { clear(); }
 
+  bool empty() const noexcept { return table_.size() == 0; }
   uint64_t totalViolations() const noexcept { return total_; }
   size_t memoryBytes() const noexcept { return table_.memoryBytes() + nameBytes_; }
 
@@ -143,7 +144,7 @@ class Offenders {
 
   // Most limiters have no offender at all: then there is nothing to look up.
   Offender* find(const Fingerprint& print) noexcept {
-    return table_.size() == 0 ? nullptr : table_.find(print);
+    return empty() ? nullptr : table_.find(print);
   }
 
   Offender* findOrInsert(const Key& key) noexcept {

@@ -33,6 +33,13 @@ class RateLimiter {
                   now, delay);
   }
 
+  // The short way of a check: takes the cost if it is there. If not, nothing has been decided, and
+  // check() at the same instant decides.
+  bool allows(Bucket& bucket, double cost, double now) const noexcept {
+    return consume(bucket.tokens, bucket.lastRefill, cost, now, config_.rateLimit,
+                   config_.burstLimit);
+  }
+
   const Buckets& buckets() const noexcept { return buckets_; }
 
   double delay(const Fingerprint& print) noexcept {

@@ -36,7 +36,17 @@ class OpenedGroup : public Handle {
 
   struct Member {
     Fingerprint fingerprint;
+    // Where its bucket was found, or nullptr.
     Bucket* record;
+
+    // Asks for the memory that its check will need.
+    void prepare(const Buckets& buckets) const noexcept {
+      if (record != nullptr) {
+        prefetch(record);
+      } else {
+        buckets.prepare(fingerprint);
+      }
+    }
   };
 
   explicit OpenedGroup(const void* owner) noexcept : Handle{owner, kKind} {}
@@ -59,7 +69,13 @@ class OpenedGroup : public Handle {
     if (index < size_) members_[index] = members_[--size_];
   }
 
-  // The table's epoch in which all records of the members were found; 0: not all were.
+  // All members' places are of an older epoch than `now`.
+  void forgetPlaces(uint64_t now) noexcept {
+    for (uint32_t i = 0; i < size_; ++i) members_[i].record = nullptr;
+    epoch = now;
+  }
+
+  // The table's epoch that the members' places are of.
   uint64_t epoch = 0;
 
  private:

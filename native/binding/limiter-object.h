@@ -254,11 +254,14 @@ napi_value checkPeer(napi_env env, napi_callback_info info) noexcept {
   return Self::answer(env, verdict, delay);
 }
 
-// For a member that offends for the first time; kNeedsName, an exception pending, where its key
-// cannot be read.
+// The whole check of a member, whose key is read only to name a new offender; kNeedsName, an
+// exception pending, where it cannot be read.
 template <class Self>
-Verdict checkNamed(napi_env env, Self& self, const Fingerprint& print, Place<Bucket>& place,
-                   napi_value keys, uint32_t index, double cost, double now) noexcept {
+Verdict checkMember(napi_env env, Self& self, const Fingerprint& print, Place<Bucket>& place,
+                    napi_value keys, uint32_t index, double cost, double now) noexcept {
+  double delay;
+  const Verdict verdict = self.checkAt({print, nullptr, 0}, place, cost, now, delay);
+  if (verdict != Verdict::kNeedsName) return verdict;
   napi_handle_scope scope;
   napi_open_handle_scope(env, &scope);
   napi_value element = nullptr;
@@ -266,48 +269,38 @@ Verdict checkNamed(napi_env env, Self& self, const Fingerprint& print, Place<Buc
   const bool read =
       napi_get_element(env, keys, index, &element) == napi_ok && text.read(env, element);
   napi_close_handle_scope(env, scope);
-  double delay;
   return read ? self.checkAt(text.named(print), place, cost, now, delay) : Verdict::kNeedsName;
 }
 
-// Members looked up at a time: so many cache misses are under way at once.
-constexpr uint32_t kBatch = 16;
+// How many members ahead of the one that is checked memory is asked for.
+constexpr uint32_t kAhead = 16;
 
 template <class Self>
 void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys, uint8_t* verdicts,
                   double cost, double now) noexcept {
   const Buckets& buckets = self.core().buckets();
   const uint64_t epoch = buckets.epoch();
-  if (group.epoch != epoch) {
-    for (uint32_t i = 0; i < group.size(); ++i) group[i].record = nullptr;
-    group.epoch = epoch;
-  }
-  for (uint32_t start = 0; start < group.size(); start += kBatch) {
-    const uint32_t end = std::min(start + kBatch, group.size());
-    for (uint32_t i = start; i < end; ++i) {
-      if (group[i].record != nullptr) {
-        prefetch(group[i].record);
-      } else {
-        buckets.prepare(group[i].fingerprint);
-      }
+  // If records move before the last member is checked, all are looked up the next time.
+  if (group.epoch != epoch) group.forgetPlaces(epoch);
+  const uint32_t size = group.size();
+  for (uint32_t i = 0; i < size && i < kAhead; ++i) group[i].prepare(buckets);
+  for (uint32_t i = 0; i < size; ++i) {
+    if (i + kAhead < size) group[i + kAhead].prepare(buckets);
+    OpenedGroup::Member& member = group[i];
+    Place<Bucket> place{member.record, epoch};
+    Bucket* bucket = buckets.recall(place, member.fingerprint);
+    // What most of them meet, before anything that only the others need.
+    if (bucket != nullptr && self.core().allows(*bucket, cost, now)) {
+      verdicts[i] = kVerdictAllow;
+      continue;
     }
-    for (uint32_t i = start; i < end; ++i) {
-      OpenedGroup::Member& member = group[i];
-      // If records move before the last member is checked, all are looked up the next time.
-      Place<Bucket> place{member.record, epoch};
-      const Key unread{member.fingerprint, nullptr, 0};
-      double delay;
-      Verdict verdict = self.checkAt(unread, place, cost, now, delay);
-      if (verdict == Verdict::kNeedsName) {
-        verdict = checkNamed(env, self, member.fingerprint, place, keys, i, cost, now);
-      }
-      member.record = place.record;
-      if (verdict == Verdict::kNoMemory) return throwNoMemory(env);
-      if (verdict == Verdict::kNeedsName) return;
-      verdicts[i] = verdict == Verdict::kAllowed   ? kVerdictAllow
-                    : verdict == Verdict::kRefused ? kVerdictDelay
-                                                   : kVerdictDisconnect;
-    }
+    const Verdict verdict = checkMember(env, self, member.fingerprint, place, keys, i, cost, now);
+    member.record = place.record;
+    if (verdict == Verdict::kNoMemory) return throwNoMemory(env);
+    if (verdict == Verdict::kNeedsName) return;
+    verdicts[i] = verdict == Verdict::kAllowed   ? kVerdictAllow
+                  : verdict == Verdict::kRefused ? kVerdictDelay
+                                                 : kVerdictDisconnect;
   }
 }
 
