@@ -1,0 +1,162 @@
+// The table beside a std::unordered_map: every answer of the one is checked against the other.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <unordered_map>
+#include <utility>
+
+#include "../../native/table.h"
+
+inline void require(bool holds, const char* what) {
+  if (holds) return;
+  std::fprintf(stderr, "failed: %s\n", what);
+  std::abort();
+}
+
+class TableModel {
+ public:
+  using Fingerprint = relay_limiter::Fingerprint;
+
+  size_t size() const { return model_.size(); }
+  size_t memory() const { return table_.memoryBytes(); }
+
+  // False where the table takes no more; that may only be where the caller knows why. `print` is
+  // not zero, as no fingerprint is.
+  bool insert(const Fingerprint& print, uint64_t value) {
+    if (find(print)) return true;
+    Record* record = table_.insert(print);
+    if (record == nullptr) {
+      require(table_.size() == model_.size(), "a refusal changes no size");
+      require(table_.find(print) == nullptr, "what was refused is not there");
+      return false;
+    }
+    require(record->fingerprint == print, "an insert writes the fingerprint");
+    require(table_.find(print) == record, "what was inserted is found");
+    record->value = value;
+    model_[print] = {value, sweeps_, 0};
+    require(table_.recall(table_.placeOf(record), print) == record, "a new place holds");
+    return true;
+  }
+
+  bool find(const Fingerprint& print) {
+    table_.prepare(print);
+    Record* record = table_.find(print);
+    const auto entry = model_.find(print);
+    require((record != nullptr) == (entry != model_.end()), "both have it or neither");
+    require(record == nullptr || record->value == entry->second.value, "a record keeps its value");
+    if (record != nullptr) remember(print, record);
+    return record != nullptr;
+  }
+
+  // Asks again at the places where records were found last: whatever became of those since, a place
+  // leads to the right record or to none.
+  void recall() {
+    for (const auto& [print, place] : places_) {
+      const Record* record = table_.recall(place, print);
+      require(record == nullptr || record == table_.find(print), "a place does not deceive");
+    }
+  }
+
+  bool erase(const Fingerprint& print) {
+    Record* record = table_.find(print);
+    require((record != nullptr) == (model_.erase(print) == 1), "both have it or neither");
+    if (record == nullptr) return false;
+    table_.erase(record);
+    require(table_.find(print) == nullptr, "what was erased is gone");
+    require(table_.size() == model_.size(), "an erase takes one");
+    return true;
+  }
+
+  // One step of a sweep that erases every record whose value is a multiple of `divisor`; goes on
+  // where the last step ended. False at the end, where every record that was there throughout must
+  // have been visited.
+  bool sweepStep(uint64_t divisor) {
+    if (!sweeping_) {
+      ++sweeps_;
+      cursor_ = 0;
+    }
+    sweeping_ = table_.sweep(cursor_, [&](Record& record) {
+      const auto entry = model_.find(record.fingerprint);
+      require(entry != model_.end(), "the sweep meets only what is there");
+      require(entry->second.value == record.value, "the sweep meets records whole");
+      entry->second.swept = sweeps_;
+      if (record.value % divisor != 0) return false;
+      model_.erase(entry);
+      return true;
+    });
+    require(table_.size() == model_.size(), "a sweep takes what it was told to");
+    recall();
+    if (sweeping_) return true;
+    for (const auto& [print, entry] : model_) {
+      require(entry.born == sweeps_ || entry.swept == sweeps_, "a sweep passes nobody over");
+    }
+    return false;
+  }
+
+  void compare() {
+    require(table_.size() == model_.size(), "sizes agree");
+    recall();
+    for (const auto& [print, entry] : model_) {
+      Record* record = table_.find(print);
+      require(record != nullptr && record->value == entry.value, "every record is within reach");
+      remember(print, record);
+    }
+    ++rounds_;
+    size_t visited = 0;
+    table_.forEach([&](Record& record) {
+      const auto entry = model_.find(record.fingerprint);
+      require(entry != model_.end(), "visits what is there");
+      require(entry->second.visited != rounds_, "visits nothing twice");
+      entry->second.visited = rounds_;
+      ++visited;
+    });
+    require(visited == model_.size(), "visits everything");
+  }
+
+  void clear() {
+    table_.clear();
+    model_.clear();
+    require(table_.size() == 0, "clear leaves nothing");
+    require(table_.memoryBytes() == 0, "clear gives everything back");
+    recall();
+  }
+
+ private:
+  struct alignas(32) Record {
+    Fingerprint fingerprint;
+    uint64_t value;
+  };
+
+  struct Entry {
+    uint64_t value;
+    // The sweep during which it came, and the last one that visited it: 0 for none.
+    uint64_t born;
+    uint64_t swept;
+    // The last comparison that visited it.
+    uint64_t visited = 0;
+  };
+
+  struct Hash {
+    size_t operator()(const Fingerprint& print) const {
+      return static_cast<size_t>((print.low ^ print.high) * 0x9e3779b97f4a7c15u >> 16);
+    }
+  };
+
+  static constexpr size_t kPlaces = 256;
+
+  void remember(const Fingerprint& print, Record* record) {
+    places_[found_++ % kPlaces] = {print, table_.placeOf(record)};
+  }
+
+  relay_limiter::Table<Record> table_;
+  std::unordered_map<Fingerprint, Entry, Hash> model_;
+  uint64_t sweeps_ = 0;
+  uint64_t rounds_ = 0;
+  uint64_t cursor_ = 0;
+  bool sweeping_ = false;
+  // The last look-ups that found something.
+  std::pair<Fingerprint, relay_limiter::Place<Record>> places_[kPlaces] = {};
+  size_t found_ = 0;
+};
