@@ -78,16 +78,17 @@ export class PeerGroup {
    * @throws `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`, and `ERR_LIMITER_OPTION` for too short an array:
    * then nothing was checked. `ERR_LIMITER_MEMORY` where a new peer finds no memory.
    */
-  check(cost = 1, verdicts: Uint8Array = new Uint8Array(this.size)): Uint8Array {
+  check(cost = 1, verdicts?: Uint8Array): Uint8Array {
     requireCost(cost);
     // The clock first: it is the caller's code, and may change members and array.
     const now = this.#now();
-    if (!isBytes(verdicts) || verdicts.length < this.size) {
+    const bytes = verdicts === undefined ? new Uint8Array(this.size) : verdicts;
+    if (!isBytes(bytes) || bytes.length < this.size) {
       const message = `verdicts must be a Uint8Array of at least ${this.size} bytes`;
       throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
     }
-    this.#core.checkGroup(this.#handle, this.#keys, verdicts, cost, now);
-    return verdicts;
+    this.#core.checkGroup(this.#handle, this.#keys, bytes, cost, now);
+    return bytes;
   }
 }
 
