@@ -19,13 +19,17 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
   explicit RateLimiterObject(const Napi::CallbackInfo& info)
       : LimiterObject(info, {numberIn(info, "rateLimit"), numberIn(info, "burstLimit"),
                              numberIn(info, "disconnectThreshold", kInfinity)}) {
-    addHotCall(info, "check", check);
+    addHotCall(info, "check", checkCost<RateLimiterObject>);
     addHotCall(info, "checkPeer", checkPeer<RateLimiterObject>);
     addHotCall(info, "checkGroup", checkGroup<RateLimiterObject>);
   }
 
-  Verdict checkAt(const Key& key, Place<Bucket>& place, double cost, double now,
-                  double& delay) noexcept {
+  Verdict checkBucket(const Key& key, double cost, double now, double& delay) noexcept {
+    return core().check(key, cost, now, delay);
+  }
+
+  Verdict checkBucket(const Key& key, Place<Bucket>& place, double cost, double now,
+                      double& delay) noexcept {
     return core().check(key, place, cost, now, delay);
   }
 
@@ -42,19 +46,6 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
   }
 
  private:
-  static napi_value check(napi_env env, napi_callback_info info) noexcept {
-    const Arguments<RateLimiterObject, 3> arguments(env, info);
-    KeyText text;
-    if (!text.read(env, arguments.values[0])) return nullptr;
-    const double cost = arguments.number(env, 1, 1);
-    const double now = arguments.now(env, 2);
-    double delay = 0;
-    RateLimiterObject& self = *arguments.data;
-    const Verdict verdict = self.core().check(text.key(self.secret()), cost, now, delay);
-    self.account(env);
-    return answer(env, verdict, delay);
-  }
-
   Napi::Value delay(const Napi::CallbackInfo& info) {
     KeyText text;
     if (!text.read(info.Env(), info[0])) return info.Env().Undefined();
@@ -87,19 +78,8 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
                       {numberIn(info, "interval"), numberIn(info, "violationBanThreshold"),
                        numberIn(info, "violationWarningThreshold"),
                        numberIn(info, "violationSevereThreshold"), numberIn(info, "banDuration")}) {
-    addHotCall(info, "check", check);
+    addHotCall(info, "check", checkKey<OrderbookObject, &OrderbookLimiter::check>);
     addHotCall(info, "isBanned", isBanned<OrderbookObject>);
-  }
-
- private:
-  static napi_value check(napi_env env, napi_callback_info info) noexcept {
-    const Arguments<OrderbookObject, 2> arguments(env, info);
-    KeyText text;
-    if (!text.read(env, arguments.values[0])) return nullptr;
-    OrderbookObject& self = *arguments.data;
-    const Verdict verdict = self.core().check(text.key(self.secret()), arguments.now(env, 1));
-    self.account(env);
-    return answerOf(env, verdict);
   }
 };
 
@@ -114,42 +94,23 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
                       {numberIn(info, "messageRatePerSec"), numberIn(info, "messageBurst"),
                        numberIn(info, "orderbookInterval"), numberIn(info, "orderbookBanThreshold"),
                        numberIn(info, "banDuration")}) {
-    addHotCall(info, "checkMessage", checkMessage);
-    addHotCall(info, "checkOrderbook", checkOrderbook);
+    addHotCall(info, "checkMessage", checkCost<DirectObject>);
+    addHotCall(info, "checkOrderbook", checkKey<DirectObject, &DirectLimiter::checkOrderbook>);
     addHotCall(info, "isBanned", isBanned<DirectObject>);
     addHotCall(info, "checkPeer", checkPeer<DirectObject>);
     addHotCall(info, "checkGroup", checkGroup<DirectObject>);
   }
 
-  Verdict checkAt(const Key& key, Place<Bucket>& place, double cost, double now, double&) noexcept {
+  Verdict checkBucket(const Key& key, double cost, double now, double&) noexcept {
+    return core().checkMessage(key, cost, now);
+  }
+
+  Verdict checkBucket(const Key& key, Place<Bucket>& place, double cost, double now,
+                      double&) noexcept {
     return core().checkMessage(key, place, cost, now);
   }
 
   static napi_value answer(napi_env env, Verdict verdict, double) noexcept {
-    return answerOf(env, verdict);
-  }
-
- private:
-  static napi_value checkMessage(napi_env env, napi_callback_info info) noexcept {
-    const Arguments<DirectObject, 3> arguments(env, info);
-    KeyText text;
-    if (!text.read(env, arguments.values[0])) return nullptr;
-    const double cost = arguments.number(env, 1, 1);
-    DirectObject& self = *arguments.data;
-    const Verdict verdict =
-        self.core().checkMessage(text.key(self.secret()), cost, arguments.now(env, 2));
-    self.account(env);
-    return answerOf(env, verdict);
-  }
-
-  static napi_value checkOrderbook(napi_env env, napi_callback_info info) noexcept {
-    const Arguments<DirectObject, 2> arguments(env, info);
-    KeyText text;
-    if (!text.read(env, arguments.values[0])) return nullptr;
-    DirectObject& self = *arguments.data;
-    const Verdict verdict =
-        self.core().checkOrderbook(text.key(self.secret()), arguments.now(env, 1));
-    self.account(env);
     return answerOf(env, verdict);
   }
 };

@@ -232,8 +232,45 @@ inline napi_value answerOf(napi_env env, Verdict verdict) noexcept {
   return result;
 }
 
-// checkPeer(handle, key, cost, now): the check of an opened peer; the key is read only to name a
-// new offender.
+// A check by key alone: check(key, now) of a limiter that can ban.
+template <class Self, auto kCheck>
+napi_value checkKey(napi_env env, napi_callback_info info) noexcept {
+  const Arguments<Self, 2> arguments(env, info);
+  Self& self = *arguments.data;
+  KeyText text;
+  if (!text.read(env, arguments.values[0])) return nullptr;
+  const Verdict verdict = (self.core().*kCheck)(text.key(self.secret()), arguments.now(env, 1));
+  self.account(env);
+  return answerOf(env, verdict);
+}
+
+// A check of a bucket: check(key, cost, now).
+template <class Self>
+napi_value checkCost(napi_env env, napi_callback_info info) noexcept {
+  const Arguments<Self, 3> arguments(env, info);
+  Self& self = *arguments.data;
+  KeyText text;
+  if (!text.read(env, arguments.values[0])) return nullptr;
+  const double cost = arguments.number(env, 1, 1);
+  double delay = 0;
+  const Verdict verdict =
+      self.checkBucket(text.key(self.secret()), cost, arguments.now(env, 2), delay);
+  self.account(env);
+  return Self::answer(env, verdict, delay);
+}
+
+// The check of a peer whose place is remembered. Only to name a new offender is its key read, by
+// readKey(text); kNeedsName, an exception pending, where that fails.
+template <class Self, class ReadKey>
+Verdict checkPlace(Self& self, const Fingerprint& print, Place<Bucket>& place, double cost,
+                   double now, double& delay, ReadKey&& readKey) noexcept {
+  const Verdict verdict = self.checkBucket({print, nullptr, 0}, place, cost, now, delay);
+  if (verdict != Verdict::kNeedsName) return verdict;
+  KeyText text;
+  return readKey(text) ? self.checkBucket(text.named(print), place, cost, now, delay) : verdict;
+}
+
+// checkPeer(handle, key, cost, now): the check of an opened peer.
 template <class Self>
 napi_value checkPeer(napi_env env, napi_callback_info info) noexcept {
   const Arguments<Self, 4> arguments(env, info);
@@ -243,33 +280,23 @@ napi_value checkPeer(napi_env env, napi_callback_info info) noexcept {
   const double cost = arguments.number(env, 2, 1);
   const double now = arguments.now(env, 3);
   double delay = 0;
-  const Key unread{peer->fingerprint, nullptr, 0};
-  Verdict verdict = self.checkAt(unread, peer->place, cost, now, delay);
-  if (verdict == Verdict::kNeedsName) {
-    KeyText text;
-    if (!text.read(env, arguments.values[1])) return nullptr;
-    verdict = self.checkAt(text.named(peer->fingerprint), peer->place, cost, now, delay);
-  }
+  const auto readKey = [&](KeyText& text) { return text.read(env, arguments.values[1]); };
+  const Verdict verdict =
+      checkPlace(self, peer->fingerprint, peer->place, cost, now, delay, readKey);
+  if (verdict == Verdict::kNeedsName) return nullptr;
   self.account(env);
   return Self::answer(env, verdict, delay);
 }
 
-// The whole check of a member, whose key is read only to name a new offender; kNeedsName, an
-// exception pending, where it cannot be read.
-template <class Self>
-Verdict checkMember(napi_env env, Self& self, const Fingerprint& print, Place<Bucket>& place,
-                    napi_value keys, uint32_t index, double cost, double now) noexcept {
-  double delay;
-  const Verdict verdict = self.checkAt({print, nullptr, 0}, place, cost, now, delay);
-  if (verdict != Verdict::kNeedsName) return verdict;
+// The text of the key at `index`.
+inline bool readElement(napi_env env, napi_value keys, uint32_t index, KeyText& text) noexcept {
   napi_handle_scope scope;
   napi_open_handle_scope(env, &scope);
   napi_value element = nullptr;
-  KeyText text;
   const bool read =
       napi_get_element(env, keys, index, &element) == napi_ok && text.read(env, element);
   napi_close_handle_scope(env, scope);
-  return read ? self.checkAt(text.named(print), place, cost, now, delay) : Verdict::kNeedsName;
+  return read;
 }
 
 // How many members ahead of the one that is checked memory is asked for.
@@ -294,7 +321,9 @@ void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys,
       verdicts[i] = kVerdictAllow;
       continue;
     }
-    const Verdict verdict = checkMember(env, self, member.fingerprint, place, keys, i, cost, now);
+    double delay;
+    const auto readKey = [&](KeyText& text) { return readElement(env, keys, i, text); };
+    const Verdict verdict = checkPlace(self, member.fingerprint, place, cost, now, delay, readKey);
     member.record = place.record;
     if (verdict == Verdict::kNoMemory) return throwNoMemory(env);
     if (verdict == Verdict::kNeedsName) return;
