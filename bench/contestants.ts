@@ -1,78 +1,178 @@
-// Who is measured: each does the same work on the same keys, and proves it before its timing.
+// Who is measured. Each gets the same limits and the same keys, and proves first that it limits: one
+// that is fast because it does not would win.
 
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { RateLimiter } from 'relay-limiter';
+import { RateLimiter as TokenBucketLimiter } from 'limiter';
+import { RateLimiterMemory } from 'rate-limiter-flexible';
+import { type CheckResult, type EngineName, RateLimiter } from 'relay-limiter';
+import { type Peers, peerKey } from './keys.js';
+import { PlainMap } from './plain-map.js';
 
-/** One check by key; true if allowed. The floor, which limits nothing, is not asked. */
-export type Check = (key: string) => boolean;
+const require = createRequire(import.meta.url);
 
-export interface Contestant {
-  name: string;
-  create(): Check;
-  limits: boolean;
+/** Tokens a second: so few that none come back while anything is timed. */
+export const RATE = 0.0001;
+
+const DAY_SECONDS = 86_400;
+
+export interface Limits {
+  burst: number;
+  /** How many peers to be ready for, where a contestant wants to know. */
+  peers: number;
 }
 
-// So much that timing never empties a bucket, and so little that the proof can.
-const BURST = 1e9;
-const RATE = 1;
+/** Answers whether the peer may, and counts it. */
+export type Check = (key: string) => boolean;
+/** Rejects where the peer may not. */
+export type Consume = (key: string) => Promise<unknown>;
+export type Subject =
+  | { readonly answers: 'at once'; readonly check: Check }
+  | { readonly answers: 'later'; readonly consume: Consume };
 
-const floorAddon: { length(key: string): number } = createRequire(import.meta.url)(
-  fileURLToPath(new URL('../../bench/floor/build/Release/floor.node', import.meta.url)),
-);
+export const FLOOR = 'crossing floor';
+export const MAP = 'plain Map';
+export const NATIVE = 'native';
+export const TYPESCRIPT = 'TypeScript';
+const FLEXIBLE = 'rate-limiter-flexible';
+const LIMITER = 'limiter';
+const HYPERLIMIT = '@hyperlimit/core';
 
-/** What people write themselves, and the shape of the reference: objects in a Map. */
-function plainMap(burst: number): Check {
-  const buckets = new Map<string, { tokens: number; lastRefill: number }>();
-  const violations = new Map<string, number>();
-  return (key) => {
-    const now = performance.now() / 1000;
-    let bucket = buckets.get(key);
-    if (bucket === undefined) {
-      bucket = { tokens: burst, lastRefill: now };
-      buckets.set(key, bucket);
-    }
-    bucket.tokens = Math.min(burst, bucket.tokens + (now - bucket.lastRefill) * RATE);
-    bucket.lastRefill = now;
-    if (bucket.tokens >= 1) {
-      bucket.tokens -= 1;
-      return true;
-    }
-    violations.set(key, (violations.get(key) ?? 0) + 1);
-    return false;
+/** Those that can do everything: open, group, remove, clean up, count. */
+export const COMPLETE = [MAP, TYPESCRIPT, NATIVE];
+/** Those of other packages. */
+export const OTHERS = [LIMITER, FLEXIBLE, HYPERLIMIT];
+
+/** What a plain Map and our limiters have in common. */
+export type Complete = Pick<
+  RateLimiter,
+  'check' | 'removePeer' | 'cleanupOldPeers' | 'getStats' | 'clear'
+>;
+
+const ENGINES: Record<string, EngineName> = { [NATIVE]: 'native', [TYPESCRIPT]: 'js' };
+
+export function ours(name: string, burst: number): RateLimiter {
+  const engine = ENGINES[name];
+  return new RateLimiter({ engine, rateLimit: RATE, burstLimit: burst, maxPeers: Infinity });
+}
+
+export function isOurs(name: string): boolean {
+  return name in ENGINES;
+}
+
+export function complete(name: string, burst: number): Complete {
+  return isOurs(name) ? ours(name, burst) : new PlainMap(RATE, burst);
+}
+
+/** The contestant as it is timed, its proof done. */
+export async function subject(name: string, limits: Limits): Promise<Subject> {
+  if (name !== FLOOR) await prove(name);
+  return make(name, limits);
+}
+
+function make(name: string, limits: Limits): Subject {
+  const maker = MAKERS[name];
+  if (maker === undefined) throw new Error(`no such contestant: ${name}`);
+  return maker(limits);
+}
+
+const MAKERS: Record<string, (limits: Limits) => Subject> = {
+  [FLOOR]: () => {
+    const path = fileURLToPath(
+      new URL('../../bench/floor/build/Release/floor.node', import.meta.url),
+    );
+    const floor: { length(key: string): number } = require(path);
+    return atOnce((key) => floor.length(key) > 0);
+  },
+  [MAP]: completeSubject(MAP),
+  [NATIVE]: completeSubject(NATIVE),
+  [TYPESCRIPT]: completeSubject(TYPESCRIPT),
+  [LIMITER]: ({ burst }) => {
+    const limiters = new Map<string, TokenBucketLimiter>();
+    const interval = DAY_SECONDS * 1000;
+    return atOnce((key) => {
+      let limiter = limiters.get(key);
+      if (limiter === undefined) {
+        limiter = new TokenBucketLimiter({ tokensPerInterval: burst, interval });
+        limiters.set(key, limiter);
+      }
+      return limiter.tryRemoveTokens(1);
+    });
+  },
+  [FLEXIBLE]: ({ burst }) => {
+    const limiter = new RateLimiterMemory({ points: burst, duration: DAY_SECONDS });
+    return { answers: 'later', consume: (key) => limiter.consume(key) };
+  },
+  [HYPERLIMIT]: ({ burst, peers }) => {
+    const { HyperLimit } = require('@hyperlimit/core');
+    const limiter = new HyperLimit({ bucketCount: tableFor(peers) });
+    const known = new Set<string>();
+    return atOnce((key) => {
+      if (!known.has(key)) {
+        limiter.createLimiter(key, burst, DAY_SECONDS * 1000);
+        known.add(key);
+      }
+      return limiter.tryRequest(key);
+    });
+  },
+};
+
+/** A table of twice the peers, of the sizes it has: powers of two, 16,384 unless told otherwise. */
+function tableFor(peers: number): number {
+  return Math.max(16_384, 2 ** Math.ceil(Math.log2(peers * 2)));
+}
+
+function completeSubject(name: string): (limits: Limits) => Subject {
+  return ({ burst }) => {
+    const limiter = complete(name, burst);
+    return atOnce((key) => allows(limiter.check(key)));
   };
 }
 
-function ours(engine: 'native' | 'js', burst: number): Check {
-  const limiter = new RateLimiter({
-    engine,
-    rateLimit: RATE,
-    burstLimit: burst,
-    maxPeers: Infinity,
-  });
-  return (key) => limiter.check(key)[0] === 'allow';
+function atOnce(check: Check): Subject {
+  return { answers: 'at once', check };
 }
 
-const MAKERS: Record<string, (burst: number) => Check> = {
-  'plain Map': plainMap,
-  native: (burst) => ours('native', burst),
-  TypeScript: (burst) => ours('js', burst),
-};
+export function allows([action]: CheckResult): boolean {
+  return action === 'allow';
+}
 
-export const CONTESTANTS: Contestant[] = [
-  { name: 'crossing floor', limits: false, create: () => (key) => floorAddon.length(key) > 0 },
-  ...Object.entries(MAKERS).map(([name, make]) => ({
-    name,
-    limits: true,
-    create: () => {
-      prove(name, make(2));
-      return make(BURST);
-    },
-  })),
-];
+/** Has every peer checked once. @throws where that takes too long to go on. */
+export function fill(limiter: { check(key: string): unknown }, peers: Peers): void {
+  const started = performance.now();
+  const most = 30_000 + peers.size / 100;
+  for (let n = 0; n < peers.size; n += 1) {
+    limiter.check(peers.key(n));
+    if (n % 1024 === 0 && performance.now() - started > most) {
+      const each = (performance.now() - started) / (n + 1);
+      throw new Error(`to create a peer takes it ${each.toFixed(2)} ms`);
+    }
+  }
+}
 
-/** A limiter that is fast because it does not limit would win. */
-function prove(name: string, check: Check): void {
-  const answers = ['a', 'a', 'a', 'b'].map(check);
-  if (answers.join() !== 'true,true,false,true') throw new Error(`${name} does not limit`);
+async function answer(subject: Subject, key: string): Promise<boolean> {
+  if (subject.answers === 'at once') return subject.check(key);
+  return subject.consume(key).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** A burst of two is two; and of a thousand peers that had theirs, none is forgotten. */
+async function prove(name: string): Promise<void> {
+  const pair = make(name, { burst: 2, peers: 1000 });
+  for (const [key, expected] of [
+    ['a', true],
+    ['a', true],
+    ['a', false],
+    ['b', true],
+  ] as const) {
+    if ((await answer(pair, key)) !== expected) throw new Error('it does not limit');
+  }
+  const single = make(name, { burst: 1, peers: 1000 });
+  const keys = Array.from({ length: 1000 }, (_, n) => peerKey(n));
+  for (const key of keys) await answer(single, key);
+  let forgotten = 0;
+  for (const key of keys) if (await answer(single, key)) forgotten += 1;
+  if (forgotten > 0) throw new Error(`it forgets: ${forgotten} of 1,000 peers were let in again`);
 }

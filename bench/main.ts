@@ -1,86 +1,82 @@
-// npm run bench: what a check by key costs, against a plain Map and against the least that a native
-// call can cost, as ratios within one run. bench/README.md says how to read it.
+// npm run bench: what limiters cost, compared within one run. README.md beside this file says how it
+// measures, REPORT.md what it found.
 
-import Benchmark from 'benchmark';
-import { type Check, CONTESTANTS, type Contestant } from './contestants.js';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import type { Case } from './cases/case.js';
+import { CASES, caseNamed } from './cases/index.js';
+import { writeReport } from './report.js';
+import { about, merged, type Result, type Results } from './results.js';
+import { run } from './run.js';
+import { textTable } from './table.js';
 
-const SIZES = [1_000, 1_000_000];
-const ROUNDS = 7;
-// Seconds that the benchmark package spends on one contestant in one round.
-const ROUND_SECONDS = 0.4;
+const USAGE = `npm run bench -- [options] [case ...]
 
-interface Result {
-  name: string;
-  /** Nanoseconds a check, one figure a round, in rising order. */
-  times: number[];
+  --quick         fewer rounds, and no size above 100,000 peers where there is a smaller one
+  --json FILE     write the results to FILE; what it holds of other cases stays
+  --report FILE   measure nothing: make bench/REPORT.md and its plots of the results in FILE
+
+Cases, all of them unless some are named:
+${CASES.map(({ name, title }) => `  ${name.padEnd(14)}  ${title}`).join('\n')}
+`;
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    quick: { type: 'boolean', default: false },
+    json: { type: 'string' },
+    report: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  },
+});
+
+if (options.help) {
+  console.log(USAGE);
+} else if (options.report !== undefined) {
+  writeReport(read(options.report), fileURLToPath(new URL('../../bench/', import.meta.url)));
+} else {
+  await measure(positionals.length > 0 ? positionals.map(caseNamed) : CASES);
 }
 
-for (const size of SIZES) {
-  const results = measure(size);
-  print(size, results);
-}
-
-/** Contestants take turns, so that what the machine does meanwhile meets them all. */
-function measure(size: number): Result[] {
-  const keys = peerKeys(size);
-  const ready = CONTESTANTS.map((contestant) => prepare(contestant, keys));
-  const results: Result[] = CONTESTANTS.map(({ name }) => ({ name, times: [] }));
-  for (let round = 1; round <= ROUNDS; round += 1) {
-    process.stderr.write(`\r${size.toLocaleString('en')} peers, round ${round} of ${ROUNDS} `);
-    for (const [i, check] of ready.entries()) results[i]?.times.push(time(check, keys));
-  }
-  process.stderr.write('\r\x1b[K');
-  for (const { times } of results) times.sort((a, b) => a - b);
-  return results;
-}
-
-/** Creates every peer before anything is timed. */
-function prepare(contestant: Contestant, keys: string[]): Check {
-  const check = contestant.create();
-  for (const key of keys) check(key);
-  return check;
-}
-
-function time(check: Check, keys: string[]): number {
-  let next = 0;
-  const benchmark = new Benchmark({
-    maxTime: ROUND_SECONDS,
-    fn: () => {
-      check(keys[next] as string);
-      next = next + 1 === keys.length ? 0 : next + 1;
-    },
-  });
-  benchmark.run();
-  return (benchmark.stats?.mean ?? Number.NaN) * 1e9;
-}
-
-/** Addresses with ports, flat strings, in random order: no two neighbours are neighbours in memory. */
-function peerKeys(size: number): string[] {
-  const keys = Array.from({ length: size }, (_, n) =>
-    Buffer.from(`10.${n & 255}.${(n >> 8) & 255}.${n >> 16}:${30_000 + (n % 30_000)}`).toString(),
+async function measure(cases: readonly Case[]): Promise<void> {
+  const steps = cases.flatMap((question) =>
+    sizesOf(question).map((peers) => ({ question, peers })),
   );
-  for (let i = keys.length - 1; i > 0; i -= 1) {
-    const j = Math.floor(Math.random() * (i + 1));
-    [keys[i], keys[j]] = [keys[j] as string, keys[i] as string];
+  const started = performance.now();
+  const results: Result[] = [];
+  for (const [n, { question, peers }] of steps.entries()) {
+    const rounds = options.quick ? Math.min(3, question.rounds) : question.rounds;
+    const step = `${n + 1} of ${steps.length}: ${question.name}, ${peers.toLocaleString('en')} peers`;
+    const found = await run(question, peers, rounds, (doing) => {
+      const minutes = ((performance.now() - started) / 60_000).toFixed(1);
+      say(`[${minutes} min] ${step}, ${doing}`);
+    });
+    say('');
+    console.log(`\n${textTable(question, peers, found)}`);
+    results.push(...found);
+    // After each step: a run that is broken off keeps what it has.
+    if (options.json !== undefined) {
+      const earlier = existsSync(options.json) ? read(options.json) : undefined;
+      const rounds = options.quick ? 'few (--quick)' : 'all';
+      const all = merged(earlier, { about: about(rounds), results });
+      writeFileSync(options.json, `${JSON.stringify(all, null, 1)}\n`);
+    }
   }
-  return keys;
 }
 
-function print(size: number, results: Result[]): void {
-  const map = median(results.find(({ name }) => name === 'plain Map')?.times ?? []);
-  console.log(
-    `\ncheck by key, ${size.toLocaleString('en')} peers (ns, median of ${ROUNDS} rounds)`,
-  );
-  console.log('                        ns   lowest - highest   times as fast as a plain Map');
-  for (const { name, times } of results) {
-    const spread = `${times[0]?.toFixed(0)} - ${times.at(-1)?.toFixed(0)}`;
-    const ratio = `${(map / median(times)).toFixed(2)}`;
-    console.log(
-      `  ${name.padEnd(16)} ${median(times).toFixed(0).padStart(7)} ${spread.padStart(18)} ${ratio.padStart(14)}`,
-    );
-  }
+function sizesOf({ sizes }: Case): readonly number[] {
+  if (!options.quick) return sizes;
+  const few = sizes.filter((size) => size <= 100_000);
+  return few.length > 0 ? few : sizes.slice(0, 1);
 }
 
-function median(sorted: number[]): number {
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+/** One line that is written over and over; line by line where nobody watches. */
+function say(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+  else if (text !== '') process.stderr.write(`${text}\n`);
+}
+
+function read(file: string): Results {
+  return JSON.parse(readFileSync(file, 'utf8'));
 }

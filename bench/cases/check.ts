@@ -1,0 +1,145 @@
+// What a check costs: by key, of opened peers, of groups.
+
+import { freemem } from 'node:os';
+import {
+  allows,
+  COMPLETE,
+  type Consume,
+  FLOOR,
+  fill,
+  isOurs,
+  NATIVE,
+  OTHERS,
+  ours,
+  subject,
+} from '../contestants.js';
+import { Peers } from '../keys.js';
+import { time, timeLater } from '../timing.js';
+import { type Case, type Metric, type Round, SIZES } from './case.js';
+
+// So much that timing never empties a bucket.
+const ENOUGH = 1e9;
+// Checks in a piece of work: so many that what surrounds them costs nothing.
+const BATCH = 1_000;
+
+const METRICS: readonly Metric[] = [{ name: 'ns', unit: 'ns', label: 'a check' }];
+const COMMON = { rounds: 7, fresh: false, metrics: METRICS } as const;
+
+// Their records take 4 GB, and the keys on their way some more.
+const HUNDRED_MILLION = freemem() > 10e9 ? [100_000_000] : [];
+
+const byKey = {
+  ...COMMON,
+  // Others' limiters would take many gigabytes at ten million.
+  contestants: (size: number) => {
+    if (size > 10_000_000) return [FLOOR, NATIVE];
+    return [FLOOR, ...COMPLETE, ...(size <= 1_000_000 ? OTHERS : [])];
+  },
+};
+
+export const allowed: Case = {
+  ...byKey,
+  name: 'allowed',
+  title: 'check by key, allowed',
+  sizes: [...SIZES, ...HUNDRED_MILLION],
+  prepare: (contestant, size) => checkByKey(contestant, size, ENOUGH),
+};
+
+export const refused: Case = {
+  ...byKey,
+  name: 'refused',
+  title: 'check by key, refused',
+  sizes: SIZES,
+  prepare: (contestant, size) => checkByKey(contestant, size, 1),
+};
+
+export const opened: Case = {
+  ...COMMON,
+  name: 'opened',
+  title: 'check of an opened peer (the Map: by key)',
+  sizes: SIZES,
+  contestants: () => COMPLETE,
+  prepare: async (contestant, size) => {
+    if (!isOurs(contestant)) return checkByKey(contestant, size, ENOUGH);
+    const peers = new Peers(size);
+    const limiter = ours(contestant, ENOUGH);
+    fill(limiter, peers);
+    const opened = peers.sample.map((key) => limiter.open(key));
+    return timed(opened, (peer) => allows(peer.check()), true);
+  },
+};
+
+export const groups: Case[] = [64, 1_024, 50_000].map((members) => ({
+  ...COMMON,
+  name: `group-${members}`,
+  title: `check in a group of ${members.toLocaleString('en')}, a member (the Map: by key)`,
+  // A group of a thousand peers is near enough to one of 1,024.
+  sizes: SIZES.filter((size) => size * 1.1 > members),
+  contestants: () => COMPLETE,
+  prepare: async (contestant, size) => {
+    if (!isOurs(contestant)) return checkByKey(contestant, size, ENOUGH);
+    // Of all members a million, in groups one after the other: none is in a cache when it is due.
+    const peers = new Peers(size, 1_000_000);
+    const limiter = ours(contestant, ENOUGH);
+    fill(limiter, peers);
+    const groups: ReturnType<typeof limiter.group>[] = [];
+    for (let from = 0; from + Math.min(members, size) <= peers.sample.length; from += members) {
+      groups.push(limiter.group(peers.sample.slice(from, from + members)));
+    }
+    const verdicts = new Uint8Array(members);
+    const check = (group: (typeof groups)[number]) => !group.check(1, verdicts).includes(1);
+    return timed(groups, check, true, Math.min(members, size));
+  },
+}));
+
+async function checkByKey(contestant: string, size: number, burst: number) {
+  const peers = new Peers(size);
+  const limiter = await subject(contestant, { burst, peers: size });
+  const allowed = burst === ENOUGH || contestant === FLOOR;
+  if (limiter.answers === 'at once') {
+    fill(limiter, peers);
+    return timed(peers.sample, limiter.check, allowed);
+  }
+  for (let n = 0; n < size; n += 1) await limiter.consume(peers.key(n));
+  return timedLater(peers.sample, limiter.consume, allowed);
+}
+
+/** Rounds over `items` in turn, of which each makes `checks` checks; all must be as `expected`. */
+function timed<T>(items: T[], check: (item: T) => boolean, expected: boolean, checks = 1) {
+  const batch = Math.ceil(BATCH / checks);
+  let next = 0;
+  let others = 0;
+  const work = () => {
+    for (let i = 0; i < batch; i += 1) {
+      if (check(items[next] as T) !== expected) others += 1;
+      next = next + 1 === items.length ? 0 : next + 1;
+    }
+  };
+  return (): Round => {
+    const ns = time(work, batch * checks);
+    if (others > 0) throw new Error(`${others} checks were not as they should be`);
+    return { figures: { ns } };
+  };
+}
+
+function timedLater(keys: string[], consume: Consume, expected: boolean) {
+  let next = 0;
+  let others = 0;
+  const work = async () => {
+    for (let i = 0; i < BATCH; i += 1) {
+      let allowed = true;
+      try {
+        await consume(keys[next] as string);
+      } catch {
+        allowed = false;
+      }
+      if (allowed !== expected) others += 1;
+      next = next + 1 === keys.length ? 0 : next + 1;
+    }
+  };
+  return async (): Promise<Round> => {
+    const ns = await timeLater(work, BATCH);
+    if (others > 0) throw new Error(`${others} checks were not as they should be`);
+    return { figures: { ns } };
+  };
+}

@@ -1,0 +1,84 @@
+// The longest pause while a table grows: a relay's event loop stands still for so long.
+
+import { COMPLETE, complete } from '../contestants.js';
+import { Peers } from '../keys.js';
+import type { Case, Round } from './case.js';
+
+// A machine stalls any loop now and then. So blocks of checks of peers that are there, timed in the
+// same way, stand between the blocks of new ones and tell what the machine does by itself.
+const BLOCK = 10_000;
+
+export const growth: Case = {
+  name: 'growth',
+  title: 'longest check while peers come in (third longest of all)',
+  sizes: [10_000, 100_000, 1_000_000, 10_000_000],
+  contestants: () => COMPLETE,
+  rounds: 3,
+  fresh: true,
+  metrics: [
+    { name: 'pause', unit: 'ms', label: 'new peer' },
+    { name: 'control', unit: 'ms', label: 'known peer' },
+    { name: 'longest', unit: 'ms', label: 'longest of all' },
+    { name: 'total', unit: 's', label: 'all of them' },
+  ],
+  prepare: async (contestant, size) => {
+    const peers = new Peers(size, size);
+    const keys = peers.sample;
+    const limiter = complete(contestant, 1e9);
+    // Compiled before it counts.
+    timeChecks(complete(contestant, 1e9), new Peers(20_000).sample, 0, 20_000, new Longest());
+    globalThis.gc?.();
+    return (): Round => {
+      const inserts = new Longest();
+      const controls = new Longest();
+      for (let from = 0; from < size; from += BLOCK) {
+        timeChecks(limiter, keys, from, from + BLOCK, inserts);
+        const known = Math.floor(Math.random() * (from + 1));
+        timeChecks(limiter, keys, known, known + BLOCK, controls);
+      }
+      const figures = {
+        pause: inserts.third,
+        control: controls.third,
+        longest: inserts.first,
+        total: inserts.total / 1000,
+      };
+      return { figures };
+    };
+  },
+};
+
+/** The three longest of many times, in milliseconds. */
+class Longest {
+  first = 0;
+  second = 0;
+  third = 0;
+  total = 0;
+
+  add(time: number): void {
+    this.total += time;
+    if (time <= this.third) return;
+    const [first, second, third] = [time, this.first, this.second, this.third].sort(
+      (a, b) => b - a,
+    );
+    this.first = first as number;
+    this.second = second as number;
+    this.third = third as number;
+  }
+}
+
+function timeChecks(
+  limiter: { check(key: string): unknown },
+  keys: string[],
+  from: number,
+  to: number,
+  longest: Longest,
+): void {
+  const end = Math.min(to, keys.length);
+  let before = performance.now();
+  for (let i = from; i < end; i += 1) {
+    limiter.check(keys[i] as string);
+    const now = performance.now();
+    longest.add(now - before);
+    before = now;
+  }
+}

@@ -1,0 +1,27 @@
+// All cases, in the order in which they run.
+
+import type { Case } from './case.js';
+import { allowed, groups, opened, refused } from './check.js';
+import { churn } from './churn.js';
+import { growth } from './growth.js';
+import { memory } from './memory.js';
+import { upkeep } from './upkeep.js';
+
+export const CASES: readonly Case[] = [
+  allowed,
+  refused,
+  opened,
+  ...groups,
+  growth,
+  ...memory,
+  upkeep,
+  churn,
+];
+
+/** @throws for a name that is none. */
+export function caseNamed(name: string): Case {
+  const found = CASES.find((candidate) => candidate.name === name);
+  if (found !== undefined) return found;
+  const names = CASES.map(({ name }) => name).join(', ');
+  throw new Error(`no case is called ${name}; there are ${names}`);
+}

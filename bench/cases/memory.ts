@@ -1,0 +1,57 @@
+// Resident bytes a peer, as the system counts them: tables, keys and what the allocator lost. And
+// what is left of them when the peers have gone.
+
+import { COMPLETE, complete } from '../contestants.js';
+import { KEY_LENGTHS, peerKey } from '../keys.js';
+import type { Case, Round } from './case.js';
+
+const SMALLEST = 1_000_000;
+const LARGEST = 10_000_000;
+// From one size to the next: so near to each other that no table doubles in between unseen.
+const STEP = 1.1;
+
+export const memory: Case[] = KEY_LENGTHS.map((length) => ({
+  name: `memory-${length}`,
+  title: `resident bytes a peer, keys of ${length} characters, worst size from 1 to 10 million`,
+  sizes: [LARGEST],
+  contestants: () => COMPLETE,
+  rounds: 1,
+  fresh: true,
+  // A young generation that does not grow while it is measured.
+  flags: ['--min-semi-space-size=1', '--max-semi-space-size=1'],
+  metrics: [
+    { name: 'worst', unit: 'B', label: 'a peer' },
+    { name: 'last', unit: 'B', label: 'at 10 million' },
+    { name: 'left', unit: 'MB', label: 'left after cleanup' },
+  ],
+  prepare: async (contestant) => {
+    // What the process itself will take is taken before it counts.
+    const warm = complete(contestant, 1);
+    for (let n = 0; n < SMALLEST / 2; n += 1) warm.check(peerKey(n, length));
+    warm.clear();
+    return (): Round => {
+      const limiter = complete(contestant, 1);
+      const before = resident();
+      const curve: [number, number][] = [];
+      let due = SMALLEST;
+      for (let n = 1; n <= LARGEST; n += 1) {
+        limiter.check(peerKey(n, length));
+        if (n !== due && n !== LARGEST) continue;
+        curve.push([n, (resident() - before) / n]);
+        due = Math.round(due * STEP);
+      }
+      limiter.cleanupOldPeers(-1);
+      const figures = {
+        worst: Math.max(...curve.map(([, bytes]) => bytes)),
+        last: curve.at(-1)?.[1] ?? Number.NaN,
+        left: (resident() - before) / 1e6,
+      };
+      return { figures, curve };
+    };
+  },
+}));
+
+function resident(): number {
+  globalThis.gc?.();
+  return process.memoryUsage.rss();
+}

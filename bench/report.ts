@@ -1,0 +1,181 @@
+// REPORT.md and its plots, made of results. Says what was found, also where native does not win.
+
+import { mkdirSync, writeFileSync } from 'node:fs';
+import type { Case, Metric } from './cases/case.js';
+import { CASES } from './cases/index.js';
+import { FLOOR, MAP, NATIVE } from './contestants.js';
+import { type Line, type Plot, svg } from './plot.js';
+import type { About, Result, Results } from './results.js';
+import { number, ratio } from './table.js';
+
+export function writeReport({ about, results }: Results, folder: string): void {
+  mkdirSync(`${folder}plots`, { recursive: true });
+  for (const [name, plot] of Object.entries(plotsOf(results))) {
+    writeFileSync(`${folder}plots/${name}.svg`, svg(plot));
+  }
+  const sections = [head(about), overview(results), PLOTS, losses(results), ...tables(results)];
+  writeFileSync(`${folder}REPORT.md`, `${sections.join('\n\n')}\n`);
+}
+
+function head({ date, machine, system, node, packages, rounds }: About): string {
+  const versions = Object.entries(packages).map(([name, version]) => `${name} ${version}`);
+  return `# What it costs
+
+Made by \`npm run bench -- --json bench/results.json\` and \`npm run bench -- --report
+bench/results.json\`. [README.md](README.md) says how it measures. Figures are medians, with the lowest
+and the highest round. They compare within one table, whose contestants took turns on one machine; those
+of two tables, or of two machines, do not.
+
+| | |
+|---|---|
+| date | ${date} |
+| machine | ${machine} |
+| system | ${system} |
+| Node | ${node} |
+| packages | ${versions.join(', ')} |
+| rounds | ${rounds} |`;
+}
+
+/** Native against the Map, a line for each case that compares them. */
+function overview(results: Result[]): string {
+  const sizes = [...new Set(results.map(({ peers }) => peers))].sort((a, b) => a - b);
+  const rows = CASES.map((question) => {
+    const cells = sizes.map((peers) => {
+      const [main] = question.metrics as [Metric];
+      const of = (name: string) => figure(results, question, peers, name, main);
+      const map = of(MAP);
+      const native = of(NATIVE);
+      return map === undefined || native === undefined ? '' : ratio(map, native);
+    });
+    return [`\`${question.name}\` ${question.title}`, ...cells];
+  });
+  const shown = rows.filter(([, ...cells]) => cells.some((cell) => cell !== ''));
+  return `## Native against a plain Map
+
+How many times as good at so many peers: 2x is half the time, or half the memory.
+
+${markdown(['', ...sizes.map((size) => size.toLocaleString('en'))], shown)}`;
+}
+
+const PLOTS = `![What a check costs, by the number of peers](plots/cost.svg)
+
+![The longest pause while a table grows](plots/pause.svg)
+
+![Resident bytes a peer](plots/bytes.svg)`;
+
+function plotsOf(results: Result[]): Record<string, Plot> {
+  return {
+    cost: {
+      title: 'A check by key, and of an opened peer',
+      x: 'peers',
+      y: 'ns',
+      lines: [
+        ...lines(results, 'allowed', 'ns'),
+        ...lines(results, 'opened', 'ns')
+          .filter(({ name }) => name === NATIVE)
+          .map((line) => ({ ...line, name: 'native, opened' })),
+        ...lines(results, 'group-1024', 'ns')
+          .filter(({ name }) => name === NATIVE)
+          .map((line) => ({ ...line, name: 'native, in a group' })),
+      ],
+    },
+    pause: {
+      title: 'Longest pause while peers come in',
+      x: 'peers at the end',
+      y: 'ms',
+      lines: lines(results, 'growth', 'pause'),
+    },
+    bytes: {
+      title: 'Resident memory a peer, keys of 21 characters',
+      x: 'peers',
+      y: 'bytes',
+      lines: results
+        .filter((result) => result.case === 'memory-21' && result.curve)
+        .map(({ contestant, curve = [] }) => ({ name: contestant, points: curve })),
+    },
+  };
+}
+
+function lines(results: Result[], name: string, metric: string): Line[] {
+  const of = results.filter((result) => result.case === name && result.figures[metric]);
+  return [...new Set(of.map(({ contestant }) => contestant))].map((contestant) => ({
+    name: contestant,
+    points: of
+      .filter((result) => result.contestant === contestant)
+      .sort((a, b) => a.peers - b.peers)
+      .map(({ peers, figures }): [number, number] => [peers, figures[metric]?.median ?? 0]),
+  }));
+}
+
+/** Every comparison that native does not win. */
+function losses(results: Result[]): string {
+  const found: string[] = [];
+  for (const question of CASES) {
+    for (const peers of question.sizes) {
+      for (const metric of question.metrics) {
+        const native = figure(results, question, peers, NATIVE, metric);
+        if (native === undefined || metric.name === 'control') continue;
+        for (const { contestant } of of(results, question, peers)) {
+          const other = figure(results, question, peers, contestant, metric);
+          if (contestant === FLOOR || other === undefined || other >= native) continue;
+          const figures = `${number(native)} against ${number(other)} ${metric.unit}`;
+          const what = question.metrics.length > 1 ? `, ${metric.label}` : '';
+          found.push(
+            `- ${question.title}${what}, ${peers.toLocaleString('en')} peers: ${contestant} (${figures})`,
+          );
+        }
+      }
+    }
+  }
+  return `## Where native does not win
+
+${found.length > 0 ? found.join('\n') : 'Nowhere in this run.'}`;
+}
+
+function tables(results: Result[]): string[] {
+  return CASES.flatMap((question) => {
+    const sizes = question.sizes.filter((peers) => of(results, question, peers).length > 0);
+    if (sizes.length === 0) return [];
+    const parts = sizes.map((peers) => table(question, peers, of(results, question, peers)));
+    return [`## \`${question.name}\`: ${question.title}\n\n${parts.join('\n\n')}`];
+  });
+}
+
+function table(question: Case, peers: number, results: Result[]): string {
+  const [main] = question.metrics as [Metric];
+  const map = results.find(({ contestant }) => contestant === MAP)?.figures[main.name]?.median;
+  const rows = results.map(({ contestant, figures, note }) => {
+    if (figures[main.name] === undefined) return [contestant, `not measured: ${note}`];
+    const cells = question.metrics.map(({ name }) => {
+      const spread = figures[name];
+      const { low, median, high } = spread ?? { low: null, median: null, high: null };
+      return low === high ? number(median) : `${number(median)} (${number(low)} - ${number(high)})`;
+    });
+    return [contestant, ...cells, ratio(map, figures[main.name]?.median ?? Number.NaN)];
+  });
+  const heads = question.metrics.map(({ label, unit }) => `${label}, ${unit}`);
+  const title = `${peers.toLocaleString('en')} peers`;
+  return markdown([title, ...heads, map === undefined ? '' : 'to the Map'], rows);
+}
+
+function of(results: Result[], question: Case, peers: number): Result[] {
+  return results.filter((result) => result.case === question.name && result.peers === peers);
+}
+
+function figure(
+  results: Result[],
+  question: Case,
+  peers: number,
+  contestant: string,
+  metric: Metric,
+): number | undefined {
+  const found = of(results, question, peers).find((result) => result.contestant === contestant);
+  return found?.figures[metric.name]?.median ?? undefined;
+}
+
+function markdown(heads: string[], rows: string[][]): string {
+  const line = (cells: string[]) => `| ${cells.join(' | ')} |`;
+  const rule = `|${heads.map((_, i) => (i === 0 ? '---' : '---:')).join('|')}|`;
+  const full = rows.map((row) => [...row, ...Array(heads.length - row.length).fill('')]);
+  return [line(heads), rule, ...full.map(line)].join('\n');
+}

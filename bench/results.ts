@@ -1,0 +1,94 @@
+// Results: what a run measured, where, and with what. Kept as JSON; the report is made of it.
+
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { arch, cpus, platform, release, totalmem } from 'node:os';
+
+export interface Spread {
+  median: number;
+  low: number;
+  high: number;
+}
+
+export interface Result {
+  case: string;
+  peers: number;
+  contestant: string;
+  /** By metric. */
+  figures: Record<string, Spread>;
+  /** [peers, first metric] while the peers came in. */
+  curve?: [number, number][];
+  /** Why it was not measured. */
+  note?: string;
+}
+
+export interface About {
+  date: string;
+  machine: string;
+  system: string;
+  node: string;
+  packages: Record<string, string>;
+  rounds: string;
+}
+
+export interface Results {
+  about: About;
+  results: Result[];
+}
+
+const MEASURED = ['relay-limiter', 'rate-limiter-flexible', 'limiter', '@hyperlimit/core'];
+
+export function about(rounds: string): About {
+  const [cpu] = cpus();
+  const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`;
+  return {
+    date: new Date().toISOString().slice(0, 10),
+    machine: `${cpus().length} cores of ${cpu?.model.trim()}, ${memory}, shared with others`,
+    system: `${platform()} ${release()} ${arch()}`,
+    node: `${process.versions.node} (V8 ${process.versions.v8})`,
+    packages: Object.fromEntries(MEASURED.map((name) => [name, versionOf(name)])),
+    rounds,
+  };
+}
+
+function versionOf(name: string): string {
+  const require = createRequire(import.meta.url);
+  // Not every package lets its manifest be asked for by name.
+  const folder = require.resolve.paths(name)?.map((path) => `${path}/${name}/package.json`) ?? [];
+  const own = new URL('../../package.json', import.meta.url);
+  for (const path of name === 'relay-limiter' ? [own] : folder) {
+    try {
+      return JSON.parse(readFileSync(path, 'utf8')).version;
+    } catch {}
+  }
+  return 'unknown';
+}
+
+export function spread(values: number[]): Spread {
+  const sorted = values.slice().sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const [low, median, high] = [sorted[0], sorted[middle], sorted.at(-1)].map(
+    (x) => x ?? Number.NaN,
+  );
+  return { median, low, high } as Spread;
+}
+
+/**
+ * `results` with those of `later` in the place of what they measured again; only the later ones if
+ * the machine or a version is another.
+ */
+export function merged(results: Results | undefined, later: Results): Results {
+  if (results === undefined || surroundings(results) !== surroundings(later)) return later;
+  const again = new Set(later.results.map(keyOf));
+  const kept = results.results.filter((result) => !again.has(keyOf(result)));
+  return { about: later.about, results: [...kept, ...later.results] };
+}
+
+function surroundings({ about: { date: _, ...rest } }: Results): string {
+  return JSON.stringify(rest);
+}
+
+/** Contestants of one case and size are compared, so they are measured together. */
+function keyOf(result: Result): string {
+  return `${result.case} ${result.peers}`;
+}

@@ -1,0 +1,61 @@
+// Results as aligned text.
+
+import type { Case, Metric } from './cases/case.js';
+import { MAP } from './contestants.js';
+import type { Result } from './results.js';
+
+/** A case at one size: a line for each contestant. */
+export function textTable(question: Case, peers: number, results: Result[]): string {
+  const [main, ...others] = question.metrics as [Metric, ...Metric[]];
+  const map = results.find(({ contestant }) => contestant === MAP);
+  const head = [
+    '',
+    `${main.label}, ${main.unit}`,
+    'lowest - highest',
+    map ? 'to the Map' : '',
+    ...others.map(({ label, unit }) => `${label}, ${unit}`),
+  ];
+  const rows = results.map((result) => {
+    const { contestant, figures, note } = result;
+    const figure = figures[main.name];
+    if (figure === undefined) return [contestant, note ?? ''];
+    return [
+      contestant,
+      number(figure.median),
+      `${number(figure.low)} - ${number(figure.high)}`,
+      ratio(map?.figures[main.name]?.median, figure.median),
+      ...others.map(({ name }) => number(figures[name]?.median)),
+    ];
+  });
+  return `${question.title}, ${peers.toLocaleString('en')} peers\n${aligned([head, ...rows])}`;
+}
+
+/** Three figures that count, and no more digits. */
+export function number(value: number | null | undefined): string {
+  // JSON has null for what is not a number.
+  if (value === undefined || value === null || Number.isNaN(value)) return '-';
+  if (value >= 100) return Math.round(value).toLocaleString('en');
+  return value.toFixed(value >= 10 ? 1 : value >= 1 ? 2 : 3);
+}
+
+/** How many times as good as the Map. */
+export function ratio(map: number | undefined, value: number): string {
+  if (map === undefined || !(value > 0)) return '';
+  return `${(map / value).toFixed(map / value >= 10 ? 0 : 2)}x`;
+}
+
+function aligned(rows: string[][]): string {
+  const complete = rows.filter((row) => row.length > 2);
+  const widths = (rows[0] ?? []).map((_, i) =>
+    Math.max(...complete.map((row) => row[i]?.length ?? 0)),
+  );
+  const nameWidth = Math.max(...rows.map(([name]) => name?.length ?? 0));
+  return rows
+    .map(([name = '', ...cells]) => {
+      const rest = cells.map((cell, i) =>
+        cells.length === 1 ? cell : cell.padStart(widths[i + 1] ?? 0),
+      );
+      return `  ${name.padEnd(nameWidth)}  ${rest.join('  ')}`.trimEnd();
+    })
+    .join('\n');
+}
