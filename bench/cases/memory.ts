@@ -1,6 +1,7 @@
 // Resident bytes a peer, as the system counts them: tables, keys and what the allocator lost. And
 // what is left of them when the peers have gone.
 
+import { setTimeout } from 'node:timers/promises';
 import { COMPLETE, complete } from '../contestants.js';
 import { KEY_LENGTHS, peerKey } from '../keys.js';
 import type { Case, Round } from './case.js';
@@ -29,29 +30,33 @@ export const memory: Case[] = KEY_LENGTHS.map((length) => ({
     const warm = complete(contestant, 1);
     for (let n = 0; n < SMALLEST / 2; n += 1) warm.check(peerKey(n, length));
     warm.clear();
-    return (): Round => {
+    return async (): Promise<Round> => {
       const limiter = complete(contestant, 1);
-      const before = resident();
+      const before = await resident();
       const curve: [number, number][] = [];
       let due = SMALLEST;
       for (let n = 1; n <= LARGEST; n += 1) {
         limiter.check(peerKey(n, length));
         if (n !== due && n !== LARGEST) continue;
-        curve.push([n, (resident() - before) / n]);
+        curve.push([n, ((await resident()) - before) / n]);
         due = Math.round(due * STEP);
       }
       limiter.cleanupOldPeers(-1);
       const figures = {
         worst: Math.max(...curve.map(([, bytes]) => bytes)),
         last: curve.at(-1)?.[1] ?? Number.NaN,
-        left: (resident() - before) / 1e6,
+        left: ((await resident()) - before) / 1e6,
       };
       return { figures, curve };
     };
   },
 }));
 
-function resident(): number {
+/** Once what is garbage has been given back, which goes on in the background for a while. */
+async function resident(): Promise<number> {
   globalThis.gc?.();
+  await setTimeout(50);
+  globalThis.gc?.();
+  await setTimeout(50);
   return process.memoryUsage.rss();
 }
