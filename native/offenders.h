@@ -9,6 +9,7 @@
 
 #include "arithmetic.h"
 #include "table.h"
+#include "top-violators.h"
 
 namespace relay_limiter {
 
@@ -27,7 +28,7 @@ struct alignas(64) Offender {
 
 class Offenders {
  public:
-  static constexpr size_t kTop = 10;
+  static constexpr size_t kTop = TopViolators::kNamed;
 
   Offenders() noexcept = default;
   ~Offenders() noexcept { clear(); }
@@ -50,9 +51,14 @@ class Offenders {
   uint64_t addViolation(const Key& key) noexcept {
     Offender* offender = findOrInsert(key);
     if (offender == nullptr) return 0;
-    if (offender->violations == 0) offender->order = ++lastOrder_;
+    if (offender->violations == 0) {
+      offender->order = ++lastOrder_;
+      ++violators_;
+    }
     ++total_;
-    return ++offender->violations;
+    ++offender->violations;
+    top_.count(violatorOf(*offender), violators_ - 1);
+    return offender->violations;
   }
 
   // When the peer's ban began, over or not; kNever without one.
@@ -104,15 +110,9 @@ class Offenders {
 
   // Writes the worst to `top`, most violations first, ties by who offended first; returns how many.
   size_t topViolators(const Offender* (&top)[kTop]) noexcept {
-    size_t count = 0;
-    table_.forEach([&](Offender& offender) {
-      if (offender.violations == 0) return;
-      if (count == kTop && !isWorse(offender, *top[kTop - 1])) return;
-      size_t place = count == kTop ? kTop - 1 : count++;
-      for (; place > 0 && isWorse(offender, *top[place - 1]); --place) top[place] = top[place - 1];
-      top[place] = &offender;
-    });
-    return count;
+    if (!top_.holds(violators_)) recount();
+    for (size_t i = 0; i < top_.size(); ++i) top[i] = find(top_[i].fingerprint);
+    return top_.size();
   }
 
   // Calls name(text, length) for each ban that is not over, in the order they began; false where
@@ -138,8 +138,16 @@ class Offenders {
   }
 
  private:
-  static bool isWorse(const Offender& a, const Offender& b) noexcept {
-    return a.violations != b.violations ? a.violations > b.violations : a.order < b.order;
+  static TopViolators::Violator violatorOf(const Offender& offender) noexcept {
+    return {offender.fingerprint, offender.violations, offender.order};
+  }
+
+  void recount() noexcept {
+    size_t others = 0;
+    top_.clear();
+    table_.forEach([&](const Offender& offender) {
+      if (offender.violations > 0) top_.count(violatorOf(offender), others++);
+    });
   }
 
   // Most limiters have no offender at all: then there is nothing to look up.
@@ -164,12 +172,19 @@ class Offenders {
   }
 
   void release(Offender& offender) noexcept {
+    if (offender.violations > 0) {
+      --violators_;
+      top_.forget(violatorOf(offender));
+    }
     total_ -= offender.violations;
     nameBytes_ -= offender.nameLength * sizeof(char16_t);
     delete[] offender.name;
   }
 
   Table<Offender> table_;
+  TopViolators top_;
+  // Offenders with violations, and all their violations.
+  size_t violators_ = 0;
   uint64_t total_ = 0;
   uint64_t lastOrder_ = 0;
   size_t nameBytes_ = 0;
