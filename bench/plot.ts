@@ -22,6 +22,8 @@ const BOTTOM = HEIGHT - MARGIN.bottom;
 const RIGHT = WIDTH - MARGIN.right;
 // Distance of two labels that would otherwise lie on each other.
 const LABEL = 15;
+// A line of more points than this is a curve.
+const MOST_DOTS = 6;
 
 interface Look {
   color: string;
@@ -32,6 +34,8 @@ interface Look {
 // Told apart by colour-blind people too (Okabe and Ito), and by their dashes.
 const LOOKS: Record<string, Look> = {
   native: { color: '#0072b2', width: 3 },
+  'native, opened': { color: '#0072b2', dash: '8 3' },
+  'native, in a group': { color: '#0072b2', dash: '2 3' },
   TypeScript: { color: '#009e73' },
   'plain Map': { color: '#d55e00' },
   limiter: { color: '#cc79a7', dash: '6 3' },
@@ -61,7 +65,10 @@ export function svg({ title, x, y, lines }: Plot): string {
     const { color, dash = 'none', width = 2 } = LOOKS[name] ?? UNKNOWN;
     const along = points.map(([px, py]) => `${round(across(px))},${round(up(py))}`).join(' ');
     const stroke = `stroke="${color}" stroke-width="${width}" stroke-dasharray="${dash}"`;
-    return `<polyline points="${along}" fill="none" stroke-linejoin="round" ${stroke}/>`;
+    const line = `<polyline points="${along}" fill="none" stroke-linejoin="round" ${stroke}/>`;
+    const dots =
+      points.length > MOST_DOTS ? [] : points.map(([px, py]) => dot(across(px), up(py), color));
+    return [line, ...dots].join('\n');
   };
   const parts = [
     `<rect class="back" width="${WIDTH}" height="${HEIGHT}"/>`,
@@ -98,6 +105,10 @@ function ticks(scale: Scale): number[] {
 function column(x: number, text: string): string {
   return `<line class="grid" x1="${round(x)}" x2="${round(x)}" y1="${MARGIN.top}" y2="${BOTTOM}"/>
 <text x="${round(x)}" y="${BOTTOM + 20}" text-anchor="middle">${text}</text>`;
+}
+
+function dot(x: number, y: number, color: string): string {
+  return `<circle cx="${round(x)}" cy="${round(y)}" r="3.5" fill="${color}"/>`;
 }
 
 function row(y: number, text: string): string {

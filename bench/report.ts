@@ -114,7 +114,7 @@ function losses(results: Result[]): string {
     for (const peers of question.sizes) {
       for (const metric of question.metrics) {
         const native = figure(results, question, peers, NATIVE, metric);
-        if (native === undefined || metric.name === 'control') continue;
+        if (native === undefined || metric.aside) continue;
         for (const { contestant } of of(results, question, peers)) {
           const other = figure(results, question, peers, contestant, metric);
           if (contestant === FLOOR || other === undefined || other >= native) continue;

@@ -14,6 +14,8 @@ export interface Metric {
   unit: 'ns' | 'ms' | 's' | 'B' | 'MB';
   /** What it is, in a column's head. */
   label: string;
+  /** Says something about the others, and is itself nothing to win. */
+  aside?: true;
 }
 
 export interface Case {

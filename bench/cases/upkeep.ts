@@ -19,7 +19,7 @@ export const upkeep: Case = {
   metrics: [
     { name: 'stats', unit: 'ms', label: 'getStats' },
     { name: 'whole', unit: 'ms', label: 'whole cleanup' },
-    { name: 'slice', unit: 'ms', label: `slice of ${BUDGET_MS} ms` },
+    { name: 'slice', unit: 'ms', label: `slice of ${BUDGET_MS} ms`, aside: true },
     { name: 'longest', unit: 'ms', label: 'longest slice' },
   ],
   prepare: async (contestant, size) => {
