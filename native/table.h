@@ -20,6 +20,7 @@
 #include <new>
 
 #include "page.h"
+#include "pages.h"
 
 namespace relay_limiter {
 
@@ -30,7 +31,7 @@ struct Place {
   uint64_t epoch = 0;
 };
 
-template <class Record>
+template <class Record, class Memory = SystemMemory>
 class Table {
  public:
   Table() noexcept = default;
@@ -39,7 +40,7 @@ class Table {
   Table& operator=(const Table&) = delete;
 
   size_t size() const noexcept { return size_; }
-  size_t memoryBytes() const noexcept { return memory_; }
+  size_t memoryBytes() const noexcept { return memory_ + pages_.memoryBytes(); }
 
   Record* find(const Fingerprint& print) noexcept {
     return directory_ == nullptr ? nullptr : pageOf(*segmentOf(print.low), print)->find(print);
@@ -94,10 +95,10 @@ class Table {
     do {
       Segment* segment = segmentOf(at);
       at = endOf(*segment, at);
-      freePages(*segment, 0);
       release(segment);
     } while (at != 0);
     freeDirectory();
+    pages_.giveAll();
     size_ = 0;
   }
 
@@ -192,7 +193,7 @@ class Table {
     segment->page[0] = newPage();
     directory_ = new (std::nothrow) Segment*[1];
     if (segment->page[0] == nullptr || directory_ == nullptr) {
-      freePage(segment->page[0]);
+      if (segment->page[0] != nullptr) pages_.give(segment->page[0]);
       release(segment);
       delete[] directory_;
       directory_ = nullptr;
@@ -367,23 +368,10 @@ class Table {
   }
 
   // All bytes zero: every slot empty.
-  PageOf* newPage() noexcept {
-    auto* page = new (std::nothrow) PageOf();
-    if (page != nullptr) memory_ += sizeof(PageOf);
-    return page;
-  }
+  PageOf* newPage() noexcept { return static_cast<PageOf*>(pages_.take()); }
 
-  void freePage(PageOf* page) noexcept {
-    if (page != nullptr) memory_ -= sizeof(PageOf);
-    delete page;
-  }
-
-  void freePages(Segment& segment, unsigned first) noexcept {
-    freePages(segment, first, segment.pages);
-  }
-
-  void freePages(Segment& segment, unsigned first, unsigned end) noexcept {
-    for (unsigned p = first; p < end && p < kMostPages; ++p) freePage(segment.page[p]);
+  void freePages(const Segment& segment, unsigned first, unsigned end) noexcept {
+    for (unsigned p = first; p < end && p < kMostPages; ++p) pages_.give(segment.page[p]);
   }
 
   // Null until the first insert, and after clear().
@@ -392,7 +380,9 @@ class Table {
   // Segments as deep as the directory: without one it can be halved.
   size_t deepest_ = 0;
   size_t size_ = 0;
+  // What directory and segments take.
   size_t memory_ = 0;
+  Pages<sizeof(PageOf), Memory> pages_;
   // Of all places: a new one begins whenever records move or their pages go.
   uint64_t epoch_ = 1;
 };

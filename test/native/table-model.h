@@ -2,18 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <unordered_map>
 #include <utility>
 
 #include "../../native/table.h"
-
-inline void require(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "failed: %s\n", what);
-  std::abort();
-}
+#include "require.h"
+#include "test-memory.h"
 
 class TableModel {
  public:
@@ -150,7 +144,7 @@ class TableModel {
     places_[found_++ % kPlaces] = {print, table_.placeOf(record)};
   }
 
-  relay_limiter::Table<Record> table_;
+  relay_limiter::Table<Record, TestMemory> table_;
   std::unordered_map<Fingerprint, Entry, Hash> model_;
   uint64_t sweeps_ = 0;
   uint64_t rounds_ = 0;

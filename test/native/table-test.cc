@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <new>
 #include <random>
 #include <string>
 #include <vector>
@@ -15,36 +14,6 @@ using relay_limiter::Fingerprint;
 using relay_limiter::fingerprintOf;
 using relay_limiter::Secret;
 using relay_limiter::Table;
-
-namespace {
-
-// How many of the allocations that may fail succeed before one does; and whether all behind it fail
-// as well.
-constexpr unsigned kNever = ~0u;
-unsigned allocationsLeft = kNever;
-bool allOfThemFail = false;
-
-bool failsNow() {
-  if (allocationsLeft == kNever) return false;
-  if (allocationsLeft > 0) return --allocationsLeft, false;
-  if (!allOfThemFail) allocationsLeft = kNever;
-  return true;
-}
-
-}  // namespace
-
-// The table allocates by these alone, and nothing else here does.
-void* operator new(size_t size, const std::nothrow_t&) noexcept {
-  return failsNow() ? nullptr : ::operator new(size);
-}
-
-void* operator new[](size_t size, const std::nothrow_t&) noexcept {
-  return failsNow() ? nullptr : ::operator new[](size);
-}
-
-void* operator new(size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
-  return failsNow() ? nullptr : ::operator new(size, alignment);
-}
 
 namespace {
 
@@ -123,7 +92,7 @@ void testInsertsWithoutMemory(uint64_t seed) {
       const size_t memory = model.memory();
       allocationsLeft = n;
       const bool inserted = model.insert(prints.back(), random());
-      allocationsLeft = kNever;
+      allocationsLeft = kNoneFails;
       if (inserted) break;
       ++failures;
       require(n > 0 || model.memory() == memory, "what got no memory takes none");
@@ -137,7 +106,7 @@ void testInsertsWithoutMemory(uint64_t seed) {
   allOfThemFail = true;
   const size_t full = model.memory();
   for (size_t i = 0; i < prints.size() - 100; ++i) model.erase(prints[i]);
-  allocationsLeft = kNever;
+  allocationsLeft = kNoneFails;
   allOfThemFail = false;
   model.compare();
   require(model.memory() < full / 4, "a table shrinks where there is no memory");

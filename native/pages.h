@@ -1,0 +1,178 @@
+// Pages: a store of pages of one size, all zeros when taken. Memory goes back to the system page by
+// page. It knows no records and no table, and has no globals; one thread at a time may use it.
+//
+//   chunk   | head | page 1 | page 2 | ... |   2 MiB of the system's memory, aligned to 2 MiB
+//
+// A page's address names its chunk. The first few pages of a store are the heap's instead: most
+// tables stay small, and a process may have thousands of them.
+//
+// Chunks are in one list, in which those that have room come first, and among them the one that was
+// full last: it has least room, so the others empty sooner. An empty chunk goes back whole. A chunk
+// without room may become a huge page, which the system makes in its own time; to ask for one
+// before would cost whoever touches it first the zeroing of 2 MiB, and the memory that is unused.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+
+#include "system-memory.h"
+
+namespace relay_limiter {
+
+template <size_t kPageBytes, class Memory = SystemMemory>
+class Pages {
+ public:
+  Pages() noexcept = default;
+  ~Pages() noexcept { giveAll(); }
+  Pages(const Pages&) = delete;
+  Pages& operator=(const Pages&) = delete;
+
+  // What pages and heads take.
+  size_t memoryBytes() const noexcept { return memory_; }
+
+  // A page of zeros, aligned to 64 bytes; nullptr, and nothing has changed, where there is no
+  // memory.
+  void* take() noexcept {
+    for (void*& page : heapPages_) {
+      if (page == nullptr) return takeFromHeap(page);
+    }
+    const bool hasRoom = first_ != nullptr && first_->room > 0;
+    return hasRoom || addChunk() ? takeFrom(first_) : nullptr;
+  }
+
+  // `page` was taken from this store.
+  void give(void* page) noexcept {
+    for (void*& heapPage : heapPages_) {
+      if (heapPage == page) return giveToHeap(heapPage);
+    }
+    giveTo(chunkOf(page), page);
+  }
+
+  void giveAll() noexcept {
+    for (void*& page : heapPages_) {
+      if (page != nullptr) giveToHeap(page);
+    }
+    while (first_ != nullptr) remove(first_);
+  }
+
+ private:
+  static constexpr unsigned kHeapPages = 8;
+  static constexpr unsigned kChunkPages = Memory::kChunkBytes / kPageBytes - 1;
+
+  struct Chunk {
+    Chunk* previous;
+    Chunk* next;
+    unsigned room;
+    // The numbers of the pages that are free; the last of them is taken first. They cannot be
+    // linked through the pages themselves, which would have to be in memory for that.
+    uint8_t free[kChunkPages];
+  };
+
+  static_assert(Memory::kChunkBytes % kPageBytes == 0 && kPageBytes % 64 == 0, "pages are aligned");
+  static_assert(kChunkPages <= UINT8_MAX, "a byte numbers every page");
+  static_assert(sizeof(Chunk) <= kPageBytes, "the head lies where a page would");
+
+  static unsigned char* pageOf(Chunk* chunk, size_t number) noexcept {
+    return reinterpret_cast<unsigned char*>(chunk) + number * kPageBytes;
+  }
+  static Chunk* chunkOf(void* page) noexcept {
+    return reinterpret_cast<Chunk*>(static_cast<unsigned char*>(page) - offsetOf(page));
+  }
+  static size_t offsetOf(void* page) noexcept {
+    return reinterpret_cast<uintptr_t>(page) % Memory::kChunkBytes;
+  }
+
+  void* takeFromHeap(void*& page) noexcept {
+    page = ::operator new (kPageBytes, std::align_val_t{64}, std::nothrow);
+    if (page == nullptr) return nullptr;
+    memory_ += kPageBytes;
+    return std::memset(page, 0, kPageBytes);
+  }
+
+  void giveToHeap(void*& page) noexcept {
+    ::operator delete (page, std::align_val_t{64});
+    page = nullptr;
+    memory_ -= kPageBytes;
+  }
+
+  void* takeFrom(Chunk* chunk) noexcept {
+    void* page = pageOf(chunk, chunk->free[chunk->room - 1]);
+    if (!Memory::provide(page, kPageBytes)) {
+      if (chunk->room == kChunkPages) remove(chunk);
+      return nullptr;
+    }
+    memory_ += kPageBytes;
+    if (--chunk->room == 0) {
+      unlink(chunk);
+      linkLast(chunk);
+      Memory::allowHugePage(chunk, true);
+    }
+    return page;
+  }
+
+  void giveTo(Chunk* chunk, void* page) noexcept {
+    memory_ -= kPageBytes;
+    chunk->free[chunk->room++] = static_cast<uint8_t>(offsetOf(page) / kPageBytes);
+    if (chunk->room == kChunkPages) return remove(chunk);
+    if (chunk->room == 1) {
+      unlink(chunk);
+      linkFirst(chunk);
+      // Or the system would soon put memory where pages were given back.
+      Memory::allowHugePage(chunk, false);
+    }
+    Memory::discard(page, kPageBytes);
+  }
+
+  bool addChunk() noexcept {
+    void* memory = Memory::reserve();
+    if (memory == nullptr) return false;
+    Memory::allowHugePage(memory, false);
+    if (!Memory::provide(memory, kPageBytes)) {
+      Memory::release(memory);
+      return false;
+    }
+    auto* chunk = new (memory) Chunk;
+    chunk->room = kChunkPages;
+    for (unsigned i = 0; i < kChunkPages; ++i) {
+      chunk->free[i] = static_cast<uint8_t>(kChunkPages - i);
+    }
+    memory_ += sizeof(Chunk);
+    linkFirst(chunk);
+    return true;
+  }
+
+  // Its pages go with it.
+  void remove(Chunk* chunk) noexcept {
+    unlink(chunk);
+    memory_ -= sizeof(Chunk) + (kChunkPages - chunk->room) * kPageBytes;
+    Memory::release(chunk);
+  }
+
+  void linkFirst(Chunk* chunk) noexcept {
+    chunk->previous = nullptr;
+    chunk->next = first_;
+    (first_ == nullptr ? last_ : first_->previous) = chunk;
+    first_ = chunk;
+  }
+
+  void linkLast(Chunk* chunk) noexcept {
+    chunk->previous = last_;
+    chunk->next = nullptr;
+    (last_ == nullptr ? first_ : last_->next) = chunk;
+    last_ = chunk;
+  }
+
+  void unlink(Chunk* chunk) noexcept {
+    (chunk->previous == nullptr ? first_ : chunk->previous->next) = chunk->next;
+    (chunk->next == nullptr ? last_ : chunk->next->previous) = chunk->previous;
+  }
+
+  Chunk* first_ = nullptr;
+  Chunk* last_ = nullptr;
+  size_t memory_ = 0;
+  void* heapPages_[kHeapPages] = {};
+};
+
+}  // namespace relay_limiter

@@ -1,0 +1,172 @@
+// The store of pages alone: random takes and gives against a model, without memory, and whether
+// memory goes back to the system. .ci/run builds it with sanitizers.
+
+#include "../../native/pages.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <random>
+#include <vector>
+
+#include "require.h"
+#include "test-memory.h"
+
+namespace {
+
+// Each page that is held bears its own mark in every byte, so that it shares none with another.
+template <size_t kPageBytes, class Memory = TestMemory>
+class PagesModel {
+ public:
+  explicit PagesModel(uint64_t seed) : random_(seed) {}
+  ~PagesModel() { giveAll(); }
+
+  size_t held() const { return held_.size(); }
+  size_t memory() const { return pages_.memoryBytes(); }
+
+  bool take() {
+    const size_t before = memory();
+    const size_t reserved = TestMemory::reserved;
+    auto* page = static_cast<unsigned char*>(pages_.take());
+    if (page == nullptr) {
+      require(memory() == before && TestMemory::reserved == reserved, "a refusal takes nothing");
+      return false;
+    }
+    require(reinterpret_cast<uintptr_t>(page) % 64 == 0, "a page is aligned");
+    requireFull(page, 0, "a page is zero when taken");
+    require(memory() >= before + kPageBytes, "a page is counted");
+    const auto mark = static_cast<unsigned char>(random_() % 255 + 1);
+    std::memset(page, mark, kPageBytes);
+    held_.push_back({page, mark});
+    return true;
+  }
+
+  void giveRandom() {
+    std::swap(held_[random_() % held_.size()], held_.back());
+    giveLast();
+  }
+
+  void giveLast() {
+    const size_t before = memory();
+    requireFull(held_.back().page, held_.back().mark, "nobody else wrote to a page");
+    pages_.give(held_.back().page);
+    held_.pop_back();
+    require(memory() <= before - kPageBytes, "a page given back is not counted");
+  }
+
+  void giveAll() {
+    for (const Held& held : held_) requireFull(held.page, held.mark, "pages stay as they are");
+    pages_.giveAll();
+    held_.clear();
+    require(memory() == 0 && TestMemory::reserved == 0, "all goes back");
+  }
+
+ private:
+  struct Held {
+    unsigned char* page;
+    unsigned char mark;
+  };
+
+  static void requireFull(const unsigned char* page, unsigned char of, const char* what) {
+    require(page[0] == of && std::memcmp(page, page + 1, kPageBytes - 1) == 0, what);
+  }
+
+  std::mt19937_64 random_;
+  relay_limiter::Pages<kPageBytes, Memory> pages_;
+  std::vector<Held> held_;
+};
+
+template <size_t kPageBytes>
+void testAgainstModel(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  PagesModel<kPageBytes> model(seed);
+  constexpr size_t kTargets[] = {5, 0, 40, 1000, 20, 700, 1500, 3, 200, 0, 300};
+  for (const size_t target : kTargets) {
+    while (model.held() != target) {
+      const bool grow = model.held() < target;
+      if (model.held() == 0 || (random() % 4 != 0 ? grow : !grow)) {
+        require(model.take(), "there is memory");
+      } else {
+        model.giveRandom();
+      }
+    }
+  }
+  while (model.held() > 0) model.giveRandom();
+  require(model.memory() == 0 && TestMemory::reserved == 0, "an empty store takes nothing");
+  for (int i = 0; i < 500; ++i) require(model.take(), "an emptied store gives again");
+}
+
+// Each take is tried with its first allocation failing, then its second, until it needs no more.
+void testWithoutMemory(uint64_t seed) {
+  PagesModel<16 * 1024> model(seed);
+  unsigned failures = 0;
+  while (model.held() < 400) {
+    for (unsigned n = 0;; ++n, ++failures) {
+      allocationsLeft = n;
+      const bool taken = model.take();
+      allocationsLeft = kNoneFails;
+      if (taken) break;
+    }
+  }
+  std::printf("pages: %u takes failed for want of memory\n", failures);
+  require(failures > 400, "each take needs memory");
+  allocationsLeft = 0;
+  allOfThemFail = true;
+  while (model.held() > 1) model.giveRandom();
+  allocationsLeft = kNoneFails;
+  allOfThemFail = false;
+  require(model.memory() <= 40 * 1024, "giving needs no memory");
+}
+
+void testSmall() {
+  PagesModel<16 * 1024> model(1);
+  while (model.held() < 8) require(model.take(), "there is memory");
+  require(TestMemory::reserved == 0, "a small store maps no chunk");
+}
+
+#if defined(__linux__)
+// In bytes.
+size_t resident() {
+  size_t all = 0;
+  size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> all >> pages;
+  return pages * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+// What a flood leaves: one page of ten, anywhere. (TestMemory's poison would be resident as well.)
+void testResidentMemory(uint64_t seed) {
+  constexpr size_t kFlood = 8'000;
+  constexpr size_t kBytes = kFlood * 16 * 1024;
+  PagesModel<16 * 1024, relay_limiter::SystemMemory> model(seed);
+  const size_t before = resident();
+  while (model.held() < kFlood) require(model.take(), "there is memory");
+  const size_t full = resident() - before;
+  while (model.held() > kFlood / 10) model.giveRandom();
+  const size_t tenth = resident() - before;
+  while (model.held() > 1) model.giveRandom();
+  const size_t none = resident() - before;
+  std::printf("pages: %zu MB resident of %zu, %zu with a tenth of the pages, %zu with one\n",
+              full >> 20, kBytes >> 20, tenth >> 20, none >> 20);
+  require(full >= kBytes, "pages are memory");
+  require(tenth < kBytes / 7, "a page goes back alone");
+  require(none < kBytes / 50, "an empty chunk goes back");
+}
+#else
+void testResidentMemory(uint64_t) {}
+#endif
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const uint64_t seed = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : std::random_device()();
+  std::printf("pages: seed %llu\n", static_cast<unsigned long long>(seed));
+  testSmall();
+  testAgainstModel<16 * 1024>(seed);
+  testAgainstModel<32 * 1024>(seed);
+  testWithoutMemory(seed);
+  testResidentMemory(seed);
+  std::puts("pages: passed");
+}
