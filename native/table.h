@@ -14,6 +14,7 @@
 // Pointers to records hold until the next change of the table.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -285,12 +286,13 @@ class Table {
     return true;
   }
 
-  // One step: a page less, or one segment of two. True if there may be another step to do.
+  // One step: as many pages less as may be, or one segment of two. True if there may be another
+  // step to do.
   bool shrink(Segment* segment, uint64_t low) noexcept {
     const unsigned least = segment->depth == 0 ? 1 : kSplitPages;
     if (segment->pages > least) {
-      const unsigned pages = segment->pages - 1;
-      return segment->used <= pages * kShrinkAt && fits(*segment, pages) && resize(*segment, pages);
+      const unsigned pages = std::max(least, (segment->used + kShrinkAt - 1) / kShrinkAt);
+      return pages < segment->pages && fits(*segment, pages) && resize(*segment, pages);
     }
     return segment->depth > 0 && merge(segment, low);
   }
