@@ -8,16 +8,12 @@
 #include <random>
 #include <vector>
 
+#include "require.h"
+
 using relay_limiter::TopViolators;
 using Violator = TopViolators::Violator;
 
 namespace {
-
-void require(bool holds, const char* what) {
-  if (holds) return;
-  std::printf("top violators: FAILED: %s\n", what);
-  std::exit(1);
-}
 
 bool isWorse(const Violator& a, const Violator& b) {
   return a.violations != b.violations ? a.violations > b.violations : a.order < b.order;
