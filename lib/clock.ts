@@ -5,8 +5,16 @@ import { refusedNumber } from './errors.js';
 export type Clock = () => number;
 
 /** The default clock where no native one is at hand. */
-export function monotonicSeconds(): number {
-  return performance.now() / 1000;
+export const monotonicSeconds: Clock = clockOf(globalThis.process?.hrtime);
+
+// In Node, hrtime() costs two thirds of performance.now(), once V8 has seen that its pair does not
+// outlive the call. Looking it up at each call would cost the difference. Browsers have none.
+function clockOf(hrtime: (() => [seconds: number, nanoseconds: number]) | undefined): Clock {
+  if (hrtime === undefined) return () => performance.now() / 1000;
+  return () => {
+    const time = hrtime();
+    return time[0] + time[1] / 1e9;
+  };
 }
 
 /**

@@ -5,7 +5,7 @@ import { type Bucket, consume, delaySeconds } from './engine/js/arithmetic.js';
 import { callback, positive, readOptions, requireCost } from './options.js';
 
 export interface TokenBucketOptions {
-  /** Monotonic seconds, read once a call. Default: `performance.now() / 1000`. */
+  /** Monotonic seconds, read once a call. Default: the process's monotonic clock. */
   clock?: (() => number) | undefined;
 }
 
