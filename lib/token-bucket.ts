@@ -1,7 +1,7 @@
 // TokenBucket: one bucket on its own, for those who keep their peers themselves.
 
 import { type Clock, monotonicSeconds, readClock } from './clock.js';
-import { type Bucket, consume, delaySeconds } from './engine/js/arithmetic.js';
+import { delaySeconds, refill } from './engine/js/arithmetic.js';
 import { callback, positive, readOptions, requireCost } from './options.js';
 
 export interface TokenBucketOptions {
@@ -16,7 +16,8 @@ export class TokenBucket {
   /** Tokens a second that come back. */
   readonly refillRate: number;
   readonly #clock: Clock;
-  readonly #bucket: Bucket;
+  #tokens: number;
+  #lastRefill: number;
 
   /**
    * `capacity` tokens at most, `refillRate` tokens a second; both finite and greater than 0.
@@ -27,17 +28,18 @@ export class TokenBucket {
     this.capacity = positive({ capacity }, 'capacity');
     this.refillRate = positive({ refillRate }, 'refillRate');
     this.#clock = callback<Clock>(given, 'clock') ?? monotonicSeconds;
-    this.#bucket = { tokens: capacity, lastRefill: readClock(this.#clock) };
+    this.#tokens = capacity;
+    this.#lastRefill = readClock(this.#clock);
   }
 
   /** Tokens as of the last `consume` or `reset`. */
   get tokens(): number {
-    return this.#bucket.tokens;
+    return this.#tokens;
   }
 
   /** Clock value of the last `consume` or `reset`, in seconds. */
   get lastRefill(): number {
-    return this.#bucket.lastRefill;
+    return this.#lastRefill;
   }
 
   /**
@@ -48,7 +50,11 @@ export class TokenBucket {
   consume(tokens = 1): boolean {
     requireCost(tokens);
     const now = readClock(this.#clock);
-    return consume(this.#bucket, tokens, now, this.refillRate, this.capacity);
+    this.#tokens = refill(this.#tokens, this.#lastRefill, now, this.refillRate, this.capacity);
+    this.#lastRefill = now;
+    if (!(this.#tokens >= tokens)) return false;
+    this.#tokens -= tokens;
+    return true;
   }
 
   /**
@@ -56,12 +62,12 @@ export class TokenBucket {
    * where the capacity is below one.
    */
   getDelaySeconds(): number {
-    return delaySeconds(this.#bucket, 1, this.refillRate, this.capacity);
+    return delaySeconds(this.#tokens, 1, this.refillRate, this.capacity);
   }
 
   /** Fills it up. @throws `ERR_LIMITER_CLOCK`, changing nothing. */
   reset(): void {
-    this.#bucket.lastRefill = readClock(this.#clock);
-    this.#bucket.tokens = this.capacity;
+    this.#lastRefill = readClock(this.#clock);
+    this.#tokens = this.capacity;
   }
 }

@@ -1,6 +1,7 @@
 // The token bucket and elapsed time; nothing else. Twin of native/arithmetic.h: same names, same
 // order of operations, so that both engines agree to the last bit. IEEE doubles, one rounding an
-// operation; a division stays a division.
+// operation; a division stays a division. Numbers have no references here: `refill` is the first
+// half of consume, the other half is where the numbers are kept.
 
 /** An instant before every other: "has not happened". */
 export const NEVER = -Infinity;
@@ -10,32 +11,22 @@ export function elapsed(now: number, then: number): number {
   return now > then ? now - then : 0;
 }
 
-export interface Bucket {
-  tokens: number;
-  /** When it was last refilled: at each consume, refused or not. */
-  lastRefill: number;
-}
-
-/** Refills, then takes `cost` if it is there. `rate` is in tokens a second. */
-export function consume(
-  bucket: Bucket,
-  cost: number,
+/** Tokens after a refill, where `tokens` were at `lastRefill`. `rate` is in tokens a second. */
+export function refill(
+  tokens: number,
+  lastRefill: number,
   now: number,
   rate: number,
   capacity: number,
-): boolean {
-  const seconds = elapsed(now, bucket.lastRefill);
-  const refilled = bucket.tokens + seconds * rate;
-  bucket.lastRefill = now;
+): number {
+  const seconds = elapsed(now, lastRefill);
+  const refilled = tokens + seconds * rate;
   // Written so that a NaN, should there ever be one, fills the bucket instead of opening it for good.
-  bucket.tokens = refilled < capacity ? refilled : capacity;
-  if (!(bucket.tokens >= cost)) return false;
-  bucket.tokens -= cost;
-  return true;
+  return refilled < capacity ? refilled : capacity;
 }
 
 /** Seconds until `cost` tokens are there, as of the last refill; Infinity if they cannot be. */
-export function delaySeconds(bucket: Bucket, cost: number, rate: number, capacity: number): number {
-  if (bucket.tokens >= cost) return 0;
-  return cost > capacity ? Infinity : (cost - bucket.tokens) / rate;
+export function delaySeconds(tokens: number, cost: number, rate: number, capacity: number): number {
+  if (tokens >= cost) return 0;
+  return cost > capacity ? Infinity : (cost - tokens) / rate;
 }

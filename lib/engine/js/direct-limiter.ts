@@ -14,15 +14,16 @@ import {
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
-import { type Bucket, consume, elapsed, NEVER } from './arithmetic.js';
-import { KeyedHandles } from './handles.js';
+import { elapsed, NEVER } from './arithmetic.js';
+import { PlaceHandles, placesOf } from './handles.js';
 import { Offenders } from './offenders.js';
-import { bucketOf, store } from './records.js';
+import { bucketOf, recalledBucketOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
+import { Buckets, type Place, store } from './table.js';
 
-export class JsDirectLimiter extends KeyedHandles implements DirectCore {
+export class JsDirectLimiter extends PlaceHandles implements DirectCore {
   readonly #config: DirectConfig;
-  readonly #buckets = new Map<string, Bucket>();
+  readonly #buckets = new Buckets();
   /** When each connection's orderbook request was last allowed. */
   readonly #allowedAt = new Map<string, number>();
   readonly #offenders = new Offenders();
@@ -34,23 +35,32 @@ export class JsDirectLimiter extends KeyedHandles implements DirectCore {
   }
 
   checkMessage(key: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
-    return this.#message(key, cost, now) === VERDICT_ALLOW ? undefined : REFUSED;
+    if (this.#inBan(key, now)) return REFUSED;
+    const place = bucketOf(this.#buckets, key, this.#config.messageBurst, now);
+    return this.#consume(place, cost, now) ? undefined : REFUSED;
   }
 
-  checkPeer(_peer: Handle, key: string, cost?: number, now?: number): typeof REFUSED | undefined {
-    return this.checkMessage(key, cost, now);
+  checkPeer(
+    peer: Handle,
+    key: string,
+    cost = 1,
+    now = monotonicSeconds(),
+  ): typeof REFUSED | undefined {
+    const verdict = this.#checkPlace(placesOf(peer), 0, key, cost, now);
+    return verdict === VERDICT_ALLOW ? undefined : REFUSED;
   }
 
   checkGroup(
-    _group: Handle,
+    group: Handle,
     keys: readonly string[],
     verdicts: Uint8Array,
     cost = 1,
     now = monotonicSeconds(),
   ): void {
-    keys.forEach((key, i) => {
-      verdicts[i] = this.#message(key, cost, now);
-    });
+    const places = placesOf(group);
+    for (let i = 0; i < keys.length; i += 1) {
+      verdicts[i] = this.#checkPlace(places, i, keys[i] as string, cost, now);
+    }
   }
 
   checkOrderbook(key: string, now = monotonicSeconds()): Refusal | undefined {
@@ -88,8 +98,8 @@ export class JsDirectLimiter extends KeyedHandles implements DirectCore {
   }
 
   cleanup(maxAge: number, budgetMs: number, now = monotonicSeconds()): number {
-    const silent = (key: string, bucket: Bucket) => {
-      if (!(elapsed(now, bucket.lastRefill) > maxAge)) return false;
+    const silent = (key: string, place: Place) => {
+      if (!(this.#buckets.idle(place, now) > maxAge)) return false;
       return this.#buckets.delete(key);
     };
     const old = (key: string, allowedAt: number) => {
@@ -128,13 +138,17 @@ export class JsDirectLimiter extends KeyedHandles implements DirectCore {
     this.#sweep.stop();
   }
 
-  #message(key: string, cost: number, now: number): number {
+  /** The verdict on a message of a connection whose place is remembered. */
+  #checkPlace(places: Place[], index: number, key: string, cost: number, now: number): number {
     if (this.#inBan(key, now)) return VERDICT_DISCONNECT;
+    const { messageBurst } = this.#config;
+    const place = recalledBucketOf(this.#buckets, places, index, key, messageBurst, now);
+    return this.#consume(place, cost, now) ? VERDICT_ALLOW : VERDICT_DELAY;
+  }
+
+  #consume(place: Place, cost: number, now: number): boolean {
     const { messageRatePerSec, messageBurst } = this.#config;
-    const bucket = bucketOf(this.#buckets, key, messageBurst, now);
-    return consume(bucket, cost, now, messageRatePerSec, messageBurst)
-      ? VERDICT_ALLOW
-      : VERDICT_DELAY;
+    return this.#buckets.consume(place, cost, now, messageRatePerSec, messageBurst);
   }
 
   /** Whether a ban is in force, as a check sees it: one that is over goes, its violations with it. */

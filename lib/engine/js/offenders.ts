@@ -4,7 +4,7 @@
 import type { Violator } from '../../types.js';
 import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
-import { store } from './records.js';
+import { store } from './table.js';
 
 export class Offenders {
   /** When each ban began, in that order. */

@@ -12,8 +12,8 @@ import {
 } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
 import { Offenders } from './offenders.js';
-import { store } from './records.js';
 import { pass, Sweep } from './sweep.js';
+import { store } from './table.js';
 
 export class JsOrderbookLimiter implements OrderbookCore {
   readonly #config: OrderbookConfig;

@@ -11,17 +11,17 @@ import {
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
-import { type Bucket, consume, delaySeconds, elapsed } from './arithmetic.js';
-import { KeyedHandles } from './handles.js';
+import { PlaceHandles, placesOf } from './handles.js';
 import { Offenders } from './offenders.js';
-import { bucketOf } from './records.js';
+import { bucketOf, recalledBucketOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
+import { Buckets, type Place } from './table.js';
 
-export class JsRateLimiter extends KeyedHandles implements RateLimiterCore {
+export class JsRateLimiter extends PlaceHandles implements RateLimiterCore {
   readonly #rate: number;
   readonly #burst: number;
   readonly #threshold: number;
-  readonly #buckets = new Map<string, Bucket>();
+  readonly #buckets = new Buckets();
   readonly #offenders = new Offenders();
   readonly #sweep = new Sweep();
 
@@ -33,37 +33,35 @@ export class JsRateLimiter extends KeyedHandles implements RateLimiterCore {
   }
 
   check(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    const bucket = bucketOf(this.#buckets, key, this.#burst, now);
-    if (consume(bucket, cost, now, this.#rate, this.#burst)) return undefined;
-    if (this.#offenders.addViolation(key) >= this.#threshold) return DISCONNECT;
-    return delaySeconds(bucket, cost, this.#rate, this.#burst);
+    return this.#decide(bucketOf(this.#buckets, key, this.#burst, now), key, cost, now);
   }
 
-  checkPeer(_peer: Handle, key: string, cost?: number, now?: number): number | undefined {
-    return this.check(key, cost, now);
+  checkPeer(peer: Handle, key: string, cost = 1, now = monotonicSeconds()): number | undefined {
+    return this.#checkPlace(placesOf(peer), 0, key, cost, now);
   }
 
   checkGroup(
-    _group: Handle,
+    group: Handle,
     keys: readonly string[],
     verdicts: Uint8Array,
     cost = 1,
     now = monotonicSeconds(),
   ): void {
-    keys.forEach((key, i) => {
-      const verdict = this.check(key, cost, now);
+    const places = placesOf(group);
+    for (let i = 0; i < keys.length; i += 1) {
+      const verdict = this.#checkPlace(places, i, keys[i] as string, cost, now);
       verdicts[i] =
         verdict === undefined
           ? VERDICT_ALLOW
           : verdict === DISCONNECT
             ? VERDICT_DISCONNECT
             : VERDICT_DELAY;
-    });
+    }
   }
 
   delay(key: string): number {
-    const bucket = this.#buckets.get(key);
-    return bucket === undefined ? 0 : delaySeconds(bucket, 1, this.#rate, this.#burst);
+    const place = this.#buckets.find(key);
+    return place === undefined ? 0 : this.#buckets.delaySeconds(place, 1, this.#rate, this.#burst);
   }
 
   violations(key: string): number {
@@ -76,8 +74,8 @@ export class JsRateLimiter extends KeyedHandles implements RateLimiterCore {
   }
 
   cleanup(maxIdle: number, budgetMs: number, now = monotonicSeconds()): number {
-    const idle = (key: string, bucket: Bucket) => {
-      if (!(elapsed(now, bucket.lastRefill) > maxIdle)) return false;
+    const idle = (key: string, place: Place) => {
+      if (!(this.#buckets.idle(place, now) > maxIdle)) return false;
       this.removePeer(key);
       return true;
     };
@@ -97,5 +95,23 @@ export class JsRateLimiter extends KeyedHandles implements RateLimiterCore {
     this.#buckets.clear();
     this.#offenders.clear();
     this.#sweep.stop();
+  }
+
+  /** The check of a peer whose place is remembered. */
+  #checkPlace(
+    places: Place[],
+    index: number,
+    key: string,
+    cost: number,
+    now: number,
+  ): number | undefined {
+    const place = recalledBucketOf(this.#buckets, places, index, key, this.#burst, now);
+    return this.#decide(place, key, cost, now);
+  }
+
+  #decide(place: Place, key: string, cost: number, now: number): number | undefined {
+    if (this.#buckets.consume(place, cost, now, this.#rate, this.#burst)) return undefined;
+    if (this.#offenders.addViolation(key) >= this.#threshold) return DISCONNECT;
+    return this.#buckets.delaySeconds(place, cost, this.#rate, this.#burst);
   }
 }

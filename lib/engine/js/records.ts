@@ -1,31 +1,24 @@
-// Tables of the TypeScript engine: Maps. Twin of native/records.h.
+// What a peer's bucket is found by: its key, or where it was the last time. Twin of
+// native/records.h.
 
-import { limiterError } from '../../errors.js';
-import type { Bucket } from './arithmetic.js';
+import type { Buckets, Place } from './table.js';
 
 /** The peer's bucket, made full if it has none. @throws `ERR_LIMITER_MEMORY` as `store` does. */
-export function bucketOf(
-  buckets: Map<string, Bucket>,
+export function bucketOf(buckets: Buckets, key: string, capacity: number, now: number): Place {
+  return buckets.find(key) ?? buckets.insert(key, capacity, now);
+}
+
+/** The same, first where the peer's bucket was found the last time; `places[index]` follows it. */
+export function recalledBucketOf(
+  buckets: Buckets,
+  places: Place[],
+  index: number,
   key: string,
   capacity: number,
   now: number,
-): Bucket {
-  let bucket = buckets.get(key);
-  if (bucket === undefined) {
-    bucket = { tokens: capacity, lastRefill: now };
-    store(buckets, key, bucket);
-  }
-  return bucket;
-}
-
-/**
- * `table.set`. @throws `ERR_LIMITER_MEMORY` where the Map takes no more, at some sixteen million
- * entries; nothing has changed then.
- */
-export function store<T>(table: Map<string, T>, key: string, value: T): void {
-  try {
-    table.set(key, value);
-  } catch (cause) {
-    throw limiterError(Error, 'ERR_LIMITER_MEMORY', 'no memory for one more peer', cause);
-  }
+): Place {
+  const place = places[index] as Place;
+  if (buckets.isAt(place, key)) return place;
+  places[index] = bucketOf(buckets, key, capacity, now);
+  return places[index];
 }

@@ -7,7 +7,12 @@ export interface Pass {
   visit(key: string, value: unknown): boolean;
 }
 
-export function pass<T>(table: Map<string, T>, visit: (key: string, value: T) => boolean): Pass {
+interface Table<T> {
+  readonly size: number;
+  entries(): Iterator<[string, T]>;
+}
+
+export function pass<T>(table: Table<T>, visit: (key: string, value: T) => boolean): Pass {
   return {
     size: table.size,
     entries: () => table.entries(),
