@@ -131,6 +131,32 @@ test('two copies of the package, of two versions, work side by side in one proce
   }
 });
 
+test.each(['native', 'js'])('engine %s gives back what a flood took', (engine) => {
+  const script = `
+    import { RateLimiter } from 'relay-limiter';
+    const limiter = new RateLimiter({ engine: '${engine}', maxPeers: Infinity });
+    const taken = () => {
+      globalThis.gc();
+      return limiter.getStats().memoryBytes ?? process.memoryUsage().arrayBuffers;
+    };
+    const before = taken();
+    for (let n = 0; n < 200_000; n += 1) limiter.check('peer-' + n);
+    const flood = taken() - before;
+    for (let n = 0; n < 190_000; n += 1) limiter.removePeer('peer-' + n);
+    const tail = taken() - before;
+    limiter.cleanupOldPeers(-1);
+    console.log(JSON.stringify({ flood, tail, left: taken() - before }));
+  `;
+  const { flood, tail, left } = runJson(script, { flags: ['--expose-gc'] }) as Record<
+    'flood' | 'tail' | 'left',
+    number
+  >;
+  // Records of 32 bytes, or two doubles.
+  expect(flood).toBeGreaterThan(200_000 * 16);
+  expect(tail).toBeLessThan(flood / 8);
+  expect(left).toBeLessThan(flood / 100);
+});
+
 describe('the native engine', () => {
   const env = { RELAY_LIMITER_ENGINE: 'native' };
 

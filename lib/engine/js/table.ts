@@ -19,12 +19,12 @@ function noMemory(cause: unknown): Error {
   return limiterError(Error, 'ERR_LIMITER_MEMORY', 'no memory for one more peer', cause);
 }
 
-/** Where a bucket is: a number from 0, which may be another bucket's after a deletion. */
+/** Where a bucket is: a number below how many there are. A deletion may move another one there. */
 export type Place = number;
 
 // A bucket is two doubles: tokens, and when it was last refilled, at each consume, refused or not.
 const DOUBLES = 2;
-const FIRST_CAPACITY = 64;
+const LEAST_DOUBLES = DOUBLES * 64;
 
 /**
  * Token buckets by key. Their numbers lie side by side in one array: an object for each bucket
@@ -32,11 +32,9 @@ const FIRST_CAPACITY = 64;
  */
 export class Buckets {
   readonly #places = new Map<string, Place>();
-  /** Whose bucket is at each place; undefined where it was deleted. */
-  #keys: (string | undefined)[] = [];
-  /** Places of deleted buckets, for the next to come. */
-  #free: Place[] = [];
-  #doubles = new Float64Array(DOUBLES * FIRST_CAPACITY);
+  /** Whose bucket is at each place. */
+  #keys: string[] = [];
+  #doubles = new Float64Array(LEAST_DOUBLES);
 
   get size(): number {
     return this.#places.size;
@@ -57,30 +55,36 @@ export class Buckets {
 
   /** A bucket for a key that has none. @throws `ERR_LIMITER_MEMORY` as `store` does. */
   insert(key: string, tokens: number, now: number): Place {
-    const place = this.#free.at(-1) ?? this.#keys.length;
+    const place = this.#keys.length;
     if (place * DOUBLES === this.#doubles.length) this.#grow();
     store(this.#places, key, place);
-    this.#free.pop();
-    this.#keys[place] = key;
+    this.#keys.push(key);
     this.#doubles[place * DOUBLES] = tokens;
     this.#doubles[place * DOUBLES + 1] = now;
     return place;
   }
 
+  /** Deletes a bucket, true if there was one: the last one takes its place. */
   delete(key: string): boolean {
     const place = this.#places.get(key);
     if (place === undefined) return false;
     this.#places.delete(key);
-    this.#keys[place] = undefined;
-    this.#free.push(place);
+    const last = this.#keys.length - 1;
+    const lastKey = this.#keys.pop() as string;
+    if (place !== last) {
+      this.#doubles[place * DOUBLES] = this.#doubles[last * DOUBLES] as number;
+      this.#doubles[place * DOUBLES + 1] = this.#doubles[last * DOUBLES + 1] as number;
+      this.#keys[place] = lastKey;
+      this.#places.set(lastKey, place);
+    }
+    this.#shrink();
     return true;
   }
 
   clear(): void {
     this.#places.clear();
     this.#keys = [];
-    this.#free = [];
-    this.#doubles = new Float64Array(DOUBLES * FIRST_CAPACITY);
+    this.#doubles = new Float64Array(LEAST_DOUBLES);
   }
 
   /** Refills, then takes `cost` if it is there. `rate` is in tokens a second. */
@@ -109,11 +113,27 @@ export class Buckets {
 
   #grow(): void {
     try {
-      const doubles = new Float64Array(this.#doubles.length * 2);
-      doubles.set(this.#doubles);
-      this.#doubles = doubles;
+      this.#resize(this.#doubles.length * 2);
     } catch (cause) {
       throw noMemory(cause);
     }
+  }
+
+  /** Gives back half of the array where a quarter is in use. */
+  #shrink(): void {
+    const { length } = this.#doubles;
+    if (length === LEAST_DOUBLES || this.#keys.length * DOUBLES > length / 4) return;
+    try {
+      this.#resize(length / 2);
+    } catch {
+      // Without memory for a smaller one the larger one stays.
+    }
+  }
+
+  /** @throws RangeError where there is no memory; nothing has changed then. */
+  #resize(length: number): void {
+    const doubles = new Float64Array(length);
+    doubles.set(this.#doubles.subarray(0, length));
+    this.#doubles = doubles;
   }
 }
