@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cstdint>
 
+#include "apart.h"
+
 #if defined(_MSC_VER) && (defined(_M_X64) || defined(_M_IX86))
 #include <intrin.h>
 #elif defined(__x86_64__) || defined(__i386__)
@@ -48,7 +50,7 @@ class Clock {
   // Over less than this the rate of the counter cannot be told.
   static constexpr double kShortest = 0.00005;
 
-  double read() noexcept {
+  RELAY_LIMITER_APART double read() noexcept {
     const uint64_t ticks = processorTicks();
     const double seconds = monotonicSeconds();
     const double passed = seconds - seconds_;

@@ -32,11 +32,17 @@ class DirectLimiter {
     return decide(bucketOf(buckets_, place, key.fingerprint, config_.messageBurst, now), cost, now);
   }
 
-  // The short way of a check: takes the cost if it is there and nobody is banned. If not, nothing
-  // has been decided, and checkMessage() at the same instant decides.
-  bool allows(Bucket& bucket, double cost, double now) const noexcept {
-    return offenders_.empty() && consume(bucket.tokens, bucket.lastRefill, cost, now,
-                                         config_.messageRatePerSec, config_.messageBurst);
+  // Whether the short way is open: not while somebody may be banned.
+  bool isShort() const noexcept { return offenders_.empty(); }
+
+  // The short way of a check, as a function of the bucket: takes the cost if it is there. If not,
+  // nothing has been decided, and checkMessage() at the same instant decides. It holds what it
+  // needs by value, so that a loop reads that once.
+  auto shortWay(double cost, double now) const noexcept {
+    return [cost, now, rate = config_.messageRatePerSec,
+            capacity = config_.messageBurst](Bucket& bucket) noexcept {
+      return consume(bucket.tokens, bucket.lastRefill, cost, now, rate, capacity);
+    };
   }
 
   const Buckets& buckets() const noexcept { return buckets_; }

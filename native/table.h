@@ -43,7 +43,7 @@ class Table {
   size_t size() const noexcept { return size_; }
   size_t memoryBytes() const noexcept { return memory_ + pages_.memoryBytes(); }
 
-  Record* find(const Fingerprint& print) noexcept {
+  Record* find(const Fingerprint& print) const noexcept {
     return directory_ == nullptr ? nullptr : pageOf(*segmentOf(print.low), print)->find(print);
   }
 

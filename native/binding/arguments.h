@@ -7,6 +7,7 @@
 #include <memory>
 #include <new>
 
+#include "../apart.h"
 #include "../fingerprint.h"
 
 namespace relay_limiter {
@@ -51,13 +52,7 @@ class KeyText {
   bool read(napi_env env, napi_value value) noexcept {
     napi_status status = napi_get_value_string_utf16(env, value, inline_, kInline, &length_);
     if (status == napi_ok && length_ == kInline - 1) status = readLong(env, value);
-    if (status == napi_ok) return true;
-    if (status == napi_string_expected) {
-      napi_throw_type_error(env, "ERR_LIMITER_KEY", "a peer key must be a string");
-    } else {
-      throwNoMemory(env);
-    }
-    return false;
+    return status == napi_ok || refuse(env, status);
   }
 
   Key key(const Secret& secret) const noexcept {
@@ -71,8 +66,17 @@ class KeyText {
   // Enough for an address, a UUID, a public key or an onion name.
   static constexpr size_t kInline = 128;
 
+  RELAY_LIMITER_APART static bool refuse(napi_env env, napi_status status) noexcept {
+    if (status == napi_string_expected) {
+      napi_throw_type_error(env, "ERR_LIMITER_KEY", "a peer key must be a string");
+    } else {
+      throwNoMemory(env);
+    }
+    return false;
+  }
+
   // Where the key fills the buffer it may be longer: ask, and copy it to the heap if so.
-  napi_status readLong(napi_env env, napi_value value) noexcept {
+  RELAY_LIMITER_APART napi_status readLong(napi_env env, napi_value value) noexcept {
     napi_status status = napi_get_value_string_utf16(env, value, nullptr, 0, &length_);
     if (status != napi_ok || length_ < kInline) return status;
     heap_.reset(new (std::nothrow) char16_t[length_ + 1]);

@@ -5,6 +5,7 @@
 
 #include <node_api.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
@@ -12,6 +13,9 @@
 #include "arguments.h"
 
 namespace relay_limiter {
+
+// How many members ahead of the one it is at a group asks for memory.
+constexpr uint32_t kAhead = 32;
 
 struct Handle {
   enum class Kind { kPeer, kGroup };
@@ -38,15 +42,6 @@ class OpenedGroup : public Handle {
     Fingerprint fingerprint;
     // Where its bucket was found, or nullptr.
     Bucket* record;
-
-    // Asks for the memory that its check will need.
-    void prepare(const Buckets& buckets) const noexcept {
-      if (record != nullptr) {
-        prefetch(record);
-      } else {
-        buckets.prepare(fingerprint);
-      }
-    }
   };
 
   explicit OpenedGroup(const void* owner) noexcept : Handle{owner, kKind} {}
@@ -55,6 +50,7 @@ class OpenedGroup : public Handle {
   OpenedGroup& operator=(const OpenedGroup&) = delete;
 
   uint32_t size() const noexcept { return size_; }
+  const Member* begin() const noexcept { return members_; }
   Member& operator[](uint32_t index) noexcept { return members_[index]; }
 
   // False where there is no memory.
@@ -69,14 +65,18 @@ class OpenedGroup : public Handle {
     if (index < size_) members_[index] = members_[--size_];
   }
 
-  // All members' places are of an older epoch than `now`.
-  void forgetPlaces(uint64_t now) noexcept {
-    for (uint32_t i = 0; i < size_; ++i) members_[i].record = nullptr;
-    epoch = now;
+  // Looks up all members, where records may have moved since it was done the last time.
+  void follow(const Buckets& buckets) noexcept {
+    if (epoch_ == buckets.epoch()) return;
+    epoch_ = buckets.epoch();
+    for (uint32_t i = 0; i < size_; ++i) {
+      buckets.prepare(members_[std::min(i + kAhead, size_ - 1)].fingerprint);
+      members_[i].record = buckets.find(members_[i].fingerprint);
+    }
   }
 
   // The table's epoch that the members' places are of.
-  uint64_t epoch = 0;
+  uint64_t epoch() const noexcept { return epoch_; }
 
  private:
   bool grow() noexcept {
@@ -92,6 +92,7 @@ class OpenedGroup : public Handle {
   Member* members_ = nullptr;
   uint32_t size_ = 0;
   uint32_t capacity_ = 0;
+  uint64_t epoch_ = 0;
 };
 
 // A JavaScript value that owns `handle`; undefined, an exception pending, where there is no memory.

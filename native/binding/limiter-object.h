@@ -244,6 +244,25 @@ napi_value checkKey(napi_env env, napi_callback_info info) noexcept {
   return answerOf(env, verdict);
 }
 
+// Whether the short way is open and allows: then the check is done. `find` returns the bucket, or
+// nullptr.
+template <class Core, class Find>
+bool allowsShort(const Core& core, Find&& find, double cost, double now) noexcept {
+  if (!core.isShort()) return false;
+  Bucket* bucket = find();
+  return bucket != nullptr && core.shortWay(cost, now)(*bucket);
+}
+
+// What a check does that its short way did not decide.
+template <class Self>
+RELAY_LIMITER_APART napi_value decide(napi_env env, Self& self, const Key& key, double cost,
+                                      double now) noexcept {
+  double delay = 0;
+  const Verdict verdict = self.checkBucket(key, cost, now, delay);
+  self.account(env);
+  return Self::answer(env, verdict, delay);
+}
+
 // A check of a bucket: check(key, cost, now).
 template <class Self>
 napi_value checkCost(napi_env env, napi_callback_info info) noexcept {
@@ -252,11 +271,11 @@ napi_value checkCost(napi_env env, napi_callback_info info) noexcept {
   KeyText text;
   if (!text.read(env, arguments.values[0])) return nullptr;
   const double cost = arguments.number(env, 1, 1);
-  double delay = 0;
-  const Verdict verdict =
-      self.checkBucket(text.key(self.secret()), cost, arguments.now(env, 2), delay);
-  self.account(env);
-  return Self::answer(env, verdict, delay);
+  const double now = arguments.now(env, 2);
+  const Key key = text.key(self.secret());
+  const auto find = [&] { return self.core().buckets().find(key.fingerprint); };
+  if (allowsShort(self.core(), find, cost, now)) return nullptr;
+  return decide(env, self, key, cost, now);
 }
 
 // The check of a peer whose place is remembered. Only to name a new offender is its key read, by
@@ -270,6 +289,18 @@ Verdict checkPlace(Self& self, const Fingerprint& print, Place<Bucket>& place, d
   return readKey(text) ? self.checkBucket(text.named(print), place, cost, now, delay) : verdict;
 }
 
+// The same of an opened peer.
+template <class Self>
+RELAY_LIMITER_APART napi_value decide(napi_env env, Self& self, OpenedPeer& peer, napi_value key,
+                                      double cost, double now) noexcept {
+  double delay = 0;
+  const auto readKey = [&](KeyText& text) { return text.read(env, key); };
+  const Verdict verdict = checkPlace(self, peer.fingerprint, peer.place, cost, now, delay, readKey);
+  if (verdict == Verdict::kNeedsName) return nullptr;
+  self.account(env);
+  return Self::answer(env, verdict, delay);
+}
+
 // checkPeer(handle, key, cost, now): the check of an opened peer.
 template <class Self>
 napi_value checkPeer(napi_env env, napi_callback_info info) noexcept {
@@ -279,13 +310,9 @@ napi_value checkPeer(napi_env env, napi_callback_info info) noexcept {
   if (peer == nullptr) return nullptr;
   const double cost = arguments.number(env, 2, 1);
   const double now = arguments.now(env, 3);
-  double delay = 0;
-  const auto readKey = [&](KeyText& text) { return text.read(env, arguments.values[1]); };
-  const Verdict verdict =
-      checkPlace(self, peer->fingerprint, peer->place, cost, now, delay, readKey);
-  if (verdict == Verdict::kNeedsName) return nullptr;
-  self.account(env);
-  return Self::answer(env, verdict, delay);
+  const auto recall = [&] { return self.core().buckets().recall(peer->place, peer->fingerprint); };
+  if (allowsShort(self.core(), recall, cost, now)) return nullptr;
+  return decide(env, self, *peer, arguments.values[1], cost, now);
 }
 
 // The text of the key at `index`.
@@ -299,28 +326,39 @@ inline bool readElement(napi_env env, napi_value keys, uint32_t index, KeyText& 
   return read;
 }
 
-// How many members ahead of the one that is checked memory is asked for.
-constexpr uint32_t kAhead = 16;
+// Answers members from `first` on whose buckets lie where they were found and have the cost, which
+// most of them do; returns the first that needs more.
+template <class Core>
+uint32_t allowMembers(const Core& core, const OpenedGroup& group, uint32_t first, uint8_t* verdicts,
+                      double cost, double now) noexcept {
+  const auto allows = core.shortWay(cost, now);
+  const OpenedGroup::Member* const members = group.begin();
+  const uint32_t size = group.size();
+  for (uint32_t i = first; i < size; ++i) {
+    prefetch(members[std::min(i + kAhead, size - 1)].record);
+    Bucket* const bucket = members[i].record;
+    if (bucket == nullptr || !(bucket->fingerprint == members[i].fingerprint)) return i;
+    if (!allows(*bucket)) return i;
+    verdicts[i] = kVerdictAllow;
+  }
+  return size;
+}
 
 template <class Self>
 void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys, uint8_t* verdicts,
                   double cost, double now) noexcept {
   const Buckets& buckets = self.core().buckets();
-  const uint64_t epoch = buckets.epoch();
-  // If records move before the last member is checked, all are looked up the next time.
-  if (group.epoch != epoch) group.forgetPlaces(epoch);
-  const uint32_t size = group.size();
-  for (uint32_t i = 0; i < size && i < kAhead; ++i) group[i].prepare(buckets);
-  for (uint32_t i = 0; i < size; ++i) {
-    if (i + kAhead < size) group[i + kAhead].prepare(buckets);
-    OpenedGroup::Member& member = group[i];
-    Place<Bucket> place{member.record, epoch};
-    Bucket* bucket = buckets.recall(place, member.fingerprint);
-    // What most of them meet, before anything that only the others need.
-    if (bucket != nullptr && self.core().allows(*bucket, cost, now)) {
-      verdicts[i] = kVerdictAllow;
-      continue;
+  group.follow(buckets);
+  for (uint32_t i = 0; i < group.size() && i < kAhead; ++i) prefetch(group[i].record);
+  for (uint32_t i = 0; i < group.size(); ++i) {
+    // If records move before the last member is checked, the rest are looked up one by one.
+    if (self.core().isShort() && group.epoch() == buckets.epoch()) {
+      i = allowMembers(self.core(), group, i, verdicts, cost, now);
+      if (i == group.size()) return;
     }
+    OpenedGroup::Member& member = group[i];
+    if (i + kAhead < group.size()) prefetch(group[i + kAhead].record);
+    Place<Bucket> place{member.record, group.epoch()};
     double delay;
     const auto readKey = [&](KeyText& text) { return readElement(env, keys, i, text); };
     const Verdict verdict = checkPlace(self, member.fingerprint, place, cost, now, delay, readKey);
