@@ -131,8 +131,8 @@ function atOnce(check: Check): Subject {
   return { answers: 'at once', check };
 }
 
-export function allows([action]: CheckResult): boolean {
-  return action === 'allow';
+export function allows(result: CheckResult): boolean {
+  return result[0] === 'allow';
 }
 
 /** Has every peer checked once. @throws where that takes too long to go on. */
