@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "simd.h"
+
 namespace relay_limiter {
 
 struct Fingerprint {
@@ -73,37 +75,96 @@ struct State {
   uint64_t folded() const noexcept { return v0 ^ v1 ^ v2 ^ v3; }
 };
 
+// The hash of a message that comes word by word. `form` tells messages of one kind from those of
+// another: 0xee is that of the 128-bit hash as published.
+template <int kWordRounds, int kFinalRounds>
+class Hasher {
+ public:
+  Hasher(const Secret& secret, uint64_t form) noexcept
+      : s_{secret.k0 ^ 0x736f6d6570736575u, secret.k1 ^ 0x646f72616e646f6du ^ form,
+           secret.k0 ^ 0x6c7967656e657261u, secret.k1 ^ 0x7465646279746573u} {}
+
+  void add(uint64_t word) noexcept {
+    s_.v3 ^= word;
+    s_.rounds(kWordRounds);
+    s_.v0 ^= word;
+  }
+
+  // `rest` are the bytes behind the last whole word of a message of `length` bytes.
+  Fingerprint finish(uint64_t rest, size_t length) noexcept {
+    add(rest | static_cast<uint64_t>(length) << 56);
+    s_.v2 ^= 0xee;
+    s_.rounds(kFinalRounds);
+    const uint64_t low = s_.folded();
+    s_.v1 ^= 0xdd;
+    s_.rounds(kFinalRounds);
+    return {low, s_.folded()};
+  }
+
+ private:
+  State s_;
+};
+
 template <int kWordRounds, int kFinalRounds>
 Fingerprint hash(const unsigned char* bytes, size_t length, const Secret& secret) noexcept {
-  State s{secret.k0 ^ 0x736f6d6570736575u, secret.k1 ^ 0x646f72616e646f6du ^ 0xee,
-          secret.k0 ^ 0x6c7967656e657261u, secret.k1 ^ 0x7465646279746573u};
+  Hasher<kWordRounds, kFinalRounds> hasher(secret, 0xee);
   const unsigned char* const end = bytes + (length & ~size_t{7});
-  for (; bytes != end; bytes += 8) {
-    const uint64_t word = readWord(bytes);
-    s.v3 ^= word;
-    s.rounds(kWordRounds);
-    s.v0 ^= word;
-  }
-  uint64_t last = static_cast<uint64_t>(length) << 56;
-  for (size_t i = 0; i < (length & 7); ++i) last |= static_cast<uint64_t>(bytes[i]) << (8 * i);
-  s.v3 ^= last;
-  s.rounds(kWordRounds);
-  s.v0 ^= last;
-  s.v2 ^= 0xee;
-  s.rounds(kFinalRounds);
-  const uint64_t low = s.folded();
-  s.v1 ^= 0xdd;
-  s.rounds(kFinalRounds);
-  return {low, s.folded()};
+  for (; bytes != end; bytes += 8) hasher.add(readWord(bytes));
+  uint64_t rest = 0;
+  for (size_t i = 0; i < (length & 7); ++i) rest |= static_cast<uint64_t>(bytes[i]) << (8 * i);
+  return hasher.finish(rest, length);
 }
 
 }  // namespace siphash
 
+// Whether one of eight code units needs two bytes.
+inline bool isWide(const char16_t* units) noexcept {
+  uint64_t words[2];
+  std::memcpy(words, units, sizeof words);
+  return ((words[0] | words[1]) & 0xff00ff00ff00ff00u) != 0;
+}
+
+// Eight code units that need a byte each, as a little-endian word.
+inline uint64_t narrowWord(const char16_t* units) noexcept {
+  uint64_t word = 0;
+#if defined(RELAY_LIMITER_SSE2)
+  const __m128i wide = _mm_loadu_si128(reinterpret_cast<const __m128i*>(units));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(&word), _mm_packus_epi16(wide, wide));
+#else
+  for (unsigned i = 0; i < 8; ++i) word |= static_cast<uint64_t>(units[i]) << (8 * i);
+#endif
+  return word;
+}
+
+// Hashes a key a byte a unit, which is half the work; false where it has a unit that needs two. The
+// form is a narrow key's own: the bytes of a wide one that are the same are another message.
+inline bool hashNarrow(const char16_t* text, size_t length, const Secret& secret,
+                       Fingerprint& print) noexcept {
+  siphash::Hasher<1, 3> hasher(secret, 0xed);
+  const char16_t* const end = text + (length & ~size_t{7});
+  for (; text != end; text += 8) {
+    if (isWide(text)) return false;
+    hasher.add(narrowWord(text));
+  }
+  unsigned all = 0;
+  uint64_t rest = 0;
+  for (size_t i = 0; i < (length & 7); ++i) {
+    all |= text[i];
+    rest |= static_cast<uint64_t>(text[i]) << (8 * i);
+  }
+  if (all > 0xff) return false;
+  print = hasher.finish(rest, length);
+  return true;
+}
+
 // Never all zero bits, which the table keeps for empty slots.
 inline Fingerprint fingerprintOf(const char16_t* text, size_t length,
                                  const Secret& secret) noexcept {
-  const auto* bytes = reinterpret_cast<const unsigned char*>(text);
-  Fingerprint print = siphash::hash<1, 3>(bytes, length * sizeof(char16_t), secret);
+  Fingerprint print;
+  if (!hashNarrow(text, length, secret, print)) {
+    const auto* bytes = reinterpret_cast<const unsigned char*>(text);
+    print = siphash::hash<1, 3>(bytes, length * sizeof(char16_t), secret);
+  }
   if ((print.low | print.high) == 0) print.low = 1;
   return print;
 }

@@ -3,11 +3,7 @@
 
 #include <cstdint>
 
-// RELAY_LIMITER_NO_SIMD is for tests of the portable way.
-#if (defined(__SSE2__) || defined(_M_X64)) && !defined(RELAY_LIMITER_NO_SIMD)
-#include <emmintrin.h>
-#define RELAY_LIMITER_SSE2
-#endif
+#include "simd.h"
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #include <intrin.h>
