@@ -146,13 +146,19 @@ inline bool hashNarrow(const char16_t* text, size_t length, const Secret& secret
     if (isWide(text)) return false;
     hasher.add(narrowWord(text));
   }
-  unsigned all = 0;
   uint64_t rest = 0;
-  for (size_t i = 0; i < (length & 7); ++i) {
-    all |= text[i];
-    rest |= static_cast<uint64_t>(text[i]) << (8 * i);
+  const size_t units = length & 7;
+  if (units > 0 && length > 8) {
+    // The last eight, of which some are in the word before.
+    const char16_t* const last = text + units - 8;
+    if (isWide(last)) return false;
+    rest = narrowWord(last) >> (8 * (8 - units));
+  } else {
+    for (size_t i = 0; i < units; ++i) {
+      if (text[i] > 0xff) return false;
+      rest |= static_cast<uint64_t>(text[i]) << (8 * i);
+    }
   }
-  if (all > 0xff) return false;
   print = hasher.finish(rest, length);
   return true;
 }
