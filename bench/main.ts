@@ -14,6 +14,7 @@ import { textTable } from './table.js';
 const USAGE = `npm run bench -- [options] [case ...]
 
   --quick         fewer rounds, and no size above 100,000 peers where there is a smaller one
+  --peers N       only this size
   --json FILE     write the results to FILE; what it holds of other cases stays
   --report FILE   measure nothing: make bench/REPORT.md and its plots of the results in FILE
 
@@ -25,6 +26,7 @@ const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     quick: { type: 'boolean', default: false },
+    peers: { type: 'string' },
     json: { type: 'string' },
     report: { type: 'string' },
     help: { type: 'boolean', default: false },
@@ -66,6 +68,7 @@ async function measure(cases: readonly Case[]): Promise<void> {
 }
 
 function sizesOf({ sizes }: Case): readonly number[] {
+  if (options.peers !== undefined) return sizes.filter((size) => size === Number(options.peers));
   if (!options.quick) return sizes;
   const few = sizes.filter((size) => size <= 100_000);
   return few.length > 0 ? few : sizes.slice(0, 1);
