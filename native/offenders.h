@@ -71,6 +71,7 @@ class Offenders {
   bool beginBan(const Key& key, double now) noexcept {
     Offender* offender = findOrInsert(key);
     if (offender == nullptr) return false;
+    bans_ += offender->bannedAt == kNever;
     offender->bannedAt = now;
     offender->banOrder = ++lastOrder_;
     return true;
@@ -79,8 +80,9 @@ class Offenders {
   // Lifts a ban; violations stay.
   void liftBan(const Fingerprint& print) noexcept {
     Offender* offender = find(print);
-    if (offender == nullptr) return;
+    if (offender == nullptr || offender->bannedAt == kNever) return;
     offender->bannedAt = kNever;
+    --bans_;
     if (offender->violations == 0) forgive(print);
   }
 
@@ -119,6 +121,7 @@ class Offenders {
   // there is no memory to put them in order.
   template <class Name>
   bool bannedKeys(double now, double banDuration, Name&& name) noexcept {
+    if (bans_ == 0) return true;
     size_t count = 0;
     const auto isBanned = [&](const Offender& offender) {
       return offender.bannedAt != kNever && elapsed(now, offender.bannedAt) < banDuration;
@@ -176,6 +179,7 @@ class Offenders {
       --violators_;
       top_.forget(violatorOf(offender));
     }
+    bans_ -= offender.bannedAt != kNever;
     total_ -= offender.violations;
     nameBytes_ -= offender.nameLength * sizeof(char16_t);
     delete[] offender.name;
@@ -183,6 +187,8 @@ class Offenders {
 
   Table<Offender> table_;
   TopViolators top_;
+  // Bans, over or not.
+  size_t bans_ = 0;
   // Offenders with violations, and all their violations.
   size_t violators_ = 0;
   uint64_t total_ = 0;
