@@ -50,9 +50,14 @@ async function measure(cases: readonly Case[]): Promise<void> {
   for (const [n, { question, peers }] of steps.entries()) {
     const rounds = options.quick ? Math.min(3, question.rounds) : question.rounds;
     const step = `${n + 1} of ${steps.length}: ${question.name}, ${peers.toLocaleString('en')} peers`;
-    const found = await run(question, peers, rounds, (doing) => {
-      const minutes = ((performance.now() - started) / 60_000).toFixed(1);
-      say(`[${minutes} min] ${step}, ${doing}`);
+    const found = await run({
+      question,
+      peers,
+      rounds,
+      progress(doing) {
+        const minutes = ((performance.now() - started) / 60_000).toFixed(1);
+        say(`[${minutes} min] ${step}, ${doing}`);
+      },
     });
     say('');
     console.log(`\n${textTable(question, peers, found)}`);

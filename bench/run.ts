@@ -11,7 +11,14 @@ const WORKER = fileURLToPath(new URL('worker.js', import.meta.url));
 // Ten million objects in a Map are more than V8 takes by itself.
 const FLAGS = ['--expose-gc', '--max-old-space-size=16000'];
 
-export type Progress = (step: string) => void;
+/** One case at one size. */
+export interface Step {
+  question: Case;
+  peers: number;
+  rounds: number;
+  /** Told what is being done. */
+  progress(doing: string): void;
+}
 
 type Answer = { ready: true } | { round: Round } | { failed: string };
 
@@ -21,62 +28,41 @@ interface Contestant {
   note?: string;
 }
 
-export async function run(
-  question: Case,
-  peers: number,
-  rounds: number,
-  progress: Progress,
-): Promise<Result[]> {
-  const contestants = question.contestants(peers).map((name): Contestant => ({ name, rounds: [] }));
-  await (question.fresh ? runAfresh : runInTurns)(question, peers, contestants, rounds, progress);
-  return contestants.map((contestant) => resultOf(question, peers, contestant));
+export async function run(step: Step): Promise<Result[]> {
+  const names = step.question.contestants(step.peers);
+  const contestants = names.map((name): Contestant => ({ name, rounds: [] }));
+  await (step.question.fresh ? runAfresh : runInTurns)(step, contestants);
+  return contestants.map((contestant) => resultOf(step, contestant));
 }
 
-async function runInTurns(
-  question: Case,
-  peers: number,
-  contestants: Contestant[],
-  rounds: number,
-  progress: Progress,
-): Promise<void> {
-  progress('getting ready');
+async function runInTurns(step: Step, contestants: Contestant[]): Promise<void> {
+  step.progress('getting ready');
   const children = await Promise.all(
-    contestants.map(async (contestant) => ({
-      contestant,
-      child: await start(question, peers, contestant),
-    })),
+    contestants.map(async (contestant) => ({ contestant, child: await start(step, contestant) })),
   );
-  for (let n = 1; n <= rounds; n += 1) {
+  for (let n = 1; n <= step.rounds; n += 1) {
     for (const { contestant, child } of children) {
-      progress(`round ${n} of ${rounds}, ${contestant.name}`);
+      step.progress(`round ${n} of ${step.rounds}, ${contestant.name}`);
       await oneRound(contestant, child);
     }
   }
-  for (const { child } of children) child?.disconnect();
+  for (const { child } of children) await stop(child);
 }
 
-async function runAfresh(
-  question: Case,
-  peers: number,
-  contestants: Contestant[],
-  rounds: number,
-  progress: Progress,
-): Promise<void> {
-  for (let n = 1; n <= rounds; n += 1) {
+async function runAfresh(step: Step, contestants: Contestant[]): Promise<void> {
+  for (let n = 1; n <= step.rounds; n += 1) {
     for (const contestant of contestants) {
-      progress(`round ${n} of ${rounds}, ${contestant.name}`);
-      const child = await start(question, peers, contestant);
+      step.progress(`round ${n} of ${step.rounds}, ${contestant.name}`);
+      const child = await start(step, contestant);
       await oneRound(contestant, child);
-      child?.disconnect();
-      if (child?.exitCode === null) await once(child, 'exit');
+      await stop(child);
     }
   }
 }
 
 /** The contestant's process, once it is ready; undefined, and a note made, where it cannot be. */
 async function start(
-  question: Case,
-  peers: number,
+  { question, peers }: Step,
   contestant: Contestant,
 ): Promise<ChildProcess | undefined> {
   if (contestant.note !== undefined) return undefined;
@@ -86,8 +72,14 @@ async function start(
   const answer = await next(child);
   if ('ready' in answer) return child;
   if ('failed' in answer) contestant.note = answer.failed;
-  if (child.connected) child.disconnect();
+  await stop(child);
   return undefined;
+}
+
+/** Without its parent a process ends by itself. */
+async function stop(child: ChildProcess | undefined): Promise<void> {
+  if (child?.connected) child.disconnect();
+  if (child?.exitCode === null && child.signalCode === null) await once(child, 'exit');
 }
 
 async function oneRound(contestant: Contestant, child: ChildProcess | undefined): Promise<void> {
@@ -113,9 +105,11 @@ function next(child: ChildProcess): Promise<Answer> {
   });
 }
 
-function resultOf(question: Case, peers: number, { name, rounds, note }: Contestant): Result {
+function resultOf({ question, peers }: Step, { name, rounds, note }: Contestant): Result {
   const figures: Result['figures'] = {};
-  for (const metric of rounds.length > 0 ? question.metrics : []) {
+  // Who failed in one round was perhaps wrong in those before.
+  const measured = note === undefined && rounds.length > 0;
+  for (const metric of measured ? question.metrics : []) {
     figures[metric.name] = spread(rounds.map((round) => round.figures[metric.name] ?? Number.NaN));
   }
   const curve = rounds.at(-1)?.curve;
