@@ -2,23 +2,32 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import type { Case, Metric } from './cases/case.js';
-import { CASES } from './cases/index.js';
-import { FLOOR, MAP, NATIVE } from './contestants.js';
+import { CASES, caseNamed } from './cases/index.js';
+import { FLOOR, MAP, NATIVE, OTHERS } from './contestants.js';
 import { type Line, type Plot, svg } from './plot.js';
 import type { About, Result, Results } from './results.js';
 import { number, ratio } from './table.js';
 
 export function writeReport({ about, results }: Results, folder: string): void {
   mkdirSync(`${folder}plots`, { recursive: true });
-  for (const [name, plot] of Object.entries(plotsOf(results))) {
+  const plots = plotsOf(results);
+  for (const [name, plot] of Object.entries(plots)) {
     writeFileSync(`${folder}plots/${name}.svg`, svg(plot));
   }
-  const sections = [head(about), overview(results), PLOTS, losses(results), ...tables(results)];
+  const sections = [
+    head(about, results),
+    overview(results),
+    pictures(plots),
+    losses(results),
+    ...tables(results),
+  ];
   writeFileSync(`${folder}REPORT.md`, `${sections.join('\n\n')}\n`);
 }
 
-function head({ date, machine, system, node, packages, rounds }: About): string {
+function head({ machine, system, node, packages }: About, results: Result[]): string {
   const versions = Object.entries(packages).map(([name, version]) => `${name} ${version}`);
+  const dates = [...new Set(results.map(({ date }) => date))].sort();
+  const rounds = results.map((result) => result.rounds);
   return `# What it costs
 
 Made by \`npm run bench -- --json bench/results.json\` and \`npm run bench -- --report
@@ -28,43 +37,50 @@ of two tables, or of two machines, do not.
 
 | | |
 |---|---|
-| date | ${date} |
+| date | ${dates.join(', ')} |
 | machine | ${machine} |
 | system | ${system} |
 | Node | ${node} |
 | packages | ${versions.join(', ')} |
-| rounds | ${rounds} |`;
+| rounds | ${Math.min(...rounds)} to ${Math.max(...rounds)} |`;
 }
 
-/** Native against the Map, a line for each case that compares them. */
+/** Native against others, a line for each case that compares them. */
 function overview(results: Result[]): string {
   const sizes = [...new Set(results.map(({ peers }) => peers))].sort((a, b) => a - b);
-  const rows = CASES.map((question) => {
-    const cells = sizes.map((peers) => {
+  const against = (question: Case, other: string) =>
+    sizes.map((peers) => {
       const [main] = question.metrics as [Metric];
-      const of = (name: string) => figure(results, question, peers, name, main);
-      const map = of(MAP);
-      const native = of(NATIVE);
-      return map === undefined || native === undefined ? '' : ratio(map, native);
+      const theirs = figure(results, question, peers, other, main);
+      const native = figure(results, question, peers, NATIVE, main);
+      return theirs === undefined || native === undefined ? '' : ratio(theirs, native);
     });
-    return [`\`${question.name}\` ${question.title}`, ...cells];
-  });
+  const rows = CASES.map((question) => [
+    `\`${question.name}\` ${question.title}`,
+    ...against(question, MAP),
+  ]);
+  const allowed = caseNamed('allowed');
+  for (const other of [...OTHERS, FLOOR]) {
+    rows.push([`\`allowed\` against ${other}`, ...against(allowed, other)]);
+  }
   const shown = rows.filter(([, ...cells]) => cells.some((cell) => cell !== ''));
-  return `## Native against a plain Map
+  return `## Native against a plain Map, and others
 
-How many times as good at so many peers: 2x is half the time, or half the memory.
+How many times as good at so many peers: 2x is half the time, or half the memory. The crossing floor is
+the least that any native limiter can cost: 0.5x means that a check costs twice that.
 
 ${markdown(['', ...sizes.map((size) => size.toLocaleString('en'))], shown)}`;
 }
 
-const PLOTS = `![What a check costs, by the number of peers](plots/cost.svg)
+function pictures(plots: Record<string, Plot>): string {
+  return Object.entries(plots)
+    .map(([name, { title }]) => `![${title}](plots/${name}.svg)`)
+    .join('\n\n');
+}
 
-![The longest pause while a table grows](plots/pause.svg)
-
-![Resident bytes a peer](plots/bytes.svg)`;
-
+/** Those that there are results for. */
 function plotsOf(results: Result[]): Record<string, Plot> {
-  return {
+  const plots: Record<string, Plot> = {
     cost: {
       title: 'A check by key, and of an opened peer',
       x: 'peers',
@@ -94,6 +110,7 @@ function plotsOf(results: Result[]): Record<string, Plot> {
         .map(({ contestant, curve = [] }) => ({ name: contestant, points: curve })),
     },
   };
+  return Object.fromEntries(Object.entries(plots).filter(([, { lines }]) => lines.length > 0));
 }
 
 function lines(results: Result[], name: string, metric: string): Line[] {
@@ -111,7 +128,7 @@ function lines(results: Result[], name: string, metric: string): Line[] {
 function losses(results: Result[]): string {
   const found: string[] = [];
   for (const question of CASES) {
-    for (const peers of question.sizes) {
+    for (const peers of sizesOf(results, question)) {
       for (const metric of question.metrics) {
         const native = figure(results, question, peers, NATIVE, metric);
         if (native === undefined || metric.aside) continue;
@@ -134,7 +151,7 @@ ${found.length > 0 ? found.join('\n') : 'Nowhere in this run.'}`;
 
 function tables(results: Result[]): string[] {
   return CASES.flatMap((question) => {
-    const sizes = question.sizes.filter((peers) => of(results, question, peers).length > 0);
+    const sizes = sizesOf(results, question);
     if (sizes.length === 0) return [];
     const parts = sizes.map((peers) => table(question, peers, of(results, question, peers)));
     return [`## \`${question.name}\`: ${question.title}\n\n${parts.join('\n\n')}`];
@@ -156,6 +173,12 @@ function table(question: Case, peers: number, results: Result[]): string {
   const heads = question.metrics.map(({ label, unit }) => `${label}, ${unit}`);
   const title = `${peers.toLocaleString('en')} peers`;
   return markdown([title, ...heads, map === undefined ? '' : 'to the Map'], rows);
+}
+
+/** The sizes that were measured. */
+function sizesOf(results: Result[], question: Case): number[] {
+  const of = results.filter((result) => result.case === question.name);
+  return [...new Set(of.map(({ peers }) => peers))].sort((a, b) => a - b);
 }
 
 function of(results: Result[], question: Case, peers: number): Result[] {

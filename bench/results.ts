@@ -14,7 +14,9 @@ export interface Result {
   case: string;
   peers: number;
   contestant: string;
-  /** By metric. */
+  date: string;
+  rounds: number;
+  /** By metric; none where it was not measured. */
   figures: Record<string, Spread>;
   /** [peers, first metric] while the peers came in. */
   curve?: [number, number][];
@@ -23,12 +25,10 @@ export interface Result {
 }
 
 export interface About {
-  date: string;
   machine: string;
   system: string;
   node: string;
   packages: Record<string, string>;
-  rounds: string;
 }
 
 export interface Results {
@@ -38,16 +38,15 @@ export interface Results {
 
 const MEASURED = ['relay-limiter', 'rate-limiter-flexible', 'limiter', '@hyperlimit/core'];
 
-export function about(rounds: string): About {
+/** Where this process runs, and what it measures. */
+export function about(): About {
   const [cpu] = cpus();
   const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`;
   return {
-    date: new Date().toISOString().slice(0, 10),
-    machine: `${cpus().length} cores of ${cpu?.model.trim()}, ${memory}, shared with others`,
+    machine: `${cpus().length} cores of ${cpu?.model.trim()}, ${memory}`,
     system: `${platform()} ${release()} ${arch()}`,
     node: `${process.versions.node} (V8 ${process.versions.v8})`,
     packages: Object.fromEntries(MEASURED.map((name) => [name, versionOf(name)])),
-    rounds,
   };
 }
 
@@ -74,18 +73,16 @@ export function spread(values: number[]): Spread {
 }
 
 /**
- * `results` with those of `later` in the place of what they measured again; only the later ones if
- * the machine or a version is another.
+ * `results` with those of `later` in the place of what they measured again.
+ * @throws where the machine or a version is another: such figures do not belong in one report.
  */
-export function merged(results: Results | undefined, later: Results): Results {
-  if (results === undefined || surroundings(results) !== surroundings(later)) return later;
+export function merged(results: Results, later: Results): Results {
+  if (JSON.stringify(results.about) !== JSON.stringify(later.about)) {
+    throw new Error('those results are of another machine or of other versions');
+  }
   const again = new Set(later.results.map(keyOf));
   const kept = results.results.filter((result) => !again.has(keyOf(result)));
   return { about: later.about, results: [...kept, ...later.results] };
-}
-
-function surroundings({ about: { date: _, ...rest } }: Results): string {
-  return JSON.stringify(rest);
 }
 
 /** Contestants of one case and size are compared, so they are measured together. */

@@ -2,7 +2,6 @@
 // meanwhile meets them all.
 
 import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Case, Round } from './cases/case.js';
 import { type Result, spread } from './results.js';
@@ -18,6 +17,8 @@ export interface Step {
   rounds: number;
   /** Told what is being done. */
   progress(doing: string): void;
+  /** What each contestant's process runs. */
+  worker?: string;
 }
 
 type Answer = { ready: true } | { round: Round } | { failed: string };
@@ -25,9 +26,11 @@ type Answer = { ready: true } | { round: Round } | { failed: string };
 interface Contestant {
   name: string;
   rounds: Round[];
+  /** Why it is not measured. */
   note?: string;
 }
 
+/** Every contestant's figures, or why there are none; whatever becomes of its process. */
 export async function run(step: Step): Promise<Result[]> {
   const names = step.question.contestants(step.peers);
   const contestants = names.map((name): Contestant => ({ name, rounds: [] }));
@@ -37,86 +40,103 @@ export async function run(step: Step): Promise<Result[]> {
 
 async function runInTurns(step: Step, contestants: Contestant[]): Promise<void> {
   step.progress('getting ready');
-  const children = await Promise.all(
-    contestants.map(async (contestant) => ({ contestant, child: await start(step, contestant) })),
-  );
+  const workers = contestants.map((contestant) => new Worker(step, contestant));
+  await Promise.all(workers.map((worker) => worker.ready()));
   for (let n = 1; n <= step.rounds; n += 1) {
-    for (const { contestant, child } of children) {
-      step.progress(`round ${n} of ${step.rounds}, ${contestant.name}`);
-      await oneRound(contestant, child);
+    for (const worker of workers) {
+      step.progress(`round ${n} of ${step.rounds}, ${worker.contestant.name}`);
+      await worker.round();
     }
   }
-  for (const { child } of children) await stop(child);
+  await Promise.all(workers.map((worker) => worker.stop()));
 }
 
 async function runAfresh(step: Step, contestants: Contestant[]): Promise<void> {
   for (let n = 1; n <= step.rounds; n += 1) {
-    for (const contestant of contestants) {
+    for (const contestant of contestants.filter(({ note }) => note === undefined)) {
       step.progress(`round ${n} of ${step.rounds}, ${contestant.name}`);
-      const child = await start(step, contestant);
-      await oneRound(contestant, child);
-      await stop(child);
+      const worker = new Worker(step, contestant);
+      await worker.ready();
+      await worker.round();
+      await worker.stop();
     }
   }
 }
 
-/** The contestant's process, once it is ready; undefined, and a note made, where it cannot be. */
-async function start(
-  { question, peers }: Step,
-  contestant: Contestant,
-): Promise<ChildProcess | undefined> {
-  if (contestant.note !== undefined) return undefined;
-  const child = fork(WORKER, [question.name, contestant.name, String(peers)], {
-    execArgv: [...FLAGS, ...(question.flags ?? [])],
-  });
-  const answer = await next(child);
-  if ('ready' in answer) return child;
-  if ('failed' in answer) contestant.note = answer.failed;
-  await stop(child);
-  return undefined;
+/** A contestant's process. */
+class Worker {
+  readonly contestant: Contestant;
+  readonly #child: ChildProcess;
+  /** Resolves with the reason once the process has ended, or could not be started. */
+  readonly #ended: Promise<Answer>;
+
+  constructor({ question, peers, worker = WORKER }: Step, contestant: Contestant) {
+    this.contestant = contestant;
+    const child = fork(worker, [question.name, contestant.name, String(peers)], {
+      execArgv: [...FLAGS, ...(question.flags ?? [])],
+    });
+    this.#child = child;
+    this.#ended = new Promise((resolve) => {
+      child.once('error', ({ message }) => resolve({ failed: message }));
+      child.once('exit', (code, signal) => {
+        RUNNING.delete(child);
+        resolve({ failed: `its process ended (${signal ?? code})` });
+      });
+    });
+    RUNNING.add(child);
+  }
+
+  async ready(): Promise<void> {
+    this.#note(await this.#answer());
+  }
+
+  async round(): Promise<void> {
+    if (this.contestant.note !== undefined) return;
+    // That it cannot be sent is heard of as the process's end.
+    this.#child.send('round', () => {});
+    this.#note(await this.#answer());
+  }
+
+  /** Without its parent a process ends by itself. */
+  async stop(): Promise<void> {
+    if (this.#child.connected) this.#child.disconnect();
+    await this.#ended;
+  }
+
+  #answer(): Promise<Answer> {
+    const said = new Promise<Answer>((resolve) => {
+      this.#child.once('message', (answer) => resolve(answer as Answer));
+    });
+    return Promise.race([said, this.#ended]);
+  }
+
+  #note(answer: Answer): void {
+    if ('round' in answer) this.contestant.rounds.push(answer.round);
+    if ('failed' in answer) this.contestant.note = answer.failed;
+  }
 }
 
-/** Without its parent a process ends by itself. */
-async function stop(child: ChildProcess | undefined): Promise<void> {
-  if (child?.connected) child.disconnect();
-  if (child?.exitCode === null && child.signalCode === null) await once(child, 'exit');
+const RUNNING = new Set<ChildProcess>();
+
+/** Ends all contestants' processes at once, for when the benchmark is broken off. */
+export function stopAll(): void {
+  for (const child of RUNNING) child.kill('SIGKILL');
 }
 
-async function oneRound(contestant: Contestant, child: ChildProcess | undefined): Promise<void> {
-  if (child === undefined || contestant.note !== undefined) return;
-  child.send('round');
-  const answer = await next(child);
-  if ('round' in answer) contestant.rounds.push(answer.round);
-  if ('failed' in answer) contestant.note = answer.failed;
-}
-
-function next(child: ChildProcess): Promise<Answer> {
-  return new Promise((resolve) => {
-    const exited = (code: number | null, signal: string | null) => {
-      child.off('message', answered);
-      resolve({ failed: `its process ended (${signal ?? code})` });
-    };
-    const answered = (answer: Answer) => {
-      child.off('exit', exited);
-      resolve(answer);
-    };
-    child.once('exit', exited);
-    child.once('message', answered as (message: unknown) => void);
-  });
-}
-
-function resultOf({ question, peers }: Step, { name, rounds, note }: Contestant): Result {
+function resultOf(step: Step, { name, rounds, note }: Contestant): Result {
   const figures: Result['figures'] = {};
   // Who failed in one round was perhaps wrong in those before.
   const measured = note === undefined && rounds.length > 0;
-  for (const metric of measured ? question.metrics : []) {
+  for (const metric of measured ? step.question.metrics : []) {
     figures[metric.name] = spread(rounds.map((round) => round.figures[metric.name] ?? Number.NaN));
   }
-  const curve = rounds.at(-1)?.curve;
+  const curve = measured ? rounds.at(-1)?.curve : undefined;
   return {
-    case: question.name,
-    peers,
+    case: step.question.name,
+    peers: step.peers,
     contestant: name,
+    date: new Date().toISOString().slice(0, 10),
+    rounds: rounds.length,
     figures,
     ...(curve && { curve }),
     ...(note !== undefined && { note }),

@@ -40,7 +40,8 @@ export function number(value: number | null | undefined): string {
 
 /** How many times as good as the Map. */
 export function ratio(map: number | undefined, value: number): string {
-  if (map === undefined || !(value > 0)) return '';
+  if (map === undefined || Number.isNaN(value)) return '';
+  if (value === 0) return map === 0 ? '1.00x' : '∞';
   return `${(map / value).toFixed(map / value >= 10 ? 0 : 2)}x`;
 }
 

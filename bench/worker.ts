@@ -5,22 +5,24 @@ import { caseNamed } from './cases/index.js';
 
 const [name = '', contestant = '', peers = ''] = process.argv.slice(2);
 
+// Whoever asked is gone.
+process.on('disconnect', () => process.exit());
+
+const say = (answer: object) => process.send?.(answer, () => {});
 const failed = (error: unknown) => {
-  process.send?.({ failed: error instanceof Error ? error.message : String(error) });
+  say({ failed: error instanceof Error ? error.message : String(error) });
 };
 
 try {
   const round = await caseNamed(name).prepare(contestant, Number(peers));
   process.on('message', async () => {
     try {
-      process.send?.({ round: await round() });
+      say({ round: await round() });
     } catch (error) {
       failed(error);
     }
   });
-  process.send?.({ ready: true });
+  say({ ready: true });
 } catch (error) {
   failed(error);
 }
-// Whoever asked is gone.
-process.on('disconnect', () => process.exit());

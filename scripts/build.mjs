@@ -80,7 +80,11 @@ function buildPackage(tolerant) {
 }
 
 function buildForBenchmark() {
-  if (!compileAddon('bench/floor')) fail('relay-limiter: the benchmark needs a C++ compiler\n');
+  if (!compileAddon('bench/floor')) {
+    fail(
+      `${readFileSync(`${root}${LOG}`, 'utf8')}\nrelay-limiter: the benchmark needs a C++ compiler\n`,
+    );
+  }
   // Its binary wants a newer libc than some systems have. Without any it is left out, which the
   // benchmark says.
   if (!loads('@hyperlimit/core')) compileAddon('node_modules/@hyperlimit/core');

@@ -42,9 +42,14 @@ function newest(paths) {
   return Math.max(
     ...paths.map((path) => {
       const stat = statSync(`${root}${path}`);
-      if (!stat.isDirectory()) return stat.mtimeMs;
+      if (!stat.isDirectory()) return isSource(path) ? stat.mtimeMs : 0;
       return newest(readdirSync(`${root}${path}`).map((name) => `${path}/${name}`));
     }),
     0,
   );
+}
+
+/** What is built of it lies beside some of it, and so do documents. */
+function isSource(path) {
+  return /\.(ts|h|cc|gyp|mjs)$|tsconfig\.json$/.test(path) && !path.includes('/build/');
 }

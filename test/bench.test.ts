@@ -3,26 +3,28 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Case } from '../bench/cases/case.js';
 import { CASES, caseNamed } from '../bench/cases/index.js';
 import { prove, type Subject } from '../bench/contestants.js';
 import { Peers, peerKey } from '../bench/keys.js';
 import { svg } from '../bench/plot.js';
 import { writeReport } from '../bench/report.js';
 import { type About, merged, type Result, spread } from '../bench/results.js';
+import { run } from '../bench/run.js';
 import { number, ratio, textTable } from '../bench/table.js';
 
 const about: About = {
-  date: '2026-01-01',
   machine: 'a machine',
   system: 'a system',
   node: '20',
   packages: { 'relay-limiter': '1.0.0' },
-  rounds: 'all',
 };
 
 function result(name: string, peers: number, contestant: string, ns: number): Result {
-  return { case: name, peers, contestant, figures: { ns: { low: ns, median: ns, high: ns + 1 } } };
+  const figures = { ns: { low: ns, median: ns, high: ns + 1 } };
+  return { case: name, peers, contestant, date: '2026-01-01', rounds: 7, figures };
 }
 
 const results = [
@@ -108,16 +110,16 @@ describe('figures', () => {
     expect(ratio(100, 50)).toBe('2.00x');
     expect(ratio(100, 3)).toBe('33x');
     expect(ratio(undefined, 3)).toBe('');
+    expect(ratio(5, 0)).toBe('∞');
   });
 
-  it('are kept with those of other cases, unless the surroundings were others', () => {
+  it('are kept with those of other cases, and never with those of other surroundings', () => {
     const earlier = { about, results };
     const again = [result('allowed', 1000, 'native', 150)];
-    const later = merged(earlier, { about: { ...about, date: '2026-01-02' }, results: again });
+    const later = merged(earlier, { about: { ...about }, results: again });
     expect(later.results).toEqual([results[2], results[3], ...again]);
-    expect(later.about.date).toBe('2026-01-02');
     const elsewhere = { about: { ...about, node: '22' }, results: again };
-    expect(merged(earlier, elsewhere)).toBe(elsewhere);
+    expect(() => merged(earlier, elsewhere)).toThrow('of another machine');
   });
 
   it('stand in a table, the reason where there are none', () => {
@@ -148,6 +150,8 @@ describe('the report', () => {
     expect(losses).not.toContain('1,000,000 peers');
     expect(report).toContain('| limiter | not measured: it forgets |');
     expect(report).toContain('a machine');
+    expect(report).toContain('plots/cost.svg');
+    expect(report).not.toContain('plots/pause.svg');
     const plot = readFileSync(join(folder, 'plots/cost.svg'), 'utf8');
     expect(plot).toContain('>native</text>');
   });
@@ -167,6 +171,42 @@ describe('the report', () => {
     expect(middle?.[1]).toBeCloseTo(((first?.[1] ?? 0) + (last?.[1] ?? 0)) / 2);
     expect(drawn).toContain('>100k</text>');
   });
+});
+
+describe('a run', () => {
+  const worker = fileURLToPath(new URL('support/bench-worker.mjs', import.meta.url));
+  const question: Case = {
+    name: 'allowed',
+    title: 'a question',
+    sizes: [1],
+    contestants: () => ['works', 'throws', 'throws later', 'exits', 'is killed idle'],
+    rounds: 3,
+    fresh: false,
+    metrics: [{ name: 'ns', unit: 'ns', label: 'a check' }],
+    prepare: () => Promise.reject(new Error('the worker of this test does it')),
+  };
+
+  it.each([false, true])(
+    'measures those that can be, and says why others cannot',
+    async (fresh) => {
+      const said: string[] = [];
+      const progress = (doing: string) => said.push(doing);
+      const found = await run({
+        question: { ...question, fresh },
+        peers: 1,
+        rounds: 3,
+        progress,
+        worker,
+      });
+      const [works, throws, later, exits, killed] = found;
+      expect(works).toMatchObject({ rounds: 3, figures: { ns: { low: 1, median: 2, high: 3 } } });
+      expect(throws).toMatchObject({ figures: {}, note: 'cannot get ready' });
+      expect(later).toMatchObject({ figures: {}, note: 'cannot go on' });
+      expect(exits?.note).toBe('its process ended (7)');
+      expect(killed?.note).toBe('its process ended (SIGKILL)');
+      expect(said).toContain('round 3 of 3, works');
+    },
+  );
 });
 
 describe('cases', () => {

@@ -2,7 +2,7 @@
 
 import { PerformanceObserver } from 'node:perf_hooks';
 import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises';
-import { COMPLETE, complete } from '../contestants.js';
+import { COMPLETE, proven, requirePeers } from '../contestants.js';
 import { peerKey } from '../keys.js';
 import type { Case, Round } from './case.js';
 
@@ -27,7 +27,7 @@ export const churn: Case = {
     { name: 'total', unit: 'ms', label: 'all of it' },
   ],
   prepare: async (contestant, size) => {
-    const limiter = complete(contestant, 1e9);
+    const limiter = await proven(contestant, 1e9);
     let newest = 0;
     for (; newest < size; newest += 1) limiter.check(peerKey(newest));
     const collections = collectionsHeard();
@@ -43,6 +43,7 @@ export const churn: Case = {
         if (newest % TURN === 0) await nextTurn();
       }
       const total = performance.now() - started;
+      requirePeers(limiter, size);
       await pause(HEARING_MS);
       const gc = collections.reduce((sum, duration) => sum + duration, 0);
       return { figures: { gc, longest: Math.max(...collections, 0), total } };

@@ -1,6 +1,6 @@
 // The longest pause while a table grows: a relay's event loop stands still for so long.
 
-import { COMPLETE, complete } from '../contestants.js';
+import { COMPLETE, complete, proven, requirePeers } from '../contestants.js';
 import { Peers } from '../keys.js';
 import type { Case, Round } from './case.js';
 
@@ -24,7 +24,7 @@ export const growth: Case = {
   prepare: async (contestant, size) => {
     const peers = new Peers(size, size);
     const keys = peers.sample;
-    const limiter = complete(contestant, 1e9);
+    const limiter = await proven(contestant, 1e9);
     // Compiled before it counts.
     timeChecks(complete(contestant, 1e9), new Peers(20_000).sample, 0, 20_000, new Longest());
     globalThis.gc?.();
@@ -36,6 +36,7 @@ export const growth: Case = {
         const known = Math.floor(Math.random() * (from + 1));
         timeChecks(limiter, keys, known, known + BLOCK, controls);
       }
+      requirePeers(limiter, size);
       const figures = {
         pause: inserts.third,
         control: controls.third,

@@ -2,7 +2,7 @@
 // what is left of them when the peers have gone.
 
 import { setTimeout } from 'node:timers/promises';
-import { COMPLETE, complete } from '../contestants.js';
+import { COMPLETE, complete, proven, requirePeers } from '../contestants.js';
 import { KEY_LENGTHS, peerKey } from '../keys.js';
 import type { Case, Round } from './case.js';
 
@@ -27,7 +27,7 @@ export const memory: Case[] = KEY_LENGTHS.map((length) => ({
   ],
   prepare: async (contestant) => {
     // What the process itself will take is taken before it counts: compiled code, room for garbage.
-    const warm = complete(contestant, 1);
+    const warm = await proven(contestant, 1);
     for (let n = 0; n < SMALLEST; n += 1) warm.check(peerKey(n, length).slice(0, 1));
     return async (): Promise<Round> => {
       const limiter = complete(contestant, 1);
@@ -40,7 +40,9 @@ export const memory: Case[] = KEY_LENGTHS.map((length) => ({
         curve.push([n, ((await resident()) - before) / n]);
         due = Math.round(due * STEP);
       }
+      requirePeers(limiter, LARGEST);
       limiter.cleanupOldPeers(-1);
+      requirePeers(limiter, 0);
       const figures = {
         worst: Math.max(...curve.map(([, bytes]) => bytes)),
         last: curve.at(-1)?.[1] ?? Number.NaN,

@@ -1,6 +1,6 @@
 // What must be done now and then: cleanup, whole and in slices, and statistics.
 
-import { COMPLETE, complete, isOurs } from '../contestants.js';
+import { COMPLETE, type Complete, isOurs, proven, requirePeers } from '../contestants.js';
 import { Peers } from '../keys.js';
 import type { Case, Round } from './case.js';
 
@@ -24,7 +24,7 @@ export const upkeep: Case = {
   ],
   prepare: async (contestant, size) => {
     const peers = new Peers(size);
-    const limiter = complete(contestant, 1);
+    const limiter = await proven(contestant, 1);
     for (let n = 0; n < size; n += 1) {
       limiter.check(peers.key(n));
       if (n % VIOLATOR === 0) limiter.check(peers.key(n));
@@ -32,6 +32,7 @@ export const upkeep: Case = {
     return (): Round => {
       const whole = timeOf(() => limiter.cleanupOldPeers(NOBODY_IS_IDLE));
       const stats = timeOf(() => limiter.getStats());
+      requirePeers(limiter, size);
       if (limiter.getStats().totalViolations !== size / VIOLATOR) throw new Error('it miscounts');
       // A Map is walked through whole.
       const slices = isOurs(contestant) ? slicesOf(limiter, whole / BUDGET_MS) : [];
@@ -42,7 +43,7 @@ export const upkeep: Case = {
 };
 
 /** How long each of some slices took, in rising order. */
-function slicesOf(limiter: ReturnType<typeof complete>, count: number): number[] {
+function slicesOf(limiter: Complete, count: number): number[] {
   const slices: number[] = [];
   for (let i = 0; i < Math.max(20, count); i += 1) {
     slices.push(timeOf(() => limiter.cleanupOldPeers(NOBODY_IS_IDLE, { budgetMs: BUDGET_MS })));
