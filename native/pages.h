@@ -6,6 +6,8 @@
 // A page's address names its chunk. The first few pages of a store are the heap's instead: most
 // tables stay small, and a process may have thousands of them.
 //
+// A page also has a number, and may be asked for by it: in vain, once it was given back.
+//
 // Chunks are in one list, in which those that have room come first, and among them the one that was
 // full last: it has least room, so the others empty sooner. An empty chunk goes back whole. A chunk
 // without room may become a huge page, which the system makes in its own time; to ask for one
@@ -17,6 +19,7 @@
 #include <cstring>
 #include <new>
 
+#include "numbered.h"
 #include "system-memory.h"
 
 namespace relay_limiter {
@@ -30,13 +33,24 @@ class Pages {
   Pages& operator=(const Pages&) = delete;
 
   // What pages and heads take.
-  size_t memoryBytes() const noexcept { return memory_; }
+  size_t memoryBytes() const noexcept { return memory_ + numbered_.memoryBytes(); }
+
+  // The page of this number; nullptr where there is none. (The numbers of heads are nobody's.)
+  void* at(size_t number) const noexcept { return numbered_.at(number); }
+
+  // `page` was taken from this store.
+  size_t numberOf(void* page) const noexcept {
+    for (size_t i = 0; i < kHeapPages; ++i) {
+      if (numbered_.at(i) == page) return i;
+    }
+    return chunkOf(page)->number + offsetOf(page) / kPageBytes;
+  }
 
   // A page of zeros, aligned to 64 bytes; nullptr, and nothing has changed, where there is no
   // memory.
   void* take() noexcept {
-    for (void*& page : heapPages_) {
-      if (page == nullptr) return takeFromHeap(page);
+    for (size_t i = 0; i < kHeapPages; ++i) {
+      if (numbered_.at(i) == nullptr) return takeFromHeap(i);
     }
     const bool hasRoom = first_ != nullptr && first_->room > 0;
     return hasRoom || addChunk() ? takeFrom(first_) : nullptr;
@@ -44,15 +58,15 @@ class Pages {
 
   // `page` was taken from this store.
   void give(void* page) noexcept {
-    for (void*& heapPage : heapPages_) {
-      if (heapPage == page) return giveToHeap(heapPage);
-    }
+    const size_t number = numberOf(page);
+    numbered_.set(number, nullptr);
+    if (number < kHeapPages) return giveToHeap(page);
     giveTo(chunkOf(page), page);
   }
 
   void giveAll() noexcept {
-    for (void*& page : heapPages_) {
-      if (page != nullptr) giveToHeap(page);
+    for (size_t i = 0; i < kHeapPages; ++i) {
+      if (numbered_.at(i) != nullptr) give(numbered_.at(i));
     }
     while (first_ != nullptr) remove(first_);
   }
@@ -61,9 +75,14 @@ class Pages {
   static constexpr unsigned kHeapPages = 8;
   static constexpr unsigned kChunkPages = Memory::kChunkBytes / kPageBytes - 1;
 
+  // The numbers of a chunk are those of its head and its pages, as they lie.
+  using Numbers = Numbered<kHeapPages, kChunkPages + 1>;
+
   struct Chunk {
     Chunk* previous;
     Chunk* next;
+    // The head's; those of the pages follow.
+    size_t number;
     unsigned room;
     // The numbers of the pages that are free; the last of them is taken first. They cannot be
     // linked through the pages themselves, which would have to be in memory for that.
@@ -84,26 +103,28 @@ class Pages {
     return reinterpret_cast<uintptr_t>(page) % Memory::kChunkBytes;
   }
 
-  void* takeFromHeap(void*& page) noexcept {
-    page = ::operator new (kPageBytes, std::align_val_t{64}, std::nothrow);
+  void* takeFromHeap(size_t number) noexcept {
+    void* page = ::operator new (kPageBytes, std::align_val_t{64}, std::nothrow);
     if (page == nullptr) return nullptr;
+    numbered_.set(number, page);
     memory_ += kPageBytes;
     return std::memset(page, 0, kPageBytes);
   }
 
-  void giveToHeap(void*& page) noexcept {
+  void giveToHeap(void* page) noexcept {
     ::operator delete (page, std::align_val_t{64});
-    page = nullptr;
     memory_ -= kPageBytes;
   }
 
   void* takeFrom(Chunk* chunk) noexcept {
-    void* page = pageOf(chunk, chunk->free[chunk->room - 1]);
+    const size_t nth = chunk->free[chunk->room - 1];
+    void* page = pageOf(chunk, nth);
     if (!Memory::provide(page, kPageBytes)) {
       if (chunk->room == kChunkPages) remove(chunk);
       return nullptr;
     }
     memory_ += kPageBytes;
+    numbered_.set(chunk->number + nth, page);
     if (--chunk->room == 0) {
       unlink(chunk);
       linkLast(chunk);
@@ -129,11 +150,13 @@ class Pages {
     void* memory = Memory::reserve();
     if (memory == nullptr) return false;
     Memory::allowHugePage(memory, false);
-    if (!Memory::provide(memory, kPageBytes)) {
+    size_t number;
+    if (!Memory::provide(memory, kPageBytes) || !numbered_.takeRange(memory, number)) {
       Memory::release(memory);
       return false;
     }
     auto* chunk = new (memory) Chunk;
+    chunk->number = number;
     chunk->room = kChunkPages;
     for (unsigned i = 0; i < kChunkPages; ++i) {
       chunk->free[i] = static_cast<uint8_t>(kChunkPages - i);
@@ -147,6 +170,7 @@ class Pages {
   void remove(Chunk* chunk) noexcept {
     unlink(chunk);
     memory_ -= sizeof(Chunk) + (kChunkPages - chunk->room) * kPageBytes;
+    numbered_.giveRange(chunk->number);
     Memory::release(chunk);
   }
 
@@ -172,7 +196,7 @@ class Pages {
   Chunk* first_ = nullptr;
   Chunk* last_ = nullptr;
   size_t memory_ = 0;
-  void* heapPages_[kHeapPages] = {};
+  Numbers numbered_;
 };
 
 }  // namespace relay_limiter
