@@ -1,9 +1,10 @@
 // DirectConnectionRateLimiter: a message bucket and an orderbook interval for each connection.
 
 import { DEFAULT_BAN_DURATION } from './constants.js';
-import { BAN_BEGINS, type DirectCore, type Handle } from './engine/engine.js';
+import { type DirectCore, SEAT } from './engine/engine.js';
 import { type Keyed, PeerGroup } from './group.js';
 import { Limiter } from './limiter.js';
+import { NOWHERE, Opened } from './opened.js';
 import {
   COMMON_OPTIONS,
   commonOptions,
@@ -115,9 +116,7 @@ export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
     const now = this.now();
     const refusal =
       now === undefined ? this.core.checkOrderbook(connId) : this.core.checkOrderbook(connId, now);
-    if (refusal === undefined) return true;
-    if (refusal === BAN_BEGINS) this.announceBan(connId, this.banDuration);
-    return false;
+    return this.allows(connId, refusal, this.banDuration);
   }
 
   /**
@@ -149,13 +148,7 @@ export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
   /** A connection with its key bound. @throws `ERR_LIMITER_KEY` unless the key is a string. */
   open(connId: string): DirectPeer {
     requireKey(connId);
-    const handle = this.core.openPeer(connId);
-    return {
-      key: connId,
-      checkMessage: (cost) => this.#checkOpened(handle, connId, cost),
-      checkOrderbook: () => this.checkOrderbook(connId),
-      isBanned: () => this.isBanned(connId),
-    };
+    return new OpenedConnection(connId, this);
   }
 
   /**
@@ -165,14 +158,45 @@ export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
   group(peers: Iterable<string | Keyed> = []): PeerGroup {
     return new PeerGroup(this.core, () => this.now(), peers);
   }
+}
 
-  #checkOpened(handle: Handle, connId: string, cost: number | undefined): boolean {
+/** A connection of a DirectConnectionRateLimiter, its places in the engine remembered. */
+class OpenedConnection extends Opened implements DirectPeer {
+  #bucketPlace = NOWHERE;
+  #timePlace = NOWHERE;
+  readonly #limiter: DirectConnectionRateLimiter;
+
+  constructor(key: string, limiter: DirectConnectionRateLimiter) {
+    super(key);
+    this.#limiter = limiter;
+  }
+
+  checkMessage(cost?: number): boolean {
     if (cost !== undefined) requireCost(cost);
-    const now = this.now();
+    const { core } = this.#limiter;
+    const now = this.#limiter.now();
+    this.seat(this.#bucketPlace);
     const refusal =
       cost === undefined && now === undefined
-        ? this.core.checkPeer(handle, connId)
-        : this.core.checkPeer(handle, connId, cost ?? 1, now);
+        ? core.checkPeer(this.key)
+        : core.checkPeer(this.key, cost ?? 1, now);
+    if (SEAT[0] !== this.#bucketPlace) this.#bucketPlace = this.follow();
     return refusal === undefined;
+  }
+
+  checkOrderbook(): boolean {
+    const { core, banDuration } = this.#limiter;
+    const now = this.#limiter.now();
+    this.seat(this.#timePlace);
+    const refusal =
+      now === undefined
+        ? core.checkPeerOrderbook(this.key)
+        : core.checkPeerOrderbook(this.key, now);
+    if (SEAT[0] !== this.#timePlace) this.#timePlace = this.follow();
+    return this.#limiter.allows(this.key, refusal, banDuration);
+  }
+
+  isBanned(): boolean {
+    return this.#limiter.isBanned(this.key);
   }
 }

@@ -1,7 +1,7 @@
 // What the three facades share: the options of every limiter, keys, time and ban events.
 
 import { type Clock, readOptionalClock } from './clock.js';
-import type { Engine, LimiterCore } from './engine/engine.js';
+import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from './engine/engine.js';
 import { selectEngine } from './engine/select.js';
 import { type CommonOptions, cleanupBudget, requireAge, requireKey } from './options.js';
 import type { Ban, CleanupLimits, EngineName } from './types.js';
@@ -12,9 +12,8 @@ export abstract class Limiter<Core extends LimiterCore> {
   /** Most peers kept at once. */
   readonly maxPeers: number;
   /** @internal */
-  protected readonly core: Core;
-  /** The caller's clock, if there is one. @internal */
-  protected readonly clock: Clock | undefined;
+  readonly core: Core;
+  readonly #clock: Clock | undefined;
   readonly #onBan: ((ban: Ban) => void) | undefined;
 
   protected constructor(options: CommonOptions, create: (engine: Engine) => Core) {
@@ -22,7 +21,7 @@ export abstract class Limiter<Core extends LimiterCore> {
     this.engine = engine.name;
     this.maxPeers = options.maxPeers;
     this.core = create(engine);
-    this.clock = options.clock;
+    this.#clock = options.clock;
     this.#onBan = options.onBan;
   }
 
@@ -50,8 +49,8 @@ export abstract class Limiter<Core extends LimiterCore> {
   }
 
   /** One read of the caller's clock; undefined where the engine reads its own. @internal */
-  protected now(): number | undefined {
-    return readOptionalClock(this.clock);
+  now(): number | undefined {
+    return readOptionalClock(this.#clock);
   }
 
   /** @internal */
@@ -61,8 +60,15 @@ export abstract class Limiter<Core extends LimiterCore> {
     return this.core.cleanup(age, budget, this.now());
   }
 
-  /** Tells of a ban that has begun; what the listener throws must not look like a failed check. @internal */
-  protected announceBan(key: string, banDuration: number): void {
+  /** Whether a check that can ban allows; tells of the ban if one begins with it. @internal */
+  allows(key: string, refusal: Refusal | undefined, banDuration: number): boolean {
+    if (refusal === undefined) return true;
+    if (refusal === BAN_BEGINS) this.#announceBan(key, banDuration);
+    return false;
+  }
+
+  /** What the listener throws must not look like a failed check. */
+  #announceBan(key: string, banDuration: number): void {
     if (this.#onBan === undefined) return;
     try {
       this.#onBan({ key, violations: this.core.violations(key), banDuration });

@@ -8,8 +8,9 @@ import {
   DEFAULT_VIOLATION_SEVERE_THRESHOLD,
   DEFAULT_VIOLATION_WARNING_THRESHOLD,
 } from './constants.js';
-import { BAN_BEGINS, type OrderbookCore } from './engine/engine.js';
+import { type OrderbookCore, SEAT } from './engine/engine.js';
 import { Limiter } from './limiter.js';
+import { NOWHERE, Opened } from './opened.js';
 import {
   COMMON_OPTIONS,
   commonOptions,
@@ -118,9 +119,7 @@ export class OrderbookRateLimiter extends Limiter<OrderbookCore> {
     requireKey(peerNick);
     const now = this.now();
     const refusal = now === undefined ? this.core.check(peerNick) : this.core.check(peerNick, now);
-    if (refusal === undefined) return true;
-    if (refusal === BAN_BEGINS) this.announceBan(peerNick, this.banDuration);
-    return false;
+    return this.allows(peerNick, refusal, this.banDuration);
   }
 
   /**
@@ -160,6 +159,26 @@ export class OrderbookRateLimiter extends Limiter<OrderbookCore> {
   /** A peer with its key bound. @throws `ERR_LIMITER_KEY` unless the key is a string. */
   open(peerNick: string): OrderbookPeer {
     requireKey(peerNick);
-    return { key: peerNick, check: () => this.check(peerNick) };
+    return new OpenedPeer(peerNick, this);
+  }
+}
+
+/** A peer of an OrderbookRateLimiter, its place in the engine remembered. */
+class OpenedPeer extends Opened implements OrderbookPeer {
+  #place = NOWHERE;
+  readonly #limiter: OrderbookRateLimiter;
+
+  constructor(key: string, limiter: OrderbookRateLimiter) {
+    super(key);
+    this.#limiter = limiter;
+  }
+
+  check(): boolean {
+    const { core, banDuration } = this.#limiter;
+    const now = this.#limiter.now();
+    this.seat(this.#place);
+    const refusal = now === undefined ? core.checkPeer(this.key) : core.checkPeer(this.key, now);
+    if (SEAT[0] !== this.#place) this.#place = this.follow();
+    return this.#limiter.allows(this.key, refusal, banDuration);
   }
 }

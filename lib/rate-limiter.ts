@@ -1,9 +1,9 @@
 // RateLimiter: one token bucket a peer, a violation for each refusal.
 
-import { type Clock, readOptionalClock } from './clock.js';
-import { DISCONNECT, type Handle, type RateLimiterCore } from './engine/engine.js';
+import { DISCONNECT, type RateLimiterCore, SEAT } from './engine/engine.js';
 import { type Keyed, PeerGroup } from './group.js';
 import { Limiter } from './limiter.js';
+import { NOWHERE, Opened } from './opened.js';
 import {
   burst,
   COMMON_OPTIONS,
@@ -121,7 +121,7 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
   /** A peer with its key bound. @throws `ERR_LIMITER_KEY` unless the key is a string. */
   open(peerKey: string): Peer {
     requireKey(peerKey);
-    return new OpenedPeer(peerKey, this.core, this.clock);
+    return new OpenedPeer(peerKey, this);
   }
 
   /** A group of peers, checked in one call. @throws `ERR_LIMITER_KEY` for a member that is none. */
@@ -130,27 +130,25 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
   }
 }
 
-/** A peer of a RateLimiter, its place in the engine remembered. */
-class OpenedPeer implements Peer {
-  readonly key: string;
-  readonly #core: RateLimiterCore;
-  readonly #handle: Handle;
-  readonly #clock: Clock | undefined;
+class OpenedPeer extends Opened implements Peer {
+  #place = NOWHERE;
+  readonly #limiter: RateLimiter;
 
-  constructor(key: string, core: RateLimiterCore, clock: Clock | undefined) {
-    this.key = key;
-    this.#core = core;
-    this.#handle = core.openPeer(key);
-    this.#clock = clock;
+  constructor(key: string, limiter: RateLimiter) {
+    super(key);
+    this.#limiter = limiter;
   }
 
   check(cost?: number): CheckResult {
     if (cost !== undefined) requireCost(cost);
-    const now = readOptionalClock(this.#clock);
+    const now = this.#limiter.now();
+    this.seat(this.#place);
+    const { core } = this.#limiter;
     const verdict =
       cost === undefined && now === undefined
-        ? this.#core.checkPeer(this.#handle, this.key)
-        : this.#core.checkPeer(this.#handle, this.key, cost ?? 1, now);
+        ? core.checkPeer(this.key)
+        : core.checkPeer(this.key, cost ?? 1, now);
+    if (SEAT[0] !== this.#place) this.#place = this.follow();
     return resultOf(verdict);
   }
 }

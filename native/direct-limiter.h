@@ -26,10 +26,11 @@ class DirectLimiter {
     return decide(bucketOf(buckets_, key.fingerprint, config_.messageBurst, now), cost, now);
   }
 
-  // The same for a connection whose place is remembered.
-  Verdict checkMessage(const Key& key, Place<Bucket>& place, double cost, double now) noexcept {
+  // The same for a connection whose bucket may be at hand; where it is nullptr it is written.
+  Verdict checkMessage(const Key& key, Bucket*& bucket, double cost, double now) noexcept {
     if (inBan(key.fingerprint, now)) return Verdict::kDisconnect;
-    return decide(bucketOf(buckets_, place, key.fingerprint, config_.messageBurst, now), cost, now);
+    if (bucket == nullptr) bucket = bucketOf(buckets_, key.fingerprint, config_.messageBurst, now);
+    return decide(bucket, cost, now);
   }
 
   // Whether the short way is open: not while somebody may be banned.
@@ -47,21 +48,24 @@ class DirectLimiter {
 
   const Buckets& buckets() const noexcept { return buckets_; }
 
-  Verdict checkOrderbook(const Key& key, double now) noexcept {
+  // `last` is the connection's, nullptr where it has none.
+  Verdict checkOrderbook(const Key& key, LastAllowed* last, double now) noexcept {
     if (inBan(key.fingerprint, now)) {
       return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
     }
-    const LastAllowed* last = allowedAt_.find(key.fingerprint);
     const double allowedAt = last == nullptr ? kNever : last->at;
     if (elapsed(now, allowedAt) >= config_.orderbookInterval) {
-      const bool stored = setAllowedAt(allowedAt_, key.fingerprint, now);
+      const bool stored = setAllowedAt(allowedAt_, last, key.fingerprint, now);
       return stored ? Verdict::kAllowed : Verdict::kNoMemory;
     }
+    if (!offenders_.canName(key)) return Verdict::kNeedsName;
     const uint64_t violations = offenders_.addViolation(key);
     if (violations == 0) return Verdict::kNoMemory;
     if (static_cast<double>(violations) < config_.orderbookBanThreshold) return Verdict::kRefused;
     return offenders_.beginBan(key, now) ? Verdict::kBanBegins : Verdict::kNoMemory;
   }
+
+  const AllowedTimes& allowedAt() const noexcept { return allowedAt_; }
 
   bool isBanned(const Fingerprint& print, double now) noexcept {
     const double bannedAt = offenders_.bannedAt(print);

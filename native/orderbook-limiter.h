@@ -21,22 +21,26 @@ class OrderbookLimiter {
 
   explicit OrderbookLimiter(const Config& config) noexcept : config_(config) {}
 
-  Verdict check(const Key& key, double now) noexcept {
+  // `last` is the peer's, nullptr where it has none.
+  Verdict check(const Key& key, LastAllowed* last, double now) noexcept {
     if (isBanned(key.fingerprint, now)) {
       return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
     }
     const auto violations = static_cast<double>(offenders_.violations(key.fingerprint));
     if (violations >= config_.violationBanThreshold) {
+      if (!offenders_.canName(key)) return Verdict::kNeedsName;
       return offenders_.beginBan(key, now) ? Verdict::kBanBegins : Verdict::kNoMemory;
     }
-    const LastAllowed* last = allowedAt_.find(key.fingerprint);
     const double allowedAt = last == nullptr ? kNever : last->at;
     if (elapsed(now, allowedAt) >= effectiveInterval(violations)) {
-      const bool stored = setAllowedAt(allowedAt_, key.fingerprint, now);
+      const bool stored = setAllowedAt(allowedAt_, last, key.fingerprint, now);
       return stored ? Verdict::kAllowed : Verdict::kNoMemory;
     }
+    if (!offenders_.canName(key)) return Verdict::kNeedsName;
     return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
   }
+
+  const AllowedTimes& allowedAt() const noexcept { return allowedAt_; }
 
   bool isBanned(const Fingerprint& print, double now) noexcept {
     const double bannedAt = offenders_.bannedAt(print);
@@ -44,7 +48,7 @@ class OrderbookLimiter {
     if (elapsed(now, bannedAt) < config_.banDuration) return true;
     offenders_.forgive(print);
     // Where there is no memory for it, a peer without an entry is allowed as well.
-    setAllowedAt(allowedAt_, print, kNever);
+    setAllowedAt(allowedAt_, nullptr, print, kNever);
     return false;
   }
 

@@ -41,6 +41,7 @@ class Page {
  public:
   static constexpr unsigned kGroups = 32;
   static constexpr unsigned kCapacity = kGroups * Group<Record>::kSlots;
+  static constexpr unsigned kIndices = kGroups * (Group<Record>::kSlots + 1);
 
   Record* find(const Fingerprint& print) noexcept {
     unsigned g = homeGroup(print);
@@ -85,11 +86,21 @@ class Page {
     return &record;
   }
 
+  // Where in this page a record of it lies: below kIndices.
+  unsigned indexOf(const Record* record) const noexcept {
+    return static_cast<unsigned>(offsetOf(record) / sizeof(Record));
+  }
+
+  // The record there. The tags have indices as well, which are those of no record: what is read
+  // there is nobody's fingerprint.
+  Record* at(unsigned index) noexcept {
+    auto* bytes = reinterpret_cast<unsigned char*>(groups_);
+    return reinterpret_cast<Record*>(bytes + index * sizeof(Record));
+  }
+
   // `record` lies in this page.
   void erase(Record* record) noexcept {
-    const auto offset = reinterpret_cast<const unsigned char*>(record) -
-                        reinterpret_cast<const unsigned char*>(groups_);
-    const auto g = static_cast<unsigned>(offset / static_cast<ptrdiff_t>(sizeof(Group<Record>)));
+    const auto g = static_cast<unsigned>(offsetOf(record) / sizeof(Group<Record>));
     eraseAt(g, static_cast<unsigned>(record - groups_[g].records));
   }
 
@@ -137,6 +148,11 @@ class Page {
   }
   static unsigned next(unsigned group) noexcept { return (group + 1) % kGroups; }
 
+  size_t offsetOf(const Record* record) const noexcept {
+    return static_cast<size_t>(reinterpret_cast<const unsigned char*>(record) -
+                               reinterpret_cast<const unsigned char*>(groups_));
+  }
+
   void eraseAt(unsigned g, unsigned slot) noexcept {
     Record& record = groups_[g].records[slot];
     for (unsigned h = homeGroup(record.fingerprint); h != g; h = next(h)) --groups_[h].overflow;
@@ -147,6 +163,8 @@ class Page {
   Group<Record> groups_[kGroups];
 
   static_assert(std::is_trivially_copyable<Record>::value, "records are moved as bytes");
+  static_assert(sizeof(Group<Record>) == (Group<Record>::kSlots + 1) * sizeof(Record),
+                "the tags take the room of a record");
   static_assert(64 % sizeof(Record) == 0 && alignof(Record) == sizeof(Record),
                 "a record that lay across two cache lines would cost two misses");
 };

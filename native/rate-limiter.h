@@ -26,11 +26,10 @@ class RateLimiter {
                   delay);
   }
 
-  // The same for a peer whose place is remembered.
-  Verdict check(const Key& key, Place<Bucket>& place, double cost, double now,
-                double& delay) noexcept {
-    return decide(bucketOf(buckets_, place, key.fingerprint, config_.burstLimit, now), key, cost,
-                  now, delay);
+  // The same for a peer whose bucket may be at hand; where it is nullptr it is written.
+  Verdict check(const Key& key, Bucket*& bucket, double cost, double now, double& delay) noexcept {
+    if (bucket == nullptr) bucket = bucketOf(buckets_, key.fingerprint, config_.burstLimit, now);
+    return decide(bucket, key, cost, now, delay);
   }
 
   // Whether the short way is open: always, since nobody is banned.

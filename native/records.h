@@ -31,19 +31,11 @@ inline Bucket* bucketOf(Buckets& buckets, const Fingerprint& print, double capac
   return bucket;
 }
 
-// The same, first where the peer's bucket was found the last time; `place` follows it.
-inline Bucket* bucketOf(Buckets& buckets, Place<Bucket>& place, const Fingerprint& print,
-                        double capacity, double now) noexcept {
-  Bucket* bucket = buckets.recall(place, print);
-  if (bucket != nullptr) return bucket;
-  bucket = bucketOf(buckets, print, capacity, now);
-  if (bucket != nullptr) place = buckets.placeOf(bucket);
-  return bucket;
-}
-
-// False where there is no memory.
-inline bool setAllowedAt(AllowedTimes& times, const Fingerprint& print, double at) noexcept {
-  LastAllowed* last = times.find(print);
+// Writes to `last`, or where that is nullptr to the record that the peer has or gets. False where
+// there is no memory.
+inline bool setAllowedAt(AllowedTimes& times, LastAllowed* last, const Fingerprint& print,
+                         double at) noexcept {
+  if (last == nullptr) last = times.find(print);
   if (last == nullptr) last = times.insert(print);
   if (last != nullptr) *last = {print, at};
   return last != nullptr;

@@ -11,7 +11,7 @@
 // Shrinking goes the same way back. So no operation touches more than one segment (192 KiB for
 // records of 32 bytes) and the directory, whose doubling copies 8 bytes for some 4,000 records.
 //
-// Pointers to records hold until the next change of the table.
+// Pointers to records hold until the next change of the table; seats (seat.h) are always safe.
 #pragma once
 
 #include <algorithm>
@@ -22,15 +22,9 @@
 
 #include "page.h"
 #include "pages.h"
+#include "seat.h"
 
 namespace relay_limiter {
-
-// Where a record was found, to be asked again with Table::recall.
-template <class Record>
-struct Place {
-  Record* record = nullptr;
-  uint64_t epoch = 0;
-};
 
 template <class Record, class Memory = SystemMemory>
 class Table {
@@ -47,13 +41,24 @@ class Table {
     return directory_ == nullptr ? nullptr : pageOf(*segmentOf(print.low), print)->find(print);
   }
 
+  // A pointer to a record is one, of that peer or of another or of none, until a new epoch begins:
+  // whenever records move or their pages go.
   uint64_t epoch() const noexcept { return epoch_; }
-  Place<Record> placeOf(Record* record) const noexcept { return {record, epoch_}; }
 
-  // The record of `print` if it still lies where it was found; else nullptr, and find() knows.
-  Record* recall(const Place<Record>& place, const Fingerprint& print) const noexcept {
-    const bool holds = place.epoch == epoch_ && place.record != nullptr;
-    return holds && place.record->fingerprint == print ? place.record : nullptr;
+  // Where `record`, one of this table's, lies.
+  Seat seatOf(Record* record) const noexcept {
+    const Fingerprint& print = record->fingerprint;
+    PageOf* page = pageOf(*segmentOf(print.low), print);
+    return Seat::of(print, Seat::placeAt(pages_.numberOf(page), page->indexOf(record)));
+  }
+
+  // The record of a seat, if it still lies there; nullptr if not, and find() knows. Any three words
+  // are safe to ask for.
+  Record* at(const Seat& seat) const noexcept {
+    auto* page = static_cast<PageOf*>(pages_.at(seat.page()));
+    if (page == nullptr) return nullptr;
+    Record* record = page->at(seat.index());
+    return seat.isOf(record->fingerprint) ? record : nullptr;
   }
 
   // Asks for the memory that find() will read.
@@ -149,6 +154,8 @@ class Table {
   static constexpr unsigned kShrinkAt = PageOf::kCapacity * 3 / 4;
   // The directory is never larger than 2^28 pointers: more than a million million records.
   static constexpr unsigned kMostDepth = 28;
+
+  static_assert(PageOf::kIndices == 1u << Seat::kIndexBits, "every index is of a page");
 
   struct Segment {
     PageOf* page[kMostPages];
@@ -387,7 +394,6 @@ class Table {
   // What directory and segments take.
   size_t memory_ = 0;
   Pages<sizeof(PageOf), Memory> pages_;
-  // Of all places: a new one begins whenever records move or their pages go.
   uint64_t epoch_ = 1;
 };
 

@@ -81,8 +81,8 @@ const SUBJECTS: Subject[] = [
     },
     call: (random, key) =>
       weighted(random, [
-        [60, ['check', key]],
-        [20, ['open.check', key]],
+        [50, ['check', key]],
+        [30, ['open.check', key]],
         [8, ['isBanned', key]],
         [4, ['getViolationCount', key]],
         [2, ['getBackoffLevel', key]],
@@ -109,7 +109,7 @@ const SUBJECTS: Subject[] = [
         [30, ['checkMessage', key]],
         [10, ['open.checkMessage', key]],
         [5, ['open.checkMessage', key, random.pick(COSTS)]],
-        [5, ['open.checkOrderbook', key]],
+        [20, ['open.checkOrderbook', key]],
         [10, ['checkMessage', key, random.pick(COSTS)]],
         [40, ['checkOrderbook', key]],
         [8, ['isBanned', key]],

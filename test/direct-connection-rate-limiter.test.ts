@@ -171,6 +171,46 @@ describe.each(ENGINES)('%s', (engine) => {
     expect([peer.isBanned(), peer.checkMessage()]).toEqual([false, true]);
   });
 
+  test('an opened connection answers as its key does, whatever happens to the tables', () => {
+    const bans: string[] = [];
+    const limiter = create({
+      messageRatePerSec: 0,
+      messageBurst: 2,
+      orderbookBanThreshold: 3,
+      onBan: ({ key }) => bans.push(key),
+    });
+    const peer = limiter.open('conn');
+    expect([peer.checkOrderbook(), peer.checkMessage(), peer.checkOrderbook()]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    for (let n = 0; n < 20_000; n += 1) {
+      limiter.checkMessage(`other-${n}`);
+      limiter.checkOrderbook(`other-${n}`);
+    }
+    expect([peer.checkMessage(), peer.checkMessage(), peer.checkOrderbook()]).toEqual([
+      true,
+      false,
+      false,
+    ]);
+    expect(limiter.getViolationCount('conn')).toBe(2);
+    limiter.removePeer('conn');
+    expect([peer.checkOrderbook(), peer.checkMessage(2), peer.checkMessage()]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    expect([1, 2, 3, 4].map(() => peer.checkOrderbook())).toEqual(Array(4).fill(false));
+    expect([peer.isBanned(), bans]).toEqual([true, ['conn']]);
+    limiter.clear();
+    expect([peer.checkMessage(), peer.checkOrderbook(), peer.checkOrderbook()]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+  });
+
   test('no clock, however far it leaps, opens a bucket for good', () => {
     const limiter = create({ messageRatePerSec: 0, messageBurst: 1, clock });
     clock.now = -1.7e308;

@@ -196,17 +196,45 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('nick')).toBe(true);
   });
 
-  test('an opened peer answers as its key does', () => {
+  test('an opened peer answers as its key does, whatever happens to the table', () => {
     const limiter = create();
     const peer = limiter.open('nick');
-    expect([peer.key, peer.check(), peer.check(), limiter.check('nick')]).toEqual([
-      'nick',
-      true,
-      false,
-      false,
-    ]);
+    expect(peer.key).toBe('nick');
+    expect(limiter.getStatistics().trackedPeers).toBe(0);
+    expect([peer.check(), peer.check(), limiter.check('nick')]).toEqual([true, false, false]);
+    for (let n = 0; n < 20_000; n += 1) limiter.check(`other-${n}`);
+    expect(peer.check()).toBe(false);
+    expect(limiter.getViolationCount('nick')).toBe(3);
+    limiter.removePeer('nick');
+    expect([peer.check(), peer.check()]).toEqual([true, false]);
+    clock.now += 100;
+    limiter.cleanupOldEntries(50);
+    expect([peer.check(), limiter.check('nick')]).toEqual([true, false]);
     limiter.clear();
-    expect(peer.check()).toBe(true);
+    expect([peer.check(), limiter.check('nick')]).toEqual([true, false]);
+  });
+
+  test('an opened peer is banned, and told of, as its key is', () => {
+    const bans: unknown[] = [];
+    const limiter = create({ violationBanThreshold: 2, onBan: (ban) => bans.push(ban) });
+    const peer = limiter.open('nick');
+    const answers = Array.from({ length: 5 }, () => peer.check());
+    expect(answers).toEqual([true, false, false, false, false]);
+    expect(limiter.isBanned('nick')).toBe(true);
+    expect(bans).toEqual([{ key: 'nick', violations: 2, banDuration: limiter.banDuration }]);
+    clock.now += limiter.banDuration;
+    expect([peer.check(), peer.check()]).toEqual([true, false]);
+  });
+
+  test('a listener that checks other opened peers does not lead this one astray', () => {
+    const others = ['a', 'b', 'c'].map((key) => create().open(key));
+    const onBan = () => {
+      for (const other of others) other.check();
+    };
+    const limiter = create({ violationBanThreshold: 1, onBan });
+    const peer = limiter.open('nick');
+    expect([1, 2, 3, 4].map(() => peer.check())).toEqual([true, false, false, false]);
+    expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 1, bannedPeers: ['nick'] });
   });
 
   test('a clock that steps back ends no interval and no ban', () => {

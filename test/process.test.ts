@@ -211,7 +211,10 @@ describe('the native engine', () => {
     const script = `
       import { RateLimiter } from 'relay-limiter';
       const { core } = new RateLimiter();
-      const said = [[], [{}], [{}, 5], [{}, new BigUint64Array(1)], [{}, new Uint8Array(16)]].map((given) => {
+      const secret = new BigUint64Array(2);
+      const secrets = [5, new BigUint64Array(1), new Uint8Array(16), secret];
+      const seats = [5, new Int32Array(2), new Uint32Array(3)];
+      const said = [[], [{}], ...secrets.map((s) => [{}, s]), ...seats.map((s) => [{}, secret, s])].map((given) => {
         try {
           new core.constructor(...given);
         } catch (error) {
@@ -220,7 +223,7 @@ describe('the native engine', () => {
       });
       console.log(JSON.stringify(said));
     `;
-    expect(runJson(script, { env })).toEqual(Array(5).fill('TypeError'));
+    expect(runJson(script, { env })).toEqual(Array(9).fill('TypeError'));
   });
 
   // prlimit, which takes memory from a running process, is Linux's.

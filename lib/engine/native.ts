@@ -4,14 +4,15 @@ import { randomFillSync } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { VERSION } from '../version.js';
-import type {
-  DirectConfig,
-  DirectCore,
-  Engine,
-  OrderbookConfig,
-  OrderbookCore,
-  RateLimiterConfig,
-  RateLimiterCore,
+import {
+  type DirectConfig,
+  type DirectCore,
+  type Engine,
+  type OrderbookConfig,
+  type OrderbookCore,
+  type RateLimiterConfig,
+  type RateLimiterCore,
+  SEAT,
 } from './engine.js';
 
 /** What became of the native binary: there and running, not there, or there and unusable. */
@@ -27,7 +28,7 @@ export type NativeBinary =
 
 /** The hash secret of a table: nobody outside can choose keys that collide. */
 type Secret = BigUint64Array;
-type CoreClass<Config, Core> = new (config: Config, secret: Secret) => Core;
+type CoreClass<Config, Core> = new (config: Config, secret: Secret, seat: Int32Array) => Core;
 
 /** The exports of the addon; native/binding/addon.cc makes them. */
 interface Addon {
@@ -82,8 +83,8 @@ function nativeEngine(addon: Addon): Engine {
   const secret = () => randomFillSync(new BigUint64Array(2));
   return {
     name: 'native',
-    rateLimiter: (config) => new addon.RateLimiter(config, secret()),
-    orderbook: (config) => new addon.OrderbookLimiter(config, secret()),
-    direct: (config) => new addon.DirectLimiter(config, secret()),
+    rateLimiter: (config) => new addon.RateLimiter(config, secret(), SEAT),
+    orderbook: (config) => new addon.OrderbookLimiter(config, secret(), SEAT),
+    direct: (config) => new addon.DirectLimiter(config, secret(), SEAT),
   };
 }

@@ -3,6 +3,8 @@
 #include "../direct-limiter.h"
 #include "../orderbook-limiter.h"
 #include "../rate-limiter.h"
+#include "checks.h"
+#include "group.h"
 #include "limiter-object.h"
 
 namespace relay_limiter {
@@ -11,7 +13,7 @@ namespace {
 class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
  public:
   static Napi::Function define(Napi::Env env) {
-    auto methods = handleMethods();
+    auto methods = groupMethods();
     methods.push_back(InstanceMethod("delay", &RateLimiterObject::delay));
     return LimiterObject::define(env, "RateLimiter", std::move(methods));
   }
@@ -28,9 +30,9 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
     return core().check(key, cost, now, delay);
   }
 
-  Verdict checkBucket(const Key& key, Place<Bucket>& place, double cost, double now,
+  Verdict checkBucket(const Key& key, Bucket*& bucket, double cost, double now,
                       double& delay) noexcept {
-    return core().check(key, place, cost, now, delay);
+    return core().check(key, bucket, cost, now, delay);
   }
 
   // Allowed is undefined, the cheapest value there is to return.
@@ -78,7 +80,8 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
                       {numberIn(info, "interval"), numberIn(info, "violationBanThreshold"),
                        numberIn(info, "violationWarningThreshold"),
                        numberIn(info, "violationSevereThreshold"), numberIn(info, "banDuration")}) {
-    addHotCall(info, "check", checkKey<OrderbookObject, &OrderbookLimiter::check>);
+    addHotCall(info, "check", checkTime<OrderbookObject, &OrderbookLimiter::check>);
+    addHotCall(info, "checkPeer", checkPeerTime<OrderbookObject, &OrderbookLimiter::check>);
     addHotCall(info, "isBanned", isBanned<OrderbookObject>);
   }
 };
@@ -86,7 +89,7 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
 class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return LimiterObject::define(env, "DirectLimiter", handleMethods());
+    return LimiterObject::define(env, "DirectLimiter", groupMethods());
   }
 
   explicit DirectObject(const Napi::CallbackInfo& info)
@@ -95,7 +98,9 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
                        numberIn(info, "orderbookInterval"), numberIn(info, "orderbookBanThreshold"),
                        numberIn(info, "banDuration")}) {
     addHotCall(info, "checkMessage", checkCost<DirectObject>);
-    addHotCall(info, "checkOrderbook", checkKey<DirectObject, &DirectLimiter::checkOrderbook>);
+    addHotCall(info, "checkOrderbook", checkTime<DirectObject, &DirectLimiter::checkOrderbook>);
+    addHotCall(info, "checkPeerOrderbook",
+               checkPeerTime<DirectObject, &DirectLimiter::checkOrderbook>);
     addHotCall(info, "isBanned", isBanned<DirectObject>);
     addHotCall(info, "checkPeer", checkPeer<DirectObject>);
     addHotCall(info, "checkGroup", checkGroup<DirectObject>);
@@ -105,9 +110,8 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
     return core().checkMessage(key, cost, now);
   }
 
-  Verdict checkBucket(const Key& key, Place<Bucket>& place, double cost, double now,
-                      double&) noexcept {
-    return core().checkMessage(key, place, cost, now);
+  Verdict checkBucket(const Key& key, Bucket*& bucket, double cost, double now, double&) noexcept {
+    return core().checkMessage(key, bucket, cost, now);
   }
 
   static napi_value answer(napi_env env, Verdict verdict, double) noexcept {

@@ -5,31 +5,25 @@
 
 #include <napi.h>
 
-#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "../clock.h"
 #include "../offenders.h"
 #include "arguments.h"
-#include "handles.h"
+#include "group.h"
 
 namespace relay_limiter {
-
-// What lib/engine/engine.ts calls the verdicts.
-constexpr uint32_t kRefusedAnswer = 1;
-constexpr uint32_t kBanBeginsAnswer = 2;
-constexpr double kDisconnectAnswer = -1;
-constexpr uint8_t kVerdictAllow = 0;
-constexpr uint8_t kVerdictDelay = 1;
-constexpr uint8_t kVerdictDisconnect = 2;
 
 template <class Self, class Core>
 class LimiterObject : public Napi::ObjectWrap<Self> {
  public:
-  // `new Class(config, secret)`: secret is a BigUint64Array of two random words.
+  // `new Class(config, secret, seat)`: secret is a BigUint64Array of two random words, seat the
+  // Int32Array in which JavaScript says where an opened peer was found, and we where it is now.
   LimiterObject(const Napi::CallbackInfo& info, const typename Core::Config& config)
-      : Napi::ObjectWrap<Self>(info), core_(config), secret_(secretOf(info)) {}
+      : Napi::ObjectWrap<Self>(info), core_(config), secret_(secretOf(info)) {
+    openSeat(info);
+  }
 
   ~LimiterObject() {
     core_.clear();
@@ -39,6 +33,18 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   Core& core() noexcept { return core_; }
   const Secret& secret() const noexcept { return secret_; }
   double now() noexcept { return clock_.now(); }
+
+  Seat seat() const noexcept { return {seat_[0], seat_[1], seat_[2]}; }
+
+  // Where the peer's record lies, for JavaScript to remember.
+  template <class Record>
+  void setSeat(const Table<Record>& table, const Fingerprint& print) noexcept {
+    Record* record = table.find(print);
+    const Seat seat = record == nullptr ? Seat::of(print) : table.seatOf(record);
+    seat_[0] = seat.place;
+    seat_[1] = seat.low;
+    seat_[2] = seat.high;
+  }
 
   // Tells V8 how much the tables hold, or it would not know what collecting a limiter gains. To be
   // called after whatever may have changed that; small changes wait.
@@ -65,10 +71,9 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     return Self::DefineClass(env, name, own);
   }
 
-  // The methods of limiters whose peers can be opened, and put in groups.
-  static std::vector<Napi::ClassPropertyDescriptor<Self>> handleMethods() {
+  // The methods of limiters whose peers can be put in groups.
+  static std::vector<Napi::ClassPropertyDescriptor<Self>> groupMethods() {
     return {
-        Self::InstanceMethod("openPeer", &Self::openPeer),
         Self::InstanceMethod("openGroup", &Self::openGroup),
         Self::InstanceMethod("addMember", &Self::addMember),
         Self::InstanceMethod("removeMember", &Self::removeMember),
@@ -142,22 +147,16 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     return result;
   }
 
-  // A handle for checkPeer.
-  Napi::Value openPeer(const Napi::CallbackInfo& info) {
-    KeyText text;
-    if (!text.read(info.Env(), info[0])) return info.Env().Undefined();
-    const Fingerprint print = text.key(secret_).fingerprint;
-    return opened(info, new (std::nothrow) OpenedPeer(static_cast<Self*>(this), print));
-  }
-
   // A handle for checkGroup, without members.
   Napi::Value openGroup(const Napi::CallbackInfo& info) {
-    return opened(info, new (std::nothrow) OpenedGroup(static_cast<Self*>(this)));
+    const napi_value value =
+        wrapGroup(info.Env(), new (std::nothrow) OpenedGroup(static_cast<Self*>(this)));
+    return value == nullptr ? info.Env().Undefined() : Napi::Value(info.Env(), value);
   }
 
   // addMember(group, key): at the end.
   void addMember(const Napi::CallbackInfo& info) {
-    auto* group = handleIn<OpenedGroup>(info.Env(), info[0], static_cast<Self*>(this));
+    auto* group = groupIn(info.Env(), info[0], static_cast<Self*>(this));
     KeyText text;
     if (group == nullptr || !text.read(info.Env(), info[1])) return;
     if (!group->add(text.key(secret_).fingerprint)) throwNoMemory(info.Env());
@@ -165,7 +164,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
 
   // removeMember(group, index): the last member takes its place.
   void removeMember(const Napi::CallbackInfo& info) {
-    auto* group = handleIn<OpenedGroup>(info.Env(), info[0], static_cast<Self*>(this));
+    auto* group = groupIn(info.Env(), info[0], static_cast<Self*>(this));
     if (group != nullptr) group->removeAt(info[1].As<Napi::Number>().Uint32Value());
   }
 
@@ -175,12 +174,6 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   }
 
  private:
-  template <class Opened>
-  static Napi::Value opened(const Napi::CallbackInfo& info, Opened* handle) {
-    const napi_value value = wrapHandle(info.Env(), handle);
-    return value == nullptr ? info.Env().Undefined() : Napi::Value(info.Env(), value);
-  }
-
   static Secret secretOf(const Napi::CallbackInfo& info) {
     if (info[1].IsTypedArray()) {
       const auto array = info[1].As<Napi::TypedArray>();
@@ -191,6 +184,19 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     }
     Napi::TypeError::New(info.Env(), "a secret is two 64-bit words").ThrowAsJavaScriptException();
     return {0, 0};
+  }
+
+  void openSeat(const Napi::CallbackInfo& info) {
+    if (info.Env().IsExceptionPending()) return;
+    if (info[2].IsTypedArray()) {
+      const auto array = info[2].As<Napi::TypedArray>();
+      if (array.TypedArrayType() == napi_int32_array && array.ElementLength() == 3) {
+        seatWords_ = Napi::Persistent(info[2].As<Napi::Object>());
+        seat_ = info[2].As<Napi::Int32Array>().Data();
+        return;
+      }
+    }
+    Napi::TypeError::New(info.Env(), "a seat is three 32-bit words").ThrowAsJavaScriptException();
   }
 
   // As a plain value: Set() would take a Napi::String through UTF-8, which has no lone surrogates.
@@ -216,181 +222,10 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   Core core_;
   Clock clock_;
   const Secret secret_;
+  // Keeps the words of seat_ in memory.
+  Napi::ObjectReference seatWords_;
+  int32_t* seat_ = nullptr;
   int64_t accounted_ = 0;
 };
-
-// Answers a check that can refuse or ban; nullptr is undefined: allowed.
-inline napi_value answerOf(napi_env env, Verdict verdict) noexcept {
-  napi_value result = nullptr;
-  if (verdict == Verdict::kAllowed) return result;
-  if (verdict == Verdict::kNoMemory) {
-    throwNoMemory(env);
-    return result;
-  }
-  napi_create_uint32(env, verdict == Verdict::kBanBegins ? kBanBeginsAnswer : kRefusedAnswer,
-                     &result);
-  return result;
-}
-
-// A check by key alone: check(key, now) of a limiter that can ban.
-template <class Self, auto kCheck>
-napi_value checkKey(napi_env env, napi_callback_info info) noexcept {
-  const Arguments<Self, 2> arguments(env, info);
-  Self& self = *arguments.data;
-  KeyText text;
-  if (!text.read(env, arguments.values[0])) return nullptr;
-  const Verdict verdict = (self.core().*kCheck)(text.key(self.secret()), arguments.now(env, 1));
-  self.account(env);
-  return answerOf(env, verdict);
-}
-
-// Whether the short way is open and allows: then the check is done. `find` returns the bucket, or
-// nullptr.
-template <class Core, class Find>
-bool allowsShort(const Core& core, Find&& find, double cost, double now) noexcept {
-  if (!core.isShort()) return false;
-  Bucket* bucket = find();
-  return bucket != nullptr && core.shortWay(cost, now)(*bucket);
-}
-
-// What a check does that its short way did not decide.
-template <class Self>
-RELAY_LIMITER_APART napi_value decide(napi_env env, Self& self, const Key& key, double cost,
-                                      double now) noexcept {
-  double delay = 0;
-  const Verdict verdict = self.checkBucket(key, cost, now, delay);
-  self.account(env);
-  return Self::answer(env, verdict, delay);
-}
-
-// A check of a bucket: check(key, cost, now).
-template <class Self>
-napi_value checkCost(napi_env env, napi_callback_info info) noexcept {
-  const Arguments<Self, 3> arguments(env, info);
-  Self& self = *arguments.data;
-  KeyText text;
-  if (!text.read(env, arguments.values[0])) return nullptr;
-  const double cost = arguments.number(env, 1, 1);
-  const double now = arguments.now(env, 2);
-  const Key key = text.key(self.secret());
-  const auto find = [&] { return self.core().buckets().find(key.fingerprint); };
-  if (allowsShort(self.core(), find, cost, now)) return nullptr;
-  return decide(env, self, key, cost, now);
-}
-
-// The check of a peer whose place is remembered. Only to name a new offender is its key read, by
-// readKey(text); kNeedsName, an exception pending, where that fails.
-template <class Self, class ReadKey>
-Verdict checkPlace(Self& self, const Fingerprint& print, Place<Bucket>& place, double cost,
-                   double now, double& delay, ReadKey&& readKey) noexcept {
-  const Verdict verdict = self.checkBucket({print, nullptr, 0}, place, cost, now, delay);
-  if (verdict != Verdict::kNeedsName) return verdict;
-  KeyText text;
-  return readKey(text) ? self.checkBucket(text.named(print), place, cost, now, delay) : verdict;
-}
-
-// The same of an opened peer.
-template <class Self>
-RELAY_LIMITER_APART napi_value decide(napi_env env, Self& self, OpenedPeer& peer, napi_value key,
-                                      double cost, double now) noexcept {
-  double delay = 0;
-  const auto readKey = [&](KeyText& text) { return text.read(env, key); };
-  const Verdict verdict = checkPlace(self, peer.fingerprint, peer.place, cost, now, delay, readKey);
-  if (verdict == Verdict::kNeedsName) return nullptr;
-  self.account(env);
-  return Self::answer(env, verdict, delay);
-}
-
-// checkPeer(handle, key, cost, now): the check of an opened peer.
-template <class Self>
-napi_value checkPeer(napi_env env, napi_callback_info info) noexcept {
-  const Arguments<Self, 4> arguments(env, info);
-  Self& self = *arguments.data;
-  auto* peer = handleIn<OpenedPeer>(env, arguments.values[0], &self);
-  if (peer == nullptr) return nullptr;
-  const double cost = arguments.number(env, 2, 1);
-  const double now = arguments.now(env, 3);
-  const auto recall = [&] { return self.core().buckets().recall(peer->place, peer->fingerprint); };
-  if (allowsShort(self.core(), recall, cost, now)) return nullptr;
-  return decide(env, self, *peer, arguments.values[1], cost, now);
-}
-
-// The text of the key at `index`.
-inline bool readElement(napi_env env, napi_value keys, uint32_t index, KeyText& text) noexcept {
-  napi_handle_scope scope;
-  napi_open_handle_scope(env, &scope);
-  napi_value element = nullptr;
-  const bool read =
-      napi_get_element(env, keys, index, &element) == napi_ok && text.read(env, element);
-  napi_close_handle_scope(env, scope);
-  return read;
-}
-
-// Answers members from `first` on whose buckets lie where they were found and have the cost, which
-// most of them do; returns the first that needs more.
-template <class Core>
-uint32_t allowMembers(const Core& core, const OpenedGroup& group, uint32_t first, uint8_t* verdicts,
-                      double cost, double now) noexcept {
-  const auto allows = core.shortWay(cost, now);
-  const OpenedGroup::Member* const members = group.begin();
-  const uint32_t size = group.size();
-  for (uint32_t i = first; i < size; ++i) {
-    prefetch(members[std::min(i + kAhead, size - 1)].record);
-    Bucket* const bucket = members[i].record;
-    if (bucket == nullptr || !(bucket->fingerprint == members[i].fingerprint)) return i;
-    if (!allows(*bucket)) return i;
-    verdicts[i] = kVerdictAllow;
-  }
-  return size;
-}
-
-template <class Self>
-void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys, uint8_t* verdicts,
-                  double cost, double now) noexcept {
-  const Buckets& buckets = self.core().buckets();
-  group.follow(buckets);
-  for (uint32_t i = 0; i < group.size() && i < kAhead; ++i) prefetch(group[i].record);
-  for (uint32_t i = 0; i < group.size(); ++i) {
-    // If records move before the last member is checked, the rest are looked up one by one.
-    if (self.core().isShort() && group.epoch() == buckets.epoch()) {
-      i = allowMembers(self.core(), group, i, verdicts, cost, now);
-      if (i == group.size()) return;
-    }
-    OpenedGroup::Member& member = group[i];
-    if (i + kAhead < group.size()) prefetch(group[i + kAhead].record);
-    Place<Bucket> place{member.record, group.epoch()};
-    double delay;
-    const auto readKey = [&](KeyText& text) { return readElement(env, keys, i, text); };
-    const Verdict verdict = checkPlace(self, member.fingerprint, place, cost, now, delay, readKey);
-    member.record = place.record;
-    if (verdict == Verdict::kNoMemory) return throwNoMemory(env);
-    if (verdict == Verdict::kNeedsName) return;
-    verdicts[i] = verdict == Verdict::kAllowed   ? kVerdictAllow
-                  : verdict == Verdict::kRefused ? kVerdictDelay
-                                                 : kVerdictDisconnect;
-  }
-}
-
-// checkGroup(handle, keys, verdicts, cost, now): a verdict for each member, all at one instant.
-template <class Self>
-napi_value checkGroup(napi_env env, napi_callback_info info) noexcept {
-  const Arguments<Self, 5> arguments(env, info);
-  Self& self = *arguments.data;
-  auto* group = handleIn<OpenedGroup>(env, arguments.values[0], &self);
-  if (group == nullptr) return nullptr;
-  void* bytes = nullptr;
-  size_t capacity = 0;
-  if (napi_get_typedarray_info(env, arguments.values[2], nullptr, &capacity, &bytes, nullptr,
-                               nullptr) != napi_ok ||
-      capacity < group->size()) {
-    napi_throw_range_error(env, "ERR_LIMITER_OPTION", "verdicts must have a byte for each member");
-    return nullptr;
-  }
-  const double cost = arguments.number(env, 3, 1);
-  const double now = arguments.now(env, 4);
-  checkMembers(env, self, *group, arguments.values[1], static_cast<uint8_t*>(bytes), cost, now);
-  self.account(env);
-  return nullptr;
-}
 
 }  // namespace relay_limiter

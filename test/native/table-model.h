@@ -30,7 +30,7 @@ class TableModel {
     require(table_.find(print) == record, "what was inserted is found");
     record->value = value;
     model_[print] = {value, sweeps_, 0};
-    require(table_.recall(table_.placeOf(record), print) == record, "a new place holds");
+    require(table_.at(table_.seatOf(record)) == record, "a new seat holds");
     return true;
   }
 
@@ -44,13 +44,22 @@ class TableModel {
     return record != nullptr;
   }
 
-  // Asks again at the places where records were found last: whatever became of those since, a place
-  // leads to the right record or to none.
+  // Asks again where records were found last: whatever became of those since, a seat leads to the
+  // right record or to none, and a pointer of this epoch to some record.
   void recall() {
-    for (const auto& [print, place] : places_) {
-      const Record* record = table_.recall(place, print);
-      require(record == nullptr || record == table_.find(print), "a place does not deceive");
+    for (const Found& found : found_) {
+      const Record* record = table_.at(found.seat);
+      require(record == nullptr || record == table_.find(found.print), "a seat does not deceive");
+      if (found.epoch != table_.epoch() || !(found.record->fingerprint == found.print)) continue;
+      require(found.record == table_.find(found.print), "nor does a pointer in its epoch");
+      require(found.record == record, "and where that holds, so does the seat");
     }
+  }
+
+  // Any three words are safe to ask for.
+  void ask(const relay_limiter::Seat& seat) const {
+    const Record* record = table_.at(seat);
+    require(record == nullptr || record == table_.find(record->fingerprint), "words lead astray");
   }
 
   bool erase(const Fingerprint& print) {
@@ -138,10 +147,17 @@ class TableModel {
     }
   };
 
-  static constexpr size_t kPlaces = 256;
+  struct Found {
+    Fingerprint print;
+    relay_limiter::Seat seat = relay_limiter::Seat::of({0, 0});
+    Record* record = nullptr;
+    uint64_t epoch = 0;
+  };
+
+  static constexpr size_t kMostFound = 256;
 
   void remember(const Fingerprint& print, Record* record) {
-    places_[found_++ % kPlaces] = {print, table_.placeOf(record)};
+    found_[finds_++ % kMostFound] = {print, table_.seatOf(record), record, table_.epoch()};
   }
 
   relay_limiter::Table<Record, TestMemory> table_;
@@ -151,6 +167,6 @@ class TableModel {
   uint64_t cursor_ = 0;
   bool sweeping_ = false;
   // The last look-ups that found something.
-  std::pair<Fingerprint, relay_limiter::Place<Record>> places_[kPlaces] = {};
-  size_t found_ = 0;
+  Found found_[kMostFound] = {};
+  size_t finds_ = 0;
 };

@@ -10,18 +10,19 @@ import {
   type Handle,
   REFUSED,
   type Refusal,
+  SEAT,
   VERDICT_ALLOW,
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
-import { PlaceHandles, placesOf } from './handles.js';
+import { Groups, placesOf } from './groups.js';
 import { Offenders } from './offenders.js';
-import { bucketOf, recalledBucketOf } from './records.js';
+import { bucketOf, type Places, recalledBucketOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, type Place, store } from './table.js';
 
-export class JsDirectLimiter extends PlaceHandles implements DirectCore {
+export class JsDirectLimiter extends Groups implements DirectCore {
   readonly #config: DirectConfig;
   readonly #buckets = new Buckets();
   /** When each connection's orderbook request was last allowed. */
@@ -40,13 +41,8 @@ export class JsDirectLimiter extends PlaceHandles implements DirectCore {
     return this.#consume(place, cost, now) ? undefined : REFUSED;
   }
 
-  checkPeer(
-    peer: Handle,
-    key: string,
-    cost = 1,
-    now = monotonicSeconds(),
-  ): typeof REFUSED | undefined {
-    const verdict = this.#checkPlace(placesOf(peer), 0, key, cost, now);
+  checkPeer(key: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
+    const verdict = this.#checkPlace(SEAT, 0, key, cost, now);
     return verdict === VERDICT_ALLOW ? undefined : REFUSED;
   }
 
@@ -77,6 +73,11 @@ export class JsDirectLimiter extends PlaceHandles implements DirectCore {
     if (violations < this.#config.orderbookBanThreshold) return REFUSED;
     this.#offenders.beginBan(key, now);
     return BAN_BEGINS;
+  }
+
+  /** A Map needs no place: it has the key's hash at hand, which V8 keeps with the string. */
+  checkPeerOrderbook(key: string, now = monotonicSeconds()): Refusal | undefined {
+    return this.checkOrderbook(key, now);
   }
 
   isBanned(key: string, now = monotonicSeconds()): boolean {
@@ -139,7 +140,7 @@ export class JsDirectLimiter extends PlaceHandles implements DirectCore {
   }
 
   /** The verdict on a message of a connection whose place is remembered. */
-  #checkPlace(places: Place[], index: number, key: string, cost: number, now: number): number {
+  #checkPlace(places: Places, index: number, key: string, cost: number, now: number): number {
     if (this.#inBan(key, now)) return VERDICT_DISCONNECT;
     const { messageBurst } = this.#config;
     const place = recalledBucketOf(this.#buckets, places, index, key, messageBurst, now);

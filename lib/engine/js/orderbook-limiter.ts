@@ -45,6 +45,11 @@ export class JsOrderbookLimiter implements OrderbookCore {
     return REFUSED;
   }
 
+  /** A Map needs no place: it has the key's hash at hand, which V8 keeps with the string. */
+  checkPeer(key: string, now = monotonicSeconds()): Refusal | undefined {
+    return this.check(key, now);
+  }
+
   isBanned(key: string, now = monotonicSeconds()): boolean {
     const bannedAt = this.#offenders.bannedAt(key);
     if (bannedAt === NEVER) return false;

@@ -7,17 +7,18 @@ import {
   type Handle,
   type RateLimiterConfig,
   type RateLimiterCore,
+  SEAT,
   VERDICT_ALLOW,
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
-import { PlaceHandles, placesOf } from './handles.js';
+import { Groups, placesOf } from './groups.js';
 import { Offenders } from './offenders.js';
-import { bucketOf, recalledBucketOf } from './records.js';
+import { bucketOf, type Places, recalledBucketOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, type Place } from './table.js';
 
-export class JsRateLimiter extends PlaceHandles implements RateLimiterCore {
+export class JsRateLimiter extends Groups implements RateLimiterCore {
   readonly #rate: number;
   readonly #burst: number;
   readonly #threshold: number;
@@ -36,8 +37,8 @@ export class JsRateLimiter extends PlaceHandles implements RateLimiterCore {
     return this.#decide(bucketOf(this.#buckets, key, this.#burst, now), key, cost, now);
   }
 
-  checkPeer(peer: Handle, key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    return this.#checkPlace(placesOf(peer), 0, key, cost, now);
+  checkPeer(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
+    return this.#checkPlace(SEAT, 0, key, cost, now);
   }
 
   checkGroup(
@@ -99,7 +100,7 @@ export class JsRateLimiter extends PlaceHandles implements RateLimiterCore {
 
   /** The check of a peer whose place is remembered. */
   #checkPlace(
-    places: Place[],
+    places: Places,
     index: number,
     key: string,
     cost: number,

@@ -8,10 +8,13 @@ export function bucketOf(buckets: Buckets, key: string, capacity: number, now: n
   return buckets.find(key) ?? buckets.insert(key, capacity, now);
 }
 
+/** Where some buckets were found the last time: those of a group's members, or SEAT. */
+export type Places = Place[] | Int32Array;
+
 /** The same, first where the peer's bucket was found the last time; `places[index]` follows it. */
 export function recalledBucketOf(
   buckets: Buckets,
-  places: Place[],
+  places: Places,
   index: number,
   key: string,
   capacity: number,
@@ -19,6 +22,7 @@ export function recalledBucketOf(
 ): Place {
   const place = places[index] as Place;
   if (buckets.isAt(place, key)) return place;
-  places[index] = bucketOf(buckets, key, capacity, now);
-  return places[index];
+  const found = bucketOf(buckets, key, capacity, now);
+  places[index] = found;
+  return found;
 }

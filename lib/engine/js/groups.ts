@@ -1,6 +1,5 @@
-// Handles of the TypeScript engine: the places where the buckets of an opened peer, or of a group's
-// members, were found the last time. The table tells whose a place is, so that a handle need not
-// hear of removals.
+// Groups of the TypeScript engine: the places where their members' buckets were found the last time.
+// The table tells whose a place is, so that a group need not hear of removals.
 
 import type { Handle } from '../engine.js';
 import type { Place } from './table.js';
@@ -8,11 +7,7 @@ import type { Place } from './table.js';
 // Nobody's in particular: the first check finds the right one.
 const ANY_PLACE: Place = 0;
 
-export abstract class PlaceHandles {
-  openPeer(_key: string): Handle {
-    return [ANY_PLACE] as unknown as Handle;
-  }
-
+export abstract class Groups {
   openGroup(): Handle {
     return [] as unknown as Handle;
   }
@@ -29,7 +24,7 @@ export abstract class PlaceHandles {
   }
 }
 
-/** The places of an opened peer, which is one, or of a group's members in their order. */
+/** The places of a group's members, in their order. */
 export function placesOf(handle: Handle): Place[] {
   return handle as unknown as Place[];
 }

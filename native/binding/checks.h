@@ -1,0 +1,165 @@
+// The hot calls of a limiter object: raw functions that check a peer by its key, or where it was
+// found the last time. `Self` is a LimiterObject.
+#pragma once
+
+#include <node_api.h>
+
+#include "../records.h"
+#include "../verdict.h"
+#include "arguments.h"
+
+namespace relay_limiter {
+
+// What lib/engine/engine.ts calls the verdicts.
+constexpr uint32_t kRefusedAnswer = 1;
+constexpr uint32_t kBanBeginsAnswer = 2;
+constexpr double kDisconnectAnswer = -1;
+
+// Answers a check that can refuse or ban; nullptr is undefined: allowed.
+inline napi_value answerOf(napi_env env, Verdict verdict) noexcept {
+  napi_value result = nullptr;
+  if (verdict == Verdict::kAllowed) return result;
+  if (verdict == Verdict::kNoMemory) {
+    throwNoMemory(env);
+    return result;
+  }
+  napi_create_uint32(env, verdict == Verdict::kBanBegins ? kBanBeginsAnswer : kRefusedAnswer,
+                     &result);
+  return result;
+}
+
+// Whether the short way is open and allows: then the check is done. `find` returns the bucket, or
+// nullptr.
+template <class Core, class Find>
+bool allowsShort(const Core& core, Find&& find, double cost, double now) noexcept {
+  if (!core.isShort()) return false;
+  Bucket* bucket = find();
+  return bucket != nullptr && core.shortWay(cost, now)(*bucket);
+}
+
+// What a check does that its short way did not decide.
+template <class Self>
+RELAY_LIMITER_APART napi_value decide(napi_env env, Self& self, const Key& key, double cost,
+                                      double now) noexcept {
+  double delay = 0;
+  const Verdict verdict = self.checkBucket(key, cost, now, delay);
+  self.account(env);
+  return Self::answer(env, verdict, delay);
+}
+
+// A check of a bucket: check(key, cost, now).
+template <class Self>
+napi_value checkCost(napi_env env, napi_callback_info info) noexcept {
+  const Arguments<Self, 3> arguments(env, info);
+  Self& self = *arguments.data;
+  KeyText text;
+  if (!text.read(env, arguments.values[0])) return nullptr;
+  const double cost = arguments.number(env, 1, 1);
+  const double now = arguments.now(env, 2);
+  const Key key = text.key(self.secret());
+  const auto find = [&] { return self.core().buckets().find(key.fingerprint); };
+  if (allowsShort(self.core(), find, cost, now)) return nullptr;
+  return decide(env, self, key, cost, now);
+}
+
+// The check of a peer whose bucket may be at hand. Only to name a new offender is its key read, by
+// readKey(text); kNeedsName, an exception pending, where that fails.
+template <class Self, class ReadKey>
+Verdict checkBucket(Self& self, const Fingerprint& print, Bucket*& bucket, double cost, double now,
+                    double& delay, ReadKey&& readKey) noexcept {
+  const Verdict verdict = self.checkBucket({print, nullptr, 0}, bucket, cost, now, delay);
+  if (verdict != Verdict::kNeedsName) return verdict;
+  KeyText text;
+  return readKey(text) ? self.checkBucket(text.named(print), bucket, cost, now, delay) : verdict;
+}
+
+// What an opened peer's check does that its short way did not decide.
+template <class Self>
+RELAY_LIMITER_APART napi_value decide(napi_env env, Self& self, Bucket* bucket, napi_value key,
+                                      double cost, double now) noexcept {
+  double delay = 0;
+  const auto readKey = [&](KeyText& text) { return text.read(env, key); };
+  const Fingerprint print = bucket->fingerprint;
+  const Verdict verdict = checkBucket(self, print, bucket, cost, now, delay, readKey);
+  if (verdict == Verdict::kNeedsName) return nullptr;
+  self.account(env);
+  return Self::answer(env, verdict, delay);
+}
+
+// The check of an opened peer whose bucket is not where it was, if it has one.
+template <class Self>
+RELAY_LIMITER_APART napi_value seekBucket(napi_env env, Self& self, napi_value value, double cost,
+                                          double now) noexcept {
+  KeyText text;
+  if (!text.read(env, value)) return nullptr;
+  const Key key = text.key(self.secret());
+  const napi_value result = decide(env, self, key, cost, now);
+  self.setSeat(self.core().buckets(), key.fingerprint);
+  return result;
+}
+
+// checkPeer(key, cost, now): the check of an opened peer, whose seat JavaScript has written.
+template <class Self>
+napi_value checkPeer(napi_env env, napi_callback_info info) noexcept {
+  const Arguments<Self, 3> arguments(env, info);
+  Self& self = *arguments.data;
+  Bucket* bucket = self.core().buckets().at(self.seat());
+  const double cost = arguments.number(env, 1, 1);
+  const double now = arguments.now(env, 2);
+  if (bucket == nullptr) return seekBucket(env, self, arguments.values[0], cost, now);
+  const auto there = [bucket] { return bucket; };
+  if (allowsShort(self.core(), there, cost, now)) return nullptr;
+  return decide(env, self, bucket, arguments.values[0], cost, now);
+}
+
+// The check of a time, where the peer's key was read.
+template <class Self, auto kCheck>
+napi_value decideTime(napi_env env, Self& self, const Key& key, double now) noexcept {
+  LastAllowed* last = self.core().allowedAt().find(key.fingerprint);
+  const Verdict verdict = (self.core().*kCheck)(key, last, now);
+  self.account(env);
+  return answerOf(env, verdict);
+}
+
+// The check of a time: check(key, now) of a limiter that can ban.
+template <class Self, auto kCheck>
+napi_value checkTime(napi_env env, napi_callback_info info) noexcept {
+  const Arguments<Self, 2> arguments(env, info);
+  Self& self = *arguments.data;
+  KeyText text;
+  if (!text.read(env, arguments.values[0])) return nullptr;
+  return decideTime<Self, kCheck>(env, self, text.key(self.secret()), arguments.now(env, 1));
+}
+
+// The same of an opened peer whose time is not where it was, if it has one.
+template <class Self, auto kCheck>
+RELAY_LIMITER_APART napi_value seekTime(napi_env env, Self& self, napi_value value,
+                                        double now) noexcept {
+  KeyText text;
+  if (!text.read(env, value)) return nullptr;
+  const Key key = text.key(self.secret());
+  const napi_value result = decideTime<Self, kCheck>(env, self, key, now);
+  self.setSeat(self.core().allowedAt(), key.fingerprint);
+  return result;
+}
+
+// The same of an opened peer, whose seat JavaScript has written.
+template <class Self, auto kCheck>
+napi_value checkPeerTime(napi_env env, napi_callback_info info) noexcept {
+  const Arguments<Self, 2> arguments(env, info);
+  Self& self = *arguments.data;
+  LastAllowed* last = self.core().allowedAt().at(self.seat());
+  const double now = arguments.now(env, 1);
+  if (last == nullptr) return seekTime<Self, kCheck>(env, self, arguments.values[0], now);
+  const Fingerprint print = last->fingerprint;
+  Verdict verdict = (self.core().*kCheck)({print, nullptr, 0}, last, now);
+  if (verdict == Verdict::kNeedsName) {
+    KeyText text;
+    if (!text.read(env, arguments.values[0])) return nullptr;
+    verdict = (self.core().*kCheck)(text.named(print), last, now);
+  }
+  self.account(env);
+  return answerOf(env, verdict);
+}
+
+}  // namespace relay_limiter

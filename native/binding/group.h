@@ -1,0 +1,195 @@
+// Group: what JavaScript holds of one, a handle, and the call that checks its members. A handle
+// remembers fingerprints and places, owns nothing of a limiter, and is given with each call to the
+// limiter it was opened on; to another one it is a stranger, refused.
+#pragma once
+
+#include <node_api.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+#include "../records.h"
+#include "arguments.h"
+#include "checks.h"
+
+namespace relay_limiter {
+
+// How many members ahead of the one it is at a group asks for memory.
+constexpr uint32_t kAhead = 32;
+
+// Verdicts, as lib/engine/engine.ts calls them.
+constexpr uint8_t kVerdictAllow = 0;
+constexpr uint8_t kVerdictDelay = 1;
+constexpr uint8_t kVerdictDisconnect = 2;
+
+// The members of a group, in the order of the keys that its JavaScript side holds.
+class OpenedGroup {
+ public:
+  struct Member {
+    Fingerprint fingerprint;
+    // Where its bucket was found, or nullptr.
+    Bucket* record;
+  };
+
+  explicit OpenedGroup(const void* owner) noexcept : limiter(owner) {}
+  ~OpenedGroup() noexcept { std::free(members_); }
+  OpenedGroup(const OpenedGroup&) = delete;
+  OpenedGroup& operator=(const OpenedGroup&) = delete;
+
+  const void* const limiter;
+
+  uint32_t size() const noexcept { return size_; }
+  const Member* begin() const noexcept { return members_; }
+  Member& operator[](uint32_t index) noexcept { return members_[index]; }
+
+  // False where there is no memory.
+  bool add(const Fingerprint& print) noexcept {
+    if (size_ == capacity_ && !grow()) return false;
+    members_[size_++] = {print, nullptr};
+    return true;
+  }
+
+  // The last member takes the place of the one at `index`.
+  void removeAt(uint32_t index) noexcept {
+    if (index < size_) members_[index] = members_[--size_];
+  }
+
+  // Looks up all members, where records may have moved since it was done the last time.
+  void follow(const Buckets& buckets) noexcept {
+    if (epoch_ == buckets.epoch()) return;
+    epoch_ = buckets.epoch();
+    for (uint32_t i = 0; i < size_; ++i) {
+      buckets.prepare(members_[std::min(i + kAhead, size_ - 1)].fingerprint);
+      members_[i].record = buckets.find(members_[i].fingerprint);
+    }
+  }
+
+  // The member's bucket if it still lies where it was found; else nullptr.
+  Bucket* recall(uint32_t index, const Buckets& buckets) const noexcept {
+    const Member& member = members_[index];
+    if (epoch_ != buckets.epoch() || member.record == nullptr) return nullptr;
+    return member.record->fingerprint == member.fingerprint ? member.record : nullptr;
+  }
+
+  // The table's epoch in which the members' buckets were found.
+  uint64_t epoch() const noexcept { return epoch_; }
+
+ private:
+  bool grow() noexcept {
+    const uint32_t capacity = capacity_ == 0 ? 8 : capacity_ * 2;
+    if (capacity <= capacity_) return false;
+    void* members = std::realloc(static_cast<void*>(members_), capacity * sizeof(Member));
+    if (members == nullptr) return false;
+    members_ = static_cast<Member*>(members);
+    capacity_ = capacity;
+    return true;
+  }
+
+  Member* members_ = nullptr;
+  uint32_t size_ = 0;
+  uint32_t capacity_ = 0;
+  uint64_t epoch_ = 0;
+};
+
+// A JavaScript value that owns `group`; undefined, an exception pending, where there is no memory.
+inline napi_value wrapGroup(napi_env env, OpenedGroup* group) noexcept {
+  napi_value result = nullptr;
+  const auto finalize = [](napi_env, void* data, void*) { delete static_cast<OpenedGroup*>(data); };
+  if (group == nullptr || napi_create_external(env, group, finalize, nullptr, &result) != napi_ok) {
+    delete group;
+    throwNoMemory(env);
+  }
+  return result;
+}
+
+// The group in `value`, if this limiter opened it; else nullptr, an exception pending.
+inline OpenedGroup* groupIn(napi_env env, napi_value value, const void* limiter) noexcept {
+  void* data = nullptr;
+  if (napi_get_value_external(env, value, &data) == napi_ok && data != nullptr) {
+    auto* group = static_cast<OpenedGroup*>(data);
+    if (group->limiter == limiter) return group;
+  }
+  napi_throw_type_error(env, "ERR_LIMITER_KEY", "not a group of this limiter");
+  return nullptr;
+}
+
+// The text of the key at `index`.
+inline bool readElement(napi_env env, napi_value keys, uint32_t index, KeyText& text) noexcept {
+  napi_handle_scope scope;
+  napi_open_handle_scope(env, &scope);
+  napi_value element = nullptr;
+  const bool read =
+      napi_get_element(env, keys, index, &element) == napi_ok && text.read(env, element);
+  napi_close_handle_scope(env, scope);
+  return read;
+}
+
+// Answers members from `first` on whose buckets lie where they were found and have the cost, which
+// most of them do; returns the first that needs more.
+template <class Core>
+uint32_t allowMembers(const Core& core, const OpenedGroup& group, uint32_t first, uint8_t* verdicts,
+                      double cost, double now) noexcept {
+  const auto allows = core.shortWay(cost, now);
+  const OpenedGroup::Member* const members = group.begin();
+  const uint32_t size = group.size();
+  for (uint32_t i = first; i < size; ++i) {
+    prefetch(members[std::min(i + kAhead, size - 1)].record);
+    Bucket* const bucket = members[i].record;
+    if (bucket == nullptr || !(bucket->fingerprint == members[i].fingerprint)) return i;
+    if (!allows(*bucket)) return i;
+    verdicts[i] = kVerdictAllow;
+  }
+  return size;
+}
+
+template <class Self>
+void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys, uint8_t* verdicts,
+                  double cost, double now) noexcept {
+  const Buckets& buckets = self.core().buckets();
+  group.follow(buckets);
+  for (uint32_t i = 0; i < group.size() && i < kAhead; ++i) prefetch(group[i].record);
+  for (uint32_t i = 0; i < group.size(); ++i) {
+    // If records move before the last member is checked, the rest are looked up one by one.
+    if (self.core().isShort() && group.epoch() == buckets.epoch()) {
+      i = allowMembers(self.core(), group, i, verdicts, cost, now);
+      if (i == group.size()) return;
+    }
+    OpenedGroup::Member& member = group[i];
+    if (i + kAhead < group.size()) prefetch(group[i + kAhead].record);
+    double delay;
+    const auto readKey = [&](KeyText& text) { return readElement(env, keys, i, text); };
+    member.record = group.recall(i, buckets);
+    const Verdict verdict =
+        checkBucket(self, member.fingerprint, member.record, cost, now, delay, readKey);
+    if (verdict == Verdict::kNoMemory) return throwNoMemory(env);
+    if (verdict == Verdict::kNeedsName) return;
+    verdicts[i] = verdict == Verdict::kAllowed   ? kVerdictAllow
+                  : verdict == Verdict::kRefused ? kVerdictDelay
+                                                 : kVerdictDisconnect;
+  }
+}
+
+// checkGroup(handle, keys, verdicts, cost, now): a verdict for each member, all at one instant.
+template <class Self>
+napi_value checkGroup(napi_env env, napi_callback_info info) noexcept {
+  const Arguments<Self, 5> arguments(env, info);
+  Self& self = *arguments.data;
+  auto* group = groupIn(env, arguments.values[0], &self);
+  if (group == nullptr) return nullptr;
+  void* bytes = nullptr;
+  size_t capacity = 0;
+  if (napi_get_typedarray_info(env, arguments.values[2], nullptr, &capacity, &bytes, nullptr,
+                               nullptr) != napi_ok ||
+      capacity < group->size()) {
+    napi_throw_range_error(env, "ERR_LIMITER_OPTION", "verdicts must have a byte for each member");
+    return nullptr;
+  }
+  const double cost = arguments.number(env, 3, 1);
+  const double now = arguments.now(env, 4);
+  checkMembers(env, self, *group, arguments.values[1], static_cast<uint8_t*>(bytes), cost, now);
+  self.account(env);
+  return nullptr;
+}
+
+}  // namespace relay_limiter
