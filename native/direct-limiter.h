@@ -34,7 +34,7 @@ class DirectLimiter {
   }
 
   // Whether the short way is open: not while somebody may be banned.
-  bool isShort() const noexcept { return offenders_.empty(); }
+  bool isShort() const noexcept { return !offenders_.hasBans(); }
 
   // The short way of a check, as a function of the bucket: takes the cost if it is there. If not,
   // nothing has been decided, and checkMessage() at the same instant decides. It holds what it
@@ -94,12 +94,10 @@ class DirectLimiter {
       offenders_.forgive(last.fingerprint);
       return true;
     };
-    const auto over = [&](const Offender& offender) {
-      return offender.bannedAt != kNever && elapsed(now, offender.bannedAt) > config_.banDuration;
-    };
+    const auto over = [&](const Ban& ban) { return elapsed(now, ban.began) > config_.banDuration; };
     sweep_.run(3, budgetMs, [&](unsigned pass, uint64_t& cursor) {
       if (pass == 0) return buckets_.sweep(cursor, silent);
-      return pass == 1 ? allowedAt_.sweep(cursor, old) : offenders_.sweep(cursor, over);
+      return pass == 1 ? allowedAt_.sweep(cursor, old) : offenders_.sweepBans(cursor, over);
     });
     return removed;
   }

@@ -15,15 +15,19 @@ namespace relay_limiter {
 
 struct alignas(64) Offender {
   Fingerprint fingerprint;
-  // kNever: not banned.
-  double bannedAt;
   uint64_t violations;
-  // Places in the order of first violations, and of bans.
+  // Place in the order of first violations.
   uint64_t order;
-  uint64_t banOrder;
   // The key, owned by the record: offenders are named.
   char16_t* name;
   uint64_t nameLength;
+};
+
+struct alignas(32) Ban {
+  Fingerprint fingerprint;
+  double began;
+  // Place in the order of bans.
+  uint64_t order;
 };
 
 class Offenders {
@@ -33,9 +37,12 @@ class Offenders {
   Offenders() noexcept = default;
   ~Offenders() noexcept { clear(); }
 
-  bool empty() const noexcept { return table_.size() == 0; }
+  // Over or not.
+  bool hasBans() const noexcept { return bans_.size() > 0; }
   uint64_t totalViolations() const noexcept { return total_; }
-  size_t memoryBytes() const noexcept { return table_.memoryBytes() + nameBytes_; }
+  size_t memoryBytes() const noexcept {
+    return table_.memoryBytes() + bans_.memoryBytes() + nameBytes_;
+  }
 
   uint64_t violations(const Fingerprint& print) noexcept {
     const Offender* offender = find(print);
@@ -63,49 +70,50 @@ class Offenders {
 
   // When the peer's ban began, over or not; kNever without one.
   double bannedAt(const Fingerprint& print) noexcept {
-    const Offender* offender = find(print);
-    return offender == nullptr ? kNever : offender->bannedAt;
+    const Ban* ban = hasBans() ? bans_.find(print) : nullptr;
+    return ban == nullptr ? kNever : ban->began;
   }
 
-  // False where there is no memory.
+  // For a peer without a ban. False where there is no memory.
   bool beginBan(const Key& key, double now) noexcept {
     Offender* offender = findOrInsert(key);
     if (offender == nullptr) return false;
-    bans_ += offender->bannedAt == kNever;
-    offender->bannedAt = now;
-    offender->banOrder = ++lastOrder_;
-    return true;
+    Ban* ban = bans_.insert(key.fingerprint);
+    if (ban != nullptr) {
+      *ban = {key.fingerprint, now, ++lastOrder_};
+    } else if (offender->violations == 0) {
+      remove(*offender);
+    }
+    return ban != nullptr;
   }
 
   // Lifts a ban; violations stay.
   void liftBan(const Fingerprint& print) noexcept {
+    removeBan(print);
     Offender* offender = find(print);
-    if (offender == nullptr || offender->bannedAt == kNever) return;
-    offender->bannedAt = kNever;
-    --bans_;
-    if (offender->violations == 0) forgive(print);
+    if (offender != nullptr && offender->violations == 0) remove(*offender);
   }
 
   // Forgets violations and ban.
   void forgive(const Fingerprint& print) noexcept {
+    removeBan(print);
     Offender* offender = find(print);
-    if (offender == nullptr) return;
-    release(*offender);
-    table_.erase(offender);
+    if (offender != nullptr) remove(*offender);
   }
 
   void clear() noexcept {
     table_.forEach([this](Offender& offender) { release(offender); });
     table_.clear();
+    bans_.clear();
   }
 
-  // Visits some offenders, as Table::sweep does; those for which over(offender) is true are
-  // forgiven.
+  // Visits some bans, as Table::sweep does; peers for which over(ban) is true are forgiven.
   template <class Over>
-  bool sweep(uint64_t& cursor, Over&& over) noexcept {
-    return table_.sweep(cursor, [&](Offender& offender) {
-      if (!over(offender)) return false;
-      release(offender);
+  bool sweepBans(uint64_t& cursor, Over&& over) noexcept {
+    return bans_.sweep(cursor, [&](const Ban& ban) {
+      if (!over(ban)) return false;
+      Offender* offender = find(ban.fingerprint);
+      if (offender != nullptr) remove(*offender);
       return true;
     });
   }
@@ -121,22 +129,17 @@ class Offenders {
   // there is no memory to put them in order.
   template <class Name>
   bool bannedKeys(double now, double banDuration, Name&& name) noexcept {
-    if (bans_ == 0) return true;
-    size_t count = 0;
-    const auto isBanned = [&](const Offender& offender) {
-      return offender.bannedAt != kNever && elapsed(now, offender.bannedAt) < banDuration;
-    };
-    table_.forEach([&](Offender& offender) { count += isBanned(offender); });
-    if (count == 0) return true;
-    const std::unique_ptr<const Offender*[]> banned(new (std::nothrow) const Offender*[count]);
+    const std::unique_ptr<Ban[]> banned(new (std::nothrow) Ban[bans_.size()]);
     if (banned == nullptr) return false;
-    size_t end = 0;
-    table_.forEach([&](Offender& offender) {
-      if (isBanned(offender)) banned[end++] = &offender;
+    Ban* end = banned.get();
+    bans_.forEach([&](const Ban& ban) {
+      if (elapsed(now, ban.began) < banDuration) *end++ = ban;
     });
-    std::sort(banned.get(), banned.get() + count,
-              [](const Offender* a, const Offender* b) { return a->banOrder < b->banOrder; });
-    for (size_t i = 0; i < count; ++i) name(banned[i]->name, banned[i]->nameLength);
+    std::sort(banned.get(), end, [](const Ban& a, const Ban& b) { return a.order < b.order; });
+    for (const Ban* ban = banned.get(); ban != end; ++ban) {
+      const Offender* offender = find(ban->fingerprint);
+      if (offender != nullptr) name(offender->name, offender->nameLength);
+    }
     return true;
   }
 
@@ -155,7 +158,17 @@ class Offenders {
 
   // Most limiters have no offender at all: then there is nothing to look up.
   Offender* find(const Fingerprint& print) noexcept {
-    return empty() ? nullptr : table_.find(print);
+    return table_.size() == 0 ? nullptr : table_.find(print);
+  }
+
+  void removeBan(const Fingerprint& print) noexcept {
+    Ban* ban = hasBans() ? bans_.find(print) : nullptr;
+    if (ban != nullptr) bans_.erase(ban);
+  }
+
+  void remove(Offender& offender) noexcept {
+    release(offender);
+    table_.erase(&offender);
   }
 
   Offender* findOrInsert(const Key& key) noexcept {
@@ -169,7 +182,7 @@ class Offenders {
       return nullptr;
     }
     std::memcpy(name, key.text, key.length * sizeof(char16_t));
-    *offender = {key.fingerprint, kNever, 0, 0, 0, name, key.length};
+    *offender = {key.fingerprint, 0, 0, name, key.length};
     nameBytes_ += key.length * sizeof(char16_t);
     return offender;
   }
@@ -179,16 +192,14 @@ class Offenders {
       --violators_;
       top_.forget(violatorOf(offender));
     }
-    bans_ -= offender.bannedAt != kNever;
     total_ -= offender.violations;
     nameBytes_ -= offender.nameLength * sizeof(char16_t);
     delete[] offender.name;
   }
 
   Table<Offender> table_;
+  Table<Ban> bans_;
   TopViolators top_;
-  // Bans, over or not.
-  size_t bans_ = 0;
   // Offenders with violations, and all their violations.
   size_t violators_ = 0;
   uint64_t total_ = 0;

@@ -65,11 +65,9 @@ class OrderbookLimiter {
       ++removed;
       return true;
     };
-    const auto over = [&](const Offender& offender) {
-      return offender.bannedAt != kNever && elapsed(now, offender.bannedAt) > config_.banDuration;
-    };
+    const auto over = [&](const Ban& ban) { return elapsed(now, ban.began) > config_.banDuration; };
     sweep_.run(2, budgetMs, [&](unsigned pass, uint64_t& cursor) {
-      return pass == 0 ? allowedAt_.sweep(cursor, old) : offenders_.sweep(cursor, over);
+      return pass == 0 ? allowedAt_.sweep(cursor, old) : offenders_.sweepBans(cursor, over);
     });
     return removed;
   }

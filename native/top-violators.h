@@ -56,7 +56,7 @@ class TopViolators {
 
  private:
   // So many can be forgiven before everybody must be counted again.
-  static constexpr size_t kKept = 32;
+  static constexpr size_t kKept = 64;
 
   static bool isWorse(const Violator& a, const Violator& b) noexcept {
     return a.violations != b.violations ? a.violations > b.violations : a.order < b.order;

@@ -217,7 +217,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     return result;
   }
 
-  static constexpr int64_t kAccountingStep = 256 * 1024;
+  static constexpr int64_t kAccountingStep = 16 << 10;
 
   Core core_;
   Clock clock_;
