@@ -99,10 +99,7 @@ export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
     requireKey(connId);
     if (cost !== undefined) requireCost(cost);
     const now = this.now();
-    const refusal =
-      cost === undefined && now === undefined
-        ? this.core.checkMessage(connId)
-        : this.core.checkMessage(connId, cost ?? 1, now);
+    const refusal = this.core.checkMessage(connId, cost, now);
     return refusal === undefined;
   }
 
@@ -114,8 +111,7 @@ export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
   checkOrderbook(connId: string): boolean {
     requireKey(connId);
     const now = this.now();
-    const refusal =
-      now === undefined ? this.core.checkOrderbook(connId) : this.core.checkOrderbook(connId, now);
+    const refusal = this.core.checkOrderbook(connId, now);
     return this.allows(connId, refusal, this.banDuration);
   }
 
@@ -176,10 +172,7 @@ class OpenedConnection extends Opened implements DirectPeer {
     const { core } = this.#limiter;
     const now = this.#limiter.now();
     this.seat(this.#bucketPlace);
-    const refusal =
-      cost === undefined && now === undefined
-        ? core.checkPeer(this.key)
-        : core.checkPeer(this.key, cost ?? 1, now);
+    const refusal = core.checkPeer(this.key, cost, now);
     if (SEAT[0] !== this.#bucketPlace) this.#bucketPlace = this.follow();
     return refusal === undefined;
   }
@@ -188,10 +181,7 @@ class OpenedConnection extends Opened implements DirectPeer {
     const { core, banDuration } = this.#limiter;
     const now = this.#limiter.now();
     this.seat(this.#timePlace);
-    const refusal =
-      now === undefined
-        ? core.checkPeerOrderbook(this.key)
-        : core.checkPeerOrderbook(this.key, now);
+    const refusal = core.checkPeerOrderbook(this.key, now);
     if (SEAT[0] !== this.#timePlace) this.#timePlace = this.follow();
     return this.#limiter.allows(this.key, refusal, banDuration);
   }

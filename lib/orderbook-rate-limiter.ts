@@ -118,7 +118,7 @@ export class OrderbookRateLimiter extends Limiter<OrderbookCore> {
   check(peerNick: string): boolean {
     requireKey(peerNick);
     const now = this.now();
-    const refusal = now === undefined ? this.core.check(peerNick) : this.core.check(peerNick, now);
+    const refusal = this.core.check(peerNick, now);
     return this.allows(peerNick, refusal, this.banDuration);
   }
 
@@ -177,7 +177,7 @@ class OpenedPeer extends Opened implements OrderbookPeer {
     const { core, banDuration } = this.#limiter;
     const now = this.#limiter.now();
     this.seat(this.#place);
-    const refusal = now === undefined ? core.checkPeer(this.key) : core.checkPeer(this.key, now);
+    const refusal = core.checkPeer(this.key, now);
     if (SEAT[0] !== this.#place) this.#place = this.follow();
     return this.#limiter.allows(this.key, refusal, banDuration);
   }

@@ -85,11 +85,7 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
     requireKey(peerKey);
     if (cost !== undefined) requireCost(cost);
     const now = this.now();
-    // Arguments left out are arguments a native call need not read.
-    const verdict =
-      cost === undefined && now === undefined
-        ? this.core.check(peerKey)
-        : this.core.check(peerKey, cost ?? 1, now);
+    const verdict = this.core.check(peerKey, cost, now);
     return resultOf(verdict);
   }
 
@@ -144,10 +140,7 @@ class OpenedPeer extends Opened implements Peer {
     const now = this.#limiter.now();
     this.seat(this.#place);
     const { core } = this.#limiter;
-    const verdict =
-      cost === undefined && now === undefined
-        ? core.checkPeer(this.key)
-        : core.checkPeer(this.key, cost ?? 1, now);
+    const verdict = core.checkPeer(this.key, cost, now);
     if (SEAT[0] !== this.#place) this.#place = this.follow();
     return resultOf(verdict);
   }

@@ -2,8 +2,7 @@
 // specification of both engines; SPEC numbers behaviour comes from the reference, JoinMarket-NG 0.37.0.
 //
 // Facades validate before they call: a key is a string, a cost finite and not negative, an age no
-// NaN, `now` finite or undefined (the engine then reads its own monotonic clock, once). Arguments
-// are positional and optional ones may be left out, since each argument read costs a native call time.
+// NaN, `now` finite or undefined (the engine then reads its own monotonic clock, once).
 
 import type { EngineName, Violator } from '../types.js';
 

@@ -4,16 +4,8 @@ import { randomFillSync } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { VERSION } from '../version.js';
-import {
-  type DirectConfig,
-  type DirectCore,
-  type Engine,
-  type OrderbookConfig,
-  type OrderbookCore,
-  type RateLimiterConfig,
-  type RateLimiterCore,
-  SEAT,
-} from './engine.js';
+import { type Engine, SEAT } from './engine.js';
+import { type Addon, nativeLimiters } from './native-limiters.js';
 
 /** What became of the native binary: there and running, not there, or there and unusable. */
 export type NativeBinary =
@@ -25,18 +17,6 @@ export type NativeBinary =
       readonly path: string;
       readonly cause: unknown;
     };
-
-/** The hash secret of a table: nobody outside can choose keys that collide. */
-type Secret = BigUint64Array;
-type CoreClass<Config, Core> = new (config: Config, secret: Secret, seat: Int32Array) => Core;
-
-/** The exports of the addon; native/binding/addon.cc makes them. */
-interface Addon {
-  readonly version: string;
-  readonly RateLimiter: CoreClass<RateLimiterConfig, RateLimiterCore>;
-  readonly OrderbookLimiter: CoreClass<OrderbookConfig, OrderbookCore>;
-  readonly DirectLimiter: CoreClass<DirectConfig, DirectCore>;
-}
 
 let binary: NativeBinary | undefined;
 
@@ -80,11 +60,12 @@ function absence(error: unknown): string {
 }
 
 function nativeEngine(addon: Addon): Engine {
+  const { RateLimiter, OrderbookLimiter, DirectLimiter } = nativeLimiters(addon);
   const secret = () => randomFillSync(new BigUint64Array(2));
   return {
     name: 'native',
-    rateLimiter: (config) => new addon.RateLimiter(config, secret(), SEAT),
-    orderbook: (config) => new addon.OrderbookLimiter(config, secret(), SEAT),
-    direct: (config) => new addon.DirectLimiter(config, secret(), SEAT),
+    rateLimiter: (config) => new RateLimiter(config, secret(), SEAT),
+    orderbook: (config) => new OrderbookLimiter(config, secret(), SEAT),
+    direct: (config) => new DirectLimiter(config, secret(), SEAT),
   };
 }

@@ -12,19 +12,20 @@ namespace {
 
 class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
  public:
-  static Napi::Function define(Napi::Env env) {
+  using Self = RateLimiterObject;
+
+  static Napi::Function define(Napi::Env env, const std::shared_ptr<Registry<Self>>& registry) {
     auto methods = groupMethods();
     methods.push_back(InstanceMethod("delay", &RateLimiterObject::delay));
-    return LimiterObject::define(env, "RateLimiter", std::move(methods));
+    return LimiterObject::define(env, "RateLimiter", registry, std::move(methods),
+                                 {{"check", checkCost<Self>},
+                                  {"checkPeer", checkPeer<Self>},
+                                  {"checkGroup", checkGroup<Self>}});
   }
 
   explicit RateLimiterObject(const Napi::CallbackInfo& info)
       : LimiterObject(info, {numberIn(info, "rateLimit"), numberIn(info, "burstLimit"),
-                             numberIn(info, "disconnectThreshold", kInfinity)}) {
-    addHotCall(info, "check", checkCost<RateLimiterObject>);
-    addHotCall(info, "checkPeer", checkPeer<RateLimiterObject>);
-    addHotCall(info, "checkGroup", checkGroup<RateLimiterObject>);
-  }
+                             numberIn(info, "disconnectThreshold", kInfinity)}) {}
 
   Verdict checkBucket(const Key& key, double cost, double now, double& delay) noexcept {
     return core().check(key, cost, now, delay);
@@ -58,12 +59,13 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
 // The two limiters that ban share how they answer isBanned.
 template <class Self>
 napi_value isBanned(napi_env env, napi_callback_info info) noexcept {
-  const Arguments<Self, 2> arguments(env, info);
+  const Arguments<Self, 3> arguments(env, info);
+  if (arguments.limiter == nullptr) return nullptr;
   KeyText text;
-  if (!text.read(env, arguments.values[0])) return nullptr;
-  Self& self = *arguments.data;
+  if (!text.read(env, arguments.values[1])) return nullptr;
+  Self& self = *arguments.limiter;
   const bool banned =
-      self.core().isBanned(text.key(self.secret()).fingerprint, arguments.now(env, 1));
+      self.core().isBanned(text.key(self.secret()).fingerprint, arguments.now(env, 2));
   napi_value result = nullptr;
   napi_get_boolean(env, banned, &result);
   return result;
@@ -71,40 +73,42 @@ napi_value isBanned(napi_env env, napi_callback_info info) noexcept {
 
 class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> {
  public:
-  static Napi::Function define(Napi::Env env) {
-    return LimiterObject::define(env, "OrderbookLimiter", {});
+  using Self = OrderbookObject;
+
+  static Napi::Function define(Napi::Env env, const std::shared_ptr<Registry<Self>>& registry) {
+    return LimiterObject::define(env, "OrderbookLimiter", registry, {},
+                                 {{"check", checkTime<Self, &OrderbookLimiter::check>},
+                                  {"checkPeer", checkPeerTime<Self, &OrderbookLimiter::check>},
+                                  {"isBanned", relay_limiter::isBanned<Self>}});
   }
 
   explicit OrderbookObject(const Napi::CallbackInfo& info)
-      : LimiterObject(info,
-                      {numberIn(info, "interval"), numberIn(info, "violationBanThreshold"),
-                       numberIn(info, "violationWarningThreshold"),
-                       numberIn(info, "violationSevereThreshold"), numberIn(info, "banDuration")}) {
-    addHotCall(info, "check", checkTime<OrderbookObject, &OrderbookLimiter::check>);
-    addHotCall(info, "checkPeer", checkPeerTime<OrderbookObject, &OrderbookLimiter::check>);
-    addHotCall(info, "isBanned", isBanned<OrderbookObject>);
-  }
+      : LimiterObject(
+            info, {numberIn(info, "interval"), numberIn(info, "violationBanThreshold"),
+                   numberIn(info, "violationWarningThreshold"),
+                   numberIn(info, "violationSevereThreshold"), numberIn(info, "banDuration")}) {}
 };
 
 class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
  public:
-  static Napi::Function define(Napi::Env env) {
-    return LimiterObject::define(env, "DirectLimiter", groupMethods());
+  using Self = DirectObject;
+
+  static Napi::Function define(Napi::Env env, const std::shared_ptr<Registry<Self>>& registry) {
+    return LimiterObject::define(
+        env, "DirectLimiter", registry, groupMethods(),
+        {{"checkMessage", checkCost<Self>},
+         {"checkOrderbook", checkTime<Self, &DirectLimiter::checkOrderbook>},
+         {"checkPeerOrderbook", checkPeerTime<Self, &DirectLimiter::checkOrderbook>},
+         {"isBanned", relay_limiter::isBanned<Self>},
+         {"checkPeer", checkPeer<Self>},
+         {"checkGroup", checkGroup<Self>}});
   }
 
   explicit DirectObject(const Napi::CallbackInfo& info)
       : LimiterObject(info,
                       {numberIn(info, "messageRatePerSec"), numberIn(info, "messageBurst"),
                        numberIn(info, "orderbookInterval"), numberIn(info, "orderbookBanThreshold"),
-                       numberIn(info, "banDuration")}) {
-    addHotCall(info, "checkMessage", checkCost<DirectObject>);
-    addHotCall(info, "checkOrderbook", checkTime<DirectObject, &DirectLimiter::checkOrderbook>);
-    addHotCall(info, "checkPeerOrderbook",
-               checkPeerTime<DirectObject, &DirectLimiter::checkOrderbook>);
-    addHotCall(info, "isBanned", isBanned<DirectObject>);
-    addHotCall(info, "checkPeer", checkPeer<DirectObject>);
-    addHotCall(info, "checkGroup", checkGroup<DirectObject>);
-  }
+                       numberIn(info, "banDuration")}) {}
 
   Verdict checkBucket(const Key& key, double cost, double now, double&) noexcept {
     return core().checkMessage(key, cost, now);
@@ -119,11 +123,23 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
   }
 };
 
+// What the classes of one environment share; their objects hold it as well, and may outlive it.
+struct Registries {
+  const std::shared_ptr<Registry<RateLimiterObject>> rateLimiters =
+      std::make_shared<Registry<RateLimiterObject>>();
+  const std::shared_ptr<Registry<OrderbookObject>> orderbookLimiters =
+      std::make_shared<Registry<OrderbookObject>>();
+  const std::shared_ptr<Registry<DirectObject>> directLimiters =
+      std::make_shared<Registry<DirectObject>>();
+};
+
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  auto* registries = new Registries;
+  env.SetInstanceData(registries);
   exports.Set("version", RELAY_LIMITER_VERSION);
-  exports.Set("RateLimiter", RateLimiterObject::define(env));
-  exports.Set("OrderbookLimiter", OrderbookObject::define(env));
-  exports.Set("DirectLimiter", DirectObject::define(env));
+  exports.Set("RateLimiter", RateLimiterObject::define(env, registries->rateLimiters));
+  exports.Set("OrderbookLimiter", OrderbookObject::define(env, registries->orderbookLimiters));
+  exports.Set("DirectLimiter", DirectObject::define(env, registries->directLimiters));
   return exports;
 }
 

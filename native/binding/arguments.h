@@ -9,6 +9,7 @@
 
 #include "../apart.h"
 #include "../fingerprint.h"
+#include "registry.h"
 
 namespace relay_limiter {
 
@@ -16,13 +17,18 @@ inline void throwNoMemory(napi_env env) noexcept {
   napi_throw_error(env, "ERR_LIMITER_MEMORY", "no memory for one more peer");
 }
 
-// The arguments of one call of a raw function whose data is `Data`.
-template <class Data, size_t kMost>
+// The arguments of one call of a raw function: the number of a limiter, of the class `Self`, and at
+// most `kMost` - 1 others.
+template <class Self, size_t kMost>
 struct Arguments {
+  // Where the first is no limiter's number `limiter` is nullptr, an exception pending.
   Arguments(napi_env env, napi_callback_info info) noexcept {
-    void* pointer = nullptr;
-    napi_get_cb_info(env, info, &count, values, nullptr, &pointer);
-    data = static_cast<Data*>(pointer);
+    void* registry = nullptr;
+    napi_get_cb_info(env, info, &count, values, nullptr, &registry);
+    int32_t number = Registry<Self>::kNone;
+    napi_get_value_int32(env, values[0], &number);
+    limiter = static_cast<const Registry<Self>*>(registry)->at(number);
+    if (limiter == nullptr) napi_throw_type_error(env, "ERR_LIMITER_KEY", "not a limiter");
   }
 
   // The number at `index`; `fallback` where it was left out or is undefined.
@@ -36,12 +42,12 @@ struct Arguments {
   double now(napi_env env, size_t index) const noexcept {
     double value;
     if (index < count && napi_get_value_double(env, values[index], &value) == napi_ok) return value;
-    return data->now();
+    return limiter->now();
   }
 
   size_t count = kMost;
   napi_value values[kMost];
-  Data* data;
+  Self* limiter;
 };
 
 // The text of a key, copied out of JavaScript in its own code units: UTF-8 would make one key of

@@ -1,10 +1,11 @@
 // LimiterObject: a limiter as a JavaScript object. What is called rarely is a method of the class;
-// each hot call is a raw function of its own, which saves what it costs to find the object from
-// `this`: 74 ns, where a whole check takes about 100.
+// each hot call is a raw function that is told the object's number, which saves what it costs to
+// find an object from `this`: 74 ns, where a whole check takes about 80.
 #pragma once
 
 #include <napi.h>
 
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "../offenders.h"
 #include "arguments.h"
 #include "group.h"
+#include "registry.h"
 
 namespace relay_limiter {
 
@@ -21,11 +23,17 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   // `new Class(config, secret, seat)`: secret is a BigUint64Array of two random words, seat the
   // Int32Array in which JavaScript says where an opened peer was found, and we where it is now.
   LimiterObject(const Napi::CallbackInfo& info, const typename Core::Config& config)
-      : Napi::ObjectWrap<Self>(info), core_(config), secret_(secretOf(info)) {
+      : Napi::ObjectWrap<Self>(info),
+        core_(config),
+        secret_(secretOf(info)),
+        registry_(static_cast<Registry<Self>*>(info.Data())->shared_from_this()),
+        number_(registry_->add(static_cast<Self*>(this))) {
     openSeat(info);
+    setNumber(info);
   }
 
   ~LimiterObject() {
+    registry_->remove(number_);
     core_.clear();
     account(this->Env());
   }
@@ -59,41 +67,39 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   }
 
  protected:
+  using Methods = std::vector<Napi::ClassPropertyDescriptor<Self>>;
+  using Calls = std::vector<std::pair<const char*, napi_callback>>;
+
+  // The class: methods of its objects, and its raw functions, which all begin with a limiter's
+  // number.
   static Napi::Function define(Napi::Env env, const char* name,
-                               std::vector<Napi::ClassPropertyDescriptor<Self>> own) {
-    own.insert(own.end(), {
-                              Self::InstanceMethod("removePeer", &Self::removePeer),
-                              Self::InstanceMethod("violations", &Self::violations),
-                              Self::InstanceMethod("cleanup", &Self::cleanup),
-                              Self::InstanceMethod("statistics", &Self::statistics),
-                              Self::InstanceMethod("clear", &Self::clear),
-                          });
-    return Self::DefineClass(env, name, own);
+                               const std::shared_ptr<Registry<Self>>& registry, Methods methods,
+                               const Calls& calls) {
+    methods.insert(methods.end(), {
+                                      Self::InstanceMethod("removePeer", &Self::removePeer),
+                                      Self::InstanceMethod("violations", &Self::violations),
+                                      Self::InstanceMethod("cleanup", &Self::cleanup),
+                                      Self::InstanceMethod("statistics", &Self::statistics),
+                                      Self::InstanceMethod("clear", &Self::clear),
+                                  });
+    const Napi::Function constructor = Self::DefineClass(env, name, methods, registry.get());
+    for (const auto& [call, callback] : calls) {
+      napi_value function;
+      if (napi_create_function(env, call, NAPI_AUTO_LENGTH, callback, registry.get(), &function) ==
+          napi_ok) {
+        constructor.Set(call, function);
+      }
+    }
+    return constructor;
   }
 
   // The methods of limiters whose peers can be put in groups.
-  static std::vector<Napi::ClassPropertyDescriptor<Self>> groupMethods() {
+  static Methods groupMethods() {
     return {
         Self::InstanceMethod("openGroup", &Self::openGroup),
         Self::InstanceMethod("addMember", &Self::addMember),
         Self::InstanceMethod("removeMember", &Self::removeMember),
     };
-  }
-
-  // Gives this object a raw function. The two hold each other, so neither outlives the data.
-  void addHotCall(const Napi::CallbackInfo& info, const char* name, napi_callback call) {
-    const Napi::Env env = info.Env();
-    napi_value function;
-    if (env.IsExceptionPending()) return;
-    if (napi_create_function(env, name, NAPI_AUTO_LENGTH, call, static_cast<Self*>(this),
-                             &function) != napi_ok) {
-      return;
-    }
-    Napi::Object object = info.This().As<Napi::Object>();
-    Napi::Function(env, function)
-        .DefineProperty(Napi::PropertyDescriptor::Value("limiter", object, napi_default));
-    object.DefineProperty(
-        Napi::PropertyDescriptor::Value(name, Napi::Function(env, function), napi_default));
   }
 
   // A number of the config, or `fallback` where there is none.
@@ -186,6 +192,14 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     return {0, 0};
   }
 
+  void setNumber(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    if (number_ == Registry<Self>::kNone) throwNoMemory(env);
+    if (env.IsExceptionPending()) return;
+    info.This().As<Napi::Object>().DefineProperty(
+        Napi::PropertyDescriptor::Value("number", Napi::Number::New(env, number_), napi_default));
+  }
+
   void openSeat(const Napi::CallbackInfo& info) {
     if (info.Env().IsExceptionPending()) return;
     if (info[2].IsTypedArray()) {
@@ -222,6 +236,8 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   Core core_;
   Clock clock_;
   const Secret secret_;
+  const std::shared_ptr<Registry<Self>> registry_;
+  const int32_t number_;
   // Keeps the words of seat_ in memory.
   Napi::ObjectReference seatWords_;
   int32_t* seat_ = nullptr;

@@ -1,0 +1,61 @@
+// Registry: the living limiters of one class, by number. The raw functions of a class are the same
+// for all its limiters, and are told by such a number which one is meant. A function for each
+// limiter would be found faster by none: where a call meets the functions of two limiters, V8 no
+// longer knows which one it calls, and takes 17 ns more.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+
+namespace relay_limiter {
+
+template <class Self>
+class Registry : public std::enable_shared_from_this<Registry<Self>> {
+ public:
+  static constexpr int32_t kNone = -1;
+
+  Registry() noexcept = default;
+  ~Registry() noexcept { std::free(limiters_); }
+  Registry(const Registry&) = delete;
+  Registry& operator=(const Registry&) = delete;
+
+  // nullptr for a number that is nobody's.
+  Self* at(int32_t number) const noexcept {
+    const auto index = static_cast<uint32_t>(number);
+    return index < size_ ? limiters_[index] : nullptr;
+  }
+
+  // The lowest number that is nobody's; kNone where there is no memory.
+  int32_t add(Self* limiter) noexcept {
+    while (lowest_ < size_ && limiters_[lowest_] != nullptr) ++lowest_;
+    if (lowest_ == size_ && !grow()) return kNone;
+    limiters_[lowest_] = limiter;
+    return static_cast<int32_t>(lowest_++);
+  }
+
+  void remove(int32_t number) noexcept {
+    if (number == kNone) return;
+    const auto index = static_cast<uint32_t>(number);
+    limiters_[index] = nullptr;
+    if (index < lowest_) lowest_ = index;
+  }
+
+ private:
+  bool grow() noexcept {
+    const uint32_t size = size_ == 0 ? 8 : size_ * 2;
+    if (size > INT32_MAX) return false;
+    void* limiters = std::realloc(static_cast<void*>(limiters_), size * sizeof(Self*));
+    if (limiters == nullptr) return false;
+    limiters_ = static_cast<Self**>(limiters);
+    while (size_ < size) limiters_[size_++] = nullptr;
+    return true;
+  }
+
+  Self** limiters_ = nullptr;
+  uint32_t size_ = 0;
+  // No lower number is nobody's.
+  uint32_t lowest_ = 0;
+};
+
+}  // namespace relay_limiter
