@@ -35,7 +35,8 @@ class Pages {
   // What pages and heads take.
   size_t memoryBytes() const noexcept { return memory_ + numbered_.memoryBytes(); }
 
-  // The page of this number; nullptr where there is none. (The numbers of heads are nobody's.)
+  // The page of this number; nullptr where there is none. (Heads have numbers as well, which nobody
+  // is told, and are memory of a page's size.)
   void* at(size_t number) const noexcept { return numbered_.at(number); }
 
   // `page` was taken from this store.

@@ -57,8 +57,8 @@ export interface LimiterCore {
  * Where an opened peer's record was found the last time: a place, and two words that tell whose
  * record that was. The caller writes it before each check of an opened peer. A check that does not
  * find the record there goes by the key, and writes where the record is now; so whatever is written
- * here, the answer is that of the key. Shared by all limiters: written here, three numbers cost a
- * native call a third of what they would as arguments.
+ * here, the answer is that of the key. All limiters share it: as arguments the three numbers would
+ * cost a native call some 14 ns more.
  */
 export const SEAT = new Int32Array(new ArrayBuffer(12));
 

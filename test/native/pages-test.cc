@@ -39,6 +39,7 @@ class PagesModel {
     require(reinterpret_cast<uintptr_t>(page) % 64 == 0, "a page is aligned");
     requireFull(page, 0, "a page is zero when taken");
     require(memory() >= before + kPageBytes, "a page is counted");
+    require(pages_.at(pages_.numberOf(page)) == page, "a page is found by its number");
     const auto mark = static_cast<unsigned char>(random_() % 255 + 1);
     std::memset(page, mark, kPageBytes);
     held_.push_back({page, mark});
@@ -53,7 +54,10 @@ class PagesModel {
   void giveLast() {
     const size_t before = memory();
     requireFull(held_.back().page, held_.back().mark, "nobody else wrote to a page");
+    const size_t number = pages_.numberOf(held_.back().page);
+    require(pages_.at(number) == held_.back().page, "as long as it is held");
     pages_.give(held_.back().page);
+    require(pages_.at(number) == nullptr, "and then no more");
     held_.pop_back();
     require(memory() <= before - kPageBytes, "a page given back is not counted");
   }
