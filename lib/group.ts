@@ -39,12 +39,20 @@ export class PeerGroup {
     return this.#keys.length;
   }
 
-  /** Adds a member, unless it is one. O(1). @throws `ERR_LIMITER_KEY` for what has no string key. */
+  /**
+   * Adds a member, unless it is one. O(1).
+   * @throws `ERR_LIMITER_KEY` for what has no string key, `ERR_LIMITER_MEMORY`; then nothing changed.
+   */
   add(peer: string | Keyed): void {
     const key = keyOf(peer);
     if (this.#places.has(key)) return;
-    this.#core.addMember(this.#handle, key);
-    this.#places.set(key, this.#keys.length);
+    this.#remember(key, this.#keys.length);
+    try {
+      this.#core.addMember(this.#handle, key);
+    } catch (error) {
+      this.#places.delete(key);
+      throw error;
+    }
     this.#keys.push(key);
   }
 
@@ -89,6 +97,14 @@ export class PeerGroup {
     }
     this.#core.checkGroup(this.#handle, this.#keys, bytes, cost, now);
     return bytes;
+  }
+
+  #remember(key: string, place: number): void {
+    try {
+      this.#places.set(key, place);
+    } catch (cause) {
+      throw limiterError(Error, 'ERR_LIMITER_MEMORY', 'no memory for one more member', cause);
+    }
   }
 }
 

@@ -20,7 +20,8 @@
 #define WIN32_LEAN_AND_MEAN
 #endif
 #include <windows.h>
-#elif defined(__unix__) || defined(__APPLE__)
+#elif (defined(__unix__) || defined(__APPLE__)) && !defined(RELAY_LIMITER_NO_MMAP)
+// RELAY_LIMITER_NO_MMAP is for tests of the way without.
 #include <sys/mman.h>
 #include <unistd.h>
 #define RELAY_LIMITER_MMAP
@@ -54,15 +55,11 @@ inline void* alignedIn(void* range) noexcept {
 
 #if defined(RELAY_LIMITER_MMAP)
 
-inline void* mapMemory(void* at, size_t bytes, int flags) noexcept {
-  void* memory =
-      mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | flags, /*fd=*/-1, 0);
-  return memory == MAP_FAILED ? nullptr : memory;
-}
-
 inline void* SystemMemory::reserve() noexcept {
-  auto* range = static_cast<unsigned char*>(mapMemory(nullptr, 2 * kChunkBytes, 0));
-  if (range == nullptr) return nullptr;
+  constexpr int kFlags = MAP_PRIVATE | MAP_ANON;
+  void* mapped = mmap(nullptr, 2 * kChunkBytes, PROT_READ | PROT_WRITE, kFlags, /*fd=*/-1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  auto* range = static_cast<unsigned char*>(mapped);
   auto* chunk = static_cast<unsigned char*>(alignedIn(range));
   const auto before = static_cast<size_t>(chunk - range);
   if (before > 0) munmap(range, before);
@@ -77,15 +74,16 @@ inline bool SystemMemory::provide(void*, size_t) noexcept { return true; }
 
 inline void SystemMemory::discard(void* part, size_t bytes) noexcept {
   // The system rounds up to pages of its own, which may be larger: then it must not be asked.
-  if (bytes % static_cast<size_t>(sysconf(_SC_PAGESIZE)) == 0) {
+  const bool whole = bytes % static_cast<size_t>(sysconf(_SC_PAGESIZE)) == 0;
 #if defined(__linux__)
-    if (madvise(part, bytes, MADV_DONTNEED) == 0) return;
-#else
-    // Elsewhere that may leave what was there.
-    if (mapMemory(part, bytes, MAP_FIXED) != nullptr) return;
+  if (whole && madvise(part, bytes, MADV_DONTNEED) == 0) return;
 #endif
-  }
   std::memset(part, 0, bytes);
+#if defined(MADV_FREE) && !defined(__linux__)
+  // It stays zero, or becomes it.
+  if (whole) madvise(part, bytes, MADV_FREE);
+#endif
+  static_cast<void>(whole);
 }
 
 #elif defined(_WIN32)

@@ -254,6 +254,57 @@ describe('the native engine', () => {
   });
 });
 
+test.each(['native', 'js'])('a group of engine %s goes on where a Map takes no more', (engine) => {
+  const script = `
+    import { RateLimiter } from 'relay-limiter';
+    const limiter = new RateLimiter({ engine: '${engine}' });
+    const group = limiter.group(['ann', 'bob']);
+    const { set } = Map.prototype;
+    Map.prototype.set = function (key, value) {
+      if (key === 'too-many') throw new RangeError('Map maximum size exceeded');
+      return set.call(this, key, value);
+    };
+    let code;
+    try {
+      group.add('too-many');
+    } catch (error) {
+      code = error.code;
+    }
+    console.log(JSON.stringify([code, group.size, [...group.keys()], [...group.check()]]));
+  `;
+  expect(runJson(script)).toEqual(['ERR_LIMITER_MEMORY', 2, ['ann', 'bob'], [0, 0]]);
+});
+
+test('a ban that is over ends where a Map takes no more', () => {
+  const script = `
+    import { OrderbookRateLimiter } from 'relay-limiter';
+    let now = 0;
+    const clock = () => now;
+    const limiter = new OrderbookRateLimiter({ engine: 'js', clock, violationBanThreshold: 0, banDuration: 5 });
+    const began = limiter.check('peer');
+    now = 6;
+    Map.prototype.set = () => {
+      throw new RangeError('Map maximum size exceeded');
+    };
+    console.log(JSON.stringify([began, limiter.isBanned('peer'), limiter.getViolationCount('peer')]));
+  `;
+  expect(runJson(script)).toEqual([false, false, 0]);
+});
+
+test('without hrtime, as in a browser, time is that of performance.now', () => {
+  const script = `
+    const { hrtime } = process;
+    process.hrtime = undefined;
+    const { TokenBucket } = await import('relay-limiter');
+    process.hrtime = hrtime;
+    const before = performance.now() / 1000;
+    const bucket = new TokenBucket(1, 1);
+    const after = performance.now() / 1000;
+    console.log(JSON.stringify(before <= bucket.lastRefill && bucket.lastRefill <= after));
+  `;
+  expect(runJson(script)).toBe(true);
+});
+
 test('the TypeScript engine says so where a Map takes no more', () => {
   const script = `
     import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';

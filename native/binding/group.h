@@ -32,12 +32,13 @@ class OpenedGroup {
     Bucket* record;
   };
 
-  explicit OpenedGroup(const void* owner) noexcept : limiter(owner) {}
+  explicit OpenedGroup(uint64_t owner) noexcept : limiter(owner) {}
   ~OpenedGroup() noexcept { std::free(members_); }
   OpenedGroup(const OpenedGroup&) = delete;
   OpenedGroup& operator=(const OpenedGroup&) = delete;
 
-  const void* const limiter;
+  // Who opened it: another one might get its address.
+  const uint64_t limiter;
 
   uint32_t size() const noexcept { return size_; }
   const Member* begin() const noexcept { return members_; }
@@ -104,7 +105,7 @@ inline napi_value wrapGroup(napi_env env, OpenedGroup* group) noexcept {
 }
 
 // The group in `value`, if this limiter opened it; else nullptr, an exception pending.
-inline OpenedGroup* groupIn(napi_env env, napi_value value, const void* limiter) noexcept {
+inline OpenedGroup* groupIn(napi_env env, napi_value value, uint64_t limiter) noexcept {
   void* data = nullptr;
   if (napi_get_value_external(env, value, &data) == napi_ok && data != nullptr) {
     auto* group = static_cast<OpenedGroup*>(data);
@@ -112,6 +113,13 @@ inline OpenedGroup* groupIn(napi_env env, napi_value value, const void* limiter)
   }
   napi_throw_type_error(env, "ERR_LIMITER_KEY", "not a group of this limiter");
   return nullptr;
+}
+
+// What could not be read threw by itself, or there is no such element.
+inline void throwUnlessPending(napi_env env) noexcept {
+  bool pending = false;
+  napi_is_exception_pending(env, &pending);
+  if (!pending) napi_throw_type_error(env, "ERR_LIMITER_KEY", "a member has no key");
 }
 
 // The text of the key at `index`.
@@ -163,7 +171,7 @@ void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys,
     const Verdict verdict =
         checkBucket(self, member.fingerprint, member.record, cost, now, delay, readKey);
     if (verdict == Verdict::kNoMemory) return throwNoMemory(env);
-    if (verdict == Verdict::kNeedsName) return;
+    if (verdict == Verdict::kNeedsName) return throwUnlessPending(env);
     verdicts[i] = verdict == Verdict::kAllowed   ? kVerdictAllow
                   : verdict == Verdict::kRefused ? kVerdictDelay
                                                  : kVerdictDisconnect;
@@ -177,7 +185,7 @@ napi_value checkGroup(napi_env env, napi_callback_info info) noexcept {
   const Arguments<Self, 6> arguments(env, info);
   if (arguments.limiter == nullptr) return nullptr;
   Self& self = *arguments.limiter;
-  auto* group = groupIn(env, arguments.values[1], &self);
+  auto* group = groupIn(env, arguments.values[1], self.id());
   if (group == nullptr) return nullptr;
   void* bytes = nullptr;
   size_t capacity = 0;

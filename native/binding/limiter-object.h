@@ -27,7 +27,8 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
         core_(config),
         secret_(secretOf(info)),
         registry_(static_cast<Registry<Self>*>(info.Data())->shared_from_this()),
-        number_(registry_->add(static_cast<Self*>(this))) {
+        number_(registry_->add(static_cast<Self*>(this))),
+        id_(newId()) {
     openSeat(info);
     setNumber(info);
   }
@@ -41,6 +42,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   Core& core() noexcept { return core_; }
   const Secret& secret() const noexcept { return secret_; }
   double now() noexcept { return clock_.now(); }
+  uint64_t id() const noexcept { return id_; }
 
   Seat seat() const noexcept { return {seat_[0], seat_[1], seat_[2]}; }
 
@@ -155,14 +157,13 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
 
   // A handle for checkGroup, without members.
   Napi::Value openGroup(const Napi::CallbackInfo& info) {
-    const napi_value value =
-        wrapGroup(info.Env(), new (std::nothrow) OpenedGroup(static_cast<Self*>(this)));
+    const napi_value value = wrapGroup(info.Env(), new (std::nothrow) OpenedGroup(id_));
     return value == nullptr ? info.Env().Undefined() : Napi::Value(info.Env(), value);
   }
 
   // addMember(group, key): at the end.
   void addMember(const Napi::CallbackInfo& info) {
-    auto* group = groupIn(info.Env(), info[0], static_cast<Self*>(this));
+    auto* group = groupIn(info.Env(), info[0], id_);
     KeyText text;
     if (group == nullptr || !text.read(info.Env(), info[1])) return;
     if (!group->add(text.key(secret_).fingerprint)) throwNoMemory(info.Env());
@@ -170,7 +171,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
 
   // removeMember(group, index): the last member takes its place.
   void removeMember(const Napi::CallbackInfo& info) {
-    auto* group = groupIn(info.Env(), info[0], static_cast<Self*>(this));
+    auto* group = groupIn(info.Env(), info[0], id_);
     if (group != nullptr) group->removeAt(info[1].As<Napi::Number>().Uint32Value());
   }
 
@@ -238,6 +239,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   const Secret secret_;
   const std::shared_ptr<Registry<Self>> registry_;
   const int32_t number_;
+  const uint64_t id_;
   // Keeps the words of seat_ in memory.
   Napi::ObjectReference seatWords_;
   int32_t* seat_ = nullptr;

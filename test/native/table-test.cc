@@ -267,6 +267,20 @@ void testGoldenFingerprints() {
   }
 }
 
+// All lengths of a last word, and what is before it, folded into one golden value.
+void testGoldenLengths() {
+  const Secret secret{0x0706050403020100u, 0x0f0e0d0c0b0a0908u};
+  std::u16string key;
+  uint64_t folded = 0;
+  for (unsigned length = 0; length < 40; ++length) {
+    const Fingerprint print = fingerprintOf(key.data(), key.size(), secret);
+    folded = (folded << 7 | folded >> 57) ^ print.low ^ print.high;
+    key.push_back(static_cast<char16_t>(0x21 + 5 * length));
+  }
+  require(folded == 0xa287f89aa7719bb0u,
+          "narrow keys of all lengths have the fingerprints they had");
+}
+
 // A narrow key of the very bytes that a wide one has in memory, or would have cut to a byte a unit.
 void testNarrowAndWideKeys() {
   const Secret secret{1, 2};
@@ -296,6 +310,7 @@ int main(int argc, char** argv) {
   std::printf("table: seed %llu\n", static_cast<unsigned long long>(seed));
   testPublishedVectors();
   testGoldenFingerprints();
+  testGoldenLengths();
   testNarrowAndWideKeys();
   testAgainstModel(seed);
   testInsertsWithoutMemory(seed);

@@ -55,7 +55,11 @@ export class JsOrderbookLimiter implements OrderbookCore {
     if (bannedAt === NEVER) return false;
     if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
     this.#offenders.forgive(key);
-    this.#allowedAt.set(key, NEVER);
+    try {
+      this.#allowedAt.set(key, NEVER);
+    } catch {
+      // Where there is no memory for it, a peer without an entry is allowed as well.
+    }
     return false;
   }
 
