@@ -52,7 +52,8 @@ export interface LimiterOptions {
 export interface CleanupLimits {
   /**
    * Milliseconds after which the call stops, finite and at least 0; the next call with a budget
-   * goes on from there. Default: no bound, one whole pass.
+   * goes on from there. Default: no bound, one whole pass. With millions of peers on the TypeScript
+   * engine V8 makes its tables smaller by itself, which takes longer than a budget once in a while.
    */
   budgetMs?: number | undefined;
 }

@@ -8,7 +8,7 @@
 // page is 16 KiB. A record belongs to a home group and, within it, to a home slot, both named by
 // its fingerprint. It lies there if that was free, else besides it in the same cache line, else
 // anywhere in its home group, else in the next group with room. So a look-up asks at once for the
-// home group's tags and for the home line, where three records of four lie, and compares only what
+// home group's tags and for the home line, where two records of three lie, and compares only what
 // the tags point at: no branch that depends on where a record lies, which no processor foresees. It
 // goes on to the next group only where `overflow` says that a record of this one went there, which
 // is what makes deletion exact, without tombstones.

@@ -3,6 +3,7 @@
 import { RateLimitAction, RateLimiter, type RateLimiterOptions } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
 import { ENGINES, manualClock } from './support/limiters.js';
+import { seeded } from './support/random.js';
 
 const ALLOW = ['allow', 0];
 const DISCONNECT = ['disconnect', 0];
@@ -155,6 +156,32 @@ describe.each(ENGINES)('%s', (engine) => {
     limiter.check('newcomer', 3);
     while (limiter.getStats().trackedPeers > 1) limiter.cleanupOldPeers(10, { budgetMs: 0 });
     expect(limiter.check('newcomer')[0]).toBe('delay');
+  });
+
+  test('a cleanup with a budget skips nobody while others come and go', () => {
+    const limiter = create();
+    const peers = 20_000;
+    for (let n = 0; n < peers; n += 1) limiter.check(`old-${n}`);
+    clock.now += 100;
+    const gone = new Set<number>();
+    const random = seeded(1);
+    let removed = 0;
+    let newcomers = 0;
+    // One pass, and what it takes to come to its end.
+    for (let call = 0; call < peers && limiter.getStats().trackedPeers > newcomers; call += 1) {
+      removed += limiter.cleanupOldPeers(50, { budgetMs: 0 });
+      for (let i = 0; i < 50; i += 1) {
+        const n = random.below(peers);
+        const before = limiter.getStats().trackedPeers;
+        limiter.removePeer(`old-${n}`);
+        if (limiter.getStats().trackedPeers < before) gone.add(n);
+      }
+      limiter.check(`new-${newcomers}`);
+      newcomers += 1;
+    }
+    expect(removed + gone.size).toBe(peers);
+    expect(limiter.getStats().trackedPeers).toBe(newcomers);
+    expect(gone.size).toBeGreaterThan(10);
   });
 
   test('statistics name the ten worst, ties by who offended first', () => {
