@@ -4,12 +4,25 @@
 /** Lengths that keys have: an address with its port, a UUID, a public key with a prefix. */
 export const KEY_LENGTHS = [21, 36, 70] as const;
 
-/** The key of peer `n`, below ten thousand million, of some length of at least 21. */
+// An address and a port, and behind it what makes a key longer; written over for each.
+const bytes = Buffer.from('100.000.000.000:00000'.padEnd(256, 'abcdef0123456789'), 'latin1');
+
+/** The key of peer `n`, below fifty thousand million, of some length from 21 to 256. */
 export function peerKey(n: number, length = 21): string {
-  const port = 10_000 + (n % 50_000);
-  const host = String(Math.floor(n / 50_000)).padStart(6, '0');
-  const address = `100.${host.slice(0, 3)}.${host.slice(3)}.${100 + (n % 900)}:${port}`;
-  return Buffer.from(address.padEnd(length, 'abcdef0123456789'), 'latin1').toString('latin1');
+  const host = Math.floor(n / 50_000);
+  writeDigits(4, 3, Math.floor(host / 1000));
+  writeDigits(8, 3, host % 1000);
+  writeDigits(12, 3, 100 + (n % 900));
+  writeDigits(16, 5, 10_000 + (n % 50_000));
+  return bytes.toString('latin1', 0, length);
+}
+
+function writeDigits(at: number, count: number, value: number): void {
+  let rest = value;
+  for (let i = at + count - 1; i >= at; i -= 1) {
+    bytes[i] = 48 + (rest % 10);
+    rest = Math.floor(rest / 10);
+  }
 }
 
 /**
