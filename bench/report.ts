@@ -5,7 +5,7 @@ import type { Case, Metric } from './cases/case.js';
 import { CASES, caseNamed } from './cases/index.js';
 import { FLOOR, MAP, NATIVE, OTHERS } from './contestants.js';
 import { type Line, type Plot, svg } from './plot.js';
-import type { About, Result, Results } from './results.js';
+import { type About, type Result, type Results, type Spread, timesAsGood } from './results.js';
 import { number, ratio } from './table.js';
 
 export function writeReport({ about, results }: Results, folder: string): void {
@@ -33,7 +33,8 @@ function head({ machine, system, node, packages }: About, results: Result[]): st
 Made by \`npm run bench -- --json bench/results.json\` and \`npm run bench -- --report
 bench/results.json\`. [README.md](README.md) says how it measures. Figures are medians, with the lowest
 and the highest round. They compare within one table, whose contestants took turns on one machine; those
-of two tables, or of two machines, do not.
+of two tables, or of two machines, do not. How many times as good one is as another is the median of what
+each round says by itself.
 
 | | |
 |---|---|
@@ -53,7 +54,7 @@ function overview(results: Result[]): string {
       const [main] = question.metrics as [Metric];
       const theirs = figure(results, question, peers, other, main);
       const native = figure(results, question, peers, NATIVE, main);
-      return theirs === undefined || native === undefined ? '' : ratio(theirs, native);
+      return ratio(theirs, native);
     });
   const rows = CASES.map((question) => [
     `\`${question.name}\` ${question.title}`,
@@ -134,8 +135,9 @@ function losses(results: Result[]): string {
         if (native === undefined || metric.aside) continue;
         for (const { contestant } of of(results, question, peers)) {
           const other = figure(results, question, peers, contestant, metric);
-          if (contestant === FLOOR || other === undefined || other >= native) continue;
-          const figures = `${number(native)} against ${number(other)} ${metric.unit}`;
+          if (contestant === FLOOR || other === undefined) continue;
+          if (!(timesAsGood(other, native) < 1)) continue;
+          const figures = `${number(native.median)} against ${number(other.median)} ${metric.unit}`;
           const what = question.metrics.length > 1 ? `, ${metric.label}` : '';
           found.push(
             `- ${question.title}${what}, ${peers.toLocaleString('en')} peers: ${contestant} (${figures})`,
@@ -160,7 +162,7 @@ function tables(results: Result[]): string[] {
 
 function table(question: Case, peers: number, results: Result[]): string {
   const [main] = question.metrics as [Metric];
-  const map = results.find(({ contestant }) => contestant === MAP)?.figures[main.name]?.median;
+  const map = results.find(({ contestant }) => contestant === MAP)?.figures[main.name];
   const rows = results.map(({ contestant, figures, note }) => {
     if (figures[main.name] === undefined) return [contestant, `not measured: ${note}`];
     const cells = question.metrics.map(({ name }) => {
@@ -168,7 +170,7 @@ function table(question: Case, peers: number, results: Result[]): string {
       const { low, median, high } = spread ?? { low: null, median: null, high: null };
       return low === high ? number(median) : `${number(median)} (${number(low)} - ${number(high)})`;
     });
-    return [contestant, ...cells, ratio(map, figures[main.name]?.median ?? Number.NaN)];
+    return [contestant, ...cells, ratio(map, figures[main.name])];
   });
   const heads = question.metrics.map(({ label, unit }) => `${label}, ${unit}`);
   const title = `${peers.toLocaleString('en')} peers`;
@@ -191,9 +193,9 @@ function figure(
   peers: number,
   contestant: string,
   metric: Metric,
-): number | undefined {
+): Spread | undefined {
   const found = of(results, question, peers).find((result) => result.contestant === contestant);
-  return found?.figures[metric.name]?.median ?? undefined;
+  return found?.figures[metric.name];
 }
 
 function markdown(heads: string[], rows: string[][]): string {

@@ -8,6 +8,8 @@ export interface Spread {
   median: number;
   low: number;
   high: number;
+  /** Of each round, in their order. */
+  values: number[];
 }
 
 export interface Result {
@@ -69,7 +71,16 @@ export function spread(values: number[]): Spread {
   const [low, median, high] = [sorted[0], sorted[middle], sorted.at(-1)].map(
     (x) => x ?? Number.NaN,
   );
-  return { median, low, high } as Spread;
+  return { median, low, high, values } as Spread;
+}
+
+/**
+ * How many times as good `own` is as `theirs`, of which less is better: the median of what each round
+ * says by itself, since all of one round have met the same machine.
+ */
+export function timesAsGood(theirs: Spread, own: Spread): number {
+  return spread(own.values.map((value, round) => (theirs.values[round] ?? Number.NaN) / value))
+    .median;
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import type { Case, Metric } from './cases/case.js';
 import { MAP } from './contestants.js';
-import type { Result } from './results.js';
+import { type Result, type Spread, timesAsGood } from './results.js';
 
 /** A case at one size: a line for each contestant. */
 export function textTable(question: Case, peers: number, results: Result[]): string {
@@ -23,7 +23,7 @@ export function textTable(question: Case, peers: number, results: Result[]): str
       contestant,
       number(figure.median),
       `${number(figure.low)} - ${number(figure.high)}`,
-      ratio(map?.figures[main.name]?.median, figure.median),
+      ratio(map?.figures[main.name], figure),
       ...others.map(({ name }) => number(figures[name]?.median)),
     ];
   });
@@ -38,11 +38,13 @@ export function number(value: number | null | undefined): string {
   return value.toFixed(value >= 10 ? 1 : value >= 1 ? 2 : 3);
 }
 
-/** How many times as good as the Map. */
-export function ratio(map: number | undefined, value: number): string {
-  if (map === undefined || Number.isNaN(value)) return '';
-  if (value === 0) return map === 0 ? '1.00x' : '∞';
-  return `${(map / value).toFixed(map / value >= 10 ? 0 : 2)}x`;
+/** How many times as good `own` is as `theirs`. */
+export function ratio(theirs: Spread | undefined, own: Spread | undefined): string {
+  if (theirs === undefined || own === undefined) return '';
+  const times = timesAsGood(theirs, own);
+  if (Number.isNaN(times)) return '';
+  if (times === Infinity) return '∞';
+  return `${times.toFixed(times >= 10 ? 0 : 2)}x`;
 }
 
 function aligned(rows: string[][]): string {

@@ -23,7 +23,7 @@ const about: About = {
 };
 
 function result(name: string, peers: number, contestant: string, ns: number): Result {
-  const figures = { ns: { low: ns, median: ns, high: ns + 1 } };
+  const figures = { ns: spread([ns, ns, ns + 1]) };
   return { case: name, peers, contestant, date: '2026-01-01', rounds: 7, figures };
 }
 
@@ -92,7 +92,8 @@ describe('the proof', () => {
 
 describe('figures', () => {
   it('are the median, the lowest and the highest', () => {
-    expect(spread([3, 1, 2, 9, 4])).toEqual({ low: 1, median: 3, high: 9 });
+    const values = [3, 1, 2, 9, 4];
+    expect(spread(values)).toEqual({ low: 1, median: 3, high: 9, values });
   });
 
   it('have three digits that count', () => {
@@ -107,10 +108,15 @@ describe('figures', () => {
   });
 
   it('are compared with the Map: twice as good is half of it', () => {
-    expect(ratio(100, 50)).toBe('2.00x');
-    expect(ratio(100, 3)).toBe('33x');
-    expect(ratio(undefined, 3)).toBe('');
-    expect(ratio(5, 0)).toBe('∞');
+    expect(ratio(spread([100]), spread([50]))).toBe('2.00x');
+    expect(ratio(spread([100]), spread([3]))).toBe('33x');
+    expect(ratio(undefined, spread([3]))).toBe('');
+    expect(ratio(spread([5]), spread([0]))).toBe('∞');
+  });
+
+  it('are compared round by round, since a machine has its moods', () => {
+    const theirs = spread([100, 100, 300, 300, 300]);
+    expect(ratio(theirs, spread([50, 50, 150, 150, 100]))).toBe('2.00x');
   });
 
   it('are kept with those of other cases, and never with those of other surroundings', () => {
