@@ -5,6 +5,7 @@
 
 #include <napi.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -57,11 +58,14 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   }
 
   // Tells V8 how much the tables hold, or it would not know what collecting a limiter gains. To be
-  // called after whatever may have changed that; small changes wait.
+  // called after whatever may have changed that; small changes wait. It is not told of more than
+  // kMostAccounted: a large table that grows is in use, and being told of all of it would make V8
+  // collect garbage again and again, in steps of 5 to 10 ms.
   void account(napi_env env) noexcept {
-    const auto bytes = static_cast<int64_t>(core_.memoryBytes());
+    const auto bytes = std::min(static_cast<int64_t>(core_.memoryBytes()), kMostAccounted);
     const int64_t change = bytes - accounted_;
-    if (change < kAccountingStep && change > -kAccountingStep && bytes != 0) return;
+    const int64_t least = std::max(kLeastAccounted, accounted_ / 8);
+    if (change < least && change > -least && bytes != 0) return;
     int64_t total;
     if (change != 0 && napi_adjust_external_memory(env, change, &total) == napi_ok) {
       accounted_ = bytes;
@@ -232,7 +236,8 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     return result;
   }
 
-  static constexpr int64_t kAccountingStep = 16 << 10;
+  static constexpr int64_t kLeastAccounted = 16 << 10;
+  static constexpr int64_t kMostAccounted = 32 << 20;
 
   Core core_;
   Clock clock_;
