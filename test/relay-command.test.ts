@@ -60,7 +60,8 @@ describe('the command', () => {
     expect(await demo.ended).toBe(130);
   });
 
-  it('shows that the guard does its job', { timeout: 30_000 }, async () => {
+  // It runs in real time: a machine that stands still for a second in the middle is given another try.
+  it('shows that the guard does its job', { timeout: 30_000, retry: 2 }, async () => {
     const { code, output } = await run(['--peers', '5', '--seconds', '2']);
     expect(output).toContain('The guard did its job');
     expect(code).toBe(0);
