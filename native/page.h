@@ -131,11 +131,13 @@ class Page {
   }
 
  private:
+  // All of them bits of the first word, and low ones: the table has used the high ones to choose
+  // the page. The second word is known later, and only compared.
   static unsigned homeGroup(const Fingerprint& print) noexcept {
-    return static_cast<unsigned>(print.high) % kGroups;
+    return static_cast<unsigned>(print.low) % kGroups;
   }
   static unsigned homeSlot(const Fingerprint& print) noexcept {
-    return static_cast<unsigned>((print.high >> 8 & 0xffff) * Group<Record>::kSlots >> 16);
+    return static_cast<unsigned>((print.low >> 8 & 0xffff) * Group<Record>::kSlots >> 16);
   }
   // The slot in the same cache line, or itself. (Records of 64 bytes have a line each.)
   static unsigned besides(unsigned slot) noexcept {
@@ -143,7 +145,7 @@ class Page {
     return ((slot + 1) ^ 1) - 1;
   }
   static uint8_t tagOf(const Fingerprint& print) noexcept {
-    const auto tag = static_cast<uint8_t>(print.high >> 56);
+    const auto tag = static_cast<uint8_t>(print.low >> 24);
     return tag == 0 ? 1 : tag;
   }
   static unsigned next(unsigned group) noexcept { return (group + 1) % kGroups; }

@@ -3,8 +3,8 @@
 //
 // Whose it is say 64 bits of the fingerprint, which has 128: two peers that agree in them, and of
 // which one gets the place the other had, would share a bucket. Nobody can bring that about without
-// the secret, and by chance it happens to one pair in 2^64. They are bits on which the place does
-// not depend, or they would say less.
+// the secret, and by chance it happens to one pair in 2^64. They are the second word, on which the
+// place does not depend, or they would say less.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,7 @@ struct Seat {
   static constexpr int32_t kNowhere = -1;
 
   static Seat of(const Fingerprint& print, int32_t place = kNowhere) noexcept {
-    return {place, word(print.low), word(print.high >> 24)};
+    return {place, word(print.high), word(print.high >> 32)};
   }
 
   // Of 2^30, as many as V8's small integers can tell apart everywhere; beyond, peers are found by
@@ -40,7 +40,7 @@ struct Seat {
   }
 
   bool isOf(const Fingerprint& print) const noexcept {
-    return ((low ^ word(print.low)) | (high ^ word(print.high >> 24))) == 0;
+    return ((low ^ word(print.high)) | (high ^ word(print.high >> 32))) == 0;
   }
 
  private:

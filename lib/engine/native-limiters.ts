@@ -1,6 +1,6 @@
 // The native limiters as the engine interface has them: classes of the addon, and their raw
-// functions as methods. Such a function is one for all limiters of a class and told which by its
-// number. Arguments left out are arguments it need not read, which is time.
+// functions as methods. Such a function is one for all limiters of a class. Which one is meant, the
+// cost and the time it reads from an array, where they cost a nanosecond; an argument costs four.
 
 import type {
   DirectConfig,
@@ -23,15 +23,20 @@ type CoreClass<Config, Core> = new (config: Config, secret: Secret, seat: Int32A
 type NativeClass<Config, Core, Calls> = Calls &
   CoreClass<Config, Omit<Core, keyof Calls> & { readonly number: number }>;
 
-/** A method as a raw function: a limiter's number before its arguments. */
-type Raw<Method> = Method extends (...rest: infer Rest) => infer Answer
-  ? (limiter: number, ...rest: Rest) => Answer
-  : never;
+/** A method as a raw function: it is told cost and time otherwise. */
+type Raw<Method> = Method extends (key: string, ...rest: never[]) => infer Answer
+  ? (key: string) => Answer
+  : (group: Handle, keys: readonly string[], verdicts: Uint8Array) => void;
 type RawCalls<Core, Names extends keyof Core> = { readonly [Name in Names]: Raw<Core[Name]> };
+
+/** Says what the next call of a raw function is about. Time left out: the limiter's own clock. */
+type Tell = (limiter: number, cost: number | undefined, now: number | undefined) => void;
 
 /** The exports of the addon; native/binding/addon.cc makes them. */
 export interface Addon {
   readonly version: string;
+  /** What a raw function is told: the limiter's number, the cost, the time or NaN. */
+  readonly words: Float64Array;
   readonly RateLimiter: NativeClass<
     RateLimiterConfig,
     RateLimiterCore,
@@ -64,28 +69,32 @@ export interface NativeLimiters {
 }
 
 export function nativeLimiters(addon: Addon): NativeLimiters {
+  const { words } = addon;
+  const tell: Tell = (limiter, cost = 1, now = Number.NaN) => {
+    words[0] = limiter;
+    words[1] = cost;
+    words[2] = now;
+  };
   return {
-    RateLimiter: rateLimiter(addon),
-    OrderbookLimiter: orderbookLimiter(addon),
-    DirectLimiter: directLimiter(addon),
+    RateLimiter: rateLimiter(addon, tell),
+    OrderbookLimiter: orderbookLimiter(addon, tell),
+    DirectLimiter: directLimiter(addon, tell),
   };
 }
 
-function rateLimiter({ RateLimiter }: Addon) {
+function rateLimiter({ RateLimiter }: Addon, tell: Tell) {
   const { check, checkPeer, checkGroup } = RateLimiter;
   return class extends RateLimiter implements RateLimiterCore {
     readonly #number = this.number;
 
     check(key: string, cost?: number, now?: number): number | undefined {
-      return cost === undefined && now === undefined
-        ? check(this.#number, key)
-        : check(this.#number, key, cost, now);
+      tell(this.#number, cost, now);
+      return check(key);
     }
 
     checkPeer(key: string, cost?: number, now?: number): number | undefined {
-      return cost === undefined && now === undefined
-        ? checkPeer(this.#number, key)
-        : checkPeer(this.#number, key, cost, now);
+      tell(this.#number, cost, now);
+      return checkPeer(key);
     }
 
     checkGroup(
@@ -95,46 +104,48 @@ function rateLimiter({ RateLimiter }: Addon) {
       cost?: number,
       now?: number,
     ): void {
-      checkGroup(this.#number, group, keys, verdicts, cost, now);
+      tell(this.#number, cost, now);
+      checkGroup(group, keys, verdicts);
     }
   };
 }
 
-function orderbookLimiter({ OrderbookLimiter }: Addon) {
+function orderbookLimiter({ OrderbookLimiter }: Addon, tell: Tell) {
   const { check, checkPeer, isBanned } = OrderbookLimiter;
   return class extends OrderbookLimiter implements OrderbookCore {
     readonly #number = this.number;
 
     check(key: string, now?: number): Refusal | undefined {
-      return now === undefined ? check(this.#number, key) : check(this.#number, key, now);
+      tell(this.#number, undefined, now);
+      return check(key);
     }
 
     checkPeer(key: string, now?: number): Refusal | undefined {
-      return now === undefined ? checkPeer(this.#number, key) : checkPeer(this.#number, key, now);
+      tell(this.#number, undefined, now);
+      return checkPeer(key);
     }
 
     isBanned(key: string, now?: number): boolean {
-      return isBanned(this.#number, key, now);
+      tell(this.#number, undefined, now);
+      return isBanned(key);
     }
   };
 }
 
-function directLimiter({ DirectLimiter }: Addon) {
+function directLimiter({ DirectLimiter }: Addon, tell: Tell) {
   const { checkMessage, checkPeer, checkGroup } = DirectLimiter;
   const { checkOrderbook, checkPeerOrderbook, isBanned } = DirectLimiter;
   return class extends DirectLimiter implements DirectCore {
     readonly #number = this.number;
 
     checkMessage(key: string, cost?: number, now?: number): typeof REFUSED | undefined {
-      return cost === undefined && now === undefined
-        ? checkMessage(this.#number, key)
-        : checkMessage(this.#number, key, cost, now);
+      tell(this.#number, cost, now);
+      return checkMessage(key);
     }
 
     checkPeer(key: string, cost?: number, now?: number): typeof REFUSED | undefined {
-      return cost === undefined && now === undefined
-        ? checkPeer(this.#number, key)
-        : checkPeer(this.#number, key, cost, now);
+      tell(this.#number, cost, now);
+      return checkPeer(key);
     }
 
     checkGroup(
@@ -144,23 +155,23 @@ function directLimiter({ DirectLimiter }: Addon) {
       cost?: number,
       now?: number,
     ): void {
-      checkGroup(this.#number, group, keys, verdicts, cost, now);
+      tell(this.#number, cost, now);
+      checkGroup(group, keys, verdicts);
     }
 
     checkOrderbook(key: string, now?: number): Refusal | undefined {
-      return now === undefined
-        ? checkOrderbook(this.#number, key)
-        : checkOrderbook(this.#number, key, now);
+      tell(this.#number, undefined, now);
+      return checkOrderbook(key);
     }
 
     checkPeerOrderbook(key: string, now?: number): Refusal | undefined {
-      return now === undefined
-        ? checkPeerOrderbook(this.#number, key)
-        : checkPeerOrderbook(this.#number, key, now);
+      tell(this.#number, undefined, now);
+      return checkPeerOrderbook(key);
     }
 
     isBanned(key: string, now?: number): boolean {
-      return isBanned(this.#number, key, now);
+      tell(this.#number, undefined, now);
+      return isBanned(key);
     }
   };
 }

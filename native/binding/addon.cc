@@ -59,13 +59,12 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
 // The two limiters that ban share how they answer isBanned.
 template <class Self>
 napi_value isBanned(napi_env env, napi_callback_info info) noexcept {
-  const Arguments<Self, 3> arguments(env, info);
-  if (arguments.limiter == nullptr) return nullptr;
+  const Call<Self, 1> call(env, info);
+  if (call.limiter == nullptr) return nullptr;
   KeyText text;
-  if (!text.read(env, arguments.values[1])) return nullptr;
-  Self& self = *arguments.limiter;
-  const bool banned =
-      self.core().isBanned(text.key(self.secret()).fingerprint, arguments.now(env, 2));
+  if (!text.read(env, call.arguments[0])) return nullptr;
+  Self& self = *call.limiter;
+  const bool banned = self.core().isBanned(text.key(self.secret()).fingerprint, call.now());
   napi_value result = nullptr;
   napi_get_boolean(env, banned, &result);
   return result;
@@ -125,18 +124,26 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
 
 // What the classes of one environment share; their objects hold it as well, and may outlive it.
 struct Registries {
-  const std::shared_ptr<Registry<RateLimiterObject>> rateLimiters =
-      std::make_shared<Registry<RateLimiterObject>>();
-  const std::shared_ptr<Registry<OrderbookObject>> orderbookLimiters =
-      std::make_shared<Registry<OrderbookObject>>();
-  const std::shared_ptr<Registry<DirectObject>> directLimiters =
-      std::make_shared<Registry<DirectObject>>();
+  explicit Registries(const CallWords* words)
+      : rateLimiters(std::make_shared<Registry<RateLimiterObject>>(words)),
+        orderbookLimiters(std::make_shared<Registry<OrderbookObject>>(words)),
+        directLimiters(std::make_shared<Registry<DirectObject>>(words)) {}
+
+  const std::shared_ptr<Registry<RateLimiterObject>> rateLimiters;
+  const std::shared_ptr<Registry<OrderbookObject>> orderbookLimiters;
+  const std::shared_ptr<Registry<DirectObject>> directLimiters;
+  // Keeps the words in memory.
+  Napi::ObjectReference words;
 };
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
-  auto* registries = new Registries;
+  constexpr size_t kWords = sizeof(CallWords) / sizeof(double);
+  const auto words = Napi::Float64Array::New(env, kWords);
+  auto* registries = new Registries(reinterpret_cast<const CallWords*>(words.Data()));
+  registries->words = Napi::Persistent(words.As<Napi::Object>());
   env.SetInstanceData(registries);
   exports.Set("version", RELAY_LIMITER_VERSION);
+  exports.Set("words", words);
   exports.Set("RateLimiter", RateLimiterObject::define(env, registries->rateLimiters));
   exports.Set("OrderbookLimiter", OrderbookObject::define(env, registries->orderbookLimiters));
   exports.Set("DirectLimiter", DirectObject::define(env, registries->directLimiters));

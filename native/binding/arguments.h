@@ -17,36 +17,27 @@ inline void throwNoMemory(napi_env env) noexcept {
   napi_throw_error(env, "ERR_LIMITER_MEMORY", "no memory for one more peer");
 }
 
-// The arguments of one call of a raw function: the number of a limiter, of the class `Self`, and at
-// most `kMost` - 1 others.
+// One call of a raw function of the class `Self`: its arguments, at most `kMost`, and its words.
 template <class Self, size_t kMost>
-struct Arguments {
-  // Where the first is no limiter's number `limiter` is nullptr, an exception pending.
-  Arguments(napi_env env, napi_callback_info info) noexcept {
-    void* registry = nullptr;
-    napi_get_cb_info(env, info, &count, values, nullptr, &registry);
-    int32_t number = Registry<Self>::kNone;
-    napi_get_value_int32(env, values[0], &number);
-    limiter = static_cast<const Registry<Self>*>(registry)->at(number);
+struct Call {
+  // Where the words name no limiter `limiter` is nullptr, an exception pending.
+  Call(napi_env env, napi_callback_info info) noexcept {
+    void* data = nullptr;
+    size_t count = kMost;
+    napi_get_cb_info(env, info, &count, arguments, nullptr, &data);
+    const auto* registry = static_cast<const Registry<Self>*>(data);
+    words = registry->words();
+    limiter = registry->at(words->limiter);
     if (limiter == nullptr) napi_throw_type_error(env, "ERR_LIMITER_KEY", "not a limiter");
   }
 
-  // The number at `index`; `fallback` where it was left out or is undefined.
-  double number(napi_env env, size_t index, double fallback) const noexcept {
-    if (index >= count) return fallback;
-    double value;
-    return napi_get_value_double(env, values[index], &value) == napi_ok ? value : fallback;
-  }
+  double cost() const noexcept { return words->cost; }
 
-  // The caller's time at `index`, or ours.
-  double now(napi_env env, size_t index) const noexcept {
-    double value;
-    if (index < count && napi_get_value_double(env, values[index], &value) == napi_ok) return value;
-    return limiter->now();
-  }
+  // The caller's time, or ours.
+  double now() const noexcept { return words->now == words->now ? words->now : limiter->now(); }
 
-  size_t count = kMost;
-  napi_value values[kMost];
+  napi_value arguments[kMost];
+  const CallWords* words;
   Self* limiter;
 };
 

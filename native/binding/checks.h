@@ -47,16 +47,16 @@ RELAY_LIMITER_APART napi_value decide(napi_env env, Self& self, const Key& key, 
   return Self::answer(env, verdict, delay);
 }
 
-// A check of a bucket: check(limiter, key, cost, now).
+// A check of a bucket: check(key).
 template <class Self>
 napi_value checkCost(napi_env env, napi_callback_info info) noexcept {
-  const Arguments<Self, 4> arguments(env, info);
-  if (arguments.limiter == nullptr) return nullptr;
-  Self& self = *arguments.limiter;
+  const Call<Self, 1> call(env, info);
+  if (call.limiter == nullptr) return nullptr;
+  Self& self = *call.limiter;
   KeyText text;
-  if (!text.read(env, arguments.values[1])) return nullptr;
-  const double cost = arguments.number(env, 2, 1);
-  const double now = arguments.now(env, 3);
+  if (!text.read(env, call.arguments[0])) return nullptr;
+  const double cost = call.cost();
+  const double now = call.now();
   const Key key = text.key(self.secret());
   const auto find = [&] { return self.core().buckets().find(key.fingerprint); };
   if (allowsShort(self.core(), find, cost, now)) return nullptr;
@@ -99,20 +99,19 @@ RELAY_LIMITER_APART napi_value seekBucket(napi_env env, Self& self, napi_value v
   return result;
 }
 
-// checkPeer(limiter, key, cost, now): the check of an opened peer, whose seat JavaScript has
-// written.
+// checkPeer(key): the check of an opened peer, whose seat JavaScript has written.
 template <class Self>
 napi_value checkPeer(napi_env env, napi_callback_info info) noexcept {
-  const Arguments<Self, 4> arguments(env, info);
-  if (arguments.limiter == nullptr) return nullptr;
-  Self& self = *arguments.limiter;
+  const Call<Self, 1> call(env, info);
+  if (call.limiter == nullptr) return nullptr;
+  Self& self = *call.limiter;
   Bucket* bucket = self.core().buckets().at(self.seat());
-  const double cost = arguments.number(env, 2, 1);
-  const double now = arguments.now(env, 3);
-  if (bucket == nullptr) return seekBucket(env, self, arguments.values[1], cost, now);
+  const double cost = call.cost();
+  const double now = call.now();
+  if (bucket == nullptr) return seekBucket(env, self, call.arguments[0], cost, now);
   const auto there = [bucket] { return bucket; };
   if (allowsShort(self.core(), there, cost, now)) return nullptr;
-  return decide(env, self, bucket, arguments.values[1], cost, now);
+  return decide(env, self, bucket, call.arguments[0], cost, now);
 }
 
 // The check of a time, where the peer's key was read.
@@ -124,15 +123,15 @@ napi_value decideTime(napi_env env, Self& self, const Key& key, double now) noex
   return answerOf(env, verdict);
 }
 
-// The check of a time: check(limiter, key, now) of a limiter that can ban.
+// The check of a time: check(key) of a limiter that can ban.
 template <class Self, auto kCheck>
 napi_value checkTime(napi_env env, napi_callback_info info) noexcept {
-  const Arguments<Self, 3> arguments(env, info);
-  if (arguments.limiter == nullptr) return nullptr;
-  Self& self = *arguments.limiter;
+  const Call<Self, 1> call(env, info);
+  if (call.limiter == nullptr) return nullptr;
+  Self& self = *call.limiter;
   KeyText text;
-  if (!text.read(env, arguments.values[1])) return nullptr;
-  return decideTime<Self, kCheck>(env, self, text.key(self.secret()), arguments.now(env, 2));
+  if (!text.read(env, call.arguments[0])) return nullptr;
+  return decideTime<Self, kCheck>(env, self, text.key(self.secret()), call.now());
 }
 
 // The same of an opened peer whose time is not where it was, if it has one.
@@ -150,17 +149,17 @@ RELAY_LIMITER_APART napi_value seekTime(napi_env env, Self& self, napi_value val
 // The same of an opened peer, whose seat JavaScript has written.
 template <class Self, auto kCheck>
 napi_value checkPeerTime(napi_env env, napi_callback_info info) noexcept {
-  const Arguments<Self, 3> arguments(env, info);
-  if (arguments.limiter == nullptr) return nullptr;
-  Self& self = *arguments.limiter;
+  const Call<Self, 1> call(env, info);
+  if (call.limiter == nullptr) return nullptr;
+  Self& self = *call.limiter;
   LastAllowed* last = self.core().allowedAt().at(self.seat());
-  const double now = arguments.now(env, 2);
-  if (last == nullptr) return seekTime<Self, kCheck>(env, self, arguments.values[1], now);
+  const double now = call.now();
+  if (last == nullptr) return seekTime<Self, kCheck>(env, self, call.arguments[0], now);
   const Fingerprint print = last->fingerprint;
   Verdict verdict = (self.core().*kCheck)({print, nullptr, 0}, last, now);
   if (verdict == Verdict::kNeedsName) {
     KeyText text;
-    if (!text.read(env, arguments.values[1])) return nullptr;
+    if (!text.read(env, call.arguments[0])) return nullptr;
     verdict = (self.core().*kCheck)(text.named(print), last, now);
   }
   self.account(env);

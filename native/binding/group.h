@@ -178,26 +178,25 @@ void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys,
   }
 }
 
-// checkGroup(limiter, handle, keys, verdicts, cost, now): a verdict for each member, all at one
+// checkGroup(handle, keys, verdicts): a verdict for each member, all at one
 // instant.
 template <class Self>
 napi_value checkGroup(napi_env env, napi_callback_info info) noexcept {
-  const Arguments<Self, 6> arguments(env, info);
-  if (arguments.limiter == nullptr) return nullptr;
-  Self& self = *arguments.limiter;
-  auto* group = groupIn(env, arguments.values[1], self.id());
+  const Call<Self, 3> call(env, info);
+  if (call.limiter == nullptr) return nullptr;
+  Self& self = *call.limiter;
+  auto* group = groupIn(env, call.arguments[0], self.id());
   if (group == nullptr) return nullptr;
   void* bytes = nullptr;
   size_t capacity = 0;
-  if (napi_get_typedarray_info(env, arguments.values[3], nullptr, &capacity, &bytes, nullptr,
+  if (napi_get_typedarray_info(env, call.arguments[2], nullptr, &capacity, &bytes, nullptr,
                                nullptr) != napi_ok ||
       capacity < group->size()) {
     napi_throw_range_error(env, "ERR_LIMITER_OPTION", "verdicts must have a byte for each member");
     return nullptr;
   }
-  const double cost = arguments.number(env, 4, 1);
-  const double now = arguments.now(env, 5);
-  checkMembers(env, self, *group, arguments.values[2], static_cast<uint8_t*>(bytes), cost, now);
+  checkMembers(env, self, *group, call.arguments[1], static_cast<uint8_t*>(bytes), call.cost(),
+               call.now());
   self.account(env);
   return nullptr;
 }

@@ -51,13 +51,13 @@ class Family {
     const uint64_t second = mix(seed_ << 32 | number << 1 | 1);
     const uint64_t own = ~uint64_t{0} >> sharedBits_;
     uint64_t fields = 0;
-    if (sharedFields_ & 1) fields |= 0xff;                  // home group
-    if (sharedFields_ & 2) fields |= 0xffff00;              // home slot
-    if (sharedFields_ & 4) fields |= uint64_t{0xff} << 56;  // tag
+    if (sharedFields_ & 1) fields |= 0xff;        // home group
+    if (sharedFields_ & 2) fields |= 0xffff00;    // home slot
+    if (sharedFields_ & 4) fields |= 0xff000000;  // tag
     // The tag 0 stands for an empty slot, and must not be stored as such.
     const uint64_t shared = sharedFields_ & 8 ? 0 : common;
-    const Fingerprint print{(shared & ~own) | (first & own),
-                            (shared & fields) | (second & ~fields)};
+    const uint64_t all = fields | ~own;
+    const Fingerprint print{(shared & all) | (first & ~all), second};
     return (print.low | print.high) == 0 ? Fingerprint{1, 0} : print;
   }
 
