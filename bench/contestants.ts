@@ -2,10 +2,10 @@
 // that is fast because it does not would win.
 
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
 import { RateLimiter as TokenBucketLimiter } from 'limiter';
 import { RateLimiterMemory } from 'rate-limiter-flexible';
 import { type CheckResult, type EngineName, RateLimiter } from 'relay-limiter';
+import { floor } from './floor.js';
 import { type Peers, peerKey } from './keys.js';
 import { PlainMap } from './plain-map.js';
 
@@ -92,13 +92,7 @@ export async function subject(name: string, limits: Limits): Promise<Subject> {
 type Maker = (limits: Limits) => Subject;
 
 const MAKERS: Record<string, Maker> = {
-  [FLOOR]: () => {
-    const path = fileURLToPath(
-      new URL('../../bench/floor/build/Release/floor.node', import.meta.url),
-    );
-    const floor: { length(key: string): number } = require(path);
-    return atOnce((key) => floor.length(key) > 0);
-  },
+  [FLOOR]: () => atOnce((key) => floor.length(key) > 0),
   [MAP]: completeSubject(MAP),
   [NATIVE]: completeSubject(NATIVE),
   [TYPESCRIPT]: completeSubject(TYPESCRIPT),

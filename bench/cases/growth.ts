@@ -1,6 +1,7 @@
 // The longest pause while a table grows: a relay's event loop stands still for so long.
 
 import { COMPLETE, complete, proven, requirePeers } from '../contestants.js';
+import { floor } from '../floor.js';
 import { Peers } from '../keys.js';
 import type { Case, Round } from './case.js';
 
@@ -65,14 +66,6 @@ class Longest {
   }
 }
 
-const { hrtime } = process;
-
-/** Milliseconds. Unlike performance.now it leaves no garbage, whose collection would be a pause too. */
-function milliseconds(): number {
-  const time = hrtime();
-  return time[0] * 1e3 + time[1] / 1e6;
-}
-
 function timeChecks(
   limiter: { check(key: string): unknown },
   keys: string[],
@@ -80,15 +73,18 @@ function timeChecks(
   to: number,
   longest: Longest,
 ): void {
+  const { tick, time } = floor;
   const end = Math.min(to, keys.length);
-  const start = milliseconds();
+  tick();
+  const start = time[0] as number;
   let before = start;
   for (let i = from; i < end; i += 1) {
     limiter.check(keys[i] as string);
-    const now = milliseconds();
-    const time = now - before;
+    tick();
+    const now = time[0] as number;
+    const taken = now - before;
     // Hardly ever: a number that is passed on is garbage.
-    if (time > longest.third) longest.add(time);
+    if (taken > longest.third) longest.add(taken);
     before = now;
   }
   longest.total += before - start;
