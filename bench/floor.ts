@@ -14,7 +14,14 @@ interface Floor {
 
 const require = createRequire(import.meta.url);
 
+let addon: Floor | undefined;
+
 export function floor(): Floor {
+  addon ??= load();
+  return addon;
+}
+
+function load(): Floor {
   const root = dirname(require.resolve('relay-limiter/package.json'));
   return require(join(root, 'bench/floor/build/Release/floor.node'));
 }

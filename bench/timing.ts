@@ -12,7 +12,14 @@ export function time(work: () => void, operations: number): number {
   return nanoseconds(benchmark, operations);
 }
 
-/** The same of work that takes turns of the event loop. */
+/** Milliseconds of work that cannot be repeated. */
+export function timeOf(work: () => unknown): number {
+  const before = performance.now();
+  work();
+  return performance.now() - before;
+}
+
+/** The same as `time`, of work that takes turns of the event loop. */
 export function timeLater(work: () => Promise<void>, operations: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const fn = (deferred: { resolve(): void }) => {

@@ -11,12 +11,17 @@ export const NOWHERE = -1;
  * record, and one more to make and to collect.
  */
 export abstract class Opened {
-  readonly key: string;
+  readonly #key: string;
   #low = 0;
   #high = 0;
 
   constructor(key: string) {
-    this.key = key;
+    this.#key = key;
+  }
+
+  /** Whose peer it is, for ever: the seat is of no other key. */
+  get key(): string {
+    return this.#key;
   }
 
   /** Says where the record was. Nothing may come between this and the check. @internal */

@@ -53,7 +53,7 @@ class Table {
   }
 
   // The record of a seat, if it still lies there; nullptr if not, and find() knows. Any three words
-  // are safe to ask for.
+  // are safe to ask for, though a place with two zeros, which are nobody's, may be an empty slot.
   Record* at(const Seat& seat) const noexcept {
     auto* page = static_cast<PageOf*>(pages_.at(seat.page()));
     if (page == nullptr) return nullptr;
@@ -91,7 +91,7 @@ class Table {
     pageOf(segment, print)->erase(record);
     --segment.used;
     --size_;
-    shrink(&segment, print.low);
+    if (segment.used % kShrinkEvery == 0) shrink(&segment, print.low);
   }
 
   void clear() noexcept {
@@ -152,6 +152,9 @@ class Table {
   // shrinks if it would still hold no more.
   static constexpr unsigned kGrowAt = PageOf::kCapacity * 9 / 10;
   static constexpr unsigned kShrinkAt = PageOf::kCapacity * 3 / 4;
+  // Erasures of a segment between two tries to shrink it. Where records go in the order of their
+  // places the last pages stay full, and each try looks at a whole segment in vain.
+  static constexpr unsigned kShrinkEvery = 32;
   // The directory is never larger than 2^28 pointers: more than a million million records.
   static constexpr unsigned kMostDepth = 28;
 

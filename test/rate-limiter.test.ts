@@ -158,6 +158,24 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('newcomer')[0]).toBe('delay');
   });
 
+  test('an opened peer stays the peer of its key', () => {
+    const peer = create().open('peer') as { key: string };
+    expect(() => {
+      peer.key = 'other';
+    }).toThrow(TypeError);
+    expect(peer.key).toBe('peer');
+  });
+
+  test('a budget is milliseconds, and is used', () => {
+    const limiter = create();
+    const peers = 300_000;
+    for (let n = 0; n < peers; n += 1) limiter.check(`peer-${n}`);
+    clock.now += 100;
+    expect(limiter.cleanupOldPeers(10, { budgetMs: 0.05 })).toBeLessThan(peers);
+    limiter.cleanupOldPeers(10, { budgetMs: 1e9 });
+    expect(limiter.getStats().trackedPeers).toBe(0);
+  });
+
   test('a cleanup with a budget skips nobody while others come and go', () => {
     const limiter = create();
     const peers = 20_000;

@@ -5,7 +5,7 @@ import { allowed, groups, opened, refused } from './check.js';
 import { churn } from './churn.js';
 import { growth } from './growth.js';
 import { memory } from './memory.js';
-import { upkeep } from './upkeep.js';
+import { flood, upkeep } from './upkeep.js';
 
 export const CASES: readonly Case[] = [
   allowed,
@@ -15,6 +15,7 @@ export const CASES: readonly Case[] = [
   growth,
   ...memory,
   upkeep,
+  flood,
   churn,
 ];
 

@@ -2,12 +2,14 @@
 
 import { COMPLETE, type Complete, isOurs, proven, requirePeers } from '../contestants.js';
 import { Peers } from '../keys.js';
+import { timeOf } from '../timing.js';
 import type { Case, Round } from './case.js';
 
 const BUDGET_MS = 0.5;
 // Of how many peers one has broken a limit.
 const VIOLATOR = 10;
 const NOBODY_IS_IDLE = 3600;
+const EVERYBODY_IS_IDLE = -1;
 
 export const upkeep: Case = {
   name: 'upkeep',
@@ -23,12 +25,7 @@ export const upkeep: Case = {
     { name: 'longest', unit: 'ms', label: 'longest slice' },
   ],
   prepare: async (contestant, size) => {
-    const peers = new Peers(size);
-    const limiter = await proven(contestant, 1);
-    for (let n = 0; n < size; n += 1) {
-      limiter.check(peers.key(n));
-      if (n % VIOLATOR === 0) limiter.check(peers.key(n));
-    }
+    const limiter = await withViolators(contestant, size);
     return (): Round => {
       const whole = timeOf(() => limiter.cleanupOldPeers(NOBODY_IS_IDLE));
       const stats = timeOf(() => limiter.getStats());
@@ -42,6 +39,52 @@ export const upkeep: Case = {
   },
 };
 
+export const flood: Case = {
+  name: 'flood',
+  title: `the end of a flood: everybody is removed, one in ${VIOLATOR} a violator (the Map: at once)`,
+  sizes: [1_000_000, 10_000_000],
+  contestants: () => COMPLETE,
+  rounds: 3,
+  fresh: true,
+  metrics: [
+    { name: 'longest', unit: 'ms', label: `longest slice of ${BUDGET_MS} ms` },
+    { name: 'slice', unit: 'ms', label: 'median slice', aside: true },
+    { name: 'total', unit: 'ms', label: 'all of them' },
+  ],
+  prepare: async (contestant, size) => {
+    const limiter = await withViolators(contestant, size);
+    const limits = isOurs(contestant) ? { budgetMs: BUDGET_MS } : undefined;
+    return (): Round => {
+      const slices: number[] = [];
+      let removed = 0;
+      while (removed < size) {
+        slices.push(
+          timeOf(() => {
+            removed += limiter.cleanupOldPeers(EVERYBODY_IS_IDLE, limits);
+          }),
+        );
+      }
+      requirePeers(limiter, 0);
+      const total = slices.reduce((sum, slice) => sum + slice, 0);
+      slices.sort((a, b) => a - b);
+      const longest = slices.at(-3) ?? total;
+      return { figures: { longest, slice: slices[slices.length >> 1] ?? Number.NaN, total } };
+    };
+  },
+};
+
+/** A limiter with so many peers, of which one in some has broken the limit. */
+async function withViolators(contestant: string, size: number): Promise<Complete> {
+  const peers = new Peers(size);
+  const limiter = await proven(contestant, 1);
+  for (let n = 0; n < size; n += 1) {
+    limiter.check(peers.key(n));
+    if (n % VIOLATOR === 0) limiter.check(peers.key(n));
+  }
+  requirePeers(limiter, size);
+  return limiter;
+}
+
 /** How long each of some slices took, in rising order. */
 function slicesOf(limiter: Complete, count: number): number[] {
   const slices: number[] = [];
@@ -49,10 +92,4 @@ function slicesOf(limiter: Complete, count: number): number[] {
     slices.push(timeOf(() => limiter.cleanupOldPeers(NOBODY_IS_IDLE, { budgetMs: BUDGET_MS })));
   }
   return slices.sort((a, b) => a - b);
-}
-
-function timeOf(work: () => unknown): number {
-  const before = performance.now();
-  work();
-  return performance.now() - before;
 }

@@ -35,7 +35,10 @@ type Tell = (limiter: number, cost: number | undefined, now: number | undefined)
 /** The exports of the addon; native/binding/addon.cc makes them. */
 export interface Addon {
   readonly version: string;
-  /** What a raw function is told: two doubles, the cost and the time or NaN, and a limiter's number. */
+  /**
+   * What a raw function is told: two doubles, the cost and the time or NaN, and a limiter's number.
+   * It must not be detached: the addon would go on reading what it was.
+   */
   readonly words: ArrayBuffer;
   readonly RateLimiter: NativeClass<
     RateLimiterConfig,

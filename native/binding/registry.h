@@ -8,6 +8,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -29,6 +30,9 @@ struct CallWords {
   double now;
   int32_t limiter;
 };
+
+static_assert(offsetof(CallWords, now) == 8 && offsetof(CallWords, limiter) == 16,
+              "JavaScript writes them there");
 
 template <class Self>
 class Registry : public std::enable_shared_from_this<Registry<Self>> {

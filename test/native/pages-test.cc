@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <random>
 #include <vector>
 
@@ -62,6 +63,22 @@ class PagesModel {
     require(memory() <= before - kPageBytes, "a page given back is not counted");
   }
 
+  // Memory must not come back where pages were given back.
+  void requireHugeWhereFull() const {
+    std::map<uintptr_t, size_t> pages;
+    for (const Held& held : held_) {
+      ++pages[reinterpret_cast<uintptr_t>(held.page) / Memory::kChunkBytes];
+    }
+    size_t full = 0;
+    for (const auto& [chunk, count] : pages) {
+      if (count < Memory::kChunkBytes / kPageBytes - 1) continue;
+      ++full;
+      require(Memory::huge.count(reinterpret_cast<void*>(chunk * Memory::kChunkBytes)) == 1,
+              "a full chunk may become a huge page");
+    }
+    require(Memory::huge.size() == full, "and no other");
+  }
+
   void giveAll() {
     for (const Held& held : held_) requireFull(held.page, held.mark, "pages stay as they are");
     pages_.giveAll();
@@ -97,7 +114,9 @@ void testAgainstModel(uint64_t seed) {
       } else {
         model.giveRandom();
       }
+      if (random() % 64 == 0) model.requireHugeWhereFull();
     }
+    model.requireHugeWhereFull();
   }
   while (model.held() > 0) model.giveRandom();
   require(model.memory() == 0 && TestMemory::reserved == 0, "an empty store takes nothing");

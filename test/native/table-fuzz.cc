@@ -124,7 +124,7 @@ class Run {
   void insert(unsigned first, unsigned count) {
     bool refused = false;
     for (unsigned i = 0; i < count && model_.size() < kMostRecords; ++i, ++operations_) {
-      // Shared fields of the second word alone fill no page before others.
+      // Shared fields alone fill no page before others.
       holdsSkewed_ = holdsSkewed_ || family_.isSkewed();
       if (model_.insert(family_.member(first + i), mix(operations_))) continue;
       require(holdsSkewed_, "only fingerprints that share first bits are refused");

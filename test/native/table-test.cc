@@ -146,20 +146,24 @@ void testKeysThatCollide() {
   model.compare();
 }
 
-// A fingerprint that counts what it is compared with: how many records a look-up reads.
-unsigned long long comparisons = 0;
+// A fingerprint that counts how often it is read: how many records an operation looks at.
+unsigned long long reads = 0;
 
-struct CountingFingerprint : Fingerprint {
+class CountingFingerprint {
+ public:
   CountingFingerprint& operator=(const Fingerprint& print) noexcept {
-    Fingerprint::operator=(print);
+    print_ = print;
     return *this;
   }
-};
 
-bool operator==(const CountingFingerprint& a, const Fingerprint& b) noexcept {
-  ++comparisons;
-  return static_cast<const Fingerprint&>(a) == b;
-}
+  operator const Fingerprint&() const noexcept {
+    ++reads;
+    return print_;
+  }
+
+ private:
+  Fingerprint print_;
+};
 
 struct alignas(32) CountingRecord {
   CountingFingerprint fingerprint;
@@ -176,9 +180,9 @@ unsigned long long longestLookUp(const std::vector<std::u16string>& keys, const 
   unsigned long long longest = 0;
   const auto lookUp = [&](const std::u16string& key, bool isThere) {
     const Fingerprint print = fingerprintOf(key.data(), key.size(), secret);
-    comparisons = 0;
+    reads = 0;
     require((table.find(print) != nullptr) == isThere, "the flood, and nobody else, is there");
-    longest = std::max(longest, comparisons);
+    longest = std::max(longest, reads);
   };
   for (const std::u16string& key : keys) {
     lookUp(key, true);
@@ -213,6 +217,26 @@ void testChosenKeys(uint64_t seed) {
       "table: look-ups of chosen keys read at most %llu records, %llu if they know the secret\n",
       underRandom, underKnown);
   require(underRandom <= 24, "who does not know the secret does not");
+}
+
+// Who goes through another table, as a cleanup does, erases in the order of that table's places.
+void testErasingInOrder(uint64_t seed) {
+  constexpr unsigned kRecords = 20'000;
+  std::mt19937_64 random(seed);
+  std::vector<Fingerprint> prints;
+  for (unsigned n = 0; n < kRecords; ++n) prints.push_back({random(), random()});
+  Table<CountingRecord> table;
+  for (const Fingerprint& print : prints) {
+    require(table.insert(print) != nullptr, "there is memory");
+  }
+  std::sort(prints.begin(), prints.end(),
+            [](const Fingerprint& a, const Fingerprint& b) { return a.low < b.low; });
+  const size_t full = table.memoryBytes();
+  reads = 0;
+  for (const Fingerprint& print : prints) table.erase(table.find(print));
+  std::printf("table: erasing in order reads %llu records each\n", reads / kRecords);
+  require(reads / kRecords < 300, "no erasure looks through its segment in vain");
+  require(table.memoryBytes() < full / 20, "and memory goes back");
 }
 
 void testPublishedVectors() {
@@ -316,6 +340,7 @@ int main(int argc, char** argv) {
   testInsertsWithoutMemory(seed);
   testKeysThatCollide();
   testChosenKeys(seed);
+  testErasingInOrder(seed);
   testMemory();
   std::puts("table: passed");
 }

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <new>
+#include <set>
 
 #include "../../native/system-memory.h"
 
@@ -38,6 +39,8 @@ void* operator new(size_t size, std::align_val_t alignment, const std::nothrow_t
 struct TestMemory : relay_limiter::SystemMemory {
   // Bytes of addresses.
   static inline size_t reserved = 0;
+  // Chunks that may become huge pages.
+  static inline std::set<void*> huge;
 
   static void* reserve() noexcept {
     void* chunk = failsNow() ? nullptr : SystemMemory::reserve();
@@ -51,6 +54,16 @@ struct TestMemory : relay_limiter::SystemMemory {
     ASAN_UNPOISON_MEMORY_REGION(chunk, kChunkBytes);
     SystemMemory::release(chunk);
     reserved -= kChunkBytes;
+    huge.erase(chunk);
+  }
+
+  static void allowHugePage(void* chunk, bool allow) noexcept {
+    SystemMemory::allowHugePage(chunk, allow);
+    if (allow) {
+      huge.insert(chunk);
+    } else {
+      huge.erase(chunk);
+    }
   }
 
   static bool provide(void* part, size_t bytes) noexcept {
