@@ -16,6 +16,14 @@ export interface QuotaPolicy {
   parameters: Record<string, unknown>;
 }
 
+/** What a request is told apart by, as the draft to come lets a server say it. */
+export interface PartitionScheme {
+  /** The policy that it belongs to. */
+  name: string;
+  /** The parts that the partition key is made of, such as `user_id` and `method`. */
+  keys: string[];
+}
+
 /** What is left of a quota now. */
 export interface ServiceLimit {
   name: string | null;
@@ -30,6 +38,7 @@ export interface ServiceLimit {
   cost: number | null;
 }
 
+/** What one response said about rate limits. */
 export interface RateLimitInfo {
   policies: QuotaPolicy[];
   limits: ServiceLimit[];
@@ -37,4 +46,6 @@ export interface RateLimitInfo {
   retryAfterSeconds: number | null;
   /** Names of the fields that could not be read; `name[item]` where only some items could not. */
   ignored: string[];
+  /** Present only where the server says it. */
+  partitions?: PartitionScheme[];
 }
