@@ -170,13 +170,17 @@ function partitionKeyOf(parameters: Parameters): string | null {
 }
 
 function othersOf(parameters: Parameters): Record<string, unknown> {
-  const others = [...parameters].filter(([key]) => !Object.hasOwn(POLICY, key));
-  return Object.fromEntries(others.map(([key, value]) => [key, plain(value)]));
+  const others: [string, unknown][] = [];
+  for (const [key, value] of parameters) {
+    if (!Object.hasOwn(POLICY, key)) others.push([key, plain(value)]);
+  }
+  return Object.fromEntries(others);
 }
 
 function fits(parameters: Parameters, types: Types): boolean {
-  return Object.entries(types).every(([key, fitting]) => {
+  for (const key in types) {
     const value = parameters.get(key);
-    return value === undefined || fitting(value);
-  });
+    if (value !== undefined && !types[key]?.(value)) return false;
+  }
+  return true;
 }

@@ -25,17 +25,17 @@ export class FieldReader {
     this.#valueOf = valuesOf(headers);
   }
 
-  /** A field as it stands; null where there is none. */
+  /** A field's value; null where there is none. */
   value(name: string): string | null {
     const value = this.#valueOf(name);
-    return typeof value === 'string' ? value : null;
+    return typeof value === 'string' ? value.trim() : null;
   }
 
   /** What `parse` makes of a field; null where there is none, or where `parse` answers null. */
   read<T>(name: string, parse: (text: string) => T | null): T | null {
     const value = this.value(name);
     if (value === null) return null;
-    const parsed = value.length > MOST_CHARACTERS ? null : parse(value.trim());
+    const parsed = value.length > MOST_CHARACTERS ? null : parse(value);
     if (parsed === null) this.ignored.push(name);
     return parsed;
   }

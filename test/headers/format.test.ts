@@ -275,7 +275,7 @@ describe('reads back', () => {
     fc.assert(
       fc.property(told, drafts, (said, draft) => {
         const policies = draft === 'legacy' ? [] : longestOfQuota(said.policies);
-        const limits = said.limits.sort(
+        const limits = [...said.limits].sort(
           (a, b) => a.remaining - b.remaining || b.resetSeconds - a.resetSeconds,
         );
         expect(parseRateLimitHeaders(format(said, draft), { now: NOW })).toStrictEqual({
