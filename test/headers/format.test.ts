@@ -125,6 +125,7 @@ describe('drafts of one limit', () => {
       { name: 'short', quota: 100, windowSeconds: 1, parameters: { burst: 7 } },
       { name: 'long', quota: 100, windowSeconds: 60, parameters: { burst: 8 } },
       { name: 'middle', quota: 100, windowSeconds: 30 },
+      { name: 'as long', quota: 100, windowSeconds: 60 },
     ];
     const limits = [
       { name: 'bytes', remaining: 0, resetSeconds: 9 },

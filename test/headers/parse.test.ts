@@ -115,7 +115,7 @@ describe('a reset', () => {
     ['9'.repeat(400), 'auto', NEVER],
     ['', 'auto', NEVER],
     ['5', 'epoch', 0],
-    ['1795360890.5', 'epoch', 90.5],
+    ['1795360890.1', 'epoch', 90.1],
     ['1795360890', 'delta', 1_795_360_890],
     ['2026-11-22T15:21:30Z', 'delta', NEVER],
   ])('of %s, %s, is in %s s', (reset, resetFormat, seconds) => {
@@ -201,6 +201,10 @@ describe('generations', () => {
       { quota: 1000, windowSeconds: 3600, parameters: { c: 'a ; b' } },
     ]);
     expect(parse(headers).ignored).toEqual(['ratelimit-limit[item]']);
+    expect(parse({ 'RateLimit-Limit': '10, 100' })).toMatchObject({
+      limits: [{ limit: 10 }],
+      ignored: ['ratelimit-limit[item]'],
+    });
     expect(parse({ ...headers, 'RateLimit-Policy': '7;w=9' }).policies).toMatchObject([
       { quota: 7, windowSeconds: 9 },
     ]);

@@ -43,6 +43,8 @@ describe('a body', () => {
   it('of a response that is no error is no problem', () => {
     const body = { type: `${BASE}#quota-exceeded` };
     expect(parseProblem(body, 200)).toStrictEqual(NONE);
+    expect(parseProblem(body, 399)).toStrictEqual(NONE);
+    expect(parseProblem(body, 400).problem).toBe('quota-exceeded');
     expect(parseProblem(body, 403).problem).toBe('quota-exceeded');
   });
 });
