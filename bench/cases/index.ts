@@ -4,6 +4,7 @@ import type { Case } from './case.js';
 import { allowed, groups, opened, refused } from './check.js';
 import { churn } from './churn.js';
 import { growth } from './growth.js';
+import { headers } from './headers.js';
 import { memory } from './memory.js';
 import { upkeep } from './upkeep.js';
 
@@ -16,6 +17,7 @@ export const CASES: readonly Case[] = [
   ...memory,
   upkeep,
   churn,
+  headers,
 ];
 
 /** @throws for a name that is none. */
