@@ -51,7 +51,7 @@ const FORMATS: Record<UsualFormat, (text: string, now: () => number) => number |
   epoch(text, now) {
     const time = decimal(text);
     if (time === null) return null;
-    return secondsUntil(time < FIRST_EPOCH_MS ? Math.round(time * 1000) : time, now());
+    return secondsUntil(time < FIRST_EPOCH_MS ? time * 1000 : time, now());
   },
   date(text, now) {
     const date = parseHttpDate(text, now());
