@@ -245,9 +245,10 @@ export class PolicyLimiter {
 
   #settle(lease: QuotaLease, refund: boolean): void {
     const { cost, mark, receipt, owner } = lease.taken;
+    const now = this.#readClock();
     this.#open.delete(lease);
     if (refund && owner === this.#quotas) {
-      this.#quotas.giveBack(cost, receipt, this.#readClock());
+      this.#quotas.giveBack(cost, receipt, now);
       this.#server.giveBack(cost, mark);
       this.#recovery.giveBack(mark);
     }

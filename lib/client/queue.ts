@@ -75,7 +75,7 @@ export class WaitQueue<T> {
    */
   enter({ cost, priority, signal, deadlineSeconds }: Request): Promise<T> {
     return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
+      if (signal?.aborted) throw signal.reason;
       const now = this.#host.now();
       if (this.size === 0 && this.#host.delay(cost, now) === 0) {
         resolve(this.#host.take(cost, now));
@@ -145,9 +145,13 @@ export class WaitQueue<T> {
 
   #watch(waiter: Waiter<T>, seconds: number): void {
     waiter.timer = timer(seconds, () => {
-      const now = this.#host.now();
-      if (now < waiter.deadlineAt) this.#watch(waiter, waiter.deadlineAt - now);
-      else this.#drop(waiter, tooLate(this.#earliest(waiter, now)));
+      try {
+        const now = this.#host.now();
+        if (now < waiter.deadlineAt) this.#watch(waiter, waiter.deadlineAt - now);
+        else throw tooLate(this.#earliest(waiter, now));
+      } catch (error) {
+        this.#drop(waiter, error);
+      }
     });
   }
 

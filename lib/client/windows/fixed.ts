@@ -64,7 +64,7 @@ export class FixedWindows implements Quotas {
     for (const window of this.#windows) {
       // A cost above the quota waits for the next window, and after that for as many as it fills.
       const rounds = Math.max(0, Math.ceil(cost / window.quota) - 1);
-      const left = now < window.resetAt ? Math.max(0, window.remaining) : window.quota;
+      const left = unitsLeft(window, now);
       if (rounds > 0) {
         end = Math.max(end, Math.max(now, window.resetAt) + (rounds - 1) * window.windowSeconds);
       } else if (left === 0 || left < cost) {
@@ -118,8 +118,15 @@ export class FixedWindows implements Quotas {
 }
 
 function isScarcer(a: Window, b: Window, now: number): boolean {
-  const [left, right] = [a, b].map((w) => (now < w.resetAt ? w.remaining : w.quota));
-  if (left !== right) return (left as number) < (right as number);
-  const [end, otherEnd] = [a, b].map((w) => (now < w.resetAt ? w.resetAt : now + w.windowSeconds));
-  return (end as number) > (otherEnd as number);
+  const left = unitsLeft(a, now) - unitsLeft(b, now);
+  return left === 0 ? endOf(a, now) > endOf(b, now) : left < 0;
+}
+
+// A window that is over looks like a fresh one.
+function unitsLeft({ quota, remaining, resetAt }: Window, now: number): number {
+  return now < resetAt ? Math.max(0, remaining) : quota;
+}
+
+function endOf({ windowSeconds, resetAt }: Window, now: number): number {
+  return now < resetAt ? resetAt : now + windowSeconds;
 }

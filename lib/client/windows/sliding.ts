@@ -53,6 +53,7 @@ export class SlidingWindow implements QuotaWindow {
 
   take(cost: number, now: number): void {
     this.#expire(now);
+    if (cost === 0) return;
     this.#used += cost;
     const last = this.#times.length - 1;
     const open = last >= this.#head ? (this.#costs[last] as number) + cost : Infinity;
