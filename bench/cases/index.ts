@@ -3,6 +3,7 @@
 import type { Case } from './case.js';
 import { allowed, groups, opened, refused } from './check.js';
 import { churn } from './churn.js';
+import { client } from './client.js';
 import { growth } from './growth.js';
 import { headers } from './headers.js';
 import { memory } from './memory.js';
@@ -18,6 +19,7 @@ export const CASES: readonly Case[] = [
   upkeep,
   churn,
   headers,
+  client,
 ];
 
 /** @throws for a name that is none. */

@@ -8,8 +8,8 @@
 const FIRST_BACKOFF_SECONDS = 1;
 /** An answer that is not heard within this time counts as a good one. */
 const ANSWER_SECONDS = 10;
-/** Good answers after which nothing is held back any more. */
-const RAMP_ANSWERS = 16;
+/** Good answers after which nothing is held back any more: 1 + 2 + 4 + 8. */
+const RAMP_ANSWERS = 15;
 const RATE_STEP = 1 / 64;
 const SMALLEST_SHARE = 1 / 64;
 

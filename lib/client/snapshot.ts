@@ -64,7 +64,7 @@ export function readSnapshot(
   }
   for (const [at, policy] of policies.entries()) requireSame(saved[at], policy);
   for (const limit of list(snapshot, 'limits')) {
-    const told = record(limit, 'a limit');
+    const told = record(limit, 'a limit of the snapshot');
     for (const key of ['name', 'partitionKey']) {
       const value = told[key];
       if (value !== null && typeof value !== 'string') throw wrong(key, value, 'a string or null');
@@ -82,7 +82,7 @@ export function unreadable(why: string): Error {
 }
 
 function requireSame(given: unknown, policy: Policy): void {
-  const saved = record(given, 'a policy');
+  const saved = record(given, 'a policy of the snapshot');
   const { name = null, quota, windowSeconds } = policy;
   if (saved['name'] === name && saved['quota'] === quota) {
     if (saved['windowSeconds'] === windowSeconds) return;
@@ -94,7 +94,7 @@ type Fields = Record<string, unknown>;
 
 function record(given: unknown, what: string): Fields {
   if (typeof given === 'object' && given !== null && !Array.isArray(given)) return given as Fields;
-  throw wrong(what, given, 'an object');
+  throw refused('ERR_LIMITER_SNAPSHOT', what, given, 'an object');
 }
 
 function list(fields: Fields, key: string): unknown[] {
@@ -113,6 +113,6 @@ function is(fields: Fields, key: string, expected: string | number): void {
   if (fields[key] !== expected) throw wrong(key, fields[key], show(expected));
 }
 
-function wrong(what: string, given: unknown, accepted: string): Error {
-  return refused('ERR_LIMITER_SNAPSHOT', `${what} of the snapshot`, given, accepted);
+function wrong(key: string, given: unknown, accepted: string): Error {
+  return refused('ERR_LIMITER_SNAPSHOT', `${key} of the snapshot`, given, accepted);
 }
