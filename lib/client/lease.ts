@@ -26,8 +26,9 @@ export interface Taken {
 
 export class QuotaLease implements Lease {
   readonly taken: Taken;
+  /** Set by the limiter, once nothing can fail any more. */
+  settled = false;
   readonly #settle: (lease: QuotaLease, refund: boolean) => void;
-  #settled = false;
 
   constructor(taken: Taken, settle: (lease: QuotaLease, refund: boolean) => void) {
     this.taken = taken;
@@ -39,17 +40,11 @@ export class QuotaLease implements Lease {
   }
 
   release(): void {
-    this.#once(false);
+    if (!this.settled) this.#settle(this, false);
   }
 
   refund(): void {
-    this.#once(true);
-  }
-
-  #once(refund: boolean): void {
-    if (this.#settled) return;
-    this.#settled = true;
-    this.#settle(this, refund);
+    if (!this.settled) this.#settle(this, true);
   }
 }
 

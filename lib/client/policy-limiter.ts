@@ -156,7 +156,10 @@ export class PolicyLimiter {
     };
   }
 
-  /** Calls `listener` whenever a delay may have become shorter or longer by anything but time or a take. */
+  /**
+   * Calls `listener` after every refund, release, update and restore: a delay may be another then.
+   * Returns what ends that. What a listener throws, the call throws that it was told of.
+   */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => {
@@ -246,6 +249,7 @@ export class PolicyLimiter {
   #settle(lease: QuotaLease, refund: boolean): void {
     const { cost, mark, receipt, owner } = lease.taken;
     const now = this.#readClock();
+    lease.settled = true;
     this.#open.delete(lease);
     if (refund && owner === this.#quotas) {
       this.#quotas.giveBack(cost, receipt, now);
@@ -300,7 +304,7 @@ function readContext(context: unknown) {
   const given = readOptions('update', context, names);
   const { lease, violated = [] } = given;
   if (lease !== undefined && !(lease instanceof QuotaLease)) {
-    throw refused('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of this limiter');
+    throw refused('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of a PolicyLimiter');
   }
   if (!Array.isArray(violated) || violated.some((name) => typeof name !== 'string')) {
     throw refused('ERR_LIMITER_OPTION', 'violated', violated, 'an array of names');

@@ -303,6 +303,19 @@ describe('sliding', () => {
   });
 });
 
+test('refunds leave nothing behind, in a log neither', () => {
+  const { limiter, clock } = limited([{ quota: 3, windowSeconds: 1e6 }], { algorithm: 'sliding' });
+  let last = limiter.tryLease();
+  for (let n = 0; n < 1000; n += 1) {
+    clock.now += 1;
+    const next = limiter.tryLease();
+    last?.refund();
+    last = next;
+  }
+  expect(limiter.snapshot().policies[0]?.state).toEqual([0, 1]);
+  expect(burst(limiter)).toBe(2);
+});
+
 describe('fixed', () => {
   it('starts a window with the first request after the last one', () => {
     const { limiter, clock } = limited([{ quota: 10, windowSeconds: 60 }], { algorithm: 'fixed' });

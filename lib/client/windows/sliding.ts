@@ -73,12 +73,15 @@ export class SlidingWindow implements QuotaWindow {
   giveBack(cost: number, time: number, now: number): void {
     if (this.#end(time) <= now) return;
     // Its group has that time or, joined by others, a later one.
-    let left = cost;
-    for (let at = this.#firstNotBefore(time); left > 0 && at < this.#times.length; at += 1) {
-      const part = Math.min(left, this.#costs[at] as number);
-      this.#costs[at] = (this.#costs[at] as number) - part;
-      this.#used -= part;
-      left -= part;
+    const at = this.#firstNotBefore(time);
+    const counted = this.#costs[at] ?? 0;
+    this.#used -= Math.min(cost, counted);
+    if (counted > cost) {
+      this.#costs[at] = counted - cost;
+    } else {
+      // Nothing of it is left, and nothing may stay: refunds must not fill the log.
+      this.#times.splice(at, 1);
+      this.#costs.splice(at, 1);
     }
   }
 
@@ -90,7 +93,7 @@ export class SlidingWindow implements QuotaWindow {
       const age = (this.#times[at] as number) - now;
       const open = (saved.at(-1) ?? Infinity) + cost;
       if (open <= this.#quota / MOST_SAVED) saved.splice(-2, 2, age, open);
-      else if (cost > 0) saved.push(age, cost);
+      else saved.push(age, cost);
     }
     return saved;
   }
