@@ -5,13 +5,13 @@ import { limiterError } from '../errors.js';
 import { Heap, type HeapItem } from './heap.js';
 
 /** Where the quota comes from. */
-export interface QueueHost<T> {
+export interface QueueHost<T, R extends Request = Request> {
   /** Seconds of a monotonic clock. */
   now(): number;
-  /** Seconds until `cost` may go; 0: now. */
-  delay(cost: number, now: number): number;
+  /** Seconds until `cost` may go, that of `request` or of it and all before it; 0: now. */
+  delay(cost: number, now: number, request: R): number;
   /** Takes it; called only when the delay is 0. */
-  take(cost: number, now: number): T;
+  take(cost: number, now: number, request: R): T;
 }
 
 export interface QueueOptions {
@@ -39,8 +39,8 @@ export type DeadlineError = Error & {
 // A longer timeout fires at once. When it fires early, the wait is looked at again.
 const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
-interface Waiter<T> extends HeapItem {
-  readonly cost: number;
+interface Waiter<T, R extends Request> extends HeapItem {
+  readonly request: R;
   /** Ageing at one pace leaves the order as it is, so it is known from the beginning. */
   readonly rank: number;
   readonly number: number;
@@ -52,14 +52,14 @@ interface Waiter<T> extends HeapItem {
 
 type Timer = ReturnType<typeof setTimeout>;
 
-export class WaitQueue<T> {
-  readonly #host: QueueHost<T>;
+export class WaitQueue<T, R extends Request = Request> {
+  readonly #host: QueueHost<T, R>;
   readonly #options: QueueOptions;
-  readonly #waiters = new Heap<Waiter<T>>(isBefore);
+  readonly #waiters = new Heap<Waiter<T, R>>(isBefore);
   #timer: Timer | undefined;
   #number = 0;
 
-  constructor(host: QueueHost<T>, options: QueueOptions) {
+  constructor(host: QueueHost<T, R>, options: QueueOptions) {
     this.#host = host;
     this.#options = options;
   }
@@ -73,12 +73,13 @@ export class WaitQueue<T> {
    * Takes the cost at once where nobody waits and it may go, else waits for its turn. Rejects with the
    * signal's reason, `ERR_LIMITER_DEADLINE` or `ERR_LIMITER_QUEUE`; nothing is spent then.
    */
-  enter({ cost, priority, signal, deadlineSeconds }: Request): Promise<T> {
+  enter(request: R): Promise<T> {
+    const { cost, priority, signal, deadlineSeconds } = request;
     return new Promise((resolve, reject) => {
       if (signal?.aborted) throw signal.reason;
       const now = this.#host.now();
-      if (this.size === 0 && this.#host.delay(cost, now) === 0) {
-        resolve(this.#host.take(cost, now));
+      if (this.size === 0 && this.#host.delay(cost, now, request) === 0) {
+        resolve(this.#host.take(cost, now, request));
         return;
       }
       if (this.size >= this.#options.maxQueue) throw queueFull(this.#options.maxQueue);
@@ -87,9 +88,9 @@ export class WaitQueue<T> {
         clearTimeout(waiter.timer);
         signal?.removeEventListener('abort', leave);
       };
-      const waiter: Waiter<T> = {
+      const waiter: Waiter<T, R> = {
         place: -1,
-        cost,
+        request,
         rank: now - priority * this.#options.agingSeconds,
         number: this.#number++,
         deadlineAt: now + deadlineSeconds,
@@ -120,13 +121,13 @@ export class WaitQueue<T> {
     for (let first = this.#waiters.first; first !== undefined; first = this.#waiters.first) {
       try {
         const now = this.#host.now();
-        const delay = this.#host.delay(first.cost, now);
+        const delay = this.#host.delay(first.request.cost, now, first.request);
         if (delay > 0 && now + delay <= first.deadlineAt) {
           this.#timer = timer(delay, () => this.wake());
           return;
         }
         if (delay > 0) throw tooLate(delay);
-        const taken = this.#host.take(first.cost, now);
+        const taken = this.#host.take(first.request.cost, now, first.request);
         this.#waiters.delete(first);
         first.resolve(taken);
       } catch (error) {
@@ -136,14 +137,14 @@ export class WaitQueue<T> {
     }
   }
 
-  #drop(waiter: Waiter<T>, reason: unknown): void {
+  #drop(waiter: Waiter<T, R>, reason: unknown): void {
     const wasFirst = this.#waiters.first === waiter;
     this.#waiters.delete(waiter);
     waiter.reject(reason);
     if (wasFirst) this.wake();
   }
 
-  #watch(waiter: Waiter<T>, seconds: number): void {
+  #watch(waiter: Waiter<T, R>, seconds: number): void {
     waiter.timer = timer(seconds, () => {
       try {
         const now = this.#host.now();
@@ -156,14 +157,16 @@ export class WaitQueue<T> {
   }
 
   /** Seconds before which it cannot go, behind those who go first. */
-  #earliest(waiter: Waiter<T>, now: number): number {
-    let cost = waiter.cost;
-    for (const other of this.#waiters) if (isBefore(other, waiter)) cost += other.cost;
-    return this.#host.delay(cost, now);
+  #earliest(waiter: Waiter<T, R>, now: number): number {
+    let { cost } = waiter.request;
+    for (const other of this.#waiters) {
+      if (isBefore(other, waiter)) cost += other.request.cost;
+    }
+    return this.#host.delay(cost, now, waiter.request);
   }
 }
 
-function isBefore<T>(a: Waiter<T>, b: Waiter<T>): boolean {
+function isBefore<T, R extends Request>(a: Waiter<T, R>, b: Waiter<T, R>): boolean {
   return a.rank === b.rank ? a.number < b.number : a.rank < b.rank;
 }
 
