@@ -59,7 +59,8 @@ export interface Settings extends ServerOptions, QueueOptions {
   readonly wallClock: Clock;
 }
 
-const OPTIONS = [
+/** Their names. */
+export const LIMITER_OPTIONS = [
   'policies',
   'algorithm',
   'burstShare',
@@ -75,7 +76,7 @@ const ALGORITHMS: readonly unknown[] = ['bucket', 'sliding', 'fixed'];
 
 /** @throws `ERR_LIMITER_OPTION` */
 export function readSettings(options: unknown): Settings {
-  const given = readOptions('PolicyLimiter', options, OPTIONS);
+  const given = readOptions('PolicyLimiter', options, LIMITER_OPTIONS);
   const policies = readPolicies(given['policies']);
   const { algorithm = 'bucket' } = given;
   if (!ALGORITHMS.includes(algorithm)) {

@@ -1,0 +1,279 @@
+// UpstreamPool: several upstreams that can do the same, and one queue for all of them. Each request goes
+// where it is expected to be answered first.
+
+import { type Clock, readClock } from '../clock.js';
+import { type LimiterError, limiterError, refused, show } from '../errors.js';
+import type { RateLimitInfo } from '../headers/types.js';
+import { nonNegative, readOptions } from '../options.js';
+import type { Lease } from './lease.js';
+import { type NodeFile, parseNodeFile } from './node-file.js';
+import type { AcquireOptions, PolicyLimiterOptions } from './options.js';
+import { costTooHigh, LIMITER_OPTIONS, readRequest, readSettings } from './options.js';
+import type { Policy } from './policies.js';
+import { PolicyLimiter, type UpdateContext } from './policy-limiter.js';
+import { type Request, WaitQueue } from './queue.js';
+import { type PolicySnapshot, unreadable } from './snapshot.js';
+import { secondsUntil } from './time.js';
+import { NodeLease, type NodeState, UpstreamNode } from './upstream-node.js';
+
+/** The options of a PolicyLimiter, for each node and for the queue. */
+export type UpstreamPoolOptions = Omit<PolicyLimiterOptions, 'policies'>;
+
+export interface PoolAcquireOptions extends AcquireOptions {
+  /**
+   * Hosts that it should rather not go to, such as one that has just failed it: for a second it waits for
+   * others. Default: none.
+   */
+  exclude?: readonly string[] | undefined;
+}
+
+/** Where a request is to go, and the quota it has taken there. */
+export interface PoolGrant {
+  /** The host, as the node file has it. */
+  node: string;
+  lease: Lease;
+}
+
+export interface PoolUpdateContext extends Omit<UpdateContext, 'lease'> {
+  /** The lease of the request: it says which node has answered. */
+  lease: Lease;
+  /** From sending the request to its response. Default: since the lease was given. */
+  latencySeconds?: number | undefined;
+}
+
+export interface UpstreamPoolState {
+  /** How many `acquire` calls wait. */
+  waiting: number;
+  nodes: Record<string, NodeState>;
+}
+
+/** The state of all nodes, safe for JSON. */
+export interface PoolSnapshot {
+  version: typeof VERSION;
+  limiter: typeof KIND;
+  nodes: Record<string, PolicySnapshot>;
+}
+
+interface PoolRequest extends Request {
+  readonly exclude: readonly string[];
+  /** Until when it waits for others than those, and after when it is too late; by the pool's clock. */
+  readonly avoidUntil: number;
+  readonly deadlineAt: number;
+}
+
+const VERSION = 1;
+const KIND = 'UpstreamPool';
+const AVOID_SECONDS = 1;
+const ACQUIRE_OPTIONS = ['cost', 'priority', 'signal', 'deadlineSeconds', 'exclude'];
+const UPDATE_OPTIONS = ['lease', 'latencySeconds', 'ageSeconds', 'violated', 'contentBytes'];
+
+export class UpstreamPool {
+  readonly #nodes: ReadonlyMap<string, UpstreamNode>;
+  readonly #queue: WaitQueue<NodeLease, PoolRequest>;
+  readonly #now: () => number;
+  readonly #random: () => number;
+  readonly #most: number;
+
+  /**
+   * @param nodes hosts and their policies, as JSON text or as what that says
+   * @throws `ERR_LIMITER_OPTION` for what is not accepted, naming the host or the option;
+   * `ERR_LIMITER_CLOCK`
+   */
+  constructor(nodes: NodeFile | string, options?: UpstreamPoolOptions) {
+    const names = LIMITER_OPTIONS.filter((name) => name !== 'policies');
+    const given = readOptions('UpstreamPool', options, names) as UpstreamPoolOptions;
+    const policies = parseNodeFile(nodes);
+    const settings = readSettings({ ...given, policies: [...policies.values()][0] });
+    this.#now = steady(settings.clock);
+    this.#random = settings.random;
+    this.#queue = new WaitQueue<NodeLease, PoolRequest>(
+      {
+        now: this.#now,
+        delay: (cost, now, request) =>
+          cost > request.cost
+            ? this.#earliest(cost, now, request)
+            : this.#choose(now, request).delay,
+        take: (_, now, request) => this.#take(now, request),
+      },
+      settings,
+    );
+    const node = (host: string, own: readonly Policy[]) => {
+      const makeLimiter = () => new PolicyLimiter({ ...given, clock: this.#now, policies: own });
+      return new UpstreamNode(host, own, makeLimiter, this.#random, () => this.#queue.wake());
+    };
+    this.#nodes = new Map([...policies].map(([host, own]) => [host, node(host, own)]));
+    this.#most = Math.max(...[...this.#nodes.values()].map(({ most }) => most));
+  }
+
+  /** Hosts, as the node file has them. */
+  get nodes(): string[] {
+    return [...this.#nodes.keys()];
+  }
+
+  /**
+   * Waits for `cost` units of a node and takes them: of the node where the answer is expected first, by
+   * its wait, its latency lately, and its failures lately. Options, order and errors are those of
+   * `PolicyLimiter.acquire`; a cost must fit at least one node. Then send the request at once, tell
+   * `update` of its response or `fail` that there was none, and release the lease.
+   */
+  async acquire(options?: PoolAcquireOptions): Promise<PoolGrant> {
+    const { exclude = [], ...rest } = readOptions('acquire', options, ACQUIRE_OPTIONS);
+    const request = readRequest(rest);
+    if (!Array.isArray(exclude)) {
+      throw refused('ERR_LIMITER_OPTION', 'exclude', exclude, 'an array of hosts');
+    }
+    if (request.cost > this.#most) throw costTooHigh(request.cost, this.#most);
+    const now = this.#now();
+    const deadlineAt = now + request.deadlineSeconds;
+    const lease = await this.#queue.enter({
+      ...request,
+      exclude,
+      avoidUntil: now + AVOID_SECONDS,
+      deadlineAt,
+    });
+    return { node: lease.node.name, lease };
+  }
+
+  /**
+   * Takes in what a response said, and its status, as `PolicyLimiter.update` does, and how long it took.
+   * A status of 500 or more counts as a failure.
+   * @throws `ERR_LIMITER_OPTION` for arguments of the wrong kind, `ERR_LIMITER_CLOCK`, changing nothing.
+   */
+  update(info: RateLimitInfo, status: number | undefined, context: PoolUpdateContext): void {
+    const given = readOptions('update', context, UPDATE_OPTIONS);
+    const { lease: taken, latencySeconds: _, ...rest } = given;
+    const lease = this.#ownLease(taken);
+    const now = this.#now();
+    const seconds = nonNegative(given, 'latencySeconds', now - lease.at);
+    lease.node.update(lease, seconds, info, status, rest, now);
+  }
+
+  /**
+   * No response came: the node failed. Releases the lease too, since the request may have arrived.
+   * @throws `ERR_LIMITER_OPTION` for what is no lease of this pool, `ERR_LIMITER_CLOCK`.
+   */
+  fail(lease: Lease): void {
+    const own = this.#ownLease(lease);
+    own.node.fail(own, this.#now());
+  }
+
+  /** How things stand. Changes nothing. @throws `ERR_LIMITER_CLOCK` */
+  state(): UpstreamPoolState {
+    const now = this.#now();
+    return { waiting: this.#queue.size, nodes: this.#each((node) => node.state(now)) };
+  }
+
+  /**
+   * What is spent, blocked and left on every node, as plain data that JSON keeps, for `restore` after a
+   * restart. @throws `ERR_LIMITER_CLOCK`
+   */
+  snapshot(): PoolSnapshot {
+    return { version: VERSION, limiter: KIND, nodes: this.#each((node) => node.snapshot()) };
+  }
+
+  /**
+   * Puts a snapshot in the place of what is known of the nodes it names, as `PolicyLimiter.restore` does.
+   * Nodes that only it or only the pool has are passed over.
+   * @throws `ERR_LIMITER_SNAPSHOT` naming the host, `ERR_LIMITER_CLOCK`. Nothing has changed then.
+   */
+  restore(snapshot: object): void {
+    const { version, limiter, nodes } = (snapshot ?? {}) as Partial<PoolSnapshot>;
+    if (version !== VERSION || limiter !== KIND || typeof nodes !== 'object' || nodes === null) {
+      throw unreadable(`it is none of an ${KIND}, or not of version ${VERSION}`);
+    }
+    const known = [...this.#nodes.values()].filter(({ name }) => Object.hasOwn(nodes, name));
+    const restored = known.map((node) => restoreNode(node, nodes[node.name] as PolicySnapshot));
+    for (const adopt of restored) adopt();
+    this.#queue.wake();
+  }
+
+  /**
+   * Which node it should go to now, or how long until that is asked again: when another one may be gone
+   * to, or right now. A node that is not ready is waited for only if even those who wait as well would
+   * have been sent there before a ready one answers.
+   */
+  #choose(now: number, request: PoolRequest): { delay: number; nodes: UpstreamNode[] } {
+    const all = request.cost * Math.max(1, this.#queue.size);
+    let delay = Infinity;
+    let expectedLater = Infinity;
+    const ready: { node: UpstreamNode; expected: number }[] = [];
+    for (const node of this.#nodes.values()) {
+      const wait = this.#wait(node, now, request);
+      const expected = node.expectedSeconds(now);
+      if (wait === 0) {
+        ready.push({ node, expected });
+        continue;
+      }
+      delay = Math.min(delay, wait);
+      if (now + wait > request.deadlineAt) continue;
+      const waitOfAll = Math.max(wait, node.waitSeconds(Math.min(all, node.most), now));
+      expectedLater = Math.min(expectedLater, waitOfAll + expected);
+    }
+    const best = Math.min(...ready.map(({ expected }) => expected));
+    if (ready.length === 0 || atMostAsGood(expectedLater) < best) return { delay, nodes: [] };
+    const nodes = ready.filter(({ expected }) => expected <= atMostAsGood(best));
+    return { delay: 0, nodes: nodes.map(({ node }) => node) };
+  }
+
+  #take(now: number, request: PoolRequest): NodeLease {
+    const { nodes } = this.#choose(now, request);
+    return lessBusy(nodes, this.#random).take(request.cost, now);
+  }
+
+  #wait(node: UpstreamNode, now: number, { cost, exclude, avoidUntil }: PoolRequest): number {
+    const wait = node.waitSeconds(cost, now);
+    return exclude.includes(node.name) ? Math.max(wait, secondsUntil(avoidUntil, now)) : wait;
+  }
+
+  /** Seconds before which `cost`, that of all up to a request, cannot have gone: some node has to take
+   * its share of it. */
+  #earliest(cost: number, now: number, request: PoolRequest): number {
+    const share = Math.max(request.cost, cost / this.#nodes.size);
+    const waits = [...this.#nodes.values()].map((node) =>
+      request.cost > node.most ? Infinity : node.waitSeconds(Math.min(share, node.most), now),
+    );
+    return Math.min(...waits);
+  }
+
+  #ownLease(lease: unknown): NodeLease {
+    if (lease instanceof NodeLease && this.#nodes.get(lease.node.name) === lease.node) return lease;
+    throw refused('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of this pool');
+  }
+
+  #each<T>(of: (node: UpstreamNode) => T): Record<string, T> {
+    return Object.fromEntries([...this.#nodes].map(([host, node]) => [host, of(node)]));
+  }
+}
+
+/** What is no better than `seconds` by more than the measure is worth. */
+function atMostAsGood(seconds: number): number {
+  return seconds * 1.1 + 0.001;
+}
+
+/** Of two at random the one with fewer requests under way: nobody's favourite is everybody's. */
+function lessBusy(nodes: readonly UpstreamNode[], random: () => number): UpstreamNode {
+  const first = Math.floor(random() * nodes.length);
+  const step = 1 + Math.floor(random() * (nodes.length - 1));
+  const a = nodes[first] as UpstreamNode;
+  const b = nodes[(first + step) % nodes.length] as UpstreamNode;
+  return b.inFlight < a.inFlight ? b : a;
+}
+
+function restoreNode(node: UpstreamNode, snapshot: object): () => void {
+  try {
+    return node.restore(snapshot);
+  } catch (error) {
+    const { code, message } = error as LimiterError;
+    if (code !== 'ERR_LIMITER_SNAPSHOT') throw error;
+    throw limiterError(TypeError, code, `node ${show(node.name)}: ${message}`, error);
+  }
+}
+
+/** A clock that steps back stands still. */
+function steady(clock: Clock): () => number {
+  let latest = -Infinity;
+  return () => {
+    latest = Math.max(latest, readClock(clock));
+    return latest;
+  };
+}
