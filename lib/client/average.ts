@@ -6,23 +6,30 @@ const WEIGHT = 0.2;
 const HALF_LIFE_SECONDS = 60;
 
 export class FadingAverage {
-  #value: number | undefined;
-  #at = 0;
+  readonly #start: number | undefined;
+  #value: number;
+  #at = -Infinity;
 
-  /** `start`: what samples are averaged with from the first on. Without one the first counts whole. */
+  /** `start`: what is assumed where nothing was seen lately. Without one the first sample counts whole. */
   constructor(start?: number) {
-    this.#value = start;
+    this.#start = start;
+    this.#value = start ?? 0;
   }
 
-  /** undefined where nothing was seen. */
-  value(now: number): number | undefined {
-    if (this.#value === undefined) return undefined;
-    return this.#value * 0.5 ** (Math.max(0, now - this.#at) / HALF_LIFE_SECONDS);
+  /** 0, and with time nearly 0, where nothing was seen. */
+  value(now: number): number {
+    return this.#value * this.#left(now);
   }
 
   add(sample: number, now: number): void {
-    const value = this.value(now);
-    this.#value = value === undefined ? sample : value + WEIGHT * (sample - value);
+    const left = this.#left(now);
+    const before = left * this.#value + (1 - left) * (this.#start ?? sample);
+    this.#value = before + WEIGHT * (sample - before);
     this.#at = now;
+  }
+
+  /** The share of what was seen that still counts. */
+  #left(now: number): number {
+    return 0.5 ** (Math.max(0, now - this.#at) / HALF_LIFE_SECONDS);
   }
 }

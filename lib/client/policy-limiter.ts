@@ -106,6 +106,16 @@ export class PolicyLimiter {
   }
 
   /**
+   * Seconds before which `units`, in requests of any size, cannot all have gone, even if nobody else
+   * sends. Never Infinity: they may be more than a quota. Changes nothing.
+   * @throws `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`.
+   */
+  backlogSeconds(units: number): number {
+    requireCost(units);
+    return this.#delay(units, this.#readClock());
+  }
+
+  /**
    * Waits for `cost` units and takes them. First in, first out within a priority. A call that waits
    * keeps the process alive. Rejects, nothing spent, with the signal's reason when that aborts;
    * `ERR_LIMITER_DEADLINE` (with `retryAfterSeconds`) as soon as the deadline cannot be met;

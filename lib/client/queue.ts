@@ -148,8 +148,13 @@ export class WaitQueue<T, R extends Request = Request> {
     waiter.timer = timer(seconds, () => {
       try {
         const now = this.#host.now();
-        if (now < waiter.deadlineAt) this.#watch(waiter, waiter.deadlineAt - now);
-        else throw tooLate(this.#earliest(waiter, now));
+        if (now < waiter.deadlineAt) {
+          this.#watch(waiter, waiter.deadlineAt - now);
+          return;
+        }
+        // Perhaps its turn has come this very moment, and the other timer is late.
+        this.wake();
+        if (this.#waiters.has(waiter)) throw tooLate(this.#earliest(waiter, now));
       } catch (error) {
         this.#drop(waiter, error);
       }

@@ -17,8 +17,8 @@ export interface NodeState extends Omit<PolicyLimiterState, 'waiting'> {
   waitSeconds: number;
   /** Requests under way. */
   inFlight: number;
-  /** From sending a request to its response, lately; null before the first. */
-  latencySeconds: number | null;
+  /** From sending a request to its response, lately; nearly 0 where it has long not been used. */
+  latencySeconds: number;
   /** The share of requests that failed lately. */
   failureShare: number;
   /** `open`: left alone since too many failed; `half-open`: the next one is a probe. */
@@ -63,10 +63,20 @@ export class UpstreamNode {
     return Math.max(this.#limiter.delaySeconds(cost), secondsUntil(this.#breaker.readyAt(), now));
   }
 
+  /** Until that much more can all have gone there, in requests of any size. */
+  backlogSeconds(units: number): number {
+    return this.#limiter.backlogSeconds(units);
+  }
+
+  /** Whether it has failed too often to be waited for. */
+  isBroken(now: number): boolean {
+    return this.#breaker.state(now) !== 'closed';
+  }
+
   /** From sending a request to a good response: where it fails, one more try is needed. */
   expectedSeconds(now: number): number {
-    const latency = this.#latency.value(now) ?? 0;
-    return latency + this.#failureShare(now) * (latency + FAILURE_SECONDS);
+    const latency = this.#latency.value(now);
+    return latency + this.#failures.value(now) * (latency + FAILURE_SECONDS);
   }
 
   /** To be called only where the wait is 0. */
@@ -114,8 +124,8 @@ export class UpstreamNode {
     return {
       waitSeconds: this.waitSeconds(Math.min(1, this.most), now),
       inFlight: this.#inFlight,
-      latencySeconds: this.#latency.value(now) ?? null,
-      failureShare: this.#failureShare(now),
+      latencySeconds: this.#latency.value(now),
+      failureShare: this.#failures.value(now),
       breaker: this.#breaker.state(now),
       ...limiter,
     };
@@ -136,13 +146,9 @@ export class UpstreamNode {
     };
   }
 
-  #failureShare(now: number): number {
-    return this.#failures.value(now) ?? 0;
-  }
-
   #failed(lease: NodeLease, now: number): void {
     this.#failures.add(1, now);
-    this.#breaker.failed(lease, this.#failureShare(now), now);
+    this.#breaker.failed(lease, this.#failures.value(now), now);
     this.#changed();
   }
 }

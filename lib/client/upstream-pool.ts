@@ -188,30 +188,29 @@ export class UpstreamPool {
   }
 
   /**
-   * Which node it should go to now, or how long until that is asked again: when another one may be gone
-   * to, or right now. A node that is not ready is waited for only if even those who wait as well would
-   * have been sent there before a ready one answers.
+   * Which nodes it may go to now, equally good, or how long until that is to be asked again: when another
+   * one may be gone to. A node that is not ready is waited for only if even the last of those who wait
+   * now would be answered there before a ready one answers.
    */
   #choose(now: number, request: PoolRequest): { delay: number; nodes: UpstreamNode[] } {
-    const all = request.cost * Math.max(1, this.#queue.size);
+    const waiting = request.cost * Math.max(1, this.#queue.size);
     let delay = Infinity;
-    let expectedLater = Infinity;
+    let later = Infinity;
     const ready: { node: UpstreamNode; expected: number }[] = [];
     for (const node of this.#nodes.values()) {
-      const wait = this.#wait(node, now, request);
+      const wait = node.waitSeconds(request.cost, now);
+      const avoid = this.#avoidSeconds(node, now, request);
       const expected = node.expectedSeconds(now);
-      if (wait === 0) {
-        ready.push({ node, expected });
-        continue;
+      if (wait === 0 && avoid === 0) ready.push({ node, expected });
+      else delay = Math.min(delay, Math.max(wait, avoid));
+      const isBetter = wait > 0 && avoid === 0 && now + wait <= request.deadlineAt;
+      if (isBetter && !node.isBroken(now)) {
+        later = Math.min(later, Math.max(wait, node.backlogSeconds(waiting)) + expected);
       }
-      delay = Math.min(delay, wait);
-      if (now + wait > request.deadlineAt) continue;
-      const waitOfAll = Math.max(wait, node.waitSeconds(Math.min(all, node.most), now));
-      expectedLater = Math.min(expectedLater, waitOfAll + expected);
     }
     const best = Math.min(...ready.map(({ expected }) => expected));
-    if (ready.length === 0 || atMostAsGood(expectedLater) < best) return { delay, nodes: [] };
-    const nodes = ready.filter(({ expected }) => expected <= atMostAsGood(best));
+    if (ready.length === 0 || noWorseThan(later) < best) return { delay, nodes: [] };
+    const nodes = ready.filter(({ expected }) => expected <= noWorseThan(best));
     return { delay: 0, nodes: nodes.map(({ node }) => node) };
   }
 
@@ -220,17 +219,15 @@ export class UpstreamPool {
     return lessBusy(nodes, this.#random).take(request.cost, now);
   }
 
-  #wait(node: UpstreamNode, now: number, { cost, exclude, avoidUntil }: PoolRequest): number {
-    const wait = node.waitSeconds(cost, now);
-    return exclude.includes(node.name) ? Math.max(wait, secondsUntil(avoidUntil, now)) : wait;
+  #avoidSeconds(node: UpstreamNode, now: number, { exclude, avoidUntil }: PoolRequest): number {
+    return exclude.includes(node.name) ? secondsUntil(avoidUntil, now) : 0;
   }
 
-  /** Seconds before which `cost`, that of all up to a request, cannot have gone: some node has to take
-   * its share of it. */
+  /** Seconds before which a request and those before it cannot all have gone: some node has to take its
+   * share of them. */
   #earliest(cost: number, now: number, request: PoolRequest): number {
-    const share = Math.max(request.cost, cost / this.#nodes.size);
     const waits = [...this.#nodes.values()].map((node) =>
-      request.cost > node.most ? Infinity : node.waitSeconds(Math.min(share, node.most), now),
+      Math.max(node.waitSeconds(request.cost, now), node.backlogSeconds(cost / this.#nodes.size)),
     );
     return Math.min(...waits);
   }
@@ -245,8 +242,8 @@ export class UpstreamPool {
   }
 }
 
-/** What is no better than `seconds` by more than the measure is worth. */
-function atMostAsGood(seconds: number): number {
+/** Up to here a time is as good as `seconds`, as far as such averages can tell. */
+function noWorseThan(seconds: number): number {
   return seconds * 1.1 + 0.001;
 }
 
