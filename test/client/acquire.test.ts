@@ -105,28 +105,31 @@ describe('order', () => {
   });
 
   it('is that of a sorted list, whoever leaves', async () => {
-    const entry = fc.record({ priority: fc.integer({ min: -3, max: 3 }), leaves: fc.boolean() });
+    const entry = fc.record({ priority: fc.integer({ min: -30, max: 30 }), leaves: fc.boolean() });
     await fc.assert(
-      fc.asyncProperty(fc.array(entry, { maxLength: 40 }), async (entries) => {
-        const limiter = limiterOf();
-        limiter.tryAcquire();
-        const { served, enter } = noting(limiter);
-        const controllers = entries.map(({ priority }, n) => {
-          const controller = new AbortController();
-          enter(String(n), { priority, signal: controller.signal });
-          return controller;
-        });
-        for (const [n, { leaves }] of entries.entries()) if (leaves) controllers[n]?.abort();
-        await pass(50);
-        const expected = entries
-          .map(({ priority, leaves }, n) => ({ priority, leaves, n }))
-          .filter(({ leaves }) => !leaves)
-          .sort((a, b) => b.priority - a.priority || a.n - b.n)
-          .map(({ n }) => String(n));
-        expect(served).toEqual(expected);
-        expect(vi.getTimerCount()).toBe(0);
-      }),
-      { numRuns: 50 },
+      fc.asyncProperty(
+        fc.array(entry, { minLength: 20, maxLength: 60, size: 'max' }),
+        async (entries) => {
+          const limiter = limiterOf();
+          limiter.tryAcquire();
+          const { served, enter } = noting(limiter);
+          const controllers = entries.map(({ priority }, n) => {
+            const controller = new AbortController();
+            enter(String(n), { priority, signal: controller.signal });
+            return controller;
+          });
+          for (const [n, { leaves }] of entries.entries()) if (leaves) controllers[n]?.abort();
+          await pass(70);
+          const expected = entries
+            .map(({ priority, leaves }, n) => ({ priority, leaves, n }))
+            .filter(({ leaves }) => !leaves)
+            .sort((a, b) => b.priority - a.priority || a.n - b.n)
+            .map(({ n }) => String(n));
+          expect(served).toEqual(expected);
+          expect(vi.getTimerCount()).toBe(0);
+        },
+      ),
+      { numRuns: 100 },
     );
   });
 });
@@ -147,6 +150,21 @@ describe('leaving', () => {
     // Its turn is the next one's.
     await pass(1);
     expect(served).toEqual(['stays']);
+  });
+
+  it('lets the next go at once where it wants less', async () => {
+    const limiter = limiterOf({
+      policies: [{ quota: 10, windowSeconds: 10 }],
+      algorithm: 'sliding',
+    });
+    limiter.tryAcquire(5);
+    const { served, enter } = noting(limiter);
+    const controller = new AbortController();
+    enter('all', { cost: 10, signal: controller.signal });
+    enter('little');
+    controller.abort();
+    await pass(0);
+    expect(served).toEqual(['little']);
   });
 
   it('is done before it begins where the signal has been aborted', async () => {
@@ -194,6 +212,26 @@ describe('a deadline', () => {
       code: 'ERR_LIMITER_DEADLINE',
       retryAfterSeconds: 1,
     });
+  });
+
+  it('means nothing once served', async () => {
+    const limiter = limiterOf();
+    limiter.tryAcquire();
+    const { served, enter } = noting(limiter);
+    enter('in time', { deadlineSeconds: 100 });
+    await pass(1);
+    expect(served).toEqual(['in time']);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('is met to the moment', async () => {
+    const { served, failed, enter } = noting(limiterOf());
+    enter('first');
+    enter('second', { deadlineSeconds: 1 });
+    enter('third', { deadlineSeconds: 2 });
+    await pass(3);
+    expect(failed).toEqual({});
+    expect(served).toEqual(['first', 'second', 'third']);
   });
 
   it('ends a wait that others have made longer', async () => {

@@ -193,6 +193,14 @@ describe('policies that a server tells', () => {
     expect(limiter.tryLease()).not.toBeNull();
   });
 
+  it('count nothing any more when their unit is another', () => {
+    const { limiter } = greedy();
+    limiter.update(tight());
+    expect(burst(limiter)).toBe(10);
+    limiter.update(tight({ unit: 'dollars' }));
+    expect(burst(limiter)).toBe(990);
+  });
+
   it('count what nobody knows only when nothing of it is left', () => {
     const { limiter } = greedy();
     const policies = [policyOf(5, 10, { unit: 'dollars' })];
@@ -327,6 +335,20 @@ describe('a refusal that says nothing', () => {
     expect(limiter.state()).toMatchObject({ rateShare: 1, ramping: false });
   });
 
+  it('counts once while it lasts, whoever else is refused', () => {
+    const { limiter, clock } = greedy(ROOMY, { random: () => 0.5 });
+    for (let n = 0; n < 5; n += 1) limiter.update(said(), 429);
+    limiter.update(said(), 200);
+    expect(limiter.state()).toEqual({
+      blockedSeconds: 0.5,
+      ramping: true,
+      rateShare: 0.5,
+      waiting: 0,
+    });
+    clock.now += 0.5;
+    expect(burst(limiter)).toBe(1);
+  });
+
   it('is none where the response says that nothing is left', () => {
     const { limiter } = greedy();
     limiter.update(left(0, 10), 429);
@@ -356,6 +378,15 @@ describe('a hostile server', () => {
       }),
     );
     expect(limiter.snapshot().limits).toHaveLength(16);
+  });
+
+  it('cannot drive out what is told again and again', () => {
+    const { limiter } = greedy();
+    for (let n = 0; n < 100; n += 1) {
+      limiter.update(left(50, 1e9, { name: 'kept' }));
+      limiter.update(left(500, 1e9, { name: `p${n}` }));
+    }
+    expect(burst(limiter)).toBe(50);
   });
 
   it('cannot make it wait for longer than maxWaitSeconds for a probe, nor stop time', () => {

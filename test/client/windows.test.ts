@@ -344,10 +344,16 @@ describe('fixed', () => {
   });
 
   it('counts those that go together: each leaves less to the next', () => {
-    const { limiter } = limited([{ quota: 2, windowSeconds: 60 }], { algorithm: 'fixed' });
+    const { limiter, clock } = limited([{ quota: 2, windowSeconds: 60 }], { algorithm: 'fixed' });
     const leases = [limiter.tryLease(2), limiter.tryLease(2)];
     expect(leases.map((lease) => lease !== null)).toEqual([true, false]);
     leases[0]?.refund();
-    expect(limiter.tryAcquire(2)).toBe(true);
+    const again = limiter.tryLease(2);
+    expect(again).not.toBeNull();
+    // In the next window it is nothing that could be given back.
+    clock.now += 60.1;
+    expect(limiter.tryAcquire()).toBe(true);
+    again?.refund();
+    expect(limiter.tryAcquire(2)).toBe(false);
   });
 });
