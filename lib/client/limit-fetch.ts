@@ -79,7 +79,7 @@ export function limitFetch(
   const settings = readSettings(options);
   const upstream = upstreamOf(limiter, settings.protocol);
   return async (input, init) => {
-    const request = new Outgoing(input, init);
+    const request = new Outgoing(input, init, upstream.origins !== undefined);
     return new Call(fetch, upstream, settings, request).run();
   };
 }

@@ -21,8 +21,11 @@ export class Outgoing {
   readonly #input: Input;
   readonly #init: Init;
   readonly #request: Request | undefined;
+  /** What of its URL counts where it goes to nodes. */
+  readonly #path: string | undefined;
 
-  constructor(input: Input, init: Init) {
+  /** @throws `ERR_LIMITER_OPTION` for a URL that cannot go to nodes, and what URL throws */
+  constructor(input: Input, init: Init, toNodes: boolean) {
     const request = isRequest(input) ? input : undefined;
     this.url = request?.url ?? String(input);
     this.method = (init?.method ?? request?.method ?? 'GET').toUpperCase();
@@ -32,6 +35,7 @@ export class Outgoing {
     this.#input = input;
     this.#init = init;
     this.#request = request;
+    this.#path = toNodes ? pathOf(this.url) : undefined;
   }
 
   /**
@@ -45,22 +49,22 @@ export class Outgoing {
     isLast: boolean,
   ): Promise<Response> {
     const init = signal === this.signal ? this.#init : { ...this.#init, signal: signal ?? null };
-    const target = origin === undefined ? undefined : this.#urlAt(origin);
+    // Not resolved, since a path that begins with two slashes would name a host.
+    const target = origin === undefined ? undefined : `${origin}${this.#path}`;
     if (this.#request === undefined) return fetch(target ?? this.#input, init);
     const request = isLast ? this.#request : this.#request.clone();
     if (target === undefined) return fetch(request, init);
     const SameRequest = request.constructor as typeof Request;
     return fetch(new SameRequest(target, request), init);
   }
+}
 
-  #urlAt(origin: string): string {
-    const { protocol, pathname, search, hash } = new URL(this.url, origin);
-    if (!/^https?:$/.test(protocol)) {
-      throw refused('ERR_LIMITER_OPTION', 'the URL of a request', this.url, 'of http or https');
-    }
-    // Not resolved, since a path that begins with two slashes would name a host.
-    return `${origin}${pathname}${search}${hash}`;
+function pathOf(url: string): string {
+  const { protocol, pathname, search, hash } = new URL(url, 'https://node');
+  if (!/^https?:$/.test(protocol)) {
+    throw refused('ERR_LIMITER_OPTION', 'the URL of a request', url, 'a path, or of http or https');
   }
+  return pathname + search + hash;
 }
 
 function isRequest(input: Input): input is Request {
