@@ -2,13 +2,15 @@
 
 export type { BreakerState } from './breaker.js';
 export type { Lease } from './lease.js';
-export { type LimitedRequest, type LimitFetchOptions, limitFetch } from './limit-fetch.js';
+export { type LimitFetchOptions, limitFetch } from './limit-fetch.js';
 export type { NodeFile, NodePolicy } from './node-file.js';
 export type { AcquireOptions, PolicyLimiterOptions } from './options.js';
 export type { Policy } from './policies.js';
 export { PolicyLimiter, type PolicyLimiterState, type UpdateContext } from './policy-limiter.js';
 export type { DeadlineError } from './queue.js';
+export type { LimitedRequest, RequestOptions } from './request-options.js';
 export type { PolicySnapshot } from './snapshot.js';
+export { type InterceptorOptions, limitInterceptor } from './undici.js';
 export type { NodeState } from './upstream-node.js';
 export {
   type PoolAcquireOptions,

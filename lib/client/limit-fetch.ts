@@ -2,35 +2,24 @@
 // what was refused where it can be repeated.
 
 import { limiterError, refused, refusedNumber, show } from '../errors.js';
-import { callback, count, readOptions } from '../options.js';
+import { count, readOptions } from '../options.js';
 import type { Lease } from './lease.js';
 import { Outgoing } from './outgoing.js';
 import { PolicyLimiter } from './policy-limiter.js';
 import type { DeadlineError } from './queue.js';
+import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './request-options.js';
 import { isRefusal, readNews, violatedPolicies } from './response.js';
 import { type PoolAcquireOptions, UpstreamPool } from './upstream-pool.js';
 
 type Fetch = typeof globalThis.fetch;
 
-/** What `cost` and `priority` are told of a request. */
-export interface LimitedRequest {
-  /** As given to fetch: relative, perhaps. */
-  readonly url: string;
-  /** In upper case. */
-  readonly method: string;
-}
-
-export interface LimitFetchOptions {
-  /** Units that a request costs; see `acquire`. Default: 1. */
-  cost?: ((request: LimitedRequest) => number) | undefined;
-  /** The higher goes first. Default: 0. */
-  priority?: ((request: LimitedRequest) => number) | undefined;
+export interface LimitFetchOptions extends RequestOptions {
+  /** Seconds from the call to the response, waiting and all attempts included. Default: no end. */
+  deadlineSeconds?: number | undefined;
   /** Most times that a request is sent, at least 1; 1: nothing is repeated. Default: 3. */
   maxAttempts?: number | undefined;
   /** Methods that may be repeated. Default: GET, HEAD, PUT, DELETE, OPTIONS and TRACE. */
   retryMethods?: readonly string[] | undefined;
-  /** Seconds from the call to the response, waiting and all attempts included. Default: no end. */
-  deadlineSeconds?: number | undefined;
   /** `http` or `https`: for nodes of a pool that do not say it themselves. Default: `https`. */
   protocol?: 'http' | 'https' | undefined;
 }
@@ -52,7 +41,7 @@ interface Grant {
 /** What came of an attempt, and whether another may do better. */
 type Outcome = { response: Response; again: boolean } | { error: unknown; again: true };
 
-const OPTIONS = ['cost', 'priority', 'maxAttempts', 'retryMethods', 'deadlineSeconds', 'protocol'];
+const OPTIONS = [...REQUEST_OPTIONS, 'maxAttempts', 'retryMethods', 'protocol'];
 const IDEMPOTENT = ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE'];
 const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
@@ -159,7 +148,7 @@ class Call {
       this.#upstream.fail(lease);
       return { error, again: true };
     }
-    const { info, ageSeconds } = readNews(response.headers, response.headers.get('age'));
+    const { info, ageSeconds } = readNews(response.headers);
     const violated = await violatedPolicies(response);
     this.#upstream.update(info, response.status, { lease, ageSeconds, violated });
     lease.release();
@@ -243,13 +232,9 @@ function originOf(node: string, protocol: string): string {
 
 function readSettings(options: unknown) {
   const given = readOptions('limitFetch', options, OPTIONS);
-  const { retryMethods = IDEMPOTENT, deadlineSeconds = Infinity, protocol = 'https' } = given;
+  const { retryMethods = IDEMPOTENT, protocol = 'https' } = given;
   if (!Array.isArray(retryMethods) || retryMethods.some((name) => typeof name !== 'string')) {
     throw refused('ERR_LIMITER_OPTION', 'retryMethods', retryMethods, 'an array of methods');
-  }
-  if (typeof deadlineSeconds !== 'number' || !(deadlineSeconds >= 0)) {
-    const accepted = 'a number of at least 0';
-    throw refusedNumber('ERR_LIMITER_OPTION', 'deadlineSeconds', deadlineSeconds, accepted);
   }
   if (protocol !== 'http' && protocol !== 'https') {
     throw refused('ERR_LIMITER_OPTION', 'protocol', protocol, "'http' or 'https'");
@@ -259,11 +244,9 @@ function readSettings(options: unknown) {
     throw refusedNumber('ERR_LIMITER_OPTION', 'maxAttempts', maxAttempts, 'at least 1');
   }
   return {
-    cost: callback<(request: LimitedRequest) => number>(given, 'cost') ?? (() => 1),
-    priority: callback<(request: LimitedRequest) => number>(given, 'priority') ?? (() => 0),
+    ...readRequestOptions(given),
     maxAttempts,
     retryMethods: retryMethods.map((name: string) => name.toUpperCase()),
-    deadlineSeconds,
     protocol,
   };
 }

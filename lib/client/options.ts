@@ -105,7 +105,7 @@ export function readSettings(options: unknown): Settings {
 /** @throws `ERR_LIMITER_OPTION`, `ERR_LIMITER_COST` */
 export function readRequest(options: unknown): Request {
   const given = readOptions('acquire', options, ['cost', 'priority', 'signal', 'deadlineSeconds']);
-  const { cost = 1, priority = 0, signal, deadlineSeconds = Infinity } = given;
+  const { cost = 1, priority = 0, signal } = given;
   requireCost(cost);
   if (!Number.isFinite(priority)) {
     throw refusedNumber('ERR_LIMITER_OPTION', 'priority', priority, 'a finite number');
@@ -113,11 +113,14 @@ export function readRequest(options: unknown): Request {
   if (signal !== undefined && !isSignal(signal)) {
     throw refused('ERR_LIMITER_OPTION', 'signal', signal, 'an AbortSignal');
   }
-  if (typeof deadlineSeconds !== 'number' || !(deadlineSeconds >= 0)) {
-    const accepted = 'a number of at least 0';
-    throw refusedNumber('ERR_LIMITER_OPTION', 'deadlineSeconds', deadlineSeconds, accepted);
-  }
-  return { cost, priority: priority as number, signal, deadlineSeconds };
+  return { cost, priority: priority as number, signal, deadlineSeconds: readDeadline(given) };
+}
+
+/** @throws `ERR_LIMITER_OPTION` */
+export function readDeadline({ deadlineSeconds = Infinity }: Record<string, unknown>): number {
+  if (typeof deadlineSeconds === 'number' && deadlineSeconds >= 0) return deadlineSeconds;
+  const accepted = 'a number of at least 0';
+  throw refusedNumber('ERR_LIMITER_OPTION', 'deadlineSeconds', deadlineSeconds, accepted);
 }
 
 // Those of another realm too.

@@ -38,6 +38,8 @@ export type DeadlineError = Error & {
 
 // A longer timeout fires at once. When it fires early, the wait is looked at again.
 const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+// A clock of epoch seconds has steps of a quarter of a microsecond: a deadline may be missed by those.
+const ROUNDING_SECONDS = 1e-6;
 
 interface Waiter<T, R extends Request> extends HeapItem {
   readonly request: R;
@@ -93,7 +95,7 @@ export class WaitQueue<T, R extends Request = Request> {
         request,
         rank: now - priority * this.#options.agingSeconds,
         number: this.#number++,
-        deadlineAt: now + deadlineSeconds,
+        deadlineAt: now + deadlineSeconds + ROUNDING_SECONDS,
         timer: undefined,
         resolve: (taken) => {
           settled();
@@ -106,7 +108,7 @@ export class WaitQueue<T, R extends Request = Request> {
       };
       if (deadlineSeconds < Infinity) {
         const earliest = this.#earliest(waiter, now);
-        if (earliest > deadlineSeconds) throw tooLate(earliest);
+        if (now + earliest > waiter.deadlineAt) throw tooLate(earliest);
         this.#watch(waiter, deadlineSeconds);
       }
       this.#waiters.add(waiter);

@@ -1,11 +1,9 @@
 // What a response says about limits, as `update` wants to know it.
 
-import {
-  parseRateLimitHeaders,
-  type RateLimitInfo,
-  type ResponseHeaders,
-} from '../headers/index.js';
+import { FieldReader, type ResponseHeaders } from '../headers/fields.js';
+import { parseRateLimitHeaders } from '../headers/parse.js';
 import { parseProblem } from '../headers/problem.js';
+import type { RateLimitInfo } from '../headers/types.js';
 
 /** More of a body is not read, nor for longer, to find out which policies were violated. */
 const MOST_BYTES = 65_536;
@@ -21,10 +19,11 @@ export interface News {
   readonly ageSeconds: number;
 }
 
-export function readNews(headers: ResponseHeaders, age: string | null | undefined): News {
+export function readNews(headers: ResponseHeaders): News {
+  const age = new FieldReader(headers, false).value('age') ?? '';
   return {
     info: parseRateLimitHeaders(headers),
-    ageSeconds: /^\d{1,15}$/.test(age ?? '') ? Number(age) : 0,
+    ageSeconds: /^\d{1,15}$/.test(age) ? Number(age) : 0,
   };
 }
 

@@ -53,6 +53,13 @@ export async function serve(answer: Answer): Promise<TestServer> {
   return server;
 }
 
+/** One that is no more: connections to it are refused. */
+export async function goneServer(): Promise<TestServer> {
+  const server = await serve(() => {});
+  await server.close();
+  return server;
+}
+
 /** Refuses the first requests with that status and those fields, then says yes. */
 export function refusing(times: number, status: number, fields: Record<string, string>): Answer {
   return (response, _, at) => {

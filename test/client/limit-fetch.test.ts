@@ -4,7 +4,7 @@ import { limitFetch, PolicyLimiter, UpstreamPool } from 'relay-limiter/client';
 import { fetch as undiciFetch } from 'undici';
 import { describe, expect, it } from 'vitest';
 import { manualClock } from '../support/limiters.js';
-import { refusing, serve, type TestServer } from './http.js';
+import { goneServer, refusing, serve, type TestServer } from './http.js';
 
 type Fetch = typeof fetch;
 
@@ -31,13 +31,6 @@ function hastyLimiter(): PolicyLimiter {
 function poolOf(servers: TestServer[], quota = 1000): UpstreamPool {
   const file = servers.map(({ origin }) => [origin, { policies: [{ w: 1, v: quota }] }]);
   return new UpstreamPool(Object.fromEntries(file));
-}
-
-/** A server that refuses connections. */
-async function goneServer(): Promise<TestServer> {
-  const server = await serve(() => {});
-  await server.close();
-  return server;
 }
 
 describe.each(FETCHES)('%s', (_, plain) => {
