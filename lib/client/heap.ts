@@ -26,10 +26,6 @@ export class Heap<T extends HeapItem> {
     return this.#items[Symbol.iterator]();
   }
 
-  has(item: T): boolean {
-    return this.#items[item.place] === item;
-  }
-
   add(item: T): void {
     this.#rise(item, this.#items.length);
   }

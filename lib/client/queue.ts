@@ -38,7 +38,8 @@ export type DeadlineError = Error & {
 
 // A longer timeout fires at once. When it fires early, the wait is looked at again.
 const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
-// A clock of epoch seconds has steps of a quarter of a microsecond: a deadline may be missed by those.
+// A deadline may be missed by the steps of a clock (a quarter of a microsecond, for epoch seconds). So who
+// may go at that very moment goes, whichever timer fires first.
 const ROUNDING_SECONDS = 1e-6;
 
 interface Waiter<T, R extends Request> extends HeapItem {
@@ -150,13 +151,8 @@ export class WaitQueue<T, R extends Request = Request> {
     waiter.timer = timer(seconds, () => {
       try {
         const now = this.#host.now();
-        if (now < waiter.deadlineAt) {
-          this.#watch(waiter, waiter.deadlineAt - now);
-          return;
-        }
-        // Perhaps its turn has come this very moment, and the other timer is late.
-        this.wake();
-        if (this.#waiters.has(waiter)) throw tooLate(this.#earliest(waiter, now));
+        if (now < waiter.deadlineAt) this.#watch(waiter, waiter.deadlineAt - now);
+        else throw tooLate(this.#earliest(waiter, now));
       } catch (error) {
         this.#drop(waiter, error);
       }

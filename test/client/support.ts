@@ -10,8 +10,9 @@ export type Quota = PolicyLimiterOptions['policies'][number];
 export function limited(
   policies: readonly Quota[],
   options: Omit<PolicyLimiterOptions, 'policies'> = {},
+  start?: number,
 ): { limiter: PolicyLimiter; clock: ManualClock } {
-  const clock = manualClock();
+  const clock = manualClock(start);
   return { limiter: new PolicyLimiter({ policies, clock, ...options }), clock };
 }
 

@@ -193,11 +193,11 @@ describe('policies that a server tells', () => {
     expect(limiter.tryLease()).not.toBeNull();
   });
 
-  it('count nothing any more when their unit is another', () => {
+  it('count no more once they are as wide as one’s own', () => {
     const { limiter } = greedy();
-    limiter.update(tight());
+    limiter.update(said({ policies: [policyOf(10, 60)] }));
     expect(burst(limiter)).toBe(10);
-    limiter.update(tight({ unit: 'dollars' }));
+    limiter.update(said({ policies: [policyOf(5000, 60)] }));
     expect(burst(limiter)).toBe(990);
   });
 
@@ -314,6 +314,12 @@ describe('a refusal that says nothing', () => {
       expect(limiter.state().blockedSeconds).toBeCloseTo(most, 2);
       clock.now += Math.max(most, limiter.delaySeconds());
     }
+    // A good answer ends the row.
+    clock.now += limiter.delaySeconds();
+    limiter.update(said(), 200, { lease: lease(limiter) });
+    clock.now += limiter.delaySeconds();
+    limiter.update(said(), 429, { lease: lease(limiter) });
+    expect(limiter.state().blockedSeconds).toBeCloseTo(1, 2);
     const { limiter: lucky } = greedy();
     lucky.update(said(), 429);
     expect(lucky.state().blockedSeconds).toBe(0);

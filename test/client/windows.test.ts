@@ -210,6 +210,29 @@ describe.each(SAFE)('%s', (algorithm) => {
     );
   });
 
+  it('goes after the delay it tells, and not before a window has passed, on any clock', () => {
+    const time = fc.double({ min: 0, max: 1.8e9, noNaN: true });
+    const seconds = fc.double({ min: 1e-3, max: 1e5, noNaN: true });
+    fc.assert(
+      fc.property(time, seconds, fc.integer({ min: 1, max: 5 }), (start, windowSeconds, quota) => {
+        const { limiter, clock } = limited([{ quota, windowSeconds }], { algorithm }, start);
+        const sent: number[] = [];
+        for (let n = 0; n < 12; n += 1) {
+          clock.now += limiter.delaySeconds();
+          expect(limiter.tryAcquire()).toBe(true);
+          sent.push(clock.now);
+        }
+        for (const [n, at] of sent.slice(quota).entries()) {
+          const before = sent[n] as number;
+          // A server may count either way.
+          expect(at - before).toBeGreaterThanOrEqual(windowSeconds);
+          expect(at - windowSeconds).toBeGreaterThanOrEqual(before);
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
   it('is as if nothing had been when all is refunded at once', () => {
     fc.assert(
       fc.property(policies, fc.array(step, { maxLength: 20 }), (given, all) => {
