@@ -2,16 +2,18 @@
 
 /** How much a new sample counts. */
 const WEIGHT = 0.2;
-/** Seconds without a sample after which half of it is left. */
-const HALF_LIFE_SECONDS = 60;
-
 export class FadingAverage {
+  readonly #halfLifeSeconds: number;
   readonly #start: number | undefined;
   #value: number;
   #at = -Infinity;
 
-  /** `start`: what is assumed where nothing was seen lately. Without one the first sample counts whole. */
-  constructor(start?: number) {
+  /**
+   * @param halfLifeSeconds without a sample, half of what was seen is left after them
+   * @param start what is assumed where nothing was seen lately; without it the first sample counts whole
+   */
+  constructor(halfLifeSeconds: number, start?: number) {
+    this.#halfLifeSeconds = halfLifeSeconds;
     this.#start = start;
     this.#value = start ?? 0;
   }
@@ -30,6 +32,6 @@ export class FadingAverage {
 
   /** The share of what was seen that still counts. */
   #left(now: number): number {
-    return 0.5 ** (Math.max(0, now - this.#at) / HALF_LIFE_SECONDS);
+    return 0.5 ** (Math.max(0, now - this.#at) / this.#halfLifeSeconds);
   }
 }

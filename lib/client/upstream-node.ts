@@ -8,6 +8,9 @@ import type { Policy } from './policies.js';
 import type { PolicyLimiter, PolicyLimiterState, UpdateContext } from './policy-limiter.js';
 import { secondsUntil } from './time.js';
 
+/** A node that was slow is tried again soon, since one slow answer is all that it costs. */
+const LATENCY_HALF_LIFE_SECONDS = 10;
+const FAILURES_HALF_LIFE_SECONDS = 60;
 /** What a failure costs, in seconds, besides the time that the next try takes. */
 const FAILURE_SECONDS = 1;
 
@@ -32,8 +35,8 @@ export class UpstreamNode {
   readonly #makeLimiter: () => PolicyLimiter;
   readonly #changed: () => void;
   readonly #breaker: Breaker;
-  readonly #latency = new FadingAverage();
-  readonly #failures = new FadingAverage(0);
+  readonly #latency = new FadingAverage(LATENCY_HALF_LIFE_SECONDS);
+  readonly #failures = new FadingAverage(FAILURES_HALF_LIFE_SECONDS, 0);
   #limiter: PolicyLimiter;
   #unsubscribe: () => void;
   #inFlight = 0;

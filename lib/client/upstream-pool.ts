@@ -188,9 +188,10 @@ export class UpstreamPool {
   }
 
   /**
-   * Which nodes it may go to now, equally good, or how long until that is to be asked again: when another
-   * one may be gone to. A node that is not ready is waited for only if even the last of those who wait
-   * now would be answered there before a ready one answers.
+   * How long until it should go, or until that is to be asked again, when another node may be gone to;
+   * and the best, equally good, of those it may go to now. A node that is not ready is waited for only if
+   * it will have answered before a ready one does; where others wait as well, all of them, in half that
+   * time: an idle node serves nobody.
    */
   #choose(now: number, request: PoolRequest): { delay: number; nodes: UpstreamNode[] } {
     const waiting = request.cost * Math.max(1, this.#queue.size);
@@ -209,12 +210,14 @@ export class UpstreamPool {
       }
     }
     const best = Math.min(...ready.map(({ expected }) => expected));
-    if (ready.length === 0 || noWorseThan(later) < best) return { delay, nodes: [] };
     const nodes = ready.filter(({ expected }) => expected <= noWorseThan(best));
-    return { delay: 0, nodes: nodes.map(({ node }) => node) };
+    const patience = this.#queue.size > 1 ? 2 : 1;
+    const waits = ready.length === 0 || patience * noWorseThan(later) < best;
+    return { delay: waits ? delay : 0, nodes: nodes.map(({ node }) => node) };
   }
 
   #take(now: number, request: PoolRequest): NodeLease {
+    // Time goes on: what is worth waiting for now was not when it was asked.
     const { nodes } = this.#choose(now, request);
     return lessBusy(nodes, this.#random).take(request.cost, now);
   }
