@@ -13,7 +13,6 @@ import type { Policy } from './policies.js';
 import { PolicyLimiter, type UpdateContext } from './policy-limiter.js';
 import { type Request, WaitQueue } from './queue.js';
 import { type PolicySnapshot, unreadable } from './snapshot.js';
-import { secondsUntil } from './time.js';
 import { NodeLease, type NodeState, UpstreamNode } from './upstream-node.js';
 
 /** The options of a PolicyLimiter, for each node and for the queue. */
@@ -21,8 +20,8 @@ export type UpstreamPoolOptions = Omit<PolicyLimiterOptions, 'policies'>;
 
 export interface PoolAcquireOptions extends AcquireOptions {
   /**
-   * Hosts that it should rather not go to, such as one that has just failed it: for a second it waits for
-   * others. Default: none.
+   * Hosts that it should rather not go to, such as one that has just failed it: it does so only where no
+   * other is ready within a second. Default: none.
    */
   exclude?: readonly string[] | undefined;
 }
@@ -56,9 +55,18 @@ export interface PoolSnapshot {
 
 interface PoolRequest extends Request {
   readonly exclude: readonly string[];
-  /** Until when it waits for others than those, and after when it is too late; by the pool's clock. */
-  readonly avoidUntil: number;
+  /** By the pool's clock. */
   readonly deadlineAt: number;
+}
+
+/** What a request can expect of a node. */
+interface Offer {
+  readonly node: UpstreamNode;
+  /** Seconds until it may go there, and from then to the answer. */
+  readonly wait: number;
+  readonly expected: number;
+  /** Whether it is worth waiting for. */
+  readonly isPromising: boolean;
 }
 
 const VERSION = 1;
@@ -73,6 +81,8 @@ export class UpstreamPool {
   readonly #now: () => number;
   readonly #random: () => number;
   readonly #most: number;
+  /** Where the request may go whose delay was asked for last. */
+  #best: readonly Offer[] = [];
 
   /**
    * @param nodes hosts and their policies, as JSON text or as what that says
@@ -90,10 +100,8 @@ export class UpstreamPool {
       {
         now: this.#now,
         delay: (cost, now, request) =>
-          cost > request.cost
-            ? this.#earliest(cost, now, request)
-            : this.#choose(now, request).delay,
-        take: (_, now, request) => this.#take(now, request),
+          cost > request.cost ? this.#earliest(cost, now, request) : this.#delay(now, request),
+        take: (cost, now) => lessBusy(this.#best, this.#random).take(cost, now),
       },
       settings,
     );
@@ -123,14 +131,8 @@ export class UpstreamPool {
       throw refused('ERR_LIMITER_OPTION', 'exclude', exclude, 'an array of hosts');
     }
     if (request.cost > this.#most) throw costTooHigh(request.cost, this.#most);
-    const now = this.#now();
-    const deadlineAt = now + request.deadlineSeconds;
-    const lease = await this.#queue.enter({
-      ...request,
-      exclude,
-      avoidUntil: now + AVOID_SECONDS,
-      deadlineAt,
-    });
+    const deadlineAt = this.#now() + request.deadlineSeconds;
+    const lease = await this.#queue.enter({ ...request, exclude, deadlineAt });
     return { node: lease.node.name, lease };
   }
 
@@ -188,42 +190,37 @@ export class UpstreamPool {
   }
 
   /**
-   * How long until it should go, or until that is to be asked again, when another node may be gone to;
-   * and the best, equally good, of those it may go to now. A node that is not ready is waited for only if
-   * it will have answered before a ready one does; where others wait as well, all of them, in half that
-   * time: an idle node serves nobody.
+   * How long until it should go, or until that is to be asked again, when another node may be gone to. A
+   * node that is not ready is waited for only if it will have answered before a ready one does; where
+   * others wait as well, all of them, in half that time: an idle node serves nobody.
    */
-  #choose(now: number, request: PoolRequest): { delay: number; nodes: UpstreamNode[] } {
-    const waiting = request.cost * Math.max(1, this.#queue.size);
-    let delay = Infinity;
-    let later = Infinity;
-    const ready: { node: UpstreamNode; expected: number }[] = [];
-    for (const node of this.#nodes.values()) {
-      const wait = node.waitSeconds(request.cost, now);
-      const avoid = this.#avoidSeconds(node, now, request);
-      const expected = node.expectedSeconds(now);
-      if (wait === 0 && avoid === 0) ready.push({ node, expected });
-      else delay = Math.min(delay, Math.max(wait, avoid));
-      const isBetter = wait > 0 && avoid === 0 && now + wait <= request.deadlineAt;
-      if (isBetter && !node.isBroken(now)) {
-        later = Math.min(later, Math.max(wait, node.backlogSeconds(waiting)) + expected);
-      }
-    }
+  #delay(now: number, request: PoolRequest): number {
+    const offers = this.#offers(now, request);
+    const ready = offers.filter(({ wait }) => wait === 0);
     const best = Math.min(...ready.map(({ expected }) => expected));
-    const nodes = ready.filter(({ expected }) => expected <= noWorseThan(best));
+    this.#best = ready.filter(({ expected }) => expected <= noWorseThan(best));
+    const others = offers.filter(({ wait }) => wait > 0);
+    const waiting = request.cost * Math.max(1, this.#queue.size);
+    const later = others
+      .filter(({ isPromising }) => isPromising)
+      .map(({ node, wait, expected }) => {
+        return Math.max(wait, node.backlogSeconds(waiting)) + expected;
+      });
     const patience = this.#queue.size > 1 ? 2 : 1;
-    const waits = ready.length === 0 || patience * noWorseThan(later) < best;
-    return { delay: waits ? delay : 0, nodes: nodes.map(({ node }) => node) };
+    if (ready.length > 0 && patience * noWorseThan(Math.min(...later)) >= best) return 0;
+    return Math.min(...others.map(({ wait }) => wait));
   }
 
-  #take(now: number, request: PoolRequest): NodeLease {
-    // Time goes on: what is worth waiting for now was not when it was asked.
-    const { nodes } = this.#choose(now, request);
-    return lessBusy(nodes, this.#random).take(request.cost, now);
-  }
-
-  #avoidSeconds(node: UpstreamNode, now: number, { exclude, avoidUntil }: PoolRequest): number {
-    return exclude.includes(node.name) ? secondsUntil(avoidUntil, now) : 0;
+  /** What each node offers; those it is to avoid only where no other is good, at once or soon. */
+  #offers(now: number, { cost, exclude, deadlineAt }: PoolRequest): Offer[] {
+    const offers = [...this.#nodes.values()].map((node) => {
+      const wait = node.waitSeconds(cost, now);
+      const isPromising = now + wait <= deadlineAt && !node.isBroken(now);
+      return { node, wait, expected: node.expectedSeconds(now), isPromising };
+    });
+    const others = offers.filter(({ node }) => !exclude.includes(node.name));
+    const isThere = others.some((offer) => offer.isPromising && offer.wait <= AVOID_SECONDS);
+    return isThere ? others : offers;
   }
 
   /** Seconds before which a request and those before it cannot all have gone: some node has to take its
@@ -251,11 +248,11 @@ function noWorseThan(seconds: number): number {
 }
 
 /** Of two at random the one with fewer requests under way: nobody's favourite is everybody's. */
-function lessBusy(nodes: readonly UpstreamNode[], random: () => number): UpstreamNode {
-  const first = Math.floor(random() * nodes.length);
-  const step = 1 + Math.floor(random() * (nodes.length - 1));
-  const a = nodes[first] as UpstreamNode;
-  const b = nodes[(first + step) % nodes.length] as UpstreamNode;
+function lessBusy(offers: readonly Offer[], random: () => number): UpstreamNode {
+  const first = Math.floor(random() * offers.length);
+  const step = 1 + Math.floor(random() * (offers.length - 1));
+  const { node: a } = offers[first] as Offer;
+  const { node: b } = offers[(first + step) % offers.length] as Offer;
   return b.inFlight < a.inFlight ? b : a;
 }
 

@@ -220,17 +220,28 @@ describe('excluded nodes', () => {
     }
   });
 
-  it('are avoided for a second, not for ever', async () => {
-    const pool = poolOf({ a: MANY, b: [1, 60] });
-    await request(pool, 'b', 0.1);
-    let went: string | undefined;
-    pool.acquire({ exclude: ['a'] }).then(({ node }) => {
-      went = node;
-    });
-    await pass(0.99);
-    expect(went).toBeUndefined();
-    await pass(0.02);
-    expect(went).toBe('a');
+  it.each<[seconds: number, expected: string]>([
+    [0.9, 'b'],
+    [1.1, 'a'],
+  ])(
+    'are avoided if another one is ready in a second: in %d s it goes to %s',
+    async (seconds, expected) => {
+      const pool = poolOf({ a: MANY, b: [1, seconds] });
+      await request(pool, 'b', 0.1);
+      let went: string | undefined;
+      pool.acquire({ exclude: ['a'] }).then(({ node }) => {
+        went = node;
+      });
+      await pass(1);
+      expect(went).toBe(expected);
+    },
+  );
+
+  it('are gone to where the others fail, or there are none', async () => {
+    const pool = poolOf({ a: MANY, b: MANY });
+    await failing(pool, 'b', 5);
+    expect((await pool.acquire({ exclude: ['a'] })).node).toBe('a');
+    expect((await poolOf({ a: MANY }).acquire({ exclude: ['a'] })).node).toBe('a');
   });
 });
 
