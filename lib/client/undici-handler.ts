@@ -127,7 +127,6 @@ class LimitedHandler implements CurrentHandler, Controller {
   readonly #turn: Turn;
   readonly #handler: CurrentHandler;
   #controller: Controller | undefined;
-  #paused = false;
 
   constructor(turn: Turn, handler: CurrentHandler) {
     this.#turn = turn;
@@ -145,7 +144,6 @@ class LimitedHandler implements CurrentHandler, Controller {
 
   onRequestStart(controller: Controller): void {
     this.#controller = controller;
-    if (this.#paused) controller.pause();
     this.#turn.start((reason) => controller.abort(reason));
   }
 
@@ -185,7 +183,7 @@ class LimitedHandler implements CurrentHandler, Controller {
   }
 
   get paused(): boolean {
-    return this.#paused;
+    return this.#controller?.paused ?? false;
   }
 
   get rawHeaders(): unknown {
@@ -201,12 +199,10 @@ class LimitedHandler implements CurrentHandler, Controller {
   }
 
   pause(): void {
-    this.#paused = true;
     this.#controller?.pause();
   }
 
   resume(): void {
-    this.#paused = false;
     this.#controller?.resume();
   }
 }

@@ -38,7 +38,6 @@ export class UpstreamNode {
   readonly #latency = new FadingAverage(LATENCY_HALF_LIFE_SECONDS);
   readonly #failures = new FadingAverage(FAILURES_HALF_LIFE_SECONDS, 0);
   #limiter: PolicyLimiter;
-  #unsubscribe: () => void;
   #inFlight = 0;
 
   constructor(
@@ -54,7 +53,7 @@ export class UpstreamNode {
     this.#changed = changed;
     this.#breaker = new Breaker(random);
     this.#limiter = makeLimiter();
-    this.#unsubscribe = this.#limiter.onChange(changed);
+    this.#limiter.onChange(changed);
   }
 
   get inFlight(): number {
@@ -143,9 +142,8 @@ export class UpstreamNode {
     const limiter = this.#makeLimiter();
     limiter.restore(snapshot);
     return () => {
-      this.#unsubscribe();
       this.#limiter = limiter;
-      this.#unsubscribe = limiter.onChange(this.#changed);
+      limiter.onChange(this.#changed);
     };
   }
 

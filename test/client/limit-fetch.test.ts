@@ -1,6 +1,7 @@
 // limitFetch over real HTTP: what it sends, repeats, obeys and gives up; with Node's fetch and undici's.
 
 import { limitFetch, PolicyLimiter, UpstreamPool } from 'relay-limiter/client';
+import { parseRateLimitHeaders } from 'relay-limiter/headers';
 import { fetch as undiciFetch } from 'undici';
 import { describe, expect, it } from 'vitest';
 import { manualClock } from '../support/limiters.js';
@@ -134,6 +135,16 @@ describe.each(FETCHES)('%s', (_, plain) => {
     const response = await limitFetch(plain, poolOf([...servers, good]))('/');
     expect(response.status).toBe(200);
     expect(servers.every(({ received }) => received.length <= 1)).toBe(true);
+  });
+
+  it('repeats on another node, though that is slower', async () => {
+    const gone = await goneServer();
+    const slow = await serve((response) => response.end());
+    const pool = poolOf([gone, slow]);
+    const { lease } = await pool.acquire({ exclude: [gone.origin] });
+    pool.update(parseRateLimitHeaders({}), 200, { lease, latencySeconds: 60 });
+    expect((await limitFetch(plain, pool)('/')).status).toBe(200);
+    expect(pool.state().nodes[gone.origin]?.failureShare).toBeCloseTo(0.2);
   });
 
   it('leaves a node that is gone', async () => {

@@ -155,6 +155,34 @@ describe('undici.request', () => {
     expect(limiter.state().waiting).toBe(0);
   });
 
+  it('that is aborted as it gets its turn is not sent', async () => {
+    const server = await serve((response) => response.end());
+    for (const turns of [0, 1, 2, 3, 5, 8]) {
+      const limiter = single();
+      const abort = new AbortController();
+      const { signal } = abort;
+      const gone = request(server.origin, { dispatcher: agentOf(limiter), signal });
+      for (let turn = 0; turn < turns; turn += 1) await null;
+      abort.abort('enough');
+      await expect(gone).rejects.toBe('enough');
+      if (turns === 0) expect(limiter.delaySeconds()).toBe(0);
+    }
+    expect(server.received).toEqual([]);
+  });
+
+  it('counts as under way until its headers are there', async () => {
+    const policy = '"c";q=1;w=60;qu="concurrent-requests"';
+    const server = await serve((response) => {
+      response.setHeader('RateLimit-Policy', policy).write('begun');
+    });
+    const limiter = new PolicyLimiter(plenty);
+    const dispatcher = agentOf(limiter);
+    const first = await request(server.origin, { dispatcher });
+    const second = await request(server.origin, { dispatcher });
+    expect(limiter.delaySeconds()).toBe(0);
+    for (const { body } of [first, second]) body.on('error', () => {}).destroy();
+  });
+
   it('holds a server back that is faster than its reader', async () => {
     const size = 20_000_000;
     let written = 0;

@@ -2,6 +2,7 @@
 
 import fc from 'fast-check';
 import {
+  type Lease,
   type NodeFile,
   PolicyLimiter,
   UpstreamPool,
@@ -167,7 +168,7 @@ describe('the choice of a node', () => {
 
   it('leaves no node idle while many wait for a better one', async () => {
     const pool = poolOf({ fast: [10, 1], slow: [1, 1] });
-    await request(pool, 'slow', 2);
+    await request(pool, 'slow', 4);
     await request(pool, 'fast', 0.1);
     await pass(1);
     const counts: Record<string, number> = {};
@@ -307,6 +308,28 @@ describe('the breaker', () => {
     expect(pauses.map(Math.round)).toEqual([1, 2, 4, 8, 16, 32, 60, 60]);
   });
 
+  it('begins with a short pause again after a good probe', async () => {
+    const pool = poolOf({ a: MANY });
+    await failing(pool, 'a', 5);
+    for (let at = 0; at < 4; at += 1) {
+      await pass(60);
+      await failing(pool, 'a', 1);
+    }
+    await pass(60);
+    await request(pool, 'a', 0.1);
+    await failing(pool, 'a', 5);
+    expect(node(pool, 'a').waitSeconds).toBeLessThanOrEqual(1);
+  });
+
+  it('counts the pause from the answer of a probe, not from the end of its lease', async () => {
+    const pool = poolOf({ a: MANY });
+    await failing(pool, 'a', 5);
+    await pass(1);
+    const { lease } = await pool.acquire();
+    pool.update(said(), 500, { lease });
+    expect(node(pool, 'a').waitSeconds).toBeLessThanOrEqual(2);
+  });
+
   it('takes no late answer of an earlier request for that of the probe', async () => {
     const pool = poolOf({ a: MANY });
     const { lease: early } = await pool.acquire();
@@ -339,6 +362,23 @@ describe('the breaker', () => {
     expect(pool.state().waiting).toBe(1);
     await pass(1);
     await grant;
+  });
+});
+
+describe('a lease', () => {
+  it('counts as under way until it ends, once', async () => {
+    const pool = poolOf({ a: MANY });
+    const grants = [await pool.acquire(), await pool.acquire(), await pool.acquire()];
+    const [first, second, third] = grants.map(({ lease }) => lease);
+    expect(node(pool, 'a').inFlight).toBe(3);
+    first?.refund();
+    first?.release();
+    expect(node(pool, 'a').inFlight).toBe(2);
+    pool.fail(second as Lease);
+    expect(node(pool, 'a').inFlight).toBe(1);
+    third?.release();
+    expect(node(pool, 'a').inFlight).toBe(0);
+    expect(third?.cost).toBe(1);
   });
 });
 
