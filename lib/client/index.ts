@@ -10,7 +10,7 @@ export { PolicyLimiter, type PolicyLimiterState, type UpdateContext } from './po
 export type { DeadlineError } from './queue.js';
 export type { LimitedRequest, RequestOptions } from './request-options.js';
 export type { PolicySnapshot } from './snapshot.js';
-export { type InterceptorOptions, limitInterceptor } from './undici.js';
+export { type InterceptorOptions, type LimiterOf, limitInterceptor } from './undici.js';
 export type { NodeState } from './upstream-node.js';
 export {
   type PoolAcquireOptions,
