@@ -7,7 +7,9 @@ export type LimiterErrorCode =
   | 'ERR_LIMITER_CLOCK'
   | 'ERR_LIMITER_ENGINE'
   | 'ERR_LIMITER_SNAPSHOT'
-  | 'ERR_LIMITER_MEMORY';
+  | 'ERR_LIMITER_MEMORY'
+  | 'ERR_LIMITER_DEADLINE'
+  | 'ERR_LIMITER_QUEUE';
 
 /** An error of this package; which one is told by `code`, not by the message. */
 export type LimiterError<E extends Error = Error> = E & { readonly code: LimiterErrorCode };

@@ -3,7 +3,9 @@
 import type { Case } from './case.js';
 import { allowed, groups, opened, refused } from './check.js';
 import { churn } from './churn.js';
+import { client } from './client.js';
 import { growth } from './growth.js';
+import { headers } from './headers.js';
 import { memory } from './memory.js';
 import { flood, upkeep } from './upkeep.js';
 
@@ -17,6 +19,8 @@ export const CASES: readonly Case[] = [
   upkeep,
   flood,
   churn,
+  headers,
+  client,
 ];
 
 /** @throws for a name that is none. */

@@ -1,0 +1,61 @@
+// What reading the headers of a response costs, beside the least that it could: its Structured Fields.
+
+import { parseRateLimitHeaders, type ResponseHeaders } from 'relay-limiter/headers';
+import { parseList } from 'structured-headers';
+import { time } from '../timing.js';
+import type { Case, Round } from './case.js';
+
+const POLICY = '"burst";q=100;w=60, "daily";q=5000;w=86400';
+const LIMIT = '"burst";r=50;t=30, "daily";r=900;t=36000';
+const POLICIES = 2;
+
+// What else a response has: fields that are looked at and passed over.
+const RESPONSE = {
+  connection: 'keep-alive',
+  'content-length': '512',
+  'content-type': 'application/json; charset=utf-8',
+  date: 'Sun, 22 Nov 2026 15:20:00 GMT',
+  etag: 'W/"200-abc"',
+  'ratelimit-policy': POLICY,
+  ratelimit: LIMIT,
+};
+
+/** Reads the pair, and says how many policies and limits it found. */
+const READERS: Readonly<Record<string, () => number>> = {
+  'structured-headers alone': () => parseList(POLICY).length + parseList(LIMIT).length,
+  'of a record': () => read(RESPONSE),
+  'of Headers': () => read(HEADERS),
+};
+
+const HEADERS = new Headers(RESPONSE);
+
+function read(headers: ResponseHeaders): number {
+  const { policies, limits } = parseRateLimitHeaders(headers);
+  return policies.length + limits.length;
+}
+
+const BATCH = 100;
+
+export const headers: Case = {
+  name: 'headers',
+  title: 'reading RateLimit and RateLimit-Policy of two policies',
+  // One server's.
+  sizes: [1],
+  contestants: () => Object.keys(READERS),
+  rounds: 7,
+  fresh: false,
+  metrics: [{ name: 'ns', unit: 'ns', label: 'a response' }],
+  async prepare(contestant) {
+    const reader = READERS[contestant];
+    if (reader === undefined) throw new Error(`no such reader: ${contestant}`);
+    let wrong = 0;
+    const work = () => {
+      for (let i = 0; i < BATCH; i += 1) if (reader() !== 2 * POLICIES) wrong += 1;
+    };
+    return (): Round => {
+      const ns = time(work, BATCH);
+      if (wrong > 0) throw new Error(`${wrong} responses were misread`);
+      return { figures: { ns } };
+    };
+  },
+};

@@ -1,0 +1,74 @@
+// One client's turn: fresh servers, all of the work, and what came of it.
+
+import type { Client } from './clients.js';
+import { NODES, type NodeSpec } from './nodes.js';
+import { NodeServer } from './server.js';
+
+export interface NodeResult {
+  readonly spec: NodeSpec;
+  readonly sent: number;
+  readonly refused: number;
+}
+
+export interface PhaseResult {
+  readonly nodes: readonly NodeResult[];
+  /** Pieces of the work. */
+  readonly done: number;
+  readonly seconds: number;
+}
+
+/** How far a phase is. */
+export interface Progress {
+  readonly servers: readonly NodeServer[];
+  readonly client: Client;
+  readonly requests: number;
+  readonly done: number;
+}
+
+/** How many pieces of the work are asked for at once. */
+const WORKERS = 120;
+/** More than it ever takes. */
+const LONGEST_SECONDS = 60;
+
+/** @param watch called with the progress as it begins; what it returns, when it has ended */
+export async function runPhase(
+  clientOf: (servers: readonly NodeServer[]) => Client,
+  requests: number,
+  interruption: AbortSignal,
+  watch: (progress: Progress) => () => void,
+): Promise<PhaseResult> {
+  const servers = await Promise.all(NODES.map((spec) => NodeServer.listen(spec)));
+  const client = clientOf(servers);
+  const progress = { servers, client, requests, done: 0 };
+  const failure = new AbortController();
+  const signal = AbortSignal.any([interruption, failure.signal]);
+  const limit = setTimeout(
+    () => failure.abort(new Error(`not done after ${LONGEST_SECONDS} s`)),
+    LONGEST_SECONDS * 1000,
+  );
+  let next = 0;
+  const work = async () => {
+    while (next < requests) {
+      // One of its own, since fetch leaves listeners on a signal for a while.
+      await client.get(next++, AbortSignal.any([signal]));
+      progress.done += 1;
+    }
+  };
+  const start = performance.now();
+  const unwatch = watch(progress);
+  try {
+    await Promise.all(Array.from({ length: WORKERS }, work));
+  } catch (error) {
+    failure.abort(error);
+    throw error;
+  } finally {
+    unwatch();
+    clearTimeout(limit);
+    for (const server of servers) server.close();
+  }
+  const nodes = servers.map(({ spec, origin }) => {
+    const { sent, refused } = client.tally.node(origin);
+    return { spec, sent, refused };
+  });
+  return { nodes, done: progress.done, seconds: (performance.now() - start) / 1000 };
+}

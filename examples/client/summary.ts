@@ -1,0 +1,48 @@
+// What a run has shown, in words, and whether the limiter kept its promise.
+
+import { speech } from './nodes.js';
+import type { PhaseResult } from './phase.js';
+
+export interface Outcome {
+  readonly limited: PhaseResult;
+  readonly naive: PhaseResult;
+}
+
+/** What the limiter failed at; nothing if it kept its promise. */
+export function failures({ limited }: Outcome): string[] {
+  return limited.nodes.flatMap(({ spec, refused }) => {
+    const most = spec.draft === undefined ? 1 : 0;
+    return refused > most ? [`${spec.name} refused ${refused}, where ${most} is the most`] : [];
+  });
+}
+
+export function summary(outcome: Outcome): string {
+  const { limited, naive } = outcome;
+  const failed = failures(outcome);
+  const refused = ({ nodes }: PhaseResult) => sum(nodes.map((node) => node.refused));
+  const sent = ({ nodes }: PhaseResult) => sum(nodes.map((node) => node.sent));
+  const both = (title: string, show: (phase: PhaseResult) => string | number) =>
+    row(title, show(limited), show(naive));
+  return [
+    row('', 'relay-limiter', 'naive'),
+    ...limited.nodes.map(({ spec, refused }, at) =>
+      row(`429 from ${spec.name} (${speech(spec)})`, refused, naive.nodes[at]?.refused ?? 0),
+    ),
+    both('429 in all', refused),
+    both('requests answered', ({ done }) => done),
+    both('requests sent', sent),
+    both('seconds', (phase) => phase.seconds.toFixed(1)),
+    '',
+    failed.length === 0
+      ? 'relay-limiter kept its promise: no 429 where there are headers, else one at most.'
+      : `relay-limiter did not keep its promise: ${failed.join('; ')}.`,
+  ].join('\n');
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+function row(title: string, limited: string | number, naive: string | number): string {
+  return `${title.padEnd(24)}${String(limited).padStart(14)}${String(naive).padStart(8)}`;
+}

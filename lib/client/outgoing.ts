@@ -1,0 +1,78 @@
+// A request as it was given to fetch: what is known of it before it goes, and how it goes, perhaps
+// several times, perhaps to another host than the one it names.
+
+import { refused } from '../errors.js';
+
+type Fetch = typeof globalThis.fetch;
+type Input = Parameters<Fetch>[0];
+type Init = Parameters<Fetch>[1];
+
+// By name, since other fetches bring classes of their own.
+const REPEATABLE = ['ArrayBuffer', 'Blob', 'File', 'URLSearchParams', 'FormData'];
+
+export class Outgoing {
+  /** As it was given: relative, perhaps. */
+  readonly url: string;
+  /** In upper case. */
+  readonly method: string;
+  readonly signal: AbortSignal | undefined;
+  /** Whether its body can be sent again: no stream. */
+  readonly isRepeatable: boolean;
+  readonly #input: Input;
+  readonly #init: Init;
+  readonly #request: Request | undefined;
+  /** What of its URL counts where it goes to nodes. */
+  readonly #path: string | undefined;
+
+  /** @throws `ERR_LIMITER_OPTION` for a URL that cannot go to nodes, and what URL throws */
+  constructor(input: Input, init: Init, toNodes: boolean) {
+    const request = isRequest(input) ? input : undefined;
+    this.url = request?.url ?? String(input);
+    this.method = (init?.method ?? request?.method ?? 'GET').toUpperCase();
+    const signal = init?.signal === undefined ? request?.signal : init.signal;
+    this.signal = signal ?? undefined;
+    this.isRepeatable = isRepeatable(init?.body);
+    this.#input = input;
+    this.#init = init;
+    this.#request = request;
+    this.#path = toNodes ? pathOf(this.url) : undefined;
+  }
+
+  /**
+   * Sends it with that signal, to `origin` if there is one. Unless it is for the last time, the body of a
+   * Request is kept in memory.
+   */
+  send(
+    fetch: Fetch,
+    origin: string | undefined,
+    signal: AbortSignal | undefined,
+    isLast: boolean,
+  ): Promise<Response> {
+    const init = signal === this.signal ? this.#init : { ...this.#init, signal: signal ?? null };
+    // Not resolved, since a path that begins with two slashes would name a host.
+    const target = origin === undefined ? undefined : `${origin}${this.#path}`;
+    if (this.#request === undefined) return fetch(target ?? this.#input, init);
+    const request = isLast ? this.#request : this.#request.clone();
+    if (target === undefined) return fetch(request, init);
+    const SameRequest = request.constructor as typeof Request;
+    return fetch(new SameRequest(target, request), init);
+  }
+}
+
+function pathOf(url: string): string {
+  const { protocol, pathname, search, hash } = new URL(url, 'https://node');
+  if (!/^https?:$/.test(protocol)) {
+    throw refused('ERR_LIMITER_OPTION', 'the URL of a request', url, 'a path, or of http or https');
+  }
+  return pathname + search + hash;
+}
+
+function isRequest(input: Input): input is Request {
+  return typeof input === 'object' && 'url' in input && 'clone' in input;
+}
+
+function isRepeatable(body: unknown): boolean {
+  if (body === undefined || body === null || typeof body === 'string') return true;
+  if (ArrayBuffer.isView(body)) return true;
+  return REPEATABLE.includes(Object.prototype.toString.call(body).slice(8, -1));
+}

@@ -1,0 +1,192 @@
+// Those who wait for quota: first in, first out within a priority, the higher first, with ageing. It
+// knows costs and times, and asks its host when a cost may go and to take it.
+
+import { limiterError } from '../errors.js';
+import { Heap, type HeapItem } from './heap.js';
+
+/** Where the quota comes from. */
+export interface QueueHost<T, R extends Request = Request> {
+  /** Seconds of a monotonic clock. */
+  now(): number;
+  /** Seconds until `cost` may go, that of `request` or of it and all before it; 0: now. */
+  delay(cost: number, now: number, request: R): number;
+  /** Takes it; called only when the delay is 0. */
+  take(cost: number, now: number, request: R): T;
+}
+
+export interface QueueOptions {
+  /** Most that wait at once. */
+  readonly maxQueue: number;
+  /** Seconds of waiting that weigh as much as one step of priority. */
+  readonly agingSeconds: number;
+}
+
+export interface Request {
+  readonly cost: number;
+  readonly priority: number;
+  readonly signal: AbortSignal | undefined;
+  /** Seconds from now; Infinity: none. */
+  readonly deadlineSeconds: number;
+}
+
+/** The error for a deadline that cannot be met, or has passed. */
+export type DeadlineError = Error & {
+  readonly code: 'ERR_LIMITER_DEADLINE';
+  /** Seconds after which it could have gone, as far as that can be told now; perhaps later. */
+  readonly retryAfterSeconds: number;
+};
+
+// A longer timeout fires at once. When it fires early, the wait is looked at again.
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+// A deadline may be missed by the steps of a clock (a quarter of a microsecond, for epoch seconds). So who
+// may go at that very moment goes, whichever timer fires first.
+const ROUNDING_SECONDS = 1e-6;
+
+interface Waiter<T, R extends Request> extends HeapItem {
+  readonly request: R;
+  /** Ageing at one pace leaves the order as it is, so it is known from the beginning. */
+  readonly rank: number;
+  readonly number: number;
+  readonly deadlineAt: number;
+  timer: Timer | undefined;
+  resolve(taken: T): void;
+  reject(reason: unknown): void;
+}
+
+type Timer = ReturnType<typeof setTimeout>;
+
+export class WaitQueue<T, R extends Request = Request> {
+  readonly #host: QueueHost<T, R>;
+  readonly #options: QueueOptions;
+  readonly #waiters = new Heap<Waiter<T, R>>(isBefore);
+  #timer: Timer | undefined;
+  #number = 0;
+
+  constructor(host: QueueHost<T, R>, options: QueueOptions) {
+    this.#host = host;
+    this.#options = options;
+  }
+
+  /** How many wait. */
+  get size(): number {
+    return this.#waiters.size;
+  }
+
+  /**
+   * Takes the cost at once where nobody waits and it may go, else waits for its turn. Rejects with the
+   * signal's reason, `ERR_LIMITER_DEADLINE` or `ERR_LIMITER_QUEUE`; nothing is spent then.
+   */
+  enter(request: R): Promise<T> {
+    const { cost, priority, signal, deadlineSeconds } = request;
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) throw signal.reason;
+      const now = this.#host.now();
+      if (this.size === 0 && this.#host.delay(cost, now, request) === 0) {
+        resolve(this.#host.take(cost, now, request));
+        return;
+      }
+      if (this.size >= this.#options.maxQueue) throw queueFull(this.#options.maxQueue);
+      const leave = () => this.#drop(waiter, signal?.reason);
+      const settled = () => {
+        clearTimeout(waiter.timer);
+        signal?.removeEventListener('abort', leave);
+      };
+      const waiter: Waiter<T, R> = {
+        place: -1,
+        request,
+        rank: now - priority * this.#options.agingSeconds,
+        number: this.#number++,
+        deadlineAt: now + deadlineSeconds + ROUNDING_SECONDS,
+        timer: undefined,
+        resolve: (taken) => {
+          settled();
+          resolve(taken);
+        },
+        reject: (reason) => {
+          settled();
+          reject(reason);
+        },
+      };
+      if (deadlineSeconds < Infinity) {
+        const earliest = this.#earliest(waiter, now);
+        if (now + earliest > waiter.deadlineAt) throw tooLate(earliest);
+        this.#watch(waiter, deadlineSeconds);
+      }
+      this.#waiters.add(waiter);
+      signal?.addEventListener('abort', leave, { once: true });
+      if (this.#waiters.first === waiter) this.wake();
+    });
+  }
+
+  /** To be called when a delay may have changed: serves those whose turn has come. */
+  wake(): void {
+    clearTimeout(this.#timer);
+    for (let first = this.#waiters.first; first !== undefined; first = this.#waiters.first) {
+      try {
+        const now = this.#host.now();
+        const delay = this.#host.delay(first.request.cost, now, first.request);
+        if (delay > 0 && now + delay <= first.deadlineAt) {
+          this.#timer = timer(delay, () => this.wake());
+          return;
+        }
+        if (delay > 0) throw tooLate(delay);
+        const taken = this.#host.take(first.request.cost, now, first.request);
+        this.#waiters.delete(first);
+        first.resolve(taken);
+      } catch (error) {
+        this.#waiters.delete(first);
+        first.reject(error);
+      }
+    }
+  }
+
+  #drop(waiter: Waiter<T, R>, reason: unknown): void {
+    const wasFirst = this.#waiters.first === waiter;
+    this.#waiters.delete(waiter);
+    waiter.reject(reason);
+    if (wasFirst) this.wake();
+  }
+
+  #watch(waiter: Waiter<T, R>, seconds: number): void {
+    waiter.timer = timer(seconds, () => {
+      try {
+        const now = this.#host.now();
+        if (now < waiter.deadlineAt) this.#watch(waiter, waiter.deadlineAt - now);
+        else throw tooLate(this.#earliest(waiter, now));
+      } catch (error) {
+        this.#drop(waiter, error);
+      }
+    });
+  }
+
+  /** Seconds before which it cannot go, behind those who go first. */
+  #earliest(waiter: Waiter<T, R>, now: number): number {
+    let { cost } = waiter.request;
+    for (const other of this.#waiters) {
+      if (isBefore(other, waiter)) cost += other.request.cost;
+    }
+    return this.#host.delay(cost, now, waiter.request);
+  }
+}
+
+function isBefore<T, R extends Request>(a: Waiter<T, R>, b: Waiter<T, R>): boolean {
+  return a.rank === b.rank ? a.number < b.number : a.rank < b.rank;
+}
+
+function timer(seconds: number, then: () => void): Timer {
+  return setTimeout(then, Math.min(Math.ceil(seconds * 1000), LONGEST_TIMEOUT_MS));
+}
+
+function tooLate(retryAfterSeconds: number): DeadlineError {
+  const when = `it could in ${retryAfterSeconds.toFixed(3)} seconds at the earliest`;
+  const message = `the request cannot be sent before its deadline; ${when}`;
+  return Object.assign(limiterError(Error, 'ERR_LIMITER_DEADLINE', message), {
+    code: 'ERR_LIMITER_DEADLINE' as const,
+    retryAfterSeconds,
+  });
+}
+
+function queueFull(maxQueue: number): Error {
+  const message = `${maxQueue} requests wait for quota already; maxQueue allows no more`;
+  return limiterError(Error, 'ERR_LIMITER_QUEUE', message);
+}

@@ -1,0 +1,69 @@
+// Real servers on the loopback interface, for tests of clients.
+
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach } from 'vitest';
+
+export interface Received {
+  method: string;
+  url: string;
+  body: string;
+  headers: IncomingMessage['headers'];
+}
+
+/** Answers a request: `at` of those that came before it. */
+export type Answer = (response: ServerResponse, request: Received, at: number) => void;
+
+export interface TestServer {
+  /** Such as `http://127.0.0.1:1234`. */
+  readonly origin: string;
+  readonly received: Received[];
+  /** Connections that are open. */
+  connections(): Promise<number>;
+  close(): Promise<void>;
+}
+
+const open = new Set<TestServer>();
+afterEach(async () => {
+  for (const server of open) await server.close();
+});
+
+/** Listens until the test is over. */
+export async function serve(answer: Answer): Promise<TestServer> {
+  const received: Received[] = [];
+  const http = createServer(async (request, response) => {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    const { method = '', url = '', headers } = request;
+    received.push({ method, url, body, headers });
+    answer(response, received[received.length - 1] as Received, received.length - 1);
+  });
+  await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
+  const server: TestServer = {
+    origin: `http://127.0.0.1:${(http.address() as AddressInfo).port}`,
+    received,
+    connections: () => new Promise((resolve) => http.getConnections((_, count) => resolve(count))),
+    close: () => {
+      open.delete(server);
+      http.closeAllConnections();
+      return new Promise((resolve) => http.close(() => resolve()));
+    },
+  };
+  open.add(server);
+  return server;
+}
+
+/** One that is no more: connections to it are refused. */
+export async function goneServer(): Promise<TestServer> {
+  const server = await serve(() => {});
+  await server.close();
+  return server;
+}
+
+/** Refuses the first requests with that status and those fields, then says yes. */
+export function refusing(times: number, status: number, fields: Record<string, string>): Answer {
+  return (response, _, at) => {
+    if (at < times) response.writeHead(status, fields).end('no');
+    else response.end('yes');
+  };
+}

@@ -1,0 +1,89 @@
+// The node file: what is read of it, and that every complaint names the host.
+
+import { UpstreamPool } from 'relay-limiter/client';
+import { describe, expect, it } from 'vitest';
+
+const FILE = {
+  'one.example': { policies: [{ w: 60, v: 240 }] },
+  'two.example:8443': {
+    single_block: true,
+    policies: [
+      { w: 1, v: 10, name: 'burst', note: 'as the operator says' },
+      { w: 600, v: 1800 },
+    ],
+  },
+};
+
+describe('a node file', () => {
+  it('is read as an object or as JSON, whatever else nodes and policies say', () => {
+    const hosts = ['one.example', 'two.example:8443'];
+    expect(new UpstreamPool(FILE).nodes).toEqual(hosts);
+    expect(new UpstreamPool(JSON.stringify(FILE)).nodes).toEqual(hosts);
+  });
+
+  it('gives each node its policies: window and quota', async () => {
+    const pool = new UpstreamPool(FILE, { algorithm: 'sliding', clock: () => 0 });
+    const { policies } = pool.snapshot().nodes['two.example:8443'] ?? {};
+    expect(policies).toEqual([
+      { name: 'burst', quota: 10, windowSeconds: 1, state: [] },
+      { name: null, quota: 1800, windowSeconds: 600, state: [] },
+    ]);
+  });
+
+  it('may name a host like a member of every object', () => {
+    const text = '{ "__proto__": { "policies": [{ "w": 1, "v": 1 }] } }';
+    expect(new UpstreamPool(text).nodes).toEqual(['__proto__']);
+    expect(Object.keys(new UpstreamPool(text).state().nodes)).toEqual(['__proto__']);
+  });
+
+  const good = { w: 60, v: 240 };
+  it.each<[what: string, file: unknown, message: RegExp]>([
+    ['no JSON', '{ "a": ', /node file must be JSON: /],
+    ['nothing', undefined, /node file must be an object .*got undefined/],
+    ['null', 'null', /node file must be an object .*got null/],
+    ['an array', [], /node file must be an object .*got an array/],
+    ['no nodes', {}, /node file must name a node/],
+    ['a node that is none', { 'a.example': null }, /node "a\.example" must have policies/],
+    ['a node without policies', { 'a.example': {} }, /node "a\.example" must have policies/],
+    ['no policy', { 'a.example': { policies: [] } }, /node "a\.example" must have policies/],
+    [
+      'a policy that is none',
+      { a: { policies: [7] } },
+      /node "a", policies\[0\] must be an object/,
+    ],
+    ['no window', { a: { policies: [good, { v: 1 }] } }, /node "a", policies\[1\]\.w .*undefined/],
+    ['no quota', { a: { policies: [{ w: 1 }] } }, /node "a", policies\[0\]\.v must be .*undefined/],
+    ['a quota of 0', { a: { policies: [{ w: 1, v: 0 }] } }, /node "a", policies\[0\]\.v .*got 0/],
+    ['a window of -1', { a: { policies: [{ w: -1, v: 1 }] } }, /policies\[0\]\.w .*got -1/],
+    ['an endless one', { a: { policies: [{ w: Infinity, v: 1 }] } }, /\.w .*got Infinity/],
+    ['text', { a: { policies: [{ w: '60', v: 1 }] } }, /\.w .*got "60"/],
+    [
+      'a name that is none',
+      { a: { policies: [{ ...good, name: 5 }] } },
+      /node "a": .*name .*got 5/,
+    ],
+    ['a window twice', { a: { policies: [good, good] } }, /node "a": policies\[1\] must differ/],
+    [
+      'a good node and a bad one',
+      { 'good.example': { policies: [good] }, 'bad.example': { policies: [] } },
+      /node "bad\.example"/,
+    ],
+  ])('is refused: %s', (_, file, message) => {
+    const make = () => new UpstreamPool(file as string);
+    expect(make).toThrow(expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }));
+    expect(make).toThrow(message);
+  });
+});
+
+describe('the options of a pool', () => {
+  it.each<[options: unknown, message: RegExp]>([
+    [null, /options of UpstreamPool must be an object/],
+    [{ policies: [] }, /unknown option "policies" of UpstreamPool/],
+    [{ burstShare: 1 }, /burstShare must be/],
+    [{ clock: 7 }, /clock must be a function/],
+  ])('are refused: %o', (options, message) => {
+    const make = () => new UpstreamPool(FILE, options as object);
+    expect(make).toThrow(expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }));
+    expect(make).toThrow(message);
+  });
+});

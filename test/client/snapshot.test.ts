@@ -1,0 +1,211 @@
+// Snapshots: a restart does not double a quota, and what cannot be read whole changes nothing.
+
+import fc from 'fast-check';
+import type { PolicySnapshot } from 'relay-limiter/client';
+import { describe, expect, it, test } from 'vitest';
+import { codeOf } from '../support/limiters.js';
+import { burst, left, limited, mostIn, type Quota, type Sent, said } from './support.js';
+
+const ALGORITHMS = ['bucket', 'sliding', 'fixed'] as const;
+const THREE_HOURS: Quota[] = [
+  { quota: 240, windowSeconds: 60 },
+  { quota: 21_600, windowSeconds: 10_800, name: 'long' },
+];
+
+/** Limiters of one process after the other, under one wall clock. */
+function processes(policies: readonly Quota[], options: object) {
+  const wall = { now: 1_800_000_000 };
+  const start = () => limited(policies, { wallClock: () => wall.now, random: () => 0, ...options });
+  return { wall, start };
+}
+
+const throughJson = (snapshot: object): PolicySnapshot => JSON.parse(JSON.stringify(snapshot));
+
+describe.each(ALGORITHMS)('%s', (algorithm) => {
+  it('goes on where it was, less the time in between', () => {
+    const { wall, start } = processes(THREE_HOURS, { algorithm });
+    const old = start();
+    for (let n = 0; n < 500; n += 1) {
+      const delay = old.limiter.delaySeconds();
+      old.clock.now += delay;
+      wall.now += delay;
+      old.limiter.tryAcquire();
+    }
+    const snapshot = throughJson(old.limiter.snapshot());
+    const fresh = start();
+    fresh.clock.now = 5;
+    for (const seconds of [0, 7, 100, 10_000]) {
+      wall.now += seconds;
+      old.clock.now += seconds;
+      fresh.limiter.restore(snapshot);
+      for (const cost of [1, 30, 240]) {
+        expect(fresh.limiter.delaySeconds(cost)).toBeCloseTo(old.limiter.delaySeconds(cost), 4);
+      }
+      fresh.clock.now += 1;
+      wall.now += 1;
+      old.clock.now += 1;
+    }
+  });
+
+  it('restores what it has written, to the letter', () => {
+    const { start } = processes(THREE_HOURS, { algorithm });
+    const { limiter } = start();
+    burst(limiter);
+    limiter.update({ ...left(7, 60), retryAfterSeconds: 10 }, 429);
+    const snapshot = throughJson(limiter.snapshot());
+    const fresh = start();
+    fresh.limiter.restore(snapshot);
+    expect(throughJson(fresh.limiter.snapshot())).toEqual(snapshot);
+    expect(throughJson(start().limiter.snapshot())).not.toEqual(snapshot);
+  });
+
+  it('refills nothing where the wall clock went back', () => {
+    const { wall, start } = processes(THREE_HOURS, { algorithm });
+    const { limiter } = start();
+    burst(limiter);
+    const snapshot = limiter.snapshot();
+    wall.now -= 1e6;
+    const fresh = start();
+    fresh.limiter.restore(snapshot);
+    expect(fresh.limiter.delaySeconds()).toBeCloseTo(limiter.delaySeconds(), 6);
+    expect(fresh.limiter.delaySeconds()).toBeGreaterThan(0);
+  });
+});
+
+describe.each(['bucket', 'sliding'] as const)('%s', (algorithm) => {
+  it('is never over a quota, however often it is restarted', () => {
+    const policy = fc.record({
+      quota: fc.integer({ min: 1, max: 40 }),
+      windowSeconds: fc.integer({ min: 1, max: 50 }),
+    });
+    const policies = fc.uniqueArray(policy, {
+      selector: ({ windowSeconds }) => windowSeconds,
+      minLength: 1,
+      maxLength: 3,
+    });
+    const step = fc.record({
+      pause: fc.integer({ min: 0, max: 80 }).map((n) => n / 8),
+      cost: fc.integer({ min: 0, max: 5 }),
+      restarts: fc.boolean(),
+      clockSetBack: fc.integer({ min: 0, max: 20 }),
+    });
+    fc.assert(
+      fc.property(policies, fc.array(step, { maxLength: 60 }), (given, steps) => {
+        const { wall, start } = processes(given, { algorithm });
+        let process = start();
+        let time = 0;
+        const sent: Sent[] = [];
+        for (const { pause, cost, restarts, clockSetBack } of steps) {
+          if (process.limiter.tryAcquire(cost)) sent.push({ at: time, cost });
+          const snapshot = throughJson(process.limiter.snapshot());
+          time += pause;
+          wall.now += pause;
+          process.clock.now += pause;
+          if (!restarts) continue;
+          if (clockSetBack === 20) wall.now -= 1000;
+          process = start();
+          process.limiter.restore(snapshot);
+        }
+        for (const { quota, windowSeconds } of given) {
+          expect(mostIn(windowSeconds, sent)).toBeLessThanOrEqual(quota);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+it('remembers a block, and what is left', () => {
+  const { wall, start } = processes(THREE_HOURS, { algorithm: 'sliding' });
+  const { limiter } = start();
+  limiter.update({ ...left(7, 60), retryAfterSeconds: 10 }, 429);
+  limiter.update(left(0, 3, { name: 'b' }));
+  const snapshot = throughJson(limiter.snapshot());
+  wall.now += 8;
+  const fresh = start();
+  fresh.limiter.restore(snapshot);
+  expect(fresh.limiter.state().blockedSeconds).toBe(2);
+  fresh.clock.now += 2;
+  for (let answers = 0; answers < 30; answers += 1) fresh.limiter.update(said());
+  expect(burst(fresh.limiter)).toBe(7);
+  wall.now += 100;
+  const later = start();
+  later.limiter.restore(snapshot);
+  expect(burst(later.limiter)).toBe(240);
+});
+
+it('forgets what the limiter knew before, those who wait stay', async () => {
+  const { limiter } = limited(THREE_HOURS, { algorithm: 'sliding' });
+  const empty = limiter.snapshot();
+  burst(limiter);
+  limiter.update(said({ retryAfterSeconds: 100 }), 429);
+  const waiting = limiter.acquire();
+  limiter.restore(empty);
+  await expect(waiting).resolves.toMatchObject({ cost: 1 });
+  expect(burst(limiter)).toBe(239);
+});
+
+describe('what cannot be read whole', () => {
+  const { limiter } = limited(THREE_HOURS);
+  limiter.tryAcquire(24);
+  const good = throughJson(limiter.snapshot());
+  const [first, second] = good.policies as [object, object];
+
+  test.each<[unknown, string]>([
+    [null, 'a snapshot must be an object, got null'],
+    [[], 'must be an object, got an array'],
+    [{}, 'version of the snapshot must be 1, got undefined'],
+    [{ ...good, version: 2 }, 'version of the snapshot must be 1, got 2'],
+    [{ ...good, limiter: 'RateLimiter' }, 'limiter of the snapshot must be "PolicyLimiter"'],
+    [
+      { ...good, algorithm: 'sliding' },
+      'algorithm of the snapshot must be "bucket", got "sliding"',
+    ],
+    [{ ...good, burstShare: 0.2 }, 'burstShare of the snapshot must be 0.1, got 0.2'],
+    [{ ...good, takenAt: null }, 'takenAt of the snapshot must be a finite number of at least 0'],
+    [{ ...good, blockedSeconds: -1 }, 'blockedSeconds of the snapshot must be'],
+    [{ ...good, policies: {} }, 'policies of the snapshot must be an array'],
+    [{ ...good, policies: [first] }, 'it has 1 policies, this limiter 2'],
+    [{ ...good, policies: [second, first] }, 'the policy 240 in 60 s in the same place'],
+    [
+      { ...good, policies: [first, { ...second, name: null }] },
+      'the policy "long", 21600 in 10800',
+    ],
+    [{ ...good, policies: [first, { ...second, state: 'full' }] }, 'the state of a policy'],
+    [{ ...good, policies: [first, { ...second, state: [1, 2] }] }, 'the state of a policy'],
+    [{ ...good, policies: [first, { ...second, state: [null] }] }, 'the state of a policy'],
+    [{ ...good, limits: [7] }, 'a limit of the snapshot must be an object'],
+    [{ ...good, limits: [{ name: 7 }] }, 'name of the snapshot must be a string or null'],
+    [
+      { ...good, limits: [{ name: null, partitionKey: null }] },
+      'remaining of the snapshot must be',
+    ],
+  ])('%j', (snapshot, message) => {
+    const restore = () => limiter.restore(snapshot as object);
+    expect(codeOf(restore)).toBe('ERR_LIMITER_SNAPSHOT');
+    expect(restore).toThrow(message);
+    expect({ ...limiter.snapshot(), takenAt: 0 }).toEqual({ ...good, takenAt: 0 });
+  });
+
+  test.each<['sliding' | 'fixed', number[]]>([
+    ['sliding', [-1]],
+    ['sliding', [1, 1]],
+    ['sliding', [-1, 0]],
+    ['sliding', [-1, 1, -2, 1]],
+    ['fixed', []],
+    ['fixed', [1]],
+  ])('a state of %s that is %j', (algorithm, state) => {
+    const { limiter } = limited([{ quota: 5, windowSeconds: 5 }], { algorithm });
+    const snapshot = limiter.snapshot();
+    const policies = [{ ...snapshot.policies[0], state }];
+    expect(codeOf(() => limiter.restore({ ...snapshot, policies }))).toBe('ERR_LIMITER_SNAPSHOT');
+    expect(burst(limiter)).toBeGreaterThan(0);
+  });
+
+  it('but not more than the quota can be missing', () => {
+    const { limiter } = limited([{ quota: 100, windowSeconds: 90 }], { wallClock: () => 0 });
+    const snapshot = limiter.snapshot();
+    limiter.restore({ ...snapshot, policies: [{ ...snapshot.policies[0], state: [1e300] }] });
+    expect(limiter.delaySeconds(100)).toBeCloseTo(190, 6);
+  });
+});

@@ -1,0 +1,28 @@
+// The table of strategies: what `npm run simulate` prints is what the documentation shows.
+
+import { readFileSync } from 'node:fs';
+import { expect, it } from 'vitest';
+import { simulate } from '../../examples/strategies/simulate.js';
+import { STRATEGIES } from '../../examples/strategies/strategies.js';
+import { table } from '../../examples/strategies/table.js';
+
+it('is in the documentation as it is printed', () => {
+  const outcomes = STRATEGIES.map(simulate);
+  const documentation = readFileSync(new URL('../../docs/client.md', import.meta.url), 'utf8');
+  expect(documentation).toContain(table(outcomes));
+  // What was published for the same policies and demand, of those that are told exactly.
+  const published: [at: number, sent: number, firstTenMinutes: number][] = [
+    [0, 43_200, 1_800],
+    [1, 43_204, 1_800],
+    [2, 43_200, 1_800],
+    [3, 43_200, 1_200],
+    [4, 41_039, 1_799],
+    [5, 42_983, 1_403],
+  ];
+  for (const [at, sent, firstTenMinutes] of published) {
+    expect(outcomes[at]).toMatchObject({ sent, firstTenMinutes });
+  }
+  for (const { name, refused } of outcomes.slice(2)) {
+    expect(refused, name).toEqual({ fixed: 0, sliding: 0, bucket: 0 });
+  }
+});

@@ -1,0 +1,360 @@
+// The interceptor under undici 7: its fetch, its request, upgrades, and handlers as undici 6 had them.
+
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { limitInterceptor, PolicyLimiter } from 'relay-limiter/client';
+import { Agent, type Dispatcher, interceptors, request, fetch as undiciFetch } from 'undici';
+import { afterEach, describe, expect, it } from 'vitest';
+import { manualClock } from '../support/limiters.js';
+import { goneServer, refusing, serve } from './http.js';
+
+const plenty = { policies: [{ quota: 1000, windowSeconds: 1 }] };
+const open: Dispatcher[] = [];
+afterEach(async () => {
+  for (const agent of open.splice(0)) await agent.destroy();
+});
+
+function agentOf(...given: Parameters<typeof limitInterceptor>): Dispatcher {
+  const agent = new Agent().compose(limitInterceptor(...given));
+  open.push(agent);
+  return agent;
+}
+
+/** Nothing goes any more, for an hour. */
+function spent(options = {}): PolicyLimiter {
+  const limiter = new PolicyLimiter({ policies: [{ quota: 1, windowSeconds: 3600 }], ...options });
+  limiter.tryAcquire();
+  return limiter;
+}
+
+/** Quota that was given back can be told from quota that was spent. */
+function single(): PolicyLimiter {
+  return new PolicyLimiter({
+    policies: [{ quota: 1, windowSeconds: 3600 }],
+    algorithm: 'sliding',
+    clock: manualClock(),
+  });
+}
+
+type Act = (url: string, dispatcher: Dispatcher, signal?: AbortSignal) => Promise<string>;
+
+const CLIENTS: [name: string, act: Act][] = [
+  [
+    'undici.fetch',
+    async (url, dispatcher, signal) => {
+      const response = await undiciFetch(url, { dispatcher, signal: signal ?? null });
+      return `${response.status} ${await response.text()}`;
+    },
+  ],
+  [
+    'undici.request',
+    async (url, dispatcher, signal) => {
+      const { statusCode, body } = await request(url, { dispatcher, signal });
+      return `${statusCode} ${await body.text()}`;
+    },
+  ],
+  [
+    'the fetch of Node',
+    async (url, dispatcher, signal) => {
+      const init = { dispatcher, signal: signal ?? null };
+      const response = await fetch(url, init as unknown as RequestInit);
+      return `${response.status} ${await response.text()}`;
+    },
+  ],
+];
+
+describe.each(CLIENTS)('%s', (_, get) => {
+  it('gets what the server sends', async () => {
+    const large = 'x'.repeat(1_000_000);
+    const server = await serve((response) => response.end(large));
+    expect(await get(server.origin, agentOf(new PolicyLimiter(plenty)))).toBe(`200 ${large}`);
+  });
+
+  it('waits for quota', async () => {
+    const server = await serve((response) => response.end());
+    const limiter = new PolicyLimiter({
+      policies: [{ quota: 2, windowSeconds: 0.2 }],
+      algorithm: 'sliding',
+    });
+    const agent = agentOf(limiter);
+    const start = performance.now();
+    await Promise.all([1, 2, 3, 4, 5].map(() => get(server.origin, agent)));
+    expect(performance.now() - start).toBeGreaterThanOrEqual(395);
+  });
+
+  it('obeys headers', async () => {
+    const server = await serve((response) => response.setHeader('RateLimit', '"a";r=0;t=30').end());
+    const limiter = new PolicyLimiter({ ...plenty, clock: manualClock() });
+    await get(server.origin, agentOf(limiter));
+    expect(limiter.delaySeconds()).toBeGreaterThanOrEqual(30);
+  });
+
+  it('obeys Retry-After, and repeats nothing', async () => {
+    const server = await serve(refusing(1, 429, { 'Retry-After': '20' }));
+    const limiter = new PolicyLimiter({ ...plenty, clock: manualClock() });
+    expect(await get(server.origin, agentOf(limiter))).toBe('429 no');
+    expect(limiter.delaySeconds()).toBe(20);
+    expect(server.received).toHaveLength(1);
+  });
+
+  it('passes over what a cache answered', async () => {
+    const fields = { RateLimit: '"a";r=0;t=30', Age: '9' };
+    const server = await serve((response) => response.writeHead(200, fields).end());
+    const limiter = new PolicyLimiter({ ...plenty, clock: manualClock() });
+    await get(server.origin, agentOf(limiter));
+    expect(limiter.delaySeconds()).toBe(0);
+  });
+
+  it('leaves the queue when aborted', async () => {
+    const server = await serve((response) => response.end());
+    const limiter = spent();
+    const abort = new AbortController();
+    const gone = get(server.origin, agentOf(limiter), abort.signal);
+    await expect.poll(() => limiter.state().waiting).toBe(1);
+    abort.abort();
+    await expect(gone).rejects.toMatchObject({ name: 'AbortError' });
+    expect(limiter.state().waiting).toBe(0);
+    expect(server.received).toEqual([]);
+  });
+
+  it('is aborted under way', async () => {
+    const server = await serve(() => {});
+    const abort = new AbortController();
+    const gone = get(server.origin, agentOf(new PolicyLimiter(plenty)), abort.signal);
+    await expect.poll(() => server.received.length).toBe(1);
+    abort.abort();
+    await expect(gone).rejects.toMatchObject({ name: 'AbortError' });
+  });
+
+  it('gives quota back where nothing was sent, and not where something was', async () => {
+    const server = await serve((response) => response.socket?.destroy());
+    const limiter = single();
+    const { origin } = await goneServer();
+    await expect(get(origin, agentOf(limiter))).rejects.toThrow();
+    expect(limiter.delaySeconds()).toBe(0);
+    await expect(get(server.origin, agentOf(limiter))).rejects.toThrow();
+    expect(limiter.delaySeconds()).toBe(3600);
+  });
+
+  it('fails with the errors of acquire', async () => {
+    const { origin } = await goneServer();
+    const code = (limiter: PolicyLimiter, options?: object) =>
+      get(origin, agentOf(limiter, options)).catch((error) => (error.cause ?? error).code);
+    expect(await code(spent(), { deadlineSeconds: 1 })).toBe('ERR_LIMITER_DEADLINE');
+    expect(await code(spent({ maxQueue: 0 }))).toBe('ERR_LIMITER_QUEUE');
+    expect(await code(new PolicyLimiter(plenty), { cost: () => 2000 })).toBe('ERR_LIMITER_COST');
+  });
+});
+
+describe('undici.request', () => {
+  it('that was aborted before it began does not wait', async () => {
+    const limiter = spent();
+    const dispatcher = agentOf(limiter);
+    const gone = request('http://127.0.0.1:1', { dispatcher, signal: AbortSignal.abort('enough') });
+    await expect(gone).rejects.toBe('enough');
+    expect(limiter.state().waiting).toBe(0);
+  });
+
+  it('that is aborted as it gets its turn is not sent', async () => {
+    const server = await serve((response) => response.end());
+    for (const turns of [0, 1, 2, 3, 5, 8]) {
+      const limiter = single();
+      const abort = new AbortController();
+      const { signal } = abort;
+      const gone = request(server.origin, { dispatcher: agentOf(limiter), signal });
+      for (let turn = 0; turn < turns; turn += 1) await null;
+      abort.abort('enough');
+      await expect(gone).rejects.toBe('enough');
+      if (turns === 0) expect(limiter.delaySeconds()).toBe(0);
+    }
+    expect(server.received).toEqual([]);
+  });
+
+  it('counts as under way until its headers are there', async () => {
+    const policy = '"c";q=1;w=60;qu="concurrent-requests"';
+    const server = await serve((response) => {
+      response.setHeader('RateLimit-Policy', policy).write('begun');
+    });
+    const limiter = new PolicyLimiter(plenty);
+    const dispatcher = agentOf(limiter);
+    const first = await request(server.origin, { dispatcher });
+    const second = await request(server.origin, { dispatcher });
+    expect(limiter.delaySeconds()).toBe(0);
+    for (const { body } of [first, second]) body.on('error', () => {}).destroy();
+  });
+
+  it('holds a server back that is faster than its reader', async () => {
+    const size = 20_000_000;
+    let written = 0;
+    const server = await serve((response) => {
+      const chunk = Buffer.alloc(100_000);
+      const write = () => {
+        while (written < size) {
+          written += chunk.length;
+          if (!response.write(chunk)) return response.once('drain', write);
+        }
+        return response.end();
+      };
+      write();
+    });
+    const dispatcher = agentOf(new PolicyLimiter(plenty));
+    const { body } = await request(server.origin, { dispatcher });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(written).toBeLessThan(size);
+    let read = 0;
+    for await (const chunk of body) read += chunk.length;
+    expect(read).toBe(size);
+  });
+
+  it('hears early hints, which say nothing of limits', async () => {
+    const server = await serve((response) => {
+      response.writeEarlyHints({ link: '</a.css>; rel=preload', ratelimit: '"a";r=0;t=30' });
+      setTimeout(() => response.end(), 50);
+    });
+    const limiter = single();
+    const hints: number[] = [];
+    await request(server.origin, {
+      dispatcher: agentOf(limiter),
+      onInfo: ({ statusCode }) => hints.push(statusCode),
+    });
+    expect(hints).toEqual([103]);
+    expect(limiter.snapshot().limits).toEqual([]);
+  });
+
+  it('is repeated by the retry of undici around it, each time in its turn', async () => {
+    const server = await serve(refusing(1, 429, { 'Retry-After': '1' }));
+    const limiter = new PolicyLimiter(plenty);
+    const agent = new Agent().compose(limitInterceptor(limiter), interceptors.retry());
+    open.push(agent);
+    const { statusCode } = await request(server.origin, { dispatcher: agent });
+    expect(statusCode).toBe(200);
+    expect(server.received).toHaveLength(2);
+  });
+
+  it('is told apart by cost and priority', async () => {
+    const server = await serve((response) => response.end());
+    const asked: unknown[] = [];
+    const limiter = single();
+    const cost = (about: object) => {
+      asked.push(about);
+      return 0.5;
+    };
+    const dispatcher = agentOf(limiter, { cost });
+    await request(`${server.origin}/a?b`, { dispatcher, method: 'PUT' });
+    expect(asked).toEqual([{ url: `${server.origin}/a?b`, method: 'PUT' }]);
+    expect([limiter.delaySeconds(0.5), limiter.delaySeconds(1)]).toEqual([0, 3600]);
+  });
+
+  it('takes the limiter of its origin, or none', async () => {
+    const limited = await serve((response) => response.end());
+    const free = await serve((response) => response.end());
+    const limiter = single();
+    const dispatcher = agentOf((origin) => (origin === limited.origin ? limiter : undefined));
+    await request(free.origin, { dispatcher });
+    expect(limiter.delaySeconds()).toBe(0);
+    await request(limited.origin, { dispatcher });
+    expect(limiter.delaySeconds()).toBe(3600);
+    await request(new URL(free.origin), { dispatcher });
+    expect(free.received).toHaveLength(2);
+  });
+});
+
+it('an upgrade takes quota as well', async () => {
+  const http = createServer();
+  http.on('upgrade', (_, socket) => {
+    socket.end('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n');
+  });
+  await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
+  const origin = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
+  const limiter = single();
+  const agent = agentOf(limiter);
+  const { socket } = await agent.upgrade({ origin, path: '/', protocol: 'a' } as never);
+  expect(limiter.delaySeconds()).toBe(3600);
+  socket.destroy();
+  http.close();
+});
+
+describe('a handler as undici 6 had it', () => {
+  type Event = [name: string, ...about: unknown[]];
+
+  /** Sends a request with such a handler, and notes what it is told. */
+  function dispatch(limiter: PolicyLimiter, origin: string) {
+    const agent = new Agent();
+    open.push(agent);
+    const events: Event[] = [];
+    let abort: (reason?: Error) => void = () => {};
+    const ended = new Promise<Event[]>((resolve) => {
+      const handler = {
+        onConnect: (given: typeof abort) => {
+          abort = given;
+          events.push(['connect']);
+        },
+        onHeaders: (status: number) => {
+          events.push(['headers', status]);
+          return true;
+        },
+        onData: (chunk: Buffer) => {
+          events.push(['data', chunk.toString()]);
+          return true;
+        },
+        onComplete: () => {
+          events.push(['complete']);
+          resolve(events);
+        },
+        onError: (error: unknown) => {
+          events.push(['error', error]);
+          resolve(events);
+        },
+      };
+      const limited = limitInterceptor(limiter)(agent.dispatch.bind(agent));
+      expect(limited({ origin, path: '/', method: 'GET' }, handler)).toBe(true);
+    });
+    return { ended, abort: (reason: Error) => abort(reason) };
+  }
+
+  it('is told all, and its limiter too', async () => {
+    const fields = { RateLimit: '"a";r=5;t=30, "b";r=0;t=60', 'Set-Cookie': ['a=1', 'b=2'] };
+    const server = await serve((response) => response.writeHead(200, fields).end('yes'));
+    const limiter = new PolicyLimiter({ ...plenty, clock: manualClock() });
+    const events = await dispatch(limiter, server.origin).ended;
+    expect(events).toEqual([['connect'], ['headers', 200], ['data', 'yes'], ['complete']]);
+    expect(limiter.delaySeconds()).toBeGreaterThanOrEqual(60);
+  });
+
+  it('leaves the queue when aborted', async () => {
+    const limiter = spent();
+    const { ended, abort } = dispatch(limiter, 'http://127.0.0.1:1');
+    await expect.poll(() => limiter.state().waiting).toBe(1);
+    const reason = new Error('enough');
+    abort(reason);
+    expect(await ended).toEqual([['connect'], ['error', reason]]);
+    expect(limiter.state().waiting).toBe(0);
+  });
+
+  it('is aborted under way', async () => {
+    const server = await serve(() => {});
+    const { ended, abort } = dispatch(new PolicyLimiter(plenty), server.origin);
+    await expect.poll(() => server.received.length).toBe(1);
+    abort(new Error('enough'));
+    expect(await ended).toEqual([['connect'], ['error', new Error('enough')]]);
+  });
+
+  it('gives quota back where nothing was sent', async () => {
+    const limiter = single();
+    const { origin } = await goneServer();
+    const [, [name, error] = []] = await dispatch(limiter, origin).ended;
+    expect([name, (error as { code?: string }).code]).toEqual(['error', 'ECONNREFUSED']);
+    expect(limiter.delaySeconds()).toBe(0);
+  });
+});
+
+it.each<[given: unknown[]]>([
+  [[undefined]],
+  [[{}]],
+  [[new PolicyLimiter(plenty), { maxAttempts: 3 }]],
+  [[new PolicyLimiter(plenty), { cost: 1 }]],
+  [[new PolicyLimiter(plenty), { deadlineSeconds: -1 }]],
+])('refuses %o', (given) => {
+  const make = () => limitInterceptor(...(given as Parameters<typeof limitInterceptor>));
+  expect(make).toThrow(expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }));
+});

@@ -1,0 +1,382 @@
+// The three ways of counting: what six hours of endless demand look like, and what never happens.
+
+import fc from 'fast-check';
+import { PolicyLimiter } from 'relay-limiter/client';
+import { describe, expect, it, test } from 'vitest';
+import { POLICIES, SIX_HOURS } from '../../examples/strategies/policies.js';
+import {
+  fixedWindows,
+  refusals,
+  slidingLog,
+  tokenBuckets,
+} from '../../examples/strategies/servers.js';
+import { burst, limited, mostIn, type Sent } from './support.js';
+
+const SAFE = ['bucket', 'sliding'] as const;
+
+/** When requests go, in seconds from the start, if the next is always ready `between` seconds later. */
+function sendTimes(options: object, between = 0, start = 0): number[] {
+  let now = start;
+  const limiter = new PolicyLimiter({ policies: POLICIES, clock: () => now, ...options });
+  const times: number[] = [];
+  while (now - start < SIX_HOURS) {
+    const delay = limiter.delaySeconds();
+    if (delay === 0) {
+      expect(limiter.tryAcquire()).toBe(true);
+      times.push(now - start);
+    }
+    now += delay === 0 ? between : delay;
+  }
+  return times;
+}
+
+const units = (times: readonly number[]): Sent[] => times.map((at) => ({ at, cost: 1 }));
+const gapsOf = (times: readonly number[]) =>
+  times.slice(1).map((at, n) => ({ from: times[n] as number, gap: at - (times[n] as number) }));
+
+describe('six hours of endless demand under 240/60, 1800/600, 9000/3600, 21600/10800', () => {
+  // Epoch seconds have coarse steps, which must not add up.
+  describe.each([0, 1.7e9])('on a clock that starts at %d', (start) => {
+    test('bucket: no window exceeded, at least 41,000 of 43,200 sent, no gap over a second', () => {
+      const times = sendTimes({}, 0, start);
+      for (const { quota, windowSeconds } of POLICIES) {
+        expect(mostIn(windowSeconds, units(times))).toBeLessThanOrEqual(quota);
+      }
+      expect(times.length).toBeGreaterThanOrEqual(41_000);
+      expect(Math.max(...gapsOf(times).map(({ gap }) => gap))).toBeLessThan(1);
+      expect(times.filter((at) => at < 599.9)).toHaveLength(1799);
+    });
+
+    test('sliding: no window exceeded, at least 43,000 of 43,200 sent', () => {
+      const times = sendTimes({ algorithm: 'sliding' }, 0, start);
+      for (const { quota, windowSeconds } of POLICIES) {
+        expect(mostIn(windowSeconds, units(times))).toBe(quota);
+      }
+      expect(times.length).toBeGreaterThanOrEqual(43_000);
+    });
+  });
+
+  test('bucket, even: every unit used, half a second apart', () => {
+    const times = sendTimes({ burstShare: 0 });
+    expect(times).toHaveLength(43_200);
+    for (const { gap } of gapsOf(times)) expect(gap).toBeCloseTo(0.5, 5);
+  });
+
+  test('fixed: the blocks that aiohivebot has', () => {
+    // As fast as its requests were answered there, one after the other.
+    const times = sendTimes({ algorithm: 'fixed' }, 0.19);
+    const sentIn = (seconds: number) => times.filter((at) => at < seconds).length;
+    expect([60, 600, 3600, 7200].map(sentIn)).toEqual([240, 1800, 9000, 18_000]);
+    const blocks = gapsOf(times).filter(({ gap }) => gap > 100);
+    const [first, second, third, fourth, fifth] = blocks;
+    expect(first?.from).toBeGreaterThan(460);
+    expect(first?.from).toBeLessThan(464);
+    expect(first?.gap).toBeGreaterThan(136);
+    expect(first?.gap).toBeLessThan(139);
+    expect([second, third, fourth].map((block) => Math.round(block?.from ?? 0))).toEqual([
+      1061, 1661, 2262,
+    ]);
+    expect(fifth?.from).toBeGreaterThan(2840);
+    expect(fifth?.from).toBeLessThan(2850);
+    expect(fifth?.gap).toBeGreaterThan(750);
+    expect(fifth?.gap).toBeLessThan(760);
+    // The second hour has the same shape.
+    expect(blocks.slice(5, 10).map(({ from }) => Math.round(from))).toEqual([
+      4061, 4661, 5262, 5862, 6444,
+    ]);
+    // In the third hour the longest window is spent, and asked about every 900 seconds.
+    const probes = blocks.filter(({ from }) => from > 8000 && from < 10_800);
+    expect(probes.map(({ gap }) => Math.round(gap))).toEqual([900, 900, 693]);
+    expect(times.length).toBe(43_204);
+  });
+});
+
+describe('servers do not refuse what goes', () => {
+  const strategies: [string, object][] = [
+    ['bucket', {}],
+    ['bucket, even', { burstShare: 0 }],
+    ['bucket, half at once', { burstShare: 0.5 }],
+    ['sliding', { algorithm: 'sliding' }],
+  ];
+
+  test.each(strategies)('%s', (_, options) => {
+    const times = sendTimes(options);
+    expect(refusals(slidingLog(POLICIES), times)).toBe(0);
+    expect(refusals(tokenBuckets(POLICIES), times)).toBe(0);
+    const phase = fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true });
+    fc.assert(
+      fc.property(fc.array(phase, { minLength: 4, maxLength: 4 }), (phases) => {
+        expect(refusals(fixedWindows(POLICIES, phases), times)).toBe(0);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test('but they do refuse fixed windows: these servers do limit', () => {
+    expect(refusals(slidingLog(POLICIES), sendTimes({ algorithm: 'fixed' }))).toBeGreaterThan(100);
+  });
+
+  test('also where requests arrive up to a second later than others', () => {
+    const sent = sendTimes({ jitterSeconds: 1 });
+    // The worst there is: some late, those after them not.
+    const arrived = sent.map((at) => at + (at % 120 < 60 ? 1 : 0)).sort((a, b) => a - b);
+    expect(refusals(slidingLog(POLICIES), arrived)).toBe(0);
+    const unaware = sendTimes({ algorithm: 'sliding' }).map((at) => at + (at % 120 < 60 ? 1 : 0));
+    expect(refusals(slidingLog(POLICIES), unaware)).toBeGreaterThan(0);
+  });
+});
+
+const policy = fc.record({
+  quota: fc.integer({ min: 1, max: 40 }),
+  windowSeconds: fc.integer({ min: 1, max: 50 }),
+});
+const policies = fc
+  .uniqueArray(policy, {
+    selector: ({ windowSeconds }) => windowSeconds,
+    minLength: 1,
+    maxLength: 3,
+  })
+  .filter((given) => given.length > 0);
+const burstShare = fc.constantFrom(0, 0.01, 0.1, 0.3, 0.5, 0.9);
+
+/** What happens next: time passes, or a cost is tried, perhaps after waiting until it may go. */
+const step = fc.record({
+  // Eighths add up exactly.
+  pause: fc.integer({ min: 0, max: 100 }).map((n) => n / 8),
+  units: fc.integer({ min: 0, max: 320 }),
+  waits: fc.boolean(),
+  refunds: fc.constantFrom('never', 'never', 'at once', 'later'),
+});
+
+describe.each(SAFE)('%s', (algorithm) => {
+  it('is never over a quota in any interval of its window, whatever is taken and given back', () => {
+    const steps = fc.array(step, { maxLength: 80 });
+    const grain = fc.constantFrom(1, 8);
+    fc.assert(
+      fc.property(policies, burstShare, grain, steps, (given, share, eighths, all) => {
+        const { limiter, clock } = limited(given, { algorithm, burstShare: share });
+        const smallest = Math.min(...given.map(({ quota }) => quota));
+        const sent: Sent[] = [];
+        const later: (() => void)[] = [];
+        for (const { pause, units: count, waits, refunds } of all) {
+          const cost = Math.min(count / eighths, smallest);
+          clock.now += pause;
+          if (pause > 6) for (const refund of later.splice(0)) refund();
+          if (waits) {
+            const delay = limiter.delaySeconds(cost);
+            expect(delay).toBeLessThan(Infinity);
+            clock.now += delay;
+          }
+          const lease = limiter.tryLease(cost);
+          if (waits) expect(lease).not.toBeNull();
+          if (lease === null) continue;
+          const entry = { at: clock.now, cost };
+          sent.push(entry);
+          const refund = () => {
+            lease.refund();
+            entry.cost = 0;
+          };
+          if (refunds === 'at once') refund();
+          if (refunds === 'later') later.push(refund);
+        }
+        for (const { quota, windowSeconds } of given) {
+          expect(mostIn(windowSeconds, sent)).toBeLessThanOrEqual(quota + 1e-6);
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('lets every cost up to the smallest quota go at last, and none above it', () => {
+    fc.assert(
+      fc.property(
+        policies,
+        burstShare,
+        fc.double({ min: 0, max: 1, noNaN: true }),
+        (given, share, part) => {
+          const { limiter, clock } = limited(given, { algorithm, burstShare: share });
+          const smallest = Math.min(...given.map(({ quota }) => quota));
+          for (let n = 0; n < 5; n += 1) {
+            const delay = limiter.delaySeconds(smallest * part);
+            const longest = Math.max(...given.map(({ windowSeconds }) => windowSeconds));
+            expect(delay).toBeLessThanOrEqual(longest * 25);
+            clock.now += delay;
+            expect(limiter.tryAcquire(smallest * part)).toBe(true);
+          }
+          expect(limiter.delaySeconds(smallest * 1.001)).toBe(Infinity);
+          expect(limiter.tryAcquire(smallest * 1.001)).toBe(false);
+        },
+      ),
+    );
+  });
+
+  it('goes after the delay it tells, and not before a window has passed, on any clock', () => {
+    const time = fc.double({ min: 0, max: 1.8e9, noNaN: true });
+    const seconds = fc.double({ min: 1e-3, max: 1e5, noNaN: true });
+    fc.assert(
+      fc.property(time, seconds, fc.integer({ min: 1, max: 5 }), (start, windowSeconds, quota) => {
+        const { limiter, clock } = limited([{ quota, windowSeconds }], { algorithm }, start);
+        const sent: number[] = [];
+        for (let n = 0; n < 12; n += 1) {
+          clock.now += limiter.delaySeconds();
+          expect(limiter.tryAcquire()).toBe(true);
+          sent.push(clock.now);
+        }
+        for (const [n, at] of sent.slice(quota).entries()) {
+          const before = sent[n] as number;
+          // A server may count either way.
+          expect(at - before).toBeGreaterThanOrEqual(windowSeconds);
+          expect(at - windowSeconds).toBeGreaterThanOrEqual(before);
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it('is as if nothing had been when all is refunded at once', () => {
+    fc.assert(
+      fc.property(policies, fc.array(step, { maxLength: 20 }), (given, all) => {
+        const one = limited(given, { algorithm });
+        const twin = limited(given, { algorithm });
+        for (const { pause, units: count } of all) {
+          one.clock.now += pause;
+          twin.clock.now += pause;
+          const leases = Array.from({ length: count % 7 }, () => one.limiter.tryLease());
+          for (const lease of leases) lease?.refund();
+          expect(one.limiter.delaySeconds()).toBeCloseTo(twin.limiter.delaySeconds(), 6);
+          if (count % 3 === 0) {
+            expect(one.limiter.tryAcquire()).toBe(twin.limiter.tryAcquire());
+          }
+        }
+      }),
+    );
+  });
+
+  it('uses a small quota whole: one in a second is one every second', () => {
+    for (const quota of [1, 2, 3, 5, 9]) {
+      const { limiter, clock } = limited([{ quota, windowSeconds: 1 }], { algorithm });
+      const start = clock.now;
+      let sent = 0;
+      while (clock.now - start < 100) {
+        if (limiter.tryAcquire()) sent += 1;
+        clock.now += limiter.delaySeconds();
+      }
+      expect(sent).toBeGreaterThanOrEqual(100 * quota);
+      expect(sent).toBeLessThanOrEqual(101 * quota);
+    }
+  });
+});
+
+describe('bucket', () => {
+  it('lets a share of the quota go at once, then evenly', () => {
+    const { limiter, clock } = limited([{ quota: 100, windowSeconds: 90 }]);
+    expect(burst(limiter)).toBe(10);
+    expect(limiter.delaySeconds()).toBeCloseTo(1, 9);
+    clock.now += 5;
+    expect(burst(limiter)).toBe(5);
+  });
+
+  it('makes a cost above its capacity wait for a bucket that was full for long enough', () => {
+    const { limiter, clock } = limited([{ quota: 100, windowSeconds: 90 }]);
+    // A fresh one has been full for ever.
+    expect(limiter.tryAcquire(100)).toBe(true);
+    // 100 to refill it, and 90 more than it holds: at one a second.
+    expect(limiter.delaySeconds(100)).toBeCloseTo(190, 6);
+    expect(limiter.delaySeconds(10)).toBeCloseTo(100, 6);
+    clock.now += 150;
+    expect(limiter.delaySeconds(60)).toBe(0);
+    expect(limiter.delaySeconds(61)).toBeCloseTo(1, 6);
+  });
+
+  it('gives back no more than is still missing', () => {
+    const { limiter, clock } = limited([{ quota: 100, windowSeconds: 90 }]);
+    const lease = limiter.tryLease(10);
+    clock.now += 9;
+    expect(limiter.tryAcquire(9)).toBe(true);
+    lease?.refund();
+    // Nine of its ten had been refilled, and are gone again.
+    expect(burst(limiter)).toBe(1);
+  });
+});
+
+describe('sliding', () => {
+  it('has what was spent back after exactly a window', () => {
+    const { limiter, clock } = limited([{ quota: 3, windowSeconds: 60 }], { algorithm: 'sliding' });
+    expect(burst(limiter)).toBe(3);
+    expect(limiter.delaySeconds()).toBe(60);
+    clock.now += 59.9;
+    expect(limiter.tryAcquire()).toBe(false);
+    clock.now += 0.1;
+    expect(burst(limiter)).toBe(3);
+  });
+
+  it('keeps its log small under small costs, and is never over', () => {
+    const { limiter, clock } = limited([{ quota: 1, windowSeconds: 1000 }], {
+      algorithm: 'sliding',
+    });
+    const cost = 2 ** -20;
+    let spent = 0;
+    for (; limiter.tryAcquire(cost); spent += cost) clock.now += 0.0005;
+    expect(spent).toBe(1);
+    const [saved] = limiter.snapshot().policies;
+    expect(saved?.state.length).toBeLessThanOrEqual(2 * 2 * 1024);
+    // All of it went in 525 seconds; when the first went, 475 are left.
+    expect(limiter.delaySeconds(cost)).toBeGreaterThan(475);
+    expect(limiter.delaySeconds(cost)).toBeLessThan(476);
+  });
+});
+
+test('refunds leave nothing behind, in a log neither', () => {
+  const { limiter, clock } = limited([{ quota: 3, windowSeconds: 1e6 }], { algorithm: 'sliding' });
+  let last = limiter.tryLease();
+  for (let n = 0; n < 1000; n += 1) {
+    clock.now += 1;
+    const next = limiter.tryLease();
+    last?.refund();
+    last = next;
+  }
+  expect(limiter.snapshot().policies[0]?.state).toEqual([0, 1]);
+  expect(burst(limiter)).toBe(2);
+});
+
+describe('fixed', () => {
+  it('starts a window with the first request after the last one', () => {
+    const { limiter, clock } = limited([{ quota: 10, windowSeconds: 60 }], { algorithm: 'fixed' });
+    clock.now += 100;
+    expect(limiter.tryAcquire(10)).toBe(true);
+    expect(limiter.delaySeconds()).toBeCloseTo(60.1, 6);
+    clock.now += 60.1;
+    expect(limiter.delaySeconds()).toBe(0);
+  });
+
+  it('paces after a fifth of the quota, in its very first moment too', () => {
+    const { limiter, clock } = limited([{ quota: 100, windowSeconds: 100 }], {
+      algorithm: 'fixed',
+    });
+    expect(burst(limiter)).toBe(21);
+    // The rest evenly: 100 seconds for 79 - 0.5 units.
+    expect(limiter.delaySeconds()).toBeCloseTo(100 / 78.5, 6);
+    clock.now += 21 / 1.3;
+    expect(limiter.delaySeconds()).toBe(0);
+  });
+
+  it('waits no longer for its last unit than until its window ends', () => {
+    const { limiter } = limited([{ quota: 10, windowSeconds: 60 }], { algorithm: 'fixed' });
+    expect(limiter.tryAcquire(9)).toBe(true);
+    expect(limiter.delaySeconds()).toBeLessThanOrEqual(60);
+  });
+
+  it('counts those that go together: each leaves less to the next', () => {
+    const { limiter, clock } = limited([{ quota: 2, windowSeconds: 60 }], { algorithm: 'fixed' });
+    const leases = [limiter.tryLease(2), limiter.tryLease(2)];
+    expect(leases.map((lease) => lease !== null)).toEqual([true, false]);
+    leases[0]?.refund();
+    const again = limiter.tryLease(2);
+    expect(again).not.toBeNull();
+    // In the next window it is nothing that could be given back.
+    clock.now += 60.1;
+    expect(limiter.tryAcquire()).toBe(true);
+    again?.refund();
+    expect(limiter.tryAcquire(2)).toBe(false);
+  });
+});

@@ -1,0 +1,399 @@
+// What the vectors do not say: options, families, what structured-headers cannot read, hostile fields.
+
+import fc from 'fast-check';
+import {
+  parseRateLimitHeaders,
+  type RateLimitInfo,
+  type ResetFormat,
+  type ResponseHeaders,
+} from 'relay-limiter/headers';
+import { describe, expect, it } from 'vitest';
+import { codeOf } from '../support/limiters.js';
+
+const NOW = Date.UTC(2026, 10, 22, 15, 20);
+const NOTHING: RateLimitInfo = { policies: [], limits: [], retryAfterSeconds: null, ignored: [] };
+
+function parse(headers: ResponseHeaders, options = {}): RateLimitInfo {
+  return parseRateLimitHeaders(headers, { now: NOW, ...options });
+}
+
+function limits(headers: ResponseHeaders, options = {}) {
+  return parse(headers, options).limits.map(({ name, limit, remaining, resetSeconds }) => {
+    return [name, limit, remaining, resetSeconds];
+  });
+}
+
+describe('headers', () => {
+  it('that say nothing about limits give nothing', () => {
+    expect(parse({ 'content-type': 'text/plain' })).toStrictEqual(NOTHING);
+    expect(parse({})).toStrictEqual(NOTHING);
+  });
+
+  it('may be written in any case, and over several lines', () => {
+    const expected = [
+      ['a', null, 1, 5],
+      ['b', null, 2, 6],
+    ];
+    expect(limits({ RATELIMIT: ['"a";r=1;t=5', ' "b";r=2;t=6 '] })).toEqual(expected);
+    expect(limits({ RateLimit: '"a";r=1;t=5', ratelimit: '"b";r=2;t=6' })).toEqual(expected);
+  });
+
+  it('may have undefined where a field is absent, as in Node', () => {
+    expect(parse({ ratelimit: undefined, 'retry-after': '3' }).retryAfterSeconds).toBe(3);
+  });
+
+  it.each([undefined, null, 'RateLimit: "a";r=1', 7])('are not %s', (headers) => {
+    const call = () => parse(headers as never);
+    expect(codeOf(call)).toBe('ERR_LIMITER_OPTION');
+    expect(call).toThrow(/headers must be a Headers object, a record or an array of pairs/);
+  });
+});
+
+describe('options', () => {
+  it.each([
+    [{ now: Number.NaN }, /now must be a finite number of epoch milliseconds, got NaN/],
+    [{ now: new Date() }, /now must be/],
+    [{ strict: 'yes' }, /strict must be true or false, got "yes"/],
+    [{ resetFormat: 'seconds' }, /resetFormat must be 'auto', 'delta', 'epoch' or 'date'/],
+    [{ lenient: true }, /unknown option "lenient".* now, strict, resetFormat/],
+  ])('refused: %o', (options, words) => {
+    const call = () => parseRateLimitHeaders({}, options as never);
+    expect(codeOf(call)).toBe('ERR_LIMITER_OPTION');
+    expect(call).toThrow(words);
+  });
+});
+
+describe('now', () => {
+  const headers = {
+    'X-RateLimit-Remaining': '0',
+    'X-RateLimit-Reset': String(NOW / 1000 + 90),
+    'Retry-After': 'Sun, 22 Nov 2026 15:21:00 GMT',
+  };
+
+  it("is by default the server's own Date, however wrong its clock is", () => {
+    const told = parseRateLimitHeaders({ ...headers, Date: 'Sun, 22 Nov 2026 15:20:00 GMT' });
+    expect(told.retryAfterSeconds).toBe(60);
+    expect(told.limits[0]?.resetSeconds).toBe(90);
+  });
+
+  it("is this machine's clock without one that can be read", () => {
+    const soon = String(Math.ceil(Date.now() / 1000) + 1000);
+    const told = parseRateLimitHeaders({ ...headers, 'X-RateLimit-Reset': soon, Date: 'today' });
+    expect(told.limits[0]?.resetSeconds).toBeGreaterThan(900);
+    expect(told.limits[0]?.resetSeconds).toBeLessThanOrEqual(1001);
+  });
+
+  it('that is given goes before both', () => {
+    const told = parse({ ...headers, Date: 'Sun, 22 Nov 2026 10:00:00 GMT' });
+    expect(told.retryAfterSeconds).toBe(60);
+  });
+});
+
+describe('a reset', () => {
+  const NEVER = null;
+  it.each<[reset: string, format: ResetFormat, seconds: number | null]>([
+    ['90', 'auto', 90],
+    ['1.5', 'auto', 1.5],
+    ['999999999', 'auto', 999_999_999],
+    ['1795360890', 'auto', 90],
+    ['1795360890000', 'auto', 90],
+    ['1795360000', 'auto', 0],
+    ['2026-11-22T15:21:30Z', 'auto', 90],
+    ['2026-11-22T16:21:30.250+01:00', 'auto', 90.25],
+    ['Sun Nov 22 2026 15:21:30 GMT+0000 (Coordinated Universal Time)', 'auto', 90],
+    ['Sunday, 22-Nov-26 15:21:30 GMT', 'auto', 90],
+    ['Sun, 22 Nov 2026 15:21:30 GMT', 'date', 90],
+    ['1795360890', 'date', NEVER],
+    ['2026-11-22T15:21:30', 'auto', NEVER],
+    ['2026-11-22', 'auto', NEVER],
+    ['2026-99-22T15:21:30Z', 'auto', NEVER],
+    ['soon 5', 'auto', NEVER],
+    ['-5', 'auto', NEVER],
+    ['1e3', 'auto', NEVER],
+    ['0x10', 'auto', NEVER],
+    ['Infinity', 'auto', NEVER],
+    ['9'.repeat(400), 'auto', NEVER],
+    ['', 'auto', NEVER],
+    ['5', 'epoch', 0],
+    ['1795360890.1', 'epoch', 90.1],
+    ['1795360890', 'delta', 1_795_360_890],
+    ['2026-11-22T15:21:30Z', 'delta', NEVER],
+  ])('of %s, %s, is in %s s', (reset, resetFormat, seconds) => {
+    const headers = { 'X-RateLimit-Remaining': '0', 'X-RateLimit-Reset': reset };
+    expect(limits(headers, { resetFormat })).toEqual([[null, null, 0, seconds]]);
+    const ignored = seconds === NEVER ? ['x-ratelimit-reset'] : [];
+    expect(parse(headers, { resetFormat }).ignored).toEqual(ignored);
+  });
+
+  it('of the three fields is in seconds, unless the format is given', () => {
+    const triple = { 'RateLimit-Limit': '5', 'RateLimit-Reset': '1795360890' };
+    expect(limits(triple)).toEqual([[null, 5, null, 1_795_360_890]]);
+    expect(limits(triple, { resetFormat: 'epoch' })).toEqual([[null, 5, null, 90]]);
+  });
+
+  it('that cannot be read gives way to one that can', () => {
+    const headers = { 'X-RateLimit-Reset': '9', 'X-RateLimit-Reset-After': 'soon' };
+    expect(limits(headers)).toEqual([[null, null, null, 9]]);
+    expect(parse(headers).ignored).toEqual(['x-ratelimit-reset-after']);
+  });
+});
+
+describe('families of several limits', () => {
+  it.each([
+    ['1s', 1],
+    ['6m0s', 360],
+    ['12ms', 0.012],
+    ['1h2m3.5s', 3723.5],
+    ['1d', 86_400],
+    ['5', null],
+    ['5 s', null],
+    ['s', null],
+    ['-1s', null],
+  ])("OpenAI's, with a reset of %s", (reset, seconds) => {
+    const headers = {
+      'x-ratelimit-limit-requests': '60',
+      'x-ratelimit-remaining-requests': '59',
+      'x-ratelimit-reset-requests': reset,
+      'x-ratelimit-limit-tokens': '150000',
+      'x-ratelimit-remaining-tokens': '149984',
+    };
+    expect(limits(headers)).toEqual([
+      ['requests', 60, 59, seconds],
+      ['tokens', 150_000, 149_984, null],
+    ]);
+  });
+
+  it("Anthropic's", () => {
+    const headers = {
+      'anthropic-ratelimit-requests-limit': '50',
+      'anthropic-ratelimit-requests-remaining': '49',
+      'anthropic-ratelimit-requests-reset': '2026-11-22T15:20:02Z',
+      'anthropic-ratelimit-output-tokens-remaining': '8000',
+    };
+    expect(limits(headers)).toEqual([
+      ['requests', 50, 49, 2],
+      ['output-tokens', null, 8000, null],
+    ]);
+  });
+});
+
+describe('generations', () => {
+  const TRIPLE = { 'RateLimit-Limit': '10', 'RateLimit-Remaining': '9', 'RateLimit-Reset': '8' };
+  const LEGACY = { 'X-RateLimit-Limit': '10', 'X-RateLimit-Remaining': '7' };
+
+  it('are read from the newest on', () => {
+    expect(limits({ ...TRIPLE, ...LEGACY })).toEqual([[null, 10, 9, 8]]);
+    expect(limits({ ...TRIPLE, RateLimit: 'limit=5, remaining=4, reset=3' })).toEqual([
+      [null, 5, 4, 3],
+    ]);
+  });
+
+  it('are read where a newer one cannot be', () => {
+    const headers = { RateLimit: '"a";r=', 'RateLimit-Reset': 'x', ...LEGACY };
+    expect(limits(headers)).toEqual([[null, 10, 7, null]]);
+    expect(parse(headers).ignored).toEqual(['ratelimit', 'ratelimit-reset']);
+  });
+
+  it('up to -03 named policies in RateLimit-Limit, which RateLimit-Policy overrides', () => {
+    const headers = { 'RateLimit-Limit': '10, 10;w=1, 50, 1000\t;\tw=3600;c="a ; b"' };
+    expect(parse(headers).policies).toMatchObject([
+      { quota: 10, windowSeconds: 1 },
+      { quota: 1000, windowSeconds: 3600, parameters: { c: 'a ; b' } },
+    ]);
+    expect(parse(headers).ignored).toEqual(['ratelimit-limit[item]']);
+    expect(parse({ 'RateLimit-Limit': '10, 100' })).toMatchObject({
+      limits: [{ limit: 10 }],
+      ignored: ['ratelimit-limit[item]'],
+    });
+    expect(parse({ ...headers, 'RateLimit-Policy': '7;w=9' }).policies).toMatchObject([
+      { quota: 7, windowSeconds: 9 },
+    ]);
+  });
+
+  it('to come give the cost, and how a partition key is made', () => {
+    const headers = {
+      RateLimit: 'default;a=50;w=30;c=5, api;a=1;c=x',
+      'RateLimit-Partition': '"api";user_id;method, 5',
+    };
+    expect(parse(headers)).toStrictEqual({
+      ...NOTHING,
+      limits: [
+        {
+          name: 'default',
+          limit: null,
+          remaining: 50,
+          resetSeconds: 30,
+          partitionKey: null,
+          cost: 5,
+        },
+      ],
+      partitions: [{ name: 'api', keys: ['user_id', 'method'] }],
+      ignored: ['ratelimit[item]', 'ratelimit-partition[item]'],
+    });
+    expect(parse(headers, { strict: true })).toStrictEqual({ ...NOTHING, ignored: ['ratelimit'] });
+  });
+});
+
+describe('structured fields', () => {
+  const policy = (parameters: string, options = {}) =>
+    parse({ 'RateLimit-Policy': `"a";q=10${parameters}, "b";q=1` }, options).policies[0];
+
+  it.each([
+    [';x=@1795360800', new Date(NOW)],
+    [';x=@-1;y', new Date(-1000)],
+    [';x=10.0', 10],
+    [';x=-10.50', -10.5],
+    [';x=10.000;y', 10],
+    [';x', true],
+    [';x=?0', false],
+    [';x=t/1.0', 't/1.0'],
+    [';x="@1, =1.0 \\" =@2"', '@1, =1.0 " =@2'],
+    [';x=%"=@1 =1.0 \\"', '=@1 =1.0 \\'],
+    [';x=%"a%0a%f0%9f%90%98"', 'a\n🐘'],
+    [';x=:YQ:', 'YQ=='],
+  ])('have a parameter %s', (parameters, value) => {
+    for (const strict of [false, true]) {
+      expect(policy(parameters, { strict })?.parameters['x']).toStrictEqual(value);
+    }
+  });
+
+  it('tell 10.0 and dates from Integers', () => {
+    const limit = '"a";r=1;t=10.0, "b";r=@5;t=1, "c";r=7;t=1, "d";r=-0;t=1';
+    expect(limits({ RateLimit: limit })).toEqual([
+      ['c', null, 7, 1],
+      ['d', null, 0, 1],
+    ]);
+    expect(parse({ RateLimit: 'limit=1.0, reset=5' }).ignored).toEqual(['ratelimit']);
+    expect(parse({ 'RateLimit-Remaining': '1.0' }).ignored).toEqual(['ratelimit-remaining']);
+  });
+
+  it('keep parameters whatever they are called', () => {
+    expect(policy(';constructor=1')?.parameters).toStrictEqual({ constructor: 1 });
+    const proto = parse({ 'RateLimit-Policy': '"a";q=1;__proto__=1' });
+    expect(proto.ignored).toEqual(['ratelimit-policy']);
+    expect(parse([['__proto__', 'x']])).toStrictEqual(NOTHING);
+  });
+
+  it.each(['"', '"a', '"a =@1', '%"=1.0', 'a;=@1', '@', '1.0', '@1;q=1', '%"x";q=1', '=1.0'])(
+    'that are none are ignored: %s',
+    (text) => {
+      expect(parse({ 'RateLimit-Policy': text }).ignored).toEqual(['ratelimit-policy']);
+    },
+  );
+});
+
+describe('a hostile server', () => {
+  const most = 16_384;
+
+  it('has its long fields ignored', () => {
+    const longest = `"${'a'.repeat(most - 6)}";r=1`;
+    expect(longest).toHaveLength(most);
+    expect(parse({ RateLimit: longest }).limits).toHaveLength(1);
+    const names = ['RateLimit', 'RateLimit-Policy', 'Retry-After', 'X-RateLimit-Limit'];
+    const headers = Object.fromEntries(names.map((name) => [name, '1'.repeat(1_000_000)]));
+    expect(parse(headers)).toStrictEqual({
+      ...NOTHING,
+      ignored: ['ratelimit-policy', 'ratelimit', 'x-ratelimit-limit', 'retry-after'],
+    });
+    expect(parse({ RateLimit: Array(10_000).fill('"a";r=1') }).ignored).toEqual(['ratelimit']);
+  });
+
+  it('is listened to for 64 items of a field', () => {
+    const items = Array.from({ length: 1000 }, (_, n) => `"${n}";q=1`).join();
+    const { policies, ignored } = parse({ 'RateLimit-Policy': items });
+    expect(policies.map(({ name }) => name)).toEqual(Array.from({ length: 64 }, (_, n) => `${n}`));
+    expect(ignored).toEqual(['ratelimit-policy[item]']);
+    expect(parse({ 'RateLimit-Policy': items }, { strict: true })).toStrictEqual({
+      ...NOTHING,
+      ignored: ['ratelimit-policy'],
+    });
+  });
+
+  const PIECES = [
+    ...[
+      '"',
+      '%"',
+      '\\',
+      '\\"',
+      ';',
+      ',',
+      '=',
+      '(',
+      ')',
+      ':',
+      '@',
+      '%',
+      '?1',
+      '?',
+      '*',
+      ' ',
+      '\t',
+      'é',
+      '\0',
+    ],
+    ...['0', '7', '-1', '1.0', '0.5', '999999999999999', '9999999999999999', '1795360890'],
+    ...[
+      'a',
+      '"a"',
+      ';q=1',
+      ';w=60',
+      ';r=5',
+      ';t=9',
+      ';a=5',
+      ';c=1',
+      ';qu="x"',
+      ';pk=:YQ:',
+      '5;w=1',
+    ],
+    ...['limit=1', 'reset=2', 'remaining=3', '__proto__', 'constructor', '1h', 'ms', 'GMT'],
+    ...['Sun, 22 Nov 2026 15:21:30 GMT', '2026-11-22T15:21:30Z'],
+  ];
+  const ITEMS = ['"a";q=1;w=60', '"b";r=5;t=9', 'c;a=5;w=1', '5;w=1', '5', '7', '60'];
+  const NAMES = [
+    ...['RateLimit', 'RateLimit-Policy', 'RateLimit-Partition', 'Retry-After', 'Date'],
+    ...['RateLimit-Limit', 'RateLimit-Remaining', 'RateLimit-Reset'],
+    ...[
+      'X-RateLimit-Limit',
+      'X-RateLimit-Remaining',
+      'X-RateLimit-Reset',
+      'X-RateLimit-Reset-After',
+    ],
+    'x-ratelimit-reset-tokens',
+  ];
+  const hostileField = fc.tuple(
+    fc.constantFrom(...NAMES),
+    fc.oneof(
+      fc.array(fc.constantFrom(...PIECES), { maxLength: 12 }).map((pieces) => pieces.join('')),
+      fc.array(fc.constantFrom(...ITEMS), { minLength: 1 }).map((items) => items.join()),
+      fc.string(),
+    ),
+  );
+
+  it('gets no error, no number out of bounds and no name twice out of it', () => {
+    const amount = (n: number | null) => n === null || (n >= 0 && n < 1e15);
+    const options = fc.record({
+      strict: fc.boolean(),
+      resetFormat: fc.constantFrom('auto', 'delta', 'epoch', 'date'),
+    });
+    let read = 0;
+    const check = fc.property(
+      fc.array(hostileField, { minLength: 3 }),
+      options,
+      (headers, given) => {
+        const { policies, limits, retryAfterSeconds, ignored } = parse(headers, given);
+        for (const { quota, windowSeconds } of policies) {
+          expect([quota, windowSeconds].every(amount)).toBe(true);
+          expect(windowSeconds).not.toBe(0);
+        }
+        for (const { limit, remaining, resetSeconds, cost } of limits) {
+          expect([limit, remaining, resetSeconds, cost].every(amount)).toBe(true);
+        }
+        expect(amount(retryAfterSeconds)).toBe(true);
+        expect(new Set(ignored).size).toBe(ignored.length);
+        read += policies.length + limits.length;
+      },
+    );
+    fc.assert(check, { numRuns: 5000 });
+    expect(read).toBeGreaterThan(500);
+  });
+});

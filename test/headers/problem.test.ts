@@ -1,0 +1,50 @@
+// Bodies of problem details: what the vectors do not say.
+
+import { parseProblem } from 'relay-limiter/headers';
+import { describe, expect, it } from 'vitest';
+
+const BASE = 'https://iana.org/assignments/http-problem-types';
+const NONE = { problem: null, violated: [] };
+
+describe('a body', () => {
+  it.each([
+    undefined,
+    null,
+    7,
+    '',
+    'slow down',
+    '{"type": "',
+    '"https://iana.org/assignments/http-problem-types#quota-exceeded"',
+    [],
+    {},
+    { type: 5 },
+    { type: 'about:blank' },
+    { type: `${BASE}#other` },
+    { type: `${BASE}#quota-exceeded-2` },
+    { type: `https://example.org/?${BASE}#quota-exceeded` },
+    JSON.stringify({ type: `${BASE}#quota-exceeded`, detail: 'x'.repeat(65_536) }),
+  ])('of no such problem: %j', (body) => {
+    expect(parseProblem(body, 429)).toStrictEqual(NONE);
+  });
+
+  it.each([
+    ['hourly', []],
+    [{ 0: 'hourly' }, []],
+    [
+      ['hourly', 5, null, 'daily'],
+      ['hourly', 'daily'],
+    ],
+    [Array.from({ length: 1000 }, (_, n) => `${n}`), Array.from({ length: 64 }, (_, n) => `${n}`)],
+  ])('with violated policies %j', (violated, names) => {
+    const body = { type: `${BASE}#quota-exceeded`, 'violated-policies': violated };
+    expect(parseProblem(body)).toStrictEqual({ problem: 'quota-exceeded', violated: names });
+  });
+
+  it('of a response that is no error is no problem', () => {
+    const body = { type: `${BASE}#quota-exceeded` };
+    expect(parseProblem(body, 200)).toStrictEqual(NONE);
+    expect(parseProblem(body, 399)).toStrictEqual(NONE);
+    expect(parseProblem(body, 400).problem).toBe('quota-exceeded');
+    expect(parseProblem(body, 403).problem).toBe('quota-exceeded');
+  });
+});
