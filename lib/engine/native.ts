@@ -4,6 +4,7 @@ import { randomFillSync } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { VERSION } from '../version.js';
+import { requireLoadable } from './elf.js';
 import { type Engine, SEAT } from './engine.js';
 import { type Addon, nativeLimiters } from './native-limiters.js';
 
@@ -36,6 +37,7 @@ function load(): NativeBinary {
     return { state: 'absent', reason: absence(error) };
   }
   try {
+    requireLoadable(path);
     const addon: Addon = require(path);
     if (addon.version !== VERSION) {
       throw new Error(`it is of version ${addon.version}, the package of version ${VERSION}`);
