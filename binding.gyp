@@ -14,6 +14,7 @@
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fexceptions"],
       "conditions": [
         ["OS=='linux'", {
+          "defines!": ["_FILE_OFFSET_BITS=64"],
           "sources": ["native/binding/new.cc"],
           "ldflags": ["-Wl,--version-script=../native/binding/exports.map", "-Wl,--gc-sections"]
         }]

@@ -23,6 +23,9 @@ void* orAbort(void* memory) noexcept {
 
 }  // namespace
 
+// Or it would bring the rest of its kind along.
+const std::nothrow_t std::nothrow{};
+
 using std::align_val_t;
 using std::nothrow_t;
 
