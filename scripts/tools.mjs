@@ -1,9 +1,9 @@
 // What the scripts share: where the project is, and how they run other programs.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('..', import.meta.url));
@@ -22,9 +22,9 @@ export function run(command, args, options = {}) {
 
 /** Runs a command of a package that is installed here. */
 export function node(name, command, args, options) {
-  const manifest = require.resolve(`${name}/package.json`);
-  const { bin } = require(manifest);
-  const script = resolve(dirname(manifest), typeof bin === 'string' ? bin : bin[command]);
+  const folder = join(root, 'node_modules', name);
+  const { bin } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+  const script = join(folder, typeof bin === 'string' ? bin : bin[command]);
   return run(process.execPath, [script, ...args], options);
 }
 
