@@ -92,7 +92,10 @@ export async function subject(name: string, limits: Limits): Promise<Subject> {
 type Maker = (limits: Limits) => Subject;
 
 const MAKERS: Record<string, Maker> = {
-  [FLOOR]: () => atOnce((key) => floor.length(key) > 0),
+  [FLOOR]: () => {
+    const { length } = floor();
+    return atOnce((key) => length(key) > 0);
+  },
   [MAP]: completeSubject(MAP),
   [NATIVE]: completeSubject(NATIVE),
   [TYPESCRIPT]: completeSubject(TYPESCRIPT),

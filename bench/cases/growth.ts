@@ -73,7 +73,7 @@ function timeChecks(
   to: number,
   longest: Longest,
 ): void {
-  const { tick, time } = floor;
+  const { tick, time } = floor();
   const end = Math.min(to, keys.length);
   tick();
   const start = time[0] as number;

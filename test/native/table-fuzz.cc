@@ -48,7 +48,6 @@ class Family {
   Fingerprint member(unsigned number) const {
     const uint64_t common = mix(seed_ << 32 | 0xffffffff);
     const uint64_t first = mix(seed_ << 32 | number << 1);
-    const uint64_t second = mix(seed_ << 32 | number << 1 | 1);
     const uint64_t own = ~uint64_t{0} >> sharedBits_;
     uint64_t fields = 0;
     if (sharedFields_ & 1) fields |= 0xff;        // home group
@@ -57,8 +56,10 @@ class Family {
     // The tag 0 stands for an empty slot, and must not be stored as such.
     const uint64_t shared = sharedFields_ & 8 ? 0 : common;
     const uint64_t all = fields | ~own;
-    const Fingerprint print{(shared & all) | (first & ~all), second};
-    return (print.low | print.high) == 0 ? Fingerprint{1, 0} : print;
+    const uint64_t low = (shared & all) | (first & ~all);
+    // A seat knows a peer by this word: two that differ in the first must differ in it, and it must
+    // not be that of an empty slot. No secret makes either likely.
+    return {low, mix(low ^ mix(number)) | 1};
   }
 
  private:
