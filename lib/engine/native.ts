@@ -54,11 +54,18 @@ function find(require: NodeJS.Require): string {
   return nodeGypBuild.path(fileURLToPath(new URL('../..', import.meta.url)));
 }
 
-/** Why nothing was found: no finder, as in an application bundled into one file, or no binary. */
+/**
+ * Why nothing was found: no finder, as in an application bundled into one file; no binary; or no
+ * permission to look, as in Deno.
+ */
 function absence(error: unknown): string {
-  return (error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND'
-    ? 'node-gyp-build, which finds native binaries, is not installed here'
-    : `no native binary for ${process.platform}-${process.arch}`;
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === 'MODULE_NOT_FOUND') {
+    return 'node-gyp-build, which finds native binaries, is not installed here';
+  }
+  return message.startsWith('No native build')
+    ? `no native binary for ${process.platform}-${process.arch}`
+    : `no native binary can be looked for: ${message}`;
 }
 
 function nativeEngine(addon: Addon): Engine {
