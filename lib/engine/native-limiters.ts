@@ -35,8 +35,8 @@ type Tell = (limiter: number, cost: number | undefined, now: number | undefined)
 /** The exports of the addon; native/binding/addon.cc makes them. */
 export interface Addon {
   readonly version: string;
-  /** What a raw function is told: the limiter's number, the cost, the time or NaN. */
-  readonly words: Float64Array;
+  /** What a raw function is told: two doubles, the cost and the time or NaN, and a limiter's number. */
+  readonly words: ArrayBuffer;
   readonly RateLimiter: NativeClass<
     RateLimiterConfig,
     RateLimiterCore,
@@ -69,11 +69,12 @@ export interface NativeLimiters {
 }
 
 export function nativeLimiters(addon: Addon): NativeLimiters {
-  const { words } = addon;
+  const doubles = new Float64Array(addon.words, 0, 2);
+  const numbers = new Int32Array(addon.words, 16, 1);
   const tell: Tell = (limiter, cost = 1, now = Number.NaN) => {
-    words[0] = limiter;
-    words[1] = cost;
-    words[2] = now;
+    doubles[0] = cost;
+    doubles[1] = now;
+    numbers[0] = limiter;
   };
   return {
     RateLimiter: rateLimiter(addon, tell),

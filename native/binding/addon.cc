@@ -143,8 +143,7 @@ struct Registries {
 };
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
-  constexpr size_t kWords = sizeof(CallWords) / sizeof(double);
-  const auto words = Napi::Float64Array::New(env, kWords);
+  Napi::ArrayBuffer words = Napi::ArrayBuffer::New(env, sizeof(CallWords));
   auto* registries = new Registries(reinterpret_cast<const CallWords*>(words.Data()));
   registries->words = Napi::Persistent(words.As<Napi::Object>());
   env.SetInstanceData(registries);

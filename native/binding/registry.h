@@ -23,10 +23,10 @@ inline uint64_t newId() noexcept {
 // What a call of a raw function is told, in the order in which lib/engine/native-limiters.ts writes
 // it. One environment has one of them: nothing comes between the writing and the call.
 struct CallWords {
-  double limiter;
   double cost;
   // NaN: the limiter reads its own clock.
   double now;
+  int32_t limiter;
 };
 
 // Held by its environment and by each limiter that has a number, which may outlive the environment;
@@ -43,9 +43,10 @@ class Registry {
 
   const CallWords* words() const noexcept { return words_; }
 
-  // nullptr for a number that is nobody's, or none.
-  Self* at(double number) const noexcept {
-    return number >= 0 && number < size_ ? limiters_[static_cast<int32_t>(number)] : nullptr;
+  // nullptr for a number that is nobody's.
+  Self* at(int32_t number) const noexcept {
+    const auto index = static_cast<uint32_t>(number);
+    return index < size_ ? limiters_[index] : nullptr;
   }
 
   // The lowest number that is nobody's; kNone where there is no memory.
