@@ -1,8 +1,8 @@
 // The runtimes that the package is tested on, all of them packages of the npm registry. They are kept
 // in out/runtimes/ and never become dependencies.
 
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { npm, root, run } from './tools.mjs';
 
 const FOLDER = join(root, 'out/runtimes');
@@ -72,12 +72,11 @@ export function fetchRuntime(runtime) {
   if (under !== undefined && !isThere(under)) {
     return { missing: `needs the Debian packages ${debian.join(', ')}` };
   }
-  const [, name] = runtime.package.match(/^(.+)@/);
   const folder = join(FOLDER, runtime.package.replace(/[@/]+/g, '-').replace(/^-/, ''));
-  const file = join(folder, 'node_modules', name, program);
+  const file = join(folder, basename(program));
   if (!existsSync(file)) {
-    const { status, output } = install(folder, runtime.package);
-    if (status !== 0 || !existsSync(file)) {
+    const output = install(folder, runtime.package, program, file);
+    if (!existsSync(file)) {
       return { missing: `npm cannot install ${runtime.package}: ${output.trim().split('\n')[0]}` };
     }
   }
@@ -94,10 +93,19 @@ function isThere(command) {
   return run(command, ['--version']).status === 0;
 }
 
-/** Forced, since it may be of another platform than this. */
-function install(folder, name) {
+/**
+ * Makes `program` of a package `file`, and keeps no more of it; returns npm's words. Forced, since it
+ * may be of another platform than this.
+ */
+function install(folder, spec, program, file) {
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'package.json'), '{ "private": true }\n');
   const quiet = ['--no-audit', '--no-fund', '--no-package-lock', '--loglevel=error'];
-  return npm(['install', name, '--force', '--ignore-scripts', ...quiet], { cwd: folder });
+  const options = { cwd: folder };
+  const { output } = npm(['install', spec, '--force', '--ignore-scripts', ...quiet], options);
+  const [, name] = spec.match(/^(.+)@/);
+  const installed = join(folder, 'node_modules', name, program);
+  if (existsSync(installed)) renameSync(installed, file);
+  rmSync(join(folder, 'node_modules'), { recursive: true, force: true });
+  return output;
 }
