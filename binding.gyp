@@ -12,6 +12,13 @@
       ],
       "cflags_cc": ["-std=c++17", "-O3", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fexceptions"],
+      "conditions": [
+        ["OS=='linux'", {
+          "defines!": ["_FILE_OFFSET_BITS=64"],
+          "sources": ["native/binding/new.cc"],
+          "ldflags": ["-Wl,--version-script=../native/binding/exports.map", "-Wl,--gc-sections"]
+        }]
+      ],
       "xcode_settings": {
         "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
         "GCC_ENABLE_CPP_EXCEPTIONS": "NO",

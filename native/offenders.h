@@ -20,7 +20,7 @@ struct alignas(64) Offender {
   uint64_t order;
   // The key, owned by the record: offenders are named.
   char16_t* name;
-  uint64_t nameLength;
+  size_t nameLength;
 };
 
 struct alignas(32) Ban {

@@ -41,6 +41,13 @@ class alignas(16) Tags {
     const __m128i tags = _mm_load_si128(reinterpret_cast<const __m128i*>(bytes_));
     const __m128i same = _mm_cmpeq_epi8(tags, _mm_set1_epi8(static_cast<char>(tag)));
     return static_cast<uint32_t>(_mm_movemask_epi8(same));
+#elif defined(RELAY_LIMITER_NEON)
+    // There is no such mask: each byte keeps a bit of its own, and the bytes of a half are added.
+    constexpr uint8_t kBits[] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    const uint8x16_t same = vceqq_u8(vld1q_u8(bytes_), vdupq_n_u8(tag));
+    const uint8x16_t bits = vandq_u8(same, vld1q_u8(kBits));
+    const uint32_t high = vaddv_u8(vget_high_u8(bits));
+    return high << 8 | vaddv_u8(vget_low_u8(bits));
 #else
     uint32_t bits = 0;
     for (unsigned i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(bytes_[i] == tag) << i;

@@ -7,14 +7,9 @@
 //
 // The compiler's words are left in build/addon.log.
 
-import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fail, node, nodeWithHeaders, require, root } from './tools.mjs';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const require = createRequire(import.meta.url);
 const LOG = 'build/addon.log';
 const OUTPUTS = { lib: 'dist', examples: 'out/examples', bench: 'out/bench' };
 
@@ -29,34 +24,15 @@ function compileAddon(folder) {
   const steps = existsSync(`${root}${folder}/build/Makefile`)
     ? ['configure', 'build']
     : ['rebuild'];
-  const args = [...steps, '--release', '-C', folder, ...headers()];
+  const headers = nodeWithHeaders();
+  const nodedir = headers === undefined ? [] : [`--nodedir=${headers}`];
+  const args = [...steps, '--release', '-C', folder, ...nodedir];
   const { status, output } = node('node-gyp', 'node-gyp', args);
   mkdirSync(`${root}build`, { recursive: true });
   writeFileSync(`${root}${LOG}`, output);
   // An older binary must not pass for what could not be built.
   if (status !== 0) rmSync(`${root}${folder}/build/Release`, { recursive: true, force: true });
   return status === 0;
-}
-
-/** Runs a command of a package that is installed here. */
-function node(name, command, args) {
-  const manifest = require.resolve(`${name}/package.json`);
-  const { bin } = require(manifest);
-  const script = resolve(dirname(manifest), typeof bin === 'string' ? bin : bin[command]);
-  const options = { cwd: root, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 };
-  const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...args], options);
-  return { status, output: stdout + stderr };
-}
-
-/** Where Node was installed with its headers, they need not be downloaded. */
-function headers() {
-  const prefix = dirname(dirname(process.execPath));
-  return existsSync(`${prefix}/include/node/node_api.h`) ? [`--nodedir=${prefix}`] : [];
-}
-
-function fail(output) {
-  process.stderr.write(output);
-  process.exit(1);
 }
 
 function buildPackage(tolerant) {

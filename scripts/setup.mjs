@@ -8,7 +8,15 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const STAMP = 'out/.built';
-const SOURCES = ['lib', 'native', 'examples', 'bench', 'scripts/build.mjs', 'binding.gyp'];
+const SOURCES = [
+  'lib',
+  'native',
+  'examples',
+  'bench',
+  'scripts/build.mjs',
+  'scripts/tools.mjs',
+  'binding.gyp',
+];
 
 const INSTALLED = 'node_modules/.package-lock.json';
 const outdated = changedAt('package-lock.json') > changedAt(INSTALLED);
@@ -51,5 +59,5 @@ function newest(paths) {
 
 /** What is built of it lies beside some of it, and so do documents. */
 function isSource(path) {
-  return /\.(ts|h|cc|gyp|mjs)$|tsconfig\.json$/.test(path) && !path.includes('/build/');
+  return /\.(ts|h|cc|gyp|map|mjs)$|tsconfig\.json$/.test(path) && !path.includes('/build/');
 }

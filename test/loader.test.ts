@@ -8,6 +8,7 @@ import { packageCopy, ROOT, run, runJson } from './support/processes.js';
 
 const BINARY = 'build/Release/relay_limiter.node';
 const PREBUILD = `prebuilds/${process.platform}-${process.arch}/relay-limiter.node`;
+const binary = () => readFileSync(join(ROOT, BINARY));
 
 // Prints what runs by default, and what insisting on each engine gives.
 const REPORT = `
@@ -141,13 +142,24 @@ describe('where a binary is there and cannot run', () => {
   const SPOILED: [what: string, content: () => string | Buffer][] = [
     ['no binary at all', () => 'not a binary'],
     ['empty', () => ''],
-    ['cut off in its header', () => readFileSync(join(ROOT, BINARY)).subarray(0, 60)],
+    ['cut off in its header', () => binary().subarray(0, 60)],
+    ['cut off after its header', () => binary().subarray(0, 64)],
+    ['cut off in its code', () => binary().subarray(0, 20_000)],
+    ['cut in half', () => binary().subarray(0, binary().length / 2)],
+    ['without its last byte', () => binary().subarray(0, -1)],
+    [
+      'of zeros behind its header',
+      () => Buffer.alloc(binary().length).fill(binary().subarray(0, 64), 0, 64),
+    ],
   ];
+  const PLACES = [BINARY, PREBUILD];
 
-  test.each(SPOILED)('%s: one warning that names the file, then TypeScript', (_, content) => {
-    copy.write(BINARY, content());
+  test.each(
+    SPOILED.flatMap(([what, content]) => PLACES.map((place) => [what, place, content] as const)),
+  )('%s, in %s: one warning that names the file, then TypeScript', (_, place, content) => {
+    copy.write(place, content());
     const { report: found, warnings } = report();
-    const path = join(copy.folder, BINARY);
+    const path = join(copy.folder, place);
     expect(found).toMatchObject({
       info: { engine: 'js', path },
       byDefault: 'js',
@@ -159,6 +171,24 @@ describe('where a binary is there and cannot run', () => {
     expect(warnings).toContain(`${path} failed to load: `);
     expect(warnings).toContain('the TypeScript engine runs instead');
   });
+
+  // Linux says of such a file that it is not there.
+  test.runIf(process.platform === 'linux')(
+    'for another processor: the same, and both are named',
+    () => {
+      const [foreign, machine] = process.arch === 'arm64' ? ['x64', 62] : ['arm64', 183];
+      const patched = binary();
+      patched.writeUInt16LE(machine, 18);
+      copy.write(PREBUILD, patched);
+      const { report: found, warnings } = report();
+      const why = `it is for ${foreign}, and this is ${process.arch}`;
+      expect(found).toMatchObject({
+        info: { engine: 'js' },
+        native: { code: 'ERR_LIMITER_ENGINE', cause: why },
+      });
+      expect(warnings).toContain(`${join(copy.folder, PREBUILD)} failed to load: ${why}`);
+    },
+  );
 
   test('of another version: the same, and both versions are named', () => {
     copy.copy(BINARY, BINARY);

@@ -4,6 +4,7 @@ import { randomFillSync } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { VERSION } from '../version.js';
+import { requireLoadable } from './elf.js';
 import { type Engine, SEAT } from './engine.js';
 import { type Addon, nativeLimiters } from './native-limiters.js';
 
@@ -36,6 +37,7 @@ function load(): NativeBinary {
     return { state: 'absent', reason: absence(error) };
   }
   try {
+    requireLoadable(path);
     const addon: Addon = require(path);
     if (addon.version !== VERSION) {
       throw new Error(`it is of version ${addon.version}, the package of version ${VERSION}`);
@@ -52,11 +54,18 @@ function find(require: NodeJS.Require): string {
   return nodeGypBuild.path(fileURLToPath(new URL('../..', import.meta.url)));
 }
 
-/** Why nothing was found: no finder, as in an application bundled into one file, or no binary. */
+/**
+ * Why nothing was found: no finder, as in an application bundled into one file; no binary; or no
+ * permission to look, as in Deno.
+ */
 function absence(error: unknown): string {
-  return (error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND'
-    ? 'node-gyp-build, which finds native binaries, is not installed here'
-    : `no native binary for ${process.platform}-${process.arch}`;
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === 'MODULE_NOT_FOUND') {
+    return 'node-gyp-build, which finds native binaries, is not installed here';
+  }
+  return message.startsWith('No native build')
+    ? `no native binary for ${process.platform}-${process.arch}`
+    : `no native binary can be looked for: ${message}`;
 }
 
 function nativeEngine(addon: Addon): Engine {

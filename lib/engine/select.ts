@@ -60,12 +60,20 @@ function select(wish: Wish, source: string): { engine: Engine; reason: string; p
 }
 
 function environmentWish(): Wish {
-  // Absent in browsers.
-  const value = globalThis.process?.env?.[VARIABLE];
+  const value = environmentVariable();
   if (value === undefined || value === '') return 'auto';
   if (value === 'auto' || value === 'native' || value === 'js') return value;
   const message = `${VARIABLE} must be auto, native or js, got ${show(value)}`;
   throw limiterError(Error, 'ERR_LIMITER_ENGINE', message);
+}
+
+/** Undefined as well where there is no environment, as in browsers, or where it may not be read, as in Deno. */
+function environmentVariable(): string | undefined {
+  try {
+    return globalThis.process?.env?.[VARIABLE];
+  } catch {
+    return undefined;
+  }
 }
 
 function warnOnce(message: string): void {

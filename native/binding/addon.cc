@@ -14,7 +14,7 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
  public:
   using Self = RateLimiterObject;
 
-  static Napi::Function define(Napi::Env env, const std::shared_ptr<Registry<Self>>& registry) {
+  static Napi::Function define(Napi::Env env, Registry<Self>& registry) {
     auto methods = groupMethods();
     methods.push_back(InstanceMethod("delay", &RateLimiterObject::delay));
     return LimiterObject::define(env, "RateLimiter", registry, std::move(methods),
@@ -74,7 +74,7 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
  public:
   using Self = OrderbookObject;
 
-  static Napi::Function define(Napi::Env env, const std::shared_ptr<Registry<Self>>& registry) {
+  static Napi::Function define(Napi::Env env, Registry<Self>& registry) {
     return LimiterObject::define(env, "OrderbookLimiter", registry, {},
                                  {{"check", checkTime<Self, &OrderbookLimiter::check>},
                                   {"checkPeer", checkPeerTime<Self, &OrderbookLimiter::check>},
@@ -92,7 +92,7 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
  public:
   using Self = DirectObject;
 
-  static Napi::Function define(Napi::Env env, const std::shared_ptr<Registry<Self>>& registry) {
+  static Napi::Function define(Napi::Env env, Registry<Self>& registry) {
     return LimiterObject::define(
         env, "DirectLimiter", registry, groupMethods(),
         {{"checkMessage", checkCost<Self>},
@@ -124,14 +124,20 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
 
 // What the classes of one environment share; their objects hold it as well, and may outlive it.
 struct Registries {
-  explicit Registries(const CallWords* words)
-      : rateLimiters(std::make_shared<Registry<RateLimiterObject>>(words)),
-        orderbookLimiters(std::make_shared<Registry<OrderbookObject>>(words)),
-        directLimiters(std::make_shared<Registry<DirectObject>>(words)) {}
+  explicit Registries(const CallWords* told)
+      : rateLimiters(*new Registry<RateLimiterObject>(told)),
+        orderbookLimiters(*new Registry<OrderbookObject>(told)),
+        directLimiters(*new Registry<DirectObject>(told)) {}
 
-  const std::shared_ptr<Registry<RateLimiterObject>> rateLimiters;
-  const std::shared_ptr<Registry<OrderbookObject>> orderbookLimiters;
-  const std::shared_ptr<Registry<DirectObject>> directLimiters;
+  ~Registries() {
+    rateLimiters.release();
+    orderbookLimiters.release();
+    directLimiters.release();
+  }
+
+  Registry<RateLimiterObject>& rateLimiters;
+  Registry<OrderbookObject>& orderbookLimiters;
+  Registry<DirectObject>& directLimiters;
   // Keeps the words in memory.
   Napi::ObjectReference words;
 };

@@ -6,7 +6,6 @@
 #include <napi.h>
 
 #include <algorithm>
-#include <memory>
 #include <utility>
 #include <vector>
 
@@ -27,15 +26,15 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
       : Napi::ObjectWrap<Self>(info),
         core_(config),
         secret_(secretOf(info)),
-        registry_(static_cast<Registry<Self>*>(info.Data())->shared_from_this()),
-        number_(registry_->add(static_cast<Self*>(this))),
+        registry_(*static_cast<Registry<Self>*>(info.Data())),
+        number_(registry_.add(static_cast<Self*>(this))),
         id_(newId()) {
     openSeat(info);
     setNumber(info);
   }
 
   ~LimiterObject() {
-    registry_->remove(number_);
+    registry_.remove(number_);
     core_.clear();
     account(this->Env());
   }
@@ -77,9 +76,8 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   using Calls = std::vector<std::pair<const char*, napi_callback>>;
 
   // The class: methods of its objects, and its raw functions.
-  static Napi::Function define(Napi::Env env, const char* name,
-                               const std::shared_ptr<Registry<Self>>& registry, Methods methods,
-                               const Calls& calls) {
+  static Napi::Function define(Napi::Env env, const char* name, Registry<Self>& registry,
+                               Methods methods, const Calls& calls) {
     methods.insert(methods.end(), {
                                       Self::InstanceMethod("removePeer", &Self::removePeer),
                                       Self::InstanceMethod("violations", &Self::violations),
@@ -87,10 +85,10 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
                                       Self::InstanceMethod("statistics", &Self::statistics),
                                       Self::InstanceMethod("clear", &Self::clear),
                                   });
-    const Napi::Function constructor = Self::DefineClass(env, name, methods, registry.get());
+    const Napi::Function constructor = Self::DefineClass(env, name, methods, &registry);
     for (const auto& [call, callback] : calls) {
       napi_value function;
-      if (napi_create_function(env, call, NAPI_AUTO_LENGTH, callback, registry.get(), &function) ==
+      if (napi_create_function(env, call, NAPI_AUTO_LENGTH, callback, &registry, &function) ==
           napi_ok) {
         constructor.Set(call, function);
       }
@@ -188,7 +186,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     if (info[1].IsTypedArray()) {
       const auto array = info[1].As<Napi::TypedArray>();
       if (array.TypedArrayType() == napi_biguint64_array && array.ElementLength() == 2) {
-        const auto words = info[1].As<Napi::BigUint64Array>();
+        const uint64_t* words = info[1].As<Napi::BigUint64Array>().Data();
         return {words[0], words[1]};
       }
     }
@@ -241,7 +239,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   Core core_;
   Clock clock_;
   const Secret secret_;
-  const std::shared_ptr<Registry<Self>> registry_;
+  Registry<Self>& registry_;
   const int32_t number_;
   const uint64_t id_;
   // Keeps the words of seat_ in memory.

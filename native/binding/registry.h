@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <memory>
 
 namespace relay_limiter {
 
@@ -34,14 +33,15 @@ struct CallWords {
 static_assert(offsetof(CallWords, now) == 8 && offsetof(CallWords, limiter) == 16,
               "JavaScript writes them there");
 
+// Held by its environment and by each limiter that has a number, which may outlive the environment;
+// whoever lets go last deletes it. All of them are of one thread.
 template <class Self>
-class Registry : public std::enable_shared_from_this<Registry<Self>> {
+class Registry {
  public:
   static constexpr int32_t kNone = -1;
 
   // `words` outlive every call.
   explicit Registry(const CallWords* words) noexcept : words_(words) {}
-  ~Registry() noexcept { std::free(limiters_); }
   Registry(const Registry&) = delete;
   Registry& operator=(const Registry&) = delete;
 
@@ -58,6 +58,7 @@ class Registry : public std::enable_shared_from_this<Registry<Self>> {
     while (lowest_ < size_ && limiters_[lowest_] != nullptr) ++lowest_;
     if (lowest_ == size_ && !grow()) return kNone;
     limiters_[lowest_] = limiter;
+    ++holders_;
     return static_cast<int32_t>(lowest_++);
   }
 
@@ -66,9 +67,16 @@ class Registry : public std::enable_shared_from_this<Registry<Self>> {
     const auto index = static_cast<uint32_t>(number);
     limiters_[index] = nullptr;
     if (index < lowest_) lowest_ = index;
+    release();
+  }
+
+  void release() noexcept {
+    if (--holders_ == 0) delete this;
   }
 
  private:
+  ~Registry() noexcept { std::free(limiters_); }
+
   bool grow() noexcept {
     const uint32_t size = size_ == 0 ? 8 : size_ * 2;
     if (size > INT32_MAX) return false;
@@ -80,6 +88,8 @@ class Registry : public std::enable_shared_from_this<Registry<Self>> {
   }
 
   const CallWords* const words_;
+  // The environment is the first.
+  uint32_t holders_ = 1;
   Self** limiters_ = nullptr;
   uint32_t size_ = 0;
   // No lower number is nobody's.

@@ -48,7 +48,7 @@ class PagesModel {
   }
 
   void giveRandom() {
-    std::swap(held_[random_() % held_.size()], held_.back());
+    std::swap(held_[static_cast<size_t>(random_() % held_.size())], held_.back());
     giveLast();
   }
 

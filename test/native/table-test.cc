@@ -36,7 +36,7 @@ class RandomModel : public TableModel {
   // A sweep may have erased it before.
   void eraseRandom() {
     if (prints_.empty()) return;
-    std::swap(prints_[random_() % prints_.size()], prints_.back());
+    std::swap(prints_[static_cast<size_t>(random_() % prints_.size())], prints_.back());
     erase(prints_.back());
     prints_.pop_back();
   }

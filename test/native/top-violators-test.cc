@@ -28,7 +28,7 @@ class Model {
     const bool isNew = all_.empty() || random_() % 2 == 0;
     if (isNew) all_.push_back({{random_(), random_()}, 0, ++order_});
     const size_t range = random_() % 2 == 0 ? all_.size() : std::min<size_t>(all_.size(), 40);
-    Violator& violator = isNew ? all_.back() : all_[random_() % range];
+    Violator& violator = isNew ? all_.back() : all_[static_cast<size_t>(random_() % range)];
     ++violator.violations;
     top_.count(violator, all_.size() - 1);
   }
@@ -36,7 +36,7 @@ class Model {
   // Anybody, or one of the worst, as when they are thrown out.
   void forgive() {
     if (all_.empty()) return;
-    size_t index = random_() % all_.size();
+    auto index = static_cast<size_t>(random_() % all_.size());
     if (random_() % 2 == 0) {
       const auto worst = std::min_element(all_.begin(), all_.end(), isWorse);
       index = static_cast<size_t>(worst - all_.begin());

@@ -1,0 +1,223 @@
+// Tests the package as users get it: packed, installed with scripts off, and run on every runtime
+// there is, with its binaries and without; then in a browser bundle, and loaded by musl.
+//
+//   npm run test:runtimes
+//   npm run test:runtimes -- --allow-missing    runtimes that cannot be had do not fail
+//   npm run test:runtimes -- --no-build         with the prebuilds/ that are there
+
+import {
+  closeSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import vm from 'node:vm';
+import { build } from 'esbuild';
+import * as replays from '../test/support/replay.mjs';
+import { fetchRuntime, RUNTIMES } from './runtimes.mjs';
+import { fail, npm, root, run, table } from './tools.mjs';
+
+const TRACES = [
+  'TokenBucket',
+  'RateLimiter',
+  'OrderbookRateLimiter',
+  'DirectConnectionRateLimiter',
+];
+const TRACE_FILES = TRACES.map((name) => `${name}-2001.jsonl.gz`);
+const allowMissing = process.argv.includes('--allow-missing');
+const temporary = mkdtempSync(join(tmpdir(), 'relay-limiter-runtimes-'));
+const rows = [['runtime', 'for', 'operations on native', 'on TypeScript']];
+const failures = [];
+
+process.on('exit', () => rmSync(temporary, { recursive: true, force: true }));
+if (!process.argv.includes('--no-build')) buildPrebuilds();
+const complete = install('with-binaries');
+const bare = install('without-binaries');
+rmSync(join(bare, 'node_modules/relay-limiter/prebuilds'), { recursive: true });
+for (const runtime of RUNTIMES) testRuntime(runtime);
+testDenied();
+testMusl();
+await testBrowser();
+console.log(`\n${table(rows)}`);
+for (const { title, output } of failures) console.error(`\n== ${title}\n${output.trim()}`);
+process.exitCode = failures.length > 0 ? 1 : 0;
+
+function buildPrebuilds() {
+  const targets = [...new Set(RUNTIMES.map(({ binary }) => binary.split('/')[0]))].join();
+  const { status } = run(process.execPath, ['scripts/prebuild.mjs', '--only', targets], {
+    stdio: 'inherit',
+  });
+  if (status !== 0 && !allowMissing) process.exit(1);
+  console.log();
+}
+
+/** A folder where the packed package is installed, and beside it what it is tested with. */
+function install(name) {
+  process.stdout.write(`runtimes: packing and installing ${name} ... `);
+  const folder = join(temporary, name);
+  mkdirSync(folder);
+  const packed = npm(['pack', '--json', '--ignore-scripts', '--pack-destination', folder]);
+  if (packed.status !== 0) fail(packed.output);
+  const [{ filename }] = JSON.parse(packed.stdout);
+  writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module" }\n');
+  const quiet = ['--no-audit', '--no-fund', '--loglevel=error'];
+  const installed = npm(['install', `./${filename}`, '--ignore-scripts', ...quiet], {
+    cwd: folder,
+  });
+  if (installed.status !== 0) fail(installed.output);
+  cpSync(join(root, 'test/smoke'), folder, { recursive: true });
+  cpSync(join(root, 'test/support/replay.mjs'), join(folder, 'replay.mjs'));
+  for (const file of TRACE_FILES) {
+    cpSync(join(root, 'test/traces/float', file), join(folder, file));
+  }
+  console.log('done');
+  return folder;
+}
+
+function testRuntime(runtime) {
+  const platform = runtime.binary.split('/')[0];
+  process.stdout.write(`runtimes: ${runtime.name} on ${platform} ... `);
+  const how = fetchRuntime(runtime);
+  if (how.missing !== undefined) return report(runtime.name, platform, [how]);
+  const title = `${runtime.name.split(' ')[0]} ${how.version}`;
+  const under = runtime.under === undefined ? '' : `, under ${runtime.under}`;
+  report(title, `${platform}${under}`, [
+    smoke(how, complete, { engine: 'native', ...runtime }),
+    smoke(how, bare, { engine: 'js', ...runtime }),
+  ]);
+}
+
+/**
+ * The smoke suite, then the package's command. That one compares the engines at rates at which a fused
+ * multiply-add shows, as a careless build for arm64 has it: the traces' own rates hide it.
+ */
+function smoke(how, folder, { engine, binary, require = true }) {
+  const task = { engine, binary: `prebuilds/${binary}`, require, traces: TRACE_FILES };
+  const started = performance.now();
+  const suite = start(how, folder, ['smoke.mjs', JSON.stringify(task)]);
+  if (suite.status !== 0) return { failed: suite.output };
+  const done = JSON.parse(suite.stdout);
+  const command = start(how, folder, ['node_modules/relay-limiter/dist/cli.js', '--json']);
+  if (command.status !== 0) return { failed: command.output };
+  const { engine: said, selfCheck } = JSON.parse(command.stdout);
+  if (said !== engine || (engine === 'native') !== selfCheck?.agreed > 1000) {
+    return { failed: command.output };
+  }
+  const random = selfCheck === null ? '' : `${selfCheck.agreed} random, `;
+  return { passed: `${done.operations} of traces, ${random}${seconds(started)}` };
+}
+
+/** Its words go to files: what Node calls a pipe is a socket, of which Wine's programs know nothing. */
+function start({ command, args, env }, folder, more) {
+  const files = ['stdout', 'stderr'].map((name) => join(temporary, name));
+  const streams = files.map((file) => openSync(file, 'w'));
+  const { status, output } = run(command, [...args, ...more], {
+    cwd: folder,
+    env: { ...process.env, NODE_OPTIONS: '', RELAY_LIMITER_ENGINE: '', ...env },
+    stdio: ['ignore', ...streams],
+    timeout: 300_000,
+  });
+  for (const stream of streams) closeSync(stream);
+  const [stdout, stderr] = files.map((file) => readFileSync(file, 'utf8'));
+  return { status, stdout, output: `${stdout}${stderr}${output}` };
+}
+
+/** Deno without a permission: the package may not look for its binary, and works all the same. */
+function testDenied() {
+  process.stdout.write('runtimes: Deno, allowed nothing ... ');
+  const how = fetchRuntime(RUNTIMES.find(({ name }) => name === 'Deno'));
+  const outcome = how.missing === undefined ? denied(how) : how;
+  report(`Deno ${how.version ?? ''}`, 'linux-x64, allowed nothing', [{ none: true }, outcome]);
+}
+
+function denied(how) {
+  const { status, output } = start({ ...how, args: ['run', '--no-prompt'] }, complete, [
+    'denied.mjs',
+  ]);
+  return status === 0 ? { passed: 'works' } : { failed: output };
+}
+
+/** Whether musl finds all that the binary needs: it is loaded by a program of musl's. */
+function testMusl() {
+  const file = 'linux-x64/relay-limiter.musl.node';
+  process.stdout.write('runtimes: musl ... ');
+  if (run('musl-gcc', ['--version']).status !== 0) {
+    return report('musl', file, [{ missing: 'needs the Debian package musl-tools' }]);
+  }
+  const addon = join(complete, 'node_modules/relay-limiter/prebuilds', file);
+  const symbols = run('nm', [
+    '--dynamic',
+    '--undefined-only',
+    '--format=just-symbols',
+    addon,
+  ]).stdout;
+  const stubs = symbols.split('\n').filter((name) => /^(napi|node_api)_/.test(name));
+  const source = join(temporary, 'stubs.c');
+  writeFileSync(source, stubs.map((name) => `void ${name}(void) {}\n`).join(''));
+  const program = join(temporary, 'musl');
+  const loader = join(root, 'test/smoke/musl.c');
+  const built = run('musl-gcc', ['-Wall', '-Werror', '-rdynamic', loader, source, '-o', program]);
+  const { status, stdout, output } = built.status === 0 ? run(program, [addon]) : built;
+  const works = status === 0 && stdout.trim() === '8';
+  const outcome = works ? { passed: `loaded, ${stubs.length} stubs` } : { failed: output };
+  report('musl', 'linux-x64', [outcome]);
+}
+
+/** The bundle of the main entry: nothing of Node in it, and the traces in a world without Node. */
+async function testBrowser() {
+  process.stdout.write('runtimes: browser bundle ... ');
+  const started = performance.now();
+  try {
+    const { outputFiles, metafile } = await build({
+      entryPoints: [join(complete, 'browser.mjs')],
+      bundle: true,
+      platform: 'browser',
+      format: 'iife',
+      minify: true,
+      write: false,
+      metafile: true,
+      logLevel: 'silent',
+    });
+    const native = Object.keys(metafile.inputs).filter((file) => /engine\/native|node:/.test(file));
+    if (native.length > 0) throw new Error(`the bundle holds ${native}`);
+    const world = vm.createContext({ performance, queueMicrotask });
+    vm.runInContext(outputFiles[0].text, world);
+    let operations = 0;
+    for (const file of TRACE_FILES) {
+      operations += replays.replay(replays.readTrace(join(complete, file)), world.library, 'js');
+    }
+    const { engine, reason } = world.library.engineInfo();
+    if (engine !== 'js') throw new Error(`${engine}: ${reason}`);
+    const size = `${(outputFiles[0].contents.length / 1024).toFixed(0)} KB`;
+    report('browser', `bundle, ${size}`, [
+      { none: true },
+      { passed: `${operations} of traces, ${seconds(started)}` },
+    ]);
+  } catch (error) {
+    report('browser', 'bundle', [{ none: true }, { failed: error.message }]);
+  }
+}
+
+/** A line of progress, a row of the table, and the words of what failed. */
+function report(title, platform, outcomes) {
+  const cells = outcomes.map(({ passed, none, missing }) => {
+    if (none) return '';
+    return passed ?? (missing === undefined ? 'FAILED' : `not to be had: ${missing}`);
+  });
+  for (const { failed, missing } of outcomes) {
+    const output = failed ?? (allowMissing ? undefined : missing);
+    if (output !== undefined) failures.push({ title: `${title} on ${platform}`, output });
+  }
+  rows.push([title, platform, cells[0], cells[1] ?? '']);
+  console.log(cells.filter(Boolean).join('; '));
+}
+
+function seconds(started) {
+  return `${((performance.now() - started) / 1000).toFixed(1)} s`;
+}

@@ -1,0 +1,84 @@
+// `npx relay-limiter`, on copies of the package: what it says, and that its self-check can fail.
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { VERSION } from '../dist/version.js';
+import { packageCopy, ROOT, run } from './support/processes.js';
+
+const BINARY = 'build/Release/relay_limiter.node';
+
+let copy: ReturnType<typeof packageCopy>;
+beforeEach(() => {
+  copy = packageCopy();
+});
+afterEach(() => copy.remove());
+
+function command(args: string[] = [], env: Record<string, string> = {}) {
+  const script = `
+    process.argv = ['node', 'relay-limiter', ...${JSON.stringify(args)}];
+    await import(${JSON.stringify(`file://${copy.folder}/dist/cli.js`)});
+  `;
+  return run(script, { folder: copy.folder, env });
+}
+
+test('says which engine runs and why, and compares both', () => {
+  copy.copy(BINARY, BINARY);
+  const { status, stdout, stderr } = command();
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  expect(stdout).toContain(`relay-limiter ${VERSION}`);
+  expect(stdout).toContain('engine      native: a native binary is there');
+  expect(stdout).toContain(`binary      ${join(copy.folder, BINARY)}`);
+  expect(stdout).toMatch(
+    /self-check {2}passed: both engines agreed on [\d,]{5,} random operations/,
+  );
+});
+
+test('--json says the same for scripts, whatever engine is the default', () => {
+  copy.copy(BINARY, BINARY);
+  const { status, stdout } = command(['--json'], { RELAY_LIMITER_ENGINE: 'js' });
+  const report = JSON.parse(stdout);
+  expect(status).toBe(0);
+  expect(report).toMatchObject({
+    version: VERSION,
+    engine: 'js',
+    reason: 'RELAY_LIMITER_ENGINE asks for js',
+    platform: `${process.platform}-${process.arch}`,
+    runtime: `Node ${process.versions.node}`,
+    selfCheck: { seed: expect.any(Number) },
+  });
+  expect(report.selfCheck.agreed).toBeGreaterThan(10_000);
+});
+
+test('engines that differ by a rounding are found, and the exit code is 1', () => {
+  copy.copy(BINARY, BINARY);
+  const file = 'dist/engine/js/arithmetic.js';
+  const right = readFileSync(join(ROOT, file), 'utf8');
+  const wrong = right.replaceAll('(cost - tokens) / rate', '(cost - tokens) * (1 / rate)');
+  expect(wrong).not.toBe(right);
+  copy.write(file, wrong);
+  const { status, stdout } = command();
+  expect(status).toBe(1);
+  expect(stdout).toMatch(
+    /self-check {2}FAILED after .* seed \d+\n +RateLimiter\.check\(.*\n +native .*\n +js /,
+  );
+});
+
+test('without the native engine there is nothing to compare, and that is said', () => {
+  const { status, stdout } = command();
+  expect(status).toBe(0);
+  expect(stdout).toContain(`engine      js: no native binary for ${process.platform}`);
+  expect(stdout).toContain('self-check  left out');
+  const { selfCheck } = JSON.parse(command(['--json']).stdout);
+  expect(selfCheck).toBeNull();
+});
+
+test('an engine that nobody knows, and a flag that nobody knows, are errors', () => {
+  const unknown = command([], { RELAY_LIMITER_ENGINE: 'rust' });
+  expect(unknown.status).toBe(1);
+  expect(unknown.stderr).toContain('must be auto, native or js, got "rust"');
+  const flag = command(['--fast']);
+  expect(flag.status).toBe(1);
+  expect(flag.stderr).toContain('npx relay-limiter --json');
+  expect(command(['--help'])).toMatchObject({ status: 0, stderr: '' });
+});
