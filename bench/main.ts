@@ -10,7 +10,7 @@ import { COMPLETE } from './contestants.js';
 import { writeReport } from './report.js';
 import { about, merged, type Result, type Results } from './results.js';
 import { run, stopAll } from './run.js';
-import { textTable } from './table.js';
+import { atPeers, textTable } from './table.js';
 
 const USAGE = `npm run bench -- [options] [case ...]
 
@@ -65,7 +65,7 @@ async function measure(cases: readonly Case[]): Promise<void> {
   const started = performance.now();
   const results: Result[] = [];
   for (const [n, { question, peers }] of steps.entries()) {
-    const step = `${n + 1} of ${steps.length}: ${question.name}, ${peers.toLocaleString('en')} peers`;
+    const step = `${n + 1} of ${steps.length}: ${question.name}${atPeers(peers)}`;
     const found = await run({
       question,
       peers,

@@ -6,7 +6,7 @@ import { CASES, caseNamed } from './cases/index.js';
 import { FLOOR, MAP, NATIVE, OTHERS } from './contestants.js';
 import { type Line, type Plot, svg } from './plot.js';
 import { type About, type Result, type Results, type Spread, timesAsGood } from './results.js';
-import { number, ratio } from './table.js';
+import { atPeers, number, peersIn, ratio } from './table.js';
 
 export function writeReport({ about, results }: Results, folder: string): void {
   mkdirSync(`${folder}plots`, { recursive: true });
@@ -27,7 +27,7 @@ export function writeReport({ about, results }: Results, folder: string): void {
 function head({ machine, system, node, packages }: About, results: Result[]): string {
   const versions = Object.entries(packages).map(([name, version]) => `${name} ${version}`);
   const dates = [...new Set(results.map(({ date }) => date))].sort();
-  const rounds = results.map((result) => result.rounds);
+  const rounds = results.map((result) => result.rounds).filter((count) => count > 0);
   return `# What it costs
 
 Made by \`npm run bench -- --json bench/results.json\` and \`npm run bench -- --report
@@ -48,7 +48,8 @@ each round says by itself.
 
 /** Native against others, a line for each case that compares them. */
 function overview(results: Result[]): string {
-  const sizes = [...new Set(results.map(({ peers }) => peers))].sort((a, b) => a - b);
+  const compared = results.filter(({ contestant }) => contestant === NATIVE);
+  const sizes = [...new Set(compared.map(({ peers }) => peers))].sort((a, b) => a - b);
   const against = (question: Case, other: string) =>
     sizes.map((peers) => {
       const [main] = question.metrics as [Metric];
@@ -100,7 +101,12 @@ function plotsOf(results: Result[]): Record<string, Plot> {
       title: 'Longest pause while peers come in',
       x: 'peers at the end',
       y: 'ms',
-      lines: lines(results, 'growth', 'pause'),
+      lines: [
+        ...lines(results, 'growth', 'pause'),
+        ...lines(results, 'growth', 'control')
+          .filter(({ name }) => name === NATIVE)
+          .map((line) => ({ ...line, name: 'machine itself' })),
+      ],
     },
     bytes: {
       title: 'Resident memory a peer, keys of 21 characters',
@@ -136,12 +142,10 @@ function losses(results: Result[]): string {
         for (const { contestant } of of(results, question, peers)) {
           const other = figure(results, question, peers, contestant, metric);
           if (contestant === FLOOR || other === undefined) continue;
-          if (!(timesAsGood(other, native) < 1)) continue;
+          if (!(timesAsGood(other, native) < 1 && native.median > other.median)) continue;
           const figures = `${number(native.median)} against ${number(other.median)} ${metric.unit}`;
           const what = question.metrics.length > 1 ? `, ${metric.label}` : '';
-          found.push(
-            `- ${question.title}${what}, ${peers.toLocaleString('en')} peers: ${contestant} (${figures})`,
-          );
+          found.push(`- ${question.title}${what}${atPeers(peers)}: ${contestant} (${figures})`);
         }
       }
     }
@@ -173,8 +177,7 @@ function table(question: Case, peers: number, results: Result[]): string {
     return [contestant, ...cells, ratio(map, figures[main.name])];
   });
   const heads = question.metrics.map(({ label, unit }) => `${label}, ${unit}`);
-  const title = `${peers.toLocaleString('en')} peers`;
-  return markdown([title, ...heads, map === undefined ? '' : 'to the Map'], rows);
+  return markdown([peersIn(peers), ...heads, map === undefined ? '' : 'to the Map'], rows);
 }
 
 /** The sizes that were measured. */

@@ -1,6 +1,6 @@
 // Results as aligned text.
 
-import type { Case, Metric } from './cases/case.js';
+import { type Case, type Metric, NO_PEERS } from './cases/case.js';
 import { MAP } from './contestants.js';
 import { type Result, type Spread, timesAsGood } from './results.js';
 
@@ -27,7 +27,7 @@ export function textTable(question: Case, peers: number, results: Result[]): str
       ...others.map(({ name }) => number(figures[name]?.median)),
     ];
   });
-  return `${question.title}, ${peers.toLocaleString('en')} peers\n${aligned([head, ...rows])}`;
+  return `${question.title}${atPeers(peers)}\n${aligned([head, ...rows])}`;
 }
 
 /** Three figures that count, and no more digits. */
@@ -61,4 +61,14 @@ function aligned(rows: string[][]): string {
       return `  ${name.padEnd(nameWidth)}  ${rest.join('  ')}`.trimEnd();
     })
     .join('\n');
+}
+
+/** How many peers, in words; nothing for a case that has none. */
+export function peersIn(peers: number): string {
+  return peers === NO_PEERS ? '' : `${peers.toLocaleString('en')} peers`;
+}
+
+/** The same behind what was measured. */
+export function atPeers(peers: number): string {
+  return peers === NO_PEERS ? '' : `, ${peersIn(peers)}`;
 }

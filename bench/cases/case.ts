@@ -41,3 +41,6 @@ export interface Case {
 }
 
 export const SIZES = [1_000, 100_000, 1_000_000, 10_000_000] as const;
+
+/** The size of a case that has no peers. */
+export const NO_PEERS = 1;
