@@ -1,7 +1,7 @@
 // The three ways of counting: what six hours of endless demand look like, and what never happens.
 
 import fc from 'fast-check';
-import { PolicyLimiter } from 'relay-limiter/client';
+import { type Lease, PolicyLimiter } from 'relay-limiter/client';
 import { describe, expect, it, test } from 'vitest';
 import { POLICIES, SIX_HOURS } from '../../examples/strategies/policies.js';
 import {
@@ -149,6 +149,40 @@ const step = fc.record({
 });
 
 describe.each(SAFE)('%s', (algorithm) => {
+  it('is never over a quota, though refunds come in any order, at any time', () => {
+    const act = fc.record({
+      cost: fc.integer({ min: 0, max: 9 }),
+      pause: fc.constantFrom(0, 0, 1, 3.5, 10, 15),
+      ends: fc.constantFrom('none', 'refund', 'refund', 'release'),
+      which: fc.nat(),
+    });
+    const steps = fc.array(act, { minLength: 100, maxLength: 150, size: 'max' });
+    fc.assert(
+      fc.property(fc.constantFrom(0.1, 0.5), steps, (share, all) => {
+        const quota = { quota: 20, windowSeconds: 100 };
+        const { limiter, clock } = limited([quota], { algorithm, burstShare: share });
+        const open: { lease: Lease; entry: Sent }[] = [];
+        const sent: Sent[] = [];
+        for (const { cost, pause, ends, which } of all) {
+          const lease = limiter.tryLease(cost);
+          const entry = { at: clock.now, cost };
+          if (lease !== null) {
+            open.push({ lease, entry });
+            sent.push(entry);
+          }
+          if (ends !== 'none' && open.length > 0) {
+            const [ended] = open.splice(which % open.length, 1);
+            if (ends === 'refund' && ended !== undefined) ended.entry.cost = 0;
+            ended?.lease[ends]();
+          }
+          clock.now += pause;
+        }
+        expect(mostIn(100, sent)).toBeLessThanOrEqual(20 + 1e-6);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
   it('is never over a quota in any interval of its window, whatever is taken and given back', () => {
     const steps = fc.array(step, { maxLength: 80 });
     const grain = fc.constantFrom(1, 8);
@@ -268,6 +302,26 @@ describe.each(SAFE)('%s', (algorithm) => {
 });
 
 describe('bucket', () => {
+  it('pays a cost back once, whatever was refunded before', () => {
+    const { limiter, clock } = limited([{ quota: 20, windowSeconds: 100 }], { burstShare: 0.5 });
+    const [first, second] = [limiter.tryLease(9), limiter.tryLease(1)];
+    first?.refund();
+    clock.now += 10.5;
+    expect(limiter.tryAcquire(10)).toBe(true);
+    // Its one unit has been refilled, and is gone again.
+    second?.refund();
+    expect(limiter.tryAcquire(1)).toBe(false);
+  });
+
+  it('gives all of a cost back where nothing has gone since', () => {
+    const { limiter, clock } = limited([{ quota: 20, windowSeconds: 100 }], { burstShare: 0.5 });
+    limiter.tryAcquire(6);
+    const last = limiter.tryLease(4);
+    clock.now += 20;
+    last?.refund();
+    expect(burst(limiter)).toBe(6);
+  });
+
   it('lets a share of the quota go at once, then evenly', () => {
     const { limiter, clock } = limited([{ quota: 100, windowSeconds: 90 }]);
     expect(burst(limiter)).toBe(10);
@@ -358,6 +412,21 @@ describe('fixed', () => {
     expect(limiter.delaySeconds()).toBeCloseTo(100 / 78.5, 6);
     clock.now += 21 / 1.3;
     expect(limiter.delaySeconds()).toBe(0);
+  });
+
+  it('tells its delay on any clock', () => {
+    const time = fc.double({ min: -1e12, max: 1e12, noNaN: true });
+    const seconds = fc.double({ min: 1e-3, max: 1e12, noNaN: true });
+    fc.assert(
+      fc.property(time, seconds, (start, windowSeconds) => {
+        const policies = [{ quota: 1, windowSeconds }];
+        const { limiter, clock } = limited(policies, { algorithm: 'fixed' }, start);
+        expect(limiter.tryAcquire()).toBe(true);
+        clock.now += limiter.delaySeconds();
+        expect(limiter.delaySeconds()).toBe(0);
+      }),
+      { numRuns: 2000 },
+    );
   });
 
   it('waits no longer for its last unit than until its window ends', () => {
