@@ -2,6 +2,7 @@
 // knows costs and times, and asks its host when a cost may go and to take it.
 
 import { limiterError } from '../errors.js';
+import { type DeadlineError, deadlineError, type Timer, timer } from './deadline.js';
 import { Heap, type HeapItem } from './heap.js';
 
 /** Where the quota comes from. */
@@ -29,15 +30,6 @@ export interface Request {
   readonly deadlineSeconds: number;
 }
 
-/** The error for a deadline that cannot be met, or has passed. */
-export type DeadlineError = Error & {
-  readonly code: 'ERR_LIMITER_DEADLINE';
-  /** Seconds after which it could have gone, as far as that can be told now; perhaps later. */
-  readonly retryAfterSeconds: number;
-};
-
-// A longer timeout fires at once. When it fires early, the wait is looked at again.
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 // A deadline may be missed by the steps of a clock (a quarter of a microsecond, for epoch seconds). So who
 // may go at that very moment goes, whichever timer fires first.
 const ROUNDING_SECONDS = 1e-6;
@@ -52,8 +44,6 @@ interface Waiter<T, R extends Request> extends HeapItem {
   resolve(taken: T): void;
   reject(reason: unknown): void;
 }
-
-type Timer = ReturnType<typeof setTimeout>;
 
 export class WaitQueue<T, R extends Request = Request> {
   readonly #host: QueueHost<T, R>;
@@ -173,17 +163,10 @@ function isBefore<T, R extends Request>(a: Waiter<T, R>, b: Waiter<T, R>): boole
   return a.rank === b.rank ? a.number < b.number : a.rank < b.rank;
 }
 
-function timer(seconds: number, then: () => void): Timer {
-  return setTimeout(then, Math.min(Math.ceil(seconds * 1000), LONGEST_TIMEOUT_MS));
-}
-
 function tooLate(retryAfterSeconds: number): DeadlineError {
   const when = `it could in ${retryAfterSeconds.toFixed(3)} seconds at the earliest`;
   const message = `the request cannot be sent before its deadline; ${when}`;
-  return Object.assign(limiterError(Error, 'ERR_LIMITER_DEADLINE', message), {
-    code: 'ERR_LIMITER_DEADLINE' as const,
-    retryAfterSeconds,
-  });
+  return deadlineError(message, retryAfterSeconds);
 }
 
 function queueFull(maxQueue: number): Error {
