@@ -1,6 +1,7 @@
 // Deadlines, the timers that end them, and the error that says so.
 
 import { limiterError } from '../errors.js';
+import { onAbort } from './abort.js';
 
 /** The error for a deadline that cannot be met, or has passed. */
 export type DeadlineError = Error & {
@@ -88,16 +89,13 @@ export class Deadline {
   }
 }
 
-// When nobody can read a body any more, nobody needs to end that. AbortSignal.any would do the same, but
-// with some versions of Node leaves something behind on a signal for each that follows it.
+// When nobody can read a body any more, nobody needs to end that.
 const unread = new FinalizationRegistry<() => void>((unfollow) => unfollow());
 
 /** Aborts with `signal`, until what it returns is called. */
 function follow(controller: AbortController, signal: AbortSignal | undefined): () => void {
-  const abort = () => controller.abort(signal?.reason);
-  if (signal?.aborted) abort();
-  signal?.addEventListener('abort', abort, { once: true });
-  return () => signal?.removeEventListener('abort', abort);
+  if (signal?.aborted) controller.abort(signal.reason);
+  return onAbort(signal, () => controller.abort(signal?.reason));
 }
 
 function noResponse(): DeadlineError {

@@ -2,6 +2,7 @@
 // knows costs and times, and asks its host when a cost may go and to take it.
 
 import { limiterError } from '../errors.js';
+import { onAbort } from './abort.js';
 import { type DeadlineError, deadlineError, type Timer, timer } from './deadline.js';
 import { Heap, type HeapItem } from './heap.js';
 
@@ -41,6 +42,8 @@ interface Waiter<T, R extends Request> extends HeapItem {
   readonly number: number;
   readonly deadlineAt: number;
   timer: Timer | undefined;
+  /** Does not leave when the signal aborts. */
+  stay(): void;
   resolve(taken: T): void;
   reject(reason: unknown): void;
 }
@@ -51,6 +54,9 @@ export class WaitQueue<T, R extends Request = Request> {
   readonly #waiters = new Heap<Waiter<T, R>>(isBefore);
   #timer: Timer | undefined;
   #number = 0;
+  /** Of all that wait: their cost, and a rank that none exceeds. */
+  #cost = 0;
+  #lastRank = -Infinity;
 
   constructor(host: QueueHost<T, R>, options: QueueOptions) {
     this.#host = host;
@@ -76,10 +82,9 @@ export class WaitQueue<T, R extends Request = Request> {
         return;
       }
       if (this.size >= this.#options.maxQueue) throw queueFull(this.#options.maxQueue);
-      const leave = () => this.#drop(waiter, signal?.reason);
       const settled = () => {
         clearTimeout(waiter.timer);
-        signal?.removeEventListener('abort', leave);
+        waiter.stay();
       };
       const waiter: Waiter<T, R> = {
         place: -1,
@@ -88,6 +93,7 @@ export class WaitQueue<T, R extends Request = Request> {
         number: this.#number++,
         deadlineAt: now + deadlineSeconds + ROUNDING_SECONDS,
         timer: undefined,
+        stay: () => {},
         resolve: (taken) => {
           settled();
           resolve(taken);
@@ -98,12 +104,14 @@ export class WaitQueue<T, R extends Request = Request> {
         },
       };
       if (deadlineSeconds < Infinity) {
-        const earliest = this.#earliest(waiter, now);
-        if (now + earliest > waiter.deadlineAt) throw tooLate(earliest);
+        if (!this.#isSurelyInTime(waiter, now)) {
+          const earliest = this.#earliest(waiter, now);
+          if (now + earliest > waiter.deadlineAt) throw tooLate(earliest);
+        }
         this.#watch(waiter, deadlineSeconds);
       }
-      this.#waiters.add(waiter);
-      signal?.addEventListener('abort', leave, { once: true });
+      this.#add(waiter);
+      waiter.stay = onAbort(signal, () => this.#drop(waiter, signal?.reason));
       if (this.#waiters.first === waiter) this.wake();
     });
   }
@@ -121,18 +129,32 @@ export class WaitQueue<T, R extends Request = Request> {
         }
         if (delay > 0) throw tooLate(delay);
         const taken = this.#host.take(first.request.cost, now, first.request);
-        this.#waiters.delete(first);
+        this.#delete(first);
         first.resolve(taken);
       } catch (error) {
-        this.#waiters.delete(first);
+        this.#delete(first);
         first.reject(error);
       }
     }
   }
 
+  #add(waiter: Waiter<T, R>): void {
+    this.#cost += waiter.request.cost;
+    this.#lastRank = Math.max(this.#lastRank, waiter.rank);
+    this.#waiters.add(waiter);
+  }
+
+  #delete(waiter: Waiter<T, R>): void {
+    this.#waiters.delete(waiter);
+    this.#cost -= waiter.request.cost;
+    if (this.size > 0) return;
+    this.#cost = 0;
+    this.#lastRank = -Infinity;
+  }
+
   #drop(waiter: Waiter<T, R>, reason: unknown): void {
     const wasFirst = this.#waiters.first === waiter;
-    this.#waiters.delete(waiter);
+    this.#delete(waiter);
     waiter.reject(reason);
     if (wasFirst) this.wake();
   }
@@ -149,9 +171,18 @@ export class WaitQueue<T, R extends Request = Request> {
     });
   }
 
+  /** Whether it would be even if all others went first, which is quickly told. */
+  #isSurelyInTime({ request, deadlineAt }: Waiter<T, R>, now: number): boolean {
+    return now + this.#host.delay(this.#cost + request.cost, now, request) <= deadlineAt;
+  }
+
   /** Seconds before which it cannot go, behind those who go first. */
   #earliest(waiter: Waiter<T, R>, now: number): number {
     let { cost } = waiter.request;
+    // Most are the last ones.
+    if (waiter.place < 0 && waiter.rank >= this.#lastRank) {
+      return this.#host.delay(this.#cost + cost, now, waiter.request);
+    }
     for (const other of this.#waiters) {
       if (isBefore(other, waiter)) cost += other.request.cost;
     }

@@ -4,6 +4,7 @@ import { FieldReader, type ResponseHeaders } from '../headers/fields.js';
 import { parseRateLimitHeaders } from '../headers/parse.js';
 import { parseProblem } from '../headers/problem.js';
 import type { RateLimitInfo } from '../headers/types.js';
+import { onAbort } from './abort.js';
 
 /** More of a body is not read, nor for longer, to find out which policies were violated. */
 const MOST_BYTES = 65_536;
@@ -54,7 +55,7 @@ async function readText(
   // Of two branches of one body the first that is cancelled waits for the other.
   const leave = () => void reader.cancel().catch(() => {});
   const timer = setTimeout(leave, seconds * 1000);
-  signal?.addEventListener('abort', leave);
+  const unfollow = onAbort(signal, leave);
   try {
     for (let bytes = 0; bytes <= MOST_BYTES; ) {
       const { value, done } = await reader.read();
@@ -67,7 +68,7 @@ async function readText(
     // A body that breaks off names nobody; whoever reads it will see.
   } finally {
     clearTimeout(timer);
-    signal?.removeEventListener('abort', leave);
+    unfollow();
   }
   return '';
 }

@@ -275,6 +275,23 @@ describe('the queue', () => {
     expect(served).toEqual(['a', 'b']);
   });
 
+  it('takes in many with deadlines, not each in a time that grows with all the others', () => {
+    const secondsFor = (many: number) => {
+      const limiter = limiterOf();
+      limiter.tryAcquire();
+      const { enter } = noting(limiter);
+      vi.useRealTimers();
+      const start = performance.now();
+      for (let n = 0; n < many; n += 1) enter(String(n), { deadlineSeconds: 1e9 });
+      const seconds = performance.now() - start;
+      vi.useFakeTimers({ now: 1e9 });
+      return seconds;
+    };
+    const quickest = (many: number) => Math.min(...[1, 2, 3].map(() => secondsFor(many)));
+    // 8 times as many; each with each would be 64 times as much.
+    expect(quickest(8000)).toBeLessThan(24 * quickest(1000));
+  });
+
   it('is served when quota comes back', async () => {
     const limiter = limiterOf({ policies: [{ quota: 1, windowSeconds: 3600 }] });
     const lease = await limiter.acquire();

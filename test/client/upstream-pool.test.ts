@@ -131,6 +131,29 @@ describe('the choice of a node', () => {
     expect(node(pool, 'a').latencySeconds).toBeLessThan(2);
   });
 
+  it('looks at the queue once for a response, and once for its release', async () => {
+    let reads = 0;
+    const clock = () => {
+      reads += 1;
+      return now();
+    };
+    const pool = poolOf({ a: [1, 60] }, { clock });
+    const { lease } = await pool.acquire();
+    const waiting = pool.acquire();
+    const readsOf = (act: () => void) => {
+      reads = 0;
+      act();
+      return reads;
+    };
+    // Each reads the clock twice for itself.
+    const ofUpdate = readsOf(() => pool.update(said(), 200, { lease }));
+    const ofRelease = readsOf(() => lease.release());
+    expect(ofUpdate).toBe(ofRelease);
+    expect(ofRelease).toBeGreaterThan(2);
+    await pass(60);
+    await expect(waiting).resolves.toMatchObject({ node: 'a' });
+  });
+
   it('counts a forgotten lease as under way for a minute', async () => {
     const pool = poolOf({ a: MANY });
     await pool.acquire();

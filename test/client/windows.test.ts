@@ -14,15 +14,24 @@ import { burst, limited, mostIn, type Sent } from './support.js';
 
 const SAFE = ['bucket', 'sliding'] as const;
 
+const known = new Map<string, number[]>();
+
 /** When requests go, in seconds from the start, if the next is always ready `between` seconds later. */
-function sendTimes(options: object, between = 0, start = 0): number[] {
+function sendTimes(options: object, between = 0, start = 0): readonly number[] {
+  const key = JSON.stringify([options, between, start]);
+  const times = known.get(key) ?? simulate(options, between, start);
+  known.set(key, times);
+  return times;
+}
+
+function simulate(options: object, between: number, start: number): number[] {
   let now = start;
   const limiter = new PolicyLimiter({ policies: POLICIES, clock: () => now, ...options });
   const times: number[] = [];
   while (now - start < SIX_HOURS) {
     const delay = limiter.delaySeconds();
     if (delay === 0) {
-      expect(limiter.tryAcquire()).toBe(true);
+      if (!limiter.tryAcquire()) throw new Error('it may go, and does not');
       times.push(now - start);
     }
     now += delay === 0 ? between : delay;
@@ -59,7 +68,9 @@ describe('six hours of endless demand under 240/60, 1800/600, 9000/3600, 21600/1
   test('bucket, even: every unit used, half a second apart', () => {
     const times = sendTimes({ burstShare: 0 });
     expect(times).toHaveLength(43_200);
-    for (const { gap } of gapsOf(times)) expect(gap).toBeCloseTo(0.5, 5);
+    const gaps = gapsOf(times).map(({ gap }) => gap);
+    expect(Math.min(...gaps)).toBeCloseTo(0.5, 5);
+    expect(Math.max(...gaps)).toBeCloseTo(0.5, 5);
   });
 
   test('fixed: the blocks that aiohivebot has', () => {
