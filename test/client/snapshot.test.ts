@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import type { PolicySnapshot } from 'relay-limiter/client';
 import { describe, expect, it, test } from 'vitest';
 import { codeOf } from '../support/limiters.js';
-import { burst, left, limited, mostIn, type Quota, type Sent, said } from './support.js';
+import { burst, left, limited, mostIn, policyOf, type Quota, type Sent, said } from './support.js';
 
 const ALGORITHMS = ['bucket', 'sliding', 'fixed'] as const;
 const THREE_HOURS: Quota[] = [
@@ -134,16 +134,6 @@ it('remembers a block, and what is left', () => {
   expect(burst(later.limiter)).toBe(240);
 });
 
-const told = (quota: number, windowSeconds: number, more = {}) => ({
-  name: 'x',
-  quota,
-  windowSeconds,
-  unit: 'requests',
-  partitionKey: null,
-  parameters: {},
-  ...more,
-});
-
 it('remembers limits without a name apart', () => {
   const { start } = processes(THREE_HOURS, { algorithm: 'sliding' });
   const { limiter } = start();
@@ -165,7 +155,7 @@ describe.each(ALGORITHMS)('%s', (algorithm) => {
       maxWaitSeconds: 1e6,
     });
     const old = start();
-    const policies = [told(100, 3600), told(50, 1800, { name: null })];
+    const policies = [policyOf(100, 3600), policyOf(50, 1800, { name: null })];
     old.limiter.update(said({ policies }));
     for (let n = 0; n < 20; n += 1) {
       old.limiter.tryAcquire();
@@ -193,7 +183,7 @@ describe.each(ALGORITHMS)('%s', (algorithm) => {
 it('remembers how many may be under way', () => {
   const { start } = processes(THREE_HOURS, { algorithm: 'sliding' });
   const { limiter } = start();
-  limiter.update(said({ policies: [told(2, 60, { unit: 'concurrent-requests' })] }));
+  limiter.update(said({ policies: [policyOf(2, 60, { unit: 'concurrent-requests' })] }));
   const fresh = start();
   fresh.limiter.restore(throughJson(limiter.snapshot()));
   fresh.limiter.tryLease();

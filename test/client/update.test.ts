@@ -5,22 +5,22 @@ import fc from 'fast-check';
 import type { Lease, PolicyLimiter } from 'relay-limiter/client';
 import type { RateLimitInfo } from 'relay-limiter/headers';
 import { describe, expect, it, test } from 'vitest';
-import { burst, left, limited, type Quota, said } from './support.js';
+import {
+  burst,
+  left,
+  limited,
+  mostIn,
+  policyOf,
+  type Quota,
+  said,
+  sentOf,
+  takes,
+} from './support.js';
 
 const ROOMY = [{ quota: 1000, windowSeconds: 60 }];
 const GREEDY = { algorithm: 'sliding', random: () => 0 } as const;
 const greedy = (policies: readonly Quota[] = ROOMY, options = {}) =>
   limited(policies, { ...GREEDY, ...options });
-
-const policyOf = (quota: number, windowSeconds: number, more = {}) => ({
-  name: 'a',
-  quota,
-  windowSeconds,
-  unit: 'requests',
-  partitionKey: null,
-  parameters: {},
-  ...more,
-});
 
 function lease(limiter: PolicyLimiter, cost?: number): Lease {
   const taken = limiter.tryLease(cost);
@@ -546,6 +546,21 @@ describe('a refund', () => {
             if (kept) expect(one.limiter.tryAcquire(cost)).toBe(twin.limiter.tryAcquire(cost));
           }
         }),
+      );
+    }
+  });
+
+  it('never leads to more than a policy of the server allows, whenever it comes', () => {
+    for (const algorithm of ['bucket', 'sliding'] as const) {
+      fc.assert(
+        fc.property(takes, (all) => {
+          const { limiter, clock } = limited(ROOMY, { algorithm, burstShare: 0.5 });
+          const tell = () => limiter.update(said({ policies: [policyOf(20, 100)] }));
+          tell();
+          const sent = sentOf(all, limiter, clock, tell);
+          expect(mostIn(100, sent)).toBeLessThanOrEqual(20 + 1e-6);
+        }),
+        { numRuns: 200 },
       );
     }
   });
