@@ -297,6 +297,14 @@ describe('policies that a server tells', () => {
     expect(limiter.delaySeconds()).toBe(0);
   });
 
+  it('start afresh when they count something else', () => {
+    const { limiter } = greedy();
+    limiter.update(said({ policies: [policyOf(10, 10, { unit: 'content-bytes' })] }));
+    limiter.update(said(), 200, { contentBytes: 10 });
+    limiter.update(said({ policies: [policyOf(10, 10)] }));
+    expect(burst(limiter)).toBe(10);
+  });
+
   it('bound how many requests are under way', () => {
     const { limiter } = greedy();
     limiter.update(said({ policies: [policyOf(2, 10, { unit: 'concurrent-requests' })] }));
@@ -581,6 +589,25 @@ describe('a refund', () => {
     limiter.update(said({ retryAfterSeconds: 20 }), 429, { violated: ['a'] });
     under.refund();
     expect(limiter.delaySeconds()).toBe(20);
+  });
+
+  it('makes no pace faster that knew nothing of its request', () => {
+    const { limiter } = limited(ROOMY, { random: () => 0 });
+    const before = lease(limiter);
+    limiter.update(left(51, 99));
+    expect(burst(limiter)).toBe(5);
+    before.refund();
+    expect(limiter.delaySeconds()).toBeGreaterThan(0);
+  });
+
+  it('of a request before the news is no reason to ask earlier', () => {
+    const { limiter, clock } = greedy(ROOMY, { maxWaitSeconds: 30 });
+    limiter.update(left(5, 1000));
+    const before = lease(limiter);
+    clock.now += 10;
+    limiter.update(left(0, 1000));
+    before.refund();
+    expect(limiter.delaySeconds()).toBe(30);
   });
 
   it('gives a policy back only what that has counted', () => {
