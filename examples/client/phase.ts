@@ -1,5 +1,6 @@
 // One client's turn: fresh servers, all of the work, and what came of it.
 
+import { setMaxListeners } from 'node:events';
 import type { Client } from './clients.js';
 import { NODES, type NodeSpec } from './nodes.js';
 import { NodeServer } from './server.js';
@@ -41,18 +42,27 @@ export async function runPhase(
   const client = clientOf(servers);
   const progress = { servers, client, requests, done: 0 };
   const failure = new AbortController();
-  const signal = AbortSignal.any([interruption, failure.signal]);
+  const { signal } = failure;
+  const interrupt = () => failure.abort(interruption.reason);
+  interruption.addEventListener('abort', interrupt);
+  if (interruption.aborted) interrupt();
+  setMaxListeners(WORKERS, signal);
   const limit = setTimeout(
     () => failure.abort(new Error(`not done after ${LONGEST_SECONDS} s`)),
     LONGEST_SECONDS * 1000,
   );
   let next = 0;
   const work = async () => {
-    while (next < requests) {
-      // One of its own, since fetch leaves listeners on a signal for a while.
-      await client.get(next++, AbortSignal.any([signal]));
+    // One for each request, since fetch leaves listeners on a signal for a while.
+    let request = new AbortController();
+    const abort = () => request.abort(signal.reason);
+    signal.addEventListener('abort', abort);
+    while (next < requests && !signal.aborted) {
+      request = new AbortController();
+      await client.get(next++, request.signal);
       progress.done += 1;
     }
+    signal.throwIfAborted();
   };
   const start = performance.now();
   const unwatch = watch(progress);
@@ -64,6 +74,7 @@ export async function runPhase(
   } finally {
     unwatch();
     clearTimeout(limit);
+    interruption.removeEventListener('abort', interrupt);
     for (const server of servers) server.close();
   }
   const nodes = servers.map(({ spec, origin }) => {

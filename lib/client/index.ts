@@ -1,13 +1,13 @@
 // The entry relay-limiter/client: names only.
 
 export type { BreakerState } from './breaker.js';
+export type { DeadlineError } from './deadline.js';
 export type { Lease } from './lease.js';
 export { type LimitFetchOptions, limitFetch } from './limit-fetch.js';
 export type { NodeFile, NodePolicy } from './node-file.js';
 export type { AcquireOptions, PolicyLimiterOptions } from './options.js';
 export type { Policy } from './policies.js';
 export { PolicyLimiter, type PolicyLimiterState, type UpdateContext } from './policy-limiter.js';
-export type { DeadlineError } from './queue.js';
 export type { LimitedRequest, RequestOptions } from './request-options.js';
 export type { PolicySnapshot } from './snapshot.js';
 export { type InterceptorOptions, type LimiterOf, limitInterceptor } from './undici.js';

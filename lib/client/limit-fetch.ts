@@ -1,12 +1,12 @@
 // limitFetch: a fetch that sends each request when it may go, obeys what the response says, and repeats
 // what was refused where it can be repeated.
 
-import { limiterError, refused, refusedNumber, show } from '../errors.js';
+import { refused, refusedNumber, show } from '../errors.js';
 import { count, readOptions } from '../options.js';
+import { Deadline } from './deadline.js';
 import type { Lease } from './lease.js';
-import { Outgoing } from './outgoing.js';
+import { Outgoing, type Send } from './outgoing.js';
 import { PolicyLimiter } from './policy-limiter.js';
-import type { DeadlineError } from './queue.js';
 import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './request-options.js';
 import { isRefusal, readNews, violatedPolicies } from './response.js';
 import { type PoolAcquireOptions, UpstreamPool } from './upstream-pool.js';
@@ -43,7 +43,6 @@ type Outcome = { response: Response; again: boolean } | { error: unknown; again:
 
 const OPTIONS = [...REQUEST_OPTIONS, 'maxAttempts', 'retryMethods', 'protocol'];
 const IDEMPOTENT = ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE'];
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
 /**
  * A fetch like `fetch`, whose requests wait for quota of `limiter` and tell it what was answered. With a
@@ -133,65 +132,47 @@ class Call {
   async #attempt({ node = '', lease }: Grant, isLast: boolean): Promise<Outcome> {
     this.#tried.push(node);
     const { signal } = this.#request;
-    const origin = this.#upstream.origins?.get(node);
+    const send = this.#prepare(node, lease, isLast);
+    const hasTime = this.#deadline.isHalfLeft;
     let response: Response;
     try {
-      response = await this.#deadline.guard(signal, (guarded) =>
-        this.#request.send(this.#fetch, origin, guarded, isLast),
-      );
+      response = await this.#deadline.guard(signal, send);
     } catch (error) {
-      // It may have arrived, so its quota is spent. That nobody waits for it is no fault of the node.
-      if (signal?.aborted || this.#deadline.isOver) {
-        lease.release();
-        throw error;
-      }
-      this.#upstream.fail(lease);
-      return { error, again: true };
+      return this.#failed(error, lease, hasTime);
     }
     const { info, ageSeconds } = readNews(response.headers);
-    const violated = await violatedPolicies(response);
+    const violated = await violatedPolicies(response, this.#deadline.left, signal);
     this.#upstream.update(info, response.status, { lease, ageSeconds, violated });
     lease.release();
+    signal?.throwIfAborted();
     return { response, again: isRefusal(response.status) };
   }
-}
 
-class Deadline {
-  readonly #at: number;
-  #isOver = false;
-
-  constructor(seconds: number) {
-    this.#at = performance.now() + seconds * 1000;
-  }
-
-  /** Seconds. */
-  get left(): number {
-    return Math.max(0, this.#at - performance.now()) / 1000;
-  }
-
-  /** Whether something was aborted for it. */
-  get isOver(): boolean {
-    return this.#isOver;
-  }
-
-  /** Calls `send` with a signal that aborts with `signal`, and when there is no time left. */
-  async guard<T>(
-    signal: AbortSignal | undefined,
-    send: (signal: AbortSignal | undefined) => Promise<T>,
-  ): Promise<T> {
-    if (this.#at === Infinity) return send(signal);
-    const controller = new AbortController();
-    const end = () => {
-      this.#isOver = true;
-      controller.abort(tooLate());
-    };
-    const timer = setTimeout(end, Math.min(this.left * 1000, LONGEST_TIMEOUT_MS));
+  /** What sends it. Until then nothing is spent. */
+  #prepare(node: string, lease: Lease, isLast: boolean): Send {
     try {
-      const own = controller.signal;
-      return await send(signal === undefined ? own : AbortSignal.any([signal, own]));
-    } finally {
-      clearTimeout(timer);
+      this.#request.signal?.throwIfAborted();
+      this.#deadline.throwIfPassed();
+      const origin = this.#upstream.origins?.get(node);
+      return this.#request.prepare(this.#fetch, origin, isLast);
+    } catch (error) {
+      lease.refund();
+      throw error;
     }
+  }
+
+  /** No response came. Where it may have arrived, its quota is spent. */
+  #failed(error: unknown, lease: Lease, hadTime: boolean): Outcome {
+    if (this.#request.cannotGo(error)) {
+      lease.refund();
+      throw error;
+    }
+    const isLeft = this.#request.signal?.aborted === true;
+    // That nobody waits any more is no fault of a node, nor is it that most of the time was spent before.
+    if (isLeft || (this.#deadline.isOver && !hadTime)) lease.release();
+    else this.#upstream.fail(lease);
+    if (isLeft || this.#deadline.isOver) throw error;
+    return { error, again: true };
   }
 }
 
@@ -249,12 +230,4 @@ function readSettings(options: unknown) {
     retryMethods: retryMethods.map((name: string) => name.toUpperCase()),
     protocol,
   };
-}
-
-function tooLate(): DeadlineError {
-  const message = 'no response came before the deadline';
-  return Object.assign(limiterError(Error, 'ERR_LIMITER_DEADLINE', message), {
-    code: 'ERR_LIMITER_DEADLINE' as const,
-    retryAfterSeconds: 0,
-  });
 }

@@ -6,6 +6,7 @@ import { refused } from '../errors.js';
 type Fetch = typeof globalThis.fetch;
 type Input = Parameters<Fetch>[0];
 type Init = Parameters<Fetch>[1];
+export type Send = (signal: AbortSignal | undefined) => Promise<Response>;
 
 // By name, since other fetches bring classes of their own.
 const REPEATABLE = ['ArrayBuffer', 'Blob', 'File', 'URLSearchParams', 'FormData'];
@@ -39,23 +40,54 @@ export class Outgoing {
   }
 
   /**
-   * Sends it with that signal, to `origin` if there is one. Unless it is for the last time, the body of a
+   * What sends it with a signal, to `origin` if there is one. Unless it is for the last time, the body of a
    * Request is kept in memory.
+   * @throws TypeError where its body has been read
    */
-  send(
-    fetch: Fetch,
-    origin: string | undefined,
-    signal: AbortSignal | undefined,
-    isLast: boolean,
-  ): Promise<Response> {
-    const init = signal === this.signal ? this.#init : { ...this.#init, signal: signal ?? null };
+  prepare(fetch: Fetch, origin: string | undefined, isLast: boolean): Send {
     // Not resolved, since a path that begins with two slashes would name a host.
     const target = origin === undefined ? undefined : `${origin}${this.#path}`;
-    if (this.#request === undefined) return fetch(target ?? this.#input, init);
-    const request = isLast ? this.#request : this.#request.clone();
-    if (target === undefined) return fetch(request, init);
+    const input = this.#requestTo(target, isLast) ?? target ?? this.#input;
+    return (signal) => {
+      const isOwn = signal === this.signal;
+      return fetch(input, isOwn ? this.#init : { ...this.#init, signal: signal ?? null });
+    };
+  }
+
+  /**
+   * Whether `error`, which fetch rejected with, says that it can never be sent: a URL that is none, a GET
+   * with a body, a name of a field with a space. fetch makes a Request first.
+   */
+  cannotGo(error: unknown): boolean {
+    const { name, cause } = Object(error) as { name?: unknown; cause?: unknown };
+    if (name !== 'TypeError') return false;
+    if ((Object(cause) as { code?: unknown }).code === 'ERR_INVALID_URL') return true;
+    const { body } = this.#init ?? {};
+    try {
+      // Any URL and no signal, since of these nothing is to be found out. A stream is the caller's own.
+      new Request('https://node', {
+        ...this.#init,
+        method: this.method,
+        body: this.isRepeatable ? (body ?? null) : new ReadableStream(),
+        signal: null,
+      });
+      return false;
+    } catch {
+      return true;
+    }
+  }
+
+  #requestTo(target: string | undefined, isLast: boolean): Request | undefined {
+    const given = this.#request;
+    if (given === undefined) return undefined;
+    const isReplaced = (this.#init?.body ?? null) !== null;
+    if (!isReplaced && (given.bodyUsed || given.body?.locked)) {
+      throw new TypeError('the body of the Request has been read, or is being read');
+    }
+    const request = isLast || isReplaced ? given : given.clone();
+    if (target === undefined) return request;
     const SameRequest = request.constructor as typeof Request;
-    return fetch(new SameRequest(target, request), init);
+    return new SameRequest(target, request);
   }
 }
 

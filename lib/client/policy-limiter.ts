@@ -9,6 +9,7 @@ import type { AcquireOptions, Settings } from './options.js';
 import { costTooHigh, type PolicyLimiterOptions, readRequest, readSettings } from './options.js';
 import { WaitQueue } from './queue.js';
 import { Recovery } from './recovery.js';
+import { isRefusal } from './response.js';
 import { type Origin, ServerPolicies } from './server-policies.js';
 import { type PolicySnapshot, readSnapshot, unreadable, writeSnapshot } from './snapshot.js';
 import { secondsUntil } from './time.js';
@@ -47,13 +48,16 @@ export class PolicyLimiter {
   readonly #settings: Settings;
   readonly #smallestQuota: number;
   #quotas: Quotas;
-  readonly #open = new OpenLeases();
+  readonly #open = new OpenLeases<QuotaLease>((lease) => this.#count(lease));
   readonly #server: ServerPolicies;
   #recovery: Recovery;
   readonly #queue: WaitQueue<Lease>;
   readonly #listeners = new Set<() => void>();
-  /** Units sent so far: the order of requests. */
+  /** Requests so far: their numbers. */
+  #requests = 0;
+  /** Units sent, and those of them that the server has counted, as far as is known. */
   #sent = 0;
+  #counted = 0;
   #now = -Infinity;
 
   /** @throws `ERR_LIMITER_OPTION` for what is not accepted, naming it; `ERR_LIMITER_CLOCK`. */
@@ -84,6 +88,7 @@ export class PolicyLimiter {
     const now = this.#readClock();
     if (!this.#mayGo(cost, now)) return false;
     this.#take(cost, now);
+    this.#counted += cost;
     return true;
   }
 
@@ -139,19 +144,21 @@ export class PolicyLimiter {
     const { lease, ageSeconds, violated, contentBytes } = readContext(context);
     const now = this.#readClock();
     if (ageSeconds > 0) return;
-    const mark = lease?.taken.owner === this.#quotas ? lease.taken.mark : undefined;
+    const last = this.#requests;
+    const own = lease?.taken.owner === this.#quotas ? lease : undefined;
     this.#server.takeBytes(contentBytes, now);
-    const spent = this.#server.apply(info, this.#origin(mark, now), now);
-    const refusal = status === 429 || status === 503;
+    const spent = this.#server.apply(info, this.#origin(own, now), last, now);
+    if (own !== undefined) this.#count(own);
+    const refusal = status !== undefined && isRefusal(status);
     const retryAfter = info.retryAfterSeconds;
     const redirected = status !== undefined && status >= 300 && status < 400;
     if (isWait(retryAfter) && !redirected) {
-      if (violated.length === 0) this.#recovery.block(retryAfter, this.#sent, now);
-      for (const name of violated) this.#server.block(name, retryAfter, this.#sent, now);
+      if (violated.length === 0) this.#recovery.block(retryAfter, last, now);
+      for (const name of violated) this.#server.block(name, retryAfter, last, now);
     } else if (refusal && !spent) {
-      this.#recovery.refused(mark, this.#sent, now);
+      this.#recovery.refused(own?.taken.number, last, now);
     } else if (!refusal) {
-      this.#recovery.answered(mark, now);
+      this.#recovery.answered(own?.taken.number, now);
     }
     this.#changed();
   }
@@ -187,7 +194,7 @@ export class PolicyLimiter {
     return writeSnapshot(this.#settings, policies, this.#quotas.save(now), {
       takenAt: Math.max(0, readClock(wallClock)),
       blockedSeconds: secondsUntil(this.#recovery.blockedUntil, now),
-      limits: this.#server.save(now),
+      ...this.#server.save(now),
     });
   }
 
@@ -205,12 +212,14 @@ export class PolicyLimiter {
     const elapsed = Math.max(0, readClock(settings.wallClock) - saved.takenAt);
     const states = saved.policies.map(({ state }) => state);
     const quotas = restoredQuotas(settings, this.#windows(), states, now - elapsed);
-    if (quotas === undefined) throw unreadable('the state of a policy is none');
+    const { limits, told } = saved;
+    if (quotas === undefined || !this.#server.restore(limits, told, elapsed, now)) {
+      throw unreadable('the state of a policy is none');
+    }
     this.#quotas = quotas;
-    this.#server.restore(saved.limits, elapsed, now);
     this.#recovery = this.#freshRecovery();
     if (saved.blockedSeconds > elapsed) {
-      this.#recovery.block(saved.blockedSeconds - elapsed, this.#sent, now);
+      this.#recovery.block(saved.blockedSeconds - elapsed, this.#requests, now);
     }
     this.#changed();
   }
@@ -240,39 +249,64 @@ export class PolicyLimiter {
   }
 
   #take(cost: number, now: number): void {
+    this.#requests += 1;
     this.#sent += cost;
     this.#quotas.take(cost, now);
-    this.#server.take(cost, now);
-    this.#recovery.take(cost, now);
+    this.#server.take(cost, this.#requests, now);
+    this.#recovery.take(cost, this.#requests, now);
   }
 
   #lease(cost: number, now: number): QuotaLease {
+    this.#open.forget(now);
     this.#take(cost, now);
     const lease = new QuotaLease(
-      { cost, at: now, mark: this.#sent, receipt: this.#quotas.receipt(), owner: this.#quotas },
+      { cost, at: now, number: this.#requests, owner: this.#quotas },
+      this.#counted,
       (settled, refund) => this.#settle(settled, refund),
     );
-    this.#open.add(lease, now);
+    this.#open.add(lease);
     return lease;
   }
 
   #settle(lease: QuotaLease, refund: boolean): void {
-    const { cost, mark, receipt, owner } = lease.taken;
     const now = this.#readClock();
     lease.settled = true;
     this.#open.delete(lease);
-    if (refund && owner === this.#quotas) {
-      this.#quotas.giveBack(cost, receipt, now);
-      this.#server.giveBack(cost, mark);
-      this.#recovery.giveBack(mark);
-    }
+    if (refund && lease.taken.owner === this.#quotas) this.#giveBack(lease, now);
+    else this.#count(lease);
+    // Sums of fractions drift; nothing under way is nothing.
+    if (this.#open.size(now) === 0) this.#counted = this.#sent;
     this.#changed();
   }
 
-  /** Without a lease, any that is open may be the one that was answered, and all may be under way. */
-  #origin(mark: number | undefined, now: number): Origin {
-    const since = mark === undefined ? this.#open.cost(now) : this.#sent - mark;
-    return { since, mark: this.#sent - since };
+  #giveBack({ taken, isCounted }: QuotaLease, now: number): void {
+    this.#quotas.giveBack(taken.cost, taken.at, now);
+    if (isCounted) return;
+    this.#server.giveBack(taken, now);
+    this.#recovery.giveBack(taken.number);
+    this.#sent -= taken.cost;
+  }
+
+  /** Its request has been answered, or is not waited for any more. */
+  #count(lease: QuotaLease): void {
+    if (!lease.isCounted) this.#counted += lease.cost;
+    lease.isCounted = true;
+  }
+
+  /**
+   * Requests overtake each other: what was under way at any time while this one was, the server may not
+   * have counted in what it says. Without a lease, any that is under way may be the one that was answered.
+   */
+  #origin(lease: QuotaLease | undefined, now: number): Origin {
+    if (lease !== undefined) {
+      const { number, cost } = lease.taken;
+      return { number, uncounted: this.#sent - lease.counted - cost };
+    }
+    const first = this.#open.first(now);
+    return {
+      number: first?.taken.number ?? this.#requests,
+      uncounted: this.#sent - this.#counted,
+    };
   }
 
   #changed(): void {

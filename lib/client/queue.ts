@@ -2,6 +2,8 @@
 // knows costs and times, and asks its host when a cost may go and to take it.
 
 import { limiterError } from '../errors.js';
+import { onAbort } from './abort.js';
+import { type DeadlineError, deadlineError, type Timer, timer } from './deadline.js';
 import { Heap, type HeapItem } from './heap.js';
 
 /** Where the quota comes from. */
@@ -29,15 +31,6 @@ export interface Request {
   readonly deadlineSeconds: number;
 }
 
-/** The error for a deadline that cannot be met, or has passed. */
-export type DeadlineError = Error & {
-  readonly code: 'ERR_LIMITER_DEADLINE';
-  /** Seconds after which it could have gone, as far as that can be told now; perhaps later. */
-  readonly retryAfterSeconds: number;
-};
-
-// A longer timeout fires at once. When it fires early, the wait is looked at again.
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 // A deadline may be missed by the steps of a clock (a quarter of a microsecond, for epoch seconds). So who
 // may go at that very moment goes, whichever timer fires first.
 const ROUNDING_SECONDS = 1e-6;
@@ -49,11 +42,11 @@ interface Waiter<T, R extends Request> extends HeapItem {
   readonly number: number;
   readonly deadlineAt: number;
   timer: Timer | undefined;
+  /** Does not leave when the signal aborts. */
+  stay(): void;
   resolve(taken: T): void;
   reject(reason: unknown): void;
 }
-
-type Timer = ReturnType<typeof setTimeout>;
 
 export class WaitQueue<T, R extends Request = Request> {
   readonly #host: QueueHost<T, R>;
@@ -61,6 +54,9 @@ export class WaitQueue<T, R extends Request = Request> {
   readonly #waiters = new Heap<Waiter<T, R>>(isBefore);
   #timer: Timer | undefined;
   #number = 0;
+  /** Of all that wait: their cost, and a rank that none exceeds. */
+  #cost = 0;
+  #lastRank = -Infinity;
 
   constructor(host: QueueHost<T, R>, options: QueueOptions) {
     this.#host = host;
@@ -86,10 +82,9 @@ export class WaitQueue<T, R extends Request = Request> {
         return;
       }
       if (this.size >= this.#options.maxQueue) throw queueFull(this.#options.maxQueue);
-      const leave = () => this.#drop(waiter, signal?.reason);
       const settled = () => {
         clearTimeout(waiter.timer);
-        signal?.removeEventListener('abort', leave);
+        waiter.stay();
       };
       const waiter: Waiter<T, R> = {
         place: -1,
@@ -98,6 +93,7 @@ export class WaitQueue<T, R extends Request = Request> {
         number: this.#number++,
         deadlineAt: now + deadlineSeconds + ROUNDING_SECONDS,
         timer: undefined,
+        stay: () => {},
         resolve: (taken) => {
           settled();
           resolve(taken);
@@ -108,12 +104,14 @@ export class WaitQueue<T, R extends Request = Request> {
         },
       };
       if (deadlineSeconds < Infinity) {
-        const earliest = this.#earliest(waiter, now);
-        if (now + earliest > waiter.deadlineAt) throw tooLate(earliest);
+        if (!this.#isSurelyInTime(waiter, now)) {
+          const earliest = this.#earliest(waiter, now);
+          if (now + earliest > waiter.deadlineAt) throw tooLate(earliest);
+        }
         this.#watch(waiter, deadlineSeconds);
       }
-      this.#waiters.add(waiter);
-      signal?.addEventListener('abort', leave, { once: true });
+      this.#add(waiter);
+      waiter.stay = onAbort(signal, () => this.#drop(waiter, signal?.reason));
       if (this.#waiters.first === waiter) this.wake();
     });
   }
@@ -131,18 +129,32 @@ export class WaitQueue<T, R extends Request = Request> {
         }
         if (delay > 0) throw tooLate(delay);
         const taken = this.#host.take(first.request.cost, now, first.request);
-        this.#waiters.delete(first);
+        this.#delete(first);
         first.resolve(taken);
       } catch (error) {
-        this.#waiters.delete(first);
+        this.#delete(first);
         first.reject(error);
       }
     }
   }
 
+  #add(waiter: Waiter<T, R>): void {
+    this.#cost += waiter.request.cost;
+    this.#lastRank = Math.max(this.#lastRank, waiter.rank);
+    this.#waiters.add(waiter);
+  }
+
+  #delete(waiter: Waiter<T, R>): void {
+    this.#waiters.delete(waiter);
+    this.#cost -= waiter.request.cost;
+    if (this.size > 0) return;
+    this.#cost = 0;
+    this.#lastRank = -Infinity;
+  }
+
   #drop(waiter: Waiter<T, R>, reason: unknown): void {
     const wasFirst = this.#waiters.first === waiter;
-    this.#waiters.delete(waiter);
+    this.#delete(waiter);
     waiter.reject(reason);
     if (wasFirst) this.wake();
   }
@@ -159,9 +171,18 @@ export class WaitQueue<T, R extends Request = Request> {
     });
   }
 
+  /** Whether it would be even if all others went first, which is quickly told. */
+  #isSurelyInTime({ request, deadlineAt }: Waiter<T, R>, now: number): boolean {
+    return now + this.#host.delay(this.#cost + request.cost, now, request) <= deadlineAt;
+  }
+
   /** Seconds before which it cannot go, behind those who go first. */
   #earliest(waiter: Waiter<T, R>, now: number): number {
     let { cost } = waiter.request;
+    // Most are the last ones.
+    if (waiter.place < 0 && waiter.rank >= this.#lastRank) {
+      return this.#host.delay(this.#cost + cost, now, waiter.request);
+    }
     for (const other of this.#waiters) {
       if (isBefore(other, waiter)) cost += other.request.cost;
     }
@@ -173,17 +194,10 @@ function isBefore<T, R extends Request>(a: Waiter<T, R>, b: Waiter<T, R>): boole
   return a.rank === b.rank ? a.number < b.number : a.rank < b.rank;
 }
 
-function timer(seconds: number, then: () => void): Timer {
-  return setTimeout(then, Math.min(Math.ceil(seconds * 1000), LONGEST_TIMEOUT_MS));
-}
-
 function tooLate(retryAfterSeconds: number): DeadlineError {
   const when = `it could in ${retryAfterSeconds.toFixed(3)} seconds at the earliest`;
   const message = `the request cannot be sent before its deadline; ${when}`;
-  return Object.assign(limiterError(Error, 'ERR_LIMITER_DEADLINE', message), {
-    code: 'ERR_LIMITER_DEADLINE' as const,
-    retryAfterSeconds,
-  });
+  return deadlineError(message, retryAfterSeconds);
 }
 
 function queueFull(maxQueue: number): Error {

@@ -18,8 +18,8 @@ export class Recovery {
   readonly #maxWaitSeconds: number;
   readonly #random: () => number;
   #blockedUntil = -Infinity;
-  /** How much had been sent when the last block began. */
-  #blockMark = -Infinity;
+  /** The last request before the last block. */
+  #lastBefore = -Infinity;
   /** Requests that may go before the next answer. */
   #allowance = Infinity;
   #answers = 0;
@@ -28,6 +28,7 @@ export class Recovery {
   #share = 1;
   #pacedUntil = -Infinity;
   #lastTake = -Infinity;
+  #lastNumber = -Infinity;
 
   /** `rate`: units a second that the policies allow in the long run. */
   constructor(rate: number, maxWaitSeconds: number, random: () => number) {
@@ -54,40 +55,48 @@ export class Recovery {
     return this.#allowance < 1 ? Math.max(ready, this.#lastTake + ANSWER_SECONDS) : ready;
   }
 
-  take(cost: number, now: number): void {
+  take(cost: number, number: number, now: number): void {
     this.#lastTake = now;
+    this.#lastNumber = number;
     if (this.#allowance < 1) this.#rampUp();
     this.#allowance -= 1;
-    if (this.#share < 1) this.#pacedUntil = now + cost / (this.#rate * this.#share);
+    if (this.#share === 1) return;
+    const seconds = cost / (this.#rate * this.#share);
+    this.#pacedUntil = now + Math.min(seconds, this.#maxWaitSeconds);
   }
 
-  /** A request sent at `mark` never reached the upstream. */
-  giveBack(mark: number): void {
-    if (this.#isAfterBlock(mark)) this.#allowance += 1;
+  /** The request of that number never reached the upstream. */
+  giveBack(number: number): void {
+    if (this.#isAfterBlock(number)) this.#allowance += 1;
+    // Where others have gone since, its time is over.
+    if (number === this.#lastNumber) this.#pacedUntil = -Infinity;
   }
 
-  /** The upstream wants to be left alone for `seconds`; after the longest wait it is asked anyway. */
-  block(seconds: number, sent: number, now: number): void {
+  /**
+   * The upstream wants to be left alone for `seconds`; after the longest wait it is asked anyway. `last`:
+   * the number of the last request.
+   */
+  block(seconds: number, last: number, now: number): void {
     const until = now + Math.min(seconds, this.#maxWaitSeconds);
     this.#blockedUntil = Math.max(this.#blockedUntil, until);
-    this.#blockMark = sent;
+    this.#lastBefore = last;
     this.#allowance = 1;
     this.#answers = 0;
   }
 
-  /** The upstream refused and said no time. `mark`: when the request was sent, where that is known. */
-  refused(mark: number | undefined, sent: number, now: number): void {
+  /** The upstream refused the request of that number, if it is known, and said no time. */
+  refused(number: number | undefined, last: number, now: number): void {
     // Those that were under way when the block began say nothing new.
-    if (now < this.#blockedUntil || !this.#isAfterBlock(mark)) return;
+    if (now < this.#blockedUntil || !this.#isAfterBlock(number)) return;
     const most = Math.min(FIRST_BACKOFF_SECONDS * 2 ** this.#refusals, this.#maxWaitSeconds);
     this.#refusals += 1;
     this.#share = Math.max(this.#share / 2, SMALLEST_SHARE);
-    this.block(this.#random() * most, sent, now);
+    this.block(this.#random() * most, last, now);
   }
 
   /** The upstream answered, and did not refuse. */
-  answered(mark: number | undefined, now: number): void {
-    if (now < this.#blockedUntil || !this.#isAfterBlock(mark)) return;
+  answered(number: number | undefined, now: number): void {
+    if (now < this.#blockedUntil || !this.#isAfterBlock(number)) return;
     this.#refusals = 0;
     this.#share = Math.min(1, this.#share + RATE_STEP);
     if (this.ramping) this.#rampUp();
@@ -98,7 +107,7 @@ export class Recovery {
     this.#allowance = this.#answers < RAMP_ANSWERS ? this.#allowance + 2 : Infinity;
   }
 
-  #isAfterBlock(mark: number | undefined): boolean {
-    return mark === undefined || mark > this.#blockMark;
+  #isAfterBlock(number: number | undefined): boolean {
+    return number === undefined || number > this.#lastBefore;
   }
 }

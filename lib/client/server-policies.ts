@@ -1,9 +1,15 @@
 // All that a server says about its limits, in bounded memory.
 
 import type { QuotaPolicy, RateLimitInfo, ServiceLimit } from '../headers/types.js';
-import type { OpenLeases } from './lease.js';
+import type { OpenLeases, QuotaLease, Taken } from './lease.js';
 import type { Policy } from './policies.js';
-import { REQUESTS, type ServerOptions, ServerPolicy } from './server-policy.js';
+import {
+  type PolicyKey,
+  REQUESTS,
+  type SavedWindow,
+  type ServerOptions,
+  ServerPolicy,
+} from './server-policy.js';
 
 /** Most that are kept: those told last. */
 const MOST_POLICIES = 16;
@@ -12,27 +18,30 @@ const UNKNOWN_WINDOW_SECONDS = 60;
 
 /** Which request a response answers. */
 export interface Origin {
-  /** All units that had been sent when it was. */
-  readonly mark: number;
-  /** Units that may have gone since then, or be under way: the server has not counted them. */
-  readonly since: number;
+  /** Its number; that of the earliest it may be. */
+  readonly number: number;
+  /** Units that the server may not have counted in what it says. */
+  readonly uncounted: number;
 }
 
-/** What a snapshot keeps of a policy. */
-export interface SavedLimit {
-  name: string | null;
-  partitionKey: string | null;
-  remaining: number;
-  resetSeconds: number;
+/** What a snapshot keeps of what is left. */
+export interface SavedLimit extends PolicyKey {
+  readonly remaining: number;
+  readonly resetSeconds: number;
+}
+
+/** What a snapshot keeps of a policy that counts. */
+export interface SavedPolicy extends PolicyKey, SavedWindow {
+  readonly quota: number;
 }
 
 export class ServerPolicies {
   readonly #options: ServerOptions;
   readonly #configured: readonly Policy[];
-  readonly #open: OpenLeases;
-  readonly #told = new Map<string, ServerPolicy>();
+  readonly #open: OpenLeases<QuotaLease>;
+  #told = new Map<string, ServerPolicy>();
 
-  constructor(options: ServerOptions, configured: readonly Policy[], open: OpenLeases) {
+  constructor(options: ServerOptions, configured: readonly Policy[], open: OpenLeases<QuotaLease>) {
     this.#options = options;
     this.#configured = configured;
     this.#open = open;
@@ -44,70 +53,100 @@ export class ServerPolicies {
     return ready;
   }
 
-  take(cost: number, now: number): void {
-    for (const policy of this.#told.values()) policy.take(cost, now);
+  take(cost: number, number: number, now: number): void {
+    for (const policy of this.#told.values()) policy.take(cost, number, now);
   }
 
   takeBytes(bytes: number, now: number): void {
     for (const policy of this.#told.values()) policy.takeBytes(bytes, now);
   }
 
-  giveBack(cost: number, mark: number): void {
-    for (const policy of this.#told.values()) policy.giveBack(cost, mark);
+  giveBack(taken: Taken, now: number): void {
+    for (const policy of this.#told.values()) policy.giveBack(taken, now);
   }
 
-  /** Takes over what a response said; whether it said that something is spent. */
-  apply({ policies, limits }: RateLimitInfo, origin: Origin, now: number): boolean {
-    for (const policy of policies.slice(0, MOST_POLICIES)) this.#applyPolicy(policy, now);
+  /** Takes over what a response said; whether it said that something is spent. `last`: see `block`. */
+  apply({ policies, limits }: RateLimitInfo, origin: Origin, last: number, now: number): boolean {
+    for (const policy of policies.slice(0, MOST_POLICIES)) this.#applyPolicy(policy, last, now);
     let spent = false;
     for (const limit of limits.slice(0, MOST_POLICIES)) {
       if (!isAmount(limit.remaining)) continue;
-      this.#applyLimit(limit, limit.remaining, origin, now);
+      this.#applyLimit(limit, limit.remaining, origin, last, now);
       spent ||= limit.remaining === 0;
     }
     return spent;
   }
 
-  /** Blocks the policies of that name alone. */
-  block(name: string, seconds: number, mark: number, now: number): void {
-    const named = [...this.#told.values()].filter((policy) => policy.name === name);
-    if (named.length === 0) named.push(this.#policy(name, null, null, now));
-    for (const policy of named) policy.block(seconds, mark, now);
-  }
-
-  save(now: number): SavedLimit[] {
-    return [...this.#told.values()].flatMap((policy) => {
-      const left = policy.left(now);
-      return left ? [{ name: policy.name, partitionKey: policy.partitionKey, ...left }] : [];
-    });
-  }
-
-  restore(saved: readonly SavedLimit[], elapsed: number, now: number): void {
-    this.#told.clear();
-    for (const { name, partitionKey, remaining, resetSeconds } of saved.slice(0, MOST_POLICIES)) {
-      if (resetSeconds <= elapsed) continue;
-      this.#policy(name, null, partitionKey, now).restore(remaining, resetSeconds - elapsed, now);
+  /** Blocks the policies of that name alone. `last`: the number of the last request. */
+  block(name: string, seconds: number, last: number, now: number): void {
+    const named = [...this.#told.values()].filter((policy) => policy.key.name === name);
+    if (named.length === 0) {
+      named.push(this.#policy({ name, quota: null, partitionKey: null }, last, now));
     }
+    for (const policy of named) policy.block(seconds, last, now);
   }
 
-  #applyPolicy(policy: QuotaPolicy, now: number): void {
-    const { name, quota, windowSeconds, unit, partitionKey } = policy;
+  save(now: number): { limits: SavedLimit[]; told: SavedPolicy[] } {
+    const policies = [...this.#told.values()];
+    return {
+      limits: policies.flatMap((policy) => {
+        const left = policy.left(now);
+        return left ? [{ ...policy.key, ...left }] : [];
+      }),
+      told: policies.flatMap((policy) => {
+        const window = policy.window(now);
+        return window ? [{ ...policy.key, ...window }] : [];
+      }),
+    };
+  }
+
+  /** Undoes `save`; false, and nothing has changed, where the state of a window is none. */
+  restore(
+    limits: readonly SavedLimit[],
+    told: readonly SavedPolicy[],
+    elapsed: number,
+    now: number,
+  ): boolean {
+    const before = this.#told;
+    this.#told = new Map();
+    for (const saved of told.slice(0, MOST_POLICIES)) {
+      if (saved.staysSeconds <= elapsed) continue;
+      if (this.#policy(saved, -Infinity, now).restoreWindow(saved, elapsed, now)) continue;
+      this.#told = before;
+      return false;
+    }
+    for (const saved of limits.slice(0, MOST_POLICIES)) {
+      const seconds = saved.resetSeconds - elapsed;
+      if (seconds <= 0) continue;
+      this.#policy(saved, -Infinity, now).restoreLeft(saved.remaining, seconds, now);
+    }
+    return true;
+  }
+
+  #applyPolicy(policy: QuotaPolicy, last: number, now: number): void {
+    const { quota, windowSeconds, unit } = policy;
     if (!isAmount(quota) || quota === 0 || !isAmount(windowSeconds) || windowSeconds === 0) return;
     const covered = this.#configured.some(
       (own) => own.windowSeconds === windowSeconds && own.quota <= quota,
     );
-    const told = this.#policy(name, quota, partitionKey, now);
-    told.tell({ quota, windowSeconds }, unit ?? REQUESTS, covered, now);
+    const told = this.#policy(policy, last, now);
+    told.tell({ quota, windowSeconds }, unit ?? REQUESTS, covered, last, now);
   }
 
-  #applyLimit(limit: ServiceLimit, remaining: number, origin: Origin, now: number): void {
-    const policy = this.#policy(limit.name, limit.limit, limit.partitionKey, now);
+  #applyLimit(
+    limit: ServiceLimit,
+    remaining: number,
+    origin: Origin,
+    last: number,
+    now: number,
+  ): void {
+    const { name, limit: quota, partitionKey } = limit;
+    const policy = this.#policy({ name, quota, partitionKey }, last, now);
     const resetSeconds = isAmount(limit.resetSeconds)
       ? limit.resetSeconds
       : (policy.windowSeconds ?? this.#windowOf(limit));
-    const since = policy.countsRequests ? origin.since : 0;
-    const left = Math.max(0, remaining - since);
-    policy.tellLeft({ remaining: left, resetSeconds, mark: origin.mark }, now);
+    const left = remaining - (policy.countsRequests ? origin.uncounted : 0);
+    policy.tellLeft({ remaining: left, resetSeconds, number: origin.number }, now);
   }
 
   #windowOf({ name, limit }: ServiceLimit): number {
@@ -117,21 +156,23 @@ export class ServerPolicies {
     return own?.windowSeconds ?? UNKNOWN_WINDOW_SECONDS;
   }
 
-  /** The policy of that name and partition; of those without a name, of that quota (draft 07). */
   #policy(
-    name: string | null,
-    quota: number | null,
-    partitionKey: string | null,
+    { name = null, quota, partitionKey }: PolicyKey,
+    last: number,
     now: number,
   ): ServerPolicy {
-    const key = JSON.stringify([name ?? quota ?? null, partitionKey ?? null]);
-    const found = this.#told.get(key);
-    const policy =
-      found ?? new ServerPolicy(name ?? null, partitionKey ?? null, this.#options, this.#open, now);
+    const key = {
+      name,
+      quota: name === null && isAmount(quota) ? quota : null,
+      partitionKey: partitionKey ?? null,
+    };
+    const text = JSON.stringify([key.name ?? key.quota, key.partitionKey]);
+    const found = this.#told.get(text);
+    const policy = found ?? new ServerPolicy(key, this.#options, this.#open, last, now);
     // Told last, stays longest.
-    this.#told.delete(key);
+    this.#told.delete(text);
     if (found === undefined) this.#makeRoom(now);
-    this.#told.set(key, policy);
+    this.#told.set(text, policy);
     return policy;
   }
 

@@ -2,10 +2,10 @@
 // it said is left. A server is believed only so far: whatever it says, after the longest wait one
 // request goes and asks again.
 
-import type { OpenLeases } from './lease.js';
+import type { OpenLeases, QuotaLease, Taken } from './lease.js';
 import type { Policy } from './policies.js';
 import { later } from './time.js';
-import { type Accounting, freshQuotas, type Quotas } from './windows/index.js';
+import { type Accounting, freshQuotas, type Quotas, restoredQuotas } from './windows/index.js';
 
 /** What policies count, as far as it is known here; of others only "nothing left" means something. */
 export const REQUESTS = 'requests';
@@ -24,44 +24,69 @@ export interface ServerOptions extends Accounting {
   readonly random: () => number;
 }
 
+/** Which policy something is about; of those without a name, the one of that quota (draft 07). */
+export interface PolicyKey {
+  readonly name: string | null;
+  readonly quota: number | null;
+  readonly partitionKey: string | null;
+}
+
 /** What a response said is left, and what it says that of. */
 export interface Told {
-  /** Units left, after those that went since the request was sent. */
+  /** Units left, less those that the server may not have counted; below 0 where these are more. */
   readonly remaining: number;
   readonly resetSeconds: number;
-  /** When the request was sent: all units sent by then. */
-  readonly mark: number;
+  /** The request's number. */
+  readonly number: number;
+}
+
+/** What a snapshot keeps of a window. */
+export interface SavedWindow {
+  readonly quota: number;
+  readonly windowSeconds: number;
+  readonly unit: string;
+  /** How long it still counts if it is not told again. */
+  readonly staysSeconds: number;
+  readonly state: readonly number[];
 }
 
 export class ServerPolicy {
-  readonly name: string | null;
-  readonly partitionKey: string | null;
+  readonly key: PolicyKey;
   readonly #options: ServerOptions;
-  readonly #open: OpenLeases;
+  readonly #open: OpenLeases<QuotaLease>;
   #unit = REQUESTS;
   #policy: Policy | undefined;
   #window: Quotas | undefined;
+  /** The last request before the window: it counts none of those. */
+  #lastBeforeWindow = -Infinity;
   #staysUntil = -Infinity;
   #remaining = Infinity;
   #resetAt = -Infinity;
-  #mark = -Infinity;
+  /** The newest request whose response has told what is left. */
+  #toldBy = -Infinity;
   readonly #pacer: Pacer;
-  /** The last request or news. */
+  /** The last request before this policy was heard of. */
+  readonly #lastBefore: number;
+  /** The last request or news; the request, if it was one, and what was before it. */
   #lastEvent: number;
+  #lastNumber: number | undefined;
+  #eventBefore: number;
 
+  /** `last`: the number of the last request. */
   constructor(
-    name: string | null,
-    partitionKey: string | null,
+    key: PolicyKey,
     options: ServerOptions,
-    open: OpenLeases,
+    open: OpenLeases<QuotaLease>,
+    last: number,
     now: number,
   ) {
-    this.name = name;
-    this.partitionKey = partitionKey;
+    this.key = key;
     this.#options = options;
     this.#open = open;
     this.#pacer = new Pacer(now);
+    this.#lastBefore = last;
     this.#lastEvent = now;
+    this.#eventBefore = now;
   }
 
   get windowSeconds(): number | undefined {
@@ -77,40 +102,44 @@ export class ServerPolicy {
   }
 
   /** The policy was told once more; `covered`: what is configured is as tight. */
-  tell(policy: Policy, unit: string, covered: boolean, now: number): void {
+  tell(policy: Policy, given: string, covered: boolean, last: number, now: number): void {
     const { quota, windowSeconds } = policy;
-    const isNew = this.#policy?.quota !== quota || this.windowSeconds !== windowSeconds;
     // The draft's own table of units has it both ways.
-    this.#unit = unit === 'request' ? REQUESTS : unit;
+    const unit = given === 'request' ? REQUESTS : given;
+    const isSame = this.#policy?.quota === quota && this.windowSeconds === windowSeconds;
+    const isNew = !isSame || unit !== this.#unit;
+    this.#unit = unit;
     this.#policy = policy;
     this.#staysUntil = later(now, windowSeconds);
     const counts = this.#unit === REQUESTS ? !covered : this.#unit === CONTENT_BYTES;
     if (!counts) this.#window = undefined;
     else if (isNew || this.#window === undefined) {
       this.#window = freshQuotas(this.#options, [policy], now);
+      this.#lastBeforeWindow = last;
     }
   }
 
   /** What is left was told. Of a request sent before the newest that was heard of, only less counts. */
-  tellLeft({ remaining, resetSeconds, mark }: Told, now: number): void {
-    const isOld = now < this.#resetAt && mark < this.#mark;
+  tellLeft({ remaining, resetSeconds, number }: Told, now: number): void {
+    const isOld = now < this.#resetAt && number < this.#toldBy;
     if (isOld && remaining >= this.#remaining) return;
     this.#remaining = remaining;
-    this.#lastEvent = now;
+    this.#heard(now);
     if (isOld) return;
-    this.#mark = mark;
+    this.#toldBy = number;
     const jitter = remaining > 0 ? 0 : Math.min(JITTER_SHARE * resetSeconds, MOST_JITTER_SECONDS);
     const seconds = resetSeconds + MARGIN_SECONDS + jitter * this.#options.random();
     this.#resetAt = now + seconds;
     this.#pacer.spread(remaining, seconds, this.#options.burstShare, now);
   }
 
-  /** Nothing goes for so long. */
-  block(seconds: number, mark: number, now: number): void {
-    this.#remaining = 0;
-    this.#resetAt = Math.max(this.#resetAt, now + seconds);
-    this.#mark = mark;
-    this.#lastEvent = now;
+  /** Nothing goes for so long, whatever comes back. `last`: the number of the last request. */
+  block(seconds: number, last: number, now: number): void {
+    this.#remaining = -Infinity;
+    const until = now + Math.min(seconds, this.#options.maxWaitSeconds);
+    this.#resetAt = Math.max(this.#resetAt, until);
+    this.#toldBy = last;
+    this.#heard(now);
   }
 
   readyAt(cost: number, now: number): number {
@@ -121,9 +150,11 @@ export class ServerPolicy {
     return Math.min(ready, this.#lastEvent + this.#options.maxWaitSeconds);
   }
 
-  take(cost: number, now: number): void {
+  take(cost: number, number: number, now: number): void {
     this.#spend(this.#charge(cost), now);
+    this.#eventBefore = this.#lastEvent;
     this.#lastEvent = now;
+    this.#lastNumber = number;
   }
 
   /** Bytes of a response. */
@@ -131,9 +162,13 @@ export class ServerPolicy {
     if (this.#unit === CONTENT_BYTES) this.#spend(bytes, now);
   }
 
-  /** A request that never arrived. What was told since then does not count it anyway. */
-  giveBack(cost: number, mark: number): void {
-    if (mark > this.#mark) this.#remaining += this.#charge(cost);
+  /** A request never arrived. What was told since it was taken is less by it, too. */
+  giveBack({ cost, at, number }: Taken, now: number): void {
+    const charge = this.#charge(cost);
+    this.#remaining += charge;
+    if (number > this.#lastBeforeWindow) this.#window?.giveBack(charge, at, now);
+    if (number > this.#lastBefore) this.#pacer.giveBack(charge, at, now);
+    if (number === this.#lastNumber) this.#lastEvent = this.#eventBefore;
   }
 
   /** What is left and for how long, in seconds; undefined where that is over. */
@@ -143,10 +178,38 @@ export class ServerPolicy {
   }
 
   /** Undoes `left`. */
-  restore(remaining: number, resetSeconds: number, now: number): void {
+  restoreLeft(remaining: number, resetSeconds: number, now: number): void {
     this.#remaining = remaining;
     this.#resetAt = now + resetSeconds;
     this.#pacer.spread(remaining, Math.max(resetSeconds, 1), this.#options.burstShare, now);
+  }
+
+  /** What is spent of its window; undefined where it does not count. */
+  window(now: number): SavedWindow | undefined {
+    const counts = this.#window !== undefined || this.#unit === CONCURRENT_REQUESTS;
+    if (this.#policy === undefined || !counts || now >= this.#staysUntil) return undefined;
+    const [state = []] = this.#window?.save(now) ?? [];
+    const { quota, windowSeconds } = this.#policy;
+    return { quota, windowSeconds, unit: this.#unit, staysSeconds: this.#staysUntil - now, state };
+  }
+
+  /** Undoes `window`, after that time; false where the state is none. */
+  restoreWindow(saved: SavedWindow, elapsed: number, now: number): boolean {
+    const { quota, windowSeconds, unit, staysSeconds, state } = saved;
+    const policy = { quota, windowSeconds };
+    if (unit !== CONCURRENT_REQUESTS) {
+      this.#window = restoredQuotas(this.#options, [policy], [state], now - elapsed);
+      if (this.#window === undefined) return false;
+    }
+    this.#policy = policy;
+    this.#unit = unit;
+    this.#staysUntil = now + staysSeconds - elapsed;
+    return true;
+  }
+
+  #heard(now: number): void {
+    this.#lastEvent = now;
+    this.#lastNumber = undefined;
   }
 
   #charge(cost: number): number {
@@ -186,7 +249,7 @@ class Pacer {
 
   spread(units: number, seconds: number, burstShare: number, now: number): void {
     this.#settle(now);
-    this.#rate = units / seconds;
+    this.#rate = Math.max(0, units) / seconds;
     this.#capacity = Math.max(1, units * burstShare);
   }
 
@@ -198,6 +261,13 @@ class Pacer {
   take(cost: number, now: number): void {
     this.#settle(now);
     this.#debt += cost;
+  }
+
+  /** Of what was taken at that time, what has not been settled since. */
+  giveBack(cost: number, at: number, now: number): void {
+    this.#settle(now);
+    const settled = now > at ? this.#rate * (now - at) : 0;
+    this.#debt = Math.max(0, this.#debt - Math.max(0, cost - settled));
   }
 
   #settle(now: number): void {

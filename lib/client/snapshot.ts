@@ -2,7 +2,7 @@
 
 import { limiterError, refused, show } from '../errors.js';
 import { describe, type Policy } from './policies.js';
-import type { SavedLimit } from './server-policies.js';
+import type { SavedLimit, SavedPolicy } from './server-policies.js';
 import type { Accounting, Algorithm } from './windows/index.js';
 
 const VERSION = 1;
@@ -21,6 +21,8 @@ export interface PolicySnapshot {
   blockedSeconds: number;
   /** What it said is left. */
   limits: SavedLimit[];
+  /** Its own policies, so far as they count, and what of them is spent. */
+  told: SavedPolicy[];
 }
 
 /** A snapshot's outermost layer. */
@@ -28,7 +30,7 @@ export function writeSnapshot(
   how: Accounting,
   policies: readonly Policy[],
   states: readonly number[][],
-  rest: Pick<PolicySnapshot, 'takenAt' | 'blockedSeconds' | 'limits'>,
+  rest: Pick<PolicySnapshot, 'takenAt' | 'blockedSeconds' | 'limits' | 'told'>,
 ): PolicySnapshot {
   return {
     version: VERSION,
@@ -64,13 +66,18 @@ export function readSnapshot(
   }
   for (const [at, policy] of policies.entries()) requireSame(saved[at], policy);
   for (const limit of list(snapshot, 'limits')) {
-    const told = record(limit, 'a limit of the snapshot');
-    for (const key of ['name', 'partitionKey']) {
-      const value = told[key];
-      if (value !== null && typeof value !== 'string') throw wrong(key, value, 'a string or null');
-    }
+    const told = named(limit, 'a limit of the snapshot');
     amount(told, 'remaining');
     amount(told, 'resetSeconds');
+    if (told['quota'] !== null) amount(told, 'quota');
+  }
+  for (const policy of list(snapshot, 'told')) {
+    const told = named(policy, 'a told policy of the snapshot');
+    for (const key of ['quota', 'windowSeconds', 'staysSeconds']) amount(told, key);
+    if (told['quota'] === 0 || told['windowSeconds'] === 0) {
+      throw unreadable('a told policy has no quota or no window');
+    }
+    if (typeof told['unit'] !== 'string') throw wrong('unit', told['unit'], 'a string');
   }
   return given as PolicySnapshot;
 }
@@ -95,6 +102,15 @@ type Fields = Record<string, unknown>;
 function record(given: unknown, what: string): Fields {
   if (typeof given === 'object' && given !== null && !Array.isArray(given)) return given as Fields;
   throw refused('ERR_LIMITER_SNAPSHOT', what, given, 'an object');
+}
+
+function named(given: unknown, what: string): Fields {
+  const told = record(given, what);
+  for (const key of ['name', 'partitionKey']) {
+    const value = told[key];
+    if (value !== null && typeof value !== 'string') throw wrong(key, value, 'a string or null');
+  }
+  return told;
 }
 
 function list(fields: Fields, key: string): unknown[] {

@@ -7,7 +7,7 @@
 export function later(time: number, seconds: number): number {
   let sum = time + seconds;
   // Both ways in which a caller may look at it.
-  while (sum - time < seconds || sum - seconds < time) sum += Math.abs(sum) * 2 ** -52;
+  while (sum - time < seconds || sum - seconds < time) sum += step(sum, time, seconds);
   return sum;
 }
 
@@ -15,6 +15,11 @@ export function later(time: number, seconds: number): number {
 export function secondsUntil(time: number, now: number): number {
   if (time <= now) return 0;
   let seconds = time - now;
-  while (now + seconds < time) seconds += Math.abs(time) * 2 ** -53;
+  while (now + seconds < time) seconds += step(seconds, time, now);
   return seconds;
+}
+
+/** What changes `sum`, if no more than it takes to change what the others make of it. */
+function step(sum: number, ...others: readonly number[]): number {
+  return Math.max(Math.abs(sum) * 2 ** -52, ...others.map((time) => Math.abs(time) * 2 ** -53));
 }

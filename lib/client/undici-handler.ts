@@ -105,8 +105,9 @@ class Turn {
   }
 
   start(abort: Abort): void {
-    this.#abort = abort;
+    // Then nothing of it is written.
     if (this.signal.aborted) abort(this.signal.reason);
+    else this.#abort = abort;
   }
 
   answer(status: number, headers: ResponseHeaders): void {

@@ -3,7 +3,7 @@
 import type { RateLimitInfo } from '../headers/types.js';
 import { FadingAverage } from './average.js';
 import { Breaker, type BreakerState } from './breaker.js';
-import type { Lease } from './lease.js';
+import { type Lease, OpenLeases } from './lease.js';
 import type { Policy } from './policies.js';
 import type { PolicyLimiter, PolicyLimiterState, UpdateContext } from './policy-limiter.js';
 import { secondsUntil } from './time.js';
@@ -33,31 +33,38 @@ export class UpstreamNode {
   /** The highest cost that can go there. */
   readonly most: number;
   readonly #makeLimiter: () => PolicyLimiter;
+  readonly #now: () => number;
   readonly #changed: () => void;
   readonly #breaker: Breaker;
   readonly #latency = new FadingAverage(LATENCY_HALF_LIFE_SECONDS);
   readonly #failures = new FadingAverage(FAILURES_HALF_LIFE_SECONDS, 0);
+  readonly #open = new OpenLeases<NodeLease>();
   #limiter: PolicyLimiter;
-  #inFlight = 0;
+  #isUpdating = false;
 
   constructor(
     name: string,
     policies: readonly Policy[],
     makeLimiter: () => PolicyLimiter,
+    now: () => number,
     random: () => number,
     changed: () => void,
   ) {
     this.name = name;
     this.most = Math.min(...policies.map(({ quota }) => quota));
     this.#makeLimiter = makeLimiter;
-    this.#changed = changed;
+    this.#now = now;
+    this.#changed = () => {
+      if (!this.#isUpdating) changed();
+    };
     this.#breaker = new Breaker(random);
     this.#limiter = makeLimiter();
-    this.#limiter.onChange(changed);
+    this.#limiter.onChange(this.#changed);
   }
 
-  get inFlight(): number {
-    return this.#inFlight;
+  /** Requests under way. */
+  inFlight(now: number): number {
+    return this.#open.size(now);
   }
 
   /** Until `cost` may go there; Infinity: never. */
@@ -83,12 +90,11 @@ export class UpstreamNode {
 
   /** To be called only where the wait is 0. */
   take(cost: number, now: number): NodeLease {
-    const lease = new NodeLease(this, this.#limiter.tryLease(cost) as Lease, now, () => {
-      this.#inFlight -= 1;
-      this.#breaker.ended(lease);
-    });
+    const quota = this.#limiter.tryLease(cost) as Lease;
+    const lease = new NodeLease(this, quota, now, (isSent) => this.#ended(lease, isSent));
     this.#breaker.take(lease, now);
-    this.#inFlight += 1;
+    this.#open.forget(now);
+    this.#open.add(lease);
     return lease;
   }
 
@@ -101,9 +107,19 @@ export class UpstreamNode {
     context: UpdateContext,
     now: number,
   ): void {
-    this.#limiter.update(info, status, { ...context, lease: lease.quota });
+    this.#isUpdating = true;
+    try {
+      this.#limiter.update(info, status, { ...context, lease: lease.quota });
+    } finally {
+      this.#isUpdating = false;
+    }
+    lease.isAnswered = true;
     // From a cache: it was not the node that answered.
-    if ((context.ageSeconds ?? 0) > 0) return;
+    if ((context.ageSeconds ?? 0) > 0) this.#changed();
+    else this.#answered(lease, latencySeconds, status, now);
+  }
+
+  #answered(lease: NodeLease, latencySeconds: number, status: number | undefined, now: number) {
     if (status !== undefined && status >= 500) {
       this.#failed(lease, now);
       return;
@@ -117,6 +133,7 @@ export class UpstreamNode {
 
   /** No response came. */
   fail(lease: NodeLease, now: number): void {
+    lease.isAnswered = true;
     this.#failed(lease, now);
     lease.release();
   }
@@ -125,7 +142,7 @@ export class UpstreamNode {
     const { waiting: _, ...limiter } = this.#limiter.state();
     return {
       waitSeconds: this.waitSeconds(Math.min(1, this.most), now),
-      inFlight: this.#inFlight,
+      inFlight: this.inFlight(now),
       latencySeconds: this.#latency.value(now),
       failureShare: this.#failures.value(now),
       breaker: this.#breaker.state(now),
@@ -147,6 +164,16 @@ export class UpstreamNode {
     };
   }
 
+  /** Who does not answer must not look fast: one that was given up would have taken longer still. */
+  #ended(lease: NodeLease, isSent: boolean): void {
+    const now = this.#now();
+    this.#open.delete(lease);
+    this.#breaker.ended(lease);
+    const seconds = now - lease.at;
+    const isSlow = seconds > this.#latency.value(now);
+    if (isSent && !lease.isAnswered && isSlow) this.#latency.add(seconds, now);
+  }
+
   #failed(lease: NodeLease, now: number): void {
     this.#failures.add(1, now);
     this.#breaker.failed(lease, this.#failures.value(now), now);
@@ -160,10 +187,12 @@ export class NodeLease implements Lease {
   readonly quota: Lease;
   /** When it was taken, in seconds of the pool's clock. */
   readonly at: number;
-  readonly #ended: () => void;
+  /** Set by the node, once it is known what came of the request. */
+  isAnswered = false;
+  readonly #ended: (isSent: boolean) => void;
   #isOpen = true;
 
-  constructor(node: UpstreamNode, quota: Lease, at: number, ended: () => void) {
+  constructor(node: UpstreamNode, quota: Lease, at: number, ended: (isSent: boolean) => void) {
     this.node = node;
     this.quota = quota;
     this.at = at;
@@ -175,17 +204,17 @@ export class NodeLease implements Lease {
   }
 
   release(): void {
-    this.#end();
+    this.#end(true);
     this.quota.release();
   }
 
   refund(): void {
-    this.#end();
+    this.#end(false);
     this.quota.refund();
   }
 
-  #end(): void {
-    if (this.#isOpen) this.#ended();
+  #end(isSent: boolean): void {
+    if (this.#isOpen) this.#ended(isSent);
     this.#isOpen = false;
   }
 }

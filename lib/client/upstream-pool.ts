@@ -101,13 +101,14 @@ export class UpstreamPool {
         now: this.#now,
         delay: (cost, now, request) =>
           cost > request.cost ? this.#earliest(cost, now, request) : this.#delay(now, request),
-        take: (cost, now) => lessBusy(this.#best, this.#random).take(cost, now),
+        take: (cost, now) => lessBusy(this.#best, this.#random, now).take(cost, now),
       },
       settings,
     );
     const node = (host: string, own: readonly Policy[]) => {
       const makeLimiter = () => new PolicyLimiter({ ...given, clock: this.#now, policies: own });
-      return new UpstreamNode(host, own, makeLimiter, this.#random, () => this.#queue.wake());
+      const changed = () => this.#queue.wake();
+      return new UpstreamNode(host, own, makeLimiter, this.#now, this.#random, changed);
     };
     this.#nodes = new Map([...policies].map(([host, own]) => [host, node(host, own)]));
     this.#most = Math.max(...[...this.#nodes.values()].map(({ most }) => most));
@@ -180,7 +181,8 @@ export class UpstreamPool {
    */
   restore(snapshot: object): void {
     const { version, limiter, nodes } = (snapshot ?? {}) as Partial<PoolSnapshot>;
-    if (version !== VERSION || limiter !== KIND || typeof nodes !== 'object' || nodes === null) {
+    const isWhole = typeof nodes === 'object' && nodes !== null && !Array.isArray(nodes);
+    if (version !== VERSION || limiter !== KIND || !isWhole) {
       throw unreadable(`it is none of an ${KIND}, or not of version ${VERSION}`);
     }
     const known = [...this.#nodes.values()].filter(({ name }) => Object.hasOwn(nodes, name));
@@ -248,12 +250,12 @@ function noWorseThan(seconds: number): number {
 }
 
 /** Of two at random the one with fewer requests under way: nobody's favourite is everybody's. */
-function lessBusy(offers: readonly Offer[], random: () => number): UpstreamNode {
+function lessBusy(offers: readonly Offer[], random: () => number, now: number): UpstreamNode {
   const first = Math.floor(random() * offers.length);
   const step = 1 + Math.floor(random() * (offers.length - 1));
   const { node: a } = offers[first] as Offer;
   const { node: b } = offers[(first + step) % offers.length] as Offer;
-  return b.inFlight < a.inFlight ? b : a;
+  return b.inFlight(now) < a.inFlight(now) ? b : a;
 }
 
 function restoreNode(node: UpstreamNode, snapshot: object): () => void {

@@ -49,7 +49,7 @@ const FAMILIES: readonly Family[] = [
 export function readFamilies(fields: FieldReader, readReset: ResetReader): ServiceLimit[] {
   return FAMILIES.flatMap((family) => {
     const limit = fields.read(family.limit, whole);
-    const remaining = fields.read(family.remaining, whole);
+    const remaining = fields.read(family.remaining, wholeOrLess);
     const after = family.resetAfter ? fields.read(family.resetAfter, decimal) : null;
     const resetSeconds =
       after ?? fields.read(family.reset, (text) => readReset(text, family.resets));
@@ -59,4 +59,9 @@ export function readFamilies(fields: FieldReader, readReset: ResetReader): Servi
 
 function whole(text: string): number | null {
   return /^\d{1,15}$/.test(text) ? Number(text) : null;
+}
+
+/** Some servers count below 0 when they refuse: nothing is left. */
+function wholeOrLess(text: string): number | null {
+  return /^-\d{1,15}$/.test(text) ? 0 : whole(text);
 }

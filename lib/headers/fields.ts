@@ -8,8 +8,8 @@ export type ResponseHeaders =
   | Readonly<Record<string, string | readonly string[] | undefined>>
   | readonly (readonly [name: string, value: string])[];
 
-/** A longer field is ignored: 16 KiB, which is what Node takes for all fields of a response. */
-const MOST_CHARACTERS = 16_384;
+/** A longer field is ignored: all of it has to be read before its items can be counted. */
+const MOST_CHARACTERS = 4_096;
 /** Of more items in a field the rest is ignored. */
 const MOST_ITEMS = 64;
 

@@ -32,7 +32,7 @@ const RESET_FORMATS: readonly unknown[] = [
  * Reads what a response says about rate limits: RateLimit and RateLimit-Policy of every draft, the
  * RateLimit-Limit, -Remaining and -Reset of the first ones, the X-RateLimit families, and Retry-After.
  * Of several generations in one response the newest counts. A field that cannot be read is ignored and
- * named in `ignored`, whatever it holds; so is one of more than 16,384 characters, and of a field's
+ * named in `ignored`, whatever it holds; so is one of more than 4,096 characters, and of a field's
  * items those after the first 64.
  *
  * @throws ERR_LIMITER_OPTION for headers that are no Headers object, record or array of pairs, and for

@@ -7,6 +7,7 @@ import {
   type PolicyLimiterOptions,
 } from 'relay-limiter/client';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { WaitQueue } from '../../dist/client/queue.js';
 import { said } from './support.js';
 
 const ONE_A_SECOND = [{ quota: 1, windowSeconds: 1 }];
@@ -273,6 +274,32 @@ describe('the queue', () => {
     expect(failed).toEqual({ c: expect.objectContaining({ code: 'ERR_LIMITER_QUEUE' }) });
     await pass(2);
     expect(served).toEqual(['a', 'b']);
+  });
+
+  it('takes in many with deadlines without looking at all who wait each time', () => {
+    const queue = new WaitQueue(
+      { now: () => 0, delay: (cost: number) => cost, take: () => undefined },
+      { maxQueue: 10_000, agingSeconds: 10 },
+    );
+    let looks = 0;
+    const request = (priority: number, deadlineSeconds: number) => ({
+      get cost() {
+        looks += 1;
+        return 1;
+      },
+      priority,
+      deadlineSeconds,
+      signal: undefined,
+    });
+    const noted = (error: unknown) => error;
+    const many = 1000;
+    for (let n = 0; n < many; n += 1) {
+      // One that is in time, one of the same priority that is not.
+      queue.enter(request(n % 3, 1e9)).catch(noted);
+      queue.enter(request(0, 1)).catch(noted);
+    }
+    expect(queue.size).toBe(many);
+    expect(looks).toBeLessThan(10 * many);
   });
 
   it('is served when quota comes back', async () => {

@@ -1,9 +1,11 @@
 // limitFetch over real HTTP: what it sends, repeats, obeys and gives up; with Node's fetch and undici's.
 
+import { getEventListeners } from 'node:events';
 import { limitFetch, PolicyLimiter, UpstreamPool } from 'relay-limiter/client';
 import { parseRateLimitHeaders } from 'relay-limiter/headers';
 import { fetch as undiciFetch } from 'undici';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { collectGarbage } from '../support/garbage.js';
 import { manualClock } from '../support/limiters.js';
 import { goneServer, refusing, serve, type TestServer } from './http.js';
 
@@ -26,6 +28,15 @@ function hastyLimiter(): PolicyLimiter {
       time += 1000;
       return time;
     },
+  });
+}
+
+/** Quota that was given back can be told from quota that was spent. */
+function single(): PolicyLimiter {
+  return new PolicyLimiter({
+    policies: [{ quota: 1, windowSeconds: 3600 }],
+    algorithm: 'sliding',
+    clock: manualClock(),
   });
 }
 
@@ -310,13 +321,114 @@ describe('signals and deadlines', () => {
     });
   });
 
-  it('a deadline ends a request under way', async () => {
+  it('a deadline ends a request under way; the node has failed', async () => {
     const server = await serve(() => {});
     const pool = poolOf([server]);
     const limited = limitFetch(fetch, pool, { deadlineSeconds: 0.1 });
     await expect(limited('/')).rejects.toMatchObject({ code: 'ERR_LIMITER_DEADLINE' });
     expect(server.received).toHaveLength(1);
-    expect(pool.state().nodes[server.origin]).toMatchObject({ failureShare: 0, inFlight: 0 });
+    const state = pool.state().nodes[server.origin];
+    expect(state?.failureShare).toBeCloseTo(0.2);
+    expect(state).toMatchObject({ inFlight: 0 });
+  });
+
+  it('a deadline that was spent in the queue is no fault of the node', async () => {
+    const server = await serve(() => {});
+    const pool = new UpstreamPool({ [server.origin]: { policies: [{ w: 0.3, v: 1 }] } });
+    await pool.acquire();
+    const limited = limitFetch(fetch, pool, { deadlineSeconds: 0.4 });
+    await expect(limited('/')).rejects.toMatchObject({ code: 'ERR_LIMITER_DEADLINE' });
+    expect(server.received).toHaveLength(1);
+    expect(pool.state().nodes[server.origin]).toMatchObject({ failureShare: 0 });
+  });
+
+  it.each<[string, object, () => RequestInit]>([
+    ['a deadline', { deadlineSeconds: 0.05 }, () => ({})],
+    ['a signal', {}, () => ({ signal: AbortSignal.timeout(50) })],
+  ])(
+    '%s is not waited for again and again with a node that never answers',
+    async (_, options, init) => {
+      const hanging = await serve(() => {});
+      const good = await serve((response) => response.end());
+      const limited = limitFetch(fetch, poolOf([hanging, good]), options);
+      let answered = 0;
+      for (let n = 0; n < 20; n += 1) {
+        const response = await limited('/', init()).catch(() => undefined);
+        if (response !== undefined) answered += 1;
+      }
+      expect(hanging.received.length).toBeLessThanOrEqual(3);
+      expect(answered).toBeGreaterThanOrEqual(17);
+    },
+  );
+
+  it('a deadline may be longer than a timer', async () => {
+    vi.useFakeTimers();
+    try {
+      const hanging = ((_, init) =>
+        new Promise((_, reject) => {
+          init?.signal?.addEventListener('abort', () => reject(init.signal?.reason));
+        })) as Fetch;
+      const days = 86_400;
+      const limited = limitFetch(hanging, hastyLimiter(), { deadlineSeconds: 30 * days });
+      let error: unknown;
+      limited('http://a.example').catch((reason) => {
+        error = reason;
+      });
+      await vi.advanceTimersByTimeAsync(29 * days * 1000);
+      expect(error).toBeUndefined();
+      await vi.advanceTimersByTimeAsync(days * 1000);
+      expect(error).toMatchObject({ code: 'ERR_LIMITER_DEADLINE' });
+      expect(vi.getTimerCount()).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it.each([undefined, 60])(
+    'a signal that aborts when there is quota, before it is sent, spends nothing (deadline: %s)',
+    async (deadlineSeconds) => {
+      const limiter = single();
+      const abort = new AbortController();
+      const limited = limitFetch(fetch, limiter, { deadlineSeconds });
+      const gone = limited('http://127.0.0.1:1/', { signal: abort.signal });
+      abort.abort('enough');
+      await expect(gone).rejects.toBe('enough');
+      expect(limiter.delaySeconds()).toBe(0);
+    },
+  );
+
+  it('a signal keeps nothing of the requests that it could have ended', async () => {
+    const { signal } = new AbortController();
+    const limited = limitFetch(async () => new Response(null), hastyLimiter(), {
+      deadlineSeconds: 60,
+    });
+    for (let n = 0; n < 5; n += 1) await limited('http://a.example', { signal });
+    // Where Node keeps those that follow a signal by AbortSignal.any.
+    const kept = Object.getOwnPropertySymbols(signal).map((key) => Reflect.get(signal, key));
+    expect(kept.filter((value) => value instanceof Set && value.size > 0)).toEqual([]);
+  });
+
+  it('a signal keeps nothing of a request of which nothing can be read any more', async () => {
+    const { signal } = new AbortController();
+    const followers: WeakRef<AbortSignal>[] = [];
+    const answers = [() => new Response(null), () => new Response('text'), () => Promise.reject()];
+    const answering: Fetch = async (_, init) => {
+      if (init?.signal) followers.push(new WeakRef(init.signal));
+      return await (answers[followers.length % 3] as () => Response)();
+    };
+    const limited = limitFetch(answering, hastyLimiter(), { deadlineSeconds: 60, maxAttempts: 1 });
+    for (let n = 0; n < 30; n += 1) {
+      const response = await limited('http://a.example', { signal }).catch(() => undefined);
+      await response?.text();
+    }
+    expect(followers).toHaveLength(30);
+    expect(getEventListeners(signal, 'abort').length).toBeLessThanOrEqual(1);
+    await expect
+      .poll(() => {
+        collectGarbage();
+        return followers.filter((follower) => follower.deref() !== undefined).length;
+      })
+      .toBe(0);
   });
 
   it('a deadline does not end the reading of a body, a signal does', async () => {
@@ -345,6 +457,61 @@ describe('signals and deadlines', () => {
     const server = await serve(refusing(9, 429, { 'Retry-After': '60' }));
     const limiter = new PolicyLimiter({ ...plenty, maxQueue: 0 });
     expect((await limitFetch(fetch, limiter)(server.origin)).status).toBe(429);
+  });
+});
+
+describe('what can never be sent', () => {
+  const mistakes: [string, () => Parameters<Fetch>][] = [
+    ['a GET with a body', () => ['/', { body: 'a' }]],
+    ['a field whose name is none', () => ['/', { headers: { 'a b': '1' } }]],
+    ['a stream without duplex', () => ['/', { method: 'PUT', body: new Blob(['a']).stream() }]],
+  ];
+  it.each(mistakes)('%s: spends nothing, and no node is to blame', async (_, make) => {
+    for (const [, plain] of FETCHES) {
+      const server = await serve((response) => response.end());
+      const pool = poolOf([server], 1);
+      let sent = 0;
+      const counting: Fetch = (input, init) => {
+        sent += 1;
+        return plain(input, init);
+      };
+      await expect(limitFetch(counting, pool)(...make())).rejects.toThrow(TypeError);
+      expect(sent).toBe(1);
+      expect(pool.state().nodes[server.origin]).toMatchObject({
+        failureShare: 0,
+        inFlight: 0,
+        waitSeconds: 0,
+      });
+    }
+  });
+
+  it('a Request whose body has been read', async () => {
+    for (const method of ['PUT', 'POST']) {
+      const server = await serve((response) => response.end());
+      const pool = poolOf([server], 1);
+      const request = new Request('http://a.example/', { method, body: 'abc' });
+      await request.text();
+      await expect(limitFetch(fetch, pool)(request)).rejects.toThrow(TypeError);
+      expect(pool.state().nodes[server.origin]).toMatchObject({ failureShare: 0, waitSeconds: 0 });
+      const limiter = single();
+      await expect(limitFetch(fetch, limiter)(request)).rejects.toThrow(TypeError);
+      expect(limiter.delaySeconds()).toBe(0);
+      // With another body it can.
+      const response = await limitFetch(fetch, limiter)(
+        new Request(server.origin, { method, body: 'abc' }),
+        { body: 'other' },
+      );
+      expect(response.status).toBe(200);
+      expect(server.received[0]?.body).toBe('other');
+    }
+  });
+
+  it('a URL that is none', async () => {
+    for (const [, plain] of FETCHES) {
+      const limiter = single();
+      await expect(limitFetch(plain, limiter)('not a url')).rejects.toThrow(TypeError);
+      expect(limiter.delaySeconds()).toBe(0);
+    }
   });
 });
 
@@ -423,6 +590,25 @@ describe('what a response says', () => {
       expect(limiter.state().blockedSeconds).toBe(20);
       void response.body?.cancel();
     }
+  });
+
+  it('is not waited for beyond the deadline, nor when a signal aborts', async () => {
+    const endless = async () =>
+      new Response(new ReadableStream({}), {
+        status: 429,
+        headers: { 'Content-Type': 'application/problem+json', 'Retry-After': '3600' },
+      });
+    const start = performance.now();
+    const late = limitFetch(endless, new PolicyLimiter(plenty), { deadlineSeconds: 0.05 });
+    expect((await late('http://a.example')).status).toBe(429);
+    for (const maxAttempts of [1, 3]) {
+      const limited = limitFetch(endless, new PolicyLimiter(plenty), { maxAttempts });
+      const abort = new AbortController();
+      const gone = limited('http://a.example', { signal: abort.signal });
+      setTimeout(() => abort.abort('enough'), 50);
+      await expect(gone).rejects.toBe('enough');
+    }
+    expect(performance.now() - start).toBeLessThan(900);
   });
 
   it('goes to the node that said it', async () => {

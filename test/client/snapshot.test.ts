@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import type { PolicySnapshot } from 'relay-limiter/client';
 import { describe, expect, it, test } from 'vitest';
 import { codeOf } from '../support/limiters.js';
-import { burst, left, limited, mostIn, type Quota, type Sent, said } from './support.js';
+import { burst, left, limited, mostIn, policyOf, type Quota, type Sent, said } from './support.js';
 
 const ALGORITHMS = ['bucket', 'sliding', 'fixed'] as const;
 const THREE_HOURS: Quota[] = [
@@ -134,6 +134,73 @@ it('remembers a block, and what is left', () => {
   expect(burst(later.limiter)).toBe(240);
 });
 
+it('remembers limits without a name apart', () => {
+  const { start } = processes(THREE_HOURS, { algorithm: 'sliding' });
+  const { limiter } = start();
+  const nameless = (quota: number) => ({ name: null, limit: quota });
+  limiter.update(left(0, 500, nameless(21_600)));
+  limiter.update(left(200, 30, nameless(240)));
+  const fresh = start();
+  fresh.limiter.restore(throughJson(limiter.snapshot()));
+  expect(fresh.limiter.delaySeconds()).toBe(limiter.delaySeconds());
+  // Told again, they are the same limits.
+  fresh.limiter.update(left(1, 30, nameless(240)));
+  expect(fresh.limiter.snapshot().limits).toHaveLength(2);
+});
+
+describe.each(ALGORITHMS)('%s', (algorithm) => {
+  it('remembers what is spent of policies that the server told', () => {
+    const { wall, start } = processes([{ quota: 1e6, windowSeconds: 1 }], {
+      algorithm,
+      maxWaitSeconds: 1e6,
+    });
+    const old = start();
+    const policies = [policyOf(100, 3600), policyOf(50, 1800, { name: null })];
+    old.limiter.update(said({ policies }));
+    for (let n = 0; n < 20; n += 1) {
+      old.limiter.tryAcquire();
+      old.clock.now += 5;
+      wall.now += 5;
+    }
+    const snapshot = throughJson(old.limiter.snapshot());
+    for (const seconds of [0, 100, 1000]) {
+      wall.now += seconds;
+      old.clock.now += seconds;
+      const fresh = start();
+      fresh.limiter.restore(snapshot);
+      for (const cost of [1, 10, 50]) {
+        expect(fresh.limiter.delaySeconds(cost)).toBeCloseTo(old.limiter.delaySeconds(cost), 4);
+      }
+    }
+    // Over a window after they were told last.
+    wall.now += 3600;
+    const later = start();
+    later.limiter.restore(snapshot);
+    expect(later.limiter.snapshot().told).toEqual([]);
+  });
+});
+
+it('remembers how many may be under way', () => {
+  const { start } = processes(THREE_HOURS, { algorithm: 'sliding' });
+  const { limiter } = start();
+  limiter.update(said({ policies: [policyOf(2, 60, { unit: 'concurrent-requests' })] }));
+  const fresh = start();
+  fresh.limiter.restore(throughJson(limiter.snapshot()));
+  fresh.limiter.tryLease();
+  fresh.limiter.tryLease();
+  expect(fresh.limiter.tryLease()).toBeNull();
+});
+
+it('can be restored whatever a server said', () => {
+  const { limiter } = limited(THREE_HOURS);
+  const info = said({ retryAfterSeconds: Infinity });
+  limiter.update(info, 429, { violated: ['x'] });
+  limiter.update(info, 429);
+  const fresh = limited(THREE_HOURS);
+  fresh.limiter.restore(throughJson(limiter.snapshot()));
+  expect(fresh.limiter.delaySeconds()).toBe(600);
+});
+
 it('forgets what the limiter knew before, those who wait stay', async () => {
   const { limiter } = limited(THREE_HOURS, { algorithm: 'sliding' });
   const empty = limiter.snapshot();
@@ -150,6 +217,11 @@ describe('what cannot be read whole', () => {
   limiter.tryAcquire(24);
   const good = throughJson(limiter.snapshot());
   const [first, second] = good.policies as [object, object];
+  const limit = { name: null, quota: 7, partitionKey: null, remaining: 1, resetSeconds: 1 };
+  const window = {
+    ...{ name: 'x', partitionKey: null, quota: 5, windowSeconds: 60 },
+    ...{ unit: 'requests', staysSeconds: 60, state: [] },
+  };
 
   test.each<[unknown, string]>([
     [null, 'a snapshot must be an object, got null'],
@@ -180,6 +252,12 @@ describe('what cannot be read whole', () => {
       { ...good, limits: [{ name: null, partitionKey: null }] },
       'remaining of the snapshot must be',
     ],
+    [{ ...good, limits: [{ ...limit, quota: '7' }] }, 'quota of the snapshot must be'],
+    [{ ...good, told: undefined }, 'told of the snapshot must be an array'],
+    [{ ...good, told: [{ ...window, unit: 7 }] }, 'unit of the snapshot must be a string'],
+    [{ ...good, told: [{ ...window, staysSeconds: -1 }] }, 'staysSeconds of the snapshot must'],
+    [{ ...good, told: [{ ...window, quota: 0 }] }, 'a told policy has no quota'],
+    [{ ...good, told: [window, { ...window, state: ['x'] }] }, 'the state of a policy'],
   ])('%j', (snapshot, message) => {
     const restore = () => limiter.restore(snapshot as object);
     expect(codeOf(restore)).toBe('ERR_LIMITER_SNAPSHOT');

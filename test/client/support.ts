@@ -1,6 +1,7 @@
 // What the tests of the client share: sending on a virtual clock, and counting what was sent.
 
-import { PolicyLimiter, type PolicyLimiterOptions } from 'relay-limiter/client';
+import fc from 'fast-check';
+import { type Lease, PolicyLimiter, type PolicyLimiterOptions } from 'relay-limiter/client';
 import type { RateLimitInfo, ServiceLimit } from 'relay-limiter/headers';
 import { type ManualClock, manualClock } from '../support/limiters.js';
 
@@ -43,6 +44,56 @@ export function mostIn(seconds: number, sent: readonly Sent[]): number {
   }
   return most;
 }
+
+/** Costs that are taken, and of which some are given back, in any order and at any time. */
+export const takes = fc.array(
+  fc.record({
+    cost: fc.integer({ min: 0, max: 9 }),
+    pause: fc.constantFrom(0, 0, 1, 3.5, 10, 15),
+    ends: fc.constantFrom('none', 'refund', 'refund', 'release'),
+    which: fc.nat(),
+  }),
+  { minLength: 100, maxLength: 150, size: 'max' },
+);
+
+/** What of them went and was not given back. `then` is called after each take. */
+export function sentOf(
+  all: readonly { cost: number; pause: number; ends: string; which: number }[],
+  limiter: PolicyLimiter,
+  clock: ManualClock,
+  then = () => {},
+): Sent[] {
+  const open: { lease: Lease; entry: Sent }[] = [];
+  const sent: Sent[] = [];
+  for (const { cost, pause, ends, which } of all) {
+    const lease = limiter.tryLease(cost);
+    const entry = { at: clock.now, cost };
+    if (lease !== null) {
+      open.push({ lease, entry });
+      sent.push(entry);
+    }
+    then();
+    const [ended] = ends === 'none' ? [] : open.splice(which % Math.max(1, open.length), 1);
+    if (ends === 'release') ended?.lease.release();
+    else if (ended !== undefined) {
+      ended.lease.refund();
+      ended.entry.cost = 0;
+    }
+    clock.now += pause;
+  }
+  return sent;
+}
+
+/** A policy as a server tells it. */
+export const policyOf = (quota: number, windowSeconds: number, more = {}) => ({
+  name: 'a',
+  quota,
+  windowSeconds,
+  unit: 'requests',
+  partitionKey: null,
+  parameters: {},
+  ...more,
+});
 
 /** What the headers of a response say; nothing unless told otherwise. */
 export function said(what: Partial<RateLimitInfo> = {}): RateLimitInfo {

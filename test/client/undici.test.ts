@@ -3,7 +3,14 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { limitInterceptor, PolicyLimiter } from 'relay-limiter/client';
-import { Agent, type Dispatcher, interceptors, request, fetch as undiciFetch } from 'undici';
+import {
+  Agent,
+  buildConnector,
+  type Dispatcher,
+  interceptors,
+  request,
+  fetch as undiciFetch,
+} from 'undici';
 import { afterEach, describe, expect, it } from 'vitest';
 import { manualClock } from '../support/limiters.js';
 import { goneServer, refusing, serve } from './http.js';
@@ -165,7 +172,7 @@ describe('undici.request', () => {
       for (let turn = 0; turn < turns; turn += 1) await null;
       abort.abort('enough');
       await expect(gone).rejects.toBe('enough');
-      if (turns === 0) expect(limiter.delaySeconds()).toBe(0);
+      expect(limiter.delaySeconds()).toBe(0);
     }
     expect(server.received).toEqual([]);
   });
@@ -229,6 +236,51 @@ describe('undici.request', () => {
     const { statusCode } = await request(server.origin, { dispatcher: agent });
     expect(statusCode).toBe(200);
     expect(server.received).toHaveLength(2);
+  });
+
+  it('that is aborted while its connection is made is not sent, and gets its quota back', async () => {
+    const server = await serve((response) => response.end());
+    const limiter = single();
+    const abort = new AbortController();
+    let goOn = () => {};
+    const connector = buildConnector({});
+    const connecting = new Promise<void>((resolve) => {
+      const connect: buildConnector.connector = (options, then) => {
+        goOn = () => connector(options, then);
+        resolve();
+      };
+      const agent = new Agent({ connect }).compose(limitInterceptor(limiter));
+      open.push(agent);
+      request(server.origin, { dispatcher: agent, signal: abort.signal }).catch(() => {});
+    });
+    await connecting;
+    expect(limiter.delaySeconds()).toBe(3600);
+    abort.abort();
+    goOn();
+    await expect.poll(() => limiter.delaySeconds()).toBe(0);
+    expect(server.received).toEqual([]);
+  });
+
+  it('follows redirections with a limiter for each step, and tells where it has been', async () => {
+    const server = await serve((response, { url }) => {
+      if (url === '/end') response.end('yes');
+      else response.writeHead(302, { location: '/end' }).end();
+    });
+    const limiter = new PolicyLimiter({
+      policies: [{ quota: 5, windowSeconds: 3600 }],
+      algorithm: 'sliding',
+    });
+    const redirect = interceptors.redirect({ maxRedirections: 3 });
+    const dispatcher = new Agent().compose(limitInterceptor(limiter), redirect);
+    open.push(dispatcher);
+    const { context, body } = await request(`${server.origin}/begin`, { dispatcher });
+    expect(await body.text()).toBe('yes');
+    const { history } = context as { history: URL[] };
+    expect(history.map(({ pathname }) => pathname)).toEqual(['/begin', '/end']);
+    expect([limiter.delaySeconds(3), limiter.delaySeconds(4)]).toEqual([
+      0,
+      expect.closeTo(3600, 0),
+    ]);
   });
 
   it('is told apart by cost and priority', async () => {

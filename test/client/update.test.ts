@@ -5,27 +5,71 @@ import fc from 'fast-check';
 import type { Lease, PolicyLimiter } from 'relay-limiter/client';
 import type { RateLimitInfo } from 'relay-limiter/headers';
 import { describe, expect, it, test } from 'vitest';
-import { burst, left, limited, type Quota, said } from './support.js';
+import {
+  burst,
+  left,
+  limited,
+  mostIn,
+  policyOf,
+  type Quota,
+  said,
+  sentOf,
+  takes,
+} from './support.js';
 
 const ROOMY = [{ quota: 1000, windowSeconds: 60 }];
 const GREEDY = { algorithm: 'sliding', random: () => 0 } as const;
 const greedy = (policies: readonly Quota[] = ROOMY, options = {}) =>
   limited(policies, { ...GREEDY, ...options });
 
-const policyOf = (quota: number, windowSeconds: number, more = {}) => ({
-  name: 'a',
-  quota,
-  windowSeconds,
-  unit: 'requests',
-  partitionKey: null,
-  parameters: {},
-  ...more,
-});
-
 function lease(limiter: PolicyLimiter, cost?: number): Lease {
   const taken = limiter.tryLease(cost);
   if (taken === null) throw new Error('it may not go');
   return taken;
+}
+
+/**
+ * How many requests a server of 40 in a window of 10 seconds refuses, that tells what is left, to a
+ * client of eight connections of any delay.
+ */
+function refusedOutOfOrder(algorithm: 'bucket' | 'sliding', random: (at: number) => number) {
+  const { limiter, clock } = limited(ROOMY, { algorithm, random: () => 0 });
+  const quota = 40;
+  const events: { at: number; act: () => void }[] = [];
+  const after = (seconds: number, act: () => void) => events.push({ at: clock.now + seconds, act });
+  const start = clock.now;
+  const end = () => start + 10 * (Math.floor((clock.now - start) / 10) + 1);
+  let window = 0;
+  let used = 0;
+  let refused = 0;
+  let delays = 0;
+  const arrive = (taken: Lease) => {
+    if (end() !== window) used = 0;
+    window = end();
+    if (used === quota) refused += 1;
+    else used += 1;
+    const info = left(quota - used, window - clock.now);
+    after(random(delays++), () => {
+      limiter.update(info, 200, { lease: taken });
+      taken.release();
+      send();
+    });
+  };
+  const send = () => {
+    const taken = limiter.tryLease();
+    if (taken !== null) after(random(delays++), () => arrive(taken));
+    else after(limiter.delaySeconds(), send);
+  };
+  // The first tells of the limit, before the others go.
+  send();
+  for (let others = 0; others < 7; others += 1) after(2, send);
+  for (let steps = 0; steps < 600; steps += 1) {
+    events.sort((a, b) => b.at - a.at);
+    const next = events.pop();
+    clock.now = next?.at ?? clock.now;
+    next?.act();
+  }
+  return refused;
 }
 
 describe('what is left', () => {
@@ -69,13 +113,15 @@ describe('what is left', () => {
   it('is raised by newer responses, and by older ones only lowered', () => {
     const { limiter } = greedy();
     const [first, second, third] = [lease(limiter), lease(limiter), lease(limiter)];
-    limiter.update(left(2, 60), 200, { lease: second });
-    // Two less the third request. The first came before and knows less.
+    limiter.update(left(3, 60), 200, { lease: second });
+    // Three less the third request, and the first, which may be on its way still. That knows less.
     limiter.update(left(900, 60), 200, { lease: first });
     expect(limiter.delaySeconds(1)).toBe(0);
     expect(limiter.delaySeconds(2)).toBeGreaterThan(0);
     limiter.update(left(50, 60), 200, { lease: third });
-    expect(limiter.delaySeconds(50)).toBe(0);
+    // So may both others have been: they were under way with it.
+    expect(limiter.delaySeconds(48)).toBe(0);
+    expect(limiter.delaySeconds(49)).toBeGreaterThan(0);
     limiter.update(left(12, 60), 200, { lease: first });
     // Ten: twelve less the two that went after the first.
     expect(burst(limiter)).toBe(10);
@@ -90,6 +136,73 @@ describe('what is left', () => {
     first.refund();
     expect(burst(limiter)).toBe(2);
   });
+
+  it('is less what was sent before and is still under way, and grows when that was never sent', () => {
+    const { limiter } = greedy();
+    lease(limiter, 2).release();
+    const [first, second] = [lease(limiter, 3), lease(limiter)];
+    limiter.update(left(10, 60), 200, { lease: second });
+    expect(limiter.delaySeconds(7)).toBe(0);
+    expect(limiter.delaySeconds(8)).toBeGreaterThan(0);
+    first?.refund();
+    expect(burst(limiter)).toBe(10);
+  });
+
+  it('is not less what was answered before, however long its lease is kept', () => {
+    const { limiter } = greedy();
+    const first = lease(limiter);
+    limiter.update(said(), 200, { lease: first });
+    limiter.update(left(10, 60), 200, { lease: lease(limiter) });
+    first.refund();
+    expect(burst(limiter)).toBe(10);
+  });
+
+  it('is less what was answered while its request was under way: it may have come before', () => {
+    const { limiter } = greedy();
+    const [first, second] = [lease(limiter), lease(limiter)];
+    limiter.update(said(), 200, { lease: first });
+    first?.release();
+    limiter.update(left(10, 60), 200, { lease: second });
+    expect(burst(limiter)).toBe(9);
+  });
+
+  it('is not less what nobody has ended for a minute', () => {
+    const { limiter, clock } = greedy();
+    lease(limiter);
+    clock.now += 60;
+    limiter.update(left(10, 60), 200, { lease: lease(limiter) });
+    expect(burst(limiter)).toBe(10);
+  });
+
+  it('is not less what was refunded before it was told', () => {
+    const { limiter } = greedy();
+    const [first, second] = [lease(limiter), lease(limiter, 5)];
+    second?.refund();
+    limiter.update(left(10, 60), 200, { lease: first });
+    expect(burst(limiter)).toBe(10);
+  });
+
+  it('does not become more than nothing by refunds of more than was told', () => {
+    const { limiter } = greedy();
+    const [first, second] = [lease(limiter), lease(limiter), lease(limiter, 4)];
+    limiter.update(left(2, 60), 200, { lease: first });
+    second?.refund();
+    // Two less four.
+    expect(limiter.delaySeconds()).toBeGreaterThan(0);
+  });
+
+  it.each(['bucket', 'sliding'] as const)(
+    'is never exceeded (%s) by requests and answers that overtake each other',
+    (algorithm) => {
+      fc.assert(
+        fc.property(fc.array(fc.nat(), { minLength: 200, maxLength: 200 }), (numbers) => {
+          const random = (at: number) => ((numbers[at % 200] ?? 0) % 1000) / 1000;
+          expect(refusedOutOfOrder(algorithm, random)).toBe(0);
+        }),
+        { numRuns: 30 },
+      );
+    },
+  );
 
   it('of a cached response says nothing', () => {
     const { limiter } = greedy();
@@ -182,6 +295,14 @@ describe('policies that a server tells', () => {
     expect(limiter.delaySeconds()).toBe(10);
     clock.now += 10;
     expect(limiter.delaySeconds()).toBe(0);
+  });
+
+  it('start afresh when they count something else', () => {
+    const { limiter } = greedy();
+    limiter.update(said({ policies: [policyOf(10, 10, { unit: 'content-bytes' })] }));
+    limiter.update(said(), 200, { contentBytes: 10 });
+    limiter.update(said({ policies: [policyOf(10, 10)] }));
+    expect(burst(limiter)).toBe(10);
   });
 
   it('bound how many requests are under way', () => {
@@ -341,6 +462,19 @@ describe('a refusal that says nothing', () => {
     expect(limiter.state()).toMatchObject({ rateShare: 1, ramping: false });
   });
 
+  it('never paces one request for longer than maxWaitSeconds after the one before', () => {
+    const day = [{ quota: 24, windowSeconds: 86_400 }];
+    const { limiter, clock } = greedy(day, { maxWaitSeconds: 600 });
+    for (let n = 0; n < 8; n += 1) {
+      limiter.update(said(), 503, { lease: lease(limiter) });
+      clock.now += limiter.delaySeconds();
+    }
+    lease(limiter);
+    limiter.update(said(), 200);
+    expect(limiter.state().rateShare).toBeLessThan(0.05);
+    expect(limiter.delaySeconds()).toBe(600);
+  });
+
   it('counts once while it lasts, whoever else is refused', () => {
     const { limiter, clock } = greedy(ROOMY, { random: () => 0.5 });
     for (let n = 0; n < 5; n += 1) limiter.update(said(), 429);
@@ -366,6 +500,123 @@ describe('a refusal that says nothing', () => {
     const { limiter } = greedy();
     limiter.update(said({ retryAfterSeconds: 0 }), 429);
     expect(limiter.state().rateShare).toBe(0.5);
+  });
+});
+
+describe('requests that cost nothing', () => {
+  it('are backed off from as others are', () => {
+    const { limiter, clock } = greedy(ROOMY, { random: () => 0.999 });
+    let sent = 0;
+    for (let tenths = 0; tenths < 6000; tenths += 1) {
+      const taken = limiter.tryLease(0);
+      if (taken !== null) {
+        sent += 1;
+        limiter.update(said(), 429, { lease: taken });
+        taken.release();
+      }
+      clock.now += 0.1;
+    }
+    // 1 + 2 + 4 + ... seconds apart.
+    expect(sent).toBeLessThanOrEqual(11);
+    expect(limiter.state().rateShare).toBe(1 / 64);
+  });
+});
+
+describe('a refund', () => {
+  it('is as if nothing had been sent, whatever the server has said', () => {
+    const policies = [policyOf(30, 3600)];
+    const news: [string, (limiter: PolicyLimiter) => void][] = [
+      ['a tighter policy', (limiter) => limiter.update(said({ policies }))],
+      ['what is left', (limiter) => limiter.update(left(100, 1000))],
+      ['both', (limiter) => limiter.update({ ...left(100, 1000), policies })],
+      ['a refusal', (limiter) => limiter.update(said(), 429)],
+    ];
+    const step = fc.record({
+      pause: fc.constantFrom(0, 0, 1, 7, 100),
+      cost: fc.constantFrom(0, 1, 2, 3),
+      count: fc.integer({ min: 1, max: 5 }),
+      kept: fc.boolean(),
+      reverse: fc.boolean(),
+    });
+    for (const algorithm of ['bucket', 'sliding'] as const) {
+      fc.assert(
+        fc.property(fc.constantFrom(...news), fc.array(step, { maxLength: 20 }), (said, steps) => {
+          const [, tell] = said;
+          const one = limited([{ quota: 60, windowSeconds: 60 }], { ...GREEDY, algorithm });
+          const twin = limited([{ quota: 60, windowSeconds: 60 }], { ...GREEDY, algorithm });
+          for (const { limiter } of [one, twin]) tell(limiter);
+          for (const { pause, cost, count, kept, reverse } of steps) {
+            one.clock.now += pause;
+            twin.clock.now += pause;
+            const leases = Array.from({ length: count }, () => one.limiter.tryLease(cost));
+            for (const taken of reverse ? leases.reverse() : leases) taken?.refund();
+            expect(one.limiter.delaySeconds()).toBeCloseTo(twin.limiter.delaySeconds(), 6);
+            if (kept) expect(one.limiter.tryAcquire(cost)).toBe(twin.limiter.tryAcquire(cost));
+          }
+        }),
+      );
+    }
+  });
+
+  it('never leads to more than a policy of the server allows, whenever it comes', () => {
+    for (const algorithm of ['bucket', 'sliding'] as const) {
+      fc.assert(
+        fc.property(takes, (all) => {
+          const { limiter, clock } = limited(ROOMY, { algorithm, burstShare: 0.5 });
+          const tell = () => limiter.update(said({ policies: [policyOf(20, 100)] }));
+          tell();
+          const sent = sentOf(all, limiter, clock, tell);
+          expect(mostIn(100, sent)).toBeLessThanOrEqual(20 + 1e-6);
+        }),
+        { numRuns: 200 },
+      );
+    }
+  });
+
+  it('of a probe lets another one go', () => {
+    const { limiter, clock } = greedy(ROOMY, { maxWaitSeconds: 30 });
+    limiter.update(left(0, 1000));
+    clock.now += 30;
+    const probe = lease(limiter);
+    expect(limiter.delaySeconds()).toBe(30);
+    probe.refund();
+    expect(limiter.delaySeconds()).toBe(0);
+  });
+
+  it('ends no block of a policy', () => {
+    const { limiter } = greedy();
+    const under = lease(limiter, 5);
+    limiter.update(said({ retryAfterSeconds: 20 }), 429, { violated: ['a'] });
+    under.refund();
+    expect(limiter.delaySeconds()).toBe(20);
+  });
+
+  it('makes no pace faster that knew nothing of its request', () => {
+    const { limiter } = limited(ROOMY, { random: () => 0 });
+    const before = lease(limiter);
+    limiter.update(left(51, 99));
+    expect(burst(limiter)).toBe(5);
+    before.refund();
+    expect(limiter.delaySeconds()).toBeGreaterThan(0);
+  });
+
+  it('of a request before the news is no reason to ask earlier', () => {
+    const { limiter, clock } = greedy(ROOMY, { maxWaitSeconds: 30 });
+    limiter.update(left(5, 1000));
+    const before = lease(limiter);
+    clock.now += 10;
+    limiter.update(left(0, 1000));
+    before.refund();
+    expect(limiter.delaySeconds()).toBe(30);
+  });
+
+  it('gives a policy back only what that has counted', () => {
+    const { limiter } = greedy();
+    const before = lease(limiter, 5);
+    limiter.update(said({ policies: [policyOf(10, 10)] }));
+    expect(burst(limiter)).toBe(10);
+    before.refund();
+    expect(limiter.delaySeconds()).toBe(10);
   });
 });
 

@@ -111,6 +111,58 @@ describe('the choice of a node', () => {
     expect(await spread(pool, 10)).toEqual({ a: 10 });
   });
 
+  it('takes who does not answer for slow, at least as slow as that', async () => {
+    const pool = poolOf({ a: MANY, b: MANY });
+    await learn(pool, 'b', 0.05);
+    const hanging = await pool.acquire({ exclude: ['b'] });
+    await pass(2);
+    hanging.lease.release();
+    expect(node(pool, 'a').latencySeconds).toBeCloseTo(2);
+    expect(node(pool, 'a').failureShare).toBe(0);
+    await learn(pool, 'b', 0.05);
+    expect(await spread(pool, 10)).toEqual({ b: 10 });
+    // Less than it usually takes says nothing, nor does what was never sent.
+    const soon = await pool.acquire({ exclude: ['b'] });
+    await pass(0.01);
+    soon.lease.release();
+    const never = await pool.acquire({ exclude: ['b'] });
+    await pass(30);
+    never.lease.refund();
+    expect(node(pool, 'a').latencySeconds).toBeLessThan(2);
+  });
+
+  it('looks at the queue once for a response, and once for its release', async () => {
+    let reads = 0;
+    const clock = () => {
+      reads += 1;
+      return now();
+    };
+    const pool = poolOf({ a: [1, 60] }, { clock });
+    const { lease } = await pool.acquire();
+    const waiting = pool.acquire();
+    const readsOf = (act: () => void) => {
+      reads = 0;
+      act();
+      return reads;
+    };
+    // Each reads the clock twice for itself.
+    const ofUpdate = readsOf(() => pool.update(said(), 200, { lease }));
+    const ofRelease = readsOf(() => lease.release());
+    expect(ofUpdate).toBe(ofRelease);
+    expect(ofRelease).toBeGreaterThan(2);
+    await pass(60);
+    await expect(waiting).resolves.toMatchObject({ node: 'a' });
+  });
+
+  it('counts a forgotten lease as under way for a minute', async () => {
+    const pool = poolOf({ a: MANY });
+    await pool.acquire();
+    await pass(59);
+    expect(node(pool, 'a').inFlight).toBe(1);
+    await pass(1);
+    expect(node(pool, 'a').inFlight).toBe(0);
+  });
+
   it('never counts the time in its own queue as latency', async () => {
     const pool = poolOf({ a: [1, 10] });
     await pool.acquire();
@@ -561,6 +613,7 @@ describe('a snapshot', () => {
     ['of a limiter', { version: 1, limiter: 'PolicyLimiter' }],
     ['of another version', { version: 2, limiter: 'UpstreamPool', nodes: {} }],
     ['without nodes', { version: 1, limiter: 'UpstreamPool' }],
+    ['of nodes in a row', { version: 1, limiter: 'UpstreamPool', nodes: [] }],
     ['of a node that is none', { version: 1, limiter: 'UpstreamPool', nodes: { a: null } }],
   ])('is refused: %s', (_, snapshot) => {
     const pool = poolOf({ a: MANY });

@@ -125,6 +125,16 @@ describe('a reset', () => {
     expect(parse(headers, { resetFormat }).ignored).toEqual(ignored);
   });
 
+  it('of less than nothing is of nothing, in the fields that vendors made up', () => {
+    const left = (text: string) => parse({ 'X-RateLimit-Remaining': text });
+    expect(left('-1').limits).toMatchObject([{ remaining: 0 }]);
+    expect(left('-1').ignored).toEqual([]);
+    expect(left('-').ignored).toEqual(['x-ratelimit-remaining']);
+    expect(parse({ 'X-RateLimit-Limit': '-1' }).ignored).toEqual(['x-ratelimit-limit']);
+    expect(parse({ 'RateLimit-Remaining': '-1' }).ignored).toEqual(['ratelimit-remaining']);
+    expect(parse({ 'X-RateLimit-Remaining': '-1' }, { strict: true })).toStrictEqual(NOTHING);
+  });
+
   it('of the three fields is in seconds, unless the format is given', () => {
     const triple = { 'RateLimit-Limit': '5', 'RateLimit-Reset': '1795360890' };
     expect(limits(triple)).toEqual([[null, 5, null, 1_795_360_890]]);
@@ -283,7 +293,7 @@ describe('structured fields', () => {
 });
 
 describe('a hostile server', () => {
-  const most = 16_384;
+  const most = 4_096;
 
   it('has its long fields ignored', () => {
     const longest = `"${'a'.repeat(most - 6)}";r=1`;
@@ -299,7 +309,7 @@ describe('a hostile server', () => {
   });
 
   it('is listened to for 64 items of a field', () => {
-    const items = Array.from({ length: 1000 }, (_, n) => `"${n}";q=1`).join();
+    const items = Array.from({ length: 400 }, (_, n) => `"${n}";q=1`).join();
     const { policies, ignored } = parse({ 'RateLimit-Policy': items });
     expect(policies.map(({ name }) => name)).toEqual(Array.from({ length: 64 }, (_, n) => `${n}`));
     expect(ignored).toEqual(['ratelimit-policy[item]']);

@@ -28,6 +28,7 @@ export class BucketWindow implements QuotaWindow {
   /** Seconds until it is full, counted from `#at`; negative where it has been. */
   #fullIn = -Infinity;
   #at = 0;
+  #lastTake = -Infinity;
 
   constructor({ quota, windowSeconds }: Policy, burstShare: number) {
     this.#wholeUnits = quota >= 1 && quota * burstShare < 1;
@@ -63,20 +64,17 @@ export class BucketWindow implements QuotaWindow {
   take(cost: number, now: number): void {
     this.#moveTo(now);
     this.#fullIn = Math.max(0, this.#fullIn) + this.#refill(cost);
+    this.#lastTake = now;
   }
 
-  receipt(): number {
-    return this.#at + this.#fullIn;
-  }
-
-  // Had the take not been, the bucket would have been full earlier by the cost's refill, but not
-  // earlier than any later take: what has been refilled since then is gone already. When it was to be
-  // full after the take bounds that from below, since that time only grows.
-  giveBack(cost: number, fullAtThen: number, now: number): void {
-    const isLast = fullAtThen === this.receipt();
+  // Had the take not been, the bucket would be full earlier by the cost's refill, unless it had been full
+  // in the meantime and lost what came then. Later takes may have gone on the strength of what has been
+  // refilled since this one: so much of it stays spent.
+  giveBack(cost: number, at: number, now: number): void {
     this.#moveTo(now);
-    const most = isLast ? this.#fullIn : fullAtThen - now;
-    if (most > 0) this.#fullIn -= Math.min(this.#refill(cost), most);
+    const refilled = at === this.#lastTake ? 0 : now - at;
+    const unspent = Math.min(this.#refill(cost) - refilled, this.#fullIn);
+    if (unspent > 0) this.#fullIn -= unspent;
   }
 
   save(now: number): number[] {

@@ -15,7 +15,7 @@
 // of its window, and the first tick of a window divides by nothing.
 
 import type { Policy } from '../policies.js';
-import { type Quotas, type Receipt, savedNumbers } from './quotas.js';
+import { type Quotas, savedNumbers } from './quotas.js';
 
 const FREE_SHARE = 0.2;
 const AHEAD = 1.3;
@@ -88,13 +88,9 @@ export class FixedWindows implements Quotas {
     this.#lastTake = now;
   }
 
-  receipt(): Receipt {
-    return this.#windows.map(({ resetAt }) => resetAt);
-  }
-
-  giveBack(cost: number, receipt: Receipt): void {
-    for (const [at, window] of this.#windows.entries()) {
-      if (window.resetAt === receipt[at]) window.remaining += cost;
+  giveBack(cost: number, at: number): void {
+    for (const window of this.#windows) {
+      if (at + window.windowSeconds >= window.resetAt) window.remaining += cost;
     }
   }
 

@@ -6,7 +6,7 @@ import { FixedWindows } from './fixed.js';
 import { IndependentWindows, type Quotas } from './quotas.js';
 import { SlidingWindow } from './sliding.js';
 
-export type { Quotas, Receipt } from './quotas.js';
+export type { Quotas } from './quotas.js';
 
 /** How windows are counted; each is described in its file. */
 export type Algorithm = 'bucket' | 'sliding' | 'fixed';

@@ -1,10 +1,5 @@
 // What an algorithm does with quotas. It knows policies, costs and times; no servers, queues or leases.
 
-import type { Policy } from '../policies.js';
-
-/** What `giveBack` must know of a take: a number for each window. */
-export type Receipt = readonly number[];
-
 /** The accounting of several windows, each of which every request counts in. */
 export interface Quotas {
   /**
@@ -14,10 +9,11 @@ export interface Quotas {
   readyAt(cost: number, now: number): number;
   /** Counts `cost`, whether or not it may go. */
   take(cost: number, now: number): void;
-  /** Of the last take. */
-  receipt(): Receipt;
-  /** Undoes a take, as far as that cannot lead to more than a quota in any interval of its window. */
-  giveBack(cost: number, receipt: Receipt, now: number): void;
+  /**
+   * Undoes a take of `cost` at the time `at`, as far as that cannot lead to more than a quota in any
+   * interval of its window. A take is undone once.
+   */
+  giveBack(cost: number, at: number, now: number): void;
   /** Finite numbers for each window; times are relative to `now`. */
   save(now: number): number[][];
 }
@@ -26,8 +22,7 @@ export interface Quotas {
 export interface QuotaWindow {
   readyAt(cost: number, now: number): number;
   take(cost: number, now: number): void;
-  receipt(): number;
-  giveBack(cost: number, receipt: number, now: number): void;
+  giveBack(cost: number, at: number, now: number): void;
   save(now: number): number[];
 }
 
@@ -49,14 +44,8 @@ export class IndependentWindows implements Quotas {
     for (const window of this.#windows) window.take(cost, now);
   }
 
-  receipt(): Receipt {
-    return this.#windows.map((window) => window.receipt());
-  }
-
-  giveBack(cost: number, receipt: Receipt, now: number): void {
-    for (const [at, window] of this.#windows.entries()) {
-      window.giveBack(cost, receipt[at] ?? -Infinity, now);
-    }
+  giveBack(cost: number, at: number, now: number): void {
+    for (const window of this.#windows) window.giveBack(cost, at, now);
   }
 
   save(now: number): number[][] {
@@ -73,6 +62,3 @@ export function savedNumbers(
 ): number[] | undefined {
   return Array.isArray(saved) && saved.every(Number.isFinite) && fits(saved) ? saved : undefined;
 }
-
-/** Makes one window: a fresh one, or a saved one whose times count from `now`; undefined: unreadable. */
-export type Restore<T> = (policy: Policy, saved: unknown, now: number) => T | undefined;

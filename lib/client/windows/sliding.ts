@@ -66,22 +66,18 @@ export class SlidingWindow implements QuotaWindow {
     }
   }
 
-  receipt(): number {
-    return this.#times.at(-1) ?? -Infinity;
-  }
-
-  giveBack(cost: number, time: number, now: number): void {
-    if (this.#end(time) <= now) return;
+  giveBack(cost: number, at: number, now: number): void {
+    if (this.#end(at) <= now) return;
     // Its group has that time or, joined by others, a later one.
-    const at = this.#firstNotBefore(time);
-    const counted = this.#costs[at] ?? 0;
+    const group = this.#firstNotBefore(at);
+    const counted = this.#costs[group] ?? 0;
     this.#used -= Math.min(cost, counted);
     if (counted > cost) {
-      this.#costs[at] = counted - cost;
+      this.#costs[group] = counted - cost;
     } else {
       // Nothing of it is left, and nothing may stay: refunds must not fill the log.
-      this.#times.splice(at, 1);
-      this.#costs.splice(at, 1);
+      this.#times.splice(group, 1);
+      this.#costs.splice(group, 1);
     }
   }
 
