@@ -2,7 +2,7 @@
 
 import { PolicyLimiter, type PolicyLimiterOptions } from 'relay-limiter/client';
 import { time } from '../timing.js';
-import type { Case, Round } from './case.js';
+import { type Case, NO_PEERS, type Round } from './case.js';
 
 const POLICIES = [
   { quota: 240, windowSeconds: 60 },
@@ -25,7 +25,7 @@ export const client: Case = {
   name: 'client',
   title: 'tryAcquire under four windows, allowed or refused',
   // One upstream.
-  sizes: [1],
+  sizes: [NO_PEERS],
   contestants: () => Object.keys(ALGORITHMS),
   rounds: 7,
   fresh: false,

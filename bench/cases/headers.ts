@@ -3,7 +3,7 @@
 import { parseRateLimitHeaders, type ResponseHeaders } from 'relay-limiter/headers';
 import { parseList } from 'structured-headers';
 import { time } from '../timing.js';
-import type { Case, Round } from './case.js';
+import { type Case, NO_PEERS, type Round } from './case.js';
 
 const POLICY = '"burst";q=100;w=60, "daily";q=5000;w=86400';
 const LIMIT = '"burst";r=50;t=30, "daily";r=900;t=36000';
@@ -40,7 +40,7 @@ export const headers: Case = {
   name: 'headers',
   title: 'reading RateLimit and RateLimit-Policy of two policies',
   // One server's.
-  sizes: [1],
+  sizes: [NO_PEERS],
   contestants: () => Object.keys(READERS),
   rounds: 7,
   fresh: false,
