@@ -1,19 +1,13 @@
 // `npm run demo:client`: three servers with limits, and two clients that do the same work.
 
+import { INTERRUPTED, interruption } from '../interruption.js';
 import { limitedClient, naiveClient } from './clients.js';
 import { type Flags, HELP, readFlags, WrongFlag } from './flags.js';
 import { runPhase } from './phase.js';
 import { watch } from './screen.js';
 import { failures, summary } from './summary.js';
 
-const INTERRUPTED = 130;
-
 const print = (text: string) => console.log(text);
-const interruption = new AbortController();
-process.on('SIGINT', () => interruption.abort());
-process.on('SIGTERM', () => interruption.abort());
-// A reader that has seen enough, such as `head`, closes the pipe.
-process.stdout.on('error', () => interruption.abort());
 
 async function main(): Promise<number> {
   try {
@@ -22,7 +16,7 @@ async function main(): Promise<number> {
     print(HELP);
     return 0;
   } catch (error) {
-    if (interruption.signal.aborted) return INTERRUPTED;
+    if (interruption.aborted) return INTERRUPTED;
     const advice = error instanceof WrongFlag ? ' (npm run demo:client -- --help)' : '';
     console.error(`demo:client: ${error instanceof Error ? error.message : error}${advice}`);
     return error instanceof WrongFlag ? 2 : 1;
@@ -32,7 +26,7 @@ async function main(): Promise<number> {
 /** Both clients and the summary; resolves with the exit code. */
 async function demonstrate({ requests }: Flags): Promise<number> {
   const phase = (title: string, client: typeof limitedClient) =>
-    runPhase(client, requests, interruption.signal, watch(title, process.stdout));
+    runPhase(client, requests, interruption, watch(title, process.stdout));
   print(`${requests} requests to three servers on this machine, first with relay-limiter, then by`);
   print('a naive client that waits as long as it is told where it is refused.\n');
   const outcome = {

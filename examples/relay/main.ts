@@ -1,6 +1,7 @@
 // `npm start`: the relay under attack, first with its guard off, then on; or the relay alone.
 
 import { setInterval } from 'node:timers/promises';
+import { INTERRUPTED, interruption } from '../interruption.js';
 import { hasManyAddresses } from './demo/addresses.js';
 import { runPhase } from './demo/phase.js';
 import { failures, summary } from './demo/summary.js';
@@ -9,14 +10,7 @@ import { type Flags, HELP, readFlags, WrongFlag } from './flags.js';
 import { LimitingGuard } from './guard.js';
 import { Relay } from './relay.js';
 
-const INTERRUPTED = 130;
-
 const print = (line: string) => console.log(line);
-const interruption = new AbortController();
-process.on('SIGINT', () => interruption.abort());
-process.on('SIGTERM', () => interruption.abort());
-// A reader that has seen enough, such as `head`, closes the pipe.
-process.stdout.on('error', () => interruption.abort());
 
 async function main(): Promise<number> {
   try {
@@ -26,7 +20,7 @@ async function main(): Promise<number> {
     else return await demonstrate(flags);
     return 0;
   } catch (error) {
-    if (interruption.signal.aborted) return INTERRUPTED;
+    if (interruption.aborted) return INTERRUPTED;
     console.error(`relay: ${error instanceof Error ? error.message : error}`);
     return error instanceof WrongFlag ? 2 : 1;
   }
@@ -42,7 +36,7 @@ async function demonstrate(flags: Flags): Promise<number> {
   const phase = (guarded: boolean) => {
     table.header();
     const options = { ...flags, oneAddress, guarded };
-    return runPhase(options, (second) => table.row(second), interruption.signal);
+    return runPhase(options, (second) => table.row(second), interruption);
   };
   const outcome = { off: await phase(false), on: await phase(true) };
   print(summary(outcome));
@@ -59,12 +53,12 @@ async function serve({ port, engine }: Flags): Promise<void> {
   const latency = { p50: Number.NaN, p99: Number.NaN };
   let second = 0;
   try {
-    for await (const _ of setInterval(1000, undefined, { signal: interruption.signal })) {
+    for await (const _ of setInterval(1000, undefined, { signal: interruption })) {
       const counts = relay.counts();
       table.row({ guarded: true, engine: guard.engine, second: ++second, counts, latency });
     }
   } catch (error) {
-    if (!interruption.signal.aborted) throw error;
+    if (!interruption.aborted) throw error;
   } finally {
     relay.close();
   }

@@ -1,7 +1,5 @@
 // What `npm run demo:client` runs: its flags and exit codes, its servers, and the demonstration itself.
 
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { parseRateLimitHeaders } from 'relay-limiter/headers';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -10,12 +8,13 @@ import { NODES } from '../../out/examples/client/nodes.js';
 import type { PhaseResult } from '../../out/examples/client/phase.js';
 import { NodeServer } from '../../out/examples/client/server.js';
 import { failures, summary } from '../../out/examples/client/summary.js';
+import { start } from '../support/processes.js';
 
 const MAIN = fileURLToPath(new URL('../../out/examples/client/main.js', import.meta.url));
 
 describe('the command', () => {
   it('lists its flags', async () => {
-    const { code, output } = await start(['--help']).ended;
+    const { code, output } = await start(MAIN, ['--help']).ended;
     expect(code).toBe(0);
     expect(output).toContain('--requests N');
   });
@@ -23,22 +22,22 @@ describe('the command', () => {
   it.each(['--requests 0', '--requests many', '--requests 10001', '--frobnicate', 'surplus'])(
     'refuses %s',
     async (args) => {
-      const { code, output } = await start(args.split(' ')).ended;
+      const { code, output } = await start(MAIN, args.split(' ')).ended;
       expect(code).toBe(2);
       expect(output).toMatch(/^demo:client: .+ \(npm run demo:client -- --help\)\n$/);
     },
   );
 
   it('ends when interrupted', async () => {
-    const demo = start([]);
-    await demo.printed('draft 11');
+    const demo = start(MAIN, []);
+    await demo.line(/draft 11/);
     demo.interrupt();
     expect((await demo.ended).code).toBe(130);
   });
 
   // It runs in real time: a machine that stands still for a second in the middle is given another try.
   it('shows that the promise is kept', { timeout: 40_000, retry: 2 }, async () => {
-    const { code, output } = await start(['--requests', '1800']).ended;
+    const { code, output } = await start(MAIN, ['--requests', '1800']).ended;
     expect(output).toContain('relay-limiter kept its promise');
     expect(output).toMatch(/429 from ann \(draft 11\) +0 /);
     expect(output).toMatch(/429 from bob \(draft 07\) +0 /);
@@ -112,20 +111,3 @@ describe('the verdict', () => {
     expect(summary(outcome)).toMatch(/429 in all +\d +180\n/);
   });
 });
-
-function start(args: string[]) {
-  const child = spawn(process.execPath, [MAIN, ...args]);
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8').on('data', (text) => {
-      output += text;
-    });
-  }
-  return {
-    interrupt: () => child.kill('SIGINT'),
-    ended: once(child, 'close').then(([code]) => ({ code: Number(code), output })),
-    async printed(text: string): Promise<void> {
-      while (!output.includes(text)) await once(child.stdout, 'data');
-    },
-  };
-}

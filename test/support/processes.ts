@@ -1,7 +1,8 @@
 // Child processes: scripts run in a process of their own, against a copy of the package that a test
 // may spoil, or against the package as it is.
 
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -41,6 +42,29 @@ export function runJson(script: string, options?: RunOptions): unknown {
   const { status, stdout, stderr } = run(script, options);
   if (status !== 0) throw new Error(`exit ${status}: ${stderr}`);
   return JSON.parse(stdout);
+}
+
+/** Starts a program of the repository's, to be watched and perhaps interrupted. */
+export function start(program: string, args: string[]) {
+  const child = spawn(process.execPath, [program, ...args]);
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text) => {
+      output += text;
+    });
+  }
+  return {
+    interrupt: () => child.kill('SIGINT'),
+    ended: once(child, 'close').then(([code]) => ({ code: Number(code), output })),
+    /** Resolves with what the pattern captures, once it is printed. */
+    async line(pattern: RegExp): Promise<string | undefined> {
+      for (;;) {
+        const match = pattern.exec(output);
+        if (match) return match[1];
+        await once(child.stdout, 'data');
+      }
+    },
+  };
 }
 
 export interface PackageCopy {
