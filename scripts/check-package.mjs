@@ -4,7 +4,7 @@
 //   npm run check:package
 //   npm run check:package -- --complete    before a release: no binary may be missing
 
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { TARGETS } from './targets.mjs';
@@ -34,6 +34,7 @@ const rows = [['check', 'result']];
 check('holds nothing else', surplus);
 check('holds every entry', missingEntries);
 check(`holds every binary${complete() ? '' : ' of those built'}`, missingBinaries);
+check('holds binaries of this version alone', foreignBinaries);
 check('is small', () => (size > MOST_BYTES ? [`${size} bytes, ${MOST_BYTES} are to do`] : []));
 check('runs no script when installed', installScripts);
 check('publint', () => words(node('publint', 'publint', [tarball, '--strict'])));
@@ -78,6 +79,14 @@ function leaves(value) {
 function missingBinaries() {
   return BINARIES.filter(
     (path) => !paths.includes(path) && (complete() || existsSync(join(root, path))),
+  );
+}
+
+/** The addon keeps its version as text, which ends with a zero. */
+function foreignBinaries() {
+  return BINARIES.filter(
+    (path) =>
+      paths.includes(path) && !readFileSync(join(root, path)).includes(`${manifest.version}\0`),
   );
 }
 
