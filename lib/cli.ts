@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 // `npx relay-limiter`: which engine runs here, and whether it answers right.
 
-import { type EngineInfo, engineInfo } from './engine/select.js';
-import { RateLimiter } from './rate-limiter.js';
+import { loadNative } from '#native';
+import type { NativeBinary } from './engine/native.js';
+import { type EngineInfo, engineInfo, environmentVariable } from './engine/select.js';
+import { type LimiterError, refused } from './errors.js';
 import { type SelfCheck, selfCheck } from './self-check.js';
 import { VERSION } from './version.js';
 
@@ -11,35 +13,38 @@ const USAGE = `relay-limiter ${VERSION}: which engine runs here, why, and whethe
   npx relay-limiter          in words
   npx relay-limiter --json   for scripts
 
-Both compare the engines for two seconds. The exit code is 1 if they differ, or if
-RELAY_LIMITER_ENGINE names an engine that is not there.
+Both compare the engines for two seconds. RELAY_LIMITER_SEED=n repeats a comparison. The exit code
+is 1 if they differ, if a binary is there that does not load, or if RELAY_LIMITER_ENGINE names an
+engine that is not there.
 `;
 const SECONDS = 2;
+const SEED = 'RELAY_LIMITER_SEED';
 
 interface Report extends EngineInfo {
   runtime: string;
   platform: string;
+  /** What became of the native binary, whichever engine is the default. */
+  binary: { state: NativeBinary['state']; path: string | undefined; reason: string | undefined };
   /** null where the native engine is not there: there is nothing to compare. */
   selfCheck: SelfCheck | null;
 }
 
 function report(): Report {
-  const check = hasNative() ? selfCheck(SECONDS) : null;
+  const { state, path, reason } = { path: undefined, reason: undefined, ...loadNative() };
   return {
     ...engineInfo(),
     runtime: runtime(),
     platform: `${process.platform}-${process.arch}`,
-    selfCheck: check,
+    binary: { state, path, reason },
+    selfCheck: state === 'loaded' ? selfCheck(SECONDS, seed()) : null,
   };
 }
 
-function hasNative(): boolean {
-  try {
-    new RateLimiter({ engine: 'native' });
-    return true;
-  } catch {
-    return false;
-  }
+function seed(): number {
+  const given = environmentVariable(SEED);
+  if (given === undefined || given === '') return Math.floor(Math.random() * 2 ** 32);
+  if (/^\d+$/.test(given) && Number(given) < 2 ** 32) return Number(given);
+  throw refused('ERR_LIMITER_OPTION', SEED, given, 'a whole number below 2^32');
 }
 
 /** Bun and Deno pass for Node as well, and say who they are. */
@@ -49,10 +54,18 @@ function runtime(): string {
   return deno === undefined ? `Node ${node}` : `Deno ${deno}`;
 }
 
-function inWords({ version, engine, reason, path, runtime, platform, selfCheck }: Report): string {
+function inWords({
+  version,
+  engine,
+  reason,
+  binary,
+  runtime,
+  platform,
+  selfCheck,
+}: Report): string {
   return `relay-limiter ${version}
 engine      ${engine}: ${reason}
-binary      ${path ?? 'none in use'}
+binary      ${binary.reason ?? binary.path}
 runtime     ${runtime}, ${platform}
 self-check  ${checkInWords(selfCheck)}
 `;
@@ -77,16 +90,23 @@ function main(args: string[]): void {
     process.exitCode = asked ? 0 : 1;
     return;
   }
+  const asJson = flag === '--json';
   try {
     const found = report();
-    process.stdout.write(
-      flag === '--json' ? `${JSON.stringify(found, null, 2)}\n` : inWords(found),
-    );
-    if (found.selfCheck?.difference !== undefined) process.exitCode = 1;
+    process.stdout.write(asJson ? json(found) : inWords(found));
+    if (found.selfCheck?.difference !== undefined || found.binary.state === 'broken') {
+      process.exitCode = 1;
+    }
   } catch (error) {
-    process.stderr.write(`relay-limiter ${VERSION}: ${(error as Error).message}\n`);
+    const { code, message } = error as LimiterError;
+    if (asJson) process.stdout.write(json({ version: VERSION, error: { code, message } }));
+    else process.stderr.write(`relay-limiter ${VERSION}: ${message}\n`);
     process.exitCode = 1;
   }
+}
+
+function json(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
 }
 
 main(process.argv.slice(2));

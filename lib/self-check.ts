@@ -62,8 +62,7 @@ const SUBJECTS: {
 ];
 
 /** Compares the engines for about so many seconds. Throws `ERR_LIMITER_ENGINE` where one is missing. */
-export function selfCheck(seconds: number): SelfCheck {
-  const seed = Math.floor(Math.random() * 2 ** 32);
+export function selfCheck(seconds: number, seed: number): SelfCheck {
   const random = randomOf(seed);
   const end = performance.now() + seconds * 1000;
   let agreed = 0;

@@ -17,8 +17,12 @@ inline unsigned lowestBit(uint32_t bits) noexcept {
   unsigned long index;
   _BitScanForward(&index, bits);
   return static_cast<unsigned>(index);
-#else
+#elif (defined(__GNUC__) || defined(__clang__)) && !defined(RELAY_LIMITER_NO_SIMD)
   return static_cast<unsigned>(__builtin_ctz(bits));
+#else
+  unsigned index = 0;
+  while ((bits >> index & 1) == 0) ++index;
+  return index;
 #endif
 }
 

@@ -4,7 +4,7 @@
 //   npm run check:package
 //   npm run check:package -- --complete    before a release: no binary may be missing
 
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { TARGETS } from './targets.mjs';
@@ -34,12 +34,15 @@ const rows = [['check', 'result']];
 check('holds nothing else', surplus);
 check('holds every entry', missingEntries);
 check(`holds every binary${complete() ? '' : ' of those built'}`, missingBinaries);
+check('holds binaries of this version alone', foreignBinaries);
 check('is small', () => (size > MOST_BYTES ? [`${size} bytes, ${MOST_BYTES} are to do`] : []));
 check('runs no script when installed', installScripts);
 check('publint', () => words(node('publint', 'publint', [tarball, '--strict'])));
-// A require() of an ES module, which this tool knows as an error, works in every Node that we support.
+// As Node resolves that we support. A require() of an ES module, which this tool knows as an error, works
+// in every one of them.
+const PROFILE = ['--profile', 'node16', '--ignore-rules', 'cjs-resolves-to-esm'];
 check('arethetypeswrong', () =>
-  words(node('@arethetypeswrong/cli', 'attw', [tarball, '--ignore-rules', 'cjs-resolves-to-esm'])),
+  words(node('@arethetypeswrong/cli', 'attw', [tarball, ...PROFILE])),
 );
 check('builds from its sources', buildErrors);
 console.log(`\n${filename}: ${paths.length} files, ${Math.round(size / 1000)} KB packed`);
@@ -78,6 +81,14 @@ function leaves(value) {
 function missingBinaries() {
   return BINARIES.filter(
     (path) => !paths.includes(path) && (complete() || existsSync(join(root, path))),
+  );
+}
+
+/** The addon keeps its version as text, which ends with a zero. */
+function foreignBinaries() {
+  return BINARIES.filter(
+    (path) =>
+      paths.includes(path) && !readFileSync(join(root, path)).includes(`${manifest.version}\0`),
   );
 }
 

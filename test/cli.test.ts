@@ -50,7 +50,7 @@ test('--json says the same for scripts, whatever engine is the default', () => {
   expect(report.selfCheck.agreed).toBeGreaterThan(10_000);
 });
 
-test('engines that differ by a rounding are found, and the exit code is 1', () => {
+test('engines that differ by a rounding are found, the exit code is 1, and the seed repeats it', () => {
   copy.copy(BINARY, BINARY);
   const file = 'dist/engine/js/arithmetic.js';
   const right = readFileSync(join(ROOT, file), 'utf8');
@@ -62,12 +62,52 @@ test('engines that differ by a rounding are found, and the exit code is 1', () =
   expect(stdout).toMatch(
     /self-check {2}FAILED after .* seed \d+\n +RateLimiter\.check\(.*\n +native .*\n +js /,
   );
+  const [, seed = ''] = stdout.match(/seed (\d+)/) ?? [];
+  expect(command([], { RELAY_LIMITER_SEED: seed }).stdout).toBe(stdout);
+});
+
+test('a seed that is none is an error', () => {
+  copy.copy(BINARY, BINARY);
+  const { status, stderr } = command([], { RELAY_LIMITER_SEED: '-1' });
+  expect(status).toBe(1);
+  expect(stderr).toContain('RELAY_LIMITER_SEED must be a whole number below 2^32, got "-1"');
+});
+
+test.each(['', 'js'])(
+  'a binary that does not load is named, with RELAY_LIMITER_ENGINE=%s',
+  (wish) => {
+    const engine = 'js';
+    copy.write(BINARY, 'not a binary');
+    const env = { RELAY_LIMITER_ENGINE: wish };
+    const path = join(copy.folder, BINARY);
+    const words = command([], env);
+    expect(words.status).toBe(1);
+    expect(words.stdout).toContain(`engine      ${engine}: `);
+    expect(words.stdout).toContain(`binary      ${path} failed to load: `);
+    expect(words.stdout).toContain('self-check  left out');
+    const { status, stdout } = command(['--json'], env);
+    expect(status).toBe(1);
+    const reason = expect.stringContaining(`${path} failed to load: `);
+    expect(JSON.parse(stdout)).toMatchObject({ engine, binary: { state: 'broken', path, reason } });
+  },
+);
+
+test('--json has the error where the engine asked for is not there', () => {
+  copy.write(BINARY, 'not a binary');
+  const { status, stdout } = command(['--json'], { RELAY_LIMITER_ENGINE: 'native' });
+  expect(status).toBe(1);
+  const message = expect.stringContaining(`${join(copy.folder, BINARY)} failed to load: `);
+  expect(JSON.parse(stdout)).toEqual({
+    version: VERSION,
+    error: { code: 'ERR_LIMITER_ENGINE', message },
+  });
 });
 
 test('without the native engine there is nothing to compare, and that is said', () => {
   const { status, stdout } = command();
   expect(status).toBe(0);
   expect(stdout).toContain(`engine      js: no native binary for ${process.platform}`);
+  expect(stdout).toContain(`binary      no native binary for ${process.platform}`);
   expect(stdout).toContain('self-check  left out');
   const { selfCheck } = JSON.parse(command(['--json']).stdout);
   expect(selfCheck).toBeNull();

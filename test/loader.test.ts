@@ -63,6 +63,18 @@ describe('where a binary fits', () => {
     });
   });
 
+  test('what was built here goes before what the package brings, unless PREBUILDS_ONLY is set', () => {
+    copy.write(BINARY, 'not a binary');
+    copy.copy(BINARY, PREBUILD);
+    const reason = expect.stringContaining(`${join(copy.folder, BINARY)} failed to load: `);
+    expect(report().report).toMatchObject({ info: { engine: 'js', reason } });
+    const path = join(copy.folder, PREBUILD);
+    expect(report({ PREBUILDS_ONLY: '1' })).toMatchObject({
+      report: { info: { engine: 'native', path } },
+      warnings: '',
+    });
+  });
+
   test.each([
     ['js', 'js', 'RELAY_LIMITER_ENGINE asks for js'],
     ['native', 'native', 'RELAY_LIMITER_ENGINE asks for native'],
@@ -148,6 +160,14 @@ describe('where a binary is there and cannot run', () => {
     ['cut in half', () => binary().subarray(0, binary().length / 2)],
     ['without its last byte', () => binary().subarray(0, -1)],
     [
+      'cut off where it has no table of sections',
+      // The field of the header that leads to it, in 64 bits or 32.
+      () =>
+        binary()
+          .subarray(0, 20_000)
+          .fill(0, ...(binary()[4] === 2 ? ([40, 48] as const) : ([32, 36] as const))),
+    ],
+    [
       'of zeros behind its header',
       () => Buffer.alloc(binary().length).fill(binary().subarray(0, 64), 0, 64),
     ],
@@ -202,6 +222,20 @@ describe('where a binary is there and cannot run', () => {
     });
     expect(warnings).toContain(why);
   });
+});
+
+test('of this version, built from sources with another door: TypeScript runs', () => {
+  copy.copy(BINARY, BINARY);
+  const file = 'dist/engine/native-limiters.js';
+  const right = readFileSync(join(ROOT, file), 'utf8');
+  copy.write(file, right.replace(/DOOR = \d+/, 'DOOR = 99'));
+  const { report: found, warnings } = report();
+  const why = 'it was built from other sources of this version';
+  expect(found).toMatchObject({
+    info: { engine: 'js' },
+    native: { code: 'ERR_LIMITER_ENGINE', cause: why },
+  });
+  expect(warnings).toContain(why);
 });
 
 test('the version is that of package.json', () => {

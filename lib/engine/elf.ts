@@ -28,6 +28,7 @@ export function requireLoadable(path: string): void {
     throw new Error(`it is for ${processor}, and this is ${process.arch}`);
   }
   const end = endOfSections(header, little);
+  if (end === 0) throw new Error('it has no table of sections, so that it may be cut off');
   if (size < end) throw new Error(`it is cut off: ${size} bytes of ${end}`);
 }
 
@@ -42,10 +43,11 @@ function read(path: string): { header: DataView; size: number } {
   }
 }
 
-/** Where the table of sections ends, which linkers write last. */
+/** Where the table of sections ends, which linkers write last; 0 where there is none. */
 function endOfSections(header: DataView, little: boolean): number {
   const is64 = header.getUint8(4) === 2;
   const begin = is64 ? Number(header.getBigUint64(40, little)) : header.getUint32(32, little);
   const [bytes, count] = is64 ? [58, 60] : [46, 48];
-  return begin + header.getUint16(bytes, little) * header.getUint16(count, little);
+  const length = header.getUint16(bytes, little) * header.getUint16(count, little);
+  return begin === 0 || length === 0 ? 0 : begin + length;
 }

@@ -32,9 +32,13 @@ type RawCalls<Core, Names extends keyof Core> = { readonly [Name in Names]: Raw<
 /** Says what the next call of a raw function is about. Time left out: the limiter's own clock. */
 type Tell = (limiter: number, cost: number | undefined, now: number | undefined) => void;
 
+/** Raised when what is called, or how, changes; native/binding/addon.cc has the same number. */
+export const DOOR = 1;
+
 /** The exports of the addon; native/binding/addon.cc makes them. */
 export interface Addon {
   readonly version: string;
+  readonly door: number;
   /**
    * What a raw function is told: two doubles, the cost and the time or NaN, and a limiter's number.
    * It must not be detached: the addon would go on reading what it was.

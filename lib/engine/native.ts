@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { VERSION } from '../version.js';
 import { requireLoadable } from './elf.js';
 import { type Engine, SEAT } from './engine.js';
-import { type Addon, nativeLimiters } from './native-limiters.js';
+import { type Addon, DOOR, nativeLimiters } from './native-limiters.js';
 
 /** What became of the native binary: there and running, not there, or there and unusable. */
 export type NativeBinary =
@@ -42,6 +42,7 @@ function load(): NativeBinary {
     if (addon.version !== VERSION) {
       throw new Error(`it is of version ${addon.version}, the package of version ${VERSION}`);
     }
+    if (addon.door !== DOOR) throw new Error('it was built from other sources of this version');
     return { state: 'loaded', engine: nativeEngine(addon), path };
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);

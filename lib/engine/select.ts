@@ -60,7 +60,7 @@ function select(wish: Wish, source: string): { engine: Engine; reason: string; p
 }
 
 function environmentWish(): Wish {
-  const value = environmentVariable();
+  const value = environmentVariable(VARIABLE);
   if (value === undefined || value === '') return 'auto';
   if (value === 'auto' || value === 'native' || value === 'js') return value;
   const message = `${VARIABLE} must be auto, native or js, got ${show(value)}`;
@@ -68,9 +68,9 @@ function environmentWish(): Wish {
 }
 
 /** Undefined as well where there is no environment, as in browsers, or where it may not be read, as in Deno. */
-function environmentVariable(): string | undefined {
+export function environmentVariable(name: string): string | undefined {
   try {
-    return globalThis.process?.env?.[VARIABLE];
+    return globalThis.process?.env?.[name];
   } catch {
     return undefined;
   }

@@ -1,4 +1,4 @@
-// The addon's door: three classes and the version that lib/engine/native.ts asks for.
+// The addon's door: three classes, and what lib/engine/native.ts asks for first.
 
 #include "../direct-limiter.h"
 #include "../orderbook-limiter.h"
@@ -9,6 +9,9 @@
 
 namespace relay_limiter {
 namespace {
+
+// Raised when what is called, or how, changes; lib/engine/native-limiters.ts has the same number.
+constexpr int kDoor = 1;
 
 class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
  public:
@@ -148,6 +151,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   registries->words = Napi::Persistent(words.As<Napi::Object>());
   env.SetInstanceData(registries);
   exports.Set("version", RELAY_LIMITER_VERSION);
+  exports.Set("door", kDoor);
   exports.Set("words", words);
   exports.Set("RateLimiter", RateLimiterObject::define(env, registries->rateLimiters));
   exports.Set("OrderbookLimiter", OrderbookObject::define(env, registries->orderbookLimiters));
