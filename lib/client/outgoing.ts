@@ -49,7 +49,8 @@ export class Outgoing {
     const target = origin === undefined ? undefined : `${origin}${this.#path}`;
     const input = this.#requestTo(target, isLast) ?? target ?? this.#input;
     return (signal) => {
-      const isOwn = signal === this.signal;
+      // The signal of a Request made here is tied to the given one only as long as somebody keeps it.
+      const isOwn = signal === this.signal && input === this.#input;
       return fetch(input, isOwn ? this.#init : { ...this.#init, signal: signal ?? null });
     };
   }

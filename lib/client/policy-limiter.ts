@@ -300,13 +300,12 @@ export class PolicyLimiter {
   #origin(lease: QuotaLease | undefined, now: number): Origin {
     if (lease !== undefined) {
       const { number, cost } = lease.taken;
-      return { number, uncounted: this.#sent - lease.counted - cost };
+      const underWay = this.#sent - this.#counted - (lease.isCounted ? 0 : cost);
+      return { number, underWay, uncounted: this.#sent - lease.counted - cost };
     }
-    const first = this.#open.first(now);
-    return {
-      number: first?.taken.number ?? this.#requests,
-      uncounted: this.#sent - this.#counted,
-    };
+    const number = this.#open.first(now)?.taken.number ?? this.#requests;
+    const underWay = this.#sent - this.#counted;
+    return { number, underWay, uncounted: underWay };
   }
 
   #changed(): void {

@@ -4,6 +4,7 @@ import type { QuotaPolicy, RateLimitInfo, ServiceLimit } from '../headers/types.
 import type { OpenLeases, QuotaLease, Taken } from './lease.js';
 import type { Policy } from './policies.js';
 import {
+  type Left,
   type PolicyKey,
   REQUESTS,
   type SavedWindow,
@@ -20,15 +21,14 @@ const UNKNOWN_WINDOW_SECONDS = 60;
 export interface Origin {
   /** Its number; that of the earliest it may be. */
   readonly number: number;
-  /** Units that the server may not have counted in what it says. */
+  /** Units that the server may not have counted in what it says: under way with it at some time. */
   readonly uncounted: number;
+  /** Those of them that are under way still. */
+  readonly underWay: number;
 }
 
 /** What a snapshot keeps of what is left. */
-export interface SavedLimit extends PolicyKey {
-  readonly remaining: number;
-  readonly resetSeconds: number;
-}
+export interface SavedLimit extends PolicyKey, Left {}
 
 /** What a snapshot keeps of a policy that counts. */
 export interface SavedPolicy extends PolicyKey, SavedWindow {
@@ -83,7 +83,7 @@ export class ServerPolicies {
     if (named.length === 0) {
       named.push(this.#policy({ name, quota: null, partitionKey: null }, last, now));
     }
-    for (const policy of named) policy.block(seconds, last, now);
+    for (const policy of named) policy.block(seconds, now);
   }
 
   save(now: number): { limits: SavedLimit[]; told: SavedPolicy[] } {
@@ -116,9 +116,8 @@ export class ServerPolicies {
       return false;
     }
     for (const saved of limits.slice(0, MOST_POLICIES)) {
-      const seconds = saved.resetSeconds - elapsed;
-      if (seconds <= 0) continue;
-      this.#policy(saved, -Infinity, now).restoreLeft(saved.remaining, seconds, now);
+      if (Math.max(saved.resetSeconds, saved.blockedSeconds) <= elapsed) continue;
+      this.#policy(saved, -Infinity, now).restoreLeft(saved, elapsed, now);
     }
     return true;
   }
@@ -145,8 +144,7 @@ export class ServerPolicies {
     const resetSeconds = isAmount(limit.resetSeconds)
       ? limit.resetSeconds
       : (policy.windowSeconds ?? this.#windowOf(limit));
-    const left = remaining - (policy.countsRequests ? origin.uncounted : 0);
-    policy.tellLeft({ remaining: left, resetSeconds, number: origin.number }, now);
+    policy.tellLeft({ remaining, resetSeconds, ...origin }, now);
   }
 
   #windowOf({ name, limit }: ServiceLimit): number {

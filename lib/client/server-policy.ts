@@ -33,11 +33,21 @@ export interface PolicyKey {
 
 /** What a response said is left, and what it says that of. */
 export interface Told {
-  /** Units left, less those that the server may not have counted; below 0 where these are more. */
   readonly remaining: number;
+  /** Units that the server may not have counted in that: under way with the request at some time. */
+  readonly uncounted: number;
+  /** Those of them that are under way still. */
+  readonly underWay: number;
   readonly resetSeconds: number;
   /** The request's number. */
   readonly number: number;
+}
+
+/** What is left for how long, and how long nothing goes. Seconds are 0 where that is over. */
+export interface Left {
+  readonly remaining: number;
+  readonly resetSeconds: number;
+  readonly blockedSeconds: number;
 }
 
 /** What a snapshot keeps of a window. */
@@ -62,6 +72,7 @@ export class ServerPolicy {
   #staysUntil = -Infinity;
   #remaining = Infinity;
   #resetAt = -Infinity;
+  #blockedUntil = -Infinity;
   /** The newest request whose response has told what is left. */
   #toldBy = -Infinity;
   readonly #pacer: Pacer;
@@ -98,7 +109,7 @@ export class ServerPolicy {
   }
 
   isOver(now: number): boolean {
-    return now >= this.#resetAt && now >= this.#staysUntil;
+    return now >= Math.max(this.#resetAt, this.#staysUntil, this.#blockedUntil);
   }
 
   /** The policy was told once more; `covered`: what is configured is as tight. */
@@ -119,9 +130,16 @@ export class ServerPolicy {
     }
   }
 
-  /** What is left was told. Of a request sent before the newest that was heard of, only less counts. */
-  tellLeft({ remaining, resetSeconds, number }: Told, now: number): void {
+  /**
+   * What is left was told. Of a request sent before the newest that was heard of, only less counts. Where an
+   * old one tells less the server has counted it last, and with it all that has been answered.
+   */
+  tellLeft(
+    { remaining: told, uncounted, underWay, resetSeconds, number }: Told,
+    now: number,
+  ): void {
     const isOld = now < this.#resetAt && number < this.#toldBy;
+    const remaining = told - (this.countsRequests ? (isOld ? underWay : uncounted) : 0);
     if (isOld && remaining >= this.#remaining) return;
     this.#remaining = remaining;
     this.#heard(now);
@@ -133,19 +151,17 @@ export class ServerPolicy {
     this.#pacer.spread(remaining, seconds, this.#options.burstShare, now);
   }
 
-  /** Nothing goes for so long, whatever comes back. `last`: the number of the last request. */
-  block(seconds: number, last: number, now: number): void {
-    this.#remaining = -Infinity;
+  /** Nothing goes for so long, whatever comes back. */
+  block(seconds: number, now: number): void {
     const until = now + Math.min(seconds, this.#options.maxWaitSeconds);
-    this.#resetAt = Math.max(this.#resetAt, until);
-    this.#toldBy = last;
+    this.#blockedUntil = Math.max(this.#blockedUntil, until);
     this.#heard(now);
   }
 
   readyAt(cost: number, now: number): number {
     const charge = this.#charge(cost);
-    let ready = -Infinity;
-    if (now < this.#resetAt) ready = this.#leftReadyAt(charge);
+    let ready = this.#blockedUntil;
+    if (now < this.#resetAt) ready = Math.max(ready, this.#leftReadyAt(charge));
     if (now < this.#staysUntil) ready = Math.max(ready, this.#windowReadyAt(charge, now));
     return Math.min(ready, this.#lastEvent + this.#options.maxWaitSeconds);
   }
@@ -171,17 +187,27 @@ export class ServerPolicy {
     if (number === this.#lastNumber) this.#lastEvent = this.#eventBefore;
   }
 
-  /** What is left and for how long, in seconds; undefined where that is over. */
-  left(now: number): { remaining: number; resetSeconds: number } | undefined {
-    if (now >= this.#resetAt || this.#unit !== REQUESTS) return undefined;
-    return { remaining: Math.max(0, this.#remaining), resetSeconds: this.#resetAt - now };
+  /** What is left, for how long, and a block; undefined where all of that is over. */
+  left(now: number): Left | undefined {
+    const resetSeconds = this.countsRequests ? Math.max(0, this.#resetAt - now) : 0;
+    const blockedSeconds = Math.max(0, this.#blockedUntil - now);
+    if (resetSeconds === 0 && blockedSeconds === 0) return undefined;
+    const remaining = resetSeconds > 0 ? Math.max(0, this.#remaining) : 0;
+    return { remaining, resetSeconds, blockedSeconds };
   }
 
-  /** Undoes `left`. */
-  restoreLeft(remaining: number, resetSeconds: number, now: number): void {
+  /** Undoes `left`, after that time. */
+  restoreLeft(
+    { remaining, resetSeconds, blockedSeconds }: Left,
+    elapsed: number,
+    now: number,
+  ): void {
+    if (blockedSeconds > elapsed) this.block(blockedSeconds - elapsed, now);
+    const seconds = resetSeconds - elapsed;
+    if (seconds <= 0) return;
     this.#remaining = remaining;
-    this.#resetAt = now + resetSeconds;
-    this.#pacer.spread(remaining, Math.max(resetSeconds, 1), this.#options.burstShare, now);
+    this.#resetAt = now + seconds;
+    this.#pacer.spread(remaining, Math.max(seconds, 1), this.#options.burstShare, now);
   }
 
   /** What is spent of its window; undefined where it does not count. */
@@ -251,6 +277,8 @@ class Pacer {
     this.#settle(now);
     this.#rate = Math.max(0, units) / seconds;
     this.#capacity = Math.max(1, units * burstShare);
+    // What went in the span before is no debt of this one's, but that it was full.
+    this.#debt = Math.min(this.#debt, this.#capacity);
   }
 
   readyAt(cost: number): number {

@@ -69,6 +69,7 @@ export function readSnapshot(
     const told = named(limit, 'a limit of the snapshot');
     amount(told, 'remaining');
     amount(told, 'resetSeconds');
+    amount(told, 'blockedSeconds');
     if (told['quota'] !== null) amount(told, 'quota');
   }
   for (const policy of list(snapshot, 'told')) {

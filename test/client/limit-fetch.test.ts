@@ -444,6 +444,19 @@ describe('signals and deadlines', () => {
     await expect(response.text()).rejects.toThrow();
   });
 
+  it('the signal of a Request ends the reading of its body, whatever has been collected', async () => {
+    const server = await serve((response) => response.write('begun, '));
+    const abort = new AbortController();
+    const request = new Request(server.origin, { signal: abort.signal });
+    const response = await limitFetch(fetch, new PolicyLimiter(plenty))(request);
+    const reading = response.text();
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    collectGarbage();
+    abort.abort(new Error('enough'));
+    await expect(reading).rejects.toThrow('enough');
+    expect(request.signal.aborted).toBe(true);
+  });
+
   it('a refusal is returned where its Retry-After is beyond the deadline', async () => {
     const server = await serve(refusing(9, 429, { 'Retry-After': '60' }));
     const limited = limitFetch(fetch, new PolicyLimiter(plenty), { deadlineSeconds: 5 });

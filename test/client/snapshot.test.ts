@@ -212,12 +212,27 @@ it('forgets what the limiter knew before, those who wait stay', async () => {
   expect(burst(limiter)).toBe(239);
 });
 
+test('a block of one policy outlives a restart, beside what is left of it', () => {
+  const { limiter, clock } = limited(THREE_HOURS, { algorithm: 'sliding' });
+  limiter.update(left(7, 500));
+  limiter.update(said({ retryAfterSeconds: 100 }), 429, { violated: ['a'] });
+  const saved = throughJson(limiter.snapshot());
+  const { limiter: next } = limited(THREE_HOURS, { algorithm: 'sliding', clock });
+  next.restore(saved);
+  expect(next.delaySeconds()).toBeCloseTo(100, 1);
+  clock.now += 101;
+  expect(burst(next)).toBe(7);
+});
+
 describe('what cannot be read whole', () => {
   const { limiter } = limited(THREE_HOURS);
   limiter.tryAcquire(24);
   const good = throughJson(limiter.snapshot());
   const [first, second] = good.policies as [object, object];
-  const limit = { name: null, quota: 7, partitionKey: null, remaining: 1, resetSeconds: 1 };
+  const limit = {
+    ...{ name: null, quota: 7, partitionKey: null },
+    ...{ remaining: 1, resetSeconds: 1, blockedSeconds: 0 },
+  };
   const window = {
     ...{ name: 'x', partitionKey: null, quota: 5, windowSeconds: 60 },
     ...{ unit: 'requests', staysSeconds: 60, state: [] },

@@ -123,8 +123,8 @@ describe('what is left', () => {
     expect(limiter.delaySeconds(48)).toBe(0);
     expect(limiter.delaySeconds(49)).toBeGreaterThan(0);
     limiter.update(left(12, 60), 200, { lease: first });
-    // Ten: twelve less the two that went after the first.
-    expect(burst(limiter)).toBe(10);
+    // All three have been answered, so the server has counted them.
+    expect(burst(limiter)).toBe(12);
   });
 
   it('grows by a refund of what was sent after the request that told it', () => {
@@ -418,6 +418,23 @@ describe('Retry-After', () => {
     expect(burst(limiter)).toBe(1000);
   });
 
+  it('of a policy is ended by no answer that was under way', () => {
+    const { limiter } = greedy();
+    const [first, last] = [lease(limiter), lease(limiter)];
+    limiter.update(blocked(30), 429, { violated: ['a'], lease: first });
+    limiter.update(left(5, 20), 200, { lease: last });
+    expect(limiter.delaySeconds()).toBe(30);
+  });
+
+  it('of a policy ends when it says, however long what is left must last', () => {
+    const { limiter, clock } = greedy();
+    limiter.update(left(500, 3000));
+    limiter.update(blocked(5), 429, { violated: ['a'] });
+    expect(limiter.delaySeconds()).toBe(5);
+    clock.now += 5;
+    expect(burst(limiter)).toBe(500);
+  });
+
   test('of 30 days is asked about after maxWaitSeconds', () => {
     const { limiter, clock } = greedy(ROOMY, { maxWaitSeconds: 100 });
     limiter.update(blocked(30 * 86_400), 429);
@@ -695,4 +712,30 @@ describe('a hostile server', () => {
       }),
     );
   });
+});
+
+test('an answer that comes late takes away nothing that newer ones have counted', () => {
+  const { limiter, clock } = greedy();
+  const slow = lease(limiter);
+  for (let n = 1; n <= 60; n += 1) {
+    const fast = lease(limiter);
+    limiter.update(left(99 - n, 10), 200, { lease: fast });
+    fast.release();
+  }
+  clock.now += 12;
+  const fast = lease(limiter);
+  limiter.update(left(99, 60), 200, { lease: fast });
+  fast.release();
+  limiter.update(left(99, 1), 200, { lease: slow });
+  slow.release();
+  // All that is left, but what the slow one may have been of it.
+  expect(burst(limiter)).toBe(98);
+});
+
+test('what went when nothing was told is not paced afterwards', () => {
+  const { limiter, clock } = limited(ROOMY, { random: () => 0 });
+  limiter.update(left(0, 5));
+  for (clock.now += 6; !limiter.tryAcquire(100); clock.now += 1);
+  limiter.update(left(100, 50));
+  expect(limiter.delaySeconds()).toBeLessThan(1);
 });

@@ -331,6 +331,14 @@ describe('bucket', () => {
     expect(limiter.delaySeconds(61)).toBeCloseTo(1, 6);
   });
 
+  it('is as full after a cost of 0 as before', () => {
+    const { limiter, clock } = limited([{ quota: 100, windowSeconds: 90 }]);
+    limiter.tryAcquire(10);
+    clock.now += 100;
+    expect(limiter.tryAcquire(0)).toBe(true);
+    expect(limiter.delaySeconds(100)).toBe(0);
+  });
+
   it('gives back no more than is still missing', () => {
     const { limiter, clock } = limited([{ quota: 100, windowSeconds: 90 }]);
     const lease = limiter.tryLease(10);

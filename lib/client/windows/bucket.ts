@@ -62,6 +62,7 @@ export class BucketWindow implements QuotaWindow {
   }
 
   take(cost: number, now: number): void {
+    if (cost === 0) return;
     this.#moveTo(now);
     this.#fullIn = Math.max(0, this.#fullIn) + this.#refill(cost);
     this.#lastTake = now;
