@@ -8,6 +8,7 @@
 #include <new>
 
 #include "arithmetic.h"
+#include "eviction.h"
 #include "table.h"
 #include "top-violators.h"
 
@@ -38,6 +39,7 @@ class Offenders {
   ~Offenders() noexcept { clear(); }
 
   // Over or not.
+  size_t bans() const noexcept { return bans_.size(); }
   bool hasBans() const noexcept { return bans_.size() > 0; }
   uint64_t totalViolations() const noexcept { return total_; }
   size_t memoryBytes() const noexcept {
@@ -72,6 +74,16 @@ class Offenders {
   double bannedAt(const Fingerprint& print) noexcept {
     const Ban* ban = hasBans() ? bans_.find(print) : nullptr;
     return ban == nullptr ? kNever : ban->began;
+  }
+
+  // What is lost with the offences of a peer who without them would be `seconds` from a fresh one,
+  // and has been idle for so long. A ban that is over protects nobody.
+  Loss lossOf(const Fingerprint& print, double seconds, double idle, double now,
+              double banDuration) noexcept {
+    const Offender* offender = find(print);
+    if (offender == nullptr) return Loss::ofUnpunished(seconds);
+    if (elapsed(now, bannedAt(print)) < banDuration) return Loss::ofBanned();
+    return Loss::ofPunished(offender->violations, idle);
   }
 
   // For a peer without a ban. False where there is no memory.
@@ -118,6 +130,12 @@ class Offenders {
     });
   }
 
+  // Visits some bans, as Table::sample does.
+  template <class Visit>
+  void sampleBans(const Fingerprint& print, unsigned most, Visit&& visit) noexcept {
+    bans_.sample(print, most, visit);
+  }
+
   // Writes the worst to `top`, most violations first, ties by who offended first; returns how many.
   size_t topViolators(const Offender* (&top)[kTop]) noexcept {
     if (!top_.holds(violators_)) recount();
@@ -135,7 +153,9 @@ class Offenders {
     bans_.forEach([&](const Ban& ban) {
       if (elapsed(now, ban.began) < banDuration) *end++ = ban;
     });
-    std::sort(banned.get(), end, [](const Ban& a, const Ban& b) { return a.order < b.order; });
+    std::sort(banned.get(), end, [](const Ban& a, const Ban& b) {
+      return a.began != b.began ? a.began < b.began : a.order < b.order;
+    });
     for (const Ban* ban = banned.get(); ban != end; ++ban) {
       const Offender* offender = find(ban->fingerprint);
       if (offender != nullptr) name(offender->name, offender->nameLength);

@@ -11,6 +11,7 @@
 
 #include "../clock.h"
 #include "../offenders.h"
+#include "../tally.h"
 #include "arguments.h"
 #include "group.h"
 #include "registry.h"
@@ -153,6 +154,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     if (!offenders.bannedKeys(nowIn(info, 0), core_.banDuration(), name)) throwNoMemory(env);
     result.Set("banned", banned);
     result.Set("memoryBytes", static_cast<double>(core_.memoryBytes()));
+    setTally(env, result);
     return result;
   }
 
@@ -218,6 +220,20 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   // As a plain value: Set() would take a Napi::String through UTF-8, which has no lone surrogates.
   static napi_value stringOf(Napi::Env env, const char16_t* text, size_t length) {
     return Napi::String::New(env, text, length);
+  }
+
+  void setTally(Napi::Env env, Napi::Object& result) {
+    const Tally& tally = core_.tally();
+    Napi::Object verdicts = Napi::Object::New(env);
+    verdicts.Set("allow", static_cast<double>(tally.allowed));
+    verdicts.Set("delay", static_cast<double>(tally.delayed));
+    verdicts.Set("disconnect", static_cast<double>(tally.disconnected));
+    result.Set("verdicts", verdicts);
+    result.Set("peers", static_cast<double>(core_.peers()));
+    result.Set("bansBegun", static_cast<double>(tally.bansBegun));
+    result.Set("evictions", static_cast<double>(tally.evictions));
+    result.Set("lossyEvictions", static_cast<double>(tally.lossyEvictions));
+    result.Set("refusedNewcomers", static_cast<double>(tally.refusedNewcomers));
   }
 
   static Napi::Array topViolators(Napi::Env env, Offenders& offenders) {
