@@ -17,6 +17,9 @@ const SEED = Number(process.env['RELAY_LIMITER_SEED'] ?? Math.floor(Math.random(
 const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 1_000_000);
 const ROUNDS = 30;
 
+// To neither engine is a key of 64 KiB another thing than one of 1,000 units, but for half a millisecond.
+const KEYS = ODD_KEYS.filter(({ length }) => length <= 1000);
+
 type Limiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter;
 type Call = [method: string, ...given: unknown[]];
 
@@ -140,7 +143,7 @@ function compare(subject: Subject, random: Random, operations: number): void {
   const peers = random.pick([3, 40, 5000]);
   for (let n = 0; n < operations; n += 1) {
     moveClock(random, clock);
-    const key = random() < 0.1 ? random.pick(ODD_KEYS) : `peer-${random.below(peers)}`;
+    const key = random() < 0.1 ? random.pick(KEYS) : `peer-${random.below(peers)}`;
     const call = subject.call(random, key);
     const ours = answer(native, call);
     const theirs = answer(js, call);
@@ -195,8 +198,8 @@ test.each([
     new Limiter({ engine: 'native', ...options }),
     new Limiter({ engine: 'js', ...options }),
   ] as const;
-  const groups = limiters.map((limiter) => limiter.group(ODD_KEYS));
-  const anyKey = () => (random() < 0.1 ? random.pick(ODD_KEYS) : `peer-${random.below(3000)}`);
+  const groups = limiters.map((limiter) => limiter.group(KEYS));
+  const anyKey = () => (random() < 0.1 ? random.pick(KEYS) : `peer-${random.below(3000)}`);
   for (let n = 0; n < 400; n += 1) {
     clock.now += random() * 0.2;
     const cost = random.pick(COSTS);

@@ -16,7 +16,8 @@ import {
   VERDICT_DISCONNECT,
 } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
-import { Groups, placesOf } from './groups.js';
+import { Groups, membersOf } from './groups.js';
+import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
 import { bucketOf, type Places, recalledBucketOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
@@ -35,43 +36,45 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     this.#config = config;
   }
 
-  checkMessage(key: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
+  checkMessage(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
+    const key = this.keys.find(text);
     if (this.#inBan(key, now)) return REFUSED;
     const place = bucketOf(this.#buckets, key, this.#config.messageBurst, now);
     return this.#consume(place, cost, now) ? undefined : REFUSED;
   }
 
   checkPeer(key: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
-    const verdict = this.#checkPlace(SEAT, 0, key, cost, now);
+    const verdict = this.#checkPlace(SEAT, 0, this.keys.find(key), cost, now);
     return verdict === VERDICT_ALLOW ? undefined : REFUSED;
   }
 
   checkGroup(
     group: Handle,
-    keys: readonly string[],
+    _texts: readonly string[],
     verdicts: Uint8Array,
     cost = 1,
     now = monotonicSeconds(),
   ): void {
-    const places = placesOf(group);
+    const { keys, places } = membersOf(group);
     for (let i = 0; i < keys.length; i += 1) {
       verdicts[i] = this.#checkPlace(places, i, keys[i] as string, cost, now);
     }
   }
 
-  checkOrderbook(key: string, now = monotonicSeconds()): Refusal | undefined {
+  checkOrderbook(text: string, now = monotonicSeconds()): Refusal | undefined {
+    const key = this.keys.find(text);
     if (this.#inBan(key, now)) {
-      this.#offenders.addViolation(key);
+      this.#offenders.addViolation(key, text);
       return REFUSED;
     }
-    const allowedAt = this.#allowedAt.get(key) ?? NEVER;
-    if (elapsed(now, allowedAt) >= this.#config.orderbookInterval) {
-      store(this.#allowedAt, key, now);
+    const allowedAt = this.#allowedAt.get(key);
+    if (elapsed(now, allowedAt ?? NEVER) >= this.#config.orderbookInterval) {
+      store(this.#allowedAt, allowedAt === undefined ? keep(key) : key, now);
       return undefined;
     }
-    const violations = this.#offenders.addViolation(key);
+    const violations = this.#offenders.addViolation(key, text);
     if (violations < this.#config.orderbookBanThreshold) return REFUSED;
-    this.#offenders.beginBan(key, now);
+    this.#offenders.beginBan(key, text, now);
     return BAN_BEGINS;
   }
 
@@ -80,7 +83,8 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return this.checkOrderbook(key, now);
   }
 
-  isBanned(key: string, now = monotonicSeconds()): boolean {
+  isBanned(text: string, now = monotonicSeconds()): boolean {
+    const key = this.keys.find(text);
     const bannedAt = this.#offenders.bannedAt(key);
     if (bannedAt === NEVER) return false;
     if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
@@ -89,10 +93,11 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   violations(key: string): number {
-    return this.#offenders.violations(key);
+    return this.#offenders.violations(this.keys.find(key));
   }
 
-  removePeer(key: string): void {
+  removePeer(text: string): void {
+    const key = this.keys.find(text);
     this.#buckets.delete(key);
     this.#allowedAt.delete(key);
     this.#offenders.forgive(key);

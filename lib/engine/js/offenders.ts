@@ -1,9 +1,12 @@
 // Offenders: the peers with violations or a ban, in the order they offended. Twin of
-// native/offenders.h. Knows no limiter; when a ban is over is for its user to say.
+// native/offenders.h. Knows no limiter; when a ban is over is for its user to say. A key is what
+// Keys.find returns, and `text` what it was given.
 
+import { copyOf } from '../../text.js';
 import type { Violator } from '../../types.js';
 import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
+import { keep, MOST_UNITS } from './keys.js';
 import { store } from './table.js';
 
 export class Offenders {
@@ -11,6 +14,8 @@ export class Offenders {
   readonly bans = new Map<string, number>();
   /** Violations of each offender, at least 1, in the order of their first. */
   readonly #violations = new Map<string, number>();
+  /** The texts of those whose keys are aliases. */
+  readonly #texts = new Map<string, string>();
   #total = 0;
 
   get totalViolations(): number {
@@ -22,9 +27,11 @@ export class Offenders {
   }
 
   /** Counts one more, and returns how many it makes. */
-  addViolation(key: string): number {
-    const violations = this.violations(key) + 1;
-    store(this.#violations, key, violations);
+  addViolation(key: string, text: string): number {
+    const before = this.#violations.get(key);
+    const violations = (before ?? 0) + 1;
+    if (before === undefined) this.#remember(key, text);
+    store(this.#violations, before === undefined ? keep(key) : key, violations);
     this.#total += 1;
     return violations;
   }
@@ -34,13 +41,15 @@ export class Offenders {
     return this.bans.get(key) ?? NEVER;
   }
 
-  beginBan(key: string, now: number): void {
-    store(this.bans, key, now);
+  beginBan(key: string, text: string, now: number): void {
+    this.#remember(key, text);
+    store(this.bans, keep(key), now);
   }
 
   /** Lifts a ban; violations stay. */
   liftBan(key: string): void {
     this.bans.delete(key);
+    if (!this.#violations.has(key)) this.#texts.delete(key);
   }
 
   /** Forgets violations and ban. */
@@ -48,11 +57,13 @@ export class Offenders {
     this.#total -= this.violations(key);
     this.#violations.delete(key);
     this.bans.delete(key);
+    this.#texts.delete(key);
   }
 
   clear(): void {
     this.#violations.clear();
     this.bans.clear();
+    this.#texts.clear();
     this.#total = 0;
   }
 
@@ -64,7 +75,7 @@ export class Offenders {
       if (last !== undefined && violations <= last[1]) continue;
       // Behind its equals, which offended earlier.
       const place = top.findIndex((other) => other[1] < violations);
-      top.splice(place === -1 ? top.length : place, 0, [key, violations]);
+      top.splice(place === -1 ? top.length : place, 0, [this.#textOf(key), violations]);
       if (top.length > TOP_VIOLATORS) top.pop();
     }
     return top;
@@ -74,8 +85,17 @@ export class Offenders {
   bannedKeys(now: number, banDuration: number): string[] {
     const keys: string[] = [];
     for (const [key, began] of this.bans) {
-      if (elapsed(now, began) < banDuration) keys.push(key);
+      if (elapsed(now, began) < banDuration) keys.push(this.#textOf(key));
     }
     return keys;
+  }
+
+  #remember(key: string, text: string): void {
+    if (key.length <= MOST_UNITS || this.#texts.has(key)) return;
+    store(this.#texts, key, copyOf(text));
+  }
+
+  #textOf(key: string): string {
+    return this.#texts.get(key) ?? key;
   }
 }

@@ -11,6 +11,7 @@ import {
   type Refusal,
 } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
+import { Keys, keep } from './keys.js';
 import { Offenders } from './offenders.js';
 import { pass, Sweep } from './sweep.js';
 import { store } from './table.js';
@@ -19,6 +20,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
   readonly #config: OrderbookConfig;
   /** When each peer was last allowed; NEVER after a ban that is over. */
   readonly #allowedAt = new Map<string, number>();
+  readonly #keys = new Keys();
   readonly #offenders = new Offenders();
   readonly #sweep = new Sweep();
 
@@ -26,22 +28,23 @@ export class JsOrderbookLimiter implements OrderbookCore {
     this.#config = config;
   }
 
-  check(key: string, now = monotonicSeconds()): Refusal | undefined {
-    if (this.isBanned(key, now)) {
-      this.#offenders.addViolation(key);
+  check(text: string, now = monotonicSeconds()): Refusal | undefined {
+    const key = this.#keys.find(text);
+    if (this.#inBan(key, now)) {
+      this.#offenders.addViolation(key, text);
       return REFUSED;
     }
     const violations = this.#offenders.violations(key);
     if (violations >= this.#config.violationBanThreshold) {
-      this.#offenders.beginBan(key, now);
+      this.#offenders.beginBan(key, text, now);
       return BAN_BEGINS;
     }
-    const allowedAt = this.#allowedAt.get(key) ?? NEVER;
-    if (elapsed(now, allowedAt) >= this.#effectiveInterval(violations)) {
-      store(this.#allowedAt, key, now);
+    const allowedAt = this.#allowedAt.get(key);
+    if (elapsed(now, allowedAt ?? NEVER) >= this.#effectiveInterval(violations)) {
+      store(this.#allowedAt, allowedAt === undefined ? keep(key) : key, now);
       return undefined;
     }
-    this.#offenders.addViolation(key);
+    this.#offenders.addViolation(key, text);
     return REFUSED;
   }
 
@@ -51,23 +54,15 @@ export class JsOrderbookLimiter implements OrderbookCore {
   }
 
   isBanned(key: string, now = monotonicSeconds()): boolean {
-    const bannedAt = this.#offenders.bannedAt(key);
-    if (bannedAt === NEVER) return false;
-    if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
-    this.#offenders.forgive(key);
-    try {
-      this.#allowedAt.set(key, NEVER);
-    } catch {
-      // Where there is no memory for it, a peer without an entry is allowed as well.
-    }
-    return false;
+    return this.#inBan(this.#keys.find(key), now);
   }
 
   violations(key: string): number {
-    return this.#offenders.violations(key);
+    return this.#offenders.violations(this.#keys.find(key));
   }
 
-  removePeer(key: string): void {
+  removePeer(text: string): void {
+    const key = this.#keys.find(text);
     this.#allowedAt.delete(key);
     this.#offenders.forgive(key);
   }
@@ -102,6 +97,20 @@ export class JsOrderbookLimiter implements OrderbookCore {
     this.#allowedAt.clear();
     this.#offenders.clear();
     this.#sweep.stop();
+  }
+
+  /** Whether a ban is in force; one that is over goes, its violations with it. */
+  #inBan(key: string, now: number): boolean {
+    const bannedAt = this.#offenders.bannedAt(key);
+    if (bannedAt === NEVER) return false;
+    if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
+    this.#offenders.forgive(key);
+    try {
+      this.#allowedAt.set(keep(key), NEVER);
+    } catch {
+      // Where there is no memory for it, a peer without an entry is allowed as well.
+    }
+    return false;
   }
 
   #effectiveInterval(violations: number): number {

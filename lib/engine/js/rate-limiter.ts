@@ -12,7 +12,7 @@ import {
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
-import { Groups, placesOf } from './groups.js';
+import { Groups, membersOf } from './groups.js';
 import { Offenders } from './offenders.js';
 import { bucketOf, type Places, recalledBucketOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
@@ -34,23 +34,26 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   check(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    return this.#decide(bucketOf(this.#buckets, key, this.#burst, now), key, cost, now);
+    const found = this.keys.find(key);
+    const place = bucketOf(this.#buckets, found, this.#burst, now);
+    return this.#decide(place, found, key, cost, now);
   }
 
   checkPeer(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    return this.#checkPlace(SEAT, 0, key, cost, now);
+    return this.#checkPlace(SEAT, 0, this.keys.find(key), key, cost, now);
   }
 
   checkGroup(
     group: Handle,
-    keys: readonly string[],
+    texts: readonly string[],
     verdicts: Uint8Array,
     cost = 1,
     now = monotonicSeconds(),
   ): void {
-    const places = placesOf(group);
+    const { keys, places } = membersOf(group);
     for (let i = 0; i < keys.length; i += 1) {
-      const verdict = this.#checkPlace(places, i, keys[i] as string, cost, now);
+      const key = keys[i] as string;
+      const verdict = this.#checkPlace(places, i, key, texts[i] as string, cost, now);
       verdicts[i] =
         verdict === undefined
           ? VERDICT_ALLOW
@@ -61,23 +64,22 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   delay(key: string): number {
-    const place = this.#buckets.find(key);
+    const place = this.#buckets.find(this.keys.find(key));
     return place === undefined ? 0 : this.#buckets.delaySeconds(place, 1, this.#rate, this.#burst);
   }
 
   violations(key: string): number {
-    return this.#offenders.violations(key);
+    return this.#offenders.violations(this.keys.find(key));
   }
 
   removePeer(key: string): void {
-    this.#buckets.delete(key);
-    this.#offenders.forgive(key);
+    this.#remove(this.keys.find(key));
   }
 
   cleanup(maxIdle: number, budgetMs: number, now = monotonicSeconds()): number {
     const idle = (key: string, place: Place) => {
       if (!(this.#buckets.idle(place, now) > maxIdle)) return false;
-      this.removePeer(key);
+      this.#remove(key);
       return true;
     };
     return this.#sweep.run([pass(this.#buckets, idle)], budgetMs);
@@ -98,21 +100,27 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     this.#sweep.stop();
   }
 
+  #remove(key: string): void {
+    this.#buckets.delete(key);
+    this.#offenders.forgive(key);
+  }
+
   /** The check of a peer whose place is remembered. */
   #checkPlace(
     places: Places,
     index: number,
     key: string,
+    text: string,
     cost: number,
     now: number,
   ): number | undefined {
     const place = recalledBucketOf(this.#buckets, places, index, key, this.#burst, now);
-    return this.#decide(place, key, cost, now);
+    return this.#decide(place, key, text, cost, now);
   }
 
-  #decide(place: Place, key: string, cost: number, now: number): number | undefined {
+  #decide(place: Place, key: string, text: string, cost: number, now: number): number | undefined {
     if (this.#buckets.consume(place, cost, now, this.#rate, this.#burst)) return undefined;
-    if (this.#offenders.addViolation(key) >= this.#threshold) return DISCONNECT;
+    if (this.#offenders.addViolation(key, text) >= this.#threshold) return DISCONNECT;
     return this.#buckets.delaySeconds(place, cost, this.#rate, this.#burst);
   }
 }
