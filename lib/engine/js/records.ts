@@ -28,6 +28,7 @@ export function recalledBucketOf(
   const place = places[index] as Place;
   if (buckets.isAt(place, key)) return place;
   const found = buckets.find(key) ?? buckets.insert(key, capacity, now);
+  buckets.nameAt(found, key);
   places[index] = found;
   return found;
 }

@@ -53,6 +53,11 @@ export class Buckets {
     return this.#keys[place] === key;
   }
 
+  /** `key` is that of the bucket at `place`: isAt need not compare this very string unit by unit. */
+  nameAt(place: Place, key: string): void {
+    this.#keys[place] = key;
+  }
+
   /** A bucket for a key that has none. @throws `ERR_LIMITER_MEMORY` as `store` does. */
   insert(key: string, tokens: number, now: number): Place {
     const place = this.#keys.length;
