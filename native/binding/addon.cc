@@ -11,7 +11,7 @@ namespace relay_limiter {
 namespace {
 
 // Raised when what is called, or how, changes; lib/engine/native-limiters.ts has the same number.
-constexpr int kDoor = 1;
+constexpr int kDoor = 2;
 
 class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
  public:
