@@ -34,6 +34,7 @@ export {
   type CleanupSchedule,
   type EngineName,
   type LimiterOptions,
+  type LimiterTotals,
   type Peer,
   RateLimitAction,
   type Violator,
