@@ -33,9 +33,12 @@ export {
   type CleanupLimits,
   type CleanupSchedule,
   type EngineName,
+  type LimiterName,
   type LimiterOptions,
+  type LimiterSnapshot,
   type LimiterTotals,
   type Peer,
   RateLimitAction,
+  type SnapshotPeer,
   type Violator,
 } from './types.js';
