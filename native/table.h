@@ -123,20 +123,26 @@ class Table {
     size_ = 0;
   }
 
-  // Visits the records of the segment at `cursor`, which starts at 0, and moves the cursor on;
-  // where visit(Record&) returns true the record is erased. False once the last segment was
-  // visited. Between two calls the table may change: a record that was there throughout is visited,
-  // perhaps more than once.
+  // Visits the records of the page at `cursor`, which starts at 0, and moves the cursor on; where
+  // visit(Record&) returns true the record is erased. False once the last page was visited. Between
+  // two calls the table may change: a record that was there throughout is visited, perhaps more
+  // than once.
   template <class Visit>
   bool sweep(uint64_t& cursor, Visit&& visit) noexcept {
     if (directory_ == nullptr) return false;
     const uint64_t at = cursor;
     Segment* segment = segmentOf(at);
-    cursor = endOf(*segment, at);
-    const unsigned erased = visitPages(*segment, visit);
+    const unsigned p = pageNumber({at, 0}, segment->depth, segment->pages);
+    const unsigned erased = segment->page[p]->sweep(visit);
     segment->used -= erased;
     size_ -= erased;
-    while (erased > 0 && shrink(segment, at)) segment = segmentOf(at);
+    if (p + 1u < segment->pages) {
+      cursor = beginOf(*segment, at, p + 1u);
+      return true;
+    }
+    cursor = endOf(*segment, at);
+    // Only now, once for all of its pages: each time it shrinks all records may move.
+    while (shrink(segment, at)) segment = segmentOf(at);
     return cursor != 0;
   }
 
@@ -206,6 +212,12 @@ class Table {
   static uint64_t endOf(const Segment& segment, uint64_t low) noexcept {
     const uint64_t wide = span(segment);
     return wide == 0 ? 0 : (low & ~(wide - 1)) + wide;
+  }
+
+  // Where page `p` of the segment that `low` is of begins: the least that pageNumber() takes there.
+  static uint64_t beginOf(const Segment& segment, uint64_t low, unsigned p) noexcept {
+    const uint64_t next32 = ((uint64_t{p} << 32) + segment.pages - 1) / segment.pages;
+    return (low & ~(span(segment) - 1)) | next32 << 32 >> segment.depth;
   }
 
   template <class Visit>

@@ -71,6 +71,8 @@ export interface LimiterCore {
    * with a finite budget goes on from there. Returns the number of peers removed.
    */
   cleanup(maxAge: number, budgetMs: number, now?: number): number;
+  /** Whether the last cleanup with a finite budget stopped before its end. */
+  isCleaning(): boolean;
   /**
    * The offenders that are named, in the order of their first violations; behind them those that
    * have none, in the order of their bans. Who has a ban that is over is left out, with its
