@@ -15,12 +15,20 @@ export function mostMemoryBytes(maxPeers: number, peers: number): number {
 
 let collect: (() => void) | undefined;
 
-/** Resident bytes of this process, once what can be collected has been. */
-export function residentMemory(): number {
+export interface Held {
+  /** Bytes of the process that the system sees. */
+  readonly resident: number;
+  /** Without what V8 has in store for itself, which comes and goes by its own rules. */
+  readonly held: number;
+}
+
+/** What this process holds, once what can be collected has been. */
+export function heldMemory(): Held {
   if (collect === undefined) {
     setFlagsFromString('--expose-gc');
     collect = runInNewContext('gc') as () => void;
   }
   collect();
-  return process.memoryUsage.rss();
+  const { rss, heapTotal, heapUsed } = process.memoryUsage();
+  return { resident: rss, held: rss - (heapTotal - heapUsed) };
 }

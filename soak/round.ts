@@ -216,7 +216,6 @@ export class Round {
 
   /** What statistics say, against the model. */
   #checkpoint(): Statistics {
-    if (process.env['NOCORE']) return this.asked.statistics();
     const statistics = this.asked.statistics();
     this.#note('statistics', statistics);
     const model = this.#model;
@@ -235,7 +234,8 @@ export class Round {
       );
     });
     const lossy = statistics.lossyEvictions;
-    within('tracked', 0, statistics.tracked, Math.min(this.maxPeers, model.mostPeers));
+    within('peers', 0, statistics.peers, Math.min(this.maxPeers, model.mostPeers));
+    within('tracked', 0, statistics.tracked, statistics.peers);
     within('evictions', 0, statistics.evictions, model.possibleEvictions);
     within('lossyEvictions', model.lossyEvictions, lossy, statistics.evictions);
     within(
@@ -254,7 +254,7 @@ export class Round {
       mostMemoryBytes(this.maxPeers, model.mostPeers),
     );
     this.#compareBans(statistics);
-    if (this.subject.name === 'RateLimiter') model.bound(statistics.tracked);
+    model.bound(statistics.peers);
     return statistics;
   }
 
@@ -275,7 +275,7 @@ export class Round {
   }
 
   #compareSnapshot() {
-    if (process.env['NOCORE']) return this.asked.snapshot();
+    if (process.env['NOSNAP']) return this.asked.snapshot();
     const snapshot = this.asked.snapshot();
     const { unnamedOffenders } = this.asked.statistics();
     this.#note('snapshot', snapshot.peers.length);
@@ -285,7 +285,7 @@ export class Round {
 
   /** What a limiter knows already changes nothing. */
   #restoreOwn(): void {
-    if (process.env['NOCORE']) return;
+    if (process.env['NOSNAP']) return;
     const { peers, ...head } = this.#compareSnapshot();
     const restored = this.asked.restore({ ...head, peers });
     this.#note('restoreOwn', restored);
@@ -295,7 +295,7 @@ export class Round {
 
   /** Into a new limiter, perhaps of the other engine, as through a file. */
   #restart(): void {
-    if (process.env['NOCORE']) return;
+    if (process.env['NOSNAP']) return;
     const snapshot = this.#retire();
     const { engine, otherEngine } = this.#options;
     this.asked = this.#create(this.#random.pick([engine, otherEngine]));

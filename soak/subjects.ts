@@ -34,6 +34,7 @@ export interface Host {
 }
 
 export interface Statistics {
+  readonly peers: number;
   readonly tracked: number;
   readonly banned: readonly string[];
   readonly totalViolations: number;
@@ -248,13 +249,5 @@ function limits(budgetMs: number | undefined) {
 }
 
 function until(s: any): Statistics {
-  return {
-    evictions: 0,
-    lossyEvictions: 0,
-    refusedNewcomers: 0,
-    unnamedOffenders: 0,
-    bansBegun: -1,
-    verdicts: { allow: -1, delay: -1, disconnect: -1 },
-    ...s,
-  };
+  return { unnamedOffenders: 0, ...s };
 }

@@ -103,6 +103,7 @@ export class StandIn implements Asked {
     const peers = [...this.#peers];
     return {
       ...this.#counts,
+      peers: peers.length,
       tracked: peers.length,
       banned: peers.filter(banned).map(([key]) => key),
       totalViolations: peers.reduce((sum, [, { violations }]) => sum + violations, 0),
