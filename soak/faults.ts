@@ -114,9 +114,7 @@ const FAULTS: readonly Fault[] = [
 
 /** Injects one, and returns its kind. @throws Difference if the call did not fail as it must. */
 export function injectFault(target: Target, random: Random): string {
-  const fault = random.pick(
-    FAULTS.filter((f) => !f.kind.includes('snapshot')).filter(({ fits }) => fits?.(target) ?? true),
-  );
+  const fault = random.pick(FAULTS.filter(({ fits }) => fits?.(target) ?? true));
   let outcome: unknown;
   try {
     outcome = { returned: fault.act(target, random) };

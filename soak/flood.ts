@@ -7,7 +7,7 @@ import {
   OrderbookRateLimiter,
   RateLimiter,
 } from 'relay-limiter';
-import { type Held, heldMemory } from './memory.js';
+import { grew, type Memory, memory, showMemory } from './memory.js';
 import { Difference } from './model/model.js';
 
 const KEYS_A_SECOND = 2000;
@@ -16,8 +16,6 @@ const MAX_PEERS = 5000;
 const WARM_UP_SECONDS = 60;
 /** Simulated seconds between two looks around. */
 const SLICE_SECONDS = 5;
-/** Memory moves by so much without anything being kept. */
-const NOISE_BYTES = 12 * 2 ** 20;
 /** One key in so many has 64 KiB; one in so many breaks its limit, and is an offender. */
 const LONG = 4001;
 const OFFENDS = 5;
@@ -25,8 +23,8 @@ const OFFENDS = 5;
 export interface FloodResult {
   readonly keys: number;
   /** After a minute, and at the end. */
-  readonly afterMinute: Held;
-  readonly atEnd: Held;
+  readonly afterMinute: Memory;
+  readonly atEnd: Memory;
 }
 
 export class Flood {
@@ -37,7 +35,7 @@ export class Flood {
   readonly #rate: RateLimiter;
   readonly #orderbook: OrderbookRateLimiter;
   readonly #direct: DirectConnectionRateLimiter;
-  #afterMinute: Held | undefined;
+  #afterMinute: Memory | undefined;
 
   constructor(engine: EngineName, seconds: number) {
     this.engine = engine;
@@ -60,13 +58,13 @@ export class Flood {
     if (!this.#orderbook.isBanned('attacker') || !this.#direct.isBanned('attacker')) {
       throw new Difference(`a ban was lost after ${this.keys} keys of a flood`);
     }
-    if (this.#simulated === WARM_UP_SECONDS) this.#afterMinute = heldMemory();
+    if (this.#simulated === WARM_UP_SECONDS) this.#afterMinute = memory();
     return this.#simulated < this.#seconds;
   }
 
   /** @throws Difference if memory grew, or a table is larger than it may be. */
   end(): FloodResult {
-    const atEnd = heldMemory();
+    const atEnd = memory();
     const peers = [
       this.#rate.getStats(),
       this.#orderbook.getStatistics(),
@@ -75,10 +73,8 @@ export class Flood {
     if (peers.some((statistics) => statistics.peers > MAX_PEERS))
       throw new Difference('too many peers');
     const afterMinute = this.#afterMinute ?? atEnd;
-    if (atEnd.held > afterMinute.held + NOISE_BYTES) {
-      throw new Difference(
-        `memory grew from ${afterMinute.held} to ${atEnd.held} bytes in a flood`,
-      );
+    if (grew(afterMinute, atEnd)) {
+      throw new Difference(`in a flood ${showMemory(afterMinute)} became ${showMemory(atEnd)}`);
     }
     return { keys: this.keys, afterMinute, atEnd };
   }

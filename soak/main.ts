@@ -6,17 +6,16 @@ import type { EngineName } from 'relay-limiter';
 import { INTERRUPTED, interruption } from '../examples/interruption.js';
 import { type Flags, HELP, readFlags, WrongFlag } from './flags.js';
 import { Flood } from './flood.js';
-import { type Held, heldMemory } from './memory.js';
+import { grew, type Memory, memory, showMemory } from './memory.js';
 import { Difference } from './model/model.js';
 import { ListenerFault, Round } from './round.js';
-import { HEADER, megabytes, progress, summary, Tally } from './tally.js';
+import { HEADER, progress, summary, Tally } from './tally.js';
 
 /** Operations of a round, and between two looks at the time. */
 const ROUND = 100_000;
 const SLICE = 4000;
 /** Rounds after which memory has been everywhere once. */
 const WARM_UP_ROUNDS = 40;
-const NOISE_BYTES = 32 * 2 ** 20;
 
 const tally = new Tally();
 const started = performance.now();
@@ -62,22 +61,26 @@ async function everything(flags: Flags): Promise<void> {
   for (const engine of flags.engines) {
     if (flags.floodSeconds > 0) await flood(engine, flags.floodSeconds);
   }
-  let warm: Held | undefined;
+  let warm: Memory | undefined;
   for (let n = 0; n === 0 || !isOver(flags); n += 1) {
     await round(flags, n);
-    if (n + 1 === WARM_UP_ROUNDS) warm = heldMemory();
+    if (n + 1 === WARM_UP_ROUNDS) warm = memory();
   }
   if (warm !== undefined) compareMemory(warm);
 }
 
 async function flood(engine: EngineName, seconds: number): Promise<void> {
   const attack = new Flood(engine, seconds);
-  while (attack.slice() && !interruption.aborted) await look(`a flood, ${engine}`);
+  const before = tally.keys;
+  while (attack.slice() && !interruption.aborted) {
+    tally.keys = before + attack.keys;
+    await look(`a flood, ${engine}`);
+  }
   const { keys, afterMinute, atEnd } = attack.end();
-  tally.keys += keys;
+  tally.keys = before + keys;
   console.log(
     `      flood of ${keys.toLocaleString('en-US')} keys, ${engine}: ` +
-      `${show(afterMinute)} after a minute of it, ${show(atEnd)} at its end`,
+      `${showMemory(afterMinute)} after a minute of it, ${showMemory(atEnd)} at its end`,
   );
 }
 
@@ -110,14 +113,12 @@ async function look(now: string): Promise<void> {
   console.log(progress(tally, elapsed(), now));
 }
 
-function compareMemory(warm: Held): void {
-  const atEnd = heldMemory();
-  console.log(`\nmemory: ${show(warm)} after ${WARM_UP_ROUNDS} rounds, ${show(atEnd)} at the end`);
-  if (atEnd.held > warm.held + NOISE_BYTES) throw new Difference('the process grew');
-}
-
-function show({ resident, held }: Held): string {
-  return `${megabytes(resident)} MB resident (${megabytes(held)} without what V8 keeps in store)`;
+function compareMemory(warm: Memory): void {
+  const atEnd = memory();
+  console.log(
+    `\nmemory: ${showMemory(warm)} after ${WARM_UP_ROUNDS} rounds, ${showMemory(atEnd)} at the end`,
+  );
+  if (grew(warm, atEnd)) throw new Difference('the process grew');
 }
 
 function isOver({ seconds }: Flags): boolean {

@@ -15,20 +15,30 @@ export function mostMemoryBytes(maxPeers: number, peers: number): number {
 
 let collect: (() => void) | undefined;
 
-export interface Held {
-  /** Bytes of the process that the system sees. */
+export interface Memory {
+  /** Bytes of the process that the system sees: with what V8 keeps in store for itself. */
   readonly resident: number;
-  /** Without what V8 has in store for itself, which comes and goes by its own rules. */
-  readonly held: number;
+  /** Bytes of the heap that are in use, and of the tables outside it. */
+  readonly inUse: number;
 }
 
-/** What this process holds, once what can be collected has been. */
-export function heldMemory(): Held {
+/** What this process has, once what can be collected has been. */
+export function memory(): Memory {
   if (collect === undefined) {
     setFlagsFromString('--expose-gc');
     collect = runInNewContext('gc') as () => void;
   }
   collect();
-  const { rss, heapTotal, heapUsed } = process.memoryUsage();
-  return { resident: rss, held: rss - (heapTotal - heapUsed) };
+  const { rss, heapUsed, external } = process.memoryUsage();
+  return { resident: rss, inUse: heapUsed + external };
+}
+
+/** Whether there is more than comes and goes without anything being kept. */
+export function grew(before: Memory, after: Memory): boolean {
+  return after.resident > before.resident + 64 * MB || after.inUse > before.inUse + 8 * MB;
+}
+
+export function showMemory({ resident, inUse }: Memory): string {
+  const [most, least] = [resident, inUse].map((bytes) => Math.round(bytes / MB));
+  return `${most} MB resident, ${least} in use`;
 }

@@ -84,9 +84,10 @@ export class Round {
     }
   }
 
-  /** The last look. @throws Difference */
+  /** The last look, and one at what a restart makes of it. @throws Difference */
   end(): void {
-    this.#retire();
+    this.#restart();
+    this.#checkpoint();
     this.#tally.keys += this.#pool.length + this.#fresh.count;
   }
 
@@ -110,9 +111,9 @@ export class Round {
     else if (dice < 0.9987) this.#flood();
     else if (dice < 0.9993) this.#cleanup(random() < 0.5 ? 0 : random());
     else if (dice < 0.9995) this.#cleanup(undefined);
-    else if (dice < 0.99985) this.#checkpoint();
-    else if (dice < 0.99993) this.#restoreOwn();
-    else if (dice < 0.99999) this.#restart();
+    else if (dice < 0.9998) this.#checkpoint();
+    else if (dice < 0.99988) this.#restoreOwn();
+    else if (dice < 0.99998) this.#restart();
     else this.#clear();
   }
 
@@ -275,7 +276,6 @@ export class Round {
   }
 
   #compareSnapshot() {
-    if (process.env['NOSNAP']) return this.asked.snapshot();
     const snapshot = this.asked.snapshot();
     const { unnamedOffenders } = this.asked.statistics();
     this.#note('snapshot', snapshot.peers.length);
@@ -285,7 +285,6 @@ export class Round {
 
   /** What a limiter knows already changes nothing. */
   #restoreOwn(): void {
-    if (process.env['NOSNAP']) return;
     const { peers, ...head } = this.#compareSnapshot();
     const restored = this.asked.restore({ ...head, peers });
     this.#note('restoreOwn', restored);
@@ -295,7 +294,6 @@ export class Round {
 
   /** Into a new limiter, perhaps of the other engine, as through a file. */
   #restart(): void {
-    if (process.env['NOSNAP']) return;
     const snapshot = this.#retire();
     const { engine, otherEngine } = this.#options;
     this.asked = this.#create(this.#random.pick([engine, otherEngine]));

@@ -148,7 +148,7 @@ function askRate(limiter: RateLimiter): Asked {
     cleanup: (age, budgetMs) => limiter.cleanupOldPeers(age, limits(budgetMs)),
     statistics() {
       const { trackedPeers, ...others } = limiter.getStats();
-      return until({ tracked: trackedPeers, banned: [], ...others });
+      return { tracked: trackedPeers, banned: [], ...others };
     },
     group: (keys) => limiter.group(keys),
   };
@@ -168,7 +168,7 @@ function askOrderbook(limiter: OrderbookRateLimiter, host: Host): Asked {
     },
     statistics() {
       const { trackedPeers, bannedPeers, ...others } = limiter.getStatistics();
-      return until({ tracked: trackedPeers, banned: bannedPeers, ...others });
+      return { tracked: trackedPeers, banned: bannedPeers, ...others };
     },
   };
 }
@@ -195,7 +195,7 @@ function askDirect(limiter: DirectConnectionRateLimiter, host: Host): Asked {
     },
     statistics() {
       const { trackedConnections, bannedConnections, ...others } = limiter.getStatistics();
-      return until({ tracked: trackedConnections, banned: bannedConnections, ...others });
+      return { tracked: trackedConnections, banned: bannedConnections, ...others };
     },
     group: (keys) => limiter.group(keys),
   };
@@ -208,8 +208,8 @@ function common(limiter: RateLimiter | OrderbookRateLimiter | DirectConnectionRa
     violations: (key: string) => limiter.getViolationCount(key),
     remove: (key: string) => limiter.removePeer(key),
     clear: () => limiter.clear(),
-    snapshot: () => (limiter as any).snapshot?.() ?? { none: true, peers: [] },
-    restore: (snapshot: unknown) => (limiter as any).restore?.(snapshot) ?? 0,
+    snapshot: () => limiter.snapshot(),
+    restore: (snapshot: unknown) => limiter.restore(snapshot),
   };
 }
 
@@ -246,8 +246,4 @@ function costOf(question: Question): number | undefined {
 
 function limits(budgetMs: number | undefined) {
   return budgetMs === undefined ? undefined : { budgetMs };
-}
-
-function until(s: any): Statistics {
-  return { unnamedOffenders: 0, ...s };
 }

@@ -31,7 +31,7 @@ const COLUMNS: readonly [title: string, width: number, cell: (tally: Tally) => n
   ['evictions', 11, ({ evictions }) => evictions],
   ['snapshots', 9, ({ snapshots }) => snapshots],
   ['faults', 9, ({ faultsInjected }) => faultsInjected],
-  ['MB', 6, () => megabytes(process.memoryUsage.rss())],
+  ['MB', 6, () => process.memoryUsage.rss() / 2 ** 20],
 ];
 
 export const HEADER = [
@@ -64,10 +64,6 @@ export function summary(tally: Tally, seconds: number): string {
   return rows
     .map(([what, count]) => `${what.padEnd(30)} ${integer(count).padStart(15)}`)
     .join('\n');
-}
-
-export function megabytes(bytes: number): number {
-  return Math.round(bytes / 2 ** 20);
 }
 
 function integer(n: number): string {

@@ -145,24 +145,24 @@ interface BanSystem {
 
 const VICTIM = 'victim';
 
+type Act = (model: BanModel, system: BanSystem) => void;
+
 /** Something is done, and then the victim must be banned still, or no longer. */
-abstract class BanCommand implements fc.Command<BanModel, BanSystem> {
-  check(): boolean {
-    return true;
-  }
-
-  run(model: BanModel, system: BanSystem): void {
-    this.act(model, system);
-    const { clock, banning } = system;
-    // At the very end of a ban the last bit decides.
-    if (Math.abs(clock.now - model.ends) < MICROSECOND) clock.now += 2 * MICROSECOND;
-    const banned = clock.now < model.ends;
-    expect(banning.limiter.isBanned(VICTIM)).toBe(banned);
-    expect(banning.limiter.snapshot().peers.some(({ key }) => key === VICTIM)).toBe(banned);
-    if (!banned) ban(model, system);
-  }
-
-  abstract act(model: BanModel, system: BanSystem): void;
+function command(words: string, act: Act): fc.Command<BanModel, BanSystem> {
+  return {
+    check: () => true,
+    run(model, system) {
+      act(model, system);
+      const { clock, banning } = system;
+      // At the very end of a ban the last bit decides.
+      if (Math.abs(clock.now - model.ends) < MICROSECOND) clock.now += 2 * MICROSECOND;
+      const banned = clock.now < model.ends;
+      expect(banning.limiter.isBanned(VICTIM)).toBe(banned);
+      expect(banning.limiter.snapshot().peers.some(({ key }) => key === VICTIM)).toBe(banned);
+      if (!banned) ban(model, system);
+    },
+    toString: () => words,
+  };
 }
 
 /** Begins a ban anew. */
@@ -175,89 +175,48 @@ function ban(model: BanModel, { banning, clock }: BanSystem): void {
   model.ends = clock.now + BAN_SECONDS;
 }
 
-class Step extends BanCommand {
-  constructor(readonly seconds: number) {
-    super();
-  }
-  act(_: BanModel, { clock }: BanSystem): void {
-    clock.now += this.seconds;
-  }
-  toString = () => `${this.seconds} s pass`;
-}
+const seconds = (min: number, max: number) => fc.double({ min, max, noNaN: true });
 
-class Check extends BanCommand {
-  act(_: BanModel, { banning }: BanSystem): void {
-    banning.check(VICTIM);
-  }
-  toString = () => 'the victim asks';
-}
-
-class Flood extends BanCommand {
-  constructor(
-    readonly keys: number,
-    readonly times: number,
-  ) {
-    super();
-  }
-  act(_: BanModel, system: BanSystem): void {
-    for (let n = 0; n < this.keys; n += 1) {
-      const key = `newcomer-${system.newcomers++}`;
-      for (let time = 0; time < this.times; time += 1) system.banning.check(key);
-    }
-  }
-  toString = () => `${this.keys} newcomers ask ${this.times} times`;
-}
-
-class Cleanup extends BanCommand {
-  constructor(
-    readonly age: number,
-    readonly budgetMs: number | undefined,
-  ) {
-    super();
-  }
-  act(_: BanModel, { banning }: BanSystem): void {
-    banning.limiter.cleanupOldEntries(this.age, { budgetMs: this.budgetMs });
-  }
-  toString = () => `a cleanup of ${this.age} s, budget ${this.budgetMs} ms`;
-}
-
-/** A new process, perhaps of the other engine: its clock has another beginning. */
-class Restart extends BanCommand {
-  constructor(
-    readonly engine: EngineName,
-    readonly clockStep: number,
-  ) {
-    super();
-  }
-  act(model: BanModel, system: BanSystem): void {
-    const { clock } = system;
-    const file = JSON.stringify(system.banning.limiter.snapshot());
-    // What a clock that stepped back had added is gone: a ban is never longer than its duration.
-    const left = Math.min(model.ends - clock.now, BAN_SECONDS);
-    clock.now += this.clockStep;
-    system.banning = system.create(this.engine);
-    system.banning.limiter.restore(JSON.parse(file));
-    model.ends = clock.now + left;
-  }
-  toString = () => `restart on ${this.engine}, its clock ${this.clockStep} s from this`;
-}
+const COMMANDS = [
+  seconds(-30, 60).map((step) =>
+    command(`${step} s pass`, (_, { clock }) => {
+      clock.now += step;
+    }),
+  ),
+  fc.constant(command('the victim asks', (_, { banning }) => banning.check(VICTIM))),
+  fc.tuple(fc.nat(60), fc.integer({ min: 1, max: 5 })).map(([keys, times]) =>
+    command(`${keys} newcomers ask ${times} times`, (_, system) => {
+      for (let n = 0; n < keys; n += 1) {
+        const key = `newcomer-${system.newcomers++}`;
+        for (let time = 0; time < times; time += 1) system.banning.check(key);
+      }
+    }),
+  ),
+  fc
+    .tuple(fc.constantFrom(-1, 0, 20, 3600), fc.constantFrom(undefined, 0, 1))
+    .map(([age, budgetMs]) =>
+      command(`a cleanup of ${age} s, budget ${budgetMs} ms`, (_, { banning }) =>
+        banning.limiter.cleanupOldEntries(age, { budgetMs }),
+      ),
+    ),
+  // A new process, perhaps of the other engine: its clock has another beginning.
+  fc.tuple(engine, seconds(-1e5, 1e5)).map(([engine, clockStep]) =>
+    command(`restart on ${engine}, its clock ${clockStep} s from this`, (model, system) => {
+      const { clock } = system;
+      const file = JSON.stringify(system.banning.limiter.snapshot());
+      // Of a clock that stepped back nothing is kept: no ban is longer than its duration.
+      const left = Math.min(model.ends - clock.now, BAN_SECONDS);
+      clock.now += clockStep;
+      system.banning = system.create(engine);
+      system.banning.limiter.restore(JSON.parse(file));
+      model.ends = clock.now + left;
+    }),
+  ),
+];
 
 describe.each(Object.keys(BANNING))('%s', (name) => {
   test('a ban holds for its duration and no longer, whatever is done meanwhile', () => {
-    const commands = fc.commands(
-      [
-        fc.double({ min: -30, max: 60, noNaN: true }).map((seconds) => new Step(seconds)),
-        fc.constant(new Check()),
-        fc.tuple(fc.nat(60), fc.integer({ min: 1, max: 5 })).map((flood) => new Flood(...flood)),
-        fc
-          .tuple(fc.constantFrom(-1, 0, 20, 3600), fc.constantFrom(undefined, 0, 1))
-          .map((cleanup) => new Cleanup(...cleanup)),
-        fc
-          .tuple(engine, fc.double({ min: -1e5, max: 1e5, noNaN: true }))
-          .map((restart) => new Restart(...restart)),
-      ],
-      { maxCommands: 60 },
-    );
+    const commands = fc.commands(COMMANDS, { maxCommands: 60 });
     const maxPeers = fc.constantFrom(1, 2, 16, 17, 30);
     const property = fc.property(commands, maxPeers, engine, (commands, maxPeers, engine) => {
       const clock = manualClock();

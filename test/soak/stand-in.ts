@@ -111,17 +111,19 @@ export class StandIn implements Asked {
     };
   }
 
-  snapshot(): { peers: SnapshotEntry[] } {
+  snapshot() {
     const now = this.#now();
     const peers = [...this.#peers].flatMap(([key, known]) => {
       const entry = this.#rules.snapshot(known, now);
       return entry === undefined ? [] : [{ key, ...entry }];
     });
     if (this.#is('loses an offender in a snapshot')) peers.pop();
-    return { peers };
+    return { ...this.#real.snapshot(), peers };
   }
 
   restore(snapshot: { peers: SnapshotEntry[] }): number {
+    this.#real.restore(snapshot);
+    this.#real.clear();
     const now = this.#now();
     for (const entry of snapshot.peers) {
       const known = this.#rules.restored(entry, now);
