@@ -63,7 +63,9 @@ function refilled(known: Known, now: number, { rate, burst }: BucketOptions): nu
 function consumed(known: Known, cost: number, now: number, bucket: BucketOptions) {
   const tokens = refilled(known, now, bucket);
   const taken = tokens >= cost;
-  return { taken, known: { ...known, tokens: taken ? tokens - cost : tokens, refilledAt: now } };
+  const { allowedAt, violations, bannedAt } = known;
+  const left = taken ? tokens - cost : tokens;
+  return { taken, known: { tokens: left, refilledAt: now, allowedAt, violations, bannedAt } };
 }
 
 export interface RateOptions extends BucketOptions {
