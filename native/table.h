@@ -247,16 +247,19 @@ class Table {
     return true;
   }
 
+  // A split is the shortest step. But where a page is full and most are empty, its halves would be
+  // no better: then one page more, or a few. So it is for one page in ten thousand that gets more
+  // than its share, and where a cleanup by the order of another table's records has emptied a part
+  // of this one. False, besides, for fingerprints that share their first bits, which no secret
+  // makes likely.
   bool grow(Segment& segment, uint64_t low) noexcept {
-    // A page is full and most are empty: fingerprints that share their first bits, which no secret
-    // makes likely. More pages would not help.
-    if (segment.used < segment.pages * PageOf::kCapacity / 2) return false;
-    if (segment.pages >= kSplitPages * 2 && segment.pages % 2 == 0) return split(segment, low);
-    // One page in ten thousand would get more than it holds: then one page more will do.
+    const bool even = segment.pages >= kSplitPages * 2 && segment.pages % 2 == 0;
+    const bool full = segment.used >= segment.pages * PageOf::kCapacity / 2;
+    if (even && full) return split(segment, low);
     for (unsigned pages = segment.pages + 1u; pages <= kMostPages; ++pages) {
-      if (fits(segment, pages)) return resize(segment, pages);
+      if (fits(segment, pages, PageOf::kCapacity - 1)) return resize(segment, pages);
     }
-    return false;
+    return even && split(segment, low);
   }
 
   // Spreads a segment's records over another number of pages, which they fit. False, and nothing
@@ -282,14 +285,15 @@ class Table {
     return true;
   }
 
-  bool fits(Segment& segment, unsigned pages) noexcept {
+  // Whether so many pages would hold a segment's records, none of them more than `most`.
+  bool fits(Segment& segment, unsigned pages, unsigned most) noexcept {
     uint32_t counts[kMostPages] = {};
     visitPages(segment, [&](Record& record) {
       ++counts[pageNumber(record.fingerprint, segment.depth, pages)];
       return false;
     });
     for (unsigned p = 0; p < pages; ++p) {
-      if (counts[p] > PageOf::kCapacity) return false;
+      if (counts[p] > most) return false;
     }
     return true;
   }
@@ -331,7 +335,8 @@ class Table {
     const unsigned least = segment->depth == 0 ? 1 : kSplitPages;
     if (segment->pages > least) {
       const unsigned pages = std::max(least, (segment->used + kShrinkAt - 1) / kShrinkAt);
-      return pages < segment->pages && fits(*segment, pages) && resize(*segment, pages);
+      return pages < segment->pages && fits(*segment, pages, PageOf::kCapacity) &&
+             resize(*segment, pages);
     }
     return segment->depth > 0 && merge(segment, low);
   }

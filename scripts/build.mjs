@@ -1,4 +1,4 @@
-// Builds dist/ (the package), out/ (examples and benchmark) and the native addon.
+// Builds dist/ (the package), out/ (examples, benchmark and soak) and the native addon.
 //
 //   node scripts/build.mjs              everything; fails if anything does
 //   node scripts/build.mjs --tolerant   the same, but a machine that cannot build the addon is told
@@ -11,7 +11,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { fail, node, nodeWithHeaders, require, root } from './tools.mjs';
 
 const LOG = 'build/addon.log';
-const OUTPUTS = { lib: 'dist', examples: 'out/examples', bench: 'out/bench' };
+const OUTPUTS = { lib: 'dist', examples: 'out/examples', bench: 'out/bench', soak: 'out/soak' };
 
 function compileTypeScript(project) {
   const { status, output } = node('typescript', 'tsc', ['-p', project]);
@@ -40,7 +40,7 @@ function buildPackage(tolerant) {
     console.log('relay-limiter: nothing built: the development packages are not installed');
     return;
   }
-  for (const project of ['lib', 'examples', 'bench']) {
+  for (const project of ['lib', 'examples', 'bench', 'soak']) {
     rmSync(`${root}${OUTPUTS[project]}`, { recursive: true, force: true });
     compileTypeScript(project);
   }

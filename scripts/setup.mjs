@@ -13,6 +13,8 @@ const SOURCES = [
   'native',
   'examples',
   'bench',
+  'soak',
+  'test/support',
   'scripts/build.mjs',
   'scripts/tools.mjs',
   'binding.gyp',
