@@ -75,6 +75,11 @@ class DirectLimiter {
     return false;
   }
 
+  double tokens(const Fingerprint& print) noexcept {
+    const Bucket* bucket = buckets_.find(print);
+    return bucket == nullptr ? config_.messageBurst : bucket->tokens;
+  }
+
   void removePeer(const Fingerprint& print) noexcept {
     erase(buckets_, print);
     erase(allowedAt_, print);

@@ -54,6 +54,11 @@ class RateLimiter {
                : delaySeconds(bucket->tokens, 1, config_.rateLimit, config_.burstLimit);
   }
 
+  double tokens(const Fingerprint& print) noexcept {
+    const Bucket* bucket = buckets_.find(print);
+    return bucket == nullptr ? config_.burstLimit : bucket->tokens;
+  }
+
   void removePeer(const Fingerprint& print) noexcept {
     erase(buckets_, print);
     offenders_.forgive(print);

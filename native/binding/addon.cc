@@ -11,14 +11,14 @@ namespace relay_limiter {
 namespace {
 
 // Raised when what is called, or how, changes; lib/engine/native-limiters.ts has the same number.
-constexpr int kDoor = 1;
+constexpr int kDoor = 2;
 
 class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
  public:
   using Self = RateLimiterObject;
 
   static Napi::Function define(Napi::Env env, Registry<Self>& registry) {
-    auto methods = groupMethods();
+    auto methods = bucketMethods();
     methods.push_back(InstanceMethod("delay", &RateLimiterObject::delay));
     return LimiterObject::define(env, "RateLimiter", registry, std::move(methods),
                                  {{"check", checkCost<Self>},
@@ -97,7 +97,7 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
 
   static Napi::Function define(Napi::Env env, Registry<Self>& registry) {
     return LimiterObject::define(
-        env, "DirectLimiter", registry, groupMethods(),
+        env, "DirectLimiter", registry, bucketMethods(),
         {{"checkMessage", checkCost<Self>},
          {"checkOrderbook", checkTime<Self, &DirectLimiter::checkOrderbook>},
          {"checkPeerOrderbook", checkPeerTime<Self, &DirectLimiter::checkOrderbook>},

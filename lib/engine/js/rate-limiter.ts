@@ -65,6 +65,11 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     return place === undefined ? 0 : this.#buckets.delaySeconds(place, 1, this.#rate, this.#burst);
   }
 
+  tokens(key: string): number {
+    const place = this.#buckets.find(key);
+    return place === undefined ? this.#burst : this.#buckets.tokens(place);
+  }
+
   violations(key: string): number {
     return this.#offenders.violations(key);
   }
