@@ -31,6 +31,7 @@ export {
   type Ban,
   type CheckResult,
   type CleanupLimits,
+  type CleanupSchedule,
   type EngineName,
   type LimiterOptions,
   type Peer,

@@ -1,5 +1,6 @@
 // What the three facades share: the options of every limiter, keys, time and ban events.
 
+import { BackgroundCleanup } from './background-cleanup.js';
 import { type Clock, readOptionalClock } from './clock.js';
 import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from './engine/engine.js';
 import { selectEngine } from './engine/select.js';
@@ -15,6 +16,7 @@ export abstract class Limiter<Core extends LimiterCore> {
   readonly core: Core;
   readonly #clock: Clock | undefined;
   readonly #onBan: ((ban: Ban) => void) | undefined;
+  readonly #background: BackgroundCleanup | undefined;
 
   protected constructor(options: CommonOptions, create: (engine: Engine) => Core) {
     const engine = selectEngine(options.engine);
@@ -23,6 +25,7 @@ export abstract class Limiter<Core extends LimiterCore> {
     this.core = create(engine);
     this.#clock = options.clock;
     this.#onBan = options.onBan;
+    if (options.cleanup) this.#background = new BackgroundCleanup(this, options.cleanup);
   }
 
   /**
@@ -46,6 +49,14 @@ export abstract class Limiter<Core extends LimiterCore> {
   /** Forgets every peer. */
   clear(): void {
     this.core.clear();
+  }
+
+  /**
+   * Ends the cleanup in the background, where the option `cleanup` has begun one. The limiter goes on
+   * answering. Closing twice is fine.
+   */
+  close(): void {
+    this.#background?.stop();
   }
 
   /** One read of the caller's clock; undefined where the engine reads its own. @internal */

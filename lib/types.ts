@@ -46,6 +46,27 @@ export interface LimiterOptions {
    * uncaught exception, never in the check. `RateLimiter` bans nobody and never calls it.
    */
   onBan?: ((ban: Ban) => void) | undefined;
+  /**
+   * Cleans up in the background, so that nobody has to remember it. Default: off. The timer never
+   * keeps a process alive; it stops with `close()`, and when the limiter is collected. What `clock`
+   * throws in a round surfaces as an uncaught exception; the next round comes all the same.
+   */
+  cleanup?: CleanupSchedule | undefined;
+}
+
+/** When a limiter cleans up by itself. */
+export interface CleanupSchedule {
+  /**
+   * What has been idle for longer is forgotten, and so is every ban that is over; seconds, greater
+   * than 0. Default 3600.
+   */
+  maxAgeSeconds?: number | undefined;
+  /**
+   * Seconds from the beginning of one round to that of the next, greater than 0. Default 60. A round
+   * takes about a millisecond at a time, with pauses between; one that lasts longer than this is not
+   * begun twice. More than 24 days are taken for 24.
+   */
+  everySeconds?: number | undefined;
 }
 
 /** Bounds one call of a cleanup. */

@@ -107,6 +107,8 @@ class DirectLimiter {
     return removed;
   }
 
+  bool isCleaning() const noexcept { return sweep_.isUnderway(); }
+
   void clear() noexcept {
     buckets_.clear();
     allowedAt_.clear();

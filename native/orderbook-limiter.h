@@ -72,6 +72,8 @@ class OrderbookLimiter {
     return removed;
   }
 
+  bool isCleaning() const noexcept { return sweep_.isUnderway(); }
+
   void clear() noexcept {
     allowedAt_.clear();
     offenders_.clear();

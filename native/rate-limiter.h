@@ -77,6 +77,8 @@ class RateLimiter {
     return removed;
   }
 
+  bool isCleaning() const noexcept { return sweep_.isUnderway(); }
+
   void clear() noexcept {
     buckets_.clear();
     offenders_.clear();

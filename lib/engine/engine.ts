@@ -47,6 +47,8 @@ export interface LimiterCore {
    * with a finite budget goes on from there. Returns the number of peers removed.
    */
   cleanup(maxAge: number, budgetMs: number, now?: number): number;
+  /** Whether the last cleanup with a finite budget stopped before its end. */
+  isCleaning(): boolean;
   /** Reads state, changes none. */
   statistics(now?: number): EngineStatistics;
   /** Forgets every peer. */

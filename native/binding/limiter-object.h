@@ -82,6 +82,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
                                       Self::InstanceMethod("removePeer", &Self::removePeer),
                                       Self::InstanceMethod("violations", &Self::violations),
                                       Self::InstanceMethod("cleanup", &Self::cleanup),
+                                      Self::InstanceMethod("isCleaning", &Self::isCleaning),
                                       Self::InstanceMethod("statistics", &Self::statistics),
                                       Self::InstanceMethod("clear", &Self::clear),
                                   });
@@ -143,6 +144,10 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     const uint64_t removed = core_.cleanup(age, budgetMs, nowIn(info, 2));
     account(info.Env());
     return Napi::Number::New(info.Env(), static_cast<double>(removed));
+  }
+
+  Napi::Value isCleaning(const Napi::CallbackInfo& info) {
+    return Napi::Boolean::New(info.Env(), core_.isCleaning());
   }
 
   Napi::Value statistics(const Napi::CallbackInfo& info) {

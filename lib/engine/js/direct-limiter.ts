@@ -128,6 +128,10 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return this.#sweep.run(passes, budgetMs);
   }
 
+  isCleaning(): boolean {
+    return this.#sweep.isUnderway;
+  }
+
   statistics(now = monotonicSeconds()): EngineStatistics {
     return {
       tracked: this.#buckets.size,

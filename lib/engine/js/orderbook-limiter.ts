@@ -89,6 +89,10 @@ export class JsOrderbookLimiter implements OrderbookCore {
     );
   }
 
+  isCleaning(): boolean {
+    return this.#sweep.isUnderway;
+  }
+
   statistics(now = monotonicSeconds()): EngineStatistics {
     return {
       tracked: this.#allowedAt.size,

@@ -88,6 +88,10 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     return this.#sweep.run([pass(this.#buckets, idle)], budgetMs);
   }
 
+  isCleaning(): boolean {
+    return this.#sweep.isUnderway;
+  }
+
   statistics(): EngineStatistics {
     return {
       tracked: this.#buckets.size,
