@@ -34,13 +34,12 @@ export function check({ limiter }: Policy, key: string, cost: number): CheckResu
   return judge(limiter, key, cost);
 }
 
-/** `windowSeconds`: where it is known better than the quota divided by the rate. */
-export function policyOf(limiter: AnyLimiter, windowSeconds?: number): Policy {
+export function policyOf(limiter: AnyLimiter): Policy {
   if ('checkMessage' in limiter) {
     return new BucketPolicy(limiter, limiter.messageBurst, limiter.messageRatePerSec);
   }
   if ('isBanned' in limiter) return new IntervalPolicy(limiter);
-  return new BucketPolicy(limiter, limiter.burstLimit, limiter.rateLimit, windowSeconds);
+  return new BucketPolicy(limiter, limiter.burstLimit, limiter.rateLimit);
 }
 
 class BucketPolicy implements Policy {
@@ -49,15 +48,10 @@ class BucketPolicy implements Policy {
   readonly windowSeconds: number | null;
   readonly #rate: number;
 
-  constructor(
-    limiter: RateLimiter | DirectConnectionRateLimiter,
-    quota: number,
-    rate: number,
-    windowSeconds = quota / rate,
-  ) {
+  constructor(limiter: RateLimiter | DirectConnectionRateLimiter, quota: number, rate: number) {
     this.limiter = limiter;
     this.quota = quota;
-    this.windowSeconds = windowOf(windowSeconds);
+    this.windowSeconds = windowOf(quota / rate);
     this.#rate = rate;
   }
 
@@ -100,9 +94,8 @@ function nothingFor(seconds: number): Left {
   return { remaining: 0, moreSeconds: seconds, fullSeconds: seconds, retrySeconds: seconds };
 }
 
-/** Of quotients that miss a whole number by a rounding error, that number: it will be rounded up. */
+/** A quotient that misses a round number by a rounding error would be rounded up by one. */
 function windowOf(seconds: number): number | null {
-  const whole = Math.round(seconds);
-  const exact = Math.abs(seconds - whole) < whole * 1e-12 ? whole : seconds;
-  return exact > 0 && exact < Infinity ? exact : null;
+  const rounded = Number(seconds.toPrecision(12));
+  return rounded > 0 && rounded < Infinity ? rounded : null;
 }

@@ -1,7 +1,9 @@
 // What users of relay-limiter/http and /fastify name: options, refusals, verdicts. No behaviour.
 
-import type { Draft } from '../headers/format.js';
+import type { AddressKeyOptions } from '../address/address-key.js';
+import type { ClientAddressOptions } from '../address/client-address.js';
 import type { AnyLimiter } from '../guard/verdict.js';
+import type { Draft } from '../headers/format.js';
 import type { EngineName, RateLimitAction } from '../types.js';
 
 /** What is asked about each request: answered at once, or by a promise. */
@@ -27,7 +29,7 @@ export interface Refusal {
   readonly retryAfterSeconds: number | null;
 }
 
-/** What was decided about a request, and done. */
+/** What was decided about a request. */
 export interface RequestVerdict<Request> {
   readonly kind: 'request';
   readonly key: string;
@@ -49,8 +51,11 @@ export type Message<Request, Response> =
       refusal: Refusal,
     ) => string | object | PromiseLike<string | object>);
 
-/** The options that the middleware and the Fastify plugin share. All durations are in seconds. */
-export interface LimitOptions<Request, Response> {
+/**
+ * The options that the middleware and the Fastify plugin share. All durations are in seconds. The options of
+ * addresses are those of the default key.
+ */
+export interface LimitOptions<Request, Response> extends ClientAddressOptions, AddressKeyOptions {
   /**
    * Requests in a window: a bucket of so many tokens for each key, refilled evenly over
    * `windowSeconds`. A whole number of at least 1, or a function that answers one: then each number
@@ -63,18 +68,9 @@ export interface LimitOptions<Request, Response> {
   limiter?: AnyLimiter | undefined;
   /** The policy's name in the headers: printable ASCII. Default: its figures, such as `100-in-60s`. */
   name?: string | undefined;
-  /** Who is limited. Default: the client's address, see `trustedProxies`. */
+  /** Who is limited. Default: the client's address, as the options of addresses have it. */
   key?: Asked<Request, Response, string> | undefined;
-  /**
-   * The proxies whose X-Forwarded-For is believed, for the default key: addresses, subnets, the names
-   * `loopback`, `linklocal` and `uniquelocal`, or a function. Default: none.
-   */
-  trustedProxies?: string | readonly string[] | ((address: string, hop: number) => boolean) | undefined;
-  /** Bits of an IPv4 address that make a key, 0 to 32. Default 32. */
-  ipv4Subnet?: number | undefined;
-  /** Bits of an IPv6 address that make a key, 0 to 128. Default 64. */
-  ipv6Subnet?: number | undefined;
-  /** Tokens that a request costs, finite and at least 0. Default 1. An OrderbookRateLimiter ignores it. */
+  /** Tokens that a request costs, finite and at least 0. Default 1. To an OrderbookRateLimiter 0 is no request. */
   cost?: number | Asked<Request, Response, number> | undefined;
   /** Requests that are not limited, not counted, and told nothing. Default: none. */
   skip?: Asked<Request, Response, boolean> | undefined;
@@ -88,8 +84,8 @@ export interface LimitOptions<Request, Response> {
   /** What a refusal says. Default: problem details (RFC 9457), or a sentence for who wants no JSON. */
   message?: Message<Request, Response> | undefined;
   /**
-   * Told of each verdict, after the request was passed on or refused. What it throws surfaces as an
-   * uncaught exception, and changes nothing.
+   * Told of each verdict, just before it is acted upon. What it throws surfaces as an uncaught exception,
+   * and changes nothing.
    */
   onVerdict?: ((verdict: RequestVerdict<Request>) => void) | undefined;
   /** Of the limiter that `limit` makes: see `RateLimiter`. */
