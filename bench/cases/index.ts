@@ -6,6 +6,7 @@ import { churn } from './churn.js';
 import { client } from './client.js';
 import { growth } from './growth.js';
 import { headers } from './headers.js';
+import { http } from './http.js';
 import { memory } from './memory.js';
 import { flood, upkeep } from './upkeep.js';
 
@@ -21,6 +22,7 @@ export const CASES: readonly Case[] = [
   churn,
   headers,
   client,
+  http,
 ];
 
 /** @throws for a name that is none. */

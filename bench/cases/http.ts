@@ -1,0 +1,50 @@
+// What a limit costs a server: its middleware alone, and whole servers with and without.
+
+import { type Client, clientsOf, FakeResponse, LIMITED, type Pass, proven } from '../limited.js';
+import { timeLater } from '../timing.js';
+import type { Case, Round } from './case.js';
+
+const BATCH = 1_000;
+/** More than anybody asks for here; of 15 digits, which headers can say. */
+const NO_LIMIT = 1e12;
+
+export const http: Case = {
+  name: 'http',
+  title: 'middleware alone, all requests allowed, clients on connections that stay',
+  sizes: [1_000],
+  contestants: () => LIMITED,
+  rounds: 7,
+  fresh: false,
+  metrics: [{ name: 'ns', unit: 'ns', label: 'a request' }],
+  async prepare(contestant, size) {
+    const pass = await proven(contestant, NO_LIMIT);
+    const clients = clientsOf(size);
+    return async (): Promise<Round> => {
+      const ns = await timeLater(() => passAll(pass, clients), BATCH);
+      return { figures: { ns } };
+    };
+  },
+};
+
+/** One request after the other, as soon as the one before has passed. */
+function passAll(pass: Pass, clients: readonly Client[]): Promise<void> {
+  return new Promise((resolve) => {
+    let sent = 0;
+    const goOn = () => {
+      let atOnce = true;
+      while (atOnce) {
+        if (sent === BATCH) return resolve();
+        const client = clients[sent % clients.length] as Client;
+        sent += 1;
+        let returned = false;
+        atOnce = false;
+        pass(client.request(), new FakeResponse(), () => {
+          if (returned) goOn();
+          else atOnce = true;
+        });
+        returned = true;
+      }
+    };
+    goOn();
+  });
+}
