@@ -3,7 +3,7 @@
 
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import { refused } from '../errors.js';
-import { Gate, type Responses } from '../http/gate.js';
+import { Gate } from '../http/gate.js';
 import { readGateOptions } from '../http/options.js';
 import { type Limits, Policies } from '../http/policies.js';
 import type { LimitOptions } from '../http/types.js';
@@ -51,11 +51,6 @@ type Options = Readonly<Record<string, unknown>>;
 
 const HOOKS: readonly unknown[] = ['onRequest', 'preValidation', 'preHandler'];
 
-const RESPONSES: Responses<FastifyReply> = {
-  hasBegun: (reply) => reply.sent || reply.raw.headersSent,
-  setField: (reply, name, value) => void reply.header(name, value),
-};
-
 /** The hooks of one registration; those without a limit of their own share its buckets. */
 class Hooks {
   readonly #options: Options;
@@ -93,18 +88,17 @@ class Hooks {
       rawOf,
     );
     const words = { message: read.message, handler: callback<Handler>(given, 'handler') };
-    const gate = new Gate(read, this.#policiesFor(own, read), RESPONSES);
-    return (request, reply, done) => {
-      gate.pass(request, reply, {
-        goOn: () => done(),
-        refuse: (refusal) => refuse(request, reply, refusal, words),
-        fail(error) {
-          // Where nobody is left to be answered the request ends here, and is no error.
-          if (request.raw.socket.destroyed) reply.hijack();
-          else done(error);
-        },
-      });
-    };
+    const gate = new Gate(read, this.#policiesFor(own, read), {
+      hasBegun: (reply) => reply.sent || reply.raw.headersSent,
+      setField: (reply, name, value) => void reply.header(name, value),
+      refuse: (request, reply, _, refusal) => refuse(request, reply, refusal, words),
+      fail({ raw }, reply, done, error) {
+        // Where nobody is left to be answered the request ends here, and is no error.
+        if (raw.socket.destroyed) reply.hijack();
+        else done(error);
+      },
+    });
+    return (request, reply, done) => gate.pass(request, reply, done);
   }
 
   close(): void {

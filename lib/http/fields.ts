@@ -5,8 +5,8 @@
 import { type Draft, formatRateLimitHeaders } from '../headers/format.js';
 import type { Left, Policy } from './policy.js';
 
-/** What a field is put on, and how. */
-export type SetField<Target> = (target: Target, name: string, value: string) => void;
+/** Puts a field on a response. */
+export type SetField<Target> = (target: Target, name: string, value: string | number) => void;
 
 /** What was said of a response so far. */
 interface Statement {
@@ -22,6 +22,9 @@ interface NamedPolicy {
 
 type Fields = readonly (readonly [name: string, value: string])[];
 
+/** Puts on a response what is left of a policy. */
+type Writer = <Target>(put: SetField<Target>, target: Target, left: Left) => void;
+
 const SAID = Symbol('what was said of rate limits');
 
 /** Longer waits are told as this many seconds: 2^31 - 1, 68 years. */
@@ -33,7 +36,7 @@ export class FieldWriter<Target extends object> {
   readonly #set: SetField<Target>;
   /** Of each draft: fields that are always the same, and how the others are written. */
   readonly #constant: Fields;
-  readonly #writers: readonly ((left: Left) => Fields)[];
+  readonly #writers: readonly Writer[];
 
   /** @throws `ERR_LIMITER_OPTION` where a draft cannot say what the policy is. */
   constructor(
@@ -59,7 +62,7 @@ export class FieldWriter<Target extends object> {
     if (said[SAID] === undefined) {
       said[SAID] = [statement];
       this.#put(target, this.#constant);
-      for (const write of this.#writers) this.#put(target, write(left));
+      for (const write of this.#writers) write(this.#set, target, left);
     } else {
       said[SAID].push(statement);
       for (const draft of this.#drafts) this.#put(target, fieldsOf(said[SAID], draft));
@@ -71,30 +74,34 @@ export class FieldWriter<Target extends object> {
   }
 }
 
-const WRITERS: Readonly<Record<Draft, (policy: NamedPolicy) => (left: Left) => Fields>> = {
+const WRITERS: Readonly<Record<Draft, (policy: NamedPolicy) => Writer>> = {
   11({ name }) {
     const item = quotedName(name);
-    return (left) => [['RateLimit', `${item};r=${left.remaining};t=${reset(left, 11)}`]];
+    return (put, target, left) =>
+      put(target, 'RateLimit', `${item};r=${left.remaining};t=${reset(left, 11)}`);
   },
   7({ quota }) {
     const limit = `limit=${Math.floor(quota)}`;
-    return (left) => [
-      ['RateLimit', `${limit}, remaining=${left.remaining}, reset=${reset(left, 7)}`],
-    ];
+    return (put, target, left) =>
+      put(target, 'RateLimit', `${limit}, remaining=${left.remaining}, reset=${reset(left, 7)}`);
   },
-  6: ({ quota }) => triple('RateLimit', quota, (left) => reset(left, 6)),
-  legacy: ({ quota }) =>
-    triple('X-RateLimit', quota, (left) => Math.ceil(Date.now() / 1000 + reset(left, 'legacy'))),
+  6({ quota }) {
+    const limit = Math.floor(quota);
+    return (put, target, left) => {
+      put(target, 'RateLimit-Limit', limit);
+      put(target, 'RateLimit-Remaining', left.remaining);
+      put(target, 'RateLimit-Reset', reset(left, 6));
+    };
+  },
+  legacy({ quota }) {
+    const limit = Math.floor(quota);
+    return (put, target, left) => {
+      put(target, 'X-RateLimit-Limit', limit);
+      put(target, 'X-RateLimit-Remaining', left.remaining);
+      put(target, 'X-RateLimit-Reset', Math.ceil(Date.now() / 1000 + reset(left, 'legacy')));
+    };
+  },
 };
-
-function triple(prefix: string, quota: number, resetOf: (left: Left) => number) {
-  const limit = String(Math.floor(quota));
-  return (left: Left): Fields => [
-    [`${prefix}-Limit`, limit],
-    [`${prefix}-Remaining`, String(left.remaining)],
-    [`${prefix}-Reset`, String(resetOf(left))],
-  ];
-}
 
 /**
  * In the drafts a reset is when there is more, which a Retry-After must not come before; X-RateLimit-Reset

@@ -3,26 +3,23 @@
 
 import { type CheckResult, RateLimitAction } from '../types.js';
 import { FieldWriter, type SetField, wholeSeconds } from './fields.js';
-import { errorOf, isPromise, whenKnown } from './later.js';
+import { errorOf, isPromise, type Now } from './later.js';
 import type { GateOptions } from './options.js';
 import type { Policies } from './policies.js';
 import { check, type Left, type Policy } from './policy.js';
 import type { Refusal, RequestVerdict } from './types.js';
 
-/** What the gate does with a response. */
-export interface Responses<Response> {
+/** Goes on: with the request, or with an error. */
+export type Next = (error?: Error) => void;
+
+/** What differs between those that have a gate. */
+export interface Room<Request, Response> {
   /** Whether it is too late for fields. */
   hasBegun(response: Response): boolean;
-  readonly setField: SetField<Response>;
-}
-
-/** What becomes of a request. */
-export interface Ways {
-  /** It is skipped, or allowed. */
-  goOn(): void;
-  /** It is answered. A promise that rejects is a failure, as an exception is. */
-  refuse(refusal: Refusal): unknown;
-  fail(error: Error): void;
+  setField: SetField<Response>;
+  /** Answers it. A promise that rejects is a failure, as an exception is. */
+  refuse(request: Request, response: Response, next: Next, refusal: Refusal): unknown;
+  fail(request: Request, response: Response, next: Next, error: Error): void;
 }
 
 /** What a policy is called, and what writes its fields. */
@@ -43,7 +40,7 @@ interface Decision {
 
 export class Gate<Request, Response extends object> {
   readonly #options: GateOptions<Request, Response>;
-  readonly #responses: Responses<Response>;
+  readonly #room: Room<Request, Response>;
   readonly #policies: Policies<Request, Response>;
   readonly #named = new Map<Policy, Named<Response>>();
 
@@ -51,47 +48,56 @@ export class Gate<Request, Response extends object> {
   constructor(
     options: GateOptions<Request, Response>,
     policies: Policies<Request, Response>,
-    responses: Responses<Response>,
+    room: Room<Request, Response>,
   ) {
     this.#options = options;
     this.#policies = policies;
-    this.#responses = responses;
+    this.#room = room;
     if (policies.only !== undefined) this.#name(policies.only);
   }
 
   /**
-   * Decides about a request, puts the fields on its response, and goes one of three ways: at once, unless a
-   * function that is asked answers by a promise. It fails with what one of those threw, and with
+   * Decides about a request, puts the fields on its response, and lets it go on, refuses it or fails: at once,
+   * unless a function that is asked answers by a promise. It fails with what one of those threw, and with
    * `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_OPTION` for what it answered: nobody has been charged
-   * then.
+   * then. What `next` throws is its caller's.
    */
-  pass(request: Request, response: Response, ways: Ways): void {
-    const failed = (error: unknown) => ways.fail(errorOf(error));
-    let decision: Decision | undefined | PromiseLike<Decision | undefined>;
+  pass(request: Request, response: Response, next: Next): void {
+    let decision: Now<Decision | undefined>;
     try {
       decision = this.#decide(request, response);
     } catch (error) {
-      failed(error);
+      this.#fail(request, response, next, error);
       return;
     }
-    if (isPromise(decision)) decision.then((known) => this.#act(request, known, ways), failed);
-    else this.#act(request, decision, ways);
+    if (!isPromise(decision)) {
+      this.#act(request, response, next, decision);
+      return;
+    }
+    decision.then(
+      (known) => this.#act(request, response, next, known),
+      (error) => this.#fail(request, response, next, error),
+    );
   }
 
-  /** What `goOn` throws is its caller's. */
-  #act(request: Request, decision: Decision | undefined, ways: Ways): void {
+  #act(request: Request, response: Response, next: Next, decision: Decision | undefined): void {
     if (decision !== undefined) this.#tell(request, decision);
-    if (decision === undefined || decision.action === RateLimitAction.ALLOW) {
-      ways.goOn();
-      return;
-    }
-    const failed = (error: unknown) => ways.fail(errorOf(error));
+    if (decision === undefined || decision.action === RateLimitAction.ALLOW) next();
+    else this.#refuse(request, response, next, this.#refusal(decision));
+  }
+
+  #refuse(request: Request, response: Response, next: Next, refusal: Refusal): void {
+    const failed = (error: unknown) => this.#fail(request, response, next, error);
     try {
-      const done = ways.refuse(this.#refusal(decision));
+      const done = this.#room.refuse(request, response, next, refusal);
       if (isPromise(done)) done.then(undefined, failed);
     } catch (error) {
       failed(error);
     }
+  }
+
+  #fail(request: Request, response: Response, next: Next, thrown: unknown): void {
+    this.#room.fail(request, response, next, errorOf(thrown));
   }
 
   /** What is to be said to a request that is refused. */
@@ -131,39 +137,46 @@ export class Gate<Request, Response extends object> {
     }
   }
 
-  #decide(
-    request: Request,
-    response: Response,
-  ): Decision | undefined | PromiseLike<Decision | undefined> {
+  #decide(request: Request, response: Response): Now<Decision | undefined> {
     const { skip } = this.#options;
-    if (skip === undefined) return this.#count(request, response);
-    return whenKnown(skip(request, response), (skipped) =>
-      skipped ? undefined : this.#count(request, response),
-    );
+    if (skip === undefined) return this.#find(request, response);
+    const skipped = skip(request, response);
+    if (!isPromise(skipped)) return skipped ? undefined : this.#find(request, response);
+    return skipped.then((known) => (known ? undefined : this.#find(request, response)));
   }
 
-  #count(request: Request, response: Response): Decision | PromiseLike<Decision> {
-    const { key: keyOf, cost: costOf } = this.#options;
-    return whenKnown(keyOf(request, response), (key) =>
-      whenKnown(costOf(request, response), (cost) =>
-        whenKnown(this.#policies.policyFor(request, response), (policy) =>
-          this.#charge(response, policy, key, cost),
-        ),
-      ),
-    );
+  /** Whose it is. */
+  #find(request: Request, response: Response): Now<Decision> {
+    const key = this.#options.key(request, response);
+    if (!isPromise(key)) return this.#price(request, response, key);
+    return key.then((known) => this.#price(request, response, known));
+  }
+
+  /** What it costs. */
+  #price(request: Request, response: Response, key: string): Now<Decision> {
+    const cost = this.#options.cost(request, response);
+    if (!isPromise(cost)) return this.#choose(request, response, key, cost);
+    return cost.then((known) => this.#choose(request, response, key, known));
+  }
+
+  /** By which policy. */
+  #choose(request: Request, response: Response, key: string, cost: number): Now<Decision> {
+    const policy = this.#policies.policyFor(request, response);
+    if (!isPromise(policy)) return this.#charge(response, policy, key, cost);
+    return policy.then((known) => this.#charge(response, known, key, cost));
   }
 
   #charge(response: Response, policy: Policy, key: string, cost: number): Decision {
     const { name, fields } = this.#named.get(policy) ?? this.#name(policy);
     const verdict = check(policy, key, cost);
     const left = policy.left(key, cost, verdict);
-    if (!this.#responses.hasBegun(response)) fields.write(response, left);
+    if (!this.#room.hasBegun(response)) fields.write(response, left);
     return { action: verdict[0], key, policy: name, quota: policy.quota, left };
   }
 
   #name(policy: Policy): Named<Response> {
     const { headers, name = nameOf(policy) } = this.#options;
-    const fields = new FieldWriter(name, policy, headers, this.#responses.setField);
+    const fields = new FieldWriter(name, policy, headers, this.#room.setField);
     const named = { name, fields };
     this.#named.set(policy, named);
     return named;

@@ -3,15 +3,18 @@
 
 import { show } from '../errors.js';
 
+/** An answer now, or the promise of one. */
+export type Now<Value> = Value | PromiseLike<Value>;
+
 /** Goes on with a value now, or with a promised one when it is there. */
 export function whenKnown<Value, Result>(
-  value: Value | PromiseLike<Value>,
-  goOn: (value: Value) => Result | PromiseLike<Result>,
-): Result | PromiseLike<Result> {
+  value: Now<Value>,
+  goOn: (value: Value) => Now<Result>,
+): Now<Result> {
   return isPromise(value) ? value.then(goOn) : goOn(value);
 }
 
-export function isPromise<Value>(value: Value | PromiseLike<Value>): value is PromiseLike<Value> {
+export function isPromise<Value>(value: Now<Value>): value is PromiseLike<Value> {
   return typeof (value as PromiseLike<Value> | null | undefined)?.then === 'function';
 }
 

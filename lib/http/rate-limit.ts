@@ -51,22 +51,23 @@ export function rateLimit<
   const read = readGateOptions<Request, Response>('rateLimit', options, ['handler'], itself);
   const handler = callback<NonNullable<typeof options.handler>>({ ...options }, 'handler');
   const policies = new Policies(read);
-  const gate = new Gate<Request, Response>(read, policies, { hasBegun, setField });
+  const gate = new Gate<Request, Response>(read, policies, {
+    hasBegun,
+    setField,
+    refuse(request, response, next, refusal) {
+      if (!hasBegun(response)) prepare(request, response, refusal);
+      return handler === undefined
+        ? send(request, response, read.message, refusal)
+        : handler(request, response, next as Next, refusal);
+    },
+    fail({ socket }, _, next, error) {
+      // Where nobody is left to be answered the request ends here, and is no error.
+      if (!socket.destroyed) next(error);
+    },
+  });
 
   function middleware(request: Request, response: Response, next: Next): void {
-    gate.pass(request, response, {
-      goOn: () => next(),
-      refuse(refusal) {
-        if (!hasBegun(response)) prepare(request, response, refusal);
-        return handler === undefined
-          ? send(request, response, read.message, refusal)
-          : handler(request, response, next, refusal);
-      },
-      fail(error) {
-        // Where nobody is left to be answered the request ends here, and is no error.
-        if (!request.socket.destroyed) next(error);
-      },
-    });
+    gate.pass(request, response, next);
   }
 
   return Object.assign(middleware, {
@@ -83,7 +84,7 @@ function hasBegun(response: ServerResponse): boolean {
   return response.headersSent;
 }
 
-function setField(response: ServerResponse, name: string, value: string): void {
+function setField(response: ServerResponse, name: string, value: string | number): void {
   response.setHeader(name, value);
 }
 

@@ -97,10 +97,9 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     return constructor;
   }
 
-  // The methods of limiters with buckets, whose peers can be put in groups.
-  static Methods bucketMethods() {
+  // The methods of limiters whose peers can be put in groups.
+  static Methods groupMethods() {
     return {
-        Self::InstanceMethod("tokens", &Self::tokens),
         Self::InstanceMethod("openGroup", &Self::openGroup),
         Self::InstanceMethod("addMember", &Self::addMember),
         Self::InstanceMethod("removeMember", &Self::removeMember),
@@ -130,12 +129,6 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     if (!text.read(info.Env(), info[0])) return info.Env().Undefined();
     const uint64_t count = core_.offenders().violations(text.key(secret_).fingerprint);
     return Napi::Number::New(info.Env(), static_cast<double>(count));
-  }
-
-  Napi::Value tokens(const Napi::CallbackInfo& info) {
-    KeyText text;
-    if (!text.read(info.Env(), info[0])) return info.Env().Undefined();
-    return Napi::Number::New(info.Env(), core_.tokens(text.key(secret_).fingerprint));
   }
 
   Napi::Value cleanup(const Napi::CallbackInfo& info) {
