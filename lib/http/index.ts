@@ -1,8 +1,8 @@
 // The entry relay-limiter/http: names only.
 
 export type { Draft } from '../headers/format.js';
+export type { Next } from './gate.js';
 export {
-  type Next,
   type RateLimitMiddleware,
   type RateLimitOptions,
   rateLimit,

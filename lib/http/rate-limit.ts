@@ -5,14 +5,11 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { callback } from '../options.js';
 import { RateLimitAction } from '../types.js';
 import { type Answer, answerOf, standardAnswer } from './answer.js';
-import { Gate } from './gate.js';
+import { Gate, type Next } from './gate.js';
 import { whenKnown } from './later.js';
 import { readGateOptions } from './options.js';
 import { Policies } from './policies.js';
 import type { LimitOptions, Message, Refusal } from './types.js';
-
-/** Goes on: with the request, or with an error. */
-export type Next = (error?: unknown) => void;
 
 export interface RateLimitOptions<
   Request extends IncomingMessage = IncomingMessage,
@@ -23,7 +20,12 @@ export interface RateLimitOptions<
    * throws, or rejects with, goes to `next`.
    */
   handler?:
-    | ((request: Request, response: Response, next: Next, refusal: Refusal) => unknown)
+    | ((
+        request: Request,
+        response: Response,
+        next: (way?: unknown) => void,
+        refusal: Refusal,
+      ) => unknown)
     | undefined;
 }
 
@@ -58,7 +60,7 @@ export function rateLimit<
       if (!hasBegun(response)) prepare(request, response, refusal);
       return handler === undefined
         ? send(request, response, read.message, refusal)
-        : handler(request, response, next as Next, refusal);
+        : handler(request, response, next as (way?: unknown) => void, refusal);
     },
     fail({ socket }, _, next, error) {
       // Where nobody is left to be answered the request ends here, and is no error.
