@@ -120,14 +120,13 @@ function rawOf({ raw }: FastifyRequest) {
 
 /**
  * The plugin: `app.register(rateLimit, { limit: 100, windowSeconds: 60 })`. Limits the routes that are added
- * after it, here and in contexts below.
+ * after it, here and in contexts below. A promise, since Fastify hears of nothing else that fails.
  * @throws `ERR_LIMITER_OPTION` for a wrong option, or one that the headers cannot say; `ERR_LIMITER_ENGINE`
  */
-function rateLimit(
+async function rateLimit(
   fastify: FastifyInstance,
   options: FastifyRateLimitOptions,
-  done: (error?: Error) => void,
-): void {
+): Promise<void> {
   const { global, hook, ...own } = options;
   const isGlobal = readGlobal(global);
   const name = readHook(hook);
@@ -145,7 +144,6 @@ function rateLimit(
     addHook(route, name, config === true ? hooks.default() : hooks.of(config, route.url));
   });
   fastify.addHook('onClose', async () => hooks.close());
-  done();
 }
 
 /** After the route's own. */

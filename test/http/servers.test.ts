@@ -74,35 +74,34 @@ describe.each(ENGINES)('%s', (engine) => {
   });
 
   test('under load exactly so many pass, and nothing else goes wrong', async () => {
-    const server = await serve(answering(rateLimit({ limit: 300, windowSeconds: HOUR, engine })));
-    const result = await autocannon({ url: server.origin, connections: 20, amount: 3000 });
-    expect(result['2xx']).toBe(300);
-    expect(result['4xx']).toBe(2700);
+    const server = await serve(answering(rateLimit({ limit: 100, windowSeconds: HOUR, engine })));
+    const result = await autocannon({ url: server.origin, connections: 20, amount: 1000 });
+    expect(result['2xx']).toBe(100);
+    expect(result['4xx']).toBe(900);
     expect([result.errors, result.timeouts, result['5xx']]).toEqual([0, 0, 0]);
   });
+});
 
-  test('a client that obeys is never refused', async () => {
-    let refused = 0;
-    const limit = rateLimit({
-      limit: 25,
-      windowSeconds: 0.5,
-      engine,
-      onVerdict: ({ did }) => {
-        if (did === 'refused') refused += 1;
-      },
-    });
-    const { origin } = await serve(answering(limit));
-    const polite = limitFetch(
-      fetch,
-      new PolicyLimiter({ policies: [{ quota: 1e6, windowSeconds: 1 }] }),
-    );
-    for (let n = 0; n < 60; n += 1) {
-      const response = await polite(origin);
-      expect(response.status).toBe(200);
-      await response.arrayBuffer();
-    }
-    expect(refused).toBe(0);
+test('a client that obeys is never refused', async () => {
+  let refused = 0;
+  const limit = rateLimit({
+    limit: 25,
+    windowSeconds: 0.5,
+    onVerdict: ({ did }) => {
+      if (did === 'refused') refused += 1;
+    },
   });
+  const { origin } = await serve(answering(limit));
+  const polite = limitFetch(
+    fetch,
+    new PolicyLimiter({ policies: [{ quota: 1e6, windowSeconds: 1 }] }),
+  );
+  for (let n = 0; n < 40; n += 1) {
+    const response = await polite(origin);
+    expect(response.status).toBe(200);
+    await response.arrayBuffer();
+  }
+  expect(refused).toBe(0);
 });
 
 test('Express: for all, for a route, and both told together', async () => {
