@@ -1,0 +1,64 @@
+// Holds a stream back for a guard, whatever its user does with it meanwhile: a user's resume() must not
+// let a flood in, and the guard's must not wake a stream that its user has paused.
+
+import { override } from './override.js';
+
+export interface Pausable {
+  // biome-ignore lint/suspicious/noExplicitAny: a stream returns itself, a WebSocket nothing.
+  pause(): any;
+  // biome-ignore lint/suspicious/noExplicitAny: the same.
+  resume(): any;
+}
+
+export class Hold {
+  #isHeld = false;
+  #isPaused = false;
+  readonly #stream: Pausable;
+  readonly #pause: () => unknown;
+  readonly #resume: () => unknown;
+  readonly #undo: readonly (() => void)[];
+
+  /** `resumed` is called before the stream flows again for its user. */
+  constructor(stream: Pausable, resumed: () => void) {
+    const { pause, resume } = stream;
+    this.#stream = stream;
+    this.#pause = () => pause.call(stream);
+    this.#resume = () => resume.call(stream);
+    this.#undo = [
+      override(stream, 'pause', () => {
+        this.#isPaused = true;
+        return pause.call(stream);
+      }),
+      override(stream, 'resume', () => this.#resumed(resumed)),
+    ];
+  }
+
+  /** Whether the user has paused it. */
+  get isPaused(): boolean {
+    return this.#isPaused;
+  }
+
+  hold(): void {
+    this.#isHeld = true;
+    this.#pause();
+  }
+
+  release(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    if (!this.#isPaused) this.#resume();
+  }
+
+  /** Releases it, and leaves its methods as they were. */
+  end(): void {
+    for (const undo of this.#undo) undo();
+    this.release();
+  }
+
+  #resumed(resumed: () => void): unknown {
+    this.#isPaused = false;
+    if (!this.#isHeld) resumed();
+    // Either may have come of that.
+    return this.#isHeld || this.#isPaused ? this.#stream : this.#resume();
+  }
+}
