@@ -1,24 +1,29 @@
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { guardWebSocketServer } from 'relay-limiter/ws';
 import { afterEach, describe, expect, test } from 'vitest';
-import { WebSocketServer } from 'ws';
+import { WebSocket, WebSocketServer } from 'ws';
 import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
+import { uncaught } from '../support/uncaught.js';
 import {
+  caughtUp,
   client,
   closing,
   connected,
   guarded,
   httpServer,
   refusal,
+  stopAll,
   stopLater,
   stopper,
   until,
 } from './support.js';
 
-afterEach(stopAllOf);
-
-import { stopAll as stopAllOf } from './support.js';
+afterEach(stopAll);
 
 const twice = (engine: 'native' | 'js' = 'js') =>
   new RateLimiter({ rateLimit: 0.1, burstLimit: 2, engine, clock: manualClock() });
@@ -183,44 +188,51 @@ describe('addresses', () => {
     await connected(port, from('198.51.100.1'));
   });
 
-  test('connections without an address share nothing, and leave nothing', async () => {
-    const limiter = new RateLimiter({ rateLimit: 0.001, burstLimit: 1 });
-    const messages = new RateLimiter({ rateLimit: 0.001, burstLimit: 1 });
-    const { port, guard, verdicts, received } = await guarded(
-      {
-        trustedProxies: (_address, hop) => hop < 0,
-        connections: { limiter, maxPerAddress: 1 },
-        messages: { limiter: messages, key: 'address' },
-      },
-      { verifyClient: () => true },
-    );
-    expect(guard.connections).toBe(0);
-    const peer = await connected(port);
-    peer.send('a');
-    await until(() => received.length === 1);
-    expect(verdicts[0]?.address).toBe('127.0.0.1');
+  test('connections of a Unix socket share nothing, and leave nothing', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-'));
+    const path = join(folder, 'socket');
+    const http = createServer();
+    try {
+      http.listen(path);
+      await once(http, 'listening');
+      const server = new WebSocketServer({ server: http });
+      stopLater(stopper(server));
+      const once1 = { rateLimit: 0.001, burstLimit: 1 };
+      const limiters = [new RateLimiter(once1), new RateLimiter(once1)] as const;
+      let received = 0;
+      const guard = guardWebSocketServer(server, {
+        connections: { limiter: limiters[0], maxPerAddress: 1 },
+        messages: { limiter: limiters[1], key: 'address' },
+      });
+      server.on('connection', (socket) => socket.on('message', () => (received += 1)));
+      const peers = [0, 1].map(() => new WebSocket(`ws+unix:${path}:/`));
+      for (const peer of peers) {
+        if (peer.readyState !== peer.OPEN) await once(peer, 'open');
+        peer.send('a');
+        peer.send('b');
+      }
+      await Promise.all(peers.map(caughtUp));
+      expect(received).toBe(2);
+      for (const peer of peers) peer.close();
+      await until(() => guard.connections === 0 && server.clients.size === 0);
+      await until(() => limiters.every((limiter) => limiter.getStats().trackedPeers === 0));
+    } finally {
+      http.close();
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 
 test('a key that throws lets nobody in, and breaks nothing', async () => {
-  const caught: unknown[] = [];
-  const listeners = process.listeners('uncaughtException');
-  process.removeAllListeners('uncaughtException');
-  process.on('uncaughtException', (error) => caught.push(error));
-  try {
-    const limiter = new RateLimiter();
-    const key = () => {
-      throw new Error('no key');
-    };
-    const { port, guard } = await guarded({ messages: { limiter, key } });
-    const peer = client(port);
-    expect((await closing(peer)).code).toBe(1011);
+  const key = () => {
+    throw new Error('no key');
+  };
+  const errors = await uncaught(async () => {
+    const { port, guard } = await guarded({ messages: { limiter: new RateLimiter(), key } });
+    expect((await closing(client(port))).code).toBe(1011);
     expect(guard.connections).toBe(0);
-    expect(caught).toHaveLength(1);
-  } finally {
-    process.removeAllListeners('uncaughtException');
-    for (const listener of listeners) process.on('uncaughtException', listener);
-  }
+  });
+  expect(errors.map(({ message }) => message)).toEqual(['no key']);
 });
 
 test('many come and go, and nothing stays', async () => {
