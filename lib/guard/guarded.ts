@@ -42,7 +42,7 @@ export abstract class GuardedConnection<Item> {
       expel: (reason) => this.expel(reason),
       refused: (...refusal) => this.#refused(...refusal),
     });
-    this.hold = new Hold(stream, () => this.proceed());
+    this.hold = new Hold(stream);
   }
 
   /** Gives the listeners what may pass. */

@@ -13,15 +13,12 @@ export interface Pausable {
 export class Hold {
   #isHeld = false;
   #isPaused = false;
-  readonly #stream: Pausable;
   readonly #pause: () => unknown;
   readonly #resume: () => unknown;
   readonly #undo: readonly (() => void)[];
 
-  /** `resumed` is called before the stream flows again for its user. */
-  constructor(stream: Pausable, resumed: () => void) {
+  constructor(stream: Pausable) {
     const { pause, resume } = stream;
-    this.#stream = stream;
     this.#pause = () => pause.call(stream);
     this.#resume = () => resume.call(stream);
     this.#undo = [
@@ -29,7 +26,10 @@ export class Hold {
         this.#isPaused = true;
         return pause.call(stream);
       }),
-      override(stream, 'resume', () => this.#resumed(resumed)),
+      override(stream, 'resume', () => {
+        this.#isPaused = false;
+        return this.#isHeld ? stream : resume.call(stream);
+      }),
     ];
   }
 
@@ -53,12 +53,5 @@ export class Hold {
   end(): void {
     for (const undo of this.#undo) undo();
     this.release();
-  }
-
-  #resumed(resumed: () => void): unknown {
-    this.#isPaused = false;
-    if (!this.#isHeld) resumed();
-    // Either may have come of that.
-    return this.#isHeld || this.#isPaused ? this.#stream : this.#resume();
   }
 }

@@ -39,7 +39,7 @@ export interface LineGuard {
 /**
  * Limits the connections of a server, and makes each socket's bytes 'line' events, from the next connection
  * on: `socket.on('line', (line) => ...)`. Lines come only when the limits allow them, with their ends (LF
- * or CRLF) cut off; the last one even without. Listen to them at once when the connection comes, or pause
+ * or CRLF) cut off; the last one need not have one. Listen to them at once when the connection comes, or pause
  * the socket until then, and leave its 'data' alone.
  * @throws `ERR_LIMITER_OPTION`
  */

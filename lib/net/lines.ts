@@ -9,6 +9,10 @@ export class LineCutter {
   readonly #maxBytes: number;
   /** What has come and was not cut yet. */
   #chunk: Buffer = NOTHING;
+  /** The same, from the LF of the last line on. */
+  #chunkWithEnd: Buffer = NOTHING;
+  /** Whether the next chunk begins with that LF. */
+  #skips = false;
   /** The beginning of a line whose end is still to come: copied, or it would keep whole chunks in memory. */
   #partial: Buffer = NOTHING;
   #partialLength = 0;
@@ -17,9 +21,21 @@ export class LineCutter {
     this.#maxBytes = maxBytes;
   }
 
-  /** Adds a chunk. Every line of those before must have been taken. */
+  /** Adds a chunk. Every line of those before must have been taken, or their rest. */
   push(chunk: Buffer): void {
-    this.#chunk = chunk;
+    this.#chunk = this.#skips ? chunk.subarray(1) : chunk;
+    this.#skips = false;
+  }
+
+  /**
+   * Takes back what was not cut yet, to be pushed again; with the LF of the line before, if that is not
+   * done with: then there is something left in any case.
+   */
+  rest(withEnd: boolean): Buffer {
+    const rest = withEnd ? this.#chunkWithEnd : this.#chunk;
+    this.#skips = withEnd;
+    this.#chunk = NOTHING;
+    return rest;
   }
 
   /**
@@ -30,7 +46,8 @@ export class LineCutter {
     const end = this.#chunk.indexOf(LF);
     const isWhole = end >= 0;
     const bytes = isWhole ? this.#chunk.subarray(0, end) : this.#chunk;
-    this.#chunk = isWhole ? this.#chunk.subarray(end + 1) : NOTHING;
+    this.#chunkWithEnd = isWhole ? this.#chunk.subarray(end) : NOTHING;
+    this.#chunk = this.#chunkWithEnd.subarray(1);
     if (isWhole && this.#partialLength === 0) return withoutCR(bytes);
     // One more may be the CR of the line's end.
     if (this.#partialLength + bytes.length > this.#maxBytes + 1) return this.#joined(bytes);

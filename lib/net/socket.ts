@@ -1,5 +1,5 @@
 // One guarded TCP connection: bytes become lines, lines pass the gate and become 'line' events of the
-// socket. Guarantees that nothing is cut that nobody may have yet: what waits are bytes, in TCP.
+// socket. Guarantees that while one waits, or the user has paused, the rest waits as bytes in the stream.
 
 import type { Socket } from 'node:net';
 import type { MessageReason } from '../guard/gate.js';
@@ -20,7 +20,6 @@ export class GuardedLines extends GuardedConnection<Item> {
   readonly #socket: Socket;
   readonly #settings: LineSettings;
   readonly #lines: LineCutter;
-  #isCutting = false;
   readonly #listeners: Readonly<Record<string, (chunk: Buffer | string) => void>> = {
     data: (chunk) => this.#received(chunk),
     end: () => this.#ended(),
@@ -43,9 +42,21 @@ export class GuardedLines extends GuardedConnection<Item> {
   #received(chunk: Buffer | string): void {
     if (!this.isGuarded) return;
     // Text where its user has called setEncoding.
-    const bytes = typeof chunk === 'string' ? this.#bytesOf(chunk) : chunk;
-    this.#lines.push(bytes);
-    this.proceed();
+    this.#lines.push(typeof chunk === 'string' ? this.#bytesOf(chunk) : chunk);
+    while (this.isGuarded && !this.gate.isShut && !this.hold.isPaused) {
+      const line = this.#lines.next();
+      if (line === undefined) return;
+      this.#take(line);
+    }
+    if (this.isGuarded) this.#putBack();
+  }
+
+  /** Into the stream: one with nothing left would end, and the line that waits with it. */
+  #putBack(): void {
+    const rest = this.#lines.rest(this.gate.isShut);
+    const { readableEncoding } = this.#socket;
+    if (readableEncoding === null) this.#socket.unshift(rest);
+    else this.#socket.unshift(rest.toString(readableEncoding), readableEncoding);
   }
 
   #bytesOf(text: string): Buffer {
@@ -60,25 +71,7 @@ export class GuardedLines extends GuardedConnection<Item> {
   }
 
   protected proceed(): void {
-    // A listener may pause and resume the socket, from within.
-    if (this.#isCutting) return;
-    this.#isCutting = true;
-    try {
-      this.#cutLines();
-    } finally {
-      this.#isCutting = false;
-    }
-  }
-
-  #cutLines(): void {
-    while (this.isGuarded && !this.gate.isShut && !this.hold.isPaused) {
-      const line = this.#lines.next();
-      if (line === undefined) {
-        this.hold.release();
-        return;
-      }
-      this.#take(line);
-    }
+    this.hold.release();
   }
 
   #take(bytes: Buffer): void {
