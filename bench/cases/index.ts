@@ -7,6 +7,7 @@ import { client } from './client.js';
 import { growth } from './growth.js';
 import { headers } from './headers.js';
 import { http } from './http.js';
+import { httpServer } from './http-server.js';
 import { memory } from './memory.js';
 import { flood, upkeep } from './upkeep.js';
 
@@ -23,6 +24,7 @@ export const CASES: readonly Case[] = [
   headers,
   client,
   http,
+  httpServer,
 ];
 
 /** @throws for a name that is none. */

@@ -1,6 +1,7 @@
 // The decision about a request, for the middleware and the Fastify plugin alike: whether it is skipped,
 // whose it is, what it costs, what its limiter says, and the fields that tell. Answers nothing itself.
 
+import { safely } from '../guard/surface.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
 import { FieldWriter, type SetField, wholeSeconds } from './fields.js';
 import { errorOf, isPromise, type Now } from './later.js';
@@ -127,14 +128,8 @@ export class Gate<Request, Response extends object> {
       did: action === RateLimitAction.ALLOW ? 'passed' : 'refused',
       request,
     };
-    try {
-      onVerdict(verdict);
-    } catch (error) {
-      // It must not look like a failed request.
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
+    // What it throws must not look like a failed request.
+    safely(() => onVerdict(verdict));
   }
 
   #decide(request: Request, response: Response): Now<Decision | undefined> {
