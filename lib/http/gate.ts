@@ -111,7 +111,8 @@ export class Gate<Request, Response extends object> {
       statusCode: this.#options.statusCode,
       limit: quota,
       remaining,
-      retryAfterSeconds: retrySeconds < Infinity ? wholeSeconds(retrySeconds) : null,
+      // At once would be no wait.
+      retryAfterSeconds: retrySeconds < Infinity ? Math.max(1, wholeSeconds(retrySeconds)) : null,
     };
   }
 

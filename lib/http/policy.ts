@@ -56,15 +56,18 @@ class BucketPolicy implements Policy {
   }
 
   left(key: string, cost: number, [action, seconds]: CheckResult): Left {
-    // A ban stands before the bucket, whatever is in that. A RateLimiter's DISCONNECT has no time.
-    if (action === RateLimitAction.DISCONNECT && seconds > 0) return nothingFor(seconds);
     const tokens = this.limiter.getTokens(key);
+    const isRefused = action !== RateLimitAction.ALLOW;
+    // Not for want of tokens: a ban, which has a time where a RateLimiter's DISCONNECT has none, or a table
+    // that takes nobody more.
+    const isShut = action === RateLimitAction.DISCONNECT && seconds > 0;
+    if (isShut || (isRefused && tokens >= cost)) return nothingFor(seconds);
     const remaining = Math.floor(tokens);
     return {
       remaining,
       moreSeconds: (remaining + 1 - tokens) / this.#rate,
       fullSeconds: (this.quota - tokens) / this.#rate,
-      retrySeconds: action === RateLimitAction.ALLOW ? 0 : this.#secondsUntil(cost, tokens),
+      retrySeconds: isRefused ? this.#secondsUntil(cost, tokens) : 0,
     };
   }
 

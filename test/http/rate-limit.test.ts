@@ -318,6 +318,13 @@ describe.each(ENGINES)('%s', (engine) => {
     expect((await ask(limit)).passed).toBe(true);
   });
 
+  test('where tokens are not what a refusal is for, none are told', async () => {
+    const limiter = new RateLimiter({ ...own, rateLimit: 1, burstLimit: 5 });
+    limiter.check = () => ['delay', 0];
+    const { fields } = await ask(rateLimit({ limiter }));
+    expect(fields).toMatchObject({ ratelimit: '"5-in-5s";r=0;t=0', 'retry-after': '1' });
+  });
+
   test('a DirectConnectionRateLimiter: messages; during a ban nothing is left', async () => {
     const limiter = new DirectConnectionRateLimiter({
       ...own,
