@@ -106,6 +106,16 @@ export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
   }
 
   /**
+   * Tokens in the connection's message bucket, as of its last message: time passed since then does not count. A
+   * full bucket's for an unknown connection; creates nothing. O(1).
+   * @throws `ERR_LIMITER_KEY` unless the key is a string.
+   */
+  getTokens(connId: string): number {
+    requireKey(connId);
+    return this.core.tokens(connId);
+  }
+
+  /**
    * Whether this orderbook request may be answered. A refusal counts a violation, also during a
    * ban; the one that reaches the threshold starts a ban at once. O(1); allocates nothing when allowed.
    * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY` as `checkMessage` does.

@@ -101,6 +101,16 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
   }
 
   /**
+   * Tokens in the peer's bucket, as of its last check: time passed since then does not count. A
+   * full bucket's for an unknown peer; creates nothing. O(1).
+   * @throws `ERR_LIMITER_KEY` unless the key is a string.
+   */
+  getTokens(peerKey: string): number {
+    requireKey(peerKey);
+    return this.core.tokens(peerKey);
+  }
+
+  /**
    * Removes the peers not checked for more than `maxIdleSeconds` (any number but NaN; default
    * 3600), with their violations, and returns how many. Without a budget it visits every peer.
    * @throws `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`.

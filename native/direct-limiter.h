@@ -90,6 +90,11 @@ class DirectLimiter {
     return last == nullptr ? kInfinity : elapsed(now, last->at);
   }
 
+  double tokens(const Fingerprint& print) noexcept {
+    const Bucket* bucket = buckets_.find(print);
+    return bucket == nullptr ? config_.messageBurst : bucket->tokens;
+  }
+
   void removePeer(const Fingerprint& print) noexcept {
     const bool hadBucket = erase(buckets_, print);
     const bool hadTime = erase(allowedAt_, print);

@@ -76,6 +76,11 @@ class RateLimiter {
     return bucket == nullptr ? kInfinity : elapsed(now, bucket->lastRefill);
   }
 
+  double tokens(const Fingerprint& print) noexcept {
+    const Bucket* bucket = buckets_.find(print);
+    return bucket == nullptr ? config_.burstLimit : bucket->tokens;
+  }
+
   void removePeer(const Fingerprint& print) noexcept {
     erase(buckets_, print);
     offenders_.forgive(print);

@@ -6,6 +6,8 @@ import { churn } from './churn.js';
 import { client } from './client.js';
 import { growth } from './growth.js';
 import { headers } from './headers.js';
+import { http } from './http.js';
+import { httpServer } from './http-server.js';
 import { memory } from './memory.js';
 import { flood, upkeep } from './upkeep.js';
 
@@ -21,6 +23,8 @@ export const CASES: readonly Case[] = [
   churn,
   headers,
   client,
+  http,
+  httpServer,
 ];
 
 /** @throws for a name that is none. */

@@ -111,6 +111,8 @@ export type Handle = { readonly __handle: never } | undefined;
 export interface BucketCore<Answer> extends LimiterCore {
   /** Answers what the check of `key` does, of an opened peer: SEAT is of its bucket. */
   checkPeer(key: string, cost?: number, now?: number): Answer | undefined;
+  /** Tokens of a peer as of its last check, a full bucket's for an unknown one; creates nothing. */
+  tokens(key: string): number;
   /** A group without members. */
   openGroup(): Handle;
   /** Adds a member at the end. */

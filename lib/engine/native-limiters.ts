@@ -62,7 +62,7 @@ export interface Addon {
   readonly RateLimiter: NativeClass<
     RateLimiterConfig,
     RateLimiterCore,
-    RawCalls<RateLimiterCore, 'check' | 'checkPeer' | 'checkGroup'>
+    RawCalls<RateLimiterCore, 'check' | 'checkPeer' | 'checkGroup' | 'tokens'>
   >;
   readonly OrderbookLimiter: NativeClass<
     OrderbookConfig,
@@ -80,6 +80,7 @@ export interface Addon {
       | 'checkOrderbook'
       | 'checkPeerOrderbook'
       | 'isBanned'
+      | 'tokens'
     >
   >;
 }
@@ -106,7 +107,7 @@ export function nativeLimiters(addon: Addon): NativeLimiters {
 }
 
 function rateLimiter({ RateLimiter }: Addon, tell: Tell) {
-  const { check, checkPeer, checkGroup } = RateLimiter;
+  const { check, checkPeer, checkGroup, tokens } = RateLimiter;
   return class extends RateLimiter implements RateLimiterCore {
     readonly #number = this.number;
 
@@ -138,6 +139,11 @@ function rateLimiter({ RateLimiter }: Addon, tell: Tell) {
     restore(peers: readonly SnapshotPeer[], now?: number): number {
       const { keys, numbers } = offendersOf(peers);
       return this.restoreOffenders(keys, numbers, now);
+    }
+
+    tokens(key: string): number {
+      tell(this.#number, undefined, undefined);
+      return tokens(key);
     }
   };
 }
@@ -174,7 +180,7 @@ function orderbookLimiter({ OrderbookLimiter }: Addon, tell: Tell) {
 }
 
 function directLimiter({ DirectLimiter }: Addon, tell: Tell) {
-  const { checkMessage, checkPeer, checkGroup } = DirectLimiter;
+  const { checkMessage, checkPeer, checkGroup, tokens } = DirectLimiter;
   const { checkOrderbook, checkPeerOrderbook, isBanned } = DirectLimiter;
   return class extends DirectLimiter implements DirectCore {
     readonly #number = this.number;
@@ -198,6 +204,11 @@ function directLimiter({ DirectLimiter }: Addon, tell: Tell) {
     ): void {
       tell(this.#number, cost, now);
       checkGroup(group, keys, verdicts);
+    }
+
+    tokens(key: string): number {
+      tell(this.#number, undefined, undefined);
+      return tokens(key);
     }
 
     checkOrderbook(key: string, now?: number): Refusal | undefined {

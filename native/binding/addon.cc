@@ -13,6 +13,19 @@ namespace {
 // Raised when what is called, or how, changes; lib/engine/native-limiters.ts has the same number.
 constexpr int kDoor = 2;
 
+// The two limiters with buckets share how they tell what is in one.
+template <class Self>
+napi_value tokens(napi_env env, napi_callback_info info) noexcept {
+  const Call<Self, 1> call(env, info);
+  if (call.limiter == nullptr) return nullptr;
+  KeyText text;
+  if (!text.read(env, call.arguments[0])) return nullptr;
+  Self& self = *call.limiter;
+  napi_value result = nullptr;
+  napi_create_double(env, self.core().tokens(text.key(self.secret()).fingerprint), &result);
+  return result;
+}
+
 class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
  public:
   using Self = RateLimiterObject;
@@ -23,7 +36,8 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
     return LimiterObject::define(env, "RateLimiter", registry, std::move(methods),
                                  {{"check", checkCost<Self>},
                                   {"checkPeer", checkPeer<Self>},
-                                  {"checkGroup", checkGroup<Self>}});
+                                  {"checkGroup", checkGroup<Self>},
+                                  {"tokens", relay_limiter::tokens<Self>}});
   }
 
   explicit RateLimiterObject(const Napi::CallbackInfo& info)
@@ -105,7 +119,8 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
          {"checkPeerOrderbook", checkPeerTime<Self, &DirectLimiter::checkOrderbook>},
          {"isBanned", relay_limiter::isBanned<Self>},
          {"checkPeer", checkPeer<Self>},
-         {"checkGroup", checkGroup<Self>}});
+         {"checkGroup", checkGroup<Self>},
+         {"tokens", relay_limiter::tokens<Self>}});
   }
 
   explicit DirectObject(const Napi::CallbackInfo& info)

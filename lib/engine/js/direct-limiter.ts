@@ -128,6 +128,11 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return false;
   }
 
+  tokens(key: string): number {
+    const place = this.#buckets.find(this.keys.find(key));
+    return place === undefined ? this.#config.messageBurst : this.#buckets.tokens(place);
+  }
+
   violations(key: string): number {
     return this.#offenders.violations(this.keys.find(key));
   }

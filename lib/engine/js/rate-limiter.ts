@@ -77,6 +77,11 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     return place === undefined ? 0 : this.#buckets.delaySeconds(place, 1, this.#rate, this.#burst);
   }
 
+  tokens(key: string): number {
+    const place = this.#buckets.find(this.keys.find(key));
+    return place === undefined ? this.#burst : this.#buckets.tokens(place);
+  }
+
   violations(key: string): number {
     return this.#offenders.violations(this.keys.find(key));
   }

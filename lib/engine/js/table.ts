@@ -225,9 +225,14 @@ export class Buckets extends Table {
     return true;
   }
 
+  /** Tokens as of the last refill. */
+  tokens(place: Place): number {
+    return this.doubles[place * DOUBLES] as number;
+  }
+
   /** Seconds until `cost` tokens are there, as of the last refill; Infinity if they cannot be. */
   delaySeconds(place: Place, cost: number, rate: number, capacity: number): number {
-    return delaySeconds(this.doubles[place * DOUBLES] as number, cost, rate, capacity);
+    return delaySeconds(this.tokens(place), cost, rate, capacity);
   }
 
   /** Seconds until it is full, if nothing is taken; 0 if it is. */
