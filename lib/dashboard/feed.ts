@@ -74,7 +74,8 @@ export class Feed {
       }
       // Of a limiter that bans nobody a snapshot would be made for nothing.
       if (!figures?.banned) return;
-      for (const { key, violations, banSecondsLeft } of read(() => limiter.snapshot())?.peers ?? []) {
+      for (const { key, violations, banSecondsLeft } of read(() => limiter.snapshot())?.peers ??
+        []) {
         if (banSecondsLeft === null) continue;
         bans.push({ ...listed(place, key, violations), secondsLeft: banSecondsLeft });
       }

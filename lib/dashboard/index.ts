@@ -88,7 +88,8 @@ class DashboardServer {
     const route = routeOf(request, this.#settings.path);
     const isRead = request.method === 'GET' || request.method === 'HEAD';
     if (route.name === 'lift') this.#answerLift(request, response, isRead);
-    else if (!isRead) refuse(response, 405, 'GET is what is answered here.', { Allow: 'GET, HEAD' });
+    else if (!isRead)
+      refuse(response, 405, 'GET is what is answered here.', { Allow: 'GET, HEAD' });
     else if (route.name === 'events') this.#answerEvents(request, response);
     else if (route.name === '') this.#answerPage(request, response, route);
     else this.#answerFile(request, response, route.name);
@@ -103,12 +104,18 @@ class DashboardServer {
     }
     const refusal = this.#access.refuse(request);
     if (refusal?.status === 403) refuse(response, 403, refusal.why);
-    else if (route.isFolderWithoutSlash) redirect(response, `./${route.lastSegment}/${route.query}`);
+    else if (route.isFolderWithoutSlash)
+      redirect(response, `./${route.lastSegment}/${route.query}`);
     else if (refusal !== undefined) this.#answerFile(request, response, 'token.html', 401);
     else this.#answerFile(request, response, 'index.html');
   }
 
-  #answerFile(request: IncomingMessage, response: ServerResponse, name: string, status = 200): void {
+  #answerFile(
+    request: IncomingMessage,
+    response: ServerResponse,
+    name: string,
+    status = 200,
+  ): void {
     const file = pageFile(name);
     if (file === undefined) refuse(response, 404, 'There is nothing here.');
     else sendFile(request, response, status, file);
@@ -186,7 +193,11 @@ class DashboardServer {
   }
 }
 
-function redirect(response: ServerResponse, location: string, headers: Record<string, string> = {}) {
+function redirect(
+  response: ServerResponse,
+  location: string,
+  headers: Record<string, string> = {},
+) {
   const all = { ...SECURITY_HEADERS, 'Cache-Control': 'no-store', Location: location, ...headers };
   response.writeHead(303, all).end();
 }

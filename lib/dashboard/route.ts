@@ -41,5 +41,7 @@ function nameOf(pathname: string, path: string): string {
 
 function split(url: string): { pathname: string; query: string } {
   const at = url.indexOf('?');
-  return at < 0 ? { pathname: url, query: '' } : { pathname: url.slice(0, at), query: url.slice(at) };
+  return at < 0
+    ? { pathname: url, query: '' }
+    : { pathname: url.slice(0, at), query: url.slice(at) };
 }

@@ -15,7 +15,8 @@ export function watched<L extends object>(limiter: L): L & WatchedLimiter {
     'isBanned' in open && (open['isBanned'] as Check).call(limiter, key);
   subscribe(BAN_CHANNEL, (message) => {
     const { limiter: banning, key, violations, banDuration } = message as BanMessage;
-    if (banning === limiter) bans.set(key, { violations, ends: performance.now() + banDuration * 1000 });
+    if (banning === limiter)
+      bans.set(key, { violations, ends: performance.now() + banDuration * 1000 });
   });
   for (const method of ['check', 'checkMessage', 'checkOrderbook']) {
     const check = open[method] as Check | undefined;

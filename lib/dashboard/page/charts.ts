@@ -98,14 +98,18 @@ function scales(least = 1): uPlot.Scales {
 }
 
 function timeAxis(): uPlot.Axis {
-  const time = (seconds: number) =>
-    new Date(seconds * 1000).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' });
+  const time = (seconds: number, step: number) =>
+    new Date(seconds * 1000).toLocaleTimeString('en-GB', {
+      hour: '2-digit',
+      minute: '2-digit',
+      ...(step < 60 && { second: '2-digit' }),
+    });
   return {
     ...lines(),
-    incrs: [60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400],
-    values: (_, splits) => splits.map(time),
-    space: 64,
-    size: 28,
+    incrs: [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400],
+    values: (_, splits, __, ___, step) => splits.map((split) => time(split, step)),
+    space: 110,
+    size: 22,
   };
 }
 

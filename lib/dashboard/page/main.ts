@@ -9,6 +9,9 @@ import { bytes, count, keyText, milliseconds, short, timeLeft } from './text.js'
 
 const VERDICTS = ['allow', 'delay', 'disconnect'] as const;
 
+/** What the charts show at least. */
+const LEAST_SECONDS = 60;
+
 interface Figure {
   readonly column: Column;
   readonly format: (value: number) => string;
@@ -101,7 +104,9 @@ function showSamples(): void {
   if (hello === undefined) return;
   series = seriesOf(samples, chosenLimiter(), 3 * hello.intervalSeconds + 1);
   const to = series.times.at(-1) ?? Date.now() / 1000;
-  const from = to - hello.historySeconds;
+  // A minute at first, then as long as there is history.
+  const shown = Math.max(LEAST_SECONDS, to - (series.times[0] ?? to));
+  const from = to - Math.min(shown, hello.historySeconds);
   drawVerdicts(series, from, to);
   for (const draw of drawFigures) draw(series, from, to);
   for (const { column, format } of FIGURES) {
@@ -157,7 +162,10 @@ function liftButton(ban: ListedBan): HTMLElement | undefined {
     button.disabled = true;
     const lifted = await lift({ limiter: limiterName(ban.limiter), key: ban.key });
     const { short } = keyText(ban.key, ban.length);
-    write(byId('news'), lifted ? `Lifted the ban of ${short}` : `Could not lift the ban of ${short}`);
+    write(
+      byId('news'),
+      lifted ? `Lifted the ban of ${short}` : `Could not lift the ban of ${short}`,
+    );
     button.disabled = false;
   });
   return button;
