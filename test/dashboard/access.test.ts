@@ -1,6 +1,8 @@
 // Who may look at the dashboard, and who may lift bans.
 
-import { request } from 'node:http';
+import { once } from 'node:events';
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { describe, expect, test } from 'vitest';
 import { ask, ban, events, lift, served } from './support.js';
@@ -49,12 +51,10 @@ describe('without a token', () => {
   test.skipIf(OTHER_ADDRESS === undefined)(
     'nor answers other addresses, as a handler',
     async () => {
-      const { createServer } = await import('node:http');
-      const { once } = await import('node:events');
       const { dashboard } = await served();
       const server = createServer(dashboard).listen(0, '0.0.0.0');
       await once(server, 'listening');
-      const { port } = server.address() as { port: number };
+      const { port } = server.address() as AddressInfo;
       const headers = { Host: 'localhost' };
       const { status } = await ask(`http://${OTHER_ADDRESS}:${port}/`, { headers });
       expect(status).toBe(403);

@@ -1,7 +1,7 @@
 // The stream of events: what it tells, and to how many, however slowly they read.
 
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { RateLimiter } from 'relay-limiter';
 import { createDashboard } from 'relay-limiter/dashboard';
@@ -26,16 +26,12 @@ describe('what it tells', () => {
     for (let n = 0; n < 40; n += 1) messages.check('flooder');
     for (let n = 0; n < 5; n += 1) messages.check(`peer-${n}`);
     ban(books, 'mallory');
-    const checks = [0, 0, 0];
-    let before = hello.samples.at(-1)?.at ?? 0;
     let latest = await stream.next('sample');
     while ((latest.limiters[1]?.[4] ?? 0) < 1) latest = await stream.next('sample');
     const [allowed = 0, delayed = 0, disconnected = 0, tracked, banned, bytes] =
       latest.limiters[0] ?? [];
-    before = before || latest.at - INTERVAL * 1000;
-    checks.splice(0, 3, allowed, delayed, disconnected);
     // 10 of the flooder's and 5 others are allowed, 19 delayed, and the rest disconnected.
-    expect(checks.every((rate) => rate > 0)).toBe(true);
+    expect(Math.min(allowed, delayed, disconnected)).toBeGreaterThan(0);
     expect((delayed + disconnected) / allowed).toBeCloseTo(30 / 15, 1);
     expect(delayed / disconnected).toBeCloseTo(19 / 11, 1);
     expect([tracked, banned, typeof bytes]).toEqual([6, 0, 'number']);
@@ -57,7 +53,7 @@ describe('what it tells', () => {
     const { samples } = await stream.next('hello');
     expect(samples.length).toBeGreaterThanOrEqual(3);
     const times = samples.map(({ at }) => at);
-    expect(times).toEqual(times.toSorted((a, b) => a - b));
+    expect(times).toEqual([...times].sort((a, b) => a - b));
   });
 
   test('the first hundred bans, longest first, and how many there are', async () => {
@@ -67,7 +63,7 @@ describe('what it tells', () => {
     const { listing } = await stream.next('hello');
     expect([listing.banned, listing.bans.length]).toEqual([250, 100]);
     const left = listing.bans.map(({ secondsLeft }) => secondsLeft);
-    expect(left).toEqual(left.toSorted((a, b) => b - a));
+    expect(left).toEqual([...left].sort((a, b) => b - a));
   });
 
   test('a long key is cut, and its length told', async () => {
@@ -115,7 +111,7 @@ describe('to whom', () => {
     // Keys so long that a listing fills any socket soon.
     const { url, books, dashboard } = await served();
     for (let n = 0; n < 100; n += 1) ban(books, `${n}${'\u202e'.repeat(2000)}`);
-    const held: import('node:http').ServerResponse[] = [];
+    const held: ServerResponse[] = [];
     const server = createServer((request, response) => {
       held.push(response);
       dashboard(request, response);

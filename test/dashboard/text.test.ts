@@ -1,7 +1,7 @@
 // What the page makes of keys and numbers, without a browser.
 
 import { describe, expect, test } from 'vitest';
-import { momentOf, seriesOf } from '../../dist/dashboard/page/series.js';
+import { momentOf, seriesOf } from '../../lib/dashboard/page/series.js';
 import {
   bytes,
   keyText,
@@ -9,7 +9,7 @@ import {
   short,
   timeLeft,
   visible,
-} from '../../dist/dashboard/page/text.js';
+} from '../../lib/dashboard/page/text.js';
 
 test.each([
   ['mallory', 'mallory'],
