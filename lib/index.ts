@@ -34,6 +34,7 @@ export {
   type CleanupLimits,
   type EngineName,
   type LimiterOptions,
+  type LimiterTotals,
   type Peer,
   RateLimitAction,
   type Violator,

@@ -39,7 +39,11 @@ export interface LimiterOptions {
   engine?: 'auto' | EngineName | undefined;
   /** Monotonic seconds, read once a call. Default: the engine's own monotonic clock. */
   clock?: (() => number) | undefined;
-  /** Most peers kept at once: an integer of at least 1, or Infinity. Default 1,000,000. */
+  /**
+   * Most peers of whom anything is kept: an integer of at least 1, or Infinity. Default 1,000,000.
+   * Where there are so many, a newcomer takes the place of one that is missed least, never of one
+   * that is banned; where nobody may go, it is refused.
+   */
   maxPeers?: number | undefined;
   /**
    * Called once as a ban begins, after the check has been decided. What it throws surfaces as an
@@ -56,6 +60,27 @@ export interface CleanupLimits {
    * engine V8 makes its tables smaller by itself, which takes longer than a budget once in a while.
    */
   budgetMs?: number | undefined;
+}
+
+/** What the statistics of every limiter tell, besides counts of peers and offences. */
+export interface LimiterTotals {
+  /** Peers of whom anything is known: at most `maxPeers`. */
+  peers: number;
+  /**
+   * What all checks so far answered, by key, of opened peers and of groups. Where they answer true or
+   * false: true is allow, false disconnect if a ban is in force or begins with it, and else delay.
+   */
+  verdicts: { allow: number; delay: number; disconnect: number };
+  /** Bans that began; restored ones do not count. */
+  bansBegun: number;
+  /** Peers forgotten to make room for others, where there were `maxPeers`. */
+  evictions: number;
+  /** Of them those of whom anything was lost: a bucket not full, an interval not over, violations. */
+  lossyEvictions: number;
+  /** Checks of newcomers refused since nobody could be forgotten for them. */
+  refusedNewcomers: number;
+  /** Bytes of the peer tables; absent where the engine does not know (TypeScript). */
+  memoryBytes?: number;
 }
 
 /** A peer and its violations. */

@@ -3,11 +3,12 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <new>
 
 #include "arithmetic.h"
+#include "eviction.h"
+#include "names.h"
 #include "table.h"
 #include "top-violators.h"
 
@@ -18,9 +19,8 @@ struct alignas(64) Offender {
   uint64_t violations;
   // Place in the order of first violations.
   uint64_t order;
-  // The key, owned by the record: offenders are named.
-  char16_t* name;
-  size_t nameLength;
+  // The key, in the store of names: offenders are named.
+  Name name;
 };
 
 struct alignas(32) Ban {
@@ -34,14 +34,12 @@ class Offenders {
  public:
   static constexpr size_t kTop = TopViolators::kNamed;
 
-  Offenders() noexcept = default;
-  ~Offenders() noexcept { clear(); }
-
   // Over or not.
+  size_t bans() const noexcept { return bans_.size(); }
   bool hasBans() const noexcept { return bans_.size() > 0; }
   uint64_t totalViolations() const noexcept { return total_; }
   size_t memoryBytes() const noexcept {
-    return table_.memoryBytes() + bans_.memoryBytes() + nameBytes_;
+    return table_.memoryBytes() + bans_.memoryBytes() + names_.memoryBytes();
   }
 
   uint64_t violations(const Fingerprint& print) noexcept {
@@ -74,6 +72,16 @@ class Offenders {
     return ban == nullptr ? kNever : ban->began;
   }
 
+  // What is lost with the offences of a peer who without them would be `seconds` from a fresh one,
+  // and has been idle for so long. A ban that is over protects nobody.
+  Loss lossOf(const Fingerprint& print, double seconds, double idle, double now,
+              double banDuration) noexcept {
+    const Offender* offender = find(print);
+    if (offender == nullptr) return Loss::ofUnpunished(seconds);
+    if (elapsed(now, bannedAt(print)) < banDuration) return Loss::ofBanned();
+    return Loss::ofPunished(offender->violations, idle);
+  }
+
   // For a peer without a ban. False where there is no memory.
   bool beginBan(const Key& key, double now) noexcept {
     Offender* offender = findOrInsert(key);
@@ -102,9 +110,12 @@ class Offenders {
   }
 
   void clear() noexcept {
-    table_.forEach([this](Offender& offender) { release(offender); });
     table_.clear();
     bans_.clear();
+    names_.clear();
+    top_.clear();
+    violators_ = 0;
+    total_ = 0;
   }
 
   // Visits some bans, as Table::sweep does; peers for which over(ban) is true are forgiven.
@@ -118,6 +129,12 @@ class Offenders {
     });
   }
 
+  // Visits some bans, as Table::sample does.
+  template <class Visit>
+  void sampleBans(const Fingerprint& print, unsigned most, Visit&& visit) noexcept {
+    bans_.sample(print, most, visit);
+  }
+
   // Writes the worst to `top`, most violations first, ties by who offended first; returns how many.
   size_t topViolators(const Offender* (&top)[kTop]) noexcept {
     if (!top_.holds(violators_)) recount();
@@ -125,20 +142,22 @@ class Offenders {
     return top_.size();
   }
 
-  // Calls name(text, length) for each ban that is not over, in the order they began; false where
+  // Calls use(name) for each ban that is not over, in the order they began; false where
   // there is no memory to put them in order.
-  template <class Name>
-  bool bannedKeys(double now, double banDuration, Name&& name) noexcept {
+  template <class Use>
+  bool bannedKeys(double now, double banDuration, Use&& use) noexcept {
     const std::unique_ptr<Ban[]> banned(new (std::nothrow) Ban[bans_.size()]);
     if (banned == nullptr) return false;
     Ban* end = banned.get();
     bans_.forEach([&](const Ban& ban) {
       if (elapsed(now, ban.began) < banDuration) *end++ = ban;
     });
-    std::sort(banned.get(), end, [](const Ban& a, const Ban& b) { return a.order < b.order; });
+    std::sort(banned.get(), end, [](const Ban& a, const Ban& b) {
+      return a.began != b.began ? a.began < b.began : a.order < b.order;
+    });
     for (const Ban* ban = banned.get(); ban != end; ++ban) {
       const Offender* offender = find(ban->fingerprint);
-      if (offender != nullptr) name(offender->name, offender->nameLength);
+      if (offender != nullptr) use(offender->name);
     }
     return true;
   }
@@ -167,44 +186,37 @@ class Offenders {
   }
 
   void remove(Offender& offender) noexcept {
-    release(offender);
+    if (offender.violations > 0) {
+      --violators_;
+      top_.forget(violatorOf(offender));
+    }
+    total_ -= offender.violations;
+    names_.remove(offender.name);
     table_.erase(&offender);
   }
 
   Offender* findOrInsert(const Key& key) noexcept {
     Offender* offender = find(key.fingerprint);
     if (offender != nullptr) return offender;
-    auto* name = new (std::nothrow) char16_t[key.length];
-    if (name == nullptr) return nullptr;
+    Name name;
+    if (!names_.add(key.text, key.length, name)) return nullptr;
     offender = table_.insert(key.fingerprint);
     if (offender == nullptr) {
-      delete[] name;
+      names_.remove(name);
       return nullptr;
     }
-    std::memcpy(name, key.text, key.length * sizeof(char16_t));
-    *offender = {key.fingerprint, 0, 0, name, key.length};
-    nameBytes_ += key.length * sizeof(char16_t);
+    *offender = {key.fingerprint, 0, 0, name};
     return offender;
-  }
-
-  void release(Offender& offender) noexcept {
-    if (offender.violations > 0) {
-      --violators_;
-      top_.forget(violatorOf(offender));
-    }
-    total_ -= offender.violations;
-    nameBytes_ -= offender.nameLength * sizeof(char16_t);
-    delete[] offender.name;
   }
 
   Table<Offender> table_;
   Table<Ban> bans_;
+  Names<> names_;
   TopViolators top_;
   // Offenders with violations, and all their violations.
   size_t violators_ = 0;
   uint64_t total_ = 0;
   uint64_t lastOrder_ = 0;
-  size_t nameBytes_ = 0;
 };
 
 }  // namespace relay_limiter

@@ -2,9 +2,11 @@
 // statements.
 #pragma once
 
+#include "apart.h"
 #include "offenders.h"
 #include "records.h"
 #include "sweep.h"
+#include "tally.h"
 #include "verdict.h"
 
 namespace relay_limiter {
@@ -16,20 +18,20 @@ class RateLimiter {
     double burstLimit;
     // Infinity: never.
     double disconnectThreshold;
+    double maxPeers;
   };
 
   explicit RateLimiter(const Config& config) noexcept : config_(config) {}
 
   // `delay` is written when refused: the seconds until the cost is there.
   Verdict check(const Key& key, double cost, double now, double& delay) noexcept {
-    return decide(bucketOf(buckets_, key.fingerprint, config_.burstLimit, now), key, cost, now,
-                  delay);
+    return tally_.count(decide(bucketOf(key.fingerprint, now), key, cost, now, delay));
   }
 
   // The same for a peer whose bucket may be at hand; where it is nullptr it is written.
   Verdict check(const Key& key, Bucket*& bucket, double cost, double now, double& delay) noexcept {
-    if (bucket == nullptr) bucket = bucketOf(buckets_, key.fingerprint, config_.burstLimit, now);
-    return decide(bucket, key, cost, now, delay);
+    if (bucket == nullptr) bucket = bucketOf(key.fingerprint, now);
+    return tally_.count(decide(bucket, key, cost, now, delay));
   }
 
   // Whether the short way is open: always, since nobody is banned.
@@ -79,12 +81,41 @@ class RateLimiter {
   }
 
   Offenders& offenders() noexcept { return offenders_; }
+  Tally& tally() noexcept { return tally_; }
+  size_t peers() const noexcept { return buckets_.size(); }
   size_t tracked() const noexcept { return buckets_.size(); }
   size_t memoryBytes() const noexcept { return buckets_.memoryBytes() + offenders_.memoryBytes(); }
   // Bans nobody.
   double banDuration() const noexcept { return 0; }
 
  private:
+  // The peer's bucket, made full if it has none; nullptr where there is no memory.
+  Bucket* bucketOf(const Fingerprint& print, double now) noexcept {
+    Bucket* bucket = buckets_.find(print);
+    if (bucket != nullptr) return bucket;
+    bucket = add(print, now, Loss::ofBanned());
+    if (bucket != nullptr) *bucket = {print, config_.burstLimit, now};
+    return bucket;
+  }
+
+  // A bucket for a newcomer, in the place of a peer that is missed less, if there are maxPeers.
+  RELAY_LIMITER_APART Bucket* add(const Fingerprint& print, double now,
+                                  const Loss& worth) noexcept {
+    if (static_cast<double>(peers()) < config_.maxPeers) return buckets_.insert(print);
+    Victim<Bucket> victim(worth);
+    buckets_.sample(print, kSample, [&](Bucket& bucket) {
+      const double seconds = secondsUntilFull(bucket.tokens, bucket.lastRefill, now,
+                                              config_.rateLimit, config_.burstLimit);
+      if (!victim.mayBe(seconds)) return false;
+      const double idle = elapsed(now, bucket.lastRefill);
+      return victim.offer(bucket, offenders_.lossOf(bucket.fingerprint, seconds, idle, now, 0));
+    });
+    if (victim.record() == nullptr) return nullptr;
+    tally_.countEviction(victim.loss());
+    offenders_.forgive(victim.record()->fingerprint);
+    return buckets_.replace(victim.record(), print);
+  }
+
   Verdict decide(Bucket* bucket, const Key& key, double cost, double now, double& delay) noexcept {
     if (bucket == nullptr) return Verdict::kNoMemory;
     if (consume(bucket->tokens, bucket->lastRefill, cost, now, config_.rateLimit,
@@ -103,6 +134,7 @@ class RateLimiter {
   Buckets buckets_;
   Offenders offenders_;
   Sweep sweep_;
+  Tally tally_;
 };
 
 }  // namespace relay_limiter

@@ -21,30 +21,26 @@ struct alignas(32) LastAllowed {
 using Buckets = Table<Bucket>;
 using AllowedTimes = Table<LastAllowed>;
 
-// The peer's bucket, made full if it has none; nullptr where there is no memory.
-inline Bucket* bucketOf(Buckets& buckets, const Fingerprint& print, double capacity,
-                        double now) noexcept {
-  Bucket* bucket = buckets.find(print);
-  if (bucket != nullptr) return bucket;
-  bucket = buckets.insert(print);
-  if (bucket != nullptr) *bucket = {print, capacity, now};
-  return bucket;
-}
-
-// Writes to `last`, or where that is nullptr to the record that the peer has or gets. False where
-// there is no memory.
-inline bool setAllowedAt(AllowedTimes& times, LastAllowed* last, const Fingerprint& print,
-                         double at) noexcept {
-  if (last == nullptr) last = times.find(print);
-  if (last == nullptr) last = times.insert(print);
-  if (last != nullptr) *last = {print, at};
-  return last != nullptr;
-}
-
+// Where a newcomer's record may go, of a limiter that has found room for it.
 template <class Record>
-void erase(Table<Record>& table, const Fingerprint& print) noexcept {
+struct Room {
+  bool found;
+  // To be replaced; nullptr: nothing had to go, or it is gone already.
+  Record* record;
+
+  // The record; nullptr where there is no memory.
+  Record* take(Table<Record>& table, const Fingerprint& print) const noexcept {
+    return record == nullptr ? table.insert(print) : table.replace(record, print);
+  }
+};
+
+// Whether there was one.
+template <class Record>
+bool erase(Table<Record>& table, const Fingerprint& print) noexcept {
   Record* record = table.find(print);
-  if (record != nullptr) table.erase(record);
+  if (record == nullptr) return false;
+  table.erase(record);
+  return true;
 }
 
 }  // namespace relay_limiter

@@ -94,6 +94,21 @@ class Table {
     if (segment.used % kShrinkEvery == 0) shrink(&segment, print.low);
   }
 
+  // Visits records as Page::sample does: random ones, for who does not know the secret, and all of
+  // them where there are at most `most`.
+  template <class Visit>
+  void sample(const Fingerprint& print, unsigned most, Visit&& visit) noexcept {
+    if (directory_ != nullptr) pageOf(*segmentOf(print.low), print)->sample(print, most, visit);
+  }
+
+  // Erases `record`, which sample(print) has visited, and inserts `print`: nothing grows, shrinks,
+  // needs memory or moves.
+  Record* replace(Record* record, const Fingerprint& print) noexcept {
+    PageOf* page = pageOf(*segmentOf(print.low), print);
+    page->erase(record);
+    return page->place(print);
+  }
+
   void clear() noexcept {
     if (directory_ == nullptr) return;
     ++epoch_;

@@ -184,6 +184,12 @@ function openedPeer(limiter: Limiter, key: string): unknown {
   return peer;
 }
 
+function totalsOf(limiter: RateLimiter | DirectConnectionRateLimiter): unknown {
+  const { memoryBytes: _, ...rest } =
+    limiter instanceof RateLimiter ? limiter.getStats() : limiter.getStatistics();
+  return rest;
+}
+
 test.each([
   ['RateLimiter', RateLimiter],
   ['DirectConnectionRateLimiter', DirectConnectionRateLimiter],
@@ -217,7 +223,8 @@ test.each([
         if (limiter instanceof RateLimiter) limiter.cleanupOldPeers(age);
         else limiter.cleanupOldEntries(age);
       }
-      return { keys: [...group.keys()], verdicts: group.check(cost) };
+      const bytes = group.check(cost);
+      return { keys: [...group.keys()], bytes, totals: totalsOf(limiter) };
     });
     expect(verdicts[0]).toEqual(verdicts[1]);
   }

@@ -22,7 +22,25 @@ export const VERDICT_DISCONNECT = 2;
 /** How many violators statistics name. */
 export const TOP_VIOLATORS = 10;
 
-export interface EngineStatistics {
+/** Totals since the limiter was made. */
+export interface EngineTally {
+  /**
+   * What all checks answered, by key, of opened peers and of groups. Where they answer true or false:
+   * true is allow, false disconnect if a ban is in force or begins with the check, and else delay.
+   */
+  verdicts: { allow: number; delay: number; disconnect: number };
+  bansBegun: number;
+  /** Peers that were forgotten to make room for a newcomer. */
+  evictions: number;
+  /** Of them those that a fresh peer could be told from. */
+  lossyEvictions: number;
+  /** Checks that were refused since nobody could be forgotten for a newcomer. */
+  refusedNewcomers: number;
+}
+
+export interface EngineStatistics extends EngineTally {
+  /** Peers that anything is known of: at most `maxPeers`. */
+  peers: number;
   /** Peers with a bucket, or with an interval where a limiter has no buckets. */
   tracked: number;
   /** The violations of all peers, banned ones included. */
@@ -88,7 +106,21 @@ export interface BucketCore<Answer> extends LimiterCore {
   ): void;
 }
 
-export interface RateLimiterConfig {
+/**
+ * Where `maxPeers` peers are known a newcomer, whatever is to be remembered of it, takes the place of
+ * another. A few are looked at, and of them goes, in this order: one that cannot be told from a fresh
+ * one (its bucket full, its interval over, no offender); who is no offender, the one that is so
+ * soonest; the offender with the fewest violations, of these who was idle the longest. A ban that is
+ * over does not protect; a peer whose ban is in force never goes. Where nobody may go the newcomer is
+ * refused, and nothing is kept or counted of it but `refusedNewcomers` and the verdict. Which peers
+ * are looked at is chance, unless all are: where a table has at most sixteen.
+ */
+interface BoundedConfig {
+  /** Infinity: no bound. */
+  readonly maxPeers: number;
+}
+
+export interface RateLimiterConfig extends BoundedConfig {
   readonly rateLimit: number;
   readonly burstLimit: number;
   /** null: never. */
@@ -106,7 +138,7 @@ export interface RateLimiterCore extends BucketCore<number> {
   delay(key: string): number;
 }
 
-export interface OrderbookConfig {
+export interface OrderbookConfig extends BoundedConfig {
   readonly interval: number;
   readonly violationBanThreshold: number;
   readonly violationWarningThreshold: number;
@@ -123,7 +155,7 @@ export interface OrderbookCore extends LimiterCore {
   isBanned(key: string, now?: number): boolean;
 }
 
-export interface DirectConfig {
+export interface DirectConfig extends BoundedConfig {
   readonly messageRatePerSec: number;
   readonly messageBurst: number;
   readonly orderbookInterval: number;

@@ -11,7 +11,7 @@ namespace relay_limiter {
 namespace {
 
 // Raised when what is called, or how, changes; lib/engine/native-limiters.ts has the same number.
-constexpr int kDoor = 1;
+constexpr int kDoor = 2;
 
 class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
  public:
@@ -28,7 +28,8 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
 
   explicit RateLimiterObject(const Napi::CallbackInfo& info)
       : LimiterObject(info, {numberIn(info, "rateLimit"), numberIn(info, "burstLimit"),
-                             numberIn(info, "disconnectThreshold", kInfinity)}) {}
+                             numberIn(info, "disconnectThreshold", kInfinity),
+                             numberIn(info, "maxPeers", kInfinity)}) {}
 
   Verdict checkBucket(const Key& key, double cost, double now, double& delay) noexcept {
     return core().check(key, cost, now, delay);
@@ -85,10 +86,11 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
   }
 
   explicit OrderbookObject(const Napi::CallbackInfo& info)
-      : LimiterObject(
-            info, {numberIn(info, "interval"), numberIn(info, "violationBanThreshold"),
-                   numberIn(info, "violationWarningThreshold"),
-                   numberIn(info, "violationSevereThreshold"), numberIn(info, "banDuration")}) {}
+      : LimiterObject(info,
+                      {numberIn(info, "interval"), numberIn(info, "violationBanThreshold"),
+                       numberIn(info, "violationWarningThreshold"),
+                       numberIn(info, "violationSevereThreshold"), numberIn(info, "banDuration"),
+                       numberIn(info, "maxPeers", kInfinity)}) {}
 };
 
 class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
@@ -110,7 +112,7 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
       : LimiterObject(info,
                       {numberIn(info, "messageRatePerSec"), numberIn(info, "messageBurst"),
                        numberIn(info, "orderbookInterval"), numberIn(info, "orderbookBanThreshold"),
-                       numberIn(info, "banDuration")}) {}
+                       numberIn(info, "banDuration"), numberIn(info, "maxPeers", kInfinity)}) {}
 
   Verdict checkBucket(const Key& key, double cost, double now, double&) noexcept {
     return core().checkMessage(key, cost, now);

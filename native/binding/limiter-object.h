@@ -11,6 +11,7 @@
 
 #include "../clock.h"
 #include "../offenders.h"
+#include "../tally.h"
 #include "arguments.h"
 #include "group.h"
 #include "registry.h"
@@ -147,12 +148,11 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     result.Set("topViolators", topViolators(env, offenders));
     Napi::Array banned = Napi::Array::New(env);
     uint32_t count = 0;
-    const auto name = [&](const char16_t* text, size_t length) {
-      banned.Set(count++, stringOf(env, text, length));
-    };
-    if (!offenders.bannedKeys(nowIn(info, 0), core_.banDuration(), name)) throwNoMemory(env);
+    const auto use = [&](const Name& name) { banned.Set(count++, stringOf(env, name)); };
+    if (!offenders.bannedKeys(nowIn(info, 0), core_.banDuration(), use)) throwNoMemory(env);
     result.Set("banned", banned);
     result.Set("memoryBytes", static_cast<double>(core_.memoryBytes()));
+    setTally(env, result);
     return result;
   }
 
@@ -216,8 +216,32 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   }
 
   // As a plain value: Set() would take a Napi::String through UTF-8, which has no lone surrogates.
+  static napi_value stringOf(Napi::Env env, const Name& name) {
+    return name.read(
+        [env](const auto* text, size_t length) { return stringOf(env, text, length); });
+  }
   static napi_value stringOf(Napi::Env env, const char16_t* text, size_t length) {
     return Napi::String::New(env, text, length);
+  }
+  // Of Latin-1, which a Napi::String is not made of.
+  static napi_value stringOf(Napi::Env env, const char* text, size_t length) {
+    napi_value string = nullptr;
+    if (napi_create_string_latin1(env, text, length, &string) != napi_ok) throwNoMemory(env);
+    return string;
+  }
+
+  void setTally(Napi::Env env, Napi::Object& result) {
+    const Tally& tally = core_.tally();
+    Napi::Object verdicts = Napi::Object::New(env);
+    verdicts.Set("allow", static_cast<double>(tally.allowed));
+    verdicts.Set("delay", static_cast<double>(tally.delayed));
+    verdicts.Set("disconnect", static_cast<double>(tally.disconnected));
+    result.Set("verdicts", verdicts);
+    result.Set("peers", static_cast<double>(core_.peers()));
+    result.Set("bansBegun", static_cast<double>(tally.bansBegun));
+    result.Set("evictions", static_cast<double>(tally.evictions));
+    result.Set("lossyEvictions", static_cast<double>(tally.lossyEvictions));
+    result.Set("refusedNewcomers", static_cast<double>(tally.refusedNewcomers));
   }
 
   static Napi::Array topViolators(Napi::Env env, Offenders& offenders) {
@@ -226,7 +250,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     Napi::Array result = Napi::Array::New(env, count);
     for (size_t i = 0; i < count; ++i) {
       Napi::Array pair = Napi::Array::New(env, 2);
-      pair.Set(0u, stringOf(env, top[i]->name, top[i]->nameLength));
+      pair.Set(0u, stringOf(env, top[i]->name));
       pair.Set(1u, static_cast<double>(top[i]->violations));
       result.Set(static_cast<uint32_t>(i), pair);
     }

@@ -33,6 +33,11 @@ class RandomModel : public TableModel {
     return print;
   }
 
+  void replaceRandom() {
+    const Fingerprint print{random_(), random_()};
+    if (replaceNear(print, random_())) prints_.push_back(print);
+  }
+
   // A sweep may have erased it before.
   void eraseRandom() {
     if (prints_.empty()) return;
@@ -72,6 +77,7 @@ void testAgainstModel(uint64_t seed) {
       }
     }
     model.compareWithStrangers();
+    for (size_t i = 0; i < model.size() / 4; ++i) model.replaceRandom();
     if (target > 50'000) model.sweepWhileOthersCome(2 + random() % 3);
     model.compareWithStrangers();
   }
@@ -116,6 +122,30 @@ void testInsertsWithoutMemory(uint64_t seed) {
   }
   model.compare();
   model.clear();
+}
+
+// A sample of a table that is full: sixteen, or all where there are no more.
+void testSamples(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  Table<Record> table;
+  while (table.size() < 100'000) {
+    table.insert({random(), random()})->value = 0;
+    const size_t size = table.size();
+    if (size > 50 && size % 1000 != 0) continue;
+    size_t seen = 0;
+    table.sample({random(), random()}, 16, [&](Record& record) {
+      record.value = size;
+      ++seen;
+      return false;
+    });
+    require(seen == std::min<size_t>(size, 16), "a sample is as large as it can be");
+    size_t marked = 0;
+    table.forEach([&](const Record& record) { marked += record.value == size ? 1 : 0; });
+    require(marked == seen, "and sees nothing twice");
+  }
+  size_t seen = 0;
+  table.sample({1, 1}, 16, [&](Record&) { return ++seen == 3; });
+  require(seen == 3, "a sample ends when it is told to");
 }
 
 // The table between 1 and 10 million records, at each size.
@@ -338,6 +368,7 @@ int main(int argc, char** argv) {
   testNarrowAndWideKeys();
   testAgainstModel(seed);
   testInsertsWithoutMemory(seed);
+  testSamples(seed);
   testKeysThatCollide();
   testChosenKeys(seed);
   testErasingInOrder(seed);

@@ -4,6 +4,9 @@
 import type { Handle } from '../engine.js';
 import type { Place } from './table.js';
 
+/** Where some buckets were found the last time: those of a group's members, or SEAT. */
+export type Places = Place[] | Int32Array;
+
 // Nobody's in particular: the first check finds the right one.
 const ANY_PLACE: Place = 0;
 

@@ -4,11 +4,12 @@
 import type { Violator } from '../../types.js';
 import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
-import { store } from './table.js';
+import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
+import { store, Times } from './table.js';
 
 export class Offenders {
-  /** When each ban began, in that order. */
-  readonly bans = new Map<string, number>();
+  /** When each ban began. */
+  readonly bans = new Times();
   /** Violations of each offender, at least 1, in the order of their first. */
   readonly #violations = new Map<string, number>();
   #total = 0;
@@ -31,11 +32,25 @@ export class Offenders {
 
   /** When the peer's ban began, over or not; NEVER without one. */
   bannedAt(key: string): number {
-    return this.bans.get(key) ?? NEVER;
+    const place = this.bans.find(key);
+    return place === undefined ? NEVER : this.bans.at(place);
   }
 
+  /**
+   * What is lost with the offences of a peer who without them would be `seconds` from a fresh one,
+   * and has been idle for so long. A ban that is over protects nobody.
+   */
+  lossOf(key: string, seconds: number, idle: number, now: number, banDuration: number): Loss {
+    const violations = this.violations(key);
+    const bannedAt = this.bannedAt(key);
+    if (violations === 0 && bannedAt === NEVER) return lossOfUnpunished(seconds);
+    if (elapsed(now, bannedAt) < banDuration) return LOSS_OF_BANNED;
+    return lossOfPunished(violations, idle);
+  }
+
+  /** For a peer without a ban. */
   beginBan(key: string, now: number): void {
-    store(this.bans, key, now);
+    this.bans.insert(key, now);
   }
 
   /** Lifts a ban; violations stay. */
@@ -72,10 +87,12 @@ export class Offenders {
 
   /** Keys of bans that are not over, in the order they began. */
   bannedKeys(now: number, banDuration: number): string[] {
-    const keys: string[] = [];
-    for (const [key, began] of this.bans) {
-      if (elapsed(now, began) < banDuration) keys.push(key);
+    const banned: [key: string, began: number][] = [];
+    for (const [key, place] of this.bans.entries()) {
+      const began = this.bans.at(place);
+      if (elapsed(now, began) < banDuration) banned.push([key, began]);
     }
-    return keys;
+    banned.sort(([, a], [, b]) => a - b);
+    return banned.map(([key]) => key);
   }
 }

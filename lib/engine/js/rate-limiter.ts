@@ -12,29 +12,33 @@ import {
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
-import { Groups, placesOf } from './groups.js';
+import { LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
+import { Groups, type Places, placesOf } from './groups.js';
 import { Offenders } from './offenders.js';
-import { bucketOf, type Places, recalledBucketOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, type Place } from './table.js';
+import { Tally } from './tally.js';
 
 export class JsRateLimiter extends Groups implements RateLimiterCore {
   readonly #rate: number;
   readonly #burst: number;
   readonly #threshold: number;
+  readonly #maxPeers: number;
   readonly #buckets = new Buckets();
   readonly #offenders = new Offenders();
   readonly #sweep = new Sweep();
+  readonly #tally = new Tally();
 
   constructor(config: RateLimiterConfig) {
     super();
     this.#rate = config.rateLimit;
     this.#burst = config.burstLimit;
     this.#threshold = config.disconnectThreshold ?? Infinity;
+    this.#maxPeers = config.maxPeers;
   }
 
   check(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    return this.#decide(bucketOf(this.#buckets, key, this.#burst, now), key, cost, now);
+    return this.#decide(this.#bucketOf(key, now), key, cost, now);
   }
 
   checkPeer(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
@@ -86,9 +90,11 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   statistics(): EngineStatistics {
     return {
       tracked: this.#buckets.size,
+      peers: this.#buckets.size,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
       banned: [],
+      ...this.#tally.totals(),
     };
   }
 
@@ -106,13 +112,49 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     cost: number,
     now: number,
   ): number | undefined {
-    const place = recalledBucketOf(this.#buckets, places, index, key, this.#burst, now);
+    let place = places[index] as Place;
+    if (!this.#buckets.isAt(place, key)) {
+      place = this.#bucketOf(key, now);
+      places[index] = place;
+    }
     return this.#decide(place, key, cost, now);
   }
 
+  /** The peer's bucket, made full if it has none. */
+  #bucketOf(key: string, now: number): Place {
+    const place = this.#buckets.find(key) ?? this.#add(key, now, LOSS_OF_BANNED);
+    // Nobody is banned, so somebody can go.
+    return place as Place;
+  }
+
+  /**
+   * A bucket for a newcomer, in the place of a peer that is missed less, if there are maxPeers;
+   * undefined where nobody is.
+   */
+  #add(key: string, now: number, worth: Loss): Place | undefined {
+    if (this.#buckets.size < this.#maxPeers) return this.#buckets.insert(key, this.#burst, now);
+    const victim = new Victim(worth);
+    this.#buckets.sample(SAMPLE, (place, other) => {
+      const seconds = this.#buckets.secondsUntilFull(place, now, this.#rate, this.#burst);
+      if (!victim.mayBe(seconds)) return false;
+      const idle = this.#buckets.idle(place, now);
+      return victim.offer(place, this.#offenders.lossOf(other, seconds, idle, now, 0));
+    });
+    if (victim.place === undefined) return undefined;
+    this.#tally.countEviction(victim.loss);
+    this.#offenders.forgive(this.#buckets.keyAt(victim.place));
+    return this.#buckets.insert(key, this.#burst, now, victim.place);
+  }
+
   #decide(place: Place, key: string, cost: number, now: number): number | undefined {
-    if (this.#buckets.consume(place, cost, now, this.#rate, this.#burst)) return undefined;
-    if (this.#offenders.addViolation(key) >= this.#threshold) return DISCONNECT;
+    if (this.#buckets.consume(place, cost, now, this.#rate, this.#burst)) {
+      return this.#tally.allow();
+    }
+    if (this.#offenders.addViolation(key) >= this.#threshold) {
+      this.#tally.disconnect();
+      return DISCONNECT;
+    }
+    this.#tally.delay();
     return this.#buckets.delaySeconds(place, cost, this.#rate, this.#burst);
   }
 }
