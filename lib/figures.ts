@@ -2,24 +2,14 @@
 // outside. Knows their public methods alone.
 
 import { refused, show } from './errors.js';
-import type { Violator } from './types.js';
+import type { LimiterTotals, Violator } from './types.js';
 
-/** Totals of all checks ever. */
-export interface Verdicts {
-  readonly allow: number;
-  readonly delay: number;
-  readonly disconnect: number;
-}
+/** Totals of all checks so far. */
+export type Verdicts = Readonly<LimiterTotals['verdicts']>;
 
-interface Counts {
+interface Counts extends Readonly<LimiterTotals> {
   readonly totalViolations: number;
   readonly topViolators: readonly Violator[];
-  readonly memoryBytes?: number;
-  readonly evictions: number;
-  readonly lossyEvictions: number;
-  readonly refusedNewcomers: number;
-  readonly verdicts: Verdicts;
-  readonly bansBegun: number;
 }
 
 /** A peer of a snapshot, as far as it is read here. */
