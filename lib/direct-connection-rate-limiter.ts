@@ -80,7 +80,9 @@ export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
       banDuration: nonNegative(given, 'banDuration', DEFAULT_BAN_DURATION),
       maxPeers: common.maxPeers,
     };
-    super(common, (engine) => engine.direct(config));
+    super('DirectConnectionRateLimiter', common, config.banDuration, (engine) =>
+      engine.direct(config),
+    );
     this.messageRatePerSec = config.messageRatePerSec;
     this.messageBurst = config.messageBurst;
     this.orderbookInterval = config.orderbookInterval;

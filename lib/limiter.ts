@@ -5,7 +5,8 @@ import { type Clock, readOptionalClock } from './clock.js';
 import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from './engine/engine.js';
 import { selectEngine } from './engine/select.js';
 import { type CommonOptions, cleanupBudget, requireAge, requireKey } from './options.js';
-import type { Ban, CleanupLimits, EngineName } from './types.js';
+import { readSnapshot, worstFirst } from './snapshot.js';
+import type { Ban, CleanupLimits, EngineName, LimiterName, LimiterSnapshot } from './types.js';
 
 export abstract class Limiter<Core extends LimiterCore> {
   /** The engine that keeps this limiter's peers. */
@@ -17,7 +18,18 @@ export abstract class Limiter<Core extends LimiterCore> {
   readonly #clock: Clock | undefined;
   readonly #onBan: ((ban: Ban) => void) | undefined;
 
-  protected constructor(options: CommonOptions, create: (engine: Engine) => Core) {
+  readonly #name: LimiterName;
+  readonly #banDuration: number;
+
+  /** @internal `banDuration`: 0 where nobody is banned. */
+  protected constructor(
+    name: LimiterName,
+    options: CommonOptions,
+    banDuration: number,
+    create: (engine: Engine) => Core,
+  ) {
+    this.#name = name;
+    this.#banDuration = banDuration;
     const engine = selectEngine(options.engine);
     this.engine = engine.name;
     this.maxPeers = options.maxPeers;
@@ -47,6 +59,33 @@ export abstract class Limiter<Core extends LimiterCore> {
   /** Forgets every peer. */
   clear(): void {
     this.core.clear();
+  }
+
+  /**
+   * The offenders, as a plain object that survives JSON: every peer with violations or a ban, but
+   * those whose ban is over, and those whose key is too long to be kept. Buckets and intervals of
+   * others are not in it: they are full, or over, within seconds. O(n log n) for n offenders.
+   * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
+   */
+  snapshot(): LimiterSnapshot {
+    return { format: 1, limiter: this.#name, peers: this.core.snapshot(this.now()) };
+  }
+
+  /**
+   * Puts the offenders of a snapshot back, of either engine and any machine, and returns how many.
+   * They are merged into what is there: a known peer's violations become the larger of both, and a
+   * ban is never shortened. None lasts longer than this limiter's `banDuration`; one with 0 seconds
+   * left is over, and its peer is not put back. Peers need room as newcomers do; where that is
+   * scarce, the banned have it first, then those with the most violations. `onBan` is not called.
+   * @throws `ERR_LIMITER_SNAPSHOT` for what cannot be read whole, `ERR_LIMITER_CLOCK`: then nothing
+   * has changed. `ERR_LIMITER_MEMORY` where a peer finds no memory.
+   */
+  restore(snapshot: unknown): number {
+    const peers = readSnapshot(snapshot, this.#name, this.#banDuration);
+    const now = this.now();
+    const known = this.core.statistics(now).peers;
+    const fits = known + peers.length <= this.maxPeers;
+    return this.core.restore(fits ? peers : worstFirst(peers), now);
   }
 
   /** One read of the caller's clock; undefined where the engine reads its own. @internal */

@@ -100,7 +100,7 @@ export class OrderbookRateLimiter extends Limiter<OrderbookCore> {
       banDuration: nonNegative(given, 'banDuration', DEFAULT_BAN_DURATION),
       maxPeers: common.maxPeers,
     };
-    super(common, (engine) => engine.orderbook(config));
+    super('OrderbookRateLimiter', common, config.banDuration, (engine) => engine.orderbook(config));
     this.rateLimit = rateLimit;
     this.interval = config.interval;
     this.violationBanThreshold = config.violationBanThreshold;

@@ -66,7 +66,7 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
     const disconnectThreshold = countOrNull(given, 'disconnectThreshold');
     const common = commonOptions(given);
     const { maxPeers } = common;
-    super(common, (engine) =>
+    super('RateLimiter', common, 0, (engine) =>
       engine.rateLimiter({ rateLimit, burstLimit, disconnectThreshold, maxPeers }),
     );
     this.rateLimit = rateLimit;

@@ -62,6 +62,26 @@ export interface CleanupLimits {
   budgetMs?: number | undefined;
 }
 
+/** An offender in a snapshot. */
+export interface SnapshotPeer {
+  key: string;
+  violations: number;
+  /** Seconds that its ban has left; null where none is in force. */
+  banSecondsLeft: number | null;
+  /** Seconds since its last refill or the last orderbook request allowed; null where there was none. */
+  idleSeconds: number | null;
+}
+
+/** The offenders of a limiter, as plain values that survive JSON. All times are relative. */
+export interface LimiterSnapshot {
+  format: 1;
+  limiter: LimiterName;
+  /** In the order in which they offended first. */
+  peers: SnapshotPeer[];
+}
+
+export type LimiterName = 'RateLimiter' | 'OrderbookRateLimiter' | 'DirectConnectionRateLimiter';
+
 /** What the statistics of every limiter tell, besides counts of peers and offences. */
 export interface LimiterTotals {
   /** Peers of whom anything is known: at most `maxPeers`. */
@@ -79,6 +99,8 @@ export interface LimiterTotals {
   lossyEvictions: number;
   /** Checks of newcomers refused since nobody could be forgotten for them. */
   refusedNewcomers: number;
+  /** Offenders whose key is too long to be kept: punished all the same, and named nowhere. */
+  unnamedOffenders: number;
   /** Bytes of the peer tables; absent where the engine does not know (TypeScript). */
   memoryBytes?: number;
 }

@@ -24,7 +24,8 @@ class DirectLimiter {
     double maxPeers;
   };
 
-  explicit DirectLimiter(const Config& config) noexcept : config_(config) {}
+  explicit DirectLimiter(const Config& config) noexcept
+      : config_(config), offenders_(config.maxPeers) {}
 
   Verdict checkMessage(const Key& key, double cost, double now) noexcept {
     Bucket* bucket = nullptr;
@@ -64,6 +65,29 @@ class DirectLimiter {
     if (elapsed(now, bannedAt) < config_.banDuration) return true;
     offenders_.liftBan(print);
     return false;
+  }
+
+  // Puts an offender back: its violations become as many, its ban ends as late, and it gets a time
+  // unless it has one; if there is room, or one is missed less. `kNoRoom` where nobody is.
+  Verdict restore(const Key& key, const Offence& offence, double now) noexcept {
+    const Fingerprint& print = key.fingerprint;
+    // Or a ban that is over would be lengthened.
+    inBan(print, now);
+    if (allowedAt_.find(print) == nullptr) {
+      LastAllowed* last = nullptr;
+      const Verdict added = add(allowedAt_, buckets_, print, now, last, offence.loss());
+      if (last == nullptr) return added;
+      *last = {print, now - offence.idleSeconds};
+    }
+    const double began = offence.banBegan(now, config_.banDuration);
+    return offenders_.restore(key, offence.violations, began) ? Verdict::kAllowed
+                                                              : Verdict::kNoMemory;
+  }
+
+  // Seconds since the connection's last allowed orderbook request; infinity where there was none.
+  double idleSeconds(const Fingerprint& print, double now) const noexcept {
+    const LastAllowed* last = allowedAt_.find(print);
+    return last == nullptr ? kInfinity : elapsed(now, last->at);
   }
 
   void removePeer(const Fingerprint& print) noexcept {
@@ -153,10 +177,10 @@ class DirectLimiter {
   // nullptr the answer says why.
   template <class Own, class Other>
   RELAY_LIMITER_APART Verdict add(Table<Own>& own, Table<Other>& other, const Fingerprint& print,
-                                  double now, Own*& record) noexcept {
+                                  double now, Own*& record,
+                                  const Loss& worth = Loss::ofBanned()) noexcept {
     const bool isKnown = other.find(print) != nullptr;
-    const auto room =
-        isKnown ? Room<Own>{true, nullptr} : makeRoom(own, other, print, now, Loss::ofBanned());
+    const auto room = isKnown ? Room<Own>{true, nullptr} : makeRoom(own, other, print, now, worth);
     if (!room.found) return Verdict::kNoRoom;
     record = room.take(own, print);
     if (isKnown && record != nullptr) ++both_;
@@ -194,10 +218,10 @@ class DirectLimiter {
   bool offer(Victim<Record>& victim, Record& record, Table<Other>& other, double now) noexcept {
     double seconds = secondsUntilFresh(record, now);
     if (!victim.mayBe(seconds)) return false;
-    double idle = idleSeconds(record, now);
+    double idle = idleOf(record, now);
     if (const Other* second = other.find(record.fingerprint)) {
       seconds = std::max(seconds, secondsUntilFresh(*second, now));
-      idle = std::min(idle, idleSeconds(*second, now));
+      idle = std::min(idle, idleOf(*second, now));
     }
     const Loss loss =
         offenders_.lossOf(record.fingerprint, seconds, idle, now, config_.banDuration);
@@ -209,12 +233,12 @@ class DirectLimiter {
                             config_.messageBurst);
   }
   double secondsUntilFresh(const LastAllowed& last, double now) const noexcept {
-    return secondsLeft(config_.orderbookInterval, idleSeconds(last, now));
+    return secondsLeft(config_.orderbookInterval, idleOf(last, now));
   }
-  static double idleSeconds(const Bucket& bucket, double now) noexcept {
+  static double idleOf(const Bucket& bucket, double now) noexcept {
     return elapsed(now, bucket.lastRefill);
   }
-  static double idleSeconds(const LastAllowed& last, double now) noexcept {
+  static double idleOf(const LastAllowed& last, double now) noexcept {
     return elapsed(now, last.at);
   }
 

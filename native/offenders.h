@@ -1,5 +1,9 @@
 // Offenders: the peers with violations or a ban, their keys and their order. Twin of
 // lib/engine/js/offenders.ts. Knows no limiter; when a ban is over is for its user to say.
+//
+// The text of keys is bounded. A key of kShort code units is always kept, a longer one while all of
+// these together stay within the room for them; else its peer is punished without a name. Which it
+// is, is decided as it becomes an offender.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +23,7 @@ struct alignas(64) Offender {
   uint64_t violations;
   // Place in the order of first violations.
   uint64_t order;
-  // The key, in the store of names: offenders are named.
+  // The key, in the store of names; none where there was no room for it.
   Name name;
 };
 
@@ -34,10 +38,16 @@ class Offenders {
  public:
   static constexpr size_t kTop = TopViolators::kNamed;
 
+  // For a limiter of so many peers.
+  explicit Offenders(double maxPeers) noexcept
+      : longBytesMost_(std::max(double{1 << 20}, maxPeers * 64)) {}
+
+  size_t size() const noexcept { return table_.size(); }
   // Over or not.
   size_t bans() const noexcept { return bans_.size(); }
   bool hasBans() const noexcept { return bans_.size() > 0; }
   uint64_t totalViolations() const noexcept { return total_; }
+  size_t unnamed() const noexcept { return unnamed_; }
   size_t memoryBytes() const noexcept {
     return table_.memoryBytes() + bans_.memoryBytes() + names_.memoryBytes();
   }
@@ -56,14 +66,18 @@ class Offenders {
   uint64_t addViolation(const Key& key) noexcept {
     Offender* offender = findOrInsert(key);
     if (offender == nullptr) return 0;
-    if (offender->violations == 0) {
-      offender->order = ++lastOrder_;
-      ++violators_;
-    }
-    ++total_;
-    ++offender->violations;
-    top_.count(violatorOf(*offender), violators_ - 1);
+    add(*offender, 1);
     return offender->violations;
+  }
+
+  // Makes violations at least as many as those, and where `began` is an instant puts a ban of then
+  // in the place of none or of an earlier one. False where there is no memory.
+  bool restore(const Key& key, uint64_t violations, double began) noexcept {
+    if (began > kNever && !restoreBan(key, began)) return false;
+    Offender* offender = findOrInsert(key);
+    if (offender == nullptr) return false;
+    if (violations > offender->violations) add(*offender, violations - offender->violations);
+    return true;
   }
 
   // When the peer's ban began, over or not; kNever without one.
@@ -116,6 +130,8 @@ class Offenders {
     top_.clear();
     violators_ = 0;
     total_ = 0;
+    unnamed_ = 0;
+    longBytes_ = 0;
   }
 
   // Visits some bans, as Table::sweep does; peers for which over(ban) is true are forgiven.
@@ -157,12 +173,43 @@ class Offenders {
     });
     for (const Ban* ban = banned.get(); ban != end; ++ban) {
       const Offender* offender = find(ban->fingerprint);
-      if (offender != nullptr) use(offender->name);
+      if (offender != nullptr && offender->name) use(offender->name);
     }
     return true;
   }
 
+  // Calls use(offender, began) for each that is named: in the order of their first violations, and
+  // behind them those who have none, in the order of their bans. `began` is kNever without a ban.
+  // Who has one that is over is left out. False where there is no memory to put them in order.
+  template <class Use>
+  bool inOrder(double now, double banDuration, Use&& use) noexcept {
+    const std::unique_ptr<Ordered[]> all(new (std::nothrow) Ordered[table_.size()]);
+    if (all == nullptr) return false;
+    Ordered* end = all.get();
+    table_.forEach([&](const Offender& offender) {
+      const Ban* ban = hasBans() ? bans_.find(offender.fingerprint) : nullptr;
+      if (!offender.name || (ban != nullptr && !(elapsed(now, ban->began) < banDuration))) return;
+      *end++ = {&offender, ban == nullptr ? kNever : ban->began, ban == nullptr ? 0 : ban->order};
+    });
+    std::sort(all.get(), end);
+    for (const Ordered* one = all.get(); one != end; ++one) use(*one->offender, one->began);
+    return true;
+  }
+
  private:
+  struct Ordered {
+    const Offender* offender;
+    double began;
+    uint64_t banOrder;
+
+    bool operator<(const Ordered& other) const noexcept {
+      const bool hasNone = offender->violations == 0;
+      if (hasNone != (other.offender->violations == 0)) return !hasNone;
+      if (!hasNone) return offender->order < other.offender->order;
+      return began != other.began ? began < other.began : banOrder < other.banOrder;
+    }
+  };
+
   static TopViolators::Violator violatorOf(const Offender& offender) noexcept {
     return {offender.fingerprint, offender.violations, offender.order};
   }
@@ -171,7 +218,8 @@ class Offenders {
     size_t others = 0;
     top_.clear();
     table_.forEach([&](const Offender& offender) {
-      if (offender.violations > 0) top_.count(violatorOf(offender), others++);
+      if (offender.violations == 0 || !offender.name) return;
+      top_.count(violatorOf(offender), others++);
     });
   }
 
@@ -186,35 +234,80 @@ class Offenders {
   }
 
   void remove(Offender& offender) noexcept {
-    if (offender.violations > 0) {
+    if (offender.violations > 0 && offender.name) {
       --violators_;
       top_.forget(violatorOf(offender));
     }
     total_ -= offender.violations;
-    names_.remove(offender.name);
+    if (offender.name) {
+      longBytes_ -= longBytes(offender.name.length);
+      names_.remove(offender.name);
+    } else {
+      --unnamed_;
+    }
     table_.erase(&offender);
+  }
+
+  void add(Offender& offender, uint64_t violations) noexcept {
+    if (offender.violations == 0) {
+      offender.order = ++lastOrder_;
+      if (offender.name) ++violators_;
+    }
+    total_ += violations;
+    offender.violations += violations;
+    if (offender.name) top_.count(violatorOf(offender), violators_ - 1);
+  }
+
+  // The same ban, or one that began later.
+  bool restoreBan(const Key& key, double began) noexcept {
+    Ban* ban = hasBans() ? bans_.find(key.fingerprint) : nullptr;
+    if (ban == nullptr) return beginBan(key, began);
+    ban->began = std::max(ban->began, began);
+    return true;
+  }
+
+  // What a key takes of the room for long ones.
+  static size_t longBytes(size_t length) noexcept {
+    return length > kShort ? length * sizeof(char16_t) : 0;
   }
 
   Offender* findOrInsert(const Key& key) noexcept {
     Offender* offender = find(key.fingerprint);
     if (offender != nullptr) return offender;
-    Name name;
-    if (!names_.add(key.text, key.length, name)) return nullptr;
+    Name name = {};
+    const size_t bytes = longBytes(key.length);
+    const bool hasRoom = bytes == 0 || static_cast<double>(longBytes_ + bytes) <= longBytesMost_;
+    if (hasRoom && !names_.add(key.text, key.length, name)) return nullptr;
     offender = table_.insert(key.fingerprint);
     if (offender == nullptr) {
       names_.remove(name);
       return nullptr;
     }
     *offender = {key.fingerprint, 0, 0, name};
+    if (hasRoom) {
+      longBytes_ += bytes;
+    } else {
+      ++unnamed_;
+    }
     return offender;
   }
+
+  // Code units of the longest key that is always kept.
+  static constexpr size_t kShort = 128;
+
+  // The most that long keys may take together.
+  const double longBytesMost_;
+  size_t longBytes_ = 0;
 
   Table<Offender> table_;
   Table<Ban> bans_;
   Names<> names_;
   TopViolators top_;
-  // Offenders with violations, and all their violations.
+  // Offenders that have violations and a name.
   size_t violators_ = 0;
+  // Offenders that have no name.
+  size_t unnamed_ = 0;
+  // The violations of all.
   uint64_t total_ = 0;
   uint64_t lastOrder_ = 0;
 };

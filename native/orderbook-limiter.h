@@ -22,7 +22,8 @@ class OrderbookLimiter {
     double maxPeers;
   };
 
-  explicit OrderbookLimiter(const Config& config) noexcept : config_(config) {}
+  explicit OrderbookLimiter(const Config& config) noexcept
+      : config_(config), offenders_(config.maxPeers) {}
 
   // `last` is the peer's, nullptr where it has none.
   Verdict check(const Key& key, LastAllowed* last, double now) noexcept {
@@ -42,6 +43,31 @@ class OrderbookLimiter {
     if (last == nullptr) last = allowedAt_.insert(print);
     if (last != nullptr) *last = {print, kNever};
     return false;
+  }
+
+  // Puts an offender back: its violations become as many, its ban ends as late, and one that is not
+  // known gets its time, or where that is unknown and it is banned nothing but the ban; if there is
+  // room, or one is missed less. `kNoRoom` where nobody is.
+  Verdict restore(const Key& key, const Offence& offence, double now) noexcept {
+    const Fingerprint& print = key.fingerprint;
+    const double began = offence.banBegan(now, config_.banDuration);
+    // Or a ban that is over would be lengthened.
+    isBanned(print, now);
+    if (!isInBans(print) && allowedAt_.find(print) == nullptr) {
+      const bool isBanAlone = began > kNever && offence.idleSeconds == kInfinity;
+      const Verdict added = addRestored(print, offence, isBanAlone, now);
+      if (added != Verdict::kAllowed) return added;
+    }
+    const bool wasInBans = isInBans(print);
+    if (!offenders_.restore(key, offence.violations, began)) return Verdict::kNoMemory;
+    if (!wasInBans && isInBans(print) && allowedAt_.find(print) != nullptr) ++both_;
+    return Verdict::kAllowed;
+  }
+
+  // Seconds since the peer's last allowed request; infinity where there was none.
+  double idleSeconds(const Fingerprint& print, double now) const noexcept {
+    const LastAllowed* last = allowedAt_.find(print);
+    return last == nullptr ? kInfinity : elapsed(now, last->at);
   }
 
   void removePeer(const Fingerprint& print) noexcept {
@@ -117,6 +143,20 @@ class OrderbookLimiter {
     }
     if (last == nullptr) return Verdict::kNoMemory;
     *last = {print, at};
+    return Verdict::kAllowed;
+  }
+
+  Verdict addRestored(const Fingerprint& print, const Offence& offence, bool isBanAlone,
+                      double now) noexcept {
+    const Room<LastAllowed> room = makeRoom(print, now, offence.loss());
+    if (!room.found) return Verdict::kNoRoom;
+    if (isBanAlone) {
+      if (room.record != nullptr) allowedAt_.erase(room.record);
+      return Verdict::kAllowed;
+    }
+    LastAllowed* last = room.take(allowedAt_, print);
+    if (last == nullptr) return Verdict::kNoMemory;
+    *last = {print, now - offence.idleSeconds};
     return Verdict::kAllowed;
   }
 

@@ -21,7 +21,8 @@ class RateLimiter {
     double maxPeers;
   };
 
-  explicit RateLimiter(const Config& config) noexcept : config_(config) {}
+  explicit RateLimiter(const Config& config) noexcept
+      : config_(config), offenders_(config.maxPeers) {}
 
   // `delay` is written when refused: the seconds until the cost is there.
   Verdict check(const Key& key, double cost, double now, double& delay) noexcept {
@@ -54,6 +55,25 @@ class RateLimiter {
     return bucket == nullptr
                ? 0.0
                : delaySeconds(bucket->tokens, 1, config_.rateLimit, config_.burstLimit);
+  }
+
+  // Puts an offender back: violations become as many, and of a peer that is not known it gets a
+  // full bucket, if there is room or one is missed less. `kNoRoom` where nobody is.
+  Verdict restore(const Key& key, const Offence& offence, double now) noexcept {
+    if (buckets_.find(key.fingerprint) == nullptr) {
+      const bool isFull = !hasRoom();
+      Bucket* bucket = add(key.fingerprint, now, offence.loss());
+      if (bucket == nullptr) return isFull ? Verdict::kNoRoom : Verdict::kNoMemory;
+      *bucket = {key.fingerprint, config_.burstLimit, now - offence.idleSeconds};
+    }
+    return offenders_.restore(key, offence.violations, kNever) ? Verdict::kAllowed
+                                                               : Verdict::kNoMemory;
+  }
+
+  // Seconds since the peer's last refill; infinity where it has no bucket.
+  double idleSeconds(const Fingerprint& print, double now) const noexcept {
+    const Bucket* bucket = buckets_.find(print);
+    return bucket == nullptr ? kInfinity : elapsed(now, bucket->lastRefill);
   }
 
   void removePeer(const Fingerprint& print) noexcept {
@@ -98,10 +118,12 @@ class RateLimiter {
     return bucket;
   }
 
+  bool hasRoom() const noexcept { return static_cast<double>(peers()) < config_.maxPeers; }
+
   // A bucket for a newcomer, in the place of a peer that is missed less, if there are maxPeers.
   RELAY_LIMITER_APART Bucket* add(const Fingerprint& print, double now,
                                   const Loss& worth) noexcept {
-    if (static_cast<double>(peers()) < config_.maxPeers) return buckets_.insert(print);
+    if (hasRoom()) return buckets_.insert(print);
     Victim<Bucket> victim(worth);
     buckets_.sample(print, kSample, [&](Bucket& bucket) {
       const double seconds = secondsUntilFull(bucket.tokens, bucket.lastRefill, now,

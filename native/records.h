@@ -2,6 +2,8 @@
 // and names are the offenders' (offenders.h).
 #pragma once
 
+#include "arithmetic.h"
+#include "eviction.h"
 #include "table.h"
 
 namespace relay_limiter {
@@ -20,6 +22,25 @@ struct alignas(32) LastAllowed {
 
 using Buckets = Table<Bucket>;
 using AllowedTimes = Table<LastAllowed>;
+
+// What a snapshot says of an offender.
+struct Offence {
+  uint64_t violations;
+  // What its ban has left; 0: none is in force.
+  double banSecondsLeft;
+  // Since its last refill or allowed request; infinity: unknown.
+  double idleSeconds;
+
+  // What is lost with it.
+  Loss loss() const noexcept {
+    return banSecondsLeft > 0 ? Loss::ofBanned() : Loss::ofPunished(violations, idleSeconds);
+  }
+  // When its ban began; kNever: it has none.
+  double banBegan(double now, double banDuration) const noexcept {
+    if (!(banSecondsLeft > 0)) return kNever;
+    return now - (banDuration - banSecondsLeft);
+  }
+};
 
 // Where a newcomer's record may go, of a limiter that has found room for it.
 template <class Record>

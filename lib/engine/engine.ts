@@ -4,7 +4,7 @@
 // Facades validate before they call: a key is a string, a cost finite and not negative, an age no
 // NaN, `now` finite or undefined (the engine then reads its own monotonic clock, once).
 
-import type { EngineName, Violator } from '../types.js';
+import type { EngineName, SnapshotPeer, Violator } from '../types.js';
 
 /** What a check that can ban answers; undefined, the cheapest value to return, means allowed. */
 export const REFUSED = 1;
@@ -45,6 +45,12 @@ export interface EngineStatistics extends EngineTally {
   tracked: number;
   /** The violations of all peers, banned ones included. */
   totalViolations: number;
+  /**
+   * Offenders whose key is not kept, which no statistics and no snapshots name. A key of up to 128
+   * code units always is; a longer one while all of those, at two bytes a unit, together take at most
+   * 1 MiB or 64 bytes for each of `maxPeers`, if that is more, as it becomes an offender.
+   */
+  unnamedOffenders: number;
   /** At most TOP_VIOLATORS, most violations first; ties by who offended first. */
   topViolators: Violator[];
   /** Keys of bans that are not over, in the order the bans began. */
@@ -65,6 +71,22 @@ export interface LimiterCore {
    * with a finite budget goes on from there. Returns the number of peers removed.
    */
   cleanup(maxAge: number, budgetMs: number, now?: number): number;
+  /**
+   * The offenders that are named, in the order of their first violations; behind them those that
+   * have none, in the order of their bans. Who has a ban that is over is left out, with its
+   * violations: so a check would find it. Idle is who was not refilled since, or where a limiter
+   * bans was not allowed a request. Changes nothing.
+   */
+  snapshot(now?: number): SnapshotPeer[];
+  /**
+   * Puts offenders back, in that order, and returns how many. Bans have at least a moment left and at
+   * most their duration. Of a peer that is known violations become the larger of both, and of two
+   * bans the one that ends later is kept. Any other gets a full bucket that was refilled, or a time
+   * that was, as long ago as it was idle; where that is unknown, long ago. (Where there are no
+   * buckets, a banned one then gets no time.) Room for it is made as for a newcomer, but nobody goes
+   * who is missed as much: then it is not put back.
+   */
+  restore(peers: readonly SnapshotPeer[], now?: number): number;
   /** Reads state, changes none. */
   statistics(now?: number): EngineStatistics;
   /** Forgets every peer. */

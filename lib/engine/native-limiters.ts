@@ -2,6 +2,7 @@
 // functions as methods. Such a function is one for all limiters of a class. Which one is meant, the
 // cost and the time it reads from an array, where they cost a nanosecond; an argument costs four.
 
+import type { SnapshotPeer } from '../types.js';
 import type {
   DirectConfig,
   DirectCore,
@@ -19,9 +20,23 @@ type Secret = BigUint64Array;
 
 type CoreClass<Config, Core> = new (config: Config, secret: Secret, seat: Int32Array) => Core;
 
+/** Offenders in columns, which take fewer calls to read and to write than an object each. */
+interface Offenders {
+  readonly keys: string[];
+  /** Three for each: violations, seconds its ban has left or NaN, seconds idle or Infinity. */
+  readonly numbers: Float64Array;
+}
+
+/** What a limiter of the addon has besides its core's methods. */
+interface Native {
+  readonly number: number;
+  offenders(now?: number): Offenders;
+  restoreOffenders(keys: readonly string[], numbers: Float64Array, now?: number): number;
+}
+
 /** A class of the addon: `Calls` are its raw functions, the rest of `Core` are methods. */
 type NativeClass<Config, Core, Calls> = Calls &
-  CoreClass<Config, Omit<Core, keyof Calls> & { readonly number: number }>;
+  CoreClass<Config, Omit<Core, keyof Calls | 'snapshot' | 'restore'> & Native>;
 
 /** A method as a raw function: it is told cost and time otherwise. */
 type Raw<Method> = Method extends (key: string, ...rest: never[]) => infer Answer
@@ -115,6 +130,15 @@ function rateLimiter({ RateLimiter }: Addon, tell: Tell) {
       tell(this.#number, cost, now);
       checkGroup(group, keys, verdicts);
     }
+
+    snapshot(now?: number): SnapshotPeer[] {
+      return peersOf(this.offenders(now));
+    }
+
+    restore(peers: readonly SnapshotPeer[], now?: number): number {
+      const { keys, numbers } = offendersOf(peers);
+      return this.restoreOffenders(keys, numbers, now);
+    }
   };
 }
 
@@ -136,6 +160,15 @@ function orderbookLimiter({ OrderbookLimiter }: Addon, tell: Tell) {
     isBanned(key: string, now?: number): boolean {
       tell(this.#number, undefined, now);
       return isBanned(key);
+    }
+
+    snapshot(now?: number): SnapshotPeer[] {
+      return peersOf(this.offenders(now));
+    }
+
+    restore(peers: readonly SnapshotPeer[], now?: number): number {
+      const { keys, numbers } = offendersOf(peers);
+      return this.restoreOffenders(keys, numbers, now);
     }
   };
 }
@@ -181,5 +214,36 @@ function directLimiter({ DirectLimiter }: Addon, tell: Tell) {
       tell(this.#number, undefined, now);
       return isBanned(key);
     }
+
+    snapshot(now?: number): SnapshotPeer[] {
+      return peersOf(this.offenders(now));
+    }
+
+    restore(peers: readonly SnapshotPeer[], now?: number): number {
+      const { keys, numbers } = offendersOf(peers);
+      return this.restoreOffenders(keys, numbers, now);
+    }
   };
+}
+
+function peersOf({ keys, numbers }: Offenders): SnapshotPeer[] {
+  return keys.map((key, i) => {
+    const [violations = 0, left = 0, idle = 0] = numbers.subarray(i * 3, i * 3 + 3);
+    return {
+      key,
+      violations,
+      banSecondsLeft: Number.isNaN(left) ? null : left,
+      idleSeconds: idle === Infinity ? null : idle,
+    };
+  });
+}
+
+function offendersOf(peers: readonly SnapshotPeer[]): Offenders {
+  const numbers = new Float64Array(peers.length * 3);
+  for (const [i, { violations, banSecondsLeft, idleSeconds }] of peers.entries()) {
+    numbers[i * 3] = violations;
+    numbers[i * 3 + 1] = banSecondsLeft ?? Number.NaN;
+    numbers[i * 3 + 2] = idleSeconds ?? Infinity;
+  }
+  return { keys: peers.map(({ key }) => key), numbers };
 }

@@ -122,17 +122,6 @@ inline void throwUnlessPending(napi_env env) noexcept {
   if (!pending) napi_throw_type_error(env, "ERR_LIMITER_KEY", "a member has no key");
 }
 
-// The text of the key at `index`.
-inline bool readElement(napi_env env, napi_value keys, uint32_t index, KeyText& text) noexcept {
-  napi_handle_scope scope;
-  napi_open_handle_scope(env, &scope);
-  napi_value element = nullptr;
-  const bool read =
-      napi_get_element(env, keys, index, &element) == napi_ok && text.read(env, element);
-  napi_close_handle_scope(env, scope);
-  return read;
-}
-
 // Answers members from `first` on whose buckets lie where they were found and have the cost, which
 // most of them do; returns the first that needs more.
 template <class Core>

@@ -2,6 +2,7 @@
 // of statements.
 
 import { monotonicSeconds } from '../../clock.js';
+import type { SnapshotPeer } from '../../types.js';
 import {
   type DirectConfig,
   type DirectCore,
@@ -15,9 +16,10 @@ import {
   VERDICT_DISCONNECT,
 } from '../engine.js';
 import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
-import { isNothing, LOSS_OF_BANNED, SAMPLE, Victim } from './eviction.js';
+import { isNothing, LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
 import { Groups, type Places, placesOf } from './groups.js';
 import { Offenders } from './offenders.js';
+import { banBegan, idleSecondsOf, lossOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, FREE_ROOM, type Place, type Room, type Table, Times } from './table.js';
 import { Tally } from './tally.js';
@@ -51,7 +53,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   readonly #buckets = new Buckets();
   /** When each connection's orderbook request was last allowed. */
   readonly #allowedAt = new Times();
-  readonly #offenders = new Offenders();
+  readonly #offenders: Offenders;
   /** Connections with a bucket and a time. */
   #both = 0;
   readonly #sweep = new Sweep();
@@ -62,6 +64,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   constructor(config: DirectConfig) {
     super();
     this.#config = config;
+    this.#offenders = new Offenders(config.maxPeers);
     this.#bucketSide = bucketSide(this.#buckets, config);
     this.#timeSide = timeSide(this.#allowedAt, config);
   }
@@ -124,6 +127,19 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return this.#offenders.violations(key);
   }
 
+  snapshot(now = monotonicSeconds()): SnapshotPeer[] {
+    return this.#offenders.inOrder(now, this.#config.banDuration, (key) => {
+      const place = this.#allowedAt.find(key);
+      return place === undefined ? Infinity : elapsed(now, this.#allowedAt.at(place));
+    });
+  }
+
+  restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
+    let restored = 0;
+    for (const peer of peers) if (this.#restore(peer, now)) restored += 1;
+    return restored;
+  }
+
   removePeer(key: string): void {
     const hadBucket = this.#buckets.delete(key);
     const hadTime = this.#allowedAt.delete(key);
@@ -162,6 +178,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return {
       tracked: this.#buckets.size,
       peers: this.#peers,
+      unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
       banned: this.#offenders.bannedKeys(now, this.#config.banDuration),
@@ -179,6 +196,18 @@ export class JsDirectLimiter extends Groups implements DirectCore {
 
   get #peers(): number {
     return this.#buckets.size + this.#allowedAt.size - this.#both;
+  }
+
+  #restore(peer: SnapshotPeer, now: number): boolean {
+    const { key, violations } = peer;
+    // Or a ban that is over would be lengthened.
+    this.#inBan(key, now);
+    if (this.#allowedAt.find(key) === undefined) {
+      const place = this.#addTime(key, now - idleSecondsOf(peer), now, lossOf(peer));
+      if (place === undefined) return false;
+    }
+    this.#offenders.restore(key, violations, banBegan(peer, now, this.#config.banDuration));
+    return true;
   }
 
   /** The verdict on a message of a group's member. */
@@ -223,15 +252,22 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   /** Writes to `place`, or where that is undefined to the one that the connection gets. */
   #setAllowedAt(place: Place | undefined, key: string, now: number): Refusal | undefined {
     if (place === undefined) {
-      const isKnown = this.#buckets.find(key) !== undefined;
-      const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#timeSide, this.#bucketSide, now);
-      if (room === undefined) return this.#tally.refuseNewcomer();
-      this.#allowedAt.insert(key, now, room.place);
-      if (isKnown) this.#both += 1;
+      const added = this.#addTime(key, now, now);
+      if (added === undefined) return this.#tally.refuseNewcomer();
     } else {
       this.#allowedAt.set(place, now);
     }
     return this.#tally.allow();
+  }
+
+  /** A time for a connection that has none; undefined where there is no room. */
+  #addTime(key: string, at: number, now: number, worth?: Loss): Place | undefined {
+    const isKnown = this.#buckets.find(key) !== undefined;
+    const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#timeSide, this.#bucketSide, now, worth);
+    if (room === undefined) return undefined;
+    const place = this.#allowedAt.insert(key, at, room.place);
+    if (isKnown) this.#both += 1;
+    return place;
   }
 
   /**

@@ -2,10 +2,12 @@
 // statements.
 
 import { monotonicSeconds } from '../../clock.js';
+import type { SnapshotPeer } from '../../types.js';
 import type { EngineStatistics, OrderbookConfig, OrderbookCore, Refusal } from '../engine.js';
 import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
 import { isNothing, LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
 import { Offenders } from './offenders.js';
+import { banBegan, idleSecondsOf, lossOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
 import { FREE_ROOM, type Place, type Room, Times } from './table.js';
 import { Tally } from './tally.js';
@@ -14,7 +16,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
   readonly #config: OrderbookConfig;
   /** When each peer was last allowed; NEVER after a ban that is over. */
   readonly #allowedAt = new Times();
-  readonly #offenders = new Offenders();
+  readonly #offenders: Offenders;
   /** Peers with a time and a ban, over or not. */
   #both = 0;
   readonly #sweep = new Sweep();
@@ -22,6 +24,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
 
   constructor(config: OrderbookConfig) {
     this.#config = config;
+    this.#offenders = new Offenders(config.maxPeers);
   }
 
   check(key: string, now = monotonicSeconds()): Refusal | undefined {
@@ -65,6 +68,19 @@ export class JsOrderbookLimiter implements OrderbookCore {
     return this.#offenders.violations(key);
   }
 
+  snapshot(now = monotonicSeconds()): SnapshotPeer[] {
+    return this.#offenders.inOrder(now, this.#config.banDuration, (key) => {
+      const place = this.#allowedAt.find(key);
+      return place === undefined ? Infinity : elapsed(now, this.#allowedAt.at(place));
+    });
+  }
+
+  restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
+    let restored = 0;
+    for (const peer of peers) if (this.#restore(peer, now)) restored += 1;
+    return restored;
+  }
+
   removePeer(key: string): void {
     const banned = this.#isInBans(key);
     if (this.#allowedAt.delete(key) && banned) this.#both -= 1;
@@ -94,6 +110,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
     return {
       tracked: this.#allowedAt.size,
       peers: this.#peers,
+      unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
       banned: this.#offenders.bannedKeys(now, this.#config.banDuration),
@@ -110,6 +127,34 @@ export class JsOrderbookLimiter implements OrderbookCore {
 
   get #peers(): number {
     return this.#allowedAt.size + this.#offenders.bans.size - this.#both;
+  }
+
+  #restore(peer: SnapshotPeer, now: number): boolean {
+    const { key, violations } = peer;
+    const began = banBegan(peer, now, this.#config.banDuration);
+    // Or a ban that is over would be lengthened.
+    this.isBanned(key, now);
+    if (!this.#isInBans(key) && this.#allowedAt.find(key) === undefined) {
+      const isBanAlone = began > NEVER && peer.idleSeconds === null;
+      if (!this.#addRestored(peer, isBanAlone, now)) return false;
+    }
+    const wasInBans = this.#isInBans(key);
+    this.#offenders.restore(key, violations, began);
+    if (!wasInBans && this.#isInBans(key) && this.#allowedAt.find(key) !== undefined) {
+      this.#both += 1;
+    }
+    return true;
+  }
+
+  #addRestored(peer: SnapshotPeer, isBanAlone: boolean, now: number): boolean {
+    const room = this.#makeRoom(now, lossOf(peer));
+    if (room === undefined) return false;
+    if (!isBanAlone) {
+      this.#allowedAt.insert(peer.key, now - idleSecondsOf(peer), room.place);
+    } else if (room.place !== undefined) {
+      this.#allowedAt.delete(this.#allowedAt.keyAt(room.place));
+    }
+    return true;
   }
 
   /** Writes to `place`, or where that is undefined to the one that the peer gets. */

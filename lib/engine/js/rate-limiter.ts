@@ -1,6 +1,7 @@
 // RateLimiter's decisions. Twin of native/rate-limiter.h: same names, same order of statements.
 
 import { monotonicSeconds } from '../../clock.js';
+import type { SnapshotPeer } from '../../types.js';
 import {
   DISCONNECT,
   type EngineStatistics,
@@ -12,9 +13,11 @@ import {
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
+import { NEVER } from './arithmetic.js';
 import { LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
 import { Groups, type Places, placesOf } from './groups.js';
 import { Offenders } from './offenders.js';
+import { idleSecondsOf, lossOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, type Place } from './table.js';
 import { Tally } from './tally.js';
@@ -25,7 +28,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   readonly #threshold: number;
   readonly #maxPeers: number;
   readonly #buckets = new Buckets();
-  readonly #offenders = new Offenders();
+  readonly #offenders: Offenders;
   readonly #sweep = new Sweep();
   readonly #tally = new Tally();
 
@@ -35,6 +38,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     this.#burst = config.burstLimit;
     this.#threshold = config.disconnectThreshold ?? Infinity;
     this.#maxPeers = config.maxPeers;
+    this.#offenders = new Offenders(config.maxPeers);
   }
 
   check(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
@@ -73,6 +77,19 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     return this.#offenders.violations(key);
   }
 
+  snapshot(now = monotonicSeconds()): SnapshotPeer[] {
+    return this.#offenders.inOrder(now, 0, (key) => {
+      const place = this.#buckets.find(key);
+      return place === undefined ? Infinity : this.#buckets.idle(place, now);
+    });
+  }
+
+  restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
+    let restored = 0;
+    for (const peer of peers) if (this.#restore(peer, now)) restored += 1;
+    return restored;
+  }
+
   removePeer(key: string): void {
     this.#buckets.delete(key);
     this.#offenders.forgive(key);
@@ -91,6 +108,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     return {
       tracked: this.#buckets.size,
       peers: this.#buckets.size,
+      unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
       banned: [],
@@ -102,6 +120,17 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     this.#buckets.clear();
     this.#offenders.clear();
     this.#sweep.stop();
+  }
+
+  #restore(peer: SnapshotPeer, now: number): boolean {
+    const { key, violations } = peer;
+    if (this.#buckets.find(key) === undefined) {
+      const place = this.#add(key, now, lossOf(peer));
+      if (place === undefined) return false;
+      this.#buckets.set(place, this.#burst, now - idleSecondsOf(peer));
+    }
+    this.#offenders.restore(key, violations, NEVER);
+    return true;
   }
 
   /** The check of a peer whose place is remembered. */
