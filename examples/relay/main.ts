@@ -3,11 +3,11 @@
 import { once } from 'node:events';
 import { setInterval } from 'node:timers/promises';
 import { INTERRUPTED, interruption } from '../interruption.js';
+import { serveDashboard } from './dashboard.js';
 import { hasManyAddresses } from './demo/addresses.js';
 import { type PhaseListener, type PhaseResult, runPhase } from './demo/phase.js';
 import { failures, summary } from './demo/summary.js';
 import { LEGEND, Table } from './demo/table.js';
-import { serveDashboard } from './dashboard.js';
 import { type Flags, HELP, readFlags, WrongFlag } from './flags.js';
 import { LimitingGuard } from './guard.js';
 import { Relay } from './relay.js';

@@ -6,7 +6,6 @@ import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard';
 import { onTestFinished } from 'vitest';
 import type { Hello, Listing, Sample } from '../../dist/dashboard/messages.js';
-import { watched } from '../support/watched.js';
 
 export type { Hello, Listing, Sample };
 
@@ -14,10 +13,8 @@ export type { Hello, Listing, Sample };
 export const INTERVAL = 0.05;
 
 export function limiters() {
-  const messages = watched(
-    new RateLimiter({ rateLimit: 1, burstLimit: 10, disconnectThreshold: 20 }),
-  );
-  const books = watched(new OrderbookRateLimiter({ violationBanThreshold: 1, banDuration: 600 }));
+  const messages = new RateLimiter({ rateLimit: 1, burstLimit: 10, disconnectThreshold: 20 });
+  const books = new OrderbookRateLimiter({ violationBanThreshold: 1, banDuration: 600 });
   return { messages, books };
 }
 
