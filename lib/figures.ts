@@ -2,7 +2,7 @@
 // outside. Knows their public methods alone.
 
 import { refused, show } from './errors.js';
-import type { LimiterTotals, Violator } from './types.js';
+import type { LimiterTotals, SnapshotPeer, Violator } from './types.js';
 
 /** Totals of all checks so far. */
 export type Verdicts = Readonly<LimiterTotals['verdicts']>;
@@ -12,16 +12,9 @@ interface Counts extends Readonly<LimiterTotals> {
   readonly topViolators: readonly Violator[];
 }
 
-/** A peer of a snapshot, as far as it is read here. */
-export interface WatchedPeer {
-  readonly key: string;
-  readonly violations: number;
-  readonly banSecondsLeft: number | null;
-}
-
 interface Watched {
   removePeer(key: string): void;
-  snapshot(): { readonly peers: readonly WatchedPeer[] };
+  snapshot(): { readonly peers: readonly SnapshotPeer[] };
 }
 
 interface WithStats {

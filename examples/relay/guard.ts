@@ -106,10 +106,10 @@ export class LimitingGuard implements Guard {
     this.engine = this.#messages.engine;
     this.limiters = {
       messages: this.#messages,
-      'private messages and order books': this.#direct,
-      'order books by nick': this.#nicks,
-      'connections by address': this.#connects,
-      'expulsions by address': this.#expulsions,
+      'order books': this.#direct,
+      nicks: this.#nicks,
+      connects: this.#connects,
+      expulsions: this.#expulsions,
     };
   }
 
