@@ -8,6 +8,7 @@ import { growth } from './growth.js';
 import { headers } from './headers.js';
 import { memory } from './memory.js';
 import { flood, upkeep } from './upkeep.js';
+import { bans, watched } from './watched.js';
 
 export const CASES: readonly Case[] = [
   allowed,
@@ -21,6 +22,8 @@ export const CASES: readonly Case[] = [
   churn,
   headers,
   client,
+  watched,
+  bans,
 ];
 
 /** @throws for a name that is none. */
