@@ -12,6 +12,9 @@ type Values = (number | null)[];
 /** From the top of the stack to its bottom. */
 const STACK = ['disconnect', 'delay', 'allow'] as const;
 
+/** Pixels from the middle of a time to its end. */
+const HALF_LABEL = 28;
+
 /** Verdicts a second, one upon the other. */
 export function stackedChart(place: HTMLElement, hover: Hover): Draw {
   const area = (verdict: string): uPlot.Series => ({
@@ -107,7 +110,11 @@ function timeAxis(): uPlot.Axis {
   return {
     ...lines(),
     incrs: [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400],
-    values: (_, splits, __, ___, step) => splits.map((split) => time(split, step)),
+    values: (chart, splits, _, __, step) => {
+      const last = chart.over.clientWidth - HALF_LABEL;
+      // One that would be cut off at the edge is left out.
+      return splits.map((split) => (chart.valToPos(split, 'x') > last ? '' : time(split, step)));
+    },
     space: 110,
     size: 22,
   };
