@@ -85,6 +85,16 @@ class DashboardServer {
   }
 
   handle(request: IncomingMessage, response: ServerResponse): void {
+    try {
+      this.#answer(request, response);
+    } catch (error) {
+      // Files that an installation or a bundle has left out must not end the user's server.
+      process.emitWarning(`the dashboard cannot answer: ${error}`);
+      refuse(response, 500, 'The dashboard cannot answer this.');
+    }
+  }
+
+  #answer(request: IncomingMessage, response: ServerResponse): void {
     const route = routeOf(request, this.#settings.path);
     const isRead = request.method === 'GET' || request.method === 'HEAD';
     if (route.name === 'lift') this.#answerLift(request, response, isRead);
@@ -208,6 +218,10 @@ function refuse(
   why: string,
   headers: Record<string, string> = {},
 ): void {
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
   const challenge = status === 401 ? { 'WWW-Authenticate': 'Bearer' } : {};
   response.writeHead(status, {
     ...SECURITY_HEADERS,

@@ -95,6 +95,44 @@ describe('what it tells', () => {
   });
 });
 
+describe('what is dear', () => {
+  test('is done less often: a fiftieth of the time at the most', async () => {
+    const { messages } = limiters();
+    const getStats = messages.getStats.bind(messages);
+    let reads = 0;
+    messages.getStats = () => {
+      reads += 1;
+      const until = performance.now() + 20;
+      while (performance.now() < until);
+      return getStats();
+    };
+    const { url } = await served({ limiters: { messages }, intervalSeconds: 0.01 });
+    const stream = await events(url);
+    reads = 0;
+    await stream.next('hello');
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    // One for a sample, and one for a list: 20 ms need a second.
+    expect(reads).toBeLessThanOrEqual(2);
+  });
+
+  test('nobody is listed while nobody watches', async () => {
+    const { books } = limiters();
+    ban(books, 'mallory');
+    const snapshot = books.snapshot.bind(books);
+    let taken = 0;
+    books.snapshot = () => {
+      taken += 1;
+      return snapshot();
+    };
+    const { url } = await served({ limiters: { books }, intervalSeconds: 0.01 });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(taken).toBe(0);
+    const stream = await events(url);
+    await stream.next('listing');
+    expect(taken).toBeGreaterThan(0);
+  });
+});
+
 describe('to whom', () => {
   test('twenty at the most; a place that is left is free again', async () => {
     const { url } = await served();

@@ -54,7 +54,6 @@ export function milliseconds(value: number): string {
 
 /** Time that is left, in the two largest units: nobody waits for the seconds of a day. */
 export function timeLeft(seconds: number): string {
-  if (seconds === Infinity) return 'for ever';
   const left = Math.max(0, Math.ceil(seconds));
   const [days, hours] = [Math.floor(left / 86_400), Math.floor(left / 3600) % 24];
   const [minutes, rest] = [Math.floor(left / 60) % 60, left % 60];
