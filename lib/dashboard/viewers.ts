@@ -8,6 +8,9 @@ export const MOST_VIEWERS = 20;
 /** Milliseconds after which one that reads nothing is cut off. */
 const PATIENCE = 30_000;
 
+/** Milliseconds after which a browser that lost its stream asks for another. */
+const RETRY = 1000;
+
 interface Viewer {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
@@ -36,7 +39,7 @@ export class Viewers {
     response.on('drain', () => {
       viewer.fullSince = undefined;
     });
-    write(viewer, message(event, data));
+    write(viewer, `retry: ${RETRY}\n${message(event, data)}`);
   }
 
   /** Tells all who can take it. */

@@ -77,7 +77,8 @@ export async function events(url: string, headers: OutgoingHttpHeaders = {}) {
   const take = () => {
     const end = text.indexOf('\n\n');
     if (end < 0) return undefined;
-    const [, event, data] = /^event: (.*)\ndata: (.*)$/.exec(text.slice(0, end)) ?? [];
+    const [, event, data] =
+      /^(?:retry: \d+\n)?event: (.*)\ndata: (.*)$/.exec(text.slice(0, end)) ?? [];
     text = text.slice(end + 2);
     return { event: String(event), data: JSON.parse(String(data)) };
   };

@@ -24,7 +24,7 @@ export function stackedChart(place: HTMLElement, hover: Hover): Draw {
     points: { show: false },
   });
   const chart = create(place, {
-    scales: scales(),
+    scales: scales(10),
     series: [{}, ...STACK.map(area)],
     // Each area ends where the next one begins.
     bands: [{ series: [1, 2] }, { series: [2, 3] }],
@@ -93,7 +93,7 @@ function stacked({ moments }: Series, verdicts: readonly Column[]): Values {
   });
 }
 
-function scales(least = 1): uPlot.Scales {
+function scales(least: number): uPlot.Scales {
   return {
     x: { time: true, auto: false },
     y: { range: (_, __, max) => [0, Math.max(least, (max ?? 0) * 1.08)] },

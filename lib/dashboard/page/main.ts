@@ -9,6 +9,7 @@ import { bytes, count, keyText, milliseconds, short, timeLeft } from './text.js'
 
 const VERDICTS = ['allow', 'delay', 'disconnect'] as const;
 
+const MOST_VIOLATORS = 10;
 /** What the charts show at least. */
 const LEAST_SECONDS = 60;
 
@@ -145,7 +146,7 @@ function showLists(): void {
   const isChosen = (entry: { limiter: number }) => limiter === 'all' || entry.limiter === limiter;
   const shown = listing.bans.filter(isChosen);
   bans.show(shown);
-  violators.show(listing.violators.filter(isChosen).slice(0, 20));
+  violators.show(listing.violators.filter(isChosen).slice(0, MOST_VIOLATORS));
   const some = listing.banned > listing.bans.length;
   const note = some ? `the ${listing.bans.length} longest of ${count(listing.banned)}` : '';
   write(byId('bans-note'), note);
