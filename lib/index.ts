@@ -1,5 +1,6 @@
 // The public entry of relay-limiter: names only.
 
+export { BAN_CHANNEL, type BanMessage } from './ban-channel.js';
 export {
   DEFAULT_BAN_DURATION,
   DEFAULT_HOSTID,

@@ -1,6 +1,7 @@
 // What the three facades share: the options of every limiter, keys, time and ban events.
 
 import { BackgroundCleanup } from './background-cleanup.js';
+import { bansAreWatched, publishBan } from './ban-channel.js';
 import { type Clock, readOptionalClock } from './clock.js';
 import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from './engine/engine.js';
 import { selectEngine } from './engine/select.js';
@@ -118,9 +119,12 @@ export abstract class Limiter<Core extends LimiterCore> {
 
   /** What the listener throws must not look like a failed check. */
   #announceBan(key: string, banDuration: number): void {
-    if (this.#onBan === undefined) return;
+    const watched = bansAreWatched();
+    if (this.#onBan === undefined && !watched) return;
+    const ban = { key, violations: this.core.violations(key), banDuration };
+    if (watched) publishBan({ limiter: this, ...ban });
     try {
-      this.#onBan({ key, violations: this.core.violations(key), banDuration });
+      this.#onBan?.(ban);
     } catch (error) {
       queueMicrotask(() => {
         throw error;

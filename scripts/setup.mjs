@@ -60,5 +60,7 @@ function newest(paths) {
 
 /** What is built of it lies beside some of it, and so do documents. */
 function isSource(path) {
-  return /\.(ts|h|cc|gyp|map|mjs)$|tsconfig\.json$/.test(path) && !path.includes('/build/');
+  return (
+    /\.(ts|html|css|svg|h|cc|gyp|map|mjs)$|tsconfig\.json$/.test(path) && !path.includes('/build/')
+  );
 }

@@ -10,6 +10,7 @@ import { http } from './http.js';
 import { httpServer } from './http-server.js';
 import { memory } from './memory.js';
 import { flood, upkeep } from './upkeep.js';
+import { bans, watched } from './watched.js';
 
 export const CASES: readonly Case[] = [
   allowed,
@@ -25,6 +26,8 @@ export const CASES: readonly Case[] = [
   client,
   http,
   httpServer,
+  watched,
+  bans,
 ];
 
 /** @throws for a name that is none. */

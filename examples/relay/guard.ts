@@ -13,6 +13,7 @@ import {
   RateLimitAction,
   RateLimiter,
 } from 'relay-limiter';
+import type { NamedLimiters } from 'relay-limiter/dashboard';
 
 /** What to do with a message: process it, drop it and say so, or expel its sender. */
 export type Verdict =
@@ -62,6 +63,8 @@ const expel = (reason: string): Verdict => ({ action: RateLimitAction.DISCONNECT
 
 export class LimitingGuard implements Guard {
   readonly engine: EngineName;
+  /** All of its limiters, to be watched. */
+  readonly limiters: NamedLimiters;
   readonly #connects: RateLimiter;
   readonly #expulsions: RateLimiter;
   readonly #messages: RateLimiter;
@@ -101,6 +104,13 @@ export class LimitingGuard implements Guard {
     this.#nicks = new OrderbookRateLimiter({ interval: ORDERBOOK_INTERVAL, ...options });
 
     this.engine = this.#messages.engine;
+    this.limiters = {
+      messages: this.#messages,
+      'order books': this.#direct,
+      nicks: this.#nicks,
+      connects: this.#connects,
+      expulsions: this.#expulsions,
+    };
   }
 
   refuse(address: string): number | undefined {
