@@ -66,7 +66,7 @@ export class Offenders {
 
   /** When the peer's ban began, over or not; NEVER without one. */
   bannedAt(key: string): number {
-    const place = this.bans.find(key);
+    const place = this.bans.size === 0 ? undefined : this.bans.find(key);
     return place === undefined ? NEVER : this.bans.at(place);
   }
 
@@ -76,11 +76,11 @@ export class Offenders {
    */
   lossOf(key: string, seconds: number, idle: number, now: number, banDuration: number): Loss {
     // Most limiters have no offender at all: then there is nothing to look up.
-    if (this.#violations.size + this.bans.size === 0 || !this.#isOffender(key)) {
-      return lossOfUnpunished(seconds);
-    }
-    if (elapsed(now, this.bannedAt(key)) < banDuration) return LOSS_OF_BANNED;
-    return lossOfPunished(this.violations(key), idle);
+    const violations = this.#violations.size === 0 ? 0 : this.violations(key);
+    const bannedAt = this.bannedAt(key);
+    if (violations === 0 && bannedAt === NEVER) return lossOfUnpunished(seconds);
+    if (elapsed(now, bannedAt) < banDuration) return LOSS_OF_BANNED;
+    return lossOfPunished(violations, idle);
   }
 
   /** For a peer without a ban. */
