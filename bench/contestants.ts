@@ -54,9 +54,13 @@ export type Complete = Pick<RateLimiter, 'check' | 'removePeer' | 'cleanupOldPee
 
 const ENGINES: Record<string, EngineName> = { [NATIVE]: 'native', [TYPESCRIPT]: 'js' };
 
-export function ours(name: string, burst: number): RateLimiter {
+export function ours(
+  name: string,
+  burst: number,
+  { maxPeers = Infinity, rate = RATE }: { maxPeers?: number; rate?: number | undefined } = {},
+): RateLimiter {
   const engine = ENGINES[name];
-  return new RateLimiter({ engine, rateLimit: RATE, burstLimit: burst, maxPeers: Infinity });
+  return new RateLimiter({ engine, rateLimit: rate, burstLimit: burst, maxPeers });
 }
 
 export function isOurs(name: string): boolean {

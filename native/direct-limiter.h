@@ -194,6 +194,7 @@ class DirectLimiter {
                      const Loss& worth) noexcept {
     if (static_cast<double>(peers()) < config_.maxPeers) return {true, nullptr};
     Victim<Own> victim(worth);
+    prepareSample(own, offenders_, print);
     own.sample(print, kSample, [&](Own& record) { return offer(victim, record, other, now); });
     // Of some connections only the other table knows.
     Victim<Other> stranger(victim.loss());

@@ -86,6 +86,15 @@ class Offenders {
     return ban == nullptr ? kNever : ban->began;
   }
 
+  // Whether anybody is one, and so lossOf() may have to look.
+  bool areThere() const noexcept { return table_.size() > 0; }
+
+  // Asks for the memory that lossOf() will read.
+  void prepare(const Fingerprint& print) const noexcept {
+    table_.prepare(print);
+    bans_.prepare(print);
+  }
+
   // What is lost with the offences of a peer who without them would be `seconds` from a fresh one,
   // and has been idle for so long. A ban that is over protects nobody.
   Loss lossOf(const Fingerprint& print, double seconds, double idle, double now,

@@ -178,6 +178,7 @@ class OrderbookLimiter {
                                                  const Loss& worth) noexcept {
     if (static_cast<double>(peers()) < config_.maxPeers) return {true, nullptr};
     Victim<LastAllowed> victim(worth);
+    prepareSample(allowedAt_, offenders_, print);
     allowedAt_.sample(print, kSample, [&](LastAllowed& last) {
       const double idle = elapsed(now, last.at);
       const double seconds = secondsLeft(effectiveInterval(0), idle);

@@ -125,6 +125,7 @@ class RateLimiter {
                                   const Loss& worth) noexcept {
     if (hasRoom()) return buckets_.insert(print);
     Victim<Bucket> victim(worth);
+    prepareSample(buckets_, offenders_, print);
     buckets_.sample(print, kSample, [&](Bucket& bucket) {
       const double seconds = secondsUntilFull(bucket.tokens, bucket.lastRefill, now,
                                               config_.rateLimit, config_.burstLimit);

@@ -4,6 +4,7 @@
 
 #include "arithmetic.h"
 #include "eviction.h"
+#include "offenders.h"
 #include "table.h"
 
 namespace relay_limiter {
@@ -22,6 +23,18 @@ struct alignas(32) LastAllowed {
 
 using Buckets = Table<Bucket>;
 using AllowedTimes = Table<LastAllowed>;
+
+// Asks for the memory that tells what each record near `print` is worth: all of it at once, since
+// one after the other would cost a wait for memory each.
+template <class Record>
+void prepareSample(Table<Record>& table, const Offenders& offenders,
+                   const Fingerprint& print) noexcept {
+  if (!offenders.areThere()) return;
+  table.sample(print, kSample, [&](const Record& record) {
+    offenders.prepare(record.fingerprint);
+    return false;
+  });
+}
 
 // What a snapshot says of an offender.
 struct Offence {

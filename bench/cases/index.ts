@@ -1,5 +1,6 @@
 // All cases, in the order in which they run.
 
+import { bound } from './bound.js';
 import type { Case } from './case.js';
 import { allowed, groups, opened, refused } from './check.js';
 import { churn } from './churn.js';
@@ -19,6 +20,7 @@ export const CASES: readonly Case[] = [
   upkeep,
   flood,
   churn,
+  bound,
   headers,
   client,
 ];

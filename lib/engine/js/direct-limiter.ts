@@ -17,7 +17,8 @@ import {
 } from '../engine.js';
 import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
 import { isNothing, LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
-import { Groups, type Places, placesOf } from './groups.js';
+import { Groups, membersOf, type Places } from './groups.js';
+import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
 import { banBegan, idleSecondsOf, lossOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
@@ -69,34 +70,37 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     this.#timeSide = timeSide(this.#allowedAt, config);
   }
 
-  checkMessage(key: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
+  checkMessage(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
+    const key = this.keys.find(text);
     if (this.#inBan(key, now)) return this.#tally.disconnect();
-    const place = this.#bucketOf(key, now);
+    const place = this.#buckets.find(key) ?? this.#addBucket(keep(key), now);
     if (place === undefined) return this.#tally.refuseNewcomer();
     return this.#consume(place, cost, now) ? this.#tally.allow() : this.#tally.delay();
   }
 
-  checkPeer(key: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
+  checkPeer(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
+    const key = this.keys.find(text);
     if (this.#inBan(key, now)) return this.#tally.disconnect();
     return this.#checkPlace(SEAT, 0, key, cost, now);
   }
 
   checkGroup(
     group: Handle,
-    keys: readonly string[],
+    _texts: readonly string[],
     verdicts: Uint8Array,
     cost = 1,
     now = monotonicSeconds(),
   ): void {
-    const places = placesOf(group);
+    const { keys, places } = membersOf(group);
     for (let i = 0; i < keys.length; i += 1) {
       verdicts[i] = this.#verdict(places, i, keys[i] as string, cost, now);
     }
   }
 
-  checkOrderbook(key: string, now = monotonicSeconds()): Refusal | undefined {
+  checkOrderbook(text: string, now = monotonicSeconds()): Refusal | undefined {
+    const key = this.keys.find(text);
     if (this.#inBan(key, now)) {
-      this.#offenders.addViolation(key);
+      this.#offenders.addViolation(key, text);
       return this.#tally.disconnect();
     }
     const place = this.#allowedAt.find(key);
@@ -104,9 +108,9 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     if (elapsed(now, allowedAt) >= this.#config.orderbookInterval) {
       return this.#setAllowedAt(place, key, now);
     }
-    const violations = this.#offenders.addViolation(key);
+    const violations = this.#offenders.addViolation(key, text);
     if (violations < this.#config.orderbookBanThreshold) return this.#tally.delay();
-    this.#offenders.beginBan(key, now);
+    this.#offenders.beginBan(key, text, now);
     return this.#tally.beginBan();
   }
 
@@ -115,7 +119,8 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return this.checkOrderbook(key, now);
   }
 
-  isBanned(key: string, now = monotonicSeconds()): boolean {
+  isBanned(text: string, now = monotonicSeconds()): boolean {
+    const key = this.keys.find(text);
     const bannedAt = this.#offenders.bannedAt(key);
     if (bannedAt === NEVER) return false;
     if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
@@ -124,7 +129,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   violations(key: string): number {
-    return this.#offenders.violations(key);
+    return this.#offenders.violations(this.keys.find(key));
   }
 
   snapshot(now = monotonicSeconds()): SnapshotPeer[] {
@@ -141,10 +146,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   removePeer(key: string): void {
-    const hadBucket = this.#buckets.delete(key);
-    const hadTime = this.#allowedAt.delete(key);
-    if (hadBucket && hadTime) this.#both -= 1;
-    this.#offenders.forgive(key);
+    this.#remove(this.keys.find(key));
   }
 
   cleanup(maxAge: number, budgetMs: number, now = monotonicSeconds()): number {
@@ -198,15 +200,23 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return this.#buckets.size + this.#allowedAt.size - this.#both;
   }
 
+  #remove(key: string): void {
+    const hadBucket = this.#buckets.delete(key);
+    const hadTime = this.#allowedAt.delete(key);
+    if (hadBucket && hadTime) this.#both -= 1;
+    this.#offenders.forgive(key);
+  }
+
   #restore(peer: SnapshotPeer, now: number): boolean {
-    const { key, violations } = peer;
+    const key = this.keys.find(peer.key);
     // Or a ban that is over would be lengthened.
     this.#inBan(key, now);
     if (this.#allowedAt.find(key) === undefined) {
       const place = this.#addTime(key, now - idleSecondsOf(peer), now, lossOf(peer));
       if (place === undefined) return false;
     }
-    this.#offenders.restore(key, violations, banBegan(peer, now, this.#config.banDuration));
+    const began = banBegan(peer, now, this.#config.banDuration);
+    this.#offenders.restore(key, peer.key, peer.violations, began);
     return true;
   }
 
@@ -230,23 +240,23 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   ): typeof REFUSED | undefined {
     let place: Place | undefined = places[index] as Place;
     if (!this.#buckets.isAt(place, key)) {
-      place = this.#bucketOf(key, now);
+      // A copy already, and kept as it is: a string is found to equal itself without a look at it.
+      place = this.#buckets.find(key) ?? this.#addBucket(key, now);
       if (place === undefined) return this.#tally.refuseNewcomer();
+      this.#buckets.nameAt(place, key);
       places[index] = place;
     }
     return this.#consume(place, cost, now) ? this.#tally.allow() : this.#tally.delay();
   }
 
-  /** The connection's bucket, made full if it has none; undefined where there is no room. */
-  #bucketOf(key: string, now: number): Place | undefined {
-    const place = this.#buckets.find(key);
-    if (place !== undefined) return place;
+  /** A full bucket for a connection that has none; undefined where there is no room. */
+  #addBucket(key: string, now: number): Place | undefined {
     const isKnown = this.#allowedAt.find(key) !== undefined;
     const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#bucketSide, this.#timeSide, now);
     if (room === undefined) return undefined;
-    const added = this.#buckets.insert(key, this.#config.messageBurst, now, room.place);
+    const place = this.#buckets.insert(key, this.#config.messageBurst, now, room.place);
     if (isKnown) this.#both += 1;
-    return added;
+    return place;
   }
 
   /** Writes to `place`, or where that is undefined to the one that the connection gets. */
@@ -265,7 +275,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     const isKnown = this.#buckets.find(key) !== undefined;
     const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#timeSide, this.#bucketSide, now, worth);
     if (room === undefined) return undefined;
-    const place = this.#allowedAt.insert(key, at, room.place);
+    const place = this.#allowedAt.insert(keep(key), at, room.place);
     if (isKnown) this.#both += 1;
     return place;
   }
@@ -277,17 +287,15 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   #makeRoom(own: Side, other: Side, now: number, worth = LOSS_OF_BANNED): Room | undefined {
     if (this.#peers < this.#config.maxPeers) return FREE_ROOM;
     const victim = new Victim(worth);
-    own.table.sample(SAMPLE, (place, key) => this.#offer(victim, place, key, own, other, now));
+    own.table.sample(SAMPLE, (place) => this.#offer(victim, place, own, other, now));
     // Of some connections only the other table knows.
     const stranger = new Victim(victim.loss);
     if (!isNothing(victim.loss) && other.table.size > this.#both) {
-      other.table.sample(SAMPLE, (place, key) => {
-        return this.#offer(stranger, place, key, other, own, now);
-      });
+      other.table.sample(SAMPLE, (place) => this.#offer(stranger, place, other, own, now));
     }
     if (stranger.place !== undefined) {
       this.#tally.countEviction(stranger.loss);
-      this.removePeer(other.table.keyAt(stranger.place));
+      this.#remove(other.table.keyAt(stranger.place));
       return FREE_ROOM;
     }
     if (victim.place === undefined) return undefined;
@@ -299,10 +307,11 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   /** A record of one table, whose connection the other table may know as well. */
-  #offer(victim: Victim, place: Place, key: string, own: Side, other: Side, now: number): boolean {
+  #offer(victim: Victim, place: Place, own: Side, other: Side, now: number): boolean {
     let seconds = own.secondsUntilFresh(place, now);
     if (!victim.mayBe(seconds)) return false;
     let idle = own.idle(place, now);
+    const key = own.table.keyAt(place);
     const second = other.table.find(key);
     if (second !== undefined) {
       seconds = Math.max(seconds, other.secondsUntilFresh(second, now));

@@ -1,21 +1,23 @@
 // Offenders: the peers with violations or a ban, in the order they offended. Twin of
-// native/offenders.h. Knows no limiter; when a ban is over is for its user to say.
+// native/offenders.h. Knows no limiter; when a ban is over is for its user to say. A key is what
+// Keys.find returns, and `text` what it was given.
 //
-// The text of keys is bounded. A key of MOST_SHORT code units is always kept, a longer one while all
+// The text of keys is bounded. A key of MOST_UNITS code units is always kept, a longer one while all
 // of these together stay within the room for them; else its peer is punished without a name. Which it
 // is, is decided as it becomes an offender.
 
+import { copyOf } from '../../text.js';
 import type { SnapshotPeer, Violator } from '../../types.js';
 import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
+import { keep, MOST_UNITS } from './keys.js';
 import { store, Times } from './table.js';
 
-/** Code units of the longest key that is always kept. */
-const MOST_SHORT = 128;
 /** What long keys may take together, at two bytes a unit: at least, and for each peer. */
 const LEAST_LONG_BYTES = 2 ** 20;
 const LONG_BYTES_PER_PEER = 64;
+const BYTES_PER_UNIT = 2;
 
 export class Offenders {
   /** When each ban began. */
@@ -25,8 +27,9 @@ export class Offenders {
   #total = 0;
   readonly #longBytesMost: number;
   #longBytes = 0;
-  /** Offenders that have no name. */
-  readonly #unnamed = new Set<string>();
+  /** The texts of those whose keys are aliases, and that are named. */
+  readonly #texts = new Map<string, string>();
+  #unnamed = 0;
 
   /** For a limiter of so many peers. */
   constructor(maxPeers: number) {
@@ -34,7 +37,7 @@ export class Offenders {
   }
 
   get unnamed(): number {
-    return this.#unnamed.size;
+    return this.#unnamed;
   }
 
   get totalViolations(): number {
@@ -46,9 +49,9 @@ export class Offenders {
   }
 
   /** Counts one more, and returns how many it makes. */
-  addViolation(key: string): number {
+  addViolation(key: string, text: string): number {
     const violations = this.violations(key) + 1;
-    this.#setViolations(key, violations);
+    this.#setViolations(key, text, violations);
     return violations;
   }
 
@@ -56,14 +59,14 @@ export class Offenders {
    * Makes violations at least as many as those, and where `began` is an instant puts a ban of then in
    * the place of none or of an earlier one.
    */
-  restore(key: string, violations: number, began: number): void {
-    if (began > NEVER) this.#restoreBan(key, began);
-    if (violations > this.violations(key)) this.#setViolations(key, violations);
+  restore(key: string, text: string, violations: number, began: number): void {
+    if (began > NEVER) this.#restoreBan(key, text, began);
+    if (violations > this.violations(key)) this.#setViolations(key, text, violations);
   }
 
   /** When the peer's ban began, over or not; NEVER without one. */
   bannedAt(key: string): number {
-    const place = this.bans.find(key);
+    const place = this.bans.size === 0 ? undefined : this.bans.find(key);
     return place === undefined ? NEVER : this.bans.at(place);
   }
 
@@ -72,16 +75,18 @@ export class Offenders {
    * and has been idle for so long. A ban that is over protects nobody.
    */
   lossOf(key: string, seconds: number, idle: number, now: number, banDuration: number): Loss {
-    if (!this.#isOffender(key)) return lossOfUnpunished(seconds);
-    if (elapsed(now, this.bannedAt(key)) < banDuration) return LOSS_OF_BANNED;
-    return lossOfPunished(this.violations(key), idle);
+    // Most limiters have no offender at all: then there is nothing to look up.
+    const violations = this.#violations.size === 0 ? 0 : this.violations(key);
+    const bannedAt = this.bannedAt(key);
+    if (violations === 0 && bannedAt === NEVER) return lossOfUnpunished(seconds);
+    if (elapsed(now, bannedAt) < banDuration) return LOSS_OF_BANNED;
+    return lossOfPunished(violations, idle);
   }
 
   /** For a peer without a ban. */
-  beginBan(key: string, now: number): void {
-    const isNew = !this.#isOffender(key);
-    this.bans.insert(key, now);
-    if (isNew) this.#name(key);
+  beginBan(key: string, text: string, now: number): void {
+    if (!this.#isOffender(key)) this.#name(key, text);
+    this.bans.insert(keep(key), now);
   }
 
   /** Lifts a ban; violations stay. */
@@ -100,7 +105,8 @@ export class Offenders {
   clear(): void {
     this.#violations.clear();
     this.bans.clear();
-    this.#unnamed.clear();
+    this.#texts.clear();
+    this.#unnamed = 0;
     this.#longBytes = 0;
     this.#total = 0;
   }
@@ -113,7 +119,7 @@ export class Offenders {
       if ((last !== undefined && violations <= last[1]) || !this.#isNamed(key)) continue;
       // Behind its equals, which offended earlier.
       const place = top.findIndex((other) => other[1] < violations);
-      top.splice(place === -1 ? top.length : place, 0, [key, violations]);
+      top.splice(place === -1 ? top.length : place, 0, [this.#textOf(key), violations]);
       if (top.length > TOP_VIOLATORS) top.pop();
     }
     return top;
@@ -121,6 +127,10 @@ export class Offenders {
 
   /** Keys of bans that are not over, in the order they began. */
   bannedKeys(now: number, banDuration: number): string[] {
+    return this.#bannedInOrder(now, banDuration).map((key) => this.#textOf(key));
+  }
+
+  #bannedInOrder(now: number, banDuration: number): string[] {
     const banned: [key: string, began: number][] = [];
     for (const [key, place] of this.bans.entries()) {
       const began = this.bans.at(place);
@@ -144,26 +154,25 @@ export class Offenders {
       const banSecondsLeft = served === null ? null : banDuration - served;
       const idle = idleSeconds(key);
       const known = idle === Infinity ? null : idle;
-      peers.push({ key, violations, banSecondsLeft, idleSeconds: known });
+      peers.push({ key: this.#textOf(key), violations, banSecondsLeft, idleSeconds: known });
     };
     for (const [key, violations] of this.#violations) add(key, violations);
-    for (const key of this.bannedKeys(now, banDuration))
+    for (const key of this.#bannedInOrder(now, banDuration))
       if (!this.#violations.has(key)) add(key, 0);
     return peers;
   }
 
-  #setViolations(key: string, violations: number): void {
-    const before = this.violations(key);
-    const isNew = before === 0 && !this.#isOffender(key);
-    store(this.#violations, key, violations);
-    if (isNew) this.#name(key);
-    this.#total += violations - before;
+  #setViolations(key: string, text: string, violations: number): void {
+    const before = this.#violations.get(key);
+    if (before === undefined && !this.#isOffender(key)) this.#name(key, text);
+    store(this.#violations, before === undefined ? keep(key) : key, violations);
+    this.#total += violations - (before ?? 0);
   }
 
   /** The same ban, or one that began later. */
-  #restoreBan(key: string, began: number): void {
+  #restoreBan(key: string, text: string, began: number): void {
     const place = this.bans.find(key);
-    if (place === undefined) this.beginBan(key, began);
+    if (place === undefined) this.beginBan(key, text, began);
     else this.bans.set(place, Math.max(this.bans.at(place), began));
   }
 
@@ -172,25 +181,34 @@ export class Offenders {
   }
 
   #isNamed(key: string): boolean {
-    return this.#unnamed.size === 0 || !this.#unnamed.has(key);
+    return key.length <= MOST_UNITS || this.#texts.has(key);
+  }
+
+  #textOf(key: string): string {
+    return this.#texts.get(key) ?? key;
   }
 
   /** Of who becomes an offender. */
-  #name(key: string): void {
-    const bytes = longBytes(key);
-    if (bytes === 0) return;
-    if (this.#longBytes + bytes <= this.#longBytesMost) this.#longBytes += bytes;
-    else this.#unnamed.add(key);
+  #name(key: string, text: string): void {
+    if (key.length <= MOST_UNITS) return;
+    const bytes = text.length * BYTES_PER_UNIT;
+    if (this.#longBytes + bytes > this.#longBytesMost) {
+      this.#unnamed += 1;
+      return;
+    }
+    store(this.#texts, key, copyOf(text));
+    this.#longBytes += bytes;
   }
 
   /** Of who is no offender any more. */
   #unname(key: string): void {
-    const bytes = longBytes(key);
-    if (bytes > 0 && !this.#unnamed.delete(key)) this.#longBytes -= bytes;
+    if (key.length <= MOST_UNITS) return;
+    const text = this.#texts.get(key);
+    if (text === undefined) {
+      this.#unnamed -= 1;
+      return;
+    }
+    this.#texts.delete(key);
+    this.#longBytes -= text.length * BYTES_PER_UNIT;
   }
-}
-
-/** What a key takes of the room for long ones. */
-function longBytes(key: string): number {
-  return key.length > MOST_SHORT ? key.length * 2 : 0;
 }

@@ -6,6 +6,7 @@ import type { SnapshotPeer } from '../../types.js';
 import type { EngineStatistics, OrderbookConfig, OrderbookCore, Refusal } from '../engine.js';
 import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
 import { isNothing, LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
+import { Keys, keep } from './keys.js';
 import { Offenders } from './offenders.js';
 import { banBegan, idleSecondsOf, lossOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
@@ -16,6 +17,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
   readonly #config: OrderbookConfig;
   /** When each peer was last allowed; NEVER after a ban that is over. */
   readonly #allowedAt = new Times();
+  readonly #keys = new Keys();
   readonly #offenders: Offenders;
   /** Peers with a time and a ban, over or not. */
   #both = 0;
@@ -27,19 +29,20 @@ export class JsOrderbookLimiter implements OrderbookCore {
     this.#offenders = new Offenders(config.maxPeers);
   }
 
-  check(key: string, now = monotonicSeconds()): Refusal | undefined {
-    if (this.isBanned(key, now)) {
-      this.#offenders.addViolation(key);
+  check(text: string, now = monotonicSeconds()): Refusal | undefined {
+    const key = this.#keys.find(text);
+    if (this.#inBan(key, now)) {
+      this.#offenders.addViolation(key, text);
       return this.#tally.disconnect();
     }
     const violations = this.#offenders.violations(key);
-    if (violations >= this.#config.violationBanThreshold) return this.#beginBan(key, now);
+    if (violations >= this.#config.violationBanThreshold) return this.#beginBan(key, text, now);
     const place = this.#allowedAt.find(key);
     const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
     if (elapsed(now, allowedAt) >= this.#effectiveInterval(violations)) {
       return this.#setAllowedAt(place, key, now);
     }
-    this.#offenders.addViolation(key);
+    this.#offenders.addViolation(key, text);
     return this.#tally.delay();
   }
 
@@ -49,23 +52,11 @@ export class JsOrderbookLimiter implements OrderbookCore {
   }
 
   isBanned(key: string, now = monotonicSeconds()): boolean {
-    const bannedAt = this.#offenders.bannedAt(key);
-    if (bannedAt === NEVER) return false;
-    if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
-    const place = this.#allowedAt.find(key);
-    if (place !== undefined) this.#both -= 1;
-    this.#offenders.forgive(key);
-    try {
-      if (place === undefined) this.#allowedAt.insert(key, NEVER);
-      else this.#allowedAt.set(place, NEVER);
-    } catch {
-      // Where there is no memory for it, a peer without an entry is allowed as well.
-    }
-    return false;
+    return this.#inBan(this.#keys.find(key), now);
   }
 
   violations(key: string): number {
-    return this.#offenders.violations(key);
+    return this.#offenders.violations(this.#keys.find(key));
   }
 
   snapshot(now = monotonicSeconds()): SnapshotPeer[] {
@@ -82,9 +73,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
   }
 
   removePeer(key: string): void {
-    const banned = this.#isInBans(key);
-    if (this.#allowedAt.delete(key) && banned) this.#both -= 1;
-    this.#offenders.forgive(key);
+    this.#remove(this.#keys.find(key));
   }
 
   cleanup(maxAge: number, budgetMs: number, now = monotonicSeconds()): number {
@@ -129,28 +118,51 @@ export class JsOrderbookLimiter implements OrderbookCore {
     return this.#allowedAt.size + this.#offenders.bans.size - this.#both;
   }
 
+  #remove(key: string): void {
+    const banned = this.#isInBans(key);
+    if (this.#allowedAt.delete(key) && banned) this.#both -= 1;
+    this.#offenders.forgive(key);
+  }
+
+  /** Whether a ban is in force; one that is over goes, its violations with it. */
+  #inBan(key: string, now: number): boolean {
+    const bannedAt = this.#offenders.bannedAt(key);
+    if (bannedAt === NEVER) return false;
+    if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
+    const place = this.#allowedAt.find(key);
+    if (place !== undefined) this.#both -= 1;
+    this.#offenders.forgive(key);
+    try {
+      if (place === undefined) this.#allowedAt.insert(keep(key), NEVER);
+      else this.#allowedAt.set(place, NEVER);
+    } catch {
+      // Where there is no memory for it, a peer without an entry is allowed as well.
+    }
+    return false;
+  }
+
   #restore(peer: SnapshotPeer, now: number): boolean {
-    const { key, violations } = peer;
+    const key = this.#keys.find(peer.key);
     const began = banBegan(peer, now, this.#config.banDuration);
     // Or a ban that is over would be lengthened.
-    this.isBanned(key, now);
+    this.#inBan(key, now);
     if (!this.#isInBans(key) && this.#allowedAt.find(key) === undefined) {
       const isBanAlone = began > NEVER && peer.idleSeconds === null;
-      if (!this.#addRestored(peer, isBanAlone, now)) return false;
+      if (!this.#addRestored(key, peer, isBanAlone, now)) return false;
     }
     const wasInBans = this.#isInBans(key);
-    this.#offenders.restore(key, violations, began);
+    this.#offenders.restore(key, peer.key, peer.violations, began);
     if (!wasInBans && this.#isInBans(key) && this.#allowedAt.find(key) !== undefined) {
       this.#both += 1;
     }
     return true;
   }
 
-  #addRestored(peer: SnapshotPeer, isBanAlone: boolean, now: number): boolean {
+  #addRestored(key: string, peer: SnapshotPeer, isBanAlone: boolean, now: number): boolean {
     const room = this.#makeRoom(now, lossOf(peer));
     if (room === undefined) return false;
     if (!isBanAlone) {
-      this.#allowedAt.insert(peer.key, now - idleSecondsOf(peer), room.place);
+      this.#allowedAt.insert(keep(key), now - idleSecondsOf(peer), room.place);
     } else if (room.place !== undefined) {
       this.#allowedAt.delete(this.#allowedAt.keyAt(room.place));
     }
@@ -162,7 +174,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
     if (place === undefined) {
       const room = this.#makeRoom(now, LOSS_OF_BANNED);
       if (room === undefined) return this.#tally.refuseNewcomer();
-      this.#allowedAt.insert(key, now, room.place);
+      this.#allowedAt.insert(keep(key), now, room.place);
     } else {
       this.#allowedAt.set(place, now);
     }
@@ -170,14 +182,14 @@ export class JsOrderbookLimiter implements OrderbookCore {
   }
 
   /** A ban may be all that is known of a peer. */
-  #beginBan(key: string, now: number): Refusal {
+  #beginBan(key: string, text: string, now: number): Refusal {
     const isKnown = this.#allowedAt.find(key) !== undefined;
     if (!isKnown) {
       const room = this.#makeRoom(now, LOSS_OF_BANNED);
       if (room === undefined) return this.#tally.refuseNewcomer();
       if (room.place !== undefined) this.#allowedAt.delete(this.#allowedAt.keyAt(room.place));
     }
-    this.#offenders.beginBan(key, now);
+    this.#offenders.beginBan(key, text, now);
     if (isKnown) this.#both += 1;
     return this.#tally.beginBan();
   }
@@ -186,22 +198,24 @@ export class JsOrderbookLimiter implements OrderbookCore {
   #makeRoom(now: number, worth: Loss): Room | undefined {
     if (this.#peers < this.#config.maxPeers) return FREE_ROOM;
     const victim = new Victim(worth);
-    this.#allowedAt.sample(SAMPLE, (place, key) => {
+    this.#allowedAt.sample(SAMPLE, (place) => {
       const idle = elapsed(now, this.#allowedAt.at(place));
       const seconds = secondsLeft(this.#effectiveInterval(0), idle);
-      return victim.mayBe(seconds) && victim.offer(place, this.#lossOf(key, seconds, idle, now));
+      if (!victim.mayBe(seconds)) return false;
+      return victim.offer(place, this.#lossOf(this.#allowedAt.keyAt(place), seconds, idle, now));
     });
     // Of some peers only a ban is known, which may be over.
     const { bans } = this.#offenders;
     const lapsed = new Victim(victim.loss);
     if (!isNothing(victim.loss) && bans.size > this.#both) {
-      bans.sample(SAMPLE, (place, key) => {
-        return lapsed.offer(place, this.#lossOf(key, 0, elapsed(now, bans.at(place)), now));
+      bans.sample(SAMPLE, (place) => {
+        const served = elapsed(now, bans.at(place));
+        return lapsed.offer(place, this.#lossOf(bans.keyAt(place), 0, served, now));
       });
     }
     if (lapsed.place !== undefined) {
       this.#tally.countEviction(lapsed.loss);
-      this.removePeer(bans.keyAt(lapsed.place));
+      this.#remove(bans.keyAt(lapsed.place));
       return FREE_ROOM;
     }
     if (victim.place === undefined) return undefined;

@@ -15,7 +15,8 @@ import {
 } from '../engine.js';
 import { NEVER } from './arithmetic.js';
 import { LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
-import { Groups, type Places, placesOf } from './groups.js';
+import { Groups, membersOf, type Places } from './groups.js';
+import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
 import { idleSecondsOf, lossOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
@@ -42,23 +43,26 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   check(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    return this.#decide(this.#bucketOf(key, now), key, cost, now);
+    const found = this.keys.find(key);
+    const place = this.#buckets.find(found) ?? this.#addNewcomer(keep(found), now);
+    return this.#decide(place, found, key, cost, now);
   }
 
   checkPeer(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    return this.#checkPlace(SEAT, 0, key, cost, now);
+    return this.#checkPlace(SEAT, 0, this.keys.find(key), key, cost, now);
   }
 
   checkGroup(
     group: Handle,
-    keys: readonly string[],
+    texts: readonly string[],
     verdicts: Uint8Array,
     cost = 1,
     now = monotonicSeconds(),
   ): void {
-    const places = placesOf(group);
+    const { keys, places } = membersOf(group);
     for (let i = 0; i < keys.length; i += 1) {
-      const verdict = this.#checkPlace(places, i, keys[i] as string, cost, now);
+      const key = keys[i] as string;
+      const verdict = this.#checkPlace(places, i, key, texts[i] as string, cost, now);
       verdicts[i] =
         verdict === undefined
           ? VERDICT_ALLOW
@@ -69,12 +73,12 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   delay(key: string): number {
-    const place = this.#buckets.find(key);
+    const place = this.#buckets.find(this.keys.find(key));
     return place === undefined ? 0 : this.#buckets.delaySeconds(place, 1, this.#rate, this.#burst);
   }
 
   violations(key: string): number {
-    return this.#offenders.violations(key);
+    return this.#offenders.violations(this.keys.find(key));
   }
 
   snapshot(now = monotonicSeconds()): SnapshotPeer[] {
@@ -91,14 +95,13 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   removePeer(key: string): void {
-    this.#buckets.delete(key);
-    this.#offenders.forgive(key);
+    this.#remove(this.keys.find(key));
   }
 
   cleanup(maxIdle: number, budgetMs: number, now = monotonicSeconds()): number {
     const idle = (key: string, place: Place) => {
       if (!(this.#buckets.idle(place, now) > maxIdle)) return false;
-      this.removePeer(key);
+      this.#remove(key);
       return true;
     };
     return this.#sweep.run([pass(this.#buckets, idle)], budgetMs);
@@ -122,14 +125,19 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     this.#sweep.stop();
   }
 
+  #remove(key: string): void {
+    this.#buckets.delete(key);
+    this.#offenders.forgive(key);
+  }
+
   #restore(peer: SnapshotPeer, now: number): boolean {
-    const { key, violations } = peer;
+    const key = this.keys.find(peer.key);
     if (this.#buckets.find(key) === undefined) {
-      const place = this.#add(key, now, lossOf(peer));
+      const place = this.#add(keep(key), now, lossOf(peer));
       if (place === undefined) return false;
       this.#buckets.set(place, this.#burst, now - idleSecondsOf(peer));
     }
-    this.#offenders.restore(key, violations, NEVER);
+    this.#offenders.restore(key, peer.key, peer.violations, NEVER);
     return true;
   }
 
@@ -138,22 +146,23 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     places: Places,
     index: number,
     key: string,
+    text: string,
     cost: number,
     now: number,
   ): number | undefined {
     let place = places[index] as Place;
     if (!this.#buckets.isAt(place, key)) {
-      place = this.#bucketOf(key, now);
+      // A copy already, and kept as it is: a string is found to equal itself without a look at it.
+      place = this.#buckets.find(key) ?? this.#addNewcomer(key, now);
+      this.#buckets.nameAt(place, key);
       places[index] = place;
     }
-    return this.#decide(place, key, cost, now);
+    return this.#decide(place, key, text, cost, now);
   }
 
-  /** The peer's bucket, made full if it has none. */
-  #bucketOf(key: string, now: number): Place {
-    const place = this.#buckets.find(key) ?? this.#add(key, now, LOSS_OF_BANNED);
-    // Nobody is banned, so somebody can go.
-    return place as Place;
+  /** Nobody is banned, so somebody can go. */
+  #addNewcomer(key: string, now: number): Place {
+    return this.#add(key, now, LOSS_OF_BANNED) as Place;
   }
 
   /**
@@ -163,10 +172,11 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   #add(key: string, now: number, worth: Loss): Place | undefined {
     if (this.#buckets.size < this.#maxPeers) return this.#buckets.insert(key, this.#burst, now);
     const victim = new Victim(worth);
-    this.#buckets.sample(SAMPLE, (place, other) => {
+    this.#buckets.sample(SAMPLE, (place) => {
       const seconds = this.#buckets.secondsUntilFull(place, now, this.#rate, this.#burst);
       if (!victim.mayBe(seconds)) return false;
       const idle = this.#buckets.idle(place, now);
+      const other = this.#buckets.keyAt(place);
       return victim.offer(place, this.#offenders.lossOf(other, seconds, idle, now, 0));
     });
     if (victim.place === undefined) return undefined;
@@ -175,11 +185,11 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     return this.#buckets.insert(key, this.#burst, now, victim.place);
   }
 
-  #decide(place: Place, key: string, cost: number, now: number): number | undefined {
+  #decide(place: Place, key: string, text: string, cost: number, now: number): number | undefined {
     if (this.#buckets.consume(place, cost, now, this.#rate, this.#burst)) {
       return this.#tally.allow();
     }
-    if (this.#offenders.addViolation(key) >= this.#threshold) {
+    if (this.#offenders.addViolation(key, text) >= this.#threshold) {
       this.#tally.disconnect();
       return DISCONNECT;
     }

@@ -71,6 +71,11 @@ export class Table {
     return this.#keys[place] === key;
   }
 
+  /** `key` is that of the record at `place`: isAt need not compare this very string unit by unit. */
+  nameAt(place: Place, key: string): void {
+    this.#keys[place] = key;
+  }
+
   /** Deletes a record, true if there was one: the last one takes its place. */
   delete(key: string): boolean {
     const place = this.#places.get(key);
@@ -91,11 +96,11 @@ export class Table {
    * Visits random places, or all of them where there are at most `most`: none after visit has
    * returned true.
    */
-  sample(most: number, visit: (place: Place, key: string) => boolean): void {
+  sample(most: number, visit: (place: Place) => boolean): void {
     const { size } = this;
     for (let n = 0; n < most && n < size; n += 1) {
       const place = size <= most ? n : Math.floor(Math.random() * size);
-      if (visit(place, this.keyAt(place))) return;
+      if (visit(place)) return;
     }
   }
 
@@ -107,7 +112,7 @@ export class Table {
 
   /**
    * A place for a key that has none: `given`, which another key gives up, or a new one. The numbers
-   * there are any. @throws `ERR_LIMITER_MEMORY` as `store` does.
+   * there are any. It keeps this very string. @throws `ERR_LIMITER_MEMORY` as `store` does.
    */
   protected add(key: string, given: Place | undefined): Place {
     return given === undefined ? this.#append(key) : this.#replace(given, key);
