@@ -247,19 +247,24 @@ class Table {
     return true;
   }
 
-  // A split is the shortest step. But where a page is full and most are empty, its halves would be
-  // no better: then one page more, or a few. So it is for one page in ten thousand that gets more
-  // than its share, and where a cleanup by the order of another table's records has emptied a part
-  // of this one. False, besides, for fingerprints that share their first bits, which no secret
-  // makes likely.
   bool grow(Segment& segment, uint64_t low) noexcept {
     const bool even = segment.pages >= kSplitPages * 2 && segment.pages % 2 == 0;
-    const bool full = segment.used >= segment.pages * PageOf::kCapacity / 2;
-    if (even && full) return split(segment, low);
+    if (segment.used < segment.pages * PageOf::kCapacity / 2) return growUneven(segment, low, even);
+    if (even) return split(segment, low);
+    // One page in ten thousand would get more than it holds: then one page more will do.
     for (unsigned pages = segment.pages + 1u; pages <= kMostPages; ++pages) {
-      if (fits(segment, pages, PageOf::kCapacity - 1)) return resize(segment, pages);
+      if (fits(segment, pages, PageOf::kCapacity)) return resize(segment, pages);
     }
-    return even && split(segment, low);
+    return false;
+  }
+
+  // A page is full and most are empty: so it is where a cleanup in the order of another table's
+  // records has emptied a part of this one. False for fingerprints that share their first bits,
+  // which no secret makes likely: more pages would not help them.
+  bool growUneven(Segment& segment, uint64_t low, bool even) noexcept {
+    const unsigned pages = std::min(segment.pages * 2u, kMostPages);
+    const bool helps = pages > segment.pages && fits(segment, pages, PageOf::kCapacity - 1);
+    return helps ? resize(segment, pages) : even && split(segment, low);
   }
 
   // Spreads a segment's records over another number of pages, which they fit. False, and nothing
