@@ -8,6 +8,7 @@ import { growth } from './growth.js';
 import { headers } from './headers.js';
 import { memory } from './memory.js';
 import { flood, upkeep } from './upkeep.js';
+import { ws } from './ws.js';
 
 export const CASES: readonly Case[] = [
   allowed,
@@ -21,6 +22,7 @@ export const CASES: readonly Case[] = [
   churn,
   headers,
   client,
+  ws,
 ];
 
 /** @throws for a name that is none. */
