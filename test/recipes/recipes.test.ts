@@ -14,7 +14,8 @@ import { WebSocketServer } from 'ws';
 import { limits } from '../../out/examples/recipes/mqtt.js';
 import { nostrRelay } from '../../out/examples/recipes/nostr.js';
 import { allowRequest, limitPackets } from '../../out/examples/recipes/socket-io.js';
-import { closing, connected, stopAll, stopLater, stopper, until } from '../ws/support.js';
+import { until } from '../support/sockets.js';
+import { closing, connected, stopAll, stopLater, stopper } from '../ws/support.js';
 
 const stops: (() => unknown)[] = [];
 
@@ -137,7 +138,7 @@ describe('MQTT', () => {
     // Forty at once, and twenty a second.
     expect(performance.now() - started).toBeGreaterThan(450);
     peer.publish('a', 'x'.repeat(300_000), { qos: 1 });
-    await once(peer, 'close');
+    await once(peer as never, 'close');
     expect(received).toHaveLength(50);
   });
 });

@@ -4,22 +4,11 @@ import { connectionKey } from 'relay-limiter/address';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createWebSocketStream, type WebSocket } from 'ws';
 import { ENGINES, manualClock } from '../support/limiters.js';
+import { few, until } from '../support/sockets.js';
 import { uncaught } from '../support/uncaught.js';
-import {
-  caughtUp,
-  client,
-  closing,
-  connected,
-  guarded,
-  refusal,
-  stopAll,
-  until,
-} from './support.js';
+import { caughtUp, client, closing, connected, guarded, refusal, stopAll } from './support.js';
 
 afterEach(stopAll);
-
-const few = (burstLimit: number, options = {}) =>
-  new RateLimiter({ rateLimit: 0.001, burstLimit, clock: manualClock(), ...options });
 
 describe.each(ENGINES)('messages on the %s engine', (engine) => {
   test('of each of the three limiters', async () => {
@@ -128,8 +117,8 @@ describe('listeners get what passes, however they listen', () => {
     for (const text of ['a', 'b', 'c']) peer.send(text);
     await until(() => got.length >= 7);
     await caughtUp(peer);
-    expect(got.toSorted()).toEqual(
-      ['event a', 'event b', 'on a', 'on b', 'once a', 'stream a', 'stream b'].toSorted(),
+    expect(got.sort()).toEqual(
+      ['event a', 'event b', 'on a', 'on b', 'once a', 'stream a', 'stream b'].sort(),
     );
   });
 
