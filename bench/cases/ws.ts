@@ -15,7 +15,7 @@ const ENOUGH = { rateLimit: 1e9, burstLimit: 1e9 };
 const CONNECTIONS = 8;
 const PAYLOAD = 100;
 const CHUNK = 1;
-const MESSAGES = CONNECTIONS * CHUNK * 6_000;
+const MESSAGES = CONNECTIONS * CHUNK * 4_000;
 
 const byCount = () => ({ limiter: new RateLimiter(ENOUGH) });
 const byBytes = () => ({ limiter: new RateLimiter(ENOUGH), cost: 'bytes' as const });
@@ -31,7 +31,7 @@ export const ws: Case = {
   title: 'a message received and answered by a ws server, guarded or not',
   sizes: [NO_PEERS],
   contestants: () => Object.keys(GUARDS),
-  rounds: 15,
+  rounds: 9,
   baseline: 'unguarded',
   // Each process has its luck with the core that the system gives it, and keeps it.
   fresh: true,

@@ -207,6 +207,19 @@ describe('what throws', () => {
   });
 });
 
+test('onVerdict may expel, with words of its own, and nothing is delivered then', async () => {
+  const { port, received, guard } = await guarded({
+    messages: { limiter: few(2) },
+    onVerdict: ({ kind, socket, data }) => {
+      if (kind === 'message' && String(data) === 'no') guard.expel(socket as WebSocket, 'said no');
+    },
+  });
+  const peer = await connected(port);
+  for (const text of ['a', 'no', 'b']) peer.send(text);
+  expect(await closing(peer)).toEqual({ code: 1008, reason: 'said no' });
+  expect(received).toEqual(['a']);
+});
+
 test('who does not answer the close is cut', async () => {
   const { port, guard, server } = await guarded({ closeGraceSeconds: 0.05 });
   const peer = await connected(port);
