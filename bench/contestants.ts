@@ -49,10 +49,8 @@ export const COMPLETE = [MAP, TYPESCRIPT, NATIVE];
 export const OTHERS = [LIMITER, FLEXIBLE, HYPERLIMIT];
 
 /** What a plain Map and our limiters have in common. */
-export type Complete = Pick<
-  RateLimiter,
-  'check' | 'removePeer' | 'cleanupOldPeers' | 'getStats' | 'clear'
->;
+export type Complete = Pick<RateLimiter, 'check' | 'removePeer' | 'cleanupOldPeers' | 'clear'> &
+  Pick<PlainMap, 'getStats'>;
 
 const ENGINES: Record<string, EngineName> = { [NATIVE]: 'native', [TYPESCRIPT]: 'js' };
 

@@ -6,8 +6,11 @@ import { churn } from './churn.js';
 import { client } from './client.js';
 import { growth } from './growth.js';
 import { headers } from './headers.js';
+import { http } from './http.js';
+import { httpServer } from './http-server.js';
 import { memory } from './memory.js';
 import { flood, upkeep } from './upkeep.js';
+import { bans, watched } from './watched.js';
 import { ws } from './ws.js';
 
 export const CASES: readonly Case[] = [
@@ -23,6 +26,10 @@ export const CASES: readonly Case[] = [
   headers,
   client,
   ws,
+  http,
+  httpServer,
+  watched,
+  bans,
 ];
 
 /** @throws for a name that is none. */

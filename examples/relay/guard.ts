@@ -13,6 +13,7 @@ import {
   RateLimitAction,
   RateLimiter,
 } from 'relay-limiter';
+import type { NamedLimiters } from 'relay-limiter/dashboard';
 import type { WebSocketGuardOptions } from 'relay-limiter/ws';
 
 /** What to do with a message: process it, drop it and say so, or expel its sender. */
@@ -60,6 +61,8 @@ const expel = (reason: string): Verdict => ({ action: RateLimitAction.DISCONNECT
 export class LimitingGuard implements Guard {
   readonly engine: EngineName;
   readonly limits: WebSocketGuardOptions;
+  /** All of its limiters, to be watched. */
+  readonly limiters: NamedLimiters;
   readonly #connects: RateLimiter;
   readonly #expulsions: OrderbookRateLimiter;
   readonly #messages: RateLimiter;
@@ -102,6 +105,13 @@ export class LimitingGuard implements Guard {
     this.limits = {
       connections: { limiter: this.#connects },
       messages: { limiter: this.#messages },
+      expulsions: this.#expulsions,
+    };
+    this.limiters = {
+      messages: this.#messages,
+      'order books': this.#direct,
+      nicks: this.#nicks,
+      connects: this.#connects,
       expulsions: this.#expulsions,
     };
   }
