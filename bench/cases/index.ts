@@ -12,6 +12,7 @@ import { httpServer } from './http-server.js';
 import { memory } from './memory.js';
 import { flood, upkeep } from './upkeep.js';
 import { bans, watched } from './watched.js';
+import { ws } from './ws.js';
 
 export const CASES: readonly Case[] = [
   allowed,
@@ -26,6 +27,7 @@ export const CASES: readonly Case[] = [
   bound,
   headers,
   client,
+  ws,
   http,
   httpServer,
   watched,

@@ -111,6 +111,8 @@ export abstract class GuardedConnection<Item> {
   /** A listener that throws must not stop a stream in the middle of a chunk: it might never go on. */
   #pass(item: Item): void {
     if (this.#options.onVerdict !== undefined) this.tell(item, this.belonging.key, PASSED);
+    // Whoever is told may have expelled it.
+    if (this.#state === 'expelled') return;
     try {
       this.deliver(item);
     } catch (error) {

@@ -3,15 +3,18 @@
 /** A message's data, by the WebSocket's `binaryType`. */
 export type MessageData = Buffer | ArrayBuffer | Buffer[] | Blob;
 
-/** The arguments of an `emit`: a message, a ping or a pong. */
-export type Call = [event: 'message' | 'ping' | 'pong', data: MessageData, isBinary?: boolean];
-
-export function isMessage(call: readonly unknown[]): call is Call {
-  const event = call[0];
-  return event === 'message' || event === 'ping' || event === 'pong';
+/** A message, a ping or a pong: the arguments of an `emit`. */
+export interface Call {
+  readonly event: 'message' | 'ping' | 'pong';
+  readonly data: MessageData;
+  /** Of a message. */
+  readonly isBinary: boolean;
 }
 
 export function byteLength(data: MessageData): number {
+  // Of a property that is missing V8 knows as fast as of one that is there; `in` it looks up.
+  const { byteLength } = data as { byteLength?: number };
+  if (byteLength !== undefined) return byteLength;
   if (Array.isArray(data)) return data.reduce((sum, part) => sum + part.length, 0);
-  return 'byteLength' in data ? data.byteLength : data.size;
+  return (data as Blob).size;
 }

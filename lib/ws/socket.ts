@@ -10,7 +10,7 @@ import { type OpenRule, openRule } from '../guard/rules.js';
 import { safely } from '../guard/surface.js';
 import type { Decision } from '../guard/verdicts.js';
 import type { Belonging } from '../guard/visitor.js';
-import { byteLength, type Call, isMessage } from './message.js';
+import { byteLength, type Call, type MessageData } from './message.js';
 import type { MessageCost, MessageKeyOf, WebSocketSettings } from './options.js';
 
 const POLICY_VIOLATION = 1008;
@@ -38,7 +38,7 @@ export class GuardedSocket extends GuardedConnection<Call> {
   readonly #request: IncomingMessage;
   readonly #settings: WebSocketSettings;
   /** Calls the listeners. */
-  readonly #emit: (call: readonly unknown[]) => boolean;
+  readonly #emit: (...event: unknown[]) => boolean;
   readonly #undo: () => void;
   /** What ws still had when the gate was shut. */
   #waiting: Call[] = [];
@@ -57,26 +57,35 @@ export class GuardedSocket extends GuardedConnection<Call> {
     this.#client = client;
     this.#request = request;
     this.#settings = settings;
-    const { emit } = client;
-    this.#emit = (call) => emit.apply(client, call as Parameters<WebSocket['emit']>);
-    this.#undo = override(client, 'emit', (...call: unknown[]) => this.#take(call));
+    this.#emit = client.emit.bind(client) as (...event: unknown[]) => boolean;
+    this.#undo = override(client, 'emit', this.#before());
   }
 
-  #take(call: unknown[]): boolean {
-    if (this.isReleased) return this.#emit(call);
-    if (isMessage(call)) {
-      if (this.isGuarded) this.#offer(call);
-      return true;
-    }
-    if (call[0] === 'close') return this.#close(call);
-    // A peer can break a frame at any time, and 'error' without a listener would end the process.
-    if (call[0] === 'error' && this.#client.listenerCount('error') === 0) return false;
-    return this.#emit(call);
+  /** What stands before `emit`. A message costs no array here: there are very many. */
+  #before(): WebSocket['emit'] {
+    const guard = this;
+    return function (event: string | symbol, data: MessageData, isBinary: boolean) {
+      if (event === 'message' || event === 'ping' || event === 'pong') {
+        if (!guard.isReleased) return guard.#take({ event, data, isBinary });
+      }
+      // biome-ignore lint/complexity/noArguments: how many there are differs, and listeners may count them.
+      return guard.#other(event, arguments);
+    } as WebSocket['emit'];
   }
 
-  #offer(call: Call): void {
+  #take(call: Call): true {
+    if (!this.isGuarded) return true;
     if (this.gate.isShut) this.#wait(call);
     else this.gate.offer(call);
+    return true;
+  }
+
+  #other(event: string | symbol, call: IArguments): boolean {
+    if (this.isReleased) return this.#emit(...call);
+    if (event === 'close') return this.#close(call);
+    // A peer can break a frame at any time, and 'error' without a listener would end the process.
+    if (event === 'error' && this.#client.listenerCount('error') === 0) return false;
+    return this.#emit(...call);
   }
 
   #wait(call: Call): void {
@@ -85,16 +94,17 @@ export class GuardedSocket extends GuardedConnection<Call> {
     else this.#waiting.push(call);
   }
 
-  #close(call: readonly unknown[]): boolean {
+  #close(call: IArguments): boolean {
     try {
-      return this.#emit(call);
+      return this.#emit(...call);
     } finally {
       this.closed();
     }
   }
 
-  protected deliver(call: Call): void {
-    this.#emit(call);
+  protected deliver({ event, data, isBinary }: Call): void {
+    if (event === 'message') this.#emit(event, data, isBinary);
+    else this.#emit(event, data);
   }
 
   protected proceed(): void {
@@ -116,7 +126,7 @@ export class GuardedSocket extends GuardedConnection<Call> {
   }
 
   protected tell(call: Call, key: string, decision: Decision): void {
-    const [kind, data] = call;
+    const { event: kind, data } = call;
     const { onVerdict } = this.#settings;
     const { address } = this.belonging.visitor;
     const about = { kind, key, address, socket: this.#client, data, request: this.#request };
@@ -137,15 +147,14 @@ export class GuardedSocket extends GuardedConnection<Call> {
   }
 }
 
-function weight([, data]: Call): number {
+function weight({ data }: Call): number {
   return byteLength(data) + MESSAGE_OVERHEAD;
 }
 
 function costOf(cost: 'bytes' | MessageCost | undefined): OpenRule<Call>['cost'] {
   if (cost === undefined) return () => 1;
-  if (cost === 'bytes') return ([, data]) => byteLength(data);
-  return ([event, data, isBinary = false]) =>
-    event === 'message' ? cost(data, isBinary) : undefined;
+  if (cost === 'bytes') return ({ data }) => byteLength(data);
+  return ({ event, data, isBinary }) => (event === 'message' ? cost(data, isBinary) : undefined);
 }
 
 /** At most what a close takes, no character cut in two. */

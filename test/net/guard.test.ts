@@ -13,6 +13,7 @@ import { connectionKey } from 'relay-limiter/address';
 import { guardLineServer, type LineGuardOptions, type LineVerdict } from 'relay-limiter/net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
+import { few, flood, later, tooEarly, until, watchedClock } from '../support/sockets.js';
 import { uncaught } from '../support/uncaught.js';
 
 const started: (() => void)[] = [];
@@ -20,12 +21,6 @@ const started: (() => void)[] = [];
 afterEach(() => {
   for (const stop of started.splice(0)) stop();
 });
-
-const later = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await later(5);
-}
 
 async function guarded(options: LineGuardOptions, server: Server = createServer()) {
   const lines: string[] = [];
@@ -68,9 +63,6 @@ async function allOf(socket: Socket): Promise<string> {
   await once(socket, 'close');
   return text;
 }
-
-const few = (burstLimit: number, options = {}) =>
-  new RateLimiter({ rateLimit: 0.001, burstLimit, clock: manualClock(), ...options });
 
 describe.each(ENGINES)('lines on the %s engine', (engine) => {
   test('of each of the three limiters', async () => {
@@ -262,43 +254,34 @@ describe('the stream', () => {
 
 describe('pausing', () => {
   test('all lines come, in order, and no faster than the limit', async () => {
-    const limiter = new RateLimiter({ rateLimit: 100, burstLimit: 5 });
+    const clock = watchedClock();
+    const limiter = new RateLimiter({ rateLimit: 100, burstLimit: 5, clock });
     const { port, lines, server } = await guarded({ messages: { limiter }, onDelay: 'pause' });
     const times: number[] = [];
-    server.on('connection', (socket) => socket.on('line', () => times.push(performance.now())));
+    server.on('connection', (socket) => socket.on('line', () => times.push(clock.last)));
     const sent = Array.from({ length: 40 }, (_, n) => `line ${n}`);
     (await connected(port)).end(`${sent.join('\n')}\n`);
     await until(() => lines.length === 40);
     expect(lines).toEqual(sent);
-    const start = times[0] as number;
-    expect(times.filter((time, n) => n >= 5 && time - start < (n - 4) * 10 - 1)).toEqual([]);
+    expect(tooEarly(times, 100, 5)).toEqual([]);
   });
 
   test('a flooder is held back by TCP, and by nobody’s memory', async () => {
-    const TOTAL = 64 << 20;
-    const flood = async (onDelay: 'pause' | 'drop') => {
+    const chunk = Buffer.alloc(64 << 10, `${'x'.repeat(1023)}\n`);
+    const floodOn = async (onDelay: 'pause' | 'drop', milliseconds: number) => {
       const limiter = new RateLimiter({ rateLimit: 20, burstLimit: 1 });
       const { port } = await guarded({ messages: { limiter }, onDelay, onVerdict: () => {} });
       const peer = await connected(port);
-      const chunk = Buffer.alloc(64 << 10, `${'x'.repeat(1023)}\n`);
-      const before = process.memoryUsage().arrayBuffers;
-      const end = performance.now() + (onDelay === 'pause' ? 1000 : 10_000);
-      let sent = 0;
-      let most = 0;
-      while (sent < TOTAL && performance.now() < end) {
-        if (peer.writableLength < 1 << 20) {
-          peer.write(chunk);
-          sent += chunk.length;
-        } else await later(1);
-        most = Math.max(most, process.memoryUsage().arrayBuffers - before);
-      }
-      await later(10);
-      return { taken: sent - peer.writableLength, most };
+      const send = () => {
+        peer.write(chunk);
+        return chunk.length;
+      };
+      return flood(milliseconds, () => peer.writableLength, send);
     };
-    expect((await flood('drop')).taken).toBeGreaterThan(60 << 20);
-    const held = await flood('pause');
+    expect((await floodOn('drop', 10_000)).taken).toBeGreaterThan(60 << 20);
+    const held = await floodOn('pause', 1000);
     expect(held.taken).toBeLessThan(24 << 20);
-    expect(held.most).toBeLessThan(16 << 20);
+    expect(held.memory).toBeLessThan(16 << 20);
   });
 
   test('its user may pause in the middle of a chunk', async () => {

@@ -8,6 +8,7 @@ import { guardWebSocketServer } from 'relay-limiter/ws';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
+import { until } from '../support/sockets.js';
 import { uncaught } from '../support/uncaught.js';
 import {
   caughtUp,
@@ -20,7 +21,6 @@ import {
   stopAll,
   stopLater,
   stopper,
-  until,
 } from './support.js';
 
 afterEach(stopAll);

@@ -4,22 +4,11 @@ import { connectionKey } from 'relay-limiter/address';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createWebSocketStream, type WebSocket } from 'ws';
 import { ENGINES, manualClock } from '../support/limiters.js';
+import { few, until } from '../support/sockets.js';
 import { uncaught } from '../support/uncaught.js';
-import {
-  caughtUp,
-  client,
-  closing,
-  connected,
-  guarded,
-  refusal,
-  stopAll,
-  until,
-} from './support.js';
+import { caughtUp, client, closing, connected, guarded, refusal, stopAll } from './support.js';
 
 afterEach(stopAll);
-
-const few = (burstLimit: number, options = {}) =>
-  new RateLimiter({ rateLimit: 0.001, burstLimit, clock: manualClock(), ...options });
 
 describe.each(ENGINES)('messages on the %s engine', (engine) => {
   test('of each of the three limiters', async () => {
@@ -128,8 +117,8 @@ describe('listeners get what passes, however they listen', () => {
     for (const text of ['a', 'b', 'c']) peer.send(text);
     await until(() => got.length >= 7);
     await caughtUp(peer);
-    expect(got.toSorted()).toEqual(
-      ['event a', 'event b', 'on a', 'on b', 'once a', 'stream a', 'stream b'].toSorted(),
+    expect(got.sort()).toEqual(
+      ['event a', 'event b', 'on a', 'on b', 'once a', 'stream a', 'stream b'].sort(),
     );
   });
 
@@ -216,6 +205,19 @@ describe('what throws', () => {
     expect((await closing(peer)).code).toBe(1002);
     await until(() => guard.connections === 0 && server.clients.size === 0);
   });
+});
+
+test('onVerdict may expel, with words of its own, and nothing is delivered then', async () => {
+  const { port, received, guard } = await guarded({
+    messages: { limiter: few(2) },
+    onVerdict: ({ kind, socket, data }) => {
+      if (kind === 'message' && String(data) === 'no') guard.expel(socket as WebSocket, 'said no');
+    },
+  });
+  const peer = await connected(port);
+  for (const text of ['a', 'no', 'b']) peer.send(text);
+  expect(await closing(peer)).toEqual({ code: 1008, reason: 'said no' });
+  expect(received).toEqual(['a']);
 });
 
 test('who does not answer the close is cut', async () => {

@@ -5,25 +5,25 @@ import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
 import { ENGINES } from '../support/limiters.js';
+import { flood, later, tooEarly, until, watchedClock } from '../support/sockets.js';
 import { uncaught } from '../support/uncaught.js';
-import { closing, connected, guarded, stopAll, until } from './support.js';
+import { closing, connected, guarded, stopAll } from './support.js';
 
 afterEach(stopAll);
 
 const raw = (peer: WebSocket) =>
   (peer as unknown as { _socket: import('node:net').Socket })._socket;
 
-const later = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-
 describe.each(ENGINES)('on the %s engine', (engine) => {
   test('all messages come, in order, and no faster than the limit', async () => {
-    const limiter = new RateLimiter({ rateLimit: 100, burstLimit: 5, engine });
+    const clock = watchedClock();
+    const limiter = new RateLimiter({ rateLimit: 100, burstLimit: 5, engine, clock });
     const { port, received, verdicts, server } = await guarded({
       messages: { limiter },
       onDelay: 'pause',
     });
     const times: number[] = [];
-    server.on('connection', (socket) => socket.on('message', () => times.push(performance.now())));
+    server.on('connection', (socket) => socket.on('message', () => times.push(clock.last)));
     const peer = await connected(port);
     // In one chunk, which ws does not stop in the middle of.
     raw(peer).cork();
@@ -31,10 +31,7 @@ describe.each(ENGINES)('on the %s engine', (engine) => {
     raw(peer).uncork();
     await until(() => received.length === 45);
     expect(received).toEqual(Array.from({ length: 45 }, (_, n) => String(n)));
-    // The n-th after the burst may come 10 ms after the one before it.
-    const start = times[0] as number;
-    const early = times.filter((time, n) => n >= 5 && time - start < (n - 4) * 10 - 1);
-    expect(early).toEqual([]);
+    expect(tooEarly(times, 100, 5)).toEqual([]);
     // None was asked for too early: each of the others waited once at most.
     const waited = verdicts.filter(({ did }) => did === 'paused').length;
     expect(waited).toBeGreaterThan(0);
@@ -60,32 +57,22 @@ test('of two limits each takes its cost once', async () => {
 });
 
 test('a flooder is held back by TCP, and by nobody’s memory', async () => {
-  const TOTAL = 64 << 20;
   const message = Buffer.alloc(16 << 10, 'x');
-  const rule = () => ({ limiter: new RateLimiter({ rateLimit: 20, burstLimit: 1 }) });
-  const flood = async (onDelay: 'pause' | 'drop') => {
-    const { port } = await guarded({ messages: rule(), onDelay, onVerdict: () => {} });
+  const floodOn = async (onDelay: 'pause' | 'drop', milliseconds: number) => {
+    const limiter = new RateLimiter({ rateLimit: 20, burstLimit: 1 });
+    const { port } = await guarded({ messages: { limiter }, onDelay, onVerdict: () => {} });
     const peer = await connected(port);
-    const before = process.memoryUsage().arrayBuffers;
-    const end = performance.now() + (onDelay === 'pause' ? 1000 : 10_000);
-    let sent = 0;
-    let most = 0;
-    while (sent < TOTAL && performance.now() < end) {
-      // A sender that honours back pressure.
-      if (peer.bufferedAmount < 1 << 20) {
-        peer.send(message);
-        sent += message.length;
-      } else await later(1);
-      most = Math.max(most, process.memoryUsage().arrayBuffers - before);
-    }
-    await later(10);
-    return { taken: sent - peer.bufferedAmount, most };
+    const send = () => {
+      peer.send(message);
+      return message.length;
+    };
+    return flood(milliseconds, () => peer.bufferedAmount, send);
   };
-  expect((await flood('drop')).taken).toBeGreaterThan(60 << 20);
-  const held = await flood('pause');
+  expect((await floodOn('drop', 10_000)).taken).toBeGreaterThan(60 << 20);
+  const held = await floodOn('pause', 1000);
   // What the system's buffers of one connection take, and what of it was read before the pause.
   expect(held.taken).toBeLessThan(24 << 20);
-  expect(held.most).toBeLessThan(16 << 20);
+  expect(held.memory).toBeLessThan(16 << 20);
 });
 
 test('a pause that would be too long closes with 1013, and is no offence', async () => {

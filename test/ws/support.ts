@@ -88,11 +88,6 @@ export async function closing(socket: WebSocket): Promise<{ code: number; reason
   return { code, reason: reason.toString() };
 }
 
-/** Waits until something holds; the test's own time is the limit. */
-export async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5));
-}
-
 /** Resolves when the server has read all that was sent before. */
 export async function caughtUp(socket: WebSocket): Promise<void> {
   socket.ping();
