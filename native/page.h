@@ -113,6 +113,8 @@ class Page {
   template <class Visit>
   void sample(const Fingerprint& print, unsigned most, Visit&& visit) noexcept {
     unsigned g = homeGroup(print);
+    prefetchGroup(g);
+    prefetchGroup(next(g));
     for (unsigned n = 0; n < kGroups; ++n, g = next(g)) {
       for (uint32_t slots = groups_[g].full(); slots != 0; slots &= slots - 1, --most) {
         if (most == 0 || visit(groups_[g].records[lowestBit(slots)])) return;
@@ -164,6 +166,12 @@ class Page {
     return tag == 0 ? 1 : tag;
   }
   static unsigned next(unsigned group) noexcept { return (group + 1) % kGroups; }
+
+  // All of its lines at once.
+  void prefetchGroup(unsigned g) const noexcept {
+    const auto* bytes = reinterpret_cast<const unsigned char*>(&groups_[g]);
+    for (size_t at = 0; at < sizeof(Group<Record>); at += 64) prefetch(bytes + at);
+  }
 
   size_t offsetOf(const Record* record) const noexcept {
     return static_cast<size_t>(reinterpret_cast<const unsigned char*>(record) -

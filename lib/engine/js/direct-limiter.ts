@@ -65,7 +65,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   constructor(config: DirectConfig) {
     super();
     this.#config = config;
-    this.#offenders = new Offenders(config.maxPeers);
+    this.#offenders = new Offenders(config.maxPeers, this.#allowedAt);
     this.#bucketSide = bucketSide(this.#buckets, config);
     this.#timeSide = timeSide(this.#allowedAt, config);
   }

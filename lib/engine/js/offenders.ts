@@ -11,8 +11,8 @@ import type { SnapshotPeer, Violator } from '../../types.js';
 import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
-import { keep, MOST_UNITS } from './keys.js';
-import { store, Times } from './table.js';
+import { MOST_UNITS } from './keys.js';
+import { store, type Table, Times } from './table.js';
 
 /** What long keys may take together, at two bytes a unit: at least, and for each peer. */
 const LEAST_LONG_BYTES = 2 ** 20;
@@ -31,8 +31,11 @@ export class Offenders {
   readonly #texts = new Map<string, string>();
   #unnamed = 0;
 
-  /** For a limiter of so many peers. */
-  constructor(maxPeers: number) {
+  readonly #peers: Table;
+
+  /** For a limiter of so many peers, whose keys are those of a table. */
+  constructor(maxPeers: number, peers: Table) {
+    this.#peers = peers;
     this.#longBytesMost = Math.max(LEAST_LONG_BYTES, maxPeers * LONG_BYTES_PER_PEER);
   }
 
@@ -86,7 +89,7 @@ export class Offenders {
   /** For a peer without a ban. */
   beginBan(key: string, text: string, now: number): void {
     if (!this.#isOffender(key)) this.#name(key, text);
-    this.bans.insert(keep(key), now);
+    this.bans.insert(this.#peers.ownKey(key), now);
   }
 
   /** Lifts a ban; violations stay. */
@@ -165,7 +168,7 @@ export class Offenders {
   #setViolations(key: string, text: string, violations: number): void {
     const before = this.#violations.get(key);
     if (before === undefined && !this.#isOffender(key)) this.#name(key, text);
-    store(this.#violations, before === undefined ? keep(key) : key, violations);
+    store(this.#violations, before === undefined ? this.#peers.ownKey(key) : key, violations);
     this.#total += violations - (before ?? 0);
   }
 

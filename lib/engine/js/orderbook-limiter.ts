@@ -26,7 +26,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
 
   constructor(config: OrderbookConfig) {
     this.#config = config;
-    this.#offenders = new Offenders(config.maxPeers);
+    this.#offenders = new Offenders(config.maxPeers, this.#allowedAt);
   }
 
   check(text: string, now = monotonicSeconds()): Refusal | undefined {

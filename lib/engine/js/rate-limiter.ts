@@ -39,7 +39,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     this.#burst = config.burstLimit;
     this.#threshold = config.disconnectThreshold ?? Infinity;
     this.#maxPeers = config.maxPeers;
-    this.#offenders = new Offenders(config.maxPeers);
+    this.#offenders = new Offenders(config.maxPeers, this.#buckets);
   }
 
   check(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
