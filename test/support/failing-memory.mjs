@@ -26,9 +26,9 @@ const MAKERS = {
 };
 
 /** What a limiter has of these methods, called for each key. */
-function forAll(subject, names, ...more) {
+function forAll(subject, names) {
   const own = names.filter((name) => subject[name] !== undefined);
-  for (const key of keys) for (const name of own) subject[name](key, ...more);
+  for (const key of keys) for (const name of own) subject[name](key);
 }
 const check = ({ limiter }) => forAll(limiter, CHECKS);
 const statistics = ({ limiter }) => (limiter.getStats ?? limiter.getStatistics).call(limiter);
