@@ -44,8 +44,10 @@ export interface RateLimiterStats {
 const OPTIONS = ['rateLimit', 'burstLimit', 'disconnectThreshold', ...COMMON_OPTIONS];
 
 // Shared, so that the common answers allocate nothing.
-const ALLOWED: CheckResult = Object.freeze([RateLimitAction.ALLOW, 0] as const);
-const DISCONNECTED: CheckResult = Object.freeze([RateLimitAction.DISCONNECT, 0] as const);
+/** @internal */
+export const ALLOWED: CheckResult = Object.freeze([RateLimitAction.ALLOW, 0] as const);
+/** @internal */
+export const DISCONNECTED: CheckResult = Object.freeze([RateLimitAction.DISCONNECT, 0] as const);
 
 /**
  * A token bucket for each peer (reference: JoinMarket-NG, `jmcore.rate_limiter.RateLimiter`).
