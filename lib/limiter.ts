@@ -15,6 +15,11 @@ export abstract class Limiter<Core extends LimiterCore> {
   readonly core: Core;
   readonly #clock: Clock | undefined;
   readonly #onBan: ((ban: Ban) => void) | undefined;
+  /**
+   * Told of every refusal that counts a violation, and for how many seconds a ban begins with it (0: none
+   * does). One room may listen, that of shared bans. @internal
+   */
+  onRefusal: ((key: string, banSeconds: number) => void) | undefined;
 
   protected constructor(options: CommonOptions, create: (engine: Engine) => Core) {
     const engine = selectEngine(options.engine);
@@ -63,7 +68,9 @@ export abstract class Limiter<Core extends LimiterCore> {
   /** Whether a check that can ban allows; tells of the ban if one begins with it. @internal */
   allows(key: string, refusal: Refusal | undefined, banDuration: number): boolean {
     if (refusal === undefined) return true;
-    if (refusal === BAN_BEGINS) this.#announceBan(key, banDuration);
+    const banBegins = refusal === BAN_BEGINS;
+    if (banBegins) this.#announceBan(key, banDuration);
+    this.onRefusal?.(key, banBegins ? banDuration : 0);
     return false;
   }
 
