@@ -1,6 +1,6 @@
 // The bans that this process knows of, and until when. Knows no store.
 
-import { LEVEL_SECONDS } from './ban-scripts.js';
+import { LEVEL_SECONDS, SAME_SECONDS } from './ban-scripts.js';
 import type { SharedBan } from './bans.js';
 
 interface Entry {
@@ -26,8 +26,7 @@ export class BanBook {
       until: Math.max(until, known?.until ?? Number.NEGATIVE_INFINITY),
       violations: Math.max(violations, known?.violations ?? 0),
     };
-    // A ban that has been here and back again ends a moment later.
-    const isNew = entry.until > (known?.until ?? Number.NEGATIVE_INFINITY) + 0.5;
+    const isNew = entry.until > (known?.until ?? Number.NEGATIVE_INFINITY) + SAME_SECONDS;
     if (known !== undefined && !isNew && entry.violations === known.violations) return false;
     const level = entry.violations > 0 ? now + LEVEL_SECONDS : Number.NEGATIVE_INFINITY;
     this.#entries.set(key, { ...entry, expires: Math.max(entry.until, level) });

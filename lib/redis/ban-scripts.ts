@@ -19,6 +19,9 @@ end
 /** Seconds for which violations without a ban are remembered. */
 export const LEVEL_SECONDS = 3600;
 
+/** A ban that comes back ends a moment later: it is the same. */
+export const SAME_SECONDS = 0.5;
+
 /** Name as JSON, epoch, node, seconds of the ban, violations. The later end stays, and the larger number. */
 export const BAN = `${CHANGE}
 local seconds, violations = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -29,7 +32,7 @@ if known then
   if not a then return redis.error_reply('WRONGTYPE relay-limiter found a key under its prefix that is not its own') end
   ends, before = tonumber(a), tonumber(b)
 end
-if seconds > 0 and now + seconds > ends then ends = now + seconds end
+if seconds > 0 and now + seconds > ends + ${SAME_SECONDS} then ends = now + seconds end
 if ends <= now then ends = 0 end
 if before > violations then violations = before end
 local value = string.format('ban %.17g %.17g', ends, violations)

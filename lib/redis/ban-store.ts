@@ -172,12 +172,12 @@ export class BanStore {
     const after = await this.#versionNow();
     // Something changed meanwhile: a page may have missed it.
     if (after.version !== version || after.epoch !== epoch) this.#mustLook = true;
-    if (hasLost || this.#known.epoch === '') {
-      for (const ban of bans) this.#listener.told({ ...ban, isLifted: false });
-      for (const { key } of this.#listener.mine()) this.#wait(key, 'ban');
-    } else {
+    if (this.#known.epoch !== '' && !hasLost) {
       this.#listener.all(bans);
+    } else {
+      for (const ban of bans) this.#listener.told({ ...ban, isLifted: false });
     }
+    if (hasLost) for (const { key } of this.#listener.mine()) this.#wait(key, 'ban');
     this.#known = { epoch, version };
   }
 

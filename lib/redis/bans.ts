@@ -114,8 +114,8 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
     }
     limiter.onRefusal = (key, banSeconds) => {
       const violations = limiter.getViolationCount(key);
-      if (banSeconds > 0) this.#tell(key, banSeconds, violations);
-      else if (follower.levels.includes(violations)) this.#tell(key, 0, violations);
+      const isLevel = follower.levels.includes(violations);
+      if (banSeconds > 0 || isLevel) this.#tell(key, banSeconds, violations, follower);
     };
     this.#limiters.push(follower);
     follower.take(this.#book.all(this.#now()));
@@ -132,12 +132,13 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
     await this.#store.close();
   }
 
-  #tell(key: string, seconds: number, violations: number): void {
+  /** `from`: the limiter that found it, and knows it. */
+  #tell(key: string, seconds: number, violations: number, from?: Follower): void {
     const now = this.#now();
     if (!this.#book.add({ key, seconds, violations }, now)) return;
     const ban = this.#book.entry(key, now);
     if (ban === undefined) return;
-    for (const follower of this.#limiters) follower.take([ban]);
+    for (const follower of this.#limiters) if (follower !== from) follower.take([ban]);
     this.#store.tell(key, 'ban');
   }
 
@@ -201,7 +202,12 @@ function taker(limiter: Follower['limiter'], name: string): Follower['take'] {
       const banSecondsLeft = seconds > 0 ? seconds : null;
       return { key, violations, banSecondsLeft, idleSeconds: null };
     });
+    if (peers.length === 0) return;
     const restoring = limiter as unknown as { restore(snapshot: unknown): number };
-    if (peers.length > 0) restoring.restore({ format: 1, limiter: name, peers });
+    try {
+      restoring.restore({ format: 1, limiter: name, peers });
+    } catch {
+      // No memory, or a clock that fails: that must not keep the bans from others. They hold here.
+    }
   };
 }

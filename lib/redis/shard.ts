@@ -53,6 +53,7 @@ const BEAT_SECONDS = { down: 0.25, first: 0.5, most: 5 };
 const LATE_SECONDS = 1;
 /** How much earlier than this one other nodes may have noticed that the store was gone. */
 const NOTICE_SECONDS = 1;
+const READY_SECONDS = 2;
 /** Calls under way, answered in time or not, above which no more are made. */
 const MOST_IN_FLIGHT = 50_000;
 
@@ -161,12 +162,20 @@ export class Shard {
     }
   }
 
-  /** Resolves once the server has been heard of. Rejects with what is wrong with it. */
-  ready(): Promise<void> {
-    return new Promise((go, stop) => {
-      if (this.#run !== undefined && this.#state === 'up') go();
-      else this.#waiting.push({ go, stop });
-    });
+  /**
+   * Resolves once the server has been heard of. Rejects with what is wrong with it: at once if it says so,
+   * else if nothing is heard for two seconds.
+   */
+  async ready(): Promise<void> {
+    const until = seconds() + READY_SECONDS;
+    for (;;) {
+      try {
+        await this.#heard();
+        return;
+      } catch (error) {
+        if ((error as Error).cause !== undefined || seconds() > until) throw error;
+      }
+    }
   }
 
   /** No more beats; says good-bye. */
@@ -192,6 +201,13 @@ export class Shard {
     this.#failures += 1;
     if (this.#failures >= FAILURES || this.#run === undefined) this.#goDown(error);
     else this.#beat();
+  }
+
+  #heard(): Promise<void> {
+    return new Promise((go, stop) => {
+      if (this.#run !== undefined && this.#state === 'up') go();
+      else this.#waiting.push({ go, stop });
+    });
   }
 
   #wait(call: Call): void {

@@ -3,7 +3,7 @@
 
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { excess } from './support/bound.js';
+import { excess } from '../../out/examples/fleet/bound.js';
 import { type Scenario, simulate } from './support/simulation.js';
 
 afterEach(() => {

@@ -3,7 +3,7 @@
 
 import { SharedRateLimiter, type SharedRateLimiterOptions } from '../../../lib/redis/index.js';
 import { type Random, seeded } from '../../support/random.js';
-import { type Admission, excess } from './bound.js';
+import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
 import { Twin } from './twin.js';
 import { VirtualTime } from './virtual-time.js';
 
