@@ -3,9 +3,9 @@
 import { createClient } from 'redis';
 import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { excess } from '../../out/examples/fleet/bound.js';
 import { freePort, type StoreServer } from '../../out/examples/fleet/server.js';
 import { BadNetwork } from './support/bad-network.js';
-import { excess } from '../../out/examples/fleet/bound.js';
 import { Flood } from './support/flood.js';
 import {
   type CLIENTS,

@@ -8,7 +8,7 @@ import { sleep, startServer, type TestClient } from './store.js';
 const SLOTS = 16_384;
 const SIZE = 3;
 
-type Admin = ReturnType<typeof createClient>;
+type Admin = Awaited<ReturnType<typeof adminOf>>;
 
 export class StoreCluster {
   readonly #servers: StoreServer[];
@@ -99,7 +99,7 @@ export class StoreCluster {
   }
 }
 
-async function adminOf(url: string): Promise<Admin> {
+async function adminOf(url: string) {
   const admin = createClient({ url });
   admin.on('error', () => {});
   await admin.connect();

@@ -2,8 +2,8 @@
 // store is the twin.
 
 import { SharedRateLimiter, type SharedRateLimiterOptions } from '../../../lib/redis/index.js';
-import { type Random, seeded } from '../../support/random.js';
 import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
+import { type Random, seeded } from '../../support/random.js';
 import { Twin } from './twin.js';
 import { VirtualTime } from './virtual-time.js';
 
