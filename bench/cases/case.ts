@@ -18,6 +18,13 @@ export interface Metric {
   aside?: true;
 }
 
+/** What all contestants of a case use, such as a server: made before their processes, gone after them. */
+export interface Surroundings {
+  /** What their processes are told of it. */
+  env: Record<string, string>;
+  close(): Promise<void>;
+}
+
 export interface Case {
   name: string;
   /** The question. */
@@ -33,6 +40,8 @@ export interface Case {
   metrics: readonly Metric[];
   /** Flags of V8 that it is measured under. */
   flags?: readonly string[];
+  /** @throws with the reason why the case is not measured. */
+  surroundings?(): Promise<Surroundings>;
   /**
    * Makes a contestant ready, in a process of its own, and returns what does one round.
    * @throws with the reason why this contestant is not measured.

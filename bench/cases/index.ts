@@ -7,6 +7,7 @@ import { client } from './client.js';
 import { growth } from './growth.js';
 import { headers } from './headers.js';
 import { memory } from './memory.js';
+import { shared } from './shared.js';
 import { flood, upkeep } from './upkeep.js';
 
 export const CASES: readonly Case[] = [
@@ -21,6 +22,7 @@ export const CASES: readonly Case[] = [
   churn,
   headers,
   client,
+  ...shared,
 ];
 
 /** @throws for a name that is none. */
