@@ -8,6 +8,7 @@ import { readClock } from '../clock.js';
 import { delaySeconds } from '../engine/js/arithmetic.js';
 import { ALLOWED, DISCONNECTED } from '../rate-limiter.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
+import { CallBack } from './call.js';
 import { Pending } from './deadlines.js';
 import { Leases, NOT_COVERED, type Place, TAKEN_AND_LOW } from './leases.js';
 import type { SharedSettings } from './options.js';
@@ -205,7 +206,7 @@ export class Leased {
       this.#asks.delete(key);
       this.#failed(key, ask, error);
     };
-    this.#store.call('lease', key, args, answered, failed);
+    this.#store.call(key, new CallBack('lease', this.#store.keyOf(key), args, answered, failed));
   }
 
   /** As much as it used up in half a lease's time or less, twice over; half of what it did not use up. */

@@ -3,6 +3,7 @@
 // one is answered in time everything does again. Knows scripts and times; nothing of peers.
 
 import { limiterError } from '../errors.js';
+import { type Call, NoAnswer } from './call.js';
 import type { StoreClient } from './client.js';
 import { type Deadlines, Pending } from './deadlines.js';
 import { BEAT, BYE, type Limit, type Script, type ScriptName, script } from './scripts.js';
@@ -43,9 +44,6 @@ export interface StoreCounters {
   inFlight: number;
 }
 
-/** A call that was not answered. The failure policy decides then. */
-export class NoAnswer extends Error {}
-
 /** Failures in a row after which nothing goes there. */
 const FAILURES = 3;
 const BEAT_SECONDS = { down: 0.25, first: 0.5, most: 5 };
@@ -56,34 +54,6 @@ const NOTICE_SECONDS = 1;
 const READY_SECONDS = 2;
 /** Calls under way, answered in time or not, above which no more are made. */
 const MOST_IN_FLIGHT = 50_000;
-
-/** A script, the key it is for, and what it is told beside the times. */
-export interface Question {
-  readonly name: ScriptName;
-  readonly keys: string[];
-  readonly rest: readonly string[];
-  readonly resolve: (reply: unknown) => void;
-  /** With a `NoAnswer` where the store cannot be asked or has not answered; else it refuses this one key. */
-  readonly reject: (error: Error) => void;
-}
-
-class Call extends Pending {
-  readonly question: Question;
-  isSentAgain = false;
-  readonly #shard: Shard;
-
-  constructor(shard: Shard, question: Question) {
-    super();
-    this.#shard = shard;
-    this.question = question;
-  }
-
-  override expire(): void {
-    const error = new NoAnswer('the store did not answer in time');
-    this.#shard.failed(error, this.startedAt);
-    this.question.reject(error);
-  }
-}
 
 /** Something without an answer of its own: what is to be done when none has come. */
 class Expiry extends Pending {
@@ -122,6 +92,7 @@ export class Shard {
   #lost = 0;
   #heldUntil = 0;
 
+  readonly #onLate = (call: Call, error: NoAnswer) => this.#failed(error, call.startedAt);
   #failures = 0;
   #failingSince = 0;
   #waiting: { go: () => void; stop: (error: Error) => void }[] = [];
@@ -146,16 +117,16 @@ export class Shard {
     return this.#nodes;
   }
 
-  /** Calls a script. One of the question's two functions is called, later, within the deadline. */
-  call(question: Question): void {
+  /** Makes a call. It is answered, or fails, within the deadline; at once where the store is known to be down. */
+  call(call: Call): void {
     const { counters, deadlines } = this.#context;
     if (this.#state === 'down') {
-      question.reject(new NoAnswer('the store is down'));
+      call.failed(new NoAnswer('the store is down'));
     } else if (counters.inFlight >= MOST_IN_FLIGHT) {
-      question.reject(new NoAnswer('too many calls are under way'));
+      call.failed(new NoAnswer('too many calls are under way'));
     } else {
       counters.calls += 1;
-      const call = new Call(this, question);
+      call.onLate = this.#onLate;
       deadlines.add(call);
       if (this.#run === undefined) this.#wait(call);
       else this.#send(call);
@@ -193,8 +164,8 @@ export class Shard {
     });
   }
 
-  /** A call failed that was made at `askedAt`. @internal */
-  failed(error: Error, askedAt: number): void {
+  /** A call failed that was made at `askedAt`. */
+  #failed(error: Error, askedAt: number): void {
     this.#context.counters.failures += 1;
     if (this.#state === 'down') return;
     if (this.#failures === 0) this.#failingSince = askedAt;
@@ -213,16 +184,17 @@ export class Shard {
   #wait(call: Call): void {
     this.#waiting.push({
       go: () => this.#send(call),
-      stop: (error) => call.end() && call.question.reject(error),
+      stop: (error) => call.end() && call.failed(error),
     });
   }
 
   #send(call: Call): void {
     if (call.isDone) return;
     const { client, counters } = this.#context;
-    const { name, keys, rest } = call.question;
-    const loaded = this.#script(name);
-    const args = [this.#latest(), this.#gap, ...rest];
+    const { keys, args } = call;
+    const loaded = this.#script(call.name);
+    args[0] = this.#latest();
+    args[1] = this.#gap;
     const { script, isLoaded } = loaded;
     counters.inFlight += 1;
     const reply = isLoaded
@@ -250,7 +222,7 @@ export class Shard {
       return;
     }
     this.#failures = 0;
-    if (call.end()) call.question.resolve(reply);
+    if (call.end()) call.answered(reply);
   }
 
   #refused(call: Call, error: unknown): void {
@@ -267,7 +239,7 @@ export class Shard {
       }
       this.#beat();
     } else if (/^(ERR )?WRONGTYPE/.test(message)) {
-      if (call.end()) call.question.reject(storeError(message, error));
+      if (call.end()) call.failed(storeError(message, error));
     } else {
       this.#reject(call, error, message);
     }
@@ -276,8 +248,8 @@ export class Shard {
   #reject(call: Call, cause: unknown, message: string): void {
     if (!call.end()) return;
     const error = new NoAnswer(message, { cause });
-    this.failed(error, call.startedAt);
-    call.question.reject(error);
+    this.#failed(error, call.startedAt);
+    call.failed(error);
   }
 
   #sendAgain(call: Call): void {

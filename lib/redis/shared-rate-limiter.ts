@@ -6,6 +6,7 @@ import { limiterError } from '../errors.js';
 import { requireCost, requireKey } from '../options.js';
 import { ALLOWED, DISCONNECTED, RateLimiter } from '../rate-limiter.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
+import { Call } from './call.js';
 import { Leased } from './leased.js';
 import {
   type FailurePolicy,
@@ -119,12 +120,15 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
    * shorter of the others.
    * @throws (rejects with) `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`.
    */
-  async checkAsync(peerKey: string, cost = 1): Promise<CheckResult> {
-    const now = this.#begin(peerKey, cost);
-    if (this.#local !== undefined) return this.#count(this.#local.check(peerKey, cost));
-    if (this.#leased === undefined) return this.#strict(peerKey, cost, now);
-    const known = this.#leased.known(peerKey, cost, now);
-    return this.#count(known ?? (await this.#leased.ask(peerKey, cost, now)));
+  checkAsync(peerKey: string, cost = 1): Promise<CheckResult> {
+    try {
+      const now = this.#begin(peerKey, cost);
+      if (this.#leased !== undefined) return this.#askIfNeeded(this.#leased, peerKey, cost, now);
+      if (this.#store !== undefined) return this.#strict(this.#store, peerKey, cost, now);
+      return Promise.resolve(this.check(peerKey, cost));
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /**
@@ -195,18 +199,59 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     return readClock(this.#settings.clock);
   }
 
-  #strict(key: string, cost: number, now: number): Promise<CheckResult> {
-    const store = this.#store as Store;
+  async #askIfNeeded(leased: Leased, key: string, cost: number, now: number): Promise<CheckResult> {
+    return this.#count(leased.known(key, cost, now) ?? (await leased.ask(key, cost, now)));
+  }
+
+  #strict(store: Store, key: string, cost: number, now: number): Promise<CheckResult> {
     return new Promise((resolve) => {
-      const answered = (reply: unknown) => resolve(this.#count(verdictOf(reply)));
-      const failed = (error: Error) => resolve(this.#count(store.fallback(key, cost, now, error)));
-      store.call('strict', key, [String(cost)], answered, failed);
+      store.call(key, new StrictCheck(store, key, cost, now, this.#verdicts, resolve));
     });
   }
 
   #count(result: CheckResult): CheckResult {
     this.#verdicts[result[0]] += 1;
     return result;
+  }
+}
+
+/** A check that asks the store. */
+class StrictCheck extends Call {
+  readonly #store: Store;
+  readonly #key: string;
+  readonly #cost: number;
+  readonly #now: number;
+  readonly #verdicts: SharedStats['verdicts'];
+  readonly #resolve: (result: CheckResult) => void;
+
+  constructor(
+    store: Store,
+    key: string,
+    cost: number,
+    now: number,
+    verdicts: SharedStats['verdicts'],
+    resolve: (result: CheckResult) => void,
+  ) {
+    super('strict', store.keyOf(key), [String(cost)]);
+    this.#store = store;
+    this.#key = key;
+    this.#cost = cost;
+    this.#now = now;
+    this.#verdicts = verdicts;
+    this.#resolve = resolve;
+  }
+
+  override answered(reply: unknown): void {
+    this.#decide(verdictOf(reply));
+  }
+
+  override failed(error: Error): void {
+    this.#decide(this.#store.fallback(this.#key, this.#cost, this.#now, error));
+  }
+
+  #decide(result: CheckResult): void {
+    this.#verdicts[result[0]] += 1;
+    this.#resolve(result);
   }
 }
 

@@ -2,12 +2,13 @@
 
 import { ALLOWED } from '../rate-limiter.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
+import { type Call, CallBack, NoAnswer } from './call.js';
 import { type StoreClient, storeClient } from './client.js';
 import { Deadlines } from './deadlines.js';
 import { SHARDS, shardOf, storeKey } from './keys.js';
 import type { SharedSettings } from './options.js';
 import type { ScriptName } from './scripts.js';
-import { NoAnswer, Shard, type StateChange, type StoreCounters } from './shard.js';
+import { Shard, type StateChange, type StoreCounters } from './shard.js';
 import { Shares } from './shares.js';
 
 /** Seconds after which it is worth asking again. */
@@ -42,23 +43,21 @@ export class Store {
     if (!this.#client.isCluster) this.#shard(0);
   }
 
-  /** Calls a script on a peer's key: one of the two functions is called, later, within the deadline. */
-  call(
-    name: ScriptName,
-    key: string,
-    rest: readonly string[],
-    resolve: (reply: unknown) => void,
-    reject: (error: Error) => void,
-  ): void {
-    const part = shardOf(key);
-    const keys = [storeKey(this.#settings.prefix, part, key)];
-    const shard = this.#shard(this.#client.isCluster ? part : 0);
-    shard.call({ name, keys, rest, resolve, reject });
+  /** Makes a call for a peer. It is answered, or fails, within the deadline. */
+  call(key: string, call: Call): void {
+    this.#shardOf(key).call(call);
   }
 
-  /** The same as a promise. */
+  /** The key of a peer. */
+  keyOf(key: string): string {
+    return storeKey(this.#settings.prefix, shardOf(key), key);
+  }
+
+  /** The reply of a script called for a peer. */
   reply(name: ScriptName, key: string, rest: readonly string[]): Promise<unknown> {
-    return new Promise((resolve, reject) => this.call(name, key, rest, resolve, reject));
+    return new Promise((resolve, reject) => {
+      this.call(key, new CallBack(name, this.keyOf(key), rest, resolve, reject));
+    });
   }
 
   /** Whether the part of the store that has this peer is down. */
