@@ -4,7 +4,7 @@
 import { Redis } from 'ioredis';
 import { RateLimiterRedis } from 'rate-limiter-flexible';
 import { createClient } from 'redis';
-import { RateLimiter } from 'relay-limiter';
+import { type EngineName, RateLimiter } from 'relay-limiter';
 import { SharedRateLimiter } from 'relay-limiter/redis';
 import { Peers } from '../keys.js';
 import { time } from '../timing.js';
@@ -151,8 +151,8 @@ const leased: Case = {
     const peers = new Peers(size);
     const limiter =
       contestant === LEASED
-        ? await leasing(peers, size)
-        : new RateLimiter({ engine: contestant === 'local, native' ? 'native' : 'js', ...LIMIT });
+        ? await leasing(peers)
+        : filled(peers, contestant === 'local, native' ? 'native' : 'js');
     const { sample } = peers;
     let next = 0;
     let wrong = 0;
@@ -170,15 +170,21 @@ const leased: Case = {
   },
 };
 
+function filled(peers: Peers, engine: EngineName): RateLimiter {
+  const limiter = new RateLimiter({ engine, ...LIMIT });
+  for (let n = 0; n < peers.size; n += 1) limiter.check(peers.key(n));
+  return limiter;
+}
+
 /** With a lease for each peer that lasts for all rounds. */
-async function leasing(peers: Peers, size: number): Promise<SharedRateLimiter> {
+async function leasing(peers: Peers): Promise<SharedRateLimiter> {
   const client = createClient({ url: process.env['BENCH_REDIS_URL'] ?? '' });
   await client.connect();
   const options = { client, leaseSeconds: 3600, deadlineSeconds: 60, prefix: 'leasing' };
   const limiter = new SharedRateLimiter({ ...options, ...LIMIT });
   await limiter.ready();
   const most = LIMIT.burstLimit / 4;
-  for (let n = 0; n < size; n += 1) {
+  for (let n = 0; n < peers.size; n += 1) {
     limiter.check(peers.key(n), most);
     if (n % 1000 === 999) await settled(limiter);
   }

@@ -89,7 +89,7 @@ export class Leased {
     if (place === undefined) return undefined;
     const spent = leases.spend(place, cost, now);
     if (spent === NOT_COVERED) return this.#stillRefused(place, cost, now);
-    if (spent === TAKEN_AND_LOW) this.#renew(key, place, now);
+    if (spent === TAKEN_AND_LOW) this.#renew(key, now);
     return ALLOWED;
   }
 
@@ -166,10 +166,9 @@ export class Leased {
     return [RateLimitAction.DELAY, delay];
   }
 
-  #renew(key: string, place: Place, now: number): void {
+  #renew(key: string, now: number): void {
     if (this.#asks.has(key) || this.#store.isDown(key)) return;
     this.#ask(key, [], 0, now);
-    this.#leases.asked(place);
   }
 
   #ask(key: string, waiters: Waiter[], cost: number, now: number): void {

@@ -1,37 +1,42 @@
-// What a node holds of its peers: leased tokens, and refusals until the time they name. One array of
-// doubles beside a Map, as the buckets of lib/engine/js/table.ts: a check that is covered touches one
-// line of it. Knows no store.
+// What a node holds of its peers: leased tokens, and refusals until the time they name. Two arrays of
+// doubles beside a Map, as the buckets of lib/engine/js/table.ts: a check that is covered touches two
+// neighbours of the first. Knows no store.
 
 import { store } from '../engine/js/table.js';
 
 /** Where a peer is: a number below how many there are. A deletion may move another one there. */
 export type Place = number;
 
-/** What became of a cost: taken, taken with little left, or not covered. */
+/** What became of a cost: taken, taken from the last quarter of a lease, or not covered. */
 export const TAKEN = 0;
 export const TAKEN_AND_LOW = 1;
 export const NOT_COVERED = 2;
 export type Spent = typeof TAKEN | typeof TAKEN_AND_LOW | typeof NOT_COVERED;
 
-// A peer's doubles.
+// A peer's doubles in the first array: tokens that may be spent, until when.
 const LEFT = 0;
 const UNTIL = 1;
-const GRANTED = 2;
-const LEASE = 3;
-const REFUSED_UNTIL = 4;
-const REFUSED_COST = 5;
-const VIOLATIONS = 6;
-const REPORTED = 7;
-const DOUBLES = 8;
+const HOT = 2;
 
-const LEAST_DOUBLES = DOUBLES * 16;
-/** Below this share of what was granted it is time for more. */
-const LOW = 1 / 4;
+// In the second one.
+const RESERVE = 0;
+const GRANTED = 1;
+const LEASE = 2;
+const REFUSED_UNTIL = 3;
+const REFUSED_COST = 4;
+const VIOLATIONS = 5;
+const REPORTED = 6;
+const COLD = 7;
+
+const LEAST_PLACES = 16;
+/** So much of a lease is set apart: when the rest is spent it is time for more. */
+const RESERVED = 1 / 4;
 
 export class Leases {
   readonly #places = new Map<string, Place>();
   #keys: string[] = [];
-  #doubles = new Float64Array(LEAST_DOUBLES);
+  #hot = new Float64Array(HOT * LEAST_PLACES);
+  #cold = new Float64Array(COLD * LEAST_PLACES);
 
   get size(): number {
     return this.#keys.length;
@@ -49,12 +54,13 @@ export class Leases {
   /** A peer that holds nothing. @throws `ERR_LIMITER_MEMORY` */
   insert(key: string): Place {
     const place = this.#keys.length;
-    if (place * DOUBLES === this.#doubles.length) this.#resize(this.#doubles.length * 2);
+    if (place * HOT === this.#hot.length) this.#resize(place * 2);
     store(this.#places, key, place);
     this.#keys.push(key);
-    this.#doubles.fill(0, place * DOUBLES, (place + 1) * DOUBLES);
-    this.#doubles[place * DOUBLES + UNTIL] = -Infinity;
-    this.#doubles[place * DOUBLES + REFUSED_UNTIL] = -Infinity;
+    this.#hot[place * HOT + LEFT] = 0;
+    this.#hot[place * HOT + UNTIL] = Number.NEGATIVE_INFINITY;
+    this.#cold.fill(0, place * COLD, (place + 1) * COLD);
+    this.#set(place, REFUSED_UNTIL, Number.NEGATIVE_INFINITY);
     return place;
   }
 
@@ -65,33 +71,36 @@ export class Leases {
     const last = this.#keys.length - 1;
     const lastKey = this.#keys.pop() as string;
     if (place !== last) {
-      this.#doubles.copyWithin(place * DOUBLES, last * DOUBLES, (last + 1) * DOUBLES);
+      this.#hot.copyWithin(place * HOT, last * HOT, (last + 1) * HOT);
+      this.#cold.copyWithin(place * COLD, last * COLD, (last + 1) * COLD);
       this.#keys[place] = lastKey;
       this.#places.set(lastKey, place);
     }
-    const { length } = this.#doubles;
-    if (length > LEAST_DOUBLES && last * DOUBLES < length / 4) this.#resize(length / 2);
-  }
-
-  clear(): void {
-    this.#places.clear();
-    this.#keys = [];
-    this.#doubles = new Float64Array(LEAST_DOUBLES);
+    const places = this.#hot.length / HOT;
+    if (places > LEAST_PLACES && last < places / 4) this.#resize(places / 2);
   }
 
   /** Takes `cost` from the lease, if it is there and the lease is not over. */
   spend(place: Place, cost: number, now: number): Spent {
-    const doubles = this.#doubles;
-    const at = place * DOUBLES;
-    const left = (doubles[at + LEFT] as number) - cost;
-    if (!(left >= 0 && now < (doubles[at + UNTIL] as number))) return NOT_COVERED;
-    doubles[at + LEFT] = left;
-    return left < (doubles[at + GRANTED] as number) * LOW ? TAKEN_AND_LOW : TAKEN;
+    const hot = this.#hot;
+    const at = place * HOT;
+    if (!(now < (hot[at + UNTIL] as number))) return NOT_COVERED;
+    const left = (hot[at + LEFT] as number) - cost;
+    if (left >= 0) {
+      hot[at + LEFT] = left;
+      return TAKEN;
+    }
+    const reserve = this.#get(place, RESERVE);
+    if (!(left + reserve >= 0)) return NOT_COVERED;
+    hot[at + LEFT] = left + reserve;
+    this.#set(place, RESERVE, 0);
+    return reserve > 0 ? TAKEN_AND_LOW : TAKEN;
   }
 
   /** Tokens of a lease that is not over. */
   left(place: Place, now: number): number {
-    return now < this.#get(place, UNTIL) ? this.#get(place, LEFT) : 0;
+    if (!(now < this.until(place))) return 0;
+    return (this.#hot[place * HOT + LEFT] as number) + this.#get(place, RESERVE);
   }
 
   /** The number of the last lease; 0 if there was none. */
@@ -99,27 +108,27 @@ export class Leases {
     return this.#get(place, LEASE);
   }
 
-  /** How much the last lease was of, and until when. */
+  /** How much the last lease was of. */
   granted(place: Place): number {
     return this.#get(place, GRANTED);
   }
 
+  /** When the last lease ends. */
   until(place: Place): number {
-    return this.#get(place, UNTIL);
-  }
-
-  /** No `TAKEN_AND_LOW` until the next grant. */
-  asked(place: Place): void {
-    this.#set(place, GRANTED, 0);
+    return this.#hot[place * HOT + UNTIL] as number;
   }
 
   /** A lease is granted: on top of what is left, or, if that was over by then, instead of it. */
   grant(place: Place, granted: number, carried: boolean, until: number, lease: number): void {
-    this.#set(place, LEFT, granted + (carried ? this.#get(place, LEFT) : 0));
-    this.#set(place, UNTIL, until);
+    const at = place * HOT;
+    const before = carried ? (this.#hot[at + LEFT] as number) + this.#get(place, RESERVE) : 0;
+    const reserve = Math.floor(granted * RESERVED);
+    this.#hot[at + LEFT] = before + granted - reserve;
+    this.#hot[at + UNTIL] = until;
+    this.#set(place, RESERVE, reserve);
     this.#set(place, GRANTED, granted);
     this.#set(place, LEASE, lease);
-    this.#set(place, REFUSED_UNTIL, -Infinity);
+    this.#set(place, REFUSED_UNTIL, Number.NEGATIVE_INFINITY);
   }
 
   /** `cost`, and whatever costs more, is refused until then. */
@@ -178,16 +187,21 @@ export class Leases {
   }
 
   #get(place: Place, field: number): number {
-    return this.#doubles[place * DOUBLES + field] as number;
+    return this.#cold[place * COLD + field] as number;
   }
 
   #set(place: Place, field: number, value: number): void {
-    this.#doubles[place * DOUBLES + field] = value;
+    this.#cold[place * COLD + field] = value;
   }
 
-  #resize(length: number): void {
-    const doubles = new Float64Array(length);
-    doubles.set(this.#doubles.subarray(0, length));
-    this.#doubles = doubles;
+  #resize(places: number): void {
+    this.#hot = resized(this.#hot, places * HOT);
+    this.#cold = resized(this.#cold, places * COLD);
   }
+}
+
+function resized(doubles: Float64Array, length: number): Float64Array<ArrayBuffer> {
+  const result = new Float64Array(length);
+  result.set(doubles.subarray(0, length));
+  return result;
 }
