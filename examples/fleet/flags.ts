@@ -12,7 +12,7 @@ export const HELP = `Four relays share one limit through a store, while one peer
 
 usage: npm run demo:fleet -- [flags]
 
-  --seconds N   how long, 8 to 120 (default 18); the store is stopped for a fifth of it in the middle
+  --seconds N   how long, 4 to 120 (default 18); the store is stopped for a fifth of it in the middle
   --flood N     messages a second of the peer in all, 100 to 5000 (default 2000)
   --help        this text
 
@@ -30,7 +30,7 @@ export class WrongFlag extends Error {}
 export function readFlags(args: string[]): Flags {
   const { seconds, flood, help } = parse(args);
   return {
-    seconds: whole('--seconds', seconds, 8, 120),
+    seconds: whole('--seconds', seconds, 4, 120),
     flood: whole('--flood', flood, 100, 5000),
     help,
   };

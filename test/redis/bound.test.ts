@@ -77,7 +77,7 @@ describe('the bound', () => {
         const { excess: over } = await simulate(scenario);
         expect(over).toBeLessThanOrEqual(ROUNDING);
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
   });
 
@@ -93,7 +93,7 @@ describe('the bound', () => {
           const { excess: over } = await simulate({ ...steady, outages: [outage] });
           expect(over).toBeLessThanOrEqual(ROUNDING);
         }),
-        { numRuns: 40 },
+        { numRuns: 25 },
       );
     },
   );

@@ -8,25 +8,27 @@ import { StoreCluster } from './support/cluster.js';
 import { Flood } from './support/flood.js';
 import { NO_SERVER, sleep, type TestClient } from './support/store.js';
 
+let cluster: StoreCluster;
+beforeAll(async () => {
+  if (NO_SERVER === false) cluster = await StoreCluster.start();
+});
+afterAll(() => cluster?.close());
+
 describe.skipIf(NO_SERVER).each(['nodeRedis', 'ioRedis'] as const)('a cluster, %s', (connect) => {
-  let cluster: StoreCluster;
   let redis: TestClient;
   const open: { close(): Promise<void> }[] = [];
   beforeAll(async () => {
-    cluster = await StoreCluster.start();
     redis = await cluster[connect]();
   });
   afterEach(async () => {
     await Promise.all(open.splice(0).map((one) => one.close()));
   });
-  afterAll(async () => {
-    redis?.close();
-    await cluster?.close();
-  });
+  afterAll(() => redis?.close());
 
   function limiter(mode: 'leased' | 'strict', rateLimit: number, burstLimit: number) {
     const { client } = redis;
-    const made = new SharedRateLimiter({ client, mode, rateLimit, burstLimit, deadlineSeconds: 5 });
+    const limit = { mode, rateLimit, burstLimit, deadlineSeconds: 5, prefix: connect };
+    const made = new SharedRateLimiter({ client, ...limit });
     open.push(made);
     return made;
   }
@@ -59,7 +61,7 @@ describe.skipIf(NO_SERVER).each(['nodeRedis', 'ioRedis'] as const)('a cluster, %
   });
 
   it('spreads bans', async () => {
-    const [a, b] = [1, 2].map(() => new SharedBans({ client: redis.client }));
+    const [a, b] = [1, 2].map(() => new SharedBans({ client: redis.client, prefix: connect }));
     if (a === undefined || b === undefined) throw new Error('two were made');
     open.push(a, b);
     for (const one of [a, b]) {

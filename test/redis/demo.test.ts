@@ -15,7 +15,7 @@ describe('the command', () => {
     expect(output).toContain('--seconds N');
   });
 
-  it.each(['--seconds 7', '--seconds many', '--flood 0', '--frobnicate', 'surplus'])(
+  it.each(['--seconds 3', '--seconds many', '--flood 0', '--frobnicate', 'surplus'])(
     'refuses %s',
     async (args) => {
       const { code, output } = await start(MAIN, args.split(' ')).ended;
@@ -36,7 +36,7 @@ describe('the command', () => {
 
   // It runs in real time: a machine that stands still for a second in the middle is given another try.
   it.skipIf(NO_SERVER)('shows that the limit holds', { timeout: 60_000, retry: 2 }, async () => {
-    const { code, output } = await start(MAIN, ['--seconds', '8']).ended;
+    const { code, output } = await start(MAIN, ['--seconds', '5']).ended;
     expect(output).toContain('The limit held.');
     expect(output).toMatch(/of it without the store +[1-9]/);
     expect(code).toBe(0);

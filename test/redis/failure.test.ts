@@ -64,7 +64,7 @@ describe.skipIf(NO_SERVER)('the store', () => {
     await expect.poll(() => one.getStats().store.nodes).toBe(2);
     const flood = new Flood();
     flood.start([one, other]);
-    await sleep(0.5);
+    await sleep(0.4);
     own.signal('SIGSTOP');
     await sleep(1);
     const held = one.getStats().store.inFlight;

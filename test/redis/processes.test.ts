@@ -43,9 +43,9 @@ describe.skipIf(NO_SERVER)('three processes', () => {
     await Promise.all(nodes.map((node) => once(node, 'message')));
     const start = performance.now();
     for (const node of nodes) node.send('go');
-    await sleep(1.5);
+    await sleep(1);
     nodes[0]?.kill('SIGKILL');
-    await sleep(2);
+    await sleep(1.5);
     const seconds = (performance.now() - start) / 1000;
     for (const node of nodes) node.kill('SIGKILL');
 

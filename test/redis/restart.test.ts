@@ -1,7 +1,7 @@
 // The store killed under load, and started again without what it knew.
 
 import { SharedRateLimiter, type StateChange } from 'relay-limiter/redis';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, it } from 'vitest';
 import { excess } from '../../out/examples/fleet/bound.js';
 import { Flood } from './support/flood.js';
 import { CLIENTS, NO_SERVER, sleep, startServer } from './support/store.js';
@@ -12,8 +12,9 @@ const CASES = [
   ['closed', 'ioredis'],
 ] as const;
 
-describe.skipIf(NO_SERVER)('a restart', () => {
-  it.each(CASES)('is no burst (%s, %s)', { retry: 1 }, async (onStoreFailure, client) => {
+describe.skipIf(NO_SERVER).concurrent('a restart', () => {
+  it.for(CASES)('is no burst (%s, %s)', { retry: 1 }, async ([onStoreFailure, client], test) => {
+    const { expect, onTestFinished } = test;
     const server = await startServer();
     onTestFinished(() => server.close());
     const connect = CLIENTS[client];

@@ -122,12 +122,12 @@ describe.skipIf(NO_SERVER).each(Object.entries(CLIENTS))('through %s', (name, co
   });
 
   it('leased: caches a refusal until the time it names, and counts its violations', async () => {
-    const shared = limiter({ rateLimit: 1, burstLimit: 5, disconnectThreshold: 6 });
+    const shared = limiter({ rateLimit: 3, burstLimit: 5, disconnectThreshold: 6 });
     for (let i = 0; i < 5; i += 1) expect(await shared.checkAsync('p')).toEqual(['allow', 0]);
     const [action, delay] = await shared.checkAsync('p');
     expect(action).toBe('delay');
-    expect(delay).toBeGreaterThan(0.5);
-    expect(delay).toBeLessThanOrEqual(1);
+    expect(delay).toBeGreaterThan(0.25);
+    expect(delay).toBeLessThanOrEqual(1 / 3);
     const { calls } = shared.getStats().store;
     for (let i = 0; i < 4; i += 1) expect(shared.check('p')[0]).toBe('delay');
     expect(shared.check('p')).toEqual(['disconnect', 0]);
@@ -199,7 +199,8 @@ describe.skipIf(NO_SERVER).each(Object.entries(CLIENTS))('through %s', (name, co
     expect(shared.getStats().store.calls).toBe(0);
   });
 
-  it('counts the nodes that share the limit', async () => {
+  // Through one client: it is heard of with the next sign of life, seconds later.
+  it.runIf(name === 'ioredis')('counts the nodes that share the limit', async () => {
     const options = { prefix: 'nodes' };
     const all = [limiter(options), limiter(options), limiter(options)];
     await expect.poll(() => all.map((node) => node.getStats().store.nodes)).toEqual([3, 3, 3]);

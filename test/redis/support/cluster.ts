@@ -14,6 +14,8 @@ export class StoreCluster {
   readonly #servers: StoreServer[];
   readonly #admins: Admin[];
   readonly #ids: string[];
+  /** Where slots are that have moved. */
+  readonly #moved = new Map<number, number>();
 
   private constructor(servers: StoreServer[], admins: Admin[], ids: string[]) {
     this.#servers = servers;
@@ -60,8 +62,9 @@ export class StoreCluster {
   /** Moves the slot of a key to the next server, key by key, as redis-cli does. */
   async moveSlotOf(key: string): Promise<void> {
     const slot = Number(await command(this.#admins[0] as Admin, `CLUSTER KEYSLOT ${key}`));
-    const from = Math.floor(slot / Math.ceil(SLOTS / SIZE));
+    const from = this.#moved.get(slot) ?? Math.floor(slot / Math.ceil(SLOTS / SIZE));
     const to = (from + 1) % SIZE;
+    this.#moved.set(slot, to);
     const source = this.#admins[from] as Admin;
     const target = this.#admins[to] as Admin;
     await command(target, `CLUSTER SETSLOT ${slot} IMPORTING ${this.#ids[from]}`);
