@@ -3,7 +3,10 @@
 // index of all names, by when they expire, and a number that every change raises: who has seen all
 // numbers has missed nothing. The number has an epoch, which ends when the store loses what it had.
 
-/** `KEYS`: the index, the version, the ban. `epoch`: if there is none yet. */
+/**
+ * `KEYS`: the index, the version, the ban. `epoch`: if there is none yet. The channel is the last of the
+ * arguments: a client may have a prefix of its own for keys, and channels have none.
+ */
 const CHANGE = `
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -12,7 +15,7 @@ local function changed(epoch, rest)
   local version = redis.call('HINCRBY', KEYS[2], 'version', 1)
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
   local message = string.format('{"epoch":"%s","version":%d,%s}', redis.call('HGET', KEYS[2], 'epoch'), version, rest)
-  redis.call('PUBLISH', KEYS[1], message)
+  redis.call('PUBLISH', ARGV[#ARGV], message)
 end
 `;
 

@@ -155,12 +155,13 @@ export class BanStore {
     const keys = [this.#index, this.#version, storeKey(this.#prefix, 'bans', key)];
     this.counters.sent += 1;
     if (waiting === 'lift') {
-      await this.#client.eval(LIFT, keys, args);
+      await this.#client.eval(LIFT, keys, [...args, this.#index]);
       return;
     }
     const ban = this.#listener.find(key);
     if (ban === undefined) return;
-    await this.#client.eval(BAN, keys, [...args, String(ban.seconds), String(ban.violations)]);
+    const what = [String(ban.seconds), String(ban.violations)];
+    await this.#client.eval(BAN, keys, [...args, ...what, this.#index]);
   }
 
   async #look(): Promise<void> {
