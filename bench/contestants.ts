@@ -49,16 +49,18 @@ export const COMPLETE = [MAP, TYPESCRIPT, NATIVE];
 export const OTHERS = [LIMITER, FLEXIBLE, HYPERLIMIT];
 
 /** What a plain Map and our limiters have in common. */
-export type Complete = Pick<
-  RateLimiter,
-  'check' | 'removePeer' | 'cleanupOldPeers' | 'getStats' | 'clear'
->;
+export type Complete = Pick<RateLimiter, 'check' | 'removePeer' | 'cleanupOldPeers' | 'clear'> &
+  Pick<PlainMap, 'getStats'>;
 
 const ENGINES: Record<string, EngineName> = { [NATIVE]: 'native', [TYPESCRIPT]: 'js' };
 
-export function ours(name: string, burst: number): RateLimiter {
+export function ours(
+  name: string,
+  burst: number,
+  { maxPeers = Infinity, rate = RATE }: { maxPeers?: number; rate?: number | undefined } = {},
+): RateLimiter {
   const engine = ENGINES[name];
-  return new RateLimiter({ engine, rateLimit: RATE, burstLimit: burst, maxPeers: Infinity });
+  return new RateLimiter({ engine, rateLimit: rate, burstLimit: burst, maxPeers });
 }
 
 export function isOurs(name: string): boolean {

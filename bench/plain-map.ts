@@ -54,7 +54,7 @@ export class PlainMap {
     return removed;
   }
 
-  getStats(): RateLimiterStats {
+  getStats(): Pick<RateLimiterStats, 'trackedPeers' | 'totalViolations' | 'topViolators'> {
     let totalViolations = 0;
     for (const count of this.#violations.values()) totalViolations += count;
     const worst = [...this.#violations].sort((a, b) => b[1] - a[1]);

@@ -7,12 +7,13 @@ import { type Result, type Spread, timesAsGood } from './results.js';
 /** A case at one size: a line for each contestant. */
 export function textTable(question: Case, peers: number, results: Result[]): string {
   const [main, ...others] = question.metrics as [Metric, ...Metric[]];
-  const map = results.find(({ contestant }) => contestant === MAP);
+  const { baseline = MAP } = question;
+  const base = results.find(({ contestant }) => contestant === baseline);
   const head = [
     '',
     `${main.label}, ${main.unit}`,
     'lowest - highest',
-    map ? 'to the Map' : '',
+    base ? `to ${baseline === MAP ? 'the Map' : baseline}` : '',
     ...others.map(({ label, unit }) => `${label}, ${unit}`),
   ];
   const rows = results.map((result) => {
@@ -23,7 +24,7 @@ export function textTable(question: Case, peers: number, results: Result[]): str
       contestant,
       number(figure.median),
       `${number(figure.low)} - ${number(figure.high)}`,
-      ratio(map?.figures[main.name], figure),
+      ratio(base?.figures[main.name], figure),
       ...others.map(({ name }) => number(figures[name]?.median)),
     ];
   });

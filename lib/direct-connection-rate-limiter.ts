@@ -14,7 +14,7 @@ import {
   requireCost,
   requireKey,
 } from './options.js';
-import type { CleanupLimits, LimiterOptions, Violator } from './types.js';
+import type { CleanupLimits, LimiterOptions, LimiterTotals, Violator } from './types.js';
 
 export interface DirectConnectionRateLimiterOptions extends LimiterOptions {
   /** Messages a second, at least 0. Default 5. */
@@ -29,7 +29,7 @@ export interface DirectConnectionRateLimiterOptions extends LimiterOptions {
   banDuration?: number | undefined;
 }
 
-export interface DirectConnectionStatistics {
+export interface DirectConnectionStatistics extends LimiterTotals {
   totalViolations: number;
   /** Connections that have sent messages; those that only asked for the orderbook do not count. */
   trackedConnections: number;
@@ -37,8 +37,6 @@ export interface DirectConnectionStatistics {
   bannedConnections: string[];
   /** At most ten, most violations first; ties in the order of their first violation. */
   topViolators: Violator[];
-  /** Bytes of the peer tables; absent where the engine does not know (TypeScript). */
-  memoryBytes?: number;
 }
 
 /** A key with its place remembered: it owns nothing and needs no closing. */
@@ -73,14 +71,18 @@ export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
   /** @throws `ERR_LIMITER_OPTION` for a wrong option, `ERR_LIMITER_ENGINE` where the engine asked for cannot run. */
   constructor(options?: DirectConnectionRateLimiterOptions) {
     const given = readOptions('DirectConnectionRateLimiter', options, OPTIONS);
+    const common = commonOptions(given);
     const config = {
       messageRatePerSec: nonNegative(given, 'messageRatePerSec', 5),
       messageBurst: nonNegative(given, 'messageBurst', 20),
       orderbookInterval: nonNegative(given, 'orderbookInterval', 30),
       orderbookBanThreshold: count(given, 'orderbookBanThreshold', 10),
       banDuration: nonNegative(given, 'banDuration', DEFAULT_BAN_DURATION),
+      maxPeers: common.maxPeers,
     };
-    super(commonOptions(given), (engine) => engine.direct(config));
+    super('DirectConnectionRateLimiter', common, config.banDuration, (engine) =>
+      engine.direct(config),
+    );
     this.messageRatePerSec = config.messageRatePerSec;
     this.messageBurst = config.messageBurst;
     this.orderbookInterval = config.orderbookInterval;
@@ -101,6 +103,16 @@ export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
     const now = this.now();
     const refusal = this.core.checkMessage(connId, cost, now);
     return refusal === undefined;
+  }
+
+  /**
+   * Tokens in the connection's message bucket, as of its last message: time passed since then does not count. A
+   * full bucket's for an unknown connection; creates nothing. O(1).
+   * @throws `ERR_LIMITER_KEY` unless the key is a string.
+   */
+  getTokens(connId: string): number {
+    requireKey(connId);
+    return this.core.tokens(connId);
   }
 
   /**

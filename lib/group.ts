@@ -2,7 +2,9 @@
 
 import type { BucketCore, Handle } from './engine/engine.js';
 import { limiterError, refused } from './errors.js';
+import { Opened } from './opened.js';
 import { requireCost, requireKey } from './options.js';
+import { copyOf } from './text.js';
 
 /** Anything with a key: what `open` returns. */
 export interface Keyed {
@@ -44,8 +46,10 @@ export class PeerGroup {
    * @throws `ERR_LIMITER_KEY` for what has no string key, `ERR_LIMITER_MEMORY`; then nothing changed.
    */
   add(peer: string | Keyed): void {
-    const key = keyOf(peer);
-    if (this.#places.has(key)) return;
+    const given = keyOf(peer);
+    if (this.#places.has(given)) return;
+    // An opened peer's is a copy, and in the table as well.
+    const key = peer instanceof Opened ? given : copyOf(given);
     this.#remember(key, this.#keys.length);
     try {
       this.#core.addMember(this.#handle, key);

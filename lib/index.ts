@@ -1,5 +1,6 @@
 // The public entry of relay-limiter: names only.
 
+export { BAN_CHANNEL, type BanMessage } from './ban-channel.js';
 export {
   DEFAULT_BAN_DURATION,
   DEFAULT_HOSTID,
@@ -31,9 +32,14 @@ export {
   type Ban,
   type CheckResult,
   type CleanupLimits,
+  type CleanupSchedule,
   type EngineName,
+  type LimiterName,
   type LimiterOptions,
+  type LimiterSnapshot,
+  type LimiterTotals,
   type Peer,
   RateLimitAction,
+  type SnapshotPeer,
   type Violator,
 } from './types.js';

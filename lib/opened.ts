@@ -1,6 +1,7 @@
 // What opened peers remember, and how an engine hears of it.
 
 import { SEAT } from './engine/engine.js';
+import { copyOf } from './text.js';
 
 /** The place of a record that was never looked for. */
 export const NOWHERE = -1;
@@ -16,7 +17,7 @@ export abstract class Opened {
   #high = 0;
 
   constructor(key: string) {
-    this.#key = key;
+    this.#key = copyOf(key);
   }
 
   /** Whose peer it is, for ever: the seat is of no other key. */

@@ -52,13 +52,20 @@ export function burst(given: Given, name: string, fallback: number): number {
 }
 
 /** The names of the options every limiter takes. */
-export const COMMON_OPTIONS = ['engine', 'clock', 'maxPeers', 'onBan'] as const;
+export const COMMON_OPTIONS = ['engine', 'clock', 'maxPeers', 'onBan', 'cleanup'] as const;
+
+/** The option `cleanup`, with its defaults. */
+export interface CleanupRounds {
+  readonly maxAgeSeconds: number;
+  readonly everySeconds: number;
+}
 
 export interface CommonOptions {
   readonly engine: 'auto' | EngineName | undefined;
   readonly clock: Clock | undefined;
   readonly maxPeers: number;
   readonly onBan: ((ban: Ban) => void) | undefined;
+  readonly cleanup: CleanupRounds | undefined;
 }
 
 export function commonOptions(given: Given): CommonOptions {
@@ -76,6 +83,16 @@ export function commonOptions(given: Given): CommonOptions {
     clock: callback<Clock>(given, 'clock'),
     maxPeers: maxPeers as number,
     onBan: callback<NonNullable<LimiterOptions['onBan']>>(given, 'onBan'),
+    cleanup: cleanupSchedule(given['cleanup']),
+  };
+}
+
+function cleanupSchedule(given: unknown): CleanupRounds | undefined {
+  if (given === undefined) return undefined;
+  const schedule = readOptions('cleanup', given, ['maxAgeSeconds', 'everySeconds']);
+  return {
+    maxAgeSeconds: positive(schedule, 'maxAgeSeconds', 3600),
+    everySeconds: positive(schedule, 'everySeconds', 60),
   };
 }
 

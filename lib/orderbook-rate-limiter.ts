@@ -20,7 +20,7 @@ import {
   readOptions,
   requireKey,
 } from './options.js';
-import type { CleanupLimits, LimiterOptions, Violator } from './types.js';
+import type { CleanupLimits, LimiterOptions, LimiterTotals, Violator } from './types.js';
 
 export interface OrderbookRateLimiterOptions extends LimiterOptions {
   /** Accepted and unused, as in the reference: one request an interval. Greater than 0; default 1. */
@@ -37,15 +37,13 @@ export interface OrderbookRateLimiterOptions extends LimiterOptions {
   banDuration?: number | undefined;
 }
 
-export interface OrderbookStatistics {
+export interface OrderbookStatistics extends LimiterTotals {
   totalViolations: number;
   trackedPeers: number;
   /** Keys of bans that are not over, in the order the bans began. */
   bannedPeers: string[];
   /** At most ten, most violations first; ties in the order of their first violation. */
   topViolators: Violator[];
-  /** Bytes of the peer tables; absent where the engine does not know (TypeScript). */
-  memoryBytes?: number;
 }
 
 /** How hard a peer is held back: by its violations, against the thresholds. */
@@ -85,6 +83,7 @@ export class OrderbookRateLimiter extends Limiter<OrderbookCore> {
   constructor(options?: OrderbookRateLimiterOptions) {
     const given = readOptions('OrderbookRateLimiter', options, OPTIONS);
     const rateLimit = positive(given, 'rateLimit', DEFAULT_ORDERBOOK_RATE_LIMIT);
+    const common = commonOptions(given);
     const config = {
       interval: nonNegative(given, 'interval', DEFAULT_ORDERBOOK_RATE_INTERVAL),
       violationBanThreshold: count(given, 'violationBanThreshold', DEFAULT_VIOLATION_BAN_THRESHOLD),
@@ -99,8 +98,9 @@ export class OrderbookRateLimiter extends Limiter<OrderbookCore> {
         DEFAULT_VIOLATION_SEVERE_THRESHOLD,
       ),
       banDuration: nonNegative(given, 'banDuration', DEFAULT_BAN_DURATION),
+      maxPeers: common.maxPeers,
     };
-    super(commonOptions(given), (engine) => engine.orderbook(config));
+    super('OrderbookRateLimiter', common, config.banDuration, (engine) => engine.orderbook(config));
     this.rateLimit = rateLimit;
     this.interval = config.interval;
     this.violationBanThreshold = config.violationBanThreshold;

@@ -18,6 +18,7 @@ import {
   type CheckResult,
   type CleanupLimits,
   type LimiterOptions,
+  type LimiterTotals,
   type Peer,
   RateLimitAction,
   type Violator,
@@ -32,13 +33,11 @@ export interface RateLimiterOptions extends LimiterOptions {
   disconnectThreshold?: number | null | undefined;
 }
 
-export interface RateLimiterStats {
+export interface RateLimiterStats extends LimiterTotals {
   trackedPeers: number;
   totalViolations: number;
   /** At most ten, most violations first; ties in the order of their first violation. */
   topViolators: Violator[];
-  /** Bytes of the peer tables; absent where the engine does not know (TypeScript). */
-  memoryBytes?: number;
 }
 
 const OPTIONS = ['rateLimit', 'burstLimit', 'disconnectThreshold', ...COMMON_OPTIONS];
@@ -67,8 +66,10 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
     const tenSeconds = Math.min(Math.max(1, rateLimit * 10), Number.MAX_VALUE);
     const burstLimit = burst(given, 'burstLimit', tenSeconds);
     const disconnectThreshold = countOrNull(given, 'disconnectThreshold');
-    super(commonOptions(given), (engine) =>
-      engine.rateLimiter({ rateLimit, burstLimit, disconnectThreshold }),
+    const common = commonOptions(given);
+    const { maxPeers } = common;
+    super('RateLimiter', common, 0, (engine) =>
+      engine.rateLimiter({ rateLimit, burstLimit, disconnectThreshold, maxPeers }),
     );
     this.rateLimit = rateLimit;
     this.burstLimit = burstLimit;
@@ -99,6 +100,16 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
   getDelayForPeer(peerKey: string): number {
     requireKey(peerKey);
     return this.core.delay(peerKey);
+  }
+
+  /**
+   * Tokens in the peer's bucket, as of its last check: time passed since then does not count. A
+   * full bucket's for an unknown peer; creates nothing. O(1).
+   * @throws `ERR_LIMITER_KEY` unless the key is a string.
+   */
+  getTokens(peerKey: string): number {
+    requireKey(peerKey);
+    return this.core.tokens(peerKey);
   }
 
   /**

@@ -33,6 +33,7 @@ const SUBJECTS: {
         ['check', key],
         ['check', key, random() * 20],
         ['getDelayForPeer', key],
+        ['getTokens', key],
         ['removePeer', key],
         ['cleanupOldPeers', 5],
       ]),
@@ -53,6 +54,7 @@ const SUBJECTS: {
     call: (random, key) =>
       oneOf(random, [
         ['checkMessage', key, random() * 3],
+        ['getTokens', key],
         ['checkOrderbook', key],
         ['isBanned', key],
         ['removePeer', key],

@@ -39,13 +39,38 @@ export interface LimiterOptions {
   engine?: 'auto' | EngineName | undefined;
   /** Monotonic seconds, read once a call. Default: the engine's own monotonic clock. */
   clock?: (() => number) | undefined;
-  /** Most peers kept at once: an integer of at least 1, or Infinity. Default 1,000,000. */
+  /**
+   * Most peers of whom anything is kept: an integer of at least 1, or Infinity. Default 1,000,000.
+   * Where there are so many, a newcomer takes the place of one that is missed least, never of one
+   * that is banned; where nobody may go, it is refused.
+   */
   maxPeers?: number | undefined;
   /**
    * Called once as a ban begins, after the check has been decided. What it throws surfaces as an
    * uncaught exception, never in the check. `RateLimiter` bans nobody and never calls it.
    */
   onBan?: ((ban: Ban) => void) | undefined;
+  /**
+   * Cleans up in the background, so that nobody has to remember it. Default: off. The timer never
+   * keeps a process alive; it stops with `close()`, and when the limiter is collected. What `clock`
+   * throws in a round surfaces as an uncaught exception; the next round comes all the same.
+   */
+  cleanup?: CleanupSchedule | undefined;
+}
+
+/** When a limiter cleans up by itself. */
+export interface CleanupSchedule {
+  /**
+   * What has been idle for longer is forgotten, and so is every ban that is over; seconds, greater
+   * than 0. Default 3600.
+   */
+  maxAgeSeconds?: number | undefined;
+  /**
+   * Seconds from the beginning of one round to that of the next, greater than 0. Default 60. A round
+   * takes about a millisecond at a time, with pauses between; one that lasts longer than this is not
+   * begun twice. More than 24 days are taken for 24.
+   */
+  everySeconds?: number | undefined;
 }
 
 /** Bounds one call of a cleanup. */
@@ -56,6 +81,49 @@ export interface CleanupLimits {
    * engine V8 makes its tables smaller by itself, which takes longer than a budget once in a while.
    */
   budgetMs?: number | undefined;
+}
+
+/** An offender in a snapshot. */
+export interface SnapshotPeer {
+  key: string;
+  violations: number;
+  /** Seconds that its ban has left; null where none is in force. */
+  banSecondsLeft: number | null;
+  /** Seconds since its last refill or the last orderbook request allowed; null where there was none. */
+  idleSeconds: number | null;
+}
+
+/** The offenders of a limiter, as plain values that survive JSON. All times are relative. */
+export interface LimiterSnapshot {
+  format: 1;
+  limiter: LimiterName;
+  /** In the order in which they offended first. */
+  peers: SnapshotPeer[];
+}
+
+export type LimiterName = 'RateLimiter' | 'OrderbookRateLimiter' | 'DirectConnectionRateLimiter';
+
+/** What the statistics of every limiter tell, besides counts of peers and offences. */
+export interface LimiterTotals {
+  /** Peers of whom anything is known: at most `maxPeers`. */
+  peers: number;
+  /**
+   * What all checks so far answered, by key, of opened peers and of groups. Where they answer true or
+   * false: true is allow, false disconnect if a ban is in force or begins with it, and else delay.
+   */
+  verdicts: { allow: number; delay: number; disconnect: number };
+  /** Bans that began; restored ones do not count. */
+  bansBegun: number;
+  /** Peers forgotten to make room for others, where there were `maxPeers`. */
+  evictions: number;
+  /** Of them those of whom anything was lost: a bucket not full, an interval not over, violations. */
+  lossyEvictions: number;
+  /** Checks of newcomers refused since nobody could be forgotten for them. */
+  refusedNewcomers: number;
+  /** Offenders whose key is too long to be kept: punished all the same, and named nowhere. */
+  unnamedOffenders: number;
+  /** Bytes of the peer tables; absent where the engine does not know (TypeScript). */
+  memoryBytes?: number;
 }
 
 /** A peer and its violations. */

@@ -15,6 +15,11 @@ constexpr double kNever = -kInfinity;
 // Seconds from `then` to `now`; 0 if the clock has stepped back.
 inline double elapsed(double now, double then) noexcept { return now > then ? now - then : 0.0; }
 
+// Seconds until `duration` is over, of which `passed` have passed.
+inline double secondsLeft(double duration, double passed) noexcept {
+  return passed < duration ? duration - passed : 0.0;
+}
+
 // Refills, then takes `cost` if it is there. `rate` is in tokens a second. `lastRefill` moves at
 // each consume, refused or not.
 inline bool consume(double& tokens, double& lastRefill, double cost, double now, double rate,
@@ -34,6 +39,13 @@ inline bool consume(double& tokens, double& lastRefill, double cost, double now,
 inline double delaySeconds(double tokens, double cost, double rate, double capacity) noexcept {
   if (tokens >= cost) return 0.0;
   return cost > capacity ? kInfinity : (cost - tokens) / rate;
+}
+
+// Seconds until the bucket is full, if nothing is taken; 0 if it is.
+inline double secondsUntilFull(double tokens, double lastRefill, double now, double rate,
+                               double capacity) noexcept {
+  const double missing = capacity - (tokens + elapsed(now, lastRefill) * rate);
+  return missing > 0 ? missing / rate : 0.0;
 }
 
 }  // namespace relay_limiter

@@ -1,13 +1,18 @@
 // Offenders: the peers with violations or a ban, their keys and their order. Twin of
 // lib/engine/js/offenders.ts. Knows no limiter; when a ban is over is for its user to say.
+//
+// The text of keys is bounded. A key of kShort code units is always kept, a longer one while all of
+// these together stay within the room for them; else its peer is punished without a name. Which it
+// is, is decided as it becomes an offender.
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <new>
 
 #include "arithmetic.h"
+#include "eviction.h"
+#include "names.h"
 #include "table.h"
 #include "top-violators.h"
 
@@ -18,9 +23,8 @@ struct alignas(64) Offender {
   uint64_t violations;
   // Place in the order of first violations.
   uint64_t order;
-  // The key, owned by the record: offenders are named.
-  char16_t* name;
-  size_t nameLength;
+  // The key, in the store of names; none where there was no room for it.
+  Name name;
 };
 
 struct alignas(32) Ban {
@@ -34,14 +38,18 @@ class Offenders {
  public:
   static constexpr size_t kTop = TopViolators::kNamed;
 
-  Offenders() noexcept = default;
-  ~Offenders() noexcept { clear(); }
+  // For a limiter of so many peers.
+  explicit Offenders(double maxPeers) noexcept
+      : longBytesMost_(std::max(double{1 << 20}, maxPeers * 64)) {}
 
+  size_t size() const noexcept { return table_.size(); }
   // Over or not.
+  size_t bans() const noexcept { return bans_.size(); }
   bool hasBans() const noexcept { return bans_.size() > 0; }
   uint64_t totalViolations() const noexcept { return total_; }
+  size_t unnamed() const noexcept { return unnamed_; }
   size_t memoryBytes() const noexcept {
-    return table_.memoryBytes() + bans_.memoryBytes() + nameBytes_;
+    return table_.memoryBytes() + bans_.memoryBytes() + names_.memoryBytes();
   }
 
   uint64_t violations(const Fingerprint& print) noexcept {
@@ -58,20 +66,43 @@ class Offenders {
   uint64_t addViolation(const Key& key) noexcept {
     Offender* offender = findOrInsert(key);
     if (offender == nullptr) return 0;
-    if (offender->violations == 0) {
-      offender->order = ++lastOrder_;
-      ++violators_;
-    }
-    ++total_;
-    ++offender->violations;
-    top_.count(violatorOf(*offender), violators_ - 1);
+    add(*offender, 1);
     return offender->violations;
+  }
+
+  // Makes violations at least as many as those, and where `began` is an instant puts a ban of then
+  // in the place of none or of an earlier one. False where there is no memory.
+  bool restore(const Key& key, uint64_t violations, double began) noexcept {
+    if (began > kNever && !restoreBan(key, began)) return false;
+    Offender* offender = findOrInsert(key);
+    if (offender == nullptr) return false;
+    if (violations > offender->violations) add(*offender, violations - offender->violations);
+    return true;
   }
 
   // When the peer's ban began, over or not; kNever without one.
   double bannedAt(const Fingerprint& print) noexcept {
     const Ban* ban = hasBans() ? bans_.find(print) : nullptr;
     return ban == nullptr ? kNever : ban->began;
+  }
+
+  // Whether anybody is one, and so lossOf() may have to look.
+  bool areThere() const noexcept { return table_.size() > 0; }
+
+  // Asks for the memory that lossOf() will read.
+  void prepare(const Fingerprint& print) const noexcept {
+    table_.prepare(print);
+    bans_.prepare(print);
+  }
+
+  // What is lost with the offences of a peer who without them would be `seconds` from a fresh one,
+  // and has been idle for so long. A ban that is over protects nobody.
+  Loss lossOf(const Fingerprint& print, double seconds, double idle, double now,
+              double banDuration) noexcept {
+    const Offender* offender = find(print);
+    if (offender == nullptr) return Loss::ofUnpunished(seconds);
+    if (elapsed(now, bannedAt(print)) < banDuration) return Loss::ofBanned();
+    return Loss::ofPunished(offender->violations, idle);
   }
 
   // For a peer without a ban. False where there is no memory.
@@ -102,9 +133,14 @@ class Offenders {
   }
 
   void clear() noexcept {
-    table_.forEach([this](Offender& offender) { release(offender); });
     table_.clear();
     bans_.clear();
+    names_.clear();
+    top_.clear();
+    violators_ = 0;
+    total_ = 0;
+    unnamed_ = 0;
+    longBytes_ = 0;
   }
 
   // Visits some bans, as Table::sweep does; peers for which over(ban) is true are forgiven.
@@ -118,6 +154,12 @@ class Offenders {
     });
   }
 
+  // Visits some bans, as Table::sample does.
+  template <class Visit>
+  void sampleBans(const Fingerprint& print, unsigned most, Visit&& visit) noexcept {
+    bans_.sample(print, most, visit);
+  }
+
   // Writes the worst to `top`, most violations first, ties by who offended first; returns how many.
   size_t topViolators(const Offender* (&top)[kTop]) noexcept {
     if (!top_.holds(violators_)) recount();
@@ -125,25 +167,58 @@ class Offenders {
     return top_.size();
   }
 
-  // Calls name(text, length) for each ban that is not over, in the order they began; false where
+  // Calls use(name) for each ban that is not over, in the order they began; false where
   // there is no memory to put them in order.
-  template <class Name>
-  bool bannedKeys(double now, double banDuration, Name&& name) noexcept {
+  template <class Use>
+  bool bannedKeys(double now, double banDuration, Use&& use) noexcept {
     const std::unique_ptr<Ban[]> banned(new (std::nothrow) Ban[bans_.size()]);
     if (banned == nullptr) return false;
     Ban* end = banned.get();
     bans_.forEach([&](const Ban& ban) {
       if (elapsed(now, ban.began) < banDuration) *end++ = ban;
     });
-    std::sort(banned.get(), end, [](const Ban& a, const Ban& b) { return a.order < b.order; });
+    std::sort(banned.get(), end, [](const Ban& a, const Ban& b) {
+      return a.began != b.began ? a.began < b.began : a.order < b.order;
+    });
     for (const Ban* ban = banned.get(); ban != end; ++ban) {
       const Offender* offender = find(ban->fingerprint);
-      if (offender != nullptr) name(offender->name, offender->nameLength);
+      if (offender != nullptr && offender->name) use(offender->name);
     }
     return true;
   }
 
+  // Calls use(offender, began) for each that is named: in the order of their first violations, and
+  // behind them those who have none, in the order of their bans. `began` is kNever without a ban.
+  // Who has one that is over is left out. False where there is no memory to put them in order.
+  template <class Use>
+  bool inOrder(double now, double banDuration, Use&& use) noexcept {
+    const std::unique_ptr<Ordered[]> all(new (std::nothrow) Ordered[table_.size()]);
+    if (all == nullptr) return false;
+    Ordered* end = all.get();
+    table_.forEach([&](const Offender& offender) {
+      const Ban* ban = hasBans() ? bans_.find(offender.fingerprint) : nullptr;
+      if (!offender.name || (ban != nullptr && !(elapsed(now, ban->began) < banDuration))) return;
+      *end++ = {&offender, ban == nullptr ? kNever : ban->began, ban == nullptr ? 0 : ban->order};
+    });
+    std::sort(all.get(), end);
+    for (const Ordered* one = all.get(); one != end; ++one) use(*one->offender, one->began);
+    return true;
+  }
+
  private:
+  struct Ordered {
+    const Offender* offender;
+    double began;
+    uint64_t banOrder;
+
+    bool operator<(const Ordered& other) const noexcept {
+      const bool hasNone = offender->violations == 0;
+      if (hasNone != (other.offender->violations == 0)) return !hasNone;
+      if (!hasNone) return offender->order < other.offender->order;
+      return began != other.began ? began < other.began : banOrder < other.banOrder;
+    }
+  };
+
   static TopViolators::Violator violatorOf(const Offender& offender) noexcept {
     return {offender.fingerprint, offender.violations, offender.order};
   }
@@ -152,7 +227,8 @@ class Offenders {
     size_t others = 0;
     top_.clear();
     table_.forEach([&](const Offender& offender) {
-      if (offender.violations > 0) top_.count(violatorOf(offender), others++);
+      if (offender.violations == 0 || !offender.name) return;
+      top_.count(violatorOf(offender), others++);
     });
   }
 
@@ -167,44 +243,82 @@ class Offenders {
   }
 
   void remove(Offender& offender) noexcept {
-    release(offender);
+    if (offender.violations > 0 && offender.name) {
+      --violators_;
+      top_.forget(violatorOf(offender));
+    }
+    total_ -= offender.violations;
+    if (offender.name) {
+      longBytes_ -= longBytes(offender.name.length);
+      names_.remove(offender.name);
+    } else {
+      --unnamed_;
+    }
     table_.erase(&offender);
+  }
+
+  void add(Offender& offender, uint64_t violations) noexcept {
+    if (offender.violations == 0) {
+      offender.order = ++lastOrder_;
+      if (offender.name) ++violators_;
+    }
+    total_ += violations;
+    offender.violations += violations;
+    if (offender.name) top_.count(violatorOf(offender), violators_ - 1);
+  }
+
+  // The same ban, or one that began later.
+  bool restoreBan(const Key& key, double began) noexcept {
+    Ban* ban = hasBans() ? bans_.find(key.fingerprint) : nullptr;
+    if (ban == nullptr) return beginBan(key, began);
+    ban->began = std::max(ban->began, began);
+    return true;
+  }
+
+  // What a key takes of the room for long ones.
+  static size_t longBytes(size_t length) noexcept {
+    return length > kShort ? length * sizeof(char16_t) : 0;
   }
 
   Offender* findOrInsert(const Key& key) noexcept {
     Offender* offender = find(key.fingerprint);
     if (offender != nullptr) return offender;
-    auto* name = new (std::nothrow) char16_t[key.length];
-    if (name == nullptr) return nullptr;
+    Name name = {};
+    const size_t bytes = longBytes(key.length);
+    const bool hasRoom = bytes == 0 || static_cast<double>(longBytes_ + bytes) <= longBytesMost_;
+    if (hasRoom && !names_.add(key.text, key.length, name)) return nullptr;
     offender = table_.insert(key.fingerprint);
     if (offender == nullptr) {
-      delete[] name;
+      names_.remove(name);
       return nullptr;
     }
-    std::memcpy(name, key.text, key.length * sizeof(char16_t));
-    *offender = {key.fingerprint, 0, 0, name, key.length};
-    nameBytes_ += key.length * sizeof(char16_t);
+    *offender = {key.fingerprint, 0, 0, name};
+    if (hasRoom) {
+      longBytes_ += bytes;
+    } else {
+      ++unnamed_;
+    }
     return offender;
   }
 
-  void release(Offender& offender) noexcept {
-    if (offender.violations > 0) {
-      --violators_;
-      top_.forget(violatorOf(offender));
-    }
-    total_ -= offender.violations;
-    nameBytes_ -= offender.nameLength * sizeof(char16_t);
-    delete[] offender.name;
-  }
+  // Code units of the longest key that is always kept.
+  static constexpr size_t kShort = 128;
+
+  // The most that long keys may take together.
+  const double longBytesMost_;
+  size_t longBytes_ = 0;
 
   Table<Offender> table_;
   Table<Ban> bans_;
+  Names<> names_;
   TopViolators top_;
-  // Offenders with violations, and all their violations.
+  // Offenders that have violations and a name.
   size_t violators_ = 0;
+  // Offenders that have no name.
+  size_t unnamed_ = 0;
+  // The violations of all.
   uint64_t total_ = 0;
   uint64_t lastOrder_ = 0;
-  size_t nameBytes_ = 0;
 };
 
 }  // namespace relay_limiter

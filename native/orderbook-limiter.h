@@ -2,9 +2,11 @@
 // order of statements.
 #pragma once
 
+#include "apart.h"
 #include "offenders.h"
 #include "records.h"
 #include "sweep.h"
+#include "tally.h"
 #include "verdict.h"
 
 namespace relay_limiter {
@@ -17,27 +19,15 @@ class OrderbookLimiter {
     double violationWarningThreshold;
     double violationSevereThreshold;
     double banDuration;
+    double maxPeers;
   };
 
-  explicit OrderbookLimiter(const Config& config) noexcept : config_(config) {}
+  explicit OrderbookLimiter(const Config& config) noexcept
+      : config_(config), offenders_(config.maxPeers) {}
 
   // `last` is the peer's, nullptr where it has none.
   Verdict check(const Key& key, LastAllowed* last, double now) noexcept {
-    if (isBanned(key.fingerprint, now)) {
-      return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
-    }
-    const auto violations = static_cast<double>(offenders_.violations(key.fingerprint));
-    if (violations >= config_.violationBanThreshold) {
-      if (!offenders_.canName(key)) return Verdict::kNeedsName;
-      return offenders_.beginBan(key, now) ? Verdict::kBanBegins : Verdict::kNoMemory;
-    }
-    const double allowedAt = last == nullptr ? kNever : last->at;
-    if (elapsed(now, allowedAt) >= effectiveInterval(violations)) {
-      const bool stored = setAllowedAt(allowedAt_, last, key.fingerprint, now);
-      return stored ? Verdict::kAllowed : Verdict::kNoMemory;
-    }
-    if (!offenders_.canName(key)) return Verdict::kNeedsName;
-    return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
+    return tally_.count(decide(key, last, now));
   }
 
   const AllowedTimes& allowedAt() const noexcept { return allowedAt_; }
@@ -46,14 +36,43 @@ class OrderbookLimiter {
     const double bannedAt = offenders_.bannedAt(print);
     if (bannedAt == kNever) return false;
     if (elapsed(now, bannedAt) < config_.banDuration) return true;
+    LastAllowed* last = allowedAt_.find(print);
+    if (last != nullptr) --both_;
     offenders_.forgive(print);
     // Where there is no memory for it, a peer without an entry is allowed as well.
-    setAllowedAt(allowedAt_, nullptr, print, kNever);
+    if (last == nullptr) last = allowedAt_.insert(print);
+    if (last != nullptr) *last = {print, kNever};
     return false;
   }
 
+  // Puts an offender back: its violations become as many, its ban ends as late, and one that is not
+  // known gets its time, or where that is unknown and it is banned nothing but the ban; if there is
+  // room, or one is missed less. `kNoRoom` where nobody is.
+  Verdict restore(const Key& key, const Offence& offence, double now) noexcept {
+    const Fingerprint& print = key.fingerprint;
+    const double began = offence.banBegan(now, config_.banDuration);
+    // Or a ban that is over would be lengthened.
+    isBanned(print, now);
+    if (!isInBans(print) && allowedAt_.find(print) == nullptr) {
+      const bool isBanAlone = began > kNever && offence.idleSeconds == kInfinity;
+      const Verdict added = addRestored(print, offence, isBanAlone, now);
+      if (added != Verdict::kAllowed) return added;
+    }
+    const bool wasInBans = isInBans(print);
+    if (!offenders_.restore(key, offence.violations, began)) return Verdict::kNoMemory;
+    if (!wasInBans && isInBans(print) && allowedAt_.find(print) != nullptr) ++both_;
+    return Verdict::kAllowed;
+  }
+
+  // Seconds since the peer's last allowed request; infinity where there was none.
+  double idleSeconds(const Fingerprint& print, double now) const noexcept {
+    const LastAllowed* last = allowedAt_.find(print);
+    return last == nullptr ? kInfinity : elapsed(now, last->at);
+  }
+
   void removePeer(const Fingerprint& print) noexcept {
-    erase(allowedAt_, print);
+    const bool banned = isInBans(print);
+    if (erase(allowedAt_, print) && banned) --both_;
     offenders_.forgive(print);
   }
 
@@ -61,24 +80,37 @@ class OrderbookLimiter {
     uint64_t removed = 0;
     const auto old = [&](LastAllowed& last) {
       if (!(elapsed(now, last.at) > maxAge)) return false;
-      if (offenders_.bannedAt(last.fingerprint) == kNever) offenders_.forgive(last.fingerprint);
+      if (isInBans(last.fingerprint)) {
+        --both_;
+      } else {
+        offenders_.forgive(last.fingerprint);
+      }
       ++removed;
       return true;
     };
-    const auto over = [&](const Ban& ban) { return elapsed(now, ban.began) > config_.banDuration; };
+    const auto over = [&](const Ban& ban) {
+      if (!(elapsed(now, ban.began) > config_.banDuration)) return false;
+      if (allowedAt_.find(ban.fingerprint) != nullptr) --both_;
+      return true;
+    };
     sweep_.run(2, budgetMs, [&](unsigned pass, uint64_t& cursor) {
       return pass == 0 ? allowedAt_.sweep(cursor, old) : offenders_.sweepBans(cursor, over);
     });
     return removed;
   }
 
+  bool isCleaning() const noexcept { return sweep_.isUnderway(); }
+
   void clear() noexcept {
     allowedAt_.clear();
     offenders_.clear();
     sweep_.stop();
+    both_ = 0;
   }
 
   Offenders& offenders() noexcept { return offenders_; }
+  Tally& tally() noexcept { return tally_; }
+  size_t peers() const noexcept { return allowedAt_.size() + offenders_.bans() - both_; }
   size_t tracked() const noexcept { return allowedAt_.size(); }
   size_t memoryBytes() const noexcept {
     return allowedAt_.memoryBytes() + offenders_.memoryBytes();
@@ -86,6 +118,100 @@ class OrderbookLimiter {
   double banDuration() const noexcept { return config_.banDuration; }
 
  private:
+  Verdict decide(const Key& key, LastAllowed* last, double now) noexcept {
+    if (isBanned(key.fingerprint, now)) {
+      return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kDisconnect;
+    }
+    const auto violations = static_cast<double>(offenders_.violations(key.fingerprint));
+    if (violations >= config_.violationBanThreshold) {
+      if (!offenders_.canName(key)) return Verdict::kNeedsName;
+      return beginBan(key, now);
+    }
+    const double allowedAt = last == nullptr ? kNever : last->at;
+    if (elapsed(now, allowedAt) >= effectiveInterval(violations)) {
+      return setAllowedAt(last, key.fingerprint, now);
+    }
+    if (!offenders_.canName(key)) return Verdict::kNeedsName;
+    return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
+  }
+
+  // Writes to `last`, or where that is nullptr to the record that the peer has or gets.
+  Verdict setAllowedAt(LastAllowed* last, const Fingerprint& print, double at) noexcept {
+    if (last == nullptr) last = allowedAt_.find(print);
+    if (last == nullptr) {
+      const Room<LastAllowed> room = makeRoom(print, at, Loss::ofBanned());
+      if (!room.found) return Verdict::kNoRoom;
+      last = room.take(allowedAt_, print);
+    }
+    if (last == nullptr) return Verdict::kNoMemory;
+    *last = {print, at};
+    return Verdict::kAllowed;
+  }
+
+  Verdict addRestored(const Fingerprint& print, const Offence& offence, bool isBanAlone,
+                      double now) noexcept {
+    const Room<LastAllowed> room = makeRoom(print, now, offence.loss());
+    if (!room.found) return Verdict::kNoRoom;
+    if (isBanAlone) {
+      if (room.record != nullptr) allowedAt_.erase(room.record);
+      return Verdict::kAllowed;
+    }
+    LastAllowed* last = room.take(allowedAt_, print);
+    if (last == nullptr) return Verdict::kNoMemory;
+    *last = {print, now - offence.idleSeconds};
+    return Verdict::kAllowed;
+  }
+
+  // A ban may be all that is known of a peer.
+  Verdict beginBan(const Key& key, double now) noexcept {
+    const bool isKnown = allowedAt_.find(key.fingerprint) != nullptr;
+    if (!isKnown) {
+      const Room<LastAllowed> room = makeRoom(key.fingerprint, now, Loss::ofBanned());
+      if (!room.found) return Verdict::kNoRoom;
+      if (room.record != nullptr) allowedAt_.erase(room.record);
+    }
+    if (!offenders_.beginBan(key, now)) return Verdict::kNoMemory;
+    if (isKnown) ++both_;
+    return Verdict::kBanBegins;
+  }
+
+  // Room for a newcomer: where there are maxPeers, one that is missed less goes.
+  RELAY_LIMITER_APART Room<LastAllowed> makeRoom(const Fingerprint& print, double now,
+                                                 const Loss& worth) noexcept {
+    if (static_cast<double>(peers()) < config_.maxPeers) return {true, nullptr};
+    Victim<LastAllowed> victim(worth);
+    prepareSample(allowedAt_, offenders_, print);
+    allowedAt_.sample(print, kSample, [&](LastAllowed& last) {
+      const double idle = elapsed(now, last.at);
+      const double seconds = secondsLeft(effectiveInterval(0), idle);
+      return victim.mayBe(seconds) &&
+             victim.offer(last, lossOf(last.fingerprint, seconds, idle, now));
+    });
+    // Of some peers only a ban is known, which may be over.
+    Victim<Ban> lapsed(victim.loss());
+    if (!victim.loss().isNothing() && offenders_.bans() > both_) {
+      offenders_.sampleBans(print, kSample, [&](Ban& ban) {
+        return lapsed.offer(ban, lossOf(ban.fingerprint, 0, elapsed(now, ban.began), now));
+      });
+    }
+    if (lapsed.record() != nullptr) {
+      tally_.countEviction(lapsed.loss());
+      removePeer(Fingerprint(lapsed.record()->fingerprint));
+      return {true, nullptr};
+    }
+    if (victim.record() == nullptr) return {false, nullptr};
+    tally_.countEviction(victim.loss());
+    if (isInBans(victim.record()->fingerprint)) --both_;
+    offenders_.forgive(victim.record()->fingerprint);
+    return {true, victim.record()};
+  }
+
+  Loss lossOf(const Fingerprint& print, double seconds, double idle, double now) noexcept {
+    return offenders_.lossOf(print, seconds, idle, now, config_.banDuration);
+  }
+
+  bool isInBans(const Fingerprint& print) noexcept { return offenders_.bannedAt(print) != kNever; }
+
   double effectiveInterval(double violations) const noexcept {
     if (violations < config_.violationWarningThreshold) return config_.interval;
     if (violations < config_.violationSevereThreshold) return config_.interval * 6;
@@ -96,7 +222,10 @@ class OrderbookLimiter {
   // When each peer was last allowed.
   AllowedTimes allowedAt_;
   Offenders offenders_;
+  // Peers with a time and a ban, over or not.
+  size_t both_ = 0;
   Sweep sweep_;
+  Tally tally_;
 };
 
 }  // namespace relay_limiter

@@ -33,7 +33,11 @@ struct alignas(64) Group {
   uint16_t overflow;
   alignas(Record) Record records[kSlots];
 
-  uint32_t matches(uint8_t tag) const noexcept { return tags.matches(tag) & ((1u << kSlots) - 1); }
+  uint32_t matches(uint8_t tag) const noexcept { return tags.matches(tag) & kAll; }
+  uint32_t full() const noexcept { return ~tags.matches(0) & kAll; }
+
+ private:
+  static constexpr uint32_t kAll = (1u << kSlots) - 1;
 };
 
 template <class Record>
@@ -104,14 +108,27 @@ class Page {
     eraseAt(g, static_cast<unsigned>(record - groups_[g].records));
   }
 
+  // Calls visit(Record&) for records near where that of `print` would lie, its home group first: at
+  // most `most`, and none after visit has returned true.
+  template <class Visit>
+  void sample(const Fingerprint& print, unsigned most, Visit&& visit) noexcept {
+    unsigned g = homeGroup(print);
+    prefetchGroup(g);
+    prefetchGroup(next(g));
+    for (unsigned n = 0; n < kGroups; ++n, g = next(g)) {
+      for (uint32_t slots = groups_[g].full(); slots != 0; slots &= slots - 1, --most) {
+        if (most == 0 || visit(groups_[g].records[lowestBit(slots)])) return;
+      }
+    }
+  }
+
   // Calls visit(Record&) for each record; where it returns true the record is erased. Returns how
   // many were.
   template <class Visit>
   unsigned sweep(Visit&& visit) noexcept {
     unsigned erased = 0;
     for (unsigned g = 0; g < kGroups; ++g) {
-      const uint32_t full = ~groups_[g].matches(0) & ((1u << Group<Record>::kSlots) - 1);
-      for (uint32_t slots = full; slots != 0; slots &= slots - 1) {
+      for (uint32_t slots = groups_[g].full(); slots != 0; slots &= slots - 1) {
         const unsigned slot = lowestBit(slots);
         if (!visit(groups_[g].records[slot])) continue;
         eraseAt(g, slot);
@@ -149,6 +166,12 @@ class Page {
     return tag == 0 ? 1 : tag;
   }
   static unsigned next(unsigned group) noexcept { return (group + 1) % kGroups; }
+
+  // All of its lines at once.
+  void prefetchGroup(unsigned g) const noexcept {
+    const auto* bytes = reinterpret_cast<const unsigned char*>(&groups_[g]);
+    for (size_t at = 0; at < sizeof(Group<Record>); at += 64) prefetch(bytes + at);
+  }
 
   size_t offsetOf(const Record* record) const noexcept {
     return static_cast<size_t>(reinterpret_cast<const unsigned char*>(record) -

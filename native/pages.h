@@ -47,6 +47,16 @@ class Pages {
     return chunkOf(page)->number + offsetOf(page) / kPageBytes;
   }
 
+  // The page, taken from this store, in which `place` lies.
+  void* pageAround(const void* place) const noexcept {
+    const auto address = reinterpret_cast<uintptr_t>(place);
+    for (size_t i = 0; i < kHeapPages; ++i) {
+      void* page = numbered_.at(i);
+      if (page != nullptr && address - reinterpret_cast<uintptr_t>(page) < kPageBytes) return page;
+    }
+    return reinterpret_cast<void*>(address - address % kPageBytes);
+  }
+
   // A page of zeros, aligned to 64 bytes; nullptr, and nothing has changed, where there is no
   // memory.
   void* take() noexcept {

@@ -2,6 +2,9 @@
 // and names are the offenders' (offenders.h).
 #pragma once
 
+#include "arithmetic.h"
+#include "eviction.h"
+#include "offenders.h"
 #include "table.h"
 
 namespace relay_limiter {
@@ -21,30 +24,57 @@ struct alignas(32) LastAllowed {
 using Buckets = Table<Bucket>;
 using AllowedTimes = Table<LastAllowed>;
 
-// The peer's bucket, made full if it has none; nullptr where there is no memory.
-inline Bucket* bucketOf(Buckets& buckets, const Fingerprint& print, double capacity,
-                        double now) noexcept {
-  Bucket* bucket = buckets.find(print);
-  if (bucket != nullptr) return bucket;
-  bucket = buckets.insert(print);
-  if (bucket != nullptr) *bucket = {print, capacity, now};
-  return bucket;
-}
-
-// Writes to `last`, or where that is nullptr to the record that the peer has or gets. False where
-// there is no memory.
-inline bool setAllowedAt(AllowedTimes& times, LastAllowed* last, const Fingerprint& print,
-                         double at) noexcept {
-  if (last == nullptr) last = times.find(print);
-  if (last == nullptr) last = times.insert(print);
-  if (last != nullptr) *last = {print, at};
-  return last != nullptr;
-}
-
+// Asks for the memory that tells what each record near `print` is worth: all of it at once, since
+// one after the other would cost a wait for memory each.
 template <class Record>
-void erase(Table<Record>& table, const Fingerprint& print) noexcept {
+void prepareSample(Table<Record>& table, const Offenders& offenders,
+                   const Fingerprint& print) noexcept {
+  if (!offenders.areThere()) return;
+  table.sample(print, kSample, [&](const Record& record) {
+    offenders.prepare(record.fingerprint);
+    return false;
+  });
+}
+
+// What a snapshot says of an offender.
+struct Offence {
+  uint64_t violations;
+  // What its ban has left; 0: none is in force.
+  double banSecondsLeft;
+  // Since its last refill or allowed request; infinity: unknown.
+  double idleSeconds;
+
+  // What is lost with it.
+  Loss loss() const noexcept {
+    return banSecondsLeft > 0 ? Loss::ofBanned() : Loss::ofPunished(violations, idleSeconds);
+  }
+  // When its ban began; kNever: it has none.
+  double banBegan(double now, double banDuration) const noexcept {
+    if (!(banSecondsLeft > 0)) return kNever;
+    return now - (banDuration - banSecondsLeft);
+  }
+};
+
+// Where a newcomer's record may go, of a limiter that has found room for it.
+template <class Record>
+struct Room {
+  bool found;
+  // To be replaced; nullptr: nothing had to go, or it is gone already.
+  Record* record;
+
+  // The record; nullptr where there is no memory.
+  Record* take(Table<Record>& table, const Fingerprint& print) const noexcept {
+    return record == nullptr ? table.insert(print) : table.replace(record, print);
+  }
+};
+
+// Whether there was one.
+template <class Record>
+bool erase(Table<Record>& table, const Fingerprint& print) noexcept {
   Record* record = table.find(print);
-  if (record != nullptr) table.erase(record);
+  if (record == nullptr) return false;
+  table.erase(record);
+  return true;
 }
 
 }  // namespace relay_limiter

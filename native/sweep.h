@@ -28,6 +28,9 @@ class Sweep {
     if (pass_ == passes) stop();
   }
 
+  // Whether the last run with a budget stopped before its end.
+  bool isUnderway() const noexcept { return pass_ > 0 || cursor_ > 0; }
+
   // Forgets the place: the next run starts from the first pass.
   void stop() noexcept {
     pass_ = 0;

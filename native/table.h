@@ -94,6 +94,21 @@ class Table {
     if (segment.used % kShrinkEvery == 0) shrink(&segment, print.low);
   }
 
+  // Visits records as Page::sample does: random ones, for who does not know the secret, and all of
+  // them where there are at most `most`.
+  template <class Visit>
+  void sample(const Fingerprint& print, unsigned most, Visit&& visit) noexcept {
+    if (directory_ != nullptr) pageOf(*segmentOf(print.low), print)->sample(print, most, visit);
+  }
+
+  // Erases `record`, which sample(print) has visited, and inserts `print`: nothing grows, shrinks,
+  // needs memory or moves.
+  Record* replace(Record* record, const Fingerprint& print) noexcept {
+    PageOf* page = pageOf(*segmentOf(print.low), print);
+    page->erase(record);
+    return page->place(print);
+  }
+
   void clear() noexcept {
     if (directory_ == nullptr) return;
     ++epoch_;
@@ -108,20 +123,26 @@ class Table {
     size_ = 0;
   }
 
-  // Visits the records of the segment at `cursor`, which starts at 0, and moves the cursor on;
-  // where visit(Record&) returns true the record is erased. False once the last segment was
-  // visited. Between two calls the table may change: a record that was there throughout is visited,
-  // perhaps more than once.
+  // Visits the records of the page at `cursor`, which starts at 0, and moves the cursor on; where
+  // visit(Record&) returns true the record is erased. False once the last page was visited. Between
+  // two calls the table may change: a record that was there throughout is visited, perhaps more
+  // than once.
   template <class Visit>
   bool sweep(uint64_t& cursor, Visit&& visit) noexcept {
     if (directory_ == nullptr) return false;
     const uint64_t at = cursor;
     Segment* segment = segmentOf(at);
-    cursor = endOf(*segment, at);
-    const unsigned erased = visitPages(*segment, visit);
+    const unsigned p = pageNumber({at, 0}, segment->depth, segment->pages);
+    const unsigned erased = segment->page[p]->sweep(visit);
     segment->used -= erased;
     size_ -= erased;
-    while (erased > 0 && shrink(segment, at)) segment = segmentOf(at);
+    if (p + 1u < segment->pages) {
+      cursor = beginOf(*segment, at, p + 1u);
+      return true;
+    }
+    cursor = endOf(*segment, at);
+    // Only now, once for all of its pages: each time it shrinks all records may move.
+    while (shrink(segment, at)) segment = segmentOf(at);
     return cursor != 0;
   }
 
@@ -193,6 +214,12 @@ class Table {
     return wide == 0 ? 0 : (low & ~(wide - 1)) + wide;
   }
 
+  // Where page `p` of the segment that `low` is of begins: the least that pageNumber() takes there.
+  static uint64_t beginOf(const Segment& segment, uint64_t low, unsigned p) noexcept {
+    const uint64_t next32 = ((uint64_t{p} << 32) + segment.pages - 1) / segment.pages;
+    return (low & ~(span(segment) - 1)) | next32 << 32 >> segment.depth;
+  }
+
   template <class Visit>
   static unsigned visitPages(Segment& segment, Visit&& visit) noexcept {
     unsigned erased = 0;
@@ -221,15 +248,23 @@ class Table {
   }
 
   bool grow(Segment& segment, uint64_t low) noexcept {
-    // A page is full and most are empty: fingerprints that share their first bits, which no secret
-    // makes likely. More pages would not help.
-    if (segment.used < segment.pages * PageOf::kCapacity / 2) return false;
-    if (segment.pages >= kSplitPages * 2 && segment.pages % 2 == 0) return split(segment, low);
+    const bool even = segment.pages >= kSplitPages * 2 && segment.pages % 2 == 0;
+    if (segment.used < segment.pages * PageOf::kCapacity / 2) return growUneven(segment, low, even);
+    if (even) return split(segment, low);
     // One page in ten thousand would get more than it holds: then one page more will do.
     for (unsigned pages = segment.pages + 1u; pages <= kMostPages; ++pages) {
-      if (fits(segment, pages)) return resize(segment, pages);
+      if (fits(segment, pages, PageOf::kCapacity)) return resize(segment, pages);
     }
     return false;
+  }
+
+  // A page is full and most are empty: so it is where a cleanup in the order of another table's
+  // records has emptied a part of this one. False for fingerprints that share their first bits,
+  // which no secret makes likely: more pages would not help them.
+  bool growUneven(Segment& segment, uint64_t low, bool even) noexcept {
+    const unsigned pages = std::min(segment.pages * 2u, kMostPages);
+    const bool helps = pages > segment.pages && fits(segment, pages, PageOf::kCapacity - 1);
+    return helps ? resize(segment, pages) : even && split(segment, low);
   }
 
   // Spreads a segment's records over another number of pages, which they fit. False, and nothing
@@ -255,14 +290,15 @@ class Table {
     return true;
   }
 
-  bool fits(Segment& segment, unsigned pages) noexcept {
+  // Whether so many pages would hold a segment's records, none of them more than `most`.
+  bool fits(Segment& segment, unsigned pages, unsigned most) noexcept {
     uint32_t counts[kMostPages] = {};
     visitPages(segment, [&](Record& record) {
       ++counts[pageNumber(record.fingerprint, segment.depth, pages)];
       return false;
     });
     for (unsigned p = 0; p < pages; ++p) {
-      if (counts[p] > PageOf::kCapacity) return false;
+      if (counts[p] > most) return false;
     }
     return true;
   }
@@ -304,7 +340,8 @@ class Table {
     const unsigned least = segment->depth == 0 ? 1 : kSplitPages;
     if (segment->pages > least) {
       const unsigned pages = std::max(least, (segment->used + kShrinkAt - 1) / kShrinkAt);
-      return pages < segment->pages && fits(*segment, pages) && resize(*segment, pages);
+      return pages < segment->pages && fits(*segment, pages, PageOf::kCapacity) &&
+             resize(*segment, pages);
     }
     return segment->depth > 0 && merge(segment, low);
   }

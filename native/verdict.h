@@ -7,6 +7,8 @@ namespace relay_limiter {
 enum class Verdict {
   kAllowed,
   kRefused,
+  // Refused: a newcomer, and nobody may go for it. Nothing is kept of it.
+  kNoRoom,
   // To be disconnected: over the threshold, or banned.
   kDisconnect,
   // Refused, and a ban begins with it.

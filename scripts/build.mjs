@@ -1,4 +1,4 @@
-// Builds dist/ (the package), out/ (examples and benchmark) and the native addon.
+// Builds dist/ (the package), out/ (examples, benchmark and soak) and the native addon.
 //
 //   node scripts/build.mjs              everything; fails if anything does
 //   node scripts/build.mjs --tolerant   the same, but a machine that cannot build the addon is told
@@ -7,15 +7,33 @@
 //
 // The compiler's words are left in build/addon.log.
 
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { fail, node, nodeWithHeaders, require, root } from './tools.mjs';
 
 const LOG = 'build/addon.log';
-const OUTPUTS = { lib: 'dist', examples: 'out/examples', bench: 'out/bench' };
+const PAGE = 'dashboard/page';
+const OUTPUTS = { lib: 'dist', examples: 'out/examples', bench: 'out/bench', soak: 'out/soak' };
 
 function compileTypeScript(project) {
   const { status, output } = node('typescript', 'tsc', ['-p', project]);
   if (status !== 0) fail(output);
+}
+
+/** The dashboard's page: its scripts are compiled for browsers, the rest is as it is. */
+function buildPage() {
+  compileTypeScript(`lib/${PAGE}`);
+  for (const name of readdirSync(`${root}lib/${PAGE}`)) {
+    if (!/\.(html|css|svg)$/.test(name)) continue;
+    copyFileSync(`${root}lib/${PAGE}/${name}`, `${root}dist/${PAGE}/${name}`);
+  }
 }
 
 /** Compiles the addon in `folder`; false, its log written, where that fails. */
@@ -40,9 +58,10 @@ function buildPackage(tolerant) {
     console.log('relay-limiter: nothing built: the development packages are not installed');
     return;
   }
-  for (const project of ['lib', 'examples', 'bench']) {
+  for (const project of ['lib', 'examples', 'bench', 'soak']) {
     rmSync(`${root}${OUTPUTS[project]}`, { recursive: true, force: true });
     compileTypeScript(project);
+    if (project === 'lib') buildPage();
   }
   if (compileAddon('.')) {
     console.log('relay-limiter: built, with the native addon');

@@ -13,8 +13,9 @@ import { node, nodeWithHeaders, npm, require, root, run, table } from './tools.m
 const MOST_BYTES = 1_000_000;
 const ALLOWED = [
   /^dist\/[\w/-]+\.(js|js\.map|d\.ts)$/,
+  /^dist\/dashboard\/page\/\w+\.(html|css|svg)$/,
   /^native\/[\w/-]+\.(h|cc|map)$/,
-  /^docs\/[\w-]+\.md$/,
+  /^docs\/([\w-]+\.md|grafana\.json)$/,
   /^(binding\.gyp|package\.json|LICENSE|README\.md|ARCHITECTURE\.md|CHANGELOG\.md)$/,
 ];
 const BINARIES = TARGETS.flatMap(({ name, files }) =>

@@ -13,6 +13,8 @@ const SOURCES = [
   'native',
   'examples',
   'bench',
+  'soak',
+  'test/support',
   'scripts/build.mjs',
   'scripts/tools.mjs',
   'binding.gyp',
@@ -58,5 +60,7 @@ function newest(paths) {
 
 /** What is built of it lies beside some of it, and so do documents. */
 function isSource(path) {
-  return /\.(ts|h|cc|gyp|map|mjs)$|tsconfig\.json$/.test(path) && !path.includes('/build/');
+  return (
+    /\.(ts|html|css|svg|h|cc|gyp|map|mjs)$|tsconfig\.json$/.test(path) && !path.includes('/build/')
+  );
 }

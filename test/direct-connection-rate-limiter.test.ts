@@ -30,6 +30,17 @@ describe.each(ENGINES)('%s', (engine) => {
     });
   });
 
+  test('tokens are as of the last message, a full bucket for a stranger, and asking creates nothing', () => {
+    const limiter = create({ messageRatePerSec: 2, messageBurst: 5 });
+    expect(limiter.getTokens('conn')).toBe(5);
+    expect(limiter.getStatistics().trackedConnections).toBe(0);
+    limiter.checkMessage('conn', 3.5);
+    clock.now += 0.5;
+    expect(limiter.getTokens('conn')).toBe(1.5);
+    limiter.checkMessage('conn', 4);
+    expect(limiter.getTokens('conn')).toBe(2.5);
+  });
+
   test('messages: a burst, then the rate; refusals count no violation and never ban', () => {
     const limiter = create();
     for (let n = 0; n < 20; n += 1) expect(limiter.checkMessage('conn')).toBe(true);

@@ -93,6 +93,7 @@ describe.each(ENGINES)('on %s', (engine) => {
     ['removePeer', (key) => rate.removePeer(key)],
     ['getViolationCount', (key) => rate.getViolationCount(key)],
     ['getDelayForPeer', (key) => rate.getDelayForPeer(key)],
+    ['getTokens', (key) => rate.getTokens(key)],
     ['open', (key) => rate.open(key)],
     ['orderbook check', (key) => book.check(key)],
     ['orderbook isBanned', (key) => book.isBanned(key)],

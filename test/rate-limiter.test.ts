@@ -100,6 +100,17 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getStats().trackedPeers).toBe(1);
   });
 
+  test('tokens are as of the last check, a full bucket for a stranger, and asking creates nothing', () => {
+    const limiter = create({ rateLimit: 2, burstLimit: 5 });
+    expect(limiter.getTokens('peer')).toBe(5);
+    expect(limiter.getStats().trackedPeers).toBe(0);
+    limiter.check('peer', 3.5);
+    clock.now += 0.5;
+    expect(limiter.getTokens('peer')).toBe(1.5);
+    limiter.check('peer', 4);
+    expect(limiter.getTokens('peer')).toBe(2.5);
+  });
+
   test('asking for violations creates nothing', () => {
     const limiter = create();
     expect(limiter.getViolationCount('peer')).toBe(0);
@@ -323,6 +334,7 @@ describe.each(ENGINES)('%s', (engine) => {
     limiter.removePeer('a');
     limiter.getViolationCount('a');
     limiter.getDelayForPeer('b');
+    limiter.getTokens('b');
     limiter.clear();
     expect(clock.reads).toBe(3);
   });

@@ -1,9 +1,12 @@
 // What `npm start` runs, end to end: flags, exit codes, interruption, and the demonstration itself.
 
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { NO_GUARD } from '../out/examples/relay/guard.js';
 import { Relay } from '../out/examples/relay/relay.js';
+import { events } from './dashboard/support.js';
 import { start } from './support/processes.js';
 import { Client } from './support/relay-client.js';
 
@@ -13,7 +16,7 @@ describe('the command', () => {
   it('lists its flags', async () => {
     const { code, output } = await start(MAIN, ['--help']).ended;
     expect(code).toBe(0);
-    for (const flag of ['--peers', '--seconds', '--engine', '--port', '--server-only']) {
+    for (const flag of ['--peers', '--seconds', '--engine', '--port', '--server-only', '--keep']) {
       expect(output).toContain(flag);
     }
   });
@@ -23,6 +26,7 @@ describe('the command', () => {
     '--seconds 600',
     '--engine rust',
     '--port 65536',
+    '--dashboard-port 65536',
     '--port',
     '--frobnicate',
     'surplus',
@@ -48,6 +52,8 @@ describe('the command', () => {
     const server = start(MAIN, ['--server-only']);
     const port = Number(await server.line(/listening on ws:\/\/127\.0\.0\.1:(\d+)/));
     const ann = await Client.join(port, 'ann');
+    const page = await fetch(String(await server.line(/watch it at (\S+)/)));
+    expect(await page.text()).toContain('<main>');
     server.interrupt();
     expect((await server.ended).code).toBe(0);
     await ann.closed;
@@ -60,9 +66,32 @@ describe('the command', () => {
     expect((await demo.ended).code).toBe(130);
   });
 
+  it('shows its page on another port where that is taken', async () => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as AddressInfo;
+    const server = start(MAIN, ['--server-only', '--dashboard-port', String(port)]);
+    const url = String(await server.line(/watch it at (\S+)/));
+    expect(new URL(url).port).not.toBe(String(port));
+    expect((await fetch(url)).status).toBe(200);
+    taken.close();
+    server.interrupt();
+    expect((await server.ended).code).toBe(0);
+  });
+
   // It runs in real time: a machine that stands still for a second in the middle is given another try.
   it('shows that the guard does its job', { timeout: 30_000, retry: 2 }, async () => {
-    const { code, output } = await start(MAIN, ['--peers', '5', '--seconds', '2']).ended;
+    const flags = ['--peers', '5', '--seconds', '2', '--dashboard-port', '0', '--keep'];
+    const demo = start(MAIN, flags);
+    const url = String(await demo.line(/watch it at (\S+)/));
+    await demo.line(/(Ctrl-C) ends them/);
+    // The attack is over, and the page still tells of it.
+    const stream = await events(url);
+    const { samples } = await stream.next('hello');
+    const refused = samples.flatMap(({ limiters }) => limiters.map((each) => each?.[1] ?? 0));
+    expect(Math.max(...refused)).toBeGreaterThan(10);
+    demo.interrupt();
+    const { code, output } = await demo.ended;
     expect(output).toContain('The guard did its job');
     expect(code).toBe(0);
     for (const line of output.split('\n')) expect(line.length).toBeLessThanOrEqual(100);

@@ -38,6 +38,8 @@ export interface Case {
   fresh: boolean;
   /** The first is the one that is compared. Of all of them less is better. */
   metrics: readonly Metric[];
+  /** Whom the others are compared with; the Map where it is not said. */
+  baseline?: string;
   /** Flags of V8 that it is measured under. */
   flags?: readonly string[];
   /** @throws with the reason why the case is not measured. */

@@ -1,14 +1,19 @@
 // All cases, in the order in which they run.
 
+import { bound } from './bound.js';
 import type { Case } from './case.js';
 import { allowed, groups, opened, refused } from './check.js';
 import { churn } from './churn.js';
 import { client } from './client.js';
 import { growth } from './growth.js';
 import { headers } from './headers.js';
+import { http } from './http.js';
+import { httpServer } from './http-server.js';
 import { memory } from './memory.js';
 import { shared } from './shared.js';
 import { flood, upkeep } from './upkeep.js';
+import { bans, watched } from './watched.js';
+import { ws } from './ws.js';
 
 export const CASES: readonly Case[] = [
   allowed,
@@ -20,8 +25,14 @@ export const CASES: readonly Case[] = [
   upkeep,
   flood,
   churn,
+  bound,
   headers,
   client,
+  ws,
+  http,
+  httpServer,
+  watched,
+  bans,
   ...shared,
 ];
 

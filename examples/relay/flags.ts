@@ -10,6 +10,8 @@ export interface Flags {
   port: number;
   oneAddress: boolean;
   serverOnly: boolean;
+  dashboardPort: number;
+  keep: boolean;
   help: boolean;
 }
 
@@ -24,6 +26,9 @@ usage: npm start -- [flags]
   --one-address    everybody connects from 127.0.0.1, as behind Tor or a proxy; otherwise each
                    from an address of its own, where the system has them (Linux; macOS has not)
   --server-only    only the guarded relay, without peers, until Ctrl-C
+  --dashboard-port N  where the guarded relay shows what it does, on 127.0.0.1 (default 9465);
+                   a free one where that is taken, and for 0
+  --keep           the guarded relay and its page run on after the attack, until Ctrl-C
   --help           this text
 
 With the guard on, honest peers must lose nothing and be served clearly faster, and every attacker
@@ -46,6 +51,8 @@ export function readFlags(args: string[]): Flags {
     port: integer('--port', values.port, 0, 65_535),
     oneAddress: values['one-address'],
     serverOnly: values['server-only'],
+    dashboardPort: integer('--dashboard-port', values['dashboard-port'], 0, 65_535),
+    keep: values.keep,
     help: values.help,
   };
 }
@@ -61,6 +68,8 @@ function parse(args: string[]) {
         port: { type: 'string', default: '0' },
         'one-address': { type: 'boolean', default: false },
         'server-only': { type: 'boolean', default: false },
+        'dashboard-port': { type: 'string', default: '9465' },
+        keep: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
       },
     }).values;

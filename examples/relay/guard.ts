@@ -13,6 +13,8 @@ import {
   RateLimitAction,
   RateLimiter,
 } from 'relay-limiter';
+import type { NamedLimiters } from 'relay-limiter/dashboard';
+import type { WebSocketGuardOptions } from 'relay-limiter/ws';
 
 /** What to do with a message: process it, drop it and say so, or expel its sender. */
 export type Verdict =
@@ -25,16 +27,12 @@ export type Verdict =
 export interface Guard {
   /** The engine that keeps its limits. */
   readonly engine: EngineName | 'none';
-  /** Whether an address may connect: undefined, or the seconds after which it may try again. */
-  refuse(address: string): number | undefined;
-  /** Any frame of a connection, before it is read. */
-  message(connection: string): Verdict;
+  /** For what is not read yet: connections, and frames of any kind. */
+  readonly limits: WebSocketGuardOptions;
   /** A message that could not be understood. */
   malformed(connection: string): Verdict;
   privateMessage(connection: string): Verdict;
   orderbook(connection: string, nick: string): Verdict;
-  /** A peer of this address has been expelled. */
-  expelled(address: string): void;
   /** The connection is closed, whoever closed it. */
   closed(connection: string): void;
   /** Once a second or so: forgets what no longer matters. */
@@ -62,8 +60,11 @@ const expel = (reason: string): Verdict => ({ action: RateLimitAction.DISCONNECT
 
 export class LimitingGuard implements Guard {
   readonly engine: EngineName;
+  readonly limits: WebSocketGuardOptions;
+  /** All of its limiters, to be watched. */
+  readonly limiters: NamedLimiters;
   readonly #connects: RateLimiter;
-  readonly #expulsions: RateLimiter;
+  readonly #expulsions: OrderbookRateLimiter;
   readonly #messages: RateLimiter;
   readonly #direct: DirectConnectionRateLimiter;
   readonly #nicks: OrderbookRateLimiter;
@@ -74,12 +75,12 @@ export class LimitingGuard implements Guard {
 
     // By address.
     this.#connects = new RateLimiter({ rateLimit: 10, burstLimit: 20, engine });
-    // Two expulsions and one more a minute are forgiven: peers share addresses. The next one bans.
-    this.#expulsions = new RateLimiter({
-      rateLimit: 1 / 60,
-      burstLimit: 2,
-      disconnectThreshold: 1,
-      engine,
+    // One expulsion a minute is forgiven, and one more: peers share addresses. The next one bans.
+    this.#expulsions = new OrderbookRateLimiter({
+      interval: 60,
+      violationBanThreshold: 1,
+      banDuration: ADDRESS_BAN,
+      ...options,
     });
 
     // By connection.
@@ -101,26 +102,26 @@ export class LimitingGuard implements Guard {
     this.#nicks = new OrderbookRateLimiter({ interval: ORDERBOOK_INTERVAL, ...options });
 
     this.engine = this.#messages.engine;
-  }
-
-  refuse(address: string): number | undefined {
-    if (this.#expulsions.getViolationCount(address) > 0) return ADDRESS_BAN;
-    const [action, delay] = this.#connects.check(address);
-    return action === RateLimitAction.ALLOW ? undefined : delay;
-  }
-
-  message(connection: string): Verdict {
-    return this.#judge(connection, 1, 'too many messages');
+    this.limits = {
+      connections: { limiter: this.#connects },
+      messages: { limiter: this.#messages },
+      expulsions: this.#expulsions,
+    };
+    this.limiters = {
+      messages: this.#messages,
+      'order books': this.#direct,
+      nicks: this.#nicks,
+      connects: this.#connects,
+      expulsions: this.#expulsions,
+    };
   }
 
   malformed(connection: string): Verdict {
     // A cost above the burst is never there: it takes nothing and counts one violation.
-    return this.#judge(connection, this.#messages.burstLimit + 1, 'too many malformed messages');
-  }
-
-  #judge(connection: string, cost: number, reason: string): Verdict {
-    const [action] = this.#messages.check(connection, cost);
-    return action === RateLimitAction.ALLOW ? ALLOW : { action, reason };
+    const [action] = this.#messages.check(connection, this.#messages.burstLimit + 1);
+    return action === RateLimitAction.ALLOW
+      ? ALLOW
+      : { action, reason: 'too many malformed messages' };
   }
 
   privateMessage(connection: string): Verdict {
@@ -135,14 +136,7 @@ export class LimitingGuard implements Guard {
     return this.#nicks.check(nick) ? ALLOW : refusedOrderbook(this.#nicks.isBanned(nick));
   }
 
-  expelled(address: string): void {
-    const wasBanned = this.#expulsions.getViolationCount(address) > 0;
-    const [action] = this.#expulsions.check(address);
-    if (action === RateLimitAction.DISCONNECT && !wasBanned) this.#bans++;
-  }
-
   closed(connection: string): void {
-    this.#messages.removePeer(connection);
     this.#direct.removePeer(connection);
   }
 
@@ -150,7 +144,7 @@ export class LimitingGuard implements Guard {
     // What is kept by nick and by address outlives connections, or reconnecting would wash it off.
     const budget = { budgetMs: 2 };
     this.#connects.cleanupOldPeers(60, budget);
-    this.#expulsions.cleanupOldPeers(ADDRESS_BAN, budget);
+    this.#expulsions.cleanupOldEntries(ADDRESS_BAN, budget);
     this.#nicks.cleanupOldEntries(ADDRESS_BAN, budget);
   }
 
@@ -170,12 +164,10 @@ function refusedOrderbook(banned: boolean): Verdict {
 /** A relay without limits, to compare with. */
 export const NO_GUARD: Guard = {
   engine: 'none',
-  refuse: () => undefined,
-  message: () => ALLOW,
+  limits: {},
   malformed: () => ALLOW,
   privateMessage: () => ALLOW,
   orderbook: () => ALLOW,
-  expelled: () => {},
   closed: () => {},
   sweep: () => {},
   counts: () => ({ tracked: 0, bans: 0 }),

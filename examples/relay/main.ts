@@ -1,9 +1,11 @@
 // `npm start`: the relay under attack, first with its guard off, then on; or the relay alone.
 
+import { once } from 'node:events';
 import { setInterval } from 'node:timers/promises';
 import { INTERRUPTED, interruption } from '../interruption.js';
+import { serveDashboard } from './dashboard.js';
 import { hasManyAddresses } from './demo/addresses.js';
-import { runPhase } from './demo/phase.js';
+import { type PhaseListener, type PhaseResult, runPhase } from './demo/phase.js';
 import { failures, summary } from './demo/summary.js';
 import { LEGEND, Table } from './demo/table.js';
 import { type Flags, HELP, readFlags, WrongFlag } from './flags.js';
@@ -33,21 +35,37 @@ async function demonstrate(flags: Flags): Promise<number> {
   print(`then ${flags.seconds} seconds with relay-limiter on guard.`);
   print(LEGEND);
   const table = new Table(print);
-  const phase = (guarded: boolean) => {
-    table.header();
-    const options = { ...flags, oneAddress, guarded };
-    return runPhase(options, (second) => table.row(second), interruption);
+  const phase = (guarded: boolean, over?: (result: PhaseResult) => Promise<void>) => {
+    const listener: PhaseListener = {
+      dashboard: (url) => print(`watch it at ${url}`),
+      second(second) {
+        if (second.second === 1) table.header();
+        table.row(second);
+      },
+      over,
+    };
+    return runPhase({ ...flags, oneAddress, guarded }, listener, interruption);
   };
-  const outcome = { off: await phase(false), on: await phase(true) };
-  print(summary(outcome));
-  return failures(outcome).length === 0 ? 0 : 1;
+  const off = await phase(false);
+  const on = await phase(true, async (on) => {
+    print(summary({ off, on }));
+    if (flags.keep) await untilInterrupted();
+  });
+  return failures({ off, on }).length === 0 ? 0 : 1;
+}
+
+async function untilInterrupted(): Promise<void> {
+  print('the relay and its page run on; Ctrl-C ends them');
+  if (!interruption.aborted) await once(interruption, 'abort');
 }
 
 /** The relay alone, until it is interrupted. */
-async function serve({ port, engine }: Flags): Promise<void> {
+async function serve({ port, engine, dashboardPort }: Flags): Promise<void> {
   const guard = new LimitingGuard(engine);
   const relay = await Relay.listen(port, guard);
   print(`listening on ws://127.0.0.1:${relay.port}; Ctrl-C ends it`);
+  const { dashboard, url } = await serveDashboard(guard, dashboardPort);
+  print(`watch it at ${url}`);
   const table = new Table(print);
   table.header();
   const latency = { p50: Number.NaN, p99: Number.NaN };
@@ -61,6 +79,7 @@ async function serve({ port, engine }: Flags): Promise<void> {
     if (!interruption.aborted) throw error;
   } finally {
     relay.close();
+    dashboard.close();
   }
 }
 

@@ -1,10 +1,11 @@
 // The relay: accepts connections, passes messages on, and does what the guard says.
 
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { RateLimitAction } from 'relay-limiter';
-import { type RawData, type VerifyClientCallbackAsync, type WebSocket, WebSocketServer } from 'ws';
+import { guardWebSocketServer, type WebSocketGuard, type WebSocketVerdict } from 'relay-limiter/ws';
+import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 import type { Guard, GuardCounts, Verdict } from './guard.js';
 import { Orderbook } from './orderbook.js';
 import { encode, Peer } from './peer.js';
@@ -40,14 +41,14 @@ export interface RelayCounts extends GuardCounts {
   residentMemory: number;
 }
 
-type Answer = Parameters<VerifyClientCallbackAsync>[1];
-
 export class Relay {
   readonly #guard: Guard;
   readonly #orderbook = new Orderbook();
   readonly #http: Server = createServer((_, response) => response.writeHead(426).end());
   readonly #sockets: WebSocketServer;
-  readonly #peers = new Set<Peer>();
+  /** Stands before all that the relay reads. */
+  readonly #door: WebSocketGuard;
+  readonly #peers = new Map<WebSocket, Peer>();
   readonly #byNick = new Map<string, Peer>();
   readonly #sweeper: NodeJS.Timeout;
   readonly #counts = {
@@ -66,9 +67,10 @@ export class Relay {
       server: this.#http,
       // A somewhat longer message gets an answer; one beyond this is not even read (code 1009).
       maxPayload: 16 * MAX_MESSAGE,
-      verifyClient: ({ req }, answer) => this.#verifyClient(req, answer),
     });
-    this.#sockets.on('connection', (socket, request) => this.#accept(socket, request));
+    const onVerdict = (verdict: WebSocketVerdict) => this.#heed(verdict);
+    this.#door = guardWebSocketServer(this.#sockets, { ...guard.limits, onVerdict });
+    this.#sockets.on('connection', (socket) => this.#accept(socket));
     this.#sweeper = setInterval(() => this.#sweep(), SWEEP_EVERY);
   }
 
@@ -102,35 +104,34 @@ export class Relay {
     this.#http.close();
   }
 
-  #verifyClient(request: IncomingMessage, answer: Answer): void {
-    const retryAfter = this.#guard.refuse(addressOf(request));
-    if (retryAfter === undefined) {
-      answer(true);
-    } else {
-      this.#counts.refused++;
-      answer(false, 429, 'Too Many Requests', { 'Retry-After': String(Math.ceil(retryAfter)) });
-    }
+  /** What the guard of the sockets has decided. */
+  #heed({ kind, did, socket }: WebSocketVerdict): void {
+    if (did === 'refused') this.#counts.refused++;
+    if (kind === 'connection') return;
+    this.#counts.messagesIn++;
+    const peer = socket && this.#peers.get(socket);
+    if (peer === undefined) return;
+    const reason = 'too many messages';
+    if (did === 'dropped') this.#drop(peer, reason);
+    else if (did === 'closed') this.#expel(peer, reason);
   }
 
-  #accept(socket: WebSocket, request: IncomingMessage): void {
-    const peer = new Peer(socket, addressOf(request));
-    this.#peers.add(peer);
+  #accept(socket: WebSocket): void {
+    const peer = new Peer(socket);
+    this.#peers.set(socket, peer);
     socket.on('message', (data, isBinary) => this.#receive(peer, data, isBinary));
-    // A ping is answered by the WebSocket library, and so costs what a message costs.
-    socket.on('ping', () => this.#admit(peer));
     // Broken frames and cut connections: `close` follows.
     socket.on('error', () => {});
     socket.on('close', () => this.#leave(peer));
   }
 
   #leave(peer: Peer): void {
-    this.#peers.delete(peer);
+    this.#peers.delete(peer.socket);
     if (peer.nick !== undefined) this.#byNick.delete(peer.nick);
     this.#guard.closed(peer.id);
   }
 
   #receive(peer: Peer, data: RawData, isBinary: boolean): void {
-    if (!this.#admit(peer)) return;
     try {
       this.#handle(peer, parse(data, isBinary));
     } catch (error) {
@@ -140,28 +141,20 @@ export class Relay {
     }
   }
 
-  /** Counts a frame and asks the guard; false for one that must not be processed. */
-  #admit(peer: Peer): boolean {
-    if (!peer.open) return false;
-    this.#counts.messagesIn++;
-    return this.#obey(peer, this.#guard.message(peer.id));
-  }
-
   #obey(peer: Peer, verdict: Verdict): boolean {
     if (verdict.action === RateLimitAction.ALLOW) return true;
-    if (verdict.action === RateLimitAction.DELAY) {
-      this.#counts.delayed++;
-      peer.notify(`dropped: ${verdict.reason}`);
-    } else {
-      this.#expel(peer, verdict.reason);
-    }
+    if (verdict.action === RateLimitAction.DELAY) this.#drop(peer, verdict.reason);
+    else this.#expel(peer, verdict.reason);
     return false;
   }
 
+  #drop(peer: Peer, reason: string): void {
+    this.#counts.delayed++;
+    peer.notify(`dropped: ${reason}`);
+  }
+
   #expel(peer: Peer, reason: string): void {
-    this.#counts.disconnected++;
-    this.#guard.expelled(peer.address);
-    peer.expel(reason);
+    if (this.#door.expel(peer.socket, reason)) this.#counts.disconnected++;
   }
 
   #handle(peer: Peer, message: ClientMessage): void {
@@ -230,15 +223,10 @@ export class Relay {
   #sweep(): void {
     this.#guard.sweep();
     const latest = performance.now() - HELLO_TIMEOUT;
-    for (const peer of this.#peers) {
+    for (const peer of this.#peers.values()) {
       if (peer.nick === undefined && peer.open && peer.connectedAt < latest) {
         this.#expel(peer, 'no hello');
       }
     }
   }
-}
-
-/** Behind a proxy this is the proxy: key by what that vouches for, never by a header anybody can send. */
-function addressOf(request: IncomingMessage): string {
-  return request.socket.remoteAddress ?? 'unknown';
 }

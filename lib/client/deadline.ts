@@ -1,6 +1,7 @@
 // Deadlines, the timers that end them, and the error that says so.
 
 import { limiterError } from '../errors.js';
+import { LONGEST_TIMEOUT_MS } from '../timers.js';
 import { onAbort } from './abort.js';
 
 /** The error for a deadline that cannot be met, or has passed. */
@@ -16,9 +17,6 @@ export function deadlineError(message: string, retryAfterSeconds: number): Deadl
 }
 
 export type Timer = ReturnType<typeof setTimeout>;
-
-// A longer timeout would fire at once.
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
 /** Calls `then` after so many seconds, or after 24.8 days if that is earlier: `then` has to look. */
 export function timer(seconds: number, then: () => void): Timer {

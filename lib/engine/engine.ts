@@ -4,7 +4,7 @@
 // Facades validate before they call: a key is a string, a cost finite and not negative, an age no
 // NaN, `now` finite or undefined (the engine then reads its own monotonic clock, once).
 
-import type { EngineName, Violator } from '../types.js';
+import type { EngineName, SnapshotPeer, Violator } from '../types.js';
 
 /** What a check that can ban answers; undefined, the cheapest value to return, means allowed. */
 export const REFUSED = 1;
@@ -22,11 +22,35 @@ export const VERDICT_DISCONNECT = 2;
 /** How many violators statistics name. */
 export const TOP_VIOLATORS = 10;
 
-export interface EngineStatistics {
+/** Totals since the limiter was made. */
+export interface EngineTally {
+  /**
+   * What all checks answered, by key, of opened peers and of groups. Where they answer true or false:
+   * true is allow, false disconnect if a ban is in force or begins with the check, and else delay.
+   */
+  verdicts: { allow: number; delay: number; disconnect: number };
+  bansBegun: number;
+  /** Peers that were forgotten to make room for a newcomer. */
+  evictions: number;
+  /** Of them those that a fresh peer could be told from. */
+  lossyEvictions: number;
+  /** Checks that were refused since nobody could be forgotten for a newcomer. */
+  refusedNewcomers: number;
+}
+
+export interface EngineStatistics extends EngineTally {
+  /** Peers that anything is known of: at most `maxPeers`. */
+  peers: number;
   /** Peers with a bucket, or with an interval where a limiter has no buckets. */
   tracked: number;
   /** The violations of all peers, banned ones included. */
   totalViolations: number;
+  /**
+   * Offenders whose key is not kept, which no statistics and no snapshots name. A key of up to 128
+   * code units always is; a longer one while all of those, at two bytes a unit, together take at most
+   * 1 MiB or 64 bytes for each of `maxPeers`, if that is more, as it becomes an offender.
+   */
+  unnamedOffenders: number;
   /** At most TOP_VIOLATORS, most violations first; ties by who offended first. */
   topViolators: Violator[];
   /** Keys of bans that are not over, in the order the bans began. */
@@ -47,6 +71,24 @@ export interface LimiterCore {
    * with a finite budget goes on from there. Returns the number of peers removed.
    */
   cleanup(maxAge: number, budgetMs: number, now?: number): number;
+  /** Whether the last cleanup with a finite budget stopped before its end. */
+  isCleaning(): boolean;
+  /**
+   * The offenders that are named, in the order of their first violations; behind them those that
+   * have none, in the order of their bans. Who has a ban that is over is left out, with its
+   * violations: so a check would find it. Idle is who was not refilled since, or where a limiter
+   * bans was not allowed a request. Changes nothing.
+   */
+  snapshot(now?: number): SnapshotPeer[];
+  /**
+   * Puts offenders back, in that order, and returns how many. Bans have at least a moment left and at
+   * most their duration. Of a peer that is known violations become the larger of both, and of two
+   * bans the one that ends later is kept. Any other gets a full bucket that was refilled, or a time
+   * that was, as long ago as it was idle; where that is unknown, long ago. (Where there are no
+   * buckets, a banned one then gets no time.) Room for it is made as for a newcomer, but nobody goes
+   * who is missed as much: then it is not put back.
+   */
+  restore(peers: readonly SnapshotPeer[], now?: number): number;
   /** Reads state, changes none. */
   statistics(now?: number): EngineStatistics;
   /** Forgets every peer. */
@@ -69,6 +111,8 @@ export type Handle = { readonly __handle: never } | undefined;
 export interface BucketCore<Answer> extends LimiterCore {
   /** Answers what the check of `key` does, of an opened peer: SEAT is of its bucket. */
   checkPeer(key: string, cost?: number, now?: number): Answer | undefined;
+  /** Tokens of a peer as of its last check, a full bucket's for an unknown one; creates nothing. */
+  tokens(key: string): number;
   /** A group without members. */
   openGroup(): Handle;
   /** Adds a member at the end. */
@@ -88,7 +132,21 @@ export interface BucketCore<Answer> extends LimiterCore {
   ): void;
 }
 
-export interface RateLimiterConfig {
+/**
+ * Where `maxPeers` peers are known a newcomer, whatever is to be remembered of it, takes the place of
+ * another. A few are looked at, and of them goes, in this order: one that cannot be told from a fresh
+ * one (its bucket full, its interval over, no offender); who is no offender, the one that is so
+ * soonest; the offender with the fewest violations, of these who was idle the longest. A ban that is
+ * over does not protect; a peer whose ban is in force never goes. Where nobody may go the newcomer is
+ * refused, and nothing is kept or counted of it but `refusedNewcomers` and the verdict. Which peers
+ * are looked at is chance, unless all are: where a table has at most sixteen.
+ */
+interface BoundedConfig {
+  /** Infinity: no bound. */
+  readonly maxPeers: number;
+}
+
+export interface RateLimiterConfig extends BoundedConfig {
   readonly rateLimit: number;
   readonly burstLimit: number;
   /** null: never. */
@@ -106,7 +164,7 @@ export interface RateLimiterCore extends BucketCore<number> {
   delay(key: string): number;
 }
 
-export interface OrderbookConfig {
+export interface OrderbookConfig extends BoundedConfig {
   readonly interval: number;
   readonly violationBanThreshold: number;
   readonly violationWarningThreshold: number;
@@ -123,7 +181,7 @@ export interface OrderbookCore extends LimiterCore {
   isBanned(key: string, now?: number): boolean;
 }
 
-export interface DirectConfig {
+export interface DirectConfig extends BoundedConfig {
   readonly messageRatePerSec: number;
   readonly messageBurst: number;
   readonly orderbookInterval: number;

@@ -2,6 +2,7 @@
 // functions as methods. Such a function is one for all limiters of a class. Which one is meant, the
 // cost and the time it reads from an array, where they cost a nanosecond; an argument costs four.
 
+import type { SnapshotPeer } from '../types.js';
 import type {
   DirectConfig,
   DirectCore,
@@ -19,9 +20,23 @@ type Secret = BigUint64Array;
 
 type CoreClass<Config, Core> = new (config: Config, secret: Secret, seat: Int32Array) => Core;
 
+/** Offenders in columns, which take fewer calls to read and to write than an object each. */
+interface Offenders {
+  readonly keys: string[];
+  /** Three for each: violations, seconds its ban has left or NaN, seconds idle or Infinity. */
+  readonly numbers: Float64Array;
+}
+
+/** What a limiter of the addon has besides its core's methods. */
+interface Native {
+  readonly number: number;
+  offenders(now?: number): Offenders;
+  restoreOffenders(keys: readonly string[], numbers: Float64Array, now?: number): number;
+}
+
 /** A class of the addon: `Calls` are its raw functions, the rest of `Core` are methods. */
 type NativeClass<Config, Core, Calls> = Calls &
-  CoreClass<Config, Omit<Core, keyof Calls> & { readonly number: number }>;
+  CoreClass<Config, Omit<Core, keyof Calls | 'snapshot' | 'restore'> & Native>;
 
 /** A method as a raw function: it is told cost and time otherwise. */
 type Raw<Method> = Method extends (key: string, ...rest: never[]) => infer Answer
@@ -33,7 +48,7 @@ type RawCalls<Core, Names extends keyof Core> = { readonly [Name in Names]: Raw<
 type Tell = (limiter: number, cost: number | undefined, now: number | undefined) => void;
 
 /** Raised when what is called, or how, changes; native/binding/addon.cc has the same number. */
-export const DOOR = 1;
+export const DOOR = 2;
 
 /** The exports of the addon; native/binding/addon.cc makes them. */
 export interface Addon {
@@ -47,7 +62,7 @@ export interface Addon {
   readonly RateLimiter: NativeClass<
     RateLimiterConfig,
     RateLimiterCore,
-    RawCalls<RateLimiterCore, 'check' | 'checkPeer' | 'checkGroup'>
+    RawCalls<RateLimiterCore, 'check' | 'checkPeer' | 'checkGroup' | 'tokens'>
   >;
   readonly OrderbookLimiter: NativeClass<
     OrderbookConfig,
@@ -65,6 +80,7 @@ export interface Addon {
       | 'checkOrderbook'
       | 'checkPeerOrderbook'
       | 'isBanned'
+      | 'tokens'
     >
   >;
 }
@@ -91,7 +107,7 @@ export function nativeLimiters(addon: Addon): NativeLimiters {
 }
 
 function rateLimiter({ RateLimiter }: Addon, tell: Tell) {
-  const { check, checkPeer, checkGroup } = RateLimiter;
+  const { check, checkPeer, checkGroup, tokens } = RateLimiter;
   return class extends RateLimiter implements RateLimiterCore {
     readonly #number = this.number;
 
@@ -115,6 +131,20 @@ function rateLimiter({ RateLimiter }: Addon, tell: Tell) {
       tell(this.#number, cost, now);
       checkGroup(group, keys, verdicts);
     }
+
+    snapshot(now?: number): SnapshotPeer[] {
+      return peersOf(this.offenders(now));
+    }
+
+    restore(peers: readonly SnapshotPeer[], now?: number): number {
+      const { keys, numbers } = offendersOf(peers);
+      return this.restoreOffenders(keys, numbers, now);
+    }
+
+    tokens(key: string): number {
+      tell(this.#number, undefined, undefined);
+      return tokens(key);
+    }
   };
 }
 
@@ -137,11 +167,20 @@ function orderbookLimiter({ OrderbookLimiter }: Addon, tell: Tell) {
       tell(this.#number, undefined, now);
       return isBanned(key);
     }
+
+    snapshot(now?: number): SnapshotPeer[] {
+      return peersOf(this.offenders(now));
+    }
+
+    restore(peers: readonly SnapshotPeer[], now?: number): number {
+      const { keys, numbers } = offendersOf(peers);
+      return this.restoreOffenders(keys, numbers, now);
+    }
   };
 }
 
 function directLimiter({ DirectLimiter }: Addon, tell: Tell) {
-  const { checkMessage, checkPeer, checkGroup } = DirectLimiter;
+  const { checkMessage, checkPeer, checkGroup, tokens } = DirectLimiter;
   const { checkOrderbook, checkPeerOrderbook, isBanned } = DirectLimiter;
   return class extends DirectLimiter implements DirectCore {
     readonly #number = this.number;
@@ -167,6 +206,11 @@ function directLimiter({ DirectLimiter }: Addon, tell: Tell) {
       checkGroup(group, keys, verdicts);
     }
 
+    tokens(key: string): number {
+      tell(this.#number, undefined, undefined);
+      return tokens(key);
+    }
+
     checkOrderbook(key: string, now?: number): Refusal | undefined {
       tell(this.#number, undefined, now);
       return checkOrderbook(key);
@@ -181,5 +225,36 @@ function directLimiter({ DirectLimiter }: Addon, tell: Tell) {
       tell(this.#number, undefined, now);
       return isBanned(key);
     }
+
+    snapshot(now?: number): SnapshotPeer[] {
+      return peersOf(this.offenders(now));
+    }
+
+    restore(peers: readonly SnapshotPeer[], now?: number): number {
+      const { keys, numbers } = offendersOf(peers);
+      return this.restoreOffenders(keys, numbers, now);
+    }
   };
+}
+
+function peersOf({ keys, numbers }: Offenders): SnapshotPeer[] {
+  return keys.map((key, i) => {
+    const [violations = 0, left = 0, idle = 0] = numbers.subarray(i * 3, i * 3 + 3);
+    return {
+      key,
+      violations,
+      banSecondsLeft: Number.isNaN(left) ? null : left,
+      idleSeconds: idle === Infinity ? null : idle,
+    };
+  });
+}
+
+function offendersOf(peers: readonly SnapshotPeer[]): Offenders {
+  const numbers = new Float64Array(peers.length * 3);
+  for (const [i, { violations, banSecondsLeft, idleSeconds }] of peers.entries()) {
+    numbers[i * 3] = violations;
+    numbers[i * 3 + 1] = banSecondsLeft ?? Number.NaN;
+    numbers[i * 3 + 2] = idleSeconds ?? Infinity;
+  }
+  return { keys: peers.map(({ key }) => key), numbers };
 }

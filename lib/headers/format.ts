@@ -16,7 +16,8 @@ import {
   seconds,
 } from './write.js';
 
-type Draft = 11 | 7 | 6 | 'legacy';
+/** Which fields, and how they are written. */
+export type Draft = 11 | 7 | 6 | 'legacy';
 
 /** What a server says. Anything that `parseRateLimitHeaders` returns is one. */
 export interface RateLimitStatement {

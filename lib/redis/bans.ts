@@ -203,9 +203,8 @@ function taker(limiter: Follower['limiter'], name: string): Follower['take'] {
       return { key, violations, banSecondsLeft, idleSeconds: null };
     });
     if (peers.length === 0) return;
-    const restoring = limiter as unknown as { restore(snapshot: unknown): number };
     try {
-      restoring.restore({ format: 1, limiter: name, peers });
+      limiter.restore({ format: 1, limiter: name, peers });
     } catch {
       // No memory, or a clock that fails: that must not keep the bans from others. They hold here.
     }

@@ -3,14 +3,7 @@
 import type { Clock } from '../clock.js';
 import { monotonicSeconds } from '../clock.js';
 import { refused } from '../errors.js';
-import {
-  burst,
-  COMMON_OPTIONS,
-  commonOptions,
-  countOrNull,
-  positive,
-  readOptions,
-} from '../options.js';
+import { burst, commonOptions, countOrNull, positive, readOptions } from '../options.js';
 import type { EngineName } from '../types.js';
 import type { RedisClient } from './client.js';
 import type { Limit } from './scripts.js';
@@ -74,7 +67,9 @@ const OPTIONS = [
   'leaseSeconds',
   'deadlineSeconds',
   'onStoreFailure',
-  ...COMMON_OPTIONS.filter((name) => name !== 'onBan'),
+  'maxPeers',
+  'clock',
+  'engine',
 ];
 const DEFAULT_LEASE_SECONDS = 30;
 export const DEFAULT_DEADLINE_SECONDS = 0.1;

@@ -11,7 +11,20 @@ namespace relay_limiter {
 namespace {
 
 // Raised when what is called, or how, changes; lib/engine/native-limiters.ts has the same number.
-constexpr int kDoor = 1;
+constexpr int kDoor = 2;
+
+// The two limiters with buckets share how they tell what is in one.
+template <class Self>
+napi_value tokens(napi_env env, napi_callback_info info) noexcept {
+  const Call<Self, 1> call(env, info);
+  if (call.limiter == nullptr) return nullptr;
+  KeyText text;
+  if (!text.read(env, call.arguments[0])) return nullptr;
+  Self& self = *call.limiter;
+  napi_value result = nullptr;
+  napi_create_double(env, self.core().tokens(text.key(self.secret()).fingerprint), &result);
+  return result;
+}
 
 class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
  public:
@@ -23,12 +36,14 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
     return LimiterObject::define(env, "RateLimiter", registry, std::move(methods),
                                  {{"check", checkCost<Self>},
                                   {"checkPeer", checkPeer<Self>},
-                                  {"checkGroup", checkGroup<Self>}});
+                                  {"checkGroup", checkGroup<Self>},
+                                  {"tokens", relay_limiter::tokens<Self>}});
   }
 
   explicit RateLimiterObject(const Napi::CallbackInfo& info)
       : LimiterObject(info, {numberIn(info, "rateLimit"), numberIn(info, "burstLimit"),
-                             numberIn(info, "disconnectThreshold", kInfinity)}) {}
+                             numberIn(info, "disconnectThreshold", kInfinity),
+                             numberIn(info, "maxPeers", kInfinity)}) {}
 
   Verdict checkBucket(const Key& key, double cost, double now, double& delay) noexcept {
     return core().check(key, cost, now, delay);
@@ -85,10 +100,11 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
   }
 
   explicit OrderbookObject(const Napi::CallbackInfo& info)
-      : LimiterObject(
-            info, {numberIn(info, "interval"), numberIn(info, "violationBanThreshold"),
-                   numberIn(info, "violationWarningThreshold"),
-                   numberIn(info, "violationSevereThreshold"), numberIn(info, "banDuration")}) {}
+      : LimiterObject(info,
+                      {numberIn(info, "interval"), numberIn(info, "violationBanThreshold"),
+                       numberIn(info, "violationWarningThreshold"),
+                       numberIn(info, "violationSevereThreshold"), numberIn(info, "banDuration"),
+                       numberIn(info, "maxPeers", kInfinity)}) {}
 };
 
 class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
@@ -103,14 +119,15 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
          {"checkPeerOrderbook", checkPeerTime<Self, &DirectLimiter::checkOrderbook>},
          {"isBanned", relay_limiter::isBanned<Self>},
          {"checkPeer", checkPeer<Self>},
-         {"checkGroup", checkGroup<Self>}});
+         {"checkGroup", checkGroup<Self>},
+         {"tokens", relay_limiter::tokens<Self>}});
   }
 
   explicit DirectObject(const Napi::CallbackInfo& info)
       : LimiterObject(info,
                       {numberIn(info, "messageRatePerSec"), numberIn(info, "messageBurst"),
                        numberIn(info, "orderbookInterval"), numberIn(info, "orderbookBanThreshold"),
-                       numberIn(info, "banDuration")}) {}
+                       numberIn(info, "banDuration"), numberIn(info, "maxPeers", kInfinity)}) {}
 
   Verdict checkBucket(const Key& key, double cost, double now, double&) noexcept {
     return core().checkMessage(key, cost, now);

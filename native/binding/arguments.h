@@ -88,4 +88,16 @@ class KeyText {
   size_t length_ = 0;
 };
 
+// The text of the key at `index` of an array; false where there is none, an exception pending or
+// not.
+inline bool readElement(napi_env env, napi_value keys, uint32_t index, KeyText& text) noexcept {
+  napi_handle_scope scope;
+  napi_open_handle_scope(env, &scope);
+  napi_value element = nullptr;
+  const bool read =
+      napi_get_element(env, keys, index, &element) == napi_ok && text.read(env, element);
+  napi_close_handle_scope(env, scope);
+  return read;
+}
+
 }  // namespace relay_limiter

@@ -31,10 +31,12 @@ inline napi_value answerOf(napi_env env, Verdict verdict) noexcept {
 // Whether the short way is open and allows: then the check is done. `find` returns the bucket, or
 // nullptr.
 template <class Core, class Find>
-bool allowsShort(const Core& core, Find&& find, double cost, double now) noexcept {
+bool allowsShort(Core& core, Find&& find, double cost, double now) noexcept {
   if (!core.isShort()) return false;
   Bucket* bucket = find();
-  return bucket != nullptr && core.shortWay(cost, now)(*bucket);
+  if (bucket == nullptr || !core.shortWay(cost, now)(*bucket)) return false;
+  ++core.tally().allowed;
+  return true;
 }
 
 // What a check does that its short way did not decide.

@@ -122,17 +122,6 @@ inline void throwUnlessPending(napi_env env) noexcept {
   if (!pending) napi_throw_type_error(env, "ERR_LIMITER_KEY", "a member has no key");
 }
 
-// The text of the key at `index`.
-inline bool readElement(napi_env env, napi_value keys, uint32_t index, KeyText& text) noexcept {
-  napi_handle_scope scope;
-  napi_open_handle_scope(env, &scope);
-  napi_value element = nullptr;
-  const bool read =
-      napi_get_element(env, keys, index, &element) == napi_ok && text.read(env, element);
-  napi_close_handle_scope(env, scope);
-  return read;
-}
-
 // Answers members from `first` on whose buckets lie where they were found and have the cost, which
 // most of them do; returns the first that needs more.
 template <class Core>
@@ -151,6 +140,13 @@ uint32_t allowMembers(const Core& core, const OpenedGroup& group, uint32_t first
   return size;
 }
 
+// What a member is told of a check that was decided.
+inline uint8_t byteOf(Verdict verdict) noexcept {
+  if (verdict == Verdict::kAllowed) return kVerdictAllow;
+  const bool delays = verdict == Verdict::kRefused || verdict == Verdict::kNoRoom;
+  return delays ? kVerdictDelay : kVerdictDisconnect;
+}
+
 template <class Self>
 void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys, uint8_t* verdicts,
                   double cost, double now) noexcept {
@@ -160,7 +156,9 @@ void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys,
   for (uint32_t i = 0; i < group.size(); ++i) {
     // If records move before the last member is checked, the rest are looked up one by one.
     if (self.core().isShort() && group.epoch() == buckets.epoch()) {
+      const uint32_t first = i;
       i = allowMembers(self.core(), group, i, verdicts, cost, now);
+      self.core().tally().allowed += i - first;
       if (i == group.size()) return;
     }
     OpenedGroup::Member& member = group[i];
@@ -172,9 +170,7 @@ void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys,
         checkBucket(self, member.fingerprint, member.record, cost, now, delay, readKey);
     if (verdict == Verdict::kNoMemory) return throwNoMemory(env);
     if (verdict == Verdict::kNeedsName) return throwUnlessPending(env);
-    verdicts[i] = verdict == Verdict::kAllowed   ? kVerdictAllow
-                  : verdict == Verdict::kRefused ? kVerdictDelay
-                                                 : kVerdictDisconnect;
+    verdicts[i] = byteOf(verdict);
   }
 }
 

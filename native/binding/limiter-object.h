@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "../clock.h"
-#include "../offenders.h"
 #include "arguments.h"
 #include "group.h"
 #include "registry.h"
+#include "report.h"
 
 namespace relay_limiter {
 
@@ -78,13 +78,17 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   // The class: methods of its objects, and its raw functions.
   static Napi::Function define(Napi::Env env, const char* name, Registry<Self>& registry,
                                Methods methods, const Calls& calls) {
-    methods.insert(methods.end(), {
-                                      Self::InstanceMethod("removePeer", &Self::removePeer),
-                                      Self::InstanceMethod("violations", &Self::violations),
-                                      Self::InstanceMethod("cleanup", &Self::cleanup),
-                                      Self::InstanceMethod("statistics", &Self::statistics),
-                                      Self::InstanceMethod("clear", &Self::clear),
-                                  });
+    methods.insert(methods.end(),
+                   {
+                       Self::InstanceMethod("removePeer", &Self::removePeer),
+                       Self::InstanceMethod("violations", &Self::violations),
+                       Self::InstanceMethod("cleanup", &Self::cleanup),
+                       Self::InstanceMethod("isCleaning", &Self::isCleaning),
+                       Self::InstanceMethod("statistics", &Self::statistics),
+                       Self::InstanceMethod("offenders", &Self::offenders),
+                       Self::InstanceMethod("restoreOffenders", &Self::restoreOffenders),
+                       Self::InstanceMethod("clear", &Self::clear),
+                   });
     const Napi::Function constructor = Self::DefineClass(env, name, methods, &registry);
     for (const auto& [call, callback] : calls) {
       napi_value function;
@@ -138,22 +142,28 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     return Napi::Number::New(info.Env(), static_cast<double>(removed));
   }
 
+  Napi::Value isCleaning(const Napi::CallbackInfo& info) {
+    return Napi::Boolean::New(info.Env(), core_.isCleaning());
+  }
+
   Napi::Value statistics(const Napi::CallbackInfo& info) {
-    const Napi::Env env = info.Env();
-    Offenders& offenders = core_.offenders();
-    Napi::Object result = Napi::Object::New(env);
-    result.Set("tracked", static_cast<double>(core_.tracked()));
-    result.Set("totalViolations", static_cast<double>(offenders.totalViolations()));
-    result.Set("topViolators", topViolators(env, offenders));
-    Napi::Array banned = Napi::Array::New(env);
-    uint32_t count = 0;
-    const auto name = [&](const char16_t* text, size_t length) {
-      banned.Set(count++, stringOf(env, text, length));
+    return statisticsOf(info.Env(), core_, nowIn(info, 0));
+  }
+
+  // offenders(now): the columns of a snapshot.
+  Napi::Value offenders(const Napi::CallbackInfo& info) {
+    return offendersOf(info.Env(), core_, nowIn(info, 0));
+  }
+
+  // restoreOffenders(keys, numbers, now): such columns, validated; how many were put back.
+  Napi::Value restoreOffenders(const Napi::CallbackInfo& info) {
+    const double now = nowIn(info, 2);
+    const auto put = [&](const KeyText& text, const Offence& offence) {
+      return core_.restore(text.key(secret_), offence, now);
     };
-    if (!offenders.bannedKeys(nowIn(info, 0), core_.banDuration(), name)) throwNoMemory(env);
-    result.Set("banned", banned);
-    result.Set("memoryBytes", static_cast<double>(core_.memoryBytes()));
-    return result;
+    const uint32_t count = restoreFrom(info.Env(), info[0], info[1], put);
+    account(info.Env());
+    return Napi::Number::New(info.Env(), count);
   }
 
   // A handle for checkGroup, without members.
@@ -213,24 +223,6 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
       }
     }
     Napi::TypeError::New(info.Env(), "a seat is three 32-bit words").ThrowAsJavaScriptException();
-  }
-
-  // As a plain value: Set() would take a Napi::String through UTF-8, which has no lone surrogates.
-  static napi_value stringOf(Napi::Env env, const char16_t* text, size_t length) {
-    return Napi::String::New(env, text, length);
-  }
-
-  static Napi::Array topViolators(Napi::Env env, Offenders& offenders) {
-    const Offender* top[Offenders::kTop];
-    const size_t count = offenders.topViolators(top);
-    Napi::Array result = Napi::Array::New(env, count);
-    for (size_t i = 0; i < count; ++i) {
-      Napi::Array pair = Napi::Array::New(env, 2);
-      pair.Set(0u, stringOf(env, top[i]->name, top[i]->nameLength));
-      pair.Set(1u, static_cast<double>(top[i]->violations));
-      result.Set(static_cast<uint32_t>(i), pair);
-    }
-    return result;
   }
 
   static constexpr int64_t kLeastAccounted = 16 << 10;

@@ -1,6 +1,6 @@
 // Bodies of problem details: what the vectors do not say.
 
-import { parseProblem } from 'relay-limiter/headers';
+import { formatProblem, parseProblem } from 'relay-limiter/headers';
 import { describe, expect, it } from 'vitest';
 
 const BASE = 'https://iana.org/assignments/http-problem-types';
@@ -46,5 +46,31 @@ describe('a body', () => {
     expect(parseProblem(body, 399)).toStrictEqual(NONE);
     expect(parseProblem(body, 400).problem).toBe('quota-exceeded');
     expect(parseProblem(body, 403).problem).toBe('quota-exceeded');
+  });
+});
+
+describe('a body that was written', () => {
+  it.each([
+    { problem: 'quota-exceeded' as const, violated: [] },
+    { problem: 'temporary-reduced-capacity' as const, violated: ['hourly'] },
+    { problem: 'abnormal-usage-detected' as const, violated: ['"', 'daily'] },
+  ])('is read as what it was: %j', (problem) => {
+    expect(parseProblem(formatProblem(problem, 429), 429)).toStrictEqual(problem);
+  });
+
+  it('has the members of RFC 9457, and none that says nothing', () => {
+    const problem = 'quota-exceeded';
+    expect(JSON.parse(formatProblem({ problem, violated: ['hourly'] }, 503, 'Later.'))).toEqual({
+      type: `${BASE}#quota-exceeded`,
+      title: 'Quota exceeded',
+      status: 503,
+      detail: 'Later.',
+      'violated-policies': ['hourly'],
+    });
+    expect(Object.keys(JSON.parse(formatProblem({ problem, violated: [] }, 429)))).toEqual([
+      'type',
+      'title',
+      'status',
+    ]);
   });
 });

@@ -41,6 +41,8 @@ class PagesModel {
     requireFull(page, 0, "a page is zero when taken");
     require(memory() >= before + kPageBytes, "a page is counted");
     require(pages_.at(pages_.numberOf(page)) == page, "a page is found by its number");
+    require(pages_.pageAround(page) == page, "and by what lies in it");
+    require(pages_.pageAround(page + kPageBytes - 1) == page, "to its last byte");
     const auto mark = static_cast<unsigned char>(random_() % 255 + 1);
     std::memset(page, mark, kPageBytes);
     held_.push_back({page, mark});

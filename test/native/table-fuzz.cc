@@ -81,7 +81,7 @@ class Run {
 
  private:
   void one() {
-    switch (input_.byte() % 10) {
+    switch (input_.byte() % 11) {
       case 0:
         family_ = Family(input_);
         break;
@@ -107,6 +107,9 @@ class Run {
       case 8:
         operations_ += static_cast<unsigned>(model_.size());
         model_.compare();
+        break;
+      case 9:
+        replace(first(), many());
         break;
       default:
         // Rarer than the others, since it undoes what they built.
@@ -144,6 +147,14 @@ class Run {
     model_.recall();
     operations_ += count;
     holdsSkewed_ = holdsSkewed_ && model_.size() > 0;
+  }
+
+  void replace(unsigned first, unsigned count) {
+    for (unsigned i = 0; i < count; ++i, ++operations_) {
+      holdsSkewed_ = holdsSkewed_ || family_.isSkewed();
+      model_.replaceNear(family_.member(first + i), mix(operations_));
+    }
+    model_.recall();
   }
 
   // A sweep need not come to its end before other operations do.

@@ -72,6 +72,36 @@ class TableModel {
     return true;
   }
 
+  // Inserts `print` in the place of one near it, if that takes no more than it should.
+  bool replaceNear(const Fingerprint& print, uint64_t value) {
+    if (find(print)) return false;
+    Record* last = nullptr;
+    size_t seen = 0;
+    table_.sample(print, kSampled, [&](Record& record) {
+      require(table_.find(record.fingerprint) == &record, "a sample is of what is there");
+      require(last == nullptr || !(last->fingerprint == record.fingerprint), "and of each once");
+      last = &record;
+      return ++seen == kSampled + 1;
+    });
+    require(seen <= kSampled, "a sample ends");
+    if (last == nullptr) return false;
+    const Fingerprint victim = last->fingerprint;
+    const uint64_t epoch = table_.epoch();
+    const size_t memory = table_.memoryBytes();
+    // None of it needs any.
+    allocationsLeft = 0;
+    Record* record = table_.replace(last, print);
+    allocationsLeft = kNoneFails;
+    require(record != nullptr && table_.find(print) == record, "what came is found");
+    record->value = value;
+    require(table_.find(victim) == nullptr, "what went is not");
+    require(table_.epoch() == epoch && table_.memoryBytes() == memory, "nothing else moves");
+    model_.erase(victim);
+    model_[print] = {value, sweeps_, 0};
+    require(table_.size() == model_.size(), "one comes for one that goes");
+    return true;
+  }
+
   // One step of a sweep that erases every record whose value is a multiple of `divisor`; goes on
   // where the last step ended. False at the end, where every record that was there throughout must
   // have been visited.
@@ -154,6 +184,7 @@ class TableModel {
     uint64_t epoch = 0;
   };
 
+  static constexpr unsigned kSampled = 16;
   static constexpr size_t kMostFound = 256;
 
   void remember(const Fingerprint& print, Record* record) {

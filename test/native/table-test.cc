@@ -33,6 +33,11 @@ class RandomModel : public TableModel {
     return print;
   }
 
+  void replaceRandom() {
+    const Fingerprint print{random_(), random_()};
+    if (replaceNear(print, random_())) prints_.push_back(print);
+  }
+
   // A sweep may have erased it before.
   void eraseRandom() {
     if (prints_.empty()) return;
@@ -72,6 +77,7 @@ void testAgainstModel(uint64_t seed) {
       }
     }
     model.compareWithStrangers();
+    for (size_t i = 0; i < model.size() / 4; ++i) model.replaceRandom();
     if (target > 50'000) model.sweepWhileOthersCome(2 + random() % 3);
     model.compareWithStrangers();
   }
@@ -116,6 +122,30 @@ void testInsertsWithoutMemory(uint64_t seed) {
   }
   model.compare();
   model.clear();
+}
+
+// A sample of a table that is full: sixteen, or all where there are no more.
+void testSamples(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  Table<Record> table;
+  while (table.size() < 100'000) {
+    table.insert({random(), random()})->value = 0;
+    const size_t size = table.size();
+    if (size > 50 && size % 1000 != 0) continue;
+    size_t seen = 0;
+    table.sample({random(), random()}, 16, [&](Record& record) {
+      record.value = size;
+      ++seen;
+      return false;
+    });
+    require(seen == std::min<size_t>(size, 16), "a sample is as large as it can be");
+    size_t marked = 0;
+    table.forEach([&](const Record& record) { marked += record.value == size ? 1 : 0; });
+    require(marked == seen, "and sees nothing twice");
+  }
+  size_t seen = 0;
+  table.sample({1, 1}, 16, [&](Record&) { return ++seen == 3; });
+  require(seen == 3, "a sample ends when it is told to");
 }
 
 // The table between 1 and 10 million records, at each size.
@@ -239,6 +269,30 @@ void testErasingInOrder(uint64_t seed) {
   require(table.memoryBytes() < full / 20, "and memory goes back");
 }
 
+// Erased like that, but not to the end, as by a cleanup with a budget: then keys come again.
+void testGrowingWherePartIsEmpty(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  for (const unsigned records : {400u, 2'000u, 5'000u, 20'000u}) {
+    // Out of sixty-four parts of all fingerprints so many are emptied.
+    for (const uint64_t emptied : {1u, 32u, 48u, 60u, 63u}) {
+      Table<Record> table;
+      const auto insert = [&](const Fingerprint& print) {
+        require(table.insert(print) != nullptr, "there is memory, and a place");
+      };
+      std::vector<Fingerprint> prints;
+      for (unsigned n = 0; n < records; ++n)
+        insert(prints.emplace_back(Fingerprint{random(), random()}));
+      for (const Fingerprint& print : prints) {
+        if (print.low >> 58 < emptied) table.erase(table.find(print));
+      }
+      for (unsigned n = 0; n < 4 * records; ++n) insert({random(), random()});
+      for (const Fingerprint& print : prints) {
+        require((table.find(print) == nullptr) == (print.low >> 58 < emptied), "the rest is there");
+      }
+    }
+  }
+}
+
 void testPublishedVectors() {
   // The 128-bit vectors of the SipHash authors: key 00 01 .. 0f, messages of 0 to 63 bytes 00 01 ..
   // The first four end in part of a word; the others lie around the ends of one and two words.
@@ -338,9 +392,11 @@ int main(int argc, char** argv) {
   testNarrowAndWideKeys();
   testAgainstModel(seed);
   testInsertsWithoutMemory(seed);
+  testSamples(seed);
   testKeysThatCollide();
   testChosenKeys(seed);
   testErasingInOrder(seed);
+  testGrowingWherePartIsEmpty(seed);
   testMemory();
   std::puts("table: passed");
 }

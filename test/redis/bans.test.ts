@@ -166,9 +166,6 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
   });
 
   describe('of limiters', () => {
-    // What others find is taken over by restore().
-    const CANNOT_RESTORE = !('restore' in OrderbookRateLimiter.prototype);
-
     it('are told by who finds them, with their levels of violations', async () => {
       const a = await bans('limiters');
       const b = await bans('limiters');
@@ -197,27 +194,24 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
       expect(heard.filter(([key]) => key === 'taker').at(-1)).toEqual(['taker', 50, 4]);
     });
 
-    it.skipIf(CANNOT_RESTORE)(
-      'are taken over by the limiters of the others, and lifted there',
-      async () => {
-        const a = await bans('over');
-        const b = await bans('over');
-        const options = { violationWarningThreshold: 2, banDuration: 100 };
-        const here = new OrderbookRateLimiter(options);
-        const there = new OrderbookRateLimiter(options);
-        a.share(here);
-        b.share(there);
-        for (let i = 0; i < 3; i += 1) here.check('p');
-        await expect.poll(() => there.getBackoffLevel('p'), { timeout: 1000 }).toBe('MODERATE');
-        a.ban('q', 60, 3);
-        await expect.poll(() => there.isBanned('q'), { timeout: 1000 }).toBe(true);
-        const later = new OrderbookRateLimiter(options);
-        b.share(later);
-        expect(later.isBanned('q')).toBe(true);
-        b.lift('q');
-        expect(there.isBanned('q')).toBe(false);
-        await expect.poll(() => here.isBanned('q'), { timeout: 1000 }).toBe(false);
-      },
-    );
+    it('are taken over by the limiters of the others, and lifted there', async () => {
+      const a = await bans('over');
+      const b = await bans('over');
+      const options = { violationWarningThreshold: 2, banDuration: 100 };
+      const here = new OrderbookRateLimiter(options);
+      const there = new OrderbookRateLimiter(options);
+      a.share(here);
+      b.share(there);
+      for (let i = 0; i < 3; i += 1) here.check('p');
+      await expect.poll(() => there.getBackoffLevel('p'), { timeout: 1000 }).toBe('MODERATE');
+      a.ban('q', 60, 3);
+      await expect.poll(() => there.isBanned('q'), { timeout: 1000 }).toBe(true);
+      const later = new OrderbookRateLimiter(options);
+      b.share(later);
+      expect(later.isBanned('q')).toBe(true);
+      b.lift('q');
+      expect(there.isBanned('q')).toBe(false);
+      await expect.poll(() => here.isBanned('q'), { timeout: 1000 }).toBe(false);
+    });
   });
 });

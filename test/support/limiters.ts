@@ -51,6 +51,11 @@ export const ODD_KEYS: readonly string[] = [
   'e\u0301',
   'É',
   '\ud83d\ude00',
+  // A byte a unit and two, in what the native engine keeps of an offender, and of all its sizes.
+  ...[16, 17, 128, 129, 300].flatMap((length) => [
+    'é'.repeat(length),
+    `${'é'.repeat(length - 1)}ā`,
+  ]),
   // Around the native engine's buffer, and far beyond it.
   ...[126, 127, 128, 129, 130, 1000, 65_536].flatMap((length) => [
     'k'.repeat(length),

@@ -16,10 +16,11 @@ export interface RelayConfig {
   port: number;
   guarded: boolean;
   engine: Engine;
+  dashboardPort: number;
 }
 
 export type FromRelay =
-  | { kind: 'listening'; port: number; engine: string }
+  | { kind: 'listening'; port: number; engine: string; dashboard: string | undefined }
   | { kind: 'counts'; counts: RelayCounts }
   | Failure;
 

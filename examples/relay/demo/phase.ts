@@ -26,6 +26,16 @@ export interface PhaseOptions {
   port: number;
   engine: Engine;
   oneAddress: boolean;
+  dashboardPort: number;
+}
+
+/** What the demonstration does with a phase. */
+export interface PhaseListener {
+  /** The guarded relay may be watched at this address. */
+  dashboard(url: string): void;
+  second(second: Second): void;
+  /** The attack is over; the relay runs on until this resolves. */
+  over?: ((result: PhaseResult) => Promise<void>) | undefined;
 }
 
 /** What is known at the end of a second. */
@@ -47,7 +57,7 @@ export interface PhaseResult {
 /** Runs a phase. When it resolves or rejects, all its processes have ended. */
 export async function runPhase(
   options: PhaseOptions,
-  onSecond: (second: Second) => void,
+  listener: PhaseListener,
   signal: AbortSignal,
 ): Promise<PhaseResult> {
   const phase = new Phase(options);
@@ -55,7 +65,11 @@ export async function runPhase(
   signal.addEventListener('abort', interrupt);
   try {
     signal.throwIfAborted();
-    return await phase.run(onSecond);
+    const result = await phase.run(listener);
+    // From now on an interruption is how it ends.
+    signal.removeEventListener('abort', interrupt);
+    if (listener.over !== undefined) await phase.unlessFailed(listener.over(result));
+    return result;
   } finally {
     signal.removeEventListener('abort', interrupt);
     await phase.end();
@@ -77,10 +91,12 @@ class Phase {
     this.#failed.catch(() => {});
   }
 
-  async run(onSecond: (second: Second) => void): Promise<PhaseResult> {
-    const { guarded, engine, port, peers, oneAddress, seconds } = this.#options;
-    const relay = this.#start<FromRelay, RelayConfig>('relay', { port, guarded, engine });
+  async run(listener: PhaseListener): Promise<PhaseResult> {
+    const { guarded, engine, port, peers, oneAddress, seconds, dashboardPort } = this.#options;
+    const config = { port, guarded, engine, dashboardPort };
+    const relay = this.#start<FromRelay, RelayConfig>('relay', config);
     const listening = await this.#within(START_LIMIT, 'the relay', relay.next('listening'));
+    if (listening.dashboard !== undefined) listener.dashboard(listening.dashboard);
 
     const load = { port: listening.port, peers, oneAddress };
     const honest = this.#start<FromHonest, LoadConfig>('honest', load);
@@ -93,8 +109,8 @@ class Phase {
     honest.tell({ kind: 'go' });
     attackers.tell({ kind: 'go' });
     for (let second = 1; second <= seconds; second++) {
-      await Promise.race([delay(1000, undefined, { ref: false }), this.#failed]);
-      onSecond({ guarded, engine: listening.engine, second, ...watch.latest() });
+      await this.unlessFailed(delay(1000, undefined, { ref: false }));
+      listener.second({ guarded, engine: listening.engine, second, ...watch.latest() });
     }
 
     const reports = Promise.all([honest.next('report'), attackers.next('report')]);
@@ -102,6 +118,11 @@ class Phase {
     attackers.tell({ kind: 'stop' });
     const [{ report }, attack] = await this.#within(REPORT_LIMIT, 'the reports', reports);
     return { honest: report, attackers: attack.report, peakMemory: watch.peakMemory };
+  }
+
+  /** Waits for `work`, or rejects when a child fails. */
+  unlessFailed<T>(work: Promise<T>): Promise<T> {
+    return Promise.race([work, this.#failed]);
   }
 
   async end(): Promise<void> {
@@ -122,7 +143,7 @@ class Phase {
     const late = () => this.fail(new Error(`waited ${milliseconds / 1000} s for ${what}`));
     const timer = setTimeout(late, milliseconds);
     try {
-      return await Promise.race([work, this.#failed]);
+      return await this.unlessFailed(work);
     } finally {
       clearTimeout(timer);
     }

@@ -11,6 +11,11 @@ export function elapsed(now: number, then: number): number {
   return now > then ? now - then : 0;
 }
 
+/** Seconds until `duration` is over, of which `passed` have passed. */
+export function secondsLeft(duration: number, passed: number): number {
+  return passed < duration ? duration - passed : 0;
+}
+
 /** Tokens after a refill, where `tokens` were at `lastRefill`. `rate` is in tokens a second. */
 export function refill(
   tokens: number,
@@ -29,4 +34,16 @@ export function refill(
 export function delaySeconds(tokens: number, cost: number, rate: number, capacity: number): number {
   if (tokens >= cost) return 0;
   return cost > capacity ? Infinity : (cost - tokens) / rate;
+}
+
+/** Seconds until the bucket is full, if nothing is taken; 0 if it is. */
+export function secondsUntilFull(
+  tokens: number,
+  lastRefill: number,
+  now: number,
+  rate: number,
+  capacity: number,
+): number {
+  const missing = capacity - (tokens + elapsed(now, lastRefill) * rate);
+  return missing > 0 ? missing / rate : 0;
 }

@@ -2,77 +2,116 @@
 // of statements.
 
 import { monotonicSeconds } from '../../clock.js';
+import type { SnapshotPeer } from '../../types.js';
 import {
-  BAN_BEGINS,
   type DirectConfig,
   type DirectCore,
   type EngineStatistics,
   type Handle,
-  REFUSED,
+  type REFUSED,
   type Refusal,
   SEAT,
   VERDICT_ALLOW,
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
-import { elapsed, NEVER } from './arithmetic.js';
-import { Groups, placesOf } from './groups.js';
+import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
+import { isNothing, LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
+import { Groups, membersOf, type Places } from './groups.js';
+import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
-import { bucketOf, type Places, recalledBucketOf } from './records.js';
+import { banBegan, idleSecondsOf, lossOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
-import { Buckets, type Place, store } from './table.js';
+import { Buckets, FREE_ROOM, type Place, type Room, type Table, Times } from './table.js';
+import { Tally } from './tally.js';
+
+/** One of the two tables, and what an eviction asks of its records. */
+interface Side {
+  readonly table: Table;
+  secondsUntilFresh(place: Place, now: number): number;
+  idle(place: Place, now: number): number;
+}
+
+function bucketSide(buckets: Buckets, { messageRatePerSec, messageBurst }: DirectConfig): Side {
+  return {
+    table: buckets,
+    secondsUntilFresh: (place, now) =>
+      buckets.secondsUntilFull(place, now, messageRatePerSec, messageBurst),
+    idle: (place, now) => buckets.idle(place, now),
+  };
+}
+
+function timeSide(times: Times, { orderbookInterval }: DirectConfig): Side {
+  const idle = (place: Place, now: number) => elapsed(now, times.at(place));
+  const secondsUntilFresh = (place: Place, now: number) => {
+    return secondsLeft(orderbookInterval, idle(place, now));
+  };
+  return { table: times, secondsUntilFresh, idle };
+}
 
 export class JsDirectLimiter extends Groups implements DirectCore {
   readonly #config: DirectConfig;
   readonly #buckets = new Buckets();
   /** When each connection's orderbook request was last allowed. */
-  readonly #allowedAt = new Map<string, number>();
-  readonly #offenders = new Offenders();
+  readonly #allowedAt = new Times();
+  readonly #offenders: Offenders;
+  /** Connections with a bucket and a time. */
+  #both = 0;
   readonly #sweep = new Sweep();
+  readonly #tally = new Tally();
+  readonly #bucketSide: Side;
+  readonly #timeSide: Side;
 
   constructor(config: DirectConfig) {
     super();
     this.#config = config;
+    this.#offenders = new Offenders(config.maxPeers, this.#allowedAt);
+    this.#bucketSide = bucketSide(this.#buckets, config);
+    this.#timeSide = timeSide(this.#allowedAt, config);
   }
 
-  checkMessage(key: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
-    if (this.#inBan(key, now)) return REFUSED;
-    const place = bucketOf(this.#buckets, key, this.#config.messageBurst, now);
-    return this.#consume(place, cost, now) ? undefined : REFUSED;
+  checkMessage(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
+    const key = this.keys.find(text);
+    if (this.#inBan(key, now)) return this.#tally.disconnect();
+    const place = this.#buckets.find(key) ?? this.#addBucket(keep(key), now);
+    if (place === undefined) return this.#tally.refuseNewcomer();
+    return this.#consume(place, cost, now) ? this.#tally.allow() : this.#tally.delay();
   }
 
-  checkPeer(key: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
-    const verdict = this.#checkPlace(SEAT, 0, key, cost, now);
-    return verdict === VERDICT_ALLOW ? undefined : REFUSED;
+  checkPeer(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
+    const key = this.keys.find(text);
+    if (this.#inBan(key, now)) return this.#tally.disconnect();
+    return this.#checkPlace(SEAT, 0, key, cost, now);
   }
 
   checkGroup(
     group: Handle,
-    keys: readonly string[],
+    _texts: readonly string[],
     verdicts: Uint8Array,
     cost = 1,
     now = monotonicSeconds(),
   ): void {
-    const places = placesOf(group);
+    const { keys, places } = membersOf(group);
     for (let i = 0; i < keys.length; i += 1) {
-      verdicts[i] = this.#checkPlace(places, i, keys[i] as string, cost, now);
+      verdicts[i] = this.#verdict(places, i, keys[i] as string, cost, now);
     }
   }
 
-  checkOrderbook(key: string, now = monotonicSeconds()): Refusal | undefined {
+  checkOrderbook(text: string, now = monotonicSeconds()): Refusal | undefined {
+    const key = this.keys.find(text);
     if (this.#inBan(key, now)) {
-      this.#offenders.addViolation(key);
-      return REFUSED;
+      this.#offenders.addViolation(key, text);
+      return this.#tally.disconnect();
     }
-    const allowedAt = this.#allowedAt.get(key) ?? NEVER;
+    const place = this.#allowedAt.find(key);
+    const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
     if (elapsed(now, allowedAt) >= this.#config.orderbookInterval) {
-      store(this.#allowedAt, key, now);
-      return undefined;
+      return this.#setAllowedAt(place, key, now);
     }
-    const violations = this.#offenders.addViolation(key);
-    if (violations < this.#config.orderbookBanThreshold) return REFUSED;
-    this.#offenders.beginBan(key, now);
-    return BAN_BEGINS;
+    const violations = this.#offenders.addViolation(key, text);
+    if (violations < this.#config.orderbookBanThreshold) return this.#tally.delay();
+    this.#offenders.beginBan(key, text, now);
+    return this.#tally.beginBan();
   }
 
   /** A Map needs no place: it has the key's hash at hand, which V8 keeps with the string. */
@@ -80,7 +119,8 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return this.checkOrderbook(key, now);
   }
 
-  isBanned(key: string, now = monotonicSeconds()): boolean {
+  isBanned(text: string, now = monotonicSeconds()): boolean {
+    const key = this.keys.find(text);
     const bannedAt = this.#offenders.bannedAt(key);
     if (bannedAt === NEVER) return false;
     if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
@@ -88,30 +128,48 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return false;
   }
 
+  tokens(key: string): number {
+    const place = this.#buckets.find(this.keys.find(key));
+    return place === undefined ? this.#config.messageBurst : this.#buckets.tokens(place);
+  }
+
   violations(key: string): number {
-    return this.#offenders.violations(key);
+    return this.#offenders.violations(this.keys.find(key));
+  }
+
+  snapshot(now = monotonicSeconds()): SnapshotPeer[] {
+    return this.#offenders.inOrder(now, this.#config.banDuration, (key) => {
+      const place = this.#allowedAt.find(key);
+      return place === undefined ? Infinity : elapsed(now, this.#allowedAt.at(place));
+    });
+  }
+
+  restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
+    let restored = 0;
+    for (const peer of peers) if (this.#restore(peer, now)) restored += 1;
+    return restored;
   }
 
   removePeer(key: string): void {
-    this.#buckets.delete(key);
-    this.#allowedAt.delete(key);
-    this.#offenders.forgive(key);
+    this.#remove(this.keys.find(key));
   }
 
   cleanup(maxAge: number, budgetMs: number, now = monotonicSeconds()): number {
     const silent = (key: string, place: Place) => {
       if (!(this.#buckets.idle(place, now) > maxAge)) return false;
+      if (this.#allowedAt.find(key) !== undefined) this.#both -= 1;
       return this.#buckets.delete(key);
     };
-    const old = (key: string, allowedAt: number) => {
-      if (!(elapsed(now, allowedAt) > maxAge)) return false;
+    const old = (key: string, place: Place) => {
+      if (!(elapsed(now, this.#allowedAt.at(place)) > maxAge)) return false;
       if (this.#offenders.bannedAt(key) !== NEVER) return false;
+      if (this.#buckets.find(key) !== undefined) this.#both -= 1;
       this.#offenders.forgive(key);
       this.#allowedAt.delete(key);
       return false;
     };
-    const over = (key: string, bannedAt: number) => {
-      if (!(elapsed(now, bannedAt) > this.#config.banDuration)) return false;
+    const over = (key: string, place: Place) => {
+      if (!(elapsed(now, this.#offenders.bans.at(place)) > this.#config.banDuration)) return false;
       this.#offenders.forgive(key);
       return false;
     };
@@ -123,12 +181,19 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return this.#sweep.run(passes, budgetMs);
   }
 
+  isCleaning(): boolean {
+    return this.#sweep.isUnderway;
+  }
+
   statistics(now = monotonicSeconds()): EngineStatistics {
     return {
       tracked: this.#buckets.size,
+      peers: this.#peers,
+      unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
       banned: this.#offenders.bannedKeys(now, this.#config.banDuration),
+      ...this.#tally.totals(),
     };
   }
 
@@ -137,14 +202,132 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     this.#allowedAt.clear();
     this.#offenders.clear();
     this.#sweep.stop();
+    this.#both = 0;
   }
 
-  /** The verdict on a message of a connection whose place is remembered. */
-  #checkPlace(places: Places, index: number, key: string, cost: number, now: number): number {
-    if (this.#inBan(key, now)) return VERDICT_DISCONNECT;
-    const { messageBurst } = this.#config;
-    const place = recalledBucketOf(this.#buckets, places, index, key, messageBurst, now);
-    return this.#consume(place, cost, now) ? VERDICT_ALLOW : VERDICT_DELAY;
+  get #peers(): number {
+    return this.#buckets.size + this.#allowedAt.size - this.#both;
+  }
+
+  #remove(key: string): void {
+    const hadBucket = this.#buckets.delete(key);
+    const hadTime = this.#allowedAt.delete(key);
+    if (hadBucket && hadTime) this.#both -= 1;
+    this.#offenders.forgive(key);
+  }
+
+  #restore(peer: SnapshotPeer, now: number): boolean {
+    const key = this.keys.find(peer.key);
+    // Or a ban that is over would be lengthened.
+    this.#inBan(key, now);
+    if (this.#allowedAt.find(key) === undefined) {
+      const place = this.#addTime(key, now - idleSecondsOf(peer), now, lossOf(peer));
+      if (place === undefined) return false;
+    }
+    const began = banBegan(peer, now, this.#config.banDuration);
+    this.#offenders.restore(key, peer.key, peer.violations, began);
+    return true;
+  }
+
+  /** The verdict on a message of a group's member. */
+  #verdict(places: Places, index: number, key: string, cost: number, now: number): number {
+    if (this.#inBan(key, now)) {
+      this.#tally.disconnect();
+      return VERDICT_DISCONNECT;
+    }
+    const refusal = this.#checkPlace(places, index, key, cost, now);
+    return refusal === undefined ? VERDICT_ALLOW : VERDICT_DELAY;
+  }
+
+  /** The check of a connection that is not banned and whose place is remembered. */
+  #checkPlace(
+    places: Places,
+    index: number,
+    key: string,
+    cost: number,
+    now: number,
+  ): typeof REFUSED | undefined {
+    let place: Place | undefined = places[index] as Place;
+    if (!this.#buckets.isAt(place, key)) {
+      // A copy already, and kept as it is: a string is found to equal itself without a look at it.
+      place = this.#buckets.find(key) ?? this.#addBucket(key, now);
+      if (place === undefined) return this.#tally.refuseNewcomer();
+      this.#buckets.nameAt(place, key);
+      places[index] = place;
+    }
+    return this.#consume(place, cost, now) ? this.#tally.allow() : this.#tally.delay();
+  }
+
+  /** A full bucket for a connection that has none; undefined where there is no room. */
+  #addBucket(key: string, now: number): Place | undefined {
+    const isKnown = this.#allowedAt.find(key) !== undefined;
+    const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#bucketSide, this.#timeSide, now);
+    if (room === undefined) return undefined;
+    const place = this.#buckets.insert(key, this.#config.messageBurst, now, room.place);
+    if (isKnown) this.#both += 1;
+    return place;
+  }
+
+  /** Writes to `place`, or where that is undefined to the one that the connection gets. */
+  #setAllowedAt(place: Place | undefined, key: string, now: number): Refusal | undefined {
+    if (place === undefined) {
+      const added = this.#addTime(key, now, now);
+      if (added === undefined) return this.#tally.refuseNewcomer();
+    } else {
+      this.#allowedAt.set(place, now);
+    }
+    return this.#tally.allow();
+  }
+
+  /** A time for a connection that has none; undefined where there is no room. */
+  #addTime(key: string, at: number, now: number, worth?: Loss): Place | undefined {
+    const isKnown = this.#buckets.find(key) !== undefined;
+    const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#timeSide, this.#bucketSide, now, worth);
+    if (room === undefined) return undefined;
+    const place = this.#allowedAt.insert(keep(key), at, room.place);
+    if (isKnown) this.#both += 1;
+    return place;
+  }
+
+  /**
+   * Room for a newcomer, in the table of `own` if that can be: where there are maxPeers, one that is
+   * missed less goes.
+   */
+  #makeRoom(own: Side, other: Side, now: number, worth = LOSS_OF_BANNED): Room | undefined {
+    if (this.#peers < this.#config.maxPeers) return FREE_ROOM;
+    const victim = new Victim(worth);
+    own.table.sample(SAMPLE, (place) => this.#offer(victim, place, own, other, now));
+    // Of some connections only the other table knows.
+    const stranger = new Victim(victim.loss);
+    if (!isNothing(victim.loss) && other.table.size > this.#both) {
+      other.table.sample(SAMPLE, (place) => this.#offer(stranger, place, other, own, now));
+    }
+    if (stranger.place !== undefined) {
+      this.#tally.countEviction(stranger.loss);
+      this.#remove(other.table.keyAt(stranger.place));
+      return FREE_ROOM;
+    }
+    if (victim.place === undefined) return undefined;
+    this.#tally.countEviction(victim.loss);
+    const key = own.table.keyAt(victim.place);
+    if (other.table.delete(key)) this.#both -= 1;
+    this.#offenders.forgive(key);
+    return { place: victim.place };
+  }
+
+  /** A record of one table, whose connection the other table may know as well. */
+  #offer(victim: Victim, place: Place, own: Side, other: Side, now: number): boolean {
+    let seconds = own.secondsUntilFresh(place, now);
+    if (!victim.mayBe(seconds)) return false;
+    let idle = own.idle(place, now);
+    const key = own.table.keyAt(place);
+    const second = other.table.find(key);
+    if (second !== undefined) {
+      seconds = Math.max(seconds, other.secondsUntilFresh(second, now));
+      idle = Math.min(idle, other.idle(second, now));
+    }
+    const { banDuration } = this.#config;
+    return victim.offer(place, this.#offenders.lossOf(key, seconds, idle, now, banDuration));
   }
 
   #consume(place: Place, cost: number, now: number): boolean {

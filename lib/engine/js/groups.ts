@@ -1,30 +1,50 @@
-// Groups of the TypeScript engine: the places where their members' buckets were found the last time.
-// The table tells whose a place is, so that a group need not hear of removals.
+// Groups of the TypeScript engine: what the table knows their members by, and the places where their
+// buckets were found the last time. The table tells whose a place is, so that a group need not hear of
+// removals.
 
 import type { Handle } from '../engine.js';
+import { Keys } from './keys.js';
 import type { Place } from './table.js';
+
+/** Where some buckets were found the last time: those of a group's members, or SEAT. */
+export type Places = Place[] | Int32Array;
 
 // Nobody's in particular: the first check finds the right one.
 const ANY_PLACE: Place = 0;
 
+interface Members {
+  readonly keys: string[];
+  readonly places: Place[];
+}
+
 export abstract class Groups {
+  protected readonly keys = new Keys();
+
   openGroup(): Handle {
-    return [] as unknown as Handle;
+    const members: Members = { keys: [], places: [] };
+    return members as unknown as Handle;
   }
 
-  addMember(group: Handle, _key: string): void {
-    placesOf(group).push(ANY_PLACE);
+  addMember(group: Handle, key: string): void {
+    const { keys, places } = membersOf(group);
+    keys.push(this.keys.find(key));
+    places.push(ANY_PLACE);
   }
 
-  /** The last one takes its place. */
   removeMember(group: Handle, index: number): void {
-    const places = placesOf(group);
-    const last = places.pop() as Place;
-    if (index < places.length) places[index] = last;
+    const { keys, places } = membersOf(group);
+    takeOut(keys, index);
+    takeOut(places, index);
   }
 }
 
-/** The places of a group's members, in their order. */
-export function placesOf(handle: Handle): Place[] {
-  return handle as unknown as Place[];
+/** A group's members, in their order. */
+export function membersOf(handle: Handle): Members {
+  return handle as unknown as Members;
+}
+
+/** The last one takes its place. */
+function takeOut<T>(all: T[], index: number): void {
+  const last = all.pop() as T;
+  if (index < all.length) all[index] = last;
 }

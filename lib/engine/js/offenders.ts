@@ -1,17 +1,47 @@
 // Offenders: the peers with violations or a ban, in the order they offended. Twin of
-// native/offenders.h. Knows no limiter; when a ban is over is for its user to say.
+// native/offenders.h. Knows no limiter; when a ban is over is for its user to say. A key is what
+// Keys.find returns, and `text` what it was given.
+//
+// The text of keys is bounded. A key of MOST_UNITS code units is always kept, a longer one while all
+// of these together stay within the room for them; else its peer is punished without a name. Which it
+// is, is decided as it becomes an offender.
 
-import type { Violator } from '../../types.js';
+import { copyOf } from '../../text.js';
+import type { SnapshotPeer, Violator } from '../../types.js';
 import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
-import { store } from './table.js';
+import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
+import { MOST_UNITS } from './keys.js';
+import { store, type Table, Times } from './table.js';
+
+/** What long keys may take together, at two bytes a unit: at least, and for each peer. */
+const LEAST_LONG_BYTES = 2 ** 20;
+const LONG_BYTES_PER_PEER = 64;
+const BYTES_PER_UNIT = 2;
 
 export class Offenders {
-  /** When each ban began, in that order. */
-  readonly bans = new Map<string, number>();
+  /** When each ban began. */
+  readonly bans = new Times();
   /** Violations of each offender, at least 1, in the order of their first. */
   readonly #violations = new Map<string, number>();
   #total = 0;
+  readonly #longBytesMost: number;
+  #longBytes = 0;
+  /** The texts of those whose keys are aliases, and that are named. */
+  readonly #texts = new Map<string, string>();
+  #unnamed = 0;
+
+  readonly #peers: Table;
+
+  /** For a limiter of so many peers, whose keys are those of a table. */
+  constructor(maxPeers: number, peers: Table) {
+    this.#peers = peers;
+    this.#longBytesMost = Math.max(LEAST_LONG_BYTES, maxPeers * LONG_BYTES_PER_PEER);
+  }
+
+  get unnamed(): number {
+    return this.#unnamed;
+  }
 
   get totalViolations(): number {
     return this.#total;
@@ -22,37 +52,65 @@ export class Offenders {
   }
 
   /** Counts one more, and returns how many it makes. */
-  addViolation(key: string): number {
+  addViolation(key: string, text: string): number {
     const violations = this.violations(key) + 1;
-    store(this.#violations, key, violations);
-    this.#total += 1;
+    this.#setViolations(key, text, violations);
     return violations;
+  }
+
+  /**
+   * Makes violations at least as many as those, and where `began` is an instant puts a ban of then in
+   * the place of none or of an earlier one.
+   */
+  restore(key: string, text: string, violations: number, began: number): void {
+    if (began > NEVER) this.#restoreBan(key, text, began);
+    if (violations > this.violations(key)) this.#setViolations(key, text, violations);
   }
 
   /** When the peer's ban began, over or not; NEVER without one. */
   bannedAt(key: string): number {
-    return this.bans.get(key) ?? NEVER;
+    const place = this.bans.size === 0 ? undefined : this.bans.find(key);
+    return place === undefined ? NEVER : this.bans.at(place);
   }
 
-  beginBan(key: string, now: number): void {
-    store(this.bans, key, now);
+  /**
+   * What is lost with the offences of a peer who without them would be `seconds` from a fresh one,
+   * and has been idle for so long. A ban that is over protects nobody.
+   */
+  lossOf(key: string, seconds: number, idle: number, now: number, banDuration: number): Loss {
+    // Most limiters have no offender at all: then there is nothing to look up.
+    const violations = this.#violations.size === 0 ? 0 : this.violations(key);
+    const bannedAt = this.bannedAt(key);
+    if (violations === 0 && bannedAt === NEVER) return lossOfUnpunished(seconds);
+    if (elapsed(now, bannedAt) < banDuration) return LOSS_OF_BANNED;
+    return lossOfPunished(violations, idle);
+  }
+
+  /** For a peer without a ban. */
+  beginBan(key: string, text: string, now: number): void {
+    if (!this.#isOffender(key)) this.#name(key, text);
+    this.bans.insert(this.#peers.ownKey(key), now);
   }
 
   /** Lifts a ban; violations stay. */
   liftBan(key: string): void {
-    this.bans.delete(key);
+    if (this.bans.delete(key) && !this.#violations.has(key)) this.#unname(key);
   }
 
   /** Forgets violations and ban. */
   forgive(key: string): void {
     this.#total -= this.violations(key);
-    this.#violations.delete(key);
-    this.bans.delete(key);
+    const hadViolations = this.#violations.delete(key);
+    const hadBan = this.bans.delete(key);
+    if (hadViolations || hadBan) this.#unname(key);
   }
 
   clear(): void {
     this.#violations.clear();
     this.bans.clear();
+    this.#texts.clear();
+    this.#unnamed = 0;
+    this.#longBytes = 0;
     this.#total = 0;
   }
 
@@ -61,10 +119,10 @@ export class Offenders {
     const top: Violator[] = [];
     for (const [key, violations] of this.#violations) {
       const last = top[TOP_VIOLATORS - 1];
-      if (last !== undefined && violations <= last[1]) continue;
+      if ((last !== undefined && violations <= last[1]) || !this.#isNamed(key)) continue;
       // Behind its equals, which offended earlier.
       const place = top.findIndex((other) => other[1] < violations);
-      top.splice(place === -1 ? top.length : place, 0, [key, violations]);
+      top.splice(place === -1 ? top.length : place, 0, [this.#textOf(key), violations]);
       if (top.length > TOP_VIOLATORS) top.pop();
     }
     return top;
@@ -72,10 +130,88 @@ export class Offenders {
 
   /** Keys of bans that are not over, in the order they began. */
   bannedKeys(now: number, banDuration: number): string[] {
-    const keys: string[] = [];
-    for (const [key, began] of this.bans) {
-      if (elapsed(now, began) < banDuration) keys.push(key);
+    return this.#bannedInOrder(now, banDuration).map((key) => this.#textOf(key));
+  }
+
+  #bannedInOrder(now: number, banDuration: number): string[] {
+    const banned: [key: string, began: number][] = [];
+    for (const [key, place] of this.bans.entries()) {
+      const began = this.bans.at(place);
+      if (elapsed(now, began) < banDuration && this.#isNamed(key)) banned.push([key, began]);
     }
-    return keys;
+    banned.sort(([, a], [, b]) => a - b);
+    return banned.map(([key]) => key);
+  }
+
+  /**
+   * Those that are named, in the order of their first violations, and behind them those who have
+   * none, in the order of their bans. Who has a ban that is over is left out. `idleSeconds` is asked
+   * of each.
+   */
+  inOrder(now: number, banDuration: number, idleSeconds: (key: string) => number): SnapshotPeer[] {
+    const peers: SnapshotPeer[] = [];
+    const add = (key: string, violations: number) => {
+      const began = this.bannedAt(key);
+      const served = began === NEVER ? null : elapsed(now, began);
+      if (!this.#isNamed(key) || (served !== null && !(served < banDuration))) return;
+      const banSecondsLeft = served === null ? null : banDuration - served;
+      const idle = idleSeconds(key);
+      const known = idle === Infinity ? null : idle;
+      peers.push({ key: this.#textOf(key), violations, banSecondsLeft, idleSeconds: known });
+    };
+    for (const [key, violations] of this.#violations) add(key, violations);
+    for (const key of this.#bannedInOrder(now, banDuration))
+      if (!this.#violations.has(key)) add(key, 0);
+    return peers;
+  }
+
+  #setViolations(key: string, text: string, violations: number): void {
+    const before = this.#violations.get(key);
+    if (before === undefined && !this.#isOffender(key)) this.#name(key, text);
+    store(this.#violations, before === undefined ? this.#peers.ownKey(key) : key, violations);
+    this.#total += violations - (before ?? 0);
+  }
+
+  /** The same ban, or one that began later. */
+  #restoreBan(key: string, text: string, began: number): void {
+    const place = this.bans.find(key);
+    if (place === undefined) this.beginBan(key, text, began);
+    else this.bans.set(place, Math.max(this.bans.at(place), began));
+  }
+
+  #isOffender(key: string): boolean {
+    return this.#violations.has(key) || this.bans.find(key) !== undefined;
+  }
+
+  #isNamed(key: string): boolean {
+    return key.length <= MOST_UNITS || this.#texts.has(key);
+  }
+
+  #textOf(key: string): string {
+    return this.#texts.get(key) ?? key;
+  }
+
+  /** Of who becomes an offender. */
+  #name(key: string, text: string): void {
+    if (key.length <= MOST_UNITS) return;
+    const bytes = text.length * BYTES_PER_UNIT;
+    if (this.#longBytes + bytes > this.#longBytesMost) {
+      this.#unnamed += 1;
+      return;
+    }
+    store(this.#texts, key, copyOf(text));
+    this.#longBytes += bytes;
+  }
+
+  /** Of who is no offender any more. */
+  #unname(key: string): void {
+    if (key.length <= MOST_UNITS) return;
+    const text = this.#texts.get(key);
+    if (text === undefined) {
+      this.#unnamed -= 1;
+      return;
+    }
+    this.#texts.delete(key);
+    this.#longBytes -= text.length * BYTES_PER_UNIT;
   }
 }

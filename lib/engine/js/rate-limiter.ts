@@ -1,6 +1,7 @@
 // RateLimiter's decisions. Twin of native/rate-limiter.h: same names, same order of statements.
 
 import { monotonicSeconds } from '../../clock.js';
+import type { SnapshotPeer } from '../../types.js';
 import {
   DISCONNECT,
   type EngineStatistics,
@@ -12,45 +13,56 @@ import {
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
-import { Groups, placesOf } from './groups.js';
+import { NEVER } from './arithmetic.js';
+import { LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
+import { Groups, membersOf, type Places } from './groups.js';
+import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
-import { bucketOf, type Places, recalledBucketOf } from './records.js';
+import { idleSecondsOf, lossOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, type Place } from './table.js';
+import { Tally } from './tally.js';
 
 export class JsRateLimiter extends Groups implements RateLimiterCore {
   readonly #rate: number;
   readonly #burst: number;
   readonly #threshold: number;
+  readonly #maxPeers: number;
   readonly #buckets = new Buckets();
-  readonly #offenders = new Offenders();
+  readonly #offenders: Offenders;
   readonly #sweep = new Sweep();
+  readonly #tally = new Tally();
 
   constructor(config: RateLimiterConfig) {
     super();
     this.#rate = config.rateLimit;
     this.#burst = config.burstLimit;
     this.#threshold = config.disconnectThreshold ?? Infinity;
+    this.#maxPeers = config.maxPeers;
+    this.#offenders = new Offenders(config.maxPeers, this.#buckets);
   }
 
   check(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    return this.#decide(bucketOf(this.#buckets, key, this.#burst, now), key, cost, now);
+    const found = this.keys.find(key);
+    const place = this.#buckets.find(found) ?? this.#addNewcomer(keep(found), now);
+    return this.#decide(place, found, key, cost, now);
   }
 
   checkPeer(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    return this.#checkPlace(SEAT, 0, key, cost, now);
+    return this.#checkPlace(SEAT, 0, this.keys.find(key), key, cost, now);
   }
 
   checkGroup(
     group: Handle,
-    keys: readonly string[],
+    texts: readonly string[],
     verdicts: Uint8Array,
     cost = 1,
     now = monotonicSeconds(),
   ): void {
-    const places = placesOf(group);
+    const { keys, places } = membersOf(group);
     for (let i = 0; i < keys.length; i += 1) {
-      const verdict = this.#checkPlace(places, i, keys[i] as string, cost, now);
+      const key = keys[i] as string;
+      const verdict = this.#checkPlace(places, i, key, texts[i] as string, cost, now);
       verdicts[i] =
         verdict === undefined
           ? VERDICT_ALLOW
@@ -61,34 +73,58 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   delay(key: string): number {
-    const place = this.#buckets.find(key);
+    const place = this.#buckets.find(this.keys.find(key));
     return place === undefined ? 0 : this.#buckets.delaySeconds(place, 1, this.#rate, this.#burst);
   }
 
+  tokens(key: string): number {
+    const place = this.#buckets.find(this.keys.find(key));
+    return place === undefined ? this.#burst : this.#buckets.tokens(place);
+  }
+
   violations(key: string): number {
-    return this.#offenders.violations(key);
+    return this.#offenders.violations(this.keys.find(key));
+  }
+
+  snapshot(now = monotonicSeconds()): SnapshotPeer[] {
+    return this.#offenders.inOrder(now, 0, (key) => {
+      const place = this.#buckets.find(key);
+      return place === undefined ? Infinity : this.#buckets.idle(place, now);
+    });
+  }
+
+  restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
+    let restored = 0;
+    for (const peer of peers) if (this.#restore(peer, now)) restored += 1;
+    return restored;
   }
 
   removePeer(key: string): void {
-    this.#buckets.delete(key);
-    this.#offenders.forgive(key);
+    this.#remove(this.keys.find(key));
   }
 
   cleanup(maxIdle: number, budgetMs: number, now = monotonicSeconds()): number {
     const idle = (key: string, place: Place) => {
       if (!(this.#buckets.idle(place, now) > maxIdle)) return false;
-      this.removePeer(key);
+      this.#remove(key);
       return true;
     };
     return this.#sweep.run([pass(this.#buckets, idle)], budgetMs);
   }
 
+  isCleaning(): boolean {
+    return this.#sweep.isUnderway;
+  }
+
   statistics(): EngineStatistics {
     return {
       tracked: this.#buckets.size,
+      peers: this.#buckets.size,
+      unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
       banned: [],
+      ...this.#tally.totals(),
     };
   }
 
@@ -98,21 +134,75 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     this.#sweep.stop();
   }
 
+  #remove(key: string): void {
+    this.#buckets.delete(key);
+    this.#offenders.forgive(key);
+  }
+
+  #restore(peer: SnapshotPeer, now: number): boolean {
+    const key = this.keys.find(peer.key);
+    if (this.#buckets.find(key) === undefined) {
+      const place = this.#add(keep(key), now, lossOf(peer));
+      if (place === undefined) return false;
+      this.#buckets.set(place, this.#burst, now - idleSecondsOf(peer));
+    }
+    this.#offenders.restore(key, peer.key, peer.violations, NEVER);
+    return true;
+  }
+
   /** The check of a peer whose place is remembered. */
   #checkPlace(
     places: Places,
     index: number,
     key: string,
+    text: string,
     cost: number,
     now: number,
   ): number | undefined {
-    const place = recalledBucketOf(this.#buckets, places, index, key, this.#burst, now);
-    return this.#decide(place, key, cost, now);
+    let place = places[index] as Place;
+    if (!this.#buckets.isAt(place, key)) {
+      // A copy already, and kept as it is: a string is found to equal itself without a look at it.
+      place = this.#buckets.find(key) ?? this.#addNewcomer(key, now);
+      this.#buckets.nameAt(place, key);
+      places[index] = place;
+    }
+    return this.#decide(place, key, text, cost, now);
   }
 
-  #decide(place: Place, key: string, cost: number, now: number): number | undefined {
-    if (this.#buckets.consume(place, cost, now, this.#rate, this.#burst)) return undefined;
-    if (this.#offenders.addViolation(key) >= this.#threshold) return DISCONNECT;
+  /** Nobody is banned, so somebody can go. */
+  #addNewcomer(key: string, now: number): Place {
+    return this.#add(key, now, LOSS_OF_BANNED) as Place;
+  }
+
+  /**
+   * A bucket for a newcomer, in the place of a peer that is missed less, if there are maxPeers;
+   * undefined where nobody is.
+   */
+  #add(key: string, now: number, worth: Loss): Place | undefined {
+    if (this.#buckets.size < this.#maxPeers) return this.#buckets.insert(key, this.#burst, now);
+    const victim = new Victim(worth);
+    this.#buckets.sample(SAMPLE, (place) => {
+      const seconds = this.#buckets.secondsUntilFull(place, now, this.#rate, this.#burst);
+      if (!victim.mayBe(seconds)) return false;
+      const idle = this.#buckets.idle(place, now);
+      const other = this.#buckets.keyAt(place);
+      return victim.offer(place, this.#offenders.lossOf(other, seconds, idle, now, 0));
+    });
+    if (victim.place === undefined) return undefined;
+    this.#tally.countEviction(victim.loss);
+    this.#offenders.forgive(this.#buckets.keyAt(victim.place));
+    return this.#buckets.insert(key, this.#burst, now, victim.place);
+  }
+
+  #decide(place: Place, key: string, text: string, cost: number, now: number): number | undefined {
+    if (this.#buckets.consume(place, cost, now, this.#rate, this.#burst)) {
+      return this.#tally.allow();
+    }
+    if (this.#offenders.addViolation(key, text) >= this.#threshold) {
+      this.#tally.disconnect();
+      return DISCONNECT;
+    }
+    this.#tally.delay();
     return this.#buckets.delaySeconds(place, cost, this.#rate, this.#burst);
   }
 }

@@ -1,28 +1,25 @@
-// What a peer's bucket is found by: its key, or where it was the last time. Twin of
-// native/records.h.
+// What a snapshot says of an offender, as the limiters reckon with it. Twin of native/records.h.
 
-import type { Buckets, Place } from './table.js';
+import type { SnapshotPeer } from '../../types.js';
+import { NEVER } from './arithmetic.js';
+import { LOSS_OF_BANNED, type Loss, lossOfPunished } from './eviction.js';
 
-/** The peer's bucket, made full if it has none. @throws `ERR_LIMITER_MEMORY` as `store` does. */
-export function bucketOf(buckets: Buckets, key: string, capacity: number, now: number): Place {
-  return buckets.find(key) ?? buckets.insert(key, capacity, now);
+/** Infinity where it is unknown. */
+export function idleSecondsOf({ idleSeconds }: SnapshotPeer): number {
+  return idleSeconds ?? Infinity;
 }
 
-/** Where some buckets were found the last time: those of a group's members, or SEAT. */
-export type Places = Place[] | Int32Array;
+/** What is lost with it. */
+export function lossOf(peer: SnapshotPeer): Loss {
+  const isBanned = peer.banSecondsLeft !== null;
+  return isBanned ? LOSS_OF_BANNED : lossOfPunished(peer.violations, idleSecondsOf(peer));
+}
 
-/** The same, first where the peer's bucket was found the last time; `places[index]` follows it. */
-export function recalledBucketOf(
-  buckets: Buckets,
-  places: Places,
-  index: number,
-  key: string,
-  capacity: number,
+/** When its ban began; NEVER: it has none. */
+export function banBegan(
+  { banSecondsLeft }: SnapshotPeer,
   now: number,
-): Place {
-  const place = places[index] as Place;
-  if (buckets.isAt(place, key)) return place;
-  const found = bucketOf(buckets, key, capacity, now);
-  places[index] = found;
-  return found;
+  banDuration: number,
+): number {
+  return banSecondsLeft === null ? NEVER : now - (banDuration - banSecondsLeft);
 }

@@ -47,6 +47,11 @@ export class Sweep {
     return removed;
   }
 
+  /** Whether the last run with a budget stopped before its end. */
+  get isUnderway(): boolean {
+    return this.#pass > 0 || this.#entries !== undefined;
+  }
+
   /** Forgets the place: the next run starts from the first pass. */
   stop(): void {
     this.#pass = 0;

@@ -1,7 +1,8 @@
-// Tables of the TypeScript engine: Maps, and the buckets' numbers beside one. Knows no limiter.
+// Tables of the TypeScript engine: Maps, and the records' numbers beside one. Knows no limiter.
 
 import { limiterError } from '../../errors.js';
-import { delaySeconds, elapsed, refill } from './arithmetic.js';
+import { delaySeconds, elapsed, refill, secondsUntilFull } from './arithmetic.js';
+import { keep } from './keys.js';
 
 /**
  * `table.set`. @throws `ERR_LIMITER_MEMORY` where the Map takes no more, at some sixteen million
@@ -19,28 +20,42 @@ function noMemory(cause: unknown): Error {
   return limiterError(Error, 'ERR_LIMITER_MEMORY', 'no memory for one more peer', cause);
 }
 
-/** Where a bucket is: a number below how many there are. A deletion may move another one there. */
+/** Where a record is: a number below how many there are. A deletion may move another one there. */
 export type Place = number;
 
-// A bucket is two doubles: tokens, and when it was last refilled, at each consume, refused or not.
-const DOUBLES = 2;
-const LEAST_DOUBLES = DOUBLES * 64;
+/** Room for a newcomer: a place that another key gives up, or undefined: a new one. */
+export interface Room {
+  readonly place: Place | undefined;
+}
+
+/** Nothing has to go for the newcomer, or it is gone already. */
+export const FREE_ROOM: Room = { place: undefined };
+
+const LEAST_RECORDS = 64;
 
 /**
- * Token buckets by key. Their numbers lie side by side in one array: an object for each bucket
- * would take twice the memory, and three cache lines where this takes one.
+ * Records by key: some doubles each, side by side in one array. An object for each record would
+ * take twice the memory, and three cache lines where this takes one.
  */
-export class Buckets {
+export class Table {
+  /** Those of the record at `place` begin at `place` times the width. */
+  protected doubles: Float64Array;
+  readonly #width: number;
   readonly #places = new Map<string, Place>();
-  /** Whose bucket is at each place. */
+  /** Whose record is at each place. */
   #keys: string[] = [];
-  #doubles = new Float64Array(LEAST_DOUBLES);
+
+  constructor(width: number) {
+    this.#width = width;
+    this.doubles = new Float64Array(LEAST_RECORDS * width);
+  }
 
   get size(): number {
     return this.#places.size;
   }
 
-  entries(): Iterator<[string, Place]> {
+  /** In the order in which they were inserted. */
+  entries(): IterableIterator<[string, Place]> {
     return this.#places.entries();
   }
 
@@ -48,23 +63,30 @@ export class Buckets {
     return this.#places.get(key);
   }
 
-  /** Whether the bucket at `place`, if there is one, is the key's. */
+  keyAt(place: Place): string {
+    return this.#keys[place] as string;
+  }
+
+  /**
+   * The very string that stands for a key here, or a copy where there is none. One string for all
+   * tables takes less memory, and V8 sees at once that it equals itself.
+   */
+  ownKey(key: string): string {
+    const place = this.#places.get(key);
+    return place === undefined ? keep(key) : this.keyAt(place);
+  }
+
+  /** Whether the record at `place`, if there is one, is the key's. */
   isAt(place: Place, key: string): boolean {
     return this.#keys[place] === key;
   }
 
-  /** A bucket for a key that has none. @throws `ERR_LIMITER_MEMORY` as `store` does. */
-  insert(key: string, tokens: number, now: number): Place {
-    const place = this.#keys.length;
-    if (place * DOUBLES === this.#doubles.length) this.#grow();
-    store(this.#places, key, place);
-    this.#keys.push(key);
-    this.#doubles[place * DOUBLES] = tokens;
-    this.#doubles[place * DOUBLES + 1] = now;
-    return place;
+  /** `key` is that of the record at `place`: isAt need not compare this very string unit by unit. */
+  nameAt(place: Place, key: string): void {
+    this.#keys[place] = key;
   }
 
-  /** Deletes a bucket, true if there was one: the last one takes its place. */
+  /** Deletes a record, true if there was one: the last one takes its place. */
   delete(key: string): boolean {
     const place = this.#places.get(key);
     if (place === undefined) return false;
@@ -72,8 +94,7 @@ export class Buckets {
     const last = this.#keys.length - 1;
     const lastKey = this.#keys.pop() as string;
     if (place !== last) {
-      this.#doubles[place * DOUBLES] = this.#doubles[last * DOUBLES] as number;
-      this.#doubles[place * DOUBLES + 1] = this.#doubles[last * DOUBLES + 1] as number;
+      this.#move(last, place);
       this.#keys[place] = lastKey;
       this.#places.set(lastKey, place);
     }
@@ -81,15 +102,128 @@ export class Buckets {
     return true;
   }
 
+  /**
+   * Visits random places, or all of them where there are at most `most`: none after visit has
+   * returned true.
+   */
+  sample(most: number, visit: (place: Place) => boolean): void {
+    const { size } = this;
+    for (let n = 0; n < most && n < size; n += 1) {
+      const place = size <= most ? n : Math.floor(Math.random() * size);
+      if (visit(place)) return;
+    }
+  }
+
   clear(): void {
     this.#places.clear();
     this.#keys = [];
-    this.#doubles = new Float64Array(LEAST_DOUBLES);
+    this.doubles = new Float64Array(LEAST_RECORDS * this.#width);
+  }
+
+  /**
+   * A place for a key that has none: `given`, which another key gives up, or a new one. The numbers
+   * there are any. It keeps this very string. @throws `ERR_LIMITER_MEMORY` as `store` does.
+   */
+  protected add(key: string, given: Place | undefined): Place {
+    return given === undefined ? this.#append(key) : this.#replace(given, key);
+  }
+
+  #replace(place: Place, key: string): Place {
+    store(this.#places, key, place);
+    this.#places.delete(this.keyAt(place));
+    this.#keys[place] = key;
+    return place;
+  }
+
+  #append(key: string): Place {
+    const place = this.#keys.length;
+    if (place * this.#width === this.doubles.length) this.#grow();
+    store(this.#places, key, place);
+    this.#keys.push(key);
+    return place;
+  }
+
+  #move(from: Place, to: Place): void {
+    const width = this.#width;
+    for (let i = 0; i < width; i += 1) {
+      this.doubles[to * width + i] = this.doubles[from * width + i] as number;
+    }
+  }
+
+  #grow(): void {
+    try {
+      this.#resize(this.doubles.length * 2);
+    } catch (cause) {
+      throw noMemory(cause);
+    }
+  }
+
+  /** Gives back half of the array where a quarter is in use. */
+  #shrink(): void {
+    const { length } = this.doubles;
+    const width = this.#width;
+    if (length === LEAST_RECORDS * width || this.#keys.length * width > length / 4) return;
+    try {
+      this.#resize(length / 2);
+    } catch {
+      // Without memory for a smaller one the larger one stays.
+    }
+  }
+
+  /** @throws RangeError where there is no memory; nothing has changed then. */
+  #resize(length: number): void {
+    const doubles = new Float64Array(length);
+    doubles.set(this.doubles.subarray(0, length));
+    this.doubles = doubles;
+  }
+}
+
+/** An instant for each key. */
+export class Times extends Table {
+  constructor() {
+    super(1);
+  }
+
+  at(place: Place): number {
+    return this.doubles[place] as number;
+  }
+
+  set(place: Place, time: number): void {
+    this.doubles[place] = time;
+  }
+
+  /** For a key that has none, as `add` does. */
+  insert(key: string, time: number, given?: Place): Place {
+    const place = this.add(key, given);
+    this.set(place, time);
+    return place;
+  }
+}
+
+// A bucket is two doubles: tokens, and when it was last refilled, at each consume, refused or not.
+const DOUBLES = 2;
+
+/** Token buckets by key. */
+export class Buckets extends Table {
+  constructor() {
+    super(DOUBLES);
+  }
+
+  set(place: Place, tokens: number, now: number): void {
+    this.doubles[place * DOUBLES] = tokens;
+    this.doubles[place * DOUBLES + 1] = now;
+  }
+
+  /** A bucket for a key that has none, as `add` does. */
+  insert(key: string, tokens: number, now: number, given?: Place): Place {
+    const place = this.add(key, given);
+    this.set(place, tokens, now);
+    return place;
   }
 
   /** Refills, then takes `cost` if it is there. `rate` is in tokens a second. */
   consume(place: Place, cost: number, now: number, rate: number, capacity: number): boolean {
-    const doubles = this.#doubles;
+    const doubles = this.doubles;
     const at = place * DOUBLES;
     const tokens = refill(doubles[at] as number, doubles[at + 1] as number, now, rate, capacity);
     doubles[at + 1] = now;
@@ -101,39 +235,26 @@ export class Buckets {
     return true;
   }
 
+  /** Tokens as of the last refill. */
+  tokens(place: Place): number {
+    return this.doubles[place * DOUBLES] as number;
+  }
+
   /** Seconds until `cost` tokens are there, as of the last refill; Infinity if they cannot be. */
   delaySeconds(place: Place, cost: number, rate: number, capacity: number): number {
-    return delaySeconds(this.#doubles[place * DOUBLES] as number, cost, rate, capacity);
+    return delaySeconds(this.tokens(place), cost, rate, capacity);
+  }
+
+  /** Seconds until it is full, if nothing is taken; 0 if it is. */
+  secondsUntilFull(place: Place, now: number, rate: number, capacity: number): number {
+    const doubles = this.doubles;
+    const at = place * DOUBLES;
+    const lastRefill = doubles[at + 1] as number;
+    return secondsUntilFull(doubles[at] as number, lastRefill, now, rate, capacity);
   }
 
   /** Seconds since the last refill. */
   idle(place: Place, now: number): number {
-    return elapsed(now, this.#doubles[place * DOUBLES + 1] as number);
-  }
-
-  #grow(): void {
-    try {
-      this.#resize(this.#doubles.length * 2);
-    } catch (cause) {
-      throw noMemory(cause);
-    }
-  }
-
-  /** Gives back half of the array where a quarter is in use. */
-  #shrink(): void {
-    const { length } = this.#doubles;
-    if (length === LEAST_DOUBLES || this.#keys.length * DOUBLES > length / 4) return;
-    try {
-      this.#resize(length / 2);
-    } catch {
-      // Without memory for a smaller one the larger one stays.
-    }
-  }
-
-  /** @throws RangeError where there is no memory; nothing has changed then. */
-  #resize(length: number): void {
-    const doubles = new Float64Array(length);
-    doubles.set(this.#doubles.subarray(0, length));
-    this.#doubles = doubles;
+    return elapsed(now, this.doubles[place * DOUBLES + 1] as number);
   }
 }

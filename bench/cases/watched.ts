@@ -1,0 +1,91 @@
+// What it costs to be watched: a check while metrics are collected and a dashboard is there, and one look
+// at a limiter that bans very many.
+
+import client, { Registry } from 'prom-client';
+import { type EngineName, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import { createDashboard } from 'relay-limiter/dashboard';
+import { collectMetrics } from 'relay-limiter/metrics';
+import { time, timeOf } from '../timing.js';
+import type { Case, Round } from './case.js';
+
+// So much that timing never empties a bucket.
+const ENOUGH = 1e9;
+const BATCH = 1_000;
+
+/** Who watches. The second is the first once more: what machine and measuring make of the same thing. */
+const WATCHERS: Readonly<Record<string, (limiter: RateLimiter) => void>> = {
+  nobody: () => {},
+  'nobody, again': () => {},
+  dashboard: (limiter) => void createDashboard({ limiters: { limiter } }),
+  'metrics, none timed': (limiter) => collect(limiter, 0),
+  'metrics, one in 100 timed': (limiter) => collect(limiter, 100),
+};
+
+function collect(limiter: RateLimiter, sampleEvery: number): void {
+  collectMetrics({ client, register: new Registry(), limiters: { limiter }, sampleEvery });
+}
+
+export const watched: Case = {
+  name: 'watched',
+  title: 'check by key, allowed, native, by who watches',
+  sizes: [1_000, 100_000],
+  contestants: () => Object.keys(WATCHERS),
+  rounds: 7,
+  fresh: false,
+  metrics: [{ name: 'ns', unit: 'ns', label: 'a check' }],
+  async prepare(contestant, size) {
+    const watch = WATCHERS[contestant];
+    if (watch === undefined) throw new Error(`no such watcher: ${contestant}`);
+    const limiter = new RateLimiter({ engine: 'native', burstLimit: ENOUGH });
+    watch(limiter);
+    const keys = Array.from({ length: size }, (_, i) => `connection-${i}`);
+    let next = 0;
+    let refused = 0;
+    const work = () => {
+      for (let i = 0; i < BATCH; i += 1) {
+        if (limiter.check(keys[next] as string)[0] !== 'allow') refused += 1;
+        next = next + 1 === size ? 0 : next + 1;
+      }
+    };
+    for (let i = 0; i < size; i += BATCH) work();
+    return (): Round => {
+      const ns = time(work, BATCH);
+      if (refused > 0) throw new Error(`${refused} checks were refused`);
+      return { figures: { ns } };
+    };
+  },
+};
+
+const ENGINES: Readonly<Record<string, EngineName>> = { native: 'native', TypeScript: 'js' };
+
+export const bans: Case = {
+  name: 'bans',
+  title: 'one look at a limiter with so many bans in force',
+  sizes: [1_000, 10_000, 100_000],
+  contestants: () => Object.keys(ENGINES),
+  rounds: 7,
+  fresh: false,
+  metrics: [
+    { name: 'statistics', unit: 'ms', label: 'statistics' },
+    { name: 'snapshot', unit: 'ms', label: 'a snapshot' },
+  ],
+  async prepare(contestant, size) {
+    const limiter = new OrderbookRateLimiter({
+      engine: ENGINES[contestant],
+      violationBanThreshold: 0,
+      maxPeers: Infinity,
+    });
+    for (let n = 0; n < size; n += 1) limiter.check(`nick-${n}`);
+    return (): Round => {
+      let found = 0;
+      const statistics = timeOf(() => {
+        found = limiter.getStatistics().bannedPeers.length;
+      });
+      const snapshot = timeOf(() => {
+        found += limiter.snapshot().peers.length;
+      });
+      if (found !== 2 * size) throw new Error(`it names ${found} of ${2 * size} bans`);
+      return { figures: { statistics, snapshot } };
+    };
+  },
+};

@@ -1,0 +1,54 @@
+// Limits for aedes, an MQTT broker. MQTT has no answer that says "later", but a broker may take its time:
+// aedes reads no further from a client while a message that it has read waits, so TCP holds the client back.
+
+import type { Socket } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
+import type { AedesOptions, Client } from 'aedes';
+import { RateLimiter } from 'relay-limiter';
+import { addressKey, connectionKey } from 'relay-limiter/address';
+
+const LONGEST_WAIT = 30;
+
+/** For `Aedes.createBroker(limits())`. */
+export function limits(): AedesOptions {
+  const connects = new RateLimiter({ rateLimit: 1, burstLimit: 20 });
+  const messages = new RateLimiter({ rateLimit: 20, burstLimit: 40 });
+  const bytes = new RateLimiter({ rateLimit: 32_000, burstLimit: 256_000 });
+  const turns = new WeakMap<Client, Promise<boolean>>();
+
+  return {
+    // A client id is of the client's choosing; its address is not.
+    preConnect(client, _packet, answer) {
+      const { remoteAddress } = client.conn as Socket;
+      const [action] = remoteAddress ? connects.check(addressKey(remoteAddress)) : ['allow'];
+      client.conn.once('close', () => {
+        for (const limiter of [messages, bytes]) limiter.removePeer(connectionKey(client.conn));
+      });
+      answer(null, action === 'allow');
+    },
+
+    authorizePublish(client, packet, answer) {
+      // Without a client it is the broker's own.
+      if (client === null) return answer(null);
+      const size = packet.topic.length + packet.payload.length;
+      // One after the other: aedes begins with all that came in one chunk.
+      const last = turns.get(client) ?? Promise.resolve(true);
+      const turn = last.then(
+        async () => (await allowed(client, messages, 1)) && (await allowed(client, bytes, size)),
+      );
+      turns.set(client, turn);
+      turn.then((isAllowed) => answer(isAllowed ? null : new Error('rate limit exceeded')), answer);
+    },
+  };
+}
+
+/** Resolves when the limiter allows it; with false where that would take too long. */
+async function allowed(client: Client, limiter: RateLimiter, cost: number): Promise<boolean> {
+  while (!client.conn.destroyed) {
+    const [action, delaySeconds] = limiter.check(connectionKey(client.conn), cost);
+    if (action === 'allow') return true;
+    if (delaySeconds > LONGEST_WAIT) return false;
+    await setTimeout(Math.ceil(delaySeconds * 1000) + 1);
+  }
+  return false;
+}

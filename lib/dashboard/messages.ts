@@ -1,0 +1,71 @@
+// What the server tells the page: the events of its stream. Types alone; both sides are compiled with them.
+
+/** The event `hello`, first of a stream. */
+export interface Hello {
+  readonly title: string;
+  readonly allowLift: boolean;
+  readonly intervalSeconds: number;
+  /** How far back the page's charts go. */
+  readonly historySeconds: number;
+  readonly limiters: readonly About[];
+  /** Oldest first. */
+  readonly samples: readonly Sample[];
+  readonly listing: Listing;
+}
+
+export interface About {
+  readonly name: string;
+  /** The name of its class. */
+  readonly kind: string;
+}
+
+/** The event `sample`, about one in `intervalSeconds`. */
+export interface Sample {
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  /** The longest that the event loop was late since the sample before, in milliseconds. */
+  readonly loopDelay: number;
+  /** In the order of the limiters; null for one whose statistics threw. */
+  readonly limiters: readonly (LimiterSample | null)[];
+}
+
+export type LimiterSample = readonly [
+  allowed: number,
+  delayed: number,
+  disconnected: number, // checks a second
+  tracked: number,
+  banned: number,
+  bytes: number | null, // null: the engine does not know
+];
+
+/** The event `listing`: who broke limits. */
+export interface Listing {
+  readonly at: number;
+  /** Bans in force, of all limiters. */
+  readonly banned: number;
+  /** The first of them, longest first. */
+  readonly bans: readonly ListedBan[];
+  /** The worst of each limiter, worst first. */
+  readonly violators: readonly Listed[];
+}
+
+export interface Listed {
+  /** Which limiter, by its place among them. */
+  readonly limiter: number;
+  /** Anything at all: whoever is limited has chosen it. Cut at `MOST_KEY` units. */
+  readonly key: string;
+  /** Units of the whole key. */
+  readonly length: number;
+  readonly violations: number;
+}
+
+export interface ListedBan extends Listed {
+  readonly secondsLeft: number;
+}
+
+/** What a POST to `lift` holds. */
+export interface Lift {
+  /** The limiter's name. */
+  readonly limiter: string;
+  readonly key: string;
+}

@@ -1,0 +1,69 @@
+// Samples as columns, which is what charts draw.
+
+import type { LimiterSample, Sample } from '../messages.js';
+
+/** What the charts show of one moment; null: not known. */
+export interface Moment {
+  readonly allow: number | null;
+  readonly delay: number | null;
+  readonly disconnect: number | null;
+  readonly tracked: number | null;
+  readonly banned: number | null;
+  readonly bytes: number | null;
+  readonly loopDelay: number | null;
+}
+
+export type Column = keyof Moment;
+
+const FIELDS = ['allow', 'delay', 'disconnect', 'tracked', 'banned', 'bytes'] as const;
+const GAP: Moment = {
+  allow: null,
+  delay: null,
+  disconnect: null,
+  tracked: null,
+  banned: null,
+  bytes: null,
+  loopDelay: null,
+};
+
+/** Moments in time, in seconds since 1970. */
+export interface Series {
+  readonly times: number[];
+  readonly moments: Moment[];
+}
+
+/** One limiter's samples, or of all together; where some are missing, a gap. */
+export function seriesOf(
+  samples: readonly Sample[],
+  limiter: number | 'all',
+  mostSeconds: number,
+): Series {
+  const times: number[] = [];
+  const moments: Moment[] = [];
+  for (const sample of samples) {
+    const time = sample.at / 1000;
+    const before = times.at(-1);
+    if (before !== undefined && time - before > mostSeconds) {
+      times.push((time + before) / 2);
+      moments.push(GAP);
+    }
+    times.push(time);
+    moments.push(momentOf(sample, limiter));
+  }
+  return { times, moments };
+}
+
+export function momentOf(sample: Sample, limiter: number | 'all'): Moment {
+  const chosen = limiter === 'all' ? sample.limiters : [sample.limiters[limiter] ?? null];
+  const known = chosen.filter((each) => each !== null);
+  const { loopDelay } = sample;
+  if (known.length === 0) return { ...GAP, loopDelay };
+  const sums = FIELDS.map((_, field) => sum(known, field));
+  const [allow, delay, disconnect, tracked, banned, bytes] = sums;
+  return { allow, delay, disconnect, tracked, banned, bytes, loopDelay } as Moment;
+}
+
+function sum(limiters: readonly LimiterSample[], field: number): number | null {
+  const values = limiters.map((limiter) => limiter[field]).filter((value) => value != null);
+  return values.length === 0 ? null : values.reduce((total, value) => total + value, 0);
+}

@@ -1,0 +1,2 @@
+// The server has uPlot beside the page's own modules.
+export { default } from 'uplot';

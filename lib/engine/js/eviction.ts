@@ -1,0 +1,69 @@
+// Eviction: which of some peers is missed least where a newcomer needs the place of one. Twin of
+// native/eviction.h. Knows no table and no limiter.
+
+import type { Place } from './table.js';
+
+/** Records that are looked at where a newcomer needs the place of one. */
+export const SAMPLE = 16;
+
+/** What is lost where a peer is forgotten; what comes first in the order of losses goes first. */
+export interface Loss {
+  /** Whether it has violations, or a ban that is over. */
+  readonly punished: boolean;
+  readonly violations: number;
+  /**
+   * Of an unpunished peer: the seconds until nobody can tell it from a fresh one, 0 where nobody
+   * can. Of a punished one: minus the seconds for which it has been idle.
+   */
+  readonly rest: number;
+}
+
+/** That of a banned peer: nobody goes for it, and all others do before it. */
+export const LOSS_OF_BANNED: Loss = { punished: true, violations: Infinity, rest: Infinity };
+
+export function lossOfUnpunished(seconds: number): Loss {
+  return { punished: false, violations: 0, rest: seconds };
+}
+
+export function lossOfPunished(violations: number, idle: number): Loss {
+  return { punished: true, violations, rest: -idle };
+}
+
+export function isNothing(loss: Loss): boolean {
+  return !loss.punished && loss.rest <= 0;
+}
+
+function isLess(a: Loss, b: Loss): boolean {
+  if (a.punished !== b.punished) return b.punished;
+  return a.violations !== b.violations ? a.violations < b.violations : a.rest < b.rest;
+}
+
+/**
+ * The place that is given up, of those that were offered: the least loss, and one below `worth`,
+ * that of the newcomer, for which it goes.
+ */
+export class Victim {
+  /** Undefined: nobody may go. */
+  place: Place | undefined;
+  loss: Loss;
+
+  constructor(worth: Loss) {
+    this.loss = worth;
+  }
+
+  /**
+   * Whether one may go that is so many seconds from fresh. What else is to be known of it is dear,
+   * and only worth looking up if so.
+   */
+  mayBe(seconds: number): boolean {
+    return this.loss.punished || seconds < this.loss.rest;
+  }
+
+  /** True where it cannot be bettered. */
+  offer(place: Place, loss: Loss): boolean {
+    if (!isLess(loss, this.loss)) return false;
+    this.place = place;
+    this.loss = loss;
+    return isNothing(loss);
+  }
+}

@@ -1,0 +1,42 @@
+// Keys as the TypeScript engine's tables keep them, so that none holds more than its own few units:
+// a short one as a copy, a long one as an alias. Knows no table.
+//
+//   key of at most 128 units    looked up as it is, kept as a copy of it
+//   longer                      looked up and kept as an alias of 129 units: SipHash, 128 bits, under
+//                               a secret of one's own, and padding
+//
+// An alias is longer than any short key, so it is none. Two keys have the same one with a probability
+// of 2^-128. It is not only for memory: V8 hashes a string of more than some 16,000 units by its
+// length alone, so in a Map all keys of 64 KiB and one length would meet in one chain, and whoever
+// chooses keys could make each look-up walk through all.
+
+import { copyOf } from '../../text.js';
+import { sipHash128 } from './siphash.js';
+
+/** The longest key that is kept as it is. */
+export const MOST_UNITS = 128;
+
+export class Keys {
+  // Made with the first long key: most limiters never see one.
+  #secret: Uint32Array | undefined;
+
+  /** What a table knows the key by. O(1) for a short key; a long one is hashed, O(length). */
+  find(key: string): string {
+    return key.length <= MOST_UNITS ? key : this.#aliasOf(key);
+  }
+
+  #aliasOf(key: string): string {
+    this.#secret ??= globalThis.crypto.getRandomValues(new Uint32Array(4));
+    const words = sipHash128(key, this.#secret);
+    for (let i = 0; i < 16; i += 1) alias[i] = ((words[i >> 2] as number) >>> (8 * (i & 3))) & 0xff;
+    return String.fromCharCode.apply(null, alias);
+  }
+}
+
+/** What a table keeps of what `find` returned, where it is new there. */
+export function keep(found: string): string {
+  return found.length <= MOST_UNITS ? copyOf(found) : found;
+}
+
+/** A byte a unit, which is half the memory: those of the hash, and the padding. */
+const alias: number[] = new Array(MOST_UNITS + 1).fill(0);

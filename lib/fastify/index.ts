@@ -1,0 +1,11 @@
+// The entry relay-limiter/fastify: names only.
+
+export type { Draft } from '../headers/format.js';
+export type { Asked, LimitOptions, Message, Refusal, RequestVerdict } from '../http/types.js';
+export {
+  default,
+  type FastifyRateLimitOptions,
+  type RateLimitHook,
+  type RouteRateLimitOptions,
+} from './plugin.js';
+export type { Handler } from './refuse.js';

@@ -1,0 +1,181 @@
+// The Fastify plugin: a hook on each route, by the options of the plugin and those in the route's config.
+// Decides nothing itself, and knows of Fastify only its types.
+
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
+import { refused } from '../errors.js';
+import { Gate } from '../http/gate.js';
+import { readGateOptions } from '../http/options.js';
+import { type Limits, Policies } from '../http/policies.js';
+import type { LimitOptions } from '../http/types.js';
+import { callback } from '../options.js';
+import { hasOwnLimit, inherit } from './inherit.js';
+import { type Handler, refuse } from './refuse.js';
+
+/** Options of a route, or of a hook. */
+export interface RouteRateLimitOptions extends LimitOptions<FastifyRequest, FastifyReply> {
+  /**
+   * Answers a refusal instead of the plugin; status, Retry-After and the fields of the limit are set. What it
+   * throws, or rejects with, goes to the error handler.
+   */
+  handler?: Handler | undefined;
+}
+
+export interface FastifyRateLimitOptions extends RouteRateLimitOptions {
+  /** Whether routes are limited that say nothing of it. Default true. */
+  global?: boolean | undefined;
+  /** Where in its life a request is counted. Default `onRequest`: before its body is read. */
+  hook?: 'onRequest' | 'preValidation' | 'preHandler' | undefined;
+}
+
+/** For a route's own hooks, or for the handler of what is not found. */
+export type RateLimitHook = (
+  request: FastifyRequest,
+  reply: FastifyReply,
+  done: (error?: Error) => void,
+) => void;
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** False: not limited. True: by the plugin's options. Options: these go before the plugin's. */
+    rateLimit?: RouteRateLimitOptions | boolean | undefined;
+  }
+  interface FastifyInstance {
+    /** A hook that limits by the plugin's options, `options` going before them. */
+    rateLimit(options?: RouteRateLimitOptions): RateLimitHook;
+  }
+}
+
+type HookName = NonNullable<FastifyRateLimitOptions['hook']>;
+type Shared = Policies<FastifyRequest, FastifyReply>;
+type Options = Readonly<Record<string, unknown>>;
+
+const HOOKS: readonly unknown[] = ['onRequest', 'preValidation', 'preHandler'];
+
+/** The hooks of one registration; those without a limit of their own share its buckets. */
+class Hooks {
+  readonly #options: Options;
+  readonly #policies: Shared[] = [];
+  readonly #byConfig = new Map<object, Map<string, RateLimitHook>>();
+  #default: RateLimitHook | undefined;
+  #shared: Shared | undefined;
+
+  constructor(options: Options) {
+    this.#options = options;
+  }
+
+  /** The hook of a route. That of GET is also that of the HEAD that Fastify adds: they share buckets. */
+  of(config: object, url: string): RateLimitHook {
+    const byUrl = this.#byConfig.get(config) ?? new Map<string, RateLimitHook>();
+    const hook = byUrl.get(url) ?? this.make(config);
+    this.#byConfig.set(config, byUrl.set(url, hook));
+    return hook;
+  }
+
+  /** The hook of those who have no options of their own. @throws `ERR_LIMITER_OPTION` */
+  default(): RateLimitHook {
+    this.#default ??= this.make({});
+    return this.#default;
+  }
+
+  /** @throws `ERR_LIMITER_OPTION` */
+  make(options: object): RateLimitHook {
+    const own = { ...options };
+    const given = inherit(this.#options, own);
+    const read = readGateOptions<FastifyRequest, FastifyReply>(
+      'rateLimit',
+      given,
+      ['handler'],
+      rawOf,
+    );
+    const words = { message: read.message, handler: callback<Handler>(given, 'handler') };
+    const gate = new Gate(read, this.#policiesFor(own, read), {
+      hasBegun: (reply) => reply.sent || reply.raw.headersSent,
+      setField: (reply, name, value) => void reply.header(name, value),
+      refuse: (request, reply, _, refusal) => refuse(request, reply, refusal, words),
+      fail({ raw }, reply, done, error) {
+        // Where nobody is left to be answered the request ends here, and is no error.
+        if (raw.socket.destroyed) reply.hijack();
+        else done(error);
+      },
+    });
+    return (request, reply, done) => gate.pass(request, reply, done);
+  }
+
+  close(): void {
+    for (const policies of this.#policies) policies.close();
+  }
+
+  #policiesFor(own: Options, limits: Limits<FastifyRequest, FastifyReply>): Shared {
+    if (!hasOwnLimit(own) && this.#shared !== undefined) return this.#shared;
+    const policies = new Policies(limits);
+    this.#policies.push(policies);
+    if (!hasOwnLimit(own)) this.#shared = policies;
+    return policies;
+  }
+}
+
+function rawOf({ raw }: FastifyRequest) {
+  return raw;
+}
+
+/**
+ * The plugin: `app.register(rateLimit, { limit: 100, windowSeconds: 60 })`. Limits the routes that are added
+ * after it, here and in contexts below. A promise, since Fastify hears of nothing else that fails.
+ * @throws `ERR_LIMITER_OPTION` for a wrong option, or one that the headers cannot say; `ERR_LIMITER_ENGINE`
+ */
+async function rateLimit(
+  fastify: FastifyInstance,
+  options: FastifyRateLimitOptions,
+): Promise<void> {
+  const { global, hook, ...own } = options;
+  const isGlobal = readGlobal(global);
+  const name = readHook(hook);
+  const hooks = new Hooks({ ...own });
+  // A wrong option is found here, not at the first route.
+  if (isGlobal || hasOwnLimit({ ...own })) hooks.default();
+  if (!fastify.hasDecorator('rateLimit')) {
+    fastify.decorate('rateLimit', (more) =>
+      more === undefined ? hooks.default() : hooks.make(more),
+    );
+  }
+  fastify.addHook('onRoute', (route) => {
+    const config = readConfig(route.config?.rateLimit, isGlobal);
+    if (config === false) return;
+    addHook(route, name, config === true ? hooks.default() : hooks.of(config, route.url));
+  });
+  fastify.addHook('onClose', async () => hooks.close());
+}
+
+/** After the route's own. */
+function addHook(route: RouteOptions, name: HookName, hook: RateLimitHook): void {
+  const others = route[name] ?? [];
+  Object.assign(route, { [name]: [others, hook].flat() });
+}
+
+function readConfig(config: unknown, isGlobal: boolean): object | boolean {
+  if (config === undefined) return isGlobal;
+  if (typeof config === 'boolean' || (typeof config === 'object' && config !== null)) return config;
+  throw refused(
+    'ERR_LIMITER_OPTION',
+    "a route's config.rateLimit",
+    config,
+    'options, or a boolean',
+  );
+}
+
+function readGlobal(global: unknown = true): boolean {
+  if (typeof global === 'boolean') return global;
+  throw refused('ERR_LIMITER_OPTION', 'global', global, 'a boolean');
+}
+
+function readHook(hook: unknown = 'onRequest'): HookName {
+  if (HOOKS.includes(hook)) return hook as HookName;
+  throw refused('ERR_LIMITER_OPTION', 'hook', hook, "'onRequest', 'preValidation' or 'preHandler'");
+}
+
+// What fastify-plugin does: what is registered here holds for the context that registers it.
+export default Object.assign(rateLimit, {
+  [Symbol.for('skip-override')]: true,
+  [Symbol.for('fastify.display-name')]: 'relay-limiter',
+  [Symbol.for('plugin-meta')]: { fastify: '5.x', name: 'relay-limiter' },
+});

@@ -1,0 +1,41 @@
+// The answer to a refused request, as Fastify sends it.
+
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { standardAnswer } from '../http/answer.js';
+import { whenKnown } from '../http/later.js';
+import type { Message, Refusal } from '../http/types.js';
+import { RateLimitAction } from '../types.js';
+
+export type Handler = (request: FastifyRequest, reply: FastifyReply, refusal: Refusal) => unknown;
+
+/** The user's own words, or the handler that has them. */
+export interface Words {
+  readonly message: Message<FastifyRequest, FastifyReply> | undefined;
+  readonly handler: Handler | undefined;
+}
+
+/** What it returns may be a promise. */
+export function refuse(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  refusal: Refusal,
+  { message, handler }: Words,
+): unknown {
+  const { statusCode, retryAfterSeconds, action } = refusal;
+  reply.code(statusCode);
+  if (retryAfterSeconds !== null) reply.header('retry-after', retryAfterSeconds);
+  // HTTP/2 has no such field.
+  if (action === RateLimitAction.DISCONNECT && request.raw.httpVersionMajor === 1) {
+    reply.header('connection', 'close');
+  }
+  if (handler !== undefined) return handler(request, reply, refusal);
+  if (message === undefined) return sendStandard(request, reply, refusal);
+  const words = typeof message === 'function' ? message(request, reply, refusal) : message;
+  return whenKnown(words, (said) => void reply.send(said));
+}
+
+/** As bytes, which no serializer of the user's looks at. */
+function sendStandard(request: FastifyRequest, reply: FastifyReply, refusal: Refusal): void {
+  const { type, body } = standardAnswer(refusal, request.headers.accept);
+  reply.type(type).send(Buffer.from(body));
+}

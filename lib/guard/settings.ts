@@ -1,0 +1,128 @@
+// The options that guards of all kinds of server take, checked and with their defaults.
+
+import { type AddressKeyOptions, readSubnets, type Subnets } from '../address/address-key.js';
+import { limiterError, refused, refusedNumber } from '../errors.js';
+import { callback, nonNegative, positive, readOptions } from '../options.js';
+import type { DoorOptions } from './door.js';
+import type { GateOptions } from './gate.js';
+import { type MessageRule, type Rule, readRules } from './rules.js';
+import { type AnyLimiter, type BanningLimiter, requireBanning, requireLimiter } from './verdict.js';
+
+export interface ConnectionLimits {
+  /** How often an address may connect: any of the three limiters, one token or request a connection. */
+  limiter?: AnyLimiter | undefined;
+  /** Most connections of an address at once, a whole number of at least 1. Default: no bound. */
+  maxPerAddress?: number | undefined;
+}
+
+export interface GuardOptions<Cost, Of extends unknown[], Verdict> extends AddressKeyOptions {
+  /** Who may connect. Default: anybody whose address is not banned. */
+  connections?: ConnectionLimits | undefined;
+  /** The limits on messages, asked in their order. What one of them took, a later refusal does not give back. */
+  messages?: MessageRule<Cost, Of> | readonly MessageRule<Cost, Of>[] | undefined;
+  /**
+   * Counts, by address, each connection that had to be closed for what its peer did; while its ban is in
+   * force the address may not connect. An OrderbookRateLimiter, or a DirectConnectionRateLimiter, which is
+   * asked `checkOrderbook`.
+   */
+  expulsions?: BanningLimiter | undefined;
+  /**
+   * On DELAY: `'drop'` the message (the default), or `'pause'`: stop reading from the socket until the
+   * limit allows the message, which is processed then. So TCP holds the peer back.
+   */
+  onDelay?: 'drop' | 'pause' | undefined;
+  /** A pause that had to be longer closes the connection; in seconds, greater than 0. Default 30. */
+  maxPauseSeconds?: number | undefined;
+  /** Seconds that a peer has to answer a close before its connection is cut; at least 0. Default 1. */
+  closeGraceSeconds?: number | undefined;
+  /** Told what was decided and done, of what passed too. What it throws surfaces as an uncaught exception. */
+  onVerdict?: ((verdict: Verdict) => void) | undefined;
+}
+
+/** Of these, what concerns addresses. */
+export interface AddressSettings {
+  readonly subnets: Subnets;
+  readonly door: DoorOptions;
+  readonly expulsions: BanningLimiter | undefined;
+}
+
+export interface Settings<Cost, Of extends unknown[], Verdict>
+  extends GateOptions,
+    AddressSettings {
+  readonly rules: readonly Rule<Cost, Of>[];
+  readonly graceMilliseconds: number;
+  readonly onVerdict: ((verdict: Verdict) => void) | undefined;
+}
+
+/** Their names. */
+export const GUARD_OPTIONS = [
+  'ipv6Subnet',
+  'ipv4Subnet',
+  'connections',
+  'messages',
+  'expulsions',
+  'onDelay',
+  'maxPauseSeconds',
+  'closeGraceSeconds',
+  'onVerdict',
+];
+
+/** The longest that a timer takes, in seconds. */
+const LONGEST = 2_147_483;
+
+type Given = Readonly<Record<string, unknown>>;
+
+/** @throws `ERR_LIMITER_OPTION` */
+export function readSettings<Cost, Of extends unknown[], Verdict>(
+  given: Given,
+): Settings<Cost, Of, Verdict> {
+  const rules = readRules<Cost, Of>(given['messages']);
+  const expulsions = readExpulsions(given);
+  const byAddress = rules.filter(({ key }) => key === 'address').map(({ limiter }) => limiter);
+  const bans = expulsions === undefined ? byAddress : [expulsions, ...byAddress];
+  return {
+    subnets: readSubnets(given),
+    door: readDoor(given, bans),
+    rules,
+    expulsions,
+    onDelay: readOnDelay(given),
+    maxPauseSeconds: atMost(positive(given, 'maxPauseSeconds', 30), 'maxPauseSeconds'),
+    graceMilliseconds:
+      atMost(nonNegative(given, 'closeGraceSeconds', 1), 'closeGraceSeconds') * 1000,
+    onVerdict: callback<(verdict: Verdict) => void>(given, 'onVerdict'),
+  };
+}
+
+function readDoor(given: Given, bans: readonly AnyLimiter[]): DoorOptions {
+  const connections = readOptions('connections', given['connections'], [
+    'limiter',
+    'maxPerAddress',
+  ]);
+  const { limiter, maxPerAddress = Infinity } = connections;
+  if (limiter !== undefined) requireLimiter(limiter, 'the limiter of connections');
+  if (
+    maxPerAddress !== Infinity &&
+    !(Number.isSafeInteger(maxPerAddress) && Number(maxPerAddress) >= 1)
+  ) {
+    const accepted = 'a whole number of at least 1';
+    throw refusedNumber('ERR_LIMITER_OPTION', 'maxPerAddress', maxPerAddress, accepted);
+  }
+  return { limiter, maxPerAddress: Number(maxPerAddress), bans };
+}
+
+function readExpulsions({ expulsions }: Given): BanningLimiter | undefined {
+  if (expulsions === undefined) return undefined;
+  requireBanning(expulsions, 'expulsions');
+  return expulsions;
+}
+
+function readOnDelay({ onDelay = 'drop' }: Given): 'drop' | 'pause' {
+  if (onDelay === 'drop' || onDelay === 'pause') return onDelay;
+  throw refused('ERR_LIMITER_OPTION', 'onDelay', onDelay, "'drop' or 'pause'");
+}
+
+function atMost(seconds: number, name: string): number {
+  if (seconds <= LONGEST) return seconds;
+  const message = `${name} must be at most ${LONGEST} seconds, got ${seconds}`;
+  throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
+}

@@ -1,0 +1,143 @@
+// The options of the middleware and the plugin: read once, refused early.
+
+import type { IncomingMessage } from 'node:http';
+import { limiterError, refused, refusedNumber } from '../errors.js';
+import { requireLimiter } from '../guard/verdict.js';
+import type { Draft } from '../headers/format.js';
+import { callback, nonNegative, positive, readOptions } from '../options.js';
+import { CLIENT_KEY_OPTIONS, clientKey } from './client-key.js';
+import type { Limits } from './policies.js';
+import type { Asked, LimitOptions, Message } from './types.js';
+
+type Given = Readonly<Record<string, unknown>>;
+
+/** Options of the limiters that are made for `limit`. */
+const LIMITER_OPTIONS = ['engine', 'clock', 'maxPeers', 'disconnectThreshold'] as const;
+
+/** Options that stand alone, and those that have no effect beside them. */
+export const ALONE = {
+  limiter: ['limit', 'windowSeconds', ...LIMITER_OPTIONS],
+  key: CLIENT_KEY_OPTIONS,
+} as const;
+
+const OPTIONS = [
+  ...Object.entries(ALONE).flat(2),
+  'name',
+  'cost',
+  'skip',
+  'headers',
+  'statusCode',
+  'message',
+  'onVerdict',
+];
+
+export interface GateOptions<Request, Response> extends Limits<Request, Response> {
+  readonly name: string | undefined;
+  readonly key: Asked<Request, Response, string>;
+  readonly cost: Asked<Request, Response, number>;
+  readonly skip: Asked<Request, Response, boolean> | undefined;
+  readonly headers: readonly Draft[];
+  readonly statusCode: number;
+  readonly message: Message<Request, Response> | undefined;
+  readonly onVerdict: LimitOptions<Request, Response>['onVerdict'];
+}
+
+/**
+ * Reads what the middleware and the plugin share; `others` are names of their own. `raw` is Node's request
+ * in theirs.
+ * @throws `ERR_LIMITER_OPTION`
+ */
+export function readGateOptions<Request, Response>(
+  owner: string,
+  options: unknown,
+  others: readonly string[],
+  raw: (request: Request) => IncomingMessage,
+): GateOptions<Request, Response> {
+  const given = readOptions(owner, options, [...OPTIONS, ...others]);
+  for (const [alone, vain] of Object.entries(ALONE)) refuseBeside(given, alone, vain);
+  return {
+    ...readLimits(given),
+    name: text(given, 'name'),
+    key: readKey(given, raw),
+    cost: readCost(given),
+    skip: callback(given, 'skip'),
+    headers: readDrafts(given),
+    statusCode: readStatusCode(given),
+    message: readMessage(given),
+    onVerdict: callback(given, 'onVerdict'),
+  };
+}
+
+function readLimits<Request, Response>(given: Given): Limits<Request, Response> {
+  const { limiter, limit } = given;
+  const windowSeconds = positive(given, 'windowSeconds', 60);
+  if (limiter !== undefined) {
+    requireLimiter(limiter, 'limiter');
+  } else if (typeof limit !== 'number' && typeof limit !== 'function') {
+    const accepted = 'a whole number of at least 1, or a function, unless there is a limiter';
+    throw refused('ERR_LIMITER_OPTION', 'limit', limit, accepted);
+  }
+  return {
+    limiter,
+    limit: limit as number | Asked<Request, Response, number>,
+    windowSeconds,
+    limiterOptions: Object.fromEntries(LIMITER_OPTIONS.map((name) => [name, given[name]])),
+  };
+}
+
+function readKey<Request, Response>(
+  given: Given,
+  raw: (request: Request) => IncomingMessage,
+): Asked<Request, Response, string> {
+  const key = callback<Asked<Request, Response, string>>(given, 'key');
+  if (key !== undefined) return key;
+  const keyOf = clientKey(given);
+  return (request) => keyOf(raw(request));
+}
+
+/** An option without effect is a mistake. */
+function refuseBeside(given: Given, alone: string, others: readonly string[]): void {
+  const vain = others.find((other) => given[other] !== undefined);
+  if (given[alone] === undefined || vain === undefined) return;
+  const message = `${vain} has no effect beside ${alone}: give one of them`;
+  throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
+}
+
+function readCost<Request, Response>(given: Given): Asked<Request, Response, number> {
+  const { cost = 1 } = given;
+  if (typeof cost === 'function') return cost as Asked<Request, Response, number>;
+  const constant = nonNegative({ cost }, 'cost', 1);
+  return () => constant;
+}
+
+const DRAFTS: readonly unknown[] = [11, 7, 6, 'legacy'];
+
+function readDrafts({ headers = 11 }: Given): readonly Draft[] {
+  const drafts = headers === false ? [] : Array.isArray(headers) ? headers : [headers];
+  // Fields of draft 11 have the names of older ones.
+  const clash = drafts.includes(11) && (drafts.includes(7) || drafts.includes(6));
+  if (drafts.every((draft) => DRAFTS.includes(draft)) && !clash) return [...new Set(drafts)];
+  const accepted = "11, 7, 6 or 'legacy', an array of them (11 with 'legacy' alone), or false";
+  throw refused('ERR_LIMITER_OPTION', 'headers', headers, accepted);
+}
+
+function readStatusCode({ statusCode = 429 }: Given): number {
+  const code = Number.isInteger(statusCode) ? (statusCode as number) : 0;
+  if (code >= 400 && code <= 599) return code;
+  const accepted = 'a whole number from 400 to 599';
+  throw refusedNumber('ERR_LIMITER_OPTION', 'statusCode', statusCode, accepted);
+}
+
+function readMessage<Request, Response>({ message }: Given) {
+  if (message === undefined || typeof message === 'string' || typeof message === 'function') {
+    return message as Message<Request, Response> | undefined;
+  }
+  if (typeof message === 'object' && message !== null) return message;
+  throw refused('ERR_LIMITER_OPTION', 'message', message, 'text, an object or a function');
+}
+
+function text(given: Given, name: string): string | undefined {
+  const value = given[name];
+  if (value === undefined || typeof value === 'string') return value;
+  throw refused('ERR_LIMITER_OPTION', name, value, 'text');
+}

@@ -1,0 +1,104 @@
+// A limiter as HTTP tells of it: a quota in a window, and what a key has left of it. Guarantees that no
+// more is told than would be admitted. Knows no requests and no fields.
+
+import type { DirectConnectionRateLimiter } from '../direct-connection-rate-limiter.js';
+import { type AnyLimiter, judge } from '../guard/verdict.js';
+import type { OrderbookRateLimiter } from '../orderbook-rate-limiter.js';
+import type { RateLimiter } from '../rate-limiter.js';
+import { type CheckResult, RateLimitAction } from '../types.js';
+
+/** What a key has, right after a check of it. Seconds may be fractions, or Infinity. */
+export interface Left {
+  /** Whole tokens. */
+  readonly remaining: number;
+  /** Seconds until there is one more. */
+  readonly moreSeconds: number;
+  /** Seconds until all of them are there. */
+  readonly fullSeconds: number;
+  /** Seconds until what was refused would be allowed; 0 where nothing was. */
+  readonly retrySeconds: number;
+}
+
+export interface Policy {
+  readonly limiter: AnyLimiter;
+  /** Tokens of a full bucket. */
+  readonly quota: number;
+  /** Seconds in which an empty one gets full; null where it never does, or at once. */
+  readonly windowSeconds: number | null;
+  /** What is left after `verdict` on a request of that cost, with no other check in between. */
+  left(key: string, cost: number, verdict: CheckResult): Left;
+}
+
+/** @throws what the limiter's own check throws, which changes nothing. */
+export function check({ limiter }: Policy, key: string, cost: number): CheckResult {
+  return judge(limiter, key, cost);
+}
+
+export function policyOf(limiter: AnyLimiter): Policy {
+  if ('checkMessage' in limiter) {
+    return new BucketPolicy(limiter, limiter.messageBurst, limiter.messageRatePerSec);
+  }
+  if ('isBanned' in limiter) return new IntervalPolicy(limiter);
+  return new BucketPolicy(limiter, limiter.burstLimit, limiter.rateLimit);
+}
+
+class BucketPolicy implements Policy {
+  readonly limiter: RateLimiter | DirectConnectionRateLimiter;
+  readonly quota: number;
+  readonly windowSeconds: number | null;
+  readonly #rate: number;
+
+  constructor(limiter: RateLimiter | DirectConnectionRateLimiter, quota: number, rate: number) {
+    this.limiter = limiter;
+    this.quota = quota;
+    this.windowSeconds = windowOf(quota / rate);
+    this.#rate = rate;
+  }
+
+  left(key: string, cost: number, [action, seconds]: CheckResult): Left {
+    const tokens = this.limiter.getTokens(key);
+    const isRefused = action !== RateLimitAction.ALLOW;
+    // Not for want of tokens: a ban, which has a time where a RateLimiter's DISCONNECT has none, or a table
+    // that takes nobody more.
+    const isShut = action === RateLimitAction.DISCONNECT && seconds > 0;
+    if (isShut || (isRefused && tokens >= cost)) return nothingFor(seconds);
+    const remaining = Math.floor(tokens);
+    return {
+      remaining,
+      moreSeconds: (remaining + 1 - tokens) / this.#rate,
+      fullSeconds: (this.quota - tokens) / this.#rate,
+      retrySeconds: isRefused ? this.#secondsUntil(cost, tokens) : 0,
+    };
+  }
+
+  #secondsUntil(cost: number, tokens: number): number {
+    return cost > this.quota ? Infinity : (cost - tokens) / this.#rate;
+  }
+}
+
+/** One request an interval. */
+class IntervalPolicy implements Policy {
+  readonly limiter: OrderbookRateLimiter;
+  readonly quota = 1;
+  readonly windowSeconds: number | null;
+
+  constructor(limiter: OrderbookRateLimiter) {
+    this.limiter = limiter;
+    this.windowSeconds = windowOf(limiter.interval);
+  }
+
+  left(_key: string, _cost: number, [action, seconds]: CheckResult): Left {
+    if (action !== RateLimitAction.ALLOW) return nothingFor(seconds);
+    return { ...nothingFor(this.limiter.interval), retrySeconds: 0 };
+  }
+}
+
+function nothingFor(seconds: number): Left {
+  return { remaining: 0, moreSeconds: seconds, fullSeconds: seconds, retrySeconds: seconds };
+}
+
+/** A quotient that misses a round number by a rounding error would be rounded up by one. */
+function windowOf(seconds: number): number | null {
+  const rounded = Number(seconds.toPrecision(12));
+  return rounded > 0 && rounded < Infinity ? rounded : null;
+}

@@ -1,0 +1,154 @@
+// Guards a TCP or TLS server of a line protocol: cuts connections that may not be, before its user hears
+// of them, and makes the bytes of the others lines. Guarantees that `close` leaves the server as it was.
+
+import { Server, type Socket } from 'node:net';
+import { Server as TlsServer } from 'node:tls';
+import { connectionKey } from '../address/connection-key.js';
+import { limiterError, refused } from '../errors.js';
+import type { Refusal } from '../guard/door.js';
+import { override } from '../guard/override.js';
+import { ServerGuard } from '../guard/server-guard.js';
+import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
+import { safely, surface } from '../guard/surface.js';
+import { type Decision, PASSED, said } from '../guard/verdicts.js';
+import { type Visitor, visitor } from '../guard/visitor.js';
+import { callback, count, readOptions } from '../options.js';
+import type {
+  Farewell,
+  LineCost,
+  LineGuardOptions,
+  LineKeyOf,
+  LineSettings,
+  LineVerdict,
+} from './options.js';
+import { GuardedLines } from './socket.js';
+
+export interface LineGuard {
+  /**
+   * Closes a connection for breaking rules of your own: counts it among the expulsions of its address,
+   * gives no more of its lines, and cuts it where it does not close in time. `words` go to `farewell`.
+   * False where it is not guarded, or closed already.
+   */
+  expel(socket: Socket, words?: string): boolean;
+  /** How many connections are guarded now. */
+  readonly connections: number;
+  /** Takes the guard off: nothing is limited from now on, and no lines are made. The server stays open. */
+  close(): void;
+}
+
+/**
+ * Limits the connections of a server, and makes each socket's bytes 'line' events, from the next connection
+ * on: `socket.on('line', (line) => ...)`. Lines come only when the limits allow them, with their ends (LF
+ * or CRLF) cut off; the last one need not have one. Listen to them at once when the connection comes, or pause
+ * the socket until then, and leave its 'data' alone.
+ * @throws `ERR_LIMITER_OPTION`
+ */
+export function guardLineServer(server: Server, options?: LineGuardOptions): LineGuard {
+  if (!(server instanceof Server)) {
+    throw refused('ERR_LIMITER_OPTION', 'the server', server, 'a server of node:net or node:tls');
+  }
+  const own = ['maxLineBytes', 'encoding', 'farewell'];
+  const given = readOptions('guardLineServer', options, [...GUARD_OPTIONS, ...own]);
+  return new Guard(server, {
+    ...readSettings<LineCost, LineKeyOf, LineVerdict>(given),
+    maxLineBytes: readLength(given),
+    encoding: readEncoding(given),
+    farewell: readFarewell(given),
+  });
+}
+
+class Guard extends ServerGuard<Socket> implements LineGuard {
+  readonly #settings: LineSettings;
+
+  constructor(server: Server, settings: LineSettings) {
+    super(settings);
+    this.#settings = settings;
+    const emit = server.emit as (...event: unknown[]) => boolean;
+    // A TLS server greets at 'connection' and has a stream to read from at 'secureConnection'.
+    const readable = server instanceof TlsServer ? 'secureConnection' : 'connection';
+    const guarded = (...event: unknown[]) => {
+      const [name, socket] = event as [string, Socket];
+      const isWelcome = name !== 'connection' || this.#admit(socket);
+      if (!isWelcome || (name === readable && !this.#attach(socket))) return true;
+      return emit.apply(server, event);
+    };
+    this.hooked([override(server, 'emit', guarded)]);
+  }
+
+  /** Whether the door lets a connection in; if not, it is ended here. */
+  #admit(socket: Socket): boolean {
+    if (this.isClosed) return true;
+    try {
+      const guest = this.#visitor(socket);
+      const refusal = this.enter(guest, socket);
+      if (refusal !== undefined) this.#refuse(socket, guest, refusal);
+      return refusal === undefined;
+    } catch (error) {
+      surface(error);
+      socket.destroy();
+      return false;
+    }
+  }
+
+  #refuse(socket: Socket, guest: Visitor, { reason, verdict }: Refusal): void {
+    const text = safely(() => this.#settings.farewell({ reason, words: undefined }));
+    socket.on('error', () => {});
+    if (text === undefined) socket.destroy();
+    else this.#sayFarewell(socket, text);
+    this.#tell(guest, guest.key, undefined, { did: 'refused', reason, ...said(verdict) });
+  }
+
+  /** What the peer has sent must be read, or its system throws away what it is sent. */
+  #sayFarewell(socket: Socket, text: string): void {
+    const cut = setTimeout(() => socket.destroy(), this.#settings.graceMilliseconds).unref();
+    socket.once('close', () => clearTimeout(cut));
+    socket.resume();
+    socket.end(text);
+  }
+
+  /** Whether its user may have it. */
+  #attach(socket: Socket): boolean {
+    if (this.isClosed) return true;
+    const guest = this.#visitor(socket);
+    const settings = this.#settings;
+    if (!this.guard(socket, guest, (belonging) => new GuardedLines(socket, settings, belonging))) {
+      socket.destroy();
+      return false;
+    }
+    this.#tell(guest, connectionKey(socket), socket, PASSED);
+    return true;
+  }
+
+  #visitor(socket: Socket): Visitor {
+    return visitor(socket.remoteAddress, this.#settings.subnets, socket);
+  }
+
+  #tell({ address }: Visitor, key: string, socket: Socket | undefined, decision: Decision): void {
+    const { onVerdict } = this.#settings;
+    if (onVerdict === undefined) return;
+    const about = { kind: 'connection', key, address, socket, data: undefined } as const;
+    safely(() => onVerdict({ ...about, ...decision }));
+  }
+}
+
+type Given = Readonly<Record<string, unknown>>;
+
+function readLength(given: Given): number {
+  const bytes = count(given, 'maxLineBytes', 65_536);
+  if (bytes >= 1 && bytes <= 2 ** 30) return bytes;
+  const message = `maxLineBytes must be from 1 to 2^30, got ${bytes}`;
+  throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
+}
+
+function readEncoding({ encoding = 'utf8' }: Given): LineSettings['encoding'] {
+  if (encoding === 'utf8' || encoding === 'latin1' || encoding === 'buffer') return encoding;
+  throw refused('ERR_LIMITER_OPTION', 'encoding', encoding, "'utf8', 'latin1' or 'buffer'");
+}
+
+function readFarewell(given: Given): LineSettings['farewell'] {
+  const { farewell } = given;
+  if (typeof farewell === 'string') return () => farewell;
+  return (
+    callback<(farewell: Farewell) => string | undefined>(given, 'farewell') ?? (() => undefined)
+  );
+}

@@ -1,0 +1,16 @@
+// The entry relay-limiter/net: names only.
+
+export type { ConnectionReason } from '../guard/door.js';
+export type { MessageReason } from '../guard/gate.js';
+export type { MessageRule } from '../guard/rules.js';
+export type { ConnectionLimits } from '../guard/settings.js';
+export type { AnyLimiter, BanningLimiter } from '../guard/verdict.js';
+export { guardLineServer, type LineGuard } from './guard.js';
+export type {
+  Farewell,
+  Line,
+  LineCost,
+  LineGuardOptions,
+  LineKeyOf,
+  LineVerdict,
+} from './options.js';

@@ -1,0 +1,81 @@
+// The command line.
+
+import { parseArgs } from 'node:util';
+import type { EngineName } from 'relay-limiter';
+
+export interface Flags {
+  seconds: number;
+  seed: number;
+  round: number | undefined;
+  engines: readonly EngineName[];
+  floodSeconds: number;
+  help: boolean;
+}
+
+export const HELP = `Hostile calls on all three limiters, beside a reference model that every answer must agree with.
+
+usage: npm run soak -- [flags]
+
+  --seconds N      how long, 1 to 1000000 (default 600)
+  --engine NAME    both, native or js (default both)
+  --flood N        first a key flood of so many simulated seconds, 0 to 86400 (default 3600); the
+                   memory of the process after a minute of it is compared with that at its end
+  --seed N         random numbers, 0 to 4294967295 (default: another one each time)
+  --round N        only this round of the seed; no flood
+  --help           this text
+
+Exits with 0; on a difference, or if memory grew, with 1, the seed and the last operations; with 2 for
+a wrong flag. Ctrl-C ends it early, with the summary. A repeated round does the same operations. Which
+records a full table gives up, and where a budget ends a cleanup, is chance.`;
+
+/** A flag that is not accepted. */
+export class WrongFlag extends Error {
+  constructor(what: string) {
+    super(`${what} (npm run soak -- --help lists the flags)`);
+  }
+}
+
+/** @throws WrongFlag */
+export function readFlags(args: string[]): Flags {
+  const { seconds, engine, flood, seed, round, help } = parse(args);
+  const anySeed = String(Math.floor(Math.random() * 2 ** 32));
+  return {
+    seconds: integer('--seconds', seconds, 1, 1_000_000),
+    engines: enginesOf(engine),
+    floodSeconds: integer('--flood', flood, 0, 86_400),
+    seed: integer('--seed', seed ?? anySeed, 0, 2 ** 32 - 1),
+    round: round === undefined ? undefined : integer('--round', round, 0, 2 ** 32 - 1),
+    help,
+  };
+}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      options: {
+        seconds: { type: 'string', default: '600' },
+        engine: { type: 'string', default: 'both' },
+        flood: { type: 'string', default: '3600' },
+        seed: { type: 'string' },
+        round: { type: 'string' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    }).values;
+  } catch (error) {
+    // Node adds advice after the first sentence.
+    throw new WrongFlag(`${String((error as Error).message).split(/[.\n]/)[0]}`);
+  }
+}
+
+function integer(flag: string, text: string, least: number, most: number): number {
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= least && value <= most) return value;
+  throw new WrongFlag(`${flag} takes a whole number from ${least} to ${most}, not "${text}"`);
+}
+
+function enginesOf(name: string): readonly EngineName[] {
+  if (name === 'both') return ['native', 'js'];
+  if (name === 'native' || name === 'js') return [name];
+  throw new WrongFlag(`--engine takes both, native or js, not "${name}"`);
+}

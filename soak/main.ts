@@ -1,0 +1,132 @@
+// npm run soak: a flood, then rounds of hostile calls until the time is over. docs/reliability.md says
+// what is promised and what came of it.
+
+import { setImmediate } from 'node:timers/promises';
+import type { EngineName } from 'relay-limiter';
+import { INTERRUPTED, interruption } from '../examples/interruption.js';
+import { type Flags, HELP, readFlags, WrongFlag } from './flags.js';
+import { Flood } from './flood.js';
+import { grew, type Memory, memory, showMemory } from './memory.js';
+import { Difference } from './model/model.js';
+import { ListenerFault, Round } from './round.js';
+import { HEADER, progress, summary, Tally } from './tally.js';
+
+/** Operations of a round, and between two looks at the time. */
+const ROUND = 100_000;
+const SLICE = 4000;
+/** Rounds after which memory has been everywhere once. */
+const WARM_UP_ROUNDS = 40;
+
+const tally = new Tally();
+const started = performance.now();
+let shownAt = 0;
+
+process.on('uncaughtException', (error) => {
+  if (error instanceof ListenerFault) {
+    tally.surfaced += 1;
+    return;
+  }
+  console.error(error);
+  process.exit(1);
+});
+
+async function main(): Promise<number> {
+  try {
+    const flags = readFlags(process.argv.slice(2));
+    if (flags.help) {
+      console.log(HELP);
+      return 0;
+    }
+    return await soak(flags);
+  } catch (error) {
+    console.error(`soak: ${error instanceof Error ? error.message : error}`);
+    return error instanceof WrongFlag ? 2 : 1;
+  }
+}
+
+async function soak(flags: Flags): Promise<number> {
+  console.log(`seed ${flags.seed}, ${flags.seconds} seconds\n\n${HEADER}`);
+  if (flags.round !== undefined) await round(flags, flags.round);
+  else await everything(flags);
+  if (tally.thrown !== tally.surfaced) {
+    throw new Difference(`of ${tally.thrown} errors of ban listeners ${tally.surfaced} surfaced`);
+  }
+  console.log(`\n${summary(tally, elapsed())}`);
+  if (interruption.aborted) return INTERRUPTED;
+  console.log('\nno difference');
+  return 0;
+}
+
+async function everything(flags: Flags): Promise<void> {
+  for (const engine of flags.engines) {
+    if (flags.floodSeconds > 0) await flood(engine, flags.floodSeconds);
+  }
+  let warm: Memory | undefined;
+  for (let n = 0; n === 0 || !isOver(flags); n += 1) {
+    await round(flags, n);
+    if (n + 1 === WARM_UP_ROUNDS) warm = memory();
+  }
+  if (warm !== undefined) compareMemory(warm);
+}
+
+async function flood(engine: EngineName, seconds: number): Promise<void> {
+  const attack = new Flood(engine, seconds);
+  const before = tally.keys;
+  while (attack.slice() && !interruption.aborted) {
+    tally.keys = before + attack.keys;
+    await look(`a flood, ${engine}`);
+  }
+  const { keys, afterMinute, atEnd } = attack.end();
+  tally.keys = before + keys;
+  console.log(
+    `      flood of ${keys.toLocaleString('en-US')} keys, ${engine}: ` +
+      `${showMemory(afterMinute)} after a minute of it, ${showMemory(atEnd)} at its end`,
+  );
+}
+
+async function round(flags: Flags, n: number): Promise<void> {
+  const [first, second = first] = flags.engines as [EngineName, EngineName?];
+  const [engine, otherEngine] = n % 2 === 0 ? [first, second] : [second, first];
+  // Neighbouring seeds of one run must not be those of the next.
+  const seed = (Math.imul(flags.seed, 0x9e3779b1) + n) >>> 0;
+  const current = new Round({ seed, engine, otherEngine, throwingListener: true }, tally);
+  try {
+    const end = tally.operations + ROUND;
+    while (tally.operations < end && !isOver(flags)) {
+      current.run(SLICE);
+      await look(`${current.subject.name}, ${current.asked.engine}`);
+    }
+    current.end();
+    tally.rounds += 1;
+  } catch (error) {
+    console.error(`\nthe last operations, the latest at the bottom:\n${current.story()}\n`);
+    console.error(`npm run soak -- --seed ${flags.seed} --round ${n} does them again\n`);
+    throw error;
+  }
+}
+
+/** Lets errors surface and signals in, and shows progress once a second. */
+async function look(now: string): Promise<void> {
+  await setImmediate();
+  if (elapsed() < shownAt + 1) return;
+  shownAt = elapsed();
+  console.log(progress(tally, elapsed(), now));
+}
+
+function compareMemory(warm: Memory): void {
+  const atEnd = memory();
+  console.log(
+    `\nmemory: ${showMemory(warm)} after ${WARM_UP_ROUNDS} rounds, ${showMemory(atEnd)} at the end`,
+  );
+  if (grew(warm, atEnd)) throw new Difference('the process grew');
+}
+
+function isOver({ seconds }: Flags): boolean {
+  return interruption.aborted || elapsed() >= seconds;
+}
+
+function elapsed(): number {
+  return (performance.now() - started) / 1000;
+}
+
+process.exitCode = await main();

@@ -1,0 +1,227 @@
+// Who may look at the dashboard, and who may lift bans.
+
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { ask, ban, events, lift, served } from './support.js';
+
+const TOKEN = 'correct-horse.battery~staple';
+
+describe('without a token', () => {
+  test.each(['localhost', 'LOCALHOST:80', '127.0.0.1', '127.8.9.10:3000', '[::1]:80'])(
+    'as %s',
+    async (host) => {
+      const { url } = await served();
+      expect((await ask(url, { headers: { Host: host } })).status).toBe(200);
+    },
+  );
+
+  test.each([
+    ['a name that someone else points here', { Host: 'rebound.example' }],
+    ['a name that begins like ours', { Host: '127.0.0.1.rebound.example' }],
+    ['a name that ends like ours', { Host: 'evil-localhost' }],
+    ['a proxy', { 'X-Forwarded-For': '203.0.113.7' }],
+    ['a proxy that follows the standard', { Forwarded: 'for=203.0.113.7' }],
+  ])('not by %s', async (_, headers) => {
+    const { url, books } = await served();
+    for (const name of ['', 'events']) {
+      const answer = await ask(url + name, { headers });
+      expect(answer.status).toBe(403);
+      expect(answer.body).toContain('no token');
+    }
+    ban(books, 'mallory');
+    expect((await lift(url, { limiter: 'books', key: 'mallory' }, headers)).status).toBe(403);
+    expect(books.isBanned('mallory')).toBe(true);
+  });
+
+  test.each(['0.0.0.0', '::', '192.0.2.1', 'example.org', '127.0.0.1.example.org'])(
+    'it does not listen on %s',
+    async (host) => {
+      const { dashboard } = await served();
+      await expect(dashboard.listen(0, host)).rejects.toMatchObject({ code: 'ERR_LIMITER_OPTION' });
+    },
+  );
+
+  test('nor answers, as a handler, who comes by no loopback address', async () => {
+    const { dashboard } = await served();
+    const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-'));
+    const socketPath = join(folder, 'socket');
+    const server = createServer(dashboard).listen(socketPath);
+    await once(server, 'listening');
+    const asking = request({ socketPath, headers: { Host: 'localhost' } }).end();
+    const [{ statusCode }] = await once(asking, 'response');
+    expect(statusCode).toBe(403);
+    server.closeAllConnections();
+    server.close();
+    rmSync(folder, { recursive: true });
+  });
+});
+
+describe('with a token', () => {
+  const bearer = { Authorization: `Bearer ${TOKEN}` };
+
+  test('everybody needs it, this machine too', async () => {
+    const { url, books } = await served({ token: TOKEN });
+    ban(books, 'mallory');
+    const page = await ask(url);
+    expect(page).toMatchObject({ status: 401, headers: { 'www-authenticate': 'Bearer' } });
+    expect(page.body).toContain('<form');
+    expect((await ask(`${url}events`)).status).toBe(401);
+    expect((await ask(`${url}events?token=${TOKEN}`)).status).toBe(401);
+    expect((await lift(url, { limiter: 'books', key: 'mallory' })).status).toBe(401);
+    expect(books.isBanned('mallory')).toBe(true);
+  });
+
+  test('as a header, by any name and through proxies', async () => {
+    const { url, books } = await served({ token: TOKEN });
+    ban(books, 'mallory');
+    const headers = { ...bearer, Host: 'limits.example', 'X-Forwarded-For': '203.0.113.7' };
+    expect((await ask(url, { headers })).status).toBe(200);
+    const stream = await events(url, headers);
+    await stream.next('hello');
+    expect((await lift(url, { limiter: 'books', key: 'mallory' }, headers)).status).toBe(204);
+  });
+
+  test.each([
+    '',
+    'Bearer',
+    'Bearer ',
+    `Bearer ${TOKEN}x`,
+    `Bearer ${TOKEN.slice(1)}`,
+    `Basic ${TOKEN}`,
+    TOKEN,
+  ])('not %j', async (Authorization) => {
+    const { url } = await served({ token: TOKEN });
+    expect((await ask(url, { headers: { Authorization } })).status).toBe(401);
+  });
+
+  test('once in the address, then as a cookie, which tells it not', async () => {
+    const { url } = await served({ token: TOKEN, path: '/limits' });
+    const first = await ask(`${url}?token=${TOKEN}`);
+    expect(first).toMatchObject({ status: 303, headers: { location: './' } });
+    const [cookie = '', ...attributes] = String(first.headers['set-cookie']).split('; ');
+    expect(attributes).toEqual(['Path=/limits/', 'HttpOnly', 'SameSite=Lax']);
+    expect(cookie).not.toContain(TOKEN);
+    const headers = { Cookie: `theme=dark; ${cookie}` };
+    expect((await ask(url, { headers })).status).toBe(200);
+    const stream = await events(url, headers);
+    expect(stream.status).toBe(200);
+    const wrong = { Cookie: `${cookie.slice(0, -1)}x` };
+    expect((await ask(url, { headers: wrong })).status).toBe(401);
+    expect((await ask(`${url}?token=wrong`)).status).toBe(401);
+  });
+
+  test('the cookie of one token is none of another', async () => {
+    const one = await served({ token: TOKEN });
+    const other = await served({ token: `${TOKEN}2` });
+    const { headers } = await ask(`${one.url}?token=${TOKEN}`);
+    const Cookie = String(headers['set-cookie']).split(';')[0];
+    expect((await ask(one.url, { headers: { Cookie } })).status).toBe(200);
+    expect((await ask(other.url, { headers: { Cookie } })).status).toBe(401);
+  });
+
+  test('it listens elsewhere, where the machine can', async () => {
+    const { dashboard } = await served({ token: TOKEN });
+    // An address for documents, which is nobody's: asked for, and not to be had.
+    await expect(dashboard.listen(0, '192.0.2.1')).rejects.toThrow('EADDRNOTAVAIL');
+  });
+});
+
+describe('lifting', () => {
+  test('forgets the peer, and tells who watches at once', async () => {
+    const { url, books } = await served({ intervalSeconds: 3600 });
+    ban(books, 'mallory');
+    ban(books, 'eve');
+    const stream = await events(url);
+    const { listing } = await stream.next('hello');
+    expect(listing.bans.map(({ key }) => key).sort()).toEqual(['eve', 'mallory']);
+    expect((await lift(url, { limiter: 'books', key: 'mallory' })).status).toBe(204);
+    expect(books.isBanned('mallory')).toBe(false);
+    expect((await stream.next('listing')).bans.map(({ key }) => key)).toEqual(['eve']);
+  });
+
+  test.each(['', '\0', 'nick-\ud800', '\u202eevil', '__proto__', '"\n\ndata: x', 'k'.repeat(2048)])(
+    'the key %j',
+    async (key) => {
+      const { url, books } = await served({ intervalSeconds: 3600 });
+      ban(books, key);
+      const stream = await events(url);
+      const { listing } = await stream.next('hello');
+      expect(listing.bans).toMatchObject([{ key, length: key.length, limiter: 1 }]);
+      expect((await lift(url, { limiter: 'books', key: listing.bans[0]?.key })).status).toBe(204);
+      expect(books.isBanned(key)).toBe(false);
+    },
+  );
+
+  test.each<[number, unknown]>([
+    [400, '{'],
+    [400, 'null'],
+    [400, '[]'],
+    [400, { limiter: 'books' }],
+    [400, { limiter: 'books', key: 7 }],
+    [404, { limiter: 'nobody', key: 'mallory' }],
+    [404, { limiter: '__proto__', key: 'mallory' }],
+    [413, { limiter: 'books', key: 'x'.repeat(70_000) }],
+  ])('answers %i to %j', async (status, what) => {
+    const { url, books } = await served();
+    ban(books, 'mallory');
+    expect((await lift(url, what)).status).toBe(status);
+    expect(books.isBanned('mallory')).toBe(true);
+  });
+
+  test.each([
+    ['another site', { 'Sec-Fetch-Site': 'cross-site' }],
+    ['another host of this site', { 'Sec-Fetch-Site': 'same-site' }],
+    ['another origin', { Origin: 'http://evil.example' }],
+    ['another port', { Origin: 'http://127.0.0.1:1' }],
+    ['a sandbox', { Origin: 'null' }],
+  ])('refuses what %s sends', async (_, headers) => {
+    const { url, books } = await served();
+    ban(books, 'mallory');
+    const what = { limiter: 'books', key: 'mallory' };
+    expect((await lift(url, what, headers)).status).toBe(403);
+    expect((await ask(`${url}events`, { headers })).status).toBe(403);
+    expect(books.isBanned('mallory')).toBe(true);
+  });
+
+  test('takes no form, which any page could send', async () => {
+    const { url } = await served();
+    for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'text/json']) {
+      const what = { limiter: 'books', key: 'mallory' };
+      expect((await lift(url, what, { 'Content-Type': type })).status).toBe(415);
+    }
+  });
+
+  test('takes what our own page sends, also where a proxy has another name', async () => {
+    const { url } = await served();
+    const what = { limiter: 'books', key: 'mallory' };
+    const { origin } = new URL(url);
+    expect((await lift(url, what, { Origin: origin })).status).toBe(204);
+    const proxied = { 'Sec-Fetch-Site': 'same-origin', Origin: 'https://limits.example' };
+    expect((await lift(url, what, proxied)).status).toBe(204);
+  });
+
+  test('not where it is not allowed', async () => {
+    const { url, books } = await served({ allowLift: false });
+    ban(books, 'mallory');
+    expect((await lift(url, { limiter: 'books', key: 'mallory' })).status).toBe(404);
+    expect(books.isBanned('mallory')).toBe(true);
+    const stream = await events(url);
+    expect((await stream.next('hello')).allowLift).toBe(false);
+  });
+
+  test('a connection that breaks in the middle of its body breaks nothing', async () => {
+    const { url } = await served();
+    const headers = { 'Content-Type': 'application/json', 'Content-Length': 100 };
+    const asking = request(`${url}lift`, { method: 'POST', headers, agent: false });
+    asking.on('error', () => {});
+    asking.write('{"limiter"');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    asking.destroy();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect((await ask(url)).status).toBe(200);
+  });
+});

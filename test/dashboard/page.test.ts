@@ -1,0 +1,186 @@
+// The page in a real browser: an attack as it happens.
+
+import { existsSync } from 'node:fs';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { CHROMIUM, FLAGS } from '../support/chromium.js';
+import { ban, limiters, served } from './support.js';
+
+const TOKEN = 'correct-horse.battery~staple';
+const WAIT = { timeout: 5000 };
+
+// Debian's and Ubuntu's chromium is at this place; elsewhere there may be none.
+describe.skipIf(!existsSync(CHROMIUM))('in chromium', () => {
+  let browser: Browser;
+
+  beforeAll(async () => {
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+  });
+  afterAll(() => browser?.close());
+
+  /** Opens the page; whatever goes wrong there is in `wrong`, and must not be by the test's end. */
+  async function open(url: string, options: Parameters<Browser['newPage']>[0] = {}) {
+    const page = await browser.newPage(options);
+    const wrong: string[] = [];
+    page.on('console', (message) => {
+      if (['error', 'warning'].includes(message.type())) wrong.push(message.text());
+    });
+    page.on('pageerror', (error) => wrong.push(String(error)));
+    page.on('request', (request) => {
+      if (new URL(request.url()).origin !== new URL(url).origin) wrong.push(request.url());
+    });
+    await page.addInitScript(() => {
+      document.addEventListener('securitypolicyviolation', (event) => {
+        console.error(`violates ${event.violatedDirective}: ${event.blockedURI}`);
+      });
+    });
+    onTestFinished(() => page.close());
+    await page.goto(url);
+    return { page, wrong };
+  }
+
+  const text = (page: Page, selector: string) => page.textContent(selector);
+  const number = async (page: Page, id: string) =>
+    Number((await text(page, `#${id}`))?.replace(/,/g, ''));
+
+  test('it shows the flood rising, the ban appearing, the lifted ban disappearing', async () => {
+    const { url, messages, books } = await served({ intervalSeconds: 0.2, title: 'Relay <1>' });
+    const { page, wrong } = await open(url);
+    await expect.poll(() => text(page, '#status'), WAIT).toBe('Live');
+    expect(await page.title()).toBe('Relay <1>');
+    expect(await text(page, '#no-bans')).toBe('Nobody is banned.');
+    expect(await page.isVisible('#bans')).toBe(false);
+
+    const flood = setInterval(() => {
+      for (let n = 0; n < 50; n += 1) messages.check('flooder');
+      messages.check('honest', 0);
+    }, 10);
+    onTestFinished(() => clearInterval(flood));
+    await expect.poll(() => number(page, 'disconnect'), WAIT).toBeGreaterThan(1000);
+    expect(await number(page, 'tracked')).toBe(2);
+    expect(await text(page, '#refused')).toMatch(/^9\d(\.\d)?% refused$/);
+    expect(await text(page, '#violators tbody tr:first-child .key')).toBe('flooder');
+    expect(await painted(page, '#verdicts-chart canvas', [200, 29, 101])).toBe(true);
+
+    ban(books, 'mallory');
+    ban(books, 'eve');
+    await page.waitForSelector('#bans tbody tr:nth-child(2)', WAIT);
+    expect(await page.isVisible('#no-bans')).toBe(false);
+    const row = page.locator('#bans tbody tr', { hasText: 'mallory' });
+    expect(await row.innerText()).toMatch(
+      /^mallory\s+books\s+\d+\s+(10 min 0|9 min \d+) s\s+Lift$/,
+    );
+    await row.getByRole('button', { name: 'Lift the ban of mallory' }).focus();
+    await page.keyboard.press('Enter');
+    await expect.poll(() => page.locator('#bans tbody tr').allInnerTexts(), WAIT).toHaveLength(1);
+    expect(await text(page, '#bans tbody .key')).toBe('eve');
+    await expect.poll(() => text(page, '#news'), WAIT).toBe('Lifted the ban of mallory');
+    expect(books.isBanned('mallory')).toBe(false);
+    expect(wrong).toEqual([]);
+  });
+
+  test('keys are text, whatever is in them, and may be lifted', async () => {
+    const { url, books } = await served({ intervalSeconds: 0.2 });
+    const keys = [
+      '<img src=x onerror=alert(1)>',
+      '\u202egnp.exe',
+      'half \ud83d',
+      '',
+      'k'.repeat(3000),
+    ];
+    for (const key of keys) ban(books, key);
+    const { page, wrong } = await open(url);
+    await page.waitForSelector('#bans tbody tr:nth-child(5)', WAIT);
+    const shown = await page.locator('#bans .key').allTextContents();
+    expect(shown.sort()).toEqual([
+      '(empty)',
+      '<img src=x onerror=alert(1)>',
+      '\\u{202e}gnp.exe',
+      'half \\u{d83d}',
+      `${'k'.repeat(80)}…`,
+    ]);
+    expect(await page.locator('#bans img').count()).toBe(0);
+    // Four: of the key that was cut the rest is not known to the page.
+    expect(await page.locator('#bans button').count()).toBe(4);
+    for (let left = 4; left > 0; left -= 1) {
+      await page.locator('#bans button').first().click();
+      await expect.poll(() => page.locator('#bans button').count(), WAIT).toBe(left - 1);
+    }
+    expect(books.getStatistics().bannedPeers).toEqual([keys[4]]);
+    expect(wrong).toEqual([]);
+  });
+
+  test('one limiter may be chosen', async () => {
+    const { url, messages, books } = await served({ intervalSeconds: 0.2 });
+    for (let n = 0; n < 12; n += 1) messages.check('flooder');
+    ban(books, 'mallory');
+    const { page } = await open(url);
+    await page.waitForSelector('#violators tbody tr:nth-child(2)', WAIT);
+    await page.selectOption('#limiter', { label: 'messages (RateLimiter)' });
+    expect(await page.locator('#violators .key').allTextContents()).toEqual(['flooder']);
+    expect(await page.isVisible('#no-bans')).toBe(true);
+    expect(await text(page, '#banned')).toBe('0');
+  });
+
+  test('it says when the server goes, and goes on when it is back', async () => {
+    const { url, dashboard } = await served({ intervalSeconds: 0.2 });
+    const { page } = await open(url);
+    await expect.poll(() => text(page, '#status'), WAIT).toBe('Live');
+    dashboard.close();
+    await expect.poll(() => text(page, '#status'), WAIT).toMatch(/^The connection is lost/);
+    const again = createDashboard({ limiters: limiters() });
+    onTestFinished(() => again.close());
+    await again.listen(Number(new URL(url).port));
+    await expect.poll(() => text(page, '#status'), { timeout: 10_000 }).toBe('Live');
+  });
+
+  test.each(['light', 'dark'] as const)('it fits a phone, %s', async (colorScheme) => {
+    const { url, books } = await served({ intervalSeconds: 0.2 });
+    ban(books, 'a-nick-that-is-longer-than-any-phone-is-wide-'.repeat(4));
+    const viewport = { width: 360, height: 740 };
+    const { page, wrong } = await open(url, { viewport, colorScheme });
+    await page.waitForSelector('#bans tbody tr', WAIT);
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(360);
+    const button = await page.locator('#bans button').boundingBox();
+    expect((button?.x ?? 360) + (button?.width ?? 0)).toBeLessThanOrEqual(360);
+    const light = await page.evaluate(() => {
+      const [red = 0] = getComputedStyle(document.body).backgroundColor.match(/\d+/g) ?? [];
+      return Number(red) > 128;
+    });
+    expect(light).toBe(colorScheme === 'light');
+    expect(wrong).toEqual([]);
+  });
+
+  test('with a token: asked for once, and gone from the address', async () => {
+    const options: Partial<DashboardOptions> = { token: TOKEN, path: '/limits' };
+    const { url, books } = await served({ ...options, intervalSeconds: 0.2 });
+    ban(books, 'mallory');
+    const { page } = await open(url);
+    await page.getByLabel('This dashboard needs its token').fill(TOKEN);
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('#bans tbody tr', WAIT);
+    expect(page.url()).toBe(url);
+    await page.locator('#bans button').click();
+    await expect.poll(() => page.isVisible('#no-bans'), WAIT).toBe(true);
+  });
+});
+
+/** Whether a canvas has any pixel of about this colour. */
+function painted(page: Page, selector: string, color: number[]): Promise<boolean> {
+  return page.evaluate(
+    ([selector, color]) => {
+      const canvas = document.querySelector(selector as string) as HTMLCanvasElement;
+      const context = canvas.getContext('2d') as CanvasRenderingContext2D;
+      const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+      for (let i = 0; i < data.length; i += 4) {
+        const near = (color as number[]).every(
+          (value, k) => Math.abs(Number(data[i + k]) - value) < 16,
+        );
+        if (near && Number(data[i + 3]) > 200) return true;
+      }
+      return false;
+    },
+    [selector, color] as const,
+  );
+}

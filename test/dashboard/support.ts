@@ -1,0 +1,102 @@
+// What the dashboard's tests share: limiters to watch, requests with any header, and streams of events.
+
+import { once } from 'node:events';
+import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http';
+import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard';
+import { onTestFinished } from 'vitest';
+import type { Hello, Listing, Sample } from '../../dist/dashboard/messages.js';
+
+export type { Hello, Listing, Sample };
+
+/** Seconds between two samples: so short that no test waits long. */
+export const INTERVAL = 0.05;
+
+export function limiters() {
+  const messages = new RateLimiter({ rateLimit: 1, burstLimit: 10, disconnectThreshold: 20 });
+  const books = new OrderbookRateLimiter({ violationBanThreshold: 1, banDuration: 600 });
+  return { messages, books };
+}
+
+/** Makes a peer's ban begin. */
+export function ban(books: OrderbookRateLimiter, key: string): void {
+  while (!books.isBanned(key)) books.check(key);
+}
+
+/** A dashboard, and a server of its own; both end with the test. */
+export async function served(options: Partial<DashboardOptions> = {}) {
+  const watchedLimiters = limiters();
+  const dashboard = createDashboard({
+    limiters: watchedLimiters,
+    intervalSeconds: INTERVAL,
+    ...options,
+  });
+  onTestFinished(() => dashboard.close());
+  return { ...watchedLimiters, dashboard, url: await dashboard.listen() };
+}
+
+export interface Asked {
+  readonly status: number;
+  readonly headers: IncomingMessage['headers'];
+  readonly body: string;
+}
+
+interface Asking {
+  method?: string;
+  headers?: OutgoingHttpHeaders;
+  body?: string;
+}
+
+/** Any request: `fetch` would not send every header. */
+export async function ask(url: string, { method = 'GET', headers, body }: Asking = {}) {
+  const asking = request(url, { method, headers: headers ?? {}, agent: false });
+  asking.end(body);
+  const [response] = (await once(asking, 'response')) as [IncomingMessage];
+  let text = '';
+  for await (const chunk of response.setEncoding('utf8')) text += chunk;
+  return { status: response.statusCode, headers: response.headers, body: text } as Asked;
+}
+
+/** Asks for a ban to be lifted. */
+export function lift(url: string, what: unknown, headers: OutgoingHttpHeaders = {}) {
+  return ask(new URL('lift', url).href, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json', ...headers },
+    body: typeof what === 'string' ? what : JSON.stringify(what),
+  });
+}
+
+/** A stream of events, read from its beginning. */
+export async function events(url: string, headers: OutgoingHttpHeaders = {}) {
+  const asking = request(new URL('events', url), { headers, agent: false }).end();
+  asking.on('error', () => {});
+  onTestFinished(() => void asking.destroy());
+  const [response] = (await once(asking, 'response')) as [IncomingMessage];
+  response.on('error', () => {});
+  let text = '';
+  const take = () => {
+    const end = text.indexOf('\n\n');
+    if (end < 0) return undefined;
+    const [, event, data] =
+      /^(?:retry: \d+\n)?event: (.*)\ndata: (.*)$/.exec(text.slice(0, end)) ?? [];
+    text = text.slice(end + 2);
+    return { event: String(event), data: JSON.parse(String(data)) };
+  };
+  response.setEncoding('utf8').on('data', (chunk) => {
+    text += chunk;
+  });
+  // Not by `once`, for which an end that comes early is an error.
+  const ended = new Promise<void>((resolve) => response.on('close', () => resolve()));
+  /** The next event of a name; what comes before it is passed over. */
+  async function next(event: 'hello'): Promise<Hello>;
+  async function next(event: 'sample'): Promise<Sample>;
+  async function next(event: 'listing'): Promise<Listing>;
+  async function next(event: string): Promise<unknown> {
+    for (;;) {
+      const found = take();
+      if (found?.event === event) return found.data;
+      if (found === undefined) await once(response, 'data');
+    }
+  }
+  return { status: response.statusCode, response, next, ended, stop: () => asking.destroy() };
+}

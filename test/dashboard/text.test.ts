@@ -1,0 +1,82 @@
+// What the page makes of keys and numbers, without a browser.
+
+import { describe, expect, test } from 'vitest';
+import { momentOf, seriesOf } from '../../lib/dashboard/page/series.js';
+import {
+  bytes,
+  keyText,
+  milliseconds,
+  short,
+  timeLeft,
+  visible,
+} from '../../lib/dashboard/page/text.js';
+
+test.each([
+  ['mallory', 'mallory'],
+  ['Zoë 😀', 'Zoë 😀'],
+  ['a\0b\nc\x7f', 'a\\u{0}b\\u{a}c\\u{7f}'],
+  ['\u202egnp.exe\u2066', '\\u{202e}gnp.exe\\u{2066}'],
+  ['zero\u200bwidth\ufeff\u2028', 'zero\\u{200b}width\\u{feff}\\u{2028}'],
+  ['half \ud83d!', 'half \\u{d83d}!'],
+  ['\u{e0041}', '\\u{e0041}'],
+])('the key %j is shown as %s', (key, shown) => {
+  expect(visible(key)).toBe(shown);
+});
+
+test('long keys are short, with the whole beside them', () => {
+  expect(keyText('', 0)).toEqual({ short: '(empty)', whole: 'the empty key' });
+  const emoji = '😀'.repeat(100);
+  expect(keyText(emoji, 200)).toEqual({ short: `${'😀'.repeat(80)}…`, whole: emoji });
+  expect(keyText('kkk', 5000).whole).toBe('kkk… (5,000 units)');
+});
+
+test.each([
+  [() => short(0), '0'],
+  [() => short(2.34), '2.3'],
+  [() => short(1234), '1,234'],
+  [() => short(1_234_567), '1.23M'],
+  [() => bytes(0), '0 B'],
+  [() => bytes(16_656), '17 KB'],
+  [() => bytes(3_210_000), '3.2 MB'],
+  [() => milliseconds(3.21), '3.2 ms'],
+  [() => milliseconds(2500), '2.5 s'],
+  [() => timeLeft(-1), '0 s'],
+  [() => timeLeft(59.2), '1 min 0 s'],
+  [() => timeLeft(3600), '1 h 0 min'],
+  [() => timeLeft(90_061), '1 d 1 h'],
+])('%s is %s', (act, shown) => {
+  expect(act()).toBe(shown);
+});
+
+describe('samples as columns', () => {
+  const sample = (
+    at: number,
+    ...limiters: ([number, number, number, number, number, number | null] | null)[]
+  ) => ({ at, loopDelay: 2, limiters });
+
+  test('of all limiters are added, as far as they are known', () => {
+    const both = sample(0, [1, 2, 3, 4, 5, 6], [10, 20, 30, 40, 50, null]);
+    expect(momentOf(both, 'all')).toEqual({
+      allow: 11,
+      delay: 22,
+      disconnect: 33,
+      tracked: 44,
+      banned: 55,
+      bytes: 6,
+      loopDelay: 2,
+    });
+    expect(momentOf(both, 1)).toMatchObject({ allow: 10, bytes: null });
+    expect(momentOf(sample(0, null), 'all')).toMatchObject({ allow: null, loopDelay: 2 });
+  });
+
+  test('have a gap where samples are missing', () => {
+    const one: [number, number, number, number, number, number] = [1, 0, 0, 0, 0, 0];
+    const { times, moments } = seriesOf(
+      [sample(1000, one), sample(2000, one), sample(12_000, one)],
+      'all',
+      4,
+    );
+    expect(times).toEqual([1, 2, 7, 12]);
+    expect(moments.map(({ allow }) => allow)).toEqual([1, 1, null, 1]);
+  });
+});

@@ -1,0 +1,105 @@
+// The native engine where the system gives it no more memory, at every one of its allocations in turn: the
+// call throws ERR_LIMITER_MEMORY, and afterwards the limiter does all that it should.
+
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ROOT, runJson } from './support/processes.js';
+
+/** Tries `act` on what `make` gives, with ever more memory until there is enough. */
+const TRY = `
+  import { accessSync } from 'node:fs';
+  import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+
+  function tell(word) {
+    try {
+      accessSync('/failing-memory/' + word);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  // A third of the texts are longer than what the engine has at hand for one.
+  const keys = Array.from({ length: 600 }, (_, n) => n + 'k'.repeat(n % 3 ? 5 : 300));
+  const limiter = () => new RateLimiter({ rateLimit: 1e-6, burstLimit: 1 });
+  const nicks = () => new OrderbookRateLimiter({ violationBanThreshold: 0 });
+  const checkAll = (limiter) => keys.forEach((key) => limiter.check(key));
+  function banned() {
+    const limiter = nicks();
+    checkAll(limiter);
+    return limiter;
+  }
+
+  function attempt(make, act, result) {
+    const said = new Set();
+    const results = new Set();
+    for (let allowed = 0; ; allowed += allowed < 12 ? 1 : allowed) {
+      const subject = make();
+      tell(allowed);
+      try {
+        act(subject);
+      } catch (error) {
+        said.add(error.code ?? error.message);
+      }
+      const hit = tell('hit');
+      tell(-1);
+      act(subject);
+      results.add(result(subject));
+      if (!hit) break;
+    }
+    console.log(JSON.stringify([[...said], [...results]]));
+  }
+`;
+
+// Preloading is Linux's. A sanitizer is preloaded itself, and has allocations of its own.
+const preloads = process.platform === 'linux' && process.env['LD_PRELOAD'] === undefined;
+
+describe.skipIf(!preloads)('the native engine without memory', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-memory-'));
+  const library = join(folder, 'failing-memory.so');
+
+  beforeAll(() => {
+    const source = join(ROOT, 'test/native/failing-memory.c');
+    execFileSync('cc', ['-shared', '-fPIC', '-Wall', '-Wextra', '-Werror', source, '-o', library]);
+  });
+  afterAll(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  test.each([
+    ['check', 'limiter, checkAll', '(limiter) => limiter.getStats().trackedPeers'],
+    ['a ban', 'nicks, checkAll', '(limiter) => limiter.getStatistics().bannedPeers.length'],
+    [
+      'statistics',
+      'banned, (limiter) => limiter.getStatistics()',
+      '(limiter) => limiter.getStatistics().bannedPeers.length',
+    ],
+    [
+      'snapshot',
+      'banned, (limiter) => limiter.snapshot()',
+      '(limiter) => limiter.snapshot().peers.length',
+    ],
+    [
+      'restore',
+      '() => ({ limiter: nicks(), saved: banned().snapshot() }), ({ limiter, saved }) => limiter.restore(saved)',
+      '({ limiter }) => limiter.getStatistics().bannedPeers.length',
+    ],
+    [
+      'a group that is filled',
+      'limiter, (limiter) => limiter.group(keys)',
+      '(limiter) => limiter.group(keys).check().length',
+    ],
+    [
+      'a group that is checked',
+      '() => limiter().group(keys), (group) => group.check()',
+      '(group) => group.check().length',
+    ],
+  ])('%s', (_, act, result) => {
+    const script = `${TRY} attempt(${act}, ${result});`;
+    const env = { RELAY_LIMITER_ENGINE: 'native', LD_PRELOAD: library };
+    expect(runJson(script, { env })).toEqual([['ERR_LIMITER_MEMORY'], [600]]);
+  });
+});

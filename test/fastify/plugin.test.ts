@@ -1,0 +1,296 @@
+// The Fastify plugin in real Fastify: whom it limits, what routes say of it, what it says, what goes wrong.
+
+import { type AddressInfo, connect } from 'node:net';
+import autocannon from 'autocannon';
+import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify';
+import { RateLimiter } from 'relay-limiter';
+import rateLimit, { type FastifyRateLimitOptions } from 'relay-limiter/fastify';
+import { parseProblem, parseRateLimitHeaders } from 'relay-limiter/headers';
+import { describe, expect, test, vi } from 'vitest';
+import { closeLater } from '../http/support.js';
+import { ENGINES, manualClock } from '../support/limiters.js';
+
+const HOUR = 3600;
+
+async function app(options: FastifyRateLimitOptions): Promise<FastifyInstance> {
+  const fastify = Fastify();
+  closeLater(() => fastify.close());
+  await fastify.register(rateLimit, options);
+  return fastify;
+}
+
+async function ask(fastify: FastifyInstance, given: InjectOptions | string) {
+  const { statusCode, headers, body } = await fastify.inject(given);
+  const strict = { strict: true };
+  const info = parseRateLimitHeaders(headers as Record<string, string>, strict);
+  expect(info.ignored).toEqual([]);
+  return { status: statusCode, headers, body, info, remaining: info.limits[0]?.remaining };
+}
+
+const statuses = async (fastify: FastifyInstance, asked: (InjectOptions | string)[]) => {
+  const found: number[] = [];
+  for (const each of asked) found.push((await ask(fastify, each)).status);
+  return found;
+};
+
+describe.each(ENGINES)('%s', (engine) => {
+  test('limits every route of this context and those below, which share what is left', async () => {
+    const clock = manualClock();
+    const fastify = await app({ limit: 3, windowSeconds: 60, engine, clock });
+    fastify.get('/a', async () => 'a');
+    fastify.register(async (child) => child.post('/b', async () => 'b'), { prefix: '/child' });
+    expect(await ask(fastify, '/a')).toMatchObject({ status: 200, body: 'a', remaining: 2 });
+    expect(await ask(fastify, { method: 'POST', url: '/child/b' })).toMatchObject({ remaining: 1 });
+    expect(await ask(fastify, '/a')).toMatchObject({ remaining: 0 });
+    const refused = await ask(fastify, '/a');
+    expect(refused).toMatchObject({
+      status: 429,
+      headers: {
+        'ratelimit-policy': '"3-in-60s";q=3;w=60',
+        ratelimit: '"3-in-60s";r=0;t=20',
+        'retry-after': '20',
+        'content-type': 'application/problem+json; charset=utf-8',
+      },
+    });
+    expect(parseProblem(refused.body, 429)).toEqual({
+      problem: 'quota-exceeded',
+      violated: ['3-in-60s'],
+    });
+    expect((await ask(fastify, { url: '/a', remoteAddress: '192.0.2.9' })).status).toBe(200);
+    clock.now += 20;
+    expect(await statuses(fastify, ['/a', '/a'])).toEqual([200, 429]);
+  });
+
+  test('under load exactly so many pass, and nothing else goes wrong', async () => {
+    const fastify = await app({ limit: 100, windowSeconds: HOUR, engine });
+    fastify.get('/', async () => 'ok');
+    const url = await fastify.listen({ host: '127.0.0.1', port: 0 });
+    const result = await autocannon({ url, connections: 20, amount: 1000 });
+    expect(result['2xx']).toBe(100);
+    expect(result['4xx']).toBe(900);
+    expect([result.errors, result.timeouts, result['5xx']]).toEqual([0, 0, 0]);
+  });
+});
+
+test('a route may be free, have a limit of its own, or draw on that of all at another price', async () => {
+  const fastify = await app({ limit: 10, windowSeconds: HOUR, name: 'all' });
+  fastify.get('/all', async () => '');
+  fastify.get('/free', { config: { rateLimit: false } }, async () => '');
+  fastify.get('/own', { config: { rateLimit: { limit: 1 } } }, async () => '');
+  fastify.get('/dear', { config: { rateLimit: { cost: 4 } } }, async () => '');
+  const free = await ask(fastify, '/free');
+  expect(free.info.policies).toEqual([]);
+  expect(await ask(fastify, '/dear')).toMatchObject({ status: 200, remaining: 6 });
+  expect(await ask(fastify, '/all')).toMatchObject({ status: 200, remaining: 5 });
+  const own = await ask(fastify, '/own');
+  expect(own.info.policies).toMatchObject([{ name: '1-in-3600s', quota: 1 }]);
+  expect(await statuses(fastify, ['/own', '/dear', '/dear', '/all'])).toEqual([429, 200, 429, 200]);
+});
+
+test('one configuration on several routes is a limit of each; GET and its HEAD are one route', async () => {
+  const fastify = await app({ global: false });
+  const config = { rateLimit: { limit: 2, windowSeconds: HOUR } };
+  fastify.get('/a', { config }, async () => 'text');
+  fastify.get('/b', { config }, async () => 'text');
+  fastify.get('/unlimited', async () => '');
+  const head = { method: 'HEAD', url: '/a' } as const;
+  expect(await statuses(fastify, ['/a', head, head, '/a', '/b', '/b', '/b'])).toEqual([
+    200, 200, 429, 429, 200, 200, 429,
+  ]);
+  expect((await ask(fastify, head)).body).toBe('');
+  expect((await ask(fastify, '/unlimited')).headers['ratelimit']).toBeUndefined();
+});
+
+test("a limiter of the user's is shared by whom it is given to", async () => {
+  const fastify = await app({ limit: 100 });
+  const limiter = new RateLimiter({ rateLimit: 1e-3, burstLimit: 2, disconnectThreshold: 2 });
+  fastify.get('/a', { config: { rateLimit: { limiter } } }, async () => '');
+  fastify.get('/b', { config: { rateLimit: { limiter, name: 'b' } } }, async () => '');
+  expect(await statuses(fastify, ['/a', '/b', '/a'])).toEqual([200, 200, 429]);
+  const given = await ask(fastify, '/b');
+  expect(given.headers['connection']).toBe('close');
+  expect(parseProblem(given.body)).toEqual({ problem: 'abnormal-usage-detected', violated: ['b'] });
+});
+
+test('hooks of a route: what is not found, and limits beside that of all', async () => {
+  const fastify = await app({ limit: 5, windowSeconds: HOUR });
+  const second = fastify.rateLimit({ limit: 1, windowSeconds: HOUR, name: 'second' });
+  fastify.get('/', { onRequest: second }, async () => '');
+  fastify.get('/two', { onRequest: [second] }, async () => '');
+  const notFound = fastify.rateLimit();
+  fastify.setNotFoundHandler({ preHandler: notFound }, (_, reply) => {
+    reply.code(404).send('nothing');
+  });
+  const both = await ask(fastify, '/');
+  expect(both.info.limits.map(({ name, remaining }) => [name, remaining])).toEqual([
+    ['second', 0],
+    ['5-in-3600s', 4],
+  ]);
+  const refused = await ask(fastify, '/two');
+  expect(parseProblem(refused.body, 429).violated).toEqual(['second']);
+  const missing = Array.from({ length: 5 }, () => '/missing');
+  expect(await statuses(fastify, missing)).toEqual([404, 404, 404, 404, 429]);
+});
+
+test('keys may be asked late: in a later hook, when the body is there, by a promise', async () => {
+  const fastify = await app({
+    limit: 1,
+    windowSeconds: HOUR,
+    hook: 'preHandler',
+    key: async ({ body }) => String((body as { user: string }).user),
+    headers: 'legacy',
+  });
+  fastify.post('/', async () => '');
+  const of = (user: string) => ({ method: 'POST', url: '/', payload: { user } }) as const;
+  expect(await statuses(fastify, [of('a'), of('b'), of('a')])).toEqual([200, 200, 429]);
+  const { headers } = await ask(fastify, of('b'));
+  expect(headers).toMatchObject({ 'x-ratelimit-limit': '1', 'x-ratelimit-remaining': '0' });
+});
+
+test("the answer is the user's: text, JSON, a function, a handler, an error for the error handler", async () => {
+  const fastify = await app({ limit: 1, windowSeconds: HOUR });
+  const add = (url: string, own: object) =>
+    fastify.get(url, { config: { rateLimit: { limit: 1, ...own } } }, async () => '');
+  add('/text', { message: 'später', statusCode: 503 });
+  add('/json', { message: { error: 'slow down' } });
+  add('/function', { message: async (_: never, __: never, { key }: never) => `not ${key}` });
+  add('/handler', {
+    handler: (_: never, reply: { send(payload: unknown): void }, refusal: object) =>
+      reply.send({ refusal }),
+  });
+  add('/throws', {
+    handler: () => {
+      throw Object.assign(new Error('thrown'), { statusCode: 418 });
+    },
+  });
+  add('/rejects', { message: () => Promise.reject(new Error('rejected')) });
+  const second = async (url: string) => {
+    await ask(fastify, url);
+    return ask(fastify, url);
+  };
+  expect(await second('/text')).toMatchObject({ status: 503, body: 'später' });
+  expect(await second('/json')).toMatchObject({ status: 429, body: '{"error":"slow down"}' });
+  expect(await second('/function')).toMatchObject({ status: 429, body: 'not 127.0.0.1' });
+  const handled = await second('/handler');
+  expect(JSON.parse(handled.body).refusal).toMatchObject({ policy: '1-in-3600s', action: 'delay' });
+  expect(handled.headers['retry-after']).toBe('3600');
+  expect(await second('/throws')).toMatchObject({ status: 418 });
+  expect(await second('/rejects')).toMatchObject({ status: 429 });
+  expect((await ask(fastify, '/rejects')).body).toContain('rejected');
+});
+
+test('errors of what is asked are errors of the request', async () => {
+  const fastify = await app({ limit: 1, windowSeconds: HOUR });
+  const add = (url: string, key: () => unknown) =>
+    fastify.get(url, { config: { rateLimit: { key: key as never } } }, async () => '');
+  add('/throws', () => {
+    throw new Error('no database');
+  });
+  add('/rejects', () => Promise.reject(undefined));
+  add('/number', () => 5);
+  for (const url of ['/throws', '/rejects', '/number']) {
+    expect((await ask(fastify, url)).status).toBe(500);
+  }
+  expect((await ask(fastify, '/number')).body).toContain('ERR_LIMITER_KEY');
+});
+
+test('a client that goes away while it is asked for its key leaves nothing waiting', async () => {
+  const lines: string[] = [];
+  const logger = { stream: { write: (line: string) => void lines.push(line) }, level: 'error' };
+  const fastify = Fastify({ logger });
+  closeLater(() => fastify.close());
+  const waiting: (() => void)[] = [];
+  await fastify.register(rateLimit, {
+    limit: 1,
+    windowSeconds: HOUR,
+    key: () => new Promise((_, reject) => waiting.push(() => reject(new Error('too late')))),
+  });
+  let reached = 0;
+  fastify.get('/', async () => {
+    reached += 1;
+  });
+  await fastify.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = fastify.server.address() as AddressInfo;
+  const socket = connect(port, '127.0.0.1');
+  socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  await vi.waitFor(() => expect(waiting).toHaveLength(1));
+  socket.resetAndDestroy();
+  await vi.waitFor(async () => {
+    const count = await new Promise((resolve) =>
+      fastify.server.getConnections((_, open) => resolve(open)),
+    );
+    expect(count).toBe(0);
+  });
+  waiting[0]?.();
+  await fastify.close();
+  expect([reached, lines]).toEqual([0, []]);
+});
+
+test('what is skipped is told nothing, and verdicts are', async () => {
+  const told: unknown[] = [];
+  const fastify = await app({
+    limit: 1,
+    windowSeconds: HOUR,
+    skip: ({ method }) => method === 'OPTIONS',
+    onVerdict: ({ did, request }) => told.push([did, request.url]),
+  });
+  fastify.get('/', async () => '');
+  fastify.options('/', async () => '');
+  const options = { method: 'OPTIONS', url: '/' } as const;
+  expect(await statuses(fastify, [options, options, '/', '/'])).toEqual([200, 200, 200, 429]);
+  expect((await ask(fastify, options)).headers['ratelimit']).toBeUndefined();
+  expect(told).toEqual([
+    ['passed', '/'],
+    ['refused', '/'],
+  ]);
+});
+
+test('a spoofed X-Forwarded-For changes nothing, whatever Fastify itself believes', async () => {
+  const fastify = Fastify({ trustProxy: true });
+  closeLater(() => fastify.close());
+  await fastify.register(rateLimit, { limit: 1, windowSeconds: HOUR });
+  fastify.get('/', async () => '');
+  const from = (address: string) => ({ url: '/', headers: { 'x-forwarded-for': address } });
+  expect(await statuses(fastify, [from('192.0.2.1'), from('192.0.2.2')])).toEqual([200, 429]);
+});
+
+test('two registrations are two limits', async () => {
+  const fastify = await app({ limit: 2, windowSeconds: HOUR, name: 'a' });
+  await fastify.register(rateLimit, { limit: 1, windowSeconds: HOUR, name: 'b' });
+  fastify.get('/', async () => '');
+  const { info } = await ask(fastify, '/');
+  expect(info.limits.map(({ name, remaining }) => [name, remaining])).toEqual([
+    ['a', 1],
+    ['b', 0],
+  ]);
+  expect(parseProblem((await ask(fastify, '/')).body).violated).toEqual(['b']);
+});
+
+test.each<[string, object]>([
+  ['no limit', {}],
+  ['a limit of 0, though nobody is limited by it yet', { global: false, limit: 0 }],
+  ['global that is none', { limit: 1, global: 'no' }],
+  ['a hook that is none', { limit: 1, hook: 'onSend' }],
+  ["an option of @fastify/rate-limit's", { max: 5, timeWindow: 1000 }],
+])('refused when it is registered: %s', async (_, options) => {
+  const fastify = Fastify();
+  closeLater(() => fastify.close());
+  const registered = async () => fastify.register(rateLimit, options as never);
+  await expect(registered()).rejects.toMatchObject({ code: 'ERR_LIMITER_OPTION' });
+});
+
+test.each<[string, unknown]>([
+  ['a number', 5],
+  ['null', null],
+  ['an unknown option', { max: 5 }],
+  ['a limit that is none', { limit: 0 }],
+])('refused when the route is added: %s', async (_, config) => {
+  const fastify = await app({ limit: 5 });
+  let error: unknown;
+  try {
+    fastify.get('/', { config: { rateLimit: config as never } }, async () => '');
+  } catch (thrown) {
+    error = thrown;
+  }
+  expect(error).toMatchObject({ code: 'ERR_LIMITER_OPTION' });
+});

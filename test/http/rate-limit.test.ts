@@ -1,0 +1,292 @@
+// The middleware without a server: what it decides, says and asks, on both engines and a clock that stands.
+
+import { RateLimiter } from 'relay-limiter';
+import { parseProblem } from 'relay-limiter/headers';
+import { type RequestVerdict, rateLimit } from 'relay-limiter/http';
+import { describe, expect, test, vi } from 'vitest';
+import { ENGINES, manualClock } from '../support/limiters.js';
+import { ask, outcomeOf, requestFrom } from './support.js';
+
+const TEXT = { accept: 'text/html,application/xhtml+xml;q=0.9,*/*;q=0.8' };
+
+describe.each(ENGINES)('%s', (engine) => {
+  const clock = manualClock();
+  const own = { engine, clock };
+
+  test('passes a burst, then what comes back, and tells each client its own', async () => {
+    const limit = rateLimit({ limit: 3, windowSeconds: 60, ...own });
+    for (const remaining of [2, 1, 0]) {
+      const { passed, fields } = await ask(limit);
+      expect(passed).toBe(true);
+      expect(fields).toEqual({
+        'ratelimit-policy': '"3-in-60s";q=3;w=60',
+        ratelimit: `"3-in-60s";r=${remaining};t=20`,
+      });
+    }
+    expect(await ask(limit)).toMatchObject({
+      passed: false,
+      status: 429,
+      fields: { ratelimit: '"3-in-60s";r=0;t=20', 'retry-after': '20' },
+    });
+    expect((await ask(limit, { address: '192.0.2.2' })).passed).toBe(true);
+    clock.now += 20;
+    expect((await ask(limit)).passed).toBe(true);
+    expect((await ask(limit)).passed).toBe(false);
+  });
+
+  test('a wait is told in whole seconds, rounded up, and is long enough', async () => {
+    const limit = rateLimit({ limit: 7, windowSeconds: 60, ...own });
+    for (let n = 0; n < 7; n += 1) await ask(limit);
+    clock.now += 0.4;
+    const { fields } = await ask(limit);
+    expect(fields['retry-after']).toBe('9');
+    clock.now += 9;
+    expect((await ask(limit)).passed).toBe(true);
+  });
+
+  test('a refusal is problem details for programs, a sentence for people', async () => {
+    const limit = rateLimit({ limit: 1, windowSeconds: 5, name: 'api "v1"', ...own });
+    await ask(limit);
+    const { body, fields } = await ask(limit);
+    expect(fields['content-type']).toBe('application/problem+json; charset=utf-8');
+    expect(parseProblem(body, 429)).toEqual({ problem: 'quota-exceeded', violated: ['api "v1"'] });
+    expect(JSON.parse(body).detail).toBe('Too many requests. Try again in 5 seconds.');
+    for (const accept of ['*/*', 'application/json', 'text/html, application/problem+json']) {
+      expect((await ask(limit, { headers: { accept } })).body).toBe(body);
+    }
+    clock.now += 4;
+    const text = await ask(limit, { headers: TEXT });
+    expect(text.fields['content-type']).toBe('text/plain; charset=utf-8');
+    expect(text.body).toBe('Too many requests. Try again in 1 second.\n');
+    expect(text.fields['content-length']).toBe(text.body.length);
+  });
+
+  test("the answer is the user's: text, JSON, a function, another status, a handler", async () => {
+    const options = { limit: 1, ...own };
+    const second = async (more: object) => {
+      const limit = rateLimit({ ...options, ...more });
+      await ask(limit);
+      return ask(limit);
+    };
+    expect(await second({ message: 'später', statusCode: 503 })).toMatchObject({
+      status: 503,
+      body: 'später',
+      fields: { 'content-type': 'text/plain; charset=utf-8', 'content-length': 7 },
+    });
+    expect(await second({ message: { error: 'slow down' } })).toMatchObject({
+      body: '{"error":"slow down"}',
+      fields: { 'content-type': 'application/json; charset=utf-8' },
+    });
+    const message = async (_: unknown, __: unknown, { retryAfterSeconds }: never) =>
+      `in ${retryAfterSeconds}`;
+    expect((await second({ message })).body).toBe('in 60');
+    const refusals: unknown[] = [];
+    const handler = (_: unknown, response: never, next: () => void, refusal: unknown) => {
+      refusals.push(refusal, (response as { statusCode: number }).statusCode);
+      next();
+    };
+    expect(await second({ handler })).toMatchObject({
+      passed: true,
+      fields: { 'retry-after': '60' },
+    });
+    expect(refusals).toEqual([
+      {
+        policy: '1-in-60s',
+        key: '192.0.2.1',
+        action: 'delay',
+        statusCode: 429,
+        limit: 1,
+        remaining: 0,
+        retryAfterSeconds: 60,
+      },
+      429,
+    ]);
+  });
+
+  test('what a request costs is taken at once or not at all; above the burst it never is', async () => {
+    const cost = (request: { headers: object }) => Number(Object.values(request.headers)[0]);
+    const limit = rateLimit({ limit: 10, windowSeconds: 10, cost, ...own });
+    const of = (n: string) => ask(limit, { headers: { n } });
+    expect((await of('7')).fields['ratelimit']).toBe('"10-in-10s";r=3;t=1');
+    expect((await of('5')).fields).toMatchObject({
+      ratelimit: '"10-in-10s";r=3;t=1',
+      'retry-after': '2',
+    });
+    expect((await of('3')).passed).toBe(true);
+    const never = await of('11');
+    expect(never.passed).toBe(false);
+    expect(never.fields['retry-after']).toBeUndefined();
+    expect(JSON.parse(never.body).detail).toContain('always');
+    expect((await of('0')).passed).toBe(true);
+    expect((await of('-1')).error).toMatchObject({ code: 'ERR_LIMITER_COST' });
+    expect((await of('x')).error).toMatchObject({ code: 'ERR_LIMITER_COST' });
+    expect((await ask(rateLimit({ limit: 3, cost: 2, ...own }))).fields['ratelimit']).toContain(
+      'r=1;',
+    );
+  });
+
+  test('skips what it is told to, at once or later, without a field', async () => {
+    const skips = [
+      ({ method }: { method?: string | undefined }) => method === 'OPTIONS',
+      async ({ method }: { method?: string | undefined }) => method === 'OPTIONS',
+    ];
+    for (const skip of skips) {
+      const limit = rateLimit({ limit: 1, skip, ...own });
+      await ask(limit);
+      expect((await ask(limit)).passed).toBe(false);
+      expect(await ask(limit, { method: 'OPTIONS' })).toMatchObject({ passed: true, fields: {} });
+    }
+  });
+
+  test('everything may be asked by promises, and the limit of each request', async () => {
+    const later = <T>(value: T) => Promise.resolve(value);
+    const limit = rateLimit({
+      limit: ({ headers }) => later(headers['plan'] === 'paid' ? 5 : 2),
+      key: ({ headers }) => later(String(headers['user'])),
+      cost: () => later(1),
+      ...own,
+    });
+    const passes = async (user: string, plan: string) => {
+      let passed = 0;
+      while ((await ask(limit, { headers: { user, plan } })).passed) passed += 1;
+      return passed;
+    };
+    expect(await passes('a', 'free')).toBe(2);
+    expect(await passes('b', 'paid')).toBe(5);
+    expect(await passes('a', 'paid')).toBe(5);
+    const { fields } = await ask(limit, { headers: { user: 'c', plan: 'paid' } });
+    expect(fields['ratelimit-policy']).toBe('"5-in-60s";q=5;w=60');
+  });
+
+  test('different limits are bounded, and what is none is an error of the request', async () => {
+    let limits = 0;
+    const limit = rateLimit({ limit: () => (limits += 1), ...own });
+    for (let n = 0; n < 100; n += 1) expect((await ask(limit)).passed).toBe(true);
+    expect((await ask(limit)).error).toMatchObject({ code: 'ERR_LIMITER_OPTION' });
+    limits = 41;
+    expect((await ask(limit)).passed).toBe(true);
+    for (const wrong of [0, 1.5, -1, Number.NaN, '5', undefined]) {
+      const bad = rateLimit({ limit: () => wrong as number, ...own });
+      expect((await ask(bad)).error).toMatchObject({ code: 'ERR_LIMITER_OPTION' });
+    }
+    limit.close();
+  });
+
+  test('errors of what is asked go to next, and nobody is charged', async () => {
+    const failure = new Error('no database');
+    const thrown = [
+      () => {
+        throw failure;
+      },
+      () => Promise.reject(failure),
+    ];
+    for (const fails of thrown) {
+      for (const option of ['key', 'cost', 'skip', 'limit'] as const) {
+        const limiter = new RateLimiter({ ...own, rateLimit: 1, burstLimit: 5 });
+        const source = option === 'limit' ? own : { limiter };
+        const limit = rateLimit({ ...source, [option]: fails } as never);
+        expect(await ask(limit)).toMatchObject({ passed: false, error: failure, fields: {} });
+        expect(limiter.getStats().trackedPeers).toBe(0);
+      }
+      for (const option of ['handler', 'message']) {
+        const limit = rateLimit({ limit: 1, [option]: fails, ...own });
+        await ask(limit);
+        expect(await ask(limit)).toMatchObject({ passed: false, error: failure });
+      }
+    }
+  });
+
+  test('nothing thrown is taken for no error, or for a way out of the router', async () => {
+    for (const thrown of [undefined, null, 'route', 'router', 0]) {
+      const atOnce = () => {
+        throw thrown;
+      };
+      for (const key of [atOnce, () => Promise.reject(thrown)]) {
+        const { passed, error } = await ask(rateLimit({ limit: 1, key, ...own }));
+        expect(passed).toBe(false);
+        expect(error).toBeInstanceOf(Error);
+      }
+    }
+    for (const key of [() => 5, () => undefined, () => null, async () => ({})]) {
+      const { error } = await ask(rateLimit({ limit: 1, key: key as never, ...own }));
+      expect(error).toMatchObject({ code: 'ERR_LIMITER_KEY' });
+    }
+  });
+
+  test("a request without an address is nobody else's: an error, or nothing where nobody waits", async () => {
+    const limit = rateLimit({ limit: 1, ...own });
+    for (const address of [undefined, '', 'localhost', '1']) {
+      const request = requestFrom();
+      Object.defineProperty(request, 'socket', { value: { remoteAddress: address } });
+      const { passed, error } = await outcomeOf(limit, request);
+      expect(passed).toBe(false);
+      expect(error).toMatchObject({ code: 'ERR_LIMITER_KEY' });
+    }
+    const gone = requestFrom();
+    Object.defineProperty(gone, 'socket', { value: { destroyed: true } });
+    const next = vi.fn();
+    limit(gone, {} as never, next);
+    expect(next).not.toHaveBeenCalled();
+  });
+
+  test('addresses count by their networks, and a header by the word of proxies that are named', async () => {
+    const addressesOf = async (options: object, asking: object[]) => {
+      const keys: string[] = [];
+      const onVerdict = ({ key }: RequestVerdict<unknown>) => keys.push(key);
+      const limit = rateLimit({ limit: 100, onVerdict, ...options, ...own });
+      for (const each of asking) await ask(limit, each);
+      return keys;
+    };
+    expect(
+      await addressesOf({}, [
+        { address: '::ffff:192.0.2.7' },
+        { address: '2001:db8::1' },
+        { address: '2001:db8::ffff' },
+        { headers: { 'x-forwarded-for': '198.51.100.9' } },
+      ]),
+    ).toEqual(['192.0.2.7', '2001:db8::/64', '2001:db8::/64', '192.0.2.1']);
+    expect(
+      await addressesOf({ ipv6Subnet: 48, ipv4Subnet: 24 }, [{ address: '2001:db8:1:2::1' }, {}]),
+    ).toEqual(['2001:db8:1::/48', '192.0.2.0/24']);
+    const forwarded = { 'x-forwarded-for': '203.0.113.5, 198.51.100.9' };
+    expect(
+      await addressesOf({ trustedProxies: '192.0.2.0/24' }, [
+        { headers: forwarded },
+        { address: '198.51.100.1', headers: forwarded },
+        { headers: { 'x-forwarded-for': 'nobody, 2001:db8::1%eth0, x' } },
+      ]),
+    ).toEqual(['198.51.100.9', '198.51.100.1', '192.0.2.1']);
+  });
+
+  test("tells each verdict before it is acted upon; what the listener throws is not the request's", async () => {
+    const told: unknown[] = [];
+    const limit = rateLimit({
+      limit: 1,
+      onVerdict: ({ request, ...verdict }) => told.push([request.method, verdict]),
+      ...own,
+    });
+    await ask(limit);
+    await ask(limit);
+    const common = { kind: 'request', key: '192.0.2.1', policy: '1-in-60s' };
+    expect(told).toEqual([
+      ['GET', { ...common, action: 'allow', delaySeconds: 0, did: 'passed' }],
+      ['GET', { ...common, action: 'delay', delaySeconds: 60, did: 'refused' }],
+    ]);
+    const surfaced = vi.fn();
+    const others = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException');
+    process.once('uncaughtException', surfaced);
+    const failure = new Error('listener');
+    const failing = rateLimit({
+      limit: 1,
+      onVerdict: () => {
+        throw failure;
+      },
+      ...own,
+    });
+    expect((await ask(failing)).passed).toBe(true);
+    await vi.waitFor(() => expect(surfaced).toHaveBeenCalled());
+    for (const listener of others) process.on('uncaughtException', listener);
+    expect(surfaced.mock.calls[0]?.[0]).toBe(failure);
+  });
+});

@@ -1,0 +1,344 @@
+// The middleware in real servers, asked by real clients: node:http, Connect, Express, HTTP/2, Unix sockets.
+
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, get, type IncomingMessage, request, type ServerResponse } from 'node:http';
+import { connect, createServer as createHttp2 } from 'node:http2';
+import { type AddressInfo, connect as connectTcp } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import autocannon from 'autocannon';
+import express, { type NextFunction, type Request, type Response } from 'express';
+import { RateLimiter } from 'relay-limiter';
+import { limitFetch, PolicyLimiter } from 'relay-limiter/client';
+import { parseProblem } from 'relay-limiter/headers';
+import { rateLimit } from 'relay-limiter/http';
+import { describe, expect, test } from 'vitest';
+import { ENGINES } from '../support/limiters.js';
+import { closeLater, type Middleware, type Served, serve, strictly } from './support.js';
+
+/** So slow that no token comes back while a test runs. */
+const HOUR = 3600;
+
+function answering(...chain: Middleware[]) {
+  return (request: IncomingMessage, response: ServerResponse) => {
+    const run = (at: number, error?: unknown): void => {
+      if (error !== undefined) {
+        response.statusCode = 500;
+        response.end(String((error as { code?: string }).code));
+      } else if (at === chain.length) response.end('ok');
+      else (chain[at] as Middleware)(request, response, (failed) => run(at + 1, failed));
+    };
+    run(0);
+  };
+}
+
+const statuses = async (urls: readonly string[], init?: RequestInit) => {
+  const found: number[] = [];
+  for (const url of urls) {
+    const response = await fetch(url, init);
+    await response.arrayBuffer();
+    found.push(response.status);
+  }
+  return found;
+};
+
+const times = (count: number, url: string) => Array.from({ length: count }, () => url);
+
+describe.each(ENGINES)('%s', (engine) => {
+  test('node:http: fields by the letter of draft 11, and problem details', async () => {
+    const { origin } = await serve(answering(rateLimit({ limit: 2, windowSeconds: HOUR, engine })));
+    const first = await fetch(origin);
+    expect(await first.text()).toBe('ok');
+    const policy = { name: '2-in-3600s', quota: 2, windowSeconds: HOUR, unit: 'requests' };
+    expect(strictly(first.headers)).toMatchObject({
+      policies: [policy],
+      limits: [{ name: '2-in-3600s', remaining: 1, resetSeconds: 1800 }],
+      retryAfterSeconds: null,
+    });
+    await statuses([origin]);
+    const refused = await fetch(origin);
+    expect(refused.status).toBe(429);
+    expect(strictly(refused.headers)).toMatchObject({
+      policies: [policy],
+      limits: [{ remaining: 0, resetSeconds: 1800 }],
+      retryAfterSeconds: 1800,
+    });
+    expect(parseProblem(await refused.text(), 429)).toEqual({
+      problem: 'quota-exceeded',
+      violated: ['2-in-3600s'],
+    });
+    const head = await fetch(origin, { method: 'HEAD' });
+    expect([head.status, await head.text()]).toEqual([429, '']);
+    expect(Number(head.headers.get('content-length'))).toBeGreaterThan(0);
+  });
+
+  test('under load exactly so many pass, and nothing else goes wrong', async () => {
+    const server = await serve(answering(rateLimit({ limit: 100, windowSeconds: HOUR, engine })));
+    const result = await autocannon({ url: server.origin, connections: 20, amount: 1000 });
+    expect(result['2xx']).toBe(100);
+    expect(result['4xx']).toBe(900);
+    expect([result.errors, result.timeouts, result['5xx']]).toEqual([0, 0, 0]);
+  });
+});
+
+test('a client that obeys is never refused', async () => {
+  let refused = 0;
+  const limit = rateLimit({
+    limit: 25,
+    windowSeconds: 0.5,
+    onVerdict: ({ did }) => {
+      if (did === 'refused') refused += 1;
+    },
+  });
+  const { origin } = await serve(answering(limit));
+  const polite = limitFetch(
+    fetch,
+    new PolicyLimiter({ policies: [{ quota: 1e6, windowSeconds: 1 }] }),
+  );
+  for (let n = 0; n < 40; n += 1) {
+    const response = await polite(origin);
+    expect(response.status).toBe(200);
+    await response.arrayBuffer();
+  }
+  expect(refused).toBe(0);
+});
+
+test('Express: for all, for a route, and both told together', async () => {
+  const app = express();
+  app.use(rateLimit({ limit: 5, windowSeconds: HOUR, name: 'all' }));
+  app.get('/', (_, response) => void response.send('ok'));
+  const strict = rateLimit({ limit: 1, windowSeconds: HOUR, name: 'login' });
+  app.post('/login', strict, (_, response) => void response.json({}));
+  const { origin } = await serve(app);
+  const login = await fetch(`${origin}/login`, { method: 'POST', body: 'x'.repeat(100_000) });
+  expect(login.status).toBe(200);
+  expect(strictly(login.headers).limits.map(({ name, remaining }) => [name, remaining])).toEqual([
+    ['all', 4],
+    ['login', 0],
+  ]);
+  const again = await fetch(`${origin}/login`, { method: 'POST', body: 'x'.repeat(100_000) });
+  expect(parseProblem(await again.json(), again.status).violated).toEqual(['login']);
+  expect(await statuses(times(4, origin))).toEqual([200, 200, 200, 429]);
+});
+
+test('Express: keys of its own kind, errors to its error handler, and its proxies only where asked', async () => {
+  const app = express();
+  app.set('trust proxy', true);
+  const byUser = rateLimit<Request, Response>({
+    limit: 1,
+    windowSeconds: HOUR,
+    key: (request) => request.get('x-user') ?? unknown(),
+  });
+  const byIp = rateLimit<Request, Response>({
+    limit: 1,
+    windowSeconds: HOUR,
+    key: ({ ip }) => ip ?? '',
+  });
+  app.get('/user', byUser, (_, response) => void response.send('ok'));
+  app.get('/ip', byIp, (_, response) => void response.send('ok'));
+  const byAddress = rateLimit({ limit: 1, windowSeconds: HOUR });
+  app.get('/address', byAddress, (_, response) => void response.send('ok'));
+  app.use((error: Error, _: Request, response: Response, __: NextFunction) => {
+    response.status(500).send(error.message);
+  });
+  const { origin } = await serve(app);
+  const of = async (path: string, headers: Record<string, string>) => {
+    const response = await fetch(`${origin}${path}`, { headers });
+    return [response.status, (await response.text()).slice(0, 7)];
+  };
+  expect(await of('/user', { 'x-user': 'a' })).toEqual([200, 'ok']);
+  expect(await of('/user', { 'x-user': 'b' })).toEqual([200, 'ok']);
+  expect((await of('/user', { 'x-user': 'a' }))[0]).toBe(429);
+  expect(await of('/user', {})).toEqual([500, 'no user']);
+  expect(await of('/ip', { 'x-forwarded-for': '192.0.2.1' })).toEqual([200, 'ok']);
+  expect(await of('/ip', { 'x-forwarded-for': '192.0.2.2' })).toEqual([200, 'ok']);
+  expect(await of('/address', { 'x-forwarded-for': '192.0.2.1' })).toEqual([200, 'ok']);
+  expect((await of('/address', { 'x-forwarded-for': '192.0.2.2' }))[0]).toBe(429);
+
+  function unknown(): never {
+    throw new Error('no user');
+  }
+});
+
+test('a spoofed X-Forwarded-For makes nobody another, and limits nobody else', async () => {
+  const limit = rateLimit({ limit: 2, windowSeconds: HOUR });
+  const { origin } = await serve(answering(limit));
+  const found: number[] = [];
+  for (let n = 0; n < 5; n += 1) {
+    found.push(...(await statuses([origin], { headers: { 'x-forwarded-for': `192.0.2.${n}` } })));
+  }
+  expect(found).toEqual([200, 200, 429, 429, 429]);
+  const behind = rateLimit({ limit: 1, windowSeconds: HOUR, trustedProxies: 'loopback' });
+  const proxied = await serve(answering(behind));
+  // What the client wrote before the proxy's own word is not believed.
+  const of = (...hops: string[]) =>
+    statuses([proxied.origin], { headers: { 'x-forwarded-for': hops.join(', ') } });
+  expect(await of('198.51.100.1', '192.0.2.1')).toEqual([200]);
+  expect(await of('198.51.100.2', '192.0.2.1')).toEqual([429]);
+  expect(await of('192.0.2.2')).toEqual([200]);
+  expect(await of('\u00ff, <script>', '192.0.2.3')).toEqual([200]);
+});
+
+test('a Unix socket has no address: an error, until a key or a proxy is named', async () => {
+  const of = async (middleware: Middleware) => {
+    const path = join(tmpdir(), `relay-limiter-${randomUUID()}.sock`);
+    const server = createServer(answering(middleware));
+    await once(server.listen(path), 'listening');
+    closeLater(() => new Promise((resolve) => server.close(() => resolve())));
+    return async (headers: Record<string, string> = {}) => {
+      const [response] = await once(get({ socketPath: path, headers, agent: false }), 'response');
+      let body = '';
+      for await (const chunk of response) body += chunk;
+      return [response.statusCode, body.slice(0, 15)];
+    };
+  };
+  const options = { limit: 1, windowSeconds: HOUR };
+  const plain = await of(rateLimit(options));
+  expect(await plain()).toEqual([500, 'ERR_LIMITER_KEY']);
+  const keyed = await of(rateLimit({ ...options, key: () => 'everybody' }));
+  expect([(await keyed())[0], (await keyed())[0]]).toEqual([200, 429]);
+  const trusted = await of(rateLimit({ ...options, trustedProxies: (_, hop) => hop === 0 }));
+  expect(await trusted({ 'x-forwarded-for': '192.0.2.1' })).toEqual([200, 'ok']);
+  expect(await trusted({ 'x-forwarded-for': '192.0.2.2' })).toEqual([200, 'ok']);
+  expect((await trusted({ 'x-forwarded-for': '192.0.2.1' }))[0]).toBe(429);
+});
+
+test('a client that goes away while a key is looked up takes nothing with it', async () => {
+  const limiter = new RateLimiter({ rateLimit: 1e-6, burstLimit: 3 });
+  const waiting: (() => void)[] = [];
+  let asked = 0;
+  const limit = rateLimit({
+    limiter,
+    key: () => {
+      asked += 1;
+      return new Promise((resolve) => waiting.push(() => resolve('everybody')));
+    },
+  });
+  const { port } = await serve(answering(limit));
+  const clients = [1, 2, 3].map(() => {
+    const socket = connectTcp(port, '127.0.0.1');
+    socket.on('error', () => {});
+    socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    return socket;
+  });
+  while (asked < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+  for (const socket of clients) socket.resetAndDestroy();
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  for (const answer of waiting.splice(0)) answer();
+  const last = fetch(`http://127.0.0.1:${port}`);
+  while (waiting.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  waiting[0]?.();
+  // They were counted: a client cannot have its work done for nothing by leaving.
+  expect((await last).status).toBe(429);
+});
+
+test('a response that has begun is left to whoever began it, and goes no further', async () => {
+  let reached = 0;
+  const begin: Middleware = (_, response, next) => {
+    response.writeHead(200, { 'Content-Type': 'text/plain' });
+    response.write('begun');
+    next();
+    response.end(', ended');
+  };
+  const limit = rateLimit({ limit: 1, windowSeconds: HOUR });
+  const count: Middleware = () => {
+    reached += 1;
+  };
+  const { origin } = await serve(answering(begin, limit, count));
+  for (let n = 0; n < 2; n += 1) {
+    const response = await fetch(origin);
+    expect(await response.text()).toBe('begun, ended');
+    expect(response.headers.get('ratelimit')).toBeNull();
+  }
+  expect(reached).toBe(1);
+});
+
+test('OPTIONS counts like any request unless it is skipped; an upgrade never comes here', async () => {
+  const limit = rateLimit({
+    limit: 1,
+    windowSeconds: HOUR,
+    skip: ({ method }) => method === 'OPTIONS',
+  });
+  const server: Served & { upgrades?: number } = await upgrading(answering(limit));
+  expect(await statuses(times(2, server.origin), { method: 'OPTIONS' })).toEqual([200, 200]);
+  const upgrade = { Connection: 'Upgrade', Upgrade: 'websocket' };
+  const { port } = server;
+  for (let n = 0; n < 3; n += 1) {
+    const asking = request({ port, host: '127.0.0.1', headers: upgrade, agent: false }).end();
+    const [response, socket] = await once(asking, 'upgrade');
+    expect(response.statusCode).toBe(101);
+    socket.destroy();
+  }
+  expect(await statuses(times(2, server.origin))).toEqual([200, 429]);
+});
+
+async function upgrading(listener: (request: IncomingMessage, response: ServerResponse) => void) {
+  const server = createServer(listener);
+  server.on('upgrade', (_, socket) => {
+    socket.end(
+      'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+    );
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  closeLater(() => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(() => resolve()));
+  });
+  const { port } = server.address() as AddressInfo;
+  return { origin: `http://127.0.0.1:${port}`, port };
+}
+
+test('HTTP/2: the same, without the fields that it does not have', async () => {
+  const limiter = new RateLimiter({ rateLimit: 1e-3, burstLimit: 1, disconnectThreshold: 1 });
+  const limit = rateLimit({ limiter });
+  const server = createHttp2((request, response) => {
+    limit(request as unknown as IncomingMessage, response as unknown as ServerResponse, (error) => {
+      response.statusCode = error === undefined ? 200 : 500;
+      response.end('ok');
+    });
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const warnings: Error[] = [];
+  const warned = (warning: Error) => warnings.push(warning);
+  process.on('warning', warned);
+  const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  closeLater(async () => {
+    process.off('warning', warned);
+    session.destroy();
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  });
+  const ask = async () => {
+    const stream = session.request({ ':path': '/' });
+    const [headers] = await once(stream, 'response');
+    stream.resume();
+    await once(stream, 'close');
+    return headers;
+  };
+  expect(await ask()).toMatchObject({ ':status': 200, ratelimit: '"1-in-1000s";r=0;t=1000' });
+  const refused = await ask();
+  expect(refused).toMatchObject({ ':status': 429, 'retry-after': '1000' });
+  expect(refused['connection']).toBeUndefined();
+  expect(warnings).toEqual([]);
+});
+
+test('a client that is given up loses its connection', async () => {
+  const limiter = new RateLimiter({ rateLimit: 1e-3, burstLimit: 1, disconnectThreshold: 2 });
+  const { port } = await serve(answering(rateLimit({ limiter })));
+  const socket = connectTcp(port, '127.0.0.1');
+  let answers = '';
+  socket.on('data', (data) => {
+    answers += data;
+  });
+  const asking = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
+  for (const seen of [1, 2, 3]) {
+    socket.write(asking);
+    while (answers.split('HTTP/1.1 ').length <= seen) await once(socket, 'data');
+  }
+  await once(socket, 'close');
+  expect(answers.match(/HTTP\/1\.1 \d+/g)).toEqual([
+    'HTTP/1.1 200',
+    'HTTP/1.1 429',
+    'HTTP/1.1 429',
+  ]);
+});

@@ -1,0 +1,87 @@
+// What the tests of the middleware and the plugin share: requests without a server, and servers that are
+// closed when the test is over.
+
+import { createServer, IncomingMessage, type RequestListener, ServerResponse } from 'node:http';
+import { type AddressInfo, Socket } from 'node:net';
+import { parseRateLimitHeaders, type RateLimitInfo } from 'relay-limiter/headers';
+import type { Next } from 'relay-limiter/http';
+import { afterEach } from 'vitest';
+
+export type Middleware = (request: IncomingMessage, response: ServerResponse, next: Next) => void;
+
+/** What became of a request: `next` was called, with an error or without, or it was answered. */
+export interface Outcome {
+  passed: boolean;
+  error: unknown;
+  status: number;
+  body: string;
+  fields: Record<string, unknown>;
+}
+
+export interface Asking {
+  address?: string;
+  headers?: Record<string, string>;
+  method?: string;
+}
+
+/** A request of that address, on a connection of its own. */
+export function requestFrom({ address = '192.0.2.1', headers = {}, method = 'GET' }: Asking = {}) {
+  const socket = new Socket();
+  Object.defineProperty(socket, 'remoteAddress', { value: address });
+  const request = new IncomingMessage(socket);
+  Object.assign(request, { method, headers, httpVersionMajor: 1, httpVersionMinor: 1 });
+  return request;
+}
+
+/** Hands a request to the middleware, and waits until it has decided. */
+export async function ask(middleware: Middleware, asking: Asking = {}): Promise<Outcome> {
+  return outcomeOf(middleware, requestFrom(asking));
+}
+
+export function outcomeOf(middleware: Middleware, request: IncomingMessage): Promise<Outcome> {
+  const response = new ServerResponse(request);
+  return new Promise((resolve) => {
+    const done = (passed: boolean, error?: unknown, body = '') =>
+      resolve({ passed, error, status: response.statusCode, body, fields: response.getHeaders() });
+    response.end = ((body: string) => {
+      done(false, undefined, body);
+      return response;
+    }) as typeof response.end;
+    middleware(request, response, (error) => done(error === undefined, error));
+  });
+}
+
+const open = new Set<() => Promise<void>>();
+afterEach(async () => {
+  for (const close of open) await close();
+  open.clear();
+});
+
+export interface Served {
+  readonly origin: string;
+  readonly port: number;
+}
+
+/** A server on the loopback interface. */
+export async function serve(listener: RequestListener): Promise<Served> {
+  const server = createServer(listener);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  open.add(() => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(() => resolve()));
+  });
+  const { port } = server.address() as AddressInfo;
+  return { origin: `http://127.0.0.1:${port}`, port };
+}
+
+/** Has something closed when the test is over. */
+export function closeLater(close: () => Promise<void>): void {
+  open.add(close);
+}
+
+/** What a response says of limits, by the letter of draft 11. */
+export function strictly(headers: Headers): RateLimitInfo {
+  const info = parseRateLimitHeaders(headers, { strict: true });
+  if (info.ignored.length > 0) throw new Error(`not understood: ${info.ignored}`);
+  return info;
+}

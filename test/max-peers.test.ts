@@ -1,0 +1,410 @@
+// maxPeers, on both engines: who goes for a newcomer, who never does, and what is counted. Limiters
+// with at most sixteen peers look at all of them, so there it is no chance who goes.
+
+import {
+  type Ban,
+  DirectConnectionRateLimiter,
+  type DirectConnectionRateLimiterOptions,
+  OrderbookRateLimiter,
+  type OrderbookRateLimiterOptions,
+  RateLimiter,
+  type RateLimiterOptions,
+} from 'relay-limiter';
+import { describe, expect, test } from 'vitest';
+import { ENGINES, manualClock } from './support/limiters.js';
+import { seeded } from './support/random.js';
+
+type Limiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter;
+
+const SEED = Math.floor(Math.random() * 2 ** 32);
+
+describe.each(ENGINES)('%s', (engine) => {
+  const clock = manualClock();
+
+  const rate = (options: RateLimiterOptions = {}) =>
+    new RateLimiter({ rateLimit: 1, burstLimit: 10, maxPeers: 4, engine, clock, ...options });
+  // Who breaks the limit twice is banned by the next request.
+  const orderbook = (options: OrderbookRateLimiterOptions = {}) =>
+    new OrderbookRateLimiter({
+      interval: 10,
+      violationBanThreshold: 2,
+      violationWarningThreshold: 50,
+      banDuration: 100,
+      maxPeers: 4,
+      engine,
+      clock,
+      ...options,
+    });
+  // Who breaks the limit twice is banned.
+  const direct = (options: DirectConnectionRateLimiterOptions = {}) =>
+    new DirectConnectionRateLimiter({
+      messageRatePerSec: 1,
+      messageBurst: 10,
+      orderbookInterval: 30,
+      orderbookBanThreshold: 2,
+      banDuration: 100,
+      maxPeers: 4,
+      engine,
+      clock,
+      ...options,
+    });
+
+  const times = (n: number, act: () => unknown) => {
+    for (let i = 0; i < n; i += 1) act();
+  };
+  /** Tokens left, which it takes. */
+  const tokens = (limiter: RateLimiter, key: string) => {
+    let left = 0;
+    while (limiter.check(key)[0] === 'allow') left += 1;
+    return left;
+  };
+
+  describe('RateLimiter', () => {
+    test('keeps no more peers than that, and as many', () => {
+      const limiter = rate({ maxPeers: 100 });
+      for (let n = 0; n < 1000; n += 1) {
+        expect(limiter.check(`peer-${n}`)).toEqual(['allow', 0]);
+        expect(limiter.getStats().peers).toBe(Math.min(n + 1, 100));
+      }
+      expect(limiter.getStats()).toMatchObject({ trackedPeers: 100, evictions: 900 });
+    });
+
+    test('one that cannot be told from a fresh one goes first, and nothing is lost', () => {
+      const limiter = rate();
+      limiter.check('fresh again', 2);
+      clock.now += 2;
+      for (const key of ['a', 'b', 'c']) limiter.check(key);
+      limiter.check('newcomer');
+      expect(limiter.getStats()).toMatchObject({ peers: 4, evictions: 1, lossyEvictions: 0 });
+      expect(tokens(limiter, 'a')).toBe(9);
+    });
+
+    test('then the one that would be fresh the soonest', () => {
+      const limiter = rate();
+      limiter.check('5 missing', 5);
+      limiter.check('2 missing', 2);
+      limiter.check('3 missing', 3);
+      limiter.check('9 missing', 9);
+      limiter.check('newcomer', 10);
+      expect(limiter.getStats()).toMatchObject({ evictions: 1, lossyEvictions: 1 });
+      // Two tokens are back, where two were missing: it was forgotten.
+      expect(limiter.getDelayForPeer('9 missing')).toBe(0);
+      expect(tokens(limiter, '5 missing')).toBe(5);
+      expect(tokens(limiter, '3 missing')).toBe(7);
+      expect(tokens(limiter, '9 missing')).toBe(1);
+    });
+
+    test('violators go last: the fewest violations, of these who was idle the longest', () => {
+      const limiter = rate();
+      const offend = (key: string, violations: number) =>
+        times(violations, () => limiter.check(key, 11));
+      offend('three', 3);
+      offend('two, idle', 2);
+      clock.now += 1000;
+      offend('two', 2);
+      limiter.check('unpunished', 10);
+      const goes = [] as string[];
+      const known = ['three', 'two, idle', 'two', 'unpunished'];
+      for (let n = 0; n < 4; n += 1) {
+        limiter.check(`newcomer ${n}`, 10);
+        // Newcomers go before violators, and must not.
+        offend(`newcomer ${n}`, 50);
+        for (const key of known) {
+          if (key === 'unpunished' ? limiter.getDelayForPeer(key) : limiter.getViolationCount(key))
+            continue;
+          if (!goes.includes(key)) goes.push(key);
+        }
+      }
+      expect(goes).toEqual(['unpunished', 'two, idle', 'two', 'three']);
+      expect(limiter.getStats()).toMatchObject({
+        evictions: 4,
+        lossyEvictions: 4,
+        totalViolations: 200,
+      });
+    });
+
+    test('opened peers and groups are right, whoever is evicted', () => {
+      const limiter = rate({ maxPeers: 2 });
+      const [a, b, c] = ['a', 'b', 'c'].map((key) => limiter.open(key));
+      expect(a?.check(3)).toEqual(['allow', 0]);
+      expect(b?.check(5)).toEqual(['allow', 0]);
+      // a goes, comes again, and is full; then b is the nearest to fresh.
+      expect(c?.check(10)).toEqual(['allow', 0]);
+      expect(a?.check(10)).toEqual(['allow', 0]);
+      expect(a?.check(1)).toEqual(['delay', 1]);
+      expect(limiter.getStats()).toMatchObject({ peers: 2, evictions: 2 });
+      // Each member takes the place of one that was before it in the same group.
+      const group = limiter.group(Array.from({ length: 50 }, (_, n) => `member-${n}`));
+      for (let round = 0; round < 3; round += 1) {
+        expect([...group.check(10)]).toEqual(Array(50).fill(0));
+        expect(limiter.getStats().peers).toBe(2);
+      }
+    });
+
+    test('the peers that stay keep what they have', () => {
+      const limiter = rate({ maxPeers: 1000, rateLimit: 0.001 });
+      for (let n = 0; n < 7; n += 1) times(3, () => limiter.check(`violator-${n}`, 11));
+      for (let n = 0; n < 7; n += 1) limiter.check(`drained-${n}`, 10);
+      // Far nearer to fresh than those, and of sixteen that are looked at always some.
+      for (let n = 0; n < 20_000; n += 1) limiter.check(`flood-${n}`);
+      for (let n = 0; n < 7; n += 1) {
+        expect(limiter.getViolationCount(`violator-${n}`)).toBe(3);
+        expect(limiter.check(`drained-${n}`)[0]).toBe('delay');
+      }
+    });
+
+    test('a bound of one', () => {
+      const limiter = rate({ maxPeers: 1 });
+      times(3, () => limiter.check('a', 11));
+      limiter.check('b', 10);
+      expect(limiter.getStats()).toMatchObject({ peers: 1, totalViolations: 0, lossyEvictions: 1 });
+    });
+  });
+
+  describe('OrderbookRateLimiter', () => {
+    const ban = (limiter: OrderbookRateLimiter, key: string) => {
+      times(4, () => limiter.check(key));
+      expect(limiter.isBanned(key)).toBe(true);
+    };
+
+    test('a peer whose interval is over goes, then the one whose interval is over the soonest', () => {
+      const limiter = orderbook();
+      limiter.check('over');
+      clock.now += 10;
+      for (const key of ['first', 'second', 'third']) {
+        limiter.check(key);
+        clock.now += 1;
+      }
+      limiter.check('newcomer');
+      expect(limiter.getStatistics()).toMatchObject({ evictions: 1, lossyEvictions: 0 });
+      limiter.check('another');
+      expect(limiter.getStatistics()).toMatchObject({ evictions: 2, lossyEvictions: 1, peers: 4 });
+      for (const key of ['second', 'third']) expect(limiter.check(key)).toBe(false);
+      expect(limiter.check('first')).toBe(true);
+    });
+
+    test('violators go before the banned, who stay; then newcomers are refused', () => {
+      const limiter = orderbook({ maxPeers: 3 });
+      ban(limiter, 'banned');
+      ban(limiter, 'banned too');
+      times(2, () => limiter.check('violator'));
+      clock.now += 50;
+      expect(limiter.getViolationCount('violator')).toBe(1);
+      expect(limiter.check('newcomer')).toBe(true);
+      expect(limiter.getViolationCount('violator')).toBe(0);
+      ban(limiter, 'newcomer');
+      const before = limiter.getStatistics();
+      expect(limiter.check('refused')).toBe(false);
+      expect(limiter.open('refused').check()).toBe(false);
+      const after = limiter.getStatistics();
+      expect(after).toMatchObject({ peers: 3, refusedNewcomers: 2, evictions: 1 });
+      expect(after.totalViolations).toBe(before.totalViolations);
+      expect(after.verdicts.delay).toBe(before.verdicts.delay + 2);
+      expect(after.bannedPeers).toEqual(['banned', 'banned too', 'newcomer']);
+      expect(limiter.getViolationCount('refused')).toBe(0);
+      // A ban that is over does not protect.
+      clock.now += 50;
+      expect(limiter.check('refused')).toBe(true);
+      expect(limiter.isBanned('newcomer')).toBe(true);
+      expect(limiter.getStatistics()).toMatchObject({ peers: 3, evictions: 2, lossyEvictions: 2 });
+    });
+
+    test('a ban of which a cleanup has left nothing else counts as a peer, and goes when it is over', () => {
+      const limiter = orderbook({ maxPeers: 2 });
+      ban(limiter, 'a');
+      ban(limiter, 'b');
+      clock.now += 50;
+      limiter.cleanupOldEntries(10);
+      expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 0, peers: 2 });
+      expect(limiter.check('newcomer')).toBe(false);
+      clock.now += 50;
+      expect(limiter.check('newcomer')).toBe(true);
+      expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 1, peers: 2, evictions: 1 });
+      // Nobody else who is unpunished.
+      expect(limiter.check('another')).toBe(true);
+      expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 1, peers: 2, evictions: 2 });
+    });
+
+    test('a ban with the first request needs room as well', () => {
+      const limiter = orderbook({ maxPeers: 2, violationBanThreshold: 0 });
+      for (const key of ['a', 'b', 'c']) expect(limiter.check(key)).toBe(false);
+      const first = limiter.getStatistics();
+      expect(first).toMatchObject({ bannedPeers: ['a', 'b'], peers: 2, refusedNewcomers: 1 });
+      expect(first).toMatchObject({
+        bansBegun: 2,
+        verdicts: { allow: 0, delay: 1, disconnect: 2 },
+      });
+      clock.now += 100;
+      expect(limiter.isBanned('a')).toBe(false);
+      expect(limiter.check('c')).toBe(false);
+      expect(limiter.getStatistics()).toMatchObject({ bannedPeers: ['c'], peers: 2, evictions: 1 });
+    });
+  });
+
+  describe('DirectConnectionRateLimiter', () => {
+    const ban = (limiter: DirectConnectionRateLimiter, key: string) => {
+      times(3, () => limiter.checkOrderbook(key));
+      expect(limiter.isBanned(key)).toBe(true);
+    };
+
+    test('a connection counts once, whatever it does', () => {
+      const limiter = direct();
+      limiter.checkMessage('both');
+      limiter.checkOrderbook('both');
+      limiter.checkOrderbook('orderbook');
+      limiter.checkMessage('message');
+      expect(limiter.getStatistics()).toMatchObject({ peers: 3, trackedConnections: 2 });
+      clock.now += 5;
+      limiter.checkMessage('both');
+      clock.now += 5;
+      limiter.cleanupOldEntries(7);
+      expect(limiter.getStatistics()).toMatchObject({ peers: 1, trackedConnections: 1 });
+      limiter.removePeer('both');
+      expect(limiter.getStatistics()).toMatchObject({ peers: 0 });
+    });
+
+    test('whoever has anything to lose stays before one that has not, wherever that is known', () => {
+      const limiter = direct();
+      limiter.checkOrderbook('both');
+      clock.now += 10;
+      limiter.checkMessage('both');
+      limiter.checkMessage('drained', 10);
+      limiter.checkOrderbook('orderbook');
+      limiter.checkMessage('fresh');
+      clock.now += 1;
+      // Its bucket is full, and its interval not over.
+      expect(limiter.checkMessage('newcomer', 10)).toBe(true);
+      expect(limiter.getStatistics()).toMatchObject({ evictions: 1, lossyEvictions: 0 });
+      expect(limiter.checkOrderbook('both')).toBe(false);
+      clock.now += 19;
+      // Only the table of orderbook requests has one that is fresh.
+      limiter.checkMessage('drained', 10);
+      limiter.checkMessage('newcomer', 10);
+      limiter.checkMessage('both', 10);
+      clock.now += 10;
+      limiter.checkMessage('drained', 10);
+      limiter.checkMessage('newcomer', 10);
+      limiter.checkMessage('both', 10);
+      expect(limiter.checkMessage('another', 10)).toBe(true);
+      expect(limiter.getStatistics()).toMatchObject({ peers: 4, evictions: 2, lossyEvictions: 0 });
+      expect(limiter.getStatistics().trackedConnections).toBe(4);
+    });
+
+    test('where all are banned newcomers are refused: messages, requests, opened ones, groups', () => {
+      const limiter = direct({ maxPeers: 2 });
+      ban(limiter, 'a');
+      ban(limiter, 'b');
+      expect(limiter.checkMessage('newcomer')).toBe(false);
+      expect(limiter.checkOrderbook('newcomer')).toBe(false);
+      const opened = limiter.open('newcomer');
+      expect(opened.checkMessage()).toBe(false);
+      expect(opened.checkOrderbook()).toBe(false);
+      expect([...limiter.group(['newcomer', 'a', 'other']).check()]).toEqual([1, 2, 1]);
+      expect(limiter.getStatistics()).toMatchObject({
+        peers: 2,
+        refusedNewcomers: 6,
+        evictions: 0,
+        totalViolations: 4,
+        bansBegun: 2,
+        verdicts: { allow: 2, delay: 8, disconnect: 3 },
+      });
+      clock.now += 100;
+      expect(opened.checkMessage()).toBe(true);
+      expect(opened.checkOrderbook()).toBe(true);
+      expect([...limiter.group(['newcomer', 'other']).check()]).toEqual([0, 0]);
+      expect(limiter.getStatistics()).toMatchObject({ peers: 2, evictions: 2, lossyEvictions: 2 });
+    });
+  });
+
+  test('a banned peer stays banned through a million fresh keys, honest ones keep their buckets', () => {
+    const options = { engine, clock, maxPeers: 10_000 };
+    const limiter = new DirectConnectionRateLimiter({ ...options, orderbookBanThreshold: 1 });
+    const book = new OrderbookRateLimiter({ ...options, violationBanThreshold: 1 });
+    times(2, () => limiter.checkOrderbook('banned'));
+    times(3, () => book.check('banned'));
+    const honest = Array.from({ length: 50 }, (_, n) => limiter.open(`honest-${n}`));
+    const banEnds = clock.now + 3600;
+    for (const peer of honest) times(15, () => peer.checkMessage());
+    for (let n = 0; n < 1_000_000; n += 1) {
+      clock.now += 1e-4;
+      limiter.checkMessage(`flood-${n}`);
+      if (n % 10 === 0) book.check(`flood-${n}`);
+      // At two thirds of the rate they may have.
+      if (n % 3000 === 0) for (const peer of honest) expect(peer.checkMessage()).toBe(true);
+    }
+    expect(limiter.getStatistics()).toMatchObject({ peers: 10_000, refusedNewcomers: 0 });
+    expect(book.getStatistics()).toMatchObject({ peers: 10_000, refusedNewcomers: 0 });
+    for (const banned of [limiter, book]) expect(banned.isBanned('banned')).toBe(true);
+    // A flood without end in the last instant.
+    for (const peer of honest) while (peer.checkMessage());
+    for (let n = 0; n < 100_000; n += 1) limiter.checkMessage(`last-${n}`);
+    for (const peer of honest) expect(peer.checkMessage()).toBe(false);
+    clock.now = banEnds - 1e-3;
+    for (const banned of [limiter, book]) expect(banned.isBanned('banned')).toBe(true);
+    clock.now = banEnds;
+    for (const banned of [limiter, book]) expect(banned.isBanned('banned')).toBe(false);
+  });
+
+  test(`never more peers than that through random operations, seed ${SEED}`, () => {
+    const random = seeded(SEED);
+    for (const most of [1, 5, 16, 60, 700]) {
+      // When the ban of each ends.
+      const bans = Array.from({ length: 4 }, () => new Map<string, number>());
+      const bounded = (i: number) => ({
+        maxPeers: most,
+        onBan: ({ key }: Ban) => void bans[i]?.set(key, clock.now + 100),
+      });
+      const limiters = [
+        rate({ ...bounded(0), disconnectThreshold: 5 }),
+        orderbook(bounded(1)),
+        orderbook({ ...bounded(2), violationBanThreshold: 0 }),
+        direct(bounded(3)),
+      ] as const;
+      const keys = Array.from({ length: most * 3 }, (_, n) => `peer-${n}`);
+      for (let n = 0; n < 10_000; n += 1) {
+        if (random() < 0.1) clock.now += random() * 3;
+        if (random() < 0.001) clock.now += 60;
+        for (const [i, limiter] of limiters.entries()) {
+          const begun = bans[i] as Map<string, number>;
+          operate(limiter, random.pick(keys), random.below(1000), begun);
+          if (n % 16 === 0) requireBanned(limiter, begun);
+          if (n % 100 === 0) bounds(limiter, most);
+        }
+      }
+      for (const limiter of limiters) {
+        expect(bounds(limiter, most).evictions).toBeGreaterThan(0);
+        for (const key of keys) limiter.removePeer(key);
+        expect(bounds(limiter, most)).toMatchObject({ peers: 0, totalViolations: 0 });
+      }
+    }
+  });
+
+  function operate(limiter: Limiter, key: string, dice: number, begun: Map<string, number>) {
+    if (dice < 5) {
+      limiter.removePeer(key);
+      begun.delete(key);
+    } else if (limiter instanceof RateLimiter) {
+      if (dice < 7) limiter.cleanupOldPeers(5, { budgetMs: 0 });
+      else limiter.check(key, dice % 7);
+    } else if (dice < 7) limiter.cleanupOldEntries(5, { budgetMs: 0 });
+    else if (dice < 50) limiter.isBanned(key);
+    else if (limiter instanceof OrderbookRateLimiter) limiter.check(key);
+    else if (dice % 2) limiter.checkMessage(key, dice % 5);
+    else limiter.checkOrderbook(key);
+  }
+
+  /** One that is banned, until its ban ends. */
+  function requireBanned(limiter: Limiter, begun: Map<string, number>) {
+    const [key, end] = [...begun][0] ?? [];
+    if (key === undefined || end === undefined || limiter instanceof RateLimiter) return;
+    if (clock.now < end) expect(limiter.isBanned(key)).toBe(true);
+    else begun.delete(key);
+  }
+
+  function bounds(limiter: Limiter, most: number) {
+    const stats = limiter instanceof RateLimiter ? limiter.getStats() : limiter.getStatistics();
+    expect(stats.peers).toBeLessThanOrEqual(most);
+    expect(stats.lossyEvictions).toBeLessThanOrEqual(stats.evictions);
+    return stats;
+  }
+});

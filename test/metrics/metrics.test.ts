@@ -1,0 +1,247 @@
+// Limiters as prom-client's metrics, read as Prometheus reads them.
+
+import client, { Counter, Registry } from 'prom-client';
+import {
+  DirectConnectionRateLimiter,
+  OrderbookRateLimiter,
+  RateLimiter,
+  type RateLimiterOptions,
+} from 'relay-limiter';
+import { collectMetrics, type MetricsOptions } from 'relay-limiter/metrics';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import grafana from '../../docs/grafana.json' with { type: 'json' };
+import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
+
+function collect(options: Omit<MetricsOptions, 'client'> & Partial<MetricsOptions>) {
+  const register = new Registry();
+  const collection = collectMetrics({ client, register, ...options });
+  onTestFinished(() => collection.stop());
+  return { register, collection };
+}
+
+/** Every sample of a scrape, as it is written there. */
+async function scrape(register: Registry): Promise<Map<string, number>> {
+  const lines = (await register.metrics()).split('\n').filter((line) => /^[a-z]/.test(line));
+  return new Map(lines.map((line) => [line.replace(/ \S+$/, ''), Number(/\S+$/.exec(line)?.[0])]));
+}
+
+describe.each(ENGINES)('%s', (engine) => {
+  const clock = manualClock();
+
+  test('what limiters tell, by their names', async () => {
+    const messages = new RateLimiter({ engine, clock, burstLimit: 3, disconnectThreshold: 3 });
+    const books = new OrderbookRateLimiter({ engine, clock, violationBanThreshold: 1 });
+    const direct = new DirectConnectionRateLimiter({ engine, clock, messageBurst: 2 });
+    const { register } = collect({ limiters: { messages, books, direct }, sampleEvery: 0 });
+    for (let n = 0; n < 9; n += 1) messages.check('flooder');
+    messages.check('honest');
+    for (let n = 0; n < 4; n += 1) books.check('mallory');
+    for (let n = 0; n < 3; n += 1) direct.checkMessage('connection-1');
+    const samples = await scrape(register);
+    const of = (name: string) => samples.get(`relay_limiter_${name}`);
+    expect(of('checks_total{limiter="messages",verdict="allow"}')).toBe(4);
+    expect(of('checks_total{limiter="messages",verdict="delay"}')).toBe(2);
+    expect(of('checks_total{limiter="messages",verdict="disconnect"}')).toBe(4);
+    expect(of('checks_total{limiter="books",verdict="allow"}')).toBe(1);
+    expect(of('checks_total{limiter="books",verdict="delay"}')).toBe(1);
+    expect(of('checks_total{limiter="books",verdict="disconnect"}')).toBe(2);
+    expect(of('checks_total{limiter="direct",verdict="delay"}')).toBe(1);
+    expect(of('tracked_peers{limiter="messages"}')).toBe(2);
+    expect(of('tracked_peers{limiter="direct"}')).toBe(1);
+    expect(of('banned_peers{limiter="messages"}')).toBe(0);
+    expect(of('banned_peers{limiter="books"}')).toBe(1);
+    expect(of('bans_total{limiter="books"}')).toBe(1);
+    expect(of('violations{limiter="messages"}')).toBe(6);
+    expect(of('evictions_total{limiter="messages",lossy="true"}')).toBe(0);
+    expect(of('evictions_total{limiter="messages",lossy="false"}')).toBe(0);
+    expect(of('refused_newcomers_total{limiter="messages"}')).toBe(0);
+    const { memoryBytes } = messages.getStats();
+    expect(of('table_bytes{limiter="messages"}')).toBe(memoryBytes);
+    expect(memoryBytes === undefined).toBe(engine === 'js');
+  });
+
+  test('scrape after scrape they are totals, which never go back', async () => {
+    const messages = new RateLimiter({ engine, clock });
+    const { register } = collect({ limiters: { messages } });
+    const allowed = async () =>
+      (await scrape(register)).get(
+        'relay_limiter_checks_total{limiter="messages",verdict="allow"}',
+      );
+    messages.check('a');
+    expect(await allowed()).toBe(1);
+    expect(await allowed()).toBe(1);
+    messages.check('b');
+    messages.clear();
+    expect(await allowed()).toBe(2);
+  });
+});
+
+describe('a scrape', () => {
+  test('reads each limiter once', async () => {
+    const messages = new RateLimiter({ engine: 'js' });
+    const getStats = messages.getStats.bind(messages);
+    let reads = 0;
+    messages.getStats = () => {
+      reads += 1;
+      return getStats();
+    };
+    const { register } = collect({ limiters: { messages } });
+    expect(reads).toBe(0);
+    await register.metrics();
+    expect(reads).toBe(1);
+    await register.metrics();
+    expect(reads).toBe(2);
+  });
+
+  test('in the format of OpenMetrics as well', async () => {
+    const register = new Registry<client.OpenMetricsContentType>();
+    register.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
+    const messages = new RateLimiter({ engine: 'js' });
+    collect({ limiters: { messages }, register: register as unknown as Registry });
+    messages.check('a');
+    expect(await register.metrics()).toMatch(
+      /^relay_limiter_checks_total\{limiter="messages",verdict="allow"\} 1$[\s\S]*^# EOF$/m,
+    );
+  });
+});
+
+describe('check seconds', () => {
+  const create = (options: RateLimiterOptions = {}) =>
+    new RateLimiter({ engine: 'js', ...options });
+  const seconds = async (register: Registry, labels: string) =>
+    (await scrape(register)).get(`relay_limiter_check_seconds_count{${labels}}`);
+
+  test('each, where each is asked for, by its method', async () => {
+    const messages = create();
+    const direct = new DirectConnectionRateLimiter({ engine: 'js' });
+    const { register } = collect({ limiters: { messages, direct }, sampleEvery: 1 });
+    for (let n = 0; n < 10; n += 1) messages.check('a');
+    direct.checkMessage('a');
+    direct.checkOrderbook('a');
+    direct.checkOrderbook('b');
+    expect(await seconds(register, 'limiter="messages",method="check"')).toBe(10);
+    expect(await seconds(register, 'limiter="direct",method="checkMessage"')).toBe(1);
+    expect(await seconds(register, 'limiter="direct",method="checkOrderbook"')).toBe(2);
+  });
+
+  test('about one in a hundred by default', async () => {
+    const messages = create();
+    const { register } = collect({ limiters: { messages } });
+    for (let n = 0; n < 100_000; n += 1) messages.check('a');
+    const sampled = await seconds(register, 'limiter="messages",method="check"');
+    expect(sampled).toBeGreaterThan(800);
+    expect(sampled).toBeLessThan(1200);
+  });
+
+  test('none, where none are asked for, and the limiter is left alone', async () => {
+    const messages = create();
+    const { check } = messages;
+    const { register } = collect({ limiters: { messages }, sampleEvery: 0 });
+    expect(messages.check).toBe(check);
+    expect(await register.metrics()).not.toContain('check_seconds');
+  });
+
+  test('a check answers, and throws, what it always did', () => {
+    const messages = create({ burstLimit: 1, rateLimit: 0.001 });
+    collect({ limiters: { messages }, sampleEvery: 1 });
+    expect(messages.check('a')).toEqual(['allow', 0]);
+    expect(messages.check('a')[0]).toBe('delay');
+    expect(codeOf(() => messages.check('a', -1))).toBe('ERR_LIMITER_COST');
+    expect(codeOf(() => messages.check(7 as unknown as string))).toBe('ERR_LIMITER_KEY');
+  });
+
+  test('stop gives the limiter its own check back', async () => {
+    const messages = create();
+    const { register, collection } = collect({ limiters: { messages } });
+    expect(Object.hasOwn(messages, 'check')).toBe(true);
+    collection.stop();
+    expect(Object.hasOwn(messages, 'check')).toBe(false);
+    expect(await register.metrics()).toBe('\n');
+    collection.stop();
+  });
+
+  test('two collections that end in any order leave nothing behind', async () => {
+    const messages = create();
+    const { check } = messages;
+    const first = collect({ limiters: { messages }, sampleEvery: 1 });
+    const second = collect({ limiters: { messages }, sampleEvery: 1 });
+    messages.check('a');
+    first.collection.stop();
+    messages.check('a');
+    expect(await seconds(second.register, 'limiter="messages",method="check"')).toBe(2);
+    second.collection.stop();
+    messages.check('a');
+    expect(messages.check('a')).toEqual(check.call(messages, 'a'));
+  });
+});
+
+describe('options', () => {
+  const limiters = { messages: new RateLimiter({ engine: 'js' }) };
+
+  test.each<[string, object]>([
+    ['no prom-client', { limiters }],
+    ['what is not prom-client', { client: {}, limiters }],
+    ['a register that is none', { client, limiters, register: {} }],
+    ['no limiters', { client }],
+    ['limiters without a name', { client, limiters: [] }],
+    ['what is no limiter', { client, limiters: { messages: new Map() } }],
+    ['a prefix that no metric may have', { client, limiters, prefix: 'relay-limiter-' }],
+    ['a part of a check', { client, limiters, sampleEvery: 0.5 }],
+    ['an unknown name', { client, limiters, registry: client.register }],
+  ])('%s', (_, options) => {
+    expect(codeOf(() => collectMetrics(options as MetricsOptions))).toBe('ERR_LIMITER_OPTION');
+  });
+
+  test("prom-client's own register, and another prefix", async () => {
+    const collection = collectMetrics({ client, limiters, prefix: 'relay_' });
+    expect(await client.register.metrics()).toContain('relay_checks_total{');
+    collection.stop();
+    expect(await client.register.metrics()).not.toContain('relay_checks_total');
+  });
+
+  test('a name that is taken leaves everything as it was', async () => {
+    const register = new Registry();
+    const name = 'relay_limiter_table_bytes';
+    new Counter({ name, help: 'Of another', registers: [register] });
+    const { check } = limiters.messages;
+    expect(() => collectMetrics({ client, limiters, register })).toThrow('already been registered');
+    expect(register.getMetricsAsArray().map((metric) => metric.name)).toEqual([name]);
+    expect(limiters.messages.check).toBe(check);
+  });
+});
+
+describe('the Grafana dashboard', () => {
+  const targets = grafana.panels.flatMap((panel) => ('targets' in panel ? panel.targets : []));
+  const expressions = targets.map(({ expr }) => expr).join('\n');
+  const named = new Set(expressions.match(/\b(relay_limiter|nodejs|process)_\w+/g));
+
+  async function collected() {
+    const messages = new RateLimiter();
+    const { register } = collect({ limiters: { messages }, sampleEvery: 1 });
+    client.collectDefaultMetrics({ register });
+    messages.check('a');
+    return scrape(register);
+  }
+
+  test('names what is collected, and all of it', async () => {
+    const names = new Set([...(await collected()).keys()].map((key) => key.replace(/\{.*/, '')));
+    for (const name of named) expect(names).toContain(name);
+    const ours = [...names].filter((name) => name.startsWith('relay_limiter_'));
+    // A histogram's sum and count are for means, which say little of checks.
+    const shown = ours.filter((name) => !/check_seconds_(sum|count)$/.test(name));
+    expect(shown.filter((name) => !named.has(name))).toEqual([]);
+  });
+
+  test('takes any data source, and can be imported', () => {
+    expect(grafana.templating.list.map(({ name }) => name)).toEqual(['datasource', 'limiter']);
+    for (const target of targets) {
+      expect(target.datasource.uid).toBe(`$${'{datasource}'}`);
+    }
+    for (const expression of expressions.split('\n').filter((line) => line.includes('relay_'))) {
+      expect(expression).toContain('limiter=~"$limiter"');
+    }
+    const ids = grafana.panels.map(({ id }) => id);
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(grafana.id).toBe(null);
+  });
+});

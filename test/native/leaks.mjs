@@ -1,0 +1,95 @@
+// What LeakSanitizer watches: every call of every limiter of the native engine, limiters that are collected, that
+// live until the end, and that die with their thread. .ci/run builds the addon for it.
+//
+// At the end of a process Node-API lets go of every object, and the addon of all it holds; what is left
+// then is a leak. Of Node itself the sanitizer reports nothing.
+
+import { strictEqual } from 'node:assert/strict';
+import { isMainThread, parentPort, Worker } from 'node:worker_threads';
+import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+
+const THREADS = 6;
+const ROUNDS = 20;
+const PEERS = 1500;
+
+let now = 0;
+const common = { engine: 'native', clock: () => now, cleanup: {} };
+
+/** Keys of every length, so that their texts lie in blocks of every size. */
+const keys = Array.from({ length: PEERS }, (_, n) => `${n}-${'k'.repeat(n % 300)}`);
+
+const MAKERS = [
+  () => new RateLimiter({ ...common, rateLimit: 1, burstLimit: 1, disconnectThreshold: 3 }),
+  () => new OrderbookRateLimiter({ ...common, violationBanThreshold: 2, banDuration: 50 }),
+  () => new DirectConnectionRateLimiter({ ...common, messageBurst: 1, orderbookBanThreshold: 2 }),
+];
+
+const call = (limiter, names, ...given) => {
+  for (const name of names) limiter[name]?.(...given);
+};
+const CHECKS = ['check', 'checkMessage', 'checkOrderbook'];
+
+/** A limiter that has done everything, and is full of peers, offenders and bans. */
+function used(make) {
+  const limiter = make();
+  strictEqual(limiter.engine, 'native');
+  const peers = keys.slice(0, 50).map((key) => limiter.open(key));
+  const group = limiter.group?.(keys.slice(0, 200));
+  for (let again = 0; again < 4; again += 1) {
+    for (const key of keys) call(limiter, CHECKS, key);
+    for (const peer of peers) call(peer, CHECKS);
+    group?.check();
+    now += 1;
+  }
+  for (const key of keys.slice(0, 700)) limiter.removePeer(key);
+  for (const key of keys.slice(0, 100)) group?.delete(key);
+  for (const key of keys) call(limiter, ['isBanned', 'getViolationCount', 'getDelayForPeer'], key);
+  call(limiter, ['getStats', 'getStatistics']);
+  call(limiter, ['cleanupOldPeers', 'cleanupOldEntries'], -1, { budgetMs: 0 });
+  now += 100;
+  for (const key of keys) call(limiter, ['isBanned'], key);
+  call(limiter, ['cleanupOldPeers', 'cleanupOldEntries'], -1);
+  limiter.clear();
+  for (let again = 0; again < 4; again += 1) {
+    for (const key of keys) call(limiter, CHECKS, key);
+  }
+  return limiter;
+}
+
+function useAll() {
+  const limiters = MAKERS.map(used);
+  for (const limiter of limiters) {
+    if (limiter.snapshot !== undefined) limiter.restore(limiter.snapshot());
+  }
+  return limiters;
+}
+
+async function main() {
+  for (let round = 0; round < ROUNDS; round += 1) {
+    useAll();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const endings = Array.from({ length: THREADS }, async (_, n) => {
+    const worker = new Worker(new URL(import.meta.url));
+    await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    // In the middle of a check, as like as not.
+    await new Promise((resolve) => setTimeout(resolve, n));
+    await worker.terminate();
+  });
+  await Promise.all(endings);
+  globalThis.kept = useAll();
+  console.log(`leaks: ${(ROUNDS + 1) * 3} limiters used, ${THREADS} threads ended in their midst`);
+}
+
+function thread() {
+  globalThis.kept = useAll();
+  parentPort.postMessage('used');
+  for (;;) {
+    for (const limiter of globalThis.kept) {
+      for (const key of keys) call(limiter, CHECKS, key);
+    }
+  }
+}
+
+if (isMainThread) await main();
+else thread();

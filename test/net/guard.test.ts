@@ -1,0 +1,382 @@
+import { once } from 'node:events';
+import {
+  type AddressInfo,
+  connect,
+  createServer,
+  type NetConnectOpts,
+  Server,
+  type Socket,
+} from 'node:net';
+import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
+import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import { connectionKey } from 'relay-limiter/address';
+import { guardLineServer, type LineGuardOptions, type LineVerdict } from 'relay-limiter/net';
+import { afterEach, describe, expect, test } from 'vitest';
+import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
+import { few, flood, later, tooEarly, until, watchedClock } from '../support/sockets.js';
+import { uncaught } from '../support/uncaught.js';
+
+const started: (() => void)[] = [];
+
+afterEach(() => {
+  for (const stop of started.splice(0)) stop();
+});
+
+async function guarded(options: LineGuardOptions, server: Server = createServer()) {
+  const lines: string[] = [];
+  const verdicts: LineVerdict[] = [];
+  const sockets: Socket[] = [];
+  const guard = guardLineServer(server, {
+    onVerdict: (verdict) => verdicts.push(verdict),
+    ...options,
+  });
+  server.on('connection', (socket) => {
+    sockets.push(socket);
+    socket.on('line', (line) => lines.push(line));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  started.push(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return { server, guard, lines, verdicts, sockets, port: (server.address() as AddressInfo).port };
+}
+
+function client(port: number, options: Partial<NetConnectOpts> = {}): Socket {
+  const socket = connect({ port, host: '127.0.0.1', ...options } as NetConnectOpts);
+  socket.on('error', () => {});
+  started.push(() => socket.destroy());
+  return socket;
+}
+
+async function connected(port: number, options: Partial<NetConnectOpts> = {}): Promise<Socket> {
+  const socket = client(port, options);
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** All that it is sent until it ends. */
+async function allOf(socket: Socket): Promise<string> {
+  let text = '';
+  socket.setEncoding('utf8').on('data', (chunk) => (text += chunk));
+  await once(socket, 'close');
+  return text;
+}
+
+describe.each(ENGINES)('lines on the %s engine', (engine) => {
+  test('of each of the three limiters', async () => {
+    const clock = manualClock();
+    const limiters = [
+      new RateLimiter({ rateLimit: 1, burstLimit: 1, engine, clock }),
+      new OrderbookRateLimiter({ interval: 10, engine, clock }),
+      new DirectConnectionRateLimiter({ messageRatePerSec: 1, messageBurst: 1, engine, clock }),
+    ];
+    for (const limiter of limiters) {
+      const { port, lines, verdicts } = await guarded({ messages: { limiter } });
+      const peer = await connected(port);
+      peer.end('a\nb\r\nc\n');
+      await until(() => verdicts.length === 4);
+      expect(lines).toEqual(['a']);
+      expect(verdicts.slice(1).map(({ did, data }) => [did, data])).toEqual([
+        ['passed', 'a'],
+        ['dropped', 'b'],
+        ['dropped', 'c'],
+      ]);
+    }
+  });
+
+  test('DISCONNECT says farewell, and its address may be banned for it', async () => {
+    const limiter = new RateLimiter({
+      rateLimit: 1e-3,
+      burstLimit: 1,
+      disconnectThreshold: 1,
+      engine,
+    });
+    const expulsions = new OrderbookRateLimiter({ interval: 60, violationBanThreshold: 0, engine });
+    const farewell = ({ reason }: { reason: string }) => `ERROR ${reason}\n`;
+    const { port, lines, guard } = await guarded({ messages: { limiter }, expulsions, farewell });
+    const peer = await connected(port);
+    peer.write('a\nb\nc\n');
+    expect(await allOf(peer)).toBe('ERROR disconnect\n');
+    expect(lines).toEqual(['a']);
+    expect(await allOf(client(port))).toBe('ERROR ban\n');
+    await connected(port, { localAddress: '127.0.0.2' });
+    await until(() => guard.connections === 1);
+    expect(limiter.getStats().trackedPeers).toBe(0);
+  });
+});
+
+describe('connections', () => {
+  test('beyond the rate are cut, and its user never hears of them', async () => {
+    const limiter = few(2);
+    const { port, sockets, verdicts } = await guarded({ connections: { limiter } });
+    await connected(port);
+    await connected(port);
+    const third = client(port);
+    await once(third, 'close');
+    expect(sockets).toHaveLength(2);
+    expect(verdicts.at(-1)).toMatchObject({
+      kind: 'connection',
+      did: 'refused',
+      reason: 'rate',
+      key: '127.0.0.1',
+    });
+  });
+
+  test('at most so many at once; who leaves makes room', async () => {
+    const { port, guard } = await guarded({
+      connections: { maxPerAddress: 1 },
+      farewell: 'busy\r\n',
+    });
+    const first = await connected(port);
+    expect(await allOf(client(port))).toBe('busy\r\n');
+    await connected(port, { localAddress: '127.0.0.2' });
+    first.destroy();
+    await until(() => guard.connections === 1);
+    const next = await connected(port);
+    next.write('a\n');
+    await until(() => guard.connections === 2);
+  });
+
+  test('many come and go, and nothing stays', async () => {
+    const limiter = new RateLimiter();
+    const { port, guard } = await guarded({
+      connections: { maxPerAddress: 30 },
+      messages: [{ limiter }, { limiter, cost: 'bytes' }],
+    });
+    for (let round = 0; round < 10; round += 1) {
+      const peers = await Promise.all(Array.from({ length: 20 }, () => connected(port)));
+      for (const [n, peer] of peers.entries()) n % 2 === 0 ? peer.end('a\nb') : peer.destroy();
+      await until(() => guard.connections === 0);
+    }
+    expect(limiter.getStats().trackedPeers).toBe(0);
+  });
+});
+
+test('of a TLS server: refused before the handshake, lines after it', async () => {
+  // A key that both know, so that no certificate is needed.
+  const psk = Buffer.alloc(16, 1);
+  const tls = { ciphers: 'PSK', maxVersion: 'TLSv1.2', minVersion: 'TLSv1.2' } as const;
+  const server = createTlsServer({ ...tls, pskCallback: () => psk });
+  const lines: string[] = [];
+  server.on('secureConnection', (socket) => socket.on('line', (line) => lines.push(line)));
+  const { port, verdicts } = await guarded(
+    { connections: { maxPerAddress: 1 }, messages: { limiter: few(1) } },
+    server,
+  );
+  const pskCallback = () => ({ psk, identity: 'a' });
+  const peer = connectTls({
+    ...tls,
+    port,
+    host: '127.0.0.1',
+    pskCallback,
+    checkServerIdentity: () => undefined,
+  });
+  started.push(() => peer.destroy());
+  peer.write('a\nb\n');
+  await until(() => verdicts.length === 3);
+  expect(lines).toEqual(['a']);
+  expect(verdicts.map(({ did }) => did)).toEqual(['passed', 'passed', 'dropped']);
+  await once(client(port), 'close');
+  expect(verdicts.at(-1)?.did).toBe('refused');
+});
+
+describe('the stream', () => {
+  test('characters and line ends cut in two, and a last line without an end', async () => {
+    const { port, lines } = await guarded({ messages: { limiter: few(100), cost: 'bytes' } });
+    const peer = await connected(port);
+    peer.setNoDelay();
+    const bytes = Buffer.from('größe\r\n💧\nlast');
+    for (const byte of bytes) {
+      peer.write(Buffer.of(byte));
+      await later(1);
+    }
+    peer.end();
+    await until(() => lines.length === 3);
+    expect(lines).toEqual(['größe', '💧', 'last']);
+  });
+
+  test('encodings, and a user that has set one on the socket', async () => {
+    const latin1 = await guarded({ encoding: 'latin1' });
+    (await connected(latin1.port)).end(Buffer.from([0xe9, 0x0a]));
+    const buffer = await guarded({ encoding: 'buffer' });
+    (await connected(buffer.port)).end(Buffer.from([0xff, 0x0a]));
+    const server = createServer((socket) => socket.setEncoding('utf8'));
+    const text = await guarded({}, server);
+    (await connected(text.port)).end('é\n');
+    await until(() => [latin1, buffer, text].every(({ lines }) => lines.length === 1));
+    expect(latin1.lines).toEqual(['é']);
+    expect(buffer.lines).toEqual([Buffer.from([0xff])]);
+    expect(text.lines).toEqual(['é']);
+  });
+
+  test('a line that is too long, with or without its end, closes', async () => {
+    for (const sent of [`${'x'.repeat(101)}\n`, 'x'.repeat(5000)]) {
+      const expulsions = new OrderbookRateLimiter({ interval: 60 });
+      const { port, lines, verdicts } = await guarded({ maxLineBytes: 100, expulsions });
+      const peer = await connected(port);
+      peer.write(`${'y'.repeat(100)}\n`);
+      peer.write(sent);
+      await once(peer.resume(), 'close');
+      expect(lines).toEqual(['y'.repeat(100)]);
+      expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'length' });
+      expect(expulsions.getStatistics().trackedPeers).toBe(1);
+    }
+  });
+
+  test('half-open: who has ended is still answered', async () => {
+    const server = createServer({ allowHalfOpen: true });
+    const { port } = await guarded({ messages: { limiter: few(5) } }, server);
+    server.on('connection', (socket) => {
+      socket.on('line', (line) => socket.write(`${line}!\n`));
+      socket.on('end', () => setTimeout(() => socket.end('bye\n'), 20));
+    });
+    const peer = await connected(port);
+    peer.end('a\nb');
+    expect(await allOf(peer)).toBe('a!\nb!\nbye\n');
+  });
+
+  test('a reader that does not take its farewell is cut', async () => {
+    const { port, guard, sockets } = await guarded({ closeGraceSeconds: 0.05, farewell: 'bye\n' });
+    const peer = await connected(port);
+    peer.pause();
+    await until(() => sockets.length === 1);
+    const [socket] = sockets as [Socket];
+    // More than the system's buffers take.
+    socket.write(Buffer.alloc(32 << 20));
+    expect(guard.expel(socket)).toBe(true);
+    expect(guard.expel(socket)).toBe(false);
+    await once(socket, 'close');
+    expect(guard.connections).toBe(0);
+  });
+});
+
+describe('pausing', () => {
+  test('all lines come, in order, and no faster than the limit', async () => {
+    const clock = watchedClock();
+    const limiter = new RateLimiter({ rateLimit: 100, burstLimit: 5, clock });
+    const { port, lines, server } = await guarded({ messages: { limiter }, onDelay: 'pause' });
+    const times: number[] = [];
+    server.on('connection', (socket) => socket.on('line', () => times.push(clock.last)));
+    const sent = Array.from({ length: 40 }, (_, n) => `line ${n}`);
+    (await connected(port)).end(`${sent.join('\n')}\n`);
+    await until(() => lines.length === 40);
+    expect(lines).toEqual(sent);
+    expect(tooEarly(times, 100, 5)).toEqual([]);
+  });
+
+  test('a flooder is held back by TCP, and by nobody’s memory', async () => {
+    const chunk = Buffer.alloc(64 << 10, `${'x'.repeat(1023)}\n`);
+    const floodOn = async (onDelay: 'pause' | 'drop', milliseconds: number) => {
+      const limiter = new RateLimiter({ rateLimit: 20, burstLimit: 1 });
+      const { port } = await guarded({ messages: { limiter }, onDelay, onVerdict: () => {} });
+      const peer = await connected(port);
+      const send = () => {
+        peer.write(chunk);
+        return chunk.length;
+      };
+      return flood(milliseconds, () => peer.writableLength, send);
+    };
+    expect((await floodOn('drop', 10_000)).taken).toBeGreaterThan(60 << 20);
+    const held = await floodOn('pause', 1000);
+    expect(held.taken).toBeLessThan(24 << 20);
+    expect(held.memory).toBeLessThan(16 << 20);
+  });
+
+  test('its user may pause in the middle of a chunk', async () => {
+    const { port, lines, server, sockets } = await guarded({});
+    server.on('connection', (socket) => socket.on('line', () => socket.pause()));
+    const peer = await connected(port);
+    peer.end('a\nb\nc\nd');
+    for (const expected of ['a', 'ab', 'abc', 'abcd']) {
+      await until(() => lines.join('') === expected);
+      await later(20);
+      expect(lines.join('')).toBe(expected);
+      sockets[0]?.resume();
+    }
+  });
+
+  test('a pause too long says farewell; a socket that closes in a pause leaves nothing', async () => {
+    const limiter = new RateLimiter({ rateLimit: 5, burstLimit: 1 });
+    const { port, guard, lines } = await guarded({ messages: { limiter }, onDelay: 'pause' });
+    const peer = await connected(port);
+    peer.write('a\nb\nc\nd\n');
+    await until(() => lines.length === 1);
+    peer.resetAndDestroy();
+    await until(() => guard.connections === 0);
+    const passed = lines.length;
+    await later(300);
+    expect(lines.length).toBe(passed);
+    expect(limiter.getStats().trackedPeers).toBe(0);
+
+    const long = await guarded({
+      messages: { limiter },
+      onDelay: 'pause',
+      maxPauseSeconds: 0.1,
+      farewell: ({ reason }) => reason,
+    });
+    const other = await connected(long.port);
+    other.write('a\nb\n');
+    expect(await allOf(other)).toBe('pause');
+  });
+});
+
+test('a listener, a cost and a key that throw break nothing', async () => {
+  const errors = await uncaught(async () => {
+    const { port, lines, server } = await guarded({
+      messages: { limiter: few(5), cost: (line) => JSON.parse(String(line)) },
+    });
+    server.on('connection', (socket) => {
+      socket.on('line', () => {
+        throw new Error('listener');
+      });
+    });
+    (await connected(port)).end('1\n{\n-1\n2\n');
+    await until(() => lines.length === 2);
+    expect(lines).toEqual(['1', '2']);
+    const other = await guarded({ messages: { limiter: few(5), key: () => 5 as never } });
+    await once(client(other.port), 'close');
+    expect(other.sockets).toHaveLength(0);
+  });
+  expect(errors).toHaveLength(5);
+});
+
+test('close leaves the server as it was', async () => {
+  const { port, guard, server, sockets, lines } = await guarded({ messages: { limiter: few(1) } });
+  const peer = await connected(port);
+  peer.write('a\n');
+  await until(() => lines.length === 1);
+  guard.close();
+  expect(Object.hasOwn(server, 'emit')).toBe(false);
+  const [socket] = sockets as [Socket];
+  expect(['pause', 'resume'].some((name) => Object.hasOwn(socket, name))).toBe(false);
+  const data = once(socket, 'data');
+  peer.write('b\n');
+  expect(String(await data)).toBe('b\n');
+  expect(lines).toEqual(['a']);
+});
+
+test('the key of a connection is connectionKey of its socket', async () => {
+  const limiter = few(1);
+  const { port, sockets, verdicts } = await guarded({ messages: { limiter } });
+  (await connected(port)).write('a\nb\n');
+  await until(() => verdicts.length === 3);
+  expect(limiter.getViolationCount(connectionKey(sockets[0] as Socket))).toBe(1);
+});
+
+test('options that are none', () => {
+  const server = new Server();
+  for (const options of [
+    { maxLineBytes: 0 },
+    { maxLineBytes: 2 ** 31 },
+    { encoding: 'utf16le' },
+    { farewell: 5 },
+    { trustedProxies: 'loopback' },
+    { messages: 5 },
+    [],
+  ]) {
+    expect(codeOf(() => guardLineServer(server, options as object))).toBe('ERR_LIMITER_OPTION');
+  }
+  expect(codeOf(() => guardLineServer({} as Server))).toBe('ERR_LIMITER_OPTION');
+});

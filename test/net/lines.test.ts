@@ -1,0 +1,85 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { LineCutter } from '../../dist/net/lines.js';
+
+/** All lines of a stream that comes in these chunks. */
+function linesOf(chunks: readonly Buffer[], maxBytes = 1e6): string[] {
+  const cutter = new LineCutter(maxBytes);
+  const lines: string[] = [];
+  for (const chunk of chunks) {
+    cutter.push(chunk);
+    for (let line = cutter.next(); line !== undefined; line = cutter.next()) {
+      lines.push(line.toString());
+    }
+  }
+  const last = cutter.last();
+  if (last !== undefined) lines.push(last.toString());
+  return lines;
+}
+
+test('lines are the same however the bytes are cut', () => {
+  const line = fc
+    .string({ unit: 'grapheme', maxLength: 20 })
+    .map((text) => text.replace(/[\r\n]/g, ''));
+  const end = fc.constantFrom('\n', '\r\n');
+  fc.assert(
+    fc.property(fc.array(fc.tuple(line, end)), line, fc.array(fc.nat(500)), (pairs, last, cuts) => {
+      const bytes = Buffer.from(pairs.map(([text, end]) => text + end).join('') + last);
+      const places = [0, ...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length];
+      places.sort((a, b) => a - b);
+      const chunks = places.slice(1).map((place, n) => bytes.subarray(places[n], place));
+      const expected = pairs.map(([text]) => text);
+      expect(linesOf(chunks)).toEqual(last === '' ? expected : [...expected, last]);
+    }),
+  );
+});
+
+test('the longest line passes, in any pieces, with either end; one byte more does not', () => {
+  for (const end of ['\n', '\r\n']) {
+    for (const size of [1, 3, 100]) {
+      for (const length of [10, 11]) {
+        const bytes = Buffer.from(`ab\n${'x'.repeat(length)}${end}cd\n`);
+        const cutter = new LineCutter(10);
+        const lengths: number[] = [];
+        for (let at = 0; at < bytes.length; at += size) {
+          cutter.push(bytes.subarray(at, at + size));
+          for (let line = cutter.next(); line !== undefined; line = cutter.next()) {
+            lengths.push(line.length);
+            if (line.length > 10) break;
+          }
+          if ((lengths.at(-1) ?? 0) > 10) break;
+        }
+        if (length === 10) expect(lengths).toEqual([2, 10, 2]);
+        else expect(lengths.at(-1)).toBeGreaterThan(10);
+      }
+    }
+  }
+});
+
+test('a line without an end is noticed before it is kept', () => {
+  const cutter = new LineCutter(100);
+  cutter.push(Buffer.alloc(60));
+  expect(cutter.next()).toBeUndefined();
+  cutter.push(Buffer.alloc(60));
+  expect(cutter.next()?.length).toBeGreaterThan(100);
+});
+
+test('what is taken back and pushed again changes nothing', () => {
+  for (const withEnd of [true, false]) {
+    const cutter = new LineCutter(10);
+    cutter.push(Buffer.from('a\r\n\nb\nc'));
+    const lines: string[] = [];
+    for (let line = cutter.next(); line !== undefined; line = cutter.next()) {
+      lines.push(line.toString());
+      const rest = cutter.rest(withEnd);
+      if (withEnd) expect(rest[0]).toBe(10);
+      cutter.push(Buffer.from(rest));
+    }
+    expect(lines).toEqual(['a', '', 'b']);
+    expect(String(cutter.last())).toBe('c');
+  }
+});
+
+test('a CR inside a line stays', () => {
+  expect(linesOf([Buffer.from('a\rb\r\r\n\r\n\n')])).toEqual(['a\rb\r', '', '']);
+});

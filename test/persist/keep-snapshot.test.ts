@@ -1,0 +1,121 @@
+// keepSnapshot: a file kept up to date. Timers are faked, files are not.
+
+import { existsSync, mkdirSync } from 'node:fs';
+import { type KeepOptions, keepSnapshot, loadSnapshot } from 'relay-limiter/persist';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { codeOf } from '../support/limiters.js';
+import { run } from '../support/processes.js';
+import { codeOfRejection, Notebook, testFolder } from './support.js';
+
+const folder = testFolder();
+
+/** Counts its snapshots, and writes the count down. */
+class Counter extends Notebook {
+  count = 0;
+
+  override snapshot(): object {
+    this.count += 1;
+    return { count: this.count };
+  }
+}
+
+async function savedCount(): Promise<unknown> {
+  const loaded = new Notebook();
+  await loadSnapshot(loaded, folder.file());
+  return (loaded.restored as { count?: number } | undefined)?.count;
+}
+
+/** Lets files be written until `done`; the timers of the test stand still. */
+async function until(done: () => boolean): Promise<void> {
+  while (!done()) await new Promise((resolve) => setImmediate(resolve));
+}
+
+describe('with timers faked', () => {
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  const timerIsSet = () => vi.getTimerCount() === 1;
+
+  test('saves again and again, and once more at the end', async () => {
+    const counter = new Counter();
+    const keeper = keepSnapshot(counter, folder.file(), { everySeconds: 5 });
+    vi.advanceTimersByTime(4_999);
+    expect(counter.count).toBe(0);
+    for (let n = 1; n <= 3; n += 1) {
+      vi.advanceTimersByTime(n === 1 ? 1 : 5_000);
+      expect(counter.count).toBe(n);
+      // The next one waits until this one is done.
+      expect(vi.getTimerCount()).toBe(0);
+      await until(timerIsSet);
+      expect(await savedCount()).toBe(n);
+    }
+    const stopped = keeper.stop();
+    expect(keeper.stop()).toBe(stopped);
+    await stopped;
+    expect(await savedCount()).toBe(4);
+    vi.advanceTimersByTime(1e6);
+    expect(counter.count).toBe(4);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test('stopped in the middle of a save, ends with the last one', async () => {
+    const counter = new Counter();
+    const keeper = keepSnapshot(counter, folder.file());
+    vi.advanceTimersByTime(60_000);
+    await keeper.stop();
+    expect(await savedCount()).toBe(2);
+    await until(() => true);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test('a save that fails is told of, and the next one comes', async () => {
+    const file = folder.file('later/bans.json');
+    const codes: unknown[] = [];
+    const onError = (error: unknown) => codes.push((error as { code: unknown }).code);
+    const keeper = keepSnapshot(new Counter(), file, { everySeconds: 1, onError });
+    vi.advanceTimersByTime(1000);
+    await until(timerIsSet);
+    expect(codes).toEqual(['ENOENT']);
+    mkdirSync(folder.file('later'));
+    vi.advanceTimersByTime(1000);
+    await until(timerIsSet);
+    expect(codes).toEqual(['ENOENT']);
+    expect(existsSync(file)).toBe(true);
+    await keeper.stop();
+  });
+
+  test('the last save rejects', async () => {
+    const keeper = keepSnapshot(new Counter(), folder.file('missing/bans.json'));
+    expect(await codeOfRejection(keeper.stop())).toBe('ENOENT');
+  });
+
+  test('refuses wrong options', () => {
+    const wrong = [null, { everySeconds: 0 }, { everySeconds: '1' }, { onError: 5 }, { every: 1 }];
+    for (const options of wrong) {
+      const keep = () => keepSnapshot(new Counter(), folder.file(), options as KeepOptions);
+      expect(codeOf(keep)).toBe('ERR_LIMITER_OPTION');
+    }
+    expect(codeOf(() => keepSnapshot(new Counter(), ''))).toBe('ERR_LIMITER_OPTION');
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+test('does not keep its process alive, and warns where nobody listens', () => {
+  const script = (wait: number) => `
+    import { setTimeout } from 'node:timers/promises';
+    import { keepSnapshot } from 'relay-limiter/persist';
+    process.on('warning', ({ message }) => console.log(message.includes('ENOENT')));
+    const limiter = { snapshot: () => ({}), restore: () => 0 };
+    keepSnapshot(limiter, ${JSON.stringify(folder.file('missing/bans.json'))}, { everySeconds: 0.02 });
+    await setTimeout(${wait});
+  `;
+  expect(run(script(0))).toEqual({ status: 0, stdout: '', stderr: '' });
+  const { status, stdout, stderr } = run(script(300));
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/^true/);
+  expect(stderr).toContain('a snapshot was not saved');
+});

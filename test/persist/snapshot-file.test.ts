@@ -1,0 +1,281 @@
+// Snapshots in files: what comes back, what time does to it, what damage and failure do not.
+
+import {
+  chmodSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { PolicyLimiter } from 'relay-limiter/client';
+import { loadSnapshot, saveSnapshot } from 'relay-limiter/persist';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { ODD_KEYS } from '../support/limiters.js';
+import { run } from '../support/processes.js';
+import { codeOfRejection, Notebook, peersOf, testFolder } from './support.js';
+
+const folder = testFolder();
+const peer = { key: 'ann', violations: 3, banSecondsLeft: 100, idleSeconds: 5 };
+const snapshot = { format: 1, limiter: 'OrderbookRateLimiter', peers: [peer] };
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** Saves at one time of the wall clock and loads at another. */
+async function laterBy(seconds: number, peers: unknown[]): Promise<unknown> {
+  vi.useFakeTimers({ toFake: ['Date'], now: 1_700_000_000_000 });
+  await saveSnapshot(new Notebook({ ...snapshot, peers }), folder.file());
+  vi.setSystemTime(1_700_000_000_000 + seconds * 1000);
+  const loaded = new Notebook();
+  await loadSnapshot(loaded, folder.file());
+  return peersOf(loaded);
+}
+
+describe('a file', () => {
+  test('gives back what was saved, every key of it, and how many came back', async () => {
+    const peers = ODD_KEYS.map((key) => ({ ...peer, key, banSecondsLeft: null }));
+    await saveSnapshot(new Notebook({ ...snapshot, peers }), folder.file());
+    const loaded = new Notebook({}, 7);
+    expect(await loadSnapshot(loaded, folder.file())).toBe(7);
+    expect(loaded.restored).toMatchObject({ format: 1, limiter: 'OrderbookRateLimiter' });
+    expect((peersOf(loaded) as { key: string }[]).map(({ key }) => key)).toEqual(ODD_KEYS);
+    expect(folder.entries()).toEqual(['bans.json']);
+  });
+
+  test('is JSON, with its time and checksum before the snapshot', async () => {
+    const before = Date.now();
+    await saveSnapshot(new Notebook(snapshot), folder.file());
+    const saved = JSON.parse(readFileSync(folder.file(), 'utf8'));
+    expect(Object.keys(saved)).toEqual(['format', 'savedAt', 'sha256', 'snapshot']);
+    expect(saved.snapshot).toEqual(snapshot);
+    expect(saved.savedAt).toBeGreaterThanOrEqual(before);
+    expect(saved.savedAt).toBeLessThanOrEqual(Date.now());
+  });
+
+  test('that is not there restores nothing', async () => {
+    const notebook = new Notebook();
+    expect(await loadSnapshot(notebook, folder.file('none/bans.json'))).toBe(0);
+    expect(notebook.restored).toBeUndefined();
+  });
+
+  test('of a PolicyLimiter keeps a quota from being spent twice', async () => {
+    const options = { policies: [{ quota: 3, windowSeconds: 3600 }], algorithm: 'fixed' } as const;
+    const before = new PolicyLimiter(options);
+    while (before.tryAcquire());
+    await saveSnapshot(before, folder.file());
+    const restarted = new PolicyLimiter(options);
+    expect(await loadSnapshot(restarted, folder.file())).toBe(1);
+    expect(restarted.tryAcquire()).toBe(false);
+    const other = new PolicyLimiter({ policies: [{ quota: 4, windowSeconds: 3600 }] });
+    expect(await codeOfRejection(loadSnapshot(other, folder.file()))).toBe('ERR_LIMITER_SNAPSHOT');
+    expect(other.tryAcquire()).toBe(true);
+  });
+});
+
+describe('time that passed meanwhile', () => {
+  test('counts towards bans and idleness', async () => {
+    const silent = { key: 'bob', violations: 1, banSecondsLeft: null, idleSeconds: null };
+    expect(await laterBy(30.5, [peer, silent])).toEqual([
+      { ...peer, banSecondsLeft: 69.5, idleSeconds: 35.5 },
+      silent,
+    ]);
+  });
+
+  test('ends bans: who was banned is forgiven, who was not is remembered', async () => {
+    const worse = { ...peer, key: 'bob', banSecondsLeft: 100.5 };
+    const free = { ...peer, key: 'eve', banSecondsLeft: null };
+    expect(await laterBy(100, [peer, worse, free])).toMatchObject([
+      { key: 'bob', banSecondsLeft: 0.5 },
+      { key: 'eve', violations: 3, banSecondsLeft: null },
+    ]);
+  });
+
+  test('is none when the wall clock went back', async () => {
+    expect(await laterBy(-1e6, [peer])).toEqual([peer]);
+  });
+
+  test('leaves to restore what is no peer', async () => {
+    const nonsense = [null, 5, 'ann', { banSecondsLeft: '1', idleSeconds: [] }];
+    expect(await laterBy(10, nonsense)).toEqual(nonsense);
+  });
+});
+
+describe('damage', () => {
+  const damaged = async (bytes: Uint8Array | string) => {
+    writeFileSync(folder.file(), bytes);
+    const notebook = new Notebook();
+    const code = await codeOfRejection(loadSnapshot(notebook, folder.file()));
+    return notebook.restored === undefined && code === 'ERR_LIMITER_SNAPSHOT';
+  };
+
+  test('of any bit is noticed', async () => {
+    await saveSnapshot(new Notebook(snapshot), folder.file());
+    const bytes = readFileSync(folder.file());
+    for (let n = 0; n < bytes.length * 8; n += 1) {
+      const flipped = Buffer.from(bytes);
+      flipped[n >> 3] = (flipped[n >> 3] as number) ^ (1 << (n & 7));
+      expect(await damaged(flipped), `bit ${n}`).toBe(true);
+    }
+    writeFileSync(folder.file(), bytes);
+    expect(await loadSnapshot(new Notebook(), folder.file())).toBe(1);
+  });
+
+  test('is a file cut off anywhere, or longer than it was', async () => {
+    await saveSnapshot(new Notebook(snapshot), folder.file());
+    const bytes = readFileSync(folder.file());
+    for (let length = 0; length < bytes.length; length += 1) {
+      expect(await damaged(bytes.subarray(0, length)), `${length} bytes`).toBe(true);
+    }
+    for (const more of [' ', '\n', '\0', bytes]) {
+      expect(await damaged(Buffer.concat([bytes, Buffer.from(more)]))).toBe(true);
+    }
+  });
+
+  test.each(['', '{}', 'null', '[1, 2]', JSON.stringify(snapshot), '\0'.repeat(5000)])(
+    'is whatever is not ours: %j',
+    async (text) => {
+      expect(await damaged(text)).toBe(true);
+    },
+  );
+});
+
+describe('a save that fails', () => {
+  const kept = () => readFileSync(folder.file(), 'utf8');
+
+  test('says why, and leaves no file behind', async () => {
+    const save = (name: string) => codeOfRejection(saveSnapshot(new Notebook(), folder.file(name)));
+    expect(await save('missing/bans.json')).toBe('ENOENT');
+    mkdirSync(folder.file('folder'));
+    expect(await save('folder')).toBe('EISDIR');
+    expect(await codeOfRejection(loadSnapshot(new Notebook(), folder.file('folder')))).toBe(
+      'EISDIR',
+    );
+    writeFileSync(folder.file('file'), '');
+    expect(await save('file/bans.json')).toBe('ENOTDIR');
+    expect(await save('n'.repeat(300))).toBe('ENAMETOOLONG');
+    expect(folder.entries()).toEqual(['file', 'folder']);
+  });
+
+  test('as the limiter does, changes nothing', async () => {
+    await saveSnapshot(new Notebook(snapshot), folder.file());
+    const before = kept();
+    const failing = new Notebook();
+    failing.snapshot = () => {
+      throw new Error('no snapshot');
+    };
+    await expect(saveSnapshot(failing, folder.file())).rejects.toThrow('no snapshot');
+    expect(kept()).toBe(before);
+  });
+
+  // RLIMIT_FSIZE does what a full disk does: a part is written, then nothing more.
+  test.skipIf(process.platform === 'win32')('in the middle keeps the old file', async () => {
+    await saveSnapshot(new Notebook(snapshot), folder.file());
+    const before = kept();
+    const script = `
+      import { execFileSync } from 'node:child_process';
+      import { saveSnapshot } from 'relay-limiter/persist';
+      process.on('SIGXFSZ', () => {});
+      execFileSync('prlimit', ['--pid', String(process.pid), '--fsize=100000']);
+      const limiter = { snapshot: () => ({ text: 'x'.repeat(1_000_000) }), restore: () => 0 };
+      await saveSnapshot(limiter, ${JSON.stringify(folder.file())}).catch(({ code }) => console.log(code));
+    `;
+    expect(run(script)).toEqual({ status: 0, stdout: 'EFBIG', stderr: '' });
+    expect(kept()).toBe(before);
+    expect(folder.entries()).toEqual(['bans.json']);
+  });
+
+  test.skipIf(process.platform === 'win32')('for want of permission does too', async () => {
+    await saveSnapshot(new Notebook(snapshot), folder.file());
+    const before = kept();
+    const script = `
+      import { chmodSync } from 'node:fs';
+      import { saveSnapshot } from 'relay-limiter/persist';
+      chmodSync(${JSON.stringify(folder.file('.'))}, 0o555);
+      if (process.getuid() === 0) process.setuid(65534);
+      const limiter = { snapshot: () => ({}), restore: () => 0 };
+      await saveSnapshot(limiter, ${JSON.stringify(folder.file())}).catch(({ code }) => console.log(code));
+    `;
+    expect(run(script)).toEqual({ status: 0, stdout: 'EACCES', stderr: '' });
+    chmodSync(folder.file('.'), 0o700);
+    expect(kept()).toBe(before);
+    expect(folder.entries()).toEqual(['bans.json']);
+  });
+
+  test.each([undefined, null, 5, '', new URL('file:///bans.json')])(
+    'for want of a path: %s',
+    async (path) => {
+      const given = path as string;
+      for (const act of [saveSnapshot, loadSnapshot]) {
+        expect(await codeOfRejection(act(new Notebook(), given))).toBe('ERR_LIMITER_OPTION');
+      }
+    },
+  );
+});
+
+describe('a file that is replaced', () => {
+  const save = (name?: string) => saveSnapshot(new Notebook(snapshot), folder.file(name));
+  const mode = (name?: string) => statSync(folder.file(name)).mode & 0o777;
+
+  test.skipIf(process.platform === 'win32')(
+    'keeps its permissions; a new one is the owner alone',
+    async () => {
+      await save();
+      expect(mode()).toBe(0o600);
+      chmodSync(folder.file(), 0o644);
+      await save();
+      expect(mode()).toBe(0o644);
+    },
+  );
+
+  test.skipIf(process.platform === 'win32')('stays where a link leads to', async () => {
+    mkdirSync(folder.file('volume'));
+    writeFileSync(folder.file('volume/bans'), '');
+    symlinkSync('volume/bans', folder.file());
+    await save();
+    expect(readlinkSync(folder.file())).toBe('volume/bans');
+    expect(await loadSnapshot(new Notebook(), folder.file('volume/bans'))).toBe(1);
+  });
+
+  test('is rid of what killed processes left, and of nothing else', async () => {
+    const old = [
+      'bans.json.0123456789abcdef.tmp',
+      'bans.json.tmp',
+      'bans.json.0123456789abcdef.tmp.old',
+      'other.json.0123456789abcdef.tmp',
+    ];
+    const young = 'bans.json.fedcba9876543210.tmp';
+    for (const name of [...old, young]) writeFileSync(folder.file(name), '');
+    const longAgo = Date.now() / 1000 - 61;
+    for (const name of old) utimesSync(folder.file(name), longAgo, longAgo);
+    await save();
+    expect(folder.entries()).toEqual([...old.slice(1), young, 'bans.json'].sort());
+  });
+
+  test('holds the snapshot that was taken last, however many are saved at once', async () => {
+    const saves = Array.from({ length: 20 }, (_, n) => {
+      // Of very different lengths, so that the last one would be done first.
+      const content = { n, text: 'x'.repeat((20 - n) * 50_000) };
+      return saveSnapshot(new Notebook(content), folder.file());
+    });
+    await Promise.all(saves);
+    const notebook = new Notebook();
+    await loadSnapshot(notebook, folder.file());
+    expect(notebook.restored).toMatchObject({ n: 19 });
+    expect(folder.entries()).toEqual(['bans.json']);
+  });
+
+  test('by a save behind one that fails, is replaced all the same', async () => {
+    const failing = save('later/bans.json').catch(({ code }) => {
+      mkdirSync(folder.file('later'));
+      return code;
+    });
+    const next = save('later/bans.json');
+    expect(await failing).toBe('ENOENT');
+    await next;
+    expect(await loadSnapshot(new Notebook(), folder.file('later/bans.json'))).toBe(1);
+  });
+});

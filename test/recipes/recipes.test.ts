@@ -1,0 +1,152 @@
+// The recipes of docs/recipes.md, with the real servers and clients.
+
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer as createHttpServer } from 'node:http';
+import { type AddressInfo, createServer, type Server as NetServer } from 'node:net';
+import { Aedes } from 'aedes';
+import { connectAsync } from 'mqtt';
+import { RateLimiter } from 'relay-limiter';
+import { Server as SocketIo } from 'socket.io';
+import { io as connectIo } from 'socket.io-client';
+import { afterEach, describe, expect, test } from 'vitest';
+import { WebSocketServer } from 'ws';
+import { limits } from '../../out/examples/recipes/mqtt.js';
+import { nostrRelay } from '../../out/examples/recipes/nostr.js';
+import { allowRequest, limitPackets } from '../../out/examples/recipes/socket-io.js';
+import { until } from '../support/sockets.js';
+import { closing, connected, stopAll, stopLater, stopper } from '../ws/support.js';
+
+const stops: (() => unknown)[] = [];
+
+afterEach(async () => {
+  stopAll();
+  for (const stop of stops.splice(0).reverse()) await stop();
+});
+
+async function listening(server: NetServer): Promise<number> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  stops.push(() => server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+describe('Nostr', () => {
+  async function relay() {
+    const server = new WebSocketServer({ host: '127.0.0.1', port: 0 });
+    stopLater(stopper(server));
+    const handled: string[] = [];
+    nostrRelay(server, (_, [verb]) => handled.push(verb));
+    await once(server, 'listening');
+    const peer = await connected((server.address() as AddressInfo).port);
+    const answers: unknown[][] = [];
+    peer.on('message', (data) => answers.push(JSON.parse(data.toString())));
+    const send = (...messages: unknown[]) => {
+      for (const message of messages) peer.send(JSON.stringify(message));
+    };
+    return { peer, handled, answers, send };
+  }
+
+  test('each verb has its cost, and its answer', async () => {
+    const { handled, answers, send } = await relay();
+    // 30 units: five counts and two queries of one filter, and an event.
+    const counts = Array.from({ length: 5 }, (_, n) => ['COUNT', `c${n}`, {}]);
+    send(...counts, ['REQ', 'r', {}], ['REQ', 's', {}], ['EVENT', { id: 'e1' }]);
+    send(['EVENT', { id: 'e2' }], ['REQ', 't', {}, {}], ['COUNT', 'c', {}], ['AUTH', {}]);
+    send(['CLOSE', 'r']);
+    await until(() => handled.at(-1) === 'CLOSE' && answers.length >= 4);
+    expect(handled.filter((verb) => verb === 'COUNT')).toHaveLength(5);
+    expect(handled.filter((verb) => verb === 'REQ')).toHaveLength(2);
+    const limited = expect.stringMatching(/^rate-limited: /);
+    expect(answers).toContainEqual(['CLOSED', 't', limited]);
+    expect(answers).toContainEqual(['CLOSED', 'c', limited]);
+    const refusedEvents = answers.filter(([type]) => type === 'OK');
+    expect(refusedEvents.length).toBeGreaterThan(0);
+    for (const answer of refusedEvents) {
+      expect(answer).toEqual(['OK', expect.stringMatching(/^e[12]$/), false, limited]);
+    }
+  });
+
+  test('a filter bomb, garbage and a flood', async () => {
+    const { peer, handled, answers, send } = await relay();
+    send(['REQ', 'bomb', ...Array(16).fill({})], 'text', [], [1], null, ['EVENT'], ['EVENT', null]);
+    peer.send('{');
+    await until(() => answers.length === 6);
+    expect(answers[0]).toEqual(['CLOSED', 'bomb', 'rate-limited: too much at once']);
+    expect(answers.slice(1).every(([type]) => type === 'NOTICE')).toBe(true);
+    expect(handled).toEqual(['EVENT', 'EVENT']);
+    for (let n = 0; n < 500; n += 1) send(['EVENT', { id: String(n) }]);
+    expect((await closing(peer)).code).toBe(1008);
+    expect(answers).toContainEqual(['NOTICE', 'rate-limited: slow down']);
+  });
+});
+
+describe('socket.io', () => {
+  test.each(['polling', 'websocket'])('over %s', async (transport) => {
+    const http = createHttpServer();
+    const connects = new RateLimiter({ rateLimit: 1e-3, burstLimit: 2 });
+    const packets = new RateLimiter({ rateLimit: 1e-3, burstLimit: 3, disconnectThreshold: 2 });
+    const io = new SocketIo(http, { allowRequest: allowRequest(connects) });
+    limitPackets(io, packets);
+    const received: unknown[] = [];
+    io.on('connection', (socket) => socket.on('say', (text) => received.push(text)));
+    const url = `http://127.0.0.1:${await listening(http)}`;
+    stops.push(() => io.close());
+    const client = () => {
+      const socket = connectIo(url, {
+        transports: [transport],
+        reconnection: false,
+        forceNew: true,
+      });
+      stops.push(() => socket.disconnect());
+      return socket;
+    };
+    const peer = client();
+    await once(peer as never, 'connect');
+    const limited: unknown[] = [];
+    peer.on('rate-limited', (about) => limited.push(about));
+    for (const text of ['a', 'b', 'c', 'd']) peer.emit('say', text);
+    await until(() => limited.length === 1);
+    peer.emit('say', 'e');
+    await once(peer as never, 'disconnect');
+    expect(received).toEqual(['a', 'b', 'c']);
+    expect(limited).toEqual([{ delaySeconds: expect.closeTo(1000, -1) }]);
+    expect(packets.getStats().trackedPeers).toBe(0);
+    await once(client() as never, 'connect');
+    const [error] = await once(client() as never, 'connect_error');
+    expect(error).toBeInstanceOf(Error);
+  });
+});
+
+describe('MQTT', () => {
+  test('who publishes too much waits, and loses nothing; too large a message ends it', async () => {
+    const broker = await Aedes.createBroker(limits());
+    stops.push(() => new Promise<void>((resolve) => broker.close(resolve)));
+    const port = await listening(createServer(broker.handle));
+    const received: string[] = [];
+    broker.on('publish', (packet, client) => {
+      if (client !== null) received.push(packet.payload.toString());
+    });
+    const options = { reconnectPeriod: 0 };
+    const peer = await connectAsync(`mqtt://127.0.0.1:${port}`, options);
+    stops.push(() => peer.endAsync(true));
+    const started = performance.now();
+    const texts = Array.from({ length: 50 }, (_, n) => String(n));
+    await Promise.all(texts.map((text) => peer.publishAsync('a', text, { qos: 1 })));
+    await until(() => received.length === 50);
+    expect(received).toEqual(texts);
+    // Forty at once, and twenty a second.
+    expect(performance.now() - started).toBeGreaterThan(450);
+    peer.publish('a', 'x'.repeat(300_000), { qos: 1 });
+    await once(peer as never, 'close');
+    expect(received).toHaveLength(50);
+  });
+});
+
+test('docs/recipes.md shows the files that are tested', () => {
+  const page = readFileSync(new URL('../../docs/recipes.md', import.meta.url), 'utf8');
+  for (const name of ['nostr', 'socket-io', 'mqtt']) {
+    const file = new URL(`../../examples/recipes/${name}.ts`, import.meta.url);
+    expect(page).toContain(`\`\`\`ts\n${readFileSync(file, 'utf8')}\`\`\``);
+  }
+});

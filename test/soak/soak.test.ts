@@ -1,0 +1,74 @@
+// The soak, briefly, and that it would notice.
+
+import type { EngineName } from 'relay-limiter';
+import { describe, expect, it } from 'vitest';
+import { Difference } from '../../soak/model/model.js';
+import { Round } from '../../soak/round.js';
+import type { Host, Subject } from '../../soak/subjects.js';
+import { Tally } from '../../soak/tally.js';
+import { ENGINES } from '../support/limiters.js';
+import { type Flaw, StandIn } from './stand-in.js';
+
+const SEED = Number(process.env['RELAY_LIMITER_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
+
+describe(`seed ${SEED}`, () => {
+  it.each(ENGINES)('%s answers as the reference model does', (engine) => {
+    console.log(`soak: ${engine}, RELAY_LIMITER_SEED=${SEED}`);
+    const otherEngine: EngineName = engine === 'native' ? 'js' : 'native';
+    const tally = new Tally();
+    for (let n = 0; n < 10; n += 1) {
+      const options = { seed: SEED + n, engine, otherEngine, throwingListener: false };
+      const round = new Round(options, tally);
+      try {
+        play(round, 8000);
+      } catch (error) {
+        console.error(round.story());
+        throw error;
+      }
+    }
+    expect(tally.evictions).toBeGreaterThan(0);
+    expect(tally.faultsInjected).toBeGreaterThan(0);
+  });
+});
+
+describe('a limiter in place of ours', () => {
+  it('passes if it is right', () => {
+    expect(firstDifference('none', 12)).toBe('');
+  });
+
+  it.each<[Flaw, RegExp]>([
+    ['evicts the banned', /possible states: .*bannedAt/],
+    ['has no bound', /peers is/],
+    ['does not count what it forgets', /lossyEvictions is/],
+    ['refuses newcomers that have room', /possible states: undefined/],
+    ['forgets a violation', /possible states: .*violations/],
+    ['lets a ban end early', /possible states: .*bannedAt/],
+    ['cleans up what is young', /possible states/],
+    ['loses an offender in a snapshot', /a snapshot/],
+    ['restores bans that are shorter', /a snapshot/],
+    ['works although the clock broke', /clock throws/],
+    ['announces a ban twice', /bans announced/],
+  ])('is found out if it %s', (flaw, words) => {
+    expect(firstDifference(flaw, 100)).toMatch(words);
+  });
+});
+
+/** What the first round says that finds one; the seeds are fixed, since not every round can show it. */
+function firstDifference(flaw: Flaw, rounds: number): string {
+  for (let seed = 1; seed <= rounds; seed += 1) {
+    const standIn = (subject: Subject, host: Host) => new StandIn(subject, host, flaw);
+    const options = { engine: 'js', otherEngine: 'js', throwingListener: false } as const;
+    try {
+      play(new Round({ seed, standIn, ...options }, new Tally()), 6000);
+    } catch (error) {
+      if (!(error instanceof Difference)) throw error;
+      return error.message;
+    }
+  }
+  return '';
+}
+
+function play(round: Round, operations: number): void {
+  round.run(operations);
+  round.end();
+}

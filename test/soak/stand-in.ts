@@ -1,0 +1,217 @@
+// A limiter made of the reference model's rules and one Map, for tests of the soak: right as it is, or
+// wrong in one way. It gives up the records of the order, and banned peers never.
+
+import type { Ban } from 'relay-limiter';
+import { type Known, secondsBetween } from '../../soak/model/known.js';
+import {
+  BAN_BEGINS,
+  type Outcome,
+  type Question,
+  type Rules,
+  type SnapshotEntry,
+} from '../../soak/model/rules.js';
+import type { Asked, Host, Statistics, Subject } from '../../soak/subjects.js';
+
+/** What it does wrong. */
+export type Flaw =
+  | 'none'
+  | 'evicts the banned'
+  | 'has no bound'
+  | 'does not count what it forgets'
+  | 'refuses newcomers that have room'
+  | 'forgets a violation'
+  | 'lets a ban end early'
+  | 'cleans up what is young'
+  | 'loses an offender in a snapshot'
+  | 'restores bans that are shorter'
+  | 'works although the clock broke'
+  | 'announces a ban twice';
+
+export class StandIn implements Asked {
+  readonly engine = 'js';
+  readonly #rules: Rules;
+  readonly #host: Host;
+  readonly #flaw: Flaw;
+  /** Says what is wrong with arguments. */
+  readonly #real: Asked;
+  readonly #peers = new Map<string, Known>();
+  readonly #counts = {
+    evictions: 0,
+    lossyEvictions: 0,
+    refusedNewcomers: 0,
+    unnamedOffenders: 0,
+    bansBegun: 0,
+    verdicts: { allow: 0, delay: 0, disconnect: 0 },
+  };
+  /** How often its flaw could have shown. */
+  #chances = 0;
+
+  constructor({ rules, create }: Subject, host: Host, flaw: Flaw) {
+    this.#rules = rules;
+    this.#real = create('js', host);
+    this.#host = host;
+    this.#flaw = flaw;
+  }
+
+  ask(key: string, question: Question): number | boolean {
+    if (typeof key !== 'string' || !isCost(question)) return this.#real.ask(key, question);
+    const now = this.#now();
+    const known = this.#peers.get(key);
+    const outcome = this.#rules.answer(known, question, this.#judgedAt(known, now));
+    if (outcome.known !== undefined && known === undefined && !this.#makeRoom(now)) {
+      this.#counts.refusedNewcomers += 1;
+      this.#counts.verdicts.delay += 1;
+      return 1;
+    }
+    this.#set(key, this.#spoilt(outcome.known));
+    if (question.ask !== 'ban') this.#count(key, outcome);
+    return outcome.answer;
+  }
+
+  askOpened(key: string, question: Question): number | boolean {
+    return this.ask(key, question);
+  }
+
+  violations(key: string): number {
+    return this.#peers.get(key)?.violations ?? 0;
+  }
+
+  remove(key: string): void {
+    this.#peers.delete(key);
+  }
+
+  clear(): void {
+    this.#peers.clear();
+  }
+
+  cleanup(maxAge: number, budgetMs = 0): undefined {
+    if (!(maxAge >= -1 && budgetMs >= 0)) this.#real.cleanup(maxAge, budgetMs);
+    const now = this.#now();
+    const age = this.#is('cleans up what is young') ? maxAge / 2 : maxAge;
+    for (const [key, known] of this.#peers) {
+      let left: Known | undefined = known;
+      for (const pass of this.#rules.cleanup(age)) left = left && pass(left, now);
+      this.#set(key, left);
+    }
+  }
+
+  statistics(): Statistics {
+    const now = this.#now();
+    const { banDuration = 0 } = this.#rules;
+    const banned = ([, { bannedAt }]: [string, Known]) =>
+      bannedAt !== undefined && secondsBetween(bannedAt, now) < banDuration;
+    const peers = [...this.#peers];
+    return {
+      ...this.#counts,
+      peers: peers.length,
+      tracked: peers.length,
+      banned: peers.filter(banned).map(([key]) => key),
+      totalViolations: peers.reduce((sum, [, { violations }]) => sum + violations, 0),
+      topViolators: [],
+    };
+  }
+
+  snapshot() {
+    const now = this.#now();
+    const peers = [...this.#peers].flatMap(([key, known]) => {
+      const entry = this.#rules.snapshot(known, now);
+      return entry === undefined ? [] : [{ key, ...entry }];
+    });
+    if (this.#is('loses an offender in a snapshot')) peers.pop();
+    return { ...this.#real.snapshot(), peers };
+  }
+
+  restore(snapshot: { peers: SnapshotEntry[] }): number {
+    this.#real.restore(snapshot);
+    this.#real.clear();
+    const now = this.#now();
+    for (const entry of snapshot.peers) {
+      const known = this.#rules.restored(entry, now);
+      const { bannedAt } = known;
+      const early = this.#is('restores bans that are shorter') && bannedAt !== undefined;
+      if (!this.#peers.has(entry.key)) {
+        this.#peers.set(entry.key, early ? { ...known, bannedAt: bannedAt - 1 } : known);
+      }
+    }
+    return snapshot.peers.length;
+  }
+
+  #is(flaw: Flaw): boolean {
+    return this.#flaw === flaw;
+  }
+
+  #now(): number {
+    try {
+      const now = this.#host.clock();
+      if (Number.isFinite(now)) return now;
+    } catch (error) {
+      if (!this.#is('works although the clock broke')) throw error;
+      return 0;
+    }
+    throw Object.assign(new RangeError('no number'), { code: 'ERR_LIMITER_CLOCK' });
+  }
+
+  /** A ban that ends early does so because time is taken for later than it is. */
+  #judgedAt(known: Known | undefined, now: number): number {
+    const early = this.#is('lets a ban end early') && known?.bannedAt !== undefined;
+    return early ? now + 1 : now;
+  }
+
+  #spoilt(known: Known | undefined): Known | undefined {
+    if (known === undefined || known.violations === 0) return known;
+    this.#chances += 1;
+    if (!this.#is('forgets a violation') || this.#chances % 100 !== 0) return known;
+    return { ...known, violations: known.violations - 1 };
+  }
+
+  #set(key: string, known: Known | undefined): void {
+    if (known === undefined) this.#peers.delete(key);
+    else this.#peers.set(key, known);
+  }
+
+  #count(key: string, { verdict, answer, known }: Outcome): void {
+    const names = ['allow', 'delay', 'disconnect'] as const;
+    this.#counts.verdicts[names[verdict] as 'allow'] += 1;
+    if (verdict !== 2) return;
+    const { banDuration = 0 } = this.#rules;
+    if (answer !== BAN_BEGINS && !this.#is('announces a ban twice')) return;
+    if (banDuration === 0 && this.#rules.banDuration === undefined) return;
+    if (answer === BAN_BEGINS) this.#counts.bansBegun += 1;
+    const ban: Ban = { key, violations: known?.violations ?? 0, banDuration };
+    this.#host.onBan(ban);
+  }
+
+  #makeRoom(now: number): boolean {
+    const { maxPeers } = this.#host;
+    if (this.#peers.size < maxPeers) {
+      this.#chances += 1;
+      return !(this.#is('refuses newcomers that have room') && this.#chances % 100 === 0);
+    }
+    if (this.#is('has no bound')) return true;
+    const victim = this.#victim(now);
+    if (victim === undefined) return false;
+    const known = this.#peers.get(victim) as Known;
+    this.#peers.delete(victim);
+    this.#counts.evictions += 1;
+    const counted = !this.#is('does not count what it forgets');
+    if (counted && !this.#rules.isFresh(known, now)) this.#counts.lossyEvictions += 1;
+    return true;
+  }
+
+  #victim(now: number): string | undefined {
+    const { banDuration = 0 } = this.#rules;
+    let violator: string | undefined;
+    for (const [key, known] of this.#peers) {
+      const { bannedAt, violations } = known;
+      const banned = bannedAt !== undefined && secondsBetween(bannedAt, now) < banDuration;
+      if (banned && !this.#is('evicts the banned')) continue;
+      if (violations === 0) return key;
+      violator ??= key;
+    }
+    return violator;
+  }
+}
+
+function isCost(question: Question): boolean {
+  return question.ask !== 'tokens' || (question.cost >= 0 && Number.isFinite(question.cost));
+}

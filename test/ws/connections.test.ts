@@ -1,0 +1,302 @@
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import { guardWebSocketServer } from 'relay-limiter/ws';
+import { afterEach, describe, expect, test } from 'vitest';
+import { WebSocket, WebSocketServer } from 'ws';
+import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
+import { until } from '../support/sockets.js';
+import { uncaught } from '../support/uncaught.js';
+import {
+  caughtUp,
+  client,
+  closing,
+  connected,
+  guarded,
+  httpServer,
+  refusal,
+  stopAll,
+  stopLater,
+  stopper,
+} from './support.js';
+
+afterEach(stopAll);
+
+const twice = (engine: 'native' | 'js' = 'js') =>
+  new RateLimiter({ rateLimit: 0.1, burstLimit: 2, engine, clock: manualClock() });
+
+describe.each(ENGINES)('connections on the %s engine', (engine) => {
+  test('are refused with 429 and Retry-After, before the upgrade', async () => {
+    const { port, verdicts, server } = await guarded({ connections: { limiter: twice(engine) } });
+    await connected(port);
+    await connected(port);
+    expect(await refusal(client(port))).toEqual({ status: 429, retryAfter: '10' });
+    expect(server.clients.size).toBe(2);
+    expect(verdicts.map(({ kind, did, reason }) => [kind, did, reason])).toEqual([
+      ['connection', 'passed', undefined],
+      ['connection', 'passed', undefined],
+      ['connection', 'refused', 'rate'],
+    ]);
+    expect(verdicts[2]).toMatchObject({
+      action: 'delay',
+      delaySeconds: 10,
+      key: '127.0.0.1',
+      address: '127.0.0.1',
+    });
+  });
+
+  test('an address that was expelled too often is kept out while its ban lasts', async () => {
+    const clock = manualClock();
+    const expulsions = new OrderbookRateLimiter({
+      interval: 60,
+      violationBanThreshold: 1,
+      banDuration: 600,
+      engine,
+      clock,
+    });
+    const { port, guard, server } = await guarded({ expulsions });
+    for (let n = 0; n < 3; n += 1) {
+      const peer = await connected(port);
+      const [socket] = [...server.clients].slice(-1);
+      expect(guard.expel(socket as never, 'you know why')).toBe(true);
+      expect(guard.expel(socket as never)).toBe(false);
+      expect(await closing(peer)).toEqual({ code: 1008, reason: 'you know why' });
+    }
+    expect(await refusal(client(port))).toEqual({ status: 429, retryAfter: '600' });
+    // Nobody else pays for it.
+    await connected(port, { localAddress: '127.0.0.2' });
+    clock.now += 600;
+    await connected(port);
+  });
+});
+
+describe('each mode of the server', () => {
+  test('server', async () => {
+    const { server: http, port } = await httpServer();
+    const server = new WebSocketServer({ server: http });
+    stopLater(stopper(server));
+    guardWebSocketServer(server, { connections: { limiter: twice() } });
+    await connected(port);
+    await connected(port);
+    expect((await refusal(client(port))).status).toBe(429);
+  });
+
+  test('noServer, whose user never emits a connection', async () => {
+    const { server: http, port } = await httpServer();
+    const server = new WebSocketServer({ noServer: true });
+    stopLater(stopper(server));
+    const received: string[] = [];
+    const messages = { limiter: new RateLimiter({ rateLimit: 1e-3, burstLimit: 1 }) };
+    guardWebSocketServer(server, { connections: { limiter: twice() }, messages });
+    http.on('upgrade', (request, socket, head) => {
+      server.handleUpgrade(request, socket, head, (ws) => {
+        ws.on('message', (data) => received.push(data.toString()));
+      });
+    });
+    const peer = await connected(port);
+    peer.send('one');
+    peer.send('two');
+    peer.close();
+    await closing(peer);
+    expect(received).toEqual(['one']);
+    await connected(port);
+    expect((await refusal(client(port))).status).toBe(429);
+  });
+
+  test('path: what is for somebody else is not counted', async () => {
+    const { server: http, port } = await httpServer();
+    const server = new WebSocketServer({ server: http, path: '/relay' });
+    stopLater(stopper(server));
+    const limiter = twice();
+    guardWebSocketServer(server, { connections: { limiter } });
+    for (let n = 0; n < 5; n += 1) expect((await refusal(client(port))).status).toBe(400);
+    expect(limiter.getStats().trackedPeers).toBe(0);
+  });
+});
+
+describe("its user's verifyClient", () => {
+  test('is asked after the guard, in either of its forms', async () => {
+    for (const form of ['sync', 'async'] as const) {
+      let asked = 0;
+      const verifyClient =
+        form === 'sync'
+          ? ({ req }: { req: { headers: object } }) => {
+              asked += 1;
+              return 'x-token' in req.headers;
+            }
+          : (
+              { req }: { req: { headers: object } },
+              answer: (accepted: boolean, code?: number) => void,
+            ) => {
+              asked += 1;
+              setImmediate(() => answer('x-token' in req.headers, 403));
+            };
+      const limiter = new RateLimiter({ rateLimit: 0.1, burstLimit: 2 });
+      const { port, guard } = await guarded({ connections: { limiter } }, { verifyClient });
+      const status = form === 'sync' ? 401 : 403;
+      expect((await refusal(client(port))).status).toBe(status);
+      await connected(port, { headers: { 'x-token': 'yes' } });
+      expect((await refusal(client(port))).status).toBe(429);
+      expect(asked).toBe(2);
+      expect(guard.connections).toBe(1);
+    }
+  });
+});
+
+describe('addresses', () => {
+  test('at most so many at once; who leaves, or was never upgraded, makes room', async () => {
+    const { port, guard, verdicts } = await guarded(
+      { connections: { maxPerAddress: 2 } },
+      { verifyClient: ({ req }: { req: { url?: string | undefined } }) => req.url === '/' },
+    );
+    const first = await connected(port);
+    await connected(port);
+    expect((await refusal(client(port))).status).toBe(429);
+    expect(verdicts.at(-1)).toMatchObject({ did: 'refused', reason: 'concurrency' });
+    await connected(port, { localAddress: '127.0.0.2' });
+    first.terminate();
+    await until(() => guard.connections === 2);
+    await connected(port);
+    expect((await refusal(client(port))).status).toBe(429);
+  });
+
+  test('a spoofed X-Forwarded-For changes nothing', async () => {
+    const { port, verdicts } = await guarded({ connections: { limiter: twice() } });
+    const spoofed = (address: string) => ({ headers: { 'X-Forwarded-For': address } });
+    await connected(port, spoofed('192.0.2.1'));
+    await connected(port, spoofed('192.0.2.2'));
+    expect((await refusal(client(port, spoofed('192.0.2.3')))).status).toBe(429);
+    expect(verdicts.every(({ address }) => address === '127.0.0.1')).toBe(true);
+  });
+
+  test('behind a proxy that is named, each client counts by itself', async () => {
+    const { port } = await guarded({
+      trustedProxies: 'loopback',
+      connections: { limiter: new RateLimiter({ rateLimit: 0.1, burstLimit: 1 }) },
+    });
+    const from = (address: string) => ({ headers: { 'X-Forwarded-For': address } });
+    await connected(port, from('192.0.2.1'));
+    await connected(port, from('2001:db8::1'));
+    expect((await refusal(client(port, from('2001:db8::2')))).status).toBe(429);
+    // What a client claims stands before what the proxy saw, and garbage is the proxy's own.
+    expect((await refusal(client(port, from('198.51.100.1, 192.0.2.1')))).status).toBe(429);
+    await connected(port, from('192.0.2.9, unknown'));
+    expect((await refusal(client(port, from('garbage')))).status).toBe(429);
+    await connected(port, from('198.51.100.1'));
+  });
+
+  test('connections of a Unix socket share nothing, and leave nothing', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-'));
+    const path = join(folder, 'socket');
+    const http = createServer();
+    try {
+      http.listen(path);
+      await once(http, 'listening');
+      const server = new WebSocketServer({ server: http });
+      stopLater(stopper(server));
+      const once1 = { rateLimit: 0.001, burstLimit: 1 };
+      const limiters = [new RateLimiter(once1), new RateLimiter(once1)] as const;
+      let received = 0;
+      const guard = guardWebSocketServer(server, {
+        connections: { limiter: limiters[0], maxPerAddress: 1 },
+        messages: { limiter: limiters[1], key: 'address' },
+      });
+      server.on('connection', (socket) => socket.on('message', () => (received += 1)));
+      const peers = [0, 1].map(() => new WebSocket(`ws+unix:${path}:/`));
+      for (const peer of peers) {
+        if (peer.readyState !== peer.OPEN) await once(peer, 'open');
+        peer.send('a');
+        peer.send('b');
+      }
+      await Promise.all(peers.map(caughtUp));
+      expect(received).toBe(2);
+      for (const peer of peers) peer.close();
+      await until(() => guard.connections === 0 && server.clients.size === 0);
+      await until(() => limiters.every((limiter) => limiter.getStats().trackedPeers === 0));
+    } finally {
+      http.close();
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+test('a key that throws lets nobody in, and breaks nothing', async () => {
+  const key = () => {
+    throw new Error('no key');
+  };
+  const errors = await uncaught(async () => {
+    const { port, guard } = await guarded({ messages: { limiter: new RateLimiter(), key } });
+    expect((await closing(client(port))).code).toBe(1011);
+    expect(guard.connections).toBe(0);
+  });
+  expect(errors.map(({ message }) => message)).toEqual(['no key']);
+});
+
+test('many come and go, and nothing stays', async () => {
+  const limiter = new RateLimiter();
+  const { port, guard, server, received } = await guarded({
+    connections: { maxPerAddress: 50 },
+    messages: [{ limiter }, { limiter: new RateLimiter(), cost: 'bytes' }],
+  });
+  for (let round = 0; round < 10; round += 1) {
+    const peers = await Promise.all(Array.from({ length: 20 }, () => connected(port)));
+    for (const peer of peers) peer.send('hello');
+    for (const [n, peer] of peers.entries()) n % 2 === 0 ? peer.close() : peer.terminate();
+    await Promise.all(peers.map((peer) => once(peer, 'close')));
+  }
+  await until(() => guard.connections === 0);
+  await until(() => server.clients.size === 0);
+  expect(received.length).toBeGreaterThanOrEqual(100);
+  expect(limiter.getStats().trackedPeers).toBe(0);
+  // The door is as wide as it was.
+  await Promise.all(Array.from({ length: 50 }, () => connected(port)));
+  expect((await refusal(client(port))).status).toBe(429);
+});
+
+test('close leaves the server as it was', async () => {
+  const { port, guard, server } = await guarded({ connections: { maxPerAddress: 1 } });
+  await connected(port);
+  guard.close();
+  expect(Object.hasOwn(server, 'handleUpgrade')).toBe(false);
+  expect(server.options.verifyClient).toBeNull();
+  for (const socket of server.clients) {
+    expect(['emit', 'pause', 'resume'].some((name) => Object.hasOwn(socket, name))).toBe(false);
+  }
+  await connected(port);
+  expect(guard.connections).toBe(0);
+});
+
+test('options that are none', async () => {
+  const server = new WebSocketServer({ noServer: true });
+  const limiter = new RateLimiter();
+  const wrong = [
+    null,
+    { message: {} },
+    { messages: {} },
+    { messages: { limiter: {} } },
+    { messages: { limiter, key: 'peer' } },
+    { messages: { limiter, cost: 2 } },
+    { messages: [{ limiter, costs: 'bytes' }] },
+    { connections: limiter },
+    { connections: { maxPerAddress: 0 } },
+    { connections: { limiter: 5 } },
+    { expulsions: limiter },
+    { onDelay: 'wait' },
+    { maxPauseSeconds: 0 },
+    { maxPauseSeconds: 1e7 },
+    { closeGraceSeconds: -1 },
+    { onVerdict: 'log' },
+    { trustedProxies: 'proxy' },
+    { ipv6Subnet: 0 },
+  ];
+  for (const options of wrong) {
+    expect(codeOf(() => guardWebSocketServer(server, options as object))).toBe(
+      'ERR_LIMITER_OPTION',
+    );
+  }
+  expect(codeOf(() => guardWebSocketServer({} as WebSocketServer))).toBe('ERR_LIMITER_OPTION');
+  expect(Object.hasOwn(server, 'handleUpgrade')).toBe(false);
+});

@@ -1,0 +1,263 @@
+import { once } from 'node:events';
+import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import { connectionKey } from 'relay-limiter/address';
+import { afterEach, describe, expect, test } from 'vitest';
+import { createWebSocketStream, type WebSocket } from 'ws';
+import { ENGINES, manualClock } from '../support/limiters.js';
+import { few, until } from '../support/sockets.js';
+import { uncaught } from '../support/uncaught.js';
+import { caughtUp, client, closing, connected, guarded, refusal, stopAll } from './support.js';
+
+afterEach(stopAll);
+
+describe.each(ENGINES)('messages on the %s engine', (engine) => {
+  test('of each of the three limiters', async () => {
+    const clock = manualClock();
+    const limiters = [
+      new RateLimiter({ rateLimit: 1, burstLimit: 1, engine, clock }),
+      new OrderbookRateLimiter({ interval: 10, engine, clock }),
+      new DirectConnectionRateLimiter({ messageRatePerSec: 1, messageBurst: 1, engine, clock }),
+    ];
+    for (const limiter of limiters) {
+      const { port, received, verdicts } = await guarded({ messages: { limiter } });
+      const peer = await connected(port);
+      for (const text of ['a', 'b', 'c']) peer.send(text);
+      await caughtUp(peer);
+      expect(received).toEqual(['a']);
+      expect(verdicts.slice(1, 4).map(({ kind, did, data }) => [kind, did, String(data)])).toEqual([
+        ['message', 'passed', 'a'],
+        ['message', 'dropped', 'b'],
+        ['message', 'dropped', 'c'],
+      ]);
+      peer.close();
+      await closing(peer);
+      await until(() => tracked(limiter) === 0);
+    }
+  });
+
+  test('DISCONNECT closes with 1008, and counts against the address', async () => {
+    const limiter = new RateLimiter({
+      rateLimit: 1e-3,
+      burstLimit: 1,
+      disconnectThreshold: 2,
+      engine,
+    });
+    const expulsions = new OrderbookRateLimiter({ interval: 60, violationBanThreshold: 0, engine });
+    const { port, received, verdicts } = await guarded({ messages: { limiter }, expulsions });
+    const peer = await connected(port);
+    for (const text of ['a', 'b', 'c', 'd', 'e']) peer.send(text);
+    expect(await closing(peer)).toEqual({ code: 1008, reason: 'rate limit exceeded' });
+    expect(received).toEqual(['a']);
+    expect(verdicts.slice(1).map(({ did, reason }) => [did, reason])).toEqual([
+      ['passed', undefined],
+      ['dropped', 'rate'],
+      ['closed', 'disconnect'],
+    ]);
+    await until(() => limiter.getStats().trackedPeers === 0);
+    expect(expulsions.isBanned('127.0.0.1')).toBe(true);
+    expect((await refusal(client(port))).retryAfter).toBe('3600');
+  });
+
+  test('a ban by address closes, and keeps out', async () => {
+    const limiter = new OrderbookRateLimiter({ interval: 60, violationBanThreshold: 1, engine });
+    const { port } = await guarded({ messages: { limiter, key: 'address' } });
+    const peer = await connected(port);
+    for (const text of ['a', 'b', 'c']) peer.send(text);
+    expect((await closing(peer)).code).toBe(1008);
+    expect((await refusal(client(port))).status).toBe(429);
+    await connected(port, { localAddress: '127.0.0.2' });
+  });
+});
+
+test('bytes, pings and pongs are counted, and an own cost is asked of messages alone', async () => {
+  const counted = few(100);
+  const bytes = few(1000);
+  const orders = new OrderbookRateLimiter({ interval: 10, clock: manualClock() });
+  const { port, received, server } = await guarded({
+    messages: [
+      { limiter: counted, key: () => 'all' },
+      { limiter: bytes, key: () => 'all', cost: 'bytes' },
+      { limiter: orders, key: () => 'all', cost: (data) => (String(data) === '!book' ? 1 : 0) },
+    ],
+  });
+  const pings: string[] = [];
+  server.on('connection', (socket) => socket.on('ping', (data) => pings.push(data.toString())));
+  const peer = await connected(port);
+  for (const text of ['12345', '!book', '!book', '']) peer.send(text);
+  peer.ping('1234');
+  peer.pong('123');
+  await caughtUp(peer);
+  expect(received).toEqual(['12345', '!book', '']);
+  expect(pings).toEqual(['1234', '']);
+  expect(counted.check('all', 93)[0]).toBe('allow');
+  expect(counted.check('all', 1)[0]).toBe('delay');
+  expect(bytes.check('all', 1000 - 5 - 5 - 5 - 4 - 3)[0]).toBe('allow');
+  expect(bytes.check('all', 1)[0]).toBe('delay');
+});
+
+describe('listeners get what passes, however they listen', () => {
+  test('added before the guard', async () => {
+    const { port, received } = await guarded({ messages: { limiter: few(1) } }, {}, 'before');
+    const peer = await connected(port);
+    for (const text of ['a', 'b']) peer.send(text);
+    await caughtUp(peer);
+    expect(received).toEqual(['a']);
+  });
+
+  test('addEventListener, onmessage, once, and as a stream', async () => {
+    const { port, server } = await guarded({ messages: { limiter: few(2) } });
+    const got: string[] = [];
+    server.on('connection', (socket) => {
+      socket.addEventListener('message', ({ data }) => got.push(`event ${data}`));
+      socket.onmessage = ({ data }) => got.push(`on ${data}`);
+      socket.once('message', (data) => got.push(`once ${data}`));
+      createWebSocketStream(socket).on('data', (chunk) => got.push(`stream ${chunk}`));
+    });
+    const peer = await connected(port);
+    for (const text of ['a', 'b', 'c']) peer.send(text);
+    await until(() => got.length >= 7);
+    await caughtUp(peer);
+    expect(got.sort()).toEqual(
+      ['event a', 'event b', 'on a', 'on b', 'once a', 'stream a', 'stream b'].sort(),
+    );
+  });
+
+  test('compressed, in fragments, and as every binaryType', async () => {
+    const limiter = few(1e6);
+    const { port, server } = await guarded(
+      { messages: { limiter, key: () => 'all', cost: 'bytes' } },
+      { perMessageDeflate: { threshold: 0 } },
+    );
+    const kinds: string[] = [];
+    const types = ['nodebuffer', 'arraybuffer', 'fragments'] as const;
+    server.on('connection', (socket) => {
+      socket.binaryType = types[0];
+      socket.on('message', (data) => {
+        kinds.push(data.constructor.name);
+        socket.binaryType = types[kinds.length] ?? types[0];
+      });
+    });
+    const peer = await connected(port);
+    const sent = Buffer.alloc(10_000, 'a');
+    for (let n = 0; n < 3; n += 1) {
+      peer.send(sent.subarray(0, 4000), { fin: false });
+      peer.send(sent.subarray(4000), { fin: true });
+      await until(() => kinds.length > n);
+    }
+    expect(kinds).toEqual(['Buffer', 'ArrayBuffer', 'Array']);
+    expect(limiter.check('all', 970_000)[0]).toBe('allow');
+    expect(limiter.check('all', 1)[0]).toBe('delay');
+  });
+});
+
+describe('what throws', () => {
+  test('a listener: the next message comes all the same', async () => {
+    const { port, server } = await guarded({ messages: { limiter: few(10) } });
+    const got: string[] = [];
+    server.on('connection', (socket) => {
+      socket.on('message', (data) => {
+        got.push(data.toString());
+        throw new Error(`listener of ${data}`);
+      });
+    });
+    const errors = await uncaught(async () => {
+      const peer = await connected(port);
+      for (const text of ['a', 'b']) peer.send(text);
+      await caughtUp(peer);
+    });
+    expect(got).toEqual(['a', 'b']);
+    expect(errors.map(({ message }) => message)).toEqual(['listener of a', 'listener of b']);
+  });
+
+  test('a cost: the message is dropped, and nobody else pays', async () => {
+    const cost = (data: unknown) => JSON.parse(String(data)).cost;
+    const { port, received, verdicts } = await guarded({ messages: { limiter: few(3), cost } });
+    const errors = await uncaught(async () => {
+      const [good, bad] = [await connected(port), await connected(port)];
+      for (const text of ['{', '{"cost":-1}', 'null', '{"cost":3}']) bad.send(text);
+      good.send('{"cost":3}');
+      await Promise.all([caughtUp(good), caughtUp(bad)]);
+    });
+    expect(received).toEqual(['{"cost":3}', '{"cost":3}']);
+    expect(errors).toHaveLength(3);
+    expect(verdicts.filter(({ reason }) => reason === 'error')).toHaveLength(3);
+  });
+
+  test('onVerdict: nothing else changes', async () => {
+    const onVerdict = () => {
+      throw new Error('told');
+    };
+    const { port, received } = await guarded({ messages: { limiter: few(1) }, onVerdict });
+    const errors = await uncaught(async () => {
+      const peer = await connected(port);
+      for (const text of ['a', 'b']) peer.send(text);
+      await caughtUp(peer);
+    });
+    expect(received).toEqual(['a']);
+    expect(errors).toHaveLength(4);
+  });
+
+  test('a peer that breaks a frame does not end a process that listens to no errors', async () => {
+    const { port, guard, server } = await guarded({});
+    const peer = await connected(port);
+    const socket = (peer as unknown as { _socket: { write(bytes: Buffer): void } })._socket;
+    socket.write(Buffer.from([0xff, 0xff, 0xff, 0xff]));
+    expect((await closing(peer)).code).toBe(1002);
+    await until(() => guard.connections === 0 && server.clients.size === 0);
+  });
+});
+
+test('onVerdict may expel, with words of its own, and nothing is delivered then', async () => {
+  const { port, received, guard } = await guarded({
+    messages: { limiter: few(2) },
+    onVerdict: ({ kind, socket, data }) => {
+      if (kind === 'message' && String(data) === 'no') guard.expel(socket as WebSocket, 'said no');
+    },
+  });
+  const peer = await connected(port);
+  for (const text of ['a', 'no', 'b']) peer.send(text);
+  expect(await closing(peer)).toEqual({ code: 1008, reason: 'said no' });
+  expect(received).toEqual(['a']);
+});
+
+test('who does not answer the close is cut', async () => {
+  const { port, guard, server } = await guarded({ closeGraceSeconds: 0.05 });
+  const peer = await connected(port);
+  peer.pause();
+  const [socket] = server.clients;
+  const started = performance.now();
+  guard.expel(socket as WebSocket);
+  await once(socket as WebSocket, 'close');
+  // ws alone would wait for half a minute.
+  expect(performance.now() - started).toBeLessThan(5000);
+  expect(guard.connections).toBe(0);
+});
+
+test('a reason that is too long for a close is cut between characters', async () => {
+  const { port, guard, server } = await guarded({});
+  const peer = await connected(port);
+  const [socket] = server.clients;
+  guard.expel(socket as WebSocket, 'é'.repeat(100));
+  expect((await closing(peer)).reason).toBe('é'.repeat(61));
+});
+
+test('the key of a connection is connectionKey of its WebSocket', async () => {
+  const limiter = few(2);
+  const { port, server, verdicts } = await guarded({ messages: { limiter } });
+  const peer = await connected(port);
+  for (const text of ['a', 'b', 'c']) peer.send(text);
+  await caughtUp(peer);
+  const [socket] = server.clients;
+  const key = connectionKey(socket as WebSocket);
+  // One of them is the ping's.
+  expect(limiter.getViolationCount(key)).toBe(2);
+  expect(new Set(verdicts.map((verdict) => verdict.key))).toEqual(new Set([key]));
+});
+
+function tracked(
+  limiter: RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter,
+): number {
+  if ('getStats' in limiter) return limiter.getStats().trackedPeers;
+  const statistics = limiter.getStatistics();
+  return 'trackedPeers' in statistics ? statistics.trackedPeers : statistics.trackedConnections;
+}
