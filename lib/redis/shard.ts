@@ -40,6 +40,8 @@ export interface StoreCounters {
   beats: number;
   /** Calls without an answer in time, or with an error. */
   failures: number;
+  /** How often it went down. */
+  downs: number;
   /** Calls that have not been answered yet, deadline or not. */
   inFlight: number;
 }
@@ -328,6 +330,7 @@ export class Shard {
   #goDown(reason: Error): void {
     if (this.#state === 'down') return;
     this.#state = 'down';
+    this.#context.counters.downs += 1;
     this.#context.onChange({ state: 'down', shard: this.#number, reason });
     this.#beat();
   }

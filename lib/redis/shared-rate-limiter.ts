@@ -46,12 +46,14 @@ export interface SharedStats {
     beats: number;
     /** Calls without an answer in time, or with an error. */
     failures: number;
+    /** How often it, or a part of it, went down. */
+    downs: number;
     /** Calls not answered yet. */
     inFlight: number;
   };
 }
 
-const NO_STORE = { state: 'none', nodes: 1, calls: 0, beats: 0, failures: 0, inFlight: 0 } as const;
+const NO_CALLS = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 } as const;
 
 /**
  * A token bucket for each peer that any number of processes share, through Redis or Valkey.
@@ -179,7 +181,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
       evictions: this.#leased?.evictions ?? 0,
       store:
         store === undefined
-          ? NO_STORE
+          ? { state: 'none', nodes: 1, ...NO_CALLS }
           : { state: store.state, nodes: store.nodes, ...store.counters },
     };
   }

@@ -22,7 +22,7 @@ export interface StoreListener {
 
 export class Store {
   readonly deadlines: Deadlines;
-  readonly counters: StoreCounters = { calls: 0, beats: 0, failures: 0, inFlight: 0 };
+  readonly counters: StoreCounters = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 };
   /** Verdicts of the failure policy. */
   fallbacks = 0;
   /** Who this node is, as a number that a double holds. */

@@ -47,7 +47,8 @@ describe.skipIf(NO_SERVER).concurrent('a restart', () => {
     expect(flood.slowest).toBeLessThan(0.4);
     expect(changes.map(({ state }) => state)).toEqual(['down', 'up']);
     expect(changes[1]?.lostData).toBe(true);
-    for (const store of stores()) expect(store).toMatchObject({ state: 'up', inFlight: 0 });
+    for (const store of stores())
+      expect(store).toMatchObject({ state: 'up', inFlight: 0, downs: 1 });
     // It admits again.
     expect(performance.now() / 1000 - (flood.admissions.at(-1)?.at ?? 0)).toBeLessThan(1);
   });
