@@ -105,8 +105,8 @@ async function checkOf<Name extends keyof Clients>(
 /** The very call that a check in mode `strict` makes, and nothing around it. */
 async function alone(name: keyof Clients, client: Clients[keyof Clients]): Promise<Check> {
   const sha = await shaOfStrict(name, client);
-  // Never late, no gap, one token.
-  const args = ['1e300', '', '1'];
+  // Never late, one token.
+  const args = ['1e300', '1'];
   if (name === 'ioredis') {
     const redis = client as Redis;
     return async (key) => (await redis.evalsha(sha, 1, `alone:{0}:${key}`, ...args)) === 1;

@@ -10,7 +10,7 @@ export class NoAnswer extends Error {}
 export abstract class Call extends Pending {
   readonly name: ScriptName;
   readonly keys: string[];
-  /** What the script is told: the latest time, the gap, and what this call is about. */
+  /** What the script is told: times, which are the shard's to write, and what this call is about. */
   readonly args: string[];
   isSentAgain = false;
   /** Told when time runs out. @internal */
@@ -20,7 +20,7 @@ export abstract class Call extends Pending {
     super();
     this.name = name;
     this.keys = [key];
-    this.args = ['', '', ...rest];
+    this.args = ['', ...rest];
   }
 
   /** The script's reply. */

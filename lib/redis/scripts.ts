@@ -7,7 +7,9 @@
 // Whatever else lies under a key is somebody else's: it is refused, and left as it is.
 //
 // Every script is told the latest time (the store's) at which it may still run: one that waited in a
-// queue while the store was away is answered `late`, and changes nothing.
+// queue while the store was away is answered `late`, and changes nothing. After a time when the store was
+// away the same argument says since when it is back, what a bucket that was last used before then has lost,
+// and until when leases may be in use that the store does not know.
 
 import { createHash } from 'node:crypto';
 
@@ -53,7 +55,12 @@ last = ${to}
 `;
 
 const LOAD = `
-if now > tonumber(ARGV[1]) then return {'late', string.format('%.17g', now)} end
+local latest, since, lost, held = tonumber(ARGV[1])
+if not latest then
+  latest, since, lost, held = string.match(ARGV[1], '(%S+) (%S+) (%S+) (%S+)')
+  latest, since, lost, held = tonumber(latest), tonumber(since), tonumber(lost), tonumber(held)
+end
+if now > latest then return {'late', string.format('%.17g', now)} end
 local tokens, last, violations, leased, capacity = 0, -1e300, 0, 0, BURST
 local leases, events
 local state = redis.call('GET', KEYS[1])
@@ -72,14 +79,12 @@ if state then
     end
   end
 end
-if ARGV[2] ~= '' then
-  local since, lost, held = string.match(ARGV[2], '(%S+) (%S+) (%S+)')
-  since = tonumber(since)
+if since then
   if last < since then
     events = events or {}
-    events[#events + 1] = {since, 0, tonumber(lost)}
+    events[#events + 1] = {since, 0, lost}
   end
-  if now < tonumber(held) then capacity = BURST * LEASED_SHARE end
+  if now < held then capacity = BURST * LEASED_SHARE end
 end
 if events and events[1] then
   table.sort(events, function(a, b) return a[1] < b[1] end)
@@ -102,7 +107,7 @@ redis.call('SET', KEYS[1], packed, 'PX', violations > 0 and OFFENDER_TTL or TTL)
 
 // Replies 1 for allow, 0 for disconnect, the seconds to wait otherwise.
 const STRICT = `
-local cost = tonumber(ARGV[3])
+local cost = tonumber(ARGV[2])
 local reply = 1
 if tokens >= cost then
   tokens = tokens - cost
@@ -120,17 +125,17 @@ local function text(number) return string.format('%.17g', number) end
 local mine
 leases = leases or {}
 for at, lease in ipairs(leases) do
-  if lease[1] == tonumber(ARGV[3]) then mine = at end
+  if lease[1] == tonumber(ARGV[2]) then mine = at end
 end
-violations = violations + tonumber(ARGV[6])
+violations = violations + tonumber(ARGV[5])
 `;
 
 // The node says what is left of its lease, and what it needs: at least the first cost, if it can be all
 // the costs, and more ahead of use. What is ahead of use is half of what may still be leased, so that others get
 // theirs. The lease it has goes on as part of the new one.
 const LEASE = `${MINE}
-local known, left = tonumber(ARGV[4]), tonumber(ARGV[5])
-local id, first, all, ahead = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local known, left = tonumber(ARGV[3]), tonumber(ARGV[4])
+local id, first, all, ahead = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local carried = mine and 1 or 0
 if mine and leases[mine][2] == known and left < leases[mine][3] then
   leased = leased - leases[mine][3] + left
@@ -146,7 +151,7 @@ end
 if granted > 0 then
   tokens = tokens - granted
   mine = mine or #leases + 1
-  leases[mine] = {tonumber(ARGV[3]), id, granted + (carried == 1 and leases[mine][3] or 0), now + LIFETIME}
+  leases[mine] = {tonumber(ARGV[2]), id, granted + (carried == 1 and leases[mine][3] or 0), now + LIFETIME}
 elseif mine and leases[mine][3] == 0 then
   table.remove(leases, mine)
 end
@@ -155,8 +160,8 @@ return {text(granted), carried, text(tokens), violations, text(now)}`;
 
 // The peer has left the node: what is left of its lease comes back.
 const LEAVE = `${MINE}
-if mine and leases[mine][2] == tonumber(ARGV[4]) then
-  local left = math.min(tonumber(ARGV[5]), leases[mine][3])
+if mine and leases[mine][2] == tonumber(ARGV[3]) then
+  local left = math.min(tonumber(ARGV[4]), leases[mine][3])
   tokens = tokens + left
   table.remove(leases, mine)
 end

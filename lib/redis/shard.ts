@@ -83,8 +83,8 @@ export class Shard {
   #lastRun: string | undefined;
   #scripts = new Map<ScriptName, { script: Script; isLoaded: boolean }>();
   #offset = 0;
-  #latestText = '';
-  #latestUntil = 0;
+  #timesText = '';
+  #timesUntil = 0;
   #seenAt = Number.NEGATIVE_INFINITY;
 
   // What scripts are told of a time when the store was away: since when it is back, what a bucket last used
@@ -195,8 +195,7 @@ export class Shard {
     const { client, counters } = this.#context;
     const { keys, args } = call;
     const loaded = this.#script(call.name);
-    args[0] = this.#latest();
-    args[1] = this.#gap;
+    args[0] = this.#times();
     const { script, isLoaded } = loaded;
     counters.inFlight += 1;
     const reply = isLoaded
@@ -268,24 +267,25 @@ export class Shard {
     return known;
   }
 
-  /** The latest time at which a call that goes now may be carried out. Ends what was told of a gap. */
-  #latest(): string {
+  /** The latest time at which a call that goes now may be carried out, and what is to be told of a gap. */
+  #times(): string {
     const now = seconds();
     // To write a number down takes as long as all the rest.
-    if (now < this.#latestUntil) return this.#latestText;
-    this.#latestUntil = now + LATE_SECONDS / 64;
+    if (now < this.#timesUntil) return this.#timesText;
+    this.#timesUntil = now + LATE_SECONDS / 64;
     const time = now + this.#offset;
     if (this.#gap !== '' && time > this.#gapEnds) {
       this.#gap = '';
       this.#lost = 0;
     }
-    this.#latestText = String(time + this.#context.deadlineSeconds + LATE_SECONDS);
-    return this.#latestText;
+    const latest = time + this.#context.deadlineSeconds + LATE_SECONDS;
+    this.#timesText = this.#gap === '' ? String(latest) : `${latest} ${this.#gap}`;
+    return this.#timesText;
   }
 
   #isAt(storeTime: number): void {
     this.#offset = storeTime - seconds();
-    this.#latestUntil = 0;
+    this.#timesUntil = 0;
   }
 
   #beat(): void {
@@ -375,6 +375,7 @@ export class Shard {
     this.#lost = Math.min(this.#lost + lost, burstLimit);
     if (isEmpty) this.#heldUntil = now + leaseSeconds;
     this.#gap = `${now} ${this.#lost} ${this.#heldUntil}`;
+    this.#timesUntil = 0;
     this.#gapEnds = now + Math.max(burstLimit / rateLimit, leaseSeconds) + LATE_SECONDS;
   }
 }

@@ -83,16 +83,17 @@ export class Twin {
   }
 
   run(name: ScriptName, key: string, args: string[], now = this.#clock()): unknown {
-    if (now > Number(args[0])) return ['late', text(now)];
-    const bucket = this.#load(key, args[1] as string, now);
-    const rest = args.slice(2).map(Number);
+    const [latest = 0, ...gap] = (args[0] as string).split(' ').map(Number);
+    if (now > latest) return ['late', text(now)];
+    const bucket = this.#load(key, gap, now);
+    const rest = args.slice(1).map(Number);
     if (name === 'look') return [text(bucket.tokens), bucket.violations];
     this.buckets.set(key, bucket);
     if (name === 'strict') return this.#strict(bucket, rest);
     return name === 'lease' ? this.#lease(bucket, rest, now) : this.#leave(bucket, rest);
   }
 
-  #load(key: string, gap: string, now: number): Bucket {
+  #load(key: string, gap: number[], now: number): Bucket {
     const { rateLimit, burstLimit } = this.#limit;
     const known = this.buckets.get(key);
     const bucket = known ?? { tokens: 0, last: -1e300, violations: 0, leases: [] };
@@ -100,8 +101,8 @@ export class Twin {
     const events = ended.map(({ ends, amount }) => ({ at: ends, amount, lost: 0 }));
     let leased = sum(bucket.leases);
     let capacity = burstLimit;
-    if (gap !== '') {
-      const [since, lost, held] = gap.split(' ').map(Number) as [number, number, number];
+    if (gap.length > 0) {
+      const [since, lost, held] = gap as [number, number, number];
       if (bucket.last < since) events.push({ at: since, amount: 0, lost });
       if (now < held) capacity = burstLimit * LEASED_SHARE;
     }
