@@ -95,17 +95,17 @@ export class Leased {
 
   /** Has the store asked, so that the next check is covered; says what to do until then. */
   askAhead(key: string, cost: number, now: number): CheckResult {
-    if (this.#store.isDown(key)) return this.#store.fallback(key, cost, now);
+    if (this.#store.isDown(key)) return this.#store.fallback(key, cost);
     if (cost > this.#settings.burstLimit) return this.#never(key);
     if (!this.#asks.has(key)) this.#ask(key, [], cost, now);
     return [RateLimitAction.DELAY, this.#settings.deadlineSeconds];
   }
 
   ask(key: string, cost: number, now: number): Promise<CheckResult> {
-    if (this.#store.isDown(key)) return Promise.resolve(this.#store.fallback(key, cost, now));
+    if (this.#store.isDown(key)) return Promise.resolve(this.#store.fallback(key, cost));
     if (cost > this.#settings.burstLimit) return Promise.resolve(this.#never(key));
     return new Promise((resolve) => {
-      const late = () => this.#store.fallback(key, cost, this.#now());
+      const late = () => this.#store.fallback(key, cost);
       const waiter = new Waiter(cost, resolve, late);
       this.#store.deadlines.add(waiter);
       const ask = this.#asks.get(key);
@@ -263,9 +263,8 @@ export class Leased {
   }
 
   #failed(key: string, ask: Ask, error: unknown): void {
-    const now = this.#now();
     for (const waiter of ask.waiters) {
-      if (!waiter.isDone) waiter.answer(this.#store.fallback(key, waiter.cost, now, error));
+      if (!waiter.isDone) waiter.answer(this.#store.fallback(key, waiter.cost, error));
     }
     if (ask.isGone) this.leave(key);
   }

@@ -195,7 +195,7 @@ export class Shard {
     const { client, counters } = this.#context;
     const { keys, args } = call;
     const loaded = this.#script(call.name);
-    args[0] = this.#times();
+    args[0] = this.#times(call.startedAt);
     const { script, isLoaded } = loaded;
     counters.inFlight += 1;
     const reply = isLoaded
@@ -268,8 +268,7 @@ export class Shard {
   }
 
   /** The latest time at which a call that goes now may be carried out, and what is to be told of a gap. */
-  #times(): string {
-    const now = seconds();
+  #times(now: number): string {
     // To write a number down takes as long as all the rest.
     if (now < this.#timesUntil) return this.#timesText;
     this.#timesUntil = now + LATE_SECONDS / 64;

@@ -105,28 +105,30 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
    * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`; `ERR_LIMITER_OPTION` in mode `strict`.
    */
   check(peerKey: string, cost = 1): CheckResult {
-    const now = this.#begin(peerKey, cost);
+    requireKey(peerKey);
+    requireCost(cost);
     if (this.#local !== undefined) return this.#count(this.#local.check(peerKey, cost));
     if (this.#leased === undefined) {
       const message = "check() cannot answer in mode 'strict': call checkAsync()";
       throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
     }
+    const now = readClock(this.#settings.clock);
     const known = this.#leased.known(peerKey, cost, now);
     return this.#count(known ?? this.#leased.askAhead(peerKey, cost, now));
   }
 
   /**
    * The verdict, as `RateLimiter.check` gives it: at once where it is covered, else after asking the
-   * store, within `deadlineSeconds`. In mode `leased` a refusal holds for a quarter of a second, or
-   * until ten tokens have come, or until the cost is there, whichever is longest of the last and the
-   * shorter of the others.
+   * store, within `deadlineSeconds`. In mode `leased` a refusal holds until the cost is there, and at least
+   * until ten tokens have come or a quarter of a second has passed, whichever is sooner.
    * @throws (rejects with) `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`.
    */
   checkAsync(peerKey: string, cost = 1): Promise<CheckResult> {
     try {
-      const now = this.#begin(peerKey, cost);
-      if (this.#leased !== undefined) return this.#askIfNeeded(this.#leased, peerKey, cost, now);
-      if (this.#store !== undefined) return this.#strict(this.#store, peerKey, cost, now);
+      requireKey(peerKey);
+      requireCost(cost);
+      if (this.#leased !== undefined) return this.#askIfNeeded(this.#leased, peerKey, cost);
+      if (this.#store !== undefined) return this.#strict(this.#store, peerKey, cost);
       return Promise.resolve(this.check(peerKey, cost));
     } catch (error) {
       return Promise.reject(error);
@@ -195,19 +197,14 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     await this.#store?.close();
   }
 
-  #begin(peerKey: string, cost: number): number {
-    requireKey(peerKey);
-    requireCost(cost);
-    return readClock(this.#settings.clock);
-  }
-
-  async #askIfNeeded(leased: Leased, key: string, cost: number, now: number): Promise<CheckResult> {
+  async #askIfNeeded(leased: Leased, key: string, cost: number): Promise<CheckResult> {
+    const now = readClock(this.#settings.clock);
     return this.#count(leased.known(key, cost, now) ?? (await leased.ask(key, cost, now)));
   }
 
-  #strict(store: Store, key: string, cost: number, now: number): Promise<CheckResult> {
+  #strict(store: Store, key: string, cost: number): Promise<CheckResult> {
     return new Promise((resolve) => {
-      store.call(key, new StrictCheck(store, key, cost, now, this.#verdicts, resolve));
+      store.call(key, new StrictCheck(store, key, cost, this.#verdicts, resolve));
     });
   }
 
@@ -222,7 +219,6 @@ class StrictCheck extends Call {
   readonly #store: Store;
   readonly #key: string;
   readonly #cost: number;
-  readonly #now: number;
   readonly #verdicts: SharedStats['verdicts'];
   readonly #resolve: (result: CheckResult) => void;
 
@@ -230,7 +226,6 @@ class StrictCheck extends Call {
     store: Store,
     key: string,
     cost: number,
-    now: number,
     verdicts: SharedStats['verdicts'],
     resolve: (result: CheckResult) => void,
   ) {
@@ -238,7 +233,6 @@ class StrictCheck extends Call {
     this.#store = store;
     this.#key = key;
     this.#cost = cost;
-    this.#now = now;
     this.#verdicts = verdicts;
     this.#resolve = resolve;
   }
@@ -248,7 +242,7 @@ class StrictCheck extends Call {
   }
 
   override failed(error: Error): void {
-    this.#decide(this.#store.fallback(this.#key, this.#cost, this.#now, error));
+    this.#decide(this.#store.fallback(this.#key, this.#cost, error));
   }
 
   #decide(result: CheckResult): void {

@@ -66,7 +66,7 @@ export class Store {
   }
 
   /** The verdict of the failure policy. `error`: what came instead of an answer, if something did. */
-  fallback(key: string, cost: number, now: number, error?: unknown): CheckResult {
+  fallback(key: string, cost: number, error?: unknown): CheckResult {
     this.fallbacks += 1;
     const isStray = error !== undefined && !(error instanceof NoAnswer);
     if (isStray) this.#listener.onFailure(key, error as Error);
@@ -75,6 +75,7 @@ export class Store {
     const shard = this.#shardOf(key);
     // Of a store that has not answered once or twice others still get everything.
     if (!isStray && shard.state !== 'down') return [RateLimitAction.DELAY, RETRY_SECONDS];
+    const now = performance.now() / 1000;
     const shares = this.#sharesOf(isStray ? 'strays' : this.#numberOf(key), shard.nodes, now);
     const delay = shares.take(key, cost, now);
     return delay === 0 ? ALLOWED : [RateLimitAction.DELAY, delay];
