@@ -77,22 +77,33 @@ function ofNodeRedis(client: NodeRedis): StoreClient {
     async subscribe(channel, onMessage, onReady) {
       const own = client.duplicate?.();
       if (own?.subscribe === undefined) throw cannotListen();
-      // Resubscribes by itself when it has connected again, and says `ready` before it has.
-      own.on('error', () => {});
-      own.on('ready', () => setImmediate(onReady));
-      const close = () => void destroy(own);
-      try {
+      const subscribe = async () => {
         await own.connect();
-        await own.subscribe(channel, onMessage);
-      } catch (error) {
-        close();
-        throw error;
-      }
-      onReady();
-      return { close };
+        await own.subscribe?.(channel, onMessage);
+      };
+      return listen(own, subscribe, () => destroy(own), onReady);
     },
     release: survive(client),
   };
+}
+
+/** Both kinds resubscribe by themselves when they have connected again, and say `ready` before they have. */
+async function listen(
+  own: Emitter,
+  subscribe: () => Promise<unknown>,
+  close: () => void,
+  onReady: () => void,
+): Promise<Subscription> {
+  own.on('error', () => {});
+  own.on('ready', () => setImmediate(onReady));
+  try {
+    await subscribe();
+  } catch (error) {
+    close();
+    throw error;
+  }
+  onReady();
+  return { close };
 }
 
 /** Clients that were never open, or have ended already, throw when they are ended. */
@@ -109,20 +120,15 @@ function ofIoRedis(client: IoRedis): StoreClient {
     eval: (text, keys, args) => client.eval(text, keys.length, ...keys, ...args),
     async subscribe(channel, onMessage, onReady) {
       const own = client.duplicate();
-      own.on('error', () => {});
       own.on('message', (from: string, message: string) => {
         if (from === channel) onMessage(message);
       });
-      own.on('ready', () => setImmediate(onReady));
-      const close = () => own.disconnect();
-      try {
-        await own.subscribe(channel);
-      } catch (error) {
-        close();
-        throw error;
-      }
-      onReady();
-      return { close };
+      return listen(
+        own,
+        () => own.subscribe(channel),
+        () => own.disconnect(),
+        onReady,
+      );
     },
     release: survive(client),
   };

@@ -31,6 +31,9 @@ export abstract class Pending {
   abstract expire(): void;
 }
 
+// A longer timeout would fire at once; the list is looked at then, and that is all.
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+
 /** Both ends of the list. */
 class Ends extends Pending {
   override expire(): void {}
@@ -61,7 +64,8 @@ export class Deadlines {
   #arm(seconds: number): void {
     this.#isArmed = true;
     // A process that stood still finds its timers due before it has read the answers that are there.
-    setTimeout(() => setImmediate(() => this.#look()), Math.max(0, Math.ceil(seconds * 1000)));
+    const milliseconds = Math.min(Math.max(0, Math.ceil(seconds * 1000)), LONGEST_TIMEOUT_MS);
+    setTimeout(() => setImmediate(() => this.#look()), milliseconds);
   }
 
   #look(): void {
