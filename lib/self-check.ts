@@ -98,7 +98,25 @@ function compare(
       return { agreed, difference: { operation, native: ours, js: theirs } };
     }
   }
-  return { agreed: operations };
+  return { agreed: operations, ...differenceOfSnapshots(native, js, create, clock) };
+}
+
+/** Each engine's offenders, put back by the other one. */
+function differenceOfSnapshots(
+  native: Limiter,
+  js: Limiter,
+  create: (typeof SUBJECTS)[number]['create'],
+  clock: () => number,
+): Pick<SelfCheck, 'difference'> {
+  const [ours, theirs] = ENGINES.map((engine) => {
+    const limiter = create({ engine, clock });
+    limiter.restore((engine === 'native' ? js : native).snapshot());
+    return JSON.stringify(limiter.snapshot());
+  }) as [string, string];
+  if (ours === theirs) return {};
+  return {
+    difference: { operation: `${native.constructor.name}.restore`, native: ours, js: theirs },
+  };
 }
 
 /** As text that tells every double from every other. */

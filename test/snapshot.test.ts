@@ -9,6 +9,7 @@ import {
   type SnapshotPeer,
 } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
+import { collectGarbage } from './support/garbage.js';
 import { ENGINES, manualClock, ODD_KEYS } from './support/limiters.js';
 import { seeded } from './support/random.js';
 
@@ -352,6 +353,23 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getStatistics()).toMatchObject({ unnamedOffenders: 0, totalViolations: 0 });
     offend(long(0));
     expect(names()).toEqual([long(0)]);
+  });
+
+  test('a flood of offenders with keys of 64 KiB takes no more than its room', () => {
+    const limiter = rate({ maxPeers: 100 });
+    collectGarbage();
+    const before = process.memoryUsage();
+    // Some 64 MiB of text.
+    for (let n = 0; n < 500; n += 1) {
+      times(2, () => limiter.check(`${n}`.padEnd(65_536, 'x')));
+    }
+    const { unnamedOffenders, memoryBytes, peers } = limiter.getStats();
+    expect(peers).toBe(100);
+    expect(unnamedOffenders).toBeGreaterThanOrEqual(100 - 8);
+    if (engine === 'native') expect(memoryBytes).toBeLessThan(2 ** 20 + 100_000);
+    collectGarbage();
+    const grown = process.memoryUsage().heapUsed - before.heapUsed;
+    expect(grown).toBeLessThan(12 * 2 ** 20);
   });
 
   test('a hundred thousand offenders', () => {

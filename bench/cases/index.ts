@@ -8,6 +8,7 @@ import { client } from './client.js';
 import { growth } from './growth.js';
 import { headers } from './headers.js';
 import { http } from './http.js';
+import { httpFastify } from './http-fastify.js';
 import { httpServer } from './http-server.js';
 import { memory } from './memory.js';
 import { shared } from './shared.js';
@@ -30,6 +31,7 @@ export const CASES: readonly Case[] = [
   client,
   ws,
   http,
+  httpFastify,
   httpServer,
   watched,
   bans,
