@@ -206,7 +206,37 @@ describe.each(ENGINES)('%s', (engine) => {
       clock.now += 50;
       expect(limiter.check('refused')).toBe(true);
       expect(limiter.isBanned('newcomer')).toBe(true);
-      expect(limiter.getStatistics()).toMatchObject({ peers: 3, evictions: 2, lossyEvictions: 2 });
+      expect(limiter.getStatistics()).toMatchObject({ peers: 3, evictions: 2, lossyEvictions: 1 });
+    });
+
+    test.each([
+      ['longer', 100],
+      ['shorter', 5],
+    ])('whose ban is over is as a fresh one, bans %s than the interval', (_, banDuration) => {
+      const limiter = orderbook({ interval: 50, banDuration, maxPeers: 3 });
+      ban(limiter, 'lapsed');
+      clock.now += banDuration - 1;
+      times(2, () => limiter.check('violator'));
+      clock.now += 1;
+      limiter.check('unpunished');
+      expect(limiter.getViolationCount('lapsed')).toBe(2);
+      expect(limiter.check('newcomer')).toBe(true);
+      expect(limiter.getViolationCount('lapsed')).toBe(0);
+      expect(limiter.getViolationCount('violator')).toBe(1);
+      expect(limiter.getStatistics()).toMatchObject({ peers: 3, evictions: 1, lossyEvictions: 0 });
+    });
+
+    test('whoever was banned once does not help to wash away a violator', () => {
+      const limiter = orderbook({ maxPeers: 1000, violationBanThreshold: 90 });
+      for (let n = 0; n < 999; n += 1) times(92, () => limiter.check(`lapsed-${n}`));
+      clock.now += 100;
+      times(80, () => limiter.check('violator'));
+      for (let n = 0; n < 3000; n += 1) {
+        clock.now += 1e-3;
+        limiter.check(`flood-${n}`);
+      }
+      expect(limiter.getViolationCount('violator')).toBe(79);
+      expect(limiter.getStatistics()).toMatchObject({ peers: 1000, evictions: 3000 });
     });
 
     test('a ban of which a cleanup has left nothing else counts as a peer, and goes when it is over', () => {
@@ -220,9 +250,10 @@ describe.each(ENGINES)('%s', (engine) => {
       clock.now += 50;
       expect(limiter.check('newcomer')).toBe(true);
       expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 1, peers: 2, evictions: 1 });
-      // Nobody else who is unpunished.
+      // The other one of whom nothing else is known, and no interval that is not over.
       expect(limiter.check('another')).toBe(true);
-      expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 1, peers: 2, evictions: 2 });
+      expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 2, peers: 2, evictions: 2 });
+      expect(limiter.getStatistics().lossyEvictions).toBe(0);
     });
 
     test('a ban with the first request needs room as well', () => {
@@ -312,7 +343,31 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(opened.checkMessage()).toBe(true);
       expect(opened.checkOrderbook()).toBe(true);
       expect([...limiter.group(['newcomer', 'other']).check()]).toEqual([0, 0]);
-      expect(limiter.getStatistics()).toMatchObject({ peers: 2, evictions: 2, lossyEvictions: 2 });
+      expect(limiter.getStatistics()).toMatchObject({ peers: 2, evictions: 2, lossyEvictions: 0 });
+    });
+
+    test('whose ban is over has nothing to lose but its tokens and its interval', () => {
+      const limiter = direct({ maxPeers: 3, banDuration: 20 });
+      ban(limiter, 'lapsed');
+      clock.now += 20;
+      // The interval of the lapsed one has 10 seconds left, its violations count for nothing.
+      times(3, () => limiter.checkMessage('3 missing'));
+      times(2, () => limiter.checkOrderbook('violator'));
+      expect(limiter.checkMessage('newcomer', 10)).toBe(true);
+      expect(limiter.getTokens('3 missing')).toBe(10);
+      expect(limiter.getViolationCount('lapsed')).toBe(2);
+      times(10, () => limiter.checkMessage('newcomer 2'));
+      expect(limiter.getViolationCount('lapsed')).toBe(2);
+      clock.now += 1;
+      expect(limiter.checkMessage('newcomer 3', 10)).toBe(true);
+      expect(limiter.getStatistics()).toMatchObject({ peers: 3, evictions: 3, lossyEvictions: 3 });
+      expect(limiter.getViolationCount('violator')).toBe(1);
+      clock.now += 9;
+      limiter.checkMessage('newcomer 3', 9);
+      // By now it is as a fresh one.
+      expect(limiter.checkMessage('newcomer 4')).toBe(true);
+      expect(limiter.getViolationCount('lapsed')).toBe(0);
+      expect(limiter.getStatistics()).toMatchObject({ peers: 3, evictions: 4, lossyEvictions: 3 });
     });
   });
 

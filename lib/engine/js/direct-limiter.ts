@@ -16,13 +16,21 @@ import {
   VERDICT_DISCONNECT,
 } from '../engine.js';
 import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
-import { isNothing, LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
+import {
+  FREE_ROOM,
+  isNothing,
+  LOSS_OF_BANNED,
+  type Loss,
+  type Room,
+  SAMPLE,
+  Victim,
+} from './eviction.js';
 import { Groups, membersOf, type Places } from './groups.js';
 import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
 import { banBegan, idleSecondsOf, lossOf } from './records.js';
 import { pass, Sweep } from './sweep.js';
-import { Buckets, FREE_ROOM, type Place, type Room, type Table, Times } from './table.js';
+import { Buckets, type Place, type Table, Times } from './table.js';
 import { Tally } from './tally.js';
 
 /** One of the two tables, and what an eviction asks of its records. */
@@ -264,6 +272,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#bucketSide, this.#timeSide, now);
     if (room === undefined) return undefined;
     const place = this.#buckets.insert(key, this.#config.messageBurst, now, room.place);
+    this.#vacate(room, this.#allowedAt);
     if (isKnown) this.#both += 1;
     return place;
   }
@@ -285,6 +294,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#timeSide, this.#bucketSide, now, worth);
     if (room === undefined) return undefined;
     const place = this.#allowedAt.insert(keep(key), at, room.place);
+    this.#vacate(room, this.#buckets);
     if (isKnown) this.#both += 1;
     return place;
   }
@@ -303,16 +313,20 @@ export class JsDirectLimiter extends Groups implements DirectCore {
       other.table.sample(SAMPLE, (place) => this.#offer(stranger, place, other, own, now));
     }
     if (stranger.place !== undefined) {
-      this.#tally.countEviction(stranger.loss);
-      this.#remove(other.table.keyAt(stranger.place));
-      return FREE_ROOM;
+      const key = other.table.keyAt(stranger.place);
+      return { place: own.table.find(key), victim: { key, loss: stranger.loss } };
     }
     if (victim.place === undefined) return undefined;
-    this.#tally.countEviction(victim.loss);
     const key = own.table.keyAt(victim.place);
-    if (other.table.delete(key)) this.#both -= 1;
-    this.#offenders.forgive(key);
-    return { place: victim.place };
+    return { place: victim.place, victim: { key, loss: victim.loss } };
+  }
+
+  /** Whose the room was is forgotten: its place, if it had one, is the newcomer's already. */
+  #vacate({ place, victim }: Room, other: Table): void {
+    if (victim === undefined) return;
+    this.#tally.countEviction(victim.loss);
+    if (other.delete(victim.key) && place !== undefined) this.#both -= 1;
+    this.#offenders.forgive(victim.key);
   }
 
   /** A record of one table, whose connection the other table may know as well. */
@@ -327,7 +341,8 @@ export class JsDirectLimiter extends Groups implements DirectCore {
       idle = Math.min(idle, other.idle(second, now));
     }
     const { banDuration } = this.#config;
-    return victim.offer(place, this.#offenders.lossOf(key, seconds, idle, now, banDuration));
+    const loss = this.#offenders.lossOf(key, seconds, seconds, idle, now, banDuration);
+    return victim.offer(place, loss);
   }
 
   #consume(place: Place, cost: number, now: number): boolean {

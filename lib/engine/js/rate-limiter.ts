@@ -186,12 +186,14 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
       if (!victim.mayBe(seconds)) return false;
       const idle = this.#buckets.idle(place, now);
       const other = this.#buckets.keyAt(place);
-      return victim.offer(place, this.#offenders.lossOf(other, seconds, idle, now, 0));
+      return victim.offer(place, this.#offenders.lossOf(other, seconds, seconds, idle, now, 0));
     });
     if (victim.place === undefined) return undefined;
+    const evicted = this.#buckets.keyAt(victim.place);
+    const place = this.#buckets.insert(key, this.#burst, now, victim.place);
     this.#tally.countEviction(victim.loss);
-    this.#offenders.forgive(this.#buckets.keyAt(victim.place));
-    return this.#buckets.insert(key, this.#burst, now, victim.place);
+    this.#offenders.forgive(evicted);
+    return place;
   }
 
   #decide(place: Place, key: string, text: string, cost: number, now: number): number | undefined {
