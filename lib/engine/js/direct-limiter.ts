@@ -29,6 +29,7 @@ import { Groups, membersOf, type Places } from './groups.js';
 import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
 import { banBegan, idleSecondsOf, lossOf } from './records.js';
+import { seated } from './seat.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, type Place, type Table, Times } from './table.js';
 import { Tally } from './tally.js';
@@ -87,7 +88,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   checkPeer(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
-    const key = this.keys.find(text);
+    const key = seated(text, this.keys, this.#buckets);
     if (this.#inBan(key, now)) return this.#tally.disconnect();
     return this.#checkPlace(SEAT, 0, key, cost, now);
   }
@@ -106,25 +107,12 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   checkOrderbook(text: string, now = monotonicSeconds()): Refusal | undefined {
-    const key = this.keys.find(text);
-    if (this.#inBan(key, now)) {
-      this.#offenders.addViolation(key, text);
-      return this.#tally.disconnect();
-    }
-    const place = this.#allowedAt.find(key);
-    const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
-    if (elapsed(now, allowedAt) >= this.#config.orderbookInterval) {
-      return this.#setAllowedAt(place, key, now);
-    }
-    const violations = this.#offenders.addViolation(key, text);
-    if (violations < this.#config.orderbookBanThreshold) return this.#tally.delay();
-    this.#offenders.beginBan(key, text, now);
-    return this.#tally.beginBan();
+    return this.#checkOrderbook(this.keys.find(text), text, now);
   }
 
   /** A Map needs no place: it has the key's hash at hand, which V8 keeps with the string. */
-  checkPeerOrderbook(key: string, now = monotonicSeconds()): Refusal | undefined {
-    return this.checkOrderbook(key, now);
+  checkPeerOrderbook(text: string, now = monotonicSeconds()): Refusal | undefined {
+    return this.#checkOrderbook(seated(text, this.keys, this.#allowedAt), text, now);
   }
 
   isBanned(text: string, now = monotonicSeconds()): boolean {
@@ -222,6 +210,22 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     const hadTime = this.#allowedAt.delete(key);
     if (hadBucket && hadTime) this.#both -= 1;
     this.#offenders.forgive(key);
+  }
+
+  #checkOrderbook(key: string, text: string, now: number): Refusal | undefined {
+    if (this.#inBan(key, now)) {
+      this.#offenders.addViolation(key, text);
+      return this.#tally.disconnect();
+    }
+    const place = this.#allowedAt.find(key);
+    const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
+    if (elapsed(now, allowedAt) >= this.#config.orderbookInterval) {
+      return this.#setAllowedAt(place, key, now);
+    }
+    const violations = this.#offenders.addViolation(key, text);
+    if (violations < this.#config.orderbookBanThreshold) return this.#tally.delay();
+    this.#offenders.beginBan(key, text, now);
+    return this.#tally.beginBan();
   }
 
   #restore(peer: SnapshotPeer, now: number): boolean {

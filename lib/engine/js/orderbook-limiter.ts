@@ -18,6 +18,7 @@ import {
 import { Keys, keep } from './keys.js';
 import { Offenders } from './offenders.js';
 import { banBegan, idleSecondsOf, lossOf } from './records.js';
+import { seated } from './seat.js';
 import { pass, Sweep } from './sweep.js';
 import { type Place, Times } from './table.js';
 import { Tally } from './tally.js';
@@ -39,25 +40,12 @@ export class JsOrderbookLimiter implements OrderbookCore {
   }
 
   check(text: string, now = monotonicSeconds()): Refusal | undefined {
-    const key = this.#keys.find(text);
-    if (this.#inBan(key, now)) {
-      this.#offenders.addViolation(key, text);
-      return this.#tally.disconnect();
-    }
-    const violations = this.#offenders.violations(key);
-    if (violations >= this.#config.violationBanThreshold) return this.#beginBan(key, text, now);
-    const place = this.#allowedAt.find(key);
-    const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
-    if (elapsed(now, allowedAt) >= this.#effectiveInterval(violations)) {
-      return this.#setAllowedAt(place, key, now);
-    }
-    this.#offenders.addViolation(key, text);
-    return this.#tally.delay();
+    return this.#check(this.#keys.find(text), text, now);
   }
 
   /** A Map needs no place: it has the key's hash at hand, which V8 keeps with the string. */
-  checkPeer(key: string, now = monotonicSeconds()): Refusal | undefined {
-    return this.check(key, now);
+  checkPeer(text: string, now = monotonicSeconds()): Refusal | undefined {
+    return this.#check(seated(text, this.#keys, this.#allowedAt), text, now);
   }
 
   isBanned(key: string, now = monotonicSeconds()): boolean {
@@ -129,6 +117,22 @@ export class JsOrderbookLimiter implements OrderbookCore {
 
   get #peers(): number {
     return this.#allowedAt.size + this.#offenders.bans.size - this.#both;
+  }
+
+  #check(key: string, text: string, now: number): Refusal | undefined {
+    if (this.#inBan(key, now)) {
+      this.#offenders.addViolation(key, text);
+      return this.#tally.disconnect();
+    }
+    const violations = this.#offenders.violations(key);
+    if (violations >= this.#config.violationBanThreshold) return this.#beginBan(key, text, now);
+    const place = this.#allowedAt.find(key);
+    const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
+    if (elapsed(now, allowedAt) >= this.#effectiveInterval(violations)) {
+      return this.#setAllowedAt(place, key, now);
+    }
+    this.#offenders.addViolation(key, text);
+    return this.#tally.delay();
   }
 
   #remove(key: string): void {

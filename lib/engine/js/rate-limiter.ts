@@ -19,6 +19,7 @@ import { Groups, membersOf, type Places } from './groups.js';
 import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
 import { idleSecondsOf, lossOf } from './records.js';
+import { seated } from './seat.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, type Place } from './table.js';
 import { Tally } from './tally.js';
@@ -49,7 +50,8 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   checkPeer(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    return this.#checkPlace(SEAT, 0, this.keys.find(key), key, cost, now);
+    const found = seated(key, this.keys, this.#buckets);
+    return this.#checkPlace(SEAT, 0, found, key, cost, now);
   }
 
   checkGroup(
