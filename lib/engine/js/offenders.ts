@@ -101,7 +101,7 @@ export class Offenders {
 
   /** For a peer without a ban. */
   beginBan(key: string, text: string, now: number): void {
-    this.#offend(key, text, () => this.bans.insert(this.#peers.ownKey(key), now));
+    this.#offend(key, text, (own) => void this.bans.insert(own, now));
   }
 
   /** Lifts a ban; violations stay. */
@@ -180,22 +180,18 @@ export class Offenders {
   #setViolations(key: string, text: string, violations: number): void {
     const before = this.#violations.get(key);
     if (before !== undefined) this.#violations.set(key, violations);
-    else {
-      this.#offend(key, text, () =>
-        store(this.#violations, this.#peers.ownKey(key), violations),
-      );
-    }
+    else this.#offend(key, text, (own) => store(this.#violations, own, violations));
     this.#total += violations - (before ?? 0);
   }
 
-  /** Names whom `enter` makes an offender, unless it throws. */
-  #offend(key: string, text: string, enter: () => void): void {
-    if (this.#isOffender(key)) return enter();
-    this.#name(key, text);
+  /** Names whom `enter` makes an offender, unless it throws; it is given the key to keep. */
+  #offend(key: string, text: string, enter: (key: string) => void): void {
+    const isNew = !this.#isOffender(key);
+    if (isNew) this.#name(key, text);
     try {
-      enter();
+      enter(this.#peers.ownKey(key));
     } catch (error) {
-      this.#unname(key);
+      if (isNew) this.#unname(key);
       throw error;
     }
   }
