@@ -2,9 +2,9 @@
 // lib/engine/js/offenders.ts. Knows no limiter; when a ban is over is for its user to say.
 //
 // The text of keys is bounded. A key of kShort code units is always kept, one of up to kLong while
-// all that are longer than kShort stay within the room for them, and one beyond that while they stay
-// within a quarter of it: few huge ones leave room for others. Else its peer is punished without a
-// name. Which it is, is decided as it becomes an offender.
+// all that are longer than kShort stay within the room for them, and one beyond that while they
+// stay within a quarter of it: few huge ones leave room for others. Else its peer is punished
+// without a name. Which it is, is decided as it becomes an offender.
 #pragma once
 
 #include <algorithm>
@@ -97,8 +97,8 @@ class Offenders {
   }
 
   // What is lost with a peer who without its offences would be `seconds` from a fresh one, after a
-  // ban that is over `afterBan`, and has been idle for so long. Such a ban goes with the next check,
-  // its violations with it: neither is anything to lose.
+  // ban that is over `afterBan`, and has been idle for so long. Such a ban goes with the next
+  // check, its violations with it: neither is anything to lose.
   Loss lossOf(const Fingerprint& print, double seconds, double afterBan, double idle, double now,
               double banDuration) noexcept {
     const Offender* offender = find(print);

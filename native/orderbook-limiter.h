@@ -183,9 +183,7 @@ class OrderbookLimiter {
     if (static_cast<double>(peers()) < config_.maxPeers) return {true, nullptr};
     Victim<LastAllowed> victim(worth);
     prepareSample(allowedAt_, offenders_, print);
-    allowedAt_.sample(print, kSample, [&](LastAllowed& last) {
-      return offer(victim, last, now);
-    });
+    allowedAt_.sample(print, kSample, [&](LastAllowed& last) { return offer(victim, last, now); });
     // Of some peers only a ban is known, which may be over.
     const Ban* lapsed = nullptr;
     if (!victim.loss().isNothing() && offenders_.bans() > both_) {
@@ -212,8 +210,8 @@ class OrderbookLimiter {
     // After a ban that is over its peer is as a fresh one, and was idle for at least as long.
     if (!victim.mayBe(secondsLeft(std::min(interval, config_.banDuration), idle))) return false;
     const double seconds = secondsLeft(interval, idle);
-    return victim.offer(last, offenders_.lossOf(last.fingerprint, seconds, 0, idle, now,
-                                                config_.banDuration));
+    return victim.offer(
+        last, offenders_.lossOf(last.fingerprint, seconds, 0, idle, now, config_.banDuration));
   }
 
   bool isInBans(const Fingerprint& print) noexcept { return offenders_.bannedAt(print) != kNever; }
