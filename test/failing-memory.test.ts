@@ -141,7 +141,9 @@ describe.skipIf(!preloads)('the native engine without memory', () => {
   });
 
   const run = (script: string) =>
-    runJson(`${TRY} { ${script} }`, { env: { RELAY_LIMITER_ENGINE: 'native', LD_PRELOAD: library } });
+    runJson(`${TRY} { ${script} }`, {
+      env: { RELAY_LIMITER_ENGINE: 'native', LD_PRELOAD: library },
+    });
 
   test.each(['full', 'violators'])('newcomers at the bound, %s', (make) => {
     const script = `
