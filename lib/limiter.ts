@@ -71,7 +71,9 @@ export abstract class Limiter<Core extends LimiterCore> {
   /**
    * The offenders, as a plain object that survives JSON: every peer with violations or a ban, but
    * those whose ban is over, and those whose key is too long to be kept. Buckets and intervals of
-   * others are not in it: they are full, or over, within seconds. O(n log n) for n offenders.
+   * others are not in it: they are full, or over, within seconds. In the order of their first
+   * violations; that of bans is told by what they have left, so of two that began at the very same
+   * instant it is lost. O(n log n) for n offenders.
    * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
    */
   snapshot(): LimiterSnapshot {
@@ -83,7 +85,8 @@ export abstract class Limiter<Core extends LimiterCore> {
    * They are merged into what is there: a known peer's violations become the larger of both, and a
    * ban is never shortened. None lasts longer than this limiter's `banDuration`; one with 0 seconds
    * left is over, and its peer is not put back. Peers need room as newcomers do; where that is
-   * scarce, the banned have it first, then those with the most violations. `onBan` is not called.
+   * scarce, the banned have it first, then those with the most violations, of these those who were
+   * idle the shortest. `onBan` is not called.
    * @throws `ERR_LIMITER_SNAPSHOT` for what cannot be read whole, `ERR_LIMITER_CLOCK`: then nothing
    * has changed. `ERR_LIMITER_MEMORY` where a peer finds no memory.
    */

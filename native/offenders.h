@@ -1,9 +1,10 @@
 // Offenders: the peers with violations or a ban, their keys and their order. Twin of
 // lib/engine/js/offenders.ts. Knows no limiter; when a ban is over is for its user to say.
 //
-// The text of keys is bounded. A key of kShort code units is always kept, a longer one while all of
-// these together stay within the room for them; else its peer is punished without a name. Which it
-// is, is decided as it becomes an offender.
+// The text of keys is bounded. A key of kShort code units is always kept, one of up to kLong while
+// all that are longer than kShort stay within the room for them, and one beyond that while they
+// stay within a quarter of it: few huge ones leave room for others. Else its peer is punished
+// without a name. Which it is, is decided as it becomes an offender.
 #pragma once
 
 #include <algorithm>
@@ -73,11 +74,11 @@ class Offenders {
   // Makes violations at least as many as those, and where `began` is an instant puts a ban of then
   // in the place of none or of an earlier one. False where there is no memory.
   bool restore(const Key& key, uint64_t violations, double began) noexcept {
-    if (began > kNever && !restoreBan(key, began)) return false;
     Offender* offender = findOrInsert(key);
     if (offender == nullptr) return false;
     if (violations > offender->violations) add(*offender, violations - offender->violations);
-    return true;
+    // Last: whoever counts bans hears of none where memory runs out.
+    return !(began > kNever) || restoreBan(key, began);
   }
 
   // When the peer's ban began, over or not; kNever without one.
@@ -95,14 +96,16 @@ class Offenders {
     bans_.prepare(print);
   }
 
-  // What is lost with the offences of a peer who without them would be `seconds` from a fresh one,
-  // and has been idle for so long. A ban that is over protects nobody.
-  Loss lossOf(const Fingerprint& print, double seconds, double idle, double now,
+  // What is lost with a peer who without its offences would be `seconds` from a fresh one, after a
+  // ban that is over `afterBan`, and has been idle for so long. Such a ban goes with the next
+  // check, its violations with it: neither is anything to lose.
+  Loss lossOf(const Fingerprint& print, double seconds, double afterBan, double idle, double now,
               double banDuration) noexcept {
     const Offender* offender = find(print);
     if (offender == nullptr) return Loss::ofUnpunished(seconds);
-    if (elapsed(now, bannedAt(print)) < banDuration) return Loss::ofBanned();
-    return Loss::ofPunished(offender->violations, idle);
+    const double began = bannedAt(print);
+    if (began == kNever) return Loss::ofPunished(offender->violations, idle);
+    return elapsed(now, began) < banDuration ? Loss::ofBanned() : Loss::ofUnpunished(afterBan);
   }
 
   // For a peer without a ban. False where there is no memory.
@@ -285,7 +288,8 @@ class Offenders {
     if (offender != nullptr) return offender;
     Name name = {};
     const size_t bytes = longBytes(key.length);
-    const bool hasRoom = bytes == 0 || static_cast<double>(longBytes_ + bytes) <= longBytesMost_;
+    const double most = key.length > kLong ? longBytesMost_ / 4 : longBytesMost_;
+    const bool hasRoom = bytes == 0 || static_cast<double>(longBytes_ + bytes) <= most;
     if (hasRoom && !names_.add(key.text, key.length, name)) return nullptr;
     offender = table_.insert(key.fingerprint);
     if (offender == nullptr) {
@@ -301,8 +305,9 @@ class Offenders {
     return offender;
   }
 
-  // Code units of the longest key that is always kept.
+  // Code units of the longest key that is always kept, and of the longest that all the room is for.
   static constexpr size_t kShort = 128;
+  static constexpr size_t kLong = 1024;
 
   // The most that long keys may take together.
   const double longBytesMost_;
