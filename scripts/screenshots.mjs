@@ -35,6 +35,18 @@ const dashboard = createDashboard({
 });
 const url = await dashboard.listen();
 
+// First of all: a browser that starts holds the event loop up, which the pictures would show.
+const browser = await chromium.launch({
+  executablePath: CHROMIUM,
+  args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking'],
+});
+const pages = [];
+for (const { name, ...options } of PICTURES) {
+  const page = await browser.newPage(options);
+  await page.goto(url);
+  pages.push({ name, page });
+}
+
 const started = performance.now();
 let done = 0;
 const timer = setInterval(() => {
@@ -42,13 +54,7 @@ const timer = setInterval(() => {
   for (; done < ((performance.now() - started) * STEPS) / 1000; done += 1) traffic(done / STEPS);
 }, 1000 / STEPS);
 await delay(SECONDS * 1000);
-const browser = await chromium.launch({
-  executablePath: CHROMIUM,
-  args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking'],
-});
-for (const { name, ...options } of PICTURES) {
-  const page = await browser.newPage(options);
-  await page.goto(url);
+for (const { name, page } of pages) {
   await page.waitForSelector('#bans tbody tr');
   await page.screenshot({ path: join(folder, `${name}.png`) });
   console.log(`docs/images/${name}.png`);

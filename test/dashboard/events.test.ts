@@ -174,7 +174,10 @@ describe('to whom', () => {
   });
 
   test('who has gone before the handler runs takes no place', async () => {
-    const { dashboard } = await served();
+    // With a token: of who has gone not even the address is known.
+    const token = 'correct-horse.battery';
+    const Authorization = `Bearer ${token}`;
+    const { dashboard } = await served({ token });
     let late = 0;
     const server = createServer((request, response) => {
       if (request.headers['x-late'] === undefined) dashboard(request, response);
@@ -190,14 +193,16 @@ describe('to whom', () => {
     const { port } = server.address() as AddressInfo;
     for (let n = 0; n < 21; n += 1) {
       const socket = connect(port, '127.0.0.1');
-      socket.write('GET /events HTTP/1.1\r\nHost: localhost\r\nX-Late: 1\r\n\r\n');
+      socket.write(
+        `GET /events HTTP/1.1\r\nHost: localhost\r\nX-Late: 1\r\nAuthorization: ${Authorization}\r\n\r\n`,
+      );
       await once(server, 'request');
       socket.destroy();
     }
     await expect.poll(() => late).toBe(21);
     await new Promise((resolve) => setImmediate(resolve));
     const url = `http://127.0.0.1:${port}/events`;
-    expect((await ask(url, { method: 'HEAD' })).status).toBe(200);
+    expect((await ask(url, { method: 'HEAD', headers: { Authorization } })).status).toBe(200);
   });
 
   test('one that reads nothing holds no more than its socket, and nobody up', async () => {
