@@ -28,13 +28,6 @@ mkdirSync(folder, { recursive: true });
 const messages = new RateLimiter({ rateLimit: 20, burstLimit: 60, disconnectThreshold: 400 });
 const direct = new DirectConnectionRateLimiter({ messageRatePerSec: 8, orderbookInterval: 2 });
 const nicks = new OrderbookRateLimiter({ interval: 1, violationBanThreshold: 60 });
-const dashboard = createDashboard({
-  limiters: { messages, 'private messages': direct, 'order books': nicks },
-  title: 'JoinMarket directory',
-  intervalSeconds: 0.25,
-});
-const url = await dashboard.listen();
-
 // First of all: a browser that starts holds the event loop up, which the pictures would show.
 const browser = await chromium.launch({
   executablePath: CHROMIUM,
@@ -42,10 +35,17 @@ const browser = await chromium.launch({
 });
 const pages = [];
 for (const { name, ...options } of PICTURES) {
-  const page = await browser.newPage(options);
-  await page.goto(url);
-  pages.push({ name, page });
+  pages.push({ name, page: await browser.newPage(options) });
 }
+await delay(1000);
+
+const dashboard = createDashboard({
+  limiters: { messages, 'private messages': direct, 'order books': nicks },
+  title: 'JoinMarket directory',
+  intervalSeconds: 0.25,
+});
+const url = await dashboard.listen();
+for (const { page } of pages) await page.goto(url);
 
 const started = performance.now();
 let done = 0;

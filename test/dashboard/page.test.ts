@@ -126,7 +126,7 @@ describe.skipIf(!existsSync(CHROMIUM))('in chromium', () => {
     expect(await text(page, '#banned')).toBe('0');
     expect(await text(page, '#tracked-note')).toBe('');
     await page.selectOption('#limiter', { label: 'All limiters' });
-    expect(await text(page, '#tracked-note')).toBe('in each limiter');
+    expect(await text(page, '#tracked-note')).toBe('in sum');
   });
 
   test('a ban that is over cannot be lifted, and it says so', async () => {

@@ -104,7 +104,7 @@ function chosenLimiter(): number | 'all' {
 function showSamples(): void {
   if (hello === undefined) return;
   const isSum = chosenLimiter() === 'all' && hello.limiters.length > 1;
-  write(byId('tracked-note'), isSum ? 'in each limiter' : '');
+  write(byId('tracked-note'), isSum ? 'in sum' : '');
   series = seriesOf(samples, chosenLimiter());
   const to = series.times.at(-1) ?? Date.now() / 1000;
   // A minute at first, then as long as there is history.
