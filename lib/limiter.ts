@@ -7,7 +7,14 @@ import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from './engin
 import { selectEngine } from './engine/select.js';
 import { type CommonOptions, cleanupBudget, requireAge, requireKey } from './options.js';
 import { readSnapshot, worstFirst } from './snapshot.js';
-import type { Ban, CleanupLimits, EngineName, LimiterName, LimiterSnapshot } from './types.js';
+import type {
+  Ban,
+  CleanupLimits,
+  EngineName,
+  LimiterName,
+  LimiterOverview,
+  LimiterSnapshot,
+} from './types.js';
 
 export abstract class Limiter<Core extends LimiterCore> {
   /** The engine that keeps this limiter's peers. */
@@ -63,6 +70,16 @@ export abstract class Limiter<Core extends LimiterCore> {
     this.core.removePeer(peerKey);
   }
 
+  /**
+   * What all limiters tell alike: counts and the worst offenders, but no bans, so it costs the same
+   * however many there are. Reads state, changes none. O(1) on the native engine, where few of the worst
+   * were forgotten since the last time; O(offenders) on the TypeScript one.
+   */
+  getOverview(): LimiterOverview {
+    const { tracked, ...counts } = this.core.statistics();
+    return { trackedPeers: tracked, ...counts };
+  }
+
   /** Forgets every peer. */
   clear(): void {
     this.core.clear();
@@ -93,7 +110,7 @@ export abstract class Limiter<Core extends LimiterCore> {
   restore(snapshot: unknown): number {
     const peers = readSnapshot(snapshot, this.#name, this.#banDuration);
     const now = this.now();
-    const known = this.core.statistics(now).peers;
+    const known = this.core.statistics().peers;
     const fits = known + peers.length <= this.maxPeers;
     return this.core.restore(fits ? peers : worstFirst(peers), now);
   }

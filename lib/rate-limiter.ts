@@ -123,8 +123,7 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
 
   /** Counts and the worst offenders. Reads state, changes none. */
   getStats(): RateLimiterStats {
-    const { tracked, banned: _, ...counts } = this.core.statistics();
-    return { trackedPeers: tracked, ...counts };
+    return this.getOverview();
   }
 
   /** A peer with its key bound. @throws `ERR_LIMITER_KEY` unless the key is a string. */

@@ -180,13 +180,37 @@ class Offenders {
     bans_.forEach([&](const Ban& ban) {
       if (elapsed(now, ban.began) < banDuration) *end++ = ban;
     });
-    std::sort(banned.get(), end, [](const Ban& a, const Ban& b) {
-      return a.began != b.began ? a.began < b.began : a.order < b.order;
-    });
+    std::sort(banned.get(), end, [](const Ban& a, const Ban& b) { return isLater(b, a); });
     for (const Ban* ban = banned.get(); ban != end; ++ban) {
-      const Offender* offender = find(ban->fingerprint);
-      if (offender != nullptr && offender->name) use(offender->name);
+      const Name* name = nameOf(*ban);
+      if (name != nullptr) use(*name);
     }
+    return true;
+  }
+
+  // Counts the bans that are not over, and calls use(name, began) for the `most` with the longest
+  // left of those that have a name, longest first; false where there is no memory for so many.
+  template <class Use>
+  bool longestBans(double most, double now, double banDuration, size_t& count, Use&& use) noexcept {
+    const size_t room =
+        most < static_cast<double>(bans_.size()) ? static_cast<size_t>(most) : bans_.size();
+    const std::unique_ptr<Ban[]> kept(new (std::nothrow) Ban[room]);
+    if (kept == nullptr) return false;
+    // A heap, with the shortest of them at its top.
+    Ban* const begin = kept.get();
+    Ban* end = begin;
+    count = 0;
+    bans_.forEach([&](const Ban& ban) {
+      if (!(elapsed(now, ban.began) < banDuration)) return;
+      ++count;
+      const bool isFull = end == begin + room;
+      if (room == 0 || (isFull && !isLater(ban, *begin)) || nameOf(ban) == nullptr) return;
+      if (isFull) std::pop_heap(begin, end--, isLater);
+      *end++ = ban;
+      std::push_heap(begin, end, isLater);
+    });
+    std::sort_heap(begin, end, isLater);
+    for (const Ban* ban = begin; ban != end; ++ban) use(*nameOf(*ban), ban->began);
     return true;
   }
 
@@ -243,6 +267,16 @@ class Offenders {
   void removeBan(const Fingerprint& print) noexcept {
     Ban* ban = hasBans() ? bans_.find(print) : nullptr;
     if (ban != nullptr) bans_.erase(ban);
+  }
+
+  static bool isLater(const Ban& a, const Ban& b) noexcept {
+    return a.began != b.began ? a.began > b.began : a.order > b.order;
+  }
+
+  // None where the key is not kept.
+  const Name* nameOf(const Ban& ban) noexcept {
+    const Offender* offender = find(ban.fingerprint);
+    return offender != nullptr && offender->name ? &offender->name : nullptr;
   }
 
   void remove(Offender& offender) noexcept {

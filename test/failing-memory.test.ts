@@ -115,6 +115,11 @@ describe.skipIf(!preloads)('the native engine without memory', () => {
       '(limiter) => limiter.getStatistics().bannedPeers.length',
     ],
     [
+      'the longest bans',
+      'banned, (limiter) => limiter.getBans()',
+      '(limiter) => limiter.getBans().count',
+    ],
+    [
       'snapshot',
       'banned, (limiter) => limiter.snapshot()',
       '(limiter) => limiter.snapshot().peers.length',

@@ -352,6 +352,7 @@ describe.each(ENGINES)('%s', (engine) => {
     times(2, () => limiter.check(long(9)));
     expect(limiter.isBanned(long(9))).toBe(true);
     expect(limiter.getStatistics()).toMatchObject({ bannedPeers: [] });
+    expect(limiter.getBans()).toEqual({ count: 1, bans: [] });
     expect(limiter.getStatistics().topViolators.map(([key]) => key)).not.toContain(long(9));
     limiter.removePeer(long(9));
     expect(limiter.getStatistics().unnamedOffenders).toBe(8);

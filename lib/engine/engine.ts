@@ -4,7 +4,7 @@
 // Facades validate before they call: a key is a string, a cost finite and not negative, an age no
 // NaN, `now` finite or undefined (the engine then reads its own monotonic clock, once).
 
-import type { EngineName, SnapshotPeer, Violator } from '../types.js';
+import type { BansInForce, EngineName, SnapshotPeer, Violator } from '../types.js';
 
 /** What a check that can ban answers; undefined, the cheapest value to return, means allowed. */
 export const REFUSED = 1;
@@ -54,8 +54,6 @@ export interface EngineStatistics extends EngineTally {
   unnamedOffenders: number;
   /** At most TOP_VIOLATORS, most violations first; ties by who offended first. */
   topViolators: Violator[];
-  /** Keys of bans that are not over, in the order the bans began. */
-  banned: string[];
   /** Bytes of the tables, where the engine knows them. */
   memoryBytes?: number;
 }
@@ -92,10 +90,23 @@ export interface LimiterCore {
    * they are put back.
    */
   restore(peers: readonly SnapshotPeer[], now?: number): number;
-  /** Reads state, changes none. */
-  statistics(now?: number): EngineStatistics;
+  /** Reads state, changes none. Names the worst alone: bans may be many. */
+  statistics(): EngineStatistics;
   /** Forgets every peer. */
   clear(): void;
+}
+
+/** Limiters that ban. A ban is in force until its duration is over, whether a check found that or not. */
+export interface BanningCore extends LimiterCore {
+  /** Whether a ban is in force. */
+  isBanned(key: string, now?: number): boolean;
+  /** Keys of the bans in force that are named, in the order the bans began. */
+  bannedKeys(now?: number): string[];
+  /**
+   * How many bans are in force, named or not; and of those that `bannedKeys` names the last `most`, the
+   * last one, which has the longest left, first. In one pass, with memory for about `most`.
+   */
+  longestBans(most: number, now?: number): BansInForce;
 }
 
 /**
@@ -176,7 +187,7 @@ export interface OrderbookConfig extends BoundedConfig {
   readonly banDuration: number;
 }
 
-export interface OrderbookCore extends LimiterCore {
+export interface OrderbookCore extends BanningCore {
   /** Allowed once an interval, which grows with the violations, at a threshold into a ban. */
   check(key: string, now?: number): Refusal | undefined;
   /** The same of an opened peer: SEAT is of the time of its last request. */
@@ -193,7 +204,7 @@ export interface DirectConfig extends BoundedConfig {
   readonly banDuration: number;
 }
 
-export interface DirectCore extends BucketCore<typeof REFUSED> {
+export interface DirectCore extends BucketCore<typeof REFUSED>, BanningCore {
   /**
    * Takes `cost` (default 1) from the connection's message bucket. A refusal counts no violation,
    * and neither does a message during a ban. In a group a banned connection is to be disconnected.

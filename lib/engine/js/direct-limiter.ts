@@ -2,7 +2,7 @@
 // of statements.
 
 import { monotonicSeconds } from '../../clock.js';
-import type { SnapshotPeer } from '../../types.js';
+import type { BansInForce, SnapshotPeer } from '../../types.js';
 import {
   type DirectConfig,
   type DirectCore,
@@ -181,16 +181,23 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return this.#sweep.isUnderway;
   }
 
-  statistics(now = monotonicSeconds()): EngineStatistics {
+  statistics(): EngineStatistics {
     return {
       tracked: this.#buckets.size,
       peers: this.#peers,
       unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
-      banned: this.#offenders.bannedKeys(now, this.#config.banDuration),
       ...this.#tally.totals(),
     };
+  }
+
+  bannedKeys(now = monotonicSeconds()): string[] {
+    return this.#offenders.bannedKeys(now, this.#config.banDuration);
+  }
+
+  longestBans(most: number, now = monotonicSeconds()): BansInForce {
+    return this.#offenders.longestBans(most, now, this.#config.banDuration);
   }
 
   clear(): void {

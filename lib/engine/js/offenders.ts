@@ -8,7 +8,7 @@
 // without a name. Which it is, is decided as it becomes an offender.
 
 import { copyOf } from '../../text.js';
-import type { SnapshotPeer, Violator } from '../../types.js';
+import type { BansInForce, SnapshotPeer, Violator } from '../../types.js';
 import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
@@ -21,6 +21,9 @@ const LONG_BYTES_PER_PEER = 64;
 const BYTES_PER_UNIT = 2;
 /** The longest key that all of that is for. */
 const LONG_UNITS = 1024;
+
+/** Bans among which the longest are looked for: at least, and twice as many as are. */
+const LEAST_KEPT = 1000;
 
 export class Offenders {
   /** When each ban began. */
@@ -143,6 +146,29 @@ export class Offenders {
   /** Keys of bans that are not over, in the order they began. */
   bannedKeys(now: number, banDuration: number): string[] {
     return this.#bannedInOrder(now, banDuration).map((key) => this.#textOf(key));
+  }
+
+  /** How many bans are not over; and those of `bannedKeys` with the longest left, longest first. */
+  longestBans(most: number, now: number, banDuration: number): BansInForce {
+    let count = 0;
+    let kept: [key: string, began: number, order: number][] = [];
+    const keepLongest = () => {
+      kept.sort((a, b) => b[1] - a[1] || b[2] - a[2]);
+      kept = kept.slice(0, most);
+    };
+    for (const [key, place] of this.bans.entries()) {
+      const began = this.bans.at(place);
+      if (!(elapsed(now, began) < banDuration)) continue;
+      count += 1;
+      if (most > 0 && this.#isNamed(key)) kept.push([key, began, count]);
+      // Sorting now and then costs a pass less than a heap would, for entries mostly come in order.
+      if (kept.length === Math.max(LEAST_KEPT, 2 * most)) keepLongest();
+    }
+    keepLongest();
+    const bans = kept.map(([key, began]): [string, number] => {
+      return [this.#textOf(key), banDuration - elapsed(now, began)];
+    });
+    return { count, bans };
   }
 
   #bannedInOrder(now: number, banDuration: number): string[] {

@@ -2,7 +2,7 @@
 // statements.
 
 import { monotonicSeconds } from '../../clock.js';
-import type { SnapshotPeer } from '../../types.js';
+import type { BansInForce, SnapshotPeer } from '../../types.js';
 import type { EngineStatistics, OrderbookConfig, OrderbookCore, Refusal } from '../engine.js';
 import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
 import {
@@ -96,16 +96,23 @@ export class JsOrderbookLimiter implements OrderbookCore {
     return this.#sweep.isUnderway;
   }
 
-  statistics(now = monotonicSeconds()): EngineStatistics {
+  statistics(): EngineStatistics {
     return {
       tracked: this.#allowedAt.size,
       peers: this.#peers,
       unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
-      banned: this.#offenders.bannedKeys(now, this.#config.banDuration),
       ...this.#tally.totals(),
     };
+  }
+
+  bannedKeys(now = monotonicSeconds()): string[] {
+    return this.#offenders.bannedKeys(now, this.#config.banDuration);
+  }
+
+  longestBans(most: number, now = monotonicSeconds()): BansInForce {
+    return this.#offenders.longestBans(most, now, this.#config.banDuration);
   }
 
   clear(): void {

@@ -125,7 +125,6 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
       unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
-      banned: [],
       ...this.#tally.totals(),
     };
   }
