@@ -75,8 +75,8 @@ export interface CleanupSchedule {
   maxAgeSeconds?: number | undefined;
   /**
    * Seconds from the beginning of one round to that of the next, greater than 0. Default 60. A round
-   * takes about a millisecond at a time, with pauses between; one that lasts longer than this is not
-   * begun twice. More than 24 days are taken for 24.
+   * takes half a millisecond at a time, V8's garbage collection not counted, with pauses between; one
+   * that lasts longer than this is not begun twice. More than 24 days are taken for 24.
    */
   everySeconds?: number | undefined;
 }

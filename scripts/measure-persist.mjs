@@ -1,45 +1,54 @@
-// How long a snapshot of so many banned peers takes to be saved and loaded, on each engine, by the wall
-// clock and by the processor's, which other processes do not stop. Medians of seven runs, in milliseconds.
+// What it takes to save and load a snapshot of so many banned peers, on each engine: by the wall clock, by
+// the processor's, which other processes do not stop, and how long nothing else could run meanwhile. Medians in
+// milliseconds.
 //
-//   node scripts/measure-persist.mjs [offenders]
+//   node scripts/measure-persist.mjs [offenders] [runs]
 
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout } from 'node:timers/promises';
 import { OrderbookRateLimiter } from '../dist/index.js';
 import { loadSnapshot, saveSnapshot } from '../dist/persist/index.js';
 import { table } from './tools.mjs';
 
-const RUNS = 7;
 const offenders = Number(process.argv[2] ?? 100_000);
+const times = Number(process.argv[3] ?? 7);
 const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-measure-'));
 const path = join(folder, 'bans.json');
 
 const create = (engine) => new OrderbookRateLimiter({ engine, violationBanThreshold: 0 });
 
-/** Milliseconds by the wall clock, and those that the processor worked. */
+/** Milliseconds by the wall clock, those that the processor worked, and the longest without a turn for others. */
 async function timed(act) {
+  const delays = monitorEventLoopDelay({ resolution: 1 });
+  delays.enable();
+  await setTimeout(5);
   const before = process.cpuUsage();
   const start = performance.now();
   await act();
   const wall = performance.now() - start;
   const { user, system } = process.cpuUsage(before);
-  return [wall, (user + system) / 1000];
+  await setTimeout(5);
+  delays.disable();
+  return [wall, (user + system) / 1000, delays.max / 1e6];
 }
 
 async function measure(engine) {
   const limiter = create(engine);
   for (let n = 0; n < offenders; n += 1) limiter.check(`connection-${n}-0123456789ab`);
   const runs = [];
-  for (let run = 0; run < RUNS; run += 1) {
+  for (let run = 0; run < times; run += 1) {
+    const snapshot = await timed(() => limiter.snapshot());
     const save = await timed(() => saveSnapshot(limiter, path));
     const restarted = create(engine);
     const load = await timed(() => loadSnapshot(restarted, path));
     const { length } = restarted.getStatistics().bannedPeers;
     if (length !== offenders) throw new Error(`${length} bans came back`);
-    runs.push([...save, ...load]);
+    runs.push([snapshot[0], ...save, ...load]);
   }
-  return [engine, ...[0, 1, 2, 3].map((column) => median(runs.map((run) => run[column])))];
+  return [engine, ...runs[0].map((_, column) => median(runs.map((run) => run[column])))];
 }
 
 function median(values) {
@@ -47,7 +56,9 @@ function median(values) {
 }
 
 try {
-  const rows = [['engine', 'save', 'processor', 'load', 'processor']];
+  const parts = ['wall', 'processor', 'longest'];
+  const columns = ['save', 'load'].flatMap((call) => parts.map((part) => `${call}, ${part}`));
+  const rows = [['engine', 'snapshot()', ...columns]];
   for (const engine of ['native', 'js']) rows.push(await measure(engine));
   const megabytes = (statSync(path).size / 1e6).toFixed(1);
   console.log(`${offenders} banned peers, a file of ${megabytes} MB\n\n${table(rows)}`);

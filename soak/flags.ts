@@ -16,7 +16,7 @@ export const HELP = `Hostile calls on all three limiters, beside a reference mod
 
 usage: npm run soak -- [flags]
 
-  --seconds N      how long, 1 to 1000000 (default 600)
+  --seconds N      how long after the flood, 1 to 1000000 (default 600); one round at least
   --engine NAME    both, native or js (default both)
   --flood N        first a key flood of so many simulated seconds, 0 to 86400 (default 3600); the
                    memory of the process after a minute of it is compared with that at its end

@@ -20,6 +20,9 @@ function differingAt(random: Random, length: number, i: number): string {
   return 'x'.repeat(before) + mark + 'x'.repeat(length - mark.length - before);
 }
 
+/** How often a fresh key is asked at most: it has no more violations than that. */
+export const MOST_ASKED_FRESH = 3;
+
 /** Keys that were never there, and are never asked again once their turn is over. */
 export class FreshKeys {
   count = 0;

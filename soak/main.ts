@@ -14,11 +14,13 @@ import { HEADER, progress, summary, Tally } from './tally.js';
 /** Operations of a round, and between two looks at the time. */
 const ROUND = 100_000;
 const SLICE = 4000;
-/** Rounds after which memory has been everywhere once. */
+/** Rounds after which memory has been everywhere once; a short run compares its second half. */
 const WARM_UP_ROUNDS = 40;
 
 const tally = new Tally();
 const started = performance.now();
+/** The time that a run is given is for its rounds. */
+let roundsStarted = started;
 let shownAt = 0;
 
 process.on('uncaughtException', (error) => {
@@ -46,12 +48,12 @@ async function main(): Promise<number> {
 
 async function soak(flags: Flags): Promise<number> {
   console.log(`seed ${flags.seed}, ${flags.seconds} seconds\n\n${HEADER}`);
-  if (flags.round !== undefined) await round(flags, flags.round);
+  if (flags.round !== undefined) await round(flags, flags.round, true);
   else await everything(flags);
   if (tally.thrown !== tally.surfaced) {
     throw new Difference(`of ${tally.thrown} errors of ban listeners ${tally.surfaced} surfaced`);
   }
-  console.log(`\n${summary(tally, elapsed())}`);
+  console.log(`\n${summary(tally, elapsed(roundsStarted))}`);
   if (interruption.aborted) return INTERRUPTED;
   console.log('\nno difference');
   return 0;
@@ -61,12 +63,17 @@ async function everything(flags: Flags): Promise<void> {
   for (const engine of flags.engines) {
     if (flags.floodSeconds > 0) await flood(engine, flags.floodSeconds);
   }
-  let warm: Memory | undefined;
+  roundsStarted = performance.now();
+  let warm: { rounds: number; has: Memory } | undefined;
   for (let n = 0; n === 0 || !isOver(flags); n += 1) {
-    await round(flags, n);
-    if (n + 1 === WARM_UP_ROUNDS) warm = memory();
+    // The first one is whole, however little time there is.
+    await round(flags, n, n === 0);
+    const isWarm = n + 1 === WARM_UP_ROUNDS || elapsed(roundsStarted) >= flags.seconds / 2;
+    if (isWarm) warm ??= { rounds: n + 1, has: memory() };
   }
-  if (warm !== undefined) compareMemory(warm);
+  if (warm === undefined || warm.rounds === tally.rounds) {
+    console.log('\nmemory: not compared, there were too few rounds');
+  } else compareMemory(warm.rounds, warm.has);
 }
 
 async function flood(engine: EngineName, seconds: number): Promise<void> {
@@ -84,7 +91,7 @@ async function flood(engine: EngineName, seconds: number): Promise<void> {
   );
 }
 
-async function round(flags: Flags, n: number): Promise<void> {
+async function round(flags: Flags, n: number, whole: boolean): Promise<void> {
   const [first, second = first] = flags.engines as [EngineName, EngineName?];
   const [engine, otherEngine] = n % 2 === 0 ? [first, second] : [second, first];
   // Neighbouring seeds of one run must not be those of the next.
@@ -92,7 +99,8 @@ async function round(flags: Flags, n: number): Promise<void> {
   const current = new Round({ seed, engine, otherEngine, throwingListener: true }, tally);
   try {
     const end = tally.operations + ROUND;
-    while (tally.operations < end && !isOver(flags)) {
+    const isCut = () => (whole ? interruption.aborted : isOver(flags));
+    while (tally.operations < end && !isCut()) {
       current.run(SLICE);
       await look(`${current.subject.name}, ${current.asked.engine}`);
     }
@@ -113,20 +121,20 @@ async function look(now: string): Promise<void> {
   console.log(progress(tally, elapsed(), now));
 }
 
-function compareMemory(warm: Memory): void {
+function compareMemory(rounds: number, warm: Memory): void {
   const atEnd = memory();
   console.log(
-    `\nmemory: ${showMemory(warm)} after ${WARM_UP_ROUNDS} rounds, ${showMemory(atEnd)} at the end`,
+    `\nmemory: ${showMemory(warm)} after ${rounds} rounds, ${showMemory(atEnd)} at the end`,
   );
   if (grew(warm, atEnd)) throw new Difference('the process grew');
 }
 
 function isOver({ seconds }: Flags): boolean {
-  return interruption.aborted || elapsed() >= seconds;
+  return interruption.aborted || elapsed(roundsStarted) >= seconds;
 }
 
-function elapsed(): number {
-  return (performance.now() - started) / 1000;
+function elapsed(since = started): number {
+  return (performance.now() - since) / 1000;
 }
 
 process.exitCode = await main();

@@ -5,9 +5,9 @@ import type { Ban, EngineName, PeerGroup } from 'relay-limiter';
 import { type Random, seeded } from '../test/support/random.js';
 import { VirtualClock } from './clock.js';
 import { injectFault } from './faults.js';
-import { FreshKeys, isFreshKey, poolOfKeys } from './keys.js';
+import { FreshKeys, isFreshKey, MOST_ASKED_FRESH, poolOfKeys } from './keys.js';
 import { mostMemoryBytes } from './memory.js';
-import { Difference, Model } from './model/model.js';
+import { Difference, Model, violationsOf } from './model/model.js';
 import type { Question } from './model/rules.js';
 import { type Asked, type Host, type Statistics, SUBJECTS, type Subject } from './subjects.js';
 import type { Tally } from './tally.js';
@@ -128,7 +128,7 @@ export class Round {
   /** A name for one errand. */
   #rotateNick(): void {
     const key = this.#fresh.next();
-    const times = 1 + this.#random.below(3);
+    const times = 1 + this.#random.below(MOST_ASKED_FRESH);
     for (let n = 0; n < times; n += 1) this.#ask(key, this.#random.pick(this.subject.questions));
     this.#model.letGo(key);
   }
@@ -147,7 +147,12 @@ export class Round {
     const { now } = this.#clock;
     const violations = this.asked.violations(key);
     this.#note('violations', key, violations);
-    this.#model.observe(key, now, violations, (state) => state?.violations ?? 0);
+    this.#model.observe(key, 'violations', now, violations, violationsOf);
+    const { rules } = this.subject;
+    for (const what of ['tokens', 'delay'] as const) {
+      const [said, rule] = [this.asked[what]?.(key), rules[what]];
+      if (said !== undefined && rule !== undefined) this.#model.observe(key, what, now, said, rule);
+    }
   }
 
   #remove(key: string): void {
@@ -235,8 +240,9 @@ export class Round {
       );
     });
     const lossy = statistics.lossyEvictions;
-    within('peers', 0, statistics.peers, Math.min(this.maxPeers, model.mostPeers));
-    within('tracked', 0, statistics.tracked, statistics.peers);
+    const { peers } = statistics;
+    within('peers', model.leastPeers, peers, Math.min(this.maxPeers, model.mostPeers));
+    within('tracked', 0, statistics.tracked, peers);
     within('evictions', 0, statistics.evictions, model.possibleEvictions);
     within('lossyEvictions', model.lossyEvictions, lossy, statistics.evictions);
     within(
@@ -247,25 +253,31 @@ export class Round {
     );
     within('bansBegun', model.bansBegun, statistics.bansBegun, model.bansBegun);
     within('bans announced', model.bansBegun, this.#announced, model.bansBegun);
-    within('totalViolations', model.violations()[0], statistics.totalViolations, Infinity);
-    within(
-      'memoryBytes',
-      0,
-      statistics.memoryBytes ?? 0,
-      mostMemoryBytes(this.maxPeers, model.mostPeers),
-    );
+    const [least, most] = model.violations();
+    within('totalViolations', least, statistics.totalViolations, most + MOST_ASKED_FRESH * peers);
+    const { memoryBytes = Number.NaN } = statistics;
+    if (this.asked.engine === 'native') {
+      const mostBytes = mostMemoryBytes(this.maxPeers, model.mostPeers);
+      within('memoryBytes', peers === 0 ? 0 : 1, memoryBytes, mostBytes);
+    } else if (statistics.memoryBytes !== undefined) {
+      throw new Difference(`memoryBytes is ${memoryBytes}, which this engine cannot know`);
+    }
     this.#compareBans(statistics);
+    this.#compareViolators(statistics);
     model.bound(statistics.peers);
     return statistics;
   }
 
-  #compareBans({ banned, topViolators, unnamedOffenders }: Statistics): void {
+  #compareBans({ banned, unnamedOffenders }: Statistics): void {
     const { sure, possible } = this.#model.bans(this.#clock.now);
     const named = new Set(banned);
     const lost = sure.filter((key) => !named.has(key));
     if (lost.length > unnamedOffenders) throw new Difference(`bans not named: ${lost.slice(0, 5)}`);
     const invented = banned.filter((key) => !possible.has(key));
     if (invented.length > 0) throw new Difference(`no bans: ${invented.slice(0, 5)}`);
+  }
+
+  #compareViolators({ topViolators, unnamedOffenders }: Statistics): void {
     const counts = topViolators.map(([, violations]) => violations);
     if (
       counts.length > 10 ||
@@ -273,6 +285,13 @@ export class Round {
     ) {
       throw new Difference(`topViolators are ${counts}`);
     }
+    this.#model.compareViolators(
+      topViolators,
+      this.#clock.now,
+      unnamedOffenders,
+      isFreshKey,
+      MOST_ASKED_FRESH,
+    );
   }
 
   #compareSnapshot() {

@@ -45,6 +45,7 @@ export interface Statistics {
   readonly unnamedOffenders: number;
   readonly bansBegun: number;
   readonly verdicts: { allow: number; delay: number; disconnect: number };
+  /** Of the native engine. */
   readonly memoryBytes?: number;
 }
 
@@ -55,7 +56,8 @@ export interface Asked {
   ask(key: string, question: Question): number | boolean;
   askOpened(key: string, question: Question): number | boolean;
   violations(key: string): number;
-  /** Seconds; of limiters that tell. */
+  /** Of limiters that tell: tokens, and seconds until there is one. */
+  tokens?(key: string): number;
   delay?(key: string): number;
   remove(key: string): void;
   clear(): void;
@@ -144,6 +146,7 @@ function askRate(limiter: RateLimiter): Asked {
     ...common(limiter),
     ask: (key, question) => answer(limiter.check(key, costOf(question))),
     askOpened: (key, question) => answer(open(key).check(costOf(question))),
+    tokens: (key) => limiter.getTokens(key),
     delay: (key) => limiter.getDelayForPeer(key),
     cleanup: (age, budgetMs) => limiter.cleanupOldPeers(age, limits(budgetMs)),
     statistics() {
@@ -197,6 +200,7 @@ function askDirect(limiter: DirectConnectionRateLimiter, host: Host): Asked {
       const { trackedConnections, bannedConnections, ...others } = limiter.getStatistics();
       return { tracked: trackedConnections, banned: bannedConnections, ...others };
     },
+    tokens: (key) => limiter.getTokens(key),
     group: (keys) => limiter.group(keys),
   };
 }

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { VERSION } from '../dist/version.js';
 import { packageCopy, ROOT, run, runJson } from './support/processes.js';
@@ -10,9 +11,8 @@ const BINARY = 'build/Release/relay_limiter.node';
 const PREBUILD = `prebuilds/${process.platform}-${process.arch}/relay-limiter.node`;
 const binary = () => readFileSync(join(ROOT, BINARY));
 
-// Prints what runs by default, and what insisting on each engine gives.
-const REPORT = `
-  import { engineInfo, OrderbookRateLimiter, RateLimiter, TokenBucket } from 'relay-limiter';
+/** Prints, of each copy of the package, what runs by default, and what insisting on each engine gives. */
+const reportOf = (...copies: string[]) => `
   const attempt = (act) => {
     try {
       return act();
@@ -20,18 +20,23 @@ const REPORT = `
       return { code: error.code, message: error.message, cause: error.cause?.message };
     }
   };
-  const engineOf = (options) => attempt(() => {
-    const limiter = new RateLimiter(options);
-    return limiter.check('peer')[0] === 'allow' && limiter.engine;
-  });
-  console.log(JSON.stringify({
-    info: attempt(engineInfo),
-    byDefault: engineOf(),
-    auto: engineOf({ engine: 'auto' }),
-    native: engineOf({ engine: 'native' }),
-    js: engineOf({ engine: 'js' }),
-    again: engineOf(),
-  }));
+  const reports = [];
+  for (const copy of ${JSON.stringify(copies)}) {
+    const { engineInfo, RateLimiter } = await import(copy);
+    const engineOf = (options) => attempt(() => {
+      const limiter = new RateLimiter(options);
+      return limiter.check('peer')[0] === 'allow' && limiter.engine;
+    });
+    reports.push({
+      info: attempt(engineInfo),
+      byDefault: engineOf(),
+      auto: engineOf({ engine: 'auto' }),
+      native: engineOf({ engine: 'native' }),
+      js: engineOf({ engine: 'js' }),
+      again: engineOf(),
+    });
+  }
+  console.log(JSON.stringify(reports));
 `;
 type Report = Record<string, unknown>;
 
@@ -42,8 +47,8 @@ beforeEach(() => {
 afterEach(() => copy.remove());
 
 function report(env: Record<string, string> = {}): { report: Report; warnings: string } {
-  const { stdout, stderr } = run(REPORT, { folder: copy.folder, env });
-  return { report: JSON.parse(stdout), warnings: stderr };
+  const { stdout, stderr } = run(reportOf('relay-limiter'), { folder: copy.folder, env });
+  return { report: JSON.parse(stdout)[0], warnings: stderr };
 }
 
 describe('where a binary fits', () => {
@@ -137,13 +142,11 @@ test('where there is not even node-gyp-build, as in a bundle, TypeScript runs', 
   const bare = packageCopy({ dependencies: false });
   try {
     bare.copy(BINARY, BINARY);
-    const { stdout, stderr } = run(REPORT, { folder: bare.folder });
+    const { stdout, stderr } = run(reportOf('relay-limiter'), { folder: bare.folder });
     const reason = 'node-gyp-build, which finds native binaries, is not installed here';
-    expect(JSON.parse(stdout)).toMatchObject({
-      info: { engine: 'js', reason },
-      byDefault: 'js',
-      native: { code: 'ERR_LIMITER_ENGINE' },
-    });
+    expect(JSON.parse(stdout)).toMatchObject([
+      { info: { engine: 'js', reason }, byDefault: 'js', native: { code: 'ERR_LIMITER_ENGINE' } },
+    ]);
     expect(stderr).toBe('');
   } finally {
     bare.remove();
@@ -172,25 +175,39 @@ describe('where a binary is there and cannot run', () => {
       () => Buffer.alloc(binary().length).fill(binary().subarray(0, 64), 0, 64),
     ],
   ];
-  const PLACES = [BINARY, PREBUILD];
 
-  test.each(
-    SPOILED.flatMap(([what, content]) => PLACES.map((place) => [what, place, content] as const)),
-  )('%s, in %s: one warning that names the file, then TypeScript', (_, place, content) => {
-    copy.write(place, content());
-    const { report: found, warnings } = report();
-    const path = join(copy.folder, place);
-    expect(found).toMatchObject({
-      info: { engine: 'js', path },
-      byDefault: 'js',
-      native: { code: 'ERR_LIMITER_ENGINE', cause: expect.any(String) },
-      js: 'js',
-    });
-    expect((found['info'] as Report)['reason']).toContain(`${path} failed to load: `);
-    expect(warnings.match(/relay-limiter: /g)).toHaveLength(1);
-    expect(warnings).toContain(`${path} failed to load: `);
-    expect(warnings).toContain('the TypeScript engine runs instead');
-  });
+  // All in one process: to start one for each would take most of the time.
+  test.each([BINARY, PREBUILD])(
+    'in %s: one warning that names the file, then TypeScript',
+    (place) => {
+      const copies = SPOILED.map(() => packageCopy());
+      try {
+        SPOILED.forEach(([, content], n) => void copies[n]?.write(place, content()));
+        const urls = copies.map(({ folder }) => pathToFileURL(join(folder, 'dist/index.js')).href);
+        const { status, signal, stdout, stderr } = run(reportOf(...urls));
+        expect({ status, signal }).toEqual({ status: 0, signal: undefined });
+        const reports = JSON.parse(stdout) as Report[];
+        SPOILED.forEach(([what], n) => {
+          const path = join(String(copies[n]?.folder), place);
+          expect(reports[n], what).toMatchObject({
+            info: {
+              engine: 'js',
+              path,
+              reason: expect.stringContaining(`${path} failed to load: `),
+            },
+            byDefault: 'js',
+            native: { code: 'ERR_LIMITER_ENGINE', cause: expect.any(String) },
+            js: 'js',
+          });
+          expect(stderr, what).toContain(`${path} failed to load: `);
+        });
+        expect(stderr.match(/relay-limiter: /g)).toHaveLength(SPOILED.length);
+        expect(stderr.match(/the TypeScript engine runs instead/g)).toHaveLength(SPOILED.length);
+      } finally {
+        for (const { remove } of copies) remove();
+      }
+    },
+  );
 
   // Linux says of such a file that it is not there.
   test.runIf(process.platform === 'linux')(

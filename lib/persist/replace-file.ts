@@ -1,13 +1,19 @@
 // Replaces a file's content by other content, whole or not at all, also where the process is killed or
 // the power fails. Knows nothing of snapshots.
 //
-// The content goes to a temporary file beside the file, to the disk, and only then under its name. Packages that do
-// this make one call of write(), which on a full disk writes a part and says nothing, so that a file cut
-// off replaces the whole one; FileHandle.writeFile goes on until all is written, or fails.
+// The content goes to a temporary file beside the file, to the disk, and only then under its name. What
+// write-file-atomic and atomically do is not enough:
+// - On SIGTERM in the middle of a save they tidy up and end the process, although its own handler, set by
+//   `once`, is about to save a last time.
+// - They make one call of write(), which on a full disk writes a part and says nothing, so that a file cut
+//   off replaces the whole one.
+// - What a killed process left cannot be told from a backup by the names of the one; the other makes
+//   folders that are missing.
+// - Neither syncs the folder, nor follows a link to a file that is not there yet.
 
 import { randomBytes } from 'node:crypto';
-import { open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { chown, open, readdir, readlink, realpath, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 
 /** Addresses and names are nobody else's business. */
 const OWNER_ONLY = 0o600;
@@ -15,15 +21,23 @@ const OWNER_ONLY = 0o600;
 const ABANDONED_MS = 60_000;
 const TEMPORARY = /^\.[0-9a-f]{16}\.tmp$/;
 
+interface Target {
+  readonly path: string;
+  readonly mode: number;
+  /** Undefined: it is not there yet. */
+  readonly owner?: { readonly uid: number; readonly gid: number };
+}
+
 /**
- * Keeps the permissions of a file that was there; a new one is readable and writable to its owner alone.
- * What fails rejects with the system's error: the file is what it was, and no temporary one is left.
+ * Keeps the permissions of a file that was there, and its owner where the system lets us; a new one is
+ * readable and writable to its owner alone. What fails rejects with the system's error: the file is what it
+ * was, and no temporary one is left.
  */
-export async function replaceFile(path: string, content: string): Promise<void> {
+export async function replaceFile(path: string, content: readonly Uint8Array[]): Promise<void> {
   const file = await target(path);
   const temporary = `${file.path}.${randomBytes(8).toString('hex')}.tmp`;
   try {
-    await write(temporary, content, file.mode);
+    await write(temporary, content, file);
     await rename(temporary, file.path);
   } catch (error) {
     await rm(temporary, { force: true });
@@ -33,27 +47,40 @@ export async function replaceFile(path: string, content: string): Promise<void> 
   await removeAbandoned(file.path);
 }
 
-/** Where a link leads, so that it is not the link which is replaced. */
-async function target(path: string): Promise<{ path: string; mode: number }> {
+/** Where a link leads, whether there is a file or not: it is not the link which is replaced. */
+async function target(path: string): Promise<Target> {
   try {
     const real = await realpath(path);
-    const { mode } = await stat(real);
-    return { path: real, mode: mode & 0o777 };
+    const { mode, uid, gid } = await stat(real);
+    return { path: real, mode: mode & 0o777, owner: { uid, gid } };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    return { path, mode: OWNER_ONLY };
   }
+  const link = await readlink(path).catch(() => undefined);
+  if (link === undefined) return { path, mode: OWNER_ONLY };
+  return target(resolve(await realpath(dirname(path)), link));
 }
 
-async function write(path: string, content: string, mode: number): Promise<void> {
+async function write(path: string, content: readonly Uint8Array[], { mode, owner }: Target) {
   const file = await open(path, 'wx', OWNER_ONLY);
   try {
-    await file.writeFile(content);
+    for (const part of content) {
+      for (let at = 0; at < part.length; ) at += (await file.write(part, at)).bytesWritten;
+    }
+    const { uid, gid } = await file.stat();
+    if (owner !== undefined && (uid !== owner.uid || gid !== owner.gid)) await give(path, owner);
     await file.chmod(mode);
     await file.sync();
   } finally {
     await file.close();
   }
+}
+
+/** Only root may give files away: who is not, saves all the same. */
+async function give(path: string, { uid, gid }: NonNullable<Target['owner']>): Promise<void> {
+  await chown(path, uid, gid).catch((error) => {
+    if (error.code !== 'EPERM') throw error;
+  });
 }
 
 /** Or a power failure could bring the old name back. Not every system can, and the file is whole either way. */

@@ -13,19 +13,21 @@ const saves = new Map<string, Promise<void>>();
 /**
  * Writes what `limiter.snapshot()` gives to a file, which from then on is this snapshot, and until
  * then, whatever happens, the old one: the text goes to a temporary file beside it, is synced to the disk
- * and renamed. The snapshot is taken at once; saves of one path follow each other.
+ * and renamed. The snapshot is taken at once, and written down a thousand peers at a time; saves of one
+ * path follow each other.
  *
  * A new file is readable and writable to its owner alone; one that was there keeps its permissions, and
- * one that a symbolic link leads to is replaced where it is. The folder must exist.
+ * its owner where the system lets us. Where a symbolic link leads to a file, there or not yet, that one is
+ * written. The folder must exist.
  *
  * Rejects with the system's error where it cannot be written (the old file stays, no temporary one
  * does), with `ERR_LIMITER_OPTION` for a path that is no string, and with what `snapshot()` throws.
  */
 export async function saveSnapshot(limiter: Persistent, path: string): Promise<void> {
   const file = resolvePath(path);
-  const text = writeDocument({ savedAt: Math.max(0, Date.now()), snapshot: limiter.snapshot() });
+  const saved = { savedAt: Math.max(0, Date.now()), snapshot: limiter.snapshot() };
   const before = saves.get(file);
-  const save = after(before, () => replaceFile(file, text));
+  const save = after(before, async () => replaceFile(file, await writeDocument(saved)));
   saves.set(file, save);
   try {
     await save;

@@ -6,6 +6,7 @@
 #include <napi.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 #include <vector>
 
@@ -17,9 +18,21 @@
 
 namespace relay_limiter {
 
+// The one that this thread loaded the addon into: `operator new` is told of none.
+inline thread_local napi_env environment = nullptr;
+
 template <class Self, class Core>
 class LimiterObject : public Napi::ObjectWrap<Self> {
  public:
+  // Node-API's wrapper constructs nothing where this gives nullptr, and then wants an exception
+  // pending.
+  static void* operator new(size_t bytes) noexcept {
+    void* memory = std::malloc(bytes);
+    if (memory == nullptr) throwNoMemory(environment);
+    return memory;
+  }
+  static void operator delete(void* memory) noexcept { std::free(memory); }
+
   // `new Class(config, secret, seat)`: secret is a BigUint64Array of two random words, seat the
   // Int32Array in which JavaScript says where an opened peer was found, and we where it is now.
   LimiterObject(const Napi::CallbackInfo& info, const typename Core::Config& config)
@@ -90,6 +103,8 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
                        Self::InstanceMethod("clear", &Self::clear),
                    });
     const Napi::Function constructor = Self::DefineClass(env, name, methods, &registry);
+    // The thread is being ended.
+    if (constructor.IsEmpty()) return constructor;
     for (const auto& [call, callback] : calls) {
       napi_value function;
       if (napi_create_function(env, call, NAPI_AUTO_LENGTH, callback, &registry, &function) ==

@@ -122,7 +122,8 @@ Napi::Value offendersOf(Napi::Env env, Core& core, double now) {
   NameList keys(env);
   const size_t most = core.offenders().size() * kOffenceNumbers;
   Napi::Float64Array numbers = Napi::Float64Array::New(env, most);
-  if (env.IsExceptionPending()) return env.Undefined();
+  // In a thread that is being ended it cannot be made, and no exception is pending.
+  if (numbers.IsEmpty()) return env.Undefined();
   double* next = numbers.Data();
   const double banDuration = core.banDuration();
   const auto use = [&](const Offender& offender, double began) {

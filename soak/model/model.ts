@@ -5,6 +5,7 @@
 // fit are out. A ban in force is never given up: its peer has no second state.
 
 import { inspect } from 'node:util';
+import type { Violator } from 'relay-limiter';
 import { Instants } from './instants.js';
 import { type Known, same, secondsBetween } from './known.js';
 import {
@@ -17,6 +18,9 @@ import {
 } from './rules.js';
 
 type State = Known | undefined;
+
+/** Violators that statistics name at most. */
+const MOST_LISTED = 10;
 
 interface Peer {
   states: State[];
@@ -90,9 +94,15 @@ export class Model {
   }
 
   /** What a question that changes nothing answered. @throws Difference */
-  observe<Answer>(key: string, now: number, given: Answer, read: (state: State) => Answer): void {
+  observe<Answer>(
+    key: string,
+    question: string,
+    now: number,
+    given: Answer,
+    read: (state: State) => Answer,
+  ): void {
     const states = this.#states(key).filter((state) => Object.is(read(state), given));
-    if (states.length === 0) this.#differ(key, 'a look', now, given);
+    if (states.length === 0) this.#differ(key, question, now, given);
     this.#keep(key, states);
   }
 
@@ -190,15 +200,51 @@ export class Model {
     return { sure, possible };
   }
 
+  /** Peers that are surely in the table. */
+  get leastPeers(): number {
+    return [...this.#peers.keys()].filter((key) => !this.#states(key).includes(undefined)).length;
+  }
+
+  /**
+   * Compares the worst violators: what is said of one decides between its states, and nobody who is
+   * surely worse than the last may be missing, but for `unnamed` of them. Keys that were let go, which
+   * `stranger` tells, have at most `mostOfStranger`. @throws Difference
+   */
+  compareViolators(
+    listed: readonly Violator[],
+    now: number,
+    unnamed: number,
+    stranger: (key: string) => boolean,
+    mostOfStranger: number,
+  ): void {
+    const named = new Set<string>();
+    for (const [key, count] of listed) {
+      named.add(key);
+      if (stranger(key) && !this.#peers.has(key) && count <= mostOfStranger) continue;
+      this.observe(key, 'violations', now, count, violationsOf);
+    }
+    const last = listed.length < MOST_LISTED ? 0 : (listed.at(-1)?.[1] ?? 0);
+    const missing = [...this.#peers.keys()].filter(
+      (key) => !named.has(key) && this.#leastViolations(key) > last,
+    );
+    if (missing.length > unnamed) {
+      throw new Difference(`not among the worst violators: ${missing.slice(0, 5)}`);
+    }
+  }
+
   /** Violations in all: at least and at most, those let go not counted. */
   violations(): [least: number, most: number] {
     let [least, most] = [0, 0];
     for (const key of this.#peers.keys()) {
-      const counts = this.#states(key).map((state) => state?.violations ?? 0);
+      const counts = this.#states(key).map(violationsOf);
       least += Math.min(...counts);
       most += Math.max(...counts);
     }
     return [least, most];
+  }
+
+  #leastViolations(key: string): number {
+    return Math.min(...this.#states(key).map(violationsOf));
   }
 
   #states(key: string): State[] {
@@ -277,6 +323,9 @@ export class Model {
     );
   }
 }
+
+/** Of whom nothing is known, none. */
+export const violationsOf = (state: State): number => state?.violations ?? 0;
 
 const STRANGER = { states: [undefined], mayBeGone: false };
 

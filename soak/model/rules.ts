@@ -34,6 +34,10 @@ export interface Rules {
   cleanup(maxAge: number): readonly ((known: Known, now: number) => Known | undefined)[];
   /** Whether forgetting this changes no answer from now on. */
   isFresh(known: Known, now: number): boolean;
+  /** As of its last check, of limiters that tell; undefined: a peer nothing is known of. */
+  tokens?(known: Known | undefined): number;
+  /** Seconds until it has one token, the same way. */
+  delay?(known: Known | undefined): number;
   /** What a restored offender is known by. */
   restored(peer: SnapshotEntry, now: number): Known;
   /** The same backwards; undefined: a snapshot leaves it out. */
@@ -94,6 +98,8 @@ export function rateRules(options: RateOptions): Rules {
       (known, now) => (secondsBetween(known.refilledAt, now) > maxIdle ? undefined : known),
     ],
     isFresh: (known, now) => known.violations === 0 && refilled(known, now, options) === burst,
+    tokens: (known) => known?.tokens ?? burst,
+    delay: (known) => Math.max(0, (1 - (known?.tokens ?? burst)) / rate),
     restored: ({ violations, idleSeconds }, now) => ({
       ...NOTHING,
       tokens: burst,
@@ -235,6 +241,7 @@ export function directRules(options: DirectOptions): Rules {
         allows(current, now)
       );
     },
+    tokens: (known) => known?.tokens ?? options.burst,
     restored: (peer, now) => withBan(peer, banDuration, now),
     snapshot: (known, now) => offence(lifted(known, now), banDuration, now),
   };

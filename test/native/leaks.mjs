@@ -1,15 +1,15 @@
-// What LeakSanitizer watches: every call of every limiter of the native engine, limiters that are collected, that
-// live until the end, and that die with their thread. .ci/run builds the addon for it.
+// What LeakSanitizer watches: every call of every limiter of the native engine, those that fail among them,
+// limiters that are full, that are collected, that live until the end, and that die with their thread. .ci/run builds the addon for it.
 //
 // At the end of a process Node-API lets go of every object, and the addon of all it holds; what is left
 // then is a leak. Of Node itself the sanitizer reports nothing.
 
-import { strictEqual } from 'node:assert/strict';
+import { strictEqual, throws } from 'node:assert/strict';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 
 const THREADS = 6;
-const ROUNDS = 20;
+const ROUNDS = 10;
 const PEERS = 1500;
 
 let now = 0;
@@ -18,16 +18,36 @@ const common = { engine: 'native', clock: () => now, cleanup: {} };
 /** Keys of every length, so that their texts lie in blocks of every size. */
 const keys = Array.from({ length: PEERS }, (_, n) => `${n}-${'k'.repeat(n % 300)}`);
 
-const MAKERS = [
-  () => new RateLimiter({ ...common, rateLimit: 1, burstLimit: 1, disconnectThreshold: 3 }),
-  () => new OrderbookRateLimiter({ ...common, violationBanThreshold: 2, banDuration: 50 }),
-  () => new DirectConnectionRateLimiter({ ...common, messageBurst: 1, orderbookBanThreshold: 2 }),
-];
+const MAKERS = [Infinity, 300].flatMap((maxPeers) => {
+  const options = { ...common, maxPeers };
+  const direct = { ...options, messageBurst: 1, orderbookBanThreshold: 2 };
+  return [
+    () => new RateLimiter({ ...options, rateLimit: 1, burstLimit: 1, disconnectThreshold: 3 }),
+    () => new OrderbookRateLimiter({ ...options, violationBanThreshold: 2, banDuration: 50 }),
+    () => new DirectConnectionRateLimiter(direct),
+  ];
+});
 
 const call = (limiter, names, ...given) => {
   for (const name of names) limiter[name]?.(...given);
 };
 const CHECKS = ['check', 'checkMessage', 'checkOrderbook'];
+const LOOKS = ['isBanned', 'getViolationCount', 'getDelayForPeer', 'getTokens', 'getBackoffLevel'];
+
+/** What a native class refuses, or a call behind the facade. */
+function fail(limiter) {
+  const { core } = limiter;
+  const attempts = [
+    () => new core.constructor(),
+    () => new core.constructor({}, new BigUint64Array(2)),
+    () => new core.constructor({}, new BigUint64Array(2), new Int32Array(2)),
+    () => core.removePeer(5),
+    () => core.violations({}),
+    ...(core.addMember ? [() => core.addMember({}, 'key')] : []),
+    () => core.restoreOffenders([5], new Float64Array([1, 2, 3])),
+  ];
+  for (const attempt of attempts) throws(attempt);
+}
 
 /** A limiter that has done everything, and is full of peers, offenders and bans. */
 function used(make) {
@@ -43,7 +63,11 @@ function used(make) {
   }
   for (const key of keys.slice(0, 700)) limiter.removePeer(key);
   for (const key of keys.slice(0, 100)) group?.delete(key);
-  for (const key of keys) call(limiter, ['isBanned', 'getViolationCount', 'getDelayForPeer'], key);
+  for (const key of keys.slice(50, 300)) group?.add(key);
+  group?.check();
+  for (const key of keys) call(limiter, LOOKS, key);
+  for (const peer of peers) call(peer, ['isBanned']);
+  fail(limiter);
   call(limiter, ['getStats', 'getStatistics']);
   call(limiter, ['cleanupOldPeers', 'cleanupOldEntries'], -1, { budgetMs: 0 });
   now += 100;
@@ -53,13 +77,16 @@ function used(make) {
   for (let again = 0; again < 4; again += 1) {
     for (const key of keys) call(limiter, CHECKS, key);
   }
+  const restarted = make();
+  restarted.restore(limiter.snapshot());
+  restarted.close();
   return limiter;
 }
 
 function useAll() {
   const limiters = MAKERS.map(used);
   for (const limiter of limiters) {
-    if (limiter.snapshot !== undefined) limiter.restore(limiter.snapshot());
+    limiter.restore(limiter.snapshot());
   }
   return limiters;
 }
@@ -78,7 +105,9 @@ async function main() {
   });
   await Promise.all(endings);
   globalThis.kept = useAll();
-  console.log(`leaks: ${(ROUNDS + 1) * 3} limiters used, ${THREADS} threads ended in their midst`);
+  console.log(
+    `leaks: ${(ROUNDS + 1) * MAKERS.length} limiters used, ${THREADS} threads ended in their midst`,
+  );
 }
 
 function thread() {

@@ -119,3 +119,31 @@ test('does not keep its process alive, and warns where nobody listens', () => {
   expect(stdout).toMatch(/^true/);
   expect(stderr).toContain('a snapshot was not saved');
 });
+
+test.skipIf(process.platform === 'win32')(
+  'SIGTERM in the middle of a save waits for the last one',
+  () => {
+    const script = `
+    import { keepSnapshot, loadSnapshot } from 'relay-limiter/persist';
+    const file = ${JSON.stringify(folder.file())};
+    const text = 'x'.repeat(5_000_000);
+    let count = 0;
+    const limiter = {
+      snapshot() {
+        count += 1;
+        if (count === 1) setImmediate(() => process.kill(process.pid, 'SIGTERM'));
+        return { count, text };
+      },
+      restore: (saved) => console.log(saved.count),
+    };
+    const keeper = keepSnapshot(limiter, file, { everySeconds: 0.01 });
+    process.once('SIGTERM', async () => {
+      await keeper.stop();
+      await loadSnapshot(limiter, file);
+      process.exit();
+    });
+    setInterval(() => {}, 1000);
+  `;
+    expect(run(script)).toEqual({ status: 0, stdout: '2', stderr: '' });
+  },
+);

@@ -10,7 +10,7 @@ import { seeded } from '../support/random.js';
 import { Notebook, testFolder } from './support.js';
 
 const folder = testFolder();
-const KILLS = 60;
+const KILLS = 30;
 
 /** Saves one snapshot after another and says, without delay, which are begun and which are done. */
 const SAVES = `

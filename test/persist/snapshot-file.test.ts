@@ -2,6 +2,7 @@
 
 import {
   chmodSync,
+  chownSync,
   mkdirSync,
   readFileSync,
   readlinkSync,
@@ -54,6 +55,33 @@ describe('a file', () => {
     expect(saved.snapshot).toEqual(snapshot);
     expect(saved.savedAt).toBeGreaterThanOrEqual(before);
     expect(saved.savedAt).toBeLessThanOrEqual(Date.now());
+  });
+
+  test('of many peers is written a slice at a time, and is what the snapshot was', async () => {
+    let turn = 0;
+    const turns = new Set<number>();
+    const peers = Array.from({ length: 10_500 }, (_, n) => {
+      const toJSON = () => {
+        turns.add(turn);
+        return { ...peer, key: `p${n}` };
+      };
+      return n % 500 === 0 ? { toJSON } : { ...peer, key: `p${n}` };
+    });
+    let saving = true;
+    const others = (async () => {
+      for (; saving; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    })();
+    await saveSnapshot(new Notebook({ ...snapshot, peers, more: 'x' }), folder.file());
+    saving = false;
+    await others;
+    expect(turns.size).toBeGreaterThan(5);
+    const loaded = JSON.parse(readFileSync(folder.file(), 'utf8')).snapshot;
+    expect(loaded).toEqual({
+      ...snapshot,
+      more: 'x',
+      peers: peers.map((_, n) => ({ ...peer, key: `p${n}` })),
+    });
+    expect(await loadSnapshot(new Notebook({}, 3), folder.file())).toBe(3);
   });
 
   test('that is not there restores nothing', async () => {
@@ -238,6 +266,44 @@ describe('a file that is replaced', () => {
     await save();
     expect(readlinkSync(folder.file())).toBe('volume/bans');
     expect(await loadSnapshot(new Notebook(), folder.file('volume/bans'))).toBe(1);
+  });
+
+  test.skipIf(process.platform === 'win32')('is made where links lead to', async () => {
+    mkdirSync(folder.file('volume'));
+    mkdirSync(folder.file('far'));
+    symlinkSync('../far/bans', folder.file('volume/next'));
+    symlinkSync('volume', folder.file('here'));
+    symlinkSync('here/next', folder.file());
+    await save();
+    expect(readlinkSync(folder.file())).toBe('here/next');
+    expect(folder.entries()).toEqual(['bans.json', 'far', 'here', 'volume']);
+    expect(await loadSnapshot(new Notebook(), folder.file('far/bans'))).toBe(1);
+    expect(mode('far/bans')).toBe(0o600);
+    symlinkSync('loop', folder.file('loop'));
+    expect(await codeOfRejection(save('loop'))).toBe('ELOOP');
+  });
+
+  test.skipIf(process.getuid?.() !== 0)('keeps its owner, if root saves', async () => {
+    await save();
+    chownSync(folder.file(), 65534, 65533);
+    chmodSync(folder.file(), 0o640);
+    await save();
+    expect(statSync(folder.file())).toMatchObject({ uid: 65534, gid: 65533 });
+    expect(mode()).toBe(0o640);
+  });
+
+  test.skipIf(process.getuid?.() !== 0)('is saved by who cannot keep its owner', async () => {
+    await save();
+    chmodSync(folder.file('.'), 0o777);
+    const script = `
+      import { saveSnapshot } from 'relay-limiter/persist';
+      process.setgid(65533);
+      process.setuid(65534);
+      const limiter = { snapshot: () => ({}), restore: () => 0 };
+      await saveSnapshot(limiter, ${JSON.stringify(folder.file())});
+    `;
+    expect(run(script)).toEqual({ status: 0, stdout: '', stderr: '' });
+    expect(statSync(folder.file())).toMatchObject({ uid: 65534, gid: 65533 });
   });
 
   test('is rid of what killed processes left, and of nothing else', async () => {

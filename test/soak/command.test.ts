@@ -2,15 +2,20 @@
 
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { readFlags, WrongFlag } from '../../soak/flags.js';
 import { start } from '../support/processes.js';
 
 const MAIN = fileURLToPath(new URL('../../out/soak/main.js', import.meta.url));
 
 describe('the command', () => {
-  it('ends with a summary and exit code 0', async () => {
-    const { code, output } = await start(MAIN, ['--seconds', '2', '--flood', '70']).ended;
-    expect(output).toMatch(/flood of 140,000 keys, js/);
-    expect(output).toMatch(/operations +[\d,]+\n/);
+  it('ends with a summary and exit code 0, a whole round done', async () => {
+    const flags = ['--seconds', '1', '--flood', '65', '--engine', 'js'];
+    const { code, output } = await start(MAIN, flags).ended;
+    expect(output).toMatch(/flood of 130,000 keys, js/);
+    expect(Number(/operations +([\d,]+)\n/.exec(output)?.[1]?.replaceAll(',', ''))).toBeGreaterThan(
+      1e5,
+    );
+    expect(output).toMatch(/\nmemory: /);
     expect(output).toMatch(/\nno difference\n$/);
     expect(code).toBe(0);
   });
@@ -24,12 +29,16 @@ describe('the command', () => {
     expect(code).toBe(130);
   });
 
+  it('ends with 2 for a wrong flag', async () => {
+    const { code, output } = await start(MAIN, ['--seconds', '0']).ended;
+    expect(code).toBe(2);
+    expect(output).toMatch(/^soak: .+ \(npm run soak -- --help lists the flags\)\n$/);
+  });
+
   it.each(['--seconds 0', '--seed x', '--engine rust', '--flood', '--frobnicate', 'surplus'])(
     'refuses %s',
-    async (args) => {
-      const { code, output } = await start(MAIN, args.split(' ')).ended;
-      expect(code).toBe(2);
-      expect(output).toMatch(/^soak: .+ \(npm run soak -- --help lists the flags\)\n$/);
+    (args) => {
+      expect(() => readFlags(args.split(' '))).toThrow(WrongFlag);
     },
   );
 });

@@ -48,6 +48,14 @@ describe('a limiter in place of ours', () => {
     ['restores bans that are shorter', /a snapshot/],
     ['works although the clock broke', /clock throws/],
     ['announces a ban twice', /bans announced/],
+    ['names violators that are none', /'nobody' .*'violations' answered/],
+    ['counts violations of a violator wrong', /'violations' answered/],
+    ['leaves out the worst violator', /not among the worst violators/],
+    ['counts violations many times', /totalViolations is/],
+    ['tells too few peers', /peers is/],
+    ['tells a memory it cannot know', /memoryBytes is 0/],
+    ['tells tokens that are not there', /'tokens' answered/],
+    ['tells delays that are too short', /'delay' answered/],
   ])('is found out if it %s', (flaw, words) => {
     expect(firstDifference(flaw, 100)).toMatch(words);
   });

@@ -1,7 +1,7 @@
 // A limiter made of the reference model's rules and one Map, for tests of the soak: right as it is, or
 // wrong in one way. It gives up the records of the order, and banned peers never.
 
-import type { Ban } from 'relay-limiter';
+import type { Ban, Violator } from 'relay-limiter';
 import { type Known, secondsBetween } from '../../soak/model/known.js';
 import {
   BAN_BEGINS,
@@ -25,7 +25,15 @@ export type Flaw =
   | 'loses an offender in a snapshot'
   | 'restores bans that are shorter'
   | 'works although the clock broke'
-  | 'announces a ban twice';
+  | 'announces a ban twice'
+  | 'names violators that are none'
+  | 'counts violations of a violator wrong'
+  | 'leaves out the worst violator'
+  | 'counts violations many times'
+  | 'tells too few peers'
+  | 'tells a memory it cannot know'
+  | 'tells tokens that are not there'
+  | 'tells delays that are too short';
 
 export class StandIn implements Asked {
   readonly engine = 'js';
@@ -101,14 +109,39 @@ export class StandIn implements Asked {
     const banned = ([, { bannedAt }]: [string, Known]) =>
       bannedAt !== undefined && secondsBetween(bannedAt, now) < banDuration;
     const peers = [...this.#peers];
+    const times = this.#is('counts violations many times') ? 1000 : 1;
+    const memory = this.#is('tells a memory it cannot know') ? { memoryBytes: 0 } : {};
     return {
       ...this.#counts,
-      peers: peers.length,
+      ...memory,
+      peers: this.#is('tells too few peers') ? 0 : peers.length,
       tracked: peers.length,
       banned: peers.filter(banned).map(([key]) => key),
-      totalViolations: peers.reduce((sum, [, { violations }]) => sum + violations, 0),
-      topViolators: [],
+      totalViolations: times * peers.reduce((sum, [, { violations }]) => sum + violations, 0),
+      topViolators: this.#topViolators(),
     };
+  }
+
+  tokens(key: string): number {
+    const tokens = this.#rules.tokens?.(this.#peers.get(key));
+    return this.#is('tells tokens that are not there') ? (tokens ?? 0) + 1 : (tokens ?? 0);
+  }
+
+  delay(key: string): number {
+    const delay = this.#rules.delay?.(this.#peers.get(key)) ?? 0;
+    return this.#is('tells delays that are too short') ? delay / 2 : delay;
+  }
+
+  #topViolators(): Violator[] {
+    const sorted = [...this.#peers]
+      .map(([key, { violations }]): Violator => [key, violations])
+      .filter(([, violations]) => violations > 0)
+      .sort(([, a], [, b]) => b - a)
+      .slice(this.#is('leaves out the worst violator') ? 1 : 0)
+      .slice(0, 10);
+    if (this.#is('names violators that are none')) return sorted.map(([, n]) => ['nobody', n]);
+    const more = this.#is('counts violations of a violator wrong') ? 1 : 0;
+    return sorted.map(([key, violations]) => [key, violations + more]);
   }
 
   snapshot() {

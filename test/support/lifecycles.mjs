@@ -1,5 +1,5 @@
 // Limiters of all three kinds that do everything at once: for tests of how they end. In a thread of its
-// own it goes on until it is ended; its data is where the package is.
+// own it goes on until it is ended; its data is where the package is, and what it is to be ended in.
 
 import { parentPort, workerData } from 'node:worker_threads';
 
@@ -28,9 +28,20 @@ export function use({ limiter, nicks, connections, group, peers }) {
   nicks.restore(nicks.snapshot());
 }
 
+/** What a thread repeats. Where a call is short it is ended between two steps of it, as like as not. */
+const ACTS = {
+  check: ({ limiters }) => use(limiters),
+  snapshot: ({ few }) => few.snapshot(),
+  load: ({ addon }) => process.dlopen({ exports: {} }, addon),
+};
+
 if (workerData?.library !== undefined) {
-  const limiters = create(await import(workerData.library));
+  const { library, endedIn = 'check', addon } = workerData;
+  const code = await import(library);
+  const limiters = create(code);
   use(limiters);
+  const few = new code.OrderbookRateLimiter({ violationBanThreshold: 0 });
+  few.check('peer');
   parentPort.postMessage(limiters.limiter.engine);
-  for (;;) use(limiters);
+  for (;;) ACTS[endedIn]({ limiters, few, addon });
 }

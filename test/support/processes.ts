@@ -14,33 +14,44 @@ export interface Outcome {
   status: number | null;
   stdout: string;
   stderr: string;
+  /** What ended it, if it did not end itself. */
+  signal?: NodeJS.Signals | undefined;
+  /** Why it could not be run to its end, such as ETIMEDOUT. */
+  errorCode?: string | undefined;
 }
 
 /** Runs an ES module given as text, in `folder`; `relay-limiter` is the package there. */
 export function run(
   script: string,
-  { folder = ROOT, env = {}, flags = [] as string[] }: RunOptions = {},
+  { folder = ROOT, env = {}, flags = [], timeoutMs = 20_000 }: RunOptions = {},
 ): Outcome {
   const args = [...flags, '--input-type=module', '--eval', script];
-  const { status, stdout, stderr } = spawnSync(process.execPath, args, {
+  const { status, signal, error, stdout, stderr } = spawnSync(process.execPath, args, {
     cwd: folder,
     env: { ...process.env, RELAY_LIMITER_ENGINE: '', NODE_OPTIONS: '', ...env },
     encoding: 'utf8',
-    timeout: 20_000,
+    timeout: timeoutMs,
   });
-  return { status, stdout: stdout.trim(), stderr: stderr.trim() };
+  return {
+    status,
+    stdout: stdout.trim(),
+    stderr: stderr.trim(),
+    signal: signal ?? undefined,
+    errorCode: (error as NodeJS.ErrnoException | undefined)?.code,
+  };
 }
 
 interface RunOptions {
   folder?: string;
   env?: Record<string, string>;
   flags?: string[];
+  timeoutMs?: number;
 }
 
 /** The JSON that a script prints; a script that fails throws its words. */
 export function runJson(script: string, options?: RunOptions): unknown {
-  const { status, stdout, stderr } = run(script, options);
-  if (status !== 0) throw new Error(`exit ${status}: ${stderr}`);
+  const { status, stdout, stderr, signal, errorCode } = run(script, options);
+  if (status !== 0) throw new Error(`exit ${errorCode ?? signal ?? status}: ${stderr}`);
   return JSON.parse(stdout);
 }
 
@@ -55,7 +66,8 @@ export function start(program: string, args: string[]) {
   }
   return {
     interrupt: () => child.kill('SIGINT'),
-    ended: once(child, 'close').then(([code]) => ({ code: Number(code), output })),
+    /** `code` is the signal where one has ended it. */
+    ended: once(child, 'close').then(([code, signal]) => ({ code: code ?? signal, output })),
     /** Resolves with what the pattern captures, once it is printed. */
     async line(pattern: RegExp): Promise<string | undefined> {
       for (;;) {

@@ -20,8 +20,8 @@ export function pass<T>(table: Table<T>, visit: (key: string, value: T) => boole
   };
 }
 
-// Entries between two looks at the time: some microseconds of work.
-const SLICE = 256;
+// Entries between two looks at the time: a few microseconds of work.
+const SLICE = 64;
 
 export class Sweep {
   #pass = 0;

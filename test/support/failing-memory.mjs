@@ -1,0 +1,169 @@
+// Every call of the native engine where the system gives it no more memory, at every one of its allocations
+// in turn. To be run with test/native/failing-memory.c preloaded; prints of each call how many of its
+// allocations failed, what it threw, and whether the limiter, asked again, came to what it should.
+
+import { accessSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
+import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+
+// Some texts are longer than what the engine has at hand for one.
+const keys = Array.from({ length: 120 }, (_, n) => n + 'k'.repeat(n % 8 ? 5 : 300));
+const FULL = { maxPeers: 50 };
+const CHECKS = ['check', 'checkMessage', 'checkOrderbook'];
+
+const clock = () => clock.now;
+clock.now = 1000;
+
+const MAKERS = {
+  RateLimiter: (options) => new RateLimiter({ clock, rateLimit: 1e-6, burstLimit: 1, ...options }),
+  OrderbookRateLimiter: (options) =>
+    new OrderbookRateLimiter({ clock, violationBanThreshold: 0, banDuration: 60, ...options }),
+  DirectConnectionRateLimiter: (options) =>
+    new DirectConnectionRateLimiter({
+      ...{ clock, messageRatePerSec: 1e-6, messageBurst: 1, orderbookBanThreshold: 1 },
+      ...{ banDuration: 60, ...options },
+    }),
+};
+
+/** What a limiter has of these methods, called for each key. */
+function forAll(subject, names) {
+  const own = names.filter((name) => subject[name] !== undefined);
+  for (const key of keys) for (const name of own) subject[name](key);
+}
+const check = ({ limiter }) => forAll(limiter, CHECKS);
+const statistics = ({ limiter }) => (limiter.getStats ?? limiter.getStatistics).call(limiter);
+
+/** The calls of a limiter: what is done to it, and what is asked afterwards; `given` is what it is done to. */
+function callsOf(make) {
+  const fresh = (options) => () => ({ limiter: make(options) });
+  /** Everybody has broken a limit. */
+  const offended = (options) => () => {
+    const given = { limiter: make(options) };
+    for (let again = 0; again < 2; again += 1) check(given);
+    return given;
+  };
+  const later = () => {
+    const given = offended()();
+    clock.now += 100;
+    return given;
+  };
+  const opened = () => {
+    const limiter = make();
+    return { limiter, opened: keys.map((key) => limiter.open(key)) };
+  };
+  const restoring = (options) => () => ({
+    limiter: make(options),
+    saved: offended()().limiter.snapshot(),
+  });
+  const restore = ({ limiter, saved }) => limiter.restore(saved);
+  const grouped = (options) => () => {
+    const limiter = make(options);
+    return { limiter, group: limiter.group(keys) };
+  };
+  const checkGroup = ({ group }) => group.check();
+  const perKey = (name) => [offended(), ({ limiter }) => forAll(limiter, [name]), peers];
+
+  const peers = (given) => statistics(given).peers;
+  const offences = ({ limiter }) =>
+    limiter.snapshot().peers.map(({ key, banSecondsLeft }) => [key, banSecondsLeft]);
+  const count = (given) => offences(given).length;
+  const calls = {
+    // Enough that the list of living limiters grows.
+    new: [
+      () => [],
+      (made) => made.push(...Array.from({ length: 12 }, () => make())),
+      () => make().engine,
+    ],
+    check: [fresh(), check, peers],
+    'check, of offenders': [offended(), check, offences],
+    'check, of a full table': [fresh(FULL), check, peers],
+    'check, of a full table of offenders': [offended(FULL), check, peers],
+    'check, after bans': [later, check, peers],
+    open: [
+      opened,
+      (given) => {
+        for (const peer of given.opened) for (const name of CHECKS) peer[name]?.();
+      },
+      peers,
+    ],
+    statistics: [offended(), statistics, peers],
+    getOverview: [offended(), ({ limiter }) => limiter.getOverview(), peers],
+    getBans: [offended(), ({ limiter }) => limiter.getBans?.(), peers],
+    snapshot: [offended(), ({ limiter }) => limiter.snapshot(), offences],
+    restore: [restoring(), restore, offences],
+    'restore, of a full table': [restoring(FULL), restore, peers],
+    cleanup: [
+      offended(),
+      ({ limiter }) => (limiter.cleanupOldPeers ?? limiter.cleanupOldEntries).call(limiter, -1),
+      count,
+    ],
+    removePeer: perKey('removePeer'),
+    isBanned: perKey('isBanned'),
+    getViolationCount: perKey('getViolationCount'),
+    getDelayForPeer: perKey('getDelayForPeer'),
+    getTokens: perKey('getTokens'),
+    clear: [offended(), ({ limiter }) => limiter.clear(), peers],
+  };
+  if (make().group === undefined) return calls;
+  return {
+    ...calls,
+    'group, filled': [
+      fresh(),
+      (given) => {
+        given.group = given.limiter.group(keys);
+      },
+      (given) => given.group.size,
+    ],
+    'group, checked': [grouped(), checkGroup, peers],
+    'group, of a full table': [grouped(FULL), checkGroup, peers],
+    'group, emptied': [
+      grouped(),
+      ({ group }) => {
+        for (const key of keys) group.delete(key);
+      },
+      ({ group }) => group.size,
+    ],
+  };
+}
+
+function tell(word) {
+  try {
+    accessSync(`/failing-memory/${word}`);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Tries `act` with ever more memory until there is enough. */
+function attempt(make, act, ask) {
+  const control = make();
+  act(control);
+  const expected = ask(control);
+  const said = new Set();
+  let failed = 0;
+  for (let right = true; ; failed += 1) {
+    const given = make();
+    tell(failed);
+    try {
+      act(given);
+    } catch (error) {
+      said.add(error.code ?? error.message);
+    }
+    const hit = tell('hit');
+    tell(-1);
+    act(given);
+    right &&= isDeepStrictEqual(ask(given), expected);
+    if (!hit) return { failed, said: [...said], right };
+  }
+}
+
+const outcomes = {};
+for (const [limiter, make] of Object.entries(MAKERS)) {
+  for (const [call, [given, act, ask]] of Object.entries(callsOf(make))) {
+    const name = `${limiter}: ${call}`;
+    process.stderr.write(`${name}\n`);
+    outcomes[name] = attempt(given, act, ask);
+  }
+}
+console.log(JSON.stringify(outcomes));
