@@ -14,7 +14,7 @@ import { WebSocket, WebSocketServer } from 'ws';
 import { limits } from '../../out/examples/recipes/mqtt.js';
 import { nostrRelay } from '../../out/examples/recipes/nostr.js';
 import { allowRequest, limitPackets } from '../../out/examples/recipes/socket-io.js';
-import { later, until } from '../support/sockets.js';
+import { until } from '../support/sockets.js';
 import { closing, connected, stopAll, stopLater, stopper } from '../ws/support.js';
 
 const stops: (() => unknown)[] = [];
@@ -145,6 +145,7 @@ describe('socket.io, from a client of one’s own', () => {
       peer.send('42["say"]');
       await until(() => received === n);
       peer.send('41');
+      await until(() => io.sockets.sockets.size === 0);
     }
     peer.send('40/other,');
     await until(() => heard.some((text) => text.startsWith('44/other')));
