@@ -153,7 +153,8 @@ export class Gate<Data, About> {
     try {
       const tokens = cost(data, about);
       if (tokens === undefined) return undefined;
-      const waits = this.#pauses && !hasTurn && tokens > 0 && turns.isTaken(peer.key);
+      const waits =
+        !turns.isIdle && this.#pauses && !hasTurn && tokens > 0 && turns.isTaken(peer.key);
       return waits ? BEHIND : peer.check(tokens);
     } catch (error) {
       this.#passage.failed(error);
@@ -168,10 +169,10 @@ export class Gate<Data, About> {
     const isFinal = reason === 'disconnect' || reason === 'error';
     if (!isFinal && this.#passage.isExempt(item.about)) return true;
     if (did !== 'paused' || !this.isShut) this.#tell(item, verdict, reason, did);
-    // Whoever is told may have closed the connection.
+    // Whoever is told may have closed the connection, and then nothing waits.
     if (this.#hasEnded) return false;
-    if (did === 'paused') this.#wait(item, verdict[1]);
-    else if (did === 'closed') this.#expel(reason);
+    if (did === 'closed') this.#expel(reason);
+    else if (this.#pauses) this.#wait(item, verdict[1]);
     return false;
   }
 

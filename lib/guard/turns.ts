@@ -12,8 +12,13 @@ export interface Waiter {
 export class Turns {
   readonly #queues = new Map<string, Set<Waiter>>();
 
+  /** Whether nobody waits for any bucket, as nearly always. */
+  get isIdle(): boolean {
+    return this.#queues.size === 0;
+  }
+
   isTaken(key: string): boolean {
-    return this.#queues.size > 0 && this.#queues.has(key);
+    return this.#queues.has(key);
   }
 
   /** True if it is the first; else it will be told. */

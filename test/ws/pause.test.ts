@@ -253,6 +253,21 @@ test('its user closes in the middle of a pause: the answer is read, what waits i
   expect(received).toEqual(['a']);
 });
 
+test('nor does anything wait when it is closed by whoever is told', async () => {
+  const { port, guard, received } = await guarded({
+    messages: { limiter: new RateLimiter({ rateLimit: 0.1, burstLimit: 1 }) },
+    onDelay: 'pause',
+    onVerdict: ({ did, socket }) => {
+      if (did === 'paused') socket?.close(4000, 'enough');
+    },
+  });
+  const peer = await connected(port);
+  for (const text of ['a', 'b', 'c']) peer.send(text);
+  expect((await closing(peer)).code).toBe(4000);
+  await until(() => guard.connections === 0);
+  expect(received).toEqual(['a']);
+});
+
 test('what waits takes no more of the heap than is said', () => {
   const script = `
     import { RateLimiter } from 'relay-limiter';
