@@ -11,7 +11,7 @@ export interface Round {
 
 export interface Metric {
   name: string;
-  unit: 'ns' | 'ms' | 's' | 'B' | 'MB';
+  unit: 'ns' | 'ms' | 's' | 'B' | 'MB' | '%';
   /** What it is, in a column's head. */
   label: string;
   /** Says something about the others, and is itself nothing to win. */
