@@ -8,23 +8,32 @@ import { EventEmitter } from 'node:events';
 import { type Clock, monotonicSeconds, readClock } from '../clock.js';
 import { DirectConnectionRateLimiter } from '../direct-connection-rate-limiter.js';
 import { refused } from '../errors.js';
-import { callback, positive, readOptions, requireKey } from '../options.js';
+import { commonOptions, count, positive, readOptions, requireKey } from '../options.js';
 import { OrderbookRateLimiter } from '../orderbook-rate-limiter.js';
-import { BanBook } from './ban-book.js';
+import { copyOf } from '../text.js';
+import { BanBook, idOf, isName } from './ban-book.js';
 import { BanStore, type Told } from './ban-store.js';
 import type { RedisClient } from './client.js';
-import { prefixOf } from './options.js';
+import { DEFAULT_DEADLINE_SECONDS, prefixOf } from './options.js';
 
 export interface SharedBansOptions {
   /** A client of node-redis or ioredis. It stays yours; a duplicate of it listens. */
   client: RedisClient;
   /** What all keys begin with; without braces. Default `relay-limiter`. */
   prefix?: string | undefined;
+  /** Seconds after which the store is waited for no longer, greater than 0. Default 0.1. */
+  deadlineSeconds?: number | undefined;
+  /**
+   * Most peers known here at once: an integer of at least 1, or Infinity. Default 1,000,000. Beyond it, levels of
+   * violations are forgotten before bans, and of bans those that end soon.
+   */
+  maxPeers?: number | undefined;
   /** Monotonic seconds, by which bans end here. Default: the process's monotonic clock. */
   clock?: (() => number) | undefined;
 }
 
 export interface SharedBan {
+  /** The peer; a name of more than 128 units that another process found is given as its digest. */
   readonly key: string;
   /** Seconds that the ban has left; 0: no ban, a level of violations alone. */
   readonly seconds: number;
@@ -36,6 +45,8 @@ export interface SharedBansEvents {
   ban: [ban: SharedBan];
   /** Another process has lifted a ban. */
   lift: [lift: { readonly key: string }];
+  /** The store refuses the key of one peer: something else lies there. The ban holds here alone. */
+  failure: [failure: { readonly key: string; readonly error: Error }];
   /** Bans of others arrive (`up`), or do not for now. */
   state: [change: { readonly state: 'up' | 'down'; readonly reason?: Error }];
 }
@@ -51,9 +62,12 @@ export interface SharedBansStats {
   waiting: number;
 }
 
+const NOTHING = { seconds: 0, violations: 0 };
+const OPTIONS = ['client', 'prefix', 'deadlineSeconds', 'maxPeers', 'clock'];
+
 export class SharedBans extends EventEmitter<SharedBansEvents> {
   readonly #clock: Clock;
-  readonly #book = new BanBook();
+  readonly #book: BanBook;
   readonly #store: BanStore;
   readonly #limiters: Follower[] = [];
   #lastNow = Number.NEGATIVE_INFINITY;
@@ -61,13 +75,17 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
   /** @throws `ERR_LIMITER_OPTION` for a wrong option, or a client that is none. */
   constructor(options: SharedBansOptions) {
     super();
-    const given = readOptions('SharedBans', options, ['client', 'prefix', 'clock']);
-    this.#clock = callback<Clock>(given, 'clock') ?? monotonicSeconds;
-    this.#store = new BanStore(given['client'], prefixOf(given), {
+    const given = readOptions('SharedBans', options, OPTIONS);
+    const { clock, maxPeers } = commonOptions(given);
+    const deadlineSeconds = positive(given, 'deadlineSeconds', DEFAULT_DEADLINE_SECONDS);
+    this.#clock = clock ?? monotonicSeconds;
+    this.#book = new BanBook(maxPeers);
+    this.#store = new BanStore(given['client'], prefixOf(given), deadlineSeconds, {
       told: (told) => this.#hear(told),
-      all: (bans) => this.#replace(bans),
+      all: (bans, isNews) => this.#replace(bans, isNews),
       mine: () => this.#book.all(this.#now()),
       find: (key) => this.#book.entry(key, this.#now()),
+      onFailure: (key, error) => this.emit('failure', { key, error }),
       onState: (state, reason) =>
         this.emit('state', { state, ...(reason !== undefined && { reason }) }),
     });
@@ -75,19 +93,22 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
 
   /**
    * Bans a peer everywhere for so many seconds from now; a ban that ends later stays. `violations`: how many it has.
-   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION` unless `seconds` is finite and greater than 0.
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION` unless `seconds` is finite and greater than 0, and `violations` a
+   * whole number of at least 0.
    */
   ban(key: string, seconds: number, violations = 0): void {
     requireKey(key);
     positive({ seconds }, 'seconds');
+    count({ violations }, 'violations', 0);
     this.#tell(key, seconds, violations);
   }
 
   /** Ends a ban everywhere and forgets the violations; also in the limiters that are shared. @throws `ERR_LIMITER_KEY` */
   lift(key: string): void {
     requireKey(key);
-    this.#forget(key);
-    this.#store.tell(key, 'lift');
+    const id = copyOf(idOf(key));
+    this.#forget(id, key);
+    this.#store.tell(id, 'lift');
   }
 
   /** Whether a ban is in force, found by whomever. O(1). @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_CLOCK` */
@@ -98,7 +119,7 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
   /** Seconds that a peer's ban has left; 0 if there is none. @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_CLOCK` */
   banSecondsLeft(key: string): number {
     requireKey(key);
-    return this.#book.secondsLeft(key, readClock(this.#clock));
+    return this.#book.secondsLeft(idOf(key), readClock(this.#clock));
   }
 
   /**
@@ -118,7 +139,16 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
       if (banSeconds > 0 || isLevel) this.#tell(key, banSeconds, violations, follower);
     };
     this.#limiters.push(follower);
-    follower.take(this.#book.all(this.#now()));
+    follower.take(this.#book.all(this.#now()).filter(({ key }) => isName(key)));
+  }
+
+  /**
+   * Resolves once bans of others arrive. Need not be called: it is for who would rather not start than start
+   * with a store that cannot be used.
+   * @throws (rejects with) `ERR_LIMITER_STORE`, saying why: no connection, a password refused.
+   */
+  ready(): Promise<void> {
+    return this.#store.ready();
   }
 
   getStats(): SharedBansStats {
@@ -135,34 +165,40 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
   /** `from`: the limiter that found it, and knows it. */
   #tell(key: string, seconds: number, violations: number, from?: Follower): void {
     const now = this.#now();
-    if (!this.#book.add({ key, seconds, violations }, now)) return;
-    const ban = this.#book.entry(key, now);
+    const id = copyOf(idOf(key));
+    if (!this.#book.add({ key: id, seconds, violations }, now)) return;
+    const ban = this.#book.entry(id, now);
     if (ban === undefined) return;
-    for (const follower of this.#limiters) if (follower !== from) follower.take([ban]);
-    this.#store.tell(key, 'ban');
+    for (const follower of this.#limiters) if (follower !== from) follower.take([{ ...ban, key }]);
+    this.#store.tell(id, 'ban');
   }
 
-  #hear(told: Told): void {
-    if (told.isLifted) {
-      this.#forget(told.key);
-      this.emit('lift', { key: told.key });
-    } else if (this.#book.add(told, this.#now())) {
-      for (const follower of this.#limiters) follower.take([told]);
-      this.emit('ban', told);
+  /** One's own as well: so all have what the store has, in whatever order a ban and a lift got there. */
+  #hear({ key, seconds, violations, isLifted, isOwn }: Told): void {
+    if (isLifted) {
+      this.#forget(key, key);
+      if (!isOwn) this.emit('lift', { key });
+    } else if (this.#book.add({ key, seconds, violations }, this.#now())) {
+      const ban = { key, seconds, violations };
+      if (isName(key)) for (const follower of this.#limiters) follower.take([ban]);
+      if (!isOwn) this.emit('ban', ban);
     }
   }
 
   /** All there are: what is not among them has been lifted. */
-  #replace(bans: readonly SharedBan[]): void {
+  #replace(bans: readonly SharedBan[], isNews: (key: string) => boolean): void {
     const keys = new Set(bans.map(({ key }) => key));
-    for (const { key } of this.#book.all(this.#now())) {
-      if (!keys.has(key)) this.#hear({ key, seconds: 0, violations: 0, isLifted: true });
+    const lifted = this.#book.all(this.#now()).filter(({ key }) => !keys.has(key));
+    for (const { key } of lifted) {
+      if (!isNews(key)) this.#hear({ key, ...NOTHING, isLifted: true, isOwn: false });
     }
-    for (const ban of bans) this.#hear({ ...ban, isLifted: false });
+    for (const ban of bans) {
+      if (!isNews(ban.key)) this.#hear({ ...ban, isLifted: false, isOwn: false });
+    }
   }
 
-  #forget(key: string): void {
-    this.#book.delete(key);
+  #forget(id: string, key: string): void {
+    this.#book.delete(id);
     for (const { limiter } of this.#limiters) limiter.removePeer(key);
   }
 
