@@ -17,7 +17,7 @@ const WINDOW_SECONDS = 60;
 const MAKERS: Readonly<Record<string, (limit: number) => Promise<Pass> | Pass>> = {
   'relay-limiter/http, draft 11': (limit) => ours(limit, 11),
   'relay-limiter/http, draft 11, TypeScript': (limit) => ours(limit, 11, 'js'),
-  'express-rate-limit, draft 8': (limit) => express(limit, 'draft-8'),
+  'express-rate-limit, draft 8 with a hash of the key': (limit) => express(limit, 'draft-8'),
   'relay-limiter/http, draft 7': (limit) => ours(limit, 7),
   'express-rate-limit, draft 7': (limit) => express(limit, 'draft-7'),
   'relay-limiter/http, legacy': (limit) => ours(limit, 'legacy'),

@@ -34,11 +34,22 @@ interface Contestant {
 export async function run(step: Step): Promise<Result[]> {
   const names = step.question.contestants(step.peers);
   const contestants = names.map((name): Contestant => ({ name, rounds: [] }));
-  await (step.question.fresh ? runAfresh : runInTurns)(step, contestants);
+  const around = await step.question.surroundings?.();
+  try {
+    const env = { ...process.env, ...around?.env };
+    await (step.question.fresh ? runAfresh : runInTurns)({ ...step, env }, contestants);
+  } finally {
+    await around?.close();
+  }
   return contestants.map((contestant) => resultOf(step, contestant));
 }
 
-async function runInTurns(step: Step, contestants: Contestant[]): Promise<void> {
+/** A step, and what its processes find around them. */
+interface Staged extends Step {
+  env: NodeJS.ProcessEnv;
+}
+
+async function runInTurns(step: Staged, contestants: Contestant[]): Promise<void> {
   step.progress('getting ready');
   const workers = contestants.map((contestant) => new Worker(step, contestant));
   await Promise.all(workers.map((worker) => worker.ready()));
@@ -51,7 +62,7 @@ async function runInTurns(step: Step, contestants: Contestant[]): Promise<void> 
   await Promise.all(workers.map((worker) => worker.stop()));
 }
 
-async function runAfresh(step: Step, contestants: Contestant[]): Promise<void> {
+async function runAfresh(step: Staged, contestants: Contestant[]): Promise<void> {
   for (let n = 1; n <= step.rounds; n += 1) {
     for (const contestant of contestants.filter(({ note }) => note === undefined)) {
       step.progress(`round ${n} of ${step.rounds}, ${contestant.name}`);
@@ -70,9 +81,10 @@ class Worker {
   /** Resolves with the reason once the process has ended, or could not be started. */
   readonly #ended: Promise<Answer>;
 
-  constructor({ question, peers, worker = WORKER }: Step, contestant: Contestant) {
+  constructor({ question, peers, env, worker = WORKER }: Staged, contestant: Contestant) {
     this.contestant = contestant;
     const child = fork(worker, [question.name, contestant.name, String(peers)], {
+      env,
       execArgv: [...FLAGS, ...(question.flags ?? [])],
     });
     this.#child = child;

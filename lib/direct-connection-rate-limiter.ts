@@ -1,9 +1,9 @@
 // DirectConnectionRateLimiter: a message bucket and an orderbook interval for each connection.
 
+import { BanningLimiter } from './banning-limiter.js';
 import { DEFAULT_BAN_DURATION } from './constants.js';
 import { type DirectCore, SEAT } from './engine/engine.js';
 import { type Keyed, PeerGroup } from './group.js';
-import { Limiter } from './limiter.js';
 import { NOWHERE, Opened } from './opened.js';
 import {
   COMMON_OPTIONS,
@@ -61,7 +61,7 @@ const OPTIONS = [
  * messages, an interval for orderbook requests, a ban for who asks too often. Key it by an id that
  * is never used again, and call `removePeer` when the connection closes.
  */
-export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
+export class DirectConnectionRateLimiter extends BanningLimiter<DirectCore> {
   readonly messageRatePerSec: number;
   readonly messageBurst: number;
   readonly orderbookInterval: number;
@@ -147,9 +147,14 @@ export class DirectConnectionRateLimiter extends Limiter<DirectCore> {
     this.cleanup(maxAge, 'maxAge', limits);
   }
 
-  /** Counts, bans and the worst offenders. Reads state, changes none. @throws `ERR_LIMITER_CLOCK`. */
+  /**
+   * Counts, all bans and the worst offenders. Reads state, changes none. It names every ban, O(n log n):
+   * with many of them `getOverview` and `getBans` are for who asks often.
+   * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
+   */
   getStatistics(): DirectConnectionStatistics {
-    const { tracked, banned, ...counts } = this.core.statistics(this.now());
+    const banned = this.core.bannedKeys(this.now());
+    const { tracked, ...counts } = this.core.statistics();
     return { trackedConnections: tracked, bannedConnections: banned, ...counts };
   }
 

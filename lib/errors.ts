@@ -9,7 +9,8 @@ export type LimiterErrorCode =
   | 'ERR_LIMITER_SNAPSHOT'
   | 'ERR_LIMITER_MEMORY'
   | 'ERR_LIMITER_DEADLINE'
-  | 'ERR_LIMITER_QUEUE';
+  | 'ERR_LIMITER_QUEUE'
+  | 'ERR_LIMITER_STORE';
 
 /** An error of this package; which one is told by `code`, not by the message. */
 export type LimiterError<E extends Error = Error> = E & { readonly code: LimiterErrorCode };

@@ -2,59 +2,42 @@
 // outside. Knows their public methods alone.
 
 import { refused, show } from './errors.js';
-import type { LimiterTotals, SnapshotPeer, Violator } from './types.js';
+import type { BansInForce, LimiterOverview, LimiterTotals } from './types.js';
 
 /** Totals of all checks so far. */
 export type Verdicts = Readonly<LimiterTotals['verdicts']>;
 
-interface Counts extends Readonly<LimiterTotals> {
-  readonly totalViolations: number;
-  readonly topViolators: readonly Violator[];
-}
-
-interface Watched {
-  removePeer(key: string): void;
-  snapshot(): { readonly peers: readonly SnapshotPeer[] };
-}
-
-interface WithStats {
-  getStats(): Counts & { readonly trackedPeers: number };
-}
-
-interface WithStatistics {
-  getStatistics(): Counts &
-    (
-      | { readonly trackedPeers: number; readonly bannedPeers: readonly string[] }
-      | { readonly trackedConnections: number; readonly bannedConnections: readonly string[] }
-    );
-}
-
 /** Any of the three limiters, or what tells of itself as they do. */
-export type WatchedLimiter = Watched & (WithStats | WithStatistics);
+export interface WatchedLimiter {
+  getOverview(): LimiterOverview;
+  getViolationCount(key: string): number;
+  removePeer(key: string): void;
+  /** Of those that ban, and so is `isBanned`. */
+  getBans?(most?: number): BansInForce;
+  isBanned?(key: string): boolean;
+}
 
 /** Limiters by the names that people are to read. */
 export type NamedLimiters = Readonly<Record<string, WatchedLimiter>>;
 
-/** What a limiter's statistics say. */
-export interface Figures extends Counts {
-  readonly tracked: number;
+/** What a limiter tells of itself in numbers. */
+export interface Figures extends LimiterOverview {
   /** Bans in force. */
   readonly banned: number;
 }
 
-/** Costs what the limiter's statistics cost: little, but for each ban in force something. */
+/** Costs one pass over the bans, and names none. */
 export function figuresOf(limiter: WatchedLimiter): Figures {
-  if ('getStats' in limiter) {
-    const stats = limiter.getStats();
-    return { ...stats, tracked: stats.trackedPeers, banned: 0 };
+  return { ...limiter.getOverview(), banned: limiter.getBans?.(0).count ?? 0 };
+}
+
+/** What `look` finds, or null where it throws: as a limiter's clock may, which is the user's code. */
+export function ifKnown<T>(look: () => T): T | null {
+  try {
+    return look();
+  } catch {
+    return null;
   }
-  const statistics = limiter.getStatistics();
-  if ('bannedPeers' in statistics) {
-    const { trackedPeers: tracked, bannedPeers, ...counts } = statistics;
-    return { ...counts, tracked, banned: bannedPeers.length };
-  }
-  const { trackedConnections: tracked, bannedConnections, ...counts } = statistics;
-  return { ...counts, tracked, banned: bannedConnections.length };
 }
 
 /** Throws `ERR_LIMITER_OPTION` unless `given` holds limiters by their names, one at least. */
@@ -73,5 +56,5 @@ export function namedLimiters(given: unknown): [name: string, limiter: WatchedLi
 function isWatched(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   const has = (name: string) => typeof (value as Record<string, unknown>)[name] === 'function';
-  return has('removePeer') && has('snapshot') && (has('getStats') || has('getStatistics'));
+  return has('removePeer') && has('getOverview') && has('getViolationCount');
 }

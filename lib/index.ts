@@ -30,12 +30,14 @@ export { RateLimiter, type RateLimiterOptions, type RateLimiterStats } from './r
 export { TokenBucket, type TokenBucketOptions } from './token-bucket.js';
 export {
   type Ban,
+  type BansInForce,
   type CheckResult,
   type CleanupLimits,
   type CleanupSchedule,
   type EngineName,
   type LimiterName,
   type LimiterOptions,
+  type LimiterOverview,
   type LimiterSnapshot,
   type LimiterTotals,
   type Peer,

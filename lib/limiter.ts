@@ -7,7 +7,14 @@ import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from './engin
 import { selectEngine } from './engine/select.js';
 import { type CommonOptions, cleanupBudget, requireAge, requireKey } from './options.js';
 import { readSnapshot, worstFirst } from './snapshot.js';
-import type { Ban, CleanupLimits, EngineName, LimiterName, LimiterSnapshot } from './types.js';
+import type {
+  Ban,
+  CleanupLimits,
+  EngineName,
+  LimiterName,
+  LimiterOverview,
+  LimiterSnapshot,
+} from './types.js';
 
 export abstract class Limiter<Core extends LimiterCore> {
   /** The engine that keeps this limiter's peers. */
@@ -21,6 +28,11 @@ export abstract class Limiter<Core extends LimiterCore> {
   readonly #background: BackgroundCleanup | undefined;
   readonly #name: LimiterName;
   readonly #banDuration: number;
+  /**
+   * Told of every refusal that counts a violation, and for how many seconds a ban begins with it (0: none
+   * does). One room may listen, that of shared bans. @internal
+   */
+  onRefusal: ((key: string, banSeconds: number) => void) | undefined;
 
   /** @internal `banDuration`: 0 where nobody is banned. */
   protected constructor(
@@ -58,6 +70,16 @@ export abstract class Limiter<Core extends LimiterCore> {
     this.core.removePeer(peerKey);
   }
 
+  /**
+   * What all limiters tell alike: counts and the worst offenders, but no bans, so it costs the same
+   * however many there are. Reads state, changes none. O(1) on the native engine, where few of the worst
+   * were forgotten since the last time; O(offenders) on the TypeScript one.
+   */
+  getOverview(): LimiterOverview {
+    const { tracked, ...counts } = this.core.statistics();
+    return { trackedPeers: tracked, ...counts };
+  }
+
   /** Forgets every peer. */
   clear(): void {
     this.core.clear();
@@ -66,7 +88,9 @@ export abstract class Limiter<Core extends LimiterCore> {
   /**
    * The offenders, as a plain object that survives JSON: every peer with violations or a ban, but
    * those whose ban is over, and those whose key is too long to be kept. Buckets and intervals of
-   * others are not in it: they are full, or over, within seconds. O(n log n) for n offenders.
+   * others are not in it: they are full, or over, within seconds. In the order of their first
+   * violations; that of bans is told by what they have left, so of two that began at the very same
+   * instant it is lost. O(n log n) for n offenders.
    * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
    */
   snapshot(): LimiterSnapshot {
@@ -78,14 +102,15 @@ export abstract class Limiter<Core extends LimiterCore> {
    * They are merged into what is there: a known peer's violations become the larger of both, and a
    * ban is never shortened. None lasts longer than this limiter's `banDuration`; one with 0 seconds
    * left is over, and its peer is not put back. Peers need room as newcomers do; where that is
-   * scarce, the banned have it first, then those with the most violations. `onBan` is not called.
+   * scarce, the banned have it first, then those with the most violations, of these those who were
+   * idle the shortest. `onBan` is not called.
    * @throws `ERR_LIMITER_SNAPSHOT` for what cannot be read whole, `ERR_LIMITER_CLOCK`: then nothing
    * has changed. `ERR_LIMITER_MEMORY` where a peer finds no memory.
    */
   restore(snapshot: unknown): number {
     const peers = readSnapshot(snapshot, this.#name, this.#banDuration);
     const now = this.now();
-    const known = this.core.statistics(now).peers;
+    const known = this.core.statistics().peers;
     const fits = known + peers.length <= this.maxPeers;
     return this.core.restore(fits ? peers : worstFirst(peers), now);
   }
@@ -113,7 +138,9 @@ export abstract class Limiter<Core extends LimiterCore> {
   /** Whether a check that can ban allows; tells of the ban if one begins with it. @internal */
   allows(key: string, refusal: Refusal | undefined, banDuration: number): boolean {
     if (refusal === undefined) return true;
-    if (refusal === BAN_BEGINS) this.#announceBan(key, banDuration);
+    const banBegins = refusal === BAN_BEGINS;
+    if (banBegins) this.#announceBan(key, banDuration);
+    this.onRefusal?.(key, banBegins ? banDuration : 0);
     return false;
   }
 

@@ -124,6 +124,11 @@ export function requireAge(age: unknown, name: string): asserts age is number {
   }
 }
 
+/** How many of a list: a whole number from 0 to 2^53 - 1. */
+export function requireMost(most: unknown): asserts most is number {
+  number(most, 'most', 'a whole number from 0 to 2^53 - 1', isCount);
+}
+
 /** The budget of a cleanup in milliseconds, Infinity for none. */
 export function cleanupBudget(limits: unknown): number {
   const { budgetMs } = readOptions('a cleanup', limits, ['budgetMs']);

@@ -1,5 +1,6 @@
 // OrderbookRateLimiter: one request an interval, an interval that grows with violations, a ban.
 
+import { BanningLimiter } from './banning-limiter.js';
 import {
   DEFAULT_BAN_DURATION,
   DEFAULT_ORDERBOOK_RATE_INTERVAL,
@@ -9,7 +10,6 @@ import {
   DEFAULT_VIOLATION_WARNING_THRESHOLD,
 } from './constants.js';
 import { type OrderbookCore, SEAT } from './engine/engine.js';
-import { Limiter } from './limiter.js';
 import { NOWHERE, Opened } from './opened.js';
 import {
   COMMON_OPTIONS,
@@ -71,7 +71,7 @@ const OPTIONS = [
  * interval for each peer; every refusal is a violation, and violations lengthen the interval to six
  * and thirty times, then end in a ban. A peer's first request is always allowed.
  */
-export class OrderbookRateLimiter extends Limiter<OrderbookCore> {
+export class OrderbookRateLimiter extends BanningLimiter<OrderbookCore> {
   readonly rateLimit: number;
   readonly interval: number;
   readonly violationBanThreshold: number;
@@ -150,9 +150,14 @@ export class OrderbookRateLimiter extends Limiter<OrderbookCore> {
     this.cleanup(maxAge, 'maxAge', limits);
   }
 
-  /** Counts, bans and the worst offenders. Reads state, changes none. @throws `ERR_LIMITER_CLOCK`. */
+  /**
+   * Counts, all bans and the worst offenders. Reads state, changes none. It names every ban, O(n log n):
+   * with many of them `getOverview` and `getBans` are for who asks often.
+   * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
+   */
   getStatistics(): OrderbookStatistics {
-    const { tracked, banned, ...counts } = this.core.statistics(this.now());
+    const banned = this.core.bannedKeys(this.now());
+    const { tracked, ...counts } = this.core.statistics();
     return { trackedPeers: tracked, bannedPeers: banned, ...counts };
   }
 

@@ -43,8 +43,10 @@ export interface RateLimiterStats extends LimiterTotals {
 const OPTIONS = ['rateLimit', 'burstLimit', 'disconnectThreshold', ...COMMON_OPTIONS];
 
 // Shared, so that the common answers allocate nothing.
-const ALLOWED: CheckResult = Object.freeze([RateLimitAction.ALLOW, 0] as const);
-const DISCONNECTED: CheckResult = Object.freeze([RateLimitAction.DISCONNECT, 0] as const);
+/** @internal */
+export const ALLOWED: CheckResult = Object.freeze([RateLimitAction.ALLOW, 0] as const);
+/** @internal */
+export const DISCONNECTED: CheckResult = Object.freeze([RateLimitAction.DISCONNECT, 0] as const);
 
 /**
  * A token bucket for each peer (reference: JoinMarket-NG, `jmcore.rate_limiter.RateLimiter`).
@@ -121,8 +123,7 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
 
   /** Counts and the worst offenders. Reads state, changes none. */
   getStats(): RateLimiterStats {
-    const { tracked, banned: _, ...counts } = this.core.statistics();
-    return { trackedPeers: tracked, ...counts };
+    return this.getOverview();
   }
 
   /** A peer with its key bound. @throws `ERR_LIMITER_KEY` unless the key is a string. */

@@ -38,10 +38,17 @@ export function readSnapshot(
   return read;
 }
 
-/** The banned, then those with the most violations. */
+/**
+ * The banned, then those with the most violations, then those who were idle the shortest: as an
+ * eviction ranks them, so that none of them takes the place of one that came before it.
+ */
 export function worstFirst(peers: readonly SnapshotPeer[]): SnapshotPeer[] {
   const isBanned = ({ banSecondsLeft }: SnapshotPeer) => (banSecondsLeft === null ? 0 : 1);
-  return [...peers].sort((a, b) => isBanned(b) - isBanned(a) || b.violations - a.violations);
+  // No snapshot has a larger number.
+  const idle = ({ idleSeconds }: SnapshotPeer) => idleSeconds ?? Number.MAX_VALUE;
+  return [...peers].sort(
+    (a, b) => isBanned(b) - isBanned(a) || b.violations - a.violations || idle(a) - idle(b),
+  );
 }
 
 function readPeer(given: unknown, path: string, name: LimiterName): SnapshotPeer {

@@ -30,6 +30,14 @@ export interface Ban {
   readonly banDuration: number;
 }
 
+/** Bans that are not over. */
+export interface BansInForce {
+  /** All of them, also of peers whose key is not kept. */
+  count: number;
+  /** Those with the longest left, longest first, and the seconds that they have left. */
+  bans: [key: string, secondsLeft: number][];
+}
+
 /** Options every limiter takes. */
 export interface LimiterOptions {
   /**
@@ -124,6 +132,15 @@ export interface LimiterTotals {
   unnamedOffenders: number;
   /** Bytes of the peer tables; absent where the engine does not know (TypeScript). */
   memoryBytes?: number;
+}
+
+/** What all limiters tell alike, whatever they limit and however many bans there are. */
+export interface LimiterOverview extends LimiterTotals {
+  /** Peers with a bucket, or with an interval where a limiter has no buckets. */
+  trackedPeers: number;
+  totalViolations: number;
+  /** At most ten, most violations first; ties in the order of their first violation. */
+  topViolators: Violator[];
 }
 
 /** A peer and its violations. */

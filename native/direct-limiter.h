@@ -232,7 +232,7 @@ class DirectLimiter {
       idle = std::min(idle, idleOf(*second, now));
     }
     const Loss loss =
-        offenders_.lossOf(record.fingerprint, seconds, idle, now, config_.banDuration);
+        offenders_.lossOf(record.fingerprint, seconds, seconds, idle, now, config_.banDuration);
     return victim.offer(record, loss);
   }
 

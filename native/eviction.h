@@ -13,7 +13,7 @@ constexpr unsigned kSample = 16;
 
 // What is lost where a peer is forgotten; what comes first in the order of losses goes first.
 struct Loss {
-  // Whether it has violations, or a ban that is over.
+  // Whether it has violations that a check would not forgive.
   bool punished;
   uint64_t violations;
   // Of an unpunished peer: the seconds until nobody can tell it from a fresh one, 0 where nobody

@@ -1,9 +1,10 @@
 // Offenders: the peers with violations or a ban, their keys and their order. Twin of
 // lib/engine/js/offenders.ts. Knows no limiter; when a ban is over is for its user to say.
 //
-// The text of keys is bounded. A key of kShort code units is always kept, a longer one while all of
-// these together stay within the room for them; else its peer is punished without a name. Which it
-// is, is decided as it becomes an offender.
+// The text of keys is bounded. A key of kShort code units is always kept, one of up to kLong while
+// all that are longer than kShort stay within the room for them, and one beyond that while they
+// stay within a quarter of it: few huge ones leave room for others. Else its peer is punished
+// without a name. Which it is, is decided as it becomes an offender.
 #pragma once
 
 #include <algorithm>
@@ -73,11 +74,11 @@ class Offenders {
   // Makes violations at least as many as those, and where `began` is an instant puts a ban of then
   // in the place of none or of an earlier one. False where there is no memory.
   bool restore(const Key& key, uint64_t violations, double began) noexcept {
-    if (began > kNever && !restoreBan(key, began)) return false;
     Offender* offender = findOrInsert(key);
     if (offender == nullptr) return false;
     if (violations > offender->violations) add(*offender, violations - offender->violations);
-    return true;
+    // Last: whoever counts bans hears of none where memory runs out.
+    return !(began > kNever) || restoreBan(key, began);
   }
 
   // When the peer's ban began, over or not; kNever without one.
@@ -95,14 +96,16 @@ class Offenders {
     bans_.prepare(print);
   }
 
-  // What is lost with the offences of a peer who without them would be `seconds` from a fresh one,
-  // and has been idle for so long. A ban that is over protects nobody.
-  Loss lossOf(const Fingerprint& print, double seconds, double idle, double now,
+  // What is lost with a peer who without its offences would be `seconds` from a fresh one, after a
+  // ban that is over `afterBan`, and has been idle for so long. Such a ban goes with the next
+  // check, its violations with it: neither is anything to lose.
+  Loss lossOf(const Fingerprint& print, double seconds, double afterBan, double idle, double now,
               double banDuration) noexcept {
     const Offender* offender = find(print);
     if (offender == nullptr) return Loss::ofUnpunished(seconds);
-    if (elapsed(now, bannedAt(print)) < banDuration) return Loss::ofBanned();
-    return Loss::ofPunished(offender->violations, idle);
+    const double began = bannedAt(print);
+    if (began == kNever) return Loss::ofPunished(offender->violations, idle);
+    return elapsed(now, began) < banDuration ? Loss::ofBanned() : Loss::ofUnpunished(afterBan);
   }
 
   // For a peer without a ban. False where there is no memory.
@@ -177,13 +180,37 @@ class Offenders {
     bans_.forEach([&](const Ban& ban) {
       if (elapsed(now, ban.began) < banDuration) *end++ = ban;
     });
-    std::sort(banned.get(), end, [](const Ban& a, const Ban& b) {
-      return a.began != b.began ? a.began < b.began : a.order < b.order;
-    });
+    std::sort(banned.get(), end, [](const Ban& a, const Ban& b) { return isLater(b, a); });
     for (const Ban* ban = banned.get(); ban != end; ++ban) {
-      const Offender* offender = find(ban->fingerprint);
-      if (offender != nullptr && offender->name) use(offender->name);
+      const Name* name = nameOf(*ban);
+      if (name != nullptr) use(*name);
     }
+    return true;
+  }
+
+  // Counts the bans that are not over, and calls use(name, began) for the `most` with the longest
+  // left of those that have a name, longest first; false where there is no memory for so many.
+  template <class Use>
+  bool longestBans(double most, double now, double banDuration, size_t& count, Use&& use) noexcept {
+    const size_t room =
+        most < static_cast<double>(bans_.size()) ? static_cast<size_t>(most) : bans_.size();
+    const std::unique_ptr<Ban[]> kept(new (std::nothrow) Ban[room]);
+    if (kept == nullptr) return false;
+    // A heap, with the shortest of them at its top.
+    Ban* const begin = kept.get();
+    Ban* end = begin;
+    count = 0;
+    bans_.forEach([&](const Ban& ban) {
+      if (!(elapsed(now, ban.began) < banDuration)) return;
+      ++count;
+      const bool isFull = end == begin + room;
+      if (room == 0 || (isFull && !isLater(ban, *begin)) || nameOf(ban) == nullptr) return;
+      if (isFull) std::pop_heap(begin, end--, isLater);
+      *end++ = ban;
+      std::push_heap(begin, end, isLater);
+    });
+    std::sort_heap(begin, end, isLater);
+    for (const Ban* ban = begin; ban != end; ++ban) use(*nameOf(*ban), ban->began);
     return true;
   }
 
@@ -242,6 +269,16 @@ class Offenders {
     if (ban != nullptr) bans_.erase(ban);
   }
 
+  static bool isLater(const Ban& a, const Ban& b) noexcept {
+    return a.began != b.began ? a.began > b.began : a.order > b.order;
+  }
+
+  // None where the key is not kept.
+  const Name* nameOf(const Ban& ban) noexcept {
+    const Offender* offender = find(ban.fingerprint);
+    return offender != nullptr && offender->name ? &offender->name : nullptr;
+  }
+
   void remove(Offender& offender) noexcept {
     if (offender.violations > 0 && offender.name) {
       --violators_;
@@ -285,7 +322,8 @@ class Offenders {
     if (offender != nullptr) return offender;
     Name name = {};
     const size_t bytes = longBytes(key.length);
-    const bool hasRoom = bytes == 0 || static_cast<double>(longBytes_ + bytes) <= longBytesMost_;
+    const double most = key.length > kLong ? longBytesMost_ / 4 : longBytesMost_;
+    const bool hasRoom = bytes == 0 || static_cast<double>(longBytes_ + bytes) <= most;
     if (hasRoom && !names_.add(key.text, key.length, name)) return nullptr;
     offender = table_.insert(key.fingerprint);
     if (offender == nullptr) {
@@ -301,8 +339,9 @@ class Offenders {
     return offender;
   }
 
-  // Code units of the longest key that is always kept.
+  // Code units of the longest key that is always kept, and of the longest that all the room is for.
   static constexpr size_t kShort = 128;
+  static constexpr size_t kLong = 1024;
 
   // The most that long keys may take together.
   const double longBytesMost_;

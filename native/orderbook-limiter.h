@@ -2,6 +2,8 @@
 // order of statements.
 #pragma once
 
+#include <algorithm>
+
 #include "apart.h"
 #include "offenders.h"
 #include "records.h"
@@ -181,22 +183,18 @@ class OrderbookLimiter {
     if (static_cast<double>(peers()) < config_.maxPeers) return {true, nullptr};
     Victim<LastAllowed> victim(worth);
     prepareSample(allowedAt_, offenders_, print);
-    allowedAt_.sample(print, kSample, [&](LastAllowed& last) {
-      const double idle = elapsed(now, last.at);
-      const double seconds = secondsLeft(effectiveInterval(0), idle);
-      return victim.mayBe(seconds) &&
-             victim.offer(last, lossOf(last.fingerprint, seconds, idle, now));
-    });
+    allowedAt_.sample(print, kSample, [&](LastAllowed& last) { return offer(victim, last, now); });
     // Of some peers only a ban is known, which may be over.
-    Victim<Ban> lapsed(victim.loss());
+    const Ban* lapsed = nullptr;
     if (!victim.loss().isNothing() && offenders_.bans() > both_) {
-      offenders_.sampleBans(print, kSample, [&](Ban& ban) {
-        return lapsed.offer(ban, lossOf(ban.fingerprint, 0, elapsed(now, ban.began), now));
+      offenders_.sampleBans(print, kSample, [&](const Ban& ban) {
+        if (elapsed(now, ban.began) >= config_.banDuration) lapsed = &ban;
+        return lapsed != nullptr;
       });
     }
-    if (lapsed.record() != nullptr) {
-      tally_.countEviction(lapsed.loss());
-      removePeer(Fingerprint(lapsed.record()->fingerprint));
+    if (lapsed != nullptr) {
+      tally_.countEviction(Loss::ofUnpunished(0));
+      removePeer(Fingerprint(lapsed->fingerprint));
       return {true, nullptr};
     }
     if (victim.record() == nullptr) return {false, nullptr};
@@ -206,8 +204,14 @@ class OrderbookLimiter {
     return {true, victim.record()};
   }
 
-  Loss lossOf(const Fingerprint& print, double seconds, double idle, double now) noexcept {
-    return offenders_.lossOf(print, seconds, idle, now, config_.banDuration);
+  bool offer(Victim<LastAllowed>& victim, LastAllowed& last, double now) noexcept {
+    const double idle = elapsed(now, last.at);
+    const double interval = effectiveInterval(0);
+    // After a ban that is over its peer is as a fresh one, and was idle for at least as long.
+    if (!victim.mayBe(secondsLeft(std::min(interval, config_.banDuration), idle))) return false;
+    const double seconds = secondsLeft(interval, idle);
+    return victim.offer(
+        last, offenders_.lossOf(last.fingerprint, seconds, 0, idle, now, config_.banDuration));
   }
 
   bool isInBans(const Fingerprint& print) noexcept { return offenders_.bannedAt(print) != kNever; }

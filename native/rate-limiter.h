@@ -138,7 +138,8 @@ class RateLimiter {
                                               config_.rateLimit, config_.burstLimit);
       if (!victim.mayBe(seconds)) return false;
       const double idle = elapsed(now, bucket.lastRefill);
-      return victim.offer(bucket, offenders_.lossOf(bucket.fingerprint, seconds, idle, now, 0));
+      return victim.offer(bucket,
+                          offenders_.lossOf(bucket.fingerprint, seconds, seconds, idle, now, 0));
     });
     if (victim.record() == nullptr) return nullptr;
     tally_.countEviction(victim.loss());

@@ -28,12 +28,24 @@ mkdirSync(folder, { recursive: true });
 const messages = new RateLimiter({ rateLimit: 20, burstLimit: 60, disconnectThreshold: 400 });
 const direct = new DirectConnectionRateLimiter({ messageRatePerSec: 8, orderbookInterval: 2 });
 const nicks = new OrderbookRateLimiter({ interval: 1, violationBanThreshold: 60 });
+// First of all: a browser that starts holds the event loop up, which the pictures would show.
+const browser = await chromium.launch({
+  executablePath: CHROMIUM,
+  args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking'],
+});
+const pages = [];
+for (const { name, ...options } of PICTURES) {
+  pages.push({ name, page: await browser.newPage(options) });
+}
+await delay(1000);
+
 const dashboard = createDashboard({
   limiters: { messages, 'private messages': direct, 'order books': nicks },
   title: 'JoinMarket directory',
   intervalSeconds: 0.25,
 });
 const url = await dashboard.listen();
+for (const { page } of pages) await page.goto(url);
 
 const started = performance.now();
 let done = 0;
@@ -42,13 +54,7 @@ const timer = setInterval(() => {
   for (; done < ((performance.now() - started) * STEPS) / 1000; done += 1) traffic(done / STEPS);
 }, 1000 / STEPS);
 await delay(SECONDS * 1000);
-const browser = await chromium.launch({
-  executablePath: CHROMIUM,
-  args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking'],
-});
-for (const { name, ...options } of PICTURES) {
-  const page = await browser.newPage(options);
-  await page.goto(url);
+for (const { name, page } of pages) {
   await page.waitForSelector('#bans tbody tr');
   await page.screenshot({ path: join(folder, `${name}.png`) });
   console.log(`docs/images/${name}.png`);

@@ -97,6 +97,8 @@ const SUBJECTS: Subject[] = [
         [1, ['removePeer', key]],
         [0.2, ['cleanupOldEntries', random.pick(AGES)]],
         [0.5, ['getStatistics']],
+        [0.2, ['getBans', random.pick(COUNTS)]],
+        [0.1, ['getOverview']],
         [0.1, ['snapshot']],
         [0.02, ['clear']],
       ]),
@@ -128,6 +130,8 @@ const SUBJECTS: Subject[] = [
         [1, ['removePeer', key]],
         [0.2, ['cleanupOldEntries', random.pick(AGES)]],
         [0.5, ['getStatistics']],
+        [0.2, ['getBans', random.pick(COUNTS)]],
+        [0.1, ['getOverview']],
         [0.1, ['snapshot']],
         [0.02, ['clear']],
       ]),
@@ -150,7 +154,7 @@ function compare(subject: Subject, random: Random, operations: number): void {
   let js = create('js', clock);
   // Few peers that go far, or many that fill tables and are swept.
   const peers = random.pick([3, 40, 5000]);
-  const longKeys = random() < 0.15 ? 0.03 : 0;
+  const longKeys = random() < 0.15 ? 0.02 : 0;
   for (let n = 0; n < operations; n += 1) {
     moveClock(random, clock);
     if (random() < 0.001) {
@@ -170,13 +174,17 @@ function compare(subject: Subject, random: Random, operations: number): void {
   }
 }
 
-// More than there is room for, of which some are not named.
-const LONG_KEYS = Array.from({ length: 12 }, (_, n) => `${n}`.padEnd(65_536, 'long'));
+// More than there is room for, of which some are not named: huge ones, for which there is a quarter of
+// it, and others, which may take all of it.
+const HUGE_KEYS = Array.from({ length: 12 }, (_, n) => `${n}`.padEnd(65_536, 'long'));
+const LONG_KEYS = Array.from({ length: 600 }, (_, n) => `${n}`.padEnd(1023 + (n % 3), 'long'));
 
 function anyKey(random: Random, peers: number, longKeys: number): string {
   const dice = random();
   if (dice < 0.1) return random.pick(KEYS);
-  return dice < 0.1 + longKeys ? random.pick(LONG_KEYS) : `peer-${random.below(peers)}`;
+  if (dice < 0.1 + longKeys) return random.pick(HUGE_KEYS);
+  if (dice < 0.1 + longKeys * 5) return random.pick(LONG_KEYS);
+  return `peer-${random.below(peers)}`;
 }
 
 /** Mostly stands still or ticks; now and then jumps, also back. */

@@ -140,6 +140,9 @@ describe.each(ENGINES)('%s', (engine) => {
       trackedConnections: 1,
       bannedConnections: ['conn'],
     });
+    expect(limiter.getBans(5)).toMatchObject({ count: 1, bans: [['conn', expect.any(Number)]] });
+    const { trackedConnections, bannedConnections: _, ...rest } = limiter.getStatistics();
+    expect(limiter.getOverview()).toEqual({ trackedPeers: trackedConnections, ...rest });
     expect(limiter.checkMessage('old', 20)).toBe(true);
     clock.now += 1400;
     limiter.cleanupOldEntries();

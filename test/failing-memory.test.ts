@@ -17,6 +17,57 @@ interface Attempted {
 
 const CALLS = JSON.stringify(new URL('support/failing-memory.mjs', import.meta.url).href);
 
+/** Limiters that are full, and what newcomers do to them. */
+const BOUND = `
+  import { accessSync } from 'node:fs';
+  import { DirectConnectionRateLimiter, RateLimiter } from 'relay-limiter';
+
+  function tell(word) {
+    try {
+      accessSync('/failing-memory/' + word);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  const short = Array.from({ length: 3000 }, (_, n) => 'peer-' + n);
+  const clock = () => 1000;
+  /** Full: of peers that have used a token; of violators; of connections without buckets. */
+  const full = () => {
+    const limiter = new RateLimiter({ clock, maxPeers: 700 });
+    for (const key of short.slice(0, 700)) limiter.check(key);
+    return limiter;
+  };
+  const violators = () => {
+    const limiter = new RateLimiter({ clock, burstLimit: 1, maxPeers: 700 });
+    for (const key of short.slice(0, 700)) for (let i = 0; i < 3; i += 1) limiter.check(key);
+    return limiter;
+  };
+  const connections = () => {
+    const limiter = new DirectConnectionRateLimiter({ clock, maxPeers: 700 });
+    for (const key of short.slice(0, 700)) for (let i = 0; i < 3; i += 1) limiter.checkOrderbook(key);
+    return limiter;
+  };
+  const tokens = (limiter, key) => (limiter.checkMessage ?? limiter.check).call(limiter, key);
+  /** All newcomers, whatever one of them meets. */
+  const flood = (limiter) => {
+    let failure;
+    for (const key of short.slice(700)) {
+      try {
+        tokens(limiter, key);
+      } catch (error) {
+        failure = error;
+      }
+    }
+    if (failure !== undefined) throw failure;
+  };
+  const everKnown = (limiter) => {
+    const { peers, evictions } = limiter.getStats?.() ?? limiter.getStatistics();
+    return [peers, evictions];
+  };
+`;
+
 // Preloading is Linux's. A sanitizer is preloaded itself, and has allocations of its own.
 const preloads = process.platform === 'linux' && process.env['LD_PRELOAD'] === undefined;
 
@@ -45,5 +96,46 @@ describe.skipIf(!preloads)('the native engine without memory', () => {
       failures += failed;
     }
     expect(failures).toBeGreaterThan(500);
+  });
+
+  const run = (script: string) =>
+    runJson(`${BOUND} { ${script} }`, {
+      env: { RELAY_LIMITER_ENGINE: 'native', LD_PRELOAD: library },
+    });
+
+  test.each(['full', 'violators'])('newcomers at the bound, %s', (make) => {
+    const script = `
+      const limiter = ${make}();
+      tell(0);
+      flood(limiter);
+      const hit = tell('hit');
+      tell(-1);
+      console.log(JSON.stringify([hit, ...everKnown(limiter), limiter.getStats().totalViolations > 0]));`;
+    expect(run(script)).toEqual([false, 700, 2300, make === 'violators']);
+  });
+
+  test('newcomers at the bound whose table is another one than that of who goes', () => {
+    // The first needs a page for its bucket, and fails when one has gone for it; the others have room.
+    const script = `
+      const limiter = connections();
+      const said = new Set();
+      tell(0);
+      for (const key of short.slice(700)) {
+        try {
+          limiter.checkMessage(key);
+        } catch (error) {
+          said.add(error.code);
+        }
+      }
+      const hit = tell('hit');
+      tell(-1);
+      const { peers, evictions, totalViolations } = limiter.getStatistics();
+      flood(limiter);
+      const after = limiter.getStatistics();
+      for (const key of short) limiter.removePeer(key);
+      console.log(JSON.stringify([
+        hit, [...said], peers, evictions, totalViolations, after.peers, limiter.getStatistics().peers,
+      ]));`;
+    expect(run(script)).toEqual([true, ['ERR_LIMITER_MEMORY'], 699, 1, 1398, 700, 0]);
   });
 });

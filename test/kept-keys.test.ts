@@ -24,6 +24,22 @@ function megabytesKeptBy(fill: () => unknown): number {
   return (after - before) / MEGABYTE;
 }
 
+/** Code units that `act` reads of a text, one by one. */
+function unitsReadOf(text: string, act: () => unknown): number {
+  const { charCodeAt } = String.prototype;
+  let units = 0;
+  String.prototype.charCodeAt = function (at) {
+    if (this.length === text.length) units += 1;
+    return charCodeAt.call(this, at);
+  };
+  try {
+    act();
+  } finally {
+    String.prototype.charCodeAt = charCodeAt;
+  }
+  return units;
+}
+
 /** The text of message n, flat, with its number at the start. */
 const message = (n: number, length = MESSAGE_LENGTH) =>
   Buffer.from(`peer-of-message-${String(n).padStart(9, '0')}`.padEnd(length, 'x')).toString();
@@ -185,6 +201,39 @@ describe('keys of the TypeScript engine', () => {
     for (let n = 0; n < 2000; n += 1) aliases.add(keys.find(message(n, 65_536)));
     expect(aliases.size).toBe(2000);
     for (const alias of aliases) expect(alias.length).toBe(129);
+  });
+
+  test('a long key of an opened peer is not hashed again while its record lies where it did', () => {
+    const key = message(1, 65_536);
+    const options = { engine: 'js', clock: manualClock() } as const;
+    const limiter = new RateLimiter({ rateLimit: 1, burstLimit: 2, ...options });
+    const book = new OrderbookRateLimiter({ violationBanThreshold: 2, ...options });
+    const direct = new DirectConnectionRateLimiter({ orderbookBanThreshold: 3, ...options });
+    const [one, nick, connection] = [limiter.open(key), book.open(key), direct.open(key)];
+    const checkAll = () => {
+      one.check();
+      nick.check();
+      connection.checkMessage();
+      connection.checkOrderbook();
+    };
+    for (let i = 0; i < 2; i += 1) checkAll();
+    const hashed = unitsReadOf(key, () => {
+      // Into the bans.
+      for (let i = 0; i < 5; i += 1) checkAll();
+    });
+    // Copied once, as it becomes the last limiter's offender.
+    expect(hashed).toBe(key.length);
+    expect([limiter, book, direct].map((one) => one.getViolationCount(key))).toEqual([5, 5, 6]);
+    expect([book.isBanned(key), direct.isBanned(key)]).toEqual([true, true]);
+    expect(unitsReadOf(key, checkAll)).toBe(0);
+    // By key it is each time.
+    expect(unitsReadOf(key, () => limiter.check(key))).toBeGreaterThanOrEqual(key.length);
+    // Where another lies now it is found all the same.
+    limiter.removePeer(key);
+    limiter.check('another');
+    expect(one.check(2)).toEqual(['allow', 0]);
+    expect(limiter.getTokens('another')).toBe(1);
+    expect(limiter.getTokens(key)).toBe(0);
   });
 
   // Those of the authors: key 00 01 .. 0f, messages 00 01 .. of so many bytes.

@@ -7,12 +7,14 @@ import {
   type DirectConnectionRateLimiterOptions,
   OrderbookRateLimiter,
   type OrderbookRateLimiterOptions,
+  type PeerGroup,
   RateLimiter,
   type RateLimiterOptions,
+  TokenBucket,
 } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
 import { ENGINES, manualClock } from './support/limiters.js';
-import { seeded } from './support/random.js';
+import { type Random, seeded } from './support/random.js';
 
 type Limiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter;
 
@@ -206,7 +208,37 @@ describe.each(ENGINES)('%s', (engine) => {
       clock.now += 50;
       expect(limiter.check('refused')).toBe(true);
       expect(limiter.isBanned('newcomer')).toBe(true);
-      expect(limiter.getStatistics()).toMatchObject({ peers: 3, evictions: 2, lossyEvictions: 2 });
+      expect(limiter.getStatistics()).toMatchObject({ peers: 3, evictions: 2, lossyEvictions: 1 });
+    });
+
+    test.each([
+      ['longer', 100],
+      ['shorter', 5],
+    ])('whose ban is over is as a fresh one, bans %s than the interval', (_, banDuration) => {
+      const limiter = orderbook({ interval: 50, banDuration, maxPeers: 3 });
+      ban(limiter, 'lapsed');
+      clock.now += banDuration - 1;
+      times(2, () => limiter.check('violator'));
+      clock.now += 1;
+      limiter.check('unpunished');
+      expect(limiter.getViolationCount('lapsed')).toBe(2);
+      expect(limiter.check('newcomer')).toBe(true);
+      expect(limiter.getViolationCount('lapsed')).toBe(0);
+      expect(limiter.getViolationCount('violator')).toBe(1);
+      expect(limiter.getStatistics()).toMatchObject({ peers: 3, evictions: 1, lossyEvictions: 0 });
+    });
+
+    test('whoever was banned once does not help to wash away a violator', () => {
+      const limiter = orderbook({ maxPeers: 1000, violationBanThreshold: 90 });
+      for (let n = 0; n < 999; n += 1) times(92, () => limiter.check(`lapsed-${n}`));
+      clock.now += 100;
+      times(80, () => limiter.check('violator'));
+      for (let n = 0; n < 3000; n += 1) {
+        clock.now += 1e-3;
+        limiter.check(`flood-${n}`);
+      }
+      expect(limiter.getViolationCount('violator')).toBe(79);
+      expect(limiter.getStatistics()).toMatchObject({ peers: 1000, evictions: 3000 });
     });
 
     test('a ban of which a cleanup has left nothing else counts as a peer, and goes when it is over', () => {
@@ -220,9 +252,10 @@ describe.each(ENGINES)('%s', (engine) => {
       clock.now += 50;
       expect(limiter.check('newcomer')).toBe(true);
       expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 1, peers: 2, evictions: 1 });
-      // Nobody else who is unpunished.
+      // The other one of whom nothing else is known, and no interval that is not over.
       expect(limiter.check('another')).toBe(true);
-      expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 1, peers: 2, evictions: 2 });
+      expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 2, peers: 2, evictions: 2 });
+      expect(limiter.getStatistics().lossyEvictions).toBe(0);
     });
 
     test('a ban with the first request needs room as well', () => {
@@ -312,7 +345,31 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(opened.checkMessage()).toBe(true);
       expect(opened.checkOrderbook()).toBe(true);
       expect([...limiter.group(['newcomer', 'other']).check()]).toEqual([0, 0]);
-      expect(limiter.getStatistics()).toMatchObject({ peers: 2, evictions: 2, lossyEvictions: 2 });
+      expect(limiter.getStatistics()).toMatchObject({ peers: 2, evictions: 2, lossyEvictions: 0 });
+    });
+
+    test('whose ban is over has nothing to lose but its tokens and its interval', () => {
+      const limiter = direct({ maxPeers: 3, banDuration: 20 });
+      ban(limiter, 'lapsed');
+      clock.now += 20;
+      // The interval of the lapsed one has 10 seconds left, its violations count for nothing.
+      times(3, () => limiter.checkMessage('3 missing'));
+      times(2, () => limiter.checkOrderbook('violator'));
+      expect(limiter.checkMessage('newcomer', 10)).toBe(true);
+      expect(limiter.getTokens('3 missing')).toBe(10);
+      expect(limiter.getViolationCount('lapsed')).toBe(2);
+      times(10, () => limiter.checkMessage('newcomer 2'));
+      expect(limiter.getViolationCount('lapsed')).toBe(2);
+      clock.now += 1;
+      expect(limiter.checkMessage('newcomer 3', 10)).toBe(true);
+      expect(limiter.getStatistics()).toMatchObject({ peers: 3, evictions: 3, lossyEvictions: 3 });
+      expect(limiter.getViolationCount('violator')).toBe(1);
+      clock.now += 9;
+      limiter.checkMessage('newcomer 3', 9);
+      // By now it is as a fresh one.
+      expect(limiter.checkMessage('newcomer 4')).toBe(true);
+      expect(limiter.getViolationCount('lapsed')).toBe(0);
+      expect(limiter.getStatistics()).toMatchObject({ peers: 3, evictions: 4, lossyEvictions: 3 });
     });
   });
 
@@ -323,14 +380,26 @@ describe.each(ENGINES)('%s', (engine) => {
     times(2, () => limiter.checkOrderbook('banned'));
     times(3, () => book.check('banned'));
     const honest = Array.from({ length: 50 }, (_, n) => limiter.open(`honest-${n}`));
+    const alike = honest.map(() => new TokenBucket(20, 5, { clock }));
     const banEnds = clock.now + 3600;
     for (const peer of honest) times(15, () => peer.checkMessage());
+    for (const bucket of alike) times(15, () => bucket.consume());
     for (let n = 0; n < 1_000_000; n += 1) {
       clock.now += 1e-4;
       limiter.checkMessage(`flood-${n}`);
       if (n % 10 === 0) book.check(`flood-${n}`);
-      // At two thirds of the rate they may have.
-      if (n % 3000 === 0) for (const peer of honest) expect(peer.checkMessage()).toBe(true);
+      // Who comes again too soon is told so, and stays a violator.
+      if (n % 20_000 === 0) expect(book.check(`nick-${n}`)).toBe(true);
+      if (n % 20_000 === 5000) expect(book.check(`nick-${n - 5000}`)).toBe(false);
+      if (n % 2000 !== 0) continue;
+      // At the rate that they may have: of one that was forgotten the bucket would be full.
+      for (const [i, peer] of honest.entries()) {
+        expect(peer.checkMessage()).toBe(alike[i]?.consume());
+        expect(limiter.getTokens(peer.key)).toBe(alike[i]?.tokens);
+      }
+    }
+    for (let n = 0; n < 1_000_000; n += 20_000) {
+      expect(book.getViolationCount(`nick-${n}`)).toBe(1);
     }
     expect(limiter.getStatistics()).toMatchObject({ peers: 10_000, refusedNewcomers: 0 });
     expect(book.getStatistics()).toMatchObject({ peers: 10_000, refusedNewcomers: 0 });
@@ -361,12 +430,20 @@ describe.each(ENGINES)('%s', (engine) => {
         direct(bounded(3)),
       ] as const;
       const keys = Array.from({ length: most * 3 }, (_, n) => `peer-${n}`);
+      const groups = limiters.map((limiter) => {
+        return 'group' in limiter ? limiter.group(keys.slice(0, most + 5)) : undefined;
+      });
+      const opened = limiters.map((limiter) => keys.map((key) => limiter.open(key)));
       for (let n = 0; n < 10_000; n += 1) {
         if (random() < 0.1) clock.now += random() * 3;
         if (random() < 0.001) clock.now += 60;
         for (const [i, limiter] of limiters.entries()) {
           const begun = bans[i] as Map<string, number>;
-          operate(limiter, random.pick(keys), random.below(1000), begun);
+          const dice = random();
+          if (dice < 0.02) putBack(limiter, random.pick(keys), random, begun);
+          else if (dice < 0.02 + 0.5 / most) checkMembers(groups[i], begun);
+          else if (dice < 0.4) checkOpened(random.pick(opened[i] ?? []), random.below(7));
+          else operate(limiter, random.pick(keys), random.below(1000), begun);
           if (n % 16 === 0) requireBanned(limiter, begun);
           if (n % 100 === 0) bounds(limiter, most);
         }
@@ -391,6 +468,34 @@ describe.each(ENGINES)('%s', (engine) => {
     else if (limiter instanceof OrderbookRateLimiter) limiter.check(key);
     else if (dice % 2) limiter.checkMessage(key, dice % 5);
     else limiter.checkOrderbook(key);
+  }
+
+  type AnyPeer = ReturnType<Limiter['open']>;
+
+  function checkOpened(peer: AnyPeer, dice: number) {
+    if (!('check' in peer)) dice % 2 ? peer.checkMessage(dice) : peer.checkOrderbook();
+    else peer.check(dice);
+  }
+
+  function checkMembers(group: PeerGroup | undefined, begun: Map<string, number>) {
+    const verdicts = group?.check(2) ?? [];
+    for (const [i, key] of [...(group?.keys() ?? [])].entries()) {
+      if ((begun.get(key) ?? 0) > clock.now) expect(verdicts[i]).toBe(2);
+    }
+  }
+
+  /** Restores a violator, or a banned one. */
+  function putBack(limiter: Limiter, key: string, random: Random, begun: Map<string, number>) {
+    const isBanned = !(limiter instanceof RateLimiter) && random() < 0.5;
+    const banSecondsLeft = isBanned ? 1 + random() * 99 : null;
+    const idleSeconds = random() < 0.5 ? null : random() * 50;
+    const peer = { key, violations: 1 + random.below(9), banSecondsLeft, idleSeconds };
+    const name = limiter.constructor.name;
+    if (limiter.restore({ format: 1, limiter: name, peers: [peer] }) === 0) return;
+    expect(limiter.getViolationCount(key)).toBeGreaterThanOrEqual(peer.violations);
+    // Times that were subtracted may be off by the last bit.
+    const end = clock.now + (banSecondsLeft ?? 0) - 1e-6;
+    if (isBanned) begun.set(key, Math.max(end, begun.get(key) ?? 0));
   }
 
   /** One that is banned, until its ban ends. */

@@ -2,7 +2,7 @@
 
 import { type Ban, OrderbookRateLimiter, type OrderbookRateLimiterOptions } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
-import { ENGINES, manualClock } from './support/limiters.js';
+import { codeOf, ENGINES, manualClock } from './support/limiters.js';
 
 describe.each(ENGINES)('%s', (engine) => {
   const clock = manualClock();
@@ -171,6 +171,47 @@ describe.each(ENGINES)('%s', (engine) => {
       calls += 1;
     }
     expect(calls).toBeLessThan(30);
+  });
+
+  test.each([0, 1, 7, 600, 2999, 3000, 3001])('names the %i longest bans of 3,000', (most) => {
+    const limiter = create({ violationBanThreshold: 0, banDuration: 60 });
+    limiter.check('over');
+    clock.now += 60;
+    const start = clock.now;
+    // Forward and back, and several of one instant.
+    for (let n = 0; n < 3000; n += 1) {
+      clock.now = start + ((n * 7) % 50);
+      limiter.check(`nick-${n}`);
+    }
+    clock.now = start + 50;
+    const { bannedPeers } = limiter.getStatistics();
+    const { count, bans } = limiter.getBans(most);
+    expect(count).toBe(3000);
+    expect(bans.map(([key]) => key)).toEqual(bannedPeers.reverse().slice(0, most));
+    if (most === 0) return;
+    expect(bans[0]).toEqual(['nick-2957', 59]);
+    const seconds = bans.map(([, secondsLeft]) => secondsLeft);
+    expect(seconds).toEqual([...seconds].sort((a, b) => b - a));
+  });
+
+  test('names a hundred bans where nobody says how many, and refuses what is no number of them', () => {
+    const limiter = create({ violationBanThreshold: 0 });
+    expect(limiter.getBans()).toEqual({ count: 0, bans: [] });
+    for (let n = 0; n < 150; n += 1) limiter.check(`nick-${n}`);
+    expect([limiter.getBans().count, limiter.getBans().bans.length]).toEqual([150, 100]);
+    for (const wrong of [-1, 1.5, Number.NaN, Infinity, '1', null]) {
+      expect(codeOf(() => limiter.getBans(wrong as number))).toBe('ERR_LIMITER_OPTION');
+    }
+  });
+
+  test('the overview names no bans, and needs no clock', () => {
+    const limiter = offended(create({ violationBanThreshold: 1 }), 1);
+    limiter.check('nick');
+    const { bannedPeers, ...rest } = limiter.getStatistics();
+    expect(bannedPeers).toEqual(['nick']);
+    const { reads } = clock;
+    expect(limiter.getOverview()).toEqual(rest);
+    expect(clock.reads).toBe(reads);
   });
 
   test('bans are listed in the order they began', () => {

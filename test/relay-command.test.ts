@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { NO_GUARD } from '../out/examples/relay/guard.js';
 import { Relay } from '../out/examples/relay/relay.js';
-import { events } from './dashboard/support.js';
+import { events, lift } from './dashboard/support.js';
 import { start } from './support/processes.js';
 import { Client } from './support/relay-client.js';
 
@@ -87,9 +87,17 @@ describe('the command', () => {
     await demo.line(/(Ctrl-C) ends them/);
     // The attack is over, and the page still tells of it.
     const stream = await events(url);
-    const { samples } = await stream.next('hello');
+    const hello = await stream.next('hello');
+    const { samples } = hello;
     const refused = samples.flatMap(({ limiters }) => limiters.map((each) => each?.[1] ?? 0));
     expect(Math.max(...refused)).toBeGreaterThan(10);
+    // Addresses are banned by now, and the page can lift that.
+    const { limiters, listing } = hello;
+    const [banned] = listing.bans;
+    expect(banned?.key).toMatch(/^127\.0\./);
+    const limiter = limiters[banned?.limiter ?? 0]?.name;
+    expect(limiter).toBe('expulsions');
+    expect((await lift(url, { limiter, key: banned?.key })).status).toBe(204);
     demo.interrupt();
     const { code, output } = await demo.ended;
     expect(output).toContain('The guard did its job');

@@ -25,6 +25,7 @@ export const bound: Case = {
     { name: 'half', unit: 'ns', label: 'half empty' },
     { name: 'refilled', unit: 'ns', label: 'full of fresh' },
     { name: 'violators', unit: 'ns', label: 'full of violators' },
+    { name: 'longest', unit: 'ms', label: 'longest one, full' },
     { name: 'knownFull', unit: 'ns', label: 'known peer, full' },
     { name: 'knownHalf', unit: 'ns', label: 'known peer, half empty' },
   ],
@@ -39,6 +40,7 @@ export const bound: Case = {
     const refilled = withPeers(limiter(BURST, PLENTY), known, size, newcomers);
     const violators = withPeers(limiter(1), [], size, newcomers);
     const order = shuffled(known);
+    const longest = longestOf(full, newcomers, size);
     const timeKnown = (one: RateLimiter) =>
       (timeOf(() => checkAll(one, order, 0)) / order.length) * 1e6;
     return (): Round => {
@@ -51,6 +53,7 @@ export const bound: Case = {
         full: time(full),
         refilled: time(refilled),
         violators: time(violators),
+        longest,
       };
       for (const key of keys) half.removePeer(key);
       // All of them are violators again.
@@ -86,6 +89,19 @@ function withPeers(
   }
   requirePeers(limiter, size);
   return limiter;
+}
+
+/** Milliseconds of the longest of so many newcomers: as many as there are peers, or some would miss it. */
+function longestOf(limiter: RateLimiter, newcomers: () => string, count: number): number {
+  let longest = 0;
+  for (let n = 0; n < count; n += 1) {
+    const key = newcomers();
+    longest = Math.max(
+      longest,
+      timeOf(() => limiter.check(key)),
+    );
+  }
+  return longest;
 }
 
 function checkAll(limiter: RateLimiter, keys: readonly string[], cost: number): void {

@@ -11,11 +11,18 @@ export interface Round {
 
 export interface Metric {
   name: string;
-  unit: 'ns' | 'ms' | 's' | 'B' | 'MB';
+  unit: 'ns' | 'ms' | 's' | 'B' | 'MB' | '%';
   /** What it is, in a column's head. */
   label: string;
   /** Says something about the others, and is itself nothing to win. */
   aside?: true;
+}
+
+/** What all contestants of a case use, such as a server: made before their processes, gone after them. */
+export interface Surroundings {
+  /** What their processes are told of it. */
+  env: Record<string, string>;
+  close(): Promise<void>;
 }
 
 export interface Case {
@@ -35,6 +42,8 @@ export interface Case {
   baseline?: string;
   /** Flags of V8 that it is measured under. */
   flags?: readonly string[];
+  /** @throws with the reason why the case is not measured. */
+  surroundings?(): Promise<Surroundings>;
   /**
    * Makes a contestant ready, in a process of its own, and returns what does one round.
    * @throws with the reason why this contestant is not measured.

@@ -40,23 +40,23 @@ const SERVERS: Readonly<Record<string, (limit: number) => Promise<string>>> = {
     });
   },
   'Express, no limit': () => inExpress(),
-  'Express, relay-limiter/http': (limit) =>
-    inExpress(rateLimit({ limit, windowSeconds: WINDOW_SECONDS })),
-  'Express, express-rate-limit': (limit) =>
+  'Express, relay-limiter/http, draft 7': (limit) =>
+    inExpress(rateLimit({ limit, windowSeconds: WINDOW_SECONDS, headers: 7 })),
+  'Express, express-rate-limit, draft 7': (limit) =>
     inExpress(
       expressRateLimit({
         limit,
         windowMs: WINDOW_SECONDS * 1000,
-        standardHeaders: 'draft-8',
+        standardHeaders: 'draft-7',
         legacyHeaders: false,
       }),
     ),
   'Fastify, no limit': () => inFastify(async () => {}),
-  'Fastify, relay-limiter/fastify': (limit) =>
+  'Fastify, relay-limiter/fastify, legacy': (limit) =>
     inFastify(async (app) => {
-      await app.register(relayLimit, { limit, windowSeconds: WINDOW_SECONDS });
+      await app.register(relayLimit, { limit, windowSeconds: WINDOW_SECONDS, headers: 'legacy' });
     }),
-  'Fastify, @fastify/rate-limit': (limit) =>
+  'Fastify, @fastify/rate-limit, legacy': (limit) =>
     inFastify(async (app) => {
       await app.register(fastifyRateLimit, { max: limit, timeWindow: WINDOW_SECONDS * 1000 });
     }),

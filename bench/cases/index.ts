@@ -8,8 +8,10 @@ import { client } from './client.js';
 import { growth } from './growth.js';
 import { headers } from './headers.js';
 import { http } from './http.js';
+import { httpFastify } from './http-fastify.js';
 import { httpServer } from './http-server.js';
 import { memory } from './memory.js';
+import { shared } from './shared.js';
 import { flood, upkeep } from './upkeep.js';
 import { bans, watched } from './watched.js';
 import { ws } from './ws.js';
@@ -29,9 +31,11 @@ export const CASES: readonly Case[] = [
   client,
   ws,
   http,
+  httpFastify,
   httpServer,
   watched,
   bans,
+  ...shared,
 ];
 
 /** @throws for a name that is none. */

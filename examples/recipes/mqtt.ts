@@ -8,6 +8,7 @@ import { RateLimiter } from 'relay-limiter';
 import { addressKey, connectionKey } from 'relay-limiter/address';
 
 const LONGEST_WAIT = 30;
+const TOO_MUCH = new Error('rate limit exceeded');
 
 /** For `Aedes.createBroker(limits())`. */
 export function limits(): AedesOptions {
@@ -15,6 +16,16 @@ export function limits(): AedesOptions {
   const messages = new RateLimiter({ rateLimit: 20, burstLimit: 40 });
   const bytes = new RateLimiter({ rateLimit: 32_000, burstLimit: 256_000 });
   const turns = new WeakMap<Client, Promise<boolean>>();
+
+  /** One after the other: aedes begins with all that came in one chunk. */
+  const inTurn = (client: Client, size: number): Promise<boolean> => {
+    const last = turns.get(client) ?? Promise.resolve(true);
+    const turn = last.then(
+      async () => (await allowed(client, messages, 1)) && (await allowed(client, bytes, size)),
+    );
+    turns.set(client, turn);
+    return turn;
+  };
 
   return {
     // A client id is of the client's choosing; its address is not.
@@ -31,13 +42,14 @@ export function limits(): AedesOptions {
       // Without a client it is the broker's own.
       if (client === null) return answer(null);
       const size = packet.topic.length + packet.payload.length;
-      // One after the other: aedes begins with all that came in one chunk.
-      const last = turns.get(client) ?? Promise.resolve(true);
-      const turn = last.then(
-        async () => (await allowed(client, messages, 1)) && (await allowed(client, bytes, size)),
-      );
-      turns.set(client, turn);
-      turn.then((isAllowed) => answer(isAllowed ? null : new Error('rate limit exceeded')), answer);
+      inTurn(client, size).then((isAllowed) => answer(isAllowed ? null : TOO_MUCH), answer);
+    },
+
+    // As a message each: what a broker keeps for them it keeps for long.
+    authorizeSubscribe(client, subscription, answer) {
+      const granted = (isAllowed: boolean) =>
+        isAllowed ? answer(null, subscription) : answer(TOO_MUCH);
+      inTurn(client, subscription.topic.length).then(granted, answer);
     },
   };
 }

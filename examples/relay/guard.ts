@@ -149,9 +149,9 @@ export class LimitingGuard implements Guard {
   }
 
   counts(): GuardCounts {
-    const messages = this.#messages.getStats().trackedPeers;
-    const direct = this.#direct.getStatistics();
-    return { tracked: messages + direct.trackedConnections, bans: this.#bans };
+    const messages = this.#messages.getOverview().trackedPeers;
+    const direct = this.#direct.getOverview().trackedPeers;
+    return { tracked: messages + direct, bans: this.#bans };
   }
 }
 

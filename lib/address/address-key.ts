@@ -3,7 +3,7 @@
 import ipaddr from 'ipaddr.js';
 import { refused, refusedNumber } from '../errors.js';
 import { readOptions } from '../options.js';
-import { type Address, readAddress, textOf } from './address.js';
+import { type Address, readAddress, textOf, untranslated } from './address.js';
 
 export interface AddressKeyOptions {
   /**
@@ -27,12 +27,14 @@ export const SUBNET_OPTIONS = ['ipv6Subnet', 'ipv4Subnet'];
  * The key of an address: one text for all ways to write it. IPv4 as `192.0.2.1`, IPv6 as its network,
  * `2001:db8::/64`; a bare address where all of its bits count, a network otherwise.
  *
- * IPv4-mapped IPv6 is IPv4, and so is what translators make of IPv4 (`64:ff9b::/96`, RFC 6052). Brackets,
- * ports and zones are left out.
+ * IPv4-mapped IPv6 is IPv4, and so is what translators make of IPv4 (`64:ff9b::/96`, RFC 6052), behind which a
+ * whole Internet would be one /64. Brackets, ports and zones are left out.
+ *
+ * Undefined is taken, and refused, since frameworks have no address for some requests.
  * @throws `ERR_LIMITER_KEY` for what is no address: a name, `""`, `undefined`, `"1"`, `"010.0.0.1"`; and
  * `ERR_LIMITER_OPTION`.
  */
-export function addressKey(address: string, options?: AddressKeyOptions): string {
+export function addressKey(address: string | undefined, options?: AddressKeyOptions): string {
   const key = keyWithin(address, readSubnets(readOptions('addressKey', options, SUBNET_OPTIONS)));
   if (key === undefined) {
     throw refused('ERR_LIMITER_KEY', 'an address', address, 'an IPv4 or IPv6 address');
@@ -42,8 +44,9 @@ export function addressKey(address: string, options?: AddressKeyOptions): string
 
 /** The key, undefined for what is no address. */
 export function keyWithin(text: unknown, subnets: Subnets): string | undefined {
-  const address = readAddress(text);
-  if (address === undefined) return undefined;
+  const read = readAddress(text);
+  if (read === undefined) return undefined;
+  const address = untranslated(read);
   return 'octets' in address
     ? network(address, subnets.ipv4Subnet, 32)
     : network(address, subnets.ipv6Subnet, 128);

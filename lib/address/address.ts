@@ -11,7 +11,7 @@ const IN_BRACKETS = /^\[([^[\]]*)\](?::\d{1,5})?$/;
 const WITH_PORT = /^([\d.]+):\d{1,5}$/;
 const DOTTED_END = /[\d.]+$/;
 
-/** The address, without brackets, port and zone; IPv4 where IPv6 only carries it. Undefined if it is none. */
+/** The address, without brackets, port and zone; IPv4 where it is IPv4-mapped IPv6. Undefined if it is none. */
 export function readAddress(text: unknown): Address | undefined {
   if (typeof text !== 'string') return undefined;
   const bare = (IN_BRACKETS.exec(text) ?? WITH_PORT.exec(text))?.[1] ?? text;
@@ -19,7 +19,7 @@ export function readAddress(text: unknown): Address | undefined {
   if (isIPv4(bare)) return text.startsWith('[') ? undefined : ipaddr.IPv4.parse(bare);
   if (!isIPv6(bare)) return undefined;
   const address = ipaddr.IPv6.parse(bare.replace(/%.*$/s, '').replace(DOTTED_END, inHex));
-  return carriesIPv4(address) ? lastFourBytes(address) : address;
+  return address.isIPv4MappedAddress() ? lastFourBytes(address) : address;
 }
 
 /** ipaddr.js reads ::192.0.2.1 as if it were IPv4-mapped, and ::c000:201, the same address, not. */
@@ -34,12 +34,12 @@ export function textOf(address: Address): string {
   return 'octets' in address ? address.toString() : address.toRFC5952String();
 }
 
-/**
- * IPv4-mapped (RFC 4291), as sockets for both families show it; and the well-known prefix of translators
- * (RFC 6052), behind which a whole Internet of IPv4 would share one /64.
- */
-function carriesIPv4(address: ipaddr.IPv6): boolean {
-  return address.isIPv4MappedAddress() || address.range() === 'rfc6052';
+/** The well-known prefix of translators, RFC 6052. That for local use, 64:ff9b:1::/48, is laid out as a site likes. */
+const TRANSLATED = ipaddr.IPv6.parse('64:ff9b::');
+
+/** The IPv4 address that a translator showed as IPv6; what is none stays as it is. */
+export function untranslated(address: Address): Address {
+  return 'parts' in address && address.match(TRANSLATED, 96) ? lastFourBytes(address) : address;
 }
 
 function lastFourBytes(address: ipaddr.IPv6): ipaddr.IPv4 {

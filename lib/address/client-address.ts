@@ -13,7 +13,7 @@ export type Trust = (address: string | undefined, hop: number) => boolean;
 export interface ClientAddressOptions {
   /**
    * Whose X-Forwarded-For is believed: addresses and networks (`'10.0.0.0/8'`), the names `'loopback'`,
-   * `'linklocal'` and `'uniquelocal'`, a list of them, or a function. A Unix socket has no address:
+   * `'linklocal'` and `'uniquelocal'`, several of them, as a list or with commas between, or a function. A Unix socket has no address:
    * a function is asked of `undefined` then. Default: nobody's.
    */
   trustedProxies?: string | readonly string[] | Trust | undefined;
@@ -70,14 +70,14 @@ function readTrust(trustedProxies: unknown): Trust | undefined {
     const accepted = 'addresses and networks, as text, or a function';
     throw refused('ERR_LIMITER_OPTION', 'trustedProxies', trustedProxies, accepted);
   }
-  const isNamed = compile(trustedProxies);
+  const isNamed = compile([trustedProxies].flat().flatMap((text) => text.split(/\s*,\s*/)));
   return (text, hop) => {
     const address = readAddress(text);
     return address !== undefined && isNamed(textOf(address), hop);
   };
 }
 
-function compile(proxies: string | string[]): (address: string, hop: number) => boolean {
+function compile(proxies: string[]): (address: string, hop: number) => boolean {
   try {
     return proxyaddr.compile(proxies);
   } catch (cause) {

@@ -1,8 +1,15 @@
 // What the page shows, read from the limiters: samples of their totals, kept for some minutes, and lists
 // of who broke limits. Knows no connections.
 
+import { createHash } from 'node:crypto';
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
-import { type Figures, figuresOf, type Verdicts, type WatchedLimiter } from '../figures.js';
+import {
+  type Figures,
+  figuresOf,
+  ifKnown,
+  type Verdicts,
+  type WatchedLimiter,
+} from '../figures.js';
 import type { LimiterSample, Listed, ListedBan, Listing, Sample } from './messages.js';
 
 /** Samples that are kept: five minutes of one a second. */
@@ -26,6 +33,8 @@ export class Feed {
   #before: (Verdicts | null)[];
   #sampledAt = performance.now();
   #latest: Listing = NO_LISTING;
+  /** The keys that the latest list has cut, by their hashes. */
+  readonly #cut = new Map<string, string>();
 
   constructor(limiters: readonly Named[]) {
     this.#limiters = limiters;
@@ -44,7 +53,12 @@ export class Feed {
       each === null ? null : limiterSample(each, this.#before[i] ?? each.verdicts, seconds),
     );
     this.#before = figures.map((each) => each?.verdicts ?? null);
-    const sample = { at: Date.now(), loopDelay: this.#loopDelay(), limiters };
+    const sample = {
+      at: Date.now(),
+      seconds: round(seconds),
+      loopDelay: this.#loopDelay(),
+      limiters,
+    };
     this.samples.push(sample);
     if (this.samples.length > MOST_SAMPLES) this.samples.shift();
     return sample;
@@ -56,33 +70,45 @@ export class Feed {
     return this.#latest;
   }
 
+  /** The whole of a key that the latest list has cut. */
+  wholeKey(hash: string): string | undefined {
+    return this.#cut.get(hash);
+  }
+
   close(): void {
     this.#loop.disable();
   }
 
   #figures(): (Figures | null)[] {
-    return this.#limiters.map(([, limiter]) => read(() => figuresOf(limiter)));
+    return this.#limiters.map(([, limiter]) => ifKnown(() => figuresOf(limiter)));
   }
 
   #list(): Listing {
     const bans: ListedBan[] = [];
     const violators: Listed[] = [];
+    let banned = 0;
+    this.#cut.clear();
     this.#limiters.forEach(([, limiter], place) => {
-      const figures = read(() => figuresOf(limiter));
-      for (const [key, violations] of figures?.topViolators ?? []) {
-        violators.push(listed(place, key, violations));
+      for (const [key, violations] of ifKnown(() => limiter.getOverview())?.topViolators ?? []) {
+        violators.push(this.#listed(place, key, violations));
       }
-      // Of a limiter that bans nobody a snapshot would be made for nothing.
-      if (!figures?.banned) return;
-      for (const { key, violations, banSecondsLeft } of read(() => limiter.snapshot())?.peers ??
-        []) {
-        if (banSecondsLeft === null) continue;
-        bans.push({ ...listed(place, key, violations), secondsLeft: banSecondsLeft });
+      const inForce = ifKnown(() => limiter.getBans?.(MOST_BANS));
+      banned += inForce?.count ?? 0;
+      for (const [key, secondsLeft] of inForce?.bans ?? []) {
+        bans.push({ ...this.#listed(place, key, limiter.getViolationCount(key)), secondsLeft });
       }
     });
     bans.sort((a, b) => b.secondsLeft - a.secondsLeft);
     violators.sort((a, b) => b.violations - a.violations);
-    return { at: Date.now(), banned: bans.length, bans: bans.slice(0, MOST_BANS), violators };
+    return { at: Date.now(), banned, bans: bans.slice(0, MOST_BANS), violators };
+  }
+
+  #listed(limiter: number, key: string, violations: number): Listed {
+    const { length } = key;
+    if (length <= MOST_KEY) return { limiter, key, length, violations };
+    const hash = hashOf(key);
+    this.#cut.set(hash, key);
+    return { limiter, key: key.slice(0, MOST_KEY), hash, length, violations };
   }
 
   #loopDelay(): number {
@@ -108,24 +134,17 @@ class Share {
 }
 
 function limiterSample(figures: Figures, before: Verdicts, seconds: number): LimiterSample {
-  const { verdicts, tracked, banned, memoryBytes } = figures;
+  const { verdicts, trackedPeers, banned, memoryBytes } = figures;
   const rate = (verdict: keyof Verdicts) => round((verdicts[verdict] - before[verdict]) / seconds);
-  return [rate('allow'), rate('delay'), rate('disconnect'), tracked, banned, memoryBytes ?? null];
+  const rates = [rate('allow'), rate('delay'), rate('disconnect')] as const;
+  return [...rates, trackedPeers, banned, memoryBytes ?? null];
 }
 
-function listed(limiter: number, key: string, violations: number): Listed {
-  return { limiter, key: key.slice(0, MOST_KEY), length: key.length, violations };
+/** By its units: as UTF-8 keys that differ in half a character would be one. */
+function hashOf(key: string): string {
+  return createHash('sha256').update(key, 'utf16le').digest('base64url').slice(0, 16);
 }
 
 function round(value: number): number {
   return Math.round(value * 10) / 10;
-}
-
-/** A limiter whose clock fails says so where it is asked to check; here it is a gap. */
-function read<T>(what: () => T): T | null {
-  try {
-    return what();
-  } catch {
-    return null;
-  }
 }

@@ -9,7 +9,7 @@ import { limiterError } from '../errors.js';
 import { Access, isCrossOrigin, isLoopbackHost } from './access.js';
 import { Feed, MOST_SAMPLES } from './feed.js';
 import { pageFile, SECURITY_HEADERS, sendFile } from './files.js';
-import { readLift } from './lift.js';
+import { readLift, requireBody } from './lift.js';
 import type { Hello } from './messages.js';
 import { type DashboardOptions, readSettings, type Settings } from './options.js';
 import { type Route, routeOf } from './route.js';
@@ -18,16 +18,20 @@ import { Viewers } from './viewers.js';
 export type { NamedLimiters, WatchedLimiter } from '../figures.js';
 export type { DashboardOptions } from './options.js';
 
+/** Seconds between two events at the most, so that the page knows a server that hangs. */
+const ALIVE_SECONDS = 3;
+
 /** A request handler for node:http, Express and Connect. */
 export interface Dashboard {
   (request: IncomingMessage, response: ServerResponse): void;
   /**
    * Serves the dashboard alone, on `port` (0, the default: a free one) of `host` (default 127.0.0.1),
    * and resolves with its address. Rejects if the port cannot be had.
-   * @throws `ERR_LIMITER_OPTION` for a host other than this machine's own without a token.
+   * @throws `ERR_LIMITER_OPTION` for a host other than this machine's own without a token, and where the
+   * dashboard was closed, before or meanwhile.
    */
   listen(port?: number, host?: string): Promise<string>;
-  /** Ends all streams, the sampling, and the server of `listen`. */
+  /** Ends all streams, the sampling, and the servers of `listen`. Requests are answered with 503 from now on. */
   close(): void;
 }
 
@@ -48,19 +52,34 @@ export function createDashboard(options: DashboardOptions): Dashboard {
   );
 }
 
+/** Why a POST to `lift` is answered so. */
+const WHY = {
+  204: '',
+  400: 'This is no {"limiter":"...","key":"..."}.',
+  404: 'There is no such ban.',
+  413: 'This is too long.',
+  415: 'JSON is what is read here, as application/json.',
+} as const;
+
+type LiftStatus = keyof typeof WHY;
+
 class DashboardServer {
   readonly #settings: Settings;
   readonly #access: Access;
   readonly #feed: Feed;
   readonly #viewers = new Viewers();
-  readonly #timer: NodeJS.Timeout;
+  readonly #timers: readonly NodeJS.Timeout[];
   readonly #servers = new Set<Server>();
+  #closed = false;
 
   constructor(settings: Settings) {
     this.#settings = settings;
     this.#access = new Access(settings.token);
     this.#feed = new Feed(settings.limiters);
-    this.#timer = setInterval(() => this.#tick(), settings.intervalSeconds * 1000).unref();
+    this.#timers = [
+      setInterval(() => this.#tick(), settings.intervalSeconds * 1000).unref(),
+      setInterval(() => this.#viewers.send('alive', null), ALIVE_SECONDS * 1000).unref(),
+    ];
   }
 
   async listen(port: number, host: string): Promise<string> {
@@ -71,6 +90,10 @@ class DashboardServer {
     const server = createServer((request, response) => this.handle(request, response));
     server.listen(port, host);
     await once(server, 'listening');
+    if (this.#closed) {
+      server.close();
+      throw limiterError(Error, 'ERR_LIMITER_OPTION', 'the dashboard is closed');
+    }
     this.#servers.add(server);
     const { address, family, port: actual } = server.address() as AddressInfo;
     const name = family === 'IPv6' ? `[${address}]` : address;
@@ -78,7 +101,8 @@ class DashboardServer {
   }
 
   close(): void {
-    clearInterval(this.#timer);
+    this.#closed = true;
+    for (const timer of this.#timers) clearInterval(timer);
     this.#feed.close();
     this.#viewers.close();
     for (const server of this.#servers) server.close();
@@ -95,6 +119,10 @@ class DashboardServer {
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
+    if (this.#closed) {
+      refuse(response, 503, 'The dashboard is closed.');
+      return;
+    }
     const route = routeOf(request, this.#settings.path);
     const isRead = request.method === 'GET' || request.method === 'HEAD';
     if (route.name === 'lift') this.#answerLift(request, response, isRead);
@@ -106,16 +134,16 @@ class DashboardServer {
   }
 
   #answerPage(request: IncomingMessage, response: ServerResponse, route: Route): void {
+    const folder = route.isFolderWithoutSlash ? `./${route.lastSegment}/` : './';
     if (route.token !== undefined && this.#access.accepts(route.token)) {
       // Off it goes, so that it stays in no history and no log of the next requests.
       const secure = 'encrypted' in request.socket;
-      redirect(response, './', { 'Set-Cookie': this.#access.cookie(route.folder, secure) });
+      redirect(response, folder, { 'Set-Cookie': this.#access.cookie(route.folder, secure) });
       return;
     }
     const refusal = this.#access.refuse(request);
     if (refusal?.status === 403) refuse(response, 403, refusal.why);
-    else if (route.isFolderWithoutSlash)
-      redirect(response, `./${route.lastSegment}/${route.query}`);
+    else if (route.isFolderWithoutSlash) redirect(response, folder + route.query);
     else if (refusal !== undefined) this.#answerFile(request, response, 'token.html', 401);
     else this.#answerFile(request, response, 'index.html');
   }
@@ -154,8 +182,9 @@ class DashboardServer {
     } else if (isRead || request.method !== 'POST') {
       refuse(response, 405, 'POST is what is answered here.', { Allow: 'POST' });
     } else if (!this.#isRefused(request, response)) {
+      requireBody(request);
       this.#lift(request).then(
-        (status) => refuse(response, status, status === 204 ? '' : 'This lifts no ban.'),
+        (status) => refuse(response, status, WHY[status]),
         // The connection broke while the body was read.
         () => response.destroy(),
       );
@@ -163,12 +192,13 @@ class DashboardServer {
   }
 
   /** Lifts a ban; the status of the answer. */
-  async #lift(request: IncomingMessage): Promise<number> {
+  async #lift(request: IncomingMessage): Promise<LiftStatus> {
     const lift = await readLift(request);
     if (typeof lift === 'number') return lift;
     const limiter = this.#settings.limiters.find(([name]) => name === lift.limiter)?.[1];
-    if (limiter === undefined) return 404;
-    limiter.removePeer(lift.key);
+    const key = lift.hash === undefined ? lift.key : this.#feed.wholeKey(lift.hash);
+    if (key === undefined || !limiter?.isBanned?.(key)) return 404;
+    limiter.removePeer(key);
     this.#viewers.send('listing', this.#feed.listing(true));
     return 204;
   }
@@ -195,6 +225,7 @@ class DashboardServer {
       title,
       allowLift,
       intervalSeconds,
+      aliveSeconds: ALIVE_SECONDS,
       historySeconds: MOST_SAMPLES * intervalSeconds,
       limiters: limiters.map(([name, limiter]) => ({ name, kind: limiter.constructor.name })),
       samples: this.#feed.samples,

@@ -5,6 +5,15 @@ import type { Lift } from './messages.js';
 
 const MOST_BYTES = 65_536;
 
+/**
+ * Throws where the body was read by somebody who kept it, as Fastify does: nothing more would come, and
+ * whoever waits for it would wait for ever.
+ */
+export function requireBody(request: IncomingMessage): void {
+  if (!request.readableDidRead || (request as { body?: unknown }).body !== undefined) return;
+  throw new Error('the body of a request has been read; hand it on as request.body');
+}
+
 /** What is asked for; the status of the answer where that cannot be read. */
 export async function readLift(request: IncomingMessage): Promise<Lift | 400 | 413 | 415> {
   // A form of someone else's page can send other types without asking first.
@@ -24,8 +33,9 @@ export async function readLift(request: IncomingMessage): Promise<Lift | 400 | 4
 
 function liftOf(value: unknown): Lift | 400 {
   if (typeof value !== 'object' || value === null) return 400;
-  const { limiter, key } = value as Partial<Lift>;
-  return typeof limiter === 'string' && typeof key === 'string' ? { limiter, key } : 400;
+  const { limiter, key, hash } = value as Partial<Lift>;
+  if (typeof limiter !== 'string' || typeof key !== 'string') return 400;
+  return hash === undefined || typeof hash === 'string' ? { limiter, key, hash } : 400;
 }
 
 async function readText(request: IncomingMessage): Promise<string | undefined> {

@@ -5,6 +5,8 @@ export interface Hello {
   readonly title: string;
   readonly allowLift: boolean;
   readonly intervalSeconds: number;
+  /** Whatever happens, the server says something at least so often. */
+  readonly aliveSeconds: number;
   /** How far back the page's charts go. */
   readonly historySeconds: number;
   readonly limiters: readonly About[];
@@ -23,6 +25,8 @@ export interface About {
 export interface Sample {
   /** Milliseconds since 1970. */
   readonly at: number;
+  /** Since the sample before, in seconds: the time that its rates are of. */
+  readonly seconds: number;
   /** The longest that the event loop was late since the sample before, in milliseconds. */
   readonly loopDelay: number;
   /** In the order of the limiters; null for one whose statistics threw. */
@@ -54,6 +58,8 @@ export interface Listed {
   readonly limiter: number;
   /** Anything at all: whoever is limited has chosen it. Cut at `MOST_KEY` units. */
   readonly key: string;
+  /** Of a key that is cut, what tells it from others that begin alike: a short hash of all of it. */
+  readonly hash?: string;
   /** Units of the whole key. */
   readonly length: number;
   readonly violations: number;
@@ -68,4 +74,6 @@ export interface Lift {
   /** The limiter's name. */
   readonly limiter: string;
   readonly key: string;
+  /** Of a key that the listing has cut, of which `key` is the beginning. */
+  readonly hash?: string | undefined;
 }

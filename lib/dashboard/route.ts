@@ -7,7 +7,7 @@ export interface Route {
   readonly name: string;
   /** The page's folder was asked for without its slash, on which the page's own links stand. */
   readonly isFolderWithoutSlash: boolean;
-  /** Of the whole path: its last segment, and the folder, with a slash at its end. */
+  /** Of the whole path: its last segment, and, where the page was asked for, the page's folder. */
   readonly lastSegment: string;
   readonly folder: string;
   /** With its question mark. */
@@ -28,9 +28,10 @@ export function routeOf(request: IncomingMessage, path: string): Route {
     name: nameOf(path === '' ? url.pathname : whole, path),
     isFolderWithoutSlash: !whole.endsWith('/'),
     lastSegment: whole.slice(slash + 1),
-    folder: whole.slice(0, slash + 1) || '/',
+    folder: whole.endsWith('/') ? whole : `${whole}/`,
     query: url.query,
-    token: new URLSearchParams(url.query).get('token') ?? undefined,
+    // A token may have a plus in it, which in a form would be a space.
+    token: new URLSearchParams(url.query.replaceAll('+', '%2B')).get('token') ?? undefined,
   };
 }
 

@@ -29,8 +29,10 @@ export class Viewers {
     return this.#viewers.size >= MOST_VIEWERS;
   }
 
-  /** Begins a stream, whose headers are written, with a message. */
+  /** Begins a stream, whose headers are written, with a message, unless its client has gone already. */
   add(request: IncomingMessage, response: ServerResponse, event: string, data: unknown): void {
+    // Then `close` has come and gone, and its place would never be free again.
+    if (isGone(response)) return;
     const viewer: Viewer = { request, response, fullSince: undefined };
     this.#viewers.add(viewer);
     response.on('close', () => this.#viewers.delete(viewer));
@@ -60,6 +62,10 @@ export class Viewers {
       else response.destroy();
     }
   }
+}
+
+function isGone({ destroyed, socket }: ServerResponse): boolean {
+  return destroyed || (socket?.destroyed ?? true);
 }
 
 function message(event: string, data: unknown): string {

@@ -4,7 +4,7 @@
 // Facades validate before they call: a key is a string, a cost finite and not negative, an age no
 // NaN, `now` finite or undefined (the engine then reads its own monotonic clock, once).
 
-import type { EngineName, SnapshotPeer, Violator } from '../types.js';
+import type { BansInForce, EngineName, SnapshotPeer, Violator } from '../types.js';
 
 /** What a check that can ban answers; undefined, the cheapest value to return, means allowed. */
 export const REFUSED = 1;
@@ -47,14 +47,13 @@ export interface EngineStatistics extends EngineTally {
   totalViolations: number;
   /**
    * Offenders whose key is not kept, which no statistics and no snapshots name. A key of up to 128
-   * code units always is; a longer one while all of those, at two bytes a unit, together take at most
-   * 1 MiB or 64 bytes for each of `maxPeers`, if that is more, as it becomes an offender.
+   * code units always is; one of up to 1,024 while all longer ones, at two bytes a unit, together take
+   * at most 1 MiB or 64 bytes for each of `maxPeers`, if that is more; one beyond that while they take
+   * at most a quarter of it. Which it is, is decided as its peer becomes an offender.
    */
   unnamedOffenders: number;
   /** At most TOP_VIOLATORS, most violations first; ties by who offended first. */
   topViolators: Violator[];
-  /** Keys of bans that are not over, in the order the bans began. */
-  banned: string[];
   /** Bytes of the tables, where the engine knows them. */
   memoryBytes?: number;
 }
@@ -75,8 +74,9 @@ export interface LimiterCore {
   isCleaning(): boolean;
   /**
    * The offenders that are named, in the order of their first violations; behind them those that
-   * have none, in the order of their bans. Who has a ban that is over is left out, with its
-   * violations: so a check would find it. Idle is who was not refilled since, or where a limiter
+   * have none, in the order of their bans: the order in which two began at the very same instant is
+   * told of these alone. Who has a ban that is over is left out, with its violations: so a check
+   * would find it. Idle is who was not refilled since, or where a limiter
    * bans was not allowed a request. Changes nothing.
    */
   snapshot(now?: number): SnapshotPeer[];
@@ -86,13 +86,27 @@ export interface LimiterCore {
    * bans the one that ends later is kept. Any other gets a full bucket that was refilled, or a time
    * that was, as long ago as it was idle; where that is unknown, long ago. (Where there are no
    * buckets, a banned one then gets no time.) Room for it is made as for a newcomer, but nobody goes
-   * who is missed as much: then it is not put back.
+   * who is missed as much: then it is not put back. Bans of the very same instant are ordered as
+   * they are put back.
    */
   restore(peers: readonly SnapshotPeer[], now?: number): number;
-  /** Reads state, changes none. */
-  statistics(now?: number): EngineStatistics;
+  /** Reads state, changes none. Names the worst alone: bans may be many. */
+  statistics(): EngineStatistics;
   /** Forgets every peer. */
   clear(): void;
+}
+
+/** Limiters that ban. A ban is in force until its duration is over, whether a check found that or not. */
+export interface BanningCore extends LimiterCore {
+  /** Whether a ban is in force. */
+  isBanned(key: string, now?: number): boolean;
+  /** Keys of the bans in force that are named, in the order the bans began. */
+  bannedKeys(now?: number): string[];
+  /**
+   * How many bans are in force, named or not; and of those that `bannedKeys` names the last `most`, the
+   * last one, which has the longest left, first. In one pass, with memory for about `most`.
+   */
+  longestBans(most: number, now?: number): BansInForce;
 }
 
 /**
@@ -136,8 +150,9 @@ export interface BucketCore<Answer> extends LimiterCore {
  * Where `maxPeers` peers are known a newcomer, whatever is to be remembered of it, takes the place of
  * another. A few are looked at, and of them goes, in this order: one that cannot be told from a fresh
  * one (its bucket full, its interval over, no offender); who is no offender, the one that is so
- * soonest; the offender with the fewest violations, of these who was idle the longest. A ban that is
- * over does not protect; a peer whose ban is in force never goes. Where nobody may go the newcomer is
+ * soonest; the offender with the fewest violations, of these who was idle the longest. Whose ban is
+ * over is no offender, since a check forgives it, and where that resets its interval it is as a fresh
+ * one; a peer whose ban is in force never goes. Where nobody may go the newcomer is
  * refused, and nothing is kept or counted of it but `refusedNewcomers` and the verdict. Which peers
  * are looked at is chance, unless all are: where a table has at most sixteen.
  */
@@ -172,7 +187,7 @@ export interface OrderbookConfig extends BoundedConfig {
   readonly banDuration: number;
 }
 
-export interface OrderbookCore extends LimiterCore {
+export interface OrderbookCore extends BanningCore {
   /** Allowed once an interval, which grows with the violations, at a threshold into a ban. */
   check(key: string, now?: number): Refusal | undefined;
   /** The same of an opened peer: SEAT is of the time of its last request. */
@@ -189,7 +204,7 @@ export interface DirectConfig extends BoundedConfig {
   readonly banDuration: number;
 }
 
-export interface DirectCore extends BucketCore<typeof REFUSED> {
+export interface DirectCore extends BucketCore<typeof REFUSED>, BanningCore {
   /**
    * Takes `cost` (default 1) from the connection's message bucket. A refusal counts no violation,
    * and neither does a message during a ban. In a group a banned connection is to be disconnected.

@@ -48,7 +48,7 @@ type RawCalls<Core, Names extends keyof Core> = { readonly [Name in Names]: Raw<
 type Tell = (limiter: number, cost: number | undefined, now: number | undefined) => void;
 
 /** Raised when what is called, or how, changes; native/binding/addon.cc has the same number. */
-export const DOOR = 2;
+export const DOOR = 3;
 
 /** The exports of the addon; native/binding/addon.cc makes them. */
 export interface Addon {

@@ -1,6 +1,7 @@
 // The Fastify plugin: a hook on each route, by the options of the plugin and those in the route's config.
 // Decides nothing itself, and knows of Fastify only its types.
 
+import { inspect } from 'node:util';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import { refused } from '../errors.js';
 import { Gate } from '../http/gate.js';
@@ -36,11 +37,15 @@ export type RateLimitHook = (
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** False: not limited. True: by the plugin's options. Options: these go before the plugin's. */
-    rateLimit?: RouteRateLimitOptions | boolean | undefined;
+    /**
+     * False: not limited. True: by the plugin's options. Options: these go before the plugin's. Null is
+     * undefined: as `global` says. Of several registrations options are for the nearest one, the last of its
+     * context or else of the one above; the others limit by their own.
+     */
+    rateLimit?: RouteRateLimitOptions | boolean | null | undefined;
   }
   interface FastifyInstance {
-    /** A hook that limits by the plugin's options, `options` going before them. */
+    /** A hook that limits by the nearest plugin's options, `options` going before them. */
     rateLimit(options?: RouteRateLimitOptions): RateLimitHook;
   }
 }
@@ -48,6 +53,12 @@ declare module 'fastify' {
 type HookName = NonNullable<FastifyRateLimitOptions['hook']>;
 type Shared = Policies<FastifyRequest, FastifyReply>;
 type Options = Readonly<Record<string, unknown>>;
+/** By what a route is. */
+type RoutesHooks = Map<string, RateLimitHook>;
+
+/** Where a context has the hooks of its last registration; those below inherit it. */
+const NEAREST = Symbol('the nearest rate limits');
+type Context = FastifyInstance & { [NEAREST]?: Hooks };
 
 const HOOKS: readonly unknown[] = ['onRequest', 'preValidation', 'preHandler'];
 
@@ -55,7 +66,7 @@ const HOOKS: readonly unknown[] = ['onRequest', 'preValidation', 'preHandler'];
 class Hooks {
   readonly #options: Options;
   readonly #policies: Shared[] = [];
-  readonly #byConfig = new Map<object, Map<string, RateLimitHook>>();
+  readonly #byConfig = new Map<object, RoutesHooks>();
   #default: RateLimitHook | undefined;
   #shared: Shared | undefined;
 
@@ -63,22 +74,24 @@ class Hooks {
     this.#options = options;
   }
 
-  /** The hook of a route. That of GET is also that of the HEAD that Fastify adds: they share buckets. */
-  of(config: object, url: string): RateLimitHook {
-    const byUrl = this.#byConfig.get(config) ?? new Map<string, RateLimitHook>();
-    const hook = byUrl.get(url) ?? this.make(config);
-    this.#byConfig.set(config, byUrl.set(url, hook));
+  /** The hook of a route. @throws `ERR_LIMITER_OPTION` */
+  of(config: object, route: RouteOptions): RateLimitHook {
+    const known: RoutesHooks = this.#byConfig.get(config) ?? new Map();
+    this.#byConfig.set(config, known);
+    const names = namesOf(route);
+    const hook = names.map((name) => known.get(name)).find(isKnown) ?? this.make(config);
+    for (const name of names) known.set(name, hook);
     return hook;
   }
 
-  /** The hook of those who have no options of their own. @throws `ERR_LIMITER_OPTION` */
-  default(): RateLimitHook {
-    this.#default ??= this.make({});
+  /** Without options of its own all share one. @throws `ERR_LIMITER_OPTION` */
+  make(options?: object): RateLimitHook {
+    if (options !== undefined) return this.#make(options);
+    this.#default ??= this.#make({});
     return this.#default;
   }
 
-  /** @throws `ERR_LIMITER_OPTION` */
-  make(options: object): RateLimitHook {
+  #make(options: object): RateLimitHook {
     const own = { ...options };
     const given = inherit(this.#options, own);
     const read = readGateOptions<FastifyRequest, FastifyReply>(
@@ -114,6 +127,19 @@ class Hooks {
   }
 }
 
+function isKnown(hook: RateLimitHook | undefined): hook is RateLimitHook {
+  return hook !== undefined;
+}
+
+/**
+ * What routes are that share buckets: the HEAD that Fastify adds to a GET, and the two with and without a slash
+ * at the end that it makes of one. Constraints may be expressions, which JSON cannot say.
+ */
+function namesOf({ url, method, constraints }: RouteOptions): string[] {
+  const place = `${url.replace(/\/$/, '')} ${inspect(constraints)}`;
+  return [method].flat().map((name) => `${name === 'HEAD' ? 'GET' : name} ${place}`);
+}
+
 function rawOf({ raw }: FastifyRequest) {
   return raw;
 }
@@ -132,16 +158,18 @@ async function rateLimit(
   const name = readHook(hook);
   const hooks = new Hooks({ ...own });
   // A wrong option is found here, not at the first route.
-  if (isGlobal || hasOwnLimit({ ...own })) hooks.default();
+  if (isGlobal || hasOwnLimit({ ...own })) hooks.make();
+  const context: Context = fastify;
+  context[NEAREST] = hooks;
   if (!fastify.hasDecorator('rateLimit')) {
-    fastify.decorate('rateLimit', (more) =>
-      more === undefined ? hooks.default() : hooks.make(more),
-    );
+    fastify.decorate('rateLimit', function (this: Context | undefined, more) {
+      return (this?.[NEAREST] ?? hooks).make(more);
+    });
   }
-  fastify.addHook('onRoute', (route) => {
+  fastify.addHook('onRoute', function (this: Context, route) {
     const config = readConfig(route.config?.rateLimit, isGlobal);
-    if (config === false) return;
-    addHook(route, name, config === true ? hooks.default() : hooks.of(config, route.url));
+    const own = this[NEAREST] === hooks ? config : config !== false && isGlobal;
+    if (own !== false) addHook(route, name, own === true ? hooks.make() : hooks.of(own, route));
   });
   fastify.addHook('onClose', async () => hooks.close());
 }
@@ -153,8 +181,8 @@ function addHook(route: RouteOptions, name: HookName, hook: RateLimitHook): void
 }
 
 function readConfig(config: unknown, isGlobal: boolean): object | boolean {
-  if (config === undefined) return isGlobal;
-  if (typeof config === 'boolean' || (typeof config === 'object' && config !== null)) return config;
+  if (config === undefined || config === null) return isGlobal;
+  if (typeof config === 'boolean' || typeof config === 'object') return config;
   throw refused(
     'ERR_LIMITER_OPTION',
     "a route's config.rateLimit",

@@ -2,7 +2,7 @@
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { standardAnswer } from '../http/answer.js';
-import { whenKnown } from '../http/later.js';
+import { isPromise, whenKnown } from '../http/later.js';
 import type { Message, Refusal } from '../http/types.js';
 import { RateLimitAction } from '../types.js';
 
@@ -28,10 +28,18 @@ export function refuse(
   if (action === RateLimitAction.DISCONNECT && request.raw.httpVersionMajor === 1) {
     reply.header('connection', 'close');
   }
-  if (handler !== undefined) return handler(request, reply, refusal);
+  if (handler !== undefined) return sendAnswer(reply, handler(request, reply, refusal));
   if (message === undefined) return sendStandard(request, reply, refusal);
   const words = typeof message === 'function' ? message(request, reply, refusal) : message;
   return whenKnown(words, (said) => void reply.send(said));
+}
+
+/** What a handler answers is sent, as Fastify does with what a route's answers: unless it has sent it itself. */
+function sendAnswer(reply: FastifyReply, answer: unknown): unknown {
+  if (answer === undefined || answer === reply) return undefined;
+  if (isPromise(answer)) return Promise.resolve(answer).then((known) => sendAnswer(reply, known));
+  if (!reply.sent) reply.send(answer);
+  return undefined;
 }
 
 /** As bytes, which no serializer of the user's looks at. */

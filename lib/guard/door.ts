@@ -6,7 +6,12 @@ import { type AnyLimiter, isBanned, judge } from './verdict.js';
 import type { Visitor } from './visitor.js';
 
 /** Why somebody may not connect. */
-export type ConnectionReason = 'ban' | 'concurrency' | 'rate';
+export type ConnectionReason =
+  | 'ban'
+  | 'concurrency'
+  | 'rate'
+  /** A key, a limiter or `trustedProxies` threw; `onError` was told. */
+  | 'error';
 
 export interface Refusal {
   readonly reason: ConnectionReason;
@@ -28,6 +33,9 @@ const TOO_MANY: Refusal = {
   reason: 'concurrency',
   verdict: [RateLimitAction.DELAY, CONCURRENCY_DELAY],
 };
+
+/** What was asked threw. */
+export const UNKNOWN: Refusal = { reason: 'error', verdict: [RateLimitAction.DELAY, 0] };
 
 export class Door {
   readonly #options: DoorOptions;

@@ -2,9 +2,9 @@
 // passes which a limit refuses: it is dropped, or waits at the gate, which is shut meanwhile, until the
 // limit has allowed it. Knows no sockets: whoever has one pauses it.
 
+import { monotonicSeconds } from '../clock.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
 import type { OpenRule } from './rules.js';
-import { surface } from './surface.js';
 
 /** Why a message did not pass, or not at once. */
 export type MessageReason =
@@ -16,13 +16,13 @@ export type MessageReason =
   | 'cost'
   /** It would have to wait for longer than `maxPauseSeconds`. */
   | 'pause'
-  /** Too many messages wait already: they came in one piece. */
+  /** Too many messages wait already, or those before it have taken the time: they came in one piece. */
   | 'backlog'
   /** A line is longer than lines may be. */
   | 'length'
   /** Its user called `expel`. */
   | 'expelled'
-  /** A cost of the user's own could not be found; what it threw has surfaced. */
+  /** A cost or a limiter threw; `onError` was told. */
   | 'error';
 
 export interface GateOptions {
@@ -30,89 +30,155 @@ export interface GateOptions {
   readonly maxPauseSeconds: number;
 }
 
-/** What becomes of messages. */
-export interface Passage<Item> {
-  /** The message may be processed. */
-  pass(item: Item): void;
-  /** The gate is shut: nothing may be offered until `opened`. */
+/** What becomes of messages. A message is its data and what else is known of it. */
+export interface Passage<Data, About> {
+  /** Whether it passes in any case, and limits only count it. */
+  isExempt(about: About): boolean;
+  /** Whether its user wants nothing now. */
+  readonly isPaused: boolean;
+  /** The gate is shut: nothing may be offered until what waits there has `passed`. */
   shut(): void;
-  opened(): void;
+  passed(data: Data, about: About): void;
+  /** Told of a refusal before anything follows from it; of a message that waits once. */
+  refused(
+    data: Data,
+    about: About,
+    key: string,
+    verdict: CheckResult,
+    reason: MessageReason,
+    did: Did,
+  ): void;
+  failed(error: unknown): void;
   /** The connection has to be closed; the gate takes nothing any more. */
   expel(reason: MessageReason): unknown;
-  /** Told of every refusal, before anything follows from it. */
-  refused(item: Item, key: string, verdict: CheckResult, reason: MessageReason, did: Did): void;
 }
 
 export type Did = 'dropped' | 'paused' | 'closed';
 
-const FAILED: CheckResult = Object.freeze([RateLimitAction.DELAY, 0] as const);
+interface Held<Data, About> {
+  readonly data: Data;
+  readonly about: About;
+  /** The rule that it waits for: those before have allowed it already, and taken its cost. */
+  readonly index: number;
+}
 
-export class Gate<Item> {
-  readonly #rules: readonly OpenRule<Item>[];
-  readonly #options: GateOptions;
-  readonly #passage: Passage<Item>;
+const FAILED: CheckResult = Object.freeze([RateLimitAction.DELAY, 0] as const);
+/** Others wait for the bucket: nobody knows for how long. */
+const BEHIND: CheckResult = Object.freeze([RateLimitAction.DELAY, 0] as const);
+
+export class Gate<Data, About> {
+  readonly #rules: readonly OpenRule<Data, About>[];
+  readonly #maxPauseSeconds: number;
+  readonly #passage: Passage<Data, About>;
+  #pauses: boolean;
+  #held: Held<Data, About> | undefined;
+  /** Whether it is its turn to ask. */
+  #isFirst = false;
   #timer: NodeJS.Timeout | undefined;
-  #held: Item | undefined;
+  /** When something began to wait; undefined once nothing does. */
+  #since: number | undefined;
   #hasEnded = false;
 
-  constructor(rules: readonly OpenRule<Item>[], options: GateOptions, passage: Passage<Item>) {
+  constructor(
+    rules: readonly OpenRule<Data, About>[],
+    options: GateOptions,
+    passage: Passage<Data, About>,
+  ) {
     this.#rules = rules;
-    this.#options = options;
+    this.#pauses = options.onDelay === 'pause';
+    this.#maxPauseSeconds = options.maxPauseSeconds;
     this.#passage = passage;
   }
 
   /** Whether a message waits here. */
   get isShut(): boolean {
-    return this.#timer !== undefined;
+    return this.#held !== undefined;
   }
 
-  /** Takes a message, unless the gate is shut. */
-  offer(item: Item): void {
-    if (!this.#hasEnded) this.#judge(item, 0);
+  /** Whether a message may pass, unless the gate is shut. If not, what follows has been done. */
+  allows(data: Data, about: About): boolean {
+    return this.#ask(data, about, 0, false);
+  }
+
+  /** Nothing waits any more, neither here nor with whoever offers. */
+  drained(): void {
+    this.#since = undefined;
+  }
+
+  /** Its user wants messages again; what waited meanwhile did not wait for a limit. */
+  resumed(): void {
+    this.#since = undefined;
+    if (this.isShut && this.#timer === undefined) this.#retry();
+  }
+
+  /** From now on nothing waits. */
+  drop(): void {
+    this.#pauses = false;
+    this.#open();
   }
 
   /** Nothing passes any more. Returns what waited here, and forgets it. */
-  end(): Item | undefined {
+  end(): Held<Data, About> | undefined {
     this.#hasEnded = true;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
     const held = this.#held;
-    this.#held = undefined;
+    this.#open();
     return held;
   }
 
-  /** `from`: the rules before it have allowed the message already, and taken its cost. */
-  #judge(item: Item, from: number): void {
-    const rules = this.#rules;
-    for (let index = from; index < rules.length; index += 1) {
-      const rule = rules[index] as OpenRule<Item>;
-      const verdict = this.#ask(rule, item);
-      if (verdict === undefined || verdict[0] === RateLimitAction.ALLOW) continue;
-      this.#refuse(item, index, verdict);
-      return;
-    }
-    this.#passage.pass(item);
+  /** Called by those who wait for the same bucket. @internal */
+  turn(): void {
+    if (this.#isFirst) return;
+    this.#isFirst = true;
+    this.#due();
   }
 
-  #ask(rule: OpenRule<Item>, item: Item): CheckResult | undefined {
+  /** `hasTurn`: at the rule `from` nobody is before it. */
+  #ask(data: Data, about: About, from: number, hasTurn: boolean): boolean {
+    const rules = this.#rules;
+    for (let index = from; index < rules.length; index += 1) {
+      const rule = rules[index] as OpenRule<Data, About>;
+      const verdict = this.#verdict(rule, data, about, hasTurn && index === from);
+      if (verdict === undefined || verdict[0] === RateLimitAction.ALLOW) continue;
+      if (!this.#refuse({ data, about, index }, verdict)) return false;
+    }
+    return true;
+  }
+
+  #verdict(
+    { cost, peer, turns }: OpenRule<Data, About>,
+    data: Data,
+    about: About,
+    hasTurn: boolean,
+  ): CheckResult | undefined {
     try {
-      const cost = rule.cost(item);
-      return cost === undefined ? undefined : rule.peer.check(cost);
+      const tokens = cost(data, about);
+      if (tokens === undefined) return undefined;
+      const waits =
+        !turns.isIdle && this.#pauses && !hasTurn && tokens > 0 && turns.isTaken(peer.key);
+      return waits ? BEHIND : peer.check(tokens);
     } catch (error) {
-      surface(error);
+      this.#passage.failed(error);
       return FAILED;
     }
   }
 
-  #refuse(item: Item, index: number, verdict: CheckResult): void {
+  /** Whether it passes all the same. */
+  #refuse(item: Held<Data, About>, verdict: CheckResult): boolean {
     const reason = this.#reason(verdict);
     const did = this.#follows(reason);
-    const { key } = (this.#rules[index] as OpenRule<Item>).peer;
-    this.#passage.refused(item, key, verdict, reason, did);
-    // Whoever is told may have closed the connection.
-    if (this.#hasEnded) return;
-    if (did === 'paused') this.#wait(item, index, verdict[1]);
-    else if (did === 'closed') this.#expel(reason);
+    const isFinal = reason === 'disconnect' || reason === 'error';
+    if (!isFinal && this.#passage.isExempt(item.about)) return true;
+    if (did !== 'paused' || !this.isShut) this.#tell(item, verdict, reason, did);
+    // Whoever is told may have closed the connection, and then nothing waits.
+    if (this.#hasEnded) return false;
+    if (did === 'closed') this.#expel(reason);
+    else if (this.#pauses) this.#wait(item, verdict[1]);
+    return false;
+  }
+
+  #tell(item: Held<Data, About>, verdict: CheckResult, reason: MessageReason, did: Did): void {
+    const { key } = (this.#rules[item.index] as OpenRule<Data, About>).peer;
+    this.#passage.refused(item.data, item.about, key, verdict, reason, did);
   }
 
   #reason(verdict: CheckResult): MessageReason {
@@ -120,14 +186,21 @@ export class Gate<Item> {
     if (verdict === FAILED) return 'error';
     if (action === RateLimitAction.DISCONNECT) return 'disconnect';
     if (delaySeconds === Infinity) return 'cost';
-    const { onDelay, maxPauseSeconds } = this.#options;
-    return onDelay === 'pause' && delaySeconds > maxPauseSeconds ? 'pause' : 'rate';
+    if (!this.#pauses) return 'rate';
+    if (delaySeconds > this.#maxPauseSeconds) return 'pause';
+    return delaySeconds > this.#secondsLeft() ? 'backlog' : 'rate';
   }
 
   #follows(reason: MessageReason): Did {
-    if (reason === 'disconnect') return 'closed';
-    if (reason === 'error' || this.#options.onDelay === 'drop') return 'dropped';
+    if (reason === 'disconnect' || reason === 'error') return 'closed';
+    if (!this.#pauses) return 'dropped';
     return reason === 'rate' ? 'paused' : 'closed';
+  }
+
+  /** In which what waits has to pass. */
+  #secondsLeft(): number {
+    if (this.#since === undefined) return this.#maxPauseSeconds;
+    return Math.max(0, this.#since + this.#maxPauseSeconds - monotonicSeconds());
   }
 
   #expel(reason: MessageReason): void {
@@ -135,18 +208,54 @@ export class Gate<Item> {
     this.#passage.expel(reason);
   }
 
-  #wait(item: Item, index: number, seconds: number): void {
-    // Rounded up, and a timer may ring a fraction early: a second refusal would be a second violation.
-    const milliseconds = Math.ceil(seconds * 1000) + 1;
+  #wait(item: Held<Data, About>, seconds: number): void {
+    if (this.#held?.index !== item.index) this.#open();
+    const { turns, peer } = this.#rules[item.index] as OpenRule<Data, About>;
     this.#held = item;
-    this.#timer = setTimeout(() => this.#retry(item, index), milliseconds);
+    this.#since ??= monotonicSeconds();
+    this.#isFirst = turns.join(peer.key, this);
+    // Rounded up, and a timer may ring a fraction early: a second refusal would be a second violation.
+    const milliseconds = Math.ceil((this.#isFirst ? seconds : this.#secondsLeft()) * 1000) + 1;
+    this.#timer = setTimeout(() => this.#due(), milliseconds);
     this.#passage.shut();
   }
 
-  #retry(item: Item, index: number): void {
-    this.#timer = undefined;
+  #due(): void {
+    this.#stopTimer();
+    // Whoever is after it must not wait for a user that has paused this one.
+    if (this.#passage.isPaused) this.#leave();
+    else if (this.#isFirst) this.#retry();
+    else this.#tooLate();
+  }
+
+  #retry(): void {
+    const { data, about, index } = this.#held as Held<Data, About>;
+    if (!this.#ask(data, about, index, this.#isFirst)) return;
+    this.#open();
+    this.#passage.passed(data, about);
+  }
+
+  #tooLate(): void {
+    this.#tell(this.#held as Held<Data, About>, BEHIND, 'backlog', 'closed');
+    if (!this.#hasEnded) this.#expel('backlog');
+  }
+
+  /** Forgets what waits. */
+  #open(): void {
+    this.#leave();
     this.#held = undefined;
-    this.#judge(item, index);
-    if (!this.isShut && !this.#hasEnded) this.#passage.opened();
+  }
+
+  #leave(): void {
+    this.#stopTimer();
+    this.#isFirst = false;
+    if (this.#held === undefined) return;
+    const { turns, peer } = this.#rules[this.#held.index] as OpenRule<Data, About>;
+    turns.leave(peer.key, this);
+  }
+
+  #stopTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 }

@@ -2,10 +2,10 @@
 // what happens when it has to go. The kinds say how to deliver, to close and to cut.
 
 import { type CheckResult, RateLimitAction } from '../types.js';
-import { type Did, Gate, type GateOptions, type MessageReason } from './gate.js';
+import { type Did, Gate, type GateOptions, type MessageReason, type Passage } from './gate.js';
 import { Hold, type Pausable } from './hold.js';
 import type { OpenRule } from './rules.js';
-import { safely, surface } from './surface.js';
+import { attempt, surface } from './surface.js';
 import { type Decision, PASSED, said } from './verdicts.js';
 import type { Belonging } from './visitor.js';
 
@@ -15,44 +15,43 @@ export interface GuardedOptions extends GateOptions {
   readonly onVerdict: unknown;
 }
 
+/** Reasons that are no offence: whoever could not wait so long has done no wrong, nor whom a cost failed. */
+const INNOCENT: readonly MessageReason[] = ['pause', 'backlog', 'error'];
 const NO_LIMITER: CheckResult = [RateLimitAction.DISCONNECT, 0];
 
-export abstract class GuardedConnection<Item> {
+export abstract class GuardedConnection<Data, About> implements Passage<Data, About> {
   protected readonly belonging: Belonging;
-  protected readonly gate: Gate<Item>;
+  protected readonly gate: Gate<Data, About>;
   protected readonly hold: Hold;
-  readonly #rules: readonly OpenRule<Item>[];
+  readonly #rules: readonly OpenRule<Data, About>[];
   readonly #options: GuardedOptions;
   #state: 'guarded' | 'expelled' | 'released' = 'guarded';
   #cut: NodeJS.Timeout | undefined;
 
   protected constructor(
     stream: Pausable,
-    rules: readonly OpenRule<Item>[],
+    rules: readonly OpenRule<Data, About>[],
     options: GuardedOptions,
     belonging: Belonging,
   ) {
     this.belonging = belonging;
     this.#rules = rules;
     this.#options = options;
-    this.gate = new Gate(rules, options, {
-      pass: (item) => this.#pass(item),
-      shut: () => this.hold.hold(),
-      opened: () => this.proceed(),
-      expel: (reason) => this.expel(reason),
-      refused: (...refusal) => this.#refused(...refusal),
-    });
-    this.hold = new Hold(stream);
+    this.gate = new Gate(rules, options, this);
+    this.hold = new Hold(stream, () => this.#resumed());
   }
 
+  abstract isExempt(about: About): boolean;
   /** Gives the listeners what may pass. */
-  protected abstract deliver(item: Item): void;
-  /** Tells of a decision. */
-  protected abstract tell(item: Item, key: string, decision: Decision): void;
+  protected abstract deliver(data: Data, about: About): void;
+  /** Tells of a decision. @throws what `onVerdict` throws. */
+  protected abstract tell(data: Data, about: About, key: string, decision: Decision): void;
   /** Offers what has come meanwhile, and releases the stream when nothing is left. */
   protected abstract proceed(): void;
-  /** What has not been offered yet; it is forgotten. */
-  protected abstract rest(): Item[];
+  /** Forgets what has not been offered yet. */
+  protected abstract forget(): void;
+  /** Gives its user what has not been offered yet. */
+  protected abstract giveBack(): void;
   /** Begins to close, and tells the peer why. */
   protected abstract closeFor(reason: MessageReason, words: string | undefined): void;
   /** Ends the connection at once. */
@@ -68,12 +67,40 @@ export abstract class GuardedConnection<Item> {
     return this.#state === 'released';
   }
 
+  get isPaused(): boolean {
+    return this.hold.isPaused;
+  }
+
+  shut(): void {
+    this.hold.hold();
+  }
+
+  passed(data: Data, about: About): void {
+    this.pass(data, about);
+    if (this.isGuarded && !this.gate.isShut) this.proceed();
+  }
+
+  refused(
+    data: Data,
+    about: About,
+    key: string,
+    verdict: CheckResult,
+    reason: MessageReason,
+    did: Did,
+  ): void {
+    if (this.#options.onVerdict === undefined) return;
+    this.#tell(data, about, key, { did, reason, ...said(verdict) });
+  }
+
+  failed(error: unknown): void {
+    this.belonging.failed(error);
+  }
+
   /** Closes for a limit, or with words of the user's; false where it is closing already. */
   expel(reason: MessageReason, words?: string): boolean {
     if (!this.isGuarded) return false;
-    this.#stop('expelled');
-    // Whoever could not wait so long has done no wrong.
-    if (reason !== 'pause') this.belonging.offended();
+    this.#stop();
+    if (!INNOCENT.includes(reason)) this.belonging.offended();
     this.#cut = setTimeout(() => this.cut(), this.#options.graceMilliseconds).unref();
     this.closeFor(reason, words);
     // Or the peer's answer would not be read.
@@ -82,21 +109,20 @@ export abstract class GuardedConnection<Item> {
   }
 
   /** Closes for what no limiter was asked about. */
-  protected refuse(item: Item, reason: MessageReason): void {
-    this.#refused(item, this.belonging.key, NO_LIMITER, reason, 'closed');
+  protected refuse(data: Data, about: About, reason: MessageReason): void {
+    this.refused(data, about, this.belonging.key, NO_LIMITER, reason, 'closed');
     this.expel(reason);
   }
 
   /** Guards it no more; what waits is passed on. */
   release(): void {
     if (!this.isGuarded) return;
+    this.#state = 'released';
     const held = this.gate.end();
-    const waiting = this.rest();
-    this.#stop('released');
     this.detach();
     this.#leave();
-    if (held !== undefined) waiting.unshift(held);
-    for (const item of waiting) safely(() => this.deliver(item));
+    if (held !== undefined) this.give(held.data, held.about);
+    this.giveBack();
     this.hold.end();
   }
 
@@ -104,31 +130,42 @@ export abstract class GuardedConnection<Item> {
   protected closed(): void {
     if (this.isReleased) return;
     clearTimeout(this.#cut);
-    this.#stop('expelled');
+    this.#stop();
     this.#leave();
   }
 
+  /** For whoever may. */
+  protected pass(data: Data, about: About): void {
+    if (this.#options.onVerdict !== undefined) {
+      this.#tell(data, about, this.belonging.key, PASSED);
+      // Whoever is told may have expelled it.
+      if (this.#state === 'expelled') return;
+    }
+    this.give(data, about);
+  }
+
   /** A listener that throws must not stop a stream in the middle of a chunk: it might never go on. */
-  #pass(item: Item): void {
-    if (this.#options.onVerdict !== undefined) this.tell(item, this.belonging.key, PASSED);
-    // Whoever is told may have expelled it.
-    if (this.#state === 'expelled') return;
+  protected give(data: Data, about: About): void {
     try {
-      this.deliver(item);
+      this.deliver(data, about);
     } catch (error) {
       surface(error);
     }
   }
 
-  #refused(item: Item, key: string, verdict: CheckResult, reason: MessageReason, did: Did): void {
-    if (this.#options.onVerdict === undefined) return;
-    this.tell(item, key, { did, reason, ...said(verdict) });
+  #tell(data: Data, about: About, key: string, decision: Decision): void {
+    attempt(() => this.tell(data, about, key, decision), this.belonging.failed);
   }
 
-  #stop(state: 'expelled' | 'released'): void {
-    this.#state = state;
+  #resumed(): void {
+    this.gate.resumed();
+    if (this.isGuarded && !this.gate.isShut) this.proceed();
+  }
+
+  #stop(): void {
+    this.#state = 'expelled';
     this.gate.end();
-    this.rest();
+    this.forget();
   }
 
   #leave(): void {

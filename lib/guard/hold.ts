@@ -17,7 +17,8 @@ export class Hold {
   readonly #resume: () => unknown;
   readonly #undo: readonly (() => void)[];
 
-  constructor(stream: Pausable) {
+  /** `resumed`: its user has resumed it while it was held. */
+  constructor(stream: Pausable, resumed: () => void) {
     const { pause, resume } = stream;
     this.#pause = () => pause.call(stream);
     this.#resume = () => resume.call(stream);
@@ -28,7 +29,9 @@ export class Hold {
       }),
       override(stream, 'resume', () => {
         this.#isPaused = false;
-        return this.#isHeld ? stream : resume.call(stream);
+        if (!this.#isHeld) return resume.call(stream);
+        resumed();
+        return stream;
       }),
     ];
   }
@@ -39,6 +42,7 @@ export class Hold {
   }
 
   hold(): void {
+    if (this.#isHeld) return;
     this.#isHeld = true;
     this.#pause();
   }

@@ -4,6 +4,7 @@
 import { refused } from '../errors.js';
 import { readOptions } from '../options.js';
 import type { Peer } from '../types.js';
+import { type Turns, turnsOf } from './turns.js';
 import { type AnyLimiter, openPeer, requireLimiter } from './verdict.js';
 import type { Belonging } from './visitor.js';
 
@@ -18,8 +19,9 @@ export interface MessageRule<Cost, Of extends unknown[]> {
    */
   key?: 'connection' | 'address' | ((...of: Of) => string) | undefined;
   /**
-   * What a message takes. Default 1; `'bytes'`: its length; a function: a finite number of at least 0.
-   * With an OrderbookRateLimiter 0 means that this message is none of its requests.
+   * What a message takes. Default 1; `'bytes'`: its length, at least 1; a function: a finite number of at
+   * least 0. With an OrderbookRateLimiter 0 means that this message is none of its requests.
+   * What the function throws closes the connection, and is told to `onError`.
    */
   cost?: 'bytes' | Cost | undefined;
 }
@@ -32,10 +34,12 @@ export interface Rule<Cost, Of extends unknown[]> {
 }
 
 /** A rule as one connection has it. */
-export interface OpenRule<Item> {
+export interface OpenRule<Data, About> {
   readonly peer: Peer;
-  /** Undefined where the item is none of the rule's business. */
-  readonly cost: (item: Item) => number | undefined;
+  /** Of all that share the limiter. */
+  readonly turns: Turns;
+  /** Undefined where the message is none of the rule's business. */
+  readonly cost: (data: Data, about: About) => number | undefined;
   /** Forgets the peer, if it was the connection's alone. */
   close(): void;
 }
@@ -66,16 +70,16 @@ export interface Opening<Of extends unknown[]> {
 }
 
 /** @throws what a key of one's own throws, `ERR_LIMITER_KEY` where it is no string. */
-export function openRule<Item, Cost, Of extends unknown[]>(
+export function openRule<Data, About, Cost, Of extends unknown[]>(
   { limiter, key }: Rule<Cost, Of>,
   { belonging, of }: Opening<Of>,
-  cost: OpenRule<Item>['cost'],
-): OpenRule<Item> {
+  cost: OpenRule<Data, About>['cost'],
+): OpenRule<Data, About> {
   const { visitor } = belonging;
   const isTransient = key === 'connection' || (key === 'address' && visitor.isTransient);
   const text = key === 'connection' ? belonging.key : key === 'address' ? visitor.key : key(...of);
   const close = () => {
     if (isTransient) limiter.removePeer(text);
   };
-  return { peer: openPeer(limiter, text), cost, close };
+  return { peer: openPeer(limiter, text), turns: turnsOf(limiter), cost, close };
 }

@@ -5,7 +5,7 @@ import { connectionKey } from '../address/connection-key.js';
 import { Door, type Refusal } from './door.js';
 import type { MessageReason } from './gate.js';
 import type { AddressSettings } from './settings.js';
-import { safely } from './surface.js';
+import { attempt } from './surface.js';
 import { offend } from './verdict.js';
 import type { Belonging, Visitor } from './visitor.js';
 
@@ -68,21 +68,23 @@ export abstract class ServerGuard<Socket extends object> {
   protected guard(
     socket: Socket,
     visitor: Visitor,
+    failed: (error: unknown) => void,
     make: (belonging: Belonging) => Guarded,
   ): boolean {
     const belonging = {
       key: connectionKey(socket),
       visitor,
       left: () => this.#sockets.delete(socket),
-      offended: () => this.#offended(visitor),
+      offended: () => attempt(() => this.#offended(visitor), failed),
+      failed,
     };
-    const guarded = safely(() => make(belonging));
+    const guarded = attempt(() => make(belonging), failed);
     if (guarded !== undefined) this.#sockets.set(socket, guarded);
     return guarded !== undefined;
   }
 
   #offended({ key, isTransient }: Visitor): void {
     const expulsions = this.#expulsions;
-    if (expulsions !== undefined && !isTransient) safely(() => offend(expulsions, key));
+    if (expulsions !== undefined && !isTransient) offend(expulsions, key);
   }
 }

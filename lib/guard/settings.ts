@@ -6,6 +6,7 @@ import { callback, nonNegative, positive, readOptions } from '../options.js';
 import type { DoorOptions } from './door.js';
 import type { GateOptions } from './gate.js';
 import { type MessageRule, type Rule, readRules } from './rules.js';
+import { harmless, warn } from './surface.js';
 import { type AnyLimiter, type BanningLimiter, requireBanning, requireLimiter } from './verdict.js';
 
 export interface ConnectionLimits {
@@ -15,7 +16,9 @@ export interface ConnectionLimits {
   maxPerAddress?: number | undefined;
 }
 
-export interface GuardOptions<Cost, Of extends unknown[], Verdict> extends AddressKeyOptions {
+/** `About`: whose an error is. */
+export interface GuardOptions<Cost, Of extends unknown[], Verdict, About>
+  extends AddressKeyOptions {
   /** Who may connect. Default: anybody whose address is not banned. */
   connections?: ConnectionLimits | undefined;
   /** The limits on messages, asked in their order. What one of them took, a later refusal does not give back. */
@@ -31,12 +34,20 @@ export interface GuardOptions<Cost, Of extends unknown[], Verdict> extends Addre
    * limit allows the message, which is processed then. So TCP holds the peer back.
    */
   onDelay?: 'drop' | 'pause' | undefined;
-  /** A pause that had to be longer closes the connection; in seconds, greater than 0. Default 30. */
+  /**
+   * A pause that had to be longer closes the connection, and so do messages that came in one piece and
+   * cannot all pass in that time; in seconds, greater than 0. Default 30.
+   */
   maxPauseSeconds?: number | undefined;
   /** Seconds that a peer has to answer a close before its connection is cut; at least 0. Default 1. */
   closeGraceSeconds?: number | undefined;
-  /** Told what was decided and done, of what passed too. What it throws surfaces as an uncaught exception. */
+  /** Told what was decided and done, of what passed too. What it throws is told to `onError`. */
   onVerdict?: ((verdict: Verdict) => void) | undefined;
+  /**
+   * Told what a key, a cost, a limiter, `trustedProxies`, `onVerdict` or `farewell` threw: a peer that finds
+   * out how must not end the process. Default: `process.emitWarning(error)`, as for what it throws itself.
+   */
+  onError?: ((error: unknown, about: About) => void) | undefined;
 }
 
 /** Of these, what concerns addresses. */
@@ -46,12 +57,14 @@ export interface AddressSettings {
   readonly expulsions: BanningLimiter | undefined;
 }
 
-export interface Settings<Cost, Of extends unknown[], Verdict>
+export interface Settings<Cost, Of extends unknown[], Verdict, About>
   extends GateOptions,
     AddressSettings {
   readonly rules: readonly Rule<Cost, Of>[];
   readonly graceMilliseconds: number;
   readonly onVerdict: ((verdict: Verdict) => void) | undefined;
+  /** Throws nothing. */
+  readonly onError: (error: unknown, about: About) => void;
 }
 
 /** Their names. */
@@ -65,6 +78,7 @@ export const GUARD_OPTIONS = [
   'maxPauseSeconds',
   'closeGraceSeconds',
   'onVerdict',
+  'onError',
 ];
 
 /** The longest that a timer takes, in seconds. */
@@ -73,9 +87,9 @@ const LONGEST = 2_147_483;
 type Given = Readonly<Record<string, unknown>>;
 
 /** @throws `ERR_LIMITER_OPTION` */
-export function readSettings<Cost, Of extends unknown[], Verdict>(
+export function readSettings<Cost, Of extends unknown[], Verdict, About>(
   given: Given,
-): Settings<Cost, Of, Verdict> {
+): Settings<Cost, Of, Verdict, About> {
   const rules = readRules<Cost, Of>(given['messages']);
   const expulsions = readExpulsions(given);
   const byAddress = rules.filter(({ key }) => key === 'address').map(({ limiter }) => limiter);
@@ -90,6 +104,7 @@ export function readSettings<Cost, Of extends unknown[], Verdict>(
     graceMilliseconds:
       atMost(nonNegative(given, 'closeGraceSeconds', 1), 'closeGraceSeconds') * 1000,
     onVerdict: callback<(verdict: Verdict) => void>(given, 'onVerdict'),
+    onError: harmless(callback<(error: unknown, about: About) => void>(given, 'onError') ?? warn),
   };
 }
 

@@ -90,10 +90,15 @@ function refusedMessage(limiter: DirectConnectionRateLimiter, key: string, cost 
   return [RateLimitAction.DELAY, fits ? cost / limiter.messageRatePerSec : Infinity];
 }
 
-/** The interval that is in force, since the time of the last request that was allowed is not told. */
+/** Waits a whole interval, since the time of the last request that was allowed is not told. */
 function refusedRequest(limiter: OrderbookRateLimiter, key: string): CheckResult {
   if (limiter.isBanned(key)) return [RateLimitAction.DISCONNECT, limiter.banDuration];
-  return [RateLimitAction.DELAY, limiter.interval * TIMES[limiter.getBackoffLevel(key)]];
+  return [RateLimitAction.DELAY, intervalOf(limiter, key)];
+}
+
+/** Seconds from a request of this key that is allowed to the next one, by its backoff level. */
+export function intervalOf(limiter: OrderbookRateLimiter, key: string): number {
+  return limiter.interval * TIMES[limiter.getBackoffLevel(key)];
 }
 
 /** How much longer the interval is; whoever is about to be banned waits as long as the worst. */

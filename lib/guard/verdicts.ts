@@ -9,12 +9,15 @@ export interface GuardVerdict<Kind extends string, Socket, Data> {
   readonly kind: 'connection' | Kind;
   /**
    * `passed`; `refused`: not let in; `dropped`; `paused`: the message waits, and is told of again as it
-   * passes; `closed`: the connection, for this message.
+   * passes; `closed`: the connection, for this message, or for a key that threw.
    */
   readonly did: 'passed' | 'refused' | Did;
   /** What the limiter said. */
   readonly action: RateLimitAction;
-  /** Seconds until it would be allowed, or for which a ban lasts, at most. */
+  /**
+   * Seconds until it would be allowed, or for which a ban lasts, at most; 0 where the limiter was not asked,
+   * since others wait for the same bucket.
+   */
   readonly delaySeconds: number;
   /** Why it did not pass; undefined where it did. */
   readonly reason: ConnectionReason | MessageReason | undefined;
@@ -39,6 +42,14 @@ export const PASSED: Decision = {
   action: RateLimitAction.ALLOW,
   delaySeconds: 0,
   reason: undefined,
+};
+
+/** Of a connection whose key threw. */
+export const FAILED: Decision = {
+  did: 'closed',
+  action: RateLimitAction.DELAY,
+  delaySeconds: 0,
+  reason: 'error',
 };
 
 /** The fields that a limiter's answer fills. */

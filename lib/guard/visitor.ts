@@ -20,6 +20,8 @@ export interface Belonging {
   left(): void;
   /** It had to be closed for what its peer did. */
   offended(): void;
+  /** What is the user's has thrown. */
+  failed(error: unknown): void;
 }
 
 export function visitor(address: string | undefined, subnets: Subnets, socket: object): Visitor {

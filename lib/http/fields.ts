@@ -1,8 +1,9 @@
 // The fields of a response that tell of a limit. They say what formatRateLimitHeaders would, whose words
 // are taken for what never changes; what does is written here, since a whole statement costs a response
-// some microseconds. Of several policies one response tells of all.
+// some microseconds. Of several policies one response tells of all. Names are in lower case, as those who look
+// fields up have them: Node and Fastify would make it of each, for each response.
 
-import { type Draft, formatRateLimitHeaders } from '../headers/format.js';
+import { type Draft, formatRateLimitHeaders, type RateLimitStatement } from '../headers/format.js';
 import type { Left, Policy } from './policy.js';
 
 /** Puts a field on a response. */
@@ -12,6 +13,7 @@ export type SetField<Target> = (target: Target, name: string, value: string | nu
 interface Statement {
   readonly policy: NamedPolicy;
   readonly left: Left;
+  readonly before: Statement | undefined;
 }
 
 interface NamedPolicy {
@@ -48,24 +50,22 @@ export class FieldWriter<Target extends object> {
     this.#policy = { name, quota, windowSeconds };
     this.#drafts = drafts;
     this.#set = set;
-    this.#constant = drafts.flatMap((draft) =>
-      Object.entries(formatRateLimitHeaders({ policies: [this.#policy] }, { draft })),
-    );
+    this.#constant = drafts.flatMap((draft) => fieldsOf({ policies: [this.#policy] }, draft));
     this.#writers = drafts.map((draft) => WRITERS[draft](this.#policy));
   }
 
   /** To be called before the response has begun. */
   write(target: Target, left: Left): void {
     if (this.#drafts.length === 0) return;
-    const said = target as { [SAID]?: Statement[] };
-    const statement = { policy: this.#policy, left };
-    if (said[SAID] === undefined) {
-      said[SAID] = [statement];
+    const said = target as { [SAID]?: Statement };
+    const before = said[SAID];
+    const last: Statement = { policy: this.#policy, left, before };
+    said[SAID] = last;
+    if (before === undefined) {
       this.#put(target, this.#constant);
       for (const write of this.#writers) write(this.#set, target, left);
     } else {
-      said[SAID].push(statement);
-      for (const draft of this.#drafts) this.#put(target, fieldsOf(said[SAID], draft));
+      for (const draft of this.#drafts) this.#put(target, allOf(statements(last), draft));
     }
   }
 
@@ -78,27 +78,27 @@ const WRITERS: Readonly<Record<Draft, (policy: NamedPolicy) => Writer>> = {
   11({ name }) {
     const item = quotedName(name);
     return (put, target, left) =>
-      put(target, 'RateLimit', `${item};r=${left.remaining};t=${reset(left, 11)}`);
+      put(target, 'ratelimit', `${item};r=${left.remaining};t=${reset(left, 11)}`);
   },
   7({ quota }) {
     const limit = `limit=${Math.floor(quota)}`;
     return (put, target, left) =>
-      put(target, 'RateLimit', `${limit}, remaining=${left.remaining}, reset=${reset(left, 7)}`);
+      put(target, 'ratelimit', `${limit}, remaining=${left.remaining}, reset=${reset(left, 7)}`);
   },
   6({ quota }) {
     const limit = Math.floor(quota);
     return (put, target, left) => {
-      put(target, 'RateLimit-Limit', limit);
-      put(target, 'RateLimit-Remaining', left.remaining);
-      put(target, 'RateLimit-Reset', reset(left, 6));
+      put(target, 'ratelimit-limit', limit);
+      put(target, 'ratelimit-remaining', left.remaining);
+      put(target, 'ratelimit-reset', reset(left, 6));
     };
   },
   legacy({ quota }) {
     const limit = Math.floor(quota);
     return (put, target, left) => {
-      put(target, 'X-RateLimit-Limit', limit);
-      put(target, 'X-RateLimit-Remaining', left.remaining);
-      put(target, 'X-RateLimit-Reset', Math.ceil(Date.now() / 1000 + reset(left, 'legacy')));
+      put(target, 'x-ratelimit-limit', limit);
+      put(target, 'x-ratelimit-remaining', left.remaining);
+      put(target, 'x-ratelimit-reset', Math.ceil(Date.now() / 1000 + reset(left, 'legacy')));
     };
   },
 };
@@ -124,8 +124,13 @@ function quotedName(name: string): string {
   return text.slice(0, text.lastIndexOf(';q='));
 }
 
+/** From the first. */
+function statements(last: Statement | undefined): Statement[] {
+  return last === undefined ? [] : [...statements(last.before), last];
+}
+
 /** All that was said, in the words of one draft. */
-function fieldsOf(said: readonly Statement[], draft: Draft): Fields {
+function allOf(said: readonly Statement[], draft: Draft): Fields {
   const policies = said.map(({ policy }) => policy);
   const limits = said.map(({ policy: { name, quota }, left }) => ({
     name,
@@ -133,5 +138,12 @@ function fieldsOf(said: readonly Statement[], draft: Draft): Fields {
     remaining: left.remaining,
     resetSeconds: reset(left, draft),
   }));
-  return Object.entries(formatRateLimitHeaders({ policies, limits }, { draft }));
+  return fieldsOf({ policies, limits }, draft);
+}
+
+function fieldsOf(info: RateLimitStatement, draft: Draft): Fields {
+  return Object.entries(formatRateLimitHeaders(info, { draft })).map(([name, value]) => [
+    name.toLowerCase(),
+    value,
+  ]);
 }

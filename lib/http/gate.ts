@@ -39,6 +39,9 @@ interface Decision {
   readonly left: Left;
 }
 
+/** Seconds after which the limits that a response was asked for before would allow its request once more. */
+const WAIT = Symbol('wait of the limits so far');
+
 export class Gate<Request, Response extends object> {
   readonly #options: GateOptions<Request, Response>;
   readonly #room: Room<Request, Response>;
@@ -84,14 +87,15 @@ export class Gate<Request, Response extends object> {
   #act(request: Request, response: Response, next: Next, decision: Decision | undefined): void {
     if (decision !== undefined) this.#tell(request, decision);
     if (decision === undefined || decision.action === RateLimitAction.ALLOW) next();
-    else this.#refuse(request, response, next, this.#refusal(decision));
+    else this.#refuse(request, response, next, this.#refusal(response, decision));
   }
 
   #refuse(request: Request, response: Response, next: Next, refusal: Refusal): void {
     const failed = (error: unknown) => this.#fail(request, response, next, error);
     try {
       const done = this.#room.refuse(request, response, next, refusal);
-      if (isPromise(done)) done.then(undefined, failed);
+      // Fastify's reply is thenable, and calls what it is given without a look: undefined would be called too.
+      if (isPromise(done)) Promise.resolve(done).catch(failed);
     } catch (error) {
       failed(error);
     }
@@ -101,9 +105,10 @@ export class Gate<Request, Response extends object> {
     this.#room.fail(request, response, next, errorOf(thrown));
   }
 
-  /** What is to be said to a request that is refused. */
-  #refusal({ action, key, policy, quota, left }: Decision): Refusal {
-    const { remaining, retrySeconds } = left;
+  /** What is to be said to a request that is refused: no wait that one of its limits would refuse again. */
+  #refusal(response: Response, { action, key, policy, quota, left }: Decision): Refusal {
+    const { remaining } = left;
+    const retrySeconds = waitOf(response);
     return {
       policy,
       key,
@@ -120,13 +125,14 @@ export class Gate<Request, Response extends object> {
   #tell(request: Request, { action, key, policy, left }: Decision): void {
     const { onVerdict } = this.#options;
     if (onVerdict === undefined) return;
+    const isAllowed = action === RateLimitAction.ALLOW;
     const verdict: RequestVerdict<Request> = {
       kind: 'request',
       key,
       policy,
       action,
-      delaySeconds: left.retrySeconds,
-      did: action === RateLimitAction.ALLOW ? 'passed' : 'refused',
+      delaySeconds: isAllowed ? 0 : left.retrySeconds,
+      did: isAllowed ? 'passed' : 'refused',
       request,
     };
     // What it throws must not look like a failed request.
@@ -166,6 +172,7 @@ export class Gate<Request, Response extends object> {
     const { name, fields } = this.#named.get(policy) ?? this.#name(policy);
     const verdict = check(policy, key, cost);
     const left = policy.left(key, cost, verdict);
+    if (left.retrySeconds > 0) wait(response, left.retrySeconds);
     if (!this.#room.hasBegun(response)) fields.write(response, left);
     return { action: verdict[0], key, policy: name, quota: policy.quota, left };
   }
@@ -177,6 +184,15 @@ export class Gate<Request, Response extends object> {
     this.#named.set(policy, named);
     return named;
   }
+}
+
+function waitOf(response: object): number {
+  return (response as { [WAIT]?: number })[WAIT] ?? 0;
+}
+
+/** The longest counts. */
+function wait(response: object, seconds: number): void {
+  (response as { [WAIT]?: number })[WAIT] = Math.max(waitOf(response), seconds);
 }
 
 function nameOf({ quota, windowSeconds }: Policy): string {

@@ -2,7 +2,7 @@
 // more is told than would be admitted. Knows no requests and no fields.
 
 import type { DirectConnectionRateLimiter } from '../direct-connection-rate-limiter.js';
-import { type AnyLimiter, judge } from '../guard/verdict.js';
+import { type AnyLimiter, intervalOf, judge } from '../guard/verdict.js';
 import type { OrderbookRateLimiter } from '../orderbook-rate-limiter.js';
 import type { RateLimiter } from '../rate-limiter.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
@@ -15,7 +15,7 @@ export interface Left {
   readonly moreSeconds: number;
   /** Seconds until all of them are there. */
   readonly fullSeconds: number;
-  /** Seconds until what was refused would be allowed; 0 where nothing was. */
+  /** Seconds until the same request would be allowed, once more where it was; 0 where it would be at once. */
   readonly retrySeconds: number;
 }
 
@@ -67,11 +67,12 @@ class BucketPolicy implements Policy {
       remaining,
       moreSeconds: (remaining + 1 - tokens) / this.#rate,
       fullSeconds: (this.quota - tokens) / this.#rate,
-      retrySeconds: isRefused ? this.#secondsUntil(cost, tokens) : 0,
+      retrySeconds: this.#secondsUntil(cost, tokens),
     };
   }
 
   #secondsUntil(cost: number, tokens: number): number {
+    if (cost <= tokens) return 0;
     return cost > this.quota ? Infinity : (cost - tokens) / this.#rate;
   }
 }
@@ -87,9 +88,10 @@ class IntervalPolicy implements Policy {
     this.windowSeconds = windowOf(limiter.interval);
   }
 
-  left(_key: string, _cost: number, [action, seconds]: CheckResult): Left {
+  left(key: string, cost: number, [action, seconds]: CheckResult): Left {
     if (action !== RateLimitAction.ALLOW) return nothingFor(seconds);
-    return { ...nothingFor(this.limiter.interval), retrySeconds: 0 };
+    const left = nothingFor(intervalOf(this.limiter, key));
+    return cost === 0 ? { ...left, retrySeconds: 0 } : left;
   }
 }
 

@@ -25,7 +25,10 @@ export interface Refusal {
   readonly limit: number;
   /** Whole tokens that are left: some, where the cost is above 1. */
   readonly remaining: number;
-  /** Whole seconds, rounded up, after which it is worth trying; null: it never is. */
+  /**
+   * Whole seconds, rounded up, after which it is worth trying, by all limits that were asked of this request;
+   * null: it never is.
+   */
   readonly retryAfterSeconds: number | null;
 }
 

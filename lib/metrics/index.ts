@@ -15,6 +15,7 @@ import { refused } from '../errors.js';
 import {
   type Figures,
   figuresOf,
+  ifKnown,
   type NamedLimiters,
   namedLimiters,
   type WatchedLimiter,
@@ -110,7 +111,11 @@ const COUNTERS: readonly Definition[] = [
 ];
 
 const GAUGES: readonly Definition[] = [
-  { name: 'tracked_peers', help: 'Peers in the table.', values: ({ tracked }) => [[{}, tracked]] },
+  {
+    name: 'tracked_peers',
+    help: 'Peers in the table.',
+    values: ({ trackedPeers }) => [[{}, trackedPeers]],
+  },
   { name: 'banned_peers', help: 'Bans in force.', values: ({ banned }) => [[{}, banned]] },
   {
     name: 'violations',
@@ -126,15 +131,16 @@ const GAUGES: readonly Definition[] = [
 
 const CHECK_SECONDS: Description = {
   name: 'check_seconds',
-  help: 'How long a check by key takes, of a sample of them.',
+  help: 'How long a check takes, of a sample of those by key and of opened peers.',
   labels: ['method'],
 };
 
 /**
  * Registers metrics of the limiters, which read them at each scrape. `checks_total`, `bans_total`,
  * `evictions_total`, `refused_newcomers_total`, `tracked_peers`, `banned_peers`, `violations` and
- * `table_bytes` cost nothing between scrapes. `check_seconds` is a histogram by sampling of the checks
- * by key, labelled with the method; checks of opened peers and of groups are counted and not timed.
+ * `table_bytes` cost nothing between scrapes; a limiter whose clock throws has none of them in that
+ * scrape. `check_seconds` is a histogram by sampling of the checks by key, and of peers that are opened
+ * from now on, labelled with the method; checks of groups are counted and not timed.
  * @throws `ERR_LIMITER_OPTION` for what is not accepted; prom-client's error for a name that is
  * registered already. Then nothing has changed.
  */
@@ -163,7 +169,7 @@ class Collector {
   readonly #register: Registry;
   readonly #prefix: string;
   readonly #limiters: readonly Named[];
-  readonly #read: () => (readonly [name: string, figures: Figures])[];
+  readonly #read: () => (readonly [name: string, figures: Figures | null])[];
   readonly #ends: (() => void)[] = [];
 
   constructor(client: PromClient, register: Registry, prefix: string, limiters: readonly Named[]) {
@@ -171,7 +177,9 @@ class Collector {
     this.#register = register;
     this.#prefix = prefix;
     this.#limiters = limiters;
-    this.#read = together(() => limiters.map(([name, limiter]) => [name, figuresOf(limiter)]));
+    this.#read = together(() =>
+      limiters.map(([name, limiter]) => [name, ifKnown(() => figuresOf(limiter))]),
+    );
   }
 
   addTotals(): void {
@@ -221,15 +229,19 @@ class Collector {
     const gauge: Gauge = new this.#client.Gauge({
       ...common,
       collect: () => {
-        for (const [labels, value] of this.#values(definition)) gauge.set(labels, value);
+        const values = this.#values(definition);
+        // Or what is not known any more would stay as it was.
+        gauge.reset();
+        for (const [labels, value] of values) gauge.set(labels, value);
       },
     });
   }
 
   #values(definition: Definition): Value[] {
-    return this.#read().flatMap(([limiter, figures]) =>
-      definition.values(figures).map(([labels, value]): Value => [{ limiter, ...labels }, value]),
-    );
+    return this.#read().flatMap(([limiter, figures]) => {
+      const values = figures === null ? [] : definition.values(figures);
+      return values.map(([labels, value]): Value => [{ limiter, ...labels }, value]);
+    });
   }
 }
 

@@ -5,17 +5,18 @@ import { Server, type Socket } from 'node:net';
 import { Server as TlsServer } from 'node:tls';
 import { connectionKey } from '../address/connection-key.js';
 import { limiterError, refused } from '../errors.js';
-import type { Refusal } from '../guard/door.js';
+import { type Refusal, UNKNOWN } from '../guard/door.js';
 import { override } from '../guard/override.js';
 import { ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
-import { safely, surface } from '../guard/surface.js';
-import { type Decision, PASSED, said } from '../guard/verdicts.js';
-import { type Visitor, visitor } from '../guard/visitor.js';
+import { attempt } from '../guard/surface.js';
+import { type Decision, FAILED, PASSED, said } from '../guard/verdicts.js';
+import { type Belonging, type Visitor, visitor } from '../guard/visitor.js';
 import { callback, count, readOptions } from '../options.js';
 import type {
   Farewell,
   LineCost,
+  LineErrorSource,
   LineGuardOptions,
   LineKeyOf,
   LineSettings,
@@ -50,7 +51,7 @@ export function guardLineServer(server: Server, options?: LineGuardOptions): Lin
   const own = ['maxLineBytes', 'encoding', 'farewell'];
   const given = readOptions('guardLineServer', options, [...GUARD_OPTIONS, ...own]);
   return new Guard(server, {
-    ...readSettings<LineCost, LineKeyOf, LineVerdict>(given),
+    ...readSettings<LineCost, LineKeyOf, LineVerdict, LineErrorSource>(given),
     maxLineBytes: readLength(given),
     encoding: readEncoding(given),
     farewell: readFarewell(given),
@@ -59,13 +60,15 @@ export function guardLineServer(server: Server, options?: LineGuardOptions): Lin
 
 class Guard extends ServerGuard<Socket> implements LineGuard {
   readonly #settings: LineSettings;
+  readonly #isTls: boolean;
 
   constructor(server: Server, settings: LineSettings) {
     super(settings);
     this.#settings = settings;
     const emit = server.emit as (...event: unknown[]) => boolean;
     // A TLS server greets at 'connection' and has a stream to read from at 'secureConnection'.
-    const readable = server instanceof TlsServer ? 'secureConnection' : 'connection';
+    this.#isTls = server instanceof TlsServer;
+    const readable = this.#isTls ? 'secureConnection' : 'connection';
     const guarded = (...event: unknown[]) => {
       const [name, socket] = event as [string, Socket];
       const isWelcome = name !== 'connection' || this.#admit(socket);
@@ -78,24 +81,31 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
   /** Whether the door lets a connection in; if not, it is ended here. */
   #admit(socket: Socket): boolean {
     if (this.isClosed) return true;
-    try {
-      const guest = this.#visitor(socket);
-      const refusal = this.enter(guest, socket);
-      if (refusal !== undefined) this.#refuse(socket, guest, refusal);
-      return refusal === undefined;
-    } catch (error) {
-      surface(error);
-      socket.destroy();
-      return false;
-    }
+    const guest = this.#visitor(socket);
+    const refusal = attempt(
+      () => this.enter(guest, socket) ?? 'welcome',
+      (error) => this.#failed(error, socket),
+    );
+    if (refusal === 'welcome') return true;
+    this.#refuse(socket, guest, refusal ?? UNKNOWN);
+    return false;
   }
 
   #refuse(socket: Socket, guest: Visitor, { reason, verdict }: Refusal): void {
-    const text = safely(() => this.#settings.farewell({ reason, words: undefined }));
     socket.on('error', () => {});
+    const text = this.#farewell(socket, reason);
     if (text === undefined) socket.destroy();
     else this.#sayFarewell(socket, text);
-    this.#tell(guest, guest.key, undefined, { did: 'refused', reason, ...said(verdict) });
+    this.#tell(guest, guest.key, socket, { did: 'refused', reason, ...said(verdict) });
+  }
+
+  /** Of TLS nobody has shaken hands yet: text would break the protocol. */
+  #farewell(socket: Socket, reason: Farewell['reason']): string | undefined {
+    if (this.#isTls) return undefined;
+    return attempt(
+      () => this.#settings.farewell({ reason, words: undefined }),
+      (error) => this.#failed(error, socket),
+    );
   }
 
   /** What the peer has sent must be read, or its system throws away what it is sent. */
@@ -110,24 +120,30 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
   #attach(socket: Socket): boolean {
     if (this.isClosed) return true;
     const guest = this.#visitor(socket);
-    const settings = this.#settings;
-    if (!this.guard(socket, guest, (belonging) => new GuardedLines(socket, settings, belonging))) {
-      socket.destroy();
-      return false;
-    }
-    this.#tell(guest, connectionKey(socket), socket, PASSED);
-    return true;
+    const make = (belonging: Belonging) => new GuardedLines(socket, this.#settings, belonging);
+    const isGuarded = this.guard(socket, guest, (error) => this.#failed(error, socket), make);
+    if (!isGuarded) socket.destroy();
+    this.#tell(guest, connectionKey(socket), socket, isGuarded ? PASSED : FAILED);
+    return isGuarded;
+  }
+
+  #failed(error: unknown, socket: Socket): void {
+    this.#settings.onError(error, { socket });
   }
 
   #visitor(socket: Socket): Visitor {
     return visitor(socket.remoteAddress, this.#settings.subnets, socket);
   }
 
-  #tell({ address }: Visitor, key: string, socket: Socket | undefined, decision: Decision): void {
+  #tell({ address }: Visitor, key: string, socket: Socket, decision: Decision): void {
     const { onVerdict } = this.#settings;
     if (onVerdict === undefined) return;
-    const about = { kind: 'connection', key, address, socket, data: undefined } as const;
-    safely(() => onVerdict({ ...about, ...decision }));
+    const isThere = decision.did !== 'refused';
+    const about = { kind: 'connection', key, address, data: undefined } as const;
+    attempt(
+      () => onVerdict({ ...about, socket: isThere ? socket : undefined, ...decision }),
+      (error) => this.#failed(error, socket),
+    );
   }
 }
 

@@ -10,6 +10,7 @@ export type {
   Farewell,
   Line,
   LineCost,
+  LineErrorSource,
   LineGuardOptions,
   LineKeyOf,
   LineVerdict,

@@ -39,6 +39,15 @@ export class LineCutter {
   }
 
   /**
+   * Takes back everything: what has come of a line whose end is still to come. `skips`: the stream begins
+   * with the LF of a line that is done with.
+   */
+  end(): { begun: Buffer; skips: boolean } {
+    const begun = this.#partial.subarray(0, this.#partialLength);
+    return { begun, skips: this.#skips };
+  }
+
+  /**
    * The next line without its end (LF or CRLF), undefined where none is complete. One that is longer than
    * allowed may be returned before its end has come: nothing may be taken after it.
    */

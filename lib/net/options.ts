@@ -25,19 +25,26 @@ export interface Farewell {
   readonly words: string | undefined;
 }
 
-export interface LineGuardOptions extends GuardOptions<LineCost, LineKeyOf, LineVerdict> {
+/** Whose an error is. */
+export interface LineErrorSource {
+  readonly socket: Socket;
+}
+
+export interface LineGuardOptions
+  extends GuardOptions<LineCost, LineKeyOf, LineVerdict, LineErrorSource> {
   /** Longest line in bytes, without its end; a longer one closes the connection. At least 1. Default 65,536. */
   maxLineBytes?: number | undefined;
   /** How lines are given. Default `'utf8'`. */
   encoding?: 'utf8' | 'latin1' | 'buffer' | undefined;
   /**
    * The last that a peer is sent, its line's end included, when it is closed or not let in. Default: nothing,
-   * and who is not let in is cut at once. What it throws surfaces as an uncaught exception.
+   * and who is not let in is cut at once, as by a TLS server anyway: it has no stream to say it on. What it
+   * throws is told to `onError`.
    */
   farewell?: string | ((farewell: Farewell) => string | undefined) | undefined;
 }
 
-export interface LineSettings extends Settings<LineCost, LineKeyOf, LineVerdict> {
+export interface LineSettings extends Settings<LineCost, LineKeyOf, LineVerdict, LineErrorSource> {
   readonly maxLineBytes: number;
   readonly encoding: 'utf8' | 'latin1' | 'buffer';
   readonly farewell: (farewell: Farewell) => string | undefined;

@@ -5,18 +5,14 @@ import type { Socket } from 'node:net';
 import type { MessageReason } from '../guard/gate.js';
 import { GuardedConnection } from '../guard/guarded.js';
 import { type OpenRule, openRule } from '../guard/rules.js';
-import { safely } from '../guard/surface.js';
+import { attempt } from '../guard/surface.js';
 import type { Decision } from '../guard/verdicts.js';
 import type { Belonging } from '../guard/visitor.js';
 import { LineCutter } from './lines.js';
 import type { Line, LineCost, LineKeyOf, LineSettings } from './options.js';
 
-interface Item {
-  readonly line: Line;
-  readonly bytes: number;
-}
-
-export class GuardedLines extends GuardedConnection<Item> {
+/** A line, and how many bytes it had. */
+export class GuardedLines extends GuardedConnection<Line, number> {
   readonly #socket: Socket;
   readonly #settings: LineSettings;
   readonly #lines: LineCutter;
@@ -41,11 +37,13 @@ export class GuardedLines extends GuardedConnection<Item> {
 
   #received(chunk: Buffer | string): void {
     if (!this.isGuarded) return;
-    // Text where its user has called setEncoding.
-    this.#lines.push(typeof chunk === 'string' ? this.#bytesOf(chunk) : chunk);
+    this.#lines.push(this.#bytesOf(chunk));
     while (this.isGuarded && !this.gate.isShut && !this.hold.isPaused) {
       const line = this.#lines.next();
-      if (line === undefined) return;
+      if (line === undefined) {
+        this.gate.drained();
+        return;
+      }
       this.#take(line);
     }
     if (this.isGuarded) this.#putBack();
@@ -53,14 +51,19 @@ export class GuardedLines extends GuardedConnection<Item> {
 
   /** Into the stream: one with nothing left would end, and the line that waits with it. */
   #putBack(): void {
-    const rest = this.#lines.rest(this.gate.isShut);
-    const { readableEncoding } = this.#socket;
-    if (readableEncoding === null) this.#socket.unshift(rest);
-    else this.#socket.unshift(rest.toString(readableEncoding), readableEncoding);
+    this.#unshift(this.#lines.rest(this.gate.isShut));
   }
 
-  #bytesOf(text: string): Buffer {
-    return Buffer.from(text, this.#socket.readableEncoding ?? 'utf8');
+  #unshift(bytes: Buffer): void {
+    const { readableEncoding } = this.#socket;
+    if (readableEncoding === null) this.#socket.unshift(bytes);
+    else this.#socket.unshift(bytes.toString(readableEncoding), readableEncoding);
+  }
+
+  /** Text where its user has called setEncoding. */
+  #bytesOf(chunk: Buffer | string): Buffer {
+    if (typeof chunk !== 'string') return chunk;
+    return Buffer.from(chunk, this.#socket.readableEncoding ?? 'utf8');
   }
 
   /** The last line need not have an end. */
@@ -77,28 +80,38 @@ export class GuardedLines extends GuardedConnection<Item> {
   #take(bytes: Buffer): void {
     const { encoding, maxLineBytes } = this.#settings;
     const line = encoding === 'buffer' ? bytes : bytes.toString(encoding);
-    const item = { line, bytes: bytes.length };
-    if (bytes.length > maxLineBytes) this.refuse(item, 'length');
-    else this.gate.offer(item);
+    if (bytes.length > maxLineBytes) this.refuse(line, bytes.length, 'length');
+    else if (this.gate.allows(line, bytes.length)) this.pass(line, bytes.length);
   }
 
-  protected deliver({ line }: Item): void {
+  isExempt(): boolean {
+    return false;
+  }
+
+  protected deliver(line: Line): void {
     this.#socket.emit('line', line);
   }
 
-  protected rest(): Item[] {
-    return [];
+  /** It waits in the stream. */
+  protected forget(): void {}
+
+  /** As bytes, since nobody makes lines of them any more. */
+  protected giveBack(): void {
+    if (this.#socket.readableEnded || this.#socket.destroyed) return;
+    const { begun, skips } = this.#lines.end();
+    if (begun.length > 0) this.#unshift(begun);
+    const rest = skips ? this.#socket.read() : null;
+    if (rest !== null && rest.length > 1) this.#unshift(this.#bytesOf(rest).subarray(1));
   }
 
-  protected tell({ line }: Item, key: string, decision: Decision): void {
-    const { onVerdict } = this.#settings;
+  protected tell(line: Line, _bytes: number, key: string, decision: Decision): void {
     const { address } = this.belonging.visitor;
     const about = { kind: 'message', key, address, socket: this.#socket, data: line } as const;
-    safely(() => onVerdict?.({ ...about, ...decision }));
+    this.#settings.onVerdict?.({ ...about, ...decision });
   }
 
   protected closeFor(reason: MessageReason, words: string | undefined): void {
-    const text = safely(() => this.#settings.farewell({ reason, words }));
+    const text = attempt(() => this.#settings.farewell({ reason, words }), this.belonging.failed);
     if (text === undefined) this.#socket.end();
     else this.#socket.end(text);
   }
@@ -114,8 +127,9 @@ export class GuardedLines extends GuardedConnection<Item> {
   }
 }
 
-function costOf(cost: 'bytes' | LineCost | undefined): OpenRule<Item>['cost'] {
+function costOf(cost: 'bytes' | LineCost | undefined): OpenRule<Line, number>['cost'] {
   if (cost === undefined) return () => 1;
-  if (cost === 'bytes') return ({ bytes }) => bytes;
-  return ({ line }) => cost(line);
+  // One for its end: empty lines are not for nothing.
+  if (cost === 'bytes') return (_line, bytes) => bytes + 1;
+  return (line) => cost(line);
 }

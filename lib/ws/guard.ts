@@ -7,12 +7,12 @@ import type { ServerOptions, VerifyClientCallbackAsync, WebSocket, WebSocketServ
 import { addressResolver, type ClientAddressOptions } from '../address/client-address.js';
 import { connectionKey } from '../address/connection-key.js';
 import { refused } from '../errors.js';
-import type { Refusal } from '../guard/door.js';
+import { type Refusal, UNKNOWN } from '../guard/door.js';
 import { override } from '../guard/override.js';
 import { ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
-import { safely, surface } from '../guard/surface.js';
-import { type Decision, PASSED, said } from '../guard/verdicts.js';
+import { attempt } from '../guard/surface.js';
+import { type Decision, FAILED, PASSED, said } from '../guard/verdicts.js';
 import { type Belonging, type Visitor, visitor } from '../guard/visitor.js';
 import { readOptions } from '../options.js';
 import type { WebSocketGuardOptions, WebSocketSettings } from './options.js';
@@ -62,8 +62,6 @@ export function guardWebSocketServer(
 class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
   readonly #settings: WebSocketSettings;
   readonly #resolve: (request: IncomingMessage) => string | undefined;
-  /** Those that the door has let in. */
-  readonly #visitors = new WeakMap<IncomingMessage, Visitor>();
 
   constructor(
     server: WebSocketServer,
@@ -73,62 +71,74 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
     super(settings);
     this.#settings = settings;
     this.#resolve = resolve;
-    const { verifyClient } = server.options;
-    const handleUpgrade = server.handleUpgrade;
-    this.hooked([
-      override(server.options, 'verifyClient', (info: { req: IncomingMessage }, answer: Answer) => {
-        if (this.#admit(info.req, answer)) verifyBy(verifyClient, info, answer);
-      }),
-      // Its callback is the first to see a WebSocket, in every mode.
-      override(server, 'handleUpgrade', (request, socket, head, callback) => {
-        handleUpgrade.call(server, request, socket, head, (client, upgraded) => {
-          if (this.#attach(client, upgraded)) callback(client, upgraded);
-        });
-      }),
-    ]);
+    const { handleUpgrade } = server;
+    // Its callback is the first to see a WebSocket, in every mode.
+    const guarded: typeof handleUpgrade = (request, socket, head, callback) => {
+      let guest: Visitor | undefined;
+      const upgraded = (client: WebSocket, request: IncomingMessage) => {
+        if (guest === undefined || this.#attach(client, request, guest)) callback(client, request);
+      };
+      // ws looks for it before it returns: no other than this door can have been put there meanwhile.
+      const { options } = server;
+      const theirs = options.verifyClient;
+      options.verifyClient = (info: { req: IncomingMessage }, answer: Answer) => {
+        // A socket that is gone has no 'close' to wait for; ws lets it go.
+        const isAsked = !this.isClosed && !request.socket.destroyed;
+        if (isAsked) guest = this.#admit(request, answer);
+        if (!isAsked || guest !== undefined) verifyBy(theirs, info, answer);
+      };
+      try {
+        handleUpgrade.call(server, request, socket, head, upgraded);
+      } finally {
+        options.verifyClient = theirs;
+      }
+    };
+    this.hooked([override(server, 'handleUpgrade', guarded)]);
   }
 
-  /** Whether the door lets a request in; if not, it is answered here. */
-  #admit(request: IncomingMessage, answer: Answer): boolean {
-    // A socket that is gone has no 'close' to wait for; ws lets it go.
-    if (this.isClosed || request.socket.destroyed) return true;
+  /** Whom the door lets in; whom not is answered here. */
+  #admit(request: IncomingMessage, answer: Answer): Visitor | undefined {
+    const { subnets } = this.#settings;
     try {
-      const guest = visitor(this.#resolve(request), this.#settings.subnets, request.socket);
+      const guest = visitor(this.#resolve(request), subnets, request.socket);
       const refusal = this.enter(guest, request.socket);
-      if (refusal === undefined) this.#visitors.set(request, guest);
-      else this.#refuse(guest, request, refusal, answer);
-      return refusal === undefined;
+      if (refusal === undefined) return guest;
+      const seconds = Math.ceil(Math.min(Math.max(1, refusal.verdict[1]), LONGEST_RETRY));
+      answer(false, 429, 'Too Many Requests', {
+        'Content-Type': 'text/plain',
+        'Retry-After': String(seconds),
+      });
+      this.#refused(guest, request, refusal);
     } catch (error) {
-      surface(error);
+      this.#failed(error, undefined, request);
       answer(false, 503, 'Service Unavailable');
-      return false;
+      this.#refused(visitor(undefined, subnets, request.socket), request, UNKNOWN);
     }
+    return undefined;
   }
 
-  #refuse(guest: Visitor, request: IncomingMessage, refusal: Refusal, answer: Answer): void {
-    const { reason, verdict } = refusal;
-    const seconds = Math.ceil(Math.min(Math.max(1, verdict[1]), LONGEST_RETRY));
-    answer(false, 429, 'Too Many Requests', {
-      'Content-Type': 'text/plain',
-      'Retry-After': String(seconds),
-    });
+  #refused(guest: Visitor, request: IncomingMessage, { reason, verdict }: Refusal): void {
     const decision = { did: 'refused', reason, ...said(verdict) } as const;
     this.#tell(guest, request, guest.key, undefined, decision);
   }
 
   /** Whether its user may have it. */
-  #attach(client: WebSocket, request: IncomingMessage): boolean {
-    const guest = this.#visitors.get(request);
-    if (this.isClosed || guest === undefined) return true;
+  #attach(client: WebSocket, request: IncomingMessage, guest: Visitor): boolean {
+    if (this.isClosed) return true;
     const make = (belonging: Belonging) =>
       new GuardedSocket(client, request, this.#settings, belonging);
-    if (!this.guard(client, guest, make)) {
+    const failed = (error: unknown) => this.#failed(error, client, request);
+    const isGuarded = this.guard(client, guest, failed, make);
+    if (!isGuarded) {
       client.on('error', () => {});
       client.close(1011, 'internal error');
-      return false;
     }
-    this.#tell(guest, request, connectionKey(client), client, PASSED);
-    return true;
+    this.#tell(guest, request, connectionKey(client), client, isGuarded ? PASSED : FAILED);
+    return isGuarded;
+  }
+
+  #failed(error: unknown, socket: WebSocket | undefined, request: IncomingMessage): void {
+    this.#settings.onError(error, { socket, request });
   }
 
   #tell(
@@ -141,7 +151,8 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
     const { onVerdict } = this.#settings;
     if (onVerdict === undefined) return;
     const about = { kind: 'connection', key, address, socket, data: undefined, request } as const;
-    safely(() => onVerdict({ ...about, ...decision }));
+    const failed = (error: unknown) => this.#failed(error, socket, request);
+    attempt(() => onVerdict({ ...about, ...decision }), failed);
   }
 }
 

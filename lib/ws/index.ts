@@ -10,6 +10,7 @@ export type { MessageData } from './message.js';
 export type {
   MessageCost,
   MessageKeyOf,
+  WebSocketErrorSource,
   WebSocketGuardOptions,
   WebSocketVerdict,
 } from './options.js';

@@ -23,8 +23,20 @@ export interface WebSocketVerdict
   readonly request: IncomingMessage;
 }
 
+/** Whose an error is. */
+export interface WebSocketErrorSource {
+  /** Undefined where there is no connection yet. */
+  readonly socket: WebSocket | undefined;
+  readonly request: IncomingMessage;
+}
+
 export interface WebSocketGuardOptions
-  extends GuardOptions<MessageCost, MessageKeyOf, WebSocketVerdict>,
+  extends GuardOptions<MessageCost, MessageKeyOf, WebSocketVerdict, WebSocketErrorSource>,
     ClientAddressOptions {}
 
-export type WebSocketSettings = Settings<MessageCost, MessageKeyOf, WebSocketVerdict>;
+export type WebSocketSettings = Settings<
+  MessageCost,
+  MessageKeyOf,
+  WebSocketVerdict,
+  WebSocketErrorSource
+>;

@@ -1,5 +1,6 @@
 // One guarded WebSocket: its messages, pings and pongs pass the gate before any listener has them. It
-// stands before `emit`, so it matters neither when listeners are added nor by which of ws's ways.
+// stands before `emit`, so it matters neither when listeners are added nor by which of ws's ways. A message
+// that passes costs no object and no closure here: there are very many.
 
 import type { IncomingMessage } from 'node:http';
 import type { WebSocket } from 'ws';
@@ -7,21 +8,21 @@ import type { MessageReason } from '../guard/gate.js';
 import { GuardedConnection } from '../guard/guarded.js';
 import { override } from '../guard/override.js';
 import { type OpenRule, openRule } from '../guard/rules.js';
-import { safely } from '../guard/surface.js';
 import type { Decision } from '../guard/verdicts.js';
 import type { Belonging } from '../guard/visitor.js';
-import { byteLength, type Call, type MessageData } from './message.js';
+import { byteLength, type FrameKind, type MessageData } from './message.js';
 import type { MessageCost, MessageKeyOf, WebSocketSettings } from './options.js';
 
 const POLICY_VIOLATION = 1008;
-const TRY_AGAIN_LATER = 1013;
+const CODES: Partial<Record<MessageReason, number>> = { pause: 1013, backlog: 1013, error: 1011 };
 
 /**
  * ws goes on with the chunk that it has begun when it is paused: at most 64 KB, unless it was compressed.
- * So many bytes wait here, each message counted with what it takes beside its data; more is a bomb.
+ * So many bytes wait here, each message counted with what it takes of the heap beside its data, which of
+ * empty ones is nearly all.
  */
-const MOST_WAITING = 1 << 20;
-const MESSAGE_OVERHEAD = 64;
+const MOST_WAITING = 256 << 10;
+const MESSAGE_OVERHEAD = 150;
 /** RFC 6455, 5.5: a control frame has 125 bytes, of which the code takes two. */
 const LONGEST_REASON = 123;
 
@@ -31,18 +32,25 @@ const WORDS: Partial<Record<MessageReason, string>> = {
   cost: 'message above the rate limit',
   pause: 'rate limit exceeded, try again later',
   backlog: 'too many messages at once',
+  error: 'internal error',
 };
 
-export class GuardedSocket extends GuardedConnection<Call> {
+interface Waiting {
+  readonly data: MessageData;
+  readonly kind: FrameKind;
+}
+
+export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
   readonly #client: WebSocket;
   readonly #request: IncomingMessage;
   readonly #settings: WebSocketSettings;
   /** Calls the listeners. */
   readonly #emit: (...event: unknown[]) => boolean;
-  readonly #undo: () => void;
+  readonly #undo: readonly (() => void)[];
   /** What ws still had when the gate was shut. */
-  #waiting: Call[] = [];
+  #waiting: Waiting[] = [];
   #waitingBytes = 0;
+  #isProceeding = false;
 
   /** @throws what a rule's key throws. */
   constructor(
@@ -58,25 +66,32 @@ export class GuardedSocket extends GuardedConnection<Call> {
     this.#request = request;
     this.#settings = settings;
     this.#emit = client.emit.bind(client) as (...event: unknown[]) => boolean;
-    this.#undo = override(client, 'emit', this.#before());
+    const { close } = client;
+    this.#undo = [
+      override(client, 'emit', this.#before()),
+      override(client, 'close', (...how) => {
+        this.#closing();
+        close.apply(client, how);
+      }),
+    ];
   }
 
-  /** What stands before `emit`. A message costs no array here: there are very many. */
   #before(): WebSocket['emit'] {
     const guard = this;
     return function (event: string | symbol, data: MessageData, isBinary: boolean) {
-      if (event === 'message' || event === 'ping' || event === 'pong') {
-        if (!guard.isReleased) return guard.#take({ event, data, isBinary });
+      if (!guard.isReleased) {
+        if (event === 'message') return guard.#take(data, isBinary ? 'binary' : 'text');
+        if (event === 'ping' || event === 'pong') return guard.#take(data, event);
       }
       // biome-ignore lint/complexity/noArguments: how many there are differs, and listeners may count them.
       return guard.#other(event, arguments);
     } as WebSocket['emit'];
   }
 
-  #take(call: Call): true {
+  #take(data: MessageData, kind: FrameKind): true {
     if (!this.isGuarded) return true;
-    if (this.gate.isShut) this.#wait(call);
-    else this.gate.offer(call);
+    if (this.gate.isShut || this.#waiting.length > 0) this.#wait(data, kind);
+    else if (this.gate.allows(data, kind)) this.pass(data, kind);
     return true;
   }
 
@@ -88,10 +103,22 @@ export class GuardedSocket extends GuardedConnection<Call> {
     return this.#emit(...call);
   }
 
-  #wait(call: Call): void {
-    this.#waitingBytes += weight(call);
-    if (this.#waitingBytes > MOST_WAITING) this.refuse(call, 'backlog');
-    else this.#waiting.push(call);
+  #wait(data: MessageData, kind: FrameKind): void {
+    if (this.isExempt(kind)) {
+      this.pass(data, kind);
+      return;
+    }
+    this.#waitingBytes += weight(data);
+    if (this.#waitingBytes > MOST_WAITING) this.refuse(data, kind, 'backlog');
+    else this.#waiting.push({ data, kind });
+  }
+
+  /** Its user closes it: nothing waits any more, or the peer's answer would not be read. */
+  #closing(): void {
+    if (!this.isGuarded) return;
+    this.gate.drop();
+    this.forget();
+    this.hold.release();
   }
 
   #close(call: IArguments): boolean {
@@ -102,39 +129,59 @@ export class GuardedSocket extends GuardedConnection<Call> {
     }
   }
 
-  protected deliver({ event, data, isBinary }: Call): void {
-    if (event === 'message') this.#emit(event, data, isBinary);
-    else this.#emit(event, data);
+  /** A server that hears no answer to its own pings takes the connection for dead. */
+  isExempt(kind: FrameKind): boolean {
+    return kind === 'pong';
+  }
+
+  protected deliver(data: MessageData, kind: FrameKind): void {
+    if (kind === 'ping' || kind === 'pong') this.#emit(kind, data);
+    else this.#emit('message', data, kind === 'binary');
   }
 
   protected proceed(): void {
-    while (!this.gate.isShut && this.isGuarded) {
-      const call = this.#waiting.shift();
-      if (call === undefined) {
+    // A listener may pause and resume.
+    if (this.#isProceeding) return;
+    this.#isProceeding = true;
+    while (this.isGuarded && !this.gate.isShut && !this.isPaused) {
+      const next = this.#waiting.shift();
+      if (next === undefined) {
+        this.gate.drained();
         this.hold.release();
-        return;
+        break;
       }
-      this.#waitingBytes -= weight(call);
-      this.gate.offer(call);
+      this.#waitingBytes -= weight(next.data);
+      if (this.gate.allows(next.data, next.kind)) this.pass(next.data, next.kind);
     }
+    this.#isProceeding = false;
   }
 
-  protected rest(): Call[] {
-    const waiting = this.#waiting;
+  protected forget(): void {
     this.#waiting = [];
-    return waiting;
+    this.#waitingBytes = 0;
   }
 
-  protected tell(call: Call, key: string, decision: Decision): void {
-    const { event: kind, data } = call;
-    const { onVerdict } = this.#settings;
+  protected giveBack(): void {
+    for (const { data, kind } of this.#waiting) this.give(data, kind);
+    this.forget();
+  }
+
+  protected tell(data: MessageData, frame: FrameKind, key: string, decision: Decision): void {
+    const kind = frame === 'ping' || frame === 'pong' ? frame : 'message';
     const { address } = this.belonging.visitor;
-    const about = { kind, key, address, socket: this.#client, data, request: this.#request };
-    safely(() => onVerdict?.({ ...about, ...decision }));
+    const about = {
+      kind,
+      key,
+      address,
+      socket: this.#client,
+      data,
+      request: this.#request,
+    } as const;
+    this.#settings.onVerdict?.({ ...about, ...decision });
   }
 
   protected closeFor(reason: MessageReason, words = WORDS[reason]): void {
-    const code = reason === 'pause' ? TRY_AGAIN_LATER : POLICY_VIOLATION;
+    const code = CODES[reason] ?? POLICY_VIOLATION;
     this.#client.close(code, cutShort(words ?? 'policy violation'));
   }
 
@@ -143,18 +190,22 @@ export class GuardedSocket extends GuardedConnection<Call> {
   }
 
   protected detach(): void {
-    this.#undo();
+    for (const undo of this.#undo) undo();
   }
 }
 
-function weight({ data }: Call): number {
+function weight(data: MessageData): number {
   return byteLength(data) + MESSAGE_OVERHEAD;
 }
 
-function costOf(cost: 'bytes' | MessageCost | undefined): OpenRule<Call>['cost'] {
+function costOf(cost: 'bytes' | MessageCost | undefined): OpenRule<MessageData, FrameKind>['cost'] {
   if (cost === undefined) return () => 1;
-  if (cost === 'bytes') return ({ data }) => byteLength(data);
-  return ({ event, data, isBinary }) => (event === 'message' ? cost(data, isBinary) : undefined);
+  // Empty ones are not for nothing.
+  if (cost === 'bytes') return (data) => Math.max(1, byteLength(data));
+  return (data, kind) => {
+    if (kind === 'text') return cost(data, false);
+    return kind === 'binary' ? cost(data, true) : undefined;
+  };
 }
 
 /** At most what a close takes, no character cut in two. */

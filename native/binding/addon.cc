@@ -11,7 +11,7 @@ namespace relay_limiter {
 namespace {
 
 // Raised when what is called, or how, changes; lib/engine/native-limiters.ts has the same number.
-constexpr int kDoor = 2;
+constexpr int kDoor = 3;
 
 // The two limiters with buckets share how they tell what is in one.
 template <class Self>
@@ -93,7 +93,7 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
   using Self = OrderbookObject;
 
   static Napi::Function define(Napi::Env env, Registry<Self>& registry) {
-    return LimiterObject::define(env, "OrderbookLimiter", registry, {},
+    return LimiterObject::define(env, "OrderbookLimiter", registry, banMethods(),
                                  {{"check", checkTime<Self, &OrderbookLimiter::check>},
                                   {"checkPeer", checkPeerTime<Self, &OrderbookLimiter::check>},
                                   {"isBanned", relay_limiter::isBanned<Self>}});
@@ -112,8 +112,11 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
   using Self = DirectObject;
 
   static Napi::Function define(Napi::Env env, Registry<Self>& registry) {
+    auto methods = groupMethods();
+    const auto more = banMethods();
+    methods.insert(methods.end(), more.begin(), more.end());
     return LimiterObject::define(
-        env, "DirectLimiter", registry, groupMethods(),
+        env, "DirectLimiter", registry, std::move(methods),
         {{"checkMessage", checkCost<Self>},
          {"checkOrderbook", checkTime<Self, &DirectLimiter::checkOrderbook>},
          {"checkPeerOrderbook", checkPeerTime<Self, &DirectLimiter::checkOrderbook>},

@@ -124,6 +124,14 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     };
   }
 
+  // The methods of limiters that ban.
+  static Methods banMethods() {
+    return {
+        Self::InstanceMethod("bannedKeys", &Self::bannedKeys),
+        Self::InstanceMethod("longestBans", &Self::longestBans),
+    };
+  }
+
   // A number of the config, or `fallback` where there is none.
   static double numberIn(const Napi::CallbackInfo& info, const char* name, double fallback = 0) {
     if (!info[0].IsObject()) return fallback;
@@ -161,8 +169,16 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
     return Napi::Boolean::New(info.Env(), core_.isCleaning());
   }
 
-  Napi::Value statistics(const Napi::CallbackInfo& info) {
-    return statisticsOf(info.Env(), core_, nowIn(info, 0));
+  Napi::Value statistics(const Napi::CallbackInfo& info) { return statisticsOf(info.Env(), core_); }
+
+  Napi::Value bannedKeys(const Napi::CallbackInfo& info) {
+    return bannedKeysOf(info.Env(), core_, nowIn(info, 0));
+  }
+
+  // longestBans(most, now)
+  Napi::Value longestBans(const Napi::CallbackInfo& info) {
+    const double most = info[0].As<Napi::Number>().DoubleValue();
+    return longestBansOf(info.Env(), core_, most, nowIn(info, 1));
   }
 
   // offenders(now): the columns of a snapshot.

@@ -70,7 +70,7 @@ inline void setTally(Napi::Env env, Napi::Object& result, const Tally& tally) {
 }
 
 template <class Core>
-Napi::Value statisticsOf(Napi::Env env, Core& core, double now) {
+Napi::Value statisticsOf(Napi::Env env, Core& core) {
   Offenders& offenders = core.offenders();
   Napi::Object result = Napi::Object::New(env);
   result.Set("tracked", static_cast<double>(core.tracked()));
@@ -78,12 +78,36 @@ Napi::Value statisticsOf(Napi::Env env, Core& core, double now) {
   result.Set("totalViolations", static_cast<double>(offenders.totalViolations()));
   result.Set("topViolators", topViolatorsOf(env, offenders));
   result.Set("unnamedOffenders", static_cast<double>(offenders.unnamed()));
-  NameList banned(env);
-  const auto use = [&](const Name& name) { banned.push(name); };
-  if (!offenders.bannedKeys(now, core.banDuration(), use)) throwNoMemory(env);
-  result.Set("banned", banned.array);
   result.Set("memoryBytes", static_cast<double>(core.memoryBytes()));
   setTally(env, result, core.tally());
+  return result;
+}
+
+template <class Core>
+Napi::Value bannedKeysOf(Napi::Env env, Core& core, double now) {
+  NameList banned(env);
+  const auto use = [&](const Name& name) { banned.push(name); };
+  if (!core.offenders().bannedKeys(now, core.banDuration(), use)) throwNoMemory(env);
+  return banned.array;
+}
+
+// { count, bans }: pairs of a key and the seconds its ban has left.
+template <class Core>
+Napi::Value longestBansOf(Napi::Env env, Core& core, double most, double now) {
+  Napi::Object result = Napi::Object::New(env);
+  Napi::Array bans = Napi::Array::New(env);
+  const double banDuration = core.banDuration();
+  const auto use = [&](const Name& name, double began) {
+    const Napi::HandleScope scope(env);
+    Napi::Array pair = Napi::Array::New(env, 2);
+    pair.Set(0u, stringOf(env, name));
+    pair.Set(1u, banDuration - elapsed(now, began));
+    bans.Set(bans.Length(), pair);
+  };
+  size_t count = 0;
+  if (!core.offenders().longestBans(most, now, banDuration, count, use)) throwNoMemory(env);
+  result.Set("count", static_cast<double>(count));
+  result.Set("bans", bans);
   return result;
 }
 

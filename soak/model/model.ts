@@ -31,6 +31,9 @@ interface Peer {
 /** What the limiter did is not what any state allows. */
 export class Difference extends Error {}
 
+/** Code units of the longest key that every offender is named by. */
+const ALWAYS_NAMED = 128;
+
 export class Model {
   /** Evictions: at least and at most. */
   lossyEvictions = 0;
@@ -140,8 +143,9 @@ export class Model {
   }
 
   /**
-   * Compares a snapshot; offenders up to `unnamed` may be missing. What it says of a peer decides
-   * between the peer's states. `stranger` tells the keys that were let go. @throws Difference
+   * Compares a snapshot; offenders up to `unnamed` may be missing, if their keys are long. What it says
+   * of a peer decides between the peer's states. `stranger` tells the keys that were let go.
+   * @throws Difference
    */
   compareSnapshot(
     entries: readonly SnapshotEntry[],
@@ -155,9 +159,12 @@ export class Model {
       const entry = named.get(key);
       named.delete(key);
       const states = this.#states(key).filter((state) => this.#fitsEntry(state, entry, now));
-      if (states.length > 0) this.#keep(key, states);
-      else if (entry === undefined && missing < unnamed) missing += 1;
-      else this.#differ(key, 'a snapshot', now, entry);
+      // Missing, it says nothing of one that may have no name.
+      const mayBeUnnamed = entry === undefined && unnamed > 0 && key.length > ALWAYS_NAMED;
+      if (states.length > 0 && !mayBeUnnamed) this.#keep(key, states);
+      if (states.length > 0) continue;
+      missing += 1;
+      if (!mayBeUnnamed || missing > unnamed) this.#differ(key, 'a snapshot', now, entry);
     }
     for (const entry of named.values()) {
       if (stranger(entry.key) && entry.banSecondsLeft === null) continue;

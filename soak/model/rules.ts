@@ -160,8 +160,10 @@ export function orderbookRules(options: OrderbookOptions): Rules {
       },
       (known, now) => withoutOldBan(known, banDuration, now),
     ],
-    isFresh: (known, now) =>
-      known.violations === 0 && known.bannedAt === undefined && allows(known, now),
+    isFresh(known, now) {
+      const current = lifted(known, now);
+      return current.violations === 0 && current.bannedAt === undefined && allows(current, now);
+    },
     restored: (peer, now) => withBan(peer, banDuration, now),
     snapshot(known, now) {
       const current = lifted(known, now);
@@ -230,11 +232,15 @@ export function directRules(options: DirectOptions): Rules {
       },
       (known, now) => withoutOldBan(known, banDuration, now),
     ],
-    isFresh: (known, now) =>
-      known.violations === 0 &&
-      known.bannedAt === undefined &&
-      refilled(known, now, options) === options.burst &&
-      allows(known, now),
+    isFresh(known, now) {
+      const current = lifted(known, now);
+      return (
+        current.violations === 0 &&
+        current.bannedAt === undefined &&
+        refilled(current, now, options) === options.burst &&
+        allows(current, now)
+      );
+    },
     tokens: (known) => known?.tokens ?? options.burst,
     restored: (peer, now) => withBan(peer, banDuration, now),
     snapshot: (known, now) => offence(lifted(known, now), banDuration, now),

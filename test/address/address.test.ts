@@ -18,6 +18,11 @@ describe('addressKey', () => {
     ['[::ffff:192.0.2.1]:443', '192.0.2.1'],
     ['0:0:0:0:0:ffff:192.0.2.1', '192.0.2.1'],
     ['64:ff9b::192.0.2.1', '192.0.2.1'],
+    ['64:ff9b::c000:201', '192.0.2.1'],
+    // Prefixes of a site's own, laid out as it likes.
+    ['64:ff9b:1::192.0.2.1', '64:ff9b:1::/64'],
+    ['64:ff9b:1:c000:2:100::', '64:ff9b:1:c000::/64'],
+    ['64:ff9b:0:0:0:1:c000:201', '64:ff9b::/64'],
     ['2001:db8::1', '2001:db8::/64'],
     ['2001:DB8:0:0:1234:5678:9abc:def0', '2001:db8::/64'],
     ['2001:0db8:0000:0001:ffff::', '2001:db8:0:1::/64'],
@@ -148,6 +153,26 @@ describe('clientAddress', () => {
     expect(resolve(request('::1', '[2001:db8::1]:443, 127.0.0.1:80'))).toBe('2001:db8::1');
   });
 
+  test('a list may be text, as Express and Fastify take it', () => {
+    const resolve = addressResolver({ trustedProxies: 'loopback, 10.0.0.0/8,2001:db8::/32' });
+    for (const proxy of ['127.0.0.1', '10.1.1.1', '2001:db8::1']) {
+      expect(resolve(request(proxy, '198.51.100.7'))).toBe('198.51.100.7');
+    }
+    expect(resolve(request('192.0.2.1', '198.51.100.7'))).toBe('192.0.2.1');
+  });
+
+  test('an address behind a translator is not that which it stands for: nobody is trusted for it', () => {
+    const loopback = addressResolver({ trustedProxies: ['loopback', '10.0.0.0/8'] });
+    for (const address of ['64:ff9b::7f00:1', '64:ff9b::10.0.0.1', '64:ff9b:1:dead::127.0.0.1']) {
+      expect(loopback(request(address, '198.51.100.7'))).toBe(address);
+      expect(addressKey(loopback(request('127.0.0.1', `198.51.100.7, ${address}`)))).toBe(
+        addressKey(address),
+      );
+    }
+    const translator = addressResolver({ trustedProxies: '64:ff9b::/96' });
+    expect(translator(request('64:ff9b::7f00:1', '198.51.100.7'))).toBe('198.51.100.7');
+  });
+
   test('garbage falls back to the proxy that passed it on, and never throws', () => {
     const resolve = addressResolver({ trustedProxies: 'loopback' });
     for (const garbage of [
@@ -198,6 +223,7 @@ describe('clientAddress', () => {
       'proxy.example',
       '10.0.0.0/33',
       '0.0.0.0/0',
+      'loopback,',
       ['::1', ''],
       [1],
       1,

@@ -114,6 +114,24 @@ describe('with a token', () => {
     expect((await ask(`${url}?token=wrong`)).status).toBe(401);
   });
 
+  test('in the address of the folder without its slash: the cookie is of the folder', async () => {
+    const { url } = await served({ token: TOKEN, path: '/admin/limits' });
+    const first = await ask(`${url.slice(0, -1)}?token=${TOKEN}`);
+    expect(first).toMatchObject({ status: 303, headers: { location: './limits/' } });
+    const [cookie, path] = String(first.headers['set-cookie']).split('; ');
+    expect(path).toBe('Path=/admin/limits/');
+    expect((await ask(url, { headers: { Cookie: cookie } })).status).toBe(200);
+  });
+
+  test('with a plus in it, written as it is or encoded', async () => {
+    const token = 'abcd+efgh/ijkl+mnop=';
+    const { url } = await served({ token });
+    for (const written of [token, encodeURIComponent(token)]) {
+      expect((await ask(`${url}?token=${written}`)).status).toBe(303);
+    }
+    expect((await ask(`${url}?token=${token.replaceAll('+', '%20')}`)).status).toBe(401);
+  });
+
   test('the cookie of one token is none of another', async () => {
     const one = await served({ token: TOKEN });
     const other = await served({ token: `${TOKEN}2` });
@@ -187,6 +205,18 @@ describe('lifting', () => {
     expect(books.isBanned('mallory')).toBe(true);
   });
 
+  test('where no ban is in force there is nothing to lift, and nobody is forgotten', async () => {
+    const { url, books, messages } = await served();
+    books.check('mallory');
+    messages.check('mallory');
+    for (const limiter of ['books', 'messages', 'others']) {
+      expect((await lift(url, { limiter, key: 'mallory' })).status).toBe(404);
+    }
+    const what = { limiter: 'books', key: 'mallory', hash: 'of no key listed' };
+    expect((await lift(url, what)).status).toBe(404);
+    expect([books.getOverview().trackedPeers, messages.getOverview().trackedPeers]).toEqual([1, 1]);
+  });
+
   test('takes no form, which any page could send', async () => {
     const { url } = await served();
     for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'text/json']) {
@@ -196,10 +226,12 @@ describe('lifting', () => {
   });
 
   test('takes what our own page sends, also where a proxy has another name', async () => {
-    const { url } = await served();
+    const { url, books } = await served();
     const what = { limiter: 'books', key: 'mallory' };
     const { origin } = new URL(url);
+    ban(books, 'mallory');
     expect((await lift(url, what, { Origin: origin })).status).toBe(204);
+    ban(books, 'mallory');
     const proxied = { 'Sec-Fetch-Site': 'same-origin', Origin: 'https://limits.example' };
     expect((await lift(url, what, proxied)).status).toBe(204);
   });

@@ -36,6 +36,7 @@ describe('what it tells', () => {
     expect([tracked, banned, typeof bytes]).toEqual([6, 0, 'number']);
     expect(latest.limiters[1]?.slice(3, 5)).toEqual([1, 1]);
     expect(latest.loopDelay).toBeGreaterThanOrEqual(0);
+    expect(latest.seconds).toBeGreaterThan(INTERVAL / 2);
 
     const listing = await stream.next('listing');
     expect(listing.banned).toBe(1);
@@ -68,19 +69,47 @@ describe('what it tells', () => {
   test('a long key is cut, and its length told', async () => {
     const { url, books } = await served({ intervalSeconds: 3600 });
     ban(books, 'k'.repeat(100_000));
+    ban(books, `${'k'.repeat(99_999)}l`);
     const stream = await events(url);
     const { listing } = await stream.next('hello');
-    expect(listing.bans).toMatchObject([{ key: 'k'.repeat(2048), length: 100_000 }]);
+    const hash = expect.stringMatching(/^[\w-]{16}$/);
+    const cut = { key: 'k'.repeat(2048), length: 100_000, hash };
+    expect(listing.bans).toMatchObject([cut, cut]);
+    expect(listing.bans[0]?.hash).not.toBe(listing.bans[1]?.hash);
+  });
+
+  test('every sample says how long it is of', async () => {
+    const { url } = await served();
+    const stream = await events(url);
+    let before = await stream.next('sample');
+    const apart = [];
+    for (let n = 0; n < 5; n += 1) {
+      const sample = await stream.next('sample');
+      apart.push(Math.abs((sample.at - before.at) / 1000 - sample.seconds));
+      before = sample;
+    }
+    expect(Math.max(...apart)).toBeLessThan(0.2);
+  });
+
+  test('that it is alive, however seldom there is anything else to say', {
+    timeout: 9000,
+  }, async () => {
+    const { url } = await served({ intervalSeconds: 3600 });
+    const stream = await events(url);
+    const { aliveSeconds } = await stream.next('hello');
+    const started = performance.now();
+    await stream.next('alive');
+    expect((performance.now() - started) / 1000).toBeLessThan(aliveSeconds + 3);
   });
 
   test('a limiter whose clock fails is a gap, and the others go on', async () => {
     const { messages } = limiters();
     let broken = false;
     const failing = new RateLimiter();
-    const getStats = failing.getStats.bind(failing);
-    failing.getStats = () => {
+    const getOverview = failing.getOverview.bind(failing);
+    failing.getOverview = () => {
       if (broken) throw new Error('no clock');
-      return getStats();
+      return getOverview();
     };
     const { url } = await served({ limiters: { failing, messages } });
     const stream = await events(url);
@@ -98,13 +127,13 @@ describe('what it tells', () => {
 describe('what is dear', () => {
   test('is done less often: a fiftieth of the time at the most', async () => {
     const { messages } = limiters();
-    const getStats = messages.getStats.bind(messages);
+    const getOverview = messages.getOverview.bind(messages);
     let reads = 0;
-    messages.getStats = () => {
+    messages.getOverview = () => {
       reads += 1;
       const until = performance.now() + 20;
       while (performance.now() < until);
-      return getStats();
+      return getOverview();
     };
     const { url } = await served({ limiters: { messages }, intervalSeconds: 0.01 });
     const stream = await events(url);
@@ -118,11 +147,11 @@ describe('what is dear', () => {
   test('nobody is listed while nobody watches', async () => {
     const { books } = limiters();
     ban(books, 'mallory');
-    const snapshot = books.snapshot.bind(books);
+    const getBans = books.getBans.bind(books);
     let taken = 0;
-    books.snapshot = () => {
-      taken += 1;
-      return snapshot();
+    books.getBans = (most) => {
+      if (most !== 0) taken += 1;
+      return getBans(most);
     };
     const { url } = await served({ limiters: { books }, intervalSeconds: 0.01 });
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -142,6 +171,38 @@ describe('to whom', () => {
     expect(refused).toMatchObject({ status: 503, headers: { 'retry-after': '10' } });
     streams[7]?.stop();
     await expect.poll(async () => (await events(url)).status, { timeout: 3000 }).toBe(200);
+  });
+
+  test('who has gone before the handler runs takes no place', async () => {
+    // With a token: of who has gone not even the address is known.
+    const token = 'correct-horse.battery';
+    const Authorization = `Bearer ${token}`;
+    const { dashboard } = await served({ token });
+    let late = 0;
+    const server = createServer((request, response) => {
+      if (request.headers['x-late'] === undefined) dashboard(request, response);
+      else {
+        response.on('close', () => {
+          late += 1;
+          setImmediate(() => dashboard(request, response));
+        });
+      }
+    }).listen(0, '127.0.0.1');
+    onTestFinished(() => void server.close());
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    for (let n = 0; n < 21; n += 1) {
+      const socket = connect(port, '127.0.0.1');
+      socket.write(
+        `GET /events HTTP/1.1\r\nHost: localhost\r\nX-Late: 1\r\nAuthorization: ${Authorization}\r\n\r\n`,
+      );
+      await once(server, 'request');
+      socket.destroy();
+    }
+    await expect.poll(() => late).toBe(21);
+    await new Promise((resolve) => setImmediate(resolve));
+    const url = `http://127.0.0.1:${port}/events`;
+    expect((await ask(url, { method: 'HEAD', headers: { Authorization } })).status).toBe(200);
   });
 
   test('one that reads nothing holds no more than its socket, and nobody up', async () => {
@@ -205,5 +266,20 @@ describe('to whom', () => {
       )
       .toBe('ECONNREFUSED');
     dashboard.close();
+  });
+
+  test('closed, it answers nothing more, and a listen that is underway does not come about', async () => {
+    const dashboard = createDashboard({ limiters: limiters(), intervalSeconds: INTERVAL });
+    const server = createServer(dashboard).listen(0, '127.0.0.1');
+    onTestFinished(() => void server.close());
+    await once(server, 'listening');
+    const underway = dashboard.listen();
+    dashboard.close();
+    await expect(underway).rejects.toThrow('the dashboard is closed');
+    await expect(dashboard.listen()).rejects.toMatchObject({ code: 'ERR_LIMITER_OPTION' });
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    for (const name of ['', 'events', 'lift']) {
+      expect((await ask(url + name)).status).toBe(503);
+    }
   });
 });

@@ -4,10 +4,11 @@ import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import express from 'express';
+import Fastify from 'fastify';
 import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { codeOf } from '../support/limiters.js';
-import { ask, events, limiters, served } from './support.js';
+import { ask, ban, events, lift, limiters, served } from './support.js';
 
 async function serve(listener: RequestListener) {
   const server = createServer(listener).listen(0, '127.0.0.1');
@@ -128,7 +129,7 @@ describe('where it is mounted', () => {
     const app = express();
     app.use(express.json(), dashboardFor({ limiters: watchedLimiters }));
     const { url } = await serve(app);
-    watchedLimiters.books.check('mallory');
+    ban(watchedLimiters.books, 'mallory');
     const answer = await ask(`${url}/lift`, {
       method: 'POST',
       headers: { 'Content-Type': 'application/json' },
@@ -136,6 +137,39 @@ describe('where it is mounted', () => {
     });
     expect(answer.status).toBe(204);
     expect(watchedLimiters.books.getStatistics().trackedPeers).toBe(0);
+  });
+
+  test('in Fastify, as the documentation has it, which has read the body', async () => {
+    const { books } = limiters();
+    const dashboard = dashboardFor({ limiters: { books }, path: '/limits' });
+    const fastify = Fastify();
+    onTestFinished(() => fastify.close());
+    for (const path of ['/limits', '/limits/*']) {
+      fastify.all(path, (request, reply) => {
+        reply.hijack();
+        dashboard(Object.assign(request.raw, { body: request.body }), reply.raw);
+      });
+    }
+    const url = `${await fastify.listen({ port: 0, host: '127.0.0.1' })}/limits/`;
+    expect((await ask(url.slice(0, -1))).headers.location).toBe('./limits/');
+    expect((await ask(`${url}main.js`)).status).toBe(200);
+    const stream = await events(url);
+    await stream.next('hello');
+    stream.stop();
+    ban(books, 'mallory');
+    expect((await lift(url, { limiter: 'books', key: 'mallory' })).status).toBe(204);
+    expect(books.isBanned('mallory')).toBe(false);
+  });
+
+  test('behind who has read the body and kept it: an answer, and a warning that says so', async () => {
+    const dashboard = dashboardFor();
+    const { url } = await serve((request, response) => {
+      request.resume().on('end', () => dashboard(request, response));
+    });
+    const warning = once(process, 'warning');
+    const answer = await lift(`${url}/`, { limiter: 'books', key: 'mallory' });
+    expect(answer.status).toBe(500);
+    expect(String((await warning)[0])).toContain('hand it on as request.body');
   });
 
   test.each(['/limits', '/limits/'])('in node:http, with the path %s', async (path) => {

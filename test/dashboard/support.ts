@@ -91,6 +91,7 @@ export async function events(url: string, headers: OutgoingHttpHeaders = {}) {
   async function next(event: 'hello'): Promise<Hello>;
   async function next(event: 'sample'): Promise<Sample>;
   async function next(event: 'listing'): Promise<Listing>;
+  async function next(event: 'alive'): Promise<null>;
   async function next(event: string): Promise<unknown> {
     for (;;) {
       const found = take();

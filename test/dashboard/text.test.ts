@@ -6,6 +6,7 @@ import {
   bytes,
   keyText,
   milliseconds,
+  share,
   short,
   timeLeft,
   visible,
@@ -19,6 +20,15 @@ test.each([
   ['zero\u200bwidth\ufeff\u2028', 'zero\\u{200b}width\\u{feff}\\u{2028}'],
   ['half \ud83d!', 'half \\u{d83d}!'],
   ['\u{e0041}', '\\u{e0041}'],
+  ['\u3164', '\\u{3164}'],
+  ['\u2800', '\\u{2800}'],
+  ['mallory\ufe0f', 'mallory\\u{fe0f}'],
+  ['mallory\u034f', 'mallory\\u{34f}'],
+  ['mallory\u00a0', 'mallory\\u{a0}'],
+  ['a\u115fb\u3000c', 'a\\u{115f}b\\u{3000}c'],
+  [' a b  c ', '\\u{20}a b \\u{20}c\\u{20}'],
+  [' ', '\\u{20}'],
+  ['\\u{202e}x', '\\\\u{202e}x'],
 ])('the key %j is shown as %s', (key, shown) => {
   expect(visible(key)).toBe(shown);
 });
@@ -35,6 +45,12 @@ test.each([
   [() => short(2.34), '2.3'],
   [() => short(1234), '1,234'],
   [() => short(1_234_567), '1.23M'],
+  [() => share(0, 7), '0%'],
+  [() => share(7, 7), '100%'],
+  [() => share(1, 10_000), '<0.1%'],
+  [() => share(9999, 10_000), '>99.9%'],
+  [() => share(996, 1000), '99.6%'],
+  [() => share(1, 3), '33%'],
   [() => bytes(0), '0 B'],
   [() => bytes(16_656), '17 KB'],
   [() => bytes(3_210_000), '3.2 MB'],
@@ -52,7 +68,7 @@ describe('samples as columns', () => {
   const sample = (
     at: number,
     ...limiters: ([number, number, number, number, number, number | null] | null)[]
-  ) => ({ at, loopDelay: 2, limiters });
+  ) => ({ at, seconds: 1, loopDelay: 2, limiters });
 
   test('of all limiters are added, as far as they are known', () => {
     const both = sample(0, [1, 2, 3, 4, 5, 6], [10, 20, 30, 40, 50, null]);
@@ -74,9 +90,22 @@ describe('samples as columns', () => {
     const { times, moments } = seriesOf(
       [sample(1000, one), sample(2000, one), sample(12_000, one)],
       'all',
-      4,
     );
-    expect(times).toEqual([1, 2, 7, 12]);
-    expect(moments.map(({ allow }) => allow)).toEqual([1, 1, null, 1]);
+    expect(times).toEqual([0, 1, 2, 6.5, 11, 12]);
+    expect(moments.map(({ allow }) => allow)).toEqual([1, 1, 1, null, 1, 1]);
+  });
+
+  test.each([0.05, 1, 60, 3600])('have none where they are %d s apart', (seconds) => {
+    const one: [number, number, number, number, number, number] = [1, 0, 0, 0, 0, 0];
+    // Timers are late, now and then by much.
+    const spans = [seconds, seconds * 1.02, seconds * 7, seconds];
+    let at = 1e12;
+    const samples = spans.map((span) => {
+      at += span * 1000;
+      return { ...sample(at, one), seconds: span };
+    });
+    const { times, moments } = seriesOf(samples, 'all');
+    expect(times).toHaveLength(5);
+    expect(moments.every(({ allow }) => allow === 1)).toBe(true);
   });
 });

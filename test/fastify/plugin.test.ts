@@ -4,7 +4,8 @@ import { type AddressInfo, connect } from 'node:net';
 import autocannon from 'autocannon';
 import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify';
 import { RateLimiter } from 'relay-limiter';
-import rateLimit, { type FastifyRateLimitOptions } from 'relay-limiter/fastify';
+import { addressKey } from 'relay-limiter/address';
+import rateLimit, { type FastifyRateLimitOptions, type Handler } from 'relay-limiter/fastify';
 import { parseProblem, parseRateLimitHeaders } from 'relay-limiter/headers';
 import { describe, expect, test, vi } from 'vitest';
 import { closeLater } from '../http/support.js';
@@ -179,6 +180,50 @@ test("the answer is the user's: text, JSON, a function, a handler, an error for 
   expect((await ask(fastify, '/rejects')).body).toContain('rejected');
 });
 
+test('a refusal may be sent by an asynchronous onSend, and goes on as any other', async () => {
+  const fastify = Fastify();
+  closeLater(() => fastify.close());
+  fastify.addHook('onSend', async (_, __, payload) => {
+    await new Promise((resolve) => setImmediate(resolve));
+    return payload;
+  });
+  await fastify.register(rateLimit, {
+    limit: 1,
+    windowSeconds: HOUR,
+    handler: (_, reply) => reply.send({ slow: 1 }),
+  });
+  const add = (url: string, handler: Handler) =>
+    fastify.get(url, { config: { rateLimit: { limit: 1, handler } } }, async () => 'ok');
+  fastify.get('/', async () => 'ok');
+  add('/returned', async (_, reply) => reply.send({ slow: 1 }));
+  add('/awaited', async (_, reply) => {
+    await reply.send({ slow: 1 });
+  });
+  for (const url of ['/', '/returned', '/awaited']) {
+    expect((await ask(fastify, url)).body).toBe('ok');
+    expect(await ask(fastify, url)).toMatchObject({ status: 429, body: '{"slow":1}' });
+  }
+});
+
+test('what a handler answers is sent, as what the handler of a route answers is', async () => {
+  const fastify = await app({ limit: 1, windowSeconds: HOUR });
+  const add = (url: string, handler: Handler) =>
+    fastify.get(url, { config: { rateLimit: { limit: 1, handler } } }, async () => 'ok');
+  add('/async', async () => ({ slow: 1 }));
+  add('/sync', () => ({ slow: 1 }));
+  add('/both', async (_, reply) => {
+    reply.send({ slow: 1 });
+    return { slow: 2 };
+  });
+  add('/null', async () => null);
+  for (const url of ['/async', '/sync', '/both']) {
+    await ask(fastify, url);
+    expect(await ask(fastify, url)).toMatchObject({ status: 429, body: '{"slow":1}' });
+  }
+  await ask(fastify, '/null');
+  expect(await ask(fastify, '/null')).toMatchObject({ status: 429, body: 'null' });
+});
+
 test('errors of what is asked are errors of the request', async () => {
   const fastify = await app({ limit: 1, windowSeconds: HOUR });
   const add = (url: string, key: () => unknown) =>
@@ -266,6 +311,85 @@ test('two registrations are two limits', async () => {
   expect(parseProblem((await ask(fastify, '/')).body).violated).toEqual(['b']);
 });
 
+test("a route's options are for the nearest registration; the others limit by their own", async () => {
+  const fastify = await app({ limit: 9, windowSeconds: HOUR, name: 'outer' });
+  await fastify.register(async (child) => {
+    await child.register(rateLimit, { limit: 5, windowSeconds: HOUR, name: 'inner' });
+    child.get('/own', { config: { rateLimit: { limit: 3, name: 'own' } } }, async () => '');
+    child.get('/free', { config: { rateLimit: false } }, async () => '');
+    const hooks = [child.rateLimit(), child.rateLimit({ cost: 2, message: 'inner' })];
+    child.get('/hook', { onRequest: hooks, config: { rateLimit: false } }, async () => '');
+    await child.register(async (grandchild) => grandchild.get('/below', async () => ''));
+  });
+  fastify.get('/above', { config: { rateLimit: { limit: 2, name: 'above' } } }, async () => '');
+  const told = async (url: string) =>
+    (await ask(fastify, url)).info.limits.map(({ name, remaining }) => [name, remaining]);
+  expect(await told('/own')).toEqual([
+    ['outer', 8],
+    ['own', 2],
+  ]);
+  expect(await told('/free')).toEqual([]);
+  expect(await told('/hook')).toEqual([
+    ['inner', 4],
+    ['inner', 2],
+  ]);
+  expect(await told('/below')).toEqual([
+    ['outer', 7],
+    ['inner', 1],
+  ]);
+  expect(await told('/above')).toEqual([['above', 1]]);
+});
+
+test('buckets of a route are of its method and constraints too, and those of a slash at the end the same', async () => {
+  const fastify = await app({ global: false });
+  const config = { rateLimit: { limit: 1, windowSeconds: HOUR } };
+  fastify.get('/x', { config }, async () => '');
+  fastify.post('/x', { config }, async () => '');
+  for (const host of ['a.example', /^b/]) {
+    fastify.get('/host', { config, constraints: { host } }, async () => '');
+  }
+  fastify.register(async (child) => child.post('/', { config }, async () => ''), {
+    prefix: '/login',
+  });
+  const of = (method: 'HEAD' | 'POST', url: string) => ({ method, url });
+  const at = (host: string) => ({ url: '/host', headers: { host } });
+  expect(await statuses(fastify, ['/x', of('POST', '/x'), of('HEAD', '/x')])).toEqual([
+    200, 200, 429,
+  ]);
+  const hosts = [at('a.example'), at('b.example'), at('a.example'), at('b.example')];
+  expect(await statuses(fastify, hosts)).toEqual([200, 200, 429, 429]);
+  const login = [of('POST', '/login'), of('POST', '/login/'), of('POST', '/login')];
+  expect(await statuses(fastify, login)).toEqual([200, 429, 429]);
+});
+
+test("what a route leaves undefined is the plugin's", async () => {
+  const fastify = await app({
+    limit: 5,
+    windowSeconds: HOUR,
+    key: () => 'everybody',
+    statusCode: 503,
+  });
+  const own = { cost: 4, key: undefined, limit: undefined, statusCode: undefined };
+  fastify.get('/', { config: { rateLimit: own } }, async () => '');
+  fastify.get('/null', { config: { rateLimit: null as never } }, async () => '');
+  expect(await ask(fastify, { url: '/', remoteAddress: '192.0.2.1' })).toMatchObject({
+    status: 200,
+    remaining: 1,
+  });
+  expect((await ask(fastify, { url: '/', remoteAddress: '192.0.2.2' })).status).toBe(503);
+  expect(await ask(fastify, '/null')).toMatchObject({ status: 200, remaining: 0 });
+});
+
+test("behind Fastify's own trustProxy its address makes the key", async () => {
+  const fastify = Fastify({ trustProxy: 'loopback' });
+  closeLater(() => fastify.close());
+  await fastify.register(rateLimit, { limit: 1, key: ({ ip }) => addressKey(ip) });
+  fastify.get('/', async () => '');
+  const from = (address: string) => ({ url: '/', headers: { 'x-forwarded-for': address } });
+  const asked = [from('2001:db8::1'), from('2001:db8::2'), from('192.0.2.2')];
+  expect(await statuses(fastify, asked)).toEqual([200, 429, 200]);
+});
+
 test.each<[string, object]>([
   ['no limit', {}],
   ['a limit of 0, though nobody is limited by it yet', { global: false, limit: 0 }],
@@ -281,8 +405,9 @@ test.each<[string, object]>([
 
 test.each<[string, unknown]>([
   ['a number', 5],
-  ['null', null],
+  ['text', 'yes'],
   ['an unknown option', { max: 5 }],
+  ['an unknown option, undefined', { max: undefined }],
   ['a limit that is none', { limit: 0 }],
 ])('refused when the route is added: %s', async (_, config) => {
   const fastify = await app({ limit: 5 });

@@ -1,11 +1,11 @@
 // The middleware without a server: what it decides, says and asks, on both engines and a clock that stands.
 
-import { RateLimiter } from 'relay-limiter';
+import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { parseProblem } from 'relay-limiter/headers';
 import { type RequestVerdict, rateLimit } from 'relay-limiter/http';
 import { describe, expect, test, vi } from 'vitest';
 import { ENGINES, manualClock } from '../support/limiters.js';
-import { ask, outcomeOf, requestFrom } from './support.js';
+import { ask, type Middleware, outcomeOf, requestFrom } from './support.js';
 
 const TEXT = { accept: 'text/html,application/xhtml+xml;q=0.9,*/*;q=0.8' };
 
@@ -123,6 +123,65 @@ describe.each(ENGINES)('%s', (engine) => {
     expect((await ask(rateLimit({ limit: 3, cost: 2, ...own }))).fields['ratelimit']).toContain(
       'r=1;',
     );
+  });
+
+  test('a wait is told that is long enough for every limit that was asked', async () => {
+    const refusals: unknown[] = [];
+    const hour = rateLimit({ limit: 2, windowSeconds: 3600, name: 'hour', headers: false, ...own });
+    const second = rateLimit({
+      limit: 1,
+      windowSeconds: 1,
+      handler: (_, response, __, refusal) => {
+        refusals.push(refusal.retryAfterSeconds);
+        response.end(String(response.getHeader('retry-after')));
+      },
+      ...own,
+    });
+    const both: Middleware = (request, response, next) =>
+      hour(request, response, (error) => (error ? next(error) : second(request, response, next)));
+    expect((await ask(both)).passed).toBe(true);
+    // The hour has one more than it asks for here: 1,800 seconds for the next.
+    expect((await ask(both)).body).toBe('1800');
+    expect(refusals).toEqual([1800]);
+    clock.now += 1800;
+    expect((await ask(both)).passed).toBe(true);
+    const standard = rateLimit({ limit: 1, windowSeconds: 5, ...own });
+    await ask(standard);
+    const all: Middleware = (request, response, next) =>
+      hour(request, response, (error) => (error ? next(error) : standard(request, response, next)));
+    clock.now += 1800;
+    await ask(all);
+    clock.now += 1800;
+    await ask(standard);
+    const { body, fields } = await ask(all);
+    expect(fields['retry-after']).toBe('1800');
+    expect(JSON.parse(body).detail).toContain('1800 seconds');
+  });
+
+  test('what an earlier limit has enough of makes no wait longer', async () => {
+    const many = rateLimit({ limit: 10, windowSeconds: 3600, ...own });
+    const one = rateLimit({ limit: 1, windowSeconds: 5, ...own });
+    const both: Middleware = (request, response, next) =>
+      many(request, response, () => one(request, response, next));
+    await ask(both);
+    expect((await ask(both)).fields['retry-after']).toBe('5');
+  });
+
+  test('an OrderbookRateLimiter tells the interval that is in force, also when it allows', async () => {
+    const limiter = new OrderbookRateLimiter({
+      interval: 10,
+      violationWarningThreshold: 3,
+      ...own,
+    });
+    const limit = rateLimit({ limiter });
+    expect((await ask(limit)).fields['ratelimit']).toBe('"1-in-10s";r=0;t=10');
+    for (let n = 0; n < 3; n += 1) await ask(limit);
+    clock.now += 60;
+    const { passed, fields } = await ask(limit);
+    expect([passed, fields['ratelimit']]).toEqual([true, '"1-in-10s";r=0;t=60']);
+    clock.now += 60;
+    expect((await ask(limit)).passed).toBe(true);
+    expect((await ask(limit)).fields['retry-after']).toBe('60');
   });
 
   test('skips what it is told to, at once or later, without a field', async () => {

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import autocannon from 'autocannon';
 import express, { type NextFunction, type Request, type Response } from 'express';
 import { RateLimiter } from 'relay-limiter';
+import { addressKey } from 'relay-limiter/address';
 import { limitFetch, PolicyLimiter } from 'relay-limiter/client';
 import { parseProblem } from 'relay-limiter/headers';
 import { rateLimit } from 'relay-limiter/http';
@@ -159,6 +160,33 @@ test('Express: keys of its own kind, errors to its error handler, and its proxie
   function unknown(): never {
     throw new Error('no user');
   }
+});
+
+test("Express: the key of its own address, by its own 'trust proxy'", async () => {
+  const app = express();
+  app.set('trust proxy', 'loopback');
+  const limit = rateLimit<Request, Response>({
+    limit: 1,
+    windowSeconds: HOUR,
+    key: (request) => addressKey(request.ip),
+    handler: (_, response, __, { statusCode }) => response.status(statusCode).json({ slow: 1 }),
+  });
+  app.use(limit, (_, response) => void response.send('ok'));
+  app.use((error: Error, _: Request, response: Response, __: NextFunction) => {
+    response.status(400).send((error as Error & { code: string }).code);
+  });
+  const { origin } = await serve(app);
+  const of = async (forwarded: string) => {
+    const response = await fetch(origin, { headers: { 'x-forwarded-for': forwarded } });
+    return [response.status, await response.text()];
+  };
+  expect(await of('::ffff:192.0.2.1')).toEqual([200, 'ok']);
+  expect(await of('192.0.2.1')).toEqual([429, '{"slow":1}']);
+  expect(await of('2001:db8::1')).toEqual([200, 'ok']);
+  expect((await of('2001:db8::2'))[0]).toBe(429);
+  expect((await statuses([origin]))[0]).toBe(200);
+  // What is no address is nobody's key.
+  expect(await of('unknown')).toEqual([400, 'ERR_LIMITER_KEY']);
 });
 
 test('a spoofed X-Forwarded-For makes nobody another, and limits nobody else', async () => {

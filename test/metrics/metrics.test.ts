@@ -9,6 +9,7 @@ import {
 } from 'relay-limiter';
 import { collectMetrics, type MetricsOptions } from 'relay-limiter/metrics';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { openPeer } from '../../dist/guard/verdict.js';
 import grafana from '../../docs/grafana.json' with { type: 'json' };
 import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
 
@@ -79,11 +80,11 @@ describe.each(ENGINES)('%s', (engine) => {
 describe('a scrape', () => {
   test('reads each limiter once', async () => {
     const messages = new RateLimiter({ engine: 'js' });
-    const getStats = messages.getStats.bind(messages);
+    const getOverview = messages.getOverview.bind(messages);
     let reads = 0;
-    messages.getStats = () => {
+    messages.getOverview = () => {
       reads += 1;
-      return getStats();
+      return getOverview();
     };
     const { register } = collect({ limiters: { messages } });
     expect(reads).toBe(0);
@@ -91,6 +92,28 @@ describe('a scrape', () => {
     expect(reads).toBe(1);
     await register.metrics();
     expect(reads).toBe(2);
+  });
+
+  test('goes on without a limiter whose clock throws, which comes back', async () => {
+    let broken = false;
+    const books = new OrderbookRateLimiter({
+      violationBanThreshold: 0,
+      clock() {
+        if (broken) throw new Error('no clock');
+        return 1;
+      },
+    });
+    books.check('mallory');
+    const { register } = collect({ limiters: { books, messages: new RateLimiter() } });
+    const has = async (name: string) => (await scrape(register)).get(`relay_limiter_${name}`);
+    expect(await has('banned_peers{limiter="books"}')).toBe(1);
+    broken = true;
+    expect(await has('tracked_peers{limiter="messages"}')).toBe(0);
+    // Nor does it show what is not known any more.
+    expect(await has('banned_peers{limiter="books"}')).toBe(undefined);
+    expect(await has('bans_total{limiter="books"}')).toBe(undefined);
+    broken = false;
+    expect(await has('bans_total{limiter="books"}')).toBe(1);
   });
 
   test('in the format of OpenMetrics as well', async () => {
@@ -170,8 +193,57 @@ describe('check seconds', () => {
     messages.check('a');
     expect(await seconds(second.register, 'limiter="messages",method="check"')).toBe(2);
     second.collection.stop();
+    expect(messages.check).toBe(check);
+    expect([Object.hasOwn(messages, 'check'), Object.hasOwn(messages, 'open')]).toEqual([
+      false,
+      false,
+    ]);
+  });
+
+  test("another's shadow stays, and ours below it samples no longer", async () => {
+    const messages = create();
+    const { register, collection } = collect({ limiters: { messages }, sampleEvery: 1 });
+    const ours = messages.check;
+    let calls = 0;
+    messages.check = (key) => {
+      calls += 1;
+      return ours(key);
+    };
     messages.check('a');
-    expect(messages.check('a')).toEqual(check.call(messages, 'a'));
+    expect(await seconds(register, 'limiter="messages",method="check"')).toBe(1);
+    collection.stop();
+    expect(messages.check('a')).toEqual(['allow', 0]);
+    expect(calls).toBe(2);
+  });
+
+  test('of peers that are opened meanwhile, until it ends', async () => {
+    const messages = create({ burstLimit: 2, rateLimit: 0.001 });
+    const direct = new DirectConnectionRateLimiter({ engine: 'js' });
+    const { register, collection } = collect({ limiters: { messages, direct }, sampleEvery: 1 });
+    const peer = messages.open('a');
+    expect(peer.check()).toEqual(['allow', 0]);
+    expect(peer.check(1)).toEqual(['allow', 0]);
+    expect(peer.check()[0]).toBe('delay');
+    const connection = direct.open('a');
+    connection.checkMessage();
+    connection.checkOrderbook();
+    expect(messages.group([peer]).check()).toEqual(new Uint8Array([1]));
+    expect(await seconds(register, 'limiter="messages",method="check"')).toBe(3);
+    expect(await seconds(register, 'limiter="direct",method="checkMessage"')).toBe(1);
+    expect(await seconds(register, 'limiter="direct",method="checkOrderbook"')).toBe(1);
+    expect(Object.hasOwn(peer, 'check')).toBe(true);
+    collection.stop();
+    expect(peer.check()[0]).toBe('delay');
+    expect(Object.hasOwn(peer, 'check')).toBe(false);
+    expect(Object.hasOwn(messages.open('b'), 'check')).toBe(false);
+  });
+
+  test("of a guard's messages", async () => {
+    const messages = create();
+    const { register } = collect({ limiters: { messages }, sampleEvery: 1 });
+    const peer = openPeer(messages, 'connection-1');
+    for (let n = 0; n < 5; n += 1) peer.check();
+    expect(await seconds(register, 'limiter="messages",method="check"')).toBe(5);
   });
 });
 

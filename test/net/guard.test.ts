@@ -5,7 +5,7 @@ import {
   createServer,
   type NetConnectOpts,
   Server,
-  type Socket,
+  Socket,
 } from 'node:net';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
@@ -162,7 +162,7 @@ test('of a TLS server: refused before the handshake, lines after it', async () =
   const lines: string[] = [];
   server.on('secureConnection', (socket) => socket.on('line', (line) => lines.push(line)));
   const { port, verdicts } = await guarded(
-    { connections: { maxPerAddress: 1 }, messages: { limiter: few(1) } },
+    { connections: { maxPerAddress: 1 }, messages: { limiter: few(1) }, farewell: 'busy\r\n' },
     server,
   );
   const pskCallback = () => ({ psk, identity: 'a' });
@@ -178,7 +178,8 @@ test('of a TLS server: refused before the handshake, lines after it', async () =
   await until(() => verdicts.length === 3);
   expect(lines).toEqual(['a']);
   expect(verdicts.map(({ did }) => did)).toEqual(['passed', 'passed', 'dropped']);
-  await once(client(port), 'close');
+  // Nor told why in clear, before there is a stream to say it on.
+  expect(await allOf(client(port))).toBe('');
   expect(verdicts.at(-1)?.did).toBe('refused');
 });
 
@@ -297,6 +298,18 @@ describe('pausing', () => {
     }
   });
 
+  test('its user may pause while a line waits', async () => {
+    const limiter = new RateLimiter({ rateLimit: 20, burstLimit: 1 });
+    const { port, lines, sockets } = await guarded({ messages: { limiter }, onDelay: 'pause' });
+    (await connected(port)).write('a\nb\nc\n');
+    await until(() => sockets[0]?.isPaused() === true);
+    sockets[0]?.pause();
+    await later(150);
+    expect(lines).toEqual(['a']);
+    sockets[0]?.resume();
+    await until(() => lines.length === 3);
+  });
+
   test('a pause too long says farewell; a socket that closes in a pause leaves nothing', async () => {
     const limiter = new RateLimiter({ rateLimit: 5, burstLimit: 1 });
     const { port, guard, lines } = await guarded({ messages: { limiter }, onDelay: 'pause' });
@@ -322,24 +335,93 @@ describe('pausing', () => {
   });
 });
 
-test('a listener, a cost and a key that throw break nothing', async () => {
-  const errors = await uncaught(async () => {
-    const { port, lines, server } = await guarded({
-      messages: { limiter: few(5), cost: (line) => JSON.parse(String(line)) },
-    });
-    server.on('connection', (socket) => {
-      socket.on('line', () => {
-        throw new Error('listener');
+describe('what throws', () => {
+  test('a listener: uncaught, and the next line comes', async () => {
+    const errors = await uncaught(async () => {
+      const { port, lines, server } = await guarded({ messages: { limiter: few(5) } });
+      server.on('connection', (socket) => {
+        socket.on('line', () => {
+          throw new Error('listener');
+        });
       });
+      (await connected(port)).end('1\n2\n');
+      await until(() => lines.length === 2);
     });
-    (await connected(port)).end('1\n{\n-1\n2\n');
-    await until(() => lines.length === 2);
-    expect(lines).toEqual(['1', '2']);
-    const other = await guarded({ messages: { limiter: few(5), key: () => 5 as never } });
-    await once(client(other.port), 'close');
-    expect(other.sockets).toHaveLength(0);
+    expect(errors).toHaveLength(2);
   });
-  expect(errors).toHaveLength(5);
+
+  test('a cost, a key, a limiter, onVerdict and farewell: told, and the connection ends', async () => {
+    const errors: string[] = [];
+    const onError = (error: unknown, { socket }: { socket: Socket }) => {
+      errors.push(`${(error as Error).message} ${socket instanceof Socket}`);
+    };
+    const fail = (message: string) => () => {
+      throw new Error(message);
+    };
+    const expulsions = new OrderbookRateLimiter({ interval: 60 });
+    const cost = await guarded({
+      messages: { limiter: few(5), cost: fail('cost') },
+      expulsions,
+      onError,
+      farewell: ({ reason }) => reason,
+    });
+    const peer = await connected(cost.port);
+    peer.write('a\nb\n');
+    expect(await allOf(peer)).toBe('error');
+    expect(cost.lines).toEqual([]);
+    expect(cost.verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'error' });
+    expect(expulsions.getStatistics().trackedPeers).toBe(0);
+
+    const key = await guarded({ messages: { limiter: few(5), key: fail('key') }, onError });
+    await once(client(key.port), 'close');
+    expect(key.sockets).toHaveLength(0);
+    expect(key.verdicts).toMatchObject([{ kind: 'connection', did: 'closed', reason: 'error' }]);
+
+    const limiter = Object.assign(few(5), { check: fail('limiter') });
+    const door = await guarded({ connections: { limiter }, onError, farewell: fail('farewell') });
+    await once(client(door.port), 'close');
+    expect(door.sockets).toHaveLength(0);
+    expect(door.verdicts).toMatchObject([{ did: 'refused', reason: 'error' }]);
+
+    const verdict = await guarded({ onVerdict: fail('verdict'), onError });
+    (await connected(verdict.port)).end('a\n');
+    await until(() => verdict.lines.length === 1);
+    expect(errors).toEqual(
+      ['cost', 'key', 'limiter', 'farewell', 'verdict', 'verdict'].map((what) => `${what} true`),
+    );
+  });
+});
+
+test('empty lines cost bytes too: an end counts as one', async () => {
+  const { port, lines, verdicts } = await guarded({
+    messages: { limiter: few(10), cost: 'bytes' },
+  });
+  (await connected(port)).end(`abc\n${'\n'.repeat(20)}`);
+  await until(() => verdicts.length === 22);
+  expect(lines).toHaveLength(1 + 6);
+});
+
+test('connections that share a bucket take turns', async () => {
+  const limiter = new RateLimiter({ rateLimit: 100, burstLimit: 5, disconnectThreshold: 60 });
+  const { port, lines } = await guarded({
+    messages: { limiter, key: 'address' },
+    onDelay: 'pause',
+  });
+  for (let n = 0; n < 10; n += 1) (await connected(port)).end('a\nb\nc\nd\ne\n');
+  await until(() => lines.length === 50);
+  expect(limiter.getViolationCount('127.0.0.1')).toBeLessThanOrEqual(45);
+});
+
+test('what came in one piece and cannot pass in time is closed, though its peer has left', async () => {
+  const { port, guard, verdicts } = await guarded({
+    messages: { limiter: new RateLimiter({ rateLimit: 10, burstLimit: 1 }) },
+    onDelay: 'pause',
+    maxPauseSeconds: 0.3,
+    closeGraceSeconds: 0.1,
+  });
+  (await connected(port)).end('\n'.repeat(10_000));
+  await until(() => verdicts.length > 0 && guard.connections === 0);
+  expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'backlog' });
 });
 
 test('close leaves the server as it was', async () => {
@@ -355,6 +437,40 @@ test('close leaves the server as it was', async () => {
   peer.write('b\n');
   expect(String(await data)).toBe('b\n');
   expect(lines).toEqual(['a']);
+});
+
+test.each(['buffers', 'text'])('close gives back what has no end yet, as %s', async (kind) => {
+  const { port, guard, sockets, lines } = await guarded({ messages: { limiter: few(1) } });
+  const peer = await connected(port);
+  peer.write('a\nhel');
+  await until(() => lines.length === 1);
+  const [socket] = sockets as [Socket];
+  if (kind === 'text') socket.setEncoding('utf8');
+  guard.close();
+  let rest = '';
+  socket.on('data', (chunk) => (rest += chunk));
+  peer.write('lo\n');
+  await until(() => rest.length >= 6);
+  expect(rest).toBe('hello\n');
+});
+
+test('close in the middle of a pause gives back the rest, each byte once', async () => {
+  const limiter = new RateLimiter({ rateLimit: 0.1, burstLimit: 1 });
+  const { port, guard, sockets, lines } = await guarded({
+    messages: { limiter },
+    onDelay: 'pause',
+  });
+  const peer = await connected(port);
+  peer.write('a\nb\r\nc\nd');
+  await until(() => sockets[0]?.isPaused() === true);
+  guard.close();
+  const [socket] = sockets as [Socket];
+  let rest = '';
+  socket.on('data', (chunk) => (rest += chunk));
+  peer.write('e\n');
+  await until(() => rest.endsWith('e\n'));
+  expect(lines).toEqual(['a', 'b']);
+  expect(rest).toBe('c\nde\n');
 });
 
 test('the key of a connection is connectionKey of its socket', async () => {

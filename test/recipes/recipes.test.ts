@@ -7,10 +7,10 @@ import { type AddressInfo, createServer, type Server as NetServer } from 'node:n
 import { Aedes } from 'aedes';
 import { connectAsync } from 'mqtt';
 import { RateLimiter } from 'relay-limiter';
-import { Server as SocketIo } from 'socket.io';
+import { type Socket, Server as SocketIo } from 'socket.io';
 import { io as connectIo } from 'socket.io-client';
 import { afterEach, describe, expect, test } from 'vitest';
-import { WebSocketServer } from 'ws';
+import { WebSocket, WebSocketServer } from 'ws';
 import { limits } from '../../out/examples/recipes/mqtt.js';
 import { nostrRelay } from '../../out/examples/recipes/nostr.js';
 import { allowRequest, limitPackets } from '../../out/examples/recipes/socket-io.js';
@@ -85,7 +85,7 @@ describe('socket.io', () => {
   test.each(['polling', 'websocket'])('over %s', async (transport) => {
     const http = createHttpServer();
     const connects = new RateLimiter({ rateLimit: 1e-3, burstLimit: 2 });
-    const packets = new RateLimiter({ rateLimit: 1e-3, burstLimit: 3, disconnectThreshold: 2 });
+    const packets = new RateLimiter({ rateLimit: 1e-3, burstLimit: 4, disconnectThreshold: 2 });
     const io = new SocketIo(http, { allowRequest: allowRequest(connects) });
     limitPackets(io, packets);
     const received: unknown[] = [];
@@ -111,11 +111,65 @@ describe('socket.io', () => {
     await once(peer as never, 'disconnect');
     expect(received).toEqual(['a', 'b', 'c']);
     expect(limited).toEqual([{ delaySeconds: expect.closeTo(1000, -1) }]);
-    expect(packets.getStats().trackedPeers).toBe(0);
+    await until(() => packets.getStats().trackedPeers === 0);
     await once(client() as never, 'connect');
     const [error] = await once(client() as never, 'connect_error');
     expect(error).toBeInstanceOf(Error);
   });
+});
+
+describe('socket.io, from a client of one’s own', () => {
+  async function raw(limiter: RateLimiter) {
+    const http = createHttpServer();
+    const io = new SocketIo(http);
+    limitPackets(io, limiter);
+    stops.push(() => io.close());
+    const port = await listening(http);
+    const peer = new WebSocket(`ws://127.0.0.1:${port}/socket.io/?EIO=4&transport=websocket`);
+    stopLater(peer);
+    const heard: string[] = [];
+    peer.on('message', (data) => heard.push(String(data)));
+    await until(() => heard.some((text) => text.startsWith('0')));
+    return { io, peer, heard };
+  }
+
+  test('who leaves a namespace and comes back, or takes another, is the same', async () => {
+    const { io, peer, heard } = await raw(new RateLimiter({ rateLimit: 1e-3, burstLimit: 6 }));
+    let received = 0;
+    for (const name of ['/', '/other']) {
+      io.of(name).on('connection', (socket) => socket.on('say', () => (received += 1)));
+    }
+    for (let n = 1; n <= 3; n += 1) {
+      peer.send('40');
+      await until(() => heard.filter((text) => text.startsWith('40')).length === n);
+      peer.send('42["say"]');
+      await until(() => received === n);
+      peer.send('41');
+      await until(() => io.sockets.sockets.size === 0);
+    }
+    peer.send('40/other,');
+    await until(() => heard.some((text) => text.startsWith('44/other')));
+    expect(received).toBe(3);
+  });
+
+  test('who does not read is not told for ever', async () => {
+    const { io, peer } = await raw(new RateLimiter({ rateLimit: 1e-3, burstLimit: 1 }));
+    peer.send('40');
+    await until(() => io.sockets.sockets.size === 1);
+    const [socket] = [...io.sockets.sockets.values()] as [Socket];
+    const { conn } = socket;
+    peer.pause();
+    let asked = 0;
+    conn.on('packet', () => (asked += 1));
+    // Until the system's buffers are full of answers, and for as long again.
+    while (asked < 120_000) {
+      for (let n = 0; n < 5000; n += 1) peer.send('42["say"]');
+      const sent = asked + 5000;
+      await until(() => asked >= sent);
+    }
+    const { writeBuffer } = conn as unknown as { writeBuffer: unknown[] };
+    expect(writeBuffer.length).toBeLessThan(100);
+  }, 30_000);
 });
 
 describe('MQTT', () => {
@@ -141,6 +195,19 @@ describe('MQTT', () => {
     await once(peer as never, 'close');
     expect(received).toHaveLength(50);
   });
+});
+
+test('MQTT subscriptions wait as messages do', async () => {
+  const broker = await Aedes.createBroker(limits());
+  stops.push(() => new Promise<void>((resolve) => broker.close(resolve)));
+  const port = await listening(createServer(broker.handle));
+  const peer = await connectAsync(`mqtt://127.0.0.1:${port}`, { reconnectPeriod: 0 });
+  stops.push(() => peer.endAsync(true));
+  const started = performance.now();
+  const topics = Array.from({ length: 50 }, (_, n) => `topic/${n}`);
+  for (const topic of topics.slice(0, 25)) await peer.subscribeAsync(topic);
+  await peer.subscribeAsync(topics.slice(25));
+  expect(performance.now() - started).toBeGreaterThan(450);
 });
 
 test('docs/recipes.md shows the files that are tested', () => {

@@ -87,6 +87,8 @@ function callsOf(make) {
       peers,
     ],
     statistics: [offended(), statistics, peers],
+    getOverview: [offended(), ({ limiter }) => limiter.getOverview(), peers],
+    getBans: [offended(), ({ limiter }) => limiter.getBans?.(), peers],
     snapshot: [offended(), ({ limiter }) => limiter.snapshot(), offences],
     restore: [restoring(), restore, offences],
     'restore, of a full table': [restoring(FULL), restore, peers],

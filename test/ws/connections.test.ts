@@ -9,7 +9,6 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
 import { until } from '../support/sockets.js';
-import { uncaught } from '../support/uncaught.js';
 import {
   caughtUp,
   client,
@@ -223,16 +222,54 @@ describe('addresses', () => {
   });
 });
 
+test('a verifyClient that comes later is asked, and the guard before it', async () => {
+  const { port, guard, server } = await guarded({ connections: { maxPerAddress: 1 } });
+  let asked = 0;
+  server.options.verifyClient = () => {
+    asked += 1;
+    return true;
+  };
+  await connected(port);
+  expect((await refusal(client(port))).status).toBe(429);
+  server.options = { ...server.options, verifyClient: () => false };
+  expect((await refusal(client(port, { localAddress: '127.0.0.2' }))).status).toBe(401);
+  expect([asked, guard.connections]).toEqual([1, 1]);
+});
+
 test('a key that throws lets nobody in, and breaks nothing', async () => {
   const key = () => {
     throw new Error('no key');
   };
-  const errors = await uncaught(async () => {
-    const { port, guard } = await guarded({ messages: { limiter: new RateLimiter(), key } });
-    expect((await closing(client(port))).code).toBe(1011);
-    expect(guard.connections).toBe(0);
+  const errors: unknown[] = [];
+  const { port, guard, verdicts } = await guarded({
+    messages: { limiter: new RateLimiter(), key },
+    onError: (error, { socket, request }) => errors.push(error, socket?.readyState, request.url),
   });
-  expect(errors.map(({ message }) => message)).toEqual(['no key']);
+  expect((await closing(client(port))).code).toBe(1011);
+  expect(guard.connections).toBe(0);
+  expect(errors).toEqual([new Error('no key'), WebSocket.OPEN, '/']);
+  expect(verdicts).toMatchObject([{ kind: 'connection', did: 'closed', reason: 'error' }]);
+});
+
+test('a limiter or trustedProxies that throws: 503, and onError is told', async () => {
+  const broken = Object.assign(new RateLimiter(), {
+    check() {
+      throw new Error('no answer');
+    },
+  });
+  const trustedProxies = () => {
+    throw new Error('no trust');
+  };
+  for (const options of [{ connections: { limiter: broken } }, { trustedProxies }]) {
+    const errors: unknown[] = [];
+    const onError = (error: unknown) => errors.push(error);
+    const { port, guard, verdicts } = await guarded({ ...options, onError });
+    const headers = { 'X-Forwarded-For': '192.0.2.1' };
+    expect((await refusal(client(port, { headers }))).status).toBe(503);
+    expect(errors).toHaveLength(1);
+    expect(verdicts).toMatchObject([{ kind: 'connection', did: 'refused', reason: 'error' }]);
+    expect(guard.connections).toBe(0);
+  }
 });
 
 test('many come and go, and nothing stays', async () => {
@@ -263,7 +300,9 @@ test('close leaves the server as it was', async () => {
   expect(Object.hasOwn(server, 'handleUpgrade')).toBe(false);
   expect(server.options.verifyClient).toBeNull();
   for (const socket of server.clients) {
-    expect(['emit', 'pause', 'resume'].some((name) => Object.hasOwn(socket, name))).toBe(false);
+    expect(['emit', 'close', 'pause', 'resume'].some((name) => Object.hasOwn(socket, name))).toBe(
+      false,
+    );
   }
   await connected(port);
   expect(guard.connections).toBe(0);
@@ -289,6 +328,7 @@ test('options that are none', async () => {
     { maxPauseSeconds: 1e7 },
     { closeGraceSeconds: -1 },
     { onVerdict: 'log' },
+    { onError: 'log' },
     { trustedProxies: 'proxy' },
     { ipv6Subnet: 0 },
   ];

@@ -4,6 +4,7 @@ import { connectionKey } from 'relay-limiter/address';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createWebSocketStream, type WebSocket } from 'ws';
 import { ENGINES, manualClock } from '../support/limiters.js';
+import { runJson } from '../support/processes.js';
 import { few, until } from '../support/sockets.js';
 import { uncaught } from '../support/uncaught.js';
 import { caughtUp, client, closing, connected, guarded, refusal, stopAll } from './support.js';
@@ -91,8 +92,32 @@ test('bytes, pings and pongs are counted, and an own cost is asked of messages a
   expect(pings).toEqual(['1234', '']);
   expect(counted.check('all', 93)[0]).toBe('allow');
   expect(counted.check('all', 1)[0]).toBe('delay');
-  expect(bytes.check('all', 1000 - 5 - 5 - 5 - 4 - 3)[0]).toBe('allow');
+  expect(bytes.check('all', 1000 - 5 - 5 - 5 - 1 - 4 - 3 - 1)[0]).toBe('allow');
   expect(bytes.check('all', 1)[0]).toBe('delay');
+});
+
+test('empty messages cost bytes too', async () => {
+  const { port, received } = await guarded({ messages: { limiter: few(10), cost: 'bytes' } });
+  const peer = await connected(port);
+  for (let n = 0; n < 20; n += 1) peer.send('');
+  await caughtUp(peer);
+  expect(received).toHaveLength(10);
+});
+
+test('pongs are counted, and come in any case: the server may have asked for them', async () => {
+  const limiter = few(1, { disconnectThreshold: 4 });
+  const { port, server, verdicts } = await guarded({ messages: { limiter } });
+  const pongs: string[] = [];
+  server.on('connection', (socket) => socket.on('pong', (data) => pongs.push(data.toString())));
+  const peer = await connected(port);
+  peer.send('a');
+  await until(() => verdicts.length === 2);
+  for (const text of ['1', '2', '3']) for (const socket of server.clients) socket.ping(text);
+  await until(() => pongs.length === 3);
+  expect(pongs).toEqual(['1', '2', '3']);
+  // A flood of them is one all the same.
+  peer.pong();
+  expect((await closing(peer)).code).toBe(1008);
 });
 
 describe('listeners get what passes, however they listen', () => {
@@ -169,32 +194,98 @@ describe('what throws', () => {
     expect(errors.map(({ message }) => message)).toEqual(['listener of a', 'listener of b']);
   });
 
-  test('a cost: the message is dropped, and nobody else pays', async () => {
+  test('a cost: 1011, no offence, and nobody else pays', async () => {
     const cost = (data: unknown) => JSON.parse(String(data)).cost;
-    const { port, received, verdicts } = await guarded({ messages: { limiter: few(3), cost } });
-    const errors = await uncaught(async () => {
-      const [good, bad] = [await connected(port), await connected(port)];
-      for (const text of ['{', '{"cost":-1}', 'null', '{"cost":3}']) bad.send(text);
-      good.send('{"cost":3}');
-      await Promise.all([caughtUp(good), caughtUp(bad)]);
+    const expulsions = new OrderbookRateLimiter({ interval: 60 });
+    const errors: unknown[] = [];
+    const { port, received, verdicts } = await guarded({
+      messages: { limiter: few(3), cost },
+      expulsions,
+      onError: (error, { socket }) => errors.push([error, socket?.readyState]),
     });
-    expect(received).toEqual(['{"cost":3}', '{"cost":3}']);
-    expect(errors).toHaveLength(3);
-    expect(verdicts.filter(({ reason }) => reason === 'error')).toHaveLength(3);
+    const good = await connected(port);
+    for (const text of ['{', '{"cost":-1}', 'null']) {
+      const bad = await connected(port);
+      for (const sent of [text, '{"cost":3}']) bad.send(sent);
+      expect(await closing(bad)).toEqual({ code: 1011, reason: 'internal error' });
+    }
+    good.send('{"cost":3}');
+    await caughtUp(good);
+    expect(received).toEqual(['{"cost":3}']);
+    expect(errors).toEqual(Array(3).fill([expect.any(Error), 1]));
+    const failed = verdicts.filter(({ reason }) => reason === 'error');
+    expect(failed.map(({ did }) => did)).toEqual(['closed', 'closed', 'closed']);
+    expect(expulsions.getStatistics().trackedPeers).toBe(0);
+  });
+
+  test('a limiter: 1011, and in a pause too', async () => {
+    const limiter = new RateLimiter({ rateLimit: 20, burstLimit: 1 });
+    const open = limiter.open.bind(limiter);
+    let asked = 0;
+    limiter.open = (key) => {
+      const peer = open(key);
+      const check = () => {
+        asked += 1;
+        if (asked === 3) throw new Error('third');
+        return peer.check();
+      };
+      return { key, check };
+    };
+    const { port, received } = await guarded({
+      messages: { limiter },
+      onDelay: 'pause',
+      onError: () => {},
+    });
+    const peer = await connected(port);
+    for (const text of ['a', 'b']) peer.send(text);
+    expect((await closing(peer)).code).toBe(1011);
+    expect(received).toEqual(['a']);
   });
 
   test('onVerdict: nothing else changes', async () => {
-    const onVerdict = () => {
-      throw new Error('told');
-    };
-    const { port, received } = await guarded({ messages: { limiter: few(1) }, onVerdict });
-    const errors = await uncaught(async () => {
-      const peer = await connected(port);
-      for (const text of ['a', 'b']) peer.send(text);
-      await caughtUp(peer);
+    const errors: unknown[] = [];
+    const { port, received } = await guarded({
+      messages: { limiter: few(1) },
+      onVerdict: () => {
+        throw new Error('told');
+      },
+      onError: (error) => errors.push(error),
     });
+    const peer = await connected(port);
+    for (const text of ['a', 'b']) peer.send(text);
+    await caughtUp(peer);
     expect(received).toEqual(['a']);
-    expect(errors).toHaveLength(4);
+    expect(errors).toEqual(Array(4).fill(new Error('told')));
+  });
+
+  test('none of it ends the process, which warns by default', () => {
+    const script = `
+      import { RateLimiter } from 'relay-limiter';
+      import { guardWebSocketServer } from 'relay-limiter/ws';
+      import { WebSocket, WebSocketServer } from 'ws';
+      const warnings = [];
+      process.on('warning', ({ message }) => warnings.push(message));
+      const fail = (message) => () => { throw new Error(message); };
+      const codes = [];
+      for (const options of [
+        { messages: { limiter: new RateLimiter(), cost: fail('cost') } },
+        { messages: { limiter: new RateLimiter(), key: fail('key') } },
+        { onVerdict: fail('verdict') },
+        { onVerdict: fail('verdict'), onError: fail('error') },
+      ]) {
+        const server = new WebSocketServer({ port: 0, host: '127.0.0.1' });
+        guardWebSocketServer(server, options);
+        server.on('connection', (socket) => socket.on('message', () => socket.close(1000)));
+        await new Promise((done) => server.on('listening', done));
+        const peer = new WebSocket('ws://127.0.0.1:' + server.address().port);
+        peer.on('open', () => peer.send('x'));
+        codes.push(await new Promise((done) => peer.on('close', done)));
+        server.close();
+      }
+      console.log(JSON.stringify({ codes, warnings }));`;
+    const { codes, warnings } = runJson(script) as { codes: number[]; warnings: string[] };
+    expect(codes).toEqual([1011, 1011, 1000, 1000]);
+    expect(new Set(warnings)).toEqual(new Set(['cost', 'key', 'verdict', 'error']));
   });
 
   test('a peer that breaks a frame does not end a process that listens to no errors', async () => {

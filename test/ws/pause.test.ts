@@ -5,6 +5,7 @@ import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
 import { ENGINES } from '../support/limiters.js';
+import { runJson } from '../support/processes.js';
 import { flood, later, tooEarly, until, watchedClock } from '../support/sockets.js';
 import { uncaught } from '../support/uncaught.js';
 import { closing, connected, guarded, stopAll } from './support.js';
@@ -137,15 +138,185 @@ test('its user may pause and resume, and the guard holds all the same', async ()
   await until(() => socket?.isPaused === true);
   socket?.resume();
   expect(socket?.isPaused).toBe(true);
-  // Paused by its user before the guard is done: stays so.
+  // Paused by its user before the guard is done: stays so, and nothing comes.
   socket?.pause();
-  await until(() => received.length === 2);
-  await later(50);
+  await later(200);
+  expect(received).toEqual(['a']);
   expect(socket?.isPaused).toBe(true);
   socket?.resume();
+  await until(() => received.length === 2);
   expect(socket?.isPaused).toBe(false);
   peer.send('c');
   await until(() => received.length === 3);
+});
+
+test('its user may pause in the middle of what waited', async () => {
+  const limiter = new RateLimiter({ rateLimit: 50, burstLimit: 1 });
+  const { port, server, received } = await guarded({ messages: { limiter }, onDelay: 'pause' });
+  server.on('connection', (socket) => {
+    socket.on('message', (data) => {
+      if (String(data) === 'b') socket.pause();
+    });
+  });
+  const peer = await connected(port);
+  raw(peer).cork();
+  for (const text of ['a', 'b', 'c', 'd']) peer.send(text);
+  raw(peer).uncork();
+  await until(() => received.length === 2);
+  await later(100);
+  expect(received).toEqual(['a', 'b']);
+  for (const socket of server.clients) socket.resume();
+  await until(() => received.length === 4);
+  expect(received).toEqual(['a', 'b', 'c', 'd']);
+});
+
+test('one that its user has paused does not keep others from their bucket', async () => {
+  const limiter = new RateLimiter({ rateLimit: 20, burstLimit: 1 });
+  const { port, server, received } = await guarded({
+    messages: { limiter, key: 'address' },
+    onDelay: 'pause',
+  });
+  const [first, second] = [await connected(port), await connected(port)];
+  for (const text of ['a', 'b']) first.send(text);
+  const [socket] = server.clients as Set<WebSocket>;
+  await until(() => socket?.isPaused === true);
+  socket?.pause();
+  second.send('c');
+  await until(() => received.length === 2);
+  socket?.resume();
+  await until(() => received.length === 3);
+  expect(received).toEqual(['a', 'c', 'b']);
+});
+
+test('connections that share a bucket take turns, and none is refused for another', async () => {
+  const limiter = new RateLimiter({ rateLimit: 100, burstLimit: 5, disconnectThreshold: 60 });
+  const { port, received, verdicts } = await guarded({
+    messages: { limiter, key: 'address' },
+    onDelay: 'pause',
+  });
+  const peers = await Promise.all(Array.from({ length: 10 }, () => connected(port)));
+  for (const peer of peers) for (let n = 0; n < 5; n += 1) peer.send(String(n));
+  await until(() => received.length === 50);
+  expect(verdicts.filter(({ did }) => did === 'closed')).toEqual([]);
+  expect(limiter.getViolationCount('127.0.0.1')).toBeLessThanOrEqual(45);
+});
+
+test('who waits behind others waits no longer than maxPauseSeconds', async () => {
+  const limiter = new RateLimiter({ rateLimit: 4, burstLimit: 1 });
+  const { port, received, verdicts } = await guarded({
+    messages: { limiter, key: 'address' },
+    onDelay: 'pause',
+    maxPauseSeconds: 0.4,
+  });
+  const peers = await Promise.all(Array.from({ length: 6 }, () => connected(port)));
+  for (const peer of peers) peer.send('a');
+  await until(() => received.length + verdicts.filter(({ did }) => did === 'closed').length === 6);
+  expect(received).toHaveLength(2);
+  expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'backlog' });
+});
+
+test('what came in one piece and cannot pass in time closes with 1013, though its peer has left', async () => {
+  const expulsions = new OrderbookRateLimiter({ interval: 60 });
+  const { port, guard, received } = await guarded({
+    messages: { limiter: new RateLimiter({ rateLimit: 10, burstLimit: 1 }) },
+    onDelay: 'pause',
+    maxPauseSeconds: 0.3,
+    closeGraceSeconds: 0.1,
+    expulsions,
+  });
+  const peer = await connected(port);
+  raw(peer).cork();
+  for (let n = 0; n < 1000; n += 1) peer.send('x');
+  raw(peer).uncork();
+  raw(peer).end();
+  await until(() => received.length > 0);
+  const started = performance.now();
+  await until(() => guard.connections === 0);
+  expect(performance.now() - started).toBeLessThan(5000);
+  expect(received.length).toBeLessThan(6);
+  expect(expulsions.getStatistics().trackedPeers).toBe(0);
+});
+
+test('its user closes in the middle of a pause: the answer is read, what waits is dropped', async () => {
+  const { port, server, received } = await guarded({
+    messages: { limiter: new RateLimiter({ rateLimit: 0.1, burstLimit: 1 }) },
+    onDelay: 'pause',
+  });
+  const peer = await connected(port);
+  for (const text of ['a', 'b', 'c']) peer.send(text);
+  const [socket] = server.clients as Set<WebSocket>;
+  await until(() => socket?.isPaused === true);
+  const closed = once(socket as WebSocket, 'close');
+  socket?.close(1000, 'done');
+  expect(await closing(peer)).toEqual({ code: 1000, reason: 'done' });
+  expect((await closed)[0]).toBe(1000);
+  expect(received).toEqual(['a']);
+});
+
+test('nor does anything wait when it is closed by whoever is told', async () => {
+  const { port, guard, received } = await guarded({
+    messages: { limiter: new RateLimiter({ rateLimit: 0.1, burstLimit: 1 }) },
+    onDelay: 'pause',
+    onVerdict: ({ did, socket }) => {
+      if (did === 'paused') socket?.close(4000, 'enough');
+    },
+  });
+  const peer = await connected(port);
+  for (const text of ['a', 'b', 'c']) peer.send(text);
+  expect((await closing(peer)).code).toBe(4000);
+  await until(() => guard.connections === 0);
+  expect(received).toEqual(['a']);
+});
+
+test('what waits takes no more of the heap than is said', () => {
+  const script = `
+    import { RateLimiter } from 'relay-limiter';
+    import { guardWebSocketServer } from 'relay-limiter/ws';
+    import { connect } from 'node:net';
+    import { once } from 'node:events';
+    import { WebSocketServer } from 'ws';
+    const server = new WebSocketServer({ port: 0, host: '127.0.0.1' });
+    const limiter = new RateLimiter({ rateLimit: 0.1, burstLimit: 1 });
+    const guard = guardWebSocketServer(server, { messages: { limiter }, onDelay: 'pause' });
+    await once(server, 'listening');
+    const upgrade = 'GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n' +
+      'Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\n\\r\\n';
+    const peers = [];
+    for (let n = 0; n < 40; n += 1) {
+      const peer = connect(server.address().port, '127.0.0.1');
+      peer.write(upgrade);
+      await once(peer, 'data');
+      peers.push(peer.resume());
+    }
+    const frame = Buffer.from([0x82, 0x81, 0, 0, 0, 0, 120]);
+    const settle = () => new Promise((done) => setTimeout(done, 300));
+    const all = () => { gc(); return process.memoryUsage().heapUsed; };
+    const before = all();
+    for (const peer of peers) peer.write(Buffer.concat(Array(1700).fill(frame)));
+    await settle();
+    const perConnection = (all() - before) / peers.length;
+    const waiting = guard.connections;
+    for (const peer of peers) peer.write(Buffer.concat(Array(9000).fill(frame)));
+    console.log(JSON.stringify({ perConnection, waiting }));
+    process.exit();`;
+  const outcome = runJson(script, { flags: ['--expose-gc'] });
+  const { perConnection, waiting } = outcome as { perConnection: number; waiting: number };
+  expect(waiting).toBe(40);
+  expect(perConnection).toBeGreaterThan(50 << 10);
+  // And what else a connection has by now.
+  expect(perConnection).toBeLessThan(300 << 10);
+});
+
+test('very many tiny frames at once are not kept', async () => {
+  const { port, verdicts } = await guarded({
+    messages: { limiter: new RateLimiter({ rateLimit: 0.1, burstLimit: 1 }) },
+    onDelay: 'pause',
+  });
+  const peer = await connected(port);
+  const frame = Buffer.from([0x82, 0x80, 0, 0, 0, 0]);
+  raw(peer).write(Buffer.concat(Array(5000).fill(frame)));
+  expect(await closing(peer)).toEqual({ code: 1013, reason: 'too many messages at once' });
+  expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'backlog' });
 });
 
 test('a compressed bomb of messages is not kept', async () => {
@@ -162,7 +333,7 @@ test('a compressed bomb of messages is not kept', async () => {
   for (let n = 0; n < 50; n += 1) peer.send(zeros);
   await later(200);
   raw(peer).uncork();
-  expect(await closing(peer)).toEqual({ code: 1008, reason: 'too many messages at once' });
+  expect(await closing(peer)).toEqual({ code: 1013, reason: 'too many messages at once' });
   expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'backlog' });
 });
 

@@ -9,8 +9,9 @@ export function honestAddress(index: number): string {
   return `127.0.1.${index + 1}`;
 }
 
-export function attackerAddress(index: number): string {
-  return `127.0.2.${index + 1}`;
+/** Attackers have many: when one is banned they come from the next. */
+export function attackerAddress(index: number, turn: number): string {
+  return `127.0.${2 + index}.${(turn % 250) + 1}`;
 }
 
 /** Linux has all of 127.0.0.0/8; macOS, as it comes, only 127.0.0.1. */

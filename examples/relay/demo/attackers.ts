@@ -1,4 +1,5 @@
-// Three attackers, bounded in rate by a tick and in backlog by their own send buffer.
+// Three attackers, bounded in rate by a tick and in backlog by their own send buffer. Thrown out they come
+// back, and from another address where one is banned: the attack goes on to its end.
 
 import type { ClientMessage } from '../protocol.js';
 import { attackerAddress, SHARED_ADDRESS } from './addresses.js';
@@ -8,7 +9,11 @@ import type { AttackReport, LoadConfig } from './messages.js';
 /** Milliseconds between two bursts. */
 const TICK = 20;
 /** Milliseconds before an attacker tries again to connect. */
-const RECONNECT_AFTER = 50;
+const RECONNECT_AFTER = 100;
+/** Refusals in a row after which it tries another address. */
+const GIVES_UP_AFTER = 5;
+/** Milliseconds: who stays that long is not being thrown out. */
+const LONG = 3000;
 /** Bytes waiting to be sent beyond which an attacker waits too. */
 const MAX_BACKLOG = 1 << 18;
 
@@ -19,14 +24,12 @@ interface Attack {
   readonly name: string;
   /** What it sends each tick; `serial` never repeats. */
   readonly burst: (serial: () => number) => ClientMessage[];
-  readonly reconnects: boolean;
 }
 
 const ATTACKS: readonly Attack[] = [
   {
     name: 'flooder',
     burst: () => repeat(150, () => ({ type: 'public', text: SPAM })),
-    reconnects: false,
   },
   {
     name: 'nick rotator',
@@ -35,26 +38,26 @@ const ATTACKS: readonly Attack[] = [
         { type: 'nick', nick: `rotating_${serial()}` },
         { type: 'public', text: '!orderbook' },
       ]).flat(),
-    reconnects: false,
   },
   {
-    name: 'reconnecter',
+    name: 'spammer',
     burst: () => repeat(20, () => ({ type: 'public', text: SPAM })),
-    reconnects: true,
   },
 ];
 
 export class Attacker {
   readonly #attack: Attack;
   readonly #port: number;
-  readonly #address: string;
+  readonly #address: (turn: number) => string;
   readonly #report: AttackReport;
   readonly #startedAt = performance.now();
   #serial = 0;
   #client: Client | undefined;
+  #connectedAt = 0;
+  #refusedInARow = 0;
   #stopped = false;
 
-  constructor(attack: Attack, port: number, address: string) {
+  constructor(attack: Attack, port: number, address: (turn: number) => string) {
     this.#attack = attack;
     this.#port = port;
     this.#address = address;
@@ -66,13 +69,15 @@ export class Attacker {
       reason: '',
       expelledAfter: 0,
       refused: 0,
+      addresses: 1,
       connected: false,
     };
     this.#connect();
   }
 
   finish(): AttackReport {
-    const report = { ...this.#report, connected: this.#client !== undefined };
+    const stayed = performance.now() - this.#connectedAt;
+    const report = { ...this.#report, connected: this.#client !== undefined && stayed > LONG };
     this.#stopped = true;
     this.#client?.socket.terminate();
     return report;
@@ -80,23 +85,31 @@ export class Attacker {
 
   #connect(): void {
     if (this.#stopped) return;
-    Client.connect(this.#port, this.#address).then(
+    Client.connect(this.#port, this.#address(this.#report.addresses - 1)).then(
       (client) => this.#begin(client),
       (error: unknown) => {
-        if (error instanceof Refused) this.#report.refused++;
+        if (error instanceof Refused) this.#refused();
         this.#connectAgain();
       },
     );
   }
 
   #connectAgain(): void {
-    // Even one that does not come back tries until it has been in once.
-    if (!this.#attack.reconnects && this.#report.accepted > 0) return;
     setTimeout(() => this.#connect(), RECONNECT_AFTER);
+  }
+
+  #refused(): void {
+    this.#report.refused++;
+    this.#refusedInARow++;
+    if (this.#refusedInARow < GIVES_UP_AFTER) return;
+    this.#refusedInARow = 0;
+    this.#report.addresses++;
   }
 
   #begin(client: Client): void {
     this.#client = client;
+    this.#connectedAt = performance.now();
+    this.#refusedInARow = 0;
     this.#report.accepted++;
     client.send({ type: 'hello', nick: `attacker_${this.#attack.name.slice(0, 3)}` });
     const timer = setInterval(() => this.#send(client), TICK);
@@ -125,7 +138,7 @@ export class Attacker {
 
 export function attack({ port, oneAddress }: LoadConfig): Attacker[] {
   return ATTACKS.map((attack, index) => {
-    const address = oneAddress ? SHARED_ADDRESS : attackerAddress(index);
+    const address = (turn: number) => (oneAddress ? SHARED_ADDRESS : attackerAddress(index, turn));
     return new Attacker(attack, port, address);
   });
 }

@@ -76,6 +76,8 @@ export interface AttackReport {
   expelledAfter: number;
   /** Connections the relay refused with status 429. */
   refused: number;
-  /** Still connected when the attack was called off. */
+  /** Addresses that it came from. */
+  addresses: number;
+  /** Connected, and for long, when the attack was called off. */
   connected: boolean;
 }

@@ -5,7 +5,7 @@ import { lineChart, stackedChart } from './charts.js';
 import { type Column, type Moment, type Series, seriesOf } from './series.js';
 import { watch } from './stream.js';
 import { PeerTable, write } from './table.js';
-import { bytes, count, keyText, milliseconds, short, timeLeft } from './text.js';
+import { bytes, count, keyText, milliseconds, share, short, timeLeft } from './text.js';
 
 const VERDICTS = ['allow', 'delay', 'disconnect'] as const;
 
@@ -103,7 +103,9 @@ function chosenLimiter(): number | 'all' {
 
 function showSamples(): void {
   if (hello === undefined) return;
-  series = seriesOf(samples, chosenLimiter(), 3 * hello.intervalSeconds + 1);
+  const isSum = chosenLimiter() === 'all' && hello.limiters.length > 1;
+  write(byId('tracked-note'), isSum ? 'in sum' : '');
+  series = seriesOf(samples, chosenLimiter());
   const to = series.times.at(-1) ?? Date.now() / 1000;
   // A minute at first, then as long as there is history.
   const shown = Math.max(LEAST_SECONDS, to - (series.times[0] ?? to));
@@ -131,7 +133,7 @@ function refusedShare(moment: Moment | undefined): string {
   if (moment === undefined || moment.allow === null) return '';
   const refused = (moment.delay ?? 0) + (moment.disconnect ?? 0);
   const all = moment.allow + refused;
-  return all === 0 ? 'no checks' : `${short((100 * refused) / all)}% refused`;
+  return all === 0 ? 'no checks' : `${share(refused, all)} refused`;
 }
 
 function showListing(next: Listing): void {
@@ -153,31 +155,32 @@ function showLists(): void {
 }
 
 function liftButton(ban: ListedBan): HTMLElement | undefined {
-  // Of a key that was cut, the rest is not known here.
-  if (!hello?.allowLift || ban.length > ban.key.length) return undefined;
+  if (!hello?.allowLift) return undefined;
   const button = document.createElement('button');
   button.type = 'button';
   button.textContent = 'Lift';
+  button.title = 'Forgets the peer: its ban, its violations, and what it has used of its limits';
   button.setAttribute('aria-label', `Lift the ban of ${keyText(ban.key, ban.length).short}`);
   button.addEventListener('click', async () => {
     button.disabled = true;
-    const lifted = await lift({ limiter: limiterName(ban.limiter), key: ban.key });
-    const { short } = keyText(ban.key, ban.length);
-    write(
-      byId('news'),
-      lifted ? `Lifted the ban of ${short}` : `Could not lift the ban of ${short}`,
-    );
+    const { key, hash } = ban;
+    const outcome = await lift({ limiter: limiterName(ban.limiter), key, hash });
+    write(byId('news'), `${outcome} ${keyText(key, ban.length).short}`);
     button.disabled = false;
   });
   return button;
 }
 
-async function lift(what: Lift): Promise<boolean> {
+/** What became of it, up to the key. */
+async function lift(what: Lift): Promise<string> {
   try {
     const headers = { 'Content-Type': 'application/json' };
     const request = { method: 'POST', headers, body: JSON.stringify(what) };
-    return (await fetch('lift', request)).ok;
+    const { ok, status } = await fetch('lift', request);
+    if (ok) return 'Lifted the ban of';
+    if (status === 404) return 'There is no ban any more of';
   } catch {
-    return false;
+    // Said below.
   }
+  return 'Could not lift the ban of';
 }

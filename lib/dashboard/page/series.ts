@@ -32,23 +32,31 @@ export interface Series {
   readonly moments: Moment[];
 }
 
-/** One limiter's samples, or of all together; where some are missing, a gap. */
-export function seriesOf(
-  samples: readonly Sample[],
-  limiter: number | 'all',
-  mostSeconds: number,
-): Series {
+/** Seconds that a clock may be set by between two samples, and they still are neighbours. */
+const TOLERANCE = 1;
+
+/**
+ * One limiter's samples, or of all together. Each is drawn from where it begins; where one is missing
+ * before it, which it says itself, there is a gap.
+ */
+export function seriesOf(samples: readonly Sample[], limiter: number | 'all'): Series {
   const times: number[] = [];
   const moments: Moment[] = [];
   for (const sample of samples) {
     const time = sample.at / 1000;
+    const began = time - sample.seconds;
     const before = times.at(-1);
-    if (before !== undefined && time - before > mostSeconds) {
-      times.push((time + before) / 2);
-      moments.push(GAP);
+    const moment = momentOf(sample, limiter);
+    if (before === undefined || began - before > TOLERANCE + sample.seconds / 2) {
+      if (before !== undefined) {
+        times.push((began + before) / 2);
+        moments.push(GAP);
+      }
+      times.push(began);
+      moments.push(moment);
     }
     times.push(time);
-    moments.push(momentOf(sample, limiter));
+    moments.push(moment);
   }
   return { times, moments };
 }

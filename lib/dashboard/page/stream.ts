@@ -13,6 +13,12 @@ export interface Listener {
 /** Milliseconds until a server that refused is asked again. */
 const AGAIN = 3000;
 
+/** Of the time within which the server says something, after which it is taken to hang. */
+const PATIENCE = 3;
+/** Seconds that it has for its first words. */
+const FIRST_WORDS = 10;
+
+const HANGS = 'The server does not answer; trying again';
 const LOST = 'The connection is lost; trying again';
 const REFUSALS: Readonly<Record<number, string>> = {
   401: 'The token is needed again: reload this page',
@@ -22,22 +28,42 @@ const REFUSALS: Readonly<Record<number, string>> = {
 
 export function watch(listener: Listener): void {
   const source = new EventSource('events');
+  let patience = FIRST_WORDS;
+  let watchdog: ReturnType<typeof setTimeout> | undefined;
+  // A server that hangs keeps its connections, and so does a network that is gone.
+  const heard = () => {
+    clearTimeout(watchdog);
+    watchdog = setTimeout(() => {
+      source.close();
+      listener.trouble(HANGS);
+      watch(listener);
+    }, patience * 1000);
+  };
   const on = <Data>(event: string, hear: (data: Data) => void) => {
-    source.addEventListener(event, (message) => hear(JSON.parse(message.data)));
+    source.addEventListener(event, (message) => {
+      heard();
+      hear(JSON.parse(message.data));
+    });
   };
   on<Hello>('hello', (hello) => {
+    patience = PATIENCE * hello.aliveSeconds;
+    heard();
     listener.trouble(undefined);
     listener.hello(hello);
   });
   on<Sample>('sample', (sample) => listener.sample(sample));
   on<Listing>('listing', (listing) => listener.listing(listing));
+  on('alive', () => {});
   source.onerror = () => {
+    heard();
     listener.trouble(LOST);
     // The browser tries again by itself, but not where it was refused, and then it does not say why.
     if (source.readyState !== EventSource.CLOSED) return;
+    clearTimeout(watchdog);
     void reason().then((why) => listener.trouble(why));
     setTimeout(() => watch(listener), AGAIN);
   };
+  heard();
 }
 
 async function reason(): Promise<string> {

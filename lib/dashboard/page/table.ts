@@ -31,7 +31,7 @@ export class PeerTable<Entry extends Listed> {
 
   show(entries: readonly Entry[]): void {
     const { body, empty } = this.#options;
-    const ids = entries.map(({ limiter, key, length }) => `${limiter} ${length} ${key}`);
+    const ids = entries.map(({ limiter, key, hash = '' }) => `${limiter} ${hash} ${key}`);
     const staying = new Set(ids);
     for (const [id, { element }] of this.#rows) {
       if (staying.has(id)) continue;

@@ -4,13 +4,17 @@
 const SHOWN = 80;
 
 /**
- * A key as it may be shown: what is invisible, turns the direction of text around or is half a
- * character becomes its number.
+ * What cannot be seen: controls, halves of characters, what turns the direction of text around, blanks
+ * other than a space between two other characters, and what is left out where text is drawn.
  */
+const INVISIBLE =
+  /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|(?! )\p{Zs}|^ | $|(?<= ) |\\/gu;
+
+/** A key as it may be shown, no two alike: what is invisible becomes its number, a backslash two. */
 export function visible(key: string): string {
-  return key.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) => {
-    const code = character.codePointAt(0) ?? 0;
-    return `\\u{${code.toString(16)}}`;
+  return key.replace(INVISIBLE, (character) => {
+    if (character === '\\') return '\\\\';
+    return `\\u{${character.codePointAt(0)?.toString(16)}}`;
   });
 }
 
@@ -39,6 +43,14 @@ export function count(value: number): string {
 export function short(value: number): string {
   if (value >= 10_000) return compact.format(value);
   return value < 10 ? fraction.format(value) : whole.format(value);
+}
+
+/** A part of a whole that is more than 0, in percent; all or none only where it is that. */
+export function share(part: number, all: number): string {
+  const percent = (100 * part) / all;
+  if (part > 0 && percent < 0.1) return '<0.1%';
+  if (part < all && percent > 99.9) return '>99.9%';
+  return `${(percent < 10 || percent > 99 ? fraction : whole).format(percent)}%`;
 }
 
 const UNITS = ['B', 'KB', 'MB', 'GB', 'TB'];

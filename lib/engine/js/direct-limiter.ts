@@ -2,7 +2,7 @@
 // of statements.
 
 import { monotonicSeconds } from '../../clock.js';
-import type { SnapshotPeer } from '../../types.js';
+import type { BansInForce, SnapshotPeer } from '../../types.js';
 import {
   type DirectConfig,
   type DirectCore,
@@ -16,13 +16,22 @@ import {
   VERDICT_DISCONNECT,
 } from '../engine.js';
 import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
-import { isNothing, LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
+import {
+  FREE_ROOM,
+  isNothing,
+  LOSS_OF_BANNED,
+  type Loss,
+  type Room,
+  SAMPLE,
+  Victim,
+} from './eviction.js';
 import { Groups, membersOf, type Places } from './groups.js';
 import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
 import { banBegan, idleSecondsOf, lossOf } from './records.js';
+import { seated } from './seat.js';
 import { pass, Sweep } from './sweep.js';
-import { Buckets, FREE_ROOM, type Place, type Room, type Table, Times } from './table.js';
+import { Buckets, type Place, type Table, Times } from './table.js';
 import { Tally } from './tally.js';
 
 /** One of the two tables, and what an eviction asks of its records. */
@@ -79,7 +88,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   checkPeer(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
-    const key = this.keys.find(text);
+    const key = seated(text, this.keys, this.#buckets);
     if (this.#inBan(key, now)) return this.#tally.disconnect();
     return this.#checkPlace(SEAT, 0, key, cost, now);
   }
@@ -98,25 +107,12 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   checkOrderbook(text: string, now = monotonicSeconds()): Refusal | undefined {
-    const key = this.keys.find(text);
-    if (this.#inBan(key, now)) {
-      this.#offenders.addViolation(key, text);
-      return this.#tally.disconnect();
-    }
-    const place = this.#allowedAt.find(key);
-    const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
-    if (elapsed(now, allowedAt) >= this.#config.orderbookInterval) {
-      return this.#setAllowedAt(place, key, now);
-    }
-    const violations = this.#offenders.addViolation(key, text);
-    if (violations < this.#config.orderbookBanThreshold) return this.#tally.delay();
-    this.#offenders.beginBan(key, text, now);
-    return this.#tally.beginBan();
+    return this.#checkOrderbook(this.keys.find(text), text, now);
   }
 
   /** A Map needs no place: it has the key's hash at hand, which V8 keeps with the string. */
-  checkPeerOrderbook(key: string, now = monotonicSeconds()): Refusal | undefined {
-    return this.checkOrderbook(key, now);
+  checkPeerOrderbook(text: string, now = monotonicSeconds()): Refusal | undefined {
+    return this.#checkOrderbook(seated(text, this.keys, this.#allowedAt), text, now);
   }
 
   isBanned(text: string, now = monotonicSeconds()): boolean {
@@ -185,16 +181,23 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return this.#sweep.isUnderway;
   }
 
-  statistics(now = monotonicSeconds()): EngineStatistics {
+  statistics(): EngineStatistics {
     return {
       tracked: this.#buckets.size,
       peers: this.#peers,
       unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
-      banned: this.#offenders.bannedKeys(now, this.#config.banDuration),
       ...this.#tally.totals(),
     };
+  }
+
+  bannedKeys(now = monotonicSeconds()): string[] {
+    return this.#offenders.bannedKeys(now, this.#config.banDuration);
+  }
+
+  longestBans(most: number, now = monotonicSeconds()): BansInForce {
+    return this.#offenders.longestBans(most, now, this.#config.banDuration);
   }
 
   clear(): void {
@@ -214,6 +217,22 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     const hadTime = this.#allowedAt.delete(key);
     if (hadBucket && hadTime) this.#both -= 1;
     this.#offenders.forgive(key);
+  }
+
+  #checkOrderbook(key: string, text: string, now: number): Refusal | undefined {
+    if (this.#inBan(key, now)) {
+      this.#offenders.addViolation(key, text);
+      return this.#tally.disconnect();
+    }
+    const place = this.#allowedAt.find(key);
+    const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
+    if (elapsed(now, allowedAt) >= this.#config.orderbookInterval) {
+      return this.#setAllowedAt(place, key, now);
+    }
+    const violations = this.#offenders.addViolation(key, text);
+    if (violations < this.#config.orderbookBanThreshold) return this.#tally.delay();
+    this.#offenders.beginBan(key, text, now);
+    return this.#tally.beginBan();
   }
 
   #restore(peer: SnapshotPeer, now: number): boolean {
@@ -264,6 +283,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#bucketSide, this.#timeSide, now);
     if (room === undefined) return undefined;
     const place = this.#buckets.insert(key, this.#config.messageBurst, now, room.place);
+    this.#vacate(room, this.#allowedAt);
     if (isKnown) this.#both += 1;
     return place;
   }
@@ -285,6 +305,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#timeSide, this.#bucketSide, now, worth);
     if (room === undefined) return undefined;
     const place = this.#allowedAt.insert(keep(key), at, room.place);
+    this.#vacate(room, this.#buckets);
     if (isKnown) this.#both += 1;
     return place;
   }
@@ -303,16 +324,20 @@ export class JsDirectLimiter extends Groups implements DirectCore {
       other.table.sample(SAMPLE, (place) => this.#offer(stranger, place, other, own, now));
     }
     if (stranger.place !== undefined) {
-      this.#tally.countEviction(stranger.loss);
-      this.#remove(other.table.keyAt(stranger.place));
-      return FREE_ROOM;
+      const key = other.table.keyAt(stranger.place);
+      return { place: own.table.find(key), victim: { key, loss: stranger.loss } };
     }
     if (victim.place === undefined) return undefined;
-    this.#tally.countEviction(victim.loss);
     const key = own.table.keyAt(victim.place);
-    if (other.table.delete(key)) this.#both -= 1;
-    this.#offenders.forgive(key);
-    return { place: victim.place };
+    return { place: victim.place, victim: { key, loss: victim.loss } };
+  }
+
+  /** Whose the room was is forgotten: its place, if it had one, is the newcomer's already. */
+  #vacate({ place, victim }: Room, other: Table): void {
+    if (victim === undefined) return;
+    this.#tally.countEviction(victim.loss);
+    if (other.delete(victim.key) && place !== undefined) this.#both -= 1;
+    this.#offenders.forgive(victim.key);
   }
 
   /** A record of one table, whose connection the other table may know as well. */
@@ -327,7 +352,8 @@ export class JsDirectLimiter extends Groups implements DirectCore {
       idle = Math.min(idle, other.idle(second, now));
     }
     const { banDuration } = this.#config;
-    return victim.offer(place, this.#offenders.lossOf(key, seconds, idle, now, banDuration));
+    const loss = this.#offenders.lossOf(key, seconds, seconds, idle, now, banDuration);
+    return victim.offer(place, loss);
   }
 
   #consume(place: Place, cost: number, now: number): boolean {

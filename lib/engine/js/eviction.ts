@@ -8,7 +8,7 @@ export const SAMPLE = 16;
 
 /** What is lost where a peer is forgotten; what comes first in the order of losses goes first. */
 export interface Loss {
-  /** Whether it has violations, or a ban that is over. */
+  /** Whether it has violations that a check would not forgive. */
   readonly punished: boolean;
   readonly violations: number;
   /**
@@ -37,6 +37,19 @@ function isLess(a: Loss, b: Loss): boolean {
   if (a.punished !== b.punished) return b.punished;
   return a.violations !== b.violations ? a.violations < b.violations : a.rest < b.rest;
 }
+
+/**
+ * Room for a newcomer. Whose it was, if anybody's, goes when the newcomer is there: without memory
+ * for that nothing has changed.
+ */
+export interface Room {
+  /** The place that another key gives up; undefined: a new one. */
+  readonly place: Place | undefined;
+  readonly victim: { readonly key: string; readonly loss: Loss } | undefined;
+}
+
+/** Nobody has to go. */
+export const FREE_ROOM: Room = { place: undefined, victim: undefined };
 
 /**
  * The place that is given up, of those that were offered: the least loss, and one below `worth`,

@@ -2,12 +2,13 @@
 // native/offenders.h. Knows no limiter; when a ban is over is for its user to say. A key is what
 // Keys.find returns, and `text` what it was given.
 //
-// The text of keys is bounded. A key of MOST_UNITS code units is always kept, a longer one while all
-// of these together stay within the room for them; else its peer is punished without a name. Which it
-// is, is decided as it becomes an offender.
+// The text of keys is bounded. A key of MOST_UNITS code units is always kept, one of up to LONG_UNITS
+// while all that are longer than MOST_UNITS stay within the room for them, and one beyond that while
+// they stay within a quarter of it: few huge ones leave room for others. Else its peer is punished
+// without a name. Which it is, is decided as it becomes an offender.
 
 import { copyOf } from '../../text.js';
-import type { SnapshotPeer, Violator } from '../../types.js';
+import type { BansInForce, SnapshotPeer, Violator } from '../../types.js';
 import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
@@ -18,6 +19,11 @@ import { store, type Table, Times } from './table.js';
 const LEAST_LONG_BYTES = 2 ** 20;
 const LONG_BYTES_PER_PEER = 64;
 const BYTES_PER_UNIT = 2;
+/** The longest key that all of that is for. */
+const LONG_UNITS = 1024;
+
+/** Bans among which the longest are looked for: at least, and twice as many as are. */
+const LEAST_KEPT = 1000;
 
 export class Offenders {
   /** When each ban began. */
@@ -63,8 +69,9 @@ export class Offenders {
    * the place of none or of an earlier one.
    */
   restore(key: string, text: string, violations: number, began: number): void {
-    if (began > NEVER) this.#restoreBan(key, text, began);
     if (violations > this.violations(key)) this.#setViolations(key, text, violations);
+    // Last: whoever counts bans hears of none where memory runs out.
+    if (began > NEVER) this.#restoreBan(key, text, began);
   }
 
   /** When the peer's ban began, over or not; NEVER without one. */
@@ -74,22 +81,30 @@ export class Offenders {
   }
 
   /**
-   * What is lost with the offences of a peer who without them would be `seconds` from a fresh one,
-   * and has been idle for so long. A ban that is over protects nobody.
+   * What is lost with a peer who without its offences would be `seconds` from a fresh one, after a
+   * ban that is over `afterBan`, and has been idle for so long. Such a ban goes with the next check,
+   * its violations with it: neither is anything to lose.
    */
-  lossOf(key: string, seconds: number, idle: number, now: number, banDuration: number): Loss {
+  lossOf(
+    key: string,
+    seconds: number,
+    afterBan: number,
+    idle: number,
+    now: number,
+    banDuration: number,
+  ): Loss {
+    const began = this.bannedAt(key);
+    if (began !== NEVER) {
+      return elapsed(now, began) < banDuration ? LOSS_OF_BANNED : lossOfUnpunished(afterBan);
+    }
     // Most limiters have no offender at all: then there is nothing to look up.
     const violations = this.#violations.size === 0 ? 0 : this.violations(key);
-    const bannedAt = this.bannedAt(key);
-    if (violations === 0 && bannedAt === NEVER) return lossOfUnpunished(seconds);
-    if (elapsed(now, bannedAt) < banDuration) return LOSS_OF_BANNED;
-    return lossOfPunished(violations, idle);
+    return violations === 0 ? lossOfUnpunished(seconds) : lossOfPunished(violations, idle);
   }
 
   /** For a peer without a ban. */
   beginBan(key: string, text: string, now: number): void {
-    if (!this.#isOffender(key)) this.#name(key, text);
-    this.bans.insert(this.#peers.ownKey(key), now);
+    this.#offend(key, text, (own) => void this.bans.insert(own, now));
   }
 
   /** Lifts a ban; violations stay. */
@@ -133,6 +148,29 @@ export class Offenders {
     return this.#bannedInOrder(now, banDuration).map((key) => this.#textOf(key));
   }
 
+  /** How many bans are not over; and those of `bannedKeys` with the longest left, longest first. */
+  longestBans(most: number, now: number, banDuration: number): BansInForce {
+    let count = 0;
+    let kept: [key: string, began: number, order: number][] = [];
+    const keepLongest = () => {
+      kept.sort((a, b) => b[1] - a[1] || b[2] - a[2]);
+      kept = kept.slice(0, most);
+    };
+    for (const [key, place] of this.bans.entries()) {
+      const began = this.bans.at(place);
+      if (!(elapsed(now, began) < banDuration)) continue;
+      count += 1;
+      if (most > 0 && this.#isNamed(key)) kept.push([key, began, count]);
+      // Sorting now and then costs a pass less than a heap would, for entries mostly come in order.
+      if (kept.length === Math.max(LEAST_KEPT, 2 * most)) keepLongest();
+    }
+    keepLongest();
+    const bans = kept.map(([key, began]): [string, number] => {
+      return [this.#textOf(key), banDuration - elapsed(now, began)];
+    });
+    return { count, bans };
+  }
+
   #bannedInOrder(now: number, banDuration: number): string[] {
     const banned: [key: string, began: number][] = [];
     for (const [key, place] of this.bans.entries()) {
@@ -167,9 +205,21 @@ export class Offenders {
 
   #setViolations(key: string, text: string, violations: number): void {
     const before = this.#violations.get(key);
-    if (before === undefined && !this.#isOffender(key)) this.#name(key, text);
-    store(this.#violations, before === undefined ? this.#peers.ownKey(key) : key, violations);
+    if (before !== undefined) this.#violations.set(key, violations);
+    else this.#offend(key, text, (own) => store(this.#violations, own, violations));
     this.#total += violations - (before ?? 0);
+  }
+
+  /** Names whom `enter` makes an offender, unless it throws; it is given the key to keep. */
+  #offend(key: string, text: string, enter: (key: string) => void): void {
+    const isNew = !this.#isOffender(key);
+    if (isNew) this.#name(key, text);
+    try {
+      enter(this.#peers.ownKey(key));
+    } catch (error) {
+      if (isNew) this.#unname(key);
+      throw error;
+    }
   }
 
   /** The same ban, or one that began later. */
@@ -195,7 +245,8 @@ export class Offenders {
   #name(key: string, text: string): void {
     if (key.length <= MOST_UNITS) return;
     const bytes = text.length * BYTES_PER_UNIT;
-    if (this.#longBytes + bytes > this.#longBytesMost) {
+    const most = text.length > LONG_UNITS ? this.#longBytesMost / 4 : this.#longBytesMost;
+    if (this.#longBytes + bytes > most) {
       this.#unnamed += 1;
       return;
     }

@@ -2,15 +2,25 @@
 // statements.
 
 import { monotonicSeconds } from '../../clock.js';
-import type { SnapshotPeer } from '../../types.js';
+import type { BansInForce, SnapshotPeer } from '../../types.js';
 import type { EngineStatistics, OrderbookConfig, OrderbookCore, Refusal } from '../engine.js';
 import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
-import { isNothing, LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
+import {
+  FREE_ROOM,
+  isNothing,
+  LOSS_OF_BANNED,
+  type Loss,
+  lossOfUnpunished,
+  type Room,
+  SAMPLE,
+  Victim,
+} from './eviction.js';
 import { Keys, keep } from './keys.js';
 import { Offenders } from './offenders.js';
 import { banBegan, idleSecondsOf, lossOf } from './records.js';
+import { seated } from './seat.js';
 import { pass, Sweep } from './sweep.js';
-import { FREE_ROOM, type Place, type Room, Times } from './table.js';
+import { type Place, Times } from './table.js';
 import { Tally } from './tally.js';
 
 export class JsOrderbookLimiter implements OrderbookCore {
@@ -30,25 +40,12 @@ export class JsOrderbookLimiter implements OrderbookCore {
   }
 
   check(text: string, now = monotonicSeconds()): Refusal | undefined {
-    const key = this.#keys.find(text);
-    if (this.#inBan(key, now)) {
-      this.#offenders.addViolation(key, text);
-      return this.#tally.disconnect();
-    }
-    const violations = this.#offenders.violations(key);
-    if (violations >= this.#config.violationBanThreshold) return this.#beginBan(key, text, now);
-    const place = this.#allowedAt.find(key);
-    const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
-    if (elapsed(now, allowedAt) >= this.#effectiveInterval(violations)) {
-      return this.#setAllowedAt(place, key, now);
-    }
-    this.#offenders.addViolation(key, text);
-    return this.#tally.delay();
+    return this.#check(this.#keys.find(text), text, now);
   }
 
   /** A Map needs no place: it has the key's hash at hand, which V8 keeps with the string. */
-  checkPeer(key: string, now = monotonicSeconds()): Refusal | undefined {
-    return this.check(key, now);
+  checkPeer(text: string, now = monotonicSeconds()): Refusal | undefined {
+    return this.#check(seated(text, this.#keys, this.#allowedAt), text, now);
   }
 
   isBanned(key: string, now = monotonicSeconds()): boolean {
@@ -99,16 +96,23 @@ export class JsOrderbookLimiter implements OrderbookCore {
     return this.#sweep.isUnderway;
   }
 
-  statistics(now = monotonicSeconds()): EngineStatistics {
+  statistics(): EngineStatistics {
     return {
       tracked: this.#allowedAt.size,
       peers: this.#peers,
       unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
-      banned: this.#offenders.bannedKeys(now, this.#config.banDuration),
       ...this.#tally.totals(),
     };
+  }
+
+  bannedKeys(now = monotonicSeconds()): string[] {
+    return this.#offenders.bannedKeys(now, this.#config.banDuration);
+  }
+
+  longestBans(most: number, now = monotonicSeconds()): BansInForce {
+    return this.#offenders.longestBans(most, now, this.#config.banDuration);
   }
 
   clear(): void {
@@ -120,6 +124,22 @@ export class JsOrderbookLimiter implements OrderbookCore {
 
   get #peers(): number {
     return this.#allowedAt.size + this.#offenders.bans.size - this.#both;
+  }
+
+  #check(key: string, text: string, now: number): Refusal | undefined {
+    if (this.#inBan(key, now)) {
+      this.#offenders.addViolation(key, text);
+      return this.#tally.disconnect();
+    }
+    const violations = this.#offenders.violations(key);
+    if (violations >= this.#config.violationBanThreshold) return this.#beginBan(key, text, now);
+    const place = this.#allowedAt.find(key);
+    const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
+    if (elapsed(now, allowedAt) >= this.#effectiveInterval(violations)) {
+      return this.#setAllowedAt(place, key, now);
+    }
+    this.#offenders.addViolation(key, text);
+    return this.#tally.delay();
   }
 
   #remove(key: string): void {
@@ -150,25 +170,19 @@ export class JsOrderbookLimiter implements OrderbookCore {
     const began = banBegan(peer, now, this.#config.banDuration);
     // Or a ban that is over would be lengthened.
     this.#inBan(key, now);
-    if (!this.#isInBans(key) && this.#allowedAt.find(key) === undefined) {
-      const isBanAlone = began > NEVER && peer.idleSeconds === null;
-      if (!this.#addRestored(key, peer, isBanAlone, now)) return false;
-    }
     const wasInBans = this.#isInBans(key);
+    const isKnown = wasInBans || this.#allowedAt.find(key) !== undefined;
+    const room = isKnown ? FREE_ROOM : this.#makeRoom(now, lossOf(peer));
+    if (room === undefined) return false;
+    const isBanAlone = began > NEVER && peer.idleSeconds === null;
+    if (!isKnown && !isBanAlone) {
+      this.#allowedAt.insert(keep(key), now - idleSecondsOf(peer), room.place);
+      this.#vacate(room, true);
+    }
     this.#offenders.restore(key, peer.key, peer.violations, began);
+    if (!isKnown && isBanAlone) this.#vacate(room, false);
     if (!wasInBans && this.#isInBans(key) && this.#allowedAt.find(key) !== undefined) {
       this.#both += 1;
-    }
-    return true;
-  }
-
-  #addRestored(key: string, peer: SnapshotPeer, isBanAlone: boolean, now: number): boolean {
-    const room = this.#makeRoom(now, lossOf(peer));
-    if (room === undefined) return false;
-    if (!isBanAlone) {
-      this.#allowedAt.insert(keep(key), now - idleSecondsOf(peer), room.place);
-    } else if (room.place !== undefined) {
-      this.#allowedAt.delete(this.#allowedAt.keyAt(room.place));
     }
     return true;
   }
@@ -179,6 +193,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
       const room = this.#makeRoom(now, LOSS_OF_BANNED);
       if (room === undefined) return this.#tally.refuseNewcomer();
       this.#allowedAt.insert(keep(key), now, room.place);
+      this.#vacate(room, true);
     } else {
       this.#allowedAt.set(place, now);
     }
@@ -188,12 +203,10 @@ export class JsOrderbookLimiter implements OrderbookCore {
   /** A ban may be all that is known of a peer. */
   #beginBan(key: string, text: string, now: number): Refusal {
     const isKnown = this.#allowedAt.find(key) !== undefined;
-    if (!isKnown) {
-      const room = this.#makeRoom(now, LOSS_OF_BANNED);
-      if (room === undefined) return this.#tally.refuseNewcomer();
-      if (room.place !== undefined) this.#allowedAt.delete(this.#allowedAt.keyAt(room.place));
-    }
+    const room = isKnown ? FREE_ROOM : this.#makeRoom(now, LOSS_OF_BANNED);
+    if (room === undefined) return this.#tally.refuseNewcomer();
     this.#offenders.beginBan(key, text, now);
+    this.#vacate(room, false);
     if (isKnown) this.#both += 1;
     return this.#tally.beginBan();
   }
@@ -202,36 +215,43 @@ export class JsOrderbookLimiter implements OrderbookCore {
   #makeRoom(now: number, worth: Loss): Room | undefined {
     if (this.#peers < this.#config.maxPeers) return FREE_ROOM;
     const victim = new Victim(worth);
-    this.#allowedAt.sample(SAMPLE, (place) => {
-      const idle = elapsed(now, this.#allowedAt.at(place));
-      const seconds = secondsLeft(this.#effectiveInterval(0), idle);
-      if (!victim.mayBe(seconds)) return false;
-      return victim.offer(place, this.#lossOf(this.#allowedAt.keyAt(place), seconds, idle, now));
-    });
+    this.#allowedAt.sample(SAMPLE, (place) => this.#offer(victim, place, now));
     // Of some peers only a ban is known, which may be over.
     const { bans } = this.#offenders;
-    const lapsed = new Victim(victim.loss);
+    let lapsed: string | undefined;
     if (!isNothing(victim.loss) && bans.size > this.#both) {
       bans.sample(SAMPLE, (place) => {
-        const served = elapsed(now, bans.at(place));
-        return lapsed.offer(place, this.#lossOf(bans.keyAt(place), 0, served, now));
+        if (elapsed(now, bans.at(place)) >= this.#config.banDuration) lapsed = bans.keyAt(place);
+        return lapsed !== undefined;
       });
     }
-    if (lapsed.place !== undefined) {
-      this.#tally.countEviction(lapsed.loss);
-      this.#remove(bans.keyAt(lapsed.place));
-      return FREE_ROOM;
+    if (lapsed !== undefined) {
+      const place = this.#allowedAt.find(lapsed);
+      return { place, victim: { key: lapsed, loss: lossOfUnpunished(0) } };
     }
     if (victim.place === undefined) return undefined;
-    this.#tally.countEviction(victim.loss);
     const key = this.#allowedAt.keyAt(victim.place);
-    if (this.#isInBans(key)) this.#both -= 1;
-    this.#offenders.forgive(key);
-    return { place: victim.place };
+    return { place: victim.place, victim: { key, loss: victim.loss } };
   }
 
-  #lossOf(key: string, seconds: number, idle: number, now: number): Loss {
-    return this.#offenders.lossOf(key, seconds, idle, now, this.#config.banDuration);
+  /** Whose the room was is forgotten. `isTaken`: its place, if it had one, is the newcomer's already. */
+  #vacate({ place, victim }: Room, isTaken: boolean): void {
+    if (victim === undefined) return;
+    this.#tally.countEviction(victim.loss);
+    if (place !== undefined && this.#isInBans(victim.key)) this.#both -= 1;
+    if (!isTaken) this.#allowedAt.delete(victim.key);
+    this.#offenders.forgive(victim.key);
+  }
+
+  #offer(victim: Victim, place: Place, now: number): boolean {
+    const { banDuration } = this.#config;
+    const idle = elapsed(now, this.#allowedAt.at(place));
+    const interval = this.#effectiveInterval(0);
+    // After a ban that is over its peer is as a fresh one, and was idle for at least as long.
+    if (!victim.mayBe(secondsLeft(Math.min(interval, banDuration), idle))) return false;
+    const seconds = secondsLeft(interval, idle);
+    const key = this.#allowedAt.keyAt(place);
+    return victim.offer(place, this.#offenders.lossOf(key, seconds, 0, idle, now, banDuration));
   }
 
   #isInBans(key: string): boolean {

@@ -19,6 +19,7 @@ import { Groups, membersOf, type Places } from './groups.js';
 import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
 import { idleSecondsOf, lossOf } from './records.js';
+import { seated } from './seat.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, type Place } from './table.js';
 import { Tally } from './tally.js';
@@ -49,7 +50,8 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   checkPeer(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    return this.#checkPlace(SEAT, 0, this.keys.find(key), key, cost, now);
+    const found = seated(key, this.keys, this.#buckets);
+    return this.#checkPlace(SEAT, 0, found, key, cost, now);
   }
 
   checkGroup(
@@ -123,7 +125,6 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
       unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
-      banned: [],
       ...this.#tally.totals(),
     };
   }
@@ -186,12 +187,14 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
       if (!victim.mayBe(seconds)) return false;
       const idle = this.#buckets.idle(place, now);
       const other = this.#buckets.keyAt(place);
-      return victim.offer(place, this.#offenders.lossOf(other, seconds, idle, now, 0));
+      return victim.offer(place, this.#offenders.lossOf(other, seconds, seconds, idle, now, 0));
     });
     if (victim.place === undefined) return undefined;
+    const evicted = this.#buckets.keyAt(victim.place);
+    const place = this.#buckets.insert(key, this.#burst, now, victim.place);
     this.#tally.countEviction(victim.loss);
-    this.#offenders.forgive(this.#buckets.keyAt(victim.place));
-    return this.#buckets.insert(key, this.#burst, now, victim.place);
+    this.#offenders.forgive(evicted);
+    return place;
   }
 
   #decide(place: Place, key: string, text: string, cost: number, now: number): number | undefined {

@@ -23,14 +23,6 @@ function noMemory(cause: unknown): Error {
 /** Where a record is: a number below how many there are. A deletion may move another one there. */
 export type Place = number;
 
-/** Room for a newcomer: a place that another key gives up, or undefined: a new one. */
-export interface Room {
-  readonly place: Place | undefined;
-}
-
-/** Nothing has to go for the newcomer, or it is gone already. */
-export const FREE_ROOM: Room = { place: undefined };
-
 const LEAST_RECORDS = 64;
 
 /**

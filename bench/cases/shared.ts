@@ -1,0 +1,209 @@
+// What one limit for many processes costs: a check that asks the store, beside the script alone and
+// beside another package, through one server; and a check that a lease covers, beside a local one.
+
+import { Redis } from 'ioredis';
+import { RateLimiterRedis } from 'rate-limiter-flexible';
+import { createClient } from 'redis';
+import { type EngineName, RateLimiter } from 'relay-limiter';
+import { SharedRateLimiter } from 'relay-limiter/redis';
+import { Peers } from '../keys.js';
+import { time } from '../timing.js';
+import type { Case, Round, Surroundings } from './case.js';
+
+const ALONE = 'EVALSHA alone';
+const STRICT = 'strict';
+const FLEXIBLE = 'rate-limiter-flexible';
+const LEASED = 'leased';
+
+const PEERS = 1_000;
+const CHECKS = 10_000;
+/** Checks under way at once, as a busy relay has them. */
+const AT_ONCE = 100;
+const LIMIT = { rateLimit: 1e6, burstLimit: 1e9 };
+const BATCH = 1_000;
+
+/** What is used of the demonstration's module, which is compiled apart from the benchmark. */
+interface ServerModule {
+  readonly INSTALL_ADVICE: string;
+  findServer(): string | undefined;
+  StoreServer: { start(program: string): Promise<{ url: string; close(): Promise<void> }> };
+}
+
+/** A server of the benchmark's own, for all contestants. */
+async function server(): Promise<Surroundings> {
+  const { href } = new URL('../../examples/fleet/server.js', import.meta.url);
+  const { INSTALL_ADVICE, findServer, StoreServer }: ServerModule = await import(href);
+  const program = findServer();
+  if (program === undefined) throw new Error(`there is no redis-server: ${INSTALL_ADVICE}`);
+  const store = await StoreServer.start(program);
+  return { env: { BENCH_REDIS_URL: store.url }, close: () => store.close() };
+}
+
+type Clients = { 'node-redis': ReturnType<typeof createClient>; ioredis: Redis };
+
+const CONNECT: { [Name in keyof Clients]: (url: string) => Promise<Clients[Name]> } = {
+  async 'node-redis'(url) {
+    const client = createClient({ url });
+    await client.connect();
+    return client as Clients['node-redis'];
+  },
+  ioredis: async (url) => new Redis(url),
+};
+
+function strictCase(name: keyof Clients): Case {
+  return {
+    name: `strict-${name}`,
+    title: `a check that asks the store, through ${name}, ${AT_ONCE} under way`,
+    sizes: [PEERS],
+    contestants: () => [ALONE, STRICT, FLEXIBLE],
+    rounds: 15,
+    fresh: false,
+    metrics: [
+      { name: 'ns', unit: 'ns', label: 'a check' },
+      { name: 'cpu', unit: 'ns', label: "of the client's processor" },
+    ],
+    surroundings: server,
+    async prepare(contestant, size) {
+      const client = await CONNECT[name](process.env['BENCH_REDIS_URL'] ?? '');
+      const check = await checkOf(contestant, name, client);
+      const { sample } = new Peers(size);
+      return async (): Promise<Round> => {
+        const before = performance.now();
+        const used = process.cpuUsage();
+        let next = 0;
+        let wrong = 0;
+        const one = async () => {
+          while (next < CHECKS) {
+            const key = sample[next % sample.length] as string;
+            next += 1;
+            if (!(await check(key))) wrong += 1;
+          }
+        };
+        await Promise.all(Array.from({ length: AT_ONCE }, one));
+        if (wrong > 0) throw new Error(`${wrong} answers were not as they should be`);
+        const { user, system } = process.cpuUsage(used);
+        const ns = ((performance.now() - before) / CHECKS) * 1e6;
+        return { figures: { ns, cpu: ((user + system) / CHECKS) * 1e3 } };
+      };
+    },
+  };
+}
+
+/** Answers whether the peer may. */
+type Check = (key: string) => Promise<boolean>;
+
+async function checkOf<Name extends keyof Clients>(
+  contestant: string,
+  name: Name,
+  client: Clients[Name],
+): Promise<Check> {
+  if (contestant === ALONE) return alone(name, client);
+  if (contestant === STRICT) {
+    const shared = new SharedRateLimiter({ client, mode: 'strict', deadlineSeconds: 10, ...LIMIT });
+    return async (key) => (await shared.checkAsync(key))[0] === 'allow';
+  }
+  const useRedisPackage = name === 'node-redis';
+  const limit = { points: LIMIT.burstLimit, duration: 86_400 };
+  const flexible = new RateLimiterRedis({ storeClient: client, useRedisPackage, ...limit });
+  return async (key) => (await flexible.consume(key)).remainingPoints > 0;
+}
+
+/** The very call that a check in mode `strict` makes, and nothing around it. */
+async function alone(name: keyof Clients, client: Clients[keyof Clients]): Promise<Check> {
+  const sha = await shaOfStrict(name, client);
+  // As long as those of a check: not late before the year 2255, one token.
+  const args = ['9000000000.123456', '1'];
+  if (name === 'ioredis') {
+    const redis = client as Redis;
+    return async (key) => (await redis.evalsha(sha, 1, `relay-alone--:{10}:${key}`, ...args)) === 1;
+  }
+  const redis = client as Clients['node-redis'];
+  return async (key) => {
+    const reply = await redis.evalSha(sha, {
+      keys: [`relay-alone--:{10}:${key}`],
+      arguments: args,
+    });
+    return reply === 1;
+  };
+}
+
+async function shaOfStrict(name: keyof Clients, client: Clients[keyof Clients]): Promise<string> {
+  const method = name === 'ioredis' ? 'evalsha' : 'evalSha';
+  const shas: string[] = [];
+  const watched = new Proxy(client, {
+    get(target, property) {
+      const value = Reflect.get(target, property);
+      if (typeof value !== 'function') return value;
+      return (...args: unknown[]) => {
+        if (property === method) shas.push(args[0] as string);
+        return value.apply(target, args);
+      };
+    },
+  });
+  const shared = new SharedRateLimiter({ client: watched, mode: 'strict', ...LIMIT });
+  // The first one brings the script along.
+  for (let i = 0; i < 2; i += 1) await shared.checkAsync('alone');
+  await shared.close();
+  return shas[0] as string;
+}
+
+const leased: Case = {
+  name: 'leased',
+  title: 'a check that a lease covers, and a local one',
+  sizes: [1_000, 100_000],
+  contestants: () => ['local, native', 'local, TypeScript', LEASED],
+  rounds: 9,
+  fresh: false,
+  metrics: [{ name: 'ns', unit: 'ns', label: 'a check' }],
+  surroundings: server,
+  async prepare(contestant, size) {
+    const peers = new Peers(size);
+    const limiter =
+      contestant === LEASED
+        ? await leasing(peers)
+        : filled(peers, contestant === 'local, native' ? 'native' : 'js');
+    const { sample } = peers;
+    let next = 0;
+    let wrong = 0;
+    const work = () => {
+      for (let i = 0; i < BATCH; i += 1) {
+        if (limiter.check(sample[next] as string)[0] !== 'allow') wrong += 1;
+        next = next + 1 === sample.length ? 0 : next + 1;
+      }
+    };
+    return () => {
+      const ns = time(work, BATCH);
+      if (wrong > 0) throw new Error(`${wrong} answers were not as they should be`);
+      return { figures: { ns } };
+    };
+  },
+};
+
+function filled(peers: Peers, engine: EngineName): RateLimiter {
+  const limiter = new RateLimiter({ engine, ...LIMIT });
+  for (let n = 0; n < peers.size; n += 1) limiter.check(peers.key(n));
+  return limiter;
+}
+
+/** With a lease for each peer that lasts for all rounds. */
+async function leasing(peers: Peers): Promise<SharedRateLimiter> {
+  const client = createClient({ url: process.env['BENCH_REDIS_URL'] ?? '' });
+  await client.connect();
+  const options = { client, leaseSeconds: 3600, deadlineSeconds: 60, prefix: 'leasing' };
+  const limiter = new SharedRateLimiter({ ...options, ...LIMIT });
+  await limiter.ready();
+  const most = LIMIT.burstLimit / 4;
+  for (let n = 0; n < peers.size; n += 1) {
+    limiter.check(peers.key(n), most);
+    if (n % 1000 === 999) await settled(limiter);
+  }
+  await settled(limiter);
+  return limiter;
+}
+
+async function settled(limiter: SharedRateLimiter): Promise<void> {
+  while (limiter.getStats().store.inFlight > 0)
+    await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+export const shared: readonly Case[] = [strictCase('node-redis'), strictCase('ioredis'), leased];

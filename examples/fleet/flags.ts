@@ -1,0 +1,59 @@
+// The command line.
+
+import { parseArgs } from 'node:util';
+
+export interface Flags {
+  seconds: number;
+  flood: number;
+  help: boolean;
+}
+
+export const HELP = `Four relays share one limit through a store, while one peer floods all of them.
+
+usage: npm run demo:fleet -- [flags]
+
+  --seconds N   how long, 4 to 120 (default 18); the store is stopped for a fifth of it in the middle
+  --flood N     messages a second of the peer in all, 100 to 5000 (default 2000)
+  --help        this text
+
+The store is a redis-server or valkey-server of its own, on a free port of this machine. With
+REDIS_URL set it is that one, which is not stopped.
+
+All four together must admit no more than burst + rate x time, in any interval, with the store, without
+it and after it has lost everything, and go on admitting: then it exits with 0, else, or if something
+broke, with 1; with 2 for a wrong flag.`;
+
+/** A flag that is not accepted. */
+export class WrongFlag extends Error {}
+
+/** @throws WrongFlag */
+export function readFlags(args: string[]): Flags {
+  const { seconds, flood, help } = parse(args);
+  return {
+    seconds: whole('--seconds', seconds, 4, 120),
+    flood: whole('--flood', flood, 100, 5000),
+    help,
+  };
+}
+
+function whole(name: string, text: string, least: number, most: number): number {
+  const number = Number(text);
+  if (/^\d+$/.test(text) && number >= least && number <= most) return number;
+  throw new WrongFlag(`${name} takes a whole number from ${least} to ${most}, not "${text}"`);
+}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      options: {
+        seconds: { type: 'string', default: '18' },
+        flood: { type: 'string', default: '2000' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    }).values;
+  } catch (error) {
+    // Node adds advice after the first sentence.
+    throw new WrongFlag(String((error as Error).message).split(/[.\n]/)[0]);
+  }
+}

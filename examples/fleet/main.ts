@@ -1,0 +1,109 @@
+// `npm run demo:fleet`: four relays, one limit, a flood, and a store that is stopped in the middle.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { INTERRUPTED, interruption } from '../interruption.js';
+import { type Flags, HELP, readFlags, WrongFlag } from './flags.js';
+import { Fleet } from './fleet.js';
+import { machineSeconds } from './messages.js';
+import { watch } from './screen.js';
+import { findServer, INSTALL_ADVICE, StoreServer } from './server.js';
+import { failures, type Outcome, summary } from './summary.js';
+
+const RELAYS = 4;
+const LIMIT = { rateLimit: 100, burstLimit: 200 };
+
+const print = (text: string) => console.log(text);
+
+async function main(): Promise<number> {
+  try {
+    const flags = readFlags(process.argv.slice(2));
+    if (!flags.help) return await demonstrate(flags);
+    print(HELP);
+    return 0;
+  } catch (error) {
+    if (interruption.aborted) return INTERRUPTED;
+    const advice = error instanceof WrongFlag ? ' (npm run demo:fleet -- --help)' : '';
+    console.error(`demo:fleet: ${error instanceof Error ? error.message : error}${advice}`);
+    return error instanceof WrongFlag ? 2 : 1;
+  }
+}
+
+/** Resolves with the exit code. */
+async function demonstrate(flags: Flags): Promise<number> {
+  const given = process.env['REDIS_URL'];
+  const own = given ? undefined : await startServer();
+  try {
+    const url = given || (own as StoreServer).url;
+    const outcome = await runFleet(flags, url, own);
+    print(summary(outcome));
+    return failures(outcome).length === 0 ? 0 : 1;
+  } finally {
+    await own?.close();
+  }
+}
+
+function startServer(): Promise<StoreServer> {
+  const program = findServer();
+  if (program === undefined) throw new Error(`there is no redis-server: ${INSTALL_ADVICE}`);
+  return StoreServer.start(program);
+}
+
+async function runFleet(
+  { seconds, flood }: Flags,
+  url: string,
+  own: StoreServer | undefined,
+): Promise<Outcome> {
+  let fail: (error: Error) => void = () => {};
+  const failed = new Promise<never>((_, reject) => {
+    fail = reject;
+  });
+  // It is raced against whatever is waited for.
+  failed.catch(() => {});
+  const fleet = new Fleet(fail);
+  let phase = 'the store is up';
+  let unwatch: (() => void) | undefined;
+  const wait = (share: number) =>
+    Promise.race([sleep(seconds * share * 1000, undefined, { signal: interruption }), failed]);
+  try {
+    const prefix = `demo-fleet-${process.pid}`;
+    const ports = await Promise.race([fleet.start(RELAYS, { url, prefix, ...LIMIT }), failed]);
+    const start = machineSeconds();
+    print(
+      `${RELAYS} relays share ${LIMIT.rateLimit} messages a second, ${LIMIT.burstLimit} at once, of each peer,`,
+    );
+    print(`through a store. One peer sends ${flood} a second, spread over all of them.\n`);
+    const title = () => `${(machineSeconds() - start).toFixed(0).padStart(3)} s: ${phase}`;
+    unwatch = watch(process.stdout, title, fleet.counts);
+    fleet.flood({ ports, rate: flood / RELAYS });
+
+    await wait(0.4);
+    const from = machineSeconds();
+    if (own !== undefined) {
+      phase = 'the store is stopped: a quarter of the rate each';
+      await own.kill();
+    }
+    await wait(0.2);
+    if (own !== undefined) {
+      await own.start();
+      phase = 'the store is up again, and empty';
+    }
+    const to = machineSeconds();
+    await wait(0.4);
+    const { counts, admissions } = fleet;
+    const sum = (field: 'refused' | 'calls') =>
+      counts.reduce((total, one) => total + one[field], 0);
+    return {
+      ...LIMIT,
+      admissions: [...admissions],
+      refused: sum('refused'),
+      calls: sum('calls'),
+      seconds: machineSeconds() - start,
+      away: own === undefined ? undefined : { from, to },
+    };
+  } finally {
+    unwatch?.();
+    await fleet.stop();
+  }
+}
+
+process.exitCode = await main();

@@ -1,0 +1,36 @@
+// What the processes of the demonstration tell each other.
+
+export interface NodeConfig {
+  url: string;
+  prefix: string;
+  rateLimit: number;
+  burstLimit: number;
+}
+
+export interface Counts {
+  kind: 'counts';
+  admitted: number;
+  refused: number;
+  /** Scripts called for the peer, and signs of life. */
+  calls: number;
+  leased: number;
+  /** Nodes that it knows of. */
+  nodes: number;
+  store: 'up' | 'down' | 'none';
+  /** When messages were admitted since the last report, in seconds of the machine's monotonic clock. */
+  admittedAt: number[];
+}
+
+export type FromNode = { kind: 'listening'; port: number } | Counts;
+
+export interface LoadConfig {
+  ports: number[];
+  /** Messages a second to each. */
+  rate: number;
+}
+
+/** The same clock in all processes of a machine. */
+export function machineSeconds(): number {
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds + nanoseconds / 1e9;
+}

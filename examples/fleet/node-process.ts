@@ -1,0 +1,46 @@
+// A relay of the fleet: a WebSocket server that checks every message by the name of its peer, against
+// the limit that all relays share.
+
+import { once } from 'node:events';
+import { createClient } from 'redis';
+import { SharedRateLimiter } from 'relay-limiter/redis';
+import { WebSocketServer } from 'ws';
+import { tell, work } from '../relay/demo/worker.js';
+import { type FromNode, machineSeconds, type NodeConfig } from './messages.js';
+
+const REPORT_EVERY_MS = 200;
+
+await work<NodeConfig>(async ({ url, prefix, rateLimit, burstLimit }) => {
+  const client = createClient({ url, socket: { reconnectStrategy: 100 } });
+  await client.on('error', () => {}).connect();
+  const limiter = new SharedRateLimiter({ client, prefix, rateLimit, burstLimit });
+  await limiter.ready();
+
+  let admittedAt: number[] = [];
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1' });
+  server.on('connection', (socket) => {
+    socket.on('error', () => {});
+    socket.on('message', async (data) => {
+      const [action] = await limiter.checkAsync(data.toString());
+      if (action === 'allow') admittedAt.push(machineSeconds());
+    });
+  });
+  await once(server, 'listening');
+  tell<FromNode>({ kind: 'listening', port: (server.address() as { port: number }).port });
+
+  const report = () => {
+    const { verdicts, leasedTokens, store } = limiter.getStats();
+    tell<FromNode>({
+      kind: 'counts',
+      admitted: verdicts.allow,
+      refused: verdicts.delay + verdicts.disconnect,
+      calls: store.calls + store.beats,
+      leased: leasedTokens,
+      nodes: store.nodes,
+      store: store.state,
+      admittedAt,
+    });
+    admittedAt = [];
+  };
+  setInterval(report, REPORT_EVERY_MS);
+});

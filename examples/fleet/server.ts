@@ -1,0 +1,120 @@
+// A redis-server or valkey-server of one's own: on a free port of this machine, in a folder that goes
+// with it, nothing kept on disk.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
+import { createConnection, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+
+export const INSTALL_ADVICE =
+  'install redis-server (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis) or ' +
+  'valkey-server, or name a server in REDIS_URL';
+
+/** The program, looked for on the PATH. */
+export function findServer(): string | undefined {
+  const folders = (process.env['PATH'] ?? '').split(delimiter);
+  const files = ['redis-server', 'valkey-server'].flatMap((name) =>
+    folders.map((folder) => join(folder, name)),
+  );
+  return files.find(isExecutable);
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A port that nobody listens to now. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+export class StoreServer {
+  readonly port: number;
+  readonly #program: string;
+  readonly #flags: readonly string[];
+  readonly #folder: string;
+  #child: ChildProcess | undefined;
+
+  private constructor(program: string, port: number, flags: readonly string[]) {
+    this.#program = program;
+    this.port = port;
+    this.#flags = flags;
+    this.#folder = mkdtempSync(join(tmpdir(), 'relay-limiter-store-'));
+  }
+
+  /** Starts one; resolves when it takes connections. `flags`: of the program's, such as `--requirepass`. */
+  static async start(program: string, flags: readonly string[] = []): Promise<StoreServer> {
+    const server = new StoreServer(program, await freePort(), flags);
+    await server.start();
+    return server;
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${this.port}`;
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  /** Starts it again on its port, empty. @throws where it ends at once. */
+  async start(): Promise<void> {
+    const keepNothing = ['--save', '', '--appendonly', 'no'];
+    const place = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder];
+    const child = spawn(this.#program, [...place, ...keepNothing, ...this.#flags], {
+      stdio: 'ignore',
+    });
+    this.#child = child;
+    const failed = once(child, 'exit').then(([code]) => {
+      throw new Error(`${this.#program} ended with code ${code}`);
+    });
+    // Only its start is waited for.
+    failed.catch(() => {});
+    await Promise.race([this.#takesConnections(), failed]);
+  }
+
+  /** Ends it at once, and what it held with it. */
+  async kill(): Promise<void> {
+    const child = this.#child;
+    this.#child = undefined;
+    if (child === undefined || child.exitCode !== null) return;
+    const ended = once(child, 'exit');
+    child.kill('SIGKILL');
+    await ended;
+  }
+
+  /** It stands still, and goes on: connections stay. */
+  signal(name: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#child?.kill(name);
+  }
+
+  async close(): Promise<void> {
+    await this.kill();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  async #takesConnections(): Promise<void> {
+    for (;;) {
+      const socket = createConnection(this.port, '127.0.0.1');
+      const isOpen = await new Promise<boolean>((resolve) => {
+        socket.once('connect', () => resolve(true));
+        socket.once('error', () => resolve(false));
+      });
+      socket.destroy();
+      if (isOpen) return;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}

@@ -1,0 +1,73 @@
+// What a run has shown, in words, and whether the limit held.
+
+import { type Admission, excess } from './bound.js';
+
+export interface Outcome {
+  readonly admissions: readonly Admission[];
+  readonly refused: number;
+  readonly calls: number;
+  readonly rateLimit: number;
+  readonly burstLimit: number;
+  readonly seconds: number;
+  /** Of the machine's clock: when the store went and was back; undefined if it stayed. */
+  readonly away: { readonly from: number; readonly to: number } | undefined;
+}
+
+/** Within so many seconds of its return the store must be in use again. */
+const BACK_SECONDS = 3;
+
+/** What went wrong; nothing if the limit held and everybody went on. */
+export function failures(outcome: Outcome): string[] {
+  const { admissions, rateLimit, burstLimit, away } = outcome;
+  const over = excess(admissions, rateLimit, burstLimit);
+  const failed = over > 1e-6 ? [`the limit was exceeded by ${over.toFixed(2)} messages`] : [];
+  if (admissions.length < burstLimit) failed.push('not even the burst was admitted');
+  const isQuiet = (from: number, to: number) => !admissions.some(({ at }) => at > from && at < to);
+  if (away !== undefined) {
+    if (isQuiet(away.from, away.to)) failed.push('nothing was admitted without the store');
+    if (isQuiet(away.to, away.to + BACK_SECONDS)) failed.push('nothing was admitted after it');
+  }
+  return failed;
+}
+
+export function summary(outcome: Outcome): string {
+  const { admissions, refused, calls, rateLimit, burstLimit, seconds, away } = outcome;
+  const most = burstLimit + rateLimit * seconds;
+  const failed = failures(outcome);
+  const admitted = admissions.length;
+  const messages = admitted + refused;
+  return [
+    row('admitted by all four', count(admitted)),
+    row(
+      'burst + rate x time',
+      `${count(most)} = ${burstLimit} + ${rateLimit} x ${seconds.toFixed(1)} s`,
+    ),
+    row('most beyond it in any interval', beyond(outcome)),
+    ...(away === undefined
+      ? []
+      : [row('of it without the store', count(during(admissions, away)))]),
+    row('messages for each store call', (messages / Math.max(1, calls)).toFixed(1)),
+    '',
+    failed.length === 0 ? 'The limit held.' : `The limit did not hold: ${failed.join('; ')}.`,
+  ].join('\n');
+}
+
+function beyond({ admissions, rateLimit, burstLimit }: Outcome): string {
+  const over = excess(admissions, rateLimit, burstLimit);
+  return over > 1e-6 ? over.toFixed(2) : 'none';
+}
+
+function during(
+  admissions: readonly Admission[],
+  { from, to }: { from: number; to: number },
+): number {
+  return admissions.filter(({ at }) => at > from && at < to).length;
+}
+
+function count(number: number): string {
+  return Math.round(number).toLocaleString('en-US');
+}
+
+function row(title: string, value: string): string {
+  return `${title.padEnd(32)}${value}`;
+}

@@ -1,0 +1,38 @@
+// Seats of opened peers with long keys: whose record lies at the place in SEAT its two words tell, so
+// that the text need not be hashed again. Twin of native/seat.h: they are 64 bits of the 128 that the
+// alias is made of, which nobody can bring to agree without the secret. A short key is looked up as it
+// is, and needs no words.
+
+import { SEAT } from '../engine.js';
+import { type Keys, MOST_UNITS } from './keys.js';
+import type { Table } from './table.js';
+
+const NOWHERE = -1;
+const LOW = 1;
+const HIGH = 2;
+
+/**
+ * What `keys` knows an opened peer by. A long key is hashed, O(length), unless SEAT leads to its
+ * record in `table`; then SEAT leads there from now on, if it has one.
+ */
+export function seated(text: string, keys: Keys, table: Table): string {
+  if (text.length <= MOST_UNITS) return text;
+  const there = table.keyAt(SEAT[0] as number) as string | undefined;
+  if (there !== undefined && isOf(there)) return there;
+  const key = keys.find(text);
+  SEAT[0] = table.find(key) ?? NOWHERE;
+  SEAT[LOW] = word(key, 0);
+  SEAT[HIGH] = word(key, 4);
+  return key;
+}
+
+/** Whether a key is an alias, and the one that the words are of. */
+function isOf(key: string): boolean {
+  return key.length > MOST_UNITS && SEAT[LOW] === word(key, 0) && SEAT[HIGH] === word(key, 4);
+}
+
+/** Four bytes of an alias, which has one a unit. */
+function word(alias: string, at: number): number {
+  const byte = (i: number) => alias.charCodeAt(at + i) << (8 * i);
+  return byte(0) | byte(1) | byte(2) | byte(3);
+}

@@ -1,0 +1,85 @@
+// Deadlines of calls that all have the same time: a list and one timer, since a timer for each call would
+// cost as much as the rest of it. Who has ended leaves the list at once: what is kept for a tenth of a
+// second outlives the young generation of the garbage collector, which then copies it.
+
+/** Something that ends, or has its time run out; whichever comes first. */
+export abstract class Pending {
+  /** Seconds, by `performance.now()`. */
+  readonly startedAt = performance.now() / 1000;
+  #isDone = false;
+  /** Neighbours in the list. @internal */
+  before: Pending | undefined;
+  /** @internal */
+  after: Pending | undefined;
+
+  get isDone(): boolean {
+    return this.#isDone;
+  }
+
+  /** It ends now; false if it had ended, or run out of time. */
+  end(): boolean {
+    if (this.#isDone) return false;
+    this.#isDone = true;
+    if (this.before !== undefined) this.before.after = this.after;
+    if (this.after !== undefined) this.after.before = this.before;
+    this.before = undefined;
+    this.after = undefined;
+    return true;
+  }
+
+  /** Its time has run out. */
+  abstract expire(): void;
+}
+
+// A longer timeout would fire at once; the list is looked at then, and that is all.
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+
+/** Both ends of the list. */
+class Ends extends Pending {
+  override expire(): void {}
+}
+
+export class Deadlines {
+  readonly #seconds: number;
+  readonly #first = new Ends();
+  readonly #last = new Ends();
+  #isArmed = false;
+
+  constructor(seconds: number) {
+    this.#seconds = seconds;
+    this.#first.after = this.#last;
+    this.#last.before = this.#first;
+  }
+
+  /** Gives it its time, counted from when it was made. */
+  add(pending: Pending): void {
+    const before = this.#last.before as Pending;
+    before.after = pending;
+    pending.before = before;
+    pending.after = this.#last;
+    this.#last.before = pending;
+    if (!this.#isArmed) this.#arm(this.#seconds);
+  }
+
+  #arm(seconds: number): void {
+    this.#isArmed = true;
+    // A process that stood still finds its timers due before it has read the answers that are there.
+    const milliseconds = Math.min(Math.max(0, Math.ceil(seconds * 1000)), LONGEST_TIMEOUT_MS);
+    setTimeout(() => setImmediate(() => this.#look()), milliseconds);
+  }
+
+  #look(): void {
+    this.#isArmed = false;
+    const now = performance.now() / 1000;
+    for (;;) {
+      const next = this.#first.after as Pending;
+      if (next === this.#last) return;
+      const left = next.startedAt + this.#seconds - now;
+      if (left > 0) {
+        if (!this.#isArmed) this.#arm(left);
+        return;
+      }
+      if (next.end()) next.expire();
+    }
+  }
+}

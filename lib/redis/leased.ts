@@ -1,0 +1,326 @@
+// Mode `leased`: a node takes tokens ahead of their use, and spends them without asking anybody.
+//
+// It stops using a lease at the time it asked plus the lifetime, by its own clock, less what two clocks
+// may drift apart; the store takes it for spent until the time it granted plus the lifetime. So nothing
+// is spent that the store gives to somebody else. For one peer one question is under way at a time.
+
+import { readClock } from '../clock.js';
+import { delaySeconds } from '../engine/js/arithmetic.js';
+import { ALLOWED, DISCONNECTED } from '../rate-limiter.js';
+import { type CheckResult, RateLimitAction } from '../types.js';
+import { CallBack } from './call.js';
+import { Pending } from './deadlines.js';
+import { Leases, NOT_COVERED, type Place, TAKEN_AND_LOW } from './leases.js';
+import type { SharedSettings } from './options.js';
+import { LEASED_SHARE } from './scripts.js';
+import { RETRY_SECONDS, type Store } from './store.js';
+
+/** Clocks differ by less: a quartz by a ten thousandth, one that is being corrected by a two-thousandth. */
+const DRIFT = 0.01;
+/** Tokens asked for ahead of use, of a peer that nothing is known of. */
+const FIRST_AHEAD = 10;
+/** A refusal lasts until so many tokens have come, if that is soon: to ask for one at a time is dear. */
+const RETRY_TOKENS = 10;
+
+/** A check that waits for an answer. */
+class Waiter extends Pending {
+  readonly cost: number;
+  readonly #resolve: (result: CheckResult) => void;
+  readonly #late: () => CheckResult;
+
+  constructor(cost: number, resolve: (result: CheckResult) => void, late: () => CheckResult) {
+    super();
+    this.cost = cost;
+    this.#resolve = resolve;
+    this.#late = late;
+  }
+
+  answer(result: CheckResult): void {
+    if (this.end()) this.#resolve(result);
+  }
+
+  override expire(): void {
+    this.#resolve(this.#late());
+  }
+}
+
+/** A question under way. */
+interface Ask {
+  /** Who waits; of these the first `asked` are part of the question. */
+  waiters: Waiter[];
+  readonly asked: number;
+  /** The least that is wanted; 0 if it is asked ahead of use. */
+  readonly cost: number;
+  /** The peer has left meanwhile. */
+  isGone: boolean;
+}
+
+type Reply = [granted: string, carried: number, tokens: string, violations: number, time: string];
+
+export class Leased {
+  readonly #settings: SharedSettings;
+  readonly #store: Store;
+  readonly #leases = new Leases();
+  readonly #asks = new Map<string, Ask>();
+  readonly #threshold: number;
+  #lastLease = 0;
+  #hand = 0;
+  #lastNow = Number.NEGATIVE_INFINITY;
+  evictions = 0;
+
+  constructor(settings: SharedSettings, store: Store) {
+    this.#settings = settings;
+    this.#store = store;
+    this.#threshold = settings.disconnectThreshold ?? Infinity;
+  }
+
+  get trackedPeers(): number {
+    return this.#leases.size;
+  }
+
+  leasedTokens(): number {
+    return this.#leases.total(this.#now());
+  }
+
+  /** The answer that a lease or a cached refusal gives; undefined if the store has to be asked. */
+  known(key: string, cost: number, now: number): CheckResult | undefined {
+    const leases = this.#leases;
+    const place = leases.find(key);
+    if (place === undefined) return undefined;
+    const spent = leases.spend(place, cost, now);
+    if (spent === NOT_COVERED) return this.#stillRefused(place, cost, now);
+    if (spent === TAKEN_AND_LOW) this.#renew(key, now);
+    return ALLOWED;
+  }
+
+  /** Has the store asked, so that the next check is covered; says what to do until then. */
+  askAhead(key: string, cost: number, now: number): CheckResult {
+    if (this.#store.isDown(key)) return this.#store.fallback(key, cost);
+    if (cost > this.#settings.burstLimit) return this.#never(key);
+    if (!this.#asks.has(key)) this.#ask(key, [], cost, now);
+    return [RateLimitAction.DELAY, this.#settings.deadlineSeconds];
+  }
+
+  ask(key: string, cost: number, now: number): Promise<CheckResult> {
+    if (this.#store.isDown(key)) return Promise.resolve(this.#store.fallback(key, cost));
+    if (cost > this.#settings.burstLimit) return Promise.resolve(this.#never(key));
+    return new Promise((resolve) => {
+      const late = () => this.#store.fallback(key, cost);
+      const waiter = new Waiter(cost, resolve, late);
+      this.#store.deadlines.add(waiter);
+      const ask = this.#asks.get(key);
+      if (ask === undefined) this.#ask(key, [waiter], cost, now);
+      else ask.waiters.push(waiter);
+    });
+  }
+
+  /** Violations that the store has not been told of. */
+  unreported(key: string): number {
+    const place = this.#leases.find(key);
+    return place === undefined ? 0 : this.#leases.unreported(place);
+  }
+
+  /** Gives back what is left of the peer's lease. */
+  leave(key: string): void {
+    const ask = this.#asks.get(key);
+    if (ask === undefined) this.#giveBack(key)?.catch(() => {});
+    else ask.isGone = true;
+  }
+
+  /** Gives back all of them. */
+  async close(): Promise<void> {
+    const returns: Promise<unknown>[] = [];
+    for (let place = this.#leases.size - 1; place >= 0; place -= 1) {
+      const back = this.#giveBack(this.#leases.keyAt(place) as string);
+      if (back !== undefined) returns.push(back);
+      if (returns.length >= 1000) await Promise.allSettled(returns.splice(0));
+    }
+    await Promise.allSettled(returns);
+  }
+
+  /** A clock that fails is the caller's matter in a check. Here nobody would hear of it: the last time stands. */
+  #now(): number {
+    try {
+      this.#lastNow = readClock(this.#settings.clock);
+    } catch {}
+    return this.#lastNow;
+  }
+
+  #stillRefused(place: Place, cost: number, now: number): CheckResult | undefined {
+    const seconds = this.#leases.refusedSeconds(place, cost, now);
+    if (seconds === 0) return undefined;
+    const more = (cost - this.#leases.refusedCost(place)) / this.#settings.rateLimit;
+    return this.#violation(place, seconds + more);
+  }
+
+  /** A cost above the burst: no need to ask. */
+  #never(key: string): CheckResult {
+    const place = this.#placeOf(key, this.#now());
+    return place === undefined
+      ? [RateLimitAction.DELAY, Infinity]
+      : this.#violation(place, Infinity);
+  }
+
+  #violation(place: Place, delay: number): CheckResult {
+    if (this.#leases.addViolation(place) >= this.#threshold) return DISCONNECTED;
+    return [RateLimitAction.DELAY, delay];
+  }
+
+  #renew(key: string, now: number): void {
+    if (this.#asks.has(key) || this.#store.isDown(key)) return;
+    this.#ask(key, [], 0, now);
+  }
+
+  #ask(key: string, waiters: Waiter[], cost: number, now: number): void {
+    const place = this.#placeOf(key, now);
+    if (place === undefined) {
+      for (const waiter of waiters) waiter.answer([RateLimitAction.DELAY, RETRY_SECONDS]);
+      return;
+    }
+    const leases = this.#leases;
+    const ask: Ask = { waiters, asked: waiters.length, cost, isGone: false };
+    this.#asks.set(key, ask);
+    const all = Math.max(
+      cost,
+      waiters.reduce((sum, waiter) => sum + waiter.cost, 0),
+    );
+    const told = leases.unreported(place);
+    this.#lastLease += 1;
+    const lease = this.#lastLease;
+    const args = [
+      this.#store.holder,
+      String(leases.lease(place)),
+      String(leases.left(place, now)),
+      String(told),
+      String(lease),
+      String(cost),
+      String(all),
+      String(this.#ahead(place, now)),
+    ];
+    const answered = (reply: unknown) => {
+      this.#asks.delete(key);
+      this.#answered(key, ask, reply as Reply, { asked: now, told, lease });
+    };
+    const failed = (error: Error) => {
+      this.#asks.delete(key);
+      this.#failed(key, ask, error);
+    };
+    this.#store.call(key, new CallBack('lease', this.#store.keyOf(key), args, answered, failed));
+  }
+
+  /** As much as it used up in half a lease's time or less, twice over; half of what it did not use up. */
+  #ahead(place: Place, now: number): number {
+    const { leaseSeconds, burstLimit } = this.#settings;
+    const before = this.#leases.granted(place);
+    const rest = this.#leases.until(place) - now;
+    const ahead = rest > leaseSeconds / 2 ? before * 2 : rest > 0 ? before : before / 2;
+    return Math.floor(Math.min(Math.max(ahead, FIRST_AHEAD), burstLimit * LEASED_SHARE));
+  }
+
+  #answered(
+    key: string,
+    ask: Ask,
+    [granted, carried, left, violations]: Reply,
+    { asked, told, lease }: { asked: number; told: number; lease: number },
+  ): void {
+    const now = this.#now();
+    const place = this.#placeOf(key, now);
+    if (place === undefined) {
+      this.#failed(key, ask, undefined);
+      return;
+    }
+    const leases = this.#leases;
+    leases.reported(place, told, Number(violations));
+    if (Number(granted) > 0) {
+      const until = asked + this.#settings.leaseSeconds * (1 - DRIFT);
+      leases.grant(place, Number(granted), carried === 1, until, lease);
+    }
+    const tokens = Number(left);
+    if (ask.asked === 0 && ask.cost > 0 && Number(granted) === 0) {
+      leases.refuse(place, ask.cost, now + this.#delay(tokens, ask.cost));
+    }
+    const rest = ask.waiters.filter((waiter, at) => {
+      if (waiter.isDone) return false;
+      if (leases.spend(place, waiter.cost, now) !== NOT_COVERED) {
+        waiter.answer(ALLOWED);
+      } else if (at >= ask.asked && tokens >= waiter.cost) {
+        return true;
+      } else {
+        const delay = this.#delay(tokens, waiter.cost);
+        leases.refuse(place, waiter.cost, now + delay);
+        waiter.answer(this.#violation(place, delay));
+      }
+      return false;
+    });
+    if (rest[0] !== undefined) this.#ask(key, rest, rest[0].cost, now);
+    else if (ask.isGone) this.leave(key);
+  }
+
+  #delay(tokens: number, cost: number): number {
+    const { rateLimit, burstLimit } = this.#settings;
+    const delay = delaySeconds(tokens, cost, rateLimit, burstLimit);
+    return Math.max(delay, Math.min(RETRY_SECONDS, RETRY_TOKENS / rateLimit));
+  }
+
+  #failed(key: string, ask: Ask, error: unknown): void {
+    for (const waiter of ask.waiters) {
+      if (!waiter.isDone) waiter.answer(this.#store.fallback(key, waiter.cost, error));
+    }
+    if (ask.isGone) this.leave(key);
+  }
+
+  /** The peer's place; undefined if there is no room. Looks at two others, and forgets those that are idle. */
+  #placeOf(key: string, now: number): Place | undefined {
+    const known = this.#leases.find(key);
+    if (known !== undefined) return known;
+    this.#sweep(now);
+    this.#sweep(now);
+    if (this.#leases.size >= this.#settings.maxPeers && !this.#evict()) return undefined;
+    return this.#leases.insert(key);
+  }
+
+  #sweep(now: number): void {
+    const key = this.#nextAtHand();
+    if (key === undefined || this.#asks.has(key)) return;
+    const place = this.#leases.find(key) as Place;
+    if (this.#leases.isIdle(place, now)) this.#leases.delete(key);
+    else if (this.#leases.left(place, now) === 0) this.#report(key, place, now);
+  }
+
+  /** Violations of a peer that has not asked for long are told before it is forgotten. */
+  #report(key: string, place: Place, now: number): void {
+    const isOld = now - this.#leases.until(place) > this.#settings.leaseSeconds;
+    if (isOld && !this.#store.isDown(key)) this.leave(key);
+  }
+
+  #evict(): boolean {
+    for (let tries = 0; tries < 8; tries += 1) {
+      const key = this.#nextAtHand();
+      if (key === undefined || this.#asks.has(key)) continue;
+      this.evictions += 1;
+      this.leave(key);
+      return true;
+    }
+    return false;
+  }
+
+  #nextAtHand(): string | undefined {
+    if (this.#hand >= this.#leases.size) this.#hand = 0;
+    const key = this.#leases.keyAt(this.#hand);
+    this.#hand += 1;
+    return key;
+  }
+
+  /** Forgets the peer here, and tells the store what it does not know. */
+  #giveBack(key: string): Promise<unknown> | undefined {
+    const place = this.#leases.find(key);
+    if (place === undefined) return undefined;
+    const left = this.#leases.left(place, this.#now());
+    const told = this.#leases.unreported(place);
+    const lease = this.#leases.lease(place);
+    this.#leases.delete(key);
+    if ((left === 0 && told === 0) || this.#store.isDown(key)) return undefined;
+    const args = [this.#store.holder, String(lease), String(left), String(told)];
+    return this.#store.reply('leave', key, args);
+  }
+}

@@ -1,0 +1,75 @@
+// How the page hears of a server that hangs or goes, with an EventSource that the test drives.
+
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { watch } from '../../lib/dashboard/page/stream.js';
+
+class Source extends EventTarget {
+  static readonly CLOSED = 2;
+  static all: Source[] = [];
+  readyState = 1;
+  onerror: (() => void) | undefined;
+
+  constructor() {
+    super();
+    Source.all.push(this);
+  }
+
+  close(): void {
+    this.readyState = Source.CLOSED;
+  }
+
+  say(event: string, data: unknown): void {
+    this.dispatchEvent(new MessageEvent(event, { data: JSON.stringify(data) }));
+  }
+}
+
+let trouble: string | undefined = 'not yet';
+
+beforeEach(() => {
+  Source.all = [];
+  vi.useFakeTimers();
+  vi.stubGlobal('EventSource', Source);
+  watch({
+    hello() {},
+    sample() {},
+    listing() {},
+    trouble(why) {
+      trouble = why;
+    },
+  });
+  Source.all[0]?.say('hello', { aliveSeconds: 2 });
+  expect(trouble).toBe(undefined);
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+test.each(['alive', 'sample', 'listing'])('one that goes on to say %s is fine', (event) => {
+  for (let n = 0; n < 20; n += 1) {
+    vi.advanceTimersByTime(5000);
+    Source.all[0]?.say(event, {});
+  }
+  expect([trouble, Source.all.length]).toEqual([undefined, 1]);
+});
+
+test('one that says nothing hangs, and is asked anew until it does', () => {
+  vi.advanceTimersByTime(6100);
+  expect(trouble).toBe('The server does not answer; trying again');
+  expect(Source.all.map(({ readyState }) => readyState)).toEqual([Source.CLOSED, 1]);
+  vi.advanceTimersByTime(10_100);
+  expect(Source.all).toHaveLength(3);
+  Source.all[2]?.say('hello', { aliveSeconds: 2 });
+  expect(trouble).toBe(undefined);
+});
+
+test('one that is gone is not said to hang while the browser tries again', () => {
+  const [source] = Source.all;
+  for (let n = 0; n < 20; n += 1) {
+    source?.onerror?.();
+    vi.advanceTimersByTime(1000);
+    expect(trouble).toMatch(/^The connection is lost/);
+  }
+  expect(Source.all).toHaveLength(1);
+});

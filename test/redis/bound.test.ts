@@ -1,0 +1,100 @@
+// The bound of mode `leased`, in simulations: whatever the network, the clocks and the nodes do, all
+// nodes together admit at most burst + rate x T of a peer in any interval T.
+
+import fc from 'fast-check';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { excess } from '../../out/examples/fleet/bound.js';
+import { type Scenario, simulate } from './support/simulation.js';
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
+
+const CALM: Scenario = {
+  seed: 1,
+  nodes: 4,
+  seconds: 30,
+  rateLimit: 20,
+  burstLimit: 50,
+  leaseSeconds: 5,
+  policy: 'closed',
+  load: 40,
+  latency: 0.01,
+  loss: 0,
+  restarts: 0,
+  outages: [],
+};
+
+const number = (min: number, max: number) => fc.double({ min, max, noNaN: true });
+
+const anyScenario: fc.Arbitrary<Scenario> = fc.record({
+  seed: fc.nat(),
+  nodes: fc.oneof(fc.integer({ min: 2, max: 8 }), fc.integer({ min: 2, max: 64 })),
+  seconds: number(5, 20),
+  rateLimit: number(0.5, 100),
+  burstLimit: number(1, 300),
+  leaseSeconds: number(0.2, 10),
+  policy: fc.constant('closed' as const),
+  load: number(0.5, 10),
+  latency: number(0, 0.06),
+  loss: fc.oneof(fc.constant(0), number(0, 0.3)),
+  restarts: fc.nat(5),
+  outages: fc.constant([]),
+});
+
+const anyOutage = fc.record({
+  at: number(2, 10),
+  seconds: number(0.01, 6),
+  kind: fc.constantFrom('cut' as const, 'lost' as const, 'still' as const),
+});
+
+// What doubles lose in sums of epoch seconds: a quarter of a microsecond each time.
+const ROUNDING = 1e-3;
+
+describe('the measure', () => {
+  it('finds the interval that has too much', () => {
+    const all = [0, 0, 0, 1, 1, 1].map((at) => ({ at, cost: 1 }));
+    expect(excess(all, 1, 3)).toBe(2);
+    expect(excess(all, 3, 3)).toBeCloseTo(0);
+    expect(excess(all, 3, 5)).toBe(-2);
+  });
+});
+
+describe('the bound', () => {
+  it('is reached: what may be admitted is admitted', async () => {
+    const { excess: over, admitted } = await simulate(CALM);
+    expect(over).toBeLessThanOrEqual(ROUNDING);
+    // Some is on lease at the end, or was where nobody asked for it.
+    expect(admitted).toBeGreaterThan(0.5 * (50 + 20 * 30));
+  });
+
+  it('holds with losses, delays, restarts of nodes, and clocks that differ', {
+    timeout: 60_000,
+  }, async () => {
+    await fc.assert(
+      fc.asyncProperty(anyScenario, async (scenario) => {
+        const { excess: over } = await simulate(scenario);
+        expect(over).toBeLessThanOrEqual(ROUNDING);
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  it.each(['closed', 'share'] as const)(
+    'holds when the store is away for a while, or loses everything: %s',
+    { timeout: 60_000 },
+    async (policy) => {
+      await fc.assert(
+        fc.asyncProperty(anyScenario, anyOutage, async (scenario, outage) => {
+          // The share of one node is at least one token.
+          const burstLimit = Math.max(scenario.burstLimit, 2 * scenario.nodes);
+          const steady = { ...scenario, policy, burstLimit, loss: 0, restarts: 0, seconds: 20 };
+          const { excess: over } = await simulate({ ...steady, outages: [outage] });
+          expect(over).toBeLessThanOrEqual(ROUNDING);
+        }),
+        { numRuns: 25 },
+      );
+    },
+  );
+});

@@ -1,0 +1,213 @@
+// The store slow, standing still, gone, back, full, locked, or somebody else's.
+
+import { createClient } from 'redis';
+import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/redis';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { excess } from '../../out/examples/fleet/bound.js';
+import { freePort, type StoreServer } from '../../out/examples/fleet/server.js';
+import { BadNetwork } from './support/bad-network.js';
+import { Flood } from './support/flood.js';
+import {
+  type CLIENTS,
+  ioRedis,
+  NO_SERVER,
+  nodeRedis,
+  sleep,
+  startServer,
+} from './support/store.js';
+
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+function limiter(options: SharedRateLimiterOptions): SharedRateLimiter {
+  const made = new SharedRateLimiter(options);
+  closers.push(() => made.close());
+  return made;
+}
+
+async function clientOf(
+  url: string,
+  connect: (typeof CLIENTS)['ioredis'] = nodeRedis,
+): Promise<object> {
+  const { client, close } = await connect(url);
+  closers.push(close);
+  return client;
+}
+
+type Commander = { sendCommand(args: string[]): Promise<unknown> };
+
+/** What a busy machine may add to a deadline of a tenth of a second. */
+const SLACK_SECONDS = 0.3;
+
+describe.skipIf(NO_SERVER)('the store', () => {
+  let server: StoreServer;
+  beforeAll(async () => {
+    server = await startServer();
+  });
+  afterAll(() => server.close());
+
+  it('standing still under load: answers within the deadline, nothing piles up, no burst', {
+    retry: 1,
+  }, async () => {
+    const own = await startServer();
+    closers.push(() => own.close());
+    const client = await clientOf(own.url);
+    const one = limiter({ client, rateLimit: 50, burstLimit: 20 });
+    const other = limiter({
+      client: await clientOf(own.url, ioRedis),
+      rateLimit: 50,
+      burstLimit: 20,
+    });
+    await Promise.all([one.ready(), other.ready()]);
+    await expect.poll(() => one.getStats().store.nodes).toBe(2);
+    const flood = new Flood();
+    flood.start([one, other]);
+    await sleep(0.4);
+    own.signal('SIGSTOP');
+    await sleep(1);
+    const held = one.getStats().store.inFlight;
+    await sleep(1);
+    expect(one.getStats().store.inFlight).toBeLessThanOrEqual(held);
+    own.signal('SIGCONT');
+    await sleep(1);
+    await flood.stop();
+    expect(excess(flood.admissions, 50, 20)).toBeLessThanOrEqual(1e-6);
+    expect(flood.slowest).toBeLessThan(0.1 + SLACK_SECONDS);
+    expect(one.getStats().store).toMatchObject({ state: 'up', inFlight: 0 });
+  });
+
+  it('out of reach of all, or of one: the bound holds', { retry: 1 }, async () => {
+    const proxy = await BadNetwork.start(server.port);
+    closers.push(() => proxy.close());
+    const client = await clientOf(proxy.url);
+    const options = {
+      rateLimit: 50,
+      burstLimit: 20,
+      prefix: 'reach',
+      onStoreFailure: 'closed' as const,
+    };
+    const far = limiter({ client, ...options });
+    const near = limiter({ client: await clientOf(server.url), ...options });
+    await Promise.all([far.ready(), near.ready()]);
+    const flood = new Flood();
+    flood.start([far, near]);
+    for (const trouble of ['cut', 'slow', 'silent']) {
+      if (trouble === 'cut') proxy.isClosed = true;
+      if (trouble === 'cut') proxy.cut();
+      if (trouble === 'slow') proxy.latency = 0.2;
+      if (trouble === 'silent') proxy.swallows = true;
+      await expect.poll(() => far.getStats().store.state, { timeout: 3000 }).toBe('down');
+      await sleep(0.4);
+      Object.assign(proxy, { isClosed: false, latency: 0, swallows: false });
+      if (trouble === 'silent') proxy.cut();
+      await expect.poll(() => far.getStats().store.state, { timeout: 3000 }).toBe('up');
+    }
+    await flood.stop();
+    expect(excess(flood.admissions, 50, 20)).toBeLessThanOrEqual(1e-6);
+    expect(near.getStats().fallbackVerdicts).toBe(0);
+    expect(flood.slowest).toBeLessThan(0.1 + SLACK_SECONDS);
+  });
+
+  it('slower than usual but in time is no failure', async () => {
+    const proxy = await BadNetwork.start(server.port);
+    closers.push(() => proxy.close());
+    const client = await clientOf(proxy.url);
+    const shared = limiter({ client, prefix: 'slow', mode: 'strict', deadlineSeconds: 1 });
+    await shared.ready();
+    proxy.latency = 0.05;
+    const verdicts = await Promise.all([1, 2, 3, 4, 5].map(() => shared.checkAsync('p')));
+    expect(verdicts.every(([action]) => action === 'allow')).toBe(true);
+    expect(shared.getStats().fallbackVerdicts).toBe(0);
+  });
+
+  it('without its scripts: they are loaded again, nobody notices, nothing is lost', async () => {
+    const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
+    const shared = limiter({
+      client,
+      prefix: 'flush',
+      rateLimit: 0.001,
+      burstLimit: 30,
+      mode: 'strict',
+    });
+    let allowed = 0;
+    for (let i = 0; i < 40; i += 1) {
+      if (i % 10 === 5) await client.scriptFlush();
+      if ((await shared.checkAsync('p'))[0] === 'allow') allowed += 1;
+    }
+    expect(allowed).toBe(30);
+    expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 0, store: { failures: 0 } });
+  });
+
+  it('that is not there: the policy decides, ready() says why', async () => {
+    const client = createClient({
+      url: `redis://127.0.0.1:${await freePort()}`,
+      socket: { reconnectStrategy: 50 },
+      disableOfflineQueue: true,
+    });
+    client.connect().catch(() => {});
+    closers.push(() => client.destroy());
+    const shared = limiter({ client, onStoreFailure: 'open', prefix: 'gone' });
+    await expect(shared.ready()).rejects.toMatchObject({ code: 'ERR_LIMITER_STORE' });
+    expect(await shared.checkAsync('p')).toEqual(['allow', 0]);
+    expect(shared.check('p')).toEqual(['allow', 0]);
+    const closed = limiter({ client, onStoreFailure: 'closed', prefix: 'gone' });
+    expect((await closed.checkAsync('p'))[0]).toBe('delay');
+    await expect(shared.getViolationCount('p')).rejects.toMatchObject({
+      code: 'ERR_LIMITER_STORE',
+    });
+    // One at a time, so that nothing gathers in the client.
+    expect(shared.getStats().store.inFlight).toBeLessThanOrEqual(1);
+  });
+
+  it.each<[string, string[], RegExp, (client: Commander) => Promise<unknown>]>([
+    ['that wants a password', ['--requirepass', 'secret'], /NOAUTH/, async () => {}],
+    [
+      'that is full',
+      ['--maxmemory', '1', '--maxmemory-policy', 'noeviction'],
+      /OOM/,
+      async () => {},
+    ],
+    [
+      'that takes no writes',
+      [],
+      /READONLY/,
+      async (client) => client.sendCommand(['REPLICAOF', '127.0.0.1', '1']),
+    ],
+  ])('%s: ready() says so, the policy decides', async (_, flags, reason, prepare) => {
+    const own = await startServer(flags);
+    closers.push(() => own.close());
+    // What it does to say hello is refused as well, where a password is wanted.
+    const client = createClient({ url: own.url, RESP: 2, disableClientInfo: true });
+    client.on('error', () => {});
+    await client.connect();
+    closers.push(() => client.destroy());
+    await prepare(client);
+    const shared = limiter({ client, onStoreFailure: 'open', mode: 'strict' });
+    await expect(shared.ready()).rejects.toThrow(reason);
+    expect(await shared.checkAsync('p')).toEqual(['allow', 0]);
+    expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 1, store: { state: 'down' } });
+  });
+
+  it.each(['strict', 'leased'] as const)(
+    'with something else under a key of ours: told, left alone, the others go on (%s)',
+    async (mode) => {
+      const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
+      const prefix = `foreign-${mode}`;
+      const shared = limiter({ client, prefix, mode, burstLimit: 5, rateLimit: 0.001 });
+      await shared.checkAsync('p');
+      const [key] = await client.keys(`${prefix}:*:p`);
+      await client.del(key as string);
+      await client.lPush(key as string, 'theirs');
+      shared.removePeer('p');
+      const failures: string[] = [];
+      shared.on('failure', (failure) => failures.push(`${failure.key}: ${failure.error.message}`));
+      expect((await shared.checkAsync('p', 1))[0]).toBe('delay');
+      expect(failures[0]).toMatch(/^p: .*WRONGTYPE/);
+      expect(await client.lRange(key as string, 0, -1)).toEqual(['theirs']);
+      expect(await shared.checkAsync('q')).toEqual(['allow', 0]);
+      expect(shared.getStats().store.state).toBe('up');
+    },
+  );
+});

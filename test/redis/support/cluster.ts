@@ -1,0 +1,114 @@
+// A cluster of three servers on this machine, and the way of a slot from one to another.
+
+import { Cluster } from 'ioredis';
+import { createClient, createCluster } from 'redis';
+import { freePort, type StoreServer } from '../../../out/examples/fleet/server.js';
+import { sleep, startServer, type TestClient } from './store.js';
+
+const SLOTS = 16_384;
+const SIZE = 3;
+
+type Admin = Awaited<ReturnType<typeof adminOf>>;
+
+export class StoreCluster {
+  readonly #servers: StoreServer[];
+  readonly #admins: Admin[];
+  readonly #ids: string[];
+  /** Where slots are that have moved. */
+  readonly #moved = new Map<number, number>();
+
+  private constructor(servers: StoreServer[], admins: Admin[], ids: string[]) {
+    this.#servers = servers;
+    this.#admins = admins;
+    this.#ids = ids;
+  }
+
+  static async start(): Promise<StoreCluster> {
+    const ports = await Promise.all(Array.from({ length: SIZE }, freePort));
+    const servers = await Promise.all(
+      ports.map((port) => {
+        const bus = ['--cluster-port', String(port)];
+        return startServer(['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', ...bus]);
+      }),
+    );
+    const admins = await Promise.all(servers.map(({ url }) => adminOf(url)));
+    const ids = await Promise.all(admins.map((admin) => command(admin, 'CLUSTER MYID')));
+    const share = Math.ceil(SLOTS / SIZE);
+    for (const [at, admin] of admins.entries()) {
+      const last = Math.min((at + 1) * share, SLOTS) - 1;
+      await command(admin, `CLUSTER ADDSLOTSRANGE ${at * share} ${last}`);
+      const [first, bus] = [servers[0]?.port, ports[0]];
+      if (at > 0) await command(admin, `CLUSTER MEET 127.0.0.1 ${first} ${bus}`);
+    }
+    const cluster = new StoreCluster(servers, admins, ids.map(String));
+    await cluster.#settled();
+    return cluster;
+  }
+
+  async nodeRedis(): Promise<TestClient> {
+    const client = createCluster({ rootNodes: this.#servers.map(({ url }) => ({ url })) });
+    client.on('error', () => {});
+    await client.connect();
+    return { client, close: () => client.destroy() };
+  }
+
+  async ioRedis(): Promise<TestClient> {
+    const client = new Cluster(this.#servers.map(({ port }) => ({ host: '127.0.0.1', port })));
+    client.on('error', () => {});
+    await client.ping();
+    return { client, close: () => client.disconnect() };
+  }
+
+  /** Moves the slot of a key to the next server, key by key, as redis-cli does. */
+  async moveSlotOf(key: string): Promise<void> {
+    const slot = Number(await command(this.#admins[0] as Admin, `CLUSTER KEYSLOT ${key}`));
+    const from = this.#moved.get(slot) ?? Math.floor(slot / Math.ceil(SLOTS / SIZE));
+    const to = (from + 1) % SIZE;
+    this.#moved.set(slot, to);
+    const source = this.#admins[from] as Admin;
+    const target = this.#admins[to] as Admin;
+    await command(target, `CLUSTER SETSLOT ${slot} IMPORTING ${this.#ids[from]}`);
+    await command(source, `CLUSTER SETSLOT ${slot} MIGRATING ${this.#ids[to]}`);
+    await sleep(0.1);
+    const keys = (await command(source, `CLUSTER GETKEYSINSLOT ${slot} 1000`)) as string[];
+    for (const one of keys) {
+      const port = String(this.#servers[to]?.port);
+      await source.sendCommand(['MIGRATE', '127.0.0.1', port, one, '0', '1000']);
+      await sleep(0.05);
+    }
+    for (const admin of [target, source, ...this.#admins]) {
+      await command(admin, `CLUSTER SETSLOT ${slot} NODE ${this.#ids[to]}`);
+    }
+  }
+
+  /** How many keys there are on each server. */
+  async sizes(): Promise<number[]> {
+    return Promise.all(this.#admins.map((admin) => admin.dbSize()));
+  }
+
+  async close(): Promise<void> {
+    for (const admin of this.#admins) admin.destroy();
+    await Promise.all(this.#servers.map((server) => server.close()));
+  }
+
+  async #settled(): Promise<void> {
+    for (const admin of this.#admins) {
+      for (;;) {
+        const info = String(await command(admin, 'CLUSTER INFO'));
+        if (info.includes('cluster_state:ok') && info.includes('cluster_known_nodes:3')) break;
+        await sleep(0.05);
+      }
+    }
+  }
+}
+
+async function adminOf(url: string) {
+  const admin = createClient({ url });
+  admin.on('error', () => {});
+  await admin.connect();
+  return admin;
+}
+
+function command(admin: Admin, words: string): Promise<unknown> {
+  return admin.sendCommand(words.split(' '));
+}

@@ -1,0 +1,195 @@
+// A store for simulations: what the scripts do, in TypeScript. scripts.test.ts shows on a real server that
+// it does the same, to the last bit. Its clients are shaped like node-redis's.
+
+import { delaySeconds, refill } from '../../../lib/engine/js/arithmetic.js';
+import {
+  BEAT,
+  BYE,
+  LEASED_SHARE,
+  type Limit,
+  type ScriptName,
+  script,
+} from '../../../lib/redis/scripts.js';
+
+interface Lease {
+  holder: number;
+  id: number;
+  amount: number;
+  ends: number;
+}
+
+interface Bucket {
+  tokens: number;
+  last: number;
+  violations: number;
+  leases: Lease[];
+}
+
+const NAMES: readonly ScriptName[] = ['strict', 'lease', 'leave', 'look'];
+
+/** Seventeen digits, as the scripts write numbers, are the number itself. */
+const text = String;
+
+export class Twin {
+  readonly buckets = new Map<string, Bucket>();
+  readonly #limit: Limit;
+  readonly #clock: () => number;
+  readonly #nodes = new Map<string, Map<string, number>>();
+  #run = 0;
+  #startedAt: number;
+  #loaded = new Set<string>();
+  #names = new Map<string, ScriptName>();
+
+  constructor(limit: Limit, clock: () => number) {
+    this.#limit = limit;
+    this.#clock = clock;
+    this.#startedAt = clock();
+    this.#knowScripts();
+  }
+
+  /** It ends and starts again, and has lost everything. */
+  restart(): void {
+    this.buckets.clear();
+    this.#nodes.clear();
+    this.#startedAt = this.#clock();
+    this.flushScripts();
+    this.#run += 1;
+    this.#knowScripts();
+  }
+
+  flushScripts(): void {
+    this.#loaded = new Set();
+  }
+
+  /** @throws what a server would reply as an error. */
+  evalSha(sha: string, [key]: string[], args: string[]): unknown {
+    const name = this.#loaded.has(sha) ? this.#names.get(sha) : undefined;
+    if (name === undefined) throw new Error('NOSCRIPT No matching script.');
+    return this.run(name, key as string, args);
+  }
+
+  eval(source: string, [key]: string[], args: string[]): unknown {
+    if (source === BEAT) return this.#beat(key as string, args[0] as string);
+    if (source === BYE) return Number(this.#nodes.get(key as string)?.delete(args[0] as string));
+    for (const [sha, name] of this.#names) {
+      if (script(name, this.#limit, this.#runId()).text !== source) continue;
+      this.#loaded.add(sha);
+      return this.run(name, key as string, args);
+    }
+    // Written for the run before.
+    const name = NAMES.find((one) => source.endsWith(script(one, this.#limit, '').text.slice(4)));
+    if (name === undefined) throw new Error('ERR unknown script');
+    return this.run(name, key as string, args);
+  }
+
+  run(name: ScriptName, key: string, args: string[], now = this.#clock()): unknown {
+    const [latest = 0, ...gap] = (args[0] as string).split(' ').map(Number);
+    if (now > latest) return ['late', text(now)];
+    const bucket = this.#load(key, gap, now);
+    const rest = args.slice(1).map(Number);
+    if (name === 'look') return [text(bucket.tokens), bucket.violations];
+    this.buckets.set(key, bucket);
+    if (name === 'strict') return this.#strict(bucket, rest);
+    return name === 'lease' ? this.#lease(bucket, rest, now) : this.#leave(bucket, rest);
+  }
+
+  #load(key: string, gap: number[], now: number): Bucket {
+    const { rateLimit, burstLimit } = this.#limit;
+    const known = this.buckets.get(key);
+    const bucket = known ?? { tokens: 0, last: -1e300, violations: 0, leases: [] };
+    const ended = bucket.leases.filter(({ ends }) => ends <= now);
+    const events = ended.map(({ ends, amount }) => ({ at: ends, amount, lost: 0 }));
+    let leased = sum(bucket.leases);
+    let capacity = burstLimit;
+    if (gap.length > 0) {
+      const [since, lost, held] = gap as [number, number, number];
+      if (bucket.last < since) events.push({ at: since, amount: 0, lost });
+      if (now < held) capacity = burstLimit * LEASED_SHARE;
+    }
+    let { tokens, last } = bucket;
+    const to = (time: number) => {
+      tokens = refill(tokens, last, time, rateLimit, capacity - leased);
+      last = time;
+    };
+    for (const { at, amount, lost } of events.sort((a, b) => a.at - b.at)) {
+      if (at > last) to(at);
+      leased -= amount;
+      if (lost > 0) tokens = Math.max(0, tokens - lost);
+    }
+    to(now);
+    const leases = bucket.leases.filter(({ ends }) => ends > now).map((lease) => ({ ...lease }));
+    return { tokens, last, violations: bucket.violations, leases };
+  }
+
+  #strict(bucket: Bucket, [cost = 1]: number[]): unknown {
+    const { rateLimit, burstLimit, disconnectThreshold } = this.#limit;
+    if (bucket.tokens >= cost) {
+      bucket.tokens -= cost;
+      return 1;
+    }
+    bucket.violations += 1;
+    if (bucket.violations >= (disconnectThreshold ?? Infinity)) return 0;
+    if (cost > burstLimit) return 'inf';
+    return text(delaySeconds(bucket.tokens, cost, rateLimit, burstLimit));
+  }
+
+  #lease(bucket: Bucket, args: number[], now: number): unknown {
+    const [holder, known, left, told, id, first, all, ahead] = args as [
+      ...[number, number, number, number],
+      ...[number, number, number, number],
+    ];
+    const { burstLimit, leaseSeconds } = this.#limit;
+    bucket.violations += told;
+    const mine = bucket.leases.find((lease) => lease.holder === holder);
+    if (mine !== undefined && mine.id === known && left < mine.amount) mine.amount = left;
+    let granted = 0;
+    if (bucket.tokens >= all) granted = all;
+    else if (bucket.tokens >= first) granted = Math.max(first, Math.floor(bucket.tokens));
+    if (granted >= all) {
+      const room = (burstLimit * LEASED_SHARE - sum(bucket.leases) - granted) / 2;
+      const most = Math.min(ahead, room, bucket.tokens - granted);
+      if (most >= 1) granted += Math.floor(most);
+    }
+    if (granted > 0) {
+      bucket.tokens -= granted;
+      const lease = { holder, id, amount: granted + (mine?.amount ?? 0), ends: now + leaseSeconds };
+      if (mine === undefined) bucket.leases.push(lease);
+      else Object.assign(mine, lease);
+    } else if (mine?.amount === 0) {
+      bucket.leases = bucket.leases.filter((lease) => lease !== mine);
+    }
+    const carried = mine === undefined ? 0 : 1;
+    return [text(granted), carried, text(bucket.tokens), bucket.violations, text(now)];
+  }
+
+  #leave(bucket: Bucket, args: number[]): unknown {
+    const [holder, known, left, told] = args as [number, number, number, number];
+    bucket.violations += told;
+    const mine = bucket.leases.find((lease) => lease.holder === holder);
+    if (mine !== undefined && mine.id === known) {
+      bucket.tokens += Math.min(left, mine.amount);
+      bucket.leases = bucket.leases.filter((lease) => lease !== mine);
+    }
+    return bucket.violations;
+  }
+
+  #beat(key: string, holder: string): unknown {
+    const now = this.#clock();
+    const nodes = this.#nodes.get(key) ?? new Map<string, number>();
+    this.#nodes.set(key, nodes.set(holder, now));
+    for (const [node, seenAt] of nodes) if (seenAt < now - 15) nodes.delete(node);
+    return [this.#runId(), Math.floor(now - this.#startedAt), text(now), nodes.size];
+  }
+
+  #runId(): string {
+    return `run${this.#run}`;
+  }
+
+  #knowScripts(): void {
+    for (const name of NAMES) this.#names.set(script(name, this.#limit, this.#runId()).sha, name);
+  }
+}
+
+function sum(leases: readonly Lease[]): number {
+  return leases.reduce((total, { amount }) => total + amount, 0);
+}
