@@ -4,5 +4,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     testTimeout: 30_000,
+    // Many tests wait for processes, or for time to pass: on two cores vitest would run one file at a time.
+    maxWorkers: 2,
   },
 });
