@@ -55,7 +55,13 @@ interface Ask {
   isGone: boolean;
 }
 
-type Reply = [granted: string, carried: number, tokens: string, violations: number, lifetime: string];
+type Reply = [
+  granted: string,
+  carried: number,
+  tokens: string,
+  violations: number,
+  lifetime: string,
+];
 
 export class Leased {
   readonly #settings: SharedSettings;

@@ -1,13 +1,22 @@
 // What breaks the bound of mode `leased` only at its worst moment, at that moment: in virtual time, with
 // the package's own nodes and the store's twin.
 
-import { SharedRateLimiter, type SharedRateLimiterOptions } from '../../lib/redis/index.js';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { SharedRateLimiter } from '../../lib/redis/index.js';
 import { type Admission, excess } from '../../out/examples/fleet/bound.js';
 import { Twin } from './support/twin.js';
 import { VirtualTime } from './support/virtual-time.js';
 
 const ROUNDING = 1e-3;
+
+interface Options {
+  rateLimit: number;
+  burstLimit: number;
+  leaseSeconds?: number;
+  disconnectThreshold?: number;
+  onStoreFailure?: 'share' | 'closed';
+  nodes?: number;
+}
 
 /** Nodes of one limit at a store that answers at once, unless it is away or the reply is lost. */
 class World {
@@ -17,12 +26,12 @@ class World {
   readonly admissions: Admission[] = [];
   isAway = false;
   losesReplies = false;
-  readonly #options: SharedRateLimiterOptions;
+  readonly #options: Options;
 
-  constructor(nodes: number, options: SharedRateLimiterOptions) {
+  constructor(nodes: number, options: Options) {
     this.time.install();
-    this.#options = { leaseSeconds: 20, disconnectThreshold: null, ...options };
-    const limit = this.#options as Required<SharedRateLimiterOptions>;
+    this.#options = { leaseSeconds: 20, ...options };
+    const limit = { leaseSeconds: 20, disconnectThreshold: null, ...options };
     this.twin = new Twin(limit, () => this.time.now);
     this.nodes = Array.from({ length: nodes }, () => this.start());
   }
@@ -175,23 +184,26 @@ describe('a lease', () => {
     expect(first().check('p', 90)).toEqual(['allow', 0]);
   });
 
-  it.each([1, 5, 9])('lost twice within its time, %s s apart, is not given again', async (apart) => {
-    const limit = { rateLimit: 50, burstLimit: 100, onStoreFailure: 'closed' as const };
-    world = new World(16, { ...limit, leaseSeconds: 30 });
-    const some = world.nodes.slice(0, 8);
-    const others = world.nodes.slice(8);
-    for (const node of some) for (let n = 0; n < 2; n += 1) await world.check(node);
-    await world.lose();
-    await world.areUp();
-    await world.time.run(apart);
-    for (const node of others) for (let n = 0; n < 2; n += 1) await world.check(node);
-    await world.lose();
-    await world.areUp();
-    await world.time.run(2);
-    for (const node of world.nodes) await world.spendLease(node);
-    for (const node of world.nodes) await world.spendAll(node);
-    expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
-  });
+  it.each([1, 5, 9])(
+    'lost twice within its time, %s s apart, is not given again',
+    async (apart) => {
+      const limit = { rateLimit: 50, burstLimit: 100, onStoreFailure: 'closed' as const };
+      world = new World(16, { ...limit, leaseSeconds: 30 });
+      const some = world.nodes.slice(0, 8);
+      const others = world.nodes.slice(8);
+      for (const node of some) for (let n = 0; n < 2; n += 1) await world.check(node);
+      await world.lose();
+      await world.areUp();
+      await world.time.run(apart);
+      for (const node of others) for (let n = 0; n < 2; n += 1) await world.check(node);
+      await world.lose();
+      await world.areUp();
+      await world.time.run(2);
+      for (const node of world.nodes) await world.spendLease(node);
+      for (const node of world.nodes) await world.spendAll(node);
+      expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+    },
+  );
 });
 
 describe('violations', () => {
@@ -211,7 +223,12 @@ describe('violations', () => {
 });
 
 describe('a share', () => {
-  const limit = { rateLimit: 20, burstLimit: 80, leaseSeconds: 5, onStoreFailure: 'share' as const };
+  const limit = {
+    rateLimit: 20,
+    burstLimit: 80,
+    leaseSeconds: 5,
+    onStoreFailure: 'share' as const,
+  };
   beforeEach(async () => {
     world = new World(4, limit);
     await world.time.run(4);

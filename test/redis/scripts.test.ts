@@ -132,7 +132,9 @@ describe.skipIf(NO_SERVER)('the scripts', () => {
           keys += 1;
           for (const { step, gap, isLate, what } of calls) {
             now += step;
-            const told = gap ? ` ${now - gap.ago} ${gap.lost} ${now + gap.empty} ${now + gap.held}` : '';
+            const told = gap
+              ? ` ${now - gap.ago} ${gap.lost} ${now + gap.empty} ${now + gap.held}`
+              : '';
             const latest = isLate ? String(now - 1) : NEVER_LATE;
             const args = [`${latest}${told}`, ...what.rest.map(String)];
             const reply = await run(what.name, limit, `lease-${keys}`, args, now);

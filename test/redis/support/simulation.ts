@@ -38,6 +38,8 @@ interface Outcome {
   admitted: number;
   refused: number;
   calls: number;
+  /** Seconds for which nodes took the store for gone: the mean of all. */
+  alone: number;
 }
 
 class Simulation {
@@ -53,6 +55,7 @@ class Simulation {
   /** How many times as often as usual all nodes are asked: storms and calms. */
   #weather = 1;
   #refused = 0;
+  #alone = 0;
   calls = 0;
 
   constructor(scenario: Scenario) {
@@ -72,11 +75,13 @@ class Simulation {
     for (const outage of outages) this.#plan(outage);
     this.#changeWeather();
     await this.time.run(seconds);
+    for (const node of this.#nodes) node.emit('state', { state: 'up', shard: 0 });
     return {
       excess: excess(this.#admissions, rateLimit, burstLimit),
-      admitted: this.#admissions.length,
+      admitted: this.#admissions.reduce((sum, { cost }) => sum + cost, 0),
       refused: this.#refused,
       calls: this.calls,
+      alone: this.#alone / nodes,
     };
   }
 
@@ -88,11 +93,22 @@ class Simulation {
       burstLimit,
       leaseSeconds,
       onStoreFailure: policy,
+      nodes: this.#scenario.nodes,
       clock: this.#someClock(this.#random() * 1e6),
     };
     const node = new SharedRateLimiter(options);
+    this.#nodes[index]?.emit('state', { state: 'up', shard: 0 });
     this.#nodes[index] = node;
+    this.#measure(node);
     this.#checkOn(index, node);
+  }
+
+  #measure(node: SharedRateLimiter): void {
+    let downAt: number | undefined;
+    node.on('state', ({ state }) => {
+      if (downAt !== undefined) this.#alone += this.time.now - downAt;
+      downAt = state === 'down' ? this.time.now : undefined;
+    });
   }
 
   /** A calm lets leases end; what is left of them and of the bucket meets the storm after it. */
@@ -114,13 +130,20 @@ class Simulation {
   }
 
   #check(node: SharedRateLimiter): void {
-    const cost = this.#random() < 0.9 ? 1 : this.#random.below(4);
+    const cost = this.#cost();
     const count = (action: string) => {
       if (action === 'allow') this.#admissions.push({ at: this.#storeClock(), cost });
       else this.#refused += 1;
     };
     if (this.#random() < 0.5) count(node.check('p', cost)[0]);
     else void node.checkAsync('p', cost).then(([action]) => count(action));
+  }
+
+  /** Mostly one; now and then as much as the burst. */
+  #cost(): number {
+    const kind = this.#random();
+    if (kind < 0.9) return 1;
+    return this.#random.below(kind < 0.97 ? 4 : Math.floor(this.#scenario.burstLimit) + 1);
   }
 
   #plan({ at, seconds, kind }: Scenario['outages'][number]): void {
