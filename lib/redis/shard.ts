@@ -114,6 +114,8 @@ export class Shard {
   #failingSince = 0;
   #waiting: { go: () => void; stop: (error: Error) => void }[] = [];
   #isBeating = false;
+  /** In the turn in which it has been heard of. */
+  #isJustHeard = false;
   #beatSeconds = BEAT_SECONDS.first;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isClosed = false;
@@ -215,6 +217,12 @@ export class Shard {
     const { client, counters } = this.#context;
     const { keys, args } = call;
     const loaded = this.#script(call.name);
+    if (!loaded.isLoaded && !this.#isJustHeard) {
+      // Sent in full it would run on a server that has lost everything, and be known there to all nodes.
+      this.#wait(call);
+      this.#beat();
+      return;
+    }
     args[0] = this.#times(call.startedAt);
     const { script, isLoaded } = loaded;
     counters.inFlight += 1;
@@ -376,7 +384,9 @@ export class Shard {
     if (wasDown || lostData) {
       this.#context.onChange({ state: 'up', shard: this.#number, ...(lostData && { lostData }) });
     }
+    this.#isJustHeard = true;
     for (const { go } of this.#waiting.splice(0)) go();
+    this.#isJustHeard = false;
   }
 
   #sees(nodes: number): void {

@@ -206,6 +206,21 @@ describe('a lease', () => {
   );
 });
 
+describe('a store that is back without what it knew', () => {
+  it('is noticed by a node whose first call that is', async () => {
+    const limit = { rateLimit: 1, burstLimit: 50, onStoreFailure: 'closed' as const };
+    world = new World(2, limit);
+    const [one, other] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
+    await world.time.run(1);
+    await world.spendAll(one);
+    // So fast that nobody has noticed by himself.
+    world.twin.restart();
+    await world.spendAll(other);
+    await world.spendAll(one);
+    expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+  });
+});
+
 describe('violations', () => {
   it('are counted once where the reply is lost that said so', async () => {
     world = new World(1, { rateLimit: 4, burstLimit: 1, disconnectThreshold: 12 });

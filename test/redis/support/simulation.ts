@@ -56,6 +56,7 @@ class Simulation {
   #weather = 1;
   #refused = 0;
   #alone = 0;
+  #losses = 0;
   calls = 0;
 
   constructor(scenario: Scenario) {
@@ -149,6 +150,7 @@ class Simulation {
   #plan({ at, seconds, kind }: Scenario['outages'][number]): void {
     this.time.after(at, () => {
       this.#away = kind;
+      if (kind === 'lost') this.#losses += 1;
     });
     this.time.after(at + seconds, () => {
       this.#away = undefined;
@@ -197,6 +199,7 @@ class Simulation {
   #way(reject: (error: Error) => void, arrive: () => void): void {
     const { latency, loss } = this.#scenario;
     let seconds = this.#random() * latency;
+    const losses = this.#losses;
     if (this.#random() < loss) {
       // Lost, and noticed; or so late that nobody waits.
       if (this.#random() < 0.5) {
@@ -206,7 +209,9 @@ class Simulation {
       seconds = this.#random() * 5;
     }
     this.time.after(seconds, () => {
-      if (this.#away === undefined) arrive();
+      // What is on its way when the server ends goes with the connection.
+      if (this.#losses !== losses) reject(new Error('Socket closed unexpectedly'));
+      else if (this.#away === undefined) arrive();
       else if (this.#away === 'still') this.#held.push(arrive);
       else reject(new Error('Socket closed unexpectedly'));
     });
