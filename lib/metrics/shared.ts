@@ -171,6 +171,7 @@ export function namedShared(given: unknown = {}): [name: string, shared: Watched
 }
 
 function isShared(value: unknown): boolean {
-  const { getStats, close } = (value ?? {}) as Record<string, unknown>;
-  return typeof getStats === 'function' && typeof close === 'function';
+  // A limiter of one process has statistics as well, and no events.
+  const { getStats, on } = (value ?? {}) as Record<string, unknown>;
+  return typeof getStats === 'function' && typeof on === 'function';
 }
