@@ -5,6 +5,7 @@ import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Store } from '../../out/examples/fleet/server.js';
 import { codeOf, manualClock, ODD_KEYS } from '../support/limiters.js';
+import { run } from '../support/processes.js';
 import {
   anyStore,
   CLIENTS,
@@ -233,6 +234,23 @@ describe.skipIf(NO_STORE).each(Object.entries(CLIENTS))('through %s', (name, con
     const broken = limiter({ clock: () => Number.NaN });
     await expect(broken.checkAsync('p')).rejects.toMatchObject({ code: 'ERR_LIMITER_CLOCK' });
     expect(shared.getStats().store.calls).toBe(0);
+  });
+
+  it.runIf(name === 'node-redis')('keeps no process alive once it is closed', () => {
+    const { status, stdout } = run(`
+      import { createClient } from 'redis';
+      import { SharedRateLimiter } from 'relay-limiter/redis';
+      const client = await createClient({ url: '${server.url}' }).connect();
+      const options = { client, deadlineSeconds: 60, prefix: '${PREFIX}-exit' };
+      const limiter = new SharedRateLimiter(options);
+      await limiter.checkAsync('p');
+      await limiter.close();
+      await client.close();
+      const closed = performance.now();
+      process.on('exit', () => console.log(performance.now() - closed));
+    `);
+    expect(status).toBe(0);
+    expect(Number(stdout)).toBeLessThan(20_000);
   });
 
   // Through one client: it is heard of with the next sign of life, seconds later.
