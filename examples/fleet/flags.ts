@@ -13,7 +13,7 @@ export const HELP = `Four relays share one limit through a store, while one peer
 usage: npm run demo:fleet -- [flags]
 
   --seconds N   how long, 4 to 120 (default 18); the store is stopped for a fifth of it in the middle
-  --flood N     messages a second of the peer in all, 100 to 5000 (default 2000)
+  --flood N     messages a second of that peer in all, 100 to 5000 (default 2000)
   --help        this text
 
 The store is a redis-server or valkey-server of its own, on a free port of this machine. With

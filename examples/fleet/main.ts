@@ -11,6 +11,7 @@ import { failures, type Outcome, summary } from './summary.js';
 
 const RELAYS = 4;
 const LIMIT = { rateLimit: 100, burstLimit: 200 };
+const STEADY_RATE = 10;
 
 const print = (text: string) => console.log(text);
 
@@ -71,10 +72,13 @@ async function runFleet(
     print(
       `${RELAYS} relays share ${LIMIT.rateLimit} messages a second, ${LIMIT.burstLimit} at once, of each peer,`,
     );
-    print(`through a store. One peer sends ${flood} a second, spread over all of them.\n`);
+    print(
+      `through a store. One peer sends ${flood} a second, spread over all of them; to each a steady one`,
+    );
+    print(`sends ${STEADY_RATE}, from a lease. What is admitted and refused is the first one's.\n`);
     const title = () => `${(machineSeconds() - start).toFixed(0).padStart(3)} s: ${phase}`;
     unwatch = watch(process.stdout, title, fleet.counts);
-    fleet.flood({ ports, rate: flood / RELAYS });
+    fleet.flood({ ports, rate: flood / RELAYS, steadyRate: STEADY_RATE });
 
     await wait(0.4);
     const from = machineSeconds();

@@ -9,9 +9,10 @@ export interface NodeConfig {
 
 export interface Counts {
   kind: 'counts';
+  /** Of the flooder. */
   admitted: number;
   refused: number;
-  /** Scripts called for the peer, and signs of life. */
+  /** Scripts called for all peers, and signs of life. */
   calls: number;
   leased: number;
   /** Nodes that it knows of. */
@@ -23,10 +24,15 @@ export interface Counts {
 
 export type FromNode = { kind: 'listening'; port: number } | Counts;
 
+/** Who floods all relays. */
+export const FLOODER = 'mallory';
+
 export interface LoadConfig {
   ports: number[];
-  /** Messages a second to each. */
+  /** Messages of the flooder a second to each. */
   rate: number;
+  /** And of a steady peer that each has for itself. */
+  steadyRate: number;
 }
 
 /** The same clock in all processes of a machine. */

@@ -6,7 +6,7 @@ import { createClient } from 'redis';
 import { SharedRateLimiter } from 'relay-limiter/redis';
 import { WebSocketServer } from 'ws';
 import { tell, work } from '../relay/demo/worker.js';
-import { type FromNode, machineSeconds, type NodeConfig } from './messages.js';
+import { FLOODER, type FromNode, machineSeconds, type NodeConfig } from './messages.js';
 
 const REPORT_EVERY_MS = 200;
 
@@ -16,24 +16,31 @@ await work<NodeConfig>(async ({ url, prefix, rateLimit, burstLimit }) => {
   const limiter = new SharedRateLimiter({ client, prefix, rateLimit, burstLimit });
   await limiter.ready();
 
+  let admitted = 0;
+  let refused = 0;
   let admittedAt: number[] = [];
   const server = new WebSocketServer({ port: 0, host: '127.0.0.1' });
   server.on('connection', (socket) => {
     socket.on('error', () => {});
     socket.on('message', async (data) => {
-      const [action] = await limiter.checkAsync(data.toString());
-      if (action === 'allow') admittedAt.push(machineSeconds());
+      const peer = data.toString();
+      const [action] = await limiter.checkAsync(peer);
+      if (peer !== FLOODER) return;
+      if (action === 'allow') {
+        admitted += 1;
+        admittedAt.push(machineSeconds());
+      } else refused += 1;
     });
   });
   await once(server, 'listening');
   tell<FromNode>({ kind: 'listening', port: (server.address() as { port: number }).port });
 
   const report = () => {
-    const { verdicts, leasedTokens, store } = limiter.getStats();
+    const { leasedTokens, store } = limiter.getStats();
     tell<FromNode>({
       kind: 'counts',
-      admitted: verdicts.allow,
-      refused: verdicts.delay + verdicts.disconnect,
+      admitted,
+      refused,
       calls: store.calls + store.beats,
       leased: leasedTokens,
       nodes: store.nodes,

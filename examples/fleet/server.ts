@@ -40,7 +40,13 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-export class StoreServer {
+/** What tests and demonstrations need of a server. */
+export interface Store {
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+export class StoreServer implements Store {
   readonly port: number;
   readonly #program: string;
   readonly #flags: readonly string[];

@@ -21,9 +21,12 @@ import {
   type WatchedLimiter,
 } from '../figures.js';
 import { count, readOptions } from '../options.js';
+import type { Definition, Definitions, Description, Value } from './definitions.js';
 import { sampleChecks } from './sampling.js';
+import { BANS, banFigures, LIMITS, limitFigures, type NamedShared, namedShared } from './shared.js';
 
 export type { NamedLimiters, WatchedLimiter } from '../figures.js';
+export type { NamedShared, SharedFigures, WatchedShared } from './shared.js';
 
 /** What is used of the module prom-client. */
 export interface PromClient {
@@ -38,8 +41,10 @@ export interface PromClient {
 export interface MetricsOptions {
   /** The module prom-client, 15 or later, as you import it: so there is only one copy of it. */
   client: PromClient;
-  /** The limiters, by the names that their label `limiter` is to have; one at least. */
-  limiters: NamedLimiters;
+  /** The limiters, by the names that their label `limiter` is to have; one at least, unless there are `shared` ones. */
+  limiters?: NamedLimiters | undefined;
+  /** The `SharedRateLimiter` and `SharedBans` of relay-limiter/redis, by names as well. */
+  shared?: NamedShared | undefined;
   /** Where the metrics are registered. Default: prom-client's own, `client.register`. */
   register?: Registry | undefined;
   /** What all names begin with. Default `relay_limiter_`. */
@@ -57,20 +62,11 @@ export interface Collection {
   stop(): void;
 }
 
-const OPTIONS = ['client', 'limiters', 'register', 'prefix', 'sampleEvery'];
+const OPTIONS = ['client', 'limiters', 'shared', 'register', 'prefix', 'sampleEvery'];
 const PREFIX = 'relay_limiter_';
 
 /** Seconds: a check takes a fraction of a microsecond, unless the garbage collector comes in between. */
 const BUCKETS = [1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 1e-4, 1e-3, 1e-2];
-
-type Labels = Record<string, string>;
-type Value = [labels: Labels, value: number];
-
-interface Description {
-  readonly name: string;
-  readonly help: string;
-  readonly labels?: readonly string[];
-}
 
 /** What every metric of prom-client is made with. */
 interface Common {
@@ -80,54 +76,50 @@ interface Common {
   registers: Registry[];
 }
 
-interface Definition extends Description {
-  /** The values of one limiter; none where it does not know them. */
-  values(figures: Figures): Value[];
-}
-
-const COUNTERS: readonly Definition[] = [
-  {
-    name: 'checks_total',
-    help: 'Checks by verdict: by key, of opened peers and of groups.',
-    labels: ['verdict'],
-    values: ({ verdicts }) =>
-      Object.entries(verdicts).map(([verdict, total]) => [{ verdict }, total]),
-  },
-  { name: 'bans_total', help: 'Bans begun.', values: ({ bansBegun }) => [[{}, bansBegun]] },
-  {
-    name: 'evictions_total',
-    help: 'Records given up to make room; lossy ones forgot something.',
-    labels: ['lossy'],
-    values: ({ evictions, lossyEvictions }) => [
-      [{ lossy: 'true' }, lossyEvictions],
-      [{ lossy: 'false' }, evictions - lossyEvictions],
-    ],
-  },
-  {
-    name: 'refused_newcomers_total',
-    help: 'Checks of new peers refused for want of room.',
-    values: ({ refusedNewcomers }) => [[{}, refusedNewcomers]],
-  },
-];
-
-const GAUGES: readonly Definition[] = [
-  {
-    name: 'tracked_peers',
-    help: 'Peers in the table.',
-    values: ({ trackedPeers }) => [[{}, trackedPeers]],
-  },
-  { name: 'banned_peers', help: 'Bans in force.', values: ({ banned }) => [[{}, banned]] },
-  {
-    name: 'violations',
-    help: 'Violations of the peers that are remembered.',
-    values: ({ totalViolations }) => [[{}, totalViolations]],
-  },
-  {
-    name: 'table_bytes',
-    help: 'Bytes of the peer tables, where the engine knows them.',
-    values: ({ memoryBytes }) => (memoryBytes === undefined ? [] : [[{}, memoryBytes]]),
-  },
-];
+const LIMITERS: Definitions<Figures> = {
+  counters: [
+    {
+      name: 'checks_total',
+      help: 'Checks by verdict: by key, of opened peers and of groups.',
+      labels: ['verdict'],
+      values: ({ verdicts }) =>
+        Object.entries(verdicts).map(([verdict, total]) => [{ verdict }, total]),
+    },
+    { name: 'bans_total', help: 'Bans begun.', values: ({ bansBegun }) => [[{}, bansBegun]] },
+    {
+      name: 'evictions_total',
+      help: 'Records given up to make room; lossy ones forgot something.',
+      labels: ['lossy'],
+      values: ({ evictions, lossyEvictions }) => [
+        [{ lossy: 'true' }, lossyEvictions],
+        [{ lossy: 'false' }, evictions - lossyEvictions],
+      ],
+    },
+    {
+      name: 'refused_newcomers_total',
+      help: 'Checks of new peers refused for want of room.',
+      values: ({ refusedNewcomers }) => [[{}, refusedNewcomers]],
+    },
+  ],
+  gauges: [
+    {
+      name: 'tracked_peers',
+      help: 'Peers in the table.',
+      values: ({ trackedPeers }) => [[{}, trackedPeers]],
+    },
+    { name: 'banned_peers', help: 'Bans in force.', values: ({ banned }) => [[{}, banned]] },
+    {
+      name: 'violations',
+      help: 'Violations of the peers that are remembered.',
+      values: ({ totalViolations }) => [[{}, totalViolations]],
+    },
+    {
+      name: 'table_bytes',
+      help: 'Bytes of the peer tables, where the engine knows them.',
+      values: ({ memoryBytes }) => (memoryBytes === undefined ? [] : [[{}, memoryBytes]]),
+    },
+  ],
+};
 
 const CHECK_SECONDS: Description = {
   name: 'check_seconds',
@@ -140,7 +132,8 @@ const CHECK_SECONDS: Description = {
  * `evictions_total`, `refused_newcomers_total`, `tracked_peers`, `banned_peers`, `violations` and
  * `table_bytes` cost nothing between scrapes; a limiter whose clock throws has none of them in that
  * scrape. `check_seconds` is a histogram by sampling of the checks by key, and of peers that are opened
- * from now on, labelled with the method; checks of groups are counted and not timed.
+ * from now on, labelled with the method; checks of groups are counted and not timed. What is shared has metrics
+ * of its own: docs/observability.md names them.
  * @throws `ERR_LIMITER_OPTION` for what is not accepted; prom-client's error for a name that is
  * registered already. Then nothing has changed.
  */
@@ -148,13 +141,17 @@ export function collectMetrics(options: MetricsOptions): Collection {
   const given = readOptions('collectMetrics', options, OPTIONS);
   const client = promClient(given['client']);
   const register = registry(given['register'] ?? client.register);
-  const limiters = namedLimiters(given['limiters']);
+  const shared = namedShared(given['shared']);
+  const isShared = given['limiters'] === undefined && shared.length > 0;
+  const limiters = isShared ? [] : namedLimiters(given['limiters']);
   const prefix = prefixOf(given['prefix']);
   const sampleEvery = count(given, 'sampleEvery', 100);
-  const collector = new Collector(client, register, prefix, limiters);
+  const collector = new Collector(client, register, prefix);
   try {
-    collector.addTotals();
-    if (sampleEvery > 0) collector.addSamples(sampleEvery);
+    collector.addTotals(LIMITERS, limiters, figuresOf);
+    collector.addTotals(LIMITS, shared, limitFigures);
+    collector.addTotals(BANS, shared, banFigures);
+    if (sampleEvery > 0) collector.addSamples(limiters, sampleEvery);
   } catch (error) {
     collector.stop();
     throw error;
@@ -162,38 +159,39 @@ export function collectMetrics(options: MetricsOptions): Collection {
   return { stop: () => collector.stop() };
 }
 
-type Named = readonly [name: string, limiter: WatchedLimiter];
+type Named<Watched> = readonly (readonly [name: string, watched: Watched])[];
+type Values<Figures> = (definition: Definition<Figures>) => Value[];
 
 class Collector {
   readonly #client: PromClient;
   readonly #register: Registry;
   readonly #prefix: string;
-  readonly #limiters: readonly Named[];
-  readonly #read: () => (readonly [name: string, figures: Figures | null])[];
   readonly #ends: (() => void)[] = [];
 
-  constructor(client: PromClient, register: Registry, prefix: string, limiters: readonly Named[]) {
+  constructor(client: PromClient, register: Registry, prefix: string) {
     this.#client = client;
     this.#register = register;
     this.#prefix = prefix;
-    this.#limiters = limiters;
-    this.#read = together(() =>
-      limiters.map(([name, limiter]) => [name, ifKnown(() => figuresOf(limiter))]),
-    );
   }
 
-  addTotals(): void {
-    for (const definition of COUNTERS)
-      this.#add(definition, (common) => this.#counter(common, definition));
-    for (const definition of GAUGES)
-      this.#add(definition, (common) => this.#gauge(common, definition));
+  /** Metrics of all that is watched; none where nothing is. `look` gives null where they are not its metrics. */
+  addTotals<Watched, Figures>(
+    { counters, gauges }: Definitions<Figures>,
+    all: Named<Watched>,
+    look: (watched: Watched) => Figures | null,
+  ): void {
+    if (all.length === 0) return;
+    const values = valuesOf(all, look);
+    for (const one of counters) this.#add(one, (common) => this.#counter(common, one, values));
+    for (const one of gauges) this.#add(one, (common) => this.#gauge(common, one, values));
   }
 
-  addSamples(every: number): void {
+  addSamples(limiters: Named<WatchedLimiter>, every: number): void {
+    if (limiters.length === 0) return;
     const histogram = this.#add(CHECK_SECONDS, (common) => {
       return new this.#client.Histogram({ ...common, buckets: BUCKETS });
     });
-    for (const [limiter, checked] of this.#limiters) {
+    for (const [limiter, checked] of limiters) {
       const end = sampleChecks(checked, every, (method, seconds) =>
         histogram.observe({ limiter, method }, seconds),
       );
@@ -213,11 +211,11 @@ class Collector {
     return metric;
   }
 
-  #counter(common: Common, definition: Definition): void {
+  #counter<F>(common: Common, definition: Definition<F>, valuesOf: Values<F>): void {
     const counter: Counter = new this.#client.Counter({
       ...common,
       collect: () => {
-        const values = this.#values(definition);
+        const values = valuesOf(definition);
         // What is known is the total, and a counter of prom-client can only be increased.
         counter.reset();
         for (const [labels, value] of values) counter.inc(labels, value);
@@ -225,24 +223,32 @@ class Collector {
     });
   }
 
-  #gauge(common: Common, definition: Definition): void {
+  #gauge<F>(common: Common, definition: Definition<F>, valuesOf: Values<F>): void {
     const gauge: Gauge = new this.#client.Gauge({
       ...common,
       collect: () => {
-        const values = this.#values(definition);
+        const values = valuesOf(definition);
         // Or what is not known any more would stay as it was.
         gauge.reset();
         for (const [labels, value] of values) gauge.set(labels, value);
       },
     });
   }
+}
 
-  #values(definition: Definition): Value[] {
-    return this.#read().flatMap(([limiter, figures]) => {
+/** What all of them tell, read once for a scrape. */
+function valuesOf<Watched, Figures>(
+  all: Named<Watched>,
+  look: (watched: Watched) => Figures | null,
+): Values<Figures> {
+  const read = together(() =>
+    all.map(([name, watched]) => [name, ifKnown(() => look(watched))] as const),
+  );
+  return (definition) =>
+    read().flatMap(([limiter, figures]) => {
       const values = figures === null ? [] : definition.values(figures);
       return values.map(([labels, value]): Value => [{ limiter, ...labels }, value]);
     });
-  }
 }
 
 /** Reads once for all metrics of a scrape: prom-client asks them in one turn. */

@@ -24,6 +24,7 @@ const LOOKED_AT = 2;
 const SAMPLE = 16;
 /** Longer names are known by a digest: an attacker's must fill neither a process nor the store. */
 const LONGEST = 128;
+const DIGEST = /^#[0-9a-f]{128}$/;
 
 /** What a peer is known by: its name, or a digest, which is longer than any such name. */
 export function idOf(key: string): string {
@@ -31,9 +32,11 @@ export function idOf(key: string): string {
   return `#${createHash('sha512').update(key, 'utf16le').digest('hex')}`;
 }
 
-/** Whether it can be an id: others publish what they like. */
-export function isId(id: string): boolean {
-  return isName(id) || /^#[0-9a-f]{128}$/.test(id);
+/** Whether it can be one that was found, with its id as the key: others publish what they like. */
+export function isBan({ key, seconds, violations }: SharedBan): boolean {
+  const isKnown = typeof key === 'string' && (isName(key) || DIGEST.test(key));
+  const isTime = Number.isFinite(seconds) && seconds >= 0;
+  return isKnown && isTime && Number.isSafeInteger(violations) && violations >= 0;
 }
 
 /** Whether an id is the name itself. */

@@ -101,3 +101,36 @@ for at, value in ipairs(values) do
   values[at] = ends and string.format('%.17g %s', math.max(0, ends - now), violations) or ''
 end
 return values`;
+
+/** What scripts publish. */
+export interface Message {
+  readonly epoch: string;
+  readonly version: number;
+  readonly from: string;
+  readonly key: string;
+  readonly seconds: number;
+  readonly violations: number;
+  readonly isLifted: boolean;
+}
+
+/** Undefined for what is no message of theirs; whether it can be a ban is for others to say. */
+export function parse(message: string): Message | undefined {
+  try {
+    const { epoch, version, from, key, seconds = 0, violations = 0, lifted } = JSON.parse(message);
+    const said = { epoch, version, from, key, seconds, violations, isLifted: lifted === true };
+    const isOne = typeof epoch === 'string' && Number.isSafeInteger(version);
+    return isOne ? said : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Of a name in the index, as JSON. */
+export function nameOf(text: string): string | undefined {
+  try {
+    const name: unknown = JSON.parse(text);
+    return typeof name === 'string' ? name : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -4,8 +4,8 @@
 // violations.
 
 import { limiterError } from '../errors.js';
-import { isId } from './ban-book.js';
-import { BAN, LIFT, MOST_SECONDS, NAMES, VALUES, VERSION } from './ban-scripts.js';
+import { isBan } from './ban-book.js';
+import { BAN, LIFT, MOST_SECONDS, NAMES, nameOf, parse, VALUES, VERSION } from './ban-scripts.js';
 import type { SharedBan } from './bans.js';
 import { type StoreClient, storeClient } from './client.js';
 import { Deadlines, Pending } from './deadlines.js';
@@ -290,7 +290,7 @@ export class BanStore {
 
   #hear(message: string): void {
     const said = parse(message);
-    if (said === undefined || this.#isClosed) return;
+    if (said === undefined || !isBan(said) || this.#isClosed) return;
     if (said.epoch === this.#known.epoch && said.version === this.#known.version + 1) {
       this.#known.version = said.version;
     } else if (said.epoch !== this.#known.epoch || said.version > this.#known.version) {
@@ -391,44 +391,6 @@ function end(own: Connection): void {
     if (own.destroy !== undefined) own.destroy();
     else own.disconnect?.();
   } catch {}
-}
-
-interface Message {
-  readonly epoch: string;
-  readonly version: number;
-  readonly from: string;
-  readonly key: string;
-  readonly seconds: number;
-  readonly violations: number;
-  readonly isLifted: boolean;
-}
-
-/** Anybody may publish anything. */
-function parse(message: string): Message | undefined {
-  try {
-    const { epoch, version, from, key, seconds = 0, violations = 0, lifted } = JSON.parse(message);
-    const said = { epoch, version, from, key, seconds, violations, isLifted: lifted === true };
-    const isOne = typeof epoch === 'string' && Number.isSafeInteger(version) && isBan(said);
-    return isOne ? said : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function isBan({ key, seconds, violations }: SharedBan): boolean {
-  const isKnown = typeof key === 'string' && isId(key);
-  const isTime = Number.isFinite(seconds) && seconds >= 0;
-  return isKnown && isTime && Number.isSafeInteger(violations) && violations >= 0;
-}
-
-/** Of a name in the index, as JSON. */
-function nameOf(text: string): string | undefined {
-  try {
-    const name: unknown = JSON.parse(text);
-    return typeof name === 'string' ? name : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 function storeError(message: string, cause?: unknown): Error {

@@ -43,7 +43,7 @@ export class Deadlines {
   readonly #seconds: number;
   readonly #first = new Ends();
   readonly #last = new Ends();
-  #isArmed = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(seconds: number) {
     this.#seconds = seconds;
@@ -58,25 +58,32 @@ export class Deadlines {
     pending.before = before;
     pending.after = this.#last;
     this.#last.before = pending;
-    if (!this.#isArmed) this.#arm(this.#seconds);
+    if (this.#timer === undefined) this.#arm(this.#seconds);
+  }
+
+  /** Nothing more comes. What is still in the list keeps its time. */
+  close(): void {
+    if (this.#first.after !== this.#last) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
   #arm(seconds: number): void {
-    this.#isArmed = true;
     // A process that stood still finds its timers due before it has read the answers that are there.
     const milliseconds = Math.min(Math.max(0, Math.ceil(seconds * 1000)), LONGEST_TIMEOUT_MS);
-    setTimeout(() => setImmediate(() => this.#look()), milliseconds);
+    this.#timer = setTimeout(() => setImmediate(() => this.#look()), milliseconds);
+    this.#timer.unref?.();
   }
 
   #look(): void {
-    this.#isArmed = false;
+    this.#timer = undefined;
     const now = performance.now() / 1000;
     for (;;) {
       const next = this.#first.after as Pending;
       if (next === this.#last) return;
       const left = next.startedAt + this.#seconds - now;
       if (left > 0) {
-        if (!this.#isArmed) this.#arm(left);
+        if (this.#timer === undefined) this.#arm(left);
         return;
       }
       if (next.end()) next.expire();

@@ -55,7 +55,13 @@ interface Ask {
   isGone: boolean;
 }
 
-type Reply = [granted: string, carried: number, tokens: string, violations: number, time: string];
+type Reply = [
+  granted: string,
+  carried: number,
+  tokens: string,
+  violations: number,
+  lifetime: string,
+];
 
 export class Leased {
   readonly #settings: SharedSettings;
@@ -184,7 +190,9 @@ export class Leased {
       cost,
       waiters.reduce((sum, waiter) => sum + waiter.cost, 0),
     );
-    const told = leases.unreported(place);
+    // What is left of a lease that is over must not go on as part of the next one.
+    leases.endIfOver(place, now);
+    const told = leases.tell(place);
     this.#lastLease += 1;
     const lease = this.#lastLease;
     const args = [
@@ -199,7 +207,7 @@ export class Leased {
     ];
     const answered = (reply: unknown) => {
       this.#asks.delete(key);
-      this.#answered(key, ask, reply as Reply, { asked: now, told, lease });
+      this.#answered(key, ask, reply as Reply, { asked: now, lease });
     };
     const failed = (error: Error) => {
       this.#asks.delete(key);
@@ -220,8 +228,8 @@ export class Leased {
   #answered(
     key: string,
     ask: Ask,
-    [granted, carried, left, violations]: Reply,
-    { asked, told, lease }: { asked: number; told: number; lease: number },
+    [granted, carried, left, violations, lifetime]: Reply,
+    { asked, lease }: { asked: number; lease: number },
   ): void {
     const now = this.#now();
     const place = this.#placeOf(key, now);
@@ -230,10 +238,10 @@ export class Leased {
       return;
     }
     const leases = this.#leases;
-    leases.reported(place, told, Number(violations));
+    leases.known(place, Number(violations));
     if (Number(granted) > 0) {
-      const until = asked + this.#settings.leaseSeconds * (1 - DRIFT);
-      leases.grant(place, Number(granted), carried === 1, until, lease);
+      const until = asked + Number(lifetime) * (1 - DRIFT);
+      leases.grant(place, Number(granted), Number(carried) === 1, until, lease);
     }
     const tokens = Number(left);
     if (ask.asked === 0 && ask.cost > 0 && Number(granted) === 0) {

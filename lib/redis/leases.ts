@@ -103,6 +103,13 @@ export class Leases {
     return (this.#hot[place * HOT + LEFT] as number) + this.#get(place, RESERVE);
   }
 
+  /** Forgets what is left of a lease whose time is over. */
+  endIfOver(place: Place, now: number): void {
+    if (now < this.until(place)) return;
+    this.#hot[place * HOT + LEFT] = 0;
+    this.#set(place, RESERVE, 0);
+  }
+
   /** The number of the last lease; 0 if there was none. */
   lease(place: Place): number {
     return this.#get(place, LEASE);
@@ -163,11 +170,21 @@ export class Leases {
     return this.#get(place, VIOLATIONS) - this.#get(place, REPORTED);
   }
 
-  /** The store has been told of some, and knows of so many in all. */
-  reported(place: Place, told: number, known: number): void {
-    const rest = this.unreported(place) - told;
-    this.#set(place, REPORTED, known);
-    this.#set(place, VIOLATIONS, known + rest);
+  /**
+   * The store is told of all; returns how many it had not been told of. If the question is lost they are: an
+   * answer that is lost must not have them counted twice.
+   */
+  tell(place: Place): number {
+    const told = this.unreported(place);
+    this.#set(place, REPORTED, this.#get(place, VIOLATIONS));
+    return told;
+  }
+
+  /** The store knows of so many in all; those it has not been told of come on top. */
+  known(place: Place, violations: number): void {
+    const rest = this.unreported(place);
+    this.#set(place, REPORTED, violations);
+    this.#set(place, VIOLATIONS, violations + rest);
   }
 
   /** Whether nothing is forgotten with it. */

@@ -3,7 +3,7 @@
 import type { Clock } from '../clock.js';
 import { monotonicSeconds } from '../clock.js';
 import { refused } from '../errors.js';
-import { burst, commonOptions, countOrNull, positive, readOptions } from '../options.js';
+import { burst, commonOptions, count, countOrNull, positive, readOptions } from '../options.js';
 import type { EngineName } from '../types.js';
 import type { RedisClient } from './client.js';
 import type { Limit } from './scripts.js';
@@ -33,9 +33,15 @@ export interface SharedRateLimiterOptions {
   deadlineSeconds?: number | undefined;
   /**
    * What decides while the store does not answer. `share` (the default): the rate divided by the number
-   * of nodes last seen. `open`: everything is allowed. `closed`: nothing but what is on lease.
+   * of nodes (`nodes`). `open`: everything is allowed. `closed`: nothing but what is on lease.
    */
   onStoreFailure?: FailurePolicy | undefined;
+  /**
+   * How many processes share the limit at least, for `share`: an integer of at least 1. The most that were
+   * seen within the last five minutes count where they are more. Default 1: a process that starts while the
+   * store is away takes itself for the only one.
+   */
+  nodes?: number | undefined;
   /** Most peers kept in this process at once: an integer of at least 1, or Infinity. Default 1,000,000. */
   maxPeers?: number | undefined;
   /** Monotonic seconds, by which leases and refusals end. Default: the process's monotonic clock. */
@@ -50,6 +56,7 @@ export interface SharedSettings extends Limit {
   readonly prefix: string;
   readonly deadlineSeconds: number;
   readonly onStoreFailure: FailurePolicy;
+  readonly nodes: number;
   readonly maxPeers: number;
   readonly clock: Clock;
   readonly engine: 'auto' | EngineName | undefined;
@@ -67,6 +74,7 @@ const OPTIONS = [
   'leaseSeconds',
   'deadlineSeconds',
   'onStoreFailure',
+  'nodes',
   'maxPeers',
   'clock',
   'engine',
@@ -92,6 +100,7 @@ export function readSharedOptions(options: unknown): SharedSettings {
     leaseSeconds: positive(given, 'leaseSeconds', DEFAULT_LEASE_SECONDS),
     deadlineSeconds: positive(given, 'deadlineSeconds', DEFAULT_DEADLINE_SECONDS),
     onStoreFailure: choice(given, 'onStoreFailure', POLICIES),
+    nodes: nodesOf(given),
     maxPeers,
     clock: clock ?? monotonicSeconds,
     engine,
@@ -106,6 +115,12 @@ export function prefixOf(given: Readonly<Record<string, unknown>>): string {
     throw refused('ERR_LIMITER_OPTION', 'prefix', prefix, accepted);
   }
   return prefix;
+}
+
+function nodesOf(given: Readonly<Record<string, unknown>>): number {
+  const nodes = count(given, 'nodes', 1);
+  if (nodes >= 1) return nodes;
+  throw refused('ERR_LIMITER_OPTION', 'nodes', nodes, 'an integer of at least 1');
 }
 
 /** One of some words, the first unless one is given. */

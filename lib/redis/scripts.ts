@@ -9,7 +9,7 @@
 // Every script is told the latest time (the store's) at which it may still run: one that waited in a
 // queue while the store was away is answered `late`, and changes nothing. After a time when the store was
 // away the same argument says since when it is back, what a bucket that was last used before then has lost,
-// and until when leases may be in use that the store does not know.
+// and, of leases that the store does not know: until when all of the burst may be on them, and until when half.
 
 import { createHash } from 'node:crypto';
 
@@ -36,14 +36,16 @@ export const VIOLATIONS_SECONDS = 3600;
 const SPARE_SECONDS = 1;
 const MOST_TTL_MS = 1e14;
 
-/** The share of the burst that may be on lease ahead of its use. */
+/** The share of the burst that may be on lease for long. */
 export const LEASED_SHARE = 0.5;
+/** Longer than it takes to ask again as a DELAY says. */
+const DEAR_SECONDS = 0.5;
 
 const READ_CLOCK = `local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000`;
 
-// Expired leases give their room back at the time they end, and tokens are lost at the time a node says:
-// a refill in one piece would grant again what was spent in between. Tables are made only where there
+// Expired leases give their room back at the time they end, tokens are lost at the time a node says, and so
+// is the capacity raised: a refill in one piece would grant again what was spent in between. Tables are made only where there
 // is something to put in them, since most peers of mode `strict` are three numbers.
 const REFILL = (to: string) => `
 local seconds = 0
@@ -55,10 +57,11 @@ last = ${to}
 `;
 
 const LOAD = `
-local latest, since, lost, held = tonumber(ARGV[1])
+local latest, since, lost, empty, held = tonumber(ARGV[1])
 if not latest then
-  latest, since, lost, held = string.match(ARGV[1], '(%S+) (%S+) (%S+) (%S+)')
-  latest, since, lost, held = tonumber(latest), tonumber(since), tonumber(lost), tonumber(held)
+  latest, since, lost, empty, held = string.match(ARGV[1], '(%S+) (%S+) (%S+) (%S+) (%S+)')
+  latest, since, lost = tonumber(latest), tonumber(since), tonumber(lost)
+  empty, held = tonumber(empty), tonumber(held)
 end
 if now > latest then return {'late', string.format('%.17g', now)} end
 local tokens, last, violations, leased, capacity = 0, -1e300, 0, 0, BURST
@@ -75,16 +78,18 @@ if state then
       local holder, id, amount, ends = struct.unpack('<dddd', state, at)
       leased = leased + amount
       if ends > now then leases[#leases + 1] = {holder, id, amount, ends}
-      else events[#events + 1] = {ends, amount, 0} end
+      else events[#events + 1] = {ends, amount, 0, 0} end
     end
   end
 end
 if since then
-  if last < since then
-    events = events or {}
-    events[#events + 1] = {since, 0, lost}
+  events = events or {}
+  if last < since then events[#events + 1] = {since, 0, lost, 0} end
+  if held > since then
+    capacity = 0
+    if empty <= now then events[#events + 1] = {empty, 0, 0, BURST * (1 - LEASED_SHARE)} end
+    if held <= now then events[#events + 1] = {held, 0, 0, BURST} end
   end
-  if now < held then capacity = BURST * LEASED_SHARE end
 end
 if events and events[1] then
   table.sort(events, function(a, b) return a[1] < b[1] end)
@@ -93,6 +98,7 @@ if events and events[1] then
     if ends > last then${REFILL('ends')}end
     leased = leased - event[2]
     if event[3] > 0 then tokens = math.max(0, tokens - event[3]) end
+    capacity = math.max(capacity, event[4])
   end
 end
 ${REFILL('now')}`;
@@ -105,7 +111,8 @@ end
 redis.call('SET', KEYS[1], packed, 'PX', violations > 0 and OFFENDER_TTL or TTL)
 `;
 
-// Replies 1 for allow, 0 for disconnect, the seconds to wait otherwise.
+// Replies 1 for allow, 0 for disconnect, the seconds to wait otherwise: with an exponent, since to some
+// clients numbers are texts.
 const STRICT = `
 local cost = tonumber(ARGV[2])
 local reply = 1
@@ -115,7 +122,7 @@ else
   violations = violations + 1
   if violations >= THRESHOLD then reply = 0
   elseif cost > BURST then reply = 'inf'
-  else reply = string.format('%.17g', (cost - tokens) / RATE) end
+  else reply = string.format('%.16e', (cost - tokens) / RATE) end
 end
 ${SAVE}
 return reply`;
@@ -132,7 +139,8 @@ violations = violations + tonumber(ARGV[5])
 
 // The node says what is left of its lease, and what it needs: at least the first cost, if it can be all
 // the costs, and more ahead of use. What is ahead of use is half of what may still be leased, so that others get
-// theirs. The lease it has goes on as part of the new one.
+// theirs. The lease it has goes on as part of the new one. Where more than half is on lease the new one is
+// short: a store that has lost everything can wait until all such are over.
 const LEASE = `${MINE}
 local known, left = tonumber(ARGV[3]), tonumber(ARGV[4])
 local id, first, all, ahead = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -148,15 +156,18 @@ if granted >= all then
   local most = math.min(ahead, (BURST * LEASED_SHARE - leased - granted) / 2, tokens - granted)
   if most >= 1 then granted = granted + math.floor(most) end
 end
+local lifetime = LIFETIME
+if leased + granted > BURST * LEASED_SHARE then lifetime = DEAR_LIFETIME end
 if granted > 0 then
   tokens = tokens - granted
   mine = mine or #leases + 1
-  leases[mine] = {tonumber(ARGV[2]), id, granted + (carried == 1 and leases[mine][3] or 0), now + LIFETIME}
+  local before = leases[mine] or {0, 0, 0, 0}
+  leases[mine] = {tonumber(ARGV[2]), id, granted + before[3], math.max(before[4], now + lifetime)}
 elseif mine and leases[mine][3] == 0 then
   table.remove(leases, mine)
 end
 ${SAVE}
-return {text(granted), carried, text(tokens), violations, text(now)}`;
+return {text(granted), carried, text(tokens), violations, text(lifetime)}`;
 
 // The peer has left the node: what is left of its lease comes back.
 const LEAVE = `${MINE}
@@ -213,22 +224,35 @@ return {run, uptime, string.format('%.17g', now), redis.call('ZCARD', KEYS[1])}
 export const BYE = "return redis.call('ZREM', KEYS[1], ARGV[1])";
 
 /** The limit's numbers as Lua: a store reads them as the doubles they are. */
-function constants({ rateLimit, burstLimit, disconnectThreshold, leaseSeconds }: Limit): string {
-  const seconds = Math.max(burstLimit / rateLimit, leaseSeconds);
+function constants(limit: Limit): string {
+  const { rateLimit, burstLimit, disconnectThreshold, leaseSeconds } = limit;
   const values: Record<string, string> = {
     RATE: String(rateLimit),
     BURST: String(burstLimit),
     THRESHOLD: disconnectThreshold === null ? 'math.huge' : String(disconnectThreshold),
     LIFETIME: String(leaseSeconds),
+    DEAR_LIFETIME: String(dearSeconds(limit)),
     LEASED_SHARE: String(LEASED_SHARE),
-    TTL: milliseconds(seconds),
-    OFFENDER_TTL: milliseconds(Math.max(seconds, VIOLATIONS_SECONDS)),
+    TTL: `'${ttlMs(limit, 0)}'`,
+    OFFENDER_TTL: `'${ttlMs(limit, 1)}'`,
   };
   return Object.entries(values)
     .map(([name, value]) => `local ${name} = ${value}`)
     .join('\n');
 }
 
-function milliseconds(seconds: number): string {
-  return `'${Math.min(Math.ceil((seconds + SPARE_SECONDS) * 1000), MOST_TTL_MS)}'`;
+/** Seconds for which a lease holds with which more than half of the burst is on lease. */
+export function dearSeconds({ leaseSeconds }: Limit): number {
+  return Math.min(DEAR_SECONDS, leaseSeconds);
+}
+
+/** Seconds after which a bucket is full that nobody has used, whatever was on lease: then it need not be kept. */
+export function fullSeconds({ rateLimit, burstLimit, leaseSeconds }: Limit): number {
+  return leaseSeconds + burstLimit / rateLimit;
+}
+
+/** How long a key is kept after its last use. */
+export function ttlMs(limit: Limit, violations: number): number {
+  const seconds = Math.max(fullSeconds(limit), violations > 0 ? VIOLATIONS_SECONDS : 0);
+  return Math.min(Math.ceil((seconds + SPARE_SECONDS) * 1000), MOST_TTL_MS);
 }

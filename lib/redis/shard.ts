@@ -6,7 +6,16 @@ import { limiterError } from '../errors.js';
 import { type Call, NoAnswer } from './call.js';
 import type { StoreClient } from './client.js';
 import { type Deadlines, Pending } from './deadlines.js';
-import { BEAT, BYE, type Limit, type Script, type ScriptName, script } from './scripts.js';
+import {
+  BEAT,
+  BYE,
+  dearSeconds,
+  fullSeconds,
+  type Limit,
+  type Script,
+  type ScriptName,
+  script,
+} from './scripts.js';
 
 export type ShardState = 'up' | 'down';
 
@@ -54,6 +63,8 @@ const LATE_SECONDS = 1;
 /** How much earlier than this one other nodes may have noticed that the store was gone. */
 const NOTICE_SECONDS = 1;
 const READY_SECONDS = 2;
+/** For so long the largest number of nodes is remembered: after a restart the first to come back sees itself alone. */
+const NODES_SECONDS = 300;
 /** Calls under way, answered in time or not, above which no more are made. */
 const MOST_IN_FLIGHT = 50_000;
 
@@ -77,6 +88,8 @@ export class Shard {
   readonly #key: string;
   #state: ShardState = 'up';
   #nodes = 1;
+  #mostNodes = 1;
+  #mostUntil = Number.NEGATIVE_INFINITY;
 
   // The server, as of the last beat: its run, the scripts it has, and its time less ours.
   #run: string | undefined;
@@ -88,10 +101,12 @@ export class Shard {
   #seenAt = Number.NEGATIVE_INFINITY;
 
   // What scripts are told of a time when the store was away: since when it is back, what a bucket last used
-  // before has lost, and until when leases may be in use that it does not know. In the store's time.
+  // before has lost, and until when leases may be in use that it does not know: of all the burst, and of
+  // half. In the store's time.
   #gap = '';
   #gapEnds = 0;
   #lost = 0;
+  #emptyUntil = 0;
   #heldUntil = 0;
 
   readonly #onLate = (call: Call, error: NoAnswer) => this.#failed(error, call.startedAt);
@@ -99,6 +114,8 @@ export class Shard {
   #failingSince = 0;
   #waiting: { go: () => void; stop: (error: Error) => void }[] = [];
   #isBeating = false;
+  /** In the turn in which it has been heard of. */
+  #isJustHeard = false;
   #beatSeconds = BEAT_SECONDS.first;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isClosed = false;
@@ -117,6 +134,11 @@ export class Shard {
   /** Nodes last seen, this one included; at least 1. */
   get nodes(): number {
     return this.#nodes;
+  }
+
+  /** The most nodes seen within the last minutes. */
+  get mostNodes(): number {
+    return this.#mostNodes;
   }
 
   /** Makes a call. It is answered, or fails, within the deadline; at once where the store is known to be down. */
@@ -195,6 +217,12 @@ export class Shard {
     const { client, counters } = this.#context;
     const { keys, args } = call;
     const loaded = this.#script(call.name);
+    if (!loaded.isLoaded && !this.#isJustHeard) {
+      // Sent in full it would run on a server that has lost everything, and be known there to all nodes.
+      this.#wait(call);
+      this.#beat();
+      return;
+    }
     args[0] = this.#times(call.startedAt);
     const { script, isLoaded } = loaded;
     counters.inFlight += 1;
@@ -216,7 +244,7 @@ export class Shard {
 
   #replied(call: Call, reply: unknown): void {
     if (call.isDone) return;
-    if (Array.isArray(reply) && reply[0] === 'late') {
+    if (Array.isArray(reply) && String(reply[0]) === 'late') {
       this.#isAt(Number(reply[1]));
       // It was not late by our clock: so what we took for the store's time was not.
       if (!call.isSentAgain && seconds() - call.startedAt < LATE_SECONDS / 2) this.#sendAgain(call);
@@ -334,15 +362,16 @@ export class Shard {
     this.#beat();
   }
 
-  #alive([run, uptime, time, nodes]: BeatReply): void {
+  #alive([runId, uptime, time, nodes]: BeatReply): void {
     const now = Number(time);
-    const lostData = this.#hasLostData(String(run), Number(uptime), now);
+    const run = String(runId);
+    const lostData = this.#hasLostData(run, Number(uptime), now);
     this.#isAt(now);
     if (this.#run !== run) this.#scripts.clear();
-    this.#run = String(run);
-    this.#lastRun = this.#run;
+    this.#run = run;
+    this.#lastRun = run;
     this.#seenAt = now;
-    this.#nodes = Math.max(1, Number(nodes));
+    this.#sees(Math.max(1, Number(nodes)));
     const wasDown = this.#state === 'down';
     if (lostData) this.#isBack(now, this.#context.limit.burstLimit, true);
     else if (wasDown) this.#isBack(now, this.#givenWhileAway(), false);
@@ -355,7 +384,16 @@ export class Shard {
     if (wasDown || lostData) {
       this.#context.onChange({ state: 'up', shard: this.#number, ...(lostData && { lostData }) });
     }
+    this.#isJustHeard = true;
     for (const { go } of this.#waiting.splice(0)) go();
+    this.#isJustHeard = false;
+  }
+
+  #sees(nodes: number): void {
+    this.#nodes = nodes;
+    if (nodes < this.#mostNodes && seconds() < this.#mostUntil) return;
+    this.#mostNodes = nodes;
+    this.#mostUntil = seconds() + NODES_SECONDS;
   }
 
   /** A server that started after we last heard of this part of the store. */
@@ -370,12 +408,16 @@ export class Shard {
 
   #isBack(now: number, lost: number, isEmpty: boolean): void {
     if (lost === 0) return;
-    const { burstLimit, rateLimit, leaseSeconds } = this.#context.limit;
-    this.#lost = Math.min(this.#lost + lost, burstLimit);
-    if (isEmpty) this.#heldUntil = now + leaseSeconds;
-    this.#gap = `${now} ${this.#lost} ${this.#heldUntil}`;
+    const { limit } = this.#context;
+    this.#lost = Math.min(this.#lost + lost, limit.burstLimit);
+    if (isEmpty) {
+      // What was on lease before an earlier loss, and since, may be all of the burst together.
+      this.#emptyUntil = Math.max(now + dearSeconds(limit), this.#heldUntil);
+      this.#heldUntil = now + limit.leaseSeconds;
+    }
+    this.#gap = `${now} ${this.#lost} ${this.#emptyUntil} ${this.#heldUntil}`;
     this.#timesUntil = 0;
-    this.#gapEnds = now + Math.max(burstLimit / rateLimit, leaseSeconds) + LATE_SECONDS;
+    this.#gapEnds = now + fullSeconds(limit) + LATE_SECONDS;
   }
 }
 

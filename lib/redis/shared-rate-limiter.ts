@@ -255,5 +255,9 @@ class StrictCheck extends Call {
 function verdictOf(reply: unknown): CheckResult {
   if (reply === 1) return ALLOWED;
   if (reply === 0) return DISCONNECTED;
-  return [RateLimitAction.DELAY, reply === 'inf' ? Infinity : Number(reply)];
+  // A client may map numbers to texts, and texts to buffers.
+  const text = String(reply);
+  if (text === '1') return ALLOWED;
+  if (text === '0') return DISCONNECTED;
+  return [RateLimitAction.DELAY, text === 'inf' ? Infinity : Number(text)];
 }

@@ -76,13 +76,18 @@ export class Store {
     // Of a store that has not answered once or twice others still get everything.
     if (!isStray && shard.state !== 'down') return [RateLimitAction.DELAY, RETRY_SECONDS];
     const now = performance.now() / 1000;
-    const shares = this.#sharesOf(isStray ? 'strays' : this.#numberOf(key), shard.nodes, now);
+    const shares = this.#sharesOf(isStray ? 'strays' : this.#numberOf(key), now);
     const delay = shares.take(key, cost, now);
     return delay === 0 ? ALLOWED : [RateLimitAction.DELAY, delay];
   }
 
   get state(): 'up' | 'down' {
     return this.#all().some(({ state }) => state === 'down') ? 'down' : 'up';
+  }
+
+  /** By how many the rate is divided: as many as are expected, or have been seen in any part of the store. */
+  #sharers(): number {
+    return Math.max(this.#settings.nodes, ...this.#all().map(({ mostNodes }) => mostNodes));
   }
 
   /** Nodes last seen. */
@@ -96,6 +101,7 @@ export class Store {
 
   async close(): Promise<void> {
     await Promise.all(this.#all().map((shard) => shard.close()));
+    this.deadlines.close();
     this.#client.release();
   }
 
@@ -138,10 +144,10 @@ export class Store {
     this.#listener.onState(change);
   }
 
-  #sharesOf(id: number | 'strays', nodes: number, now: number): Shares {
+  #sharesOf(id: number | 'strays', now: number): Shares {
     let shares = this.#shares.get(id);
     if (shares === undefined) {
-      shares = new Shares(this.#settings, nodes, this.#settings.maxPeers, now);
+      shares = new Shares(this.#settings, this.#sharers(), this.#settings.maxPeers, now);
       this.#shares.set(id, shares);
     }
     return shares;

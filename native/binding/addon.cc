@@ -169,7 +169,6 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   Napi::ArrayBuffer words = Napi::ArrayBuffer::New(env, sizeof(CallWords));
   // The thread is being ended: nobody will see what it exports.
   if (words.IsEmpty()) return exports;
-  environment = env;
   auto* registries = new Registries(reinterpret_cast<const CallWords*>(words.Data()));
   registries->words = Napi::Persistent(words.As<Napi::Object>());
   env.SetInstanceData(registries);

@@ -6,6 +6,8 @@
 #include <napi.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstddef>
 #include <cstdlib>
 #include <utility>
 #include <vector>
@@ -18,20 +20,19 @@
 
 namespace relay_limiter {
 
-// The one that this thread loaded the addon into: `operator new` is told of none.
-inline thread_local napi_env environment = nullptr;
-
 template <class Self, class Core>
 class LimiterObject : public Napi::ObjectWrap<Self> {
  public:
-  // Node-API's wrapper constructs nothing where this gives nullptr, and then wants an exception
-  // pending.
+  // Where there is no memory the spare room is given: this is told of no environment to throw in,
+  // the constructor is.
   static void* operator new(size_t bytes) noexcept {
     void* memory = std::malloc(bytes);
-    if (memory == nullptr) throwNoMemory(environment);
-    return memory;
+    return memory == nullptr ? takeSpare() : memory;
   }
-  static void operator delete(void* memory) noexcept { std::free(memory); }
+  static void operator delete(void* memory) noexcept {
+    if (memory == spare().room) return spare().taken.clear(std::memory_order_release);
+    std::free(memory);
+  }
 
   // `new Class(config, secret, seat)`: secret is a BigUint64Array of two random words, seat the
   // Int32Array in which JavaScript says where an opened peer was found, and we where it is now.
@@ -42,6 +43,7 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
         registry_(*static_cast<Registry<Self>*>(info.Data())),
         number_(registry_.add(static_cast<Self*>(this))),
         id_(newId()) {
+    if (static_cast<void*>(static_cast<Self*>(this)) == spare().room) throwNoMemory(info.Env());
     openSeat(info);
     setNumber(info);
   }
@@ -223,6 +225,22 @@ class LimiterObject : public Napi::ObjectWrap<Self> {
   }
 
  private:
+  // Of all threads, for a limiter that is constructed only to be refused, and deleted at once.
+  struct Spare {
+    std::atomic_flag taken = ATOMIC_FLAG_INIT;
+    alignas(std::max_align_t) unsigned char room[sizeof(Self)] = {};
+  };
+
+  static Spare& spare() noexcept {
+    static Spare spare;
+    return spare;
+  }
+
+  static void* takeSpare() noexcept {
+    while (spare().taken.test_and_set(std::memory_order_acquire)) continue;
+    return spare().room;
+  }
+
   static Secret secretOf(const Napi::CallbackInfo& info) {
     if (info[1].IsTypedArray()) {
       const auto array = info[1].As<Napi::TypedArray>();

@@ -8,6 +8,7 @@ import {
   type RateLimiterOptions,
 } from 'relay-limiter';
 import { collectMetrics, type MetricsOptions } from 'relay-limiter/metrics';
+import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { openPeer } from '../../dist/guard/verdict.js';
 import grafana from '../../docs/grafana.json' with { type: 'json' };
@@ -247,6 +248,75 @@ describe('check seconds', () => {
   });
 });
 
+/** A client of a store that answers as one does that is there, until `server.isAway`. */
+function storeClient(server = { isAway: false }): object {
+  const nothing = () => {};
+  const answer = async (text: string) => {
+    if (server.isAway) throw new Error('Socket closed unexpectedly');
+    if (text.includes('ZADD')) return ['run', 1, '1000', 3];
+    return ['4', 0, '0', 0, '30'];
+  };
+  return { eval: answer, evalSha: answer, connect: nothing, on: nothing, off: nothing };
+}
+
+async function sharedLimit(server = { isAway: false }): Promise<SharedRateLimiter> {
+  const limit = new SharedRateLimiter({ client: storeClient(server), onStoreFailure: 'open' });
+  onTestFinished(() => limit.close());
+  await limit.ready();
+  return limit;
+}
+
+function sharedBans(): SharedBans {
+  const bans = new SharedBans({ client: storeClient() });
+  onTestFinished(() => bans.close());
+  return bans;
+}
+
+describe('what processes share', () => {
+  test('limits: verdicts, leases, and how the store is, through each change of its state', async () => {
+    const server = { isAway: false };
+    const limit = await sharedLimit(server);
+    const local = new SharedRateLimiter({ mode: 'local' });
+    const { register } = collect({ shared: { limit, local } });
+    const all = () => scrape(register);
+    const of = (samples: Map<string, number>, name: string) => samples.get(`relay_limiter_${name}`);
+    for (let n = 0; n < 2; n += 1) await limit.checkAsync('p');
+    local.check('p');
+    const before = await all();
+    expect(of(before, 'shared_checks_total{limiter="limit",verdict="allow"}')).toBe(2);
+    expect(of(before, 'shared_checks_total{limiter="local",verdict="allow"}')).toBe(1);
+    expect(of(before, 'leased_tokens{limiter="limit"}')).toBe(2);
+    expect(of(before, 'shared_tracked_peers{limiter="limit"}')).toBe(1);
+    expect(of(before, 'store_up{limiter="limit"}')).toBe(1);
+    expect(of(before, 'store_up{limiter="local"}')).toBe(undefined);
+    expect(of(before, 'store_nodes{limiter="limit"}')).toBe(3);
+    expect(of(before, 'store_calls_total{limiter="limit",kind="peer"}')).toBe(1);
+    expect(of(before, 'store_downs_total{limiter="limit"}')).toBe(0);
+    server.isAway = true;
+    for (let n = 0; n < 3; n += 1) await limit.checkAsync(`q${n}`);
+    const away = await all();
+    expect(of(away, 'store_up{limiter="limit"}')).toBe(0);
+    expect(of(away, 'store_downs_total{limiter="limit"}')).toBe(1);
+    expect(of(away, 'store_failures_total{limiter="limit"}')).toBeGreaterThan(0);
+    expect(of(away, 'shared_fallback_checks_total{limiter="limit"}')).toBe(3);
+    server.isAway = false;
+    await expect.poll(async () => of(await all(), 'store_up{limiter="limit"}')).toBe(1);
+  });
+
+  test('bans', async () => {
+    const bans = sharedBans();
+    const { register } = collect({ shared: { bans } });
+    bans.ban('mallory', 60);
+    const samples = await scrape(register);
+    const of = (name: string) => samples.get(`relay_limiter_${name}{limiter="bans"}`);
+    expect(of('shared_bans')).toBe(1);
+    expect(of('shared_bans_up')).toBe(0);
+    expect(of('shared_bans_waiting')).toBeGreaterThanOrEqual(0);
+    // What it has no word of it does not tell.
+    expect(of('store_up')).toBe(undefined);
+  });
+});
+
 describe('options', () => {
   const limiters = { messages: new RateLimiter({ engine: 'js' }) };
 
@@ -259,6 +329,8 @@ describe('options', () => {
     ['what is no limiter', { client, limiters: { messages: new Map() } }],
     ['a prefix that no metric may have', { client, limiters, prefix: 'relay-limiter-' }],
     ['a part of a check', { client, limiters, sampleEvery: 0.5 }],
+    ['nothing shared, and no limiters', { client, shared: {} }],
+    ['what is not shared', { client, shared: { messages: new RateLimiter({ engine: 'js' }) } }],
     ['an unknown name', { client, limiters, registry: client.register }],
   ])('%s', (_, options) => {
     expect(codeOf(() => collectMetrics(options as MetricsOptions))).toBe('ERR_LIMITER_OPTION');
@@ -289,7 +361,8 @@ describe('the Grafana dashboard', () => {
 
   async function collected() {
     const messages = new RateLimiter();
-    const { register } = collect({ limiters: { messages }, sampleEvery: 1 });
+    const shared = { limit: await sharedLimit(), bans: sharedBans() };
+    const { register } = collect({ limiters: { messages }, shared, sampleEvery: 1 });
     client.collectDefaultMetrics({ register });
     messages.check('a');
     return scrape(register);

@@ -39,6 +39,8 @@ describe('the command', () => {
     const { code, output } = await start(MAIN, ['--seconds', '5']).ended;
     expect(output).toContain('The limit held.');
     expect(output).toMatch(/of it without the store +[1-9]/);
+    // Steady peers live on leases.
+    expect(output).toMatch(/^ {2}all( +[\d,]+){3} +[1-9]\d*$/m);
     expect(code).toBe(0);
     for (const line of output.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
   });

@@ -3,9 +3,18 @@
 import { RateLimiter } from 'relay-limiter';
 import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { StoreServer } from '../../out/examples/fleet/server.js';
+import type { Store } from '../../out/examples/fleet/server.js';
 import { codeOf, manualClock, ODD_KEYS } from '../support/limiters.js';
-import { CLIENTS, NO_SERVER, sleep, startServer, type TestClient } from './support/store.js';
+import { run } from '../support/processes.js';
+import {
+  anyStore,
+  CLIENTS,
+  mappingClient,
+  NO_STORE,
+  PREFIX,
+  sleep,
+  type TestClient,
+} from './support/store.js';
 
 describe('mode local', () => {
   it('is a RateLimiter, and needs no client', async () => {
@@ -49,13 +58,13 @@ describe('options', () => {
   });
 });
 
-describe.skipIf(NO_SERVER).each(Object.entries(CLIENTS))('through %s', (name, connect) => {
-  let server: StoreServer;
+describe.skipIf(NO_STORE).each(Object.entries(CLIENTS))('through %s', (name, connect) => {
+  let server: Store;
   let redis: TestClient;
   const open: SharedRateLimiter[] = [];
   let prefixes = 0;
   beforeAll(async () => {
-    server = await startServer();
+    server = await anyStore();
     redis = await connect(server.url);
   });
   afterEach(async () => {
@@ -66,12 +75,12 @@ describe.skipIf(NO_SERVER).each(Object.entries(CLIENTS))('through %s', (name, co
     await server?.close();
   });
 
-  function limiter(options: Omit<SharedRateLimiterOptions, 'client'> = {}): SharedRateLimiter {
+  function limiter(options: SharedRateLimiterOptions = {}): SharedRateLimiter {
     prefixes += 1;
     const { client } = redis;
-    const prefix = `${name}-${prefixes}`;
+    const prefix = `${PREFIX}-${name}-${options.prefix ?? prefixes}`;
     // Slow machines are not what these tests are about.
-    const made = new SharedRateLimiter({ client, prefix, deadlineSeconds: 5, ...options });
+    const made = new SharedRateLimiter({ client, deadlineSeconds: 5, ...options, prefix });
     open.push(made);
     return made;
   }
@@ -189,6 +198,34 @@ describe.skipIf(NO_SERVER).each(Object.entries(CLIENTS))('through %s', (name, co
     expect(second.every(([action]) => action === 'delay')).toBe(true);
   });
 
+  it.each(['strict', 'leased'] as const)(
+    '%s: verdicts are the same where the client maps numbers',
+    async (mode) => {
+      const mapped = await mappingClient(name, server.url);
+      open.push({ close: async () => mapped.close() } as SharedRateLimiter);
+      const { client } = mapped;
+      const shared = limiter({
+        client,
+        mode,
+        rateLimit: 0.5,
+        burstLimit: 4,
+        disconnectThreshold: 3,
+      });
+      const actions: string[] = [];
+      for (let i = 0; i < 7; i += 1) actions.push((await shared.checkAsync('p'))[0]);
+      expect(actions).toEqual([
+        ...['allow', 'allow', 'allow', 'allow'],
+        ...['delay', 'delay', 'disconnect'],
+      ]);
+      expect(await shared.getViolationCount('p')).toBe(3);
+      // A second, which is no 1 that means allow.
+      const one = limiter({ client, mode, rateLimit: 1, burstLimit: 1 });
+      await one.checkAsync('p');
+      expect((await one.checkAsync('p'))[0]).toBe('delay');
+      expect(shared.getStats().store).toMatchObject({ state: 'up', failures: 0 });
+    },
+  );
+
   it('refuses bad input, and nothing happens', async () => {
     const shared = limiter();
     await expect(shared.checkAsync(1 as never)).rejects.toMatchObject({ code: 'ERR_LIMITER_KEY' });
@@ -197,6 +234,23 @@ describe.skipIf(NO_SERVER).each(Object.entries(CLIENTS))('through %s', (name, co
     const broken = limiter({ clock: () => Number.NaN });
     await expect(broken.checkAsync('p')).rejects.toMatchObject({ code: 'ERR_LIMITER_CLOCK' });
     expect(shared.getStats().store.calls).toBe(0);
+  });
+
+  it.runIf(name === 'node-redis')('keeps no process alive once it is closed', () => {
+    const { status, stdout } = run(`
+      import { createClient } from 'redis';
+      import { SharedRateLimiter } from 'relay-limiter/redis';
+      const client = await createClient({ url: '${server.url}' }).connect();
+      const options = { client, deadlineSeconds: 60, prefix: '${PREFIX}-exit' };
+      const limiter = new SharedRateLimiter(options);
+      await limiter.checkAsync('p');
+      await limiter.close();
+      await client.close();
+      const closed = performance.now();
+      process.on('exit', () => console.log(performance.now() - closed));
+    `);
+    expect(status).toBe(0);
+    expect(Number(stdout)).toBeLessThan(20_000);
   });
 
   // Through one client: it is heard of with the next sign of life, seconds later.

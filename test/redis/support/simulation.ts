@@ -38,6 +38,8 @@ interface Outcome {
   admitted: number;
   refused: number;
   calls: number;
+  /** Seconds for which nodes took the store for gone: the mean of all. */
+  alone: number;
 }
 
 class Simulation {
@@ -53,6 +55,8 @@ class Simulation {
   /** How many times as often as usual all nodes are asked: storms and calms. */
   #weather = 1;
   #refused = 0;
+  #alone = 0;
+  #losses = 0;
   calls = 0;
 
   constructor(scenario: Scenario) {
@@ -72,11 +76,13 @@ class Simulation {
     for (const outage of outages) this.#plan(outage);
     this.#changeWeather();
     await this.time.run(seconds);
+    for (const node of this.#nodes) node.emit('state', { state: 'up', shard: 0 });
     return {
       excess: excess(this.#admissions, rateLimit, burstLimit),
-      admitted: this.#admissions.length,
+      admitted: this.#admissions.reduce((sum, { cost }) => sum + cost, 0),
       refused: this.#refused,
       calls: this.calls,
+      alone: this.#alone / nodes,
     };
   }
 
@@ -88,11 +94,22 @@ class Simulation {
       burstLimit,
       leaseSeconds,
       onStoreFailure: policy,
+      nodes: this.#scenario.nodes,
       clock: this.#someClock(this.#random() * 1e6),
     };
     const node = new SharedRateLimiter(options);
+    this.#nodes[index]?.emit('state', { state: 'up', shard: 0 });
     this.#nodes[index] = node;
+    this.#measure(node);
     this.#checkOn(index, node);
+  }
+
+  #measure(node: SharedRateLimiter): void {
+    let downAt: number | undefined;
+    node.on('state', ({ state }) => {
+      if (downAt !== undefined) this.#alone += this.time.now - downAt;
+      downAt = state === 'down' ? this.time.now : undefined;
+    });
   }
 
   /** A calm lets leases end; what is left of them and of the bucket meets the storm after it. */
@@ -114,7 +131,7 @@ class Simulation {
   }
 
   #check(node: SharedRateLimiter): void {
-    const cost = this.#random() < 0.9 ? 1 : this.#random.below(4);
+    const cost = this.#cost();
     const count = (action: string) => {
       if (action === 'allow') this.#admissions.push({ at: this.#storeClock(), cost });
       else this.#refused += 1;
@@ -123,9 +140,17 @@ class Simulation {
     else void node.checkAsync('p', cost).then(([action]) => count(action));
   }
 
+  /** Mostly one; now and then as much as the burst. */
+  #cost(): number {
+    const kind = this.#random();
+    if (kind < 0.9) return 1;
+    return this.#random.below(kind < 0.97 ? 4 : Math.floor(this.#scenario.burstLimit) + 1);
+  }
+
   #plan({ at, seconds, kind }: Scenario['outages'][number]): void {
     this.time.after(at, () => {
       this.#away = kind;
+      if (kind === 'lost') this.#losses += 1;
     });
     this.time.after(at + seconds, () => {
       this.#away = undefined;
@@ -174,6 +199,7 @@ class Simulation {
   #way(reject: (error: Error) => void, arrive: () => void): void {
     const { latency, loss } = this.#scenario;
     let seconds = this.#random() * latency;
+    const losses = this.#losses;
     if (this.#random() < loss) {
       // Lost, and noticed; or so late that nobody waits.
       if (this.#random() < 0.5) {
@@ -183,7 +209,9 @@ class Simulation {
       seconds = this.#random() * 5;
     }
     this.time.after(seconds, () => {
-      if (this.#away === undefined) arrive();
+      // What is on its way when the server ends goes with the connection.
+      if (this.#losses !== losses) reject(new Error('Socket closed unexpectedly'));
+      else if (this.#away === undefined) arrive();
       else if (this.#away === 'still') this.#held.push(arrive);
       else reject(new Error('Socket closed unexpectedly'));
     });

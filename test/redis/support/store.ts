@@ -1,18 +1,47 @@
-// A real server for tests: found on the PATH, or installed where that can be done without asking. Where
-// there is none these tests are skipped, and say so.
+// A real server for tests: that of REDIS_URL, else one found on the PATH, or installed where that can be done
+// without asking. Where there is none these tests are skipped, and say so. Tests that stop a server, or start
+// it with flags, need one of their own.
 
 import { spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { Redis } from 'ioredis';
-import { createClient } from 'redis';
-import { findServer, INSTALL_ADVICE, StoreServer } from '../../../out/examples/fleet/server.js';
+import { createClient, RESP_TYPES } from 'redis';
+import {
+  findServer,
+  INSTALL_ADVICE,
+  type Store,
+  StoreServer,
+} from '../../../out/examples/fleet/server.js';
 
-const program = findServer() ?? installed();
+const given = process.env['REDIS_URL'] || undefined;
+const program = findServer() ?? (given === undefined ? installed() : undefined);
 
-/** Why there are no tests on a real server; false where there are. */
+/** Why there are no tests with a server that they start themselves; false where there are. */
 export const NO_SERVER: string | false =
   program === undefined ? `no redis-server: ${INSTALL_ADVICE}` : false;
 if (NO_SERVER) console.warn(`skipped: ${NO_SERVER}`);
+
+/** Why there are no tests on a real server, whosever it is. */
+export const NO_STORE: string | false = given === undefined && NO_SERVER;
+
+/** What keys of a test begin with: nobody else's, in a store that has other users too. */
+export const PREFIX = `relay-limiter-test-${randomUUID()}`;
+
+/** The server of REDIS_URL, which is not ours: never flushed, never stopped. Else one that is. */
+export async function anyStore(): Promise<Store> {
+  return given === undefined ? startServer() : { url: given, close: () => forget(given) };
+}
+
+/** Deletes what tests have left under their prefix. */
+async function forget(url: string): Promise<void> {
+  const client = createClient({ url });
+  await client.connect();
+  for await (const keys of client.scanIterator({ MATCH: `${PREFIX}*` })) {
+    if (keys.length > 0) await client.del(keys);
+  }
+  await client.close();
+}
 
 function installed(): string | undefined {
   const isDebian =
@@ -52,6 +81,17 @@ export async function ioRedis(url: string): Promise<TestClient> {
   client.on('error', () => {});
   await client.ping();
   return { client, close: () => client.disconnect() };
+}
+
+/** A client whose user wants texts for numbers, and of node-redis buffers for texts. */
+export async function mappingClient(which: string, url: string): Promise<TestClient> {
+  if (which === 'ioredis') {
+    const client = new Redis(url, { stringNumbers: true });
+    return { client, close: () => client.disconnect() };
+  }
+  const client = await createClient({ url }).connect();
+  const mapping = { [RESP_TYPES.BLOB_STRING]: Buffer, [RESP_TYPES.NUMBER]: String };
+  return { client: client.withTypeMapping(mapping), close: () => client.destroy() };
 }
 
 export const CLIENTS = { 'node-redis': nodeRedis, ioredis: ioRedis } as const;

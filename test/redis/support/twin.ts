@@ -5,10 +5,12 @@ import { delaySeconds, refill } from '../../../lib/engine/js/arithmetic.js';
 import {
   BEAT,
   BYE,
+  dearSeconds,
   LEASED_SHARE,
   type Limit,
   type ScriptName,
   script,
+  ttlMs,
 } from '../../../lib/redis/scripts.js';
 
 interface Lease {
@@ -23,6 +25,8 @@ interface Bucket {
   last: number;
   violations: number;
   leases: Lease[];
+  /** When the key is gone. */
+  expires: number;
 }
 
 const NAMES: readonly ScriptName[] = ['strict', 'lease', 'leave', 'look'];
@@ -65,7 +69,7 @@ export class Twin {
   evalSha(sha: string, [key]: string[], args: string[]): unknown {
     const name = this.#loaded.has(sha) ? this.#names.get(sha) : undefined;
     if (name === undefined) throw new Error('NOSCRIPT No matching script.');
-    return this.run(name, key as string, args);
+    return this.#runLive(name, key as string, args);
   }
 
   eval(source: string, [key]: string[], args: string[]): unknown {
@@ -74,14 +78,21 @@ export class Twin {
     for (const [sha, name] of this.#names) {
       if (script(name, this.#limit, this.#runId()).text !== source) continue;
       this.#loaded.add(sha);
-      return this.run(name, key as string, args);
+      return this.#runLive(name, key as string, args);
     }
     // Written for the run before.
     const name = NAMES.find((one) => source.endsWith(script(one, this.#limit, '').text.slice(4)));
     if (name === undefined) throw new Error('ERR unknown script');
-    return this.run(name, key as string, args);
+    return this.#runLive(name, key as string, args);
   }
 
+  #runLive(name: ScriptName, key: string, args: string[]): unknown {
+    const expires = this.buckets.get(key)?.expires ?? 0;
+    if (expires <= this.#clock()) this.buckets.delete(key);
+    return this.run(name, key, args);
+  }
+
+  /** A script, where keys do not expire. */
   run(name: ScriptName, key: string, args: string[], now = this.#clock()): unknown {
     const [latest = 0, ...gap] = (args[0] as string).split(' ').map(Number);
     if (now > latest) return ['late', text(now)];
@@ -89,36 +100,48 @@ export class Twin {
     const rest = args.slice(1).map(Number);
     if (name === 'look') return [text(bucket.tokens), bucket.violations];
     this.buckets.set(key, bucket);
-    if (name === 'strict') return this.#strict(bucket, rest);
-    return name === 'lease' ? this.#lease(bucket, rest, now) : this.#leave(bucket, rest);
+    const reply = this.#reply(name, bucket, rest, now);
+    bucket.expires = now + ttlMs(this.#limit, bucket.violations) / 1000;
+    return reply;
+  }
+
+  #reply(name: ScriptName, bucket: Bucket, args: number[], now: number): unknown {
+    if (name === 'strict') return this.#strict(bucket, args);
+    return name === 'lease' ? this.#lease(bucket, args, now) : this.#leave(bucket, args);
   }
 
   #load(key: string, gap: number[], now: number): Bucket {
     const { rateLimit, burstLimit } = this.#limit;
     const known = this.buckets.get(key);
-    const bucket = known ?? { tokens: 0, last: -1e300, violations: 0, leases: [] };
+    const bucket = known ?? { tokens: 0, last: -1e300, violations: 0, leases: [], expires: 0 };
     const ended = bucket.leases.filter(({ ends }) => ends <= now);
-    const events = ended.map(({ ends, amount }) => ({ at: ends, amount, lost: 0 }));
+    const events = ended.map(({ ends, amount }) => ({ at: ends, amount, lost: 0, raised: 0 }));
     let leased = sum(bucket.leases);
     let capacity = burstLimit;
     if (gap.length > 0) {
-      const [since, lost, held] = gap as [number, number, number];
-      if (bucket.last < since) events.push({ at: since, amount: 0, lost });
-      if (now < held) capacity = burstLimit * LEASED_SHARE;
+      const [since, lost, empty, held] = gap as [number, number, number, number];
+      if (bucket.last < since) events.push({ at: since, amount: 0, lost, raised: 0 });
+      if (held > since) {
+        capacity = 0;
+        const half = burstLimit * (1 - LEASED_SHARE);
+        if (empty <= now) events.push({ at: empty, amount: 0, lost: 0, raised: half });
+        if (held <= now) events.push({ at: held, amount: 0, lost: 0, raised: burstLimit });
+      }
     }
     let { tokens, last } = bucket;
     const to = (time: number) => {
       tokens = refill(tokens, last, time, rateLimit, capacity - leased);
       last = time;
     };
-    for (const { at, amount, lost } of events.sort((a, b) => a.at - b.at)) {
+    for (const { at, amount, lost, raised } of events.sort((a, b) => a.at - b.at)) {
       if (at > last) to(at);
       leased -= amount;
       if (lost > 0) tokens = Math.max(0, tokens - lost);
+      capacity = Math.max(capacity, raised);
     }
     to(now);
     const leases = bucket.leases.filter(({ ends }) => ends > now).map((lease) => ({ ...lease }));
-    return { tokens, last, violations: bucket.violations, leases };
+    return { tokens, last, violations: bucket.violations, leases, expires: 0 };
   }
 
   #strict(bucket: Bucket, [cost = 1]: number[]): unknown {
@@ -150,16 +173,19 @@ export class Twin {
       const most = Math.min(ahead, room, bucket.tokens - granted);
       if (most >= 1) granted += Math.floor(most);
     }
+    const isDear = sum(bucket.leases) + granted > burstLimit * LEASED_SHARE;
+    const lifetime = isDear ? dearSeconds(this.#limit) : leaseSeconds;
     if (granted > 0) {
       bucket.tokens -= granted;
-      const lease = { holder, id, amount: granted + (mine?.amount ?? 0), ends: now + leaseSeconds };
+      const ends = Math.max(mine?.ends ?? 0, now + lifetime);
+      const lease = { holder, id, amount: granted + (mine?.amount ?? 0), ends };
       if (mine === undefined) bucket.leases.push(lease);
       else Object.assign(mine, lease);
     } else if (mine?.amount === 0) {
       bucket.leases = bucket.leases.filter((lease) => lease !== mine);
     }
     const carried = mine === undefined ? 0 : 1;
-    return [text(granted), carried, text(bucket.tokens), bucket.violations, text(now)];
+    return [text(granted), carried, text(bucket.tokens), bucket.violations, text(lifetime)];
   }
 
   #leave(bucket: Bucket, args: number[]): unknown {

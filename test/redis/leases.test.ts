@@ -1,0 +1,290 @@
+// What breaks the bound of mode `leased` only at its worst moment, at that moment: in virtual time, with
+// the package's own nodes and the store's twin.
+
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { SharedRateLimiter } from '../../lib/redis/index.js';
+import { type Admission, excess } from '../../out/examples/fleet/bound.js';
+import { Twin } from './support/twin.js';
+import { VirtualTime } from './support/virtual-time.js';
+
+const ROUNDING = 1e-3;
+
+interface Options {
+  rateLimit: number;
+  burstLimit: number;
+  leaseSeconds?: number;
+  disconnectThreshold?: number;
+  onStoreFailure?: 'share' | 'closed';
+  nodes?: number;
+}
+
+/** Nodes of one limit at a store that answers at once, unless it is away or the reply is lost. */
+class World {
+  readonly time = new VirtualTime();
+  readonly twin: Twin;
+  readonly nodes: SharedRateLimiter[];
+  readonly admissions: Admission[] = [];
+  isAway = false;
+  losesReplies = false;
+  readonly #options: Options;
+
+  constructor(nodes: number, options: Options) {
+    this.time.install();
+    this.#options = { leaseSeconds: 20, ...options };
+    const limit = { leaseSeconds: 20, disconnectThreshold: null, ...options };
+    this.twin = new Twin(limit, () => this.time.now);
+    this.nodes = Array.from({ length: nodes }, () => this.start());
+  }
+
+  start(): SharedRateLimiter {
+    const ask = (method: 'eval' | 'evalSha') => {
+      return async (text: string, call: { keys: string[]; arguments: string[] }) => {
+        if (this.isAway) throw new Error('Socket closed unexpectedly');
+        const reply = this.twin[method](text, call.keys, call.arguments);
+        if (this.losesReplies && !text.includes('INFO')) throw new Error('Socket closed');
+        return reply;
+      };
+    };
+    const nothing = () => {};
+    const client = { on: nothing, off: nothing, connect: nothing };
+    return new SharedRateLimiter({
+      client: { ...client, eval: ask('eval'), evalSha: ask('evalSha') },
+      clock: () => this.time.now,
+      ...this.#options,
+    });
+  }
+
+  /** One check; whether it is admitted. `isNow`: by `check`. */
+  async check(node: SharedRateLimiter, cost = 1, isNow = false): Promise<boolean> {
+    const verdict = isNow ? node.check('p', cost) : node.checkAsync('p', cost);
+    await this.time.run(0.0001);
+    const [action] = await verdict;
+    if (action === 'allow') this.admissions.push({ at: this.time.now, cost });
+    return action === 'allow';
+  }
+
+  /** Until the first refusal. */
+  async spendAll(node: SharedRateLimiter): Promise<void> {
+    while (await this.check(node)) {}
+  }
+
+  /** As much of its lease as can be spent without a word to the store. */
+  async spendLease(node: SharedRateLimiter): Promise<void> {
+    const { leasedTokens, store } = node.getStats();
+    for (let n = 1; n < leasedTokens * 0.74; n += 1) await this.check(node, 1, true);
+    expect(node.getStats().store.calls).toBe(store.calls);
+  }
+
+  leased(): number {
+    return this.nodes.reduce((sum, node) => sum + node.getStats().leasedTokens, 0);
+  }
+
+  /** What the store takes for leased. */
+  stored(): number {
+    const leases = [...this.twin.buckets.values()].flatMap((bucket) => bucket.leases);
+    return leases.reduce((sum, { amount }) => sum + amount, 0);
+  }
+
+  /** The store is away for a moment, and has lost everything. All nodes notice at once. */
+  async lose(): Promise<void> {
+    this.isAway = true;
+    for (const node of this.nodes) {
+      while (node.getStats().store.state === 'up') {
+        node.check('somebody else');
+        await this.time.run(0.001);
+      }
+    }
+    this.twin.restart();
+    this.isAway = false;
+  }
+
+  async areUp(): Promise<void> {
+    while (this.nodes.some((node) => node.getStats().store.state === 'down')) {
+      await this.time.run(0.01);
+    }
+  }
+
+  over({ rateLimit, burstLimit }: { rateLimit: number; burstLimit: number }): number {
+    return excess(this.admissions, rateLimit, burstLimit);
+  }
+}
+
+let world: World;
+const first = () => world.nodes[0] as SharedRateLimiter;
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
+
+describe('a lease', () => {
+  it('that is over at the node, not yet in the store, does not go on as part of the next', async () => {
+    world = new World(1, { rateLimit: 10, burstLimit: 100 });
+    for (let n = 0; n < 40; n += 1) await world.check(first());
+    expect(world.leased()).toBeGreaterThan(10);
+    await world.time.run(20 * 0.995);
+    expect(world.leased()).toBe(0);
+    expect(world.stored()).toBeGreaterThan(10);
+    await world.check(first());
+    expect(world.leased()).toBeLessThanOrEqual(world.stored());
+  });
+
+  it('spent at its end leaves a bucket that is not full when its key would have gone', async () => {
+    const limit = { rateLimit: 5, burstLimit: 100 };
+    world = new World(6, limit);
+    for (const node of world.nodes) for (let n = 0; n < 4; n += 1) await world.check(node);
+    await world.time.run(20 * 0.985);
+    for (const node of world.nodes) await world.spendLease(node);
+    expect(world.admissions.length).toBeGreaterThan(40);
+    await world.time.run(1.5);
+    await world.spendAll(first());
+    expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+  });
+
+  it('that the store has lost is spent at its end, and the rest of the burst comes no faster', async () => {
+    const limit = { rateLimit: 6, burstLimit: 100, onStoreFailure: 'closed' as const };
+    world = new World(14, limit);
+    for (const node of world.nodes) for (let n = 0; n < 4; n += 1) await world.check(node);
+    const leasedAt = world.time.now;
+    await world.lose();
+    await world.areUp();
+    const heldUntil = world.time.now + 20;
+    await world.time.run(leasedAt + 19.7 - world.time.now);
+    for (const node of world.nodes) await world.spendLease(node);
+    await world.time.run(heldUntil + 0.1 - world.time.now);
+    await world.spendAll(first());
+    expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+    // All of it comes in the end.
+    await world.time.run(100 / 6 + 20);
+    const before = world.admissions.length;
+    await world.spendAll(first());
+    expect(world.admissions.length - before).toBeGreaterThanOrEqual(50);
+  });
+
+  it('of a dear check is short, so that losing it does no harm', async () => {
+    const limit = { rateLimit: 50, burstLimit: 100, onStoreFailure: 'closed' as const };
+    world = new World(2, limit);
+    const [one, other] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
+    await world.check(other);
+    await other.removePeer('p');
+    expect(await world.check(one, 90, true)).toBe(false);
+    expect(world.leased()).toBe(90);
+    await world.lose();
+    await world.time.run(4);
+    await world.check(one, 90, true);
+    await world.spendAll(other);
+    expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+  });
+
+  it('of a dear check lasts until it is made again as it was told', async () => {
+    world = new World(1, { rateLimit: 50, burstLimit: 100 });
+    await world.time.run(0.1);
+    const [action, seconds] = first().check('p', 90);
+    expect([action, seconds]).toEqual(['delay', 0.1]);
+    await world.time.run(seconds);
+    expect(first().check('p', 90)).toEqual(['allow', 0]);
+  });
+
+  it.each([1, 5, 9])(
+    'lost twice within its time, %s s apart, is not given again',
+    async (apart) => {
+      const limit = { rateLimit: 50, burstLimit: 100, onStoreFailure: 'closed' as const };
+      world = new World(16, { ...limit, leaseSeconds: 30 });
+      const some = world.nodes.slice(0, 8);
+      const others = world.nodes.slice(8);
+      for (const node of some) for (let n = 0; n < 2; n += 1) await world.check(node);
+      await world.lose();
+      await world.areUp();
+      await world.time.run(apart);
+      for (const node of others) for (let n = 0; n < 2; n += 1) await world.check(node);
+      await world.lose();
+      await world.areUp();
+      await world.time.run(2);
+      for (const node of world.nodes) await world.spendLease(node);
+      for (const node of world.nodes) await world.spendAll(node);
+      expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+    },
+  );
+});
+
+describe('a store that is back without what it knew', () => {
+  it('is noticed by a node whose first call that is', async () => {
+    const limit = { rateLimit: 1, burstLimit: 50, onStoreFailure: 'closed' as const };
+    world = new World(2, limit);
+    const [one, other] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
+    await world.time.run(1);
+    await world.spendAll(one);
+    // So fast that nobody has noticed by himself.
+    world.twin.restart();
+    await world.spendAll(other);
+    await world.spendAll(one);
+    expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+  });
+});
+
+describe('violations', () => {
+  it('are counted once where the reply is lost that said so', async () => {
+    world = new World(1, { rateLimit: 4, burstLimit: 1, disconnectThreshold: 12 });
+    for (let n = 0; n < 6; n += 1) await world.check(first());
+    await world.time.run(0.3);
+    world.losesReplies = true;
+    await world.check(first(), 1);
+    world.losesReplies = false;
+    await world.check(first(), 1);
+    const count = first().getViolationCount('p');
+    await world.time.run(0.01);
+    // Five, and one for the token that was lost with the reply.
+    expect(await count).toBe(6);
+  });
+});
+
+describe('a share', () => {
+  const limit = {
+    rateLimit: 20,
+    burstLimit: 80,
+    leaseSeconds: 5,
+    onStoreFailure: 'share' as const,
+  };
+  beforeEach(async () => {
+    world = new World(4, limit);
+    await world.time.run(4);
+  });
+
+  /** Messages that all nodes admit while the store is away for `seconds`. */
+  async function admittedAway(nodes: readonly SharedRateLimiter[], seconds: number) {
+    world.isAway = true;
+    for (const node of nodes) while (await world.check(node)) {}
+    const before = world.admissions.length;
+    for (let n = 0; n < seconds * 10; n += 1) {
+      await world.time.run(0.1);
+      for (const node of nodes) await world.check(node);
+    }
+    return world.admissions.length - before;
+  }
+
+  it('is that of all nodes, though the first to come back sees itself alone', async () => {
+    await world.lose();
+    // As long as it takes one of them to be heard.
+    while (world.nodes.every((node) => node.getStats().store.state === 'down')) {
+      await world.time.run(0.001);
+    }
+    expect(await admittedAway(world.nodes, 10)).toBeLessThanOrEqual(20 * 10 + 4);
+  });
+
+  it('of a node that starts meanwhile is what it is told, or all', async () => {
+    world.isAway = true;
+    const all = world.start();
+    // Asked ten times a second.
+    expect(await admittedAway([all], 5)).toBeGreaterThan(45);
+    const told = new World(0, { ...limit, nodes: 4 });
+    told.isAway = true;
+    const one = told.start();
+    await told.time.run(1);
+    let admitted = 0;
+    for (let n = 0; n < 50; n += 1) {
+      await told.time.run(0.1);
+      if (await told.check(one)) admitted += 1;
+    }
+    expect(admitted).toBeGreaterThan(20);
+    expect(admitted).toBeLessThanOrEqual(27);
+  });
+});
