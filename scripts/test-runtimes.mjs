@@ -195,7 +195,7 @@ async function testBrowser() {
     });
     const native = Object.keys(metafile.inputs).filter((file) => /engine\/native|node:/.test(file));
     if (native.length > 0) throw new Error(`the bundle holds ${native}`);
-    const world = vm.createContext({ performance, queueMicrotask });
+    const world = vm.createContext({ crypto, performance, queueMicrotask });
     vm.runInContext(outputFiles[0].text, world);
     let operations = 0;
     for (const file of TRACE_FILES) {
