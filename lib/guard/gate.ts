@@ -75,6 +75,8 @@ export class Gate<Data, About> {
   /** Whether it is its turn to ask. */
   #isFirst = false;
   #timer: NodeJS.Timeout | undefined;
+  /** Whether it asks again only once its user wants messages. */
+  #hasLeft = false;
   /** When something began to wait; undefined once nothing does. */
   #since: number | undefined;
   #hasEnded = false;
@@ -108,7 +110,9 @@ export class Gate<Data, About> {
   /** Its user wants messages again; what waited meanwhile did not wait for a limit. */
   resumed(): void {
     this.#since = undefined;
-    if (this.isShut && this.#timer === undefined) this.#retry();
+    if (!this.#hasLeft) return;
+    this.#hasLeft = false;
+    this.#retry();
   }
 
   /** From now on nothing waits. */
@@ -168,11 +172,12 @@ export class Gate<Data, About> {
     const did = this.#follows(reason);
     const isFinal = reason === 'disconnect' || reason === 'error';
     if (!isFinal && this.#passage.isExempt(item.about)) return true;
-    if (did !== 'paused' || !this.isShut) this.#tell(item, verdict, reason, did);
-    // Whoever is told may have closed the connection, and then nothing waits.
-    if (this.#hasEnded) return false;
-    if (did === 'closed') this.#expel(reason);
-    else if (this.#pauses) this.#wait(item, verdict[1]);
+    const isNews = did !== 'paused' || !this.isShut;
+    // First, or it would be lost where whoever is told ends the guard. A cost may have ended it already.
+    if (did === 'paused' && !this.#hasEnded) this.#wait(item, verdict[1]);
+    if (isNews) this.#tell(item, verdict, reason, did);
+    // Whoever is told may have closed the connection.
+    if (did === 'closed' && !this.#hasEnded) this.#expel(reason);
     return false;
   }
 
@@ -212,6 +217,7 @@ export class Gate<Data, About> {
     if (this.#held?.index !== item.index) this.#open();
     const { turns, peer } = this.#rules[item.index] as OpenRule<Data, About>;
     this.#held = item;
+    this.#hasLeft = false;
     this.#since ??= monotonicSeconds();
     this.#isFirst = turns.join(peer.key, this);
     // Rounded up, and a timer may ring a fraction early: a second refusal would be a second violation.
@@ -223,9 +229,14 @@ export class Gate<Data, About> {
   #due(): void {
     this.#stopTimer();
     // Whoever is after it must not wait for a user that has paused this one.
-    if (this.#passage.isPaused) this.#leave();
+    if (this.#passage.isPaused) this.#stepAside();
     else if (this.#isFirst) this.#retry();
     else this.#tooLate();
+  }
+
+  #stepAside(): void {
+    this.#leave();
+    this.#hasLeft = true;
   }
 
   #retry(): void {
@@ -244,6 +255,7 @@ export class Gate<Data, About> {
   #open(): void {
     this.#leave();
     this.#held = undefined;
+    this.#hasLeft = false;
   }
 
   #leave(): void {

@@ -99,6 +99,8 @@ export class GuardedLines extends GuardedConnection<Line, number> {
   protected giveBack(): void {
     if (this.#socket.readableEnded || this.#socket.destroyed) return;
     const { begun, skips } = this.#lines.end();
+    const uncut = this.#lines.rest(false);
+    if (uncut.length > 0) this.#unshift(uncut);
     if (begun.length > 0) this.#unshift(begun);
     const rest = skips ? this.#socket.read() : null;
     if (rest !== null && rest.length > 1) this.#unshift(this.#bytesOf(rest).subarray(1));

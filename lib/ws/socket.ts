@@ -51,6 +51,8 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
   #waiting: Waiting[] = [];
   #waitingBytes = 0;
   #isProceeding = false;
+  /** Answers the peer's close, once what it sent before has passed. */
+  #answer: (() => void) | undefined;
 
   /** @throws what a rule's key throws. */
   constructor(
@@ -70,8 +72,13 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     this.#undo = [
       override(client, 'emit', this.#before()),
       override(client, 'close', (...how) => {
-        this.#closing();
-        close.apply(client, how);
+        const proceed = () => close.apply(client, how);
+        if (this.#isAnswering()) {
+          this.#answer = proceed;
+        } else {
+          this.#closing();
+          proceed();
+        }
       }),
     ];
   }
@@ -113,6 +120,19 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     else this.#waiting.push({ data, kind });
   }
 
+  /** Whether ws closes since the peer has, while messages from before wait. */
+  #isAnswering(): boolean {
+    const { _closeFrameReceived } = this.#client as { _closeFrameReceived?: boolean };
+    const waits = this.gate.isShut || this.#waiting.length > 0;
+    return this.isGuarded && waits && _closeFrameReceived === true;
+  }
+
+  #drained(): void {
+    const answer = this.#answer;
+    this.#answer = undefined;
+    answer?.();
+  }
+
   /** Its user closes it: nothing waits any more, or the peer's answer would not be read. */
   #closing(): void {
     if (!this.isGuarded) return;
@@ -148,6 +168,7 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
       if (next === undefined) {
         this.gate.drained();
         this.hold.release();
+        this.#drained();
         break;
       }
       this.#waitingBytes -= weight(next.data);
@@ -164,6 +185,7 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
   protected giveBack(): void {
     for (const { data, kind } of this.#waiting) this.give(data, kind);
     this.forget();
+    this.#drained();
   }
 
   protected tell(data: MessageData, frame: FrameKind, key: string, decision: Decision): void {
