@@ -3,13 +3,13 @@
 // unanswered none follows, so nothing gathers in a client that is not connected. Knows ids, seconds and
 // violations.
 
-import { limiterError } from '../errors.js';
 import { isBan } from './ban-book.js';
 import { BAN, LIFT, MOST_SECONDS, NAMES, nameOf, parse, VALUES, VERSION } from './ban-scripts.js';
 import type { SharedBan } from './bans.js';
 import { type StoreClient, storeClient } from './client.js';
 import { Deadlines, Pending } from './deadlines.js';
 import { storeKey } from './keys.js';
+import { storeError } from './replies.js';
 
 export interface Told extends SharedBan {
   readonly isLifted: boolean;
@@ -134,6 +134,7 @@ export class BanStore {
   }
 
   #subscribe(): void {
+    if (this.#isClosed) return;
     this.#listening = 'soon';
     const heard = (message: string) => this.#hear(message);
     const ready = () => {
@@ -391,10 +392,6 @@ function end(own: Connection): void {
     if (own.destroy !== undefined) own.destroy();
     else own.disconnect?.();
   } catch {}
-}
-
-function storeError(message: string, cause?: unknown): Error {
-  return limiterError(Error, 'ERR_LIMITER_STORE', `the store cannot be used: ${message}`, cause);
 }
 
 /** By which the store's time is told, whatever clock bans have. */

@@ -12,6 +12,7 @@ import { CallBack } from './call.js';
 import { Pending } from './deadlines.js';
 import { Leases, NOT_COVERED, type Place, TAKEN_AND_LOW } from './leases.js';
 import type { SharedSettings } from './options.js';
+import { isNumber, strangeReply } from './replies.js';
 import { LEASED_SHARE } from './scripts.js';
 import { RETRY_SECONDS, type Store } from './store.js';
 
@@ -62,6 +63,10 @@ type Reply = [
   violations: number,
   lifetime: string,
 ];
+
+function isReply(reply: unknown): reply is Reply {
+  return Array.isArray(reply) && reply.length === 5 && reply.every(isNumber);
+}
 
 export class Leased {
   readonly #settings: SharedSettings;
@@ -207,7 +212,8 @@ export class Leased {
     ];
     const answered = (reply: unknown) => {
       this.#asks.delete(key);
-      this.#answered(key, ask, reply as Reply, { asked: now, lease });
+      if (isReply(reply)) this.#answered(key, ask, reply, { asked: now, lease });
+      else this.#failed(key, ask, strangeReply());
     };
     const failed = (error: Error) => {
       this.#asks.delete(key);

@@ -144,7 +144,9 @@ violations = violations + tonumber(ARGV[5])
 const LEASE = `${MINE}
 local known, left = tonumber(ARGV[3]), tonumber(ARGV[4])
 local id, first, all, ahead = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local carried = mine and 1 or 0
+-- A node may have more than the store knows of: from before it lost everything, where an answer was lost
+-- since. That does not go on. Each side adds up fractions in its own order.
+local carried = mine and left <= leases[mine][3] + 1e-6 and 1 or 0
 if mine and leases[mine][2] == known and left < leases[mine][3] then
   leased = leased - leases[mine][3] + left
   leases[mine][3] = left
@@ -202,6 +204,9 @@ export function script(name: ScriptName, limit: Limit, run: string, clock = READ
 /** Seconds after which a node that says nothing is taken for gone. */
 const GONE_SECONDS = 15;
 
+/** By which the nodes' key is known to be ours: a member that is no node, and never goes. */
+const MARK = 'relay-limiter';
+
 /**
  * A node's sign of life, under a key of its part of the store. It replies which run of which server this
  * is, for how many seconds it has run (-1 if that must not be asked), the time there, and how many
@@ -214,10 +219,14 @@ if type(info) == 'string' then
   run = string.match(info, 'run_id:(%x+)') or run
   uptime = tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or uptime
 end
-redis.call('ZADD', KEYS[1], now, ARGV[1])
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'none' and not (kind == 'zset' and redis.call('ZSCORE', KEYS[1], '${MARK}')) then
+  return redis.error_reply('WRONGTYPE a key under the prefix of relay-limiter is not its own')
+end
+redis.call('ZADD', KEYS[1], 'inf', '${MARK}', now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ${GONE_SECONDS})
 redis.call('EXPIRE', KEYS[1], ${4 * GONE_SECONDS})
-return {run, uptime, string.format('%.17g', now), redis.call('ZCARD', KEYS[1])}
+return {run, uptime, string.format('%.17g', now), redis.call('ZCARD', KEYS[1]) - 1}
 `;
 
 /** A node says good-bye. */

@@ -2,10 +2,10 @@
 // it answers. Each call has a deadline. After failures in a row nothing but the beat goes there, and when
 // one is answered in time everything does again. Knows scripts and times; nothing of peers.
 
-import { limiterError } from '../errors.js';
 import { type Call, NoAnswer } from './call.js';
 import type { StoreClient } from './client.js';
 import { type Deadlines, Pending } from './deadlines.js';
+import { isNumber, storeError, strangeReply } from './replies.js';
 import {
   BEAT,
   BYE,
@@ -180,11 +180,12 @@ export class Shard {
     if (this.#state === 'down') return;
     const { client, holder, deadlines } = this.#context;
     await new Promise<void>((resolve) => {
-      deadlines.add(new Expiry(() => resolve()));
-      client.eval(BYE, [this.#key], [holder]).then(
-        () => resolve(),
-        () => resolve(),
-      );
+      const bye = new Expiry(() => resolve());
+      const said = () => {
+        if (bye.end()) resolve();
+      };
+      deadlines.add(bye);
+      client.eval(BYE, [this.#key], [holder]).then(said, said);
     });
   }
 
@@ -326,9 +327,10 @@ export class Shard {
     client.eval(BEAT, [this.#key], [holder]).then(
       (reply) => {
         this.#isBeating = false;
-        if (beat.end()) this.#alive(reply as BeatReply);
         // It is there, but too slow: or it was away, and is back.
-        else this.#beat();
+        if (!beat.end()) this.#beat();
+        else if (isBeatReply(reply)) this.#alive(reply);
+        else this.#missed(strangeReply(), beat.startedAt);
       },
       (error) => {
         this.#isBeating = false;
@@ -423,8 +425,8 @@ export class Shard {
 
 type BeatReply = [run: string, uptime: number, time: string, nodes: number];
 
-function storeError(message: string, cause?: unknown): Error {
-  return limiterError(Error, 'ERR_LIMITER_STORE', `the store cannot be used: ${message}`, cause);
+function isBeatReply(reply: unknown): reply is BeatReply {
+  return Array.isArray(reply) && reply.length === 4 && reply.slice(1).every(isNumber);
 }
 
 /** The time by which calls are measured, whatever clock leases have. */

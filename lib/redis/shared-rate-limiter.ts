@@ -15,6 +15,7 @@ import {
   type SharedRateLimiterOptions,
   type SharedSettings,
 } from './options.js';
+import { strangeReply } from './replies.js';
 import type { StateChange } from './shard.js';
 import { Store } from './store.js';
 
@@ -238,7 +239,9 @@ class StrictCheck extends Call {
   }
 
   override answered(reply: unknown): void {
-    this.#decide(verdictOf(reply));
+    const verdict = verdictOf(reply);
+    if (Number.isNaN(verdict[1])) this.failed(strangeReply());
+    else this.#decide(verdict);
   }
 
   override failed(error: Error): void {

@@ -473,6 +473,22 @@ test('close in the middle of a pause gives back the rest, each byte once', async
   expect(rest).toBe('c\nde\n');
 });
 
+test('close by a listener gives back what was not cut yet', async () => {
+  const { port, guard, sockets, lines } = await guarded({ messages: { limiter: few(9) } });
+  const peer = await connected(port);
+  await until(() => sockets.length === 1);
+  const [socket] = sockets as [Socket];
+  let rest = '';
+  socket.once('line', () => {
+    guard.close();
+    socket.on('data', (chunk) => (rest += chunk));
+  });
+  peer.write('a\nb\nc');
+  await until(() => rest.endsWith('c'));
+  expect(lines).toEqual(['a']);
+  expect(rest).toBe('b\nc');
+});
+
 test('the key of a connection is connectionKey of its socket', async () => {
   const limiter = few(1);
   const { port, sockets, verdicts } = await guarded({ messages: { limiter } });

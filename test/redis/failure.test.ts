@@ -210,4 +210,25 @@ describe.skipIf(NO_SERVER)('the store', () => {
       expect(shared.getStats().store.state).toBe('up');
     },
   );
+
+  it('with something else where the nodes are: refused, and left alone', async () => {
+    const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
+    await client.zAdd('foreign-nodes:{0}', { score: 1, value: 'theirs' });
+    const shared = limiter({ client, prefix: 'foreign-nodes' });
+    await expect(shared.ready()).rejects.toThrow('WRONGTYPE');
+    expect(await client.zRange('foreign-nodes:{0}', 0, -1)).toEqual(['theirs']);
+    expect(await client.ttl('foreign-nodes:{0}')).toBe(-1);
+  });
+
+  it.each([null, [], ['a', 'b', 'c', 'd']])(
+    'that replies %j is one that is away',
+    async (reply) => {
+      const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
+      Object.assign(client, { eval: async () => reply });
+      const shared = limiter({ client, prefix: 'odd', onStoreFailure: 'closed' });
+      await expect(shared.ready()).rejects.toThrow('cannot be understood');
+      expect((await shared.checkAsync('p'))[0]).toBe('delay');
+      expect(shared.getStats().store.state).toBe('down');
+    },
+  );
 });

@@ -372,3 +372,31 @@ test('when the guard is taken off, what waits passes', async () => {
   peer.close();
   await once(peer, 'close');
 });
+
+test('what a peer sent before it closed still passes', async () => {
+  const limiter = new RateLimiter({ rateLimit: 20, burstLimit: 1 });
+  const { port, received } = await guarded({ messages: { limiter }, onDelay: 'pause' });
+  const peer = await connected(port);
+  for (const text of ['1', '2', '3']) peer.send(text);
+  peer.close();
+  await closing(peer);
+  expect(received).toEqual(['1', '2', '3']);
+});
+
+test('whoever is told of a pause may end the guard, and nothing is lost', async () => {
+  const limiter = new RateLimiter({ rateLimit: 1, burstLimit: 1 });
+  const all: { close(): void }[] = [];
+  const onVerdict = ({ did }: { did: string }) => {
+    if (did === 'paused') all[0]?.close();
+  };
+  const { port, received, guard } = await guarded({
+    messages: { limiter },
+    onDelay: 'pause',
+    onVerdict,
+  });
+  all.push(guard);
+  const peer = await connected(port);
+  for (const text of ['1', '2', '3']) peer.send(text);
+  await until(() => received.length === 3);
+  expect(received).toEqual(['1', '2', '3']);
+});

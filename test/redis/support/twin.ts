@@ -164,6 +164,7 @@ export class Twin {
     const { burstLimit, leaseSeconds } = this.#limit;
     bucket.violations += told;
     const mine = bucket.leases.find((lease) => lease.holder === holder);
+    const carried = mine !== undefined && left <= mine.amount + 1e-6 ? 1 : 0;
     if (mine !== undefined && mine.id === known && left < mine.amount) mine.amount = left;
     let granted = 0;
     if (bucket.tokens >= all) granted = all;
@@ -184,7 +185,6 @@ export class Twin {
     } else if (mine?.amount === 0) {
       bucket.leases = bucket.leases.filter((lease) => lease !== mine);
     }
-    const carried = mine === undefined ? 0 : 1;
     return [text(granted), carried, text(bucket.tokens), bucket.violations, text(lifetime)];
   }
 
