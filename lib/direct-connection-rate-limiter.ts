@@ -124,7 +124,7 @@ export class DirectConnectionRateLimiter extends BanningLimiter<DirectCore> {
     requireKey(connId);
     const now = this.now();
     const refusal = this.core.checkOrderbook(connId, now);
-    return this.allows(connId, refusal, this.banDuration);
+    return this.allows(connId, refusal);
   }
 
   /**
@@ -195,12 +195,12 @@ class OpenedConnection extends Opened implements DirectPeer {
   }
 
   checkOrderbook(): boolean {
-    const { core, banDuration } = this.#limiter;
+    const { core } = this.#limiter;
     const now = this.#limiter.now();
     this.seat(this.#timePlace);
     const refusal = core.checkPeerOrderbook(this.key, now);
     if (SEAT[0] !== this.#timePlace) this.#timePlace = this.follow();
-    return this.#limiter.allows(this.key, refusal, banDuration);
+    return this.#limiter.allows(this.key, refusal);
   }
 
   isBanned(): boolean {

@@ -136,19 +136,19 @@ export abstract class Limiter<Core extends LimiterCore> {
   }
 
   /** Whether a check that can ban allows; tells of the ban if one begins with it. @internal */
-  allows(key: string, refusal: Refusal | undefined, banDuration: number): boolean {
+  allows(key: string, refusal: Refusal | undefined): boolean {
     if (refusal === undefined) return true;
     const banBegins = refusal === BAN_BEGINS;
-    if (banBegins) this.#announceBan(key, banDuration);
-    this.onRefusal?.(key, banBegins ? banDuration : 0);
+    if (banBegins) this.#announceBan(key);
+    this.onRefusal?.(key, banBegins ? this.#banDuration : 0);
     return false;
   }
 
   /** What the listener throws must not look like a failed check. */
-  #announceBan(key: string, banDuration: number): void {
+  #announceBan(key: string): void {
     const watched = bansAreWatched();
     if (this.#onBan === undefined && !watched) return;
-    const ban = { key, violations: this.core.violations(key), banDuration };
+    const ban = { key, violations: this.core.violations(key), banDuration: this.#banDuration };
     if (watched) publishBan({ limiter: this, ...ban });
     try {
       this.#onBan?.(ban);

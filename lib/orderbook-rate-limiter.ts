@@ -119,7 +119,7 @@ export class OrderbookRateLimiter extends BanningLimiter<OrderbookCore> {
     requireKey(peerNick);
     const now = this.now();
     const refusal = this.core.check(peerNick, now);
-    return this.allows(peerNick, refusal, this.banDuration);
+    return this.allows(peerNick, refusal);
   }
 
   /**
@@ -179,11 +179,11 @@ class OpenedPeer extends Opened implements OrderbookPeer {
   }
 
   check(): boolean {
-    const { core, banDuration } = this.#limiter;
+    const { core } = this.#limiter;
     const now = this.#limiter.now();
     this.seat(this.#place);
     const refusal = core.checkPeer(this.key, now);
     if (SEAT[0] !== this.#place) this.#place = this.follow();
-    return this.#limiter.allows(this.key, refusal, banDuration);
+    return this.#limiter.allows(this.key, refusal);
   }
 }

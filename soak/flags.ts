@@ -1,7 +1,7 @@
 // The command line.
 
-import { parseArgs } from 'node:util';
 import type { EngineName } from 'relay-limiter';
+import { parseFlags, WrongFlag, wholeNumber } from '../examples/command-line.js';
 
 export interface Flags {
   seconds: number;
@@ -28,50 +28,29 @@ Exits with 0; on a difference, or if memory grew, with 1, the seed and the last 
 a wrong flag. Ctrl-C ends it early, with the summary. A repeated round does the same operations. Which
 records a full table gives up, and where a budget ends a cleanup, is chance.`;
 
-/** A flag that is not accepted. */
-export class WrongFlag extends Error {
-  constructor(what: string) {
-    super(`${what} (npm run soak -- --help lists the flags)`);
-  }
-}
-
 /** @throws WrongFlag */
 export function readFlags(args: string[]): Flags {
   const { seconds, engine, flood, seed, round, help } = parse(args);
   const anySeed = String(Math.floor(Math.random() * 2 ** 32));
   return {
-    seconds: integer('--seconds', seconds, 1, 1_000_000),
+    seconds: wholeNumber('--seconds', seconds, 1, 1_000_000),
     engines: enginesOf(engine),
-    floodSeconds: integer('--flood', flood, 0, 86_400),
-    seed: integer('--seed', seed ?? anySeed, 0, 2 ** 32 - 1),
-    round: round === undefined ? undefined : integer('--round', round, 0, 2 ** 32 - 1),
+    floodSeconds: wholeNumber('--flood', flood, 0, 86_400),
+    seed: wholeNumber('--seed', seed ?? anySeed, 0, 2 ** 32 - 1),
+    round: round === undefined ? undefined : wholeNumber('--round', round, 0, 2 ** 32 - 1),
     help,
   };
 }
 
 function parse(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      options: {
-        seconds: { type: 'string', default: '600' },
-        engine: { type: 'string', default: 'both' },
-        flood: { type: 'string', default: '3600' },
-        seed: { type: 'string' },
-        round: { type: 'string' },
-        help: { type: 'boolean', short: 'h', default: false },
-      },
-    }).values;
-  } catch (error) {
-    // Node adds advice after the first sentence.
-    throw new WrongFlag(`${String((error as Error).message).split(/[.\n]/)[0]}`);
-  }
-}
-
-function integer(flag: string, text: string, least: number, most: number): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value >= least && value <= most) return value;
-  throw new WrongFlag(`${flag} takes a whole number from ${least} to ${most}, not "${text}"`);
+  return parseFlags(args, {
+    seconds: { type: 'string', default: '600' },
+    engine: { type: 'string', default: 'both' },
+    flood: { type: 'string', default: '3600' },
+    seed: { type: 'string' },
+    round: { type: 'string' },
+    help: { type: 'boolean', short: 'h', default: false },
+  });
 }
 
 function enginesOf(name: string): readonly EngineName[] {

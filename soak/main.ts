@@ -3,8 +3,9 @@
 
 import { setImmediate } from 'node:timers/promises';
 import type { EngineName } from 'relay-limiter';
+import { failed } from '../examples/command-line.js';
 import { INTERRUPTED, interruption } from '../examples/interruption.js';
-import { type Flags, HELP, readFlags, WrongFlag } from './flags.js';
+import { type Flags, HELP, readFlags } from './flags.js';
 import { Flood } from './flood.js';
 import { grew, type Memory, memory, showMemory } from './memory.js';
 import { Difference } from './model/model.js';
@@ -41,8 +42,7 @@ async function main(): Promise<number> {
     }
     return await soak(flags);
   } catch (error) {
-    console.error(`soak: ${error instanceof Error ? error.message : error}`);
-    return error instanceof WrongFlag ? 2 : 1;
+    return failed('soak', 'npm run soak -- --help lists the flags', error);
   }
 }
 

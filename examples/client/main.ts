@@ -1,8 +1,9 @@
 // `npm run demo:client`: three servers with limits, and two clients that do the same work.
 
+import { failed } from '../command-line.js';
 import { INTERRUPTED, interruption } from '../interruption.js';
 import { limitedClient, naiveClient } from './clients.js';
-import { type Flags, HELP, readFlags, WrongFlag } from './flags.js';
+import { type Flags, HELP, readFlags } from './flags.js';
 import { runPhase } from './phase.js';
 import { watch } from './screen.js';
 import { failures, summary } from './summary.js';
@@ -17,9 +18,7 @@ async function main(): Promise<number> {
     return 0;
   } catch (error) {
     if (interruption.aborted) return INTERRUPTED;
-    const advice = error instanceof WrongFlag ? ' (npm run demo:client -- --help)' : '';
-    console.error(`demo:client: ${error instanceof Error ? error.message : error}${advice}`);
-    return error instanceof WrongFlag ? 2 : 1;
+    return failed('demo:client', 'npm run demo:client -- --help', error);
   }
 }
 

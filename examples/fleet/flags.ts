@@ -1,6 +1,6 @@
 // The command line.
 
-import { parseArgs } from 'node:util';
+import { parseFlags, wholeNumber } from '../command-line.js';
 
 export interface Flags {
   seconds: number;
@@ -23,37 +23,20 @@ All four together must admit no more than burst + rate x time, in any interval, 
 it and after it has lost everything, and go on admitting: then it exits with 0, else, or if something
 broke, with 1; with 2 for a wrong flag.`;
 
-/** A flag that is not accepted. */
-export class WrongFlag extends Error {}
-
 /** @throws WrongFlag */
 export function readFlags(args: string[]): Flags {
   const { seconds, flood, help } = parse(args);
   return {
-    seconds: whole('--seconds', seconds, 4, 120),
-    flood: whole('--flood', flood, 100, 5000),
+    seconds: wholeNumber('--seconds', seconds, 4, 120),
+    flood: wholeNumber('--flood', flood, 100, 5000),
     help,
   };
 }
 
-function whole(name: string, text: string, least: number, most: number): number {
-  const number = Number(text);
-  if (/^\d+$/.test(text) && number >= least && number <= most) return number;
-  throw new WrongFlag(`${name} takes a whole number from ${least} to ${most}, not "${text}"`);
-}
-
 function parse(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      options: {
-        seconds: { type: 'string', default: '18' },
-        flood: { type: 'string', default: '2000' },
-        help: { type: 'boolean', short: 'h', default: false },
-      },
-    }).values;
-  } catch (error) {
-    // Node adds advice after the first sentence.
-    throw new WrongFlag(String((error as Error).message).split(/[.\n]/)[0]);
-  }
+  return parseFlags(args, {
+    seconds: { type: 'string', default: '18' },
+    flood: { type: 'string', default: '2000' },
+    help: { type: 'boolean', short: 'h', default: false },
+  });
 }

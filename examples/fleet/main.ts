@@ -1,8 +1,9 @@
 // `npm run demo:fleet`: four relays, one limit, a flood, and a store that is stopped in the middle.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { failed } from '../command-line.js';
 import { INTERRUPTED, interruption } from '../interruption.js';
-import { type Flags, HELP, readFlags, WrongFlag } from './flags.js';
+import { type Flags, HELP, readFlags } from './flags.js';
 import { Fleet } from './fleet.js';
 import { machineSeconds } from './messages.js';
 import { watch } from './screen.js';
@@ -23,9 +24,7 @@ async function main(): Promise<number> {
     return 0;
   } catch (error) {
     if (interruption.aborted) return INTERRUPTED;
-    const advice = error instanceof WrongFlag ? ' (npm run demo:fleet -- --help)' : '';
-    console.error(`demo:fleet: ${error instanceof Error ? error.message : error}${advice}`);
-    return error instanceof WrongFlag ? 2 : 1;
+    return failed('demo:fleet', 'npm run demo:fleet -- --help', error);
   }
 }
 

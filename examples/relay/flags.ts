@@ -1,6 +1,6 @@
 // The command line.
 
-import { parseArgs } from 'node:util';
+import { parseFlags, WrongFlag, wholeNumber } from '../command-line.js';
 import type { Engine } from './demo/messages.js';
 
 export interface Flags {
@@ -34,56 +34,34 @@ usage: npm start -- [flags]
 With the guard on, honest peers must lose nothing and be served clearly faster, and every attacker
 must be stopped: then it exits with 0, else, or if something broke, with 1; with 2 for a wrong flag.`;
 
-/** A flag that is not accepted. */
-export class WrongFlag extends Error {
-  constructor(what: string) {
-    super(`${what} (npm start -- --help lists the flags)`);
-  }
-}
-
 /** @throws WrongFlag */
 export function readFlags(args: string[]): Flags {
   const values = parse(args);
   return {
-    peers: integer('--peers', values.peers, 2, 40),
-    seconds: integer('--seconds', values.seconds, 2, 9),
+    peers: wholeNumber('--peers', values.peers, 2, 40),
+    seconds: wholeNumber('--seconds', values.seconds, 2, 9),
     engine: engine(values.engine),
-    port: integer('--port', values.port, 0, 65_535),
+    port: wholeNumber('--port', values.port, 0, 65_535),
     oneAddress: values['one-address'],
     serverOnly: values['server-only'],
-    dashboardPort: integer('--dashboard-port', values['dashboard-port'], 0, 65_535),
+    dashboardPort: wholeNumber('--dashboard-port', values['dashboard-port'], 0, 65_535),
     keep: values.keep,
     help: values.help,
   };
 }
 
 function parse(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      options: {
-        peers: { type: 'string', default: '12' },
-        seconds: { type: 'string', default: '7' },
-        engine: { type: 'string' },
-        port: { type: 'string', default: '0' },
-        'one-address': { type: 'boolean', default: false },
-        'server-only': { type: 'boolean', default: false },
-        'dashboard-port': { type: 'string', default: '9465' },
-        keep: { type: 'boolean', default: false },
-        help: { type: 'boolean', short: 'h', default: false },
-      },
-    }).values;
-  } catch (error) {
-    // Node adds advice after the first sentence.
-    const [sentence] = String(error instanceof Error ? error.message : error).split(/[.\n]/);
-    throw new WrongFlag(`${sentence}`);
-  }
-}
-
-function integer(flag: string, text: string, least: number, most: number): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value >= least && value <= most) return value;
-  throw new WrongFlag(`${flag} takes a whole number from ${least} to ${most}, not "${text}"`);
+  return parseFlags(args, {
+    peers: { type: 'string', default: '12' },
+    seconds: { type: 'string', default: '7' },
+    engine: { type: 'string' },
+    port: { type: 'string', default: '0' },
+    'one-address': { type: 'boolean', default: false },
+    'server-only': { type: 'boolean', default: false },
+    'dashboard-port': { type: 'string', default: '9465' },
+    keep: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h', default: false },
+  });
 }
 
 function engine(text: string | undefined): Engine {

@@ -2,13 +2,14 @@
 
 import { once } from 'node:events';
 import { setInterval } from 'node:timers/promises';
+import { failed } from '../command-line.js';
 import { INTERRUPTED, interruption } from '../interruption.js';
 import { serveDashboard } from './dashboard.js';
 import { hasManyAddresses } from './demo/addresses.js';
 import { type PhaseListener, type PhaseResult, runPhase } from './demo/phase.js';
 import { failures, summary } from './demo/summary.js';
 import { LEGEND, Table } from './demo/table.js';
-import { type Flags, HELP, readFlags, WrongFlag } from './flags.js';
+import { type Flags, HELP, readFlags } from './flags.js';
 import { LimitingGuard } from './guard.js';
 import { Relay } from './relay.js';
 
@@ -23,8 +24,7 @@ async function main(): Promise<number> {
     return 0;
   } catch (error) {
     if (interruption.aborted) return INTERRUPTED;
-    console.error(`relay: ${error instanceof Error ? error.message : error}`);
-    return error instanceof WrongFlag ? 2 : 1;
+    return failed('relay', 'npm start -- --help lists the flags', error);
   }
 }
 

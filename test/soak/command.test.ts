@@ -2,7 +2,8 @@
 
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { readFlags, WrongFlag } from '../../soak/flags.js';
+import { WrongFlag } from '../../examples/command-line.js';
+import { readFlags } from '../../soak/flags.js';
 import { start } from '../support/processes.js';
 
 const MAIN = fileURLToPath(new URL('../../out/soak/main.js', import.meta.url));
