@@ -28,7 +28,7 @@ import {
 import { Groups, membersOf, type Places } from './groups.js';
 import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
-import { banBegan, idleSecondsOf, lossOf } from './records.js';
+import { banBegan, idleSecondsOf, lossOf, restoreAll } from './records.js';
 import { seated } from './seat.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, type Place, type Table, Times } from './table.js';
@@ -134,16 +134,12 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   snapshot(now = monotonicSeconds()): SnapshotPeer[] {
-    return this.#offenders.inOrder(now, this.#config.banDuration, (key) => {
-      const place = this.#allowedAt.find(key);
-      return place === undefined ? Infinity : elapsed(now, this.#allowedAt.at(place));
-    });
+    const idle = (key: string) => this.#allowedAt.idleSeconds(key, now);
+    return this.#offenders.inOrder(now, this.#config.banDuration, idle);
   }
 
   restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
-    let restored = 0;
-    for (const peer of peers) if (this.#restore(peer, now)) restored += 1;
-    return restored;
+    return restoreAll(peers, (peer) => this.#restore(peer, now));
   }
 
   removePeer(key: string): void {

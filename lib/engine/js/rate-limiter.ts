@@ -18,7 +18,7 @@ import { LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
 import { Groups, membersOf, type Places } from './groups.js';
 import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
-import { idleSecondsOf, lossOf } from './records.js';
+import { idleSecondsOf, lossOf, restoreAll } from './records.js';
 import { seated } from './seat.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, type Place } from './table.js';
@@ -96,9 +96,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
-    let restored = 0;
-    for (const peer of peers) if (this.#restore(peer, now)) restored += 1;
-    return restored;
+    return restoreAll(peers, (peer) => this.#restore(peer, now));
   }
 
   removePeer(key: string): void {

@@ -23,3 +23,13 @@ export function banBegan(
 ): number {
   return banSecondsLeft === null ? NEVER : now - (banDuration - banSecondsLeft);
 }
+
+/** Puts back one by one, and returns how many found room: `restore` says whether one did. */
+export function restoreAll(
+  peers: readonly SnapshotPeer[],
+  restore: (peer: SnapshotPeer) => boolean,
+): number {
+  let restored = 0;
+  for (const peer of peers) if (restore(peer)) restored += 1;
+  return restored;
+}

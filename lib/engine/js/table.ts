@@ -184,6 +184,12 @@ export class Times extends Table {
     this.doubles[place] = time;
   }
 
+  /** Seconds since the instant of a key; Infinity where it has none. */
+  idleSeconds(key: string, now: number): number {
+    const place = this.find(key);
+    return place === undefined ? Infinity : elapsed(now, this.at(place));
+  }
+
   /** For a key that has none, as `add` does. */
   insert(key: string, time: number, given?: Place): Place {
     const place = this.add(key, given);
