@@ -39,7 +39,7 @@ export interface Passage<Data, About> {
   /** The gate is shut: nothing may be offered until what waits there has `passed`. */
   shut(): void;
   passed(data: Data, about: About): void;
-  /** Told of a refusal before anything follows from it; of a message that waits once. */
+  /** Told of a refusal before the connection is closed for it; of a message that waits, once. */
   refused(
     data: Data,
     about: About,
