@@ -6,16 +6,8 @@ import { type Call, NoAnswer } from './call.js';
 import type { StoreClient } from './client.js';
 import { type Deadlines, Pending } from './deadlines.js';
 import { isNumber, storeError, strangeReply } from './replies.js';
-import {
-  BEAT,
-  BYE,
-  dearSeconds,
-  fullSeconds,
-  type Limit,
-  type Script,
-  type ScriptName,
-  script,
-} from './scripts.js';
+import { BEAT, BYE, type Limit, type Script, type ScriptName, script } from './scripts.js';
+import { LATE_SECONDS, StoreTimes } from './store-times.js';
 
 export type ShardState = 'up' | 'down';
 
@@ -58,8 +50,6 @@ export interface StoreCounters {
 /** Failures in a row after which nothing goes there. */
 const FAILURES = 3;
 const BEAT_SECONDS = { down: 0.25, first: 0.5, most: 5 };
-/** A call that waits for longer than its deadline and so much more is not carried out. */
-const LATE_SECONDS = 1;
 /** How much earlier than this one other nodes may have noticed that the store was gone. */
 const NOTICE_SECONDS = 1;
 const READY_SECONDS = 2;
@@ -91,23 +81,12 @@ export class Shard {
   #mostNodes = 1;
   #mostUntil = Number.NEGATIVE_INFINITY;
 
-  // The server, as of the last beat: its run, the scripts it has, and its time less ours.
+  // The server, as of the last beat: its run, the scripts it has, and its time.
   #run: string | undefined;
   #lastRun: string | undefined;
   #scripts = new Map<ScriptName, { script: Script; isLoaded: boolean }>();
-  #offset = 0;
-  #timesText = '';
-  #timesUntil = 0;
   #seenAt = Number.NEGATIVE_INFINITY;
-
-  // What scripts are told of a time when the store was away: since when it is back, what a bucket last used
-  // before has lost, and until when leases may be in use that it does not know: of all the burst, and of
-  // half. In the store's time.
-  #gap = '';
-  #gapEnds = 0;
-  #lost = 0;
-  #emptyUntil = 0;
-  #heldUntil = 0;
+  readonly #times: StoreTimes;
 
   readonly #onLate = (call: Call, error: NoAnswer) => this.#failed(error, call.startedAt);
   #failures = 0;
@@ -124,6 +103,7 @@ export class Shard {
     this.#context = context;
     this.#number = number;
     this.#key = key;
+    this.#times = new StoreTimes(context.limit, context.deadlineSeconds);
     this.#beat();
   }
 
@@ -224,7 +204,7 @@ export class Shard {
       this.#beat();
       return;
     }
-    args[0] = this.#times(call.startedAt);
+    args[0] = this.#times.text(call.startedAt);
     const { script, isLoaded } = loaded;
     counters.inFlight += 1;
     const reply = isLoaded
@@ -246,7 +226,7 @@ export class Shard {
   #replied(call: Call, reply: unknown): void {
     if (call.isDone) return;
     if (Array.isArray(reply) && String(reply[0]) === 'late') {
-      this.#isAt(Number(reply[1]));
+      this.#times.isAt(Number(reply[1]), seconds());
       // It was not late by our clock: so what we took for the store's time was not.
       if (!call.isSentAgain && seconds() - call.startedAt < LATE_SECONDS / 2) this.#sendAgain(call);
       return;
@@ -294,26 +274,6 @@ export class Shard {
       this.#scripts.set(name, known);
     }
     return known;
-  }
-
-  /** The latest time at which a call that goes now may be carried out, and what is to be told of a gap. */
-  #times(now: number): string {
-    // To write a number down takes as long as all the rest.
-    if (now < this.#timesUntil) return this.#timesText;
-    this.#timesUntil = now + LATE_SECONDS / 64;
-    const time = now + this.#offset;
-    if (this.#gap !== '' && time > this.#gapEnds) {
-      this.#gap = '';
-      this.#lost = 0;
-    }
-    const latest = time + this.#context.deadlineSeconds + LATE_SECONDS;
-    this.#timesText = this.#gap === '' ? String(latest) : `${latest} ${this.#gap}`;
-    return this.#timesText;
-  }
-
-  #isAt(storeTime: number): void {
-    this.#offset = storeTime - seconds();
-    this.#timesUntil = 0;
   }
 
   #beat(): void {
@@ -368,15 +328,15 @@ export class Shard {
     const now = Number(time);
     const run = String(runId);
     const lostData = this.#hasLostData(run, Number(uptime), now);
-    this.#isAt(now);
+    this.#times.isAt(now, seconds());
     if (this.#run !== run) this.#scripts.clear();
     this.#run = run;
     this.#lastRun = run;
     this.#seenAt = now;
     this.#sees(Math.max(1, Number(nodes)));
     const wasDown = this.#state === 'down';
-    if (lostData) this.#isBack(now, this.#context.limit.burstLimit, true);
-    else if (wasDown) this.#isBack(now, this.#givenWhileAway(), false);
+    if (lostData) this.#times.isBackEmpty(now);
+    else if (wasDown) this.#times.isBack(now, this.#givenWhileAway());
     this.#state = 'up';
     this.#failures = 0;
     this.#beatSeconds = wasDown
@@ -406,20 +366,6 @@ export class Shard {
 
   #givenWhileAway(): number {
     return this.#context.givenWhileAway(seconds() - this.#failingSince + NOTICE_SECONDS);
-  }
-
-  #isBack(now: number, lost: number, isEmpty: boolean): void {
-    if (lost === 0) return;
-    const { limit } = this.#context;
-    this.#lost = Math.min(this.#lost + lost, limit.burstLimit);
-    if (isEmpty) {
-      // What was on lease before an earlier loss, and since, may be all of the burst together.
-      this.#emptyUntil = Math.max(now + dearSeconds(limit), this.#heldUntil);
-      this.#heldUntil = now + limit.leaseSeconds;
-    }
-    this.#gap = `${now} ${this.#lost} ${this.#emptyUntil} ${this.#heldUntil}`;
-    this.#timesUntil = 0;
-    this.#gapEnds = now + fullSeconds(limit) + LATE_SECONDS;
   }
 }
 

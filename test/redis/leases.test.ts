@@ -184,6 +184,25 @@ describe('a lease', () => {
     expect(first().check('p', 90)).toEqual(['allow', 0]);
   });
 
+  it('from before a loss does not go on as part of one whose grant was lost', async () => {
+    world = new World(1, { rateLimit: 10, burstLimit: 100, onStoreFailure: 'closed' });
+    for (let n = 0; n < 40; n += 1) await world.check(first());
+    await world.lose();
+    await world.areUp();
+    // One or two tokens have come; they are leased ahead of use, and the node does not hear of it.
+    await world.time.run(0.7);
+    const { store } = first().getStats();
+    world.losesReplies = true;
+    while (first().getStats().store.calls === store.calls) await world.check(first(), 1, true);
+    world.losesReplies = false;
+    const held = world.leased();
+    expect(held).toBeGreaterThan(world.stored());
+    expect(world.stored()).toBeGreaterThan(0);
+    await world.time.run(2);
+    expect(await world.check(first(), held + 1)).toBe(true);
+    expect(world.leased() + held + 1).toBeLessThanOrEqual(world.stored());
+  });
+
   it.each([1, 5, 9])(
     'lost twice within its time, %s s apart, is not given again',
     async (apart) => {
