@@ -64,16 +64,22 @@ export function start(program: string, args: string[]) {
       output += text;
     });
   }
+  let isClosed = false;
+  const ended = once(child, 'close').then(([code, signal]) => {
+    isClosed = true;
+    return { code: code ?? signal, output };
+  });
   return {
     interrupt: () => child.kill('SIGINT'),
     /** `code` is the signal where one has ended it. */
-    ended: once(child, 'close').then(([code, signal]) => ({ code: code ?? signal, output })),
+    ended,
     /** Resolves with what the pattern captures, once it is printed. */
     async line(pattern: RegExp): Promise<string | undefined> {
       for (;;) {
         const match = pattern.exec(output);
         if (match) return match[1];
-        await once(child.stdout, 'data');
+        if (isClosed) throw new Error(`it ended without ${pattern}:\n${output}`);
+        await Promise.race([once(child.stdout, 'data'), ended]);
       }
     },
   };
