@@ -1,6 +1,7 @@
 // PeerGroup: a room, a channel: many peers checked in one call, at one instant.
 
 import type { BucketCore, Handle } from './engine/engine.js';
+import { Keys } from './engine/js/keys.js';
 import { limiterError, refused } from './errors.js';
 import { Opened } from './opened.js';
 import { requireCost, requireKey } from './options.js';
@@ -16,8 +17,9 @@ export class PeerGroup {
   readonly #core: BucketCore<unknown>;
   readonly #now: () => number | undefined;
   readonly #handle: Handle;
-  // Members, in the order of the engine's, and where each is.
+  // Members, in the order of the engine's, and where each is, by what stands for its key in a Map.
   readonly #keys: string[] = [];
+  readonly #ids = new Keys();
   readonly #places = new Map<string, number>();
 
   /** @internal */
@@ -47,14 +49,15 @@ export class PeerGroup {
    */
   add(peer: string | Keyed): void {
     const given = keyOf(peer);
-    if (this.#places.has(given)) return;
+    if (this.#places.has(this.#ids.find(given))) return;
     // An opened peer's is a copy, and in the table as well.
     const key = peer instanceof Opened ? given : copyOf(given);
-    this.#remember(key, this.#keys.length);
+    const id = this.#ids.find(key);
+    this.#remember(id, this.#keys.length);
     try {
       this.#core.addMember(this.#handle, key);
     } catch (error) {
-      this.#places.delete(key);
+      this.#places.delete(id);
       throw error;
     }
     this.#keys.push(key);
@@ -66,14 +69,15 @@ export class PeerGroup {
    */
   delete(peer: string | Keyed): boolean {
     const key = keyOf(peer);
-    const place = this.#places.get(key);
+    const id = this.#ids.find(key);
+    const place = this.#places.get(id);
     if (place === undefined) return false;
     this.#core.removeMember(this.#handle, place);
     const last = this.#keys.pop() as string;
-    this.#places.delete(key);
+    this.#places.delete(id);
     if (last !== key) {
       this.#keys[place] = last;
-      this.#places.set(last, place);
+      this.#places.set(this.#ids.find(last), place);
     }
     return true;
   }
@@ -103,9 +107,9 @@ export class PeerGroup {
     return bytes;
   }
 
-  #remember(key: string, place: number): void {
+  #remember(id: string, place: number): void {
     try {
-      this.#places.set(key, place);
+      this.#places.set(id, place);
     } catch (cause) {
       throw limiterError(Error, 'ERR_LIMITER_MEMORY', 'no memory for one more member', cause);
     }
