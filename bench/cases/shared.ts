@@ -201,9 +201,10 @@ async function leasing(peers: Peers): Promise<SharedRateLimiter> {
   return limiter;
 }
 
+/** Calls are under way from the next turn on. */
 async function settled(limiter: SharedRateLimiter): Promise<void> {
-  while (limiter.getStats().store.inFlight > 0)
-    await new Promise((resolve) => setTimeout(resolve, 1));
+  do await new Promise((resolve) => setTimeout(resolve, 1));
+  while (limiter.getStats().store.inFlight > 0);
 }
 
 export const shared: readonly Case[] = [strictCase('node-redis'), strictCase('ioredis'), leased];
