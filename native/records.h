@@ -15,6 +15,13 @@ struct alignas(32) Bucket {
   double lastRefill;
 };
 
+struct alignas(32) Lease {
+  Fingerprint fingerprint;
+  // That may be spent, and when they are no longer there.
+  double tokens;
+  double until;
+};
+
 struct alignas(32) LastAllowed {
   Fingerprint fingerprint;
   // kNever after a ban that is over.
@@ -22,6 +29,7 @@ struct alignas(32) LastAllowed {
 };
 
 using Buckets = Table<Bucket>;
+using Leases = Table<Lease>;
 using AllowedTimes = Table<LastAllowed>;
 
 // Asks for the memory that tells what each record near `print` is worth: all of it at once, since

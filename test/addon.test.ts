@@ -55,7 +55,8 @@ test('a number that is no limiter’s is refused', () => {
   const number = new Int32Array(addon.words, 16, 1);
   for (const nobody of [-1, 7, 99, 2 ** 31 - 1, -(2 ** 31)]) {
     number[0] = nobody;
-    for (const call of [addon.RateLimiter.check, addon.OrderbookLimiter.isBanned]) {
+    const { RateLimiter, OrderbookLimiter, LeaseTable } = addon;
+    for (const call of [RateLimiter.check, OrderbookLimiter.isBanned, LeaseTable.spend]) {
       expect(() => call('peer')).toThrow(noKey);
     }
   }

@@ -218,9 +218,32 @@ export interface DirectCore extends BucketCore<typeof REFUSED>, BanningCore {
   isBanned(key: string, now?: number): boolean;
 }
 
+/**
+ * Tokens that may be spent until a time, by peer: what a shared limiter has taken ahead of use. Nothing
+ * comes in by itself, and nobody is forgotten to make room.
+ */
+export interface LeaseTable {
+  /** Monotonic seconds: the clock that is read where a time is left out. */
+  now(): number;
+  /** Takes `cost` if the peer has so much, and the time is not over. Undefined: taken. */
+  spend(key: string, cost: number, now?: number): typeof REFUSED | undefined;
+  /**
+   * The peer may spend `tokens` before `until`, instead of what it might. @throws `ERR_LIMITER_MEMORY`
+   * where a new peer finds no memory; of a known one it needs none.
+   */
+  set(key: string, tokens: number, until: number): void;
+  /** What is not spent, whether its time is over or not; 0 for an unknown peer. */
+  tokens(key: string): number;
+  /** Forgets a peer; an unknown key is no error. */
+  delete(key: string): void;
+  /** What all peers may spend, in a pass over them. */
+  total(now: number): number;
+}
+
 export interface Engine {
   readonly name: EngineName;
   rateLimiter(config: RateLimiterConfig): RateLimiterCore;
   orderbook(config: OrderbookConfig): OrderbookCore;
   direct(config: DirectConfig): DirectCore;
+  leaseTable(): LeaseTable;
 }

@@ -1,12 +1,13 @@
-// The native limiters as the engine interface has them: classes of the addon, and their raw
-// functions as methods. Such a function is one for all limiters of a class. Which one is meant, the
-// cost and the time it reads from an array, where they cost a nanosecond; an argument costs four.
+// The native limiters, and tables of leases, as the engine interface has them: classes of the addon, and
+// their raw functions as methods. Such a function is one for all objects of a class. Which one is meant,
+// the cost and the time it reads from an array, where they cost a nanosecond; an argument costs four.
 
 import type { SnapshotPeer } from '../types.js';
 import type {
   DirectConfig,
   DirectCore,
   Handle,
+  LeaseTable,
   OrderbookConfig,
   OrderbookCore,
   RateLimiterConfig,
@@ -38,6 +39,8 @@ interface Native {
 type NativeClass<Config, Core, Calls> = Calls &
   CoreClass<Config, Omit<Core, keyof Calls | 'snapshot' | 'restore'> & Native>;
 
+type LeaseTableClass = new (secret: Secret) => LeaseTable;
+
 /** A method as a raw function: it is told cost and time otherwise. */
 type Raw<Method> = Method extends (key: string, ...rest: never[]) => infer Answer
   ? (key: string) => Answer
@@ -45,17 +48,17 @@ type Raw<Method> = Method extends (key: string, ...rest: never[]) => infer Answe
 type RawCalls<Core, Names extends keyof Core> = { readonly [Name in Names]: Raw<Core[Name]> };
 
 /** Says what the next call of a raw function is about. Time left out: the limiter's own clock. */
-type Tell = (limiter: number, cost: number | undefined, now: number | undefined) => void;
+type Tell = (object: number, cost: number | undefined, now: number | undefined) => void;
 
 /** Raised when what is called, or how, changes; native/binding/addon.cc has the same number. */
-export const DOOR = 3;
+export const DOOR = 4;
 
 /** The exports of the addon; native/binding/addon.cc makes them. */
 export interface Addon {
   readonly version: string;
   readonly door: number;
   /**
-   * What a raw function is told: two doubles, the cost and the time or NaN, and a limiter's number.
+   * What a raw function is told: two doubles, the cost and the time or NaN, and an object's number.
    * It must not be detached: the addon would go on reading what it was.
    */
   readonly words: ArrayBuffer;
@@ -83,26 +86,33 @@ export interface Addon {
       | 'tokens'
     >
   >;
+  readonly LeaseTable: Pick<LeaseTable, 'now'> &
+    RawCalls<LeaseTable, 'spend'> &
+    (new (
+      secret: Secret,
+    ) => Omit<LeaseTable, 'now' | 'spend'> & Pick<Native, 'number'>);
 }
 
 export interface NativeLimiters {
   readonly RateLimiter: CoreClass<RateLimiterConfig, RateLimiterCore>;
   readonly OrderbookLimiter: CoreClass<OrderbookConfig, OrderbookCore>;
   readonly DirectLimiter: CoreClass<DirectConfig, DirectCore>;
+  readonly LeaseTable: LeaseTableClass;
 }
 
 export function nativeLimiters(addon: Addon): NativeLimiters {
   const doubles = new Float64Array(addon.words, 0, 2);
   const numbers = new Int32Array(addon.words, 16, 1);
-  const tell: Tell = (limiter, cost = 1, now = Number.NaN) => {
+  const tell: Tell = (object, cost = 1, now = Number.NaN) => {
     doubles[0] = cost;
     doubles[1] = now;
-    numbers[0] = limiter;
+    numbers[0] = object;
   };
   return {
     RateLimiter: rateLimiter(addon, tell),
     OrderbookLimiter: orderbookLimiter(addon, tell),
     DirectLimiter: directLimiter(addon, tell),
+    LeaseTable: leaseTable(addon, tell),
   };
 }
 
@@ -233,6 +243,22 @@ function directLimiter({ DirectLimiter }: Addon, tell: Tell) {
     restore(peers: readonly SnapshotPeer[], now?: number): number {
       const { keys, numbers } = offendersOf(peers);
       return this.restoreOffenders(keys, numbers, now);
+    }
+  };
+}
+
+function leaseTable({ LeaseTable }: Addon, tell: Tell): LeaseTableClass {
+  const { spend, now } = LeaseTable;
+  return class extends LeaseTable {
+    readonly #number = this.number;
+
+    now(): number {
+      return now();
+    }
+
+    spend(key: string, cost: number, now?: number): typeof REFUSED | undefined {
+      tell(this.#number, cost, now);
+      return spend(key);
     }
   };
 }

@@ -70,12 +70,13 @@ function absence(error: unknown): string {
 }
 
 function nativeEngine(addon: Addon): Engine {
-  const { RateLimiter, OrderbookLimiter, DirectLimiter } = nativeLimiters(addon);
+  const { RateLimiter, OrderbookLimiter, DirectLimiter, LeaseTable } = nativeLimiters(addon);
   const secret = () => randomFillSync(new BigUint64Array(2));
   return {
     name: 'native',
     rateLimiter: (config) => new RateLimiter(config, secret(), SEAT),
     orderbook: (config) => new OrderbookLimiter(config, secret(), SEAT),
     direct: (config) => new DirectLimiter(config, secret(), SEAT),
+    leaseTable: () => new LeaseTable(secret()),
   };
 }

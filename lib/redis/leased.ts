@@ -4,13 +4,13 @@
 // may drift apart; the store takes it for spent until the time it granted plus the lifetime. So nothing
 // is spent that the store gives to somebody else. For one peer one question is under way at a time.
 
-import { readClock } from '../clock.js';
+import { readOptionalClock } from '../clock.js';
 import { delaySeconds } from '../engine/js/arithmetic.js';
 import { ALLOWED, DISCONNECTED } from '../rate-limiter.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
 import { CallBack } from './call.js';
 import { Pending } from './deadlines.js';
-import { Leases, NOT_COVERED, type Place, TAKEN_AND_LOW } from './leases.js';
+import type { Leases, Place } from './leases.js';
 import type { SharedSettings } from './options.js';
 import { isNumber, strangeReply } from './replies.js';
 import { LEASED_SHARE } from './scripts.js';
@@ -71,7 +71,7 @@ function isReply(reply: unknown): reply is Reply {
 export class Leased {
   readonly #settings: SharedSettings;
   readonly #store: Store;
-  readonly #leases = new Leases();
+  readonly #leases: Leases;
   readonly #asks = new Map<string, Ask>();
   readonly #threshold: number;
   #lastLease = 0;
@@ -79,9 +79,10 @@ export class Leased {
   #lastNow = Number.NEGATIVE_INFINITY;
   evictions = 0;
 
-  constructor(settings: SharedSettings, store: Store) {
+  constructor(settings: SharedSettings, store: Store, leases: Leases) {
     this.#settings = settings;
     this.#store = store;
+    this.#leases = leases;
     this.#threshold = settings.disconnectThreshold ?? Infinity;
   }
 
@@ -94,25 +95,26 @@ export class Leased {
   }
 
   /** The answer that a lease or a cached refusal gives; undefined if the store has to be asked. */
-  known(key: string, cost: number, now: number): CheckResult | undefined {
+  known(key: string, cost: number, given?: number): CheckResult | undefined {
     const leases = this.#leases;
+    if (leases.spend(key, cost, given)) return ALLOWED;
     const place = leases.find(key);
     if (place === undefined) return undefined;
-    const spent = leases.spend(place, cost, now);
-    if (spent === NOT_COVERED) return this.#stillRefused(place, cost, now);
-    if (spent === TAKEN_AND_LOW) this.#renew(key, now);
+    const now = given ?? leases.now();
+    if (!leases.spendReserve(place, cost, now)) return this.#stillRefused(place, cost, now);
+    this.#renew(key, now);
     return ALLOWED;
   }
 
   /** Has the store asked, so that the next check is covered; says what to do until then. */
-  askAhead(key: string, cost: number, now: number): CheckResult {
+  askAhead(key: string, cost: number, now = this.#leases.now()): CheckResult {
     if (this.#store.isDown(key)) return this.#store.fallback(key, cost);
     if (cost > this.#settings.burstLimit) return this.#never(key);
     if (!this.#asks.has(key)) this.#ask(key, [], cost, now);
     return [RateLimitAction.DELAY, this.#settings.deadlineSeconds];
   }
 
-  ask(key: string, cost: number, now: number): Promise<CheckResult> {
+  ask(key: string, cost: number, now = this.#leases.now()): Promise<CheckResult> {
     if (this.#store.isDown(key)) return Promise.resolve(this.#store.fallback(key, cost));
     if (cost > this.#settings.burstLimit) return Promise.resolve(this.#never(key));
     return new Promise((resolve) => {
@@ -142,7 +144,7 @@ export class Leased {
   async close(): Promise<void> {
     const returns: Promise<unknown>[] = [];
     for (let place = this.#leases.size - 1; place >= 0; place -= 1) {
-      const back = this.#giveBack(this.#leases.keyAt(place) as string);
+      const back = this.#giveBack(this.#leases.keyAt(place));
       if (back !== undefined) returns.push(back);
       if (returns.length >= 1000) await Promise.allSettled(returns.splice(0));
     }
@@ -152,7 +154,7 @@ export class Leased {
   /** A clock that fails is the caller's matter in a check. Here nobody would hear of it: the last time stands. */
   #now(): number {
     try {
-      this.#lastNow = readClock(this.#settings.clock);
+      this.#lastNow = readOptionalClock(this.#settings.clock) ?? this.#leases.now();
     } catch {}
     return this.#lastNow;
   }
@@ -255,7 +257,8 @@ export class Leased {
     }
     const rest = ask.waiters.filter((waiter, at) => {
       if (waiter.isDone) return false;
-      if (leases.spend(place, waiter.cost, now) !== NOT_COVERED) {
+      const { cost } = waiter;
+      if (leases.spend(key, cost, now) || leases.spendReserve(place, cost, now)) {
         waiter.answer(ALLOWED);
       } else if (at >= ask.asked && tokens >= waiter.cost) {
         return true;
@@ -319,6 +322,7 @@ export class Leased {
   }
 
   #nextAtHand(): string | undefined {
+    if (this.#leases.size === 0) return undefined;
     if (this.#hand >= this.#leases.size) this.#hand = 0;
     const key = this.#leases.keyAt(this.#hand);
     this.#hand += 1;

@@ -1,113 +1,116 @@
-// What a node holds of its peers: leased tokens, and refusals until the time they name. Two arrays of
-// doubles beside a Map, as the buckets of lib/engine/js/table.ts: a check that is covered touches two
-// neighbours of the first. Knows no store.
+// What a node holds of its peers: leased tokens, and refusals until the time they name. What a check that is
+// covered touches lies in the engine, the rest in doubles beside a Map. Knows no store.
 
-import { store } from '../engine/js/table.js';
+import type { LeaseTable } from '../engine/engine.js';
+import { NEVER } from '../engine/js/arithmetic.js';
+import { type Place, Table } from '../engine/js/table.js';
 
-/** Where a peer is: a number below how many there are. A deletion may move another one there. */
-export type Place = number;
+export type { Place };
 
-/** What became of a cost: taken, taken from the last quarter of a lease, or not covered. */
-export const TAKEN = 0;
-export const TAKEN_AND_LOW = 1;
-export const NOT_COVERED = 2;
-export type Spent = typeof TAKEN | typeof TAKEN_AND_LOW | typeof NOT_COVERED;
-
-// A peer's doubles in the first array: tokens that may be spent, until when.
-const LEFT = 0;
-const UNTIL = 1;
-const HOT = 2;
-
-// In the second one.
+// A peer's doubles: tokens set apart, when they are over, ...
 const RESERVE = 0;
-const GRANTED = 1;
-const LEASE = 2;
-const REFUSED_UNTIL = 3;
-const REFUSED_COST = 4;
-const VIOLATIONS = 5;
-const REPORTED = 6;
-const COLD = 7;
+const UNTIL = 1;
+const GRANTED = 2;
+const LEASE = 3;
+const REFUSED_UNTIL = 4;
+const REFUSED_COST = 5;
+const VIOLATIONS = 6;
+const REPORTED = 7;
+const DOUBLES = 8;
 
-const LEAST_PLACES = 16;
 /** So much of a lease is set apart: when the rest is spent it is time for more. */
 const RESERVED = 1 / 4;
 
+class Records extends Table {
+  constructor() {
+    super(DOUBLES);
+  }
+
+  /** Of a peer that holds nothing. @throws `ERR_LIMITER_MEMORY` */
+  insert(key: string): Place {
+    const place = this.add(key, undefined);
+    this.doubles.fill(0, place * DOUBLES, (place + 1) * DOUBLES);
+    this.set(place, UNTIL, NEVER);
+    this.set(place, REFUSED_UNTIL, NEVER);
+    return place;
+  }
+
+  get(place: Place, field: number): number {
+    return this.doubles[place * DOUBLES + field] as number;
+  }
+
+  set(place: Place, field: number, value: number): void {
+    this.doubles[place * DOUBLES + field] = value;
+  }
+}
+
 export class Leases {
-  readonly #places = new Map<string, Place>();
-  #keys: string[] = [];
-  #hot = new Float64Array(HOT * LEAST_PLACES);
-  #cold = new Float64Array(COLD * LEAST_PLACES);
+  /** What may be spent before the reserve is touched: of every peer in `records`, and of no other. */
+  readonly #table: LeaseTable;
+  readonly #records = new Records();
+
+  constructor(table: LeaseTable) {
+    this.#table = table;
+  }
 
   get size(): number {
-    return this.#keys.length;
+    return this.#records.size;
   }
 
   find(key: string): Place | undefined {
-    return this.#places.get(key);
+    return this.#records.find(key);
   }
 
-  /** Whose place it is; undefined beyond the last. */
-  keyAt(place: Place): string | undefined {
-    return this.#keys[place];
+  /** Whose place it is: one below `size`. */
+  keyAt(place: Place): string {
+    return this.#records.keyAt(place);
   }
 
   /** A peer that holds nothing. @throws `ERR_LIMITER_MEMORY` */
   insert(key: string): Place {
-    const place = this.#keys.length;
-    if (place * HOT === this.#hot.length) this.#resize(place * 2);
-    store(this.#places, key, place);
-    this.#keys.push(key);
-    this.#hot[place * HOT + LEFT] = 0;
-    this.#hot[place * HOT + UNTIL] = Number.NEGATIVE_INFINITY;
-    this.#cold.fill(0, place * COLD, (place + 1) * COLD);
-    this.#set(place, REFUSED_UNTIL, Number.NEGATIVE_INFINITY);
+    const place = this.#records.insert(key);
+    try {
+      this.#table.set(key, 0, NEVER);
+    } catch (error) {
+      this.#records.delete(key);
+      throw error;
+    }
     return place;
   }
 
   delete(key: string): void {
-    const place = this.#places.get(key);
-    if (place === undefined) return;
-    this.#places.delete(key);
-    const last = this.#keys.length - 1;
-    const lastKey = this.#keys.pop() as string;
-    if (place !== last) {
-      this.#hot.copyWithin(place * HOT, last * HOT, (last + 1) * HOT);
-      this.#cold.copyWithin(place * COLD, last * COLD, (last + 1) * COLD);
-      this.#keys[place] = lastKey;
-      this.#places.set(lastKey, place);
-    }
-    const places = this.#hot.length / HOT;
-    if (places > LEAST_PLACES && last < places / 4) this.#resize(places / 2);
+    this.#table.delete(key);
+    this.#records.delete(key);
   }
 
-  /** Takes `cost` from the lease, if it is there and the lease is not over. */
-  spend(place: Place, cost: number, now: number): Spent {
-    const hot = this.#hot;
-    const at = place * HOT;
-    if (!(now < (hot[at + UNTIL] as number))) return NOT_COVERED;
-    const left = (hot[at + LEFT] as number) - cost;
-    if (left >= 0) {
-      hot[at + LEFT] = left;
-      return TAKEN;
-    }
+  /** The clock that \`spend\` reads where a time is left out. */
+  now(): number {
+    return this.#table.now();
+  }
+
+  /** Takes `cost` from the lease of a peer, known or not, if it is not over and has so much beside its reserve. */
+  spend(key: string, cost: number, now?: number): boolean {
+    return this.#table.spend(key, cost, now) === undefined;
+  }
+
+  /** Takes `cost` where that needs the reserve, which is none from then on: it is time for more. */
+  spendReserve(place: Place, cost: number, now: number): boolean {
     const reserve = this.#get(place, RESERVE);
-    if (!(left + reserve >= 0)) return NOT_COVERED;
-    hot[at + LEFT] = left + reserve;
-    this.#set(place, RESERVE, 0);
-    return reserve > 0 ? TAKEN_AND_LOW : TAKEN;
+    if (reserve === 0 || !(now < this.until(place))) return false;
+    const left = this.#spendable(place) - cost + reserve;
+    if (!(left >= 0)) return false;
+    this.#hold(place, left, 0);
+    return true;
   }
 
   /** Tokens of a lease that is not over. */
   left(place: Place, now: number): number {
-    if (!(now < this.until(place))) return 0;
-    return (this.#hot[place * HOT + LEFT] as number) + this.#get(place, RESERVE);
+    return now < this.until(place) ? this.#spendable(place) + this.#get(place, RESERVE) : 0;
   }
 
   /** Forgets what is left of a lease whose time is over. */
   endIfOver(place: Place, now: number): void {
-    if (now < this.until(place)) return;
-    this.#hot[place * HOT + LEFT] = 0;
-    this.#set(place, RESERVE, 0);
+    if (!(now < this.until(place))) this.#hold(place, 0, 0);
   }
 
   /** The number of the last lease; 0 if there was none. */
@@ -122,20 +125,18 @@ export class Leases {
 
   /** When the last lease ends. */
   until(place: Place): number {
-    return this.#hot[place * HOT + UNTIL] as number;
+    return this.#get(place, UNTIL);
   }
 
   /** A lease is granted: on top of what is left, or, if that was over by then, instead of it. */
   grant(place: Place, granted: number, carried: boolean, until: number, lease: number): void {
-    const at = place * HOT;
-    const before = carried ? (this.#hot[at + LEFT] as number) + this.#get(place, RESERVE) : 0;
+    const before = carried ? this.#spendable(place) + this.#get(place, RESERVE) : 0;
     const reserve = Math.floor(granted * RESERVED);
-    this.#hot[at + LEFT] = before + granted - reserve;
-    this.#hot[at + UNTIL] = until;
-    this.#set(place, RESERVE, reserve);
+    this.#set(place, UNTIL, until);
+    this.#hold(place, before + granted - reserve, reserve);
     this.#set(place, GRANTED, granted);
     this.#set(place, LEASE, lease);
-    this.#set(place, REFUSED_UNTIL, Number.NEGATIVE_INFINITY);
+    this.#set(place, REFUSED_UNTIL, NEVER);
   }
 
   /** `cost`, and whatever costs more, is refused until then. */
@@ -198,27 +199,28 @@ export class Leases {
 
   /** Tokens held in all. */
   total(now: number): number {
-    let total = 0;
-    for (let place = 0; place < this.#keys.length; place += 1) total += this.left(place, now);
+    let total = this.#table.total(now);
+    for (let place = 0; place < this.size; place += 1) {
+      if (now < this.until(place)) total += this.#get(place, RESERVE);
+    }
     return total;
   }
 
+  #spendable(place: Place): number {
+    return this.#table.tokens(this.keyAt(place));
+  }
+
+  /** Until the lease ends, so much may be spent, and behind it the reserve. */
+  #hold(place: Place, spendable: number, reserve: number): void {
+    this.#table.set(this.keyAt(place), spendable, this.until(place));
+    this.#set(place, RESERVE, reserve);
+  }
+
   #get(place: Place, field: number): number {
-    return this.#cold[place * COLD + field] as number;
+    return this.#records.get(place, field);
   }
 
   #set(place: Place, field: number, value: number): void {
-    this.#cold[place * COLD + field] = value;
+    this.#records.set(place, field, value);
   }
-
-  #resize(places: number): void {
-    this.#hot = resized(this.#hot, places * HOT);
-    this.#cold = resized(this.#cold, places * COLD);
-  }
-}
-
-function resized(doubles: Float64Array, length: number): Float64Array<ArrayBuffer> {
-  const result = new Float64Array(length);
-  result.set(doubles.subarray(0, length));
-  return result;
 }

@@ -1,7 +1,6 @@
 // The options of a SharedRateLimiter, checked and with their defaults.
 
 import type { Clock } from '../clock.js';
-import { monotonicSeconds } from '../clock.js';
 import { refused } from '../errors.js';
 import { burst, commonOptions, count, countOrNull, positive, readOptions } from '../options.js';
 import type { EngineName } from '../types.js';
@@ -44,9 +43,9 @@ export interface SharedRateLimiterOptions {
   nodes?: number | undefined;
   /** Most peers kept in this process at once: an integer of at least 1, or Infinity. Default 1,000,000. */
   maxPeers?: number | undefined;
-  /** Monotonic seconds, by which leases and refusals end. Default: the process's monotonic clock. */
+  /** Monotonic seconds, by which leases and refusals end. Default: the engine's own clock. */
   clock?: (() => number) | undefined;
-  /** The engine of mode `local`. Default: `RELAY_LIMITER_ENGINE`, else `auto`. */
+  /** The engine that keeps buckets (mode `local`) or leases (`leased`). Default: `RELAY_LIMITER_ENGINE`, else `auto`. */
   engine?: 'auto' | EngineName | undefined;
 }
 
@@ -58,7 +57,7 @@ export interface SharedSettings extends Limit {
   readonly onStoreFailure: FailurePolicy;
   readonly nodes: number;
   readonly maxPeers: number;
-  readonly clock: Clock;
+  readonly clock: Clock | undefined;
   readonly engine: 'auto' | EngineName | undefined;
 }
 
@@ -102,7 +101,7 @@ export function readSharedOptions(options: unknown): SharedSettings {
     onStoreFailure: choice(given, 'onStoreFailure', POLICIES),
     nodes: nodesOf(given),
     maxPeers,
-    clock: clock ?? monotonicSeconds,
+    clock,
     engine,
   };
 }

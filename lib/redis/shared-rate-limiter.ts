@@ -1,13 +1,15 @@
 // SharedRateLimiter: RateLimiter's verdicts for one limit that many processes share.
 
 import { EventEmitter } from 'node:events';
-import { readClock } from '../clock.js';
+import { readOptionalClock } from '../clock.js';
+import { selectEngine } from '../engine/select.js';
 import { limiterError } from '../errors.js';
 import { requireCost, requireKey } from '../options.js';
 import { ALLOWED, DISCONNECTED, RateLimiter } from '../rate-limiter.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
 import { Call } from './call.js';
 import { Leased } from './leased.js';
+import { Leases } from './leases.js';
 import {
   type FailurePolicy,
   readSharedOptions,
@@ -75,7 +77,10 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   readonly #leased: Leased | undefined;
   readonly #verdicts = { allow: 0, delay: 0, disconnect: 0 };
 
-  /** @throws `ERR_LIMITER_OPTION` for a wrong option, or a client that is none. */
+  /**
+   * @throws `ERR_LIMITER_OPTION` for a wrong option, or a client that is none; `ERR_LIMITER_ENGINE` where the
+   * engine asked for cannot run, but in mode `strict`, which needs none.
+   */
   constructor(options: SharedRateLimiterOptions) {
     super();
     const settings = readSharedOptions(options);
@@ -92,11 +97,14 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
       this.#local = new RateLimiter({ ...limit, maxPeers, clock, engine });
       return;
     }
+    // First, since it may fail: a store is asked from the moment it is there.
+    const leases =
+      mode === 'leased' ? new Leases(selectEngine(settings.engine).leaseTable()) : undefined;
     this.#store = new Store(settings, {
       onState: (change) => this.emit('state', change),
       onFailure: (key, error) => this.emit('failure', { key, error }),
     });
-    if (mode === 'leased') this.#leased = new Leased(settings, this.#store);
+    if (leases !== undefined) this.#leased = new Leased(settings, this.#store, leases);
   }
 
   /**
@@ -113,7 +121,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
       const message = "check() cannot answer in mode 'strict': call checkAsync()";
       throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
     }
-    const now = readClock(this.#settings.clock);
+    const now = readOptionalClock(this.#settings.clock);
     const known = this.#leased.known(peerKey, cost, now);
     return this.#count(known ?? this.#leased.askAhead(peerKey, cost, now));
   }
@@ -199,7 +207,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   }
 
   async #askIfNeeded(leased: Leased, key: string, cost: number): Promise<CheckResult> {
-    const now = readClock(this.#settings.clock);
+    const now = readOptionalClock(this.#settings.clock);
     return this.#count(leased.known(key, cost, now) ?? (await leased.ask(key, cost, now)));
   }
 

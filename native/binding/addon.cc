@@ -1,26 +1,27 @@
-// The addon's door: three classes, and what lib/engine/native.ts asks for first.
+// The addon's door: its classes, and what lib/engine/native.ts asks for first.
 
 #include "../direct-limiter.h"
 #include "../orderbook-limiter.h"
 #include "../rate-limiter.h"
 #include "checks.h"
 #include "group.h"
+#include "lease-table-object.h"
 #include "limiter-object.h"
 
 namespace relay_limiter {
 namespace {
 
 // Raised when what is called, or how, changes; lib/engine/native-limiters.ts has the same number.
-constexpr int kDoor = 3;
+constexpr int kDoor = 4;
 
 // The two limiters with buckets share how they tell what is in one.
 template <class Self>
 napi_value tokens(napi_env env, napi_callback_info info) noexcept {
   const Call<Self, 1> call(env, info);
-  if (call.limiter == nullptr) return nullptr;
+  if (call.object == nullptr) return nullptr;
   KeyText text;
   if (!text.read(env, call.arguments[0])) return nullptr;
-  Self& self = *call.limiter;
+  Self& self = *call.object;
   napi_value result = nullptr;
   napi_create_double(env, self.core().tokens(text.key(self.secret()).fingerprint), &result);
   return result;
@@ -78,10 +79,10 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
 template <class Self>
 napi_value isBanned(napi_env env, napi_callback_info info) noexcept {
   const Call<Self, 1> call(env, info);
-  if (call.limiter == nullptr) return nullptr;
+  if (call.object == nullptr) return nullptr;
   KeyText text;
   if (!text.read(env, call.arguments[0])) return nullptr;
-  Self& self = *call.limiter;
+  Self& self = *call.object;
   const bool banned = self.core().isBanned(text.key(self.secret()).fingerprint, call.now());
   napi_value result = nullptr;
   napi_get_boolean(env, banned, &result);
@@ -150,17 +151,20 @@ struct Registries {
   explicit Registries(const CallWords* told)
       : rateLimiters(*new Registry<RateLimiterObject>(told)),
         orderbookLimiters(*new Registry<OrderbookObject>(told)),
-        directLimiters(*new Registry<DirectObject>(told)) {}
+        directLimiters(*new Registry<DirectObject>(told)),
+        leaseTables(*new Registry<LeaseTableObject>(told)) {}
 
   ~Registries() {
     rateLimiters.release();
     orderbookLimiters.release();
     directLimiters.release();
+    leaseTables.release();
   }
 
   Registry<RateLimiterObject>& rateLimiters;
   Registry<OrderbookObject>& orderbookLimiters;
   Registry<DirectObject>& directLimiters;
+  Registry<LeaseTableObject>& leaseTables;
   // Keeps the words in memory.
   Napi::ObjectReference words;
 };
@@ -178,6 +182,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("RateLimiter", RateLimiterObject::define(env, registries->rateLimiters));
   exports.Set("OrderbookLimiter", OrderbookObject::define(env, registries->orderbookLimiters));
   exports.Set("DirectLimiter", DirectObject::define(env, registries->directLimiters));
+  exports.Set("LeaseTable", LeaseTableObject::define(env, registries->leaseTables));
   return exports;
 }
 

@@ -20,25 +20,25 @@ inline void throwNoMemory(napi_env env) noexcept {
 // One call of a raw function of the class `Self`: its arguments, at most `kMost`, and its words.
 template <class Self, size_t kMost>
 struct Call {
-  // Where the words name no limiter `limiter` is nullptr, an exception pending.
+  // Where the words name no object of the class `object` is nullptr, an exception pending.
   Call(napi_env env, napi_callback_info info) noexcept {
     void* data = nullptr;
     size_t count = kMost;
     napi_get_cb_info(env, info, &count, arguments, nullptr, &data);
     const auto* registry = static_cast<const Registry<Self>*>(data);
     words = registry->words();
-    limiter = registry->at(words->limiter);
-    if (limiter == nullptr) napi_throw_type_error(env, "ERR_LIMITER_KEY", "not a limiter");
+    object = registry->at(words->object);
+    if (object == nullptr) napi_throw_type_error(env, "ERR_LIMITER_KEY", "no such object");
   }
 
   double cost() const noexcept { return words->cost; }
 
   // The caller's time, or ours.
-  double now() const noexcept { return words->now == words->now ? words->now : limiter->now(); }
+  double now() const noexcept { return words->now == words->now ? words->now : object->now(); }
 
   napi_value arguments[kMost];
   const CallWords* words;
-  Self* limiter;
+  Self* object;
 };
 
 // The text of a key, copied out of JavaScript in its own code units: UTF-8 would make one key of

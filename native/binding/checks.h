@@ -53,8 +53,8 @@ RELAY_LIMITER_APART napi_value decide(napi_env env, Self& self, const Key& key, 
 template <class Self>
 napi_value checkCost(napi_env env, napi_callback_info info) noexcept {
   const Call<Self, 1> call(env, info);
-  if (call.limiter == nullptr) return nullptr;
-  Self& self = *call.limiter;
+  if (call.object == nullptr) return nullptr;
+  Self& self = *call.object;
   KeyText text;
   if (!text.read(env, call.arguments[0])) return nullptr;
   const double cost = call.cost();
@@ -105,8 +105,8 @@ RELAY_LIMITER_APART napi_value seekBucket(napi_env env, Self& self, napi_value v
 template <class Self>
 napi_value checkPeer(napi_env env, napi_callback_info info) noexcept {
   const Call<Self, 1> call(env, info);
-  if (call.limiter == nullptr) return nullptr;
-  Self& self = *call.limiter;
+  if (call.object == nullptr) return nullptr;
+  Self& self = *call.object;
   Bucket* bucket = self.core().buckets().at(self.seat());
   const double cost = call.cost();
   const double now = call.now();
@@ -129,8 +129,8 @@ napi_value decideTime(napi_env env, Self& self, const Key& key, double now) noex
 template <class Self, auto kCheck>
 napi_value checkTime(napi_env env, napi_callback_info info) noexcept {
   const Call<Self, 1> call(env, info);
-  if (call.limiter == nullptr) return nullptr;
-  Self& self = *call.limiter;
+  if (call.object == nullptr) return nullptr;
+  Self& self = *call.object;
   KeyText text;
   if (!text.read(env, call.arguments[0])) return nullptr;
   return decideTime<Self, kCheck>(env, self, text.key(self.secret()), call.now());
@@ -152,8 +152,8 @@ RELAY_LIMITER_APART napi_value seekTime(napi_env env, Self& self, napi_value val
 template <class Self, auto kCheck>
 napi_value checkPeerTime(napi_env env, napi_callback_info info) noexcept {
   const Call<Self, 1> call(env, info);
-  if (call.limiter == nullptr) return nullptr;
-  Self& self = *call.limiter;
+  if (call.object == nullptr) return nullptr;
+  Self& self = *call.object;
   LastAllowed* last = self.core().allowedAt().at(self.seat());
   const double now = call.now();
   if (last == nullptr) return seekTime<Self, kCheck>(env, self, call.arguments[0], now);

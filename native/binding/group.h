@@ -179,8 +179,8 @@ void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys,
 template <class Self>
 napi_value checkGroup(napi_env env, napi_callback_info info) noexcept {
   const Call<Self, 3> call(env, info);
-  if (call.limiter == nullptr) return nullptr;
-  Self& self = *call.limiter;
+  if (call.object == nullptr) return nullptr;
+  Self& self = *call.object;
   auto* group = groupIn(env, call.arguments[0], self.id());
   if (group == nullptr) return nullptr;
   void* bytes = nullptr;

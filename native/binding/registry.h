@@ -1,6 +1,6 @@
-// Registry: the living limiters of one class, by number. The raw functions of a class are the same
-// for all its limiters, and are told by such a number which one is meant. A function for each
-// limiter would be found faster by none: where a call meets the functions of two limiters, V8 no
+// Registry: the living objects of one class, by number. The raw functions of a class are the same
+// for all its objects, and are told by such a number which one is meant. A function for each
+// object would be found faster by none: where a call meets the functions of two objects, V8 no
 // longer knows which one it calls, and takes 17 ns more.
 //
 // The number, and the other numbers of a call, lie in an array that JavaScript writes before it
@@ -27,13 +27,13 @@ struct CallWords {
   double cost;
   // NaN: the limiter reads its own clock.
   double now;
-  int32_t limiter;
+  int32_t object;
 };
 
-static_assert(offsetof(CallWords, now) == 8 && offsetof(CallWords, limiter) == 16,
+static_assert(offsetof(CallWords, now) == 8 && offsetof(CallWords, object) == 16,
               "JavaScript writes them there");
 
-// Held by its environment and by each limiter that has a number, which may outlive the environment;
+// Held by its environment and by each object that has a number, which may outlive the environment;
 // whoever lets go last deletes it. All of them are of one thread.
 template <class Self>
 class Registry {
@@ -50,14 +50,14 @@ class Registry {
   // nullptr for a number that is nobody's.
   Self* at(int32_t number) const noexcept {
     const auto index = static_cast<uint32_t>(number);
-    return index < size_ ? limiters_[index] : nullptr;
+    return index < size_ ? objects_[index] : nullptr;
   }
 
   // The lowest number that is nobody's; kNone where there is no memory.
-  int32_t add(Self* limiter) noexcept {
-    while (lowest_ < size_ && limiters_[lowest_] != nullptr) ++lowest_;
+  int32_t add(Self* object) noexcept {
+    while (lowest_ < size_ && objects_[lowest_] != nullptr) ++lowest_;
     if (lowest_ == size_ && !grow()) return kNone;
-    limiters_[lowest_] = limiter;
+    objects_[lowest_] = object;
     ++holders_;
     return static_cast<int32_t>(lowest_++);
   }
@@ -65,7 +65,7 @@ class Registry {
   void remove(int32_t number) noexcept {
     if (number == kNone) return;
     const auto index = static_cast<uint32_t>(number);
-    limiters_[index] = nullptr;
+    objects_[index] = nullptr;
     if (index < lowest_) lowest_ = index;
     release();
   }
@@ -75,22 +75,22 @@ class Registry {
   }
 
  private:
-  ~Registry() noexcept { std::free(limiters_); }
+  ~Registry() noexcept { std::free(objects_); }
 
   bool grow() noexcept {
     const uint32_t size = size_ == 0 ? 8 : size_ * 2;
     if (size > INT32_MAX) return false;
-    void* limiters = std::realloc(static_cast<void*>(limiters_), size * sizeof(Self*));
-    if (limiters == nullptr) return false;
-    limiters_ = static_cast<Self**>(limiters);
-    while (size_ < size) limiters_[size_++] = nullptr;
+    void* objects = std::realloc(static_cast<void*>(objects_), size * sizeof(Self*));
+    if (objects == nullptr) return false;
+    objects_ = static_cast<Self**>(objects);
+    while (size_ < size) objects_[size_++] = nullptr;
     return true;
   }
 
   const CallWords* const words_;
   // The environment is the first.
   uint32_t holders_ = 1;
-  Self** limiters_ = nullptr;
+  Self** objects_ = nullptr;
   uint32_t size_ = 0;
   // No lower number is nobody's.
   uint32_t lowest_ = 0;

@@ -1,5 +1,6 @@
-// What LeakSanitizer watches: every call of every limiter of the native engine, those that fail among them,
-// limiters that are full, that are collected, that live until the end, and that die with their thread. .ci/run builds the addon for it.
+// What LeakSanitizer watches: every call of every limiter of the native engine and of its tables of leases,
+// those that fail among them; limiters that are full, that are collected, that live until the end, and that
+// die with their thread. .ci/run builds the addon for it.
 //
 // At the end of a process Node-API lets go of every object, and the addon of all it holds; what is left
 // then is a leak. Of Node itself the sanitizer reports nothing.
@@ -7,6 +8,7 @@
 import { strictEqual, throws } from 'node:assert/strict';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import { selectEngine } from '../../dist/engine/select.js';
 
 const THREADS = 6;
 const ROUNDS = 10;
@@ -83,8 +85,32 @@ function used(make) {
   return limiter;
 }
 
+/** A table of leases that has done everything, and is full. */
+function usedTable() {
+  const table = selectEngine('native').leaseTable();
+  for (const key of keys) table.set(key, 3, now + 10);
+  for (const key of keys) strictEqual(table.spend(key, 1, now), undefined);
+  strictEqual(table.spend('nobody', 1, now), 1);
+  strictEqual(table.spend(keys[0], 1), 1);
+  strictEqual(table.total(now), keys.length * 2);
+  for (const key of keys.slice(0, 700)) table.delete(key);
+  strictEqual(table.tokens(keys[0]), 0);
+  for (const key of keys) table.set(key, table.tokens(key), now);
+  const attempts = [
+    () => new table.constructor(),
+    () => new table.constructor(new BigUint64Array(1)),
+    () => table.set(5, 1, 1),
+    () => table.spend({}, 1, 1),
+    () => table.tokens(5),
+    () => table.delete(5),
+  ];
+  for (const attempt of attempts) throws(attempt);
+  return table;
+}
+
 function useAll() {
   const limiters = MAKERS.map(used);
+  globalThis.tables = [usedTable(), usedTable()];
   for (const limiter of limiters) {
     limiter.restore(limiter.snapshot());
   }

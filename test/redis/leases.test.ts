@@ -1,9 +1,11 @@
 // What breaks the bound of mode `leased` only at its worst moment, at that moment: in virtual time, with
-// the package's own nodes and the store's twin.
+// the package's own nodes, of either engine, and the store's twin.
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { EngineName } from '../../lib/index.js';
 import { SharedRateLimiter } from '../../lib/redis/index.js';
 import { type Admission, excess } from '../../out/examples/fleet/bound.js';
+import { ENGINES } from '../support/limiters.js';
 import { Twin } from './support/twin.js';
 import { VirtualTime } from './support/virtual-time.js';
 
@@ -26,6 +28,7 @@ class World {
   readonly admissions: Admission[] = [];
   isAway = false;
   losesReplies = false;
+  clockReads = 0;
   readonly #options: Options;
 
   constructor(nodes: number, options: Options) {
@@ -49,7 +52,11 @@ class World {
     const client = { on: nothing, off: nothing, connect: nothing };
     return new SharedRateLimiter({
       client: { ...client, eval: ask('eval'), evalSha: ask('evalSha') },
-      clock: () => this.time.now,
+      clock: () => {
+        this.clockReads += 1;
+        return this.time.now;
+      },
+      engine,
       ...this.#options,
     });
   }
@@ -110,200 +117,230 @@ class World {
 }
 
 let world: World;
+let engine: EngineName;
 const first = () => world.nodes[0] as SharedRateLimiter;
 afterEach(() => {
   vi.unstubAllGlobals();
   vi.restoreAllMocks();
 });
 
-describe('a lease', () => {
-  it('that is over at the node, not yet in the store, does not go on as part of the next', async () => {
-    world = new World(1, { rateLimit: 10, burstLimit: 100 });
-    for (let n = 0; n < 40; n += 1) await world.check(first());
-    expect(world.leased()).toBeGreaterThan(10);
-    await world.time.run(20 * 0.995);
-    expect(world.leased()).toBe(0);
-    expect(world.stored()).toBeGreaterThan(10);
-    await world.check(first());
-    expect(world.leased()).toBeLessThanOrEqual(world.stored());
+describe.each(ENGINES)('on the %s engine:', (name) => {
+  beforeEach(() => {
+    engine = name;
   });
 
-  it('spent at its end leaves a bucket that is not full when its key would have gone', async () => {
-    const limit = { rateLimit: 5, burstLimit: 100 };
-    world = new World(6, limit);
-    for (const node of world.nodes) for (let n = 0; n < 4; n += 1) await world.check(node);
-    await world.time.run(20 * 0.985);
-    for (const node of world.nodes) await world.spendLease(node);
-    expect(world.admissions.length).toBeGreaterThan(40);
-    await world.time.run(1.5);
-    await world.spendAll(first());
-    expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
-  });
+  describe('a lease', () => {
+    it('that covers a check costs it one look at the engine and one at the clock', async () => {
+      world = new World(1, { rateLimit: 10, burstLimit: 100 });
+      await world.check(first());
+      world.clockReads = 0;
+      const get = vi.spyOn(Map.prototype, 'get');
+      const verdict = first().check('p');
+      const looks = get.mock.calls.length;
+      get.mockRestore();
+      expect(verdict).toEqual(['allow', 0]);
+      expect([looks, world.clockReads]).toEqual([name === 'js' ? 1 : 0, 1]);
+    });
 
-  it('that the store has lost is spent at its end, and the rest of the burst comes no faster', async () => {
-    const limit = { rateLimit: 6, burstLimit: 100, onStoreFailure: 'closed' as const };
-    world = new World(14, limit);
-    for (const node of world.nodes) for (let n = 0; n < 4; n += 1) await world.check(node);
-    const leasedAt = world.time.now;
-    await world.lose();
-    await world.areUp();
-    const heldUntil = world.time.now + 20;
-    await world.time.run(leasedAt + 19.7 - world.time.now);
-    for (const node of world.nodes) await world.spendLease(node);
-    await world.time.run(heldUntil + 0.1 - world.time.now);
-    await world.spendAll(first());
-    expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
-    // All of it comes in the end.
-    await world.time.run(100 / 6 + 20);
-    const before = world.admissions.length;
-    await world.spendAll(first());
-    expect(world.admissions.length - before).toBeGreaterThanOrEqual(50);
-  });
+    it('of which three quarters are spent asks for the next, and covers meanwhile', async () => {
+      world = new World(1, { rateLimit: 10, burstLimit: 100 });
+      await world.check(first());
+      const before = first().getStats();
+      await world.spendLease(first());
+      expect(await world.check(first(), 2, true)).toBe(true);
+      const { leasedTokens, store } = first().getStats();
+      expect(store.calls).toBe(before.store.calls + 1);
+      expect(leasedTokens).toBeGreaterThan(before.leasedTokens);
+    });
 
-  it('of a dear check is short, so that losing it does no harm', async () => {
-    const limit = { rateLimit: 50, burstLimit: 100, onStoreFailure: 'closed' as const };
-    world = new World(2, limit);
-    const [one, other] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
-    await world.check(other);
-    await other.removePeer('p');
-    expect(await world.check(one, 90, true)).toBe(false);
-    expect(world.leased()).toBe(90);
-    await world.lose();
-    await world.time.run(4);
-    await world.check(one, 90, true);
-    await world.spendAll(other);
-    expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
-  });
+    it('that is over at the node, not yet in the store, does not go on as part of the next', async () => {
+      world = new World(1, { rateLimit: 10, burstLimit: 100 });
+      for (let n = 0; n < 40; n += 1) await world.check(first());
+      expect(world.leased()).toBeGreaterThan(10);
+      await world.time.run(20 * 0.995);
+      expect(world.leased()).toBe(0);
+      expect(world.stored()).toBeGreaterThan(10);
+      await world.check(first());
+      expect(world.leased()).toBeLessThanOrEqual(world.stored());
+    });
 
-  it('of a dear check lasts until it is made again as it was told', async () => {
-    world = new World(1, { rateLimit: 50, burstLimit: 100 });
-    await world.time.run(0.1);
-    const [action, seconds] = first().check('p', 90);
-    expect([action, seconds]).toEqual(['delay', 0.1]);
-    await world.time.run(seconds);
-    expect(first().check('p', 90)).toEqual(['allow', 0]);
-  });
-
-  it('from before a loss does not go on as part of one whose grant was lost', async () => {
-    world = new World(1, { rateLimit: 10, burstLimit: 100, onStoreFailure: 'closed' });
-    for (let n = 0; n < 40; n += 1) await world.check(first());
-    await world.lose();
-    await world.areUp();
-    // One or two tokens have come; they are leased ahead of use, and the node does not hear of it.
-    await world.time.run(0.7);
-    const { store } = first().getStats();
-    world.losesReplies = true;
-    while (first().getStats().store.calls === store.calls) await world.check(first(), 1, true);
-    world.losesReplies = false;
-    const held = world.leased();
-    expect(held).toBeGreaterThan(world.stored());
-    expect(world.stored()).toBeGreaterThan(0);
-    await world.time.run(2);
-    expect(await world.check(first(), held + 1)).toBe(true);
-    expect(world.leased() + held + 1).toBeLessThanOrEqual(world.stored());
-  });
-
-  it.each([1, 5, 9])(
-    'lost twice within its time, %s s apart, is not given again',
-    async (apart) => {
-      const limit = { rateLimit: 50, burstLimit: 100, onStoreFailure: 'closed' as const };
-      world = new World(16, { ...limit, leaseSeconds: 30 });
-      const some = world.nodes.slice(0, 8);
-      const others = world.nodes.slice(8);
-      for (const node of some) for (let n = 0; n < 2; n += 1) await world.check(node);
-      await world.lose();
-      await world.areUp();
-      await world.time.run(apart);
-      for (const node of others) for (let n = 0; n < 2; n += 1) await world.check(node);
-      await world.lose();
-      await world.areUp();
-      await world.time.run(2);
+    it('spent at its end leaves a bucket that is not full when its key would have gone', async () => {
+      const limit = { rateLimit: 5, burstLimit: 100 };
+      world = new World(6, limit);
+      for (const node of world.nodes) for (let n = 0; n < 4; n += 1) await world.check(node);
+      await world.time.run(20 * 0.985);
       for (const node of world.nodes) await world.spendLease(node);
-      for (const node of world.nodes) await world.spendAll(node);
+      expect(world.admissions.length).toBeGreaterThan(40);
+      await world.time.run(1.5);
+      await world.spendAll(first());
       expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
-    },
-  );
-});
+    });
 
-describe('a store that is back without what it knew', () => {
-  it('is noticed by a node whose first call that is', async () => {
-    const limit = { rateLimit: 1, burstLimit: 50, onStoreFailure: 'closed' as const };
-    world = new World(2, limit);
-    const [one, other] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
-    await world.time.run(1);
-    await world.spendAll(one);
-    // So fast that nobody has noticed by himself.
-    world.twin.restart();
-    await world.spendAll(other);
-    await world.spendAll(one);
-    expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
-  });
-});
+    it('that the store has lost is spent at its end, and the rest of the burst comes no faster', async () => {
+      const limit = { rateLimit: 6, burstLimit: 100, onStoreFailure: 'closed' as const };
+      world = new World(14, limit);
+      for (const node of world.nodes) for (let n = 0; n < 4; n += 1) await world.check(node);
+      const leasedAt = world.time.now;
+      await world.lose();
+      await world.areUp();
+      const heldUntil = world.time.now + 20;
+      await world.time.run(leasedAt + 19.7 - world.time.now);
+      for (const node of world.nodes) await world.spendLease(node);
+      await world.time.run(heldUntil + 0.1 - world.time.now);
+      await world.spendAll(first());
+      expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+      // All of it comes in the end.
+      await world.time.run(100 / 6 + 20);
+      const before = world.admissions.length;
+      await world.spendAll(first());
+      expect(world.admissions.length - before).toBeGreaterThanOrEqual(50);
+    });
 
-describe('violations', () => {
-  it('are counted once where the reply is lost that said so', async () => {
-    world = new World(1, { rateLimit: 4, burstLimit: 1, disconnectThreshold: 12 });
-    for (let n = 0; n < 6; n += 1) await world.check(first());
-    await world.time.run(0.3);
-    world.losesReplies = true;
-    await world.check(first(), 1);
-    world.losesReplies = false;
-    await world.check(first(), 1);
-    const count = first().getViolationCount('p');
-    await world.time.run(0.01);
-    // Five, and one for the token that was lost with the reply.
-    expect(await count).toBe(6);
-  });
-});
+    it('of a dear check is short, so that losing it does no harm', async () => {
+      const limit = { rateLimit: 50, burstLimit: 100, onStoreFailure: 'closed' as const };
+      world = new World(2, limit);
+      const [one, other] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
+      await world.check(other);
+      await other.removePeer('p');
+      expect(await world.check(one, 90, true)).toBe(false);
+      expect(world.leased()).toBe(90);
+      await world.lose();
+      await world.time.run(4);
+      await world.check(one, 90, true);
+      await world.spendAll(other);
+      expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+    });
 
-describe('a share', () => {
-  const limit = {
-    rateLimit: 20,
-    burstLimit: 80,
-    leaseSeconds: 5,
-    onStoreFailure: 'share' as const,
-  };
-  beforeEach(async () => {
-    world = new World(4, limit);
-    await world.time.run(4);
-  });
-
-  /** Messages that all nodes admit while the store is away for `seconds`. */
-  async function admittedAway(nodes: readonly SharedRateLimiter[], seconds: number) {
-    world.isAway = true;
-    for (const node of nodes) while (await world.check(node)) {}
-    const before = world.admissions.length;
-    for (let n = 0; n < seconds * 10; n += 1) {
+    it('of a dear check lasts until it is made again as it was told', async () => {
+      world = new World(1, { rateLimit: 50, burstLimit: 100 });
       await world.time.run(0.1);
-      for (const node of nodes) await world.check(node);
-    }
-    return world.admissions.length - before;
-  }
+      const [action, seconds] = first().check('p', 90);
+      expect([action, seconds]).toEqual(['delay', 0.1]);
+      await world.time.run(seconds);
+      expect(first().check('p', 90)).toEqual(['allow', 0]);
+    });
 
-  it('is that of all nodes, though the first to come back sees itself alone', async () => {
-    await world.lose();
-    // As long as it takes one of them to be heard.
-    while (world.nodes.every((node) => node.getStats().store.state === 'down')) {
-      await world.time.run(0.001);
-    }
-    expect(await admittedAway(world.nodes, 10)).toBeLessThanOrEqual(20 * 10 + 4);
+    it('from before a loss does not go on as part of one whose grant was lost', async () => {
+      world = new World(1, { rateLimit: 10, burstLimit: 100, onStoreFailure: 'closed' });
+      for (let n = 0; n < 40; n += 1) await world.check(first());
+      await world.lose();
+      await world.areUp();
+      // One or two tokens have come; they are leased ahead of use, and the node does not hear of it.
+      await world.time.run(0.7);
+      const { store } = first().getStats();
+      world.losesReplies = true;
+      while (first().getStats().store.calls === store.calls) await world.check(first(), 1, true);
+      world.losesReplies = false;
+      const held = world.leased();
+      expect(held).toBeGreaterThan(world.stored());
+      expect(world.stored()).toBeGreaterThan(0);
+      await world.time.run(2);
+      expect(await world.check(first(), held + 1)).toBe(true);
+      expect(world.leased() + held + 1).toBeLessThanOrEqual(world.stored());
+    });
+
+    it.each([1, 5, 9])(
+      'lost twice within its time, %s s apart, is not given again',
+      async (apart) => {
+        const limit = { rateLimit: 50, burstLimit: 100, onStoreFailure: 'closed' as const };
+        world = new World(16, { ...limit, leaseSeconds: 30 });
+        const some = world.nodes.slice(0, 8);
+        const others = world.nodes.slice(8);
+        for (const node of some) for (let n = 0; n < 2; n += 1) await world.check(node);
+        await world.lose();
+        await world.areUp();
+        await world.time.run(apart);
+        for (const node of others) for (let n = 0; n < 2; n += 1) await world.check(node);
+        await world.lose();
+        await world.areUp();
+        await world.time.run(2);
+        for (const node of world.nodes) await world.spendLease(node);
+        for (const node of world.nodes) await world.spendAll(node);
+        expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+      },
+    );
   });
 
-  it('of a node that starts meanwhile is what it is told, or all', async () => {
-    world.isAway = true;
-    const all = world.start();
-    // Asked ten times a second.
-    expect(await admittedAway([all], 5)).toBeGreaterThan(45);
-    const told = new World(0, { ...limit, nodes: 4 });
-    told.isAway = true;
-    const one = told.start();
-    await told.time.run(1);
-    let admitted = 0;
-    for (let n = 0; n < 50; n += 1) {
-      await told.time.run(0.1);
-      if (await told.check(one)) admitted += 1;
+  describe('a store that is back without what it knew', () => {
+    it('is noticed by a node whose first call that is', async () => {
+      const limit = { rateLimit: 1, burstLimit: 50, onStoreFailure: 'closed' as const };
+      world = new World(2, limit);
+      const [one, other] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
+      await world.time.run(1);
+      await world.spendAll(one);
+      // So fast that nobody has noticed by himself.
+      world.twin.restart();
+      await world.spendAll(other);
+      await world.spendAll(one);
+      expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+    });
+  });
+
+  describe('violations', () => {
+    it('are counted once where the reply is lost that said so', async () => {
+      world = new World(1, { rateLimit: 4, burstLimit: 1, disconnectThreshold: 12 });
+      for (let n = 0; n < 6; n += 1) await world.check(first());
+      await world.time.run(0.3);
+      world.losesReplies = true;
+      await world.check(first(), 1);
+      world.losesReplies = false;
+      await world.check(first(), 1);
+      const count = first().getViolationCount('p');
+      await world.time.run(0.01);
+      // Five, and one for the token that was lost with the reply.
+      expect(await count).toBe(6);
+    });
+  });
+
+  describe('a share', () => {
+    const limit = {
+      rateLimit: 20,
+      burstLimit: 80,
+      leaseSeconds: 5,
+      onStoreFailure: 'share' as const,
+    };
+    beforeEach(async () => {
+      world = new World(4, limit);
+      await world.time.run(4);
+    });
+
+    /** Messages that all nodes admit while the store is away for `seconds`. */
+    async function admittedAway(nodes: readonly SharedRateLimiter[], seconds: number) {
+      world.isAway = true;
+      for (const node of nodes) while (await world.check(node)) {}
+      const before = world.admissions.length;
+      for (let n = 0; n < seconds * 10; n += 1) {
+        await world.time.run(0.1);
+        for (const node of nodes) await world.check(node);
+      }
+      return world.admissions.length - before;
     }
-    expect(admitted).toBeGreaterThan(20);
-    expect(admitted).toBeLessThanOrEqual(27);
+
+    it('is that of all nodes, though the first to come back sees itself alone', async () => {
+      await world.lose();
+      // As long as it takes one of them to be heard.
+      while (world.nodes.every((node) => node.getStats().store.state === 'down')) {
+        await world.time.run(0.001);
+      }
+      expect(await admittedAway(world.nodes, 10)).toBeLessThanOrEqual(20 * 10 + 4);
+    });
+
+    it('of a node that starts meanwhile is what it is told, or all', async () => {
+      world.isAway = true;
+      const all = world.start();
+      // Asked ten times a second.
+      expect(await admittedAway([all], 5)).toBeGreaterThan(45);
+      const told = new World(0, { ...limit, nodes: 4 });
+      told.isAway = true;
+      const one = told.start();
+      await told.time.run(1);
+      let admitted = 0;
+      for (let n = 0; n < 50; n += 1) {
+        await told.time.run(0.1);
+        if (await told.check(one)) admitted += 1;
+      }
+      expect(admitted).toBeGreaterThan(20);
+      expect(admitted).toBeLessThanOrEqual(27);
+    });
   });
 });

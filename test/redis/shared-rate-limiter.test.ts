@@ -2,9 +2,9 @@
 
 import { RateLimiter } from 'relay-limiter';
 import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/redis';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Store } from '../../out/examples/fleet/server.js';
-import { codeOf, manualClock, ODD_KEYS } from '../support/limiters.js';
+import { codeOf, ENGINES, manualClock, ODD_KEYS } from '../support/limiters.js';
 import { run } from '../support/processes.js';
 import {
   anyStore,
@@ -55,6 +55,25 @@ describe('options', () => {
   ])('refuse %s', (_, options) => {
     const make = () => new SharedRateLimiter(options as SharedRateLimiterOptions);
     expect(codeOf(make)).toBe('ERR_LIMITER_OPTION');
+  });
+
+  it('choose the engine as those of a RateLimiter do, before the store is asked; not in mode strict', async () => {
+    const asked = vi.fn(async () => ['run', 99, '1', 1]);
+    const make = (options: SharedRateLimiterOptions) =>
+      codeOf(() => new SharedRateLimiter({ client: { ...client, eval: asked }, ...options }));
+    vi.stubEnv('RELAY_LIMITER_ENGINE', 'another');
+    for (const mode of ['leased', 'local'] as const) {
+      expect(make({ mode })).toBe('ERR_LIMITER_ENGINE');
+    }
+    await sleep(0.01);
+    expect(asked).not.toHaveBeenCalled();
+    const made = ENGINES.map((engine) => make({ mode: 'leased', engine }));
+    made.push(make({ mode: 'strict' }));
+    vi.unstubAllEnvs();
+    for (const limiter of made as { returned: SharedRateLimiter }[]) {
+      expect(limiter.returned).toBeInstanceOf(SharedRateLimiter);
+      await limiter.returned.close();
+    }
   });
 });
 

@@ -5,6 +5,7 @@
 import { accessSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import { selectEngine } from '../../dist/engine/select.js';
 
 // Some texts are longer than what the engine has at hand for one.
 const keys = Array.from({ length: 120 }, (_, n) => n + 'k'.repeat(n % 8 ? 5 : 300));
@@ -126,6 +127,35 @@ function callsOf(make) {
   };
 }
 
+/** The same of a table of leases. */
+function callsOfTable() {
+  const made = () => selectEngine('native').leaseTable();
+  const set = (table) => {
+    for (const key of keys) table.set(key, 2, 10);
+  };
+  const filled = () => {
+    const table = made();
+    set(table);
+    return table;
+  };
+  const total = (table) => table.total(9);
+  const perKey = (act) => [
+    filled,
+    (table) => {
+      for (const key of keys) act(table, key);
+    },
+    total,
+  ];
+  return {
+    new: [() => [], (tables) => tables.push(...Array.from({ length: 12 }, made)), () => 0],
+    set: [made, set, total],
+    'set, of known ones': [filled, set, total],
+    spend: perKey((table, key) => table.spend(key, 0, 9)),
+    tokens: perKey((table, key) => table.tokens(key)),
+    delete: perKey((table, key) => table.delete(key)),
+  };
+}
+
 function tell(word) {
   try {
     accessSync(`/failing-memory/${word}`);
@@ -158,10 +188,11 @@ function attempt(make, act, ask) {
   }
 }
 
+const all = Object.entries(MAKERS).map(([name, make]) => [name, callsOf(make)]);
 const outcomes = {};
-for (const [limiter, make] of Object.entries(MAKERS)) {
-  for (const [call, [given, act, ask]] of Object.entries(callsOf(make))) {
-    const name = `${limiter}: ${call}`;
+for (const [subject, calls] of [...all, ['LeaseTable', callsOfTable()]]) {
+  for (const [call, [given, act, ask]] of Object.entries(calls)) {
+    const name = `${subject}: ${call}`;
     process.stderr.write(`${name}\n`);
     outcomes[name] = attempt(given, act, ask);
   }

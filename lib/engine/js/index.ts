@@ -2,6 +2,7 @@
 
 import type { Engine } from '../engine.js';
 import { JsDirectLimiter } from './direct-limiter.js';
+import { JsLeaseTable } from './lease-table.js';
 import { JsOrderbookLimiter } from './orderbook-limiter.js';
 import { JsRateLimiter } from './rate-limiter.js';
 
@@ -10,4 +11,5 @@ export const jsEngine: Engine = {
   rateLimiter: (config) => new JsRateLimiter(config),
   orderbook: (config) => new JsOrderbookLimiter(config),
   direct: (config) => new JsDirectLimiter(config),
+  leaseTable: () => new JsLeaseTable(),
 };

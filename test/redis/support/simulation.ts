@@ -1,8 +1,9 @@
-// Nodes, a store and the network between them, in virtual time. The nodes are the package's own; the
-// store is the twin.
+// Nodes, a store and the network between them, in virtual time. The nodes are the package's own, of
+// either engine; the store is the twin.
 
 import { SharedRateLimiter, type SharedRateLimiterOptions } from '../../../lib/redis/index.js';
 import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
+import { ENGINES } from '../../support/limiters.js';
 import { type Random, seeded } from '../../support/random.js';
 import { Twin } from './twin.js';
 import { VirtualTime } from './virtual-time.js';
@@ -96,6 +97,7 @@ class Simulation {
       onStoreFailure: policy,
       nodes: this.#scenario.nodes,
       clock: this.#someClock(this.#random() * 1e6),
+      engine: this.#random.pick(ENGINES),
     };
     const node = new SharedRateLimiter(options);
     this.#nodes[index]?.emit('state', { state: 'up', shard: 0 });

@@ -1,0 +1,80 @@
+// LeaseTable: tokens that may be spent until a time, by peer. Twin of native/lease-table.h: same names,
+// same order of statements. It refills nothing, and knows nobody that gave them.
+
+import { monotonicSeconds } from '../../clock.js';
+import { type LeaseTable, REFUSED } from '../engine.js';
+import { NEVER } from './arithmetic.js';
+import { Keys, keep } from './keys.js';
+import { type Place, Table } from './table.js';
+
+// A lease is two doubles: tokens, and when they are no longer there.
+const DOUBLES = 2;
+
+class Leases extends Table {
+  constructor() {
+    super(DOUBLES);
+  }
+
+  insert(key: string): Place {
+    const place = this.add(key, undefined);
+    this.set(place, 0, NEVER);
+    return place;
+  }
+
+  set(place: Place, tokens: number, until: number): void {
+    this.doubles[place * DOUBLES] = tokens;
+    this.doubles[place * DOUBLES + 1] = until;
+  }
+
+  tokens(place: Place): number {
+    return this.doubles[place * DOUBLES] as number;
+  }
+
+  until(place: Place): number {
+    return this.doubles[place * DOUBLES + 1] as number;
+  }
+
+  take(place: Place, cost: number): void {
+    (this.doubles[place * DOUBLES] as number) -= cost;
+  }
+}
+
+export class JsLeaseTable implements LeaseTable {
+  readonly #keys = new Keys();
+  readonly #leases = new Leases();
+
+  now(): number {
+    return monotonicSeconds();
+  }
+
+  spend(key: string, cost: number, now = monotonicSeconds()): typeof REFUSED | undefined {
+    const place = this.#leases.find(this.#keys.find(key));
+    if (place === undefined) return REFUSED;
+    if (!(now < this.#leases.until(place)) || !(this.#leases.tokens(place) >= cost)) return REFUSED;
+    this.#leases.take(place, cost);
+    return undefined;
+  }
+
+  set(key: string, tokens: number, until: number): void {
+    const found = this.#keys.find(key);
+    const place = this.#leases.find(found) ?? this.#leases.insert(keep(found));
+    this.#leases.set(place, tokens, until);
+  }
+
+  tokens(key: string): number {
+    const place = this.#leases.find(this.#keys.find(key));
+    return place === undefined ? 0 : this.#leases.tokens(place);
+  }
+
+  delete(key: string): void {
+    this.#leases.delete(this.#keys.find(key));
+  }
+
+  total(now: number): number {
+    let total = 0;
+    for (let place = 0; place < this.#leases.size; place += 1) {
+      if (now < this.#leases.until(place)) total += this.#leases.tokens(place);
+    }
+    return total;
+  }
+}
