@@ -3,9 +3,9 @@
 // There are at most `maxPeers` of them. Where one more comes, the level of violations goes that was raised
 // the longest time ago; where there are bans alone, of sixteen the one that ends first.
 
-import { createHash } from 'node:crypto';
 import { LEVEL_SECONDS, SAME_SECONDS } from './ban-scripts.js';
 import type { SharedBan } from './bans.js';
+import { isId } from './keys.js';
 
 interface Entry {
   /** When the ban ends, in seconds; minus infinity: there is none. */
@@ -22,26 +22,11 @@ const NEVER = Number.NEGATIVE_INFINITY;
 const LOOKED_AT = 2;
 /** Bans of which one goes. */
 const SAMPLE = 16;
-/** Longer names are known by a digest: an attacker's must fill neither a process nor the store. */
-const LONGEST = 128;
-const DIGEST = /^#[0-9a-f]{128}$/;
-
-/** What a peer is known by: its name, or a digest, which is longer than any such name. */
-export function idOf(key: string): string {
-  if (key.length <= LONGEST) return key;
-  return `#${createHash('sha512').update(key, 'utf16le').digest('hex')}`;
-}
-
 /** Whether it can be one that was found, with its id as the key: others publish what they like. */
 export function isBan({ key, seconds, violations }: SharedBan): boolean {
-  const isKnown = typeof key === 'string' && (isName(key) || DIGEST.test(key));
+  const isKnown = typeof key === 'string' && isId(key);
   const isTime = Number.isFinite(seconds) && seconds >= 0;
   return isKnown && isTime && Number.isSafeInteger(violations) && violations >= 0;
-}
-
-/** Whether an id is the name itself. */
-export function isName(id: string): boolean {
-  return id.length <= LONGEST;
 }
 
 export class BanBook {

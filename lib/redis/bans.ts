@@ -11,9 +11,10 @@ import { refused } from '../errors.js';
 import { commonOptions, count, positive, readOptions, requireKey } from '../options.js';
 import { OrderbookRateLimiter } from '../orderbook-rate-limiter.js';
 import { copyOf } from '../text.js';
-import { BanBook, idOf, isName } from './ban-book.js';
+import { BanBook } from './ban-book.js';
 import { BanStore, type Told } from './ban-store.js';
 import type { RedisClient } from './client.js';
+import { idOf, isName } from './keys.js';
 import { DEFAULT_DEADLINE_SECONDS, prefixOf } from './options.js';
 
 export interface SharedBansOptions {

@@ -1,5 +1,5 @@
-// Where a peer is in the store: one key of its own, whatever its name. Two names are one peer exactly
-// when `===`, as everywhere in this package.
+// What a peer is known by, and where it is in the store: one key of its own, whatever its name. Two names
+// are one peer exactly when `===`, as everywhere in this package.
 
 import { createHash } from 'node:crypto';
 
@@ -9,29 +9,43 @@ import { createHash } from 'node:crypto';
  */
 export const SHARDS = 64;
 
-/** Longer names are hashed: an attacker's must not fill the store. */
+/** Longer names are known by a digest: an attacker's must fill neither a process nor the store. */
 const LONGEST = 128;
+const DIGEST = /^#[0-9a-f]{128}$/;
 // What would be read as a hash tag, what marks an escape or a digest, and what UTF-8 cannot tell apart.
 const SPECIAL = /[%{}#]|\p{Surrogate}/gu;
 
-/** The number of the part that a peer is in: FNV-1a of its name. */
-export function shardOf(key: string): number {
+/** What a peer is known by: its name, or a digest, which is longer than any such name. */
+export function idOf(key: string): string {
+  if (key.length <= LONGEST) return key;
+  return `#${createHash('sha512').update(key, 'utf16le').digest('hex')}`;
+}
+
+/** Whether an id is the name itself. */
+export function isName(id: string): boolean {
+  return id.length <= LONGEST;
+}
+
+/** Whether a text can be the id of a peer. */
+export function isId(text: string): boolean {
+  return isName(text) || DIGEST.test(text);
+}
+
+/** The number of the part that a peer is in: FNV-1a of its id. */
+export function shardOf(id: string): number {
   let hash = 0x811c9dc5;
-  for (let i = 0; i < key.length; i += 1) {
-    hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
+  for (let i = 0; i < id.length; i += 1) {
+    hash = Math.imul(hash ^ id.charCodeAt(i), 0x01000193);
   }
   return (hash >>> 16) % SHARDS;
 }
 
 /** The key of something in one part of the store. */
-export function storeKey(prefix: string, part: number | string, name: string): string {
-  return `${prefix}:{${part}}:${escaped(name)}`;
+export function storeKey(prefix: string, part: number | string, id: string): string {
+  return `${prefix}:{${part}}:${isName(id) ? escaped(id) : id}`;
 }
 
 function escaped(name: string): string {
-  if (name.length > LONGEST) {
-    return `#${createHash('sha256').update(name, 'utf16le').digest('base64url')}`;
-  }
   if (isPlain(name)) return name;
   return name.replace(SPECIAL, (unit) => `%${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

@@ -73,6 +73,7 @@ export class Leased {
   readonly #store: Store;
   readonly #leases: Leases;
   readonly #asks = new Map<string, Ask>();
+  #onNoAsks: (() => void) | undefined;
   readonly #threshold: number;
   #lastLease = 0;
   #hand = 0;
@@ -140,8 +141,13 @@ export class Leased {
     else ask.isGone = true;
   }
 
-  /** Gives back all of them. */
+  /** Gives back all of them, once those are there that are being asked for. */
   async close(): Promise<void> {
+    while (this.#asks.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onNoAsks = resolve;
+      });
+    }
     const returns: Promise<unknown>[] = [];
     for (let place = this.#leases.size - 1; place >= 0; place -= 1) {
       const back = this.#giveBack(this.#leases.keyAt(place));
@@ -213,15 +219,20 @@ export class Leased {
       String(this.#ahead(place, now)),
     ];
     const answered = (reply: unknown) => {
-      this.#asks.delete(key);
+      this.#end(key);
       if (isReply(reply)) this.#answered(key, ask, reply, { asked: now, lease });
       else this.#failed(key, ask, strangeReply());
     };
     const failed = (error: Error) => {
-      this.#asks.delete(key);
+      this.#end(key);
       this.#failed(key, ask, error);
     };
     this.#store.call(key, new CallBack('lease', this.#store.keyOf(key), args, answered, failed));
+  }
+
+  #end(key: string): void {
+    this.#asks.delete(key);
+    if (this.#asks.size === 0) this.#onNoAsks?.();
   }
 
   /** As much as it used up in half a lease's time or less, twice over; half of what it did not use up. */

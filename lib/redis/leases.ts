@@ -4,6 +4,7 @@
 import type { LeaseTable } from '../engine/engine.js';
 import { NEVER } from '../engine/js/arithmetic.js';
 import { type Place, Table } from '../engine/js/table.js';
+import { copyOf } from '../text.js';
 
 export type { Place };
 
@@ -28,7 +29,7 @@ class Records extends Table {
 
   /** Of a peer that holds nothing. @throws `ERR_LIMITER_MEMORY` */
   insert(key: string): Place {
-    const place = this.add(key, undefined);
+    const place = this.add(copyOf(key), undefined);
     this.doubles.fill(0, place * DOUBLES, (place + 1) * DOUBLES);
     this.set(place, UNTIL, NEVER);
     this.set(place, REFUSED_UNTIL, NEVER);
@@ -83,7 +84,7 @@ export class Leases {
     this.#records.delete(key);
   }
 
-  /** The clock that \`spend\` reads where a time is left out. */
+  /** The clock that `spend` reads where a time is left out. */
   now(): number {
     return this.#table.now();
   }

@@ -8,6 +8,7 @@ import { requireCost, requireKey } from '../options.js';
 import { ALLOWED, DISCONNECTED, RateLimiter } from '../rate-limiter.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
 import { Call } from './call.js';
+import { idOf } from './keys.js';
 import { Leased } from './leased.js';
 import { Leases } from './leases.js';
 import {
@@ -24,7 +25,10 @@ import { Store } from './store.js';
 export interface SharedRateLimiterEvents {
   /** The store, or a part of a cluster, does not answer any more, or does again. */
   state: [change: StateChange];
-  /** The store refuses the key of one peer: something else lies there. */
+  /**
+   * The store refuses the key of one peer: something else lies there. A name of more than 128 units is given
+   * as its digest.
+   */
   failure: [failure: { readonly key: string; readonly error: Error }];
 }
 
@@ -121,9 +125,10 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
       const message = "check() cannot answer in mode 'strict': call checkAsync()";
       throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
     }
+    const id = idOf(peerKey);
     const now = readOptionalClock(this.#settings.clock);
-    const known = this.#leased.known(peerKey, cost, now);
-    return this.#count(known ?? this.#leased.askAhead(peerKey, cost, now));
+    const known = this.#leased.known(id, cost, now);
+    return this.#count(known ?? this.#leased.askAhead(id, cost, now));
   }
 
   /**
@@ -136,8 +141,8 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     try {
       requireKey(peerKey);
       requireCost(cost);
-      if (this.#leased !== undefined) return this.#askIfNeeded(this.#leased, peerKey, cost);
-      if (this.#store !== undefined) return this.#strict(this.#store, peerKey, cost);
+      if (this.#leased !== undefined) return this.#askIfNeeded(this.#leased, idOf(peerKey), cost);
+      if (this.#store !== undefined) return this.#strict(this.#store, idOf(peerKey), cost);
       return Promise.resolve(this.check(peerKey, cost));
     } catch (error) {
       return Promise.reject(error);
@@ -151,7 +156,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   removePeer(peerKey: string): void {
     requireKey(peerKey);
     this.#local?.removePeer(peerKey);
-    this.#leased?.leave(peerKey);
+    this.#leased?.leave(idOf(peerKey));
   }
 
   /**
@@ -161,10 +166,11 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   async getViolationCount(peerKey: string): Promise<number> {
     requireKey(peerKey);
     if (this.#local !== undefined) return this.#local.getViolationCount(peerKey);
+    const id = idOf(peerKey);
     try {
-      const reply = await this.#store?.reply('look', peerKey, []);
+      const reply = await this.#store?.reply('look', id, []);
       const [, violations] = reply as [tokens: string, violations: number];
-      return Number(violations) + (this.#leased?.unreported(peerKey) ?? 0);
+      return Number(violations) + (this.#leased?.unreported(id) ?? 0);
     } catch (cause) {
       const message = `the store did not say: ${(cause as Error).message}`;
       throw limiterError(Error, 'ERR_LIMITER_STORE', message, cause);
@@ -198,8 +204,9 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   }
 
   /**
-   * Gives back every lease and stops saying that this process is there. Resolves when that is done, or
-   * after `deadlineSeconds`. The client stays open. No check may follow.
+   * Gives back every lease, also those that are being asked for, and stops saying that this process is there.
+   * The client stays open. No check may follow. Each thousand leases are waited for no longer than
+   * `deadlineSeconds`.
    */
   async close(): Promise<void> {
     await this.#leased?.close();

@@ -142,6 +142,21 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       expect([looks, world.clockReads]).toEqual([name === 'js' ? 1 : 0, 1]);
     });
 
+    // An attacker's must not fill the process; and V8 hashes all of one great length alike.
+    it('of a long key is kept under a digest', async () => {
+      world = new World(1, { rateLimit: 10, burstLimit: 100 });
+      const key = 'x'.repeat(65_536);
+      const set = vi.spyOn(Map.prototype, 'set');
+      const verdict = first().checkAsync(key);
+      await world.time.run(0.001);
+      const longest = Math.max(...set.mock.calls.map(([id]) => String(id).length));
+      set.mockRestore();
+      expect(await verdict).toEqual(['allow', 0]);
+      expect(longest).toBeLessThan(200);
+      expect(first().check(key)).toEqual(['allow', 0]);
+      expect(first().check(`${key}x`)[0]).toBe('delay');
+    });
+
     it('of which three quarters are spent asks for the next, and covers meanwhile', async () => {
       world = new World(1, { rateLimit: 10, burstLimit: 100 });
       await world.check(first());

@@ -186,8 +186,11 @@ describe.skipIf(NO_STORE).each(Object.entries(CLIENTS))('through %s', (name, con
     await a.checkAsync('q');
     expect(a.getStats().leasedTokens).toBeGreaterThan(10);
     a.removePeer('p');
+    // It closes before the store has answered.
+    expect(a.check('r')[0]).toBe('delay');
     await a.close();
     const b = limiter(options);
+    expect(await b.checkAsync('r', 100)).toEqual(['allow', 0]);
     for (const key of ['p', 'q']) {
       expect(await b.checkAsync(key, 99)).toEqual(['allow', 0]);
       expect((await b.checkAsync(key))[0]).toBe('delay');
