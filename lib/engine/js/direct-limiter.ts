@@ -341,14 +341,14 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     let seconds = own.secondsUntilFresh(place, now);
     if (!victim.mayBe(seconds)) return false;
     let idle = own.idle(place, now);
-    const key = own.table.keyAt(place);
-    const second = other.table.find(key);
+    const second = other.table.find(own.table.keyAt(place));
     if (second !== undefined) {
       seconds = Math.max(seconds, other.secondsUntilFresh(second, now));
       idle = Math.min(idle, other.idle(second, now));
     }
     const { banDuration } = this.#config;
-    const loss = this.#offenders.lossOf(key, seconds, seconds, idle, now, banDuration);
+    const timed = own === this.#timeSide ? place : second;
+    const loss = this.#offenders.lossOf(timed, seconds, seconds, idle, now, banDuration);
     return victim.offer(place, loss);
   }
 

@@ -13,7 +13,7 @@ import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
 import { MOST_UNITS } from './keys.js';
-import { store, type Table, Times } from './table.js';
+import { MOST_NOTE, type Place, store, type Table, Times } from './table.js';
 
 /** What long keys may take together, at two bytes a unit: at least, and for each peer. */
 const LEAST_LONG_BYTES = 2 ** 20;
@@ -21,6 +21,12 @@ const LONG_BYTES_PER_PEER = 64;
 const BYTES_PER_UNIT = 2;
 /** The longest key that all of that is for. */
 const LONG_UNITS = 1024;
+
+/**
+ * What the peers' table notes of each record, so that eviction reads arrays alone: 0 of who is no
+ * offender, violations, or this, where it must ask: there is or was a ban, or they are too many.
+ */
+const ASK = MOST_NOTE;
 
 /** Bans among which the longest are looked for: at least, and twice as many as are. */
 const LEAST_KEPT = 1000;
@@ -39,7 +45,10 @@ export class Offenders {
 
   readonly #peers: Table;
 
-  /** For a limiter of so many peers, whose keys are those of a table. */
+  /**
+   * For a limiter of so many peers, whose keys are those of a table. An offender has a record there,
+   * unless it has a ban.
+   */
   constructor(maxPeers: number, peers: Table) {
     this.#peers = peers;
     this.#longBytesMost = Math.max(LEAST_LONG_BYTES, maxPeers * LONG_BYTES_PER_PEER);
@@ -59,9 +68,9 @@ export class Offenders {
 
   /** Counts one more, and returns how many it makes. */
   addViolation(key: string, text: string): number {
-    const violations = this.violations(key) + 1;
-    this.#setViolations(key, text, violations);
-    return violations;
+    const before = this.violations(key);
+    this.#setViolations(key, text, before, before + 1);
+    return before + 1;
   }
 
   /**
@@ -69,7 +78,8 @@ export class Offenders {
    * the place of none or of an earlier one.
    */
   restore(key: string, text: string, violations: number, began: number): void {
-    if (violations > this.violations(key)) this.#setViolations(key, text, violations);
+    const before = this.violations(key);
+    if (violations > before) this.#setViolations(key, text, before, violations);
     // Last: whoever counts bans hears of none where memory runs out.
     if (began > NEVER) this.#restoreBan(key, text, began);
   }
@@ -83,28 +93,33 @@ export class Offenders {
   /**
    * What is lost with a peer who without its offences would be `seconds` from a fresh one, after a
    * ban that is over `afterBan`, and has been idle for so long. Such a ban goes with the next check,
-   * its violations with it: neither is anything to lose.
+   * its violations with it: neither is anything to lose. `place` is that of its record among the
+   * peers, undefined where it has none there.
    */
   lossOf(
-    key: string,
+    place: Place | undefined,
     seconds: number,
     afterBan: number,
     idle: number,
     now: number,
     banDuration: number,
   ): Loss {
+    const note = place === undefined ? 0 : this.#peers.noteAt(place);
+    if (place === undefined || note === 0) return lossOfUnpunished(seconds);
+    if (note < ASK) return lossOfPunished(note, idle);
+    const key = this.#peers.keyAt(place);
     const began = this.bannedAt(key);
     if (began !== NEVER) {
       return elapsed(now, began) < banDuration ? LOSS_OF_BANNED : lossOfUnpunished(afterBan);
     }
-    // Most limiters have no offender at all: then there is nothing to look up.
-    const violations = this.#violations.size === 0 ? 0 : this.violations(key);
+    const violations = this.violations(key);
     return violations === 0 ? lossOfUnpunished(seconds) : lossOfPunished(violations, idle);
   }
 
   /** For a peer without a ban. */
   beginBan(key: string, text: string, now: number): void {
     this.#offend(key, text, (own) => void this.bans.insert(own, now));
+    this.#note(key, ASK);
   }
 
   /** Lifts a ban; violations stay. */
@@ -117,7 +132,9 @@ export class Offenders {
     this.#total -= this.violations(key);
     const hadViolations = this.#violations.delete(key);
     const hadBan = this.bans.delete(key);
-    if (hadViolations || hadBan) this.#unname(key);
+    if (!hadViolations && !hadBan) return;
+    this.#unname(key);
+    this.#note(key, 0);
   }
 
   clear(): void {
@@ -203,11 +220,16 @@ export class Offenders {
     return peers;
   }
 
-  #setViolations(key: string, text: string, violations: number): void {
-    const before = this.#violations.get(key);
-    if (before !== undefined) this.#violations.set(key, violations);
+  #setViolations(key: string, text: string, before: number, violations: number): void {
+    if (before > 0) this.#violations.set(key, violations);
     else this.#offend(key, text, (own) => store(this.#violations, own, violations));
-    this.#total += violations - (before ?? 0);
+    this.#total += violations - before;
+    this.#note(key, this.bannedAt(key) === NEVER ? Math.min(violations, ASK) : ASK);
+  }
+
+  #note(key: string, note: number): void {
+    const place = this.#peers.find(key);
+    if (place !== undefined) this.#peers.setNote(place, note);
   }
 
   /** Names whom `enter` makes an offender, unless it throws; it is given the key to keep. */

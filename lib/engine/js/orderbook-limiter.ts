@@ -246,8 +246,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
     // After a ban that is over its peer is as a fresh one, and was idle for at least as long.
     if (!victim.mayBe(secondsLeft(Math.min(interval, banDuration), idle))) return false;
     const seconds = secondsLeft(interval, idle);
-    const key = this.#allowedAt.keyAt(place);
-    return victim.offer(place, this.#offenders.lossOf(key, seconds, 0, idle, now, banDuration));
+    return victim.offer(place, this.#offenders.lossOf(place, seconds, 0, idle, now, banDuration));
   }
 
   #isInBans(key: string): boolean {

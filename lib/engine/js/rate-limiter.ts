@@ -184,8 +184,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
       const seconds = this.#buckets.secondsUntilFull(place, now, this.#rate, this.#burst);
       if (!victim.mayBe(seconds)) return false;
       const idle = this.#buckets.idle(place, now);
-      const other = this.#buckets.keyAt(place);
-      return victim.offer(place, this.#offenders.lossOf(other, seconds, seconds, idle, now, 0));
+      return victim.offer(place, this.#offenders.lossOf(place, seconds, seconds, idle, now, 0));
     });
     if (victim.place === undefined) return undefined;
     const evicted = this.#buckets.keyAt(victim.place);

@@ -25,6 +25,8 @@ export type Place = number;
 
 const LEAST_RECORDS = 64;
 
+export const MOST_NOTE = 0xffff;
+
 /**
  * Records by key: some doubles each, side by side in one array. An object for each record would
  * take twice the memory, and three cache lines where this takes one.
@@ -36,6 +38,7 @@ export class Table {
   readonly #places = new Map<string, Place>();
   /** Whose record is at each place. */
   #keys: string[] = [];
+  #notes = new Uint16Array(LEAST_RECORDS);
 
   constructor(width: number) {
     this.#width = width;
@@ -78,6 +81,15 @@ export class Table {
     this.#keys[place] = key;
   }
 
+  /** A number up to MOST_NOTE that the table's user keeps of each record; 0 of a new one. */
+  noteAt(place: Place): number {
+    return this.#notes[place] as number;
+  }
+
+  setNote(place: Place, note: number): void {
+    this.#notes[place] = note;
+  }
+
   /** Deletes a record, true if there was one: the last one takes its place. */
   delete(key: string): boolean {
     const place = this.#places.get(key);
@@ -110,6 +122,7 @@ export class Table {
     this.#places.clear();
     this.#keys = [];
     this.doubles = new Float64Array(LEAST_RECORDS * this.#width);
+    this.#notes = new Uint16Array(LEAST_RECORDS);
   }
 
   /**
@@ -124,6 +137,7 @@ export class Table {
     store(this.#places, key, place);
     this.#places.delete(this.keyAt(place));
     this.#keys[place] = key;
+    this.#notes[place] = 0;
     return place;
   }
 
@@ -132,6 +146,7 @@ export class Table {
     if (place * this.#width === this.doubles.length) this.#grow();
     store(this.#places, key, place);
     this.#keys.push(key);
+    this.#notes[place] = 0;
     return place;
   }
 
@@ -140,6 +155,7 @@ export class Table {
     for (let i = 0; i < width; i += 1) {
       this.doubles[to * width + i] = this.doubles[from * width + i] as number;
     }
+    this.#notes[to] = this.#notes[from] as number;
   }
 
   #grow(): void {
@@ -165,8 +181,11 @@ export class Table {
   /** @throws RangeError where there is no memory; nothing has changed then. */
   #resize(length: number): void {
     const doubles = new Float64Array(length);
+    const notes = new Uint16Array(length / this.#width);
     doubles.set(this.doubles.subarray(0, length));
+    notes.set(this.#notes.subarray(0, notes.length));
     this.doubles = doubles;
+    this.#notes = notes;
   }
 }
 
