@@ -125,6 +125,48 @@ describe.each(ENGINES)('%s', (engine) => {
       });
     });
 
+    test('the worse violator stays, however many violations there are', () => {
+      for (const [fewer, more] of [
+        [65_533, 65_534],
+        [65_534, 65_535],
+        [65_535, 65_536],
+        [70_000, 2 ** 40],
+      ] as const) {
+        const limiter = rate({ maxPeers: 2 });
+        const offender = (key: string, violations: number) =>
+          ({ key, violations, banSecondsLeft: null, idleSeconds: 5 }) as const;
+        const peers = [offender('more', more), offender('fewer', fewer)];
+        limiter.restore({ format: 1, limiter: 'RateLimiter', peers });
+        limiter.check('newcomer');
+        expect(limiter.getViolationCount('more')).toBe(more);
+        expect(limiter.getViolationCount('fewer')).toBe(0);
+      }
+    });
+
+    test('others that are removed leave a violator what protects it', () => {
+      const limiter = rate({ maxPeers: 100, rateLimit: 0.001 });
+      for (let n = 0; n < 99; n += 1) limiter.check(`honest-${n}`);
+      times(3, () => limiter.check('violator', 11));
+      for (let n = 0; n < 90; n += 1) limiter.removePeer(`honest-${n}`);
+      for (let n = 0; n < 1000; n += 1) limiter.check(`flood-${n}`);
+      expect(limiter.getViolationCount('violator')).toBe(3);
+    });
+
+    test('who comes in the place of a violator is none', () => {
+      const limiter = rate({ maxPeers: 2 });
+      times(2, () => limiter.check('idle', 11));
+      clock.now += 1;
+      times(2, () => limiter.check('violator', 11));
+      clock.now += 1;
+      for (const key of ['newcomer', 'another']) limiter.check(key, 10);
+      expect(limiter.getViolationCount('violator')).toBe(2);
+      times(3, () => limiter.check('another', 11));
+      limiter.removePeer('another');
+      for (const key of ['newcomer', 'another']) limiter.check(key, 10);
+      expect(limiter.getViolationCount('violator')).toBe(2);
+      expect(limiter.getStats()).toMatchObject({ peers: 2, totalViolations: 2, evictions: 3 });
+    });
+
     test('opened peers and groups are right, whoever is evicted', () => {
       const limiter = rate({ maxPeers: 2 });
       const [a, b, c] = ['a', 'b', 'c'].map((key) => limiter.open(key));
@@ -346,6 +388,24 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(opened.checkOrderbook()).toBe(true);
       expect([...limiter.group(['newcomer', 'other']).check()]).toEqual([0, 0]);
       expect(limiter.getStatistics()).toMatchObject({ peers: 2, evictions: 2, lossyEvictions: 0 });
+    });
+
+    test('a ban that was lifted protects no more, violations that stay do', () => {
+      const limiter = direct({ maxPeers: 3 });
+      const innocent = { key: 'innocent', violations: 0, banSecondsLeft: 100, idleSeconds: 0 };
+      const snapshot = { format: 1, limiter: 'DirectConnectionRateLimiter' } as const;
+      limiter.restore({ ...snapshot, peers: [innocent] });
+      ban(limiter, 'two');
+      clock.now += 100;
+      for (const key of ['innocent', 'two']) expect(limiter.isBanned(key)).toBe(false);
+      times(2, () => limiter.checkOrderbook('one'));
+      limiter.checkOrderbook('newcomer');
+      // As a fresh one the innocent goes first.
+      expect(limiter.getStatistics()).toMatchObject({ evictions: 1, lossyEvictions: 0 });
+      limiter.checkOrderbook('newcomer');
+      limiter.checkOrderbook('another');
+      expect(limiter.getViolationCount('two')).toBe(2);
+      expect(limiter.getStatistics()).toMatchObject({ evictions: 2, totalViolations: 3 });
     });
 
     test('whose ban is over has nothing to lose but its tokens and its interval', () => {

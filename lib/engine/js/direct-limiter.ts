@@ -347,6 +347,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
       idle = Math.min(idle, other.idle(second, now));
     }
     const { banDuration } = this.#config;
+    // Offenders are noted where the times are.
     const timed = own === this.#timeSide ? place : second;
     const loss = this.#offenders.lossOf(timed, seconds, seconds, idle, now, banDuration);
     return victim.offer(place, loss);

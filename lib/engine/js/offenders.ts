@@ -23,8 +23,8 @@ const BYTES_PER_UNIT = 2;
 const LONG_UNITS = 1024;
 
 /**
- * What the peers' table notes of each record, so that eviction reads arrays alone: 0 of who is no
- * offender, violations, or this, where it must ask: there is or was a ban, or they are too many.
+ * What the peers' table notes of each record, so that eviction need not look up violations: none, how
+ * many, or this, where it must ask the Maps: there is or was a ban, or they are too many.
  */
 const ASK = MOST_NOTE;
 
@@ -104,8 +104,9 @@ export class Offenders {
     now: number,
     banDuration: number,
   ): Loss {
-    const note = place === undefined ? 0 : this.#peers.noteAt(place);
-    if (place === undefined || note === 0) return lossOfUnpunished(seconds);
+    if (place === undefined) return lossOfUnpunished(seconds);
+    const note = this.#peers.noteAt(place);
+    if (note === 0) return lossOfUnpunished(seconds);
     if (note < ASK) return lossOfPunished(note, idle);
     const key = this.#peers.keyAt(place);
     const began = this.bannedAt(key);
@@ -227,6 +228,7 @@ export class Offenders {
     this.#note(key, this.bannedAt(key) === NEVER ? Math.min(violations, ASK) : ASK);
   }
 
+  /** For eviction, which asks of nobody who has no record. */
   #note(key: string, note: number): void {
     const place = this.#peers.find(key);
     if (place !== undefined) this.#peers.setNote(place, note);
