@@ -90,8 +90,9 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
         if (event === 'message') return guard.#take(data, isBinary ? 'binary' : 'text');
         if (event === 'ping' || event === 'pong') return guard.#take(data, event);
       }
+      // By `apply`, since otherwise V8 makes an object of them at each message too.
       // biome-ignore lint/complexity/noArguments: how many there are differs, and listeners may count them.
-      return guard.#other(event, arguments);
+      return guard.#other.apply(guard, arguments as unknown as unknown[]);
     } as WebSocket['emit'];
   }
 
@@ -102,12 +103,13 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     return true;
   }
 
-  #other(event: string | symbol, call: IArguments): boolean {
-    if (this.isReleased) return this.#emit(...call);
-    if (event === 'close') return this.#close(call);
+  #other(...event: unknown[]): boolean {
+    if (this.isReleased) return this.#emit(...event);
+    const [name] = event;
+    if (name === 'close') return this.#close(event);
     // A peer can break a frame at any time, and 'error' without a listener would end the process.
-    if (event === 'error' && this.#client.listenerCount('error') === 0) return false;
-    return this.#emit(...call);
+    if (name === 'error' && this.#client.listenerCount('error') === 0) return false;
+    return this.#emit(...event);
   }
 
   #wait(data: MessageData, kind: FrameKind): void {
@@ -141,9 +143,9 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     this.hold.release();
   }
 
-  #close(call: IArguments): boolean {
+  #close(event: unknown[]): boolean {
     try {
-      return this.#emit(...call);
+      return this.#emit(...event);
     } finally {
       this.closed();
     }

@@ -175,6 +175,20 @@ describe('listeners get what passes, however they listen', () => {
   });
 });
 
+test('other events come with as many arguments as they have', async () => {
+  const { port, server, guard } = await guarded({ messages: { limiter: few(10) } });
+  const counts: number[] = [];
+  const [[socket]] = await Promise.all([
+    once(server, 'connection') as Promise<[WebSocket]>,
+    connected(port),
+  ]);
+  socket.on('mine', (...all) => counts.push(all.length));
+  for (const own of [[], ['a'], ['a', 'b', 'c', undefined]]) socket.emit('mine', ...own);
+  guard.close();
+  socket.emit('mine', 'a', 'b');
+  expect(counts).toEqual([0, 1, 4, 2]);
+});
+
 describe('what throws', () => {
   test('a listener: the next message comes all the same', async () => {
     const { port, server } = await guarded({ messages: { limiter: few(10) } });
