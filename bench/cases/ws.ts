@@ -37,7 +37,7 @@ export const ws: Case = {
   title: 'messages received and answered by a ws server, guarded or not, in pairs',
   sizes: [NO_PEERS],
   contestants: () => Object.keys(GUARDS),
-  rounds: 9,
+  rounds: 25,
   baseline: 'unguarded',
   fresh: true,
   metrics: [
