@@ -138,4 +138,21 @@ describe.skipIf(!preloads)('the native engine without memory', () => {
       ]));`;
     expect(run(script)).toEqual([true, ['ERR_LIMITER_MEMORY'], 699, 1, 1398, 700, 0]);
   });
+
+  test('a known lease changes without any, also one under the digest of a long name', () => {
+    const script = `
+      const { selectEngine } = await import(${JSON.stringify(new URL('../dist/engine/select.js', import.meta.url).href)});
+      const table = selectEngine('native').leaseTable();
+      const digest = '#'.padEnd(129, 'f');
+      table.set(digest, 2, 10);
+      tell(0);
+      table.set(digest, 3, 10);
+      const refused = table.spend(digest, 1, 9);
+      const left = table.tokens(digest);
+      table.delete(digest);
+      const hit = tell('hit');
+      tell(-1);
+      console.log(JSON.stringify([hit, refused ?? 'taken', left, table.tokens(digest)]));`;
+    expect(run(script)).toEqual([false, 'taken', 2, 0]);
+  });
 });

@@ -229,14 +229,14 @@ export interface LeaseTable {
   spend(key: string, cost: number, now?: number): typeof REFUSED | undefined;
   /**
    * The peer may spend `tokens` before `until`, instead of what it might. @throws `ERR_LIMITER_MEMORY`
-   * where a new peer finds no memory; of a known one it needs none.
+   * where a new peer finds no memory; of a known one with a key of at most 129 units it needs none.
    */
   set(key: string, tokens: number, until: number): void;
   /** What is not spent, whether its time is over or not; 0 for an unknown peer. */
   tokens(key: string): number;
   /** Forgets a peer; an unknown key is no error. */
   delete(key: string): void;
-  /** What all peers may spend, in a pass over them. */
+  /** What all peers may spend, in a pass over them; added up in any order, so the last bits may differ. */
   total(now: number): number;
 }
 

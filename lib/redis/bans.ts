@@ -46,7 +46,10 @@ export interface SharedBansEvents {
   ban: [ban: SharedBan];
   /** Another process has lifted a ban. */
   lift: [lift: { readonly key: string }];
-  /** The store refuses the key of one peer: something else lies there. The ban holds here alone. */
+  /**
+   * The store refuses the key of one peer: something else lies there. The ban holds here alone. A name of more
+   * than 128 units is given as its digest.
+   */
   failure: [failure: { readonly key: string; readonly error: Error }];
   /** Bans of others arrive (`up`), or do not for now. */
   state: [change: { readonly state: 'up' | 'down'; readonly reason?: Error }];

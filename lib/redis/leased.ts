@@ -23,6 +23,9 @@ const FIRST_AHEAD = 10;
 /** A refusal lasts until so many tokens have come, if that is soon: to ask for one at a time is dear. */
 const RETRY_TOKENS = 10;
 
+/** Leases that go back at once when all do. */
+const RETURNS_AT_ONCE = 1000;
+
 /** A check that waits for an answer. */
 class Waiter extends Pending {
   readonly cost: number;
@@ -54,6 +57,8 @@ interface Ask {
   readonly cost: number;
   /** The peer has left meanwhile. */
   isGone: boolean;
+  /** Closing waits for the end of it. */
+  onEnd: (() => void) | undefined;
 }
 
 type Reply = [
@@ -73,7 +78,9 @@ export class Leased {
   readonly #store: Store;
   readonly #leases: Leases;
   readonly #asks = new Map<string, Ask>();
-  #onNoAsks: (() => void) | undefined;
+  /** What goes back to the store. */
+  readonly #returns = new Set<Promise<unknown>>();
+  #closed: Promise<void> | undefined;
   readonly #threshold: number;
   #lastLease = 0;
   #hand = 0;
@@ -121,10 +128,10 @@ export class Leased {
     return new Promise((resolve) => {
       const late = () => this.#store.fallback(key, cost);
       const waiter = new Waiter(cost, resolve, late);
-      this.#store.deadlines.add(waiter);
       const ask = this.#asks.get(key);
       if (ask === undefined) this.#ask(key, [waiter], cost, now);
       else ask.waiters.push(waiter);
+      if (!waiter.isDone) this.#store.deadlines.add(waiter);
     });
   }
 
@@ -134,27 +141,32 @@ export class Leased {
     return place === undefined ? 0 : this.#leases.unreported(place);
   }
 
-  /** Gives back what is left of the peer's lease. */
+  /** Gives back what is left of the peer's lease; of one that is being asked for, when it is there. */
   leave(key: string): void {
     const ask = this.#asks.get(key);
-    if (ask === undefined) this.#giveBack(key)?.catch(() => {});
+    if (ask === undefined) this.#giveBack(key);
     else ask.isGone = true;
   }
 
-  /** Gives back all of them, once those are there that are being asked for. */
-  async close(): Promise<void> {
-    while (this.#asks.size > 0) {
-      await new Promise<void>((resolve) => {
-        this.#onNoAsks = resolve;
+  /** Gives back all of them, also those that are being asked for by now. */
+  close(): Promise<void> {
+    this.#closed ??= this.#giveAllBack();
+    return this.#closed;
+  }
+
+  async #giveAllBack(): Promise<void> {
+    const ends = [...this.#asks.values()].map((ask) => {
+      return new Promise<void>((resolve) => {
+        ask.onEnd = resolve;
       });
-    }
-    const returns: Promise<unknown>[] = [];
+    });
+    await Promise.all(ends);
     for (let place = this.#leases.size - 1; place >= 0; place -= 1) {
-      const back = this.#giveBack(this.#leases.keyAt(place));
-      if (back !== undefined) returns.push(back);
-      if (returns.length >= 1000) await Promise.allSettled(returns.splice(0));
+      // A check that came after all may have forgotten others meanwhile.
+      if (place < this.#leases.size) this.#giveBack(this.#leases.keyAt(place));
+      if (this.#returns.size >= RETURNS_AT_ONCE) await Promise.all(this.#returns);
     }
-    await Promise.allSettled(returns);
+    await Promise.all(this.#returns);
   }
 
   /** A clock that fails is the caller's matter in a check. Here nobody would hear of it: the last time stands. */
@@ -190,15 +202,16 @@ export class Leased {
     this.#ask(key, [], 0, now);
   }
 
-  #ask(key: string, waiters: Waiter[], cost: number, now: number): void {
+  /** `before`: the question of which some have got no answer yet. */
+  #ask(key: string, waiters: Waiter[], cost: number, now: number, before?: Ask): void {
     const place = this.#placeOf(key, now);
     if (place === undefined) {
       for (const waiter of waiters) waiter.answer([RateLimitAction.DELAY, RETRY_SECONDS]);
       return;
     }
     const leases = this.#leases;
-    const ask: Ask = { waiters, asked: waiters.length, cost, isGone: false };
-    this.#asks.set(key, ask);
+    const { isGone = false, onEnd } = before ?? {};
+    const ask: Ask = { waiters, asked: waiters.length, cost, isGone, onEnd };
     const all = Math.max(
       cost,
       waiters.reduce((sum, waiter) => sum + waiter.cost, 0),
@@ -219,20 +232,16 @@ export class Leased {
       String(this.#ahead(place, now)),
     ];
     const answered = (reply: unknown) => {
-      this.#end(key);
+      this.#asks.delete(key);
       if (isReply(reply)) this.#answered(key, ask, reply, { asked: now, lease });
       else this.#failed(key, ask, strangeReply());
     };
     const failed = (error: Error) => {
-      this.#end(key);
+      this.#asks.delete(key);
       this.#failed(key, ask, error);
     };
+    this.#asks.set(key, ask);
     this.#store.call(key, new CallBack('lease', this.#store.keyOf(key), args, answered, failed));
-  }
-
-  #end(key: string): void {
-    this.#asks.delete(key);
-    if (this.#asks.size === 0) this.#onNoAsks?.();
   }
 
   /** As much as it used up in half a lease's time or less, twice over; half of what it did not use up. */
@@ -251,12 +260,13 @@ export class Leased {
     { asked, lease }: { asked: number; lease: number },
   ): void {
     const now = this.#now();
-    const place = this.#placeOf(key, now);
+    const leases = this.#leases;
+    const place = leases.find(key);
     if (place === undefined) {
-      this.#failed(key, ask, undefined);
+      // Closing has given it up, and the check came after that.
+      this.#failed(key, ask);
       return;
     }
-    const leases = this.#leases;
     leases.known(place, Number(violations));
     if (Number(granted) > 0) {
       const until = asked + Number(lifetime) * (1 - DRIFT);
@@ -280,8 +290,8 @@ export class Leased {
       }
       return false;
     });
-    if (rest[0] !== undefined) this.#ask(key, rest, rest[0].cost, now);
-    else if (ask.isGone) this.leave(key);
+    if (rest[0] !== undefined) this.#ask(key, rest, rest[0].cost, now, ask);
+    else this.#ended(key, ask);
   }
 
   #delay(tokens: number, cost: number): number {
@@ -290,11 +300,16 @@ export class Leased {
     return Math.max(delay, Math.min(RETRY_SECONDS, RETRY_TOKENS / rateLimit));
   }
 
-  #failed(key: string, ask: Ask, error: unknown): void {
+  #failed(key: string, ask: Ask, error?: unknown): void {
     for (const waiter of ask.waiters) {
       if (!waiter.isDone) waiter.answer(this.#store.fallback(key, waiter.cost, error));
     }
-    if (ask.isGone) this.leave(key);
+    this.#ended(key, ask);
+  }
+
+  #ended(key: string, { isGone, onEnd }: Ask): void {
+    if (isGone) this.leave(key);
+    onEnd?.();
   }
 
   /** The peer's place; undefined if there is no room. Looks at two others, and forgets those that are idle. */
@@ -341,15 +356,18 @@ export class Leased {
   }
 
   /** Forgets the peer here, and tells the store what it does not know. */
-  #giveBack(key: string): Promise<unknown> | undefined {
+  #giveBack(key: string): void {
     const place = this.#leases.find(key);
-    if (place === undefined) return undefined;
+    if (place === undefined) return;
     const left = this.#leases.left(place, this.#now());
     const told = this.#leases.unreported(place);
     const lease = this.#leases.lease(place);
     this.#leases.delete(key);
-    if ((left === 0 && told === 0) || this.#store.isDown(key)) return undefined;
+    if ((left === 0 && told === 0) || this.#store.isDown(key)) return;
     const args = [this.#store.holder, String(lease), String(left), String(told)];
-    return this.#store.reply('leave', key, args);
+    // Where it does not get there the store takes it for spent, until its time is over.
+    const back = this.#store.reply('leave', key, args).catch(() => {});
+    this.#returns.add(back);
+    back.then(() => this.#returns.delete(back));
   }
 }

@@ -133,8 +133,7 @@ export class Leases {
   grant(place: Place, granted: number, carried: boolean, until: number, lease: number): void {
     const before = carried ? this.#spendable(place) + this.#get(place, RESERVE) : 0;
     const reserve = Math.floor(granted * RESERVED);
-    this.#set(place, UNTIL, until);
-    this.#hold(place, before + granted - reserve, reserve);
+    this.#hold(place, before + granted - reserve, reserve, until);
     this.#set(place, GRANTED, granted);
     this.#set(place, LEASE, lease);
     this.#set(place, REFUSED_UNTIL, NEVER);
@@ -212,9 +211,10 @@ export class Leases {
   }
 
   /** Until the lease ends, so much may be spent, and behind it the reserve. */
-  #hold(place: Place, spendable: number, reserve: number): void {
-    this.#table.set(this.keyAt(place), spendable, this.until(place));
+  #hold(place: Place, spendable: number, reserve: number, until = this.until(place)): void {
+    this.#table.set(this.keyAt(place), spendable, until);
     this.#set(place, RESERVE, reserve);
+    this.#set(place, UNTIL, until);
   }
 
   #get(place: Place, field: number): number {

@@ -115,7 +115,8 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
    * The verdict at once, where a lease or a refusal that still holds covers it. Where neither does, the
    * store is asked, and the answer is DELAY for the time that this may take (`deadlineSeconds`), which
    * counts no violation; `checkAsync` waits instead. Not for mode `strict`, where nothing is ever covered.
-   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`; `ERR_LIMITER_OPTION` in mode `strict`.
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`;
+   * `ERR_LIMITER_OPTION` in mode `strict`.
    */
   check(peerKey: string, cost = 1): CheckResult {
     requireKey(peerKey);
@@ -135,7 +136,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
    * The verdict, as `RateLimiter.check` gives it: at once where it is covered, else after asking the
    * store, within `deadlineSeconds`. In mode `leased` a refusal holds until the cost is there, and at least
    * until ten tokens have come or a quarter of a second has passed, whichever is sooner.
-   * @throws (rejects with) `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`.
+   * @throws (rejects with) `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
    */
   checkAsync(peerKey: string, cost = 1): Promise<CheckResult> {
     try {
@@ -205,8 +206,8 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
 
   /**
    * Gives back every lease, also those that are being asked for, and stops saying that this process is there.
-   * The client stays open. No check may follow. Each thousand leases are waited for no longer than
-   * `deadlineSeconds`.
+   * Resolves when that is done; of what does not get there each thousand leases are waited for no longer than
+   * `deadlineSeconds`. The client stays open. No check may follow. Closing twice is fine.
    */
   async close(): Promise<void> {
     await this.#leased?.close();

@@ -60,8 +60,9 @@ class KeyText {
   Key named(const Fingerprint& print) const noexcept { return {print, text_, length_}; }
 
  private:
-  // Enough for an address, a UUID, a public key or an onion name.
-  static constexpr size_t kInline = 128;
+  // Enough for an address, a UUID, a public key or an onion name; and for the digest of 129 units
+  // by which shared limits know a longer one, whose leases must need no memory to change.
+  static constexpr size_t kInline = 136;
 
   RELAY_LIMITER_APART static bool refuse(napi_env env, napi_status status) noexcept {
     if (status == napi_string_expected) {

@@ -28,6 +28,8 @@ class World {
   readonly admissions: Admission[] = [];
   isAway = false;
   losesReplies = false;
+  /** Of a call to the store and back. */
+  tripSeconds = 0;
   clockReads = 0;
   readonly #options: Options;
 
@@ -43,7 +45,9 @@ class World {
     const ask = (method: 'eval' | 'evalSha') => {
       return async (text: string, call: { keys: string[]; arguments: string[] }) => {
         if (this.isAway) throw new Error('Socket closed unexpectedly');
+        await this.#halfATrip();
         const reply = this.twin[method](text, call.keys, call.arguments);
+        await this.#halfATrip();
         if (this.losesReplies && !text.includes('INFO')) throw new Error('Socket closed');
         return reply;
       };
@@ -59,6 +63,11 @@ class World {
       engine,
       ...this.#options,
     });
+  }
+
+  async #halfATrip(): Promise<void> {
+    const { tripSeconds } = this;
+    if (tripSeconds > 0) await new Promise<void>((go) => this.time.after(tripSeconds / 2, go));
   }
 
   /** One check; whether it is admitted. `isNow`: by `check`. */
@@ -274,6 +283,96 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
         expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
       },
     );
+  });
+
+  describe('closing', () => {
+    /** What became of it after so many seconds. */
+    async function within(closing: Promise<void>, seconds: number): Promise<string> {
+      let became = 'not done';
+      closing.then(() => {
+        became = `done, ${world.stored()} on lease`;
+      });
+      await world.time.run(seconds);
+      return became;
+    }
+    beforeEach(async () => {
+      world = new World(1, { rateLimit: 10, burstLimit: 100 });
+      await world.time.run(1);
+      world.tripSeconds = 0.02;
+    });
+
+    it('gives back what is being asked for, also of who has left meanwhile; closing twice is fine', async () => {
+      first().check('p');
+      first().check('q');
+      first().removePeer('q');
+      // The store has granted it; the answer is under way.
+      await world.time.run(0.035);
+      expect(world.stored()).toBeGreaterThan(10);
+      const closings = [first().close(), first().close()];
+      expect(await Promise.all(closings.map((one) => within(one, 0.3)))).toEqual([
+        'done, 0 on lease',
+        'done, 0 on lease',
+      ]);
+    });
+
+    it('does not wait for checks that come after all', async () => {
+      let peers = 0;
+      const check = () => {
+        first().check(`peer-${peers}`);
+        peers += 1;
+        if (peers < 100) world.time.after(0.005, check);
+      };
+      check();
+      await world.time.run(0.1);
+      expect(await within(first().close(), 0.2)).toMatch(/^done/);
+      expect(peers).toBeLessThan(100);
+    });
+
+    it('gives back what was asked for again, in the middle of that', async () => {
+      // The second and third wait, and are asked for when the first is answered.
+      const checks = [1, 2, 3].map((cost) => first().checkAsync('p', cost * 10));
+      first().removePeer('p');
+      expect(await within(first().close(), 0.3)).toBe('done, 0 on lease');
+      expect((await Promise.all(checks)).map(([action]) => action)).toEqual(Array(3).fill('allow'));
+    });
+  });
+
+  it('a check that has to be asked for twice waits no longer than the deadline', async () => {
+    world = new World(1, { rateLimit: 10, burstLimit: 100 });
+    await world.check(first());
+    first().removePeer('p');
+    await world.time.run(1);
+    world.tripSeconds = 0.07;
+    const askedAt = world.time.now;
+    const one = first().checkAsync('p');
+    const other = first().checkAsync('p', 60);
+    const answered = other.then(() => world.time.now - askedAt);
+    await world.time.run(0.2);
+    expect(await Promise.all([one, other])).toEqual([
+      ['allow', 0],
+      ['delay', 0.25],
+    ]);
+    expect(await answered).toBeCloseTo(0.1);
+  });
+
+  it('a newcomer without memory is an error at once, and nothing of it remains', async () => {
+    world = new World(1, { rateLimit: 10, burstLimit: 100 });
+    await world.time.run(1);
+    const { set } = Map.prototype;
+    const failing = vi.spyOn(Map.prototype, 'set').mockImplementation(function (
+      this: Map<unknown, unknown>,
+      ...entry
+    ) {
+      if (entry[0] === 'p') throw new RangeError('Map maximum size exceeded');
+      return set.apply(this, entry);
+    });
+    const rejected = first().checkAsync('p');
+    expect(() => first().check('p')).toThrow('memory');
+    await expect(rejected).rejects.toMatchObject({ code: 'ERR_LIMITER_MEMORY' });
+    failing.mockRestore();
+    await world.time.run(1);
+    expect(first().getStats()).toMatchObject({ trackedPeers: 0, fallbackVerdicts: 0 });
+    expect(await world.check(first())).toBe(true);
   });
 
   describe('a store that is back without what it knew', () => {
