@@ -8,11 +8,12 @@ import { NO_GUARD } from '../out/examples/relay/guard.js';
 import { Relay } from '../out/examples/relay/relay.js';
 import { events, lift } from './dashboard/support.js';
 import { start } from './support/processes.js';
+import { REAL_TIME } from './support/real-time.js';
 import { Client } from './support/relay-client.js';
 
 const MAIN = fileURLToPath(new URL('../out/examples/relay/main.js', import.meta.url));
 
-describe('the command', () => {
+describe('the command', REAL_TIME, () => {
   it('lists its flags', async () => {
     const { code, output } = await start(MAIN, ['--help']).ended;
     expect(code).toBe(0);

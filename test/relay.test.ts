@@ -7,6 +7,7 @@ import { WebSocket } from 'ws';
 import { hasManyAddresses, honestAddress } from '../out/examples/relay/demo/addresses.js';
 import { LimitingGuard, NO_GUARD } from '../out/examples/relay/guard.js';
 import { Relay } from '../out/examples/relay/relay.js';
+import { REAL_TIME } from './support/real-time.js';
 import { Client } from './support/relay-client.js';
 
 let relay: Relay;
@@ -113,7 +114,7 @@ describe('malformed messages', () => {
   });
 });
 
-describe('the guard', () => {
+describe('the guard', REAL_TIME, () => {
   it('expels a flooder, and honest peers notice little', async () => {
     const [flooder, ann, bob] = await joinAll('flooder', 'ann', 'bob');
     flood(flooder);

@@ -9,10 +9,11 @@ import type { PhaseResult } from '../../out/examples/client/phase.js';
 import { NodeServer } from '../../out/examples/client/server.js';
 import { failures, summary } from '../../out/examples/client/summary.js';
 import { start } from '../support/processes.js';
+import { REAL_TIME } from '../support/real-time.js';
 
 const MAIN = fileURLToPath(new URL('../../out/examples/client/main.js', import.meta.url));
 
-describe('the command', () => {
+describe('the command', REAL_TIME, () => {
   it('lists its flags', async () => {
     const { code, output } = await start(MAIN, ['--help']).ended;
     expect(code).toBe(0);

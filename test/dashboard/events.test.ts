@@ -6,9 +6,10 @@ import { type AddressInfo, connect } from 'node:net';
 import { RateLimiter } from 'relay-limiter';
 import { createDashboard } from 'relay-limiter/dashboard';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { REAL_TIME } from '../support/real-time.js';
 import { ask, ban, events, INTERVAL, limiters, served } from './support.js';
 
-describe('what it tells', () => {
+describe('what it tells', REAL_TIME, () => {
   test('checks a second by verdict, peers, bans and memory of each limiter', async () => {
     const { url, messages, books } = await served({ title: 'Relay' });
     const stream = await events(url);
@@ -124,7 +125,7 @@ describe('what it tells', () => {
   });
 });
 
-describe('what is dear', () => {
+describe('what is dear', REAL_TIME, () => {
   test('is done less often: a fiftieth of the time at the most', async () => {
     const { messages } = limiters();
     const getOverview = messages.getOverview.bind(messages);
@@ -162,7 +163,7 @@ describe('what is dear', () => {
   });
 });
 
-describe('to whom', () => {
+describe('to whom', REAL_TIME, () => {
   test('twenty at the most; a place that is left is free again', async () => {
     const { url } = await served();
     const streams = [];

@@ -5,13 +5,14 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { CHROMIUM, FLAGS } from '../support/chromium.js';
+import { REAL_TIME } from '../support/real-time.js';
 import { ban, limiters, served } from './support.js';
 
 const TOKEN = 'correct-horse.battery~staple';
 const WAIT = { timeout: 5000 };
 
 // Debian's and Ubuntu's chromium is at this place; elsewhere there may be none.
-describe.skipIf(!existsSync(CHROMIUM))('in chromium', () => {
+describe.skipIf(!existsSync(CHROMIUM))('in chromium', REAL_TIME, () => {
   let browser: Browser;
 
   beforeAll(async () => {

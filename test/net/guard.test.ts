@@ -13,6 +13,7 @@ import { connectionKey } from 'relay-limiter/address';
 import { guardLineServer, type LineGuardOptions, type LineVerdict } from 'relay-limiter/net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
+import { REAL_TIME } from '../support/real-time.js';
 import { few, flood, later, tooEarly, until, watchedClock } from '../support/sockets.js';
 import { uncaught } from '../support/uncaught.js';
 
@@ -253,7 +254,7 @@ describe('the stream', () => {
   });
 });
 
-describe('pausing', () => {
+describe('pausing', REAL_TIME, () => {
   test('all lines come, in order, and no faster than the limit', async () => {
     const clock = watchedClock();
     const limiter = new RateLimiter({ rateLimit: 100, burstLimit: 5, clock });

@@ -14,6 +14,7 @@ import { WebSocket, WebSocketServer } from 'ws';
 import { limits } from '../../out/examples/recipes/mqtt.js';
 import { nostrRelay } from '../../out/examples/recipes/nostr.js';
 import { allowRequest, limitPackets } from '../../out/examples/recipes/socket-io.js';
+import { REAL_TIME } from '../support/real-time.js';
 import { until } from '../support/sockets.js';
 import { closing, connected, stopAll, stopLater, stopper } from '../ws/support.js';
 
@@ -31,7 +32,7 @@ async function listening(server: NetServer): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-describe('Nostr', () => {
+describe('Nostr', REAL_TIME, () => {
   async function relay() {
     const server = new WebSocketServer({ host: '127.0.0.1', port: 0 });
     stopLater(stopper(server));
@@ -81,7 +82,7 @@ describe('Nostr', () => {
   });
 });
 
-describe('socket.io', () => {
+describe('socket.io', REAL_TIME, () => {
   test.each(['polling', 'websocket'])('over %s', async (transport) => {
     const http = createHttpServer();
     const connects = new RateLimiter({ rateLimit: 1e-3, burstLimit: 2 });
@@ -172,7 +173,7 @@ describe('socket.io, from a client of one’s own', () => {
   }, 30_000);
 });
 
-describe('MQTT', () => {
+describe('MQTT', REAL_TIME, () => {
   test('who publishes too much waits, and loses nothing; too large a message ends it', async () => {
     const broker = await Aedes.createBroker(limits());
     stops.push(() => new Promise<void>((resolve) => broker.close(resolve)));

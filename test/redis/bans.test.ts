@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { BanBook } from '../../lib/redis/ban-book.js';
 import { freePort, type StoreServer } from '../../out/examples/fleet/server.js';
 import { codeOf, manualClock, ODD_KEYS } from '../support/limiters.js';
+import { REAL_TIME } from '../support/real-time.js';
 import { BadNetwork } from './support/bad-network.js';
 import { CLIENTS, ioRedis, NO_SERVER, nodeRedis, sleep, startServer } from './support/store.js';
 
@@ -67,7 +68,7 @@ describe('a book of bans', () => {
   });
 });
 
-describe.skipIf(NO_SERVER)('shared bans', () => {
+describe.skipIf(NO_SERVER)('shared bans', REAL_TIME, () => {
   let server: StoreServer;
   beforeAll(async () => {
     server = await startServer();

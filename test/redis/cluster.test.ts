@@ -4,6 +4,7 @@ import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { shardOf } from '../../lib/redis/keys.js';
 import { excess } from '../../out/examples/fleet/bound.js';
+import { REAL_TIME } from '../support/real-time.js';
 import { StoreCluster } from './support/cluster.js';
 import { Flood } from './support/flood.js';
 import { NO_SERVER, sleep, type TestClient } from './support/store.js';
@@ -14,62 +15,66 @@ beforeAll(async () => {
 });
 afterAll(() => cluster?.close());
 
-describe.skipIf(NO_SERVER).each(['nodeRedis', 'ioRedis'] as const)('a cluster, %s', (connect) => {
-  let redis: TestClient;
-  const open: { close(): Promise<void> }[] = [];
-  beforeAll(async () => {
-    redis = await cluster[connect]();
-  });
-  afterEach(async () => {
-    await Promise.all(open.splice(0).map((one) => one.close()));
-  });
-  afterAll(() => redis?.close());
+describe.skipIf(NO_SERVER).each(['nodeRedis', 'ioRedis'] as const)(
+  'a cluster, %s',
+  REAL_TIME,
+  (connect) => {
+    let redis: TestClient;
+    const open: { close(): Promise<void> }[] = [];
+    beforeAll(async () => {
+      redis = await cluster[connect]();
+    });
+    afterEach(async () => {
+      await Promise.all(open.splice(0).map((one) => one.close()));
+    });
+    afterAll(() => redis?.close());
 
-  function limiter(mode: 'leased' | 'strict', rateLimit: number, burstLimit: number) {
-    const { client } = redis;
-    const limit = { mode, rateLimit, burstLimit, deadlineSeconds: 5, prefix: connect };
-    const made = new SharedRateLimiter({ client, ...limit });
-    open.push(made);
-    return made;
-  }
-
-  it.each(['strict', 'leased'] as const)('has peers everywhere (%s)', async (mode) => {
-    const shared = limiter(mode, 0.001, 3);
-    const keys = Array.from({ length: 200 }, (_, i) => `${mode}-${i}`);
-    for (let i = 0; i < 4; i += 1) {
-      const verdicts = await Promise.all(keys.map((key) => shared.checkAsync(key)));
-      const allowed = verdicts.filter(([action]) => action === 'allow').length;
-      expect(allowed).toBe(i < 3 ? 200 : 0);
+    function limiter(mode: 'leased' | 'strict', rateLimit: number, burstLimit: number) {
+      const { client } = redis;
+      const limit = { mode, rateLimit, burstLimit, deadlineSeconds: 5, prefix: connect };
+      const made = new SharedRateLimiter({ client, ...limit });
+      open.push(made);
+      return made;
     }
-    for (const size of await cluster.sizes()) expect(size).toBeGreaterThan(20);
-    expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 0, store: { state: 'up' } });
-  });
 
-  it('is right while a slot moves', async () => {
-    const nodes = [1, 2, 3].map(() => limiter('leased', 100, 40));
-    const flood = new Flood();
-    flood.start(nodes);
-    await sleep(0.3);
-    await cluster.moveSlotOf(`{${shardOf('flood')}}`);
-    await sleep(0.5);
-    await flood.stop();
-    expect(excess(flood.admissions, 100, 40)).toBeLessThanOrEqual(1e-6);
-    // It went on all the time.
-    const gaps = flood.admissions.map(({ at }, i) => at - (flood.admissions[i - 1]?.at ?? at));
-    expect(Math.max(...gaps)).toBeLessThan(2);
-    for (const node of nodes) expect(node.getStats().fallbackVerdicts).toBe(0);
-  });
+    it.each(['strict', 'leased'] as const)('has peers everywhere (%s)', async (mode) => {
+      const shared = limiter(mode, 0.001, 3);
+      const keys = Array.from({ length: 200 }, (_, i) => `${mode}-${i}`);
+      for (let i = 0; i < 4; i += 1) {
+        const verdicts = await Promise.all(keys.map((key) => shared.checkAsync(key)));
+        const allowed = verdicts.filter(([action]) => action === 'allow').length;
+        expect(allowed).toBe(i < 3 ? 200 : 0);
+      }
+      for (const size of await cluster.sizes()) expect(size).toBeGreaterThan(20);
+      expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 0, store: { state: 'up' } });
+    });
 
-  it('spreads bans', async () => {
-    const [a, b] = [1, 2].map(() => new SharedBans({ client: redis.client, prefix: connect }));
-    if (a === undefined || b === undefined) throw new Error('two were made');
-    open.push(a, b);
-    for (const one of [a, b]) {
-      await expect.poll(() => one.getStats().state, { timeout: 5000 }).toBe('up');
-    }
-    a.ban('p', 60);
-    await expect.poll(() => b.isBanned('p'), { timeout: 1000 }).toBe(true);
-    b.lift('p');
-    await expect.poll(() => a.isBanned('p'), { timeout: 1000 }).toBe(false);
-  });
-});
+    it('is right while a slot moves', async () => {
+      const nodes = [1, 2, 3].map(() => limiter('leased', 100, 40));
+      const flood = new Flood();
+      flood.start(nodes);
+      await sleep(0.3);
+      await cluster.moveSlotOf(`{${shardOf('flood')}}`);
+      await sleep(0.5);
+      await flood.stop();
+      expect(excess(flood.admissions, 100, 40)).toBeLessThanOrEqual(1e-6);
+      // It went on all the time.
+      const gaps = flood.admissions.map(({ at }, i) => at - (flood.admissions[i - 1]?.at ?? at));
+      expect(Math.max(...gaps)).toBeLessThan(2);
+      for (const node of nodes) expect(node.getStats().fallbackVerdicts).toBe(0);
+    });
+
+    it('spreads bans', async () => {
+      const [a, b] = [1, 2].map(() => new SharedBans({ client: redis.client, prefix: connect }));
+      if (a === undefined || b === undefined) throw new Error('two were made');
+      open.push(a, b);
+      for (const one of [a, b]) {
+        await expect.poll(() => one.getStats().state, { timeout: 5000 }).toBe('up');
+      }
+      a.ban('p', 60);
+      await expect.poll(() => b.isBanned('p'), { timeout: 1000 }).toBe(true);
+      b.lift('p');
+      await expect.poll(() => a.isBanned('p'), { timeout: 1000 }).toBe(false);
+    });
+  },
+);

@@ -5,6 +5,7 @@ import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { excess } from '../../out/examples/fleet/bound.js';
 import { freePort, type StoreServer } from '../../out/examples/fleet/server.js';
+import { REAL_TIME } from '../support/real-time.js';
 import { BadNetwork } from './support/bad-network.js';
 import { Flood } from './support/flood.js';
 import {
@@ -48,37 +49,39 @@ describe.skipIf(NO_SERVER)('the store', () => {
   });
   afterAll(() => server.close());
 
-  it('standing still under load: answers within the deadline, nothing piles up, no burst', {
-    retry: 1,
-  }, async () => {
-    const own = await startServer();
-    closers.push(() => own.close());
-    const client = await clientOf(own.url);
-    const one = limiter({ client, rateLimit: 50, burstLimit: 20 });
-    const other = limiter({
-      client: await clientOf(own.url, ioRedis),
-      rateLimit: 50,
-      burstLimit: 20,
-    });
-    await Promise.all([one.ready(), other.ready()]);
-    await expect.poll(() => one.getStats().store.nodes).toBe(2);
-    const flood = new Flood();
-    flood.start([one, other]);
-    await sleep(0.4);
-    own.signal('SIGSTOP');
-    await sleep(1);
-    const held = one.getStats().store.inFlight;
-    await sleep(1);
-    expect(one.getStats().store.inFlight).toBeLessThanOrEqual(held);
-    own.signal('SIGCONT');
-    await sleep(1);
-    await flood.stop();
-    expect(excess(flood.admissions, 50, 20)).toBeLessThanOrEqual(1e-6);
-    expect(flood.slowest).toBeLessThan(0.1 + SLACK_SECONDS);
-    expect(one.getStats().store).toMatchObject({ state: 'up', inFlight: 0 });
-  });
+  it(
+    'standing still under load: answers within the deadline, nothing piles up, no burst',
+    REAL_TIME,
+    async () => {
+      const own = await startServer();
+      closers.push(() => own.close());
+      const client = await clientOf(own.url);
+      const one = limiter({ client, rateLimit: 50, burstLimit: 20 });
+      const other = limiter({
+        client: await clientOf(own.url, ioRedis),
+        rateLimit: 50,
+        burstLimit: 20,
+      });
+      await Promise.all([one.ready(), other.ready()]);
+      await expect.poll(() => one.getStats().store.nodes).toBe(2);
+      const flood = new Flood();
+      flood.start([one, other]);
+      await sleep(0.4);
+      own.signal('SIGSTOP');
+      await sleep(1);
+      const held = one.getStats().store.inFlight;
+      await sleep(1);
+      expect(one.getStats().store.inFlight).toBeLessThanOrEqual(held);
+      own.signal('SIGCONT');
+      await sleep(1);
+      await flood.stop();
+      expect(excess(flood.admissions, 50, 20)).toBeLessThanOrEqual(1e-6);
+      expect(flood.slowest).toBeLessThan(0.1 + SLACK_SECONDS);
+      expect(one.getStats().store).toMatchObject({ state: 'up', inFlight: 0 });
+    },
+  );
 
-  it('out of reach of all, or of one: the bound holds', { retry: 1 }, async () => {
+  it('out of reach of all, or of one: the bound holds', REAL_TIME, async () => {
     const proxy = await BadNetwork.start(server.port);
     closers.push(() => proxy.close());
     const client = await clientOf(proxy.url);

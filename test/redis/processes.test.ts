@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Admission, excess } from '../../out/examples/fleet/bound.js';
 import type { StoreServer } from '../../out/examples/fleet/server.js';
+import { REAL_TIME } from '../support/real-time.js';
 import { NO_SERVER, sleep, startServer } from './support/store.js';
 
 const NODE = fileURLToPath(new URL('support/node-process.mjs', import.meta.url));
@@ -29,7 +30,7 @@ describe.skipIf(NO_SERVER)('three processes', () => {
     await server?.close();
   });
 
-  it('admit what one would', { retry: 1 }, async () => {
+  it('admit what one would', REAL_TIME, async () => {
     const admissions: Admission[] = [];
     for (const clock of CLOCKS) {
       const limit = { rateLimit: RATE, burstLimit: BURST, leaseSeconds: 1, deadlineSeconds: 2 };

@@ -3,6 +3,7 @@
 import { SharedRateLimiter, type StateChange } from 'relay-limiter/redis';
 import { describe, it } from 'vitest';
 import { excess } from '../../out/examples/fleet/bound.js';
+import { REAL_TIME } from '../support/real-time.js';
 import { Flood } from './support/flood.js';
 import { CLIENTS, NO_SERVER, sleep, startServer } from './support/store.js';
 
@@ -13,7 +14,7 @@ const CASES = [
 ] as const;
 
 describe.skipIf(NO_SERVER).concurrent('a restart', () => {
-  it.for(CASES)('is no burst (%s, %s)', { retry: 1 }, async ([onStoreFailure, client], test) => {
+  it.for(CASES)('is no burst (%s, %s)', REAL_TIME, async ([onStoreFailure, client], test) => {
     const { expect, onTestFinished } = test;
     const server = await startServer();
     onTestFinished(() => server.close());

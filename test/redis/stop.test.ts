@@ -3,6 +3,7 @@
 import { SharedRateLimiter } from 'relay-limiter/redis';
 import { expect, it, onTestFinished } from 'vitest';
 import { excess } from '../../out/examples/fleet/bound.js';
+import { REAL_TIME } from '../support/real-time.js';
 import { Flood } from './support/flood.js';
 import { CLIENTS, NO_SERVER, sleep, startServer } from './support/store.js';
 
@@ -43,7 +44,7 @@ it.skipIf(NO_SERVER).concurrent.each([
   ['is killed', 'ioredis'],
 ] as const)(
   'a store that %s for ten seconds under load (%s)',
-  { timeout: 60_000, retry: 1 },
+  { timeout: 60_000, ...REAL_TIME },
   async (what, client) => {
     const server = await startServer();
     onTestFinished(() => server.close());

@@ -5,10 +5,11 @@ import { describe, expect, it } from 'vitest';
 import { WrongFlag } from '../../examples/command-line.js';
 import { readFlags } from '../../soak/flags.js';
 import { start } from '../support/processes.js';
+import { REAL_TIME } from '../support/real-time.js';
 
 const MAIN = fileURLToPath(new URL('../../out/soak/main.js', import.meta.url));
 
-describe('the command', () => {
+describe('the command', REAL_TIME, () => {
   it('ends with a summary and exit code 0, a whole round done', async () => {
     const flags = ['--seconds', '1', '--flood', '65', '--engine', 'js'];
     const { code, output } = await start(MAIN, flags).ended;
