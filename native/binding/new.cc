@@ -1,7 +1,7 @@
-// C++'s `new` and `delete`, made of the C library's allocation. The standard library's own bring
-// all of its exceptions along, and with them symbols that only a recent glibc has, and musl never.
-// With these the addon loads wherever there is a C library of the last ten years. Of Linux only:
-// elsewhere the standard library comes with the system.
+// C++'s `new` and `delete`, made of the C library's allocation, and what else would throw. The
+// standard library's own bring all of its exceptions along, and with them symbols that only a
+// recent glibc has, and musl never. With these the addon loads wherever there is a C library of the
+// last ten years. Of Linux only: elsewhere the standard library comes with the system.
 
 #include <cstdlib>
 #include <new>
@@ -47,3 +47,12 @@ void operator delete(void* p, align_val_t) noexcept { std::free(p); }
 void operator delete[](void* p, align_val_t) noexcept { std::free(p); }
 void operator delete(void* p, size_t, align_val_t) noexcept { std::free(p); }
 void operator delete[](void* p, size_t, align_val_t) noexcept { std::free(p); }
+
+// What std::vector calls where it would be longer than memory is. None of ours comes near, but
+// whether a compiler sees that differs from class to class, and the library's own brings exceptions
+// along as well.
+#ifdef __GLIBCXX__
+namespace std {
+void __throw_length_error(const char*) { abort(); }
+}  // namespace std
+#endif
