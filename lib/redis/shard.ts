@@ -258,8 +258,12 @@ export class Shard {
   #reject(call: Call, cause: unknown, message: string): void {
     if (!call.end()) return;
     const error = new NoAnswer(message, { cause });
-    this.#failed(error, call.startedAt);
-    call.failed(error);
+    try {
+      this.#failed(error, call.startedAt);
+    } finally {
+      // A listener that is told of the state may throw.
+      call.failed(error);
+    }
   }
 
   #sendAgain(call: Call): void {

@@ -328,6 +328,27 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       expect(peers).toBeLessThan(100);
     });
 
+    it('comes to an end where a listener has thrown', async () => {
+      const thrown: unknown[] = [];
+      const onUncaught = (error: unknown) => void thrown.push(error);
+      const uncaught = process.listeners('unhandledRejection');
+      process.removeAllListeners('unhandledRejection').on('unhandledRejection', onUncaught);
+      first().on('failure', () => {
+        throw new Error('of the listener');
+      });
+      const { twin } = world;
+      vi.spyOn(twin, 'eval').mockImplementation(() => {
+        throw new Error('WRONGTYPE a key of somebody else');
+      });
+      const verdict = first().checkAsync('p');
+      const became = await within(first().close(), 0.3);
+      process.removeAllListeners('unhandledRejection');
+      for (const listener of uncaught) process.on('unhandledRejection', listener);
+      expect(became).toMatch(/^done/);
+      expect(thrown).toHaveLength(1);
+      expect((await verdict)[0]).toBe('delay');
+    });
+
     it('gives back what was asked for again, in the middle of that', async () => {
       // The second and third wait, and are asked for when the first is answered.
       const checks = [1, 2, 3].map((cost) => first().checkAsync('p', cost * 10));
