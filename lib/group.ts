@@ -49,10 +49,11 @@ export class PeerGroup {
    */
   add(peer: string | Keyed): void {
     const given = keyOf(peer);
-    if (this.#places.has(this.#ids.find(given))) return;
+    const found = this.#ids.find(given);
+    if (this.#places.has(found)) return;
     // An opened peer's is a copy, and in the table as well.
     const key = peer instanceof Opened ? given : copyOf(given);
-    const id = this.#ids.find(key);
+    const id = found === given ? key : found;
     this.#remember(id, this.#keys.length);
     try {
       this.#core.addMember(this.#handle, key);

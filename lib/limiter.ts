@@ -7,6 +7,7 @@ import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from './engin
 import { selectEngine } from './engine/select.js';
 import { type CommonOptions, cleanupBudget, requireAge, requireKey } from './options.js';
 import { readSnapshot, worstFirst } from './snapshot.js';
+import { safely } from './surface.js';
 import type {
   Ban,
   CleanupLimits,
@@ -150,12 +151,6 @@ export abstract class Limiter<Core extends LimiterCore> {
     if (this.#onBan === undefined && !watched) return;
     const ban = { key, violations: this.core.violations(key), banDuration: this.#banDuration };
     if (watched) publishBan({ limiter: this, ...ban });
-    try {
-      this.#onBan?.(ban);
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
+    safely(() => this.#onBan?.(ban));
   }
 }

@@ -2,10 +2,10 @@
 // that had to go, and take themselves off again.
 
 import { connectionKey } from '../address/connection-key.js';
+import { attempt } from '../surface.js';
 import { Door, type Refusal } from './door.js';
 import type { MessageReason } from './gate.js';
 import type { AddressSettings } from './settings.js';
-import { attempt } from './surface.js';
 import { offend } from './verdict.js';
 import type { Belonging, Visitor } from './visitor.js';
 

@@ -6,8 +6,8 @@ import { callback, nonNegative, positive, readOptions } from '../options.js';
 import type { DoorOptions } from './door.js';
 import type { GateOptions } from './gate.js';
 import { type MessageRule, type Rule, readRules } from './rules.js';
-import { harmless, warn } from './surface.js';
 import { type AnyLimiter, type BanningLimiter, requireBanning, requireLimiter } from './verdict.js';
+import { harmless, warn } from './warnings.js';
 
 export interface ConnectionLimits {
   /** How often an address may connect: any of the three limiters, one token or request a connection. */

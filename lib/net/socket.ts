@@ -5,9 +5,9 @@ import type { Socket } from 'node:net';
 import type { MessageReason } from '../guard/gate.js';
 import { GuardedConnection } from '../guard/guarded.js';
 import { type OpenRule, openRule } from '../guard/rules.js';
-import { attempt } from '../guard/surface.js';
 import type { Decision } from '../guard/verdicts.js';
 import type { Belonging } from '../guard/visitor.js';
+import { attempt } from '../surface.js';
 import { LineCutter } from './lines.js';
 import type { Line, LineCost, LineKeyOf, LineSettings } from './options.js';
 

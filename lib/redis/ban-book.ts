@@ -22,6 +22,7 @@ const NEVER = Number.NEGATIVE_INFINITY;
 const LOOKED_AT = 2;
 /** Bans of which one goes. */
 const SAMPLE = 16;
+
 /** Whether it can be one that was found, with its id as the key: others publish what they like. */
 export function isBan({ key, seconds, violations }: SharedBan): boolean {
   const isKnown = typeof key === 'string' && isId(key);

@@ -10,6 +10,7 @@ import { DirectConnectionRateLimiter } from '../direct-connection-rate-limiter.j
 import { refused } from '../errors.js';
 import { commonOptions, count, positive, readOptions, requireKey } from '../options.js';
 import { OrderbookRateLimiter } from '../orderbook-rate-limiter.js';
+import { safely } from '../surface.js';
 import { copyOf } from '../text.js';
 import { BanBook } from './ban-book.js';
 import { BanStore, type Told } from './ban-store.js';
@@ -41,6 +42,7 @@ export interface SharedBan {
   readonly violations: number;
 }
 
+/** What a listener throws surfaces as an uncaught exception; bans are taken over all the same. */
 export interface SharedBansEvents {
   /** Another process has banned a peer, or found it on a higher level of violations. */
   ban: [ban: SharedBan];
@@ -89,9 +91,9 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
       all: (bans, isNews) => this.#replace(bans, isNews),
       mine: () => this.#book.all(this.#now()),
       find: (key) => this.#book.entry(key, this.#now()),
-      onFailure: (key, error) => this.emit('failure', { key, error }),
+      onFailure: (key, error) => safely(() => this.emit('failure', { key, error })),
       onState: (state, reason) =>
-        this.emit('state', { state, ...(reason !== undefined && { reason }) }),
+        safely(() => this.emit('state', { state, ...(reason !== undefined && { reason }) })),
     });
   }
 
@@ -181,11 +183,11 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
   #hear({ key, seconds, violations, isLifted, isOwn }: Told): void {
     if (isLifted) {
       this.#forget(key, key);
-      if (!isOwn) this.emit('lift', { key });
+      if (!isOwn) safely(() => this.emit('lift', { key }));
     } else if (this.#book.add({ key, seconds, violations }, this.#now())) {
       const ban = { key, seconds, violations };
       if (isName(key)) for (const follower of this.#limiters) follower.take([ban]);
-      if (!isOwn) this.emit('ban', ban);
+      if (!isOwn) safely(() => this.emit('ban', ban));
     }
   }
 

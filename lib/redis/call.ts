@@ -31,12 +31,8 @@ export abstract class Call extends Pending {
 
   override expire(): void {
     const error = new NoAnswer('the store did not answer in time');
-    try {
-      this.onLate?.(this, error);
-    } finally {
-      // A listener that is told of the state may throw.
-      this.failed(error);
-    }
+    this.onLate?.(this, error);
+    this.failed(error);
   }
 }
 

@@ -301,14 +301,10 @@ export class Leased {
   }
 
   #failed(key: string, ask: Ask, error?: unknown): void {
-    try {
-      for (const waiter of ask.waiters) {
-        if (!waiter.isDone) waiter.answer(this.#store.fallback(key, waiter.cost, error));
-      }
-    } finally {
-      // A listener that is told of the failure may throw.
-      this.#ended(key, ask);
+    for (const waiter of ask.waiters) {
+      if (!waiter.isDone) waiter.answer(this.#store.fallback(key, waiter.cost, error));
     }
+    this.#ended(key, ask);
   }
 
   #ended(key: string, { isGone, onEnd }: Ask): void {

@@ -258,12 +258,8 @@ export class Shard {
   #reject(call: Call, cause: unknown, message: string): void {
     if (!call.end()) return;
     const error = new NoAnswer(message, { cause });
-    try {
-      this.#failed(error, call.startedAt);
-    } finally {
-      // A listener that is told of the state may throw.
-      call.failed(error);
-    }
+    this.#failed(error, call.startedAt);
+    call.failed(error);
   }
 
   #sendAgain(call: Call): void {

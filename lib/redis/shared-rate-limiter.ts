@@ -6,6 +6,7 @@ import { selectEngine } from '../engine/select.js';
 import { limiterError } from '../errors.js';
 import { requireCost, requireKey } from '../options.js';
 import { ALLOWED, DISCONNECTED, RateLimiter } from '../rate-limiter.js';
+import { safely } from '../surface.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
 import { Call } from './call.js';
 import { idOf } from './keys.js';
@@ -22,6 +23,7 @@ import { strangeReply } from './replies.js';
 import type { StateChange } from './shard.js';
 import { Store } from './store.js';
 
+/** What a listener throws surfaces as an uncaught exception; it changes no verdict. */
 export interface SharedRateLimiterEvents {
   /** The store, or a part of a cluster, does not answer any more, or does again. */
   state: [change: StateChange];
@@ -105,8 +107,8 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     const leases =
       mode === 'leased' ? new Leases(selectEngine(settings.engine).leaseTable()) : undefined;
     this.#store = new Store(settings, {
-      onState: (change) => this.emit('state', change),
-      onFailure: (key, error) => this.emit('failure', { key, error }),
+      onState: (change) => safely(() => this.emit('state', change)),
+      onFailure: (key, error) => safely(() => this.emit('failure', { key, error })),
     });
     if (leases !== undefined) this.#leased = new Leased(settings, this.#store, leases);
   }

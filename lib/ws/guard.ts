@@ -11,10 +11,10 @@ import { type Refusal, UNKNOWN } from '../guard/door.js';
 import { override } from '../guard/override.js';
 import { ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
-import { attempt } from '../guard/surface.js';
 import { type Decision, FAILED, PASSED, said } from '../guard/verdicts.js';
 import { type Belonging, type Visitor, visitor } from '../guard/visitor.js';
 import { readOptions } from '../options.js';
+import { attempt } from '../surface.js';
 import type { WebSocketGuardOptions, WebSocketSettings } from './options.js';
 import { GuardedSocket } from './socket.js';
 

@@ -9,6 +9,7 @@ import { BanBook } from '../../lib/redis/ban-book.js';
 import { freePort, type StoreServer } from '../../out/examples/fleet/server.js';
 import { codeOf, manualClock, ODD_KEYS } from '../support/limiters.js';
 import { REAL_TIME } from '../support/real-time.js';
+import { uncaught } from '../support/uncaught.js';
 import { BadNetwork } from './support/bad-network.js';
 import { CLIENTS, ioRedis, NO_SERVER, nodeRedis, sleep, startServer } from './support/store.js';
 
@@ -129,6 +130,23 @@ describe.skipIf(NO_SERVER)('shared bans', REAL_TIME, () => {
     const b = await bans('late', { connect: ioRedis });
     await expect.poll(() => ODD_KEYS.every((key) => b.isBanned(key))).toBe(true);
     expect(b.getStats().bans).toBe(ODD_KEYS.length);
+  });
+
+  it('are taken over, all of them, where a listener throws', async () => {
+    const a = await bans('thrown');
+    for (const key of ['p', 'q', 'r']) a.ban(key, 60);
+    await expect.poll(() => a.getStats().waiting).toBe(0);
+    const { client, close } = await nodeRedis(server.url);
+    const b = new SharedBans({ client, prefix: 'thrown' });
+    closers.push(close, () => b.close());
+    b.on('ban', ({ key }) => {
+      throw new Error(key);
+    });
+    const surfaced = await uncaught(async () => {
+      await expect.poll(() => b.getStats().bans).toBe(3);
+    });
+    expect(surfaced.map(({ message }) => message).sort()).toEqual(['p', 'q', 'r']);
+    expect(b.getStats().state).toBe('up');
   });
 
   it('are read in pages where there are many', async () => {

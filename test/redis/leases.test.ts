@@ -6,6 +6,7 @@ import type { EngineName } from '../../lib/index.js';
 import { SharedRateLimiter } from '../../lib/redis/index.js';
 import { type Admission, excess } from '../../out/examples/fleet/bound.js';
 import { ENGINES } from '../support/limiters.js';
+import { uncaught } from '../support/uncaught.js';
 import { Twin } from './support/twin.js';
 import { VirtualTime } from './support/virtual-time.js';
 
@@ -329,23 +330,19 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
     });
 
     it('comes to an end where a listener has thrown', async () => {
-      const thrown: unknown[] = [];
-      const onUncaught = (error: unknown) => void thrown.push(error);
-      const uncaught = process.listeners('unhandledRejection');
-      process.removeAllListeners('unhandledRejection').on('unhandledRejection', onUncaught);
       first().on('failure', () => {
         throw new Error('of the listener');
       });
-      const { twin } = world;
-      vi.spyOn(twin, 'eval').mockImplementation(() => {
+      vi.spyOn(world.twin, 'eval').mockImplementation(() => {
         throw new Error('WRONGTYPE a key of somebody else');
       });
       const verdict = first().checkAsync('p');
-      const became = await within(first().close(), 0.3);
-      process.removeAllListeners('unhandledRejection');
-      for (const listener of uncaught) process.on('unhandledRejection', listener);
+      let became = '';
+      const surfaced = await uncaught(async () => {
+        became = await within(first().close(), 0.3);
+      });
+      expect(surfaced.map(({ message }) => message)).toEqual(['of the listener']);
       expect(became).toMatch(/^done/);
-      expect(thrown).toHaveLength(1);
       expect((await verdict)[0]).toBe('delay');
     });
 
@@ -374,6 +371,25 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       ['delay', 0.25],
     ]);
     expect(await answered).toBeCloseTo(0.1);
+  });
+
+  it('a listener of states that throws holds nothing up', async () => {
+    world = new World(1, { rateLimit: 10, burstLimit: 100, onStoreFailure: 'closed' });
+    await world.check(first());
+    const states: string[] = [];
+    first().on('state', ({ state }) => {
+      states.push(state);
+      throw new Error(state);
+    });
+    const surfaced = await uncaught(async () => {
+      await world.lose();
+      expect((await first().checkAsync('q'))[0]).toBe('delay');
+      await world.areUp();
+    });
+    expect(surfaced.map(({ message }) => message)).toEqual(['down', 'up']);
+    expect(states).toEqual(['down', 'up']);
+    await world.time.run(1);
+    expect(await world.check(first())).toBe(true);
   });
 
   it('a newcomer without memory is an error at once, and nothing of it remains', async () => {
