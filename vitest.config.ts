@@ -1,13 +1,35 @@
-import { defineConfig } from 'vitest/config';
+// Three groups of tests, told apart by the file's name (CONTRIBUTING.md, "Tests").
+
+import { configDefaults, defineConfig } from 'vitest/config';
+
+const REAL = 'test/**/*.real.test.ts';
+const MACHINE = 'test/**/*.machine.test.ts';
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    testTimeout: 30_000,
-    // A browser or a store that starts for the first time on a busy machine takes its time.
-    hookTimeout: 60_000,
-    expect: { poll: { timeout: 10_000 } },
-    // Many tests wait for processes, or for time to pass: on two cores vitest would run one file at a time.
+    // Generous: a test that waits for an outcome must never fail because the machine is busy.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    expect: { poll: { timeout: 60_000, interval: 20 } },
+    // Vitest alone would run one file at a time on two cores.
     maxWorkers: 2,
+    projects: [
+      // No real time: injected clocks, forced events.
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: [...configDefaults.exclude, REAL, MACHINE],
+        },
+      },
+      // Real sockets, processes, stores and timers: what must never happen, and what happens in the end.
+      { extends: true, test: { name: 'real', include: [REAL] } },
+      // Memory, garbage collection, pauses: not part of `npm test`.
+      {
+        extends: true,
+        test: { name: 'machine', include: [MACHINE], fileParallelism: false },
+      },
+    ],
   },
 });
