@@ -6,7 +6,13 @@ import { type Clock, readOptionalClock } from './clock.js';
 import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from './engine/engine.js';
 import { selectEngine } from './engine/select.js';
 import { type CommonOptions, cleanupBudget, requireAge, requireKey } from './options.js';
-import { readSnapshot, worstFirst } from './snapshot.js';
+import {
+  joinSteps,
+  type ReadSnapshot,
+  readSnapshot,
+  worstFirst,
+  writeSnapshot,
+} from './snapshot.js';
 import { safely } from './surface.js';
 import type {
   Ban,
@@ -16,6 +22,9 @@ import type {
   LimiterOverview,
   LimiterSnapshot,
 } from './types.js';
+
+/** Peers of a slice of a snapshot: about a millisecond's work. */
+const SLICE_PEERS = 1000;
 
 export abstract class Limiter<Core extends LimiterCore> {
   /** The engine that keeps this limiter's peers. */
@@ -87,33 +96,87 @@ export abstract class Limiter<Core extends LimiterCore> {
   }
 
   /**
-   * The offenders, as a plain object that survives JSON: every peer with violations or a ban, but
-   * those whose ban is over, and those whose key is too long to be kept. Buckets and intervals of
-   * others are not in it: they are full, or over, within seconds. In the order of their first
-   * violations; that of bans is told by what they have left, so of two that began at the very same
-   * instant it is lost. O(n log n) for n offenders.
+   * What the limiter remembers of its peers, as a plain object that survives JSON, of either engine and any
+   * machine: every offender by its key, in the order of the first violations, but those whose ban is over,
+   * and those whose key is too long to be kept; and under digests of their keys all others whose bucket is
+   * not full, or whose interval is not over, within ten seconds. O(n log n) for n peers, in one call: of a
+   * hundred thousand peers and more rather take `snapshotSlices`.
    * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
    */
   snapshot(): LimiterSnapshot {
-    return { format: 1, limiter: this.#name, peers: this.core.snapshot(this.now()) };
+    const now = this.now();
+    return joinSteps(
+      this.#name,
+      this.core.snapshot(SLICE_PEERS, () => now),
+    );
   }
 
   /**
-   * Puts the offenders of a snapshot back, of either engine and any machine, and returns how many.
-   * They are merged into what is there: a known peer's violations become the larger of both, and a
-   * ban is never shortened. None lasts longer than this limiter's `banDuration`; one with 0 seconds
-   * left is over, and its peer is not put back. Peers need room as newcomers do; where that is
-   * scarce, the banned have it first, then those with the most violations, of these those who were
-   * idle the shortest. `onBan` is not called.
+   * The same in slices of about a thousand peers, each a snapshot by itself; to restore them in
+   * their order is to restore all. A slice takes about a millisecond, and between two of them the limiter may be
+   * used: every peer is told as of its own slice, and one that comes or goes meanwhile may be missing. A
+   * slice may be empty.
+   * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
+   * @example
+   * for (const slice of limiter.snapshotSlices()) {
+   *   file.write(`${JSON.stringify(slice)}\n`);
+   *   await setImmediate();
+   * }
+   */
+  *snapshotSlices(): Generator<LimiterSnapshot, void, undefined> {
+    for (const step of this.core.snapshot(SLICE_PEERS, () => this.now())) {
+      yield writeSnapshot(this.#name, step);
+    }
+  }
+
+  /**
+   * Puts the peers of a snapshot back, of either engine and any machine, and returns how many.
+   * Offenders are merged into what is there: a known peer's violations become the larger of both, a
+   * ban is never shortened, and of two buckets the emptier one stays. No ban lasts longer than this
+   * limiter's `banDuration`; one with 0 seconds left is over, and its peer is not put back. Offenders need
+   * room as newcomers do; where that is scarce, the banned have it first, then those with the most violations, of
+   * these those who were idle the shortest. `onBan` is not called.
+   *
+   * Peers under digests wait beside the table, at most `maxPeers` of them, and count as peers when
+   * they come back; one that has come before stays as it is. Snapshots of the first format, without buckets and
+   * digests, are read as well.
    * @throws `ERR_LIMITER_SNAPSHOT` for what cannot be read whole, `ERR_LIMITER_CLOCK`: then nothing
    * has changed. `ERR_LIMITER_MEMORY` where a peer finds no memory.
    */
   restore(snapshot: unknown): number {
-    const peers = readSnapshot(snapshot, this.#name, this.#banDuration);
+    return this.#restore(readSnapshot(snapshot, this.#name, this.#banDuration));
+  }
+
+  /**
+   * The same of slices, in steps of one slice each, between which the limiter may be used. First all slices
+   * are read, and then all are put back; each step yields how many peers were put back so far. Of slices of
+   * several limiters nothing good comes: give those of one `snapshotSlices`, in their order.
+   * @throws as `restore` does. What cannot be read is told before anything has changed.
+   * @example
+   * let restored = 0;
+   * for (restored of limiter.restoreSlices(slices)) await setImmediate();
+   */
+  *restoreSlices(slices: Iterable<unknown>): Generator<number, void, undefined> {
+    const read: ReadSnapshot[] = [];
+    for (const slice of slices) {
+      read.push(readSnapshot(slice, this.#name, this.#banDuration));
+      yield 0;
+    }
+    let restored = 0;
+    for (const slice of read) {
+      restored += this.#restore(slice);
+      yield restored;
+    }
+  }
+
+  #restore({ peers, digests }: ReadSnapshot): number {
     const now = this.now();
     const known = this.core.statistics().peers;
     const fits = known + peers.length <= this.maxPeers;
-    return this.core.restore(fits ? peers : worstFirst(peers), now);
+    let restored = 0;
+    // First: a limiter that knows nobody takes over the secret of the first digests.
+    for (const columns of digests) restored += this.core.restoreDigests(columns, now);
+    return restored + this.core.restore(fits ? peers : worstFirst(peers), now);
   }
 
   /**

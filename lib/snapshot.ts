@@ -1,31 +1,92 @@
 // Snapshots of limiters: what is one, and says so when it is not. Knows no engine.
 
+import type { DigestColumns, SnapshotStep } from './engine/engine.js';
 import { limiterError, refusedNumber, show } from './errors.js';
-import type { LimiterName, SnapshotPeer } from './types.js';
+import type {
+  LimiterName,
+  LimiterSnapshot,
+  SnapshotBucket,
+  SnapshotDigest,
+  SnapshotDigests,
+  SnapshotPeer,
+} from './types.js';
 
-const FORMAT = 1;
-const SNAPSHOT_FIELDS = ['format', 'limiter', 'peers'];
-const PEER_FIELDS = ['key', 'violations', 'banSecondsLeft', 'idleSeconds'];
+/** The format that is written. The first one had no buckets and no digests; it is read as well. */
+const FORMAT = 2;
+const FIELDS = { 1: ['format', 'limiter', 'peers'], 2: ['format', 'limiter', 'peers', 'digests'] };
+const PEER_FIELDS = {
+  1: ['key', 'violations', 'banSecondsLeft', 'idleSeconds'],
+  2: ['key', 'violations', 'banSecondsLeft', 'idleSeconds', 'bucket'],
+};
+type Format = keyof typeof FIELDS;
+
+/** What a limiter can take of a snapshot. */
+export interface ReadSnapshot {
+  readonly peers: SnapshotPeer[];
+  readonly digests: DigestColumns[];
+}
+
+/** A step of an engine as a snapshot by itself. */
+export function writeSnapshot(
+  limiter: LimiterName,
+  { peers, digests }: SnapshotStep,
+): LimiterSnapshot {
+  return { format: FORMAT, limiter, peers, digests: [writeDigests(digests)] };
+}
+
+/** One snapshot of all that the steps of an engine hold. */
+export function joinSteps(limiter: LimiterName, steps: Iterable<SnapshotStep>): LimiterSnapshot {
+  const peers: SnapshotPeer[] = [];
+  const bySecret = new Map<string, SnapshotDigests>();
+  for (const step of steps) {
+    for (const peer of step.peers) peers.push(peer);
+    const { secret, peers: found } = writeDigests(step.digests);
+    const known = bySecret.get(secret);
+    if (known === undefined) bySecret.set(secret, { secret, peers: found });
+    else for (const peer of found) known.peers.push(peer);
+  }
+  const groups = [...bySecret.values()];
+  // A secret is worth telling only with what it was used for.
+  const isEmpty = groups.every((group) => group.peers.length === 0);
+  return { format: FORMAT, limiter, peers, digests: isEmpty ? [] : groups };
+}
 
 /**
- * The peers of a snapshot that a limiter of this name can take: their bans at most `banDuration`
- * seconds, 0 where it bans nobody, and without those whose ban is over.
+ * What a limiter of this name can take of a snapshot: bans are at most `banDuration` seconds, 0 where it
+ * bans nobody, and peers whose ban is over are left out.
  * @throws `ERR_LIMITER_SNAPSHOT` naming the first thing that is wrong.
  */
-export function readSnapshot(
-  given: unknown,
+export function readSnapshot(given: unknown, name: LimiterName, banDuration: number): ReadSnapshot {
+  const format = formatOf(given);
+  const { limiter, peers, digests } = fields(given, 'a snapshot', FIELDS[format]);
+  if (limiter !== name) throw wrong('limiter', limiter, show(name));
+  return {
+    peers: readPeers(peers, format, name, banDuration),
+    digests: format === 1 ? [] : readDigests(digests),
+  };
+}
+
+function formatOf(given: unknown): Format {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw wrong('a snapshot', given, 'an object');
+  }
+  const { format } = given as { format?: unknown };
+  if (format !== 1 && format !== FORMAT) throw wrong('format', format, `1 or ${FORMAT}`);
+  return format;
+}
+
+function readPeers(
+  peers: unknown,
+  format: Format,
   name: LimiterName,
   banDuration: number,
 ): SnapshotPeer[] {
-  const { format, limiter, peers } = fields(given, 'a snapshot', SNAPSHOT_FIELDS);
-  if (format !== FORMAT) throw wrong('format', format, show(FORMAT));
-  if (limiter !== name) throw wrong('limiter', limiter, show(name));
   if (!Array.isArray(peers)) throw wrong('peers', peers, 'an array');
   const keys = new Set<string>();
   const read: SnapshotPeer[] = [];
   // By index: an array with holes has peers that are undefined.
   for (let i = 0; i < peers.length; i += 1) {
-    const peer = readPeer(peers[i], `peers[${i}]`, name);
+    const peer = readPeer(peers[i], `peers[${i}]`, format, name);
     if (keys.has(peer.key))
       throw wrong(`peers[${i}].key`, peer.key, 'a key that no other peer has');
     keys.add(peer.key);
@@ -51,8 +112,9 @@ export function worstFirst(peers: readonly SnapshotPeer[]): SnapshotPeer[] {
   );
 }
 
-function readPeer(given: unknown, path: string, name: LimiterName): SnapshotPeer {
-  const { key, violations, banSecondsLeft, idleSeconds } = fields(given, path, PEER_FIELDS);
+function readPeer(given: unknown, path: string, format: Format, name: LimiterName): SnapshotPeer {
+  const peer = fields(given, path, PEER_FIELDS[format]);
+  const { key, violations, banSecondsLeft, idleSeconds } = peer;
   if (typeof key !== 'string') throw wrong(`${path}.key`, key, 'a string');
   if (!Number.isSafeInteger(violations) || (violations as number) < 0) {
     throw wrong(`${path}.violations`, violations, 'a whole number from 0 to 2^53 - 1');
@@ -65,7 +127,96 @@ function readPeer(given: unknown, path: string, name: LimiterName): SnapshotPeer
   if (violations === 0 && banSecondsLeft === null) {
     throw wrong(`${path}.violations`, violations, 'at least 1 where there is no ban');
   }
-  return { key, violations: violations as number, banSecondsLeft, idleSeconds };
+  const bucket = format === 1 ? null : readBucket(peer['bucket'], `${path}.bucket`);
+  return { key, violations: violations as number, banSecondsLeft, idleSeconds, bucket };
+}
+
+function readBucket(given: unknown, path: string): SnapshotBucket | null {
+  if (given === null) return null;
+  const { tokens, idleSeconds } = fields(given, path, ['tokens', 'idleSeconds']);
+  return {
+    tokens: requireNumber(tokens, `${path}.tokens`),
+    idleSeconds: requireNumber(idleSeconds, `${path}.idleSeconds`),
+  };
+}
+
+function writeDigests({ secret, digests, numbers }: DigestColumns): SnapshotDigests {
+  const peers: SnapshotDigest[] = [];
+  for (let i = 0; i * 4 < digests.length; i += 1) {
+    const [idle, tokens, bucketIdle] = numbers.subarray(i * 3, i * 3 + 3);
+    const hasBucket = !Number.isNaN(tokens);
+    peers.push([
+      hexOf(digests, i * 4),
+      Number.isNaN(idle) ? null : (idle as number),
+      hasBucket ? (tokens as number) : null,
+      hasBucket ? (bucketIdle as number) : null,
+    ]);
+  }
+  return { secret: hexOf(secret, 0), peers };
+}
+
+function readDigests(given: unknown): DigestColumns[] {
+  if (!Array.isArray(given)) throw wrong('digests', given, 'an array');
+  // By index, as above.
+  return Array.from({ length: given.length }, (_, i) => readGroup(given[i], `digests[${i}]`));
+}
+
+function readGroup(given: unknown, path: string): DigestColumns {
+  const { secret, peers } = fields(given, path, ['secret', 'peers']);
+  if (!Array.isArray(peers)) throw wrong(`${path}.peers`, peers, 'an array');
+  const columns = {
+    secret: new Uint32Array(4),
+    digests: new Uint32Array(peers.length * 4),
+    numbers: new Float64Array(peers.length * 3),
+  };
+  readHex(secret, `${path}.secret`, columns.secret, 0);
+  for (let i = 0; i < peers.length; i += 1) {
+    readDigest(peers[i], `${path}.peers[${i}]`, columns, i);
+  }
+  return columns;
+}
+
+function readDigest(
+  given: unknown,
+  path: string,
+  { digests, numbers }: DigestColumns,
+  i: number,
+): void {
+  if (!Array.isArray(given) || given.length !== 4) {
+    throw wrong(path, given, 'an array of a digest and three numbers or null');
+  }
+  const [digest, idle, tokens, bucketIdle] = given;
+  readHex(digest, `${path}[0]`, digests, i * 4);
+  if ((tokens === null) !== (bucketIdle === null)) {
+    throw wrong(`${path}[3]`, bucketIdle, 'null where there are no tokens, and only there');
+  }
+  if (idle === null && tokens === null) throw wrong(path, given, 'one that says something');
+  numbers[i * 3] = idle === null ? Number.NaN : requireNumber(idle, `${path}[1]`);
+  numbers[i * 3 + 1] = tokens === null ? Number.NaN : requireNumber(tokens, `${path}[2]`);
+  numbers[i * 3 + 2] = bucketIdle === null ? 0 : requireNumber(bucketIdle, `${path}[3]`);
+}
+
+/** Four words as 32 hexadecimal digits. */
+function hexOf(words: Uint32Array, at: number): string {
+  let hex = '';
+  for (let i = at; i < at + 4; i += 1) hex += (words[i] as number).toString(16).padStart(8, '0');
+  return hex;
+}
+
+const HEX = /^[0-9a-f]{32}$/;
+
+function readHex(given: unknown, path: string, words: Uint32Array, at: number): void {
+  if (typeof given !== 'string' || !HEX.test(given)) {
+    throw wrong(path, given, '32 hexadecimal digits in lower case');
+  }
+  for (let i = 0; i < 4; i += 1) {
+    words[at + i] = Number.parseInt(given.slice(i * 8, i * 8 + 8), 16);
+  }
+}
+
+function requireNumber(given: unknown, path: string): number {
+  if (typeof given === 'number' && given >= 0 && given < Infinity) return given;
+  throw wrong(path, given, 'a finite number of at least 0');
 }
 
 function requireSeconds(given: unknown, path: string): asserts given is number | null {

@@ -91,22 +91,56 @@ export interface CleanupLimits {
   budgetMs?: number | undefined;
 }
 
+/** A bucket in a snapshot. */
+export interface SnapshotBucket {
+  /** Tokens as of its last refill. */
+  tokens: number;
+  /** Seconds since its last refill. */
+  idleSeconds: number;
+}
+
 /** An offender in a snapshot. */
 export interface SnapshotPeer {
   key: string;
   violations: number;
-  /** Seconds that its ban has left; null where none is in force. */
+  /** Seconds that its ban has left; null if none is in force. */
   banSecondsLeft: number | null;
-  /** Seconds since its last refill or the last orderbook request allowed; null where there was none. */
+  /** Seconds since its last refill or the last orderbook request allowed; null if there was none. */
   idleSeconds: number | null;
+  /** Its bucket; null if that is full again within ten seconds, or the limiter has no buckets. */
+  bucket: SnapshotBucket | null;
 }
 
-/** The offenders of a limiter, as plain values that survive JSON. All times are relative. */
+/**
+ * A peer in a snapshot that is no offender, and whose bucket is not full, or whose interval is not over, within
+ * ten seconds. The limiter does not keep such a peer's key, only a digest of it.
+ */
+export type SnapshotDigest = [
+  /** 32 hexadecimal digits. */
+  digest: string,
+  /** Seconds since the last orderbook request allowed; null if there is nothing to say. */
+  idleSeconds: number | null,
+  /** Tokens of its bucket as of its last refill; null if there is nothing to say. */
+  tokens: number | null,
+  /** Seconds since that refill; null if there is nothing to say. */
+  bucketIdleSeconds: number | null,
+];
+
+/** Peers whose digests were made with one secret. */
+export interface SnapshotDigests {
+  /** 32 hexadecimal digits. Who knows it can choose keys that collide in the limiter: keep it private. */
+  secret: string;
+  peers: SnapshotDigest[];
+}
+
+/** What a limiter remembers of its peers, as plain values that survive JSON. All times are relative. */
 export interface LimiterSnapshot {
-  format: 1;
+  format: 2;
   limiter: LimiterName;
-  /** In the order in which they offended first. */
+  /** The offenders, in the order in which they offended first. */
   peers: SnapshotPeer[];
+  /** The others whose buckets or intervals a restart must not reset. */
+  digests: SnapshotDigests[];
 }
 
 export type LimiterName = 'RateLimiter' | 'OrderbookRateLimiter' | 'DirectConnectionRateLimiter';

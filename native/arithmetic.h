@@ -35,6 +35,13 @@ inline bool consume(double& tokens, double& lastRefill, double cost, double now,
   return true;
 }
 
+// Tokens after a refill, without taking any.
+inline double refill(double tokens, double lastRefill, double now, double rate,
+                     double capacity) noexcept {
+  const double refilled = tokens + elapsed(now, lastRefill) * rate;
+  return refilled < capacity ? refilled : capacity;
+}
+
 // Seconds until `cost` tokens are there, as of the last refill; infinity if they cannot be.
 inline double delaySeconds(double tokens, double cost, double rate, double capacity) noexcept {
   if (tokens >= cost) return 0.0;

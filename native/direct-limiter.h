@@ -6,6 +6,7 @@
 
 #include "apart.h"
 #include "offenders.h"
+#include "pending.h"
 #include "records.h"
 #include "sweep.h"
 #include "tally.h"
@@ -15,6 +16,10 @@ namespace relay_limiter {
 
 class DirectLimiter {
  public:
+  static constexpr unsigned kSecrets = PendingRecords<Bucket>::kMostSecrets;
+  // Of a sweep: buckets, times and bans, and the buckets and times that are awaited.
+  static constexpr unsigned kPasses = 3 + 2 * kSecrets;
+
   struct Config {
     double messageRatePerSec;
     double messageBurst;
@@ -34,7 +39,7 @@ class DirectLimiter {
 
   // The same for a connection whose bucket may be at hand; where it is nullptr it is written.
   Verdict checkMessage(const Key& key, Bucket*& bucket, double cost, double now) noexcept {
-    return tally_.count(decide(key.fingerprint, bucket, cost, now));
+    return tally_.count(decide(key, bucket, cost, now));
   }
 
   // Whether the short way is open: not while somebody may be banned.
@@ -75,13 +80,68 @@ class DirectLimiter {
     inBan(print, now);
     if (allowedAt_.find(print) == nullptr) {
       LastAllowed* last = nullptr;
-      const Verdict added = add(allowedAt_, buckets_, print, now, last, offence.loss());
+      const Verdict added = addTime(key, kNever, now, last, offence.loss());
       if (last == nullptr) return added;
-      *last = {print, now - offence.idleSeconds};
+      last->at = now - offence.idleSeconds;
+    }
+    if (offence.bucket.isThere()) {
+      const Verdict restored = restoreBucket(key, offence.bucket, now);
+      if (restored != Verdict::kAllowed) return restored;
     }
     const double began = offence.banBegan(now, config_.banDuration);
     return offenders_.restore(key, offence.violations, began) ? Verdict::kAllowed
                                                               : Verdict::kNoMemory;
+  }
+
+  // A random key, before the first digest.
+  void setDigestKey(const Secret& key) noexcept {
+    pendingBuckets_.setKey(key);
+    pendingTimes_.setKey(key);
+  }
+
+  // Keeps what a snapshot says under a digest until its connection comes; `kNoRoom` if as many as
+  // maxPeers are awaited.
+  Verdict restoreDigest(const Secret& secret, bool isOwn, const SavedDigest& saved,
+                        double now) noexcept {
+    const auto stricter = [this](const Bucket& a, const Bucket& b) { return isStricter(a, b); };
+    const auto hasRoom = [this](size_t awaited) {
+      return static_cast<double>(awaited) < config_.maxPeers;
+    };
+    Verdict verdict = Verdict::kNoRoom;
+    if (saved.bucket.isThere() && hasRoom(pendingBuckets_.size())) {
+      const Bucket bucket = saved.bucket.restored(saved.digest, now);
+      verdict = pendingBuckets_.put(secret, isOwn, bucket, stricter);
+    }
+    if (saved.hasTime() && hasRoom(pendingTimes_.size()) && verdict != Verdict::kNoMemory) {
+      const Verdict put = pendingTimes_.put(secret, isOwn, saved.restoredTime(now), isLater);
+      if (put != Verdict::kNoRoom) verdict = put;
+    }
+    return verdict;
+  }
+
+  // What a snapshot says of a connection's bucket.
+  SavedBucket savedBucket(const Fingerprint& print, double now) const noexcept {
+    const Bucket* bucket = buckets_.find(print);
+    if (bucket == nullptr || !isSaved(*bucket, now)) return SavedBucket::none();
+    return SavedDigest::of(*bucket, now).bucket;
+  }
+
+  // Visits some of the connections that a snapshot has under a digest, in passes, as a sweep does:
+  // visit(secret, saved), where no secret is the limiter's own. Bucket and time are two visits.
+  template <class Visit>
+  bool sweepDigests(unsigned pass, uint64_t& cursor, double now, Visit&& visit) noexcept {
+    const auto isSaved = [&](const auto& record) { return this->isSaved(record, now); };
+    if (pass == 0) {
+      return sweepUnlisted(buckets_, offenders_, cursor, now, banDuration(), isSaved, visit);
+    }
+    if (pass == 1) {
+      return sweepUnlisted(allowedAt_, offenders_, cursor, now, banDuration(), isSaved, visit);
+    }
+    // Bans are the offenders'.
+    if (pass == 2) return false;
+    const unsigned index = (pass - 3) / 2;
+    return pass % 2 == 1 ? sweepPending(pendingBuckets_, index, cursor, now, isSaved, visit)
+                         : sweepPending(pendingTimes_, index, cursor, now, isSaved, visit);
   }
 
   // Seconds since the connection's last allowed orderbook request; infinity where there was none.
@@ -90,16 +150,16 @@ class DirectLimiter {
     return last == nullptr ? kInfinity : elapsed(now, last->at);
   }
 
-  double tokens(const Fingerprint& print) noexcept {
-    const Bucket* bucket = buckets_.find(print);
+  double tokens(const Key& key) noexcept {
+    const Bucket* bucket = buckets_.find(key.fingerprint);
+    if (bucket == nullptr) bucket = pendingBuckets_.find(key);
     return bucket == nullptr ? config_.messageBurst : bucket->tokens;
   }
 
-  void removePeer(const Fingerprint& print) noexcept {
-    const bool hadBucket = erase(buckets_, print);
-    const bool hadTime = erase(allowedAt_, print);
-    if (hadBucket && hadTime) --both_;
-    offenders_.forgive(print);
+  void removePeer(const Key& key) noexcept {
+    remove(key.fingerprint);
+    pendingBuckets_.forget(key);
+    pendingTimes_.forget(key);
   }
 
   uint64_t cleanup(double maxAge, double budgetMs, double now) noexcept {
@@ -118,11 +178,24 @@ class DirectLimiter {
       return true;
     };
     const auto over = [&](const Ban& ban) { return elapsed(now, ban.began) > config_.banDuration; };
-    sweep_.run(3, budgetMs, [&](unsigned pass, uint64_t& cursor) {
+    const auto useless = [&](const Secret&, const auto& record) {
+      return idleOf(record, now) > maxAge || secondsUntilFresh(record, now) == 0;
+    };
+    sweep_.run(kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
       if (pass == 0) return buckets_.sweep(cursor, silent);
-      return pass == 1 ? allowedAt_.sweep(cursor, old) : offenders_.sweepBans(cursor, over);
+      if (pass == 1) return allowedAt_.sweep(cursor, old);
+      if (pass == 2) return offenders_.sweepBans(cursor, over);
+      const unsigned index = (pass - 3) / 2;
+      return pass % 2 == 1 ? pendingBuckets_.sweep(index, cursor, useless)
+                           : pendingTimes_.sweep(index, cursor, useless);
     });
     return removed;
+  }
+
+  // Whether nothing is known of anybody.
+  bool isEmpty() const noexcept {
+    return peers() == 0 && offenders_.size() == 0 && pendingBuckets_.isEmpty() &&
+           pendingTimes_.isEmpty();
   }
 
   bool isCleaning() const noexcept { return sweep_.isUnderway(); }
@@ -130,6 +203,8 @@ class DirectLimiter {
   void clear() noexcept {
     buckets_.clear();
     allowedAt_.clear();
+    pendingBuckets_.clear();
+    pendingTimes_.clear();
     offenders_.clear();
     sweep_.stop();
     both_ = 0;
@@ -140,19 +215,21 @@ class DirectLimiter {
   size_t peers() const noexcept { return buckets_.size() + allowedAt_.size() - both_; }
   size_t tracked() const noexcept { return buckets_.size(); }
   size_t memoryBytes() const noexcept {
-    return buckets_.memoryBytes() + allowedAt_.memoryBytes() + offenders_.memoryBytes();
+    return buckets_.memoryBytes() + allowedAt_.memoryBytes() + pendingBuckets_.memoryBytes() +
+           pendingTimes_.memoryBytes() + offenders_.memoryBytes();
   }
   double banDuration() const noexcept { return config_.banDuration; }
 
  private:
   // `bucket` is written where it is nullptr.
-  Verdict decide(const Fingerprint& print, Bucket*& bucket, double cost, double now) noexcept {
+  Verdict decide(const Key& key, Bucket*& bucket, double cost, double now) noexcept {
+    const Fingerprint& print = key.fingerprint;
     if (inBan(print, now)) return Verdict::kDisconnect;
     if (bucket == nullptr) bucket = buckets_.find(print);
     if (bucket == nullptr) {
-      const Verdict added = add(buckets_, allowedAt_, print, now, bucket);
+      if (!canRecall(key)) return Verdict::kNeedsName;
+      const Verdict added = addBucket(key, now, bucket);
       if (bucket == nullptr) return added;
-      *bucket = {print, config_.messageBurst, now};
     }
     return consume(bucket->tokens, bucket->lastRefill, cost, now, config_.messageRatePerSec,
                    config_.messageBurst)
@@ -164,12 +241,12 @@ class DirectLimiter {
     if (inBan(key.fingerprint, now)) {
       return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kDisconnect;
     }
-    const double allowedAt = last == nullptr ? kNever : last->at;
-    if (elapsed(now, allowedAt) >= config_.orderbookInterval) {
-      if (last == nullptr) {
-        const Verdict added = add(allowedAt_, buckets_, key.fingerprint, now, last);
-        if (last == nullptr) return added;
-      }
+    if (last == nullptr) {
+      if (!canRecall(key)) return Verdict::kNeedsName;
+      const Verdict added = addTime(key, kNever, now, last);
+      if (last == nullptr) return added;
+    }
+    if (elapsed(now, last->at) >= config_.orderbookInterval) {
       *last = {key.fingerprint, now};
       return Verdict::kAllowed;
     }
@@ -178,6 +255,74 @@ class DirectLimiter {
     if (violations == 0) return Verdict::kNoMemory;
     if (static_cast<double>(violations) < config_.orderbookBanThreshold) return Verdict::kRefused;
     return offenders_.beginBan(key, now) ? Verdict::kBanBegins : Verdict::kNoMemory;
+  }
+
+  // A bucket for a connection that has none: the one that is awaited, or a full one. Where `bucket`
+  // stays nullptr the answer says why.
+  Verdict addBucket(const Key& key, double now, Bucket*& bucket) noexcept {
+    const Verdict added = add(buckets_, allowedAt_, key.fingerprint, now, bucket);
+    if (bucket == nullptr) return added;
+    *bucket = {key.fingerprint, config_.messageBurst, now};
+    pendingBuckets_.take(key, *bucket);
+    bring(pendingTimes_, allowedAt_, buckets_, key, now);
+    return Verdict::kAllowed;
+  }
+
+  // A time for a connection that has none: the one that is awaited, or `at`. Where `last` stays
+  // nullptr the answer says why.
+  Verdict addTime(const Key& key, double at, double now, LastAllowed*& last,
+                  const Loss& worth = Loss::ofBanned()) noexcept {
+    const Verdict added = add(allowedAt_, buckets_, key.fingerprint, now, last, worth);
+    if (last == nullptr) return added;
+    *last = {key.fingerprint, at};
+    pendingTimes_.take(key, *last);
+    bring(pendingBuckets_, buckets_, allowedAt_, key, now);
+    return Verdict::kAllowed;
+  }
+
+  // All that is awaited of a connection comes with its first record: this is the other one. Without
+  // memory for it, it goes on waiting.
+  template <class Own, class Other>
+  void bring(PendingRecords<Own>& pending, Table<Own>& own, Table<Other>& other, const Key& key,
+             double now) noexcept {
+    if (pending.isEmpty() || own.find(key.fingerprint) != nullptr) return;
+    if (pending.find(key) == nullptr) return;
+    Own* record = nullptr;
+    add(own, other, key.fingerprint, now, record);
+    if (record != nullptr) pending.take(key, *record);
+  }
+
+  // Whether the key brings what finds a record that is awaited.
+  bool canRecall(const Key& key) const noexcept {
+    return key.text != nullptr || !(pendingBuckets_.needsText() || pendingTimes_.needsText());
+  }
+
+  // Of two buckets the emptier one stays.
+  Verdict restoreBucket(const Key& key, const SavedBucket& saved, double now) noexcept {
+    Bucket* bucket = buckets_.find(key.fingerprint);
+    if (bucket == nullptr) {
+      const Verdict added = addBucket(key, now, bucket);
+      if (bucket == nullptr) return added;
+    }
+    const Bucket restored = saved.restored(key.fingerprint, now);
+    if (isStricter(restored, *bucket)) *bucket = restored;
+    return Verdict::kAllowed;
+  }
+
+  void remove(const Fingerprint& print) noexcept {
+    const bool hadBucket = erase(buckets_, print);
+    const bool hadTime = erase(allowedAt_, print);
+    if (hadBucket && hadTime) --both_;
+    offenders_.forgive(print);
+  }
+
+  template <class Record>
+  bool isSaved(const Record& record, double now) const noexcept {
+    return secondsUntilFresh(record, now) > kSnapshotSeconds;
+  }
+
+  bool isStricter(const Bucket& a, const Bucket& b) const noexcept {
+    return isEmptier(a, b, config_.messageRatePerSec, config_.messageBurst);
   }
 
   // A record in `own`, which has none of this connection; `other` may know it. Where `record` stays
@@ -211,7 +356,7 @@ class DirectLimiter {
     }
     if (stranger.record() != nullptr) {
       tally_.countEviction(stranger.loss());
-      removePeer(Fingerprint(stranger.record()->fingerprint));
+      remove(Fingerprint(stranger.record()->fingerprint));
       return {true, nullptr};
     }
     if (victim.record() == nullptr) return {false, nullptr};
@@ -263,6 +408,8 @@ class DirectLimiter {
   Buckets buckets_;
   // When each connection's orderbook request was last allowed.
   AllowedTimes allowedAt_;
+  PendingRecords<Bucket> pendingBuckets_;
+  PendingRecords<LastAllowed> pendingTimes_;
   Offenders offenders_;
   // Connections with a bucket and a time.
   size_t both_ = 0;

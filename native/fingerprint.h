@@ -30,6 +30,10 @@ struct Secret {
   uint64_t k1;
 };
 
+inline bool operator==(const Secret& a, const Secret& b) noexcept {
+  return ((a.k0 ^ b.k0) | (a.k1 ^ b.k1)) == 0;
+}
+
 // A key as a limiter sees it: its fingerprint, and its text for those that must be named. Without a
 // text (nullptr: it was not read yet) a limiter says kNeedsName where it needs one.
 struct Key {

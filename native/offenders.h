@@ -214,37 +214,41 @@ class Offenders {
     return true;
   }
 
-  // Calls use(offender, began) for each that is named: in the order of their first violations, and
-  // behind them those who have none, in the order of their bans. `began` is kNever without a ban.
-  // Who has one that is over is left out. False where there is no memory to put them in order.
-  template <class Use>
-  bool inOrder(double now, double banDuration, Use&& use) noexcept {
-    const std::unique_ptr<Ordered[]> all(new (std::nothrow) Ordered[table_.size()]);
-    if (all == nullptr) return false;
-    Ordered* end = all.get();
-    table_.forEach([&](const Offender& offender) {
-      const Ban* ban = hasBans() ? bans_.find(offender.fingerprint) : nullptr;
-      if (!offender.name || (ban != nullptr && !(elapsed(now, ban->began) < banDuration))) return;
-      *end++ = {&offender, ban == nullptr ? kNever : ban->began, ban == nullptr ? 0 : ban->order};
+  // An offender's place in a snapshot: by its first violation, or behind all of those, if it has
+  // none, by its ban.
+  struct Place {
+    uint64_t order;
+    Fingerprint fingerprint;
+
+    bool operator<(const Place& other) const noexcept { return order < other.order; }
+  };
+
+  // Visits some offenders, as Table::sweep does: visit(place) for each that has a name.
+  template <class Visit>
+  bool sweepPlaces(uint64_t& cursor, Visit&& visit) noexcept {
+    return table_.sweep(cursor, [&](const Offender& offender) {
+      if (offender.name) visit(placeOf(offender));
+      return false;
     });
-    std::sort(all.get(), end);
-    for (const Ordered* one = all.get(); one != end; ++one) use(*one->offender, one->began);
-    return true;
+  }
+
+  // The offender, if it is one that a snapshot names: it has a name, and its ban, if there is one,
+  // is not over. `began` becomes that of the ban; kNever without one.
+  const Offender* listed(const Fingerprint& print, double now, double banDuration,
+                         double& began) noexcept {
+    const Offender* offender = find(print);
+    if (offender == nullptr || !offender->name) return nullptr;
+    began = bannedAt(print);
+    return began == kNever || elapsed(now, began) < banDuration ? offender : nullptr;
   }
 
  private:
-  struct Ordered {
-    const Offender* offender;
-    double began;
-    uint64_t banOrder;
-
-    bool operator<(const Ordered& other) const noexcept {
-      const bool hasNone = offender->violations == 0;
-      if (hasNone != (other.offender->violations == 0)) return !hasNone;
-      if (!hasNone) return offender->order < other.offender->order;
-      return began != other.began ? began < other.began : banOrder < other.banOrder;
-    }
-  };
+  Place placeOf(const Offender& offender) noexcept {
+    constexpr uint64_t kBehind = uint64_t{1} << 63;
+    if (offender.violations > 0) return {offender.order, offender.fingerprint};
+    const Ban* ban = hasBans() ? bans_.find(offender.fingerprint) : nullptr;
+    return {kBehind | (ban == nullptr ? 0 : ban->order), offender.fingerprint};
+  }
 
   static TopViolators::Violator violatorOf(const Offender& offender) noexcept {
     return {offender.fingerprint, offender.violations, offender.order};

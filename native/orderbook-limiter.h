@@ -6,6 +6,7 @@
 
 #include "apart.h"
 #include "offenders.h"
+#include "pending.h"
 #include "records.h"
 #include "sweep.h"
 #include "tally.h"
@@ -15,6 +16,9 @@ namespace relay_limiter {
 
 class OrderbookLimiter {
  public:
+  // Of a sweep: the times, the bans, and the times that are awaited.
+  static constexpr unsigned kPasses = 2 + PendingRecords<LastAllowed>::kMostSecrets;
+
   struct Config {
     double interval;
     double violationBanThreshold;
@@ -60,10 +64,43 @@ class OrderbookLimiter {
       const Verdict added = addRestored(print, offence, isBanAlone, now);
       if (added != Verdict::kAllowed) return added;
     }
+    pending_.forget(key);
     const bool wasInBans = isInBans(print);
     if (!offenders_.restore(key, offence.violations, began)) return Verdict::kNoMemory;
     if (!wasInBans && isInBans(print) && allowedAt_.find(print) != nullptr) ++both_;
     return Verdict::kAllowed;
+  }
+
+  // A random key, before the first digest.
+  void setDigestKey(const Secret& key) noexcept { pending_.setKey(key); }
+
+  // Keeps what a snapshot says under a digest until its peer comes; `kNoRoom` if as many peers as
+  // maxPeers are awaited.
+  Verdict restoreDigest(const Secret& secret, bool isOwn, const SavedDigest& saved,
+                        double now) noexcept {
+    const bool isFull = static_cast<double>(pending_.size()) >= config_.maxPeers;
+    if (!saved.hasTime() || isFull) return Verdict::kNoRoom;
+    const LastAllowed last = saved.restoredTime(now);
+    return pending_.put(secret, isOwn, last, isLater);
+  }
+
+  // Has no buckets.
+  static SavedBucket savedBucket(const Fingerprint&, double) noexcept {
+    return SavedBucket::none();
+  }
+
+  // Visits some of the peers that a snapshot has under a digest, in passes, as a sweep does:
+  // visit(secret, saved), where no secret is the limiter's own.
+  template <class Visit>
+  bool sweepDigests(unsigned pass, uint64_t& cursor, double now, Visit&& visit) noexcept {
+    const auto isSaved = [&](const LastAllowed& last) {
+      return secondsUntilFresh(last, now) > kSnapshotSeconds;
+    };
+    if (pass == 0) {
+      return sweepUnlisted(allowedAt_, offenders_, cursor, now, banDuration(), isSaved, visit);
+    }
+    // Bans are the offenders'.
+    return pass > 1 && sweepPending(pending_, pass - 2, cursor, now, isSaved, visit);
   }
 
   // Seconds since the peer's last allowed request; infinity where there was none.
@@ -72,10 +109,9 @@ class OrderbookLimiter {
     return last == nullptr ? kInfinity : elapsed(now, last->at);
   }
 
-  void removePeer(const Fingerprint& print) noexcept {
-    const bool banned = isInBans(print);
-    if (erase(allowedAt_, print) && banned) --both_;
-    offenders_.forgive(print);
+  void removePeer(const Key& key) noexcept {
+    remove(key.fingerprint);
+    pending_.forget(key);
   }
 
   uint64_t cleanup(double maxAge, double budgetMs, double now) noexcept {
@@ -95,16 +131,27 @@ class OrderbookLimiter {
       if (allowedAt_.find(ban.fingerprint) != nullptr) --both_;
       return true;
     };
-    sweep_.run(2, budgetMs, [&](unsigned pass, uint64_t& cursor) {
-      return pass == 0 ? allowedAt_.sweep(cursor, old) : offenders_.sweepBans(cursor, over);
+    const auto useless = [&](const Secret&, const LastAllowed& last) {
+      return elapsed(now, last.at) > maxAge || secondsUntilFresh(last, now) == 0;
+    };
+    sweep_.run(kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
+      if (pass == 0) return allowedAt_.sweep(cursor, old);
+      return pass == 1 ? offenders_.sweepBans(cursor, over)
+                       : pending_.sweep(pass - 2, cursor, useless);
     });
     return removed;
+  }
+
+  // Whether nothing is known of anybody.
+  bool isEmpty() const noexcept {
+    return peers() == 0 && offenders_.size() == 0 && pending_.isEmpty();
   }
 
   bool isCleaning() const noexcept { return sweep_.isUnderway(); }
 
   void clear() noexcept {
     allowedAt_.clear();
+    pending_.clear();
     offenders_.clear();
     sweep_.stop();
     both_ = 0;
@@ -115,7 +162,7 @@ class OrderbookLimiter {
   size_t peers() const noexcept { return allowedAt_.size() + offenders_.bans() - both_; }
   size_t tracked() const noexcept { return allowedAt_.size(); }
   size_t memoryBytes() const noexcept {
-    return allowedAt_.memoryBytes() + offenders_.memoryBytes();
+    return allowedAt_.memoryBytes() + pending_.memoryBytes() + offenders_.memoryBytes();
   }
   double banDuration() const noexcept { return config_.banDuration; }
 
@@ -129,12 +176,43 @@ class OrderbookLimiter {
       if (!offenders_.canName(key)) return Verdict::kNeedsName;
       return beginBan(key, now);
     }
+    if (last == nullptr && !pending_.isEmpty()) {
+      const Verdict found = recall(key, now, last);
+      if (found != Verdict::kAllowed) return found;
+    }
     const double allowedAt = last == nullptr ? kNever : last->at;
     if (elapsed(now, allowedAt) >= effectiveInterval(violations)) {
       return setAllowedAt(last, key.fingerprint, now);
     }
     if (!offenders_.canName(key)) return Verdict::kNeedsName;
     return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
+  }
+
+  // Gives the peer the time that is awaited of it, if there is one and it has none.
+  RELAY_LIMITER_APART Verdict recall(const Key& key, double now, LastAllowed*& last) noexcept {
+    last = allowedAt_.find(key.fingerprint);
+    if (last != nullptr) return Verdict::kAllowed;
+    if (key.text == nullptr && pending_.needsText()) return Verdict::kNeedsName;
+    const LastAllowed* awaited = pending_.find(key);
+    if (awaited == nullptr) return Verdict::kAllowed;
+    const double at = awaited->at;
+    const Verdict added = setAllowedAt(last, key.fingerprint, now);
+    if (added != Verdict::kAllowed) return added;
+    last = allowedAt_.find(key.fingerprint);
+    last->at = at;
+    pending_.forget(key);
+    return Verdict::kAllowed;
+  }
+
+  void remove(const Fingerprint& print) noexcept {
+    const bool banned = isInBans(print);
+    if (erase(allowedAt_, print) && banned) --both_;
+    offenders_.forgive(print);
+  }
+
+  // Seconds until the peer's interval is over, if it is no offender.
+  double secondsUntilFresh(const LastAllowed& last, double now) const noexcept {
+    return secondsLeft(effectiveInterval(0), elapsed(now, last.at));
   }
 
   // Writes to `last`, or where that is nullptr to the record that the peer has or gets.
@@ -194,7 +272,7 @@ class OrderbookLimiter {
     }
     if (lapsed != nullptr) {
       tally_.countEviction(Loss::ofUnpunished(0));
-      removePeer(Fingerprint(lapsed->fingerprint));
+      remove(Fingerprint(lapsed->fingerprint));
       return {true, nullptr};
     }
     if (victim.record() == nullptr) return {false, nullptr};
@@ -225,6 +303,7 @@ class OrderbookLimiter {
   const Config config_;
   // When each peer was last allowed.
   AllowedTimes allowedAt_;
+  PendingRecords<LastAllowed> pending_;
   Offenders offenders_;
   // Peers with a time and a ban, over or not.
   size_t both_ = 0;

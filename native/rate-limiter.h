@@ -4,6 +4,7 @@
 
 #include "apart.h"
 #include "offenders.h"
+#include "pending.h"
 #include "records.h"
 #include "sweep.h"
 #include "tally.h"
@@ -13,6 +14,9 @@ namespace relay_limiter {
 
 class RateLimiter {
  public:
+  // Of a sweep: the buckets, and those that are awaited.
+  static constexpr unsigned kPasses = 1 + PendingRecords<Bucket>::kMostSecrets;
+
   struct Config {
     double rateLimit;
     double burstLimit;
@@ -26,12 +30,15 @@ class RateLimiter {
 
   // `delay` is written when refused: the seconds until the cost is there.
   Verdict check(const Key& key, double cost, double now, double& delay) noexcept {
-    return tally_.count(decide(bucketOf(key.fingerprint, now), key, cost, now, delay));
+    return tally_.count(decide(bucketOf(key, now), key, cost, now, delay));
   }
 
   // The same for a peer whose bucket may be at hand; where it is nullptr it is written.
   Verdict check(const Key& key, Bucket*& bucket, double cost, double now, double& delay) noexcept {
-    if (bucket == nullptr) bucket = bucketOf(key.fingerprint, now);
+    if (bucket == nullptr) {
+      if (key.text == nullptr && pending_.needsText()) return Verdict::kNeedsName;
+      bucket = bucketOf(key, now);
+    }
     return tally_.count(decide(bucket, key, cost, now, delay));
   }
 
@@ -50,24 +57,63 @@ class RateLimiter {
 
   const Buckets& buckets() const noexcept { return buckets_; }
 
-  double delay(const Fingerprint& print) noexcept {
-    const Bucket* bucket = buckets_.find(print);
+  double delay(const Key& key) noexcept {
+    const Bucket* bucket = findBucket(key);
     return bucket == nullptr
                ? 0.0
                : delaySeconds(bucket->tokens, 1, config_.rateLimit, config_.burstLimit);
   }
 
-  // Puts an offender back: violations become as many, and of a peer that is not known it gets a
-  // full bucket, if there is room or one is missed less. `kNoRoom` where nobody is.
+  // Puts an offender back: violations become as many, and of two buckets the emptier one stays. A
+  // peer that is not known gets a full one, if the snapshot has none, and if there is room or one
+  // is missed less. `kNoRoom` where nobody is.
   Verdict restore(const Key& key, const Offence& offence, double now) noexcept {
-    if (buckets_.find(key.fingerprint) == nullptr) {
+    Bucket* bucket = buckets_.find(key.fingerprint);
+    if (bucket == nullptr) {
       const bool isFull = !hasRoom();
-      Bucket* bucket = add(key.fingerprint, now, offence.loss());
+      bucket = add(key.fingerprint, now, offence.loss());
       if (bucket == nullptr) return isFull ? Verdict::kNoRoom : Verdict::kNoMemory;
       *bucket = {key.fingerprint, config_.burstLimit, now - offence.idleSeconds};
+      pending_.take(key, *bucket);
+    }
+    if (offence.bucket.isThere()) {
+      const Bucket saved = offence.bucket.restored(key.fingerprint, now);
+      if (isStricter(saved, *bucket)) *bucket = saved;
     }
     return offenders_.restore(key, offence.violations, kNever) ? Verdict::kAllowed
                                                                : Verdict::kNoMemory;
+  }
+
+  // A random key, before the first digest.
+  void setDigestKey(const Secret& key) noexcept { pending_.setKey(key); }
+
+  // Keeps what a snapshot says under a digest until its peer comes; `kNoRoom` if as many peers as
+  // maxPeers are awaited.
+  Verdict restoreDigest(const Secret& secret, bool isOwn, const SavedDigest& saved,
+                        double now) noexcept {
+    if (!saved.bucket.isThere() || static_cast<double>(pending_.size()) >= config_.maxPeers) {
+      return Verdict::kNoRoom;
+    }
+    const Bucket bucket = saved.bucket.restored(saved.digest, now);
+    const auto stricter = [this](const Bucket& a, const Bucket& b) { return isStricter(a, b); };
+    return pending_.put(secret, isOwn, bucket, stricter);
+  }
+
+  // What a snapshot says of a peer's bucket.
+  SavedBucket savedBucket(const Fingerprint& print, double now) const noexcept {
+    const Bucket* bucket = buckets_.find(print);
+    if (bucket == nullptr || !isSaved(*bucket, now)) return SavedBucket::none();
+    return SavedDigest::of(*bucket, now).bucket;
+  }
+
+  // Visits some of the peers that a snapshot has under a digest, in passes, as a sweep does:
+  // visit(secret, saved), where no secret is the limiter's own.
+  template <class Visit>
+  bool sweepDigests(unsigned pass, uint64_t& cursor, double now, Visit&& visit) noexcept {
+    const auto isSaved = [&](const Bucket& bucket) { return this->isSaved(bucket, now); };
+    return pass == 0
+               ? sweepUnlisted(buckets_, offenders_, cursor, now, banDuration(), isSaved, visit)
+               : sweepPending(pending_, pass - 1, cursor, now, isSaved, visit);
   }
 
   // Seconds since the peer's last refill; infinity where it has no bucket.
@@ -76,14 +122,15 @@ class RateLimiter {
     return bucket == nullptr ? kInfinity : elapsed(now, bucket->lastRefill);
   }
 
-  double tokens(const Fingerprint& print) noexcept {
-    const Bucket* bucket = buckets_.find(print);
+  double tokens(const Key& key) noexcept {
+    const Bucket* bucket = findBucket(key);
     return bucket == nullptr ? config_.burstLimit : bucket->tokens;
   }
 
-  void removePeer(const Fingerprint& print) noexcept {
-    erase(buckets_, print);
-    offenders_.forgive(print);
+  void removePeer(const Key& key) noexcept {
+    erase(buckets_, key.fingerprint);
+    offenders_.forgive(key.fingerprint);
+    pending_.forget(key);
   }
 
   uint64_t cleanup(double maxIdle, double budgetMs, double now) noexcept {
@@ -94,16 +141,24 @@ class RateLimiter {
       ++removed;
       return true;
     };
-    sweep_.run(1, budgetMs,
-               [&](unsigned, uint64_t& cursor) { return buckets_.sweep(cursor, idle); });
+    const auto useless = [&](const Secret&, const Bucket& bucket) {
+      return elapsed(now, bucket.lastRefill) > maxIdle || secondsUntilFull(bucket, now) == 0;
+    };
+    sweep_.run(kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
+      return pass == 0 ? buckets_.sweep(cursor, idle) : pending_.sweep(pass - 1, cursor, useless);
+    });
     return removed;
   }
+
+  // Whether nothing is known of anybody.
+  bool isEmpty() const noexcept { return peers() == 0 && pending_.isEmpty(); }
 
   bool isCleaning() const noexcept { return sweep_.isUnderway(); }
 
   void clear() noexcept {
     buckets_.clear();
     offenders_.clear();
+    pending_.clear();
     sweep_.stop();
   }
 
@@ -111,18 +166,42 @@ class RateLimiter {
   Tally& tally() noexcept { return tally_; }
   size_t peers() const noexcept { return buckets_.size(); }
   size_t tracked() const noexcept { return buckets_.size(); }
-  size_t memoryBytes() const noexcept { return buckets_.memoryBytes() + offenders_.memoryBytes(); }
+  size_t memoryBytes() const noexcept {
+    return buckets_.memoryBytes() + pending_.memoryBytes() + offenders_.memoryBytes();
+  }
   // Bans nobody.
   double banDuration() const noexcept { return 0; }
 
  private:
+  // The peer's bucket, which may be awaited; nullptr if it has none.
+  const Bucket* findBucket(const Key& key) noexcept {
+    const Bucket* bucket = buckets_.find(key.fingerprint);
+    return bucket == nullptr ? pending_.find(key) : bucket;
+  }
+
   // The peer's bucket, made full if it has none; nullptr where there is no memory.
-  Bucket* bucketOf(const Fingerprint& print, double now) noexcept {
+  Bucket* bucketOf(const Key& key, double now) noexcept {
+    const Fingerprint& print = key.fingerprint;
     Bucket* bucket = buckets_.find(print);
     if (bucket != nullptr) return bucket;
     bucket = add(print, now, Loss::ofBanned());
-    if (bucket != nullptr) *bucket = {print, config_.burstLimit, now};
+    if (bucket == nullptr) return nullptr;
+    *bucket = {print, config_.burstLimit, now};
+    pending_.take(key, *bucket);
     return bucket;
+  }
+
+  double secondsUntilFull(const Bucket& bucket, double now) const noexcept {
+    return relay_limiter::secondsUntilFull(bucket.tokens, bucket.lastRefill, now, config_.rateLimit,
+                                           config_.burstLimit);
+  }
+
+  bool isSaved(const Bucket& bucket, double now) const noexcept {
+    return secondsUntilFull(bucket, now) > kSnapshotSeconds;
+  }
+
+  bool isStricter(const Bucket& a, const Bucket& b) const noexcept {
+    return isEmptier(a, b, config_.rateLimit, config_.burstLimit);
   }
 
   bool hasRoom() const noexcept { return static_cast<double>(peers()) < config_.maxPeers; }
@@ -134,8 +213,7 @@ class RateLimiter {
     Victim<Bucket> victim(worth);
     prepareSample(buckets_, offenders_, print);
     buckets_.sample(print, kSample, [&](Bucket& bucket) {
-      const double seconds = secondsUntilFull(bucket.tokens, bucket.lastRefill, now,
-                                              config_.rateLimit, config_.burstLimit);
+      const double seconds = secondsUntilFull(bucket, now);
       if (!victim.mayBe(seconds)) return false;
       const double idle = elapsed(now, bucket.lastRefill);
       return victim.offer(bucket,
@@ -163,6 +241,7 @@ class RateLimiter {
 
   const Config config_;
   Buckets buckets_;
+  PendingRecords<Bucket> pending_;
   Offenders offenders_;
   Sweep sweep_;
   Tally tally_;

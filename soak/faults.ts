@@ -132,11 +132,18 @@ function good(random: Random): SnapshotEntry[] {
     violations: 7,
     banSecondsLeft: null,
     idleSeconds: 1,
+    bucket: null,
   }));
 }
 
 function damaged(random: Random): unknown {
-  const entry = { key: 'damaged', violations: 3, banSecondsLeft: null, idleSeconds: 1 };
+  const entry = {
+    key: 'damaged',
+    violations: 3,
+    banSecondsLeft: null,
+    idleSeconds: 1,
+    bucket: null,
+  };
   return random.pick<unknown>([
     null,
     7,

@@ -7,7 +7,7 @@ const MB = 2 ** 20;
 
 /** Bytes that the tables of a limiter may take, whatever its keys are. */
 export function mostMemoryBytes(maxPeers: number, peers: number): number {
-  const most = Math.min(maxPeers, peers);
+  const most = Math.min(2 * maxPeers, peers);
   // Pages and their chunks; two records and an offender for each peer, each table half empty at worst;
   // a name of 128 units; all long names together.
   return 8 * MB + most * (2 * (32 + 32 + 64) + 256) + Math.max(MB, 64 * maxPeers);

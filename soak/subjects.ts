@@ -64,7 +64,10 @@ export interface Asked {
   cleanup(maxAge: number, budgetMs?: number): number | undefined;
   statistics(): Statistics;
   group?(keys: readonly string[]): PeerGroup;
-  snapshot(): { readonly peers: readonly SnapshotEntry[] };
+  snapshot(): {
+    readonly peers: readonly SnapshotEntry[];
+    readonly digests: readonly { readonly peers: readonly unknown[] }[];
+  };
   restore(snapshot: unknown): number;
 }
 

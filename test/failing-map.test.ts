@@ -10,6 +10,7 @@ import {
 } from 'relay-limiter';
 import { expect, test } from 'vitest';
 import { codeOf, type ManualClock, manualClock } from './support/limiters.js';
+import { comparable } from './support/snapshots.js';
 
 type Limiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter;
 
@@ -49,7 +50,7 @@ function stateOf(limiter: Limiter): unknown {
     limiter.getViolationCount(key),
     'getTokens' in limiter ? limiter.getTokens(key) : undefined,
   ]);
-  return { stats: statsOf(limiter), peers, snapshot: limiter.snapshot() };
+  return { stats: statsOf(limiter), peers, snapshot: comparable(limiter.snapshot()) };
 }
 
 /** All who ever came and were not removed. */

@@ -58,6 +58,29 @@ export interface EngineStatistics extends EngineTally {
   memoryBytes?: number;
 }
 
+/** A bucket or an interval that is as a fresh peer's again within so many seconds is not in a snapshot. */
+export const SNAPSHOT_SECONDS = 10;
+
+/** Peers under digests made with one secret, in columns. */
+export interface DigestColumns {
+  /** Four words, low ones first. */
+  readonly secret: Uint32Array;
+  /** Four words for each peer, low ones first. */
+  readonly digests: Uint32Array;
+  /**
+   * Three for each: seconds since its last allowed request, or NaN; the tokens of its bucket, or NaN;
+   * seconds since their last refill.
+   */
+  readonly numbers: Float64Array;
+}
+
+/** A step of a snapshot; it may have found nobody. */
+export interface SnapshotStep {
+  readonly peers: SnapshotPeer[];
+  /** If there are none, with the limiter's own secret. */
+  readonly digests: DigestColumns;
+}
+
 /** What all three limiters of an engine do. An offender is a peer with violations or a ban. */
 export interface LimiterCore {
   /** Forgets a peer, its violations and its ban; an unknown key is no error. */
@@ -73,23 +96,32 @@ export interface LimiterCore {
   /** Whether the last cleanup with a finite budget stopped before its end. */
   isCleaning(): boolean;
   /**
-   * The offenders that are named, in the order of their first violations; behind them those that
-   * have none, in the order of their bans: the order in which two began at the very same instant is
-   * told of these alone. Who has a ban that is over is left out, with its violations: so a check
-   * would find it. Idle is who was not refilled since, or where a limiter
-   * bans was not allowed a request. Changes nothing.
+   * What a snapshot holds, in steps of about `most` peers between which the limiter may go on; each reads
+   * `now` once. First the offenders that are named, in the order of their first violations; behind them
+   * those without violations, in the order in which their bans were recorded. An offender whose ban is
+   * over is left out, with its violations: so a check would find it. Idle is the time since its last
+   * refill, or in a limiter that bans since its last allowed request. Then, under digests, all others
+   * whose bucket is not full or whose interval is not over within SNAPSHOT_SECONDS, and those whom
+   * restoreDigests has put back and nobody has asked for. Changes nothing.
    */
-  snapshot(now?: number): SnapshotPeer[];
+  snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep>;
   /**
    * Puts offenders back, in that order, and returns how many. Bans have at least a moment left and at
-   * most their duration. Of a peer that is known violations become the larger of both, and of two
-   * bans the one that ends later is kept. Any other gets a full bucket that was refilled, or a time
-   * that was, as long ago as it was idle; where that is unknown, long ago. (Where there are no
-   * buckets, a banned one then gets no time.) Room for it is made as for a newcomer, but nobody goes
-   * who is missed as much: then it is not put back. Bans of the very same instant are ordered as
-   * they are put back.
+   * most their duration. Of a peer that is known violations become the larger of both, of two
+   * bans the one that ends later is kept, and of two buckets the emptier one. Any other gets the
+   * snapshot's bucket or a full one, and a time, as long ago as it was idle; if that is unknown, long
+   * ago. (Where there are no buckets, a banned one then gets no time.) Room for it is made as for a
+   * newcomer, but nobody goes who is missed as much: then it is not put back. Bans of the very same
+   * instant are ordered as they are put back.
    */
   restore(peers: readonly SnapshotPeer[], now?: number): number;
+  /**
+   * Keeps peers under digests until a check asks for them by a key that has the digest; returns how
+   * many: at most `maxPeers`, and under at most four secrets. They count as peers only then; a peer
+   * that is known by then stays as it is. Cleanup forgets those that are as fresh peers. A limiter
+   * that knows nobody takes over the secret for its own digests.
+   */
+  restoreDigests(digests: DigestColumns, now?: number): number;
   /** Reads state, changes none. Names the worst alone: bans may be many. */
   statistics(): EngineStatistics;
   /** Forgets every peer. */

@@ -4,6 +4,7 @@
 
 import type { SnapshotPeer } from '../types.js';
 import type {
+  DigestColumns,
   DirectConfig,
   DirectCore,
   Handle,
@@ -14,6 +15,7 @@ import type {
   RateLimiterCore,
   REFUSED,
   Refusal,
+  SnapshotStep,
 } from './engine.js';
 
 /** The hash secret of a table: nobody outside can choose keys that collide. */
@@ -24,20 +26,39 @@ type CoreClass<Config, Core> = new (config: Config, secret: Secret, seat: Int32A
 /** Offenders in columns, which take fewer calls to read and to write than an object each. */
 interface Offenders {
   readonly keys: string[];
-  /** Three for each: violations, seconds its ban has left or NaN, seconds idle or Infinity. */
+  /**
+   * Five for each: violations, seconds its ban has left or NaN, seconds idle or Infinity, tokens of its
+   * bucket or NaN, seconds since their last refill.
+   */
   readonly numbers: Float64Array;
+}
+const OFFENDER_NUMBERS = 5;
+
+/** A step of a walk. */
+interface Walked extends Offenders {
+  readonly secret: Uint32Array;
+  readonly digests: Uint32Array;
+  readonly digestNumbers: Float64Array;
+  readonly isOver: boolean;
 }
 
 /** What a limiter of the addon has besides its core's methods. */
 interface Native {
   readonly number: number;
-  offenders(now?: number): Offenders;
+  openWalk(): Handle;
+  walk(handle: Handle, most: number, now?: number): Walked;
   restoreOffenders(keys: readonly string[], numbers: Float64Array, now?: number): number;
+  putDigests(
+    secret: Uint32Array,
+    digests: Uint32Array,
+    numbers: Float64Array,
+    now?: number,
+  ): number;
 }
 
 /** A class of the addon: `Calls` are its raw functions, the rest of `Core` are methods. */
 type NativeClass<Config, Core, Calls> = Calls &
-  CoreClass<Config, Omit<Core, keyof Calls | 'snapshot' | 'restore'> & Native>;
+  CoreClass<Config, Omit<Core, keyof Calls | 'snapshot' | 'restore' | 'restoreDigests'> & Native>;
 
 type LeaseTableClass = new (secret: Secret) => LeaseTable;
 
@@ -51,7 +72,7 @@ type RawCalls<Core, Names extends keyof Core> = { readonly [Name in Names]: Raw<
 type Tell = (object: number, cost: number | undefined, now: number | undefined) => void;
 
 /** Raised when what is called, or how, changes; native/binding/addon.cc has the same number. */
-export const DOOR = 4;
+export const DOOR = 5;
 
 /** The exports of the addon; native/binding/addon.cc makes them. */
 export interface Addon {
@@ -142,13 +163,17 @@ function rateLimiter({ RateLimiter }: Addon, tell: Tell) {
       checkGroup(group, keys, verdicts);
     }
 
-    snapshot(now?: number): SnapshotPeer[] {
-      return peersOf(this.offenders(now));
+    snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
+      return stepsOf(this, most, now);
     }
 
     restore(peers: readonly SnapshotPeer[], now?: number): number {
       const { keys, numbers } = offendersOf(peers);
       return this.restoreOffenders(keys, numbers, now);
+    }
+
+    restoreDigests({ secret, digests, numbers }: DigestColumns, now?: number): number {
+      return this.putDigests(secret, digests, numbers, now);
     }
 
     tokens(key: string): number {
@@ -178,13 +203,17 @@ function orderbookLimiter({ OrderbookLimiter }: Addon, tell: Tell) {
       return isBanned(key);
     }
 
-    snapshot(now?: number): SnapshotPeer[] {
-      return peersOf(this.offenders(now));
+    snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
+      return stepsOf(this, most, now);
     }
 
     restore(peers: readonly SnapshotPeer[], now?: number): number {
       const { keys, numbers } = offendersOf(peers);
       return this.restoreOffenders(keys, numbers, now);
+    }
+
+    restoreDigests({ secret, digests, numbers }: DigestColumns, now?: number): number {
+      return this.putDigests(secret, digests, numbers, now);
     }
   };
 }
@@ -236,13 +265,17 @@ function directLimiter({ DirectLimiter }: Addon, tell: Tell) {
       return isBanned(key);
     }
 
-    snapshot(now?: number): SnapshotPeer[] {
-      return peersOf(this.offenders(now));
+    snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
+      return stepsOf(this, most, now);
     }
 
     restore(peers: readonly SnapshotPeer[], now?: number): number {
       const { keys, numbers } = offendersOf(peers);
       return this.restoreOffenders(keys, numbers, now);
+    }
+
+    restoreDigests({ secret, digests, numbers }: DigestColumns, now?: number): number {
+      return this.putDigests(secret, digests, numbers, now);
     }
   };
 }
@@ -263,24 +296,45 @@ function leaseTable({ LeaseTable }: Addon, tell: Tell): LeaseTableClass {
   };
 }
 
+function* stepsOf(
+  limiter: Native,
+  most: number,
+  now: () => number | undefined,
+): Generator<SnapshotStep> {
+  const handle = limiter.openWalk();
+  for (let isOver = false; !isOver; ) {
+    const step = limiter.walk(handle, most, now());
+    isOver = step.isOver;
+    const { secret, digests, digestNumbers: numbers } = step;
+    yield { peers: peersOf(step), digests: { secret, digests, numbers } };
+  }
+}
+
 function peersOf({ keys, numbers }: Offenders): SnapshotPeer[] {
   return keys.map((key, i) => {
-    const [violations = 0, left = 0, idle = 0] = numbers.subarray(i * 3, i * 3 + 3);
+    const at = i * OFFENDER_NUMBERS;
+    const left = numbers[at + 1] as number;
+    const idle = numbers[at + 2] as number;
+    const tokens = numbers[at + 3] as number;
     return {
       key,
-      violations,
+      violations: numbers[at] as number,
       banSecondsLeft: Number.isNaN(left) ? null : left,
       idleSeconds: idle === Infinity ? null : idle,
+      bucket: Number.isNaN(tokens) ? null : { tokens, idleSeconds: numbers[at + 4] as number },
     };
   });
 }
 
 function offendersOf(peers: readonly SnapshotPeer[]): Offenders {
-  const numbers = new Float64Array(peers.length * 3);
-  for (const [i, { violations, banSecondsLeft, idleSeconds }] of peers.entries()) {
-    numbers[i * 3] = violations;
-    numbers[i * 3 + 1] = banSecondsLeft ?? Number.NaN;
-    numbers[i * 3 + 2] = idleSeconds ?? Infinity;
+  const numbers = new Float64Array(peers.length * OFFENDER_NUMBERS);
+  for (const [i, { violations, banSecondsLeft, idleSeconds, bucket }] of peers.entries()) {
+    const at = i * OFFENDER_NUMBERS;
+    numbers[at] = violations;
+    numbers[at + 1] = banSecondsLeft ?? Number.NaN;
+    numbers[at + 2] = idleSeconds ?? Infinity;
+    numbers[at + 3] = bucket?.tokens ?? Number.NaN;
+    numbers[at + 4] = bucket?.idleSeconds ?? 0;
   }
   return { keys: peers.map(({ key }) => key), numbers };
 }

@@ -52,6 +52,8 @@ class CoreObject : public Napi::ObjectWrap<Self> {
 
   Core& core() noexcept { return core_; }
   const Secret& secret() const noexcept { return secret_; }
+  // Only while nothing is known under the old one.
+  void adopt(const Secret& secret) noexcept { secret_ = secret; }
 
   // Tells V8 how much the tables hold, or it would not know what collecting an object gains. To be
   // called after whatever may have changed that; small changes wait. It is not told of more than
@@ -129,7 +131,7 @@ class CoreObject : public Napi::ObjectWrap<Self> {
   static constexpr int64_t kMostAccounted = 32 << 20;
 
   Core core_;
-  const Secret secret_;
+  Secret secret_;
   Registry<Self>& registry_;
   const int32_t number_;
   int64_t accounted_ = 0;

@@ -12,6 +12,7 @@
 #include "../records.h"
 #include "arguments.h"
 #include "checks.h"
+#include "handle.h"
 
 namespace relay_limiter {
 
@@ -24,7 +25,7 @@ constexpr uint8_t kVerdictDelay = 1;
 constexpr uint8_t kVerdictDisconnect = 2;
 
 // The members of a group, in the order of the keys that its JavaScript side holds.
-class OpenedGroup {
+class OpenedGroup : public Handle {
  public:
   struct Member {
     Fingerprint fingerprint;
@@ -32,13 +33,13 @@ class OpenedGroup {
     Bucket* record;
   };
 
-  explicit OpenedGroup(uint64_t owner) noexcept : limiter(owner) {}
+  static constexpr HandleKind kKind = HandleKind::kGroup;
+
+  OpenedGroup(uint64_t owner, uint32_t secretVersion) noexcept
+      : Handle{kKind, owner}, secretVersion_(secretVersion) {}
   ~OpenedGroup() noexcept { std::free(members_); }
   OpenedGroup(const OpenedGroup&) = delete;
   OpenedGroup& operator=(const OpenedGroup&) = delete;
-
-  // Who opened it: another one might get its address.
-  const uint64_t limiter;
 
   uint32_t size() const noexcept { return size_; }
   const Member* begin() const noexcept { return members_; }
@@ -54,6 +55,15 @@ class OpenedGroup {
   // The last member takes the place of the one at `index`.
   void removeAt(uint32_t index) noexcept {
     if (index < size_) members_[index] = members_[--size_];
+  }
+
+  // Whether the members' fingerprints are of the limiter's present secret.
+  bool isCurrent(uint32_t secretVersion) const noexcept { return secretVersion_ == secretVersion; }
+
+  // All members have got new fingerprints, and are to be looked up.
+  void renew(uint32_t secretVersion) noexcept {
+    secretVersion_ = secretVersion;
+    epoch_ = 0;
   }
 
   // Looks up all members, where records may have moved since it was done the last time.
@@ -91,29 +101,8 @@ class OpenedGroup {
   uint32_t size_ = 0;
   uint32_t capacity_ = 0;
   uint64_t epoch_ = 0;
+  uint32_t secretVersion_;
 };
-
-// A JavaScript value that owns `group`; undefined, an exception pending, where there is no memory.
-inline napi_value wrapGroup(napi_env env, OpenedGroup* group) noexcept {
-  napi_value result = nullptr;
-  const auto finalize = [](napi_env, void* data, void*) { delete static_cast<OpenedGroup*>(data); };
-  if (group == nullptr || napi_create_external(env, group, finalize, nullptr, &result) != napi_ok) {
-    delete group;
-    throwNoMemory(env);
-  }
-  return result;
-}
-
-// The group in `value`, if this limiter opened it; else nullptr, an exception pending.
-inline OpenedGroup* groupIn(napi_env env, napi_value value, uint64_t limiter) noexcept {
-  void* data = nullptr;
-  if (napi_get_value_external(env, value, &data) == napi_ok && data != nullptr) {
-    auto* group = static_cast<OpenedGroup*>(data);
-    if (group->limiter == limiter) return group;
-  }
-  napi_throw_type_error(env, "ERR_LIMITER_KEY", "not a group of this limiter");
-  return nullptr;
-}
 
 // What could not be read threw by itself, or there is no such element.
 inline void throwUnlessPending(napi_env env) noexcept {
@@ -147,10 +136,28 @@ inline uint8_t byteOf(Verdict verdict) noexcept {
   return delays ? kVerdictDelay : kVerdictDisconnect;
 }
 
+// Hashes all members' keys anew, since the limiter has another secret than when they were added.
+// False, an exception pending, if a key cannot be read.
+template <class Self>
+RELAY_LIMITER_APART bool rehashMembers(napi_env env, Self& self, OpenedGroup& group,
+                                       napi_value keys) noexcept {
+  for (uint32_t i = 0; i < group.size(); ++i) {
+    KeyText text;
+    if (!readElement(env, keys, i, text)) {
+      throwUnlessPending(env);
+      return false;
+    }
+    group[i] = {text.key(self.secret()).fingerprint, nullptr};
+  }
+  group.renew(self.secretVersion());
+  return true;
+}
+
 template <class Self>
 void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys, uint8_t* verdicts,
                   double cost, double now) noexcept {
   const Buckets& buckets = self.core().buckets();
+  if (!group.isCurrent(self.secretVersion()) && !rehashMembers(env, self, group, keys)) return;
   group.follow(buckets);
   for (uint32_t i = 0; i < group.size() && i < kAhead; ++i) prefetch(group[i].record);
   for (uint32_t i = 0; i < group.size(); ++i) {
@@ -181,7 +188,7 @@ napi_value checkGroup(napi_env env, napi_callback_info info) noexcept {
   const Call<Self, 3> call(env, info);
   if (call.object == nullptr) return nullptr;
   Self& self = *call.object;
-  auto* group = groupIn(env, call.arguments[0], self.id());
+  auto* group = handleIn<OpenedGroup>(env, call.arguments[0], self.id());
   if (group == nullptr) return nullptr;
   void* bytes = nullptr;
   size_t capacity = 0;

@@ -20,6 +20,7 @@ class LimiterObject : public CoreObject<Self, Core> {
   LimiterObject(const Napi::CallbackInfo& info, const typename Core::Config& config)
       : Base(info, info[1], config), id_(newId()) {
     openSeat(info);
+    core().setDigestKey(secret());
   }
 
   using Base::account;
@@ -28,6 +29,9 @@ class LimiterObject : public CoreObject<Self, Core> {
 
   double now() noexcept { return clock_.now(); }
   uint64_t id() const noexcept { return id_; }
+  // Another one whenever the limiter has taken over a secret: fingerprints from before are
+  // nobody's.
+  uint32_t secretVersion() const noexcept { return secretVersion_; }
 
   Seat seat() const noexcept { return {seat_[0], seat_[1], seat_[2]}; }
 
@@ -55,8 +59,10 @@ class LimiterObject : public CoreObject<Self, Core> {
                        Self::InstanceMethod("cleanup", &Self::cleanup),
                        Self::InstanceMethod("isCleaning", &Self::isCleaning),
                        Self::InstanceMethod("statistics", &Self::statistics),
-                       Self::InstanceMethod("offenders", &Self::offenders),
+                       Self::InstanceMethod("openWalk", &Self::openWalk),
+                       Self::InstanceMethod("walk", &Self::walk),
                        Self::InstanceMethod("restoreOffenders", &Self::restoreOffenders),
+                       Self::InstanceMethod("putDigests", &Self::putDigests),
                        Self::InstanceMethod("clear", &Self::clear),
                    });
     return Base::define(env, name, registry, methods, calls);
@@ -93,7 +99,7 @@ class LimiterObject : public CoreObject<Self, Core> {
  public:
   void removePeer(const Napi::CallbackInfo& info) {
     KeyText text;
-    if (text.read(info.Env(), info[0])) core().removePeer(text.key(secret()).fingerprint);
+    if (text.read(info.Env(), info[0])) core().removePeer(text.key(secret()));
     account(info.Env());
   }
 
@@ -130,9 +136,17 @@ class LimiterObject : public CoreObject<Self, Core> {
     return longestBansOf(info.Env(), core(), most, nowIn(info, 1));
   }
 
-  // offenders(now): the columns of a snapshot.
-  Napi::Value offenders(const Napi::CallbackInfo& info) {
-    return offendersOf(info.Env(), core(), nowIn(info, 0));
+  // A handle for walk: what a snapshot holds, in steps.
+  Napi::Value openWalk(const Napi::CallbackInfo& info) {
+    return wrapped(info.Env(), new (std::nothrow) Walk(id_));
+  }
+
+  // walk(handle, most, now): the columns of one step.
+  Napi::Value walk(const Napi::CallbackInfo& info) {
+    auto* walk = handleIn<Walk>(info.Env(), info[0], id_);
+    if (walk == nullptr) return info.Env().Undefined();
+    const auto most = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+    return walkedOf(info.Env(), core(), secret(), walk->steps, most, nowIn(info, 2));
   }
 
   // restoreOffenders(keys, numbers, now): such columns, validated; how many were put back.
@@ -146,15 +160,32 @@ class LimiterObject : public CoreObject<Self, Core> {
     return Napi::Number::New(info.Env(), count);
   }
 
+  // putDigests(secret, digests, numbers, now): the same of peers under digests, all in 32-bit
+  // words. A limiter that knows nobody takes over the secret.
+  Napi::Value putDigests(const Napi::CallbackInfo& info) {
+    const uint32_t* words = info[0].As<Napi::Uint32Array>().Data();
+    const Secret other{wordAt(words), wordAt(words + 2)};
+    if (core().isEmpty() && !(other == secret())) {
+      Base::adopt(other);
+      ++secretVersion_;
+    }
+    const double now = nowIn(info, 3);
+    const bool isOwn = other == secret();
+    const uint32_t count = restoreDigestsFrom(
+        info.Env(), info[1], info[2],
+        [&](const SavedDigest& saved) { return core().restoreDigest(other, isOwn, saved, now); });
+    account(info.Env());
+    return Napi::Number::New(info.Env(), count);
+  }
+
   // A handle for checkGroup, without members.
   Napi::Value openGroup(const Napi::CallbackInfo& info) {
-    const napi_value value = wrapGroup(info.Env(), new (std::nothrow) OpenedGroup(id_));
-    return value == nullptr ? info.Env().Undefined() : Napi::Value(info.Env(), value);
+    return wrapped(info.Env(), new (std::nothrow) OpenedGroup(id_, secretVersion_));
   }
 
   // addMember(group, key): at the end.
   void addMember(const Napi::CallbackInfo& info) {
-    auto* group = groupIn(info.Env(), info[0], id_);
+    auto* group = handleIn<OpenedGroup>(info.Env(), info[0], id_);
     KeyText text;
     if (group == nullptr || !text.read(info.Env(), info[1])) return;
     if (!group->add(text.key(secret()).fingerprint)) throwNoMemory(info.Env());
@@ -162,7 +193,7 @@ class LimiterObject : public CoreObject<Self, Core> {
 
   // removeMember(group, index): the last member takes its place.
   void removeMember(const Napi::CallbackInfo& info) {
-    auto* group = groupIn(info.Env(), info[0], id_);
+    auto* group = handleIn<OpenedGroup>(info.Env(), info[0], id_);
     if (group != nullptr) group->removeAt(info[1].As<Napi::Number>().Uint32Value());
   }
 
@@ -185,8 +216,17 @@ class LimiterObject : public CoreObject<Self, Core> {
     Napi::TypeError::New(info.Env(), "a seat is three 32-bit words").ThrowAsJavaScriptException();
   }
 
+  struct Walk : Handle {
+    static constexpr HandleKind kKind = HandleKind::kWalk;
+
+    explicit Walk(uint64_t owner) noexcept : Handle{kKind, owner} {}
+
+    SnapshotWalk<Core> steps;
+  };
+
   Clock clock_;
   const uint64_t id_;
+  uint32_t secretVersion_ = 0;
   // Keeps the words of seat_ in memory.
   Napi::ObjectReference seatWords_;
   int32_t* seat_ = nullptr;

@@ -4,10 +4,13 @@
 
 #include <napi.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "../offenders.h"
 #include "../records.h"
+#include "../snapshot-walk.h"
 #include "../tally.h"
 #include "arguments.h"
 
@@ -111,31 +114,142 @@ Napi::Value longestBansOf(Napi::Env env, Core& core, double most, double now) {
   return result;
 }
 
-// Of an offender: its violations, the seconds its ban has left (NaN: none), and those it has been
-// idle for (infinity: unknown).
-constexpr size_t kOffenceNumbers = 3;
+// Of an offender: its violations, the seconds its ban has left (NaN: none), those it has been idle
+// for (infinity: unknown), and the tokens (NaN: none told) and idle seconds of its bucket.
+constexpr size_t kOffenceNumbers = 5;
 
-// { keys, numbers }: the offenders in order.
+// Of a peer under a digest: four 32-bit words, low ones first; the seconds since its last allowed
+// request (NaN: none told), and the tokens (NaN: none told) and idle seconds of its bucket.
+constexpr size_t kDigestWords = 4;
+constexpr size_t kDigestNumbers = 3;
+
+// A list of numbers that grows; it holds no handles.
+template <class Number>
+class Column {
+ public:
+  ~Column() noexcept { std::free(numbers_); }
+
+  // False if there is no memory.
+  bool push(Number number) noexcept {
+    if (size_ == capacity_ && !grow()) return false;
+    numbers_[size_++] = number;
+    return true;
+  }
+
+  size_t size() const noexcept { return size_; }
+  const Number* begin() const noexcept { return numbers_; }
+
+ private:
+  bool grow() noexcept {
+    const size_t capacity = capacity_ == 0 ? 64 : capacity_ * 2;
+    void* numbers = std::realloc(numbers_, capacity * sizeof(Number));
+    if (numbers == nullptr) return false;
+    numbers_ = static_cast<Number*>(numbers);
+    capacity_ = capacity;
+    return true;
+  }
+
+  Number* numbers_ = nullptr;
+  size_t size_ = 0;
+  size_t capacity_ = 0;
+};
+
+inline void pushWords(Column<uint32_t>& words, uint64_t low, uint64_t high, bool& hasMemory) {
+  for (const uint64_t word : {low, low >> 32, high, high >> 32}) {
+    hasMemory = hasMemory && words.push(static_cast<uint32_t>(word));
+  }
+}
+
+// An array of the class `Array` with the numbers of a column; undefined in a thread that is being
+// ended, where it cannot be made and no exception is pending.
+template <class Array, class Number>
+Napi::Value arrayOf(Napi::Env env, const Column<Number>& column) {
+  Array array = Array::New(env, column.size());
+  if (array.IsEmpty()) return env.Undefined();
+  std::copy_n(column.begin(), column.size(), array.Data());
+  return array;
+}
+
+// The four words of a secret, low ones first.
+inline Napi::Value wordsOf(Napi::Env env, const Secret& secret) {
+  Napi::Uint32Array words = Napi::Uint32Array::New(env, 4);
+  if (words.IsEmpty()) return env.Undefined();
+  size_t i = 0;
+  for (const uint64_t word : {secret.k0, secret.k0 >> 32, secret.k1, secret.k1 >> 32}) {
+    words.Data()[i++] = static_cast<uint32_t>(word);
+  }
+  return words;
+}
+
+// One step of a walk: { keys, numbers, secret, digests, digestNumbers, isOver }, in columns. A step
+// may find nobody.
 template <class Core>
-Napi::Value offendersOf(Napi::Env env, Core& core, double now) {
-  Napi::Object result = Napi::Object::New(env);
+Napi::Value walkedOf(Napi::Env env, Core& core, const Secret& own, SnapshotWalk<Core>& walk,
+                     size_t most, double now) {
   NameList keys(env);
-  const size_t most = core.offenders().size() * kOffenceNumbers;
-  Napi::Float64Array numbers = Napi::Float64Array::New(env, most);
-  // In a thread that is being ended it cannot be made, and no exception is pending.
-  if (numbers.IsEmpty()) return env.Undefined();
-  double* next = numbers.Data();
+  Column<double> numbers;
+  Secret secret = own;
+  Column<uint32_t> digests;
+  Column<double> digestNumbers;
+  bool hasMemory = true;
   const double banDuration = core.banDuration();
-  const auto use = [&](const Offender& offender, double began) {
+  const auto useOffender = [&](const Offender& offender, double began) {
     keys.push(offender.name);
-    *next++ = static_cast<double>(offender.violations);
-    *next++ = began == kNever ? std::nan("") : banDuration - elapsed(now, began);
-    *next++ = core.idleSeconds(offender.fingerprint, now);
+    const SavedBucket bucket = core.savedBucket(offender.fingerprint, now);
+    for (const double number :
+         {static_cast<double>(offender.violations),
+          began == kNever ? std::nan("") : banDuration - elapsed(now, began),
+          core.idleSeconds(offender.fingerprint, now), bucket.tokens, bucket.idleSeconds}) {
+      hasMemory = hasMemory && numbers.push(number);
+    }
   };
-  if (!core.offenders().inOrder(now, banDuration, use)) throwNoMemory(env);
+  const auto useDigest = [&](const Secret* other, const SavedDigest& saved) {
+    if (other != nullptr) secret = *other;
+    pushWords(digests, saved.digest.low, saved.digest.high, hasMemory);
+    for (const double number : {saved.idleSeconds, saved.bucket.tokens, saved.bucket.idleSeconds}) {
+      hasMemory = hasMemory && digestNumbers.push(number);
+    }
+  };
+  if (!walk.step(core, now, most, useOffender, useDigest) || !hasMemory) throwNoMemory(env);
+  if (env.IsExceptionPending()) return env.Undefined();
+  Napi::Object result = Napi::Object::New(env);
   result.Set("keys", keys.array);
-  result.Set("numbers", numbers);
+  result.Set("numbers", arrayOf<Napi::Float64Array>(env, numbers));
+  result.Set("secret", wordsOf(env, secret));
+  result.Set("digests", arrayOf<Napi::Uint32Array>(env, digests));
+  result.Set("digestNumbers", arrayOf<Napi::Float64Array>(env, digestNumbers));
+  result.Set("isOver", walk.isOver());
   return result;
+}
+
+inline uint64_t wordAt(const uint32_t* halves) noexcept {
+  return halves[0] | static_cast<uint64_t>(halves[1]) << 32;
+}
+
+// Calls put(saved) for each peer under a digest, and returns how many it put back; an exception is
+// pending where one found no memory.
+template <class Put>
+uint32_t restoreDigestsFrom(Napi::Env env, const Napi::Value& digests, const Napi::Value& numbers,
+                            Put&& put) {
+  const auto words = digests.As<Napi::Uint32Array>();
+  const auto array = numbers.As<Napi::Float64Array>();
+  const uint32_t* word = words.Data();
+  const double* next = array.Data();
+  const size_t count =
+      std::min(words.ElementLength() / kDigestWords, array.ElementLength() / kDigestNumbers);
+  uint32_t restored = 0;
+  for (size_t i = 0; i < count; ++i, word += kDigestWords, next += kDigestNumbers) {
+    const Fingerprint digest{wordAt(word), wordAt(word + 2)};
+    // All zeros are nobody's, and mark an empty slot.
+    if ((digest.low | digest.high) == 0) continue;
+    const Verdict verdict = put(SavedDigest{digest, next[0], {next[1], next[2]}});
+    if (verdict == Verdict::kNoMemory) {
+      throwNoMemory(env);
+      return restored;
+    }
+    if (verdict == Verdict::kAllowed) ++restored;
+  }
+  return restored;
 }
 
 // Calls put(text, offence) for each, and returns how many it put back; an exception is pending
@@ -150,7 +264,8 @@ uint32_t restoreFrom(Napi::Env env, napi_value keys, const Napi::Value& numbers,
     KeyText text;
     if (!readElement(env, keys, i, text)) return restored;
     const double left = next[1] == next[1] ? next[1] : 0;
-    const Verdict verdict = put(text, Offence{static_cast<uint64_t>(next[0]), left, next[2]});
+    const Verdict verdict =
+        put(text, Offence{static_cast<uint64_t>(next[0]), left, next[2], {next[3], next[4]}});
     if (verdict == Verdict::kNoMemory) {
       throwNoMemory(env);
       return restored;

@@ -12,6 +12,8 @@ export interface Known {
   readonly violations: number;
   /** When its ban began, over or not. */
   readonly bannedAt: number | undefined;
+  /** Restored under a digest, and not back yet: it is not in the table. */
+  readonly isAwaited?: boolean;
 }
 
 export const NEVER = -Infinity;
@@ -36,7 +38,8 @@ export function same(a: Known | undefined, b: Known | undefined): boolean {
     a.refilledAt === b.refilledAt &&
     a.allowedAt === b.allowedAt &&
     a.violations === b.violations &&
-    a.bannedAt === b.bannedAt
+    a.bannedAt === b.bannedAt &&
+    (a.isAwaited ?? false) === (b.isAwaited ?? false)
   );
 }
 

@@ -72,7 +72,12 @@ export class Model {
     read: (outcome: Outcome) => Answer,
   ): void {
     const fits = (outcome: Outcome) => Object.is(read(outcome), given);
-    const answer = (state: State) => this.#rules.answer(state, question, now);
+    const answer = (state: State): Outcome => {
+      if (state?.isAwaited !== true) return this.#rules.answer(state, question, now);
+      const outcome = this.#rules.answer(back(state), question, now);
+      // A question about bans brings nobody back.
+      return question.ask === 'ban' ? { ...outcome, known: state } : outcome;
+    };
     const { states, mayBeGone } = this.#possible(key);
     const outcomes = states.map(answer).filter(fits);
     if (mayBeGone) {
@@ -80,16 +85,17 @@ export class Model {
       if (outcomes.length === 0 && forgotten.length > 0) this.#chargeLoss(key);
       outcomes.push(...forgotten);
     }
-    const newcomer = mayBeGone || states.includes(undefined);
+    const newcomer = mayBeGone || !states.every(isInTable);
     if (newcomer && question.ask !== 'ban' && this.#mayBeRefused() && fits(NO_ROOM)) {
       if (outcomes.length === 0) this.refusedNewcomers += 1;
       this.possibleRefusals += 1;
-      outcomes.push(NO_ROOM);
+      outcomes.push(...states.filter((state) => !isInTable(state)).map(refusedNewcomer));
+      if (mayBeGone) outcomes.push(NO_ROOM);
     }
     if (outcomes.length === 0) this.#differ(key, question, now, given);
     if (question.ask !== 'ban') this.#count(outcomes);
     const after = distinct(outcomes.map(({ known }) => known));
-    if (newcomer && after.some((state) => state !== undefined)) this.#makeRoom(now);
+    if (newcomer && after.some(isInTable)) this.#makeRoom(now);
     this.#keep(key, after);
   }
 
@@ -108,7 +114,7 @@ export class Model {
 
   remove(key: string): void {
     const states = this.#states(key);
-    if (!states.includes(undefined)) this.#mostPeers -= 1;
+    if (states.every(isInTable)) this.#mostPeers -= 1;
     this.#peers.delete(key);
   }
 
@@ -126,6 +132,10 @@ export class Model {
         const swept = states.map((state) => state && pass(state, now));
         states = distinct(whole ? swept : [...states, ...swept]);
       }
+      const awaited = states.map((state) =>
+        state?.isAwaited ? waiting(this.#rules.awaited(state, now)) : state,
+      );
+      states = distinct(whole ? awaited : [...states, ...awaited]);
       this.#keep(key, states);
     }
   }
@@ -172,15 +182,27 @@ export class Model {
     }
   }
 
-  /** What a new limiter knows that a snapshot was put into. */
+  /**
+   * What a new limiter knows that a snapshot of the one of model `before` was put into. `hasAll`: there
+   * was room for all that it had under digests.
+   */
   restore(
+    before: Model,
     entries: readonly SnapshotEntry[],
     now: number,
     stranger: (key: string) => boolean,
+    hasAll: boolean,
   ): void {
+    for (const [key] of before.#peers) {
+      const saved = before
+        .#states(key)
+        .map((state) => state && waiting(this.#rules.saved(state, now)));
+      this.#keep(key, distinct(hasAll ? saved : [...saved, undefined]));
+    }
     for (const entry of entries) {
       const state = this.#rules.restored(entry, now);
       this.#mostPeers += 1;
+      this.#peers.delete(entry.key);
       if (state.bannedAt !== undefined) this.#bansRestored += 1;
       if (stranger(entry.key) && state.bannedAt === undefined) continue;
       this.#peers.set(entry.key, { states: [state], mark: this.#evictions.mark });
@@ -202,7 +224,7 @@ export class Model {
 
   /** Peers that are surely in the table. */
   get leastPeers(): number {
-    return [...this.#peers.keys()].filter((key) => !this.#states(key).includes(undefined)).length;
+    return [...this.#peers.keys()].filter((key) => this.#states(key).every(isInTable)).length;
   }
 
   /**
@@ -261,7 +283,7 @@ export class Model {
     const mayBeGone =
       latest !== undefined &&
       !states.includes(undefined) &&
-      states.some((state) => !this.#inBan(state, latest));
+      states.some((state) => isInTable(state) && !this.#inBan(state, latest));
     return { states, mayBeGone };
   }
 
@@ -311,7 +333,9 @@ export class Model {
     return (
       expected.violations === entry.violations &&
       near(expected.banSecondsLeft, entry.banSecondsLeft) &&
-      near(expected.idleSeconds, entry.idleSeconds)
+      near(expected.idleSeconds, entry.idleSeconds) &&
+      near(expected.bucket?.tokens ?? null, entry.bucket?.tokens ?? null) &&
+      near(expected.bucket?.idleSeconds ?? null, entry.bucket?.idleSeconds ?? null)
     );
   }
 
@@ -326,6 +350,22 @@ export class Model {
 
 /** Of whom nothing is known, none. */
 export const violationsOf = (state: State): number => state?.violations ?? 0;
+
+const isInTable = (state: State): boolean => state !== undefined && state.isAwaited !== true;
+
+/** As it is once its peer is back. */
+function back({ isAwaited: _, ...known }: Known): Known {
+  return known;
+}
+
+function waiting(state: State): State {
+  return state && { ...state, isAwaited: true };
+}
+
+/** Refused for want of room: what was known stays as it is. */
+function refusedNewcomer(state: State): Outcome {
+  return { ...NO_ROOM, known: state };
+}
 
 const STRANGER = { states: [undefined], mayBeGone: false };
 

@@ -40,8 +40,12 @@ export interface Rules {
   delay?(known: Known | undefined): number;
   /** What a restored offender is known by. */
   restored(peer: SnapshotEntry, now: number): Known;
-  /** The same backwards; undefined: a snapshot leaves it out. */
+  /** The same backwards; undefined: a snapshot does not name it. */
   snapshot(known: Known, now: number): Omit<SnapshotEntry, 'key'> | undefined;
+  /** What a snapshot keeps, under a digest, of a peer that it does not name. */
+  saved(known: Known, now: number): Known | undefined;
+  /** What is left of that after a cleanup: what is as a fresh peer's goes. */
+  awaited(known: Known, now: number): Known | undefined;
 }
 
 export interface SnapshotEntry {
@@ -49,7 +53,11 @@ export interface SnapshotEntry {
   readonly violations: number;
   readonly banSecondsLeft: number | null;
   readonly idleSeconds: number | null;
+  readonly bucket: { readonly tokens: number; readonly idleSeconds: number } | null;
 }
+
+/** What is as a fresh peer's within so many seconds is in no snapshot. */
+const SNAPSHOT_SECONDS = 10;
 
 export interface BucketOptions {
   readonly rate: number;
@@ -61,6 +69,38 @@ function refilled(known: Known, now: number, { rate, burst }: BucketOptions): nu
   if (known.tokens === undefined) return burst;
   const tokens = known.tokens + secondsBetween(known.refilledAt, now) * rate;
   return tokens < burst ? tokens : burst;
+}
+
+function secondsUntilFull(known: Known, now: number, options: BucketOptions): number {
+  if (known.tokens === undefined) return 0;
+  const tokens = known.tokens + secondsBetween(known.refilledAt, now) * options.rate;
+  const missing = options.burst - tokens;
+  return missing > 0 ? missing / options.rate : 0;
+}
+
+/** What a snapshot says of a bucket. */
+function savedBucket(known: Known, now: number, options: BucketOptions) {
+  if (known.tokens === undefined) return null;
+  if (!(secondsUntilFull(known, now, options) > SNAPSHOT_SECONDS)) return null;
+  return { tokens: known.tokens, idleSeconds: secondsBetween(known.refilledAt, now) };
+}
+
+/** Only the bucket and the time of those that take longer than so many seconds to be a fresh peer's. */
+function slowOnly(
+  known: Known,
+  now: number,
+  seconds: number,
+  bucket: BucketOptions | undefined,
+  interval: number,
+): Known | undefined {
+  const { tokens, refilledAt, allowedAt = NEVER } = known;
+  const keepsBucket = bucket !== undefined && secondsUntilFull(known, now, bucket) > seconds;
+  const keepsTime = interval - secondsBetween(allowedAt, now) > seconds;
+  return orNothing({
+    ...NOTHING,
+    ...(keepsBucket && { tokens, refilledAt }),
+    ...(keepsTime && { allowedAt }),
+  });
 }
 
 /** Takes the cost if it is there. */
@@ -100,17 +140,21 @@ export function rateRules(options: RateOptions): Rules {
     isFresh: (known, now) => known.violations === 0 && refilled(known, now, options) === burst,
     tokens: (known) => known?.tokens ?? burst,
     delay: (known) => Math.max(0, (1 - (known?.tokens ?? burst)) / rate),
-    restored: ({ violations, idleSeconds }, now) => ({
+    restored: ({ violations, idleSeconds, bucket }, now) => ({
       ...NOTHING,
-      tokens: burst,
-      refilledAt: now - (idleSeconds ?? 0),
+      tokens: bucket?.tokens ?? burst,
+      refilledAt: now - (bucket?.idleSeconds ?? idleSeconds ?? 0),
       violations,
     }),
-    snapshot({ violations, refilledAt }, now) {
+    snapshot(known, now) {
+      const { violations, refilledAt } = known;
       if (violations === 0) return undefined;
       const idleSeconds = secondsBetween(refilledAt, now);
-      return { violations, banSecondsLeft: null, idleSeconds };
+      const bucket = savedBucket(known, now, options);
+      return { violations, banSecondsLeft: null, idleSeconds, bucket };
     },
+    saved: (known, now) => slowOnly(known, now, SNAPSHOT_SECONDS, options, 0),
+    awaited: (known, now) => slowOnly(known, now, 0, options, 0),
   };
 }
 
@@ -167,8 +211,10 @@ export function orderbookRules(options: OrderbookOptions): Rules {
     restored: (peer, now) => withBan(peer, banDuration, now),
     snapshot(known, now) {
       const current = lifted(known, now);
-      return offence(current, banDuration, now);
+      return offence(current, banDuration, now, null);
     },
+    saved: (known, now) => slowOnly(known, now, SNAPSHOT_SECONDS, undefined, interval(0)),
+    awaited: (known, now) => slowOnly(known, now, 0, undefined, interval(0)),
   };
 }
 
@@ -242,8 +288,19 @@ export function directRules(options: DirectOptions): Rules {
       );
     },
     tokens: (known) => known?.tokens ?? options.burst,
-    restored: (peer, now) => withBan(peer, banDuration, now),
-    snapshot: (known, now) => offence(lifted(known, now), banDuration, now),
+    restored: (peer, now) => ({
+      ...withBan(peer, banDuration, now),
+      ...(peer.bucket && {
+        tokens: peer.bucket.tokens,
+        refilledAt: now - peer.bucket.idleSeconds,
+      }),
+    }),
+    snapshot: (known, now) => {
+      return offence(lifted(known, now), banDuration, now, savedBucket(known, now, options));
+    },
+    saved: (known, now) =>
+      slowOnly(known, now, SNAPSHOT_SECONDS, options, options.orderbookInterval),
+    awaited: (known, now) => slowOnly(known, now, 0, options, options.orderbookInterval),
   };
 }
 
@@ -272,11 +329,13 @@ function offence(
   { violations, bannedAt, allowedAt = NEVER }: Known,
   duration: number,
   now: number,
+  bucket: SnapshotEntry['bucket'],
 ) {
   if (violations === 0 && bannedAt === undefined) return undefined;
   return {
     violations,
     banSecondsLeft: bannedAt === undefined ? null : duration - secondsBetween(bannedAt, now),
     idleSeconds: allowedAt === NEVER ? null : secondsBetween(allowedAt, now),
+    bucket,
   };
 }

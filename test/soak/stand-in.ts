@@ -1,8 +1,9 @@
 // A limiter made of the reference model's rules and one Map, for tests of the soak: right as it is, or
 // wrong in one way. It gives up the records of the order, and banned peers never.
 
+import { createHash } from 'node:crypto';
 import type { Ban, Violator } from 'relay-limiter';
-import { type Known, secondsBetween } from '../../soak/model/known.js';
+import { type Known, NOTHING, secondsBetween } from '../../soak/model/known.js';
 import {
   BAN_BEGINS,
   type Outcome,
@@ -43,6 +44,8 @@ export class StandIn implements Asked {
   /** Says what is wrong with arguments. */
   readonly #real: Asked;
   readonly #peers = new Map<string, Known>();
+  /** Restored under a digest, and not back yet. */
+  readonly #awaited = new Map<string, Known>();
   readonly #counts = {
     evictions: 0,
     lossyEvictions: 0,
@@ -64,13 +67,17 @@ export class StandIn implements Asked {
   ask(key: string, question: Question): number | boolean {
     if (typeof key !== 'string' || !isCost(question)) return this.#real.ask(key, question);
     const now = this.#now();
+    const isBack = question.ask !== 'ban' && !this.#peers.has(key);
     const known = this.#peers.get(key);
-    const outcome = this.#rules.answer(known, question, this.#judgedAt(known, now));
+    const given = known ?? this.#awaited.get(digestOf(key));
+    const outcome = this.#rules.answer(given, question, this.#judgedAt(given, now));
     if (outcome.known !== undefined && known === undefined && !this.#makeRoom(now)) {
       this.#counts.refusedNewcomers += 1;
       this.#counts.verdicts.delay += 1;
       return 1;
     }
+    if (question.ask === 'ban' && known === undefined) return outcome.answer;
+    if (isBack) this.#awaited.delete(digestOf(key));
     this.#set(key, this.#spoilt(outcome.known));
     if (question.ask !== 'ban') this.#count(key, outcome);
     return outcome.answer;
@@ -86,10 +93,12 @@ export class StandIn implements Asked {
 
   remove(key: string): void {
     this.#peers.delete(key);
+    this.#awaited.delete(digestOf(key));
   }
 
   clear(): void {
     this.#peers.clear();
+    this.#awaited.clear();
   }
 
   cleanup(maxAge: number, budgetMs = 0): undefined {
@@ -100,6 +109,13 @@ export class StandIn implements Asked {
       let left: Known | undefined = known;
       for (const pass of this.#rules.cleanup(age)) left = left && pass(left, now);
       this.#set(key, left);
+    }
+    for (const [digest, known] of this.#awaited) {
+      let left: Known | undefined = known;
+      for (const pass of this.#rules.cleanup(age)) left = left && pass(left, now);
+      left = left && this.#rules.awaited(left, now);
+      if (left === undefined) this.#awaited.delete(digest);
+      else this.#awaited.set(digest, left);
     }
   }
 
@@ -123,12 +139,12 @@ export class StandIn implements Asked {
   }
 
   tokens(key: string): number {
-    const tokens = this.#rules.tokens?.(this.#peers.get(key));
+    const tokens = this.#rules.tokens?.(this.#known(key));
     return this.#is('tells tokens that are not there') ? (tokens ?? 0) + 1 : (tokens ?? 0);
   }
 
   delay(key: string): number {
-    const delay = this.#rules.delay?.(this.#peers.get(key)) ?? 0;
+    const delay = this.#rules.delay?.(this.#known(key)) ?? 0;
     return this.#is('tells delays that are too short') ? delay / 2 : delay;
   }
 
@@ -151,10 +167,28 @@ export class StandIn implements Asked {
       return entry === undefined ? [] : [{ key, ...entry }];
     });
     if (this.#is('loses an offender in a snapshot')) peers.pop();
-    return { ...this.#real.snapshot(), peers };
+    const named = new Set(peers.map(({ key }) => key));
+    const others = [...this.#peers].filter(([key]) => !named.has(key));
+    const rows = [
+      ...others.map(([key, known]): [string, Known] => [digestOf(key), known]),
+      ...this.#awaited,
+    ].flatMap(([digest, known]) => {
+      const saved = this.#rules.saved(known, now);
+      if (saved === undefined) return [];
+      const { allowedAt, tokens, refilledAt } = saved;
+      const idle = allowedAt === undefined ? null : secondsBetween(allowedAt, now);
+      const bucketIdle = tokens === undefined ? null : secondsBetween(refilledAt, now);
+      return [[digest, idle, tokens ?? null, bucketIdle] as const];
+    });
+    const digests = [{ secret: '0'.repeat(32), peers: rows }];
+    return { ...this.#real.snapshot(), peers, digests };
   }
 
-  restore(snapshot: { peers: SnapshotEntry[] }): number {
+  #known(key: string): Known | undefined {
+    return this.#peers.get(key) ?? this.#awaited.get(digestOf(key));
+  }
+
+  restore(snapshot: { peers: SnapshotEntry[]; digests: { peers: Row[] }[] }): number {
     this.#real.restore(snapshot);
     this.#real.clear();
     const now = this.#now();
@@ -166,7 +200,15 @@ export class StandIn implements Asked {
         this.#peers.set(entry.key, early ? { ...known, bannedAt: bannedAt - 1 } : known);
       }
     }
-    return snapshot.peers.length;
+    const rows = snapshot.digests.flatMap(({ peers }) => peers);
+    for (const [digest, idle, tokens, bucketIdle] of rows) {
+      this.#awaited.set(digest, {
+        ...NOTHING,
+        ...(idle !== null && { allowedAt: now - idle }),
+        ...(tokens !== null && bucketIdle !== null && { tokens, refilledAt: now - bucketIdle }),
+      });
+    }
+    return snapshot.peers.length + rows.length;
   }
 
   #is(flaw: Flaw): boolean {
@@ -243,6 +285,17 @@ export class StandIn implements Asked {
     }
     return violator;
   }
+}
+
+type Row = readonly [
+  digest: string,
+  idleSeconds: number | null,
+  tokens: number | null,
+  bucketIdleSeconds: number | null,
+];
+
+function digestOf(key: string): string {
+  return createHash('sha256').update(key, 'utf16le').digest('hex').slice(0, 32);
 }
 
 function isCost(question: Question): boolean {

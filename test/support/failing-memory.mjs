@@ -57,6 +57,24 @@ function callsOf(make) {
     saved: offended()().limiter.snapshot(),
   });
   const restore = ({ limiter, saved }) => limiter.restore(saved);
+  /** Nobody has broken a limit, and all are kept under digests. */
+  const awaiting = () => {
+    const given = { limiter: make() };
+    for (const key of keys) for (const name of CHECKS) given.limiter[name]?.(key);
+    return { limiter: make(), saved: { ...given.limiter.snapshot(), peers: [] } };
+  };
+  const awaitingOthers = () => {
+    const { limiter, saved } = awaiting();
+    for (const name of CHECKS) limiter[name]?.('known before');
+    return { limiter, saved };
+  };
+  const awaited = () => {
+    const given = awaitingOthers();
+    restore(given);
+    return given;
+  };
+  const digests = ({ limiter }) =>
+    limiter.snapshot().digests.reduce((sum, { peers }) => sum + peers.length, 0);
   const grouped = (options) => () => {
     const limiter = make(options);
     return { limiter, group: limiter.group(keys) };
@@ -93,6 +111,9 @@ function callsOf(make) {
     snapshot: [offended(), ({ limiter }) => limiter.snapshot(), offences],
     restore: [restoring(), restore, offences],
     'restore, of a full table': [restoring(FULL), restore, peers],
+    'restore, under digests': [awaiting, restore, digests],
+    'restore, under digests of others': [awaitingOthers, restore, digests],
+    'check, of those who are awaited': [awaited, check, digests],
     cleanup: [
       offended(),
       ({ limiter }) => (limiter.cleanupOldPeers ?? limiter.cleanupOldEntries).call(limiter, -1),

@@ -4,6 +4,7 @@
 import { monotonicSeconds } from '../../clock.js';
 import type { BansInForce, SnapshotPeer } from '../../types.js';
 import {
+  type DigestColumns,
   type DirectConfig,
   type DirectCore,
   type EngineStatistics,
@@ -11,6 +12,7 @@ import {
   type REFUSED,
   type Refusal,
   SEAT,
+  type SnapshotStep,
   VERDICT_ALLOW,
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
@@ -25,11 +27,20 @@ import {
   SAMPLE,
   Victim,
 } from './eviction.js';
-import { Groups, membersOf, type Places } from './groups.js';
+import { Groups, type Places } from './groups.js';
 import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
-import { banBegan, idleSecondsOf, lossOf, restoreAll } from './records.js';
+import { eachDigest, PendingRecords, restoreTime } from './pending.js';
+import {
+  banBegan,
+  idleSecondsOf,
+  lossOf,
+  restoreAll,
+  restoreBucket,
+  savedBucket,
+} from './records.js';
 import { seated } from './seat.js';
+import { passesOf, saveBucket, saveTime, walk } from './snapshot-walk.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, type Place, type Table, Times } from './table.js';
 import { Tally } from './tally.js';
@@ -63,6 +74,8 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   readonly #buckets = new Buckets();
   /** When each connection's orderbook request was last allowed. */
   readonly #allowedAt = new Times();
+  readonly #pendingBuckets = new PendingRecords(() => new Buckets());
+  readonly #pendingTimes = new PendingRecords(() => new Times());
   readonly #offenders: Offenders;
   /** Connections with a bucket and a time. */
   #both = 0;
@@ -82,7 +95,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   checkMessage(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
     const key = this.keys.find(text);
     if (this.#inBan(key, now)) return this.#tally.disconnect();
-    const place = this.#buckets.find(key) ?? this.#addBucket(keep(key), now);
+    const place = this.#buckets.find(key) ?? this.#addBucket(keep(key), text, now);
     if (place === undefined) return this.#tally.refuseNewcomer();
     return this.#consume(place, cost, now) ? this.#tally.allow() : this.#tally.delay();
   }
@@ -90,19 +103,19 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   checkPeer(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
     const key = seated(text, this.keys, this.#buckets);
     if (this.#inBan(key, now)) return this.#tally.disconnect();
-    return this.#checkPlace(SEAT, 0, key, cost, now);
+    return this.#checkPlace(SEAT, 0, key, text, cost, now);
   }
 
   checkGroup(
     group: Handle,
-    _texts: readonly string[],
+    texts: readonly string[],
     verdicts: Uint8Array,
     cost = 1,
     now = monotonicSeconds(),
   ): void {
-    const { keys, places } = membersOf(group);
+    const { keys, places } = this.currentMembers(group, texts);
     for (let i = 0; i < keys.length; i += 1) {
-      verdicts[i] = this.#verdict(places, i, keys[i] as string, cost, now);
+      verdicts[i] = this.#verdict(places, i, keys[i] as string, texts[i] as string, cost, now);
     }
   }
 
@@ -126,24 +139,61 @@ export class JsDirectLimiter extends Groups implements DirectCore {
 
   tokens(key: string): number {
     const place = this.#buckets.find(this.keys.find(key));
-    return place === undefined ? this.#config.messageBurst : this.#buckets.tokens(place);
+    if (place !== undefined) return this.#buckets.tokens(place);
+    const found = this.#pendingBuckets.find(key);
+    return found === undefined ? this.#config.messageBurst : found.records.tokens(found.place);
   }
 
   violations(key: string): number {
     return this.#offenders.violations(this.keys.find(key));
   }
 
-  snapshot(now = monotonicSeconds()): SnapshotPeer[] {
-    const idle = (key: string) => this.#allowedAt.idleSeconds(key, now);
-    return this.#offenders.inOrder(now, this.#config.banDuration, idle);
+  snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
+    const { banDuration, messageRatePerSec: rate, messageBurst, orderbookInterval } = this.#config;
+    const of = { keys: this.keys, offenders: this.#offenders, banDuration };
+    const describe = (key: string, at: number) => {
+      const idle = this.#allowedAt.idleSeconds(key, at);
+      const bucket = savedBucket(this.#buckets, this.#buckets.find(key), at, rate, messageBurst);
+      return { idleSeconds: idle === Infinity ? null : idle, bucket };
+    };
+    const saveMessages = saveBucket(rate, messageBurst);
+    const passes = [
+      ...passesOf(this.#buckets, this.#pendingBuckets, saveMessages, of),
+      ...passesOf(this.#allowedAt, this.#pendingTimes, saveTime(orderbookInterval), of),
+    ];
+    return walk({ ...of, describe, passes }, most, now);
   }
 
   restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
     return restoreAll(peers, (peer) => this.#restore(peer, now));
   }
 
+  restoreDigests(columns: DigestColumns, now = monotonicSeconds()): number {
+    const { messageRatePerSec, messageBurst, maxPeers } = this.#config;
+    const awaitsNobody = this.#pendingBuckets.isEmpty && this.#pendingTimes.isEmpty;
+    if (this.#peers === 0 && this.#offenders.bans.size === 0 && awaitsNobody) {
+      this.keys.adopt(columns.secret);
+    }
+    const buckets = this.#pendingBuckets.under(columns.secret);
+    const times = this.#pendingTimes.under(columns.secret);
+    return eachDigest(columns, (name, idle, tokens, bucketIdle) => {
+      const hasBucket = !Number.isNaN(tokens) && this.#pendingBuckets.size < maxPeers;
+      if (hasBucket && buckets !== undefined) {
+        const place = buckets.find(name);
+        const saved = { tokens, idleSeconds: bucketIdle };
+        if (place === undefined) buckets.insert(name, tokens, now - bucketIdle);
+        else restoreBucket(buckets, place, saved, now, messageRatePerSec, messageBurst);
+      }
+      const hasTime = !Number.isNaN(idle) && this.#pendingTimes.size < maxPeers;
+      if (hasTime && times !== undefined) restoreTime(times, name, now - idle);
+      return (hasBucket && buckets !== undefined) || (hasTime && times !== undefined);
+    });
+  }
+
   removePeer(key: string): void {
     this.#remove(this.keys.find(key));
+    this.#pendingBuckets.forget(key);
+    this.#pendingTimes.forget(key);
   }
 
   cleanup(maxAge: number, budgetMs: number, now = monotonicSeconds()): number {
@@ -169,6 +219,15 @@ export class JsDirectLimiter extends Groups implements DirectCore {
       pass(this.#buckets, silent),
       pass(this.#allowedAt, old),
       pass(this.#offenders.bans, over),
+      ...this.#pendingBuckets.passes((records, place) => {
+        const { messageRatePerSec, messageBurst } = this.#config;
+        const seconds = records.secondsUntilFull(place, now, messageRatePerSec, messageBurst);
+        return records.idle(place, now) > maxAge || seconds === 0;
+      }),
+      ...this.#pendingTimes.passes((records, place) => {
+        const idle = elapsed(now, records.at(place));
+        return idle > maxAge || secondsLeft(this.#config.orderbookInterval, idle) === 0;
+      }),
     ];
     return this.#sweep.run(passes, budgetMs);
   }
@@ -199,6 +258,8 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   clear(): void {
     this.#buckets.clear();
     this.#allowedAt.clear();
+    this.#pendingBuckets.clear();
+    this.#pendingTimes.clear();
     this.#offenders.clear();
     this.#sweep.stop();
     this.#both = 0;
@@ -220,10 +281,11 @@ export class JsDirectLimiter extends Groups implements DirectCore {
       this.#offenders.addViolation(key, text);
       return this.#tally.disconnect();
     }
-    const place = this.#allowedAt.find(key);
-    const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
-    if (elapsed(now, allowedAt) >= this.#config.orderbookInterval) {
-      return this.#setAllowedAt(place, key, now);
+    const place = this.#allowedAt.find(key) ?? this.#addTime(key, text, NEVER, now);
+    if (place === undefined) return this.#tally.refuseNewcomer();
+    if (elapsed(now, this.#allowedAt.at(place)) >= this.#config.orderbookInterval) {
+      this.#allowedAt.set(place, now);
+      return this.#tally.allow();
     }
     const violations = this.#offenders.addViolation(key, text);
     if (violations < this.#config.orderbookBanThreshold) return this.#tally.delay();
@@ -236,8 +298,15 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     // Or a ban that is over would be lengthened.
     this.#inBan(key, now);
     if (this.#allowedAt.find(key) === undefined) {
-      const place = this.#addTime(key, now - idleSecondsOf(peer), now, lossOf(peer));
+      const place = this.#addTime(key, peer.key, NEVER, now, lossOf(peer));
       if (place === undefined) return false;
+      this.#allowedAt.set(place, now - idleSecondsOf(peer));
+    }
+    if (peer.bucket) {
+      const { messageRatePerSec, messageBurst } = this.#config;
+      const place = this.#buckets.find(key) ?? this.#addBucket(keep(key), peer.key, now);
+      if (place === undefined) return false;
+      restoreBucket(this.#buckets, place, peer.bucket, now, messageRatePerSec, messageBurst);
     }
     const began = banBegan(peer, now, this.#config.banDuration);
     this.#offenders.restore(key, peer.key, peer.violations, began);
@@ -245,12 +314,19 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   /** The verdict on a message of a group's member. */
-  #verdict(places: Places, index: number, key: string, cost: number, now: number): number {
+  #verdict(
+    places: Places,
+    index: number,
+    key: string,
+    text: string,
+    cost: number,
+    now: number,
+  ): number {
     if (this.#inBan(key, now)) {
       this.#tally.disconnect();
       return VERDICT_DISCONNECT;
     }
-    const refusal = this.#checkPlace(places, index, key, cost, now);
+    const refusal = this.#checkPlace(places, index, key, text, cost, now);
     return refusal === undefined ? VERDICT_ALLOW : VERDICT_DELAY;
   }
 
@@ -259,13 +335,14 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     places: Places,
     index: number,
     key: string,
+    text: string,
     cost: number,
     now: number,
   ): typeof REFUSED | undefined {
     let place: Place | undefined = places[index] as Place;
     if (!this.#buckets.isAt(place, key)) {
       // A copy already, and kept as it is: a string is found to equal itself without a look at it.
-      place = this.#buckets.find(key) ?? this.#addBucket(key, now);
+      place = this.#buckets.find(key) ?? this.#addBucket(key, text, now);
       if (place === undefined) return this.#tally.refuseNewcomer();
       this.#buckets.nameAt(place, key);
       places[index] = place;
@@ -273,37 +350,53 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return this.#consume(place, cost, now) ? this.#tally.allow() : this.#tally.delay();
   }
 
-  /** A full bucket for a connection that has none; undefined where there is no room. */
-  #addBucket(key: string, now: number): Place | undefined {
+  /**
+   * A bucket for a connection that has none: the one that is awaited, or a full one; undefined where there
+   * is no room.
+   */
+  #addBucket(key: string, text: string, now: number): Place | undefined {
     const isKnown = this.#allowedAt.find(key) !== undefined;
     const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#bucketSide, this.#timeSide, now);
     if (room === undefined) return undefined;
     const place = this.#buckets.insert(key, this.#config.messageBurst, now, room.place);
     this.#vacate(room, this.#allowedAt);
     if (isKnown) this.#both += 1;
+    this.#pendingBuckets.take(text, (records, from) =>
+      this.#buckets.set(place, records.tokens(from), records.lastRefill(from)),
+    );
+    this.#bring(this.#pendingTimes, this.#allowedAt, text, () =>
+      this.#addTime(key, text, NEVER, now),
+    );
     return place;
   }
 
-  /** Writes to `place`, or where that is undefined to the one that the connection gets. */
-  #setAllowedAt(place: Place | undefined, key: string, now: number): Refusal | undefined {
-    if (place === undefined) {
-      const added = this.#addTime(key, now, now);
-      if (added === undefined) return this.#tally.refuseNewcomer();
-    } else {
-      this.#allowedAt.set(place, now);
-    }
-    return this.#tally.allow();
-  }
-
-  /** A time for a connection that has none; undefined where there is no room. */
-  #addTime(key: string, at: number, now: number, worth?: Loss): Place | undefined {
+  /**
+   * A time for a connection that has none: the one that is awaited, or `at`; undefined where there is no
+   * room.
+   */
+  #addTime(key: string, text: string, at: number, now: number, worth?: Loss): Place | undefined {
     const isKnown = this.#buckets.find(key) !== undefined;
     const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#timeSide, this.#bucketSide, now, worth);
     if (room === undefined) return undefined;
     const place = this.#allowedAt.insert(keep(key), at, room.place);
     this.#vacate(room, this.#buckets);
     if (isKnown) this.#both += 1;
+    this.#pendingTimes.take(text, (records, from) => this.#allowedAt.set(place, records.at(from)));
+    this.#bring(this.#pendingBuckets, this.#buckets, text, () =>
+      this.#addBucket(keep(key), text, now),
+    );
     return place;
+  }
+
+  /** All that is awaited of a connection comes with its first record: this is the other one. */
+  #bring<Records extends Table>(
+    pending: PendingRecords<Records>,
+    own: Table,
+    text: string,
+    add: () => void,
+  ): void {
+    if (pending.isEmpty || own.find(this.keys.find(text)) !== undefined) return;
+    if (pending.find(text) !== undefined) add();
   }
 
   /**

@@ -15,13 +15,15 @@ const ANY_PLACE: Place = 0;
 interface Members {
   readonly keys: string[];
   readonly places: Place[];
+  /** The secret under which long keys were hashed. */
+  secretVersion: number;
 }
 
 export abstract class Groups {
   protected readonly keys = new Keys();
 
   openGroup(): Handle {
-    const members: Members = { keys: [], places: [] };
+    const members: Members = { keys: [], places: [], secretVersion: this.keys.secretVersion };
     return members as unknown as Handle;
   }
 
@@ -36,10 +38,20 @@ export abstract class Groups {
     takeOut(keys, index);
     takeOut(places, index);
   }
+
+  /** A group's members, whose keys are `texts`, in their order. */
+  protected currentMembers(group: Handle, texts: readonly string[]): Members {
+    const members = membersOf(group);
+    const { secretVersion } = this.keys;
+    if (members.secretVersion !== secretVersion) {
+      for (const [i, text] of texts.entries()) members.keys[i] = this.keys.find(text);
+      members.secretVersion = secretVersion;
+    }
+    return members;
+  }
 }
 
-/** A group's members, in their order. */
-export function membersOf(handle: Handle): Members {
+function membersOf(handle: Handle): Members {
   return handle as unknown as Members;
 }
 

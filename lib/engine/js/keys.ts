@@ -11,7 +11,7 @@
 // chooses keys could make each look-up walk through all.
 
 import { copyOf } from '../../text.js';
-import { sipHash128 } from './siphash.js';
+import { digestOf } from './siphash.js';
 
 /** The longest key that is kept as it is. */
 export const MOST_UNITS = 128;
@@ -19,15 +19,37 @@ export const MOST_UNITS = 128;
 export class Keys {
   // Made with the first long key: most limiters never see one.
   #secret: Uint32Array | undefined;
+  #secretVersion = 0;
 
   /** What a table knows the key by. O(1) for a short key; a long one is hashed, O(length). */
   find(key: string): string {
     return key.length <= MOST_UNITS ? key : this.#aliasOf(key);
   }
 
-  #aliasOf(key: string): string {
+  /** Four words: nobody outside can choose keys whose digests collide. */
+  get secret(): Uint32Array {
     this.#secret ??= globalThis.crypto.getRandomValues(new Uint32Array(4));
-    const words = sipHash128(key, this.#secret);
+    return this.#secret;
+  }
+
+  /** Takes over a secret. Only while no table knows anybody by an alias. */
+  adopt(secret: Uint32Array): void {
+    this.#secret = secret;
+    this.#secretVersion += 1;
+  }
+
+  /** Another one whenever a secret was taken over: aliases from before are nobody's. */
+  get secretVersion(): number {
+    return this.#secretVersion;
+  }
+
+  /** The digest of the key that `find` returned this for, in four words, low ones first. */
+  digestOf(found: string): ArrayLike<number> {
+    return found.length <= MOST_UNITS ? digestOf(found, this.secret) : wordsOfAlias(found);
+  }
+
+  #aliasOf(key: string): string {
+    const words = digestOf(key, this.secret);
     for (let i = 0; i < 16; i += 1) alias[i] = ((words[i >> 2] as number) >>> (8 * (i & 3))) & 0xff;
     return String.fromCharCode.apply(null, alias);
   }
@@ -40,3 +62,9 @@ export function keep(found: string): string {
 
 /** A byte a unit, which is half the memory: those of the hash, and the padding. */
 const alias: number[] = new Array(MOST_UNITS + 1).fill(0);
+
+function wordsOfAlias(found: string): number[] {
+  const byte = (i: number) => found.charCodeAt(i) << (8 * (i & 3));
+  const word = (i: number) => (byte(i) | byte(i + 1) | byte(i + 2) | byte(i + 3)) >>> 0;
+  return [word(0), word(4), word(8), word(12)];
+}

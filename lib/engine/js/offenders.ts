@@ -200,25 +200,27 @@ export class Offenders {
   }
 
   /**
-   * Those that are named, in the order of their first violations, and behind them those who have
-   * none, in the order of their bans. Who has a ban that is over is left out. `idleSeconds` is asked
-   * of each.
+   * The keys of all, in the order of their first violations, and behind them those who have none, in the
+   * order in which their bans were recorded. Others may come and go between two of them.
    */
-  inOrder(now: number, banDuration: number, idleSeconds: (key: string) => number): SnapshotPeer[] {
-    const peers: SnapshotPeer[] = [];
-    const add = (key: string, violations: number) => {
-      const began = this.bannedAt(key);
-      const served = began === NEVER ? null : elapsed(now, began);
-      if (!this.#isNamed(key) || (served !== null && !(served < banDuration))) return;
-      const banSecondsLeft = served === null ? null : banDuration - served;
-      const idle = idleSeconds(key);
-      const known = idle === Infinity ? null : idle;
-      peers.push({ key: this.#textOf(key), violations, banSecondsLeft, idleSeconds: known });
-    };
-    for (const [key, violations] of this.#violations) add(key, violations);
-    for (const key of this.#bannedInOrder(now, banDuration))
-      if (!this.#violations.has(key)) add(key, 0);
-    return peers;
+  *inOrder(): Generator<string> {
+    for (const key of this.#violations.keys()) yield key;
+    for (const [key] of this.bans.entries()) if (!this.#violations.has(key)) yield key;
+  }
+
+  /** What a snapshot says of a named offender; undefined of any other, and after a ban that is over. */
+  listed(
+    key: string,
+    now: number,
+    banDuration: number,
+  ): Pick<SnapshotPeer, 'key' | 'violations' | 'banSecondsLeft'> | undefined {
+    const violations = this.violations(key);
+    const began = this.bannedAt(key);
+    if ((violations === 0 && began === NEVER) || !this.#isNamed(key)) return undefined;
+    if (began === NEVER) return { key: this.#textOf(key), violations, banSecondsLeft: null };
+    const served = elapsed(now, began);
+    if (!(served < banDuration)) return undefined;
+    return { key: this.#textOf(key), violations, banSecondsLeft: banDuration - served };
   }
 
   #setViolations(key: string, text: string, before: number, violations: number): void {

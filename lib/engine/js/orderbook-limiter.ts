@@ -3,7 +3,14 @@
 
 import { monotonicSeconds } from '../../clock.js';
 import type { BansInForce, SnapshotPeer } from '../../types.js';
-import type { EngineStatistics, OrderbookConfig, OrderbookCore, Refusal } from '../engine.js';
+import type {
+  DigestColumns,
+  EngineStatistics,
+  OrderbookConfig,
+  OrderbookCore,
+  Refusal,
+  SnapshotStep,
+} from '../engine.js';
 import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
 import {
   FREE_ROOM,
@@ -17,8 +24,10 @@ import {
 } from './eviction.js';
 import { Keys, keep } from './keys.js';
 import { Offenders } from './offenders.js';
+import { eachDigest, NO_ROOM, PendingRecords, restoreTime } from './pending.js';
 import { banBegan, idleSecondsOf, lossOf, restoreAll } from './records.js';
 import { seated } from './seat.js';
+import { passesOf, saveTime, walk } from './snapshot-walk.js';
 import { pass, Sweep } from './sweep.js';
 import { type Place, Times } from './table.js';
 import { Tally } from './tally.js';
@@ -27,6 +36,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
   readonly #config: OrderbookConfig;
   /** When each peer was last allowed; NEVER after a ban that is over. */
   readonly #allowedAt = new Times();
+  readonly #pending = new PendingRecords(() => new Times());
   readonly #keys = new Keys();
   readonly #offenders: Offenders;
   /** Peers with a time and a ban, over or not. */
@@ -56,17 +66,36 @@ export class JsOrderbookLimiter implements OrderbookCore {
     return this.#offenders.violations(this.#keys.find(key));
   }
 
-  snapshot(now = monotonicSeconds()): SnapshotPeer[] {
-    const idle = (key: string) => this.#allowedAt.idleSeconds(key, now);
-    return this.#offenders.inOrder(now, this.#config.banDuration, idle);
+  snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
+    const { banDuration } = this.#config;
+    const of = { keys: this.#keys, offenders: this.#offenders, banDuration };
+    const describe = (key: string, at: number) => {
+      const idle = this.#allowedAt.idleSeconds(key, at);
+      return { idleSeconds: idle === Infinity ? null : idle, bucket: null };
+    };
+    const save = saveTime(this.#effectiveInterval(0));
+    const passes = passesOf(this.#allowedAt, this.#pending, save, of);
+    return walk({ ...of, describe, passes }, most, now);
   }
 
   restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
     return restoreAll(peers, (peer) => this.#restore(peer, now));
   }
 
+  restoreDigests(columns: DigestColumns, now = monotonicSeconds()): number {
+    if (this.#peers === 0 && this.#pending.isEmpty) this.#keys.adopt(columns.secret);
+    const records = this.#pending.under(columns.secret);
+    if (records === undefined) return 0;
+    return eachDigest(columns, (name, idleSeconds) => {
+      if (Number.isNaN(idleSeconds) || this.#pending.size >= this.#config.maxPeers) return false;
+      restoreTime(records, name, now - idleSeconds);
+      return true;
+    });
+  }
+
   removePeer(key: string): void {
     this.#remove(this.#keys.find(key));
+    this.#pending.forget(key);
   }
 
   cleanup(maxAge: number, budgetMs: number, now = monotonicSeconds()): number {
@@ -82,10 +111,17 @@ export class JsOrderbookLimiter implements OrderbookCore {
       this.#offenders.forgive(key);
       return false;
     };
-    return this.#sweep.run(
-      [pass(this.#allowedAt, old), pass(this.#offenders.bans, over)],
-      budgetMs,
-    );
+    const interval = this.#effectiveInterval(0);
+    const useless = (records: Times, place: Place) => {
+      const idle = elapsed(now, records.at(place));
+      return idle > maxAge || secondsLeft(interval, idle) === 0;
+    };
+    const passes = [
+      pass(this.#allowedAt, old),
+      pass(this.#offenders.bans, over),
+      ...this.#pending.passes(useless),
+    ];
+    return this.#sweep.run(passes, budgetMs);
   }
 
   isCleaning(): boolean {
@@ -113,6 +149,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
 
   clear(): void {
     this.#allowedAt.clear();
+    this.#pending.clear();
     this.#offenders.clear();
     this.#sweep.stop();
     this.#both = 0;
@@ -129,7 +166,8 @@ export class JsOrderbookLimiter implements OrderbookCore {
     }
     const violations = this.#offenders.violations(key);
     if (violations >= this.#config.violationBanThreshold) return this.#beginBan(key, text, now);
-    const place = this.#allowedAt.find(key);
+    const place = this.#allowedAt.find(key) ?? this.#recall(key, text, now);
+    if (place === NO_ROOM) return this.#tally.refuseNewcomer();
     const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
     if (elapsed(now, allowedAt) >= this.#effectiveInterval(violations)) {
       return this.#setAllowedAt(place, key, now);
@@ -175,12 +213,26 @@ export class JsOrderbookLimiter implements OrderbookCore {
       this.#allowedAt.insert(keep(key), now - idleSecondsOf(peer), room.place);
       this.#vacate(room, true);
     }
+    this.#pending.forget(peer.key);
     this.#offenders.restore(key, peer.key, peer.violations, began);
     if (!isKnown && isBanAlone) this.#vacate(room, false);
     if (!wasInBans && this.#isInBans(key) && this.#allowedAt.find(key) !== undefined) {
       this.#both += 1;
     }
     return true;
+  }
+
+  /** Gives the peer the time that is awaited of it; undefined if there is none. */
+  #recall(key: string, text: string, now: number): Place | typeof NO_ROOM | undefined {
+    if (this.#pending.isEmpty) return undefined;
+    const found = this.#pending.find(text);
+    if (found === undefined) return undefined;
+    const room = this.#makeRoom(now, LOSS_OF_BANNED);
+    if (room === undefined) return NO_ROOM;
+    const place = this.#allowedAt.insert(keep(key), found.records.at(found.place), room.place);
+    this.#vacate(room, true);
+    this.#pending.forget(text);
+    return this.#allowedAt.find(key) ?? place;
   }
 
   /** Writes to `place`, or where that is undefined to the one that the peer gets. */

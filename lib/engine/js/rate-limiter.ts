@@ -1,25 +1,29 @@
 // RateLimiter's decisions. Twin of native/rate-limiter.h: same names, same order of statements.
 
 import { monotonicSeconds } from '../../clock.js';
-import type { SnapshotPeer } from '../../types.js';
+import type { SnapshotBucket, SnapshotPeer } from '../../types.js';
 import {
   DISCONNECT,
+  type DigestColumns,
   type EngineStatistics,
   type Handle,
   type RateLimiterConfig,
   type RateLimiterCore,
   SEAT,
+  type SnapshotStep,
   VERDICT_ALLOW,
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
 import { NEVER } from './arithmetic.js';
 import { LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
-import { Groups, membersOf, type Places } from './groups.js';
+import { Groups, type Places } from './groups.js';
 import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
-import { idleSecondsOf, lossOf, restoreAll } from './records.js';
+import { eachDigest, type Pending, PendingRecords } from './pending.js';
+import { idleSecondsOf, lossOf, restoreAll, restoreBucket, savedBucket } from './records.js';
 import { seated } from './seat.js';
+import { passesOf, saveBucket, walk } from './snapshot-walk.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, type Place } from './table.js';
 import { Tally } from './tally.js';
@@ -30,6 +34,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   readonly #threshold: number;
   readonly #maxPeers: number;
   readonly #buckets = new Buckets();
+  readonly #pending = new PendingRecords(() => new Buckets());
   readonly #offenders: Offenders;
   readonly #sweep = new Sweep();
   readonly #tally = new Tally();
@@ -45,7 +50,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
 
   check(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
     const found = this.keys.find(key);
-    const place = this.#buckets.find(found) ?? this.#addNewcomer(keep(found), now);
+    const place = this.#buckets.find(found) ?? this.#addNewcomer(keep(found), key, now);
     return this.#decide(place, found, key, cost, now);
   }
 
@@ -61,7 +66,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     cost = 1,
     now = monotonicSeconds(),
   ): void {
-    const { keys, places } = membersOf(group);
+    const { keys, places } = this.currentMembers(group, texts);
     for (let i = 0; i < keys.length; i += 1) {
       const key = keys[i] as string;
       const verdict = this.#checkPlace(places, i, key, texts[i] as string, cost, now);
@@ -75,32 +80,54 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   delay(key: string): number {
-    const place = this.#buckets.find(this.keys.find(key));
-    return place === undefined ? 0 : this.#buckets.delaySeconds(place, 1, this.#rate, this.#burst);
+    const found = this.#find(key);
+    return found === undefined
+      ? 0
+      : found.records.delaySeconds(found.place, 1, this.#rate, this.#burst);
   }
 
   tokens(key: string): number {
-    const place = this.#buckets.find(this.keys.find(key));
-    return place === undefined ? this.#burst : this.#buckets.tokens(place);
+    const found = this.#find(key);
+    return found === undefined ? this.#burst : found.records.tokens(found.place);
   }
 
   violations(key: string): number {
     return this.#offenders.violations(this.keys.find(key));
   }
 
-  snapshot(now = monotonicSeconds()): SnapshotPeer[] {
-    return this.#offenders.inOrder(now, 0, (key) => {
+  snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
+    const of = { keys: this.keys, offenders: this.#offenders, banDuration: 0 };
+    const save = saveBucket(this.#rate, this.#burst);
+    const describe = (key: string, at: number) => {
       const place = this.#buckets.find(key);
-      return place === undefined ? Infinity : this.#buckets.idle(place, now);
-    });
+      const idleSeconds = place === undefined ? null : this.#buckets.idle(place, at);
+      return { idleSeconds, bucket: this.#savedBucket(place, at) };
+    };
+    const passes = passesOf(this.#buckets, this.#pending, save, of);
+    return walk({ ...of, describe, passes }, most, now);
   }
 
   restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
     return restoreAll(peers, (peer) => this.#restore(peer, now));
   }
 
+  restoreDigests(columns: DigestColumns, now = monotonicSeconds()): number {
+    if (this.#buckets.size === 0 && this.#pending.isEmpty) this.keys.adopt(columns.secret);
+    const records = this.#pending.under(columns.secret);
+    if (records === undefined) return 0;
+    return eachDigest(columns, (name, _, tokens, idleSeconds) => {
+      if (Number.isNaN(tokens) || this.#pending.size >= this.#maxPeers) return false;
+      const saved = { tokens, idleSeconds };
+      const place = records.find(name);
+      if (place === undefined) records.insert(name, tokens, now - idleSeconds);
+      else restoreBucket(records, place, saved, now, this.#rate, this.#burst);
+      return true;
+    });
+  }
+
   removePeer(key: string): void {
     this.#remove(this.keys.find(key));
+    this.#pending.forget(key);
   }
 
   cleanup(maxIdle: number, budgetMs: number, now = monotonicSeconds()): number {
@@ -109,7 +136,11 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
       this.#remove(key);
       return true;
     };
-    return this.#sweep.run([pass(this.#buckets, idle)], budgetMs);
+    const useless = (records: Buckets, place: Place) =>
+      records.idle(place, now) > maxIdle ||
+      records.secondsUntilFull(place, now, this.#rate, this.#burst) === 0;
+    const passes = [pass(this.#buckets, idle), ...this.#pending.passes(useless)];
+    return this.#sweep.run(passes, budgetMs);
   }
 
   isCleaning(): boolean {
@@ -129,6 +160,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
 
   clear(): void {
     this.#buckets.clear();
+    this.#pending.clear();
     this.#offenders.clear();
     this.#sweep.stop();
   }
@@ -140,13 +172,33 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
 
   #restore(peer: SnapshotPeer, now: number): boolean {
     const key = this.keys.find(peer.key);
-    if (this.#buckets.find(key) === undefined) {
-      const place = this.#add(keep(key), now, lossOf(peer));
+    let place = this.#buckets.find(key);
+    if (place === undefined) {
+      place = this.#add(keep(key), now, lossOf(peer));
       if (place === undefined) return false;
       this.#buckets.set(place, this.#burst, now - idleSecondsOf(peer));
+      this.#recall(place, peer.key);
     }
+    if (peer.bucket) restoreBucket(this.#buckets, place, peer.bucket, now, this.#rate, this.#burst);
     this.#offenders.restore(key, peer.key, peer.violations, NEVER);
     return true;
+  }
+
+  /** The peer's bucket, which may be awaited; undefined if it has none. */
+  #find(text: string): Pending<Buckets> | undefined {
+    const place = this.#buckets.find(this.keys.find(text));
+    return place === undefined ? this.#pending.find(text) : { records: this.#buckets, place };
+  }
+
+  /** Gives a bucket the numbers of the one that is awaited of its peer, if there is one. */
+  #recall(place: Place, text: string): void {
+    this.#pending.take(text, (records, from) =>
+      this.#buckets.set(place, records.tokens(from), records.lastRefill(from)),
+    );
+  }
+
+  #savedBucket(place: Place | undefined, now: number): SnapshotBucket | null {
+    return savedBucket(this.#buckets, place, now, this.#rate, this.#burst);
   }
 
   /** The check of a peer whose place is remembered. */
@@ -161,7 +213,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     let place = places[index] as Place;
     if (!this.#buckets.isAt(place, key)) {
       // A copy already, and kept as it is: a string is found to equal itself without a look at it.
-      place = this.#buckets.find(key) ?? this.#addNewcomer(key, now);
+      place = this.#buckets.find(key) ?? this.#addNewcomer(key, text, now);
       this.#buckets.nameAt(place, key);
       places[index] = place;
     }
@@ -169,8 +221,10 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   /** Nobody is banned, so somebody can go. */
-  #addNewcomer(key: string, now: number): Place {
-    return this.#add(key, now, LOSS_OF_BANNED) as Place;
+  #addNewcomer(key: string, text: string, now: number): Place {
+    const place = this.#add(key, now, LOSS_OF_BANNED) as Place;
+    this.#recall(place, text);
+    return place;
   }
 
   /**

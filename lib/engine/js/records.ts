@@ -1,8 +1,13 @@
 // What a snapshot says of an offender, as the limiters reckon with it. Twin of native/records.h.
 
-import type { SnapshotPeer } from '../../types.js';
-import { NEVER } from './arithmetic.js';
+import type { SnapshotBucket, SnapshotPeer } from '../../types.js';
+import { SNAPSHOT_SECONDS } from '../engine.js';
+import { NEVER, refill } from './arithmetic.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished } from './eviction.js';
+import type { Buckets, Place } from './table.js';
+
+/** Tokens, and when they were last refilled. */
+type BucketState = readonly [tokens: number, lastRefill: number];
 
 /** Infinity where it is unknown. */
 export function idleSecondsOf({ idleSeconds }: SnapshotPeer): number {
@@ -22,6 +27,48 @@ export function banBegan(
   banDuration: number,
 ): number {
   return banSecondsLeft === null ? NEVER : now - (banDuration - banSecondsLeft);
+}
+
+/** Whether of two buckets the first has fewer tokens, as of the later of their refills. */
+export function isEmptier(
+  [tokens, lastRefill]: BucketState,
+  [otherTokens, otherRefill]: BucketState,
+  rate: number,
+  capacity: number,
+): boolean {
+  const later = Math.max(lastRefill, otherRefill);
+  return (
+    refill(tokens, lastRefill, later, rate, capacity) <
+    refill(otherTokens, otherRefill, later, rate, capacity)
+  );
+}
+
+/** Writes a saved bucket to `place`, unless what is there is emptier. */
+export function restoreBucket(
+  buckets: Buckets,
+  place: Place,
+  { tokens, idleSeconds }: SnapshotBucket,
+  now: number,
+  rate: number,
+  capacity: number,
+): void {
+  const saved: BucketState = [tokens, now - idleSeconds];
+  const known: BucketState = [buckets.tokens(place), buckets.lastRefill(place)];
+  if (isEmptier(saved, known, rate, capacity)) buckets.set(place, ...saved);
+}
+
+/** What a snapshot says of a bucket; null if it is full again within SNAPSHOT_SECONDS. */
+export function savedBucket(
+  buckets: Buckets,
+  place: Place | undefined,
+  now: number,
+  rate: number,
+  capacity: number,
+): SnapshotBucket | null {
+  if (place === undefined) return null;
+  const seconds = buckets.secondsUntilFull(place, now, rate, capacity);
+  if (!(seconds > SNAPSHOT_SECONDS)) return null;
+  return { tokens: buckets.tokens(place), idleSeconds: buckets.idle(place, now) };
 }
 
 /** Puts back one by one, and returns how many found room: `restore` says whether one did. */

@@ -1,5 +1,5 @@
 // SipHash of a string in its 128-bit form, 64-bit words as two halves of 32. Knows neither keys nor
-// tables. Of the same authors and variant as native/fingerprint.h, but always two bytes a unit.
+// tables. `digestOf` is the fingerprint of native/fingerprint.h, word for word.
 //
 // Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012). 1 round a word and 3 at the end
 // are enough for tables; the published test vectors are of 2 and 4.
@@ -11,6 +11,40 @@ const V1 = 2;
 const V2 = 4;
 const V3 = 6;
 
+/** What the state begins with besides the secret: as published, and for texts of one byte per unit. */
+const WIDE = 0xee;
+const NARROW = 0xed;
+
+export type Words = readonly [number, number, number, number];
+
+/**
+ * The digest of a key, of which snapshots are made: four words of 32 bits, low ones first, never all 0. A
+ * key whose units all fit into a byte is hashed a byte per unit. O(length).
+ */
+export function digestOf(text: string, secret: Uint32Array): Words {
+  const words = isNarrow(text) ? sipHashNarrow(text, secret) : sipHash128(text, secret);
+  return (words[0] | words[1] | words[2] | words[3]) === 0 ? [1, 0, 0, 0] : words;
+}
+
+function isNarrow(text: string): boolean {
+  for (let i = 0; i < text.length; i += 1) if (text.charCodeAt(i) > 0xff) return false;
+  return true;
+}
+
+function sipHashNarrow(text: string, secret: Uint32Array): Words {
+  start(secret, NARROW);
+  const { length } = text;
+  const end = length - (length % 8);
+  for (let i = 0; i < end; i += 8) addWord(bytesAt(text, i), bytesAt(text, i + 4), 1);
+  return finish(bytesAt(text, end), bytesAt(text, end + 4) | (length << 24), 1, 3);
+}
+
+/** Four units of a byte each; behind the end of the text there are zeros. */
+function bytesAt(text: string, i: number): number {
+  const pair = text.charCodeAt(i) | (text.charCodeAt(i + 1) << 8);
+  return pair | (text.charCodeAt(i + 2) << 16) | (text.charCodeAt(i + 3) << 24);
+}
+
 /**
  * The hash of a text's UTF-16 code units, little-endian, under a secret of four words: four words,
  * low ones first. O(length).
@@ -20,15 +54,20 @@ export function sipHash128(
   secret: Uint32Array,
   wordRounds = 1,
   finalRounds = 3,
-): readonly [number, number, number, number] {
-  start(secret);
+): Words {
+  start(secret, WIDE);
   const { length } = text;
   const end = length - (length % 4);
   for (let i = 0; i < end; i += 4) addWord(pairAt(text, i), pairAt(text, i + 2), wordRounds);
   // The last word: what is left, and in its highest byte the number of bytes.
   const low = end < length ? pairAt(text, end) : 0;
   const high = end + 2 < length ? text.charCodeAt(end + 2) : 0;
-  addWord(low, high | (length << 25), wordRounds);
+  return finish(low, high | (length << 25), wordRounds, finalRounds);
+}
+
+/** The last word, with the number of bytes in its highest byte, and what follows it. */
+function finish(low: number, high: number, wordRounds: number, finalRounds: number): Words {
+  addWord(low, high, wordRounds);
   v[V2] = (v[V2] as number) ^ 0xee;
   rounds(finalRounds);
   const first = folded(0);
@@ -38,11 +77,11 @@ export function sipHash128(
   return [first, second, folded(0), folded(1)];
 }
 
-function start(secret: Uint32Array): void {
+function start(secret: Uint32Array, form: number): void {
   const [a = 0, b = 0, c = 0, d = 0] = secret;
   v[V0] = a ^ 0x70736575;
   v[V0 + 1] = b ^ 0x736f6d65;
-  v[V1] = c ^ 0x6e646f6d ^ 0xee;
+  v[V1] = c ^ 0x6e646f6d ^ form;
   v[V1 + 1] = d ^ 0x646f7261;
   v[V2] = a ^ 0x6e657261;
   v[V2 + 1] = b ^ 0x6c796765;

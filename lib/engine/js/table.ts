@@ -270,6 +270,10 @@ export class Buckets extends Table {
     return secondsUntilFull(doubles[at] as number, lastRefill, now, rate, capacity);
   }
 
+  lastRefill(place: Place): number {
+    return this.doubles[place * DOUBLES + 1] as number;
+  }
+
   /** Seconds since the last refill. */
   idle(place: Place, now: number): number {
     return elapsed(now, this.doubles[place * DOUBLES + 1] as number);
