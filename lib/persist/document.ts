@@ -1,97 +1,111 @@
-// A snapshot as the bytes of a file, and back: all of it or an error. Knows no files.
+// A snapshot as the text of a file, and back, in slices: all of it or an error. Knows no file names.
 //
-// The text is JSON whose first lines are for people. Every byte is accounted for: the checksum is of the
-// time and the snapshot, and the rest can only be what it is.
+// The text is one JSON document with a line for each slice. Every byte is accounted for: the checksum is
+// of all that comes before its own line, and what follows can only be what it is.
 
 import { createHash } from 'node:crypto';
-import { setImmediate } from 'node:timers/promises';
-import { limiterError } from '../errors.js';
+import type { FileHandle } from 'node:fs/promises';
+import { damaged } from './damaged.js';
+import { readDocument1 } from './document-1.js';
+import type { Saved } from './saved.js';
+import { takeTurns } from './turns.js';
 
-/** Whatever can write down what it knows, and take it back: all limiters, and `PolicyLimiter`. */
-export interface Persistent {
-  /** Plain data that JSON keeps, and that stays as it is. */
-  snapshot(): object;
-  /** Takes it back, or throws and changes nothing; a number is how many peers came back. */
-  restore(snapshot: object): unknown;
-}
+const HEAD = '{\n"format": 2,\n"slices": [\n';
+const BETWEEN = ',\n';
+const BEFORE_CHECKSUM = '\n],\n"sha256": "';
+const END = '"\n}\n';
+const TAIL = new RegExp(`^${BEFORE_CHECKSUM.replace('[', '\\[')}([0-9a-f]{64})${END}$`);
+const TAIL_BYTES = BEFORE_CHECKSUM.length + 64 + END.length;
 
-export interface Saved {
-  /** Wall clock, milliseconds since 1970. */
-  readonly savedAt: number;
-  readonly snapshot: object;
-}
-
-const BEFORE_TIME = '{\n"format": 1,\n"savedAt": ';
-const BEFORE_CHECKSUM = ',\n"sha256": "';
-const BEFORE_SNAPSHOT = '",\n"snapshot": ';
-const END = '\n}\n';
-
-/** What comes before the snapshot, the time and the checksum taken out. */
-const HEAD = new RegExp(
-  `^${BEFORE_TIME}(\\d{1,16})${BEFORE_CHECKSUM}([0-9a-f]{64})${BEFORE_SNAPSHOT}`,
-);
-const MOST_HEAD = 200;
-
-/** Peers that are written down in one go: about a millisecond. */
-const SLICE = 1000;
-
-/** The parts of the file, in order. Between slices of many peers everybody else has their turn. */
-export async function writeDocument({ savedAt, snapshot }: Saved): Promise<Uint8Array[]> {
-  const hash = createHash('sha256').update(`${savedAt}\n`);
-  const parts: Uint8Array[] = [];
-  for (const text of slicesOf(snapshot)) {
-    if (parts.length > 0) await setImmediate();
-    const part = Buffer.from(text);
-    hash.update(part);
-    parts.push(part);
+/** Text that is written in one call. */
+const MOST_WRITTEN = 2 ** 18;
+/** What is read in one call. */
+const MOST_READ = 2 ** 18;
+/** The document in parts. Between two slices everybody else has their turn. */
+export async function* writeDocument(slices: Iterable<Saved>): AsyncGenerator<Uint8Array> {
+  const hash = createHash('sha256');
+  let text = HEAD;
+  let separator = '';
+  const part = () => {
+    const bytes = Buffer.from(text);
+    hash.update(bytes);
+    text = '';
+    return bytes;
+  };
+  for await (const { savedAt, snapshot } of takeTurns(slices)) {
+    text += `${separator}{"savedAt":${savedAt},"snapshot":${JSON.stringify(snapshot)}}`;
+    separator = BETWEEN;
+    if (text.length >= MOST_WRITTEN) yield part();
   }
-  const head = `${BEFORE_TIME}${savedAt}${BEFORE_CHECKSUM}${hash.digest('hex')}${BEFORE_SNAPSHOT}`;
-  return [Buffer.from(head), ...parts, Buffer.from(END)];
+  yield part();
+  yield Buffer.from(BEFORE_CHECKSUM + hash.digest('hex') + END);
 }
 
-/** The snapshot's JSON, its peers last. */
-function* slicesOf(snapshot: object): Generator<string> {
-  const { peers, ...others } = snapshot as { peers?: unknown };
-  if (!Array.isArray(peers) || peers.length <= SLICE) {
-    yield JSON.stringify(snapshot);
+/**
+ * The slices of an open file, of either format.
+ * @throws `ERR_LIMITER_SNAPSHOT` before the first one, for whatever `writeDocument` has not written.
+ */
+export async function* readDocument(file: FileHandle, name: string): AsyncGenerator<Saved> {
+  const { size } = await file.stat();
+  const begin = await textAt(file, 0, HEAD.length);
+  if (begin !== HEAD) {
+    yield readDocument1(await file.readFile(), name);
     return;
   }
-  const before = JSON.stringify({ ...others, peers: [] }).slice(0, -']}'.length);
-  for (let at = 0; at < peers.length; at += SLICE) {
-    const slice = JSON.stringify(peers.slice(at, at + SLICE)).slice(1, -1);
-    yield at === 0 ? before + slice : `,${slice}`;
+  const end = size - TAIL_BYTES;
+  const sum = TAIL.exec(await textAt(file, end, TAIL_BYTES))?.[1];
+  if (sum === undefined) throw damaged(name, 'its end is missing');
+  const hash = createHash('sha256');
+  for await (const bytes of chunks(file, 0, end)) hash.update(bytes);
+  if (hash.digest('hex') !== sum) throw damaged(name, 'checksum mismatch');
+  for await (const line of lines(file, HEAD.length, end)) yield parse(line, name);
+}
+
+async function textAt(file: FileHandle, position: number, length: number): Promise<string> {
+  if (position < 0) return '';
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, position);
+  return buffer.toString('latin1', 0, bytesRead);
+}
+
+async function* chunks(file: FileHandle, begin: number, end: number): AsyncGenerator<Buffer> {
+  for (let at = begin; at < end; ) {
+    const length = Math.min(MOST_READ, end - at);
+    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(length), 0, length, at);
+    if (bytesRead === 0) return;
+    at += bytesRead;
+    yield buffer.subarray(0, bytesRead);
   }
-  yield ']}';
 }
 
-/** @throws `ERR_LIMITER_SNAPSHOT` for whatever `writeDocument` has not written. */
-export function readDocument(bytes: Uint8Array, name: string): Saved {
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const head = HEAD.exec(text.toString('latin1', 0, MOST_HEAD));
-  if (head === null) throw damaged(name, 'it does not begin as one');
-  const [{ length }, time, sum] = head as unknown as [string, string, string];
-  const json = text.subarray(length, text.length - END.length);
-  if (text.toString('latin1', length + json.length) !== END) throw damaged(name, 'it is cut off');
-  if (checksum(time, json) !== sum) throw damaged(name, 'its checksum is another');
-  return { savedAt: Number(time), snapshot: parse(json.toString(), name) };
+/** The lines between two places, without the commas that end them. */
+async function* lines(file: FileHandle, begin: number, end: number): AsyncGenerator<string> {
+  let parts: Buffer[] = [];
+  const line = () => {
+    const text = Buffer.concat(parts).toString();
+    parts = [];
+    return text.endsWith(',') ? text.slice(0, -1) : text;
+  };
+  for await (const chunk of chunks(file, begin, end)) {
+    let first = 0;
+    for (let at = chunk.indexOf('\n'); at !== -1; at = chunk.indexOf('\n', first)) {
+      parts.push(chunk.subarray(first, at));
+      yield line();
+      first = at + 1;
+    }
+    parts.push(chunk.subarray(first));
+  }
+  const last = line();
+  if (last !== '') yield last;
 }
 
-function checksum(time: string, json: string | Uint8Array): string {
-  return createHash('sha256').update(`${time}\n`).update(json).digest('hex');
-}
-
-function parse(json: string, name: string): object {
-  let snapshot: unknown;
+function parse(line: string, name: string): Saved {
   try {
-    snapshot = JSON.parse(json);
+    const { savedAt, snapshot } = JSON.parse(line);
+    if (Number.isSafeInteger(savedAt) && typeof snapshot === 'object' && snapshot !== null) {
+      return { savedAt, snapshot };
+    }
   } catch (cause) {
-    throw damaged(name, 'it is no JSON', cause);
+    throw damaged(name, 'invalid JSON', cause);
   }
-  if (typeof snapshot !== 'object' || snapshot === null) throw damaged(name, 'it holds none');
-  return snapshot;
-}
-
-function damaged(name: string, why: string, cause?: unknown): Error {
-  const message = `${name} is no snapshot, or a damaged one: ${why}`;
-  return limiterError(Error, 'ERR_LIMITER_SNAPSHOT', message, cause);
+  throw damaged(name, 'a slice holds no snapshot');
 }

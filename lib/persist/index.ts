@@ -1,5 +1,5 @@
 // The entry relay-limiter/persist: snapshots in files, for Node, Bun and Deno. Names only.
 
-export type { Persistent } from './document.js';
 export { type KeepOptions, keepSnapshot, type SnapshotKeeper } from './keep-snapshot.js';
+export type { Persistent } from './saved.js';
 export { loadSnapshot, saveSnapshot } from './snapshot-file.js';

@@ -2,7 +2,7 @@
 
 import { callback, positive, readOptions } from '../options.js';
 import { LONGEST_TIMEOUT_MS, unref } from '../timers.js';
-import type { Persistent } from './document.js';
+import type { Persistent } from './saved.js';
 import { resolvePath, saveSnapshot } from './snapshot-file.js';
 
 export interface KeepOptions {

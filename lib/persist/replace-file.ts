@@ -33,7 +33,7 @@ interface Target {
  * readable and writable to its owner alone. What fails rejects with the system's error: the file is what it
  * was, and no temporary one is left.
  */
-export async function replaceFile(path: string, content: readonly Uint8Array[]): Promise<void> {
+export async function replaceFile(path: string, content: AsyncIterable<Uint8Array>): Promise<void> {
   const file = await target(path);
   const temporary = `${file.path}.${randomBytes(8).toString('hex')}.tmp`;
   try {
@@ -61,10 +61,10 @@ async function target(path: string): Promise<Target> {
   return target(resolve(await realpath(dirname(path)), link));
 }
 
-async function write(path: string, content: readonly Uint8Array[], { mode, owner }: Target) {
+async function write(path: string, content: AsyncIterable<Uint8Array>, { mode, owner }: Target) {
   const file = await open(path, 'wx', OWNER_ONLY);
   try {
-    for (const part of content) {
+    for await (const part of content) {
       for (let at = 0; at < part.length; ) at += (await file.write(part, at)).bytesWritten;
     }
     const { uid, gid } = await file.stat();

@@ -1,33 +1,41 @@
 // Limiters in files: save, load, and what the time between them does to bans.
 
-import { readFile } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { refused } from '../errors.js';
 import { aged } from './age.js';
-import { type Persistent, readDocument, writeDocument } from './document.js';
+import { damaged } from './damaged.js';
+import { readDocument, writeDocument } from './document.js';
 import { replaceFile } from './replace-file.js';
+import type { Persistent } from './saved.js';
+import { slicesOf } from './slices.js';
+import { takeTurns } from './turns.js';
 
 /** The last save of each path: the next one waits for it, or an older snapshot could come last. */
 const saves = new Map<string, Promise<void>>();
 
 /**
- * Writes what `limiter.snapshot()` gives to a file, which from then on is this snapshot, and until
+ * Saves what a limiter remembers of its peers to a file, which from then on is this snapshot, and until
  * then, whatever happens, the old one: the text goes to a temporary file beside it, is synced to the disk
- * and renamed. The snapshot is taken at once, and written down a thousand peers at a time; saves of one
- * path follow each other.
+ * and renamed. Saves of one path follow each other.
+ *
+ * A limiter is written in slices of a thousand peers (`snapshotSlices`), about two milliseconds each, between
+ * which everything else may run: each peer is saved as it is at its own slice.
  *
  * A new file is readable and writable to its owner alone; one that was there keeps its permissions, and
  * its owner where the system lets us. Where a symbolic link leads to a file, there or not yet, that one is
  * written. The folder must exist.
  *
  * Rejects with the system's error where it cannot be written (the old file stays, no temporary one
- * does), with `ERR_LIMITER_OPTION` for a path that is no string, and with what `snapshot()` throws.
+ * does), with `ERR_LIMITER_OPTION` for a path that is no string, and with what the snapshot throws.
+ * @example
+ * await saveSnapshot(limiter, 'bans.json');
  */
 export async function saveSnapshot(limiter: Persistent, path: string): Promise<void> {
   const file = resolvePath(path);
-  const saved = { savedAt: Math.max(0, Date.now()), snapshot: limiter.snapshot() };
+  const slices = slicesOf(limiter);
   const before = saves.get(file);
-  const save = after(before, async () => replaceFile(file, await writeDocument(saved)));
+  const save = after(before, () => replaceFile(file, writeDocument(slices)));
   saves.set(file, save);
   try {
     await save;
@@ -37,24 +45,48 @@ export async function saveSnapshot(limiter: Persistent, path: string): Promise<v
 }
 
 /**
- * Puts back what `saveSnapshot` wrote, and says how many peers came back; 1 for a limiter that does not
+ * Restores what `saveSnapshot` wrote, and returns how many peers came back; 1 for a limiter that does not
  * count them (`PolicyLimiter`), 0 where there is no file: a first start is no error.
  *
- * The time that has passed since by the wall clock counts: bans have so much less left, and a peer whose
- * ban is over comes back without any violation, as a check would have it. If the wall clock went back no
- * time has passed, so a ban is never longer than its duration.
+ * The time that has passed since by the wall clock counts: bans have so much less left, buckets were refilled
+ * so much longer ago, and a peer whose ban is over comes back without any violation, as a check would have it.
+ * If the wall clock went back no time has passed, so a ban is never longer than its duration.
+ *
+ * The file is read, and its peers are put back, in slices of a thousand peers, about three milliseconds each.
  *
  * Rejects with `ERR_LIMITER_SNAPSHOT` for a file that is damaged, cut off, not ours or of another kind of limiter;
  * with the system's error for one that cannot be read; with `ERR_LIMITER_OPTION` for a path that is no
  * string. Nothing has changed then.
+ * @example
+ * const limiter = new OrderbookRateLimiter();
+ * await loadSnapshot(limiter, 'bans.json');
  */
 export async function loadSnapshot(limiter: Persistent, path: string): Promise<number> {
-  const file = resolvePath(path);
-  const bytes = await readIfThere(file);
-  if (bytes === undefined) return 0;
-  const { savedAt, snapshot } = readDocument(bytes, file);
-  const seconds = Math.max(0, Date.now() - savedAt) / 1000;
-  const restored = limiter.restore(aged(snapshot, seconds));
+  const name = resolvePath(path);
+  const file = await openIfThere(name);
+  if (file === undefined) return 0;
+  const slices: object[] = [];
+  try {
+    for await (const { savedAt, snapshot } of readDocument(file, name)) {
+      slices.push(aged(snapshot, Math.max(0, Date.now() - savedAt) / 1000));
+    }
+  } finally {
+    await file.close();
+  }
+  return restore(limiter, slices, name);
+}
+
+async function restore(limiter: Persistent, slices: object[], name: string): Promise<number> {
+  if (limiter.restoreSlices !== undefined) {
+    let restored = 0;
+    for await (restored of takeTurns(limiter.restoreSlices(slices)));
+    return restored;
+  }
+  const [snapshot, ...others] = slices;
+  if (snapshot === undefined || others.length > 0) {
+    throw damaged(name, 'it is of a limiter that is restored in slices');
+  }
+  const restored = limiter.restore(snapshot);
   return typeof restored === 'number' ? restored : 1;
 }
 
@@ -70,9 +102,9 @@ async function after(before: Promise<void> | undefined, act: () => Promise<void>
   return act();
 }
 
-async function readIfThere(file: string): Promise<Uint8Array | undefined> {
+async function openIfThere(file: string): Promise<FileHandle | undefined> {
   try {
-    return await readFile(file);
+    return await open(file, 'r');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;

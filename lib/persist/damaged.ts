@@ -1,0 +1,8 @@
+// What is said of a file that is not what a save has written.
+
+import { limiterError } from '../errors.js';
+
+export function damaged(name: string, why: string, cause?: unknown): Error {
+  const message = `${name} must be a snapshot that was saved whole, got a damaged file: ${why}`;
+  return limiterError(Error, 'ERR_LIMITER_SNAPSHOT', message, cause);
+}
