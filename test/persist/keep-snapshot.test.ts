@@ -4,7 +4,6 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { type KeepOptions, keepSnapshot, loadSnapshot } from 'relay-limiter/persist';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { codeOf } from '../support/limiters.js';
-import { run } from '../support/processes.js';
 import { codeOfRejection, Notebook, testFolder } from './support.js';
 
 const folder = testFolder();
@@ -103,47 +102,3 @@ describe('with timers faked', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 });
-
-test('does not keep its process alive, and warns where nobody listens', () => {
-  const script = (wait: number) => `
-    import { setTimeout } from 'node:timers/promises';
-    import { keepSnapshot } from 'relay-limiter/persist';
-    process.on('warning', ({ message }) => console.log(message.includes('ENOENT')));
-    const limiter = { snapshot: () => ({}), restore: () => 0 };
-    keepSnapshot(limiter, ${JSON.stringify(folder.file('missing/bans.json'))}, { everySeconds: 0.02 });
-    await setTimeout(${wait});
-  `;
-  expect(run(script(0))).toEqual({ status: 0, stdout: '', stderr: '' });
-  const { status, stdout, stderr } = run(script(300));
-  expect(status).toBe(0);
-  expect(stdout).toMatch(/^true/);
-  expect(stderr).toContain('a snapshot was not saved');
-});
-
-test.skipIf(process.platform === 'win32')(
-  'SIGTERM in the middle of a save waits for the last one',
-  () => {
-    const script = `
-    import { keepSnapshot, loadSnapshot } from 'relay-limiter/persist';
-    const file = ${JSON.stringify(folder.file())};
-    const text = 'x'.repeat(5_000_000);
-    let count = 0;
-    const limiter = {
-      snapshot() {
-        count += 1;
-        if (count === 1) setImmediate(() => process.kill(process.pid, 'SIGTERM'));
-        return { count, text };
-      },
-      restore: (saved) => console.log(saved.count),
-    };
-    const keeper = keepSnapshot(limiter, file, { everySeconds: 0.01 });
-    process.once('SIGTERM', async () => {
-      await keeper.stop();
-      await loadSnapshot(limiter, file);
-      process.exit();
-    });
-    setInterval(() => {}, 1000);
-  `;
-    expect(run(script)).toEqual({ status: 0, stdout: '2', stderr: '' });
-  },
-);
