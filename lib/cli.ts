@@ -5,7 +5,7 @@ import { loadNative } from '#native';
 import type { NativeBinary } from './engine/native.js';
 import { type EngineInfo, engineInfo, environmentVariable } from './engine/select.js';
 import { type LimiterError, refused } from './errors.js';
-import { type SelfCheck, selfCheck } from './self-check.js';
+import { type SelfCheck, type SelfCheckLimit, selfCheck } from './self-check.js';
 import { VERSION } from './version.js';
 
 const USAGE = `relay-limiter ${VERSION}: which engine runs here, why, and whether it answers right.
@@ -13,12 +13,13 @@ const USAGE = `relay-limiter ${VERSION}: which engine runs here, why, and whethe
   npx relay-limiter          in words
   npx relay-limiter --json   for scripts
 
-Both compare the engines for two seconds. RELAY_LIMITER_SEED=n repeats a comparison. The exit code
-is 1 if they differ, if a binary is there that does not load, or if RELAY_LIMITER_ENGINE names an
-engine that is not there.
+Both compare the engines for two seconds, or for at least n operations if RELAY_LIMITER_OPERATIONS=n
+says so. RELAY_LIMITER_SEED=n repeats a comparison. The exit code is 1 if they differ, if a binary is
+there that does not load, or if RELAY_LIMITER_ENGINE names an engine that is not there.
 `;
 const SECONDS = 2;
 const SEED = 'RELAY_LIMITER_SEED';
+const OPERATIONS = 'RELAY_LIMITER_OPERATIONS';
 
 interface Report extends EngineInfo {
   runtime: string;
@@ -36,15 +37,25 @@ function report(): Report {
     runtime: runtime(),
     platform: `${process.platform}-${process.arch}`,
     binary: { state, path, reason },
-    selfCheck: state === 'loaded' ? selfCheck(SECONDS, seed()) : null,
+    selfCheck: state === 'loaded' ? selfCheck(limit(), seed()) : null,
   };
 }
 
 function seed(): number {
-  const given = environmentVariable(SEED);
-  if (given === undefined || given === '') return Math.floor(Math.random() * 2 ** 32);
+  return wholeNumber(SEED) ?? Math.floor(Math.random() * 2 ** 32);
+}
+
+function limit(): SelfCheckLimit {
+  const operations = wholeNumber(OPERATIONS);
+  return operations === undefined ? { seconds: SECONDS } : { operations };
+}
+
+/** That of an environment variable; undefined where it is not set. */
+function wholeNumber(name: string): number | undefined {
+  const given = environmentVariable(name);
+  if (given === undefined || given === '') return undefined;
   if (/^\d+$/.test(given) && Number(given) < 2 ** 32) return Number(given);
-  throw refused('ERR_LIMITER_OPTION', SEED, given, 'a whole number below 2^32');
+  throw refused('ERR_LIMITER_OPTION', name, given, 'a whole number below 2^32');
 }
 
 /** Bun and Deno pass for Node as well, and say who they are. */

@@ -63,18 +63,28 @@ const SUBJECTS: {
   },
 ];
 
-/** Compares the engines for about so many seconds. Throws `ERR_LIMITER_ENGINE` where one is missing. */
-export function selfCheck(seconds: number, seed: number): SelfCheck {
+/** When a self-check ends, unless a difference ends it: after so many operations, or after so many seconds. */
+export type SelfCheckLimit = { readonly operations: number } | { readonly seconds: number };
+
+/** Operations on one pair of limiters. */
+const ROUND = 5000;
+
+/** Compares the engines. @throws `ERR_LIMITER_ENGINE` where one is missing. */
+export function selfCheck(limit: SelfCheckLimit, seed: number): SelfCheck {
   const random = randomOf(seed);
-  const end = performance.now() + seconds * 1000;
+  const start = performance.now();
   let agreed = 0;
-  while (performance.now() < end) {
+  const isOver = () =>
+    'operations' in limit
+      ? agreed >= limit.operations
+      : performance.now() - start >= limit.seconds * 1000;
+  do {
     for (const subject of SUBJECTS) {
-      const round = compare(subject, random, 5000);
+      const round = compare(subject, random, ROUND);
       agreed += round.agreed;
       if (round.difference !== undefined) return { seed, agreed, difference: round.difference };
     }
-  }
+  } while (!isOver());
   return { seed, agreed };
 }
 

@@ -1,8 +1,9 @@
-// `npx relay-limiter`, on copies of the package: what it says, and that its self-check can fail.
+// `npx relay-limiter`, on copies of the package: what it prints, and that its self-check can fail.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { selfCheck } from '../dist/self-check.js';
 import { VERSION } from '../dist/version.js';
 import { packageCopy, ROOT, run } from './support/processes.js';
 
@@ -14,12 +15,13 @@ beforeEach(() => {
 });
 afterEach(() => copy.remove());
 
+/** Runs the command; its self-check does as few operations as it can. */
 function command(args: string[] = [], env: Record<string, string> = {}) {
   const script = `
     process.argv = ['node', 'relay-limiter', ...${JSON.stringify(args)}];
     await import(${JSON.stringify(`file://${copy.folder}/dist/cli.js`)});
   `;
-  return run(script, { folder: copy.folder, env });
+  return run(script, { folder: copy.folder, env: { RELAY_LIMITER_OPERATIONS: '1', ...env } });
 }
 
 test('says which engine runs and why, and compares both', () => {
@@ -29,9 +31,20 @@ test('says which engine runs and why, and compares both', () => {
   expect(stdout).toContain(`relay-limiter ${VERSION}`);
   expect(stdout).toContain('engine      native: a native binary is there');
   expect(stdout).toContain(`binary      ${join(copy.folder, BINARY)}`);
+  // A round of 5,000 for each limiter.
   expect(stdout).toMatch(
-    /self-check {2}passed: both engines agreed on [\d,]{5,} random operations/,
+    /self-check {2}passed: both engines agreed on 15,000 random operations, seed \d+$/,
   );
+});
+
+test('compares the engines for at least as many operations as RELAY_LIMITER_OPERATIONS says', () => {
+  copy.copy(BINARY, BINARY);
+  const { stdout } = command(['--json'], { RELAY_LIMITER_OPERATIONS: '40000' });
+  expect(JSON.parse(stdout).selfCheck).toMatchObject({ agreed: 45_000 });
+});
+
+test('selfCheck does a round for each limiter, however few seconds it has', () => {
+  expect(selfCheck({ seconds: 0 }, 1)).toEqual({ seed: 1, agreed: 15_000 });
 });
 
 test('--json says the same for scripts, whatever engine is the default', () => {
@@ -47,7 +60,7 @@ test('--json says the same for scripts, whatever engine is the default', () => {
     runtime: `Node ${process.versions.node}`,
     selfCheck: { seed: expect.any(Number) },
   });
-  expect(report.selfCheck.agreed).toBeGreaterThan(10_000);
+  expect(report.selfCheck.agreed).toBe(15_000);
 });
 
 test('engines that differ by a rounding are found, the exit code is 1, and the seed repeats it', () => {
@@ -57,21 +70,23 @@ test('engines that differ by a rounding are found, the exit code is 1, and the s
   const wrong = right.replaceAll('(cost - tokens) / rate', '(cost - tokens) * (1 / rate)');
   expect(wrong).not.toBe(right);
   copy.write(file, wrong);
-  const { status, stdout } = command();
+  const { status, stdout } = command([], { RELAY_LIMITER_SEED: '1' });
   expect(status).toBe(1);
   expect(stdout).toMatch(
-    /self-check {2}FAILED after .* seed \d+\n +RateLimiter\.check\(.*\n +native .*\n +js /,
+    /self-check {2}FAILED after .* seed 1\n +RateLimiter\.check\(.*\n +native .*\n +js /,
   );
-  const [, seed = ''] = stdout.match(/seed (\d+)/) ?? [];
-  expect(command([], { RELAY_LIMITER_SEED: seed }).stdout).toBe(stdout);
+  expect(command([], { RELAY_LIMITER_SEED: '1' }).stdout).toBe(stdout);
 });
 
-test('a seed that is none is an error', () => {
-  copy.copy(BINARY, BINARY);
-  const { status, stderr } = command([], { RELAY_LIMITER_SEED: '-1' });
-  expect(status).toBe(1);
-  expect(stderr).toContain('RELAY_LIMITER_SEED must be a whole number below 2^32, got "-1"');
-});
+test.each(['RELAY_LIMITER_SEED', 'RELAY_LIMITER_OPERATIONS'])(
+  '%s that is no whole number is an error',
+  (name) => {
+    copy.copy(BINARY, BINARY);
+    const { status, stderr } = command([], { [name]: '-1' });
+    expect(status).toBe(1);
+    expect(stderr).toContain(`${name} must be a whole number below 2^32, got "-1"`);
+  },
+);
 
 test.each(['', 'js'])(
   'a binary that does not load is named, with RELAY_LIMITER_ENGINE=%s',
