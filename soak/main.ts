@@ -1,4 +1,4 @@
-// npm run soak: a flood, then rounds of hostile calls until the time is over. docs/reliability.md says
+// npm run soak: a flood, then rounds of hostile calls until the time is over, or so many are done. docs/reliability.md says
 // what is promised and what came of it.
 
 import { setImmediate } from 'node:timers/promises';
@@ -47,7 +47,9 @@ async function main(): Promise<number> {
 }
 
 async function soak(flags: Flags): Promise<number> {
-  console.log(`seed ${flags.seed}, ${flags.seconds} seconds\n\n${HEADER}`);
+  const length =
+    flags.operations === undefined ? `${flags.seconds} seconds` : `${flags.operations} operations`;
+  console.log(`seed ${flags.seed}, ${length}\n\n${HEADER}`);
   if (flags.round !== undefined) await round(flags, flags.round, true);
   else await everything(flags);
   if (tally.thrown !== tally.surfaced) {
@@ -67,8 +69,8 @@ async function everything(flags: Flags): Promise<void> {
   let warm: { rounds: number; has: Memory } | undefined;
   for (let n = 0; n === 0 || !isOver(flags); n += 1) {
     // The first one is whole, however little time there is.
-    await round(flags, n, n === 0);
-    const isWarm = n + 1 === WARM_UP_ROUNDS || elapsed(roundsStarted) >= flags.seconds / 2;
+    await round(flags, n, n === 0 && flags.operations === undefined);
+    const isWarm = n + 1 === WARM_UP_ROUNDS || shareDone(flags) >= 0.5;
     if (isWarm) warm ??= { rounds: n + 1, has: memory() };
   }
   if (warm === undefined || warm.rounds === tally.rounds) {
@@ -129,8 +131,15 @@ function compareMemory(rounds: number, warm: Memory): void {
   if (grew(warm, atEnd)) throw new Difference('the process grew');
 }
 
-function isOver({ seconds }: Flags): boolean {
-  return interruption.aborted || elapsed(roundsStarted) >= seconds;
+function isOver(flags: Flags): boolean {
+  return interruption.aborted || shareDone(flags) >= 1;
+}
+
+/** The share of the operations that are done, or of the time that is over. */
+function shareDone({ operations, seconds }: Flags): number {
+  return operations === undefined
+    ? elapsed(roundsStarted) / seconds
+    : tally.operations / operations;
 }
 
 function elapsed(since = started): number {
