@@ -2,7 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { limitFetch, UpstreamPool } from 'relay-limiter/client';
-import type { NodeServer } from './server.js';
+import type { Server } from './server.js';
 import { Tally } from './tally.js';
 
 export interface Client {
@@ -18,7 +18,7 @@ export interface Client {
 /** Requests may arrive so much later than others: this process has more to do than to send. */
 const JITTER_SECONDS = 0.25;
 
-export function limitedClient(servers: readonly NodeServer[]): Client {
+export function limitedClient(servers: readonly Server[]): Client {
   const file = servers.map(({ origin, spec }) => [origin, { policies: spec.told }]);
   const pool = new UpstreamPool(Object.fromEntries(file), { jitterSeconds: JITTER_SECONDS });
   const tally = new Tally(fetch);
@@ -36,14 +36,14 @@ export function limitedClient(servers: readonly NodeServer[]): Client {
 }
 
 /** Takes the nodes in turn, and where it is refused waits for as long as it is told. */
-export function naiveClient(servers: readonly NodeServer[]): Client {
+export function naiveClient(servers: readonly Server[]): Client {
   const tally = new Tally(fetch);
   const waits = new Map<string, number>();
   let waiting = 0;
   return {
     tally,
     async get(piece, signal) {
-      const { origin } = servers[piece % servers.length] as NodeServer;
+      const { origin } = servers[piece % servers.length] as Server;
       for (;;) {
         const response = await tally.fetch(`${origin}/pieces/${piece}`, { signal });
         await response.arrayBuffer();

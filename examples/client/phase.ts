@@ -3,7 +3,7 @@
 import { setMaxListeners } from 'node:events';
 import type { Client } from './clients.js';
 import { NODES, type NodeSpec } from './nodes.js';
-import { NodeServer } from './server.js';
+import { NodeServer, type Server } from './server.js';
 
 export interface NodeResult {
   readonly spec: NodeSpec;
@@ -20,7 +20,7 @@ export interface PhaseResult {
 
 /** How far a phase is. */
 export interface Progress {
-  readonly servers: readonly NodeServer[];
+  readonly servers: readonly Server[];
   readonly client: Client;
   readonly requests: number;
   readonly done: number;
@@ -31,14 +31,18 @@ const WORKERS = 120;
 /** More than it ever takes. */
 const LONGEST_SECONDS = 60;
 
-/** @param watch called with the progress as it begins; what it returns, when it has ended */
+/**
+ * @param watch called with the progress as it begins; what it returns, when it has ended
+ * @param listen starts the server of a node
+ */
 export async function runPhase(
-  clientOf: (servers: readonly NodeServer[]) => Client,
+  clientOf: (servers: readonly Server[]) => Client,
   requests: number,
   interruption: AbortSignal,
   watch: (progress: Progress) => () => void,
+  listen: (spec: NodeSpec) => Promise<Server> = NodeServer.listen,
 ): Promise<PhaseResult> {
-  const servers = await Promise.all(NODES.map((spec) => NodeServer.listen(spec)));
+  const servers = await Promise.all(NODES.map((spec) => listen(spec)));
   const client = clientOf(servers);
   const progress = { servers, client, requests, done: 0 };
   const failure = new AbortController();

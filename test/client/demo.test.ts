@@ -1,96 +1,108 @@
-// What `npm run demo:client` runs: its flags and exit codes, its servers, and the demonstration itself.
+// The parts of `npm run demo:client` on a virtual clock: flags, nodes, the client with relay-limiter, the verdict.
 
-import { fileURLToPath } from 'node:url';
 import { parseRateLimitHeaders } from 'relay-limiter/headers';
-import { afterEach, describe, expect, it } from 'vitest';
-import type { NodeSpec } from '../../out/examples/client/nodes.js';
-import { NODES } from '../../out/examples/client/nodes.js';
-import type { PhaseResult } from '../../out/examples/client/phase.js';
-import { NodeServer } from '../../out/examples/client/server.js';
-import { failures, summary } from '../../out/examples/client/summary.js';
-import { start } from '../support/processes.js';
-import { REAL_TIME } from '../support/real-time.js';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { limitedClient } from '../../examples/client/clients.js';
+import { readFlags } from '../../examples/client/flags.js';
+import { LimitedNode } from '../../examples/client/limited-node.js';
+import { NODES, type NodeSpec } from '../../examples/client/nodes.js';
+import { type PhaseResult, runPhase } from '../../examples/client/phase.js';
+import { failures, summary } from '../../examples/client/summary.js';
+import { WrongFlag } from '../../examples/command-line.js';
+import { seeded } from '../support/random.js';
 
-const MAIN = fileURLToPath(new URL('../../out/examples/client/main.js', import.meta.url));
-
-describe('the command', REAL_TIME, () => {
-  it('lists its flags', async () => {
-    const { code, output } = await start(MAIN, ['--help']).ended;
-    expect(code).toBe(0);
-    expect(output).toContain('--requests N');
-  });
-
+describe('the client demonstration', () => {
   it.each(['--requests 0', '--requests many', '--requests 10001', '--frobnicate', 'surplus'])(
     'refuses %s',
-    async (args) => {
-      const { code, output } = await start(MAIN, args.split(' ')).ended;
-      expect(code).toBe(2);
-      expect(output).toMatch(/^demo:client: .+ \(npm run demo:client -- --help\)\n$/);
+    (args) => {
+      expect(() => readFlags(args.split(' '))).toThrow(WrongFlag);
     },
   );
-
-  it('ends when interrupted', async () => {
-    const demo = start(MAIN, []);
-    await demo.line(/draft 11/);
-    demo.interrupt();
-    expect((await demo.ended).code).toBe(130);
-  });
-
-  // It runs in real time: a machine that stands still for a second in the middle is given another try.
-  it('shows that the promise is kept', { timeout: 40_000, retry: 2 }, async () => {
-    const { code, output } = await start(MAIN, ['--requests', '1800']).ended;
-    expect(output).toContain('relay-limiter kept its promise');
-    expect(output).toMatch(/429 from ann \(draft 11\) +0 /);
-    expect(output).toMatch(/429 from bob \(draft 07\) +0 /);
-    expect(output).toMatch(/429 from cid \(429 only\) +[01] /);
-    expect(output).toMatch(/requests answered +1800 +1800\n/);
-    expect(code).toBe(0);
-    for (const line of output.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
-  });
 });
 
-describe('a server', () => {
-  let server: NodeServer | undefined;
-  afterEach(() => server?.close());
-
-  /** One quota of three in a window that ends in more than a second. */
-  async function get(draft: NodeSpec['draft'], times: number): Promise<Response[]> {
-    const policies = [{ name: 'a', quota: 3, windowSeconds: 1000 }];
-    server = await NodeServer.listen({ ...(NODES[0] as NodeSpec), draft, policies });
-    const responses: Response[] = [];
-    for (let at = 0; at < times; at += 1) responses.push(await fetch(server.origin));
-    return responses;
-  }
-
-  it('enforces its policy, and says when it is over', async () => {
-    const responses = await get(undefined, 5);
-    expect(responses.map(({ status }) => status)).toEqual([200, 200, 200, 429, 429]);
-    const said = responses.map(({ headers }) => parseRateLimitHeaders(headers));
-    expect(said.slice(0, 3).map((info) => info.retryAfterSeconds)).toEqual([null, null, null]);
-    expect(said[4]?.retryAfterSeconds).toBeGreaterThan(0);
-    expect(said[4]?.retryAfterSeconds).toBeLessThanOrEqual(1000);
-    expect(said.flatMap(({ policies, limits }) => [...policies, ...limits])).toEqual([]);
+describe('limitedClient', () => {
+  beforeEach(() => {
+    vi.useFakeTimers();
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+    vi.unstubAllGlobals();
+    vi.restoreAllMocks();
   });
 
-  it.each([11, 7] as const)('says what is left, in the words of draft %i', async (draft) => {
-    const responses = await get(draft, 4);
-    const said = responses.map(({ headers }) => parseRateLimitHeaders(headers));
+  const now = () => performance.now() / 1000;
+  const pass = (seconds: number) =>
+    new Promise((resolve) => {
+      setTimeout(resolve, seconds * 1000);
+    });
+
+  /** Servers that are called without a network, which takes up to 0.2 s for a request. */
+  function virtualServers() {
+    const nodes = new Map<string, LimitedNode>();
+    vi.stubGlobal('fetch', async (url: string) => {
+      await pass(Math.random() * 0.2);
+      const node = nodes.get(new URL(url).origin) as LimitedNode;
+      const { status, headers, latencySeconds } = node.answer(now());
+      await pass(latencySeconds);
+      return new Response('here you are', { status, headers });
+    });
+    return async (spec: NodeSpec) => {
+      const origin = `http://${spec.name}.example`;
+      nodes.set(origin, new LimitedNode(spec, now()));
+      return { spec, origin, close: () => {} };
+    };
+  }
+
+  // The seed says where in their windows the nodes are when the first request comes.
+  it.each([1, 2])(
+    'is refused once at most, and not where there are headers, seed %i',
+    async (seed) => {
+      vi.spyOn(Math, 'random').mockImplementation(seeded(seed));
+      const { signal } = new AbortController();
+      let result: PhaseResult | undefined;
+      runPhase(limitedClient, 1800, signal, () => () => {}, virtualServers()).then((phase) => {
+        result = phase;
+      });
+      while (result === undefined) await vi.advanceTimersByTimeAsync(100);
+      expect(result.done).toBe(1800);
+      // Longer than the shortest window: they were held back.
+      expect(result.seconds).toBeGreaterThan(4);
+      const [ann, bob, cid] = result.nodes;
+      expect([ann?.refused, bob?.refused]).toEqual([0, 0]);
+      expect(cid?.refused).toBeLessThanOrEqual(1);
+      expect(vi.getTimerCount()).toBe(0);
+    },
+  );
+});
+
+describe('LimitedNode', () => {
+  const THREE = [{ name: 'a', quota: 3, windowSeconds: 1000 }];
+
+  /** What a node answers at those times; its window ends at 1000. */
+  function answers(draft: NodeSpec['draft'], times: readonly number[]) {
+    vi.spyOn(Math, 'random').mockReturnValue(0);
+    const node = new LimitedNode({ ...(NODES[0] as NodeSpec), draft, policies: THREE }, 0);
+    vi.restoreAllMocks();
+    return times.map((time) => node.answer(time));
+  }
+
+  it('enforces its policy, and says when the window is over', () => {
+    const all = answers(undefined, [0, 1, 2, 3, 4.5, 1000]);
+    expect(all.map(({ status }) => status)).toEqual([200, 200, 200, 429, 429, 200]);
+    expect(all.map(({ headers }) => headers)).toEqual([
+      ...[{}, {}, {}],
+      ...[{ 'Retry-After': '997' }, { 'Retry-After': '996' }, {}],
+    ]);
+  });
+
+  it.each([11, 7] as const)('says what is left, in the words of draft %i', (draft) => {
+    const said = answers(draft, [1, 1, 1, 1]).map(({ headers }) => parseRateLimitHeaders(headers));
     expect(said.map(({ limits }) => limits[0]?.remaining)).toEqual([2, 1, 0, 0]);
     const name = draft === 11 ? 'a' : null;
     expect(said[0]?.policies).toMatchObject([{ name, quota: 3, windowSeconds: 1000 }]);
   });
-
-  it('serves again in its next window', async () => {
-    const policies = [{ name: 'a', quota: 1, windowSeconds: 0.2 }];
-    server = await NodeServer.listen({ ...(NODES[0] as NodeSpec), policies });
-    const { origin } = server;
-    const status = async () => (await fetch(origin)).status;
-    await expect.poll(status, { interval: 5 }).toBe(429);
-    await expect.poll(status, { interval: 5 }).toBe(200);
-  });
 });
-
-describe('the verdict', () => {
+describe('the verdict of the demonstration', () => {
   const phase = (...refused: number[]): PhaseResult => ({
     nodes: NODES.map((spec, at) => ({ spec, sent: 10, refused: refused[at] ?? 0 })),
     done: 30,

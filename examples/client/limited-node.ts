@@ -1,0 +1,75 @@
+// What a node answers, by its policies and the time: what a server of it sends, without the server.
+
+import { formatRateLimitHeaders } from 'relay-limiter/headers';
+import type { NodeSpec } from './nodes.js';
+
+export interface Answer {
+  /** 200 or 429. */
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  /** How long the node takes for it. */
+  readonly latencySeconds: number;
+}
+
+export class LimitedNode {
+  readonly #spec: NodeSpec;
+  readonly #windows: readonly FixedWindow[];
+
+  /** @param now seconds, as in all of its calls */
+  constructor(spec: NodeSpec, now: number) {
+    this.#spec = spec;
+    this.#windows = spec.policies.map((policy) => new FixedWindow(policy, now));
+  }
+
+  /** Answers one request, and counts it if it is not refused. */
+  answer(now: number): Answer {
+    const full = this.#windows.filter((window) => window.remaining(now) === 0);
+    if (full.length === 0) for (const window of this.#windows) window.count();
+    const { draft, policies, latencySeconds } = this.#spec;
+    const limits = this.#windows.map((window) => window.limit(now));
+    const headers =
+      draft === undefined ? {} : formatRateLimitHeaders({ policies, limits }, { draft });
+    if (full.length === 0) return { status: 200, headers, latencySeconds };
+    const seconds = Math.ceil(Math.max(...full.map((window) => window.resetSeconds(now))));
+    return {
+      status: 429,
+      headers: { ...headers, 'Retry-After': String(seconds) },
+      latencySeconds: 0,
+    };
+  }
+}
+
+class FixedWindow {
+  readonly #policy: NodeSpec['policies'][number];
+  #endsAt: number;
+  #used = 0;
+
+  constructor(policy: NodeSpec['policies'][number], now: number) {
+    this.#policy = policy;
+    this.#endsAt = now + Math.random() * policy.windowSeconds;
+  }
+
+  remaining(now: number): number {
+    const { quota, windowSeconds } = this.#policy;
+    for (; now >= this.#endsAt; this.#endsAt += windowSeconds) this.#used = 0;
+    return quota - this.#used;
+  }
+
+  resetSeconds(now: number): number {
+    return this.#endsAt - now;
+  }
+
+  count(): void {
+    this.#used += 1;
+  }
+
+  limit(now: number) {
+    const { name, quota } = this.#policy;
+    return {
+      name,
+      limit: quota,
+      remaining: this.remaining(now),
+      resetSeconds: this.resetSeconds(now),
+    };
+  }
+}

@@ -1,0 +1,38 @@
+// What `npm run demo:client` runs: its exit codes, its servers, and the demonstration itself.
+
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { start } from '../support/processes.js';
+
+const MAIN = fileURLToPath(new URL('../../out/examples/client/main.js', import.meta.url));
+
+describe('the client demonstration', () => {
+  it('lists its flags', async () => {
+    const { code, output } = await start(MAIN, ['--help']).ended;
+    expect(code).toBe(0);
+    expect(output).toContain('--requests N');
+  });
+
+  it('exits with 2 for a wrong flag', async () => {
+    const { code, output } = await start(MAIN, ['--requests', '0']).ended;
+    expect(code).toBe(2);
+    expect(output).toMatch(/^demo:client: .+ \(npm run demo:client -- --help\)\n$/);
+  });
+
+  it('ends when interrupted', async () => {
+    const demo = start(MAIN, []);
+    await demo.line(/draft 11/);
+    demo.interrupt();
+    expect((await demo.ended).code).toBe(130);
+  });
+
+  it('has all requests answered, and says that the promise is kept', async () => {
+    // Fewer than the smallest quota: whatever the machine does, no server has a reason to refuse any.
+    const { code, output } = await start(MAIN, ['--requests', '300']).ended;
+    expect(output).toContain('relay-limiter kept its promise');
+    expect(output).toMatch(/429 in all +0 +0\n/);
+    expect(output).toMatch(/requests answered +300 +300\n/);
+    expect(code).toBe(0);
+    for (const line of output.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
+  });
+});
