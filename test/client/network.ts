@@ -1,0 +1,59 @@
+// Servers without sockets, for tests of clients: a fetch that calls them in this process.
+
+import { afterEach } from 'vitest';
+
+export interface Received {
+  method: string;
+  /** Path and query. */
+  url: string;
+}
+
+/** Answers a request: `at` of those that came before it. */
+export type Answer = (request: Received, at: number) => Response | Promise<Response>;
+
+export interface VirtualServer {
+  readonly origin: string;
+  readonly received: readonly Received[];
+}
+
+const servers = new Map<string, { answer: Answer; received: Received[] }>();
+afterEach(() => servers.clear());
+
+/** Serves until the test is over. */
+export function serveVirtually(answer: Answer): VirtualServer {
+  const origin = `http://node-${servers.size}.example`;
+  const received: Received[] = [];
+  servers.set(origin, { answer, received });
+  return { origin, received };
+}
+
+/** Calls the virtual server of a URL. */
+export const virtualFetch: typeof fetch = async (input, init) => {
+  const { url, method } = new Request(input, init);
+  const signal = init?.signal ?? (input instanceof Request ? input.signal : undefined);
+  signal?.throwIfAborted();
+  const { origin, pathname, search } = new URL(url);
+  const server = servers.get(origin);
+  if (server === undefined) throw new TypeError(`there is no ${origin}`);
+  const request = { method, url: `${pathname}${search}` };
+  const at = server.received.push(request) - 1;
+  return new Promise((resolve, reject) => {
+    signal?.addEventListener('abort', () => reject(signal.reason));
+    Promise.resolve(server.answer(request, at)).then(resolve, reject);
+  });
+};
+
+/** An answer that never comes. */
+export const never = (): Promise<Response> => new Promise(() => {});
+
+/** An answer that comes at once. */
+export const good = (): Response => new Response('yes');
+
+/** Refuses the first requests with that status and those fields, then says yes. */
+export function refusingVirtually(
+  times: number,
+  status: number,
+  headers: Record<string, string>,
+): Answer {
+  return (_, at) => (at < times ? new Response('no', { status, headers }) : good());
+}
