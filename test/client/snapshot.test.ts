@@ -198,9 +198,7 @@ it('can be restored whatever a server said', () => {
   limiter.update(info, 429);
   const fresh = limited(THREE_HOURS);
   fresh.limiter.restore(throughJson(limiter.snapshot()));
-  // The wall clock goes on meanwhile.
-  expect(fresh.limiter.delaySeconds()).toBeGreaterThan(590);
-  expect(fresh.limiter.delaySeconds()).toBeLessThanOrEqual(600);
+  expect(fresh.limiter.delaySeconds()).toBe(600);
 });
 
 it('forgets what the limiter knew before, those who wait stay', async () => {
@@ -221,7 +219,7 @@ test('a block of one policy outlives a restart, beside what is left of it', () =
   const saved = throughJson(limiter.snapshot());
   const { limiter: next } = limited(THREE_HOURS, { algorithm: 'sliding', clock });
   next.restore(saved);
-  expect(next.delaySeconds()).toBeCloseTo(100, 1);
+  expect(next.delaySeconds()).toBe(100);
   clock.now += 101;
   expect(burst(next)).toBe(7);
 });

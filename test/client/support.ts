@@ -7,14 +7,15 @@ import { type ManualClock, manualClock } from '../support/limiters.js';
 
 export type Quota = PolicyLimiterOptions['policies'][number];
 
-/** A limiter on a clock that stands still until it is set. */
+/** A limiter on a clock that stands still until it is set, under a wall clock that stands still. */
 export function limited(
   policies: readonly Quota[],
   options: Omit<PolicyLimiterOptions, 'policies'> = {},
   start?: number,
 ): { limiter: PolicyLimiter; clock: ManualClock } {
   const clock = manualClock(start);
-  return { limiter: new PolicyLimiter({ policies, clock, ...options }), clock };
+  const wallClock = () => 1_800_000_000;
+  return { limiter: new PolicyLimiter({ policies, clock, wallClock, ...options }), clock };
 }
 
 /** How many requests go at once. */
