@@ -3,16 +3,13 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Case } from '../bench/cases/case.js';
 import { CASES, caseNamed } from '../bench/cases/index.js';
 import { prove, type Subject } from '../bench/contestants.js';
 import { Peers, peerKey } from '../bench/keys.js';
 import { svg } from '../bench/plot.js';
 import { writeReport } from '../bench/report.js';
 import { type About, merged, type Result, spread } from '../bench/results.js';
-import { run } from '../bench/run.js';
 import { number, ratio, textTable } from '../bench/table.js';
 
 const about: About = {
@@ -177,42 +174,6 @@ describe('the report', () => {
     expect(middle?.[1]).toBeCloseTo(((first?.[1] ?? 0) + (last?.[1] ?? 0)) / 2);
     expect(drawn).toContain('>100k</text>');
   });
-});
-
-describe('a run', () => {
-  const worker = fileURLToPath(new URL('support/bench-worker.mjs', import.meta.url));
-  const question: Case = {
-    name: 'allowed',
-    title: 'a question',
-    sizes: [1],
-    contestants: () => ['works', 'throws', 'throws later', 'exits', 'is killed idle'],
-    rounds: 3,
-    fresh: false,
-    metrics: [{ name: 'ns', unit: 'ns', label: 'a check' }],
-    prepare: () => Promise.reject(new Error('the worker of this test does it')),
-  };
-
-  it.each([false, true])(
-    'measures those that can be, and says why others cannot',
-    async (fresh) => {
-      const said: string[] = [];
-      const progress = (doing: string) => said.push(doing);
-      const found = await run({
-        question: { ...question, fresh },
-        peers: 1,
-        rounds: 3,
-        progress,
-        worker,
-      });
-      const [works, throws, later, exits, killed] = found;
-      expect(works).toMatchObject({ rounds: 3, figures: { ns: { low: 1, median: 2, high: 3 } } });
-      expect(throws).toMatchObject({ figures: {}, note: 'cannot get ready' });
-      expect(later).toMatchObject({ figures: {}, note: 'cannot go on' });
-      expect(exits?.note).toBe('its process ended (7)');
-      expect(killed?.note).toBe('its process ended (SIGKILL)');
-      expect(said).toContain('round 3 of 3, works');
-    },
-  );
 });
 
 describe('cases', () => {

@@ -27,6 +27,8 @@ export class NodeServer implements Server {
   /** Listens on a free port of the loopback interface. */
   static async listen(spec: NodeSpec): Promise<NodeServer> {
     const server = new NodeServer(spec);
+    // Or a request that comes seconds after another one could meet a connection that is just being closed.
+    server.#http.keepAliveTimeout = 0;
     await new Promise<void>((resolve, reject) => {
       server.#http.once('error', reject).listen(0, '127.0.0.1', resolve);
     });

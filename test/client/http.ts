@@ -38,6 +38,8 @@ export async function serve(answer: Answer): Promise<TestServer> {
     received.push({ method, url, body, headers });
     answer(response, received[received.length - 1] as Received, received.length - 1);
   });
+  // Or a request that comes seconds after another one could meet a connection that is just being closed.
+  http.keepAliveTimeout = 0;
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
   const server: TestServer = {
     origin: `http://127.0.0.1:${(http.address() as AddressInfo).port}`,

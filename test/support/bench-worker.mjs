@@ -1,19 +1,15 @@
 // A contestant's process as the benchmark might meet it.
 
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const [, contestant] = process.argv.slice(2);
-// A process of its own for each round knows of the others by a file.
-const counter = join(tmpdir(), `relay-limiter-bench-${process.ppid}`);
 process.on('disconnect', () => process.exit());
 
+/** Which round it is: a process of its own for each knows of the others by a file. */
 function count() {
-  let n = 1;
-  while (existsSync(`${counter}-${n}`)) n += 1;
-  writeFileSync(`${counter}-${n}`, '');
-  if (n === 3) for (let i = 1; i <= 3; i += 1) rmSync(`${counter}-${i}`);
+  const n = readdirSync(process.env.ROUNDS_FOLDER).length + 1;
+  writeFileSync(join(process.env.ROUNDS_FOLDER, String(n)), '');
   return n;
 }
 
