@@ -60,7 +60,7 @@ function watched(promise: Promise<unknown>): { resolved?: unknown; rejected?: un
   return outcome;
 }
 
-describe('waiting', () => {
+describe('limitFetch', () => {
   it('takes quota for each request, and waits for it', async () => {
     const server = serve(good);
     const limiter = new PolicyLimiter({
@@ -77,7 +77,7 @@ describe('waiting', () => {
     expect(sentAfter).toEqual([2, 2, 4, 4, 5]);
   });
 
-  it('lasts as long as Retry-After says', async () => {
+  it('waits as long as Retry-After says', async () => {
     const server = serve(refusing(1, 429, { 'Retry-After': '10' }));
     const outcome = watched(limitFetch(virtualFetch, new PolicyLimiter(plenty))(server.origin));
     await pass(9.999);
@@ -86,7 +86,7 @@ describe('waiting', () => {
     expect(outcome.resolved).toMatchObject({ status: 200 });
   });
 
-  it('ends with the signal of a Request', async () => {
+  it('stops waiting when the signal of a Request aborts', async () => {
     const limiter = new PolicyLimiter({ policies: [{ quota: 1, windowSeconds: 60 }] });
     limiter.tryAcquire();
     const abort = new AbortController();

@@ -29,7 +29,7 @@ async function until(done: () => boolean): Promise<void> {
   while (!done()) await new Promise((resolve) => setImmediate(resolve));
 }
 
-describe('with timers faked', () => {
+describe('keepSnapshot', () => {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   });
@@ -61,7 +61,7 @@ describe('with timers faked', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('stopped in the middle of a save, ends with the last one', async () => {
+  test('saves a last time when it is stopped in the middle of a save', async () => {
     const counter = new Counter();
     const keeper = keepSnapshot(counter, folder.file());
     vi.advanceTimersByTime(60_000);
@@ -71,7 +71,7 @@ describe('with timers faked', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('a save that fails is told of, and the next one comes', async () => {
+  test('tells onError of a save that fails, and saves again', async () => {
     const file = folder.file('later/bans.json');
     const codes: unknown[] = [];
     const onError = (error: unknown) => codes.push((error as { code: unknown }).code);
@@ -87,7 +87,7 @@ describe('with timers faked', () => {
     await keeper.stop();
   });
 
-  test('the last save rejects', async () => {
+  test('rejects where the last save fails', async () => {
     const keeper = keepSnapshot(new Counter(), folder.file('missing/bans.json'));
     expect(await codeOfRejection(keeper.stop())).toBe('ENOENT');
   });
