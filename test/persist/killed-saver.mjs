@@ -17,7 +17,7 @@ let isSaving = false;
 
 const die = () => process.kill(process.pid, 'SIGKILL');
 
-/** Notes a step; whether it is the one in whose middle the process ends. */
+/** Notes a step, and ends the process where it is to end before that; true where it is to end halfway. */
 function isHalved(name, takesBytes) {
   if (steps.push({ name, takesBytes }) !== Number(killedAt)) return false;
   if (moment === 'before') die();
@@ -27,10 +27,8 @@ function isHalved(name, takesBytes) {
 function counted(name, call) {
   return function (...args) {
     if (!isSaving || !isHalved(name, ArrayBuffer.isView(args[0]))) return call.apply(this, args);
-    const [bytes, at] = args;
-    const begin = typeof at === 'number' ? at : 0;
-    args[0] = bytes.subarray(0, begin + Math.ceil((bytes.length - begin) / 2));
-    return call.apply(this, args).finally(die);
+    const [bytes, at = 0, length = bytes.length - at] = args;
+    return call.call(this, bytes.subarray(at, at + Math.ceil(length / 2))).finally(die);
   };
 }
 
