@@ -5,7 +5,7 @@ import { refused } from '../errors.js';
 import { burst, commonOptions, count, countOrNull, positive, readOptions } from '../options.js';
 import type { EngineName } from '../types.js';
 import type { RedisClient } from './client.js';
-import type { Limit } from './scripts.js';
+import { type Limit, leaseTimes } from './scripts.js';
 
 export type SharedMode = 'leased' | 'strict' | 'local';
 export type FailurePolicy = 'share' | 'open' | 'closed';
@@ -26,9 +26,9 @@ export interface SharedRateLimiterOptions {
   disconnectThreshold?: number | null | undefined;
   /** What all keys begin with; without braces. One for each limit. Default `relay-limiter`. */
   prefix?: string | undefined;
-  /** Seconds for which tokens are leased, greater than 0; the same on all nodes. Default 30. */
+  /** Seconds for which tokens are leased, at least twice `deadlineSeconds`; the same on all nodes. Default 30. */
   leaseSeconds?: number | undefined;
-  /** Seconds after which the store is waited for no longer, greater than 0. Default 0.1. */
+  /** Seconds after which the store is waited for no longer, greater than 0; the same on all nodes. Default 0.1. */
   deadlineSeconds?: number | undefined;
   /**
    * What decides while the store does not answer. `share` (the default): the rate divided by the number
@@ -89,6 +89,8 @@ export function readSharedOptions(options: unknown): SharedSettings {
   const mode = choice(given, 'mode', MODES);
   const { client } = given;
   const { engine, clock, maxPeers } = commonOptions(given);
+  const leaseSeconds = positive(given, 'leaseSeconds', DEFAULT_LEASE_SECONDS);
+  const deadlineSeconds = positive(given, 'deadlineSeconds', DEFAULT_DEADLINE_SECONDS);
   return {
     client: client as RedisClient | undefined,
     mode,
@@ -96,8 +98,8 @@ export function readSharedOptions(options: unknown): SharedSettings {
     burstLimit: burst(given, 'burstLimit', tenSeconds),
     disconnectThreshold: countOrNull(given, 'disconnectThreshold'),
     prefix: prefixOf(given),
-    leaseSeconds: positive(given, 'leaseSeconds', DEFAULT_LEASE_SECONDS),
-    deadlineSeconds: positive(given, 'deadlineSeconds', DEFAULT_DEADLINE_SECONDS),
+    ...leaseTimes(leaseSeconds, deadlineSeconds),
+    deadlineSeconds,
     onStoreFailure: choice(given, 'onStoreFailure', POLICIES),
     nodes: nodesOf(given),
     maxPeers,

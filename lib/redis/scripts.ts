@@ -19,6 +19,8 @@ export interface Limit {
   readonly burstLimit: number;
   readonly disconnectThreshold: number | null;
   readonly leaseSeconds: number;
+  /** How long a lease holds if more than half of the burst is on lease with it; at most `leaseSeconds`. */
+  readonly dearSeconds: number;
 }
 
 export type ScriptName = 'strict' | 'lease' | 'leave' | 'look';
@@ -38,7 +40,6 @@ const MOST_TTL_MS = 1e14;
 
 /** The share of the burst that may be on lease for long. */
 export const LEASED_SHARE = 0.5;
-/** Longer than it takes to ask again as a DELAY says. */
 const DEAR_SECONDS = 0.5;
 
 const READ_CLOCK = `local time = redis.call('TIME')
@@ -240,7 +241,7 @@ function constants(limit: Limit): string {
     BURST: String(burstLimit),
     THRESHOLD: disconnectThreshold === null ? 'math.huge' : String(disconnectThreshold),
     LIFETIME: String(leaseSeconds),
-    DEAR_LIFETIME: String(dearSeconds(limit)),
+    DEAR_LIFETIME: String(limit.dearSeconds),
     LEASED_SHARE: String(LEASED_SHARE),
     TTL: `'${ttlMs(limit, 0)}'`,
     OFFENDER_TTL: `'${ttlMs(limit, 1)}'`,
@@ -250,9 +251,17 @@ function constants(limit: Limit): string {
     .join('\n');
 }
 
-/** Seconds for which a lease holds with which more than half of the burst is on lease. */
-export function dearSeconds({ leaseSeconds }: Limit): number {
-  return Math.min(DEAR_SECONDS, leaseSeconds);
+/**
+ * The lifetimes of leases, at least twice the deadline. A lease counts from when it was asked for: a shorter one
+ * can be over when its answer arrives, or when a check is made again as its DELAY says, one deadline later.
+ */
+export function leaseTimes(
+  leaseSeconds: number,
+  deadlineSeconds: number,
+): Pick<Limit, 'leaseSeconds' | 'dearSeconds'> {
+  const least = Math.min(2 * deadlineSeconds, Number.MAX_VALUE);
+  const longest = Math.max(leaseSeconds, least);
+  return { leaseSeconds: longest, dearSeconds: Math.min(Math.max(DEAR_SECONDS, least), longest) };
 }
 
 /** Seconds after which a bucket is full that nobody has used, whatever was on lease: then it need not be kept. */

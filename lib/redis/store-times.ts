@@ -1,7 +1,7 @@
 // What scripts are told of times, in the store's: until when a call may be carried out, and what a gap
 // means for buckets, a time when the store was away. Knows no store.
 
-import { dearSeconds, fullSeconds, type Limit } from './scripts.js';
+import { fullSeconds, type Limit } from './scripts.js';
 
 /** A call that waits for longer than its deadline and so much more is not carried out. */
 export const LATE_SECONDS = 1;
@@ -60,7 +60,7 @@ export class StoreTimes {
   /** The store is back since `storeTime`, and knows nothing any more. */
   isBackEmpty(storeTime: number): void {
     // What was on lease before an earlier loss, and since, may be all of the burst together.
-    this.#emptyUntil = Math.max(storeTime + dearSeconds(this.#limit), this.#heldUntil);
+    this.#emptyUntil = Math.max(storeTime + this.#limit.dearSeconds, this.#heldUntil);
     this.#heldUntil = storeTime + this.#limit.leaseSeconds;
     this.isBack(storeTime, this.#limit.burstLimit);
   }

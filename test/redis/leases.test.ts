@@ -4,6 +4,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { EngineName } from '../../lib/index.js';
 import { SharedRateLimiter } from '../../lib/redis/index.js';
+import { leaseTimes } from '../../lib/redis/scripts.js';
 import { type Admission, excess } from '../../out/examples/fleet/bound.js';
 import { ENGINES } from '../support/limiters.js';
 import { uncaught } from '../support/uncaught.js';
@@ -17,6 +18,7 @@ interface Options {
   burstLimit: number;
   leaseSeconds?: number;
   disconnectThreshold?: number;
+  deadlineSeconds?: number;
   onStoreFailure?: 'share' | 'closed';
   nodes?: number;
 }
@@ -37,7 +39,9 @@ class World {
   constructor(nodes: number, options: Options) {
     this.time.install();
     this.#options = { leaseSeconds: 20, ...options };
-    const limit = { leaseSeconds: 20, disconnectThreshold: null, ...options };
+    const { leaseSeconds = 20, deadlineSeconds = 0.1 } = options;
+    const times = leaseTimes(leaseSeconds, deadlineSeconds);
+    const limit = { disconnectThreshold: null, ...options, ...times };
     this.twin = new Twin(limit, () => this.time.now);
     this.nodes = Array.from({ length: nodes }, () => this.start());
   }
@@ -243,6 +247,23 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       expect([action, seconds]).toEqual(['delay', 0.1]);
       await world.time.run(seconds);
       expect(first().check('p', 90)).toEqual(['allow', 0]);
+    });
+
+    it.each([
+      ['all of the burst', 100, {}],
+      ['one token', 1, { leaseSeconds: 0.05 }],
+    ])('of %s outlives any answer within the deadline', async (_, cost, options) => {
+      world = new World(1, { rateLimit: 0.001, burstLimit: 100, deadlineSeconds: 5, ...options });
+      void first().checkAsync('loads the script');
+      await world.time.run(1);
+      world.tripSeconds = 4.9;
+      const verdict = first().checkAsync('p', cost);
+      await world.time.run(5);
+      expect(await verdict).toEqual(['allow', 0]);
+      // By `check`, its DELAY is how long the answer may take.
+      expect(first().check('q', cost)).toEqual(['delay', 5]);
+      await world.time.run(5);
+      expect(first().check('q', cost)).toEqual(['allow', 0]);
     });
 
     it('from before a loss does not go on as part of one whose grant was lost', async () => {

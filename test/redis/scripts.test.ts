@@ -20,6 +20,7 @@ const anyLimit: fc.Arbitrary<Limit> = fc.record({
   burstLimit: number(1, 300),
   disconnectThreshold: fc.option(fc.nat(5)),
   leaseSeconds: number(0.1, 20),
+  dearSeconds: number(0.05, 0.1),
 });
 const anyStep = fc.oneof(
   { weight: 5, arbitrary: number(0, 3) },
@@ -147,7 +148,13 @@ describe.skipIf(NO_STORE)('the scripts', () => {
   });
 
   it('touch no key that is not theirs', async () => {
-    const limit = { rateLimit: 1, burstLimit: 1, disconnectThreshold: null, leaseSeconds: 1 };
+    const limit = {
+      rateLimit: 1,
+      burstLimit: 1,
+      disconnectThreshold: null,
+      leaseSeconds: 1,
+      dearSeconds: 1,
+    };
     await client.set(`${PREFIX}:text`, 'hello');
     await client.hSet(`${PREFIX}:hash`, 'field', 'value');
     for (const key of ['text', 'hash']) {
@@ -161,7 +168,13 @@ describe.skipIf(NO_STORE)('the scripts', () => {
   });
 
   it('leave nothing behind for ever', async () => {
-    const limit = { rateLimit: 1, burstLimit: 10, disconnectThreshold: null, leaseSeconds: 30 };
+    const limit = {
+      rateLimit: 1,
+      burstLimit: 10,
+      disconnectThreshold: null,
+      leaseSeconds: 30,
+      dearSeconds: 0.5,
+    };
     await run('strict', limit, 'good', [NEVER_LATE, '1'], 1);
     // When leases have ended it takes as long again to be full.
     expect(await client.pTTL(`${PREFIX}:good`)).toBeGreaterThan(40_000);

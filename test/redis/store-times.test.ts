@@ -3,7 +3,13 @@
 import { expect, it } from 'vitest';
 import { LATE_SECONDS, StoreTimes } from '../../lib/redis/store-times.js';
 
-const LIMIT = { rateLimit: 10, burstLimit: 50, disconnectThreshold: null, leaseSeconds: 20 };
+const LIMIT = {
+  rateLimit: 10,
+  burstLimit: 50,
+  disconnectThreshold: null,
+  leaseSeconds: 20,
+  dearSeconds: 0.5,
+};
 const DEADLINE = 0.5;
 /** Ours is 1,000 s behind. */
 const AHEAD = 1000;

@@ -2,6 +2,8 @@
 // either engine; the store is the twin.
 
 import { SharedRateLimiter, type SharedRateLimiterOptions } from '../../../lib/redis/index.js';
+import { DEFAULT_DEADLINE_SECONDS } from '../../../lib/redis/options.js';
+import { leaseTimes } from '../../../lib/redis/scripts.js';
 import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
 import { ENGINES } from '../../support/limiters.js';
 import { type Random, seeded } from '../../support/random.js';
@@ -65,7 +67,8 @@ class Simulation {
     this.#random = seeded(scenario.seed);
     this.time.install();
     this.#storeClock = this.#someClock(1.7e9);
-    this.twin = new Twin({ ...scenario, disconnectThreshold: null }, this.#storeClock);
+    const times = leaseTimes(scenario.leaseSeconds, DEFAULT_DEADLINE_SECONDS);
+    this.twin = new Twin({ ...scenario, ...times, disconnectThreshold: null }, this.#storeClock);
   }
 
   async run(): Promise<Outcome> {

@@ -5,7 +5,6 @@ import { delaySeconds, refill } from '../../../lib/engine/js/arithmetic.js';
 import {
   BEAT,
   BYE,
-  dearSeconds,
   LEASED_SHARE,
   type Limit,
   type ScriptName,
@@ -175,7 +174,7 @@ export class Twin {
       if (most >= 1) granted += Math.floor(most);
     }
     const isDear = sum(bucket.leases) + granted > burstLimit * LEASED_SHARE;
-    const lifetime = isDear ? dearSeconds(this.#limit) : leaseSeconds;
+    const lifetime = isDear ? this.#limit.dearSeconds : leaseSeconds;
     if (granted > 0) {
       bucket.tokens -= granted;
       const ends = Math.max(mine?.ends ?? 0, now + lifetime);
