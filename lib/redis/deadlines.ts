@@ -58,7 +58,7 @@ export class Deadlines {
     pending.before = before;
     pending.after = this.#last;
     this.#last.before = pending;
-    if (this.#timer === undefined) this.#arm(this.#seconds);
+    if (this.#timer === undefined) this.#arm();
   }
 
   /** Nothing more comes. What is still in the list keeps its time. */
@@ -68,7 +68,9 @@ export class Deadlines {
     this.#timer = undefined;
   }
 
-  #arm(seconds: number): void {
+  /** For the first in the list, also where something is added while others run out of time. */
+  #arm(): void {
+    const seconds = this.#left(this.#first.after as Pending);
     // A process that stood still finds its timers due before it has read the answers that are there.
     const milliseconds = Math.min(Math.max(0, Math.ceil(seconds * 1000)), LONGEST_TIMEOUT_MS);
     this.#timer = setTimeout(() => setImmediate(() => this.#look()), milliseconds);
@@ -77,16 +79,16 @@ export class Deadlines {
 
   #look(): void {
     this.#timer = undefined;
-    const now = performance.now() / 1000;
     for (;;) {
       const next = this.#first.after as Pending;
       if (next === this.#last) return;
-      const left = next.startedAt + this.#seconds - now;
-      if (left > 0) {
-        if (this.#timer === undefined) this.#arm(left);
-        return;
-      }
+      if (this.#left(next) > 0) break;
       if (next.end()) next.expire();
     }
+    if (this.#timer === undefined) this.#arm();
+  }
+
+  #left({ startedAt }: Pending): number {
+    return startedAt + this.#seconds - performance.now() / 1000;
   }
 }

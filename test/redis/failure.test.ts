@@ -1,237 +1,143 @@
-// The store slow, standing still, gone, back, full, locked, or somebody else's.
+// The store slow, silent, gone, back and empty, in virtual time: what is answered, and exactly when.
 
-import { createClient } from 'redis';
-import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/redis';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { excess } from '../../out/examples/fleet/bound.js';
-import { freePort, type StoreServer } from '../../out/examples/fleet/server.js';
-import { REAL_TIME } from '../support/real-time.js';
-import { BadNetwork } from './support/bad-network.js';
-import { Flood } from './support/flood.js';
-import {
-  type CLIENTS,
-  ioRedis,
-  NO_SERVER,
-  nodeRedis,
-  sleep,
-  startServer,
-} from './support/store.js';
+import { SharedRateLimiter } from 'relay-limiter/redis';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { ROUNDING, World, type WorldOptions } from './support/world.js';
 
-const closers: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close();
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
 });
 
-function limiter(options: SharedRateLimiterOptions): SharedRateLimiter {
-  const made = new SharedRateLimiter(options);
-  closers.push(() => made.close());
-  return made;
+const MODES = ['leased', 'strict'] as const;
+const LIMIT = { rateLimit: 50, burstLimit: 20 };
+
+async function upWorld(nodes: number, options: WorldOptions): Promise<World> {
+  const world = new World(nodes, options);
+  await world.time.run(1);
+  return world;
 }
 
-async function clientOf(
-  url: string,
-  connect: (typeof CLIENTS)['ioredis'] = nodeRedis,
-): Promise<object> {
-  const { client, close } = await connect(url);
-  closers.push(close);
-  return client;
-}
-
-type Commander = { sendCommand(args: string[]): Promise<unknown> };
-
-/** What a busy machine may add to a deadline of a tenth of a second. */
-const SLACK_SECONDS = 0.3;
-
-describe.skipIf(NO_SERVER)('the store', () => {
-  let server: StoreServer;
-  beforeAll(async () => {
-    server = await startServer();
+describe.each(MODES)('a store that does not answer (%s)', (mode) => {
+  it('is waited for until the deadline, and no longer', async () => {
+    const world = await upWorld(1, { ...LIMIT, mode, onStoreFailure: 'open' });
+    const [node] = world.nodes as [SharedRateLimiter];
+    world.isSilent = true;
+    const askedAt = world.time.now;
+    const answered = node.checkAsync('p').then((verdict) => [verdict, world.time.now - askedAt]);
+    await world.time.run(0.2);
+    const [verdict, seconds] = (await answered) as [unknown, number];
+    expect(verdict).toEqual(['allow', 0]);
+    expect(seconds).toBeCloseTo(0.1);
+    expect(node.getStats().fallbackVerdicts).toBe(1);
   });
-  afterAll(() => server.close());
 
-  it(
-    'standing still under load: answers within the deadline, nothing piles up, no burst',
-    REAL_TIME,
-    async () => {
-      const own = await startServer();
-      closers.push(() => own.close());
-      const client = await clientOf(own.url);
-      const one = limiter({ client, rateLimit: 50, burstLimit: 20 });
-      const other = limiter({
-        client: await clientOf(own.url, ioRedis),
-        rateLimit: 50,
-        burstLimit: 20,
-      });
-      await Promise.all([one.ready(), other.ready()]);
-      await expect.poll(() => one.getStats().store.nodes).toBe(2);
-      const flood = new Flood();
-      flood.start([one, other]);
-      await sleep(0.4);
-      own.signal('SIGSTOP');
-      await sleep(1);
-      const held = one.getStats().store.inFlight;
-      await sleep(1);
-      expect(one.getStats().store.inFlight).toBeLessThanOrEqual(held);
-      own.signal('SIGCONT');
-      await sleep(1);
-      await flood.stop();
-      expect(excess(flood.admissions, 50, 20)).toBeLessThanOrEqual(1e-6);
-      expect(flood.slowest).toBeLessThan(0.1 + SLACK_SECONDS);
-      expect(one.getStats().store).toMatchObject({ state: 'up', inFlight: 0 });
-    },
-  );
-
-  it('out of reach of all, or of one: the bound holds', REAL_TIME, async () => {
-    const proxy = await BadNetwork.start(server.port);
-    closers.push(() => proxy.close());
-    const client = await clientOf(proxy.url);
-    const options = {
-      rateLimit: 50,
-      burstLimit: 20,
-      prefix: 'reach',
-      onStoreFailure: 'closed' as const,
+  it('is asked nothing but for signs of life, so nothing piles up, and is used when it is back', async () => {
+    const world = await upWorld(2, { ...LIMIT, mode, onStoreFailure: 'closed' });
+    let slowest = 0;
+    let checks = 0;
+    /** A new peer each time: each check is a call. */
+    const check = async () => {
+      checks += 1;
+      const node = world.nodes[checks % 2] as SharedRateLimiter;
+      const askedAt = world.time.now;
+      await node.checkAsync(`peer-${checks}`);
+      slowest = Math.max(slowest, world.time.now - askedAt);
     };
-    const far = limiter({ client, ...options });
-    const near = limiter({ client: await clientOf(server.url), ...options });
-    await Promise.all([far.ready(), near.ready()]);
-    const flood = new Flood();
-    flood.start([far, near]);
-    for (const trouble of ['cut', 'slow', 'silent']) {
-      if (trouble === 'cut') proxy.isClosed = true;
-      if (trouble === 'cut') proxy.cut();
-      if (trouble === 'slow') proxy.latency = 0.2;
-      if (trouble === 'silent') proxy.swallows = true;
-      await expect.poll(() => far.getStats().store.state, { timeout: 3000 }).toBe('down');
-      await sleep(0.4);
-      Object.assign(proxy, { isClosed: false, latency: 0, swallows: false });
-      if (trouble === 'silent') proxy.cut();
-      await expect.poll(() => far.getStats().store.state, { timeout: 3000 }).toBe('up');
+    /** A thousand checks a second. */
+    const flood = async (seconds: number) => {
+      for (let n = 0; n < seconds * 100; n += 1) {
+        for (let i = 0; i < 10; i += 1) void check();
+        await world.time.run(0.01);
+      }
+    };
+    await flood(0.5);
+    world.isSilent = true;
+    await flood(1);
+    const inFlight = world.nodes.map((node) => node.getStats().store.inFlight);
+    const calls = world.nodes.map((node) => node.getStats().store.calls);
+    // What was asked before it was known to be down, within a deadline.
+    for (const number of inFlight) expect(number).toBeLessThanOrEqual(60);
+    await flood(9);
+    expect(world.nodes.map((node) => node.getStats().store.inFlight)).toEqual(inFlight);
+    expect(world.nodes.map((node) => node.getStats().store.calls)).toEqual(calls);
+    world.speak();
+    await flood(0.5);
+    await world.time.run(1);
+    expect(slowest).toBeLessThanOrEqual(0.1 + 1e-6);
+    for (const [at, node] of world.nodes.entries()) {
+      expect(node.getStats().store).toMatchObject({ state: 'up', inFlight: 0, downs: 1 });
+      expect(node.getStats().store.calls).toBeGreaterThan(calls[at] as number);
     }
-    await flood.stop();
-    expect(excess(flood.admissions, 50, 20)).toBeLessThanOrEqual(1e-6);
-    expect(near.getStats().fallbackVerdicts).toBe(0);
-    expect(flood.slowest).toBeLessThan(0.1 + SLACK_SECONDS);
   });
 
-  it('slower than usual but in time is no failure', async () => {
-    const proxy = await BadNetwork.start(server.port);
-    closers.push(() => proxy.close());
-    const client = await clientOf(proxy.url);
-    const shared = limiter({ client, prefix: 'slow', mode: 'strict', deadlineSeconds: 1 });
-    await shared.ready();
-    proxy.latency = 0.05;
-    const verdicts = await Promise.all([1, 2, 3, 4, 5].map(() => shared.checkAsync('p')));
-    expect(verdicts.every(([action]) => action === 'allow')).toBe(true);
-    expect(shared.getStats().fallbackVerdicts).toBe(0);
+  it('in less than the deadline is used as ever', async () => {
+    const world = await upWorld(1, { ...LIMIT, mode });
+    const [node] = world.nodes as [SharedRateLimiter];
+    void node.checkAsync('loads the script');
+    await world.time.run(1);
+    world.tripSeconds = 0.099;
+    const verdicts = Promise.all([1, 2, 3, 4, 5].map(() => node.checkAsync('p')));
+    await world.time.run(1);
+    for (const verdict of await verdicts) expect(verdict).toEqual(['allow', 0]);
+    expect(node.getStats()).toMatchObject({ fallbackVerdicts: 0, store: { failures: 0 } });
   });
+});
 
-  it('without its scripts: they are loaded again, nobody notices, nothing is lost', async () => {
-    const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
-    const shared = limiter({
-      client,
-      prefix: 'flush',
-      rateLimit: 0.001,
-      burstLimit: 30,
-      mode: 'strict',
-    });
-    let allowed = 0;
-    for (let i = 0; i < 40; i += 1) {
-      if (i % 10 === 5) await client.scriptFlush();
-      if ((await shared.checkAsync('p'))[0] === 'allow') allowed += 1;
-    }
-    expect(allowed).toBe(30);
-    expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 0, store: { failures: 0 } });
-  });
-
-  it('that is not there: the policy decides, ready() says why', async () => {
-    const client = createClient({
-      url: `redis://127.0.0.1:${await freePort()}`,
-      socket: { reconnectStrategy: 50 },
-      disableOfflineQueue: true,
-    });
-    client.connect().catch(() => {});
-    closers.push(() => client.destroy());
-    const shared = limiter({ client, onStoreFailure: 'open', prefix: 'gone' });
-    await expect(shared.ready()).rejects.toMatchObject({ code: 'ERR_LIMITER_STORE' });
-    expect(await shared.checkAsync('p')).toEqual(['allow', 0]);
-    expect(shared.check('p')).toEqual(['allow', 0]);
-    const closed = limiter({ client, onStoreFailure: 'closed', prefix: 'gone' });
-    expect((await closed.checkAsync('p'))[0]).toBe('delay');
-    await expect(shared.getViolationCount('p')).rejects.toMatchObject({
-      code: 'ERR_LIMITER_STORE',
-    });
-    // One at a time, so that nothing gathers in the client.
-    expect(shared.getStats().store.inFlight).toBeLessThanOrEqual(1);
-  });
-
-  it.each<[string, string[], RegExp, (client: Commander) => Promise<unknown>]>([
-    ['that wants a password', ['--requirepass', 'secret'], /NOAUTH/, async () => {}],
-    [
-      'that is full',
-      ['--maxmemory', '1', '--maxmemory-policy', 'noeviction'],
-      /OOM/,
-      async () => {},
-    ],
-    [
-      'that takes no writes',
-      [],
-      /READONLY/,
-      async (client) => client.sendCommand(['REPLICAOF', '127.0.0.1', '1']),
-    ],
-  ])('%s: ready() says so, the policy decides', async (_, flags, reason, prepare) => {
-    const own = await startServer(flags);
-    closers.push(() => own.close());
-    // What it does to say hello is refused as well, where a password is wanted.
-    const client = createClient({ url: own.url, RESP: 2, disableClientInfo: true });
-    client.on('error', () => {});
-    await client.connect();
-    closers.push(() => client.destroy());
-    await prepare(client);
-    const shared = limiter({ client, onStoreFailure: 'open', mode: 'strict' });
-    await expect(shared.ready()).rejects.toThrow(reason);
-    expect(await shared.checkAsync('p')).toEqual(['allow', 0]);
-    expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 1, store: { state: 'down' } });
-  });
-
-  it.each(['strict', 'leased'] as const)(
-    'with something else under a key of ours: told, left alone, the others go on (%s)',
-    async (mode) => {
-      const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
-      const prefix = `foreign-${mode}`;
-      const shared = limiter({ client, prefix, mode, burstLimit: 5, rateLimit: 0.001 });
-      await shared.checkAsync('p');
-      const [key] = await client.keys(`${prefix}:*:p`);
-      await client.del(key as string);
-      await client.lPush(key as string, 'theirs');
-      shared.removePeer('p');
-      const failures: string[] = [];
-      shared.on('failure', (failure) => failures.push(`${failure.key}: ${failure.error.message}`));
-      expect((await shared.checkAsync('p', 1))[0]).toBe('delay');
-      expect(failures[0]).toMatch(/^p: .*WRONGTYPE/);
-      expect(await client.lRange(key as string, 0, -1)).toEqual(['theirs']);
-      expect(await shared.checkAsync('q')).toEqual(['allow', 0]);
-      expect(shared.getStats().store.state).toBe('up');
+describe('a store that was restarted', () => {
+  it.each(['share', 'closed'] as const)(
+    'and is empty, is no burst (%s)',
+    async (onStoreFailure) => {
+      const world = await upWorld(3, { ...LIMIT, nodes: 3, onStoreFailure });
+      /** Checks by all nodes, every 5 ms. */
+      const flood = async (seconds: number) => {
+        const before = world.admissions.length;
+        for (let n = 0; n < seconds * 200; n += 1) {
+          for (const node of world.nodes) await world.check(node);
+          await world.time.run(0.005);
+        }
+        return world.admissions.length - before;
+      };
+      const states: object[] = [];
+      world.nodes[0]?.on('state', ({ state, lostData = false }) =>
+        states.push({ state, lostData }),
+      );
+      await flood(0.7);
+      world.isAway = true;
+      await flood(1);
+      const whileAway = await flood(0.5);
+      if (onStoreFailure === 'share') expect(whileAway).toBeGreaterThan(0);
+      else expect(whileAway).toBe(0);
+      world.twin.restart();
+      world.isAway = false;
+      await flood(1.5);
+      expect(world.over(LIMIT)).toBeLessThanOrEqual(ROUNDING);
+      expect(states).toEqual([
+        { state: 'down', lostData: false },
+        { state: 'up', lostData: true },
+      ]);
+      for (const node of world.nodes) {
+        expect(node.getStats().store).toMatchObject({ state: 'up', inFlight: 0, downs: 1 });
+      }
+      expect(await flood(0.5)).toBeGreaterThan(0);
     },
   );
+});
 
-  it('with something else where the nodes are: refused, and left alone', async () => {
-    const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
-    await client.zAdd('foreign-nodes:{0}', { score: 1, value: 'theirs' });
-    const shared = limiter({ client, prefix: 'foreign-nodes' });
-    await expect(shared.ready()).rejects.toThrow('WRONGTYPE');
-    expect(await client.zRange('foreign-nodes:{0}', 0, -1)).toEqual(['theirs']);
-    expect(await client.ttl('foreign-nodes:{0}')).toBe(-1);
+describe('a reply that is none of ours', () => {
+  it.each([null, [], ['a', 'b', 'c', 'd']])('%j: the store is taken for gone', async (reply) => {
+    const world = await upWorld(0, LIMIT);
+    const nothing = () => {};
+    const client = { eval: async () => reply, evalSha: async () => reply, connect: nothing };
+    const emitter = { on: nothing, off: nothing };
+    const shared = new SharedRateLimiter({
+      client: { ...client, ...emitter },
+      onStoreFailure: 'closed',
+    });
+    const ready = expect(shared.ready()).rejects.toThrow('cannot be understood');
+    await world.time.run(3);
+    await ready;
+    expect((await shared.checkAsync('p'))[0]).toBe('delay');
+    expect(shared.getStats().store.state).toBe('down');
   });
-
-  it.each([null, [], ['a', 'b', 'c', 'd']])(
-    'that replies %j is one that is away',
-    async (reply) => {
-      const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
-      Object.assign(client, { eval: async () => reply });
-      const shared = limiter({ client, prefix: 'odd', onStoreFailure: 'closed' });
-      await expect(shared.ready()).rejects.toThrow('cannot be understood');
-      expect((await shared.checkAsync('p'))[0]).toBe('delay');
-      expect(shared.getStats().store.state).toBe('down');
-    },
-  );
 });

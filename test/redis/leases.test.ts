@@ -3,135 +3,14 @@
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { EngineName } from '../../lib/index.js';
-import { SharedRateLimiter } from '../../lib/redis/index.js';
-import { leaseTimes } from '../../lib/redis/scripts.js';
-import { type Admission, excess } from '../../out/examples/fleet/bound.js';
+import type { SharedRateLimiter } from '../../lib/redis/index.js';
 import { ENGINES } from '../support/limiters.js';
 import { uncaught } from '../support/uncaught.js';
-import { Twin } from './support/twin.js';
-import { VirtualTime } from './support/virtual-time.js';
-
-const ROUNDING = 1e-3;
-
-interface Options {
-  rateLimit: number;
-  burstLimit: number;
-  leaseSeconds?: number;
-  disconnectThreshold?: number;
-  deadlineSeconds?: number;
-  onStoreFailure?: 'share' | 'closed';
-  nodes?: number;
-}
-
-/** Nodes of one limit at a store that answers at once, unless it is away or the reply is lost. */
-class World {
-  readonly time = new VirtualTime();
-  readonly twin: Twin;
-  readonly nodes: SharedRateLimiter[];
-  readonly admissions: Admission[] = [];
-  isAway = false;
-  losesReplies = false;
-  /** Of a call to the store and back. */
-  tripSeconds = 0;
-  clockReads = 0;
-  readonly #options: Options;
-
-  constructor(nodes: number, options: Options) {
-    this.time.install();
-    this.#options = { leaseSeconds: 20, ...options };
-    const { leaseSeconds = 20, deadlineSeconds = 0.1 } = options;
-    const times = leaseTimes(leaseSeconds, deadlineSeconds);
-    const limit = { disconnectThreshold: null, ...options, ...times };
-    this.twin = new Twin(limit, () => this.time.now);
-    this.nodes = Array.from({ length: nodes }, () => this.start());
-  }
-
-  start(): SharedRateLimiter {
-    const ask = (method: 'eval' | 'evalSha') => {
-      return async (text: string, call: { keys: string[]; arguments: string[] }) => {
-        if (this.isAway) throw new Error('Socket closed unexpectedly');
-        await this.#halfATrip();
-        const reply = this.twin[method](text, call.keys, call.arguments);
-        await this.#halfATrip();
-        if (this.losesReplies && !text.includes('INFO')) throw new Error('Socket closed');
-        return reply;
-      };
-    };
-    const nothing = () => {};
-    const client = { on: nothing, off: nothing, connect: nothing };
-    return new SharedRateLimiter({
-      client: { ...client, eval: ask('eval'), evalSha: ask('evalSha') },
-      clock: () => {
-        this.clockReads += 1;
-        return this.time.now;
-      },
-      engine,
-      ...this.#options,
-    });
-  }
-
-  async #halfATrip(): Promise<void> {
-    const { tripSeconds } = this;
-    if (tripSeconds > 0) await new Promise<void>((go) => this.time.after(tripSeconds / 2, go));
-  }
-
-  /** One check; whether it is admitted. `isNow`: by `check`. */
-  async check(node: SharedRateLimiter, cost = 1, isNow = false): Promise<boolean> {
-    const verdict = isNow ? node.check('p', cost) : node.checkAsync('p', cost);
-    await this.time.run(0.0001);
-    const [action] = await verdict;
-    if (action === 'allow') this.admissions.push({ at: this.time.now, cost });
-    return action === 'allow';
-  }
-
-  /** Until the first refusal. */
-  async spendAll(node: SharedRateLimiter): Promise<void> {
-    while (await this.check(node)) {}
-  }
-
-  /** As much of its lease as can be spent without a word to the store. */
-  async spendLease(node: SharedRateLimiter): Promise<void> {
-    const { leasedTokens, store } = node.getStats();
-    for (let n = 1; n < leasedTokens * 0.74; n += 1) await this.check(node, 1, true);
-    expect(node.getStats().store.calls).toBe(store.calls);
-  }
-
-  leased(): number {
-    return this.nodes.reduce((sum, node) => sum + node.getStats().leasedTokens, 0);
-  }
-
-  /** What the store takes for leased. */
-  stored(): number {
-    const leases = [...this.twin.buckets.values()].flatMap((bucket) => bucket.leases);
-    return leases.reduce((sum, { amount }) => sum + amount, 0);
-  }
-
-  /** The store is away for a moment, and has lost everything. All nodes notice at once. */
-  async lose(): Promise<void> {
-    this.isAway = true;
-    for (const node of this.nodes) {
-      while (node.getStats().store.state === 'up') {
-        node.check('somebody else');
-        await this.time.run(0.001);
-      }
-    }
-    this.twin.restart();
-    this.isAway = false;
-  }
-
-  async areUp(): Promise<void> {
-    while (this.nodes.some((node) => node.getStats().store.state === 'down')) {
-      await this.time.run(0.01);
-    }
-  }
-
-  over({ rateLimit, burstLimit }: { rateLimit: number; burstLimit: number }): number {
-    return excess(this.admissions, rateLimit, burstLimit);
-  }
-}
+import { ROUNDING, World, type WorldOptions } from './support/world.js';
 
 let world: World;
 let engine: EngineName;
+const worldOf = (nodes: number, options: WorldOptions) => new World(nodes, { engine, ...options });
 const first = () => world.nodes[0] as SharedRateLimiter;
 afterEach(() => {
   vi.unstubAllGlobals();
@@ -145,7 +24,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
 
   describe('a lease', () => {
     it('that covers a check costs it one look at the engine and one at the clock', async () => {
-      world = new World(1, { rateLimit: 10, burstLimit: 100 });
+      world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
       await world.check(first());
       world.clockReads = 0;
       const get = vi.spyOn(Map.prototype, 'get');
@@ -158,7 +37,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
 
     // An attacker's must not fill the process; and V8 hashes all of one great length alike.
     it('of a long key is kept under a digest', async () => {
-      world = new World(1, { rateLimit: 10, burstLimit: 100 });
+      world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
       const key = 'x'.repeat(65_536);
       const set = vi.spyOn(Map.prototype, 'set');
       const verdict = first().checkAsync(key);
@@ -172,7 +51,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
     });
 
     it('of which three quarters are spent asks for the next, and covers meanwhile', async () => {
-      world = new World(1, { rateLimit: 10, burstLimit: 100 });
+      world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
       await world.check(first());
       const before = first().getStats();
       await world.spendLease(first());
@@ -183,7 +62,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
     });
 
     it('that is over at the node, not yet in the store, does not go on as part of the next', async () => {
-      world = new World(1, { rateLimit: 10, burstLimit: 100 });
+      world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
       for (let n = 0; n < 40; n += 1) await world.check(first());
       expect(world.leased()).toBeGreaterThan(10);
       await world.time.run(20 * 0.995);
@@ -195,7 +74,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
 
     it('spent at its end leaves a bucket that is not full when its key would have gone', async () => {
       const limit = { rateLimit: 5, burstLimit: 100 };
-      world = new World(6, limit);
+      world = worldOf(6, limit);
       for (const node of world.nodes) for (let n = 0; n < 4; n += 1) await world.check(node);
       await world.time.run(20 * 0.985);
       for (const node of world.nodes) await world.spendLease(node);
@@ -207,7 +86,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
 
     it('that the store has lost is spent at its end, and the rest of the burst comes no faster', async () => {
       const limit = { rateLimit: 6, burstLimit: 100, onStoreFailure: 'closed' as const };
-      world = new World(14, limit);
+      world = worldOf(14, limit);
       for (const node of world.nodes) for (let n = 0; n < 4; n += 1) await world.check(node);
       const leasedAt = world.time.now;
       await world.lose();
@@ -227,7 +106,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
 
     it('of a dear check is short, so that losing it does no harm', async () => {
       const limit = { rateLimit: 50, burstLimit: 100, onStoreFailure: 'closed' as const };
-      world = new World(2, limit);
+      world = worldOf(2, limit);
       const [one, other] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
       await world.check(other);
       await other.removePeer('p');
@@ -241,7 +120,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
     });
 
     it('of a dear check lasts until it is made again as it was told', async () => {
-      world = new World(1, { rateLimit: 50, burstLimit: 100 });
+      world = worldOf(1, { rateLimit: 50, burstLimit: 100 });
       await world.time.run(0.1);
       const [action, seconds] = first().check('p', 90);
       expect([action, seconds]).toEqual(['delay', 0.1]);
@@ -253,7 +132,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       ['all of the burst', 100, {}],
       ['one token', 1, { leaseSeconds: 0.05 }],
     ])('of %s outlives any answer within the deadline', async (_, cost, options) => {
-      world = new World(1, { rateLimit: 0.001, burstLimit: 100, deadlineSeconds: 5, ...options });
+      world = worldOf(1, { rateLimit: 0.001, burstLimit: 100, deadlineSeconds: 5, ...options });
       void first().checkAsync('loads the script');
       await world.time.run(1);
       world.tripSeconds = 4.9;
@@ -267,7 +146,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
     });
 
     it('from before a loss does not go on as part of one whose grant was lost', async () => {
-      world = new World(1, { rateLimit: 10, burstLimit: 100, onStoreFailure: 'closed' });
+      world = worldOf(1, { rateLimit: 10, burstLimit: 100, onStoreFailure: 'closed' });
       for (let n = 0; n < 40; n += 1) await world.check(first());
       await world.lose();
       await world.areUp();
@@ -289,7 +168,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       'lost twice within its time, %s s apart, is not given again',
       async (apart) => {
         const limit = { rateLimit: 50, burstLimit: 100, onStoreFailure: 'closed' as const };
-        world = new World(16, { ...limit, leaseSeconds: 30 });
+        world = worldOf(16, { ...limit, leaseSeconds: 30 });
         const some = world.nodes.slice(0, 8);
         const others = world.nodes.slice(8);
         for (const node of some) for (let n = 0; n < 2; n += 1) await world.check(node);
@@ -318,7 +197,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       return became;
     }
     beforeEach(async () => {
-      world = new World(1, { rateLimit: 10, burstLimit: 100 });
+      world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
       await world.time.run(1);
       world.tripSeconds = 0.02;
     });
@@ -377,7 +256,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
   });
 
   it('a check that has to be asked for twice waits no longer than the deadline', async () => {
-    world = new World(1, { rateLimit: 10, burstLimit: 100 });
+    world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
     await world.check(first());
     first().removePeer('p');
     await world.time.run(1);
@@ -395,7 +274,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
   });
 
   it('a listener of states that throws holds nothing up', async () => {
-    world = new World(1, { rateLimit: 10, burstLimit: 100, onStoreFailure: 'closed' });
+    world = worldOf(1, { rateLimit: 10, burstLimit: 100, onStoreFailure: 'closed' });
     await world.check(first());
     const states: string[] = [];
     first().on('state', ({ state }) => {
@@ -414,7 +293,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
   });
 
   it('a newcomer without memory is an error at once, and nothing of it remains', async () => {
-    world = new World(1, { rateLimit: 10, burstLimit: 100 });
+    world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
     await world.time.run(1);
     const { set } = Map.prototype;
     const failing = vi.spyOn(Map.prototype, 'set').mockImplementation(function (
@@ -436,7 +315,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
   describe('a store that is back without what it knew', () => {
     it('is noticed by a node whose first call that is', async () => {
       const limit = { rateLimit: 1, burstLimit: 50, onStoreFailure: 'closed' as const };
-      world = new World(2, limit);
+      world = worldOf(2, limit);
       const [one, other] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
       await world.time.run(1);
       await world.spendAll(one);
@@ -450,7 +329,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
 
   describe('violations', () => {
     it('are counted once where the reply is lost that said so', async () => {
-      world = new World(1, { rateLimit: 4, burstLimit: 1, disconnectThreshold: 12 });
+      world = worldOf(1, { rateLimit: 4, burstLimit: 1, disconnectThreshold: 12 });
       for (let n = 0; n < 6; n += 1) await world.check(first());
       await world.time.run(0.3);
       world.losesReplies = true;
@@ -472,7 +351,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       onStoreFailure: 'share' as const,
     };
     beforeEach(async () => {
-      world = new World(4, limit);
+      world = worldOf(4, limit);
       await world.time.run(4);
     });
 
@@ -502,7 +381,7 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       const all = world.start();
       // Asked ten times a second.
       expect(await admittedAway([all], 5)).toBeGreaterThan(45);
-      const told = new World(0, { ...limit, nodes: 4 });
+      const told = worldOf(0, { ...limit, nodes: 4 });
       told.isAway = true;
       const one = told.start();
       await told.time.run(1);
