@@ -295,6 +295,8 @@ export class BanStore {
     if (said.epoch === this.#known.epoch && said.version === this.#known.version + 1) {
       this.#known.version = said.version;
     } else if (said.epoch !== this.#known.epoch || said.version > this.#known.version) {
+      // From here on there are bans of this epoch: those that are not read have been lifted.
+      if (this.#known.epoch === '') this.#known = { epoch: said.epoch, version: -1 };
       this.#mustLook = true;
       this.#work();
     }
