@@ -24,7 +24,10 @@ export default defineConfig({
         },
       },
       // Real sockets, processes, stores and timers: what must never happen, and what happens in the end.
-      { extends: true, test: { name: 'real', include: [REAL] } },
+      {
+        extends: true,
+        test: { name: 'real', include: [REAL], globalSetup: 'test/redis/support/find-server.ts' },
+      },
       // Memory, garbage collection, pauses: not part of `npm test`.
       {
         extends: true,

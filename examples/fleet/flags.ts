@@ -21,7 +21,8 @@ REDIS_URL set it is that one, which is not stopped.
 
 All four together must admit no more than burst + rate x time, in any interval, with the store, without
 it and after it has lost everything, and go on admitting: then it exits with 0, else, or if something
-broke, with 1; with 2 for a wrong flag.`;
+broke, with 1; with 2 for a wrong flag. A relay that cannot reach the store while others can goes on with
+a quarter of the rate, which may come on top: the summary says how much that is at most.`;
 
 /** @throws WrongFlag */
 export function readFlags(args: string[]): Flags {

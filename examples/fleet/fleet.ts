@@ -3,8 +3,8 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import type { Admission } from './bound.js';
-import type { Counts, FromNode, LoadConfig, NodeConfig } from './messages.js';
+import type { Admission, Cut } from './bound.js';
+import type { Counts, FromNode, LoadConfig, NodeConfig, StoreState } from './messages.js';
 
 const NOTHING: Counts = {
   kind: 'counts',
@@ -14,7 +14,7 @@ const NOTHING: Counts = {
   leased: 0,
   nodes: 0,
   store: 'up',
-  admittedAt: [],
+  admissions: [],
 };
 
 class Process {
@@ -39,6 +39,8 @@ class Process {
 
 export class Fleet {
   readonly admissions: Admission[] = [];
+  /** Times for which a relay took the store for gone; of a cut that lasts, the end is infinite. */
+  readonly cuts: Cut[] = [];
   /** The latest of each relay. */
   readonly counts: Counts[] = [];
   readonly #processes: Process[] = [];
@@ -72,13 +74,21 @@ export class Fleet {
     return new Promise((resolve) => {
       relay.child.on('message', (message: FromNode) => {
         if (message.kind === 'listening') resolve(message.port);
+        if (message.kind === 'state') this.#changed(at, message);
         if (message.kind === 'counts') this.#counted(at, message);
       });
     });
   }
 
+  #changed(relay: number, { at, isDown }: StoreState): void {
+    if (isDown) this.cuts.push({ node: relay, from: at, to: Infinity });
+    else {
+      for (const cut of this.cuts) if (cut.node === relay && cut.to === Infinity) cut.to = at;
+    }
+  }
+
   #counted(at: number, counts: Counts): void {
     this.counts[at] = counts;
-    for (const time of counts.admittedAt) this.admissions.push({ at: time, cost: 1 });
+    for (const [from, at] of counts.admissions) this.admissions.push({ from, at, cost: 1 });
   }
 }

@@ -18,11 +18,18 @@ export interface Counts {
   /** Nodes that it knows of. */
   nodes: number;
   store: 'up' | 'down' | 'none';
-  /** When messages were admitted since the last report, in seconds of the machine's monotonic clock. */
-  admittedAt: number[];
+  /** Between which times messages were admitted since the last report, in seconds of the machine's monotonic clock. */
+  admissions: [from: number, at: number][];
 }
 
-export type FromNode = { kind: 'listening'; port: number } | Counts;
+/** From `at` on the relay takes the store for gone, or no longer, in seconds of the machine's clock. */
+export interface StoreState {
+  kind: 'state';
+  at: number;
+  isDown: boolean;
+}
+
+export type FromNode = { kind: 'listening'; port: number } | StoreState | Counts;
 
 /** Who floods all relays. */
 export const FLOODER = 'mallory';

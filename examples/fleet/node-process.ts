@@ -6,7 +6,13 @@ import { createClient } from 'redis';
 import { SharedRateLimiter } from 'relay-limiter/redis';
 import { WebSocketServer } from 'ws';
 import { tell, work } from '../relay/demo/worker.js';
-import { FLOODER, type FromNode, machineSeconds, type NodeConfig } from './messages.js';
+import {
+  type Counts,
+  FLOODER,
+  type FromNode,
+  machineSeconds,
+  type NodeConfig,
+} from './messages.js';
 
 const REPORT_EVERY_MS = 200;
 
@@ -14,21 +20,25 @@ await work<NodeConfig>(async ({ url, prefix, rateLimit, burstLimit }) => {
   const client = createClient({ url, socket: { reconnectStrategy: 100 } });
   await client.on('error', () => {}).connect();
   const limiter = new SharedRateLimiter({ client, prefix, rateLimit, burstLimit });
+  limiter.on('state', ({ state }) => {
+    tell<FromNode>({ kind: 'state', at: machineSeconds(), isDown: state === 'down' });
+  });
   await limiter.ready();
 
   let admitted = 0;
   let refused = 0;
-  let admittedAt: number[] = [];
+  let admissions: Counts['admissions'] = [];
   const server = new WebSocketServer({ port: 0, host: '127.0.0.1' });
   server.on('connection', (socket) => {
     socket.on('error', () => {});
     socket.on('message', async (data) => {
       const peer = data.toString();
+      const from = machineSeconds();
       const [action] = await limiter.checkAsync(peer);
       if (peer !== FLOODER) return;
       if (action === 'allow') {
         admitted += 1;
-        admittedAt.push(machineSeconds());
+        admissions.push([from, machineSeconds()]);
       } else refused += 1;
     });
   });
@@ -45,9 +55,9 @@ await work<NodeConfig>(async ({ url, prefix, rateLimit, burstLimit }) => {
       leased: leasedTokens,
       nodes: store.nodes,
       store: store.state,
-      admittedAt,
+      admissions,
     });
-    admittedAt = [];
+    admissions = [];
   };
   setInterval(report, REPORT_EVERY_MS);
 });

@@ -30,14 +30,23 @@ function isExecutable(file: string): boolean {
   }
 }
 
+/** Ports that no system gives to outgoing connections: these would take one while its server is away. */
+const PORTS = { from: 15_000, to: 30_000 };
+
 /** A port that nobody listens to now. */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from));
+    const server = createServer().listen(port, '127.0.0.1');
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once('listening', () => resolve(true));
+      server.once('error', () => resolve(false));
+    });
+    if (!isFree) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
 /** What tests and demonstrations need of a server. */

@@ -295,7 +295,7 @@ export class BanStore {
     if (said.epoch === this.#known.epoch && said.version === this.#known.version + 1) {
       this.#known.version = said.version;
     } else if (said.epoch !== this.#known.epoch || said.version > this.#known.version) {
-      // From here on there are bans of this epoch: those that are not read have been lifted.
+      // A ban is known before any was read: the next look must be able to lift it, as it is not the first.
       if (this.#known.epoch === '') this.#known = { epoch: said.epoch, version: -1 };
       this.#mustLook = true;
       this.#work();

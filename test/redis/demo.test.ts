@@ -1,74 +1,57 @@
-// What `npm run demo:fleet` runs: its flags and exit codes, and the demonstration itself.
+// What the demonstration of a fleet says of a run: the measure of the bound, and the verdict.
 
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { cutSeconds, excess } from '../../out/examples/fleet/bound.js';
 import { failures, type Outcome, summary } from '../../out/examples/fleet/summary.js';
-import { ROOT, start } from '../support/processes.js';
-import { NO_SERVER } from './support/store.js';
 
-const MAIN = fileURLToPath(new URL('../../out/examples/fleet/main.js', import.meta.url));
-
-describe('the command', () => {
-  it('lists its flags', async () => {
-    const { code, output } = await start(MAIN, ['--help']).ended;
-    expect(code).toBe(0);
-    expect(output).toContain('--seconds N');
+describe('the measure of the bound', () => {
+  it('finds the interval that has too much', () => {
+    const all = [0, 0, 0, 1, 1, 1].map((at) => ({ at, cost: 1 }));
+    expect(excess(all, 1, 3)).toBe(2);
+    expect(excess(all, 3, 3)).toBeCloseTo(0);
+    expect(excess(all, 3, 5)).toBe(-2);
+    expect(excess([], 1, 3)).toBe(-3);
   });
 
-  it.each(['--seconds 3', '--seconds many', '--flood 0', '--frobnicate', 'surplus'])(
-    'refuses %s',
-    async (args) => {
-      const { code, output } = await start(MAIN, args.split(' ')).ended;
-      expect(code).toBe(2);
-      expect(output).toMatch(/^demo:fleet: .+ \(npm run demo:fleet -- --help\)\n$/);
-    },
-  );
-
-  it('says how to install a server where there is none', async () => {
-    const { PATH, REDIS_URL } = process.env;
-    process.env['PATH'] = ROOT;
-    delete process.env['REDIS_URL'];
-    const { code, output } = await start(MAIN, []).ended;
-    Object.assign(process.env, { PATH }, REDIS_URL && { REDIS_URL });
-    expect(code).toBe(1);
-    expect(output).toContain('apt-get install redis-server');
+  it('counts an admission where all the time lies in which it may have happened', () => {
+    const late = { from: 0, at: 1, cost: 1 };
+    const soon = { from: 1, at: 1, cost: 1 };
+    expect(excess([late, soon], 1, 1)).toBe(0);
+    expect(excess([{ ...late, from: 1 }, soon], 1, 1)).toBe(1);
+    expect(excess([late, late, late], 1, 1)).toBe(1);
   });
 
-  // It runs in real time: a machine that stands still for a second in the middle is given another try.
-  it.skipIf(NO_SERVER)('shows that the limit holds', { timeout: 60_000, retry: 2 }, async () => {
-    const { code, output } = await start(MAIN, ['--seconds', '5']).ended;
-    expect(output).toContain('The limit held.');
-    expect(output).toMatch(/of it without the store +[1-9]/);
-    // Steady peers live on leases.
-    expect(output).toMatch(/^ {2}all( +[\d,]+){3} +[1-9]\d*$/m);
-    expect(code).toBe(0);
-    for (const line of output.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
-  });
-
-  it.skipIf(NO_SERVER)('ends when interrupted', async () => {
-    const demo = start(MAIN, []);
-    await demo.line(/relay +admitted/);
-    demo.interrupt();
-    expect((await demo.ended).code).toBe(130);
+  it('takes what nodes give out alone for part of the rate, unless all of them do', () => {
+    const cut = (node: number, from: number, to: number) => ({ node, from, to });
+    expect(cutSeconds([], 2)).toBe(0);
+    expect(cutSeconds([cut(0, 1, 3)], 4)).toBe(0.5);
+    expect(cutSeconds([cut(0, 1, 4), cut(1, 2, 3)], 2)).toBe(1);
+    expect(cutSeconds([cut(0, 1, 2), cut(1, 5, 7)], 2)).toBe(1.5);
   });
 });
 
 describe('the verdict', () => {
   const all = (...times: number[]) => times.map((at) => ({ at, cost: 1 }));
-  const outcome = (admissions: Outcome['admissions']): Outcome => ({
+  const outcome = (admissions: Outcome['admissions'], shared = 0): Outcome => ({
     ...{ admissions, refused: 10, calls: 1, rateLimit: 1, burstLimit: 2, seconds: 10 },
-    away: { from: 4, to: 6 },
+    ...{ away: { from: 4, to: 6 }, shared },
   });
 
   it.each<[times: number[], failed: string[]]>([
     [[0, 0, 1, 5, 7], []],
     [[0, 0, 0, 5, 7], ['the limit was exceeded by 1.00 messages']],
-    [[5], ['not even the burst was admitted', 'nothing was admitted after it']],
+    [[5], ['nothing was admitted after it']],
     [[0, 1, 7], ['nothing was admitted without the store']],
   ])('on messages at %o', (times, failed) => {
     expect(failures(outcome(all(...times)))).toEqual(failed);
     const held = failed.length === 0;
     expect(summary(outcome(all(...times))).includes('The limit held.')).toBe(held);
     expect(summary(outcome(all(...times))).includes('did not hold')).toBe(!held);
+  });
+
+  it('leaves out what shares may add', () => {
+    const over = all(0, 0, 0, 5, 7);
+    expect(failures(outcome(over, 0.5))).toEqual(['the limit was exceeded by 0.50 messages']);
+    expect(failures(outcome(over, 1))).toEqual([]);
   });
 });

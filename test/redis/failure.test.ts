@@ -1,7 +1,7 @@
 // The store slow, silent, gone, back and empty, in virtual time: what is answered, and exactly when.
 
-import { SharedRateLimiter } from 'relay-limiter/redis';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { SharedRateLimiter } from '../../lib/redis/index.js';
 import { ROUNDING, World, type WorldOptions } from './support/world.js';
 
 afterEach(() => {

@@ -1,21 +1,16 @@
-// SharedRateLimiter on a real server, through each client: the verdicts, what is asked and what is not.
+// SharedRateLimiter without a store, its options, and what it answers at which time, with a simulated store.
 
 import { RateLimiter } from 'relay-limiter';
 import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/redis';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import type { Store } from '../../out/examples/fleet/server.js';
-import { codeOf, ENGINES, manualClock, ODD_KEYS } from '../support/limiters.js';
-import { run } from '../support/processes.js';
-import { REAL_TIME } from '../support/real-time.js';
-import {
-  anyStore,
-  CLIENTS,
-  mappingClient,
-  NO_STORE,
-  PREFIX,
-  sleep,
-  type TestClient,
-} from './support/store.js';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
+import { World, type WorldNode } from './support/world.js';
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.unstubAllEnvs();
+  vi.restoreAllMocks();
+});
 
 describe('mode local', () => {
   it('is a RateLimiter, and needs no client', async () => {
@@ -66,11 +61,11 @@ describe('options', () => {
     for (const mode of ['leased', 'local'] as const) {
       expect(make({ mode })).toBe('ERR_LIMITER_ENGINE');
     }
-    await sleep(0.01);
     expect(asked).not.toHaveBeenCalled();
     const made = ENGINES.map((engine) => make({ mode: 'leased', engine }));
     made.push(make({ mode: 'strict' }));
-    vi.unstubAllEnvs();
+    // The store is asked in the moment in which a limiter is made.
+    expect(asked).toHaveBeenCalledTimes(made.length);
     for (const limiter of made as { returned: SharedRateLimiter }[]) {
       expect(limiter.returned).toBeInstanceOf(SharedRateLimiter);
       await limiter.returned.close();
@@ -78,221 +73,46 @@ describe('options', () => {
   });
 });
 
-describe.skipIf(NO_STORE).each(Object.entries(CLIENTS))(
-  'through %s',
-  REAL_TIME,
-  (name, connect) => {
-    let server: Store;
-    let redis: TestClient;
-    const open: SharedRateLimiter[] = [];
-    let prefixes = 0;
-    beforeAll(async () => {
-      server = await anyStore();
-      redis = await connect(server.url);
-    });
-    afterEach(async () => {
-      await Promise.all(open.splice(0).map((limiter) => limiter.close()));
-    });
-    afterAll(async () => {
-      redis?.close();
-      await server?.close();
-    });
+describe('a refusal', () => {
+  it('names the time until the cost is there (strict)', async () => {
+    const world = new World(1, { mode: 'strict', rateLimit: 0.5, burstLimit: 3 });
+    const [shared] = world.nodes as [WorldNode];
+    const check = async (cost = 1) => {
+      const verdict = shared.checkAsync('p', cost);
+      await world.time.run(0);
+      return verdict;
+    };
+    await world.time.run(1);
+    for (let n = 0; n < 3; n += 1) expect(await check()).toEqual(['allow', 0]);
+    expect(await check()).toEqual(['delay', 2]);
+    await world.time.run(0.5);
+    expect((await check())[1]).toBeCloseTo(1.5);
+    await world.time.run(1.6);
+    expect(await check()).toEqual(['allow', 0]);
+    expect(await check(4)).toEqual(['delay', Infinity]);
+  });
 
-    function limiter(options: SharedRateLimiterOptions = {}): SharedRateLimiter {
-      prefixes += 1;
-      const { client } = redis;
-      const prefix = `${PREFIX}-${name}-${options.prefix ?? prefixes}`;
-      // Slow machines are not what these tests are about.
-      const made = new SharedRateLimiter({ client, deadlineSeconds: 5, ...options, prefix });
-      open.push(made);
-      return made;
-    }
-
-    it('strict: every check is a call, with the verdicts of RateLimiter', async () => {
-      const shared = limiter({
-        mode: 'strict',
-        rateLimit: 0.5,
-        burstLimit: 3,
-        disconnectThreshold: 3,
-      });
-      const verdicts = [];
-      for (let i = 0; i < 6; i += 1) verdicts.push(await shared.checkAsync('p'));
-      expect(verdicts.map(([action]) => action)).toEqual([
-        ...['allow', 'allow', 'allow'],
-        ...['delay', 'delay', 'disconnect'],
-      ]);
-      expect(verdicts[3]?.[1]).toBeGreaterThan(1);
-      expect(verdicts[3]?.[1]).toBeLessThanOrEqual(2);
-      expect(await shared.checkAsync('q', 4)).toEqual(['delay', Infinity]);
-      expect(await shared.getViolationCount('p')).toBe(3);
-      expect(shared.getStats()).toMatchObject({
-        verdicts: { allow: 3, delay: 3, disconnect: 1 },
-        store: { state: 'up', calls: 8, failures: 0, inFlight: 0 },
-      });
-      expect(codeOf(() => shared.check('p'))).toBe('ERR_LIMITER_OPTION');
-    });
-
-    it('leased: most checks are covered', async () => {
-      const shared = limiter({ rateLimit: 100, burstLimit: 1000 });
-      for (let i = 0; i < 1000; i += 1) {
-        const verdict = await shared.checkAsync('steady');
-        expect(verdict).toEqual(['allow', 0]);
-      }
-      expect(shared.getStats().store.calls).toBeLessThanOrEqual(100);
-      expect(shared.getStats().fallbackVerdicts).toBe(0);
-    });
-
-    it('leased: answers at once what is covered, and asks for what is not', async () => {
-      const shared = limiter({ rateLimit: 1, burstLimit: 20 });
-      expect(shared.check('p')).toEqual(['delay', 5]);
-      await expect.poll(() => shared.getStats().leasedTokens).toBeGreaterThan(0);
-      expect(shared.check('p')).toEqual(['allow', 0]);
-      const { calls } = shared.getStats().store;
-      expect(shared.check('p')).toEqual(['allow', 0]);
-      expect(shared.getStats().store.calls).toBe(calls);
-      expect(await shared.getViolationCount('p')).toBe(0);
-    });
-
-    it('leased: caches a refusal until the time it names, and counts its violations', async () => {
-      const shared = limiter({ rateLimit: 3, burstLimit: 5, disconnectThreshold: 6 });
-      for (let i = 0; i < 5; i += 1) expect(await shared.checkAsync('p')).toEqual(['allow', 0]);
-      const [action, delay] = await shared.checkAsync('p');
-      expect(action).toBe('delay');
-      expect(delay).toBeGreaterThan(0.25);
-      expect(delay).toBeLessThanOrEqual(1 / 3);
-      const { calls } = shared.getStats().store;
-      for (let i = 0; i < 4; i += 1) expect(shared.check('p')[0]).toBe('delay');
-      expect(shared.check('p')).toEqual(['disconnect', 0]);
-      expect(shared.getStats().store.calls).toBe(calls);
-      expect(await shared.getViolationCount('p')).toBe(6);
-      await sleep(delay + 0.01);
-      expect(await shared.checkAsync('p')).toEqual(['allow', 0]);
-    });
-
-    it('leased: two nodes share one bucket and one count of violations', async () => {
-      const a = limiter({ rateLimit: 0.001, burstLimit: 40, prefix: 'two' });
-      const b = limiter({
-        rateLimit: 0.001,
-        burstLimit: 40,
-        prefix: 'two',
-        disconnectThreshold: 2,
-      });
-      let allowed = 0;
-      for (let i = 0; i < 60; i += 1) {
-        const [action] = await (i % 2 === 0 ? a : b).checkAsync('p');
-        if (action === 'allow') allowed += 1;
-      }
-      expect(allowed).toBe(40);
-      expect((await b.checkAsync('p'))[0]).toBe('disconnect');
-      a.removePeer('p');
-      await expect.poll(() => b.getViolationCount('p')).toBe(21);
-    });
-
-    it('leased: gives back what is left when the peer leaves, and when it closes itself', async () => {
-      const options = { rateLimit: 0.001, burstLimit: 100, prefix: 'back' };
-      const a = limiter(options);
-      await a.checkAsync('p');
-      await a.checkAsync('q');
-      expect(a.getStats().leasedTokens).toBeGreaterThan(10);
-      a.removePeer('p');
-      // It closes before the store has answered.
-      expect(a.check('r')[0]).toBe('delay');
-      await a.close();
-      const b = limiter(options);
-      expect(await b.checkAsync('r', 100)).toEqual(['allow', 0]);
-      for (const key of ['p', 'q']) {
-        expect(await b.checkAsync(key, 99)).toEqual(['allow', 0]);
-        expect((await b.checkAsync(key))[0]).toBe('delay');
-      }
-    });
-
-    it('leased: many checks at once ask once, and get what there is', async () => {
-      const shared = limiter({ rateLimit: 0.001, burstLimit: 100 });
-      const verdicts = await Promise.all(Array.from({ length: 300 }, () => shared.checkAsync('p')));
-      expect(verdicts.filter(([action]) => action === 'allow')).toHaveLength(100);
-      expect(shared.getStats().store.calls).toBeLessThanOrEqual(3);
-    });
-
-    it('leased: keeps at most maxPeers, and gives back what those held that go', async () => {
-      const shared = limiter({ rateLimit: 0.001, burstLimit: 50, maxPeers: 10 });
-      for (let i = 0; i < 100; i += 1) await shared.checkAsync(`peer-${i}`);
-      expect(shared.getStats().trackedPeers).toBeLessThanOrEqual(10);
-      expect(shared.getStats().evictions).toBeGreaterThanOrEqual(90);
-      expect(await shared.checkAsync('peer-0', 49)).toEqual(['allow', 0]);
-    });
-
-    it.each(['strict', 'leased'] as const)('%s: every string is a key of its own', async (mode) => {
-      const shared = limiter({ mode, rateLimit: 0.001, burstLimit: 1 });
-      const first = await Promise.all(ODD_KEYS.map((key) => shared.checkAsync(key)));
-      expect(first.every(([action]) => action === 'allow')).toBe(true);
-      const second = await Promise.all(ODD_KEYS.map((key) => shared.checkAsync(key)));
-      expect(second.every(([action]) => action === 'delay')).toBe(true);
-    });
-
-    it.each(['strict', 'leased'] as const)(
-      '%s: verdicts are the same where the client maps numbers',
-      async (mode) => {
-        const mapped = await mappingClient(name, server.url);
-        open.push({ close: async () => mapped.close() } as SharedRateLimiter);
-        const { client } = mapped;
-        const shared = limiter({
-          client,
-          mode,
-          rateLimit: 0.5,
-          burstLimit: 4,
-          disconnectThreshold: 3,
-        });
-        const actions: string[] = [];
-        for (let i = 0; i < 7; i += 1) actions.push((await shared.checkAsync('p'))[0]);
-        expect(actions).toEqual([
-          ...['allow', 'allow', 'allow', 'allow'],
-          ...['delay', 'delay', 'disconnect'],
-        ]);
-        expect(await shared.getViolationCount('p')).toBe(3);
-        // A second, which is no 1 that means allow.
-        const one = limiter({ client, mode, rateLimit: 1, burstLimit: 1 });
-        await one.checkAsync('p');
-        expect((await one.checkAsync('p'))[0]).toBe('delay');
-        expect(shared.getStats().store).toMatchObject({ state: 'up', failures: 0 });
-      },
-    );
-
-    it('refuses bad input, and nothing happens', async () => {
-      const shared = limiter();
-      await expect(shared.checkAsync(1 as never)).rejects.toMatchObject({
-        code: 'ERR_LIMITER_KEY',
-      });
-      await expect(shared.checkAsync('p', -1)).rejects.toMatchObject({ code: 'ERR_LIMITER_COST' });
-      expect(codeOf(() => shared.check('p', Number.NaN))).toBe('ERR_LIMITER_COST');
-      const broken = limiter({ clock: () => Number.NaN });
-      await expect(broken.checkAsync('p')).rejects.toMatchObject({ code: 'ERR_LIMITER_CLOCK' });
-      expect(shared.getStats().store.calls).toBe(0);
-    });
-
-    it.runIf(name === 'node-redis')('keeps no process alive once it is closed', () => {
-      const { status, stdout } = run(`
-      import { createClient } from 'redis';
-      import { SharedRateLimiter } from 'relay-limiter/redis';
-      const client = await createClient({ url: '${server.url}' }).connect();
-      const options = { client, deadlineSeconds: 60, prefix: '${PREFIX}-exit' };
-      const limiter = new SharedRateLimiter(options);
-      await limiter.checkAsync('p');
-      await limiter.close();
-      await client.close();
-      const closed = performance.now();
-      process.on('exit', () => console.log(performance.now() - closed));
-    `);
-      expect(status).toBe(0);
-      expect(Number(stdout)).toBeLessThan(20_000);
-    });
-
-    // Through one client: it is heard of with the next sign of life, seconds later.
-    it.runIf(name === 'ioredis')('counts the nodes that share the limit', async () => {
-      const options = { prefix: 'nodes' };
-      const all = [limiter(options), limiter(options), limiter(options)];
-      await expect.poll(() => all.map((node) => node.getStats().store.nodes)).toEqual([3, 3, 3]);
-      await (all[2] as SharedRateLimiter).close();
-      await expect.poll(() => all[0]?.getStats().store.nodes, { timeout: 8000 }).toBe(2);
-    });
-  },
-);
+  it('is cached until the time it names, and its violations are counted (leased)', async () => {
+    const world = new World(1, { rateLimit: 3, burstLimit: 5, disconnectThreshold: 6 });
+    const [shared] = world.nodes as [WorldNode];
+    await world.time.run(1);
+    for (let n = 0; n < 5; n += 1) expect(await world.check(shared)).toBe(true);
+    const refused = shared.checkAsync('p');
+    await world.time.run(0);
+    const [action, delay] = await refused;
+    expect(action).toBe('delay');
+    // Five checks took half a millisecond.
+    expect(delay).toBeCloseTo(1 / 3 - 0.0005);
+    const { calls } = shared.getStats().store;
+    for (let n = 0; n < 4; n += 1) expect(shared.check('p')[0]).toBe('delay');
+    expect(shared.check('p')).toEqual(['disconnect', 0]);
+    await world.time.run(delay - 0.001);
+    expect(shared.check('p')).toEqual(['disconnect', 0]);
+    expect(shared.getStats().store.calls).toBe(calls);
+    await world.time.run(0.002);
+    expect(await world.check(shared)).toBe(true);
+    const count = shared.getViolationCount('p');
+    await world.time.run(0);
+    expect(await count).toBe(7);
+  });
+});

@@ -1,4 +1,5 @@
-// A node in a process of its own, under flood: what it admits, it tells, in seconds of the machine's clock.
+// A node in a process of its own, under flood: how much it admits, and between which times, it tells, in seconds of
+// the machine's clock.
 
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
@@ -19,8 +20,9 @@ await limiter.ready();
 process.send({ ready: true });
 await new Promise((resolve) => process.once('message', resolve));
 for (;;) {
+  const from = seconds();
   const verdicts = Array.from({ length: 20 }, () => limiter.checkAsync('flood'));
   const admitted = (await Promise.all(verdicts)).filter(([action]) => action === 'allow').length;
-  process.send({ at: seconds(), admitted });
+  process.send({ from, at: seconds(), admitted });
   await new Promise((resolve) => setTimeout(resolve, 5));
 }

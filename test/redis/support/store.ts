@@ -1,10 +1,7 @@
-// A real server for tests: that of REDIS_URL, else one found on the PATH, or installed where that can be done
-// without asking. Where there is none these tests are skipped, and say so. Tests that stop a server, or start
-// it with flags, need one of their own.
+// A real server for tests: that of REDIS_URL, else one found on the PATH. Where there is none these tests are skipped
+// (find-server.ts says so). Tests that stop a server, or start it with flags, need one of their own.
 
-import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
 import { Redis } from 'ioredis';
 import { createClient, RESP_TYPES } from 'redis';
 import {
@@ -15,12 +12,11 @@ import {
 } from '../../../out/examples/fleet/server.js';
 
 const given = process.env['REDIS_URL'] || undefined;
-const program = findServer() ?? (given === undefined ? installed() : undefined);
+const program = findServer();
 
 /** Why there are no tests with a server that they start themselves; false where there are. */
 export const NO_SERVER: string | false =
   program === undefined ? `no redis-server: ${INSTALL_ADVICE}` : false;
-if (NO_SERVER) console.warn(`skipped: ${NO_SERVER}`);
 
 /** Why there are no tests on a real server, whosever it is. */
 export const NO_STORE: string | false = given === undefined && NO_SERVER;
@@ -43,25 +39,15 @@ async function forget(url: string): Promise<void> {
   await client.close();
 }
 
-function installed(): string | undefined {
-  const isDebian =
-    existsSync('/etc/os-release') &&
-    /^ID(_LIKE)?=.*(debian|ubuntu)/m.test(readFileSync('/etc/os-release', 'utf8'));
-  if (!isDebian || process.getuid?.() !== 0) return undefined;
-  const wait = ['-qq', '-o', 'DPkg::Lock::Timeout=120'];
-  const options = { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } };
-  spawnSync('apt-get', ['update', ...wait], options);
-  spawnSync(
-    'apt-get',
-    ['install', '-y', '--no-install-recommends', ...wait, 'redis-server'],
-    options,
-  );
-  return findServer();
-}
-
 export function startServer(flags: readonly string[] = []): Promise<StoreServer> {
   return StoreServer.start(program as string, flags);
 }
+
+/**
+ * Longer than any test: for those that are not about a store that answers late. Not for a store that loses its data,
+ * since buckets then stay empty for twice as long.
+ */
+export const NO_DEADLINE = { deadlineSeconds: 150 } as const;
 
 /** A client that comes back fast, and what closes it. */
 export interface TestClient {
@@ -95,6 +81,11 @@ export async function mappingClient(which: string, url: string): Promise<TestCli
 }
 
 export const CLIENTS = { 'node-redis': nodeRedis, ioredis: ioRedis } as const;
+
+/** Waits until something holds; the test's own time is the limit. */
+export async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await sleep(0.01);
+}
 
 export function sleep(seconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, seconds * 1000));

@@ -8,6 +8,9 @@ import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
 import { Twin } from './twin.js';
 import { VirtualTime } from './virtual-time.js';
 
+/** From the sources, as the twin is: a class of the built package is another. */
+export type WorldNode = SharedRateLimiter;
+
 /** What doubles lose in sums of epoch seconds. */
 export const ROUNDING = 1e-3;
 

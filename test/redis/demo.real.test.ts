@@ -1,0 +1,51 @@
+// What `npm run demo:fleet` runs: its flags and exit codes, and the demonstration itself. It goes on until each of
+// its parts has been seen, however slow the machine is.
+
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { ROOT, start } from '../support/processes.js';
+import { NO_SERVER } from './support/store.js';
+
+const MAIN = fileURLToPath(new URL('../../out/examples/fleet/main.js', import.meta.url));
+
+describe('the command', () => {
+  it('lists its flags', async () => {
+    const { code, output } = await start(MAIN, ['--help']).ended;
+    expect(code).toBe(0);
+    expect(output).toContain('--seconds N');
+  });
+
+  it.each(['--seconds 3', '--seconds many', '--flood 0', '--frobnicate', 'surplus'])(
+    'refuses %s',
+    async (args) => {
+      const { code, output } = await start(MAIN, args.split(' ')).ended;
+      expect(code).toBe(2);
+      expect(output).toMatch(/^demo:fleet: .+ \(npm run demo:fleet -- --help\)\n$/);
+    },
+  );
+
+  it('says how to install a server where there is none', async () => {
+    const { PATH, REDIS_URL } = process.env;
+    process.env['PATH'] = ROOT;
+    delete process.env['REDIS_URL'];
+    const { code, output } = await start(MAIN, []).ended;
+    Object.assign(process.env, { PATH }, REDIS_URL && { REDIS_URL });
+    expect(code).toBe(1);
+    expect(output).toContain('apt-get install redis-server');
+  });
+
+  it.skipIf(NO_SERVER)('shows that the limit holds', async () => {
+    const { code, output } = await start(MAIN, ['--seconds', '4']).ended;
+    expect(output).toContain('The limit held.');
+    expect(output).toMatch(/of it without the store +[1-9]/);
+    expect(code).toBe(0);
+    for (const line of output.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
+  });
+
+  it.skipIf(NO_SERVER)('ends when interrupted', async () => {
+    const demo = start(MAIN, []);
+    await demo.line(/relay +admitted/);
+    demo.interrupt();
+    expect((await demo.ended).code).toBe(130);
+  });
+});

@@ -1,0 +1,170 @@
+// A real store out of reach, without its scripts, not there, full, locked, or with somebody else's keys.
+
+import { createClient } from 'redis';
+import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/redis';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { excess } from '../../out/examples/fleet/bound.js';
+import type { StoreServer } from '../../out/examples/fleet/server.js';
+import { BadNetwork } from './support/bad-network.js';
+import { Flood } from './support/flood.js';
+import { NO_DEADLINE, NO_SERVER, nodeRedis, startServer } from './support/store.js';
+
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+function limiter(options: SharedRateLimiterOptions): SharedRateLimiter {
+  const made = new SharedRateLimiter(options);
+  closers.push(() => made.close());
+  return made;
+}
+
+async function clientOf(url: string): Promise<object> {
+  const { client, close } = await nodeRedis(url);
+  closers.push(close);
+  return client;
+}
+
+type Commander = { sendCommand(args: string[]): Promise<unknown> };
+
+describe.skipIf(NO_SERVER)('the store', () => {
+  let server: StoreServer;
+  beforeAll(async () => {
+    server = await startServer();
+  });
+  afterAll(() => server.close());
+
+  it('out of reach of one: it waits, the others go on, the bound holds', async () => {
+    const proxy = await BadNetwork.start(server.port);
+    closers.push(() => proxy.close());
+    const limit = { rateLimit: 50, burstLimit: 20 };
+    const policy = { onStoreFailure: 'closed' as const, deadlineSeconds: 0.5 };
+    const options = { ...limit, ...policy, prefix: 'reach' };
+    const far = limiter({ client: await clientOf(proxy.url), ...options });
+    const near = limiter({ client: await clientOf(server.url), ...options });
+    const flood = new Flood([far, near]);
+    for (const trouble of ['cut', 'slow', 'silent']) {
+      await flood.isAdmitted([far]);
+      if (trouble === 'cut') proxy.isClosed = true;
+      if (trouble === 'cut') proxy.cut();
+      if (trouble === 'slow') proxy.latency = 1;
+      if (trouble === 'silent') proxy.swallows = true;
+      await expect.poll(() => far.getStats().store.state).toBe('down');
+      await flood.isAdmitted([near]);
+      Object.assign(proxy, { isClosed: false, latency: 0, swallows: false });
+      if (trouble === 'silent') proxy.cut();
+    }
+    await flood.isAdmitted([far, near]);
+    await flood.stop();
+    const over = excess(flood.admissions, limit.rateLimit, limit.burstLimit);
+    expect(over).toBeLessThanOrEqual(1e-6);
+  });
+
+  it('without its scripts: they are loaded again, nobody notices, nothing is lost', async () => {
+    const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
+    const shared = limiter({
+      client,
+      prefix: 'flush',
+      rateLimit: 0.001,
+      burstLimit: 30,
+      mode: 'strict',
+      ...NO_DEADLINE,
+    });
+    let allowed = 0;
+    for (let i = 0; i < 40; i += 1) {
+      if (i % 10 === 5) await client.scriptFlush();
+      if ((await shared.checkAsync('p'))[0] === 'allow') allowed += 1;
+    }
+    expect(allowed).toBe(30);
+    expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 0, store: { failures: 0 } });
+  });
+
+  it('that is not there: the policy decides, ready() says why', async () => {
+    const client = createClient({
+      // Nobody listens there.
+      url: 'redis://127.0.0.1:1',
+      socket: { reconnectStrategy: 50 },
+      disableOfflineQueue: true,
+    });
+    client.connect().catch(() => {});
+    closers.push(() => client.destroy());
+    const shared = limiter({ client, onStoreFailure: 'open', prefix: 'gone' });
+    await expect(shared.ready()).rejects.toMatchObject({ code: 'ERR_LIMITER_STORE' });
+    expect(await shared.checkAsync('p')).toEqual(['allow', 0]);
+    expect(shared.check('p')).toEqual(['allow', 0]);
+    const closed = limiter({ client, onStoreFailure: 'closed', prefix: 'gone' });
+    expect((await closed.checkAsync('p'))[0]).toBe('delay');
+    await expect(shared.getViolationCount('p')).rejects.toMatchObject({
+      code: 'ERR_LIMITER_STORE',
+    });
+    // One at a time, so that nothing gathers in the client.
+    expect(shared.getStats().store.inFlight).toBeLessThanOrEqual(1);
+  });
+
+  it.each<[string, string[], RegExp, (client: Commander) => Promise<unknown>]>([
+    ['that wants a password', ['--requirepass', 'secret'], /NOAUTH/, async () => {}],
+    [
+      'that is full',
+      ['--maxmemory', '1', '--maxmemory-policy', 'noeviction'],
+      /OOM/,
+      async () => {},
+    ],
+    [
+      'that takes no writes',
+      [],
+      /READONLY/,
+      async (client) => client.sendCommand(['REPLICAOF', '127.0.0.1', '1']),
+    ],
+  ])('%s: ready() says so, the policy decides', async (_, flags, reason, prepare) => {
+    const own = await startServer(flags);
+    closers.push(() => own.close());
+    // What it does to say hello is refused as well, where a password is wanted.
+    const client = createClient({ url: own.url, RESP: 2, disableClientInfo: true });
+    client.on('error', () => {});
+    await client.connect();
+    closers.push(() => client.destroy());
+    await prepare(client);
+    const shared = limiter({ client, onStoreFailure: 'open', mode: 'strict', ...NO_DEADLINE });
+    await expect(shared.ready()).rejects.toThrow(reason);
+    expect(await shared.checkAsync('p')).toEqual(['allow', 0]);
+    expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 1, store: { state: 'down' } });
+  });
+
+  it.each(['strict', 'leased'] as const)(
+    'with something else under a key of ours: told, left alone, the others go on (%s)',
+    async (mode) => {
+      const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
+      const prefix = `foreign-${mode}`;
+      const shared = limiter({
+        client,
+        prefix,
+        mode,
+        burstLimit: 5,
+        rateLimit: 0.001,
+        ...NO_DEADLINE,
+      });
+      await shared.checkAsync('p');
+      const [key] = await client.keys(`${prefix}:*:p`);
+      await client.del(key as string);
+      await client.lPush(key as string, 'theirs');
+      shared.removePeer('p');
+      const failures: string[] = [];
+      shared.on('failure', (failure) => failures.push(`${failure.key}: ${failure.error.message}`));
+      expect((await shared.checkAsync('p', 1))[0]).toBe('delay');
+      expect(failures[0]).toMatch(/^p: .*WRONGTYPE/);
+      expect(await client.lRange(key as string, 0, -1)).toEqual(['theirs']);
+      expect(await shared.checkAsync('q')).toEqual(['allow', 0]);
+      expect(shared.getStats().store.state).toBe('up');
+    },
+  );
+
+  it('with something else where the nodes are: refused, and left alone', async () => {
+    const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
+    await client.zAdd('foreign-nodes:{0}', { score: 1, value: 'theirs' });
+    const shared = limiter({ client, prefix: 'foreign-nodes', ...NO_DEADLINE });
+    await expect(shared.ready()).rejects.toThrow('WRONGTYPE');
+    expect(await client.zRange('foreign-nodes:{0}', 0, -1)).toEqual(['theirs']);
+    expect(await client.ttl('foreign-nodes:{0}')).toBe(-1);
+  });
+});
