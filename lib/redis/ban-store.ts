@@ -58,8 +58,10 @@ export class BanStore {
   #known = { epoch: '', version: 0 };
   /** The store's time less ours. */
   #offset = 0;
-  /** What was told or heard of since a look at the store began. */
-  #news: Set<string> | undefined;
+  /** What this process found since a look at the store began. */
+  #found: Set<string> | undefined;
+  /** What it heard of since the look knows the number of the last change: what is read may be older. */
+  #heard: Set<string> | undefined;
   #listening: 'no' | 'soon' | 'yes' = 'no';
   /** Ends the connection that listens, or is to listen. */
   #endOwn = () => {};
@@ -94,7 +96,7 @@ export class BanStore {
   /** What is known of this peer, or that its ban is lifted, is to be told. */
   tell(key: string, what: 'ban' | 'lift'): void {
     this.#wait(key, what);
-    this.#news?.add(key);
+    this.#found?.add(key);
     if (this.#state === 'up') this.#work();
   }
 
@@ -229,31 +231,41 @@ export class BanStore {
 
   async #look(): Promise<void> {
     this.#mustLook = false;
+    // What waits has not been told yet, so it is not among what is read.
+    this.#found = new Set(this.#waiting.keys());
+    try {
+      await this.#readIfChanged(this.#found);
+    } finally {
+      this.#found = undefined;
+      this.#heard = undefined;
+    }
+  }
+
+  async #readIfChanged(found: ReadonlySet<string>): Promise<void> {
     const before = this.#known;
     const known = await this.#versionNow();
     if (known.epoch === before.epoch && known.version === before.version) return;
     const hasLost = before.epoch !== '' && known.epoch !== before.epoch;
     // What is said from here on comes after what is read.
     this.#known = known;
-    const news = new Set<string>();
-    this.#news = news;
+    const heard = new Set<string>();
+    this.#heard = heard;
+    const isNews = (key: string) => found.has(key) || heard.has(key);
     try {
       const bans = await this.#all();
       if (before.epoch !== '' && !hasLost) {
-        this.#listener.all(bans, (key) => news.has(key));
+        this.#listener.all(bans, isNews);
       } else {
         for (const ban of bans) {
-          if (!news.has(ban.key)) this.#listener.told({ ...ban, isLifted: false, isOwn: false });
+          if (!isNews(ban.key)) this.#listener.told({ ...ban, isLifted: false, isOwn: false });
         }
       }
     } catch (error) {
       this.#known = { ...before, version: -1 };
       throw error;
-    } finally {
-      this.#news = undefined;
     }
     if (!hasLost) return;
-    for (const { key } of this.#listener.mine()) if (!news.has(key)) this.#wait(key, 'ban');
+    for (const { key } of this.#listener.mine()) if (!isNews(key)) this.#wait(key, 'ban');
   }
 
   async #versionNow(): Promise<{ epoch: string; version: number }> {
@@ -306,7 +318,7 @@ export class BanStore {
     // What is still to be told comes after it: a lift ends whatever was said, a ban outlives a lift.
     const waiting = this.#waiting.get(key);
     if (waiting === 'lift' || (waiting === 'ban' && isLifted)) return;
-    this.#news?.add(key);
+    this.#heard?.add(key);
     this.#listener.told({ key, seconds, violations, isLifted, isOwn });
   }
 

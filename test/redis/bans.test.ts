@@ -159,3 +159,26 @@ describe('a ban that was heard of before all were read', () => {
     await bans.close();
   });
 });
+
+describe('a ban that is found while all are read again', () => {
+  it('stays, and is told', async () => {
+    const store = new Store();
+    const bans = new SharedBans({ client: store.client(), clock: () => store.time.now });
+    const lifts: string[] = [];
+    bans.on('lift', ({ key }) => lifts.push(key));
+    await store.time.run(1);
+    store.ban('first', 60);
+    await store.time.run(1);
+    store.liftUnheard('nobody');
+    store.isSilent = true;
+    // The node notices that it has missed a change, and asks for the number of the last one.
+    store.ban('second', 60);
+    bans.ban('p', 60);
+    store.speak();
+    await store.time.run(1);
+    expect(['first', 'second', 'p'].map((key) => bans.isBanned(key))).toEqual([true, true, true]);
+    expect(store.ends.has('p')).toBe(true);
+    expect(lifts).toEqual([]);
+    await bans.close();
+  });
+});
