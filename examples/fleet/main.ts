@@ -78,7 +78,10 @@ async function runFleet(
   };
   try {
     const prefix = `demo-fleet-${process.pid}`;
-    const ports = await Promise.race([fleet.start(RELAYS, { url, prefix, ...LIMIT }), failed]);
+    const ports = await Promise.race([
+      fleet.start(RELAYS, { url, prefix, nodes: RELAYS, ...LIMIT }),
+      failed,
+    ]);
     const start = machineSeconds();
     print(
       `${RELAYS} relays share ${LIMIT.rateLimit} messages a second, ${LIMIT.burstLimit} at once, of each peer,`,

@@ -5,6 +5,8 @@ export interface NodeConfig {
   prefix: string;
   rateLimit: number;
   burstLimit: number;
+  /** How many relays there are. */
+  nodes: number;
 }
 
 export interface Counts {

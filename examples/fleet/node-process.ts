@@ -16,14 +16,13 @@ import {
 
 const REPORT_EVERY_MS = 200;
 
-await work<NodeConfig>(async ({ url, prefix, rateLimit, burstLimit }) => {
+await work<NodeConfig>(async ({ url, ...limit }) => {
   const client = createClient({ url, socket: { reconnectStrategy: 100 } });
   await client.on('error', () => {}).connect();
-  const limiter = new SharedRateLimiter({ client, prefix, rateLimit, burstLimit });
+  const limiter = new SharedRateLimiter({ client, ...limit });
   limiter.on('state', ({ state }) => {
     tell<FromNode>({ kind: 'state', at: machineSeconds(), isDown: state === 'down' });
   });
-  await limiter.ready();
 
   let admitted = 0;
   let refused = 0;

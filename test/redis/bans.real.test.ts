@@ -112,7 +112,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     for (const key of ['p', 'q', 'r']) a.ban(key, 600);
     await expect.poll(() => a.getStats().waiting).toBe(0);
     const { client, close } = await nodeRedis(server.url);
-    const b = new SharedBans({ client, prefix: 'thrown' });
+    const b = new SharedBans({ client, prefix: 'thrown', ...NO_DEADLINE });
     closers.push(close, () => b.close());
     b.on('ban', ({ key }) => {
       throw new Error(key);
@@ -424,7 +424,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     const io = new Redis(own.port, '127.0.0.1', { enableReadyCheck: false });
     io.on('error', () => {});
     closers.push(() => io.disconnect());
-    const made = new SharedBans({ client: io });
+    const made = new SharedBans({ client: io, ...NO_DEADLINE });
     closers.push(() => made.close());
     await expect(made.ready()).rejects.toThrow('NOAUTH');
   });

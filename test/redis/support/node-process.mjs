@@ -16,7 +16,6 @@ if (which !== 'ioredis') await client.connect();
 const clock = () => seconds() * pace + offset;
 const limiter = new SharedRateLimiter({ client, clock, ...options });
 process.on('disconnect', () => process.exit());
-await limiter.ready();
 process.send({ ready: true });
 await new Promise((resolve) => process.once('message', resolve));
 for (;;) {
