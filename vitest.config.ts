@@ -4,6 +4,8 @@ import { configDefaults, defineConfig } from 'vitest/config';
 
 const REAL = 'test/**/*.real.test.ts';
 const MACHINE = 'test/**/*.machine.test.ts';
+/** Says which tests are skipped. */
+const FIND_SERVER = 'test/redis/support/find-server.ts';
 
 export default defineConfig({
   test: {
@@ -26,12 +28,17 @@ export default defineConfig({
       // Real sockets, processes, stores and timers: what must never happen, and what happens in the end.
       {
         extends: true,
-        test: { name: 'real', include: [REAL], globalSetup: 'test/redis/support/find-server.ts' },
+        test: { name: 'real', include: [REAL], globalSetup: FIND_SERVER },
       },
       // Memory, garbage collection, pauses: not part of `npm test`.
       {
         extends: true,
-        test: { name: 'machine', include: [MACHINE], fileParallelism: false },
+        test: {
+          name: 'machine',
+          include: [MACHINE],
+          globalSetup: FIND_SERVER,
+          fileParallelism: false,
+        },
       },
     ],
   },

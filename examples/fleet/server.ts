@@ -30,7 +30,7 @@ function isExecutable(file: string): boolean {
   }
 }
 
-/** Ports that no system gives to outgoing connections: these would take one while its server is away. */
+/** Below the ports that systems give to outgoing connections: these would take one while its server is away. */
 const PORTS = { from: 15_000, to: 30_000 };
 
 /** A port that nobody listens to now. */
