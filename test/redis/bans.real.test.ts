@@ -88,6 +88,8 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     expect(a.isBanned('p')).toBe(true);
     await expect.poll(() => b.isBanned('p')).toBe(true);
     expect(heard).toEqual([['p', 7]]);
+    // It was published, not only found at the next look.
+    await expect.poll(() => b.getStats().received).toBe(1);
     // Less the time that the test has taken.
     expect(b.banSecondsLeft('p')).toBeGreaterThan(400);
     expect(b.banSecondsLeft('p')).toBeLessThanOrEqual(600.001);
