@@ -8,7 +8,7 @@ import { guardWebSocketServer } from 'relay-limiter/ws';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
-import { until } from '../support/sockets.js';
+import { few, until } from '../support/sockets.js';
 import {
   caughtUp,
   client,
@@ -88,7 +88,7 @@ describe('each mode of the server', () => {
     const server = new WebSocketServer({ noServer: true });
     stopLater(stopper(server));
     const received: string[] = [];
-    const messages = { limiter: new RateLimiter({ rateLimit: 1e-3, burstLimit: 1 }) };
+    const messages = { limiter: few(1) };
     guardWebSocketServer(server, { connections: { limiter: twice() }, messages });
     http.on('upgrade', (request, socket, head) => {
       server.handleUpgrade(request, socket, head, (ws) => {
@@ -133,8 +133,10 @@ describe("its user's verifyClient", () => {
               asked += 1;
               setImmediate(() => answer('x-token' in req.headers, 403));
             };
-      const limiter = new RateLimiter({ rateLimit: 0.1, burstLimit: 2 });
-      const { port, guard } = await guarded({ connections: { limiter } }, { verifyClient });
+      const { port, guard } = await guarded(
+        { connections: { limiter: twice() } },
+        { verifyClient },
+      );
       const status = form === 'sync' ? 401 : 403;
       expect((await refusal(client(port))).status).toBe(status);
       await connected(port, { headers: { 'x-token': 'yes' } });
@@ -174,7 +176,7 @@ describe('addresses', () => {
   test('behind a proxy that is named, each client counts by itself', async () => {
     const { port } = await guarded({
       trustedProxies: 'loopback',
-      connections: { limiter: new RateLimiter({ rateLimit: 0.1, burstLimit: 1 }) },
+      connections: { limiter: few(1) },
     });
     const from = (address: string) => ({ headers: { 'X-Forwarded-For': address } });
     await connected(port, from('192.0.2.1'));
@@ -196,8 +198,7 @@ describe('addresses', () => {
       await once(http, 'listening');
       const server = new WebSocketServer({ server: http });
       stopLater(stopper(server));
-      const once1 = { rateLimit: 0.001, burstLimit: 1 };
-      const limiters = [new RateLimiter(once1), new RateLimiter(once1)] as const;
+      const limiters = [few(1), few(1)] as const;
       let received = 0;
       const guard = guardWebSocketServer(server, {
         connections: { limiter: limiters[0], maxPerAddress: 1 },

@@ -1,0 +1,74 @@
+// A guarded server without sockets, for tests in virtual time: messages are handed to fake WebSockets, which
+// do what those of ws do when they are paused and closed.
+
+import { EventEmitter } from 'node:events';
+import type { IncomingMessage } from 'node:http';
+import {
+  guardWebSocketServer,
+  type WebSocketGuardOptions,
+  type WebSocketVerdict,
+} from 'relay-limiter/ws';
+import type { VerifyClientCallbackAsync, WebSocket, WebSocketServer } from 'ws';
+
+type Close = readonly [code?: number, reason?: string];
+
+export class FakeSocket extends EventEmitter {
+  isPaused = false;
+  /** How its close method was called, each time. */
+  readonly closes: Close[] = [];
+  /** What its listeners were given, as text. */
+  readonly received: string[] = [];
+
+  constructor() {
+    super();
+    this.on('message', (data) => this.received.push(String(data)));
+  }
+
+  pause(): void {
+    this.isPaused = true;
+  }
+
+  resume(): void {
+    this.isPaused = false;
+  }
+
+  close(...how: Close): void {
+    this.closes.push(how);
+  }
+
+  /** The connection ends. */
+  terminate(): void {
+    this.emit('close', 1006, Buffer.alloc(0));
+  }
+
+  /** Messages that come in one chunk: ws goes on with it even where it is paused in its middle. */
+  receive(...texts: readonly string[]): void {
+    for (const text of texts) this.emit('message', Buffer.from(text), false);
+  }
+}
+
+export function guardedVirtually(options: WebSocketGuardOptions) {
+  const verdicts: WebSocketVerdict[] = [];
+  const server = {
+    options: {} as { verifyClient?: (info: object, answer: unknown) => void },
+    handleUpgrade(request: IncomingMessage, _: unknown, __: unknown, upgraded: unknown): void {
+      const admit: Parameters<VerifyClientCallbackAsync>[1] = () =>
+        (upgraded as (socket: unknown, request: unknown) => void)(new FakeSocket(), request);
+      server.options.verifyClient?.({ req: request }, admit);
+    },
+  };
+  const guard = guardWebSocketServer(server as unknown as WebSocketServer, {
+    onVerdict: (verdict) => verdicts.push(verdict),
+    ...options,
+  });
+  /** A connection from an address. */
+  const connect = (remoteAddress = '192.0.2.1'): FakeSocket => {
+    const socket = Object.assign(new EventEmitter(), { remoteAddress, destroyed: false });
+    const request = { socket, headers: {} } as unknown as IncomingMessage;
+    const made: FakeSocket[] = [];
+    const upgraded = (client: WebSocket) => made.push(client as unknown as FakeSocket);
+    server.handleUpgrade(request, socket, undefined, upgraded);
+    return made[0] as FakeSocket;
+  };
+  return { guard, verdicts, connect };
+}
