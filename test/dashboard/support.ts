@@ -6,15 +6,22 @@ import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard';
 import { onTestFinished } from 'vitest';
 import type { Hello, Listing, Sample } from '../../dist/dashboard/messages.js';
+import { manualClock } from '../support/limiters.js';
 
 export type { Hello, Listing, Sample };
 
-/** Seconds between two samples: so short that no test waits long. */
-export const INTERVAL = 0.05;
+/** Seconds between two samples. */
+export const INTERVAL = 1;
 
-export function limiters() {
-  const messages = new RateLimiter({ rateLimit: 1, burstLimit: 10, disconnectThreshold: 20 });
-  const books = new OrderbookRateLimiter({ violationBanThreshold: 1, banDuration: 600 });
+/** Limiters by a clock that stands, unless a test moves it. */
+export function limiters(clock: () => number = manualClock()) {
+  const messages = new RateLimiter({
+    rateLimit: 1,
+    burstLimit: 10,
+    disconnectThreshold: 20,
+    clock,
+  });
+  const books = new OrderbookRateLimiter({ violationBanThreshold: 1, banDuration: 600, clock });
   return { messages, books };
 }
 

@@ -3,9 +3,10 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { ask, ban, events, lift, served } from './support.js';
 
 const TOKEN = 'correct-horse.battery~staple';
@@ -246,14 +247,18 @@ describe('lifting', () => {
   });
 
   test('a connection that breaks in the middle of its body breaks nothing', async () => {
-    const { url } = await served();
+    const { url, dashboard } = await served();
+    const server = createServer(dashboard).listen(0, '127.0.0.1');
+    onTestFinished(() => void server.close());
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
     const headers = { 'Content-Type': 'application/json', 'Content-Length': 100 };
-    const asking = request(`${url}lift`, { method: 'POST', headers, agent: false });
+    const asking = request({ port, path: '/lift', method: 'POST', headers, agent: false });
     asking.on('error', () => {});
     asking.write('{"limiter"');
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    const [, answer] = await once(server, 'request');
     asking.destroy();
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await once(answer, 'close');
     expect((await ask(url)).status).toBe(200);
   });
 });

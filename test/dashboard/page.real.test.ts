@@ -1,28 +1,31 @@
 // The page in a real browser: an attack as it happens.
 
-import { existsSync } from 'node:fs';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { CHROMIUM, FLAGS } from '../support/chromium.js';
-import { REAL_TIME } from '../support/real-time.js';
+import { CHROMIUM, FLAGS, hasChromium } from '../support/chromium.js';
 import { ban, limiters, served } from './support.js';
 
 const TOKEN = 'correct-horse.battery~staple';
-const WAIT = { timeout: 5000 };
+/** Milliseconds that the browser has for anything: a busy machine is only slower. */
+const PATIENCE = 60_000;
 
-// Debian's and Ubuntu's chromium is at this place; elsewhere there may be none.
-describe.skipIf(!existsSync(CHROMIUM))('in chromium', REAL_TIME, () => {
+describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chromium', () => {
   let browser: Browser;
 
   beforeAll(async () => {
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+    const timeout = PATIENCE;
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout });
   });
   afterAll(() => browser?.close());
 
   /** Opens the page; whatever goes wrong there is in `wrong`, and must not be by the test's end. */
   async function open(url: string, options: Parameters<Browser['newPage']>[0] = {}) {
     const page = await browser.newPage(options);
+    page.setDefaultTimeout(PATIENCE);
     const wrong: string[] = [];
     page.on('console', (message) => {
       if (['error', 'warning'].includes(message.type())) wrong.push(message.text());
@@ -48,35 +51,36 @@ describe.skipIf(!existsSync(CHROMIUM))('in chromium', REAL_TIME, () => {
   test('it shows the flood rising, the ban appearing, the lifted ban disappearing', async () => {
     const { url, messages, books } = await served({ intervalSeconds: 0.2, title: 'Relay <1>' });
     const { page, wrong } = await open(url);
-    await expect.poll(() => text(page, '#status'), WAIT).toBe('Live');
+    await expect.poll(() => text(page, '#status')).toBe('Live');
     expect(await page.title()).toBe('Relay <1>');
     expect(await text(page, '#no-bans')).toBe('Nobody is banned.');
     expect(await page.isVisible('#bans')).toBe(false);
 
-    const flood = setInterval(() => {
-      for (let n = 0; n < 50; n += 1) messages.check('flooder');
-      messages.check('honest', 0);
-    }, 10);
-    onTestFinished(() => clearInterval(flood));
-    await expect.poll(() => number(page, 'disconnect'), WAIT).toBeGreaterThan(1000);
+    // As many before each sample.
+    const getOverview = messages.getOverview.bind(messages);
+    messages.getOverview = () => {
+      for (let n = 0; n < 98; n += 1) messages.check('flooder');
+      for (let n = 0; n < 2; n += 1) messages.check('honest', 0);
+      return getOverview();
+    };
+    // The first lot has the burst and is delayed before it is disconnected.
+    await expect.poll(() => text(page, '#refused')).toBe('98% refused');
+    expect(await number(page, 'disconnect')).toBeGreaterThan(0);
     expect(await number(page, 'tracked')).toBe(2);
-    expect(await text(page, '#refused')).toMatch(/^9\d(\.\d)?% refused$/);
     expect(await text(page, '#violators tbody tr:first-child .key')).toBe('flooder');
-    expect(await painted(page, '#verdicts-chart canvas', [200, 29, 101])).toBe(true);
+    await expect.poll(() => painted(page, '#verdicts-chart canvas', [200, 29, 101])).toBe(true);
 
     ban(books, 'mallory');
     ban(books, 'eve');
-    await page.waitForSelector('#bans tbody tr:nth-child(2)', WAIT);
+    await page.waitForSelector('#bans tbody tr:nth-child(2)');
     expect(await page.isVisible('#no-bans')).toBe(false);
     const row = page.locator('#bans tbody tr', { hasText: 'mallory' });
-    expect(await row.innerText()).toMatch(
-      /^mallory\s+books\s+\d+\s+(10 min 0|9 min \d+) s\s+Lift$/,
-    );
+    expect(await row.innerText()).toMatch(/^mallory\s+books\s+\d+\s+\d+ min \d+ s\s+Lift$/);
     await row.getByRole('button', { name: 'Lift the ban of mallory' }).focus();
     await page.keyboard.press('Enter');
-    await expect.poll(() => page.locator('#bans tbody tr').allInnerTexts(), WAIT).toHaveLength(1);
+    await expect.poll(() => page.locator('#bans tbody tr').allInnerTexts()).toHaveLength(1);
     expect(await text(page, '#bans tbody .key')).toBe('eve');
-    await expect.poll(() => text(page, '#news'), WAIT).toBe('Lifted the ban of mallory');
+    await expect.poll(() => text(page, '#news')).toBe('Lifted the ban of mallory');
     expect(books.isBanned('mallory')).toBe(false);
     expect(wrong).toEqual([]);
   });
@@ -93,7 +97,7 @@ describe.skipIf(!existsSync(CHROMIUM))('in chromium', REAL_TIME, () => {
     ];
     for (const key of keys) ban(books, key);
     const { page, wrong } = await open(url);
-    await page.waitForSelector('#bans tbody tr:nth-child(6)', WAIT);
+    await page.waitForSelector('#bans tbody tr:nth-child(6)');
     const shown = await page.locator('#bans .key').allTextContents();
     expect(shown.sort()).toEqual([
       '(empty)',
@@ -109,7 +113,7 @@ describe.skipIf(!existsSync(CHROMIUM))('in chromium', REAL_TIME, () => {
     expect(await buttons.first().getAttribute('title')).toContain('violations');
     for (let left = 6; left > 0; left -= 1) {
       await buttons.first().click();
-      await expect.poll(() => buttons.count(), WAIT).toBe(left - 1);
+      await expect.poll(() => buttons.count()).toBe(left - 1);
       expect(books.getBans().count).toBe(left - 1);
     }
     expect(wrong).toEqual([]);
@@ -120,7 +124,7 @@ describe.skipIf(!existsSync(CHROMIUM))('in chromium', REAL_TIME, () => {
     for (let n = 0; n < 12; n += 1) messages.check('flooder');
     ban(books, 'mallory');
     const { page } = await open(url);
-    await page.waitForSelector('#violators tbody tr:nth-child(2)', WAIT);
+    await page.waitForSelector('#violators tbody tr:nth-child(2)');
     await page.selectOption('#limiter', { label: 'messages (RateLimiter)' });
     expect(await page.locator('#violators .key').allTextContents()).toEqual(['flooder']);
     expect(await page.isVisible('#no-bans')).toBe(true);
@@ -134,22 +138,32 @@ describe.skipIf(!existsSync(CHROMIUM))('in chromium', REAL_TIME, () => {
     const { url, books } = await served({ intervalSeconds: 3600 });
     ban(books, 'mallory');
     const { page } = await open(url);
-    await page.waitForSelector('#bans tbody tr', WAIT);
+    await page.waitForSelector('#bans tbody tr');
     books.removePeer('mallory');
     await page.locator('#bans button').click();
-    await expect.poll(() => text(page, '#news'), WAIT).toBe('There is no ban any more of mallory');
+    await expect.poll(() => text(page, '#news')).toBe('There is no ban any more of mallory');
   });
 
   test('it says when the server goes, and goes on when it is back', async () => {
-    const { url, dashboard } = await served({ intervalSeconds: 0.2 });
-    const { page } = await open(url);
-    await expect.poll(() => text(page, '#status'), WAIT).toBe('Live');
-    dashboard.close();
-    await expect.poll(() => text(page, '#status'), WAIT).toMatch(/^The connection is lost/);
-    const again = createDashboard({ limiters: limiters() });
-    onTestFinished(() => again.close());
-    await again.listen(Number(new URL(url).port));
-    await expect.poll(() => text(page, '#status'), { timeout: 10_000 }).toBe('Live');
+    const dashboard = createDashboard({ limiters: limiters(), intervalSeconds: 0.2 });
+    let isAway = false;
+    const server = createServer((request, response) => {
+      if (isAway) request.socket.destroy();
+      else dashboard(request, response);
+    }).listen(0, '127.0.0.1');
+    onTestFinished(() => {
+      dashboard.close();
+      server.closeAllConnections();
+      server.close();
+    });
+    await once(server, 'listening');
+    const { page } = await open(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+    await expect.poll(() => text(page, '#status')).toBe('Live');
+    isAway = true;
+    server.closeAllConnections();
+    await expect.poll(() => text(page, '#status')).toMatch(/^The connection is lost/);
+    isAway = false;
+    await expect.poll(() => text(page, '#status')).toBe('Live');
   });
 
   test.each(['light', 'dark'] as const)('it fits a phone, %s', async (colorScheme) => {
@@ -157,7 +171,7 @@ describe.skipIf(!existsSync(CHROMIUM))('in chromium', REAL_TIME, () => {
     ban(books, 'a-nick-that-is-longer-than-any-phone-is-wide-'.repeat(4));
     const viewport = { width: 360, height: 740 };
     const { page, wrong } = await open(url, { viewport, colorScheme });
-    await page.waitForSelector('#bans tbody tr', WAIT);
+    await page.waitForSelector('#bans tbody tr');
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(360);
     const button = await page.locator('#bans button').boundingBox();
     expect((button?.x ?? 360) + (button?.width ?? 0)).toBeLessThanOrEqual(360);
@@ -176,10 +190,10 @@ describe.skipIf(!existsSync(CHROMIUM))('in chromium', REAL_TIME, () => {
     const { page } = await open(url);
     await page.getByLabel('This dashboard needs its token').fill(TOKEN);
     await page.keyboard.press('Enter');
-    await page.waitForSelector('#bans tbody tr', WAIT);
+    await page.waitForSelector('#bans tbody tr');
     expect(page.url()).toBe(url);
     await page.locator('#bans button').click();
-    await expect.poll(() => page.isVisible('#no-bans'), WAIT).toBe(true);
+    await expect.poll(() => page.isVisible('#no-bans')).toBe(true);
   });
 });
 

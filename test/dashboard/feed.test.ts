@@ -1,0 +1,92 @@
+// What the dashboard reads from limiters and how often, in virtual time.
+
+import type { NamedLimiters } from 'relay-limiter/dashboard';
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { Feed } from '../../dist/dashboard/feed.js';
+import { ban, limiters } from './support.js';
+
+/** Milliseconds. */
+let now = 0;
+
+beforeEach(() => {
+  now = 5000;
+  const spy = vi.spyOn(performance, 'now').mockImplementation(() => now);
+  onTestFinished(() => spy.mockRestore());
+});
+
+function feedOf(limiters: NamedLimiters) {
+  const feed = new Feed(Object.entries(limiters));
+  onTestFinished(() => feed.close());
+  return feed;
+}
+
+describe('A sample', () => {
+  test('holds checks per second by verdict, peers, bans and memory of each limiter', () => {
+    const { messages, books } = limiters();
+    const feed = feedOf({ messages, books });
+    for (let n = 0; n < 40; n += 1) messages.check('flooder');
+    for (let n = 0; n < 5; n += 1) messages.check(`peer-${n}`);
+    ban(books, 'mallory');
+    now += 500;
+    const sample = feed.sample();
+    // 10 of the flooder's and 5 others are allowed, 19 delayed, and the rest disconnected.
+    expect(sample).toMatchObject({
+      seconds: 0.5,
+      limiters: [
+        [30, 38, 22, 6, 0, expect.any(Number)],
+        [2, 2, 2, 1, 1, expect.any(Number)],
+      ],
+    });
+    expect(sample?.loopDelay).toBeGreaterThanOrEqual(0);
+    now += 1000;
+    expect(feed.sample()).toMatchObject({
+      seconds: 1,
+      limiters: [
+        [0, 0, 0, 6, 0, expect.any(Number)],
+        [0, 0, 0, 1, 1, expect.any(Number)],
+      ],
+    });
+  });
+
+  test('is kept with the 299 before it', () => {
+    const feed = feedOf(limiters());
+    for (let n = 0; n < 310; n += 1) {
+      now += 1000 + n;
+      feed.sample();
+    }
+    expect(feed.samples).toHaveLength(300);
+    expect(feed.samples[0]?.seconds).toBe(1);
+    expect(feed.samples[299]?.seconds).toBe(1.3);
+  });
+});
+
+describe('Reading that is expensive', () => {
+  test('takes a fiftieth of the time at the most', () => {
+    const { messages } = limiters();
+    const getOverview = messages.getOverview.bind(messages);
+    let reads = 0;
+    messages.getOverview = () => {
+      reads += 1;
+      now += 20;
+      return getOverview();
+    };
+    const feed = feedOf({ messages });
+    reads = 0;
+    now += 1000;
+    expect(feed.sample()).toBeDefined();
+    feed.listing();
+    expect(reads).toBe(2);
+    // 49 times 20 ms after the sample, of which the list has taken 20.
+    now += 959;
+    expect(feed.sample()).toBeUndefined();
+    const before = feed.listing();
+    expect(reads).toBe(2);
+    now += 1;
+    expect(feed.sample()).toMatchObject({ seconds: 1 });
+    expect(reads).toBe(3);
+    expect(feed.listing()).not.toBe(before);
+    expect(reads).toBe(4);
+    expect(feed.listing(true)).not.toBe(before);
+    expect(reads).toBe(5);
+  });
+});
