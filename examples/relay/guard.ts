@@ -27,6 +27,8 @@ export type Verdict =
 export interface Guard {
   /** The engine that keeps its limits. */
   readonly engine: EngineName | 'none';
+  /** The clock of its limits; undefined: the limiters' own. */
+  readonly clock?: LimiterOptions['clock'];
   /** For what is not read yet: connections, and frames of any kind. */
   readonly limits: WebSocketGuardOptions;
   /** A message that could not be understood. */
@@ -60,6 +62,7 @@ const expel = (reason: string): Verdict => ({ action: RateLimitAction.DISCONNECT
 
 export class LimitingGuard implements Guard {
   readonly engine: EngineName;
+  readonly clock: LimiterOptions['clock'];
   readonly limits: WebSocketGuardOptions;
   /** All of its limiters, to be watched. */
   readonly limiters: NamedLimiters;
@@ -70,11 +73,13 @@ export class LimitingGuard implements Guard {
   readonly #nicks: OrderbookRateLimiter;
   #bans = 0;
 
-  constructor(engine?: LimiterOptions['engine']) {
-    const options = { engine, onBan: () => this.#bans++ };
+  constructor({ engine, clock }: Pick<LimiterOptions, 'engine' | 'clock'> = {}) {
+    const common = { engine, clock };
+    const options = { ...common, onBan: () => this.#bans++ };
+    this.clock = clock;
 
     // By address.
-    this.#connects = new RateLimiter({ rateLimit: 10, burstLimit: 20, engine });
+    this.#connects = new RateLimiter({ rateLimit: 10, burstLimit: 20, ...common });
     // One expulsion a minute is forgiven, and one more: peers share addresses. The next one bans.
     this.#expulsions = new OrderbookRateLimiter({
       interval: 60,
@@ -88,7 +93,7 @@ export class LimitingGuard implements Guard {
       rateLimit: 20,
       burstLimit: 60,
       disconnectThreshold: EXPEL_AT,
-      engine,
+      ...common,
     });
     this.#direct = new DirectConnectionRateLimiter({
       messageRatePerSec: 5,

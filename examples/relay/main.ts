@@ -61,7 +61,7 @@ async function untilInterrupted(): Promise<void> {
 
 /** The relay alone, until it is interrupted. */
 async function serve({ port, engine, dashboardPort }: Flags): Promise<void> {
-  const guard = new LimitingGuard(engine);
+  const guard = new LimitingGuard({ engine });
   const relay = await Relay.listen(port, guard);
   print(`listening on ws://127.0.0.1:${relay.port}; Ctrl-C ends it`);
   const { dashboard, url } = await serveDashboard(guard, dashboardPort);

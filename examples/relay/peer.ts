@@ -11,16 +11,19 @@ const MAX_BUFFERED = 1 << 20;
 export class Peer {
   /** The key of this connection in the limiters. */
   readonly id: string;
-  readonly connectedAt = performance.now();
+  /** Seconds of the relay's clock. */
+  readonly connectedAt: number;
   /** Undefined until `hello`. */
   nick: string | undefined;
 
   readonly socket: WebSocket;
   // A notice costs the relay as much as the message it is about cost the sender.
-  readonly #notices = new TokenBucket(3, 0.5);
+  readonly #notices: TokenBucket;
 
-  constructor(socket: WebSocket) {
+  constructor(socket: WebSocket, clock: () => number) {
     this.socket = socket;
+    this.connectedAt = clock();
+    this.#notices = new TokenBucket(3, 0.5, { clock });
     this.id = connectionKey(socket);
   }
 

@@ -20,9 +20,11 @@ import {
 
 const HOST = '127.0.0.1';
 const MAX_CONNECTIONS = 1000;
-/** Milliseconds from the connection to `hello`. */
-const HELLO_TIMEOUT = 5000;
+/** Seconds from the connection to `hello`. */
+const HELLO_TIMEOUT = 5;
 const SWEEP_EVERY = 1000;
+
+const monotonicSeconds = () => performance.now() / 1000;
 
 /** Since the start, except for those that are open, tracked and resident now. */
 export interface RelayCounts extends GuardCounts {
@@ -43,6 +45,7 @@ export interface RelayCounts extends GuardCounts {
 
 export class Relay {
   readonly #guard: Guard;
+  readonly #clock: () => number;
   readonly #orderbook = new Orderbook();
   readonly #http: Server = createServer((_, response) => response.writeHead(426).end());
   readonly #sockets: WebSocketServer;
@@ -62,6 +65,7 @@ export class Relay {
 
   private constructor(guard: Guard) {
     this.#guard = guard;
+    this.#clock = guard.clock ?? monotonicSeconds;
     this.#http.maxConnections = MAX_CONNECTIONS;
     this.#sockets = new WebSocketServer({
       server: this.#http,
@@ -117,7 +121,7 @@ export class Relay {
   }
 
   #accept(socket: WebSocket): void {
-    const peer = new Peer(socket);
+    const peer = new Peer(socket, this.#clock);
     this.#peers.set(socket, peer);
     socket.on('message', (data, isBinary) => this.#receive(peer, data, isBinary));
     // Broken frames and cut connections: `close` follows.
@@ -222,7 +226,7 @@ export class Relay {
 
   #sweep(): void {
     this.#guard.sweep();
-    const latest = performance.now() - HELLO_TIMEOUT;
+    const latest = this.#clock() - HELLO_TIMEOUT;
     for (const peer of this.#peers.values()) {
       if (peer.nick === undefined && peer.open && peer.connectedAt < latest) {
         this.#expel(peer, 'no hello');

@@ -7,7 +7,7 @@ import type { FromRelay, RelayConfig } from './messages.js';
 import { REPORT_EVERY, tell, work } from './worker.js';
 
 await work<RelayConfig>(async ({ port, guarded, engine, dashboardPort }) => {
-  const guard = guarded ? new LimitingGuard(engine) : NO_GUARD;
+  const guard = guarded ? new LimitingGuard({ engine }) : NO_GUARD;
   const relay = await Relay.listen(port, guard);
   // Without limits there is nothing to watch.
   const served =
