@@ -198,7 +198,7 @@ describe('MQTT', () => {
     stops.push(() => other.endAsync(true));
     await other.publishAsync('a', 'other', { qos: 1 });
     expect(received.splice(40)).toEqual(['other']);
-    passing(0.5);
+    passing(1);
     await published;
     await until(() => received.length === 50);
     expect(received).toEqual(texts);
@@ -225,7 +225,7 @@ test('MQTT subscriptions wait as messages do', async () => {
   stops.push(() => other.endAsync(true));
   await other.subscribeAsync('topic');
   expect(granted).toBe(40);
-  passing(0.5);
+  passing(1);
   await others;
 });
 

@@ -41,7 +41,7 @@ const SCRIPT = `
   process.exit();`;
 
 test('What waits in a pause takes about the 150 bytes a message that are counted for it', () => {
-  const outcome = runJson(SCRIPT, { flags: ['--expose-gc'], timeoutMs: 100_000 });
+  const outcome = runJson(SCRIPT, { flags: ['--expose-gc'] });
   const { perConnection, waiting } = outcome as { perConnection: number; waiting: number };
   expect(waiting).toBe(40);
   // 1698 messages: 250 KB normally, with what else a connection has by then.

@@ -1,0 +1,61 @@
+// The Fastify plugin over real sockets: load, and clients that leave.
+
+import { type AddressInfo, connect } from 'node:net';
+import autocannon from 'autocannon';
+import Fastify from 'fastify';
+import rateLimit from 'relay-limiter/fastify';
+import { expect, test } from 'vitest';
+import { closeLater } from '../http/support.js';
+import { ENGINES, manualClock } from '../support/limiters.js';
+import { until } from '../support/sockets.js';
+
+const HOUR = 3600;
+
+test.each(ENGINES)(
+  'under load exactly so many pass on the %s engine, and nothing else goes wrong',
+  async (engine) => {
+    const fastify = Fastify();
+    closeLater(() => fastify.close());
+    await fastify.register(rateLimit, {
+      limit: 100,
+      windowSeconds: HOUR,
+      engine,
+      clock: manualClock(),
+    });
+    fastify.get('/', async () => 'ok');
+    const url = await fastify.listen({ host: '127.0.0.1', port: 0 });
+    const result = await autocannon({ url, connections: 20, amount: 1000, timeout: 100 });
+    expect(result['2xx']).toBe(100);
+    expect(result['4xx']).toBe(900);
+    expect([result.errors, result.timeouts, result['5xx']]).toEqual([0, 0, 0]);
+  },
+);
+
+test('a client that goes away while it is asked for its key leaves nothing waiting', async () => {
+  const lines: string[] = [];
+  const logger = { stream: { write: (line: string) => void lines.push(line) }, level: 'error' };
+  const fastify = Fastify({ logger });
+  closeLater(() => fastify.close());
+  const waiting: (() => void)[] = [];
+  await fastify.register(rateLimit, {
+    limit: 1,
+    windowSeconds: HOUR,
+    key: () => new Promise((_, reject) => waiting.push(() => reject(new Error('too late')))),
+  });
+  let reached = 0;
+  fastify.get('/', async () => {
+    reached += 1;
+  });
+  await fastify.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = fastify.server.address() as AddressInfo;
+  const socket = connect(port, '127.0.0.1');
+  socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  await until(() => waiting.length === 1);
+  socket.resetAndDestroy();
+  const connections = () =>
+    new Promise((resolve) => fastify.server.getConnections((_, open) => resolve(open)));
+  await expect.poll(connections).toBe(0);
+  waiting[0]?.();
+  await fastify.close();
+  expect([reached, lines]).toEqual([0, []]);
+});
