@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import autocannon from 'autocannon';
 import express, { type NextFunction, type Request, type Response } from 'express';
+import type { EngineName } from 'relay-limiter';
 import { addressKey } from 'relay-limiter/address';
 import { limitFetch, PolicyLimiter } from 'relay-limiter/client';
 import { parseProblem } from 'relay-limiter/headers';
@@ -77,18 +78,18 @@ describe.each(ENGINES)('%s', (engine) => {
   });
 });
 
-test.each(ENGINES)(
-  'under load exactly so many pass on the %s engine, and nothing else goes wrong',
-  async (engine) => {
-    const clock = manualClock();
+test('under load exactly so many pass on each engine, and nothing else goes wrong', async () => {
+  const clock = manualClock();
+  const load = async (engine: EngineName) => {
     const limit = rateLimit({ limit: 100, windowSeconds: HOUR, engine, clock });
     const { origin: url } = await serve(answering(limit));
     const result = await autocannon({ url, connections: 20, amount: 1000, timeout: 100 });
     expect(result['2xx']).toBe(100);
     expect(result['4xx']).toBe(900);
     expect([result.errors, result.timeouts, result['5xx']]).toEqual([0, 0, 0]);
-  },
-);
+  };
+  await Promise.all(ENGINES.map(load));
+});
 
 test('a client that obeys is never refused', async () => {
   let refused = 0;
@@ -104,7 +105,7 @@ test('a client that obeys is never refused', async () => {
     fetch,
     new PolicyLimiter({ policies: [{ quota: 1e6, windowSeconds: 1 }] }),
   );
-  for (let n = 0; n < 40; n += 1) {
+  for (let n = 0; n < 30; n += 1) {
     const response = await polite(origin);
     expect(response.status).toBe(200);
     await response.arrayBuffer();
