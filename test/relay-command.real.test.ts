@@ -75,7 +75,7 @@ describe('the command', () => {
     const server = start(MAIN, ['--server-only', '--dashboard-port', '0']);
     const port = Number(await server.line(/listening on ws:\/\/127\.0\.0\.1:(\d+)/));
     const url = String(await server.line(/watch it at (\S+)/));
-    // Thrown out for each flood, until its address is banned.
+    // Each flood ends with an expulsion, and the third expulsion bans the address.
     while ((await flood(port)) !== 429);
     const stream = await events(url);
     const { limiters, listing } = await stream.next('hello');
@@ -100,7 +100,7 @@ describe('the command', () => {
     expect(samples).not.toEqual([]);
     demo.interrupt();
     const { code, output } = await demo.ended;
-    // Which of them, a busy machine decides too.
+    // On a busy machine honest peers may lose messages, so both verdicts are right.
     const verdict = /^The guard did (not do )?its job: .+\.$/m.exec(output);
     expect(verdict).not.toBeNull();
     expect(code).toBe(verdict?.[1] === undefined ? 0 : 1);

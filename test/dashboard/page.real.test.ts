@@ -56,14 +56,14 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     expect(await text(page, '#no-bans')).toBe('Nobody is banned.');
     expect(await page.isVisible('#bans')).toBe(false);
 
-    // As many before each sample.
+    // The same checks precede each sample.
     const getOverview = messages.getOverview.bind(messages);
     messages.getOverview = () => {
       for (let n = 0; n < 98; n += 1) messages.check('flooder');
       for (let n = 0; n < 2; n += 1) messages.check('honest', 0);
       return getOverview();
     };
-    // The first lot has the burst and is delayed before it is disconnected.
+    // In the first sample the burst is allowed; from the second on all of the flooder is refused.
     await expect.poll(() => text(page, '#refused')).toBe('98% refused');
     expect(await number(page, 'disconnect')).toBeGreaterThan(0);
     expect(await number(page, 'tracked')).toBe(2);

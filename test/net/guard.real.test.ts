@@ -193,7 +193,7 @@ describe('the stream', () => {
     const [socket] = sockets as [Socket];
     peer.setNoDelay();
     const bytes = Buffer.from('größe\r\n💧\nlast');
-    // Each comes by itself, since the next one is sent when it has been read.
+    // Each byte arrives alone: the next one is sent only when the server has read it.
     for (const [n, byte] of bytes.entries()) {
       peer.write(Buffer.of(byte));
       await until(() => socket.bytesRead === n + 1);
@@ -258,7 +258,7 @@ describe('the stream', () => {
   });
 });
 
-/** No test ends since its machine was slow. */
+/** A pause may last as long as a slow machine needs. */
 const PAUSING = { onDelay: 'pause', maxPauseSeconds: 3600 } as const;
 
 describe('pausing', () => {
@@ -287,7 +287,7 @@ describe('pausing', () => {
     await until(() => sockets[0]?.isPaused() === true);
     (await connected(port)).end(`${line}y\n`.repeat(16 << 10));
     await until(() => lines.length === 1 + (16 << 10));
-    // Of 16 MB no more was read than a few chunks of 64 KB.
+    // A paused socket is not read: of its 16 MB only the first chunks, of 64 KB each, were.
     expect(sockets[0]?.bytesRead).toBeLessThan(1 << 20);
   });
 
@@ -299,7 +299,7 @@ describe('pausing', () => {
       await until(() => lines.join('') === expected);
       const [socket] = sockets as [Socket];
       expect(socket.isPaused()).toBe(true);
-      // Whatever there is to read is read before another connection has come and its line.
+      // Another connection and its line come later than anything that the first one still has.
       (await connected(port)).end('!\n');
       await until(() => lines.includes('!'));
       lines.splice(lines.indexOf('!'), 1);
@@ -319,7 +319,7 @@ describe('pausing', () => {
     await until(() => sockets[0]?.isPaused() === true);
     sockets[0]?.pause();
     clock.now += 1;
-    // Gets its turn when the one before has stepped aside.
+    // This line gets its turn only when the paused connection has left the queue.
     (await connected(port)).write('other\n');
     await until(() => lines.length === 2);
     expect(lines).toEqual(['a', 'other']);

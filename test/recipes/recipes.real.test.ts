@@ -1,5 +1,5 @@
-// The recipes of docs/recipes.md, with the real servers and clients, and limits by a clock that stands: that of
-// the TypeScript engine, which is process.hrtime.
+// The recipes of docs/recipes.md, with the real servers and clients. The clock of their limits, process.hrtime in
+// the TypeScript engine, stands still unless a test moves it.
 
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ import { allowRequest, limitPackets } from '../../out/examples/recipes/socket-io
 import { few, until } from '../support/sockets.js';
 import { closing, connected, stopAll, stopLater, stopper } from '../ws/support.js';
 
-// Before the limiters are loaded.
+// The limiters take their clock when they are loaded, so the fake one must be there before.
 vi.hoisted(() => {
   vi.useFakeTimers({ toFake: ['hrtime'] });
   vi.stubEnv('RELAY_LIMITER_ENGINE', 'js');
@@ -166,7 +166,7 @@ describe('socket.io, from a client of one’s own', () => {
     await until(() => io.sockets.sockets.size === 1);
     const [socket] = [...io.sockets.sockets.values()] as [Socket];
     const { conn } = socket;
-    // As where the system's buffers are full of answers.
+    // A corked socket takes as little as one whose system buffers are full of answers.
     conn.request.socket.cork();
     let asked = 0;
     conn.on('packet', () => (asked += 1));

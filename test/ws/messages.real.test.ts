@@ -335,7 +335,7 @@ test('who does not answer the close is cut', async () => {
   const peer = await connected(port);
   peer.pause();
   const [socket] = server.clients as Set<WebSocket>;
-  // ws cuts it as well, half a minute later, but does not call this.
+  // ws itself would cut it after half a minute, but not by this method.
   const cut = vi.spyOn(socket as WebSocket, 'terminate');
   guard.expel(socket as WebSocket);
   await once(socket as WebSocket, 'close');

@@ -1,4 +1,4 @@
-// Pausing with real sockets: a limit as back pressure. pause.test.ts has the times.
+// Pausing with real sockets: a limit as back pressure. Exact times are tested in pause.test.ts.
 
 import { once } from 'node:events';
 import { constants, deflateRawSync } from 'node:zlib';
@@ -12,7 +12,7 @@ import { closing, connected, guarded, stopAll } from './support.js';
 
 afterEach(stopAll);
 
-/** No test ends since its machine was slow. */
+/** A pause may last as long as a slow machine needs. */
 const PAUSING = { onDelay: 'pause', maxPauseSeconds: 3600 } as const;
 const FLOOD = Buffer.alloc(16 << 10, 'x');
 const OTHERS = Buffer.alloc(16 << 10, 'y');
@@ -75,7 +75,7 @@ test('a flooder is held back by TCP, while another is served', async () => {
   const other = await connected(port);
   for (let n = 0; n < 1000; n += 1) other.send(OTHERS);
   await until(() => served === 1000);
-  // Of 16 MB no more was read than a few chunks of 64 KB.
+  // A paused socket is not read: of its 16 MB only the first chunks, of 64 KB each, were.
   expect(raw(held as WebSocket).bytesRead).toBeLessThan(1 << 20);
 });
 

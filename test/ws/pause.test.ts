@@ -7,7 +7,7 @@ import { ENGINES } from '../support/limiters.js';
 import { few } from '../support/sockets.js';
 import { guardedVirtually } from './virtual.js';
 
-// Before the guard is loaded, which takes its clock then.
+// The guard takes its clock when it is loaded, so the fake one must be there before.
 vi.hoisted(() => vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
 
 beforeEach(() => vi.clearAllTimers());
@@ -35,7 +35,7 @@ describe.each(ENGINES)('A pausing guard on the %s engine', (engine) => {
       // Each wait is rounded up to a millisecond, and one more.
       expect(time).toBeLessThanOrEqual(earliest + 0.002);
     }
-    // None asks too early: each of the others is refused once.
+    // Each message beyond the burst is refused once, and waits once.
     expect(verdicts.filter(({ did }) => did === 'paused')).toHaveLength(40);
     expect(socket.isPaused).toBe(false);
     expect(vi.getTimerCount()).toBe(0);
@@ -147,7 +147,7 @@ describe('A pausing guard', () => {
     const others = [1, 2, 3, 4, 5, 6, 7, 8, 9];
     expect(order).toEqual([0, 0, 0, 0, 0, ...others, ...others, ...others, ...others, ...others]);
     expect(verdicts.filter(({ did }) => did === 'closed')).toEqual([]);
-    // One for each message beyond the burst.
+    // Each message beyond the burst is one violation.
     expect(limiter.getViolationCount('192.0.2.1')).toBe(45);
   });
 
@@ -185,7 +185,7 @@ describe('A pausing guard', () => {
     const socket = connect();
     socket.receive(...numbers(1000));
     await passing(0.36);
-    // The burst, and one each tenth of a second.
+    // The burst passes, and then one message per tenth of a second.
     expect(socket.received).toEqual(['0', '1', '2', '3']);
     expect(socket.closes).toEqual([[1013, 'too many messages at once']]);
     expect(guard.connections).toBe(1);
@@ -202,7 +202,7 @@ describe('A pausing guard', () => {
     const socket = connect();
     socket.receive('a', 'b', 'c');
     socket.close(1000, 'done');
-    // Or the answer of its peer would not be read.
+    // Otherwise the answer of its peer would not be read.
     expect(socket.isPaused).toBe(false);
     await passing(60);
     expect(socket.received).toEqual(['a']);
@@ -214,7 +214,7 @@ describe('A pausing guard', () => {
     const { connect, verdicts } = guardedVirtually({ ...options, onDelay: 'pause' });
     const socket = connect();
     const most = Math.floor((256 << 10) / 150);
-    // One passes, and one waits at the gate.
+    // One more passes, and one more waits at the gate.
     socket.receive(...Array.from({ length: 2 + most }, () => ''));
     expect(socket.closes).toEqual([]);
     socket.receive('');
