@@ -28,6 +28,8 @@ async function guarded(options: LineGuardOptions, server: Server = createServer(
   const sockets: Socket[] = [];
   const guard = guardLineServer(server, {
     onVerdict: (verdict) => verdicts.push(verdict),
+    // A peer on a slow machine is not cut before it has read its farewell.
+    closeGraceSeconds: 600,
     ...options,
   });
   server.on('connection', (socket) => {

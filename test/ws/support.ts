@@ -10,6 +10,9 @@ import {
 } from 'relay-limiter/ws';
 import { type ClientOptions, type ServerOptions, WebSocket, WebSocketServer } from 'ws';
 
+/** A peer on a slow machine is not cut before it has read why it is closed. */
+const PATIENT = { closeGraceSeconds: 600 };
+
 const started: { terminate(): void }[] = [];
 
 /** For afterEach. */
@@ -43,7 +46,7 @@ export async function guarded(
   };
   if (order === 'before') listen();
   const onVerdict = (verdict: WebSocketVerdict) => verdicts.push(verdict);
-  const guard = guardWebSocketServer(server, { onVerdict, ...options });
+  const guard = guardWebSocketServer(server, { onVerdict, ...PATIENT, ...options });
   if (order === 'after') listen();
   started.push(stopper(server));
   await once(server, 'listening');
