@@ -2,20 +2,22 @@
 // goes wrong.
 
 import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify';
-import { RateLimiter } from 'relay-limiter';
 import { addressKey } from 'relay-limiter/address';
 import rateLimit, { type FastifyRateLimitOptions, type Handler } from 'relay-limiter/fastify';
 import { parseProblem, parseRateLimitHeaders } from 'relay-limiter/headers';
 import { describe, expect, test } from 'vitest';
 import { closeLater } from '../http/support.js';
 import { ENGINES, manualClock } from '../support/limiters.js';
+import { few } from '../support/sockets.js';
 
 const HOUR = 3600;
 
 async function app(options: FastifyRateLimitOptions): Promise<FastifyInstance> {
   const fastify = Fastify();
   closeLater(() => fastify.close());
-  await fastify.register(rateLimit, options);
+  // A plugin without a limit of its own takes no clock.
+  const defaults = options.limit === undefined ? {} : { clock: manualClock() };
+  await fastify.register(rateLimit, { ...defaults, ...options });
   return fastify;
 }
 
@@ -93,7 +95,7 @@ test('one configuration on several routes is a limit of each; GET and its HEAD a
 
 test("a limiter of the user's is shared by whom it is given to", async () => {
   const fastify = await app({ limit: 100 });
-  const limiter = new RateLimiter({ rateLimit: 1e-3, burstLimit: 2, disconnectThreshold: 2 });
+  const limiter = few(2, { disconnectThreshold: 2 });
   fastify.get('/a', { config: { rateLimit: { limiter } } }, async () => '');
   fastify.get('/b', { config: { rateLimit: { limiter, name: 'b' } } }, async () => '');
   expect(await statuses(fastify, ['/a', '/b', '/a'])).toEqual([200, 200, 429]);
