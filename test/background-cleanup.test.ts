@@ -1,4 +1,4 @@
-// The option `cleanup` and close(), on both engines. Timers are faked, the engines' budgets are not.
+// The option `cleanup` and close(), on both engines. Timers are faked, and each slice is one step of the engine.
 
 import {
   DirectConnectionRateLimiter,
@@ -8,9 +8,7 @@ import {
 } from 'relay-limiter';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { LimiterCore } from '../dist/engine/engine.js';
-import { collectGarbage } from './support/garbage.js';
 import { codeOf, ENGINES, manualClock } from './support/limiters.js';
-import { run, runJson } from './support/processes.js';
 
 const LIMITERS = { RateLimiter, OrderbookRateLimiter, DirectConnectionRateLimiter };
 
@@ -20,7 +18,17 @@ const STEP = { native: 480, js: 64 };
 /** The engine's part of a limiter, of which the package's types say nothing. */
 const coreOf = (limiter: RateLimiter) => (limiter as unknown as { core: LimiterCore }).core;
 
-const aMacrotask = () => new Promise((resolve) => setImmediate(resolve));
+/** Ends each slice after one step, on a machine of any speed; `budgets` is what was allowed, in milliseconds. */
+function sliceByStep(limiter: RateLimiter): { budgets: number[] } {
+  const core = coreOf(limiter);
+  const cleanup = core.cleanup.bind(core);
+  const budgets: number[] = [];
+  vi.spyOn(core, 'cleanup').mockImplementation((maxAge, budgetMs, now) => {
+    budgets.push(budgetMs);
+    return cleanup(maxAge, budgetMs === Infinity ? budgetMs : 0, now);
+  });
+  return { budgets };
+}
 
 describe.each(ENGINES)('%s', (engine) => {
   beforeEach(() => {
@@ -38,7 +46,12 @@ describe.each(ENGINES)('%s', (engine) => {
     for (let n = 0; n < peers; n += 1) limiter.check(`peer-${n}`);
     clock.now += 101;
     clock.reads = 0;
-    return { limiter, clock, tracked: () => limiter.getStats().trackedPeers };
+    return {
+      ...sliceByStep(limiter),
+      limiter,
+      clock,
+      tracked: () => limiter.getStats().trackedPeers,
+    };
   }
 
   test('is off by default', () => {
@@ -88,7 +101,7 @@ describe.each(ENGINES)('%s', (engine) => {
     vi.advanceTimersByTime(1000);
     for (const limiter of limiters) expect(limiter.isBanned('peer')).toBe(true);
     clock.now += 2;
-    // On a busy machine each pass of a round takes a slice of its own.
+    // A pass of a round may take a slice of its own.
     vi.advanceTimersByTime(1500);
     expect(nicks.getStatistics()).toMatchObject({ bannedPeers: [], totalViolations: 0 });
     expect(connections.getStatistics()).toMatchObject({ totalViolations: 0 });
@@ -103,8 +116,7 @@ describe.each(ENGINES)('%s', (engine) => {
   });
 
   test('a round is slices of less than a millisecond, with pauses between them', () => {
-    const { limiter, clock, tracked } = create({ peers: 200_000 });
-    const cleanup = vi.spyOn(coreOf(limiter), 'cleanup');
+    const { budgets, clock, tracked } = create({ peers: 2000 });
     vi.advanceTimersByTime(10_000);
     expect(clock.reads).toBe(1);
     let slices = 1;
@@ -116,9 +128,9 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(clock.reads).toBe(slices + 1);
       expect(vi.getTimerCount()).toBe(1);
     }
-    expect(slices).toBeGreaterThan(1);
-    // A step of the engine's has its time as well.
-    for (const [, budget] of cleanup.mock.calls) expect(budget).toBeLessThanOrEqual(0.5);
+    expect(slices).toBeGreaterThan(2000 / STEP[engine]);
+    // The rest of the millisecond is for the engine's step.
+    for (const budget of budgets) expect(budget).toBeLessThanOrEqual(0.5);
   });
 
   test('the next round begins at its time, and never within another', () => {
@@ -153,7 +165,7 @@ describe.each(ENGINES)('%s', (engine) => {
   });
 
   test('close ends it, even in the middle of a round, and the limiter goes on', () => {
-    const { limiter, clock, tracked } = create({ peers: 200_000 });
+    const { limiter, clock, tracked } = create({ peers: 2000 });
     vi.advanceTimersByTime(10_000);
     limiter.close();
     limiter.close();
@@ -190,20 +202,6 @@ describe.each(ENGINES)('%s', (engine) => {
     limiter.close();
   });
 
-  test('a limiter that nobody holds is collected, and its timer ends', async () => {
-    const limiter = (() => new WeakRef(create().limiter))();
-    vi.advanceTimersByTime(20_000);
-    expect(vi.getTimerCount()).toBe(1);
-    for (let n = 0; n < 100 && limiter.deref() !== undefined; n += 1) {
-      await aMacrotask();
-      collectGarbage();
-    }
-    expect(limiter.deref()).toBeUndefined();
-    // It does not wait for the next round.
-    for (let n = 0; n < 100 && vi.getTimerCount() > 0; n += 1) await aMacrotask();
-    expect(vi.getTimerCount()).toBe(0);
-  });
-
   test.each(Object.entries(LIMITERS))('%s refuses a wrong schedule', (_, Limiter) => {
     const wrong = [
       null,
@@ -223,56 +221,4 @@ describe.each(ENGINES)('%s', (engine) => {
     }
     expect(vi.getTimerCount()).toBe(0);
   });
-
-  test('a process ends although it cleans up, and a worker thread too', () => {
-    const script = `
-      import { Worker } from 'node:worker_threads';
-      import { RateLimiter } from 'relay-limiter';
-      globalThis.limiter = new RateLimiter({ engine: '${engine}', cleanup: { everySeconds: 0.02 } });
-      limiter.check('peer');
-      const code = \`
-        import { RateLimiter } from '\${import.meta.resolve('relay-limiter')}';
-        globalThis.limiter = new RateLimiter({ engine: '${engine}', cleanup: {} });
-        limiter.check('peer');
-      \`;
-      new Worker(new URL('data:text/javascript,' + encodeURIComponent(code)));
-    `;
-    expect(run(script)).toEqual({ status: 0, stdout: '', stderr: '' });
-  });
-
-  test('real timers: it cleans up while the process does other things', () => {
-    const script = `
-      import { setTimeout } from 'node:timers/promises';
-      import { RateLimiter } from 'relay-limiter';
-      let now = 1;
-      const limiter = new RateLimiter({
-        engine: '${engine}',
-        clock: () => now,
-        cleanup: { maxAgeSeconds: 100, everySeconds: 0.02 },
-      });
-      for (let n = 0; n < 50_000; n += 1) limiter.check('peer-' + n);
-      now += 101;
-      const before = limiter.getStats().trackedPeers;
-      while (limiter.getStats().trackedPeers > 0) await setTimeout(1);
-      console.log(before);
-    `;
-    expect(runJson(script)).toBe(50_000);
-  });
-});
-
-test('a clock that throws in a round is an uncaught exception', () => {
-  const script = `
-    import { setTimeout } from 'node:timers/promises';
-    import { RateLimiter } from 'relay-limiter';
-    process.on('uncaughtException', (error) => console.log(error.message));
-    let reads = 0;
-    const clock = () => {
-      reads += 1;
-      if (reads === 1) throw new Error('no time');
-      return 1;
-    };
-    globalThis.limiter = new RateLimiter({ clock, cleanup: { everySeconds: 0.02 } });
-    while (reads < 3) await setTimeout(5);
-  `;
-  expect(run(script)).toEqual({ status: 0, stdout: 'no time', stderr: '' });
 });
