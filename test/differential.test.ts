@@ -12,10 +12,9 @@ import {
 } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
 import { type ManualClock, manualClock, ODD_KEYS } from './support/limiters.js';
-import { type Random, seeded } from './support/random.js';
+import { type Random, SEED, seeded } from './support/random.js';
 import { comparable } from './support/snapshots.js';
 
-const SEED = Number(process.env['RELAY_LIMITER_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
 const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 500_000);
 const ROUNDS = 30;
 // Never reached: who would go for a newcomer is chance. But there is no room for all long keys.

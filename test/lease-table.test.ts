@@ -6,9 +6,8 @@ import { type LeaseTable, REFUSED } from '../lib/engine/engine.js';
 import { selectEngine } from '../lib/engine/select.js';
 import { Leases } from '../lib/redis/leases.js';
 import { codeOf, ENGINES, ODD_KEYS } from './support/limiters.js';
-import { type Random, seeded } from './support/random.js';
+import { type Random, SEED, seeded } from './support/random.js';
 
-const SEED = Number(process.env['RELAY_LIMITER_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
 const OPERATIONS = 300_000;
 const TAKEN = undefined;
 

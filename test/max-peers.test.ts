@@ -14,11 +14,9 @@ import {
 } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
 import { ENGINES, manualClock } from './support/limiters.js';
-import { type Random, seeded } from './support/random.js';
+import { type Random, SEED, seeded } from './support/random.js';
 
 type Limiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter;
-
-const SEED = Math.floor(Math.random() * 2 ** 32);
 
 describe.each(ENGINES)('%s', (engine) => {
   const clock = manualClock();

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { VERSION } from '../dist/version.js';
-import { ENGINES } from './support/limiters.js';
+import { ENGINES, TESTS_NATIVE } from './support/limiters.js';
 import { packageCopy, ROOT, run, runJson } from './support/processes.js';
 
 const BINARY = 'build/Release/relay_limiter.node';
@@ -79,42 +79,18 @@ describe.each(ENGINES)('%s', (engine) => {
     `;
     expect(runJson(script, { env })).toEqual([Array(4).fill([engine, 1000]), 1]);
   });
-
-  test('limiters that nobody holds any more are collected, and their bound calls are safe', () => {
-    const script = `
-      import { RateLimiter } from 'relay-limiter';
-      const limiters = [];
-      const peers = [];
-      function create(n) {
-        const limiter = new RateLimiter({ rateLimit: 1e-6, burstLimit: 1 });
-        for (let k = 0; k < 300; k += 1) limiter.check('peer-' + k);
-        if (n % 50 === 0) peers.push(limiter.open('peer-0'));
-        limiters.push(new WeakRef(limiter));
-      }
-      for (let n = 0; n < 200; n += 1) create(n);
-      let collected = 0;
-      for (let n = 0; n < 100 && collected < 190; n += 1) {
-        await new Promise((resolve) => setImmediate(resolve));
-        globalThis.gc();
-        collected = limiters.filter((limiter) => limiter.deref() === undefined).length;
-      }
-      console.log(JSON.stringify([collected, peers.map((peer) => peer.check()[0])]));
-    `;
-    const [collected, answers] = runJson(script, { env, flags: ['--expose-gc'] }) as unknown[];
-    // All but the four of the peers, and perhaps the last one made.
-    expect(collected).toBeGreaterThanOrEqual(190);
-    expect(answers).toEqual(Array(4).fill('delay'));
-  });
 });
 
-test('two copies of the package, of two versions, work side by side in one process', () => {
-  const copy = packageCopy();
-  try {
-    const other = VERSION.replace(/^./, '9');
-    const binary = readFileSync(join(ROOT, BINARY)).toString('latin1');
-    copy.write(BINARY, Buffer.from(binary.replaceAll(`${VERSION}\0`, `${other}\0`), 'latin1'));
-    copy.write('dist/version.js', `export const VERSION = '${other}';`);
-    const script = `
+test.runIf(TESTS_NATIVE)(
+  'two copies of the package, of two versions, work side by side in one process',
+  () => {
+    const copy = packageCopy();
+    try {
+      const other = VERSION.replace(/^./, '9');
+      const binary = readFileSync(join(ROOT, BINARY)).toString('latin1');
+      copy.write(BINARY, Buffer.from(binary.replaceAll(`${VERSION}\0`, `${other}\0`), 'latin1'));
+      copy.write('dist/version.js', `export const VERSION = '${other}';`);
+      const script = `
       import * as one from 'relay-limiter';
       import * as two from ${JSON.stringify(`file://${copy.folder}/dist/index.js`)};
       const limiters = [one, two].map((copy) => new copy.RateLimiter({ engine: 'native', rateLimit: 1, burstLimit: 1 }));
@@ -125,45 +101,14 @@ test('two copies of the package, of two versions, work side by side in one proce
         two.engineInfo().version,
       ]));
     `;
-    expect(runJson(script)).toEqual([[0, 1], other]);
-  } finally {
-    copy.remove();
-  }
-});
+      expect(runJson(script)).toEqual([[0, 1], other]);
+    } finally {
+      copy.remove();
+    }
+  },
+);
 
-test.each(['native', 'js'])('engine %s gives back what a flood took', (engine) => {
-  const script = `
-    import { setTimeout } from 'node:timers/promises';
-    import { RateLimiter } from 'relay-limiter';
-    const limiter = new RateLimiter({ engine: '${engine}', maxPeers: Infinity });
-    const taken = () => {
-      globalThis.gc();
-      return limiter.getStats().memoryBytes ?? process.memoryUsage().arrayBuffers;
-    };
-    const before = taken();
-    for (let n = 0; n < 200_000; n += 1) limiter.check('peer-' + n);
-    const flood = taken() - before;
-    // V8 frees what it has collected in the background, some time later.
-    const comesDownTo = async (bytes) => {
-      for (let i = 0; i < 100 && taken() - before > bytes; i += 1) await setTimeout(20);
-      return taken() - before <= bytes;
-    };
-    for (let n = 0; n < 190_000; n += 1) limiter.removePeer('peer-' + n);
-    const tail = await comesDownTo(flood / 8);
-    limiter.cleanupOldPeers(-1);
-    console.log(JSON.stringify([flood, tail, await comesDownTo(flood / 100)]));
-  `;
-  const [flood, ...down] = runJson(script, { flags: ['--expose-gc'] }) as [
-    number,
-    boolean,
-    boolean,
-  ];
-  // Records of 32 bytes, or two doubles.
-  expect(flood).toBeGreaterThan(200_000 * 16);
-  expect(down).toEqual([true, true]);
-});
-
-describe('the native engine', () => {
+describe.runIf(TESTS_NATIVE)('the native engine', () => {
   const env = { RELAY_LIMITER_ENGINE: 'native' };
 
   test('hashes each limiter under a secret of its own', () => {
@@ -186,29 +131,6 @@ describe('the native engine', () => {
     `;
     expect(runJson(script, { env })).toEqual([4, 4, false]);
   });
-
-  test.each([4_000, 20_000])(
-    'tells V8 how much memory its tables hold, so that dropped limiters of %i are collected',
-    (peers) => {
-      const script = `
-      import { RateLimiter } from 'relay-limiter';
-      const keys = Array.from({ length: ${peers} }, (_, n) => 'peer-' + n);
-      const before = process.memoryUsage.rss();
-      let made = 0;
-      let most = 0;
-      for (let n = 0; n < ${8_000_000 / peers}; n += 1) {
-        const limiter = new RateLimiter();
-        for (const key of keys) limiter.check(key);
-        made += limiter.getStats().memoryBytes;
-        most = Math.max(most, process.memoryUsage.rss() - before);
-        if (n % 10 === 0) await new Promise((resolve) => setImmediate(resolve));
-      }
-      console.log(JSON.stringify({ made, most }));
-    `;
-      const { made, most } = runJson(script, { env }) as Record<'made' | 'most', number>;
-      expect(most).toBeLessThan(made / 2);
-    },
-  );
 
   test('refuses to be made of nonsense, whoever gets hold of its classes', () => {
     const script = `
@@ -254,7 +176,7 @@ describe('the native engine', () => {
   });
 });
 
-test.each(['native', 'js'])('a group of engine %s goes on where a Map takes no more', (engine) => {
+test.each(ENGINES)('a group of engine %s goes on where a Map takes no more', (engine) => {
   const script = `
     import { RateLimiter } from 'relay-limiter';
     const limiter = new RateLimiter({ engine: '${engine}' });

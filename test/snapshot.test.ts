@@ -11,10 +11,8 @@ import {
 import { describe, expect, test } from 'vitest';
 import { collectGarbage } from './support/garbage.js';
 import { ENGINES, manualClock, ODD_KEYS } from './support/limiters.js';
-import { seeded } from './support/random.js';
+import { SEED, seeded } from './support/random.js';
 import { comparable, countOf } from './support/snapshots.js';
-
-const SEED = Math.floor(Math.random() * 2 ** 32);
 
 type Limiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter;
 
