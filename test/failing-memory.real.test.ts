@@ -15,6 +15,9 @@ interface Attempted {
   right: boolean;
 }
 
+/** What only frees, or hands out numbers. */
+const MAY_NEED_NONE = /: (cleanup|clear|group, emptied|getOverview)$|^RateLimiter: statistics$/;
+
 const CALLS = JSON.stringify(new URL('support/failing-memory.mjs', import.meta.url).href);
 
 /** Limiters that are full, and what newcomers do to them. */
@@ -86,16 +89,15 @@ describe.skipIf(!preloads)('the native engine without memory', () => {
   test('every call, at every allocation', () => {
     const env = { RELAY_LIMITER_ENGINE: 'native', LD_PRELOAD: library };
     const outcomes = runJson(`import ${CALLS};`, { env }) as Record<string, Attempted>;
-    let failures = 0;
     for (const [call, { failed, said, right }] of Object.entries(outcomes)) {
       expect.soft({ call, right, said }).toEqual({
         call,
         right: true,
         said: failed === 0 ? [] : ['ERR_LIMITER_MEMORY'],
       });
-      failures += failed;
+      // How many allocations there are depends on the compiler and its library; whether there are any does not.
+      if (!MAY_NEED_NONE.test(call)) expect.soft(failed, call).toBeGreaterThan(0);
     }
-    expect(failures).toBeGreaterThan(500);
   });
 
   const run = (script: string) =>

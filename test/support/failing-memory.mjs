@@ -86,6 +86,9 @@ function callsOf(make) {
   const offences = ({ limiter }) =>
     limiter.snapshot().peers.map(({ key, banSecondsLeft }) => [key, banSecondsLeft]);
   const count = (given) => offences(given).length;
+  const some = make();
+  const readers = ['isBanned', 'getViolationCount', 'getDelayForPeer', 'getTokens'];
+  const keyed = ['removePeer', ...readers].filter((name) => name in some);
   const calls = {
     // Enough that the list of living limiters grows.
     new: [
@@ -107,7 +110,7 @@ function callsOf(make) {
     ],
     statistics: [offended(), statistics, peers],
     getOverview: [offended(), ({ limiter }) => limiter.getOverview(), peers],
-    getBans: [offended(), ({ limiter }) => limiter.getBans?.(), peers],
+    ...('getBans' in some && { getBans: [offended(), ({ limiter }) => limiter.getBans(), peers] }),
     snapshot: [offended(), ({ limiter }) => limiter.snapshot(), offences],
     restore: [restoring(), restore, offences],
     'restore, of a full table': [restoring(FULL), restore, peers],
@@ -119,14 +122,10 @@ function callsOf(make) {
       ({ limiter }) => (limiter.cleanupOldPeers ?? limiter.cleanupOldEntries).call(limiter, -1),
       count,
     ],
-    removePeer: perKey('removePeer'),
-    isBanned: perKey('isBanned'),
-    getViolationCount: perKey('getViolationCount'),
-    getDelayForPeer: perKey('getDelayForPeer'),
-    getTokens: perKey('getTokens'),
+    ...Object.fromEntries(keyed.map((name) => [name, perKey(name)])),
     clear: [offended(), ({ limiter }) => limiter.clear(), peers],
   };
-  if (make().group === undefined) return calls;
+  if (some.group === undefined) return calls;
   return {
     ...calls,
     'group, filled': [
