@@ -11,7 +11,7 @@ import {
   RateLimiter,
 } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
-import { type ManualClock, manualClock, ODD_KEYS } from './support/limiters.js';
+import { type ManualClock, manualClock, ODD_KEYS, TESTS_NATIVE } from './support/limiters.js';
 import { type Random, SEED, seeded } from './support/random.js';
 import { comparable } from './support/snapshots.js';
 
@@ -139,7 +139,7 @@ const SUBJECTS: Subject[] = [
   },
 ];
 
-describe(`seed ${SEED}`, () => {
+describe.runIf(TESTS_NATIVE)(`seed ${SEED}`, () => {
   test.each(SUBJECTS)('$name', (subject) => {
     console.log(`differential: ${subject.name}, RELAY_LIMITER_SEED=${SEED}`);
     const random = seeded(SEED);
@@ -229,7 +229,7 @@ function totalsOf(limiter: RateLimiter | DirectConnectionRateLimiter): unknown {
   return rest;
 }
 
-test.each([
+test.runIf(TESTS_NATIVE).each([
   ['RateLimiter', RateLimiter],
   ['DirectConnectionRateLimiter', DirectConnectionRateLimiter],
 ])('groups of %s, while peers come and go', (_, Limiter) => {

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { TESTS_NATIVE } from './support/limiters.js';
 import { ROOT, runJson } from './support/processes.js';
 
 interface Attempted {
@@ -72,13 +73,16 @@ const BOUND = `
 `;
 
 // Preloading is Linux's. A sanitizer is preloaded itself, and has allocations of its own.
-const preloads = process.platform === 'linux' && process.env['LD_PRELOAD'] === undefined;
+const preloads =
+  TESTS_NATIVE && process.platform === 'linux' && process.env['LD_PRELOAD'] === undefined;
 
 describe.skipIf(!preloads)('the native engine without memory', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-memory-'));
-  const library = join(folder, 'failing-memory.so');
+  let folder: string;
+  let library: string;
 
   beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'relay-limiter-memory-'));
+    library = join(folder, 'failing-memory.so');
     const source = join(ROOT, 'test/native/failing-memory.c');
     execFileSync('cc', ['-shared', '-fPIC', '-Wall', '-Wextra', '-Werror', source, '-o', library]);
   });

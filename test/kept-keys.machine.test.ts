@@ -142,4 +142,16 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(megabytesKeptBy(checkAll)).toBeGreaterThan(named);
     expect(megabytesKeptBy(forgive)).toBeLessThan(-named);
   });
+
+  test('a flood of offenders with keys of 64 KiB takes no more than its room', () => {
+    const limiter = new RateLimiter({ rateLimit: 1, burstLimit: 1, maxPeers: 100, ...options });
+    const flood = () => {
+      for (let n = 0; n < 1000; n += 1) {
+        for (let i = 0; i < 2; i += 1) limiter.check(message(n, 65_536));
+      }
+      return limiter;
+    };
+    // 62 MB of text.
+    expect(megabytesKeptBy(flood)).toBeLessThan(12);
+  });
 });
