@@ -7,7 +7,8 @@ import {
   OrderbookRateLimiter,
   RateLimiter,
 } from 'relay-limiter';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { TESTS_NATIVE } from './support/limiters.js';
 
 const engine = 'native';
 // The raw functions and the handles, which are nobody's business outside.
@@ -17,58 +18,63 @@ type Call = (...rest: unknown[]) => unknown;
 const NO_KEY = 5;
 const noKey = expect.objectContaining({ code: 'ERR_LIMITER_KEY' });
 
-test.each([
-  ['RateLimiter', () => new RateLimiter({ engine }), 'check', 'checkPeer'],
-  [
-    'OrderbookRateLimiter',
-    () => new OrderbookRateLimiter({ engine, interval: 0 }),
-    'check',
-    'checkPeer',
-  ],
-  [
-    'DirectConnectionRateLimiter',
-    () => new DirectConnectionRateLimiter({ engine }),
-    'checkMessage',
-    'checkPeer',
-  ],
-  [
-    'DirectConnectionRateLimiter',
-    () => new DirectConnectionRateLimiter({ engine, orderbookInterval: 0 }),
-    'checkOrderbook',
-    'checkPeerOrderbook',
-  ],
-])('the %s reads no key of a peer that is where it was: %s', (_, create, check, checkPeer) => {
-  const limiter = create();
-  const core = coreOf(limiter);
-  const peer = limiter.open('peer') as unknown as Record<string, Call>;
-  const checkAgain = () => core[checkPeer]?.(NO_KEY);
-  peer[check]?.();
-  // Its seat is what the last check has left.
-  expect(checkAgain()).toBeUndefined();
-  limiter.removePeer('peer');
-  expect(checkAgain).toThrow(noKey);
-});
+describe.runIf(TESTS_NATIVE)('the addon', () => {
+  test.each([
+    ['RateLimiter', () => new RateLimiter({ engine }), 'check', 'checkPeer'],
+    [
+      'OrderbookRateLimiter',
+      () => new OrderbookRateLimiter({ engine, interval: 0 }),
+      'check',
+      'checkPeer',
+    ],
+    [
+      'DirectConnectionRateLimiter',
+      () => new DirectConnectionRateLimiter({ engine }),
+      'checkMessage',
+      'checkPeer',
+    ],
+    [
+      'DirectConnectionRateLimiter',
+      () => new DirectConnectionRateLimiter({ engine, orderbookInterval: 0 }),
+      'checkOrderbook',
+      'checkPeerOrderbook',
+    ],
+  ])('the %s reads no key of a peer that is where it was: %s', (_, create, check, checkPeer) => {
+    const limiter = create();
+    const core = coreOf(limiter);
+    const peer = limiter.open('peer') as unknown as Record<string, Call>;
+    const checkAgain = () => core[checkPeer]?.(NO_KEY);
+    peer[check]?.();
+    // Its seat is what the last check has left.
+    expect(checkAgain()).toBeUndefined();
+    limiter.removePeer('peer');
+    expect(checkAgain).toThrow(noKey);
+  });
 
-test('a number that is no limiter’s is refused', () => {
-  const limiter = new RateLimiter({ engine });
-  const addon = createRequire(import.meta.url)(engineInfo().path as string);
-  const number = new Int32Array(addon.words, 16, 1);
-  for (const nobody of [-1, 7, 99, 2 ** 31 - 1, -(2 ** 31)]) {
-    number[0] = nobody;
-    const { RateLimiter, OrderbookLimiter, LeaseTable } = addon;
-    for (const call of [RateLimiter.check, OrderbookLimiter.isBanned, LeaseTable.spend]) {
-      expect(() => call('peer')).toThrow(noKey);
+  test('a number that is no limiter’s is refused', () => {
+    const limiter = new RateLimiter({ engine });
+    const addon = createRequire(import.meta.url)(engineInfo().path as string);
+    const number = new Int32Array(addon.words, 16, 1);
+    for (const nobody of [-1, 7, 99, 2 ** 31 - 1, -(2 ** 31)]) {
+      number[0] = nobody;
+      const { RateLimiter, OrderbookLimiter, LeaseTable } = addon;
+      for (const call of [RateLimiter.check, OrderbookLimiter.isBanned, LeaseTable.spend]) {
+        expect(() => call('peer')).toThrow(noKey);
+      }
     }
-  }
-  expect(limiter.check('peer')[0]).toBe('allow');
-});
+    expect(limiter.check('peer')[0]).toBe('allow');
+  });
 
-test('a group of another limiter is refused, and so is what is none', () => {
-  const [core, other] = [coreOf(new RateLimiter({ engine })), coreOf(new RateLimiter({ engine }))];
-  const group = other['openGroup']?.();
-  for (const stranger of [group, undefined, {}]) {
-    expect(() => core['checkGroup']?.(stranger, [], new Uint8Array(0), 1)).toThrow(noKey);
-    expect(() => core['addMember']?.(stranger, 'peer')).toThrow(noKey);
-  }
-  expect(other['checkGroup']?.(group, [], new Uint8Array(0), 1)).toBeUndefined();
+  test('a group of another limiter is refused, and so is what is none', () => {
+    const [core, other] = [
+      coreOf(new RateLimiter({ engine })),
+      coreOf(new RateLimiter({ engine })),
+    ];
+    const group = other['openGroup']?.();
+    for (const stranger of [group, undefined, {}]) {
+      expect(() => core['checkGroup']?.(stranger, [], new Uint8Array(0), 1)).toThrow(noKey);
+      expect(() => core['addMember']?.(stranger, 'peer')).toThrow(noKey);
+    }
+    expect(other['checkGroup']?.(group, [], new Uint8Array(0), 1)).toBeUndefined();
+  });
 });

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { VERSION } from '../dist/version.js';
+import { TESTS_NATIVE } from './support/limiters.js';
 import { packageCopy, ROOT, run, runJson } from './support/processes.js';
 
 const BINARY = 'build/Release/relay_limiter.node';
@@ -51,7 +52,7 @@ function report(env: Record<string, string> = {}): { report: Report; warnings: s
   return { report: JSON.parse(stdout)[0], warnings: stderr };
 }
 
-describe('where a binary fits', () => {
+describe.runIf(TESTS_NATIVE)('where a binary fits', () => {
   test.each([BINARY, PREBUILD])('%s is loaded', (place) => {
     copy.copy(BINARY, place);
     const path = join(copy.folder, place);
@@ -138,22 +139,25 @@ test('where there is no binary, TypeScript runs, without a warning', () => {
   });
 });
 
-test('where there is not even node-gyp-build, as in a bundle, TypeScript runs', () => {
-  const bare = packageCopy({ dependencies: false });
-  try {
-    bare.copy(BINARY, BINARY);
-    const { stdout, stderr } = run(reportOf('relay-limiter'), { folder: bare.folder });
-    const reason = 'node-gyp-build, which finds native binaries, is not installed here';
-    expect(JSON.parse(stdout)).toMatchObject([
-      { info: { engine: 'js', reason }, byDefault: 'js', native: { code: 'ERR_LIMITER_ENGINE' } },
-    ]);
-    expect(stderr).toBe('');
-  } finally {
-    bare.remove();
-  }
-});
+test.runIf(TESTS_NATIVE)(
+  'where there is not even node-gyp-build, as in a bundle, TypeScript runs',
+  () => {
+    const bare = packageCopy({ dependencies: false });
+    try {
+      bare.copy(BINARY, BINARY);
+      const { stdout, stderr } = run(reportOf('relay-limiter'), { folder: bare.folder });
+      const reason = 'node-gyp-build, which finds native binaries, is not installed here';
+      expect(JSON.parse(stdout)).toMatchObject([
+        { info: { engine: 'js', reason }, byDefault: 'js', native: { code: 'ERR_LIMITER_ENGINE' } },
+      ]);
+      expect(stderr).toBe('');
+    } finally {
+      bare.remove();
+    }
+  },
+);
 
-describe('where a binary is there and cannot run', () => {
+describe.runIf(TESTS_NATIVE)('where a binary is there and cannot run', () => {
   const SPOILED: [what: string, content: () => string | Buffer][] = [
     ['no binary at all', () => 'not a binary'],
     ['empty', () => ''],
@@ -241,19 +245,22 @@ describe('where a binary is there and cannot run', () => {
   });
 });
 
-test('of this version, built from sources with another door: TypeScript runs', () => {
-  copy.copy(BINARY, BINARY);
-  const file = 'dist/engine/native-limiters.js';
-  const right = readFileSync(join(ROOT, file), 'utf8');
-  copy.write(file, right.replace(/DOOR = \d+/, 'DOOR = 99'));
-  const { report: found, warnings } = report();
-  const why = 'it was built from other sources of this version';
-  expect(found).toMatchObject({
-    info: { engine: 'js' },
-    native: { code: 'ERR_LIMITER_ENGINE', cause: why },
-  });
-  expect(warnings).toContain(why);
-});
+test.runIf(TESTS_NATIVE)(
+  'of this version, built from sources with another door: TypeScript runs',
+  () => {
+    copy.copy(BINARY, BINARY);
+    const file = 'dist/engine/native-limiters.js';
+    const right = readFileSync(join(ROOT, file), 'utf8');
+    copy.write(file, right.replace(/DOOR = \d+/, 'DOOR = 99'));
+    const { report: found, warnings } = report();
+    const why = 'it was built from other sources of this version';
+    expect(found).toMatchObject({
+      info: { engine: 'js' },
+      native: { code: 'ERR_LIMITER_ENGINE', cause: why },
+    });
+    expect(warnings).toContain(why);
+  },
+);
 
 test('the version is that of package.json', () => {
   expect(VERSION).toBe(JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).version);
