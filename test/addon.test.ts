@@ -55,7 +55,8 @@ describe.runIf(TESTS_NATIVE)('the addon', () => {
     const limiter = new RateLimiter({ engine });
     const addon = createRequire(import.meta.url)(engineInfo().path as string);
     const number = new Int32Array(addon.words, 16, 1);
-    for (const nobody of [-1, 7, 99, 2 ** 31 - 1, -(2 ** 31)]) {
+    // Small numbers may be those of limiters that other tests have made.
+    for (const nobody of [-1, 2 ** 20, 2 ** 31 - 1, -(2 ** 31)]) {
       number[0] = nobody;
       const { RateLimiter, OrderbookLimiter, LeaseTable } = addon;
       for (const call of [RateLimiter.check, OrderbookLimiter.isBanned, LeaseTable.spend]) {
