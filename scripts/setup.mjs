@@ -1,6 +1,7 @@
 // Makes a fresh clone ready, and a changed one current: what `npm start` and `npm test` run first.
 // Installs when the lock file is newer than node_modules, builds when a source is newer than the
-// last build; otherwise does nothing, fast.
+// last build; otherwise does nothing, fast. With --tests it fails where the addon is missing, unless
+// RELAY_LIMITER_ENGINE=js asks for the tests that need none.
 
 import { spawnSync } from 'node:child_process';
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
@@ -8,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const STAMP = 'out/.built';
+const ADDON = 'build/Release/relay_limiter.node';
 const SOURCES = [
   'lib',
   'native',
@@ -26,12 +28,21 @@ if (outdated) {
   console.log('relay-limiter: installing what it is built with (once) ...');
   npm('ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error');
 }
-const missing = ['dist/index.js', 'build/Release/relay_limiter.node'].some(
-  (path) => !changedAt(path),
-);
+const missing = ['dist/index.js', ADDON].some((path) => !changedAt(path));
 if (outdated || missing || newest(SOURCES) > changedAt(STAMP)) {
   npm('run', '--silent', 'prepare');
   writeFileSync(`${root}${STAMP}`, '');
+}
+if (process.argv.includes('--tests') && !changedAt(ADDON)) {
+  if (process.env.RELAY_LIMITER_ENGINE === 'js') {
+    console.log('relay-limiter: the tests of the native engine are skipped');
+  } else {
+    console.error(
+      'relay-limiter: the native addon, which the tests need, could not be built: build/addon.log holds the ' +
+        "compiler's output. RELAY_LIMITER_ENGINE=js runs the tests that need none.",
+    );
+    process.exit(1);
+  }
 }
 
 function npm(...args) {

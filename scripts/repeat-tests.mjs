@@ -1,0 +1,149 @@
+// Runs `npm test` again and again on a machine that is busy, and names the tests that failed: no test may depend on
+// the machine's speed.
+//
+//   npm run test:repeat                        20 runs under each of three conditions
+//   npm run test:repeat -- --runs 5            so many runs under each
+//   npm run test:repeat -- --condition busy    only this condition; may be given more than once
+//
+// Exit code 1 if a run failed, 2 for wrong flags. The outputs of failed runs are kept.
+
+import { fork, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { fail, root, table } from './tools.mjs';
+
+const SCRIPT = fileURLToPath(import.meta.url);
+const LONGEST_RUN_MS = 60 * 60_000;
+
+/** The words before `npm test`, and how many processes keep the cores busy meanwhile. */
+const CONDITIONS = {
+  busy: { prefix: [], loops: availableParallelism(), words: 'every core busy with other work' },
+  'one-core': { prefix: ['taskset', '-c', '0'], loops: 0, words: 'taskset -c 0' },
+  nice: { prefix: ['nice', '-n', '19'], loops: 0, words: 'nice -n 19' },
+};
+
+/** Keeps one core busy until the parent ends, however it ends. */
+function keepBusy() {
+  const end = performance.now() + LONGEST_RUN_MS;
+  process.on('disconnect', () => process.exit());
+  const work = () => {
+    const pause = performance.now() + 20;
+    while (performance.now() < pause);
+    if (performance.now() < end) setImmediate(work);
+    else process.exit();
+  };
+  work();
+}
+
+function readFlags() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        runs: { type: 'string', default: '20' },
+        condition: { type: 'string', multiple: true, default: Object.keys(CONDITIONS) },
+      },
+    });
+    const runs = Number(values.runs);
+    if (!Number.isSafeInteger(runs) || runs < 1) {
+      throw new Error(`--runs must be a whole number of at least 1, got ${values.runs}`);
+    }
+    const unknown = values.condition.find((name) => !Object.hasOwn(CONDITIONS, name));
+    if (unknown !== undefined) {
+      const names = Object.keys(CONDITIONS).join(', ');
+      throw new Error(`--condition must be one of ${names}, got ${unknown}`);
+    }
+    return { runs, conditions: values.condition };
+  } catch (error) {
+    console.error(`repeat-tests: ${error.message}`);
+    return process.exit(2);
+  }
+}
+
+/** Runs `npm test` once. Returns its time in seconds, and what failed: an empty list if nothing did. */
+async function runTests({ prefix, loops }, log, report) {
+  const busy = Array.from({ length: loops }, () => fork(SCRIPT, ['--keep-busy']));
+  const start = performance.now();
+  const output = openSync(log, 'w');
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  const [command, ...args] = [...prefix, 'npm', 'test', '--', ...reporters];
+  const child = spawn(command, args, {
+    cwd: root,
+    stdio: ['ignore', output, output],
+    env: { ...process.env, NO_COLOR: '1' },
+    timeout: LONGEST_RUN_MS,
+  });
+  try {
+    const [code, signal] = await once(child, 'close');
+    const seconds = Math.round((performance.now() - start) / 1000);
+    return { seconds, failed: code === 0 ? [] : failuresIn(report, code ?? signal) };
+  } finally {
+    for (const loop of busy) loop.kill();
+    closeSync(output);
+  }
+}
+
+/** The names of the tests that failed; of a file that could not be run, or of errors outside of tests, what is known. */
+function failuresIn(report, code) {
+  let files;
+  try {
+    files = JSON.parse(readFileSync(report, 'utf8')).testResults;
+  } catch {
+    return [`no test was run: exit ${code}`];
+  }
+  const failed = files.flatMap(({ name, status, assertionResults }) => {
+    const file = name.replace(root, '');
+    const tests = assertionResults.filter((test) => test.status === 'failed');
+    if (tests.length === 0 && status === 'failed') return [file];
+    return tests.map(({ fullName }) => `${file}: ${fullName}`);
+  });
+  return failed.length > 0 ? failed : [`an error outside of every test: exit ${code}`];
+}
+
+async function main() {
+  const { runs, conditions } = readFlags();
+  const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-repeat-'));
+  const summary = [['condition', '', 'passed', 'fastest', 'slowest']];
+  const failures = new Map();
+  for (const name of conditions) {
+    const condition = CONDITIONS[name];
+    const times = [];
+    let passed = 0;
+    for (let run = 1; run <= runs; run += 1) {
+      const log = join(folder, `${name}-${run}.log`);
+      const report = join(folder, 'report.json');
+      rmSync(report, { force: true });
+      const { seconds, failed } = await runTests(condition, log, report);
+      times.push(seconds);
+      const outcome = failed.length === 0 ? 'passed' : `FAILED: ${failed.length}, see ${log}`;
+      const count = `${run}`.padStart(`${runs}`.length);
+      console.log(
+        `${name.padEnd(8)}  ${count} of ${runs}  ${`${seconds}`.padStart(4)} s  ${outcome}`,
+      );
+      if (failed.length === 0) {
+        passed += 1;
+        rmSync(log);
+      }
+      for (const test of failed) {
+        failures.set(test, [...(failures.get(test) ?? []), `${name} ${run}`]);
+      }
+    }
+    summary.push([
+      ...[name, condition.words, `${passed} of ${runs}`],
+      ...[`${Math.min(...times)} s`, `${Math.max(...times)} s`],
+    ]);
+  }
+  console.log(`\n${table(summary)}`);
+  if (failures.size === 0) {
+    rmSync(folder, { recursive: true });
+    return;
+  }
+  const named = [...failures].map(([test, where]) => `${test}\n    in ${where.join(', ')}`);
+  fail(`\nFailed:\n${named.join('\n')}`);
+}
+
+if (process.argv[2] === '--keep-busy') keepBusy();
+else await main();
