@@ -8,9 +8,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <map>
 #include <random>
+#include <set>
 #include <vector>
 
 #include "require.h"
@@ -155,29 +155,49 @@ void testSmall() {
 
 // Without mmap only whole chunks go back, to a heap that sanitizers keep to themselves.
 #if defined(__linux__) && !defined(RELAY_LIMITER_NO_MMAP)
-// In bytes.
-size_t resident() {
-  size_t all = 0;
-  size_t pages = 0;
-  std::ifstream("/proc/self/statm") >> all >> pages;
-  return pages * static_cast<size_t>(sysconf(_SC_PAGESIZE));
-}
+// The system's memory, and how much of its chunks is resident. Of the process as a whole that would
+// not be known: a sanitizer has memory of its own.
+struct ResidentMemory : relay_limiter::SystemMemory {
+  static inline std::set<void*> chunks;
+
+  static void* reserve() noexcept {
+    void* chunk = SystemMemory::reserve();
+    if (chunk != nullptr) chunks.insert(chunk);
+    return chunk;
+  }
+
+  static void release(void* chunk) noexcept {
+    chunks.erase(chunk);
+    SystemMemory::release(chunk);
+  }
+
+  static size_t bytes() {
+    const auto pageBytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    std::vector<unsigned char> pages(kChunkBytes / pageBytes);
+    size_t resident = 0;
+    for (void* chunk : chunks) {
+      require(mincore(chunk, kChunkBytes, pages.data()) == 0, "the system says what is resident");
+      for (const unsigned char page : pages) resident += page & 1;
+    }
+    return resident * pageBytes;
+  }
+};
 
 // What a flood leaves: one page of ten, anywhere. (TestMemory's poison would be resident as well.)
 void testResidentMemory(uint64_t seed) {
   constexpr size_t kFlood = 8'000;
   constexpr size_t kBytes = kFlood * 16 * 1024;
-  PagesModel<16 * 1024, relay_limiter::SystemMemory> model(seed);
-  const size_t before = resident();
+  PagesModel<16 * 1024, ResidentMemory> model(seed);
   while (model.held() < kFlood) require(model.take(), "there is memory");
-  const size_t full = resident() - before;
+  const size_t full = ResidentMemory::bytes();
   while (model.held() > kFlood / 10) model.giveRandom();
-  const size_t tenth = resident() - before;
+  const size_t tenth = ResidentMemory::bytes();
   while (model.held() > 1) model.giveRandom();
-  const size_t none = resident() - before;
+  const size_t none = ResidentMemory::bytes();
   std::printf("pages: %zu MB resident of %zu, %zu with a tenth of the pages, %zu with one\n",
               full >> 20, kBytes >> 20, tenth >> 20, none >> 20);
-  require(full >= kBytes, "pages are memory");
+  // A machine that is short of memory may have swapped some out.
+  require(full > kBytes / 2, "pages are memory");
   require(tenth < kBytes / 7, "a page goes back alone");
   require(none < kBytes / 50, "an empty chunk goes back");
 }
