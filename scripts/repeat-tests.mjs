@@ -106,7 +106,7 @@ function failuresIn(report, code) {
 async function main() {
   const { runs, conditions } = readFlags();
   const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-repeat-'));
-  const summary = [['condition', '', 'passed', 'fastest', 'slowest']];
+  const summary = [['condition', 'what it is', 'passed', 'fastest', 'slowest']];
   const failures = new Map();
   for (const name of conditions) {
     const condition = CONDITIONS[name];
@@ -146,4 +146,4 @@ async function main() {
 }
 
 if (process.argv[2] === '--keep-busy') keepBusy();
-else await main();
+else await main().catch((error) => fail(`repeat-tests: ${error.message}`));
