@@ -9,9 +9,10 @@ const FIND_SERVER = 'test/redis/support/find-server.ts';
 
 export default defineConfig({
   test: {
-    // Generous: a test that waits for an outcome must never fail because the machine is busy.
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    // Generous: a test that waits for an outcome must never fail because the machine is busy. Where this is one of
+    // fifty processes, a second's work takes a minute.
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     expect: { poll: { timeout: 60_000, interval: 20 } },
     // One group after the other.
     projects: [
