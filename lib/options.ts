@@ -44,10 +44,13 @@ export function countOrNull(given: Given, name: string): number | null {
   return number(value, name, 'null (never) or a whole number from 0 to 2^53 - 1', isCount);
 }
 
-/** A burst: undefined or 0 means `fallback`, anything else is at least 1, so that one token fits. */
+/**
+ * A burst: undefined, null (the reference's default) or 0 means `fallback`, anything else is at least 1, so
+ * that one token fits.
+ */
 export function burst(given: Given, name: string, fallback: number): number {
-  const accepted = '0 (the default) or a finite number of at least 1';
-  const value = number(or(given[name], 0), name, accepted, (n) => n === 0 || n >= 1);
+  const accepted = 'null or 0 (the default), or a finite number of at least 1';
+  const value = number(given[name] ?? 0, name, accepted, (n) => n === 0 || n >= 1);
   return value === 0 ? fallback : value;
 }
 
@@ -136,7 +139,8 @@ export function cleanupBudget(limits: unknown): number {
   return number(budgetMs, 'budgetMs', 'a finite number of at least 0', (n) => n >= 0);
 }
 
-// Only undefined means "not given": null is a value, and a wrong one nearly everywhere.
+// Only undefined means "not given". Null is a value: the default where the reference's default is None
+// (`burst`, `countOrNull`), and a wrong one everywhere else.
 function or(value: unknown, fallback: unknown): unknown {
   return value === undefined ? fallback : value;
 }

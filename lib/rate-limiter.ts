@@ -27,8 +27,8 @@ import {
 export interface RateLimiterOptions extends LimiterOptions {
   /** Tokens a second given to each peer, greater than 0. Default 10. */
   rateLimit?: number | undefined;
-  /** Most tokens a peer saves up: at least 1; 0 means the default, 10 x rateLimit (but at least 1). */
-  burstLimit?: number | undefined;
+  /** Most tokens a peer saves up: at least 1; null or 0 means the default, 10 x rateLimit (but at least 1). */
+  burstLimit?: number | null | undefined;
   /** Violations from which a refusal is DISCONNECT (0: from the first on). Default null: never. */
   disconnectThreshold?: number | null | undefined;
 }

@@ -6,6 +6,8 @@ import {
   RateLimiter,
   TokenBucket,
 } from 'relay-limiter';
+import { rateLimit } from 'relay-limiter/http';
+import { SharedRateLimiter } from 'relay-limiter/redis';
 import { describe, expect, test } from 'vitest';
 import { codeOf, ENGINES, manualClock } from './support/limiters.js';
 
@@ -14,6 +16,7 @@ const LIMITERS = { RateLimiter, OrderbookRateLimiter, DirectConnectionRateLimite
 const POSITIVE = 'a finite number greater than 0';
 const NOT_NEGATIVE = 'a finite number of at least 0';
 const COUNT = 'a whole number from 0 to 2^53 - 1';
+const BURST = 'null or 0 (the default), or a finite number of at least 1';
 
 const NUMBERS: [
   limiter: keyof typeof LIMITERS,
@@ -22,7 +25,7 @@ const NUMBERS: [
   bad: unknown[],
 ][] = [
   ['RateLimiter', 'rateLimit', POSITIVE, [0, -1]],
-  ['RateLimiter', 'burstLimit', '0 (the default) or a finite number of at least 1', [-1, 0.5]],
+  ['RateLimiter', 'burstLimit', BURST, [-1, 0.5]],
   ['RateLimiter', 'disconnectThreshold', `null (never) or ${COUNT}`, [-1, 1.5, 2 ** 53]],
   ['OrderbookRateLimiter', 'rateLimit', POSITIVE, [0, -1, null]],
   ['OrderbookRateLimiter', 'interval', NOT_NEGATIVE, [-0.1, null]],
@@ -78,6 +81,18 @@ describe('options', () => {
 });
 
 describe.each(ENGINES)('on %s', (engine) => {
+  test('burstLimit and disconnectThreshold take null for the default, which is None in the reference', () => {
+    const given = { engine, rateLimit: 2, burstLimit: null, disconnectThreshold: null };
+    const limiters = [new RateLimiter(given), new SharedRateLimiter({ mode: 'local', ...given })];
+    for (const limiter of limiters) {
+      expect(limiter).toMatchObject({ rateLimit: 2, burstLimit: 20, disconnectThreshold: null });
+      for (let n = 0; n < 20; n += 1) expect(limiter.check('peer')).toEqual(['allow', 0]);
+      expect(limiter.check('peer')[0]).toBe('delay');
+    }
+    const limit = { engine, limit: 5, disconnectThreshold: null };
+    expect(() => rateLimit(limit)).not.toThrow();
+  });
+
   const clock = manualClock();
   const rate = new RateLimiter({ engine, clock, rateLimit: 1, burstLimit: 1 });
   const book = new OrderbookRateLimiter({ engine, clock });

@@ -20,8 +20,8 @@ export interface SharedRateLimiterOptions {
   mode?: SharedMode | undefined;
   /** Tokens a second given to each peer by all nodes together, greater than 0. Default 10. */
   rateLimit?: number | undefined;
-  /** Most tokens a peer saves up: at least 1; 0 means the default, 10 x rateLimit (but at least 1). */
-  burstLimit?: number | undefined;
+  /** Most tokens a peer saves up: at least 1; null or 0 means the default, 10 x rateLimit (but at least 1). */
+  burstLimit?: number | null | undefined;
   /** Violations, of all nodes, from which a refusal is DISCONNECT (0: from the first on). Default null: never. */
   disconnectThreshold?: number | null | undefined;
   /** What all keys begin with; without braces. One for each limit. Default `relay-limiter`. */
