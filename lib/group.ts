@@ -3,6 +3,7 @@
 import type { BucketCore, Handle } from './engine/engine.js';
 import { Keys } from './engine/js/keys.js';
 import { limiterError, refused } from './errors.js';
+import { KeyMap } from './key-map.js';
 import { Opened } from './opened.js';
 import { requireCost, requireKey } from './options.js';
 import { copyOf } from './text.js';
@@ -17,10 +18,10 @@ export class PeerGroup {
   readonly #core: BucketCore<unknown>;
   readonly #now: () => number | undefined;
   readonly #handle: Handle;
-  // Members, in the order of the engine's, and where each is, by what stands for its key in a Map.
+  // Members, in the order of the engine's, and where each is, by what stands for its key in the engine's tables.
   readonly #keys: string[] = [];
   readonly #ids = new Keys();
-  readonly #places = new Map<string, number>();
+  readonly #places = new KeyMap<number>();
 
   /** @internal */
   constructor(

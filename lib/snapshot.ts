@@ -2,6 +2,7 @@
 
 import type { DigestColumns, SnapshotStep } from './engine/engine.js';
 import { limiterError, refusedNumber, show } from './errors.js';
+import { KeySet } from './key-map.js';
 import type {
   LimiterName,
   LimiterSnapshot,
@@ -82,7 +83,7 @@ function readPeers(
   banDuration: number,
 ): SnapshotPeer[] {
   if (!Array.isArray(peers)) throw wrong('peers', peers, 'an array');
-  const keys = new Set<string>();
+  const keys = new KeySet();
   const read: SnapshotPeer[] = [];
   // By index: an array with holes has peers that are undefined.
   for (let i = 0; i < peers.length; i += 1) {

@@ -1,6 +1,7 @@
 // Who waits for which bucket: one queue for each, so that connections that share a bucket take turns. Only
 // the first asks; if all did at the same moment, all but one would be refused, and refusals are violations.
 
+import { KeyMap } from '../key-map.js';
 import type { AnyLimiter } from './verdict.js';
 
 export interface Waiter {
@@ -10,7 +11,7 @@ export interface Waiter {
 
 /** The queues of one limiter. */
 export class Turns {
-  readonly #queues = new Map<string, Set<Waiter>>();
+  readonly #queues = new KeyMap<Set<Waiter>>();
 
   /** Whether nobody waits for any bucket, as nearly always. */
   get isIdle(): boolean {

@@ -3,6 +3,7 @@
 // There are at most `maxPeers` of them. Where one more comes, the level of violations goes that was raised
 // the longest time ago; where there are bans alone, of sixteen the one that ends first.
 
+import { KeyMap } from '../key-map.js';
 import { LEVEL_SECONDS, SAME_SECONDS } from './ban-scripts.js';
 import type { SharedBan } from './bans.js';
 import { isId } from './keys.js';
@@ -15,7 +16,7 @@ interface Entry {
   expires: number;
 }
 
-type Entries = Map<string, Entry>;
+type Entries = KeyMap<Entry>;
 
 const NEVER = Number.NEGATIVE_INFINITY;
 /** Entries looked at with each new one, so that those that are over do not gather. */
@@ -32,9 +33,9 @@ export function isBan({ key, seconds, violations }: SharedBan): boolean {
 
 export class BanBook {
   readonly #maxPeers: number;
-  readonly #bans: Entries = new Map();
+  readonly #bans: Entries = new KeyMap();
   /** In the order in which they were raised. */
-  readonly #levels: Entries = new Map();
+  readonly #levels: Entries = new KeyMap();
   readonly #banRound = new Round(this.#bans);
   readonly #levelRound = new Round(this.#levels);
 
@@ -119,13 +120,13 @@ class Round {
 
   /** The next ones; none twice, so there may be fewer. */
   next(count: number): [string, Entry][] {
-    const found = new Map<string, Entry>();
+    const found = new KeyMap<Entry>();
     while (found.size < Math.min(count, this.#entries.size)) {
       const next = this.#at.next();
       if (next.done) this.#at = this.#entries.entries();
       else if (found.has(next.value[0])) break;
       else found.set(...next.value);
     }
-    return [...found];
+    return [...found.entries()];
   }
 }

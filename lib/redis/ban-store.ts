@@ -3,6 +3,7 @@
 // unanswered none follows, so nothing gathers in a client that is not connected. Knows ids, seconds and
 // violations.
 
+import { KeyMap, KeySet } from '../key-map.js';
 import { isBan } from './ban-book.js';
 import { BAN, LIFT, MOST_SECONDS, NAMES, nameOf, parse, VALUES, VERSION } from './ban-scripts.js';
 import type { SharedBan } from './bans.js';
@@ -54,14 +55,14 @@ export class BanStore {
   readonly #deadlines: Deadlines;
   readonly #listener: Listener;
   readonly #node = Math.random().toString(36).slice(2);
-  readonly #waiting = new Map<string, Waiting>();
+  readonly #waiting = new KeyMap<Waiting>();
   #known = { epoch: '', version: 0 };
   /** The store's time less ours. */
   #offset = 0;
   /** What this process found since a look at the store began. */
-  #found: Set<string> | undefined;
+  #found: KeySet | undefined;
   /** What it heard of since the look knows the number of the last change: what is read may be older. */
-  #heard: Set<string> | undefined;
+  #heard: KeySet | undefined;
   #listening: 'no' | 'soon' | 'yes' = 'no';
   /** Ends the connection that listens, or is to listen. */
   #endOwn = () => {};
@@ -232,7 +233,7 @@ export class BanStore {
   async #look(): Promise<void> {
     this.#mustLook = false;
     // What waits has not been told yet, so it is not among what is read.
-    this.#found = new Set(this.#waiting.keys());
+    this.#found = new KeySet(this.#waiting.keys());
     try {
       await this.#readIfChanged(this.#found);
     } finally {
@@ -241,14 +242,14 @@ export class BanStore {
     }
   }
 
-  async #readIfChanged(found: ReadonlySet<string>): Promise<void> {
+  async #readIfChanged(found: KeySet): Promise<void> {
     const before = this.#known;
     const known = await this.#versionNow();
     if (known.epoch === before.epoch && known.version === before.version) return;
     const hasLost = before.epoch !== '' && known.epoch !== before.epoch;
     // What is said from here on comes after what is read.
     this.#known = known;
-    const heard = new Set<string>();
+    const heard = new KeySet();
     this.#heard = heard;
     const isNews = (key: string) => found.has(key) || heard.has(key);
     try {
@@ -276,7 +277,7 @@ export class BanStore {
   }
 
   async #all(): Promise<SharedBan[]> {
-    const bans = new Map<string, SharedBan>();
+    const bans = new KeyMap<SharedBan>();
     for (let from = String(seconds() + this.#offset); ; ) {
       const page = (await this.#ask(NAMES, [this.#index], [from, String(PAGE)])) as string[];
       const names = page.filter((_, at) => at % 2 === 0).map(nameOf);

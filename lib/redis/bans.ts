@@ -8,6 +8,7 @@ import { EventEmitter } from 'node:events';
 import { type Clock, monotonicSeconds, readClock } from '../clock.js';
 import { DirectConnectionRateLimiter } from '../direct-connection-rate-limiter.js';
 import { refused } from '../errors.js';
+import { KeySet } from '../key-map.js';
 import { commonOptions, count, positive, readOptions, requireKey } from '../options.js';
 import { OrderbookRateLimiter } from '../orderbook-rate-limiter.js';
 import { safely } from '../surface.js';
@@ -193,7 +194,8 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
 
   /** All there are: what is not among them has been lifted. */
   #replace(bans: readonly SharedBan[], isNews: (key: string) => boolean): void {
-    const keys = new Set(bans.map(({ key }) => key));
+    const keys = new KeySet();
+    for (const { key } of bans) keys.add(key);
     const lifted = this.#book.all(this.#now()).filter(({ key }) => !keys.has(key));
     for (const { key } of lifted) {
       if (!isNews(key)) this.#hear({ key, ...NOTHING, isLifted: true, isOwn: false });

@@ -6,6 +6,7 @@
 
 import { readOptionalClock } from '../clock.js';
 import { delaySeconds } from '../engine/js/arithmetic.js';
+import { KeyMap } from '../key-map.js';
 import { ALLOWED, DISCONNECTED } from '../rate-limiter.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
 import { CallBack } from './call.js';
@@ -77,7 +78,7 @@ export class Leased {
   readonly #settings: SharedSettings;
   readonly #store: Store;
   readonly #leases: Leases;
-  readonly #asks = new Map<string, Ask>();
+  readonly #asks = new KeyMap<Ask>();
   /** What goes back to the store. */
   readonly #returns = new Set<Promise<unknown>>();
   #closed: Promise<void> | undefined;

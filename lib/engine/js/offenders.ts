@@ -7,6 +7,7 @@
 // they stay within a quarter of it: few huge ones leave room for others. Else its peer is punished
 // without a name. Which it is, is decided as it becomes an offender.
 
+import { KeyMap } from '../../key-map.js';
 import { copyOf } from '../../text.js';
 import type { BansInForce, SnapshotPeer, Violator } from '../../types.js';
 import { TOP_VIOLATORS } from '../engine.js';
@@ -35,12 +36,12 @@ export class Offenders {
   /** When each ban began. */
   readonly bans = new Times();
   /** Violations of each offender, at least 1, in the order of their first. */
-  readonly #violations = new Map<string, number>();
+  readonly #violations = new KeyMap<number>();
   #total = 0;
   readonly #longBytesMost: number;
   #longBytes = 0;
   /** The texts of those whose keys are aliases, and that are named. */
-  readonly #texts = new Map<string, string>();
+  readonly #texts = new KeyMap<string>();
   #unnamed = 0;
 
   readonly #peers: Table;

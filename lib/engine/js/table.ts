@@ -1,6 +1,7 @@
 // Tables of the TypeScript engine: Maps, and the records' numbers beside one. Knows no limiter.
 
 import { limiterError } from '../../errors.js';
+import { KeyMap } from '../../key-map.js';
 import { delaySeconds, elapsed, refill, secondsUntilFull } from './arithmetic.js';
 import { keep } from './keys.js';
 
@@ -8,7 +9,7 @@ import { keep } from './keys.js';
  * `table.set`. @throws `ERR_LIMITER_MEMORY` where the Map takes no more, at some sixteen million
  * entries; nothing has changed then.
  */
-export function store<T>(table: Map<string, T>, key: string, value: T): void {
+export function store<T>(table: KeyMap<T>, key: string, value: T): void {
   try {
     table.set(key, value);
   } catch (cause) {
@@ -35,7 +36,7 @@ export class Table {
   /** Those of the record at `place` begin at `place` times the width. */
   protected doubles: Float64Array;
   readonly #width: number;
-  readonly #places = new Map<string, Place>();
+  readonly #places = new KeyMap<Place>();
   /** Whose record is at each place. */
   #keys: string[] = [];
   #notes = new Uint16Array(LEAST_RECORDS);

@@ -1,0 +1,105 @@
+// Maps and Sets by peers' keys. Nobody can choose keys that collide in them.
+//
+// V8 takes a string of one to ten digits for the index of an array. Before Node 20.20.2, 22.22.2, 24.14.1 and
+// 25.8.2 it hashes such strings by their value, without a secret: 60,000 multiples of 65,536 lie in one chain,
+// and a look-up takes half a millisecond. So a key of digits is stored with a mark before it, and V8 hashes it
+// under its secret as any other text.
+
+/** Stands before a key of digits, and before a key that begins with it, so that no two keys become one. */
+const MARK = '\0';
+const ZERO = 48;
+const NINE = 57;
+/** Digits of the largest index of an array, 2^32 - 2. */
+const MOST_DIGITS = 10;
+
+// The last key of digits, and the same with its mark: a refused check looks one key up in several Maps.
+let lastDigits = '0';
+let lastMarked = MARK + lastDigits;
+
+/** What a Map may know `key` by: no two keys have the same. Nearly always the key itself. */
+function marked(key: string): string {
+  const first = key.charCodeAt(0);
+  if (first > NINE) return key;
+  if (first === 0) return MARK + key;
+  if (key === lastDigits) return lastMarked;
+  if (!isDigits(key)) return key;
+  lastDigits = key;
+  lastMarked = MARK + key;
+  return lastMarked;
+}
+
+function isDigits(key: string): boolean {
+  if (key.length > MOST_DIGITS) return false;
+  for (let i = 0; i < key.length; i += 1) {
+    const unit = key.charCodeAt(i);
+    if (unit < ZERO || unit > NINE) return false;
+  }
+  return key !== '';
+}
+
+/** Undoes `marked`. */
+function unmarked(key: string): string {
+  return key.charCodeAt(0) === 0 ? key.slice(1) : key;
+}
+
+/** A Map by peers' keys: what is here of a Map's methods does the same. */
+export class KeyMap<T> {
+  readonly #entries = new Map<string, T>();
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get(key: string): T | undefined {
+    return this.#entries.get(marked(key));
+  }
+
+  has(key: string): boolean {
+    return this.#entries.has(marked(key));
+  }
+
+  set(key: string, value: T): void {
+    this.#entries.set(marked(key), value);
+  }
+
+  delete(key: string): boolean {
+    return this.#entries.delete(marked(key));
+  }
+
+  clear(): void {
+    this.#entries.clear();
+  }
+
+  *keys(): Generator<string, void> {
+    for (const key of this.#entries.keys()) yield unmarked(key);
+  }
+
+  values(): IterableIterator<T> {
+    return this.#entries.values();
+  }
+
+  *entries(): Generator<[key: string, value: T], void> {
+    for (const [key, value] of this.#entries) yield [unmarked(key), value];
+  }
+
+  [Symbol.iterator](): Generator<[key: string, value: T], void> {
+    return this.entries();
+  }
+}
+
+/** A Set of peers' keys. */
+export class KeySet {
+  readonly #keys = new Set<string>();
+
+  constructor(keys: Iterable<string> = []) {
+    for (const key of keys) this.add(key);
+  }
+
+  add(key: string): void {
+    this.#keys.add(marked(key));
+  }
+
+  has(key: string): boolean {
+    return this.#keys.has(marked(key));
+  }
+}
