@@ -1,5 +1,6 @@
-// Cleanup in the background: rounds of short slices from one timer. It holds its limiter weakly, so that
-// a limiter nobody else holds is collected, and the timer ends with it. Knows no engine.
+// Cleanup in the background. One timer serves all limiters of the process: it gives short slices, one at a time,
+// to the limiters that are due, so a thousand of them hold the event loop up no longer than one does. A limiter is
+// held weakly: one that nobody else holds is collected, and leaves. Knows no engine.
 
 import type { LimiterCore } from './engine/engine.js';
 import type { CleanupRounds } from './options.js';
@@ -16,65 +17,113 @@ interface Cleaned {
  * a millisecond is for the step it is at. V8's garbage collection may fall into a slice, and takes what it takes.
  */
 const SLICE_MS = 0.5;
-/** Between two slices everybody else has their turn: a round takes a thirtieth of the processor's time. */
+/** Milliseconds between two slices, of one limiter or of two: together they take a thirtieth of the processor's time. */
 const PAUSE_MS = 15;
 
-/** Or the timer of a collected limiter would be kept until the next round: up to 24 days. */
+/** Gives out the slices. Its timer runs only while there is a limiter to clean up. */
+export class Scheduler {
+  readonly #cleanups = new Set<BackgroundCleanup>();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** When the timer rings, in milliseconds of `performance.now()`; Infinity without one. */
+  #ringsAt = Infinity;
+
+  add(cleanup: BackgroundCleanup): void {
+    this.#cleanups.add(cleanup);
+    this.#ringAt(Math.min(cleanup.dueAt, this.#ringsAt));
+  }
+
+  delete(cleanup: BackgroundCleanup): void {
+    this.#cleanups.delete(cleanup);
+    if (this.#cleanups.size === 0) this.#silence();
+  }
+
+  #ring(): void {
+    this.#silence();
+    const first = this.#first();
+    try {
+      // A timer may ring a moment early.
+      if (first !== undefined && first.dueAt <= performance.now()) first.slice();
+    } finally {
+      const next = this.#first();
+      if (next !== undefined) this.#ringAt(Math.max(next.dueAt, performance.now() + PAUSE_MS));
+    }
+  }
+
+  /** The one that has been due for the longest time, or will be next. */
+  #first(): BackgroundCleanup | undefined {
+    let first: BackgroundCleanup | undefined;
+    for (const cleanup of this.#cleanups) {
+      if (first === undefined || cleanup.dueAt < first.dueAt) first = cleanup;
+    }
+    return first;
+  }
+
+  #ringAt(time: number): void {
+    this.#silence();
+    this.#ringsAt = time;
+    const milliseconds = Math.min(Math.ceil(time - performance.now()), LONGEST_TIMEOUT_MS);
+    this.#timer = setTimeout(() => this.#ring(), milliseconds);
+    unref(this.#timer);
+  }
+
+  #silence(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#ringsAt = Infinity;
+  }
+}
+
+/** That of the process. */
+export const scheduler = new Scheduler();
+
+/** A limiter that was collected must not be waited for: its next round may be 24 days away. */
 const collected = new FinalizationRegistry<BackgroundCleanup>((cleanup) => cleanup.stop());
 
+/** The cleanup of one limiter: a round every so many seconds, and as many slices as a round needs. */
 export class BackgroundCleanup {
   readonly #limiter: WeakRef<Cleaned>;
   readonly #maxAge: number;
   readonly #everyMs: number;
-  /** The pauses since the round began. */
-  #pausedMs = 0;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  #dueAt: number;
+  /** When the round that is under way began. */
+  #beganAt: number | undefined;
 
   constructor(limiter: Cleaned, { maxAgeSeconds, everySeconds }: CleanupRounds) {
     this.#limiter = new WeakRef(limiter);
     this.#maxAge = maxAgeSeconds;
     this.#everyMs = Math.min(Math.max(everySeconds * 1000, PAUSE_MS), LONGEST_TIMEOUT_MS);
-    this.#wait(this.#everyMs);
+    this.#dueAt = performance.now() + this.#everyMs;
+    scheduler.add(this);
     collected.register(limiter, this);
   }
 
+  /** When the next slice is due, in milliseconds of `performance.now()`. */
+  get dueAt(): number {
+    return this.#dueAt;
+  }
+
   stop(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    scheduler.delete(this);
   }
 
-  #wait(milliseconds: number): void {
-    this.#timer = setTimeout(() => this.#tick(), milliseconds);
-    unref(this.#timer);
-  }
-
-  #tick(): void {
+  /** Cleans up for the time of a slice. @throws what the limiter's clock throws; the next round comes all the same. */
+  slice(): void {
     const limiter = this.#limiter.deref();
-    if (limiter === undefined) return;
-    const timer = this.#timer;
-    let underway = false;
-    try {
-      underway = this.#slice(limiter);
-    } finally {
-      // Unless the caller's clock has closed the limiter.
-      if (this.#timer === timer) this.#next(underway);
+    if (limiter === undefined) {
+      this.stop();
+      return;
     }
-  }
-
-  /** Whether the round has more to do. */
-  #slice(limiter: Cleaned): boolean {
-    limiter.core.cleanup(this.#maxAge, SLICE_MS, limiter.now());
-    return limiter.core.isCleaning();
-  }
-
-  #next(underway: boolean): void {
-    if (underway) {
-      this.#pausedMs += PAUSE_MS;
-      this.#wait(PAUSE_MS);
-    } else {
-      const rest = this.#everyMs - this.#pausedMs;
-      this.#pausedMs = 0;
-      this.#wait(Math.max(rest, PAUSE_MS));
+    this.#beganAt ??= performance.now();
+    let isUnderway = false;
+    try {
+      limiter.core.cleanup(this.#maxAge, SLICE_MS, limiter.now());
+      isUnderway = limiter.core.isCleaning();
+    } finally {
+      this.#dueAt = performance.now() + PAUSE_MS;
+      if (!isUnderway) {
+        this.#dueAt = Math.max(this.#dueAt, this.#beganAt + this.#everyMs);
+        this.#beganAt = undefined;
+      }
     }
   }
 }

@@ -140,7 +140,8 @@ export class DirectConnectionRateLimiter extends BanningLimiter<DirectCore> {
   /**
    * Forgets what is more than `maxAge` seconds old (any number but NaN; default 3600): message
    * buckets by their last message, orderbook requests by the last one allowed; and every ban that
-   * is over. A ban in force stays, with its violations.
+   * is over. A ban in force stays, with its violations. With a budget it may stop before its end, and
+   * `isCleaning` is true.
    * @throws `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`.
    */
   cleanupOldEntries(maxAge = 3600, limits?: CleanupLimits): void {

@@ -180,6 +180,20 @@ export abstract class Limiter<Core extends LimiterCore> {
   }
 
   /**
+   * Whether the last cleanup with a budget, in the background or by a call, stopped before its end. Another call
+   * with a budget goes on from there; one without begins and ends a pass of its own. O(1).
+   * @example
+   * limiter.cleanupOldPeers(3600, { budgetMs: 1 });
+   * while (limiter.isCleaning) {
+   *   await setTimeout(10); // of node:timers/promises
+   *   limiter.cleanupOldPeers(3600, { budgetMs: 1 });
+   * }
+   */
+  get isCleaning(): boolean {
+    return this.core.isCleaning();
+  }
+
+  /**
    * Ends the cleanup in the background, where the option `cleanup` has begun one. The limiter goes on
    * answering. Closing twice is fine.
    */

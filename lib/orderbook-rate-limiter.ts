@@ -143,7 +143,8 @@ export class OrderbookRateLimiter extends BanningLimiter<OrderbookCore> {
 
   /**
    * Forgets the peers whose last allowed request is more than `maxAge` seconds ago (any number but
-   * NaN; default 3600) and every ban that is over; a ban in force stays, with its violations.
+   * NaN; default 3600) and every ban that is over; a ban in force stays, with its violations. With a budget it may stop before its
+   * end, and `isCleaning` is true.
    * @throws `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`.
    */
   cleanupOldEntries(maxAge = 3600, limits?: CleanupLimits): void {

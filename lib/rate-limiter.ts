@@ -114,7 +114,8 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
 
   /**
    * Removes the peers not checked for more than `maxIdleSeconds` (any number but NaN; default
-   * 3600), with their violations, and returns how many. Without a budget it visits every peer.
+   * 3600), with their violations, and returns how many. Without a budget it visits every peer; with one it may stop
+   * before that, and `isCleaning` is true.
    * @throws `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`.
    */
   cleanupOldPeers(maxIdleSeconds = 3600, limits?: CleanupLimits): number {

@@ -75,8 +75,10 @@ export interface CleanupSchedule {
   maxAgeSeconds?: number | undefined;
   /**
    * Seconds from the beginning of one round to that of the next, greater than 0. Default 60. A round
-   * takes half a millisecond at a time, V8's garbage collection not counted, with pauses between; one
-   * that lasts longer than this is not begun twice. More than 24 days are taken for 24.
+   * takes half a millisecond at a time, V8's garbage collection not counted, with pauses of 15 milliseconds
+   * between. All limiters of the process take turns: together they take no more of the processor's time
+   * than one does, a thirtieth, and a round of many lasts longer. One that lasts longer than this is not
+   * begun twice. More than 24 days are taken for 24.
    */
   everySeconds?: number | undefined;
 }
@@ -85,7 +87,7 @@ export interface CleanupSchedule {
 export interface CleanupLimits {
   /**
    * Milliseconds after which the call stops, finite and at least 0; the next call with a budget
-   * goes on from there. Default: no bound, one whole pass. With millions of peers on the TypeScript
+   * goes on from there. The limiter's `isCleaning` says whether there is more to do. Default: no bound, one whole pass. With millions of peers on the TypeScript
    * engine V8 makes its tables smaller by itself, which takes longer than a budget once in a while.
    */
   budgetMs?: number | undefined;

@@ -6,7 +6,7 @@ import { collectGarbage } from './support/garbage.js';
 import { ENGINES, manualClock } from './support/limiters.js';
 
 beforeEach(() => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
 });
 afterEach(() => {
   vi.useRealTimers();
@@ -22,7 +22,7 @@ async function collectUntil(isDone: () => boolean): Promise<boolean> {
 }
 
 describe.each(ENGINES)('a limiter of engine %s with a background cleanup', (engine) => {
-  test('is collected once nobody holds it, and its timer ends without waiting for the next round', async () => {
+  test('is collected once nobody holds it, and the timer ends without waiting for the next round', async () => {
     const limiter = (() => {
       const limiter = new RateLimiter({ engine, clock: manualClock(), cleanup: {} });
       limiter.check('peer');

@@ -1,4 +1,5 @@
-// The option `cleanup` and close(), on both engines. Timers are faked, and each slice is one step of the engine.
+// The option `cleanup` and close(), on both engines. No real time: timers and `performance.now()` are faked, and
+// where slices are counted the engine's cleanup is a stub.
 
 import {
   DirectConnectionRateLimiter,
@@ -7,51 +8,195 @@ import {
   type RateLimiterOptions,
 } from 'relay-limiter';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { BackgroundCleanup, Scheduler, scheduler } from '../dist/background-cleanup.js';
 import type { LimiterCore } from '../dist/engine/engine.js';
 import { codeOf, ENGINES, manualClock } from './support/limiters.js';
 
 const LIMITERS = { RateLimiter, OrderbookRateLimiter, DirectConnectionRateLimiter };
+/** Milliseconds between two slices. */
+const PAUSE = 15;
 
 /** Most records of one step: a page of the native table, a slice of the TypeScript engine's. */
 const STEP = { native: 480, js: 64 };
 
-/** The engine's part of a limiter, of which the package's types say nothing. */
-const coreOf = (limiter: RateLimiter) => (limiter as unknown as { core: LimiterCore }).core;
+/** What a test has made, and must close. */
+const made: { close(): void }[] = [];
 
-/** Ends each slice after one step, on a machine of any speed; `budgets` is what was allowed, in milliseconds. */
-function sliceByStep(limiter: RateLimiter): { budgets: number[] } {
-  const core = coreOf(limiter);
-  const cleanup = core.cleanup.bind(core);
-  const budgets: number[] = [];
-  vi.spyOn(core, 'cleanup').mockImplementation((maxAge, budgetMs, now) => {
-    budgets.push(budgetMs);
-    return cleanup(maxAge, budgetMs === Infinity ? budgetMs : 0, now);
-  });
-  return { budgets };
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+  // One of the test's own, which no other file's limiters are in.
+  const own = new Scheduler();
+  vi.spyOn(scheduler, 'add').mockImplementation((cleanup) => own.add(cleanup));
+  vi.spyOn(scheduler, 'delete').mockImplementation((cleanup) => own.delete(cleanup));
+});
+afterEach(() => {
+  for (const { close } of made.splice(0)) close();
+  const timers = vi.getTimerCount();
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+  expect(timers).toBe(0);
+});
+
+function closedAtEnd<T extends { close(): void }>(limiter: T): T {
+  made.push({ close: () => limiter.close() });
+  return limiter;
 }
 
-describe.each(ENGINES)('%s', (engine) => {
-  beforeEach(() => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-  });
-  afterEach(() => {
-    vi.useRealTimers();
+/** A limiter that needs so many slices for a round, and says when it got them. */
+function stub(name: string, slicesARound: number, { everySeconds = 10, cost = 0 } = {}) {
+  const got: string[] = [];
+  let left = 0;
+  const limiter = {
+    core: {
+      cleanup(maxAge: number, budgetMs: number, now: number | undefined) {
+        got.push(`${name} ${performance.now() - started}`);
+        expect([maxAge, budgetMs, now]).toEqual([100, 0.5, 7]);
+        vi.advanceTimersByTime(cost);
+        left = left === 0 ? slicesARound - 1 : left - 1;
+        return 0;
+      },
+      isCleaning: () => left > 0,
+    } as Partial<LimiterCore> as LimiterCore,
+    now: (): number => 7,
+  };
+  const started = performance.now();
+  const cleanup = new BackgroundCleanup(limiter, { maxAgeSeconds: 100, everySeconds });
+  made.push({ close: () => cleanup.stop() });
+  return { limiter, cleanup, got };
+}
+
+describe('the background cleanup gives a limiter', () => {
+  test('a round every so many seconds, in slices with pauses between them', () => {
+    const { got } = stub('a', 3);
+    vi.advanceTimersByTime(9_999);
+    expect(got).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(got).toEqual(['a 10000']);
+    vi.advanceTimersByTime(10_000);
+    expect(got).toEqual(['a 10000', 'a 10015', 'a 10030', 'a 20000']);
   });
 
+  test('no round within another: one that takes too long is followed by the next after a pause', () => {
+    const { got } = stub('a', 4, { everySeconds: 0.05 });
+    vi.advanceTimersByTime(200);
+    const times = [50, 65, 80, 95, 110, 125, 140, 155, 170, 185, 200];
+    expect(got).toEqual(times.map((time) => `a ${time}`));
+  });
+
+  test('a round at least every 24 days, and at most after each pause', () => {
+    const { got, cleanup } = stub('a', 1, { everySeconds: Number.MAX_VALUE });
+    vi.advanceTimersByTime(2 ** 31 - 2);
+    expect(got).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(got).toHaveLength(1);
+    cleanup.stop();
+    const short = stub('b', 1, { everySeconds: Number.MIN_VALUE });
+    vi.advanceTimersByTime(150);
+    expect(short.got).toHaveLength(10);
+  });
+});
+
+describe('the background cleanups of many limiters', () => {
+  test('share one timer, and one slice every pause, in turns', () => {
+    const all = ['a', 'b', 'c'].map((name) => stub(name, 2));
+    expect(vi.getTimerCount()).toBe(1);
+    const order: string[] = [];
+    for (let time = 0; time < 10_200; time += 1) {
+      vi.advanceTimersByTime(1);
+      const slices = all.flatMap(({ got }) => got.splice(0));
+      expect(slices.length).toBeLessThanOrEqual(1);
+      order.push(...slices);
+      expect(vi.getTimerCount()).toBe(1);
+    }
+    const expected = ['a 10000', 'b 10015', 'c 10030', 'a 10045', 'b 10060', 'c 10075'];
+    expect(order).toEqual(expected);
+  });
+
+  test('pause after a slice, however long it took', () => {
+    const [a, b] = [stub('a', 2, { cost: 40 }), stub('b', 1)];
+    vi.advanceTimersByTime(10_200);
+    expect(a.got).toEqual(['a 10000', 'a 10070']);
+    expect(b.got).toEqual(['b 10055']);
+  });
+
+  test('do not hold each other up: a round that never ends leaves others their turns', () => {
+    const [endless, b] = [stub('a', Infinity), stub('b', 1, { everySeconds: 20 })];
+    vi.advanceTimersByTime(40_100);
+    expect(b.got).toHaveLength(2);
+    expect(endless.got.length).toBeGreaterThan(1990);
+  });
+
+  test('begin at their own times, whichever was made first', () => {
+    const [late, soon] = [stub('a', 1, { everySeconds: 30 }), stub('b', 1, { everySeconds: 20 })];
+    vi.advanceTimersByTime(19_999);
+    expect(soon.got).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(soon.got).toEqual(['b 20000']);
+    vi.advanceTimersByTime(10_000);
+    expect(late.got).toEqual(['a 30000']);
+  });
+
+  test('go on when one is closed, and the timer ends with the last', () => {
+    const [a, b] = [stub('a', 3), stub('b', 3)];
+    vi.advanceTimersByTime(10_000);
+    a.cleanup.stop();
+    a.cleanup.stop();
+    expect(vi.getTimerCount()).toBe(1);
+    vi.advanceTimersByTime(1_000);
+    expect(a.got).toHaveLength(1);
+    expect(b.got).toHaveLength(3);
+    b.cleanup.stop();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test('go on when the clock of one throws, which surfaces', () => {
+    const [a, b] = [stub('a', 1), stub('b', 1)];
+    a.limiter.now = () => {
+      throw new Error('no time');
+    };
+    expect(() => vi.advanceTimersByTime(10_000)).toThrow('no time');
+    vi.advanceTimersByTime(15);
+    expect(b.got).toEqual(['b 10015']);
+    // The next round comes all the same.
+    expect(() => vi.advanceTimersByTime(10_000)).toThrow('no time');
+  });
+
+  test('keep their pause when a clock makes another limiter', () => {
+    const a = stub('a', 2);
+    const others: ReturnType<typeof stub>[] = [];
+    a.limiter.now = () => {
+      others.push(stub('b', 1, { everySeconds: Number.MIN_VALUE }));
+      return 7;
+    };
+    vi.advanceTimersByTime(10_000);
+    expect(vi.getTimerCount()).toBe(1);
+    vi.advanceTimersByTime(14);
+    expect(others[0]?.got).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect([...a.got, ...(others[0]?.got ?? [])]).toHaveLength(2);
+  });
+
+  test('leave when their limiter is collected', () => {
+    // What the collector does to it: a WeakRef that leads nowhere any more.
+    const deref = vi.spyOn(WeakRef.prototype, 'deref');
+    const { got } = stub('a', 1);
+    deref.mockReturnValue(undefined);
+    vi.advanceTimersByTime(10_000);
+    expect(got).toEqual([]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe.each(ENGINES)('%s', (engine) => {
   /** A limiter with peers that are too old by now. */
   function create({ peers = 1, ...options }: RateLimiterOptions & { peers?: number } = {}) {
     const clock = manualClock();
     const cleanup = { maxAgeSeconds: 100, everySeconds: 10 };
-    const limiter = new RateLimiter({ engine, clock, cleanup, ...options });
+    const limiter = closedAtEnd(new RateLimiter({ engine, clock, cleanup, ...options }));
     for (let n = 0; n < peers; n += 1) limiter.check(`peer-${n}`);
     clock.now += 101;
     clock.reads = 0;
-    return {
-      ...sliceByStep(limiter),
-      limiter,
-      clock,
-      tracked: () => limiter.getStats().trackedPeers,
-    };
+    return { limiter, clock, tracked: () => limiter.getStats().trackedPeers };
   }
 
   test('is off by default', () => {
@@ -90,19 +235,19 @@ describe.each(ENGINES)('%s', (engine) => {
   test('bans that are over go, bans in force stay', () => {
     const clock = manualClock();
     const cleanup = { maxAgeSeconds: 1, everySeconds: 1 };
-    const limiters = [
-      new OrderbookRateLimiter({ engine, clock, cleanup, violationBanThreshold: 0 }),
-      new DirectConnectionRateLimiter({ engine, clock, cleanup, orderbookBanThreshold: 1 }),
-    ];
-    const [nicks, connections] = limiters as [OrderbookRateLimiter, DirectConnectionRateLimiter];
+    const options = { engine, clock, cleanup };
+    const nicks = closedAtEnd(new OrderbookRateLimiter({ ...options, violationBanThreshold: 0 }));
+    const connections = closedAtEnd(
+      new DirectConnectionRateLimiter({ ...options, orderbookBanThreshold: 1 }),
+    );
     nicks.check('peer');
     for (let n = 0; n < 2; n += 1) connections.checkOrderbook('peer');
     clock.now += 3599;
     vi.advanceTimersByTime(1000);
-    for (const limiter of limiters) expect(limiter.isBanned('peer')).toBe(true);
+    for (const limiter of [nicks, connections]) expect(limiter.isBanned('peer')).toBe(true);
     clock.now += 2;
-    // A pass of a round may take a slice of its own.
-    vi.advanceTimersByTime(1500);
+    // Each pass of a round may take a slice of its own.
+    vi.advanceTimersByTime(2000);
     expect(nicks.getStatistics()).toMatchObject({ bannedPeers: [], totalViolations: 0 });
     expect(connections.getStatistics()).toMatchObject({ totalViolations: 0 });
   });
@@ -115,65 +260,59 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('a round is slices of less than a millisecond, with pauses between them', () => {
-    const { budgets, clock, tracked } = create({ peers: 2000 });
-    vi.advanceTimersByTime(10_000);
-    expect(clock.reads).toBe(1);
-    let slices = 1;
-    // One timer, and nothing is done before it.
-    for (; tracked() > 0; slices += 1) {
-      vi.advanceTimersByTime(14);
-      expect(clock.reads).toBe(slices);
-      vi.advanceTimersByTime(1);
-      expect(clock.reads).toBe(slices + 1);
-      expect(vi.getTimerCount()).toBe(1);
-    }
-    expect(slices).toBeGreaterThan(2000 / STEP[engine]);
-    // The rest of the millisecond is for the engine's step.
-    for (const budget of budgets) expect(budget).toBeLessThanOrEqual(0.5);
-  });
+  test.each(Object.entries(LIMITERS))(
+    '%s.isCleaning says whether a cleanup has more to do',
+    (_, Limiter) => {
+      const clock = manualClock();
+      const limiter = new Limiter({ engine, clock });
+      const cleanup = (limits?: { budgetMs: number }) =>
+        limiter instanceof RateLimiter
+          ? limiter.cleanupOldPeers(1e9, limits)
+          : limiter.cleanupOldEntries(1e9, limits);
+      for (let n = 0; n < 3 * STEP[engine]; n += 1) {
+        if (limiter instanceof DirectConnectionRateLimiter) limiter.checkMessage(`peer-${n}`);
+        else limiter.check(`peer-${n}`);
+      }
+      expect(limiter.isCleaning).toBe(false);
+      cleanup({ budgetMs: 0 });
+      expect(limiter.isCleaning).toBe(true);
+      let calls = 1;
+      for (; limiter.isCleaning; calls += 1) cleanup({ budgetMs: 0 });
+      expect(calls).toBeGreaterThan(2);
+      cleanup({ budgetMs: 0 });
+      cleanup();
+      expect(limiter.isCleaning).toBe(false);
+      cleanup({ budgetMs: 0 });
+      limiter.clear();
+      expect(limiter.isCleaning).toBe(false);
+      expect(() => Object.assign(limiter, { isCleaning: true })).toThrow(TypeError);
+    },
+  );
 
-  test('the next round begins at its time, and never within another', () => {
-    const everySeconds = 0.1;
-    const { clock, limiter } = create({ cleanup: { maxAgeSeconds: 100, everySeconds } });
+  test('a round goes on until isCleaning is false', () => {
+    const { limiter, clock } = create();
+    const { core } = limiter as unknown as { core: LimiterCore };
     let more = 3;
-    vi.spyOn(coreOf(limiter), 'isCleaning').mockImplementation(() => more-- > 0);
-    vi.advanceTimersByTime(100 + 3 * 15);
+    vi.spyOn(core, 'isCleaning').mockImplementation(() => more-- > 0);
+    vi.advanceTimersByTime(10_000 + 10 * PAUSE);
     expect(clock.reads).toBe(4);
-    vi.advanceTimersByTime(54);
-    expect(clock.reads).toBe(4);
-    more = 20;
-    vi.advanceTimersByTime(1);
-    expect(clock.reads).toBe(5);
-    // Far longer than a tenth of a second: the next one follows after a pause.
-    vi.advanceTimersByTime(20 * 15);
-    expect(clock.reads).toBe(25);
-    vi.advanceTimersByTime(15);
-    expect(clock.reads).toBe(26);
-  });
-
-  test('however long or short the time between two rounds, a timer can wait it', () => {
-    const { clock, limiter } = create({ cleanup: { everySeconds: Number.MAX_VALUE } });
-    vi.advanceTimersByTime(24 * 86_400_000);
-    expect(clock.reads).toBe(0);
-    vi.advanceTimersByTime(86_400_000);
-    expect(clock.reads).toBe(1);
-    limiter.close();
-    const short = create({ cleanup: { everySeconds: Number.MIN_VALUE } });
-    vi.advanceTimersByTime(150);
-    expect(short.clock.reads).toBe(10);
   });
 
   test('close ends it, even in the middle of a round, and the limiter goes on', () => {
-    const { limiter, clock, tracked } = create({ peers: 2000 });
+    const { limiter, clock, tracked } = create();
+    const { core } = limiter as unknown as { core: LimiterCore };
+    const cleanup = vi.spyOn(core, 'cleanup').mockReturnValue(0);
+    const isCleaning = vi.spyOn(core, 'isCleaning').mockReturnValue(true);
     vi.advanceTimersByTime(10_000);
     limiter.close();
     limiter.close();
     expect(vi.getTimerCount()).toBe(0);
     vi.advanceTimersByTime(100_000);
     expect(clock.reads).toBe(1);
-    expect(limiter.check('peer')[0]).toBe('allow');
-    expect(limiter.cleanupOldPeers(100)).toBeGreaterThan(0);
+    cleanup.mockRestore();
+    isCleaning.mockRestore();
+    expect(limiter.check('another')[0]).toBe('allow');
+    expect(limiter.cleanupOldPeers(100)).toBe(1);
     expect(tracked()).toBe(1);
   });
 
@@ -191,7 +330,7 @@ describe.each(ENGINES)('%s', (engine) => {
   });
 
   test('what a clock throws surfaces, and the next round comes', () => {
-    const { limiter, clock, tracked } = create();
+    const { clock, tracked } = create();
     const good = clock.now;
     clock.now = Number.NaN;
     expect(codeOf(() => vi.advanceTimersByTime(10_000))).toBe('ERR_LIMITER_CLOCK');
@@ -199,7 +338,6 @@ describe.each(ENGINES)('%s', (engine) => {
     clock.now = good;
     vi.advanceTimersByTime(10_000);
     expect(tracked()).toBe(0);
-    limiter.close();
   });
 
   test.each(Object.entries(LIMITERS))('%s refuses a wrong schedule', (_, Limiter) => {
