@@ -4,7 +4,7 @@
 
 import type { LimiterCore } from './engine/engine.js';
 import type { CleanupRounds } from './options.js';
-import { LONGEST_TIMEOUT_MS, unref } from './timers.js';
+import { detached, LONGEST_TIMEOUT_MS, unref } from './timers.js';
 
 /** The limiter as a round sees it. */
 interface Cleaned {
@@ -62,7 +62,7 @@ export class Scheduler {
     this.#silence();
     this.#ringsAt = time;
     const milliseconds = Math.min(Math.ceil(time - performance.now()), LONGEST_TIMEOUT_MS);
-    this.#timer = setTimeout(() => this.#ring(), milliseconds);
+    this.#timer = detached(() => setTimeout(() => this.#ring(), milliseconds));
     unref(this.#timer);
   }
 

@@ -61,7 +61,8 @@ export interface LimiterOptions {
   /**
    * Cleans up in the background, so that nobody has to remember it. Default: off. The timer never
    * keeps a process alive; it stops with `close()`, and when the limiter is collected. What `clock`
-   * throws in a round surfaces as an uncaught exception; the next round comes all the same.
+   * throws in a round surfaces as an uncaught exception; the next round comes all the same. A round runs outside of
+   * any caller's async context: `clock` sees no AsyncLocalStorage store there.
    */
   cleanup?: CleanupSchedule | undefined;
 }

@@ -2,6 +2,7 @@
 // knows costs and times, and asks its host when a cost may go and to take it.
 
 import { limiterError } from '../errors.js';
+import { detached } from '../timers.js';
 import { onAbort } from './abort.js';
 import { type DeadlineError, deadlineError, type Timer, timer } from './deadline.js';
 import { Heap, type HeapItem } from './heap.js';
@@ -124,7 +125,8 @@ export class WaitQueue<T, R extends Request = Request> {
         const now = this.#host.now();
         const delay = this.#host.delay(first.request.cost, now, first.request);
         if (delay > 0 && now + delay <= first.deadlineAt) {
-          this.#timer = timer(delay, () => this.wake());
+          // For all that wait, not for whoever came first.
+          this.#timer = detached(() => timer(delay, () => this.wake()));
           return;
         }
         if (delay > 0) throw tooLate(delay);

@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { limiterError } from '../errors.js';
+import { detached } from '../timers.js';
 import { Access, isCrossOrigin, isLoopbackHost } from './access.js';
 import { Feed, MOST_SAMPLES } from './feed.js';
 import { pageFile, SECURITY_HEADERS, sendFile } from './files.js';
@@ -75,11 +76,11 @@ class DashboardServer {
   constructor(settings: Settings) {
     this.#settings = settings;
     this.#access = new Access(settings.token);
-    this.#feed = new Feed(settings.limiters);
-    this.#timers = [
+    this.#feed = detached(() => new Feed(settings.limiters));
+    this.#timers = detached(() => [
       setInterval(() => this.#tick(), settings.intervalSeconds * 1000).unref(),
       setInterval(() => this.#viewers.send('alive', null), ALIVE_SECONDS * 1000).unref(),
-    ];
+    ]);
   }
 
   async listen(port: number, host: string): Promise<string> {
@@ -88,7 +89,7 @@ class DashboardServer {
       throw limiterError(Error, 'ERR_LIMITER_OPTION', message);
     }
     const server = createServer((request, response) => this.handle(request, response));
-    server.listen(port, host);
+    detached(() => server.listen(port, host));
     await once(server, 'listening');
     if (this.#closed) {
       server.close();

@@ -3,6 +3,7 @@
 // limit has allowed it. Knows no sockets: whoever has one pauses it.
 
 import { monotonicSeconds } from '../clock.js';
+import { inThisContext } from '../timers.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
 import type { OpenRule } from './rules.js';
 
@@ -66,6 +67,8 @@ const FAILED: CheckResult = Object.freeze([RateLimitAction.DELAY, 0] as const);
 /** Others wait for the bucket: nobody knows for how long. */
 const BEHIND: CheckResult = Object.freeze([RateLimitAction.DELAY, 0] as const);
 
+function doNothing(): void {}
+
 export class Gate<Data, About> {
   readonly #rules: readonly OpenRule<Data, About>[];
   readonly #maxPauseSeconds: number;
@@ -75,6 +78,8 @@ export class Gate<Data, About> {
   /** Whether it is its turn to ask. */
   #isFirst = false;
   #timer: NodeJS.Timeout | undefined;
+  /** Goes on in the async context of the message that waits, not of whoever was before it. */
+  #goOn = doNothing;
   /** Whether it asks again only once its user wants messages. */
   #hasLeft = false;
   /** When something began to wait; undefined once nothing does. */
@@ -133,7 +138,7 @@ export class Gate<Data, About> {
   turn(): void {
     if (this.#isFirst) return;
     this.#isFirst = true;
-    this.#due();
+    this.#goOn();
   }
 
   /** `hasTurn`: at the rule `from` nobody is before it. */
@@ -220,6 +225,7 @@ export class Gate<Data, About> {
     this.#hasLeft = false;
     this.#since ??= monotonicSeconds();
     this.#isFirst = turns.join(peer.key, this);
+    if (!this.#isFirst) this.#goOn = inThisContext(() => this.#due());
     // Rounded up, and a timer may ring a fraction early: a second refusal would be a second violation.
     const milliseconds = Math.ceil((this.#isFirst ? seconds : this.#secondsLeft()) * 1000) + 1;
     this.#timer = setTimeout(() => this.#due(), milliseconds);
@@ -261,6 +267,7 @@ export class Gate<Data, About> {
   #leave(): void {
     this.#stopTimer();
     this.#isFirst = false;
+    this.#goOn = doNothing;
     if (this.#held === undefined) return;
     const { turns, peer } = this.#rules[this.#held.index] as OpenRule<Data, About>;
     turns.leave(peer.key, this);

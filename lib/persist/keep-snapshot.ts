@@ -1,7 +1,7 @@
 // A limiter's file kept up to date: what a process that is killed has forgotten is no older than that.
 
 import { callback, positive, readOptions } from '../options.js';
-import { LONGEST_TIMEOUT_MS, unref } from '../timers.js';
+import { detached, LONGEST_TIMEOUT_MS, unref } from '../timers.js';
 import type { Persistent } from './saved.js';
 import { resolvePath, saveSnapshot } from './snapshot-file.js';
 
@@ -10,7 +10,7 @@ export interface KeepOptions {
   everySeconds?: number | undefined;
   /**
    * Told why a save failed; the next one comes all the same. Default: a process warning. The last save, of `stop`, rejects
-   * instead.
+   * instead. It is called in no async context of a caller's, as the saves are made.
    */
   onError?: ((error: unknown) => void) | undefined;
 }
@@ -51,7 +51,7 @@ export function keepSnapshot(
   };
 
   function wait() {
-    timer = setTimeout(save, milliseconds);
+    timer = detached(() => setTimeout(save, milliseconds));
     unref(timer);
   }
 

@@ -4,6 +4,7 @@
 // violations.
 
 import { KeyMap, KeySet } from '../key-map.js';
+import { detached } from '../timers.js';
 import { isBan } from './ban-book.js';
 import { BAN, LIFT, MOST_SECONDS, NAMES, nameOf, parse, VALUES, VERSION } from './ban-scripts.js';
 import type { SharedBan } from './bans.js';
@@ -82,7 +83,7 @@ export class BanStore {
     this.#deadlineSeconds = deadlineSeconds;
     this.#deadlines = new Deadlines(deadlineSeconds);
     this.#listener = listener;
-    this.#subscribe();
+    detached(() => this.#subscribe());
     this.#later(RETRY_SECONDS);
   }
 
@@ -98,7 +99,8 @@ export class BanStore {
   tell(key: string, what: 'ban' | 'lift'): void {
     this.#wait(key, what);
     this.#found?.add(key);
-    if (this.#state === 'up') this.#work();
+    // Other callers' bans are told in the same work, and the next follows from it.
+    if (this.#state === 'up') detached(() => this.#work());
   }
 
   /** Resolves once it is up; rejects with what is wrong, at once if the store says so, else after two seconds. */
@@ -360,7 +362,7 @@ export class BanStore {
       this.#mustLook = true;
       this.#work();
     };
-    this.#timer = setTimeout(work, inSeconds * 1000);
+    this.#timer = detached(() => setTimeout(work, inSeconds * 1000));
     this.#timer.unref?.();
   }
 }

@@ -2,6 +2,8 @@
 // cost as much as the rest of it. Who has ended leaves the list at once: what is kept for a tenth of a
 // second outlives the young generation of the garbage collector, which then copies it.
 
+import { detached, LONGEST_TIMEOUT_MS } from '../timers.js';
+
 /** Something that ends, or has its time run out; whichever comes first. */
 export abstract class Pending {
   /** Seconds, by `performance.now()`. */
@@ -30,9 +32,6 @@ export abstract class Pending {
   /** Its time has run out. */
   abstract expire(): void;
 }
-
-// A longer timeout would fire at once; the list is looked at then, and that is all.
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
 /** Both ends of the list. */
 class Ends extends Pending {
@@ -73,7 +72,9 @@ export class Deadlines {
     const seconds = this.#left(this.#first.after as Pending);
     // A process that stood still finds its timers due before it has read the answers that are there.
     const milliseconds = Math.min(Math.max(0, Math.ceil(seconds * 1000)), LONGEST_TIMEOUT_MS);
-    this.#timer = setTimeout(() => setImmediate(() => this.#look()), milliseconds);
+    this.#timer = detached(() => {
+      return setTimeout(() => setImmediate(() => this.#look()), milliseconds);
+    });
     this.#timer.unref?.();
   }
 

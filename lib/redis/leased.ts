@@ -8,6 +8,7 @@ import { readOptionalClock } from '../clock.js';
 import { delaySeconds } from '../engine/js/arithmetic.js';
 import { KeyMap } from '../key-map.js';
 import { ALLOWED, DISCONNECTED } from '../rate-limiter.js';
+import { detached } from '../timers.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
 import { CallBack } from './call.js';
 import { Pending } from './deadlines.js';
@@ -291,7 +292,9 @@ export class Leased {
       }
       return false;
     });
-    if (rest[0] !== undefined) this.#ask(key, rest, rest[0].cost, now, ask);
+    const [next] = rest;
+    // For others than the caller in whose context the first answer came.
+    if (next !== undefined) detached(() => this.#ask(key, rest, next.cost, now, ask));
     else this.#ended(key, ask);
   }
 

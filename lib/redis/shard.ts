@@ -2,6 +2,7 @@
 // it answers. Each call has a deadline. After failures in a row nothing but the beat goes there, and when
 // one is answered in time everything does again. Knows scripts and times; nothing of peers.
 
+import { detached } from '../timers.js';
 import { type Call, NoAnswer } from './call.js';
 import type { StoreClient } from './client.js';
 import { type Deadlines, Pending } from './deadlines.js';
@@ -280,6 +281,11 @@ export class Shard {
     if (this.#isBeating || this.#isClosed) return;
     this.#isBeating = true;
     clearTimeout(this.#timer);
+    // It may begin in a call that has failed, and goes on long after that.
+    detached(() => this.#askForBeat());
+  }
+
+  #askForBeat(): void {
     const { client, deadlines, counters, holder } = this.#context;
     const beat = new Expiry((error) => this.#missed(error, beat.startedAt));
     counters.beats += 1;
@@ -304,7 +310,7 @@ export class Shard {
   #beatLater(inSeconds: number): void {
     clearTimeout(this.#timer);
     if (this.#isClosed) return;
-    this.#timer = setTimeout(() => this.#beat(), inSeconds * 1000);
+    this.#timer = detached(() => setTimeout(() => this.#beat(), inSeconds * 1000));
     this.#timer.unref?.();
   }
 
