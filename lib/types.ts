@@ -49,8 +49,8 @@ export interface LimiterOptions {
   clock?: (() => number) | undefined;
   /**
    * Most peers of whom anything is kept: an integer of at least 1, or Infinity. Default 1,000,000.
-   * Where there are so many, a newcomer takes the place of one that is missed least, never of one
-   * that is banned; where nobody may go, it is refused.
+   * Where there are so many, a newcomer takes the place of one that is missed least of a few that are
+   * looked at, never of one that is banned; it is refused only if none of 1,024 can go.
    */
   maxPeers?: number | undefined;
   /**

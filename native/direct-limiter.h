@@ -73,14 +73,15 @@ class DirectLimiter {
   }
 
   // Puts an offender back: its violations become as many, its ban ends as late, and it gets a time
-  // unless it has one; if there is room, or one is missed less. `kNoRoom` where nobody is.
-  Verdict restore(const Key& key, const Offence& offence, double now) noexcept {
+  // unless it has one; if there is room, or one of `most` that are looked at is missed less; else
+  // `kNoRoom`.
+  Verdict restore(const Key& key, const Offence& offence, double now, unsigned most) noexcept {
     const Fingerprint& print = key.fingerprint;
     // Or a ban that is over would be lengthened.
     inBan(print, now);
     if (allowedAt_.find(print) == nullptr) {
       LastAllowed* last = nullptr;
-      const Verdict added = addTime(key, kNever, now, last, offence.loss());
+      const Verdict added = addTime(key, kNever, now, last, offence.loss(), most);
       if (last == nullptr) return added;
       last->at = now - offence.idleSeconds;
     }
@@ -271,8 +272,8 @@ class DirectLimiter {
   // A time for a connection that has none: the one that is awaited, or `at`. Where `last` stays
   // nullptr the answer says why.
   Verdict addTime(const Key& key, double at, double now, LastAllowed*& last,
-                  const Loss& worth = Loss::ofBanned()) noexcept {
-    const Verdict added = add(allowedAt_, buckets_, key.fingerprint, now, last, worth);
+                  const Loss& worth = Loss::ofBanned(), unsigned most = kMostLookedAt) noexcept {
+    const Verdict added = add(allowedAt_, buckets_, key.fingerprint, now, last, worth, most);
     if (last == nullptr) return added;
     *last = {key.fingerprint, at};
     pendingTimes_.take(key, *last);
@@ -329,41 +330,50 @@ class DirectLimiter {
   // nullptr the answer says why.
   template <class Own, class Other>
   RELAY_LIMITER_APART Verdict add(Table<Own>& own, Table<Other>& other, const Fingerprint& print,
-                                  double now, Own*& record,
-                                  const Loss& worth = Loss::ofBanned()) noexcept {
+                                  double now, Own*& record, const Loss& worth = Loss::ofBanned(),
+                                  unsigned most = kMostLookedAt) noexcept {
     const bool isKnown = other.find(print) != nullptr;
-    const auto room = isKnown ? Room<Own>{true, nullptr} : makeRoom(own, other, print, now, worth);
+    const auto room = isKnown ? Room<Own>::free() : makeRoom(own, other, print, now, worth, most);
     if (!room.found) return Verdict::kNoRoom;
     record = room.take(own, print);
-    if (isKnown && record != nullptr) ++both_;
-    return Verdict::kNoMemory;
+    if (record == nullptr) return Verdict::kNoMemory;
+    vacate(room, other);
+    if (isKnown) ++both_;
+    return Verdict::kAllowed;
   }
 
   // Room for a newcomer, in `own` if that can be: where there are maxPeers, one that is missed less
   // goes.
   template <class Own, class Other>
   Room<Own> makeRoom(Table<Own>& own, Table<Other>& other, const Fingerprint& print, double now,
-                     const Loss& worth) noexcept {
-    if (static_cast<double>(peers()) < config_.maxPeers) return {true, nullptr};
+                     const Loss& worth, unsigned most) noexcept {
+    if (static_cast<double>(peers()) < config_.maxPeers) return Room<Own>::free();
+    if (!offenders_.mayLeave(peers(), now, config_.banDuration)) return Room<Own>::none();
     Victim<Own> victim(worth);
-    prepareSample(own, offenders_, print);
-    own.sample(print, kSample, [&](Own& record) { return offer(victim, record, other, now); });
+    offerSample(own, offenders_, print, most, victim,
+                [&](Own& record) { return offer(victim, record, other, now); });
     // Of some connections only the other table knows.
     Victim<Other> stranger(victim.loss());
     if (!victim.loss().isNothing() && other.size() > both_) {
-      other.sample(print, kSample,
-                   [&](Other& record) { return offer(stranger, record, own, now); });
+      const unsigned others = victim.record() == nullptr ? most : kSample;
+      offerSample(other, offenders_, print, others, stranger,
+                  [&](Other& record) { return offer(stranger, record, own, now); });
     }
     if (stranger.record() != nullptr) {
-      tally_.countEviction(stranger.loss());
-      remove(Fingerprint(stranger.record()->fingerprint));
-      return {true, nullptr};
+      const Fingerprint& key = stranger.record()->fingerprint;
+      return Room<Own>::of(own.find(key), key, stranger.loss());
     }
-    if (victim.record() == nullptr) return {false, nullptr};
-    tally_.countEviction(victim.loss());
-    if (erase(other, victim.record()->fingerprint)) --both_;
-    offenders_.forgive(victim.record()->fingerprint);
-    return {true, victim.record()};
+    if (victim.record() == nullptr) return Room<Own>::none();
+    return Room<Own>::of(victim.record(), victim.record()->fingerprint, victim.loss());
+  }
+
+  // The victim of a room is forgotten: its record, if it had one, is the newcomer's already.
+  template <class Own, class Other>
+  void vacate(const Room<Own>& room, Table<Other>& other) noexcept {
+    if (!room.hasVictim) return;
+    tally_.countEviction(room.loss);
+    if (erase(other, room.victim) && room.record != nullptr) --both_;
+    offenders_.forgive(room.victim);
   }
 
   // A record of one table, whose connection the other table may know as well.

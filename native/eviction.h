@@ -10,6 +10,8 @@ namespace relay_limiter {
 
 // Records that are looked at where a newcomer needs the place of one.
 constexpr unsigned kSample = 16;
+// The most records of a table that are looked at, where none of those before can go.
+constexpr unsigned kMostLookedAt = 1024;
 
 // What is lost where a peer is forgotten; what comes first in the order of losses goes first.
 struct Loss {
@@ -26,7 +28,6 @@ struct Loss {
   }
   // That of a banned peer: nobody goes for it, and all others do before it.
   static constexpr Loss ofBanned() noexcept { return {true, UINT64_MAX, kInfinity}; }
-
   bool isNothing() const noexcept { return !punished && rest <= 0; }
 };
 

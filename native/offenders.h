@@ -115,6 +115,8 @@ class Offenders {
     Ban* ban = bans_.insert(key.fingerprint);
     if (ban != nullptr) {
       *ban = {key.fingerprint, now, ++lastOrder_};
+      earliest_ = std::min(earliest_, now);
+      earliestSwept_ = std::min(earliestSwept_, now);
     } else if (offender->violations == 0) {
       remove(*offender);
     }
@@ -140,21 +142,39 @@ class Offenders {
     bans_.clear();
     names_.clear();
     top_.clear();
+    earliest_ = kInfinity;
     violators_ = 0;
     total_ = 0;
     unnamed_ = 0;
     longBytes_ = 0;
   }
 
+  // Whether a peer that is not banned may be among so many: where all have a ban and none of the
+  // bans can be over, there is none.
+  bool mayLeave(size_t peers, double now, double banDuration) const noexcept {
+    return bans_.size() < peers || areBansOver(now, banDuration);
+  }
+
+  // Whether a ban may be over.
+  bool areBansOver(double now, double banDuration) const noexcept {
+    return hasBans() && elapsed(now, earliest_) >= banDuration;
+  }
+
   // Visits some bans, as Table::sweep does; peers for which over(ban) is true are forgiven.
   template <class Over>
   bool sweepBans(uint64_t& cursor, Over&& over) noexcept {
-    return bans_.sweep(cursor, [&](const Ban& ban) {
-      if (!over(ban)) return false;
+    if (cursor == 0) earliestSwept_ = kInfinity;
+    const bool goesOn = bans_.sweep(cursor, [&](const Ban& ban) {
+      if (!over(ban)) {
+        earliestSwept_ = std::min(earliestSwept_, ban.began);
+        return false;
+      }
       Offender* offender = find(ban.fingerprint);
       if (offender != nullptr) remove(*offender);
       return true;
     });
+    if (!goesOn) earliest_ = earliestSwept_;
+    return goesOn;
   }
 
   // Visits some bans, as Table::sample does.
@@ -270,7 +290,9 @@ class Offenders {
 
   void removeBan(const Fingerprint& print) noexcept {
     Ban* ban = hasBans() ? bans_.find(print) : nullptr;
-    if (ban != nullptr) bans_.erase(ban);
+    if (ban == nullptr) return;
+    bans_.erase(ban);
+    if (!hasBans()) earliest_ = kInfinity;
   }
 
   static bool isLater(const Ban& a, const Ban& b) noexcept {
@@ -355,6 +377,10 @@ class Offenders {
   Table<Ban> bans_;
   Names<> names_;
   TopViolators top_;
+  // No ban began before: the earliest since there was none, or since the last sweep.
+  double earliest_ = kInfinity;
+  // The same of the sweep under way: of those that it has left and those that came meanwhile.
+  double earliestSwept_ = kInfinity;
   // Offenders that have violations and a name.
   size_t violators_ = 0;
   // Offenders that have no name.

@@ -53,20 +53,27 @@ class OrderbookLimiter {
 
   // Puts an offender back: its violations become as many, its ban ends as late, and one that is not
   // known gets its time, or where that is unknown and it is banned nothing but the ban; if there is
-  // room, or one is missed less. `kNoRoom` where nobody is.
-  Verdict restore(const Key& key, const Offence& offence, double now) noexcept {
+  // room, or one of `most` that are looked at is missed less; else `kNoRoom`.
+  Verdict restore(const Key& key, const Offence& offence, double now, unsigned most) noexcept {
     const Fingerprint& print = key.fingerprint;
     const double began = offence.banBegan(now, config_.banDuration);
     // Or a ban that is over would be lengthened.
     isBanned(print, now);
-    if (!isInBans(print) && allowedAt_.find(print) == nullptr) {
-      const bool isBanAlone = began > kNever && offence.idleSeconds == kInfinity;
-      const Verdict added = addRestored(print, offence, isBanAlone, now);
-      if (added != Verdict::kAllowed) return added;
+    const bool wasInBans = isInBans(print);
+    const bool isKnown = wasInBans || allowedAt_.find(print) != nullptr;
+    const auto room =
+        isKnown ? Room<LastAllowed>::free() : makeRoom(print, now, offence.loss(), most);
+    if (!room.found) return Verdict::kNoRoom;
+    const bool isBanAlone = began > kNever && offence.idleSeconds == kInfinity;
+    if (!isKnown && !isBanAlone) {
+      LastAllowed* last = room.take(allowedAt_, print);
+      if (last == nullptr) return Verdict::kNoMemory;
+      *last = {print, now - offence.idleSeconds};
+      vacate(room, true);
     }
     pending_.forget(key);
-    const bool wasInBans = isInBans(print);
     if (!offenders_.restore(key, offence.violations, began)) return Verdict::kNoMemory;
+    if (!isKnown && isBanAlone) vacate(room, false);
     if (!wasInBans && isInBans(print) && allowedAt_.find(print) != nullptr) ++both_;
     return Verdict::kAllowed;
   }
@@ -219,67 +226,62 @@ class OrderbookLimiter {
   Verdict setAllowedAt(LastAllowed* last, const Fingerprint& print, double at) noexcept {
     if (last == nullptr) last = allowedAt_.find(print);
     if (last == nullptr) {
-      const Room<LastAllowed> room = makeRoom(print, at, Loss::ofBanned());
+      const auto room = makeRoom(print, at, Loss::ofBanned(), kMostLookedAt);
       if (!room.found) return Verdict::kNoRoom;
       last = room.take(allowedAt_, print);
+      if (last == nullptr) return Verdict::kNoMemory;
+      vacate(room, true);
     }
-    if (last == nullptr) return Verdict::kNoMemory;
     *last = {print, at};
-    return Verdict::kAllowed;
-  }
-
-  Verdict addRestored(const Fingerprint& print, const Offence& offence, bool isBanAlone,
-                      double now) noexcept {
-    const Room<LastAllowed> room = makeRoom(print, now, offence.loss());
-    if (!room.found) return Verdict::kNoRoom;
-    if (isBanAlone) {
-      if (room.record != nullptr) allowedAt_.erase(room.record);
-      return Verdict::kAllowed;
-    }
-    LastAllowed* last = room.take(allowedAt_, print);
-    if (last == nullptr) return Verdict::kNoMemory;
-    *last = {print, now - offence.idleSeconds};
     return Verdict::kAllowed;
   }
 
   // A ban may be all that is known of a peer.
   Verdict beginBan(const Key& key, double now) noexcept {
     const bool isKnown = allowedAt_.find(key.fingerprint) != nullptr;
-    if (!isKnown) {
-      const Room<LastAllowed> room = makeRoom(key.fingerprint, now, Loss::ofBanned());
-      if (!room.found) return Verdict::kNoRoom;
-      if (room.record != nullptr) allowedAt_.erase(room.record);
-    }
+    const auto room = isKnown ? Room<LastAllowed>::free()
+                              : makeRoom(key.fingerprint, now, Loss::ofBanned(), kMostLookedAt);
+    if (!room.found) return Verdict::kNoRoom;
     if (!offenders_.beginBan(key, now)) return Verdict::kNoMemory;
+    vacate(room, false);
     if (isKnown) ++both_;
     return Verdict::kBanBegins;
   }
 
   // Room for a newcomer: where there are maxPeers, one that is missed less goes.
   RELAY_LIMITER_APART Room<LastAllowed> makeRoom(const Fingerprint& print, double now,
-                                                 const Loss& worth) noexcept {
-    if (static_cast<double>(peers()) < config_.maxPeers) return {true, nullptr};
+                                                 const Loss& worth, unsigned most) noexcept {
+    if (static_cast<double>(peers()) < config_.maxPeers) return Room<LastAllowed>::free();
+    if (!offenders_.mayLeave(peers(), now, config_.banDuration)) return Room<LastAllowed>::none();
     Victim<LastAllowed> victim(worth);
-    prepareSample(allowedAt_, offenders_, print);
-    allowedAt_.sample(print, kSample, [&](LastAllowed& last) { return offer(victim, last, now); });
+    offerSample(allowedAt_, offenders_, print, most, victim,
+                [&](LastAllowed& last) { return offer(victim, last, now); });
     // Of some peers only a ban is known, which may be over.
     const Ban* lapsed = nullptr;
-    if (!victim.loss().isNothing() && offenders_.bans() > both_) {
-      offenders_.sampleBans(print, kSample, [&](const Ban& ban) {
+    if (!victim.loss().isNothing() && offenders_.bans() > both_ &&
+        offenders_.areBansOver(now, config_.banDuration)) {
+      const unsigned others = victim.record() == nullptr ? most : kSample;
+      offenders_.sampleBans(print, others, [&](const Ban& ban) {
         if (elapsed(now, ban.began) >= config_.banDuration) lapsed = &ban;
         return lapsed != nullptr;
       });
     }
     if (lapsed != nullptr) {
-      tally_.countEviction(Loss::ofUnpunished(0));
-      remove(Fingerprint(lapsed->fingerprint));
-      return {true, nullptr};
+      const Fingerprint& key = lapsed->fingerprint;
+      return Room<LastAllowed>::of(allowedAt_.find(key), key, Loss::ofUnpunished(0));
     }
-    if (victim.record() == nullptr) return {false, nullptr};
-    tally_.countEviction(victim.loss());
-    if (isInBans(victim.record()->fingerprint)) --both_;
-    offenders_.forgive(victim.record()->fingerprint);
-    return {true, victim.record()};
+    if (victim.record() == nullptr) return Room<LastAllowed>::none();
+    return Room<LastAllowed>::of(victim.record(), victim.record()->fingerprint, victim.loss());
+  }
+
+  // The victim of a room is forgotten. `isTaken`: its record, if it had one, is the newcomer's
+  // already.
+  void vacate(const Room<LastAllowed>& room, bool isTaken) noexcept {
+    if (!room.hasVictim) return;
+    tally_.countEviction(room.loss);
+    if (room.record != nullptr && isInBans(room.victim)) --both_;
+    if (!isTaken) erase(allowedAt_, room.victim);
+    offenders_.forgive(room.victim);
   }
 
   bool offer(Victim<LastAllowed>& victim, LastAllowed& last, double now) noexcept {

@@ -108,18 +108,19 @@ class Page {
     eraseAt(g, static_cast<unsigned>(record - groups_[g].records));
   }
 
-  // Calls visit(Record&) for records near where that of `print` would lie, its home group first: at
-  // most `most`, and none after visit has returned true.
+  // Calls visit(Record&) for each record, the home group of `print` first, until it has been called
+  // `most` times, which are counted down, or has returned true. Whether it ended so.
   template <class Visit>
-  void sample(const Fingerprint& print, unsigned most, Visit&& visit) noexcept {
+  bool sample(const Fingerprint& print, unsigned& most, Visit&& visit) noexcept {
     unsigned g = homeGroup(print);
     prefetchGroup(g);
     prefetchGroup(next(g));
     for (unsigned n = 0; n < kGroups; ++n, g = next(g)) {
       for (uint32_t slots = groups_[g].full(); slots != 0; slots &= slots - 1, --most) {
-        if (most == 0 || visit(groups_[g].records[lowestBit(slots)])) return;
+        if (most == 0 || visit(groups_[g].records[lowestBit(slots)])) return true;
       }
     }
+    return false;
   }
 
   // Calls visit(Record&) for each record; where it returns true the record is erased. Returns how

@@ -66,13 +66,12 @@ class RateLimiter {
 
   // Puts an offender back: violations become as many, and of two buckets the emptier one stays. A
   // peer that is not known gets a full one, if the snapshot has none, and if there is room or one
-  // is missed less. `kNoRoom` where nobody is.
-  Verdict restore(const Key& key, const Offence& offence, double now) noexcept {
+  // of `most` that are looked at is missed less; else `kNoRoom`.
+  Verdict restore(const Key& key, const Offence& offence, double now, unsigned most) noexcept {
     Bucket* bucket = buckets_.find(key.fingerprint);
     if (bucket == nullptr) {
-      const bool isFull = !hasRoom();
-      bucket = add(key.fingerprint, now, offence.loss());
-      if (bucket == nullptr) return isFull ? Verdict::kNoRoom : Verdict::kNoMemory;
+      const Verdict added = add(key.fingerprint, now, offence.loss(), most, bucket);
+      if (bucket == nullptr) return added;
       *bucket = {key.fingerprint, config_.burstLimit, now - offence.idleSeconds};
       pending_.take(key, *bucket);
     }
@@ -184,7 +183,8 @@ class RateLimiter {
     const Fingerprint& print = key.fingerprint;
     Bucket* bucket = buckets_.find(print);
     if (bucket != nullptr) return bucket;
-    bucket = add(print, now, Loss::ofBanned());
+    // Nobody is banned, so somebody can go.
+    add(print, now, Loss::ofBanned(), kMostLookedAt, bucket);
     if (bucket == nullptr) return nullptr;
     *bucket = {print, config_.burstLimit, now};
     pending_.take(key, *bucket);
@@ -204,25 +204,29 @@ class RateLimiter {
     return isEmptier(a, b, config_.rateLimit, config_.burstLimit);
   }
 
-  bool hasRoom() const noexcept { return static_cast<double>(peers()) < config_.maxPeers; }
-
   // A bucket for a newcomer, in the place of a peer that is missed less, if there are maxPeers.
-  RELAY_LIMITER_APART Bucket* add(const Fingerprint& print, double now,
-                                  const Loss& worth) noexcept {
-    if (hasRoom()) return buckets_.insert(print);
+  // Where `bucket` stays nullptr the answer says why.
+  RELAY_LIMITER_APART Verdict add(const Fingerprint& print, double now, const Loss& worth,
+                                  unsigned most, Bucket*& bucket) noexcept {
+    if (static_cast<double>(peers()) < config_.maxPeers) {
+      bucket = buckets_.insert(print);
+      return bucket == nullptr ? Verdict::kNoMemory : Verdict::kAllowed;
+    }
     Victim<Bucket> victim(worth);
-    prepareSample(buckets_, offenders_, print);
-    buckets_.sample(print, kSample, [&](Bucket& bucket) {
-      const double seconds = secondsUntilFull(bucket, now);
+    offerSample(buckets_, offenders_, print, most, victim, [&](Bucket& candidate) {
+      const double seconds = secondsUntilFull(candidate, now);
       if (!victim.mayBe(seconds)) return false;
-      const double idle = elapsed(now, bucket.lastRefill);
-      return victim.offer(bucket,
-                          offenders_.lossOf(bucket.fingerprint, seconds, seconds, idle, now, 0));
+      const double idle = elapsed(now, candidate.lastRefill);
+      return victim.offer(candidate,
+                          offenders_.lossOf(candidate.fingerprint, seconds, seconds, idle, now, 0));
     });
-    if (victim.record() == nullptr) return nullptr;
+    if (victim.record() == nullptr) return Verdict::kNoRoom;
+    const Fingerprint evicted = victim.record()->fingerprint;
+    bucket = buckets_.replace(victim.record(), print);
+    if (bucket == nullptr) return Verdict::kNoMemory;
     tally_.countEviction(victim.loss());
-    offenders_.forgive(victim.record()->fingerprint);
-    return buckets_.replace(victim.record(), print);
+    offenders_.forgive(evicted);
+    return Verdict::kAllowed;
   }
 
   Verdict decide(Bucket* bucket, const Key& key, double cost, double now, double& delay) noexcept {

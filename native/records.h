@@ -35,16 +35,32 @@ using Buckets = Table<Bucket>;
 using Leases = Table<Lease>;
 using AllowedTimes = Table<LastAllowed>;
 
-// Asks for the memory that tells what each record near `print` is worth: all of it at once, since
-// one after the other would cost a wait for memory each.
-template <class Record>
-void prepareSample(Table<Record>& table, const Offenders& offenders,
-                   const Fingerprint& print) noexcept {
-  if (!offenders.areThere()) return;
-  table.sample(print, kSample, [&](const Record& record) {
+// Offers sixteen random records to `victim`, and while none of them can go sixteen more, up to
+// `most` in all. offer(record) returns true where the search can end. The memory that tells what a
+// record is worth is requested for all sixteen at once: one by one would cost a cache miss each.
+template <class Record, class Offer>
+void offerSample(Table<Record>& table, const Offenders& offenders, const Fingerprint& print,
+                 unsigned most, const Victim<Record>& victim, Offer&& offer) noexcept {
+  // Then the first can go.
+  if (!offenders.areThere()) return table.sample(print, kSample, offer);
+  Record* sample[kSample];
+  unsigned size = 0;
+  // Whether the search is over.
+  const auto offerAll = [&] {
+    for (unsigned i = 0; i < size; ++i) {
+      if (offer(*sample[i])) return true;
+    }
+    size = 0;
+    return victim.record() != nullptr;
+  };
+  bool isOver = false;
+  table.sample(print, most, [&](Record& record) {
     offenders.prepare(record.fingerprint);
-    return false;
+    sample[size++] = &record;
+    isOver = size == kSample && offerAll();
+    return isOver;
   });
+  if (!isOver) offerAll();
 }
 
 // A bucket or an interval that is as a fresh peer's again within so many seconds is not in a
@@ -120,14 +136,26 @@ struct Offence {
   }
 };
 
-// Where a newcomer's record may go, of a limiter that has found room for it.
+// Room for a newcomer. The victim, if there is one, is forgotten only when the newcomer is there:
+// without memory for that nothing has changed.
 template <class Record>
 struct Room {
   bool found;
-  // To be replaced; nullptr: nothing had to go, or it is gone already.
+  bool hasVictim;
+  // The victim's record in the newcomer's table, to be replaced; nullptr: it has none there.
   Record* record;
+  Fingerprint victim;
+  Loss loss;
 
-  // The record; nullptr where there is no memory.
+  // Nobody has to go.
+  static Room free() noexcept { return {true, false, nullptr, {0, 0}, Loss::ofUnpunished(0)}; }
+  // Nobody may go.
+  static Room none() noexcept { return {false, false, nullptr, {0, 0}, Loss::ofUnpunished(0)}; }
+  static Room of(Record* record, const Fingerprint& victim, const Loss& loss) noexcept {
+    return {true, true, record, victim, loss};
+  }
+
+  // The newcomer's record; nullptr where there is no memory.
   Record* take(Table<Record>& table, const Fingerprint& print) const noexcept {
     return record == nullptr ? table.insert(print) : table.replace(record, print);
   }

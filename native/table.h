@@ -20,6 +20,7 @@
 #include <cstring>
 #include <new>
 
+#include "apart.h"
 #include "page.h"
 #include "pages.h"
 #include "seat.h"
@@ -94,19 +95,31 @@ class Table {
     if (segment.used % kShrinkEvery == 0) shrink(&segment, print.low);
   }
 
-  // Visits records as Page::sample does: random ones, for who does not know the secret, and all of
-  // them where there are at most `most`.
+  // Calls visit(Record&) for `most` records, each once, or for all where there are fewer; for none
+  // after it has returned true. The records of the page of `print` come first, whose memory a
+  // look-up has just read. Which records they are is random for anybody who does not know the
+  // secret.
   template <class Visit>
   void sample(const Fingerprint& print, unsigned most, Visit&& visit) noexcept {
-    if (directory_ != nullptr) pageOf(*segmentOf(print.low), print)->sample(print, most, visit);
+    if (directory_ == nullptr) return;
+    PageOf* const home = pageOf(*segmentOf(print.low), print);
+    if (!home->sample(print, most, visit)) sampleOthers(home, print, most, visit);
   }
 
-  // Erases `record`, which sample(print) has visited, and inserts `print`: nothing grows, shrinks,
-  // needs memory or moves.
+  // Erases `record` and inserts `print`, which is not there yet. Where both have the same page,
+  // nothing moves and no memory is needed; else nullptr where there is none, and then nothing has
+  // changed.
   Record* replace(Record* record, const Fingerprint& print) noexcept {
-    PageOf* page = pageOf(*segmentOf(print.low), print);
-    page->erase(record);
-    return page->place(print);
+    const Fingerprint victim = record->fingerprint;
+    PageOf* const page = pageOf(*segmentOf(print.low), print);
+    if (page == pageOf(*segmentOf(victim.low), victim)) {
+      page->erase(record);
+      return page->place(print);
+    }
+    if (insert(print) == nullptr) return nullptr;
+    // Both may move records.
+    erase(find(victim));
+    return find(print);
   }
 
   void clear() noexcept {
@@ -218,6 +231,29 @@ class Table {
   static uint64_t beginOf(const Segment& segment, uint64_t low, unsigned p) noexcept {
     const uint64_t next32 = ((uint64_t{p} << 32) + segment.pages - 1) / segment.pages;
     return (low & ~(span(segment) - 1)) | next32 << 32 >> segment.depth;
+  }
+
+  // Goes on behind the page `home`, through all others. They are visited in their order, from where
+  // the second word of `print` points: a page that a cleanup has emptied takes many newcomers, and
+  // not all of them must look at the same records.
+  template <class Visit>
+  RELAY_LIMITER_APART void sampleOthers(PageOf* home, const Fingerprint& print, unsigned most,
+                                        Visit&& visit) noexcept {
+    const Fingerprint start{print.high, print.low};
+    uint64_t at = start.low;
+    Segment* segment = segmentOf(at);
+    unsigned p = pageNumber(start, segment->depth, segment->pages);
+    PageOf* const first = segment->page[p];
+    PageOf* page = first;
+    do {
+      if (page != home && page->sample(start, most, visit)) return;
+      if (++p == segment->pages) {
+        at = endOf(*segment, at);
+        segment = segmentOf(at);
+        p = 0;
+      }
+      page = segment->page[p];
+    } while (page != first);
   }
 
   template <class Visit>

@@ -184,9 +184,11 @@ export interface BucketCore<Answer> extends LimiterCore {
  * one (its bucket full, its interval over, no offender); who is no offender, the one that is so
  * soonest; the offender with the fewest violations, of these who was idle the longest. Whose ban is
  * over is no offender, since a check forgives it, and where that resets its interval it is as a fresh
- * one; a peer whose ban is in force never goes. Where nobody may go the newcomer is
- * refused, and nothing is kept or counted of it but `refusedNewcomers` and the verdict. Which peers
- * are looked at is chance, unless all are: where a table has at most sixteen.
+ * one; a peer whose ban is in force never goes. If none of the few can go, more are looked at until one
+ * can, up to 1,024 of a table; if none of those can either, the newcomer is refused, and nothing is kept
+ * or counted of it but `refusedNewcomers` and the verdict. A search may be left out where every peer is
+ * banned. Which peers are looked at is chance, unless a table has no more than that: of sixteen the one
+ * goes that is missed least, and of 1,024 one is found that can go.
  */
 interface BoundedConfig {
   /** Infinity: no bound. */

@@ -152,8 +152,13 @@ class LimiterObject : public CoreObject<Self, Core> {
   // restoreOffenders(keys, numbers, now): such columns, validated; how many were put back.
   Napi::Value restoreOffenders(const Napi::CallbackInfo& info) {
     const double now = nowIn(info, 2);
+    // Where room is scarce the worst come first: if nobody can go for one of them, nobody is likely
+    // to go for the next.
+    unsigned most = kMostLookedAt;
     const auto put = [&](const KeyText& text, const Offence& offence) {
-      return core().restore(text.key(secret()), offence, now);
+      const Verdict verdict = core().restore(text.key(secret()), offence, now, most);
+      if (verdict == Verdict::kNoRoom) most = kSample;
+      return verdict;
     };
     const uint32_t count = restoreFrom(info.Env(), info[0], info[1], put);
     account(info.Env());

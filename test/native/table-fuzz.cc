@@ -152,7 +152,7 @@ class Run {
   void replace(unsigned first, unsigned count) {
     for (unsigned i = 0; i < count; ++i, ++operations_) {
       holdsSkewed_ = holdsSkewed_ || family_.isSkewed();
-      model_.replaceNear(family_.member(first + i), mix(operations_));
+      model_.replaceOne(family_.member(first + i), mix(operations_));
     }
     model_.recall();
   }

@@ -1,9 +1,11 @@
 // The table beside a std::unordered_map: every answer of the one is checked against the other.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "../../native/table.h"
 #include "require.h"
@@ -72,30 +74,38 @@ class TableModel {
     return true;
   }
 
-  // Inserts `print` in the place of one near it, if that takes no more than it should.
-  bool replaceNear(const Fingerprint& print, uint64_t value) {
+  // Inserts `print` in the place of one that a sample has visited. False where there is none, or
+  // where the table takes no more; that may only be where the caller knows why.
+  bool replaceOne(const Fingerprint& print, uint64_t value) {
     if (find(print)) return false;
-    Record* last = nullptr;
-    size_t seen = 0;
+    std::vector<Record*> sample;
     table_.sample(print, kSampled, [&](Record& record) {
       require(table_.find(record.fingerprint) == &record, "a sample is of what is there");
-      require(last == nullptr || !(last->fingerprint == record.fingerprint), "and of each once");
-      last = &record;
-      return ++seen == kSampled + 1;
+      sample.push_back(&record);
+      return false;
     });
-    require(seen <= kSampled, "a sample ends");
-    if (last == nullptr) return false;
+    require(sample.size() == std::min<size_t>(kSampled, model_.size()), "a sample is complete");
+    if (sample.empty()) return false;
+    Record* last = sample.back();
+    std::sort(sample.begin(), sample.end());
+    const bool isTwice = std::adjacent_find(sample.begin(), sample.end()) != sample.end();
+    require(!isTwice, "a sample visits each once");
     const Fingerprint victim = last->fingerprint;
     const uint64_t epoch = table_.epoch();
     const size_t memory = table_.memoryBytes();
-    // None of it needs any.
     allocationsLeft = 0;
     Record* record = table_.replace(last, print);
     allocationsLeft = kNoneFails;
-    require(record != nullptr && table_.find(print) == record, "what came is found");
+    if (record == nullptr) {
+      require(table_.epoch() == epoch && table_.memoryBytes() == memory, "nothing has changed");
+      require(table_.find(print) == nullptr, "what found no memory is not there");
+      require(find(victim), "and nothing has gone for it");
+      record = table_.replace(table_.find(victim), print);
+      if (record == nullptr) return false;
+    }
+    require(table_.find(print) == record, "what came is found");
     record->value = value;
     require(table_.find(victim) == nullptr, "what went is not");
-    require(table_.epoch() == epoch && table_.memoryBytes() == memory, "nothing else moves");
     model_.erase(victim);
     model_[print] = {value, sweeps_, 0};
     require(table_.size() == model_.size(), "one comes for one that goes");

@@ -35,7 +35,7 @@ class RandomModel : public TableModel {
 
   void replaceRandom() {
     const Fingerprint print{random_(), random_()};
-    if (replaceNear(print, random_())) prints_.push_back(print);
+    if (replaceOne(print, random_())) prints_.push_back(print);
   }
 
   // A sweep may have erased it before.
@@ -48,6 +48,11 @@ class RandomModel : public TableModel {
 
   void sweepWhileOthersCome(uint64_t divisor) {
     while (sweepStep(divisor)) insertRandom();
+  }
+
+  // Empties the first pages, as a cleanup with a budget does.
+  void sweepPages(unsigned pages) {
+    while (pages-- > 0 && sweepStep(1)) continue;
   }
 
   void compareWithStrangers() {
@@ -146,6 +151,40 @@ void testSamples(uint64_t seed) {
   size_t seen = 0;
   table.sample({1, 1}, 16, [&](Record&) { return ++seen == 3; });
   require(seen == 3, "a sample ends when it is told to");
+}
+
+// A newcomer whose page a cleanup has emptied finds somebody to replace, and with memory a place.
+void testReplacingWherePartIsEmpty(uint64_t seed) {
+  for (const unsigned records : {20u, 400u, 2'000u, 20'000u}) {
+    for (const unsigned emptied : {1u, 3u, 20u}) {
+      RandomModel model(seed);
+      while (model.size() < records) model.insertRandom();
+      model.sweepPages(emptied);
+      const size_t left = model.size();
+      for (unsigned n = 0; n < 2'000; ++n) model.replaceRandom();
+      model.compareWithStrangers();
+      require(model.size() == left, "each that comes replaces one");
+    }
+  }
+}
+
+// Where a page is full, a replacement moves nothing and needs no memory.
+void testReplacingInAPage(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  Table<Record> table;
+  while (table.size() < 100'000) table.insert({random(), random()})->value = 0;
+  const uint64_t epoch = table.epoch();
+  const size_t memory = table.memoryBytes();
+  for (unsigned n = 0; n < 100'000; ++n) {
+    const Fingerprint print{random(), random()};
+    Record* one = nullptr;
+    table.sample(print, 16, [&](Record& record) {
+      one = &record;
+      return false;
+    });
+    require(table.replace(one, print) == one || table.find(print) != nullptr, "it is there");
+  }
+  require(table.epoch() == epoch && table.memoryBytes() == memory, "and nothing has moved");
 }
 
 // The table between 1 and 10 million records, at each size.
@@ -393,6 +432,8 @@ int main(int argc, char** argv) {
   testAgainstModel(seed);
   testInsertsWithoutMemory(seed);
   testSamples(seed);
+  testReplacingWherePartIsEmpty(seed);
+  testReplacingInAPage(seed);
   testKeysThatCollide();
   testChosenKeys(seed);
   testErasingInOrder(seed);

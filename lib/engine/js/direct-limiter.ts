@@ -23,6 +23,8 @@ import {
   isNothing,
   LOSS_OF_BANNED,
   type Loss,
+  MOST_LOOKED_AT,
+  offerSample,
   type Room,
   SAMPLE,
   Victim,
@@ -165,7 +167,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
-    return restoreAll(peers, (peer) => this.#restore(peer, now));
+    return restoreAll(peers, (peer, most) => this.#restore(peer, now, most));
   }
 
   restoreDigests(columns: DigestColumns, now = monotonicSeconds()): number {
@@ -210,15 +212,13 @@ export class JsDirectLimiter extends Groups implements DirectCore {
       this.#allowedAt.delete(key);
       return false;
     };
-    const over = (key: string, place: Place) => {
-      if (!(elapsed(now, this.#offenders.bans.at(place)) > this.#config.banDuration)) return false;
-      this.#offenders.forgive(key);
-      return false;
+    const over = (_key: string, place: Place) => {
+      return elapsed(now, this.#offenders.bans.at(place)) > this.#config.banDuration;
     };
     const passes = [
       pass(this.#buckets, silent),
       pass(this.#allowedAt, old),
-      pass(this.#offenders.bans, over),
+      this.#offenders.banPass(over),
       ...this.#pendingBuckets.passes((records, place) => {
         const { messageRatePerSec, messageBurst } = this.#config;
         const seconds = records.secondsUntilFull(place, now, messageRatePerSec, messageBurst);
@@ -293,12 +293,12 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return this.#tally.beginBan();
   }
 
-  #restore(peer: SnapshotPeer, now: number): boolean {
+  #restore(peer: SnapshotPeer, now: number, most: number): boolean {
     const key = this.keys.find(peer.key);
     // Or a ban that is over would be lengthened.
     this.#inBan(key, now);
     if (this.#allowedAt.find(key) === undefined) {
-      const place = this.#addTime(key, peer.key, NEVER, now, lossOf(peer));
+      const place = this.#addTime(key, peer.key, NEVER, now, lossOf(peer), most);
       if (place === undefined) return false;
       this.#allowedAt.set(place, now - idleSecondsOf(peer));
     }
@@ -374,9 +374,18 @@ export class JsDirectLimiter extends Groups implements DirectCore {
    * A time for a connection that has none: the one that is awaited, or `at`; undefined where there is no
    * room.
    */
-  #addTime(key: string, text: string, at: number, now: number, worth?: Loss): Place | undefined {
+  #addTime(
+    key: string,
+    text: string,
+    at: number,
+    now: number,
+    worth = LOSS_OF_BANNED,
+    most = MOST_LOOKED_AT,
+  ): Place | undefined {
     const isKnown = this.#buckets.find(key) !== undefined;
-    const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#timeSide, this.#bucketSide, now, worth);
+    const room = isKnown
+      ? FREE_ROOM
+      : this.#makeRoom(this.#timeSide, this.#bucketSide, now, worth, most);
     if (room === undefined) return undefined;
     const place = this.#allowedAt.insert(keep(key), at, room.place);
     this.#vacate(room, this.#buckets);
@@ -403,14 +412,24 @@ export class JsDirectLimiter extends Groups implements DirectCore {
    * Room for a newcomer, in the table of `own` if that can be: where there are maxPeers, one that is
    * missed less goes.
    */
-  #makeRoom(own: Side, other: Side, now: number, worth = LOSS_OF_BANNED): Room | undefined {
+  #makeRoom(
+    own: Side,
+    other: Side,
+    now: number,
+    worth: Loss = LOSS_OF_BANNED,
+    most = MOST_LOOKED_AT,
+  ): Room | undefined {
     if (this.#peers < this.#config.maxPeers) return FREE_ROOM;
+    if (!this.#offenders.mayLeave(this.#peers, now, this.#config.banDuration)) return undefined;
     const victim = new Victim(worth);
-    own.table.sample(SAMPLE, (place) => this.#offer(victim, place, own, other, now));
+    offerSample(own.table, most, victim, (place) => this.#offer(victim, place, own, other, now));
     // Of some connections only the other table knows.
     const stranger = new Victim(victim.loss);
     if (!isNothing(victim.loss) && other.table.size > this.#both) {
-      other.table.sample(SAMPLE, (place) => this.#offer(stranger, place, other, own, now));
+      const others = victim.place === undefined ? most : SAMPLE;
+      offerSample(other.table, others, stranger, (place) =>
+        this.#offer(stranger, place, other, own, now),
+      );
     }
     if (stranger.place !== undefined) {
       const key = other.table.keyAt(stranger.place);
@@ -431,6 +450,8 @@ export class JsDirectLimiter extends Groups implements DirectCore {
 
   /** A record of one table, whose connection the other table may know as well. */
   #offer(victim: Victim, place: Place, own: Side, other: Side, now: number): boolean {
+    const { banDuration } = this.#config;
+    if (own === this.#timeSide && this.#offenders.isBannedAt(place, now, banDuration)) return false;
     let seconds = own.secondsUntilFresh(place, now);
     if (!victim.mayBe(seconds)) return false;
     let idle = own.idle(place, now);
@@ -439,7 +460,6 @@ export class JsDirectLimiter extends Groups implements DirectCore {
       seconds = Math.max(seconds, other.secondsUntilFresh(second, now));
       idle = Math.min(idle, other.idle(second, now));
     }
-    const { banDuration } = this.#config;
     // Offenders are noted where the times are.
     const timed = own === this.#timeSide ? place : second;
     const loss = this.#offenders.lossOf(timed, seconds, seconds, idle, now, banDuration);

@@ -1,10 +1,12 @@
 // Eviction: which of some peers is missed least where a newcomer needs the place of one. Twin of
-// native/eviction.h. Knows no table and no limiter.
+// native/eviction.h. Knows no limiter.
 
-import type { Place } from './table.js';
+import type { Place, Table } from './table.js';
 
 /** Records that are looked at where a newcomer needs the place of one. */
 export const SAMPLE = 16;
+/** The most records of a table that are looked at, where none of those before can go. */
+export const MOST_LOOKED_AT = 1024;
 
 /** What is lost where a peer is forgotten; what comes first in the order of losses goes first. */
 export interface Loss {
@@ -50,6 +52,24 @@ export interface Room {
 
 /** Nobody has to go. */
 export const FREE_ROOM: Room = { place: undefined, victim: undefined };
+
+/**
+ * Offers sixteen random records to `victim`, and while none of them can go others, up to `most`.
+ * `offer` returns true where the search can end.
+ */
+export function offerSample(
+  table: Table,
+  most: number,
+  victim: Victim,
+  offer: (place: Place) => boolean,
+): void {
+  table.sample(SAMPLE, offer);
+  if (victim.place !== undefined || most <= SAMPLE) return;
+  table.sample(most, (place) => {
+    offer(place);
+    return victim.place !== undefined;
+  });
+}
 
 /**
  * The place that is given up, of those that were offered: the least loss, and one below `worth`,

@@ -14,6 +14,7 @@ import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
 import { MOST_UNITS } from './keys.js';
+import type { Pass } from './sweep.js';
 import { MOST_NOTE, type Place, store, type Table, Times } from './table.js';
 
 /** What long keys may take together, at two bytes a unit: at least, and for each peer. */
@@ -25,9 +26,10 @@ const LONG_UNITS = 1024;
 
 /**
  * What the peers' table notes of each record, so that eviction need not look up violations: none, how
- * many, or this, where it must ask the Maps: there is or was a ban, or they are too many.
+ * many, that there are too many to note, or that there is a ban, over or not.
  */
-const ASK = MOST_NOTE;
+const BAN = MOST_NOTE;
+const MANY = MOST_NOTE - 1;
 
 /** Bans among which the longest are looked for: at least, and twice as many as are. */
 const LEAST_KEPT = 1000;
@@ -35,6 +37,10 @@ const LEAST_KEPT = 1000;
 export class Offenders {
   /** When each ban began. */
   readonly bans = new Times();
+  /** No ban began before: the earliest since there was none, or since the last sweep. */
+  #earliest = Infinity;
+  /** The same of the sweep under way: of those that it has left and those that came meanwhile. */
+  #earliestSwept = Infinity;
   /** Violations of each offender, at least 1, in the order of their first. */
   readonly #violations = new KeyMap<number>();
   #total = 0;
@@ -108,32 +114,74 @@ export class Offenders {
     if (place === undefined) return lossOfUnpunished(seconds);
     const note = this.#peers.noteAt(place);
     if (note === 0) return lossOfUnpunished(seconds);
-    if (note < ASK) return lossOfPunished(note, idle);
+    if (note < MANY) return lossOfPunished(note, idle);
+    if (this.isBannedAt(place, now, banDuration)) return LOSS_OF_BANNED;
     const key = this.#peers.keyAt(place);
-    const began = this.bannedAt(key);
-    if (began !== NEVER) {
-      return elapsed(now, began) < banDuration ? LOSS_OF_BANNED : lossOfUnpunished(afterBan);
-    }
-    const violations = this.violations(key);
-    return violations === 0 ? lossOfUnpunished(seconds) : lossOfPunished(violations, idle);
+    if (note === MANY) return lossOfPunished(this.violations(key), idle);
+    const isOver = elapsed(now, this.bannedAt(key)) >= banDuration;
+    return isOver ? lossOfUnpunished(afterBan) : LOSS_OF_BANNED;
+  }
+
+  /**
+   * Whether a peer that is not banned may be among so many: where all have a ban and none of the bans
+   * can be over, there is none.
+   */
+  mayLeave(peers: number, now: number, banDuration: number): boolean {
+    return this.bans.size < peers || this.areBansOver(now, banDuration);
+  }
+
+  /** Whether a ban may be over. */
+  areBansOver(now: number, banDuration: number): boolean {
+    return this.bans.size > 0 && elapsed(now, this.#earliest) >= banDuration;
+  }
+
+  /** Visits the bans; peers for which over(key, place) is true are forgiven. */
+  banPass(over: (key: string, place: Place) => boolean): Pass {
+    return {
+      size: this.bans.size,
+      entries: () => {
+        this.#earliestSwept = Infinity;
+        return this.bans.entries();
+      },
+      visit: (key, value) => {
+        const place = value as Place;
+        const began = this.bans.at(place);
+        if (over(key, place)) this.forgive(key);
+        else this.#earliestSwept = Math.min(this.#earliestSwept, began);
+        return false;
+      },
+      end: () => {
+        this.#earliest = this.#earliestSwept;
+      },
+    };
+  }
+
+  /** Whether the note of a record among the peers is enough to know that its peer is banned. */
+  isBannedAt(place: Place, now: number, banDuration: number): boolean {
+    return this.#peers.noteAt(place) === BAN && !this.areBansOver(now, banDuration);
   }
 
   /** For a peer without a ban. */
   beginBan(key: string, text: string, now: number): void {
     this.#offend(key, text, (own) => void this.bans.insert(own, now));
-    this.#note(key, ASK);
+    this.#earliest = Math.min(this.#earliest, now);
+    this.#earliestSwept = Math.min(this.#earliestSwept, now);
+    this.#note(key, BAN);
   }
 
   /** Lifts a ban; violations stay. */
   liftBan(key: string): void {
-    if (this.bans.delete(key) && !this.#violations.has(key)) this.#unname(key);
+    if (!this.#deleteBan(key)) return;
+    const violations = this.violations(key);
+    if (violations === 0) this.#unname(key);
+    this.#note(key, Math.min(violations, MANY));
   }
 
   /** Forgets violations and ban. */
   forgive(key: string): void {
     this.#total -= this.violations(key);
     const hadViolations = this.#violations.delete(key);
-    const hadBan = this.bans.delete(key);
+    const hadBan = this.#deleteBan(key);
     if (!hadViolations && !hadBan) return;
     this.#unname(key);
     this.#note(key, 0);
@@ -142,6 +190,7 @@ export class Offenders {
   clear(): void {
     this.#violations.clear();
     this.bans.clear();
+    this.#earliest = Infinity;
     this.#texts.clear();
     this.#unnamed = 0;
     this.#longBytes = 0;
@@ -228,7 +277,7 @@ export class Offenders {
     if (before > 0) this.#violations.set(key, violations);
     else this.#offend(key, text, (own) => store(this.#violations, own, violations));
     this.#total += violations - before;
-    this.#note(key, this.bannedAt(key) === NEVER ? Math.min(violations, ASK) : ASK);
+    this.#note(key, this.bannedAt(key) === NEVER ? Math.min(violations, MANY) : BAN);
   }
 
   /** For eviction, which asks of nobody who has no record. */
@@ -247,6 +296,12 @@ export class Offenders {
       if (isNew) this.#unname(key);
       throw error;
     }
+  }
+
+  #deleteBan(key: string): boolean {
+    const had = this.bans.delete(key);
+    if (had && this.bans.size === 0) this.#earliest = Infinity;
+    return had;
   }
 
   /** The same ban, or one that began later. */

@@ -18,6 +18,8 @@ import {
   LOSS_OF_BANNED,
   type Loss,
   lossOfUnpunished,
+  MOST_LOOKED_AT,
+  offerSample,
   type Room,
   SAMPLE,
   Victim,
@@ -79,7 +81,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
   }
 
   restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
-    return restoreAll(peers, (peer) => this.#restore(peer, now));
+    return restoreAll(peers, (peer, most) => this.#restore(peer, now, most));
   }
 
   restoreDigests(columns: DigestColumns, now = monotonicSeconds()): number {
@@ -108,8 +110,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
     const over = (key: string, place: Place) => {
       if (!(elapsed(now, this.#offenders.bans.at(place)) > this.#config.banDuration)) return false;
       if (this.#allowedAt.find(key) !== undefined) this.#both -= 1;
-      this.#offenders.forgive(key);
-      return false;
+      return true;
     };
     const interval = this.#effectiveInterval(0);
     const useless = (records: Times, place: Place) => {
@@ -118,7 +119,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
     };
     const passes = [
       pass(this.#allowedAt, old),
-      pass(this.#offenders.bans, over),
+      this.#offenders.banPass(over),
       ...this.#pending.passes(useless),
     ];
     return this.#sweep.run(passes, budgetMs);
@@ -199,14 +200,14 @@ export class JsOrderbookLimiter implements OrderbookCore {
     return false;
   }
 
-  #restore(peer: SnapshotPeer, now: number): boolean {
+  #restore(peer: SnapshotPeer, now: number, most: number): boolean {
     const key = this.#keys.find(peer.key);
     const began = banBegan(peer, now, this.#config.banDuration);
     // Or a ban that is over would be lengthened.
     this.#inBan(key, now);
     const wasInBans = this.#isInBans(key);
     const isKnown = wasInBans || this.#allowedAt.find(key) !== undefined;
-    const room = isKnown ? FREE_ROOM : this.#makeRoom(now, lossOf(peer));
+    const room = isKnown ? FREE_ROOM : this.#makeRoom(now, lossOf(peer), most);
     if (room === undefined) return false;
     const isBanAlone = began > NEVER && peer.idleSeconds === null;
     if (!isKnown && !isBanAlone) {
@@ -227,7 +228,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
     if (this.#pending.isEmpty) return undefined;
     const found = this.#pending.find(text);
     if (found === undefined) return undefined;
-    const room = this.#makeRoom(now, LOSS_OF_BANNED);
+    const room = this.#makeRoom(now, LOSS_OF_BANNED, MOST_LOOKED_AT);
     if (room === undefined) return NO_ROOM;
     const place = this.#allowedAt.insert(keep(key), found.records.at(found.place), room.place);
     this.#vacate(room, true);
@@ -238,7 +239,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
   /** Writes to `place`, or where that is undefined to the one that the peer gets. */
   #setAllowedAt(place: Place | undefined, key: string, now: number): Refusal | undefined {
     if (place === undefined) {
-      const room = this.#makeRoom(now, LOSS_OF_BANNED);
+      const room = this.#makeRoom(now, LOSS_OF_BANNED, MOST_LOOKED_AT);
       if (room === undefined) return this.#tally.refuseNewcomer();
       this.#allowedAt.insert(keep(key), now, room.place);
       this.#vacate(room, true);
@@ -251,7 +252,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
   /** A ban may be all that is known of a peer. */
   #beginBan(key: string, text: string, now: number): Refusal {
     const isKnown = this.#allowedAt.find(key) !== undefined;
-    const room = isKnown ? FREE_ROOM : this.#makeRoom(now, LOSS_OF_BANNED);
+    const room = isKnown ? FREE_ROOM : this.#makeRoom(now, LOSS_OF_BANNED, MOST_LOOKED_AT);
     if (room === undefined) return this.#tally.refuseNewcomer();
     this.#offenders.beginBan(key, text, now);
     this.#vacate(room, false);
@@ -260,16 +261,22 @@ export class JsOrderbookLimiter implements OrderbookCore {
   }
 
   /** Room for a newcomer: where there are maxPeers, one that is missed less goes. */
-  #makeRoom(now: number, worth: Loss): Room | undefined {
+  #makeRoom(now: number, worth: Loss, most: number): Room | undefined {
     if (this.#peers < this.#config.maxPeers) return FREE_ROOM;
+    const { banDuration } = this.#config;
+    if (!this.#offenders.mayLeave(this.#peers, now, banDuration)) return undefined;
     const victim = new Victim(worth);
-    this.#allowedAt.sample(SAMPLE, (place) => this.#offer(victim, place, now));
+    offerSample(this.#allowedAt, most, victim, (place) => this.#offer(victim, place, now));
     // Of some peers only a ban is known, which may be over.
     const { bans } = this.#offenders;
     let lapsed: string | undefined;
-    if (!isNothing(victim.loss) && bans.size > this.#both) {
-      bans.sample(SAMPLE, (place) => {
-        if (elapsed(now, bans.at(place)) >= this.#config.banDuration) lapsed = bans.keyAt(place);
+    if (
+      !isNothing(victim.loss) &&
+      bans.size > this.#both &&
+      this.#offenders.areBansOver(now, banDuration)
+    ) {
+      bans.sample(victim.place === undefined ? most : SAMPLE, (place) => {
+        if (elapsed(now, bans.at(place)) >= banDuration) lapsed = bans.keyAt(place);
         return lapsed !== undefined;
       });
     }
@@ -293,6 +300,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
 
   #offer(victim: Victim, place: Place, now: number): boolean {
     const { banDuration } = this.#config;
+    if (this.#offenders.isBannedAt(place, now, banDuration)) return false;
     const idle = elapsed(now, this.#allowedAt.at(place));
     const interval = this.#effectiveInterval(0);
     // After a ban that is over its peer is as a fresh one, and was idle for at least as long.

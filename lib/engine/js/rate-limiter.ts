@@ -16,7 +16,7 @@ import {
   VERDICT_DISCONNECT,
 } from '../engine.js';
 import { NEVER } from './arithmetic.js';
-import { LOSS_OF_BANNED, type Loss, SAMPLE, Victim } from './eviction.js';
+import { LOSS_OF_BANNED, type Loss, MOST_LOOKED_AT, offerSample, Victim } from './eviction.js';
 import { Groups, type Places } from './groups.js';
 import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
@@ -108,7 +108,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
-    return restoreAll(peers, (peer) => this.#restore(peer, now));
+    return restoreAll(peers, (peer, most) => this.#restore(peer, now, most));
   }
 
   restoreDigests(columns: DigestColumns, now = monotonicSeconds()): number {
@@ -170,11 +170,11 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     this.#offenders.forgive(key);
   }
 
-  #restore(peer: SnapshotPeer, now: number): boolean {
+  #restore(peer: SnapshotPeer, now: number, most: number): boolean {
     const key = this.keys.find(peer.key);
     let place = this.#buckets.find(key);
     if (place === undefined) {
-      place = this.#add(keep(key), now, lossOf(peer));
+      place = this.#add(keep(key), now, lossOf(peer), most);
       if (place === undefined) return false;
       this.#buckets.set(place, this.#burst, now - idleSecondsOf(peer));
       this.#recall(place, peer.key);
@@ -222,7 +222,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
 
   /** Nobody is banned, so somebody can go. */
   #addNewcomer(key: string, text: string, now: number): Place {
-    const place = this.#add(key, now, LOSS_OF_BANNED) as Place;
+    const place = this.#add(key, now, LOSS_OF_BANNED, MOST_LOOKED_AT) as Place;
     this.#recall(place, text);
     return place;
   }
@@ -231,10 +231,10 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
    * A bucket for a newcomer, in the place of a peer that is missed less, if there are maxPeers;
    * undefined where nobody is.
    */
-  #add(key: string, now: number, worth: Loss): Place | undefined {
+  #add(key: string, now: number, worth: Loss, most: number): Place | undefined {
     if (this.#buckets.size < this.#maxPeers) return this.#buckets.insert(key, this.#burst, now);
     const victim = new Victim(worth);
-    this.#buckets.sample(SAMPLE, (place) => {
+    offerSample(this.#buckets, most, victim, (place) => {
       const seconds = this.#buckets.secondsUntilFull(place, now, this.#rate, this.#burst);
       if (!victim.mayBe(seconds)) return false;
       const idle = this.#buckets.idle(place, now);

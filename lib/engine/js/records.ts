@@ -3,7 +3,7 @@
 import type { SnapshotBucket, SnapshotPeer } from '../../types.js';
 import { SNAPSHOT_SECONDS } from '../engine.js';
 import { NEVER, refill } from './arithmetic.js';
-import { LOSS_OF_BANNED, type Loss, lossOfPunished } from './eviction.js';
+import { LOSS_OF_BANNED, type Loss, lossOfPunished, MOST_LOOKED_AT, SAMPLE } from './eviction.js';
 import type { Buckets, Place } from './table.js';
 
 /** Tokens, and when they were last refilled. */
@@ -71,12 +71,21 @@ export function savedBucket(
   return { tokens: buckets.tokens(place), idleSeconds: buckets.idle(place, now) };
 }
 
-/** Puts back one by one, and returns how many found room: `restore` says whether one did. */
+/**
+ * Puts back one by one, and returns how many found room: `restore` says whether one did. For its room
+ * up to `most` records are looked at.
+ */
 export function restoreAll(
   peers: readonly SnapshotPeer[],
-  restore: (peer: SnapshotPeer) => boolean,
+  restore: (peer: SnapshotPeer, most: number) => boolean,
 ): number {
   let restored = 0;
-  for (const peer of peers) if (restore(peer)) restored += 1;
+  // Where room is scarce the worst come first: if nobody can go for one of them, nobody is likely to
+  // go for the next.
+  let most = MOST_LOOKED_AT;
+  for (const peer of peers) {
+    if (restore(peer, most)) restored += 1;
+    else most = SAMPLE;
+  }
   return restored;
 }

@@ -5,6 +5,8 @@ export interface Pass {
   readonly size: number;
   entries(): Iterator<[string, unknown]>;
   visit(key: string, value: unknown): boolean;
+  /** After the last visit. */
+  end?(): void;
 }
 
 interface Table<T> {
@@ -74,6 +76,7 @@ export class Sweep {
       if (current.visit(value[0], value[1])) removed += 1;
     }
     if (this.#left === 0) {
+      current.end?.();
       this.#pass += 1;
       this.#entries = undefined;
     }
