@@ -63,7 +63,7 @@ export abstract class Limiter<Core extends LimiterCore> {
   }
 
   /**
-   * Violations counted for a peer, 0 for an unknown one. O(1).
+   * Violations counted for a peer, at most 2^53 - 1; 0 for an unknown one. O(1).
    * @throws `ERR_LIMITER_KEY` unless the key is a string.
    */
   getViolationCount(peerKey: string): number {

@@ -175,6 +175,7 @@ export interface LimiterTotals {
 export interface LimiterOverview extends LimiterTotals {
   /** Peers with a bucket, or with an interval where a limiter has no buckets. */
   trackedPeers: number;
+  /** At most 2^53 - 1, like the violations of each peer. */
   totalViolations: number;
   /** At most ten, most violations first; ties in the order of their first violation. */
   topViolators: Violator[];

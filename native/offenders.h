@@ -12,6 +12,7 @@
 #include <new>
 
 #include "arithmetic.h"
+#include "counts.h"
 #include "eviction.h"
 #include "names.h"
 #include "table.h"
@@ -47,7 +48,7 @@ class Offenders {
   // Over or not.
   size_t bans() const noexcept { return bans_.size(); }
   bool hasBans() const noexcept { return bans_.size() > 0; }
-  uint64_t totalViolations() const noexcept { return total_; }
+  uint64_t totalViolations() const noexcept { return total_.value(); }
   size_t unnamed() const noexcept { return unnamed_; }
   size_t memoryBytes() const noexcept {
     return table_.memoryBytes() + bans_.memoryBytes() + names_.memoryBytes();
@@ -67,7 +68,7 @@ class Offenders {
   uint64_t addViolation(const Key& key) noexcept {
     Offender* offender = findOrInsert(key);
     if (offender == nullptr) return 0;
-    add(*offender, 1);
+    setViolations(*offender, saturatedSum(offender->violations, 1));
     return offender->violations;
   }
 
@@ -76,7 +77,7 @@ class Offenders {
   bool restore(const Key& key, uint64_t violations, double began) noexcept {
     Offender* offender = findOrInsert(key);
     if (offender == nullptr) return false;
-    if (violations > offender->violations) add(*offender, violations - offender->violations);
+    if (violations > offender->violations) setViolations(*offender, violations);
     // Last: whoever counts bans hears of none where memory runs out.
     return !(began > kNever) || restoreBan(key, began);
   }
@@ -144,7 +145,7 @@ class Offenders {
     top_.clear();
     earliest_ = kInfinity;
     violators_ = 0;
-    total_ = 0;
+    total_.clear();
     unnamed_ = 0;
     longBytes_ = 0;
   }
@@ -310,7 +311,7 @@ class Offenders {
       --violators_;
       top_.forget(violatorOf(offender));
     }
-    total_ -= offender.violations;
+    total_.subtract(offender.violations);
     if (offender.name) {
       longBytes_ -= longBytes(offender.name.length);
       names_.remove(offender.name);
@@ -320,13 +321,13 @@ class Offenders {
     table_.erase(&offender);
   }
 
-  void add(Offender& offender, uint64_t violations) noexcept {
+  void setViolations(Offender& offender, uint64_t violations) noexcept {
     if (offender.violations == 0) {
       offender.order = ++lastOrder_;
       if (offender.name) ++violators_;
     }
-    total_ += violations;
-    offender.violations += violations;
+    total_.add(violations - offender.violations);
+    offender.violations = violations;
     if (offender.name) top_.count(violatorOf(offender), violators_ - 1);
   }
 
@@ -386,7 +387,7 @@ class Offenders {
   // Offenders that have no name.
   size_t unnamed_ = 0;
   // The violations of all.
-  uint64_t total_ = 0;
+  Sum total_;
   uint64_t lastOrder_ = 0;
 };
 

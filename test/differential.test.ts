@@ -166,6 +166,13 @@ function compare(subject: Subject, random: Random, operations: number): void {
       const restored = [native.restore(snapshots[1]), js.restore(snapshots[0])];
       expect(restored[0]).toBe(restored[1]);
     }
+    if (random() < 0.0005) {
+      const violations = Number.MAX_SAFE_INTEGER - random.below(3);
+      const offender = { violations, banSecondsLeft: null, idleSeconds: null };
+      const all = [{ key: anyKey(random, peers, longKeys), ...offender }];
+      const large = { format: 1, limiter: subject.name, peers: all };
+      expect(native.restore(large)).toBe(js.restore(large));
+    }
     const key = anyKey(random, peers, longKeys);
     const call = subject.call(random, key);
     const ours = answer(native, call);

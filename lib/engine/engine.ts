@@ -43,7 +43,7 @@ export interface EngineStatistics extends EngineTally {
   peers: number;
   /** Peers with a bucket, or with an interval where a limiter has no buckets. */
   tracked: number;
-  /** The violations of all peers, banned ones included. */
+  /** The violations of all peers, banned ones included; 2^53 - 1 where they are more. */
   totalViolations: number;
   /**
    * Offenders whose key is not kept, which no statistics and no snapshots name. A key of up to 128
@@ -85,7 +85,7 @@ export interface SnapshotStep {
 export interface LimiterCore {
   /** Forgets a peer, its violations and its ban; an unknown key is no error. */
   removePeer(key: string): void;
-  /** Violations of a peer, 0 for an unknown one; creates nothing. */
+  /** Violations of a peer, 0 for an unknown one; they stop at 2^53 - 1. Creates nothing. */
   violations(key: string): number;
   /**
    * Removes what has been idle for more than `maxAge` seconds, and bans that are over. Stops about

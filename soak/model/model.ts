@@ -254,7 +254,7 @@ export class Model {
     }
   }
 
-  /** Violations in all: at least and at most, those let go not counted. */
+  /** Violations in all, up to 2^53 - 1: at least and at most, those let go not counted. */
   violations(): [least: number, most: number] {
     let [least, most] = [0, 0];
     for (const key of this.#peers.keys()) {
@@ -262,7 +262,7 @@ export class Model {
       least += Math.min(...counts);
       most += Math.max(...counts);
     }
-    return [least, most];
+    return [Math.min(least, Number.MAX_SAFE_INTEGER), Math.min(most, Number.MAX_SAFE_INTEGER)];
   }
 
   #leastViolations(key: string): number {

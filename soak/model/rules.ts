@@ -126,7 +126,7 @@ export function rateRules(options: RateOptions): Rules {
       const { cost } = question;
       const { taken, known } = consumed(given ?? NOTHING, cost, now, options);
       if (taken) return { known, answer: 0, verdict: 0 };
-      const violations = known.violations + 1;
+      const violations = oneMore(known.violations);
       const after = { ...known, violations };
       if (disconnectThreshold !== null && violations >= disconnectThreshold) {
         return { known: after, answer: DISCONNECT, verdict: 2 };
@@ -185,7 +185,7 @@ export function orderbookRules(options: OrderbookOptions): Rules {
       const known = lifted(given ?? NOTHING, now);
       const banned = known.bannedAt !== undefined;
       if (question.ask === 'ban') return { known: orNothing(known), answer: banned, verdict: 0 };
-      const violator = { ...known, violations: known.violations + 1 };
+      const violator = { ...known, violations: oneMore(known.violations) };
       if (banned) return { known: violator, answer: REFUSED, verdict: 2 };
       if (known.violations >= options.violationBanThreshold) {
         return { known: { ...known, bannedAt: now }, answer: BAN_BEGINS, verdict: 2 };
@@ -238,7 +238,7 @@ export function directRules(options: DirectOptions): Rules {
     return { known: after, answer: taken ? ALLOWED : REFUSED, verdict: taken ? 0 : 1 };
   };
   const orderbook = (known: Known, now: number): Outcome => {
-    const violations = known.violations + 1;
+    const violations = oneMore(known.violations);
     const violator = { ...known, violations };
     if (known.bannedAt !== undefined) return { known: violator, answer: REFUSED, verdict: 2 };
     if (allows(known, now)) {
@@ -302,6 +302,11 @@ export function directRules(options: DirectOptions): Rules {
       slowOnly(known, now, SNAPSHOT_SECONDS, options, options.orderbookInterval),
     awaited: (known, now) => slowOnly(known, now, 0, options, options.orderbookInterval),
   };
+}
+
+/** Violations after one more: they stop at 2^53 - 1. */
+function oneMore(violations: number): number {
+  return Math.min(violations + 1, Number.MAX_SAFE_INTEGER);
 }
 
 function banIsOver({ bannedAt }: Known, banDuration: number, now: number): boolean {

@@ -12,6 +12,7 @@ import { copyOf } from '../../text.js';
 import type { BansInForce, SnapshotPeer, Violator } from '../../types.js';
 import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
+import { Sum, saturatedSum } from './counts.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
 import { MOST_UNITS } from './keys.js';
 import type { Pass } from './sweep.js';
@@ -43,7 +44,7 @@ export class Offenders {
   #earliestSwept = Infinity;
   /** Violations of each offender, at least 1, in the order of their first. */
   readonly #violations = new KeyMap<number>();
-  #total = 0;
+  readonly #total = new Sum();
   readonly #longBytesMost: number;
   #longBytes = 0;
   /** The texts of those whose keys are aliases, and that are named. */
@@ -66,7 +67,7 @@ export class Offenders {
   }
 
   get totalViolations(): number {
-    return this.#total;
+    return this.#total.value;
   }
 
   violations(key: string): number {
@@ -76,8 +77,9 @@ export class Offenders {
   /** Counts one more, and returns how many it makes. */
   addViolation(key: string, text: string): number {
     const before = this.violations(key);
-    this.#setViolations(key, text, before, before + 1);
-    return before + 1;
+    const violations = saturatedSum(before, 1);
+    this.#setViolations(key, text, before, violations);
+    return violations;
   }
 
   /**
@@ -179,7 +181,7 @@ export class Offenders {
 
   /** Forgets violations and ban. */
   forgive(key: string): void {
-    this.#total -= this.violations(key);
+    this.#total.subtract(this.violations(key));
     const hadViolations = this.#violations.delete(key);
     const hadBan = this.#deleteBan(key);
     if (!hadViolations && !hadBan) return;
@@ -194,7 +196,7 @@ export class Offenders {
     this.#texts.clear();
     this.#unnamed = 0;
     this.#longBytes = 0;
-    this.#total = 0;
+    this.#total.clear();
   }
 
   /** The worst, most violations first; ties by who offended first. */
@@ -276,7 +278,7 @@ export class Offenders {
   #setViolations(key: string, text: string, before: number, violations: number): void {
     if (before > 0) this.#violations.set(key, violations);
     else this.#offend(key, text, (own) => store(this.#violations, own, violations));
-    this.#total += violations - before;
+    this.#total.add(violations - before);
     this.#note(key, this.bannedAt(key) === NEVER ? Math.min(violations, MANY) : BAN);
   }
 
