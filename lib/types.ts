@@ -51,6 +51,8 @@ export interface LimiterOptions {
    * Most peers of whom anything is kept: an integer of at least 1, or Infinity. Default 1,000,000.
    * Where there are so many, a newcomer takes the place of one that is missed least of a few that are
    * looked at, never of one that is banned; it is refused only if none of 1,024 can go.
+   * The TypeScript engine keeps at most 2^23 (8,388,608), whatever is given here: V8's Map takes no more
+   * where peers come and go.
    */
   maxPeers?: number | undefined;
   /**

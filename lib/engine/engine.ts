@@ -191,7 +191,7 @@ export interface BucketCore<Answer> extends LimiterCore {
  * goes that is missed least, and of 1,024 one is found that can go.
  */
 interface BoundedConfig {
-  /** Infinity: no bound. */
+  /** Infinity: no bound but the engine's own: 2^23 of the TypeScript one, and memory. */
   readonly maxPeers: number;
 }
 

@@ -3,6 +3,7 @@
 // There are at most `maxPeers` of them. Where one more comes, the level of violations goes that was raised
 // the longest time ago; where there are bans alone, of sixteen the one that ends first.
 
+import { MOST_KEYS } from '../engine/js/table.js';
 import { KeyMap } from '../key-map.js';
 import { LEVEL_SECONDS, SAME_SECONDS } from './ban-scripts.js';
 import type { SharedBan } from './bans.js';
@@ -40,7 +41,7 @@ export class BanBook {
   readonly #levelRound = new Round(this.#levels);
 
   constructor(maxPeers: number) {
-    this.#maxPeers = maxPeers;
+    this.#maxPeers = Math.min(maxPeers, MOST_KEYS);
   }
 
   /** Merges what was found: the later end, and the larger number. False if that changes nothing. */

@@ -6,6 +6,7 @@
 
 import { readOptionalClock } from '../clock.js';
 import { delaySeconds } from '../engine/js/arithmetic.js';
+import { MOST_KEYS } from '../engine/js/table.js';
 import { KeyMap } from '../key-map.js';
 import { ALLOWED, DISCONNECTED } from '../rate-limiter.js';
 import { detached } from '../timers.js';
@@ -322,7 +323,8 @@ export class Leased {
     if (known !== undefined) return known;
     this.#sweep(now);
     this.#sweep(now);
-    if (this.#leases.size >= this.#settings.maxPeers && !this.#evict()) return undefined;
+    const most = Math.min(this.#settings.maxPeers, MOST_KEYS);
+    if (this.#leases.size >= most && !this.#evict()) return undefined;
     return this.#leases.insert(key);
   }
 

@@ -1,7 +1,7 @@
 // What a node gives out by itself while the store is away: its share of the rate, from buckets that were
 // empty when it went. All nodes together give out no more than the rate then.
 
-import { Buckets } from '../engine/js/table.js';
+import { Buckets, MOST_KEYS } from '../engine/js/table.js';
 import { LEASED_SHARE, type Limit } from './scripts.js';
 
 export class Shares {
@@ -16,7 +16,7 @@ export class Shares {
     this.#rate = limit.rateLimit / nodes;
     // The rest of the burst may be on lease still.
     this.#capacity = Math.max(1, (limit.burstLimit * (1 - LEASED_SHARE)) / nodes);
-    this.#maxPeers = maxPeers;
+    this.#maxPeers = Math.min(maxPeers, MOST_KEYS);
     this.#since = since;
   }
 

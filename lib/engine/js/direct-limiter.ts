@@ -44,7 +44,7 @@ import {
 import { seated } from './seat.js';
 import { passesOf, saveBucket, saveTime, walk } from './snapshot-walk.js';
 import { pass, Sweep } from './sweep.js';
-import { Buckets, type Place, type Table, Times } from './table.js';
+import { Buckets, MOST_KEYS, type Place, type Table, Times } from './table.js';
 import { Tally } from './tally.js';
 
 /** One of the two tables, and what an eviction asks of its records. */
@@ -73,6 +73,7 @@ function timeSide(times: Times, { orderbookInterval }: DirectConfig): Side {
 
 export class JsDirectLimiter extends Groups implements DirectCore {
   readonly #config: DirectConfig;
+  readonly #maxPeers: number;
   readonly #buckets = new Buckets();
   /** When each connection's orderbook request was last allowed. */
   readonly #allowedAt = new Times();
@@ -86,9 +87,10 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   readonly #bucketSide: Side;
   readonly #timeSide: Side;
 
-  constructor(config: DirectConfig) {
+  constructor(config: DirectConfig, mostKeys = MOST_KEYS) {
     super();
     this.#config = config;
+    this.#maxPeers = Math.min(config.maxPeers, mostKeys);
     this.#offenders = new Offenders(config.maxPeers, this.#allowedAt);
     this.#bucketSide = bucketSide(this.#buckets, config);
     this.#timeSide = timeSide(this.#allowedAt, config);
@@ -419,7 +421,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     worth: Loss = LOSS_OF_BANNED,
     most = MOST_LOOKED_AT,
   ): Room | undefined {
-    if (this.#peers < this.#config.maxPeers) return FREE_ROOM;
+    if (this.#peers < this.#maxPeers) return FREE_ROOM;
     if (!this.#offenders.mayLeave(this.#peers, now, this.#config.banDuration)) return undefined;
     const victim = new Victim(worth);
     offerSample(own.table, most, victim, (place) => this.#offer(victim, place, own, other, now));

@@ -31,11 +31,12 @@ import { banBegan, idleSecondsOf, lossOf, restoreAll } from './records.js';
 import { seated } from './seat.js';
 import { passesOf, saveTime, walk } from './snapshot-walk.js';
 import { pass, Sweep } from './sweep.js';
-import { type Place, Times } from './table.js';
+import { MOST_KEYS, type Place, Times } from './table.js';
 import { Tally } from './tally.js';
 
 export class JsOrderbookLimiter implements OrderbookCore {
   readonly #config: OrderbookConfig;
+  readonly #maxPeers: number;
   /** When each peer was last allowed; NEVER after a ban that is over. */
   readonly #allowedAt = new Times();
   readonly #pending = new PendingRecords(() => new Times());
@@ -46,8 +47,9 @@ export class JsOrderbookLimiter implements OrderbookCore {
   readonly #sweep = new Sweep();
   readonly #tally = new Tally();
 
-  constructor(config: OrderbookConfig) {
+  constructor(config: OrderbookConfig, mostKeys = MOST_KEYS) {
     this.#config = config;
+    this.#maxPeers = Math.min(config.maxPeers, mostKeys);
     this.#offenders = new Offenders(config.maxPeers, this.#allowedAt);
   }
 
@@ -262,7 +264,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
 
   /** Room for a newcomer: where there are maxPeers, one that is missed less goes. */
   #makeRoom(now: number, worth: Loss, most: number): Room | undefined {
-    if (this.#peers < this.#config.maxPeers) return FREE_ROOM;
+    if (this.#peers < this.#maxPeers) return FREE_ROOM;
     const { banDuration } = this.#config;
     if (!this.#offenders.mayLeave(this.#peers, now, banDuration)) return undefined;
     const victim = new Victim(worth);

@@ -25,7 +25,7 @@ import { idleSecondsOf, lossOf, restoreAll, restoreBucket, savedBucket } from '.
 import { seated } from './seat.js';
 import { passesOf, saveBucket, walk } from './snapshot-walk.js';
 import { pass, Sweep } from './sweep.js';
-import { Buckets, type Place } from './table.js';
+import { Buckets, MOST_KEYS, type Place } from './table.js';
 import { Tally } from './tally.js';
 
 export class JsRateLimiter extends Groups implements RateLimiterCore {
@@ -39,12 +39,12 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   readonly #sweep = new Sweep();
   readonly #tally = new Tally();
 
-  constructor(config: RateLimiterConfig) {
+  constructor(config: RateLimiterConfig, mostKeys = MOST_KEYS) {
     super();
     this.#rate = config.rateLimit;
     this.#burst = config.burstLimit;
     this.#threshold = config.disconnectThreshold ?? Infinity;
-    this.#maxPeers = config.maxPeers;
+    this.#maxPeers = Math.min(config.maxPeers, mostKeys);
     this.#offenders = new Offenders(config.maxPeers, this.#buckets);
   }
 

@@ -6,8 +6,15 @@ import { delaySeconds, elapsed, refill, secondsUntilFull } from './arithmetic.js
 import { keep } from './keys.js';
 
 /**
- * `table.set`. @throws `ERR_LIMITER_MEMORY` where the Map takes no more, at some sixteen million
- * entries; nothing has changed then.
+ * The most keys that a table can keep while some go and others come. V8 gives a Map at most 2^24 entries,
+ * and reuses those of deleted keys only when they are half of them: with more keys than the other half
+ * it sooner or later takes no new one.
+ */
+export const MOST_KEYS = 2 ** 23;
+
+/**
+ * `table.set`. @throws `ERR_LIMITER_MEMORY` where the Map takes no more; nothing has
+ * changed then.
  */
 export function store<T>(table: KeyMap<T>, key: string, value: T): void {
   try {
