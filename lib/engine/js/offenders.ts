@@ -10,13 +10,13 @@
 import { KeyMap } from '../../key-map.js';
 import { copyOf } from '../../text.js';
 import type { BansInForce, SnapshotPeer, Violator } from '../../types.js';
-import { TOP_VIOLATORS } from '../engine.js';
 import { elapsed, NEVER } from './arithmetic.js';
 import { Sum, saturatedSum } from './counts.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
 import { MOST_UNITS } from './keys.js';
 import type { Pass } from './sweep.js';
-import { MOST_NOTE, type Place, store, type Table, Times } from './table.js';
+import { MOST_NOTE, type Place, store, Table, Times } from './table.js';
+import { TopViolators } from './top-violators.js';
 
 /** What long keys may take together, at two bytes a unit: at least, and for each peer. */
 const LEAST_LONG_BYTES = 2 ** 20;
@@ -35,6 +35,32 @@ const MANY = MOST_NOTE - 1;
 /** Bans among which the longest are looked for: at least, and twice as many as are. */
 const LEAST_KEPT = 1000;
 
+/** Violations of each offender, at least 1, and its place in the order of first violations. */
+class Violations extends Table {
+  constructor() {
+    super(2);
+  }
+
+  insert(key: string, order: number): Place {
+    const place = this.add(key, undefined);
+    this.doubles[place * 2] = 0;
+    this.doubles[place * 2 + 1] = order;
+    return place;
+  }
+
+  count(place: Place): number {
+    return this.doubles[place * 2] as number;
+  }
+
+  setCount(place: Place, count: number): void {
+    this.doubles[place * 2] = count;
+  }
+
+  order(place: Place): number {
+    return this.doubles[place * 2 + 1] as number;
+  }
+}
+
 export class Offenders {
   /** When each ban began. */
   readonly bans = new Times();
@@ -43,7 +69,11 @@ export class Offenders {
   /** The same of the sweep under way: of those that it has left and those that came meanwhile. */
   #earliestSwept = Infinity;
   /** Violations of each offender, at least 1, in the order of their first. */
-  readonly #violations = new KeyMap<number>();
+  readonly #violations = new Violations();
+  readonly #top = new TopViolators();
+  /** Offenders that have violations and are named. */
+  #violators = 0;
+  #lastOrder = 0;
   readonly #total = new Sum();
   readonly #longBytesMost: number;
   #longBytes = 0;
@@ -71,7 +101,8 @@ export class Offenders {
   }
 
   violations(key: string): number {
-    return this.#violations.get(key) ?? 0;
+    const place = this.#violations.find(key);
+    return place === undefined ? 0 : this.#violations.count(place);
   }
 
   /** Counts one more, and returns how many it makes. */
@@ -181,8 +212,7 @@ export class Offenders {
 
   /** Forgets violations and ban. */
   forgive(key: string): void {
-    this.#total.subtract(this.violations(key));
-    const hadViolations = this.#violations.delete(key);
+    const hadViolations = this.#deleteViolations(key);
     const hadBan = this.#deleteBan(key);
     if (!hadViolations && !hadBan) return;
     this.#unname(key);
@@ -192,6 +222,8 @@ export class Offenders {
   clear(): void {
     this.#violations.clear();
     this.bans.clear();
+    this.#top.clear();
+    this.#violators = 0;
     this.#earliest = Infinity;
     this.#texts.clear();
     this.#unnamed = 0;
@@ -201,16 +233,19 @@ export class Offenders {
 
   /** The worst, most violations first; ties by who offended first. */
   topViolators(): Violator[] {
-    const top: Violator[] = [];
-    for (const [key, violations] of this.#violations) {
-      const last = top[TOP_VIOLATORS - 1];
-      if ((last !== undefined && violations <= last[1]) || !this.#isNamed(key)) continue;
-      // Behind its equals, which offended earlier.
-      const place = top.findIndex((other) => other[1] < violations);
-      top.splice(place === -1 ? top.length : place, 0, [this.#textOf(key), violations]);
-      if (top.length > TOP_VIOLATORS) top.pop();
+    if (!this.#top.holds(this.#violators)) this.#recount();
+    return this.#top.keys().map((key) => [this.#textOf(key), this.violations(key)]);
+  }
+
+  #recount(): void {
+    let others = 0;
+    this.#top.clear();
+    for (const [key, place] of this.#violations.entries()) {
+      if (!this.#isNamed(key)) continue;
+      const violations = this.#violations.count(place);
+      this.#top.count(key, violations, this.#violations.order(place), others);
+      others += 1;
     }
-    return top;
   }
 
   /** Keys of bans that are not over, in the order they began. */
@@ -256,8 +291,8 @@ export class Offenders {
    * order in which their bans were recorded. Others may come and go between two of them.
    */
   *inOrder(): Generator<string> {
-    for (const key of this.#violations.keys()) yield key;
-    for (const [key] of this.bans.entries()) if (!this.#violations.has(key)) yield key;
+    for (const [key] of this.#violations.entries()) yield key;
+    for (const [key] of this.bans.entries()) if (this.violations(key) === 0) yield key;
   }
 
   /** What a snapshot says of a named offender; undefined of any other, and after a ban that is over. */
@@ -276,10 +311,31 @@ export class Offenders {
   }
 
   #setViolations(key: string, text: string, before: number, violations: number): void {
-    if (before > 0) this.#violations.set(key, violations);
-    else this.#offend(key, text, (own) => store(this.#violations, own, violations));
+    if (before === 0) {
+      this.#offend(key, text, (own) => void this.#violations.insert(own, this.#lastOrder + 1));
+      this.#lastOrder += 1;
+      if (this.#isNamed(key)) this.#violators += 1;
+    }
+    const place = this.#violations.find(key) as Place;
+    this.#violations.setCount(place, violations);
     this.#total.add(violations - before);
+    if (this.#isNamed(key)) {
+      const own = this.#violations.keyAt(place);
+      this.#top.count(own, violations, this.#violations.order(place), this.#violators - 1);
+    }
     this.#note(key, this.bannedAt(key) === NEVER ? Math.min(violations, MANY) : BAN);
+  }
+
+  #deleteViolations(key: string): boolean {
+    const place = this.#violations.find(key);
+    if (place === undefined) return false;
+    const violations = this.#violations.count(place);
+    if (this.#isNamed(key)) {
+      this.#violators -= 1;
+      this.#top.forget(violations, this.#violations.order(place));
+    }
+    this.#total.subtract(violations);
+    return this.#violations.delete(key);
   }
 
   /** For eviction, which asks of nobody who has no record. */
@@ -314,7 +370,7 @@ export class Offenders {
   }
 
   #isOffender(key: string): boolean {
-    return this.#violations.has(key) || this.bans.find(key) !== undefined;
+    return this.#violations.find(key) !== undefined || this.bans.find(key) !== undefined;
   }
 
   #isNamed(key: string): boolean {
