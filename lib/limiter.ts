@@ -82,8 +82,8 @@ export abstract class Limiter<Core extends LimiterCore> {
 
   /**
    * What all limiters tell alike: counts and the worst offenders, but no bans, so it costs the same
-   * however many there are. Reads state, changes none. O(1) on the native engine, where few of the worst
-   * were forgotten since the last time; O(offenders) on the TypeScript one.
+   * however many there are. Reads state, changes none. O(1); O(offenders) if more than fifty of the worst
+   * were forgotten since the last time.
    */
   getOverview(): LimiterOverview {
     const { tracked, ...counts } = this.core.statistics();
