@@ -89,7 +89,9 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
     if (cost !== undefined) requireCost(cost);
     const now = this.now();
     const verdict = this.core.check(peerKey, cost, now);
-    return resultOf(verdict);
+    // No call from here on: it might find no stack, and the check is counted.
+    if (verdict === undefined) return ALLOWED;
+    return verdict === DISCONNECT ? DISCONNECTED : [RateLimitAction.DELAY, verdict];
   }
 
   /**
@@ -155,11 +157,8 @@ class OpenedPeer extends Opened implements Peer {
     const { core } = this.#limiter;
     const verdict = core.checkPeer(this.key, cost, now);
     if (SEAT[0] !== this.#place) this.#place = this.follow();
-    return resultOf(verdict);
+    // No call from here on: it might find no stack, and the check is counted.
+    if (verdict === undefined) return ALLOWED;
+    return verdict === DISCONNECT ? DISCONNECTED : [RateLimitAction.DELAY, verdict];
   }
-}
-
-function resultOf(verdict: number | undefined): CheckResult {
-  if (verdict === undefined) return ALLOWED;
-  return verdict === DISCONNECT ? DISCONNECTED : [RateLimitAction.DELAY, verdict];
 }

@@ -4,12 +4,13 @@
 import { monotonicSeconds } from '../../clock.js';
 import type { BansInForce, SnapshotPeer } from '../../types.js';
 import {
+  BAN_BEGINS,
   type DigestColumns,
   type DirectConfig,
   type DirectCore,
   type EngineStatistics,
   type Handle,
-  type REFUSED,
+  REFUSED,
   type Refusal,
   SEAT,
   type SnapshotStep,
@@ -43,6 +44,7 @@ import {
 } from './records.js';
 import { seated } from './seat.js';
 import { passesOf, saveBucket, saveTime, walk } from './snapshot-walk.js';
+import { reserveGroupStack, reserveStack } from './stack.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, MOST_KEYS, type Place, type Table, Times } from './table.js';
 import { Tally } from './tally.js';
@@ -98,15 +100,15 @@ export class JsDirectLimiter extends Groups implements DirectCore {
 
   checkMessage(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
     const key = this.keys.find(text);
-    if (this.#inBan(key, now)) return this.#tally.disconnect();
+    if (this.#inBan(key, now)) return this.#disconnect();
     const place = this.#buckets.find(key) ?? this.#addBucket(keep(key), text, now);
-    if (place === undefined) return this.#tally.refuseNewcomer();
-    return this.#consume(place, cost, now) ? this.#tally.allow() : this.#tally.delay();
+    if (place === undefined) return this.#refuseNewcomer();
+    return this.#consume(place, cost, now);
   }
 
   checkPeer(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
     const key = seated(text, this.keys, this.#buckets);
-    if (this.#inBan(key, now)) return this.#tally.disconnect();
+    if (this.#inBan(key, now)) return this.#disconnect();
     return this.#checkPlace(SEAT, 0, key, text, cost, now);
   }
 
@@ -117,6 +119,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     cost = 1,
     now = monotonicSeconds(),
   ): void {
+    reserveGroupStack();
     const { keys, places } = this.currentMembers(group, texts);
     for (let i = 0; i < keys.length; i += 1) {
       verdicts[i] = this.#verdict(places, i, keys[i] as string, texts[i] as string, cost, now);
@@ -137,6 +140,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     const bannedAt = this.#offenders.bannedAt(key);
     if (bannedAt === NEVER) return false;
     if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
+    reserveStack();
     this.#offenders.liftBan(key);
     return false;
   }
@@ -195,12 +199,14 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   removePeer(key: string): void {
+    reserveStack();
     this.#remove(this.keys.find(key));
     this.#pendingBuckets.forget(key);
     this.#pendingTimes.forget(key);
   }
 
   cleanup(maxAge: number, budgetMs: number, now = monotonicSeconds()): number {
+    reserveStack();
     const silent = (key: string, place: Place) => {
       if (!(this.#buckets.idle(place, now) > maxAge)) return false;
       if (this.#allowedAt.find(key) !== undefined) this.#both -= 1;
@@ -258,6 +264,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   clear(): void {
+    reserveStack();
     this.#buckets.clear();
     this.#allowedAt.clear();
     this.#pendingBuckets.clear();
@@ -280,22 +287,31 @@ export class JsDirectLimiter extends Groups implements DirectCore {
 
   #checkOrderbook(key: string, text: string, now: number): Refusal | undefined {
     if (this.#inBan(key, now)) {
+      reserveStack();
       this.#offenders.addViolation(key, text);
-      return this.#tally.disconnect();
+      return this.#disconnect();
     }
     const place = this.#allowedAt.find(key) ?? this.#addTime(key, text, NEVER, now);
-    if (place === undefined) return this.#tally.refuseNewcomer();
+    if (place === undefined) return this.#refuseNewcomer();
     if (elapsed(now, this.#allowedAt.at(place)) >= this.#config.orderbookInterval) {
       this.#allowedAt.set(place, now);
-      return this.#tally.allow();
+      this.#tally.allowed += 1;
+      return undefined;
     }
+    reserveStack();
     const violations = this.#offenders.addViolation(key, text);
-    if (violations < this.#config.orderbookBanThreshold) return this.#tally.delay();
+    if (violations < this.#config.orderbookBanThreshold) {
+      this.#tally.delayed += 1;
+      return REFUSED;
+    }
     this.#offenders.beginBan(key, text, now);
-    return this.#tally.beginBan();
+    this.#tally.bansBegun += 1;
+    this.#tally.disconnected += 1;
+    return BAN_BEGINS;
   }
 
   #restore(peer: SnapshotPeer, now: number, most: number): boolean {
+    reserveStack();
     const key = this.keys.find(peer.key);
     // Or a ban that is over would be lengthened.
     this.#inBan(key, now);
@@ -325,7 +341,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     now: number,
   ): number {
     if (this.#inBan(key, now)) {
-      this.#tally.disconnect();
+      this.#disconnect();
       return VERDICT_DISCONNECT;
     }
     const refusal = this.#checkPlace(places, index, key, text, cost, now);
@@ -345,11 +361,11 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     if (!this.#buckets.isAt(place, key)) {
       // A copy already, and kept as it is: a string is found to equal itself without a look at it.
       place = this.#buckets.find(key) ?? this.#addBucket(key, text, now);
-      if (place === undefined) return this.#tally.refuseNewcomer();
+      if (place === undefined) return this.#refuseNewcomer();
       this.#buckets.nameAt(place, key);
       places[index] = place;
     }
-    return this.#consume(place, cost, now) ? this.#tally.allow() : this.#tally.delay();
+    return this.#consume(place, cost, now);
   }
 
   /**
@@ -357,6 +373,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
    * is no room.
    */
   #addBucket(key: string, text: string, now: number): Place | undefined {
+    reserveStack();
     const isKnown = this.#allowedAt.find(key) !== undefined;
     const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#bucketSide, this.#timeSide, now);
     if (room === undefined) return undefined;
@@ -384,6 +401,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     worth = LOSS_OF_BANNED,
     most = MOST_LOOKED_AT,
   ): Place | undefined {
+    reserveStack();
     const isKnown = this.#buckets.find(key) !== undefined;
     const room = isKnown
       ? FREE_ROOM
@@ -468,9 +486,25 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return victim.offer(place, loss);
   }
 
-  #consume(place: Place, cost: number, now: number): boolean {
+  #consume(place: Place, cost: number, now: number): typeof REFUSED | undefined {
     const { messageRatePerSec, messageBurst } = this.#config;
-    return this.#buckets.consume(place, cost, now, messageRatePerSec, messageBurst);
+    if (this.#buckets.consume(place, cost, now, messageRatePerSec, messageBurst)) {
+      this.#tally.allowed += 1;
+      return undefined;
+    }
+    this.#tally.delayed += 1;
+    return REFUSED;
+  }
+
+  #disconnect(): typeof REFUSED {
+    this.#tally.disconnected += 1;
+    return REFUSED;
+  }
+
+  #refuseNewcomer(): typeof REFUSED {
+    this.#tally.refusedNewcomers += 1;
+    this.#tally.delayed += 1;
+    return REFUSED;
   }
 
   /** Whether a ban is in force, as a check sees it: one that is over goes, its violations with it. */
@@ -478,6 +512,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     const bannedAt = this.#offenders.bannedAt(key);
     if (bannedAt === NEVER) return false;
     if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
+    reserveStack();
     this.#offenders.forgive(key);
     return false;
   }

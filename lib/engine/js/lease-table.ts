@@ -5,6 +5,7 @@ import { monotonicSeconds } from '../../clock.js';
 import { type LeaseTable, REFUSED } from '../engine.js';
 import { NEVER } from './arithmetic.js';
 import { Keys, keep } from './keys.js';
+import { reserveStack } from './stack.js';
 import { type Place, Table } from './table.js';
 
 // A lease is two doubles: tokens, and when they are no longer there.
@@ -56,6 +57,7 @@ export class JsLeaseTable implements LeaseTable {
   }
 
   set(key: string, tokens: number, until: number): void {
+    reserveStack();
     const found = this.#keys.find(key);
     const place = this.#leases.find(found) ?? this.#leases.insert(keep(found));
     this.#leases.set(place, tokens, until);
@@ -67,6 +69,7 @@ export class JsLeaseTable implements LeaseTable {
   }
 
   delete(key: string): void {
+    reserveStack();
     this.#leases.delete(this.#keys.find(key));
   }
 

@@ -14,6 +14,7 @@ import { elapsed, NEVER } from './arithmetic.js';
 import { Sum, saturatedSum } from './counts.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
 import { MOST_UNITS } from './keys.js';
+import { reserveStack } from './stack.js';
 import type { Pass } from './sweep.js';
 import { MOST_NOTE, type Place, store, Table, Times } from './table.js';
 import { TopViolators } from './top-violators.js';
@@ -238,6 +239,7 @@ export class Offenders {
   }
 
   #recount(): void {
+    reserveStack();
     let others = 0;
     this.#top.clear();
     for (const [key, place] of this.#violations.entries()) {

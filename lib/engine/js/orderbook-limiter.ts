@@ -3,13 +3,15 @@
 
 import { monotonicSeconds } from '../../clock.js';
 import type { BansInForce, SnapshotPeer } from '../../types.js';
-import type {
-  DigestColumns,
-  EngineStatistics,
-  OrderbookConfig,
-  OrderbookCore,
-  Refusal,
-  SnapshotStep,
+import {
+  BAN_BEGINS,
+  type DigestColumns,
+  type EngineStatistics,
+  type OrderbookConfig,
+  type OrderbookCore,
+  REFUSED,
+  type Refusal,
+  type SnapshotStep,
 } from '../engine.js';
 import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
 import {
@@ -30,6 +32,7 @@ import { eachDigest, NO_ROOM, PendingRecords, restoreTime } from './pending.js';
 import { banBegan, idleSecondsOf, lossOf, restoreAll } from './records.js';
 import { seated } from './seat.js';
 import { passesOf, saveTime, walk } from './snapshot-walk.js';
+import { reserveStack } from './stack.js';
 import { pass, Sweep } from './sweep.js';
 import { MOST_KEYS, type Place, Times } from './table.js';
 import { Tally } from './tally.js';
@@ -98,11 +101,13 @@ export class JsOrderbookLimiter implements OrderbookCore {
   }
 
   removePeer(key: string): void {
+    reserveStack();
     this.#remove(this.#keys.find(key));
     this.#pending.forget(key);
   }
 
   cleanup(maxAge: number, budgetMs: number, now = monotonicSeconds()): number {
+    reserveStack();
     const old = (key: string, place: Place) => {
       if (!(elapsed(now, this.#allowedAt.at(place)) > maxAge)) return false;
       if (this.#isInBans(key)) this.#both -= 1;
@@ -151,6 +156,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
   }
 
   clear(): void {
+    reserveStack();
     this.#allowedAt.clear();
     this.#pending.clear();
     this.#offenders.clear();
@@ -164,19 +170,23 @@ export class JsOrderbookLimiter implements OrderbookCore {
 
   #check(key: string, text: string, now: number): Refusal | undefined {
     if (this.#inBan(key, now)) {
+      reserveStack();
       this.#offenders.addViolation(key, text);
-      return this.#tally.disconnect();
+      this.#tally.disconnected += 1;
+      return REFUSED;
     }
     const violations = this.#offenders.violations(key);
     if (violations >= this.#config.violationBanThreshold) return this.#beginBan(key, text, now);
     const place = this.#allowedAt.find(key) ?? this.#recall(key, text, now);
-    if (place === NO_ROOM) return this.#tally.refuseNewcomer();
+    if (place === NO_ROOM) return this.#refuseNewcomer();
     const allowedAt = place === undefined ? NEVER : this.#allowedAt.at(place);
     if (elapsed(now, allowedAt) >= this.#effectiveInterval(violations)) {
       return this.#setAllowedAt(place, key, now);
     }
+    reserveStack();
     this.#offenders.addViolation(key, text);
-    return this.#tally.delay();
+    this.#tally.delayed += 1;
+    return REFUSED;
   }
 
   #remove(key: string): void {
@@ -190,6 +200,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
     const bannedAt = this.#offenders.bannedAt(key);
     if (bannedAt === NEVER) return false;
     if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
+    reserveStack();
     const place = this.#allowedAt.find(key);
     if (place !== undefined) this.#both -= 1;
     this.#offenders.forgive(key);
@@ -203,6 +214,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
   }
 
   #restore(peer: SnapshotPeer, now: number, most: number): boolean {
+    reserveStack();
     const key = this.#keys.find(peer.key);
     const began = banBegan(peer, now, this.#config.banDuration);
     // Or a ban that is over would be lengthened.
@@ -228,6 +240,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
   /** Gives the peer the time that is awaited of it; undefined if there is none. */
   #recall(key: string, text: string, now: number): Place | typeof NO_ROOM | undefined {
     if (this.#pending.isEmpty) return undefined;
+    reserveStack();
     const found = this.#pending.find(text);
     if (found === undefined) return undefined;
     const room = this.#makeRoom(now, LOSS_OF_BANNED, MOST_LOOKED_AT);
@@ -241,25 +254,36 @@ export class JsOrderbookLimiter implements OrderbookCore {
   /** Writes to `place`, or where that is undefined to the one that the peer gets. */
   #setAllowedAt(place: Place | undefined, key: string, now: number): Refusal | undefined {
     if (place === undefined) {
+      reserveStack();
       const room = this.#makeRoom(now, LOSS_OF_BANNED, MOST_LOOKED_AT);
-      if (room === undefined) return this.#tally.refuseNewcomer();
+      if (room === undefined) return this.#refuseNewcomer();
       this.#allowedAt.insert(keep(key), now, room.place);
       this.#vacate(room, true);
     } else {
       this.#allowedAt.set(place, now);
     }
-    return this.#tally.allow();
+    this.#tally.allowed += 1;
+    return undefined;
   }
 
   /** A ban may be all that is known of a peer. */
   #beginBan(key: string, text: string, now: number): Refusal {
+    reserveStack();
     const isKnown = this.#allowedAt.find(key) !== undefined;
     const room = isKnown ? FREE_ROOM : this.#makeRoom(now, LOSS_OF_BANNED, MOST_LOOKED_AT);
-    if (room === undefined) return this.#tally.refuseNewcomer();
+    if (room === undefined) return this.#refuseNewcomer();
     this.#offenders.beginBan(key, text, now);
     this.#vacate(room, false);
     if (isKnown) this.#both += 1;
-    return this.#tally.beginBan();
+    this.#tally.bansBegun += 1;
+    this.#tally.disconnected += 1;
+    return BAN_BEGINS;
+  }
+
+  #refuseNewcomer(): typeof REFUSED {
+    this.#tally.refusedNewcomers += 1;
+    this.#tally.delayed += 1;
+    return REFUSED;
   }
 
   /** Room for a newcomer: where there are maxPeers, one that is missed less goes. */

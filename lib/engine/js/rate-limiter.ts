@@ -24,6 +24,7 @@ import { eachDigest, type Pending, PendingRecords } from './pending.js';
 import { idleSecondsOf, lossOf, restoreAll, restoreBucket, savedBucket } from './records.js';
 import { seated } from './seat.js';
 import { passesOf, saveBucket, walk } from './snapshot-walk.js';
+import { reserveGroupStack, reserveStack } from './stack.js';
 import { pass, Sweep } from './sweep.js';
 import { Buckets, MOST_KEYS, type Place } from './table.js';
 import { Tally } from './tally.js';
@@ -66,6 +67,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     cost = 1,
     now = monotonicSeconds(),
   ): void {
+    reserveGroupStack();
     const { keys, places } = this.currentMembers(group, texts);
     for (let i = 0; i < keys.length; i += 1) {
       const key = keys[i] as string;
@@ -126,11 +128,13 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   removePeer(key: string): void {
+    reserveStack();
     this.#remove(this.keys.find(key));
     this.#pending.forget(key);
   }
 
   cleanup(maxIdle: number, budgetMs: number, now = monotonicSeconds()): number {
+    reserveStack();
     const idle = (key: string, place: Place) => {
       if (!(this.#buckets.idle(place, now) > maxIdle)) return false;
       this.#remove(key);
@@ -159,6 +163,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   clear(): void {
+    reserveStack();
     this.#buckets.clear();
     this.#pending.clear();
     this.#offenders.clear();
@@ -171,6 +176,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   #restore(peer: SnapshotPeer, now: number, most: number): boolean {
+    reserveStack();
     const key = this.keys.find(peer.key);
     let place = this.#buckets.find(key);
     if (place === undefined) {
@@ -222,6 +228,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
 
   /** Nobody is banned, so somebody can go. */
   #addNewcomer(key: string, text: string, now: number): Place {
+    reserveStack();
     const place = this.#add(key, now, LOSS_OF_BANNED, MOST_LOOKED_AT) as Place;
     this.#recall(place, text);
     return place;
@@ -250,13 +257,15 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
 
   #decide(place: Place, key: string, text: string, cost: number, now: number): number | undefined {
     if (this.#buckets.consume(place, cost, now, this.#rate, this.#burst)) {
-      return this.#tally.allow();
+      this.#tally.allowed += 1;
+      return undefined;
     }
+    reserveStack();
     if (this.#offenders.addViolation(key, text) >= this.#threshold) {
-      this.#tally.disconnect();
+      this.#tally.disconnected += 1;
       return DISCONNECT;
     }
-    this.#tally.delay();
+    this.#tally.delayed += 1;
     return this.#buckets.delaySeconds(place, cost, this.#rate, this.#burst);
   }
 }
