@@ -13,7 +13,7 @@ export default defineConfig({
     // fifty processes, a second's work takes a minute.
     testTimeout: 300_000,
     hookTimeout: 300_000,
-    expect: { poll: { timeout: 60_000, interval: 20 } },
+    expect: { poll: { timeout: 240_000, interval: 20 } },
     // One group after the other.
     projects: [
       // No real time: injected clocks, forced events. Files share a process, which saves a third of the time: a test
