@@ -167,7 +167,8 @@ export class DirectConnectionRateLimiter extends BanningLimiter<DirectCore> {
 
   /**
    * A group of connections, one `checkMessage` for each in a call: 0 allowed, 1 refused, 2 banned.
-   * @throws `ERR_LIMITER_KEY` for a member that has no string key.
+   * @throws `ERR_LIMITER_KEY` for a member that has no string key, `ERR_LIMITER_OPTION` for members that are no
+   * iterable, or text.
    */
   group(peers: Iterable<string | Keyed> = []): PeerGroup {
     return new PeerGroup(this.core, () => this.now(), peers);

@@ -1,5 +1,7 @@
 // Every error this package throws, each with a stable `code`. Being limited is an answer, never one of these.
 
+import { isRevoked, kindOf } from './kinds.js';
+
 export type LimiterErrorCode =
   | 'ERR_LIMITER_OPTION'
   | 'ERR_LIMITER_KEY'
@@ -56,8 +58,15 @@ export function show(value: unknown): string {
   }
   if (typeof value === 'bigint') return `${value}n`;
   if (typeof value === 'symbol') return 'a symbol';
+  if (isRevoked(value)) return 'a revoked proxy';
   if (typeof value === 'function') return 'a function';
   if (Array.isArray(value)) return 'an array';
-  if (typeof value === 'object' && value !== null) return 'an object';
+  if (typeof value === 'object' && value !== null) return showKind(kindOf(value));
   return Object.is(value, -0) ? '-0' : String(value);
+}
+
+/** `an object`, `a Map`, `an Error`. */
+function showKind(kind: string): string {
+  if (kind === 'Object' || !/^\w{1,40}$/.test(kind)) return 'an object';
+  return `${/^[AEIO]/.test(kind) ? 'an' : 'a'} ${kind}`;
 }

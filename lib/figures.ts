@@ -2,6 +2,7 @@
 // outside. Knows their public methods alone.
 
 import { refused, show } from './errors.js';
+import { hasMethods, isRecord } from './kinds.js';
 import type { BansInForce, LimiterOverview, LimiterTotals } from './types.js';
 
 /** Totals of all checks so far. */
@@ -42,7 +43,7 @@ export function ifKnown<T>(look: () => T): T | null {
 
 /** Throws `ERR_LIMITER_OPTION` unless `given` holds limiters by their names, one at least. */
 export function namedLimiters(given: unknown): [name: string, limiter: WatchedLimiter][] {
-  const entries = typeof given === 'object' && given !== null ? Object.entries(given) : [];
+  const entries = (isRecord(given) ? Object.entries(given) : []) as [string, WatchedLimiter][];
   if (entries.length === 0) {
     throw refused('ERR_LIMITER_OPTION', 'limiters', given, 'an object of limiters by their names');
   }
@@ -54,7 +55,6 @@ export function namedLimiters(given: unknown): [name: string, limiter: WatchedLi
 }
 
 function isWatched(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null) return false;
-  const has = (name: string) => typeof (value as Record<string, unknown>)[name] === 'function';
-  return has('removePeer') && has('getOverview') && has('getViolationCount');
+  if (typeof value !== 'object') return false;
+  return hasMethods(value, 'removePeer', 'getOverview', 'getViolationCount');
 }

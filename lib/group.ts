@@ -4,6 +4,7 @@ import type { BucketCore, Handle } from './engine/engine.js';
 import { Keys } from './engine/js/keys.js';
 import { limiterError, refused } from './errors.js';
 import { KeyMap } from './key-map.js';
+import { isRevoked, kindOf } from './kinds.js';
 import { Opened } from './opened.js';
 import { requireCost, requireKey } from './options.js';
 import { copyOf } from './text.js';
@@ -29,8 +30,7 @@ export class PeerGroup {
     now: () => number | undefined,
     peers: Iterable<string | Keyed>,
   ) {
-    // A string can be walked through as well, and its letters are nobody's keys.
-    if (typeof peers !== 'object' || peers === null || !(Symbol.iterator in peers)) {
+    if (!isIterable(peers)) {
       throw refused('ERR_LIMITER_OPTION', 'the members of a group', peers, 'an iterable');
     }
     this.#core = core;
@@ -122,8 +122,16 @@ function isBytes(value: unknown): value is Uint8Array {
   return ArrayBuffer.isView(value) && value instanceof Uint8Array;
 }
 
+/** A string can be walked through as well, also one that is an object, and its letters are nobody's keys. */
+function isIterable(value: unknown): value is Iterable<string | Keyed> {
+  if (typeof value !== 'object' || value === null || isRevoked(value)) return false;
+  const isText = kindOf(value) === 'String';
+  return !isText && typeof (value as Partial<Iterable<unknown>>)[Symbol.iterator] === 'function';
+}
+
 function keyOf(peer: string | Keyed): string {
-  const key = typeof peer === 'object' && peer !== null ? peer.key : peer;
+  const isKeyed = typeof peer === 'object' && peer !== null && !isRevoked(peer);
+  const key = isKeyed ? peer.key : peer;
   requireKey(key);
   return key;
 }

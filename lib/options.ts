@@ -3,23 +3,41 @@
 import type { Clock } from './clock.js';
 import { DEFAULT_MAX_PEERS } from './constants.js';
 import { limiterError, refused, refusedNumber, show } from './errors.js';
+import { isPlain, isRecord, isRevoked } from './kinds.js';
 import type { Ban, EngineName, LimiterOptions } from './types.js';
 
 type Given = Readonly<Record<string, unknown>>;
 
-/** Refuses what is no plain options object, and every name that is not in `names`. */
+/** Refuses what is no object of options, every name that is not in `names`, and an option that cannot be read. */
 export function readOptions(owner: string, options: unknown, names: readonly string[]): Given {
   if (options === undefined) return {};
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw refused('ERR_LIMITER_OPTION', `the options of ${owner}`, options, 'an object');
-  }
+  requireOptions(owner, options, names);
   for (const name of Object.keys(options)) {
     if (!names.includes(name)) {
       const message = `unknown option ${show(name)} of ${owner}; it takes ${names.join(', ')}`;
       throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
     }
   }
-  return options as Given;
+  for (const name of names) {
+    const value = options[name];
+    if (isRevoked(value)) {
+      throw refused('ERR_LIMITER_OPTION', name, value, 'a value that can be read');
+    }
+  }
+  return options;
+}
+
+/**
+ * Throws `ERR_LIMITER_OPTION` unless it is a plain object, or an instance of a class that has options of `names`: the
+ * entries of a Map would be passed over in silence.
+ */
+export function requireOptions(
+  owner: string,
+  options: unknown,
+  names: readonly string[],
+): asserts options is Given {
+  if (isRecord(options) && (isPlain(options) || names.some((name) => name in options))) return;
+  throw refused('ERR_LIMITER_OPTION', `the options of ${owner}`, options, 'an object of options');
 }
 
 /** A finite number of at least 0. */

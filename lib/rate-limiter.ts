@@ -135,7 +135,10 @@ export class RateLimiter extends Limiter<RateLimiterCore> {
     return new OpenedPeer(peerKey, this);
   }
 
-  /** A group of peers, checked in one call. @throws `ERR_LIMITER_KEY` for a member that is none. */
+  /**
+   * A group of peers, checked in one call. @throws `ERR_LIMITER_KEY` for a member that is none,
+   * `ERR_LIMITER_OPTION` for members that are no iterable, or text.
+   */
   group(peers: Iterable<string | Keyed> = []): PeerGroup {
     return new PeerGroup(this.core, () => this.now(), peers);
   }

@@ -3,6 +3,9 @@
 import type { DigestColumns, SnapshotStep } from './engine/engine.js';
 import { limiterError, refusedNumber, show } from './errors.js';
 import { KeySet } from './key-map.js';
+
+import { isArray, isRecord } from './kinds.js';
+
 import type {
   LimiterName,
   LimiterSnapshot,
@@ -68,10 +71,8 @@ export function readSnapshot(given: unknown, name: LimiterName, banDuration: num
 }
 
 function formatOf(given: unknown): Format {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw wrong('a snapshot', given, 'an object');
-  }
-  const { format } = given as { format?: unknown };
+  if (!isRecord(given)) throw wrong('a snapshot', given, 'an object');
+  const { format } = given;
   if (format !== 1 && format !== FORMAT) throw wrong('format', format, `1 or ${FORMAT}`);
   return format;
 }
@@ -82,7 +83,7 @@ function readPeers(
   name: LimiterName,
   banDuration: number,
 ): SnapshotPeer[] {
-  if (!Array.isArray(peers)) throw wrong('peers', peers, 'an array');
+  if (!isArray(peers)) throw wrong('peers', peers, 'an array');
   const keys = new KeySet();
   const read: SnapshotPeer[] = [];
   // By index: an array with holes has peers that are undefined.
@@ -157,14 +158,14 @@ function writeDigests({ secret, digests, numbers }: DigestColumns): SnapshotDige
 }
 
 function readDigests(given: unknown): DigestColumns[] {
-  if (!Array.isArray(given)) throw wrong('digests', given, 'an array');
+  if (!isArray(given)) throw wrong('digests', given, 'an array');
   // By index, as above.
   return Array.from({ length: given.length }, (_, i) => readGroup(given[i], `digests[${i}]`));
 }
 
 function readGroup(given: unknown, path: string): DigestColumns {
   const { secret, peers } = fields(given, path, ['secret', 'peers']);
-  if (!Array.isArray(peers)) throw wrong(`${path}.peers`, peers, 'an array');
+  if (!isArray(peers)) throw wrong(`${path}.peers`, peers, 'an array');
   const columns = {
     secret: new Uint32Array(4),
     digests: new Uint32Array(peers.length * 4),
@@ -183,7 +184,7 @@ function readDigest(
   { digests, numbers }: DigestColumns,
   i: number,
 ): void {
-  if (!Array.isArray(given) || given.length !== 4) {
+  if (!isArray(given) || given.length !== 4) {
     throw wrong(path, given, 'an array of a digest and three numbers or null');
   }
   const [digest, idle, tokens, bucketIdle] = given;
@@ -226,16 +227,18 @@ function requireSeconds(given: unknown, path: string): asserts given is number |
 }
 
 /** Those of an object that has all of `names` and no others. */
-function fields(given: unknown, path: string, names: readonly string[]): Record<string, unknown> {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
-    throw wrong(path, given, 'an object');
-  }
+function fields(
+  given: unknown,
+  path: string,
+  names: readonly string[],
+): Readonly<Record<string, unknown>> {
+  if (!isRecord(given)) throw wrong(path, given, 'an object');
   const surplus = Object.keys(given).find((name) => !names.includes(name));
   if (surplus !== undefined) {
     const message = `${path} must have ${names.join(', ')} and nothing else, got ${show(surplus)}`;
     throw limiterError(TypeError, 'ERR_LIMITER_SNAPSHOT', message);
   }
-  return given as Record<string, unknown>;
+  return given;
 }
 
 function wrong(path: string, given: unknown, accepted: string): Error {

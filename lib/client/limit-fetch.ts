@@ -2,6 +2,7 @@
 // what was refused where it can be repeated.
 
 import { refused, refusedNumber, show } from '../errors.js';
+import { isInstance } from '../kinds.js';
 import { count, readOptions } from '../options.js';
 import { Deadline } from './deadline.js';
 import type { Lease } from './lease.js';
@@ -182,7 +183,7 @@ function discard(outcome: Outcome): void {
 }
 
 function upstreamOf(limiter: unknown, protocol: string): Upstream {
-  if (limiter instanceof UpstreamPool) {
+  if (isInstance(limiter, UpstreamPool)) {
     return {
       acquire: (options) => limiter.acquire(options),
       update: (info, status, context) => limiter.update(info, status, context),
@@ -190,7 +191,7 @@ function upstreamOf(limiter: unknown, protocol: string): Upstream {
       origins: new Map(limiter.nodes.map((node) => [node, originOf(node, protocol)])),
     };
   }
-  if (limiter instanceof PolicyLimiter) {
+  if (isInstance(limiter, PolicyLimiter)) {
     return {
       acquire: async ({ exclude: _, ...options }) => ({ lease: await limiter.acquire(options) }),
       update: (info, status, context) => limiter.update(info, status, context),

@@ -1,6 +1,7 @@
 // The file that names upstream nodes and their policies. All complaints name the host.
 
 import { limiterError, refused, show } from '../errors.js';
+import { isArray, isRecord } from '../kinds.js';
 import { positive } from '../options.js';
 import { type Policy, readPolicies } from './policies.js';
 
@@ -16,8 +17,6 @@ export interface NodePolicy {
 
 /** Nodes by host. What else a node or a policy says is left alone. */
 export type NodeFile = Readonly<Record<string, { readonly policies: readonly NodePolicy[] }>>;
-
-type Fields = Readonly<Record<string, unknown>>;
 
 const ACCEPTED = 'an object such as { "host": { "policies": [{ "w": 60, "v": 240 }] } }';
 
@@ -45,7 +44,7 @@ function parseJson(text: string): unknown {
 function policiesOf(host: string, node: unknown): readonly Policy[] {
   const where = `node ${show(host)}`;
   const { policies } = isRecord(node) ? node : {};
-  if (!Array.isArray(policies) || policies.length === 0) {
+  if (!isArray(policies) || policies.length === 0) {
     throw wrong(`${where} must have policies: an array of at least one { "w": 60, "v": 240 }`);
   }
   const read = policies.map((policy, at) => policyOf(`${where}, policies[${at}]`, policy));
@@ -66,10 +65,6 @@ function policyOf(where: string, policy: unknown): Policy {
     windowSeconds: field('w'),
     name: policy['name'] as string | undefined,
   };
-}
-
-function isRecord(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function wrong(message: string, cause?: unknown): Error {

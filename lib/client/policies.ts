@@ -1,6 +1,7 @@
 // Policies as a user gives them: checked here, once, and named in every complaint.
 
 import { limiterError, refused, show } from '../errors.js';
+import { isArray } from '../kinds.js';
 import { positive, readOptions } from '../options.js';
 
 /** A quota: at most so many units in any time as long as its window. */
@@ -19,7 +20,7 @@ export interface Policy {
  * a name have.
  */
 export function readPolicies(given: unknown): readonly Policy[] {
-  if (!Array.isArray(given) || given.length === 0) {
+  if (!isArray(given) || given.length === 0) {
     const accepted = 'an array of at least one { quota, windowSeconds, name? }';
     if (Array.isArray(given)) throw optionError(`policies must be ${accepted}, got an empty one`);
     throw refused('ERR_LIMITER_OPTION', 'policies', given, accepted);

@@ -3,6 +3,7 @@
 import { readClock } from '../clock.js';
 import { refused, refusedNumber } from '../errors.js';
 import type { RateLimitInfo } from '../headers/types.js';
+import { isArray, isRecord } from '../kinds.js';
 import { nonNegative, readOptions, requireCost } from '../options.js';
 import { type Lease, OpenLeases, QuotaLease } from './lease.js';
 import type { AcquireOptions, Settings } from './options.js';
@@ -332,8 +333,8 @@ function isWait(seconds: unknown): seconds is number {
 }
 
 function requireInfo(info: unknown, status: unknown): void {
-  const { policies, limits } = (info ?? {}) as Partial<RateLimitInfo>;
-  if (!Array.isArray(policies) || !Array.isArray(limits)) {
+  const { policies, limits }: Partial<RateLimitInfo> = isRecord(info) ? info : {};
+  if (!isArray(policies) || !isArray(limits)) {
     const accepted = 'a RateLimitInfo, as parseRateLimitHeaders returns it';
     throw refused('ERR_LIMITER_OPTION', 'info', info, accepted);
   }

@@ -1,6 +1,7 @@
 // What a limiter writes down so that a restart does not double its quota, and how that is read.
 
 import { limiterError, refused, show } from '../errors.js';
+import { isArray, isRecord } from '../kinds.js';
 import { describe, type Policy } from './policies.js';
 import type { SavedLimit, SavedPolicy } from './server-policies.js';
 import type { Accounting, Algorithm } from './windows/index.js';
@@ -98,10 +99,10 @@ function requireSame(given: unknown, policy: Policy): void {
   throw unreadable(`it does not have the policy ${describe(policy)} in the same place`);
 }
 
-type Fields = Record<string, unknown>;
+type Fields = Readonly<Record<string, unknown>>;
 
 function record(given: unknown, what: string): Fields {
-  if (typeof given === 'object' && given !== null && !Array.isArray(given)) return given as Fields;
+  if (isRecord(given)) return given;
   throw refused('ERR_LIMITER_SNAPSHOT', what, given, 'an object');
 }
 
@@ -116,7 +117,7 @@ function named(given: unknown, what: string): Fields {
 
 function list(fields: Fields, key: string): unknown[] {
   const value = fields[key];
-  if (!Array.isArray(value)) throw wrong(key, value, 'an array');
+  if (!isArray(value)) throw wrong(key, value, 'an array');
   return value;
 }
 

@@ -2,6 +2,7 @@
 // are obeyed. undici's types are not needed; what of them is used here is written down below.
 
 import { refused } from '../errors.js';
+import { isInstance } from '../kinds.js';
 import { readOptions } from '../options.js';
 import { PolicyLimiter } from './policy-limiter.js';
 import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './request-options.js';
@@ -37,7 +38,7 @@ export function limitInterceptor(
   limiter: PolicyLimiter | LimiterOf,
   options?: InterceptorOptions,
 ): <D extends AnyDispatch>(dispatch: D) => D {
-  if (!(limiter instanceof PolicyLimiter) && typeof limiter !== 'function') {
+  if (!isInstance(limiter, PolicyLimiter) && typeof limiter !== 'function') {
     const accepted = 'a PolicyLimiter, or a function that gives one for an origin';
     throw refused('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
   }

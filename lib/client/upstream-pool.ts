@@ -4,6 +4,7 @@
 import { type Clock, readClock } from '../clock.js';
 import { type LimiterError, limiterError, refused, show } from '../errors.js';
 import type { RateLimitInfo } from '../headers/types.js';
+import { isInstance, isRecord } from '../kinds.js';
 import { nonNegative, readOptions } from '../options.js';
 import type { Lease } from './lease.js';
 import { type NodeFile, parseNodeFile } from './node-file.js';
@@ -180,9 +181,8 @@ export class UpstreamPool {
    * @throws `ERR_LIMITER_SNAPSHOT` naming the host, `ERR_LIMITER_CLOCK`. Nothing has changed then.
    */
   restore(snapshot: object): void {
-    const { version, limiter, nodes } = (snapshot ?? {}) as Partial<PoolSnapshot>;
-    const isWhole = typeof nodes === 'object' && nodes !== null && !Array.isArray(nodes);
-    if (version !== VERSION || limiter !== KIND || !isWhole) {
+    const { version, limiter, nodes }: Partial<PoolSnapshot> = isRecord(snapshot) ? snapshot : {};
+    if (version !== VERSION || limiter !== KIND || !isRecord(nodes)) {
       throw unreadable(`it is none of an ${KIND}, or not of version ${VERSION}`);
     }
     const known = [...this.#nodes.values()].filter(({ name }) => Object.hasOwn(nodes, name));
@@ -235,7 +235,9 @@ export class UpstreamPool {
   }
 
   #ownLease(lease: unknown): NodeLease {
-    if (lease instanceof NodeLease && this.#nodes.get(lease.node.name) === lease.node) return lease;
+    if (isInstance(lease, NodeLease) && this.#nodes.get(lease.node.name) === lease.node) {
+      return lease;
+    }
     throw refused('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of this pool');
   }
 

@@ -5,10 +5,10 @@ import { inspect } from 'node:util';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import { refused } from '../errors.js';
 import { Gate } from '../http/gate.js';
-import { readGateOptions } from '../http/options.js';
+import { GATE_OPTIONS, readGateOptions } from '../http/options.js';
 import { type Limits, Policies } from '../http/policies.js';
 import type { LimitOptions } from '../http/types.js';
-import { callback } from '../options.js';
+import { callback, requireOptions } from '../options.js';
 import { hasOwnLimit, inherit } from './inherit.js';
 import { type Handler, refuse } from './refuse.js';
 
@@ -60,6 +60,8 @@ type RoutesHooks = Map<string, RateLimitHook>;
 const NEAREST = Symbol('the nearest rate limits');
 type Context = FastifyInstance & { [NEAREST]?: Hooks };
 
+/** Options of the plugin and of a route. */
+const NAMES = [...GATE_OPTIONS, 'handler', 'global', 'hook'];
 const HOOKS: readonly unknown[] = ['onRequest', 'preValidation', 'preHandler'];
 
 /** The hooks of one registration; those without a limit of their own share its buckets. */
@@ -92,6 +94,7 @@ class Hooks {
   }
 
   #make(options: object): RateLimitHook {
+    requireOptions('rateLimit', options, NAMES);
     const own = { ...options };
     const given = inherit(this.#options, own);
     const read = readGateOptions<FastifyRequest, FastifyReply>(
@@ -153,6 +156,7 @@ async function rateLimit(
   fastify: FastifyInstance,
   options: FastifyRateLimitOptions,
 ): Promise<void> {
+  requireOptions('rateLimit', options, NAMES);
   const { global, hook, ...own } = options;
   const isGlobal = readGlobal(global);
   const name = readHook(hook);

@@ -4,6 +4,7 @@
 
 import type { DirectConnectionRateLimiter } from '../direct-connection-rate-limiter.js';
 import { refused } from '../errors.js';
+import { hasMethods } from '../kinds.js';
 import type { OrderbookRateLimiter } from '../orderbook-rate-limiter.js';
 import type { RateLimiter } from '../rate-limiter.js';
 import { type CheckResult, type Peer, RateLimitAction } from '../types.js';
@@ -66,21 +67,19 @@ export function isBanned(limiter: AnyLimiter, key: string): boolean {
 
 /** @throws `ERR_LIMITER_OPTION` unless it is one of the three limiters. */
 export function requireLimiter(value: unknown, name: string): asserts value is AnyLimiter {
-  if (has(value, 'removePeer') && (has(value, 'check') || has(value, 'checkMessage'))) return;
+  // By what it can do, not by its class: two copies of this package have two classes of one name.
+  if (hasMethods(value, 'removePeer', 'check') || hasMethods(value, 'removePeer', 'checkMessage')) {
+    return;
+  }
   const accepted = 'a RateLimiter, an OrderbookRateLimiter or a DirectConnectionRateLimiter';
   throw refused('ERR_LIMITER_OPTION', name, value, accepted);
 }
 
 /** @throws `ERR_LIMITER_OPTION` unless it is a limiter that bans. */
 export function requireBanning(value: unknown, name: string): asserts value is BanningLimiter {
-  if (has(value, 'removePeer') && has(value, 'isBanned')) return;
+  if (hasMethods(value, 'removePeer', 'isBanned')) return;
   const accepted = 'a limiter that bans: an OrderbookRateLimiter or a DirectConnectionRateLimiter';
   throw refused('ERR_LIMITER_OPTION', name, value, accepted);
-}
-
-// By what it can do, not by its class: two copies of this package have two classes of one name.
-function has(value: unknown, method: string): boolean {
-  return typeof (value as Record<string, unknown> | null | undefined)?.[method] === 'function';
 }
 
 /** A bucket of messages is refilled at a known rate, so the wait is at most that for the whole cost. */

@@ -1,6 +1,7 @@
 // The fields of a response by name, whatever holds them, and how much of each is read.
 
 import { refused } from '../errors.js';
+import { isRevoked } from '../kinds.js';
 
 /** Fields as fetch, Node, undici and tests have them. Names are in any case. */
 export type ResponseHeaders =
@@ -64,7 +65,7 @@ export class FieldReader {
 
 /** The value of a field by its lower-case name, its lines joined. */
 function valuesOf(headers: ResponseHeaders): (name: string) => unknown {
-  if (typeof headers !== 'object' || headers === null) {
+  if (typeof headers !== 'object' || headers === null || isRevoked(headers)) {
     const accepted = 'a Headers object, a record or an array of pairs';
     throw refused('ERR_LIMITER_OPTION', 'headers', headers, accepted);
   }

@@ -2,6 +2,7 @@
 // up, so that no client is promised more than there is.
 
 import { refused } from '../errors.js';
+import { isArray, isRevoked } from '../kinds.js';
 import { readOptions } from '../options.js';
 import { requireNow } from './retry-after.js';
 import type { QuotaPolicy, ServiceLimit } from './types.js';
@@ -205,7 +206,7 @@ function dictionary(one: OneLimit | null): string {
 }
 
 function readStatement(info: unknown) {
-  if (typeof info !== 'object' || info === null) {
+  if (typeof info !== 'object' || info === null || isRevoked(info)) {
     throw refused('ERR_LIMITER_OPTION', 'info', info, 'an object with policies and limits');
   }
   const { policies = [], limits = [], retryAfterSeconds } = info as Record<string, unknown>;
@@ -217,10 +218,10 @@ function readStatement(info: unknown) {
 }
 
 function named(list: string, given: unknown): Named<object>[] {
-  if (!Array.isArray(given)) throw refused('ERR_LIMITER_OPTION', list, given, 'an array');
+  if (!isArray(given)) throw refused('ERR_LIMITER_OPTION', list, given, 'an array');
   return given.map((part, n) => {
     const path = `${list}[${n}]`;
-    if (typeof part === 'object' && part !== null) return { ...part, path };
+    if (typeof part === 'object' && part !== null && !isRevoked(part)) return { ...part, path };
     throw refused('ERR_LIMITER_OPTION', path, part, 'an object');
   });
 }

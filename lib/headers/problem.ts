@@ -1,5 +1,7 @@
 // The problem types of the drafts since -09, in a body of application/problem+json (RFC 9457).
 
+import { isArray, isRevoked } from '../kinds.js';
+
 type ProblemName = 'quota-exceeded' | 'temporary-reduced-capacity' | 'abnormal-usage-detected';
 
 export interface RateLimitProblem {
@@ -32,11 +34,11 @@ export function parseProblem(body: unknown, status?: number): RateLimitProblem {
   const none: RateLimitProblem = { problem: null, violated: [] };
   if (status !== undefined && status < 400) return none;
   const members = typeof body === 'string' ? parseJson(body) : body;
-  if (typeof members !== 'object' || members === null) return none;
+  if (typeof members !== 'object' || members === null || isRevoked(members)) return none;
   const { type, 'violated-policies': violated } = members as Record<string, unknown>;
   const problem = nameOf(type);
   if (problem === null) return none;
-  const names = Array.isArray(violated) ? violated.slice(0, MOST_NAMES) : [];
+  const names = isArray(violated) ? violated.slice(0, MOST_NAMES) : [];
   return {
     problem,
     violated: names.filter((name) => typeof name === 'string'),

@@ -20,7 +20,8 @@ export const ALONE = {
   key: CLIENT_KEY_OPTIONS,
 } as const;
 
-const OPTIONS = [
+/** Their names. */
+export const GATE_OPTIONS = [
   ...Object.entries(ALONE).flat(2),
   'name',
   'cost',
@@ -53,7 +54,7 @@ export function readGateOptions<Request, Response>(
   others: readonly string[],
   raw: (request: Request) => IncomingMessage,
 ): GateOptions<Request, Response> {
-  const given = readOptions(owner, options, [...OPTIONS, ...others]);
+  const given = readOptions(owner, options, [...GATE_OPTIONS, ...others]);
   for (const [alone, vain] of Object.entries(ALONE)) refuseBeside(given, alone, vain);
   return {
     ...readLimits(given),

@@ -2,6 +2,7 @@
 // getStats() tells.
 
 import { refused, show } from '../errors.js';
+import { hasMethods, isRecord } from '../kinds.js';
 import { type Definitions, plain } from './definitions.js';
 
 /** What a `SharedRateLimiter` tells. */
@@ -154,7 +155,7 @@ export function banFigures(shared: WatchedShared): BansStats | null {
 
 /** Throws `ERR_LIMITER_OPTION` unless `given` holds shared limiters and bans by their names, if anything. */
 export function namedShared(given: unknown = {}): [name: string, shared: WatchedShared][] {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+  if (!isRecord(given)) {
     throw refused(
       'ERR_LIMITER_OPTION',
       'shared',
@@ -167,11 +168,10 @@ export function namedShared(given: unknown = {}): [name: string, shared: Watched
     const accepted = 'a SharedRateLimiter or SharedBans';
     throw refused('ERR_LIMITER_OPTION', `shared[${show(name)}]`, shared, accepted);
   }
-  return Object.entries(given);
+  return Object.entries(given) as [string, WatchedShared][];
 }
 
 function isShared(value: unknown): boolean {
   // A limiter of one process has statistics as well, and no events.
-  const { getStats, on } = (value ?? {}) as Record<string, unknown>;
-  return typeof getStats === 'function' && typeof on === 'function';
+  return hasMethods(value, 'getStats', 'on');
 }

@@ -11,6 +11,7 @@ import { ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
 import { type Decision, FAILED, PASSED, said } from '../guard/verdicts.js';
 import { type Belonging, type Visitor, visitor } from '../guard/visitor.js';
+import { isInstance } from '../kinds.js';
 import { callback, count, readOptions } from '../options.js';
 import { attempt } from '../surface.js';
 import type {
@@ -45,7 +46,7 @@ export interface LineGuard {
  * @throws `ERR_LIMITER_OPTION`
  */
 export function guardLineServer(server: Server, options?: LineGuardOptions): LineGuard {
-  if (!(server instanceof Server)) {
+  if (!isInstance(server, Server)) {
     throw refused('ERR_LIMITER_OPTION', 'the server', server, 'a server of node:net or node:tls');
   }
   const own = ['maxLineBytes', 'encoding', 'farewell'];

@@ -3,7 +3,7 @@
 import { callback, positive, readOptions } from '../options.js';
 import { detached, LONGEST_TIMEOUT_MS, unref } from '../timers.js';
 import type { Persistent } from './saved.js';
-import { resolvePath, saveSnapshot } from './snapshot-file.js';
+import { requirePersistent, resolvePath, saveSnapshot } from './snapshot-file.js';
 
 export interface KeepOptions {
   /** Seconds from the end of one save to the beginning of the next, greater than 0. Default 60. */
@@ -37,6 +37,7 @@ export function keepSnapshot(
   const given = readOptions('keepSnapshot', options, ['everySeconds', 'onError']);
   const milliseconds = Math.min(positive(given, 'everySeconds', 60) * 1000, LONGEST_TIMEOUT_MS);
   const onError = callback<NonNullable<KeepOptions['onError']>>(given, 'onError') ?? warn;
+  requirePersistent(limiter);
   const file = resolvePath(path);
   let timer: ReturnType<typeof setTimeout>;
   let stopped: Promise<void> | undefined;

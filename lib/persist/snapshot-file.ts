@@ -3,6 +3,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { refused } from '../errors.js';
+import { hasMethods } from '../kinds.js';
 import { aged } from './age.js';
 import { damaged } from './damaged.js';
 import { readDocument, writeDocument } from './document.js';
@@ -27,11 +28,13 @@ const saves = new Map<string, Promise<void>>();
  * written. The folder must exist.
  *
  * Rejects with the system's error where it cannot be written (the old file stays, no temporary one
- * does), with `ERR_LIMITER_OPTION` for a path that is no string, and with what the snapshot throws.
+ * does), with `ERR_LIMITER_OPTION` for a path that is no string or what is no limiter, and with what the snapshot
+ * throws.
  * @example
  * await saveSnapshot(limiter, 'bans.json');
  */
 export async function saveSnapshot(limiter: Persistent, path: string): Promise<void> {
+  requirePersistent(limiter);
   const file = resolvePath(path);
   const slices = slicesOf(limiter);
   const before = saves.get(file);
@@ -56,12 +59,13 @@ export async function saveSnapshot(limiter: Persistent, path: string): Promise<v
  *
  * Rejects with `ERR_LIMITER_SNAPSHOT` for a file that is damaged, cut off, not ours or of another kind of limiter;
  * with the system's error for one that cannot be read; with `ERR_LIMITER_OPTION` for a path that is no
- * string. Nothing has changed then.
+ * string or what is no limiter. Nothing has changed then.
  * @example
  * const limiter = new OrderbookRateLimiter();
  * await loadSnapshot(limiter, 'bans.json');
  */
 export async function loadSnapshot(limiter: Persistent, path: string): Promise<number> {
+  requirePersistent(limiter);
   const name = resolvePath(path);
   const file = await openIfThere(name);
   if (file === undefined) return 0;
@@ -88,6 +92,13 @@ async function restore(limiter: Persistent, slices: object[], name: string): Pro
   }
   const restored = limiter.restore(snapshot);
   return typeof restored === 'number' ? restored : 1;
+}
+
+/** Throws `ERR_LIMITER_OPTION` unless it can be saved and restored. */
+export function requirePersistent(limiter: unknown): void {
+  if (hasMethods(limiter, 'snapshot', 'restore')) return;
+  const accepted = 'an object with the methods snapshot and restore';
+  throw refused('ERR_LIMITER_OPTION', 'the limiter', limiter, accepted);
 }
 
 /** Throws `ERR_LIMITER_OPTION` unless `path` is one. */

@@ -9,6 +9,7 @@ import { type Clock, monotonicSeconds, readClock } from '../clock.js';
 import { DirectConnectionRateLimiter } from '../direct-connection-rate-limiter.js';
 import { refused } from '../errors.js';
 import { KeySet } from '../key-map.js';
+import { isInstance } from '../kinds.js';
 import { commonOptions, count, positive, readOptions, requireKey } from '../options.js';
 import { OrderbookRateLimiter } from '../orderbook-rate-limiter.js';
 import { safely } from '../surface.js';
@@ -228,12 +229,12 @@ interface Follower {
 }
 
 function followerOf(limiter: unknown): Follower | undefined {
-  if (limiter instanceof OrderbookRateLimiter) {
+  if (isInstance(limiter, OrderbookRateLimiter)) {
     const { violationWarningThreshold, violationSevereThreshold, violationBanThreshold } = limiter;
     const levels = [violationWarningThreshold, violationSevereThreshold, violationBanThreshold];
     return { limiter, levels, take: taker(limiter, 'OrderbookRateLimiter') };
   }
-  if (limiter instanceof DirectConnectionRateLimiter) {
+  if (isInstance(limiter, DirectConnectionRateLimiter)) {
     const levels = [Math.ceil(limiter.orderbookBanThreshold / 2)];
     return { limiter, levels, take: taker(limiter, 'DirectConnectionRateLimiter') };
   }

@@ -3,6 +3,7 @@
 // Knows how scripts and channels are called; nothing of limits.
 
 import { refused } from '../errors.js';
+import { hasMethods } from '../kinds.js';
 
 /** What a store does for this package. Replies are what Lua returns; an error of the store's rejects. */
 export interface StoreClient {
@@ -65,8 +66,7 @@ export function storeClient(client: unknown): StoreClient {
 }
 
 function has<T extends object>(client: unknown, methods: readonly string[]): client is T {
-  if (typeof client !== 'object' || client === null) return false;
-  return methods.every((name) => typeof (client as Record<string, unknown>)[name] === 'function');
+  return typeof client === 'object' && hasMethods(client, ...methods);
 }
 
 function ofNodeRedis(client: NodeRedis): StoreClient {

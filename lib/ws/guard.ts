@@ -13,6 +13,7 @@ import { ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
 import { type Decision, FAILED, PASSED, said } from '../guard/verdicts.js';
 import { type Belonging, type Visitor, visitor } from '../guard/visitor.js';
+import { hasMethods } from '../kinds.js';
 import { readOptions } from '../options.js';
 import { attempt } from '../surface.js';
 import type { WebSocketGuardOptions, WebSocketSettings } from './options.js';
@@ -46,7 +47,7 @@ export function guardWebSocketServer(
   server: WebSocketServer,
   options?: WebSocketGuardOptions,
 ): WebSocketGuard {
-  if (typeof (server as Partial<WebSocketServer> | null)?.handleUpgrade !== 'function') {
+  if (!hasMethods(server, 'handleUpgrade')) {
     throw refused(
       'ERR_LIMITER_OPTION',
       'the server',

@@ -13,7 +13,7 @@ describe('options', () => {
     [[], 'policies must be an array of at least one { quota, windowSeconds, name? }, got an empty'],
     [undefined, 'policies must be an array of at least one'],
     [{}, 'policies must be an array of at least one'],
-    [[7], 'the options of policies[0] must be an object, got 7'],
+    [[7], 'the options of policies[0] must be an object of options, got 7'],
     [[undefined], 'policies[0] must be an object, got undefined'],
     [
       [
