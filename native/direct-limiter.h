@@ -182,7 +182,8 @@ class DirectLimiter {
     const auto useless = [&](const Secret&, const auto& record) {
       return idleOf(record, now) > maxAge || secondsUntilFresh(record, now) == 0;
     };
-    sweep_.run(kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
+    const bool awaitsAny = !pendingBuckets_.isEmpty() || !pendingTimes_.isEmpty();
+    sweep_.run(awaitsAny ? kPasses : 3, budgetMs, [&](unsigned pass, uint64_t& cursor) {
       if (pass == 0) return buckets_.sweep(cursor, silent);
       if (pass == 1) return allowedAt_.sweep(cursor, old);
       if (pass == 2) return offenders_.sweepBans(cursor, over);

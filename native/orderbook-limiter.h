@@ -141,7 +141,7 @@ class OrderbookLimiter {
     const auto useless = [&](const Secret&, const LastAllowed& last) {
       return elapsed(now, last.at) > maxAge || secondsUntilFresh(last, now) == 0;
     };
-    sweep_.run(kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
+    sweep_.run(pending_.isEmpty() ? 2 : kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
       if (pass == 0) return allowedAt_.sweep(cursor, old);
       return pass == 1 ? offenders_.sweepBans(cursor, over)
                        : pending_.sweep(pass - 2, cursor, useless);

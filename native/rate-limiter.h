@@ -143,7 +143,7 @@ class RateLimiter {
     const auto useless = [&](const Secret&, const Bucket& bucket) {
       return elapsed(now, bucket.lastRefill) > maxIdle || secondsUntilFull(bucket, now) == 0;
     };
-    sweep_.run(kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
+    sweep_.run(pending_.isEmpty() ? 1 : kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
       return pass == 0 ? buckets_.sweep(cursor, idle) : pending_.sweep(pass - 1, cursor, useless);
     });
     return removed;

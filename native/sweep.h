@@ -10,7 +10,8 @@ namespace relay_limiter {
 
 class Sweep {
  public:
-  // Calls step(pass, cursor) until it has returned false, which ends a pass, for each of `passes`.
+  // Calls step(pass, cursor) until it has returned false, which ends a pass, for each of `passes`:
+  // passes at the end that would find nothing may be left out.
   // A call with a finite budget goes on where the last such call stopped; one without starts
   // afresh.
   template <class Step>
@@ -25,7 +26,7 @@ class Sweep {
       }
       if (bounded && monotonicSeconds() >= deadline) break;
     }
-    if (pass_ == passes) stop();
+    if (pass_ >= passes) stop();
   }
 
   // Whether the last run with a budget stopped before its end.

@@ -104,7 +104,10 @@ describe('no Map or Set is given the index of an array as a key', () => {
 
   test('by leases, shares, shared bans and queues for a bucket', () => {
     const leases = new Leases(jsEngine.leaseTable());
-    const limit = { rateLimit: 1, burstLimit: 1, disconnectThreshold: null, leaseSeconds: 1 };
+    const limit = {
+      ...{ rateLimit: 1, burstLimit: 1, disconnectThreshold: null },
+      ...{ leaseSeconds: 1, dearSeconds: 1 },
+    };
     const shares = new Shares(limit, 1, 100, 0);
     const book = new BanBook(4);
     const turns = new Turns();

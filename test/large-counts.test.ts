@@ -34,12 +34,12 @@ describe.each(ENGINES)('%s', (engine) => {
     ],
   ];
   const peer = (key: string, violations: number): SnapshotPeer => ({
-    ...{ key, violations, banSecondsLeft: null, idleSeconds: 0 },
+    ...{ key, violations, banSecondsLeft: null, idleSeconds: 0, bucket: null },
   });
 
   test.each(kinds)('violations of a %s stop at 2^53 - 1', (limiter, make, refuse) => {
     let subject = make();
-    subject.restore({ format: 1, limiter, peers: [peer('peer', MOST - 2)] });
+    subject.restore({ format: 2, limiter, digests: [], peers: [peer('peer', MOST - 2)] });
     for (let n = 1; n < 6; n += 1) {
       refuse(subject);
       const violations = Math.min(MOST, MOST - 2 + n);
@@ -58,7 +58,7 @@ describe.each(ENGINES)('%s', (engine) => {
     const counts = [1, 5, ...Array<number>(500).fill(MOST), 3, MOST - 1, 7];
     const keys = counts.map((_, n) => `peer-${n}`);
     const peers = counts.map((violations, n) => peer(keys[n] as string, violations));
-    expect(subject.restore({ format: 1, limiter, peers })).toBe(counts.length);
+    expect(subject.restore({ format: 2, limiter, peers, digests: [] })).toBe(counts.length);
     expect(subject.getOverview().totalViolations).toBe(MOST);
     const total = () => subject.getOverview().totalViolations;
     for (const key of keys.slice(2, 501)) {
@@ -75,7 +75,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(total()).toBe(MOST - 1);
     subject.removePeer(keys[503] as string);
     expect(subject.getOverview()).toMatchObject({ totalViolations: 0, topViolators: [] });
-    subject.restore({ format: 1, limiter, peers });
+    subject.restore({ format: 2, limiter, peers, digests: [] });
     subject.clear();
     expect(total()).toBe(0);
   });

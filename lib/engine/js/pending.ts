@@ -84,8 +84,9 @@ export class PendingRecords<Records extends Table> {
     return this.#groups;
   }
 
-  /** Passes of a sweep, always as many: records for which useless(records, place) is true go. */
+  /** Passes of a sweep, none or always as many: records for which useless(records, place) is true go. */
   passes(useless: (records: Records, place: Place) => boolean): Pass[] {
+    if (this.isEmpty) return [];
     return Array.from({ length: MOST_SECRETS }, (_, i) => {
       const records = this.#groups[i]?.records ?? this.#make();
       // They are no peers, and do not count as removed.

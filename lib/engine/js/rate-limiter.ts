@@ -102,8 +102,9 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     const save = saveBucket(this.#rate, this.#burst);
     const describe = (key: string, at: number) => {
       const place = this.#buckets.find(key);
-      const idleSeconds = place === undefined ? null : this.#buckets.idle(place, at);
-      return { idleSeconds, bucket: this.#savedBucket(place, at) };
+      const idle = place === undefined ? Infinity : this.#buckets.idle(place, at);
+      const bucket = this.#savedBucket(place, at);
+      return { idleSeconds: idle === Infinity ? null : idle, bucket };
     };
     const passes = passesOf(this.#buckets, this.#pending, save, of);
     return walk({ ...of, describe, passes }, most, now);

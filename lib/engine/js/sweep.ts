@@ -45,7 +45,7 @@ export class Sweep {
       removed += this.#slice(current);
       if (bounded && performance.now() >= deadline) break;
     }
-    if (this.#pass === passes.length) this.stop();
+    if (this.#pass >= passes.length) this.stop();
     return removed;
   }
 
