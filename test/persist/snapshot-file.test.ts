@@ -1,5 +1,6 @@
 // Snapshots in files: what comes back, what time does to it, what damage and failure do not.
 
+import { createHash } from 'node:crypto';
 import {
   chmodSync,
   chownSync,
@@ -11,6 +12,7 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { RateLimiter } from 'relay-limiter';
 import { PolicyLimiter } from 'relay-limiter/client';
 import { loadSnapshot, saveSnapshot } from 'relay-limiter/persist';
 import { afterEach, describe, expect, test, vi } from 'vitest';
@@ -47,41 +49,92 @@ describe('a file', () => {
     expect(folder.entries()).toEqual(['bans.json']);
   });
 
-  test('is JSON, with its time and checksum before the snapshot', async () => {
+  test('is JSON, with a line for each slice and its time, and a checksum behind them', async () => {
     vi.useFakeTimers({ toFake: ['Date'], now: NOW });
     await saveSnapshot(new Notebook(snapshot), folder.file());
-    const saved = JSON.parse(readFileSync(folder.file(), 'utf8'));
-    expect(Object.keys(saved)).toEqual(['format', 'savedAt', 'sha256', 'snapshot']);
-    expect(saved.snapshot).toEqual(snapshot);
-    expect(saved.savedAt).toBe(NOW);
+    const text = readFileSync(folder.file(), 'utf8');
+    const saved = JSON.parse(text);
+    expect(Object.keys(saved)).toEqual(['format', 'slices', 'sha256']);
+    expect(saved.slices).toEqual([{ savedAt: NOW, snapshot }]);
+    expect(text.split('\n')).toHaveLength(8);
   });
 
-  test('of many peers is written a slice at a time, and is what the snapshot was', async () => {
+  test('of a limiter with slices is written and read a slice at a time', async () => {
     let turn = 0;
-    /** How many peers were written in each turn of the event loop. */
-    const written = new Map<number, number>();
-    const peers = Array.from({ length: 10_500 }, (_, n) => ({
-      toJSON() {
-        written.set(turn, (written.get(turn) ?? 0) + 1);
-        return { ...peer, key: `p${n}` };
-      },
-    }));
-    let saving = true;
-    const others = (async () => {
-      for (; saving; turn += 1) await new Promise((resolve) => setImmediate(resolve));
-    })();
-    await saveSnapshot(new Notebook({ ...snapshot, peers, more: 'x' }), folder.file());
-    saving = false;
-    await others;
-    // Two slices of a thousand in the first turn, one in each of the others.
-    expect(Math.max(...written.values())).toBeLessThanOrEqual(2000);
-    const loaded = JSON.parse(readFileSync(folder.file(), 'utf8')).snapshot;
-    expect(loaded).toEqual({
+    const turns: number[] = [];
+    const slices = Array.from({ length: 20 }, (_, n) => ({
       ...snapshot,
-      more: 'x',
-      peers: peers.map((_, n) => ({ ...peer, key: `p${n}` })),
-    });
-    expect(await loadSnapshot(new Notebook({}, 3), folder.file())).toBe(3);
+      peers: [{ ...peer, key: `${n}` }],
+      digests: [],
+    }));
+    function* inTurns<T>(items: Iterable<T>): Generator<T> {
+      for (const item of items) {
+        turns.push(turn);
+        yield item;
+      }
+    }
+    const limiter = {
+      restored: [] as object[],
+      snapshot: () => snapshot,
+      restore: () => 0,
+      snapshotSlices: () => inTurns(slices),
+      *restoreSlices(given: Iterable<object>) {
+        for (const slice of inTurns(given)) yield this.restored.push(slice);
+      },
+    };
+    let isBusy = true;
+    const others = (async () => {
+      for (; isBusy; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    })();
+    await saveSnapshot(limiter, folder.file());
+    expect(new Set(turns).size).toBe(20);
+    turns.length = 0;
+    expect(await loadSnapshot(limiter, folder.file())).toBe(20);
+    isBusy = false;
+    await others;
+    expect(new Set(turns).size).toBe(20);
+    expect(limiter.restored).toHaveLength(20);
+    expect(limiter.restored.map((slice) => (slice as typeof snapshot).peers[0]?.key)).toEqual(
+      slices.map((slice) => slice.peers[0]?.key),
+    );
+    // A limiter without slices cannot take them.
+    const code = await codeOfRejection(loadSnapshot(new Notebook(), folder.file()));
+    expect(code).toBe('ERR_LIMITER_SNAPSHOT');
+  });
+
+  test('has the slices of very long keys in smaller ones, and leaves empty ones out', async () => {
+    const keys = ['a', 'b'.repeat(50_000), 'c'.repeat(20_000), 'd'.repeat(100_000), 'e'];
+    const limiter = {
+      snapshot: () => snapshot,
+      restore: () => 0,
+      *snapshotSlices() {
+        yield { ...snapshot, peers: [], digests: [{ secret: '', peers: [] }] };
+        yield { ...snapshot, peers: [], digests: [] };
+        yield { ...snapshot, peers: keys.map((key) => ({ ...peer, key })), digests: [] };
+      },
+    };
+    await saveSnapshot(limiter, folder.file());
+    const { slices } = JSON.parse(readFileSync(folder.file(), 'utf8'));
+    const saved = slices.map((slice: { snapshot: typeof snapshot }) =>
+      slice.snapshot.peers.map(({ key }) => key[0]),
+    );
+    expect(saved).toEqual([[], ['a', 'b'], ['c'], ['d'], ['e']]);
+  });
+
+  test('of the first format is read', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: NOW + 10_000 });
+    const json = JSON.stringify(snapshot);
+    const sum = createHash('sha256').update(`${NOW}\n`).update(json).digest('hex');
+    const text = `{\n"format": 1,\n"savedAt": ${NOW},\n"sha256": "${sum}",\n"snapshot": ${json}\n}\n`;
+    writeFileSync(folder.file(), text);
+    const loaded = new Notebook({}, 1);
+    expect(await loadSnapshot(loaded, folder.file())).toBe(1);
+    expect(peersOf(loaded)).toEqual([{ ...peer, banSecondsLeft: 90, idleSeconds: 15 }]);
+    for (const damaged of [text.replace('ann', 'bob'), text.slice(0, -1), `${text}\n`]) {
+      writeFileSync(folder.file(), damaged);
+      const code = await codeOfRejection(loadSnapshot(new Notebook(), folder.file()));
+      expect(code).toBe('ERR_LIMITER_SNAPSHOT');
+    }
   });
 
   test('that is not there restores nothing', async () => {
@@ -110,6 +163,22 @@ describe('a file', () => {
 });
 
 describe('time that passed meanwhile', () => {
+  test('refills buckets, by key and under digests', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: NOW });
+    const clock = () => 1000;
+    const daily = () => new RateLimiter({ rateLimit: 0.01, burstLimit: 100, clock });
+    const before = daily();
+    before.check('honest', 60);
+    before.check('offender', 100);
+    before.check('offender');
+    await saveSnapshot(before, folder.file());
+    vi.setSystemTime(NOW + 1_000_000);
+    const after = daily();
+    expect(await loadSnapshot(after, folder.file())).toBe(2);
+    for (const key of ['honest', 'offender']) after.check(key, 0);
+    expect([after.getTokens('honest'), after.getTokens('offender')]).toEqual([50, 10]);
+  });
+
   test('counts towards bans and idleness', async () => {
     const silent = { key: 'bob', violations: 1, banSecondsLeft: null, idleSeconds: null };
     expect(await laterBy(30.5, [peer, silent])).toEqual([
