@@ -3,9 +3,7 @@
 import type { DigestColumns, SnapshotStep } from './engine/engine.js';
 import { limiterError, refusedNumber, show } from './errors.js';
 import { KeySet } from './key-map.js';
-
 import { isArray, isRecord } from './kinds.js';
-
 import type {
   LimiterName,
   LimiterSnapshot,
@@ -62,7 +60,7 @@ export function joinSteps(limiter: LimiterName, steps: Iterable<SnapshotStep>): 
  */
 export function readSnapshot(given: unknown, name: LimiterName, banDuration: number): ReadSnapshot {
   const format = formatOf(given);
-  const { limiter, peers, digests } = fields(given, 'a snapshot', FIELDS[format]);
+  const { limiter, peers, digests } = fields(given, () => 'a snapshot', FIELDS[format]);
   if (limiter !== name) throw wrong('limiter', limiter, show(name));
   return {
     peers: readPeers(peers, format, name, banDuration),
@@ -88,15 +86,12 @@ function readPeers(
   const read: SnapshotPeer[] = [];
   // By index: an array with holes has peers that are undefined.
   for (let i = 0; i < peers.length; i += 1) {
-    const peer = readPeer(peers[i], `peers[${i}]`, format, name);
-    if (keys.has(peer.key))
+    const peer = readPeer(peers[i], i, format, name, banDuration);
+    if (keys.has(peer.key)) {
       throw wrong(`peers[${i}].key`, peer.key, 'a key that no other peer has');
-    keys.add(peer.key);
-    const left = peer.banSecondsLeft;
-    if (left === null) read.push(peer);
-    else if (Math.min(left, banDuration) > 0) {
-      read.push({ ...peer, banSecondsLeft: Math.min(left, banDuration) });
     }
+    keys.add(peer.key);
+    if (peer.banSecondsLeft !== 0) read.push(peer);
   }
   return read;
 }
@@ -114,28 +109,41 @@ export function worstFirst(peers: readonly SnapshotPeer[]): SnapshotPeer[] {
   );
 }
 
-function readPeer(given: unknown, path: string, format: Format, name: LimiterName): SnapshotPeer {
-  const peer = fields(given, path, PEER_FIELDS[format]);
+/** Its ban at most `banDuration` seconds. What it is called in an error is only put together for one. */
+function readPeer(
+  given: unknown,
+  i: number,
+  format: Format,
+  name: LimiterName,
+  banDuration: number,
+): SnapshotPeer {
+  const peer = fields(given, () => `peers[${i}]`, PEER_FIELDS[format]);
   const { key, violations, banSecondsLeft, idleSeconds } = peer;
-  if (typeof key !== 'string') throw wrong(`${path}.key`, key, 'a string');
-  if (!Number.isSafeInteger(violations) || (violations as number) < 0) {
-    throw wrong(`${path}.violations`, violations, 'a whole number from 0 to 2^53 - 1');
-  }
-  requireSeconds(banSecondsLeft, `${path}.banSecondsLeft`);
-  requireSeconds(idleSeconds, `${path}.idleSeconds`);
+  const bad = (field: string, accepted: string) =>
+    wrong(`peers[${i}].${field}`, peer[field], accepted);
+  if (typeof key !== 'string') throw bad('key', 'a string');
+  if (!isCount(violations)) throw bad('violations', 'a whole number from 0 to 2^53 - 1');
+  if (!isSecondsOrNull(banSecondsLeft)) throw bad('banSecondsLeft', SECONDS_OR_NULL);
+  if (!isSecondsOrNull(idleSeconds)) throw bad('idleSeconds', SECONDS_OR_NULL);
   if (banSecondsLeft !== null && name === 'RateLimiter') {
-    throw wrong(`${path}.banSecondsLeft`, banSecondsLeft, 'null: a RateLimiter bans nobody');
+    throw bad('banSecondsLeft', 'null: a RateLimiter bans nobody');
   }
   if (violations === 0 && banSecondsLeft === null) {
-    throw wrong(`${path}.violations`, violations, 'at least 1 where there is no ban');
+    throw bad('violations', 'at least 1 where there is no ban');
   }
-  const bucket = format === 1 ? null : readBucket(peer['bucket'], `${path}.bucket`);
-  return { key, violations: violations as number, banSecondsLeft, idleSeconds, bucket };
+  return {
+    key,
+    violations,
+    banSecondsLeft: banSecondsLeft === null ? null : Math.min(banSecondsLeft, banDuration),
+    idleSeconds,
+    bucket: format === 1 ? null : readBucket(peer['bucket'], i),
+  };
 }
 
-function readBucket(given: unknown, path: string): SnapshotBucket | null {
+function readBucket(given: unknown, i: number): SnapshotBucket | null {
   if (given === null) return null;
-  const { tokens, idleSeconds } = fields(given, path, ['tokens', 'idleSeconds']);
+  const path = `peers[${i}].bucket`;
+  const { tokens, idleSeconds } = fields(given, () => path, ['tokens', 'idleSeconds']);
   return {
     tokens: requireNumber(tokens, `${path}.tokens`),
     idleSeconds: requireNumber(idleSeconds, `${path}.idleSeconds`),
@@ -164,38 +172,41 @@ function readDigests(given: unknown): DigestColumns[] {
 }
 
 function readGroup(given: unknown, path: string): DigestColumns {
-  const { secret, peers } = fields(given, path, ['secret', 'peers']);
+  const { secret, peers } = fields(given, () => path, ['secret', 'peers']);
   if (!isArray(peers)) throw wrong(`${path}.peers`, peers, 'an array');
   const columns = {
     secret: new Uint32Array(4),
     digests: new Uint32Array(peers.length * 4),
     numbers: new Float64Array(peers.length * 3),
   };
-  readHex(secret, `${path}.secret`, columns.secret, 0);
+  if (!readHex(secret, columns.secret, 0)) throw wrong(`${path}.secret`, secret, HEX_DIGITS);
   for (let i = 0; i < peers.length; i += 1) {
-    readDigest(peers[i], `${path}.peers[${i}]`, columns, i);
+    readDigest(peers[i], () => `${path}.peers[${i}]`, columns, i);
   }
   return columns;
 }
 
 function readDigest(
   given: unknown,
-  path: string,
+  path: () => string,
   { digests, numbers }: DigestColumns,
   i: number,
 ): void {
   if (!isArray(given) || given.length !== 4) {
-    throw wrong(path, given, 'an array of a digest and three numbers or null');
+    throw wrong(path(), given, 'an array of a digest and three numbers or null');
   }
   const [digest, idle, tokens, bucketIdle] = given;
-  readHex(digest, `${path}[0]`, digests, i * 4);
+  if (!readHex(digest, digests, i * 4)) throw wrong(`${path()}[0]`, digest, HEX_DIGITS);
   if ((tokens === null) !== (bucketIdle === null)) {
-    throw wrong(`${path}[3]`, bucketIdle, 'null where there are no tokens, and only there');
+    throw wrong(`${path()}[3]`, bucketIdle, 'null where there are no tokens, and only there');
   }
-  if (idle === null && tokens === null) throw wrong(path, given, 'one that says something');
-  numbers[i * 3] = idle === null ? Number.NaN : requireNumber(idle, `${path}[1]`);
-  numbers[i * 3 + 1] = tokens === null ? Number.NaN : requireNumber(tokens, `${path}[2]`);
-  numbers[i * 3 + 2] = bucketIdle === null ? 0 : requireNumber(bucketIdle, `${path}[3]`);
+  if (idle === null && tokens === null) throw wrong(path(), given, 'one that says something');
+  for (const [n, value] of [idle, tokens, bucketIdle].entries()) {
+    if (!isSecondsOrNull(value)) {
+      throw wrong(`${path()}[${n + 1}]`, value, SECONDS_OR_NULL);
+    }
+    numbers[i * 3 + n] = value ?? Number.NaN;
+  }
 }
 
 /** Four words as 32 hexadecimal digits. */
@@ -206,14 +217,15 @@ function hexOf(words: Uint32Array, at: number): string {
 }
 
 const HEX = /^[0-9a-f]{32}$/;
+const HEX_DIGITS = '32 hexadecimal digits in lower case';
 
-function readHex(given: unknown, path: string, words: Uint32Array, at: number): void {
-  if (typeof given !== 'string' || !HEX.test(given)) {
-    throw wrong(path, given, '32 hexadecimal digits in lower case');
-  }
+/** False if it is none. */
+function readHex(given: unknown, words: Uint32Array, at: number): boolean {
+  if (typeof given !== 'string' || !HEX.test(given)) return false;
   for (let i = 0; i < 4; i += 1) {
     words[at + i] = Number.parseInt(given.slice(i * 8, i * 8 + 8), 16);
   }
+  return true;
 }
 
 function requireNumber(given: unknown, path: string): number {
@@ -221,21 +233,26 @@ function requireNumber(given: unknown, path: string): number {
   throw wrong(path, given, 'a finite number of at least 0');
 }
 
-function requireSeconds(given: unknown, path: string): asserts given is number | null {
-  if (given === null || (typeof given === 'number' && given >= 0 && given < Infinity)) return;
-  throw wrong(path, given, 'null or a finite number of at least 0');
+const SECONDS_OR_NULL = 'null or a finite number of at least 0';
+
+function isSecondsOrNull(given: unknown): given is number | null {
+  return given === null || (typeof given === 'number' && given >= 0 && given < Infinity);
+}
+
+function isCount(given: unknown): given is number {
+  return Number.isSafeInteger(given) && (given as number) >= 0;
 }
 
 /** Those of an object that has all of `names` and no others. */
 function fields(
   given: unknown,
-  path: string,
+  path: () => string,
   names: readonly string[],
 ): Readonly<Record<string, unknown>> {
-  if (!isRecord(given)) throw wrong(path, given, 'an object');
-  const surplus = Object.keys(given).find((name) => !names.includes(name));
-  if (surplus !== undefined) {
-    const message = `${path} must have ${names.join(', ')} and nothing else, got ${show(surplus)}`;
+  if (!isRecord(given)) throw wrong(path(), given, 'an object');
+  for (const name of Object.keys(given)) {
+    if (names.includes(name)) continue;
+    const message = `${path()} must have ${names.join(', ')} and nothing else, got ${show(name)}`;
     throw limiterError(TypeError, 'ERR_LIMITER_SNAPSHOT', message);
   }
   return given;

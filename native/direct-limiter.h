@@ -94,6 +94,13 @@ class DirectLimiter {
                                                               : Verdict::kNoMemory;
   }
 
+  // Asks for the memory that restore() will read.
+  void prepare(const Fingerprint& print) const noexcept {
+    buckets_.prepare(print);
+    allowedAt_.prepare(print);
+    offenders_.prepare(print);
+  }
+
   // A random key, before the first digest.
   void setDigestKey(const Secret& key) noexcept {
     pendingBuckets_.setKey(key);

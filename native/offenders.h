@@ -79,7 +79,7 @@ class Offenders {
     if (offender == nullptr) return false;
     if (violations > offender->violations) setViolations(*offender, violations);
     // Last: whoever counts bans hears of none where memory runs out.
-    return !(began > kNever) || restoreBan(key, began);
+    return !(began > kNever) || restoreBan(*offender, began);
   }
 
   // When the peer's ban began, over or not; kNever without one.
@@ -112,16 +112,7 @@ class Offenders {
   // For a peer without a ban. False where there is no memory.
   bool beginBan(const Key& key, double now) noexcept {
     Offender* offender = findOrInsert(key);
-    if (offender == nullptr) return false;
-    Ban* ban = bans_.insert(key.fingerprint);
-    if (ban != nullptr) {
-      *ban = {key.fingerprint, now, ++lastOrder_};
-      earliest_ = std::min(earliest_, now);
-      earliestSwept_ = std::min(earliestSwept_, now);
-    } else if (offender->violations == 0) {
-      remove(*offender);
-    }
-    return ban != nullptr;
+    return offender != nullptr && beginBan(*offender, now);
   }
 
   // Lifts a ban; violations stay.
@@ -331,10 +322,23 @@ class Offenders {
     if (offender.name) top_.count(violatorOf(offender), violators_ - 1);
   }
 
+  bool beginBan(Offender& offender, double now) noexcept {
+    const Fingerprint print = offender.fingerprint;
+    Ban* ban = bans_.insert(print);
+    if (ban != nullptr) {
+      *ban = {print, now, ++lastOrder_};
+      earliest_ = std::min(earliest_, now);
+      earliestSwept_ = std::min(earliestSwept_, now);
+    } else if (offender.violations == 0) {
+      remove(offender);
+    }
+    return ban != nullptr;
+  }
+
   // The same ban, or one that began later.
-  bool restoreBan(const Key& key, double began) noexcept {
-    Ban* ban = hasBans() ? bans_.find(key.fingerprint) : nullptr;
-    if (ban == nullptr) return beginBan(key, began);
+  bool restoreBan(Offender& offender, double began) noexcept {
+    Ban* ban = hasBans() ? bans_.find(offender.fingerprint) : nullptr;
+    if (ban == nullptr) return beginBan(offender, began);
     ban->began = std::max(ban->began, began);
     return true;
   }

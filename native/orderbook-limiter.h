@@ -74,8 +74,14 @@ class OrderbookLimiter {
     pending_.forget(key);
     if (!offenders_.restore(key, offence.violations, began)) return Verdict::kNoMemory;
     if (!isKnown && isBanAlone) vacate(room, false);
-    if (!wasInBans && isInBans(print) && allowedAt_.find(print) != nullptr) ++both_;
+    if (!wasInBans && began > kNever && allowedAt_.find(print) != nullptr) ++both_;
     return Verdict::kAllowed;
+  }
+
+  // Asks for the memory that restore() will read.
+  void prepare(const Fingerprint& print) const noexcept {
+    allowedAt_.prepare(print);
+    offenders_.prepare(print);
   }
 
   // A random key, before the first digest.

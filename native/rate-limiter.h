@@ -83,6 +83,12 @@ class RateLimiter {
                                                                : Verdict::kNoMemory;
   }
 
+  // Asks for the memory that restore() will read.
+  void prepare(const Fingerprint& print) const noexcept {
+    buckets_.prepare(print);
+    offenders_.prepare(print);
+  }
+
   // A random key, before the first digest.
   void setDigestKey(const Secret& key) noexcept { pending_.setKey(key); }
 

@@ -155,12 +155,12 @@ class LimiterObject : public CoreObject<Self, Core> {
     // Where room is scarce the worst come first: if nobody can go for one of them, nobody is likely
     // to go for the next.
     unsigned most = kMostLookedAt;
-    const auto put = [&](const KeyText& text, const Offence& offence) {
-      const Verdict verdict = core().restore(text.key(secret()), offence, now, most);
+    const auto put = [&](const Key& key, const Offence& offence) {
+      const Verdict verdict = core().restore(key, offence, now, most);
       if (verdict == Verdict::kNoRoom) most = kSample;
       return verdict;
     };
-    const uint32_t count = restoreFrom(info.Env(), info[0], info[1], put);
+    const uint32_t count = restoreFrom(info.Env(), core(), secret(), info[0], info[1], put);
     account(info.Env());
     return Napi::Number::New(info.Env(), count);
   }

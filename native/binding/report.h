@@ -252,25 +252,37 @@ uint32_t restoreDigestsFrom(Napi::Env env, const Napi::Value& digests, const Nap
   return restored;
 }
 
-// Calls put(text, offence) for each, and returns how many it put back; an exception is pending
-// where one found no memory.
-template <class Put>
-uint32_t restoreFrom(Napi::Env env, napi_value keys, const Napi::Value& numbers, Put&& put) {
+// Keys whose memory is asked for before the first of them is put back.
+constexpr uint32_t kRestoredTogether = 8;
+
+// Calls put(key, offence) for each, and returns how many it put back; an exception is pending where
+// one found no memory.
+template <class Core, class Put>
+uint32_t restoreFrom(Napi::Env env, const Core& core, const Secret& secret, napi_value keys,
+                     const Napi::Value& numbers, Put&& put) {
   const auto array = numbers.As<Napi::Float64Array>();
   const auto count = static_cast<uint32_t>(array.ElementLength() / kOffenceNumbers);
   const double* next = array.Data();
   uint32_t restored = 0;
-  for (uint32_t i = 0; i < count; ++i, next += kOffenceNumbers) {
-    KeyText text;
-    if (!readElement(env, keys, i, text)) return restored;
-    const double left = next[1] == next[1] ? next[1] : 0;
-    const Verdict verdict =
-        put(text, Offence{static_cast<uint64_t>(next[0]), left, next[2], {next[3], next[4]}});
-    if (verdict == Verdict::kNoMemory) {
-      throwNoMemory(env);
-      return restored;
+  for (uint32_t first = 0; first < count; first += kRestoredTogether) {
+    KeyText texts[kRestoredTogether];
+    Key found[kRestoredTogether];
+    const uint32_t some = std::min(kRestoredTogether, count - first);
+    for (uint32_t i = 0; i < some; ++i) {
+      if (!readElement(env, keys, first + i, texts[i])) return restored;
+      found[i] = texts[i].key(secret);
+      core.prepare(found[i].fingerprint);
     }
-    if (verdict == Verdict::kAllowed) ++restored;
+    for (uint32_t i = 0; i < some; ++i, next += kOffenceNumbers) {
+      const double left = next[1] == next[1] ? next[1] : 0;
+      const Verdict verdict =
+          put(found[i], Offence{static_cast<uint64_t>(next[0]), left, next[2], {next[3], next[4]}});
+      if (verdict == Verdict::kNoMemory) {
+        throwNoMemory(env);
+        return restored;
+      }
+      if (verdict == Verdict::kAllowed) ++restored;
+    }
   }
   return restored;
 }
