@@ -24,7 +24,8 @@ export interface EngineInfo {
 let warned = false;
 
 /**
- * Which engine runs by default in this process, and why.
+ * Which engine runs by default in this process, and why. The first call, or the first limiter that is made, loads the
+ * native binary, which takes some milliseconds: call it when a program starts, and no later call pays for it.
  * @throws `ERR_LIMITER_ENGINE` where the environment names an engine that is not there.
  */
 export function engineInfo(): EngineInfo {
