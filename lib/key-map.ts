@@ -102,4 +102,8 @@ export class KeySet {
   has(key: string): boolean {
     return this.#keys.has(marked(key));
   }
+
+  get size(): number {
+    return this.#keys.size;
+  }
 }

@@ -172,7 +172,7 @@ export abstract class Limiter<Core extends LimiterCore> {
   #restore({ peers, digests }: ReadSnapshot): number {
     const now = this.now();
     const known = this.core.statistics().peers;
-    const fits = known + peers.length <= this.maxPeers;
+    const fits = known + peers.keys.length <= this.maxPeers;
     let restored = 0;
     // First: a limiter that knows nobody takes over the secret of the first digests.
     for (const columns of digests) restored += this.core.restoreDigests(columns, now);

@@ -1,13 +1,13 @@
 // Snapshots of limiters: what is one, and says so when it is not. Knows no engine.
 
-import type { DigestColumns, SnapshotStep } from './engine/engine.js';
+import { type DigestColumns, OFFENDER_NUMBERS, type OffenderColumns } from './engine/columns.js';
+import type { SnapshotStep } from './engine/engine.js';
 import { limiterError, refusedNumber, show } from './errors.js';
 import { KeySet } from './key-map.js';
 import { isArray, isRecord } from './kinds.js';
 import type {
   LimiterName,
   LimiterSnapshot,
-  SnapshotBucket,
   SnapshotDigest,
   SnapshotDigests,
   SnapshotPeer,
@@ -24,7 +24,7 @@ type Format = keyof typeof FIELDS;
 
 /** What a limiter can take of a snapshot. */
 export interface ReadSnapshot {
-  readonly peers: SnapshotPeer[];
+  readonly peers: OffenderColumns;
   readonly digests: DigestColumns[];
 }
 
@@ -80,45 +80,56 @@ function readPeers(
   format: Format,
   name: LimiterName,
   banDuration: number,
-): SnapshotPeer[] {
+): OffenderColumns {
   if (!isArray(peers)) throw wrong('peers', peers, 'an array');
-  const keys = new KeySet();
-  const read: SnapshotPeer[] = [];
+  const known = new KeySet();
+  const keys: string[] = [];
+  const numbers = new Float64Array(peers.length * OFFENDER_NUMBERS);
   // By index: an array with holes has peers that are undefined.
   for (let i = 0; i < peers.length; i += 1) {
-    const peer = readPeer(peers[i], i, format, name, banDuration);
-    if (keys.has(peer.key)) {
-      throw wrong(`peers[${i}].key`, peer.key, 'a key that no other peer has');
-    }
-    keys.add(peer.key);
-    if (peer.banSecondsLeft !== 0) read.push(peer);
+    const key = readPeer(peers[i], i, format, name, banDuration, numbers, keys.length);
+    known.add(key);
+    if (known.size === i) throw wrong(`peers[${i}].key`, key, 'a key that no other peer has');
+    // One whose ban is over is left out: the next takes its place.
+    if (numbers[keys.length * OFFENDER_NUMBERS + 1] !== 0) keys.push(key);
   }
-  return read;
+  return { keys, numbers: numbers.subarray(0, keys.length * OFFENDER_NUMBERS) };
 }
 
 /**
  * The banned, then those with the most violations, then those who were idle the shortest: as an
  * eviction ranks them, so that none of them takes the place of one that came before it.
  */
-export function worstFirst(peers: readonly SnapshotPeer[]): SnapshotPeer[] {
-  const isBanned = ({ banSecondsLeft }: SnapshotPeer) => (banSecondsLeft === null ? 0 : 1);
-  // No snapshot has a larger number.
-  const idle = ({ idleSeconds }: SnapshotPeer) => idleSeconds ?? Number.MAX_VALUE;
-  return [...peers].sort(
-    (a, b) => isBanned(b) - isBanned(a) || b.violations - a.violations || idle(a) - idle(b),
-  );
+export function worstFirst({ keys, numbers }: OffenderColumns): OffenderColumns {
+  const at = (i: number, n: number) => numbers[i * OFFENDER_NUMBERS + n] as number;
+  const isBanned = (i: number) => (Number.isNaN(at(i, 1)) ? 0 : 1);
+  const idle = (i: number) => Math.min(at(i, 2), Number.MAX_VALUE);
+  const order = keys
+    .map((_, i) => i)
+    .sort((a, b) => isBanned(b) - isBanned(a) || at(b, 0) - at(a, 0) || idle(a) - idle(b));
+  const sorted = new Float64Array(numbers.length);
+  for (const [i, from] of order.entries()) {
+    const begin = from * OFFENDER_NUMBERS;
+    sorted.set(numbers.subarray(begin, begin + OFFENDER_NUMBERS), i * OFFENDER_NUMBERS);
+  }
+  return { keys: order.map((i) => keys[i] as string), numbers: sorted };
 }
 
-/** Its ban at most `banDuration` seconds. What it is called in an error is only put together for one. */
+/**
+ * The key of a peer, whose numbers become those at `place`: its ban at most `banDuration` seconds. What it is
+ * called in an error is only put together for one.
+ */
 function readPeer(
   given: unknown,
   i: number,
   format: Format,
   name: LimiterName,
   banDuration: number,
-): SnapshotPeer {
+  numbers: Float64Array,
+  place: number,
+): string {
   const peer = fields(given, () => `peers[${i}]`, PEER_FIELDS[format]);
-  const { key, violations, banSecondsLeft, idleSeconds } = peer;
+  const { key, violations, banSecondsLeft, idleSeconds, bucket } = peer;
   const bad = (field: string, accepted: string) =>
     wrong(`peers[${i}].${field}`, peer[field], accepted);
   if (typeof key !== 'string') throw bad('key', 'a string');
@@ -131,23 +142,19 @@ function readPeer(
   if (violations === 0 && banSecondsLeft === null) {
     throw bad('violations', 'at least 1 where there is no ban');
   }
-  return {
-    key,
-    violations,
-    banSecondsLeft: banSecondsLeft === null ? null : Math.min(banSecondsLeft, banDuration),
-    idleSeconds,
-    bucket: format === 1 ? null : readBucket(peer['bucket'], i),
-  };
+  const at = place * OFFENDER_NUMBERS;
+  numbers[at] = violations;
+  numbers[at + 1] = banSecondsLeft === null ? Number.NaN : Math.min(banSecondsLeft, banDuration);
+  numbers[at + 2] = idleSeconds ?? Infinity;
+  if (format === 1 || bucket === null) numbers[at + 3] = Number.NaN;
+  else readBucket(bucket, `peers[${i}].bucket`, numbers, at + 3);
+  return key;
 }
 
-function readBucket(given: unknown, i: number): SnapshotBucket | null {
-  if (given === null) return null;
-  const path = `peers[${i}].bucket`;
+function readBucket(given: unknown, path: string, numbers: Float64Array, at: number): void {
   const { tokens, idleSeconds } = fields(given, () => path, ['tokens', 'idleSeconds']);
-  return {
-    tokens: requireNumber(tokens, `${path}.tokens`),
-    idleSeconds: requireNumber(idleSeconds, `${path}.idleSeconds`),
-  };
+  numbers[at] = requireNumber(tokens, `${path}.tokens`);
+  numbers[at + 1] = requireNumber(idleSeconds, `${path}.idleSeconds`);
 }
 
 function writeDigests({ secret, digests, numbers }: DigestColumns): SnapshotDigests {

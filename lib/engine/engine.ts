@@ -5,6 +5,7 @@
 // NaN, `now` finite or undefined (the engine then reads its own monotonic clock, once).
 
 import type { BansInForce, EngineName, SnapshotPeer, Violator } from '../types.js';
+import type { DigestColumns, OffenderColumns } from './columns.js';
 
 /** What a check that can ban answers; undefined, the cheapest value to return, means allowed. */
 export const REFUSED = 1;
@@ -61,19 +62,6 @@ export interface EngineStatistics extends EngineTally {
 /** A bucket or an interval that is as a fresh peer's again within so many seconds is not in a snapshot. */
 export const SNAPSHOT_SECONDS = 10;
 
-/** Peers under digests made with one secret, in columns. */
-export interface DigestColumns {
-  /** Four words, low ones first. */
-  readonly secret: Uint32Array;
-  /** Four words for each peer, low ones first. */
-  readonly digests: Uint32Array;
-  /**
-   * Three for each: seconds since its last allowed request, or NaN; the tokens of its bucket, or NaN;
-   * seconds since their last refill.
-   */
-  readonly numbers: Float64Array;
-}
-
 /** A step of a snapshot; it may have found nobody. */
 export interface SnapshotStep {
   readonly peers: SnapshotPeer[];
@@ -114,7 +102,7 @@ export interface LimiterCore {
    * newcomer, but nobody goes who is missed as much: then it is not put back. Bans of the very same
    * instant are ordered as they are put back.
    */
-  restore(peers: readonly SnapshotPeer[], now?: number): number;
+  restore(offenders: OffenderColumns, now?: number): number;
   /**
    * Keeps peers under digests until a check asks for them by a key that has the digest; returns how
    * many: at most `maxPeers`, and under at most four secrets. They count as peers only then; a peer

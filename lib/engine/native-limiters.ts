@@ -3,8 +3,8 @@
 // the cost and the time it reads from an array, where they cost a nanosecond; an argument costs four.
 
 import type { SnapshotPeer } from '../types.js';
+import { type DigestColumns, type OffenderColumns, offenderAt } from './columns.js';
 import type {
-  DigestColumns,
   DirectConfig,
   DirectCore,
   Handle,
@@ -23,19 +23,8 @@ type Secret = BigUint64Array;
 
 type CoreClass<Config, Core> = new (config: Config, secret: Secret, seat: Int32Array) => Core;
 
-/** Offenders in columns, which take fewer calls to read and to write than an object each. */
-interface Offenders {
-  readonly keys: string[];
-  /**
-   * Five for each: violations, seconds its ban has left or NaN, seconds idle or Infinity, tokens of its
-   * bucket or NaN, seconds since their last refill.
-   */
-  readonly numbers: Float64Array;
-}
-const OFFENDER_NUMBERS = 5;
-
 /** A step of a walk. */
-interface Walked extends Offenders {
+interface Walked extends OffenderColumns {
   readonly secret: Uint32Array;
   readonly digests: Uint32Array;
   readonly digestNumbers: Float64Array;
@@ -167,8 +156,7 @@ function rateLimiter({ RateLimiter }: Addon, tell: Tell) {
       return stepsOf(this, most, now);
     }
 
-    restore(peers: readonly SnapshotPeer[], now?: number): number {
-      const { keys, numbers } = offendersOf(peers);
+    restore({ keys, numbers }: OffenderColumns, now?: number): number {
       return this.restoreOffenders(keys, numbers, now);
     }
 
@@ -207,8 +195,7 @@ function orderbookLimiter({ OrderbookLimiter }: Addon, tell: Tell) {
       return stepsOf(this, most, now);
     }
 
-    restore(peers: readonly SnapshotPeer[], now?: number): number {
-      const { keys, numbers } = offendersOf(peers);
+    restore({ keys, numbers }: OffenderColumns, now?: number): number {
       return this.restoreOffenders(keys, numbers, now);
     }
 
@@ -269,8 +256,7 @@ function directLimiter({ DirectLimiter }: Addon, tell: Tell) {
       return stepsOf(this, most, now);
     }
 
-    restore(peers: readonly SnapshotPeer[], now?: number): number {
-      const { keys, numbers } = offendersOf(peers);
+    restore({ keys, numbers }: OffenderColumns, now?: number): number {
       return this.restoreOffenders(keys, numbers, now);
     }
 
@@ -310,31 +296,6 @@ function* stepsOf(
   }
 }
 
-function peersOf({ keys, numbers }: Offenders): SnapshotPeer[] {
-  return keys.map((key, i) => {
-    const at = i * OFFENDER_NUMBERS;
-    const left = numbers[at + 1] as number;
-    const idle = numbers[at + 2] as number;
-    const tokens = numbers[at + 3] as number;
-    return {
-      key,
-      violations: numbers[at] as number,
-      banSecondsLeft: Number.isNaN(left) ? null : left,
-      idleSeconds: idle === Infinity ? null : idle,
-      bucket: Number.isNaN(tokens) ? null : { tokens, idleSeconds: numbers[at + 4] as number },
-    };
-  });
-}
-
-function offendersOf(peers: readonly SnapshotPeer[]): Offenders {
-  const numbers = new Float64Array(peers.length * OFFENDER_NUMBERS);
-  for (const [i, { violations, banSecondsLeft, idleSeconds, bucket }] of peers.entries()) {
-    const at = i * OFFENDER_NUMBERS;
-    numbers[at] = violations;
-    numbers[at + 1] = banSecondsLeft ?? Number.NaN;
-    numbers[at + 2] = idleSeconds ?? Infinity;
-    numbers[at + 3] = bucket?.tokens ?? Number.NaN;
-    numbers[at + 4] = bucket?.idleSeconds ?? 0;
-  }
-  return { keys: peers.map(({ key }) => key), numbers };
+function peersOf(offenders: OffenderColumns): SnapshotPeer[] {
+  return offenders.keys.map((_, i) => offenderAt(offenders, i));
 }

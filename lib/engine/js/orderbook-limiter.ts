@@ -3,9 +3,9 @@
 
 import { monotonicSeconds } from '../../clock.js';
 import type { BansInForce, SnapshotPeer } from '../../types.js';
+import type { DigestColumns, OffenderColumns } from '../columns.js';
 import {
   BAN_BEGINS,
-  type DigestColumns,
   type EngineStatistics,
   type OrderbookConfig,
   type OrderbookCore,
@@ -85,8 +85,8 @@ export class JsOrderbookLimiter implements OrderbookCore {
     return walk({ ...of, describe, passes }, most, now);
   }
 
-  restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
-    return restoreAll(peers, (peer, most) => this.#restore(peer, now, most));
+  restore(offenders: OffenderColumns, now = monotonicSeconds()): number {
+    return restoreAll(offenders, (peer, most) => this.#restore(peer, now, most));
   }
 
   restoreDigests(columns: DigestColumns, now = monotonicSeconds()): number {

@@ -2,7 +2,7 @@
 // peer is checked again: then the key is hashed under the secret of each snapshot, and leads to it.
 // Twin of native/pending.h.
 
-import type { DigestColumns } from '../engine.js';
+import type { DigestColumns } from '../columns.js';
 import { digestOf } from './siphash.js';
 import { type Pass, pass } from './sweep.js';
 import type { Place, Table, Times } from './table.js';

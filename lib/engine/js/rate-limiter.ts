@@ -2,9 +2,9 @@
 
 import { monotonicSeconds } from '../../clock.js';
 import type { SnapshotBucket, SnapshotPeer } from '../../types.js';
+import type { DigestColumns, OffenderColumns } from '../columns.js';
 import {
   DISCONNECT,
-  type DigestColumns,
   type EngineStatistics,
   type Handle,
   type RateLimiterConfig,
@@ -110,8 +110,8 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     return walk({ ...of, describe, passes }, most, now);
   }
 
-  restore(peers: readonly SnapshotPeer[], now = monotonicSeconds()): number {
-    return restoreAll(peers, (peer, most) => this.#restore(peer, now, most));
+  restore(offenders: OffenderColumns, now = monotonicSeconds()): number {
+    return restoreAll(offenders, (peer, most) => this.#restore(peer, now, most));
   }
 
   restoreDigests(columns: DigestColumns, now = monotonicSeconds()): number {

@@ -1,6 +1,7 @@
 // What a snapshot says of an offender, as the limiters reckon with it. Twin of native/records.h.
 
 import type { SnapshotBucket, SnapshotPeer } from '../../types.js';
+import { type OffenderColumns, offenderAt } from '../columns.js';
 import { SNAPSHOT_SECONDS } from '../engine.js';
 import { NEVER, refill } from './arithmetic.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished, MOST_LOOKED_AT, SAMPLE } from './eviction.js';
@@ -76,15 +77,15 @@ export function savedBucket(
  * up to `most` records are looked at.
  */
 export function restoreAll(
-  peers: readonly SnapshotPeer[],
+  offenders: OffenderColumns,
   restore: (peer: SnapshotPeer, most: number) => boolean,
 ): number {
   let restored = 0;
   // Where room is scarce the worst come first: if nobody can go for one of them, nobody is likely to
   // go for the next.
   let most = MOST_LOOKED_AT;
-  for (const peer of peers) {
-    if (restore(peer, most)) restored += 1;
+  for (let i = 0; i < offenders.keys.length; i += 1) {
+    if (restore(offenderAt(offenders, i), most)) restored += 1;
     else most = SAMPLE;
   }
   return restored;
