@@ -15,6 +15,8 @@ import { digestOf } from './siphash.js';
 
 /** The longest key that is kept as it is. */
 export const MOST_UNITS = 128;
+/** Where in an alias the sixteen bytes of the hash begin. */
+export const HASH_AT = 1;
 
 export class Keys {
   // Made with the first long key: most limiters never see one.
@@ -50,7 +52,9 @@ export class Keys {
 
   #aliasOf(key: string): string {
     const words = digestOf(key, this.secret);
-    for (let i = 0; i < 16; i += 1) alias[i] = ((words[i >> 2] as number) >>> (8 * (i & 3))) & 0xff;
+    for (let i = 0; i < 16; i += 1) {
+      alias[HASH_AT + i] = ((words[i >> 2] as number) >>> (8 * (i & 3))) & 0xff;
+    }
     return String.fromCharCode.apply(null, alias);
   }
 }
@@ -60,11 +64,14 @@ export function keep(found: string): string {
   return found.length <= MOST_UNITS ? copyOf(found) : found;
 }
 
-/** A byte a unit, which is half the memory: those of the hash, and the padding. */
-const alias: number[] = new Array(MOST_UNITS + 1).fill(0);
+/**
+ * A byte per unit, which is half the memory: those of the hash, and padding before and behind them. It begins with
+ * none that a KeyMap would have to mark.
+ */
+const alias: number[] = new Array(MOST_UNITS + 1).fill(1);
 
 function wordsOfAlias(found: string): number[] {
-  const byte = (i: number) => found.charCodeAt(i) << (8 * (i & 3));
+  const byte = (i: number) => found.charCodeAt(HASH_AT + i) << (8 * (i & 3));
   const word = (i: number) => (byte(i) | byte(i + 1) | byte(i + 2) | byte(i + 3)) >>> 0;
   return [word(0), word(4), word(8), word(12)];
 }

@@ -4,7 +4,7 @@
 // is, and needs no words.
 
 import { SEAT } from '../engine.js';
-import { type Keys, MOST_UNITS } from './keys.js';
+import { HASH_AT, type Keys, MOST_UNITS } from './keys.js';
 import type { Table } from './table.js';
 
 const NOWHERE = -1;
@@ -21,14 +21,18 @@ export function seated(text: string, keys: Keys, table: Table): string {
   if (there !== undefined && isOf(there)) return there;
   const key = keys.find(text);
   SEAT[0] = table.find(key) ?? NOWHERE;
-  SEAT[LOW] = word(key, 0);
-  SEAT[HIGH] = word(key, 4);
+  SEAT[LOW] = word(key, HASH_AT);
+  SEAT[HIGH] = word(key, HASH_AT + 4);
   return key;
 }
 
 /** Whether a key is an alias, and the one that the words are of. */
 function isOf(key: string): boolean {
-  return key.length > MOST_UNITS && SEAT[LOW] === word(key, 0) && SEAT[HIGH] === word(key, 4);
+  return (
+    key.length > MOST_UNITS &&
+    SEAT[LOW] === word(key, HASH_AT) &&
+    SEAT[HIGH] === word(key, HASH_AT + 4)
+  );
 }
 
 /** Four bytes of an alias, which has one a unit. */
