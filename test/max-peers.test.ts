@@ -572,8 +572,8 @@ describe.each(ENGINES)('%s', (engine) => {
     );
   });
 
-  test('a banned peer stays banned through a million fresh keys, honest ones keep their buckets', () => {
-    const options = { engine, clock, maxPeers: 10_000 };
+  test('a banned peer stays banned through 200,000 fresh keys, honest ones keep their buckets', () => {
+    const options = { engine, clock, maxPeers: 2000 };
     const limiter = new DirectConnectionRateLimiter({ ...options, orderbookBanThreshold: 1 });
     const book = new OrderbookRateLimiter({ ...options, violationBanThreshold: 1 });
     times(2, () => limiter.checkOrderbook('banned'));
@@ -583,7 +583,7 @@ describe.each(ENGINES)('%s', (engine) => {
     const banEnds = clock.now + 3600;
     for (const peer of honest) times(15, () => peer.checkMessage());
     for (const bucket of alike) times(15, () => bucket.consume());
-    for (let n = 0; n < 1_000_000; n += 1) {
+    for (let n = 0; n < 200_000; n += 1) {
       clock.now += 1e-4;
       limiter.checkMessage(`flood-${n}`);
       if (n % 10 === 0) book.check(`flood-${n}`);
@@ -597,15 +597,15 @@ describe.each(ENGINES)('%s', (engine) => {
         expect(limiter.getTokens(peer.key)).toBe(alike[i]?.tokens);
       }
     }
-    for (let n = 0; n < 1_000_000; n += 20_000) {
+    for (let n = 0; n < 200_000; n += 20_000) {
       expect(book.getViolationCount(`nick-${n}`)).toBe(1);
     }
-    expect(limiter.getStatistics()).toMatchObject({ peers: 10_000, refusedNewcomers: 0 });
-    expect(book.getStatistics()).toMatchObject({ peers: 10_000, refusedNewcomers: 0 });
+    expect(limiter.getStatistics()).toMatchObject({ peers: 2000, refusedNewcomers: 0 });
+    expect(book.getStatistics()).toMatchObject({ peers: 2000, refusedNewcomers: 0 });
     for (const banned of [limiter, book]) expect(banned.isBanned('banned')).toBe(true);
     // A flood without end in the last instant.
     for (const peer of honest) while (peer.checkMessage());
-    for (let n = 0; n < 100_000; n += 1) limiter.checkMessage(`last-${n}`);
+    for (let n = 0; n < 20_000; n += 1) limiter.checkMessage(`last-${n}`);
     for (const peer of honest) expect(peer.checkMessage()).toBe(false);
     clock.now = banEnds - 1e-3;
     for (const banned of [limiter, book]) expect(banned.isBanned('banned')).toBe(true);
@@ -680,7 +680,8 @@ describe.each(ENGINES)('%s', (engine) => {
   function checkMembers(group: PeerGroup | undefined, begun: Map<string, number>) {
     const verdicts = group?.check(2) ?? [];
     for (const [i, key] of [...(group?.keys() ?? [])].entries()) {
-      if ((begun.get(key) ?? 0) > clock.now) expect(verdicts[i]).toBe(2);
+      const isBanned = (begun.get(key) ?? 0) > clock.now;
+      if (isBanned && verdicts[i] !== 2) expect.fail(`the ban of ${key} ended early`);
     }
   }
 
@@ -702,8 +703,8 @@ describe.each(ENGINES)('%s', (engine) => {
   function requireBanned(limiter: Limiter, begun: Map<string, number>) {
     const [key, end] = [...begun][0] ?? [];
     if (key === undefined || end === undefined || limiter instanceof RateLimiter) return;
-    if (clock.now < end) expect(limiter.isBanned(key)).toBe(true);
-    else begun.delete(key);
+    if (clock.now >= end) begun.delete(key);
+    else if (!limiter.isBanned(key)) expect.fail(`the ban of ${key} ended early`);
   }
 
   function bounds(limiter: Limiter, most: number) {

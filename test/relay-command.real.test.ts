@@ -90,7 +90,7 @@ describe('the command', () => {
   });
 
   it('says at the end of a demonstration whether the guard did its job, and exits accordingly', async () => {
-    const flags = ['--peers', '2', '--seconds', '2', '--dashboard-port', '0', '--keep'];
+    const flags = ['--peers', '2', '--seconds', '1', '--dashboard-port', '0', '--keep'];
     const demo = start(MAIN, flags);
     const url = String(await demo.line(/watch it at (\S+)/));
     await demo.line(/(Ctrl-C) ends them/);

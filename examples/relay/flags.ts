@@ -20,7 +20,7 @@ export const HELP = `A WebSocket relay under attack, first without limits, then 
 usage: npm start -- [flags]
 
   --peers N        honest peers, 2 to 40 (default 12)
-  --seconds N      length of each of the two phases, 2 to 9 (default 7)
+  --seconds N      length of each of the two phases, 1 to 9 (default 7)
   --engine NAME    auto, native or js (default: RELAY_LIMITER_ENGINE, else auto)
   --port N         port of the relay on 127.0.0.1; 0, the default, takes a free one
   --one-address    everybody connects from 127.0.0.1, as behind Tor or a proxy; otherwise each
@@ -39,7 +39,7 @@ export function readFlags(args: string[]): Flags {
   const values = parse(args);
   return {
     peers: wholeNumber('--peers', values.peers, 2, 40),
-    seconds: wholeNumber('--seconds', values.seconds, 2, 9),
+    seconds: wholeNumber('--seconds', values.seconds, 1, 9),
     engine: engine(values.engine),
     port: wholeNumber('--port', values.port, 0, 65_535),
     oneAddress: values['one-address'],

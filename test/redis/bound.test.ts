@@ -70,7 +70,7 @@ describe('the bound', () => {
         const { excess: over } = await simulate(scenario);
         expect(over).toBeLessThanOrEqual(ROUNDING);
       }),
-      { numRuns: 40 },
+      { numRuns: 15 },
     );
   });
 
@@ -83,7 +83,7 @@ describe('the bound', () => {
         const { excess: over } = await simulate({ ...scenario, restarts, seconds: 20, outages });
         expect(over).toBeLessThanOrEqual(ROUNDING);
       }),
-      { numRuns: 40 },
+      { numRuns: 15 },
     );
   });
 
@@ -97,7 +97,7 @@ describe('the bound', () => {
         const { excess: over, alone } = await simulate(storm);
         expect(over).toBeLessThanOrEqual(scenario.rateLimit * alone + ROUNDING);
       }),
-      { numRuns: 40 },
+      { numRuns: 15 },
     );
   });
 });

@@ -2,7 +2,21 @@
 
 import { describe, expect, it } from 'vitest';
 import { cutSeconds, excess } from '../../out/examples/fleet/bound.js';
+import { readFlags } from '../../out/examples/fleet/flags.js';
 import { failures, type Outcome, summary } from '../../out/examples/fleet/summary.js';
+
+describe('the command line of npm run demo:fleet', () => {
+  it('has defaults', () => {
+    expect(readFlags([])).toEqual({ seconds: 18, flood: 2000, help: false });
+  });
+
+  it.each(['--seconds 3', '--seconds many', '--flood 0', '--frobnicate', 'surplus'])(
+    'refuses %s',
+    (args) => {
+      expect(() => readFlags(args.split(' '))).toThrow();
+    },
+  );
+});
 
 describe('the measure of the bound', () => {
   it('finds the interval that has too much', () => {

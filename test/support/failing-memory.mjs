@@ -7,8 +7,8 @@ import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from '
 import { selectEngine } from '../../dist/engine/select.js';
 
 // Some texts are longer than what the engine has at hand for one.
-const keys = Array.from({ length: 120 }, (_, n) => n + 'k'.repeat(n % 8 ? 5 : 300));
-const FULL = { maxPeers: 50 };
+const keys = Array.from({ length: 60 }, (_, n) => n + 'k'.repeat(n % 8 ? 5 : 300));
+const FULL = { maxPeers: 25 };
 const CHECKS = ['check', 'checkMessage', 'checkOrderbook'];
 
 const clock = () => clock.now;
