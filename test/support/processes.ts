@@ -1,11 +1,12 @@
 // Child processes: scripts run in a process of their own, against a copy of the package that a test
 // may spoil, or against the package as it is.
 
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -58,9 +59,13 @@ export function runJson(script: string, options?: RunOptions): unknown {
   return JSON.parse(stdout);
 }
 
-/** Starts a program of the repository's, to be watched and perhaps interrupted. */
+const ENDS_WITH_PARENT = fileURLToPath(new URL('ends-with-parent.mjs', import.meta.url));
+
+/** Starts a program of the repository's, to be watched and perhaps interrupted. It ends with the tests at the latest. */
 export function start(program: string, args: string[]) {
-  const child = spawn(process.execPath, [program, ...args]);
+  const child = spawn(process.execPath, ['--import', ENDS_WITH_PARENT, program, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  }) as ChildProcessByStdio<null, Readable, Readable>;
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text) => {
