@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { selfCheck } from '../dist/self-check.js';
 import { VERSION } from '../dist/version.js';
+import { TESTS_NATIVE } from './support/limiters.js';
 import { packageCopy, ROOT, run } from './support/processes.js';
 
 const BINARY = 'build/Release/relay_limiter.node';
@@ -24,7 +25,7 @@ function command(args: string[] = [], env: Record<string, string> = {}) {
   return run(script, { folder: copy.folder, env: { RELAY_LIMITER_OPERATIONS: '1', ...env } });
 }
 
-test('says which engine runs and why, and compares both', () => {
+test.runIf(TESTS_NATIVE)('says which engine runs and why, and compares both', () => {
   copy.copy(BINARY, BINARY);
   const { status, stdout, stderr } = command();
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
@@ -37,17 +38,23 @@ test('says which engine runs and why, and compares both', () => {
   );
 });
 
-test('compares the engines for at least as many operations as RELAY_LIMITER_OPERATIONS says', () => {
-  copy.copy(BINARY, BINARY);
-  const { stdout } = command(['--json'], { RELAY_LIMITER_OPERATIONS: '40000' });
-  expect(JSON.parse(stdout).selfCheck).toMatchObject({ agreed: 45_000 });
-});
+test.runIf(TESTS_NATIVE)(
+  'compares the engines for at least as many operations as RELAY_LIMITER_OPERATIONS says',
+  () => {
+    copy.copy(BINARY, BINARY);
+    const { stdout } = command(['--json'], { RELAY_LIMITER_OPERATIONS: '40000' });
+    expect(JSON.parse(stdout).selfCheck).toMatchObject({ agreed: 45_000 });
+  },
+);
 
-test('selfCheck does a round for each limiter, however few seconds it has', () => {
-  expect(selfCheck({ seconds: 0 }, 1)).toEqual({ seed: 1, agreed: 15_000 });
-});
+test.runIf(TESTS_NATIVE)(
+  'selfCheck does a round for each limiter, however few seconds it has',
+  () => {
+    expect(selfCheck({ seconds: 0 }, 1)).toEqual({ seed: 1, agreed: 15_000 });
+  },
+);
 
-test('--json says the same for scripts, whatever engine is the default', () => {
+test.runIf(TESTS_NATIVE)('--json says the same for scripts, whatever engine is the default', () => {
   copy.copy(BINARY, BINARY);
   const { status, stdout } = command(['--json'], { RELAY_LIMITER_ENGINE: 'js' });
   const report = JSON.parse(stdout);
@@ -63,22 +70,25 @@ test('--json says the same for scripts, whatever engine is the default', () => {
   expect(report.selfCheck.agreed).toBe(15_000);
 });
 
-test('engines that differ by a rounding are found, the exit code is 1, and the seed repeats it', () => {
-  copy.copy(BINARY, BINARY);
-  const file = 'dist/engine/js/arithmetic.js';
-  const right = readFileSync(join(ROOT, file), 'utf8');
-  const wrong = right.replaceAll('(cost - tokens) / rate', '(cost - tokens) * (1 / rate)');
-  expect(wrong).not.toBe(right);
-  copy.write(file, wrong);
-  const { status, stdout } = command([], { RELAY_LIMITER_SEED: '1' });
-  expect(status).toBe(1);
-  expect(stdout).toMatch(
-    /self-check {2}FAILED after .* seed 1\n +RateLimiter\.check\(.*\n +native .*\n +js /,
-  );
-  expect(command([], { RELAY_LIMITER_SEED: '1' }).stdout).toBe(stdout);
-});
+test.runIf(TESTS_NATIVE)(
+  'engines that differ by a rounding are found, the exit code is 1, and the seed repeats it',
+  () => {
+    copy.copy(BINARY, BINARY);
+    const file = 'dist/engine/js/arithmetic.js';
+    const right = readFileSync(join(ROOT, file), 'utf8');
+    const wrong = right.replaceAll('(cost - tokens) / rate', '(cost - tokens) * (1 / rate)');
+    expect(wrong).not.toBe(right);
+    copy.write(file, wrong);
+    const { status, stdout } = command([], { RELAY_LIMITER_SEED: '1' });
+    expect(status).toBe(1);
+    expect(stdout).toMatch(
+      /self-check {2}FAILED after .* seed 1\n +RateLimiter\.check\(.*\n +native .*\n +js /,
+    );
+    expect(command([], { RELAY_LIMITER_SEED: '1' }).stdout).toBe(stdout);
+  },
+);
 
-test.each(['RELAY_LIMITER_SEED', 'RELAY_LIMITER_OPERATIONS'])(
+test.runIf(TESTS_NATIVE).each(['RELAY_LIMITER_SEED', 'RELAY_LIMITER_OPERATIONS'])(
   '%s that is no whole number is an error',
   (name) => {
     copy.copy(BINARY, BINARY);

@@ -4,11 +4,14 @@ import { once } from 'node:events';
 import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http';
 import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard';
-import { onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import type { Hello, Listing, Sample } from '../../dist/dashboard/messages.js';
-import { manualClock } from '../support/limiters.js';
+import { manualClock, TESTS_NATIVE } from '../support/limiters.js';
 
 export type { Hello, Listing, Sample };
+
+/** A limiter's memory in a sample: only the native engine knows it. */
+export const MEMORY = TESTS_NATIVE ? expect.any(Number) : null;
 
 /** Seconds between two samples. */
 export const INTERVAL = 1;

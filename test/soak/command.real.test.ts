@@ -20,7 +20,7 @@ describe('the soak command', () => {
   });
 
   it('ends early when it is interrupted, with the summary', async () => {
-    const soak = start(MAIN, ['--operations', '1000000000', '--flood', '0']);
+    const soak = start(MAIN, ['--operations', '1000000000', '--flood', '0', '--engine', 'js']);
     await soak.line(/\n +\d+ /);
     soak.interrupt();
     const { code, output } = await soak.ended;

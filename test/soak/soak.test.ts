@@ -6,7 +6,7 @@ import { Difference } from '../../soak/model/model.js';
 import { Round } from '../../soak/round.js';
 import type { Host, Subject } from '../../soak/subjects.js';
 import { Tally } from '../../soak/tally.js';
-import { ENGINES } from '../support/limiters.js';
+import { ENGINES, otherEngine } from '../support/limiters.js';
 import { type Flaw, StandIn } from './stand-in.js';
 
 const ANY_SEED = Number(process.env['RELAY_LIMITER_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
@@ -25,10 +25,12 @@ describe.each(ENGINES)('%s', (engine) => {
 });
 
 function answersAsTheModel(engine: EngineName, seed: number): Tally {
-  const otherEngine: EngineName = engine === 'native' ? 'js' : 'native';
   const tally = new Tally();
   for (let n = 0; n < 6; n += 1) {
-    const options = { seed: seed + n, engine, otherEngine, throwingListener: false };
+    const options = {
+      ...{ seed: seed + n, engine, otherEngine: otherEngine(engine) },
+      throwingListener: false,
+    };
     const round = new Round(options, tally);
     try {
       play(round, 8000);
