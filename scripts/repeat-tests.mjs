@@ -18,6 +18,8 @@ import { fail, root, table } from './tools.mjs';
 
 const SCRIPT = fileURLToPath(import.meta.url);
 const LONGEST_RUN_MS = 60 * 60_000;
+/** What ends the script, and the tests that it runs. */
+const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
 /** The words before `npm test`, and how many processes keep the cores busy meanwhile. */
 const CONDITIONS = {
@@ -63,6 +65,15 @@ function readFlags() {
   }
 }
 
+function endGroup({ pid }) {
+  try {
+    process.kill(-pid, 'SIGTERM');
+  } catch (error) {
+    // It has ended meanwhile.
+    if (error.code !== 'ESRCH') throw error;
+  }
+}
+
 /** Runs `npm test` once. Returns its time in seconds, and what failed: an empty list if nothing did. */
 async function runTests({ prefix, loops }, log, report) {
   const busy = Array.from({ length: loops }, () => fork(SCRIPT, ['--keep-busy']));
@@ -74,13 +85,19 @@ async function runTests({ prefix, loops }, log, report) {
     cwd: root,
     stdio: ['ignore', output, output],
     env: { ...process.env, NO_COLOR: '1' },
-    timeout: LONGEST_RUN_MS,
+    // A process group of its own, so that npm and all that it has started can be ended together.
+    detached: true,
   });
+  const end = () => endGroup(child);
+  const timer = setTimeout(end, LONGEST_RUN_MS);
+  for (const signal of ENDING) process.on(signal, end);
   try {
     const [code, signal] = await once(child, 'close');
     const seconds = Math.round((performance.now() - start) / 1000);
     return { seconds, failed: code === 0 ? [] : failuresIn(report, code ?? signal) };
   } finally {
+    clearTimeout(timer);
+    for (const signal of ENDING) process.off(signal, end);
     for (const loop of busy) loop.kill();
     closeSync(output);
   }
@@ -105,6 +122,12 @@ function failuresIn(report, code) {
 
 async function main() {
   const { runs, conditions } = readFlags();
+  let interruption;
+  for (const signal of ENDING) {
+    process.on(signal, () => {
+      interruption ??= signal;
+    });
+  }
   const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-repeat-'));
   const summary = [['condition', 'what it is', 'passed', 'fastest', 'slowest']];
   const failures = new Map();
@@ -117,6 +140,7 @@ async function main() {
       const report = join(folder, 'report.json');
       rmSync(report, { force: true });
       const { seconds, failed } = await runTests(condition, log, report);
+      if (interruption !== undefined) fail(`repeat-tests: ended by ${interruption}`);
       times.push(seconds);
       const outcome = failed.length === 0 ? 'passed' : `FAILED: ${failed.length}, see ${log}`;
       const count = `${run}`.padStart(`${runs}`.length);
