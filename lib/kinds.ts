@@ -39,10 +39,10 @@ export function isPlain(value: object): boolean {
 }
 
 /** Whether it has methods of all these names. */
-export function hasMethods(value: unknown, ...names: readonly string[]): boolean {
+export function hasMethods(value: unknown, ...names: readonly (string | symbol)[]): boolean {
   const isObject = (typeof value === 'object' && value !== null) || typeof value === 'function';
   if (!isObject || isRevoked(value)) return false;
-  return names.every((name) => typeof (value as Fields)[name] === 'function');
+  return names.every((name) => typeof (value as Record<PropertyKey, unknown>)[name] === 'function');
 }
 
 /** Such as `Map` or `Date`; `Object` for most, and for one that does not want to tell. */

@@ -5,6 +5,8 @@ import { bansAreWatched, publishBan } from './ban-channel.js';
 import { type Clock, readOptionalClock } from './clock.js';
 import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from './engine/engine.js';
 import { selectEngine } from './engine/select.js';
+import { refused } from './errors.js';
+import { hasMethods } from './kinds.js';
 import { type CommonOptions, cleanupBudget, requireAge, requireKey } from './options.js';
 import {
   joinSteps,
@@ -96,12 +98,14 @@ export abstract class Limiter<Core extends LimiterCore> {
   }
 
   /**
-   * What the limiter remembers of its peers, as a plain object that survives JSON, of either engine and any
-   * machine: every offender by its key, in the order of the first violations, but those whose ban is over,
-   * and those whose key is too long to be kept; and under digests of their keys all others whose bucket is
-   * not full, or whose interval is not over, within ten seconds. O(n log n) for n peers, in one call: of a
-   * hundred thousand peers and more rather take `snapshotSlices`.
+   * Returns what a restart would lose, as a plain object that survives JSON, the same on either engine and any
+   * machine. Offenders are listed by key, in the order of their first violations, except those with an expired ban
+   * or a key too long to store. Other peers are listed by a digest of their key, if their bucket or interval needs
+   * more than ten seconds to recover. O(n log n) for n peers in one call: use `snapshotSlices` for a hundred
+   * thousand peers or more.
    * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
+   * @example
+   * const saved = JSON.stringify(limiter.snapshot());
    */
   snapshot(): LimiterSnapshot {
     const now = this.now();
@@ -112,10 +116,9 @@ export abstract class Limiter<Core extends LimiterCore> {
   }
 
   /**
-   * The same in slices of about a thousand peers, each a snapshot by itself; to restore them in
-   * their order is to restore all. A slice takes about a millisecond, and between two of them the limiter may be
-   * used: every peer is told as of its own slice, and one that comes or goes meanwhile may be missing. A
-   * slice may be empty.
+   * Returns the same in slices of about a thousand peers, each a snapshot by itself; to restore them in their order
+   * is to restore all. A slice takes about a millisecond. The limiter may be used between two slices: each peer is
+   * saved as of its own slice, and a peer that comes or goes meanwhile may be missing. A slice may be empty.
    * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
    * @example
    * for (const slice of limiter.snapshotSlices()) {
@@ -130,33 +133,39 @@ export abstract class Limiter<Core extends LimiterCore> {
   }
 
   /**
-   * Puts the peers of a snapshot back, of either engine and any machine, and returns how many.
-   * Offenders are merged into what is there: a known peer's violations become the larger of both, a
-   * ban is never shortened, and of two buckets the emptier one stays. No ban lasts longer than this
-   * limiter's `banDuration`; one with 0 seconds left is over, and its peer is not put back. Offenders need
-   * room as newcomers do; where that is scarce, the banned have it first, then those with the most violations, of
-   * these those who were idle the shortest. `onBan` is not called.
+   * Restores the peers of a snapshot, of either engine and any machine, and returns how many. Snapshots of the first
+   * format, without buckets and digests, are read as well. `onBan` is not called.
    *
-   * Peers under digests wait beside the table, at most `maxPeers` of them, and count as peers when
-   * they come back; one that has come before stays as it is. Snapshots of the first format, without buckets and
-   * digests, are read as well.
-   * @throws `ERR_LIMITER_SNAPSHOT` for what cannot be read whole, `ERR_LIMITER_CLOCK`: then nothing
-   * has changed. `ERR_LIMITER_MEMORY` where a peer finds no memory.
+   * Offenders are merged into what is there: a known peer's violations become the larger of both, a ban is never
+   * shortened, and of two buckets the emptier one stays. No ban lasts longer than this limiter's `banDuration`; one
+   * with 0 seconds left is over, and its peer is not restored. If space runs out, banned peers are restored first,
+   * then peers by violations (most first), then by idle time (shortest first).
+   *
+   * Peers under digests wait beside the table, at most `maxPeers` of them and from at most sixteen limiters, and
+   * count as peers when they come back. A peer that was checked before its digest is restored keeps its current
+   * state: restore a limiter before you use it.
+   * @throws `ERR_LIMITER_SNAPSHOT` for what cannot be read whole, `ERR_LIMITER_CLOCK`: then nothing has changed.
+   * `ERR_LIMITER_MEMORY` where a peer finds no memory.
+   * @example
+   * limiter.restore(JSON.parse(saved));
    */
   restore(snapshot: unknown): number {
     return this.#restore(readSnapshot(snapshot, this.#name, this.#banDuration));
   }
 
   /**
-   * The same of slices, in steps of one slice each, between which the limiter may be used. First all slices
-   * are read, and then all are put back; each step yields how many peers were put back so far. Of slices of
-   * several limiters nothing good comes: give those of one `snapshotSlices`, in their order.
-   * @throws as `restore` does. What cannot be read is told before anything has changed.
+   * Restores slices in steps of one slice each, between which the limiter may be used. First all slices are read, and
+   * then all are restored; each step yields how many peers were restored so far. Pass the slices of one
+   * `snapshotSlices()` call, in their order; do not mix limiters.
+   * @throws as `restore` does. What cannot be read is reported before anything has changed.
    * @example
    * let restored = 0;
    * for (restored of limiter.restoreSlices(slices)) await setImmediate();
    */
   *restoreSlices(slices: Iterable<unknown>): Generator<number, void, undefined> {
+    if (!isIterable(slices)) {
+      throw refused('ERR_LIMITER_SNAPSHOT', 'the slices', slices, 'an iterable of snapshots');
+    }
     const read: ReadSnapshot[] = [];
     for (const slice of slices) {
       read.push(readSnapshot(slice, this.#name, this.#banDuration));
@@ -173,10 +182,11 @@ export abstract class Limiter<Core extends LimiterCore> {
     const now = this.now();
     const known = this.core.statistics().peers;
     const fits = known + peers.keys.length <= this.maxPeers;
-    let restored = 0;
-    // First: a limiter that knows nobody takes over the secret of the first digests.
+    if (digests[0] !== undefined) this.core.adopt(digests[0].secret);
+    // First: no digest takes the memory of an offender.
+    let restored = this.core.restore(fits ? peers : worstFirst(peers), now);
     for (const columns of digests) restored += this.core.restoreDigests(columns, now);
-    return restored + this.core.restore(fits ? peers : worstFirst(peers), now);
+    return restored;
   }
 
   /**
@@ -230,4 +240,8 @@ export abstract class Limiter<Core extends LimiterCore> {
     if (watched) publishBan({ limiter: this, ...ban });
     safely(() => this.#onBan?.(ban));
   }
+}
+
+function isIterable(value: unknown): value is Iterable<unknown> {
+  return hasMethods(value, Symbol.iterator);
 }

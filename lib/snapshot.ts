@@ -82,6 +82,7 @@ function readPeers(
   banDuration: number,
 ): OffenderColumns {
   if (!isArray(peers)) throw wrong('peers', peers, 'an array');
+  requireFitting(peers, 'peers');
   const known = new KeySet();
   const keys: string[] = [];
   const numbers = new Float64Array(peers.length * OFFENDER_NUMBERS);
@@ -181,6 +182,7 @@ function readDigests(given: unknown): DigestColumns[] {
 function readGroup(given: unknown, path: string): DigestColumns {
   const { secret, peers } = fields(given, () => path, ['secret', 'peers']);
   if (!isArray(peers)) throw wrong(`${path}.peers`, peers, 'an array');
+  requireFitting(peers, `${path}.peers`);
   const columns = {
     secret: new Uint32Array(4),
     digests: new Uint32Array(peers.length * 4),
@@ -203,11 +205,15 @@ function readDigest(
     throw wrong(path(), given, 'an array of a digest and three numbers or null');
   }
   const [digest, idle, tokens, bucketIdle] = given;
-  if (!readHex(digest, digests, i * 4)) throw wrong(`${path()}[0]`, digest, HEX_DIGITS);
+  if (!readHex(digest, digests, i * 4) || /^0+$/.test(digest as string)) {
+    throw wrong(`${path()}[0]`, digest, `${HEX_DIGITS}, not all 0`);
+  }
   if ((tokens === null) !== (bucketIdle === null)) {
     throw wrong(`${path()}[3]`, bucketIdle, 'null where there are no tokens, and only there');
   }
-  if (idle === null && tokens === null) throw wrong(path(), given, 'one that says something');
+  if (idle === null && tokens === null) {
+    throw wrong(path(), given, 'a digest with an idle time, a bucket, or both');
+  }
   for (const [n, value] of [idle, tokens, bucketIdle].entries()) {
     if (!isSecondsOrNull(value)) {
       throw wrong(`${path()}[${n + 1}]`, value, SECONDS_OR_NULL);
@@ -225,6 +231,14 @@ function hexOf(words: Uint32Array, at: number): string {
 
 const HEX = /^[0-9a-f]{32}$/;
 const HEX_DIGITS = '32 hexadecimal digits in lower case';
+
+/** Far more than a limiter can keep, and few enough for an array of numbers. */
+const MOST_PEERS = 2 ** 26;
+
+function requireFitting({ length }: readonly unknown[], path: string): void {
+  if (length <= MOST_PEERS) return;
+  throw wrong(`${path}.length`, length, `at most ${MOST_PEERS}`);
+}
 
 /** False if it is none. */
 function readHex(given: unknown, words: Uint32Array, at: number): boolean {

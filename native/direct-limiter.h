@@ -83,7 +83,7 @@ class DirectLimiter {
       LastAllowed* last = nullptr;
       const Verdict added = addTime(key, kNever, now, last, offence.loss(), most);
       if (last == nullptr) return added;
-      last->at = now - offence.idleSeconds;
+      last->at = std::max(last->at, now - offence.idleSeconds);
     }
     if (offence.bucket.isThere()) {
       const Verdict restored = restoreBucket(key, offence.bucket, now);
@@ -112,16 +112,14 @@ class DirectLimiter {
   Verdict restoreDigest(const Secret& secret, bool isOwn, const SavedDigest& saved,
                         double now) noexcept {
     const auto stricter = [this](const Bucket& a, const Bucket& b) { return isStricter(a, b); };
-    const auto hasRoom = [this](size_t awaited) {
-      return static_cast<double>(awaited) < config_.maxPeers;
-    };
     Verdict verdict = Verdict::kNoRoom;
-    if (saved.bucket.isThere() && hasRoom(pendingBuckets_.size())) {
+    if (saved.bucket.isThere()) {
       const Bucket bucket = saved.bucket.restored(saved.digest, now);
-      verdict = pendingBuckets_.put(secret, isOwn, bucket, stricter);
+      verdict = pendingBuckets_.put(secret, isOwn, bucket, config_.maxPeers, stricter);
     }
-    if (saved.hasTime() && hasRoom(pendingTimes_.size()) && verdict != Verdict::kNoMemory) {
-      const Verdict put = pendingTimes_.put(secret, isOwn, saved.restoredTime(now), isLater);
+    if (saved.hasTime() && verdict != Verdict::kNoMemory) {
+      const LastAllowed last = saved.restoredTime(now);
+      const Verdict put = pendingTimes_.put(secret, isOwn, last, config_.maxPeers, isLater);
       if (put != Verdict::kNoRoom) verdict = put;
     }
     return verdict;
@@ -134,22 +132,25 @@ class DirectLimiter {
     return SavedDigest::of(*bucket, now).bucket;
   }
 
-  // Visits some of the connections that a snapshot has under a digest, in passes, as a sweep does:
-  // visit(secret, saved), where no secret is the limiter's own. Bucket and time are two visits.
-  template <class Visit>
-  bool sweepDigests(unsigned pass, uint64_t& cursor, double now, Visit&& visit) noexcept {
+  static constexpr unsigned kSnapshotPasses = 2 * kSecrets + 2;
+
+  // Visits some of the connections that are not among the named offenders up to `order`, in passes,
+  // as sweepUntold() does. Those that are awaited come first: one that comes back meanwhile is
+  // visited again in its table.
+  template <class UseOffender, class UseDigest>
+  bool sweepOthers(unsigned pass, uint64_t& cursor, double now, uint64_t order,
+                   UseOffender&& useOffender, UseDigest&& useDigest) noexcept {
     const auto isSaved = [&](const auto& record) { return this->isSaved(record, now); };
-    if (pass == 0) {
-      return sweepUnlisted(buckets_, offenders_, cursor, now, banDuration(), isSaved, visit);
+    if (pass < kSecrets)
+      return sweepPending(pendingBuckets_, pass, cursor, now, isSaved, useDigest);
+    if (pass < 2 * kSecrets) {
+      return sweepPending(pendingTimes_, pass - kSecrets, cursor, now, isSaved, useDigest);
     }
-    if (pass == 1) {
-      return sweepUnlisted(allowedAt_, offenders_, cursor, now, banDuration(), isSaved, visit);
-    }
-    // Bans are the offenders'.
-    if (pass == 2) return false;
-    const unsigned index = (pass - 3) / 2;
-    return pass % 2 == 1 ? sweepPending(pendingBuckets_, index, cursor, now, isSaved, visit)
-                         : sweepPending(pendingTimes_, index, cursor, now, isSaved, visit);
+    const auto sweep = [&](auto& table) {
+      return sweepUntold(table, offenders_, cursor, now, banDuration(), order, isSaved, useOffender,
+                         useDigest);
+    };
+    return pass == 2 * kSecrets ? sweep(buckets_) : sweep(allowedAt_);
   }
 
   // Seconds since the connection's last allowed orderbook request; infinity where there was none.

@@ -233,15 +233,30 @@ class Offenders {
     Fingerprint fingerprint;
 
     bool operator<(const Place& other) const noexcept { return order < other.order; }
+
+    // In the place of an offender without violations.
+    static constexpr uint64_t kBehind = uint64_t{1} << 63;
   };
 
-  // Visits some offenders, as Table::sweep does: visit(place) for each that has a name.
+  // Visits some offenders, as Table::sweep does: visit(place) for each that has a name and is not
+  // late.
   template <class Visit>
-  bool sweepPlaces(uint64_t& cursor, Visit&& visit) noexcept {
+  bool sweepPlaces(uint64_t& cursor, uint64_t last, Visit&& visit) noexcept {
     return table_.sweep(cursor, [&](const Offender& offender) {
-      if (offender.name) visit(placeOf(offender));
+      if (offender.name && !isLate(offender, last)) visit(placeOf(offender));
       return false;
     });
+  }
+
+  // The last of all places so far: who becomes an offender later has a later one.
+  uint64_t lastOrder() const noexcept { return lastOrder_; }
+
+  // Whether both its violations and its ban, if there are any, came after the place `last` was
+  // taken. One that is not has been an offender ever since.
+  bool isLate(const Offender& offender, uint64_t last) noexcept {
+    if (offender.violations > 0 && offender.order <= last) return false;
+    const Ban* ban = hasBans() ? bans_.find(offender.fingerprint) : nullptr;
+    return ban == nullptr || ban->order > last;
   }
 
   // The offender, if it is one that a snapshot names: it has a name, and its ban, if there is one,
@@ -256,10 +271,9 @@ class Offenders {
 
  private:
   Place placeOf(const Offender& offender) noexcept {
-    constexpr uint64_t kBehind = uint64_t{1} << 63;
     if (offender.violations > 0) return {offender.order, offender.fingerprint};
     const Ban* ban = hasBans() ? bans_.find(offender.fingerprint) : nullptr;
-    return {kBehind | (ban == nullptr ? 0 : ban->order), offender.fingerprint};
+    return {Place::kBehind | (ban == nullptr ? 0 : ban->order), offender.fingerprint};
   }
 
   static TopViolators::Violator violatorOf(const Offender& offender) noexcept {

@@ -69,6 +69,8 @@ class OrderbookLimiter {
       LastAllowed* last = room.take(allowedAt_, print);
       if (last == nullptr) return Verdict::kNoMemory;
       *last = {print, now - offence.idleSeconds};
+      const LastAllowed* awaited = pending_.find(key);
+      if (awaited != nullptr && isLater(*awaited, *last)) last->at = awaited->at;
       vacate(room, true);
     }
     pending_.forget(key);
@@ -91,10 +93,9 @@ class OrderbookLimiter {
   // maxPeers are awaited.
   Verdict restoreDigest(const Secret& secret, bool isOwn, const SavedDigest& saved,
                         double now) noexcept {
-    const bool isFull = static_cast<double>(pending_.size()) >= config_.maxPeers;
-    if (!saved.hasTime() || isFull) return Verdict::kNoRoom;
+    if (!saved.hasTime()) return Verdict::kNoRoom;
     const LastAllowed last = saved.restoredTime(now);
-    return pending_.put(secret, isOwn, last, isLater);
+    return pending_.put(secret, isOwn, last, config_.maxPeers, isLater);
   }
 
   // Has no buckets.
@@ -102,18 +103,21 @@ class OrderbookLimiter {
     return SavedBucket::none();
   }
 
-  // Visits some of the peers that a snapshot has under a digest, in passes, as a sweep does:
-  // visit(secret, saved), where no secret is the limiter's own.
-  template <class Visit>
-  bool sweepDigests(unsigned pass, uint64_t& cursor, double now, Visit&& visit) noexcept {
+  static constexpr unsigned kSnapshotPasses = PendingRecords<LastAllowed>::kMostSecrets + 1;
+
+  // Visits some of the peers that are not among the named offenders up to `order`, in passes, as
+  // sweepUntold() does. Those that are awaited come first: one that comes back meanwhile is visited
+  // again in its table.
+  template <class UseOffender, class UseDigest>
+  bool sweepOthers(unsigned pass, uint64_t& cursor, double now, uint64_t order,
+                   UseOffender&& useOffender, UseDigest&& useDigest) noexcept {
     const auto isSaved = [&](const LastAllowed& last) {
       return secondsUntilFresh(last, now) > kSnapshotSeconds;
     };
-    if (pass == 0) {
-      return sweepUnlisted(allowedAt_, offenders_, cursor, now, banDuration(), isSaved, visit);
-    }
-    // Bans are the offenders'.
-    return pass > 1 && sweepPending(pending_, pass - 2, cursor, now, isSaved, visit);
+    constexpr unsigned kSecrets = PendingRecords<LastAllowed>::kMostSecrets;
+    if (pass < kSecrets) return sweepPending(pending_, pass, cursor, now, isSaved, useDigest);
+    return sweepUntold(allowedAt_, offenders_, cursor, now, banDuration(), order, isSaved,
+                       useOffender, useDigest);
   }
 
   // Seconds since the peer's last allowed request; infinity where there was none.

@@ -15,7 +15,7 @@
 
 namespace relay_limiter {
 
-// Mixes the first word of digests under a key of this limiter's own, and back. A snapshot has them
+// Mixes digests under a key of this limiter's own, and back. A snapshot has them
 // in the order of a table, or in whatever order somebody gave them: neither may decide where the
 // records of this table lie.
 class DigestMixer {
@@ -25,7 +25,7 @@ class DigestMixer {
       : mask_(key.k0), factor_(key.k1 | 1), inverse_(inverseOf(factor_)) {}
 
   Fingerprint mixed(const Fingerprint& digest) const noexcept {
-    uint64_t word = (digest.low ^ mask_) * factor_;
+    uint64_t word = (digest.low ^ maskOf(digest.high)) * factor_;
     word = (word ^ word >> 32) * factor_;
     const Fingerprint result{word, digest.high};
     // All zeros mark an empty slot.
@@ -35,10 +35,17 @@ class DigestMixer {
   Fingerprint unmixed(const Fingerprint& mixed) const noexcept {
     uint64_t word = mixed.low * inverse_;
     word = (word ^ word >> 32) * inverse_;
-    return {word ^ mask_, mixed.high};
+    return {word ^ maskOf(mixed.high), mixed.high};
   }
 
  private:
+  // The second word is kept as it is, and mixed into the first: digests that agree in one of them
+  // lie apart.
+  uint64_t maskOf(uint64_t high) const noexcept {
+    const uint64_t word = (high ^ mask_) * factor_;
+    return word ^ word >> 32;
+  }
+
   // By Newton's method: each step doubles the number of right bits, of which an odd number is its
   // own inverse in three.
   static uint64_t inverseOf(uint64_t odd) noexcept {
@@ -56,7 +63,7 @@ template <class Record>
 class PendingRecords {
  public:
   // Secrets of snapshots that are kept at once; records under one more are not.
-  static constexpr size_t kMostSecrets = 4;
+  static constexpr size_t kMostSecrets = 16;
 
   // A random key, before the first record.
   void setKey(const Secret& key) noexcept { mixer_ = DigestMixer(key); }
@@ -68,9 +75,9 @@ class PendingRecords {
   bool needsText() const noexcept { return size_ > ownSize(); }
 
   // `isOwn`: the secret is the limiter's. Of two records under one digest the one for which
-  // isStricter(a, b) stays. `kNoRoom` if there is no place for one more secret.
+  // isStricter(a, b) stays. `kNoRoom` if there are `most` records, or no place for one more secret.
   template <class IsStricter>
-  Verdict put(const Secret& secret, bool isOwn, const Record& record,
+  Verdict put(const Secret& secret, bool isOwn, const Record& record, double most,
               IsStricter&& isStricter) noexcept {
     if (groups_ == nullptr) groups_.reset(new (std::nothrow) Group[kMostSecrets]());
     if (groups_ == nullptr) return Verdict::kNoMemory;
@@ -80,6 +87,7 @@ class PendingRecords {
     Record* known = group->records.find(place);
     if (known != nullptr && !isStricter(record, *known)) return Verdict::kAllowed;
     if (known == nullptr) {
+      if (static_cast<double>(size_) >= most) return Verdict::kNoRoom;
       known = group->records.insert(place);
       if (known == nullptr) return Verdict::kNoMemory;
       ++size_;
@@ -191,16 +199,20 @@ class PendingRecords {
   size_t size_ = 0;
 };
 
-// Visits some records of `table`, as Table::sweep does: visit(nullptr, saved) for each that a
-// snapshot has under a digest, since its peer is not among the named offenders.
-template <class Record, class IsSaved, class Visit>
-bool sweepUnlisted(Table<Record>& table, Offenders& offenders, uint64_t& cursor, double now,
-                   double banDuration, IsSaved&& isSaved, Visit&& visit) noexcept {
+// Visits some records of `table`, as Table::sweep does, with what a snapshot says of their peers:
+// useOffender(offender, began) for one that is a named offender since later than `order`, nothing
+// for earlier ones, and useDigest(nullptr, saved) for all others.
+template <class Record, class IsSaved, class UseOffender, class UseDigest>
+bool sweepUntold(Table<Record>& table, Offenders& offenders, uint64_t& cursor, double now,
+                 double banDuration, uint64_t order, IsSaved&& isSaved, UseOffender&& useOffender,
+                 UseDigest&& useDigest) noexcept {
   return table.sweep(cursor, [&](const Record& record) {
     double began;
-    if (isSaved(record) &&
-        offenders.listed(record.fingerprint, now, banDuration, began) == nullptr) {
-      visit(nullptr, SavedDigest::of(record, now));
+    const Offender* offender = offenders.listed(record.fingerprint, now, banDuration, began);
+    if (offender == nullptr) {
+      if (isSaved(record)) useDigest(nullptr, SavedDigest::of(record, now));
+    } else if (offenders.isLate(*offender, order)) {
+      useOffender(*offender, began);
     }
     return false;
   });

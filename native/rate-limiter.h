@@ -96,12 +96,10 @@ class RateLimiter {
   // maxPeers are awaited.
   Verdict restoreDigest(const Secret& secret, bool isOwn, const SavedDigest& saved,
                         double now) noexcept {
-    if (!saved.bucket.isThere() || static_cast<double>(pending_.size()) >= config_.maxPeers) {
-      return Verdict::kNoRoom;
-    }
+    if (!saved.bucket.isThere()) return Verdict::kNoRoom;
     const Bucket bucket = saved.bucket.restored(saved.digest, now);
     const auto stricter = [this](const Bucket& a, const Bucket& b) { return isStricter(a, b); };
-    return pending_.put(secret, isOwn, bucket, stricter);
+    return pending_.put(secret, isOwn, bucket, config_.maxPeers, stricter);
   }
 
   // What a snapshot says of a peer's bucket.
@@ -111,14 +109,19 @@ class RateLimiter {
     return SavedDigest::of(*bucket, now).bucket;
   }
 
-  // Visits some of the peers that a snapshot has under a digest, in passes, as a sweep does:
-  // visit(secret, saved), where no secret is the limiter's own.
-  template <class Visit>
-  bool sweepDigests(unsigned pass, uint64_t& cursor, double now, Visit&& visit) noexcept {
+  static constexpr unsigned kSnapshotPasses = PendingRecords<Bucket>::kMostSecrets + 1;
+
+  // Visits some of the peers that are not among the named offenders up to `order`, in passes, as
+  // sweepUntold() does. Those that are awaited come first: one that comes back meanwhile is visited
+  // again in its table.
+  template <class UseOffender, class UseDigest>
+  bool sweepOthers(unsigned pass, uint64_t& cursor, double now, uint64_t order,
+                   UseOffender&& useOffender, UseDigest&& useDigest) noexcept {
     const auto isSaved = [&](const Bucket& bucket) { return this->isSaved(bucket, now); };
-    return pass == 0
-               ? sweepUnlisted(buckets_, offenders_, cursor, now, banDuration(), isSaved, visit)
-               : sweepPending(pending_, pass - 1, cursor, now, isSaved, visit);
+    constexpr unsigned kSecrets = PendingRecords<Bucket>::kMostSecrets;
+    if (pass < kSecrets) return sweepPending(pending_, pass, cursor, now, isSaved, useDigest);
+    return sweepUntold(buckets_, offenders_, cursor, now, banDuration(), order, isSaved,
+                       useOffender, useDigest);
   }
 
   // Seconds since the peer's last refill; infinity where it has no bucket.

@@ -30,7 +30,7 @@ class SnapshotWalk {
         visitOffenders(core, now, most, useOffender);
         return true;
       case Phase::kDigests:
-        visitDigests(core, now, most, useDigest);
+        visitOthers(core, now, most, useOffender, useDigest);
         return true;
       case Phase::kOver:
         break;
@@ -49,8 +49,10 @@ class SnapshotWalk {
     const auto add = [&](const Offenders::Place& place) {
       hasMemory = hasMemory && places_.add(place);
     };
+    if (!hasBegun_) order_ = core.offenders().lastOrder();
+    hasBegun_ = true;
     for (unsigned n = 0; n < kMostPages; ++n) {
-      const bool hasMore = core.offenders().sweepPlaces(cursor_, add);
+      const bool hasMore = core.offenders().sweepPlaces(cursor_, order_, add);
       if (!hasMemory) return false;
       if (hasMore) continue;
       places_.finish();
@@ -72,19 +74,25 @@ class SnapshotWalk {
     }
   }
 
-  // One pass of the sweep a step at most, since each may have a secret of its own.
-  template <class UseDigest>
-  void visitDigests(Core& core, double now, size_t most, UseDigest&& useDigest) noexcept {
+  // One pass of the sweep that finds anybody a step at most, since each may have a secret of its
+  // own.
+  template <class UseOffender, class UseDigest>
+  void visitOthers(Core& core, double now, size_t most, UseOffender&& useOffender,
+                   UseDigest&& useDigest) noexcept {
     size_t visited = 0;
+    const auto useLate = [&](const Offender& offender, double began) {
+      ++visited;
+      useOffender(offender, began);
+    };
     const auto visit = [&](const Secret* secret, const SavedDigest& saved) {
       ++visited;
       useDigest(secret, saved);
     };
     for (unsigned n = 0; n < kMostPages && visited < most; ++n) {
-      if (core.sweepDigests(pass_, cursor_, now, visit)) continue;
+      if (core.sweepOthers(pass_, cursor_, now, order_, useLate, visit)) continue;
       cursor_ = 0;
-      if (++pass_ == Core::kPasses) enter(Phase::kOver);
-      break;
+      if (++pass_ == Core::kSnapshotPasses) return enter(Phase::kOver);
+      if (visited > 0) return;
     }
   }
 
@@ -96,6 +104,9 @@ class SnapshotWalk {
   Phase phase_ = Phase::kCollecting;
   uint64_t cursor_ = 0;
   unsigned pass_ = 0;
+  bool hasBegun_ = false;
+  // Offenders since later than that are told with the others.
+  uint64_t order_ = 0;
   SortedRuns<Offenders::Place> places_;
 };
 

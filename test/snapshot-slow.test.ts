@@ -255,6 +255,176 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
   });
 });
 
+describe.each(ENGINES)('a snapshot in slices, on %s', (engine) => {
+  const clock = manualClock();
+  const daily = (options: object = {}) =>
+    new RateLimiter({ rateLimit: 100 / DAY, burstLimit: 100, engine, clock, ...options });
+  /** The limiter that is restored of the slices of another, `between` called after each. */
+  const restarted = (before: RateLimiter, between: (slice: number) => void): RateLimiter => {
+    const slices: LimiterSnapshot[] = [];
+    for (const slice of before.snapshotSlices()) {
+      slices.push(written(slice));
+      between(slices.length);
+    }
+    const after = daily();
+    for (const _ of after.restoreSlices(slices));
+    return after;
+  };
+
+  test('ends although newcomers come all the time', () => {
+    const before = daily({ maxPeers: 3000 });
+    let come = 0;
+    const arrive = () => {
+      for (let n = 0; n < 1500; n += 1, come += 1) before.check(`${come}`, come % 2 ? 60 : 101);
+    };
+    arrive();
+    arrive();
+    let slices = 0;
+    for (const _ of before.snapshotSlices()) {
+      slices += 1;
+      arrive();
+      if (slices > 500) break;
+    }
+    expect(slices).toBeLessThan(100);
+  });
+
+  test('keeps the bucket and the violations of a peer that offends meanwhile', () => {
+    // In whatever slice it offends first.
+    for (let when = 1; when < 12; when += 1) {
+      const before = daily();
+      for (let n = 0; n < 2500; n += 1) before.check(`other ${n}`, n % 2 ? 60 : 101);
+      before.check('peer', 100);
+      let violations = 0;
+      const after = restarted(before, (slice) => {
+        if (slice === when) before.check('peer');
+        violations = before.getViolationCount('peer');
+      });
+      expect(after.check('peer')[0]).toBe('delay');
+      expect(after.getViolationCount('peer')).toBeLessThanOrEqual(violations + 1);
+    }
+  });
+
+  test('keeps a peer that comes back meanwhile as it is then', () => {
+    const first = daily();
+    for (let n = 0; n < 2500; n += 1) first.check(`other ${n}`, 60);
+    first.check('peer', 40);
+    for (let when = 1; when < 12; when += 1) {
+      const before = daily();
+      before.restore(written(first.snapshot()));
+      let isSpent = false;
+      const after = restarted(before, (slice) => {
+        if (slice !== when) return;
+        before.check('peer', 60);
+        isSpent = true;
+      });
+      expect(after.getTokens('peer')).toBeLessThanOrEqual(60);
+      if (when === 1 && isSpent) expect(after.getTokens('peer')).toBe(0);
+    }
+  });
+
+  test('keeps a ban whose peer gets its first violation meanwhile', () => {
+    const nicks = () =>
+      new OrderbookRateLimiter({ violationBanThreshold: 0, banDuration: HOUR, engine, clock });
+    for (let when = 1; when < 8; when += 1) {
+      const before = nicks();
+      const keys = Array.from({ length: 2500 }, (_, n) => `nick ${n}`);
+      for (const key of keys) before.check(key);
+      const slices: LimiterSnapshot[] = [];
+      for (const slice of before.snapshotSlices()) {
+        slices.push(written(slice));
+        // A check during a ban is a violation.
+        if (slices.length === when) for (const key of keys) before.check(key);
+      }
+      const after = nicks();
+      for (const _ of after.restoreSlices(slices));
+      expect(after.getBans(0).count).toBe(keys.length);
+    }
+  });
+
+  test('has nobody of a limiter that is cleared, and takes its next secret', () => {
+    const foreign = daily();
+    foreign.check('foreign', 60);
+    const before = daily();
+    before.restore(written(foreign.snapshot()));
+    before.check('cleared', 60);
+    const after = restarted(before, (slice) => {
+      if (slice !== 1) return;
+      before.clear();
+      const other = daily();
+      other.check('other', 60);
+      before.restore(written(other.snapshot()));
+      before.check('poor', 60);
+    });
+    expect(after.getTokens('cleared')).toBe(100);
+    expect(after.getTokens('foreign')).toBe(100);
+    expect(after.getTokens('poor')).toBe(40);
+  });
+});
+
+describe.each(ENGINES)('restore on %s', (engine) => {
+  const clock = manualClock();
+
+  test('takes any digests, however alike they are', () => {
+    const words = (n: number) => n.toString(16).padStart(16, '0');
+    const alike = [
+      (n: number) => words(7) + words(n + 1),
+      (n: number) => words(n + 1) + words(7),
+      (n: number) => words(0) + words(n + 1),
+    ];
+    for (const digestOf of alike) {
+      const limiter = new RateLimiter({ rateLimit: 0.01, burstLimit: 100, engine, clock });
+      const peers = Array.from({ length: 5000 }, (_, n) => [digestOf(n), null, 1, 1]);
+      const offender = { key: 'offender', violations: 3, banSecondsLeft: null, idleSeconds: 1 };
+      const restored = limiter.restore({
+        ...{ format: 2, limiter: 'RateLimiter' },
+        peers: [{ ...offender, bucket: null }],
+        digests: [{ secret: words(1) + words(2), peers }],
+      });
+      expect(restored).toBe(5001);
+      expect(countOf(limiter.snapshot())).toBe(5001);
+      expect(limiter.getViolationCount('offender')).toBe(3);
+    }
+  });
+
+  test('of an older snapshot by key leaves the later time of a digest', () => {
+    const limiters = [
+      () => new OrderbookRateLimiter({ interval: HOUR, engine, clock }),
+      () => new DirectConnectionRateLimiter({ orderbookInterval: HOUR, engine, clock }),
+    ] as const;
+    for (const make of limiters) {
+      const ask = (limiter: ReturnType<typeof make>) =>
+        limiter instanceof OrderbookRateLimiter
+          ? limiter.check('peer')
+          : limiter.checkOrderbook('peer');
+      const older = make();
+      ask(older);
+      ask(older);
+      const asOffender = written(older.snapshot());
+      clock.now += HOUR;
+      const newer = make();
+      ask(newer);
+      clock.now += 60;
+      const restored = make();
+      restored.restore(written(newer.snapshot()));
+      restored.restore(asOffender);
+      expect(ask(restored)).toBe(false);
+    }
+  });
+
+  test('of slices refuses what is none, with a code', () => {
+    const limiter = new RateLimiter({ engine });
+    for (const slices of [5, null, {}]) {
+      expect(() => limiter.restoreSlices(slices as never).next()).toThrow(
+        expect.objectContaining({ code: 'ERR_LIMITER_SNAPSHOT' }),
+      );
+    }
+    const huge = { format: 2, limiter: 'RateLimiter', peers: new Array(2 ** 32 - 1), digests: [] };
+    expect(() => limiter.restore(huge)).toThrow('peers.length must be at most 67108864');
+    const zero = { secret: '0'.repeat(32), peers: [['0'.repeat(32), null, 1, 1]] };
+    expect(() => limiter.restore({ ...huge, peers: [], digests: [zero] })).toThrow('not all 0');
+  });
+});
+
 describe.each(ENGINES)('%s refuses a snapshot that cannot be read', (engine) => {
   const limiter = new RateLimiter({ engine });
   const digest = '0123456789abcdef'.repeat(2);
@@ -279,7 +449,7 @@ describe.each(ENGINES)('%s refuses a snapshot that cannot be read', (engine) => 
       group([digest, null, Infinity, 1]),
       'digests[0].peers[0][2] must be null or a finite',
     ],
-    ['nothing', group([digest, null, null, null]), 'digests[0].peers[0] must be one that says'],
+    ['nothing', group([digest, null, null, null]), 'digests[0].peers[0] must be a digest with'],
   ])('with %s', (_, snapshot, message) => {
     for (const act of [
       () => limiter.restore(snapshot),
@@ -304,20 +474,21 @@ describe.each(ENGINES)('%s refuses a snapshot that cannot be read', (engine) => 
     expect(() => limiter.restore(withBucket)).toThrow('nothing else, got "bucket"');
   });
 
-  test('and forgets no peer that was restored under a fifth secret for another', () => {
+  test('and keeps peers under sixteen secrets, and none under one more', () => {
     const own = new RateLimiter({ rateLimit: 1e-3, burstLimit: 10, engine });
     own.check('known');
-    const others = Array.from({ length: 5 }, (_, n) => {
+    const others = Array.from({ length: 17 }, (_, n) => {
       const other = new RateLimiter({ rateLimit: 1e-3, burstLimit: 10, engine });
       other.check(`peer ${n}`, 5);
       return other.snapshot();
     });
-    expect(others.map((snapshot) => own.restore(snapshot))).toEqual([1, 1, 1, 1, 0]);
-    expect(own.getTokens('peer 3')).toBe(5);
-    expect(own.getTokens('peer 4')).toBe(10);
+    const restored = others.map((snapshot) => own.restore(snapshot));
+    expect(restored).toEqual([...Array(16).fill(1), 0]);
+    expect(own.getTokens('peer 15')).toBe(5);
+    expect(own.getTokens('peer 16')).toBe(10);
     // One that has come back makes place for another secret.
     own.check('peer 0', 0);
-    expect(own.restore(others[4])).toBe(1);
-    expect(own.getTokens('peer 4')).toBe(5);
+    expect(own.restore(others[16])).toBe(1);
+    expect(own.getTokens('peer 16')).toBe(5);
   });
 });

@@ -104,10 +104,14 @@ export interface LimiterCore {
    */
   restore(offenders: OffenderColumns, now?: number): number;
   /**
+   * Takes over a secret for its own digests, if it knows nobody: the digests of a snapshot are then those
+   * of its own keys.
+   */
+  adopt(secret: Uint32Array): void;
+  /**
    * Keeps peers under digests until a check asks for them by a key that has the digest; returns how
-   * many: at most `maxPeers`, and under at most four secrets. They count as peers only then; a peer
-   * that is known by then stays as it is. Cleanup forgets those that are as fresh peers. A limiter
-   * that knows nobody takes over the secret for its own digests.
+   * many: at most `maxPeers`, and under at most sixteen secrets. They count as peers only then; a peer
+   * that is known by then stays as it is. Cleanup forgets those that are as fresh peers.
    */
   restoreDigests(digests: DigestColumns, now?: number): number;
   /** Reads state, changes none. Names the worst alone: bans may be many. */

@@ -3,6 +3,6 @@
 import { limiterError } from '../errors.js';
 
 export function damaged(name: string, why: string, cause?: unknown): Error {
-  const message = `${name} must be a snapshot that was saved whole, got a damaged file: ${why}`;
+  const message = `${name} must be a complete snapshot file, got a damaged one: ${why}`;
   return limiterError(Error, 'ERR_LIMITER_SNAPSHOT', message, cause);
 }

@@ -3,7 +3,7 @@
 // The text is one JSON document with a line for each slice. Every byte is accounted for: the checksum is
 // of all that comes before its own line, and what follows can only be what it is.
 
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { damaged } from './damaged.js';
 import { readDocument1 } from './document-1.js';
@@ -42,8 +42,8 @@ export async function* writeDocument(slices: Iterable<Saved>): AsyncGenerator<Ui
 }
 
 /**
- * The slices of an open file, of either format.
- * @throws `ERR_LIMITER_SNAPSHOT` before the first one, for whatever `writeDocument` has not written.
+ * The slices of an open file, of either format. Only at the end is it known that they are what was written.
+ * @throws `ERR_LIMITER_SNAPSHOT` for whatever `writeDocument` has not written.
  */
 export async function* readDocument(file: FileHandle, name: string): AsyncGenerator<Saved> {
   const { size } = await file.stat();
@@ -54,11 +54,10 @@ export async function* readDocument(file: FileHandle, name: string): AsyncGenera
   }
   const end = size - TAIL_BYTES;
   const sum = TAIL.exec(await textAt(file, end, TAIL_BYTES))?.[1];
-  if (sum === undefined) throw damaged(name, 'its end is missing');
-  const hash = createHash('sha256');
-  for await (const bytes of chunks(file, 0, end)) hash.update(bytes);
+  if (sum === undefined) throw damaged(name, 'missing end');
+  const hash = createHash('sha256').update(HEAD);
+  for await (const line of lines(chunks(file, HEAD.length, end, hash))) yield parse(line, name);
   if (hash.digest('hex') !== sum) throw damaged(name, 'checksum mismatch');
-  for await (const line of lines(file, HEAD.length, end)) yield parse(line, name);
 }
 
 async function textAt(file: FileHandle, position: number, length: number): Promise<string> {
@@ -67,25 +66,33 @@ async function textAt(file: FileHandle, position: number, length: number): Promi
   return buffer.toString('latin1', 0, bytesRead);
 }
 
-async function* chunks(file: FileHandle, begin: number, end: number): AsyncGenerator<Buffer> {
+/** What lies between two places of a file, of which a hash is updated. */
+async function* chunks(
+  file: FileHandle,
+  begin: number,
+  end: number,
+  hash: Hash,
+): AsyncGenerator<Buffer> {
   for (let at = begin; at < end; ) {
     const length = Math.min(MOST_READ, end - at);
     const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(length), 0, length, at);
     if (bytesRead === 0) return;
     at += bytesRead;
-    yield buffer.subarray(0, bytesRead);
+    const chunk = buffer.subarray(0, bytesRead);
+    hash.update(chunk);
+    yield chunk;
   }
 }
 
-/** The lines between two places, without the commas that end them. */
-async function* lines(file: FileHandle, begin: number, end: number): AsyncGenerator<string> {
+/** The lines of a text, without the commas that end them. */
+async function* lines(text: AsyncIterable<Buffer>): AsyncGenerator<string> {
   let parts: Buffer[] = [];
   const line = () => {
     const text = Buffer.concat(parts).toString();
     parts = [];
     return text.endsWith(',') ? text.slice(0, -1) : text;
   };
-  for await (const chunk of chunks(file, begin, end)) {
+  for await (const chunk of text) {
     let first = 0;
     for (let at = chunk.indexOf('\n'); at !== -1; at = chunk.indexOf('\n', first)) {
       parts.push(chunk.subarray(first, at));

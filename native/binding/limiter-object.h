@@ -62,6 +62,7 @@ class LimiterObject : public CoreObject<Self, Core> {
                        Self::InstanceMethod("openWalk", &Self::openWalk),
                        Self::InstanceMethod("walk", &Self::walk),
                        Self::InstanceMethod("restoreOffenders", &Self::restoreOffenders),
+                       Self::InstanceMethod("adopt", &Self::adopt),
                        Self::InstanceMethod("putDigests", &Self::putDigests),
                        Self::InstanceMethod("clear", &Self::clear),
                    });
@@ -165,15 +166,20 @@ class LimiterObject : public CoreObject<Self, Core> {
     return Napi::Number::New(info.Env(), count);
   }
 
-  // putDigests(secret, digests, numbers, now): the same of peers under digests, all in 32-bit
-  // words. A limiter that knows nobody takes over the secret.
+  // adopt(secret): in 32-bit words. A limiter that knows nobody takes it over.
+  void adopt(const Napi::CallbackInfo& info) {
+    const uint32_t* words = info[0].As<Napi::Uint32Array>().Data();
+    const Secret other{wordAt(words), wordAt(words + 2)};
+    if (!core().isEmpty() || other == secret()) return;
+    Base::adopt(other);
+    ++secretVersion_;
+  }
+
+  // putDigests(secret, digests, numbers, now): the same as restoreOffenders of peers under digests,
+  // all in 32-bit words.
   Napi::Value putDigests(const Napi::CallbackInfo& info) {
     const uint32_t* words = info[0].As<Napi::Uint32Array>().Data();
     const Secret other{wordAt(words), wordAt(words + 2)};
-    if (core().isEmpty() && !(other == secret())) {
-      Base::adopt(other);
-      ++secretVersion_;
-    }
     const double now = nowIn(info, 3);
     const bool isOwn = other == secret();
     const uint32_t count = restoreDigestsFrom(

@@ -165,10 +165,13 @@ export class JsDirectLimiter extends Groups implements DirectCore {
       return { idleSeconds: idle === Infinity ? null : idle, bucket };
     };
     const saveMessages = saveBucket(rate, messageBurst);
-    const passes = [
-      ...passesOf(this.#buckets, this.#pendingBuckets, saveMessages, of),
-      ...passesOf(this.#allowedAt, this.#pendingTimes, saveTime(orderbookInterval), of),
-    ];
+    const { keys } = this;
+    const [buckets, pendingBuckets] = [this.#buckets, this.#pendingBuckets];
+    const [times, pendingTimes] = [this.#allowedAt, this.#pendingTimes];
+    function* passes() {
+      yield* passesOf(buckets, pendingBuckets, saveMessages, keys);
+      yield* passesOf(times, pendingTimes, saveTime(orderbookInterval), keys);
+    }
     return walk({ ...of, describe, passes }, most, now);
   }
 
@@ -176,25 +179,22 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return restoreAll(offenders, (peer, most) => this.#restore(peer, now, most));
   }
 
-  restoreDigests(columns: DigestColumns, now = monotonicSeconds()): number {
-    const { messageRatePerSec, messageBurst, maxPeers } = this.#config;
+  adopt(secret: Uint32Array): void {
     const awaitsNobody = this.#pendingBuckets.isEmpty && this.#pendingTimes.isEmpty;
-    if (this.#peers === 0 && this.#offenders.bans.size === 0 && awaitsNobody) {
-      this.keys.adopt(columns.secret);
-    }
+    const isEmpty = this.#peers === 0 && this.#offenders.bans.size === 0 && awaitsNobody;
+    if (isEmpty) this.keys.adopt(secret);
+  }
+
+  restoreDigests(columns: DigestColumns, now = monotonicSeconds()): number {
     const buckets = this.#pendingBuckets.under(columns.secret);
     const times = this.#pendingTimes.under(columns.secret);
     return eachDigest(columns, (name, idle, tokens, bucketIdle) => {
-      const hasBucket = !Number.isNaN(tokens) && this.#pendingBuckets.size < maxPeers;
-      if (hasBucket && buckets !== undefined) {
-        const place = buckets.find(name);
-        const saved = { tokens, idleSeconds: bucketIdle };
-        if (place === undefined) buckets.insert(name, tokens, now - bucketIdle);
-        else restoreBucket(buckets, place, saved, now, messageRatePerSec, messageBurst);
-      }
-      const hasTime = !Number.isNaN(idle) && this.#pendingTimes.size < maxPeers;
-      if (hasTime && times !== undefined) restoreTime(times, name, now - idle);
-      return (hasBucket && buckets !== undefined) || (hasTime && times !== undefined);
+      const hasBucket =
+        !Number.isNaN(tokens) && this.#restoreBucket(buckets, name, tokens, now - bucketIdle);
+      const hasRoom = this.#pendingTimes.size < this.#maxPeers;
+      const hasTime =
+        !Number.isNaN(idle) && times !== undefined && restoreTime(times, name, now - idle, hasRoom);
+      return hasBucket || hasTime;
     });
   }
 
@@ -318,7 +318,8 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     if (this.#allowedAt.find(key) === undefined) {
       const place = this.#addTime(key, peer.key, NEVER, now, lossOf(peer), most);
       if (place === undefined) return false;
-      this.#allowedAt.set(place, now - idleSecondsOf(peer));
+      const at = Math.max(this.#allowedAt.at(place), now - idleSecondsOf(peer));
+      this.#allowedAt.set(place, at);
     }
     if (peer.bucket) {
       const { messageRatePerSec, messageBurst } = this.#config;
@@ -328,6 +329,26 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     }
     const began = banBegan(peer, now, this.#config.banDuration);
     this.#offenders.restore(key, peer.key, peer.violations, began);
+    return true;
+  }
+
+  /** Keeps a bucket under a digest; false where there is no room for it. */
+  #restoreBucket(
+    buckets: Buckets | undefined,
+    name: string,
+    tokens: number,
+    lastRefill: number,
+  ): boolean {
+    if (buckets === undefined) return false;
+    const { messageRatePerSec, messageBurst } = this.#config;
+    const place = buckets.find(name);
+    if (place === undefined) {
+      if (this.#pendingBuckets.size >= this.#maxPeers) return false;
+      buckets.insert(name, tokens, lastRefill);
+    } else {
+      const saved = { tokens, idleSeconds: 0 };
+      restoreBucket(buckets, place, saved, lastRefill, messageRatePerSec, messageBurst);
+    }
     return true;
   }
 

@@ -16,7 +16,7 @@ import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './e
 import { MOST_UNITS } from './keys.js';
 import { reserveStack } from './stack.js';
 import type { Pass } from './sweep.js';
-import { MOST_NOTE, type Place, store, Table, Times } from './table.js';
+import { MOST_NOTE, type Place, store, Table } from './table.js';
 import { TopViolators } from './top-violators.js';
 
 /** What long keys may take together, at two bytes a unit: at least, and for each peer. */
@@ -62,9 +62,35 @@ class Violations extends Table {
   }
 }
 
+/** When each ban began, and its place in the order of bans. */
+class Bans extends Table {
+  constructor() {
+    super(2);
+  }
+
+  at(place: Place): number {
+    return this.doubles[place * 2] as number;
+  }
+
+  set(place: Place, began: number): void {
+    this.doubles[place * 2] = began;
+  }
+
+  order(place: Place): number {
+    return this.doubles[place * 2 + 1] as number;
+  }
+
+  insert(key: string, began: number, order: number): Place {
+    const place = this.add(key, undefined);
+    this.set(place, began);
+    this.doubles[place * 2 + 1] = order;
+    return place;
+  }
+}
+
 export class Offenders {
   /** When each ban began. */
-  readonly bans = new Times();
+  readonly bans = new Bans();
   /** No ban began before: the earliest since there was none, or since the last sweep. */
   #earliest = Infinity;
   /** The same of the sweep under way: of those that it has left and those that came meanwhile. */
@@ -197,7 +223,8 @@ export class Offenders {
 
   /** For a peer without a ban. */
   beginBan(key: string, text: string, now: number): void {
-    this.#offend(key, text, (own) => void this.bans.insert(own, now));
+    this.#offend(key, text, (own) => void this.bans.insert(own, now, this.#lastOrder + 1));
+    this.#lastOrder += 1;
     this.#earliest = Math.min(this.#earliest, now);
     this.#earliestSwept = Math.min(this.#earliestSwept, now);
     this.#note(key, BAN);
@@ -288,13 +315,37 @@ export class Offenders {
     return banned.map(([key]) => key);
   }
 
+  /** The last of all places in the order so far: who becomes an offender later has a later one. */
+  get lastOrder(): number {
+    return this.#lastOrder;
+  }
+
   /**
-   * The keys of all, in the order of their first violations, and behind them those who have none, in the
-   * order in which their bans were recorded. Others may come and go between two of them.
+   * Keys of those that are not late, in the order of their first violations, and behind them those whose
+   * violations, if there are any, are later than `last`, in the order in which their bans were recorded. Others may
+   * come and go between two of them.
    */
-  *inOrder(): Generator<string> {
-    for (const [key] of this.#violations.entries()) yield key;
-    for (const [key] of this.bans.entries()) if (this.violations(key) === 0) yield key;
+  *inOrder(last: number): Generator<string> {
+    for (const [key, place] of this.#violations.entries()) {
+      if (this.#violations.order(place) > last) break;
+      yield key;
+    }
+    for (const [key, place] of this.bans.entries()) {
+      if (this.bans.order(place) > last) break;
+      const violations = this.#violations.find(key);
+      if (violations === undefined || this.#violations.order(violations) > last) yield key;
+    }
+  }
+
+  /**
+   * Whether both its violations and its ban, if there are any, came after the place `last` was taken. One that is
+   * not has been an offender ever since.
+   */
+  isLate(key: string, last: number): boolean {
+    const violations = this.#violations.find(key);
+    if (violations !== undefined && this.#violations.order(violations) <= last) return false;
+    const ban = this.bans.find(key);
+    return ban === undefined || this.bans.order(ban) > last;
   }
 
   /** What a snapshot says of a named offender; undefined of any other, and after a ban that is over. */

@@ -81,7 +81,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
       return { idleSeconds: idle === Infinity ? null : idle, bucket: null };
     };
     const save = saveTime(this.#effectiveInterval(0));
-    const passes = passesOf(this.#allowedAt, this.#pending, save, of);
+    const passes = () => passesOf(this.#allowedAt, this.#pending, save, this.#keys);
     return walk({ ...of, describe, passes }, most, now);
   }
 
@@ -89,14 +89,17 @@ export class JsOrderbookLimiter implements OrderbookCore {
     return restoreAll(offenders, (peer, most) => this.#restore(peer, now, most));
   }
 
+  adopt(secret: Uint32Array): void {
+    if (this.#peers === 0 && this.#pending.isEmpty) this.#keys.adopt(secret);
+  }
+
   restoreDigests(columns: DigestColumns, now = monotonicSeconds()): number {
-    if (this.#peers === 0 && this.#pending.isEmpty) this.#keys.adopt(columns.secret);
     const records = this.#pending.under(columns.secret);
     if (records === undefined) return 0;
     return eachDigest(columns, (name, idleSeconds) => {
-      if (Number.isNaN(idleSeconds) || this.#pending.size >= this.#config.maxPeers) return false;
-      restoreTime(records, name, now - idleSeconds);
-      return true;
+      if (Number.isNaN(idleSeconds)) return false;
+      const hasRoom = this.#pending.size < this.#maxPeers;
+      return restoreTime(records, name, now - idleSeconds, hasRoom);
     });
   }
 
@@ -225,7 +228,10 @@ export class JsOrderbookLimiter implements OrderbookCore {
     if (room === undefined) return false;
     const isBanAlone = began > NEVER && peer.idleSeconds === null;
     if (!isKnown && !isBanAlone) {
-      this.#allowedAt.insert(keep(key), now - idleSecondsOf(peer), room.place);
+      const awaited = this.#pending.find(peer.key);
+      const waitingSince = awaited === undefined ? NEVER : awaited.records.at(awaited.place);
+      const at = Math.max(now - idleSecondsOf(peer), waitingSince);
+      this.#allowedAt.insert(keep(key), at, room.place);
       this.#vacate(room, true);
     }
     this.#pending.forget(peer.key);

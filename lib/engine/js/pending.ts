@@ -8,7 +8,7 @@ import { type Pass, pass } from './sweep.js';
 import type { Place, Table, Times } from './table.js';
 
 /** Secrets of snapshots that are kept at once; records under one more are not. */
-export const MOST_SECRETS = 4;
+export const MOST_SECRETS = 16;
 
 /** Instead of a place: a record waits, and there is no room for its peer. */
 export const NO_ROOM = -1;
@@ -98,6 +98,8 @@ export class PendingRecords<Records extends Table> {
   }
 
   clear(): void {
+    // Whoever is at one of them finds nobody more.
+    for (const { records } of this.#groups) records.clear();
     this.#groups.length = 0;
   }
 }
@@ -141,9 +143,10 @@ export function eachDigest(
   return restored;
 }
 
-/** Keeps an instant under a digest; of two the later one. */
-export function restoreTime(records: Times, name: string, at: number): void {
+/** Keeps an instant under a digest, of two the later one; false for a new one without room. */
+export function restoreTime(records: Times, name: string, at: number, hasRoom: boolean): boolean {
   const place = records.find(name);
-  if (place === undefined) records.insert(name, at);
-  else records.set(place, Math.max(records.at(place), at));
+  if (place !== undefined) records.set(place, Math.max(records.at(place), at));
+  else if (hasRoom) records.insert(name, at);
+  return place !== undefined || hasRoom;
 }

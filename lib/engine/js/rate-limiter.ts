@@ -106,7 +106,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
       const bucket = this.#savedBucket(place, at);
       return { idleSeconds: idle === Infinity ? null : idle, bucket };
     };
-    const passes = passesOf(this.#buckets, this.#pending, save, of);
+    const passes = () => passesOf(this.#buckets, this.#pending, save, this.keys);
     return walk({ ...of, describe, passes }, most, now);
   }
 
@@ -114,14 +114,18 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     return restoreAll(offenders, (peer, most) => this.#restore(peer, now, most));
   }
 
+  adopt(secret: Uint32Array): void {
+    if (this.#buckets.size === 0 && this.#pending.isEmpty) this.keys.adopt(secret);
+  }
+
   restoreDigests(columns: DigestColumns, now = monotonicSeconds()): number {
-    if (this.#buckets.size === 0 && this.#pending.isEmpty) this.keys.adopt(columns.secret);
     const records = this.#pending.under(columns.secret);
     if (records === undefined) return 0;
     return eachDigest(columns, (name, _, tokens, idleSeconds) => {
-      if (Number.isNaN(tokens) || this.#pending.size >= this.#maxPeers) return false;
+      if (Number.isNaN(tokens)) return false;
       const saved = { tokens, idleSeconds };
       const place = records.find(name);
+      if (place === undefined && this.#pending.size >= this.#maxPeers) return false;
       if (place === undefined) records.insert(name, tokens, now - idleSeconds);
       else restoreBucket(records, place, saved, now, this.#rate, this.#burst);
       return true;

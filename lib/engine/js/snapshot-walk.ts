@@ -20,13 +20,17 @@ type Save<Records extends Table> = (
 
 type DigestNumbers = readonly [idleSeconds: number, tokens: number, bucketIdleSeconds: number];
 
-/** A table whose records a snapshot has under digests of one secret. */
+/** Records that a snapshot has under digests of one secret. */
 interface Pass {
-  readonly secret: Uint32Array;
+  /** Undefined: nobody has any. */
+  secret(): Uint32Array | undefined;
+  readonly size: number;
   entries(): Iterable<[string, Place]>;
   /** Undefined of a record that a snapshot leaves out. */
   save(key: string, place: Place, now: number): DigestNumbers | undefined;
   digestOf(key: string): ArrayLike<number>;
+  /** Whether the peers may be offenders. */
+  readonly hasKeys: boolean;
 }
 
 /** What a limiter tells of itself. */
@@ -36,52 +40,83 @@ export interface Walked {
   readonly banDuration: number;
   /** What the snapshot says of an offender besides its offences. */
   describe(key: string, now: number): Pick<SnapshotPeer, 'idleSeconds' | 'bucket'>;
-  readonly passes: readonly Pass[];
+  /** Made when their turn comes, those that are awaited first: one that comes back meanwhile is visited again. */
+  passes(): Iterable<Pass>;
 }
+
+/** Offenders whose keys are collected in one step. */
+const COLLECTED = 10_000;
 
 export function* walk(
-  { keys, offenders, banDuration, describe, passes }: Walked,
+  walked: Walked,
   most: number,
   read: () => number | undefined,
 ): Generator<SnapshotStep> {
-  let now = read() ?? monotonicSeconds();
-  let peers: SnapshotPeer[] = [];
-  const none = { secret: keys.secret, digests: new Uint32Array(), numbers: new Float64Array() };
-  let visited = 0;
-  for (const key of offenders.inOrder()) {
-    const listed = offenders.listed(key, now, banDuration);
-    if (listed !== undefined) peers.push({ ...listed, ...describe(key, now) });
-    visited += 1;
-    if (visited % most !== 0) continue;
-    yield { peers, digests: none };
-    peers = [];
-    now = read() ?? monotonicSeconds();
+  const { keys, offenders } = walked;
+  const last = offenders.lastOrder;
+  const none = () => ({
+    secret: keys.secret,
+    digests: new Uint32Array(),
+    numbers: new Float64Array(),
+  });
+  // All at first: those that come later are told with the others.
+  const order: string[] = [];
+  for (const key of offenders.inOrder(last)) {
+    order.push(key);
+    if (order.length % COLLECTED === 0) yield { peers: [], digests: none() };
   }
-  yield { peers, digests: none };
-  for (const pass of passes) yield* digests(pass, most, read);
+  for (let at = 0; at < order.length || at === 0; at += most) {
+    const now = read() ?? monotonicSeconds();
+    const peers: SnapshotPeer[] = [];
+    for (const key of order.slice(at, at + most)) tellOffender(walked, key, now, peers);
+    yield { peers, digests: none() };
+  }
+  for (const pass of walked.passes()) yield* others(walked, pass, last, most, read);
 }
 
-function* digests(
-  { secret, entries, save, digestOf }: Pass,
+function tellOffender(
+  { offenders, banDuration, describe }: Walked,
+  key: string,
+  now: number,
+  peers: SnapshotPeer[],
+): boolean {
+  const listed = offenders.listed(key, now, banDuration);
+  if (listed === undefined) return false;
+  peers.push({ ...listed, ...describe(key, now) });
+  return true;
+}
+
+function* others(
+  walked: Walked,
+  { secret, size, entries, save, digestOf, hasKeys }: Pass,
+  last: number,
   most: number,
   read: () => number | undefined,
 ): Generator<SnapshotStep> {
+  const { keys, offenders, banDuration } = walked;
   let now = read() ?? monotonicSeconds();
+  let peers: SnapshotPeer[] = [];
   let words: number[] = [];
   let numbers: number[] = [];
   const step = (): SnapshotStep => {
-    const columns = {
-      secret,
+    const digests = {
+      secret: secret() ?? keys.secret,
       digests: Uint32Array.from(words),
       numbers: Float64Array.from(numbers),
     };
+    const told = { peers, digests };
+    peers = [];
     words = [];
     numbers = [];
-    return { peers: [], digests: columns };
+    return told;
   };
   let visited = 0;
   for (const [key, place] of entries()) {
-    const saved = save(key, place, now);
+    // Those that were there as it began: it would follow a flood of newcomers for ever.
+    if (visited === size) break;
+    const isOffender = hasKeys && offenders.listed(key, now, banDuration) !== undefined;
+    const saved = isOffender ? undefined : save(key, place, now);
+    if (isOffender && offenders.isLate(key, last)) tellOffender(walked, key, now, peers);
     if (saved !== undefined) {
       const digest = digestOf(key);
       for (let i = 0; i < digest.length; i += 1) words.push(digest[i] as number);
@@ -95,29 +130,32 @@ function* digests(
   yield step();
 }
 
-/** The records of peers that are not among the named offenders, and those that wait. */
-export function passesOf<Records extends Table>(
+/** First the records that wait, then those of peers. */
+export function* passesOf<Records extends Table>(
   table: Records,
   pending: PendingRecords<Records>,
   save: Save<Records>,
-  { keys, offenders, banDuration }: Pick<Walked, 'keys' | 'offenders' | 'banDuration'>,
-): Pass[] {
-  const own: Pass = {
-    secret: keys.secret,
-    entries: () => table.entries(),
-    save: (key, place, now) =>
-      offenders.listed(key, now, banDuration) === undefined ? save(table, place, now) : undefined,
-    digestOf: (key) => keys.digestOf(key),
-  };
-  const waiting = pending.groups().map(
-    ({ secret, records }): Pass => ({
-      secret,
+  keys: Keys,
+): Generator<Pass> {
+  for (const { secret, records } of [...pending.groups()]) {
+    yield {
+      secret: () => secret,
+      size: records.size,
       entries: () => records.entries(),
       save: (_, place, now) => save(records, place, now),
       digestOf: wordsOf,
-    }),
-  );
-  return [own, ...waiting];
+      hasKeys: false,
+    };
+  }
+  yield {
+    // Another one once the limiter has taken it over, which knows nobody then.
+    secret: () => keys.secret,
+    size: table.size,
+    entries: () => table.entries(),
+    save: (_, place, now) => save(table, place, now),
+    digestOf: (key) => keys.digestOf(key),
+    hasKeys: true,
+  };
 }
 
 export function saveBucket(rate: number, capacity: number): Save<Buckets> {
