@@ -22,6 +22,7 @@ const PAUSE_MS = 15;
 
 /** Gives out the slices. Its timer runs only while there is a limiter to clean up. */
 export class Scheduler {
+  /** The next one to be served first. */
   readonly #cleanups = new Set<BackgroundCleanup>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** When the timer rings, in milliseconds of `performance.now()`; Infinity without one. */
@@ -39,23 +40,26 @@ export class Scheduler {
 
   #ring(): void {
     this.#silence();
-    const first = this.#first();
     try {
-      // A timer may ring a moment early.
-      if (first !== undefined && first.dueAt <= performance.now()) first.slice();
+      this.#serve(performance.now() + SLICE_MS);
     } finally {
-      const next = this.#first();
-      if (next !== undefined) this.#ringAt(Math.max(next.dueAt, performance.now() + PAUSE_MS));
+      let next = Infinity;
+      for (const { dueAt } of this.#cleanups) next = Math.min(next, dueAt);
+      if (next < Infinity) this.#ringAt(Math.max(next, performance.now() + PAUSE_MS));
     }
   }
 
-  /** The one that has been due for the longest time, or will be next. */
-  #first(): BackgroundCleanup | undefined {
-    let first: BackgroundCleanup | undefined;
-    for (const cleanup of this.#cleanups) {
-      if (first === undefined || cleanup.dueAt < first.dueAt) first = cleanup;
+  /** One slice until `deadline`, shared by as many as are due: a round of few peers takes little of it. */
+  #serve(deadline: number): void {
+    let now = performance.now();
+    for (const cleanup of [...this.#cleanups]) {
+      // A timer may ring a moment early, and what one limiter's clock does may close another one.
+      if (cleanup.dueAt > now || !this.#cleanups.delete(cleanup)) continue;
+      this.#cleanups.add(cleanup);
+      cleanup.slice(deadline - now);
+      now = performance.now();
+      if (now >= deadline) return;
     }
-    return first;
   }
 
   #ringAt(time: number): void {
@@ -106,8 +110,8 @@ export class BackgroundCleanup {
     scheduler.delete(this);
   }
 
-  /** Cleans up for the time of a slice. @throws what the limiter's clock throws; the next round comes all the same. */
-  slice(): void {
+  /** Cleans up for so many milliseconds. @throws what the limiter's clock throws; the next round comes all the same. */
+  slice(budgetMs: number): void {
     const limiter = this.#limiter.deref();
     if (limiter === undefined) {
       this.stop();
@@ -116,7 +120,7 @@ export class BackgroundCleanup {
     this.#beganAt ??= performance.now();
     let isUnderway = false;
     try {
-      limiter.core.cleanup(this.#maxAge, SLICE_MS, limiter.now());
+      limiter.core.cleanup(this.#maxAge, budgetMs, limiter.now());
       isUnderway = limiter.core.isCleaning();
     } finally {
       this.#dueAt = performance.now() + PAUSE_MS;
