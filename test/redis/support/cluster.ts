@@ -81,7 +81,7 @@ export class StoreCluster {
     const keys = (await command(source, `CLUSTER GETKEYSINSLOT ${slot} 1000`)) as string[];
     for (const one of keys) {
       const port = String(this.#servers[to]?.port);
-      await source.sendCommand(['MIGRATE', '127.0.0.1', port, one, '0', '1000']);
+      await source.sendCommand(['MIGRATE', '127.0.0.1', port, one, '0', '3600000']);
       await sleep(0.05);
     }
     for (const admin of [target, source, ...this.#admins]) {
