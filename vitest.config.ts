@@ -25,7 +25,7 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: [...configDefaults.exclude, REAL, MACHINE],
           isolate: false,
-          setupFiles: 'test/support/hrtime.ts',
+          setupFiles: ['test/support/hrtime.ts', 'test/support/real-timers.ts'],
           // By default Vitest runs one file at a time on two cores.
           maxWorkers: 2,
           sequence: { groupOrder: 0 },

@@ -1,7 +1,7 @@
 // Pausing in virtual time: when messages pass, who waits for whom, and what is closed.
 
 import { OrderbookRateLimiter, RateLimiter, type RateLimiterOptions } from 'relay-limiter';
-import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { monotonicSeconds } from '../../dist/clock.js';
 import { ENGINES } from '../support/limiters.js';
 import { few } from '../support/sockets.js';
@@ -11,6 +11,7 @@ import { guardedVirtually } from './virtual.js';
 vi.hoisted(() => vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
 
 beforeEach(() => vi.clearAllTimers());
+afterAll(() => void vi.useRealTimers());
 
 const limiterOf = (options: RateLimiterOptions) =>
   new RateLimiter({ ...options, clock: monotonicSeconds });
