@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { createClient } from 'redis';
 import { RateLimiter } from 'relay-limiter';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { BAN, LIFT } from '../../lib/redis/ban-scripts.js';
 import { storeClient } from '../../lib/redis/client.js';
 import { type Limit, type ScriptName, script } from '../../lib/redis/scripts.js';
 import type { Store } from '../../out/examples/fleet/server.js';
@@ -165,6 +166,27 @@ describe.skipIf(NO_STORE)('the scripts', () => {
       ),
       { numRuns: 150 },
     );
+  });
+
+  it.each([
+    ['BAN', BAN, ['60', '7']],
+    ['LIFT', LIFT, []],
+  ])('%s changes nothing once its latest time has passed', async (name, text, what) => {
+    const bans = `${PREFIX}-late-${name}:{bans}`;
+    const keys = [bans, `${bans}:version`, `${bans}:p`];
+    const change = (latest: string, script = text, rest = what) =>
+      client.eval(script, {
+        keys,
+        arguments: ['"p"', 'epoch', 'node', latest, ...rest, bans],
+      });
+    expect(await change('1')).toBe('late');
+    expect(await client.exists(keys)).toBe(0);
+    // With a ban there, it stays as it is.
+    expect(await change(NEVER_LATE, BAN, ['600', '1'])).toBe(1);
+    const ban = await client.get(`${bans}:p`);
+    expect(await change('1')).toBe('late');
+    expect(await client.get(`${bans}:p`)).toBe(ban);
+    expect(await client.hGet(`${bans}:version`, 'version')).toBe('1');
   });
 
   it('touch no key that is not theirs', async () => {
