@@ -467,6 +467,8 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
       const direct = new DirectConnectionRateLimiter({ clock });
       b.share(orderbook);
       b.share(direct);
+      const heard: [string, number][] = [];
+      a.on('ban', ({ key, violations }) => heard.push([key, violations]));
       a.ban('p', 600);
       await expect.poll(() => orderbook.isBanned('p')).toBe(true);
       expect(direct.isBanned('p')).toBe(true);
@@ -482,6 +484,9 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
       expect(orderbook.check('q')).toBe(false);
       clock.now += 0.2;
       expect(orderbook.check('q')).toBe(true);
+      // The checks above brought p to a level that b tells; told after the lift, it would be a ban anew.
+      await expect.poll(() => heard).toEqual([['p', 2]]);
+      expect(b.getStats().waiting).toBe(0);
       a.lift('p');
       await expect.poll(() => orderbook.isBanned('p')).toBe(false);
       expect(orderbook.check('p')).toBe(true);
