@@ -290,8 +290,8 @@ class DirectLimiter {
     return Verdict::kAllowed;
   }
 
-  // All that is awaited of a connection comes with its first record: this is the other one. Without
-  // memory for it, it goes on waiting.
+  // The first record of a connection also restores its pending record in the other table. If there
+  // is no memory for it, the record stays pending.
   template <class Own, class Other>
   void bring(PendingRecords<Own>& pending, Table<Own>& own, Table<Other>& other, const Key& key,
              double now) noexcept {

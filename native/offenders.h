@@ -398,7 +398,8 @@ class Offenders {
   TopViolators top_;
   // No ban began before: the earliest since there was none, or since the last sweep.
   double earliest_ = kInfinity;
-  // The same of the sweep under way: of those that it has left and those that came meanwhile.
+  // The earliest start among the bans that the present sweep has kept and those that began since it
+  // began.
   double earliestSwept_ = kInfinity;
   // Offenders that have violations and a name.
   size_t violators_ = 0;

@@ -98,9 +98,9 @@ export interface LimiterCore {
    * most their duration. Of a peer that is known violations become the larger of both, of two
    * bans the one that ends later is kept, and of two buckets the emptier one. Any other gets the
    * snapshot's bucket or a full one, and a time, as long ago as it was idle; if that is unknown, long
-   * ago. (Where there are no buckets, a banned one then gets no time.) Room for it is made as for a
-   * newcomer, but nobody goes who is missed as much: then it is not put back. Bans of the very same
-   * instant are ordered as they are put back.
+   * ago. (Where there are no buckets, a banned one then gets no time.) A restored peer evicts only peers that
+   * cost less to lose; if there are none, it is not restored. Bans of the very same instant are ordered
+   * as they are restored.
    */
   restore(offenders: OffenderColumns, now?: number): number;
   /**
@@ -179,8 +179,8 @@ export interface BucketCore<Answer> extends LimiterCore {
  * one; a peer whose ban is in force never goes. If none of the few can go, more are looked at until one
  * can, up to 1,024 of a table; if none of those can either, the newcomer is refused, and nothing is kept
  * or counted of it but `refusedNewcomers` and the verdict. A search may be left out where every peer is
- * banned. Which peers are looked at is chance, unless a table has no more than that: of sixteen the one
- * goes that is missed least, and of 1,024 one is found that can go.
+ * banned. Eviction compares sixteen random peers and removes the cheapest; if none of them can be removed, it looks
+ * at up to 1,024 and removes the first that can.
  */
 interface BoundedConfig {
   /** Infinity: no bound but the engine's own: 2^23 of the TypeScript one, and memory. */

@@ -438,7 +438,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return place;
   }
 
-  /** All that is awaited of a connection comes with its first record: this is the other one. */
+  /** The first record of a connection also restores its pending record in the other table. */
   #bring<Records extends Table>(
     pending: PendingRecords<Records>,
     own: Table,

@@ -93,7 +93,7 @@ export class Offenders {
   readonly bans = new Bans();
   /** No ban began before: the earliest since there was none, or since the last sweep. */
   #earliest = Infinity;
-  /** The same of the sweep under way: of those that it has left and those that came meanwhile. */
+  /** The earliest start among the bans that the present sweep has kept and those that began since it began. */
   #earliestSwept = Infinity;
   /** Violations of each offender, at least 1, in the order of their first. */
   readonly #violations = new Violations();

@@ -11,7 +11,7 @@ import { type PendingRecords, wordsOf } from './pending.js';
 import { savedBucket } from './records.js';
 import type { Buckets, Place, Table, Times } from './table.js';
 
-/** What a snapshot says of a record; undefined if it is as a fresh peer's within SNAPSHOT_SECONDS. */
+/** Returns the saved numbers of a record; undefined if its peer recovers fully within SNAPSHOT_SECONDS. */
 type Save<Records extends Table> = (
   records: Records,
   place: Place,
