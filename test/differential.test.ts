@@ -1,5 +1,5 @@
 // Both engines do the same random operations and must answer the same, to the last bit: 300,000
-// operations per run. The seed is printed; RELAY_LIMITER_SEED=n repeats a run, and
+// operations per run. A failure prints the seed; RELAY_LIMITER_SEED=n repeats a run, and
 // RELAY_LIMITER_OPERATIONS=n makes it longer.
 
 import { isDeepStrictEqual } from 'node:util';
@@ -12,7 +12,8 @@ import {
 } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
 import { type ManualClock, manualClock, ODD_KEYS, TESTS_NATIVE } from './support/limiters.js';
-import { type Random, SEED, seeded } from './support/random.js';
+import { type Random, seeded } from './support/random.js';
+import { printSeedOnFailure, SEED } from './support/seed.js';
 import { comparable } from './support/snapshots.js';
 
 const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 300_000);
@@ -139,9 +140,9 @@ const SUBJECTS: Subject[] = [
   },
 ];
 
-describe.runIf(TESTS_NATIVE)(`seed ${SEED}`, () => {
+describe.runIf(TESTS_NATIVE)('both engines agree through random operations', () => {
   test.each(SUBJECTS)('$name', (subject) => {
-    console.log(`differential: ${subject.name}, RELAY_LIMITER_SEED=${SEED}`);
+    printSeedOnFailure();
     const random = seeded(SEED);
     const each = Math.ceil(OPERATIONS / SUBJECTS.length / ROUNDS);
     for (let round = 0; round < ROUNDS; round += 1) compare(subject, random, each);
@@ -240,6 +241,7 @@ test.runIf(TESTS_NATIVE).each([
   ['RateLimiter', RateLimiter],
   ['DirectConnectionRateLimiter', DirectConnectionRateLimiter],
 ])('groups of %s, while peers come and go', (_, Limiter) => {
+  printSeedOnFailure();
   const random = seeded(SEED + 1);
   const clock = manualClock();
   const options = { clock, ...(Limiter === RateLimiter && { disconnectThreshold: 20 }) };

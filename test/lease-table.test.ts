@@ -6,7 +6,8 @@ import { type LeaseTable, REFUSED } from '../lib/engine/engine.js';
 import { selectEngine } from '../lib/engine/select.js';
 import { Leases } from '../lib/redis/leases.js';
 import { codeOf, ENGINES, ODD_KEYS, TESTS_NATIVE } from './support/limiters.js';
-import { type Random, SEED, seeded } from './support/random.js';
+import { type Random, seeded } from './support/random.js';
+import { printSeedOnFailure, SEED } from './support/seed.js';
 
 const OPERATIONS = 300_000;
 const TAKEN = undefined;
@@ -110,6 +111,7 @@ function operate(random: Random, key: string, now: number): (table: LeaseTable) 
 test.runIf(TESTS_NATIVE).each([3, 500, 20_000])(
   'both engines answer the same, of %d peers',
   (peers) => {
+    printSeedOnFailure();
     const random = seeded(SEED + peers);
     const [native, js] = ENGINES.map((engine) => selectEngine(engine).leaseTable()) as [
       LeaseTable,

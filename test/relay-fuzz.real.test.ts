@@ -8,15 +8,14 @@ import { Relay } from '../out/examples/relay/relay.js';
 import { manualClock } from './support/limiters.js';
 import { attackAll, HANDSHAKE, statusOf } from './support/relay-attackers.js';
 import { Client } from './support/relay-client.js';
-
-const SEED = Number(process.env['RELAY_LIMITER_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
+import { printSeedOnFailure, SEED } from './support/seed.js';
 
 describe.each<[string, (clock: () => number) => Guard]>([
   ['without limits', () => NO_GUARD],
   ['guarded', (clock) => new LimitingGuard({ clock })],
 ])('the relay %s', (_, createGuard) => {
-  it(`survives malformed frames, seed ${SEED}`, async () => {
-    console.log(`relay fuzz: RELAY_LIMITER_SEED=${SEED}`);
+  it('survives malformed frames', async () => {
+    printSeedOnFailure();
     const clock = manualClock();
     const relay = await Relay.listen(0, createGuard(clock));
     try {

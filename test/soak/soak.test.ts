@@ -7,14 +7,13 @@ import { Round } from '../../soak/round.js';
 import type { Host, Subject } from '../../soak/subjects.js';
 import { Tally } from '../../soak/tally.js';
 import { ENGINES, otherEngine } from '../support/limiters.js';
+import { printSeedOnFailure, SEED } from '../support/seed.js';
 import { type Flaw, StandIn } from './stand-in.js';
 
-const ANY_SEED = Number(process.env['RELAY_LIMITER_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
-
 describe.each(ENGINES)('%s', (engine) => {
-  it(`answers as the reference model does, seed ${ANY_SEED}`, () => {
-    console.log(`soak: ${engine}, RELAY_LIMITER_SEED=${ANY_SEED}`);
-    answersAsTheModel(engine, ANY_SEED);
+  it('answers as the reference model does', () => {
+    printSeedOnFailure();
+    answersAsTheModel(engine, SEED);
   });
 
   it('answers as the reference model does where peers are evicted and calls fail', () => {

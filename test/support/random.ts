@@ -23,8 +23,3 @@ export function seeded(seed: number): Random {
     pick: <T>(values: readonly T[]) => values[below(values.length)] as T,
   });
 }
-
-/** The seed of tests that draw their input anew in each run; RELAY_LIMITER_SEED repeats one. */
-export const SEED = Number(
-  process.env['RELAY_LIMITER_SEED'] ?? Math.floor(Math.random() * 2 ** 32),
-);
