@@ -84,6 +84,40 @@ describe.each(MODES)('a store that does not answer (%s)', (mode) => {
   });
 });
 
+describe.each(MODES)('a node that loses its network (%s)', (mode) => {
+  it('falls back alone: the other goes on with the store, and the bound holds', async () => {
+    const world = await upWorld(2, { ...LIMIT, mode, onStoreFailure: 'closed' });
+    const [far, near] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
+    /** How many of its checks each is allowed, of 200 per second. */
+    const flood = async (seconds: number) => {
+      const allowed = { far: 0, near: 0 };
+      for (let n = 0; n < seconds * 200; n += 1) {
+        if (await world.check(far)) allowed.far += 1;
+        if (await world.check(near)) allowed.near += 1;
+        await world.time.run(0.005);
+      }
+      return allowed;
+    };
+    await flood(0.5);
+    world.cutOff.add(far);
+    await flood(1);
+    const apart = await flood(0.5);
+    expect(apart.far).toBe(0);
+    expect(apart.near).toBeGreaterThan(0);
+    expect(far.getStats().store.state).toBe('down');
+    world.cutOff.clear();
+    await flood(1.5);
+    expect((await flood(0.5)).far).toBeGreaterThan(0);
+    expect(far.getStats()).toMatchObject({ store: { state: 'up', downs: 1 } });
+    expect(far.getStats().fallbackVerdicts).toBeGreaterThan(0);
+    expect(near.getStats()).toMatchObject({
+      fallbackVerdicts: 0,
+      store: { state: 'up', downs: 0 },
+    });
+    expect(world.over(LIMIT)).toBeLessThanOrEqual(ROUNDING);
+  });
+});
+
 describe('a store that was restarted', () => {
   it.each(['share', 'closed'] as const)(
     'and is empty, is no burst (%s)',

@@ -34,6 +34,8 @@ export class World {
   readonly nodes: SharedRateLimiter[];
   readonly admissions: Admission[] = [];
   isAway = false;
+  /** Nodes that have lost their network: for them alone the store is away. */
+  readonly cutOff = new Set<SharedRateLimiter | undefined>();
   /** Calls are neither answered nor refused. */
   isSilent = false;
   losesReplies = false;
@@ -54,10 +56,12 @@ export class World {
   }
 
   start(): SharedRateLimiter {
+    // Undefined while it is made.
+    let node: SharedRateLimiter | undefined;
     const ask = (method: 'eval' | 'evalSha') => {
       return async (text: string, call: { keys: string[]; arguments: string[] }) => {
         if (this.isSilent) await new Promise<void>((go) => this.#held.push(go));
-        if (this.isAway) throw new Error('Socket closed unexpectedly');
+        if (this.isAway || this.cutOff.has(node)) throw new Error('Socket closed unexpectedly');
         await this.#halfATrip();
         const reply = this.twin[method](text, call.keys, call.arguments);
         await this.#halfATrip();
@@ -67,7 +71,7 @@ export class World {
     };
     const nothing = () => {};
     const client = { on: nothing, off: nothing, connect: nothing };
-    return new SharedRateLimiter({
+    node = new SharedRateLimiter({
       client: { ...client, eval: ask('eval'), evalSha: ask('evalSha') },
       clock: () => {
         this.clockReads += 1;
@@ -75,6 +79,7 @@ export class World {
       },
       ...this.#options,
     });
+    return node;
   }
 
   /** What was held goes on. */
