@@ -20,44 +20,36 @@ const noKey = expect.objectContaining({ code: 'ERR_LIMITER_KEY' });
 
 describe.runIf(TESTS_NATIVE)('the addon', () => {
   test.each([
-    {
-      name: 'RateLimiter',
-      create: () => new RateLimiter({ engine }),
-      check: 'check',
-      checkPeer: 'checkPeer',
-    },
-    {
-      name: 'OrderbookRateLimiter',
-      create: () => new OrderbookRateLimiter({ engine, interval: 0 }),
-      check: 'check',
-      checkPeer: 'checkPeer',
-    },
-    {
-      name: 'DirectConnectionRateLimiter',
-      create: () => new DirectConnectionRateLimiter({ engine }),
-      check: 'checkMessage',
-      checkPeer: 'checkPeer',
-    },
-    {
-      name: 'DirectConnectionRateLimiter',
-      create: () => new DirectConnectionRateLimiter({ engine, orderbookInterval: 0 }),
-      check: 'checkOrderbook',
-      checkPeer: 'checkPeerOrderbook',
-    },
-  ])(
-    '$check of $name reads no key of a peer whose record has not moved',
-    ({ create, check, checkPeer }) => {
-      const limiter = create();
-      const core = coreOf(limiter);
-      const peer = limiter.open('peer') as unknown as Record<string, Call>;
-      const checkAgain = () => core[checkPeer]?.(NO_KEY);
-      peer[check]?.();
-      // Its seat is what the last check has left.
-      expect(checkAgain()).toBeUndefined();
-      limiter.removePeer('peer');
-      expect(checkAgain).toThrow(noKey);
-    },
-  );
+    ['RateLimiter', 'check', 'checkPeer', () => new RateLimiter({ engine })],
+    [
+      'OrderbookRateLimiter',
+      'check',
+      'checkPeer',
+      () => new OrderbookRateLimiter({ engine, interval: 0 }),
+    ],
+    [
+      'DirectConnectionRateLimiter',
+      'checkMessage',
+      'checkPeer',
+      () => new DirectConnectionRateLimiter({ engine }),
+    ],
+    [
+      'DirectConnectionRateLimiter',
+      'checkOrderbook',
+      'checkPeerOrderbook',
+      () => new DirectConnectionRateLimiter({ engine, orderbookInterval: 0 }),
+    ],
+  ])('%s.%s reads no key of a peer whose record has not moved', (_, check, checkPeer, create) => {
+    const limiter = create();
+    const core = coreOf(limiter);
+    const peer = limiter.open('peer') as unknown as Record<string, Call>;
+    const checkAgain = () => core[checkPeer]?.(NO_KEY);
+    peer[check]?.();
+    // Its seat is what the last check has left.
+    expect(checkAgain()).toBeUndefined();
+    limiter.removePeer('peer');
+    expect(checkAgain).toThrow(noKey);
+  });
 
   test('a number that is no limiter’s is refused', () => {
     const limiter = new RateLimiter({ engine });
