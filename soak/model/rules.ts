@@ -103,6 +103,23 @@ function slowOnly(
   });
 }
 
+/** What a snapshot says of it, in seconds before now: where the clock stepped back, none have passed. */
+function savedOnly(
+  known: Known,
+  now: number,
+  bucket: BucketOptions | undefined,
+  interval: number,
+): Known | undefined {
+  const saved = slowOnly(known, now, SNAPSHOT_SECONDS, bucket, interval);
+  if (saved === undefined) return undefined;
+  const { refilledAt, allowedAt } = saved;
+  return {
+    ...saved,
+    refilledAt: Math.min(refilledAt, now),
+    allowedAt: allowedAt === undefined ? undefined : Math.min(allowedAt, now),
+  };
+}
+
 /** Takes the cost if it is there. */
 function consumed(known: Known, cost: number, now: number, bucket: BucketOptions) {
   const tokens = refilled(known, now, bucket);
@@ -153,7 +170,7 @@ export function rateRules(options: RateOptions): Rules {
       const bucket = savedBucket(known, now, options);
       return { violations, banSecondsLeft: null, idleSeconds, bucket };
     },
-    saved: (known, now) => slowOnly(known, now, SNAPSHOT_SECONDS, options, 0),
+    saved: (known, now) => savedOnly(known, now, options, 0),
     awaited: (known, now) => slowOnly(known, now, 0, options, 0),
   };
 }
@@ -213,7 +230,7 @@ export function orderbookRules(options: OrderbookOptions): Rules {
       const current = lifted(known, now);
       return offence(current, banDuration, now, null);
     },
-    saved: (known, now) => slowOnly(known, now, SNAPSHOT_SECONDS, undefined, interval(0)),
+    saved: (known, now) => savedOnly(known, now, undefined, interval(0)),
     awaited: (known, now) => slowOnly(known, now, 0, undefined, interval(0)),
   };
 }
@@ -298,8 +315,7 @@ export function directRules(options: DirectOptions): Rules {
     snapshot: (known, now) => {
       return offence(lifted(known, now), banDuration, now, savedBucket(known, now, options));
     },
-    saved: (known, now) =>
-      slowOnly(known, now, SNAPSHOT_SECONDS, options, options.orderbookInterval),
+    saved: (known, now) => savedOnly(known, now, options, options.orderbookInterval),
     awaited: (known, now) => slowOnly(known, now, 0, options, options.orderbookInterval),
   };
 }
