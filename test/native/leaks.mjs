@@ -46,7 +46,7 @@ function fail(limiter) {
     () => core.removePeer(5),
     () => core.violations({}),
     ...(core.addMember ? [() => core.addMember({}, 'key')] : []),
-    () => core.restoreOffenders([5], new Float64Array([1, 2, 3])),
+    () => core.restoreOffenders([5], new Float64Array([1, 2, 3, 4, 5])),
   ];
   for (const attempt of attempts) throws(attempt);
 }
@@ -81,6 +81,8 @@ function used(make) {
   }
   const restarted = make();
   restarted.restore(limiter.snapshot());
+  // A walk that nobody ends.
+  limiter.snapshotSlices().next();
   restarted.close();
   return limiter;
 }
