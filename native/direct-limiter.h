@@ -95,7 +95,7 @@ class DirectLimiter {
   }
 
   // Asks for the memory that restore() will read.
-  void prepare(const Fingerprint& print) const noexcept {
+  RELAY_LIMITER_INLINED void prepare(const Fingerprint& print) const noexcept {
     buckets_.prepare(print);
     allowedAt_.prepare(print);
     offenders_.prepare(print);
@@ -105,6 +105,13 @@ class DirectLimiter {
   void setDigestKey(const Secret& key) noexcept {
     pendingBuckets_.setKey(key);
     pendingTimes_.setKey(key);
+  }
+
+  // Asks for the memory that restoreDigest() will read.
+  RELAY_LIMITER_INLINED void prepareDigest(const Secret& secret,
+                                           const Fingerprint& digest) const noexcept {
+    pendingBuckets_.prepare(secret, digest);
+    pendingTimes_.prepare(secret, digest);
   }
 
   // Keeps what a snapshot says under a digest until its connection comes; `kNoRoom` if as many as

@@ -11,6 +11,7 @@
 #include <memory>
 #include <new>
 
+#include "apart.h"
 #include "arithmetic.h"
 #include "counts.h"
 #include "eviction.h"
@@ -92,7 +93,7 @@ class Offenders {
   bool areThere() const noexcept { return table_.size() > 0; }
 
   // Asks for the memory that lossOf() will read.
-  void prepare(const Fingerprint& print) const noexcept {
+  RELAY_LIMITER_INLINED void prepare(const Fingerprint& print) const noexcept {
     table_.prepare(print);
     bans_.prepare(print);
   }

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "apart.h"
 #include "fingerprint.h"
 #include "tags.h"
 
@@ -63,7 +64,7 @@ class Page {
     return nullptr;
   }
 
-  void prepare(const Fingerprint& print) const noexcept {
+  RELAY_LIMITER_INLINED void prepare(const Fingerprint& print) const noexcept {
     const Group<Record>& group = groups_[homeGroup(print)];
     prefetch(&group);
     prefetch(&group.records[homeSlot(print)]);

@@ -10,6 +10,7 @@
 #include <memory>
 #include <new>
 
+#include "apart.h"
 #include "records.h"
 #include "verdict.h"
 
@@ -73,6 +74,16 @@ class PendingRecords {
 
   // Whether a key must bring its text to find a record.
   bool needsText() const noexcept { return size_ > ownSize(); }
+
+  // Asks for the memory that put() will read.
+  RELAY_LIMITER_INLINED void prepare(const Secret& secret,
+                                     const Fingerprint& digest) const noexcept {
+    for (size_t i = 0; size_ > 0 && i < kMostSecrets; ++i) {
+      const Group& group = groups_[i];
+      if (group.records.size() == 0 || !(group.secret == secret)) continue;
+      return group.records.prepare(mixer_.mixed(digest));
+    }
+  }
 
   // `isOwn`: the secret is the limiter's. Of two records under one digest the one for which
   // isStricter(a, b) stays. `kNoRoom` if there are `most` records, or no place for one more secret.

@@ -84,13 +84,19 @@ class RateLimiter {
   }
 
   // Asks for the memory that restore() will read.
-  void prepare(const Fingerprint& print) const noexcept {
+  RELAY_LIMITER_INLINED void prepare(const Fingerprint& print) const noexcept {
     buckets_.prepare(print);
     offenders_.prepare(print);
   }
 
   // A random key, before the first digest.
   void setDigestKey(const Secret& key) noexcept { pending_.setKey(key); }
+
+  // Asks for the memory that restoreDigest() will read.
+  RELAY_LIMITER_INLINED void prepareDigest(const Secret& secret,
+                                           const Fingerprint& digest) const noexcept {
+    pending_.prepare(secret, digest);
+  }
 
   // Keeps what a snapshot says under a digest until its peer comes; `kNoRoom` if as many peers as
   // maxPeers are awaited.

@@ -63,7 +63,7 @@ class Table {
   }
 
   // Asks for the memory that find() will read.
-  void prepare(const Fingerprint& print) const noexcept {
+  RELAY_LIMITER_INLINED void prepare(const Fingerprint& print) const noexcept {
     if (directory_ != nullptr) pageOf(*segmentOf(print.low), print)->prepare(print);
   }
 

@@ -184,6 +184,7 @@ class LimiterObject : public CoreObject<Self, Core> {
     const bool isOwn = other == secret();
     const uint32_t count = restoreDigestsFrom(
         info.Env(), info[1], info[2],
+        [&](const Fingerprint& digest) { core().prepareDigest(other, digest); },
         [&](const SavedDigest& saved) { return core().restoreDigest(other, isOwn, saved, now); });
     account(info.Env());
     return Napi::Number::New(info.Env(), count);

@@ -226,20 +226,27 @@ inline uint64_t wordAt(const uint32_t* halves) noexcept {
   return halves[0] | static_cast<uint64_t>(halves[1]) << 32;
 }
 
-// Calls put(saved) for each peer under a digest, and returns how many it put back; an exception is
-// pending where one found no memory.
-template <class Put>
+// Peers whose memory is asked for before the first of them is put back.
+constexpr uint32_t kRestoredTogether = 8;
+
+// Calls put(saved) for each peer under a digest, and prepare(digest) some before it; returns how
+// many it put back. An exception is pending where one found no memory.
+template <class Prepare, class Put>
 uint32_t restoreDigestsFrom(Napi::Env env, const Napi::Value& digests, const Napi::Value& numbers,
-                            Put&& put) {
+                            Prepare&& prepare, Put&& put) {
   const auto words = digests.As<Napi::Uint32Array>();
   const auto array = numbers.As<Napi::Float64Array>();
   const uint32_t* word = words.Data();
   const double* next = array.Data();
   const size_t count =
       std::min(words.ElementLength() / kDigestWords, array.ElementLength() / kDigestNumbers);
+  const auto digestAt = [word](size_t i) {
+    return Fingerprint{wordAt(word + i * kDigestWords), wordAt(word + i * kDigestWords + 2)};
+  };
   uint32_t restored = 0;
-  for (size_t i = 0; i < count; ++i, word += kDigestWords, next += kDigestNumbers) {
-    const Fingerprint digest{wordAt(word), wordAt(word + 2)};
+  for (size_t i = 0; i < count; ++i, next += kDigestNumbers) {
+    if (i + kRestoredTogether < count) prepare(digestAt(i + kRestoredTogether));
+    const Fingerprint digest = digestAt(i);
     // All zeros are nobody's, and mark an empty slot.
     if ((digest.low | digest.high) == 0) continue;
     const Verdict verdict = put(SavedDigest{digest, next[0], {next[1], next[2]}});
@@ -251,9 +258,6 @@ uint32_t restoreDigestsFrom(Napi::Env env, const Napi::Value& digests, const Nap
   }
   return restored;
 }
-
-// Keys whose memory is asked for before the first of them is put back.
-constexpr uint32_t kRestoredTogether = 8;
 
 // Calls put(key, offence) for each, and returns how many it put back; an exception is pending where
 // one found no memory.
