@@ -195,6 +195,7 @@ class Offenders {
     });
     std::sort(banned.get(), end, [](const Ban& a, const Ban& b) { return isLater(b, a); });
     for (const Ban* ban = banned.get(); ban != end; ++ban) {
+      if (end - ban > kAhead) table_.prepare(ban[kAhead].fingerprint);
       const Name* name = nameOf(*ban);
       if (name != nullptr) use(*name);
     }
@@ -384,6 +385,9 @@ class Offenders {
     }
     return offender;
   }
+
+  // How many bans ahead of an offender its memory is asked for.
+  static constexpr int kAhead = 16;
 
   // Code units of the longest key that is always kept, and of the longest that all the room is for.
   static constexpr size_t kShort = 128;
