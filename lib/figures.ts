@@ -13,9 +13,12 @@ export interface WatchedLimiter {
   getOverview(): LimiterOverview;
   getViolationCount(key: string): number;
   removePeer(key: string): void;
-  /** Of those that ban, and so is `isBanned`. */
+  /** Of those that ban, and so are `isBanned`, `ban` and `banDuration`. */
   getBans?(most?: number): BansInForce;
   isBanned?(key: string): boolean;
+  ban?(key: string, seconds?: number): boolean;
+  /** Seconds. */
+  readonly banDuration?: number;
 }
 
 /** Limiters by the names that people are to read. */

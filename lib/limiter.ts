@@ -42,7 +42,7 @@ export abstract class Limiter<Core extends LimiterCore> {
   readonly #banDuration: number;
   /**
    * Told of every refusal that counts a violation, and for how many seconds a ban begins with it (0: none
-   * does). One room may listen, that of shared bans. @internal
+   * does); and of every ban by hand. One room may listen, that of shared bans. @internal
    */
   onRefusal: ((key: string, banSeconds: number) => void) | undefined;
 
@@ -227,16 +227,16 @@ export abstract class Limiter<Core extends LimiterCore> {
   allows(key: string, refusal: Refusal | undefined): boolean {
     if (refusal === undefined) return true;
     const banBegins = refusal === BAN_BEGINS;
-    if (banBegins) this.#announceBan(key);
+    if (banBegins) this.announceBan(key, this.#banDuration);
     this.onRefusal?.(key, banBegins ? this.#banDuration : 0);
     return false;
   }
 
-  /** What the listener throws must not look like a failed check. */
-  #announceBan(key: string): void {
+  /** What the listener throws must not look like a failed call. @internal */
+  protected announceBan(key: string, banDuration: number): void {
     const watched = bansAreWatched();
     if (this.#onBan === undefined && !watched) return;
-    const ban = { key, violations: this.core.violations(key), banDuration: this.#banDuration };
+    const ban = { key, violations: this.core.violations(key), banDuration };
     if (watched) publishBan({ limiter: this, ...ban });
     safely(() => this.#onBan?.(ban));
   }

@@ -150,6 +150,15 @@ export function requireMost(most: unknown): asserts most is number {
   number(most, 'most', 'a whole number from 0 to 2^53 - 1', isCount);
 }
 
+/** The length of a ban by hand. */
+export function requireBanSeconds(
+  seconds: unknown,
+  banDuration: number,
+): asserts seconds is number {
+  const accepted = `greater than 0 and at most banDuration (${banDuration})`;
+  number(seconds, 'seconds', accepted, (n) => n > 0 && n <= banDuration);
+}
+
 /** The budget of a cleanup in milliseconds, Infinity for none. */
 export function cleanupBudget(limits: unknown): number {
   const { budgetMs } = readOptions('a cleanup', limits, ['budgetMs']);

@@ -56,8 +56,8 @@ export interface LimiterOptions {
    */
   maxPeers?: number | undefined;
   /**
-   * Called once as a ban begins, after the check has been decided. What it throws surfaces as an
-   * uncaught exception, never in the check. `RateLimiter` bans nobody and never calls it.
+   * Called once as a ban begins, by a check or by `ban`, after that has been decided. What it throws surfaces as
+   * an uncaught exception, never in the call. `RateLimiter` bans nobody and never calls it.
    */
   onBan?: ((ban: Ban) => void) | undefined;
   /**
@@ -159,7 +159,7 @@ export interface LimiterTotals {
    * false: true is allow, false disconnect if a ban is in force or begins with it, and else delay.
    */
   verdicts: { allow: number; delay: number; disconnect: number };
-  /** Bans that began; restored ones do not count. */
+  /** Bans that checks began; restored ones and those by `ban` do not count. */
   bansBegun: number;
   /** Peers forgotten to make room for others, where there were `maxPeers`. */
   evictions: number;

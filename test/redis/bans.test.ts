@@ -1,5 +1,6 @@
 // Bans of all nodes without a store: the book of them, and what waits for a store that does not answer, in virtual time.
 
+import { DirectConnectionRateLimiter, OrderbookRateLimiter } from 'relay-limiter';
 import { SharedBans } from 'relay-limiter/redis';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { BanBook } from '../../lib/redis/ban-book.js';
@@ -179,6 +180,25 @@ describe('a ban that is found while all are read again', () => {
     expect(['first', 'second', 'p'].map((key) => bans.isBanned(key))).toEqual([true, true, true]);
     expect(store.ends.has('p')).toBe(true);
     expect(lifts).toEqual([]);
+    await bans.close();
+  });
+});
+
+describe('a ban by hand in a limiter that is shared', () => {
+  it('is told to the store and taken over by the other limiters', async () => {
+    const store = new Store();
+    const clock = () => store.time.now;
+    const bans = new SharedBans({ client: store.client(), clock });
+    const nicks = new OrderbookRateLimiter({ clock });
+    const direct = new DirectConnectionRateLimiter({ clock });
+    bans.share(nicks);
+    bans.share(direct);
+    await store.time.run(1);
+    const bannedAt = store.time.now;
+    nicks.ban('mallory', 60);
+    expect([bans.isBanned('mallory'), direct.isBanned('mallory')]).toEqual([true, true]);
+    await store.time.run(1);
+    expect(store.ends.get('mallory')).toBeCloseTo(bannedAt + 60);
     await bans.close();
   });
 });
