@@ -1,7 +1,6 @@
 // What the page shows, read from the limiters: samples of their totals, kept for some minutes, and lists
 // of who broke limits. Knows no connections.
 
-import { createHash } from 'node:crypto';
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import {
   type Figures,
@@ -10,17 +9,17 @@ import {
   type Verdicts,
   type WatchedLimiter,
 } from '../figures.js';
+import { BanEvents } from './ban-events.js';
+import { sentKey } from './keys.js';
 import type { LimiterSample, Listed, ListedBan, Listing, Sample } from './messages.js';
 
 /** Samples that are kept: five minutes of one a second. */
 export const MOST_SAMPLES = 300;
 /** Bans that are named. */
 const MOST_BANS = 100;
-/** Units of a key that are shown: whoever is limited has chosen it, and it may be long. */
-export const MOST_KEY = 2048;
 /** Milliseconds between two looks at the event loop. */
 const LOOP_RESOLUTION = 20;
-const NO_LISTING: Listing = { at: 0, banned: 0, bans: [], violators: [] };
+const NO_LISTING: Listing = { at: 0, banned: 0, bans: [], violators: [], began: [] };
 
 type Named = readonly [name: string, limiter: WatchedLimiter];
 
@@ -30,6 +29,7 @@ export class Feed {
   readonly #loop: IntervalHistogram = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION });
   readonly #sampling = new Share();
   readonly #listing = new Share();
+  readonly #banEvents: BanEvents;
   #before: (Verdicts | null)[];
   #sampledAt = performance.now();
   #latest: Listing = NO_LISTING;
@@ -39,6 +39,7 @@ export class Feed {
   constructor(limiters: readonly Named[]) {
     this.#limiters = limiters;
     this.#before = this.#figures().map((figures) => figures?.verdicts ?? null);
+    this.#banEvents = new BanEvents(limiters.map(([, limiter]) => limiter));
     this.#loop.enable();
   }
 
@@ -67,7 +68,7 @@ export class Feed {
   /** Who broke limits. The latest list where it is too dear to make one yet, unless it `must` be new. */
   listing(must = false): Listing {
     this.#latest = this.#listing.take(() => this.#list(), must) ?? this.#latest;
-    return this.#latest;
+    return { ...this.#latest, began: this.#banEvents.latest };
   }
 
   /** The whole of a key that the latest list has cut. */
@@ -76,6 +77,7 @@ export class Feed {
   }
 
   close(): void {
+    this.#banEvents.close();
     this.#loop.disable();
   }
 
@@ -100,15 +102,13 @@ export class Feed {
     });
     bans.sort((a, b) => b.secondsLeft - a.secondsLeft);
     violators.sort((a, b) => b.violations - a.violations);
-    return { at: Date.now(), banned, bans: bans.slice(0, MOST_BANS), violators };
+    return { ...NO_LISTING, at: Date.now(), banned, bans: bans.slice(0, MOST_BANS), violators };
   }
 
   #listed(limiter: number, key: string, violations: number): Listed {
-    const { length } = key;
-    if (length <= MOST_KEY) return { limiter, key, length, violations };
-    const hash = hashOf(key);
-    this.#cut.set(hash, key);
-    return { limiter, key: key.slice(0, MOST_KEY), hash, length, violations };
+    const sent = sentKey(key);
+    if (sent.hash !== undefined) this.#cut.set(sent.hash, key);
+    return { limiter, ...sent, violations };
   }
 
   #loopDelay(): number {
@@ -138,11 +138,6 @@ function limiterSample(figures: Figures, before: Verdicts, seconds: number): Lim
   const rate = (verdict: keyof Verdicts) => round((verdicts[verdict] - before[verdict]) / seconds);
   const rates = [rate('allow'), rate('delay'), rate('disconnect')] as const;
   return [...rates, trackedPeers, banned, memoryBytes ?? null];
-}
-
-/** By its units: as UTF-8 keys that differ in half a character would be one. */
-function hashOf(key: string): string {
-  return createHash('sha256').update(key, 'utf16le').digest('base64url').slice(0, 16);
 }
 
 function round(value: number): number {

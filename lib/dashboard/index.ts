@@ -8,9 +8,10 @@ import type { AddressInfo } from 'node:net';
 import { limiterError } from '../errors.js';
 import { detached } from '../timers.js';
 import { Access, isCrossOrigin, isLoopbackHost } from './access.js';
+import { type ActionName, Actions, banDurationOf, isAction, type Outcome } from './actions.js';
+import { requireBody } from './body.js';
 import { Feed, MOST_SAMPLES } from './feed.js';
 import { pageFile, SECURITY_HEADERS, sendFile } from './files.js';
-import { readLift, requireBody } from './lift.js';
 import type { Hello } from './messages.js';
 import { type DashboardOptions, readSettings, type Settings } from './options.js';
 import { type Route, routeOf } from './route.js';
@@ -53,21 +54,22 @@ export function createDashboard(options: DashboardOptions): Dashboard {
   );
 }
 
-/** Why a POST to `lift` is answered so. */
-const WHY = {
+/** Why a POST is answered so. */
+const WHY: Readonly<Record<Extract<Outcome, number>, string>> = {
   204: '',
-  400: 'This is no {"limiter":"...","key":"..."}.',
-  404: 'There is no such ban.',
+  400: 'This is no {"limiter":"...","key":"..."}, or the seconds of a ban are not accepted.',
+  404: 'There is no such ban, or no such limiter that bans.',
+  409: 'The limiter is full of banned peers.',
   413: 'This is too long.',
   415: 'JSON is what is read here, as application/json.',
-} as const;
-
-type LiftStatus = keyof typeof WHY;
+  500: 'The limiter cannot answer.',
+};
 
 class DashboardServer {
   readonly #settings: Settings;
   readonly #access: Access;
   readonly #feed: Feed;
+  readonly #actions: Actions;
   readonly #viewers = new Viewers();
   readonly #timers: readonly NodeJS.Timeout[];
   readonly #servers = new Set<Server>();
@@ -77,6 +79,7 @@ class DashboardServer {
     this.#settings = settings;
     this.#access = new Access(settings.token);
     this.#feed = detached(() => new Feed(settings.limiters));
+    this.#actions = new Actions(settings, this.#feed);
     this.#timers = detached(() => [
       setInterval(() => this.#tick(), settings.intervalSeconds * 1000).unref(),
       setInterval(() => this.#viewers.send('alive', null), ALIVE_SECONDS * 1000).unref(),
@@ -126,7 +129,7 @@ class DashboardServer {
     }
     const route = routeOf(request, this.#settings.path);
     const isRead = request.method === 'GET' || request.method === 'HEAD';
-    if (route.name === 'lift') this.#answerLift(request, response, isRead);
+    if (isAction(route.name)) this.#answerAction(request, response, route.name);
     else if (!isRead)
       refuse(response, 405, 'GET is what is answered here.', { Allow: 'GET, HEAD' });
     else if (route.name === 'events') this.#answerEvents(request, response);
@@ -177,31 +180,23 @@ class DashboardServer {
     else this.#viewers.add(request, response, 'hello', this.#hello());
   }
 
-  #answerLift(request: IncomingMessage, response: ServerResponse, isRead: boolean): void {
-    if (!this.#settings.allowLift) {
+  #answerAction(request: IncomingMessage, response: ServerResponse, name: ActionName): void {
+    if (!this.#actions.isAllowed(name)) {
       refuse(response, 404, 'There is nothing here.');
-    } else if (isRead || request.method !== 'POST') {
+    } else if (request.method !== 'POST') {
       refuse(response, 405, 'POST is what is answered here.', { Allow: 'POST' });
     } else if (!this.#isRefused(request, response)) {
       requireBody(request);
-      this.#lift(request).then(
-        (status) => refuse(response, status, WHY[status]),
+      this.#actions.take(name, request).then(
+        (outcome) => {
+          if (outcome === 204) this.#viewers.send('listing', this.#feed.listing(true));
+          if (typeof outcome === 'number') refuse(response, outcome, WHY[outcome]);
+          else sendJson(response, outcome);
+        },
         // The connection broke while the body was read.
         () => response.destroy(),
       );
     }
-  }
-
-  /** Lifts a ban; the status of the answer. */
-  async #lift(request: IncomingMessage): Promise<LiftStatus> {
-    const lift = await readLift(request);
-    if (typeof lift === 'number') return lift;
-    const limiter = this.#settings.limiters.find(([name]) => name === lift.limiter)?.[1];
-    const key = lift.hash === undefined ? lift.key : this.#feed.wholeKey(lift.hash);
-    if (key === undefined || !limiter?.isBanned?.(key)) return 404;
-    limiter.removePeer(key);
-    this.#viewers.send('listing', this.#feed.listing(true));
-    return 204;
   }
 
   /** Answers a request that may not have figures. */
@@ -221,14 +216,18 @@ class DashboardServer {
   }
 
   #hello(): Hello {
-    const { title, allowLift, intervalSeconds, limiters } = this.#settings;
+    const { title, allowLift, allowBan, intervalSeconds, limiters } = this.#settings;
     return {
       title,
       allowLift,
       intervalSeconds,
       aliveSeconds: ALIVE_SECONDS,
       historySeconds: MOST_SAMPLES * intervalSeconds,
-      limiters: limiters.map(([name, limiter]) => ({ name, kind: limiter.constructor.name })),
+      limiters: limiters.map(([name, limiter]) => ({
+        name,
+        kind: limiter.constructor.name,
+        banDuration: allowBan ? banDurationOf(limiter) : null,
+      })),
       samples: this.#feed.samples,
       listing: this.#feed.listing(),
     };
@@ -242,6 +241,15 @@ function redirect(
 ) {
   const all = { ...SECURITY_HEADERS, 'Cache-Control': 'no-store', Location: location, ...headers };
   response.writeHead(303, all).end();
+}
+
+function sendJson(response: ServerResponse, value: object): void {
+  response.writeHead(200, {
+    ...SECURITY_HEADERS,
+    'Content-Type': 'application/json',
+    'Cache-Control': 'no-store',
+  });
+  response.end(JSON.stringify(value));
 }
 
 function refuse(

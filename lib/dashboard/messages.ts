@@ -19,6 +19,8 @@ export interface About {
   readonly name: string;
   /** The name of its class. */
   readonly kind: string;
+  /** Seconds that a ban by hand lasts at most; null: the page may not ban here. */
+  readonly banDuration: number | null;
 }
 
 /** The event `sample`, about one in `intervalSeconds`. */
@@ -42,7 +44,7 @@ export type LimiterSample = readonly [
   bytes: number | null, // null: the engine does not know
 ];
 
-/** The event `listing`: who broke limits. */
+/** The event `listing`: offenders and bans. */
 export interface Listing {
   readonly at: number;
   /** Bans in force, of all limiters. */
@@ -51,6 +53,8 @@ export interface Listing {
   readonly bans: readonly ListedBan[];
   /** The worst of each limiter, worst first. */
   readonly violators: readonly Listed[];
+  /** The last bans that began, newest first. */
+  readonly began: readonly BanEvent[];
 }
 
 export interface Listed {
@@ -69,6 +73,16 @@ export interface ListedBan extends Listed {
   readonly secondsLeft: number;
 }
 
+/** A ban as it began. */
+export interface BanEvent extends Listed {
+  /** Counts all of them: no two events have the same. */
+  readonly number: number;
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  /** How long it lasts, unless it is lifted. */
+  readonly seconds: number;
+}
+
 /** What a POST to `lift` holds. */
 export interface Lift {
   /** The limiter's name. */
@@ -76,4 +90,30 @@ export interface Lift {
   readonly key: string;
   /** Of a key that the listing has cut, of which `key` is the beginning. */
   readonly hash?: string | undefined;
+}
+
+/** What a POST to `ban` holds. */
+export interface HandBan extends Lift {
+  /** Default: as long as the limiter's bans last, which is the most. */
+  readonly seconds?: number | undefined;
+}
+
+/** What a POST to `find` holds. */
+export interface Search {
+  readonly key: string;
+}
+
+/** The answer to it. */
+export interface Found {
+  /** One for each limiter, but for those that cannot tell. */
+  readonly peers: readonly FoundPeer[];
+}
+
+export interface FoundPeer {
+  /** Which limiter, by its place among them. */
+  readonly limiter: number;
+  /** 0 also of a peer that the limiter does not know. */
+  readonly violations: number;
+  /** null: the limiter bans nobody. */
+  readonly banned: boolean | null;
 }

@@ -16,6 +16,8 @@ export interface DashboardOptions {
   title?: string | undefined;
   /** Whether the page may lift bans, by `removePeer`. Default true. */
   allowLift?: boolean | undefined;
+  /** Whether the page may ban peers by hand, by `ban`. Default: as `allowLift`. */
+  allowBan?: boolean | undefined;
   /** Seconds between two samples: greater than 0, at most 3600. Default 1. */
   intervalSeconds?: number | undefined;
   /**
@@ -30,16 +32,18 @@ export interface Settings {
   readonly token: string | undefined;
   readonly title: string;
   readonly allowLift: boolean;
+  readonly allowBan: boolean;
   readonly intervalSeconds: number;
   /** Without a slash at its end. */
   readonly path: string;
 }
 
-const OPTIONS = ['limiters', 'token', 'title', 'allowLift', 'intervalSeconds', 'path'];
+const OPTIONS = ['limiters', 'token', 'title', 'allowLift', 'allowBan', 'intervalSeconds', 'path'];
 
 export function readSettings(options: DashboardOptions): Settings {
   const given = readOptions('createDashboard', options, OPTIONS);
   const { token, title = 'relay-limiter', allowLift = true, path = '/' } = given;
+  const { allowBan = allowLift } = given;
   const intervalSeconds = positive(given, 'intervalSeconds', 1);
   // Its message does not show what was given.
   if (token !== undefined && !(typeof token === 'string' && /^[\w.~+/=-]{16,}$/.test(token))) {
@@ -50,6 +54,9 @@ export function readSettings(options: DashboardOptions): Settings {
   if (typeof allowLift !== 'boolean') {
     throw refused('ERR_LIMITER_OPTION', 'allowLift', allowLift, 'true or false');
   }
+  if (typeof allowBan !== 'boolean') {
+    throw refused('ERR_LIMITER_OPTION', 'allowBan', allowBan, 'true or false');
+  }
   if (intervalSeconds > 3600) {
     const accepted = 'at most 3600';
     throw refusedNumber('ERR_LIMITER_OPTION', 'intervalSeconds', intervalSeconds, accepted);
@@ -58,5 +65,6 @@ export function readSettings(options: DashboardOptions): Settings {
     throw refused('ERR_LIMITER_OPTION', 'path', path, 'a path that begins with /');
   }
   const limiters = namedLimiters(given['limiters']);
-  return { limiters, token, title, allowLift, intervalSeconds, path: path.replace(/\/+$/, '') };
+  const folder = path.replace(/\/+$/, '');
+  return { limiters, token, title, allowLift, allowBan, intervalSeconds, path: folder };
 }

@@ -6,8 +6,9 @@ import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { OrderbookRateLimiter } from 'relay-limiter';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { ask, ban, events, lift, served } from './support.js';
+import { ask, ban, events, lift, post, served } from './support.js';
 
 const TOKEN = 'correct-horse.battery~staple';
 
@@ -34,7 +35,10 @@ describe('without a token', () => {
       expect(answer.body).toContain('no token');
     }
     ban(books, 'mallory');
-    expect((await lift(url, { limiter: 'books', key: 'mallory' }, headers)).status).toBe(403);
+    for (const name of ['lift', 'ban', 'find']) {
+      const answer = await post(url, name, { limiter: 'books', key: 'mallory' }, headers);
+      expect(answer.status).toBe(403);
+    }
     expect(books.isBanned('mallory')).toBe(true);
   });
 
@@ -72,7 +76,10 @@ describe('with a token', () => {
     expect(page.body).toContain('<form');
     expect((await ask(`${url}events`)).status).toBe(401);
     expect((await ask(`${url}events?token=${TOKEN}`)).status).toBe(401);
-    expect((await lift(url, { limiter: 'books', key: 'mallory' })).status).toBe(401);
+    for (const name of ['lift', 'ban', 'find']) {
+      const answer = await post(url, name, { limiter: 'books', key: 'mallory' });
+      expect(answer.status).toBe(401);
+    }
     expect(books.isBanned('mallory')).toBe(true);
   });
 
@@ -260,5 +267,112 @@ describe('lifting', () => {
     asking.destroy();
     await once(answer, 'close');
     expect((await ask(url)).status).toBe(200);
+  });
+});
+
+describe('banning by hand', () => {
+  test('lasts as long as it says, and who watches is told at once', async () => {
+    const { url, books } = await served({ intervalSeconds: 3600 });
+    const stream = await events(url);
+    const { limiters } = await stream.next('hello');
+    expect(limiters.map(({ banDuration }) => banDuration)).toEqual([null, 600]);
+    const what = { limiter: 'books', key: 'mallory', seconds: 60 };
+    expect((await post(url, 'ban', what)).status).toBe(204);
+    expect(books.getBans().bans).toEqual([['mallory', 60]]);
+    const { bans, began } = await stream.next('listing');
+    expect(bans).toMatchObject([{ key: 'mallory', violations: 0, secondsLeft: 60 }]);
+    expect(began).toMatchObject([{ key: 'mallory', limiter: 1, seconds: 60 }]);
+    expect((await post(url, 'ban', { limiter: 'books', key: 'eve' })).status).toBe(204);
+    expect(books.getBans().bans).toEqual([
+      ['eve', 600],
+      ['mallory', 60],
+    ]);
+  });
+
+  test.each<[number, unknown]>([
+    [400, { limiter: 'books' }],
+    [400, { limiter: 'books', key: 'mallory', seconds: 0 }],
+    [400, { limiter: 'books', key: 'mallory', seconds: 601 }],
+    [400, { limiter: 'books', key: 'mallory', seconds: '60' }],
+    [404, { limiter: 'messages', key: 'mallory' }],
+    [404, { limiter: 'nobody', key: 'mallory' }],
+    [404, { limiter: 'books', key: 'mallory', hash: 'of no key listed' }],
+  ])('answers %i to %j', async (status, what) => {
+    const { url, books } = await served();
+    expect((await post(url, 'ban', what)).status).toBe(status);
+    expect(books.getBans().count).toBe(0);
+  });
+
+  test('a peer that was lifted is banned again, also by a key that the listing had cut', async () => {
+    const { url, books } = await served({ intervalSeconds: 3600 });
+    const key = 'k'.repeat(5000);
+    ban(books, key);
+    const stream = await events(url);
+    const [listed] = (await stream.next('hello')).listing.bans;
+    const what = { limiter: 'books', key: listed?.key, hash: listed?.hash };
+    expect((await lift(url, what)).status).toBe(204);
+    expect(books.isBanned(key)).toBe(false);
+    expect((await post(url, 'ban', what)).status).toBe(204);
+    expect(books.isBanned(key)).toBe(true);
+  });
+
+  test('is refused where the limiter is full of banned peers', async () => {
+    const books = new OrderbookRateLimiter({ maxPeers: 1 });
+    const { url } = await served({ limiters: { books } });
+    expect((await post(url, 'ban', { limiter: 'books', key: 'eve' })).status).toBe(204);
+    const answer = await post(url, 'ban', { limiter: 'books', key: 'mallory' });
+    expect(answer).toMatchObject({ status: 409, body: 'The limiter is full of banned peers.\n' });
+  });
+
+  test.each([{ allowBan: false }, { allowLift: false }])('not with %j', async (options) => {
+    const { url, books } = await served(options);
+    const what = { limiter: 'books', key: 'mallory' };
+    expect((await post(url, 'ban', what)).status).toBe(404);
+    expect(books.getBans().count).toBe(0);
+    const { limiters } = await (await events(url)).next('hello');
+    expect(limiters.every(({ banDuration }) => banDuration === null)).toBe(true);
+  });
+
+  test('a limiter whose clock fails is an answer, and the next one is right', async () => {
+    let now = 0;
+    const books = new OrderbookRateLimiter({ clock: () => now });
+    const { url } = await served({ limiters: { books } });
+    now = Number.NaN;
+    const what = { limiter: 'books', key: 'mallory' };
+    for (const name of ['ban', 'lift']) expect((await post(url, name, what)).status).toBe(500);
+    now = 1;
+    expect((await post(url, 'ban', what)).status).toBe(204);
+  });
+});
+
+describe('finding a peer', () => {
+  test('tells violations and bans of each limiter, and changes nothing', async () => {
+    const { url, books, messages } = await served();
+    ban(books, 'mallory');
+    for (let n = 0; n < 13; n += 1) messages.check('mallory');
+    const found = await post(url, 'find', { key: 'mallory' });
+    expect(found).toMatchObject({ status: 200, headers: { 'cache-control': 'no-store' } });
+    expect(JSON.parse(found.body)).toEqual({
+      peers: [
+        { limiter: 0, violations: 3, banned: null },
+        { limiter: 1, violations: 1, banned: true },
+      ],
+    });
+    const unknown = await post(url, 'find', { key: '\ud800' });
+    expect(JSON.parse(unknown.body).peers).toEqual([
+      { limiter: 0, violations: 0, banned: null },
+      { limiter: 1, violations: 0, banned: false },
+    ]);
+    expect([books.getOverview().peers, messages.getOverview().peers]).toEqual([1, 1]);
+  });
+
+  test('is refused to other sites, and needs a key', async () => {
+    const { url } = await served();
+    const headers = { 'Sec-Fetch-Site': 'cross-site' };
+    expect((await post(url, 'find', { key: 'mallory' }, headers)).status).toBe(403);
+    for (const what of [{}, { key: 7 }, [], null]) {
+      expect((await post(url, 'find', what)).status).toBe(400);
+    }
+    expect((await ask(`${url}find`)).status).toBe(405);
   });
 });

@@ -90,3 +90,63 @@ describe('Reading that is expensive', () => {
     expect(reads).toBe(5);
   });
 });
+
+describe('A list', () => {
+  test('holds the last twenty bans that began, newest first, with their times', () => {
+    const { books } = limiters();
+    const feed = feedOf({ books });
+    const spy = vi.spyOn(Date, 'now').mockImplementation(() => 1_000_000 + now);
+    onTestFinished(() => spy.mockRestore());
+    for (let n = 0; n < 25; n += 1) {
+      now += 1000;
+      ban(books, `nick-${n}`);
+    }
+    const { began } = feed.listing(true);
+    expect(began).toHaveLength(20);
+    expect(began[0]).toEqual({
+      number: 25,
+      limiter: 0,
+      key: 'nick-24',
+      length: 7,
+      violations: 1,
+      at: 1_000_000 + now,
+      seconds: 600,
+    });
+    expect(began[19]).toMatchObject({ key: 'nick-5', at: 1_000_000 + now - 19_000 });
+  });
+
+  test('holds a ban that began, also where making the rest is too expensive', () => {
+    const { books } = limiters();
+    const feed = feedOf({ books });
+    const getBans = books.getBans.bind(books);
+    books.getBans = (most) => {
+      now += 20;
+      return getBans(most);
+    };
+    feed.listing();
+    ban(books, 'mallory');
+    const { bans, began } = feed.listing();
+    expect([bans.length, began.length]).toEqual([0, 1]);
+  });
+
+  test('holds no bans of other limiters, and none after it is closed', () => {
+    const { books } = limiters();
+    const feed = feedOf({ books });
+    ban(limiters().books, 'mallory');
+    feed.close();
+    ban(books, 'eve');
+    expect(feed.listing(true).began).toEqual([]);
+  });
+
+  test('cuts long keys of bans, and tells them apart', () => {
+    const { books } = limiters();
+    const feed = feedOf({ books });
+    for (const end of 'ab') ban(books, 'k'.repeat(5000) + end);
+    const { began } = feed.listing(true);
+    expect(began.map(({ key, length }) => [key.length, length])).toEqual([
+      [2048, 5001],
+      [2048, 5001],
+    ]);
+    expect(began[0]?.hash).not.toBe(began[1]?.hash);
+  });
+});

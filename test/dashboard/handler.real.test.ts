@@ -34,6 +34,7 @@ describe('options', () => {
     ['a token that no header can carry', { ...good, token: 'sixteen letters;' }],
     ['a title that is none', { ...good, title: 7 }],
     ['allowLift', { ...good, allowLift: 'no' }],
+    ['allowBan', { ...good, allowBan: 1 }],
     ['an interval of 0', { ...good, intervalSeconds: 0 }],
     ['an interval that no timer keeps', { ...good, intervalSeconds: 3601 }],
     ['a path without a slash', { ...good, path: 'limits' }],

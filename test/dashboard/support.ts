@@ -69,7 +69,12 @@ export async function ask(url: string, { method = 'GET', headers, body }: Asking
 
 /** Asks for a ban to be lifted. */
 export function lift(url: string, what: unknown, headers: OutgoingHttpHeaders = {}) {
-  return ask(new URL('lift', url).href, {
+  return post(url, 'lift', what, headers);
+}
+
+/** Sends JSON. */
+export function post(url: string, name: string, what: unknown, headers: OutgoingHttpHeaders = {}) {
+  return ask(new URL(name, url).href, {
     method: 'POST',
     headers: { 'Content-Type': 'application/json', ...headers },
     body: typeof what === 'string' ? what : JSON.stringify(what),

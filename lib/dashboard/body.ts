@@ -1,9 +1,14 @@
-// Reads what a POST to `lift` asks for: a small JSON body, already parsed or not.
+// Reads the body of a POST: a small JSON object, already parsed or not.
 
 import type { IncomingMessage } from 'node:http';
-import type { Lift } from './messages.js';
+import { isRecord } from '../kinds.js';
 
 const MOST_BYTES = 65_536;
+
+/** Why a body cannot be read: the status of the answer. */
+export type BodyStatus = 400 | 413 | 415;
+
+export type Body = Readonly<Record<string, unknown>>;
 
 /**
  * Throws where the body was read by somebody who kept it, as Fastify does: nothing more would come, and
@@ -14,28 +19,22 @@ export function requireBody(request: IncomingMessage): void {
   throw new Error('the body of a request has been read; hand it on as request.body');
 }
 
-/** What is asked for; the status of the answer where that cannot be read. */
-export async function readLift(request: IncomingMessage): Promise<Lift | 400 | 413 | 415> {
+/** The object that a request holds; the status of the answer where that cannot be read. */
+export async function readBody(request: IncomingMessage): Promise<Body | BodyStatus> {
   // A form of someone else's page can send other types without asking first.
   const [type] = (request.headers['content-type'] ?? '').split(';');
   if (type?.trim().toLowerCase() !== 'application/json') return 415;
   // Frameworks read bodies before their handlers are called.
   const { body } = request as { body?: unknown };
-  if (body !== undefined) return liftOf(body);
+  if (body !== undefined) return isRecord(body) ? body : 400;
   const text = await readText(request);
   if (text === undefined) return 413;
   try {
-    return liftOf(JSON.parse(text));
+    const value: unknown = JSON.parse(text);
+    return isRecord(value) ? value : 400;
   } catch {
     return 400;
   }
-}
-
-function liftOf(value: unknown): Lift | 400 {
-  if (typeof value !== 'object' || value === null) return 400;
-  const { limiter, key, hash } = value as Partial<Lift>;
-  if (typeof limiter !== 'string' || typeof key !== 'string') return 400;
-  return hash === undefined || typeof hash === 'string' ? { limiter, key, hash } : 400;
 }
 
 async function readText(request: IncomingMessage): Promise<string | undefined> {

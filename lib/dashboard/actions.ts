@@ -1,0 +1,111 @@
+// What the page does: lifts a ban, bans by hand, looks a peer up. A POST of JSON for each.
+
+import type { IncomingMessage } from 'node:http';
+import { ifKnown, type WatchedLimiter } from '../figures.js';
+import { type Body, type BodyStatus, readBody } from './body.js';
+import type { Feed } from './feed.js';
+import type { Found, FoundPeer } from './messages.js';
+import type { Settings } from './options.js';
+
+/** The status of the answer, or what was found. */
+export type Outcome = 204 | 404 | 409 | 500 | BodyStatus | Found;
+
+export type ActionName = 'lift' | 'ban' | 'find';
+
+export function isAction(name: string): name is ActionName {
+  return name === 'lift' || name === 'ban' || name === 'find';
+}
+
+export class Actions {
+  readonly #settings: Settings;
+  readonly #feed: Feed;
+  /** The key that was lifted last, if the listing had cut it: so that it can be banned again. */
+  #lifted: { readonly hash: string; readonly key: string } | undefined;
+
+  constructor(settings: Settings, feed: Feed) {
+    this.#settings = settings;
+    this.#feed = feed;
+  }
+
+  isAllowed(name: ActionName): boolean {
+    const { allowLift, allowBan } = this.#settings;
+    return name === 'find' || (name === 'lift' ? allowLift : allowBan);
+  }
+
+  /** Rejects where the connection breaks while the body is read. */
+  async take(name: ActionName, request: IncomingMessage): Promise<Outcome> {
+    const body = await readBody(request);
+    if (typeof body === 'number') return body;
+    try {
+      if (name === 'find') return this.#find(body);
+      return name === 'lift' ? this.#lift(body) : this.#ban(body);
+    } catch {
+      // A limiter's clock is the user's code, and memory may run out.
+      return 500;
+    }
+  }
+
+  #find({ key }: Body): Found | 400 {
+    if (typeof key !== 'string') return 400;
+    const peers: FoundPeer[] = [];
+    this.#settings.limiters.forEach(([, limiter], place) => {
+      const peer = ifKnown(() => foundPeer(place, limiter, key));
+      if (peer !== null) peers.push(peer);
+    });
+    return { peers };
+  }
+
+  #lift(body: Body): 204 | 400 | 404 {
+    if (!isPeer(body)) return 400;
+    const { limiter, key } = this.#peer(body);
+    if (key === undefined || !limiter?.isBanned?.(key)) return 404;
+    limiter.removePeer(key);
+    if (body.hash !== undefined) this.#lifted = { hash: body.hash, key };
+    return 204;
+  }
+
+  #ban(body: Body): 204 | 400 | 404 | 409 {
+    if (!isPeer(body)) return 400;
+    const { limiter, key } = this.#peer(body);
+    if (key === undefined || limiter?.ban === undefined) return 404;
+    const most = banDurationOf(limiter);
+    const seconds = body['seconds'] ?? most;
+    if (most === null || !(typeof seconds === 'number' && seconds > 0 && seconds <= most))
+      return 400;
+    return limiter.ban(key, seconds) ? 204 : 409;
+  }
+
+  /** The limiter and the key that a request names, as far as there are any. */
+  #peer({ limiter, key, hash }: PeerBody): {
+    limiter?: WatchedLimiter | undefined;
+    key?: string | undefined;
+  } {
+    const named = this.#settings.limiters.find(([name]) => name === limiter)?.[1];
+    if (hash === undefined) return { limiter: named, key };
+    const lifted = this.#lifted?.hash === hash ? this.#lifted.key : undefined;
+    return { limiter: named, key: this.#feed.wholeKey(hash) ?? lifted };
+  }
+}
+
+interface PeerBody extends Body {
+  readonly limiter: string;
+  readonly key: string;
+  readonly hash?: string;
+}
+
+function isPeer(body: Body): body is PeerBody {
+  const { limiter, key, hash } = body;
+  if (typeof limiter !== 'string' || typeof key !== 'string') return false;
+  return hash === undefined || typeof hash === 'string';
+}
+
+function foundPeer(limiter: number, watched: WatchedLimiter, key: string): FoundPeer {
+  // First: a ban that is over is lifted here, and its violations may go with it.
+  const banned = watched.isBanned?.(key) ?? null;
+  return { limiter, violations: watched.getViolationCount(key), banned };
+}
+
+/** Seconds that a ban by hand lasts at most; null where a limiter takes none. */
+export function banDurationOf({ ban, banDuration }: WatchedLimiter): number | null {
+  return ban !== undefined && banDuration !== undefined && banDuration > 0 ? banDuration : null;
+}
