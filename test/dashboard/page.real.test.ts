@@ -68,7 +68,9 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     expect(await number(page, 'disconnect')).toBeGreaterThan(0);
     expect(await number(page, 'tracked')).toBe(2);
     expect(await text(page, '#violators tbody tr:first-child .key')).toBe('flooder');
-    await expect.poll(() => painted(page, '#verdicts-chart canvas', [200, 29, 101])).toBe(true);
+    await expect.poll(() => painted(page, '#refused-chart canvas', [200, 29, 101])).toBe(true);
+    // Ten allowed checks per second beside 490 refused ones: by a scale of their own, no flat line.
+    await expect.poll(() => painted(page, '#allow-chart canvas', [74, 114, 224], 0.3)).toBe(true);
 
     ban(books, 'mallory');
     ban(books, 'eve');
@@ -76,13 +78,161 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     expect(await page.isVisible('#no-bans')).toBe(false);
     const row = page.locator('#bans tbody tr', { hasText: 'mallory' });
     expect(await row.innerText()).toMatch(/^mallory\s+books\s+\d+\s+\d+ min \d+ s\s+Lift$/);
-    await row.getByRole('button', { name: 'Lift the ban of mallory' }).focus();
+    await row.getByRole('button', { name: 'Lift the ban of mallory in books' }).focus();
     await page.keyboard.press('Enter');
     await expect.poll(() => page.locator('#bans tbody tr').allInnerTexts()).toHaveLength(1);
     expect(await text(page, '#bans tbody .key')).toBe('eve');
-    await expect.poll(() => text(page, '#news')).toBe('Lifted the ban of mallory');
+    await expect.poll(() => text(page, '#news')).toBe('Lifted the ban of mallory in books');
     expect(books.isBanned('mallory')).toBe(false);
+    expect(await page.locator('#began .key').allTextContents()).toEqual(['eve', 'mallory']);
+    expect(await page.locator('#began td').first().textContent()).toMatch(/^\d\d:\d\d:\d\d$/);
     expect(wrong).toEqual([]);
+  });
+
+  test('what became of a lift is in view, the focus goes on, and it can be undone', async () => {
+    const { url, books } = await served({ intervalSeconds: 0.2 });
+    for (let n = 0; n < 30; n += 1) ban(books, `nick-${n}`);
+    const { page, wrong } = await open(url, { viewport: { width: 1280, height: 700 } });
+    await page.waitForSelector('#bans tbody tr:nth-child(30)');
+    const names = await page.locator('#bans .key').allTextContents();
+    const third = page.locator('#bans tbody tr:nth-child(3) button');
+    await third.focus();
+    await page.keyboard.press('Enter');
+    await expect.poll(() => text(page, '#news')).toBe(`Lifted the ban of ${names[2]} in books`);
+    await expect.poll(() => label(page)).toBe(`Lift the ban of ${names[3]} in books`);
+    expect(await isInView(page, '#news')).toBe(true);
+
+    await page.locator('#undo').focus();
+    await page.keyboard.press('Enter');
+    await expect.poll(() => text(page, '#news')).toMatch(/ in books again for \d+ min \d+ s$/);
+    expect(books.isBanned(String(names[2]))).toBe(true);
+    expect(await page.isVisible('#undo')).toBe(false);
+    // The button that had it is gone.
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe('dismiss');
+    await page.keyboard.press('Enter');
+    expect(await isInView(page, '#news')).toBe(false);
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe('bans-title');
+    expect(wrong).toEqual([]);
+  });
+
+  test('a row that goes by itself passes the focus to no other button', async () => {
+    const { url, books } = await served({ intervalSeconds: 0.2 });
+    for (const key of ['mallory', 'eve']) ban(books, key);
+    const { page } = await open(url);
+    await page.waitForSelector('#bans tbody tr:nth-child(2)');
+    await page.locator('#bans tr', { hasText: 'mallory' }).locator('button').focus();
+    books.removePeer('mallory');
+    await expect.poll(() => page.locator('#bans tbody tr').count()).toBe(1);
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe('bans-title');
+  });
+
+  test('what the server refuses is said too', async () => {
+    const { url, books } = await served({ intervalSeconds: 0.2 });
+    ban(books, 'mallory');
+    const { page } = await open(url);
+    await page.waitForSelector('#bans tbody tr');
+    await page.route('**/lift', (route) => route.abort());
+    await page.locator('#bans button').click();
+    const failed =
+      'Could not lift the ban of mallory in books. The server did not answer: try again.';
+    await expect.poll(() => text(page, '#news')).toBe(failed);
+    await page.unroute('**/lift');
+    await page.locator('#bans button').click();
+    await expect.poll(() => text(page, '#news')).toBe('Lifted the ban of mallory in books');
+  });
+
+  test('a peer is found by its key as it is shown, banned by hand, and the ban is lifted', async () => {
+    const { url, messages, books } = await served({ intervalSeconds: 0.2 });
+    const key = 'a\u202eb\\c';
+    for (let n = 0; n < 13; n += 1) messages.check(key);
+    const { page, wrong } = await open(url, { viewport: { width: 360, height: 740 } });
+    await page.waitForSelector('#violators tbody tr');
+    await page.getByLabel('Key').fill(String(await text(page, '#violators .key')));
+    await page.keyboard.press('Enter');
+    const rows = () => page.locator('#found tbody tr').allInnerTexts();
+    await expect
+      .poll(rows)
+      .toEqual([
+        expect.stringMatching(/^messages\s+3\s+bans nobody/),
+        expect.stringMatching(/^books\s+0\s+not banned\s+Ban/),
+      ]);
+    expect(await text(page, '#found-note')).toMatch(/^a\\u\{202e\}b\\\\c: not banned, as of /);
+    await page.locator('#found').getByRole('button', { name: 'Ban' }).click();
+    const dialog = page.getByRole('dialog');
+    expect(await dialog.getByLabel('Seconds').inputValue()).toBe('600');
+    await dialog.getByRole('button', { name: 'Cancel' }).click();
+    expect(books.isBanned(key)).toBe(false);
+
+    await page.locator('#found').getByRole('button', { name: 'Ban' }).click();
+    await dialog.getByLabel('Seconds').fill('90');
+    await page.keyboard.press('Enter');
+    await expect.poll(() => text(page, '#news')).toMatch(/ in books for 1 min 30 s$/);
+    expect(books.getBans().bans).toEqual([[key, 90]]);
+    await expect.poll(rows).toContainEqual(expect.stringMatching(/^books\s+0\s+banned/));
+    await expect.poll(() => page.evaluate(() => document.activeElement?.textContent)).toBe('Lift');
+    await page.keyboard.press('Enter');
+    await expect.poll(rows).toContainEqual(expect.stringMatching(/^books\s+0\s+not banned/));
+    expect(books.isBanned(key)).toBe(false);
+    expect(wrong).toEqual([]);
+  });
+
+  test('where it may not ban it offers neither a ban nor an undo', async () => {
+    const { url, books } = await served({ intervalSeconds: 0.2, allowBan: false });
+    ban(books, 'mallory');
+    const { page } = await open(url);
+    await page.locator('#bans button').click();
+    await expect.poll(() => text(page, '#news')).toBe('Lifted the ban of mallory in books');
+    expect(await page.isVisible('#undo')).toBe(false);
+    await page.getByLabel('Key').fill('mallory');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('#found tbody tr');
+    expect(await page.locator('#found button').count()).toBe(0);
+  });
+
+  test('more windows than a browser has connections are all live, by one stream', async () => {
+    const watched = limiters();
+    const dashboard = createDashboard({ limiters: watched });
+    onTestFinished(() => dashboard.close());
+    let streams = 0;
+    const server = createServer((request, response) => {
+      if (request.url === '/events') {
+        streams += 1;
+        response.on('close', () => {
+          streams -= 1;
+        });
+      }
+      dashboard(request, response);
+    }).listen(0, '127.0.0.1');
+    onTestFinished(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    await once(server, 'listening');
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const context = await browser.newContext();
+    onTestFinished(() => context.close());
+    const pages: Page[] = [];
+    for (let n = 0; n < 7; n += 1) {
+      const page = await context.newPage();
+      page.setDefaultTimeout(PATIENCE);
+      await page.goto(url);
+      pages.push(page);
+    }
+    for (const page of pages) await expect.poll(() => text(page, '#status')).toBe('Live');
+    await expect.poll(() => streams).toBe(1);
+
+    const hide = (page: Page, hidden: boolean) =>
+      page.evaluate((hidden) => {
+        Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'));
+      }, hidden);
+    for (const page of pages) await hide(page, true);
+    await expect.poll(() => streams).toBe(0);
+    await hide(pages[0] as Page, false);
+    await expect.poll(() => streams).toBe(1);
+    watched.messages.check('mallory');
+    await expect.poll(() => text(pages[0] as Page, '#tracked')).toBe('1');
+    expect(await text(pages[1] as Page, '#tracked')).toBe('0');
   });
 
   test('keys are text, whatever is in them, and may be lifted', async () => {
@@ -104,13 +254,14 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
       '<img src=x onerror=alert(1)>',
       '\\u{202e}gnp.exe',
       'half \\u{d83d}',
-      `${'k'.repeat(80)}…`,
-      `${'k'.repeat(80)}…`,
+      expect.stringMatching(/^k{48}… #[\w-]{16}$/),
+      expect.stringMatching(/^k{48}… #[\w-]{16}$/),
     ]);
+    expect(new Set(shown).size).toBe(6);
     expect(await page.locator('#bans img').count()).toBe(0);
     // Two that are cut alike are told apart, and lifted one by one.
     const buttons = page.locator('#bans button');
-    expect(await buttons.first().getAttribute('title')).toContain('violations');
+    expect(await text(page, '#lift-note')).toContain('violations');
     for (let left = 6; left > 0; left -= 1) {
       await buttons.first().click();
       await expect.poll(() => buttons.count()).toBe(left - 1);
@@ -131,7 +282,7 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     expect(await text(page, '#banned')).toBe('0');
     expect(await text(page, '#tracked-note')).toBe('');
     await page.selectOption('#limiter', { label: 'All limiters' });
-    expect(await text(page, '#tracked-note')).toBe('in sum');
+    expect(await text(page, '#tracked-note')).toBe('sum of all limiters');
   });
 
   test('a ban that is over cannot be lifted, and it says so', async () => {
@@ -141,7 +292,9 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     await page.waitForSelector('#bans tbody tr');
     books.removePeer('mallory');
     await page.locator('#bans button').click();
-    await expect.poll(() => text(page, '#news')).toBe('There is no ban any more of mallory');
+    await expect
+      .poll(() => text(page, '#news'))
+      .toBe('There is no ban any more of mallory in books');
   });
 
   test('it says when the server goes, and goes on when it is back', async () => {
@@ -166,22 +319,39 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     await expect.poll(() => text(page, '#status')).toBe('Live');
   });
 
-  test.each(['light', 'dark'] as const)('it fits a phone, %s', async (colorScheme) => {
-    const { url, books } = await served({ intervalSeconds: 0.2 });
-    ban(books, 'a-nick-that-is-longer-than-any-phone-is-wide-'.repeat(4));
-    const viewport = { width: 360, height: 740 };
-    const { page, wrong } = await open(url, { viewport, colorScheme });
-    await page.waitForSelector('#bans tbody tr');
-    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(360);
-    const button = await page.locator('#bans button').boundingBox();
-    expect((button?.x ?? 360) + (button?.width ?? 0)).toBeLessThanOrEqual(360);
-    const light = await page.evaluate(() => {
-      const [red = 0] = getComputedStyle(document.body).backgroundColor.match(/\d+/g) ?? [];
-      return Number(red) > 128;
-    });
-    expect(light).toBe(colorScheme === 'light');
-    expect(wrong).toEqual([]);
-  });
+  test.each(['light', 'dark'] as const)(
+    'it fits a phone, %s, with whole keys',
+    async (colorScheme) => {
+      const { url, books } = await served({ intervalSeconds: 0.2 });
+      const keys = [
+        'a-nick-that-is-longer-than-any-phone-is-wide-'.repeat(4),
+        '2001:db8:85a3:8d31::/64',
+        '2001:db8:85a3:8d32::/64',
+      ];
+      for (const key of keys) ban(books, key);
+      const viewport = { width: 360, height: 740 };
+      const { page, wrong } = await open(url, { viewport, colorScheme });
+      await page.waitForSelector('#bans tbody tr:nth-child(3)');
+      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(360);
+      const cut = await page.$$eval(
+        '.key, .limiter',
+        (elements) =>
+          elements.filter((element) => element.scrollWidth > element.clientWidth).length,
+      );
+      expect(cut).toBe(0);
+      // A finger opens all of a long one.
+      await page.locator('#bans summary').click();
+      expect(await page.locator('#bans .whole').innerText()).toBe(keys[0]);
+      const button = await page.locator('#bans button').first().boundingBox();
+      expect((button?.x ?? 360) + (button?.width ?? 0)).toBeLessThanOrEqual(360);
+      const light = await page.evaluate(() => {
+        const [red = 0] = getComputedStyle(document.body).backgroundColor.match(/\d+/g) ?? [];
+        return Number(red) > 128;
+      });
+      expect(light).toBe(colorScheme === 'light');
+      expect(wrong).toEqual([]);
+    },
+  );
 
   test('with a token: asked for once, and gone from the address', async () => {
     const options: Partial<DashboardOptions> = { token: TOKEN, path: '/limits' };
@@ -197,13 +367,29 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
   });
 });
 
-/** Whether a canvas has any pixel of about this colour. */
-function painted(page: Page, selector: string, color: number[]): Promise<boolean> {
+/** What the element with the focus is called. */
+function label(page: Page): Promise<string | null | undefined> {
+  return page.evaluate(() => document.activeElement?.getAttribute('aria-label'));
+}
+
+/** Whether all of an element is in the window, and drawn. */
+function isInView(page: Page, selector: string): Promise<boolean> {
+  return page.evaluate((selector) => {
+    const element = document.querySelector(selector) as HTMLElement;
+    const { top, bottom, left, width } = element.getBoundingClientRect();
+    const atMiddle = document.elementFromPoint(left + width / 2, (top + bottom) / 2);
+    return top >= 0 && bottom <= innerHeight && element === atMiddle;
+  }, selector);
+}
+
+/** Whether a canvas has any pixel of about this colour, in the upper `part` of it. */
+function painted(page: Page, selector: string, color: number[], part = 1): Promise<boolean> {
   return page.evaluate(
-    ([selector, color]) => {
+    ([selector, color, part]) => {
       const canvas = document.querySelector(selector as string) as HTMLCanvasElement;
       const context = canvas.getContext('2d') as CanvasRenderingContext2D;
-      const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+      const height = Math.floor(canvas.height * (part as number));
+      const { data } = context.getImageData(0, 0, canvas.width, height);
       for (let i = 0; i < data.length; i += 4) {
         const near = (color as number[]).every(
           (value, k) => Math.abs(Number(data[i + k]) - value) < 16,
@@ -212,6 +398,6 @@ function painted(page: Page, selector: string, color: number[]): Promise<boolean
       }
       return false;
     },
-    [selector, color] as const,
+    [selector, color, part] as const,
   );
 }

@@ -24,12 +24,13 @@ class Source extends EventTarget {
 }
 
 let trouble: string | undefined = 'not yet';
+let stop = () => {};
 
 beforeEach(() => {
   Source.all = [];
   vi.useFakeTimers();
   vi.stubGlobal('EventSource', Source);
-  watch({
+  stop = watch({
     hello() {},
     sample() {},
     listing() {},
@@ -72,4 +73,27 @@ test('one that is gone is not said to hang while the browser tries again', () =>
     expect(trouble).toMatch(/^The connection is lost/);
   }
   expect(Source.all).toHaveLength(1);
+});
+
+test('one that is ended is closed, and nothing is asked or said any more', () => {
+  stop();
+  expect(Source.all[0]?.readyState).toBe(Source.CLOSED);
+  vi.advanceTimersByTime(60_000);
+  expect([trouble, Source.all.length]).toEqual([undefined, 1]);
+});
+
+test('one that was refused is asked again, unless it is ended', () => {
+  vi.stubGlobal('fetch', async () => ({ status: 503 }));
+  const refuse = () => {
+    const source = Source.all.at(-1) as Source;
+    source.readyState = Source.CLOSED;
+    source.onerror?.();
+  };
+  refuse();
+  vi.advanceTimersByTime(3100);
+  expect(Source.all).toHaveLength(2);
+  refuse();
+  stop();
+  vi.advanceTimersByTime(60_000);
+  expect(Source.all).toHaveLength(2);
 });

@@ -4,6 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { momentOf, seriesOf } from '../../lib/dashboard/page/series.js';
 import {
   bytes,
+  clockTime,
+  keyOf,
   keyText,
   milliseconds,
   share,
@@ -31,13 +33,33 @@ test.each([
   ['\\u{202e}x', '\\\\u{202e}x'],
 ])('the key %j is shown as %s', (key, shown) => {
   expect(visible(key)).toBe(shown);
+  expect(keyOf(shown)).toBe(key);
 });
 
-test('long keys are short, with the whole beside them', () => {
-  expect(keyText('', 0)).toEqual({ short: '(empty)', whole: 'the empty key' });
-  const emoji = '😀'.repeat(100);
-  expect(keyText(emoji, 200)).toEqual({ short: `${'😀'.repeat(80)}…`, whole: emoji });
-  expect(keyText('kkk', 5000).whole).toBe('kkk… (5,000 units)');
+test.each(['\\', 'C:\\dir', '\\u{110000}', '\\u{}', '\\x'])('%j is what it is', (key) => {
+  expect(keyOf(key)).toBe(key);
+});
+
+test('a long key is shown by its beginning and its end, with the whole beside them', () => {
+  expect(keyText('', 0)).toEqual({ short: '(empty)', whole: '(empty)' });
+  const longest = 'k'.repeat(72);
+  expect(keyText(longest, 72)).toEqual({ short: longest, whole: longest });
+  const emoji = `${'😀'.repeat(99)}!`;
+  const ends = `${'😀'.repeat(48)}…${'😀'.repeat(23)}!`;
+  expect(keyText(emoji, 199)).toEqual({ short: ends, whole: emoji });
+});
+
+test('a key that the server has cut is shown by its beginning and its hash', () => {
+  expect(keyText('k'.repeat(60), 5000, 'abc')).toEqual({
+    short: `${'k'.repeat(48)}… #abc`,
+    whole: `${'k'.repeat(60)}… (5,000 units) #abc`,
+  });
+});
+
+test('a time of today is the time of day, another has its day', () => {
+  const now = new Date(2026, 10, 29, 12).getTime();
+  expect(clockTime(new Date(2026, 10, 29, 6, 15, 7).getTime(), now)).toBe('06:15:07');
+  expect(clockTime(new Date(2026, 10, 28, 23, 59, 59).getTime(), now)).toBe('28 Nov 23:59:59');
 });
 
 test.each([

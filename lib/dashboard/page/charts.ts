@@ -8,15 +8,13 @@ import uPlot from './uplot.js';
 type Draw = (series: Series, from: number, to: number) => void;
 type Hover = (index: number | null) => void;
 type Values = (number | null)[];
-
-/** From the top of the stack to its bottom. */
-const STACK = ['disconnect', 'delay', 'allow'] as const;
+type Verdict = 'allow' | 'delay' | 'disconnect';
 
 /** Pixels from the middle of a time to its end. */
 const HALF_LABEL = 28;
 
-/** Verdicts a second, one upon the other. */
-export function stackedChart(place: HTMLElement, hover: Hover): Draw {
+/** Verdicts per second, one upon the other, from the top of the stack to its bottom. */
+export function stackedChart(place: HTMLElement, verdicts: readonly Verdict[], hover: Hover): Draw {
   const area = (verdict: string): uPlot.Series => ({
     stroke: () => color(`--${verdict}`),
     fill: () => color(`--${verdict}-area`),
@@ -25,16 +23,22 @@ export function stackedChart(place: HTMLElement, hover: Hover): Draw {
   });
   const chart = create(place, {
     scales: scales(10),
-    series: [{}, ...STACK.map(area)],
+    series: [{}, ...verdicts.map(area)],
     // Each area ends where the next one begins.
-    bands: [{ series: [1, 2] }, { series: [2, 3] }],
+    bands: verdicts.slice(1).map((_, i) => ({ series: [i + 1, i + 2] as [number, number] })),
     axes: [timeAxis(), valueAxis()],
-    cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
+    cursor: {
+      y: false,
+      drag: { x: false, y: false },
+      points: { show: false },
+      // The charts of verdicts show the same moment.
+      sync: { key: 'verdicts', setSeries: false },
+    },
     padding: [8, 4, 0, 0],
     hooks: { setCursor: [({ cursor }) => hover(cursor.idx ?? null)] },
   });
   return (series, from, to) => {
-    const columns = STACK.map((_, i) => stacked(series, STACK.slice(i)));
+    const columns = verdicts.map((_, i) => stacked(series, verdicts.slice(i)));
     draw(chart, series.times, columns, from, to);
   };
 }
@@ -88,7 +92,7 @@ function draw(chart: uPlot, times: number[], columns: Values[], from: number, to
 /** The sums of some verdicts. */
 function stacked({ moments }: Series, verdicts: readonly Column[]): Values {
   return moments.map((moment) => {
-    if (moment.allow === null) return null;
+    if (verdicts.every((verdict) => moment[verdict] === null)) return null;
     return verdicts.reduce((sum, verdict) => sum + (moment[verdict] ?? 0), 0);
   });
 }

@@ -1,11 +1,13 @@
 // The page: what the server tells, put where it belongs.
 
-import type { Hello, Lift, ListedBan, Listing, Sample } from '../messages.js';
+import type { BanEvent, Hello, Listed, ListedBan, Listing, Sample } from '../messages.js';
+import { lift } from './actions.js';
 import { lineChart, stackedChart } from './charts.js';
+import { follow } from './follow.js';
+import { PeerSearch } from './search.js';
 import { type Column, type Moment, type Series, seriesOf } from './series.js';
-import { watch } from './stream.js';
-import { PeerTable, write } from './table.js';
-import { bytes, count, keyText, milliseconds, share, short, timeLeft } from './text.js';
+import { keyElement, LiveTable, note, write } from './table.js';
+import { bytes, clockTime, count, keyText, milliseconds, share, short, timeLeft } from './text.js';
 
 const VERDICTS = ['allow', 'delay', 'disconnect'] as const;
 
@@ -29,44 +31,74 @@ const FIGURES: readonly Figure[] = [
 
 let hello: Hello | undefined;
 let samples: Sample[] = [];
-let listing: Listing = { at: 0, banned: 0, bans: [], violators: [] };
+let listing: Listing = { at: 0, banned: 0, bans: [], violators: [], began: [] };
+/** By this machine's clock, which need not be the server's. */
+let listedAt = Date.now();
 let series: Series = { times: [], moments: [] };
 let hovered: number | null = null;
 
 const byId = <E extends HTMLElement = HTMLElement>(id: string) => document.getElementById(id) as E;
 const choice = byId<HTMLSelectElement>('limiter');
 
-const drawVerdicts = stackedChart(byId('verdicts-chart'), (index) => {
+const hover = (index: number | null) => {
   hovered = index;
   showVerdicts();
-});
+};
+// Each has its own scale: in one chart a flood would make the allowed checks a flat line.
+const drawAllowed = stackedChart(byId('allow-chart'), ['allow'], hover);
+const drawRefused = stackedChart(byId('refused-chart'), ['disconnect', 'delay'], hover);
 const drawFigures = FIGURES.map(({ column, least }) =>
   lineChart(byId(`${column}-chart`), column, least),
 );
 
 const limiterName = (limiter: number) => hello?.limiters[limiter]?.name ?? '';
-const body = (id: string) => byId(id).querySelector('tbody') as HTMLTableSectionElement;
-const bans = new PeerTable<ListedBan>({
-  body: body('bans'),
+const idOf = ({ limiter, key, hash = '' }: Listed) => `${limiter} ${hash} ${key}`;
+const peerHead = ({ limiter, key, length, hash }: Listed) => [
+  keyElement(key, length, hash),
+  note(limiterName(limiter)),
+];
+const bans = new LiveTable<ListedBan>({
+  table: byId<HTMLTableElement>('bans'),
   empty: byId('no-bans'),
-  limiterName,
-  more: ({ secondsLeft }) => timeLeft(secondsLeft - (Date.now() - listedAt) / 1000),
+  title: byId('bans-title'),
+  id: idOf,
+  head: peerHead,
+  columns: [({ violations }) => count(violations), (ban) => timeLeft(secondsLeft(ban))],
   action: liftButton,
 });
-const violators = new PeerTable({
-  body: body('violators'),
+const violators = new LiveTable<Listed>({
+  table: byId<HTMLTableElement>('violators'),
   empty: byId('no-violators'),
-  limiterName,
+  title: byId('violators-title'),
+  id: idOf,
+  head: peerHead,
+  columns: [({ violations }) => count(violations)],
 });
-/** By this machine's clock, which need not be the server's. */
-let listedAt = Date.now();
+const began = new LiveTable<BanEvent>({
+  table: byId<HTMLTableElement>('began'),
+  empty: byId('none-began'),
+  title: byId('began-title'),
+  id: ({ number }) => String(number),
+  head: peerHead,
+  columns: [({ at }) => clockTime(at), ({ seconds }) => timeLeft(seconds)],
+});
 
-watch({
+new PeerSearch({
+  limiter: (place) => hello?.limiters[place],
+  allowLift: () => hello?.allowLift ?? false,
+  secondsLeft(limiter, key) {
+    const ban = listing.bans.find((each) => each.limiter === limiter && each.key === key);
+    return ban?.hash === undefined && ban !== undefined ? secondsLeft(ban) : undefined;
+  },
+});
+
+follow({
   hello(next) {
     hello = next;
     samples = [...next.samples];
     document.title = next.title;
     write(byId('title'), next.title);
+    byId('lift-note').hidden = !next.allowLift;
     offerLimiters(next);
     showListing(next.listing);
     showSamples();
@@ -91,10 +123,12 @@ choice.addEventListener('change', () => {
 
 function offerLimiters({ limiters }: Hello): void {
   const chosen = choice.value;
-  const option = (text: string, value: string) => new Option(text, value);
-  const named = limiters.map(({ name, kind }, i) => option(`${name} (${kind})`, String(i)));
-  choice.replaceChildren(option('All limiters', 'all'), ...named);
-  choice.value = named.some(({ value }) => value === chosen) ? chosen : 'all';
+  const texts = ['All limiters', ...limiters.map(({ name, kind }) => `${name} (${kind})`)];
+  // An open list stays as it is.
+  if (texts.join('\n') === [...choice.options].map(({ text }) => text).join('\n')) return;
+  const options = texts.map((text, i) => new Option(text, i === 0 ? 'all' : String(i - 1)));
+  choice.replaceChildren(...options);
+  choice.value = options.some(({ value }) => value === chosen) ? chosen : 'all';
 }
 
 function chosenLimiter(): number | 'all' {
@@ -104,14 +138,13 @@ function chosenLimiter(): number | 'all' {
 function showSamples(): void {
   if (hello === undefined) return;
   const isSum = chosenLimiter() === 'all' && hello.limiters.length > 1;
-  write(byId('tracked-note'), isSum ? 'in sum' : '');
+  write(byId('tracked-note'), isSum ? 'sum of all limiters' : '');
   series = seriesOf(samples, chosenLimiter());
   const to = series.times.at(-1) ?? Date.now() / 1000;
   // A minute at first, then as long as there is history.
   const shown = Math.max(LEAST_SECONDS, to - (series.times[0] ?? to));
   const from = to - Math.min(shown, hello.historySeconds);
-  drawVerdicts(series, from, to);
-  for (const draw of drawFigures) draw(series, from, to);
+  for (const draw of [drawAllowed, drawRefused, ...drawFigures]) draw(series, from, to);
   for (const { column, format } of FIGURES) {
     const value = series.moments.at(-1)?.[column] ?? null;
     write(byId(column), value === null ? '–' : format(value));
@@ -146,41 +179,47 @@ function showListing(next: Listing): void {
 function showLists(): void {
   const limiter = chosenLimiter();
   const isChosen = (entry: { limiter: number }) => limiter === 'all' || entry.limiter === limiter;
-  const shown = listing.bans.filter(isChosen);
-  bans.show(shown);
+  bans.show(listing.bans.filter(isChosen));
   violators.show(listing.violators.filter(isChosen).slice(0, MOST_VIOLATORS));
+  began.show(listing.began.filter(isChosen));
   const some = listing.banned > listing.bans.length;
-  const note = some ? `the ${listing.bans.length} longest of ${count(listing.banned)}` : '';
-  write(byId('bans-note'), note);
+  const text = some ? `the ${listing.bans.length} longest of ${count(listing.banned)}` : '';
+  write(byId('bans-note'), text);
+}
+
+function secondsLeft(ban: ListedBan): number {
+  return ban.secondsLeft - (Date.now() - listedAt) / 1000;
 }
 
 function liftButton(ban: ListedBan): HTMLElement | undefined {
   if (!hello?.allowLift) return undefined;
+  const { key, length, hash } = ban;
+  const limiter = limiterName(ban.limiter);
   const button = document.createElement('button');
   button.type = 'button';
   button.textContent = 'Lift';
-  button.title = 'Forgets the peer: its ban, its violations, and what it has used of its limits';
-  button.setAttribute('aria-label', `Lift the ban of ${keyText(ban.key, ban.length).short}`);
+  button.setAttribute(
+    'aria-label',
+    `Lift the ban of ${keyText(key, length, hash).short} in ${limiter}`,
+  );
+  button.setAttribute('aria-describedby', 'lift-note');
+  let isAsked = false;
   button.addEventListener('click', async () => {
-    button.disabled = true;
-    const { key, hash } = ban;
-    const outcome = await lift({ limiter: limiterName(ban.limiter), key, hash });
-    write(byId('news'), `${outcome} ${keyText(key, ban.length).short}`);
-    button.disabled = false;
+    // Not disabled meanwhile, or it would lose the focus.
+    if (isAsked) return;
+    isAsked = true;
+    const place = bans.placeOf(button);
+    const hadFocus = document.activeElement === button;
+    const most = hello?.limiters[ban.limiter]?.banDuration ?? null;
+    const listed = listing.bans.find((each) => idOf(each) === idOf(ban)) ?? ban;
+    const left = most === null ? null : Math.min(most, Math.max(1, secondsLeft(listed)));
+    const isLifted = await lift({ limiter, key, length, hash }, left);
+    isAsked = false;
+    if (!isLifted || !hadFocus) return;
+    // The list without it may come before or after the answer.
+    listing = { ...listing, bans: listing.bans.filter((each) => idOf(each) !== idOf(ban)) };
+    showLists();
+    if (document.activeElement === byId('bans-title')) bans.focus(place);
   });
   return button;
-}
-
-/** What became of it, up to the key. */
-async function lift(what: Lift): Promise<string> {
-  try {
-    const headers = { 'Content-Type': 'application/json' };
-    const request = { method: 'POST', headers, body: JSON.stringify(what) };
-    const { ok, status } = await fetch('lift', request);
-    if (ok) return 'Lifted the ban of';
-    if (status === 404) return 'There is no ban any more of';
-  } catch {
-    // Said below.
-  }
-  return 'Could not lift the ban of';
 }

@@ -26,17 +26,34 @@ const REFUSALS: Readonly<Record<number, string>> = {
   503: 'Too many look at this already; trying again',
 };
 
-export function watch(listener: Listener): void {
-  const source = new EventSource('events');
+/** Returns what ends it. */
+export function watch(listener: Listener): () => void {
+  let source: EventSource;
   let patience = FIRST_WORDS;
-  let watchdog: ReturnType<typeof setTimeout> | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let stopped = false;
+  const open = () => {
+    source = new EventSource('events');
+    patience = FIRST_WORDS;
+    on<Hello>('hello', (hello) => {
+      patience = PATIENCE * hello.aliveSeconds;
+      heard();
+      listener.trouble(undefined);
+      listener.hello(hello);
+    });
+    on<Sample>('sample', (sample) => listener.sample(sample));
+    on<Listing>('listing', (listing) => listener.listing(listing));
+    on('alive', () => {});
+    source.onerror = lost;
+    heard();
+  };
   // A server that hangs keeps its connections, and so does a network that is gone.
   const heard = () => {
-    clearTimeout(watchdog);
-    watchdog = setTimeout(() => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
       source.close();
       listener.trouble(HANGS);
-      watch(listener);
+      open();
     }, patience * 1000);
   };
   const on = <Data>(event: string, hear: (data: Data) => void) => {
@@ -45,25 +62,21 @@ export function watch(listener: Listener): void {
       hear(JSON.parse(message.data));
     });
   };
-  on<Hello>('hello', (hello) => {
-    patience = PATIENCE * hello.aliveSeconds;
-    heard();
-    listener.trouble(undefined);
-    listener.hello(hello);
-  });
-  on<Sample>('sample', (sample) => listener.sample(sample));
-  on<Listing>('listing', (listing) => listener.listing(listing));
-  on('alive', () => {});
-  source.onerror = () => {
+  const lost = () => {
     heard();
     listener.trouble(LOST);
     // The browser tries again by itself, but not where it was refused, and then it does not say why.
     if (source.readyState !== EventSource.CLOSED) return;
-    clearTimeout(watchdog);
-    void reason().then((why) => listener.trouble(why));
-    setTimeout(() => watch(listener), AGAIN);
+    clearTimeout(timer);
+    timer = setTimeout(open, AGAIN);
+    void reason().then((why) => stopped || listener.trouble(why));
   };
-  heard();
+  open();
+  return () => {
+    stopped = true;
+    clearTimeout(timer);
+    source.close();
+  };
 }
 
 async function reason(): Promise<string> {

@@ -1,7 +1,8 @@
 // Text for people: keys, which whoever is limited has chosen, numbers, and times.
 
-/** Code points of a key that are shown; all of it is in the title. */
-const SHOWN = 80;
+/** Code points of a long key that are shown, of its beginning and of its end. */
+const BEGINNING = 48;
+const END = 24;
 
 /**
  * What cannot be seen: controls, halves of characters, what turns the direction of text around, blanks
@@ -18,15 +19,32 @@ export function visible(key: string): string {
   });
 }
 
-/** A key as it is shown: `short` in the table, `whole` where somebody asks. */
-export function keyText(key: string, length: number): { short: string; whole: string } {
-  if (key === '') return { short: '(empty)', whole: 'the empty key' };
+/** The key that is shown so. */
+export function keyOf(shown: string): string {
+  return shown.replace(/\\\\|\\u\{([0-9a-f]{1,6})\}/g, (text, number?: string) => {
+    if (number === undefined) return '\\';
+    const point = Number.parseInt(number, 16);
+    return point <= 0x10ffff ? String.fromCodePoint(point) : text;
+  });
+}
+
+/**
+ * A key as it is shown: `short` in a table, `whole` where somebody asks. Of a key that the server has cut
+ * both end in the hash of all of it.
+ */
+export function keyText(
+  key: string,
+  length: number,
+  hash?: string,
+): { short: string; whole: string } {
+  if (key === '') return { short: '(empty)', whole: '(empty)' };
   const text = visible(key);
   const points = [...text];
-  const rest = length > key.length ? `… (${count(length)} units)` : '';
+  const end = hash === undefined ? points.slice(-END).join('') : ` #${hash}`;
+  const isLong = hash !== undefined || points.length > BEGINNING + END;
   return {
-    short: points.length > SHOWN ? `${points.slice(0, SHOWN).join('')}…` : text,
-    whole: text + rest,
+    short: isLong ? `${points.slice(0, BEGINNING).join('')}…${end}` : text,
+    whole: hash === undefined ? text : `${text}… (${count(length)} units) #${hash}`,
   };
 }
 
@@ -72,4 +90,12 @@ export function timeLeft(seconds: number): string {
   if (days > 0) return `${count(days)} d ${hours} h`;
   if (hours > 0) return `${hours} h ${minutes} min`;
   return minutes > 0 ? `${minutes} min ${rest} s` : `${rest} s`;
+}
+
+/** The time of day, and the day where that is not today. */
+export function clockTime(at: number, now = Date.now()): string {
+  const date = new Date(at);
+  const time = date.toLocaleTimeString('en-GB');
+  if (date.toDateString() === new Date(now).toDateString()) return time;
+  return `${date.toLocaleDateString('en-GB', { day: 'numeric', month: 'short' })} ${time}`;
 }

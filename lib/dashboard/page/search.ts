@@ -1,0 +1,114 @@
+// Finds a peer by its key: its violations, whether it is banned, and a button that bans it or lifts its ban.
+
+import type { About, FoundPeer } from '../messages.js';
+import { ban, find, lift } from './actions.js';
+import { LiveTable, note, write } from './table.js';
+import { clockTime, count, keyOf, keyText, timeLeft } from './text.js';
+
+/** What the search knows of the page. */
+export interface SearchContext {
+  limiter(place: number): About | undefined;
+  allowLift(): boolean;
+  /** Seconds that a ban has left, if the page's list has it. */
+  secondsLeft(limiter: number, key: string): number | undefined;
+}
+
+const byId = <E extends HTMLElement = HTMLElement>(id: string) => document.getElementById(id) as E;
+
+export class PeerSearch {
+  readonly #context: SearchContext;
+  readonly #table: LiveTable<FoundPeer>;
+  /** What was looked up last. */
+  #key = '';
+
+  constructor(context: SearchContext) {
+    this.#context = context;
+    this.#table = new LiveTable<FoundPeer>({
+      table: byId<HTMLTableElement>('found'),
+      empty: byId('find-hint'),
+      title: byId('find-title'),
+      id: ({ limiter, banned }) => `${limiter} ${banned} ${this.#key}`,
+      head: ({ limiter }) => [note(context.limiter(limiter)?.name ?? '')],
+      columns: [({ violations }) => count(violations), (peer) => this.#state(peer)],
+      action: (peer) => this.#button(peer),
+    });
+    byId('find').addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.#key = keyOf(byId<HTMLInputElement>('find-key').value);
+      void this.#look();
+    });
+  }
+
+  async #look(): Promise<void> {
+    const key = this.#key;
+    const found = await find(key);
+    // Somebody may have asked for another meanwhile.
+    if (found === undefined || key !== this.#key) return;
+    const banned = found.peers.filter((peer) => peer.banned).length;
+    const where = banned === 0 ? 'not banned' : `banned by ${count(banned)} of the limiters`;
+    this.#table.show(found.peers);
+    write(
+      byId('found-note'),
+      `${keyText(key, key.length).short}: ${where}, as of ${clockTime(Date.now())}`,
+    );
+  }
+
+  #state({ limiter, banned }: FoundPeer): string {
+    if (banned === null) return 'bans nobody';
+    if (!banned) return 'not banned';
+    const left = this.#context.secondsLeft(limiter, this.#key);
+    return left === undefined ? 'banned' : `banned, ${timeLeft(left)} left`;
+  }
+
+  #button({ limiter, banned }: FoundPeer): HTMLElement | undefined {
+    const about = this.#context.limiter(limiter);
+    const key = this.#key;
+    if (about === undefined) return undefined;
+    const most = about.banDuration;
+    const target = { limiter: about.name, key, length: key.length };
+    if (banned) {
+      if (!this.#context.allowLift()) return undefined;
+      const left = this.#context.secondsLeft(limiter, key);
+      return this.#acting('Lift', () => lift(target, most && Math.min(most, left ?? most)));
+    }
+    if (banned === null || most === null) return undefined;
+    return this.#acting('Ban', async () => {
+      const seconds = await askSeconds(keyText(key, key.length).short, about.name, most);
+      if (seconds !== undefined) await ban(target, seconds);
+    });
+  }
+
+  #acting(text: string, act: () => Promise<unknown>): HTMLElement {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.textContent = text;
+    button.addEventListener('click', async () => {
+      const place = this.#table.placeOf(button);
+      await act();
+      await this.#look();
+      this.#table.focus(place);
+    });
+    return button;
+  }
+}
+
+/** For how long to ban a peer; undefined: not at all. */
+function askSeconds(peer: string, limiter: string, most: number): Promise<number | undefined> {
+  const dialog = byId<HTMLDialogElement>('ban-dialog');
+  const input = byId<HTMLInputElement>('ban-seconds');
+  write(byId('ban-peer'), peer);
+  write(byId('ban-limiter'), limiter);
+  write(byId('ban-most'), `at most ${count(most)}`);
+  input.max = String(most);
+  input.value = String(most);
+  // Escape closes it without a value.
+  dialog.returnValue = '';
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener(
+      'close',
+      () => resolve(dialog.returnValue === 'ban' ? input.valueAsNumber : undefined),
+      { once: true },
+    );
+  });
+}
