@@ -110,6 +110,14 @@ describe('the command', () => {
       }
     }
   });
+
+  it('claims no more addresses than there are, where all have one', async () => {
+    const flags = ['--one-address', '--peers', '2', '--seconds', '1', '--dashboard-port', '0'];
+    const { output } = await start(MAIN, flags).ended;
+    expect(output).toContain('All connect from 127.0.0.1.');
+    expect(output).toMatch(/sent [\d,]+ messages/);
+    expect(output).not.toMatch(/from \d+ addresses/);
+  });
 });
 
 /** Sends far more than is allowed; resolves with how that ended. */

@@ -31,6 +31,7 @@ const HONEST: HonestReport = {
   privateMessages: { expected: 10, got: 10 },
   orderbooks: { expected: 5, got: 5 },
   disconnected: 0,
+  newcomer: 'let in',
   latency: { p50: 1, p99: 9 },
 };
 
@@ -59,7 +60,7 @@ const OFF: PhaseResult = phase(
 
 describe('The summary of a demonstration', () => {
   it('says that the guard did its job, in lines of at most 100 characters', () => {
-    const outcome = { off: OFF, on: phase() };
+    const outcome = { oneAddress: false, off: OFF, on: phase() };
     expect(failures(outcome)).toEqual([]);
     expect(summary(outcome)).toContain('The guard did its job');
     for (const line of summary(outcome).split('\n')) expect(line.length).toBeLessThanOrEqual(100);
@@ -70,12 +71,27 @@ describe('The summary of a demonstration', () => {
     ['lost private messages', phase({ privateMessages: { expected: 0, got: 0 } })],
     ['waited in vain for an order book', phase({ orderbooks: { expected: 5, got: 4 } })],
     ['lost their connection', phase({ disconnected: 1 })],
+    ['an honest newcomer was refused', phase({ newcomer: 'refused' })],
     ['not clearly faster', phase({ latency: { p50: 50, p99: 60 } })],
     ['the flooder was not stopped', phase({}, { connected: true })],
     ['the flooder was not stopped', phase({}, { expelled: 0, refused: 0 })],
   ])('says what failed: %s', (what, on) => {
-    const outcome = { off: OFF, on };
+    const outcome = { oneAddress: false, off: OFF, on };
     expect(failures(outcome)).toEqual([expect.stringContaining(what)]);
     expect(summary(outcome)).toContain(`The guard did not do its job: ${failures(outcome)[0]}`);
+  });
+
+  it('with one address: claims no others, and says that newcomers are locked out', () => {
+    const on = phase({ newcomer: 'refused' }, { addresses: 1 });
+    const outcome = { oneAddress: true, off: OFF, on };
+    expect(failures(outcome)).toEqual([]);
+    const text = summary(outcome);
+    expect(text).toMatch(/one more, after the attack +let in +refused\n/);
+    expect(text).toContain('newcomers are refused until the ban ends, honest ones too (10 minutes');
+    expect(text).not.toMatch(/from \d+ addresses/);
+    for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
+    const many = summary({ oneAddress: false, off: OFF, on: phase() });
+    expect(many).toContain('from 2 addresses');
+    expect(many).not.toContain('newcomers');
   });
 });

@@ -23,7 +23,8 @@ usage: npm start -- [flags]
   --seconds N      length of each of the two phases, 1 to 9 (default 7)
   --engine NAME    auto, native or js (default: RELAY_LIMITER_ENGINE, else auto)
   --port N         port of the relay on 127.0.0.1; 0, the default, takes a free one
-  --one-address    everybody connects from 127.0.0.1, as behind Tor or a proxy; otherwise each
+  --one-address    everybody connects from 127.0.0.1, as behind Tor or a proxy: a ban of the
+                   attackers' address keeps honest newcomers out, too. Otherwise each connects
                    from an address of its own, where the system has them (Linux; macOS has not)
   --server-only    only the guarded relay, without peers, until Ctrl-C
   --dashboard-port N  where the guarded relay shows what it does, on 127.0.0.1 (default 9465);

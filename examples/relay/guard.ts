@@ -52,7 +52,7 @@ export interface GuardCounts {
 /** Seconds between two order books for one peer; who waits that long is never refused. */
 export const ORDERBOOK_INTERVAL = 2;
 /** Seconds an address stays banned. */
-const ADDRESS_BAN = 600;
+export const ADDRESS_BAN = 600;
 /** Violations after which a connection is expelled. They never decrease while it lasts. */
 const EXPEL_AT = 100;
 

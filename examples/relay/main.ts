@@ -5,7 +5,7 @@ import { setInterval } from 'node:timers/promises';
 import { failed } from '../command-line.js';
 import { INTERRUPTED, interruption } from '../interruption.js';
 import { serveDashboard } from './dashboard.js';
-import { hasManyAddresses } from './demo/addresses.js';
+import { hasManyAddresses, SHARED_ADDRESS } from './demo/addresses.js';
 import { type PhaseListener, type PhaseResult, runPhase } from './demo/phase.js';
 import { failures, summary } from './demo/summary.js';
 import { LEGEND, Table } from './demo/table.js';
@@ -33,6 +33,7 @@ async function demonstrate(flags: Flags): Promise<number> {
   const oneAddress = flags.oneAddress || !(await hasManyAddresses());
   print(`${flags.peers} honest peers and 3 attackers, ${flags.seconds} seconds without limits,`);
   print(`then ${flags.seconds} seconds with relay-limiter on guard.`);
+  if (oneAddress) print(`All connect from ${SHARED_ADDRESS}.`);
   print(LEGEND);
   const table = new Table(print);
   const phase = (guarded: boolean, over?: (result: PhaseResult) => Promise<void>) => {
@@ -48,10 +49,10 @@ async function demonstrate(flags: Flags): Promise<number> {
   };
   const off = await phase(false);
   const on = await phase(true, async (on) => {
-    print(summary({ off, on }));
+    print(summary({ oneAddress, off, on }));
     if (flags.keep) await untilInterrupted();
   });
-  return failures({ off, on }).length === 0 ? 0 : 1;
+  return failures({ oneAddress, off, on }).length === 0 ? 0 : 1;
 }
 
 async function untilInterrupted(): Promise<void> {

@@ -51,6 +51,8 @@ export class Attacker {
   readonly #address: (turn: number) => string;
   readonly #report: AttackReport;
   readonly #startedAt = performance.now();
+  readonly #addresses = new Set<string>();
+  #turn = 0;
   #serial = 0;
   #client: Client | undefined;
   #connectedAt = 0;
@@ -69,7 +71,7 @@ export class Attacker {
       reason: '',
       expelledAfter: 0,
       refused: 0,
-      addresses: 1,
+      addresses: 0,
       connected: false,
     };
     this.#connect();
@@ -77,7 +79,11 @@ export class Attacker {
 
   finish(): AttackReport {
     const stayed = performance.now() - this.#connectedAt;
-    const report = { ...this.#report, connected: this.#client !== undefined && stayed > LONG };
+    const report = {
+      ...this.#report,
+      addresses: this.#addresses.size,
+      connected: this.#client !== undefined && stayed > LONG,
+    };
     this.#stopped = true;
     this.#client?.socket.terminate();
     return report;
@@ -85,7 +91,9 @@ export class Attacker {
 
   #connect(): void {
     if (this.#stopped) return;
-    Client.connect(this.#port, this.#address(this.#report.addresses - 1)).then(
+    const address = this.#address(this.#turn);
+    this.#addresses.add(address);
+    Client.connect(this.#port, address).then(
       (client) => this.#begin(client),
       (error: unknown) => {
         if (error instanceof Refused) this.#refused();
@@ -103,7 +111,8 @@ export class Attacker {
     this.#refusedInARow++;
     if (this.#refusedInARow < GIVES_UP_AFTER) return;
     this.#refusedInARow = 0;
-    this.#report.addresses++;
+    // Where there is only one address, that is the same again.
+    this.#turn++;
   }
 
   #begin(client: Client): void {

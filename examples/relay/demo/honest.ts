@@ -8,7 +8,7 @@ import { ORDERBOOK_REQUEST, type RelayMessage } from '../protocol.js';
 import { honestAddress, SHARED_ADDRESS } from './addresses.js';
 import { Client, Refused } from './client.js';
 import { latencyOf } from './latency.js';
-import type { HonestReport, Latency, LoadConfig } from './messages.js';
+import type { HonestReport, Latency, LoadConfig, Newcomer } from './messages.js';
 
 /** Milliseconds between two messages of a peer. */
 const PUBLIC_EVERY = 300;
@@ -118,12 +118,15 @@ export class HonestCrowd {
   readonly #peers: HonestPeer[] = [];
   readonly #ledger = new Ledger();
   #disconnected = 0;
+  /** Connects one more. */
+  #connectNewcomer: () => Promise<Client> = () => Promise.reject(new Error('nobody has joined'));
 
   /** Connects all of them, one by one. */
   async join({ port, peers, oneAddress }: LoadConfig): Promise<void> {
+    const addressOf = (index: number) => (oneAddress ? SHARED_ADDRESS : honestAddress(index));
+    this.#connectNewcomer = () => Client.connect(port, addressOf(peers));
     for (let index = 0; index < peers; index++) {
-      const address = oneAddress ? SHARED_ADDRESS : honestAddress(index);
-      const client = await connectPatiently(port, address);
+      const client = await connectPatiently(port, addressOf(index));
       client.socket.on('close', () => this.#disconnected++);
       const peer = new HonestPeer(client, index, (index + 1) % peers, this.#ledger);
       await peer.hello();
@@ -144,6 +147,7 @@ export class HonestCrowd {
   async finish(): Promise<HonestReport> {
     for (const peer of this.#peers) peer.stop();
     await Promise.race([this.#settled(), delay(CATCH_UP)]);
+    const newcomer = await this.#newcomer();
     const ledger = this.#ledger;
     const others = this.#peers.length - 1;
     return {
@@ -151,8 +155,21 @@ export class HonestCrowd {
       privateMessages: { expected: ledger.privateSent, got: ledger.privateGot },
       orderbooks: { expected: ledger.asked, got: ledger.answered },
       disconnected: this.#disconnected,
+      newcomer,
       latency: ledger.latency(),
     };
+  }
+
+  /** Whether an honest peer that comes now is let in. */
+  async #newcomer(): Promise<Newcomer> {
+    const outcome = this.#connectNewcomer().then(
+      ({ socket }): Newcomer => {
+        socket.terminate();
+        return 'let in';
+      },
+      (error): Newcomer => (error instanceof Refused ? 'refused' : 'not answered'),
+    );
+    return Promise.race([outcome, delay(CATCH_UP, 'not answered' as const)]);
   }
 
   async #settled(): Promise<void> {

@@ -61,8 +61,12 @@ export interface HonestReport {
   orderbooks: Tally;
   /** Honest peers that lost their connection. */
   disconnected: number;
+  /** What became of one more honest peer that connected when the attack was over. */
+  newcomer: Newcomer;
   latency: Latency;
 }
+
+export type Newcomer = 'let in' | 'refused' | 'not answered';
 
 export interface AttackReport {
   name: string;
@@ -76,7 +80,7 @@ export interface AttackReport {
   expelledAfter: number;
   /** Connections the relay refused with status 429. */
   refused: number;
-  /** Addresses that it came from. */
+  /** Different addresses that it came from. */
   addresses: number;
   /** Connected, and for long, when the attack was called off. */
   connected: boolean;

@@ -1,17 +1,20 @@
 // What a run has shown, in words, and whether the guard did its job.
 
+import { ADDRESS_BAN } from '../guard.js';
 import type { AttackReport, HonestReport, Tally } from './messages.js';
 import type { PhaseResult } from './phase.js';
 import { integer, megabytes, milliseconds } from './units.js';
 
 export interface Outcome {
+  /** Honest peers and attackers had the same address. */
+  oneAddress: boolean;
   off: PhaseResult;
   on: PhaseResult;
 }
 
 /** What the guard failed at; nothing if it did its job. */
-export function failures({ off, on }: Outcome): string[] {
-  const { publicMessages, privateMessages, orderbooks, disconnected } = on.honest;
+export function failures({ oneAddress, off, on }: Outcome): string[] {
+  const { publicMessages, privateMessages, orderbooks, disconnected, newcomer } = on.honest;
   const failures: string[] = [];
   const claim = (holds: boolean, otherwise: string) => {
     if (!holds) failures.push(otherwise);
@@ -20,6 +23,8 @@ export function failures({ off, on }: Outcome): string[] {
   claim(complete(privateMessages), 'honest peers lost private messages');
   claim(complete(orderbooks), 'honest peers waited in vain for an order book');
   claim(disconnected === 0, 'honest peers lost their connection');
+  // A ban of the attackers' address is one of everybody who has it.
+  claim(oneAddress || newcomer !== 'refused', 'an honest newcomer was refused');
   // Of half of them: where the machine stands still for a moment, the slowest say nothing of the guard.
   claim(on.honest.latency.p50 < off.honest.latency.p50 / 2, 'deliveries were not clearly faster');
   for (const attacker of on.attackers) {
@@ -29,7 +34,7 @@ export function failures({ off, on }: Outcome): string[] {
 }
 
 export function summary(outcome: Outcome): string {
-  const { off, on } = outcome;
+  const { oneAddress, off, on } = outcome;
   const failed = failures(outcome);
   const verdict =
     failed.length === 0
@@ -44,8 +49,15 @@ export function summary(outcome: Outcome): string {
     ...off.attackers.flatMap((attacker, index) => attackRows(attacker, on.attackers[index])),
     '',
     verdict,
+    ...(oneAddress && on.honest.newcomer === 'refused' ? LOCKED_OUT : []),
   ].join('\n');
 }
+
+/** What is true where an address is shared. */
+const LOCKED_OUT = [
+  'But all of them have one address, and that is banned: peers that are connected stay, and',
+  `newcomers are refused until the ban ends, honest ones too (${ADDRESS_BAN / 60} minutes after it began).`,
+];
 
 function honestRows(off: PhaseResult, on: PhaseResult): string[] {
   const both = (title: string, show: (honest: HonestReport) => string) =>
@@ -56,6 +68,7 @@ function honestRows(off: PhaseResult, on: PhaseResult): string[] {
     both('order books answered', (honest) => share(honest.orderbooks)),
     both('half of all deliveries within', (honest) => milliseconds(honest.latency.p50)),
     both('99% of all deliveries within', (honest) => milliseconds(honest.latency.p99)),
+    both('one more, after the attack', (honest) => honest.newcomer),
     row('  memory of the relay, at most', megabytes(off.peakMemory), megabytes(on.peakMemory)),
   ];
 }
