@@ -16,8 +16,8 @@ const SECONDS = 44;
 /** Times a second. */
 const STEPS = 20;
 const PICTURES = [
-  { name: 'dashboard-light', colorScheme: 'light', viewport: { width: 1000, height: 760 } },
-  { name: 'dashboard-dark', colorScheme: 'dark', viewport: { width: 1000, height: 760 } },
+  { name: 'dashboard-light', colorScheme: 'light', viewport: { width: 1280, height: 900 } },
+  { name: 'dashboard-dark', colorScheme: 'dark', viewport: { width: 1280, height: 900 } },
   { name: 'dashboard-phone', colorScheme: 'dark', viewport: { width: 360, height: 740 } },
 ];
 
