@@ -16,7 +16,7 @@ export interface WatchedLimiter {
   /** Of those that ban, and so are `isBanned`, `ban` and `banDuration`. */
   getBans?(most?: number): BansInForce;
   isBanned?(key: string): boolean;
-  ban?(key: string, seconds?: number): boolean;
+  ban?(key: string, seconds?: number, violations?: number): boolean;
   /** Seconds. */
   readonly banDuration?: number;
 }

@@ -145,9 +145,9 @@ export function requireAge(age: unknown, name: string): asserts age is number {
   }
 }
 
-/** How many of a list: a whole number from 0 to 2^53 - 1. */
-export function requireMost(most: unknown): asserts most is number {
-  number(most, 'most', 'a whole number from 0 to 2^53 - 1', isCount);
+/** A whole number from 0 to 2^53 - 1. */
+export function requireCount(value: unknown, name: string): asserts value is number {
+  number(value, name, 'a whole number from 0 to 2^53 - 1', isCount);
 }
 
 /** The length of a ban by hand. */

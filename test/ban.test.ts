@@ -78,6 +78,17 @@ describe.each(CASES)('$name.ban on $engine', ({ engine, name }) => {
     expect(limiter.getViolationCount('mallory')).toBe(3);
   });
 
+  test('raises violations to as many as it is given, and lowers none', () => {
+    const { limiter } = limiterOf();
+    limiter.ban('mallory', 10, 7);
+    limiter.ban('mallory', 10, 2);
+    expect(limiter.getViolationCount('mallory')).toBe(7);
+    expect(limiter.getOverview()).toMatchObject({
+      totalViolations: 7,
+      topViolators: [['mallory', 7]],
+    });
+  });
+
   test('tells onBan and the channel of a ban that begins, once', () => {
     const heard: Ban[] = [];
     const published: unknown[] = [];
@@ -121,6 +132,11 @@ describe.each(CASES)('$name.ban on $engine', ({ engine, name }) => {
     expect(codeOf(() => limiter.ban(7 as never))).toBe('ERR_LIMITER_KEY');
     for (const seconds of [0, -1, 65, Number.NaN, Infinity, '7', null]) {
       expect(codeOf(() => limiter.ban('mallory', seconds as never))).toBe('ERR_LIMITER_OPTION');
+    }
+    for (const violations of [-1, 1.5, '1', null]) {
+      expect(codeOf(() => limiter.ban('mallory', 1, violations as never))).toBe(
+        'ERR_LIMITER_OPTION',
+      );
     }
     expect(() => limiter.ban('mallory', 65)).toThrow(
       'seconds must be greater than 0 and at most banDuration (64), got 65',

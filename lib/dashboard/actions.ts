@@ -68,11 +68,14 @@ export class Actions {
     if (!isPeer(body)) return 400;
     const { limiter, key } = this.#peer(body);
     if (key === undefined || limiter?.ban === undefined) return 404;
-    const most = banDurationOf(limiter);
-    const seconds = body['seconds'] ?? most;
-    if (most === null || !(typeof seconds === 'number' && seconds > 0 && seconds <= most))
-      return 400;
-    return limiter.ban(key, seconds) ? 204 : 409;
+    const { seconds = banDurationOf(limiter), violations = 0 } = body;
+    if (typeof seconds !== 'number' || typeof violations !== 'number') return 400;
+    try {
+      return limiter.ban(key, seconds, violations) ? 204 : 409;
+    } catch (error) {
+      if ((error as { code?: unknown }).code === 'ERR_LIMITER_OPTION') return 400;
+      throw error;
+    }
   }
 
   /** The limiter and the key that a request names, as far as there are any. */

@@ -96,6 +96,8 @@ export interface Lift {
 export interface HandBan extends Lift {
   /** Default: as long as the limiter's bans last, which is the most. */
   readonly seconds?: number | undefined;
+  /** The peer has at least so many then. Default 0. */
+  readonly violations?: number | undefined;
 }
 
 /** What a POST to `find` holds. */

@@ -294,6 +294,7 @@ describe('banning by hand', () => {
     [400, { limiter: 'books', key: 'mallory', seconds: 0 }],
     [400, { limiter: 'books', key: 'mallory', seconds: 601 }],
     [400, { limiter: 'books', key: 'mallory', seconds: '60' }],
+    [400, { limiter: 'books', key: 'mallory', violations: 1.5 }],
     [404, { limiter: 'messages', key: 'mallory' }],
     [404, { limiter: 'nobody', key: 'mallory' }],
     [404, { limiter: 'books', key: 'mallory', hash: 'of no key listed' }],

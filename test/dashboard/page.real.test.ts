@@ -106,6 +106,7 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     await page.keyboard.press('Enter');
     await expect.poll(() => text(page, '#news')).toMatch(/ in books again for \d+ min \d+ s$/);
     expect(books.isBanned(String(names[2]))).toBe(true);
+    expect(books.getViolationCount(String(names[2]))).toBe(1);
     expect(await page.isVisible('#undo')).toBe(false);
     // The button that had it is gone.
     expect(await page.evaluate(() => document.activeElement?.id)).toBe('dismiss');

@@ -25,11 +25,17 @@ function element(id: string): HTMLElement {
   return document.getElementById(id) as HTMLElement;
 }
 
-/** Lifts a ban, says so, and offers to ban the peer again for the `secondsLeft`; null: it cannot be. */
-export async function lift(target: Target, secondsLeft: number | null): Promise<boolean> {
+/** What a ban was before it was lifted. */
+export interface Lifted {
+  readonly seconds: number;
+  readonly violations: number;
+}
+
+/** Lifts a ban, says so, and offers to put it back as it was; null: that cannot be. */
+export async function lift(target: Target, lifted: Lifted | null): Promise<boolean> {
   const status = (await post('lift', { ...peer(target) } satisfies Lift))?.status;
   if (status === 204) {
-    const again = secondsLeft === null ? undefined : () => void ban(target, secondsLeft, ' again');
+    const again = lifted === null ? undefined : () => void ban(target, lifted, ' again');
     say(`Lifted the ban of ${name(target)}`, again);
   } else if (status === 404) {
     say(`There is no ban any more of ${name(target)}`);
@@ -40,9 +46,13 @@ export async function lift(target: Target, secondsLeft: number | null): Promise<
 }
 
 /** Bans a peer by hand, and says so. */
-export async function ban(target: Target, seconds: number, again = ''): Promise<void> {
-  const status = (await post('ban', { ...peer(target), seconds } satisfies HandBan))?.status;
-  if (status === 204) say(`Banned ${name(target)}${again} for ${timeLeft(seconds)}`);
+export async function ban(
+  target: Target,
+  how: Pick<HandBan, 'violations'> & { seconds: number },
+  again = '',
+): Promise<void> {
+  const status = (await post('ban', { ...peer(target), ...how } satisfies HandBan))?.status;
+  if (status === 204) say(`Banned ${name(target)}${again} for ${timeLeft(how.seconds)}`);
   else say(`Could not ban ${name(target)}. ${reason(status)}`);
 }
 

@@ -1,7 +1,7 @@
 // The page: what the server tells, put where it belongs.
 
 import type { BanEvent, Hello, Listed, ListedBan, Listing, Sample } from '../messages.js';
-import { lift } from './actions.js';
+import { type Lifted, lift } from './actions.js';
 import { lineChart, stackedChart } from './charts.js';
 import { follow } from './follow.js';
 import { PeerSearch } from './search.js';
@@ -191,6 +191,12 @@ function secondsLeft(ban: ListedBan): number {
   return ban.secondsLeft - (Date.now() - listedAt) / 1000;
 }
 
+/** A ban by hand that is as this one: it lasts for more than 0 seconds and at most for `most`. */
+function bannedAs(ban: ListedBan, most: number): Lifted {
+  const seconds = Math.min(most, Math.max(0.001, secondsLeft(ban)));
+  return { seconds, violations: ban.violations };
+}
+
 function liftButton(ban: ListedBan): HTMLElement | undefined {
   if (!hello?.allowLift) return undefined;
   const { key, length, hash } = ban;
@@ -212,8 +218,8 @@ function liftButton(ban: ListedBan): HTMLElement | undefined {
     const hadFocus = document.activeElement === button;
     const most = hello?.limiters[ban.limiter]?.banDuration ?? null;
     const listed = listing.bans.find((each) => idOf(each) === idOf(ban)) ?? ban;
-    const left = most === null ? null : Math.min(most, Math.max(1, secondsLeft(listed)));
-    const isLifted = await lift({ limiter, key, length, hash }, left);
+    const lifted = most === null ? null : bannedAs(listed, most);
+    const isLifted = await lift({ limiter, key, length, hash }, lifted);
     isAsked = false;
     if (!isLifted || !hadFocus) return;
     // The list without it may come before or after the answer.

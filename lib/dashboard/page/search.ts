@@ -60,7 +60,7 @@ export class PeerSearch {
     return left === undefined ? 'banned' : `banned, ${timeLeft(left)} left`;
   }
 
-  #button({ limiter, banned }: FoundPeer): HTMLElement | undefined {
+  #button({ limiter, violations, banned }: FoundPeer): HTMLElement | undefined {
     const about = this.#context.limiter(limiter);
     const key = this.#key;
     if (about === undefined) return undefined;
@@ -68,13 +68,15 @@ export class PeerSearch {
     const target = { limiter: about.name, key, length: key.length };
     if (banned) {
       if (!this.#context.allowLift()) return undefined;
-      const left = this.#context.secondsLeft(limiter, key);
-      return this.#acting('Lift', () => lift(target, most && Math.min(most, left ?? most)));
+      return this.#acting('Lift', () => {
+        const left = this.#context.secondsLeft(limiter, key) ?? Infinity;
+        return lift(target, most === null ? null : { seconds: Math.min(most, left), violations });
+      });
     }
     if (banned === null || most === null) return undefined;
     return this.#acting('Ban', async () => {
       const seconds = await askSeconds(keyText(key, key.length).short, about.name, most);
-      if (seconds !== undefined) await ban(target, seconds);
+      if (seconds !== undefined) await ban(target, { seconds });
     });
   }
 
