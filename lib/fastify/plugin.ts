@@ -1,16 +1,16 @@
-// The Fastify plugin: a hook on each route, by the options of the plugin and those in the route's config.
-// Decides nothing itself, and knows of Fastify only its types.
+// The Fastify plugin: one hook of the context, which limits each request by the options of the plugin and those in
+// its route's config. Guarantees that no route of the context escapes it, whenever it was added. Knows of Fastify only
+// its types.
 
-import { inspect } from 'node:util';
-import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { refused } from '../errors.js';
-import { Gate } from '../http/gate.js';
-import { GATE_OPTIONS, readGateOptions } from '../http/options.js';
-import { type Limits, Policies } from '../http/policies.js';
+import { errorOf } from '../http/later.js';
 import type { LimitOptions } from '../http/types.js';
-import { callback, requireOptions } from '../options.js';
-import { hasOwnLimit, inherit } from './inherit.js';
-import { type Handler, refuse } from './refuse.js';
+import { requireOptions } from '../options.js';
+import { Hooks, markConstraints, NAMES, type RateLimitHook, type RouteConfig } from './hooks.js';
+import type { Handler } from './refuse.js';
+
+export type { RateLimitHook } from './hooks.js';
 
 /** Options of a route, or of a hook. */
 export interface RouteRateLimitOptions extends LimitOptions<FastifyRequest, FastifyReply> {
@@ -24,16 +24,12 @@ export interface RouteRateLimitOptions extends LimitOptions<FastifyRequest, Fast
 export interface FastifyRateLimitOptions extends RouteRateLimitOptions {
   /** Whether routes are limited that say nothing of it. Default true. */
   global?: boolean | undefined;
-  /** Where in its life a request is counted. Default `onRequest`: before its body is read. */
+  /**
+   * Where in its life a request is counted. Default `onRequest`: before its body is read. The hook runs among those of
+   * its context in the order in which they were added, and before a route's own.
+   */
   hook?: 'onRequest' | 'preValidation' | 'preHandler' | undefined;
 }
-
-/** For a route's own hooks, or for the handler of what is not found. */
-export type RateLimitHook = (
-  request: FastifyRequest,
-  reply: FastifyReply,
-  done: (error?: Error) => void,
-) => void;
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -45,111 +41,26 @@ declare module 'fastify' {
     rateLimit?: RouteRateLimitOptions | boolean | null | undefined;
   }
   interface FastifyInstance {
-    /** A hook that limits by the nearest plugin's options, `options` going before them. */
+    /**
+     * A hook that limits by the nearest plugin's options, `options` going before them. Without options it counts no
+     * request that the plugin has counted.
+     */
     rateLimit(options?: RouteRateLimitOptions): RateLimitHook;
   }
 }
 
 type HookName = NonNullable<FastifyRateLimitOptions['hook']>;
-type Shared = Policies<FastifyRequest, FastifyReply>;
-type Options = Readonly<Record<string, unknown>>;
-/** By what a route is. */
-type RoutesHooks = Map<string, RateLimitHook>;
 
 /** Where a context has the hooks of its last registration; those below inherit it. */
 const NEAREST = Symbol('the nearest rate limits');
 type Context = FastifyInstance & { [NEAREST]?: Hooks };
 
-/** Options of the plugin and of a route. */
-const NAMES = [...GATE_OPTIONS, 'handler', 'global', 'hook'];
 const HOOKS: readonly unknown[] = ['onRequest', 'preValidation', 'preHandler'];
 
-/** The hooks of one registration; those without a limit of their own share its buckets. */
-class Hooks {
-  readonly #options: Options;
-  readonly #policies: Shared[] = [];
-  readonly #byConfig = new Map<object, RoutesHooks>();
-  #default: RateLimitHook | undefined;
-  #shared: Shared | undefined;
-
-  constructor(options: Options) {
-    this.#options = options;
-  }
-
-  /** The hook of a route. @throws `ERR_LIMITER_OPTION` */
-  of(config: object, route: RouteOptions): RateLimitHook {
-    const known: RoutesHooks = this.#byConfig.get(config) ?? new Map();
-    this.#byConfig.set(config, known);
-    const names = namesOf(route);
-    const hook = names.map((name) => known.get(name)).find(isKnown) ?? this.make(config);
-    for (const name of names) known.set(name, hook);
-    return hook;
-  }
-
-  /** Without options of its own all share one. @throws `ERR_LIMITER_OPTION` */
-  make(options?: object): RateLimitHook {
-    if (options !== undefined) return this.#make(options);
-    this.#default ??= this.#make({});
-    return this.#default;
-  }
-
-  #make(options: object): RateLimitHook {
-    requireOptions('rateLimit', options, NAMES);
-    const own = { ...options };
-    const given = inherit(this.#options, own);
-    const read = readGateOptions<FastifyRequest, FastifyReply>(
-      'rateLimit',
-      given,
-      ['handler'],
-      rawOf,
-    );
-    const words = { message: read.message, handler: callback<Handler>(given, 'handler') };
-    const gate = new Gate(read, this.#policiesFor(own, read), {
-      hasBegun: (reply) => reply.sent || reply.raw.headersSent,
-      setField: (reply, name, value) => void reply.header(name, value),
-      refuse: (request, reply, _, refusal) => refuse(request, reply, refusal, words),
-      fail({ raw }, reply, done, error) {
-        // Where nobody is left to be answered the request ends here, and is no error.
-        if (raw.socket.destroyed) reply.hijack();
-        else done(error);
-      },
-    });
-    return (request, reply, done) => gate.pass(request, reply, done);
-  }
-
-  close(): void {
-    for (const policies of this.#policies) policies.close();
-  }
-
-  #policiesFor(own: Options, limits: Limits<FastifyRequest, FastifyReply>): Shared {
-    if (!hasOwnLimit(own) && this.#shared !== undefined) return this.#shared;
-    const policies = new Policies(limits);
-    this.#policies.push(policies);
-    if (!hasOwnLimit(own)) this.#shared = policies;
-    return policies;
-  }
-}
-
-function isKnown(hook: RateLimitHook | undefined): hook is RateLimitHook {
-  return hook !== undefined;
-}
-
 /**
- * What routes are that share buckets: the HEAD that Fastify adds to a GET, and the two with and without a slash
- * at the end that it makes of one. Constraints may be expressions, which JSON cannot say.
- */
-function namesOf({ url, method, constraints }: RouteOptions): string[] {
-  const place = `${url.replace(/\/$/, '')} ${inspect(constraints)}`;
-  return [method].flat().map((name) => `${name === 'HEAD' ? 'GET' : name} ${place}`);
-}
-
-function rawOf({ raw }: FastifyRequest) {
-  return raw;
-}
-
-/**
- * The plugin: `app.register(rateLimit, { limit: 100, windowSeconds: 60 })`. Limits the routes that are added
- * after it, here and in contexts below. A promise, since Fastify hears of nothing else that fails.
+ * The plugin: `app.register(rateLimit, { limit: 100, windowSeconds: 60 })`. Limits every route of its context and of
+ * those below, whether it was added before the plugin or after it, and requests for which there is no route. A promise,
+ * since Fastify hears of nothing else that fails.
  * @throws `ERR_LIMITER_OPTION` for a wrong option, or one that the headers cannot say; `ERR_LIMITER_ENGINE`
  */
 async function rateLimit(
@@ -159,10 +70,10 @@ async function rateLimit(
   requireOptions('rateLimit', options, NAMES);
   const { global, hook, ...own } = options;
   const isGlobal = readGlobal(global);
-  const name = readHook(hook);
   const hooks = new Hooks({ ...own });
-  // A wrong option is found here, not at the first route.
-  if (isGlobal || hasOwnLimit({ ...own })) hooks.make();
+  // A wrong option is found here, not at the first route, and where no limit is given yet as well.
+  const isWhole = isGlobal || own.limit !== undefined || own.limiter !== undefined;
+  hooks.make(isWhole ? undefined : { limit: 1, ...own });
   const context: Context = fastify;
   context[NEAREST] = hooks;
   if (!fastify.hasDecorator('rateLimit')) {
@@ -170,18 +81,52 @@ async function rateLimit(
       return (this?.[NEAREST] ?? hooks).make(more);
     });
   }
+  // Only routes that are added from now on come here: so their wrong options are found at once.
   fastify.addHook('onRoute', function (this: Context, route) {
     const config = readConfig(route.config?.rateLimit, isGlobal);
-    const own = this[NEAREST] === hooks ? config : config !== false && isGlobal;
-    if (own !== false) addHook(route, name, own === true ? hooks.make() : hooks.of(own, route));
+    markConstraints(route);
+    const { url, method } = route;
+    if (typeof config === 'object' && this[NEAREST] === hooks) {
+      hooks.of(config, { ...route.config, url, method });
+    }
   });
+  fastify.addHook(readHook(hook) as 'onRequest', limiting(hooks, isGlobal));
   fastify.addHook('onClose', async () => hooks.close());
 }
 
-/** After the route's own. */
-function addHook(route: RouteOptions, name: HookName, hook: RateLimitHook): void {
-  const others = route[name] ?? [];
-  Object.assign(route, { [name]: [others, hook].flat() });
+/** The hook of a registration, which Fastify calls as a method of the context that the request's route belongs to. */
+function limiting(hooks: Hooks, isGlobal: boolean) {
+  // Fastify makes an object of each route's config, and one of what is not found.
+  const known = new WeakMap<object, RateLimitHook>();
+  const find = (context: Context, config: RouteConfig & { rateLimit?: unknown }): RateLimitHook => {
+    const read = readConfig(config.rateLimit, isGlobal);
+    const own = context[NEAREST] === hooks ? read : read !== false && isGlobal;
+    if (own === false) return pass;
+    return own === true ? hooks.make() : hooks.of(own, config);
+  };
+  return function (
+    this: Context,
+    request: FastifyRequest,
+    reply: FastifyReply,
+    done: (error?: Error) => void,
+  ): void {
+    const { config } = request.routeOptions;
+    let hook = known.get(config);
+    if (hook === undefined) {
+      try {
+        hook = find(this, config);
+      } catch (error) {
+        done(errorOf(error));
+        return;
+      }
+      known.set(config, hook);
+    }
+    hook(request, reply, done);
+  };
+}
+
+function pass(_: FastifyRequest, __: FastifyReply, done: () => void): void {
+  done();
 }
 
 function readConfig(config: unknown, isGlobal: boolean): object | boolean {

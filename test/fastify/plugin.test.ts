@@ -15,9 +15,7 @@ const HOUR = 3600;
 async function app(options: FastifyRateLimitOptions): Promise<FastifyInstance> {
   const fastify = Fastify();
   closeLater(() => fastify.close());
-  // A plugin without a limit of its own takes no clock.
-  const defaults = options.limit === undefined ? {} : { clock: manualClock() };
-  await fastify.register(rateLimit, { ...defaults, ...options });
+  await fastify.register(rateLimit, { clock: manualClock(), ...options });
   return fastify;
 }
 
@@ -115,13 +113,105 @@ test('hooks of a route: what is not found, and limits beside that of all', async
   });
   const both = await ask(fastify, '/');
   expect(both.info.limits.map(({ name, remaining }) => [name, remaining])).toEqual([
-    ['second', 0],
     ['5-in-3600s', 4],
+    ['second', 0],
   ]);
   const refused = await ask(fastify, '/two');
   expect(parseProblem(refused.body, 429).violated).toEqual(['second']);
-  const missing = Array.from({ length: 5 }, () => '/missing');
-  expect(await statuses(fastify, missing)).toEqual([404, 404, 404, 404, 429]);
+  // The plugin has counted a request for which there is no route: its hook does not count it again.
+  const missing = Array.from({ length: 4 }, () => '/missing');
+  expect(await statuses(fastify, missing)).toEqual([404, 404, 404, 429]);
+});
+
+type Registering = (fastify: FastifyInstance, options: FastifyRateLimitOptions) => unknown;
+
+describe.each<[string, Registering]>([
+  ['awaited', async (fastify, options) => fastify.register(rateLimit, options)],
+  ['not awaited', (fastify, options) => void fastify.register(rateLimit, options)],
+  ['in another plugin', (fastify, options) => void fastify.register(asParent(options))],
+])('the plugin, %s', (_, register) => {
+  /** In the middle of routes and of contexts with routes. */
+  async function appWith(options: FastifyRateLimitOptions, own?: object) {
+    const fastify = Fastify();
+    closeLater(() => fastify.close());
+    const config = own === undefined ? {} : { rateLimit: own };
+    fastify.get('/before', { config }, async () => '');
+    fastify.register(async (child) => child.get('/below-before', { config }, async () => ''));
+    await register(fastify, options);
+    fastify.get('/after', { config }, async () => '');
+    fastify.register(async (child) => child.get('/below-after', { config }, async () => ''));
+    return fastify;
+  }
+  const routes = ['/before', '/below-before', '/after', '/below-after'];
+
+  test('limits every route of its context and those below, and what is not found', async () => {
+    const fastify = await appWith({ limit: 5, windowSeconds: HOUR, clock: manualClock() });
+    const found: unknown[] = [];
+    for (const url of [...routes, '/missing']) found.push((await ask(fastify, url)).remaining);
+    expect(found).toEqual([4, 3, 2, 1, 0]);
+    const again = [...routes, '/missing', { method: 'HEAD', url: '/before' } as const];
+    expect(await statuses(fastify, again)).toEqual([429, 429, 429, 429, 429, 429]);
+  });
+
+  test('limits each of these routes by options of its own, HEAD as GET', async () => {
+    const options = { global: false, windowSeconds: HOUR, clock: manualClock() };
+    const fastify = await appWith(options, { limit: 2 });
+    for (const url of routes) {
+      const asked = [url, { method: 'HEAD', url } as const, url];
+      expect(await statuses(fastify, asked)).toEqual([200, 200, 429]);
+    }
+    expect((await ask(fastify, '/missing')).info.policies).toEqual([]);
+  });
+
+  test('leaves out each of these routes that is not to be limited', async () => {
+    const fastify = Fastify();
+    closeLater(() => fastify.close());
+    const config = { rateLimit: false };
+    fastify.get('/before', { config }, async () => '');
+    await register(fastify, { limit: 1 });
+    fastify.get('/after', { config }, async () => '');
+    for (const url of ['/before', '/after']) {
+      expect(await ask(fastify, url)).toMatchObject({ status: 200, info: { policies: [] } });
+    }
+  });
+});
+
+/** A plugin that registers this one for the context that registers it, as fastify-plugin makes them. */
+function asParent(options: FastifyRateLimitOptions) {
+  const plugin = async (fastify: FastifyInstance) => {
+    await fastify.register(rateLimit, options);
+  };
+  return Object.assign(plugin, { [Symbol.for('skip-override')]: true });
+}
+
+test('wrong options of a route that was added before the plugin make its requests fail', async () => {
+  const fastify = Fastify();
+  closeLater(() => fastify.close());
+  fastify.register(rateLimit, { limit: 5 });
+  fastify.get('/', { config: { rateLimit: { limit: 0 } } }, async () => '');
+  for (let request = 0; request < 2; request += 1) {
+    const { status, body } = await ask(fastify, '/');
+    expect([status, body]).toEqual([500, expect.stringContaining('ERR_LIMITER_OPTION')]);
+  }
+});
+
+test('a request that a route hands to the handler of what is not found is counted once', async () => {
+  const fastify = await app({ limit: 2, windowSeconds: HOUR, hook: 'preHandler' });
+  fastify.setNotFoundHandler({ preHandler: fastify.rateLimit() }, (_, reply) => {
+    reply.code(404).send('nothing');
+  });
+  fastify.get('/', async (_, reply) => reply.callNotFound());
+  expect(await statuses(fastify, ['/', '/', '/'])).toEqual([404, 404, 429]);
+});
+
+test('options without a limit are defaults of the routes that have one', async () => {
+  const clock = manualClock();
+  const fastify = await app({ global: false, windowSeconds: 6, engine: 'js', clock, maxPeers: 10 });
+  fastify.get('/', { config: { rateLimit: { limit: 6 } } }, async () => '');
+  fastify.get('/unlimited', async () => '');
+  const { info } = await ask(fastify, '/');
+  expect(info.policies).toMatchObject([{ quota: 6, windowSeconds: 6 }]);
+  expect((await ask(fastify, '/unlimited')).info.policies).toEqual([]);
 });
 
 test('keys may be asked late: in a later hook, when the body is there, by a promise', async () => {
@@ -352,6 +442,9 @@ test("behind Fastify's own trustProxy its address makes the key", async () => {
 test.each<[string, object]>([
   ['no limit', {}],
   ['a limit of 0, though nobody is limited by it yet', { global: false, limit: 0 }],
+  ['a window of 0, though no route has a limit yet', { global: false, windowSeconds: 0 }],
+  ['an engine that is none, though no route has a limit yet', { global: false, engine: 'fast' }],
+  ['a name that headers cannot say, though no route has a limit', { global: false, name: 'ü' }],
   ['global that is none', { limit: 1, global: 'no' }],
   ['a hook that is none', { limit: 1, hook: 'onSend' }],
   ["an option of @fastify/rate-limit's", { max: 5, timeWindow: 1000 }],
