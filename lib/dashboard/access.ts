@@ -9,7 +9,15 @@ export type Refusal = { readonly status: 401 | 403; readonly why: string };
 
 const NOT_LOCAL =
   'This dashboard has no token, so it answers this machine alone, as localhost or 127.0.0.1.';
-const FORWARDED = ['forwarded', 'x-forwarded-for', 'x-real-ip', 'via'];
+/** What only proxies send: these headers, and all of which the name begins with `x-forwarded`. */
+const OF_PROXIES = new Set([
+  'forwarded',
+  'via',
+  'x-real-ip',
+  'x-client-ip',
+  'cf-connecting-ip',
+  'true-client-ip',
+]);
 
 export class Access {
   readonly #token: string | undefined;
@@ -73,8 +81,12 @@ function isLocal(request: IncomingMessage): boolean {
   return (
     isLoopbackHost(address.replace(/^::ffff:/i, '')) &&
     isLoopbackHost(name.replace(/^\[(.*)\]$/, '$1')) &&
-    FORWARDED.every((header) => request.headers[header] === undefined)
+    !Object.keys(request.headers).some(isOfProxy)
   );
+}
+
+function isOfProxy(header: string): boolean {
+  return OF_PROXIES.has(header) || header.startsWith('x-forwarded');
 }
 
 function hostOf(request: IncomingMessage): string {

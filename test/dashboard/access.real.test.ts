@@ -27,6 +27,14 @@ describe('without a token', () => {
     ['a name that ends like ours', { Host: 'evil-localhost' }],
     ['a proxy', { 'X-Forwarded-For': '203.0.113.7' }],
     ['a proxy that follows the standard', { Forwarded: 'for=203.0.113.7' }],
+    ['a proxy that tells the name it was asked by', { 'X-Forwarded-Host': 'limits.example' }],
+    ['a proxy that tells the protocol', { 'X-Forwarded-Proto': 'https' }],
+    ['a proxy that tells the port', { 'X-Forwarded-Port': '443' }],
+    ['a proxy that tells its own name', { Via: '1.1 proxy.example' }],
+    ['nginx', { 'X-Real-IP': '203.0.113.7' }],
+    ['a load balancer', { 'X-Client-IP': '203.0.113.7' }],
+    ['a content network', { 'CF-Connecting-IP': '203.0.113.7' }],
+    ['another content network', { 'True-Client-IP': '203.0.113.7' }],
   ])('not by %s', async (_, headers) => {
     const { url, books } = await served();
     for (const name of ['', 'events']) {
