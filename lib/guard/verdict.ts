@@ -3,7 +3,7 @@
 // do and how long to wait. Knows no sockets and no requests.
 
 import type { DirectConnectionRateLimiter } from '../direct-connection-rate-limiter.js';
-import { refused } from '../errors.js';
+import { limiterError, refused } from '../errors.js';
 import { hasMethods } from '../kinds.js';
 import type { OrderbookRateLimiter } from '../orderbook-rate-limiter.js';
 import type { RateLimiter } from '../rate-limiter.js';
@@ -68,18 +68,32 @@ export function isBanned(limiter: AnyLimiter, key: string): boolean {
 /** @throws `ERR_LIMITER_OPTION` unless it is one of the three limiters. */
 export function requireLimiter(value: unknown, name: string): asserts value is AnyLimiter {
   // By what it can do, not by its class: two copies of this package have two classes of one name.
-  if (hasMethods(value, 'removePeer', 'check') || hasMethods(value, 'removePeer', 'checkMessage')) {
-    return;
-  }
-  const accepted = 'a RateLimiter, an OrderbookRateLimiter or a DirectConnectionRateLimiter';
-  throw refused('ERR_LIMITER_OPTION', name, value, accepted);
+  const canCheck = hasMethods(value, 'check') || hasMethods(value, 'checkMessage');
+  if (canCheck && hasMethods(value, 'open', 'removePeer')) return;
+  throw wrongLimiter(
+    value,
+    name,
+    'a RateLimiter, an OrderbookRateLimiter or a DirectConnectionRateLimiter',
+  );
 }
 
 /** @throws `ERR_LIMITER_OPTION` unless it is a limiter that bans. */
 export function requireBanning(value: unknown, name: string): asserts value is BanningLimiter {
   if (hasMethods(value, 'removePeer', 'isBanned')) return;
-  const accepted = 'a limiter that bans: an OrderbookRateLimiter or a DirectConnectionRateLimiter';
-  throw refused('ERR_LIMITER_OPTION', name, value, accepted);
+  throw wrongLimiter(
+    value,
+    name,
+    'a limiter that bans: an OrderbookRateLimiter or a DirectConnectionRateLimiter',
+  );
+}
+
+/** A SharedRateLimiter looks like a RateLimiter, but answers by promises. */
+function wrongLimiter(value: unknown, name: string, accepted: string): Error {
+  if (!hasMethods(value, 'checkAsync')) {
+    return refused('ERR_LIMITER_OPTION', name, value, accepted);
+  }
+  const message = `${name} must be ${accepted}, got a SharedRateLimiter: call its checkAsync() yourself`;
+  return limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
 }
 
 /** A bucket of messages is refilled at a known rate, so the wait is at most that for the whole cost. */

@@ -5,6 +5,7 @@ import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify';
 import { addressKey } from 'relay-limiter/address';
 import rateLimit, { type FastifyRateLimitOptions, type Handler } from 'relay-limiter/fastify';
 import { parseProblem, parseRateLimitHeaders } from 'relay-limiter/headers';
+import { SharedRateLimiter } from 'relay-limiter/redis';
 import { describe, expect, test } from 'vitest';
 import { closeLater } from '../http/support.js';
 import { ENGINES, manualClock } from '../support/limiters.js';
@@ -447,6 +448,7 @@ test.each<[string, object]>([
   ['a name that headers cannot say, though no route has a limit', { global: false, name: 'ü' }],
   ['global that is none', { limit: 1, global: 'no' }],
   ['a hook that is none', { limit: 1, hook: 'onSend' }],
+  ['a limiter that answers by promises', { limiter: new SharedRateLimiter({ mode: 'local' }) }],
   ["an option of @fastify/rate-limit's", { max: 5, timeWindow: 1000 }],
 ])('refused when it is registered: %s', async (_, options) => {
   const fastify = Fastify();

@@ -1,5 +1,11 @@
+import { Server } from 'node:net';
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import { rateLimit } from 'relay-limiter/http';
+import { guardLineServer } from 'relay-limiter/net';
+import { SharedRateLimiter } from 'relay-limiter/redis';
+import { guardWebSocketServer } from 'relay-limiter/ws';
 import { describe, expect, test } from 'vitest';
+import type { WebSocketServer } from 'ws';
 import {
   type AnyLimiter,
   isBanned,
@@ -100,4 +106,24 @@ test('what is no limiter is refused', () => {
   for (const value of [undefined, null, 1, {}, { check() {} }, new Map()]) {
     expect(codeOf(() => requireLimiter(value, 'limiter'))).toBe('ERR_LIMITER_OPTION');
   }
+});
+
+describe('a SharedRateLimiter, which answers by promises, is refused', () => {
+  const limiter = new SharedRateLimiter({ mode: 'local' }) as never;
+  const refusal = expect.objectContaining({
+    code: 'ERR_LIMITER_OPTION',
+    message: expect.stringMatching(/ must be a .* got a SharedRateLimiter: call its checkAsync/),
+  });
+  const webSockets = { handleUpgrade() {} } as unknown as WebSocketServer;
+
+  test.each<[string, () => unknown]>([
+    ['the middleware', () => rateLimit({ limiter })],
+    ['messages of WebSockets', () => guardWebSocketServer(webSockets, { messages: { limiter } })],
+    ['WebSockets', () => guardWebSocketServer(webSockets, { connections: { limiter } })],
+    ['lines', () => guardLineServer(new Server(), { messages: { limiter } })],
+    ['connections of lines', () => guardLineServer(new Server(), { connections: { limiter } })],
+    ['expulsions', () => guardLineServer(new Server(), { expulsions: limiter })],
+  ])('for %s', (_, guard) => {
+    expect(guard).toThrow(refusal);
+  });
 });
