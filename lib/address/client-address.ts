@@ -2,6 +2,7 @@
 // header can be neither believed from anybody else, nor make it throw.
 
 import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import proxyaddr from 'proxy-addr';
 import { limiterError, refused } from '../errors.js';
 import { readOptions } from '../options.js';
@@ -20,12 +21,23 @@ export interface ClientAddressOptions {
 }
 
 /** What is looked at of a request. */
-export type ClientRequest = Pick<IncomingMessage, 'headers' | 'socket'>;
+export interface ClientRequest {
+  readonly headers: IncomingMessage['headers'];
+  /** Mocks of requests, and adapters of platforms without sockets, have none. */
+  readonly socket?: Pick<Socket, 'remoteAddress'> | undefined;
+}
+
+/**
+ * Entries of X-Forwarded-For that are read, from its end. No chain of proxies is so long, but a client among the
+ * trusted could make each request cost milliseconds.
+ */
+const MOST_HOPS = 32;
 
 /**
  * The address of the client: the socket's, or where that is a proxy's that is trusted, what it says in
  * X-Forwarded-For, and so on. Where a trusted proxy says what is no address (`unknown`), its own stands:
- * nobody else's may. Undefined where there is none: a Unix socket, or one that is closed.
+ * nobody else's may. Of the header at most the last 32 entries are read; where all of those are trusted, the address of
+ * the first of them stands. Undefined where there is none: a Unix socket, or one that is closed.
  *
  * Reads its options at each call; `addressResolver` does so once.
  * @throws `ERR_LIMITER_OPTION`
@@ -47,19 +59,34 @@ export function addressResolver(
 }
 
 function socketAddress({ socket }: ClientRequest): string | undefined {
-  return socket.remoteAddress;
+  return socket?.remoteAddress;
 }
 
+/** From the socket outward, up to the first that is not trusted. */
 function forwardedAddress(request: ClientRequest, trust: Trust): string | undefined {
-  // From the socket outward, up to the first that is not trusted.
-  const addresses = proxyaddr.all(request as IncomingMessage, trust);
-  let last = addresses[0];
-  for (const text of addresses.slice(1)) {
+  let last = socketAddress(request);
+  let hop = 0;
+  for (const text of lastEntries(request.headers['x-forwarded-for'])) {
+    if (!trust(last, hop)) break;
     const address = readAddress(text);
     if (address === undefined) break;
     last = textOf(address);
+    hop += 1;
   }
   return last;
+}
+
+/** The entries of a list, from its end; RFC 9110 has spaces and tabs around them, and empty ones left out. */
+function lastEntries(header: unknown): string[] {
+  if (typeof header !== 'string') return [];
+  const entries: string[] = [];
+  let end = header.length;
+  while (end >= 0 && entries.length < MOST_HOPS) {
+    const start = end === 0 ? 0 : header.lastIndexOf(',', end - 1) + 1;
+    entries.push(header.slice(start, end).trim());
+    end = start - 1;
+  }
+  return entries.filter((entry) => entry !== '');
 }
 
 function readTrust(trustedProxies: unknown): Trust | undefined {

@@ -13,7 +13,7 @@ export const CLIENT_KEY_OPTIONS = ['trustedProxies', 'ipv4Subnet', 'ipv6Subnet']
 
 /**
  * The key of a request; it throws `ERR_LIMITER_KEY` for one without an address, which is nobody's place to
- * be limited in: one on a Unix socket, or whose connection is gone.
+ * be limited in: one on a Unix socket, without a socket, or whose connection is gone.
  * @throws `ERR_LIMITER_OPTION`
  */
 export function clientKey(given: Given): (request: IncomingMessage) => string {
@@ -30,6 +30,7 @@ function oncePerSocket(keyOf: (request: IncomingMessage) => string) {
   return (request: IncomingMessage): string => {
     const known = keys.get(request.socket);
     if (known !== undefined) return known;
+    // It throws where there is no socket.
     const key = keyOf(request);
     keys.set(request.socket, key);
     return key;

@@ -147,6 +147,39 @@ describe('clientAddress', () => {
     expect(resolve(request('127.0.0.1'))).toBe('127.0.0.1');
   });
 
+  test('white space around entries is left out, and so are empty entries', () => {
+    const resolve = addressResolver({ trustedProxies: ['loopback', '10.0.0.0/8'] });
+    for (const header of [
+      '198.51.100.7,10.1.1.1',
+      '198.51.100.7,\t10.1.1.1',
+      '198.51.100.7\t,\t10.1.1.1\t',
+      ' \t198.51.100.7 \t, \t 10.1.1.1 \t ',
+      '198.51.100.7,,\t,10.1.1.1,',
+      ',198.51.100.7',
+    ]) {
+      expect(resolve(request('127.0.0.1', header))).toBe('198.51.100.7');
+    }
+    expect(resolve(request('127.0.0.1', '203.0.113.1,\t198.51.100.7'))).toBe('198.51.100.7');
+  });
+
+  test('at most 32 entries of the header are read, however many are trusted', () => {
+    const chain = (hops: number) =>
+      `198.51.100.7, ${Array.from({ length: hops }, (_, hop) => `10.0.0.${hop + 1}`).join(', ')}`;
+    let asked = 0;
+    const trustedProxies = () => {
+      asked += 1;
+      return true;
+    };
+    const resolve = addressResolver({ trustedProxies });
+    expect(resolve(request('127.0.0.1', chain(31)))).toBe('198.51.100.7');
+    expect(resolve(request('127.0.0.1', chain(32)))).toBe('10.0.0.1');
+    asked = 0;
+    // As much as a server of Node takes for headers.
+    expect(resolve(request('127.0.0.1', `${'10.0.0.9,'.repeat(1600)}10.0.0.8`))).toBe('10.0.0.9');
+    expect(asked).toBe(32);
+    expect(resolve(request('127.0.0.1', `198.51.100.7${','.repeat(15_000)}`))).toBe('127.0.0.1');
+  });
+
   test('ports, brackets and zones of proxies are no disguise', () => {
     const resolve = addressResolver({ trustedProxies: ['loopback', 'linklocal'] });
     expect(resolve(request('fe80::1%eth0', '198.51.100.7:4711'))).toBe('198.51.100.7');
@@ -215,6 +248,14 @@ describe('clientAddress', () => {
     expect(
       clientAddress(request(undefined, '198.51.100.7'), { trustedProxies: 'loopback' }),
     ).toBeUndefined();
+  });
+
+  test('a request without a socket has no address', () => {
+    const headers = { 'x-forwarded-for': '198.51.100.7' };
+    expect(clientAddress({ headers })).toBeUndefined();
+    expect(clientAddress({ headers }, { trustedProxies: 'loopback' })).toBeUndefined();
+    const trustedProxies = (_: unknown, hop: number) => hop === 0;
+    expect(clientAddress({ headers }, { trustedProxies })).toBe('198.51.100.7');
   });
 
   test('proxies that are none', () => {
