@@ -100,8 +100,8 @@ export class Hooks {
       setField: (reply, name, value) => void reply.header(name, value),
       refuse: (request, reply, _, refusal) => refuse(request, reply, refusal, words),
       fail({ raw }, reply, done, error) {
-        // Where nobody is left to be answered the request ends here, and is no error.
-        if (raw.socket.destroyed) reply.hijack();
+        // Where nobody is left to be answered the request ends here, and is no error. Mocks may have no socket.
+        if (raw.socket?.destroyed) reply.hijack();
         else done(error);
       },
     });

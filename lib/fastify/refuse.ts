@@ -2,6 +2,7 @@
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { standardAnswer } from '../http/answer.js';
+import { closeConnection } from '../http/close-connection.js';
 import { isPromise, whenKnown } from '../http/later.js';
 import type { Message, Refusal } from '../http/types.js';
 import { RateLimitAction } from '../types.js';
@@ -24,9 +25,8 @@ export function refuse(
   const { statusCode, retryAfterSeconds, action } = refusal;
   reply.code(statusCode);
   if (retryAfterSeconds !== null) reply.header('retry-after', retryAfterSeconds);
-  // HTTP/2 has no such field.
-  if (action === RateLimitAction.DISCONNECT && request.raw.httpVersionMajor === 1) {
-    reply.header('connection', 'close');
+  if (action === RateLimitAction.DISCONNECT) {
+    closeConnection(request.raw, (name, value) => reply.header(name, value));
   }
   if (handler !== undefined) return sendAnswer(reply, handler(request, reply, refusal));
   if (message === undefined) return sendStandard(request, reply, refusal);

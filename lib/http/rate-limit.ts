@@ -5,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { callback } from '../options.js';
 import { RateLimitAction } from '../types.js';
 import { type Answer, answerOf, standardAnswer } from './answer.js';
+import { closeConnection } from './close-connection.js';
 import { Gate, type Next } from './gate.js';
 import { whenKnown } from './later.js';
 import { readGateOptions } from './options.js';
@@ -63,8 +64,8 @@ export function rateLimit<
         : handler(request, response, next as (way?: unknown) => void, refusal);
     },
     fail({ socket }, _, next, error) {
-      // Where nobody is left to be answered the request ends here, and is no error.
-      if (!socket.destroyed) next(error);
+      // Where nobody is left to be answered the request ends here, and is no error. Mocks may have no socket.
+      if (!socket?.destroyed) next(error);
     },
   });
 
@@ -94,9 +95,8 @@ function prepare(request: IncomingMessage, response: ServerResponse, refusal: Re
   const { statusCode, retryAfterSeconds, action } = refusal;
   response.statusCode = statusCode;
   if (retryAfterSeconds !== null) response.setHeader('Retry-After', String(retryAfterSeconds));
-  // HTTP/2 has no such field.
-  if (action === RateLimitAction.DISCONNECT && request.httpVersionMajor === 1) {
-    response.setHeader('Connection', 'close');
+  if (action === RateLimitAction.DISCONNECT) {
+    closeConnection(request, (name, value) => response.setHeader(name, value));
   }
 }
 

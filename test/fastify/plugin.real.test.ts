@@ -1,5 +1,7 @@
 // The Fastify plugin over real sockets: load, and clients that leave.
 
+import { once } from 'node:events';
+import { connect as connectHttp2 } from 'node:http2';
 import { type AddressInfo, connect } from 'node:net';
 import autocannon from 'autocannon';
 import Fastify from 'fastify';
@@ -26,6 +28,27 @@ test('under load exactly so many pass on each engine, and nothing else goes wron
     expect([result.errors, result.timeouts, result['5xx']]).toEqual([0, 0, 0]);
   };
   await Promise.all(ENGINES.map(load));
+});
+
+test('HTTP/2: a session that is to be disconnected is answered, and ended by GOAWAY', async () => {
+  const fastify = Fastify({ http2: true });
+  closeLater(() => fastify.close());
+  const options = { limit: 1, windowSeconds: HOUR, disconnectThreshold: 1 };
+  await fastify.register(rateLimit, options);
+  fastify.get('/', async () => 'ok');
+  const session = connectHttp2(await fastify.listen({ host: '127.0.0.1', port: 0 }));
+  closeLater(async () => session.destroy());
+  const ended = once(session, 'close');
+  const statuses: unknown[] = [];
+  for (let request = 0; request < 2; request += 1) {
+    const stream = session.request({ ':path': '/' });
+    const [headers] = await once(stream, 'response');
+    statuses.push(headers[':status']);
+    stream.resume();
+    await once(stream, 'close');
+  }
+  expect(statuses).toEqual([200, 429]);
+  await ended;
 });
 
 test('a client that goes away while it is asked for its key leaves nothing waiting', async () => {

@@ -282,6 +282,14 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(passed).toBe(false);
       expect(error).toMatchObject({ code: 'ERR_LIMITER_KEY' });
     }
+    const mock = requestFrom();
+    Object.defineProperty(mock, 'socket', { value: undefined });
+    expect(await outcomeOf(limit, mock)).toMatchObject({
+      passed: false,
+      error: { code: 'ERR_LIMITER_KEY' },
+    });
+    const keyed = rateLimit({ limit: 1, key: () => 'a', ...own });
+    expect((await outcomeOf(keyed, mock)).passed).toBe(true);
     const gone = requestFrom();
     Object.defineProperty(gone, 'socket', { value: { destroyed: true } });
     const next = vi.fn();

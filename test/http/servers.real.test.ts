@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, get, type IncomingMessage, request, type ServerResponse } from 'node:http';
-import { connect, createServer as createHttp2 } from 'node:http2';
+import { connect, constants, createServer as createHttp2 } from 'node:http2';
 import { type AddressInfo, connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -330,10 +330,15 @@ async function upgrading(listener: (request: IncomingMessage, response: ServerRe
   return { origin: `http://127.0.0.1:${port}`, port };
 }
 
-test('HTTP/2: the same, without the fields that it does not have', async () => {
+test('HTTP/2: the same, without the fields that it does not have; a session is ended by GOAWAY', async () => {
   const limiter = few(1, { disconnectThreshold: 1 });
   const limit = rateLimit({ limiter });
+  const slow: (() => void)[] = [];
   const server = createHttp2((request, response) => {
+    if (request.url === '/slow') {
+      slow.push(() => response.end('ok'));
+      return;
+    }
     limit(request as unknown as IncomingMessage, response as unknown as ServerResponse, (error) => {
       response.statusCode = error === undefined ? 200 : 500;
       response.end('ok');
@@ -357,9 +362,21 @@ test('HTTP/2: the same, without the fields that it does not have', async () => {
     return headers;
   };
   expect(await ask()).toMatchObject({ ':status': 200, ratelimit: '"1-in-1000s";r=0;t=1000' });
+  const waiting = session.request({ ':path': '/slow' });
+  await until(() => slow.length === 1);
+  const goaway = once(session, 'goaway');
+  const ended = once(session, 'close');
   const refused = await ask();
   expect(refused).toMatchObject({ ':status': 429, 'retry-after': '1000' });
   expect(refused['connection']).toBeUndefined();
+  const [code] = await goaway;
+  expect(code).toBe(constants.NGHTTP2_NO_ERROR);
+  // What was under way is answered yet.
+  slow[0]?.();
+  const [headers] = await once(waiting, 'response');
+  expect(headers[':status']).toBe(200);
+  waiting.resume();
+  await ended;
   expect(warnings).toEqual([]);
 });
 
