@@ -1,4 +1,5 @@
-// Every error this package throws, each with a stable `code`. Being limited is an answer, never one of these.
+// Every error this package throws, each with a stable `code`. Being limited is an answer, never
+// one of these, unless the user asks for an error of it.
 
 import { isRevoked, kindOf } from './kinds.js';
 
@@ -12,7 +13,8 @@ export type LimiterErrorCode =
   | 'ERR_LIMITER_MEMORY'
   | 'ERR_LIMITER_DEADLINE'
   | 'ERR_LIMITER_QUEUE'
-  | 'ERR_LIMITER_STORE';
+  | 'ERR_LIMITER_STORE'
+  | 'ERR_LIMITER_REFUSED';
 
 /** An error of this package; which one is told by `code`, not by the message. */
 export type LimiterError<E extends Error = Error> = E & { readonly code: LimiterErrorCode };

@@ -1,7 +1,15 @@
 // The entry relay-limiter/fastify: names only.
 
 export type { Draft } from '../headers/format.js';
-export type { Asked, LimitOptions, Message, Refusal, RequestVerdict } from '../http/types.js';
+export { type RefusalError, refusalError } from '../http/refusal-error.js';
+export type {
+  Asked,
+  LimitOptions,
+  Message,
+  Refusal,
+  RequestVerdict,
+  Unanswered,
+} from '../http/types.js';
 export {
   default,
   type FastifyRateLimitOptions,

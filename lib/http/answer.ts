@@ -35,7 +35,8 @@ export function standardAnswer(refusal: Refusal, accept: string | undefined): An
   };
 }
 
-function sentenceOf({ retryAfterSeconds }: Refusal): string {
+/** For who wants no JSON. */
+export function sentenceOf({ retryAfterSeconds }: Refusal): string {
   if (retryAfterSeconds === null) return 'This request is above the limit, and will always be.';
   const seconds = retryAfterSeconds === 1 ? '1 second' : `${retryAfterSeconds} seconds`;
   return `Too many requests. Try again in ${seconds}.`;

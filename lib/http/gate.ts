@@ -8,7 +8,7 @@ import { errorOf, isPromise, type Now } from './later.js';
 import type { GateOptions } from './options.js';
 import type { Policies } from './policies.js';
 import { check, type Left, type Policy } from './policy.js';
-import type { Refusal, RequestVerdict } from './types.js';
+import type { Refusal, RequestVerdict, Unanswered } from './types.js';
 
 /** Goes on: with the request, or with an error. */
 export type Next = (error?: Error) => void;
@@ -87,13 +87,13 @@ export class Gate<Request, Response extends object> {
   #act(request: Request, response: Response, next: Next, decision: Decision | undefined): void {
     if (decision !== undefined) this.#tell(request, decision);
     if (decision === undefined || decision.action === RateLimitAction.ALLOW) next();
-    else this.#refuse(request, response, next, this.#refusal(response, decision));
+    else this.#refuse(request, response, next, decision);
   }
 
-  #refuse(request: Request, response: Response, next: Next, refusal: Refusal): void {
+  #refuse(request: Request, response: Response, next: Next, decision: Decision): void {
     const failed = (error: unknown) => this.#fail(request, response, next, error);
     try {
-      const done = this.#room.refuse(request, response, next, refusal);
+      const done = this.#room.refuse(request, response, next, this.#refusal(response, decision));
       // Fastify's reply is thenable, and calls what it is given without a look: undefined would be called too.
       if (isPromise(done)) Promise.resolve(done).catch(failed);
     } catch (error) {
@@ -105,20 +105,23 @@ export class Gate<Request, Response extends object> {
     this.#room.fail(request, response, next, errorOf(thrown));
   }
 
-  /** What is to be said to a request that is refused: no wait that one of its limits would refuse again. */
+  /**
+   * What is to be said to a request that is refused: no wait that one of its limits would refuse again.
+   * @throws what `statusCode` throws, and `ERR_LIMITER_OPTION` for what it answers.
+   */
   #refusal(response: Response, { action, key, policy, quota, left }: Decision): Refusal {
     const { remaining } = left;
     const retrySeconds = waitOf(response);
-    return {
+    const refusal: Unanswered = {
       policy,
       key,
       action: action as Refusal['action'],
-      statusCode: this.#options.statusCode,
       limit: quota,
       remaining,
       // At once would be no wait.
       retryAfterSeconds: retrySeconds < Infinity ? Math.max(1, wholeSeconds(retrySeconds)) : null,
     };
+    return { ...refusal, statusCode: this.#options.statusCode(refusal) };
   }
 
   /** Tells who wants to know what was done. */

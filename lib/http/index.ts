@@ -7,4 +7,5 @@ export {
   type RateLimitOptions,
   rateLimit,
 } from './rate-limit.js';
-export type { Asked, LimitOptions, Message, Refusal, RequestVerdict } from './types.js';
+export { type RefusalError, refusalError } from './refusal-error.js';
+export type { Asked, LimitOptions, Message, Refusal, RequestVerdict, Unanswered } from './types.js';

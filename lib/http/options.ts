@@ -7,7 +7,7 @@ import type { Draft } from '../headers/format.js';
 import { callback, nonNegative, positive, readOptions } from '../options.js';
 import { CLIENT_KEY_OPTIONS, clientKey } from './client-key.js';
 import type { Limits } from './policies.js';
-import type { Asked, LimitOptions, Message } from './types.js';
+import type { Asked, LimitOptions, Message, Unanswered } from './types.js';
 
 type Given = Readonly<Record<string, unknown>>;
 
@@ -38,7 +38,7 @@ export interface GateOptions<Request, Response> extends Limits<Request, Response
   readonly cost: Asked<Request, Response, number>;
   readonly skip: Asked<Request, Response, boolean> | undefined;
   readonly headers: readonly Draft[];
-  readonly statusCode: number;
+  readonly statusCode: (refusal: Unanswered) => number;
   readonly message: Message<Request, Response> | undefined;
   readonly onVerdict: LimitOptions<Request, Response>['onVerdict'];
 }
@@ -122,11 +122,18 @@ function readDrafts({ headers = 11 }: Given): readonly Draft[] {
   throw refused('ERR_LIMITER_OPTION', 'headers', headers, accepted);
 }
 
-function readStatusCode({ statusCode = 429 }: Given): number {
-  const code = Number.isInteger(statusCode) ? (statusCode as number) : 0;
+function readStatusCode({ statusCode = 429 }: Given): GateOptions<never, never>['statusCode'] {
+  if (typeof statusCode === 'function') {
+    return (refusal: Unanswered) => requireStatusCode(statusCode(refusal), 'statusCode()');
+  }
+  const constant = requireStatusCode(statusCode, 'statusCode');
+  return () => constant;
+}
+
+function requireStatusCode(value: unknown, name: string): number {
+  const code = Number.isInteger(value) ? (value as number) : 0;
   if (code >= 400 && code <= 599) return code;
-  const accepted = 'a whole number from 400 to 599';
-  throw refusedNumber('ERR_LIMITER_OPTION', 'statusCode', statusCode, accepted);
+  throw refusedNumber('ERR_LIMITER_OPTION', name, value, 'a whole number from 400 to 599');
 }
 
 function readMessage<Request, Response>({ message }: Given) {

@@ -32,6 +32,9 @@ export interface Refusal {
   readonly retryAfterSeconds: number | null;
 }
 
+/** A refusal whose answer has no status yet. */
+export type Unanswered = Omit<Refusal, 'statusCode'>;
+
 /** What was decided about a request. */
 export interface RequestVerdict<Request> {
   readonly kind: 'request';
@@ -82,8 +85,11 @@ export interface LimitOptions<Request, Response> extends ClientAddressOptions, A
    * (X-RateLimit-...), several of them, or none (false). Default 11. Retry-After comes with every refusal.
    */
   headers?: Draft | readonly Draft[] | false | undefined;
-  /** Of a refusal, from 400 to 599. Default 429. */
-  statusCode?: number | undefined;
+  /**
+   * Of a refusal, a whole number from 400 to 599, or a function that answers one, such as 403 where `action` is
+   * `disconnect`. Default 429.
+   */
+  statusCode?: number | ((refusal: Unanswered) => number) | undefined;
   /** What a refusal says. Default: problem details (RFC 9457), or a sentence for who wants no JSON. */
   message?: Message<Request, Response> | undefined;
   /**

@@ -3,7 +3,12 @@
 
 import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify';
 import { addressKey } from 'relay-limiter/address';
-import rateLimit, { type FastifyRateLimitOptions, type Handler } from 'relay-limiter/fastify';
+import rateLimit, {
+  type FastifyRateLimitOptions,
+  type Handler,
+  type RefusalError,
+  refusalError,
+} from 'relay-limiter/fastify';
 import { parseProblem, parseRateLimitHeaders } from 'relay-limiter/headers';
 import { SharedRateLimiter } from 'relay-limiter/redis';
 import { describe, expect, test } from 'vitest';
@@ -304,6 +309,29 @@ test('what a handler answers is sent, as what the handler of a route answers is'
   }
   await ask(fastify, '/null');
   expect(await ask(fastify, '/null')).toMatchObject({ status: 429, body: 'null' });
+});
+
+test('a refusal may be an error for the error handler, and a ban have a status of its own', async () => {
+  const fastify = await app({
+    limit: 1,
+    windowSeconds: HOUR,
+    disconnectThreshold: 2,
+    statusCode: ({ action }) => (action === 'disconnect' ? 403 : 429),
+    handler: (_, __, refusal) => {
+      throw refusalError(refusal);
+    },
+  });
+  fastify.setErrorHandler<RefusalError>((error, _, reply) => {
+    const { code, statusCode, refusal } = error;
+    reply.code(statusCode).send({ code, seconds: refusal.retryAfterSeconds });
+  });
+  fastify.get('/', async () => '');
+  await ask(fastify, '/');
+  const body = '{"code":"ERR_LIMITER_REFUSED","seconds":3600}';
+  const refused = await ask(fastify, '/');
+  expect(refused).toMatchObject({ status: 429, body, headers: { 'retry-after': '3600' } });
+  const banned = await ask(fastify, '/');
+  expect(banned).toMatchObject({ status: 403, body, headers: { connection: 'close' } });
 });
 
 test('errors of what is asked are errors of the request', async () => {

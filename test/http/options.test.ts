@@ -39,6 +39,7 @@ test.each<[string, unknown]>([
   ['headers: true', { limit: 1, headers: true }],
   ['a status that refuses nothing', { limit: 1, statusCode: 200 }],
   ['a status that is none', { limit: 1, statusCode: 429.5 }],
+  ['a status that is no number', { limit: 1, statusCode: '429' }],
   ['a message that is none', { limit: 1, message: 5 }],
   ['a handler that is none', { limit: 1, handler: {} }],
   ['a listener that is none', { limit: 1, onVerdict: 'log' }],

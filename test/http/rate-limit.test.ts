@@ -2,7 +2,7 @@
 
 import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { parseProblem } from 'relay-limiter/headers';
-import { type RequestVerdict, rateLimit } from 'relay-limiter/http';
+import { type RequestVerdict, rateLimit, refusalError } from 'relay-limiter/http';
 import { describe, expect, test, vi } from 'vitest';
 import { ENGINES, manualClock } from '../support/limiters.js';
 import { uncaught } from '../support/uncaught.js';
@@ -271,6 +271,46 @@ describe.each(ENGINES)('%s', (engine) => {
       const { error } = await ask(rateLimit({ limit: 1, key: key as never, ...own }));
       expect(error).toMatchObject({ code: 'ERR_LIMITER_KEY' });
     }
+  });
+
+  test('the status may be that of what was refused, and what is none is an error', async () => {
+    const limit = rateLimit({
+      limit: 1,
+      disconnectThreshold: 2,
+      statusCode: ({ action }) => (action === 'disconnect' ? 403 : 429),
+      ...own,
+    });
+    const statuses: number[] = [];
+    for (let n = 0; n < 3; n += 1) statuses.push((await ask(limit)).status);
+    expect(statuses).toEqual([200, 429, 403]);
+    const answers = [200, 429.5, '429', undefined, Promise.resolve(429)];
+    for (const answer of answers) {
+      const statusCode = () => answer as never;
+      const wrong = rateLimit({ limit: 1, statusCode, ...own });
+      await ask(wrong);
+      expect((await ask(wrong)).error).toMatchObject({ code: 'ERR_LIMITER_OPTION' });
+    }
+  });
+
+  test('a refusal may be an error for who answers errors', async () => {
+    const limit = rateLimit({
+      limit: 1,
+      windowSeconds: 60,
+      handler: (_, __, next, refusal) => next(refusalError(refusal)),
+      ...own,
+    });
+    await ask(limit);
+    const { passed, error, fields } = await ask(limit);
+    expect(passed).toBe(false);
+    expect(error).toBeInstanceOf(Error);
+    expect(error).toMatchObject({
+      code: 'ERR_LIMITER_REFUSED',
+      message: 'Too many requests. Try again in 60 seconds.',
+      statusCode: 429,
+      status: 429,
+      refusal: { key: '192.0.2.1', action: 'delay', retryAfterSeconds: 60 },
+    });
+    expect(fields).toMatchObject({ 'retry-after': '60', ratelimit: '"1-in-60s";r=0;t=60' });
   });
 
   test("a request without an address is nobody else's: an error, or nothing where nobody waits", async () => {
