@@ -255,7 +255,7 @@ test('a message that waits behind another connection’s goes on in its own cont
   const limiter = new RateLimiter({ rateLimit: 1, burstLimit: 1, clock: () => 1 });
   const delivered: [name: string, store: string | undefined][] = [];
   const gate = (name: string) => {
-    const rule = { limiter, key: () => 'shared', cost: undefined };
+    const rule = { limiter, key: () => 'shared', cost: undefined, warn() {} };
     const belonging = { key: name, visitor: { address: name, key: name, isTransient: false } };
     const open = openRule<string, undefined, undefined, []>(rule, { belonging, of: [] }, () => 1);
     const passage: Passage<string, undefined> = {

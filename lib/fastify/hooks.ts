@@ -3,6 +3,7 @@
 
 import { inspect } from 'node:util';
 import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
+import { watchForPerRequest } from '../guard/misuse.js';
 import { Gate } from '../http/gate.js';
 import { GATE_OPTIONS, readGateOptions } from '../http/options.js';
 import { type Limits, Policies } from '../http/policies.js';
@@ -61,7 +62,7 @@ export class Hooks {
 
   /** Without options of its own all share one. @throws `ERR_LIMITER_OPTION` */
   make(options?: object): RateLimitHook {
-    if (options !== undefined) return this.#make(options);
+    if (options !== undefined) return this.#make(options, hasOwnLimit({ ...options }));
     this.#default ??= this.#once(this.#make({}));
     return this.#default;
   }
@@ -84,7 +85,8 @@ export class Hooks {
     };
   }
 
-  #make(options: object): RateLimitHook {
+  /** `isWatched`: whether it may be one that its user makes anew for each request. */
+  #make(options: object, isWatched = false): RateLimitHook {
     requireOptions('rateLimit', options, NAMES);
     const own = { ...options };
     const given = inherit(this.#options, own);
@@ -105,7 +107,14 @@ export class Hooks {
         else done(error);
       },
     });
-    return (request, reply, done) => gate.pass(request, reply, done);
+    if (!isWatched || read.limiter !== undefined) {
+      return (request, reply, done) => gate.pass(request, reply, done);
+    }
+    const look = watchForPerRequest(read.warn);
+    return (request, reply, done) => {
+      look(request.raw);
+      gate.pass(request, reply, done);
+    };
   }
 
   #policiesFor(own: Options, limits: Limits<FastifyRequest, FastifyReply>): Shared {

@@ -1,5 +1,6 @@
 // The entry relay-limiter/fastify: names only.
 
+export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';
 export { type RefusalError, refusalError } from '../http/refusal-error.js';
 export type {

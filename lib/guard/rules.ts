@@ -4,6 +4,7 @@
 import { refused } from '../errors.js';
 import { readOptions } from '../options.js';
 import type { Peer } from '../types.js';
+import { type Warn, warnOfKey } from './misuse.js';
 import { type Turns, turnsOf } from './turns.js';
 import { type AnyLimiter, openPeer, requireLimiter } from './verdict.js';
 import type { Belonging } from './visitor.js';
@@ -31,6 +32,7 @@ export interface Rule<Cost, Of extends unknown[]> {
   readonly limiter: AnyLimiter;
   readonly key: 'connection' | 'address' | ((...of: Of) => string);
   readonly cost: 'bytes' | Cost | undefined;
+  readonly warn: Warn;
 }
 
 /** A rule as one connection has it. */
@@ -45,12 +47,17 @@ export interface OpenRule<Data, About> {
 }
 
 /** @throws `ERR_LIMITER_OPTION` */
-export function readRules<Cost, Of extends unknown[]>(messages: unknown): Rule<Cost, Of>[] {
+export function readRules<Cost, Of extends unknown[]>(
+  messages: unknown,
+  warn: Warn,
+): Rule<Cost, Of>[] {
   if (messages === undefined) return [];
-  return (Array.isArray(messages) ? messages : [messages]).map((rule) => readRule<Cost, Of>(rule));
+  return (Array.isArray(messages) ? messages : [messages]).map((rule) =>
+    readRule<Cost, Of>(rule, warn),
+  );
 }
 
-function readRule<Cost, Of extends unknown[]>(rule: unknown): Rule<Cost, Of> {
+function readRule<Cost, Of extends unknown[]>(rule: unknown, warn: Warn): Rule<Cost, Of> {
   const given = readOptions('a rule of messages', rule, ['limiter', 'key', 'cost']);
   const { limiter, key = 'connection', cost } = given;
   requireLimiter(limiter, 'the limiter of messages');
@@ -60,7 +67,7 @@ function readRule<Cost, Of extends unknown[]>(rule: unknown): Rule<Cost, Of> {
   if (cost !== undefined && cost !== 'bytes' && typeof cost !== 'function') {
     throw refused('ERR_LIMITER_OPTION', 'cost', cost, "'bytes' or a function");
   }
-  return { limiter, key: key as Rule<Cost, Of>['key'], cost: cost as Cost };
+  return { limiter, key: key as Rule<Cost, Of>['key'], cost: cost as Cost, warn };
 }
 
 /** Who opens a rule. */
@@ -71,13 +78,14 @@ export interface Opening<Of extends unknown[]> {
 
 /** @throws what a key of one's own throws, `ERR_LIMITER_KEY` where it is no string. */
 export function openRule<Data, About, Cost, Of extends unknown[]>(
-  { limiter, key }: Rule<Cost, Of>,
+  { limiter, key, warn }: Rule<Cost, Of>,
   { belonging, of }: Opening<Of>,
   cost: OpenRule<Data, About>['cost'],
 ): OpenRule<Data, About> {
   const { visitor } = belonging;
   const isTransient = key === 'connection' || (key === 'address' && visitor.isTransient);
   const text = key === 'connection' ? belonging.key : key === 'address' ? visitor.key : key(...of);
+  if (typeof key === 'function') warnOfKey(text, warn);
   const close = () => {
     if (isTransient) limiter.removePeer(text);
   };

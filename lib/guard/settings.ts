@@ -5,6 +5,7 @@ import { limiterError, refused, refusedNumber } from '../errors.js';
 import { callback, nonNegative, positive, readOptions } from '../options.js';
 import type { DoorOptions } from './door.js';
 import type { GateOptions } from './gate.js';
+import { readWarnings, type Warn, type WarningOptions, warnOfCluster } from './misuse.js';
 import { type MessageRule, type Rule, readRules } from './rules.js';
 import { type AnyLimiter, type BanningLimiter, requireBanning, requireLimiter } from './verdict.js';
 import { harmless, warn } from './warnings.js';
@@ -18,7 +19,8 @@ export interface ConnectionLimits {
 
 /** `About`: whose an error is. */
 export interface GuardOptions<Cost, Of extends unknown[], Verdict, About>
-  extends AddressKeyOptions {
+  extends AddressKeyOptions,
+    WarningOptions {
   /** Who may connect. Default: anybody whose address is not banned. */
   connections?: ConnectionLimits | undefined;
   /** The limits on messages, asked in their order. What one of them took, a later refusal does not give back. */
@@ -61,6 +63,9 @@ export interface Settings<Cost, Of extends unknown[], Verdict, About>
   extends GateOptions,
     AddressSettings {
   readonly rules: readonly Rule<Cost, Of>[];
+  /** Whether anything is limited by address. */
+  readonly limitsAddresses: boolean;
+  readonly warn: Warn;
   readonly graceMilliseconds: number;
   readonly onVerdict: ((verdict: Verdict) => void) | undefined;
   /** Throws nothing. */
@@ -79,6 +84,7 @@ export const GUARD_OPTIONS = [
   'closeGraceSeconds',
   'onVerdict',
   'onError',
+  'warnings',
 ];
 
 /** The longest that a timer takes, in seconds. */
@@ -90,14 +96,22 @@ type Given = Readonly<Record<string, unknown>>;
 export function readSettings<Cost, Of extends unknown[], Verdict, About>(
   given: Given,
 ): Settings<Cost, Of, Verdict, About> {
-  const rules = readRules<Cost, Of>(given['messages']);
+  const warnOf = readWarnings(given);
+  const rules = readRules<Cost, Of>(given['messages'], warnOf);
   const expulsions = readExpulsions(given);
   const byAddress = rules.filter(({ key }) => key === 'address').map(({ limiter }) => limiter);
   const bans = expulsions === undefined ? byAddress : [expulsions, ...byAddress];
+  const door = readDoor(given, bans);
+  const limitsAddresses =
+    door.limiter !== undefined || door.maxPerAddress < Infinity || bans.length > 0;
+  // A connection is one worker's.
+  if (limitsAddresses || rules.some(({ key }) => key !== 'connection')) warnOfCluster(warnOf);
   return {
     subnets: readSubnets(given),
-    door: readDoor(given, bans),
+    door,
     rules,
+    limitsAddresses,
+    warn: warnOf,
     expulsions,
     onDelay: readOnDelay(given),
     maxPauseSeconds: atMost(positive(given, 'maxPauseSeconds', 30), 'maxPauseSeconds'),

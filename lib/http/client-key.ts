@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import { keyWithin, readSubnets } from '../address/address-key.js';
 import { addressResolver } from '../address/client-address.js';
 import { limiterError } from '../errors.js';
+import { type Warn, warnOfProxy } from '../guard/misuse.js';
 
 type Given = Readonly<Record<string, unknown>>;
 
@@ -16,12 +17,17 @@ export const CLIENT_KEY_OPTIONS = ['trustedProxies', 'ipv4Subnet', 'ipv6Subnet']
  * be limited in: one on a Unix socket, without a socket, or whose connection is gone.
  * @throws `ERR_LIMITER_OPTION`
  */
-export function clientKey(given: Given): (request: IncomingMessage) => string {
+export function clientKey(given: Given, warn: Warn): (request: IncomingMessage) => string {
   const { trustedProxies } = given;
   const addressOf = addressResolver({ trustedProxies: trustedProxies as string | undefined });
   const subnets = readSubnets(given);
   const keyOf = (request: IncomingMessage) => keyWithin(addressOf(request), subnets) ?? noKey();
-  return trustedProxies === undefined ? oncePerSocket(keyOf) : keyOf;
+  if (Array.isArray(trustedProxies) && trustedProxies.length === 0) return oncePerSocket(keyOf);
+  if (trustedProxies !== undefined) return keyOf;
+  return oncePerSocket((request) => {
+    warnOfProxy(request, warn);
+    return keyOf(request);
+  });
 }
 
 /** A socket's address does not change, and reading it takes longer than a check. */

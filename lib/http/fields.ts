@@ -54,9 +54,8 @@ export class FieldWriter<Target extends object> {
     this.#writers = drafts.map((draft) => WRITERS[draft](this.#policy));
   }
 
-  /** To be called before the response has begun. */
-  write(target: Target, left: Left): void {
-    if (this.#drafts.length === 0) return;
+  /** To be called before the response has begun. False if it tells of this very policy already. */
+  write(target: Target, left: Left): boolean {
     const said = target as { [SAID]?: Statement };
     const before = said[SAID];
     const last: Statement = { policy: this.#policy, left, before };
@@ -64,9 +63,10 @@ export class FieldWriter<Target extends object> {
     if (before === undefined) {
       this.#put(target, this.#constant);
       for (const write of this.#writers) write(this.#set, target, left);
-    } else {
-      for (const draft of this.#drafts) this.#put(target, allOf(statements(last), draft));
+      return true;
     }
+    for (const draft of this.#drafts) this.#put(target, allOf(statements(last), draft));
+    return statements(before).every(({ policy }) => policy !== this.#policy);
   }
 
   #put(target: Target, fields: Fields): void {

@@ -1,6 +1,7 @@
 // The decision about a request, for the middleware and the Fastify plugin alike: whether it is skipped,
 // whose it is, what it costs, what its limiter says, and the fields that tell. Answers nothing itself.
 
+import { warnOfKey } from '../guard/misuse.js';
 import { safely } from '../surface.js';
 import { type CheckResult, RateLimitAction } from '../types.js';
 import { FieldWriter, type SetField, wholeSeconds } from './fields.js';
@@ -39,6 +40,9 @@ interface Decision {
   readonly left: Left;
 }
 
+/** So many keys of a function of the user's are looked at: some of them will be IPv6 where any are. */
+const LOOKED_AT = 1000;
+
 /** Seconds after which the limits that a response was asked for before would allow its request once more. */
 const WAIT = Symbol('wait of the limits so far');
 
@@ -47,6 +51,8 @@ export class Gate<Request, Response extends object> {
   readonly #room: Room<Request, Response>;
   readonly #policies: Policies<Request, Response>;
   readonly #named = new Map<Policy, Named<Response>>();
+  /** Keys that are still to be looked at. */
+  #unchecked: number;
 
   /** @throws `ERR_LIMITER_OPTION` for a policy that the headers cannot say. */
   constructor(
@@ -57,6 +63,7 @@ export class Gate<Request, Response extends object> {
     this.#options = options;
     this.#policies = policies;
     this.#room = room;
+    this.#unchecked = options.isOwnKey ? LOOKED_AT : 0;
     if (policies.only !== undefined) this.#name(policies.only);
   }
 
@@ -159,6 +166,10 @@ export class Gate<Request, Response extends object> {
 
   /** What it costs. */
   #price(request: Request, response: Response, key: string): Now<Decision> {
+    if (this.#unchecked > 0) {
+      this.#unchecked -= 1;
+      warnOfKey(key, this.#options.warn);
+    }
     const cost = this.#options.cost(request, response);
     if (!isPromise(cost)) return this.#choose(request, response, key, cost);
     return cost.then((known) => this.#choose(request, response, key, known));
@@ -176,7 +187,10 @@ export class Gate<Request, Response extends object> {
     const verdict = check(policy, key, cost);
     const left = policy.left(key, cost, verdict);
     if (left.retrySeconds > 0) wait(response, left.retrySeconds);
-    if (!this.#room.hasBegun(response)) fields.write(response, left);
+    if (!this.#room.hasBegun(response)) {
+      const isFirst = fields.write(response, left);
+      if (!isFirst) this.#options.warn('WARN_LIMITER_COUNTED_TWICE');
+    }
     return { action: verdict[0], key, policy: name, quota: policy.quota, left };
   }
 

@@ -1,5 +1,6 @@
 // The entry relay-limiter/http: names only.
 
+export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';
 export type { Next } from './gate.js';
 export {

@@ -2,6 +2,7 @@
 
 import type { IncomingMessage } from 'node:http';
 import { limiterError, refused, refusedNumber } from '../errors.js';
+import { readWarnings, type Warn, warnOfCluster } from '../guard/misuse.js';
 import { requireLimiter } from '../guard/verdict.js';
 import type { Draft } from '../headers/format.js';
 import { callback, nonNegative, positive, readOptions } from '../options.js';
@@ -30,6 +31,7 @@ export const GATE_OPTIONS = [
   'statusCode',
   'message',
   'onVerdict',
+  'warnings',
 ];
 
 export interface GateOptions<Request, Response> extends Limits<Request, Response> {
@@ -41,6 +43,9 @@ export interface GateOptions<Request, Response> extends Limits<Request, Response
   readonly statusCode: (refusal: Unanswered) => number;
   readonly message: Message<Request, Response> | undefined;
   readonly onVerdict: LimitOptions<Request, Response>['onVerdict'];
+  readonly warn: Warn;
+  /** Whether the key is a function of the user's. */
+  readonly isOwnKey: boolean;
 }
 
 /**
@@ -56,16 +61,20 @@ export function readGateOptions<Request, Response>(
 ): GateOptions<Request, Response> {
   const given = readOptions(owner, options, [...GATE_OPTIONS, ...others]);
   for (const [alone, vain] of Object.entries(ALONE)) refuseBeside(given, alone, vain);
+  const warn = readWarnings(given);
+  warnOfCluster(warn);
   return {
     ...readLimits(given),
     name: text(given, 'name'),
-    key: readKey(given, raw),
+    key: readKey(given, raw, warn),
     cost: readCost(given),
     skip: callback(given, 'skip'),
     headers: readDrafts(given),
     statusCode: readStatusCode(given),
     message: readMessage(given),
     onVerdict: callback(given, 'onVerdict'),
+    warn,
+    isOwnKey: given['key'] !== undefined,
   };
 }
 
@@ -89,10 +98,11 @@ function readLimits<Request, Response>(given: Given): Limits<Request, Response> 
 function readKey<Request, Response>(
   given: Given,
   raw: (request: Request) => IncomingMessage,
+  warn: Warn,
 ): Asked<Request, Response, string> {
   const key = callback<Asked<Request, Response, string>>(given, 'key');
   if (key !== undefined) return key;
-  const keyOf = clientKey(given);
+  const keyOf = clientKey(given, warn);
   return (request) => keyOf(raw(request));
 }
 

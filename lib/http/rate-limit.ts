@@ -2,6 +2,7 @@
 // answers it, or hands an error to next; what comes after `next` is not its own.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { watchForPerRequest } from '../guard/misuse.js';
 import { callback } from '../options.js';
 import { RateLimitAction } from '../types.js';
 import { type Answer, answerOf, standardAnswer } from './answer.js';
@@ -69,7 +70,9 @@ export function rateLimit<
     },
   });
 
+  const look = read.limiter === undefined ? watchForPerRequest(read.warn) : () => {};
   function middleware(request: Request, response: Response, next: Next): void {
+    look(request);
     gate.pass(request, response, next);
   }
 

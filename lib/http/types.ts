@@ -2,6 +2,7 @@
 
 import type { AddressKeyOptions } from '../address/address-key.js';
 import type { ClientAddressOptions } from '../address/client-address.js';
+import type { WarningOptions } from '../guard/misuse.js';
 import type { AnyLimiter } from '../guard/verdict.js';
 import type { Draft } from '../headers/format.js';
 import type { EngineName, RateLimitAction } from '../types.js';
@@ -61,7 +62,10 @@ export type Message<Request, Response> =
  * The options that the middleware and the Fastify plugin share. All durations are in seconds. The options of
  * addresses are those of the default key.
  */
-export interface LimitOptions<Request, Response> extends ClientAddressOptions, AddressKeyOptions {
+export interface LimitOptions<Request, Response>
+  extends ClientAddressOptions,
+    AddressKeyOptions,
+    WarningOptions {
   /**
    * Requests in a window: a bucket of so many tokens for each key, refilled evenly over
    * `windowSeconds`. A whole number of at least 1, or a function that answers one: then each number

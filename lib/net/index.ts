@@ -2,6 +2,7 @@
 
 export type { ConnectionReason } from '../guard/door.js';
 export type { MessageReason } from '../guard/gate.js';
+export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { MessageRule } from '../guard/rules.js';
 export type { ConnectionLimits } from '../guard/settings.js';
 export type { AnyLimiter, BanningLimiter } from '../guard/verdict.js';

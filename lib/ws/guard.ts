@@ -8,6 +8,7 @@ import { addressResolver, type ClientAddressOptions } from '../address/client-ad
 import { connectionKey } from '../address/connection-key.js';
 import { refused } from '../errors.js';
 import { type Refusal, UNKNOWN } from '../guard/door.js';
+import { warnOfProxy } from '../guard/misuse.js';
 import { override } from '../guard/override.js';
 import { ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
@@ -57,7 +58,15 @@ export function guardWebSocketServer(
   }
   const given = readOptions('guardWebSocketServer', options, ['trustedProxies', ...GUARD_OPTIONS]);
   const { trustedProxies } = given as ClientAddressOptions;
-  return new Guard(server, readSettings(given), addressResolver({ trustedProxies }));
+  const settings: WebSocketSettings = readSettings(given);
+  const resolve = addressResolver({ trustedProxies });
+  if (trustedProxies !== undefined || !settings.limitsAddresses) {
+    return new Guard(server, settings, resolve);
+  }
+  return new Guard(server, settings, (request) => {
+    warnOfProxy(request, settings.warn);
+    return resolve(request);
+  });
 }
 
 class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {

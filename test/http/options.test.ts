@@ -43,6 +43,7 @@ test.each<[string, unknown]>([
   ['a message that is none', { limit: 1, message: 5 }],
   ['a handler that is none', { limit: 1, handler: {} }],
   ['a listener that is none', { limit: 1, onVerdict: 'log' }],
+  ['warnings that are neither on nor off', { limit: 1, warnings: ['WARN_LIMITER_PROXY'] }],
   ["an option of express-rate-limit's", { limit: 1, windowMs: 1000 }],
 ])('%s', (_, options) => {
   expect(codeOf(() => rateLimit(options as never))).toBe('ERR_LIMITER_OPTION');

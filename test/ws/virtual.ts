@@ -47,7 +47,7 @@ export class FakeSocket extends EventEmitter {
   }
 }
 
-export function guardedVirtually(options: WebSocketGuardOptions) {
+export function guardedVirtually(options: WebSocketGuardOptions, make = guardWebSocketServer) {
   const verdicts: WebSocketVerdict[] = [];
   const server = {
     options: {} as { verifyClient?: (info: object, answer: unknown) => void },
@@ -57,14 +57,17 @@ export function guardedVirtually(options: WebSocketGuardOptions) {
       server.options.verifyClient?.({ req: request }, admit);
     },
   };
-  const guard = guardWebSocketServer(server as unknown as WebSocketServer, {
+  const guard = make(server as unknown as WebSocketServer, {
     onVerdict: (verdict) => verdicts.push(verdict),
     ...options,
   });
   /** A connection from an address. */
-  const connect = (remoteAddress = '192.0.2.1'): FakeSocket => {
+  const connect = (
+    remoteAddress = '192.0.2.1',
+    headers: IncomingMessage['headers'] = {},
+  ): FakeSocket => {
     const socket = Object.assign(new EventEmitter(), { remoteAddress, destroyed: false });
-    const request = { socket, headers: {} } as unknown as IncomingMessage;
+    const request = { socket, headers } as unknown as IncomingMessage;
     const made: FakeSocket[] = [];
     const upgraded = (client: WebSocket) => made.push(client as unknown as FakeSocket);
     server.handleUpgrade(request, socket, undefined, upgraded);
