@@ -31,7 +31,7 @@ test('under load exactly so many pass on each engine, and nothing else goes wron
 });
 
 test('HTTP/2: a session that is to be disconnected is answered, and ended by GOAWAY', async () => {
-  const fastify = Fastify({ http2: true });
+  const fastify = Fastify({ http2: true, http2SessionTimeout: 0 });
   closeLater(() => fastify.close());
   const options = { limit: 1, windowSeconds: HOUR, disconnectThreshold: 1 };
   await fastify.register(rateLimit, options);
