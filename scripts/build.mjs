@@ -19,7 +19,6 @@ import {
 import { fail, node, nodeWithHeaders, require, root } from './tools.mjs';
 
 const LOG = 'build/addon.log';
-const PAGE = 'dashboard/page';
 const OUTPUTS = { lib: 'dist', examples: 'out/examples', bench: 'out/bench', soak: 'out/soak' };
 
 function compileTypeScript(project) {
@@ -27,13 +26,38 @@ function compileTypeScript(project) {
   if (status !== 0) fail(output);
 }
 
-/** The dashboard's page: its scripts are compiled for browsers, the rest is as it is. */
-function buildPage() {
-  compileTypeScript(`lib/${PAGE}`);
-  for (const name of readdirSync(`${root}lib/${PAGE}`)) {
-    if (!/\.(html|css|svg)$/.test(name)) continue;
-    copyFileSync(`${root}lib/${PAGE}/${name}`, `${root}dist/${PAGE}/${name}`);
-  }
+/**
+ * The dashboard's page as a module of strings, so that it is there wherever the dashboard is, in a bundle too: a script
+ * for browsers with uPlot in it, and the rest as it is. uPlot's licence goes along in the script, and beside it.
+ */
+async function buildPage() {
+  const page = `${root}lib/dashboard/page`;
+  const uplot = `${root}node_modules/uplot`;
+  const read = (path) => readFileSync(path, 'utf8');
+  compileTypeScript('lib/dashboard/page');
+  const { build } = await import('esbuild');
+  const license = read(`${uplot}/LICENSE`);
+  const { outputFiles } = await build({
+    entryPoints: [`${page}/main.ts`],
+    bundle: true,
+    minify: true,
+    format: 'esm',
+    target: 'es2022',
+    banner: { js: `/*! With uPlot:\n\n${license}*/` },
+    write: false,
+  });
+  const names = readdirSync(page).filter((name) => /\.(html|css|svg)$/.test(name));
+  const files = {
+    'main.js': outputFiles[0].text,
+    'uplot.css': `/*! uPlot:\n\n${license}*/\n${read(`${uplot}/dist/uPlot.min.css`)}`,
+    ...Object.fromEntries(names.map((name) => [name, read(`${page}/${name}`)])),
+  };
+  const entries = Object.entries(files).map(([name, text]) =>
+    [name, text].map((value) => JSON.stringify(value)).join(': '),
+  );
+  const module = `export const PAGE_FILES = {\n  ${entries.join(',\n  ')},\n};\n`;
+  writeFileSync(`${root}dist/dashboard/page-files.js`, module);
+  copyFileSync(`${uplot}/LICENSE`, `${root}dist/dashboard/uplot.LICENSE`);
 }
 
 /** Compiles the addon in `folder`; false, its log written, where that fails. */
@@ -53,7 +77,7 @@ function compileAddon(folder) {
   return status === 0;
 }
 
-function buildPackage(tolerant) {
+async function buildPackage(tolerant) {
   if (tolerant && !isInstalled('typescript')) {
     console.log('relay-limiter: nothing built: the development packages are not installed');
     return;
@@ -61,7 +85,7 @@ function buildPackage(tolerant) {
   for (const project of ['lib', 'examples', 'bench', 'soak']) {
     rmSync(`${root}${OUTPUTS[project]}`, { recursive: true, force: true });
     compileTypeScript(project);
-    if (project === 'lib') buildPage();
+    if (project === 'lib') await buildPage();
   }
   if (compileAddon('.')) {
     console.log('relay-limiter: built, with the native addon');
@@ -100,5 +124,5 @@ function isInstalled(name) {
 if (process.argv.includes('--bench')) {
   buildForBenchmark();
 } else {
-  buildPackage(process.argv.includes('--tolerant'));
+  await buildPackage(process.argv.includes('--tolerant'));
 }

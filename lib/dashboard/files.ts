@@ -1,11 +1,10 @@
-// What the page is made of: files of this package and of uPlot, read once, served with the headers that
-// keep the page to itself. Nothing of it is secret.
+// What the page is made of: the files that the build has put into page-files.js, served with the headers
+// that keep the page to itself. Nothing of it is secret.
 
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createRequire } from 'node:module';
 import { extname } from 'node:path';
+import { PAGE_FILES } from './page-files.js';
 
 interface File {
   readonly body: Buffer;
@@ -34,7 +33,7 @@ let files: ReadonlyMap<string, File> | undefined;
 
 /** A file of the page, by its name. */
 export function pageFile(name: string): File | undefined {
-  files ??= readFiles();
+  files ??= new Map(Object.entries(PAGE_FILES).map(([name, text]) => [name, file(name, text)]));
   return files.get(name);
 }
 
@@ -59,21 +58,8 @@ export function sendFile(
   response.end(request.method === 'HEAD' ? undefined : body);
 }
 
-function readFiles(): Map<string, File> {
-  const page = new URL('./page/', import.meta.url);
-  const require = createRequire(import.meta.url);
-  const found = new Map<string, File>();
-  const add = (name: string, path: string | URL) => {
-    const type = TYPES[extname(name)];
-    if (type !== undefined) found.set(name, file(readFileSync(path), type));
-  };
-  for (const name of readdirSync(page)) add(name, new URL(name, page));
-  add('uplot.js', require.resolve('uplot/dist/uPlot.esm.js'));
-  add('uplot.css', require.resolve('uplot/dist/uPlot.min.css'));
-  return found;
-}
-
-function file(body: Buffer, type: string): File {
+function file(name: string, text: string): File {
+  const body = Buffer.from(text);
   const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 16)}"`;
-  return { body, type, etag };
+  return { body, type: TYPES[extname(name)] ?? 'text/plain; charset=utf-8', etag };
 }

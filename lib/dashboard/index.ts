@@ -116,7 +116,7 @@ class DashboardServer {
     try {
       this.#answer(request, response);
     } catch (error) {
-      // Files that an installation or a bundle has left out must not end the user's server.
+      // A request that cannot be answered must not end the user's server.
       process.emitWarning(`the dashboard cannot answer: ${error}`);
       refuse(response, 500, 'The dashboard cannot answer this.');
     }

@@ -72,10 +72,18 @@ describe('files', () => {
     }
   });
 
+  test.each(['main.js', 'uplot.css'])('uPlot has its licence with it in %s', async (name) => {
+    const { url } = await served();
+    const { body } = await ask(url + name);
+    expect(body).toContain('uPlot');
+    expect(body).toContain('Leon Sorokin');
+    expect(body).toContain('Permission is hereby granted');
+  });
+
   test('a file that has not changed is not sent again', async () => {
     const { url } = await served();
-    const { headers } = await ask(`${url}uplot.js`);
-    const again = await ask(`${url}uplot.js`, { headers: { 'If-None-Match': headers.etag } });
+    const { headers } = await ask(`${url}main.js`);
+    const again = await ask(`${url}main.js`, { headers: { 'If-None-Match': headers.etag } });
     expect(again).toMatchObject({ status: 304, body: '' });
   });
 

@@ -1,9 +1,9 @@
 // The charts, drawn by uPlot. Colours are the style sheet's, asked for at each drawing, so that they
 // follow the scheme.
 
+import uPlot from 'uplot';
 import type { Column, Series } from './series.js';
 import { short } from './text.js';
-import uPlot from './uplot.js';
 
 type Draw = (series: Series, from: number, to: number) => void;
 type Hover = (index: number | null) => void;

@@ -1,2 +1,0 @@
-// The server has uPlot beside the page's own modules.
-export { default } from 'uplot';
