@@ -1,5 +1,6 @@
 // Which engine runs: each case in a process of its own, on a copy of the package.
 
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -139,23 +140,47 @@ test('where there is no binary, TypeScript runs, without a warning', () => {
   });
 });
 
+test('an addon of another application beside the program that runs is not loaded', () => {
+  const platform = `${process.platform}-${process.arch}`;
+  copy.write(`program/prebuilds/${platform}/app.node`, 'an addon of the application');
+  const program = JSON.stringify(join(copy.folder, 'program/node'));
+  const script = `process.execPath = ${program};\n${reportOf('relay-limiter')}`;
+  const { stdout, stderr } = run(script, { folder: copy.folder });
+  const reason = `no native binary for ${platform}`;
+  expect(JSON.parse(stdout)).toMatchObject([{ info: { engine: 'js', reason }, byDefault: 'js' }]);
+  expect(stderr).toBe('');
+});
+
 test.runIf(TESTS_NATIVE)(
-  'where there is not even node-gyp-build, as in a bundle, TypeScript runs',
+  'a CommonJS script given as text, which has a __dirname of its own, gets the binary',
   () => {
-    const bare = packageCopy({ dependencies: false });
-    try {
-      bare.copy(BINARY, BINARY);
-      const { stdout, stderr } = run(reportOf('relay-limiter'), { folder: bare.folder });
-      const reason = 'node-gyp-build, which finds native binaries, is not installed here';
-      expect(JSON.parse(stdout)).toMatchObject([
-        { info: { engine: 'js', reason }, byDefault: 'js', native: { code: 'ERR_LIMITER_ENGINE' } },
-      ]);
-      expect(stderr).toBe('');
-    } finally {
-      bare.remove();
-    }
+    copy.copy(BINARY, BINARY);
+    const script = `import('relay-limiter').then(({ engineInfo }) => console.log(engineInfo().path))`;
+    const env = { ...process.env, RELAY_LIMITER_ENGINE: '' };
+    const options = { cwd: copy.folder, env, encoding: 'utf8' } as const;
+    const stdout = execFileSync(
+      process.execPath,
+      ['--input-type=commonjs', '--eval', script],
+      options,
+    );
+    expect(stdout.trim()).toBe(join(copy.folder, BINARY));
   },
 );
+
+test.runIf(TESTS_NATIVE)('where there is not even node-gyp-build, TypeScript runs', () => {
+  const bare = packageCopy({ dependencies: false });
+  try {
+    bare.copy(BINARY, BINARY);
+    const { stdout, stderr } = run(reportOf('relay-limiter'), { folder: bare.folder });
+    const reason = 'node-gyp-build, which finds native binaries, is not installed here';
+    expect(JSON.parse(stdout)).toMatchObject([
+      { info: { engine: 'js', reason }, byDefault: 'js', native: { code: 'ERR_LIMITER_ENGINE' } },
+    ]);
+    expect(stderr).toBe('');
+  } finally {
+    bare.remove();
+  }
+});
 
 describe.runIf(TESTS_NATIVE)('where a binary is there and cannot run', () => {
   const SPOILED: [what: string, content: () => string | Buffer][] = [

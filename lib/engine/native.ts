@@ -1,9 +1,9 @@
-// Finds and loads the native addon, and says exactly why where it cannot. Chooses nothing.
+// Loads the native addon, and says exactly why where it cannot. Chooses nothing.
 
 import { randomFillSync } from 'node:crypto';
-import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
+import module from 'node:module';
 import { VERSION } from '../version.js';
+import { findBinary } from './binary-file.js';
 import { requireLoadable } from './elf.js';
 import { type Engine, SEAT } from './engine.js';
 import { type Addon, DOOR, nativeLimiters } from './native-limiters.js';
@@ -21,24 +21,20 @@ export type NativeBinary =
 
 let binary: NativeBinary | undefined;
 
-/** The binary of this process, looked for once: node-gyp-build knows where. */
+/** The binary of this process, looked for once. */
 export function loadNative(): NativeBinary {
   binary ??= load();
   return binary;
 }
 
 function load(): NativeBinary {
-  // Both are CommonJS: the finder, and every addon.
-  const require = createRequire(import.meta.url);
-  let path: string;
-  try {
-    path = find(require);
-  } catch (error) {
-    return { state: 'absent', reason: absence(error) };
-  }
+  const file = findBinary();
+  if ('absent' in file) return { state: 'absent', reason: file.absent };
+  const { path } = file;
   try {
     requireLoadable(path);
-    const addon: Addon = require(path);
+    // Every addon is CommonJS.
+    const addon: Addon = module.createRequire(path)(path);
     if (addon.version !== VERSION) {
       throw new Error(`it is of version ${addon.version}, the package of version ${VERSION}`);
     }
@@ -48,25 +44,6 @@ function load(): NativeBinary {
     const why = cause instanceof Error ? cause.message : String(cause);
     return { state: 'broken', reason: `${path} failed to load: ${why}`, path, cause };
   }
-}
-
-function find(require: NodeJS.Require): string {
-  const nodeGypBuild: { path(packageRoot: string): string } = require('node-gyp-build');
-  return nodeGypBuild.path(fileURLToPath(new URL('../..', import.meta.url)));
-}
-
-/**
- * Why nothing was found: no finder, as in an application bundled into one file; no binary; or no
- * permission to look, as in Deno.
- */
-function absence(error: unknown): string {
-  const { code, message } = error as NodeJS.ErrnoException;
-  if (code === 'MODULE_NOT_FOUND') {
-    return 'node-gyp-build, which finds native binaries, is not installed here';
-  }
-  return message.startsWith('No native build')
-    ? `no native binary for ${process.platform}-${process.arch}`
-    : `no native binary can be looked for: ${message}`;
 }
 
 function nativeEngine(addon: Addon): Engine {

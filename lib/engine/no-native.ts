@@ -1,7 +1,16 @@
-// Stands in for native.ts where there is no Node-API to load a binary with: browsers, bundles.
+// Stands in for native.ts where nothing of Node may be imported: in bundles without the condition "node", as browsers
+// get them.
 
 import type { NativeBinary } from './native.js';
 
 export function loadNative(): NativeBinary {
-  return { state: 'absent', reason: 'this platform has no native addons' };
+  return { state: 'absent', reason: isNode() ? BUNDLED : 'this platform has no native addons' };
+}
+
+const BUNDLED =
+  'relay-limiter was bundled as for browsers, without its native binary: bundle it with the condition "node", ' +
+  'or leave the package out of the bundle (docs/bundling.md)';
+
+function isNode(): boolean {
+  return globalThis.process?.versions?.node !== undefined;
 }

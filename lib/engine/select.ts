@@ -13,7 +13,7 @@ type Wish = 'auto' | EngineName;
 export interface EngineInfo {
   /** The engine a limiter made without an `engine` option gets. */
   engine: EngineName;
-  /** Why that one, in words. */
+  /** Why that one, in words; if the package was bundled without its binary, also what to do. */
   reason: string;
   /** The native binary's file, where one was found. */
   path?: string;
