@@ -16,6 +16,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
+import { basename } from 'node:path';
 import { fail, node, nodeWithHeaders, require, root } from './tools.mjs';
 
 const LOG = 'build/addon.log';
@@ -38,17 +39,19 @@ async function buildPage() {
   const { build } = await import('esbuild');
   const license = read(`${uplot}/LICENSE`);
   const { outputFiles } = await build({
-    entryPoints: [`${page}/main.ts`],
+    entryPoints: [`${page}/main.ts`, `${page}/worker.ts`],
+    outdir: page,
     bundle: true,
     minify: true,
     format: 'esm',
     target: 'es2022',
-    banner: { js: `/*! With uPlot:\n\n${license}*/` },
     write: false,
   });
+  const scripts = Object.fromEntries(outputFiles.map(({ path, text }) => [basename(path), text]));
   const names = readdirSync(page).filter((name) => /\.(html|css|svg)$/.test(name));
   const files = {
-    'main.js': outputFiles[0].text,
+    ...scripts,
+    'main.js': `/*! With uPlot:\n\n${license}*/\n${scripts['main.js']}`,
     'uplot.css': `/*! uPlot:\n\n${license}*/\n${read(`${uplot}/dist/uPlot.min.css`)}`,
     ...Object.fromEntries(names.map((name) => [name, read(`${page}/${name}`)])),
   };
