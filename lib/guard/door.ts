@@ -68,9 +68,13 @@ export class Door {
       return { reason: 'ban', verdict: [RateLimitAction.DISCONNECT, seconds] };
     }
     if (this.#count(key) >= maxPerAddress) return TOO_MANY;
-    const verdict = limiter === undefined ? undefined : judge(limiter, key);
-    const isRefused = verdict !== undefined && verdict[0] !== RateLimitAction.ALLOW;
-    return isRefused ? { reason: 'rate', verdict } : undefined;
+    if (limiter === undefined) return undefined;
+    const [action, seconds] = judge(limiter, key);
+    if (action === RateLimitAction.ALLOW) return undefined;
+    // A RateLimiter says DISCONNECT without the time.
+    const isUntimed = action === RateLimitAction.DISCONNECT && 'getDelayForPeer' in limiter;
+    const delaySeconds = isUntimed ? limiter.getDelayForPeer(key) : seconds;
+    return { reason: 'rate', verdict: [action, delaySeconds] };
   }
 
   #count(key: string): number {

@@ -19,7 +19,7 @@ export type MessageReason =
   | 'pause'
   /** Too many messages wait already, or those before it have taken the time: they came in one piece. */
   | 'backlog'
-  /** A line is longer than lines may be. */
+  /** A line, or a WebSocket message, is longer than it may be. */
   | 'length'
   /** Its user called `expel`. */
   | 'expelled'
@@ -33,12 +33,13 @@ export interface GateOptions {
 
 /** What becomes of messages. A message is its data and what else is known of it. */
 export interface Passage<Data, About> {
-  /** Whether it passes in any case, and limits only count it. */
+  /** Whether it passes in any case. Where the gate pauses it waits all the same, once it has passed: for its cost. */
   isExempt(about: About): boolean;
   /** Whether its user wants nothing now. */
   readonly isPaused: boolean;
   /** The gate is shut: nothing may be offered until what waits there has `passed`. */
   shut(): void;
+  /** What waited may pass, or has done so before if it is exempt; the gate is open. */
   passed(data: Data, about: About): void;
   /** Told of a refusal before the connection is closed for it; of a message that waits, once. */
   refused(
@@ -104,7 +105,8 @@ export class Gate<Data, About> {
 
   /** Whether a message may pass, unless the gate is shut. If not, what follows has been done. */
   allows(data: Data, about: About): boolean {
-    return this.#ask(data, about, 0, false);
+    if (this.#ask(data, about, 0, false)) return true;
+    return this.isShut && this.#passage.isExempt(about);
   }
 
   /** Nothing waits any more, neither here nor with whoever offers. */
@@ -171,12 +173,12 @@ export class Gate<Data, About> {
     }
   }
 
-  /** Whether it passes all the same. */
+  /** Whether this rule lets it pass all the same. */
   #refuse(item: Held<Data, About>, verdict: CheckResult): boolean {
     const reason = this.#reason(verdict);
     const did = this.#follows(reason);
     const isFinal = reason === 'disconnect' || reason === 'error';
-    if (!isFinal && this.#passage.isExempt(item.about)) return true;
+    if (!isFinal && this.#passage.isExempt(item.about)) return !this.#waitsForCost(item, verdict);
     const isNews = did !== 'paused' || !this.isShut;
     // First, or it would be lost where whoever is told ends the guard. A cost may have ended it already.
     if (did === 'paused' && !this.#hasEnded) this.#wait(item, verdict[1]);
@@ -184,6 +186,14 @@ export class Gate<Data, About> {
     // Whoever is told may have closed the connection.
     if (did === 'closed' && !this.#hasEnded) this.#expel(reason);
     return false;
+  }
+
+  /** What is exempt closes no connection: where it has to wait for too long its cost is let go. */
+  #waitsForCost(item: Held<Data, About>, [, delaySeconds]: CheckResult): boolean {
+    const left = this.#secondsLeft();
+    if (!this.#pauses || this.#hasEnded || left === 0) return false;
+    this.#wait(item, Math.min(delaySeconds, left));
+    return true;
   }
 
   #tell(item: Held<Data, About>, verdict: CheckResult, reason: MessageReason, did: Did): void {
@@ -247,13 +257,21 @@ export class Gate<Data, About> {
 
   #retry(): void {
     const { data, about, index } = this.#held as Held<Data, About>;
-    if (!this.#ask(data, about, index, this.#isFirst)) return;
+    if (this.#ask(data, about, index, this.#isFirst)) this.#letPass(data, about);
+  }
+
+  #letPass(data: Data, about: About): void {
     this.#open();
     this.#passage.passed(data, about);
   }
 
   #tooLate(): void {
-    this.#tell(this.#held as Held<Data, About>, BEHIND, 'backlog', 'closed');
+    const held = this.#held as Held<Data, About>;
+    if (this.#passage.isExempt(held.about)) {
+      this.#letPass(held.data, held.about);
+      return;
+    }
+    this.#tell(held, BEHIND, 'backlog', 'closed');
     if (!this.#hasEnded) this.#expel('backlog');
   }
 

@@ -76,7 +76,7 @@ export abstract class GuardedConnection<Data, About> implements Passage<Data, Ab
   }
 
   passed(data: Data, about: About): void {
-    this.pass(data, about);
+    if (!this.isExempt(about)) this.pass(data, about);
     if (this.isGuarded && !this.gate.isShut) this.proceed();
   }
 
@@ -121,7 +121,7 @@ export abstract class GuardedConnection<Data, About> implements Passage<Data, Ab
     const held = this.gate.end();
     this.detach();
     this.#leave();
-    if (held !== undefined) this.give(held.data, held.about);
+    if (held !== undefined && !this.isExempt(held.about)) this.give(held.data, held.about);
     this.giveBack();
     this.hold.end();
   }

@@ -1,4 +1,4 @@
-// Stands before a method of an object that is somebody else's.
+// Stands before a method, or an option, of an object that is somebody else's.
 
 /**
  * Puts `mine` before a method, and returns what takes it away again. Where somebody else has come before

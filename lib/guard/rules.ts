@@ -20,7 +20,8 @@ export interface MessageRule<Cost, Of extends unknown[]> {
    */
   key?: 'connection' | 'address' | ((...of: Of) => string) | undefined;
   /**
-   * What a message takes. Default 1; `'bytes'`: its length, at least 1; a function: a finite number of at
+   * What a message takes. Default 1; `'bytes'`: its length, at least 1, and a longer one than the burst closes the
+   * connection before it is whole; a function: a finite number of at
    * least 0. With an OrderbookRateLimiter 0 means that this message is none of its requests.
    * What the function throws closes the connection, and is told to `onError`.
    */
@@ -90,4 +91,16 @@ export function openRule<Data, About, Cost, Of extends unknown[]>(
     if (isTransient) limiter.removePeer(text);
   };
   return { peer: openPeer(limiter, text), turns: turnsOf(limiter), cost, close };
+}
+
+/** The most bytes that a message can have and pass the rules by bytes; Infinity where there is none. */
+export function mostBytes<Cost, Of extends unknown[]>(rules: readonly Rule<Cost, Of>[]): number {
+  const bursts = rules.map(({ limiter, cost }) => (cost === 'bytes' ? burstOf(limiter) : Infinity));
+  return Math.floor(Math.min(Infinity, ...bursts));
+}
+
+/** Tokens of a full bucket. An OrderbookRateLimiter counts requests, whatever they cost. */
+function burstOf(limiter: AnyLimiter): number {
+  if ('messageBurst' in limiter) return limiter.messageBurst;
+  return 'burstLimit' in limiter ? limiter.burstLimit : Infinity;
 }

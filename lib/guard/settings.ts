@@ -33,7 +33,8 @@ export interface GuardOptions<Cost, Of extends unknown[], Verdict, About>
   expulsions?: BanningLimiter | undefined;
   /**
    * On DELAY: `'drop'` the message (the default), or `'pause'`: stop reading from the socket until the
-   * limit allows the message, which is processed then. So TCP holds the peer back.
+   * limit allows the message, which is processed then. So TCP holds the peer back. A pong is delivered at once, and
+   * reading stops then, for `maxPauseSeconds` at most.
    */
   onDelay?: 'drop' | 'pause' | undefined;
   /**

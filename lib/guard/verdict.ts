@@ -79,7 +79,7 @@ export function requireLimiter(value: unknown, name: string): asserts value is A
 
 /** @throws `ERR_LIMITER_OPTION` unless it is a limiter that bans. */
 export function requireBanning(value: unknown, name: string): asserts value is BanningLimiter {
-  if (hasMethods(value, 'removePeer', 'isBanned')) return;
+  if (hasMethods(value, 'removePeer', 'open', 'isBanned')) return;
   throw wrongLimiter(
     value,
     name,

@@ -10,10 +10,12 @@ import { refused } from '../errors.js';
 import { type Refusal, UNKNOWN } from '../guard/door.js';
 import { warnOfProxy } from '../guard/misuse.js';
 import { override } from '../guard/override.js';
+import { mostBytes } from '../guard/rules.js';
 import { ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
 import { type Decision, FAILED, PASSED, said } from '../guard/verdicts.js';
 import { type Belonging, type Visitor, visitor } from '../guard/visitor.js';
+import { warnOnce } from '../guard/warnings.js';
 import { hasMethods } from '../kinds.js';
 import { readOptions } from '../options.js';
 import { attempt } from '../surface.js';
@@ -42,6 +44,12 @@ const LONGEST_RETRY = 3600;
 /**
  * Limits the connections and messages of a `WebSocketServer`, in each of its modes, from the next
  * connection on. What a limit refuses no listener gets to see, however and whenever it was added.
+ *
+ * Set the server's `maxPayload`: a message counts when it is whole. Where it is above the burst of a rule by bytes the
+ * guard lowers it to that, with the process warning `WARN_LIMITER_MAX_PAYLOAD`. Behind a proxy set `trustedProxies`.
+ * @example
+ * const server = new WebSocketServer({ port: 8080, maxPayload: 65_536 });
+ * guardWebSocketServer(server, { messages: { limiter: new RateLimiter() }, onDelay: 'pause' });
  * @throws `ERR_LIMITER_OPTION`
  */
 export function guardWebSocketServer(
@@ -103,7 +111,7 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
         options.verifyClient = theirs;
       }
     };
-    this.hooked([override(server, 'handleUpgrade', guarded)]);
+    this.hooked([override(server, 'handleUpgrade', guarded), boundPayload(server, settings)]);
   }
 
   /** Whom the door lets in; whom not is answered here. */
@@ -164,6 +172,23 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
     const failed = (error: unknown) => this.#failed(error, socket, request);
     attempt(() => onVerdict({ ...about, ...decision }), failed);
   }
+}
+
+/**
+ * A message counts when it is whole; until then ws keeps what has come of it, as much as its `maxPayload`. What is
+ * above the burst of a rule by bytes would never pass, so ws closes for it as soon as its length is known.
+ */
+function boundPayload({ options }: WebSocketServer, { rules }: WebSocketSettings): () => void {
+  const most = mostBytes(rules);
+  const given = options.maxPayload || Infinity;
+  // ws knows lengths of 31 bits.
+  if (given <= most || most >= 2 ** 31) return () => {};
+  warnOnce(
+    'WARN_LIMITER_MAX_PAYLOAD',
+    `maxPayload of the WebSocketServer should be at most ${most}, the burst of the rule by bytes, got ${given}: ` +
+      `the guard closes connections for longer messages`,
+  );
+  return override(options, 'maxPayload', most);
 }
 
 /** What ws does with the user's verifyClient. */

@@ -26,6 +26,9 @@ const MESSAGE_OVERHEAD = 150;
 /** RFC 6455, 5.5: a control frame has 125 bytes, of which the code takes two. */
 const LONGEST_REASON = 123;
 
+const TOO_LONG = 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH';
+const NOTHING = Buffer.alloc(0);
+
 /** What the peer reads. */
 const WORDS: Partial<Record<MessageReason, string>> = {
   disconnect: 'rate limit exceeded',
@@ -47,7 +50,7 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
   /** Calls the listeners. */
   readonly #emit: (...event: unknown[]) => boolean;
   readonly #undo: readonly (() => void)[];
-  /** What ws still had when the gate was shut. */
+  /** What ws still had when the gate was shut. Pongs have passed already, and wait for their cost. */
   #waiting: Waiting[] = [];
   #waitingBytes = 0;
   #isProceeding = false;
@@ -68,17 +71,21 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     this.#request = request;
     this.#settings = settings;
     this.#emit = client.emit.bind(client) as (...event: unknown[]) => boolean;
-    const { close } = client;
+    const { close, terminate } = client;
     this.#undo = [
       override(client, 'emit', this.#before()),
       override(client, 'close', (...how) => {
         const proceed = () => close.apply(client, how);
         if (this.#isAnswering()) {
-          this.#answer = proceed;
+          this.#answerLater(proceed);
         } else {
           this.#closing();
           proceed();
         }
+      }),
+      override(client, 'terminate', () => {
+        this.#closing();
+        terminate.call(client);
       }),
     ];
   }
@@ -107,16 +114,21 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     if (this.isReleased) return this.#emit(...event);
     const [name] = event;
     if (name === 'close') return this.#close(event);
+    if (name === 'error') this.#failed(event[1] as { code?: unknown });
     // A peer can break a frame at any time, and 'error' without a listener would end the process.
     if (name === 'error' && this.#client.listenerCount('error') === 0) return false;
     return this.#emit(...event);
   }
 
+  /** A message that is too long ws throws away, and closes for it with 1009; here it is an offence as well. */
+  #failed({ code }: { code?: unknown }): void {
+    if (code === TOO_LONG && this.isGuarded) this.refuse(NOTHING, 'binary', 'length');
+  }
+
   #wait(data: MessageData, kind: FrameKind): void {
-    if (this.isExempt(kind)) {
-      this.pass(data, kind);
-      return;
-    }
+    if (this.isExempt(kind)) this.pass(data, kind);
+    // Whoever was given it may have ended the guard.
+    if (!this.isGuarded) return;
     this.#waitingBytes += weight(data);
     if (this.#waitingBytes > MOST_WAITING) this.refuse(data, kind, 'backlog');
     else this.#waiting.push({ data, kind });
@@ -127,6 +139,18 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     const { _closeFrameReceived } = this.#client as { _closeFrameReceived?: boolean };
     const waits = this.gate.isShut || this.#waiting.length > 0;
     return this.isGuarded && waits && _closeFrameReceived === true;
+  }
+
+  /** ws reads on behind the peer's close, and throws away what comes: at full speed, until it has answered. */
+  #answerLater(proceed: () => void): void {
+    const { socket } = this.#request;
+    this.#answer = () => {
+      socket.resume();
+      proceed();
+    };
+    process.nextTick(() => {
+      if (this.#answer !== undefined) socket.pause();
+    });
   }
 
   #drained(): void {
@@ -174,7 +198,8 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
         break;
       }
       this.#waitingBytes -= weight(next.data);
-      if (this.gate.allows(next.data, next.kind)) this.pass(next.data, next.kind);
+      const isAllowed = this.gate.allows(next.data, next.kind);
+      if (isAllowed && !this.isExempt(next.kind)) this.pass(next.data, next.kind);
     }
     this.#isProceeding = false;
   }
@@ -185,7 +210,7 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
   }
 
   protected giveBack(): void {
-    for (const { data, kind } of this.#waiting) this.give(data, kind);
+    for (const { data, kind } of this.#waiting) if (!this.isExempt(kind)) this.give(data, kind);
     this.forget();
     this.#drained();
   }

@@ -43,7 +43,7 @@ async function listening(server: NetServer): Promise<number> {
 
 describe('Nostr', () => {
   async function relay() {
-    const server = new WebSocketServer({ host: '127.0.0.1', port: 0 });
+    const server = new WebSocketServer({ host: '127.0.0.1', port: 0, maxPayload: 131_072 });
     stopLater(stopper(server));
     const handled: string[] = [];
     nostrRelay(server, (_, [verb]) => handled.push(verb));

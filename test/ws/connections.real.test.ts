@@ -47,6 +47,15 @@ describe.each(ENGINES)('connections on the %s engine', (engine) => {
     });
   });
 
+  test('that a RateLimiter disconnects are told how long it takes', async () => {
+    const clock = manualClock();
+    const limiter = few(1, { rateLimit: 0.01, disconnectThreshold: 0, engine, clock });
+    const { port, verdicts } = await guarded({ connections: { limiter } });
+    await connected(port);
+    expect(await refusal(client(port))).toEqual({ status: 429, retryAfter: '100' });
+    expect(verdicts.at(-1)).toMatchObject({ action: 'disconnect', delaySeconds: 100 });
+  });
+
   test('an address that was expelled too often is kept out while its ban lasts', async () => {
     const clock = manualClock();
     const expulsions = new OrderbookRateLimiter({

@@ -5,7 +5,7 @@ import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { monotonicSeconds } from '../../dist/clock.js';
 import { ENGINES } from '../support/limiters.js';
 import { few } from '../support/sockets.js';
-import { guardedVirtually } from './virtual.js';
+import { FakeSocket, guardedVirtually } from './virtual.js';
 
 // The guard takes its clock when it is loaded, so the fake one must be there before.
 vi.hoisted(() => vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
@@ -221,5 +221,98 @@ describe('A pausing guard', () => {
     socket.receive('');
     expect(socket.closes).toEqual([[1013, 'too many messages at once']]);
     expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'backlog' });
+  });
+
+  describe('of pongs, which no limit may keep from the server,', () => {
+    const pausing = (options: RateLimiterOptions, maxPauseSeconds = 30) => {
+      const limiter = limiterOf(options);
+      const { connect, verdicts, guard } = guardedVirtually({
+        messages: { limiter },
+        onDelay: 'pause',
+        maxPauseSeconds,
+      });
+      const socket = connect();
+      const pongs: string[] = [];
+      socket.on('pong', (data) => pongs.push(String(data)));
+      const pong = (...texts: readonly string[]) => {
+        for (const text of texts) socket.emit('pong', Buffer.from(text));
+      };
+      return { limiter, socket, pongs, pong, verdicts, guard };
+    };
+
+    test('delivers each, and reads on when the limit has allowed them all', async () => {
+      const { socket, pongs, pong, verdicts } = pausing({ rateLimit: 10, burstLimit: 2 });
+      pong('1', '2');
+      expect(socket.isPaused).toBe(false);
+      pong('3', '4', '5');
+      socket.receive('a');
+      expect(pongs).toEqual(['1', '2', '3', '4', '5']);
+      expect([socket.isPaused, socket.received]).toEqual([true, []]);
+      // Three pongs, a tenth of a second each, and then the message, which takes another.
+      await passing(0.35);
+      expect([socket.isPaused, socket.received]).toEqual([true, []]);
+      await passing(0.1);
+      expect([socket.isPaused, socket.received]).toEqual([false, ['a']]);
+      expect(pongs).toHaveLength(5);
+      expect(verdicts.filter(({ kind }) => kind === 'pong').map(({ did }) => did)).toEqual(
+        Array(5).fill('passed'),
+      );
+    });
+
+    test('reads on after maxPauseSeconds at the latest, and closes for none', async () => {
+      const { socket, pongs, pong } = pausing({ rateLimit: 0.001, burstLimit: 1 }, 5);
+      pong('1', '2', '3');
+      await passing(4.9);
+      expect(socket.isPaused).toBe(true);
+      await passing(0.2);
+      expect([socket.isPaused, socket.closes, pongs]).toEqual([false, [], ['1', '2', '3']]);
+    });
+
+    test('closes for more of them in one piece than it keeps', () => {
+      const { socket, pong, verdicts } = pausing({ rateLimit: 1, burstLimit: 1 });
+      pong(...Array(1800).fill(''));
+      expect(socket.closes).toEqual([[1013, 'too many messages at once']]);
+      expect(verdicts.at(-1)).toMatchObject({ kind: 'pong', did: 'closed', reason: 'backlog' });
+    });
+
+    test('delivers none twice when it is taken off', () => {
+      const { socket, pongs, pong, guard } = pausing({ rateLimit: 1, burstLimit: 1 });
+      pong('1', '2', '3');
+      socket.receive('a');
+      guard.close();
+      expect([pongs, socket.received]).toEqual([['1', '2', '3'], ['a']]);
+      expect(socket.isPaused).toBe(false);
+    });
+
+    test('takes turns with others that share the bucket', async () => {
+      const limiter = limiterOf({ rateLimit: 10, burstLimit: 1 });
+      const { connect, verdicts } = guardedVirtually({
+        messages: { limiter, key: 'address' },
+        onDelay: 'pause',
+        maxPauseSeconds: 0.15,
+      });
+      const [first, second, third] = [connect(), connect(), connect()];
+      for (const socket of [first, second, third]) socket.emit('pong', Buffer.alloc(0));
+      // The second waits for its token; the third behind it, for no longer than may be.
+      expect([first, second, third].map(({ isPaused }) => isPaused)).toEqual([false, true, true]);
+      await passing(0.16);
+      expect([second, third].map(({ isPaused }) => isPaused)).toEqual([false, false]);
+      expect(verdicts.filter(({ did }) => did === 'closed')).toEqual([]);
+    });
+  });
+
+  test('drops what waits when its user terminates in the middle of a pause', async () => {
+    const { connect } = guardedVirtually({
+      messages: { limiter: limiterOf({ rateLimit: 10, burstLimit: 1 }) },
+      onDelay: 'pause',
+    });
+    // That of ws emits 'close' later.
+    const terminate = vi.spyOn(FakeSocket.prototype, 'terminate').mockImplementation(() => {});
+    const socket = connect();
+    socket.receive('a', 'b', 'c');
+    socket.terminate();
+    await passing(60);
+    expect(socket.received).toEqual(['a']);
+    terminate.mockRestore();
   });
 });

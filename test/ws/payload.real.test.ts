@@ -1,0 +1,135 @@
+// What is under way of a message, before any limit has counted it.
+
+import { once } from 'node:events';
+import { DirectConnectionRateLimiter, OrderbookRateLimiter } from 'relay-limiter';
+import { guardWebSocketServer } from 'relay-limiter/ws';
+import { afterEach, expect, test } from 'vitest';
+import { WebSocketServer } from 'ws';
+import { codeOf, manualClock } from '../support/limiters.js';
+import { run } from '../support/processes.js';
+import { few, until } from '../support/sockets.js';
+import { closing, connected, guarded, stopAll } from './support.js';
+
+afterEach(stopAll);
+
+/** The beginning of a masked binary frame of so many bytes. */
+function beginning(length: number): Buffer {
+  const head = Buffer.alloc(14);
+  head.set([0x82, 0xff]);
+  head.writeBigUInt64BE(BigInt(length), 2);
+  return head;
+}
+
+const raw = (peer: unknown) => (peer as { _socket: import('node:net').Socket })._socket;
+
+test('a message above the burst of a rule by bytes closes before it has come, and is an offence', async () => {
+  const expulsions = new OrderbookRateLimiter({ interval: 60, clock: manualClock() });
+  const { port, verdicts, server } = await guarded({
+    messages: [{ limiter: few(5) }, { limiter: few(1000), cost: 'bytes' }],
+    expulsions,
+  });
+  const peer = await connected(port);
+  const [socket] = server.clients;
+  raw(peer).write(beginning(1001));
+  expect((await closing(peer)).code).toBe(1009);
+  expect(raw(socket)?.bytesRead ?? 0).toBeLessThan(1000);
+  expect(verdicts.at(-1)).toMatchObject({ kind: 'message', did: 'closed', reason: 'length' });
+  expect(expulsions.getStatistics().trackedPeers).toBe(1);
+});
+
+test('of fragments no more than the burst is kept', async () => {
+  const { port, verdicts } = await guarded({ messages: { limiter: few(1000), cost: 'bytes' } });
+  const peer = await connected(port);
+  for (let n = 0; n < 3; n += 1) peer.send(Buffer.alloc(400), { fin: false });
+  expect((await closing(peer)).code).toBe(1009);
+  expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'length' });
+});
+
+test('a message of the whole burst passes, and a guard that is closed leaves the server as it was', async () => {
+  const limiter = new DirectConnectionRateLimiter({ messageBurst: 1000, clock: manualClock() });
+  const { port, server, guard, received } = await guarded({
+    messages: { limiter, cost: 'bytes' },
+  });
+  const peer = await connected(port);
+  peer.send('x'.repeat(1000));
+  await until(() => received.length === 1);
+  guard.close();
+  const other = await connected(port);
+  other.send('x'.repeat(100_000));
+  await until(() => received.length === 2);
+  expect(server.options.maxPayload).toBe(100 * 2 ** 20);
+});
+
+test('a maxPayload that is smaller stays, and so it does without a rule by bytes', async () => {
+  const bytes = { limiter: few(1000), cost: 'bytes' } as const;
+  const small = await guarded({ messages: bytes }, { maxPayload: 500 });
+  expect(small.server.options.maxPayload).toBe(500);
+  const orders = new OrderbookRateLimiter({ interval: 1 });
+  const counted = await guarded({ messages: [{ limiter: few(5) }, { ...bytes, limiter: orders }] });
+  expect(counted.server.options.maxPayload).toBe(100 * 2 ** 20);
+});
+
+test('a maxPayload above the burst is a warning, one in a process', () => {
+  const script = `
+    import { RateLimiter } from 'relay-limiter';
+    import { guardWebSocketServer } from 'relay-limiter/ws';
+    import { WebSocketServer } from 'ws';
+    process.on('warning', ({ code, message }) => console.log(code, message));
+    const limiter = new RateLimiter({ rateLimit: 10, burstLimit: 1000 });
+    const messages = { limiter, cost: 'bytes' };
+    for (const maxPayload of [1000, undefined, 0, 5000]) {
+      guardWebSocketServer(new WebSocketServer({ noServer: true, maxPayload }), { messages });
+    }
+  `;
+  const { stdout, status } = run(script);
+  expect(status).toBe(0);
+  expect(stdout.split('\n')).toEqual([
+    expect.stringMatching(/^WARN_LIMITER_MAX_PAYLOAD maxPayload .* at most 1000, .*got Infinity/),
+  ]);
+});
+
+test('a limiter that answers by promises is refused when the guard is made', () => {
+  const server = new WebSocketServer({ noServer: true });
+  const shared = {
+    check: () => ['allow', 0],
+    checkAsync: async () => ['allow', 0],
+    removePeer() {},
+  };
+  for (const options of [
+    { messages: { limiter: shared } },
+    { connections: { limiter: shared } },
+    { expulsions: { ...shared, isBanned: () => false } },
+  ]) {
+    expect(codeOf(() => guardWebSocketServer(server, options as never))).toBe('ERR_LIMITER_OPTION');
+  }
+});
+
+test('what a peer sends behind its close is not read while its messages wait', async () => {
+  const clock = manualClock();
+  const { port, server, received } = await guarded({
+    messages: { limiter: few(1, { rateLimit: 1, clock }) },
+    onDelay: 'pause',
+    maxPauseSeconds: 3600,
+  });
+  const peer = await connected(port);
+  const [socket] = server.clients;
+  const tcp = raw(socket);
+  const answered = once(peer, 'close');
+  raw(peer).cork();
+  peer.send('a');
+  peer.send('b');
+  peer.close();
+  raw(peer).uncork();
+  await until(() => tcp.isPaused());
+  const flood = Buffer.alloc(1 << 20);
+  for (let n = 0; n < 32; n += 1) raw(peer).write(flood);
+  const readBefore = tcp.bytesRead;
+  // It passes after a second, whatever the limiter's clock says by then.
+  expect(readBefore).toBeLessThan(1 << 20);
+  clock.now += 3600;
+  await until(() => received.length === 2);
+  expect(received).toEqual(['a', 'b']);
+  peer.terminate();
+  await answered;
+  await until(() => server.clients.size === 0);
+});
