@@ -42,12 +42,16 @@ export interface LineGuard {
  * Limits the connections of a server, and makes each socket's bytes 'line' events, from the next connection
  * on: `socket.on('line', (line) => ...)`. Lines come only when the limits allow them, with their ends (LF
  * or CRLF) cut off; the last one need not have one. Listen to them at once when the connection comes, or pause
- * the socket until then, and leave its 'data' alone.
- * @throws `ERR_LIMITER_OPTION`
+ * the socket until then, and leave its 'data' alone. A socket that is destroyed gives no more of them.
+ * @throws `ERR_LIMITER_OPTION`, also for a server that has such a guard already
  */
 export function guardLineServer(server: Server, options?: LineGuardOptions): LineGuard {
   if (!isInstance(server, Server)) {
     throw refused('ERR_LIMITER_OPTION', 'the server', server, 'a server of node:net or node:tls');
+  }
+  if (guardedServers.has(server)) {
+    const accepted = 'a server without another guard of lines, or each line would come twice';
+    throw refused('ERR_LIMITER_OPTION', 'the server', server, accepted);
   }
   const own = ['maxLineBytes', 'encoding', 'farewell'];
   const given = readOptions('guardLineServer', options, [...GUARD_OPTIONS, ...own]);
@@ -58,6 +62,9 @@ export function guardLineServer(server: Server, options?: LineGuardOptions): Lin
     farewell: readFarewell(given),
   });
 }
+
+/** Until their guard is closed. */
+const guardedServers = new WeakSet<Server>();
 
 class Guard extends ServerGuard<Socket> implements LineGuard {
   readonly #settings: LineSettings;
@@ -76,7 +83,8 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
       if (!isWelcome || (name === readable && !this.#attach(socket))) return true;
       return emit.apply(server, event);
     };
-    this.hooked([override(server, 'emit', guarded)]);
+    guardedServers.add(server);
+    this.hooked([override(server, 'emit', guarded), () => guardedServers.delete(server)]);
   }
 
   /** Whether the door lets a connection in; if not, it is ended here. */

@@ -32,7 +32,10 @@ export interface LineErrorSource {
 
 export interface LineGuardOptions
   extends GuardOptions<LineCost, LineKeyOf, LineVerdict, LineErrorSource> {
-  /** Longest line in bytes, without its end; a longer one closes the connection. At least 1. Default 65,536. */
+  /**
+   * Longest line in bytes, without its end; a longer one closes the connection, and so does one that is above the
+   * burst of a rule by bytes. At least 1. Default 65,536.
+   */
   maxLineBytes?: number | undefined;
   /** How lines are given. Default `'utf8'`. */
   encoding?: 'utf8' | 'latin1' | 'buffer' | undefined;

@@ -4,7 +4,7 @@
 import type { Socket } from 'node:net';
 import type { MessageReason } from '../guard/gate.js';
 import { GuardedConnection } from '../guard/guarded.js';
-import { type OpenRule, openRule } from '../guard/rules.js';
+import { mostBytes, type OpenRule, openRule } from '../guard/rules.js';
 import type { Decision } from '../guard/verdicts.js';
 import type { Belonging } from '../guard/visitor.js';
 import { attempt } from '../surface.js';
@@ -15,6 +15,8 @@ import type { Line, LineCost, LineKeyOf, LineSettings } from './options.js';
 export class GuardedLines extends GuardedConnection<Line, number> {
   readonly #socket: Socket;
   readonly #settings: LineSettings;
+  /** Of a line: what is longer would never pass, and is not kept until its end has come. */
+  readonly #mostBytes: number;
   readonly #lines: LineCutter;
   readonly #listeners: Readonly<Record<string, (chunk: Buffer | string) => void>> = {
     data: (chunk) => this.#received(chunk),
@@ -31,14 +33,16 @@ export class GuardedLines extends GuardedConnection<Line, number> {
     super(socket, rules, settings, belonging);
     this.#socket = socket;
     this.#settings = settings;
-    this.#lines = new LineCutter(settings.maxLineBytes);
+    // One more for its end, as a rule by bytes counts it.
+    this.#mostBytes = Math.min(settings.maxLineBytes, mostBytes(settings.rules) - 1);
+    this.#lines = new LineCutter(this.#mostBytes);
     for (const [event, listener] of Object.entries(this.#listeners)) socket.on(event, listener);
   }
 
   #received(chunk: Buffer | string): void {
     if (!this.isGuarded) return;
     this.#lines.push(this.#bytesOf(chunk));
-    while (this.isGuarded && !this.gate.isShut && !this.hold.isPaused) {
+    while (this.#isOpen && !this.gate.isShut && !this.hold.isPaused) {
       const line = this.#lines.next();
       if (line === undefined) {
         this.gate.drained();
@@ -46,7 +50,12 @@ export class GuardedLines extends GuardedConnection<Line, number> {
       }
       this.#take(line);
     }
-    if (this.isGuarded) this.#putBack();
+    if (this.#isOpen) this.#putBack();
+  }
+
+  /** Node gives nothing of a socket that is destroyed, and neither does the guard. */
+  get #isOpen(): boolean {
+    return this.isGuarded && !this.#socket.destroyed;
   }
 
   /** Into the stream: one with nothing left would end, and the line that waits with it. */
@@ -68,7 +77,7 @@ export class GuardedLines extends GuardedConnection<Line, number> {
 
   /** The last line need not have an end. */
   #ended(): void {
-    if (!this.isGuarded) return;
+    if (!this.#isOpen) return;
     const line = this.#lines.last();
     if (line !== undefined) this.#take(line);
   }
@@ -78,9 +87,9 @@ export class GuardedLines extends GuardedConnection<Line, number> {
   }
 
   #take(bytes: Buffer): void {
-    const { encoding, maxLineBytes } = this.#settings;
+    const { encoding } = this.#settings;
     const line = encoding === 'buffer' ? bytes : bytes.toString(encoding);
-    if (bytes.length > maxLineBytes) this.refuse(line, bytes.length, 'length');
+    if (bytes.length > this.#mostBytes) this.refuse(line, bytes.length, 'length');
     else if (this.gate.allows(line, bytes.length)) this.pass(line, bytes.length);
   }
 
@@ -89,7 +98,7 @@ export class GuardedLines extends GuardedConnection<Line, number> {
   }
 
   protected deliver(line: Line): void {
-    this.#socket.emit('line', line);
+    if (!this.#socket.destroyed) this.#socket.emit('line', line);
   }
 
   /** It waits in the stream. */

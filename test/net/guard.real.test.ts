@@ -66,6 +66,69 @@ async function allOf(socket: Socket): Promise<string> {
   return text;
 }
 
+test.each(['drop', 'pause'] as const)(
+  'a socket that its user destroys gives no more lines: %s',
+  async (onDelay) => {
+    const { port, sockets, guard, server } = await guarded({
+      messages: { limiter: few(100) },
+      onDelay,
+    });
+    const lines: string[] = [];
+    server.on('connection', (socket) => {
+      socket.on('line', (line) => {
+        lines.push(line);
+        if (lines.length === 3) socket.destroy();
+      });
+    });
+    const peer = await connected(port);
+    peer.end('line\n'.repeat(50));
+    await until(() => lines.length > 0 && guard.connections === 0);
+    expect(lines).toHaveLength(3);
+    expect(sockets[0]?.destroyed).toBe(true);
+  },
+);
+
+test('a socket that is destroyed for a verdict is not given its line', async () => {
+  const { port, lines, guard } = await guarded({
+    messages: { limiter: few(100) },
+    onVerdict: ({ kind, socket }) => {
+      if (kind === 'message') socket?.destroy();
+    },
+  });
+  const peer = await connected(port);
+  peer.write('a\nb\n');
+  await once(peer, 'close');
+  await until(() => guard.connections === 0);
+  expect(lines).toEqual([]);
+});
+
+test('a server has one guard of lines at a time', async () => {
+  const server = createServer();
+  const first = guardLineServer(server);
+  expect(codeOf(() => guardLineServer(server))).toBe('ERR_LIMITER_OPTION');
+  first.close();
+  const { port, lines } = await guarded({}, server);
+  const peer = await connected(port);
+  peer.end('a\nb\n');
+  await until(() => lines.includes('b'));
+  expect(lines).toEqual(['a', 'b']);
+});
+
+test('a line above the burst of a rule by bytes closes before its end has come', async () => {
+  const { port, verdicts, guard } = await guarded({
+    messages: { limiter: few(10), cost: 'bytes' },
+  });
+  const peer = await connected(port);
+  peer.write('123456789\n');
+  await until(() => verdicts.length === 2);
+  expect(verdicts.at(-1)).toMatchObject({ did: 'passed', data: '123456789' });
+  peer.write('1234567890a');
+  await until(() => verdicts.length === 3);
+  expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'length' });
+  peer.end();
+  await until(() => guard.connections === 0);
+});
+
 describe.each(ENGINES)('lines on the %s engine', (engine) => {
   test('of each of the three limiters', async () => {
     const clock = manualClock();
