@@ -2,10 +2,15 @@
 // from polling to WebSocket meanwhile, and whose sockets may be very many.
 
 import type { IncomingMessage } from 'node:http';
-import type { RateLimiter } from 'relay-limiter';
+import type { CheckResult, RateLimiter } from 'relay-limiter';
 import { addressKey, addressResolver, connectionKey } from 'relay-limiter/address';
-import type { Namespace, Server, ServerOptions } from 'socket.io';
+import type { Server, ServerOptions, Socket } from 'socket.io';
 
+type Connection = Socket['conn'];
+
+/** Of a packet as socket.io's own parser writes it: its type, how many attachments follow, its namespace. */
+const HEAD = /^([0-6])(?:(\d{1,9})-)?(\/[^,]{0,100})?/;
+const ALLOWED: CheckResult = ['allow', 0];
 const addressOf = addressResolver({ trustedProxies: 'loopback' });
 
 /** For `new Server(http, { allowRequest: allowRequest(limiter) })`: asked for each handshake and each poll. */
@@ -19,31 +24,56 @@ export function allowRequest(limiter: RateLimiter): NonNullable<ServerOptions['a
 }
 
 /**
- * Drops packets beyond the limit, and tells their sender; disconnects who goes on. Counts by connection: a
- * client may leave a namespace and come back as a new socket, which costs it a packet.
+ * Counts all packets of a connection, of whatever kind, namespace and transport: events, acknowledgements, namespaces that
+ * are not there, heartbeats. Drops those beyond the limit before they are parsed, says so to their sender, and closes
+ * the connection of who goes on.
  */
 export function limitPackets(io: Server, limiter: RateLimiter): void {
-  io.engine.on('connection', (conn) => {
-    conn.once('close', () => limiter.removePeer(connectionKey(conn)));
-  });
-  const limit = (namespace: Namespace) => {
-    namespace.use((socket, next) => {
-      const peer = limiter.open(connectionKey(socket.conn));
-      const [action] = peer.check();
-      if (action === 'disconnect') return socket.conn.close();
-      if (action !== 'allow') return next(new Error('rate limit exceeded'));
-      socket.use((_packet, next) => {
-        const [action, delaySeconds] = peer.check();
-        if (action === 'allow') return next();
-        if (action === 'disconnect') return void socket.disconnect(true);
-        // Volatile: an answer to each must not fill the memory for who does not read.
-        socket.volatile.emit('rate-limited', { delaySeconds });
+  io.engine.on('connection', (conn: Connection) => {
+    const peer = limiter.open(connectionKey(conn));
+    let verdict = ALLOWED;
+    let attachments = 0;
+    const count = (data?: unknown) => {
+      const [, type, others] = HEAD.exec(String(data)) ?? [];
+      // A DISCONNECT ends what a CONNECT has begun, which was counted.
+      if (type === '1') {
+        verdict = ALLOWED;
+        return;
+      }
+      const checked = peer.check();
+      if (checked[0] === 'disconnect') conn.close(true);
+      // Attachments come right after their packet, and pass if it did.
+      attachments -= 1;
+      const isAttachment = attachments >= 0 && typeof data !== 'string';
+      if (isAttachment && checked[0] !== 'disconnect') return;
+      verdict = checked;
+      attachments = Number(others ?? 0);
+    };
+    // Before 'data', which is of those packets that are messages.
+    conn.on('packet', ({ data }) => count(data));
+    // Each probe of another transport is answered.
+    conn.on('upgrading', () => count());
+    for (const parse of conn.listeners('data')) {
+      conn.removeListener('data', parse as never);
+      conn.on('data', (data) => {
+        const [action, delaySeconds] = verdict;
+        if (action === 'allow') parse(data);
+        else if (action === 'delay') refuse(conn, data, delaySeconds);
       });
-      next();
-    });
-  };
-  limit(io.of('/'));
-  io.on('new_namespace', limit);
+    }
+    conn.once('close', () => limiter.removePeer(peer.key));
+  });
+}
+
+/** Tells the sender of an event or of a CONNECT. */
+function refuse(conn: Connection, data: unknown, delaySeconds: number): void {
+  const [, type, , path] = HEAD.exec(String(data)) ?? [];
+  const namespace = path === undefined ? '' : `${path},`;
+  // An answer to each must not fill the memory for who does not read.
+  if (!conn.transport.writable) return;
+  if (type === '0') conn.write(`4${namespace}{"message":"rate limit exceeded"}`);
+  const event = ['rate-limited', { delaySeconds }];
+  if (type === '2' || type === '5') conn.write(`2${namespace}${JSON.stringify(event)}`);
 }
 
 function keyOf(request: IncomingMessage): string {

@@ -171,6 +171,55 @@ describe('socket.io, from a client of one’s own', () => {
     expect(received).toBe(3);
   });
 
+  test.each([
+    ['events', '42["say"]'],
+    ['namespaces that are not there', '40/nope,'],
+    ['acknowledgements', '431[]'],
+    ['heartbeats', '3'],
+    ['disconnects of a namespace', '41/nope,'],
+  ])('a flood of %s is limited', async (_, packet) => {
+    const { peer } = await raw(few(20, { disconnectThreshold: 30 }));
+    const closed = once(peer, 'close');
+    peer.send('40');
+    for (let n = 0; n < 60; n += 1) peer.send(packet);
+    await closed;
+  });
+
+  test('a probe of another transport is a packet', async () => {
+    const limiter = few(3, { disconnectThreshold: 5 });
+    const { io } = await raw(limiter);
+    const url = `http://127.0.0.1:${(io.httpServer.address() as AddressInfo).port}/socket.io/?EIO=4`;
+    const opened = await (await fetch(`${url}&transport=polling`)).text();
+    const { sid } = JSON.parse(opened.slice(1));
+    const probing = new WebSocket(`${url.replace('http', 'ws')}&transport=websocket&sid=${sid}`);
+    stopLater(probing);
+    probing.on('error', () => {});
+    await once(probing, 'open');
+    const closed = once(probing, 'close');
+    for (let n = 0; n < 20; n += 1) probing.send('2probe');
+    await closed;
+  });
+
+  test('what is dropped no listener hears, and attachments go with their event', async () => {
+    // A CONNECT, an event of two attachments, and then none of the next.
+    const { io, peer, heard } = await raw(few(4));
+    const said: unknown[][] = [];
+    io.on('connection', (socket) => socket.onAny((...about) => said.push(about)));
+    peer.send('40');
+    await until(() => heard.some((text) => text.startsWith('40')));
+    const holder = (n: number) => `{"_placeholder":true,"num":${n}}`;
+    const event = `452-["say",${holder(0)},${holder(1)}]`;
+    for (let n = 0; n < 2; n += 1) {
+      peer.send(event);
+      for (const byte of [1, 2]) peer.send(Buffer.from([byte]));
+    }
+    await until(() => heard.includes('42["rate-limited",{"delaySeconds":1000}]'));
+    peer.send('40/other,');
+    await until(() => heard.includes('44/other,{"message":"rate limit exceeded"}'));
+    expect(said).toEqual([['say', Buffer.from([1]), Buffer.from([2])]]);
+    expect(peer.readyState).toBe(WebSocket.OPEN);
+  });
+
   test('who does not read is not told for ever', async () => {
     const { io, peer } = await raw(few(1));
     peer.send('40');
