@@ -1,12 +1,14 @@
 // A snapshot as the text of a file, and back, in slices: all of it or an error. Knows no file names.
 //
 // The text is one JSON document with a line for each slice. Every byte is accounted for: the checksum is
-// of all that comes before its own line, and what follows can only be what it is.
+// of all that comes before its own line, and what follows can only be what it is, or an overwriting of the file that
+// was not finished (in-place.ts).
 
-import { createHash, type Hash } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { damaged } from './damaged.js';
 import { readDocument1 } from './document-1.js';
+import { type Extent, findDocument, SEPARATOR } from './in-place.js';
 import type { Saved } from './saved.js';
 import { takeTurns } from './turns.js';
 
@@ -14,13 +16,16 @@ const HEAD = '{\n"format": 2,\n"slices": [\n';
 const BETWEEN = ',\n';
 const BEFORE_CHECKSUM = '\n],\n"sha256": "';
 const END = '"\n}\n';
-const TAIL = new RegExp(`^${BEFORE_CHECKSUM.replace('[', '\\[')}([0-9a-f]{64})${END}$`);
-const TAIL_BYTES = BEFORE_CHECKSUM.length + 64 + END.length;
+/** What follows the slices, its last line with an end of its own. */
+const TAIL = /^\],\n"sha256": "([0-9a-f]{64})"\n\}\n\n$/;
+const TAIL_BEGIN = Buffer.from('],');
+const MOST_TAIL = 100;
 
 /** Text that is written in one call. */
 const MOST_WRITTEN = 2 ** 18;
 /** What is read in one call. */
 const MOST_READ = 2 ** 18;
+
 /** The document in parts. Between two slices everybody else has their turn. */
 export async function* writeDocument(slices: Iterable<Saved>): AsyncGenerator<Uint8Array> {
   const hash = createHash('sha256');
@@ -46,51 +51,68 @@ export async function* writeDocument(slices: Iterable<Saved>): AsyncGenerator<Ui
  * @throws `ERR_LIMITER_SNAPSHOT` for whatever `writeDocument` has not written.
  */
 export async function* readDocument(file: FileHandle, name: string): AsyncGenerator<Saved> {
-  const { size } = await file.stat();
-  const begin = await textAt(file, 0, HEAD.length);
-  if (begin !== HEAD) {
-    yield readDocument1(await file.readFile(), name);
+  const extent = await findDocument(file);
+  if ((await textAt(file, extent.at, HEAD.length)) !== HEAD) {
+    yield readDocument1(await bytesOf(file, extent), name);
     return;
   }
-  const end = size - TAIL_BYTES;
-  const sum = TAIL.exec(await textAt(file, end, TAIL_BYTES))?.[1];
-  if (sum === undefined) throw damaged(name, 'missing end');
   const hash = createHash('sha256').update(HEAD);
-  for await (const line of lines(chunks(file, HEAD.length, end, hash))) yield parse(line, name);
+  let separator = '';
+  let tail = '';
+  for await (const line of lines(chunks(file, extent, HEAD.length))) {
+    if (tail !== '' || line.equals(TAIL_BEGIN)) {
+      tail += `${line}\n`;
+      if (tail.length > MOST_TAIL) break;
+    } else {
+      hash.update(separator).update(line);
+      separator = '\n';
+      yield parse(line, name);
+    }
+  }
+  const sum = TAIL.exec(tail)?.[1];
+  if (sum === undefined) throw damaged(name, 'missing end');
   if (hash.digest('hex') !== sum) throw damaged(name, 'checksum mismatch');
 }
 
 async function textAt(file: FileHandle, position: number, length: number): Promise<string> {
-  if (position < 0) return '';
   const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, position);
   return buffer.toString('latin1', 0, bytesRead);
 }
 
-/** What lies between two places of a file, of which a hash is updated. */
+async function bytesOf(file: FileHandle, extent: Extent): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  for await (const chunk of chunks(file, extent, 0)) parts.push(chunk);
+  return Buffer.concat(parts);
+}
+
+/** What lies in an extent of a file, without so many bytes at its beginning, up to a separator. */
 async function* chunks(
   file: FileHandle,
-  begin: number,
-  end: number,
-  hash: Hash,
+  { at, length }: Extent,
+  skipped: number,
 ): AsyncGenerator<Buffer> {
-  for (let at = begin; at < end; ) {
-    const length = Math.min(MOST_READ, end - at);
-    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(length), 0, length, at);
+  for (let done = skipped; done < length; ) {
+    const most = Math.min(MOST_READ, length - done);
+    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(most), 0, most, at + done);
     if (bytesRead === 0) return;
-    at += bytesRead;
+    done += bytesRead;
     const chunk = buffer.subarray(0, bytesRead);
-    hash.update(chunk);
+    const end = chunk.indexOf(SEPARATOR);
+    if (end !== -1) {
+      yield chunk.subarray(0, end);
+      return;
+    }
     yield chunk;
   }
 }
 
-/** The lines of a text, without the commas that end them. */
-async function* lines(text: AsyncIterable<Buffer>): AsyncGenerator<string> {
+/** The lines of a text; the last one is what follows the last end of a line. */
+async function* lines(text: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   let parts: Buffer[] = [];
   const line = () => {
-    const text = Buffer.concat(parts).toString();
+    const bytes = Buffer.concat(parts);
     parts = [];
-    return text.endsWith(',') ? text.slice(0, -1) : text;
+    return bytes;
   };
   for await (const chunk of text) {
     let first = 0;
@@ -101,13 +123,13 @@ async function* lines(text: AsyncIterable<Buffer>): AsyncGenerator<string> {
     }
     parts.push(chunk.subarray(first));
   }
-  const last = line();
-  if (last !== '') yield last;
+  yield line();
 }
 
-function parse(line: string, name: string): Saved {
+function parse(line: Buffer, name: string): Saved {
   try {
-    const { savedAt, snapshot } = JSON.parse(line);
+    const text = line.toString();
+    const { savedAt, snapshot } = JSON.parse(text.endsWith(',') ? text.slice(0, -1) : text);
     if (Number.isSafeInteger(savedAt) && typeof snapshot === 'object' && snapshot !== null) {
       return { savedAt, snapshot };
     }

@@ -1,7 +1,8 @@
 // Replaces a file's content by other content, whole or not at all, also where the process is killed or
-// the power fails. Knows nothing of snapshots.
+// the power fails.
 //
-// The content goes to a temporary file beside the file, to the disk, and only then under its name. What
+// The content goes to a temporary file beside the file, to the disk, and only then under its name. Where that cannot be,
+// as of a file that is mounted by itself, it is written in place. What
 // write-file-atomic and atomically do is not enough:
 // - On SIGTERM in the middle of a save they tidy up and end the process, although its own handler, set by
 //   `once`, is about to save a last time.
@@ -12,13 +13,30 @@
 // - Neither syncs the folder, nor follows a link to a file that is not there yet.
 
 import { randomBytes } from 'node:crypto';
-import { chown, open, readdir, readlink, realpath, rename, rm, stat } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import {
+  chown,
+  type FileHandle,
+  open,
+  readdir,
+  readlink,
+  realpath,
+  rename,
+  rm,
+  stat,
+} from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { overwriteFile } from './in-place.js';
+import { requireFile } from './regular-file.js';
 
 /** Addresses and names are nobody else's business. */
 const OWNER_ONLY = 0o600;
 /** A temporary file as old as that is of a process that was killed. */
 const ABANDONED_MS = 60_000;
+/** The folder takes no file of ours. */
+const NO_FOLDER = ['EACCES', 'EPERM', 'EROFS'];
+/** The name stays with the file that has it: it is a mount point, or somebody else's in a folder of all. */
+const NO_NAME = ['EBUSY', 'EXDEV', 'EACCES', 'EPERM'];
 const TEMPORARY = /^\.[0-9a-f]{16}\.tmp$/;
 
 interface Target {
@@ -37,8 +55,7 @@ export async function replaceFile(path: string, content: AsyncIterable<Uint8Arra
   const file = await target(path);
   const temporary = `${file.path}.${randomBytes(8).toString('hex')}.tmp`;
   try {
-    await write(temporary, content, file);
-    await rename(temporary, file.path);
+    await replace(file, temporary, content);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
@@ -47,11 +64,35 @@ export async function replaceFile(path: string, content: AsyncIterable<Uint8Arra
   await removeAbandoned(file.path);
 }
 
+async function replace(file: Target, temporary: string, content: AsyncIterable<Uint8Array>) {
+  const isThere = file.owner !== undefined;
+  const beside = await unless(open(temporary, 'wx', OWNER_ONLY), isThere ? NO_FOLDER : []);
+  if (beside === undefined) return overwriteFile(file.path, content);
+  await write(beside, temporary, content, file);
+  const renamed = rename(temporary, file.path).then(() => true);
+  if (await unless(renamed, isThere ? NO_NAME : [])) return;
+  // Read in the chunks of a stream, and opened once more: it has the permissions of the file by now.
+  await overwriteFile(file.path, createReadStream(temporary));
+  await rm(temporary, { force: true });
+}
+
+/** What a promise resolves to; undefined where it fails with one of these codes. */
+async function unless<T>(promise: Promise<T>, codes: readonly string[]): Promise<T | undefined> {
+  try {
+    return await promise;
+  } catch (error) {
+    if (codes.includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+    throw error;
+  }
+}
+
 /** Where a link leads, whether there is a file or not: it is not the link which is replaced. */
 async function target(path: string): Promise<Target> {
   try {
     const real = await realpath(path);
-    const { mode, uid, gid } = await stat(real);
+    const stats = await stat(real);
+    requireFile(stats, path);
+    const { mode, uid, gid } = stats;
     return { path: real, mode: mode & 0o777, owner: { uid, gid } };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
@@ -61,8 +102,12 @@ async function target(path: string): Promise<Target> {
   return target(resolve(await realpath(dirname(path)), link));
 }
 
-async function write(path: string, content: AsyncIterable<Uint8Array>, { mode, owner }: Target) {
-  const file = await open(path, 'wx', OWNER_ONLY);
+async function write(
+  file: FileHandle,
+  path: string,
+  content: AsyncIterable<Uint8Array>,
+  { mode, owner }: Target,
+) {
   try {
     for await (const part of content) {
       for (let at = 0; at < part.length; ) at += (await file.write(part, at)).bytesWritten;

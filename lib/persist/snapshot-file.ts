@@ -1,14 +1,16 @@
 // Limiters in files: save, load, and what the time between them does to bans.
 
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { refused } from '../errors.js';
 import { hasMethods } from '../kinds.js';
 import { aged } from './age.js';
 import { damaged } from './damaged.js';
 import { readDocument, writeDocument } from './document.js';
+import { requireFile } from './regular-file.js';
 import { replaceFile } from './replace-file.js';
 import type { Persistent } from './saved.js';
+import { lookOf, noteRefused, noteWhole, setAside } from './set-aside.js';
 import { slicesOf } from './slices.js';
 import { takeTurns } from './turns.js';
 
@@ -25,11 +27,14 @@ const saves = new Map<string, Promise<void>>();
  *
  * A new file is readable and writable to its owner alone; one that was there keeps its permissions, and
  * its owner where the system lets us. Where a symbolic link leads to a file, there or not yet, that one is
- * written. The folder must exist.
+ * written. The folder must exist. A file that cannot be replaced, since it is mounted by itself or its folder
+ * cannot be written, is written in place: whole at every moment as well.
+ *
+ * A file that is damaged, or that `loadSnapshot` has refused for its limiter, is copied to `<path>.damaged-<time>` before.
  *
  * Rejects with the system's error where it cannot be written (the old file stays, no temporary one
- * does), with `ERR_LIMITER_OPTION` for a path that is no string or what is no limiter, and with what the snapshot
- * throws.
+ * does), with `ERR_LIMITER_OPTION` for a path that is no string or leads to a device, a FIFO or a socket, or for what
+ * is no limiter, and with what the snapshot throws.
  * @example
  * await saveSnapshot(limiter, 'bans.json');
  */
@@ -38,7 +43,11 @@ export async function saveSnapshot(limiter: Persistent, path: string): Promise<v
   const file = resolvePath(path);
   const slices = slicesOf(limiter);
   const before = saves.get(file);
-  const save = after(before, () => replaceFile(file, writeDocument(slices)));
+  const save = after(before, async () => {
+    await setAside(file);
+    await replaceFile(file, writeDocument(slices));
+    noteWhole(file, await lookOf(file));
+  });
   saves.set(file, save);
   try {
     await save;
@@ -59,7 +68,7 @@ export async function saveSnapshot(limiter: Persistent, path: string): Promise<v
  *
  * Rejects with `ERR_LIMITER_SNAPSHOT` for a file that is damaged, cut off, not ours or of another kind of limiter;
  * with the system's error for one that cannot be read; with `ERR_LIMITER_OPTION` for a path that is no
- * string or what is no limiter. Nothing has changed then.
+ * string or leads to a device, a FIFO or a socket, or for what is no limiter. Nothing has changed then.
  * @example
  * const limiter = new OrderbookRateLimiter();
  * await loadSnapshot(limiter, 'bans.json');
@@ -67,8 +76,21 @@ export async function saveSnapshot(limiter: Persistent, path: string): Promise<v
 export async function loadSnapshot(limiter: Persistent, path: string): Promise<number> {
   requirePersistent(limiter);
   const name = resolvePath(path);
+  await saves.get(name)?.catch(() => {});
   const file = await openIfThere(name);
   if (file === undefined) return 0;
+  try {
+    const look = await lookOf(name);
+    const restored = await load(limiter, file, name);
+    noteWhole(name, look);
+    return restored;
+  } catch (error) {
+    if ((error as { code?: unknown }).code === 'ERR_LIMITER_SNAPSHOT') noteRefused(name);
+    throw error;
+  }
+}
+
+async function load(limiter: Persistent, file: FileHandle, name: string): Promise<number> {
   const slices: object[] = [];
   try {
     for await (const { savedAt, snapshot } of readDocument(file, name)) {
@@ -115,6 +137,7 @@ async function after(before: Promise<void> | undefined, act: () => Promise<void>
 
 async function openIfThere(file: string): Promise<FileHandle | undefined> {
   try {
+    requireFile(await stat(file), file);
     return await open(file, 'r');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;

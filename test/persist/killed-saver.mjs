@@ -1,8 +1,10 @@
-// Saves one snapshot, and kills itself at one step of that. A step is a call of the file system.
+// Saves one snapshot, and kills itself at one step of that. A step is a call of the file system, but for those that
+// only look: before one of these a file is as it is before the next step.
 //
-//   node killed-saver.mjs FILE SNAPSHOT [STEP MOMENT]
+//   node killed-saver.mjs FILE SNAPSHOT PLACE [STEP MOMENT]
 //
-// SNAPSHOT is a file with the JSON to save. MOMENT is `before` the call, or `half`: when half of the bytes that
+// SNAPSHOT is a file with the JSON to save. PLACE is where FILE is: in a `folder` of ours, a `mount` point, which no other file
+// can replace, or in a folder that is `read-only`. MOMENT is `before` the call, or `half`: when half of the bytes that
 // the call was given are written. After a call is before the next one: the last step is the end of the save.
 // Without a step it prints all steps as JSON.
 
@@ -10,8 +12,9 @@ import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { saveSnapshot } from 'relay-limiter/persist';
 
-const [file, given, killedAt, moment] = process.argv.slice(2);
+const [file, given, place, killedAt, moment] = process.argv.slice(2);
 const snapshot = JSON.parse(fs.readFileSync(given, 'utf8'));
+const LOOKING = /^(constructor|read|stat|lstat|realpath|readlink|readdir|close|get)/;
 const steps = [];
 let isSaving = false;
 
@@ -26,10 +29,17 @@ function isHalved(name, takesBytes) {
 
 function counted(name, call) {
   return function (...args) {
-    if (!isSaving || !isHalved(name, ArrayBuffer.isView(args[0]))) return call.apply(this, args);
-    const [bytes, at = 0, length = bytes.length - at] = args;
-    return call.call(this, bytes.subarray(at, at + Math.ceil(length / 2))).finally(die);
+    if (!isSaving || !isHalved(name, name === 'write')) return call.apply(this, args);
+    const [bytes, at = 0, length = bytes.length - at, position] = args;
+    return call.call(this, bytes, at, Math.ceil(length / 2), position).finally(die);
   };
+}
+
+/** Lets a function of the file system fail as the system's does, for some calls. */
+function failing(name, code, isMeant) {
+  const call = fs.promises[name];
+  fs.promises[name] = (...args) =>
+    isMeant(args) ? Promise.reject(Object.assign(new Error(code), { code })) : call(...args);
 }
 
 function countCalls(object, isStep) {
@@ -38,11 +48,13 @@ function countCalls(object, isStep) {
   }
 }
 
+if (place === 'mount') failing('rename', 'EBUSY', ([, to]) => to === file);
+if (place === 'read-only') failing('open', 'EROFS', ([, flags]) => flags === 'wx');
 const handle = await fs.promises.open(given);
-countCalls(Object.getPrototypeOf(handle), (name) => name !== 'constructor');
+countCalls(Object.getPrototypeOf(handle), (name) => !LOOKING.test(name));
 await handle.close();
-countCalls(fs.promises, () => true);
-countCalls(fs, (name) => name.endsWith('Sync'));
+countCalls(fs.promises, (name) => !LOOKING.test(name));
+countCalls(fs, (name) => name.endsWith('Sync') && !LOOKING.test(name));
 syncBuiltinESMExports();
 
 isSaving = true;

@@ -1,10 +1,20 @@
 // A process that is killed at every step of a save: its file is the old one or the new one.
 
-import { copyFileSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { loadSnapshot, saveSnapshot } from 'relay-limiter/persist';
 import { describe, expect, test } from 'vitest';
+import { writeDocument } from '../../dist/persist/document.js';
+import { overwriteFile } from '../../dist/persist/in-place.js';
+import { slicesOf } from '../../dist/persist/slices.js';
 import { start } from '../support/processes.js';
 import { Notebook, testFolder } from './support.js';
 
@@ -27,9 +37,9 @@ const snapshotOf = (name: string, count: number) => ({
     idleSeconds: null,
   })),
 });
-const OLD = snapshotOf('old', 100);
 // More than are written at a time.
-const NEW = snapshotOf('new', 1500);
+const MANY = 1500;
+const FEW = 100;
 
 const folder = testFolder();
 
@@ -41,25 +51,31 @@ function prepare(name: string, hasOld: boolean): string {
   return file;
 }
 
-/** Whether the file is the old one, the new one, or not there. */
-async function contentOf(file: string): Promise<string> {
-  const notebook = new Notebook();
-  if ((await loadSnapshot(notebook, file)) === 0) return 'none';
-  const isNew = JSON.stringify(notebook.restored).includes('new');
-  expect(JSON.stringify(notebook.restored)).toBe(JSON.stringify(isNew ? NEW : OLD));
-  return isNew ? 'new' : 'old';
-}
-
 const leftoversOf = (file: string) =>
   readdirSync(join(file, '..')).filter((name) => name !== 'bans.json');
 
 describe.each([
-  ['an old file', 'old'],
-  ['no file', 'none'],
-])('a process that saves where there is %s', (_, before) => {
+  { where: 'a folder of its own', place: 'folder', before: 'old', counts: [FEW, MANY] },
+  { where: 'a folder without such a file', place: 'folder', before: 'none', counts: [FEW, MANY] },
+  { where: 'place of a longer file', place: 'mount', before: 'old', counts: [MANY, FEW] },
+  { where: 'place of a shorter file', place: 'mount', before: 'old', counts: [FEW, MANY] },
+  { where: 'a read-only folder', place: 'read-only', before: 'old', counts: [FEW, MANY] },
+] as const)('a process that saves in $where', ({ place, before, counts }) => {
+  const OLD = snapshotOf('old', counts[0]);
+  const NEW = snapshotOf('new', counts[1]);
+
+  /** Whether the file is the old one, the new one, or not there. */
+  async function contentOf(file: string): Promise<string> {
+    const notebook = new Notebook();
+    if ((await loadSnapshot(notebook, file)) === 0) return 'none';
+    const isNew = JSON.stringify(notebook.restored).includes('new');
+    expect(JSON.stringify(notebook.restored)).toBe(JSON.stringify(isNew ? NEW : OLD));
+    return isNew ? 'new' : 'old';
+  }
+
   const save = (name: string, ...args: string[]) => {
     const file = prepare(name, before === 'old');
-    return { file, ended: start(SAVER, [file, folder.file('new.json'), ...args]).ended };
+    return { file, ended: start(SAVER, [file, folder.file('new.json'), place, ...args]).ended };
   };
 
   /** Kills a process at one moment of a step, looks at its file, and saves once more. */
@@ -69,6 +85,13 @@ describe.each([
     expect(await ended).toMatchObject({ output: '' });
     const content = await contentOf(file);
     const leftovers = leftoversOf(file);
+    // In place, as the next process would: also over what was not finished.
+    if (place !== 'folder') {
+      await overwriteFile(file, writeDocument(slicesOf(new Notebook(NEW))));
+      expect(await contentOf(file)).toBe('new');
+      // Nothing is left in it either.
+      expect(Object.keys(JSON.parse(readFileSync(file, 'utf8')))).toContain('sha256');
+    }
     for (const name of leftovers) utimesSync(join(file, '..', name), 0, 0);
     await saveSnapshot(new Notebook(NEW), file);
     expect(await contentOf(file)).toBe('new');
@@ -93,7 +116,7 @@ describe.each([
     // Each step is done once; so the new file comes at one of them, and is there from then on.
     expect(contents.join(' ')).toMatch(new RegExp(`^(${before} )+(new ?)+$`));
     // At most the one temporary file, and one in the middle of a write.
-    expect(new Set(leftovers)).toEqual(new Set([0, 1]));
+    expect(new Set(leftovers)).toEqual(new Set(place === 'read-only' ? [0] : [0, 1]));
     expect(steps.filter(({ takesBytes }) => takesBytes).length).toBeGreaterThan(0);
   });
 });

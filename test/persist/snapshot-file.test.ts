@@ -1,5 +1,6 @@
 // Snapshots in files: what comes back, what time does to it, what damage and failure do not.
 
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
@@ -12,10 +13,13 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { RateLimiter } from 'relay-limiter';
+import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { PolicyLimiter } from 'relay-limiter/client';
 import { loadSnapshot, saveSnapshot } from 'relay-limiter/persist';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { writeDocument } from '../../dist/persist/document.js';
+import { overwriteFile } from '../../dist/persist/in-place.js';
+import { slicesOf } from '../../dist/persist/slices.js';
 import { ODD_KEYS } from '../support/limiters.js';
 import { codeOfRejection, Notebook, peersOf, testFolder } from './support.js';
 
@@ -286,6 +290,96 @@ describe('a save that fails', () => {
       }
     },
   );
+});
+
+describe('a file that cannot be loaded', () => {
+  const save = () => saveSnapshot(new Notebook(snapshot), folder.file());
+  const asides = () => folder.entries().filter((name) => name.startsWith('bans.json.damaged-'));
+
+  test.each(['loaded before', 'not loaded before'])(
+    'is copied by the next save, %s',
+    async (how) => {
+      await save();
+      const text = readFileSync(folder.file(), 'utf8').replace('ann', 'eve');
+      writeFileSync(folder.file(), text);
+      if (how === 'loaded before') {
+        const code = await codeOfRejection(loadSnapshot(new Notebook(), folder.file()));
+        expect(code).toBe('ERR_LIMITER_SNAPSHOT');
+      }
+      await save();
+      const [aside = '', ...others] = asides();
+      expect([aside, others]).toEqual([
+        expect.stringMatching(/^bans\.json\.damaged-\d{8}T\d{9}Z$/),
+        [],
+      ]);
+      expect(readFileSync(folder.file(aside), 'utf8')).toBe(text);
+      expect(await loadSnapshot(new Notebook({}, 1), folder.file())).toBe(1);
+      await save();
+      expect(asides()).toHaveLength(1);
+    },
+  );
+
+  test('since it is of another limiter, is copied as well', async () => {
+    await saveSnapshot(new RateLimiter(), folder.file());
+    const orders = new OrderbookRateLimiter();
+    const code = await codeOfRejection(loadSnapshot(orders, folder.file()));
+    expect(code).toBe('ERR_LIMITER_SNAPSHOT');
+    await saveSnapshot(orders, folder.file());
+    expect(asides()).toHaveLength(1);
+  });
+
+  test('is left as it is where it cannot be copied', async () => {
+    writeFileSync(folder.file(), 'damaged');
+    vi.useFakeTimers({ toFake: ['Date'], now: 0 });
+    mkdirSync(folder.file('bans.json.damaged-19700101T000000000Z'));
+    expect(await codeOfRejection(save())).toBe('EEXIST');
+    expect(readFileSync(folder.file(), 'utf8')).toBe('damaged');
+  });
+
+  test('is not copied where nothing is in it', async () => {
+    writeFileSync(folder.file(), '');
+    await save();
+    expect(asides()).toEqual([]);
+  });
+});
+
+describe('a file that is overwritten in place', () => {
+  async function* failing(): AsyncGenerator<Uint8Array> {
+    yield Buffer.alloc(1000);
+    throw new Error('no more');
+  }
+
+  test('is what it was, to the last byte, where the content fails', async () => {
+    writeFileSync(folder.file(), 'old');
+    await expect(overwriteFile(folder.file(), failing())).rejects.toThrow('no more');
+    expect(readFileSync(folder.file(), 'utf8')).toBe('old');
+  });
+
+  test('keeps its number and permissions', async () => {
+    writeFileSync(folder.file(), 'old', { mode: 0o640 });
+    const { ino, mode } = statSync(folder.file());
+    await overwriteFile(folder.file(), writeDocument(slicesOf(new Notebook(snapshot))));
+    expect(statSync(folder.file())).toMatchObject({ ino, mode });
+    const notebook = new Notebook();
+    await loadSnapshot(notebook, folder.file());
+    expect(peersOf(notebook)).toMatchObject([{ key: 'ann' }]);
+  });
+});
+
+describe('a path that is no file', () => {
+  test.skipIf(process.platform === 'win32').each([
+    ['a FIFO', (path: string) => execFileSync('mkfifo', [path])],
+    ['a device', (path: string) => symlinkSync('/dev/zero', path)],
+  ])('as %s, is refused, and stays what it is', async (kind, make) => {
+    make(folder.file());
+    for (const act of [saveSnapshot, loadSnapshot]) {
+      const acting = act(new Notebook(), folder.file());
+      await expect(acting).rejects.toThrow(`must lead to a regular file, got ${kind}: `);
+      expect(await codeOfRejection(act(new Notebook(), folder.file()))).toBe('ERR_LIMITER_OPTION');
+    }
+    expect(folder.entries()).toEqual(['bans.json']);
+    expect(statSync(folder.file()).isFile()).toBe(false);
+  });
 });
 
 describe('a file that is replaced', () => {
