@@ -27,7 +27,9 @@ const MOST_WRITTEN = 2 ** 18;
 const MOST_READ = 2 ** 18;
 
 /** The document in parts. Between two slices everybody else has their turn. */
-export async function* writeDocument(slices: Iterable<Saved>): AsyncGenerator<Uint8Array> {
+export async function* writeDocument(
+  slices: Iterable<Saved | undefined>,
+): AsyncGenerator<Uint8Array> {
   const hash = createHash('sha256');
   let text = HEAD;
   let separator = '';
@@ -37,7 +39,9 @@ export async function* writeDocument(slices: Iterable<Saved>): AsyncGenerator<Ui
     text = '';
     return bytes;
   };
-  for await (const { savedAt, snapshot } of takeTurns(slices)) {
+  for await (const slice of takeTurns(slices)) {
+    if (slice === undefined) continue;
+    const { savedAt, snapshot } = slice;
     text += `${separator}{"savedAt":${savedAt},"snapshot":${JSON.stringify(snapshot)}}`;
     separator = BETWEEN;
     if (text.length >= MOST_WRITTEN) yield part();

@@ -11,8 +11,11 @@ interface Slice {
 /** Code units of the keys of a slice that has more than one peer. */
 const MOST_KEY_UNITS = 2 ** 16;
 
-/** In one piece, taken at once, of a limiter that has no slices. */
-export function slicesOf(limiter: Persistent): Iterable<Saved> {
+/**
+ * In one piece, taken at once, of a limiter that has no slices. Undefined is a step that has found nobody: there may be
+ * hundreds on end, and everybody else must have their turn between them as well.
+ */
+export function slicesOf(limiter: Persistent): Iterable<Saved | undefined> {
   const { snapshotSlices } = limiter;
   if (snapshotSlices === undefined) return [savedNow(limiter.snapshot())];
   return savedSlices(snapshotSlices.call(limiter) as Iterable<Slice>);
@@ -22,14 +25,13 @@ function savedNow(snapshot: object): Saved {
   return { savedAt: Math.max(0, Date.now()), snapshot };
 }
 
-function* savedSlices(slices: Iterable<Slice>): Generator<Saved> {
+function* savedSlices(slices: Iterable<Slice>): Generator<Saved | undefined> {
   let isFirst = true;
   for (const slice of slices) {
     const { savedAt } = savedNow(slice);
     // The first one says what limiter it is of, whether it has found anybody or not.
-    if (isFirst || !isEmpty(slice)) {
-      for (const snapshot of piecesOf(slice)) yield { savedAt, snapshot };
-    }
+    if (!isFirst && isEmpty(slice)) yield undefined;
+    else for (const snapshot of piecesOf(slice)) yield { savedAt, snapshot };
     isFirst = false;
   }
 }

@@ -106,6 +106,62 @@ describe('a file', () => {
     expect(code).toBe('ERR_LIMITER_SNAPSHOT');
   });
 
+  test('gives others a turn at each slice that is empty', async () => {
+    let turn = 0;
+    const turns: number[] = [];
+    const limiter = {
+      snapshot: () => snapshot,
+      restore: () => 0,
+      *snapshotSlices() {
+        for (let n = 0; n < 20; n += 1) {
+          turns.push(turn);
+          yield { ...snapshot, peers: [], digests: [] };
+        }
+      },
+    };
+    let isBusy = true;
+    const others = (async () => {
+      for (; isBusy; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    })();
+    await saveSnapshot(limiter, folder.file());
+    isBusy = false;
+    await others;
+    expect(new Set(turns).size).toBe(20);
+    expect(JSON.parse(readFileSync(folder.file(), 'utf8')).slices).toHaveLength(1);
+  });
+
+  test('of more than a string can hold is read', async () => {
+    // Each slice is one string; the document never is.
+    const original = Buffer.prototype.toString;
+    const most = 2 ** 20;
+    const limited = vi.spyOn(Buffer.prototype, 'toString').mockImplementation(function (
+      this: Buffer,
+      ...how
+    ) {
+      if (this.length > most) throw new Error('a string is too long');
+      return original.apply(this, how);
+    });
+    const keys = Array.from({ length: 40 }, (_, n) => `${n}`.padEnd(60_000, '\u0001'));
+    const slices = keys.map((key) => ({ ...snapshot, peers: [{ ...peer, key }], digests: [] }));
+    const restored: object[] = [];
+    const limiter = {
+      snapshot: () => snapshot,
+      restore: () => 0,
+      snapshotSlices: () => slices,
+      *restoreSlices(given: Iterable<object>) {
+        for (const slice of given) yield restored.push(slice);
+      },
+    };
+    try {
+      await saveSnapshot(limiter, folder.file());
+      expect(statSync(folder.file()).size).toBeGreaterThan(10 * most);
+      expect(await loadSnapshot(limiter, folder.file())).toBe(40);
+    } finally {
+      limited.mockRestore();
+    }
+    expect(restored.map((slice) => (slice as typeof snapshot).peers[0]?.key)).toEqual(keys);
+  });
+
   test('has the slices of very long keys in smaller ones, and leaves empty ones out', async () => {
     const keys = ['a', 'b'.repeat(50_000), 'c'.repeat(20_000), 'd'.repeat(100_000), 'e'];
     const limiter = {
