@@ -12,10 +12,13 @@ export type WarningCode =
   | 'WARN_LIMITER_PER_REQUEST'
   | 'WARN_LIMITER_IPV6_KEY'
   | 'WARN_LIMITER_COUNTED_TWICE'
-  | 'WARN_LIMITER_CLUSTER';
+  | 'WARN_LIMITER_CLUSTER'
+  | 'WARN_LIMITER_MAX_PAYLOAD';
 
-/** Emits a warning, unless it was emitted before or its guard has them switched off. */
-export type Warn = (code: WarningCode) => void;
+/**
+ * Emits a warning, unless it was emitted before or its guard has them switched off. `detail` ends the message.
+ */
+export type Warn = (code: WarningCode, detail?: string) => void;
 
 export interface WarningOptions {
   /** Whether likely mistakes are told by `process.emitWarning`, each once per process. Default true. */
@@ -37,14 +40,17 @@ const MESSAGES: Readonly<Record<WarningCode, string>> = {
   WARN_LIMITER_CLUSTER:
     'each worker of the cluster has limits of its own, so all of them together allow as many times more. ' +
     'Divide the limits by the number of workers',
+  WARN_LIMITER_MAX_PAYLOAD:
+    'a WebSocketServer takes messages above the burst of a rule by bytes, for which the guard closes the connection. ' +
+    'Set its maxPayload: ',
 };
 
 const emitted = new Set<WarningCode>();
 
-function warnOnce(code: WarningCode): void {
+function warnOnce(code: WarningCode, detail = ''): void {
   if (emitted.has(code)) return;
   emitted.add(code);
-  process.emitWarning(MESSAGES[code], { type: 'RelayLimiterWarning', code });
+  process.emitWarning(MESSAGES[code] + detail, { type: 'RelayLimiterWarning', code });
 }
 
 /** @throws `ERR_LIMITER_OPTION` */

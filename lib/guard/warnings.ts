@@ -15,12 +15,3 @@ export function harmless<Arguments extends unknown[]>(
 ): (...of: Arguments) => void {
   return (...of) => attempt(() => call(...of), warn);
 }
-
-const warned = new Set<string>();
-
-/** A process warning with a code, once in a process. */
-export function warnOnce(code: string, message: string): void {
-  if (warned.has(code)) return;
-  warned.add(code);
-  process.emitWarning(message, { code });
-}

@@ -15,7 +15,6 @@ import { ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
 import { type Decision, FAILED, PASSED, said } from '../guard/verdicts.js';
 import { type Belonging, type Visitor, visitor } from '../guard/visitor.js';
-import { warnOnce } from '../guard/warnings.js';
 import { hasMethods } from '../kinds.js';
 import { readOptions } from '../options.js';
 import { attempt } from '../surface.js';
@@ -178,16 +177,15 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
  * A message counts when it is whole; until then ws keeps what has come of it, as much as its `maxPayload`. What is
  * above the burst of a rule by bytes would never pass, so ws closes for it as soon as its length is known.
  */
-function boundPayload({ options }: WebSocketServer, { rules }: WebSocketSettings): () => void {
+function boundPayload(
+  { options }: WebSocketServer,
+  { rules, warn }: WebSocketSettings,
+): () => void {
   const most = mostBytes(rules);
   const given = options.maxPayload || Infinity;
   // ws knows lengths of 31 bits.
   if (given <= most || most >= 2 ** 31) return () => {};
-  warnOnce(
-    'WARN_LIMITER_MAX_PAYLOAD',
-    `maxPayload of the WebSocketServer should be at most ${most}, the burst of the rule by bytes, got ${given}: ` +
-      `the guard closes connections for longer messages`,
-  );
+  warn('WARN_LIMITER_MAX_PAYLOAD', `at most ${most}, got ${given}`);
   return override(options, 'maxPayload', most);
 }
 
