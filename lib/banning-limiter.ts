@@ -5,7 +5,10 @@ import { Limiter } from './limiter.js';
 import { requireBanSeconds, requireCount, requireKey } from './options.js';
 import type { BansInForce } from './types.js';
 
-export abstract class BanningLimiter<Core extends BanningCore> extends Limiter<Core> {
+export abstract class BanningLimiter extends Limiter {
+  /** @internal */
+  declare readonly core: BanningCore;
+
   /** Seconds a ban lasts, at least 0. */
   abstract readonly banDuration: number;
 

@@ -61,7 +61,9 @@ const OPTIONS = [
  * messages, an interval for orderbook requests, a ban for who asks too often. Key it by an id that
  * is never used again, and call `removePeer` when the connection closes.
  */
-export class DirectConnectionRateLimiter extends BanningLimiter<DirectCore> {
+export class DirectConnectionRateLimiter extends BanningLimiter {
+  /** @internal */
+  declare readonly core: DirectCore;
   readonly messageRatePerSec: number;
   readonly messageBurst: number;
   readonly orderbookInterval: number;

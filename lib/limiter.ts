@@ -28,13 +28,13 @@ import type {
 /** Peers of a slice of a snapshot: about a millisecond's work. */
 const SLICE_PEERS = 1000;
 
-export abstract class Limiter<Core extends LimiterCore> {
+export abstract class Limiter {
   /** The engine that keeps this limiter's peers. */
   readonly engine: EngineName;
   /** Most peers kept at once. */
   readonly maxPeers: number;
-  /** @internal */
-  readonly core: Core;
+  /** Each limiter names its own. @internal */
+  readonly core: LimiterCore;
   readonly #clock: Clock | undefined;
   readonly #onBan: ((ban: Ban) => void) | undefined;
   readonly #background: BackgroundCleanup | undefined;
@@ -51,7 +51,7 @@ export abstract class Limiter<Core extends LimiterCore> {
     name: LimiterName,
     options: CommonOptions,
     banDuration: number,
-    create: (engine: Engine) => Core,
+    create: (engine: Engine) => LimiterCore,
   ) {
     this.#name = name;
     this.#banDuration = banDuration;

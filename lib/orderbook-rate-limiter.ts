@@ -71,7 +71,9 @@ const OPTIONS = [
  * interval for each peer; every refusal is a violation, and violations lengthen the interval to six
  * and thirty times, then end in a ban. A peer's first request is always allowed.
  */
-export class OrderbookRateLimiter extends BanningLimiter<OrderbookCore> {
+export class OrderbookRateLimiter extends BanningLimiter {
+  /** @internal */
+  declare readonly core: OrderbookCore;
   readonly rateLimit: number;
   readonly interval: number;
   readonly violationBanThreshold: number;

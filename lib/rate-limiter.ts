@@ -54,7 +54,9 @@ export const DISCONNECTED: CheckResult = Object.freeze([RateLimitAction.DISCONNE
  * Violations never decrease: a peer over the threshold is still allowed whenever it has a token,
  * and disconnected at each refusal, until `removePeer` or a cleanup forgets it.
  */
-export class RateLimiter extends Limiter<RateLimiterCore> {
+export class RateLimiter extends Limiter {
+  /** @internal */
+  declare readonly core: RateLimiterCore;
   readonly rateLimit: number;
   readonly burstLimit: number;
   readonly disconnectThreshold: number | null;

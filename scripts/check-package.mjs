@@ -13,7 +13,7 @@ import { node, nodeWithHeaders, npm, require, root, run, table } from './tools.m
 // With five binaries, that for musl a copy of glibc's.
 const MOST_BYTES = 1_300_000;
 const ALLOWED = [
-  /^dist\/[\w/-]+\.(js|js\.map|d\.ts)$/,
+  /^dist\/[\w/-]+\.(js|d\.ts)$/,
   /^dist\/dashboard\/uplot\.LICENSE$/,
   /^native\/[\w/-]+\.(h|cc|map)$/,
   /^docs\/([\w-]+\.md|grafana\.json)$/,

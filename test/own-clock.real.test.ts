@@ -2,7 +2,7 @@
 
 import { RateLimiter } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
-import { selectEngine } from '../dist/engine/select.js';
+import { selectEngine } from '../lib/engine/select.js';
 import { ENGINES } from './support/limiters.js';
 
 const seconds = () => Number(process.hrtime.bigint()) / 1e9;

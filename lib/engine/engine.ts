@@ -140,7 +140,7 @@ export interface BanningCore extends LimiterCore {
  * here, the answer is that of the key. All limiters share it: as arguments the three numbers would
  * cost a native call some 14 ns more.
  */
-export const SEAT = new Int32Array(new ArrayBuffer(12));
+export const SEAT: Int32Array = new Int32Array(new ArrayBuffer(12));
 
 /** What an engine remembers of a group; only the core that made it may be given it. */
 export type Handle = { readonly __handle: never } | undefined;

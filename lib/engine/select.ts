@@ -35,7 +35,7 @@ export function engineInfo(): EngineInfo {
 
 /**
  * The engine for a limiter. A binary that exists and does not load warns once under `auto`.
- * @throws `ERR_LIMITER_ENGINE` where `wish`, or the environment, names an engine that is not there.
+ * @throws `ERR_LIMITER_ENGINE` where `wish`, or the environment, names an engine that is not there. @internal
  */
 export function selectEngine(wish: Wish | undefined): Engine {
   return wish === undefined
@@ -68,7 +68,7 @@ function environmentWish(): Wish {
   throw limiterError(Error, 'ERR_LIMITER_ENGINE', message);
 }
 
-/** Undefined as well where there is no environment, as in browsers, or where it may not be read, as in Deno. */
+/** Undefined as well where there is no environment, as in browsers, or where it may not be read, as in Deno. @internal */
 export function environmentVariable(name: string): string | undefined {
   try {
     return globalThis.process?.env?.[name];

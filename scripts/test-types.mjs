@@ -1,0 +1,62 @@
+// Compiles a user's program, test/smoke/user.mts, against the built declarations: with the oldest TypeScript that there
+// is support for, with one in between and with the newest, without skipLibCheck.
+//
+//   npm run test:types
+
+import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fetchPackages } from './fetch.mjs';
+import { fail, root, run } from './tools.mjs';
+
+/** What the declarations of the package import types of. */
+const LIBRARIES = ['@types/node@20', '@types/ws@8', 'fastify@5', 'prom-client@15', 'ws@8'];
+const COMPILERS = [
+  // Fastify's own declarations need TypeScript 5.4.
+  { version: '5.0.4', foreign: /^node_modules\/fastify\// },
+  { version: '5.4.5' },
+  { version: 'latest' },
+];
+const PROJECT = {
+  compilerOptions: {
+    noEmit: true,
+    strict: true,
+    skipLibCheck: false,
+    target: 'es2022',
+    module: 'node16',
+    moduleResolution: 'node16',
+    types: ['node'],
+  },
+  files: ['user.mts'],
+};
+
+const names = COMPILERS.map(({ version }) => `typescript-${version}`);
+const aliases = names.map((name, n) => `${name}@npm:typescript@${COMPILERS[n].version}`);
+const { folder, missing } = fetchPackages('types', [...aliases, ...LIBRARIES]);
+if (missing !== undefined) fail(`types: ${missing}`);
+install();
+for (const [n, name] of names.entries()) compile(name, COMPILERS[n]);
+
+/** The package as its users have it: beside the libraries, and not a part of the program. */
+function install() {
+  const installed = join(folder, 'node_modules/relay-limiter');
+  rmSync(installed, { recursive: true, force: true });
+  mkdirSync(installed);
+  cpSync(join(root, 'package.json'), join(installed, 'package.json'));
+  cpSync(join(root, 'dist'), join(installed, 'dist'), { recursive: true });
+  cpSync(join(root, 'test/smoke/user.mts'), join(folder, 'user.mts'));
+  writeFileSync(join(folder, 'tsconfig.json'), `${JSON.stringify(PROJECT, null, 2)}\n`);
+}
+
+function compile(name, { version, foreign }) {
+  process.stdout.write(`types: TypeScript ${version} ... `);
+  const compiler = join(folder, 'node_modules', name, 'bin/tsc');
+  const { status, output } = run(process.execPath, [compiler, '-p', '.'], {
+    cwd: folder,
+  });
+  // An error of several lines is indented but for the first one.
+  const errors = output.split(/\n(?! )/).filter((error) => error.trim() !== '');
+  const ours = errors.filter((error) => foreign === undefined || !foreign.test(error));
+  const passed = ours.length === 0 && (status === 0 || errors.length > 0);
+  console.log(passed ? 'passed' : `FAILED\n${ours.join('\n') || output}`);
+  if (!passed) process.exitCode = 1;
+}
