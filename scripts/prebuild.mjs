@@ -6,15 +6,7 @@
 // Each is built in a copy under out/prebuild/, so that the addon that the tests use stays where it is.
 // The compiler's words are left there, in build.log.
 
-import {
-  copyFileSync,
-  cpSync,
-  mkdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { targetsOn } from './targets.mjs';
 import { fail, node, nodeWithHeaders, require, root, run, table } from './tools.mjs';
@@ -106,7 +98,7 @@ function buildWithPrebuildify(target, folder) {
   if (headers !== undefined) env['npm_config_nodedir'] = headers;
   if (platform === 'linux') {
     const tools = prefix(target);
-    args.push('--tag-libc', 'glibc', '--strip-bin', `${tools}strip`);
+    args.push('--strip-bin', `${tools}strip`);
     if (arch === 'arm') args.push('--tag-armv', '7');
     Object.assign(env, {
       CC: `${tools}gcc`,
@@ -127,7 +119,7 @@ function buildWithMinGW(target, folder) {
   const { version } = require('../package.json');
   const defines = gyp.defines.filter((define) => !define.includes('VERSION='));
   const include = `${nodeWithHeaders()}/include/node`;
-  const file = join(root, 'prebuilds', target.name, target.files[0]);
+  const file = join(root, 'prebuilds', target.name, target.file);
   mkdirSync(join(root, 'prebuilds', target.name), { recursive: true });
   writeFileSync(join(folder, 'host.def'), hostExports(include));
   const library = run(`${target.tools}dlltool`, ['-d', 'host.def', '-y', 'libhost.a'], {
@@ -163,14 +155,12 @@ function hostExports(include) {
 /** What a Linux binary asks of the system: old enough, and little enough for musl as well. */
 function checkLibc(target) {
   const folder = join(root, 'prebuilds', target.name);
-  const [glibc, musl] = target.files.map((file) => join(folder, file));
-  const { libraries, newest } = needs(glibc);
+  const { libraries, newest } = needs(join(folder, target.file));
   if (compareVersions(newest, OLDEST_GLIBC) > 0) {
     refuse(folder, `glibc ${newest}; ${OLDEST_GLIBC} is to do`);
   }
   // One library, of which musl has every function: `npm run test:runtimes` loads it there.
   if (libraries.join() !== 'libc.so.6') refuse(folder, libraries.join(', '));
-  if (musl !== undefined) copyFileSync(glibc, musl);
 }
 
 function refuse(folder, needed) {
@@ -191,18 +181,17 @@ function compareVersions(a, b) {
 }
 
 /** A row of the table. */
-function inspect({ name, files, tools }) {
-  const file = join(root, 'prebuilds', name, files[0]);
+function inspect({ name, file: addon, tools }) {
+  const file = join(root, 'prebuilds', name, addon);
   const size = `${Math.round(statSync(file).size / 1024)} KB`;
-  const label = files.length > 1 ? `${name}, and as musl` : name;
   if (name.startsWith('linux')) {
     const { libraries, newest } = needs(file);
-    return [label, size, newest, libraries.join(', ')];
+    return [name, size, newest, libraries.join(', ')];
   }
   if (process.platform === 'linux') {
     const { stdout } = run(`${tools}objdump`, ['-p', file]);
     const libraries = [...stdout.matchAll(/DLL Name: (.*)/g)].map(([, dll]) => dll);
-    return [label, size, '', libraries.join(', ')];
+    return [name, size, '', libraries.join(', ')];
   }
-  return [label, size, '', ''];
+  return [name, size, '', ''];
 }

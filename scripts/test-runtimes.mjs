@@ -18,8 +18,9 @@ import { join } from 'node:path';
 import vm from 'node:vm';
 import { build } from 'esbuild';
 import * as replays from '../test/support/replay.mjs';
+import { pack } from './pack.mjs';
 import { fetchRuntime, RUNTIMES } from './runtimes.mjs';
-import { fail, npm, root, run, table } from './tools.mjs';
+import { buildPrebuilds, fail, npm, root, run, table } from './tools.mjs';
 
 const TRACES = [
   'TokenBucket',
@@ -28,13 +29,19 @@ const TRACES = [
   'DirectConnectionRateLimiter',
 ];
 const TRACE_FILES = TRACES.map((name) => `${name}-2001.jsonl.gz`);
+/** What musl must be able to load, that of this machine first. */
+const MUSL = [
+  'linux-x64/relay-limiter.node',
+  'linux-arm64/relay-limiter.node',
+  'linux-arm/relay-limiter.armv7.node',
+];
 const PREBUILDS = 'node_modules/relay-limiter/prebuilds';
 const temporary = mkdtempSync(join(tmpdir(), 'relay-limiter-runtimes-'));
 const rows = [['runtime', 'for', 'operations on native', 'on TypeScript']];
 const failures = [];
 
 process.on('exit', () => rmSync(temporary, { recursive: true, force: true }));
-buildPrebuilds();
+buildPrebuilds([...new Set(RUNTIMES.map(({ binary }) => binary.split('/')[0]))]);
 const complete = install();
 const bare = join(temporary, 'without-binaries');
 cpSync(complete, bare, { recursive: true });
@@ -47,23 +54,12 @@ console.log(`\n${table(rows)}`);
 for (const { title, output } of failures) console.error(`\n== ${title}\n${output.trim()}`);
 process.exitCode = failures.length > 0 ? 1 : 0;
 
-function buildPrebuilds() {
-  const targets = [...new Set(RUNTIMES.map(({ binary }) => binary.split('/')[0]))].join();
-  const { status } = run(process.execPath, ['scripts/prebuild.mjs', '--only', targets], {
-    stdio: 'inherit',
-  });
-  if (status !== 0) process.exit(1);
-  console.log();
-}
-
 /** A folder where the packed package is installed, and beside it what it is tested with. */
 function install() {
   process.stdout.write('runtimes: packing and installing ... ');
   const folder = join(temporary, 'with-binaries');
   mkdirSync(folder);
-  const packed = npm(['pack', '--json', '--ignore-scripts', '--pack-destination', folder]);
-  if (packed.status !== 0) fail(packed.output);
-  const [{ filename }] = JSON.parse(packed.stdout);
+  const { filename } = pack(folder);
   writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module" }\n');
   const quiet = ['--no-audit', '--no-fund', '--loglevel=error'];
   const installed = npm(['install', `./${filename}`, '--ignore-scripts', ...quiet], {
@@ -143,17 +139,17 @@ function denied(how) {
 }
 
 /**
- * Whether musl finds all that the binary needs: it is loaded by a program of musl's. That of another
- * architecture cannot be; it must not need more.
+ * Whether musl finds all that the binary needs: it is loaded by a program of musl's. Those of other architectures
+ * cannot be; they must not need more, but for `raise` of standard C, which GCC calls on ARM. And node-gyp-build must take the file where the C library is musl.
  */
 function testMusl() {
-  const [file, other] = ['x64', 'arm64'].map((arch) => `linux-${arch}/relay-limiter.musl.node`);
+  const [file, ...foreign] = MUSL;
   process.stdout.write('runtimes: musl ... ');
   if (run('musl-gcc', ['--version']).status !== 0) {
     return report('musl', file, [{ missing: 'needs the Debian package musl-tools' }]);
   }
-  const [addon, foreign] = [file, other].map((name) => join(complete, PREBUILDS, name));
-  const [symbols, others] = [addon, foreign].map(symbolsNeededBy);
+  const addon = join(complete, PREBUILDS, file);
+  const symbols = symbolsNeededBy(addon);
   const stubs = symbols.filter((name) => /^(napi|node_api)_/.test(name));
   const source = join(temporary, 'stubs.c');
   writeFileSync(source, stubs.map((name) => `void ${name}(void) {}\n`).join(''));
@@ -162,13 +158,23 @@ function testMusl() {
   const built = run('musl-gcc', ['-Wall', '-Werror', '-rdynamic', loader, source, '-o', program]);
   const { status, stdout, output } = built.status === 0 ? run(program, [addon]) : built;
   const works = status === 0 && stdout.trim() === '8';
-  const outcome = works ? { passed: `loaded, ${stubs.length} stubs` } : { failed: output };
-  report('musl', 'linux-x64', [outcome]);
-  const more = others.filter((name) => !symbols.includes(name));
-  const same = others.length > 0 && more.length === 0;
-  process.stdout.write('runtimes: musl on linux-arm64 ... ');
-  report('musl', 'linux-arm64', [
-    same ? { passed: 'needs nothing else' } : { failed: `it needs ${more.join(', ') || '?'}` },
+  report('musl', 'linux-x64', [
+    works ? { passed: `loaded, ${stubs.length} stubs` } : { failed: output },
+  ]);
+  for (const other of foreign) {
+    const [platform] = other.split('/');
+    process.stdout.write(`runtimes: musl on ${platform} ... `);
+    const needed = symbolsNeededBy(join(complete, PREBUILDS, other));
+    const more = needed.filter((name) => !symbols.includes(name) && name !== 'raise');
+    const same = needed.length > 0 && more.length === 0;
+    report('musl', platform, [
+      same ? { passed: 'needs nothing else' } : { failed: `it needs ${more.join(', ') || '?'}` },
+    ]);
+  }
+  process.stdout.write('runtimes: this Node, told that its C library is musl ... ');
+  const how = { command: process.execPath, args: [], env: { LIBC: 'musl' } };
+  report(`Node ${process.versions.node}`, 'linux-x64, as if on musl', [
+    smoke(how, complete, { engine: 'native', binary: file }),
   ]);
 }
 

@@ -28,6 +28,15 @@ export function node(name, command, args, options) {
   return run(process.execPath, [script, ...args], options);
 }
 
+/** Builds the binaries of `targets` into prebuilds/; ends the program where that fails. */
+export function buildPrebuilds(targets) {
+  const { status } = run(process.execPath, ['scripts/prebuild.mjs', '--only', targets.join()], {
+    stdio: 'inherit',
+  });
+  if (status !== 0) process.exit(1);
+  console.log();
+}
+
 /** Runs npm. */
 export function npm(args, options) {
   return run('npm', args, { shell: process.platform === 'win32', ...options });

@@ -82,6 +82,16 @@ describe.runIf(TESTS_NATIVE)('where a binary fits', () => {
     });
   });
 
+  // LIBC is what node-gyp-build takes for the C library, whatever it is here.
+  test.each(['glibc', 'musl'])('what the package brings serves a system with %s', (LIBC) => {
+    copy.copy(BINARY, PREBUILD);
+    const path = join(copy.folder, PREBUILD);
+    expect(report({ LIBC })).toMatchObject({
+      report: { info: { engine: 'native', path } },
+      warnings: '',
+    });
+  });
+
   test.each([
     ['js', 'js', 'RELAY_LIMITER_ENGINE asks for js'],
     ['native', 'native', 'RELAY_LIMITER_ENGINE asks for native'],

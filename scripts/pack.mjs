@@ -1,0 +1,54 @@
+// Packs the tarball that npm publishes; checks, tests and the release all use this one.
+//
+//   npm run package                   into out/
+//   npm run package -- --to FOLDER    into this folder
+//
+// It is packed from a copy, out/package/, which differs from the repository in two things. The addon's build file lies
+// in native/: where it is at the root, package managers compile by themselves. The manifest has no scripts and no
+// development packages.
+
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { fail, npm, root } from './tools.mjs';
+
+const STAGE = join(root, 'out/package');
+
+/** Packs into `folder`: `{ filename, files, size }`, as npm names them. */
+export function pack(folder) {
+  stage();
+  return npmPack(['--pack-destination', resolve(folder)], STAGE);
+}
+
+function stage() {
+  rmSync(STAGE, { recursive: true, force: true });
+  const { files } = npmPack(['--dry-run'], root);
+  for (const { path } of files) copy(path, path);
+  copy('binding.gyp', 'native/binding.gyp');
+  const { scripts, devDependencies, ...manifest } = JSON.parse(
+    readFileSync(join(root, 'package.json'), 'utf8'),
+  );
+  writeFileSync(join(STAGE, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+}
+
+function copy(from, to) {
+  mkdirSync(join(STAGE, dirname(to)), { recursive: true });
+  cpSync(join(root, from), join(STAGE, to));
+}
+
+function npmPack(options, cwd) {
+  const { status, stdout, output } = npm(['pack', '--json', '--ignore-scripts', ...options], {
+    cwd,
+  });
+  if (status !== 0) fail(output);
+  return JSON.parse(stdout)[0];
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const at = process.argv.indexOf('--to');
+  const folder = at === -1 ? join(root, 'out') : process.argv[at + 1];
+  if (folder === undefined) fail('package: --to takes a folder');
+  mkdirSync(folder, { recursive: true });
+  const { filename, files, size } = pack(folder);
+  console.log(`${join(folder, filename)}: ${files.length} files, ${Math.round(size / 1000)} KB`);
+}
