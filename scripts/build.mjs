@@ -1,8 +1,8 @@
 // Builds dist/ (the package), out/ (examples, benchmark and soak) and the native addon.
 //
 //   node scripts/build.mjs              everything; fails if anything does
-//   node scripts/build.mjs --tolerant   the same, but a machine that cannot build the addon is told
-//                                       so in one line and gets the TypeScript engine
+//   node scripts/build.mjs --tolerant   what has changed since the last build; a machine that cannot build
+//                                       the addon is told so in one line and gets the TypeScript engine
 //   node scripts/build.mjs --bench      only the addons that the benchmark compares with
 //
 // The compiler's words are left in build/addon.log.
@@ -17,6 +17,15 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename } from 'node:path';
+import {
+  areSourcesBuilt,
+  forgetSources,
+  isAddonBuilt,
+  isAddonSettled,
+  missingTools,
+  recordAddon,
+  recordSources,
+} from './built.mjs';
 import { fail, node, nodeWithHeaders, require, root } from './tools.mjs';
 
 const LOG = 'build/addon.log';
@@ -85,16 +94,26 @@ async function buildPackage(tolerant) {
     console.log('relay-limiter: nothing built: the development packages are not installed');
     return;
   }
-  for (const project of ['lib', 'examples', 'bench', 'soak']) {
-    rmSync(`${root}${OUTPUTS[project]}`, { recursive: true, force: true });
-    compileTypeScript(project);
-    if (project === 'lib') await buildPage();
+  if (!tolerant || !areSourcesBuilt()) {
+    forgetSources();
+    for (const project of ['lib', 'examples', 'bench', 'soak']) {
+      rmSync(`${root}${OUTPUTS[project]}`, { recursive: true, force: true });
+      compileTypeScript(project);
+      if (project === 'lib') await buildPage();
+    }
+    recordSources();
   }
-  if (compileAddon('.')) {
+  if (!tolerant || !isAddonSettled()) {
+    compileAddon('.');
+    recordAddon();
+  }
+  if (isAddonBuilt()) {
     console.log('relay-limiter: built, with the native addon');
   } else if (tolerant) {
+    const missing = missingTools();
+    const why = missing.length > 0 ? `needs ${missing.join(', ')}` : `${LOG} says why`;
     console.log(
-      `relay-limiter: built without the native addon (${LOG} says why); the TypeScript engine runs`,
+      `relay-limiter: built without the native addon (${why}); the TypeScript engine runs`,
     );
   } else {
     fail(readFileSync(`${root}${LOG}`, 'utf8'));
