@@ -2,7 +2,8 @@
 // types and entries are right, and that the addon can be built from it.
 //
 //   npm run check:package
-//   npm run check:package -- --complete    before a release: no binary may be missing
+//   npm run check:package -- --complete     before a release: no binary may be missing
+//   npm run check:package -- --to FOLDER    puts the tarball there if all is well
 
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,7 +20,7 @@ const ALLOWED = [
   /^dist\/dashboard\/uplot\.LICENSE$/,
   /^native\/[\w/-]+\.(h|cc|map|gyp)$/,
   /^docs\/([\w-]+\.md|grafana\.json)$/,
-  /^(package\.json|LICENSE|README\.md|ARCHITECTURE\.md|CHANGELOG\.md)$/,
+  /^(package\.json|LICENSE|THIRD-PARTY-NOTICES\.md|README\.md|ARCHITECTURE\.md|CHANGELOG\.md)$/,
 ];
 const BINARIES = TARGETS.map(({ name, file }) => `prebuilds/${name}/${file}`);
 
@@ -46,6 +47,8 @@ check('arethetypeswrong', () =>
   words(node('@arethetypeswrong/cli', 'attw', [tarball, ...PROFILE])),
 );
 check('builds from its sources', buildErrors);
+const at = process.argv.indexOf('--to');
+if (at !== -1 && !process.exitCode) cpSync(tarball, join(process.argv[at + 1], filename));
 console.log(`\n${filename}: ${paths.length} files, ${Math.round(size / 1000)} KB packed`);
 console.log(`\n${table(rows)}`);
 
@@ -68,10 +71,18 @@ function surplus() {
   );
 }
 
-/** Whatever package.json names as a file, and the licence of uPlot, which is built into the dashboard's page. */
+/** Whatever package.json names as a file, and licences. */
 function missingEntries() {
-  const { exports, imports, bin, main, types } = manifest;
-  const named = [exports, imports, bin, main, types, 'dist/dashboard/uplot.LICENSE'];
+  const named = [
+    'LICENSE',
+    'THIRD-PARTY-NOTICES.md',
+    'dist/dashboard/uplot.LICENSE',
+    manifest.exports,
+    manifest.imports,
+    manifest.bin,
+    manifest.main,
+    manifest.types,
+  ];
   const entries = [...new Set(named.flatMap(leaves))].map((entry) => entry.replace('./', ''));
   return entries.filter((entry) => !paths.includes(entry));
 }
