@@ -1,0 +1,44 @@
+// Tries clients that package.json names as optional peers with test/smoke/peer.mjs, the oldest version of each range: the
+// tests know the newest ones.
+//
+//   npm run test:peers
+
+import { join } from 'node:path';
+import { findServer, StoreServer } from '../out/examples/fleet/server.js';
+import { fetchPackages } from './fetch.mjs';
+import { fetchRuntime, RUNTIMES } from './runtimes.mjs';
+import { fail, require, root, run } from './tools.mjs';
+
+const { peerDependencies } = require('../package.json');
+
+const PEERS = ['redis', 'ioredis', 'undici'].flatMap((name) =>
+  peerDependencies[name].split(' || ').map((range) => range.replace('^', `${name}@`)),
+);
+
+const program = findServer();
+if (program === undefined) fail('peers: needs the Debian package redis-server');
+const server = await StoreServer.start(program, []);
+try {
+  for (const peer of PEERS) test(peer);
+} finally {
+  await server.close();
+}
+
+function test(peer) {
+  process.stdout.write(`peers: ${peer} ... `);
+  const { folder, missing } = fetchPackages(`peer-${peer.replace('@', '-')}`, [peer]);
+  const outcome = missing === undefined ? smoke(peer, folder) : { status: 1, output: missing };
+  console.log(outcome.status === 0 ? 'passed' : `FAILED\n${outcome.output}`);
+  if (outcome.status !== 0) process.exitCode = 1;
+}
+
+function smoke(peer, folder) {
+  // This one needs a newer Node than the package does.
+  const how = peer.startsWith('undici@8')
+    ? fetchRuntime(RUNTIMES.find(({ name }) => name === 'Node 24'))
+    : { command: process.execPath, args: [] };
+  if (how.missing !== undefined) return { status: 1, output: how.missing };
+  const script = join(root, 'test/smoke/peer.mjs');
+  const [name] = peer.split('@');
+  return run(how.command, [...how.args, script, name, folder, server.url], { timeout: 120_000 });
+}
