@@ -92,7 +92,7 @@ describe.each(CASES)('A bundle by %s as %s', (bundler, format) => {
     expect(warnings).toEqual([]);
     expect(start([file])).toEqual(onTypeScript(noBinaryIn(folder)));
     if (!TESTS_NATIVE) return;
-    const path = join(folder, 'relay-limiter.glibc.node');
+    const path = join(folder, 'relay-limiter.node');
     cpSync(BINARY, path);
     expect(start([file])).toMatchObject({
       stderr: '',

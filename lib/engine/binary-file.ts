@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 export type BinaryFile = { readonly path: string } | { readonly absent: string };
 
 const PACKAGE = 'relay-limiter';
-/** `relay_limiter.node` as node-gyp builds it, `relay-limiter.glibc.node` as the package carries it. */
+/** `relay_limiter.node` as node-gyp builds it, `relay-limiter.node` as the package carries it. */
 const ADDON = /^relay[-_]limiter(\.\w+)*\.node$/;
 
 /** Never throws: without permission to look, as in Deno, that is the reason. */
