@@ -12,8 +12,8 @@ import { pack } from './pack.mjs';
 import { TARGETS } from './targets.mjs';
 import { node, nodeWithHeaders, npm, require, root, run, table } from './tools.mjs';
 
-// Compressed. What is there takes some 415 KB without binaries, and a binary 128 to 208 KB, 151 KB on average.
-const MOST_BYTES = 450_000;
+// Compressed. What is there takes some 450 KB without binaries, and a binary 128 to 208 KB, 151 KB on average.
+const MOST_BYTES = 500_000;
 const MOST_BYTES_PER_BINARY = 160_000;
 const ALLOWED = [
   /^dist\/[\w/-]+\.(js|d\.ts)$/,

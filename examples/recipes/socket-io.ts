@@ -10,7 +10,10 @@ type Connection = Socket['conn'];
 
 /** Of a packet as socket.io's own parser writes it: its type, how many attachments follow, its namespace. */
 const HEAD = /^([0-6])(?:(\d{1,9})-)?(\/[^,]{0,100})?/;
+/** Attachments that one event may bring; the connection is closed for more. */
+const MOST_ATTACHMENTS = 10;
 const ALLOWED: CheckResult = ['allow', 0];
+const CLOSED: CheckResult = ['disconnect', 0];
 const addressOf = addressResolver({ trustedProxies: 'loopback' });
 
 /** For `new Server(http, { allowRequest: allowRequest(limiter) })`: asked for each handshake and each poll. */
@@ -34,7 +37,7 @@ export function limitPackets(io: Server, limiter: RateLimiter): void {
     let verdict = ALLOWED;
     let attachments = 0;
     const count = (data?: unknown) => {
-      const [, type, others] = HEAD.exec(String(data)) ?? [];
+      const [, type, others = '0'] = headOf(data);
       // A DISCONNECT ends what a CONNECT has begun, which was counted.
       if (type === '1') {
         verdict = ALLOWED;
@@ -46,8 +49,9 @@ export function limitPackets(io: Server, limiter: RateLimiter): void {
       attachments -= 1;
       const isAttachment = attachments >= 0 && typeof data !== 'string';
       if (isAttachment && checked[0] !== 'disconnect') return;
-      verdict = checked;
-      attachments = Number(others ?? 0);
+      verdict = Number(others) > MOST_ATTACHMENTS ? CLOSED : checked;
+      attachments = verdict === CLOSED ? 0 : Number(others);
+      if (verdict === CLOSED) conn.close(true);
     };
     // Before 'data', which is of those packets that are messages.
     conn.on('packet', ({ data }) => count(data));
@@ -67,13 +71,18 @@ export function limitPackets(io: Server, limiter: RateLimiter): void {
 
 /** Tells the sender of an event or of a CONNECT. */
 function refuse(conn: Connection, data: unknown, delaySeconds: number): void {
-  const [, type, , path] = HEAD.exec(String(data)) ?? [];
+  const [, type, , path] = headOf(data);
   const namespace = path === undefined ? '' : `${path},`;
   // An answer to each must not fill the memory for who does not read.
   if (!conn.transport.writable) return;
   if (type === '0') conn.write(`4${namespace}{"message":"rate limit exceeded"}`);
   const event = ['rate-limited', { delaySeconds }];
   if (type === '2' || type === '5') conn.write(`2${namespace}${JSON.stringify(event)}`);
+}
+
+/** Empty for an attachment. */
+function headOf(data: unknown): (string | undefined)[] {
+  return (typeof data === 'string' ? HEAD.exec(data) : null) ?? [];
 }
 
 function keyOf(request: IncomingMessage): string {

@@ -85,7 +85,11 @@ const LIMITERS: Definitions<Figures> = {
       values: ({ verdicts }) =>
         Object.entries(verdicts).map(([verdict, total]) => [{ verdict }, total]),
     },
-    { name: 'bans_total', help: 'Bans begun.', values: ({ bansBegun }) => [[{}, bansBegun]] },
+    {
+      name: 'bans_total',
+      help: 'Bans that checks began.',
+      values: ({ bansBegun }) => [[{}, bansBegun]],
+    },
     {
       name: 'evictions_total',
       help: 'Records given up to make room; lossy ones forgot something.',

@@ -9,10 +9,13 @@ import { readDocument } from './document.js';
 const wholes = new Map<string, string>();
 /** Paths whose file a limiter has refused. */
 const refusals = new Set<string>();
+/** What the files of paths looked like when they were copied: a save that fails copies none again. */
+const copied = new Map<string, string>();
 
 /** The file of a path has been loaded or saved, and `look` is what it looked like. */
 export function noteWhole(path: string, look: string | undefined): void {
   refusals.delete(path);
+  copied.delete(path);
   if (look !== undefined) wholes.set(path, look);
 }
 
@@ -35,11 +38,18 @@ export async function lookOf(path: string): Promise<string | undefined> {
  */
 export async function setAside(path: string): Promise<void> {
   const look = await lookOf(path);
-  if (look === undefined || look === wholes.get(path)) return;
+  if (look === undefined || look === wholes.get(path) || look === copied.get(path)) return;
   if (!refusals.has(path) && (await isWhole(path))) return;
   const time = new Date().toISOString().replaceAll(/[-:.]/g, '');
   const aside = `${await realpath(path)}.damaged-${time}`;
-  await copyFile(path, aside, constants.COPYFILE_EXCL);
+  try {
+    await copyFile(path, aside, constants.COPYFILE_EXCL);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const message = `${path} is damaged, and cannot be copied to ${aside} (${code}): move it away, or let the process write its folder`;
+    throw Object.assign(new Error(message, { cause: error }), { code });
+  }
+  copied.set(path, look);
 }
 
 /** Also where it cannot be read: nothing is known of it then, and a save may be what mends it. */

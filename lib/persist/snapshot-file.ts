@@ -58,7 +58,7 @@ export async function saveSnapshot(limiter: Persistent, path: string): Promise<v
 
 /**
  * Restores what `saveSnapshot` wrote, and returns how many peers came back; 1 for a limiter that does not
- * count them (`PolicyLimiter`), 0 where there is no file: a first start is no error.
+ * count them (`PolicyLimiter`), 0 where there is no file, or nothing in it: a first start is no error.
  *
  * The time that has passed since by the wall clock counts: bans have so much less left, buckets were refilled
  * so much longer ago, and a peer whose ban is over comes back without any violation, as a check would have it.
@@ -135,10 +135,12 @@ async function after(before: Promise<void> | undefined, act: () => Promise<void>
   return act();
 }
 
+/** undefined if there is no file, or nothing in it: a file that is mounted by itself is empty at the first start. */
 async function openIfThere(file: string): Promise<FileHandle | undefined> {
   try {
-    requireFile(await stat(file), file);
-    return await open(file, 'r');
+    const stats = await stat(file);
+    requireFile(stats, file);
+    return stats.size === 0 ? undefined : await open(file, 'r');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;

@@ -289,7 +289,7 @@ describe('damage', () => {
   test('is a file cut off anywhere, or longer than it was', async () => {
     await saveSnapshot(new Notebook(snapshot), folder.file());
     const bytes = readFileSync(folder.file());
-    for (let length = 0; length < bytes.length; length += 1) {
+    for (let length = 1; length < bytes.length; length += 1) {
       expect(await damaged(bytes.subarray(0, length)), `${length} bytes`).toBe(true);
     }
     for (const more of [' ', '\n', '\0', bytes]) {
@@ -297,12 +297,19 @@ describe('damage', () => {
     }
   });
 
-  test.each(['', '{}', 'null', '[1, 2]', JSON.stringify(snapshot)])(
+  test.each(['{}', 'null', '[1, 2]', JSON.stringify(snapshot)])(
     'is whatever is not ours: %j',
     async (text) => {
       expect(await damaged(text)).toBe(true);
     },
   );
+
+  test('is not that nothing is in a file, as before the first save of one that is mounted', async () => {
+    writeFileSync(folder.file(), '');
+    const notebook = new Notebook();
+    expect(await loadSnapshot(notebook, folder.file())).toBe(0);
+    expect(notebook.restored).toBeUndefined();
+  });
 
   test('is a file of zeros', async () => {
     expect(await damaged('\0'.repeat(5000))).toBe(true);
@@ -388,8 +395,30 @@ describe('a file that cannot be loaded', () => {
     writeFileSync(folder.file(), 'damaged');
     vi.useFakeTimers({ toFake: ['Date'], now: 0 });
     mkdirSync(folder.file('bans.json.damaged-19700101T000000000Z'));
-    expect(await codeOfRejection(save())).toBe('EEXIST');
+    await expect(save()).rejects.toMatchObject({
+      code: 'EEXIST',
+      message: expect.stringMatching(
+        /bans\.json is damaged, and cannot be copied to .*: move it away/,
+      ),
+    });
     expect(readFileSync(folder.file(), 'utf8')).toBe('damaged');
+  });
+
+  test('is copied once, however many saves fail after that', async () => {
+    writeFileSync(folder.file(), 'damaged');
+    const failing = {
+      snapshot: () => ({}),
+      restore: () => 0,
+      *snapshotSlices(): Generator<object> {
+        yield snapshot;
+        throw new Error('no snapshot');
+      },
+      *restoreSlices() {},
+    };
+    for (let n = 0; n < 3; n += 1) {
+      await expect(saveSnapshot(failing, folder.file())).rejects.toThrow('no snapshot');
+    }
+    expect(asides()).toHaveLength(1);
   });
 
   test('is not copied where nothing is in it', async () => {

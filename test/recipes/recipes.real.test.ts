@@ -220,6 +220,14 @@ describe('socket.io, from a client of one’s own', () => {
     expect(peer.readyState).toBe(WebSocket.OPEN);
   });
 
+  test('an event of more than ten attachments closes the connection', async () => {
+    const { peer } = await raw(few(100));
+    const closed = once(peer, 'close');
+    peer.send('40');
+    peer.send('4511-["say"]');
+    await closed;
+  });
+
   test('who does not read is not told for ever', async () => {
     const { io, peer } = await raw(few(1));
     peer.send('40');

@@ -34,7 +34,8 @@ export class PeerSearch {
     });
     byId('find').addEventListener('submit', (event) => {
       event.preventDefault();
-      this.#key = keyOf(byId<HTMLInputElement>('find-key').value);
+      // The page shows blanks at the ends of a key as escapes.
+      this.#key = keyOf(byId<HTMLInputElement>('find-key').value.trim());
       void this.#look();
     });
   }
@@ -69,8 +70,17 @@ export class PeerSearch {
     if (banned) {
       if (!this.#context.allowLift()) return undefined;
       return this.#acting('Lift', () => {
-        const left = this.#context.secondsLeft(limiter, key) ?? Infinity;
-        return lift(target, most === null ? null : { seconds: Math.min(most, left), violations });
+        const left = this.#context.secondsLeft(limiter, key);
+        const canUndo = most !== null && left !== undefined;
+        if (
+          !canUndo &&
+          !confirm(
+            `Lift the ban of ${keyText(key, key.length).short} in ${about.name}? It cannot be undone.`,
+          )
+        ) {
+          return Promise.resolve();
+        }
+        return lift(target, canUndo ? { seconds: Math.min(most, left), violations } : null);
       });
     }
     if (banned === null || most === null) return undefined;
