@@ -1,8 +1,8 @@
 // The addon's door: its classes, and what lib/engine/native.ts asks for first.
 
-#include "../direct-limiter.h"
-#include "../orderbook-limiter.h"
-#include "../rate-limiter.h"
+#include "../limiters/direct-limiter.h"
+#include "../limiters/orderbook-limiter.h"
+#include "../limiters/rate-limiter.h"
 #include "checks.h"
 #include "group.h"
 #include "lease-table-object.h"

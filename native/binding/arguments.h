@@ -7,8 +7,8 @@
 #include <memory>
 #include <new>
 
-#include "../apart.h"
-#include "../fingerprint.h"
+#include "../memory/compiler.h"
+#include "../table/fingerprint.h"
 #include "registry.h"
 
 namespace relay_limiter {

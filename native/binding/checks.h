@@ -4,8 +4,8 @@
 
 #include <node_api.h>
 
-#include "../records.h"
-#include "../verdict.h"
+#include "../limiters/records.h"
+#include "../limiters/verdict.h"
 #include "arguments.h"
 
 namespace relay_limiter {

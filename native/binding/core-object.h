@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "../fingerprint.h"
+#include "../table/fingerprint.h"
 #include "arguments.h"
 #include "registry.h"
 

@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "../records.h"
+#include "../limiters/records.h"
 #include "arguments.h"
 #include "checks.h"
 #include "handle.h"

@@ -1,8 +1,8 @@
 // LeaseTableObject: a table of leases as a JavaScript object.
 #pragma once
 
-#include "../clock.h"
-#include "../lease-table.h"
+#include "../limiters/clock.h"
+#include "../limiters/lease-table.h"
 #include "checks.h"
 #include "core-object.h"
 

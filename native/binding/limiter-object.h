@@ -3,7 +3,7 @@
 
 #include <napi.h>
 
-#include "../clock.h"
+#include "../limiters/clock.h"
 #include "core-object.h"
 #include "group.h"
 #include "report.h"

@@ -8,10 +8,10 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "../offenders.h"
-#include "../records.h"
-#include "../snapshot-walk.h"
-#include "../tally.h"
+#include "../limiters/counters.h"
+#include "../limiters/offenders.h"
+#include "../limiters/records.h"
+#include "../limiters/snapshot-walk.h"
 #include "arguments.h"
 
 namespace relay_limiter {

@@ -1,7 +1,7 @@
 // The clock on simulated time: whatever the processor's counter does, answers never step back, are
 // never ahead of the system's clock, and are behind it only for a bounded number of calls.
 
-#include "../../native/clock.h"
+#include "../../native/limiters/clock.h"
 
 #include <cmath>
 #include <cstdio>

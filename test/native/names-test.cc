@@ -1,8 +1,6 @@
 // The store of names alone: random texts against a std::unordered_map, without memory, and whether
 // memory goes back. .ci/run builds it with sanitizers.
 
-#include "../../native/names.h"
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -15,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "../../native/memory/key-store.h"
 #include "require.h"
 #include "test-memory.h"
 

@@ -1,8 +1,6 @@
 // The store of pages alone: random takes and gives against a model, without memory, and whether
 // memory goes back to the system. .ci/run builds it with sanitizers.
 
-#include "../../native/pages.h"
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -13,6 +11,7 @@
 #include <set>
 #include <vector>
 
+#include "../../native/memory/page-allocator.h"
 #include "require.h"
 #include "test-memory.h"
 

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "../../native/table.h"
+#include "../../native/table/table.h"
 #include "require.h"
 #include "test-memory.h"
 

@@ -9,7 +9,7 @@
 #include <new>
 #include <set>
 
-#include "../../native/system-memory.h"
+#include "../../native/memory/system-memory.h"
 
 // How many of the allocations that may fail succeed before one does; and whether all behind it fail
 // as well.

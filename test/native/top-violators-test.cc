@@ -1,6 +1,6 @@
 // TopViolators against a model that sorts everybody. .ci/run builds it with sanitizers.
 
-#include "../../native/top-violators.h"
+#include "../../native/limiters/top-violators.h"
 
 #include <algorithm>
 #include <cstdio>

@@ -1,4 +1,4 @@
-// The token bucket and elapsed time; nothing else. Twin of native/arithmetic.h: same names, same
+// The token bucket and elapsed time; nothing else. Twin of native/limiters/arithmetic.h: same names, same
 // order of operations, so that both engines agree to the last bit. IEEE doubles, one rounding an
 // operation; a division stays a division. Numbers have no references here: `refill` is the first
 // half of consume, the other half is where the numbers are kept.

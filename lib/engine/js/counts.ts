@@ -1,5 +1,5 @@
 // Counts that stop at 2^53 - 1, up to which both JavaScript and snapshots are exact, and sums of them.
-// Twin of native/counts.h.
+// Twin of native/limiters/counts.h.
 
 export const MOST_COUNT = Number.MAX_SAFE_INTEGER;
 

@@ -1,4 +1,4 @@
-// DirectConnectionRateLimiter's decisions. Twin of native/direct-limiter.h: same names, same order
+// DirectConnectionRateLimiter's decisions. Twin of native/limiters/direct-limiter.h: same names, same order
 // of statements.
 
 import { monotonicSeconds } from '../../clock.js';

@@ -1,5 +1,5 @@
 // Eviction: which of some peers is missed least where a newcomer needs the place of one. Twin of
-// native/eviction.h. Knows no limiter.
+// native/limiters/eviction.h. Knows no limiter.
 
 import type { Place, Table } from './table.js';
 

@@ -1,4 +1,4 @@
-// LeaseTable: tokens that may be spent until a time, by peer. Twin of native/lease-table.h: same names,
+// LeaseTable: tokens that may be spent until a time, by peer. Twin of native/limiters/lease-table.h: same names,
 // same order of statements. It refills nothing, and knows nobody that gave them.
 
 import { monotonicSeconds } from '../../clock.js';

@@ -1,5 +1,5 @@
 // Offenders: the peers with violations or a ban, in the order they offended. Twin of
-// native/offenders.h. Knows no limiter; when a ban is over is for its user to say. A key is what
+// native/limiters/offenders.h. Knows no limiter; when a ban is over is for its user to say. A key is what
 // Keys.find returns, and `text` what it was given.
 //
 // The text of keys is bounded. A key of MOST_UNITS code units is always kept, one of up to LONG_UNITS

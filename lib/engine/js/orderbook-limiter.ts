@@ -1,4 +1,4 @@
-// OrderbookRateLimiter's decisions. Twin of native/orderbook-limiter.h: same names, same order of
+// OrderbookRateLimiter's decisions. Twin of native/limiters/orderbook-limiter.h: same names, same order of
 // statements.
 
 import { monotonicSeconds } from '../../clock.js';

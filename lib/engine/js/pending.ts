@@ -1,6 +1,6 @@
 // Pending records: what a snapshot restored by digest, without the key. Each waits here until its
 // peer is checked again: then the key is hashed under the secret of each snapshot, and leads to it.
-// Twin of native/pending.h.
+// Twin of native/limiters/pending.h.
 
 import type { DigestColumns } from '../columns.js';
 import { digestOf } from './siphash.js';

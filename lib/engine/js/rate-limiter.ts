@@ -1,4 +1,4 @@
-// RateLimiter's decisions. Twin of native/rate-limiter.h: same names, same order of statements.
+// RateLimiter's decisions. Twin of native/limiters/rate-limiter.h: same names, same order of statements.
 
 import { monotonicSeconds } from '../../clock.js';
 import type { SnapshotBucket, SnapshotPeer } from '../../types.js';

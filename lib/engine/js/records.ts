@@ -1,4 +1,4 @@
-// What a snapshot says of an offender, as the limiters reckon with it. Twin of native/records.h.
+// What a snapshot says of an offender, as the limiters reckon with it. Twin of native/limiters/records.h.
 
 import type { SnapshotBucket, SnapshotPeer } from '../../types.js';
 import { type OffenderColumns, offenderAt } from '../columns.js';

@@ -1,5 +1,5 @@
 // Seats of opened peers with long keys: whose record lies at the place in SEAT its two words tell, so
-// that the text need not be hashed again. Twin of native/seat.h: they are 64 bits of the 128 that the
+// that the text need not be hashed again. Twin of native/table/peer-slot.h: they are 64 bits of the 128 that the
 // alias is made of, which nobody can bring to agree without the secret. A short key is looked up as it
 // is, and needs no words.
 

@@ -1,5 +1,5 @@
 // SipHash of a string in its 128-bit form, 64-bit words as two halves of 32. Knows neither keys nor
-// tables. `digestOf` is the fingerprint of native/fingerprint.h, word for word.
+// tables. `digestOf` is the fingerprint of native/table/fingerprint.h, word for word.
 //
 // Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012). 1 round a word and 3 at the end
 // are enough for tables; the published test vectors are of 2 and 4.

@@ -1,5 +1,5 @@
 // Visits all that a snapshot holds of a limiter, in steps between which the limiter may go on. Twin of
-// native/snapshot-walk.h.
+// native/limiters/snapshot-walk.h.
 
 import { monotonicSeconds } from '../../clock.js';
 import type { SnapshotBucket, SnapshotPeer } from '../../types.js';

@@ -1,5 +1,5 @@
 // Tally: what a limiter has decided, and what its bound has cost, since it was made. Twin of
-// native/tally.h.
+// native/limiters/counters.h.
 
 import type { EngineTally } from '../engine.js';
 import { isNothing, type Loss } from './eviction.js';

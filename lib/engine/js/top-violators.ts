@@ -1,5 +1,5 @@
 // TopViolators: the worst offenders, kept in order as violations are counted, so that listing them takes
-// no pass over all. Twin of native/top-violators.h. Knows no table: where too many of the worst were
+// no pass over all. Twin of native/limiters/top-violators.h. Knows no table: where too many of the worst were
 // forgiven, it must be told of all offenders again.
 
 import { TOP_VIOLATORS } from '../engine.js';

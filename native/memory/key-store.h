@@ -15,7 +15,7 @@
 #include <cstring>
 #include <new>
 
-#include "pages.h"
+#include "page-allocator.h"
 
 namespace relay_limiter {
 

@@ -11,12 +11,12 @@
 #include <memory>
 #include <new>
 
-#include "apart.h"
+#include "../memory/compiler.h"
+#include "../memory/key-store.h"
+#include "../table/table.h"
 #include "arithmetic.h"
 #include "counts.h"
 #include "eviction.h"
-#include "names.h"
-#include "table.h"
 #include "top-violators.h"
 
 namespace relay_limiter {

@@ -20,10 +20,10 @@
 #include <cstring>
 #include <new>
 
-#include "apart.h"
+#include "../memory/compiler.h"
+#include "../memory/page-allocator.h"
 #include "page.h"
-#include "pages.h"
-#include "seat.h"
+#include "peer-slot.h"
 
 namespace relay_limiter {
 

@@ -10,7 +10,7 @@
 #include <memory>
 #include <new>
 
-#include "apart.h"
+#include "../memory/compiler.h"
 #include "records.h"
 #include "verdict.h"
 

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <limits>
 
+#include "../table/table.h"
 #include "arithmetic.h"
 #include "eviction.h"
 #include "offenders.h"
-#include "table.h"
 
 namespace relay_limiter {
 

@@ -4,12 +4,12 @@
 
 #include <algorithm>
 
-#include "apart.h"
+#include "../memory/compiler.h"
+#include "counters.h"
 #include "offenders.h"
 #include "pending.h"
 #include "records.h"
 #include "sweep.h"
-#include "tally.h"
 #include "verdict.h"
 
 namespace relay_limiter {

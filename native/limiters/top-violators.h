@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "fingerprint.h"
+#include "../table/fingerprint.h"
 
 namespace relay_limiter {
 

@@ -2,12 +2,12 @@
 // statements.
 #pragma once
 
-#include "apart.h"
+#include "../memory/compiler.h"
+#include "counters.h"
 #include "offenders.h"
 #include "pending.h"
 #include "records.h"
 #include "sweep.h"
-#include "tally.h"
 #include "verdict.h"
 
 namespace relay_limiter {

@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cstdint>
 
-#include "apart.h"
+#include "../memory/compiler.h"
 
 #if defined(_MSC_VER) && (defined(_M_X64) || defined(_M_IX86))
 #include <intrin.h>

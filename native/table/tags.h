@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "apart.h"
+#include "../memory/compiler.h"
 #include "simd.h"
 
 #if defined(_MSC_VER) && !defined(__clang__)

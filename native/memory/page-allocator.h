@@ -19,7 +19,7 @@
 #include <cstring>
 #include <new>
 
-#include "numbered.h"
+#include "page-directory.h"
 #include "system-memory.h"
 
 namespace relay_limiter {

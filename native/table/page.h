@@ -18,7 +18,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "apart.h"
+#include "../memory/compiler.h"
 #include "fingerprint.h"
 #include "tags.h"
 
