@@ -12,7 +12,7 @@ namespace relay_limiter {
 namespace {
 
 // Raised when what is called, or how, changes; lib/engine/native-limiters.ts has the same number.
-constexpr int kDoor = 5;
+constexpr int kAbiVersion = 5;
 
 // The two limiters with buckets share how they tell what is in one.
 template <class Self>
@@ -148,7 +148,7 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
 
 // What the classes of one environment share; their objects hold it as well, and may outlive it.
 struct Registries {
-  explicit Registries(const CallWords* told)
+  explicit Registries(const CallArguments* told)
       : rateLimiters(*new Registry<RateLimiterObject>(told)),
         orderbookLimiters(*new Registry<OrderbookObject>(told)),
         directLimiters(*new Registry<DirectObject>(told)),
@@ -170,14 +170,14 @@ struct Registries {
 };
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
-  Napi::ArrayBuffer words = Napi::ArrayBuffer::New(env, sizeof(CallWords));
+  Napi::ArrayBuffer words = Napi::ArrayBuffer::New(env, sizeof(CallArguments));
   // The thread is being ended: nobody will see what it exports.
   if (words.IsEmpty()) return exports;
-  auto* registries = new Registries(reinterpret_cast<const CallWords*>(words.Data()));
+  auto* registries = new Registries(reinterpret_cast<const CallArguments*>(words.Data()));
   registries->words = Napi::Persistent(words.As<Napi::Object>());
   env.SetInstanceData(registries);
   exports.Set("version", RELAY_LIMITER_VERSION);
-  exports.Set("door", kDoor);
+  exports.Set("door", kAbiVersion);
   exports.Set("words", words);
   exports.Set("RateLimiter", RateLimiterObject::define(env, registries->rateLimiters));
   exports.Set("OrderbookLimiter", OrderbookObject::define(env, registries->orderbookLimiters));

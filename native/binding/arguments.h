@@ -37,7 +37,7 @@ struct Call {
   double now() const noexcept { return words->now == words->now ? words->now : object->now(); }
 
   napi_value arguments[kMost];
-  const CallWords* words;
+  const CallArguments* words;
   Self* object;
 };
 
@@ -57,14 +57,14 @@ class KeyText {
   }
 
   // The key of a peer whose fingerprint is known.
-  Key named(const Fingerprint& print) const noexcept { return {print, text_, length_}; }
+  Key named(const Fingerprint& fingerprint) const noexcept { return {fingerprint, text_, length_}; }
 
  private:
   // Enough for an address, a UUID, a public key or an onion name; and for the digest of 129 units
   // by which shared limits know a longer one, whose leases must need no memory to change.
   static constexpr size_t kInline = 136;
 
-  RELAY_LIMITER_APART static bool refuse(napi_env env, napi_status status) noexcept {
+  RELAY_LIMITER_NOINLINE static bool refuse(napi_env env, napi_status status) noexcept {
     if (status == napi_string_expected) {
       napi_throw_type_error(env, "ERR_LIMITER_KEY", "a peer key must be a string");
     } else {
@@ -74,7 +74,7 @@ class KeyText {
   }
 
   // Where the key fills the buffer it may be longer: ask, and copy it to the heap if so.
-  RELAY_LIMITER_APART napi_status readLong(napi_env env, napi_value value) noexcept {
+  RELAY_LIMITER_NOINLINE napi_status readLong(napi_env env, napi_value value) noexcept {
     napi_status status = napi_get_value_string_utf16(env, value, nullptr, 0, &length_);
     if (status != napi_ok || length_ < kInline) return status;
     heap_.reset(new (std::nothrow) char16_t[length_ + 1]);

@@ -31,21 +31,21 @@ inline napi_value answerOf(napi_env env, Verdict verdict) noexcept {
 // Whether the short way is open and allows: then the check is done. `find` returns the bucket, or
 // nullptr.
 template <class Core, class Find>
-bool allowsShort(Core& core, Find&& find, double cost, double now) noexcept {
-  if (!core.isShort()) return false;
+bool tryFastPath(Core& core, Find&& find, double cost, double now) noexcept {
+  if (!core.canUseFastPath()) return false;
   Bucket* bucket = find();
-  if (bucket == nullptr || !core.shortWay(cost, now)(*bucket)) return false;
-  ++core.tally().allowed;
+  if (bucket == nullptr || !core.fastPath(cost, now)(*bucket)) return false;
+  ++core.counters().allowed;
   return true;
 }
 
 // What a check does that its short way did not decide.
 template <class Self>
-RELAY_LIMITER_APART napi_value decide(napi_env env, Self& self, const Key& key, double cost,
-                                      double now) noexcept {
+RELAY_LIMITER_NOINLINE napi_value decide(napi_env env, Self& self, const Key& key, double cost,
+                                         double now) noexcept {
   double delay = 0;
   const Verdict verdict = self.checkBucket(key, cost, now, delay);
-  self.account(env);
+  self.reportExternalMemory(env);
   return Self::answer(env, verdict, delay);
 }
 
@@ -61,43 +61,44 @@ napi_value checkCost(napi_env env, napi_callback_info info) noexcept {
   const double now = call.now();
   const Key key = text.key(self.secret());
   const auto find = [&] { return self.core().buckets().find(key.fingerprint); };
-  if (allowsShort(self.core(), find, cost, now)) return nullptr;
+  if (tryFastPath(self.core(), find, cost, now)) return nullptr;
   return decide(env, self, key, cost, now);
 }
 
 // The check of a peer whose bucket may be at hand. Only to name a new offender is its key read, by
 // readKey(text); kNeedsName, an exception pending, where that fails.
 template <class Self, class ReadKey>
-Verdict checkBucket(Self& self, const Fingerprint& print, Bucket*& bucket, double cost, double now,
-                    double& delay, ReadKey&& readKey) noexcept {
-  const Verdict verdict = self.checkBucket({print, nullptr, 0}, bucket, cost, now, delay);
+Verdict checkBucket(Self& self, const Fingerprint& fingerprint, Bucket*& bucket, double cost,
+                    double now, double& delay, ReadKey&& readKey) noexcept {
+  const Verdict verdict = self.checkBucket({fingerprint, nullptr, 0}, bucket, cost, now, delay);
   if (verdict != Verdict::kNeedsName) return verdict;
   KeyText text;
-  return readKey(text) ? self.checkBucket(text.named(print), bucket, cost, now, delay) : verdict;
+  return readKey(text) ? self.checkBucket(text.named(fingerprint), bucket, cost, now, delay)
+                       : verdict;
 }
 
 // What an opened peer's check does that its short way did not decide.
 template <class Self>
-RELAY_LIMITER_APART napi_value decide(napi_env env, Self& self, Bucket* bucket, napi_value key,
-                                      double cost, double now) noexcept {
+RELAY_LIMITER_NOINLINE napi_value decide(napi_env env, Self& self, Bucket* bucket, napi_value key,
+                                         double cost, double now) noexcept {
   double delay = 0;
   const auto readKey = [&](KeyText& text) { return text.read(env, key); };
-  const Fingerprint print = bucket->fingerprint;
-  const Verdict verdict = checkBucket(self, print, bucket, cost, now, delay, readKey);
+  const Fingerprint fingerprint = bucket->fingerprint;
+  const Verdict verdict = checkBucket(self, fingerprint, bucket, cost, now, delay, readKey);
   if (verdict == Verdict::kNeedsName) return nullptr;
-  self.account(env);
+  self.reportExternalMemory(env);
   return Self::answer(env, verdict, delay);
 }
 
 // The check of an opened peer whose bucket is not where it was, if it has one.
 template <class Self>
-RELAY_LIMITER_APART napi_value seekBucket(napi_env env, Self& self, napi_value value, double cost,
-                                          double now) noexcept {
+RELAY_LIMITER_NOINLINE napi_value seekBucket(napi_env env, Self& self, napi_value value,
+                                             double cost, double now) noexcept {
   KeyText text;
   if (!text.read(env, value)) return nullptr;
   const Key key = text.key(self.secret());
   const napi_value result = decide(env, self, key, cost, now);
-  self.setSeat(self.core().buckets(), key.fingerprint);
+  self.writeSlot(self.core().buckets(), key.fingerprint);
   return result;
 }
 
@@ -107,12 +108,12 @@ napi_value checkPeer(napi_env env, napi_callback_info info) noexcept {
   const Call<Self, 1> call(env, info);
   if (call.object == nullptr) return nullptr;
   Self& self = *call.object;
-  Bucket* bucket = self.core().buckets().at(self.seat());
+  Bucket* bucket = self.core().buckets().at(self.peerSlot());
   const double cost = call.cost();
   const double now = call.now();
   if (bucket == nullptr) return seekBucket(env, self, call.arguments[0], cost, now);
   const auto there = [bucket] { return bucket; };
-  if (allowsShort(self.core(), there, cost, now)) return nullptr;
+  if (tryFastPath(self.core(), there, cost, now)) return nullptr;
   return decide(env, self, bucket, call.arguments[0], cost, now);
 }
 
@@ -121,7 +122,7 @@ template <class Self, auto kCheck>
 napi_value decideTime(napi_env env, Self& self, const Key& key, double now) noexcept {
   LastAllowed* last = self.core().allowedAt().find(key.fingerprint);
   const Verdict verdict = (self.core().*kCheck)(key, last, now);
-  self.account(env);
+  self.reportExternalMemory(env);
   return answerOf(env, verdict);
 }
 
@@ -138,13 +139,13 @@ napi_value checkTime(napi_env env, napi_callback_info info) noexcept {
 
 // The same of an opened peer whose time is not where it was, if it has one.
 template <class Self, auto kCheck>
-RELAY_LIMITER_APART napi_value seekTime(napi_env env, Self& self, napi_value value,
-                                        double now) noexcept {
+RELAY_LIMITER_NOINLINE napi_value seekTime(napi_env env, Self& self, napi_value value,
+                                           double now) noexcept {
   KeyText text;
   if (!text.read(env, value)) return nullptr;
   const Key key = text.key(self.secret());
   const napi_value result = decideTime<Self, kCheck>(env, self, key, now);
-  self.setSeat(self.core().allowedAt(), key.fingerprint);
+  self.writeSlot(self.core().allowedAt(), key.fingerprint);
   return result;
 }
 
@@ -154,17 +155,17 @@ napi_value checkPeerTime(napi_env env, napi_callback_info info) noexcept {
   const Call<Self, 1> call(env, info);
   if (call.object == nullptr) return nullptr;
   Self& self = *call.object;
-  LastAllowed* last = self.core().allowedAt().at(self.seat());
+  LastAllowed* last = self.core().allowedAt().at(self.peerSlot());
   const double now = call.now();
   if (last == nullptr) return seekTime<Self, kCheck>(env, self, call.arguments[0], now);
-  const Fingerprint print = last->fingerprint;
-  Verdict verdict = (self.core().*kCheck)({print, nullptr, 0}, last, now);
+  const Fingerprint fingerprint = last->fingerprint;
+  Verdict verdict = (self.core().*kCheck)({fingerprint, nullptr, 0}, last, now);
   if (verdict == Verdict::kNeedsName) {
     KeyText text;
     if (!text.read(env, call.arguments[0])) return nullptr;
-    verdict = (self.core().*kCheck)(text.named(print), last, now);
+    verdict = (self.core().*kCheck)(text.named(fingerprint), last, now);
   }
-  self.account(env);
+  self.reportExternalMemory(env);
   return answerOf(env, verdict);
 }
 

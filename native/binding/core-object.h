@@ -47,7 +47,7 @@ class CoreObject : public Napi::ObjectWrap<Self> {
   ~CoreObject() {
     registry_.remove(number_);
     core_.clear();
-    account(this->Env());
+    reportExternalMemory(this->Env());
   }
 
   Core& core() noexcept { return core_; }
@@ -59,14 +59,14 @@ class CoreObject : public Napi::ObjectWrap<Self> {
   // called after whatever may have changed that; small changes wait. It is not told of more than
   // kMostAccounted: a large table that grows is in use, and being told of all of it would make V8
   // collect garbage again and again, in steps of 5 to 10 ms.
-  void account(napi_env env) noexcept {
-    const auto bytes = std::min(static_cast<int64_t>(core_.memoryBytes()), kMostAccounted);
-    const int64_t change = bytes - accounted_;
-    const int64_t least = std::max(kLeastAccounted, accounted_ / 8);
+  void reportExternalMemory(napi_env env) noexcept {
+    const auto bytes = std::min(static_cast<int64_t>(core_.memoryBytes()), kMostReported);
+    const int64_t change = bytes - reportedBytes_;
+    const int64_t least = std::max(kLeastReported, reportedBytes_ / 8);
     if (change < least && change > -least && bytes != 0) return;
     int64_t total;
     if (change != 0 && napi_adjust_external_memory(env, change, &total) == napi_ok) {
-      accounted_ = bytes;
+      reportedBytes_ = bytes;
     }
   }
 
@@ -127,14 +127,14 @@ class CoreObject : public Napi::ObjectWrap<Self> {
         Napi::PropertyDescriptor::Value("number", Napi::Number::New(env, number_), napi_default));
   }
 
-  static constexpr int64_t kLeastAccounted = 16 << 10;
-  static constexpr int64_t kMostAccounted = 32 << 20;
+  static constexpr int64_t kLeastReported = 16 << 10;
+  static constexpr int64_t kMostReported = 32 << 20;
 
   Core core_;
   Secret secret_;
   Registry<Self>& registry_;
   const int32_t number_;
-  int64_t accounted_ = 0;
+  int64_t reportedBytes_ = 0;
 };
 
 }  // namespace relay_limiter

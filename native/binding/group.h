@@ -46,9 +46,9 @@ class OpenedGroup : public Handle {
   Member& operator[](uint32_t index) noexcept { return members_[index]; }
 
   // False where there is no memory.
-  bool add(const Fingerprint& print) noexcept {
+  bool add(const Fingerprint& fingerprint) noexcept {
     if (size_ == capacity_ && !grow()) return false;
-    members_[size_++] = {print, nullptr};
+    members_[size_++] = {fingerprint, nullptr};
     return true;
   }
 
@@ -116,7 +116,7 @@ inline void throwUnlessPending(napi_env env) noexcept {
 template <class Core>
 uint32_t allowMembers(const Core& core, const OpenedGroup& group, uint32_t first, uint8_t* verdicts,
                       double cost, double now) noexcept {
-  const auto allows = core.shortWay(cost, now);
+  const auto allows = core.fastPath(cost, now);
   const OpenedGroup::Member* const members = group.begin();
   const uint32_t size = group.size();
   for (uint32_t i = first; i < size; ++i) {
@@ -139,8 +139,8 @@ inline uint8_t byteOf(Verdict verdict) noexcept {
 // Hashes all members' keys anew, since the limiter has another secret than when they were added.
 // False, an exception pending, if a key cannot be read.
 template <class Self>
-RELAY_LIMITER_APART bool rehashMembers(napi_env env, Self& self, OpenedGroup& group,
-                                       napi_value keys) noexcept {
+RELAY_LIMITER_NOINLINE bool rehashMembers(napi_env env, Self& self, OpenedGroup& group,
+                                          napi_value keys) noexcept {
   for (uint32_t i = 0; i < group.size(); ++i) {
     KeyText text;
     if (!readElement(env, keys, i, text)) {
@@ -162,10 +162,10 @@ void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys,
   for (uint32_t i = 0; i < group.size() && i < kAhead; ++i) prefetch(group[i].record);
   for (uint32_t i = 0; i < group.size(); ++i) {
     // If records move before the last member is checked, the rest are looked up one by one.
-    if (self.core().isShort() && group.epoch() == buckets.epoch()) {
+    if (self.core().canUseFastPath() && group.epoch() == buckets.epoch()) {
       const uint32_t first = i;
       i = allowMembers(self.core(), group, i, verdicts, cost, now);
-      self.core().tally().allowed += i - first;
+      self.core().counters().allowed += i - first;
       if (i == group.size()) return;
     }
     OpenedGroup::Member& member = group[i];
@@ -200,7 +200,7 @@ napi_value checkGroup(napi_env env, napi_callback_info info) noexcept {
   }
   checkMembers(env, self, *group, call.arguments[1], static_cast<uint8_t*>(bytes), call.cost(),
                call.now());
-  self.account(env);
+  self.reportExternalMemory(env);
   return nullptr;
 }
 

@@ -44,8 +44,8 @@ class LeaseTableObject : public CoreObject<LeaseTableObject, LeaseTable> {
     KeyText text;
     if (!text.read(env, call.arguments[0])) return nullptr;
     Self& self = *call.object;
-    const Fingerprint print = text.key(self.secret()).fingerprint;
-    const bool taken = self.core().spend(print, call.cost(), call.now());
+    const Fingerprint fingerprint = text.key(self.secret()).fingerprint;
+    const bool taken = self.core().spend(fingerprint, call.cost(), call.now());
     return answerOf(env, taken ? Verdict::kAllowed : Verdict::kRefused);
   }
 
@@ -56,7 +56,7 @@ class LeaseTableObject : public CoreObject<LeaseTableObject, LeaseTable> {
     const double tokens = info[1].As<Napi::Number>().DoubleValue();
     const double until = info[2].As<Napi::Number>().DoubleValue();
     if (!core().set(text.key(secret()).fingerprint, tokens, until)) throwNoMemory(info.Env());
-    account(info.Env());
+    reportExternalMemory(info.Env());
   }
 
   // tokens(key)
@@ -70,7 +70,7 @@ class LeaseTableObject : public CoreObject<LeaseTableObject, LeaseTable> {
   void remove(const Napi::CallbackInfo& info) {
     KeyText text;
     if (text.read(info.Env(), info[0])) core().remove(text.key(secret()).fingerprint);
-    account(info.Env());
+    reportExternalMemory(info.Env());
   }
 
   // total(now)

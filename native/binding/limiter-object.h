@@ -19,12 +19,12 @@ class LimiterObject : public CoreObject<Self, Core> {
   // Int32Array in which JavaScript says where an opened peer was found, and we where it is now.
   LimiterObject(const Napi::CallbackInfo& info, const typename Core::Config& config)
       : Base(info, info[1], config), id_(newId()) {
-    openSeat(info);
+    openSlotBuffer(info);
     core().setDigestKey(secret());
   }
 
-  using Base::account;
   using Base::core;
+  using Base::reportExternalMemory;
   using Base::secret;
 
   double now() noexcept { return clock_.now(); }
@@ -33,16 +33,16 @@ class LimiterObject : public CoreObject<Self, Core> {
   // nobody's.
   uint32_t secretVersion() const noexcept { return secretVersion_; }
 
-  Seat seat() const noexcept { return {seat_[0], seat_[1], seat_[2]}; }
+  PeerSlot peerSlot() const noexcept { return {slotBuffer_[0], slotBuffer_[1], slotBuffer_[2]}; }
 
   // Where the peer's record lies, for JavaScript to remember.
   template <class Record>
-  void setSeat(const Table<Record>& table, const Fingerprint& print) noexcept {
-    Record* record = table.find(print);
-    const Seat seat = record == nullptr ? Seat::of(print) : table.seatOf(record);
-    seat_[0] = seat.place;
-    seat_[1] = seat.low;
-    seat_[2] = seat.high;
+  void writeSlot(const Table<Record>& table, const Fingerprint& fingerprint) noexcept {
+    Record* record = table.find(fingerprint);
+    const PeerSlot seat = record == nullptr ? PeerSlot::of(fingerprint) : table.slotOf(record);
+    slotBuffer_[0] = seat.place;
+    slotBuffer_[1] = seat.low;
+    slotBuffer_[2] = seat.high;
   }
 
  protected:
@@ -101,7 +101,7 @@ class LimiterObject : public CoreObject<Self, Core> {
   void removePeer(const Napi::CallbackInfo& info) {
     KeyText text;
     if (text.read(info.Env(), info[0])) core().removePeer(text.key(secret()));
-    account(info.Env());
+    reportExternalMemory(info.Env());
   }
 
   Napi::Value violations(const Napi::CallbackInfo& info) {
@@ -115,7 +115,7 @@ class LimiterObject : public CoreObject<Self, Core> {
     const double age = info[0].As<Napi::Number>().DoubleValue();
     const double budgetMs = info[1].As<Napi::Number>().DoubleValue();
     const uint64_t removed = core().cleanup(age, budgetMs, nowIn(info, 2));
-    account(info.Env());
+    reportExternalMemory(info.Env());
     return Napi::Number::New(info.Env(), static_cast<double>(removed));
   }
 
@@ -162,7 +162,7 @@ class LimiterObject : public CoreObject<Self, Core> {
       return verdict;
     };
     const uint32_t count = restoreFrom(info.Env(), core(), secret(), info[0], info[1], put);
-    account(info.Env());
+    reportExternalMemory(info.Env());
     return Napi::Number::New(info.Env(), count);
   }
 
@@ -186,7 +186,7 @@ class LimiterObject : public CoreObject<Self, Core> {
         info.Env(), info[1], info[2],
         [&](const Fingerprint& digest) { core().prepareDigest(other, digest); },
         [&](const SavedDigest& saved) { return core().restoreDigest(other, isOwn, saved, now); });
-    account(info.Env());
+    reportExternalMemory(info.Env());
     return Napi::Number::New(info.Env(), count);
   }
 
@@ -211,17 +211,17 @@ class LimiterObject : public CoreObject<Self, Core> {
 
   void clear(const Napi::CallbackInfo& info) {
     core().clear();
-    account(info.Env());
+    reportExternalMemory(info.Env());
   }
 
  private:
-  void openSeat(const Napi::CallbackInfo& info) {
+  void openSlotBuffer(const Napi::CallbackInfo& info) {
     if (info.Env().IsExceptionPending()) return;
     if (info[2].IsTypedArray()) {
       const auto array = info[2].As<Napi::TypedArray>();
       if (array.TypedArrayType() == napi_int32_array && array.ElementLength() == 3) {
-        seatWords_ = Napi::Persistent(info[2].As<Napi::Object>());
-        seat_ = info[2].As<Napi::Int32Array>().Data();
+        slotBufferReference_ = Napi::Persistent(info[2].As<Napi::Object>());
+        slotBuffer_ = info[2].As<Napi::Int32Array>().Data();
         return;
       }
     }
@@ -240,8 +240,8 @@ class LimiterObject : public CoreObject<Self, Core> {
   const uint64_t id_;
   uint32_t secretVersion_ = 0;
   // Keeps the words of seat_ in memory.
-  Napi::ObjectReference seatWords_;
-  int32_t* seat_ = nullptr;
+  Napi::ObjectReference slotBufferReference_;
+  int32_t* slotBuffer_ = nullptr;
 };
 
 }  // namespace relay_limiter

@@ -23,14 +23,14 @@ inline uint64_t newId() noexcept {
 
 // What a call of a raw function is told, in the order in which lib/engine/native-limiters.ts writes
 // it. One environment has one of them: nothing comes between the writing and the call.
-struct CallWords {
+struct CallArguments {
   double cost;
   // NaN: the limiter reads its own clock.
   double now;
   int32_t object;
 };
 
-static_assert(offsetof(CallWords, now) == 8 && offsetof(CallWords, object) == 16,
+static_assert(offsetof(CallArguments, now) == 8 && offsetof(CallArguments, object) == 16,
               "JavaScript writes them there");
 
 // Held by its environment and by each object that has a number, which may outlive the environment;
@@ -41,11 +41,11 @@ class Registry {
   static constexpr int32_t kNone = -1;
 
   // `words` outlive every call.
-  explicit Registry(const CallWords* words) noexcept : words_(words) {}
+  explicit Registry(const CallArguments* words) noexcept : words_(words) {}
   Registry(const Registry&) = delete;
   Registry& operator=(const Registry&) = delete;
 
-  const CallWords* words() const noexcept { return words_; }
+  const CallArguments* words() const noexcept { return words_; }
 
   // nullptr for a number that is nobody's.
   Self* at(int32_t number) const noexcept {
@@ -87,7 +87,7 @@ class Registry {
     return true;
   }
 
-  const CallWords* const words_;
+  const CallArguments* const words_;
   // The environment is the first.
   uint32_t holders_ = 1;
   Self** objects_ = nullptr;

@@ -28,19 +28,19 @@ inline napi_value stringOf(Napi::Env env, const char* text, size_t length) {
   return string;
 }
 
-inline napi_value stringOf(Napi::Env env, const Name& name) {
-  return name.read([env](const auto* text, size_t length) { return stringOf(env, text, length); });
+inline napi_value stringOf(Napi::Env env, const StoredKey& key) {
+  return key.read([env](const auto* text, size_t length) { return stringOf(env, text, length); });
 }
 
 // An array that grows by names.
-class NameList {
+class KeyList {
  public:
-  explicit NameList(Napi::Env env) : array(Napi::Array::New(env)) {}
+  explicit KeyList(Napi::Env env) : array(Napi::Array::New(env)) {}
 
-  void push(const Name& name) {
+  void push(const StoredKey& key) {
     // Or the handles of a hundred thousand would pile up.
     const Napi::HandleScope scope(array.Env());
-    array.Set(size++, stringOf(array.Env(), name));
+    array.Set(size++, stringOf(array.Env(), key));
   }
 
   Napi::Array array;
@@ -53,23 +53,23 @@ inline Napi::Array topViolatorsOf(Napi::Env env, Offenders& offenders) {
   Napi::Array result = Napi::Array::New(env, count);
   for (size_t i = 0; i < count; ++i) {
     Napi::Array pair = Napi::Array::New(env, 2);
-    pair.Set(0u, stringOf(env, top[i]->name));
+    pair.Set(0u, stringOf(env, top[i]->storedKey));
     pair.Set(1u, static_cast<double>(top[i]->violations));
     result.Set(static_cast<uint32_t>(i), pair);
   }
   return result;
 }
 
-inline void setTally(Napi::Env env, Napi::Object& result, const Tally& tally) {
+inline void setCounters(Napi::Env env, Napi::Object& result, const Counters& counters) {
   Napi::Object verdicts = Napi::Object::New(env);
-  verdicts.Set("allow", static_cast<double>(tally.allowed));
-  verdicts.Set("delay", static_cast<double>(tally.delayed));
-  verdicts.Set("disconnect", static_cast<double>(tally.disconnected));
+  verdicts.Set("allow", static_cast<double>(counters.allowed));
+  verdicts.Set("delay", static_cast<double>(counters.delayed));
+  verdicts.Set("disconnect", static_cast<double>(counters.disconnected));
   result.Set("verdicts", verdicts);
-  result.Set("bansBegun", static_cast<double>(tally.bansBegun));
-  result.Set("evictions", static_cast<double>(tally.evictions));
-  result.Set("lossyEvictions", static_cast<double>(tally.lossyEvictions));
-  result.Set("refusedNewcomers", static_cast<double>(tally.refusedNewcomers));
+  result.Set("bansBegun", static_cast<double>(counters.bansBegun));
+  result.Set("evictions", static_cast<double>(counters.evictions));
+  result.Set("lossyEvictions", static_cast<double>(counters.lossyEvictions));
+  result.Set("refusedNewcomers", static_cast<double>(counters.refusedNewcomers));
 }
 
 template <class Core>
@@ -82,14 +82,14 @@ Napi::Value statisticsOf(Napi::Env env, Core& core) {
   result.Set("topViolators", topViolatorsOf(env, offenders));
   result.Set("unnamedOffenders", static_cast<double>(offenders.unnamed()));
   result.Set("memoryBytes", static_cast<double>(core.memoryBytes()));
-  setTally(env, result, core.tally());
+  setCounters(env, result, core.counters());
   return result;
 }
 
 template <class Core>
 Napi::Value bannedKeysOf(Napi::Env env, Core& core, double now) {
-  NameList banned(env);
-  const auto use = [&](const Name& name) { banned.push(name); };
+  KeyList banned(env);
+  const auto use = [&](const StoredKey& key) { banned.push(key); };
   if (!core.offenders().bannedKeys(now, core.banDuration(), use)) throwNoMemory(env);
   return banned.array;
 }
@@ -100,10 +100,10 @@ Napi::Value longestBansOf(Napi::Env env, Core& core, double most, double now) {
   Napi::Object result = Napi::Object::New(env);
   Napi::Array bans = Napi::Array::New(env);
   const double banDuration = core.banDuration();
-  const auto use = [&](const Name& name, double began) {
+  const auto use = [&](const StoredKey& key, double began) {
     const Napi::HandleScope scope(env);
     Napi::Array pair = Napi::Array::New(env, 2);
-    pair.Set(0u, stringOf(env, name));
+    pair.Set(0u, stringOf(env, key));
     pair.Set(1u, banDuration - elapsed(now, began));
     bans.Set(bans.Length(), pair);
   };
@@ -186,7 +186,7 @@ inline Napi::Value wordsOf(Napi::Env env, const Secret& secret) {
 template <class Core>
 Napi::Value walkedOf(Napi::Env env, Core& core, const Secret& own, SnapshotWalk<Core>& walk,
                      size_t most, double now) {
-  NameList keys(env);
+  KeyList keys(env);
   Column<double> numbers;
   Secret secret = own;
   Column<uint32_t> digests;
@@ -194,7 +194,7 @@ Napi::Value walkedOf(Napi::Env env, Core& core, const Secret& own, SnapshotWalk<
   bool hasMemory = true;
   const double banDuration = core.banDuration();
   const auto useOffender = [&](const Offender& offender, double began) {
-    keys.push(offender.name);
+    keys.push(offender.storedKey);
     const SavedBucket bucket = core.savedBucket(offender.fingerprint, now);
     for (const double number :
          {static_cast<double>(offender.violations),

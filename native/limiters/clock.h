@@ -76,7 +76,7 @@ class BasicClock {
   }
 
  private:
-  RELAY_LIMITER_APART double read() noexcept {
+  RELAY_LIMITER_NOINLINE double read() noexcept {
     // Before the clock: if the thread is held up in between, the reading counts as older.
     ticks_ = Source::ticks();
     seconds_ = Source::seconds();

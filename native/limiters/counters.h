@@ -1,4 +1,4 @@
-// Tally: what a limiter has decided, and what its bound has cost, since it was made. Twin of
+// Counters: what a limiter has decided, and what its bound has cost, since it was made. Twin of
 // lib/engine/js/tally.ts.
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace relay_limiter {
 
-struct Tally {
+struct Counters {
   uint64_t allowed = 0;
   uint64_t delayed = 0;
   uint64_t disconnected = 0;
@@ -45,9 +45,9 @@ struct Tally {
     return verdict;
   }
 
-  void countEviction(const Loss& loss) noexcept {
+  void countEviction(const EvictionCost& cost) noexcept {
     ++evictions;
-    if (!loss.isNothing()) ++lossyEvictions;
+    if (!cost.isNothing()) ++lossyEvictions;
   }
 };
 

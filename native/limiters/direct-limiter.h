@@ -39,16 +39,16 @@ class DirectLimiter {
 
   // The same for a connection whose bucket may be at hand; where it is nullptr it is written.
   Verdict checkMessage(const Key& key, Bucket*& bucket, double cost, double now) noexcept {
-    return tally_.count(decide(key, bucket, cost, now));
+    return counters_.count(decide(key, bucket, cost, now));
   }
 
   // Whether the short way is open: not while somebody may be banned.
-  bool isShort() const noexcept { return !offenders_.hasBans(); }
+  bool canUseFastPath() const noexcept { return !offenders_.hasBans(); }
 
   // The short way of a check, as a function of the bucket: takes the cost if it is there. If not,
   // nothing has been decided, and checkMessage() at the same instant decides. It holds what it
   // needs by value, so that a loop reads that once.
-  auto shortWay(double cost, double now) const noexcept {
+  auto fastPath(double cost, double now) const noexcept {
     return [cost, now, rate = config_.messageRatePerSec,
             capacity = config_.messageBurst](Bucket& bucket) noexcept {
       return consume(bucket.tokens, bucket.lastRefill, cost, now, rate, capacity);
@@ -59,16 +59,16 @@ class DirectLimiter {
 
   // `last` is the connection's, nullptr where it has none.
   Verdict checkOrderbook(const Key& key, LastAllowed* last, double now) noexcept {
-    return tally_.count(decideOrderbook(key, last, now));
+    return counters_.count(decideOrderbook(key, last, now));
   }
 
   const AllowedTimes& allowedAt() const noexcept { return allowedAt_; }
 
-  bool isBanned(const Fingerprint& print, double now) noexcept {
-    const double bannedAt = offenders_.bannedAt(print);
+  bool isBanned(const Fingerprint& fingerprint, double now) noexcept {
+    const double bannedAt = offenders_.bannedAt(fingerprint);
     if (bannedAt == kNever) return false;
     if (elapsed(now, bannedAt) < config_.banDuration) return true;
-    offenders_.liftBan(print);
+    offenders_.liftBan(fingerprint);
     return false;
   }
 
@@ -76,12 +76,12 @@ class DirectLimiter {
   // unless it has one; if there is room, or one of `most` that are looked at is missed less; else
   // `kNoRoom`.
   Verdict restore(const Key& key, const Offence& offence, double now, unsigned most) noexcept {
-    const Fingerprint& print = key.fingerprint;
+    const Fingerprint& fingerprint = key.fingerprint;
     // Or a ban that is over would be lengthened.
-    inBan(print, now);
-    if (allowedAt_.find(print) == nullptr) {
+    inBan(fingerprint, now);
+    if (allowedAt_.find(fingerprint) == nullptr) {
       LastAllowed* last = nullptr;
-      const Verdict added = addTime(key, kNever, now, last, offence.loss(), most);
+      const Verdict added = addTime(key, kNever, now, last, offence.evictionCost(), most);
       if (last == nullptr) return added;
       last->at = std::max(last->at, now - offence.idleSeconds);
     }
@@ -95,10 +95,10 @@ class DirectLimiter {
   }
 
   // Asks for the memory that restore() will read.
-  RELAY_LIMITER_INLINED void prepare(const Fingerprint& print) const noexcept {
-    buckets_.prepare(print);
-    allowedAt_.prepare(print);
-    offenders_.prepare(print);
+  RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
+    buckets_.prepare(fingerprint);
+    allowedAt_.prepare(fingerprint);
+    offenders_.prepare(fingerprint);
   }
 
   // A random key, before the first digest.
@@ -108,8 +108,8 @@ class DirectLimiter {
   }
 
   // Asks for the memory that restoreDigest() will read.
-  RELAY_LIMITER_INLINED void prepareDigest(const Secret& secret,
-                                           const Fingerprint& digest) const noexcept {
+  RELAY_LIMITER_INLINE void prepareDigest(const Secret& secret,
+                                          const Fingerprint& digest) const noexcept {
     pendingBuckets_.prepare(secret, digest);
     pendingTimes_.prepare(secret, digest);
   }
@@ -133,8 +133,8 @@ class DirectLimiter {
   }
 
   // What a snapshot says of a connection's bucket.
-  SavedBucket savedBucket(const Fingerprint& print, double now) const noexcept {
-    const Bucket* bucket = buckets_.find(print);
+  SavedBucket savedBucket(const Fingerprint& fingerprint, double now) const noexcept {
+    const Bucket* bucket = buckets_.find(fingerprint);
     if (bucket == nullptr || !isSaved(*bucket, now)) return SavedBucket::none();
     return SavedDigest::of(*bucket, now).bucket;
   }
@@ -161,8 +161,8 @@ class DirectLimiter {
   }
 
   // Seconds since the connection's last allowed orderbook request; infinity where there was none.
-  double idleSeconds(const Fingerprint& print, double now) const noexcept {
-    const LastAllowed* last = allowedAt_.find(print);
+  double idleSeconds(const Fingerprint& fingerprint, double now) const noexcept {
+    const LastAllowed* last = allowedAt_.find(fingerprint);
     return last == nullptr ? kInfinity : elapsed(now, last->at);
   }
 
@@ -228,7 +228,7 @@ class DirectLimiter {
   }
 
   Offenders& offenders() noexcept { return offenders_; }
-  Tally& tally() noexcept { return tally_; }
+  Counters& counters() noexcept { return counters_; }
   size_t peers() const noexcept { return buckets_.size() + allowedAt_.size() - both_; }
   size_t tracked() const noexcept { return buckets_.size(); }
   size_t memoryBytes() const noexcept {
@@ -240,9 +240,9 @@ class DirectLimiter {
  private:
   // `bucket` is written where it is nullptr.
   Verdict decide(const Key& key, Bucket*& bucket, double cost, double now) noexcept {
-    const Fingerprint& print = key.fingerprint;
-    if (inBan(print, now)) return Verdict::kDisconnect;
-    if (bucket == nullptr) bucket = buckets_.find(print);
+    const Fingerprint& fingerprint = key.fingerprint;
+    if (inBan(fingerprint, now)) return Verdict::kDisconnect;
+    if (bucket == nullptr) bucket = buckets_.find(fingerprint);
     if (bucket == nullptr) {
       if (!canRecall(key)) return Verdict::kNeedsName;
       const Verdict added = addBucket(key, now, bucket);
@@ -288,8 +288,9 @@ class DirectLimiter {
   // A time for a connection that has none: the one that is awaited, or `at`. Where `last` stays
   // nullptr the answer says why.
   Verdict addTime(const Key& key, double at, double now, LastAllowed*& last,
-                  const Loss& worth = Loss::ofBanned(), unsigned most = kMostLookedAt) noexcept {
-    const Verdict added = add(allowedAt_, buckets_, key.fingerprint, now, last, worth, most);
+                  const EvictionCost& newcomerCost = EvictionCost::ofBanned(),
+                  unsigned most = kMostLookedAt) noexcept {
+    const Verdict added = add(allowedAt_, buckets_, key.fingerprint, now, last, newcomerCost, most);
     if (last == nullptr) return added;
     *last = {key.fingerprint, at};
     pendingTimes_.take(key, *last);
@@ -326,11 +327,11 @@ class DirectLimiter {
     return Verdict::kAllowed;
   }
 
-  void remove(const Fingerprint& print) noexcept {
-    const bool hadBucket = erase(buckets_, print);
-    const bool hadTime = erase(allowedAt_, print);
+  void remove(const Fingerprint& fingerprint) noexcept {
+    const bool hadBucket = erase(buckets_, fingerprint);
+    const bool hadTime = erase(allowedAt_, fingerprint);
     if (hadBucket && hadTime) --both_;
-    offenders_.forgive(print);
+    offenders_.forgive(fingerprint);
   }
 
   template <class Record>
@@ -345,13 +346,15 @@ class DirectLimiter {
   // A record in `own`, which has none of this connection; `other` may know it. Where `record` stays
   // nullptr the answer says why.
   template <class Own, class Other>
-  RELAY_LIMITER_APART Verdict add(Table<Own>& own, Table<Other>& other, const Fingerprint& print,
-                                  double now, Own*& record, const Loss& worth = Loss::ofBanned(),
-                                  unsigned most = kMostLookedAt) noexcept {
-    const bool isKnown = other.find(print) != nullptr;
-    const auto room = isKnown ? Room<Own>::free() : makeRoom(own, other, print, now, worth, most);
+  RELAY_LIMITER_NOINLINE Verdict add(Table<Own>& own, Table<Other>& other,
+                                     const Fingerprint& fingerprint, double now, Own*& record,
+                                     const EvictionCost& newcomerCost = EvictionCost::ofBanned(),
+                                     unsigned most = kMostLookedAt) noexcept {
+    const bool isKnown = other.find(fingerprint) != nullptr;
+    const auto room =
+        isKnown ? Room<Own>::free() : makeRoom(own, other, fingerprint, now, newcomerCost, most);
     if (!room.found) return Verdict::kNoRoom;
-    record = room.take(own, print);
+    record = room.take(own, fingerprint);
     if (record == nullptr) return Verdict::kNoMemory;
     vacate(room, other);
     if (isKnown) ++both_;
@@ -361,50 +364,51 @@ class DirectLimiter {
   // Room for a newcomer, in `own` if that can be: where there are maxPeers, one that is missed less
   // goes.
   template <class Own, class Other>
-  Room<Own> makeRoom(Table<Own>& own, Table<Other>& other, const Fingerprint& print, double now,
-                     const Loss& worth, unsigned most) noexcept {
+  Room<Own> makeRoom(Table<Own>& own, Table<Other>& other, const Fingerprint& fingerprint,
+                     double now, const EvictionCost& newcomerCost, unsigned most) noexcept {
     if (static_cast<double>(peers()) < config_.maxPeers) return Room<Own>::free();
     if (!offenders_.mayLeave(peers(), now, config_.banDuration)) return Room<Own>::none();
-    Victim<Own> victim(worth);
-    offerSample(own, offenders_, print, most, victim,
-                [&](Own& record) { return offer(victim, record, other, now); });
+    EvictionCandidate<Own> best(newcomerCost);
+    offerSample(own, offenders_, fingerprint, most, best,
+                [&](Own& record) { return offer(best, record, other, now); });
     // Of some connections only the other table knows.
-    Victim<Other> stranger(victim.loss());
-    if (!victim.loss().isNothing() && other.size() > both_) {
-      const unsigned others = victim.record() == nullptr ? most : kSample;
-      offerSample(other, offenders_, print, others, stranger,
-                  [&](Other& record) { return offer(stranger, record, own, now); });
+    EvictionCandidate<Other> otherTableCandidate(best.cost());
+    if (!best.cost().isNothing() && other.size() > both_) {
+      const unsigned others = best.record() == nullptr ? most : kSample;
+      offerSample(other, offenders_, fingerprint, others, otherTableCandidate,
+                  [&](Other& record) { return offer(otherTableCandidate, record, own, now); });
     }
-    if (stranger.record() != nullptr) {
-      const Fingerprint& key = stranger.record()->fingerprint;
-      return Room<Own>::of(own.find(key), key, stranger.loss());
+    if (otherTableCandidate.record() != nullptr) {
+      const Fingerprint& key = otherTableCandidate.record()->fingerprint;
+      return Room<Own>::of(own.find(key), key, otherTableCandidate.cost());
     }
-    if (victim.record() == nullptr) return Room<Own>::none();
-    return Room<Own>::of(victim.record(), victim.record()->fingerprint, victim.loss());
+    if (best.record() == nullptr) return Room<Own>::none();
+    return Room<Own>::of(best.record(), best.record()->fingerprint, best.cost());
   }
 
   // The victim of a room is forgotten: its record, if it had one, is the newcomer's already.
   template <class Own, class Other>
   void vacate(const Room<Own>& room, Table<Other>& other) noexcept {
     if (!room.hasVictim) return;
-    tally_.countEviction(room.loss);
-    if (erase(other, room.victim) && room.record != nullptr) --both_;
-    offenders_.forgive(room.victim);
+    counters_.countEviction(room.cost);
+    if (erase(other, room.evicted) && room.record != nullptr) --both_;
+    offenders_.forgive(room.evicted);
   }
 
   // A record of one table, whose connection the other table may know as well.
   template <class Record, class Other>
-  bool offer(Victim<Record>& victim, Record& record, Table<Other>& other, double now) noexcept {
+  bool offer(EvictionCandidate<Record>& best, Record& record, Table<Other>& other,
+             double now) noexcept {
     double seconds = secondsUntilFresh(record, now);
-    if (!victim.mayBe(seconds)) return false;
+    if (!best.canImprove(seconds)) return false;
     double idle = idleOf(record, now);
     if (const Other* second = other.find(record.fingerprint)) {
       seconds = std::max(seconds, secondsUntilFresh(*second, now));
       idle = std::min(idle, idleOf(*second, now));
     }
-    const Loss loss =
-        offenders_.lossOf(record.fingerprint, seconds, seconds, idle, now, config_.banDuration);
-    return victim.offer(record, loss);
+    const EvictionCost evictionCost = offenders_.evictionCostOf(
+        record.fingerprint, seconds, seconds, idle, now, config_.banDuration);
+    return best.offer(record, evictionCost);
   }
 
   double secondsUntilFresh(const Bucket& bucket, double now) const noexcept {
@@ -422,11 +426,11 @@ class DirectLimiter {
   }
 
   // Whether a ban is in force, as a check sees it: one that is over goes, its violations with it.
-  bool inBan(const Fingerprint& print, double now) noexcept {
-    const double bannedAt = offenders_.bannedAt(print);
+  bool inBan(const Fingerprint& fingerprint, double now) noexcept {
+    const double bannedAt = offenders_.bannedAt(fingerprint);
     if (bannedAt == kNever) return false;
     if (elapsed(now, bannedAt) < config_.banDuration) return true;
-    offenders_.forgive(print);
+    offenders_.forgive(fingerprint);
     return false;
   }
 
@@ -440,7 +444,7 @@ class DirectLimiter {
   // Connections with a bucket and a time.
   size_t both_ = 0;
   Sweep sweep_;
-  Tally tally_;
+  Counters counters_;
 };
 
 }  // namespace relay_limiter

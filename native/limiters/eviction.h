@@ -14,7 +14,7 @@ constexpr unsigned kSample = 16;
 constexpr unsigned kMostLookedAt = 1024;
 
 // What is lost where a peer is forgotten; what comes first in the order of losses goes first.
-struct Loss {
+struct EvictionCost {
   // Whether it has violations that a check would not forgive.
   bool punished;
   uint64_t violations;
@@ -22,16 +22,18 @@ struct Loss {
   // can. Of a punished one: minus the seconds for which it has been idle.
   double rest;
 
-  static constexpr Loss ofUnpunished(double seconds) noexcept { return {false, 0, seconds}; }
-  static constexpr Loss ofPunished(uint64_t violations, double idle) noexcept {
+  static constexpr EvictionCost ofUnpunished(double seconds) noexcept {
+    return {false, 0, seconds};
+  }
+  static constexpr EvictionCost ofPunished(uint64_t violations, double idle) noexcept {
     return {true, violations, -idle};
   }
   // That of a banned peer: nobody goes for it, and all others do before it.
-  static constexpr Loss ofBanned() noexcept { return {true, UINT64_MAX, kInfinity}; }
+  static constexpr EvictionCost ofBanned() noexcept { return {true, UINT64_MAX, kInfinity}; }
   bool isNothing() const noexcept { return !punished && rest <= 0; }
 };
 
-inline bool operator<(const Loss& a, const Loss& b) noexcept {
+inline bool operator<(const EvictionCost& a, const EvictionCost& b) noexcept {
   if (a.punished != b.punished) return b.punished;
   return a.violations != b.violations ? a.violations < b.violations : a.rest < b.rest;
 }
@@ -39,29 +41,29 @@ inline bool operator<(const Loss& a, const Loss& b) noexcept {
 // The record that goes, of those that were offered: the least loss, and one below `worth`, that of
 // the newcomer, for which it goes.
 template <class Record>
-class Victim {
+class EvictionCandidate {
  public:
-  explicit Victim(const Loss& worth) noexcept : loss_(worth) {}
+  explicit EvictionCandidate(const EvictionCost& newcomerCost) noexcept : cost_(newcomerCost) {}
 
   // nullptr: nobody may go.
   Record* record() const noexcept { return record_; }
-  const Loss& loss() const noexcept { return loss_; }
+  const EvictionCost& cost() const noexcept { return cost_; }
 
   // Whether one may go that is so many seconds from fresh. What else is to be known of it is dear,
   // and only worth looking up if so.
-  bool mayBe(double seconds) const noexcept { return loss_.punished || seconds < loss_.rest; }
+  bool canImprove(double seconds) const noexcept { return cost_.punished || seconds < cost_.rest; }
 
   // True where it cannot be bettered.
-  bool offer(Record& record, const Loss& loss) noexcept {
-    if (!(loss < loss_)) return false;
+  bool offer(Record& record, const EvictionCost& cost) noexcept {
+    if (!(cost < cost_)) return false;
     record_ = &record;
-    loss_ = loss;
-    return loss.isNothing();
+    cost_ = cost;
+    return cost.isNothing();
   }
 
  private:
   Record* record_ = nullptr;
-  Loss loss_;
+  EvictionCost cost_;
 };
 
 }  // namespace relay_limiter

@@ -9,8 +9,8 @@ namespace relay_limiter {
 class LeaseTable {
  public:
   // Takes `cost` if there is so much and its time is not over.
-  bool spend(const Fingerprint& print, double cost, double now) noexcept {
-    Lease* lease = leases_.find(print);
+  bool spend(const Fingerprint& fingerprint, double cost, double now) noexcept {
+    Lease* lease = leases_.find(fingerprint);
     if (lease == nullptr) return false;
     if (!(now < lease->until) || !(lease->tokens >= cost)) return false;
     lease->tokens -= cost;
@@ -18,20 +18,20 @@ class LeaseTable {
   }
 
   // False, and nothing has changed, where a new peer finds no memory.
-  bool set(const Fingerprint& print, double tokens, double until) noexcept {
-    Lease* lease = leases_.find(print);
-    if (lease == nullptr) lease = leases_.insert(print);
+  bool set(const Fingerprint& fingerprint, double tokens, double until) noexcept {
+    Lease* lease = leases_.find(fingerprint);
+    if (lease == nullptr) lease = leases_.insert(fingerprint);
     if (lease == nullptr) return false;
-    *lease = {print, tokens, until};
+    *lease = {fingerprint, tokens, until};
     return true;
   }
 
-  double tokens(const Fingerprint& print) const noexcept {
-    const Lease* lease = leases_.find(print);
+  double tokens(const Fingerprint& fingerprint) const noexcept {
+    const Lease* lease = leases_.find(fingerprint);
     return lease == nullptr ? 0.0 : lease->tokens;
   }
 
-  void remove(const Fingerprint& print) noexcept { erase(leases_, print); }
+  void remove(const Fingerprint& fingerprint) noexcept { erase(leases_, fingerprint); }
 
   double total(double now) noexcept {
     double total = 0;

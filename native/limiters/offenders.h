@@ -27,7 +27,7 @@ struct alignas(64) Offender {
   // Place in the order of first violations.
   uint64_t order;
   // The key, in the store of names; none where there was no room for it.
-  Name name;
+  StoredKey storedKey;
 };
 
 struct alignas(32) Ban {
@@ -52,11 +52,11 @@ class Offenders {
   uint64_t totalViolations() const noexcept { return total_.value(); }
   size_t unnamed() const noexcept { return unnamed_; }
   size_t memoryBytes() const noexcept {
-    return table_.memoryBytes() + bans_.memoryBytes() + names_.memoryBytes();
+    return table_.memoryBytes() + bans_.memoryBytes() + keys_.memoryBytes();
   }
 
-  uint64_t violations(const Fingerprint& print) noexcept {
-    const Offender* offender = find(print);
+  uint64_t violations(const Fingerprint& fingerprint) noexcept {
+    const Offender* offender = find(fingerprint);
     return offender == nullptr ? 0 : offender->violations;
   }
 
@@ -84,8 +84,8 @@ class Offenders {
   }
 
   // When the peer's ban began, over or not; kNever without one.
-  double bannedAt(const Fingerprint& print) noexcept {
-    const Ban* ban = hasBans() ? bans_.find(print) : nullptr;
+  double bannedAt(const Fingerprint& fingerprint) noexcept {
+    const Ban* ban = hasBans() ? bans_.find(fingerprint) : nullptr;
     return ban == nullptr ? kNever : ban->began;
   }
 
@@ -93,21 +93,22 @@ class Offenders {
   bool areThere() const noexcept { return table_.size() > 0; }
 
   // Asks for the memory that lossOf() will read.
-  RELAY_LIMITER_INLINED void prepare(const Fingerprint& print) const noexcept {
-    table_.prepare(print);
-    bans_.prepare(print);
+  RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
+    table_.prepare(fingerprint);
+    bans_.prepare(fingerprint);
   }
 
   // What is lost with a peer who without its offences would be `seconds` from a fresh one, after a
   // ban that is over `afterBan`, and has been idle for so long. Such a ban goes with the next
   // check, its violations with it: neither is anything to lose.
-  Loss lossOf(const Fingerprint& print, double seconds, double afterBan, double idle, double now,
-              double banDuration) noexcept {
-    const Offender* offender = find(print);
-    if (offender == nullptr) return Loss::ofUnpunished(seconds);
-    const double began = bannedAt(print);
-    if (began == kNever) return Loss::ofPunished(offender->violations, idle);
-    return elapsed(now, began) < banDuration ? Loss::ofBanned() : Loss::ofUnpunished(afterBan);
+  EvictionCost evictionCostOf(const Fingerprint& fingerprint, double seconds, double afterBan,
+                              double idle, double now, double banDuration) noexcept {
+    const Offender* offender = find(fingerprint);
+    if (offender == nullptr) return EvictionCost::ofUnpunished(seconds);
+    const double began = bannedAt(fingerprint);
+    if (began == kNever) return EvictionCost::ofPunished(offender->violations, idle);
+    return elapsed(now, began) < banDuration ? EvictionCost::ofBanned()
+                                             : EvictionCost::ofUnpunished(afterBan);
   }
 
   // For a peer without a ban. False where there is no memory.
@@ -117,23 +118,23 @@ class Offenders {
   }
 
   // Lifts a ban; violations stay.
-  void liftBan(const Fingerprint& print) noexcept {
-    removeBan(print);
-    Offender* offender = find(print);
+  void liftBan(const Fingerprint& fingerprint) noexcept {
+    removeBan(fingerprint);
+    Offender* offender = find(fingerprint);
     if (offender != nullptr && offender->violations == 0) remove(*offender);
   }
 
   // Forgets violations and ban.
-  void forgive(const Fingerprint& print) noexcept {
-    removeBan(print);
-    Offender* offender = find(print);
+  void forgive(const Fingerprint& fingerprint) noexcept {
+    removeBan(fingerprint);
+    Offender* offender = find(fingerprint);
     if (offender != nullptr) remove(*offender);
   }
 
   void clear() noexcept {
     table_.clear();
     bans_.clear();
-    names_.clear();
+    keys_.clear();
     top_.clear();
     earliest_ = kInfinity;
     violators_ = 0;
@@ -172,8 +173,8 @@ class Offenders {
 
   // Visits some bans, as Table::sample does.
   template <class Visit>
-  void sampleBans(const Fingerprint& print, unsigned most, Visit&& visit) noexcept {
-    bans_.sample(print, most, visit);
+  void sampleBans(const Fingerprint& fingerprint, unsigned most, Visit&& visit) noexcept {
+    bans_.sample(fingerprint, most, visit);
   }
 
   // Writes the worst to `top`, most violations first, ties by who offended first; returns how many.
@@ -196,8 +197,8 @@ class Offenders {
     std::sort(banned.get(), end, [](const Ban& a, const Ban& b) { return isLater(b, a); });
     for (const Ban* ban = banned.get(); ban != end; ++ban) {
       if (end - ban > kAhead) table_.prepare(ban[kAhead].fingerprint);
-      const Name* name = nameOf(*ban);
-      if (name != nullptr) use(*name);
+      const StoredKey* storedKey = storedKeyOf(*ban);
+      if (storedKey != nullptr) use(*storedKey);
     }
     return true;
   }
@@ -218,13 +219,13 @@ class Offenders {
       if (!(elapsed(now, ban.began) < banDuration)) return;
       ++count;
       const bool isFull = end == begin + room;
-      if (room == 0 || (isFull && !isLater(ban, *begin)) || nameOf(ban) == nullptr) return;
+      if (room == 0 || (isFull && !isLater(ban, *begin)) || storedKeyOf(ban) == nullptr) return;
       if (isFull) std::pop_heap(begin, end--, isLater);
       *end++ = ban;
       std::push_heap(begin, end, isLater);
     });
     std::sort_heap(begin, end, isLater);
-    for (const Ban* ban = begin; ban != end; ++ban) use(*nameOf(*ban), ban->began);
+    for (const Ban* ban = begin; ban != end; ++ban) use(*storedKeyOf(*ban), ban->began);
     return true;
   }
 
@@ -245,7 +246,7 @@ class Offenders {
   template <class Visit>
   bool sweepPlaces(uint64_t& cursor, uint64_t last, Visit&& visit) noexcept {
     return table_.sweep(cursor, [&](const Offender& offender) {
-      if (offender.name && !isLate(offender, last)) visit(placeOf(offender));
+      if (offender.storedKey && !isLate(offender, last)) visit(placeOf(offender));
       return false;
     });
   }
@@ -263,11 +264,11 @@ class Offenders {
 
   // The offender, if it is one that a snapshot names: it has a name, and its ban, if there is one,
   // is not over. `began` becomes that of the ban; kNever without one.
-  const Offender* listed(const Fingerprint& print, double now, double banDuration,
+  const Offender* listed(const Fingerprint& fingerprint, double now, double banDuration,
                          double& began) noexcept {
-    const Offender* offender = find(print);
-    if (offender == nullptr || !offender->name) return nullptr;
-    began = bannedAt(print);
+    const Offender* offender = find(fingerprint);
+    if (offender == nullptr || !offender->storedKey) return nullptr;
+    began = bannedAt(fingerprint);
     return began == kNever || elapsed(now, began) < banDuration ? offender : nullptr;
   }
 
@@ -286,18 +287,18 @@ class Offenders {
     size_t others = 0;
     top_.clear();
     table_.forEach([&](const Offender& offender) {
-      if (offender.violations == 0 || !offender.name) return;
+      if (offender.violations == 0 || !offender.storedKey) return;
       top_.count(violatorOf(offender), others++);
     });
   }
 
   // Most limiters have no offender at all: then there is nothing to look up.
-  Offender* find(const Fingerprint& print) noexcept {
-    return table_.size() == 0 ? nullptr : table_.find(print);
+  Offender* find(const Fingerprint& fingerprint) noexcept {
+    return table_.size() == 0 ? nullptr : table_.find(fingerprint);
   }
 
-  void removeBan(const Fingerprint& print) noexcept {
-    Ban* ban = hasBans() ? bans_.find(print) : nullptr;
+  void removeBan(const Fingerprint& fingerprint) noexcept {
+    Ban* ban = hasBans() ? bans_.find(fingerprint) : nullptr;
     if (ban == nullptr) return;
     bans_.erase(ban);
     if (!hasBans()) earliest_ = kInfinity;
@@ -308,20 +309,20 @@ class Offenders {
   }
 
   // None where the key is not kept.
-  const Name* nameOf(const Ban& ban) noexcept {
+  const StoredKey* storedKeyOf(const Ban& ban) noexcept {
     const Offender* offender = find(ban.fingerprint);
-    return offender != nullptr && offender->name ? &offender->name : nullptr;
+    return offender != nullptr && offender->storedKey ? &offender->storedKey : nullptr;
   }
 
   void remove(Offender& offender) noexcept {
-    if (offender.violations > 0 && offender.name) {
+    if (offender.violations > 0 && offender.storedKey) {
       --violators_;
       top_.forget(violatorOf(offender));
     }
     total_.subtract(offender.violations);
-    if (offender.name) {
-      longBytes_ -= longBytes(offender.name.length);
-      names_.remove(offender.name);
+    if (offender.storedKey) {
+      longBytes_ -= longBytes(offender.storedKey.length);
+      keys_.remove(offender.storedKey);
     } else {
       --unnamed_;
     }
@@ -331,18 +332,18 @@ class Offenders {
   void setViolations(Offender& offender, uint64_t violations) noexcept {
     if (offender.violations == 0) {
       offender.order = ++lastOrder_;
-      if (offender.name) ++violators_;
+      if (offender.storedKey) ++violators_;
     }
     total_.add(violations - offender.violations);
     offender.violations = violations;
-    if (offender.name) top_.count(violatorOf(offender), violators_ - 1);
+    if (offender.storedKey) top_.count(violatorOf(offender), violators_ - 1);
   }
 
   bool beginBan(Offender& offender, double now) noexcept {
-    const Fingerprint print = offender.fingerprint;
-    Ban* ban = bans_.insert(print);
+    const Fingerprint fingerprint = offender.fingerprint;
+    Ban* ban = bans_.insert(fingerprint);
     if (ban != nullptr) {
-      *ban = {print, now, ++lastOrder_};
+      *ban = {fingerprint, now, ++lastOrder_};
       earliest_ = std::min(earliest_, now);
       earliestSwept_ = std::min(earliestSwept_, now);
     } else if (offender.violations == 0) {
@@ -367,17 +368,17 @@ class Offenders {
   Offender* findOrInsert(const Key& key) noexcept {
     Offender* offender = find(key.fingerprint);
     if (offender != nullptr) return offender;
-    Name name = {};
+    StoredKey stored = {};
     const size_t bytes = longBytes(key.length);
     const double most = key.length > kLong ? longBytesMost_ / 4 : longBytesMost_;
     const bool hasRoom = bytes == 0 || static_cast<double>(longBytes_ + bytes) <= most;
-    if (hasRoom && !names_.add(key.text, key.length, name)) return nullptr;
+    if (hasRoom && !keys_.add(key.text, key.length, stored)) return nullptr;
     offender = table_.insert(key.fingerprint);
     if (offender == nullptr) {
-      names_.remove(name);
+      keys_.remove(stored);
       return nullptr;
     }
-    *offender = {key.fingerprint, 0, 0, name};
+    *offender = {key.fingerprint, 0, 0, stored};
     if (hasRoom) {
       longBytes_ += bytes;
     } else {
@@ -399,7 +400,7 @@ class Offenders {
 
   Table<Offender> table_;
   Table<Ban> bans_;
-  Names<> names_;
+  KeyStore<> keys_;
   TopViolators top_;
   // No ban began before: the earliest since there was none, or since the last sweep.
   double earliest_ = kInfinity;

@@ -33,21 +33,21 @@ class OrderbookLimiter {
 
   // `last` is the peer's, nullptr where it has none.
   Verdict check(const Key& key, LastAllowed* last, double now) noexcept {
-    return tally_.count(decide(key, last, now));
+    return counters_.count(decide(key, last, now));
   }
 
   const AllowedTimes& allowedAt() const noexcept { return allowedAt_; }
 
-  bool isBanned(const Fingerprint& print, double now) noexcept {
-    const double bannedAt = offenders_.bannedAt(print);
+  bool isBanned(const Fingerprint& fingerprint, double now) noexcept {
+    const double bannedAt = offenders_.bannedAt(fingerprint);
     if (bannedAt == kNever) return false;
     if (elapsed(now, bannedAt) < config_.banDuration) return true;
-    LastAllowed* last = allowedAt_.find(print);
+    LastAllowed* last = allowedAt_.find(fingerprint);
     if (last != nullptr) --both_;
-    offenders_.forgive(print);
+    offenders_.forgive(fingerprint);
     // Where there is no memory for it, a peer without an entry is allowed as well.
-    if (last == nullptr) last = allowedAt_.insert(print);
-    if (last != nullptr) *last = {print, kNever};
+    if (last == nullptr) last = allowedAt_.insert(fingerprint);
+    if (last != nullptr) *last = {fingerprint, kNever};
     return false;
   }
 
@@ -55,20 +55,20 @@ class OrderbookLimiter {
   // known gets its time, or where that is unknown and it is banned nothing but the ban; if there is
   // room, or one of `most` that are looked at is missed less; else `kNoRoom`.
   Verdict restore(const Key& key, const Offence& offence, double now, unsigned most) noexcept {
-    const Fingerprint& print = key.fingerprint;
+    const Fingerprint& fingerprint = key.fingerprint;
     const double began = offence.banBegan(now, config_.banDuration);
     // Or a ban that is over would be lengthened.
-    isBanned(print, now);
-    const bool wasInBans = isInBans(print);
-    const bool isKnown = wasInBans || allowedAt_.find(print) != nullptr;
-    const auto room =
-        isKnown ? Room<LastAllowed>::free() : makeRoom(print, now, offence.loss(), most);
+    isBanned(fingerprint, now);
+    const bool wasInBans = isInBans(fingerprint);
+    const bool isKnown = wasInBans || allowedAt_.find(fingerprint) != nullptr;
+    const auto room = isKnown ? Room<LastAllowed>::free()
+                              : makeRoom(fingerprint, now, offence.evictionCost(), most);
     if (!room.found) return Verdict::kNoRoom;
     const bool isBanAlone = began > kNever && offence.idleSeconds == kInfinity;
     if (!isKnown && !isBanAlone) {
-      LastAllowed* last = room.take(allowedAt_, print);
+      LastAllowed* last = room.take(allowedAt_, fingerprint);
       if (last == nullptr) return Verdict::kNoMemory;
-      *last = {print, now - offence.idleSeconds};
+      *last = {fingerprint, now - offence.idleSeconds};
       const LastAllowed* awaited = pending_.find(key);
       if (awaited != nullptr && isLater(*awaited, *last)) last->at = awaited->at;
       vacate(room, true);
@@ -76,22 +76,22 @@ class OrderbookLimiter {
     pending_.forget(key);
     if (!offenders_.restore(key, offence.violations, began)) return Verdict::kNoMemory;
     if (!isKnown && isBanAlone) vacate(room, false);
-    if (!wasInBans && began > kNever && allowedAt_.find(print) != nullptr) ++both_;
+    if (!wasInBans && began > kNever && allowedAt_.find(fingerprint) != nullptr) ++both_;
     return Verdict::kAllowed;
   }
 
   // Asks for the memory that restore() will read.
-  RELAY_LIMITER_INLINED void prepare(const Fingerprint& print) const noexcept {
-    allowedAt_.prepare(print);
-    offenders_.prepare(print);
+  RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
+    allowedAt_.prepare(fingerprint);
+    offenders_.prepare(fingerprint);
   }
 
   // A random key, before the first digest.
   void setDigestKey(const Secret& key) noexcept { pending_.setKey(key); }
 
   // Asks for the memory that restoreDigest() will read.
-  RELAY_LIMITER_INLINED void prepareDigest(const Secret& secret,
-                                           const Fingerprint& digest) const noexcept {
+  RELAY_LIMITER_INLINE void prepareDigest(const Secret& secret,
+                                          const Fingerprint& digest) const noexcept {
     pending_.prepare(secret, digest);
   }
 
@@ -127,8 +127,8 @@ class OrderbookLimiter {
   }
 
   // Seconds since the peer's last allowed request; infinity where there was none.
-  double idleSeconds(const Fingerprint& print, double now) const noexcept {
-    const LastAllowed* last = allowedAt_.find(print);
+  double idleSeconds(const Fingerprint& fingerprint, double now) const noexcept {
+    const LastAllowed* last = allowedAt_.find(fingerprint);
     return last == nullptr ? kInfinity : elapsed(now, last->at);
   }
 
@@ -181,7 +181,7 @@ class OrderbookLimiter {
   }
 
   Offenders& offenders() noexcept { return offenders_; }
-  Tally& tally() noexcept { return tally_; }
+  Counters& counters() noexcept { return counters_; }
   size_t peers() const noexcept { return allowedAt_.size() + offenders_.bans() - both_; }
   size_t tracked() const noexcept { return allowedAt_.size(); }
   size_t memoryBytes() const noexcept {
@@ -212,7 +212,7 @@ class OrderbookLimiter {
   }
 
   // Gives the peer the time that is awaited of it, if there is one and it has none.
-  RELAY_LIMITER_APART Verdict recall(const Key& key, double now, LastAllowed*& last) noexcept {
+  RELAY_LIMITER_NOINLINE Verdict recall(const Key& key, double now, LastAllowed*& last) noexcept {
     last = allowedAt_.find(key.fingerprint);
     if (last != nullptr) return Verdict::kAllowed;
     if (key.text == nullptr && pending_.needsText()) return Verdict::kNeedsName;
@@ -227,10 +227,10 @@ class OrderbookLimiter {
     return Verdict::kAllowed;
   }
 
-  void remove(const Fingerprint& print) noexcept {
-    const bool banned = isInBans(print);
-    if (erase(allowedAt_, print) && banned) --both_;
-    offenders_.forgive(print);
+  void remove(const Fingerprint& fingerprint) noexcept {
+    const bool banned = isInBans(fingerprint);
+    if (erase(allowedAt_, fingerprint) && banned) --both_;
+    offenders_.forgive(fingerprint);
   }
 
   // Seconds until the peer's interval is over, if it is no offender.
@@ -239,24 +239,25 @@ class OrderbookLimiter {
   }
 
   // Writes to `last`, or where that is nullptr to the record that the peer has or gets.
-  Verdict setAllowedAt(LastAllowed* last, const Fingerprint& print, double at) noexcept {
-    if (last == nullptr) last = allowedAt_.find(print);
+  Verdict setAllowedAt(LastAllowed* last, const Fingerprint& fingerprint, double at) noexcept {
+    if (last == nullptr) last = allowedAt_.find(fingerprint);
     if (last == nullptr) {
-      const auto room = makeRoom(print, at, Loss::ofBanned(), kMostLookedAt);
+      const auto room = makeRoom(fingerprint, at, EvictionCost::ofBanned(), kMostLookedAt);
       if (!room.found) return Verdict::kNoRoom;
-      last = room.take(allowedAt_, print);
+      last = room.take(allowedAt_, fingerprint);
       if (last == nullptr) return Verdict::kNoMemory;
       vacate(room, true);
     }
-    *last = {print, at};
+    *last = {fingerprint, at};
     return Verdict::kAllowed;
   }
 
   // A ban may be all that is known of a peer.
   Verdict beginBan(const Key& key, double now) noexcept {
     const bool isKnown = allowedAt_.find(key.fingerprint) != nullptr;
-    const auto room = isKnown ? Room<LastAllowed>::free()
-                              : makeRoom(key.fingerprint, now, Loss::ofBanned(), kMostLookedAt);
+    const auto room = isKnown
+                          ? Room<LastAllowed>::free()
+                          : makeRoom(key.fingerprint, now, EvictionCost::ofBanned(), kMostLookedAt);
     if (!room.found) return Verdict::kNoRoom;
     if (!offenders_.beginBan(key, now)) return Verdict::kNoMemory;
     vacate(room, false);
@@ -265,52 +266,55 @@ class OrderbookLimiter {
   }
 
   // Room for a newcomer: where there are maxPeers, one that is missed less goes.
-  RELAY_LIMITER_APART Room<LastAllowed> makeRoom(const Fingerprint& print, double now,
-                                                 const Loss& worth, unsigned most) noexcept {
+  RELAY_LIMITER_NOINLINE Room<LastAllowed> makeRoom(const Fingerprint& fingerprint, double now,
+                                                    const EvictionCost& newcomerCost,
+                                                    unsigned most) noexcept {
     if (static_cast<double>(peers()) < config_.maxPeers) return Room<LastAllowed>::free();
     if (!offenders_.mayLeave(peers(), now, config_.banDuration)) return Room<LastAllowed>::none();
-    Victim<LastAllowed> victim(worth);
-    offerSample(allowedAt_, offenders_, print, most, victim,
-                [&](LastAllowed& last) { return offer(victim, last, now); });
+    EvictionCandidate<LastAllowed> best(newcomerCost);
+    offerSample(allowedAt_, offenders_, fingerprint, most, best,
+                [&](LastAllowed& last) { return offer(best, last, now); });
     // Of some peers only a ban is known, which may be over.
     const Ban* lapsed = nullptr;
-    if (!victim.loss().isNothing() && offenders_.bans() > both_ &&
+    if (!best.cost().isNothing() && offenders_.bans() > both_ &&
         offenders_.areBansOver(now, config_.banDuration)) {
-      const unsigned others = victim.record() == nullptr ? most : kSample;
-      offenders_.sampleBans(print, others, [&](const Ban& ban) {
+      const unsigned others = best.record() == nullptr ? most : kSample;
+      offenders_.sampleBans(fingerprint, others, [&](const Ban& ban) {
         if (elapsed(now, ban.began) >= config_.banDuration) lapsed = &ban;
         return lapsed != nullptr;
       });
     }
     if (lapsed != nullptr) {
       const Fingerprint& key = lapsed->fingerprint;
-      return Room<LastAllowed>::of(allowedAt_.find(key), key, Loss::ofUnpunished(0));
+      return Room<LastAllowed>::of(allowedAt_.find(key), key, EvictionCost::ofUnpunished(0));
     }
-    if (victim.record() == nullptr) return Room<LastAllowed>::none();
-    return Room<LastAllowed>::of(victim.record(), victim.record()->fingerprint, victim.loss());
+    if (best.record() == nullptr) return Room<LastAllowed>::none();
+    return Room<LastAllowed>::of(best.record(), best.record()->fingerprint, best.cost());
   }
 
   // The victim of a room is forgotten. `isTaken`: its record, if it had one, is the newcomer's
   // already.
   void vacate(const Room<LastAllowed>& room, bool isTaken) noexcept {
     if (!room.hasVictim) return;
-    tally_.countEviction(room.loss);
-    if (room.record != nullptr && isInBans(room.victim)) --both_;
-    if (!isTaken) erase(allowedAt_, room.victim);
-    offenders_.forgive(room.victim);
+    counters_.countEviction(room.cost);
+    if (room.record != nullptr && isInBans(room.evicted)) --both_;
+    if (!isTaken) erase(allowedAt_, room.evicted);
+    offenders_.forgive(room.evicted);
   }
 
-  bool offer(Victim<LastAllowed>& victim, LastAllowed& last, double now) noexcept {
+  bool offer(EvictionCandidate<LastAllowed>& best, LastAllowed& last, double now) noexcept {
     const double idle = elapsed(now, last.at);
     const double interval = effectiveInterval(0);
     // After a ban that is over its peer is as a fresh one, and was idle for at least as long.
-    if (!victim.mayBe(secondsLeft(std::min(interval, config_.banDuration), idle))) return false;
+    if (!best.canImprove(secondsLeft(std::min(interval, config_.banDuration), idle))) return false;
     const double seconds = secondsLeft(interval, idle);
-    return victim.offer(
-        last, offenders_.lossOf(last.fingerprint, seconds, 0, idle, now, config_.banDuration));
+    return best.offer(last, offenders_.evictionCostOf(last.fingerprint, seconds, 0, idle, now,
+                                                      config_.banDuration));
   }
 
-  bool isInBans(const Fingerprint& print) noexcept { return offenders_.bannedAt(print) != kNever; }
+  bool isInBans(const Fingerprint& fingerprint) noexcept {
+    return offenders_.bannedAt(fingerprint) != kNever;
+  }
 
   double effectiveInterval(double violations) const noexcept {
     if (violations < config_.violationWarningThreshold) return config_.interval;
@@ -326,7 +330,7 @@ class OrderbookLimiter {
   // Peers with a time and a ban, over or not.
   size_t both_ = 0;
   Sweep sweep_;
-  Tally tally_;
+  Counters counters_;
 };
 
 }  // namespace relay_limiter

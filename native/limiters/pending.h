@@ -76,8 +76,8 @@ class PendingRecords {
   bool needsText() const noexcept { return size_ > ownSize(); }
 
   // Asks for the memory that put() will read.
-  RELAY_LIMITER_INLINED void prepare(const Secret& secret,
-                                     const Fingerprint& digest) const noexcept {
+  RELAY_LIMITER_INLINE void prepare(const Secret& secret,
+                                    const Fingerprint& digest) const noexcept {
     for (size_t i = 0; size_ > 0 && i < kMostSecrets; ++i) {
       const Group& group = groups_[i];
       if (group.records.size() == 0 || !(group.secret == secret)) continue;

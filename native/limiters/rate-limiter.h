@@ -30,7 +30,7 @@ class RateLimiter {
 
   // `delay` is written when refused: the seconds until the cost is there.
   Verdict check(const Key& key, double cost, double now, double& delay) noexcept {
-    return tally_.count(decide(bucketOf(key, now), key, cost, now, delay));
+    return counters_.count(decide(bucketOf(key, now), key, cost, now, delay));
   }
 
   // The same for a peer whose bucket may be at hand; where it is nullptr it is written.
@@ -39,16 +39,16 @@ class RateLimiter {
       if (key.text == nullptr && pending_.needsText()) return Verdict::kNeedsName;
       bucket = bucketOf(key, now);
     }
-    return tally_.count(decide(bucket, key, cost, now, delay));
+    return counters_.count(decide(bucket, key, cost, now, delay));
   }
 
   // Whether the short way is open: always, since nobody is banned.
-  static constexpr bool isShort() noexcept { return true; }
+  static constexpr bool canUseFastPath() noexcept { return true; }
 
   // The short way of a check, as a function of the bucket: takes the cost if it is there. If not,
   // nothing has been decided, and check() at the same instant decides. It holds what it needs by
   // value, so that a loop reads that once.
-  auto shortWay(double cost, double now) const noexcept {
+  auto fastPath(double cost, double now) const noexcept {
     return [cost, now, rate = config_.rateLimit,
             capacity = config_.burstLimit](Bucket& bucket) noexcept {
       return consume(bucket.tokens, bucket.lastRefill, cost, now, rate, capacity);
@@ -70,7 +70,7 @@ class RateLimiter {
   Verdict restore(const Key& key, const Offence& offence, double now, unsigned most) noexcept {
     Bucket* bucket = buckets_.find(key.fingerprint);
     if (bucket == nullptr) {
-      const Verdict added = add(key.fingerprint, now, offence.loss(), most, bucket);
+      const Verdict added = add(key.fingerprint, now, offence.evictionCost(), most, bucket);
       if (bucket == nullptr) return added;
       *bucket = {key.fingerprint, config_.burstLimit, now - offence.idleSeconds};
       pending_.take(key, *bucket);
@@ -84,17 +84,17 @@ class RateLimiter {
   }
 
   // Asks for the memory that restore() will read.
-  RELAY_LIMITER_INLINED void prepare(const Fingerprint& print) const noexcept {
-    buckets_.prepare(print);
-    offenders_.prepare(print);
+  RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
+    buckets_.prepare(fingerprint);
+    offenders_.prepare(fingerprint);
   }
 
   // A random key, before the first digest.
   void setDigestKey(const Secret& key) noexcept { pending_.setKey(key); }
 
   // Asks for the memory that restoreDigest() will read.
-  RELAY_LIMITER_INLINED void prepareDigest(const Secret& secret,
-                                           const Fingerprint& digest) const noexcept {
+  RELAY_LIMITER_INLINE void prepareDigest(const Secret& secret,
+                                          const Fingerprint& digest) const noexcept {
     pending_.prepare(secret, digest);
   }
 
@@ -109,8 +109,8 @@ class RateLimiter {
   }
 
   // What a snapshot says of a peer's bucket.
-  SavedBucket savedBucket(const Fingerprint& print, double now) const noexcept {
-    const Bucket* bucket = buckets_.find(print);
+  SavedBucket savedBucket(const Fingerprint& fingerprint, double now) const noexcept {
+    const Bucket* bucket = buckets_.find(fingerprint);
     if (bucket == nullptr || !isSaved(*bucket, now)) return SavedBucket::none();
     return SavedDigest::of(*bucket, now).bucket;
   }
@@ -131,8 +131,8 @@ class RateLimiter {
   }
 
   // Seconds since the peer's last refill; infinity where it has no bucket.
-  double idleSeconds(const Fingerprint& print, double now) const noexcept {
-    const Bucket* bucket = buckets_.find(print);
+  double idleSeconds(const Fingerprint& fingerprint, double now) const noexcept {
+    const Bucket* bucket = buckets_.find(fingerprint);
     return bucket == nullptr ? kInfinity : elapsed(now, bucket->lastRefill);
   }
 
@@ -177,7 +177,7 @@ class RateLimiter {
   }
 
   Offenders& offenders() noexcept { return offenders_; }
-  Tally& tally() noexcept { return tally_; }
+  Counters& counters() noexcept { return counters_; }
   size_t peers() const noexcept { return buckets_.size(); }
   size_t tracked() const noexcept { return buckets_.size(); }
   size_t memoryBytes() const noexcept {
@@ -195,13 +195,13 @@ class RateLimiter {
 
   // The peer's bucket, made full if it has none; nullptr where there is no memory.
   Bucket* bucketOf(const Key& key, double now) noexcept {
-    const Fingerprint& print = key.fingerprint;
-    Bucket* bucket = buckets_.find(print);
+    const Fingerprint& fingerprint = key.fingerprint;
+    Bucket* bucket = buckets_.find(fingerprint);
     if (bucket != nullptr) return bucket;
     // Nobody is banned, so somebody can go.
-    add(print, now, Loss::ofBanned(), kMostLookedAt, bucket);
+    add(fingerprint, now, EvictionCost::ofBanned(), kMostLookedAt, bucket);
     if (bucket == nullptr) return nullptr;
-    *bucket = {print, config_.burstLimit, now};
+    *bucket = {fingerprint, config_.burstLimit, now};
     pending_.take(key, *bucket);
     return bucket;
   }
@@ -221,25 +221,26 @@ class RateLimiter {
 
   // A bucket for a newcomer, in the place of a peer that is missed less, if there are maxPeers.
   // Where `bucket` stays nullptr the answer says why.
-  RELAY_LIMITER_APART Verdict add(const Fingerprint& print, double now, const Loss& worth,
-                                  unsigned most, Bucket*& bucket) noexcept {
+  RELAY_LIMITER_NOINLINE Verdict add(const Fingerprint& fingerprint, double now,
+                                     const EvictionCost& newcomerCost, unsigned most,
+                                     Bucket*& bucket) noexcept {
     if (static_cast<double>(peers()) < config_.maxPeers) {
-      bucket = buckets_.insert(print);
+      bucket = buckets_.insert(fingerprint);
       return bucket == nullptr ? Verdict::kNoMemory : Verdict::kAllowed;
     }
-    Victim<Bucket> victim(worth);
-    offerSample(buckets_, offenders_, print, most, victim, [&](Bucket& candidate) {
+    EvictionCandidate<Bucket> best(newcomerCost);
+    offerSample(buckets_, offenders_, fingerprint, most, best, [&](Bucket& candidate) {
       const double seconds = secondsUntilFull(candidate, now);
-      if (!victim.mayBe(seconds)) return false;
+      if (!best.canImprove(seconds)) return false;
       const double idle = elapsed(now, candidate.lastRefill);
-      return victim.offer(candidate,
-                          offenders_.lossOf(candidate.fingerprint, seconds, seconds, idle, now, 0));
+      return best.offer(candidate, offenders_.evictionCostOf(candidate.fingerprint, seconds,
+                                                             seconds, idle, now, 0));
     });
-    if (victim.record() == nullptr) return Verdict::kNoRoom;
-    const Fingerprint evicted = victim.record()->fingerprint;
-    bucket = buckets_.replace(victim.record(), print);
+    if (best.record() == nullptr) return Verdict::kNoRoom;
+    const Fingerprint evicted = best.record()->fingerprint;
+    bucket = buckets_.replace(best.record(), fingerprint);
     if (bucket == nullptr) return Verdict::kNoMemory;
-    tally_.countEviction(victim.loss());
+    counters_.countEviction(best.cost());
     offenders_.forgive(evicted);
     return Verdict::kAllowed;
   }
@@ -263,7 +264,7 @@ class RateLimiter {
   PendingRecords<Bucket> pending_;
   Offenders offenders_;
   Sweep sweep_;
-  Tally tally_;
+  Counters counters_;
 };
 
 }  // namespace relay_limiter

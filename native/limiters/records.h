@@ -35,14 +35,14 @@ using Buckets = Table<Bucket>;
 using Leases = Table<Lease>;
 using AllowedTimes = Table<LastAllowed>;
 
-// Offers sixteen random records to `victim`, and while none of them can go sixteen more, up to
+// Offers sixteen random records to `best`, and while none of them can go sixteen more, up to
 // `most` in all. offer(record) returns true where the search can end. The memory that tells what a
 // record is worth is requested for all sixteen at once: one by one would cost a cache miss each.
 template <class Record, class Offer>
-void offerSample(Table<Record>& table, const Offenders& offenders, const Fingerprint& print,
-                 unsigned most, const Victim<Record>& victim, Offer&& offer) noexcept {
+void offerSample(Table<Record>& table, const Offenders& offenders, const Fingerprint& fingerprint,
+                 unsigned most, const EvictionCandidate<Record>& best, Offer&& offer) noexcept {
   // Then the first can go.
-  if (!offenders.areThere()) return table.sample(print, kSample, offer);
+  if (!offenders.areThere()) return table.sample(fingerprint, kSample, offer);
   Record* sample[kSample];
   unsigned size = 0;
   // Whether the search is over.
@@ -51,10 +51,10 @@ void offerSample(Table<Record>& table, const Offenders& offenders, const Fingerp
       if (offer(*sample[i])) return true;
     }
     size = 0;
-    return victim.record() != nullptr;
+    return best.record() != nullptr;
   };
   bool isOver = false;
-  table.sample(print, most, [&](Record& record) {
+  table.sample(fingerprint, most, [&](Record& record) {
     offenders.prepare(record.fingerprint);
     sample[size++] = &record;
     isOver = size == kSample && offerAll();
@@ -81,8 +81,8 @@ struct SavedBucket {
   bool isThere() const noexcept { return tokens == tokens; }
 
   // As a record.
-  Bucket restored(const Fingerprint& print, double now) const noexcept {
-    return {print, tokens, now - idleSeconds};
+  Bucket restored(const Fingerprint& fingerprint, double now) const noexcept {
+    return {fingerprint, tokens, now - idleSeconds};
   }
 };
 
@@ -126,8 +126,9 @@ struct Offence {
   SavedBucket bucket;
 
   // What is lost with it.
-  Loss loss() const noexcept {
-    return banSecondsLeft > 0 ? Loss::ofBanned() : Loss::ofPunished(violations, idleSeconds);
+  EvictionCost evictionCost() const noexcept {
+    return banSecondsLeft > 0 ? EvictionCost::ofBanned()
+                              : EvictionCost::ofPunished(violations, idleSeconds);
   }
   // When its ban began; kNever: it has none.
   double banBegan(double now, double banDuration) const noexcept {
@@ -144,27 +145,31 @@ struct Room {
   bool hasVictim;
   // The victim's record in the newcomer's table, to be replaced; nullptr: it has none there.
   Record* record;
-  Fingerprint victim;
-  Loss loss;
+  Fingerprint evicted;
+  EvictionCost cost;
 
   // Nobody has to go.
-  static Room free() noexcept { return {true, false, nullptr, {0, 0}, Loss::ofUnpunished(0)}; }
+  static Room free() noexcept {
+    return {true, false, nullptr, {0, 0}, EvictionCost::ofUnpunished(0)};
+  }
   // Nobody may go.
-  static Room none() noexcept { return {false, false, nullptr, {0, 0}, Loss::ofUnpunished(0)}; }
-  static Room of(Record* record, const Fingerprint& victim, const Loss& loss) noexcept {
-    return {true, true, record, victim, loss};
+  static Room none() noexcept {
+    return {false, false, nullptr, {0, 0}, EvictionCost::ofUnpunished(0)};
+  }
+  static Room of(Record* record, const Fingerprint& evicted, const EvictionCost& cost) noexcept {
+    return {true, true, record, evicted, cost};
   }
 
   // The newcomer's record; nullptr where there is no memory.
-  Record* take(Table<Record>& table, const Fingerprint& print) const noexcept {
-    return record == nullptr ? table.insert(print) : table.replace(record, print);
+  Record* take(Table<Record>& table, const Fingerprint& fingerprint) const noexcept {
+    return record == nullptr ? table.insert(fingerprint) : table.replace(record, fingerprint);
   }
 };
 
 // Whether there was one.
 template <class Record>
-bool erase(Table<Record>& table, const Fingerprint& print) noexcept {
-  Record* record = table.find(print);
+bool erase(Table<Record>& table, const Fingerprint& fingerprint) noexcept {
+  Record* record = table.find(fingerprint);
   if (record == nullptr) return false;
   table.erase(record);
   return true;

@@ -20,12 +20,12 @@
 namespace relay_limiter {
 
 // A text in a store. It may be moved as bytes; all zeros are no name.
-struct Name {
+struct StoredKey {
   const void* text;
   // In code units.
   uint32_t length;
   // Whether a unit takes two bytes.
-  bool wide;
+  bool isTwoByte;
 
   explicit operator bool() const noexcept { return text != nullptr; }
 
@@ -33,57 +33,57 @@ struct Name {
   // returns what it does.
   template <class Use>
   decltype(auto) read(Use&& use) const noexcept {
-    return wide ? use(static_cast<const char16_t*>(text), size_t{length})
-                : use(static_cast<const char*>(text), size_t{length});
+    return isTwoByte ? use(static_cast<const char16_t*>(text), size_t{length})
+                     : use(static_cast<const char*>(text), size_t{length});
   }
 };
 
-static_assert(sizeof(Name) <= 16, "a name lies in a record of 64 bytes");
+static_assert(sizeof(StoredKey) <= 16, "a key lies in a record of 64 bytes");
 
 template <class Memory = SystemMemory>
-class Names {
+class KeyStore {
  public:
-  Names() noexcept = default;
-  ~Names() noexcept { clear(); }
-  Names(const Names&) = delete;
-  Names& operator=(const Names&) = delete;
+  KeyStore() noexcept = default;
+  ~KeyStore() noexcept { clear(); }
+  KeyStore(const KeyStore&) = delete;
+  KeyStore& operator=(const KeyStore&) = delete;
 
   // What shelves and long texts take, their heads included.
   size_t memoryBytes() const noexcept { return pages_.memoryBytes() + longBytes_; }
 
   // Any text has a name, the empty one too. False, and nothing has changed, where there is no
   // memory.
-  bool add(const char16_t* text, size_t length, Name& name) noexcept {
+  bool add(const char16_t* text, size_t length, StoredKey& key) noexcept {
     if (length > kMostUnits) return false;
-    const bool wide = isWide(text, length);
-    void* place = take(wide ? length * sizeof(char16_t) : length);
+    const bool twoByte = isTwoByte(text, length);
+    void* place = take(twoByte ? length * sizeof(char16_t) : length);
     if (place == nullptr) return false;
-    if (wide) {
+    if (twoByte) {
       copy(text, length, static_cast<char16_t*>(place));
     } else {
       copy(text, length, static_cast<unsigned char*>(place));
     }
-    name = {place, static_cast<uint32_t>(length), wide};
+    key = {place, static_cast<uint32_t>(length), twoByte};
     return true;
   }
 
   // `name` is of this store, or none.
-  void remove(const Name& name) noexcept {
-    if (!name) return;
-    const size_t bytes = bytesOf(name);
-    void* place = const_cast<void*>(name.text);
+  void remove(const StoredKey& key) noexcept {
+    if (!key) return;
+    const size_t bytes = bytesOf(key);
+    void* place = const_cast<void*>(key.text);
     if (bytes > kMostSlotBytes) return removeLong(static_cast<Long*>(place) - 1);
     giveSlot(place, sizeFor(bytes));
   }
 
   void clear() noexcept {
     while (firstLong_ != nullptr) removeLong(firstLong_);
-    for (Shelf*& shelf : withRoom_) shelf = nullptr;
+    for (Slab*& slab : withRoom_) slab = nullptr;
     pages_.giveAll();
   }
 
  private:
-  static constexpr size_t kShelfBytes = size_t{16} << 10;
+  static constexpr size_t kSlabBytes = size_t{16} << 10;
   static constexpr size_t kHeadBytes = 64;
   static constexpr unsigned kSizes = 4;
   static constexpr size_t kLeastSlotBytes = 32;
@@ -92,10 +92,10 @@ class Names {
   static constexpr size_t kMostUnits = size_t{1} << 30;
 
   // The head of a shelf: right when all are zeros, as a page is when it is taken.
-  struct Shelf {
+  struct Slab {
     // Among the shelves of one size that have room; a full one is in no list.
-    Shelf* previous;
-    Shelf* next;
+    Slab* previous;
+    Slab* next;
     uint16_t used;
     // How many slots were ever used: memory behind them is not touched before it must be.
     uint16_t touched;
@@ -110,21 +110,21 @@ class Names {
     size_t bytes;
   };
 
-  static_assert(sizeof(Shelf) <= kHeadBytes && kHeadBytes % kLeastSlotBytes == 0, "slots follow");
+  static_assert(sizeof(Slab) <= kHeadBytes && kHeadBytes % kLeastSlotBytes == 0, "slots follow");
 
   template <class Unit>
   static void copy(const char16_t* text, size_t length, Unit* place) noexcept {
     for (size_t i = 0; i < length; ++i) place[i] = static_cast<Unit>(text[i]);
   }
 
-  static bool isWide(const char16_t* text, size_t length) noexcept {
+  static bool isTwoByte(const char16_t* text, size_t length) noexcept {
     unsigned bits = 0;
     for (size_t i = 0; i < length; ++i) bits |= text[i];
     return bits > 0xff;
   }
 
-  static size_t bytesOf(const Name& name) noexcept {
-    return name.wide ? name.length * sizeof(char16_t) : name.length;
+  static size_t bytesOf(const StoredKey& key) noexcept {
+    return key.isTwoByte ? key.length * sizeof(char16_t) : key.length;
   }
 
   // Which of the sizes of slots, counted from the least.
@@ -135,10 +135,10 @@ class Names {
   }
   static constexpr size_t slotBytes(unsigned size) noexcept { return kLeastSlotBytes << size; }
   static unsigned slotsOf(unsigned size) noexcept {
-    return static_cast<unsigned>((kShelfBytes - kHeadBytes) / slotBytes(size));
+    return static_cast<unsigned>((kSlabBytes - kHeadBytes) / slotBytes(size));
   }
-  static unsigned char* slotAt(Shelf* shelf, unsigned size, size_t slot) noexcept {
-    return reinterpret_cast<unsigned char*>(shelf) + kHeadBytes + slot * slotBytes(size);
+  static unsigned char* slotAt(Slab* slab, unsigned size, size_t slot) noexcept {
+    return reinterpret_cast<unsigned char*>(slab) + kHeadBytes + slot * slotBytes(size);
   }
 
   void* take(size_t bytes) noexcept {
@@ -146,32 +146,32 @@ class Names {
   }
 
   void* takeSlot(unsigned size) noexcept {
-    if (withRoom_[size] == nullptr && !addShelf(size)) return nullptr;
-    Shelf* shelf = withRoom_[size];
-    const unsigned slot = shelf->free > 0 ? shelf->free - 1u : shelf->touched++;
-    unsigned char* place = slotAt(shelf, size, slot);
-    if (shelf->free > 0) std::memcpy(&shelf->free, place, sizeof shelf->free);
-    if (++shelf->used == slotsOf(size)) unlink(shelf, withRoom_[size]);
+    if (withRoom_[size] == nullptr && !addSlab(size)) return nullptr;
+    Slab* slab = withRoom_[size];
+    const unsigned slot = slab->free > 0 ? slab->free - 1u : slab->touched++;
+    unsigned char* place = slotAt(slab, size, slot);
+    if (slab->free > 0) std::memcpy(&slab->free, place, sizeof slab->free);
+    if (++slab->used == slotsOf(size)) unlink(slab, withRoom_[size]);
     return place;
   }
 
   void giveSlot(void* place, unsigned size) noexcept {
-    auto* shelf = static_cast<Shelf*>(pages_.pageAround(place));
+    auto* slab = static_cast<Slab*>(pages_.pageAround(place));
     // First among those with room: as the fullest it is the last to become empty.
-    if (shelf->used == slotsOf(size)) linkFirst(shelf, withRoom_[size]);
-    if (--shelf->used == 0) {
-      unlink(shelf, withRoom_[size]);
-      return pages_.give(shelf);
+    if (slab->used == slotsOf(size)) linkFirst(slab, withRoom_[size]);
+    if (--slab->used == 0) {
+      unlink(slab, withRoom_[size]);
+      return pages_.give(slab);
     }
-    const auto behind = static_cast<unsigned char*>(place) - slotAt(shelf, size, 0);
-    std::memcpy(place, &shelf->free, sizeof shelf->free);
-    shelf->free = static_cast<uint16_t>(static_cast<size_t>(behind) / slotBytes(size) + 1);
+    const auto behind = static_cast<unsigned char*>(place) - slotAt(slab, size, 0);
+    std::memcpy(place, &slab->free, sizeof slab->free);
+    slab->free = static_cast<uint16_t>(static_cast<size_t>(behind) / slotBytes(size) + 1);
   }
 
-  bool addShelf(unsigned size) noexcept {
-    auto* shelf = static_cast<Shelf*>(pages_.take());
-    if (shelf != nullptr) linkFirst(shelf, withRoom_[size]);
-    return shelf != nullptr;
+  bool addSlab(unsigned size) noexcept {
+    auto* slab = static_cast<Slab*>(pages_.take());
+    if (slab != nullptr) linkFirst(slab, withRoom_[size]);
+    return slab != nullptr;
   }
 
   void* takeLong(size_t bytes) noexcept {
@@ -203,8 +203,8 @@ class Names {
     if (link->next != nullptr) link->next->previous = link->previous;
   }
 
-  Pages<kShelfBytes, Memory> pages_;
-  Shelf* withRoom_[kSizes] = {};
+  PageAllocator<kSlabBytes, Memory> pages_;
+  Slab* withRoom_[kSizes] = {};
   Long* firstLong_ = nullptr;
   size_t longBytes_ = 0;
 };

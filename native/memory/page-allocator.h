@@ -25,24 +25,24 @@
 namespace relay_limiter {
 
 template <size_t kPageBytes, class Memory = SystemMemory>
-class Pages {
+class PageAllocator {
  public:
-  Pages() noexcept = default;
-  ~Pages() noexcept { giveAll(); }
-  Pages(const Pages&) = delete;
-  Pages& operator=(const Pages&) = delete;
+  PageAllocator() noexcept = default;
+  ~PageAllocator() noexcept { giveAll(); }
+  PageAllocator(const PageAllocator&) = delete;
+  PageAllocator& operator=(const PageAllocator&) = delete;
 
   // What pages and heads take.
-  size_t memoryBytes() const noexcept { return memory_ + numbered_.memoryBytes(); }
+  size_t memoryBytes() const noexcept { return memory_ + directory_.memoryBytes(); }
 
   // The page of this number; nullptr where there is none. (Heads have numbers as well, which nobody
   // is told, and are memory of a page's size.)
-  void* at(size_t number) const noexcept { return numbered_.at(number); }
+  void* at(size_t number) const noexcept { return directory_.at(number); }
 
   // `page` was taken from this store.
   size_t numberOf(void* page) const noexcept {
     for (size_t i = 0; i < kHeapPages; ++i) {
-      if (numbered_.at(i) == page) return i;
+      if (directory_.at(i) == page) return i;
     }
     return chunkOf(page)->number + offsetOf(page) / kPageBytes;
   }
@@ -51,7 +51,7 @@ class Pages {
   void* pageAround(const void* place) const noexcept {
     const auto address = reinterpret_cast<uintptr_t>(place);
     for (size_t i = 0; i < kHeapPages; ++i) {
-      void* page = numbered_.at(i);
+      void* page = directory_.at(i);
       if (page != nullptr && address - reinterpret_cast<uintptr_t>(page) < kPageBytes) return page;
     }
     return reinterpret_cast<void*>(address - address % kPageBytes);
@@ -61,7 +61,7 @@ class Pages {
   // memory.
   void* take() noexcept {
     for (size_t i = 0; i < kHeapPages; ++i) {
-      if (numbered_.at(i) == nullptr) return takeFromHeap(i);
+      if (directory_.at(i) == nullptr) return takeFromHeap(i);
     }
     const bool hasRoom = first_ != nullptr && first_->room > 0;
     return hasRoom || addChunk() ? takeFrom(first_) : nullptr;
@@ -70,14 +70,14 @@ class Pages {
   // `page` was taken from this store.
   void give(void* page) noexcept {
     const size_t number = numberOf(page);
-    numbered_.set(number, nullptr);
+    directory_.set(number, nullptr);
     if (number < kHeapPages) return giveToHeap(page);
     giveTo(chunkOf(page), page);
   }
 
   void giveAll() noexcept {
     for (size_t i = 0; i < kHeapPages; ++i) {
-      if (numbered_.at(i) != nullptr) give(numbered_.at(i));
+      if (directory_.at(i) != nullptr) give(directory_.at(i));
     }
     while (first_ != nullptr) remove(first_);
   }
@@ -87,7 +87,7 @@ class Pages {
   static constexpr unsigned kChunkPages = Memory::kChunkBytes / kPageBytes - 1;
 
   // The numbers of a chunk are those of its head and its pages, as they lie.
-  using Numbers = Numbered<kHeapPages, kChunkPages + 1>;
+  using Numbers = PageDirectory<kHeapPages, kChunkPages + 1>;
 
   struct Chunk {
     Chunk* previous;
@@ -117,7 +117,7 @@ class Pages {
   void* takeFromHeap(size_t number) noexcept {
     void* page = ::operator new (kPageBytes, std::align_val_t{64}, std::nothrow);
     if (page == nullptr) return nullptr;
-    numbered_.set(number, page);
+    directory_.set(number, page);
     memory_ += kPageBytes;
     return std::memset(page, 0, kPageBytes);
   }
@@ -135,7 +135,7 @@ class Pages {
       return nullptr;
     }
     memory_ += kPageBytes;
-    numbered_.set(chunk->number + nth, page);
+    directory_.set(chunk->number + nth, page);
     if (--chunk->room == 0) {
       unlink(chunk);
       linkLast(chunk);
@@ -162,7 +162,7 @@ class Pages {
     if (memory == nullptr) return false;
     Memory::allowHugePage(memory, false);
     size_t number;
-    if (!Memory::provide(memory, kPageBytes) || !numbered_.takeRange(memory, number)) {
+    if (!Memory::provide(memory, kPageBytes) || !directory_.takeRange(memory, number)) {
       Memory::release(memory);
       return false;
     }
@@ -181,7 +181,7 @@ class Pages {
   void remove(Chunk* chunk) noexcept {
     unlink(chunk);
     memory_ -= sizeof(Chunk) + (kChunkPages - chunk->room) * kPageBytes;
-    numbered_.giveRange(chunk->number);
+    directory_.giveRange(chunk->number);
     Memory::release(chunk);
   }
 
@@ -207,7 +207,7 @@ class Pages {
   Chunk* first_ = nullptr;
   Chunk* last_ = nullptr;
   size_t memory_ = 0;
-  Numbers numbered_;
+  Numbers directory_;
 };
 
 }  // namespace relay_limiter

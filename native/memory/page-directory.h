@@ -1,4 +1,4 @@
-// Numbered: addresses by their numbers. A number may outlive what it names: then it leads to
+// PageDirectory: addresses by their numbers. A number may outlive what it names: then it leads to
 // nothing, or to what has it now. It owns none of the addresses.
 //
 // The first kSingles numbers are there from the start, without any memory; the others come in
@@ -12,12 +12,12 @@
 namespace relay_limiter {
 
 template <size_t kSingles, size_t kRange>
-class Numbered {
+class PageDirectory {
  public:
-  Numbered() noexcept = default;
-  ~Numbered() noexcept { free(); }
-  Numbered(const Numbered&) = delete;
-  Numbered& operator=(const Numbered&) = delete;
+  PageDirectory() noexcept = default;
+  ~PageDirectory() noexcept { free(); }
+  PageDirectory(const PageDirectory&) = delete;
+  PageDirectory& operator=(const PageDirectory&) = delete;
 
   size_t memoryBytes() const noexcept { return addresses_ == singles_ ? 0 : end_ * sizeof(void*); }
 

@@ -119,14 +119,14 @@ Fingerprint hash(const unsigned char* bytes, size_t length, const Secret& secret
 }  // namespace siphash
 
 // Whether one of eight code units needs two bytes.
-inline bool isWide(const char16_t* units) noexcept {
+inline bool isTwoByte(const char16_t* units) noexcept {
   uint64_t words[2];
   std::memcpy(words, units, sizeof words);
   return ((words[0] | words[1]) & 0xff00ff00ff00ff00u) != 0;
 }
 
 // Eight code units that need a byte each, as a little-endian word.
-inline uint64_t narrowWord(const char16_t* units) noexcept {
+inline uint64_t oneByteWord(const char16_t* units) noexcept {
   uint64_t word = 0;
 #if defined(RELAY_LIMITER_SSE2)
   const __m128i wide = _mm_loadu_si128(reinterpret_cast<const __m128i*>(units));
@@ -139,41 +139,41 @@ inline uint64_t narrowWord(const char16_t* units) noexcept {
 
 // Hashes a key a byte a unit, which is half the work; false where it has a unit that needs two. The
 // form is a narrow key's own: the bytes of a wide one that are the same are another message.
-inline bool hashNarrow(const char16_t* text, size_t length, const Secret& secret,
-                       Fingerprint& print) noexcept {
+inline bool hashOneByte(const char16_t* text, size_t length, const Secret& secret,
+                        Fingerprint& fingerprint) noexcept {
   siphash::Hasher<1, 3> hasher(secret, 0xed);
   const char16_t* const end = text + (length & ~size_t{7});
   for (; text != end; text += 8) {
-    if (isWide(text)) return false;
-    hasher.add(narrowWord(text));
+    if (isTwoByte(text)) return false;
+    hasher.add(oneByteWord(text));
   }
   uint64_t rest = 0;
   const size_t units = length & 7;
   if (units > 0 && length > 8) {
     // The last eight, of which some are in the word before.
     const char16_t* const last = text + units - 8;
-    if (isWide(last)) return false;
-    rest = narrowWord(last) >> (8 * (8 - units));
+    if (isTwoByte(last)) return false;
+    rest = oneByteWord(last) >> (8 * (8 - units));
   } else {
     for (size_t i = 0; i < units; ++i) {
       if (text[i] > 0xff) return false;
       rest |= static_cast<uint64_t>(text[i]) << (8 * i);
     }
   }
-  print = hasher.finish(rest, length);
+  fingerprint = hasher.finish(rest, length);
   return true;
 }
 
 // Never all zero bits, which the table keeps for empty slots.
 inline Fingerprint fingerprintOf(const char16_t* text, size_t length,
                                  const Secret& secret) noexcept {
-  Fingerprint print;
-  if (!hashNarrow(text, length, secret, print)) {
+  Fingerprint fingerprint;
+  if (!hashOneByte(text, length, secret, fingerprint)) {
     const auto* bytes = reinterpret_cast<const unsigned char*>(text);
-    print = siphash::hash<1, 3>(bytes, length * sizeof(char16_t), secret);
+    fingerprint = siphash::hash<1, 3>(bytes, length * sizeof(char16_t), secret);
   }
-  if ((print.low | print.high) == 0) print.low = 1;
-  return print;
+  if ((fingerprint.low | fingerprint.high) == 0) fingerprint.low = 1;
+  return fingerprint;
 }
 
 }  // namespace relay_limiter

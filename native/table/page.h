@@ -48,32 +48,32 @@ class Page {
   static constexpr unsigned kCapacity = kGroups * Group<Record>::kSlots;
   static constexpr unsigned kIndices = kGroups * (Group<Record>::kSlots + 1);
 
-  Record* find(const Fingerprint& print) noexcept {
-    unsigned g = homeGroup(print);
+  Record* find(const Fingerprint& fingerprint) noexcept {
+    unsigned g = homeGroup(fingerprint);
     // Two lines at once: the tags, and the line where the record most likely lies.
-    prefetch(&groups_[g].records[homeSlot(print)]);
-    const uint8_t tag = tagOf(print);
+    prefetch(&groups_[g].records[homeSlot(fingerprint)]);
+    const uint8_t tag = tagOf(fingerprint);
     for (unsigned n = 0; n < kGroups; ++n, g = next(g)) {
       Group<Record>& group = groups_[g];
       for (uint32_t slots = group.matches(tag); slots != 0; slots &= slots - 1) {
         Record& record = group.records[lowestBit(slots)];
-        if (record.fingerprint == print) return &record;
+        if (record.fingerprint == fingerprint) return &record;
       }
       if (group.overflow == 0) return nullptr;
     }
     return nullptr;
   }
 
-  RELAY_LIMITER_INLINED void prepare(const Fingerprint& print) const noexcept {
-    const Group<Record>& group = groups_[homeGroup(print)];
+  RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
+    const Group<Record>& group = groups_[homeGroup(fingerprint)];
     prefetch(&group);
-    prefetch(&group.records[homeSlot(print)]);
+    prefetch(&group.records[homeSlot(fingerprint)]);
   }
 
   // A slot for a record that is not there yet, its fingerprint written and the rest as it was;
   // nullptr if the page is full.
-  Record* place(const Fingerprint& print) noexcept {
-    const unsigned home = homeGroup(print);
+  Record* place(const Fingerprint& fingerprint) noexcept {
+    const unsigned home = homeGroup(fingerprint);
     unsigned g = home;
     unsigned passed = 0;
     uint32_t empty;
@@ -82,12 +82,12 @@ class Page {
       g = next(g);
     }
     for (unsigned h = home; h != g; h = next(h)) ++groups_[h].overflow;
-    unsigned slot = homeSlot(print);
-    if ((empty >> slot & 1) == 0) slot = besides(slot);
+    unsigned slot = homeSlot(fingerprint);
+    if ((empty >> slot & 1) == 0) slot = neighborSlot(slot);
     if ((empty >> slot & 1) == 0) slot = lowestBit(empty);
-    groups_[g].tags.set(slot, tagOf(print));
+    groups_[g].tags.set(slot, tagOf(fingerprint));
     Record& record = groups_[g].records[slot];
-    record.fingerprint = print;
+    record.fingerprint = fingerprint;
     return &record;
   }
 
@@ -109,11 +109,11 @@ class Page {
     eraseAt(g, static_cast<unsigned>(record - groups_[g].records));
   }
 
-  // Calls visit(Record&) for each record, the home group of `print` first, until it has been called
-  // `most` times, which are counted down, or has returned true. Whether it ended so.
+  // Calls visit(Record&) for each record, the home group of `fingerprint` first, until it has been
+  // called `most` times, which are counted down, or has returned true. Whether it ended so.
   template <class Visit>
-  bool sample(const Fingerprint& print, unsigned& most, Visit&& visit) noexcept {
-    unsigned g = homeGroup(print);
+  bool sample(const Fingerprint& fingerprint, unsigned& most, Visit&& visit) noexcept {
+    unsigned g = homeGroup(fingerprint);
     prefetchGroup(g);
     prefetchGroup(next(g));
     for (unsigned n = 0; n < kGroups; ++n, g = next(g)) {
@@ -152,19 +152,19 @@ class Page {
  private:
   // All of them bits of the first word, and low ones: the table has used the high ones to choose
   // the page. The second word is known later, and only compared.
-  static unsigned homeGroup(const Fingerprint& print) noexcept {
-    return static_cast<unsigned>(print.low) % kGroups;
+  static unsigned homeGroup(const Fingerprint& fingerprint) noexcept {
+    return static_cast<unsigned>(fingerprint.low) % kGroups;
   }
-  static unsigned homeSlot(const Fingerprint& print) noexcept {
-    return static_cast<unsigned>((print.low >> 8 & 0xffff) * Group<Record>::kSlots >> 16);
+  static unsigned homeSlot(const Fingerprint& fingerprint) noexcept {
+    return static_cast<unsigned>((fingerprint.low >> 8 & 0xffff) * Group<Record>::kSlots >> 16);
   }
   // The slot in the same cache line, or itself. (Records of 64 bytes have a line each.)
-  static unsigned besides(unsigned slot) noexcept {
+  static unsigned neighborSlot(unsigned slot) noexcept {
     if (sizeof(Record) == 64 || slot == 0) return slot;
     return ((slot + 1) ^ 1) - 1;
   }
-  static uint8_t tagOf(const Fingerprint& print) noexcept {
-    const auto tag = static_cast<uint8_t>(print.low >> 24);
+  static uint8_t tagOf(const Fingerprint& fingerprint) noexcept {
+    const auto tag = static_cast<uint8_t>(fingerprint.low >> 24);
     return tag == 0 ? 1 : tag;
   }
   static unsigned next(unsigned group) noexcept { return (group + 1) % kGroups; }

@@ -14,7 +14,7 @@
 
 namespace relay_limiter {
 
-struct Seat {
+struct PeerSlot {
   // The number of the page and the record's index in it, or kNowhere.
   int32_t place;
   int32_t low;
@@ -23,8 +23,8 @@ struct Seat {
   static constexpr unsigned kIndexBits = 9;
   static constexpr int32_t kNowhere = -1;
 
-  static Seat of(const Fingerprint& print, int32_t place = kNowhere) noexcept {
-    return {place, word(print.high), word(print.high >> 32)};
+  static PeerSlot of(const Fingerprint& fingerprint, int32_t place = kNowhere) noexcept {
+    return {place, word(fingerprint.high), word(fingerprint.high >> 32)};
   }
 
   // Of 2^30, as many as V8's small integers can tell apart everywhere; beyond, peers are found by
@@ -39,8 +39,8 @@ struct Seat {
     return static_cast<uint32_t>(place) & ((1u << kIndexBits) - 1);
   }
 
-  bool isOf(const Fingerprint& print) const noexcept {
-    return ((low ^ word(print.high)) | (high ^ word(print.high >> 32))) == 0;
+  bool isOf(const Fingerprint& fingerprint) const noexcept {
+    return ((low ^ word(fingerprint.high)) | (high ^ word(fingerprint.high >> 32))) == 0;
   }
 
  private:

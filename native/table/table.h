@@ -38,8 +38,10 @@ class Table {
   size_t size() const noexcept { return size_; }
   size_t memoryBytes() const noexcept { return memory_ + pages_.memoryBytes(); }
 
-  Record* find(const Fingerprint& print) const noexcept {
-    return directory_ == nullptr ? nullptr : pageOf(*segmentOf(print.low), print)->find(print);
+  Record* find(const Fingerprint& fingerprint) const noexcept {
+    return directory_ == nullptr
+               ? nullptr
+               : pageOf(*segmentOf(fingerprint.low), fingerprint)->find(fingerprint);
   }
 
   // A pointer to a record is one, of that peer or of another or of none, until a new epoch begins:
@@ -47,15 +49,16 @@ class Table {
   uint64_t epoch() const noexcept { return epoch_; }
 
   // Where `record`, one of this table's, lies.
-  Seat seatOf(Record* record) const noexcept {
-    const Fingerprint& print = record->fingerprint;
-    PageOf* page = pageOf(*segmentOf(print.low), print);
-    return Seat::of(print, Seat::placeAt(pages_.numberOf(page), page->indexOf(record)));
+  PeerSlot slotOf(Record* record) const noexcept {
+    const Fingerprint& fingerprint = record->fingerprint;
+    PageOf* page = pageOf(*segmentOf(fingerprint.low), fingerprint);
+    return PeerSlot::of(fingerprint,
+                        PeerSlot::placeAt(pages_.numberOf(page), page->indexOf(record)));
   }
 
   // The record of a seat, if it still lies there; nullptr if not, and find() knows. Any three words
   // are safe to ask for, though a place with two zeros, which are nobody's, may be an empty slot.
-  Record* at(const Seat& seat) const noexcept {
+  Record* at(const PeerSlot& seat) const noexcept {
     auto* page = static_cast<PageOf*>(pages_.at(seat.page()));
     if (page == nullptr) return nullptr;
     Record* record = page->at(seat.index());
@@ -63,63 +66,64 @@ class Table {
   }
 
   // Asks for the memory that find() will read.
-  RELAY_LIMITER_INLINED void prepare(const Fingerprint& print) const noexcept {
-    if (directory_ != nullptr) pageOf(*segmentOf(print.low), print)->prepare(print);
+  RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
+    if (directory_ != nullptr)
+      pageOf(*segmentOf(fingerprint.low), fingerprint)->prepare(fingerprint);
   }
 
   // A record for a fingerprint that is not there yet, which is all that is written of it; nullptr
   // where there is no memory, and then nothing has changed that can be seen.
-  Record* insert(const Fingerprint& print) noexcept {
+  Record* insert(const Fingerprint& fingerprint) noexcept {
     if (directory_ == nullptr && !start()) return nullptr;
     for (;;) {
-      Segment& segment = *segmentOf(print.low);
+      Segment& segment = *segmentOf(fingerprint.low);
       if (segment.used < segment.pages * kGrowAt) {
-        Record* record = pageOf(segment, print)->place(print);
+        Record* record = pageOf(segment, fingerprint)->place(fingerprint);
         if (record != nullptr) {
           ++segment.used;
           ++size_;
           return record;
         }
       }
-      if (!grow(segment, print.low)) return nullptr;
+      if (!grow(segment, fingerprint.low)) return nullptr;
     }
   }
 
   // `record` is one of this table's.
   void erase(Record* record) noexcept {
-    const Fingerprint print = record->fingerprint;
-    Segment& segment = *segmentOf(print.low);
-    pageOf(segment, print)->erase(record);
+    const Fingerprint fingerprint = record->fingerprint;
+    Segment& segment = *segmentOf(fingerprint.low);
+    pageOf(segment, fingerprint)->erase(record);
     --segment.used;
     --size_;
-    if (segment.used % kShrinkEvery == 0) shrink(&segment, print.low);
+    if (segment.used % kShrinkEvery == 0) shrink(&segment, fingerprint.low);
   }
 
   // Calls visit(Record&) for `most` records, each once, or for all where there are fewer; for none
-  // after it has returned true. The records of the page of `print` come first, whose memory a
+  // after it has returned true. The records of the page of `fingerprint` come first, whose memory a
   // look-up has just read. Which records they are is random for anybody who does not know the
   // secret.
   template <class Visit>
-  void sample(const Fingerprint& print, unsigned most, Visit&& visit) noexcept {
+  void sample(const Fingerprint& fingerprint, unsigned most, Visit&& visit) noexcept {
     if (directory_ == nullptr) return;
-    PageOf* const home = pageOf(*segmentOf(print.low), print);
-    if (!home->sample(print, most, visit)) sampleOthers(home, print, most, visit);
+    PageOf* const home = pageOf(*segmentOf(fingerprint.low), fingerprint);
+    if (!home->sample(fingerprint, most, visit)) sampleOthers(home, fingerprint, most, visit);
   }
 
-  // Erases `record` and inserts `print`, which is not there yet. Where both have the same page,
-  // nothing moves and no memory is needed; else nullptr where there is none, and then nothing has
-  // changed.
-  Record* replace(Record* record, const Fingerprint& print) noexcept {
-    const Fingerprint victim = record->fingerprint;
-    PageOf* const page = pageOf(*segmentOf(print.low), print);
-    if (page == pageOf(*segmentOf(victim.low), victim)) {
+  // Erases `record` and inserts `fingerprint`, which is not there yet. Where both have the same
+  // page, nothing moves and no memory is needed; else nullptr where there is none, and then nothing
+  // has changed.
+  Record* replace(Record* record, const Fingerprint& fingerprint) noexcept {
+    const Fingerprint candidate = record->fingerprint;
+    PageOf* const page = pageOf(*segmentOf(fingerprint.low), fingerprint);
+    if (page == pageOf(*segmentOf(candidate.low), candidate)) {
       page->erase(record);
-      return page->place(print);
+      return page->place(fingerprint);
     }
-    if (insert(print) == nullptr) return nullptr;
+    if (insert(fingerprint) == nullptr) return nullptr;
     // Both may move records.
-    erase(find(victim));
-    return find(print);
+    erase(find(candidate));
+    return find(fingerprint);
   }
 
   void clear() noexcept {
@@ -192,7 +196,7 @@ class Table {
   // The directory is never larger than 2^28 pointers: more than a million million records.
   static constexpr unsigned kMostDepth = 28;
 
-  static_assert(PageOf::kIndices == 1u << Seat::kIndexBits, "every index is of a page");
+  static_assert(PageOf::kIndices == 1u << PeerSlot::kIndexBits, "every index is of a page");
 
   struct Segment {
     PageOf* page[kMostPages];
@@ -207,13 +211,14 @@ class Table {
     return directory_[low >> 1 >> (63 - depth_)];
   }
 
-  static unsigned pageNumber(const Fingerprint& print, unsigned depth, unsigned pages) noexcept {
-    const uint64_t next32 = print.low << depth >> 32;
+  static unsigned pageNumber(const Fingerprint& fingerprint, unsigned depth,
+                             unsigned pages) noexcept {
+    const uint64_t next32 = fingerprint.low << depth >> 32;
     return static_cast<unsigned>(next32 * pages >> 32);
   }
 
-  static PageOf* pageOf(const Segment& segment, const Fingerprint& print) noexcept {
-    return segment.page[pageNumber(print, segment.depth, segment.pages)];
+  static PageOf* pageOf(const Segment& segment, const Fingerprint& fingerprint) noexcept {
+    return segment.page[pageNumber(fingerprint, segment.depth, segment.pages)];
   }
 
   // How many values of the first word a segment covers; 0 stands for all 2^64.
@@ -234,12 +239,12 @@ class Table {
   }
 
   // Goes on behind the page `home`, through all others. They are visited in their order, from where
-  // the second word of `print` points: a page that a cleanup has emptied takes many newcomers, and
-  // not all of them must look at the same records.
+  // the second word of `fingerprint` points: a page that a cleanup has emptied takes many
+  // newcomers, and not all of them must look at the same records.
   template <class Visit>
-  RELAY_LIMITER_APART void sampleOthers(PageOf* home, const Fingerprint& print, unsigned most,
-                                        Visit&& visit) noexcept {
-    const Fingerprint start{print.high, print.low};
+  RELAY_LIMITER_NOINLINE void sampleOthers(PageOf* home, const Fingerprint& fingerprint,
+                                           unsigned most, Visit&& visit) noexcept {
+    const Fingerprint start{fingerprint.high, fingerprint.low};
     uint64_t at = start.low;
     Segment* segment = segmentOf(at);
     unsigned p = pageNumber(start, segment->depth, segment->pages);
@@ -469,7 +474,7 @@ class Table {
   size_t size_ = 0;
   // What directory and segments take.
   size_t memory_ = 0;
-  Pages<sizeof(PageOf), Memory> pages_;
+  PageAllocator<sizeof(PageOf), Memory> pages_;
   uint64_t epoch_ = 1;
 };
 

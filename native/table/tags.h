@@ -28,7 +28,7 @@ inline unsigned lowestBit(uint32_t bits) noexcept {
 }
 
 // Asks for the cache line at `address`, which will be needed soon.
-RELAY_LIMITER_INLINED void prefetch(const void* address) noexcept {
+RELAY_LIMITER_INLINE void prefetch(const void* address) noexcept {
 #if defined(RELAY_LIMITER_SSE2)
   _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0);
 #elif defined(__GNUC__) || defined(__clang__)

@@ -18,31 +18,31 @@ class TableModel {
   size_t size() const { return model_.size(); }
   size_t memory() const { return table_.memoryBytes(); }
 
-  // False where the table takes no more; that may only be where the caller knows why. `print` is
-  // not zero, as no fingerprint is.
-  bool insert(const Fingerprint& print, uint64_t value) {
-    if (find(print)) return true;
-    Record* record = table_.insert(print);
+  // False where the table takes no more; that may only be where the caller knows why. `fingerprint`
+  // is not zero, as no fingerprint is.
+  bool insert(const Fingerprint& fingerprint, uint64_t value) {
+    if (find(fingerprint)) return true;
+    Record* record = table_.insert(fingerprint);
     if (record == nullptr) {
       require(table_.size() == model_.size(), "a refusal changes no size");
-      require(table_.find(print) == nullptr, "what was refused is not there");
+      require(table_.find(fingerprint) == nullptr, "what was refused is not there");
       return false;
     }
-    require(record->fingerprint == print, "an insert writes the fingerprint");
-    require(table_.find(print) == record, "what was inserted is found");
+    require(record->fingerprint == fingerprint, "an insert writes the fingerprint");
+    require(table_.find(fingerprint) == record, "what was inserted is found");
     record->value = value;
-    model_[print] = {value, sweeps_, 0};
-    require(table_.at(table_.seatOf(record)) == record, "a new seat holds");
+    model_[fingerprint] = {value, sweeps_, 0};
+    require(table_.at(table_.slotOf(record)) == record, "a new seat holds");
     return true;
   }
 
-  bool find(const Fingerprint& print) {
-    table_.prepare(print);
-    Record* record = table_.find(print);
-    const auto entry = model_.find(print);
+  bool find(const Fingerprint& fingerprint) {
+    table_.prepare(fingerprint);
+    Record* record = table_.find(fingerprint);
+    const auto entry = model_.find(fingerprint);
     require((record != nullptr) == (entry != model_.end()), "both have it or neither");
     require(record == nullptr || record->value == entry->second.value, "a record keeps its value");
-    if (record != nullptr) remember(print, record);
+    if (record != nullptr) remember(fingerprint, record);
     return record != nullptr;
   }
 
@@ -51,35 +51,37 @@ class TableModel {
   void recall() {
     for (const Found& found : found_) {
       const Record* record = table_.at(found.seat);
-      require(record == nullptr || record == table_.find(found.print), "a seat does not deceive");
-      if (found.epoch != table_.epoch() || !(found.record->fingerprint == found.print)) continue;
-      require(found.record == table_.find(found.print), "nor does a pointer in its epoch");
+      require(record == nullptr || record == table_.find(found.fingerprint),
+              "a seat does not deceive");
+      if (found.epoch != table_.epoch() || !(found.record->fingerprint == found.fingerprint))
+        continue;
+      require(found.record == table_.find(found.fingerprint), "nor does a pointer in its epoch");
       require(found.record == record, "and where that holds, so does the seat");
     }
   }
 
   // Any three words are safe to ask for.
-  void ask(const relay_limiter::Seat& seat) const {
+  void ask(const relay_limiter::PeerSlot& seat) const {
     const Record* record = table_.at(seat);
     require(record == nullptr || record == table_.find(record->fingerprint), "words lead astray");
   }
 
-  bool erase(const Fingerprint& print) {
-    Record* record = table_.find(print);
-    require((record != nullptr) == (model_.erase(print) == 1), "both have it or neither");
+  bool erase(const Fingerprint& fingerprint) {
+    Record* record = table_.find(fingerprint);
+    require((record != nullptr) == (model_.erase(fingerprint) == 1), "both have it or neither");
     if (record == nullptr) return false;
     table_.erase(record);
-    require(table_.find(print) == nullptr, "what was erased is gone");
+    require(table_.find(fingerprint) == nullptr, "what was erased is gone");
     require(table_.size() == model_.size(), "an erase takes one");
     return true;
   }
 
-  // Inserts `print` in the place of one that a sample has visited. False where there is none, or
-  // where the table takes no more; that may only be where the caller knows why.
-  bool replaceOne(const Fingerprint& print, uint64_t value) {
-    if (find(print)) return false;
+  // Inserts `fingerprint` in the place of one that a sample has visited. False where there is none,
+  // or where the table takes no more; that may only be where the caller knows why.
+  bool replaceOne(const Fingerprint& fingerprint, uint64_t value) {
+    if (find(fingerprint)) return false;
     std::vector<Record*> sample;
-    table_.sample(print, kSampled, [&](Record& record) {
+    table_.sample(fingerprint, kSampled, [&](Record& record) {
       require(table_.find(record.fingerprint) == &record, "a sample is of what is there");
       sample.push_back(&record);
       return false;
@@ -90,24 +92,24 @@ class TableModel {
     std::sort(sample.begin(), sample.end());
     const bool isTwice = std::adjacent_find(sample.begin(), sample.end()) != sample.end();
     require(!isTwice, "a sample visits each once");
-    const Fingerprint victim = last->fingerprint;
+    const Fingerprint candidate = last->fingerprint;
     const uint64_t epoch = table_.epoch();
     const size_t memory = table_.memoryBytes();
     allocationsLeft = 0;
-    Record* record = table_.replace(last, print);
+    Record* record = table_.replace(last, fingerprint);
     allocationsLeft = kNoneFails;
     if (record == nullptr) {
       require(table_.epoch() == epoch && table_.memoryBytes() == memory, "nothing has changed");
-      require(table_.find(print) == nullptr, "what found no memory is not there");
-      require(find(victim), "and nothing has gone for it");
-      record = table_.replace(table_.find(victim), print);
+      require(table_.find(fingerprint) == nullptr, "what found no memory is not there");
+      require(find(candidate), "and nothing has gone for it");
+      record = table_.replace(table_.find(candidate), fingerprint);
       if (record == nullptr) return false;
     }
-    require(table_.find(print) == record, "what came is found");
+    require(table_.find(fingerprint) == record, "what came is found");
     record->value = value;
-    require(table_.find(victim) == nullptr, "what went is not");
-    model_.erase(victim);
-    model_[print] = {value, sweeps_, 0};
+    require(table_.find(candidate) == nullptr, "what went is not");
+    model_.erase(candidate);
+    model_[fingerprint] = {value, sweeps_, 0};
     require(table_.size() == model_.size(), "one comes for one that goes");
     return true;
   }
@@ -132,7 +134,7 @@ class TableModel {
     require(table_.size() == model_.size(), "a sweep takes what it was told to");
     recall();
     if (sweeping_) return true;
-    for (const auto& [print, entry] : model_) {
+    for (const auto& [fingerprint, entry] : model_) {
       require(entry.born == sweeps_ || entry.swept == sweeps_, "a sweep passes nobody over");
     }
     return false;
@@ -141,10 +143,10 @@ class TableModel {
   void compare() {
     require(table_.size() == model_.size(), "sizes agree");
     recall();
-    for (const auto& [print, entry] : model_) {
-      Record* record = table_.find(print);
+    for (const auto& [fingerprint, entry] : model_) {
+      Record* record = table_.find(fingerprint);
       require(record != nullptr && record->value == entry.value, "every record is within reach");
-      remember(print, record);
+      remember(fingerprint, record);
     }
     ++rounds_;
     size_t visited = 0;
@@ -182,14 +184,14 @@ class TableModel {
   };
 
   struct Hash {
-    size_t operator()(const Fingerprint& print) const {
-      return static_cast<size_t>((print.low ^ print.high) * 0x9e3779b97f4a7c15u >> 16);
+    size_t operator()(const Fingerprint& fingerprint) const {
+      return static_cast<size_t>((fingerprint.low ^ fingerprint.high) * 0x9e3779b97f4a7c15u >> 16);
     }
   };
 
   struct Found {
-    Fingerprint print;
-    relay_limiter::Seat seat = relay_limiter::Seat::of({0, 0});
+    Fingerprint fingerprint;
+    relay_limiter::PeerSlot seat = relay_limiter::PeerSlot::of({0, 0});
     Record* record = nullptr;
     uint64_t epoch = 0;
   };
@@ -197,8 +199,8 @@ class TableModel {
   static constexpr unsigned kSampled = 16;
   static constexpr size_t kMostFound = 256;
 
-  void remember(const Fingerprint& print, Record* record) {
-    found_[finds_++ % kMostFound] = {print, table_.seatOf(record), record, table_.epoch()};
+  void remember(const Fingerprint& fingerprint, Record* record) {
+    found_[finds_++ % kMostFound] = {fingerprint, table_.slotOf(record), record, table_.epoch()};
   }
 
   relay_limiter::Table<Record, TestMemory> table_;

@@ -27,15 +27,15 @@ class RandomModel : public TableModel {
   explicit RandomModel(uint64_t seed) : random_(seed) {}
 
   Fingerprint insertRandom() {
-    const Fingerprint print{random_(), random_()};
-    require(insert(print, random_()), "insert finds a place");
-    prints_.push_back(print);
-    return print;
+    const Fingerprint fingerprint{random_(), random_()};
+    require(insert(fingerprint, random_()), "insert finds a place");
+    prints_.push_back(fingerprint);
+    return fingerprint;
   }
 
   void replaceRandom() {
-    const Fingerprint print{random_(), random_()};
-    if (replaceOne(print, random_())) prints_.push_back(print);
+    const Fingerprint fingerprint{random_(), random_()};
+    if (replaceOne(fingerprint, random_())) prints_.push_back(fingerprint);
   }
 
   // A sweep may have erased it before.
@@ -122,8 +122,8 @@ void testInsertsWithoutMemory(uint64_t seed) {
   allOfThemFail = false;
   model.compare();
   require(model.memory() < full / 4, "a table shrinks where there is no memory");
-  for (const Fingerprint& print : prints) {
-    require(model.insert(print, random()), "a table that had no memory grows again");
+  for (const Fingerprint& fingerprint : prints) {
+    require(model.insert(fingerprint, random()), "a table that had no memory grows again");
   }
   model.compare();
   model.clear();
@@ -176,13 +176,14 @@ void testReplacingInAPage(uint64_t seed) {
   const uint64_t epoch = table.epoch();
   const size_t memory = table.memoryBytes();
   for (unsigned n = 0; n < 100'000; ++n) {
-    const Fingerprint print{random(), random()};
+    const Fingerprint fingerprint{random(), random()};
     Record* one = nullptr;
-    table.sample(print, 16, [&](Record& record) {
+    table.sample(fingerprint, 16, [&](Record& record) {
       one = &record;
       return false;
     });
-    require(table.replace(one, print) == one || table.find(print) != nullptr, "it is there");
+    require(table.replace(one, fingerprint) == one || table.find(fingerprint) != nullptr,
+            "it is there");
   }
   require(table.epoch() == epoch && table.memoryBytes() == memory, "and nothing has moved");
 }
@@ -220,8 +221,8 @@ unsigned long long reads = 0;
 
 class CountingFingerprint {
  public:
-  CountingFingerprint& operator=(const Fingerprint& print) noexcept {
-    print_ = print;
+  CountingFingerprint& operator=(const Fingerprint& fingerprint) noexcept {
+    print_ = fingerprint;
     return *this;
   }
 
@@ -243,14 +244,15 @@ struct alignas(32) CountingRecord {
 unsigned long long longestLookUp(const std::vector<std::u16string>& keys, const Secret& secret) {
   Table<CountingRecord> table;
   for (const std::u16string& key : keys) {
-    const Fingerprint print = fingerprintOf(key.data(), key.size(), secret);
-    require(table.insert(print) != nullptr, "the flood finds places");
+    const Fingerprint fingerprint = fingerprintOf(key.data(), key.size(), secret);
+    require(table.insert(fingerprint) != nullptr, "the flood finds places");
   }
   unsigned long long longest = 0;
   const auto lookUp = [&](const std::u16string& key, bool isThere) {
-    const Fingerprint print = fingerprintOf(key.data(), key.size(), secret);
+    const Fingerprint fingerprint = fingerprintOf(key.data(), key.size(), secret);
     reads = 0;
-    require((table.find(print) != nullptr) == isThere, "the flood, and nobody else, is there");
+    require((table.find(fingerprint) != nullptr) == isThere,
+            "the flood, and nobody else, is there");
     longest = std::max(longest, reads);
   };
   for (const std::u16string& key : keys) {
@@ -272,8 +274,8 @@ void testChosenKeys(uint64_t seed) {
   constexpr uint64_t kHomeGroupAndTag = 0xff00001f;
   for (unsigned n = 0; keys.size() < 1'000; ++n) {
     const std::u16string key = numbered("", n);
-    const Fingerprint print = fingerprintOf(key.data(), key.size(), known);
-    if ((print.low & kHomeGroupAndTag) == 0) keys.push_back(key);
+    const Fingerprint fingerprint = fingerprintOf(key.data(), key.size(), known);
+    if ((fingerprint.low & kHomeGroupAndTag) == 0) keys.push_back(key);
   }
   const unsigned long long underKnown = longestLookUp(keys, known);
   require(underKnown > 100, "who knows the secret makes look-ups long");
@@ -295,14 +297,14 @@ void testErasingInOrder(uint64_t seed) {
   std::vector<Fingerprint> prints;
   for (unsigned n = 0; n < kRecords; ++n) prints.push_back({random(), random()});
   Table<CountingRecord> table;
-  for (const Fingerprint& print : prints) {
-    require(table.insert(print) != nullptr, "there is memory");
+  for (const Fingerprint& fingerprint : prints) {
+    require(table.insert(fingerprint) != nullptr, "there is memory");
   }
   std::sort(prints.begin(), prints.end(),
             [](const Fingerprint& a, const Fingerprint& b) { return a.low < b.low; });
   const size_t full = table.memoryBytes();
   reads = 0;
-  for (const Fingerprint& print : prints) table.erase(table.find(print));
+  for (const Fingerprint& fingerprint : prints) table.erase(table.find(fingerprint));
   std::printf("table: erasing in order reads %llu records each\n", reads / kRecords);
   require(reads / kRecords < 300, "no erasure looks through its segment in vain");
   require(table.memoryBytes() < full / 20, "and memory goes back");
@@ -315,18 +317,19 @@ void testGrowingWherePartIsEmpty(uint64_t seed) {
     // Out of sixty-four parts of all fingerprints so many are emptied.
     for (const uint64_t emptied : {1u, 32u, 48u, 60u, 63u}) {
       Table<Record> table;
-      const auto insert = [&](const Fingerprint& print) {
-        require(table.insert(print) != nullptr, "there is memory, and a place");
+      const auto insert = [&](const Fingerprint& fingerprint) {
+        require(table.insert(fingerprint) != nullptr, "there is memory, and a place");
       };
       std::vector<Fingerprint> prints;
       for (unsigned n = 0; n < records; ++n)
         insert(prints.emplace_back(Fingerprint{random(), random()}));
-      for (const Fingerprint& print : prints) {
-        if (print.low >> 58 < emptied) table.erase(table.find(print));
+      for (const Fingerprint& fingerprint : prints) {
+        if (fingerprint.low >> 58 < emptied) table.erase(table.find(fingerprint));
       }
       for (unsigned n = 0; n < 4 * records; ++n) insert({random(), random()});
-      for (const Fingerprint& print : prints) {
-        require((table.find(print) == nullptr) == (print.low >> 58 < emptied), "the rest is there");
+      for (const Fingerprint& fingerprint : prints) {
+        require((table.find(fingerprint) == nullptr) == (fingerprint.low >> 58 < emptied),
+                "the rest is there");
       }
     }
   }
@@ -354,8 +357,8 @@ void testPublishedVectors() {
   for (unsigned i = 0; i < 64; ++i) message[i] = static_cast<unsigned char>(i);
   const Secret secret{0x0706050403020100u, 0x0f0e0d0c0b0a0908u};
   for (const auto& vector : vectors) {
-    const auto print = relay_limiter::siphash::hash<2, 4>(message, vector.length, secret);
-    require(print == Fingerprint{vector.low, vector.high}, "SipHash-2-4-128 as published");
+    const auto fingerprint = relay_limiter::siphash::hash<2, 4>(message, vector.length, secret);
+    require(fingerprint == Fingerprint{vector.low, vector.high}, "SipHash-2-4-128 as published");
   }
 }
 
@@ -379,8 +382,8 @@ void testGoldenFingerprints() {
   };
   const Secret secret{0x0706050403020100u, 0x0f0e0d0c0b0a0908u};
   for (const auto& golden : goldens) {
-    const Fingerprint print = fingerprintOf(golden.key.data(), golden.key.size(), secret);
-    require(print == Fingerprint{golden.low, golden.high}, "fingerprints are what they were");
+    const Fingerprint fingerprint = fingerprintOf(golden.key.data(), golden.key.size(), secret);
+    require(fingerprint == Fingerprint{golden.low, golden.high}, "fingerprints are what they were");
   }
 }
 
@@ -390,8 +393,8 @@ void testGoldenLengths() {
   std::u16string key;
   uint64_t folded = 0;
   for (unsigned length = 0; length < 40; ++length) {
-    const Fingerprint print = fingerprintOf(key.data(), key.size(), secret);
-    folded = (folded << 7 | folded >> 57) ^ print.low ^ print.high;
+    const Fingerprint fingerprint = fingerprintOf(key.data(), key.size(), secret);
+    folded = (folded << 7 | folded >> 57) ^ fingerprint.low ^ fingerprint.high;
     key.push_back(static_cast<char16_t>(0x21 + 5 * length));
   }
   require(folded == 0xa287f89aa7719bb0u,

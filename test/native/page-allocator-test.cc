@@ -1,6 +1,8 @@
 // The store of pages alone: random takes and gives against a model, without memory, and whether
 // memory goes back to the system. .ci/run builds it with sanitizers.
 
+#include "../../native/memory/page-allocator.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -11,7 +13,6 @@
 #include <set>
 #include <vector>
 
-#include "../../native/memory/page-allocator.h"
 #include "require.h"
 #include "test-memory.h"
 
@@ -98,7 +99,7 @@ class PagesModel {
   }
 
   std::mt19937_64 random_;
-  relay_limiter::Pages<kPageBytes, Memory> pages_;
+  relay_limiter::PageAllocator<kPageBytes, Memory> pages_;
   std::vector<Held> held_;
 };
 

@@ -1,6 +1,8 @@
 // The store of names alone: random texts against a std::unordered_map, without memory, and whether
 // memory goes back. .ci/run builds it with sanitizers.
 
+#include "../../native/memory/key-store.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -13,15 +15,14 @@
 #include <utility>
 #include <vector>
 
-#include "../../native/memory/key-store.h"
 #include "require.h"
 #include "test-memory.h"
 
-using relay_limiter::Name;
+using relay_limiter::StoredKey;
 
 namespace {
 
-std::u16string textOf(const Name& name) {
+std::u16string textOf(const StoredKey& name) {
   return name.read([](const auto* text, size_t length) {
     std::u16string units;
     for (size_t i = 0; i < length; ++i) {
@@ -62,7 +63,7 @@ class NamesModel {
   bool add(const std::u16string& text) {
     const size_t before = memory();
     const size_t reserved = TestMemory::reserved;
-    Name name{};
+    StoredKey name{};
     require(!name, "zeros are no name");
     // Read to its end and no further: a text lies alone on the heap, without a NUL behind it.
     const std::vector<char16_t> units(text.begin(), text.end());
@@ -73,7 +74,7 @@ class NamesModel {
       return false;
     }
     require(name && textOf(name) == text, "a name is the text that was added");
-    require(name.wide == (bytesOf(text) > text.size()), "a byte a unit where that will do");
+    require(name.isTwoByte == (bytesOf(text) > text.size()), "a byte a unit where that will do");
     require(reinterpret_cast<uintptr_t>(name.text) % alignof(char16_t) == 0, "units are aligned");
     least_ += sizeOf(text);
     model_.emplace(++last_, Entry{name, text});
@@ -116,7 +117,7 @@ class NamesModel {
 
  private:
   struct Entry {
-    Name name;
+    StoredKey name;
     std::u16string text;
   };
 
@@ -137,7 +138,7 @@ class NamesModel {
   }
 
   std::mt19937_64 random_;
-  relay_limiter::Names<TestMemory> names_;
+  relay_limiter::KeyStore<TestMemory> names_;
   std::unordered_map<uint64_t, Entry> model_;
   std::vector<uint64_t> keys_;
   uint64_t last_ = 0;
@@ -178,7 +179,7 @@ void testWithoutMemory(uint64_t seed) {
     }
   }
   std::printf("names: %u adds failed for want of memory\n", failures);
-  require(failures > 500, "long texts and new shelves need memory");
+  require(failures > 500, "long texts and new slabs need memory");
   model.compare();
   allocationsLeft = 0;
   allOfThemFail = true;
@@ -213,8 +214,8 @@ void testLong() {
 }
 
 void testTooLong() {
-  relay_limiter::Names<TestMemory> names;
-  Name name{};
+  relay_limiter::KeyStore<TestMemory> names;
+  StoredKey name{};
   const char16_t unit = u'x';
   require(!names.add(&unit, SIZE_MAX, name) && !name, "a length that no text has is refused");
   names.remove(name);
