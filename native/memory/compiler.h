@@ -1,7 +1,8 @@
-// RELAY_LIMITER_NOINLINE: before a function that its callers hardly ever need. It stays out of
-// them, and leaves them their registers for what they do every time.
+// What compilers differ in: attributes of functions.
 #pragma once
 
+// RELAY_LIMITER_NOINLINE keeps cold code out of its hot callers, so that it takes none of their
+// registers.
 #if defined(__GNUC__) || defined(__clang__)
 #define RELAY_LIMITER_NOINLINE __attribute__((noinline))
 #elif defined(_MSC_VER)
@@ -10,8 +11,8 @@
 #define RELAY_LIMITER_NOINLINE
 #endif
 
-// RELAY_LIMITER_INLINE: before a function that only asks for memory. GCC takes such a function for
-// one without any effect and drops its calls, unless it has put it into its callers before.
+// RELAY_LIMITER_INLINE inlines a function that only prefetches. GCC treats such a function as one
+// without effect and drops every call that it has not inlined.
 #if defined(__GNUC__) || defined(__clang__)
 #define RELAY_LIMITER_INLINE __attribute__((always_inline)) inline
 #elif defined(_MSC_VER)

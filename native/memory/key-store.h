@@ -1,13 +1,12 @@
-// Names: a store of texts, the keys of those that must be named. A text lies still until it is
-// removed, a byte a unit where each unit is below 256, as in most keys, else two. It knows neither
-// whose the texts are nor what is said of them, and has no globals; one thread at a time may use
-// it.
+// KeyStore stores the keys of offenders, so that statistics and bans can list them. A stored text
+// never moves. It uses one byte per code unit if every unit is below 256, as in most keys, else
+// two. The store has no globals; one thread at a time may use it.
 //
-//   shelf   | head | slot 0 | slot 1 | ... |   a page of 16 KiB, its slots 32, 64, 128 or 256 bytes
+//   slab   | head | slot 0 | slot 1 | ... |   a page of 16 KiB; slots of 32, 64, 128 or 256 bytes
 //
-// A text has a slot of the least size that holds it; one of more than 256 bytes is the heap's. A
-// shelf goes back to the system with its last text. All that is one step: the heap would keep what
-// small texts leave, and gather it later, all at once.
+// A text gets the smallest slot that holds it; a text of more than 256 bytes is allocated on the
+// heap. A slab is returned to the system with its last text. Every operation takes constant time.
+// (The heap would keep the memory of small texts and merge it later, in one long step.)
 #pragma once
 
 #include <cstddef>
@@ -19,18 +18,17 @@
 
 namespace relay_limiter {
 
-// A text in a store. It may be moved as bytes; all zeros are no name.
+// A reference to a text in a KeyStore. It may be copied as bytes; all zeros mean no text.
 struct StoredKey {
   const void* text;
   // In code units.
   uint32_t length;
-  // Whether a unit takes two bytes.
+  // Whether a code unit takes two bytes.
   bool isTwoByte;
 
   explicit operator bool() const noexcept { return text != nullptr; }
 
-  // Calls use(const char*, length), of Latin-1, or use(const char16_t*, length), of UTF-16, and
-  // returns what it does.
+  // Returns use(const char*, length) for Latin-1 or use(const char16_t*, length) for UTF-16.
   template <class Use>
   decltype(auto) read(Use&& use) const noexcept {
     return isTwoByte ? use(static_cast<const char16_t*>(text), size_t{length})
@@ -48,11 +46,11 @@ class KeyStore {
   KeyStore(const KeyStore&) = delete;
   KeyStore& operator=(const KeyStore&) = delete;
 
-  // What shelves and long texts take, their heads included.
+  // The bytes of all slabs and long texts, heads included.
   size_t memoryBytes() const noexcept { return pages_.memoryBytes() + longBytes_; }
 
-  // Any text has a name, the empty one too. False, and nothing has changed, where there is no
-  // memory.
+  // Stores a copy of a text, which may be empty, and writes `key`. False if there is no memory;
+  // then nothing has changed.
   bool add(const char16_t* text, size_t length, StoredKey& key) noexcept {
     if (length > kMostUnits) return false;
     const bool twoByte = isTwoByte(text, length);
@@ -67,7 +65,7 @@ class KeyStore {
     return true;
   }
 
-  // `name` is of this store, or none.
+  // Removes the text of a key of this store; does nothing for an empty StoredKey.
   void remove(const StoredKey& key) noexcept {
     if (!key) return;
     const size_t bytes = bytesOf(key);
@@ -88,22 +86,22 @@ class KeyStore {
   static constexpr unsigned kSizes = 4;
   static constexpr size_t kLeastSlotBytes = 32;
   static constexpr size_t kMostSlotBytes = kLeastSlotBytes << (kSizes - 1);
-  // No string of JavaScript is as long.
+  // More units than any JavaScript string has.
   static constexpr size_t kMostUnits = size_t{1} << 30;
 
-  // The head of a shelf: right when all are zeros, as a page is when it is taken.
+  // The head of a slab. A new page is all zeros, which is a valid head.
   struct Slab {
-    // Among the shelves of one size that have room; a full one is in no list.
+    // Neighbors in the list of slabs of one slot size with a free slot. A full slab is in no list.
     Slab* previous;
     Slab* next;
     uint16_t used;
-    // How many slots were ever used: memory behind them is not touched before it must be.
+    // The number of slots that were ever used. Memory behind them stays untouched.
     uint16_t touched;
-    // A slot that was given back, counted from 1, of which the first bytes name the next one.
+    // The first free slot among them, counted from 1; its first bytes hold the next one. 0: none.
     uint16_t free;
   };
 
-  // Before a long text, which lies behind it.
+  // The head of a long text.
   struct Long {
     Long* previous;
     Long* next;
@@ -127,7 +125,7 @@ class KeyStore {
     return key.isTwoByte ? key.length * sizeof(char16_t) : key.length;
   }
 
-  // Which of the sizes of slots, counted from the least.
+  // The index of the smallest slot size that holds so many bytes.
   static unsigned sizeFor(size_t bytes) noexcept {
     unsigned size = 0;
     while (bytes > slotBytes(size)) ++size;
@@ -157,7 +155,7 @@ class KeyStore {
 
   void giveSlot(void* place, unsigned size) noexcept {
     auto* slab = static_cast<Slab*>(pages_.pageAround(place));
-    // First among those with room: as the fullest it is the last to become empty.
+    // To the front of the list: the fullest slab is filled first, and the others empty sooner.
     if (slab->used == slotsOf(size)) linkFirst(slab, withRoom_[size]);
     if (--slab->used == 0) {
       unlink(slab, withRoom_[size]);

@@ -1,17 +1,18 @@
-// Pages: a store of pages of one size, all zeros when taken. Memory goes back to the system page by
-// page. It knows no records and no table, and has no globals; one thread at a time may use it.
+// PageAllocator allocates pages of one size, filled with zeros, and returns each freed page to the
+// system at once. It has no globals; one thread at a time may use it.
 //
-//   chunk   | head | page 1 | page 2 | ... |   2 MiB of the system's memory, aligned to 2 MiB
+//   chunk   | head | page 1 | page 2 | ... |   2 MiB of system memory, aligned to 2 MiB
 //
-// A page's address names its chunk. The first few pages of a store are the heap's instead: most
-// tables stay small, and a process may have thousands of them.
+// The address of a page leads to the head of its chunk. The first few pages come from the heap
+// instead, because most tables stay small and a process may have thousands of them.
 //
-// A page also has a number, and may be asked for by it: in vain, once it was given back.
+// A page also has a number. at(number) returns nullptr once the page is freed.
 //
-// Chunks are in one list, in which those that have room come first, and among them the one that was
-// full last: it has least room, so the others empty sooner. An empty chunk goes back whole. A chunk
-// without room may become a huge page, which the system makes in its own time; to ask for one
-// before would cost whoever touches it first the zeroing of 2 MiB, and the memory that is unused.
+// All chunks are in one list: chunks with free pages first, the one that was full most recently
+// before the others. New pages go to the fullest chunk this way, and the others empty sooner. An
+// empty chunk is returned whole. A chunk without a free page may become a huge page, which the
+// system builds in the background. A huge page from the start would make the first access zero 2
+// MiB, and use memory for pages that may never be needed.
 #pragma once
 
 #include <cstddef>
@@ -32,14 +33,14 @@ class PageAllocator {
   PageAllocator(const PageAllocator&) = delete;
   PageAllocator& operator=(const PageAllocator&) = delete;
 
-  // What pages and heads take.
+  // The bytes of all pages, heads and numbers.
   size_t memoryBytes() const noexcept { return memory_ + directory_.memoryBytes(); }
 
-  // The page of this number; nullptr where there is none. (Heads have numbers as well, which nobody
-  // is told, and are memory of a page's size.)
+  // The page with this number; nullptr if there is none. (The head of a chunk has a number too, and
+  // the size of a page, so any number is safe to read.)
   void* at(size_t number) const noexcept { return directory_.at(number); }
 
-  // `page` was taken from this store.
+  // The number of a page of this allocator.
   size_t numberOf(void* page) const noexcept {
     for (size_t i = 0; i < kHeapPages; ++i) {
       if (directory_.at(i) == page) return i;
@@ -47,7 +48,7 @@ class PageAllocator {
     return chunkOf(page)->number + offsetOf(page) / kPageBytes;
   }
 
-  // The page, taken from this store, in which `place` lies.
+  // The page of this allocator that contains the address `place`.
   void* pageAround(const void* place) const noexcept {
     const auto address = reinterpret_cast<uintptr_t>(place);
     for (size_t i = 0; i < kHeapPages; ++i) {
@@ -57,8 +58,7 @@ class PageAllocator {
     return reinterpret_cast<void*>(address - address % kPageBytes);
   }
 
-  // A page of zeros, aligned to 64 bytes; nullptr, and nothing has changed, where there is no
-  // memory.
+  // A page of zeros, aligned to 64 bytes. nullptr if there is no memory; then nothing has changed.
   void* take() noexcept {
     for (size_t i = 0; i < kHeapPages; ++i) {
       if (directory_.at(i) == nullptr) return takeFromHeap(i);
@@ -67,7 +67,7 @@ class PageAllocator {
     return hasRoom || addChunk() ? takeFrom(first_) : nullptr;
   }
 
-  // `page` was taken from this store.
+  // Frees a page of this allocator.
   void give(void* page) noexcept {
     const size_t number = numberOf(page);
     directory_.set(number, nullptr);
@@ -86,23 +86,24 @@ class PageAllocator {
   static constexpr unsigned kHeapPages = 8;
   static constexpr unsigned kChunkPages = Memory::kChunkBytes / kPageBytes - 1;
 
-  // The numbers of a chunk are those of its head and its pages, as they lie.
+  // A chunk has a range of numbers: its head has the first, its pages the others, in their order.
   using Numbers = PageDirectory<kHeapPages, kChunkPages + 1>;
 
   struct Chunk {
     Chunk* previous;
     Chunk* next;
-    // The head's; those of the pages follow.
+    // Of the head; those of the pages follow.
     size_t number;
+    // The number of free pages.
     unsigned room;
-    // The numbers of the pages that are free; the last of them is taken first. They cannot be
-    // linked through the pages themselves, which would have to be in memory for that.
+    // The indices of the free pages; the last one is taken first. (A list through the free pages
+    // themselves would need their memory.)
     uint8_t free[kChunkPages];
   };
 
   static_assert(Memory::kChunkBytes % kPageBytes == 0 && kPageBytes % 64 == 0, "pages are aligned");
-  static_assert(kChunkPages <= UINT8_MAX, "a byte numbers every page");
-  static_assert(sizeof(Chunk) <= kPageBytes, "the head lies where a page would");
+  static_assert(kChunkPages <= UINT8_MAX, "a byte holds the index of every page");
+  static_assert(sizeof(Chunk) <= kPageBytes, "the head fits the place of one page");
 
   static unsigned char* pageOf(Chunk* chunk, size_t number) noexcept {
     return reinterpret_cast<unsigned char*>(chunk) + number * kPageBytes;
@@ -151,7 +152,7 @@ class PageAllocator {
     if (chunk->room == 1) {
       unlink(chunk);
       linkFirst(chunk);
-      // Or the system would soon put memory where pages were given back.
+      // With a huge page the system would soon back the freed pages with memory again.
       Memory::allowHugePage(chunk, false);
     }
     Memory::discard(page, kPageBytes);
@@ -177,7 +178,7 @@ class PageAllocator {
     return true;
   }
 
-  // Its pages go with it.
+  // Returns a chunk to the system with all of its pages.
   void remove(Chunk* chunk) noexcept {
     unlink(chunk);
     memory_ -= sizeof(Chunk) + (kChunkPages - chunk->room) * kPageBytes;

@@ -1,8 +1,8 @@
-// PageDirectory: addresses by their numbers. A number may outlive what it names: then it leads to
-// nothing, or to what has it now. It owns none of the addresses.
+// PageDirectory maps numbers to the addresses of pages. A number may outlive its page: then it maps
+// to nullptr, or to the page that has the number now. The directory owns no page.
 //
-// The first kSingles numbers are there from the start, without any memory; the others come in
-// ranges of kRange, the first of each held by whom the range is for as long as that has it.
+// The first kSingles numbers exist from the start and need no memory. The others are taken in
+// ranges of kRange numbers; the first number of a taken range always has an address.
 #pragma once
 
 #include <algorithm>
@@ -21,12 +21,12 @@ class PageDirectory {
 
   size_t memoryBytes() const noexcept { return addresses_ == singles_ ? 0 : end_ * sizeof(void*); }
 
-  // nullptr where there is nothing.
+  // nullptr if no page has the number.
   void* at(size_t number) const noexcept { return number < end_ ? addresses_[number] : nullptr; }
 
   void set(size_t number, void* address) noexcept { addresses_[number] = address; }
 
-  // The numbers of a range, of which `holder`, no nullptr, gets the first, `number`. False where
+  // Takes a range and gives its first number, `number`, to `holder`, which is not nullptr. False if
   // there is no memory.
   bool takeRange(void* holder, size_t& number) noexcept {
     number = kSingles;
@@ -37,7 +37,8 @@ class PageDirectory {
     return true;
   }
 
-  // The memory goes with the last range: it is a two thousandth of that of the pages it was for.
+  // Frees the directory's memory with the last range. Until then it keeps 1/2000 of what its pages
+  // have used.
   void giveRange(size_t number) noexcept {
     std::fill_n(addresses_ + number, kRange, nullptr);
     if (--ranges_ == 0) free();
@@ -67,7 +68,7 @@ class PageDirectory {
   void* singles_[kSingles] = {};
   void** addresses_ = singles_;
   size_t end_ = kSingles;
-  // How many ranges are taken.
+  // The number of ranges that are taken.
   size_t ranges_ = 0;
 };
 

@@ -1,10 +1,10 @@
-// System memory: the door to the system's own memory, in chunks of 2 MiB that are aligned to 2 MiB.
-// What is provided reads as zeros; what is discarded takes no memory until it is provided again. It
-// knows neither who asks nor what for, and keeps nothing.
+// SystemMemory gets memory from the operating system in chunks of 2 MiB, aligned to 2 MiB. A part
+// that is provided reads as zeros; a part that is discarded uses no memory until it is provided
+// again. It has no state.
 //
-//   Linux, macOS, BSD   mmap; memory comes when it is touched
+//   Linux, macOS, BSD   mmap; the system adds memory when it is first touched
 //   Windows             VirtualAlloc
-//   elsewhere           aligned `new`; nothing is given back before the whole chunk is
+//   elsewhere           aligned `new`; memory is returned only with its whole chunk
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@
 #endif
 #include <windows.h>
 #elif (defined(__unix__) || defined(__APPLE__)) && !defined(RELAY_LIMITER_NO_MMAP)
-// RELAY_LIMITER_NO_MMAP is for tests of the way without.
+// RELAY_LIMITER_NO_MMAP: tests of the third way define it.
 #include <sys/mman.h>
 #include <unistd.h>
 #define RELAY_LIMITER_MMAP
@@ -32,21 +32,21 @@ namespace relay_limiter {
 struct SystemMemory {
   static constexpr size_t kChunkBytes = size_t{2} << 20;
 
-  // Addresses for a chunk; nullptr where there are none.
+  // Reserves addresses for a chunk; nullptr if there are none.
   static void* reserve() noexcept;
   static void release(void* chunk) noexcept;
 
-  // Makes a part of a chunk memory of zeros; false where there is none. Parts are aligned to their
-  // size.
+  // Backs a part of a chunk with memory that reads as zeros; false if there is none. A part is
+  // aligned to its size.
   static bool provide(void* part, size_t bytes) noexcept;
-  // Gives back the memory of a part that was provided.
+  // Returns the memory of a provided part to the system.
   static void discard(void* part, size_t bytes) noexcept;
 
-  // Allows or forbids the system to put one huge page where a chunk is.
+  // Allows or forbids the system to back a chunk with one huge page.
   static void allowHugePage(void* chunk, bool allow) noexcept;
 };
 
-// Where the first aligned chunk begins in a range of two.
+// The first aligned chunk in a range of two chunks.
 inline void* alignedIn(void* range) noexcept {
   auto* bytes = static_cast<unsigned char*>(range);
   const auto behind = reinterpret_cast<uintptr_t>(range) % SystemMemory::kChunkBytes;
@@ -69,18 +69,18 @@ inline void* SystemMemory::reserve() noexcept {
 
 inline void SystemMemory::release(void* chunk) noexcept { munmap(chunk, kChunkBytes); }
 
-// Both are so already.
+// The mapping is readable, writable and zero already.
 inline bool SystemMemory::provide(void*, size_t) noexcept { return true; }
 
 inline void SystemMemory::discard(void* part, size_t bytes) noexcept {
-  // The system rounds up to pages of its own, which may be larger: then it must not be asked.
+  // The system rounds up to its own page size: if that is larger, the part cannot be returned.
   const bool whole = bytes % static_cast<size_t>(sysconf(_SC_PAGESIZE)) == 0;
 #if defined(__linux__)
   if (whole && madvise(part, bytes, MADV_DONTNEED) == 0) return;
 #endif
   std::memset(part, 0, bytes);
 #if defined(MADV_FREE) && !defined(__linux__)
-  // It stays zero, or becomes it.
+  // The part reads as zeros before and after the system takes its memory.
   if (whole) madvise(part, bytes, MADV_FREE);
 #endif
   static_cast<void>(whole);
@@ -89,8 +89,8 @@ inline void SystemMemory::discard(void* part, size_t bytes) noexcept {
 #elif defined(_WIN32)
 
 inline void* SystemMemory::reserve() noexcept {
-  // A part of a reservation cannot be kept alone. So its address is asked for again, which fails if
-  // another thread was quicker.
+  // Windows cannot release a part of a reservation. So this releases all of it and reserves the
+  // aligned address again, which fails if another thread has taken it meanwhile.
   for (int attempt = 0; attempt < 16; ++attempt) {
     void* range = VirtualAlloc(nullptr, 2 * kChunkBytes, MEM_RESERVE, PAGE_READWRITE);
     if (range == nullptr) return nullptr;
