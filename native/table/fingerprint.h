@@ -1,11 +1,11 @@
-// Fingerprint: 128 bits that stand for a key, by SipHash under a secret of the table's own. Who
-// does not know the secret cannot choose keys that collide, and 128 bits do not collide by chance:
-// a billion keys do with a probability below 2^-68. So a record needs no copy of its key, however
-// long.
+// A fingerprint is the 128-bit SipHash of a key under a secret of the table. Without the secret
+// nobody can choose keys that collide, and by chance they do not: among a billion keys the
+// probability is below 2^-68. So a record stores the fingerprint instead of the key, and its size
+// does not depend on the key's length.
 //
-// SipHash: Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012), in its 128-bit form.
-// The table uses 1 round a word and 3 at the end, as Rust's and Python's tables do; the published
-// test vectors are of 2 and 4.
+// SipHash: Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012), in its 128-bit form,
+// with 1 round per word and 3 final rounds, as in the hash tables of Rust and Python. The published
+// test vectors are for 2 and 4 rounds.
 #pragma once
 
 #include <cstddef>
@@ -34,8 +34,8 @@ inline bool operator==(const Secret& a, const Secret& b) noexcept {
   return ((a.k0 ^ b.k0) | (a.k1 ^ b.k1)) == 0;
 }
 
-// A key as a limiter sees it: its fingerprint, and its text for those that must be named. Without a
-// text (nullptr: it was not read yet) a limiter says kNeedsName where it needs one.
+// A key as the limiters get it. The text is needed only to store the key of a new offender. `text`
+// is nullptr if it has not been read; a limiter that needs it then returns kNeedsName.
 struct Key {
   Fingerprint fingerprint;
   const char16_t* text;
@@ -48,8 +48,8 @@ inline uint64_t rotateLeft(uint64_t x, int bits) noexcept {
   return (x << bits) | (x >> (64 - bits));
 }
 
-// Eight bytes as a little-endian word, on every machine. Not a loop, of which GCC would not make
-// the one load that it makes of this.
+// Eight bytes as a little-endian word on every machine. Written without a loop, because GCC merges
+// this form into one load.
 inline uint64_t readWord(const unsigned char* bytes) noexcept {
   const auto at = [bytes](unsigned i) { return static_cast<uint64_t>(bytes[i]) << (8 * i); };
   return at(0) | at(1) | at(2) | at(3) | at(4) | at(5) | at(6) | at(7);
@@ -76,8 +76,8 @@ struct State {
   uint64_t folded() const noexcept { return v0 ^ v1 ^ v2 ^ v3; }
 };
 
-// The hash of a message that comes word by word. `form` tells messages of one kind from those of
-// another: 0xee is that of the 128-bit hash as published.
+// Hashes a message word by word. `form` keeps messages of two kinds apart; 0xee is the form of the
+// published 128-bit hash.
 template <int kWordRounds, int kFinalRounds>
 class Hasher {
  public:
@@ -91,7 +91,7 @@ class Hasher {
     s_.v0 ^= word;
   }
 
-  // `rest` are the bytes behind the last whole word of a message of `length` bytes.
+  // `rest` holds the bytes after the last whole word of a message of `length` bytes.
   Fingerprint finish(uint64_t rest, size_t length) noexcept {
     add(rest | static_cast<uint64_t>(length) << 56);
     s_.v2 ^= 0xee;
@@ -118,14 +118,14 @@ Fingerprint hash(const unsigned char* bytes, size_t length, const Secret& secret
 
 }  // namespace siphash
 
-// Whether one of eight code units needs two bytes.
+// Whether one of eight code units does not fit into one byte.
 inline bool isTwoByte(const char16_t* units) noexcept {
   uint64_t words[2];
   std::memcpy(words, units, sizeof words);
   return ((words[0] | words[1]) & 0xff00ff00ff00ff00u) != 0;
 }
 
-// Eight code units that need a byte each, as a little-endian word.
+// Packs eight code units of one byte each into a little-endian word.
 inline uint64_t oneByteWord(const char16_t* units) noexcept {
   uint64_t word = 0;
 #if defined(RELAY_LIMITER_SSE2)
@@ -137,8 +137,9 @@ inline uint64_t oneByteWord(const char16_t* units) noexcept {
   return word;
 }
 
-// Hashes a key a byte a unit, which is half the work; false where it has a unit that needs two. The
-// form is a narrow key's own: the bytes of a wide one that are the same are another message.
+// Hashes a key with one byte per code unit, which is half the work; false if a unit does not fit.
+// This has a form of its own, so that a one-byte key never has the hash of a two-byte key with the
+// same bytes.
 inline bool hashOneByte(const char16_t* text, size_t length, const Secret& secret,
                         Fingerprint& fingerprint) noexcept {
   siphash::Hasher<1, 3> hasher(secret, 0xed);
@@ -150,7 +151,7 @@ inline bool hashOneByte(const char16_t* text, size_t length, const Secret& secre
   uint64_t rest = 0;
   const size_t units = length & 7;
   if (units > 0 && length > 8) {
-    // The last eight, of which some are in the word before.
+    // The last eight units; some of them are part of the previous word.
     const char16_t* const last = text + units - 8;
     if (isTwoByte(last)) return false;
     rest = oneByteWord(last) >> (8 * (8 - units));
@@ -164,7 +165,7 @@ inline bool hashOneByte(const char16_t* text, size_t length, const Secret& secre
   return true;
 }
 
-// Never all zero bits, which the table keeps for empty slots.
+// The fingerprint of a key. Never all zeros, because zeros mark an empty slot of the table.
 inline Fingerprint fingerprintOf(const char16_t* text, size_t length,
                                  const Secret& secret) noexcept {
   Fingerprint fingerprint;

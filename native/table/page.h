@@ -1,17 +1,18 @@
-// Page: a small closed hash table of records, the unit in which the table grows and moves. It knows
-// neither what a record means nor that there are other pages.
+// Page is a small open-addressing hash table of records, the unit in which the table grows and
+// moves records.
 //
-//   group   | tags (16 B) | overflow | record 0 | record 1 | ... | record 14 |
-//   page    | group 0 | group 1 | ... | group 31 |
+//  group   | tags (16 B) | overflow | record 0 | record 1 | ... | record 14 |
+//  page    | group 0 | group 1 | ... | group 31 |
 //
-// A record of 32 bytes makes a group of 512 bytes: two records a cache line and none across two; a
-// page is 16 KiB. A record belongs to a home group and, within it, to a home slot, both named by
-// its fingerprint. It lies there if that was free, else besides it in the same cache line, else
-// anywhere in its home group, else in the next group with room. So a look-up asks at once for the
-// home group's tags and for the home line, where two records of three lie, and compares only what
-// the tags point at: no branch that depends on where a record lies, which no processor foresees. It
-// goes on to the next group only where `overflow` says that a record of this one went there, which
-// is what makes deletion exact, without tombstones.
+// A group of 32-byte records has 512 bytes, two records in each cache line and none across two; a
+// page has 16 KiB. The fingerprint of a record names its home group and its home slot in this
+// group. The record is placed in its home slot if that is free, else in the other slot of the same
+// cache line, else anywhere in the home group, else in the next group with a free slot. A look-up
+// fetches the home group's tags and the home cache line at once. Two of three records are in that
+// line. It compares only the records whose tag matches, so there is no branch that depends on where
+// the record is, which the processor could not predict. It goes on to the next group only if
+// `overflow` says that a record of this group was placed there. Because of this count, deletion
+// needs no tombstones.
 #pragma once
 
 #include <cstddef>
@@ -28,9 +29,10 @@ template <class Record>
 struct alignas(64) Group {
   static constexpr unsigned kSlots = 15;
 
-  // 0: empty; else a byte of the fingerprint. The sixteenth is padding, and 0.
+  // Tag i is 0 if slot i is empty, else one byte of its fingerprint. The last of the 16 is padding
+  // and always 0.
   Tags tags;
-  // How many records passed this group on their way from their home group.
+  // The number of records that are placed in a later group because this one was full.
   uint16_t overflow;
   alignas(Record) Record records[kSlots];
 
@@ -50,7 +52,7 @@ class Page {
 
   Record* find(const Fingerprint& fingerprint) noexcept {
     unsigned g = homeGroup(fingerprint);
-    // Two lines at once: the tags, and the line where the record most likely lies.
+    // Fetches two cache lines at once: the tags and the line of the home slot.
     prefetch(&groups_[g].records[homeSlot(fingerprint)]);
     const uint8_t tag = tagOf(fingerprint);
     for (unsigned n = 0; n < kGroups; ++n, g = next(g)) {
@@ -70,8 +72,8 @@ class Page {
     prefetch(&group.records[homeSlot(fingerprint)]);
   }
 
-  // A slot for a record that is not there yet, its fingerprint written and the rest as it was;
-  // nullptr if the page is full.
+  // Takes a slot for a fingerprint that is not in the page, and writes the fingerprint, but no
+  // other part of the record. nullptr if the page is full.
   Record* place(const Fingerprint& fingerprint) noexcept {
     const unsigned home = homeGroup(fingerprint);
     unsigned g = home;
@@ -91,26 +93,27 @@ class Page {
     return &record;
   }
 
-  // Where in this page a record of it lies: below kIndices.
+  // The index of a record of this page: below kIndices.
   unsigned indexOf(const Record* record) const noexcept {
     return static_cast<unsigned>(offsetOf(record) / sizeof(Record));
   }
 
-  // The record there. The tags have indices as well, which are those of no record: what is read
-  // there is nobody's fingerprint.
+  // The record at an index. The tags of a group have an index as well; what is read there equals no
+  // fingerprint.
   Record* at(unsigned index) noexcept {
     auto* bytes = reinterpret_cast<unsigned char*>(groups_);
     return reinterpret_cast<Record*>(bytes + index * sizeof(Record));
   }
 
-  // `record` lies in this page.
+  // `record` is in this page.
   void erase(Record* record) noexcept {
     const auto g = static_cast<unsigned>(offsetOf(record) / sizeof(Group<Record>));
     eraseAt(g, static_cast<unsigned>(record - groups_[g].records));
   }
 
-  // Calls visit(Record&) for each record, the home group of `fingerprint` first, until it has been
-  // called `most` times, which are counted down, or has returned true. Whether it ended so.
+  // Calls visit(Record&) for the records of the page, those of the fingerprint's home group first,
+  // and decreases `most` by one for each. Stops and returns true once `most` is 0 or visit has
+  // returned true.
   template <class Visit>
   bool sample(const Fingerprint& fingerprint, unsigned& most, Visit&& visit) noexcept {
     unsigned g = homeGroup(fingerprint);
@@ -124,8 +127,8 @@ class Page {
     return false;
   }
 
-  // Calls visit(Record&) for each record; where it returns true the record is erased. Returns how
-  // many were.
+  // Calls visit(Record&) for each record and erases those for which it returns true. Returns the
+  // number of erased records.
   template <class Visit>
   unsigned sweep(Visit&& visit) noexcept {
     unsigned erased = 0;
@@ -150,15 +153,16 @@ class Page {
   }
 
  private:
-  // All of them bits of the first word, and low ones: the table has used the high ones to choose
-  // the page. The second word is known later, and only compared.
+  // Uses the low bits of the first word: the table has used the high ones to choose the page. The
+  // second word is computed later and only compared.
   static unsigned homeGroup(const Fingerprint& fingerprint) noexcept {
     return static_cast<unsigned>(fingerprint.low) % kGroups;
   }
   static unsigned homeSlot(const Fingerprint& fingerprint) noexcept {
     return static_cast<unsigned>((fingerprint.low >> 8 & 0xffff) * Group<Record>::kSlots >> 16);
   }
-  // The slot in the same cache line, or itself. (Records of 64 bytes have a line each.)
+  // The other slot of the same cache line, or the same slot if there is none. (A record of 64 bytes
+  // has a line of its own.)
   static unsigned neighborSlot(unsigned slot) noexcept {
     if (sizeof(Record) == 64 || slot == 0) return slot;
     return ((slot + 1) ^ 1) - 1;
@@ -169,7 +173,7 @@ class Page {
   }
   static unsigned next(unsigned group) noexcept { return (group + 1) % kGroups; }
 
-  // All of its lines at once.
+  // Fetches all cache lines of a group at once.
   void prefetchGroup(unsigned g) const noexcept {
     const auto* bytes = reinterpret_cast<const unsigned char*>(&groups_[g]);
     for (size_t at = 0; at < sizeof(Group<Record>); at += 64) prefetch(bytes + at);
@@ -191,9 +195,9 @@ class Page {
 
   static_assert(std::is_trivially_copyable<Record>::value, "records are moved as bytes");
   static_assert(sizeof(Group<Record>) == (Group<Record>::kSlots + 1) * sizeof(Record),
-                "the tags take the room of a record");
+                "the tags have the size of a record");
   static_assert(64 % sizeof(Record) == 0 && alignof(Record) == sizeof(Record),
-                "a record that lay across two cache lines would cost two misses");
+                "no record crosses a cache line, which would cost two misses");
 };
 
 }  // namespace relay_limiter

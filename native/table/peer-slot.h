@@ -1,10 +1,11 @@
-// Seat: where a record lies and whose it is, in three words that JavaScript keeps for an opened
-// peer. It may outlive the record, the page and even all of the table; Table::at tells.
+// PeerSlot remembers where the record of an opened peer was found: three words that the peer's
+// JavaScript object keeps. A slot may outlive the record, its page and the table's content:
+// Table::at checks that the record at this place is the peer's.
 //
-// Whose it is say 64 bits of the fingerprint, which has 128: two peers that agree in them, and of
-// which one gets the place the other had, would share a bucket. Nobody can bring that about without
-// the secret, and by chance it happens to one pair in 2^64. They are the second word, on which the
-// place does not depend, or they would say less.
+// That check compares 64 of the fingerprint's 128 bits. Two peers with equal 64 bits would share a
+// bucket if one takes the place of the other. Without the secret nobody can cause this, and for a
+// given pair the probability is 2^-64. The bits are those of the second word, because the place
+// depends on the first.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +16,7 @@
 namespace relay_limiter {
 
 struct PeerSlot {
-  // The number of the page and the record's index in it, or kNowhere.
+  // The page's number and the record's index in the page, or kNowhere.
   int32_t place;
   int32_t low;
   int32_t high;
@@ -27,8 +28,8 @@ struct PeerSlot {
     return {place, word(fingerprint.high), word(fingerprint.high >> 32)};
   }
 
-  // Of 2^30, as many as V8's small integers can tell apart everywhere; beyond, peers are found by
-  // their keys.
+  // The place is below 2^30, the range of V8's small integers on every platform. Records of later
+  // pages are found by their keys.
   static int32_t placeAt(size_t page, unsigned index) noexcept {
     constexpr size_t kPages = size_t{1} << (30 - kIndexBits);
     return page < kPages ? static_cast<int32_t>(page << kIndexBits | index) : kNowhere;

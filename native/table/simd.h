@@ -1,7 +1,7 @@
-// Which of the machine's own instructions for sixteen bytes at once there are.
+// Which vector instructions for 16 bytes this processor has.
 #pragma once
 
-// RELAY_LIMITER_NO_SIMD is for tests of the portable way.
+// RELAY_LIMITER_NO_SIMD: tests of the portable code define it.
 #if defined(RELAY_LIMITER_NO_SIMD)
 #elif defined(__SSE2__) || defined(_M_X64)
 #include <emmintrin.h>

@@ -1,4 +1,4 @@
-// Tags: sixteen bytes compared at once, with the machine's own instructions where it has them.
+// Tags holds 16 bytes and compares all of them at once, with vector instructions if there are any.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace relay_limiter {
 
-// The number of the lowest bit that is set; `bits` is not 0.
+// The index of the lowest set bit. `bits` must not be 0.
 inline unsigned lowestBit(uint32_t bits) noexcept {
 #if defined(_MSC_VER) && !defined(__clang__)
   unsigned long index;
@@ -27,7 +27,7 @@ inline unsigned lowestBit(uint32_t bits) noexcept {
 #endif
 }
 
-// Asks for the cache line at `address`, which will be needed soon.
+// Fetches the cache line at `address` into the cache in the background.
 RELAY_LIMITER_INLINE void prefetch(const void* address) noexcept {
 #if defined(RELAY_LIMITER_SSE2)
   _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0);
@@ -40,14 +40,15 @@ RELAY_LIMITER_INLINE void prefetch(const void* address) noexcept {
 
 class alignas(16) Tags {
  public:
-  // One bit for each of the sixteen that equals `tag`.
+  // Bit i of the result is set if byte i equals `tag`.
   uint32_t matches(uint8_t tag) const noexcept {
 #if defined(RELAY_LIMITER_SSE2)
     const __m128i tags = _mm_load_si128(reinterpret_cast<const __m128i*>(bytes_));
     const __m128i same = _mm_cmpeq_epi8(tags, _mm_set1_epi8(static_cast<char>(tag)));
     return static_cast<uint32_t>(_mm_movemask_epi8(same));
 #elif defined(RELAY_LIMITER_NEON)
-    // There is no such mask: each byte keeps a bit of its own, and the bytes of a half are added.
+    // NEON has no instruction for the mask: each byte keeps one bit, and the bytes of a half are
+    // added.
     constexpr uint8_t kBits[] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     const uint8x16_t same = vceqq_u8(vld1q_u8(bytes_), vdupq_n_u8(tag));
     const uint8x16_t bits = vandq_u8(same, vld1q_u8(kBits));
