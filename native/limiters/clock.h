@@ -1,4 +1,5 @@
-// Monotonic time: the system's clock, and a cheaper way to read it many times in a short while.
+// Monotonic time: the system's clock, and a clock that is cheaper for many readings in a short
+// time.
 #pragma once
 
 #include <chrono>
@@ -14,17 +15,18 @@
 
 namespace relay_limiter {
 
-// Seconds since some fixed instant; never steps back. About 27 ns.
+// Seconds since a fixed instant; never steps back. A call takes about 27 ns.
 inline double monotonicSeconds() noexcept {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration<double>(now).count();
 }
 
-// The clock and the counter of the machine.
+// The system's clock and the processor's counter.
 struct SystemTime {
   static double seconds() noexcept { return monotonicSeconds(); }
 
-  // The processor's counter, at whatever rate it counts; 0 if none is cheap to read.
+  // The processor's counter, which may count at any rate; always 0 if there is none that is cheap
+  // to read.
   static uint64_t ticks() noexcept {
 #if defined(__x86_64__) || defined(__i386__) || defined(_M_X64) || defined(_M_IX86)
     return __rdtsc();
@@ -37,38 +39,42 @@ struct SystemTime {
 #endif
   }
 
-  // Ticks that take some 10 to 65 microseconds; 0 if there is no counter.
-  static uint64_t shortWhile() noexcept {
+  // The maximum age of a reading that may be used again, in ticks of the counter. They take about
+  // 10 to 65 microseconds. 0 if there is no counter.
+  static uint64_t maxAgeTicks() noexcept {
 #if defined(__x86_64__) || defined(__i386__) || defined(_M_X64) || defined(_M_IX86)
-    return kMost;  // at 1 to 5 GHz
+    return kMostTicks;  // 13 to 65 microseconds at 1 to 5 GHz
 #elif defined(__aarch64__) && !defined(_MSC_VER)
     uint64_t ticksPerSecond;
     asm volatile("mrs %0, cntfrq_el0" : "=r"(ticksPerSecond));
     const uint64_t ticks = ticksPerSecond / 20000;
-    return ticks < kMost ? ticks : kMost;
+    return ticks < kMostTicks ? ticks : kMostTicks;
 #else
     return 0;
 #endif
   }
 
  private:
-  static constexpr uint64_t kMost = uint64_t{1} << 16;
+  static constexpr uint64_t kMostTicks = uint64_t{1} << 16;
 };
 
-// A clock for calls that follow each other within nanoseconds. It returns a reading of the system's
-// clock again while the processor's counter says that it is fresh, and at most kReuses times:
-// about 10 ns. Every answer is a true reading, so the clock never steps back and is never ahead.
-// The counter decides only how old a reading may get: 65 microseconds at most if it counts as it
-// should. If it jumps, as after a pause that the system's clock leaves out, or differs between
-// cores, the system's clock is read sooner; if it is slow or stands still, after kReuses answers.
+// A clock for calls that follow each other within nanoseconds. It returns the last reading of the
+// system's clock again up to kReuses times, as long as the processor's counter says that the
+// reading is recent. Such a call takes about 10 ns.
+//
+// Every result is a true reading, so the clock never steps back and is never ahead of the system's
+// clock. The counter only limits the age of a reading: to 65 microseconds if it counts correctly.
+// If it jumps, as after a pause that the system's clock does not count, or differs between cores,
+// the system's clock is read sooner. If it is slow or stands still, the system's clock is read
+// after kReuses results.
 template <class Source>
 class BasicClock {
  public:
   static constexpr unsigned kReuses = 31;
 
   double now() noexcept {
-    // Unsigned: a counter that went back is far ahead.
-    if (Source::ticks() - ticks_ < shortWhile_ && reuses_ != 0) {
+    // The difference is unsigned: a counter that stepped back seems to be far ahead.
+    if (Source::ticks() - ticks_ < maxAgeTicks_ && reuses_ != 0) {
       --reuses_;
       return seconds_;
     }
@@ -77,7 +83,8 @@ class BasicClock {
 
  private:
   RELAY_LIMITER_NOINLINE double read() noexcept {
-    // Before the clock: if the thread is held up in between, the reading counts as older.
+    // The counter is read first: if the thread is interrupted between the two readings, this one
+    // is only used for a shorter time.
     ticks_ = Source::ticks();
     seconds_ = Source::seconds();
     reuses_ = kReuses;
@@ -86,8 +93,9 @@ class BasicClock {
 
   uint64_t ticks_ = 0;
   double seconds_ = 0;
+  // How often the reading may still be used again.
   unsigned reuses_ = 0;
-  const uint64_t shortWhile_ = Source::shortWhile();
+  const uint64_t maxAgeTicks_ = Source::maxAgeTicks();
 };
 
 using Clock = BasicClock<SystemTime>;

@@ -1,5 +1,6 @@
-// The clock on simulated time: whatever the processor's counter does, answers never step back, are
-// never ahead of the system's clock, and are behind it only for a bounded number of calls.
+// Tests BasicClock on simulated time: whatever the processor's counter does, results never step
+// back, are never ahead of the system's clock, and lag behind it for a bounded number of calls
+// only.
 
 #include "../../native/limiters/clock.h"
 
@@ -21,7 +22,7 @@ struct SimulatedTime {
     return systemSeconds;
   }
   static uint64_t ticks() noexcept { return counter; }
-  static uint64_t shortWhile() noexcept { return 1 << 16; }
+  static uint64_t maxAgeTicks() noexcept { return 1 << 16; }
 };
 
 double SimulatedTime::systemSeconds = 1000;
@@ -30,73 +31,78 @@ unsigned SimulatedTime::readings = 0;
 
 using TestClock = relay_limiter::BasicClock<SimulatedTime>;
 
-// Lets time pass; the counter counts `ticksPerSecond`, which may be negative.
-void pass(double seconds, double ticksPerSecond) {
+// Advances the simulated time. The counter's rate, `ticksPerSecond`, may be negative.
+void advance(double seconds, double ticksPerSecond) {
   SimulatedTime::systemSeconds += seconds;
   const double ticks = seconds * ticksPerSecond;
   SimulatedTime::counter += static_cast<uint64_t>(static_cast<int64_t>(ticks));
 }
 
-// Calls until an answer is the system's time; at most `most`.
-unsigned callsUntilRight(TestClock& clock, unsigned most) {
+// Returns the number of calls until a result is the system's time; `most` + 1 if there is none
+// within `most` calls.
+unsigned callsUntilCurrent(TestClock& clock, unsigned most) {
   for (unsigned calls = 1; calls <= most; ++calls) {
     if (clock.now() == SimulatedTime::systemSeconds) return calls;
   }
   return most + 1;
 }
 
-void theFirstAnswerIsTheSystems() {
+void theFirstCallReadsTheSystemClock() {
   TestClock clock;
-  require(clock.now() == SimulatedTime::systemSeconds, "the first answer is a reading");
+  require(clock.now() == SimulatedTime::systemSeconds, "the first call reads the system's clock");
 }
 
-void aBusyClockReadsTheSystemsClockOnceInManyCalls() {
+void manyCallsReadTheSystemClockOnceInThirtyTwo() {
   TestClock clock;
   SimulatedTime::readings = 0;
   for (int i = 0; i < 3200; ++i) {
-    pass(100e-9, 3e9);
+    advance(100e-9, 3e9);
     clock.now();
   }
-  require(SimulatedTime::readings == 100, "one reading in 32 calls");
+  require(SimulatedTime::readings == 100, "3,200 calls read the system's clock 100 times");
 }
 
-void anAnswerIsAtMostAShortWhileOld() {
+void aResultHasAMaximumAge() {
   TestClock clock;
   for (int i = 0; i < 1000; ++i) {
-    pass(10e-6, 3e9);
-    require(SimulatedTime::systemSeconds - clock.now() < 22e-6, "65,536 ticks at 3 GHz");
+    advance(10e-6, 3e9);
+    require(SimulatedTime::systemSeconds - clock.now() < 22e-6,
+            "a result is at most 65,536 ticks old: 22 microseconds at 3 GHz");
   }
 }
 
-void aPauseThatOnlyTheCounterCountsIsSeenAtOnce() {
+void aPauseThatOnlyTheCounterCountsIsNoticedAtOnce() {
   TestClock clock;
   for (int i = 0; i < 100; ++i) {
-    pass(1e-6, 3e9);
+    advance(1e-6, 3e9);
     clock.now();
   }
   SimulatedTime::systemSeconds += 100e-6;
   SimulatedTime::counter += uint64_t{9'000'000'000};
-  require(clock.now() == SimulatedTime::systemSeconds, "the first answer after the pause");
-  pass(1e-3, 3e9);
-  require(clock.now() == SimulatedTime::systemSeconds, "and a millisecond later");
+  require(clock.now() == SimulatedTime::systemSeconds, "the first result after a pause is current");
+  advance(1e-3, 3e9);
+  require(clock.now() == SimulatedTime::systemSeconds, "a result a millisecond later is current");
 }
 
-void aCounterThatStandsStillHoldsUpFewCalls() {
+void aCounterThatStandsStillDelaysFewCalls() {
   TestClock clock;
   clock.now();
-  pass(3600, 0);
-  require(callsUntilRight(clock, 1000) <= TestClock::kReuses + 1, "an hour in 32 calls");
+  advance(3600, 0);
+  require(callsUntilCurrent(clock, 1000) <= TestClock::kReuses + 1,
+          "a result is current within 32 calls, although the counter stands still for an hour");
 }
 
-void aCounterThatGoesBackIsNotTrusted() {
+void aCounterThatStepsBackIsNotTrusted() {
   TestClock clock;
   clock.now();
-  pass(1, -3e9);
-  require(clock.now() == SimulatedTime::systemSeconds, "a reading after a step back");
+  advance(1, -3e9);
+  require(clock.now() == SimulatedTime::systemSeconds,
+          "the first result after the counter has stepped back is current");
 }
 
-// Two cores whose counters differ by anything, and a counter whose rate changes by any factor.
-void answersNeverStepBackAndAreNeverAhead() {
+// Simulates cores with arbitrarily different counters, and a counter that changes its rate
+// arbitrarily.
+void resultsNeverStepBackAndAreNeverAhead() {
   std::mt19937_64 random(20261129);
   TestClock clock;
   double last = clock.now();
@@ -104,39 +110,40 @@ void answersNeverStepBackAndAreNeverAhead() {
   for (int i = 0; i < 1'000'000; ++i) {
     const double rate = std::ldexp(1.0, static_cast<int>(random() % 64) - 10);
     const double seconds = std::ldexp(1.0, -static_cast<int>(random() % 32));
-    pass(seconds, random() % 8 == 0 ? -rate : rate);
+    advance(seconds, random() % 8 == 0 ? -rate : rate);
     if (random() % 16 == 0) SimulatedTime::counter = random();
     const double now = clock.now();
-    require(now >= last, "an answer stepped back");
-    require(now <= SimulatedTime::systemSeconds, "an answer is ahead of the system's clock");
+    require(now >= last, "a result never steps back");
+    require(now <= SimulatedTime::systemSeconds, "a result is never ahead of the system's clock");
     stale = now == SimulatedTime::systemSeconds ? 0 : stale + 1;
-    require(stale <= TestClock::kReuses, "more stale answers than allowed");
+    require(stale <= TestClock::kReuses, "at most kReuses results in a row are old");
     last = now;
   }
 }
 
-void theRealClockAgreesWithTheSystems() {
+void theRealClockAgreesWithTheSystemClock() {
   relay_limiter::Clock clock;
   double last = 0;
   for (int i = 0; i < 1'000'000; ++i) {
     const double now = clock.now();
-    require(now >= last, "the real clock stepped back");
+    require(now >= last, "the real clock never steps back");
     last = now;
   }
-  require(last <= relay_limiter::monotonicSeconds(), "the real clock is ahead");
+  require(last <= relay_limiter::monotonicSeconds(),
+          "the real clock is never ahead of the system's clock");
 }
 
 }  // namespace
 
 int main() {
-  theFirstAnswerIsTheSystems();
-  aBusyClockReadsTheSystemsClockOnceInManyCalls();
-  anAnswerIsAtMostAShortWhileOld();
-  aPauseThatOnlyTheCounterCountsIsSeenAtOnce();
-  aCounterThatStandsStillHoldsUpFewCalls();
-  aCounterThatGoesBackIsNotTrusted();
-  answersNeverStepBackAndAreNeverAhead();
-  theRealClockAgreesWithTheSystems();
+  theFirstCallReadsTheSystemClock();
+  manyCallsReadTheSystemClockOnceInThirtyTwo();
+  aResultHasAMaximumAge();
+  aPauseThatOnlyTheCounterCountsIsNoticedAtOnce();
+  aCounterThatStandsStillDelaysFewCalls();
+  aCounterThatStepsBackIsNotTrusted();
+  resultsNeverStepBackAndAreNeverAhead();
+  theRealClockAgreesWithTheSystemClock();
   std::puts("clock-test: passed");
   return 0;
 }
