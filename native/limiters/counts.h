@@ -1,5 +1,5 @@
-// Counts that stop at 2^53 - 1, up to which both JavaScript and snapshots are exact, and sums of
-// them. Twin of lib/engine/js/counts.ts.
+// Counts of violations, and sums of them. A count stops at 2^53 - 1, the largest integer up to
+// which numbers are exact in JavaScript and in snapshots. Twin of lib/engine/js/counts.ts.
 #pragma once
 
 #include <cstdint>
@@ -8,15 +8,15 @@ namespace relay_limiter {
 
 constexpr uint64_t kMostCount = (uint64_t{1} << 53) - 1;
 
-// `count` and `more`, both at most kMostCount, or kMostCount where that is exceeded.
+// Adds two numbers of at most kMostCount; the result is at most kMostCount too.
 constexpr uint64_t saturatedSum(uint64_t count, uint64_t more) noexcept {
   return more < kMostCount - count ? count + more : kMostCount;
 }
 
-// The exact sum of any number of counts, in two digits of 2^53.
+// The exact sum of any number of counts, stored as two digits in base 2^53.
 class Sum {
  public:
-  // The sum, or kMostCount where it is larger.
+  // The sum, or kMostCount if the sum is larger.
   uint64_t value() const noexcept { return high_ > 0 ? kMostCount : low_; }
 
   void add(uint64_t count) noexcept {
@@ -28,7 +28,7 @@ class Sum {
     }
   }
 
-  // `count` has been added before.
+  // Subtracts a part of what was added before.
   void subtract(uint64_t count) noexcept {
     if (count <= low_) {
       low_ -= count;

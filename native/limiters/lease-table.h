@@ -1,5 +1,6 @@
-// LeaseTable: tokens that may be spent until a time, by peer. Twin of lib/engine/js/lease-table.ts:
-// same names, same order of statements. It refills nothing, and knows nobody that gave them.
+// LeaseTable stores a lease per peer: tokens that the peer may spend until a time. It never refills
+// a lease, and the caller decides how large a lease is. Twin of lib/engine/js/lease-table.ts: the
+// same names and the same order of statements.
 #pragma once
 
 #include "records.h"
@@ -8,7 +9,7 @@ namespace relay_limiter {
 
 class LeaseTable {
  public:
-  // Takes `cost` if there is so much and its time is not over.
+  // Takes `cost` tokens; false if the lease has too few or has expired.
   bool spend(const Fingerprint& fingerprint, double cost, double now) noexcept {
     Lease* lease = leases_.find(fingerprint);
     if (lease == nullptr) return false;
@@ -17,7 +18,8 @@ class LeaseTable {
     return true;
   }
 
-  // False, and nothing has changed, where a new peer finds no memory.
+  // Stores a lease in place of an earlier one. False if there is no memory for a new peer; then
+  // nothing has changed.
   bool set(const Fingerprint& fingerprint, double tokens, double until) noexcept {
     Lease* lease = leases_.find(fingerprint);
     if (lease == nullptr) lease = leases_.insert(fingerprint);
@@ -26,6 +28,7 @@ class LeaseTable {
     return true;
   }
 
+  // The tokens of a lease, expired or not; 0 without one.
   double tokens(const Fingerprint& fingerprint) const noexcept {
     const Lease* lease = leases_.find(fingerprint);
     return lease == nullptr ? 0.0 : lease->tokens;
@@ -33,6 +36,7 @@ class LeaseTable {
 
   void remove(const Fingerprint& fingerprint) noexcept { erase(leases_, fingerprint); }
 
+  // The tokens of all leases that have not expired. Takes time in proportion to the leases.
   double total(double now) noexcept {
     double total = 0;
     leases_.forEach([&](const Lease& lease) {

@@ -1,5 +1,6 @@
-// SortedRuns: puts any number of items in order in bounded steps. Items come in one by one; each
-// run of them is sorted by itself as it fills up, and a heap of the runs gives them back in order.
+// SortedRuns sorts any number of items in bounded steps. Items are added one by one to runs of a
+// fixed size. Each run is sorted when it is full, and a heap of the runs returns all items in
+// order.
 #pragma once
 
 #include <algorithm>
@@ -10,12 +11,12 @@
 
 namespace relay_limiter {
 
-// `Item` is copied as bytes and has operator<.
+// `Item` must be trivially copyable and have operator<.
 template <class Item>
 class SortedRuns {
  public:
-  // Items of a run: sorting one takes less than a millisecond.
-  static constexpr size_t kRun = 8192;
+  // The number of items in a run: sorting so many takes less than a millisecond.
+  static constexpr size_t kRunItems = 8192;
 
   SortedRuns() noexcept = default;
   ~SortedRuns() noexcept {
@@ -25,34 +26,34 @@ class SortedRuns {
   SortedRuns(const SortedRuns&) = delete;
   SortedRuns& operator=(const SortedRuns&) = delete;
 
-  // False if there is no memory.
+  // False if there is no memory; then nothing has changed.
   bool add(const Item& item) noexcept {
-    if ((count_ == 0 || runs_[count_ - 1].end == kRun) && !newRun()) return false;
+    if ((count_ == 0 || runs_[count_ - 1].end == kRunItems) && !addRun()) return false;
     Run& run = runs_[count_ - 1];
     run.items[run.end++] = item;
-    if (run.end == kRun) std::sort(run.items, run.items + kRun);
+    if (run.end == kRunItems) std::sort(run.items, run.items + kRunItems);
     return true;
   }
 
-  // After the last item, and before the first that is taken.
+  // Call this after the last add() and before the first take().
   void finish() noexcept {
     if (count_ == 0) return;
     Run& last = runs_[count_ - 1];
     std::sort(last.items, last.items + last.end);
-    left_ = count_;
-    std::make_heap(runs_, runs_ + left_, isLater);
+    remaining_ = count_;
+    std::make_heap(runs_, runs_ + remaining_, isLater);
   }
 
-  // The least item that is left; false if there is none.
+  // Removes the smallest item and writes it to `item`; false if there is none.
   bool take(Item& item) noexcept {
-    if (left_ == 0) return false;
-    std::pop_heap(runs_, runs_ + left_, isLater);
-    Run& run = runs_[left_ - 1];
+    if (remaining_ == 0) return false;
+    std::pop_heap(runs_, runs_ + remaining_, isLater);
+    Run& run = runs_[remaining_ - 1];
     item = run.items[run.next++];
     if (run.next == run.end) {
-      --left_;
+      --remaining_;
     } else {
-      std::push_heap(runs_, runs_ + left_, isLater);
+      std::push_heap(runs_, runs_ + remaining_, isLater);
     }
     return true;
   }
@@ -60,6 +61,7 @@ class SortedRuns {
  private:
   struct Run {
     Item* items;
+    // The indices of the next item to take, and behind the last one.
     size_t next;
     size_t end;
   };
@@ -68,7 +70,7 @@ class SortedRuns {
     return b.items[b.next] < a.items[a.next];
   }
 
-  bool newRun() noexcept {
+  bool addRun() noexcept {
     if (count_ == capacity_) {
       const size_t capacity = capacity_ == 0 ? 8 : capacity_ * 2;
       void* runs = std::realloc(static_cast<void*>(runs_), capacity * sizeof(Run));
@@ -76,7 +78,7 @@ class SortedRuns {
       runs_ = static_cast<Run*>(runs);
       capacity_ = capacity;
     }
-    auto* items = new (std::nothrow) Item[kRun];
+    auto* items = new (std::nothrow) Item[kRunItems];
     if (items == nullptr) return false;
     runs_[count_++] = {items, 0, 0};
     return true;
@@ -85,8 +87,8 @@ class SortedRuns {
   Run* runs_ = nullptr;
   size_t count_ = 0;
   size_t capacity_ = 0;
-  // Runs that are not used up: the first ones, a heap.
-  size_t left_ = 0;
+  // The number of runs that still have items. They come first in `runs_` and form a heap.
+  size_t remaining_ = 0;
 };
 
 }  // namespace relay_limiter

@@ -1,4 +1,5 @@
-// Sweep: visits whole tables in slices that a time budget cuts. Twin of lib/engine/js/sweep.ts.
+// Sweep visits whole tables in slices; a time budget limits each slice. Twin of
+// lib/engine/js/sweep.ts.
 #pragma once
 
 #include <cstdint>
@@ -10,10 +11,9 @@ namespace relay_limiter {
 
 class Sweep {
  public:
-  // Calls step(pass, cursor) until it has returned false, which ends a pass, for each of `passes`:
-  // passes at the end that would find nothing may be left out.
-  // A call with a finite budget goes on where the last such call stopped; one without starts
-  // afresh.
+  // Runs passes 0 to `passes` - 1. For each it calls step(pass, cursor) until that returns false.
+  // The last passes may be left out if they have nothing to visit. A call with a finite budget
+  // resumes where the last such call stopped; a call with an infinite budget starts at pass 0.
   template <class Step>
   void run(unsigned passes, double budgetMs, Step&& step) noexcept {
     const bool bounded = budgetMs < kInfinity;
@@ -29,10 +29,10 @@ class Sweep {
     if (pass_ >= passes) stop();
   }
 
-  // Whether the last run with a budget stopped before its end.
+  // Whether the last run with a budget stopped before the end.
   bool isUnderway() const noexcept { return pass_ > 0 || cursor_ > 0; }
 
-  // Forgets the place: the next run starts from the first pass.
+  // Makes the next run start at pass 0.
   void stop() noexcept {
     pass_ = 0;
     cursor_ = 0;

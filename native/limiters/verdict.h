@@ -1,5 +1,5 @@
-// Verdict: what a check decides; the binding says it to JavaScript as lib/engine/engine.ts wants
-// it.
+// Verdict is the result of a check. The binding translates it to the values that
+// lib/engine/engine.ts defines.
 #pragma once
 
 namespace relay_limiter {
@@ -7,16 +7,16 @@ namespace relay_limiter {
 enum class Verdict {
   kAllowed,
   kRefused,
-  // Refused: a newcomer, and nobody may go for it. Nothing is kept of it.
+  // Refused: a new peer, and no stored peer may be evicted for it. Nothing is stored for it.
   kNoRoom,
-  // To be disconnected: over the threshold, or banned.
+  // Refused, and the caller should disconnect the peer: it has reached the disconnect threshold or
+  // is banned.
   kDisconnect,
-  // Refused, and a ban begins with it.
+  // Refused, and this check begins a ban.
   kBanBegins,
-  // Undecided, and nothing counted: a new offender must be named, and the key came without its
-  // text.
+  // Not decided and not counted: the key's text is needed. The caller repeats the check with it.
   kNeedsName,
-  // Undecided: a new peer or offender found no memory.
+  // Not decided: there is no memory for a new peer or offender.
   kNoMemory,
 };
 
