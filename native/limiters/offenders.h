@@ -39,7 +39,7 @@ struct alignas(32) Ban {
 
 class Offenders {
  public:
-  static constexpr size_t kTop = TopViolators::kNamed;
+  static constexpr size_t kTop = TopViolators::kListed;
 
   // For a limiter of so many peers.
   explicit Offenders(double maxPeers) noexcept
@@ -179,7 +179,7 @@ class Offenders {
 
   // Writes the worst to `top`, most violations first, ties by who offended first; returns how many.
   size_t topViolators(const Offender* (&top)[kTop]) noexcept {
-    if (!top_.holds(violators_)) recount();
+    if (!top_.isComplete(violators_)) recount();
     for (size_t i = 0; i < top_.size(); ++i) top[i] = find(top_[i].fingerprint);
     return top_.size();
   }
@@ -317,7 +317,7 @@ class Offenders {
   void remove(Offender& offender) noexcept {
     if (offender.violations > 0 && offender.storedKey) {
       --violators_;
-      top_.forget(violatorOf(offender));
+      top_.remove(violatorOf(offender));
     }
     total_.subtract(offender.violations);
     if (offender.storedKey) {

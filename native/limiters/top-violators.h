@@ -1,6 +1,6 @@
-// TopViolators: the worst offenders, kept in order as violations are counted, so that naming them
-// takes no walk through all. Knows no table: where too many of the worst were forgiven, it says
-// that it has to be told of everybody again.
+// TopViolators keeps the offenders with the most violations sorted while violations are counted, so
+// that listing them needs no scan of all offenders. If too many of them were removed, the list is
+// incomplete and the caller must count all offenders again. Twin of lib/engine/js/top-violators.ts.
 #pragma once
 
 #include <cstddef>
@@ -12,68 +12,75 @@ namespace relay_limiter {
 
 class TopViolators {
  public:
-  // How many are named.
-  static constexpr size_t kNamed = 10;
+  // The number of offenders that statistics list.
+  static constexpr size_t kListed = 10;
 
   struct Violator {
     Fingerprint fingerprint;
     uint64_t violations;
-    // Unlike anybody else's, and lower than that of all who offended later.
+    // Unique; a later first violation has a higher one.
     uint64_t order;
   };
 
-  size_t size() const noexcept { return size_ < kNamed ? size_ : kNamed; }
-  const Violator& operator[](size_t place) const noexcept { return worst_[place]; }
+  size_t size() const noexcept { return size_ < kListed ? size_ : kListed; }
+  const Violator& operator[](size_t index) const noexcept { return worst_[index]; }
 
-  // After `violator` was counted once more, or first. `others`: how many others there are.
+  // Call this after a violator's violations have grown. `others` is the number of other violators.
   void count(const Violator& violator, size_t others) noexcept {
-    size_t place = find(violator);
-    if (place == size_) {
-      // Behind the last that is known there may be others that are worse.
-      const bool known = size_ == others || (size_ > 0 && isWorse(violator, worst_[size_ - 1]));
-      if (!known || (size_ == kKept && !isWorse(violator, worst_[kKept - 1]))) return;
+    size_t index = find(violator);
+    if (index == size_) {
+      // If the list does not hold all violators, one outside it may be worse than this one. Then
+      // the place of this one is known only if it is worse than the last entry.
+      const bool isPlaceKnown =
+          size_ == others || (size_ > 0 && isWorse(violator, worst_[size_ - 1]));
+      if (!isPlaceKnown || (size_ == kKept && !isWorse(violator, worst_[kKept - 1]))) return;
       if (size_ < kKept) ++size_;
-      place = size_ - 1;
+      index = size_ - 1;
     }
-    for (; place > 0 && isWorse(violator, worst_[place - 1]); --place) {
-      worst_[place] = worst_[place - 1];
+    for (; index > 0 && isWorse(violator, worst_[index - 1]); --index) {
+      worst_[index] = worst_[index - 1];
     }
-    worst_[place] = violator;
+    worst_[index] = violator;
   }
 
-  // After `violator` was forgiven.
-  void forget(const Violator& violator) noexcept {
-    const size_t place = find(violator);
-    if (place == size_) return;
+  // Call this after a violator was forgiven, with its last violations.
+  void remove(const Violator& violator) noexcept {
+    const size_t index = find(violator);
+    if (index == size_) return;
     --size_;
-    for (size_t i = place; i < size_; ++i) worst_[i] = worst_[i + 1];
+    for (size_t i = index; i < size_; ++i) worst_[i] = worst_[i + 1];
   }
 
-  // Whether they are the worst of `all` that there are. If not: clear(), and count() everybody.
-  bool holds(size_t all) const noexcept { return size_ >= (all < kNamed ? all : kNamed); }
+  // Whether this lists the worst of so many violators. If not, call clear(), then count() for each
+  // violator.
+  bool isComplete(size_t violators) const noexcept {
+    return size_ >= (violators < kListed ? violators : kListed);
+  }
 
   void clear() noexcept { size_ = 0; }
 
  private:
-  // So many can be forgiven before everybody must be counted again.
+  // The number of violators that are kept sorted. At least kKept - kListed of them must be removed
+  // before all violators must be counted again.
   static constexpr size_t kKept = 64;
 
   static bool isWorse(const Violator& a, const Violator& b) noexcept {
     return a.violations != b.violations ? a.violations > b.violations : a.order < b.order;
   }
 
-  // Its place; size_ without one. Hardly anybody is among the worst, which one comparison tells.
+  // The index of a violator; size_ if it is not kept. One comparison finds out that most violators
+  // are not.
   size_t find(const Violator& violator) const noexcept {
     if (size_ == 0) return 0;
     const Violator& last = worst_[size_ - 1];
     if (isWorse(last, violator)) return size_;
-    for (size_t place = size_; place-- > 0;) {
-      if (worst_[place].order == violator.order) return place;
+    for (size_t index = size_; index-- > 0;) {
+      if (worst_[index].order == violator.order) return index;
     }
     return size_;
   }
 
-  // Worst first; nobody else is worse than the last of them.
+  // The worst first. No violator outside is worse than the last one here.
   Violator worst_[kKept];
   size_t size_ = 0;
 };

@@ -1,4 +1,4 @@
-// TopViolators against a model that sorts everybody. .ci/run builds it with sanitizers.
+// Compares TopViolators with a model that sorts all violators. .ci/run builds it with sanitizers.
 
 #include "../../native/limiters/top-violators.h"
 
@@ -23,7 +23,8 @@ class Model {
  public:
   explicit Model(uint64_t seed) : random_(seed) {}
 
-  // Somebody new, or one who is known: rather one of a few, so that there are ties and favourites.
+  // Counts a violation of a new or a known violator. Half of the known ones are among the first 40,
+  // so that there are ties and violators with many violations.
   void offend() {
     const bool isNew = all_.empty() || random_() % 2 == 0;
     if (isNew) all_.push_back({{random_(), random_()}, 0, ++order_});
@@ -33,7 +34,7 @@ class Model {
     top_.count(violator, all_.size() - 1);
   }
 
-  // Anybody, or one of the worst, as when they are thrown out.
+  // Removes any violator or the worst one, as if a relay had disconnected it.
   void forgive() {
     if (all_.empty()) return;
     auto index = static_cast<size_t>(random_() % all_.size());
@@ -41,25 +42,25 @@ class Model {
       const auto worst = std::min_element(all_.begin(), all_.end(), isWorse);
       index = static_cast<size_t>(worst - all_.begin());
     }
-    top_.forget(all_[index]);
+    top_.remove(all_[index]);
     all_.erase(all_.begin() + static_cast<std::ptrdiff_t>(index));
   }
 
-  // Counts everybody again where that has to be, and says whether it had.
+  // Compares the list with the model. Returns whether all violators had to be counted again.
   bool compare() {
-    const bool held = top_.holds(all_.size());
-    if (!held) {
+    const bool wasComplete = top_.isComplete(all_.size());
+    if (!wasComplete) {
       top_.clear();
       for (size_t i = 0; i < all_.size(); ++i) top_.count(all_[i], i);
     }
     std::vector<Violator> sorted = all_;
     std::sort(sorted.begin(), sorted.end(), isWorse);
-    require(top_.size() == std::min(sorted.size(), TopViolators::kNamed), "so many are named");
+    require(top_.size() == std::min(sorted.size(), TopViolators::kListed), "the list is complete");
     for (size_t i = 0; i < top_.size(); ++i) {
-      require(top_[i].order == sorted[i].order, "they are the worst, in order");
-      require(top_[i].violations == sorted[i].violations, "their violations are right");
+      require(top_[i].order == sorted[i].order, "the list holds the worst violators in order");
+      require(top_[i].violations == sorted[i].violations, "the list holds their violations");
     }
-    return !held;
+    return !wasComplete;
   }
 
  private:
@@ -77,7 +78,7 @@ int main() {
     Model model(seed);
     std::mt19937_64 random(seed);
     for (int step = 0; step < 20'000; ++step) {
-      // Now a flood, now a cleanup.
+      // Floods of violations alternate with cleanups.
       const bool flood = step / 1000 % 3 != 2;
       if (random() % 8 == 0 ? !flood : flood) {
         model.offend();
@@ -87,7 +88,7 @@ int main() {
       if (step % 3 == 0) recounts += model.compare();
     }
   }
-  require(recounts > 20, "sometimes everybody has to be counted again");
-  require(recounts < 20 * 200, "but seldom");
-  std::printf("top violators: the worst of 400,000 offences, %u recounts\n", recounts);
+  require(recounts > 20, "sometimes all violators must be counted again");
+  require(recounts < 20 * 200, "all violators are seldom counted again");
+  std::printf("top violators: the worst after 400,000 steps, %u recounts\n", recounts);
 }
