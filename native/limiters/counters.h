@@ -1,10 +1,10 @@
-// Counters: what a limiter has decided, and what its bound has cost, since it was made. Twin of
+// Counters counts a limiter's verdicts and evictions since the limiter was created. Twin of
 // lib/engine/js/tally.ts.
 #pragma once
 
 #include <cstdint>
 
-#include "eviction.h"
+#include "eviction-cost.h"
 #include "verdict.h"
 
 namespace relay_limiter {
@@ -15,10 +15,11 @@ struct Counters {
   uint64_t disconnected = 0;
   uint64_t bansBegun = 0;
   uint64_t evictions = 0;
+  // Evictions that lost something: the evicted peer was not in its initial state.
   uint64_t lossyEvictions = 0;
   uint64_t refusedNewcomers = 0;
 
-  // Counts a check that was decided, and returns its verdict.
+  // Counts the verdict of a check and returns it.
   Verdict count(Verdict verdict) noexcept {
     switch (verdict) {
       case Verdict::kAllowed:
@@ -47,7 +48,7 @@ struct Counters {
 
   void countEviction(const EvictionCost& cost) noexcept {
     ++evictions;
-    if (!cost.isNothing()) ++lossyEvictions;
+    if (!cost.isZero()) ++lossyEvictions;
   }
 };
 

@@ -43,7 +43,7 @@ class DirectLimiter {
   }
 
   // Whether the short way is open: not while somebody may be banned.
-  bool canUseFastPath() const noexcept { return !offenders_.hasBans(); }
+  bool canUseFastPath() const noexcept { return offenders_.bans().isEmpty(); }
 
   // The short way of a check, as a function of the bucket: takes the cost if it is there. If not,
   // nothing has been decided, and checkMessage() at the same instant decides. It holds what it
@@ -65,7 +65,7 @@ class DirectLimiter {
   const AllowedTimes& allowedAt() const noexcept { return allowedAt_; }
 
   bool isBanned(const Fingerprint& fingerprint, double now) noexcept {
-    const double bannedAt = offenders_.bannedAt(fingerprint);
+    const double bannedAt = offenders_.bans().beganAt(fingerprint);
     if (bannedAt == kNever) return false;
     if (elapsed(now, bannedAt) < config_.banDuration) return true;
     offenders_.liftBan(fingerprint);
@@ -188,7 +188,7 @@ class DirectLimiter {
     };
     const auto old = [&](const LastAllowed& last) {
       if (!(elapsed(now, last.at) > maxAge)) return false;
-      if (offenders_.bannedAt(last.fingerprint) != kNever) return false;
+      if (offenders_.bans().beganAt(last.fingerprint) != kNever) return false;
       if (buckets_.find(last.fingerprint) != nullptr) --both_;
       offenders_.forgive(last.fingerprint);
       return true;
@@ -267,7 +267,7 @@ class DirectLimiter {
       *last = {key.fingerprint, now};
       return Verdict::kAllowed;
     }
-    if (!offenders_.canName(key)) return Verdict::kNeedsName;
+    if (!offenders_.canAdd(key)) return Verdict::kNeedsName;
     const uint64_t violations = offenders_.addViolation(key);
     if (violations == 0) return Verdict::kNoMemory;
     if (static_cast<double>(violations) < config_.orderbookBanThreshold) return Verdict::kRefused;
@@ -367,13 +367,13 @@ class DirectLimiter {
   Room<Own> makeRoom(Table<Own>& own, Table<Other>& other, const Fingerprint& fingerprint,
                      double now, const EvictionCost& newcomerCost, unsigned most) noexcept {
     if (static_cast<double>(peers()) < config_.maxPeers) return Room<Own>::free();
-    if (!offenders_.mayLeave(peers(), now, config_.banDuration)) return Room<Own>::none();
+    if (offenders_.areAllBanned(peers(), now, config_.banDuration)) return Room<Own>::none();
     EvictionCandidate<Own> best(newcomerCost);
     offerSample(own, offenders_, fingerprint, most, best,
                 [&](Own& record) { return offer(best, record, other, now); });
     // Of some connections only the other table knows.
     EvictionCandidate<Other> otherTableCandidate(best.cost());
-    if (!best.cost().isNothing() && other.size() > both_) {
+    if (!best.cost().isZero() && other.size() > both_) {
       const unsigned others = best.record() == nullptr ? most : kSample;
       offerSample(other, offenders_, fingerprint, others, otherTableCandidate,
                   [&](Other& record) { return offer(otherTableCandidate, record, own, now); });
@@ -427,7 +427,7 @@ class DirectLimiter {
 
   // Whether a ban is in force, as a check sees it: one that is over goes, its violations with it.
   bool inBan(const Fingerprint& fingerprint, double now) noexcept {
-    const double bannedAt = offenders_.bannedAt(fingerprint);
+    const double bannedAt = offenders_.bans().beganAt(fingerprint);
     if (bannedAt == kNever) return false;
     if (elapsed(now, bannedAt) < config_.banDuration) return true;
     offenders_.forgive(fingerprint);

@@ -39,7 +39,7 @@ class OrderbookLimiter {
   const AllowedTimes& allowedAt() const noexcept { return allowedAt_; }
 
   bool isBanned(const Fingerprint& fingerprint, double now) noexcept {
-    const double bannedAt = offenders_.bannedAt(fingerprint);
+    const double bannedAt = offenders_.bans().beganAt(fingerprint);
     if (bannedAt == kNever) return false;
     if (elapsed(now, bannedAt) < config_.banDuration) return true;
     LastAllowed* last = allowedAt_.find(fingerprint);
@@ -182,7 +182,7 @@ class OrderbookLimiter {
 
   Offenders& offenders() noexcept { return offenders_; }
   Counters& counters() noexcept { return counters_; }
-  size_t peers() const noexcept { return allowedAt_.size() + offenders_.bans() - both_; }
+  size_t peers() const noexcept { return allowedAt_.size() + offenders_.bans().size() - both_; }
   size_t tracked() const noexcept { return allowedAt_.size(); }
   size_t memoryBytes() const noexcept {
     return allowedAt_.memoryBytes() + pending_.memoryBytes() + offenders_.memoryBytes();
@@ -196,7 +196,7 @@ class OrderbookLimiter {
     }
     const auto violations = static_cast<double>(offenders_.violations(key.fingerprint));
     if (violations >= config_.violationBanThreshold) {
-      if (!offenders_.canName(key)) return Verdict::kNeedsName;
+      if (!offenders_.canAdd(key)) return Verdict::kNeedsName;
       return beginBan(key, now);
     }
     if (last == nullptr && !pending_.isEmpty()) {
@@ -207,7 +207,7 @@ class OrderbookLimiter {
     if (elapsed(now, allowedAt) >= effectiveInterval(violations)) {
       return setAllowedAt(last, key.fingerprint, now);
     }
-    if (!offenders_.canName(key)) return Verdict::kNeedsName;
+    if (!offenders_.canAdd(key)) return Verdict::kNeedsName;
     return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
   }
 
@@ -270,14 +270,15 @@ class OrderbookLimiter {
                                                     const EvictionCost& newcomerCost,
                                                     unsigned most) noexcept {
     if (static_cast<double>(peers()) < config_.maxPeers) return Room<LastAllowed>::free();
-    if (!offenders_.mayLeave(peers(), now, config_.banDuration)) return Room<LastAllowed>::none();
+    if (offenders_.areAllBanned(peers(), now, config_.banDuration))
+      return Room<LastAllowed>::none();
     EvictionCandidate<LastAllowed> best(newcomerCost);
     offerSample(allowedAt_, offenders_, fingerprint, most, best,
                 [&](LastAllowed& last) { return offer(best, last, now); });
     // Of some peers only a ban is known, which may be over.
     const Ban* lapsed = nullptr;
-    if (!best.cost().isNothing() && offenders_.bans() > both_ &&
-        offenders_.areBansOver(now, config_.banDuration)) {
+    if (!best.cost().isZero() && offenders_.bans().size() > both_ &&
+        offenders_.bans().mayAnyBeOver(now, config_.banDuration)) {
       const unsigned others = best.record() == nullptr ? most : kSample;
       offenders_.sampleBans(fingerprint, others, [&](const Ban& ban) {
         if (elapsed(now, ban.began) >= config_.banDuration) lapsed = &ban;
@@ -286,7 +287,7 @@ class OrderbookLimiter {
     }
     if (lapsed != nullptr) {
       const Fingerprint& key = lapsed->fingerprint;
-      return Room<LastAllowed>::of(allowedAt_.find(key), key, EvictionCost::ofUnpunished(0));
+      return Room<LastAllowed>::of(allowedAt_.find(key), key, EvictionCost::ofClean(0));
     }
     if (best.record() == nullptr) return Room<LastAllowed>::none();
     return Room<LastAllowed>::of(best.record(), best.record()->fingerprint, best.cost());
@@ -313,7 +314,7 @@ class OrderbookLimiter {
   }
 
   bool isInBans(const Fingerprint& fingerprint) noexcept {
-    return offenders_.bannedAt(fingerprint) != kNever;
+    return offenders_.bans().beganAt(fingerprint) != kNever;
   }
 
   double effectiveInterval(double violations) const noexcept {

@@ -219,10 +219,11 @@ bool sweepUntold(Table<Record>& table, Offenders& offenders, uint64_t& cursor, d
                  UseDigest&& useDigest) noexcept {
   return table.sweep(cursor, [&](const Record& record) {
     double began;
-    const Offender* offender = offenders.listed(record.fingerprint, now, banDuration, began);
+    const Offender* offender =
+        offenders.findForSnapshot(record.fingerprint, now, banDuration, began);
     if (offender == nullptr) {
       if (isSaved(record)) useDigest(nullptr, SavedDigest::of(record, now));
-    } else if (offenders.isLate(*offender, order)) {
+    } else if (offenders.isNewerThan(*offender, order)) {
       useOffender(*offender, began);
     }
     return false;

@@ -251,7 +251,7 @@ class RateLimiter {
                 config_.burstLimit)) {
       return Verdict::kAllowed;
     }
-    if (!offenders_.canName(key)) return Verdict::kNeedsName;
+    if (!offenders_.canAdd(key)) return Verdict::kNeedsName;
     const uint64_t violations = offenders_.addViolation(key);
     if (violations == 0) return Verdict::kNoMemory;
     if (static_cast<double>(violations) >= config_.disconnectThreshold) return Verdict::kDisconnect;

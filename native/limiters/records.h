@@ -42,7 +42,7 @@ template <class Record, class Offer>
 void offerSample(Table<Record>& table, const Offenders& offenders, const Fingerprint& fingerprint,
                  unsigned most, const EvictionCandidate<Record>& best, Offer&& offer) noexcept {
   // Then the first can go.
-  if (!offenders.areThere()) return table.sample(fingerprint, kSample, offer);
+  if (offenders.size() == 0) return table.sample(fingerprint, kSample, offer);
   Record* sample[kSample];
   unsigned size = 0;
   // Whether the search is over.
@@ -128,7 +128,7 @@ struct Offence {
   // What is lost with it.
   EvictionCost evictionCost() const noexcept {
     return banSecondsLeft > 0 ? EvictionCost::ofBanned()
-                              : EvictionCost::ofPunished(violations, idleSeconds);
+                              : EvictionCost::ofOffender(violations, idleSeconds);
   }
   // When its ban began; kNever: it has none.
   double banBegan(double now, double banDuration) const noexcept {
@@ -149,13 +149,9 @@ struct Room {
   EvictionCost cost;
 
   // Nobody has to go.
-  static Room free() noexcept {
-    return {true, false, nullptr, {0, 0}, EvictionCost::ofUnpunished(0)};
-  }
+  static Room free() noexcept { return {true, false, nullptr, {0, 0}, EvictionCost::ofClean(0)}; }
   // Nobody may go.
-  static Room none() noexcept {
-    return {false, false, nullptr, {0, 0}, EvictionCost::ofUnpunished(0)};
-  }
+  static Room none() noexcept { return {false, false, nullptr, {0, 0}, EvictionCost::ofClean(0)}; }
   static Room of(Record* record, const Fingerprint& evicted, const EvictionCost& cost) noexcept {
     return {true, true, record, evicted, cost};
   }

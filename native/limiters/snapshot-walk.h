@@ -46,13 +46,13 @@ class SnapshotWalk {
 
   bool collect(Core& core) noexcept {
     bool hasMemory = true;
-    const auto add = [&](const Offenders::Place& place) {
+    const auto add = [&](const Offenders::SnapshotPosition& place) {
       hasMemory = hasMemory && places_.add(place);
     };
     if (!hasBegun_) order_ = core.offenders().lastOrder();
     hasBegun_ = true;
     for (unsigned n = 0; n < kMostPages; ++n) {
-      const bool hasMore = core.offenders().sweepPlaces(cursor_, order_, add);
+      const bool hasMore = core.offenders().sweepPositions(cursor_, order_, add);
       if (!hasMemory) return false;
       if (hasMore) continue;
       places_.finish();
@@ -64,12 +64,12 @@ class SnapshotWalk {
 
   template <class UseOffender>
   void visitOffenders(Core& core, double now, size_t most, UseOffender&& useOffender) noexcept {
-    Offenders::Place place;
+    Offenders::SnapshotPosition place;
     for (size_t n = 0; n < most; ++n) {
       if (!places_.take(place)) return enter(Phase::kDigests);
       double began;
       const Offender* offender =
-          core.offenders().listed(place.fingerprint, now, core.banDuration(), began);
+          core.offenders().findForSnapshot(place.fingerprint, now, core.banDuration(), began);
       if (offender != nullptr) useOffender(*offender, began);
     }
   }
@@ -107,7 +107,7 @@ class SnapshotWalk {
   bool hasBegun_ = false;
   // Offenders since later than that are told with the others.
   uint64_t order_ = 0;
-  SortedRuns<Offenders::Place> places_;
+  SortedRuns<Offenders::SnapshotPosition> places_;
 };
 
 }  // namespace relay_limiter

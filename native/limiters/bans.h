@@ -1,0 +1,118 @@
+// Bans stores when each ban began, whether it is in force or over, and the order in which bans
+// began. How long a ban lasts is up to the limiter.
+#pragma once
+
+#include <algorithm>
+
+#include "../memory/compiler.h"
+#include "../table/table.h"
+#include "arithmetic.h"
+
+namespace relay_limiter {
+
+struct alignas(32) Ban {
+  Fingerprint fingerprint;
+  // In monotonic seconds.
+  double began;
+  // Unique; a ban that began later has a higher one. Breaks ties between equal instants.
+  uint64_t order;
+};
+
+inline bool beganLater(const Ban& a, const Ban& b) noexcept {
+  return a.began != b.began ? a.began > b.began : a.order > b.order;
+}
+
+class Bans {
+ public:
+  size_t size() const noexcept { return table_.size(); }
+  bool isEmpty() const noexcept { return table_.size() == 0; }
+  size_t memoryBytes() const noexcept { return table_.memoryBytes(); }
+
+  // nullptr if the peer has no ban. Most limiters have no ban at all, and then there is no look-up.
+  const Ban* find(const Fingerprint& fingerprint) const noexcept { return findBan(fingerprint); }
+
+  // When the peer's ban began; kNever if it has none.
+  double beganAt(const Fingerprint& fingerprint) const noexcept {
+    const Ban* ban = findBan(fingerprint);
+    return ban == nullptr ? kNever : ban->began;
+  }
+
+  // Fetches the memory that find() will read.
+  RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
+    table_.prepare(fingerprint);
+  }
+
+  // False only if no ban can be over. True does not mean that one is.
+  bool mayAnyBeOver(double now, double banDuration) const noexcept {
+    return !isEmpty() && elapsed(now, earliest_) >= banDuration;
+  }
+
+  // Adds a ban for a peer without one. False if there is no memory; then nothing has changed.
+  bool insert(const Fingerprint& fingerprint, double began, uint64_t order) noexcept {
+    Ban* ban = table_.insert(fingerprint);
+    if (ban == nullptr) return false;
+    *ban = {fingerprint, began, order};
+    earliest_ = std::min(earliest_, began);
+    earliestSwept_ = std::min(earliestSwept_, began);
+    return true;
+  }
+
+  // Makes a ban end later, if `began` is later than its beginning. False if the peer has no ban.
+  bool extend(const Fingerprint& fingerprint, double began) noexcept {
+    Ban* ban = findBan(fingerprint);
+    if (ban == nullptr) return false;
+    ban->began = std::max(ban->began, began);
+    return true;
+  }
+
+  void remove(const Fingerprint& fingerprint) noexcept {
+    Ban* ban = findBan(fingerprint);
+    if (ban == nullptr) return;
+    table_.erase(ban);
+    if (isEmpty()) earliest_ = kInfinity;
+  }
+
+  // Visits some bans, as Table::sweep does, and erases those for which expire(ban) returns true.
+  template <class Expire>
+  bool sweep(uint64_t& cursor, Expire&& expire) noexcept {
+    if (cursor == 0) earliestSwept_ = kInfinity;
+    const bool hasMore = table_.sweep(cursor, [&](const Ban& ban) {
+      if (expire(ban)) return true;
+      earliestSwept_ = std::min(earliestSwept_, ban.began);
+      return false;
+    });
+    if (!hasMore) earliest_ = earliestSwept_;
+    return hasMore;
+  }
+
+  // Visits some bans, as Table::sample does.
+  template <class Visit>
+  void sample(const Fingerprint& fingerprint, unsigned most, Visit&& visit) noexcept {
+    table_.sample(fingerprint, most, visit);
+  }
+
+  template <class Visit>
+  void forEach(Visit&& visit) noexcept {
+    table_.forEach(visit);
+  }
+
+  void clear() noexcept {
+    table_.clear();
+    earliest_ = kInfinity;
+  }
+
+ private:
+  Ban* findBan(const Fingerprint& fingerprint) const noexcept {
+    return isEmpty() ? nullptr : table_.find(fingerprint);
+  }
+
+  Table<Ban> table_;
+  // No ban began before this instant. It is exact after a sweep; a removed ban may leave it too
+  // early.
+  double earliest_ = kInfinity;
+  // The earliest beginning among the bans that the current sweep has kept and those that began
+  // after the sweep did.
+  double earliestSwept_ = kInfinity;
+};
+
+}  // namespace relay_limiter
