@@ -6,6 +6,7 @@
 
 #include "../memory/compiler.h"
 #include "counters.h"
+#include "eviction.h"
 #include "offenders.h"
 #include "pending.h"
 #include "records.h"
@@ -351,12 +352,12 @@ class DirectLimiter {
                                      const EvictionCost& newcomerCost = EvictionCost::ofBanned(),
                                      unsigned most = kMostLookedAt) noexcept {
     const bool isKnown = other.find(fingerprint) != nullptr;
-    const auto room =
-        isKnown ? Room<Own>::free() : makeRoom(own, other, fingerprint, now, newcomerCost, most);
-    if (!room.found) return Verdict::kNoRoom;
-    record = room.take(own, fingerprint);
+    const auto admission = isKnown ? Admission<Own>::withoutEviction()
+                                   : admit(own, other, fingerprint, now, newcomerCost, most);
+    if (!admission.isAllowed) return Verdict::kNoRoom;
+    record = admission.insert(own, fingerprint);
     if (record == nullptr) return Verdict::kNoMemory;
-    vacate(room, other);
+    evict(admission, other);
     if (isKnown) ++both_;
     return Verdict::kAllowed;
   }
@@ -364,10 +365,10 @@ class DirectLimiter {
   // Room for a newcomer, in `own` if that can be: where there are maxPeers, one that is missed less
   // goes.
   template <class Own, class Other>
-  Room<Own> makeRoom(Table<Own>& own, Table<Other>& other, const Fingerprint& fingerprint,
-                     double now, const EvictionCost& newcomerCost, unsigned most) noexcept {
-    if (static_cast<double>(peers()) < config_.maxPeers) return Room<Own>::free();
-    if (offenders_.areAllBanned(peers(), now, config_.banDuration)) return Room<Own>::none();
+  Admission<Own> admit(Table<Own>& own, Table<Other>& other, const Fingerprint& fingerprint,
+                       double now, const EvictionCost& newcomerCost, unsigned most) noexcept {
+    if (static_cast<double>(peers()) < config_.maxPeers) return Admission<Own>::withoutEviction();
+    if (offenders_.areAllBanned(peers(), now, config_.banDuration)) return Admission<Own>::denied();
     EvictionCandidate<Own> best(newcomerCost);
     offerSample(own, offenders_, fingerprint, most, best,
                 [&](Own& record) { return offer(best, record, other, now); });
@@ -380,19 +381,19 @@ class DirectLimiter {
     }
     if (otherTableCandidate.record() != nullptr) {
       const Fingerprint& key = otherTableCandidate.record()->fingerprint;
-      return Room<Own>::of(own.find(key), key, otherTableCandidate.cost());
+      return Admission<Own>::byEviction(own.find(key), key, otherTableCandidate.cost());
     }
-    if (best.record() == nullptr) return Room<Own>::none();
-    return Room<Own>::of(best.record(), best.record()->fingerprint, best.cost());
+    if (best.record() == nullptr) return Admission<Own>::denied();
+    return Admission<Own>::byEviction(best.record(), best.record()->fingerprint, best.cost());
   }
 
   // The victim of a room is forgotten: its record, if it had one, is the newcomer's already.
   template <class Own, class Other>
-  void vacate(const Room<Own>& room, Table<Other>& other) noexcept {
-    if (!room.hasVictim) return;
-    counters_.countEviction(room.cost);
-    if (erase(other, room.evicted) && room.record != nullptr) --both_;
-    offenders_.forgive(room.evicted);
+  void evict(const Admission<Own>& admission, Table<Other>& other) noexcept {
+    if (!admission.needsEviction) return;
+    counters_.countEviction(admission.cost);
+    if (erase(other, admission.evicted) && admission.record != nullptr) --both_;
+    offenders_.forgive(admission.evicted);
   }
 
   // A record of one table, whose connection the other table may know as well.

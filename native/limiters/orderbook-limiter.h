@@ -6,6 +6,7 @@
 
 #include "../memory/compiler.h"
 #include "counters.h"
+#include "eviction.h"
 #include "offenders.h"
 #include "pending.h"
 #include "records.h"
@@ -61,21 +62,21 @@ class OrderbookLimiter {
     isBanned(fingerprint, now);
     const bool wasInBans = isInBans(fingerprint);
     const bool isKnown = wasInBans || allowedAt_.find(fingerprint) != nullptr;
-    const auto room = isKnown ? Room<LastAllowed>::free()
-                              : makeRoom(fingerprint, now, offence.evictionCost(), most);
-    if (!room.found) return Verdict::kNoRoom;
+    const auto admission = isKnown ? Admission<LastAllowed>::withoutEviction()
+                                   : admit(fingerprint, now, offence.evictionCost(), most);
+    if (!admission.isAllowed) return Verdict::kNoRoom;
     const bool isBanAlone = began > kNever && offence.idleSeconds == kInfinity;
     if (!isKnown && !isBanAlone) {
-      LastAllowed* last = room.take(allowedAt_, fingerprint);
+      LastAllowed* last = admission.insert(allowedAt_, fingerprint);
       if (last == nullptr) return Verdict::kNoMemory;
       *last = {fingerprint, now - offence.idleSeconds};
       const LastAllowed* awaited = pending_.find(key);
       if (awaited != nullptr && isLater(*awaited, *last)) last->at = awaited->at;
-      vacate(room, true);
+      evict(admission, true);
     }
     pending_.forget(key);
     if (!offenders_.restore(key, offence.violations, began)) return Verdict::kNoMemory;
-    if (!isKnown && isBanAlone) vacate(room, false);
+    if (!isKnown && isBanAlone) evict(admission, false);
     if (!wasInBans && began > kNever && allowedAt_.find(fingerprint) != nullptr) ++both_;
     return Verdict::kAllowed;
   }
@@ -242,11 +243,11 @@ class OrderbookLimiter {
   Verdict setAllowedAt(LastAllowed* last, const Fingerprint& fingerprint, double at) noexcept {
     if (last == nullptr) last = allowedAt_.find(fingerprint);
     if (last == nullptr) {
-      const auto room = makeRoom(fingerprint, at, EvictionCost::ofBanned(), kMostLookedAt);
-      if (!room.found) return Verdict::kNoRoom;
-      last = room.take(allowedAt_, fingerprint);
+      const auto admission = admit(fingerprint, at, EvictionCost::ofBanned(), kMostLookedAt);
+      if (!admission.isAllowed) return Verdict::kNoRoom;
+      last = admission.insert(allowedAt_, fingerprint);
       if (last == nullptr) return Verdict::kNoMemory;
-      vacate(room, true);
+      evict(admission, true);
     }
     *last = {fingerprint, at};
     return Verdict::kAllowed;
@@ -255,23 +256,24 @@ class OrderbookLimiter {
   // A ban may be all that is known of a peer.
   Verdict beginBan(const Key& key, double now) noexcept {
     const bool isKnown = allowedAt_.find(key.fingerprint) != nullptr;
-    const auto room = isKnown
-                          ? Room<LastAllowed>::free()
-                          : makeRoom(key.fingerprint, now, EvictionCost::ofBanned(), kMostLookedAt);
-    if (!room.found) return Verdict::kNoRoom;
+    const auto admission =
+        isKnown ? Admission<LastAllowed>::withoutEviction()
+                : admit(key.fingerprint, now, EvictionCost::ofBanned(), kMostLookedAt);
+    if (!admission.isAllowed) return Verdict::kNoRoom;
     if (!offenders_.beginBan(key, now)) return Verdict::kNoMemory;
-    vacate(room, false);
+    evict(admission, false);
     if (isKnown) ++both_;
     return Verdict::kBanBegins;
   }
 
   // Room for a newcomer: where there are maxPeers, one that is missed less goes.
-  RELAY_LIMITER_NOINLINE Room<LastAllowed> makeRoom(const Fingerprint& fingerprint, double now,
-                                                    const EvictionCost& newcomerCost,
-                                                    unsigned most) noexcept {
-    if (static_cast<double>(peers()) < config_.maxPeers) return Room<LastAllowed>::free();
+  RELAY_LIMITER_NOINLINE Admission<LastAllowed> admit(const Fingerprint& fingerprint, double now,
+                                                      const EvictionCost& newcomerCost,
+                                                      unsigned most) noexcept {
+    if (static_cast<double>(peers()) < config_.maxPeers)
+      return Admission<LastAllowed>::withoutEviction();
     if (offenders_.areAllBanned(peers(), now, config_.banDuration))
-      return Room<LastAllowed>::none();
+      return Admission<LastAllowed>::denied();
     EvictionCandidate<LastAllowed> best(newcomerCost);
     offerSample(allowedAt_, offenders_, fingerprint, most, best,
                 [&](LastAllowed& last) { return offer(best, last, now); });
@@ -287,20 +289,22 @@ class OrderbookLimiter {
     }
     if (lapsed != nullptr) {
       const Fingerprint& key = lapsed->fingerprint;
-      return Room<LastAllowed>::of(allowedAt_.find(key), key, EvictionCost::ofClean(0));
+      return Admission<LastAllowed>::byEviction(allowedAt_.find(key), key,
+                                                EvictionCost::ofClean(0));
     }
-    if (best.record() == nullptr) return Room<LastAllowed>::none();
-    return Room<LastAllowed>::of(best.record(), best.record()->fingerprint, best.cost());
+    if (best.record() == nullptr) return Admission<LastAllowed>::denied();
+    return Admission<LastAllowed>::byEviction(best.record(), best.record()->fingerprint,
+                                              best.cost());
   }
 
   // The victim of a room is forgotten. `isTaken`: its record, if it had one, is the newcomer's
   // already.
-  void vacate(const Room<LastAllowed>& room, bool isTaken) noexcept {
-    if (!room.hasVictim) return;
-    counters_.countEviction(room.cost);
-    if (room.record != nullptr && isInBans(room.evicted)) --both_;
-    if (!isTaken) erase(allowedAt_, room.evicted);
-    offenders_.forgive(room.evicted);
+  void evict(const Admission<LastAllowed>& admission, bool isTaken) noexcept {
+    if (!admission.needsEviction) return;
+    counters_.countEviction(admission.cost);
+    if (admission.record != nullptr && isInBans(admission.evicted)) --both_;
+    if (!isTaken) erase(allowedAt_, admission.evicted);
+    offenders_.forgive(admission.evicted);
   }
 
   bool offer(EvictionCandidate<LastAllowed>& best, LastAllowed& last, double now) noexcept {

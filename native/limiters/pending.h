@@ -11,6 +11,7 @@
 #include <new>
 
 #include "../memory/compiler.h"
+#include "offenders.h"
 #include "records.h"
 #include "verdict.h"
 

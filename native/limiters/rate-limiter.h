@@ -4,6 +4,7 @@
 
 #include "../memory/compiler.h"
 #include "counters.h"
+#include "eviction.h"
 #include "offenders.h"
 #include "pending.h"
 #include "records.h"

@@ -7,8 +7,7 @@
 
 #include "../table/table.h"
 #include "arithmetic.h"
-#include "eviction.h"
-#include "offenders.h"
+#include "eviction-cost.h"
 
 namespace relay_limiter {
 
@@ -34,34 +33,6 @@ struct alignas(32) LastAllowed {
 using Buckets = Table<Bucket>;
 using Leases = Table<Lease>;
 using AllowedTimes = Table<LastAllowed>;
-
-// Offers sixteen random records to `best`, and while none of them can go sixteen more, up to
-// `most` in all. offer(record) returns true where the search can end. The memory that tells what a
-// record is worth is requested for all sixteen at once: one by one would cost a cache miss each.
-template <class Record, class Offer>
-void offerSample(Table<Record>& table, const Offenders& offenders, const Fingerprint& fingerprint,
-                 unsigned most, const EvictionCandidate<Record>& best, Offer&& offer) noexcept {
-  // Then the first can go.
-  if (offenders.size() == 0) return table.sample(fingerprint, kSample, offer);
-  Record* sample[kSample];
-  unsigned size = 0;
-  // Whether the search is over.
-  const auto offerAll = [&] {
-    for (unsigned i = 0; i < size; ++i) {
-      if (offer(*sample[i])) return true;
-    }
-    size = 0;
-    return best.record() != nullptr;
-  };
-  bool isOver = false;
-  table.sample(fingerprint, most, [&](Record& record) {
-    offenders.prepare(record.fingerprint);
-    sample[size++] = &record;
-    isOver = size == kSample && offerAll();
-    return isOver;
-  });
-  if (!isOver) offerAll();
-}
 
 // A bucket or an interval that is as a fresh peer's again within so many seconds is not in a
 // snapshot.
@@ -134,31 +105,6 @@ struct Offence {
   double banBegan(double now, double banDuration) const noexcept {
     if (!(banSecondsLeft > 0)) return kNever;
     return now - (banDuration - banSecondsLeft);
-  }
-};
-
-// Room for a newcomer. The victim, if there is one, is forgotten only when the newcomer is there:
-// without memory for that nothing has changed.
-template <class Record>
-struct Room {
-  bool found;
-  bool hasVictim;
-  // The victim's record in the newcomer's table, to be replaced; nullptr: it has none there.
-  Record* record;
-  Fingerprint evicted;
-  EvictionCost cost;
-
-  // Nobody has to go.
-  static Room free() noexcept { return {true, false, nullptr, {0, 0}, EvictionCost::ofClean(0)}; }
-  // Nobody may go.
-  static Room none() noexcept { return {false, false, nullptr, {0, 0}, EvictionCost::ofClean(0)}; }
-  static Room of(Record* record, const Fingerprint& evicted, const EvictionCost& cost) noexcept {
-    return {true, true, record, evicted, cost};
-  }
-
-  // The newcomer's record; nullptr where there is no memory.
-  Record* take(Table<Record>& table, const Fingerprint& fingerprint) const noexcept {
-    return record == nullptr ? table.insert(fingerprint) : table.replace(record, fingerprint);
   }
 };
 
