@@ -1,5 +1,5 @@
-// OrderbookRateLimiter's decisions. Twin of lib/engine/js/orderbook-limiter.ts: same names, same
-// order of statements.
+// OrderbookLimiter decides the checks of the public class OrderbookRateLimiter. Twin of
+// lib/engine/js/orderbook-limiter.ts: the same names and the same order of statements.
 #pragma once
 
 #include <algorithm>
@@ -17,14 +17,17 @@ namespace relay_limiter {
 
 class OrderbookLimiter {
  public:
-  // Of a sweep: the times, the bans, and the times that are awaited.
-  static constexpr unsigned kPasses = 2 + PendingRecords<LastAllowed>::kMostSecrets;
+  static constexpr unsigned kSecrets = PendingRecords<LastAllowed>::kMostSecrets;
+  // The passes of a cleanup: the times, the bans, and the pending times of each secret.
+  static constexpr unsigned kPasses = 2 + kSecrets;
 
   struct Config {
+    // In seconds.
     double interval;
     double violationBanThreshold;
     double violationWarningThreshold;
     double violationSevereThreshold;
+    // In seconds.
     double banDuration;
     double maxPeers;
   };
@@ -32,102 +35,105 @@ class OrderbookLimiter {
   explicit OrderbookLimiter(const Config& config) noexcept
       : config_(config), offenders_(config.maxPeers) {}
 
-  // `last` is the peer's, nullptr where it has none.
+  // `last` is the peer's record, nullptr if it has none.
   Verdict check(const Key& key, LastAllowed* last, double now) noexcept {
     return counters_.count(decide(key, last, now));
   }
 
   const AllowedTimes& allowedAt() const noexcept { return allowedAt_; }
 
+  // Removes a ban that is over, with its violations. The peer stays tracked, as in the reference.
   bool isBanned(const Fingerprint& fingerprint, double now) noexcept {
-    const double bannedAt = offenders_.bans().beganAt(fingerprint);
-    if (bannedAt == kNever) return false;
-    if (elapsed(now, bannedAt) < config_.banDuration) return true;
+    const double began = offenders_.bans().beganAt(fingerprint);
+    if (began == kNever) return false;
+    if (elapsed(now, began) < config_.banDuration) return true;
     LastAllowed* last = allowedAt_.find(fingerprint);
-    if (last != nullptr) --both_;
+    if (last != nullptr) --inBothTables_;
     offenders_.forgive(fingerprint);
-    // Where there is no memory for it, a peer without an entry is allowed as well.
+    // Without memory for a record the result is the same: a peer without one is allowed.
     if (last == nullptr) last = allowedAt_.insert(fingerprint);
     if (last != nullptr) *last = {fingerprint, kNever};
     return false;
   }
 
-  // Puts an offender back: its violations become as many, its ban ends as late, and one that is not
-  // known gets its time, or where that is unknown and it is banned nothing but the ban; if there is
-  // room, or one of `most` that are looked at is missed less; else `kNoRoom`.
+  // Restores an offender: raises its violations to those of the snapshot, and makes its ban end no
+  // earlier. A new peer gets the time of its last allowed request, or only a ban if that time is
+  // unknown and it is banned. kNoRoom if there are maxPeers peers and none of up to `most` records
+  // may be evicted for a new peer.
   Verdict restore(const Key& key, const Offence& offence, double now, unsigned most) noexcept {
     const Fingerprint& fingerprint = key.fingerprint;
     const double began = offence.banBegan(now, config_.banDuration);
-    // Or a ban that is over would be lengthened.
+    // Removes a ban that is over, because restoring would extend it.
     isBanned(fingerprint, now);
-    const bool wasInBans = isInBans(fingerprint);
-    const bool isKnown = wasInBans || allowedAt_.find(fingerprint) != nullptr;
+    const bool hadBan = hasBan(fingerprint);
+    const bool isKnown = hadBan || allowedAt_.find(fingerprint) != nullptr;
     const auto admission = isKnown ? Admission<LastAllowed>::withoutEviction()
                                    : admit(fingerprint, now, offence.evictionCost(), most);
     if (!admission.isAllowed) return Verdict::kNoRoom;
-    const bool isBanAlone = began > kNever && offence.idleSeconds == kInfinity;
-    if (!isKnown && !isBanAlone) {
+    const bool isBanOnly = began > kNever && offence.idleSeconds == kInfinity;
+    if (!isKnown && !isBanOnly) {
       LastAllowed* last = admission.insert(allowedAt_, fingerprint);
       if (last == nullptr) return Verdict::kNoMemory;
       *last = {fingerprint, now - offence.idleSeconds};
-      const LastAllowed* awaited = pending_.find(key);
-      if (awaited != nullptr && isLater(*awaited, *last)) last->at = awaited->at;
+      const LastAllowed* pending = pending_.find(key);
+      if (pending != nullptr && isLater(*pending, *last)) last->at = pending->at;
       evict(admission, true);
     }
-    pending_.forget(key);
+    pending_.remove(key);
     if (!offenders_.restore(key, offence.violations, began)) return Verdict::kNoMemory;
-    if (!isKnown && isBanAlone) evict(admission, false);
-    if (!wasInBans && began > kNever && allowedAt_.find(fingerprint) != nullptr) ++both_;
+    if (!isKnown && isBanOnly) evict(admission, false);
+    if (!hadBan && began > kNever && allowedAt_.find(fingerprint) != nullptr) ++inBothTables_;
     return Verdict::kAllowed;
   }
 
-  // Asks for the memory that restore() will read.
+  // Fetches the memory that restore() will read.
   RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
     allowedAt_.prepare(fingerprint);
     offenders_.prepare(fingerprint);
   }
 
-  // A random key, before the first digest.
+  // Sets a random key. Call this before the first restoreDigest().
   void setDigestKey(const Secret& key) noexcept { pending_.setKey(key); }
 
-  // Asks for the memory that restoreDigest() will read.
+  // Fetches the memory that restoreDigest() will read.
   RELAY_LIMITER_INLINE void prepareDigest(const Secret& secret,
                                           const Fingerprint& digest) const noexcept {
     pending_.prepare(secret, digest);
   }
 
-  // Keeps what a snapshot says under a digest until its peer comes; `kNoRoom` if as many peers as
-  // maxPeers are awaited.
+  // Stores what a snapshot has under a digest until the peer is checked again. kNoRoom if the
+  // snapshot has no time, or if maxPeers records or too many secrets are pending.
   Verdict restoreDigest(const Secret& secret, bool isOwn, const SavedDigest& saved,
                         double now) noexcept {
     if (!saved.hasTime()) return Verdict::kNoRoom;
-    const LastAllowed last = saved.restoredTime(now);
+    const LastAllowed last = saved.toLastAllowed(now);
     return pending_.put(secret, isOwn, last, config_.maxPeers, isLater);
   }
 
-  // Has no buckets.
+  // This limiter has no buckets.
   static SavedBucket savedBucket(const Fingerprint&, double) noexcept {
     return SavedBucket::none();
   }
 
-  static constexpr unsigned kSnapshotPasses = PendingRecords<LastAllowed>::kMostSecrets + 1;
+  static constexpr unsigned kSnapshotPasses = kSecrets + 1;
 
-  // Visits some of the peers that are not among the named offenders up to `order`, in passes, as
-  // sweepUntold() does. Those that are awaited come first: one that comes back meanwhile is visited
-  // again in its table.
+  // Visits some peers for a snapshot, except the offenders that it contains already, as
+  // snapshotVisitor() describes. Works as Table::sweep does, in kSnapshotPasses passes. The pending
+  // records come first: a peer that is checked meanwhile is visited again in its table.
   template <class UseOffender, class UseDigest>
-  bool sweepOthers(unsigned pass, uint64_t& cursor, double now, uint64_t order,
-                   UseOffender&& useOffender, UseDigest&& useDigest) noexcept {
+  bool sweepSnapshotPass(unsigned pass, uint64_t& cursor, double now, uint64_t order,
+                         UseOffender&& useOffender, UseDigest&& useDigest) noexcept {
     const auto isSaved = [&](const LastAllowed& last) {
       return secondsUntilFresh(last, now) > kSnapshotSeconds;
     };
-    constexpr unsigned kSecrets = PendingRecords<LastAllowed>::kMostSecrets;
-    if (pass < kSecrets) return sweepPending(pending_, pass, cursor, now, isSaved, useDigest);
-    return sweepUntold(allowedAt_, offenders_, cursor, now, banDuration(), order, isSaved,
-                       useOffender, useDigest);
+    if (pass < kSecrets) {
+      return pending_.sweep(pass, cursor, pendingSnapshotVisitor(now, isSaved, useDigest));
+    }
+    return allowedAt_.sweep(cursor, snapshotVisitor(offenders_, now, banDuration(), order, isSaved,
+                                                    useOffender, useDigest));
   }
 
-  // Seconds since the peer's last allowed request; infinity where there was none.
+  // Seconds since the peer's last allowed request; infinity if there is no record of one.
   double idleSeconds(const Fingerprint& fingerprint, double now) const noexcept {
     const LastAllowed* last = allowedAt_.find(fingerprint);
     return last == nullptr ? kInfinity : elapsed(now, last->at);
@@ -135,38 +141,40 @@ class OrderbookLimiter {
 
   void removePeer(const Key& key) noexcept {
     remove(key.fingerprint);
-    pending_.forget(key);
+    pending_.remove(key);
   }
 
+  // Removes old times and bans that are over. Returns the number of removed times; pending times do
+  // not count.
   uint64_t cleanup(double maxAge, double budgetMs, double now) noexcept {
     uint64_t removed = 0;
-    const auto old = [&](LastAllowed& last) {
+    const auto expireTime = [&](LastAllowed& last) {
       if (!(elapsed(now, last.at) > maxAge)) return false;
-      if (isInBans(last.fingerprint)) {
-        --both_;
+      if (hasBan(last.fingerprint)) {
+        --inBothTables_;
       } else {
         offenders_.forgive(last.fingerprint);
       }
       ++removed;
       return true;
     };
-    const auto over = [&](const Ban& ban) {
+    const auto expireBan = [&](const Ban& ban) {
       if (!(elapsed(now, ban.began) > config_.banDuration)) return false;
-      if (allowedAt_.find(ban.fingerprint) != nullptr) --both_;
+      if (allowedAt_.find(ban.fingerprint) != nullptr) --inBothTables_;
       return true;
     };
-    const auto useless = [&](const Secret&, const LastAllowed& last) {
+    const auto expirePending = [&](const Secret&, const LastAllowed& last) {
       return elapsed(now, last.at) > maxAge || secondsUntilFresh(last, now) == 0;
     };
     sweep_.run(pending_.isEmpty() ? 2 : kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
-      if (pass == 0) return allowedAt_.sweep(cursor, old);
-      return pass == 1 ? offenders_.sweepBans(cursor, over)
-                       : pending_.sweep(pass - 2, cursor, useless);
+      if (pass == 0) return allowedAt_.sweep(cursor, expireTime);
+      return pass == 1 ? offenders_.sweepBans(cursor, expireBan)
+                       : pending_.sweep(pass - 2, cursor, expirePending);
     });
     return removed;
   }
 
-  // Whether nothing is known of anybody.
+  // Whether the limiter stores nothing of any peer.
   bool isEmpty() const noexcept {
     return peers() == 0 && offenders_.size() == 0 && pending_.isEmpty();
   }
@@ -178,12 +186,14 @@ class OrderbookLimiter {
     pending_.clear();
     offenders_.clear();
     sweep_.stop();
-    both_ = 0;
+    inBothTables_ = 0;
   }
 
   Offenders& offenders() noexcept { return offenders_; }
   Counters& counters() noexcept { return counters_; }
-  size_t peers() const noexcept { return allowedAt_.size() + offenders_.bans().size() - both_; }
+  size_t peers() const noexcept {
+    return allowedAt_.size() + offenders_.bans().size() - inBothTables_;
+  }
   size_t tracked() const noexcept { return allowedAt_.size(); }
   size_t memoryBytes() const noexcept {
     return allowedAt_.memoryBytes() + pending_.memoryBytes() + offenders_.memoryBytes();
@@ -201,8 +211,8 @@ class OrderbookLimiter {
       return beginBan(key, now);
     }
     if (last == nullptr && !pending_.isEmpty()) {
-      const Verdict found = recall(key, now, last);
-      if (found != Verdict::kAllowed) return found;
+      const Verdict restored = restorePending(key, now, last);
+      if (restored != Verdict::kAllowed) return restored;
     }
     const double allowedAt = last == nullptr ? kNever : last->at;
     if (elapsed(now, allowedAt) >= effectiveInterval(violations)) {
@@ -212,34 +222,36 @@ class OrderbookLimiter {
     return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
   }
 
-  // Gives the peer the time that is awaited of it, if there is one and it has none.
-  RELAY_LIMITER_NOINLINE Verdict recall(const Key& key, double now, LastAllowed*& last) noexcept {
+  // Moves the peer's pending time to its record, if there is one and the peer has no record. Sets
+  // `last` to the record; nullptr without one.
+  RELAY_LIMITER_NOINLINE Verdict restorePending(const Key& key, double now,
+                                                LastAllowed*& last) noexcept {
     last = allowedAt_.find(key.fingerprint);
     if (last != nullptr) return Verdict::kAllowed;
     if (key.text == nullptr && pending_.needsText()) return Verdict::kNeedsName;
-    const LastAllowed* awaited = pending_.find(key);
-    if (awaited == nullptr) return Verdict::kAllowed;
-    const double at = awaited->at;
+    const LastAllowed* pending = pending_.find(key);
+    if (pending == nullptr) return Verdict::kAllowed;
+    const double at = pending->at;
     const Verdict added = setAllowedAt(last, key.fingerprint, now);
     if (added != Verdict::kAllowed) return added;
     last = allowedAt_.find(key.fingerprint);
     last->at = at;
-    pending_.forget(key);
+    pending_.remove(key);
     return Verdict::kAllowed;
   }
 
   void remove(const Fingerprint& fingerprint) noexcept {
-    const bool banned = isInBans(fingerprint);
-    if (erase(allowedAt_, fingerprint) && banned) --both_;
+    const bool hadBan = hasBan(fingerprint);
+    if (erase(allowedAt_, fingerprint) && hadBan) --inBothTables_;
     offenders_.forgive(fingerprint);
   }
 
-  // Seconds until the peer's interval is over, if it is no offender.
+  // Seconds until the interval of a peer without violations is over.
   double secondsUntilFresh(const LastAllowed& last, double now) const noexcept {
     return secondsLeft(effectiveInterval(0), elapsed(now, last.at));
   }
 
-  // Writes to `last`, or where that is nullptr to the record that the peer has or gets.
+  // Sets the time of `last`. If that is nullptr, finds or adds the peer's record.
   Verdict setAllowedAt(LastAllowed* last, const Fingerprint& fingerprint, double at) noexcept {
     if (last == nullptr) last = allowedAt_.find(fingerprint);
     if (last == nullptr) {
@@ -253,7 +265,7 @@ class OrderbookLimiter {
     return Verdict::kAllowed;
   }
 
-  // A ban may be all that is known of a peer.
+  // If the peer has no time, the ban is all that is stored of it, and it counts as a new peer.
   Verdict beginBan(const Key& key, double now) noexcept {
     const bool isKnown = allowedAt_.find(key.fingerprint) != nullptr;
     const auto admission =
@@ -262,34 +274,37 @@ class OrderbookLimiter {
     if (!admission.isAllowed) return Verdict::kNoRoom;
     if (!offenders_.beginBan(key, now)) return Verdict::kNoMemory;
     evict(admission, false);
-    if (isKnown) ++both_;
+    if (isKnown) ++inBothTables_;
     return Verdict::kBanBegins;
   }
 
-  // Room for a newcomer: where there are maxPeers, one that is missed less goes.
+  // Decides whether a new peer may be added. If there are maxPeers peers, one with a lower cost
+  // than the new peer is chosen to be evicted.
   RELAY_LIMITER_NOINLINE Admission<LastAllowed> admit(const Fingerprint& fingerprint, double now,
                                                       const EvictionCost& newcomerCost,
                                                       unsigned most) noexcept {
-    if (static_cast<double>(peers()) < config_.maxPeers)
+    if (static_cast<double>(peers()) < config_.maxPeers) {
       return Admission<LastAllowed>::withoutEviction();
-    if (offenders_.areAllBanned(peers(), now, config_.banDuration))
+    }
+    if (offenders_.areAllBanned(peers(), now, config_.banDuration)) {
       return Admission<LastAllowed>::denied();
+    }
     EvictionCandidate<LastAllowed> best(newcomerCost);
     offerSample(allowedAt_, offenders_, fingerprint, most, best,
                 [&](LastAllowed& last) { return offer(best, last, now); });
-    // Of some peers only a ban is known, which may be over.
-    const Ban* lapsed = nullptr;
-    if (!best.cost().isZero() && offenders_.bans().size() > both_ &&
+    // Some peers have only a ban, and it may be over.
+    const Ban* ended = nullptr;
+    if (!best.cost().isZero() && offenders_.bans().size() > inBothTables_ &&
         offenders_.bans().mayAnyBeOver(now, config_.banDuration)) {
       const unsigned others = best.record() == nullptr ? most : kSample;
       offenders_.sampleBans(fingerprint, others, [&](const Ban& ban) {
-        if (elapsed(now, ban.began) >= config_.banDuration) lapsed = &ban;
-        return lapsed != nullptr;
+        if (elapsed(now, ban.began) >= config_.banDuration) ended = &ban;
+        return ended != nullptr;
       });
     }
-    if (lapsed != nullptr) {
-      const Fingerprint& key = lapsed->fingerprint;
-      return Admission<LastAllowed>::byEviction(allowedAt_.find(key), key,
+    if (ended != nullptr) {
+      const Fingerprint& evicted = ended->fingerprint;
+      return Admission<LastAllowed>::byEviction(allowedAt_.find(evicted), evicted,
                                                 EvictionCost::ofClean(0));
     }
     if (best.record() == nullptr) return Admission<LastAllowed>::denied();
@@ -297,30 +312,33 @@ class OrderbookLimiter {
                                               best.cost());
   }
 
-  // The victim of a room is forgotten. `isTaken`: its record, if it had one, is the newcomer's
-  // already.
-  void evict(const Admission<LastAllowed>& admission, bool isTaken) noexcept {
+  // Removes the evicted peer of an admission. `isReplaced` says whether the newcomer has replaced
+  // its record in allowedAt_, if it had one.
+  void evict(const Admission<LastAllowed>& admission, bool isReplaced) noexcept {
     if (!admission.needsEviction) return;
     counters_.countEviction(admission.cost);
-    if (admission.record != nullptr && isInBans(admission.evicted)) --both_;
-    if (!isTaken) erase(allowedAt_, admission.evicted);
+    if (admission.record != nullptr && hasBan(admission.evicted)) --inBothTables_;
+    if (!isReplaced) erase(allowedAt_, admission.evicted);
     offenders_.forgive(admission.evicted);
   }
 
   bool offer(EvictionCandidate<LastAllowed>& best, LastAllowed& last, double now) noexcept {
     const double idle = elapsed(now, last.at);
     const double interval = effectiveInterval(0);
-    // After a ban that is over its peer is as a fresh one, and was idle for at least as long.
+    // A lower bound that needs no look-up of the ban: a peer whose ban is over is as a new one, and
+    // it has been idle for at least banDuration.
     if (!best.canImprove(secondsLeft(std::min(interval, config_.banDuration), idle))) return false;
     const double seconds = secondsLeft(interval, idle);
     return best.offer(last, offenders_.evictionCostOf(last.fingerprint, seconds, 0, idle, now,
                                                       config_.banDuration));
   }
 
-  bool isInBans(const Fingerprint& fingerprint) noexcept {
+  // Whether the peer has a ban, in force or over.
+  bool hasBan(const Fingerprint& fingerprint) const noexcept {
     return offenders_.bans().beganAt(fingerprint) != kNever;
   }
 
+  // The minimum seconds between two allowed requests.
   double effectiveInterval(double violations) const noexcept {
     if (violations < config_.violationWarningThreshold) return config_.interval;
     if (violations < config_.violationSevereThreshold) return config_.interval * 6;
@@ -328,12 +346,12 @@ class OrderbookLimiter {
   }
 
   const Config config_;
-  // When each peer was last allowed.
+  // When each peer's last request was allowed.
   AllowedTimes allowedAt_;
   PendingRecords<LastAllowed> pending_;
   Offenders offenders_;
-  // Peers with a time and a ban, over or not.
-  size_t both_ = 0;
+  // The number of peers with a time and a ban, in force or over.
+  size_t inBothTables_ = 0;
   Sweep sweep_;
   Counters counters_;
 };

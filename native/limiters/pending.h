@@ -1,10 +1,10 @@
-// PendingRecords: records that a snapshot restored by digest, without the key. Each waits here
-// until its peer is checked again and the key's fingerprint leads to it. Knows no limiter.
+// PendingRecords stores the records that a snapshot restored by digest, without a key. A record is
+// pending until its peer is checked again and the digest of the peer's key finds it. Twin of
+// lib/engine/js/pending.ts.
 //
-// A digest is a fingerprint under the secret of the limiter that made the snapshot. A limiter that
-// knew nobody has adopted that secret, and then a key's own fingerprint finds the record. Otherwise
-// the key is hashed once more, under the secret of each snapshot: the limiter needs its text.
-// Twin of lib/engine/js/pending.ts.
+// A digest is a fingerprint under the secret of the limiter that made the snapshot. If this limiter
+// had no peers, it has adopted that secret, and the key's own fingerprint is the digest. If not,
+// the key is hashed once more for each snapshot's secret, which needs the key's text.
 #pragma once
 
 #include <memory>
@@ -17,39 +17,40 @@
 
 namespace relay_limiter {
 
-// Mixes digests under a key of this limiter's own, and back. A snapshot has them
-// in the order of a table, or in whatever order somebody gave them: neither may decide where the
-// records of this table lie.
+// DigestMixer maps digests to fingerprints and back, under a random key of this limiter. A snapshot
+// lists digests in the order of a table, or in an order that somebody has chosen. Without mixing,
+// that order would decide where the records of this table are placed.
 class DigestMixer {
  public:
   DigestMixer() noexcept = default;
   explicit DigestMixer(const Secret& key) noexcept
       : mask_(key.k0), factor_(key.k1 | 1), inverse_(inverseOf(factor_)) {}
 
-  Fingerprint mixed(const Fingerprint& digest) const noexcept {
+  Fingerprint mix(const Fingerprint& digest) const noexcept {
     uint64_t word = (digest.low ^ maskOf(digest.high)) * factor_;
     word = (word ^ word >> 32) * factor_;
     const Fingerprint result{word, digest.high};
-    // All zeros mark an empty slot.
+    // All zeros mark an empty slot of a table.
     return (result.low | result.high) == 0 ? digest : result;
   }
 
-  Fingerprint unmixed(const Fingerprint& mixed) const noexcept {
+  // The inverse of mix(), except for the one digest that would be mixed to all zeros.
+  Fingerprint unmix(const Fingerprint& mixed) const noexcept {
     uint64_t word = mixed.low * inverse_;
     word = (word ^ word >> 32) * inverse_;
     return {word ^ maskOf(mixed.high), mixed.high};
   }
 
  private:
-  // The second word is kept as it is, and mixed into the first: digests that agree in one of them
-  // lie apart.
+  // The high word stays as it is and is mixed into the low one, so that digests with one equal word
+  // get different places.
   uint64_t maskOf(uint64_t high) const noexcept {
     const uint64_t word = (high ^ mask_) * factor_;
     return word ^ word >> 32;
   }
 
-  // By Newton's method: each step doubles the number of right bits, of which an odd number is its
-  // own inverse in three.
+  // The inverse modulo 2^64 by Newton's method. An odd number is its own inverse in the lowest 3
+  // bits, and each step doubles the number of correct bits.
   static uint64_t inverseOf(uint64_t odd) noexcept {
     uint64_t inverse = odd;
     for (int bits = 3; bits < 64; bits *= 2) inverse *= 2 - odd * inverse;
@@ -64,60 +65,63 @@ class DigestMixer {
 template <class Record>
 class PendingRecords {
  public:
-  // Secrets of snapshots that are kept at once; records under one more are not.
+  // The maximum number of snapshots' secrets at a time. Records under another secret are refused.
   static constexpr size_t kMostSecrets = 16;
 
-  // A random key, before the first record.
+  // Sets a random key. Call this before the first put().
   void setKey(const Secret& key) noexcept { mixer_ = DigestMixer(key); }
 
   size_t size() const noexcept { return size_; }
   bool isEmpty() const noexcept { return size_ == 0; }
 
-  // Whether a key must bring its text to find a record.
+  // Whether find() and take() need a key's text.
   bool needsText() const noexcept { return size_ > ownSize(); }
 
-  // Asks for the memory that put() will read.
+  // Fetches the memory that put() will read.
   RELAY_LIMITER_INLINE void prepare(const Secret& secret,
                                     const Fingerprint& digest) const noexcept {
     for (size_t i = 0; size_ > 0 && i < kMostSecrets; ++i) {
-      const Group& group = groups_[i];
+      const SecretRecords& group = groups_[i];
       if (group.records.size() == 0 || !(group.secret == secret)) continue;
-      return group.records.prepare(mixer_.mixed(digest));
+      return group.records.prepare(mixer_.mix(digest));
     }
   }
 
-  // `isOwn`: the secret is the limiter's. Of two records under one digest the one for which
-  // isStricter(a, b) stays. `kNoRoom` if there are `most` records, or no place for one more secret.
+  // Stores a record whose fingerprint is a digest under `secret`. `isOwn` says whether that is the
+  // limiter's own secret. If there is a record under the digest already, it is replaced only if
+  // isStricter(record, existing). kNoRoom if there are `most` records, or records under
+  // kMostSecrets other secrets.
   template <class IsStricter>
   Verdict put(const Secret& secret, bool isOwn, const Record& record, double most,
               IsStricter&& isStricter) noexcept {
-    if (groups_ == nullptr) groups_.reset(new (std::nothrow) Group[kMostSecrets]());
+    if (groups_ == nullptr) groups_.reset(new (std::nothrow) SecretRecords[kMostSecrets]());
     if (groups_ == nullptr) return Verdict::kNoMemory;
-    Group* group = groupOf(secret, isOwn);
+    SecretRecords* group = groupOf(secret, isOwn);
     if (group == nullptr) return Verdict::kNoRoom;
-    const Fingerprint place = mixer_.mixed(record.fingerprint);
-    Record* known = group->records.find(place);
-    if (known != nullptr && !isStricter(record, *known)) return Verdict::kAllowed;
-    if (known == nullptr) {
+    const Fingerprint mixed = mixer_.mix(record.fingerprint);
+    Record* existing = group->records.find(mixed);
+    if (existing != nullptr && !isStricter(record, *existing)) return Verdict::kAllowed;
+    if (existing == nullptr) {
       if (static_cast<double>(size_) >= most) return Verdict::kNoRoom;
-      known = group->records.insert(place);
-      if (known == nullptr) return Verdict::kNoMemory;
+      existing = group->records.insert(mixed);
+      if (existing == nullptr) return Verdict::kNoMemory;
       ++size_;
     }
-    *known = record;
-    known->fingerprint = place;
+    *existing = record;
+    existing->fingerprint = mixed;
     return Verdict::kAllowed;
   }
 
-  // The peer's record, or nullptr. The key has its text if needsText().
+  // The peer's record, or nullptr. The key must have its text if needsText().
   Record* find(const Key& key) noexcept {
-    Group* group;
+    SecretRecords* group;
     return find(key, group);
   }
 
-  // Moves the peer's record, if there is one, to `record`, under the key's own fingerprint.
+  // Moves the peer's record to `record`, under the key's own fingerprint. False if the peer has no
+  // record here.
   bool take(const Key& key, Record& record) noexcept {
-    Group* group;
+    SecretRecords* group;
     Record* found = find(key, group);
     if (found == nullptr) return false;
     record = *found;
@@ -127,22 +131,23 @@ class PendingRecords {
     return true;
   }
 
-  void forget(const Key& key) noexcept {
-    Record forgotten;
-    take(key, forgotten);
+  void remove(const Key& key) noexcept {
+    Record removed;
+    take(key, removed);
   }
 
-  // Visits some records under one of the kMostSecrets secrets, as Table::sweep does; where
-  // visit(secret, record) returns true the record is erased.
+  // Visits some records under the secret number `index` of kMostSecrets, as Table::sweep does, and
+  // erases those for which visit(secret, record) returns true. The record's fingerprint is the
+  // digest.
   template <class Visit>
   bool sweep(size_t index, uint64_t& cursor, Visit&& visit) noexcept {
     if (groups_ == nullptr) return false;
-    Group& group = groups_[index];
+    SecretRecords& group = groups_[index];
     const size_t before = group.records.size();
     const bool hasMore = group.records.sweep(cursor, [&](const Record& record) {
-      Record told = record;
-      told.fingerprint = mixer_.unmixed(record.fingerprint);
-      return visit(group.secret, told);
+      Record original = record;
+      original.fingerprint = mixer_.unmix(record.fingerprint);
+      return visit(group.secret, original);
     });
     size_ -= before - group.records.size();
     return hasMore;
@@ -156,18 +161,19 @@ class PendingRecords {
   size_t memoryBytes() const noexcept {
     size_t bytes = 0;
     for (size_t i = 0; groups_ != nullptr && i < kMostSecrets; ++i) {
-      bytes += sizeof(Group) + groups_[i].records.memoryBytes();
+      bytes += sizeof(SecretRecords) + groups_[i].records.memoryBytes();
     }
     return bytes;
   }
 
  private:
-  struct Group {
+  struct SecretRecords {
     Secret secret;
     bool isOwn;
     Table<Record> records;
   };
 
+  // The number of records under the limiter's own secret.
   size_t ownSize() const noexcept {
     size_t size = 0;
     for (size_t i = 0; groups_ != nullptr && i < kMostSecrets; ++i) {
@@ -176,11 +182,12 @@ class PendingRecords {
     return size;
   }
 
-  // That of a secret, or an empty one that becomes it; nullptr if there is none.
-  Group* groupOf(const Secret& secret, bool isOwn) noexcept {
-    Group* free = nullptr;
+  // The group of a secret, or an empty group that it assigns to the secret; nullptr if there is
+  // neither.
+  SecretRecords* groupOf(const Secret& secret, bool isOwn) noexcept {
+    SecretRecords* free = nullptr;
     for (size_t i = 0; i < kMostSecrets; ++i) {
-      Group& group = groups_[i];
+      SecretRecords& group = groups_[i];
       if (group.records.size() == 0) {
         if (free == nullptr) free = &group;
       } else if (group.secret == secret) {
@@ -194,31 +201,32 @@ class PendingRecords {
     return free;
   }
 
-  Record* find(const Key& key, Group*& group) noexcept {
+  Record* find(const Key& key, SecretRecords*& group) noexcept {
     for (size_t i = 0; size_ > 0 && i < kMostSecrets; ++i) {
       group = &groups_[i];
       if (group->records.size() == 0) continue;
       const Fingerprint digest =
           group->isOwn ? key.fingerprint : fingerprintOf(key.text, key.length, group->secret);
-      Record* record = group->records.find(mixer_.mixed(digest));
+      Record* record = group->records.find(mixer_.mix(digest));
       if (record != nullptr) return record;
     }
     return nullptr;
   }
 
   DigestMixer mixer_;
-  std::unique_ptr<Group[]> groups_;
+  // nullptr until the first put().
+  std::unique_ptr<SecretRecords[]> groups_;
   size_t size_ = 0;
 };
 
-// Visits some records of `table`, as Table::sweep does, with what a snapshot says of their peers:
-// useOffender(offender, began) for one that is a named offender since later than `order`, nothing
-// for earlier ones, and useDigest(nullptr, saved) for all others.
-template <class Record, class IsSaved, class UseOffender, class UseDigest>
-bool sweepUntold(Table<Record>& table, Offenders& offenders, uint64_t& cursor, double now,
-                 double banDuration, uint64_t order, IsSaved&& isSaved, UseOffender&& useOffender,
-                 UseDigest&& useDigest) noexcept {
-  return table.sweep(cursor, [&](const Record& record) {
+// Returns a visitor for Table::sweep that collects records for a snapshot and erases none. If the
+// peer is an offender with a stored key, the visitor calls useOffender(offender, began) if the
+// offender is newer than `order`; the snapshot contains the others already. For any other peer it
+// calls useDigest(nullptr, saved) if isSaved(record).
+template <class IsSaved, class UseOffender, class UseDigest>
+auto snapshotVisitor(Offenders& offenders, double now, double banDuration, uint64_t order,
+                     IsSaved& isSaved, UseOffender& useOffender, UseDigest& useDigest) noexcept {
+  return [&, now, banDuration, order](const auto& record) {
     double began;
     const Offender* offender =
         offenders.findForSnapshot(record.fingerprint, now, banDuration, began);
@@ -228,17 +236,17 @@ bool sweepUntold(Table<Record>& table, Offenders& offenders, uint64_t& cursor, d
       useOffender(*offender, began);
     }
     return false;
-  });
+  };
 }
 
-// The same of records that are awaited.
-template <class Record, class IsSaved, class Visit>
-bool sweepPending(PendingRecords<Record>& pending, size_t index, uint64_t& cursor, double now,
-                  IsSaved&& isSaved, Visit&& visit) noexcept {
-  return pending.sweep(index, cursor, [&](const Secret& secret, const Record& record) {
-    if (isSaved(record)) visit(&secret, SavedDigest::of(record, now));
+// Returns a visitor for PendingRecords::sweep that collects records for a snapshot and erases none.
+// It calls useDigest(&secret, saved) for each record for which isSaved(record).
+template <class IsSaved, class UseDigest>
+auto pendingSnapshotVisitor(double now, IsSaved& isSaved, UseDigest& useDigest) noexcept {
+  return [&, now](const Secret& secret, const auto& record) {
+    if (isSaved(record)) useDigest(&secret, SavedDigest::of(record, now));
     return false;
-  });
+  };
 }
 
 }  // namespace relay_limiter

@@ -1,5 +1,5 @@
-// RateLimiter's decisions. Twin of lib/engine/js/rate-limiter.ts: same names, same order of
-// statements.
+// RateLimiter decides the checks of the public class RateLimiter. Twin of
+// lib/engine/js/rate-limiter.ts: the same names and the same order of statements.
 #pragma once
 
 #include "../memory/compiler.h"
@@ -15,123 +15,122 @@ namespace relay_limiter {
 
 class RateLimiter {
  public:
-  // Of a sweep: the buckets, and those that are awaited.
-  static constexpr unsigned kPasses = 1 + PendingRecords<Bucket>::kMostSecrets;
+  static constexpr unsigned kSecrets = PendingRecords<Bucket>::kMostSecrets;
+  // The passes of a cleanup: the buckets, and the pending buckets of each secret.
+  static constexpr unsigned kPasses = 1 + kSecrets;
 
   struct Config {
+    // In tokens per second.
     double rateLimit;
     double burstLimit;
-    // Infinity: never.
+    // Infinity means never.
     double disconnectThreshold;
     double maxPeers;
   };
 
   explicit RateLimiter(const Config& config) noexcept
-      : config_(config), offenders_(config.maxPeers) {}
+      : config_(config),
+        parameters_{config.rateLimit, config.burstLimit},
+        offenders_(config.maxPeers) {}
 
-  // `delay` is written when refused: the seconds until the cost is there.
+  // If the check is refused, sets `delay` to the seconds until the bucket has `cost` tokens.
   Verdict check(const Key& key, double cost, double now, double& delay) noexcept {
-    return counters_.count(decide(bucketOf(key, now), key, cost, now, delay));
+    return counters_.count(decide(findOrAddBucket(key, now), key, cost, now, delay));
   }
 
-  // The same for a peer whose bucket may be at hand; where it is nullptr it is written.
+  // The same for a peer with a known bucket. If `bucket` is nullptr, it is set.
   Verdict check(const Key& key, Bucket*& bucket, double cost, double now, double& delay) noexcept {
     if (bucket == nullptr) {
       if (key.text == nullptr && pending_.needsText()) return Verdict::kNeedsName;
-      bucket = bucketOf(key, now);
+      bucket = findOrAddBucket(key, now);
     }
     return counters_.count(decide(bucket, key, cost, now, delay));
   }
 
-  // Whether the short way is open: always, since nobody is banned.
+  // Always, because this limiter bans nobody.
   static constexpr bool canUseFastPath() noexcept { return true; }
 
-  // The short way of a check, as a function of the bucket: takes the cost if it is there. If not,
-  // nothing has been decided, and check() at the same instant decides. It holds what it needs by
-  // value, so that a loop reads that once.
-  auto fastPath(double cost, double now) const noexcept {
-    return [cost, now, rate = config_.rateLimit,
-            capacity = config_.burstLimit](Bucket& bucket) noexcept {
-      return consume(bucket.tokens, bucket.lastRefill, cost, now, rate, capacity);
-    };
-  }
+  // Returns a function of a bucket that takes the cost if the bucket has it. If it returns false,
+  // nothing is decided or counted: call check() at the same instant.
+  auto fastPath(double cost, double now) const noexcept { return parameters_.consumer(cost, now); }
 
   const Buckets& buckets() const noexcept { return buckets_; }
 
   double delay(const Key& key) noexcept {
     const Bucket* bucket = findBucket(key);
-    return bucket == nullptr
-               ? 0.0
-               : delaySeconds(bucket->tokens, 1, config_.rateLimit, config_.burstLimit);
+    return bucket == nullptr ? 0.0 : parameters_.delaySeconds(*bucket, 1);
   }
 
-  // Puts an offender back: violations become as many, and of two buckets the emptier one stays. A
-  // peer that is not known gets a full one, if the snapshot has none, and if there is room or one
-  // of `most` that are looked at is missed less; else `kNoRoom`.
+  // Restores an offender: raises its violations to those of the snapshot, and keeps the emptier of
+  // its bucket and the saved one. A new peer starts with its pending bucket or a full one. kNoRoom
+  // if there are maxPeers peers and none of up to `most` records may be evicted for a new peer.
   Verdict restore(const Key& key, const Offence& offence, double now, unsigned most) noexcept {
     Bucket* bucket = buckets_.find(key.fingerprint);
     if (bucket == nullptr) {
       const Verdict added = add(key.fingerprint, now, offence.evictionCost(), most, bucket);
       if (bucket == nullptr) return added;
-      *bucket = {key.fingerprint, config_.burstLimit, now - offence.idleSeconds};
+      *bucket = parameters_.fullBucket(key.fingerprint, now - offence.idleSeconds);
       pending_.take(key, *bucket);
     }
-    if (offence.bucket.isThere()) {
-      const Bucket saved = offence.bucket.restored(key.fingerprint, now);
-      if (isStricter(saved, *bucket)) *bucket = saved;
+    if (offence.bucket.isPresent()) {
+      const Bucket saved = offence.bucket.toBucket(key.fingerprint, now);
+      if (parameters_.isEmptier(saved, *bucket)) *bucket = saved;
     }
     return offenders_.restore(key, offence.violations, kNever) ? Verdict::kAllowed
                                                                : Verdict::kNoMemory;
   }
 
-  // Asks for the memory that restore() will read.
+  // Fetches the memory that restore() will read.
   RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
     buckets_.prepare(fingerprint);
     offenders_.prepare(fingerprint);
   }
 
-  // A random key, before the first digest.
+  // Sets a random key. Call this before the first restoreDigest().
   void setDigestKey(const Secret& key) noexcept { pending_.setKey(key); }
 
-  // Asks for the memory that restoreDigest() will read.
+  // Fetches the memory that restoreDigest() will read.
   RELAY_LIMITER_INLINE void prepareDigest(const Secret& secret,
                                           const Fingerprint& digest) const noexcept {
     pending_.prepare(secret, digest);
   }
 
-  // Keeps what a snapshot says under a digest until its peer comes; `kNoRoom` if as many peers as
-  // maxPeers are awaited.
+  // Stores what a snapshot has under a digest until the peer is checked again. kNoRoom if the
+  // snapshot has no bucket, or if maxPeers records or too many secrets are pending.
   Verdict restoreDigest(const Secret& secret, bool isOwn, const SavedDigest& saved,
                         double now) noexcept {
-    if (!saved.bucket.isThere()) return Verdict::kNoRoom;
-    const Bucket bucket = saved.bucket.restored(saved.digest, now);
-    const auto stricter = [this](const Bucket& a, const Bucket& b) { return isStricter(a, b); };
-    return pending_.put(secret, isOwn, bucket, config_.maxPeers, stricter);
+    if (!saved.bucket.isPresent()) return Verdict::kNoRoom;
+    const Bucket bucket = saved.bucket.toBucket(saved.digest, now);
+    const auto isStricter = [this](const Bucket& a, const Bucket& b) {
+      return parameters_.isEmptier(a, b);
+    };
+    return pending_.put(secret, isOwn, bucket, config_.maxPeers, isStricter);
   }
 
-  // What a snapshot says of a peer's bucket.
+  // The peer's bucket as a snapshot saves it.
   SavedBucket savedBucket(const Fingerprint& fingerprint, double now) const noexcept {
-    const Bucket* bucket = buckets_.find(fingerprint);
-    if (bucket == nullptr || !isSaved(*bucket, now)) return SavedBucket::none();
-    return SavedDigest::of(*bucket, now).bucket;
+    return parameters_.saved(buckets_.find(fingerprint), now);
   }
 
-  static constexpr unsigned kSnapshotPasses = PendingRecords<Bucket>::kMostSecrets + 1;
+  static constexpr unsigned kSnapshotPasses = kSecrets + 1;
 
-  // Visits some of the peers that are not among the named offenders up to `order`, in passes, as
-  // sweepUntold() does. Those that are awaited come first: one that comes back meanwhile is visited
-  // again in its table.
+  // Visits some peers for a snapshot, except the offenders that it contains already, as
+  // snapshotVisitor() describes. Works as Table::sweep does, in kSnapshotPasses passes. The pending
+  // records come first: a peer that is checked meanwhile is visited again in its table.
   template <class UseOffender, class UseDigest>
-  bool sweepOthers(unsigned pass, uint64_t& cursor, double now, uint64_t order,
-                   UseOffender&& useOffender, UseDigest&& useDigest) noexcept {
-    const auto isSaved = [&](const Bucket& bucket) { return this->isSaved(bucket, now); };
-    constexpr unsigned kSecrets = PendingRecords<Bucket>::kMostSecrets;
-    if (pass < kSecrets) return sweepPending(pending_, pass, cursor, now, isSaved, useDigest);
-    return sweepUntold(buckets_, offenders_, cursor, now, banDuration(), order, isSaved,
-                       useOffender, useDigest);
+  bool sweepSnapshotPass(unsigned pass, uint64_t& cursor, double now, uint64_t order,
+                         UseOffender&& useOffender, UseDigest&& useDigest) noexcept {
+    const auto isSaved = [&](const Bucket& bucket) {
+      return parameters_.secondsUntilFull(bucket, now) > kSnapshotSeconds;
+    };
+    if (pass < kSecrets) {
+      return pending_.sweep(pass, cursor, pendingSnapshotVisitor(now, isSaved, useDigest));
+    }
+    return buckets_.sweep(cursor, snapshotVisitor(offenders_, now, banDuration(), order, isSaved,
+                                                  useOffender, useDigest));
   }
 
-  // Seconds since the peer's last refill; infinity where it has no bucket.
+  // Seconds since the last refill of the peer's bucket; infinity without a bucket.
   double idleSeconds(const Fingerprint& fingerprint, double now) const noexcept {
     const Bucket* bucket = buckets_.find(fingerprint);
     return bucket == nullptr ? kInfinity : elapsed(now, bucket->lastRefill);
@@ -139,33 +138,36 @@ class RateLimiter {
 
   double tokens(const Key& key) noexcept {
     const Bucket* bucket = findBucket(key);
-    return bucket == nullptr ? config_.burstLimit : bucket->tokens;
+    return bucket == nullptr ? parameters_.capacity : bucket->tokens;
   }
 
   void removePeer(const Key& key) noexcept {
     erase(buckets_, key.fingerprint);
     offenders_.forgive(key.fingerprint);
-    pending_.forget(key);
+    pending_.remove(key);
   }
 
+  // Removes idle peers and returns their number, which does not include pending records.
   uint64_t cleanup(double maxIdle, double budgetMs, double now) noexcept {
     uint64_t removed = 0;
-    const auto idle = [&](Bucket& bucket) {
+    const auto expireBucket = [&](Bucket& bucket) {
       if (!(elapsed(now, bucket.lastRefill) > maxIdle)) return false;
       offenders_.forgive(bucket.fingerprint);
       ++removed;
       return true;
     };
-    const auto useless = [&](const Secret&, const Bucket& bucket) {
-      return elapsed(now, bucket.lastRefill) > maxIdle || secondsUntilFull(bucket, now) == 0;
+    const auto expirePending = [&](const Secret&, const Bucket& bucket) {
+      return elapsed(now, bucket.lastRefill) > maxIdle ||
+             parameters_.secondsUntilFull(bucket, now) == 0;
     };
     sweep_.run(pending_.isEmpty() ? 1 : kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
-      return pass == 0 ? buckets_.sweep(cursor, idle) : pending_.sweep(pass - 1, cursor, useless);
+      return pass == 0 ? buckets_.sweep(cursor, expireBucket)
+                       : pending_.sweep(pass - 1, cursor, expirePending);
     });
     return removed;
   }
 
-  // Whether nothing is known of anybody.
+  // Whether the limiter stores nothing of any peer.
   bool isEmpty() const noexcept { return peers() == 0 && pending_.isEmpty(); }
 
   bool isCleaning() const noexcept { return sweep_.isUnderway(); }
@@ -184,44 +186,32 @@ class RateLimiter {
   size_t memoryBytes() const noexcept {
     return buckets_.memoryBytes() + pending_.memoryBytes() + offenders_.memoryBytes();
   }
-  // Bans nobody.
+  // This limiter bans nobody.
   double banDuration() const noexcept { return 0; }
 
  private:
-  // The peer's bucket, which may be awaited; nullptr if it has none.
+  // The peer's bucket, pending or not; nullptr if it has none.
   const Bucket* findBucket(const Key& key) noexcept {
     const Bucket* bucket = buckets_.find(key.fingerprint);
     return bucket == nullptr ? pending_.find(key) : bucket;
   }
 
-  // The peer's bucket, made full if it has none; nullptr where there is no memory.
-  Bucket* bucketOf(const Key& key, double now) noexcept {
+  // The peer's bucket. A new peer gets its pending bucket or a full one. nullptr if there is no
+  // memory.
+  Bucket* findOrAddBucket(const Key& key, double now) noexcept {
     const Fingerprint& fingerprint = key.fingerprint;
     Bucket* bucket = buckets_.find(fingerprint);
     if (bucket != nullptr) return bucket;
-    // Nobody is banned, so somebody can go.
+    // This limiter bans nobody, so it can always evict a peer.
     add(fingerprint, now, EvictionCost::ofBanned(), kMostLookedAt, bucket);
     if (bucket == nullptr) return nullptr;
-    *bucket = {fingerprint, config_.burstLimit, now};
+    *bucket = parameters_.fullBucket(fingerprint, now);
     pending_.take(key, *bucket);
     return bucket;
   }
 
-  double secondsUntilFull(const Bucket& bucket, double now) const noexcept {
-    return relay_limiter::secondsUntilFull(bucket.tokens, bucket.lastRefill, now, config_.rateLimit,
-                                           config_.burstLimit);
-  }
-
-  bool isSaved(const Bucket& bucket, double now) const noexcept {
-    return secondsUntilFull(bucket, now) > kSnapshotSeconds;
-  }
-
-  bool isStricter(const Bucket& a, const Bucket& b) const noexcept {
-    return isEmptier(a, b, config_.rateLimit, config_.burstLimit);
-  }
-
-  // A bucket for a newcomer, in the place of a peer that is missed less, if there are maxPeers.
-  // Where `bucket` stays nullptr the answer says why.
+  // Adds a bucket for a new peer. If there are maxPeers peers, one with a lower cost is evicted. If
+  // `bucket` stays nullptr, the verdict says why.
   RELAY_LIMITER_NOINLINE Verdict add(const Fingerprint& fingerprint, double now,
                                      const EvictionCost& newcomerCost, unsigned most,
                                      Bucket*& bucket) noexcept {
@@ -231,11 +221,11 @@ class RateLimiter {
     }
     EvictionCandidate<Bucket> best(newcomerCost);
     offerSample(buckets_, offenders_, fingerprint, most, best, [&](Bucket& candidate) {
-      const double seconds = secondsUntilFull(candidate, now);
+      const double seconds = parameters_.secondsUntilFull(candidate, now);
       if (!best.canImprove(seconds)) return false;
       const double idle = elapsed(now, candidate.lastRefill);
       return best.offer(candidate, offenders_.evictionCostOf(candidate.fingerprint, seconds,
-                                                             seconds, idle, now, 0));
+                                                             seconds, idle, now, banDuration()));
     });
     if (best.record() == nullptr) return Verdict::kNoRoom;
     const Fingerprint evicted = best.record()->fingerprint;
@@ -248,19 +238,17 @@ class RateLimiter {
 
   Verdict decide(Bucket* bucket, const Key& key, double cost, double now, double& delay) noexcept {
     if (bucket == nullptr) return Verdict::kNoMemory;
-    if (consume(bucket->tokens, bucket->lastRefill, cost, now, config_.rateLimit,
-                config_.burstLimit)) {
-      return Verdict::kAllowed;
-    }
+    if (parameters_.consume(*bucket, cost, now)) return Verdict::kAllowed;
     if (!offenders_.canAdd(key)) return Verdict::kNeedsName;
     const uint64_t violations = offenders_.addViolation(key);
     if (violations == 0) return Verdict::kNoMemory;
     if (static_cast<double>(violations) >= config_.disconnectThreshold) return Verdict::kDisconnect;
-    delay = delaySeconds(bucket->tokens, cost, config_.rateLimit, config_.burstLimit);
+    delay = parameters_.delaySeconds(*bucket, cost);
     return Verdict::kRefused;
   }
 
   const Config config_;
+  const BucketParameters parameters_;
   Buckets buckets_;
   PendingRecords<Bucket> pending_;
   Offenders offenders_;

@@ -1,5 +1,6 @@
-// What a peer costs: the records of the tables, 32 bytes each, two a cache line. Violations, bans
-// and names are the offenders' (offenders.h).
+// The records that limiters store per peer, 32 bytes each, and the parts of a snapshot that become
+// records again. Violations, bans and keys are stored apart (offenders.h). Twin of
+// lib/engine/js/records.ts.
 #pragma once
 
 #include <algorithm>
@@ -13,20 +14,22 @@ namespace relay_limiter {
 
 struct alignas(32) Bucket {
   Fingerprint fingerprint;
+  // As of the last refill.
   double tokens;
+  // In monotonic seconds, as all instants here.
   double lastRefill;
 };
 
 struct alignas(32) Lease {
   Fingerprint fingerprint;
-  // That may be spent, and when they are no longer there.
   double tokens;
+  // The tokens expire at this instant.
   double until;
 };
 
 struct alignas(32) LastAllowed {
   Fingerprint fingerprint;
-  // kNever after a ban that is over.
+  // When the peer's last request was allowed; kNever if that is unknown or a ban has ended since.
   double at;
 };
 
@@ -34,39 +37,51 @@ using Buckets = Table<Bucket>;
 using Leases = Table<Lease>;
 using AllowedTimes = Table<LastAllowed>;
 
-// A bucket or an interval that is as a fresh peer's again within so many seconds is not in a
-// snapshot.
+// Whether the first of two records of one peer allows less.
+inline bool isLater(const LastAllowed& a, const LastAllowed& b) noexcept { return a.at > b.at; }
+
+// Erases the record of a fingerprint; false if there is none.
+template <class Record>
+bool erase(Table<Record>& table, const Fingerprint& fingerprint) noexcept {
+  Record* record = table.find(fingerprint);
+  if (record == nullptr) return false;
+  table.erase(record);
+  return true;
+}
+
+// A bucket or an interval that is back in its initial state within so many seconds is not saved in
+// a snapshot.
 constexpr double kSnapshotSeconds = 10;
 
-// What a snapshot says of a bucket.
+// The bucket of a peer in a snapshot, if the snapshot has one.
 struct SavedBucket {
-  // As of the last refill; NaN: the snapshot says nothing of a bucket.
+  // As of the last refill; NaN if the snapshot has no bucket of this peer.
   double tokens;
-  // Since the last refill.
+  // Seconds between the last refill and the snapshot.
   double idleSeconds;
 
   static constexpr SavedBucket none() noexcept {
     return {std::numeric_limits<double>::quiet_NaN(), 0};
   }
 
-  bool isThere() const noexcept { return tokens == tokens; }
+  bool isPresent() const noexcept { return tokens == tokens; }
 
-  // As a record.
-  Bucket restored(const Fingerprint& fingerprint, double now) const noexcept {
+  Bucket toBucket(const Fingerprint& fingerprint, double now) const noexcept {
     return {fingerprint, tokens, now - idleSeconds};
   }
 };
 
-// What a snapshot says of a peer under a digest of its key.
+// A peer that a snapshot stores under a digest of its key.
 struct SavedDigest {
   Fingerprint digest;
-  // Since its last allowed request; NaN: the snapshot says nothing of one.
+  // Seconds between the peer's last allowed request and the snapshot; NaN if the snapshot has no
+  // such request.
   double idleSeconds;
   SavedBucket bucket;
 
   bool hasTime() const noexcept { return idleSeconds == idleSeconds; }
 
-  LastAllowed restoredTime(double now) const noexcept { return {digest, now - idleSeconds}; }
+  LastAllowed toLastAllowed(double now) const noexcept { return {digest, now - idleSeconds}; }
 
   static SavedDigest of(const Bucket& bucket, double now) noexcept {
     return {bucket.fingerprint,
@@ -78,43 +93,71 @@ struct SavedDigest {
   }
 };
 
-// Of two records of one peer, whether the first allows less.
-inline bool isEmptier(const Bucket& a, const Bucket& b, double rate, double capacity) noexcept {
-  const double later = std::max(a.lastRefill, b.lastRefill);
-  return refill(a.tokens, a.lastRefill, later, rate, capacity) <
-         refill(b.tokens, b.lastRefill, later, rate, capacity);
-}
-
-inline bool isLater(const LastAllowed& a, const LastAllowed& b) noexcept { return a.at > b.at; }
-
-// What a snapshot says of an offender.
+// An offender in a snapshot.
 struct Offence {
   uint64_t violations;
-  // What its ban has left; 0: none is in force.
+  // 0 if no ban is in force.
   double banSecondsLeft;
-  // Since its last refill or allowed request; infinity: unknown.
+  // Seconds since the peer's last refill or allowed request; infinity if unknown.
   double idleSeconds;
   SavedBucket bucket;
 
-  // What is lost with it.
   EvictionCost evictionCost() const noexcept {
     return banSecondsLeft > 0 ? EvictionCost::ofBanned()
                               : EvictionCost::ofOffender(violations, idleSeconds);
   }
-  // When its ban began; kNever: it has none.
+
+  // When the ban began; kNever without one.
   double banBegan(double now, double banDuration) const noexcept {
     if (!(banSecondsLeft > 0)) return kNever;
     return now - (banDuration - banSecondsLeft);
   }
 };
 
-// Whether there was one.
-template <class Record>
-bool erase(Table<Record>& table, const Fingerprint& fingerprint) noexcept {
-  Record* record = table.find(fingerprint);
-  if (record == nullptr) return false;
-  table.erase(record);
-  return true;
-}
+// The rate and the capacity of a limiter's token buckets, and the operations that depend on them.
+struct BucketParameters {
+  // In tokens per second.
+  double rate;
+  double capacity;
+
+  Bucket fullBucket(const Fingerprint& fingerprint, double now) const noexcept {
+    return {fingerprint, capacity, now};
+  }
+
+  // Returns consume() of one cost at one instant, as a function of the bucket. The function holds
+  // its parameters by value, so that a loop over buckets reads them only once.
+  auto consumer(double cost, double now) const noexcept {
+    return [cost, now, rate = rate, capacity = capacity](Bucket& bucket) noexcept {
+      return relay_limiter::consume(bucket.tokens, bucket.lastRefill, cost, now, rate, capacity);
+    };
+  }
+
+  bool consume(Bucket& bucket, double cost, double now) const noexcept {
+    return consumer(cost, now)(bucket);
+  }
+
+  double delaySeconds(const Bucket& bucket, double cost) const noexcept {
+    return relay_limiter::delaySeconds(bucket.tokens, cost, rate, capacity);
+  }
+
+  double secondsUntilFull(const Bucket& bucket, double now) const noexcept {
+    return relay_limiter::secondsUntilFull(bucket.tokens, bucket.lastRefill, now, rate, capacity);
+  }
+
+  // Whether the first of two buckets of one peer has fewer tokens at the later of both refills.
+  bool isEmptier(const Bucket& a, const Bucket& b) const noexcept {
+    const double later = std::max(a.lastRefill, b.lastRefill);
+    return refill(a.tokens, a.lastRefill, later, rate, capacity) <
+           refill(b.tokens, b.lastRefill, later, rate, capacity);
+  }
+
+  // The peer's bucket as a snapshot saves it.
+  SavedBucket saved(const Bucket* bucket, double now) const noexcept {
+    if (bucket == nullptr || !(secondsUntilFull(*bucket, now) > kSnapshotSeconds)) {
+      return SavedBucket::none();
+    }
+    return SavedDigest::of(*bucket, now).bucket;
+  }
+};
 
 }  // namespace relay_limiter

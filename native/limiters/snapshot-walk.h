@@ -1,7 +1,9 @@
-// SnapshotWalk: visits all that a snapshot holds of a limiter, in bounded steps between which the
-// limiter may go on. Each peer is told as of its step; one that comes or goes meanwhile may be
-// missing. First the named offenders, in the order of their first violations, then the others under
-// digests. `Core` is a limiter.
+// SnapshotWalk visits everything that a snapshot stores of a limiter, in bounded steps. Between two
+// steps the limiter may be used. A step visits a peer in its state at that time; a peer that comes
+// or goes during the walk may be missing. Twin of lib/engine/js/snapshot-walk.ts.
+//
+// The offenders with a stored key come first, in the order of their first violations. All other
+// peers follow, under digests. `Core` is a limiter.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +20,9 @@ class SnapshotWalk {
  public:
   bool isOver() const noexcept { return phase_ == Phase::kOver; }
 
-  // Visits about `most` peers: useOffender(offender, began), useDigest(secret, saved), the secret
-  // nullptr for the limiter's own and the same for all of a step. False if there is no memory.
+  // Visits about `most` peers, perhaps none. Calls useOffender(offender, began) for offenders and
+  // useDigest(secret, saved) for others. `secret` is nullptr for the limiter's own, and it is the
+  // same for all calls of one step. False if there is no memory.
   template <class UseOffender, class UseDigest>
   bool step(Core& core, double now, size_t most, UseOffender&& useOffender,
             UseDigest&& useDigest) noexcept {
@@ -41,13 +44,13 @@ class SnapshotWalk {
  private:
   enum class Phase { kCollecting, kOffenders, kDigests, kOver };
 
-  // Pages of a table that a step looks at, at most: some ten thousand records.
+  // The maximum number of a table's pages that a step visits: about ten thousand records.
   static constexpr unsigned kMostPages = 16;
 
   bool collect(Core& core) noexcept {
     bool hasMemory = true;
-    const auto add = [&](const Offenders::SnapshotPosition& place) {
-      hasMemory = hasMemory && places_.add(place);
+    const auto add = [&](const Offenders::SnapshotPosition& position) {
+      hasMemory = hasMemory && positions_.add(position);
     };
     if (!hasBegun_) order_ = core.offenders().lastOrder();
     hasBegun_ = true;
@@ -55,7 +58,7 @@ class SnapshotWalk {
       const bool hasMore = core.offenders().sweepPositions(cursor_, order_, add);
       if (!hasMemory) return false;
       if (hasMore) continue;
-      places_.finish();
+      positions_.finish();
       enter(Phase::kOffenders);
       break;
     }
@@ -64,23 +67,22 @@ class SnapshotWalk {
 
   template <class UseOffender>
   void visitOffenders(Core& core, double now, size_t most, UseOffender&& useOffender) noexcept {
-    Offenders::SnapshotPosition place;
+    Offenders::SnapshotPosition position;
     for (size_t n = 0; n < most; ++n) {
-      if (!places_.take(place)) return enter(Phase::kDigests);
+      if (!positions_.take(position)) return enter(Phase::kDigests);
       double began;
       const Offender* offender =
-          core.offenders().findForSnapshot(place.fingerprint, now, core.banDuration(), began);
+          core.offenders().findForSnapshot(position.fingerprint, now, core.banDuration(), began);
       if (offender != nullptr) useOffender(*offender, began);
     }
   }
 
-  // One pass of the sweep that finds anybody a step at most, since each may have a secret of its
-  // own.
+  // A step visits peers of only one pass, because each pass may have a secret of its own.
   template <class UseOffender, class UseDigest>
   void visitOthers(Core& core, double now, size_t most, UseOffender&& useOffender,
                    UseDigest&& useDigest) noexcept {
     size_t visited = 0;
-    const auto useLate = [&](const Offender& offender, double began) {
+    const auto useNewOffender = [&](const Offender& offender, double began) {
       ++visited;
       useOffender(offender, began);
     };
@@ -89,7 +91,7 @@ class SnapshotWalk {
       useDigest(secret, saved);
     };
     for (unsigned n = 0; n < kMostPages && visited < most; ++n) {
-      if (core.sweepOthers(pass_, cursor_, now, order_, useLate, visit)) continue;
+      if (core.sweepSnapshotPass(pass_, cursor_, now, order_, useNewOffender, visit)) continue;
       cursor_ = 0;
       if (++pass_ == Core::kSnapshotPasses) return enter(Phase::kOver);
       if (visited > 0) return;
@@ -105,9 +107,10 @@ class SnapshotWalk {
   uint64_t cursor_ = 0;
   unsigned pass_ = 0;
   bool hasBegun_ = false;
-  // Offenders since later than that are told with the others.
+  // The order of the last offender when the walk began. Newer offenders are visited among the other
+  // peers.
   uint64_t order_ = 0;
-  SortedRuns<Offenders::SnapshotPosition> places_;
+  SortedRuns<Offenders::SnapshotPosition> positions_;
 };
 
 }  // namespace relay_limiter
