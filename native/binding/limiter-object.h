@@ -156,8 +156,8 @@ class LimiterObject : public CoreObject<Self, Core> {
     // Where room is scarce the worst come first: if nobody can go for one of them, nobody is likely
     // to go for the next.
     unsigned most = kMostLookedAt;
-    const auto put = [&](const Key& key, const Offence& offence) {
-      const Verdict verdict = core().restore(key, offence, now, most);
+    const auto put = [&](const Key& key, const SavedOffender& saved) {
+      const Verdict verdict = core().restore(key, saved, now, most);
       if (verdict == Verdict::kNoRoom) most = kSample;
       return verdict;
     };

@@ -280,7 +280,8 @@ uint32_t restoreFrom(Napi::Env env, const Core& core, const Secret& secret, napi
     for (uint32_t i = 0; i < some; ++i, next += kOffenceNumbers) {
       const double left = next[1] == next[1] ? next[1] : 0;
       const Verdict verdict =
-          put(found[i], Offence{static_cast<uint64_t>(next[0]), left, next[2], {next[3], next[4]}});
+          put(found[i],
+              SavedOffender{static_cast<uint64_t>(next[0]), left, next[2], {next[3], next[4]}});
       if (verdict == Verdict::kNoMemory) {
         throwNoMemory(env);
         return restored;

@@ -68,23 +68,23 @@ class DirectLimiter {
   // Restores an offender: raises its violations to those of the snapshot, makes its ban end no
   // earlier, and adds a time if it has none. kNoRoom if there are maxPeers connections and none of
   // up to `most` records may be evicted for a new one.
-  Verdict restore(const Key& key, const Offence& offence, double now, unsigned most) noexcept {
+  Verdict restore(const Key& key, const SavedOffender& saved, double now, unsigned most) noexcept {
     const Fingerprint& fingerprint = key.fingerprint;
     // Removes a ban that is over, because restoring would extend it.
     isBannedForCheck(fingerprint, now);
     if (allowedAt().find(fingerprint) == nullptr) {
       LastAllowed* last = nullptr;
-      const Verdict added = addTime(key, kNever, now, last, offence.evictionCost(), most);
+      const Verdict added = addTime(key, kNever, now, last, saved.evictionCost(), most);
       if (last == nullptr) return added;
-      last->at = std::max(last->at, now - offence.idleSeconds);
+      last->at = std::max(last->at, now - saved.idleSeconds);
     }
-    if (offence.bucket.isPresent()) {
-      const Verdict restored = restoreBucket(key, offence.bucket, now);
+    if (saved.bucket.isPresent()) {
+      const Verdict restored = restoreBucket(key, saved.bucket, now);
       if (restored != Verdict::kAllowed) return restored;
     }
-    const double began = offence.banBegan(now, config_.banDuration);
-    return offenders_.restore(key, offence.violations, began) ? Verdict::kAllowed
-                                                              : Verdict::kNoMemory;
+    const double began = saved.banBegan(now, config_.banDuration);
+    return offenders_.restore(key, saved.violations, began) ? Verdict::kAllowed
+                                                            : Verdict::kNoMemory;
   }
 
   // Fetches the memory that restore() will read.

@@ -60,27 +60,27 @@ class OrderbookLimiter {
   // earlier. A new peer gets the time of its last allowed request, or only a ban if that time is
   // unknown and it is banned. kNoRoom if there are maxPeers peers and none of up to `most` records
   // may be evicted for a new peer.
-  Verdict restore(const Key& key, const Offence& offence, double now, unsigned most) noexcept {
+  Verdict restore(const Key& key, const SavedOffender& saved, double now, unsigned most) noexcept {
     const Fingerprint& fingerprint = key.fingerprint;
-    const double began = offence.banBegan(now, config_.banDuration);
+    const double began = saved.banBegan(now, config_.banDuration);
     // Removes a ban that is over, because restoring would extend it.
     isBanned(fingerprint, now);
     const bool hadBan = hasBan(fingerprint);
     const bool isKnown = hadBan || allowedAt_.find(fingerprint) != nullptr;
     const auto admission = isKnown ? Admission<LastAllowed>::withoutEviction()
-                                   : admit(fingerprint, now, offence.evictionCost(), most);
+                                   : admit(fingerprint, now, saved.evictionCost(), most);
     if (!admission.isAllowed) return Verdict::kNoRoom;
-    const bool isBanOnly = began > kNever && offence.idleSeconds == kInfinity;
+    const bool isBanOnly = began > kNever && saved.idleSeconds == kInfinity;
     if (!isKnown && !isBanOnly) {
       LastAllowed* last = admission.insert(allowedAt_, fingerprint);
       if (last == nullptr) return Verdict::kNoMemory;
-      *last = {fingerprint, now - offence.idleSeconds};
+      *last = {fingerprint, now - saved.idleSeconds};
       const LastAllowed* pending = pending_.find(key);
       if (pending != nullptr && isLater(*pending, *last)) last->at = pending->at;
       evict(admission, true);
     }
     pending_.remove(key);
-    if (!offenders_.restore(key, offence.violations, began)) return Verdict::kNoMemory;
+    if (!offenders_.restore(key, saved.violations, began)) return Verdict::kNoMemory;
     if (!isKnown && isBanOnly) evict(admission, false);
     if (!hadBan && began > kNever && allowedAt_.find(fingerprint) != nullptr) ++inBothTables_;
     return Verdict::kAllowed;

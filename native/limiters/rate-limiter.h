@@ -64,20 +64,20 @@ class RateLimiter {
   // Restores an offender: raises its violations to those of the snapshot, and keeps the emptier of
   // its bucket and the saved one. A new peer starts with its pending bucket or a full one. kNoRoom
   // if there are maxPeers peers and none of up to `most` records may be evicted for a new peer.
-  Verdict restore(const Key& key, const Offence& offence, double now, unsigned most) noexcept {
+  Verdict restore(const Key& key, const SavedOffender& saved, double now, unsigned most) noexcept {
     Bucket* bucket = buckets_.find(key.fingerprint);
     if (bucket == nullptr) {
-      const Verdict added = add(key.fingerprint, now, offence.evictionCost(), most, bucket);
+      const Verdict added = add(key.fingerprint, now, saved.evictionCost(), most, bucket);
       if (bucket == nullptr) return added;
-      *bucket = parameters_.fullBucket(key.fingerprint, now - offence.idleSeconds);
+      *bucket = parameters_.fullBucket(key.fingerprint, now - saved.idleSeconds);
       pending_.take(key, *bucket);
     }
-    if (offence.bucket.isPresent()) {
-      const Bucket saved = offence.bucket.toBucket(key.fingerprint, now);
-      if (parameters_.isEmptier(saved, *bucket)) *bucket = saved;
+    if (saved.bucket.isPresent()) {
+      const Bucket restored = saved.bucket.toBucket(key.fingerprint, now);
+      if (parameters_.isEmptier(restored, *bucket)) *bucket = restored;
     }
-    return offenders_.restore(key, offence.violations, kNever) ? Verdict::kAllowed
-                                                               : Verdict::kNoMemory;
+    return offenders_.restore(key, saved.violations, kNever) ? Verdict::kAllowed
+                                                             : Verdict::kNoMemory;
   }
 
   // Fetches the memory that restore() will read.

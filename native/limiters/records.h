@@ -94,7 +94,7 @@ struct SavedDigest {
 };
 
 // An offender in a snapshot.
-struct Offence {
+struct SavedOffender {
   uint64_t violations;
   // 0 if no ban is in force.
   double banSecondsLeft;
