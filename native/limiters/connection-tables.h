@@ -81,7 +81,7 @@ class ConnectionTables {
     inBothTables_ = 0;
   }
 
-  // Seconds until a record is as that of a new connection.
+  // Seconds until a record equals that of a new connection.
   double secondsUntilFresh(const Bucket& bucket, double now) const noexcept {
     return parameters_.secondsUntilFull(bucket, now);
   }

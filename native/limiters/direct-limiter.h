@@ -38,7 +38,7 @@ class DirectLimiter {
     return counters_.count(decide(key, bucket, cost, now));
   }
 
-  // Only as long as there is no ban, in force or over.
+  // False as long as there is a ban, in force or over.
   bool canUseFastPath() const noexcept { return offenders_.bans().isEmpty(); }
 
   // Returns a function of a bucket that takes the cost if the bucket has it. If it returns false,

@@ -1,4 +1,5 @@
-// EvictionCost says what is lost if a peer is evicted, and orders peers by it.
+// EvictionCost says what is lost if a peer is evicted, and orders peers by it. A peer is fresh if
+// its state equals that of a new peer; evicting it loses nothing.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,8 @@ struct EvictionCost {
   // Whether the peer has violations that its next check would not clear.
   bool isOffender;
   uint64_t violations;
-  // Orders peers with equal violations. For a clean peer: the seconds until its state equals that
-  // of a new peer, 0 if it does already. For an offender: minus the seconds since it was active.
+  // Orders peers with equal violations. For a clean peer: the seconds until it is fresh, 0 if it is
+  // already. For an offender: minus the seconds since it was active.
   double tieBreaker;
 
   static constexpr EvictionCost ofClean(double secondsUntilFresh) noexcept {

@@ -325,7 +325,7 @@ class OrderbookLimiter {
   bool offer(EvictionCandidate<LastAllowed>& best, LastAllowed& last, double now) noexcept {
     const double idle = elapsed(now, last.at);
     const double interval = effectiveInterval(0);
-    // A lower bound that needs no look-up of the ban: a peer whose ban is over is as a new one, and
+    // A lower bound that needs no look-up of the ban: a peer with a ban that is over is fresh, and
     // it has been idle for at least banDuration.
     if (!best.canImprove(secondsLeft(std::min(interval, config_.banDuration), idle))) return false;
     const double seconds = secondsLeft(interval, idle);

@@ -18,8 +18,8 @@
 namespace relay_limiter {
 
 // DigestMixer maps digests to fingerprints and back, under a random key of this limiter. A snapshot
-// lists digests in the order of a table, or in an order that somebody has chosen. Without mixing,
-// that order would decide where the records of this table are placed.
+// lists digests in the order of a table, or in an order that its author chose. The mixing keeps
+// that order from deciding where this table places the records.
 class DigestMixer {
  public:
   DigestMixer() noexcept = default;

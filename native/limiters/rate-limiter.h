@@ -47,7 +47,7 @@ class RateLimiter {
     return counters_.count(decide(bucket, key, cost, now, delay));
   }
 
-  // Always, because this limiter bans nobody.
+  // Always true, because this limiter bans no peer.
   static constexpr bool canUseFastPath() noexcept { return true; }
 
   // Returns a function of a bucket that takes the cost if the bucket has it. If it returns false,
@@ -186,7 +186,7 @@ class RateLimiter {
   size_t memoryBytes() const noexcept {
     return buckets_.memoryBytes() + pending_.memoryBytes() + offenders_.memoryBytes();
   }
-  // This limiter bans nobody.
+  // This limiter bans no peer.
   double banDuration() const noexcept { return 0; }
 
  private:
@@ -202,7 +202,7 @@ class RateLimiter {
     const Fingerprint& fingerprint = key.fingerprint;
     Bucket* bucket = buckets_.find(fingerprint);
     if (bucket != nullptr) return bucket;
-    // This limiter bans nobody, so it can always evict a peer.
+    // This limiter bans no peer, so it can always evict one.
     add(fingerprint, now, EvictionCost::ofBanned(), kMostLookedAt, bucket);
     if (bucket == nullptr) return nullptr;
     *bucket = parameters_.fullBucket(fingerprint, now);
