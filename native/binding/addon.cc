@@ -14,16 +14,24 @@ namespace {
 // Raised when what is called, or how, changes; lib/engine/native-limiters.ts has the same number.
 constexpr int kAbiVersion = 5;
 
-// The two limiters with buckets share how they tell what is in one.
+// tokens(key) of a limiter with buckets.
 template <class Self>
 napi_value tokens(napi_env env, napi_callback_info info) noexcept {
-  const Call<Self, 1> call(env, info);
+  const KeyCall<Self> call(env, info);
   if (call.object == nullptr) return nullptr;
-  KeyText text;
-  if (!text.read(env, call.arguments[0])) return nullptr;
-  Self& self = *call.object;
   napi_value result = nullptr;
-  napi_create_double(env, self.core().tokens(text.key(self.secret())), &result);
+  napi_create_double(env, call.object->core().tokens(call.key()), &result);
+  return result;
+}
+
+// isBanned(key) of a limiter that bans.
+template <class Self>
+napi_value isBanned(napi_env env, napi_callback_info info) noexcept {
+  const KeyCall<Self> call(env, info);
+  if (call.object == nullptr) return nullptr;
+  const bool banned = call.object->core().isBanned(call.key().fingerprint, call.now());
+  napi_value result = nullptr;
+  napi_get_boolean(env, banned, &result);
   return result;
 }
 
@@ -35,8 +43,8 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
     auto methods = groupMethods();
     methods.push_back(InstanceMethod("delay", &RateLimiterObject::delay));
     return LimiterObject::define(env, "RateLimiter", registry, std::move(methods),
-                                 {{"check", checkCost<Self>},
-                                  {"checkPeer", checkPeer<Self>},
+                                 {{"check", checkByKey<BucketCheck<Self>>},
+                                  {"checkPeer", checkBySlot<BucketCheck<Self>>},
                                   {"checkGroup", checkGroup<Self>},
                                   {"tokens", relay_limiter::tokens<Self>}});
   }
@@ -45,10 +53,6 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
       : LimiterObject(info, {numberIn(info, "rateLimit"), numberIn(info, "burstLimit"),
                              numberIn(info, "disconnectThreshold", kInfinity),
                              numberIn(info, "maxPeers", kInfinity)}) {}
-
-  Verdict checkBucket(const Key& key, double cost, double now, double& delay) noexcept {
-    return core().check(key, cost, now, delay);
-  }
 
   Verdict checkBucket(const Key& key, Bucket*& bucket, double cost, double now,
                       double& delay) noexcept {
@@ -75,28 +79,15 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
   }
 };
 
-// The two limiters that ban share how they answer isBanned.
-template <class Self>
-napi_value isBanned(napi_env env, napi_callback_info info) noexcept {
-  const Call<Self, 1> call(env, info);
-  if (call.object == nullptr) return nullptr;
-  KeyText text;
-  if (!text.read(env, call.arguments[0])) return nullptr;
-  Self& self = *call.object;
-  const bool banned = self.core().isBanned(text.key(self.secret()).fingerprint, call.now());
-  napi_value result = nullptr;
-  napi_get_boolean(env, banned, &result);
-  return result;
-}
-
 class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> {
  public:
   using Self = OrderbookObject;
+  using Check = TimeCheck<Self, &OrderbookLimiter::check>;
 
   static Napi::Function define(Napi::Env env, Registry<Self>& registry) {
     return LimiterObject::define(env, "OrderbookLimiter", registry, banMethods(),
-                                 {{"check", checkTime<Self, &OrderbookLimiter::check>},
-                                  {"checkPeer", checkPeerTime<Self, &OrderbookLimiter::check>},
+                                 {{"check", checkByKey<Check>},
+                                  {"checkPeer", checkBySlot<Check>},
                                   {"isBanned", relay_limiter::isBanned<Self>}});
   }
 
@@ -111,20 +102,21 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
 class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
  public:
   using Self = DirectObject;
+  using MessageCheck = BucketCheck<Self>;
+  using OrderbookCheck = TimeCheck<Self, &DirectLimiter::checkOrderbook>;
 
   static Napi::Function define(Napi::Env env, Registry<Self>& registry) {
     auto methods = groupMethods();
     const auto more = banMethods();
     methods.insert(methods.end(), more.begin(), more.end());
-    return LimiterObject::define(
-        env, "DirectLimiter", registry, std::move(methods),
-        {{"checkMessage", checkCost<Self>},
-         {"checkOrderbook", checkTime<Self, &DirectLimiter::checkOrderbook>},
-         {"checkPeerOrderbook", checkPeerTime<Self, &DirectLimiter::checkOrderbook>},
-         {"isBanned", relay_limiter::isBanned<Self>},
-         {"checkPeer", checkPeer<Self>},
-         {"checkGroup", checkGroup<Self>},
-         {"tokens", relay_limiter::tokens<Self>}});
+    return LimiterObject::define(env, "DirectLimiter", registry, std::move(methods),
+                                 {{"checkMessage", checkByKey<MessageCheck>},
+                                  {"checkOrderbook", checkByKey<OrderbookCheck>},
+                                  {"checkPeerOrderbook", checkBySlot<OrderbookCheck>},
+                                  {"isBanned", relay_limiter::isBanned<Self>},
+                                  {"checkPeer", checkBySlot<MessageCheck>},
+                                  {"checkGroup", checkGroup<Self>},
+                                  {"tokens", relay_limiter::tokens<Self>}});
   }
 
   explicit DirectObject(const Napi::CallbackInfo& info)
@@ -132,10 +124,6 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
                       {numberIn(info, "messageRatePerSec"), numberIn(info, "messageBurst"),
                        numberIn(info, "orderbookInterval"), numberIn(info, "orderbookBanThreshold"),
                        numberIn(info, "banDuration"), numberIn(info, "maxPeers", kInfinity)}) {}
-
-  Verdict checkBucket(const Key& key, double cost, double now, double&) noexcept {
-    return core().checkMessage(key, cost, now);
-  }
 
   Verdict checkBucket(const Key& key, Bucket*& bucket, double cost, double now, double&) noexcept {
     return core().checkMessage(key, bucket, cost, now);

@@ -1,5 +1,5 @@
-// The hot calls of a limiter object: raw functions that check a peer by its key, or where it was
-// found the last time. `Self` is a LimiterObject.
+// The hot functions of a limiter object: raw functions that check a peer by its key, or by the slot
+// where its record was found the last time.
 #pragma once
 
 #include <node_api.h>
@@ -10,12 +10,12 @@
 
 namespace relay_limiter {
 
-// What lib/engine/engine.ts calls the verdicts.
+// The answers of a check. lib/engine/engine.ts has the same; test/addon.test.ts compares them.
 constexpr uint32_t kRefusedAnswer = 1;
 constexpr uint32_t kBanBeginsAnswer = 2;
 constexpr double kDisconnectAnswer = -1;
 
-// Answers a check that can refuse or ban; nullptr is undefined: allowed.
+// The answer of a check that can refuse or ban. nullptr returns undefined: allowed.
 inline napi_value answerOf(napi_env env, Verdict verdict) noexcept {
   napi_value result = nullptr;
   if (verdict == Verdict::kAllowed) return result;
@@ -28,145 +28,144 @@ inline napi_value answerOf(napi_env env, Verdict verdict) noexcept {
   return result;
 }
 
-// Whether the short way is open and allows: then the check is done. `find` returns the bucket, or
-// nullptr.
-template <class Core, class Find>
-bool tryFastPath(Core& core, Find&& find, double cost, double now) noexcept {
-  if (!core.canUseFastPath()) return false;
-  Bucket* bucket = find();
-  if (bucket == nullptr || !core.fastPath(cost, now)(*bucket)) return false;
-  ++core.counters().allowed;
-  return true;
-}
+// A check of a peer's bucket. `Limiter` is a LimiterObject.
+template <class Limiter>
+struct BucketCheck {
+  using Object = Limiter;
+  using Record = Bucket;
 
-// What a check does that its short way did not decide.
-template <class Self>
-RELAY_LIMITER_NOINLINE napi_value decide(napi_env env, Self& self, const Key& key, double cost,
-                                         double now) noexcept {
-  double delay = 0;
-  const Verdict verdict = self.checkBucket(key, cost, now, delay);
-  self.reportExternalMemory(env);
-  return Self::answer(env, verdict, delay);
-}
+  template <class Call>
+  explicit BucketCheck(const Call& call) noexcept : cost(call.cost()), now(call.now()) {}
 
-// A check of a bucket: check(key).
-template <class Self>
-napi_value checkCost(napi_env env, napi_callback_info info) noexcept {
-  const Call<Self, 1> call(env, info);
-  if (call.object == nullptr) return nullptr;
-  Self& self = *call.object;
-  KeyText text;
-  if (!text.read(env, call.arguments[0])) return nullptr;
-  const double cost = call.cost();
-  const double now = call.now();
-  const Key key = text.key(self.secret());
-  const auto find = [&] { return self.core().buckets().find(key.fingerprint); };
-  if (tryFastPath(self.core(), find, cost, now)) return nullptr;
-  return decide(env, self, key, cost, now);
-}
+  static const Buckets& table(Limiter& limiter) noexcept { return limiter.core().buckets(); }
 
-// The check of a peer whose bucket may be at hand. Only to name a new offender is its key read, by
-// readKey(text); kNeedsName, an exception pending, where that fails.
-template <class Self, class ReadKey>
-Verdict checkBucket(Self& self, const Fingerprint& fingerprint, Bucket*& bucket, double cost,
-                    double now, double& delay, ReadKey&& readKey) noexcept {
-  const Verdict verdict = self.checkBucket({fingerprint, nullptr, 0}, bucket, cost, now, delay);
+  // Whether the fast path allows the check; if so, the check is complete. `find` returns the bucket
+  // or nullptr.
+  template <class Find>
+  bool tryFastPath(Limiter& limiter, Find&& find) const noexcept {
+    auto& core = limiter.core();
+    if (!core.canUseFastPath()) return false;
+    Bucket* bucket = find();
+    if (bucket == nullptr || !core.fastPath(cost, now)(*bucket)) return false;
+    ++core.counters().allowed;
+    return true;
+  }
+
+  // If `bucket` is nullptr, this finds or adds the peer's bucket.
+  Verdict decide(Limiter& limiter, const Key& key, Bucket*& bucket, double& delay) const noexcept {
+    return limiter.checkBucket(key, bucket, cost, now, delay);
+  }
+
+  static napi_value answer(napi_env env, Verdict verdict, double delay) noexcept {
+    return Limiter::answer(env, verdict, delay);
+  }
+
+  double cost;
+  double now;
+};
+
+// A check of the time of a peer's last allowed request. `kCheck` is a method of the core.
+template <class Limiter, auto kCheck>
+struct TimeCheck {
+  using Object = Limiter;
+  using Record = LastAllowed;
+
+  template <class Call>
+  explicit TimeCheck(const Call& call) noexcept : now(call.now()) {}
+
+  static const AllowedTimes& table(Limiter& limiter) noexcept { return limiter.core().allowedAt(); }
+
+  template <class Find>
+  static bool tryFastPath(Limiter&, Find&&) noexcept {
+    return false;
+  }
+
+  // If `last` is nullptr, this finds or adds the peer's time.
+  Verdict decide(Limiter& limiter, const Key& key, LastAllowed*& last, double&) const noexcept {
+    if (last == nullptr) last = table(limiter).find(key.fingerprint);
+    return (limiter.core().*kCheck)(key, last, now);
+  }
+
+  static napi_value answer(napi_env env, Verdict verdict, double) noexcept {
+    return answerOf(env, verdict);
+  }
+
+  double now;
+};
+
+// Checks a peer whose fingerprint is known; `record` may be nullptr. The key itself is read, by
+// readKey(text), only if it must be stored or hashed again. Returns kNeedsName if readKey fails.
+template <class Check, class ReadKey>
+Verdict checkRecord(typename Check::Object& limiter, const Check& check,
+                    const Fingerprint& fingerprint, typename Check::Record*& record, double& delay,
+                    ReadKey&& readKey) noexcept {
+  const Verdict verdict = check.decide(limiter, {fingerprint, nullptr, 0}, record, delay);
   if (verdict != Verdict::kNeedsName) return verdict;
   KeyText text;
-  return readKey(text) ? self.checkBucket(text.named(fingerprint), bucket, cost, now, delay)
-                       : verdict;
+  return readKey(text) ? check.decide(limiter, text.keyWith(fingerprint), record, delay) : verdict;
 }
 
-// What an opened peer's check does that its short way did not decide.
-template <class Self>
-RELAY_LIMITER_NOINLINE napi_value decide(napi_env env, Self& self, Bucket* bucket, napi_value key,
-                                         double cost, double now) noexcept {
+// The check by key that the fast path has not completed.
+template <class Check>
+RELAY_LIMITER_NOINLINE napi_value decideByKey(napi_env env, typename Check::Object& limiter,
+                                              const Key& key, Check check) noexcept {
+  typename Check::Record* record = nullptr;
   double delay = 0;
+  const Verdict verdict = check.decide(limiter, key, record, delay);
+  limiter.reportExternalMemory(env);
+  return Check::answer(env, verdict, delay);
+}
+
+// The check of an opened peer that the fast path has not completed.
+template <class Check>
+RELAY_LIMITER_NOINLINE napi_value decideByRecord(napi_env env, typename Check::Object& limiter,
+                                                 typename Check::Record* record, napi_value key,
+                                                 Check check) noexcept {
+  double delay = 0;
+  const Fingerprint fingerprint = record->fingerprint;
   const auto readKey = [&](KeyText& text) { return text.read(env, key); };
-  const Fingerprint fingerprint = bucket->fingerprint;
-  const Verdict verdict = checkBucket(self, fingerprint, bucket, cost, now, delay, readKey);
+  const Verdict verdict = checkRecord(limiter, check, fingerprint, record, delay, readKey);
   if (verdict == Verdict::kNeedsName) return nullptr;
-  self.reportExternalMemory(env);
-  return Self::answer(env, verdict, delay);
+  limiter.reportExternalMemory(env);
+  return Check::answer(env, verdict, delay);
 }
 
-// The check of an opened peer whose bucket is not where it was, if it has one.
-template <class Self>
-RELAY_LIMITER_NOINLINE napi_value seekBucket(napi_env env, Self& self, napi_value value,
-                                             double cost, double now) noexcept {
+// The check of an opened peer whose slot is out of date: goes by the key and writes the slot.
+template <class Check>
+RELAY_LIMITER_NOINLINE napi_value resolveSlot(napi_env env, typename Check::Object& limiter,
+                                              napi_value value, Check check) noexcept {
   KeyText text;
   if (!text.read(env, value)) return nullptr;
-  const Key key = text.key(self.secret());
-  const napi_value result = decide(env, self, key, cost, now);
-  self.writeSlot(self.core().buckets(), key.fingerprint);
+  const Key key = text.key(limiter.secret());
+  const napi_value result = decideByKey(env, limiter, key, check);
+  limiter.writeSlot(Check::table(limiter), key.fingerprint);
   return result;
 }
 
-// checkPeer(key): the check of an opened peer, whose seat JavaScript has written.
-template <class Self>
-napi_value checkPeer(napi_env env, napi_callback_info info) noexcept {
-  const Call<Self, 1> call(env, info);
+// check(key)
+template <class Check>
+napi_value checkByKey(napi_env env, napi_callback_info info) noexcept {
+  const KeyCall<typename Check::Object> call(env, info);
   if (call.object == nullptr) return nullptr;
-  Self& self = *call.object;
-  Bucket* bucket = self.core().buckets().at(self.peerSlot());
-  const double cost = call.cost();
-  const double now = call.now();
-  if (bucket == nullptr) return seekBucket(env, self, call.arguments[0], cost, now);
-  const auto there = [bucket] { return bucket; };
-  if (tryFastPath(self.core(), there, cost, now)) return nullptr;
-  return decide(env, self, bucket, call.arguments[0], cost, now);
+  auto& limiter = *call.object;
+  const Check check(call);
+  const Key key = call.key();
+  const auto find = [&] { return Check::table(limiter).find(key.fingerprint); };
+  if (check.tryFastPath(limiter, find)) return nullptr;
+  return decideByKey(env, limiter, key, check);
 }
 
-// The check of a time, where the peer's key was read.
-template <class Self, auto kCheck>
-napi_value decideTime(napi_env env, Self& self, const Key& key, double now) noexcept {
-  LastAllowed* last = self.core().allowedAt().find(key.fingerprint);
-  const Verdict verdict = (self.core().*kCheck)(key, last, now);
-  self.reportExternalMemory(env);
-  return answerOf(env, verdict);
-}
-
-// The check of a time: check(key) of a limiter that can ban.
-template <class Self, auto kCheck>
-napi_value checkTime(napi_env env, napi_callback_info info) noexcept {
-  const Call<Self, 1> call(env, info);
+// checkPeer(key): the check of an opened peer. JavaScript has written the peer's slot.
+template <class Check>
+napi_value checkBySlot(napi_env env, napi_callback_info info) noexcept {
+  const Call<typename Check::Object, 1> call(env, info);
   if (call.object == nullptr) return nullptr;
-  Self& self = *call.object;
-  KeyText text;
-  if (!text.read(env, call.arguments[0])) return nullptr;
-  return decideTime<Self, kCheck>(env, self, text.key(self.secret()), call.now());
-}
-
-// The same of an opened peer whose time is not where it was, if it has one.
-template <class Self, auto kCheck>
-RELAY_LIMITER_NOINLINE napi_value seekTime(napi_env env, Self& self, napi_value value,
-                                           double now) noexcept {
-  KeyText text;
-  if (!text.read(env, value)) return nullptr;
-  const Key key = text.key(self.secret());
-  const napi_value result = decideTime<Self, kCheck>(env, self, key, now);
-  self.writeSlot(self.core().allowedAt(), key.fingerprint);
-  return result;
-}
-
-// The same of an opened peer, whose seat JavaScript has written.
-template <class Self, auto kCheck>
-napi_value checkPeerTime(napi_env env, napi_callback_info info) noexcept {
-  const Call<Self, 1> call(env, info);
-  if (call.object == nullptr) return nullptr;
-  Self& self = *call.object;
-  LastAllowed* last = self.core().allowedAt().at(self.peerSlot());
-  const double now = call.now();
-  if (last == nullptr) return seekTime<Self, kCheck>(env, self, call.arguments[0], now);
-  const Fingerprint fingerprint = last->fingerprint;
-  Verdict verdict = (self.core().*kCheck)({fingerprint, nullptr, 0}, last, now);
-  if (verdict == Verdict::kNeedsName) {
-    KeyText text;
-    if (!text.read(env, call.arguments[0])) return nullptr;
-    verdict = (self.core().*kCheck)(text.named(fingerprint), last, now);
-  }
-  self.reportExternalMemory(env);
-  return answerOf(env, verdict);
+  auto& limiter = *call.object;
+  const Check check(call);
+  auto* record = Check::table(limiter).at(limiter.peerSlot());
+  if (record == nullptr) return resolveSlot(env, limiter, call.arguments[0], check);
+  if (check.tryFastPath(limiter, [record] { return record; })) return nullptr;
+  return decideByRecord(env, limiter, record, call.arguments[0], check);
 }
 
 }  // namespace relay_limiter

@@ -155,7 +155,7 @@ RELAY_LIMITER_NOINLINE bool rehashMembers(napi_env env, Self& self, OpenedGroup&
 
 template <class Self>
 void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys, uint8_t* verdicts,
-                  double cost, double now) noexcept {
+                  const BucketCheck<Self>& check) noexcept {
   const Buckets& buckets = self.core().buckets();
   if (!group.isCurrent(self.secretVersion()) && !rehashMembers(env, self, group, keys)) return;
   group.follow(buckets);
@@ -164,7 +164,7 @@ void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys,
     // If records move before the last member is checked, the rest are looked up one by one.
     if (self.core().canUseFastPath() && group.epoch() == buckets.epoch()) {
       const uint32_t first = i;
-      i = allowMembers(self.core(), group, i, verdicts, cost, now);
+      i = allowMembers(self.core(), group, i, verdicts, check.cost, check.now);
       self.core().counters().allowed += i - first;
       if (i == group.size()) return;
     }
@@ -174,7 +174,7 @@ void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys,
     const auto readKey = [&](KeyText& text) { return readElement(env, keys, i, text); };
     member.record = group.recall(i, buckets);
     const Verdict verdict =
-        checkBucket(self, member.fingerprint, member.record, cost, now, delay, readKey);
+        checkRecord(self, check, member.fingerprint, member.record, delay, readKey);
     if (verdict == Verdict::kNoMemory) return throwNoMemory(env);
     if (verdict == Verdict::kNeedsName) return throwUnlessPending(env);
     verdicts[i] = byteOf(verdict);
@@ -198,8 +198,8 @@ napi_value checkGroup(napi_env env, napi_callback_info info) noexcept {
     napi_throw_range_error(env, "ERR_LIMITER_OPTION", "verdicts must have a byte for each member");
     return nullptr;
   }
-  checkMembers(env, self, *group, call.arguments[1], static_cast<uint8_t*>(bytes), call.cost(),
-               call.now());
+  checkMembers(env, self, *group, call.arguments[1], static_cast<uint8_t*>(bytes),
+               BucketCheck<Self>(call));
   self.reportExternalMemory(env);
   return nullptr;
 }

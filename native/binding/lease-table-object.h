@@ -39,13 +39,10 @@ class LeaseTableObject : public CoreObject<LeaseTableObject, LeaseTable> {
 
   // spend(key)
   static napi_value spend(napi_env env, napi_callback_info info) noexcept {
-    const Call<Self, 1> call(env, info);
+    const KeyCall<Self> call(env, info);
     if (call.object == nullptr) return nullptr;
-    KeyText text;
-    if (!text.read(env, call.arguments[0])) return nullptr;
-    Self& self = *call.object;
-    const Fingerprint fingerprint = text.key(self.secret()).fingerprint;
-    const bool taken = self.core().spend(fingerprint, call.cost(), call.now());
+    LeaseTable& leases = call.object->core();
+    const bool taken = leases.spend(call.key().fingerprint, call.cost(), call.now());
     return answerOf(env, taken ? Verdict::kAllowed : Verdict::kRefused);
   }
 

@@ -41,11 +41,11 @@ class Registry {
   static constexpr int32_t kNone = -1;
 
   // `words` outlive every call.
-  explicit Registry(const CallArguments* words) noexcept : words_(words) {}
+  explicit Registry(const CallArguments* callArguments) noexcept : callArguments_(callArguments) {}
   Registry(const Registry&) = delete;
   Registry& operator=(const Registry&) = delete;
 
-  const CallArguments* words() const noexcept { return words_; }
+  const CallArguments* callArguments() const noexcept { return callArguments_; }
 
   // nullptr for a number that is nobody's.
   Self* at(int32_t number) const noexcept {
@@ -87,7 +87,7 @@ class Registry {
     return true;
   }
 
-  const CallArguments* const words_;
+  const CallArguments* const callArguments_;
   // The environment is the first.
   uint32_t holders_ = 1;
   Self** objects_ = nullptr;
