@@ -1,4 +1,4 @@
-// The addon's door: what the facades rely on and never show.
+// The addon: what the facades rely on and never show.
 
 import { createRequire } from 'node:module';
 import {
@@ -54,7 +54,7 @@ describe.runIf(TESTS_NATIVE)('the addon', () => {
   test('a number that is no limiter’s is refused', () => {
     const limiter = new RateLimiter({ engine });
     const addon = createRequire(import.meta.url)(engineInfo().path as string);
-    const number = new Int32Array(addon.words, 16, 1);
+    const number = new Int32Array(addon.callArguments, 16, 1);
     // Small numbers may be those of limiters that other tests have made.
     for (const nobody of [-1, 2 ** 20, 2 ** 31 - 1, -(2 ** 31)]) {
       number[0] = nobody;

@@ -281,12 +281,12 @@ describe.runIf(TESTS_NATIVE)('where a binary is there and cannot run', () => {
 });
 
 test.runIf(TESTS_NATIVE)(
-  'of this version, built from sources with another door: TypeScript runs',
+  'of this version, built from sources with another ABI version: TypeScript runs',
   () => {
     copy.copy(BINARY, BINARY);
     const file = 'dist/engine/native-limiters.js';
     const right = readFileSync(join(ROOT, file), 'utf8');
-    copy.write(file, right.replace(/DOOR = \d+/, 'DOOR = 99'));
+    copy.write(file, right.replace(/ABI_VERSION = \d+/, 'ABI_VERSION = 99'));
     const { report: found, warnings } = report();
     const why = 'it was built from other sources of this version';
     expect(found).toMatchObject({

@@ -60,18 +60,18 @@ type RawCalls<Core, Names extends keyof Core> = { readonly [Name in Names]: Raw<
 /** Says what the next call of a raw function is about. Time left out: the limiter's own clock. */
 type Tell = (object: number, cost: number | undefined, now: number | undefined) => void;
 
-/** Raised when what is called, or how, changes; native/binding/addon.cc has the same number. */
-export const DOOR = 5;
+/** Raised when the exports or their calling convention change; native/binding/addon.cc has the same. */
+export const ABI_VERSION = 6;
 
 /** The exports of the addon; native/binding/addon.cc makes them. */
 export interface Addon {
   readonly version: string;
-  readonly door: number;
+  readonly abiVersion: number;
   /**
-   * What a raw function is told: two doubles, the cost and the time or NaN, and an object's number.
-   * It must not be detached: the addon would go on reading what it was.
+   * The arguments of the next call of a raw function: two doubles, the cost and the time or NaN, and an
+   * object's number. It must never be detached, because the addon would still read its memory.
    */
-  readonly words: ArrayBuffer;
+  readonly callArguments: ArrayBuffer;
   readonly RateLimiter: NativeClass<
     RateLimiterConfig,
     RateLimiterCore,
@@ -111,8 +111,8 @@ export interface NativeLimiters {
 }
 
 export function nativeLimiters(addon: Addon): NativeLimiters {
-  const doubles = new Float64Array(addon.words, 0, 2);
-  const numbers = new Int32Array(addon.words, 16, 1);
+  const doubles = new Float64Array(addon.callArguments, 0, 2);
+  const numbers = new Int32Array(addon.callArguments, 16, 1);
   const tell: Tell = (object, cost = 1, now = Number.NaN) => {
     doubles[0] = cost;
     doubles[1] = now;

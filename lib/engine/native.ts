@@ -6,7 +6,7 @@ import { VERSION } from '../version.js';
 import { findBinary } from './binary-file.js';
 import { requireLoadable } from './elf.js';
 import { type Engine, SEAT } from './engine.js';
-import { type Addon, DOOR, nativeLimiters } from './native-limiters.js';
+import { ABI_VERSION, type Addon, nativeLimiters } from './native-limiters.js';
 
 /** What became of the native binary: there and running, not there, or there and unusable. */
 export type NativeBinary =
@@ -38,7 +38,9 @@ function load(): NativeBinary {
     if (addon.version !== VERSION) {
       throw new Error(`it is of version ${addon.version}, the package of version ${VERSION}`);
     }
-    if (addon.door !== DOOR) throw new Error('it was built from other sources of this version');
+    if (addon.abiVersion !== ABI_VERSION) {
+      throw new Error('it was built from other sources of this version');
+    }
     return { state: 'loaded', engine: nativeEngine(addon), path };
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);

@@ -1,4 +1,5 @@
-// The addon's door: its classes, and what lib/engine/native.ts asks for first.
+// The exports of the addon: its version, its ABI version and its classes. lib/engine/native.ts
+// loads them, and lib/engine/native-limiters.ts describes them.
 
 #include "../limiters/direct-limiter.h"
 #include "../limiters/orderbook-limiter.h"
@@ -11,8 +12,9 @@
 namespace relay_limiter {
 namespace {
 
-// Raised when what is called, or how, changes; lib/engine/native-limiters.ts has the same number.
-constexpr int kAbiVersion = 5;
+// Raised when the exports or their calling convention change; ABI_VERSION in
+// lib/engine/native-limiters.ts is the same number.
+constexpr int kAbiVersion = 6;
 
 // tokens(key) of a limiter with buckets.
 template <class Self>
@@ -59,7 +61,7 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
     return core().check(key, bucket, cost, now, delay);
   }
 
-  // Allowed is undefined, the cheapest value there is to return.
+  // nullptr returns undefined: allowed. It is the cheapest value to return.
   static napi_value answer(napi_env env, Verdict verdict, double delay) noexcept {
     napi_value result = nullptr;
     if (verdict == Verdict::kAllowed) return result;
@@ -134,13 +136,13 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
   }
 };
 
-// What the classes of one environment share; their objects hold it as well, and may outlive it.
+// The registries of one environment. Its objects hold them as well, and may outlive it.
 struct Registries {
-  explicit Registries(const CallArguments* told)
-      : rateLimiters(*new Registry<RateLimiterObject>(told)),
-        orderbookLimiters(*new Registry<OrderbookObject>(told)),
-        directLimiters(*new Registry<DirectObject>(told)),
-        leaseTables(*new Registry<LeaseTableObject>(told)) {}
+  explicit Registries(const CallArguments* callArguments)
+      : rateLimiters(*new Registry<RateLimiterObject>(callArguments)),
+        orderbookLimiters(*new Registry<OrderbookObject>(callArguments)),
+        directLimiters(*new Registry<DirectObject>(callArguments)),
+        leaseTables(*new Registry<LeaseTableObject>(callArguments)) {}
 
   ~Registries() {
     rateLimiters.release();
@@ -153,20 +155,20 @@ struct Registries {
   Registry<OrderbookObject>& orderbookLimiters;
   Registry<DirectObject>& directLimiters;
   Registry<LeaseTableObject>& leaseTables;
-  // Keeps the words in memory.
-  Napi::ObjectReference words;
+  // Keeps the memory of the call arguments.
+  Napi::ObjectReference callArguments;
 };
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
-  Napi::ArrayBuffer words = Napi::ArrayBuffer::New(env, sizeof(CallArguments));
-  // The thread is being ended: nobody will see what it exports.
-  if (words.IsEmpty()) return exports;
-  auto* registries = new Registries(reinterpret_cast<const CallArguments*>(words.Data()));
-  registries->words = Napi::Persistent(words.As<Napi::Object>());
+  Napi::ArrayBuffer callArguments = Napi::ArrayBuffer::New(env, sizeof(CallArguments));
+  // The thread is ending, and nothing will read its exports.
+  if (callArguments.IsEmpty()) return exports;
+  auto* registries = new Registries(reinterpret_cast<const CallArguments*>(callArguments.Data()));
+  registries->callArguments = Napi::Persistent(callArguments.As<Napi::Object>());
   env.SetInstanceData(registries);
   exports.Set("version", RELAY_LIMITER_VERSION);
-  exports.Set("door", kAbiVersion);
-  exports.Set("words", words);
+  exports.Set("abiVersion", kAbiVersion);
+  exports.Set("callArguments", callArguments);
   exports.Set("RateLimiter", RateLimiterObject::define(env, registries->rateLimiters));
   exports.Set("OrderbookLimiter", OrderbookObject::define(env, registries->orderbookLimiters));
   exports.Set("DirectLimiter", DirectObject::define(env, registries->directLimiters));
