@@ -8,6 +8,14 @@ import {
   RateLimiter,
 } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
+import {
+  BAN_BEGINS,
+  DISCONNECT,
+  REFUSED,
+  VERDICT_ALLOW,
+  VERDICT_DELAY,
+  VERDICT_DISCONNECT,
+} from '../dist/engine/engine.js';
 import { TESTS_NATIVE } from './support/limiters.js';
 
 const engine = 'native';
@@ -77,5 +85,27 @@ describe.runIf(TESTS_NATIVE)('the addon', () => {
       expect(() => core['addMember']?.(stranger, 'peer')).toThrow(noKey);
     }
     expect(other['checkGroup']?.(group, [], new Uint8Array(0), 1)).toBeUndefined();
+  });
+
+  test('checks return the constants of engine.ts', () => {
+    const now = 1000;
+    const limits = { engine, burstLimit: 1, disconnectThreshold: 2 } as const;
+    const checks = (core: Record<string, Call>, ...rest: unknown[]) =>
+      [1, 2, 3].map(() => core['check']?.('peer', ...rest));
+    const answers = checks(coreOf(new RateLimiter(limits)), 1, now);
+    expect(answers).toEqual([undefined, expect.any(Number), DISCONNECT]);
+    const bans = { engine, interval: 10, violationBanThreshold: 1 } as const;
+    const refusals = checks(coreOf(new OrderbookRateLimiter(bans)), now);
+    expect(refusals).toEqual([undefined, REFUSED, BAN_BEGINS]);
+
+    const core = coreOf(new RateLimiter(limits));
+    const group = core['openGroup']?.();
+    core['addMember']?.(group, 'peer');
+    const verdicts = [1, 2, 3].map(() => {
+      const verdict = new Uint8Array([255]);
+      core['checkGroup']?.(group, ['peer'], verdict, 1, now);
+      return verdict[0];
+    });
+    expect(verdicts).toEqual([VERDICT_ALLOW, VERDICT_DELAY, VERDICT_DISCONNECT]);
   });
 });
