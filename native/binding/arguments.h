@@ -1,5 +1,5 @@
-// Arguments: how keys and numbers from JavaScript reach the limiters. The facades have validated
-// them; only errors that are not visible in JavaScript are thrown here.
+// Arguments: how keys and numbers from JavaScript reach the limiters. The facades validate them, so
+// this file throws only for what a facade cannot check: missing memory, and calls that bypass it.
 #pragma once
 
 #include <node_api.h>

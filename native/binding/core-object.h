@@ -1,6 +1,6 @@
-// CoreObject: a limiter or a lease table as a JavaScript object. Methods that are called rarely are
-// methods of the class. Each hot function is a raw function that gets the object by its number,
-// because finding an object from `this` costs 74 ns, more than a whole check.
+// CoreObject: a limiter or a lease table as a JavaScript object. What is called rarely is a method
+// of the class. What is called often is a raw function that gets the object by its number, because
+// finding an object from `this` costs 74 ns, more than a whole check.
 #pragma once
 
 #include <napi.h>
@@ -20,8 +20,8 @@ namespace relay_limiter {
 template <class Self, class Core>
 class CoreObject : public Napi::ObjectWrap<Self> {
  public:
-  // node-addon-api calls this function to construct an object. Its own version, in ObjectWrap,
-  // would dereference the nullptr that `new` returns if there is no memory.
+  // Constructs an object; DefineClass registers this function. ObjectWrap's own version does not
+  // check whether `new` has found memory.
   static napi_value ConstructorCallbackWrapper(napi_env env, napi_callback_info callback) noexcept {
     const Napi::CallbackInfo info(env, callback);
     if (!info.IsConstructCall()) return Self::OnCalledAsFunction(info);
@@ -36,7 +36,7 @@ class CoreObject : public Napi::ObjectWrap<Self> {
     }
     return info.This();
   }
-  // Without this, an ObjectWrap that no longer calls the function above would compile.
+  // Deleted, so that an ObjectWrap that used its own version would not compile.
   static void* operator new(size_t) = delete;
 
   // `secret` is a BigUint64Array of two random words.
@@ -58,17 +58,17 @@ class CoreObject : public Napi::ObjectWrap<Self> {
 
   Core& core() noexcept { return core_; }
   const Secret& secret() const noexcept { return secret_; }
-  // Only while nothing is known under the old one.
-  void adopt(const Secret& secret) noexcept { secret_ = secret; }
+  // Call this only while no record depends on the old secret.
+  void setSecret(const Secret& secret) noexcept { secret_ = secret; }
 
-  // Tells V8 how much the tables hold, or it would not know what collecting an object gains. To be
-  // called after whatever may have changed that; small changes wait. It is not told of more than
-  // kMostAccounted: a large table that grows is in use, and being told of all of it would make V8
-  // collect garbage again and again, in steps of 5 to 10 ms.
+  // Reports the size of the tables to V8, which otherwise would not know how much memory the object
+  // frees when it is collected. Call this after every operation that may change the size; small
+  // changes are reported later. At most kMaxReportedBytes are reported: a large table that grows is
+  // in use, and its full size would make V8 collect garbage repeatedly, in steps of 5 to 10 ms.
   void reportExternalMemory(napi_env env) noexcept {
-    const auto bytes = std::min(static_cast<int64_t>(core_.memoryBytes()), kMostReported);
+    const auto bytes = std::min(static_cast<int64_t>(core_.memoryBytes()), kMaxReportedBytes);
     const int64_t change = bytes - reportedBytes_;
-    const int64_t least = std::max(kLeastReported, reportedBytes_ / 8);
+    const int64_t least = std::max(kMinReportedChange, reportedBytes_ / 8);
     if (change < least && change > -least && bytes != 0) return;
     int64_t total;
     if (change != 0 && napi_adjust_external_memory(env, change, &total) == napi_ok) {
@@ -78,19 +78,19 @@ class CoreObject : public Napi::ObjectWrap<Self> {
 
  protected:
   using Methods = std::vector<Napi::ClassPropertyDescriptor<Self>>;
-  using Calls = std::vector<std::pair<const char*, napi_callback>>;
+  using RawFunctions = std::vector<std::pair<const char*, napi_callback>>;
 
-  // The class: methods of its objects, and its raw functions.
+  // The class with its methods and its raw functions.
   static Napi::Function define(Napi::Env env, const char* name, Registry<Self>& registry,
-                               const Methods& methods, const Calls& calls) {
+                               const Methods& methods, const RawFunctions& rawFunctions) {
     const Napi::Function constructor = Self::DefineClass(env, name, methods, &registry);
-    // The thread is being ended.
+    // The thread is ending.
     if (constructor.IsEmpty()) return constructor;
-    for (const auto& [call, callback] : calls) {
+    for (const auto& [rawName, callback] : rawFunctions) {
       napi_value function;
-      if (napi_create_function(env, call, NAPI_AUTO_LENGTH, callback, &registry, &function) ==
+      if (napi_create_function(env, rawName, NAPI_AUTO_LENGTH, callback, &registry, &function) ==
           napi_ok) {
-        constructor.Set(call, function);
+        constructor.Set(rawName, function);
       }
     }
     return constructor;
@@ -105,7 +105,8 @@ class CoreObject : public Napi::ObjectWrap<Self> {
         return {words[0], words[1]};
       }
     }
-    Napi::TypeError::New(secret.Env(), "a secret is two 64-bit words").ThrowAsJavaScriptException();
+    Napi::TypeError::New(secret.Env(), "the secret must be a BigUint64Array of 2 words")
+        .ThrowAsJavaScriptException();
     return {0, 0};
   }
 
@@ -117,8 +118,8 @@ class CoreObject : public Napi::ObjectWrap<Self> {
         Napi::PropertyDescriptor::Value("number", Napi::Number::New(env, number_), napi_default));
   }
 
-  static constexpr int64_t kLeastReported = 16 << 10;
-  static constexpr int64_t kMostReported = 32 << 20;
+  static constexpr int64_t kMinReportedChange = 16 << 10;
+  static constexpr int64_t kMaxReportedBytes = 32 << 20;
 
   Core core_;
   Secret secret_;

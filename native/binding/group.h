@@ -1,6 +1,5 @@
-// Group: what JavaScript holds of one, a handle, and the call that checks its members. A handle
-// remembers fingerprints and places, owns nothing of a limiter, and is given with each call to the
-// limiter it was opened on; to another one it is a stranger, refused.
+// GroupHandle: the members of a group, and the call that checks them. A group stores the members'
+// fingerprints and pointers to their buckets; it owns no record of the limiter.
 #pragma once
 
 #include <node_api.h>
@@ -16,74 +15,74 @@
 
 namespace relay_limiter {
 
-// How many members ahead of the one it is at a group asks for memory.
-constexpr uint32_t kAhead = 32;
+// How many members ahead a check prefetches.
+constexpr uint32_t kPrefetchDistance = 32;
 
-// Verdicts, as lib/engine/engine.ts calls them.
+// The verdicts of checkGroup. lib/engine/engine.ts has the same; test/addon.test.ts compares them.
 constexpr uint8_t kVerdictAllow = 0;
 constexpr uint8_t kVerdictDelay = 1;
 constexpr uint8_t kVerdictDisconnect = 2;
 
-// The members of a group, in the order of the keys that its JavaScript side holds.
-class OpenedGroup : public Handle {
+// The members of a group, in the order of the keys that JavaScript holds.
+class GroupHandle : public Handle {
  public:
   struct Member {
     Fingerprint fingerprint;
-    // Where its bucket was found, or nullptr.
-    Bucket* record;
+    // The address at which it was found last; nullptr if the peer had none.
+    Bucket* bucket;
   };
 
   static constexpr HandleKind kKind = HandleKind::kGroup;
 
-  OpenedGroup(uint64_t owner, uint32_t secretVersion) noexcept
-      : Handle{kKind, owner}, secretVersion_(secretVersion) {}
-  ~OpenedGroup() noexcept { std::free(members_); }
-  OpenedGroup(const OpenedGroup&) = delete;
-  OpenedGroup& operator=(const OpenedGroup&) = delete;
+  GroupHandle(uint64_t limiterId, uint32_t secretVersion) noexcept
+      : Handle{kKind, limiterId}, secretVersion_(secretVersion) {}
+  ~GroupHandle() noexcept { std::free(members_); }
+  GroupHandle(const GroupHandle&) = delete;
+  GroupHandle& operator=(const GroupHandle&) = delete;
 
   uint32_t size() const noexcept { return size_; }
   const Member* begin() const noexcept { return members_; }
   Member& operator[](uint32_t index) noexcept { return members_[index]; }
 
-  // False where there is no memory.
+  // False if there is no memory.
   bool add(const Fingerprint& fingerprint) noexcept {
     if (size_ == capacity_ && !grow()) return false;
     members_[size_++] = {fingerprint, nullptr};
     return true;
   }
 
-  // The last member takes the place of the one at `index`.
+  // Moves the last member to `index`.
   void removeAt(uint32_t index) noexcept {
     if (index < size_) members_[index] = members_[--size_];
   }
 
-  // Whether the members' fingerprints are of the limiter's present secret.
+  // Whether the members' fingerprints were made with the limiter's current secret.
   bool isCurrent(uint32_t secretVersion) const noexcept { return secretVersion_ == secretVersion; }
 
-  // All members have got new fingerprints, and are to be looked up.
-  void renew(uint32_t secretVersion) noexcept {
+  // Call this after all members got fingerprints of another secret.
+  void setSecretVersion(uint32_t secretVersion) noexcept {
     secretVersion_ = secretVersion;
     epoch_ = 0;
   }
 
-  // Looks up all members, where records may have moved since it was done the last time.
-  void follow(const Buckets& buckets) noexcept {
+  // Looks up all buckets if records may have moved since the last look-up.
+  void refresh(const Buckets& buckets) noexcept {
     if (epoch_ == buckets.epoch()) return;
     epoch_ = buckets.epoch();
     for (uint32_t i = 0; i < size_; ++i) {
-      buckets.prepare(members_[std::min(i + kAhead, size_ - 1)].fingerprint);
-      members_[i].record = buckets.find(members_[i].fingerprint);
+      buckets.prepare(members_[std::min(i + kPrefetchDistance, size_ - 1)].fingerprint);
+      members_[i].bucket = buckets.find(members_[i].fingerprint);
     }
   }
 
-  // The member's bucket if it still lies where it was found; else nullptr.
-  Bucket* recall(uint32_t index, const Buckets& buckets) const noexcept {
+  // The member's bucket if it has not moved since it was found; else nullptr.
+  Bucket* bucketAt(uint32_t index, const Buckets& buckets) const noexcept {
     const Member& member = members_[index];
-    if (epoch_ != buckets.epoch() || member.record == nullptr) return nullptr;
-    return member.record->fingerprint == member.fingerprint ? member.record : nullptr;
+    if (epoch_ != buckets.epoch() || member.bucket == nullptr) return nullptr;
+    return member.bucket->fingerprint == member.fingerprint ? member.bucket : nullptr;
   }
 
-  // The table's epoch in which the members' buckets were found.
+  // The table's epoch of the last look-up.
   uint64_t epoch() const noexcept { return epoch_; }
 
  private:
@@ -104,24 +103,25 @@ class OpenedGroup : public Handle {
   uint32_t secretVersion_;
 };
 
-// What could not be read threw by itself, or there is no such element.
-inline void throwUnlessPending(napi_env env) noexcept {
+// Throws after a key could not be read, unless that has thrown.
+inline void throwMissingKey(napi_env env) noexcept {
   bool pending = false;
   napi_is_exception_pending(env, &pending);
-  if (!pending) napi_throw_type_error(env, "ERR_LIMITER_KEY", "a member has no key");
+  if (pending) return;
+  napi_throw_type_error(env, "ERR_LIMITER_KEY", "every member of a group must have a string key");
 }
 
-// Answers members from `first` on whose buckets lie where they were found and have the cost, which
-// most of them do; returns the first that needs more.
+// Allows members from `first` on, up to one without enough tokens or whose bucket has moved.
+// Returns the index of that member. Most members are allowed here.
 template <class Core>
-uint32_t allowMembers(const Core& core, const OpenedGroup& group, uint32_t first, uint8_t* verdicts,
+uint32_t allowMembers(const Core& core, const GroupHandle& group, uint32_t first, uint8_t* verdicts,
                       double cost, double now) noexcept {
   const auto allows = core.fastPath(cost, now);
-  const OpenedGroup::Member* const members = group.begin();
+  const GroupHandle::Member* const members = group.begin();
   const uint32_t size = group.size();
   for (uint32_t i = first; i < size; ++i) {
-    prefetch(members[std::min(i + kAhead, size - 1)].record);
-    Bucket* const bucket = members[i].record;
+    prefetch(members[std::min(i + kPrefetchDistance, size - 1)].bucket);
+    Bucket* const bucket = members[i].bucket;
     if (bucket == nullptr || !(bucket->fingerprint == members[i].fingerprint)) return i;
     if (!allows(*bucket)) return i;
     verdicts[i] = kVerdictAllow;
@@ -129,66 +129,64 @@ uint32_t allowMembers(const Core& core, const OpenedGroup& group, uint32_t first
   return size;
 }
 
-// What a member is told of a check that was decided.
-inline uint8_t byteOf(Verdict verdict) noexcept {
+inline uint8_t verdictByteOf(Verdict verdict) noexcept {
   if (verdict == Verdict::kAllowed) return kVerdictAllow;
   const bool delays = verdict == Verdict::kRefused || verdict == Verdict::kNoRoom;
   return delays ? kVerdictDelay : kVerdictDisconnect;
 }
 
-// Hashes all members' keys anew, since the limiter has another secret than when they were added.
-// False, an exception pending, if a key cannot be read.
+// Hashes all members' keys with the limiter's current secret. If a key cannot be read, this returns
+// false and an exception is pending.
 template <class Self>
-RELAY_LIMITER_NOINLINE bool rehashMembers(napi_env env, Self& self, OpenedGroup& group,
+RELAY_LIMITER_NOINLINE bool rehashMembers(napi_env env, Self& self, GroupHandle& group,
                                           napi_value keys) noexcept {
   for (uint32_t i = 0; i < group.size(); ++i) {
     KeyText text;
     if (!readElement(env, keys, i, text)) {
-      throwUnlessPending(env);
+      throwMissingKey(env);
       return false;
     }
     group[i] = {text.key(self.secret()).fingerprint, nullptr};
   }
-  group.renew(self.secretVersion());
+  group.setSecretVersion(self.secretVersion());
   return true;
 }
 
 template <class Self>
-void checkMembers(napi_env env, Self& self, OpenedGroup& group, napi_value keys, uint8_t* verdicts,
+void checkMembers(napi_env env, Self& self, GroupHandle& group, napi_value keys, uint8_t* verdicts,
                   const BucketCheck<Self>& check) noexcept {
   const Buckets& buckets = self.core().buckets();
   if (!group.isCurrent(self.secretVersion()) && !rehashMembers(env, self, group, keys)) return;
-  group.follow(buckets);
-  for (uint32_t i = 0; i < group.size() && i < kAhead; ++i) prefetch(group[i].record);
+  group.refresh(buckets);
+  for (uint32_t i = 0; i < group.size() && i < kPrefetchDistance; ++i) prefetch(group[i].bucket);
   for (uint32_t i = 0; i < group.size(); ++i) {
-    // If records move before the last member is checked, the rest are looked up one by one.
+    // If records move before the last member is checked, the rest is looked up one by one.
     if (self.core().canUseFastPath() && group.epoch() == buckets.epoch()) {
       const uint32_t first = i;
       i = allowMembers(self.core(), group, i, verdicts, check.cost, check.now);
       self.core().counters().allowed += i - first;
       if (i == group.size()) return;
     }
-    OpenedGroup::Member& member = group[i];
-    if (i + kAhead < group.size()) prefetch(group[i + kAhead].record);
+    GroupHandle::Member& member = group[i];
+    if (i + kPrefetchDistance < group.size()) prefetch(group[i + kPrefetchDistance].bucket);
     double delay;
     const auto readKey = [&](KeyText& text) { return readElement(env, keys, i, text); };
-    member.record = group.recall(i, buckets);
+    member.bucket = group.bucketAt(i, buckets);
     const Verdict verdict =
-        checkRecord(self, check, member.fingerprint, member.record, delay, readKey);
+        checkRecord(self, check, member.fingerprint, member.bucket, delay, readKey);
     if (verdict == Verdict::kNoMemory) return throwNoMemory(env);
-    if (verdict == Verdict::kNeedsName) return throwUnlessPending(env);
-    verdicts[i] = byteOf(verdict);
+    if (verdict == Verdict::kNeedsName) return throwMissingKey(env);
+    verdicts[i] = verdictByteOf(verdict);
   }
 }
 
-// checkGroup(handle, keys, verdicts): a verdict for each member, all at one
-// instant.
+// checkGroup(handle, keys, verdicts): checks all members at one instant and writes their verdicts.
 template <class Self>
 napi_value checkGroup(napi_env env, napi_callback_info info) noexcept {
   const Call<Self, 3> call(env, info);
   if (call.object == nullptr) return nullptr;
   Self& self = *call.object;
-  auto* group = handleIn<OpenedGroup>(env, call.arguments[0], self.id());
+  auto* group = unwrapHandle<GroupHandle>(env, call.arguments[0], self.id());
   if (group == nullptr) return nullptr;
   void* bytes = nullptr;
   size_t capacity = 0;

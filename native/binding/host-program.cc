@@ -1,8 +1,8 @@
-// Of the Windows binary that MinGW builds: Node-API is looked for in the running program, whatever
-// its name. (node-gyp brings the same for Microsoft's compiler.)
+// Part of the Windows binary that MinGW builds: loads Node-API from the running program, whatever
+// its file name is. (node-gyp provides the same for Microsoft's compiler.)
 
 #include <windows.h>
-// Behind windows.h, which it needs.
+// After windows.h, which it needs.
 #include <delayimp.h>
 
 namespace {

@@ -1,4 +1,4 @@
-// LeaseTableObject: a table of leases as a JavaScript object.
+// LeaseTableObject: a lease table as a JavaScript object.
 #pragma once
 
 #include "../limiters/clock.h"
@@ -26,8 +26,9 @@ class LeaseTableObject : public CoreObject<LeaseTableObject, LeaseTable> {
   // `new LeaseTable(secret)`
   explicit LeaseTableObject(const Napi::CallbackInfo& info) : CoreObject(info, info[0]) {}
 
-  // Not the limiters' clock, which guesses between two looks at the system's: what it takes for a
-  // refill that comes later would here be tokens spent twice.
+  // Reads the system's clock each time. The limiters' clock may repeat a reading that is some
+  // microseconds old: a bucket only refills later with it, but a lease could be spent after its
+  // end, so its tokens would be spent twice.
   static double now() noexcept { return monotonicSeconds(); }
 
  private:

@@ -15,8 +15,9 @@ class LimiterObject : public CoreObject<Self, Core> {
   using Base = CoreObject<Self, Core>;
 
  public:
-  // `new Class(config, secret, seat)`: secret is a BigUint64Array of two random words, seat the
-  // Int32Array in which JavaScript says where an opened peer was found, and we where it is now.
+  // `new Class(config, secret, slotBuffer)`: `secret` is a BigUint64Array of two random words.
+  // `slotBuffer` is an Int32Array of three words. JavaScript writes an opened peer's last slot to
+  // it before a check; the check writes the peer's new slot to it if the peer has moved.
   LimiterObject(const Napi::CallbackInfo& info, const typename Core::Config& config)
       : Base(info, info[1], config), id_(newId()) {
     openSlotBuffer(info);
@@ -29,29 +30,29 @@ class LimiterObject : public CoreObject<Self, Core> {
 
   double now() noexcept { return clock_.now(); }
   uint64_t id() const noexcept { return id_; }
-  // Another one whenever the limiter has taken over a secret: fingerprints from before are
-  // nobody's.
+  // Changes when the limiter adopts another secret. Fingerprints of an earlier version match no
+  // peer.
   uint32_t secretVersion() const noexcept { return secretVersion_; }
 
   PeerSlot peerSlot() const noexcept { return {slotBuffer_[0], slotBuffer_[1], slotBuffer_[2]}; }
 
-  // Where the peer's record lies, for JavaScript to remember.
+  // Writes the slot of the peer's record, which JavaScript keeps for the next check.
   template <class Record>
   void writeSlot(const Table<Record>& table, const Fingerprint& fingerprint) noexcept {
     Record* record = table.find(fingerprint);
-    const PeerSlot seat = record == nullptr ? PeerSlot::of(fingerprint) : table.slotOf(record);
-    slotBuffer_[0] = seat.place;
-    slotBuffer_[1] = seat.low;
-    slotBuffer_[2] = seat.high;
+    const PeerSlot slot = record == nullptr ? PeerSlot::of(fingerprint) : table.slotOf(record);
+    slotBuffer_[0] = slot.place;
+    slotBuffer_[1] = slot.low;
+    slotBuffer_[2] = slot.high;
   }
 
  protected:
-  using typename Base::Calls;
   using typename Base::Methods;
+  using typename Base::RawFunctions;
 
-  // The class: methods of its objects, and its raw functions.
+  // The class with its methods and its raw functions.
   static Napi::Function define(Napi::Env env, const char* name, Registry<Self>& registry,
-                               Methods methods, const Calls& calls) {
+                               Methods methods, const RawFunctions& rawFunctions) {
     methods.insert(methods.end(),
                    {
                        Self::InstanceMethod("removePeer", &Self::removePeer),
@@ -66,10 +67,10 @@ class LimiterObject : public CoreObject<Self, Core> {
                        Self::InstanceMethod("putDigests", &Self::putDigests),
                        Self::InstanceMethod("clear", &Self::clear),
                    });
-    return Base::define(env, name, registry, methods, calls);
+    return Base::define(env, name, registry, methods, rawFunctions);
   }
 
-  // The methods of limiters whose peers can be put in groups.
+  // The methods of limiters that support groups.
   static Methods groupMethods() {
     return {
         Self::InstanceMethod("openGroup", &Self::openGroup),
@@ -86,7 +87,7 @@ class LimiterObject : public CoreObject<Self, Core> {
     };
   }
 
-  // A number of the config, or `fallback` where there is none.
+  // A number of the config, or `fallback` if the config does not have it.
   static double numberIn(const Napi::CallbackInfo& info, const char* name, double fallback = 0) {
     if (!info[0].IsObject()) return fallback;
     const Napi::Value value = info[0].As<Napi::Object>().Get(name);
@@ -131,55 +132,57 @@ class LimiterObject : public CoreObject<Self, Core> {
     return bannedKeysOf(info.Env(), core(), nowIn(info, 0));
   }
 
-  // longestBans(most, now)
+  // longestBans(limit, now)
   Napi::Value longestBans(const Napi::CallbackInfo& info) {
-    const double most = info[0].As<Napi::Number>().DoubleValue();
-    return longestBansOf(info.Env(), core(), most, nowIn(info, 1));
+    const double limit = info[0].As<Napi::Number>().DoubleValue();
+    return longestBansOf(info.Env(), core(), limit, nowIn(info, 1));
   }
 
-  // A handle for walk: what a snapshot holds, in steps.
+  // openWalk(): a handle for walk, which returns a snapshot in steps.
   Napi::Value openWalk(const Napi::CallbackInfo& info) {
-    return wrapped(info.Env(), new (std::nothrow) Walk(id_));
+    return wrapHandle(info.Env(), new (std::nothrow) WalkHandle(id_));
   }
 
-  // walk(handle, most, now): the columns of one step.
+  // walk(handle, limit, now): the columns of the next step, of about `limit` peers.
   Napi::Value walk(const Napi::CallbackInfo& info) {
-    auto* walk = handleIn<Walk>(info.Env(), info[0], id_);
+    auto* walk = unwrapHandle<WalkHandle>(info.Env(), info[0], id_);
     if (walk == nullptr) return info.Env().Undefined();
-    const auto most = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
-    return walkedOf(info.Env(), core(), secret(), walk->steps, most, nowIn(info, 2));
+    const auto limit = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+    return snapshotStepOf(info.Env(), core(), secret(), walk->steps, limit, nowIn(info, 2));
   }
 
-  // restoreOffenders(keys, numbers, now): such columns, validated; how many were put back.
+  // restoreOffenders(keys, numbers, now): restores offenders from validated columns. Returns how
+  // many were restored.
   Napi::Value restoreOffenders(const Napi::CallbackInfo& info) {
     const double now = nowIn(info, 2);
-    // Where room is scarce the worst come first: if nobody can go for one of them, nobody is likely
-    // to go for the next.
+    // If not all can be kept, JavaScript passes the costliest first. If no peer can be evicted for
+    // one of them, probably none can for the next, so fewer candidates are looked at.
     unsigned most = kMostLookedAt;
     const auto put = [&](const Key& key, const SavedOffender& saved) {
       const Verdict verdict = core().restore(key, saved, now, most);
       if (verdict == Verdict::kNoRoom) most = kSample;
       return verdict;
     };
-    const uint32_t count = restoreFrom(info.Env(), core(), secret(), info[0], info[1], put);
+    const uint32_t count =
+        restoreOffendersFrom(info.Env(), core(), secret(), info[0], info[1], put);
     reportExternalMemory(info.Env());
     return Napi::Number::New(info.Env(), count);
   }
 
-  // adopt(secret): in 32-bit words. A limiter that knows nobody takes it over.
+  // adopt(secret): replaces the secret of an empty limiter. It comes in 32-bit words.
   void adopt(const Napi::CallbackInfo& info) {
     const uint32_t* words = info[0].As<Napi::Uint32Array>().Data();
-    const Secret other{wordAt(words), wordAt(words + 2)};
+    const Secret other{joinHalves(words), joinHalves(words + 2)};
     if (!core().isEmpty() || other == secret()) return;
-    Base::adopt(other);
+    Base::setSecret(other);
     ++secretVersion_;
   }
 
-  // putDigests(secret, digests, numbers, now): the same as restoreOffenders of peers under digests,
-  // all in 32-bit words.
+  // putDigests(secret, digests, numbers, now): restores peers that a snapshot names by digests.
+  // `secret` and `digests` come in 32-bit words. Returns how many were restored.
   Napi::Value putDigests(const Napi::CallbackInfo& info) {
     const uint32_t* words = info[0].As<Napi::Uint32Array>().Data();
-    const Secret other{wordAt(words), wordAt(words + 2)};
+    const Secret other{joinHalves(words), joinHalves(words + 2)};
     const double now = nowIn(info, 3);
     const bool isOwn = other == secret();
     const uint32_t count = restoreDigestsFrom(
@@ -190,22 +193,22 @@ class LimiterObject : public CoreObject<Self, Core> {
     return Napi::Number::New(info.Env(), count);
   }
 
-  // A handle for checkGroup, without members.
+  // openGroup(): a handle for checkGroup, without members.
   Napi::Value openGroup(const Napi::CallbackInfo& info) {
-    return wrapped(info.Env(), new (std::nothrow) OpenedGroup(id_, secretVersion_));
+    return wrapHandle(info.Env(), new (std::nothrow) GroupHandle(id_, secretVersion_));
   }
 
-  // addMember(group, key): at the end.
+  // addMember(group, key): adds the member at the end.
   void addMember(const Napi::CallbackInfo& info) {
-    auto* group = handleIn<OpenedGroup>(info.Env(), info[0], id_);
+    auto* group = unwrapHandle<GroupHandle>(info.Env(), info[0], id_);
     KeyText text;
     if (group == nullptr || !text.read(info.Env(), info[1])) return;
     if (!group->add(text.key(secret()).fingerprint)) throwNoMemory(info.Env());
   }
 
-  // removeMember(group, index): the last member takes its place.
+  // removeMember(group, index): moves the last member to `index`.
   void removeMember(const Napi::CallbackInfo& info) {
-    auto* group = handleIn<OpenedGroup>(info.Env(), info[0], id_);
+    auto* group = unwrapHandle<GroupHandle>(info.Env(), info[0], id_);
     if (group != nullptr) group->removeAt(info[1].As<Napi::Number>().Uint32Value());
   }
 
@@ -225,13 +228,14 @@ class LimiterObject : public CoreObject<Self, Core> {
         return;
       }
     }
-    Napi::TypeError::New(info.Env(), "a seat is three 32-bit words").ThrowAsJavaScriptException();
+    Napi::TypeError::New(info.Env(), "the slot buffer must be an Int32Array of 3 words")
+        .ThrowAsJavaScriptException();
   }
 
-  struct Walk : Handle {
+  struct WalkHandle : Handle {
     static constexpr HandleKind kKind = HandleKind::kWalk;
 
-    explicit Walk(uint64_t owner) noexcept : Handle{kKind, owner} {}
+    explicit WalkHandle(uint64_t limiterId) noexcept : Handle{kKind, limiterId} {}
 
     SnapshotWalk<Core> steps;
   };
@@ -239,7 +243,7 @@ class LimiterObject : public CoreObject<Self, Core> {
   Clock clock_;
   const uint64_t id_;
   uint32_t secretVersion_ = 0;
-  // Keeps the words of seat_ in memory.
+  // Keeps the memory of slotBuffer_.
   Napi::ObjectReference slotBufferReference_;
   int32_t* slotBuffer_ = nullptr;
 };

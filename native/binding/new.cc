@@ -1,7 +1,7 @@
-// C++'s `new` and `delete`, made of the C library's allocation, and what else would throw. The
-// standard library's own bring all of its exceptions along, and with them symbols that only a
-// recent glibc has, and musl never. With these the addon loads wherever there is a C library of the
-// last ten years. Of Linux only: elsewhere the standard library comes with the system.
+// `new` and `delete` on top of the C library's allocator, for Linux only. Those of the standard
+// library link its exceptions, which need symbols that only a recent glibc has and musl never has.
+// With these the addon loads on any C library of the last ten years. On other systems the standard
+// library is part of the system.
 
 #include <cstdlib>
 #include <new>
@@ -15,24 +15,24 @@ void* allocate(size_t bytes, std::align_val_t alignment) noexcept {
   return std::aligned_alloc(unit, (bytes + unit - 1) / unit * unit);
 }
 
-// Built without exceptions: where no memory is an answer, `new` is asked with std::nothrow.
-void* orAbort(void* memory) noexcept {
+// The addon is built without exceptions. Code that can handle missing memory uses std::nothrow.
+void* checked(void* memory) noexcept {
   if (memory == nullptr) std::abort();
   return memory;
 }
 
 }  // namespace
 
-// Or it would bring the rest of its kind along.
+// The standard library's definition would link its `new`, too.
 const std::nothrow_t std::nothrow{};
 
 using std::align_val_t;
 using std::nothrow_t;
 
-void* operator new(size_t n) { return orAbort(allocate(n)); }
-void* operator new[](size_t n) { return orAbort(allocate(n)); }
-void* operator new(size_t n, align_val_t a) { return orAbort(allocate(n, a)); }
-void* operator new[](size_t n, align_val_t a) { return orAbort(allocate(n, a)); }
+void* operator new(size_t n) { return checked(allocate(n)); }
+void* operator new[](size_t n) { return checked(allocate(n)); }
+void* operator new(size_t n, align_val_t a) { return checked(allocate(n, a)); }
+void* operator new[](size_t n, align_val_t a) { return checked(allocate(n, a)); }
 
 void* operator new(size_t n, const nothrow_t&) noexcept { return allocate(n); }
 void* operator new[](size_t n, const nothrow_t&) noexcept { return allocate(n); }
@@ -48,9 +48,8 @@ void operator delete[](void* p, align_val_t) noexcept { std::free(p); }
 void operator delete(void* p, size_t, align_val_t) noexcept { std::free(p); }
 void operator delete[](void* p, size_t, align_val_t) noexcept { std::free(p); }
 
-// What std::vector calls where it would be longer than memory is. None of ours comes near, but
-// whether a compiler sees that differs from class to class, and the library's own brings exceptions
-// along as well.
+// std::vector calls this if it would become longer than memory. No vector here does, but a compiler
+// cannot always prove that, and the standard library's own definition links its exceptions.
 #ifdef __GLIBCXX__
 namespace std {
 void __throw_length_error(const char*) { abort(); }

@@ -1,10 +1,9 @@
-// Registry: the living objects of one class, by number. The raw functions of a class are the same
-// for all its objects, and are told by such a number which one is meant. A function for each
-// object would be found faster by none: where a call meets the functions of two objects, V8 no
-// longer knows which one it calls, and takes 17 ns more.
+// Registry: the living objects of one class, by number. All objects of a class share its raw
+// functions, which find their object by its number. One function per object would be slower: V8
+// cannot predict a call site that calls the functions of two objects, which costs 17 ns more.
 //
-// The number, and the other numbers of a call, lie in an array that JavaScript writes before it
-// calls: as arguments each would cost some 4 ns.
+// JavaScript writes the number, the cost and the time of a call to an array before the call. Each
+// of them would cost about 4 ns as a JavaScript argument.
 #pragma once
 
 #include <atomic>
@@ -14,15 +13,15 @@
 
 namespace relay_limiter {
 
-// Nobody else's in this process, ever: for what may outlive its limiter, whose number and address
-// are given again.
+// An id that no other object of this process ever has. A handle may outlive its limiter, and the
+// limiter's number and address are reused.
 inline uint64_t newId() noexcept {
   static std::atomic<uint64_t> last{0};
   return ++last;
 }
 
-// What a call of a raw function is told, in the order in which lib/engine/native-limiters.ts writes
-// it. One environment has one of them: nothing comes between the writing and the call.
+// The arguments of a call of a raw function, which lib/engine/native-limiters.ts writes. An
+// environment has only one of them, because no other call happens between the write and the call.
 struct CallArguments {
   double cost;
   // NaN: the limiter reads its own clock.
@@ -31,47 +30,47 @@ struct CallArguments {
 };
 
 static_assert(offsetof(CallArguments, now) == 8 && offsetof(CallArguments, object) == 16,
-              "JavaScript writes them there");
+              "native-limiters.ts writes at these offsets");
 
-// Held by its environment and by each object that has a number, which may outlive the environment;
-// whoever lets go last deletes it. All of them are of one thread.
+// The environment and each object with a number hold one reference; the release of the last one
+// deletes the registry. An object may outlive the environment. All of them belong to one thread.
 template <class Self>
 class Registry {
  public:
   static constexpr int32_t kNone = -1;
 
-  // `words` outlive every call.
+  // `callArguments` outlive every call.
   explicit Registry(const CallArguments* callArguments) noexcept : callArguments_(callArguments) {}
   Registry(const Registry&) = delete;
   Registry& operator=(const Registry&) = delete;
 
   const CallArguments* callArguments() const noexcept { return callArguments_; }
 
-  // nullptr for a number that is nobody's.
+  // nullptr if no object has the number.
   Self* at(int32_t number) const noexcept {
     const auto index = static_cast<uint32_t>(number);
     return index < size_ ? objects_[index] : nullptr;
   }
 
-  // The lowest number that is nobody's; kNone where there is no memory.
+  // Gives the object the lowest free number. kNone if there is no memory.
   int32_t add(Self* object) noexcept {
-    while (lowest_ < size_ && objects_[lowest_] != nullptr) ++lowest_;
-    if (lowest_ == size_ && !grow()) return kNone;
-    objects_[lowest_] = object;
-    ++holders_;
-    return static_cast<int32_t>(lowest_++);
+    while (lowestFree_ < size_ && objects_[lowestFree_] != nullptr) ++lowestFree_;
+    if (lowestFree_ == size_ && !grow()) return kNone;
+    objects_[lowestFree_] = object;
+    ++references_;
+    return static_cast<int32_t>(lowestFree_++);
   }
 
   void remove(int32_t number) noexcept {
     if (number == kNone) return;
     const auto index = static_cast<uint32_t>(number);
     objects_[index] = nullptr;
-    if (index < lowest_) lowest_ = index;
+    if (index < lowestFree_) lowestFree_ = index;
     release();
   }
 
   void release() noexcept {
-    if (--holders_ == 0) delete this;
+    if (--references_ == 0) delete this;
   }
 
  private:
@@ -88,12 +87,12 @@ class Registry {
   }
 
   const CallArguments* const callArguments_;
-  // The environment is the first.
-  uint32_t holders_ = 1;
+  // The first one is the environment's.
+  uint32_t references_ = 1;
   Self** objects_ = nullptr;
   uint32_t size_ = 0;
-  // No lower number is nobody's.
-  uint32_t lowest_ = 0;
+  // All lower numbers are taken.
+  uint32_t lowestFree_ = 0;
 };
 
 }  // namespace relay_limiter

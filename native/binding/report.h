@@ -1,5 +1,5 @@
-// What a limiter tells of its peers, as JavaScript values: statistics and snapshots, and how these
-// come back. `Core` is a limiter.
+// Statistics and snapshots of a limiter as JavaScript values, and the restore of peers from a
+// snapshot. `Core` is a limiter.
 #pragma once
 
 #include <napi.h>
@@ -16,12 +16,12 @@
 
 namespace relay_limiter {
 
-// As a plain value: Set() would take a Napi::String through UTF-8, which has no lone surrogates.
+// A plain napi_value. Set() would convert a Napi::String to UTF-8, which has no lone surrogates.
 inline napi_value stringOf(Napi::Env env, const char16_t* text, size_t length) {
   return Napi::String::New(env, text, length);
 }
 
-// Of Latin-1, which a Napi::String is not made of.
+// From Latin-1, which Napi::String does not support.
 inline napi_value stringOf(Napi::Env env, const char* text, size_t length) {
   napi_value string = nullptr;
   if (napi_create_string_latin1(env, text, length, &string) != napi_ok) throwNoMemory(env);
@@ -32,13 +32,13 @@ inline napi_value stringOf(Napi::Env env, const StoredKey& key) {
   return key.read([env](const auto* text, size_t length) { return stringOf(env, text, length); });
 }
 
-// An array that grows by names.
+// A JavaScript array of keys that grows.
 class KeyList {
  public:
   explicit KeyList(Napi::Env env) : array(Napi::Array::New(env)) {}
 
   void push(const StoredKey& key) {
-    // Or the handles of a hundred thousand would pile up.
+    // Without it the handles of a hundred thousand keys would pile up.
     const Napi::HandleScope scope(array.Env());
     array.Set(size++, stringOf(array.Env(), key));
   }
@@ -94,9 +94,9 @@ Napi::Value bannedKeysOf(Napi::Env env, Core& core, double now) {
   return banned.array;
 }
 
-// { count, bans }: pairs of a key and the seconds its ban has left.
+// { count, bans }: `bans` are pairs of a key and the seconds until its ban ends.
 template <class Core>
-Napi::Value longestBansOf(Napi::Env env, Core& core, double most, double now) {
+Napi::Value longestBansOf(Napi::Env env, Core& core, double limit, double now) {
   Napi::Object result = Napi::Object::New(env);
   Napi::Array bans = Napi::Array::New(env);
   const double banDuration = core.banDuration();
@@ -108,22 +108,23 @@ Napi::Value longestBansOf(Napi::Env env, Core& core, double most, double now) {
     bans.Set(bans.Length(), pair);
   };
   size_t count = 0;
-  if (!core.offenders().longestBans(most, now, banDuration, count, use)) throwNoMemory(env);
+  if (!core.offenders().longestBans(limit, now, banDuration, count, use)) throwNoMemory(env);
   result.Set("count", static_cast<double>(count));
   result.Set("bans", bans);
   return result;
 }
 
-// Of an offender: its violations, the seconds its ban has left (NaN: none), those it has been idle
-// for (infinity: unknown), and the tokens (NaN: none told) and idle seconds of its bucket.
+// The numbers of an offender: violations; seconds until its ban ends (NaN: no ban); seconds it has
+// been idle (infinity: unknown); tokens (NaN: not saved) and idle seconds of its bucket.
 constexpr size_t kOffenceNumbers = 5;
 
-// Of a peer under a digest: four 32-bit words, low ones first; the seconds since its last allowed
-// request (NaN: none told), and the tokens (NaN: none told) and idle seconds of its bucket.
+// A peer that is named by a digest. Its digest is four 32-bit words, low ones first. Its numbers
+// are the seconds since its last allowed request (NaN: not saved), and the tokens (NaN: not saved)
+// and idle seconds of its bucket.
 constexpr size_t kDigestWords = 4;
 constexpr size_t kDigestNumbers = 3;
 
-// A list of numbers that grows; it holds no handles.
+// A list of numbers that grows. It creates no JavaScript values.
 template <class Number>
 class Column {
  public:
@@ -160,8 +161,8 @@ inline void pushWords(Column<uint32_t>& words, uint64_t low, uint64_t high, bool
   }
 }
 
-// An array of the class `Array` with the numbers of a column; undefined in a thread that is being
-// ended, where it cannot be made and no exception is pending.
+// A typed array of the class `Array` with the numbers of a column. Undefined if the thread is
+// ending: the array cannot be created then, and no exception is pending.
 template <class Array, class Number>
 Napi::Value arrayOf(Napi::Env env, const Column<Number>& column) {
   Array array = Array::New(env, column.size());
@@ -171,7 +172,7 @@ Napi::Value arrayOf(Napi::Env env, const Column<Number>& column) {
 }
 
 // The four words of a secret, low ones first.
-inline Napi::Value wordsOf(Napi::Env env, const Secret& secret) {
+inline Napi::Value secretWordsOf(Napi::Env env, const Secret& secret) {
   Napi::Uint32Array words = Napi::Uint32Array::New(env, 4);
   if (words.IsEmpty()) return env.Undefined();
   size_t i = 0;
@@ -181,11 +182,11 @@ inline Napi::Value wordsOf(Napi::Env env, const Secret& secret) {
   return words;
 }
 
-// One step of a walk: { keys, numbers, secret, digests, digestNumbers, isOver }, in columns. A step
-// may find nobody.
+// The next step of a snapshot, in columns: { keys, numbers, secret, digests, digestNumbers, isOver
+// }. A step may find no peer.
 template <class Core>
-Napi::Value walkedOf(Napi::Env env, Core& core, const Secret& own, SnapshotWalk<Core>& walk,
-                     size_t most, double now) {
+Napi::Value snapshotStepOf(Napi::Env env, Core& core, const Secret& own, SnapshotWalk<Core>& walk,
+                           size_t limit, double now) {
   KeyList keys(env);
   Column<double> numbers;
   Secret secret = own;
@@ -210,27 +211,28 @@ Napi::Value walkedOf(Napi::Env env, Core& core, const Secret& own, SnapshotWalk<
       hasMemory = hasMemory && digestNumbers.push(number);
     }
   };
-  if (!walk.step(core, now, most, useOffender, useDigest) || !hasMemory) throwNoMemory(env);
+  if (!walk.step(core, now, limit, useOffender, useDigest) || !hasMemory) throwNoMemory(env);
   if (env.IsExceptionPending()) return env.Undefined();
   Napi::Object result = Napi::Object::New(env);
   result.Set("keys", keys.array);
   result.Set("numbers", arrayOf<Napi::Float64Array>(env, numbers));
-  result.Set("secret", wordsOf(env, secret));
+  result.Set("secret", secretWordsOf(env, secret));
   result.Set("digests", arrayOf<Napi::Uint32Array>(env, digests));
   result.Set("digestNumbers", arrayOf<Napi::Float64Array>(env, digestNumbers));
   result.Set("isOver", walk.isOver());
   return result;
 }
 
-inline uint64_t wordAt(const uint32_t* halves) noexcept {
+// The 64-bit word whose low half comes first.
+inline uint64_t joinHalves(const uint32_t* halves) noexcept {
   return halves[0] | static_cast<uint64_t>(halves[1]) << 32;
 }
 
-// Peers whose memory is asked for before the first of them is put back.
-constexpr uint32_t kRestoredTogether = 8;
+// How many peers are prefetched before the first of them is restored.
+constexpr uint32_t kRestoreBatch = 8;
 
-// Calls put(saved) for each peer under a digest, and prepare(digest) some before it; returns how
-// many it put back. An exception is pending where one found no memory.
+// Calls put(saved) for each peer under a digest, and prepare(digest) kRestoreBatch peers earlier.
+// Returns how many were restored. If there is no memory, it stops and an exception is pending.
 template <class Prepare, class Put>
 uint32_t restoreDigestsFrom(Napi::Env env, const Napi::Value& digests, const Napi::Value& numbers,
                             Prepare&& prepare, Put&& put) {
@@ -241,13 +243,14 @@ uint32_t restoreDigestsFrom(Napi::Env env, const Napi::Value& digests, const Nap
   const size_t count =
       std::min(words.ElementLength() / kDigestWords, array.ElementLength() / kDigestNumbers);
   const auto digestAt = [word](size_t i) {
-    return Fingerprint{wordAt(word + i * kDigestWords), wordAt(word + i * kDigestWords + 2)};
+    return Fingerprint{joinHalves(word + i * kDigestWords),
+                       joinHalves(word + i * kDigestWords + 2)};
   };
   uint32_t restored = 0;
   for (size_t i = 0; i < count; ++i, next += kDigestNumbers) {
-    if (i + kRestoredTogether < count) prepare(digestAt(i + kRestoredTogether));
+    if (i + kRestoreBatch < count) prepare(digestAt(i + kRestoreBatch));
     const Fingerprint digest = digestAt(i);
-    // All zeros are nobody's, and mark an empty slot.
+    // All zeros mark an empty slot, so no peer has this digest.
     if ((digest.low | digest.high) == 0) continue;
     const Verdict verdict = put(SavedDigest{digest, next[0], {next[1], next[2]}});
     if (verdict == Verdict::kNoMemory) {
@@ -259,19 +262,19 @@ uint32_t restoreDigestsFrom(Napi::Env env, const Napi::Value& digests, const Nap
   return restored;
 }
 
-// Calls put(key, offence) for each, and returns how many it put back; an exception is pending where
-// one found no memory.
+// Calls put(key, offence) for each offender and returns how many were restored. If there is no
+// memory or a key cannot be read, it stops and an exception is pending.
 template <class Core, class Put>
-uint32_t restoreFrom(Napi::Env env, const Core& core, const Secret& secret, napi_value keys,
-                     const Napi::Value& numbers, Put&& put) {
+uint32_t restoreOffendersFrom(Napi::Env env, const Core& core, const Secret& secret,
+                              napi_value keys, const Napi::Value& numbers, Put&& put) {
   const auto array = numbers.As<Napi::Float64Array>();
   const auto count = static_cast<uint32_t>(array.ElementLength() / kOffenceNumbers);
   const double* next = array.Data();
   uint32_t restored = 0;
-  for (uint32_t first = 0; first < count; first += kRestoredTogether) {
-    KeyText texts[kRestoredTogether];
-    Key found[kRestoredTogether];
-    const uint32_t some = std::min(kRestoredTogether, count - first);
+  for (uint32_t first = 0; first < count; first += kRestoreBatch) {
+    KeyText texts[kRestoreBatch];
+    Key found[kRestoreBatch];
+    const uint32_t some = std::min(kRestoreBatch, count - first);
     for (uint32_t i = 0; i < some; ++i) {
       if (!readElement(env, keys, first + i, texts[i])) return restored;
       found[i] = texts[i].key(secret);
