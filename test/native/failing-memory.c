@@ -1,8 +1,10 @@
-// A C library whose memory runs out, but for the addon alone: to be preloaded into Node.
+// A library to preload into Node. It lets memory allocations fail, but only those of the addon. A
+// test controls it through access(), which Node's fs.accessSync() calls:
 //
-//   access("/failing-memory/N")     answers no; from the addon's allocation number N from now on
-//                                   all fail, none where N is below 0
-//   access("/failing-memory/hit")   whether one has failed since
+//   access("/failing-memory/N")     reports no such file. The addon's next N allocations succeed,
+//   and
+//                                   all later ones fail. If N is negative, none fails.
+//   access("/failing-memory/hit")   succeeds if an allocation has failed since then
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -10,8 +12,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static const char kDoor[] = "/failing-memory/";
-// Below 0: nothing fails.
+static const char kPrefix[] = "/failing-memory/";
+// How many allocations still succeed; negative: all of them.
 static long left = -1;
 static int hit = 0;
 
@@ -19,13 +21,13 @@ static int hit = 0;
   static __typeof__(&function) real; \
   if (real == NULL) real = (__typeof__(&function))dlsym(RTLD_NEXT, #function)
 
-static int isOfAddon(void* caller) {
+static int isInAddon(void* caller) {
   Dl_info info;
   return dladdr(caller, &info) != 0 && strstr(info.dli_fname, "relay_limiter.node") != NULL;
 }
 
 static int fails(void* caller) {
-  if (left < 0 || !isOfAddon(caller)) return 0;
+  if (left < 0 || !isInAddon(caller)) return 0;
   if (left > 0) {
     --left;
     return 0;
@@ -37,11 +39,11 @@ static int fails(void* caller) {
 
 int access(const char* path, int mode) {
   REAL(access);
-  if (strncmp(path, kDoor, sizeof kDoor - 1) != 0) return real(path, mode);
-  const char* said = path + sizeof kDoor - 1;
-  if (strcmp(said, "hit") == 0 && hit) return 0;
-  if (strcmp(said, "hit") != 0) {
-    left = atol(said);
+  if (strncmp(path, kPrefix, sizeof kPrefix - 1) != 0) return real(path, mode);
+  const char* command = path + sizeof kPrefix - 1;
+  if (strcmp(command, "hit") == 0 && hit) return 0;
+  if (strcmp(command, "hit") != 0) {
+    left = atol(command);
     hit = 0;
   }
   errno = ENOENT;

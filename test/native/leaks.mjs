@@ -1,9 +1,9 @@
-// What LeakSanitizer watches: every call of every limiter of the native engine and of its tables of leases,
-// those that fail among them; limiters that are full, that are collected, that live until the end, and that
-// die with their thread. .ci/run builds the addon for it.
+// The program that LeakSanitizer checks for leaks. It calls every method of every native limiter and lease
+// table, with success and with errors. Limiters are full, are collected, live until the end, or end with
+// their thread. .ci/run builds the addon with the sanitizer.
 //
-// At the end of a process Node-API lets go of every object, and the addon of all it holds; what is left
-// then is a leak. Of Node itself the sanitizer reports nothing.
+// At the end of a process Node-API frees every object, and the addon frees all memory of its objects. Memory
+// that is left then is a leak. The sanitizer reports none of Node itself.
 
 import { strictEqual, throws } from 'node:assert/strict';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
@@ -17,7 +17,7 @@ const PEERS = 1500;
 let now = 0;
 const common = { engine: 'native', clock: () => now, cleanup: {} };
 
-/** Keys of every length, so that their texts lie in blocks of every size. */
+/** Keys of many lengths, so that their texts use slots of every size. */
 const keys = Array.from({ length: PEERS }, (_, n) => `${n}-${'k'.repeat(n % 300)}`);
 
 const MAKERS = [Infinity, 300].flatMap((maxPeers) => {
@@ -30,14 +30,15 @@ const MAKERS = [Infinity, 300].flatMap((maxPeers) => {
   ];
 });
 
-const call = (limiter, names, ...given) => {
-  for (const name of names) limiter[name]?.(...given);
+/** Calls those of the named methods that the limiter has. */
+const call = (limiter, names, ...args) => {
+  for (const name of names) limiter[name]?.(...args);
 };
 const CHECKS = ['check', 'checkMessage', 'checkOrderbook'];
-const LOOKS = ['isBanned', 'getViolationCount', 'getDelayForPeer', 'getTokens', 'getBackoffLevel'];
+const READS = ['isBanned', 'getViolationCount', 'getDelayForPeer', 'getTokens', 'getBackoffLevel'];
 
-/** What a native class refuses, or a call behind the facade. */
-function fail(limiter) {
+/** Calls the addon with invalid arguments, which the facades would reject. */
+function callInvalid(limiter) {
   const { core } = limiter;
   const attempts = [
     () => new core.constructor(),
@@ -51,13 +52,13 @@ function fail(limiter) {
   for (const attempt of attempts) throws(attempt);
 }
 
-/** A limiter that has done everything, and is full of peers, offenders and bans. */
-function used(make) {
+/** A limiter after calls of all its methods, full of peers, offenders and bans. */
+function useLimiter(make) {
   const limiter = make();
   strictEqual(limiter.engine, 'native');
   const peers = keys.slice(0, 50).map((key) => limiter.open(key));
   const group = limiter.group?.(keys.slice(0, 200));
-  for (let again = 0; again < 4; again += 1) {
+  for (let repeat = 0; repeat < 4; repeat += 1) {
     for (const key of keys) call(limiter, CHECKS, key);
     for (const peer of peers) call(peer, CHECKS);
     group?.check();
@@ -67,32 +68,32 @@ function used(make) {
   for (const key of keys.slice(0, 100)) group?.delete(key);
   for (const key of keys.slice(50, 300)) group?.add(key);
   group?.check();
-  for (const key of keys) call(limiter, LOOKS, key);
+  for (const key of keys) call(limiter, READS, key);
   for (const peer of peers) call(peer, ['isBanned']);
-  fail(limiter);
+  callInvalid(limiter);
   call(limiter, ['getStats', 'getStatistics']);
   call(limiter, ['cleanupOldPeers', 'cleanupOldEntries'], -1, { budgetMs: 0 });
   now += 100;
   for (const key of keys) call(limiter, ['isBanned'], key);
   call(limiter, ['cleanupOldPeers', 'cleanupOldEntries'], -1);
   limiter.clear();
-  for (let again = 0; again < 4; again += 1) {
+  for (let repeat = 0; repeat < 4; repeat += 1) {
     for (const key of keys) call(limiter, CHECKS, key);
   }
   const restarted = make();
   restarted.restore(limiter.snapshot());
-  // A walk that nobody ends.
+  // A snapshot that never ends.
   limiter.snapshotSlices().next();
   restarted.close();
   return limiter;
 }
 
-/** A table of leases that has done everything, and is full. */
-function usedTable() {
+/** A full lease table after calls of all its methods. */
+function useTable() {
   const table = selectEngine('native').leaseTable();
   for (const key of keys) table.set(key, 3, now + 10);
   for (const key of keys) strictEqual(table.spend(key, 1, now), undefined);
-  strictEqual(table.spend('nobody', 1, now), 1);
+  strictEqual(table.spend('unknown', 1, now), 1);
   strictEqual(table.spend(keys[0], 1), 1);
   strictEqual(table.total(now), keys.length * 2);
   for (const key of keys.slice(0, 700)) table.delete(key);
@@ -111,8 +112,8 @@ function usedTable() {
 }
 
 function useAll() {
-  const limiters = MAKERS.map(used);
-  globalThis.tables = [usedTable(), usedTable()];
+  const limiters = MAKERS.map(useLimiter);
+  globalThis.tables = [useTable(), useTable()];
   for (const limiter of limiters) {
     limiter.restore(limiter.snapshot());
   }
@@ -124,17 +125,17 @@ async function main() {
     useAll();
     await new Promise((resolve) => setImmediate(resolve));
   }
-  const endings = Array.from({ length: THREADS }, async (_, n) => {
+  const terminations = Array.from({ length: THREADS }, async (_, n) => {
     const worker = new Worker(new URL(import.meta.url));
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
-    // In the middle of a check, as like as not.
+    // Most likely during a check.
     await new Promise((resolve) => setTimeout(resolve, n));
     await worker.terminate();
   });
-  await Promise.all(endings);
+  await Promise.all(terminations);
   globalThis.kept = useAll();
   console.log(
-    `leaks: ${(ROUNDS + 1) * MAKERS.length} limiters used, ${THREADS} threads ended in their midst`,
+    `leaks: ${(ROUNDS + 1) * MAKERS.length} limiters used, ${THREADS} threads ended while they used theirs`,
   );
 }
 
