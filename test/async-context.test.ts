@@ -15,7 +15,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Scheduler, scheduler } from '../dist/background-cleanup.js';
 import { Gate, type Passage } from '../dist/guard/gate.js';
 import { openRule } from '../dist/guard/rules.js';
-import { Deadlines, Pending } from '../dist/redis/deadlines.js';
+import { Deadlines, Pending } from '../dist/redis/store/deadlines.js';
 import { ENGINES, manualClock } from './support/limiters.js';
 
 const context = new AsyncLocalStorage<string>();

@@ -11,9 +11,9 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { jsEngine } from '../dist/engine/js/index.js';
 import { Turns } from '../dist/guard/turns.js';
 import { KeyMap, KeySet } from '../dist/key-map.js';
-import { BanBook } from '../dist/redis/ban-book.js';
-import { Leases } from '../dist/redis/leases.js';
-import { Shares } from '../dist/redis/shares.js';
+import { BanBook } from '../dist/redis/bans/local-bans.js';
+import { Shares } from '../dist/redis/limit/fallback-buckets.js';
+import { Leases } from '../dist/redis/limit/lease-records.js';
 import { ENGINES, manualClock } from './support/limiters.js';
 
 /** Indices of an array, the smallest and the largest among them. */

@@ -4,7 +4,7 @@
 import { afterEach, describe, expect, it, test, vi } from 'vitest';
 import { type LeaseTable, REFUSED } from '../lib/engine/engine.js';
 import { selectEngine } from '../lib/engine/select.js';
-import { Leases } from '../lib/redis/leases.js';
+import { Leases } from '../lib/redis/limit/lease-records.js';
 import { codeOf, ENGINES, ODD_KEYS, TESTS_NATIVE } from './support/limiters.js';
 import { type Random, seeded } from './support/random.js';
 import { printSeedOnFailure, SEED } from './support/seed.js';

@@ -1,17 +1,17 @@
 // relay-limiter/redis: one limit over many machines, on Redis or Valkey. Names only.
 
+export type { SharedBan } from './bans/shared-ban.js';
 export {
-  type SharedBan,
   SharedBans,
   type SharedBansEvents,
   type SharedBansOptions,
   type SharedBansStats,
-} from './bans.js';
-export type { RedisClient } from './client.js';
-export type { FailurePolicy, SharedMode, SharedRateLimiterOptions } from './options.js';
-export type { ShardState, StateChange } from './shard.js';
+} from './bans/shared-bans.js';
+export type { FailurePolicy, SharedMode, SharedRateLimiterOptions } from './limit/options.js';
 export {
   SharedRateLimiter,
   type SharedRateLimiterEvents,
   type SharedStats,
-} from './shared-rate-limiter.js';
+} from './limit/shared-rate-limiter.js';
+export type { RedisClient } from './store/client.js';
+export type { ShardState, StateChange } from './store/shard.js';

@@ -3,8 +3,8 @@
 import { DirectConnectionRateLimiter, OrderbookRateLimiter } from 'relay-limiter';
 import { SharedBans } from 'relay-limiter/redis';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { BanBook } from '../../lib/redis/ban-book.js';
-import { BAN, NAMES, VALUES, VERSION } from '../../lib/redis/ban-scripts.js';
+import { BAN, NAMES, VALUES, VERSION } from '../../lib/redis/bans/ban-scripts.js';
+import { BanBook } from '../../lib/redis/bans/local-bans.js';
 import { VirtualTime } from './support/virtual-time.js';
 
 afterEach(() => {

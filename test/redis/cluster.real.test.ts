@@ -2,7 +2,7 @@
 
 import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { shardOf } from '../../lib/redis/keys.js';
+import { shardOf } from '../../lib/redis/store/keys.js';
 import { excess } from '../../out/examples/fleet/bound.js';
 import { StoreCluster } from './support/cluster.js';
 import { Flood } from './support/flood.js';

@@ -1,7 +1,7 @@
 // What scripts are told of times, beside a store that is away now and then.
 
 import { expect, it } from 'vitest';
-import { LATE_SECONDS, StoreTimes } from '../../lib/redis/store-times.js';
+import { LATE_SECONDS, StoreTimes } from '../../lib/redis/store/store-clock.js';
 
 const LIMIT = {
   rateLimit: 10,

@@ -2,8 +2,8 @@
 // either engine; the store is the twin.
 
 import { SharedRateLimiter, type SharedRateLimiterOptions } from '../../../lib/redis/index.js';
-import { DEFAULT_DEADLINE_SECONDS } from '../../../lib/redis/options.js';
-import { leaseTimes } from '../../../lib/redis/scripts.js';
+import { DEFAULT_DEADLINE_SECONDS } from '../../../lib/redis/limit/options.js';
+import { leaseTimes } from '../../../lib/redis/store/limit-scripts.js';
 import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
 import { ENGINES } from '../../support/limiters.js';
 import { type Random, seeded } from '../../support/random.js';

@@ -10,7 +10,7 @@ import {
   type ScriptName,
   script,
   ttlMs,
-} from '../../../lib/redis/scripts.js';
+} from '../../../lib/redis/store/limit-scripts.js';
 
 interface Lease {
   holder: number;

@@ -3,7 +3,7 @@
 import { expect } from 'vitest';
 import type { EngineName } from '../../../lib/index.js';
 import { SharedRateLimiter } from '../../../lib/redis/index.js';
-import { leaseTimes } from '../../../lib/redis/scripts.js';
+import { leaseTimes } from '../../../lib/redis/store/limit-scripts.js';
 import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
 import { Twin } from './twin.js';
 import { VirtualTime } from './virtual-time.js';

@@ -1,10 +1,10 @@
 // What a node holds of its peers: leased tokens, and refusals until the time they name. What a check that is
 // covered touches lies in the engine, the rest in doubles beside a Map. Knows no store.
 
-import type { LeaseTable } from '../engine/engine.js';
-import { NEVER } from '../engine/js/arithmetic.js';
-import { type Place, Table } from '../engine/js/table.js';
-import { copyOf } from '../text.js';
+import type { LeaseTable } from '../../engine/engine.js';
+import { NEVER } from '../../engine/js/arithmetic.js';
+import { type Place, Table } from '../../engine/js/table.js';
+import { copyOf } from '../../text.js';
 
 export type { Place };
 

@@ -2,7 +2,7 @@
 // a store is made of many already, and the garbage collector has a say in what a check costs.
 
 import { Pending } from './deadlines.js';
-import type { ScriptName } from './scripts.js';
+import type { ScriptName } from './limit-scripts.js';
 
 /** A call that was not answered. The failure policy decides then. */
 export class NoAnswer extends Error {}

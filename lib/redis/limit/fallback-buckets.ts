@@ -1,8 +1,8 @@
 // What a node gives out by itself while the store is away: its share of the rate, from buckets that were
 // empty when it went. All nodes together give out no more than the rate then.
 
-import { Buckets, MOST_KEYS } from '../engine/js/table.js';
-import { LEASED_SHARE, type Limit } from './scripts.js';
+import { Buckets, MOST_KEYS } from '../../engine/js/table.js';
+import { LEASED_SHARE, type Limit } from '../store/limit-scripts.js';
 
 export class Shares {
   readonly #rate: number;

@@ -3,15 +3,15 @@
 // unanswered none follows, so nothing gathers in a client that is not connected. Knows ids, seconds and
 // violations.
 
-import { KeyMap, KeySet } from '../key-map.js';
-import { detached } from '../timers.js';
-import { isBan } from './ban-book.js';
+import { KeyMap, KeySet } from '../../key-map.js';
+import { detached } from '../../timers.js';
+import { type StoreClient, storeClient } from '../store/client.js';
+import { Deadlines, Pending } from '../store/deadlines.js';
+import { storeKey } from '../store/keys.js';
+import { storeError } from '../store/replies.js';
 import { BAN, LIFT, MOST_SECONDS, NAMES, nameOf, parse, VALUES, VERSION } from './ban-scripts.js';
-import type { SharedBan } from './bans.js';
-import { type StoreClient, storeClient } from './client.js';
-import { Deadlines, Pending } from './deadlines.js';
-import { storeKey } from './keys.js';
-import { storeError } from './replies.js';
+import { isBan } from './local-bans.js';
+import type { SharedBan } from './shared-ban.js';
 
 export interface Told extends SharedBan {
   readonly isLifted: boolean;

@@ -1,17 +1,20 @@
 // SharedRateLimiter: RateLimiter's verdicts for one limit that many processes share.
 
 import { EventEmitter } from 'node:events';
-import { readOptionalClock } from '../clock.js';
-import { selectEngine } from '../engine/select.js';
-import { limiterError } from '../errors.js';
-import { requireCost, requireKey } from '../options.js';
-import { ALLOWED, DISCONNECTED, RateLimiter } from '../rate-limiter.js';
-import { safely } from '../surface.js';
-import { type CheckResult, RateLimitAction } from '../types.js';
-import { Call } from './call.js';
-import { idOf } from './keys.js';
-import { Leased } from './leased.js';
-import { Leases } from './leases.js';
+import { readOptionalClock } from '../../clock.js';
+import { selectEngine } from '../../engine/select.js';
+import { limiterError } from '../../errors.js';
+import { requireCost, requireKey } from '../../options.js';
+import { ALLOWED, DISCONNECTED, RateLimiter } from '../../rate-limiter.js';
+import { safely } from '../../surface.js';
+import { type CheckResult, RateLimitAction } from '../../types.js';
+import { idOf } from '../store/keys.js';
+import { strangeReply } from '../store/replies.js';
+import { Call } from '../store/script-call.js';
+import type { StateChange } from '../store/shard.js';
+import { Leased } from './lease-manager.js';
+import { Leases } from './lease-records.js';
+import { Store } from './limit-store.js';
 import {
   type FailurePolicy,
   readSharedOptions,
@@ -19,9 +22,6 @@ import {
   type SharedRateLimiterOptions,
   type SharedSettings,
 } from './options.js';
-import { strangeReply } from './replies.js';
-import type { StateChange } from './shard.js';
-import { Store } from './store.js';
 
 /** What a listener throws surfaces as an uncaught exception; it changes no verdict. */
 export interface SharedRateLimiterEvents {

@@ -4,20 +4,20 @@
 // may drift apart; the store takes it for spent until the time it granted plus the lifetime. So nothing
 // is spent that the store gives to somebody else. For one peer one question is under way at a time.
 
-import { readOptionalClock } from '../clock.js';
-import { delaySeconds } from '../engine/js/arithmetic.js';
-import { MOST_KEYS } from '../engine/js/table.js';
-import { KeyMap } from '../key-map.js';
-import { ALLOWED, DISCONNECTED } from '../rate-limiter.js';
-import { detached } from '../timers.js';
-import { type CheckResult, RateLimitAction } from '../types.js';
-import { CallBack } from './call.js';
-import { Pending } from './deadlines.js';
-import type { Leases, Place } from './leases.js';
+import { readOptionalClock } from '../../clock.js';
+import { delaySeconds } from '../../engine/js/arithmetic.js';
+import { MOST_KEYS } from '../../engine/js/table.js';
+import { KeyMap } from '../../key-map.js';
+import { ALLOWED, DISCONNECTED } from '../../rate-limiter.js';
+import { detached } from '../../timers.js';
+import { type CheckResult, RateLimitAction } from '../../types.js';
+import { Pending } from '../store/deadlines.js';
+import { LEASED_SHARE } from '../store/limit-scripts.js';
+import { isNumber, strangeReply } from '../store/replies.js';
+import { CallBack } from '../store/script-call.js';
+import type { Leases, Place } from './lease-records.js';
+import { RETRY_SECONDS, type Store } from './limit-store.js';
 import type { SharedSettings } from './options.js';
-import { isNumber, strangeReply } from './replies.js';
-import { LEASED_SHARE } from './scripts.js';
-import { RETRY_SECONDS, type Store } from './store.js';
 
 /** Clocks differ by less: a quartz by a ten thousandth, one that is being corrected by a two-thousandth. */
 const DRIFT = 0.01;

@@ -2,13 +2,13 @@
 // it answers. Each call has a deadline. After failures in a row nothing but the beat goes there, and when
 // one is answered in time everything does again. Knows scripts and times; nothing of peers.
 
-import { detached } from '../timers.js';
-import { type Call, NoAnswer } from './call.js';
+import { detached } from '../../timers.js';
 import type { StoreClient } from './client.js';
 import { type Deadlines, Pending } from './deadlines.js';
+import { BEAT, BYE, type Limit, type Script, type ScriptName, script } from './limit-scripts.js';
 import { isNumber, storeError, strangeReply } from './replies.js';
-import { BEAT, BYE, type Limit, type Script, type ScriptName, script } from './scripts.js';
-import { LATE_SECONDS, StoreTimes } from './store-times.js';
+import { type Call, NoAnswer } from './script-call.js';
+import { LATE_SECONDS, StoreTimes } from './store-clock.js';
 
 export type ShardState = 'up' | 'down';
 

@@ -1,7 +1,7 @@
 // What scripts are told of times, in the store's: until when a call may be carried out, and what a gap
 // means for buckets, a time when the store was away. Knows no store.
 
-import { fullSeconds, type Limit } from './scripts.js';
+import { fullSeconds, type Limit } from './limit-scripts.js';
 
 /** A call that waits for longer than its deadline and so much more is not carried out. */
 export const LATE_SECONDS = 1;

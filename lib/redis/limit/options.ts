@@ -1,11 +1,11 @@
 // The options of a SharedRateLimiter, checked and with their defaults.
 
-import type { Clock } from '../clock.js';
-import { refused } from '../errors.js';
-import { burst, commonOptions, count, countOrNull, positive, readOptions } from '../options.js';
-import type { EngineName } from '../types.js';
-import type { RedisClient } from './client.js';
-import { type Limit, leaseTimes } from './scripts.js';
+import type { Clock } from '../../clock.js';
+import { refused } from '../../errors.js';
+import { burst, commonOptions, count, countOrNull, positive, readOptions } from '../../options.js';
+import type { EngineName } from '../../types.js';
+import type { RedisClient } from '../store/client.js';
+import { type Limit, leaseTimes } from '../store/limit-scripts.js';
 
 export type SharedMode = 'leased' | 'strict' | 'local';
 export type FailurePolicy = 'share' | 'open' | 'closed';

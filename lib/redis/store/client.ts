@@ -2,8 +2,8 @@
 // ioredis (a client, a cluster) and what is shaped like them. It is told by its methods, never imported.
 // Knows how scripts and channels are called; nothing of limits.
 
-import { refused } from '../errors.js';
-import { hasMethods } from '../kinds.js';
+import { refused } from '../../errors.js';
+import { hasMethods } from '../../kinds.js';
 
 /** What a store does for this package. Replies are what Lua returns; an error of the store's rejects. */
 export interface StoreClient {

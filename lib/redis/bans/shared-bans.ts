@@ -5,20 +5,21 @@
 // this process whether the store is there or not.
 
 import { EventEmitter } from 'node:events';
-import { type Clock, monotonicSeconds, readClock } from '../clock.js';
-import { DirectConnectionRateLimiter } from '../direct-connection-rate-limiter.js';
-import { refused } from '../errors.js';
-import { KeySet } from '../key-map.js';
-import { isInstance } from '../kinds.js';
-import { commonOptions, count, positive, readOptions, requireKey } from '../options.js';
-import { OrderbookRateLimiter } from '../orderbook-rate-limiter.js';
-import { safely } from '../surface.js';
-import { copyOf } from '../text.js';
-import { BanBook } from './ban-book.js';
-import { BanStore, type Told } from './ban-store.js';
-import type { RedisClient } from './client.js';
-import { idOf, isName } from './keys.js';
-import { DEFAULT_DEADLINE_SECONDS, prefixOf } from './options.js';
+import { type Clock, monotonicSeconds, readClock } from '../../clock.js';
+import { DirectConnectionRateLimiter } from '../../direct-connection-rate-limiter.js';
+import { refused } from '../../errors.js';
+import { KeySet } from '../../key-map.js';
+import { isInstance } from '../../kinds.js';
+import { commonOptions, count, positive, readOptions, requireKey } from '../../options.js';
+import { OrderbookRateLimiter } from '../../orderbook-rate-limiter.js';
+import { safely } from '../../surface.js';
+import { copyOf } from '../../text.js';
+import { DEFAULT_DEADLINE_SECONDS, prefixOf } from '../limit/options.js';
+import type { RedisClient } from '../store/client.js';
+import { idOf, isName } from '../store/keys.js';
+import { BanStore, type Told } from './ban-sync.js';
+import { BanBook } from './local-bans.js';
+import type { SharedBan } from './shared-ban.js';
 
 export interface SharedBansOptions {
   /** A client of node-redis or ioredis. It stays yours; a duplicate of it listens. */
@@ -34,14 +35,6 @@ export interface SharedBansOptions {
   maxPeers?: number | undefined;
   /** Monotonic seconds, by which bans end here. Default: the process's monotonic clock. */
   clock?: (() => number) | undefined;
-}
-
-export interface SharedBan {
-  /** The peer; a name of more than 128 units that another process found is given as its digest. */
-  readonly key: string;
-  /** Seconds that the ban has left; 0: no ban, a level of violations alone. */
-  readonly seconds: number;
-  readonly violations: number;
 }
 
 /** What a listener throws surfaces as an uncaught exception; bans are taken over all the same. */

@@ -1,6 +1,6 @@
 // What a store says, and what is said of it.
 
-import { limiterError } from '../errors.js';
+import { limiterError } from '../../errors.js';
 
 /** The error for a store that cannot be used, and why. */
 export function storeError(message: string, cause?: unknown): Error {

@@ -2,7 +2,7 @@
 // cost as much as the rest of it. Who has ended leaves the list at once: what is kept for a tenth of a
 // second outlives the young generation of the garbage collector, which then copies it.
 
-import { detached, LONGEST_TIMEOUT_MS } from '../timers.js';
+import { detached, LONGEST_TIMEOUT_MS } from '../../timers.js';
 
 /** Something that ends, or has its time run out; whichever comes first. */
 export abstract class Pending {

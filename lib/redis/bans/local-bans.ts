@@ -3,11 +3,11 @@
 // There are at most `maxPeers` of them. Where one more comes, the level of violations goes that was raised
 // the longest time ago; where there are bans alone, of sixteen the one that ends first.
 
-import { MOST_KEYS } from '../engine/js/table.js';
-import { KeyMap } from '../key-map.js';
+import { MOST_KEYS } from '../../engine/js/table.js';
+import { KeyMap } from '../../key-map.js';
+import { isId } from '../store/keys.js';
 import { LEVEL_SECONDS, SAME_SECONDS } from './ban-scripts.js';
-import type { SharedBan } from './bans.js';
-import { isId } from './keys.js';
+import type { SharedBan } from './shared-ban.js';
 
 interface Entry {
   /** When the ban ends, in seconds; minus infinity: there is none. */

@@ -1,15 +1,15 @@
 // The store as a limiter sees it: where a peer is in it, and what decides while it does not answer.
 
-import { ALLOWED } from '../rate-limiter.js';
-import { type CheckResult, RateLimitAction } from '../types.js';
-import { type Call, CallBack, NoAnswer } from './call.js';
-import { type StoreClient, storeClient } from './client.js';
-import { Deadlines } from './deadlines.js';
-import { SHARDS, shardOf, storeKey } from './keys.js';
+import { ALLOWED } from '../../rate-limiter.js';
+import { type CheckResult, RateLimitAction } from '../../types.js';
+import { type StoreClient, storeClient } from '../store/client.js';
+import { Deadlines } from '../store/deadlines.js';
+import { SHARDS, shardOf, storeKey } from '../store/keys.js';
+import type { ScriptName } from '../store/limit-scripts.js';
+import { type Call, CallBack, NoAnswer } from '../store/script-call.js';
+import { Shard, type StateChange, type StoreCounters } from '../store/shard.js';
+import { Shares } from './fallback-buckets.js';
 import type { SharedSettings } from './options.js';
-import type { ScriptName } from './scripts.js';
-import { Shard, type StateChange, type StoreCounters } from './shard.js';
-import { Shares } from './shares.js';
 
 /** Seconds after which it is worth asking again. */
 export const RETRY_SECONDS = 0.25;
