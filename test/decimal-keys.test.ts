@@ -11,9 +11,9 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { jsEngine } from '../dist/engine/js/index.js';
 import { Turns } from '../dist/guard/turns.js';
 import { KeyMap, KeySet } from '../dist/key-map.js';
-import { BanBook } from '../dist/redis/bans/local-bans.js';
-import { Shares } from '../dist/redis/limit/fallback-buckets.js';
-import { Leases } from '../dist/redis/limit/lease-records.js';
+import { LocalBans } from '../dist/redis/bans/local-bans.js';
+import { FallbackBuckets } from '../dist/redis/limit/fallback-buckets.js';
+import { LeaseRecords } from '../dist/redis/limit/lease-records.js';
 import { ENGINES, manualClock } from './support/limiters.js';
 
 /** Indices of an array, the smallest and the largest among them. */
@@ -103,13 +103,13 @@ describe('no Map or Set is given the index of an array as a key', () => {
   });
 
   test('by leases, shares, shared bans and queues for a bucket', () => {
-    const leases = new Leases(jsEngine.leaseTable());
+    const leases = new LeaseRecords(jsEngine.leaseTable());
     const limit = {
       ...{ rateLimit: 1, burstLimit: 1, disconnectThreshold: null },
-      ...{ leaseSeconds: 1, dearSeconds: 1 },
+      ...{ leaseSeconds: 1, shortLeaseSeconds: 1 },
     };
-    const shares = new Shares(limit, 1, 100, 0);
-    const book = new BanBook(4);
+    const shares = new FallbackBuckets(limit, 1, 100, 0);
+    const book = new LocalBans(4);
     const turns = new Turns();
     const waiter = { turn() {} };
     for (const key of INDICES) {

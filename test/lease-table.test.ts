@@ -4,7 +4,7 @@
 import { afterEach, describe, expect, it, test, vi } from 'vitest';
 import { type LeaseTable, REFUSED } from '../lib/engine/engine.js';
 import { selectEngine } from '../lib/engine/select.js';
-import { Leases } from '../lib/redis/limit/lease-records.js';
+import { LeaseRecords } from '../lib/redis/limit/lease-records.js';
 import { codeOf, ENGINES, ODD_KEYS, TESTS_NATIVE } from './support/limiters.js';
 import { type Random, seeded } from './support/random.js';
 import { printSeedOnFailure, SEED } from './support/seed.js';
@@ -139,7 +139,7 @@ test.runIf(TESTS_NATIVE).each([3, 500, 20_000])(
 
 describe('leases without memory', () => {
   it('forget the peer whole where the TypeScript engine finds none, and find room afterwards', () => {
-    const leases = new Leases(selectEngine('js').leaseTable());
+    const leases = new LeaseRecords(selectEngine('js').leaseTable());
     leases.insert('known');
     const { set } = Map.prototype;
     for (const entry of [0, 1]) {
@@ -164,7 +164,7 @@ describe('leases without memory', () => {
 
 describe.each(ENGINES)('leases in the %s engine', (engine) => {
   it('are spent to the last quarter, which is told of once', () => {
-    const leases = new Leases(selectEngine(engine).leaseTable());
+    const leases = new LeaseRecords(selectEngine(engine).leaseTable());
     const place = leases.insert('a');
     leases.grant(place, 8, false, 10, 1);
     for (let n = 0; n < 6; n += 1) expect(leases.spend('a', 1, 0)).toBe(true);
@@ -179,7 +179,7 @@ describe.each(ENGINES)('leases in the %s engine', (engine) => {
   });
 
   it('hold no more than they say, whoever comes and goes', () => {
-    const leases = new Leases(selectEngine(engine).leaseTable());
+    const leases = new LeaseRecords(selectEngine(engine).leaseTable());
     const random = seeded(7);
     const held = new Map<string, number>();
     for (let n = 0; n < 20_000; n += 1) {

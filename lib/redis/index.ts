@@ -1,4 +1,4 @@
-// relay-limiter/redis: one limit over many machines, on Redis or Valkey. Names only.
+// relay-limiter/redis: one limit and one list of bans for many machines, through Redis or Valkey. Exports only.
 
 export type { SharedBan } from './bans/shared-ban.js';
 export {
@@ -14,4 +14,4 @@ export {
   type SharedStats,
 } from './limit/shared-rate-limiter.js';
 export type { RedisClient } from './store/client.js';
-export type { ShardState, StateChange } from './store/shard.js';
+export type { ShardState, StateChange } from './store/shard-health.js';

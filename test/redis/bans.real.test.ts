@@ -1,4 +1,4 @@
-// Bans that all nodes know of: pushed, read by who was away, merged, lifted, kept while they last.
+// SharedBans on real servers: how bans are published, read after an interruption, merged, lifted and kept.
 
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
@@ -32,8 +32,8 @@ function code(error: unknown): unknown {
   return (error as { code?: unknown } | undefined)?.code;
 }
 
-/** A client whose answers come as the test says. */
-function answering(client: object, answer: Answer): object {
+/** A client for which `answer` decides when and how a script runs. */
+function withAnswer(client: object, answer: Answer): object {
   return new Proxy(client as NodeRedis, {
     get(target, name) {
       const value: unknown = Reflect.get(target, name);
@@ -46,7 +46,7 @@ function answering(client: object, answer: Answer): object {
   });
 }
 
-describe.skipIf(NO_SERVER)('shared bans', () => {
+describe.skipIf(NO_SERVER)('SharedBans', () => {
   let server: StoreServer;
   beforeAll(async () => {
     server = await startServer();
@@ -79,28 +79,31 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     return made;
   }
 
-  it.each(Object.entries(CLIENTS))('reach the others (%s)', async (name, connect) => {
-    const a = await bans(`push-${name}`, { connect });
-    const b = await bans(`push-${name}`, { connect });
-    const heard: unknown[] = [];
-    b.on('ban', ({ key, violations }) => heard.push([key, violations]));
-    a.ban('p', 600, 7);
-    expect(a.isBanned('p')).toBe(true);
-    await expect.poll(() => b.isBanned('p')).toBe(true);
-    expect(heard).toEqual([['p', 7]]);
-    // It was published, not only found at the next look.
-    await expect.poll(() => b.getStats().received).toBe(1);
-    // Less the time that the test has taken.
-    expect(b.banSecondsLeft('p')).toBeGreaterThan(400);
-    expect(b.banSecondsLeft('p')).toBeLessThanOrEqual(600.001);
-    expect(b.isBanned('q')).toBe(false);
-    b.lift('p');
-    expect(b.isBanned('p')).toBe(false);
-    await expect.poll(() => a.isBanned('p')).toBe(false);
-    expect(a.getStats()).toMatchObject({ bans: 0, waiting: 0, state: 'up' });
-  });
+  it.each(Object.entries(CLIENTS))(
+    'publishes bans and lifts to other processes (%s)',
+    async (name, connect) => {
+      const a = await bans(`push-${name}`, { connect });
+      const b = await bans(`push-${name}`, { connect });
+      const received: unknown[] = [];
+      b.on('ban', ({ key, violations }) => received.push([key, violations]));
+      a.ban('p', 600, 7);
+      expect(a.isBanned('p')).toBe(true);
+      await expect.poll(() => b.isBanned('p')).toBe(true);
+      expect(received).toEqual([['p', 7]]);
+      // The ban was published, not only found by the next read.
+      await expect.poll(() => b.getStats().received).toBe(1);
+      // 600 s, minus the time that the test has taken.
+      expect(b.banSecondsLeft('p')).toBeGreaterThan(400);
+      expect(b.banSecondsLeft('p')).toBeLessThanOrEqual(600.001);
+      expect(b.isBanned('q')).toBe(false);
+      b.lift('p');
+      expect(b.isBanned('p')).toBe(false);
+      await expect.poll(() => a.isBanned('p')).toBe(false);
+      expect(a.getStats()).toMatchObject({ bans: 0, waiting: 0, state: 'up' });
+    },
+  );
 
-  it('are read by who comes later, every key as it is', async () => {
+  it('reads all bans when it starts, with every key unchanged', async () => {
     const a = await bans('late');
     for (const key of ODD_KEYS) a.ban(key, 600);
     await expect.poll(() => a.getStats().waiting).toBe(0);
@@ -109,7 +112,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     expect(b.getStats().bans).toBe(ODD_KEYS.length);
   });
 
-  it('are taken over, all of them, where a listener throws', async () => {
+  it('applies all bans although a listener throws', async () => {
     const a = await bans('thrown');
     for (const key of ['p', 'q', 'r']) a.ban(key, 600);
     await expect.poll(() => a.getStats().waiting).toBe(0);
@@ -126,7 +129,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     expect(b.getStats().state).toBe('up');
   });
 
-  it('are read in pages where there are many', async () => {
+  it('reads many bans in pages', async () => {
     const a = await bans('many');
     for (let i = 0; i < 1700; i += 1) a.ban(`peer-${i}`, 600);
     await expect.poll(() => a.getStats().waiting).toBe(0);
@@ -134,7 +137,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     await expect.poll(() => b.getStats().bans).toBe(1700);
   });
 
-  it('merge by the later end, whoever tells first', async () => {
+  it('keeps the later end of two bans, in whatever order they are found', async () => {
     const a = await bans('merge');
     const b = await bans('merge');
     a.ban('p', 1000);
@@ -150,7 +153,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     await expect.poll(() => c.banSecondsLeft('p')).toBeGreaterThan(1800);
   });
 
-  it('end by themselves, here and in the store', async () => {
+  it('ends a ban after its time, in the process and in the store', async () => {
     const clock = manualClock();
     const a = await bans('end', { clock });
     const client = await admin();
@@ -162,14 +165,14 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     expect(a.isBanned('p')).toBe(true);
     clock.now += 0.2;
     expect(a.isBanned('p')).toBe(false);
-    // Its time is over in the store; the index still names it.
+    // The ban expires in the store while the index still lists it.
     await client.pExpire('end:{bans}:p', 1);
     await expect.poll(() => client.exists('end:{bans}:p')).toBe(0);
     const b = await bans('end');
     expect(b.isBanned('p')).toBe(false);
   });
 
-  it('found and lifted while one is away are known to it when it is back', async () => {
+  it('reads bans and lifts that it missed without a connection', async () => {
     const network = await BadNetwork.start(server.port);
     closers.push(() => network.close());
     const a = await bans('away');
@@ -180,7 +183,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     network.cut();
     a.ban('q', 600);
     a.lift('p');
-    // Its own hold meanwhile, and are told later.
+    // Its own bans hold in the meantime and are sent later.
     b.ban('r', 600);
     expect(b.isBanned('r')).toBe(true);
     expect(b.isBanned('p')).toBe(true);
@@ -190,7 +193,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     await expect.poll(() => a.isBanned('r')).toBe(true);
   });
 
-  it('survive a store that loses them: who knows them tells it again', async () => {
+  it('sends bans again to a store that has lost them', async () => {
     const own = await startServer();
     closers.push(() => own.close());
     const a = await bans('lost', { url: own.url });
@@ -204,7 +207,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     await expect.poll(() => b.isBanned('p')).toBe(true);
   });
 
-  it('refuse bad input, and leave what is not theirs', async () => {
+  it('refuses invalid arguments and ignores invalid messages', async () => {
     const a = await bans('bad');
     expect(codeOf(() => a.ban(1 as never, 1))).toBe('ERR_LIMITER_KEY');
     expect(codeOf(() => a.ban('p', 0))).toBe('ERR_LIMITER_OPTION');
@@ -216,7 +219,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     expect(codeOf(() => a.share({} as never))).toBe('ERR_LIMITER_OPTION');
     expect(codeOf(() => new SharedBans({} as never))).toBe('ERR_LIMITER_OPTION');
     const client = await admin();
-    // Anybody may publish anything.
+    // Anybody can publish anything.
     const whole = { epoch: '', version: 0, key: 'q', from: '', seconds: 60, violations: 1 };
     const wrong = [
       ...[{ key: 1 }, { key: 'x'.repeat(200) }, { seconds: '60' }, { seconds: -1 }],
@@ -227,24 +230,24 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     }
     a.ban('p', 600);
     expect(a.isBanned('p')).toBe(true);
-    // What comes after all of that is heard.
+    // A valid message after all of those is received.
     const b = await bans('bad');
     b.ban('r', 600);
     await expect.poll(() => a.isBanned('r')).toBe(true);
     await expect.poll(() => a.getStats()).toMatchObject({ state: 'up', waiting: 0, received: 1 });
   });
 
-  it('leave a foreign key as it is, say so, and go on with the others', async () => {
+  it('reports a foreign key, leaves it unchanged, and goes on with other peers', async () => {
     const a = await bans('foreign');
     const b = await bans('foreign');
     const failures: [string, unknown][] = [];
     a.on('failure', ({ key, error }) => failures.push([key, code(error)]));
     const client = await admin();
-    await client.lPush('foreign:{bans}:list', 'theirs');
-    await client.set('foreign:{bans}:text', 'theirs');
+    await client.lPush('foreign:{bans}:list', 'foreign');
+    await client.set('foreign:{bans}:text', 'foreign');
     a.ban('list', 600);
     a.ban('text', 600);
-    // Longer than any number of milliseconds that the store takes.
+    // Longer than the largest number of milliseconds that the store accepts.
     for (const [at, seconds] of [1e15, Number.MAX_VALUE].entries()) a.ban(`long-${at}`, seconds);
     a.ban('p', 600);
     const others = ['p', 'long-0', 'long-1'];
@@ -254,20 +257,20 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     await expect.poll(() => failures.length).toBe(4);
     expect(failures.map(([key]) => key).sort()).toEqual(['list', 'list', 'text', 'text']);
     expect(new Set(failures.map(([, code]) => code))).toEqual(new Set([STORE]));
-    expect(await client.lRange('foreign:{bans}:list', 0, -1)).toEqual(['theirs']);
-    expect(await client.get('foreign:{bans}:text')).toBe('theirs');
+    expect(await client.lRange('foreign:{bans}:list', 0, -1)).toEqual(['foreign']);
+    expect(await client.get('foreign:{bans}:text')).toBe('foreign');
     expect(a.getStats()).toMatchObject({ state: 'up', waiting: 0 });
     expect(b.isBanned('list')).toBe(false);
-    // One that comes later reads the rest.
+    // A process that starts later reads the other bans.
     const c = await bans('foreign');
     expect(others.every((key) => c.isBanned(key))).toBe(true);
   });
 
-  it('have an index and a number of their own, or none', async () => {
+  it('refuses a foreign index or version, and leaves it unchanged', async () => {
     const client = await admin();
-    await client.zAdd('index:{bans}', { score: 1, value: 'theirs' });
-    await client.hSet('number:{bans}#version', 'version', '7');
-    for (const prefix of ['index', 'number']) {
+    await client.zAdd('index:{bans}', { score: 1, value: 'foreign' });
+    await client.hSet('version:{bans}#version', 'version', '7');
+    for (const prefix of ['index', 'version']) {
       const made = new SharedBans({ client, prefix, ...NO_DEADLINE });
       closers.push(() => made.close());
       const states: unknown[] = [];
@@ -275,19 +278,19 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
       made.ban('p', 600);
       await expect(made.ready()).rejects.toThrow('not its own');
       made.lift('q');
-      // At the next look as well.
+      // The next attempt fails as well.
       await expect(made.ready()).rejects.toThrow('not its own');
       expect(states).toEqual([['down', expect.stringContaining('not its own')]]);
       expect(made.isBanned('p')).toBe(true);
       expect(await client.exists(`${prefix}:{bans}:p`)).toBe(0);
     }
     expect(await client.zRangeWithScores('index:{bans}', 0, -1)).toEqual([
-      { score: 1, value: 'theirs' },
+      { score: 1, value: 'foreign' },
     ]);
-    expect(await client.hGetAll('number:{bans}#version')).toEqual({ version: '7' });
+    expect(await client.hGetAll('version:{bans}#version')).toEqual({ version: '7' });
   });
 
-  it('made or lifted while all are read again stay so', async () => {
+  it('keeps changes that are made while it reads all bans again', async () => {
     const { client, close } = await nodeRedis(server.url);
     closers.push(close);
     let isReading = false;
@@ -296,7 +299,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     const released = new Promise<void>((resolve) => {
       go = resolve;
     });
-    const slow = answering(client, async (text, run) => {
+    const slow = withAnswer(client, async (text, run) => {
       const reply = await run();
       if (!text.includes('MGET') || !isReading) return reply;
       isRead = true;
@@ -312,7 +315,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     await expect.poll(() => a.isBanned('y') && a.isBanned('z')).toBe(true);
     const store = await admin();
     isReading = true;
-    // A change that nobody has heard of.
+    // A change without a message.
     await store.hIncrBy('reread:{bans}#version', 'version', 1);
     b.ban('x', 600);
     await expect.poll(() => isRead && a.isBanned('x')).toBe(true);
@@ -334,7 +337,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     expect(await store.exists('reread:{bans}:p')).toBe(1);
   });
 
-  it('that race a lift end the same everywhere, as the store got them', async () => {
+  it('follows the order of the store if a ban and a lift race', async () => {
     const { client, close } = await nodeRedis(server.url);
     closers.push(close);
     let isHeld = true;
@@ -342,7 +345,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     const released = new Promise<void>((resolve) => {
       go = resolve;
     });
-    const late = answering(client, async (text, run) => {
+    const late = withAnswer(client, async (text, run) => {
       if (text.includes('violations') && isHeld) await released;
       return run();
     });
@@ -354,23 +357,23 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     isHeld = true;
     const limiter = new OrderbookRateLimiter();
     b.share(limiter);
-    const heard: string[] = [];
-    b.on('lift', ({ key }) => heard.push(key));
-    b.on('ban', ({ key }) => heard.push(key));
-    // The finder hears of the lift after it has banned; but the store gets the ban last.
+    const received: string[] = [];
+    b.on('lift', ({ key }) => received.push(key));
+    b.on('ban', ({ key }) => received.push(key));
+    // The process that bans receives the lift after its ban, but the store gets the ban last.
     b.ban('p', 600);
     a.lift('p');
-    await expect.poll(() => heard).toEqual(['p']);
+    await expect.poll(() => received).toEqual(['p']);
     go();
     await expect.poll(() => a.isBanned('p') && b.isBanned('p')).toBe(true);
     expect(limiter.isBanned('p')).toBe(true);
-    // And what one has said oneself is no news.
-    expect(heard).toEqual(['p']);
+    // A process gets no events for its own changes.
+    expect(received).toEqual(['p']);
   });
 
-  it('say that they cannot reach the store, and leave nothing behind', async () => {
+  it('reports an unreachable store, and ends its own connection on close()', async () => {
     const node = createClient({
-      // Nobody listens there.
+      // No server listens on this port.
       url: 'redis://127.0.0.1:1',
       socket: { reconnectStrategy: 50 },
     });
@@ -405,8 +408,8 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
       const never = made.ready().catch((error) => error.message);
       await made.close();
       await made.close();
-      expect(await never).toContain('it is closed');
-      // The client itself goes on, at the same pace.
+      expect(await never).toContain('SharedBans is closed');
+      // The user's client goes on reconnecting, at the same rate.
       attempts = 0;
       let later = 0;
       (client as typeof io).on('reconnecting', () => {
@@ -420,7 +423,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     io.disconnect();
   });
 
-  it('say at once that a password was refused', async () => {
+  it('rejects at once in ready() if a password is required', async () => {
     const own = await startServer(['--requirepass', 'secret']);
     closers.push(() => own.close());
     const io = new Redis(own.port, '127.0.0.1', { enableReadyCheck: false });
@@ -431,7 +434,7 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     await expect(made.ready()).rejects.toThrow('NOAUTH');
   });
 
-  it('of long names are known by a digest, which alone is kept', async () => {
+  it('keeps only a digest of a long name', async () => {
     const a = await bans('long');
     const b = await bans('long');
     const [name, other] = ['x'.repeat(100_000), `${'x'.repeat(99_999)}y`];
@@ -449,15 +452,15 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
     await expect.poll(() => a.isBanned(name) || b.isBanned(name)).toBe(false);
   });
 
-  it('are kept up to maxPeers', async () => {
+  it('keeps at most maxPeers bans', async () => {
     const a = await bans('cap', { maxPeers: 10 });
     for (let i = 0; i < 100; i += 1) a.ban(`p${i}`, 600 + i);
     expect(a.getStats().bans).toBe(10);
     expect(a.isBanned('p99')).toBe(true);
   });
 
-  describe('of limiters', () => {
-    it('hold there: what they ban is refused, levels as well, until they are lifted', async () => {
+  describe('with limiters', () => {
+    it('makes them refuse banned peers and apply levels of violations, until a lift', async () => {
       const a = await bans('refuse');
       const b = await bans('refuse');
       const clock = manualClock();
@@ -467,8 +470,8 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
       const direct = new DirectConnectionRateLimiter({ clock });
       b.share(orderbook);
       b.share(direct);
-      const heard: [string, number][] = [];
-      a.on('ban', ({ key, violations }) => heard.push([key, violations]));
+      const received: [string, number][] = [];
+      a.on('ban', ({ key, violations }) => received.push([key, violations]));
       a.ban('p', 600);
       await expect.poll(() => orderbook.isBanned('p')).toBe(true);
       expect(direct.isBanned('p')).toBe(true);
@@ -478,14 +481,14 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
       a.share(here);
       for (let i = 0; i < 3; i += 1) here.check('q');
       await expect.poll(() => orderbook.getViolationCount('q')).toBe(2);
-      // Six times the interval.
+      // The backoff is six times the interval.
       expect(orderbook.check('q')).toBe(true);
       clock.now += 5.9;
       expect(orderbook.check('q')).toBe(false);
       clock.now += 0.2;
       expect(orderbook.check('q')).toBe(true);
-      // The checks above brought p to a level that b tells; told after the lift, it would be a ban anew.
-      await expect.poll(() => heard).toEqual([['p', 2]]);
+      // The checks above raised p to a level that b sends. If b sent it after the lift, it would be a new ban.
+      await expect.poll(() => received).toEqual([['p', 2]]);
       expect(b.getStats().waiting).toBe(0);
       a.lift('p');
       await expect.poll(() => orderbook.isBanned('p')).toBe(false);
@@ -493,13 +496,13 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
       expect(direct.checkMessage('p') && direct.checkOrderbook('p')).toBe(true);
     });
 
-    it('are told by who finds them, with their levels of violations', async () => {
+    it('sends the bans and levels of violations that they find', async () => {
       const clock = manualClock();
       const a = await bans('limiters', { clock });
       const b = await bans('limiters');
-      const heard: [string, number, number][] = [];
+      const received: [string, number, number][] = [];
       b.on('ban', ({ key, seconds, violations }) =>
-        heard.push([key, Math.round(seconds), violations]),
+        received.push([key, Math.round(seconds), violations]),
       );
       const orderbook = new OrderbookRateLimiter({
         ...{ violationWarningThreshold: 2, violationSevereThreshold: 4, violationBanThreshold: 6 },
@@ -516,11 +519,11 @@ describe.skipIf(NO_SERVER)('shared bans', () => {
       c.share(direct);
       for (let i = 0; i < 5; i += 1) direct.checkOrderbook('taker');
       await expect.poll(() => b.isBanned('maker') && b.isBanned('taker')).toBe(true);
-      expect(heard.filter(([key]) => key === 'maker').at(-1)).toEqual(['maker', 100, 6]);
-      expect(heard.filter(([key]) => key === 'taker').at(-1)).toEqual(['taker', 50, 4]);
+      expect(received.filter(([key]) => key === 'maker').at(-1)).toEqual(['maker', 100, 6]);
+      expect(received.filter(([key]) => key === 'taker').at(-1)).toEqual(['taker', 50, 4]);
     });
 
-    it('are taken over by the limiters of the others, and lifted there', async () => {
+    it('makes limiters of other processes take over and lift bans', async () => {
       const a = await bans('over');
       const b = await bans('over');
       const options = { violationWarningThreshold: 2, banDuration: 100 };

@@ -1,10 +1,10 @@
-// Bans of all nodes without a store: the book of them, and what waits for a store that does not answer, in virtual time.
+// LocalBans, and SharedBans with a store that does not answer, in virtual time.
 
 import { DirectConnectionRateLimiter, OrderbookRateLimiter } from 'relay-limiter';
 import { SharedBans } from 'relay-limiter/redis';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { BAN, NAMES, VALUES, VERSION } from '../../lib/redis/bans/ban-scripts.js';
-import { BanBook } from '../../lib/redis/bans/local-bans.js';
+import { BAN, INDEX_PAGE, VALUES, VERSION } from '../../lib/redis/bans/ban-scripts.js';
+import { LocalBans } from '../../lib/redis/bans/local-bans.js';
 import { VirtualTime } from './support/virtual-time.js';
 
 afterEach(() => {
@@ -12,40 +12,40 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-describe('a book of bans', () => {
+describe('LocalBans', () => {
   const level = (key: string, violations = 1) => ({ key, seconds: 0, violations });
   const ban = (key: string, seconds: number) => ({ key, seconds, violations: 0 });
 
-  it('that is full forgets the oldest levels first, then bans that end soon', () => {
-    const book = new BanBook(3);
-    const keys = () => book.all(0).map(({ key }) => key);
-    for (const key of ['a', 'b', 'c']) book.add(level(key), 0);
-    book.add(level('a', 2), 0);
-    book.add(ban('x', 100), 0);
+  it('evicts the oldest violations first, then bans that end soon', () => {
+    const localBans = new LocalBans(3);
+    const keys = () => localBans.all(0).map(({ key }) => key);
+    for (const key of ['a', 'b', 'c']) localBans.add(level(key), 0);
+    localBans.add(level('a', 2), 0);
+    localBans.add(ban('x', 100), 0);
     expect(keys()).toEqual(['c', 'a', 'x']);
-    book.add(ban('y', 10), 0);
-    book.add(ban('z', 50), 0);
+    localBans.add(ban('y', 10), 0);
+    localBans.add(ban('z', 50), 0);
     expect(keys()).toEqual(['x', 'y', 'z']);
-    book.add(ban('w', 70), 0);
+    localBans.add(ban('w', 70), 0);
     expect(keys()).toEqual(['x', 'z', 'w']);
-    expect(book.bans(0)).toBe(3);
+    expect(localBans.countBans(0)).toBe(3);
   });
 
-  it('makes room of what is over', () => {
-    const book = new BanBook(1000);
-    for (let i = 0; i < 500; i += 1) book.add(ban(`old-${i}`, 1), 0);
-    for (let i = 0; i < 600; i += 1) book.add(ban(`new-${i}`, 100), 2);
-    expect(book.bans(2)).toBe(600);
-    expect(book.secondsLeft('new-0', 2)).toBe(100);
+  it('deletes expired bans', () => {
+    const localBans = new LocalBans(1000);
+    for (let i = 0; i < 500; i += 1) localBans.add(ban(`old-${i}`, 1), 0);
+    for (let i = 0; i < 600; i += 1) localBans.add(ban(`new-${i}`, 100), 2);
+    expect(localBans.countBans(2)).toBe(600);
+    expect(localBans.secondsLeft('new-0', 2)).toBe(100);
   });
 });
 
-/** A store that takes what it is told, unless that comes too late; and a client of it. */
+/** A store that accepts all changes except late ones, and clients of it. */
 class Store {
   readonly time = new VirtualTime();
-  /** When bans end in it, by their names as JSON. */
+  /** When each ban ends, by the peer's id. */
   readonly ends = new Map<string, number>();
-  /** Calls are neither answered nor refused. */
+  /** Whether calls are held: neither answered nor refused. */
   isSilent = false;
   calls = 0;
   epoch = '';
@@ -57,33 +57,34 @@ class Store {
     this.time.install();
   }
 
-  speak(): void {
+  /** Ends the silence: held calls go on. */
+  endSilence(): void {
     this.isSilent = false;
-    for (const go of this.#held.splice(0)) go();
+    for (const resume of this.#held.splice(0)) resume();
   }
 
-  /** Another node has banned somebody, which is published. */
+  /** Another node bans a peer, which is published. */
   ban(key: string, seconds: number): void {
     this.ends.set(key, this.time.now + seconds);
     this.epoch = 'epoch';
     this.version += 1;
     const { epoch, version } = this;
-    const ban = { epoch, version, key, from: 'another', seconds, violations: 0 };
+    const ban = { epoch, version, key, from: 'another node', seconds, violations: 0 };
     this.#listener(JSON.stringify(ban));
   }
 
-  /** Another node has lifted a ban, which this one does not hear of. */
-  liftUnheard(key: string): void {
+  /** Another node lifts a ban; the message is lost. */
+  liftUnnoticed(key: string): void {
     this.ends.delete(key);
     this.version += 1;
   }
 
   client(): object {
-    const nothing = () => {};
-    const connection = { on: nothing, off: nothing, connect: async () => {}, destroy: nothing };
+    const noop = () => {};
+    const connection = { on: noop, off: noop, connect: async () => {}, destroy: noop };
     return {
       ...connection,
-      evalSha: nothing,
+      evalSha: noop,
       eval: (text: string, call: { keys: string[]; arguments: string[] }) => this.#eval(text, call),
       duplicate: () => ({
         ...connection,
@@ -96,10 +97,10 @@ class Store {
 
   async #eval(text: string, { keys, arguments: args }: { keys: string[]; arguments: string[] }) {
     this.calls += 1;
-    if (this.isSilent) await new Promise<void>((go) => this.#held.push(go));
+    if (this.isSilent) await new Promise<void>((resume) => this.#held.push(resume));
     const { now } = this.time;
     if (text === VERSION) return [this.epoch, String(this.version), String(now)];
-    if (text === NAMES) {
+    if (text === INDEX_PAGE) {
       return [...this.ends].flatMap(([name, ends]) => [JSON.stringify(name), String(ends)]);
     }
     if (text === VALUES) {
@@ -113,8 +114,8 @@ class Store {
   }
 }
 
-describe('a store that does not answer', () => {
-  it('is down after the deadline and asked nothing; bans told later have what is left of them', async () => {
+describe('SharedBans', () => {
+  it('makes no calls to a silent store, and later sends bans with their remaining time', async () => {
     const store = new Store();
     const bans = new SharedBans({ client: store.client(), clock: () => store.time.now });
     await store.time.run(1);
@@ -129,19 +130,17 @@ describe('a store that does not answer', () => {
     expect(bans.getStats().state).toBe('down');
     for (let n = 0; n < 50; n += 1) bans.ban(`q${n}`, 60);
     await store.time.run(1.4);
-    // Nothing gathers in a queue meanwhile.
+    // No calls pile up in the meantime.
     expect(store.calls).toBe(1);
-    store.speak();
+    store.endSilence();
     await store.time.run(1);
     expect(bans.getStats()).toMatchObject({ state: 'up', waiting: 0 });
     expect(store.ends.get('p')).toBeCloseTo(bannedAt + 4);
     expect(store.ends.size).toBe(51);
     await bans.close();
   });
-});
 
-describe('a ban that was heard of before all were read', () => {
-  it('is lifted where that is all there is to read', async () => {
+  it('lifts a ban that it received before its first read, if that read does not contain it', async () => {
     const store = new Store();
     const bans = new SharedBans({ client: store.client(), clock: () => store.time.now });
     const lifts: string[] = [];
@@ -151,18 +150,16 @@ describe('a ban that was heard of before all were read', () => {
     store.ban('p', 60);
     expect(bans.isBanned('p')).toBe(true);
     await store.time.run(1);
-    store.liftUnheard('p');
-    store.speak();
+    store.liftUnnoticed('p');
+    store.endSilence();
     await store.time.run(1);
     expect(bans.getStats().state).toBe('up');
     expect(bans.isBanned('p')).toBe(false);
     expect(lifts).toEqual(['p']);
     await bans.close();
   });
-});
 
-describe('a ban that is found while all are read again', () => {
-  it('stays, and is told', async () => {
+  it('keeps and sends a ban that it finds while it reads all bans again', async () => {
     const store = new Store();
     const bans = new SharedBans({ client: store.client(), clock: () => store.time.now });
     const lifts: string[] = [];
@@ -170,12 +167,12 @@ describe('a ban that is found while all are read again', () => {
     await store.time.run(1);
     store.ban('first', 60);
     await store.time.run(1);
-    store.liftUnheard('nobody');
+    store.liftUnnoticed('another peer');
     store.isSilent = true;
-    // The node notices that it has missed a change, and asks for the number of the last one.
+    // The node notices that it has missed a change, and reads the version.
     store.ban('second', 60);
     bans.ban('p', 60);
-    store.speak();
+    store.endSilence();
     await store.time.run(1);
     expect(['first', 'second', 'p'].map((key) => bans.isBanned(key))).toEqual([true, true, true]);
     expect(store.ends.has('p')).toBe(true);

@@ -1,4 +1,4 @@
-// A cluster of three: every peer on one server, and right while slots move from one to another.
+// A cluster of three servers: peers are spread over all of them, and the bound holds while a slot moves.
 
 import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -14,57 +14,62 @@ beforeAll(async () => {
 });
 afterAll(() => cluster?.close());
 
-describe.skipIf(NO_SERVER).each(['nodeRedis', 'ioRedis'] as const)('a cluster, %s', (connect) => {
-  let redis: TestClient;
-  const open: { close(): Promise<void> }[] = [];
-  beforeAll(async () => {
-    redis = await cluster[connect]();
-  });
-  afterEach(async () => {
-    await Promise.all(open.splice(0).map((one) => one.close()));
-  });
-  afterAll(() => redis?.close());
+describe.skipIf(NO_SERVER).each(['nodeRedis', 'ioRedis'] as const)(
+  'on a cluster, with %s,',
+  (connect) => {
+    let redis: TestClient;
+    const open: { close(): Promise<void> }[] = [];
+    beforeAll(async () => {
+      redis = await cluster[connect]();
+    });
+    afterEach(async () => {
+      await Promise.all(open.splice(0).map((one) => one.close()));
+    });
+    afterAll(() => redis?.close());
 
-  function limiter(mode: 'leased' | 'strict', rateLimit: number, burstLimit: number) {
-    const { client } = redis;
-    const limit = { mode, rateLimit, burstLimit, ...NO_DEADLINE, prefix: connect };
-    const made = new SharedRateLimiter({ client, ...limit });
-    open.push(made);
-    return made;
-  }
-
-  it.each(['strict', 'leased'] as const)('has peers everywhere (%s)', async (mode) => {
-    const shared = limiter(mode, 0.001, 3);
-    const keys = Array.from({ length: 200 }, (_, i) => `${mode}-${i}`);
-    for (let i = 0; i < 4; i += 1) {
-      const verdicts = await Promise.all(keys.map((key) => shared.checkAsync(key)));
-      const allowed = verdicts.filter(([action]) => action === 'allow').length;
-      expect(allowed).toBe(i < 3 ? 200 : 0);
+    function limiter(mode: 'leased' | 'strict', rateLimit: number, burstLimit: number) {
+      const { client } = redis;
+      const limit = { mode, rateLimit, burstLimit, ...NO_DEADLINE, prefix: connect };
+      const made = new SharedRateLimiter({ client, ...limit });
+      open.push(made);
+      return made;
     }
-    for (const size of await cluster.sizes()) expect(size).toBeGreaterThan(20);
-    expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 0, store: { state: 'up' } });
-  });
 
-  it('is right while a slot moves', async () => {
-    const nodes = [1, 2, 3].map(() => limiter('leased', 100, 40));
-    const flood = new Flood(nodes);
-    await flood.isAdmitted();
-    await cluster.moveSlotOf(`{${shardOf('flood')}}`);
-    // It goes on.
-    await flood.isAdmitted();
-    await flood.stop();
-    expect(excess(flood.admissions, 100, 40)).toBeLessThanOrEqual(1e-6);
-    for (const node of nodes) expect(node.getStats().fallbackVerdicts).toBe(0);
-  });
+    it.each(['strict', 'leased'] as const)(
+      'SharedRateLimiter spreads peers over all servers (%s)',
+      async (mode) => {
+        const shared = limiter(mode, 0.001, 3);
+        const keys = Array.from({ length: 200 }, (_, i) => `${mode}-${i}`);
+        for (let i = 0; i < 4; i += 1) {
+          const verdicts = await Promise.all(keys.map((key) => shared.checkAsync(key)));
+          const allowed = verdicts.filter(([action]) => action === 'allow').length;
+          expect(allowed).toBe(i < 3 ? 200 : 0);
+        }
+        for (const size of await cluster.sizes()) expect(size).toBeGreaterThan(20);
+        expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 0, store: { state: 'up' } });
+      },
+    );
 
-  it('spreads bans', async () => {
-    const options = { client: redis.client, prefix: connect, ...NO_DEADLINE };
-    const [a, b] = [new SharedBans(options), new SharedBans(options)];
-    open.push(a, b);
-    for (const one of [a, b]) await expect.poll(() => one.getStats().state).toBe('up');
-    a.ban('p', 600);
-    await expect.poll(() => b.isBanned('p')).toBe(true);
-    b.lift('p');
-    await expect.poll(() => a.isBanned('p')).toBe(false);
-  });
-});
+    it('SharedRateLimiter keeps the bound while a slot moves', async () => {
+      const nodes = [1, 2, 3].map(() => limiter('leased', 100, 40));
+      const flood = new Flood(nodes);
+      await flood.untilAdmitted();
+      await cluster.moveSlotOf(`{${shardOf('flood')}}`);
+      await flood.untilAdmitted();
+      await flood.stop();
+      expect(excess(flood.admissions, 100, 40)).toBeLessThanOrEqual(1e-6);
+      for (const node of nodes) expect(node.getStats().fallbackVerdicts).toBe(0);
+    });
+
+    it('SharedBans shares and lifts bans', async () => {
+      const options = { client: redis.client, prefix: connect, ...NO_DEADLINE };
+      const [a, b] = [new SharedBans(options), new SharedBans(options)];
+      open.push(a, b);
+      for (const one of [a, b]) await expect.poll(() => one.getStats().state).toBe('up');
+      a.ban('p', 600);
+      await expect.poll(() => b.isBanned('p')).toBe(true);
+      b.lift('p');
+      await expect.poll(() => a.isBanned('p')).toBe(false);
+    });
+  },
+);

@@ -1,4 +1,4 @@
-// A real store out of reach, without its scripts, not there, full, locked, or with somebody else's keys.
+// Real stores with failures: unreachable, without the scripts, not running, full, locked, or with foreign keys.
 
 import { createClient } from 'redis';
 import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/redis';
@@ -28,14 +28,14 @@ async function clientOf(url: string): Promise<object> {
 
 type Commander = { sendCommand(args: string[]): Promise<unknown> };
 
-describe.skipIf(NO_SERVER)('the store', () => {
+describe.skipIf(NO_SERVER)('SharedRateLimiter', () => {
   let server: StoreServer;
   beforeAll(async () => {
     server = await startServer();
   });
   afterAll(() => server.close());
 
-  it('out of reach of one: it waits, the others go on, the bound holds', async () => {
+  it('keeps the bound if one node cannot reach the store, and the other node goes on', async () => {
     const proxy = await BadNetwork.start(server.port);
     closers.push(() => proxy.close());
     const limit = { rateLimit: 50, burstLimit: 20 };
@@ -45,23 +45,23 @@ describe.skipIf(NO_SERVER)('the store', () => {
     const near = limiter({ client: await clientOf(server.url), ...options });
     const flood = new Flood([far, near]);
     for (const trouble of ['cut', 'slow', 'silent']) {
-      await flood.isAdmitted([far]);
+      await flood.untilAdmitted([far]);
       if (trouble === 'cut') proxy.isClosed = true;
       if (trouble === 'cut') proxy.cut();
       if (trouble === 'slow') proxy.latency = 1;
-      if (trouble === 'silent') proxy.swallows = true;
+      if (trouble === 'silent') proxy.dropsData = true;
       await expect.poll(() => far.getStats().store.state).toBe('down');
-      await flood.isAdmitted([near]);
-      Object.assign(proxy, { isClosed: false, latency: 0, swallows: false });
+      await flood.untilAdmitted([near]);
+      Object.assign(proxy, { isClosed: false, latency: 0, dropsData: false });
       if (trouble === 'silent') proxy.cut();
     }
-    await flood.isAdmitted([far, near]);
+    await flood.untilAdmitted([far, near]);
     await flood.stop();
     const over = excess(flood.admissions, limit.rateLimit, limit.burstLimit);
     expect(over).toBeLessThanOrEqual(1e-6);
   });
 
-  it('without its scripts: they are loaded again, nobody notices, nothing is lost', async () => {
+  it('loads its scripts again after SCRIPT FLUSH, without a failure or a wrong verdict', async () => {
     const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
     const shared = limiter({
       client,
@@ -80,9 +80,9 @@ describe.skipIf(NO_SERVER)('the store', () => {
     expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 0, store: { failures: 0 } });
   });
 
-  it('that is not there: the policy decides, ready() says why', async () => {
+  it('follows the failure policy without a server, and ready() rejects with the reason', async () => {
     const client = createClient({
-      // Nobody listens there.
+      // No server listens on this port.
       url: 'redis://127.0.0.1:1',
       socket: { reconnectStrategy: 50 },
       disableOfflineQueue: true,
@@ -98,41 +98,44 @@ describe.skipIf(NO_SERVER)('the store', () => {
     await expect(shared.getViolationCount('p')).rejects.toMatchObject({
       code: 'ERR_LIMITER_STORE',
     });
-    // One at a time, so that nothing gathers in the client.
+    // Calls are made one at a time, so that none pile up in the client.
     expect(shared.getStats().store.inFlight).toBeLessThanOrEqual(1);
   });
 
   it.each<[string, string[], RegExp, (client: Commander) => Promise<unknown>]>([
-    ['that wants a password', ['--requirepass', 'secret'], /NOAUTH/, async () => {}],
+    ['requires a password', ['--requirepass', 'secret'], /NOAUTH/, async () => {}],
     [
-      'that is full',
+      'has no memory left',
       ['--maxmemory', '1', '--maxmemory-policy', 'noeviction'],
       /OOM/,
       async () => {},
     ],
     [
-      'that takes no writes',
+      'refuses writes',
       [],
       /READONLY/,
       async (client) => client.sendCommand(['REPLICAOF', '127.0.0.1', '1']),
     ],
-  ])('%s: ready() says so, the policy decides', async (_, flags, reason, prepare) => {
-    const own = await startServer(flags);
-    closers.push(() => own.close());
-    // What it does to say hello is refused as well, where a password is wanted.
-    const client = createClient({ url: own.url, RESP: 2, disableClientInfo: true });
-    client.on('error', () => {});
-    await client.connect();
-    closers.push(() => client.destroy());
-    await prepare(client);
-    const shared = limiter({ client, onStoreFailure: 'open', mode: 'strict', ...NO_DEADLINE });
-    await expect(shared.ready()).rejects.toThrow(reason);
-    expect(await shared.checkAsync('p')).toEqual(['allow', 0]);
-    expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 1, store: { state: 'down' } });
-  });
+  ])(
+    'follows the failure policy if the store %s, and ready() rejects with the reason',
+    async (_, flags, reason, prepare) => {
+      const own = await startServer(flags);
+      closers.push(() => own.close());
+      // Without these options node-redis sends commands on connecting, which a server with a password refuses.
+      const client = createClient({ url: own.url, RESP: 2, disableClientInfo: true });
+      client.on('error', () => {});
+      await client.connect();
+      closers.push(() => client.destroy());
+      await prepare(client);
+      const shared = limiter({ client, onStoreFailure: 'open', mode: 'strict', ...NO_DEADLINE });
+      await expect(shared.ready()).rejects.toThrow(reason);
+      expect(await shared.checkAsync('p')).toEqual(['allow', 0]);
+      expect(shared.getStats()).toMatchObject({ fallbackVerdicts: 1, store: { state: 'down' } });
+    },
+  );
 
   it.each(['strict', 'leased'] as const)(
-    'with something else under a key of ours: told, left alone, the others go on (%s)',
+    'reports a peer with a foreign key, leaves the key unchanged, and serves other peers (%s)',
     async (mode) => {
       const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
       const prefix = `foreign-${mode}`;
@@ -147,24 +150,24 @@ describe.skipIf(NO_SERVER)('the store', () => {
       await shared.checkAsync('p');
       const [key] = await client.keys(`${prefix}:*:p`);
       await client.del(key as string);
-      await client.lPush(key as string, 'theirs');
+      await client.lPush(key as string, 'foreign');
       shared.removePeer('p');
       const failures: string[] = [];
       shared.on('failure', (failure) => failures.push(`${failure.key}: ${failure.error.message}`));
       expect((await shared.checkAsync('p', 1))[0]).toBe('delay');
       expect(failures[0]).toMatch(/^p: .*WRONGTYPE/);
-      expect(await client.lRange(key as string, 0, -1)).toEqual(['theirs']);
+      expect(await client.lRange(key as string, 0, -1)).toEqual(['foreign']);
       expect(await shared.checkAsync('q')).toEqual(['allow', 0]);
       expect(shared.getStats().store.state).toBe('up');
     },
   );
 
-  it('with something else where the nodes are: refused, and left alone', async () => {
+  it('rejects in ready() if the key of nodes is foreign, and leaves it unchanged', async () => {
     const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
-    await client.zAdd('foreign-nodes:{0}', { score: 1, value: 'theirs' });
+    await client.zAdd('foreign-nodes:{0}', { score: 1, value: 'foreign' });
     const shared = limiter({ client, prefix: 'foreign-nodes', ...NO_DEADLINE });
     await expect(shared.ready()).rejects.toThrow('WRONGTYPE');
-    expect(await client.zRange('foreign-nodes:{0}', 0, -1)).toEqual(['theirs']);
+    expect(await client.zRange('foreign-nodes:{0}', 0, -1)).toEqual(['foreign']);
     expect(await client.ttl('foreign-nodes:{0}')).toBe(-1);
   });
 });

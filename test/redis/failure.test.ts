@@ -1,4 +1,4 @@
-// The store slow, silent, gone, back and empty, in virtual time: what is answered, and exactly when.
+// A store that is slow, silent, unreachable or restarted, in virtual time: which verdict is given, and exactly when.
 
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { SharedRateLimiter } from '../../lib/redis/index.js';
@@ -18,13 +18,13 @@ async function upWorld(nodes: number, options: WorldOptions): Promise<World> {
   return world;
 }
 
-describe.each(MODES)('a store that does not answer (%s)', (mode) => {
-  it('is waited for until the deadline, and no longer', async () => {
+describe.each(MODES)('SharedRateLimiter in mode %s', (mode) => {
+  it('waits for a silent store until the deadline and no longer', async () => {
     const world = await upWorld(1, { ...LIMIT, mode, onStoreFailure: 'open' });
     const [node] = world.nodes as [SharedRateLimiter];
     world.isSilent = true;
-    const askedAt = world.time.now;
-    const answered = node.checkAsync('p').then((verdict) => [verdict, world.time.now - askedAt]);
+    const startedAt = world.time.now;
+    const answered = node.checkAsync('p').then((verdict) => [verdict, world.time.now - startedAt]);
     await world.time.run(0.2);
     const [verdict, seconds] = (await answered) as [unknown, number];
     expect(verdict).toEqual(['allow', 0]);
@@ -32,19 +32,19 @@ describe.each(MODES)('a store that does not answer (%s)', (mode) => {
     expect(node.getStats().fallbackVerdicts).toBe(1);
   });
 
-  it('is asked nothing but for signs of life, so nothing piles up, and is used when it is back', async () => {
+  it('sends only heartbeats to a silent store, and uses it again when it answers', async () => {
     const world = await upWorld(2, { ...LIMIT, mode, onStoreFailure: 'closed' });
     let slowest = 0;
     let checks = 0;
-    /** A new peer each time: each check is a call. */
+    /** Checks a new peer each time, so that each check is a call. */
     const check = async () => {
       checks += 1;
       const node = world.nodes[checks % 2] as SharedRateLimiter;
-      const askedAt = world.time.now;
+      const startedAt = world.time.now;
       await node.checkAsync(`peer-${checks}`);
-      slowest = Math.max(slowest, world.time.now - askedAt);
+      slowest = Math.max(slowest, world.time.now - startedAt);
     };
-    /** A thousand checks a second. */
+    /** Makes a thousand checks per second. */
     const flood = async (seconds: number) => {
       for (let n = 0; n < seconds * 100; n += 1) {
         for (let i = 0; i < 10; i += 1) void check();
@@ -56,12 +56,12 @@ describe.each(MODES)('a store that does not answer (%s)', (mode) => {
     await flood(1);
     const inFlight = world.nodes.map((node) => node.getStats().store.inFlight);
     const calls = world.nodes.map((node) => node.getStats().store.calls);
-    // What was asked before it was known to be down, within a deadline.
+    // Calls made before the store counted as down, within one deadline.
     for (const number of inFlight) expect(number).toBeLessThanOrEqual(60);
     await flood(9);
     expect(world.nodes.map((node) => node.getStats().store.inFlight)).toEqual(inFlight);
     expect(world.nodes.map((node) => node.getStats().store.calls)).toEqual(calls);
-    world.speak();
+    world.endSilence();
     await flood(0.5);
     await world.time.run(1);
     expect(slowest).toBeLessThanOrEqual(0.1 + 1e-6);
@@ -71,24 +71,22 @@ describe.each(MODES)('a store that does not answer (%s)', (mode) => {
     }
   });
 
-  it('in less than the deadline is used as ever', async () => {
+  it('works normally if replies take slightly less than the deadline', async () => {
     const world = await upWorld(1, { ...LIMIT, mode });
     const [node] = world.nodes as [SharedRateLimiter];
-    void node.checkAsync('loads the script');
+    void node.checkAsync('peer that loads the script');
     await world.time.run(1);
-    world.tripSeconds = 0.099;
+    world.roundTripSeconds = 0.099;
     const verdicts = Promise.all([1, 2, 3, 4, 5].map(() => node.checkAsync('p')));
     await world.time.run(1);
     for (const verdict of await verdicts) expect(verdict).toEqual(['allow', 0]);
     expect(node.getStats()).toMatchObject({ fallbackVerdicts: 0, store: { failures: 0 } });
   });
-});
 
-describe.each(MODES)('a node that loses its network (%s)', (mode) => {
-  it('falls back alone: the other goes on with the store, and the bound holds', async () => {
+  it('keeps the bound if one of two nodes loses its network, and the other goes on with the store', async () => {
     const world = await upWorld(2, { ...LIMIT, mode, onStoreFailure: 'closed' });
     const [far, near] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
-    /** How many of its checks each is allowed, of 200 per second. */
+    /** Makes 200 checks per second at each node, and returns how many each admits. */
     const flood = async (seconds: number) => {
       const allowed = { far: 0, near: 0 };
       for (let n = 0; n < seconds * 200; n += 1) {
@@ -99,13 +97,13 @@ describe.each(MODES)('a node that loses its network (%s)', (mode) => {
       return allowed;
     };
     await flood(0.5);
-    world.cutOff.add(far);
+    world.disconnected.add(far);
     await flood(1);
     const apart = await flood(0.5);
     expect(apart.far).toBe(0);
     expect(apart.near).toBeGreaterThan(0);
     expect(far.getStats().store.state).toBe('down');
-    world.cutOff.clear();
+    world.disconnected.clear();
     await flood(1.5);
     expect((await flood(0.5)).far).toBeGreaterThan(0);
     expect(far.getStats()).toMatchObject({ store: { state: 'up', downs: 1 } });
@@ -114,16 +112,16 @@ describe.each(MODES)('a node that loses its network (%s)', (mode) => {
       fallbackVerdicts: 0,
       store: { state: 'up', downs: 0 },
     });
-    expect(world.over(LIMIT)).toBeLessThanOrEqual(ROUNDING);
+    expect(world.excess(LIMIT)).toBeLessThanOrEqual(ROUNDING);
   });
 });
 
-describe('a store that was restarted', () => {
+describe('SharedRateLimiter', () => {
   it.each(['share', 'closed'] as const)(
-    'and is empty, is no burst (%s)',
+    'grants no extra burst after the store lost its data (%s)',
     async (onStoreFailure) => {
       const world = await upWorld(3, { ...LIMIT, nodes: 3, onStoreFailure });
-      /** Checks by all nodes, every 5 ms. */
+      /** Makes a check at each node every 5 ms, and returns how many are admitted. */
       const flood = async (seconds: number) => {
         const before = world.admissions.length;
         for (let n = 0; n < seconds * 200; n += 1) {
@@ -142,10 +140,10 @@ describe('a store that was restarted', () => {
       const whileAway = await flood(0.5);
       if (onStoreFailure === 'share') expect(whileAway).toBeGreaterThan(0);
       else expect(whileAway).toBe(0);
-      world.twin.restart();
+      world.store.restart();
       world.isAway = false;
       await flood(1.5);
-      expect(world.over(LIMIT)).toBeLessThanOrEqual(ROUNDING);
+      expect(world.excess(LIMIT)).toBeLessThanOrEqual(ROUNDING);
       expect(states).toEqual([
         { state: 'down', lostData: false },
         { state: 'up', lostData: true },
@@ -156,22 +154,23 @@ describe('a store that was restarted', () => {
       expect(await flood(0.5)).toBeGreaterThan(0);
     },
   );
-});
 
-describe('a reply that is none of ours', () => {
-  it.each([null, [], ['a', 'b', 'c', 'd']])('%j: the store is taken for gone', async (reply) => {
-    const world = await upWorld(0, LIMIT);
-    const nothing = () => {};
-    const client = { eval: async () => reply, evalSha: async () => reply, connect: nothing };
-    const emitter = { on: nothing, off: nothing };
-    const shared = new SharedRateLimiter({
-      client: { ...client, ...emitter },
-      onStoreFailure: 'closed',
-    });
-    const ready = expect(shared.ready()).rejects.toThrow('cannot be understood');
-    await world.time.run(3);
-    await ready;
-    expect((await shared.checkAsync('p'))[0]).toBe('delay');
-    expect(shared.getStats().store.state).toBe('down');
-  });
+  it.each([null, [], ['a', 'b', 'c', 'd']])(
+    'treats a store as down that replies %j',
+    async (reply) => {
+      const world = await upWorld(0, LIMIT);
+      const noop = () => {};
+      const client = { eval: async () => reply, evalSha: async () => reply, connect: noop };
+      const emitter = { on: noop, off: noop };
+      const shared = new SharedRateLimiter({
+        client: { ...client, ...emitter },
+        onStoreFailure: 'closed',
+      });
+      const ready = expect(shared.ready()).rejects.toThrow('invalid reply');
+      await world.time.run(3);
+      await ready;
+      expect((await shared.checkAsync('p'))[0]).toBe('delay');
+      expect(shared.getStats().store.state).toBe('down');
+    },
+  );
 });

@@ -1,5 +1,5 @@
-// What breaks the bound of mode `leased` only at its worst moment, at that moment: in virtual time, with
-// the package's own nodes, of either engine, and the store's twin.
+// The worst moments for the bound of mode `leased`, and what else depends on exact times: in virtual time, on either
+// engine, with a simulated store.
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { EngineName } from '../../lib/index.js';
@@ -10,34 +10,36 @@ import { ROUNDING, World, type WorldOptions } from './support/world.js';
 
 let world: World;
 let engine: EngineName;
-const worldOf = (nodes: number, options: WorldOptions) => new World(nodes, { engine, ...options });
+const createWorld = (nodes: number, options: WorldOptions) =>
+  new World(nodes, { engine, ...options });
 const first = () => world.nodes[0] as SharedRateLimiter;
 afterEach(() => {
   vi.unstubAllGlobals();
   vi.restoreAllMocks();
 });
 
-describe.each(ENGINES)('on the %s engine:', (name) => {
+describe.each(ENGINES)('SharedRateLimiter in mode leased, with the %s engine,', (name) => {
   beforeEach(() => {
     engine = name;
   });
 
-  describe('a lease', () => {
-    it('that covers a check costs it one look at the engine and one at the clock', async () => {
-      world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
+  describe('with a lease', () => {
+    it('makes one look-up in the engine and one clock read per covered check', async () => {
+      world = createWorld(1, { rateLimit: 10, burstLimit: 100 });
       await world.check(first());
       world.clockReads = 0;
       const get = vi.spyOn(Map.prototype, 'get');
       const verdict = first().check('p');
-      const looks = get.mock.calls.length;
+      const lookUps = get.mock.calls.length;
       get.mockRestore();
       expect(verdict).toEqual(['allow', 0]);
-      expect([looks, world.clockReads]).toEqual([name === 'js' ? 1 : 0, 1]);
+      expect([lookUps, world.clockReads]).toEqual([name === 'js' ? 1 : 0, 1]);
     });
 
-    // An attacker's must not fill the process; and V8 hashes all of one great length alike.
-    it('of a long key is kept under a digest', async () => {
-      world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
+    // Long keys of an attacker must not fill the process. V8 also gives all very long strings of one length the same
+    // hash.
+    it('keeps a long key as a digest', async () => {
+      world = createWorld(1, { rateLimit: 10, burstLimit: 100 });
       const key = 'x'.repeat(65_536);
       const set = vi.spyOn(Map.prototype, 'set');
       const verdict = first().checkAsync(key);
@@ -50,8 +52,8 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       expect(first().check(`${key}x`)[0]).toBe('delay');
     });
 
-    it('of which three quarters are spent asks for the next, and covers meanwhile', async () => {
-      world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
+    it('requests the next lease once three quarters are spent, and spends the rest in the meantime', async () => {
+      world = createWorld(1, { rateLimit: 10, burstLimit: 100 });
       await world.check(first());
       const before = first().getStats();
       await world.spendLease(first());
@@ -61,66 +63,66 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       expect(leasedTokens).toBeGreaterThan(before.leasedTokens);
     });
 
-    it('that is over at the node, not yet in the store, does not go on as part of the next', async () => {
-      world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
+    it('does not carry over a lease that has ended at the node but not yet in the store', async () => {
+      world = createWorld(1, { rateLimit: 10, burstLimit: 100 });
       for (let n = 0; n < 40; n += 1) await world.check(first());
-      expect(world.leased()).toBeGreaterThan(10);
+      expect(world.leasedAtNodes()).toBeGreaterThan(10);
       await world.time.run(20 * 0.995);
-      expect(world.leased()).toBe(0);
-      expect(world.stored()).toBeGreaterThan(10);
+      expect(world.leasedAtNodes()).toBe(0);
+      expect(world.leasedInStore()).toBeGreaterThan(10);
       await world.check(first());
-      expect(world.leased()).toBeLessThanOrEqual(world.stored());
+      expect(world.leasedAtNodes()).toBeLessThanOrEqual(world.leasedInStore());
     });
 
-    it('spent at its end leaves a bucket that is not full when its key would have gone', async () => {
+    it('keeps the bound if leases are spent at their end and the bucket’s key could have expired', async () => {
       const limit = { rateLimit: 5, burstLimit: 100 };
-      world = worldOf(6, limit);
+      world = createWorld(6, limit);
       for (const node of world.nodes) for (let n = 0; n < 4; n += 1) await world.check(node);
       await world.time.run(20 * 0.985);
       for (const node of world.nodes) await world.spendLease(node);
       expect(world.admissions.length).toBeGreaterThan(40);
       await world.time.run(1.5);
       await world.spendAll(first());
-      expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+      expect(world.excess(limit)).toBeLessThanOrEqual(ROUNDING);
     });
 
-    it('that the store has lost is spent at its end, and the rest of the burst comes no faster', async () => {
+    it('keeps the bound if a lease that the store has lost is spent at its end', async () => {
       const limit = { rateLimit: 6, burstLimit: 100, onStoreFailure: 'closed' as const };
-      world = worldOf(14, limit);
+      world = createWorld(14, limit);
       for (const node of world.nodes) for (let n = 0; n < 4; n += 1) await world.check(node);
       const leasedAt = world.time.now;
-      await world.lose();
-      await world.areUp();
-      const heldUntil = world.time.now + 20;
+      await world.loseData();
+      await world.untilUp();
+      const leasesEnd = world.time.now + 20;
       await world.time.run(leasedAt + 19.7 - world.time.now);
       for (const node of world.nodes) await world.spendLease(node);
-      await world.time.run(heldUntil + 0.1 - world.time.now);
+      await world.time.run(leasesEnd + 0.1 - world.time.now);
       await world.spendAll(first());
-      expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
-      // All of it comes in the end.
+      expect(world.excess(limit)).toBeLessThanOrEqual(ROUNDING);
+      // Later the whole burst is granted again.
       await world.time.run(100 / 6 + 20);
       const before = world.admissions.length;
       await world.spendAll(first());
       expect(world.admissions.length - before).toBeGreaterThanOrEqual(50);
     });
 
-    it('of a dear check is short, so that losing it does no harm', async () => {
+    it('keeps the bound if the store loses the short lease of an expensive check', async () => {
       const limit = { rateLimit: 50, burstLimit: 100, onStoreFailure: 'closed' as const };
-      world = worldOf(2, limit);
+      world = createWorld(2, limit);
       const [one, other] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
       await world.check(other);
       await other.removePeer('p');
       expect(await world.check(one, 90, true)).toBe(false);
-      expect(world.leased()).toBe(90);
-      await world.lose();
+      expect(world.leasedAtNodes()).toBe(90);
+      await world.loseData();
       await world.time.run(4);
       await world.check(one, 90, true);
       await world.spendAll(other);
-      expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+      expect(world.excess(limit)).toBeLessThanOrEqual(ROUNDING);
     });
 
-    it('of a dear check lasts until it is made again as it was told', async () => {
-      world = worldOf(1, { rateLimit: 50, burstLimit: 100 });
+    it('covers an expensive check that is repeated after its DELAY', async () => {
+      world = createWorld(1, { rateLimit: 50, burstLimit: 100 });
       await world.time.run(0.1);
       const [action, seconds] = first().check('p', 90);
       expect([action, seconds]).toEqual(['delay', 0.1]);
@@ -131,92 +133,100 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
     it.each([
       ['all of the burst', 100, {}],
       ['one token', 1, { leaseSeconds: 0.05 }],
-    ])('of %s outlives any answer within the deadline', async (_, cost, options) => {
-      world = worldOf(1, { rateLimit: 0.001, burstLimit: 100, deadlineSeconds: 5, ...options });
-      void first().checkAsync('loads the script');
-      await world.time.run(1);
-      world.tripSeconds = 4.9;
-      const verdict = first().checkAsync('p', cost);
-      await world.time.run(5);
-      expect(await verdict).toEqual(['allow', 0]);
-      // By `check`, its DELAY is how long the answer may take.
-      expect(first().check('q', cost)).toEqual(['delay', 5]);
-      await world.time.run(5);
-      expect(first().check('q', cost)).toEqual(['allow', 0]);
-    });
+    ])(
+      'can spend a lease of %s that arrives just within the deadline',
+      async (_, cost, options) => {
+        world = createWorld(1, {
+          rateLimit: 0.001,
+          burstLimit: 100,
+          deadlineSeconds: 5,
+          ...options,
+        });
+        void first().checkAsync('peer that loads the script');
+        await world.time.run(1);
+        world.roundTripSeconds = 4.9;
+        const verdict = first().checkAsync('p', cost);
+        await world.time.run(5);
+        expect(await verdict).toEqual(['allow', 0]);
+        // The DELAY of `check` is the longest time that the reply may take.
+        expect(first().check('q', cost)).toEqual(['delay', 5]);
+        await world.time.run(5);
+        expect(first().check('q', cost)).toEqual(['allow', 0]);
+      },
+    );
 
-    it('from before a loss does not go on as part of one whose grant was lost', async () => {
-      world = worldOf(1, { rateLimit: 10, burstLimit: 100, onStoreFailure: 'closed' });
+    it('does not carry over a lease from before a loss of data into one with a lost reply', async () => {
+      world = createWorld(1, { rateLimit: 10, burstLimit: 100, onStoreFailure: 'closed' });
       for (let n = 0; n < 40; n += 1) await world.check(first());
-      await world.lose();
-      await world.areUp();
-      // One or two tokens have come; they are leased ahead of use, and the node does not hear of it.
+      await world.loseData();
+      await world.untilUp();
+      // The bucket has refilled one or two tokens. They are leased ahead of use, but the reply is lost.
       await world.time.run(0.7);
       const { store } = first().getStats();
       world.losesReplies = true;
       while (first().getStats().store.calls === store.calls) await world.check(first(), 1, true);
       world.losesReplies = false;
-      const held = world.leased();
-      expect(held).toBeGreaterThan(world.stored());
-      expect(world.stored()).toBeGreaterThan(0);
+      const held = world.leasedAtNodes();
+      expect(held).toBeGreaterThan(world.leasedInStore());
+      expect(world.leasedInStore()).toBeGreaterThan(0);
       await world.time.run(2);
       expect(await world.check(first(), held + 1)).toBe(true);
-      expect(world.leased() + held + 1).toBeLessThanOrEqual(world.stored());
+      expect(world.leasedAtNodes() + held + 1).toBeLessThanOrEqual(world.leasedInStore());
     });
 
     it.each([1, 5, 9])(
-      'lost twice within its time, %s s apart, is not given again',
-      async (apart) => {
+      'keeps the bound if the store loses its data twice within the lifetime of a lease, %s s apart',
+      async (seconds) => {
         const limit = { rateLimit: 50, burstLimit: 100, onStoreFailure: 'closed' as const };
-        world = worldOf(16, { ...limit, leaseSeconds: 30 });
+        world = createWorld(16, { ...limit, leaseSeconds: 30 });
         const some = world.nodes.slice(0, 8);
         const others = world.nodes.slice(8);
         for (const node of some) for (let n = 0; n < 2; n += 1) await world.check(node);
-        await world.lose();
-        await world.areUp();
-        await world.time.run(apart);
+        await world.loseData();
+        await world.untilUp();
+        await world.time.run(seconds);
         for (const node of others) for (let n = 0; n < 2; n += 1) await world.check(node);
-        await world.lose();
-        await world.areUp();
+        await world.loseData();
+        await world.untilUp();
         await world.time.run(2);
         for (const node of world.nodes) await world.spendLease(node);
         for (const node of world.nodes) await world.spendAll(node);
-        expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+        expect(world.excess(limit)).toBeLessThanOrEqual(ROUNDING);
       },
     );
   });
 
-  describe('closing', () => {
-    /** What became of it after so many seconds. */
-    async function within(closing: Promise<void>, seconds: number): Promise<string> {
-      let became = 'not done';
+  describe('when it closes,', () => {
+    /** Describes the state of a close() after so many seconds. */
+    async function stateAfter(closing: Promise<void>, seconds: number): Promise<string> {
+      let state = 'not done';
       closing.then(() => {
-        became = `done, ${world.stored()} on lease`;
+        state = `done, ${world.leasedInStore()} on lease`;
       });
       await world.time.run(seconds);
-      return became;
+      return state;
     }
     beforeEach(async () => {
-      world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
+      world = createWorld(1, { rateLimit: 10, burstLimit: 100 });
       await world.time.run(1);
-      world.tripSeconds = 0.02;
+      world.roundTripSeconds = 0.02;
     });
 
-    it('gives back what is being asked for, also of who has left meanwhile; closing twice is fine', async () => {
+    it('returns leases that are being requested, those of removed peers too, and may be closed twice', async () => {
       first().check('p');
       first().check('q');
       first().removePeer('q');
-      // The store has granted it; the answer is under way.
+      // The store has granted the leases; the replies are in flight.
       await world.time.run(0.035);
-      expect(world.stored()).toBeGreaterThan(10);
+      expect(world.leasedInStore()).toBeGreaterThan(10);
       const closings = [first().close(), first().close()];
-      expect(await Promise.all(closings.map((one) => within(one, 0.3)))).toEqual([
+      expect(await Promise.all(closings.map((one) => stateAfter(one, 0.3)))).toEqual([
         'done, 0 on lease',
         'done, 0 on lease',
       ]);
     });
 
-    it('does not wait for checks that come after all', async () => {
+    it('does not wait for checks that are made after close()', async () => {
       let peers = 0;
       const check = () => {
         first().check(`peer-${peers}`);
@@ -225,46 +235,46 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       };
       check();
       await world.time.run(0.1);
-      expect(await within(first().close(), 0.2)).toMatch(/^done/);
+      expect(await stateAfter(first().close(), 0.2)).toMatch(/^done/);
       expect(peers).toBeLessThan(100);
     });
 
-    it('comes to an end where a listener has thrown', async () => {
+    it('finishes although a listener has thrown', async () => {
       first().on('failure', () => {
-        throw new Error('of the listener');
+        throw new Error('from the listener');
       });
-      vi.spyOn(world.twin, 'eval').mockImplementation(() => {
-        throw new Error('WRONGTYPE a key of somebody else');
+      vi.spyOn(world.store, 'eval').mockImplementation(() => {
+        throw new Error('WRONGTYPE a foreign key');
       });
       const verdict = first().checkAsync('p');
-      let became = '';
+      let state = '';
       const surfaced = await uncaught(async () => {
-        became = await within(first().close(), 0.3);
+        state = await stateAfter(first().close(), 0.3);
       });
-      expect(surfaced.map(({ message }) => message)).toEqual(['of the listener']);
-      expect(became).toMatch(/^done/);
+      expect(surfaced.map(({ message }) => message)).toEqual(['from the listener']);
+      expect(state).toMatch(/^done/);
       expect((await verdict)[0]).toBe('delay');
     });
 
-    it('gives back what was asked for again, in the middle of that', async () => {
-      // The second and third wait, and are asked for when the first is answered.
+    it('returns a lease of a second request that follows from the first', async () => {
+      // The second and the third check wait, and are part of a second request after the first reply.
       const checks = [1, 2, 3].map((cost) => first().checkAsync('p', cost * 10));
       first().removePeer('p');
-      expect(await within(first().close(), 0.3)).toBe('done, 0 on lease');
+      expect(await stateAfter(first().close(), 0.3)).toBe('done, 0 on lease');
       expect((await Promise.all(checks)).map(([action]) => action)).toEqual(Array(3).fill('allow'));
     });
   });
 
-  it('a check that has to be asked for twice waits no longer than the deadline', async () => {
-    world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
+  it('answers a check that needs two requests within one deadline', async () => {
+    world = createWorld(1, { rateLimit: 10, burstLimit: 100 });
     await world.check(first());
     first().removePeer('p');
     await world.time.run(1);
-    world.tripSeconds = 0.07;
-    const askedAt = world.time.now;
+    world.roundTripSeconds = 0.07;
+    const startedAt = world.time.now;
     const one = first().checkAsync('p');
     const other = first().checkAsync('p', 60);
-    const answered = other.then(() => world.time.now - askedAt);
+    const answered = other.then(() => world.time.now - startedAt);
     await world.time.run(0.2);
     expect(await Promise.all([one, other])).toEqual([
       ['allow', 0],
@@ -273,8 +283,8 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
     expect(await answered).toBeCloseTo(0.1);
   });
 
-  it('a listener of states that throws holds nothing up', async () => {
-    world = worldOf(1, { rateLimit: 10, burstLimit: 100, onStoreFailure: 'closed' });
+  it('works normally although a listener of `state` throws', async () => {
+    world = createWorld(1, { rateLimit: 10, burstLimit: 100, onStoreFailure: 'closed' });
     await world.check(first());
     const states: string[] = [];
     first().on('state', ({ state }) => {
@@ -282,9 +292,9 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       throw new Error(state);
     });
     const surfaced = await uncaught(async () => {
-      await world.lose();
+      await world.loseData();
       expect((await first().checkAsync('q'))[0]).toBe('delay');
-      await world.areUp();
+      await world.untilUp();
     });
     expect(surfaced.map(({ message }) => message)).toEqual(['down', 'up']);
     expect(states).toEqual(['down', 'up']);
@@ -292,8 +302,8 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
     expect(await world.check(first())).toBe(true);
   });
 
-  it('a newcomer without memory is an error at once, and nothing of it remains', async () => {
-    world = worldOf(1, { rateLimit: 10, burstLimit: 100 });
+  it('throws if there is no memory for a new peer, and keeps nothing of it', async () => {
+    world = createWorld(1, { rateLimit: 10, burstLimit: 100 });
     await world.time.run(1);
     const { set } = Map.prototype;
     const failing = vi.spyOn(Map.prototype, 'set').mockImplementation(function (
@@ -312,24 +322,24 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
     expect(await world.check(first())).toBe(true);
   });
 
-  describe('a store that is back without what it knew', () => {
-    it('is noticed by a node whose first call that is', async () => {
+  describe('with a store that was restarted unnoticed', () => {
+    it('keeps the bound at a node whose first call comes after the restart', async () => {
       const limit = { rateLimit: 1, burstLimit: 50, onStoreFailure: 'closed' as const };
-      world = worldOf(2, limit);
+      world = createWorld(2, limit);
       const [one, other] = world.nodes as [SharedRateLimiter, SharedRateLimiter];
       await world.time.run(1);
       await world.spendAll(one);
-      // So fast that nobody has noticed by himself.
-      world.twin.restart();
+      // So fast that no heartbeat has noticed it.
+      world.store.restart();
       await world.spendAll(other);
       await world.spendAll(one);
-      expect(world.over(limit)).toBeLessThanOrEqual(ROUNDING);
+      expect(world.excess(limit)).toBeLessThanOrEqual(ROUNDING);
     });
   });
 
-  describe('violations', () => {
-    it('are counted once where the reply is lost that said so', async () => {
-      world = worldOf(1, { rateLimit: 4, burstLimit: 1, disconnectThreshold: 12 });
+  describe('with violations', () => {
+    it('counts each once if the reply to their report is lost', async () => {
+      world = createWorld(1, { rateLimit: 4, burstLimit: 1, disconnectThreshold: 12 });
       for (let n = 0; n < 6; n += 1) await world.check(first());
       await world.time.run(0.3);
       world.losesReplies = true;
@@ -338,12 +348,12 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       await world.check(first(), 1);
       const count = first().getViolationCount('p');
       await world.time.run(0.01);
-      // Five, and one for the token that was lost with the reply.
+      // Five, and one because the token of the lost reply is missing.
       expect(await count).toBe(6);
     });
   });
 
-  describe('a share', () => {
+  describe('with the policy share', () => {
     const limit = {
       rateLimit: 20,
       burstLimit: 80,
@@ -351,12 +361,12 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       onStoreFailure: 'share' as const,
     };
     beforeEach(async () => {
-      world = worldOf(4, limit);
+      world = createWorld(4, limit);
       await world.time.run(4);
     });
 
-    /** Messages that all nodes admit while the store is away for `seconds`. */
-    async function admittedAway(nodes: readonly SharedRateLimiter[], seconds: number) {
+    /** Counts the messages that all nodes admit in an outage of `seconds`. */
+    async function admittedInOutage(nodes: readonly SharedRateLimiter[], seconds: number) {
       world.isAway = true;
       for (const node of nodes) while (await world.check(node)) {}
       const before = world.admissions.length;
@@ -367,28 +377,28 @@ describe.each(ENGINES)('on the %s engine:', (name) => {
       return world.admissions.length - before;
     }
 
-    it('is that of all nodes, though the first to come back sees itself alone', async () => {
-      await world.lose();
-      // As long as it takes one of them to be heard.
+    it('divides the rate by all nodes, although the first node sees only itself after a restart', async () => {
+      await world.loseData();
+      // Until the first heartbeat is answered.
       while (world.nodes.every((node) => node.getStats().store.state === 'down')) {
         await world.time.run(0.001);
       }
-      expect(await admittedAway(world.nodes, 10)).toBeLessThanOrEqual(20 * 10 + 4);
+      expect(await admittedInOutage(world.nodes, 10)).toBeLessThanOrEqual(20 * 10 + 4);
     });
 
-    it('of a node that starts meanwhile is what it is told, or all', async () => {
+    it('grants the rate divided by the option nodes if it starts during an outage', async () => {
       world.isAway = true;
-      const all = world.start();
-      // Asked ten times a second.
-      expect(await admittedAway([all], 5)).toBeGreaterThan(45);
-      const told = worldOf(0, { ...limit, nodes: 4 });
-      told.isAway = true;
-      const one = told.start();
-      await told.time.run(1);
+      const alone = world.start();
+      // Ten checks per second.
+      expect(await admittedInOutage([alone], 5)).toBeGreaterThan(45);
+      const fleet = createWorld(0, { ...limit, nodes: 4 });
+      fleet.isAway = true;
+      const one = fleet.start();
+      await fleet.time.run(1);
       let admitted = 0;
       for (let n = 0; n < 50; n += 1) {
-        await told.time.run(0.1);
-        if (await told.check(one)) admitted += 1;
+        await fleet.time.run(0.1);
+        if (await fleet.check(one)) admitted += 1;
       }
       expect(admitted).toBeGreaterThan(20);
       expect(admitted).toBeLessThanOrEqual(27);

@@ -1,5 +1,5 @@
-// Several processes against one store, with clocks that differ by minutes and run a thousandth fast or
-// slow, while one of them dies without a word.
+// Several processes with one store. Their clocks differ by minutes and run a thousandth too fast or too slow, and one
+// of the processes is killed.
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -30,7 +30,7 @@ interface Report {
   admitted?: number;
 }
 
-describe.skipIf(NO_SERVER)('three processes', () => {
+describe.skipIf(NO_SERVER)('SharedRateLimiter in three processes', () => {
   let server: StoreServer;
   const nodes: ChildProcess[] = [];
   beforeAll(async () => {
@@ -41,7 +41,7 @@ describe.skipIf(NO_SERVER)('three processes', () => {
     await server?.close();
   });
 
-  it('admit what one would', async () => {
+  it('admits together no more than the bound, and goes on if one process is killed', async () => {
     const admissions: (Admission & { node: number })[] = [];
     CLOCKS.forEach((clock, at) => {
       const node = fork(NODE, [JSON.stringify({ url: server.url, ...clock, ...LIMIT })]);
@@ -53,16 +53,16 @@ describe.skipIf(NO_SERVER)('three processes', () => {
     });
     await Promise.all(nodes.map((node) => once(node, 'message')));
     for (const node of nodes) node.send('go');
-    const admit = (numbers: readonly number[], after: number) => {
+    const untilAdmittedBy = (numbers: readonly number[], after: number) => {
       return until(() => {
         const later = admissions.slice(after);
         return numbers.every((number) => later.some(({ node }) => node === number));
       });
     };
-    await admit([0, 1, 2], 0);
+    await untilAdmittedBy([0, 1, 2], 0);
     nodes[0]?.kill('SIGKILL');
-    // What the dead one held is lost, and its share is the others' in the end.
-    await admit([1, 2], admissions.length);
+    // The killed process's leased tokens are lost until its leases end; then the others get them.
+    await untilAdmittedBy([1, 2], admissions.length);
     const before = admissions.length;
     await until(() => {
       const later = admissions.slice(before).reduce((sum, { cost }) => sum + cost, 0);

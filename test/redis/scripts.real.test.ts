@@ -1,21 +1,22 @@
-// The scripts on a real server: the answers of RateLimiter, bit for bit, and those of the twin that
-// simulations run on.
+// The scripts on a real server: their results are bit-identical to those of RateLimiter, and to those of the
+// SimulatedStore on which simulations run.
 
 import fc from 'fast-check';
 import { createClient } from 'redis';
 import { RateLimiter } from 'relay-limiter';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BAN, LIFT } from '../../lib/redis/bans/ban-scripts.js';
-import { storeClient } from '../../lib/redis/store/client.js';
-import { type Limit, type ScriptName, script } from '../../lib/redis/store/limit-scripts.js';
+import { createStoreClient } from '../../lib/redis/store/client.js';
+import type { Limit } from '../../lib/redis/store/limit.js';
+import { createScript, type ScriptName } from '../../lib/redis/store/limit-scripts.js';
 import type { Store } from '../../out/examples/fleet/server.js';
+import { SimulatedStore } from './support/simulated-store.js';
 import { anyStore, mappingClient, NO_STORE, PREFIX } from './support/store.js';
-import { Twin } from './support/twin.js';
 
-// Time is what the test says, by the last argument.
+// The test passes the time as the last argument.
 const CLOCK = 'local now = tonumber(ARGV[#ARGV])';
 const NEVER_LATE = '1e300';
-const NO_LEASES = { leaseSeconds: 1, dearSeconds: 1 };
+const NO_LEASES = { leaseSeconds: 1, shortLeaseSeconds: 1 };
 
 const number = (min: number, max: number) => fc.double({ min, max, noNaN: true });
 const anyLimit: fc.Arbitrary<Limit> = fc.record({
@@ -23,7 +24,7 @@ const anyLimit: fc.Arbitrary<Limit> = fc.record({
   burstLimit: number(1, 300),
   disconnectThreshold: fc.option(fc.nat(5)),
   leaseSeconds: number(0.1, 20),
-  dearSeconds: number(0.05, 0.1),
+  shortLeaseSeconds: number(0.05, 0.1),
 });
 const anyStep = fc.oneof(
   { weight: 5, arbitrary: number(0, 3) },
@@ -31,7 +32,7 @@ const anyStep = fc.oneof(
 );
 const anyCost = fc.oneof(fc.nat(3), number(0, 10), fc.constant(1000));
 
-describe.skipIf(NO_STORE)('the scripts', () => {
+describe.skipIf(NO_STORE)('the Lua scripts', () => {
   let server: Store;
   let client: ReturnType<typeof createClient>;
   let keys = 0;
@@ -46,12 +47,12 @@ describe.skipIf(NO_STORE)('the scripts', () => {
   });
 
   const run = (name: ScriptName, limit: Limit, key: string, args: string[], now: number) =>
-    client.eval(script(name, limit, 'run', CLOCK).text, {
+    client.eval(createScript(name, limit, 'run', CLOCK).text, {
       keys: [`${PREFIX}:${key}`],
       arguments: [...args, String(now)],
     });
 
-  it('decide as a RateLimiter does, to the last bit', async () => {
+  it('return verdicts that are bit-identical to those of RateLimiter', async () => {
     await fc.assert(
       fc.asyncProperty(
         anyLimit,
@@ -73,22 +74,22 @@ describe.skipIf(NO_STORE)('the scripts', () => {
             if (action === 'delay') verdicts.push(delay);
             else verdicts.push(action === 'allow' ? 1 : 0);
           }
-          const said = replies.map((reply) => (reply === 'inf' ? Infinity : Number(reply)));
-          expect(said).toEqual(verdicts);
+          const delays = replies.map((reply) => (reply === 'inf' ? Infinity : Number(reply)));
+          expect(delays).toEqual(verdicts);
         },
       ),
       { numRuns: 100 },
     );
   });
 
-  // To a client that maps numbers to texts, the number that means allow is the text 1.
+  // For a client that maps numbers to strings, the `1` that means allow is a string too.
   it.each(['node-redis', 'ioredis'])(
-    'say a delay of one second so that it is no 1 (%s)',
+    'do not reply 1 for a delay of one second (%s)',
     async (which) => {
       const mapped = await mappingClient(which, server.url);
-      const store = storeClient(mapped.client);
+      const store = createStoreClient(mapped.client);
       const limit = { rateLimit: 1, burstLimit: 1, disconnectThreshold: null, ...NO_LEASES };
-      const { text } = script('strict', limit, 'run', CLOCK);
+      const { text } = createScript('strict', limit, 'run', CLOCK);
       const check = () => store.eval(text, [`${PREFIX}:second-${which}`], [NEVER_LATE, '1', '5']);
       expect(String(await check())).toBe('1');
       const delay = String(await check());
@@ -99,35 +100,35 @@ describe.skipIf(NO_STORE)('the scripts', () => {
     },
   );
 
-  const anyHolder = fc.integer({ min: 1, max: 3 });
-  const anyGap = fc.oneof(
+  const anyNode = fc.integer({ min: 1, max: 3 });
+  const anyOutage = fc.oneof(
     { weight: 6, arbitrary: fc.constant(undefined) },
     {
       weight: 1,
       arbitrary: fc.record({
         ago: number(0, 5),
         lost: number(0, 200),
-        empty: number(-6, 5),
-        held: number(-5, 5),
+        emptyUntil: number(-6, 5),
+        halfUntil: number(-5, 5),
       }),
     },
   );
   const anyCall = fc.record({
     step: anyStep,
-    gap: anyGap,
+    outage: anyOutage,
     isLate: fc.integer({ min: 0, max: 19 }).map((n) => n === 0),
-    what: fc.oneof(
+    call: fc.oneof(
       fc.record({ name: fc.constant('strict' as const), rest: fc.tuple(anyCost) }),
-      fc.record({ name: fc.constant('look' as const), rest: fc.constant([]) }),
+      fc.record({ name: fc.constant('read' as const), rest: fc.constant([]) }),
       fc.record({
-        name: fc.constant('leave' as const),
-        rest: fc.tuple(anyHolder, fc.nat(5), number(0, 20), fc.nat(3)),
+        name: fc.constant('release' as const),
+        rest: fc.tuple(anyNode, fc.nat(5), number(0, 20), fc.nat(3)),
       }),
       fc.record({
         name: fc.constant('lease' as const),
         rest: fc
           .tuple(
-            anyHolder,
+            anyNode,
             fc.nat(5),
             number(0, 20),
             fc.nat(3),
@@ -136,31 +137,33 @@ describe.skipIf(NO_STORE)('the scripts', () => {
             anyCost,
             fc.nat(50),
           )
-          .map(([holder, known, left, told, id, a, b, ahead]) => {
-            return [holder, known, left, told, id, Math.min(a, b), Math.max(a, b), ahead];
+          .map(([node, known, left, violations, id, a, b, ahead]) => {
+            return [node, known, left, violations, id, Math.min(a, b), Math.max(a, b), ahead];
           }),
       }),
     ),
   });
 
-  it('do what their twin does, to the last bit', async () => {
+  it('return results that are bit-identical to those of SimulatedStore', async () => {
     await fc.assert(
       fc.asyncProperty(
         anyLimit,
         fc.array(anyCall, { minLength: 1, maxLength: 40 }),
         async (limit, calls) => {
           let now = 1.7e9;
-          const twin = new Twin(limit, () => now);
+          const simulated = new SimulatedStore(limit, () => now);
           keys += 1;
-          for (const { step, gap, isLate, what } of calls) {
+          for (const { step, outage, isLate, call } of calls) {
             now += step;
-            const told = gap
-              ? ` ${now - gap.ago} ${gap.lost} ${now + gap.empty} ${now + gap.held}`
-              : '';
+            let rest = '';
+            if (outage !== undefined) {
+              const { ago, lost, emptyUntil, halfUntil } = outage;
+              rest = ` ${now - ago} ${lost} ${now + emptyUntil} ${now + halfUntil}`;
+            }
             const latest = isLate ? String(now - 1) : NEVER_LATE;
-            const args = [`${latest}${told}`, ...what.rest.map(String)];
-            const reply = await run(what.name, limit, `lease-${keys}`, args, now);
-            expect(numbers(reply)).toEqual(numbers(twin.run(what.name, 'p', args, now)));
+            const args = [`${latest}${rest}`, ...call.rest.map(String)];
+            const reply = await run(call.name, limit, `lease-${keys}`, args, now);
+            expect(numbers(reply)).toEqual(numbers(simulated.run(call.name, 'p', args, now)));
           }
         },
       ),
@@ -171,17 +174,17 @@ describe.skipIf(NO_STORE)('the scripts', () => {
   it.each([
     ['BAN', BAN, ['60', '7']],
     ['LIFT', LIFT, []],
-  ])('%s changes nothing once its latest time has passed', async (name, text, what) => {
+  ])('of bans change nothing after their latest time (%s)', async (name, text, values) => {
     const bans = `${PREFIX}-late-${name}:{bans}`;
     const keys = [bans, `${bans}:version`, `${bans}:p`];
-    const change = (latest: string, script = text, rest = what) =>
+    const change = (latest: string, script = text, rest = values) =>
       client.eval(script, {
         keys,
         arguments: ['"p"', 'epoch', 'node', latest, ...rest, bans],
       });
     expect(await change('1')).toBe('late');
     expect(await client.exists(keys)).toBe(0);
-    // With a ban there, it stays as it is.
+    // An existing ban stays unchanged.
     expect(await change(NEVER_LATE, BAN, ['600', '1'])).toBe(1);
     const ban = await client.get(`${bans}:p`);
     expect(await change('1')).toBe('late');
@@ -189,18 +192,18 @@ describe.skipIf(NO_STORE)('the scripts', () => {
     expect(await client.hGet(`${bans}:version`, 'version')).toBe('1');
   });
 
-  it('touch no key that is not theirs', async () => {
+  it('refuse a foreign key and leave it unchanged', async () => {
     const limit = {
       rateLimit: 1,
       burstLimit: 1,
       disconnectThreshold: null,
       leaseSeconds: 1,
-      dearSeconds: 1,
+      shortLeaseSeconds: 1,
     };
     await client.set(`${PREFIX}:text`, 'hello');
     await client.hSet(`${PREFIX}:hash`, 'field', 'value');
     for (const key of ['text', 'hash']) {
-      for (const name of ['strict', 'lease', 'leave', 'look'] as const) {
+      for (const name of ['strict', 'lease', 'release', 'read'] as const) {
         const args = [NEVER_LATE, '1', '0', '0', '0', '1', '1', '1', '1'];
         await expect(run(name, limit, key, args, 1)).rejects.toThrow('WRONGTYPE');
       }
@@ -209,16 +212,16 @@ describe.skipIf(NO_STORE)('the scripts', () => {
     expect(await client.hGetAll(`${PREFIX}:hash`)).toEqual({ field: 'value' });
   });
 
-  it('leave nothing behind for ever', async () => {
-    const times = { leaseSeconds: 10_000, dearSeconds: 0.5 };
+  it('let every key expire', async () => {
+    const times = { leaseSeconds: 10_000, shortLeaseSeconds: 0.5 };
     const limit = { rateLimit: 1, burstLimit: 1000, disconnectThreshold: null, ...times };
-    /** Seconds, but for those that this test may have taken. */
+    /** Expects a time to live in seconds, minus what this test may have taken. */
     const expectTtl = async (key: string, seconds: number) => {
       const left = (await client.pTTL(`${PREFIX}:${key}`)) / 1000;
       expect(left).toBeGreaterThan(seconds - 200);
       expect(left).toBeLessThanOrEqual(seconds);
     };
-    // When leases have ended it takes as long again to be full.
+    // The lifetime of leases, the time to fill the bucket, and one second to spare.
     await run('strict', limit, 'good', [NEVER_LATE, '1'], 1);
     await expectTtl('good', 11_001);
     const short = { ...limit, burstLimit: 10, leaseSeconds: 30 };

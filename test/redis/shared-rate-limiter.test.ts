@@ -1,4 +1,4 @@
-// SharedRateLimiter without a store, its options, and what it answers at which time, with a simulated store.
+// SharedRateLimiter without a store; its options; and when refusals end, with a simulated store.
 
 import { RateLimiter } from 'relay-limiter';
 import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/redis';
@@ -12,8 +12,8 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-describe('mode local', () => {
-  it('is a RateLimiter, and needs no client', async () => {
+describe('SharedRateLimiter in mode local', () => {
+  it('returns the verdicts of RateLimiter and needs no client', async () => {
     const clock = manualClock();
     const limit = { rateLimit: 2, burstLimit: 3, disconnectThreshold: 2, clock };
     const shared = new SharedRateLimiter({ ...limit, mode: 'local' });
@@ -32,49 +32,47 @@ describe('mode local', () => {
   });
 });
 
-describe('options', () => {
+describe('SharedRateLimiter', () => {
   const client = { eval() {}, evalSha() {}, connect() {}, on() {}, off() {} };
 
   it.each<[string, object]>([
-    ['no client', {}],
-    ['a URL for a client', { client: 'redis://127.0.0.1' }],
-    ['an object for a client', { client: { get() {} } }],
-    ['another mode', { client, mode: 'lax' }],
-    ['another policy', { client, onStoreFailure: 'panic' }],
+    ['a missing client', {}],
+    ['a URL as the client', { client: 'redis://127.0.0.1' }],
+    ['any object as the client', { client: { get() {} } }],
+    ['an unknown mode', { client, mode: 'lax' }],
+    ['an unknown policy', { client, onStoreFailure: 'panic' }],
     ['a rate of 0', { client, rateLimit: 0 }],
-    ['a lease of no time', { client, leaseSeconds: 0 }],
-    ['a deadline that is none', { client, deadlineSeconds: Infinity }],
-    ['a prefix that chooses a slot', { client, prefix: 'a{b}' }],
-    ['no prefix', { client, prefix: '' }],
-    ['an unknown name', { client, rate: 1 }],
-    ['a listener that is never called', { client, onBan() {} }],
-  ])('refuse %s', (_, options) => {
+    ['leases of 0 seconds', { client, leaseSeconds: 0 }],
+    ['an infinite deadline', { client, deadlineSeconds: Infinity }],
+    ['a prefix with braces', { client, prefix: 'a{b}' }],
+    ['an empty prefix', { client, prefix: '' }],
+    ['an unknown option', { client, rate: 1 }],
+    ['an onBan that would never be called', { client, onBan() {} }],
+  ])('refuses %s', (_, options) => {
     const make = () => new SharedRateLimiter(options as SharedRateLimiterOptions);
     expect(codeOf(make)).toBe('ERR_LIMITER_OPTION');
   });
 
-  it('choose the engine as those of a RateLimiter do, before the store is asked; not in mode strict', async () => {
-    const asked = vi.fn(async () => ['run', 99, '1', 1]);
+  it('chooses its engine as RateLimiter does, before it calls the store, except in mode strict', async () => {
+    const evalStub = vi.fn(async () => ['run', 99, '1', 1]);
     const make = (options: SharedRateLimiterOptions) =>
-      codeOf(() => new SharedRateLimiter({ client: { ...client, eval: asked }, ...options }));
+      codeOf(() => new SharedRateLimiter({ client: { ...client, eval: evalStub }, ...options }));
     vi.stubEnv('RELAY_LIMITER_ENGINE', 'another');
     for (const mode of ['leased', 'local'] as const) {
       expect(make({ mode })).toBe('ERR_LIMITER_ENGINE');
     }
-    expect(asked).not.toHaveBeenCalled();
+    expect(evalStub).not.toHaveBeenCalled();
     const made = ENGINES.map((engine) => make({ mode: 'leased', engine }));
     made.push(make({ mode: 'strict' }));
-    // The store is asked in the moment in which a limiter is made.
-    expect(asked).toHaveBeenCalledTimes(made.length);
+    // The constructor calls the store once.
+    expect(evalStub).toHaveBeenCalledTimes(made.length);
     for (const limiter of made as { returned: SharedRateLimiter }[]) {
       expect(limiter.returned).toBeInstanceOf(SharedRateLimiter);
       await limiter.returned.close();
     }
   });
-});
 
-describe('a refusal', () => {
-  it('names the time until the cost is there (strict)', async () => {
+  it('refuses with the time until the bucket contains the cost (strict)', async () => {
     const world = new World(1, { mode: 'strict', rateLimit: 0.5, burstLimit: 3 });
     const [shared] = world.nodes as [WorldNode];
     const check = async (cost = 1) => {
@@ -92,7 +90,7 @@ describe('a refusal', () => {
     expect(await check(4)).toEqual(['delay', Infinity]);
   });
 
-  it('is cached until the time it names, and its violations are counted (leased)', async () => {
+  it('remembers a refusal for its time, and counts violations in the meantime (leased)', async () => {
     const world = new World(1, { rateLimit: 3, burstLimit: 5, disconnectThreshold: 6 });
     const [shared] = world.nodes as [WorldNode];
     await world.time.run(1);

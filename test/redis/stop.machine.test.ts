@@ -1,4 +1,4 @@
-// A store that stands still or is killed under load: no queue of calls grows in this process.
+// Memory of a process with a store that is stopped or killed under load: no queue of calls grows.
 
 import { SharedRateLimiter } from 'relay-limiter/redis';
 import { expect, it, onTestFinished } from 'vitest';
@@ -6,8 +6,8 @@ import { collectGarbage } from '../support/garbage.js';
 import { CLIENTS, NO_SERVER, startServer } from './support/store.js';
 
 const CHECKS = 200_000;
-/** A call that waits in a queue takes more than half a kilobyte: all of them would take 100 MB. */
-const MOST_BYTES = 16e6;
+/** A call in a queue takes more than half a kilobyte, so a queue of all calls would take 100 MB. */
+const MAX_BYTES = 16e6;
 
 function heapBytes(): number {
   collectGarbage();
@@ -15,9 +15,9 @@ function heapBytes(): number {
 }
 
 it.skipIf(NO_SERVER).each([
-  ['stands still', 'node-redis'],
+  ['is stopped', 'node-redis'],
   ['is killed', 'ioredis'],
-] as const)('a store that %s lets no queue grow (%s)', async (what, name) => {
+] as const)('SharedRateLimiter queues no calls for a store that %s (%s)', async (what, name) => {
   const server = await startServer();
   onTestFinished(() => server.close());
   const { client, close } = await CLIENTS[name](server.url);
@@ -27,7 +27,7 @@ it.skipIf(NO_SERVER).each([
   await expect.poll(async () => (await limiter.checkAsync('p'))[0]).toBe('allow');
   if (what === 'is killed') await server.kill();
   else server.signal('SIGSTOP');
-  /** A thousand at a time, each of another peer. */
+  /** Makes checks of different peers, a thousand at a time. */
   const check = async (first: number, checks: number) => {
     for (let peer = first; peer < first + checks; peer += 1000) {
       await Promise.all(Array.from({ length: 1000 }, (_, n) => limiter.checkAsync(`${peer + n}`)));
@@ -37,5 +37,5 @@ it.skipIf(NO_SERVER).each([
   await expect.poll(() => limiter.getStats().store.state).toBe('down');
   const before = heapBytes();
   await check(CHECKS, CHECKS);
-  expect(heapBytes() - before).toBeLessThan(MOST_BYTES);
+  expect(heapBytes() - before).toBeLessThan(MAX_BYTES);
 });

@@ -1,16 +1,20 @@
-// The scripts of bans: all bans of a prefix lie on one server, as they share a hash tag. A ban is a key of
-// its own that expires with it: until when (the store's time; 0: no ban) and how many violations. Beside it an
-// index of all names, by when they expire, and a number that every change raises: who has seen all
-// numbers has missed nothing. The number has an epoch, which ends when the store loses what it had.
+// The Lua scripts of bans. Nodes of different versions share keys and messages, so what the scripts store and publish
+// must stay compatible.
 //
-// All three bear a mark; what lies there without it is somebody else's: it is refused, and left as it is.
-// Scripts that change something are told the latest time at which they may: one that waited in a queue
-// would begin a ban anew.
+// All bans of a prefix are on one server of a cluster, because their keys share a hash tag. A ban is a key that
+// expires with it; its value holds when the ban ends (the store's time; 0 for no ban) and the violations. An index, a
+// sorted set, lists all peers by when their keys expire. A hash holds the version, a number that every change
+// increments: a node that has received every number has missed no change. The version belongs to an epoch, which ends
+// when the store loses its data.
+//
+// The values of all three kinds of keys contain a mark. The scripts refuse a key without it, and do not change it.
+// A script that changes something receives the latest time at which it may be executed; a ban that waited in a queue
+// would otherwise start anew.
 
-/** In the index a name that never expires, in the number's key the field of the epoch. */
+/** The mark: in the index a member that never expires, in the hash of the version the field of the epoch. */
 const MARK = 'rlb1';
 
-/** `KEYS`: the index, the version. */
+// KEYS: the index, the version.
 const OWN = `
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -23,11 +27,9 @@ if not (isOurs(KEYS[1], 'zset', 'ZSCORE') and isOurs(KEYS[2], 'hash', 'HGET')) t
 end
 `;
 
-/**
- * `KEYS`: the index, the version, the ban. First arguments: name as JSON, epoch if there is none yet, node,
- * latest time. The channel is the last of them: a client may have a prefix of its own for keys, and
- * channels have none.
- */
+// KEYS: the index, the version, the ban. ARGV: the peer's id as JSON, the epoch to start if there is none, the node,
+// the latest time, arguments of BAN, the channel. The channel is an argument of its own because a client may prefix
+// keys, but not channels.
 const CHANGE = `${OWN}
 if now > tonumber(ARGV[4]) then return 'late' end
 local ends, before = 0, 0
@@ -48,16 +50,16 @@ local function changed(rest)
 end
 `;
 
-/** Seconds for which violations without a ban are remembered. */
+/** Seconds for which violations without a ban are kept. */
 export const LEVEL_SECONDS = 3600;
 
-/** A ban that comes back ends a moment later: it is the same. */
+/** Bans with ends this close are the same ban: one that a node received and sent again ends slightly later. */
 export const SAME_SECONDS = 0.5;
 
-/** Seconds that a ban lasts in the store at most: 3,000 years, and what PX takes. */
-export const MOST_SECONDS = 1e11;
+/** The longest ban in the store, in seconds: about 3,000 years, and within the range of PX. */
+export const MAX_BAN_SECONDS = 1e11;
 
-/** Then seconds of the ban, violations. The later end stays, and the larger number. */
+/** Merges a ban. ARGV[5], ARGV[6]: its seconds, the violations. The later end and the larger number are kept. */
 export const BAN = `${CHANGE}
 local seconds, violations = tonumber(ARGV[5]), tonumber(ARGV[6])
 if seconds > 0 and now + seconds > ends + ${SAME_SECONDS} then ends = now + seconds end
@@ -73,25 +75,27 @@ redis.call('ZADD', KEYS[1], string.format('%.17g', expires), ARGV[1])
 changed(string.format('"seconds":%.17g,"violations":%.17g', math.max(0, ends - now), violations))
 return 1`;
 
+/** Deletes a ban and its violations. */
 export const LIFT = `${CHANGE}
 redis.call('DEL', KEYS[3])
 redis.call('ZREM', KEYS[1], ARGV[1])
 changed('"lifted":true')
 return 1`;
 
-/** The epoch, the number, and the time there. */
+/** Replies with the epoch, the version and the store's time. */
 export const VERSION = `${OWN}
 local epoch = redis.call('HGET', KEYS[2], '${MARK}') or ''
 return {epoch, redis.call('HGET', KEYS[2], 'version') or '0', string.format('%.17g', now)}`;
 
 /**
- * `KEYS`: the index. From which time on, and how many: names, each followed by when it expires. By time and
- * not by rank: a change only moves a name to a later page, and none comes to be left out.
+ * Replies with a page of the index (`KEYS[1]`): ids, each followed by when its key expires. `ARGV`: the time from
+ * which to read, the size of the page. Pages are by time and not by rank: a change during the reading can only move
+ * an id to a later page, so none is skipped.
  */
-export const NAMES = `
+export const INDEX_PAGE = `
 return redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '(inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])`;
 
-/** `KEYS`: bans. Their values, each led by the seconds that the ban has left. */
+/** Replies with the values of bans (`KEYS`): for each the seconds that are left, and the violations. */
 export const VALUES = `
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -102,10 +106,11 @@ for at, value in ipairs(values) do
 end
 return values`;
 
-/** What scripts publish. */
-export interface Message {
+/** A message that BAN or LIFT publishes. */
+export interface BanMessage {
   readonly epoch: string;
   readonly version: number;
+  /** The node that made the change. */
   readonly from: string;
   readonly key: string;
   readonly seconds: number;
@@ -113,23 +118,23 @@ export interface Message {
   readonly isLifted: boolean;
 }
 
-/** Undefined for what is no message of theirs; whether it can be a ban is for others to say. */
-export function parse(message: string): Message | undefined {
+/** Parses a message; undefined if it has no epoch and version. The other fields are not validated. */
+export function parseMessage(message: string): BanMessage | undefined {
   try {
     const { epoch, version, from, key, seconds = 0, violations = 0, lifted } = JSON.parse(message);
-    const said = { epoch, version, from, key, seconds, violations, isLifted: lifted === true };
-    const isOne = typeof epoch === 'string' && Number.isSafeInteger(version);
-    return isOne ? said : undefined;
+    const parsed = { epoch, version, from, key, seconds, violations, isLifted: lifted === true };
+    const isValid = typeof epoch === 'string' && Number.isSafeInteger(version);
+    return isValid ? parsed : undefined;
   } catch {
     return undefined;
   }
 }
 
-/** Of a name in the index, as JSON. */
-export function nameOf(text: string): string | undefined {
+/** Parses an id of the index, which is stored as JSON. */
+export function parseId(text: string): string | undefined {
   try {
-    const name: unknown = JSON.parse(text);
-    return typeof name === 'string' ? name : undefined;
+    const id: unknown = JSON.parse(text);
+    return typeof id === 'string' ? id : undefined;
   } catch {
     return undefined;
   }

@@ -1,7 +1,7 @@
-// The bans that this process knows of, and until when. Knows no store.
+// The bans that this process knows, and when they end. Knows nothing of the store.
 //
-// There are at most `maxPeers` of them. Where one more comes, the level of violations goes that was raised
-// the longest time ago; where there are bans alone, of sixteen the one that ends first.
+// At most `maxPeers` entries are kept. Beyond that an insertion evicts, of the entries without a ban, the one that was
+// raised the longest time ago. If all entries are bans, it evicts the one of 16 that ends first.
 
 import { MOST_KEYS } from '../../engine/js/table.js';
 import { KeyMap } from '../../key-map.js';
@@ -10,53 +10,53 @@ import { LEVEL_SECONDS, SAME_SECONDS } from './ban-scripts.js';
 import type { SharedBan } from './shared-ban.js';
 
 interface Entry {
-  /** When the ban ends, in seconds; minus infinity: there is none. */
-  until: number;
+  /** When the ban ends, in seconds; minus infinity if there is none. */
+  ends: number;
   violations: number;
-  /** When it may be forgotten. */
+  /** When the entry may be deleted. */
   expires: number;
 }
 
 type Entries = KeyMap<Entry>;
 
 const NEVER = Number.NEGATIVE_INFINITY;
-/** Entries looked at with each new one, so that those that are over do not gather. */
-const LOOKED_AT = 2;
-/** Bans of which one goes. */
-const SAMPLE = 16;
+/** Entries of each kind that an insertion checks for expiry, so that expired entries do not pile up. */
+const EXPIRY_CHECKS = 2;
+/** Bans of which one is evicted. */
+const EVICTION_SAMPLE = 16;
 
-/** Whether it can be one that was found, with its id as the key: others publish what they like. */
-export function isBan({ key, seconds, violations }: SharedBan): boolean {
-  const isKnown = typeof key === 'string' && isId(key);
+/** Whether a ban from another process is valid, with an id as its key. Anybody can publish anything. */
+export function isValidBan({ key, seconds, violations }: SharedBan): boolean {
+  const isKey = typeof key === 'string' && isId(key);
   const isTime = Number.isFinite(seconds) && seconds >= 0;
-  return isKnown && isTime && Number.isSafeInteger(violations) && violations >= 0;
+  return isKey && isTime && Number.isSafeInteger(violations) && violations >= 0;
 }
 
-export class BanBook {
+export class LocalBans {
   readonly #maxPeers: number;
   readonly #bans: Entries = new KeyMap();
-  /** In the order in which they were raised. */
+  /** Violations without a ban, in the order in which they were raised. */
   readonly #levels: Entries = new KeyMap();
-  readonly #banRound = new Round(this.#bans);
-  readonly #levelRound = new Round(this.#levels);
+  readonly #banCursor = new Cursor(this.#bans);
+  readonly #levelCursor = new Cursor(this.#levels);
 
   constructor(maxPeers: number) {
     this.#maxPeers = Math.min(maxPeers, MOST_KEYS);
   }
 
-  /** Merges what was found: the later end, and the larger number. False if that changes nothing. */
+  /** Merges a ban: the later end and the larger number of violations are kept. False if nothing changes. */
   add({ key, seconds, violations }: SharedBan, now: number): boolean {
     const known = this.#live(key, now);
-    const until = Math.max(seconds > 0 ? now + seconds : NEVER, known?.until ?? NEVER);
+    const ends = Math.max(seconds > 0 ? now + seconds : NEVER, known?.ends ?? NEVER);
     const most = Math.max(violations, known?.violations ?? 0);
-    const isNew = until > (known?.until ?? NEVER) + SAME_SECONDS;
-    if (known !== undefined && !isNew && most === known.violations) return false;
-    if (until === NEVER && most === 0) return false;
-    const level = most > 0 ? now + LEVEL_SECONDS : NEVER;
+    const isLonger = ends > (known?.ends ?? NEVER) + SAME_SECONDS;
+    if (known !== undefined && !isLonger && most === known.violations) return false;
+    if (ends === NEVER && most === 0) return false;
+    const levelExpires = most > 0 ? now + LEVEL_SECONDS : NEVER;
     this.delete(key);
-    this.#forgetSome(now);
-    const entries = until > now ? this.#bans : this.#levels;
-    entries.set(key, { until, violations: most, expires: Math.max(until, level) });
+    this.#makeRoom(now);
+    const entries = ends > now ? this.#bans : this.#levels;
+    entries.set(key, { ends, violations: most, expires: Math.max(ends, levelExpires) });
     return true;
   }
 
@@ -65,27 +65,28 @@ export class BanBook {
     this.#levels.delete(key);
   }
 
+  /** Seconds that the ban has left; 0 if there is none. O(1). */
   secondsLeft(key: string, now: number): number {
     const entry = this.#bans.get(key);
-    return entry === undefined ? 0 : Math.max(0, entry.until - now);
+    return entry === undefined ? 0 : Math.max(0, entry.ends - now);
   }
 
-  entry(key: string, now: number): SharedBan | undefined {
+  find(key: string, now: number): SharedBan | undefined {
     const entry = this.#live(key, now);
     if (entry === undefined) return undefined;
-    return { key, seconds: Math.max(0, entry.until - now), violations: entry.violations };
+    return { key, seconds: Math.max(0, entry.ends - now), violations: entry.violations };
   }
 
   all(now: number): SharedBan[] {
     return [...this.#levels.keys(), ...this.#bans.keys()]
-      .map((key) => this.entry(key, now))
+      .map((key) => this.find(key, now))
       .filter((ban) => ban !== undefined);
   }
 
-  /** How many bans are in force. */
-  bans(now: number): number {
+  /** The number of bans in force. O(number of bans). */
+  countBans(now: number): number {
     let count = 0;
-    for (const { until } of this.#bans.values()) if (until > now) count += 1;
+    for (const { ends } of this.#bans.values()) if (ends > now) count += 1;
     return count;
   }
 
@@ -94,37 +95,39 @@ export class BanBook {
     return entry !== undefined && entry.expires > now ? entry : undefined;
   }
 
-  /** Some of those that are over; and one that is not where there is no room else. */
-  #forgetSome(now: number): void {
-    for (const round of [this.#banRound, this.#levelRound]) {
-      for (const [key, { expires }] of round.next(LOOKED_AT)) if (expires <= now) this.delete(key);
+  /** Deletes some expired entries, and evicts one entry if there are still `maxPeers`. */
+  #makeRoom(now: number): void {
+    for (const cursor of [this.#banCursor, this.#levelCursor]) {
+      for (const [key, { expires }] of cursor.next(EXPIRY_CHECKS)) {
+        if (expires <= now) this.delete(key);
+      }
     }
     if (this.#bans.size + this.#levels.size < this.#maxPeers) return;
     for (const [oldest] of this.#levels) {
       this.#levels.delete(oldest);
       return;
     }
-    const [first] = this.#banRound.next(SAMPLE).sort(([, a], [, b]) => a.until - b.until);
+    const [first] = this.#banCursor.next(EVICTION_SAMPLE).sort(([, a], [, b]) => a.ends - b.ends);
     if (first !== undefined) this.#bans.delete(first[0]);
   }
 }
 
-/** Goes round and round through entries, some at a time. */
-class Round {
+/** A position among entries that starts again at the first one after the last one. */
+class Cursor {
   readonly #entries: Entries;
-  #at: Iterator<[string, Entry]>;
+  #iterator: Iterator<[string, Entry]>;
 
   constructor(entries: Entries) {
     this.#entries = entries;
-    this.#at = entries.entries();
+    this.#iterator = entries.entries();
   }
 
-  /** The next ones; none twice, so there may be fewer. */
+  /** Returns up to `count` different entries. */
   next(count: number): [string, Entry][] {
     const found = new KeyMap<Entry>();
     while (found.size < Math.min(count, this.#entries.size)) {
-      const next = this.#at.next();
-      if (next.done) this.#at = this.#entries.entries();
+      const next = this.#iterator.next();
+      if (next.done) this.#iterator = this.#entries.entries();
       else if (found.has(next.value[0])) break;
       else found.set(...next.value);
     }

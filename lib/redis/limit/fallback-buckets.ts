@@ -1,32 +1,32 @@
-// What a node gives out by itself while the store is away: its share of the rate, from buckets that were
-// empty when it went. All nodes together give out no more than the rate then.
+// The token buckets of one node while the store is down: each node grants its share of the rate. The buckets were empty
+// when the store went down, so all nodes together grant at most the rate from then on.
 
 import { Buckets, MOST_KEYS } from '../../engine/js/table.js';
-import { LEASED_SHARE, type Limit } from '../store/limit-scripts.js';
+import { LEASED_SHARE, type Limit } from '../store/limit.js';
 
-export class Shares {
+export class FallbackBuckets {
   readonly #rate: number;
   readonly #capacity: number;
   readonly #since: number;
   readonly #maxPeers: number;
   readonly #buckets = new Buckets();
 
-  /** `nodes`: how many share the rate. `since`: when the store went. */
+  /** `nodes`: the number of nodes that share the rate. `since`: when the store went down, in seconds. */
   constructor(limit: Limit, nodes: number, maxPeers: number, since: number) {
     this.#rate = limit.rateLimit / nodes;
-    // The rest of the burst may be on lease still.
+    // The rest of the burst may still be on lease.
     this.#capacity = Math.max(1, (limit.burstLimit * (1 - LEASED_SHARE)) / nodes);
     this.#maxPeers = Math.min(maxPeers, MOST_KEYS);
     this.#since = since;
   }
 
-  /** 0 if the cost is taken, else the seconds until it is there. */
+  /** Takes `cost` from the peer's bucket and returns 0, or returns the seconds until the bucket holds `cost`. */
   take(key: string, cost: number, now: number): number {
     const buckets = this.#buckets;
-    const place = buckets.find(key) ?? this.#insert(key);
-    if (place === undefined) return cost / this.#rate;
-    if (buckets.consume(place, cost, now, this.#rate, this.#capacity)) return 0;
-    return buckets.delaySeconds(place, cost, this.#rate, this.#capacity);
+    const index = buckets.find(key) ?? this.#insert(key);
+    if (index === undefined) return cost / this.#rate;
+    if (buckets.consume(index, cost, now, this.#rate, this.#capacity)) return 0;
+    return buckets.delaySeconds(index, cost, this.#rate, this.#capacity);
   }
 
   #insert(key: string): number | undefined {

@@ -1,8 +1,8 @@
-// Mode `leased`: a node takes tokens ahead of their use, and spends them without asking anybody.
+// Mode `leased`: a node leases tokens ahead of their use and spends them without calling the store.
 //
-// It stops using a lease at the time it asked plus the lifetime, by its own clock, less what two clocks
-// may drift apart; the store takes it for spent until the time it granted plus the lifetime. So nothing
-// is spent that the store gives to somebody else. For one peer one question is under way at a time.
+// The node counts a lease's lifetime from the request, by its own clock, and subtracts the most that two clocks may
+// drift apart. The store counts the lifetime from the grant. So the lease ends at the node before the store treats
+// its tokens as spent, and no token is spent twice. At most one request per peer is in flight.
 
 import { readOptionalClock } from '../../clock.js';
 import { delaySeconds } from '../../engine/js/arithmetic.js';
@@ -11,369 +11,347 @@ import { KeyMap } from '../../key-map.js';
 import { ALLOWED, DISCONNECTED } from '../../rate-limiter.js';
 import { detached } from '../../timers.js';
 import { type CheckResult, RateLimitAction } from '../../types.js';
-import { Pending } from '../store/deadlines.js';
-import { LEASED_SHARE } from '../store/limit-scripts.js';
-import { isNumber, strangeReply } from '../store/replies.js';
-import { CallBack } from '../store/script-call.js';
-import type { Leases, Place } from './lease-records.js';
-import { RETRY_SECONDS, type Store } from './limit-store.js';
-import type { SharedSettings } from './options.js';
+import { LEASED_SHARE } from '../store/limit.js';
+import { invalidReplyError } from '../store/replies.js';
+import { CallbackCall } from '../store/script-call.js';
+import { RETRY_SECONDS } from '../store/timing.js';
+import type { LeaseRecords, RecordIndex } from './lease-records.js';
+import {
+  type LeaseReply,
+  type LeaseRequest,
+  PendingCheck,
+  readLeaseReply,
+} from './lease-request.js';
+import type { LimitStore } from './limit-store.js';
+import type { SharedLimitConfig } from './options.js';
 
-/** Clocks differ by less: a quartz by a ten thousandth, one that is being corrected by a two-thousandth. */
-const DRIFT = 0.01;
-/** Tokens asked for ahead of use, of a peer that nothing is known of. */
+/** More than clocks drift apart: a quartz drifts by 1 in 10,000, a clock that is being corrected by 1 in 2,000. */
+const MAX_DRIFT = 0.01;
+/** Tokens requested ahead of use for a peer without a history. */
 const FIRST_AHEAD = 10;
-/** A refusal lasts until so many tokens have come, if that is soon: to ask for one at a time is dear. */
+/** A refusal holds until this many tokens have come, or RETRY_SECONDS: a request per token would be expensive. */
 const RETRY_TOKENS = 10;
-
-/** Leases that go back at once when all do. */
+/** Peers that an eviction looks at. */
+const EVICTION_TRIES = 8;
+/** Leases that are returned at once when the limiter closes. */
 const RETURNS_AT_ONCE = 1000;
 
-/** A check that waits for an answer. */
-class Waiter extends Pending {
-  readonly cost: number;
-  readonly #resolve: (result: CheckResult) => void;
-  readonly #late: () => CheckResult;
-
-  constructor(cost: number, resolve: (result: CheckResult) => void, late: () => CheckResult) {
-    super();
-    this.cost = cost;
-    this.#resolve = resolve;
-    this.#late = late;
-  }
-
-  answer(result: CheckResult): void {
-    if (this.end()) this.#resolve(result);
-  }
-
-  override expire(): void {
-    this.#resolve(this.#late());
-  }
-}
-
-/** A question under way. */
-interface Ask {
-  /** Who waits; of these the first `asked` are part of the question. */
-  waiters: Waiter[];
-  readonly asked: number;
-  /** The least that is wanted; 0 if it is asked ahead of use. */
-  readonly cost: number;
-  /** The peer has left meanwhile. */
-  isGone: boolean;
-  /** Closing waits for the end of it. */
-  onEnd: (() => void) | undefined;
-}
-
-type Reply = [
-  granted: string,
-  carried: number,
-  tokens: string,
-  violations: number,
-  lifetime: string,
-];
-
-function isReply(reply: unknown): reply is Reply {
-  return Array.isArray(reply) && reply.length === 5 && reply.every(isNumber);
-}
-
-export class Leased {
-  readonly #settings: SharedSettings;
-  readonly #store: Store;
-  readonly #leases: Leases;
-  readonly #asks = new KeyMap<Ask>();
-  /** What goes back to the store. */
+export class LeaseManager {
+  readonly #config: SharedLimitConfig;
+  readonly #store: LimitStore;
+  readonly #records: LeaseRecords;
+  readonly #requests = new KeyMap<LeaseRequest>();
+  /** Returns of leases that are in flight. */
   readonly #returns = new Set<Promise<unknown>>();
-  #closed: Promise<void> | undefined;
-  readonly #threshold: number;
-  #lastLease = 0;
-  #hand = 0;
+  readonly #disconnectThreshold: number;
+  #closing: Promise<void> | undefined;
+  #lastLeaseId = 0;
+  /** The index of the record that a sweep or an eviction looks at next. */
+  #nextIndex = 0;
   #lastNow = Number.NEGATIVE_INFINITY;
   evictions = 0;
 
-  constructor(settings: SharedSettings, store: Store, leases: Leases) {
-    this.#settings = settings;
+  constructor(config: SharedLimitConfig, store: LimitStore, records: LeaseRecords) {
+    this.#config = config;
     this.#store = store;
-    this.#leases = leases;
-    this.#threshold = settings.disconnectThreshold ?? Infinity;
+    this.#records = records;
+    this.#disconnectThreshold = config.disconnectThreshold ?? Infinity;
   }
 
   get trackedPeers(): number {
-    return this.#leases.size;
+    return this.#records.size;
   }
 
   leasedTokens(): number {
-    return this.#leases.total(this.#now());
+    return this.#records.total(this.#now());
   }
 
-  /** The answer that a lease or a cached refusal gives; undefined if the store has to be asked. */
-  known(key: string, cost: number, given?: number): CheckResult | undefined {
-    const leases = this.#leases;
-    if (leases.spend(key, cost, given)) return ALLOWED;
-    const place = leases.find(key);
-    if (place === undefined) return undefined;
-    const now = given ?? leases.now();
-    if (!leases.spendReserve(place, cost, now)) return this.#stillRefused(place, cost, now);
+  /** The verdict if a lease or a remembered refusal covers the check; otherwise undefined. */
+  checkLocally(key: string, cost: number, givenNow?: number): CheckResult | undefined {
+    const records = this.#records;
+    if (records.spend(key, cost, givenNow)) return ALLOWED;
+    const index = records.find(key);
+    if (index === undefined) return undefined;
+    const now = givenNow ?? records.now();
+    if (!records.spendReserve(index, cost, now)) return this.#rememberedRefusal(index, cost, now);
     this.#renew(key, now);
     return ALLOWED;
   }
 
-  /** Has the store asked, so that the next check is covered; says what to do until then. */
-  askAhead(key: string, cost: number, now = this.#leases.now()): CheckResult {
-    if (this.#store.isDown(key)) return this.#store.fallback(key, cost);
-    if (cost > this.#settings.burstLimit) return this.#never(key);
-    if (!this.#asks.has(key)) this.#ask(key, [], cost, now);
-    return [RateLimitAction.DELAY, this.#settings.deadlineSeconds];
+  /** Requests a lease that covers the next check, and returns DELAY for as long as the reply may take. */
+  requestAhead(key: string, cost: number, now = this.#records.now()): CheckResult {
+    if (this.#store.isDown(key)) return this.#store.fallbackVerdict(key, cost);
+    if (cost > this.#config.burstLimit) return this.#refuseForever(key);
+    if (!this.#requests.has(key)) this.#request(key, [], cost, now);
+    return [RateLimitAction.DELAY, this.#config.deadlineSeconds];
   }
 
-  ask(key: string, cost: number, now = this.#leases.now()): Promise<CheckResult> {
-    if (this.#store.isDown(key)) return Promise.resolve(this.#store.fallback(key, cost));
-    if (cost > this.#settings.burstLimit) return Promise.resolve(this.#never(key));
+  /** Requests a lease and resolves with the verdict. */
+  checkRemotely(key: string, cost: number, now = this.#records.now()): Promise<CheckResult> {
+    if (this.#store.isDown(key)) return Promise.resolve(this.#store.fallbackVerdict(key, cost));
+    if (cost > this.#config.burstLimit) return Promise.resolve(this.#refuseForever(key));
     return new Promise((resolve) => {
-      const late = () => this.#store.fallback(key, cost);
-      const waiter = new Waiter(cost, resolve, late);
-      const ask = this.#asks.get(key);
-      if (ask === undefined) this.#ask(key, [waiter], cost, now);
-      else ask.waiters.push(waiter);
-      if (!waiter.isDone) this.#store.deadlines.add(waiter);
+      const onTimeout = () => this.#store.fallbackVerdict(key, cost);
+      const check = new PendingCheck(cost, resolve, onTimeout);
+      const request = this.#requests.get(key);
+      if (request === undefined) this.#request(key, [check], cost, now);
+      else request.checks.push(check);
+      if (!check.isDone) this.#store.deadlines.add(check);
     });
   }
 
-  /** Violations that the store has not been told of. */
-  unreported(key: string): number {
-    const place = this.#leases.find(key);
-    return place === undefined ? 0 : this.#leases.unreported(place);
+  /** Violations that have not been reported to the store. */
+  unreportedViolations(key: string): number {
+    const index = this.#records.find(key);
+    return index === undefined ? 0 : this.#records.unreported(index);
   }
 
-  /** Gives back what is left of the peer's lease; of one that is being asked for, when it is there. */
-  leave(key: string): void {
-    const ask = this.#asks.get(key);
-    if (ask === undefined) this.#giveBack(key);
-    else ask.isGone = true;
+  /** Returns the unspent tokens of the peer's lease; if a request is in flight, after its reply. */
+  release(key: string): void {
+    const request = this.#requests.get(key);
+    if (request === undefined) this.#returnLease(key);
+    else request.isReleased = true;
   }
 
-  /** Gives back all of them, also those that are being asked for by now. */
+  /** Returns all leases, those too that are being requested. */
   close(): Promise<void> {
-    this.#closed ??= this.#giveAllBack();
-    return this.#closed;
+    this.#closing ??= this.#returnAll();
+    return this.#closing;
   }
 
-  async #giveAllBack(): Promise<void> {
-    const ends = [...this.#asks.values()].map((ask) => {
+  async #returnAll(): Promise<void> {
+    const ends = [...this.#requests.values()].map((request) => {
       return new Promise<void>((resolve) => {
-        ask.onEnd = resolve;
+        request.onEnd = resolve;
       });
     });
     await Promise.all(ends);
-    for (let place = this.#leases.size - 1; place >= 0; place -= 1) {
-      // A check that came after all may have forgotten others meanwhile.
-      if (place < this.#leases.size) this.#giveBack(this.#leases.keyAt(place));
+    for (let index = this.#records.size - 1; index >= 0; index -= 1) {
+      // A check after close() may have deleted other records in the meantime.
+      if (index < this.#records.size) this.#returnLease(this.#records.keyAt(index));
       if (this.#returns.size >= RETURNS_AT_ONCE) await Promise.all(this.#returns);
     }
     await Promise.all(this.#returns);
   }
 
-  /** A clock that fails is the caller's matter in a check. Here nobody would hear of it: the last time stands. */
+  /**
+   * The time; the last known time if the caller's clock fails. Only a check can report a failing clock to its caller.
+   */
   #now(): number {
     try {
-      this.#lastNow = readOptionalClock(this.#settings.clock) ?? this.#leases.now();
+      this.#lastNow = readOptionalClock(this.#config.clock) ?? this.#records.now();
     } catch {}
     return this.#lastNow;
   }
 
-  #stillRefused(place: Place, cost: number, now: number): CheckResult | undefined {
-    const seconds = this.#leases.refusedSeconds(place, cost, now);
+  #rememberedRefusal(index: RecordIndex, cost: number, now: number): CheckResult | undefined {
+    const seconds = this.#records.refusedSeconds(index, cost, now);
     if (seconds === 0) return undefined;
-    const more = (cost - this.#leases.refusedCost(place)) / this.#settings.rateLimit;
-    return this.#violation(place, seconds + more);
+    const more = (cost - this.#records.refusedCost(index)) / this.#config.rateLimit;
+    return this.#refuse(index, seconds + more);
   }
 
-  /** A cost above the burst: no need to ask. */
-  #never(key: string): CheckResult {
-    const place = this.#placeOf(key, this.#now());
-    return place === undefined
-      ? [RateLimitAction.DELAY, Infinity]
-      : this.#violation(place, Infinity);
+  /** Refuses a cost above the burst, which needs no call. */
+  #refuseForever(key: string): CheckResult {
+    const index = this.#findOrInsert(key, this.#now());
+    return index === undefined ? [RateLimitAction.DELAY, Infinity] : this.#refuse(index, Infinity);
   }
 
-  #violation(place: Place, delay: number): CheckResult {
-    if (this.#leases.addViolation(place) >= this.#threshold) return DISCONNECTED;
+  /** Counts a violation. */
+  #refuse(index: RecordIndex, delay: number): CheckResult {
+    if (this.#records.addViolation(index) >= this.#disconnectThreshold) return DISCONNECTED;
     return [RateLimitAction.DELAY, delay];
   }
 
   #renew(key: string, now: number): void {
-    if (this.#asks.has(key) || this.#store.isDown(key)) return;
-    this.#ask(key, [], 0, now);
+    if (this.#requests.has(key) || this.#store.isDown(key)) return;
+    this.#request(key, [], 0, now);
   }
 
-  /** `before`: the question of which some have got no answer yet. */
-  #ask(key: string, waiters: Waiter[], cost: number, now: number, before?: Ask): void {
-    const place = this.#placeOf(key, now);
-    if (place === undefined) {
-      for (const waiter of waiters) waiter.answer([RateLimitAction.DELAY, RETRY_SECONDS]);
+  /** `previous`: the request whose reply did not cover all of its checks. */
+  #request(
+    key: string,
+    checks: PendingCheck[],
+    cost: number,
+    now: number,
+    previous?: LeaseRequest,
+  ): void {
+    const index = this.#findOrInsert(key, now);
+    if (index === undefined) {
+      for (const check of checks) check.answer([RateLimitAction.DELAY, RETRY_SECONDS]);
       return;
     }
-    const leases = this.#leases;
-    const { isGone = false, onEnd } = before ?? {};
-    const ask: Ask = { waiters, asked: waiters.length, cost, isGone, onEnd };
+    const records = this.#records;
+    const { isReleased = false, onEnd } = previous ?? {};
+    const request: LeaseRequest = {
+      checks,
+      includedChecks: checks.length,
+      cost,
+      isReleased,
+      onEnd,
+    };
     const all = Math.max(
       cost,
-      waiters.reduce((sum, waiter) => sum + waiter.cost, 0),
+      checks.reduce((sum, check) => sum + check.cost, 0),
     );
-    // What is left of a lease that is over must not go on as part of the next one.
-    leases.endIfOver(place, now);
-    const told = leases.tell(place);
-    this.#lastLease += 1;
-    const lease = this.#lastLease;
+    // What is left of a lease that has ended must not become part of the next one.
+    records.discardIfEnded(index, now);
+    const violations = records.takeUnreported(index);
+    this.#lastLeaseId += 1;
+    const leaseId = this.#lastLeaseId;
     const args = [
-      this.#store.holder,
-      String(leases.lease(place)),
-      String(leases.left(place, now)),
-      String(told),
-      String(lease),
+      this.#store.nodeId,
+      String(records.leaseId(index)),
+      String(records.left(index, now)),
+      String(violations),
+      String(leaseId),
       String(cost),
       String(all),
-      String(this.#ahead(place, now)),
+      String(this.#tokensAhead(index, now)),
     ];
-    const answered = (reply: unknown) => {
-      this.#asks.delete(key);
-      if (isReply(reply)) this.#answered(key, ask, reply, { asked: now, lease });
-      else this.#failed(key, ask, strangeReply());
+    const answered = (value: unknown) => {
+      this.#requests.delete(key);
+      const reply = readLeaseReply(value);
+      if (reply === undefined) this.#failed(key, request, invalidReplyError());
+      else this.#answered(key, request, reply, { requestedAt: now, leaseId });
     };
     const failed = (error: Error) => {
-      this.#asks.delete(key);
-      this.#failed(key, ask, error);
+      this.#requests.delete(key);
+      this.#failed(key, request, error);
     };
-    this.#asks.set(key, ask);
-    this.#store.call(key, new CallBack('lease', this.#store.keyOf(key), args, answered, failed));
+    this.#requests.set(key, request);
+    this.#store.call(
+      key,
+      new CallbackCall('lease', this.#store.keyOf(key), args, answered, failed),
+    );
   }
 
-  /** As much as it used up in half a lease's time or less, twice over; half of what it did not use up. */
-  #ahead(place: Place, now: number): number {
-    const { leaseSeconds, burstLimit } = this.#settings;
-    const before = this.#leases.granted(place);
-    const rest = this.#leases.until(place) - now;
-    const ahead = rest > leaseSeconds / 2 ? before * 2 : rest > 0 ? before : before / 2;
+  /** Twice the last grant if it was used up within half a lease, the same if within a lease, otherwise half of it. */
+  #tokensAhead(index: RecordIndex, now: number): number {
+    const { leaseSeconds, burstLimit } = this.#config;
+    const last = this.#records.lastGrant(index);
+    const secondsLeft = this.#records.ends(index) - now;
+    const ahead = secondsLeft > leaseSeconds / 2 ? last * 2 : secondsLeft > 0 ? last : last / 2;
     return Math.floor(Math.min(Math.max(ahead, FIRST_AHEAD), burstLimit * LEASED_SHARE));
   }
 
   #answered(
     key: string,
-    ask: Ask,
-    [granted, carried, left, violations, lifetime]: Reply,
-    { asked, lease }: { asked: number; lease: number },
+    request: LeaseRequest,
+    { granted, isCarried, tokens, violations, lifetime }: LeaseReply,
+    { requestedAt, leaseId }: { requestedAt: number; leaseId: number },
   ): void {
     const now = this.#now();
-    const leases = this.#leases;
-    const place = leases.find(key);
-    if (place === undefined) {
-      // Closing has given it up, and the check came after that.
-      this.#failed(key, ask);
+    const records = this.#records;
+    const index = records.find(key);
+    if (index === undefined) {
+      // The request came after close() had returned the peer's lease.
+      this.#failed(key, request);
       return;
     }
-    leases.known(place, Number(violations));
-    if (Number(granted) > 0) {
-      const until = asked + Number(lifetime) * (1 - DRIFT);
-      leases.grant(place, Number(granted), Number(carried) === 1, until, lease);
+    records.setReported(index, violations);
+    if (granted > 0) {
+      const ends = requestedAt + lifetime * (1 - MAX_DRIFT);
+      records.grant(index, granted, isCarried, ends, leaseId);
     }
-    const tokens = Number(left);
-    if (ask.asked === 0 && ask.cost > 0 && Number(granted) === 0) {
-      leases.refuse(place, ask.cost, now + this.#delay(tokens, ask.cost));
+    if (request.includedChecks === 0 && request.cost > 0 && granted === 0) {
+      records.refuse(index, request.cost, now + this.#delay(tokens, request.cost));
     }
-    const rest = ask.waiters.filter((waiter, at) => {
-      if (waiter.isDone) return false;
-      const { cost } = waiter;
-      if (leases.spend(key, cost, now) || leases.spendReserve(place, cost, now)) {
-        waiter.answer(ALLOWED);
-      } else if (at >= ask.asked && tokens >= waiter.cost) {
+    const uncovered = request.checks.filter((check, at) => {
+      if (check.isDone) return false;
+      const { cost } = check;
+      if (records.spend(key, cost, now) || records.spendReserve(index, cost, now)) {
+        check.answer(ALLOWED);
+      } else if (at >= request.includedChecks && tokens >= cost) {
         return true;
       } else {
-        const delay = this.#delay(tokens, waiter.cost);
-        leases.refuse(place, waiter.cost, now + delay);
-        waiter.answer(this.#violation(place, delay));
+        const delay = this.#delay(tokens, cost);
+        records.refuse(index, cost, now + delay);
+        check.answer(this.#refuse(index, delay));
       }
       return false;
     });
-    const [next] = rest;
-    // For others than the caller in whose context the first answer came.
-    if (next !== undefined) detached(() => this.#ask(key, rest, next.cost, now, ask));
-    else this.#ended(key, ask);
+    const [next] = uncovered;
+    // Detached: the reply came in the async context of the first request's caller, the next request serves others.
+    if (next !== undefined) detached(() => this.#request(key, uncovered, next.cost, now, request));
+    else this.#ended(key, request);
   }
 
   #delay(tokens: number, cost: number): number {
-    const { rateLimit, burstLimit } = this.#settings;
+    const { rateLimit, burstLimit } = this.#config;
     const delay = delaySeconds(tokens, cost, rateLimit, burstLimit);
     return Math.max(delay, Math.min(RETRY_SECONDS, RETRY_TOKENS / rateLimit));
   }
 
-  #failed(key: string, ask: Ask, error?: unknown): void {
-    for (const waiter of ask.waiters) {
-      if (!waiter.isDone) waiter.answer(this.#store.fallback(key, waiter.cost, error));
+  #failed(key: string, request: LeaseRequest, error?: unknown): void {
+    for (const check of request.checks) {
+      if (!check.isDone) check.answer(this.#store.fallbackVerdict(key, check.cost, error));
     }
-    this.#ended(key, ask);
+    this.#ended(key, request);
   }
 
-  #ended(key: string, { isGone, onEnd }: Ask): void {
-    if (isGone) this.leave(key);
+  #ended(key: string, { isReleased, onEnd }: LeaseRequest): void {
+    if (isReleased) this.release(key);
     onEnd?.();
   }
 
-  /** The peer's place; undefined if there is no room. Looks at two others, and forgets those that are idle. */
-  #placeOf(key: string, now: number): Place | undefined {
-    const known = this.#leases.find(key);
+  /** The peer's record; undefined if none can be added. Before it adds one, it looks at two others for deletion. */
+  #findOrInsert(key: string, now: number): RecordIndex | undefined {
+    const known = this.#records.find(key);
     if (known !== undefined) return known;
     this.#sweep(now);
     this.#sweep(now);
-    const most = Math.min(this.#settings.maxPeers, MOST_KEYS);
-    if (this.#leases.size >= most && !this.#evict()) return undefined;
-    return this.#leases.insert(key);
+    const most = Math.min(this.#config.maxPeers, MOST_KEYS);
+    if (this.#records.size >= most && !this.#evict()) return undefined;
+    return this.#records.insert(key);
   }
 
   #sweep(now: number): void {
-    const key = this.#nextAtHand();
-    if (key === undefined || this.#asks.has(key)) return;
-    const place = this.#leases.find(key) as Place;
-    if (this.#leases.isIdle(place, now)) this.#leases.delete(key);
-    else if (this.#leases.left(place, now) === 0) this.#report(key, place, now);
+    const key = this.#nextKey();
+    if (key === undefined || this.#requests.has(key)) return;
+    const index = this.#records.find(key) as RecordIndex;
+    if (this.#records.isIdle(index, now)) this.#records.delete(key);
+    else if (this.#records.left(index, now) === 0) this.#reportIfOld(key, index, now);
   }
 
-  /** Violations of a peer that has not asked for long are told before it is forgotten. */
-  #report(key: string, place: Place, now: number): void {
-    const isOld = now - this.#leases.until(place) > this.#settings.leaseSeconds;
-    if (isOld && !this.#store.isDown(key)) this.leave(key);
+  /** Reports the violations of a peer without a recent request, and deletes its record. */
+  #reportIfOld(key: string, index: RecordIndex, now: number): void {
+    const isOld = now - this.#records.ends(index) > this.#config.leaseSeconds;
+    if (isOld && !this.#store.isDown(key)) this.release(key);
   }
 
   #evict(): boolean {
-    for (let tries = 0; tries < 8; tries += 1) {
-      const key = this.#nextAtHand();
-      if (key === undefined || this.#asks.has(key)) continue;
+    for (let tries = 0; tries < EVICTION_TRIES; tries += 1) {
+      const key = this.#nextKey();
+      if (key === undefined || this.#requests.has(key)) continue;
       this.evictions += 1;
-      this.leave(key);
+      this.release(key);
       return true;
     }
     return false;
   }
 
-  #nextAtHand(): string | undefined {
-    if (this.#leases.size === 0) return undefined;
-    if (this.#hand >= this.#leases.size) this.#hand = 0;
-    const key = this.#leases.keyAt(this.#hand);
-    this.#hand += 1;
+  #nextKey(): string | undefined {
+    if (this.#records.size === 0) return undefined;
+    if (this.#nextIndex >= this.#records.size) this.#nextIndex = 0;
+    const key = this.#records.keyAt(this.#nextIndex);
+    this.#nextIndex += 1;
     return key;
   }
 
-  /** Forgets the peer here, and tells the store what it does not know. */
-  #giveBack(key: string): void {
-    const place = this.#leases.find(key);
-    if (place === undefined) return;
-    const left = this.#leases.left(place, this.#now());
-    const told = this.#leases.unreported(place);
-    const lease = this.#leases.lease(place);
-    this.#leases.delete(key);
-    if ((left === 0 && told === 0) || this.#store.isDown(key)) return;
-    const args = [this.#store.holder, String(lease), String(left), String(told)];
-    // Where it does not get there the store takes it for spent, until its time is over.
-    const back = this.#store.reply('leave', key, args).catch(() => {});
-    this.#returns.add(back);
-    back.then(() => this.#returns.delete(back));
+  /** Deletes the peer's record and reports to the store what the store does not know. */
+  #returnLease(key: string): void {
+    const index = this.#records.find(key);
+    if (index === undefined) return;
+    const left = this.#records.left(index, this.#now());
+    const violations = this.#records.unreported(index);
+    const leaseId = this.#records.leaseId(index);
+    this.#records.delete(key);
+    if ((left === 0 && violations === 0) || this.#store.isDown(key)) return;
+    const args = [this.#store.nodeId, String(leaseId), String(left), String(violations)];
+    // If the call fails, the store treats the tokens as spent until the lease ends.
+    const returned = this.#store.run('release', key, args).catch(() => {});
+    this.#returns.add(returned);
+    returned.then(() => this.#returns.delete(returned));
   }
 }

@@ -1,52 +1,54 @@
-// What a node holds of its peers: leased tokens, and refusals until the time they name. What a check that is
-// covered touches lies in the engine, the rest in doubles beside a Map. Knows no store.
+// What a node keeps of its peers: leased tokens, refusals until the time when they end, violations. Tokens that a
+// covered check needs are in the engine's lease table; everything else is doubles beside a Map. Knows nothing of the
+// store.
 
 import type { LeaseTable } from '../../engine/engine.js';
 import { NEVER } from '../../engine/js/arithmetic.js';
 import { type Place, Table } from '../../engine/js/table.js';
 import { copyOf } from '../../text.js';
 
-export type { Place };
+/** The index of a peer's record, below `LeaseRecords.size`. A deletion may move another record there. */
+export type RecordIndex = Place;
 
-// A peer's doubles: tokens set apart, when they are over, ...
+// The doubles of a record. RESERVE and LAST_GRANT are tokens, ENDS and REFUSED_UNTIL are times.
 const RESERVE = 0;
-const UNTIL = 1;
-const GRANTED = 2;
-const LEASE = 3;
+const ENDS = 1;
+const LAST_GRANT = 2;
+const LEASE_ID = 3;
 const REFUSED_UNTIL = 4;
 const REFUSED_COST = 5;
 const VIOLATIONS = 6;
 const REPORTED = 7;
 const DOUBLES = 8;
 
-/** So much of a lease is set apart: when the rest is spent it is time for more. */
-const RESERVED = 1 / 4;
+/** The share of a grant that is kept in reserve: once the rest is spent, the next lease is requested. */
+const RESERVE_SHARE = 1 / 4;
 
 class Records extends Table {
   constructor() {
     super(DOUBLES);
   }
 
-  /** Of a peer that holds nothing. @throws `ERR_LIMITER_MEMORY` */
-  insert(key: string): Place {
-    const place = this.add(copyOf(key), undefined);
-    this.doubles.fill(0, place * DOUBLES, (place + 1) * DOUBLES);
-    this.set(place, UNTIL, NEVER);
-    this.set(place, REFUSED_UNTIL, NEVER);
-    return place;
+  /** Adds an empty record. @throws `ERR_LIMITER_MEMORY` */
+  insert(key: string): RecordIndex {
+    const index = this.add(copyOf(key), undefined);
+    this.doubles.fill(0, index * DOUBLES, (index + 1) * DOUBLES);
+    this.set(index, ENDS, NEVER);
+    this.set(index, REFUSED_UNTIL, NEVER);
+    return index;
   }
 
-  get(place: Place, field: number): number {
-    return this.doubles[place * DOUBLES + field] as number;
+  get(index: RecordIndex, field: number): number {
+    return this.doubles[index * DOUBLES + field] as number;
   }
 
-  set(place: Place, field: number, value: number): void {
-    this.doubles[place * DOUBLES + field] = value;
+  set(index: RecordIndex, field: number, value: number): void {
+    this.doubles[index * DOUBLES + field] = value;
   }
 }
 
-export class Leases {
-  /** What may be spent before the reserve is touched: of every peer in `records`, and of no other. */
+export class LeaseRecords {
+  /** The tokens that may be spent before the reserve, for exactly the peers in `#records`. */
   readonly #table: LeaseTable;
   readonly #records = new Records();
 
@@ -58,25 +60,24 @@ export class Leases {
     return this.#records.size;
   }
 
-  find(key: string): Place | undefined {
+  find(key: string): RecordIndex | undefined {
     return this.#records.find(key);
   }
 
-  /** Whose place it is: one below `size`. */
-  keyAt(place: Place): string {
-    return this.#records.keyAt(place);
+  keyAt(index: RecordIndex): string {
+    return this.#records.keyAt(index);
   }
 
-  /** A peer that holds nothing. @throws `ERR_LIMITER_MEMORY` */
-  insert(key: string): Place {
-    const place = this.#records.insert(key);
+  /** Adds a peer without tokens. @throws `ERR_LIMITER_MEMORY`; then nothing has changed. */
+  insert(key: string): RecordIndex {
+    const index = this.#records.insert(key);
     try {
       this.#table.set(key, 0, NEVER);
     } catch (error) {
       this.#records.delete(key);
       throw error;
     }
-    return place;
+    return index;
   }
 
   delete(key: string): void {
@@ -84,144 +85,150 @@ export class Leases {
     this.#records.delete(key);
   }
 
-  /** The clock that `spend` reads where a time is left out. */
+  /** The time of the clock that `spend` reads if it gets no time. */
   now(): number {
     return this.#table.now();
   }
 
-  /** Takes `cost` from the lease of a peer, known or not, if it is not over and has so much beside its reserve. */
+  /** Takes `cost` from the lease of a peer, without its reserve. False if that is impossible or the peer is unknown. */
   spend(key: string, cost: number, now?: number): boolean {
     return this.#table.spend(key, cost, now) === undefined;
   }
 
-  /** Takes `cost` where that needs the reserve, which is none from then on: it is time for more. */
-  spendReserve(place: Place, cost: number, now: number): boolean {
-    const reserve = this.#get(place, RESERVE);
-    if (reserve === 0 || !(now < this.until(place))) return false;
-    const left = this.#spendable(place) - cost + reserve;
+  /** Takes `cost` with the help of the reserve. The rest of the reserve then becomes spendable. */
+  spendReserve(index: RecordIndex, cost: number, now: number): boolean {
+    const reserve = this.#get(index, RESERVE);
+    if (reserve === 0 || !(now < this.ends(index))) return false;
+    const left = this.#spendable(index) - cost + reserve;
     if (!(left >= 0)) return false;
-    this.#hold(place, left, 0);
+    this.#setTokens(index, left, 0);
     return true;
   }
 
-  /** Tokens of a lease that is not over. */
-  left(place: Place, now: number): number {
-    return now < this.until(place) ? this.#spendable(place) + this.#get(place, RESERVE) : 0;
+  /** Unspent tokens; 0 if the lease has ended. */
+  left(index: RecordIndex, now: number): number {
+    return now < this.ends(index) ? this.#spendable(index) + this.#get(index, RESERVE) : 0;
   }
 
-  /** Forgets what is left of a lease whose time is over. */
-  endIfOver(place: Place, now: number): void {
-    if (!(now < this.until(place))) this.#hold(place, 0, 0);
+  /** Discards what is left of a lease that has ended. */
+  discardIfEnded(index: RecordIndex, now: number): void {
+    if (!(now < this.ends(index))) this.#setTokens(index, 0, 0);
   }
 
   /** The number of the last lease; 0 if there was none. */
-  lease(place: Place): number {
-    return this.#get(place, LEASE);
+  leaseId(index: RecordIndex): number {
+    return this.#get(index, LEASE_ID);
   }
 
-  /** How much the last lease was of. */
-  granted(place: Place): number {
-    return this.#get(place, GRANTED);
+  /** The tokens granted with the last lease. */
+  lastGrant(index: RecordIndex): number {
+    return this.#get(index, LAST_GRANT);
   }
 
   /** When the last lease ends. */
-  until(place: Place): number {
-    return this.#get(place, UNTIL);
+  ends(index: RecordIndex): number {
+    return this.#get(index, ENDS);
   }
 
-  /** A lease is granted: on top of what is left, or, if that was over by then, instead of it. */
-  grant(place: Place, granted: number, carried: boolean, until: number, lease: number): void {
-    const before = carried ? this.#spendable(place) + this.#get(place, RESERVE) : 0;
-    const reserve = Math.floor(granted * RESERVED);
-    this.#hold(place, before + granted - reserve, reserve, until);
-    this.#set(place, GRANTED, granted);
-    this.#set(place, LEASE, lease);
-    this.#set(place, REFUSED_UNTIL, NEVER);
+  /** Adds a grant to what is left, or replaces what is left if the store did not carry it over. Ends a refusal. */
+  grant(
+    index: RecordIndex,
+    granted: number,
+    isCarried: boolean,
+    ends: number,
+    leaseId: number,
+  ): void {
+    const before = isCarried ? this.#spendable(index) + this.#get(index, RESERVE) : 0;
+    const reserve = Math.floor(granted * RESERVE_SHARE);
+    this.#setTokens(index, before + granted - reserve, reserve, ends);
+    this.#set(index, LAST_GRANT, granted);
+    this.#set(index, LEASE_ID, leaseId);
+    this.#set(index, REFUSED_UNTIL, NEVER);
   }
 
-  /** `cost`, and whatever costs more, is refused until then. */
-  refuse(place: Place, cost: number, until: number): void {
-    this.#set(place, REFUSED_COST, cost);
-    this.#set(place, REFUSED_UNTIL, until);
+  /** Remembers that costs of at least `cost` are refused until a time. */
+  refuse(index: RecordIndex, cost: number, until: number): void {
+    this.#set(index, REFUSED_COST, cost);
+    this.#set(index, REFUSED_UNTIL, until);
   }
 
-  /** Seconds until a refusal ends that `cost` falls under; 0 if none does. */
-  refusedSeconds(place: Place, cost: number, now: number): number {
-    const seconds = this.#get(place, REFUSED_UNTIL) - now;
-    return seconds > 0 && cost >= this.#get(place, REFUSED_COST) ? seconds : 0;
+  /** Seconds that the remembered refusal still holds for `cost`; 0 if there is none. */
+  refusedSeconds(index: RecordIndex, cost: number, now: number): number {
+    const seconds = this.#get(index, REFUSED_UNTIL) - now;
+    return seconds > 0 && cost >= this.#get(index, REFUSED_COST) ? seconds : 0;
   }
 
-  refusedCost(place: Place): number {
-    return this.#get(place, REFUSED_COST);
+  refusedCost(index: RecordIndex): number {
+    return this.#get(index, REFUSED_COST);
   }
 
-  violations(place: Place): number {
-    return this.#get(place, VIOLATIONS);
-  }
-
-  /** One more; returns how many there are. */
-  addViolation(place: Place): number {
-    const violations = this.#get(place, VIOLATIONS) + 1;
-    this.#set(place, VIOLATIONS, violations);
+  /** Counts a violation and returns the peer's new total. */
+  addViolation(index: RecordIndex): number {
+    const violations = this.#get(index, VIOLATIONS) + 1;
+    this.#set(index, VIOLATIONS, violations);
     return violations;
   }
 
-  /** Violations that the store has not been told of. */
-  unreported(place: Place): number {
-    return this.#get(place, VIOLATIONS) - this.#get(place, REPORTED);
+  /** Violations that have not been reported to the store. */
+  unreported(index: RecordIndex): number {
+    return this.#get(index, VIOLATIONS) - this.#get(index, REPORTED);
   }
 
   /**
-   * The store is told of all; returns how many it had not been told of. If the question is lost they are: an
-   * answer that is lost must not have them counted twice.
+   * Marks all violations as reported and returns how many were not. If the report is lost, so are they: counting them
+   * again after a lost reply could count them twice.
    */
-  tell(place: Place): number {
-    const told = this.unreported(place);
-    this.#set(place, REPORTED, this.#get(place, VIOLATIONS));
-    return told;
+  takeUnreported(index: RecordIndex): number {
+    const violations = this.unreported(index);
+    this.#set(index, REPORTED, this.#get(index, VIOLATIONS));
+    return violations;
   }
 
-  /** The store knows of so many in all; those it has not been told of come on top. */
-  known(place: Place, violations: number): void {
-    const rest = this.unreported(place);
-    this.#set(place, REPORTED, violations);
-    this.#set(place, VIOLATIONS, violations + rest);
+  /** Takes over the store's count of violations and keeps the unreported ones on top of it. */
+  setReported(index: RecordIndex, violations: number): void {
+    const unreported = this.unreported(index);
+    this.#set(index, REPORTED, violations);
+    this.#set(index, VIOLATIONS, violations + unreported);
   }
 
-  /** Whether nothing is forgotten with it. */
-  isIdle(place: Place, now: number): boolean {
+  /** Whether the record can be deleted without losing anything. */
+  isIdle(index: RecordIndex, now: number): boolean {
     return (
-      this.left(place, now) === 0 &&
-      this.#get(place, REFUSED_UNTIL) <= now &&
-      this.unreported(place) === 0
+      this.left(index, now) === 0 &&
+      this.#get(index, REFUSED_UNTIL) <= now &&
+      this.unreported(index) === 0
     );
   }
 
-  /** Tokens held in all. */
+  /** Unspent tokens of all peers. O(number of peers). */
   total(now: number): number {
     let total = this.#table.total(now);
-    for (let place = 0; place < this.size; place += 1) {
-      if (now < this.until(place)) total += this.#get(place, RESERVE);
+    for (let index = 0; index < this.size; index += 1) {
+      if (now < this.ends(index)) total += this.#get(index, RESERVE);
     }
     return total;
   }
 
-  #spendable(place: Place): number {
-    return this.#table.tokens(this.keyAt(place));
+  #spendable(index: RecordIndex): number {
+    return this.#table.tokens(this.keyAt(index));
   }
 
-  /** Until the lease ends, so much may be spent, and behind it the reserve. */
-  #hold(place: Place, spendable: number, reserve: number, until = this.until(place)): void {
-    this.#table.set(this.keyAt(place), spendable, until);
-    this.#set(place, RESERVE, reserve);
-    this.#set(place, UNTIL, until);
+  #setTokens(
+    index: RecordIndex,
+    spendable: number,
+    reserve: number,
+    ends = this.ends(index),
+  ): void {
+    this.#table.set(this.keyAt(index), spendable, ends);
+    this.#set(index, RESERVE, reserve);
+    this.#set(index, ENDS, ends);
   }
 
-  #get(place: Place, field: number): number {
-    return this.#records.get(place, field);
+  #get(index: RecordIndex, field: number): number {
+    return this.#records.get(index, field);
   }
 
-  #set(place: Place, field: number, value: number): void {
-    this.#records.set(place, field, value);
+  #set(index: RecordIndex, field: number, value: number): void {
+    this.#records.set(index, field, value);
   }
 }

@@ -1,98 +1,94 @@
-// The store as a limiter sees it: where a peer is in it, and what decides while it does not answer.
+// The store as a limiter uses it: routes calls for a peer to the peer's shard, and applies the failure policy while
+// that shard does not answer.
 
 import { ALLOWED } from '../../rate-limiter.js';
 import { type CheckResult, RateLimitAction } from '../../types.js';
-import { type StoreClient, storeClient } from '../store/client.js';
+import { createStoreClient, type StoreClient } from '../store/client.js';
 import { Deadlines } from '../store/deadlines.js';
 import { SHARDS, shardOf, storeKey } from '../store/keys.js';
 import type { ScriptName } from '../store/limit-scripts.js';
-import { type Call, CallBack, NoAnswer } from '../store/script-call.js';
-import { Shard, type StateChange, type StoreCounters } from '../store/shard.js';
-import { Shares } from './fallback-buckets.js';
-import type { SharedSettings } from './options.js';
+import { CallbackCall, NoReplyError, type ScriptCall } from '../store/script-call.js';
+import { Shard } from '../store/shard.js';
+import type { StateChange, StoreCounters } from '../store/shard-health.js';
+import { nowSeconds, RETRY_SECONDS } from '../store/timing.js';
+import { FallbackBuckets } from './fallback-buckets.js';
+import type { SharedLimitConfig } from './options.js';
 
-/** Seconds after which it is worth asking again. */
-export const RETRY_SECONDS = 0.25;
-
-export interface StoreListener {
+export interface LimitStoreListener {
   onState(change: StateChange): void;
-  /** The store refuses one key, or what it replied cannot be understood. */
+  /** The store refuses the key of one peer, or its reply for that peer is invalid. */
   onFailure(key: string, error: Error): void;
 }
 
-export class Store {
+export class LimitStore {
   readonly deadlines: Deadlines;
   readonly counters: StoreCounters = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 };
   /** Verdicts of the failure policy. */
-  fallbacks = 0;
-  /** Who this node is, as a number that a double holds. */
-  readonly holder = String(Math.floor(Math.random() * 2 ** 53));
-  readonly #settings: SharedSettings;
+  fallbackVerdicts = 0;
+  /** This node's random number, small enough to be exact as a double. */
+  readonly nodeId = String(Math.floor(Math.random() * 2 ** 53));
+  readonly #config: SharedLimitConfig;
   readonly #client: StoreClient;
-  readonly #listener: StoreListener;
+  readonly #listener: LimitStoreListener;
   readonly #shards: (Shard | undefined)[] = [];
-  /** What is given out for parts of the store that are down, and for keys that are not ours. */
-  readonly #shares = new Map<number | 'strays', Shares>();
+  /** Buckets for each shard that is down, and for peers with a key that the store refuses. */
+  readonly #fallbackBuckets = new Map<number | 'refused keys', FallbackBuckets>();
 
-  constructor(settings: SharedSettings, listener: StoreListener) {
-    this.#settings = settings;
+  constructor(config: SharedLimitConfig, listener: LimitStoreListener) {
+    this.#config = config;
     this.#listener = listener;
-    this.#client = storeClient(settings.client);
-    this.deadlines = new Deadlines(settings.deadlineSeconds);
-    // Where there is one part it is needed for certain: better to hear at once what is wrong with it.
+    this.#client = createStoreClient(config.client);
+    this.deadlines = new Deadlines(config.deadlineSeconds);
+    // A single server is certainly needed, so its first heartbeat is sent at once and reports what is wrong with it.
     if (!this.#client.isCluster) this.#shard(0);
   }
 
-  /** Makes a call for a peer. It is answered, or fails, within the deadline. */
-  call(key: string, call: Call): void {
+  /** Makes a call for a peer. It is answered or fails within the deadline. */
+  call(key: string, call: ScriptCall): void {
     this.#shardOf(key).call(call);
   }
 
-  /** The key of a peer. */
+  /** The store's key of a peer. */
   keyOf(key: string): string {
-    return storeKey(this.#settings.prefix, shardOf(key), key);
+    return storeKey(this.#config.prefix, shardOf(key), key);
   }
 
-  /** The reply of a script called for a peer. */
-  reply(name: ScriptName, key: string, rest: readonly string[]): Promise<unknown> {
+  /** Calls a script for a peer and resolves with its reply. */
+  run(name: ScriptName, key: string, args: readonly string[]): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      this.call(key, new CallBack(name, this.keyOf(key), rest, resolve, reject));
+      this.call(key, new CallbackCall(name, this.keyOf(key), args, resolve, reject));
     });
   }
 
-  /** Whether the part of the store that has this peer is down. */
+  /** Whether the shard of a peer is down. */
   isDown(key: string): boolean {
     return this.#shardOf(key).state === 'down';
   }
 
-  /** The verdict of the failure policy. `error`: what came instead of an answer, if something did. */
-  fallback(key: string, cost: number, error?: unknown): CheckResult {
-    this.fallbacks += 1;
-    const isStray = error !== undefined && !(error instanceof NoAnswer);
-    if (isStray) this.#listener.onFailure(key, error as Error);
-    if (this.#settings.onStoreFailure === 'open') return ALLOWED;
-    if (this.#settings.onStoreFailure === 'closed') return [RateLimitAction.DELAY, RETRY_SECONDS];
+  /** The verdict of the failure policy. `error`: why the call for this check failed, if there was one. */
+  fallbackVerdict(key: string, cost: number, error?: unknown): CheckResult {
+    this.fallbackVerdicts += 1;
+    const isRefusedKey = error !== undefined && !(error instanceof NoReplyError);
+    if (isRefusedKey) this.#listener.onFailure(key, error as Error);
+    if (this.#config.onStoreFailure === 'open') return ALLOWED;
+    if (this.#config.onStoreFailure === 'closed') return [RateLimitAction.DELAY, RETRY_SECONDS];
     const shard = this.#shardOf(key);
-    // Of a store that has not answered once or twice others still get everything.
-    if (!isStray && shard.state !== 'down') return [RateLimitAction.DELAY, RETRY_SECONDS];
-    const now = performance.now() / 1000;
-    const shares = this.#sharesOf(isStray ? 'strays' : this.#numberOf(key), now);
-    const delay = shares.take(key, cost, now);
+    // After one or two failures other nodes still get the whole rate from the store, so this node must not add to it.
+    if (!isRefusedKey && shard.state !== 'down') return [RateLimitAction.DELAY, RETRY_SECONDS];
+    const now = nowSeconds();
+    const buckets = this.#bucketsOf(isRefusedKey ? 'refused keys' : this.#numberOf(key), now);
+    const delay = buckets.take(key, cost, now);
     return delay === 0 ? ALLOWED : [RateLimitAction.DELAY, delay];
   }
 
+  /** `down` while any shard is down. */
   get state(): 'up' | 'down' {
-    return this.#all().some(({ state }) => state === 'down') ? 'down' : 'up';
+    return this.#openShards().some(({ state }) => state === 'down') ? 'down' : 'up';
   }
 
-  /** By how many the rate is divided: as many as are expected, or have been seen in any part of the store. */
-  #sharers(): number {
-    return Math.max(this.#settings.nodes, ...this.#all().map(({ mostNodes }) => mostNodes));
-  }
-
-  /** Nodes last seen. */
+  /** The number of nodes last seen. */
   get nodes(): number {
-    return Math.max(1, ...this.#all().map(({ nodes }) => nodes));
+    return Math.max(1, ...this.#openShards().map(({ nodes }) => nodes));
   }
 
   async ready(): Promise<void> {
@@ -100,7 +96,7 @@ export class Store {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#all().map((shard) => shard.close()));
+    await Promise.all(this.#openShards().map((shard) => shard.close()));
     this.deadlines.close();
     this.#client.release();
   }
@@ -113,23 +109,23 @@ export class Store {
     return this.#shard(this.#numberOf(key));
   }
 
-  #all(): Shard[] {
+  #openShards(): Shard[] {
     return this.#shards.filter((shard) => shard !== undefined);
   }
 
   #shard(number: number): Shard {
     const known = this.#shards[number];
     if (known !== undefined) return known;
-    const { prefix, deadlineSeconds } = this.#settings;
+    const { prefix, deadlineSeconds } = this.#config;
     const shard = new Shard(
       {
         client: this.#client,
-        limit: this.#settings,
-        holder: this.holder,
+        limit: this.#config,
+        nodeId: this.nodeId,
         deadlines: this.deadlines,
         deadlineSeconds,
-        givenWhileAway: (seconds) => this.#givenWhileAway(seconds),
-        onChange: (change) => this.#changed(change),
+        givenWhileDown: (seconds) => this.#givenWhileDown(seconds),
+        onChange: (change) => this.#onChange(change),
         counters: this.counters,
       },
       number,
@@ -139,22 +135,28 @@ export class Store {
     return shard;
   }
 
-  #changed(change: StateChange): void {
-    this.#shares.delete(change.shard);
+  #onChange(change: StateChange): void {
+    this.#fallbackBuckets.delete(change.shard);
     this.#listener.onState(change);
   }
 
-  #sharesOf(id: number | 'strays', now: number): Shares {
-    let shares = this.#shares.get(id);
-    if (shares === undefined) {
-      shares = new Shares(this.#settings, this.#sharers(), this.#settings.maxPeers, now);
-      this.#shares.set(id, shares);
+  #bucketsOf(id: number | 'refused keys', now: number): FallbackBuckets {
+    let buckets = this.#fallbackBuckets.get(id);
+    if (buckets === undefined) {
+      buckets = new FallbackBuckets(this.#config, this.#maxNodes(), this.#config.maxPeers, now);
+      this.#fallbackBuckets.set(id, buckets);
     }
-    return shares;
+    return buckets;
   }
 
-  #givenWhileAway(seconds: number): number {
-    const { onStoreFailure, rateLimit, burstLimit } = this.#settings;
+  /** The number of nodes that share the rate: `nodes`, or more if any shard has recently seen more. */
+  #maxNodes(): number {
+    return Math.max(this.#config.nodes, ...this.#openShards().map(({ maxNodes }) => maxNodes));
+  }
+
+  /** The most tokens that all nodes together may give a peer without the store in so many seconds. */
+  #givenWhileDown(seconds: number): number {
+    const { onStoreFailure, rateLimit, burstLimit } = this.#config;
     if (onStoreFailure === 'closed') return 0;
     return onStoreFailure === 'open' ? burstLimit : rateLimit * seconds;
   }

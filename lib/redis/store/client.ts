@@ -1,30 +1,36 @@
-// The user's own client, whichever it is: node-redis (a client, a cluster, a pool, a sentinel) or
-// ioredis (a client, a cluster) and what is shaped like them. It is told by its methods, never imported.
-// Knows how scripts and channels are called; nothing of limits.
+// Adapters for the user's own client: node-redis (a client, a cluster, a pool, a sentinel), ioredis (a client, a
+// cluster), and objects with the same methods. A client is recognized by its methods; neither library is imported.
 
 import { refused } from '../../errors.js';
 import { hasMethods } from '../../kinds.js';
 
-/** What a store does for this package. Replies are what Lua returns; an error of the store's rejects. */
+/** What this package needs of a client. Replies are what Lua returns; an error of the store rejects. */
 export interface StoreClient {
-  /** Whether keys lie on several servers. */
+  /** Whether keys are spread over several servers. */
   readonly isCluster: boolean;
   evalSha(sha: string, keys: string[], args: string[]): Promise<unknown>;
   eval(text: string, keys: string[], args: string[]): Promise<unknown>;
   /**
-   * Listens to a channel over a connection of its own, and again whenever that is lost. `onReady` is called
-   * each time it listens anew: what was said in between it has missed.
+   * Creates a second client for a subscription, since a subscribed connection takes no other commands.
+   * @throws `ERR_LIMITER_OPTION` if the client has no duplicate() or its duplicate cannot subscribe.
+   */
+  duplicate(): Subscriber;
+  /** Stops using the client. It stays open, because it belongs to the user. */
+  release(): void;
+}
+
+/** A duplicate of the user's client; it belongs to this package. */
+export interface Subscriber {
+  /**
+   * Connects and subscribes to a channel; resubscribes whenever the connection was lost. Calls `onReady` after each
+   * subscription: messages that were published before it may have been missed.
    */
   subscribe(
     channel: string,
     onMessage: (message: string) => void,
     onReady: () => void,
-  ): Promise<Subscription>;
-  /** Lets go of the client, which stays open: it is the user's. */
-  release(): void;
-}
-
-export interface Subscription {
+  ): Promise<void>;
+  /** Ends the connection, whether it is open, being opened or closed. */
   close(): void;
 }
 
@@ -43,6 +49,7 @@ interface NodeRedis extends Emitter {
   connect(): Promise<unknown>;
   subscribe?(channel: string, listener: (message: string) => void): Promise<unknown>;
   destroy?(): unknown;
+  disconnect?(): unknown;
 }
 
 interface IoRedis extends Emitter {
@@ -51,21 +58,25 @@ interface IoRedis extends Emitter {
   eval(text: string, keyCount: number, ...keysAndArgs: string[]): Promise<unknown>;
   duplicate(): IoRedis;
   subscribe(channel: string): Promise<unknown>;
-  disconnect(): void;
+  destroy?(): unknown;
+  disconnect?(): unknown;
 }
 
-/** A client of node-redis or ioredis, as the user made it. */
+/** A client of node-redis or ioredis, as the user created it. */
 export type RedisClient = object;
 
-/** @throws `ERR_LIMITER_OPTION` for what is neither. */
-export function storeClient(client: unknown): StoreClient {
-  if (has<NodeRedis>(client, ['evalSha', 'eval', 'connect', 'on', 'off']))
+/** @throws `ERR_LIMITER_OPTION` if the client is neither of node-redis nor of ioredis. */
+export function createStoreClient(client: unknown): StoreClient {
+  if (isClient<NodeRedis>(client, ['evalSha', 'eval', 'connect', 'on', 'off'])) {
     return ofNodeRedis(client);
-  if (has<IoRedis>(client, ['evalsha', 'eval', 'duplicate', 'on', 'off'])) return ofIoRedis(client);
+  }
+  if (isClient<IoRedis>(client, ['evalsha', 'eval', 'duplicate', 'on', 'off'])) {
+    return ofIoRedis(client);
+  }
   throw refused('ERR_LIMITER_OPTION', 'client', client, 'a client of node-redis or ioredis');
 }
 
-function has<T extends object>(client: unknown, methods: readonly string[]): client is T {
+function isClient<T extends object>(client: unknown, methods: readonly string[]): client is T {
   return typeof client === 'object' && hasMethods(client, ...methods);
 }
 
@@ -74,43 +85,22 @@ function ofNodeRedis(client: NodeRedis): StoreClient {
     isCluster: 'slots' in client && 'masters' in client,
     evalSha: (sha, keys, args) => client.evalSha(sha, { keys, arguments: args }),
     eval: (text, keys, args) => client.eval(text, { keys, arguments: args }),
-    async subscribe(channel, onMessage, onReady) {
+    duplicate() {
       const own = client.duplicate?.();
-      if (own?.subscribe === undefined) throw cannotListen();
-      const subscribe = async () => {
-        await own.connect();
-        await own.subscribe?.(channel, onMessage);
+      if (own?.subscribe === undefined) throw cannotSubscribe(client);
+      return {
+        subscribe(channel, onMessage, onReady) {
+          const subscribe = async () => {
+            await own.connect();
+            await own.subscribe?.(channel, onMessage);
+          };
+          return keepSubscribed(own, subscribe, onReady);
+        },
+        close: () => void disconnect(own),
       };
-      return listen(own, subscribe, () => destroy(own), onReady);
     },
-    release: survive(client),
+    release: ignoreErrors(client),
   };
-}
-
-/** Both kinds resubscribe by themselves when they have connected again, and say `ready` before they have. */
-async function listen(
-  own: Emitter,
-  subscribe: () => Promise<unknown>,
-  close: () => void,
-  onReady: () => void,
-): Promise<Subscription> {
-  own.on('error', () => {});
-  own.on('ready', () => setImmediate(onReady));
-  try {
-    await subscribe();
-  } catch (error) {
-    close();
-    throw error;
-  }
-  onReady();
-  return { close };
-}
-
-/** Clients that were never open, or have ended already, throw when they are ended. */
-function destroy(client: NodeRedis): void {
-  try {
-    client.destroy?.();
-  } catch {}
 }
 
 function ofIoRedis(client: IoRedis): StoreClient {
@@ -118,29 +108,57 @@ function ofIoRedis(client: IoRedis): StoreClient {
     isCluster: client.isCluster === true,
     evalSha: (sha, keys, args) => client.evalsha(sha, keys.length, ...keys, ...args),
     eval: (text, keys, args) => client.eval(text, keys.length, ...keys, ...args),
-    async subscribe(channel, onMessage, onReady) {
+    duplicate() {
       const own = client.duplicate();
-      own.on('message', (from: string, message: string) => {
-        if (from === channel) onMessage(message);
-      });
-      return listen(
-        own,
-        () => own.subscribe(channel),
-        () => own.disconnect(),
-        onReady,
-      );
+      return {
+        subscribe(channel, onMessage, onReady) {
+          own.on('message', (from: string, message: string) => {
+            if (from === channel) onMessage(message);
+          });
+          return keepSubscribed(own, () => own.subscribe(channel), onReady);
+        },
+        close: () => void disconnect(own),
+      };
     },
-    release: survive(client),
+    release: ignoreErrors(client),
   };
 }
 
-function cannotListen(): Error {
-  const accepted = 'a client that can be duplicated, to listen to a channel';
-  return refused('ERR_LIMITER_OPTION', 'client', 'a pool', accepted);
+/** Both libraries resubscribe by themselves after a reconnection, and emit `ready` shortly before they have done so. */
+async function keepSubscribed(
+  own: NodeRedis | IoRedis,
+  subscribe: () => Promise<unknown>,
+  onReady: () => void,
+): Promise<void> {
+  own.on('error', () => {});
+  own.on('ready', () => setImmediate(onReady));
+  try {
+    await subscribe();
+  } catch (error) {
+    void disconnect(own);
+    throw error;
+  }
+  onReady();
 }
 
-/** A client nobody listens to ends the process when its connection fails. What failed, callers are told. */
-function survive(client: Emitter): () => void {
+/** Ends a connection. The libraries throw or reject if it was never open or has been closed already. */
+async function disconnect(own: NodeRedis | IoRedis): Promise<void> {
+  try {
+    if (own.destroy !== undefined) await own.destroy();
+    else await own.disconnect?.();
+  } catch {}
+}
+
+function cannotSubscribe(client: unknown): Error {
+  const accepted = 'a client with duplicate(), to subscribe to a channel';
+  return refused('ERR_LIMITER_OPTION', 'client', client, accepted);
+}
+
+/**
+ * Keeps failures of the client's connection from ending the process, as an `error` event without a listener would.
+ * Callers learn of failures from their calls. Returns a function that undoes it.
+ */
+function ignoreErrors(client: Emitter): () => void {
   const ignore = () => {};
   client.on('error', ignore);
   return () => void client.off('error', ignore);

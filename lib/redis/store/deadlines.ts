@@ -1,24 +1,26 @@
-// Deadlines of calls that all have the same time: a list and one timer, since a timer for each call would
-// cost as much as the rest of it. Who has ended leaves the list at once: what is kept for a tenth of a
-// second outlives the young generation of the garbage collector, which then copies it.
+// Deadlines of calls that all have the same timeout. One linked list and one timer serve all calls, because a timer per
+// call would cost as much as the rest of the call. A finished call leaves the list at once: an object that is kept for
+// a tenth of a second outlives the young generation of the garbage collector, which then copies it.
 
-import { detached, LONGEST_TIMEOUT_MS } from '../../timers.js';
+import { LONGEST_TIMEOUT_MS } from '../../timers.js';
+import { timeoutError } from './replies.js';
+import { nowSeconds, startTimer, type Timer } from './timing.js';
 
-/** Something that ends, or has its time run out; whichever comes first. */
+/** An operation that either ends or expires, whichever comes first. */
 export abstract class Pending {
   /** Seconds, by `performance.now()`. */
-  readonly startedAt = performance.now() / 1000;
+  readonly startedAt = nowSeconds();
   #isDone = false;
-  /** Neighbours in the list. @internal */
+  /** The previous operation of the list. @internal */
   before: Pending | undefined;
-  /** @internal */
+  /** The next operation of the list. @internal */
   after: Pending | undefined;
 
   get isDone(): boolean {
     return this.#isDone;
   }
 
-  /** It ends now; false if it had ended, or run out of time. */
+  /** Ends the operation. False if it has ended or expired before. */
   end(): boolean {
     if (this.#isDone) return false;
     this.#isDone = true;
@@ -29,20 +31,35 @@ export abstract class Pending {
     return true;
   }
 
-  /** Its time has run out. */
+  /** Called once if the deadline passes first. */
   abstract expire(): void;
 }
 
-/** Both ends of the list. */
-class Ends extends Pending {
+/** A reply that is awaited. `onTimeout` gets an `ERR_LIMITER_STORE` if the deadline passes first. */
+export class PendingReply extends Pending {
+  readonly #onTimeout: (error: Error) => void;
+
+  constructor(onTimeout: (error: Error) => void) {
+    super();
+    this.#onTimeout = onTimeout;
+  }
+
+  override expire(): void {
+    this.#onTimeout(timeoutError());
+  }
+}
+
+/** Either end of the list. */
+class Sentinel extends Pending {
   override expire(): void {}
 }
 
+/** The deadlines of all operations that have the same number of seconds. */
 export class Deadlines {
   readonly #seconds: number;
-  readonly #first = new Ends();
-  readonly #last = new Ends();
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  readonly #first = new Sentinel();
+  readonly #last = new Sentinel();
+  #timer: Timer | undefined;
 
   constructor(seconds: number) {
     this.#seconds = seconds;
@@ -50,7 +67,7 @@ export class Deadlines {
     this.#last.before = this.#first;
   }
 
-  /** Gives it its time, counted from when it was made. */
+  /** Gives an operation its deadline, counted from its `startedAt`. */
   add(pending: Pending): void {
     const before = this.#last.before as Pending;
     before.after = pending;
@@ -60,36 +77,34 @@ export class Deadlines {
     if (this.#timer === undefined) this.#arm();
   }
 
-  /** Nothing more comes. What is still in the list keeps its time. */
+  /** Stops the timer if nothing is pending. Operations that are still pending keep their deadlines. */
   close(): void {
     if (this.#first.after !== this.#last) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }
 
-  /** For the first in the list, also where something is added while others run out of time. */
+  /** Starts the timer for the first of the list. `add` calls this too while #expireDue runs. */
   #arm(): void {
-    const seconds = this.#left(this.#first.after as Pending);
-    // A process that stood still finds its timers due before it has read the answers that are there.
+    const seconds = this.#secondsLeft(this.#first.after as Pending);
     const milliseconds = Math.min(Math.max(0, Math.ceil(seconds * 1000)), LONGEST_TIMEOUT_MS);
-    this.#timer = detached(() => {
-      return setTimeout(() => setImmediate(() => this.#look()), milliseconds);
-    });
-    this.#timer.unref?.();
+    // After a pause of the process its timers fire before it has read replies that have arrived: setImmediate lets it
+    // read them first.
+    this.#timer = startTimer(() => setImmediate(() => this.#expireDue()), milliseconds);
   }
 
-  #look(): void {
+  #expireDue(): void {
     this.#timer = undefined;
     for (;;) {
       const next = this.#first.after as Pending;
       if (next === this.#last) return;
-      if (this.#left(next) > 0) break;
+      if (this.#secondsLeft(next) > 0) break;
       if (next.end()) next.expire();
     }
     if (this.#timer === undefined) this.#arm();
   }
 
-  #left({ startedAt }: Pending): number {
-    return startedAt + this.#seconds - performance.now() / 1000;
+  #secondsLeft({ startedAt }: Pending): number {
+    return startedAt + this.#seconds - nowSeconds();
   }
 }

@@ -1,37 +1,37 @@
-// What a peer is known by, and where it is in the store: one key of its own, whatever its name. Two names
-// are one peer exactly when `===`, as everywhere in this package.
+// Names of peers, and the store's keys for them. Each peer has one key, whatever its name is. Two names are one peer
+// exactly if they are `===`, as everywhere in this package.
 
 import { createHash } from 'node:crypto';
 
 /**
- * Into how many parts the peers are dealt, each on one server of a cluster: so many hash slots are used.
- * The braces of a name are escaped, so a peer cannot choose its part but by trial.
+ * The number of shards: groups of peers, each on one server of a cluster. They use as many hash slots. Braces in names
+ * are escaped, so a peer can choose its shard only by trial and error.
  */
 export const SHARDS = 64;
 
-/** Longer names are known by a digest: an attacker's must fill neither a process nor the store. */
-const LONGEST = 128;
+/** Longer names (in UTF-16 code units) become a digest, so that an attacker's names fill neither process nor store. */
+const LONGEST_NAME = 128;
 const DIGEST = /^#[0-9a-f]{128}$/;
-// What would be read as a hash tag, what marks an escape or a digest, and what UTF-8 cannot tell apart.
+// What Redis would read as a hash tag, what marks an escape or a digest, and what UTF-8 cannot represent.
 const SPECIAL = /[%{}#]|\p{Surrogate}/gu;
 
-/** What a peer is known by: its name, or a digest, which is longer than any such name. */
+/** The id of a peer: its name, or the digest of a long name. A digest is longer than any name that is an id. */
 export function idOf(key: string): string {
-  if (key.length <= LONGEST) return key;
+  if (key.length <= LONGEST_NAME) return key;
   return `#${createHash('sha512').update(key, 'utf16le').digest('hex')}`;
 }
 
-/** Whether an id is the name itself. */
+/** Whether an id is the peer's name, not a digest of it. */
 export function isName(id: string): boolean {
-  return id.length <= LONGEST;
+  return id.length <= LONGEST_NAME;
 }
 
-/** Whether a text can be the id of a peer. */
+/** Whether a string can be the id of a peer. */
 export function isId(text: string): boolean {
   return isName(text) || DIGEST.test(text);
 }
 
-/** The number of the part that a peer is in: FNV-1a of its id. */
+/** The number of a peer's shard: the FNV-1a hash of its id, reduced. */
 export function shardOf(id: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < id.length; i += 1) {
@@ -40,17 +40,17 @@ export function shardOf(id: string): number {
   return (hash >>> 16) % SHARDS;
 }
 
-/** The key of something in one part of the store. */
-export function storeKey(prefix: string, part: number | string, id: string): string {
-  return `${prefix}:{${part}}:${isName(id) ? escaped(id) : id}`;
+/** The store's key for an id in a shard or another group of keys that must be on one server. */
+export function storeKey(prefix: string, group: number | string, id: string): string {
+  return `${prefix}:{${group}}:${isName(id) ? escapeName(id) : id}`;
 }
 
-function escaped(name: string): string {
+function escapeName(name: string): string {
   if (isPlain(name)) return name;
   return name.replace(SPECIAL, (unit) => `%${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
-/** Whether there is nothing to escape, at a glance: a pattern would take as long as all the rest. */
+/** Whether nothing needs an escape. A regular expression would take as long as the rest of a call. */
 function isPlain(name: string): boolean {
   for (let i = 0; i < name.length; i += 1) {
     const unit = name.charCodeAt(i);

@@ -1,53 +1,34 @@
-// The scripts that run in the store: Lua, one key each. The token bucket is that of
-// lib/engine/js/arithmetic.ts: same statements, same order, IEEE doubles, so the same answers to the
-// last bit. Numbers go in and out as text of 17 digits, since a store cuts Lua's to integers.
+// The Lua scripts of a limit. Each touches one key, that of one peer. Nodes of different versions share these keys, so
+// what the scripts store must stay compatible.
 //
-// A peer's key holds, packed: tokens, when they were refilled, violations, and its leases (who holds it,
-// its number, how many tokens, until when). Tokens and leased tokens together never exceed the burst.
-// Whatever else lies under a key is somebody else's: it is refused, and left as it is.
+// The token bucket is that of lib/engine/js/arithmetic.ts: the same statements in the same order, on IEEE doubles, so
+// both return bit-identical results. Numbers are passed as strings of 17 digits, because the store truncates Lua's
+// numbers to integers.
 //
-// Every script is told the latest time (the store's) at which it may still run: one that waited in a
-// queue while the store was away is answered `late`, and changes nothing. After a time when the store was
-// away the same argument says since when it is back, what a bucket that was last used before then has lost,
-// and, of leases that the store does not know: until when all of the burst may be on them, and until when half.
+// A peer's key holds, packed: tokens, the time of the last refill, violations, and the peer's leases (the node, the
+// lease's number, its tokens, its end). Tokens and leased tokens together never exceed the burst. A script refuses a
+// key that holds anything else, and does not change it.
+//
+// The first argument of every script is the latest time (the store's) at which the script may be executed. A script
+// that reaches the store later, because it waited in a queue while the store was unreachable, replies `late` and
+// changes nothing. After an outage the same argument holds four more numbers: when the store returned; how many
+// tokens a bucket loses that was last used before that; and, for leases that the store has lost, until when they may
+// hold all of the burst, and until when half of it.
 
 import { createHash } from 'node:crypto';
+import { READ_CLOCK } from './heartbeat-scripts.js';
+import { LEASED_SHARE, type Limit, ttlMs } from './limit.js';
 
-/** The limit that scripts are written for. */
-export interface Limit {
-  readonly rateLimit: number;
-  readonly burstLimit: number;
-  readonly disconnectThreshold: number | null;
-  readonly leaseSeconds: number;
-  /** How long a lease holds if more than half of the burst is on lease with it; at most `leaseSeconds`. */
-  readonly dearSeconds: number;
-}
-
-export type ScriptName = 'strict' | 'lease' | 'leave' | 'look';
+export type ScriptName = 'strict' | 'lease' | 'release' | 'read';
 
 export interface Script {
-  readonly name: ScriptName;
-  readonly limit: Limit;
   readonly text: string;
   readonly sha: string;
 }
 
-/** Seconds for which violations are remembered after the last check. */
-export const VIOLATIONS_SECONDS = 3600;
-/** How long a key of a full bucket stays beyond its use. Longer than clocks and timers are coarse. */
-const SPARE_SECONDS = 1;
-const MOST_TTL_MS = 1e14;
-
-/** The share of the burst that may be on lease for long. */
-export const LEASED_SHARE = 0.5;
-const DEAR_SECONDS = 0.5;
-
-const READ_CLOCK = `local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000`;
-
-// Expired leases give their room back at the time they end, tokens are lost at the time a node says, and so
-// is the capacity raised: a refill in one piece would grant again what was spent in between. Tables are made only where there
-// is something to put in them, since most peers of mode `strict` are three numbers.
+// Refills step by step: at the end of each expired lease, when its tokens may be refilled again; when an outage took
+// tokens; and when the capacity was raised. A refill in one step would grant again what was spent in between. Tables
+// are created only if they get entries, since most peers of mode `strict` consist of three numbers.
 const REFILL = (to: string) => `
 local seconds = 0
 if ${to} > last then seconds = ${to} - last end
@@ -112,8 +93,8 @@ end
 redis.call('SET', KEYS[1], packed, 'PX', violations > 0 and OFFENDER_TTL or TTL)
 `;
 
-// Replies 1 for allow, 0 for disconnect, the seconds to wait otherwise: with an exponent, since to some
-// clients numbers are texts.
+// ARGV[2]: the cost. Replies 1 for allow, 0 for disconnect, otherwise the seconds to wait: with an exponent, so that a
+// client that maps numbers to strings does not turn one second into the `1` of allow.
 const STRICT = `
 local cost = tonumber(ARGV[2])
 local reply = 1
@@ -128,6 +109,7 @@ end
 ${SAVE}
 return reply`;
 
+// ARGV[2]: the node. ARGV[5]: violations to add.
 const MINE = `
 local function text(number) return string.format('%.17g', number) end
 local mine
@@ -138,10 +120,12 @@ end
 violations = violations + tonumber(ARGV[5])
 `;
 
-// The node says what is left of its lease, and what it needs: at least the first cost, if it can be all
-// the costs, and more ahead of use. What is ahead of use is half of what may still be leased, so that others get
-// theirs. The lease it has goes on as part of the new one. Where more than half is on lease the new one is
-// short: a store that has lost everything can wait until all such are over.
+// ARGV[3], ARGV[4]: the number of the node's lease, and its unspent tokens. ARGV[6]: the number of the new lease.
+// ARGV[7]: the least that is needed. ARGV[8]: the sum of all waiting costs. ARGV[9]: tokens wanted ahead of use.
+//
+// Tokens ahead of use are at most half of what may still be leased, so that other nodes get some. The node's lease
+// becomes part of the new one. If more than half of the burst is on lease, the new lease is short: after a loss of all
+// data the store can then wait until all such leases have ended.
 const LEASE = `${MINE}
 local known, left = tonumber(ARGV[3]), tonumber(ARGV[4])
 local id, first, all, ahead = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -172,8 +156,8 @@ end
 ${SAVE}
 return {text(granted), carried, text(tokens), violations, text(lifetime)}`;
 
-// The peer has left the node: what is left of its lease comes back.
-const LEAVE = `${MINE}
+// ARGV[3], ARGV[4]: the number of the node's lease, and its unspent tokens, which return to the bucket.
+const RELEASE = `${MINE}
 if mine and leases[mine][2] == tonumber(ARGV[3]) then
   local left = math.min(tonumber(ARGV[4]), leases[mine][3])
   tokens = tokens + left
@@ -182,58 +166,32 @@ end
 ${SAVE}
 return violations`;
 
-const LOOK = `
+const READ = `
 return {string.format('%.17g', tokens), violations}`;
 
 const BODIES: Record<ScriptName, string> = {
   strict: STRICT,
   lease: LEASE,
-  leave: LEAVE,
-  look: LOOK,
+  release: RELEASE,
+  read: READ,
 };
 
 /**
- * A script as one run of a server knows it: with a restart its name is known no more, to no node, however
- * fast the others are to load their own again. So nobody takes an empty store for one that has everything.
- * `clock`: the Lua that sets \`now\`; tests have their own.
+ * The script for one run of a server. After a restart no node's scripts are known to the server, even if other nodes
+ * have loaded theirs: so no node mistakes a store that has lost its data for one that has everything.
+ * `readClock`: the Lua that sets \`now\`; tests replace it.
  */
-export function script(name: ScriptName, limit: Limit, run: string, clock = READ_CLOCK): Script {
-  const text = `-- ${run}\n${clock}\n${constants(limit)}${LOAD}${BODIES[name]}\n`;
-  return { name, limit, text, sha: createHash('sha1').update(text).digest('hex') };
+export function createScript(
+  name: ScriptName,
+  limit: Limit,
+  runId: string,
+  readClock = READ_CLOCK,
+): Script {
+  const text = `-- ${runId}\n${readClock}\n${constants(limit)}${LOAD}${BODIES[name]}\n`;
+  return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
-/** Seconds after which a node that says nothing is taken for gone. */
-const GONE_SECONDS = 15;
-
-/** By which the nodes' key is known to be ours: a member that is no node, and never goes. */
-const MARK = 'relay-limiter';
-
-/**
- * A node's sign of life, under a key of its part of the store. It replies which run of which server this
- * is, for how many seconds it has run (-1 if that must not be asked), the time there, and how many
- * nodes there are. It writes, so a store that takes no writes does not pass for one that works.
- */
-export const BEAT = `${READ_CLOCK}
-local info = redis.pcall('INFO', 'server')
-local run, uptime = 'unknown', -1
-if type(info) == 'string' then
-  run = string.match(info, 'run_id:(%x+)') or run
-  uptime = tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or uptime
-end
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind ~= 'none' and not (kind == 'zset' and redis.call('ZSCORE', KEYS[1], '${MARK}')) then
-  return redis.error_reply('WRONGTYPE a key under the prefix of relay-limiter is not its own')
-end
-redis.call('ZADD', KEYS[1], 'inf', '${MARK}', now, ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ${GONE_SECONDS})
-redis.call('EXPIRE', KEYS[1], ${4 * GONE_SECONDS})
-return {run, uptime, string.format('%.17g', now), redis.call('ZCARD', KEYS[1]) - 1}
-`;
-
-/** A node says good-bye. */
-export const BYE = "return redis.call('ZREM', KEYS[1], ARGV[1])";
-
-/** The limit's numbers as Lua: a store reads them as the doubles they are. */
+/** The limit's numbers as Lua source. Lua reads them as the same doubles. */
 function constants(limit: Limit): string {
   const { rateLimit, burstLimit, disconnectThreshold, leaseSeconds } = limit;
   const values: Record<string, string> = {
@@ -241,7 +199,7 @@ function constants(limit: Limit): string {
     BURST: String(burstLimit),
     THRESHOLD: disconnectThreshold === null ? 'math.huge' : String(disconnectThreshold),
     LIFETIME: String(leaseSeconds),
-    DEAR_LIFETIME: String(limit.dearSeconds),
+    DEAR_LIFETIME: String(limit.shortLeaseSeconds),
     LEASED_SHARE: String(LEASED_SHARE),
     TTL: `'${ttlMs(limit, 0)}'`,
     OFFENDER_TTL: `'${ttlMs(limit, 1)}'`,
@@ -249,28 +207,4 @@ function constants(limit: Limit): string {
   return Object.entries(values)
     .map(([name, value]) => `local ${name} = ${value}`)
     .join('\n');
-}
-
-/**
- * The lifetimes of leases, at least twice the deadline. A lease counts from when it was asked for: a shorter one
- * can be over when its answer arrives, or when a check is made again as its DELAY says, one deadline later.
- */
-export function leaseTimes(
-  leaseSeconds: number,
-  deadlineSeconds: number,
-): Pick<Limit, 'leaseSeconds' | 'dearSeconds'> {
-  const least = Math.min(2 * deadlineSeconds, Number.MAX_VALUE);
-  const longest = Math.max(leaseSeconds, least);
-  return { leaseSeconds: longest, dearSeconds: Math.min(Math.max(DEAR_SECONDS, least), longest) };
-}
-
-/** Seconds after which a bucket is full that nobody has used, whatever was on lease: then it need not be kept. */
-export function fullSeconds({ rateLimit, burstLimit, leaseSeconds }: Limit): number {
-  return leaseSeconds + burstLimit / rateLimit;
-}
-
-/** How long a key is kept after its last use. */
-export function ttlMs(limit: Limit, violations: number): number {
-  const seconds = Math.max(fullSeconds(limit), violations > 0 ? VIOLATIONS_SECONDS : 0);
-  return Math.min(Math.ceil((seconds + SPARE_SECONDS) * 1000), MOST_TTL_MS);
 }

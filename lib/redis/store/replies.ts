@@ -1,18 +1,33 @@
-// What a store says, and what is said of it.
+// What a store replies, and the errors made of it.
 
 import { limiterError } from '../../errors.js';
 
-/** The error for a store that cannot be used, and why. */
+/** An `ERR_LIMITER_STORE`. `cause` is the client's error, if the store itself reported one. */
 export function storeError(message: string, cause?: unknown): Error {
-  return limiterError(Error, 'ERR_LIMITER_STORE', `the store cannot be used: ${message}`, cause);
+  return limiterError(Error, 'ERR_LIMITER_STORE', `store error: ${message}`, cause);
 }
 
-/** The error for a reply that no script of ours gives. */
-export function strangeReply(): Error {
-  return storeError('its reply cannot be understood');
+/** The error for a call without a reply in time. */
+export function timeoutError(): Error {
+  return storeError('no reply within the deadline');
 }
 
-/** Whether it is a number as clients give it: they may map numbers to texts, and texts to buffers. */
-export function isNumber(value: unknown): boolean {
+/** The error for a reply that a script of this package does not return. */
+export function invalidReplyError(): Error {
+  return storeError('invalid reply to a script');
+}
+
+/** The text of an error, or of whatever else a client rejects with. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Whether a script refused a key because it holds something that this package did not write. */
+export function isForeignKeyMessage(message: string): boolean {
+  return /^(ERR )?WRONGTYPE/.test(message);
+}
+
+/** Whether a value is a number as a client returns it: clients may map numbers to strings, and strings to buffers. */
+export function isNumeric(value: unknown): boolean {
   return value !== null && value !== '' && Number.isFinite(Number(value));
 }

@@ -1,54 +1,56 @@
-// A call of a script, from when it is made to its answer or its deadline. Few objects, since a client of
-// a store is made of many already, and the garbage collector has a say in what a check costs.
+// A call of a script, from its start to its reply or its deadline. A call creates few objects: the client creates many
+// already, and garbage collection is part of the cost of a check.
 
 import { Pending } from './deadlines.js';
 import type { ScriptName } from './limit-scripts.js';
 
-/** A call that was not answered. The failure policy decides then. */
-export class NoAnswer extends Error {}
+/** No usable reply: the store is down, late or failing. The failure policy then decides. */
+export class NoReplyError extends Error {}
 
-export abstract class Call extends Pending {
+export abstract class ScriptCall extends Pending {
   readonly name: ScriptName;
   readonly keys: string[];
-  /** What the script is told: times, which are the shard's to write, and what this call is about. */
+  /** The script's arguments. The shard writes the first one (see store-clock.ts) before it sends the call. */
   readonly args: string[];
   isSentAgain = false;
-  /** Told when time runs out. @internal */
-  onLate: ((call: Call, error: NoAnswer) => void) | undefined;
+  /** Called before `failed` if the deadline passes. @internal */
+  onTimeout: ((call: ScriptCall, error: NoReplyError) => void) | undefined;
 
-  constructor(name: ScriptName, key: string, rest: readonly string[]) {
+  constructor(name: ScriptName, key: string, args: readonly string[]) {
     super();
     this.name = name;
     this.keys = [key];
-    this.args = ['', ...rest];
+    this.args = ['', ...args];
   }
 
-  /** The script's reply. */
+  /** Receives the script's reply. */
   abstract answered(reply: unknown): void;
 
-  /** With a `NoAnswer` where the store cannot be asked or has not answered; else it refuses this one key. */
+  /**
+   * Receives a `NoReplyError` if the store gave no usable reply; any other error means that it refuses this key only.
+   */
   abstract failed(error: Error): void;
 
   override expire(): void {
-    const error = new NoAnswer('the store did not answer in time');
-    this.onLate?.(this, error);
+    const error = new NoReplyError('the store did not reply within the deadline');
+    this.onTimeout?.(this, error);
     this.failed(error);
   }
 }
 
-/** A call whose answer goes to functions. */
-export class CallBack extends Call {
+/** A call with functions as its receivers. */
+export class CallbackCall extends ScriptCall {
   readonly #answered: (reply: unknown) => void;
   readonly #failed: (error: Error) => void;
 
   constructor(
     name: ScriptName,
     key: string,
-    rest: readonly string[],
+    args: readonly string[],
     answered: (reply: unknown) => void,
     failed: (error: Error) => void,
   ) {
-    super(name, key, rest);
+    super(name, key, args);
     this.#answered = answered;
     this.#failed = failed;
   }

@@ -1,387 +1,193 @@
-// One part of the store, on one server: its scripts, its clock, how many nodes speak to it, and whether
-// it answers. Each call has a deadline. After failures in a row nothing but the beat goes there, and when
-// one is answered in time everything does again. Knows scripts and times; nothing of peers.
+// A shard of the store: calls scripts on its server, each with a deadline. While the shard is down, calls fail at once.
+// Knows scripts and the store's time; nothing of peers.
 
-import { detached } from '../../timers.js';
-import type { StoreClient } from './client.js';
-import { type Deadlines, Pending } from './deadlines.js';
-import { BEAT, BYE, type Limit, type Script, type ScriptName, script } from './limit-scripts.js';
-import { isNumber, storeError, strangeReply } from './replies.js';
-import { type Call, NoAnswer } from './script-call.js';
-import { LATE_SECONDS, StoreTimes } from './store-clock.js';
+import type { Limit } from './limit.js';
+import { createScript, type Script, type ScriptName } from './limit-scripts.js';
+import { isForeignKeyMessage, messageOf, storeError } from './replies.js';
+import { NoReplyError, type ScriptCall } from './script-call.js';
+import { type HealthContext, ShardHealth, type ShardState } from './shard-health.js';
+import { StoreClock } from './store-clock.js';
+import { LATE_SECONDS, nowSeconds } from './timing.js';
+import { Waiters } from './waiters.js';
 
-export type ShardState = 'up' | 'down';
-
-export interface StateChange {
-  readonly state: ShardState;
-  /** The part of the store: 0 is all of it where it is no cluster. */
-  readonly shard: number;
-  /** Why it is down. */
-  readonly reason?: Error;
-  /** It is up again, but what it knew is lost: every bucket starts empty. */
-  readonly lostData?: boolean;
-}
-
-export interface ShardContext {
-  readonly client: StoreClient;
+export interface ShardContext extends HealthContext {
   readonly limit: Limit;
-  /** Who this node is. */
-  readonly holder: string;
-  readonly deadlines: Deadlines;
   readonly deadlineSeconds: number;
-  /** Tokens that a peer may have been given while the store was away for so long. */
-  readonly givenWhileAway: (seconds: number) => number;
-  readonly onChange: (change: StateChange) => void;
-  readonly counters: StoreCounters;
 }
 
-export interface StoreCounters {
-  /** Scripts called for a peer. */
-  calls: number;
-  /** Signs of life. */
-  beats: number;
-  /** Calls without an answer in time, or with an error. */
-  failures: number;
-  /** How often it went down. */
-  downs: number;
-  /** Calls that have not been answered yet, deadline or not. */
-  inFlight: number;
+interface ShardScript extends Script {
+  /** Whether the server is known to have the script, so that its SHA suffices. */
+  isLoaded: boolean;
 }
 
-/** Failures in a row after which nothing goes there. */
-const FAILURES = 3;
-const BEAT_SECONDS = { down: 0.25, first: 0.5, most: 5 };
-/** How much earlier than this one other nodes may have noticed that the store was gone. */
-const NOTICE_SECONDS = 1;
-const READY_SECONDS = 2;
-/** For so long the largest number of nodes is remembered: after a restart the first to come back sees itself alone. */
-const NODES_SECONDS = 300;
-/** Calls under way, answered in time or not, above which no more are made. */
-const MOST_IN_FLIGHT = 50_000;
-
-/** Something without an answer of its own: what is to be done when none has come. */
-class Expiry extends Pending {
-  readonly #then: (error: Error) => void;
-
-  constructor(then: (error: Error) => void) {
-    super();
-    this.#then = then;
-  }
-
-  override expire(): void {
-    this.#then(storeError('it did not answer in time'));
-  }
-}
+/** Calls without a reply, late ones included, beyond which further calls fail at once. */
+const MAX_IN_FLIGHT = 50_000;
 
 export class Shard {
   readonly #context: ShardContext;
-  readonly #number: number;
-  readonly #key: string;
-  #state: ShardState = 'up';
-  #nodes = 1;
-  #mostNodes = 1;
-  #mostUntil = Number.NEGATIVE_INFINITY;
+  readonly #clock: StoreClock;
+  readonly #health: ShardHealth;
+  /** Calls that need the server's run, and callers of `ready`. */
+  readonly #waiters = new Waiters();
+  /** The scripts for the run `#scriptsRunId`. */
+  readonly #scripts = new Map<ScriptName, ShardScript>();
+  #scriptsRunId: string | undefined;
+  /** Whether the server has answered a heartbeat in this very turn of the event loop. */
+  #isJustAlive = false;
+  readonly #onTimeout = (call: ScriptCall, error: NoReplyError) => {
+    this.#health.recordFailure(error, call.startedAt);
+  };
 
-  // The server, as of the last beat: its run, the scripts it has, and its time.
-  #run: string | undefined;
-  #lastRun: string | undefined;
-  #scripts = new Map<ScriptName, { script: Script; isLoaded: boolean }>();
-  #seenAt = Number.NEGATIVE_INFINITY;
-  readonly #times: StoreTimes;
-
-  readonly #onLate = (call: Call, error: NoAnswer) => this.#failed(error, call.startedAt);
-  #failures = 0;
-  #failingSince = 0;
-  #waiting: { go: () => void; stop: (error: Error) => void }[] = [];
-  #isBeating = false;
-  /** In the turn in which it has been heard of. */
-  #isJustHeard = false;
-  #beatSeconds = BEAT_SECONDS.first;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #isClosed = false;
-
+  /** `key`: the shard's key of nodes. */
   constructor(context: ShardContext, number: number, key: string) {
     this.#context = context;
-    this.#number = number;
-    this.#key = key;
-    this.#times = new StoreTimes(context.limit, context.deadlineSeconds);
-    this.#beat();
+    this.#clock = new StoreClock(context.limit, context.deadlineSeconds);
+    this.#health = new ShardHealth(context, number, key, this.#clock, {
+      onAlive: () => {
+        this.#isJustAlive = true;
+        this.#waiters.resolveAll();
+        this.#isJustAlive = false;
+      },
+      onFailure: (error) => this.#waiters.rejectAll(error),
+    });
+    this.#health.beat();
   }
 
   get state(): ShardState {
-    return this.#state;
+    return this.#health.state;
   }
 
-  /** Nodes last seen, this one included; at least 1. */
+  /** The number of nodes last seen, with this one; at least 1. */
   get nodes(): number {
-    return this.#nodes;
+    return this.#health.nodes;
   }
 
-  /** The most nodes seen within the last minutes. */
-  get mostNodes(): number {
-    return this.#mostNodes;
+  /** The largest number of nodes seen within the last five minutes. */
+  get maxNodes(): number {
+    return this.#health.maxNodes;
   }
 
-  /** Makes a call. It is answered, or fails, within the deadline; at once where the store is known to be down. */
-  call(call: Call): void {
+  /** Makes a call. It is answered or fails within the deadline, and fails at once while the shard is down. */
+  call(call: ScriptCall): void {
     const { counters, deadlines } = this.#context;
-    if (this.#state === 'down') {
-      call.failed(new NoAnswer('the store is down'));
-    } else if (counters.inFlight >= MOST_IN_FLIGHT) {
-      call.failed(new NoAnswer('too many calls are under way'));
+    if (this.state === 'down') {
+      call.failed(new NoReplyError('the store is down'));
+    } else if (counters.inFlight >= MAX_IN_FLIGHT) {
+      call.failed(new NoReplyError(`${MAX_IN_FLIGHT} calls are waiting for a reply`));
     } else {
       counters.calls += 1;
-      call.onLate = this.#onLate;
+      call.onTimeout = this.#onTimeout;
       deadlines.add(call);
-      if (this.#run === undefined) this.#wait(call);
+      if (this.#health.runId === undefined) this.#wait(call);
       else this.#send(call);
     }
   }
 
   /**
-   * Resolves once the server has been heard of. Rejects with what is wrong with it: at once if it says so,
-   * else if nothing is heard for two seconds.
+   * Resolves once the server has answered. Rejects with the reason: at once if the server reports an error, otherwise
+   * after two seconds without a reply.
    */
-  async ready(): Promise<void> {
-    const until = seconds() + READY_SECONDS;
-    for (;;) {
-      try {
-        await this.#heard();
-        return;
-      } catch (error) {
-        if ((error as Error).cause !== undefined || seconds() > until) throw error;
-      }
-    }
-  }
-
-  /** No more beats; says good-bye. */
-  async close(): Promise<void> {
-    this.#isClosed = true;
-    clearTimeout(this.#timer);
-    if (this.#state === 'down') return;
-    const { client, holder, deadlines } = this.#context;
-    await new Promise<void>((resolve) => {
-      const bye = new Expiry(() => resolve());
-      const said = () => {
-        if (bye.end()) resolve();
-      };
-      deadlines.add(bye);
-      client.eval(BYE, [this.#key], [holder]).then(said, said);
+  ready(): Promise<void> {
+    return this.#waiters.untilReady(() => {
+      return this.#health.runId !== undefined && this.state === 'up';
     });
   }
 
-  /** A call failed that was made at `askedAt`. */
-  #failed(error: Error, askedAt: number): void {
-    this.#context.counters.failures += 1;
-    if (this.#state === 'down') return;
-    if (this.#failures === 0) this.#failingSince = askedAt;
-    this.#failures += 1;
-    if (this.#failures >= FAILURES || this.#run === undefined) this.#goDown(error);
-    else this.#beat();
+  /** Stops heartbeats and unregisters this node. */
+  close(): Promise<void> {
+    return this.#health.close();
   }
 
-  #heard(): Promise<void> {
-    return new Promise((go, stop) => {
-      if (this.#run !== undefined && this.#state === 'up') go();
-      else this.#waiting.push({ go, stop });
+  #wait(call: ScriptCall): void {
+    this.#waiters.add({
+      resolve: () => this.#send(call),
+      reject: (error) => call.end() && call.failed(error),
     });
   }
 
-  #wait(call: Call): void {
-    this.#waiting.push({
-      go: () => this.#send(call),
-      stop: (error) => call.end() && call.failed(error),
-    });
-  }
-
-  #send(call: Call): void {
+  #send(call: ScriptCall): void {
     if (call.isDone) return;
     const { client, counters } = this.#context;
     const { keys, args } = call;
-    const loaded = this.#script(call.name);
-    if (!loaded.isLoaded && !this.#isJustHeard) {
-      // Sent in full it would run on a server that has lost everything, and be known there to all nodes.
+    const script = this.#script(call.name);
+    if (!script.isLoaded && !this.#isJustAlive) {
+      // The full text would also run on a server that has lost its data since the last heartbeat, and other nodes
+      // would then find the script there and take the server for one that has its data.
       this.#wait(call);
-      this.#beat();
+      this.#health.beat();
       return;
     }
-    args[0] = this.#times.text(call.startedAt);
-    const { script, isLoaded } = loaded;
+    args[0] = this.#clock.argument(call.startedAt);
     counters.inFlight += 1;
-    const reply = isLoaded
+    const reply = script.isLoaded
       ? client.evalSha(script.sha, keys, args)
       : client.eval(script.text, keys, args);
     reply.then(
       (value) => {
         counters.inFlight -= 1;
-        loaded.isLoaded = true;
+        script.isLoaded = true;
         this.#replied(call, value);
       },
       (error) => {
         counters.inFlight -= 1;
-        this.#refused(call, error);
+        this.#failed(call, error);
       },
     );
   }
 
-  #replied(call: Call, reply: unknown): void {
+  #replied(call: ScriptCall, reply: unknown): void {
     if (call.isDone) return;
     if (Array.isArray(reply) && String(reply[0]) === 'late') {
-      this.#times.isAt(Number(reply[1]), seconds());
-      // It was not late by our clock: so what we took for the store's time was not.
-      if (!call.isSentAgain && seconds() - call.startedAt < LATE_SECONDS / 2) this.#sendAgain(call);
+      this.#clock.synchronize(Number(reply[1]), nowSeconds());
+      // If the call is not late by this process's clock, the assumed time of the store was wrong.
+      if (!call.isSentAgain && nowSeconds() - call.startedAt < LATE_SECONDS / 2) {
+        call.isSentAgain = true;
+        this.#send(call);
+      }
       return;
     }
-    this.#failures = 0;
+    this.#health.recordSuccess();
     if (call.end()) call.answered(reply);
   }
 
-  #refused(call: Call, error: unknown): void {
-    const message = error instanceof Error ? error.message : String(error);
+  #failed(call: ScriptCall, error: unknown): void {
+    const message = messageOf(error);
     if (message.startsWith('NOSCRIPT')) {
-      // Another run of the server, another server, or somebody has flushed its scripts.
+      // The server was restarted or replaced, or its scripts were flushed.
       this.#scripts.clear();
-      this.#run = undefined;
+      this.#health.forgetRun();
       if (call.isDone) return;
       if (call.isSentAgain) this.#reject(call, error, message);
       else {
         call.isSentAgain = true;
         this.#wait(call);
       }
-      this.#beat();
-    } else if (/^(ERR )?WRONGTYPE/.test(message)) {
+      this.#health.beat();
+    } else if (isForeignKeyMessage(message)) {
       if (call.end()) call.failed(storeError(message, error));
     } else {
       this.#reject(call, error, message);
     }
   }
 
-  #reject(call: Call, cause: unknown, message: string): void {
+  #reject(call: ScriptCall, cause: unknown, message: string): void {
     if (!call.end()) return;
-    const error = new NoAnswer(message, { cause });
-    this.#failed(error, call.startedAt);
+    const error = new NoReplyError(message, { cause });
+    this.#health.recordFailure(error, call.startedAt);
     call.failed(error);
   }
 
-  #sendAgain(call: Call): void {
-    call.isSentAgain = true;
-    this.#send(call);
-  }
-
-  #script(name: ScriptName): { script: Script; isLoaded: boolean } {
-    let known = this.#scripts.get(name);
-    if (known === undefined) {
-      known = { script: script(name, this.#context.limit, this.#run ?? ''), isLoaded: false };
-      this.#scripts.set(name, known);
+  #script(name: ScriptName): ShardScript {
+    const { runId } = this.#health;
+    if (this.#scriptsRunId !== runId) {
+      this.#scriptsRunId = runId;
+      this.#scripts.clear();
     }
-    return known;
-  }
-
-  #beat(): void {
-    if (this.#isBeating || this.#isClosed) return;
-    this.#isBeating = true;
-    clearTimeout(this.#timer);
-    // It may begin in a call that has failed, and goes on long after that.
-    detached(() => this.#askForBeat());
-  }
-
-  #askForBeat(): void {
-    const { client, deadlines, counters, holder } = this.#context;
-    const beat = new Expiry((error) => this.#missed(error, beat.startedAt));
-    counters.beats += 1;
-    deadlines.add(beat);
-    client.eval(BEAT, [this.#key], [holder]).then(
-      (reply) => {
-        this.#isBeating = false;
-        // It is there, but too slow: or it was away, and is back.
-        if (!beat.end()) this.#beat();
-        else if (isBeatReply(reply)) this.#alive(reply);
-        else this.#missed(strangeReply(), beat.startedAt);
-      },
-      (error) => {
-        this.#isBeating = false;
-        const message = error instanceof Error ? error.message : String(error);
-        if (beat.end()) this.#missed(storeError(message, error), beat.startedAt);
-        else this.#beatLater(BEAT_SECONDS.down);
-      },
-    );
-  }
-
-  #beatLater(inSeconds: number): void {
-    clearTimeout(this.#timer);
-    if (this.#isClosed) return;
-    this.#timer = detached(() => setTimeout(() => this.#beat(), inSeconds * 1000));
-    this.#timer.unref?.();
-  }
-
-  #missed(error: Error, askedAt: number): void {
-    if (this.#failures === 0) this.#failingSince = askedAt;
-    this.#context.counters.failures += 1;
-    this.#goDown(error);
-    for (const { stop } of this.#waiting.splice(0)) stop(error);
-    if (!this.#isBeating) this.#beatLater(BEAT_SECONDS.down);
-  }
-
-  #goDown(reason: Error): void {
-    if (this.#state === 'down') return;
-    this.#state = 'down';
-    this.#context.counters.downs += 1;
-    this.#context.onChange({ state: 'down', shard: this.#number, reason });
-    this.#beat();
-  }
-
-  #alive([runId, uptime, time, nodes]: BeatReply): void {
-    const now = Number(time);
-    const run = String(runId);
-    const lostData = this.#hasLostData(run, Number(uptime), now);
-    this.#times.isAt(now, seconds());
-    if (this.#run !== run) this.#scripts.clear();
-    this.#run = run;
-    this.#lastRun = run;
-    this.#seenAt = now;
-    this.#sees(Math.max(1, Number(nodes)));
-    const wasDown = this.#state === 'down';
-    if (lostData) this.#times.isBackEmpty(now);
-    else if (wasDown) this.#times.isBack(now, this.#givenWhileAway());
-    this.#state = 'up';
-    this.#failures = 0;
-    this.#beatSeconds = wasDown
-      ? BEAT_SECONDS.first
-      : Math.min(this.#beatSeconds * 2, BEAT_SECONDS.most);
-    this.#beatLater(this.#beatSeconds);
-    if (wasDown || lostData) {
-      this.#context.onChange({ state: 'up', shard: this.#number, ...(lostData && { lostData }) });
+    let script = this.#scripts.get(name);
+    if (script === undefined) {
+      script = { ...createScript(name, this.#context.limit, runId ?? ''), isLoaded: false };
+      this.#scripts.set(name, script);
     }
-    this.#isJustHeard = true;
-    for (const { go } of this.#waiting.splice(0)) go();
-    this.#isJustHeard = false;
+    return script;
   }
-
-  #sees(nodes: number): void {
-    this.#nodes = nodes;
-    if (nodes < this.#mostNodes && seconds() < this.#mostUntil) return;
-    this.#mostNodes = nodes;
-    this.#mostUntil = seconds() + NODES_SECONDS;
-  }
-
-  /** A server that started after we last heard of this part of the store. */
-  #hasLostData(run: string, uptime: number, now: number): boolean {
-    if (this.#lastRun === undefined || this.#lastRun === run) return false;
-    return uptime < 0 || now - uptime + 1 > this.#seenAt;
-  }
-
-  #givenWhileAway(): number {
-    return this.#context.givenWhileAway(seconds() - this.#failingSince + NOTICE_SECONDS);
-  }
-}
-
-type BeatReply = [run: string, uptime: number, time: string, nodes: number];
-
-function isBeatReply(reply: unknown): reply is BeatReply {
-  return Array.isArray(reply) && reply.length === 4 && reply.slice(1).every(isNumber);
-}
-
-/** The time by which calls are measured, whatever clock leases have. */
-function seconds(): number {
-  return performance.now() / 1000;
 }

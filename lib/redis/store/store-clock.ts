@@ -1,67 +1,66 @@
-// What scripts are told of times, in the store's: until when a call may be carried out, and what a gap
-// means for buckets, a time when the store was away. Knows no store.
+// The first argument of every script, in the store's time: until when the script may be executed and, after an outage,
+// what buckets must lose. Knows nothing of the connection.
 
-import { fullSeconds, type Limit } from './limit-scripts.js';
+import { type Limit, maxRefillSeconds } from './limit.js';
+import { LATE_SECONDS } from './timing.js';
 
-/** A call that waits for longer than its deadline and so much more is not carried out. */
-export const LATE_SECONDS = 1;
-
-export class StoreTimes {
+export class StoreClock {
   readonly #limit: Limit;
   readonly #deadlineSeconds: number;
-  /** The store's time less ours. */
+  /** The store's time minus this process's. */
   #offset = 0;
-  #text = '';
-  #textUntil = 0;
+  #argument = '';
+  #argumentEnds = 0;
 
-  // Since when the store is back, what a bucket last used before has lost, and until when leases may be in
-  // use that it does not know: of all the burst, and of half.
-  #gap = '';
-  #gapEnds = 0;
-  #lost = 0;
+  /** The part of the argument that describes outages; empty if no bucket can still be affected by one. */
+  #outage = '';
+  #outageEnds = 0;
+  /** Tokens that a bucket loses that was last used before the store returned. */
+  #lostTokens = 0;
+  // Until when leases that the store has lost may hold all of the burst, and half of it.
   #emptyUntil = 0;
-  #heldUntil = 0;
+  #halfUntil = 0;
 
   constructor(limit: Limit, deadlineSeconds: number) {
     this.#limit = limit;
     this.#deadlineSeconds = deadlineSeconds;
   }
 
-  /** The first argument of a script called `now`, by our clock. */
-  text(now: number): string {
-    // To write a number down takes as long as all the rest.
-    if (now < this.#textUntil) return this.#text;
-    this.#textUntil = now + LATE_SECONDS / 64;
+  /** The first argument of a script that is called at `now`, this process's time. */
+  argument(now: number): string {
+    // Formatting a number takes as long as the rest of the call, so a text serves for a 64th of a second.
+    if (now < this.#argumentEnds) return this.#argument;
+    this.#argumentEnds = now + LATE_SECONDS / 64;
     const time = now + this.#offset;
-    if (this.#gap !== '' && time > this.#gapEnds) {
-      this.#gap = '';
-      this.#lost = 0;
+    if (this.#outage !== '' && time > this.#outageEnds) {
+      this.#outage = '';
+      this.#lostTokens = 0;
     }
     const latest = time + this.#deadlineSeconds + LATE_SECONDS;
-    this.#text = this.#gap === '' ? String(latest) : `${latest} ${this.#gap}`;
-    return this.#text;
+    this.#argument = this.#outage === '' ? String(latest) : `${latest} ${this.#outage}`;
+    return this.#argument;
   }
 
-  /** It is `storeTime` there, and `now` here. */
-  isAt(storeTime: number, now: number): void {
+  /** Sets the store's time at `now`, this process's time. */
+  synchronize(storeTime: number, now: number): void {
     this.#offset = storeTime - now;
-    this.#textUntil = 0;
+    this.#argumentEnds = 0;
   }
 
-  /** The store is back since `storeTime`; meanwhile nobody was given more than `given` tokens. */
-  isBack(storeTime: number, given: number): void {
-    if (given === 0) return;
-    this.#lost = Math.min(this.#lost + given, this.#limit.burstLimit);
-    this.#gap = `${storeTime} ${this.#lost} ${this.#emptyUntil} ${this.#heldUntil}`;
-    this.#gapEnds = storeTime + fullSeconds(this.#limit) + LATE_SECONDS;
-    this.#textUntil = 0;
+  /** Records that the store returned at `storeTime`, and that a peer got at most `givenTokens` in the meantime. */
+  recordOutage(storeTime: number, givenTokens: number): void {
+    if (givenTokens === 0) return;
+    this.#lostTokens = Math.min(this.#lostTokens + givenTokens, this.#limit.burstLimit);
+    this.#outage = `${storeTime} ${this.#lostTokens} ${this.#emptyUntil} ${this.#halfUntil}`;
+    this.#outageEnds = storeTime + maxRefillSeconds(this.#limit) + LATE_SECONDS;
+    this.#argumentEnds = 0;
   }
 
-  /** The store is back since `storeTime`, and knows nothing any more. */
-  isBackEmpty(storeTime: number): void {
-    // What was on lease before an earlier loss, and since, may be all of the burst together.
-    this.#emptyUntil = Math.max(storeTime + this.#limit.dearSeconds, this.#heldUntil);
-    this.#heldUntil = storeTime + this.#limit.leaseSeconds;
-    this.isBack(storeTime, this.#limit.burstLimit);
+  /** Records that the store returned at `storeTime` without its data. */
+  recordDataLoss(storeTime: number): void {
+    // Leases from before an earlier loss and leases granted since may together hold all of the burst.
+    this.#emptyUntil = Math.max(storeTime + this.#limit.shortLeaseSeconds, this.#halfUntil);
+    this.#halfUntil = storeTime + this.#limit.leaseSeconds;
+    this.recordOutage(storeTime, this.#limit.burstLimit);
   }
 }

@@ -1,15 +1,15 @@
-// A TCP proxy: a network that delays, cuts, refuses, and swallows without a word.
+// BadNetwork: a TCP proxy that delays data, cuts and refuses connections, or drops data silently.
 
 import { once } from 'node:events';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 
 export class BadNetwork {
-  /** Seconds that everything takes longer, each way. */
+  /** Seconds by which data is delayed in each direction. */
   latency = 0;
-  /** New connections are refused. */
+  /** Whether new connections are refused. */
   isClosed = false;
-  /** What is sent arrives nowhere, and nobody is told. */
-  swallows = false;
+  /** Whether data is dropped without an error. */
+  dropsData = false;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
@@ -31,7 +31,7 @@ export class BadNetwork {
     return `redis://127.0.0.1:${(this.#server.address() as { port: number }).port}`;
   }
 
-  /** Ends all connections that there are. */
+  /** Ends all open connections. */
   cut(): void {
     for (const socket of this.#sockets) socket.destroy();
   }
@@ -50,7 +50,7 @@ export class BadNetwork {
     this.#sockets.add(from);
     from.setNoDelay(true);
     from.on('data', (data) => {
-      if (this.swallows) return;
+      if (this.dropsData) return;
       setTimeout(() => to.writable && to.write(data), this.latency * 1000);
     });
     from.on('error', () => {});

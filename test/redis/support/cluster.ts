@@ -1,4 +1,4 @@
-// A cluster of three servers on this machine, and the way of a slot from one to another.
+// StoreCluster: a cluster of three servers on this machine. It can move a hash slot from one server to another.
 
 import { Cluster } from 'ioredis';
 import { createClient, createCluster } from 'redis';
@@ -7,8 +7,8 @@ import { sleep, startServer, type TestClient } from './store.js';
 
 const SLOTS = 16_384;
 const SIZE = 3;
-/** Servers that are only slow must not take each other for gone. */
-const NEVER_MS = '600000';
+/** So long that slow servers do not mark each other as failed. */
+const NODE_TIMEOUT_MS = '600000';
 
 type Admin = Awaited<ReturnType<typeof adminOf>>;
 
@@ -16,8 +16,8 @@ export class StoreCluster {
   readonly #servers: StoreServer[];
   readonly #admins: Admin[];
   readonly #ids: string[];
-  /** Where slots are that have moved. */
-  readonly #moved = new Map<number, number>();
+  /** The servers of the slots that have moved. */
+  readonly #movedSlots = new Map<number, number>();
 
   private constructor(servers: StoreServer[], admins: Admin[], ids: string[]) {
     this.#servers = servers;
@@ -34,7 +34,7 @@ export class StoreCluster {
           '--cluster-enabled',
           'yes',
           '--cluster-node-timeout',
-          NEVER_MS,
+          NODE_TIMEOUT_MS,
           ...bus,
         ]);
       }),
@@ -49,7 +49,7 @@ export class StoreCluster {
       if (at > 0) await command(admin, `CLUSTER MEET 127.0.0.1 ${first} ${bus}`);
     }
     const cluster = new StoreCluster(servers, admins, ids.map(String));
-    await cluster.#settled();
+    await cluster.#untilSettled();
     return cluster;
   }
 
@@ -67,12 +67,12 @@ export class StoreCluster {
     return { client, close: () => client.disconnect() };
   }
 
-  /** Moves the slot of a key to the next server, key by key, as redis-cli does. */
+  /** Moves the hash slot of a key to the next server, key by key, as redis-cli does. */
   async moveSlotOf(key: string): Promise<void> {
     const slot = Number(await command(this.#admins[0] as Admin, `CLUSTER KEYSLOT ${key}`));
-    const from = this.#moved.get(slot) ?? Math.floor(slot / Math.ceil(SLOTS / SIZE));
+    const from = this.#movedSlots.get(slot) ?? Math.floor(slot / Math.ceil(SLOTS / SIZE));
     const to = (from + 1) % SIZE;
-    this.#moved.set(slot, to);
+    this.#movedSlots.set(slot, to);
     const source = this.#admins[from] as Admin;
     const target = this.#admins[to] as Admin;
     await command(target, `CLUSTER SETSLOT ${slot} IMPORTING ${this.#ids[from]}`);
@@ -89,7 +89,7 @@ export class StoreCluster {
     }
   }
 
-  /** How many keys there are on each server. */
+  /** Returns the number of keys on each server. */
   async sizes(): Promise<number[]> {
     return Promise.all(this.#admins.map((admin) => admin.dbSize()));
   }
@@ -99,7 +99,7 @@ export class StoreCluster {
     await Promise.all(this.#servers.map((server) => server.close()));
   }
 
-  async #settled(): Promise<void> {
+  async #untilSettled(): Promise<void> {
     for (const admin of this.#admins) {
       for (;;) {
         const info = String(await command(admin, 'CLUSTER INFO'));

@@ -1,5 +1,5 @@
-// Before the tests with real stores: says once where there is no server for them. In CI it is installed, as the
-// tests would otherwise pass without having run; elsewhere nothing is installed unasked.
+// Runs before the tests with a real store. Without a server it installs one in CI, where tests would otherwise pass
+// without having run; elsewhere it installs nothing and prints once that these tests are skipped.
 
 import { spawnSync } from 'node:child_process';
 import { findServer, INSTALL_ADVICE } from '../../../out/examples/fleet/server.js';

@@ -1,4 +1,4 @@
-// A node in a process of its own, under flood: how much it admits, and between which times, it tells, in seconds of
+// A node in a process of its own, under a flood. It reports how much it admits and between which times, in seconds of
 // the machine's clock.
 
 import { Redis } from 'ioredis';

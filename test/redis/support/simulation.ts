@@ -1,13 +1,13 @@
-// Nodes, a store and the network between them, in virtual time. The nodes are the package's own, of
-// either engine; the store is the twin.
+// A simulation of nodes, a store and the network between them, in virtual time. The nodes are SharedRateLimiters on
+// either engine; the store is a SimulatedStore.
 
 import { SharedRateLimiter, type SharedRateLimiterOptions } from '../../../lib/redis/index.js';
-import { DEFAULT_DEADLINE_SECONDS } from '../../../lib/redis/limit/options.js';
-import { leaseTimes } from '../../../lib/redis/store/limit-scripts.js';
+import { leaseLifetimes } from '../../../lib/redis/store/limit.js';
+import { DEFAULT_DEADLINE_SECONDS } from '../../../lib/redis/store/options.js';
 import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
 import { ENGINES } from '../../support/limiters.js';
 import { type Random, seeded } from '../../support/random.js';
-import { Twin } from './twin.js';
+import { SimulatedStore } from './simulated-store.js';
 import { VirtualTime } from './virtual-time.js';
 
 export interface Scenario {
@@ -18,57 +18,61 @@ export interface Scenario {
   burstLimit: number;
   leaseSeconds: number;
   policy: 'share' | 'open' | 'closed';
-  /** Checks a second at each node. */
+  /** Checks per second at each node. */
   load: number;
-  /** Longest way of a message, in seconds. */
+  /** The longest time that a message takes in one direction, in seconds. */
   latency: number;
-  /** The share of messages that are lost, or delayed beyond all deadlines. */
+  /** The share of messages that are lost or delayed beyond all deadlines. */
   loss: number;
-  /** Nodes end without a word and are replaced, so many times. */
+  /** How often a node ends without closing and is replaced. */
   restarts: number;
   /**
-   * Times at which the store does not answer for a while: it is out of reach; it has lost everything as well;
-   * or it stands still, and answers then whatever it was asked.
+   * Outages of the store. `cut`: it is unreachable. `data loss`: it is unreachable and loses its data. `pause`: it
+   * stops and then answers all calls that it got in the meantime.
    */
-  outages: { at: number; seconds: number; kind: 'cut' | 'lost' | 'still' }[];
+  outages: { at: number; seconds: number; kind: 'cut' | 'data loss' | 'pause' }[];
 }
 
-/** How much faster the clock of a node or of the store may run. */
-const DRIFT = 0.001;
+/** By how much the clock of a node or of the store may run faster or slower. */
+const MAX_DRIFT = 0.001;
 
 interface Outcome {
+  /** Tokens admitted in excess of the bound, in the worst interval. */
   excess: number;
   admitted: number;
   refused: number;
   calls: number;
-  /** Seconds for which nodes took the store for gone: the mean of all. */
-  alone: number;
+  /** Seconds for which the store was down, as a mean over nodes. */
+  downSeconds: number;
 }
 
 class Simulation {
   readonly time = new VirtualTime();
-  readonly twin: Twin;
+  readonly store: SimulatedStore;
   readonly #random: Random;
   readonly #scenario: Scenario;
   readonly #storeClock: () => number;
   readonly #admissions: Admission[] = [];
   readonly #nodes: SharedRateLimiter[] = [];
-  #away: Scenario['outages'][number]['kind'] | undefined;
+  #outage: Scenario['outages'][number]['kind'] | undefined;
   #held: (() => void)[] = [];
-  /** How many times as often as usual all nodes are asked: storms and calms. */
-  #weather = 1;
+  /** The current load of all nodes, as a multiple of `load`: storms and calms. */
+  #loadFactor = 1;
   #refused = 0;
-  #alone = 0;
-  #losses = 0;
+  #downSeconds = 0;
+  #dataLosses = 0;
   calls = 0;
 
   constructor(scenario: Scenario) {
     this.#scenario = scenario;
     this.#random = seeded(scenario.seed);
     this.time.install();
-    this.#storeClock = this.#someClock(1.7e9);
-    const times = leaseTimes(scenario.leaseSeconds, DEFAULT_DEADLINE_SECONDS);
-    this.twin = new Twin({ ...scenario, ...times, disconnectThreshold: null }, this.#storeClock);
+    this.#storeClock = this.#createClock(1.7e9);
+    const times = leaseLifetimes(scenario.leaseSeconds, DEFAULT_DEADLINE_SECONDS);
+    this.store = new SimulatedStore(
+      { ...scenario, ...times, disconnectThreshold: null },
+      this.#storeClock,
+    );
   }
 
   async run(): Promise<Outcome> {
@@ -77,8 +81,8 @@ class Simulation {
     for (let i = 0; i < restarts; i += 1) {
       this.time.after(this.#random() * seconds, () => this.#start(this.#random.below(nodes)));
     }
-    for (const outage of outages) this.#plan(outage);
-    this.#changeWeather();
+    for (const outage of outages) this.#scheduleOutage(outage);
+    this.#changeLoad();
     await this.time.run(seconds);
     for (const node of this.#nodes) node.emit('state', { state: 'up', shard: 0 });
     return {
@@ -86,7 +90,7 @@ class Simulation {
       admitted: this.#admissions.reduce((sum, { cost }) => sum + cost, 0),
       refused: this.#refused,
       calls: this.calls,
-      alone: this.#alone / nodes,
+      downSeconds: this.#downSeconds / nodes,
     };
   }
 
@@ -99,44 +103,44 @@ class Simulation {
       leaseSeconds,
       onStoreFailure: policy,
       nodes: this.#scenario.nodes,
-      clock: this.#someClock(this.#random() * 1e6),
+      clock: this.#createClock(this.#random() * 1e6),
       engine: this.#random.pick(ENGINES),
     };
     const node = new SharedRateLimiter(options);
     this.#nodes[index]?.emit('state', { state: 'up', shard: 0 });
     this.#nodes[index] = node;
-    this.#measure(node);
-    this.#checkOn(index, node);
+    this.#watchState(node);
+    this.#keepChecking(index, node);
   }
 
-  #measure(node: SharedRateLimiter): void {
-    let downAt: number | undefined;
+  #watchState(node: SharedRateLimiter): void {
+    let downSince: number | undefined;
     node.on('state', ({ state }) => {
-      if (downAt !== undefined) this.#alone += this.time.now - downAt;
-      downAt = state === 'down' ? this.time.now : undefined;
+      if (downSince !== undefined) this.#downSeconds += this.time.now - downSince;
+      downSince = state === 'down' ? this.time.now : undefined;
     });
   }
 
-  /** A calm lets leases end; what is left of them and of the bucket meets the storm after it. */
-  #changeWeather(): void {
-    this.#weather = this.#weather === 0 ? 10 : this.#random.pick([0, 0, 1]);
+  /** In a calm leases end. A storm after it spends what is left of them and of the bucket. */
+  #changeLoad(): void {
+    this.#loadFactor = this.#loadFactor === 0 ? 10 : this.#random.pick([0, 0, 1]);
     const seconds = this.#random() * 1.5 * this.#scenario.leaseSeconds;
-    this.time.after(this.#weather === 10 ? 0.3 : seconds, () => this.#changeWeather());
+    this.time.after(this.#loadFactor === 10 ? 0.3 : seconds, () => this.#changeLoad());
   }
 
-  /** Checks by this node until another has taken its place. */
-  #checkOn(index: number, node: SharedRateLimiter): void {
+  /** Makes checks by this node until it is replaced. */
+  #keepChecking(index: number, node: SharedRateLimiter): void {
     if (this.#nodes[index] !== node) return;
-    const often = this.#scenario.load * Math.max(1, this.#weather);
-    this.time.after((this.#random() * 2) / often, () => {
-      if (this.#weather > 0) this.#check(node);
+    const rate = this.#scenario.load * Math.max(1, this.#loadFactor);
+    this.time.after((this.#random() * 2) / rate, () => {
+      if (this.#loadFactor > 0) this.#check(node);
       if (this.#random() < 0.01) node.removePeer('p');
-      this.#checkOn(index, node);
+      this.#keepChecking(index, node);
     });
   }
 
   #check(node: SharedRateLimiter): void {
-    const cost = this.#cost();
+    const cost = this.#randomCost();
     const count = (action: string) => {
       if (action === 'allow') this.#admissions.push({ at: this.#storeClock(), cost });
       else this.#refused += 1;
@@ -145,68 +149,68 @@ class Simulation {
     else void node.checkAsync('p', cost).then(([action]) => count(action));
   }
 
-  /** Mostly one; now and then as much as the burst. */
-  #cost(): number {
+  /** Returns mostly 1, sometimes up to the burst. */
+  #randomCost(): number {
     const kind = this.#random();
     if (kind < 0.9) return 1;
     return this.#random.below(kind < 0.97 ? 4 : Math.floor(this.#scenario.burstLimit) + 1);
   }
 
-  #plan({ at, seconds, kind }: Scenario['outages'][number]): void {
+  #scheduleOutage({ at, seconds, kind }: Scenario['outages'][number]): void {
     this.time.after(at, () => {
-      this.#away = kind;
-      if (kind === 'lost') this.#losses += 1;
+      this.#outage = kind;
+      if (kind === 'data loss') this.#dataLosses += 1;
     });
     this.time.after(at + seconds, () => {
-      this.#away = undefined;
-      if (kind === 'lost') this.twin.restart();
+      this.#outage = undefined;
+      if (kind === 'data loss') this.store.restart();
       for (const arrive of this.#held.splice(0)) arrive();
     });
   }
 
-  /** A clock of its own: minutes away from others, and up to a thousandth faster or slower. */
-  #someClock(offset: number): () => number {
-    const pace = 1 + (this.#random() * 2 - 1) * DRIFT;
-    const away = offset + (this.#random() - 0.5) * 600;
-    return () => this.time.now * pace + away;
+  /** Creates a clock that is minutes away from others and runs up to a thousandth faster or slower. */
+  #createClock(offset: number): () => number {
+    const pace = 1 + (this.#random() * 2 - 1) * MAX_DRIFT;
+    const start = offset + (this.#random() - 0.5) * 600;
+    return () => this.time.now * pace + start;
   }
 
   #client(): object {
-    const ask = (method: 'eval' | 'evalSha') => {
+    const call = (method: 'eval' | 'evalSha') => {
       return (source: string, { keys, arguments: args }: { keys: string[]; arguments: string[] }) =>
-        this.#travel(() => this.twin[method](source, keys, args));
+        this.#roundTrip(() => this.store[method](source, keys, args));
     };
     const nothing = () => {};
     return {
-      eval: ask('eval'),
-      evalSha: ask('evalSha'),
+      eval: call('eval'),
+      evalSha: call('evalSha'),
       connect: nothing,
       on: nothing,
       off: nothing,
     };
   }
 
-  /** There and back again, if it gets there and back. */
-  #travel(act: () => unknown): Promise<unknown> {
+  /** Sends a call and its reply. Either may be lost. */
+  #roundTrip(act: () => unknown): Promise<unknown> {
     this.calls += 1;
     return new Promise((resolve, reject) => {
-      this.#way(reject, () => {
+      this.#deliver(reject, () => {
         try {
           const reply = act();
-          this.#way(reject, () => resolve(reply));
+          this.#deliver(reject, () => resolve(reply));
         } catch (error) {
-          this.#way(reject, () => reject(error as Error));
+          this.#deliver(reject, () => reject(error as Error));
         }
       });
     });
   }
 
-  #way(reject: (error: Error) => void, arrive: () => void): void {
+  #deliver(reject: (error: Error) => void, arrive: () => void): void {
     const { latency, loss } = this.#scenario;
     let seconds = this.#random() * latency;
-    const losses = this.#losses;
+    const dataLosses = this.#dataLosses;
     if (this.#random() < loss) {
-      // Lost, and noticed; or so late that nobody waits.
+      // Half of these are lost with an error, half arrive so late that no caller waits.
       if (this.#random() < 0.5) {
         this.time.after(seconds, () => reject(new Error('Socket closed unexpectedly')));
         return;
@@ -214,10 +218,10 @@ class Simulation {
       seconds = this.#random() * 5;
     }
     this.time.after(seconds, () => {
-      // What is on its way when the server ends goes with the connection.
-      if (this.#losses !== losses) reject(new Error('Socket closed unexpectedly'));
-      else if (this.#away === undefined) arrive();
-      else if (this.#away === 'still') this.#held.push(arrive);
+      // A server that ends takes its connections with it, and the messages in them.
+      if (this.#dataLosses !== dataLosses) reject(new Error('Socket closed unexpectedly'));
+      else if (this.#outage === undefined) arrive();
+      else if (this.#outage === 'pause') this.#held.push(arrive);
       else reject(new Error('Socket closed unexpectedly'));
     });
   }

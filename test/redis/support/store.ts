@@ -1,5 +1,5 @@
-// A real server for tests: that of REDIS_URL, else one found on the PATH. Where there is none these tests are skipped
-// (find-server.ts says so). Tests that stop a server, or start it with flags, need one of their own.
+// Real servers for tests: that of REDIS_URL, otherwise one found on the PATH. Without either, these tests are skipped
+// (find-server.ts prints that). Tests that stop a server, or start it with flags, need a server of their own.
 
 import { randomUUID } from 'node:crypto';
 import { Redis } from 'ioredis';
@@ -14,23 +14,23 @@ import {
 const given = process.env['REDIS_URL'] || undefined;
 const program = findServer();
 
-/** Why there are no tests with a server that they start themselves; false where there are. */
+/** Why tests that start a server themselves are skipped; false if they run. */
 export const NO_SERVER: string | false =
   program === undefined ? `no redis-server: ${INSTALL_ADVICE}` : false;
 
-/** Why there are no tests on a real server, whosever it is. */
+/** Why tests that need any real server are skipped; false if they run. */
 export const NO_STORE: string | false = given === undefined && NO_SERVER;
 
-/** What keys of a test begin with: nobody else's, in a store that has other users too. */
+/** What all keys of a test run begin with. It is random, because a store of REDIS_URL may have other users. */
 export const PREFIX = `relay-limiter-test-${randomUUID()}`;
 
-/** The server of REDIS_URL, which is not ours: never flushed, never stopped. Else one that is. */
+/** The server of REDIS_URL, which tests neither flush nor stop, or a server of the tests' own. */
 export async function anyStore(): Promise<Store> {
-  return given === undefined ? startServer() : { url: given, close: () => forget(given) };
+  return given === undefined ? startServer() : { url: given, close: () => deleteKeys(given) };
 }
 
-/** Deletes what tests have left under their prefix. */
-async function forget(url: string): Promise<void> {
+/** Deletes all keys of this test run. */
+async function deleteKeys(url: string): Promise<void> {
   const client = createClient({ url });
   await client.connect();
   for await (const keys of client.scanIterator({ MATCH: `${PREFIX}*` })) {
@@ -44,12 +44,12 @@ export function startServer(flags: readonly string[] = []): Promise<StoreServer>
 }
 
 /**
- * Longer than any test: for those that are not about a store that answers late. Not for a store that loses its data,
- * since buckets then stay empty for twice as long.
+ * A deadline longer than any test, for tests that are not about late replies. It does not suit tests in which the store
+ * loses its data, because buckets then stay empty for twice the deadline.
  */
 export const NO_DEADLINE = { deadlineSeconds: 3600 } as const;
 
-/** A client that comes back fast, and what closes it. */
+/** A client that reconnects fast. */
 export interface TestClient {
   client: object;
   close(): void;
@@ -69,7 +69,7 @@ export async function ioRedis(url: string): Promise<TestClient> {
   return { client, close: () => client.disconnect() };
 }
 
-/** A client whose user wants texts for numbers, and of node-redis buffers for texts. */
+/** A client that maps numbers to strings and, if it is of node-redis, strings to buffers. */
 export async function mappingClient(which: string, url: string): Promise<TestClient> {
   if (which === 'ioredis') {
     const client = new Redis(url, { stringNumbers: true });
@@ -82,7 +82,7 @@ export async function mappingClient(which: string, url: string): Promise<TestCli
 
 export const CLIENTS = { 'node-redis': nodeRedis, ioredis: ioRedis } as const;
 
-/** Waits until something holds; the test's own time is the limit. */
+/** Resolves once a condition holds. The test's own timeout is the limit. */
 export async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await sleep(0.01);
 }

@@ -1,5 +1,5 @@
-// Time that passes only when it is told to: timers, `performance.now()`, and turns of the event loop, for
-// simulations of many nodes. Vitest's own waits for a real timer after each fake one.
+// VirtualTime: time that passes only in `run`, for simulations of many nodes. It replaces timers, setImmediate and
+// `performance.now()`. Vitest's fake timers are not used because they wait for a real timer after each fake one.
 
 import { vi } from 'vitest';
 
@@ -9,15 +9,15 @@ interface Timer {
   run: () => void;
 }
 
-const turn = setImmediate;
+const realSetImmediate = setImmediate;
 
 export class VirtualTime {
-  /** Seconds. */
+  /** The time, in seconds. */
   now = 1000;
   #timers: Timer[] = [];
   #orders = 0;
 
-  /** Takes the place of the real one until `vi.unstubAllGlobals` and `vi.restoreAllMocks`. */
+  /** Replaces real time until `vi.unstubAllGlobals` and `vi.restoreAllMocks`. */
   install(): void {
     vi.spyOn(performance, 'now').mockImplementation(() => this.now * 1000);
     vi.stubGlobal('setTimeout', (run: () => void, ms = 0) => this.after(ms / 1000, run));
@@ -34,15 +34,16 @@ export class VirtualTime {
     return timer;
   }
 
+  /** Lets `seconds` pass, and fires the timers that are due. */
   async run(seconds: number): Promise<void> {
     const end = this.now + seconds;
-    await new Promise((resolve) => turn(resolve));
+    await new Promise((resolve) => realSetImmediate(resolve));
     for (let next = this.#timers[0]; next !== undefined && next.at <= end; next = this.#timers[0]) {
       this.#timers.shift();
       this.now = Math.max(this.now, next.at);
       next.run();
-      // All that follows from it, promise by promise.
-      await new Promise((resolve) => turn(resolve));
+      // Lets all promises settle that the timer has affected.
+      await new Promise((resolve) => realSetImmediate(resolve));
     }
     this.now = end;
   }

@@ -1,21 +1,21 @@
-// Nodes of one limit and their store, in virtual time: the package's own nodes and the store's twin.
+// World: nodes of one limit and a simulated store, in virtual time.
 
 import { expect } from 'vitest';
 import type { EngineName } from '../../../lib/index.js';
 import { SharedRateLimiter } from '../../../lib/redis/index.js';
-import { leaseTimes } from '../../../lib/redis/store/limit-scripts.js';
+import { leaseLifetimes } from '../../../lib/redis/store/limit.js';
 import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
-import { Twin } from './twin.js';
+import { SimulatedStore } from './simulated-store.js';
 import { VirtualTime } from './virtual-time.js';
 
-/** From the sources, as the twin is: a class of the built package is another. */
+/** The class from lib/, which the simulated store is made for. The class of the built package is a different one. */
 export type WorldNode = SharedRateLimiter;
 
-/** What doubles lose in sums of epoch seconds. */
+/** The rounding error of sums of epoch seconds. */
 export const ROUNDING = 1e-3;
 
 export interface WorldOptions {
-  /** Default: whichever can run. */
+  /** Default: native if it is available. */
   engine?: EngineName;
   rateLimit: number;
   burstLimit: number;
@@ -27,20 +27,22 @@ export interface WorldOptions {
   nodes?: number;
 }
 
-/** Nodes of one limit at a store that answers at once, unless it is away or the reply is lost. */
+/** The store answers at once, unless a field says otherwise. */
 export class World {
   readonly time = new VirtualTime();
-  readonly twin: Twin;
+  readonly store: SimulatedStore;
   readonly nodes: SharedRateLimiter[];
   readonly admissions: Admission[] = [];
+  /** Whether the store refuses all calls. */
   isAway = false;
-  /** Nodes that have lost their network: for them alone the store is away. */
-  readonly cutOff = new Set<SharedRateLimiter | undefined>();
-  /** Calls are neither answered nor refused. */
+  /** Nodes without a network: the store refuses only their calls. */
+  readonly disconnected = new Set<SharedRateLimiter | undefined>();
+  /** Whether calls are held: neither answered nor refused. */
   isSilent = false;
+  /** Whether replies are lost after the script has run. */
   losesReplies = false;
-  /** Of a call to the store and back. */
-  tripSeconds = 0;
+  /** Seconds that a call and its reply take together. */
+  roundTripSeconds = 0;
   clockReads = 0;
   #held: (() => void)[] = [];
   readonly #options: WorldOptions;
@@ -49,22 +51,24 @@ export class World {
     this.time.install();
     this.#options = { leaseSeconds: 20, ...options };
     const { leaseSeconds = 20, deadlineSeconds = 0.1 } = options;
-    const times = leaseTimes(leaseSeconds, deadlineSeconds);
+    const times = leaseLifetimes(leaseSeconds, deadlineSeconds);
     const limit = { disconnectThreshold: null, ...options, ...times };
-    this.twin = new Twin(limit, () => this.time.now);
+    this.store = new SimulatedStore(limit, () => this.time.now);
     this.nodes = Array.from({ length: nodes }, () => this.start());
   }
 
+  /** Starts one more node. */
   start(): SharedRateLimiter {
-    // Undefined while it is made.
+    // Undefined while the constructor runs.
     let node: SharedRateLimiter | undefined;
-    const ask = (method: 'eval' | 'evalSha') => {
-      return async (text: string, call: { keys: string[]; arguments: string[] }) => {
-        if (this.isSilent) await new Promise<void>((go) => this.#held.push(go));
-        if (this.isAway || this.cutOff.has(node)) throw new Error('Socket closed unexpectedly');
-        await this.#halfATrip();
-        const reply = this.twin[method](text, call.keys, call.arguments);
-        await this.#halfATrip();
+    const call = (method: 'eval' | 'evalSha') => {
+      return async (text: string, options: { keys: string[]; arguments: string[] }) => {
+        if (this.isSilent) await new Promise<void>((resume) => this.#held.push(resume));
+        if (this.isAway || this.disconnected.has(node))
+          throw new Error('Socket closed unexpectedly');
+        await this.#halfRoundTrip();
+        const reply = this.store[method](text, options.keys, options.arguments);
+        await this.#halfRoundTrip();
         if (this.losesReplies && !text.includes('INFO')) throw new Error('Socket closed');
         return reply;
       };
@@ -72,7 +76,7 @@ export class World {
     const nothing = () => {};
     const client = { on: nothing, off: nothing, connect: nothing };
     node = new SharedRateLimiter({
-      client: { ...client, eval: ask('eval'), evalSha: ask('evalSha') },
+      client: { ...client, eval: call('eval'), evalSha: call('evalSha') },
       clock: () => {
         this.clockReads += 1;
         return this.time.now;
@@ -82,68 +86,72 @@ export class World {
     return node;
   }
 
-  /** What was held goes on. */
-  speak(): void {
+  /** Ends the silence: held calls go on. */
+  endSilence(): void {
     this.isSilent = false;
-    for (const go of this.#held.splice(0)) go();
+    for (const resume of this.#held.splice(0)) resume();
   }
 
-  async #halfATrip(): Promise<void> {
-    const { tripSeconds } = this;
-    if (tripSeconds > 0) await new Promise<void>((go) => this.time.after(tripSeconds / 2, go));
+  async #halfRoundTrip(): Promise<void> {
+    const { roundTripSeconds } = this;
+    if (roundTripSeconds > 0)
+      await new Promise<void>((go) => this.time.after(roundTripSeconds / 2, go));
   }
 
-  /** One check; whether it is admitted. `isNow`: by `check`. */
-  async check(node: SharedRateLimiter, cost = 1, isNow = false): Promise<boolean> {
-    const verdict = isNow ? node.check('p', cost) : node.checkAsync('p', cost);
+  /** Makes one check and returns whether it was admitted. `isSync`: by `check`, not by `checkAsync`. */
+  async check(node: SharedRateLimiter, cost = 1, isSync = false): Promise<boolean> {
+    const verdict = isSync ? node.check('p', cost) : node.checkAsync('p', cost);
     await this.time.run(0.0001);
     const [action] = await verdict;
     if (action === 'allow') this.admissions.push({ at: this.time.now, cost });
     return action === 'allow';
   }
 
-  /** Until the first refusal. */
+  /** Makes checks until the first refusal. */
   async spendAll(node: SharedRateLimiter): Promise<void> {
     while (await this.check(node)) {}
   }
 
-  /** As much of its lease as can be spent without a word to the store. */
+  /** Spends as much of the node's lease as is possible without a call of the store. */
   async spendLease(node: SharedRateLimiter): Promise<void> {
     const { leasedTokens, store } = node.getStats();
     for (let n = 1; n < leasedTokens * 0.74; n += 1) await this.check(node, 1, true);
     expect(node.getStats().store.calls).toBe(store.calls);
   }
 
-  leased(): number {
+  /** Unspent tokens that are on lease, as the nodes count them. */
+  leasedAtNodes(): number {
     return this.nodes.reduce((sum, node) => sum + node.getStats().leasedTokens, 0);
   }
 
-  /** What the store takes for leased. */
-  stored(): number {
-    const leases = [...this.twin.buckets.values()].flatMap((bucket) => bucket.leases);
+  /** Unspent tokens that are on lease, as the store counts them. */
+  leasedInStore(): number {
+    const leases = [...this.store.buckets.values()].flatMap((bucket) => bucket.leases);
     return leases.reduce((sum, { amount }) => sum + amount, 0);
   }
 
-  /** The store is away for a moment, and has lost everything. All nodes notice at once. */
-  async lose(): Promise<void> {
+  /** Makes the store lose its data in an outage that all nodes notice. */
+  async loseData(): Promise<void> {
     this.isAway = true;
     for (const node of this.nodes) {
       while (node.getStats().store.state === 'up') {
-        node.check('somebody else');
+        node.check('another peer');
         await this.time.run(0.001);
       }
     }
-    this.twin.restart();
+    this.store.restart();
     this.isAway = false;
   }
 
-  async areUp(): Promise<void> {
+  /** Lets time pass until all nodes have noticed that the store answers. */
+  async untilUp(): Promise<void> {
     while (this.nodes.some((node) => node.getStats().store.state === 'down')) {
       await this.time.run(0.01);
     }
   }
 
-  over({ rateLimit, burstLimit }: { rateLimit: number; burstLimit: number }): number {
+  /** Tokens admitted in excess of the bound, in the worst interval. */
+  excess({ rateLimit, burstLimit }: { rateLimit: number; burstLimit: number }): number {
     return excess(this.admissions, rateLimit, burstLimit);
   }
 }

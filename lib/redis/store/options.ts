@@ -1,0 +1,22 @@
+// Options that everything in the store has: limits and bans alike.
+
+import { refused } from '../../errors.js';
+import { positive } from '../../options.js';
+
+type Given = Readonly<Record<string, unknown>>;
+
+export const DEFAULT_DEADLINE_SECONDS = 0.1;
+
+/** What keys begin with. Braces are refused because they would choose the server of a cluster. */
+export function readPrefix(given: Given): string {
+  const prefix = given['prefix'] === undefined ? 'relay-limiter' : given['prefix'];
+  if (typeof prefix !== 'string' || !/^[^{}]{1,100}$/.test(prefix)) {
+    const accepted = 'a string of 1 to 100 characters without braces';
+    throw refused('ERR_LIMITER_OPTION', 'prefix', prefix, accepted);
+  }
+  return prefix;
+}
+
+export function readDeadline(given: Given): number {
+  return positive(given, 'deadlineSeconds', DEFAULT_DEADLINE_SECONDS);
+}

@@ -1,0 +1,259 @@
+// Whether a shard answers, learned from heartbeats and calls: its state, the server's run, and the number of nodes.
+// After failures in a row the shard is down and only heartbeats are sent to it; a heartbeat that is answered in time
+// brings it up again.
+
+import { detached } from '../../timers.js';
+import type { StoreClient } from './client.js';
+import { type Deadlines, PendingReply } from './deadlines.js';
+import { HEARTBEAT, UNREGISTER } from './heartbeat-scripts.js';
+import { invalidReplyError, isNumeric, messageOf, storeError } from './replies.js';
+import type { StoreClock } from './store-clock.js';
+import { nowSeconds, RETRY_SECONDS, startTimer, type Timer } from './timing.js';
+
+/** Whether a shard of the store answers. */
+export type ShardState = 'up' | 'down';
+
+/** A change of the store, or of one shard of a cluster. */
+export interface StateChange {
+  readonly state: ShardState;
+  /** The number of the shard. It is 0 if the store is not a cluster. */
+  readonly shard: number;
+  /** Why the shard is down. */
+  readonly reason?: Error;
+  /** True if the shard is up again but has lost its data: every bucket starts empty. */
+  readonly lostData?: boolean;
+}
+
+export interface StoreCounters {
+  /** Scripts called for peers. */
+  calls: number;
+  /** Heartbeats. */
+  beats: number;
+  /** Calls that failed or got no reply in time. */
+  failures: number;
+  /** How often a shard went down. */
+  downs: number;
+  /** Calls without a reply so far, whether their deadline has passed or not. */
+  inFlight: number;
+}
+
+export interface HealthContext {
+  readonly client: StoreClient;
+  /** The number by which the store knows this node. */
+  readonly nodeId: string;
+  readonly deadlines: Deadlines;
+  readonly counters: StoreCounters;
+  /** The most tokens that a peer may have got without the store in so many seconds. */
+  readonly givenWhileDown: (seconds: number) => number;
+  readonly onChange: (change: StateChange) => void;
+}
+
+export interface HealthListener {
+  /** A heartbeat has been answered: the shard is up, and `runId` is current. */
+  onAlive(): void;
+  /** A heartbeat has failed. */
+  onFailure(error: Error): void;
+}
+
+/** Failures in a row after which a shard is down. */
+const MAX_FAILURES = 3;
+const FIRST_HEARTBEAT_SECONDS = 0.5;
+const MAX_HEARTBEAT_SECONDS = 5;
+/** Other nodes may have noticed an outage so much earlier than this one. */
+const NOTICE_SECONDS = 1;
+/** How long the largest number of nodes is remembered: after a restart of the store the first node sees only itself. */
+const NODES_SECONDS = 300;
+
+export class ShardHealth {
+  readonly #context: HealthContext;
+  readonly #shard: number;
+  readonly #key: string;
+  readonly #clock: StoreClock;
+  readonly #listener: HealthListener;
+  #state: ShardState = 'up';
+  #nodes = 1;
+  #maxNodes = 1;
+  #maxNodesUntil = Number.NEGATIVE_INFINITY;
+
+  #runId: string | undefined;
+  #lastRunId: string | undefined;
+  /** The store's time of the last heartbeat. */
+  #lastAliveAt = Number.NEGATIVE_INFINITY;
+
+  #failures = 0;
+  #failingSince = 0;
+  #isBeating = false;
+  #heartbeatSeconds = FIRST_HEARTBEAT_SECONDS;
+  #timer: Timer | undefined;
+  #isClosed = false;
+
+  /** `key`: the shard's key of nodes. */
+  constructor(
+    context: HealthContext,
+    shard: number,
+    key: string,
+    clock: StoreClock,
+    listener: HealthListener,
+  ) {
+    this.#context = context;
+    this.#shard = shard;
+    this.#key = key;
+    this.#clock = clock;
+    this.#listener = listener;
+  }
+
+  get state(): ShardState {
+    return this.#state;
+  }
+
+  /** The id of the server's run; undefined before the first answered heartbeat and after `forgetRun`. */
+  get runId(): string | undefined {
+    return this.#runId;
+  }
+
+  /** The number of nodes last seen, with this one; at least 1. */
+  get nodes(): number {
+    return this.#nodes;
+  }
+
+  /** The largest number of nodes seen within the last five minutes. */
+  get maxNodes(): number {
+    return this.#maxNodes;
+  }
+
+  /** Sends a heartbeat, unless one is in flight. */
+  beat(): void {
+    if (this.#isBeating || this.#isClosed) return;
+    this.#isBeating = true;
+    clearTimeout(this.#timer);
+    // A heartbeat may be sent from a caller's failed call, but outlives that call by far.
+    detached(() => this.#sendHeartbeat());
+  }
+
+  /** Records that a call has been answered. */
+  recordSuccess(): void {
+    this.#failures = 0;
+  }
+
+  /** Records that a call started at `startedAt` has failed. */
+  recordFailure(error: Error, startedAt: number): void {
+    this.#context.counters.failures += 1;
+    if (this.#state === 'down') return;
+    if (this.#failures === 0) this.#failingSince = startedAt;
+    this.#failures += 1;
+    if (this.#failures >= MAX_FAILURES || this.#runId === undefined) this.#markDown(error);
+    else this.beat();
+  }
+
+  /** Forgets the server's run, since the server turned out not to know its scripts. */
+  forgetRun(): void {
+    this.#runId = undefined;
+  }
+
+  /** Stops heartbeats and unregisters this node. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    if (this.#state === 'down') return;
+    const { client, nodeId, deadlines } = this.#context;
+    await new Promise<void>((resolve) => {
+      const reply = new PendingReply(() => resolve());
+      const settled = () => {
+        if (reply.end()) resolve();
+      };
+      deadlines.add(reply);
+      client.eval(UNREGISTER, [this.#key], [nodeId]).then(settled, settled);
+    });
+  }
+
+  #sendHeartbeat(): void {
+    const { client, deadlines, counters, nodeId } = this.#context;
+    const pending = new PendingReply((error) => this.#heartbeatFailed(error, pending.startedAt));
+    counters.beats += 1;
+    deadlines.add(pending);
+    client.eval(HEARTBEAT, [this.#key], [nodeId]).then(
+      (reply) => {
+        this.#isBeating = false;
+        // A late reply: the shard is too slow, or has just returned. The next heartbeat decides which.
+        if (!pending.end()) this.beat();
+        else if (isHeartbeatReply(reply)) this.#heartbeatAnswered(reply);
+        else this.#heartbeatFailed(invalidReplyError(), pending.startedAt);
+      },
+      (cause) => {
+        this.#isBeating = false;
+        const error = storeError(messageOf(cause), cause);
+        if (pending.end()) this.#heartbeatFailed(error, pending.startedAt);
+        else this.#scheduleHeartbeat(RETRY_SECONDS);
+      },
+    );
+  }
+
+  #scheduleHeartbeat(seconds: number): void {
+    clearTimeout(this.#timer);
+    if (this.#isClosed) return;
+    this.#timer = startTimer(() => this.beat(), seconds * 1000);
+  }
+
+  #heartbeatFailed(error: Error, startedAt: number): void {
+    if (this.#failures === 0) this.#failingSince = startedAt;
+    this.#context.counters.failures += 1;
+    this.#markDown(error);
+    this.#listener.onFailure(error);
+    if (!this.#isBeating) this.#scheduleHeartbeat(RETRY_SECONDS);
+  }
+
+  #markDown(reason: Error): void {
+    if (this.#state === 'down') return;
+    this.#state = 'down';
+    this.#context.counters.downs += 1;
+    this.#context.onChange({ state: 'down', shard: this.#shard, reason });
+    this.beat();
+  }
+
+  #heartbeatAnswered([run, uptime, time, nodes]: HeartbeatReply): void {
+    const storeTime = Number(time);
+    const runId = String(run);
+    const lostData = this.#hasLostData(runId, Number(uptime), storeTime);
+    this.#clock.synchronize(storeTime, nowSeconds());
+    this.#runId = runId;
+    this.#lastRunId = runId;
+    this.#lastAliveAt = storeTime;
+    this.#recordNodes(Math.max(1, Number(nodes)));
+    const wasDown = this.#state === 'down';
+    if (lostData) this.#clock.recordDataLoss(storeTime);
+    else if (wasDown) this.#clock.recordOutage(storeTime, this.#givenWhileDown());
+    this.#state = 'up';
+    this.#failures = 0;
+    this.#heartbeatSeconds = wasDown
+      ? FIRST_HEARTBEAT_SECONDS
+      : Math.min(this.#heartbeatSeconds * 2, MAX_HEARTBEAT_SECONDS);
+    this.#scheduleHeartbeat(this.#heartbeatSeconds);
+    if (wasDown || lostData) {
+      this.#context.onChange({ state: 'up', shard: this.#shard, ...(lostData && { lostData }) });
+    }
+    this.#listener.onAlive();
+  }
+
+  #recordNodes(nodes: number): void {
+    this.#nodes = nodes;
+    if (nodes < this.#maxNodes && nowSeconds() < this.#maxNodesUntil) return;
+    this.#maxNodes = nodes;
+    this.#maxNodesUntil = nowSeconds() + NODES_SECONDS;
+  }
+
+  /** Whether the server was started after the last heartbeat that this shard answered. */
+  #hasLostData(runId: string, uptime: number, storeTime: number): boolean {
+    if (this.#lastRunId === undefined || this.#lastRunId === runId) return false;
+    return uptime < 0 || storeTime - uptime + 1 > this.#lastAliveAt;
+  }
+
+  #givenWhileDown(): number {
+    return this.#context.givenWhileDown(nowSeconds() - this.#failingSince + NOTICE_SECONDS);
+  }
+}
+
+type HeartbeatReply = [runId: string, uptime: number, time: string, nodes: number];
+
+function isHeartbeatReply(reply: unknown): reply is HeartbeatReply {
+  return Array.isArray(reply) && reply.length === 4 && reply.slice(1).every(isNumeric);
+}

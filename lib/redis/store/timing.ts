@@ -1,0 +1,24 @@
+// Time and timers of the store's side. Deadlines and the store's time are measured by `performance.now()`, whatever
+// clock a limiter or its bans have.
+
+import { detached } from '../../timers.js';
+
+/** Seconds until the store is tried again while it is down, and until a caller may usefully repeat a check. */
+export const RETRY_SECONDS = 0.25;
+
+/** A call is not executed if it reaches the store later than its deadline plus these seconds. */
+export const LATE_SECONDS = 1;
+
+/** Monotonic seconds. */
+export function nowSeconds(): number {
+  return performance.now() / 1000;
+}
+
+export type Timer = ReturnType<typeof setTimeout>;
+
+/** Starts a timer outside of any caller's async context. It does not keep the process alive. */
+export function startTimer(act: () => void, milliseconds: number): Timer {
+  const timer = detached(() => setTimeout(act, milliseconds));
+  timer.unref?.();
+  return timer;
+}
