@@ -155,7 +155,7 @@ describe('SharedRateLimiter', () => {
     },
   );
 
-  it.each([null, [], ['a', 'b', 'c', 'd']])(
+  it.each<[unknown]>([[null], [[]], [['a', 'b', 'c', 'd']]])(
     'treats a store as down that replies %j',
     async (reply) => {
       const world = await upWorld(0, LIMIT);
