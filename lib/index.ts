@@ -1,6 +1,5 @@
 // The public entry of relay-limiter: names only.
 
-export { BAN_CHANNEL, type BanMessage } from './ban-channel.js';
 export {
   DEFAULT_BAN_DURATION,
   DEFAULT_HOSTID,
@@ -9,25 +8,8 @@ export {
   DEFAULT_VIOLATION_BAN_THRESHOLD,
   DEFAULT_VIOLATION_SEVERE_THRESHOLD,
   DEFAULT_VIOLATION_WARNING_THRESHOLD,
-} from './constants.js';
-export {
-  DirectConnectionRateLimiter,
-  type DirectConnectionRateLimiterOptions,
-  type DirectConnectionStatistics,
-  type DirectPeer,
-} from './direct-connection-rate-limiter.js';
-export { type EngineInfo, engineInfo } from './engine/select.js';
-export type { LimiterError, LimiterErrorCode } from './errors.js';
-export type { Keyed, PeerGroup } from './group.js';
-export {
-  type BackoffLevel,
-  type OrderbookPeer,
-  OrderbookRateLimiter,
-  type OrderbookRateLimiterOptions,
-  type OrderbookStatistics,
-} from './orderbook-rate-limiter.js';
-export { RateLimiter, type RateLimiterOptions, type RateLimiterStats } from './rate-limiter.js';
-export { TokenBucket, type TokenBucketOptions } from './token-bucket.js';
+} from './common/constants.js';
+export type { LimiterError, LimiterErrorCode } from './common/errors.js';
 export {
   type Ban,
   type BansInForce,
@@ -44,4 +26,26 @@ export {
   RateLimitAction,
   type SnapshotPeer,
   type Violator,
-} from './types.js';
+} from './common/types.js';
+export { type EngineInfo, engineInfo } from './engine/select.js';
+export { BAN_CHANNEL, type BanMessage } from './limiters/ban-channel.js';
+export {
+  DirectConnectionRateLimiter,
+  type DirectConnectionRateLimiterOptions,
+  type DirectConnectionStatistics,
+  type DirectPeer,
+} from './limiters/direct-connection-rate-limiter.js';
+export type { Keyed, PeerGroup } from './limiters/group.js';
+export {
+  type BackoffLevel,
+  type OrderbookPeer,
+  OrderbookRateLimiter,
+  type OrderbookRateLimiterOptions,
+  type OrderbookStatistics,
+} from './limiters/orderbook-rate-limiter.js';
+export {
+  RateLimiter,
+  type RateLimiterOptions,
+  type RateLimiterStats,
+} from './limiters/rate-limiter.js';
+export { TokenBucket, type TokenBucketOptions } from './limiters/token-bucket.js';

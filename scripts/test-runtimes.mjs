@@ -98,7 +98,7 @@ function smoke(how, folder, { engine, binary, require = true }) {
   const suite = start(how, folder, ['smoke.mjs', JSON.stringify(task)]);
   if (suite.status !== 0) return { failed: suite.output };
   const done = JSON.parse(suite.stdout);
-  const command = start(how, folder, ['node_modules/relay-limiter/dist/cli.js', '--json']);
+  const command = start(how, folder, ['node_modules/relay-limiter/dist/cli/index.js', '--json']);
   if (command.status !== 0) return { failed: command.output };
   const { engine: said, selfCheck } = JSON.parse(command.stdout);
   if (said !== engine || (engine === 'native') !== selfCheck?.agreed > 1000) {

@@ -12,9 +12,9 @@ import { createDashboard } from 'relay-limiter/dashboard';
 import { keepSnapshot } from 'relay-limiter/persist';
 import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Scheduler, scheduler } from '../dist/background-cleanup.js';
 import { Gate, type Passage } from '../dist/guard/gate.js';
 import { openRule } from '../dist/guard/rules.js';
+import { Scheduler, scheduler } from '../dist/limiters/background-cleanup.js';
 import { Deadlines, Pending } from '../dist/redis/store/deadlines.js';
 import { ENGINES, manualClock } from './support/limiters.js';
 

@@ -8,8 +8,8 @@ import {
   type RateLimiterOptions,
 } from 'relay-limiter';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { BackgroundCleanup, Scheduler, scheduler } from '../dist/background-cleanup.js';
 import type { LimiterCore } from '../dist/engine/engine.js';
+import { BackgroundCleanup, Scheduler, scheduler } from '../dist/limiters/background-cleanup.js';
 import { codeOf, ENGINES, manualClock } from './support/limiters.js';
 
 const LIMITERS = { RateLimiter, OrderbookRateLimiter, DirectConnectionRateLimiter };

@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { VERSION } from '../dist/version.js';
+import { VERSION } from '../dist/common/version.js';
 import { type BUNDLERS, bundled, type Format } from './support/bundles.js';
 import { TESTS_NATIVE } from './support/limiters.js';
 import { ROOT } from './support/processes.js';

@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { selfCheck } from '../dist/self-check.js';
-import { VERSION } from '../dist/version.js';
+import { selfCheck } from '../dist/cli/self-check.js';
+import { VERSION } from '../dist/common/version.js';
 import { TESTS_NATIVE } from './support/limiters.js';
 import { packageCopy, ROOT, run } from './support/processes.js';
 
@@ -20,7 +20,7 @@ afterEach(() => copy.remove());
 function command(args: string[] = [], env: Record<string, string> = {}) {
   const script = `
     process.argv = ['node', 'relay-limiter', ...${JSON.stringify(args)}];
-    await import(${JSON.stringify(`file://${copy.folder}/dist/cli.js`)});
+    await import(${JSON.stringify(`file://${copy.folder}/dist/cli/index.js`)});
   `;
   return run(script, { folder: copy.folder, env: { RELAY_LIMITER_OPERATIONS: '1', ...env } });
 }
@@ -74,7 +74,7 @@ test.runIf(TESTS_NATIVE)(
   'engines that differ by a rounding are found, the exit code is 1, and the seed repeats it',
   () => {
     copy.copy(BINARY, BINARY);
-    const file = 'dist/engine/js/arithmetic.js';
+    const file = 'dist/tables/arithmetic.js';
     const right = readFileSync(join(ROOT, file), 'utf8');
     const wrong = right.replaceAll('(cost - tokens) / rate', '(cost - tokens) * (1 / rate)');
     expect(wrong).not.toBe(right);

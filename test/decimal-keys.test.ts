@@ -10,10 +10,10 @@ import {
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { jsEngine } from '../dist/engine/js/index.js';
 import { Turns } from '../dist/guard/turns.js';
-import { KeyMap, KeySet } from '../dist/key-map.js';
 import { LocalBans } from '../dist/redis/bans/local-bans.js';
 import { FallbackBuckets } from '../dist/redis/limit/fallback-buckets.js';
 import { LeaseRecords } from '../dist/redis/limit/lease-records.js';
+import { KeyMap, KeySet } from '../dist/tables/key-map.js';
 import { ENGINES, manualClock } from './support/limiters.js';
 
 /** Indices of an array, the smallest and the largest among them. */

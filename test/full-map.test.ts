@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { JsDirectLimiter } from '../lib/engine/js/direct-limiter.js';
 import { JsOrderbookLimiter } from '../lib/engine/js/orderbook-limiter.js';
 import { JsRateLimiter } from '../lib/engine/js/rate-limiter.js';
-import { MOST_KEYS } from '../lib/engine/js/table.js';
+import { MOST_KEYS } from '../lib/tables/table.js';
 import { seeded } from './support/random.js';
 
 const MOST = 32;

@@ -3,7 +3,7 @@
 
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
-import { copyOf } from '../dist/text.js';
+import { copyOf } from '../dist/common/strings.js';
 import { collectGarbage } from './support/garbage.js';
 import { ENGINES, manualClock } from './support/limiters.js';
 

@@ -2,9 +2,9 @@
 
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
-import { Keys, keep } from '../dist/engine/js/keys.js';
-import { sipHash128 } from '../dist/engine/js/siphash.js';
-import { copyOf } from '../dist/text.js';
+import { copyOf } from '../dist/common/strings.js';
+import { Keys, keep } from '../dist/tables/keys.js';
+import { sipHash128 } from '../dist/tables/siphash.js';
 import { ENGINES, manualClock, ODD_KEYS } from './support/limiters.js';
 
 /** Code units that `act` reads of a text, one by one. */

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { VERSION } from '../dist/version.js';
+import { VERSION } from '../dist/common/version.js';
 import { TESTS_NATIVE } from './support/limiters.js';
 import { packageCopy, ROOT, run, runJson } from './support/processes.js';
 
@@ -268,7 +268,7 @@ describe.runIf(TESTS_NATIVE)('where a binary is there and cannot run', () => {
 
   test('of another version: the same, and both versions are named', () => {
     copy.copy(BINARY, BINARY);
-    copy.write('dist/version.js', "export const VERSION = '99.0.0';");
+    copy.write('dist/common/version.js', "export const VERSION = '99.0.0';");
     const { report: found, warnings } = report();
     const why = `it is of version ${VERSION}, the package of version 99.0.0`;
     expect(found).toMatchObject({

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { VERSION } from '../dist/version.js';
+import { VERSION } from '../dist/common/version.js';
 import { ENGINES, TESTS_NATIVE } from './support/limiters.js';
 import { packageCopy, ROOT, run, runJson } from './support/processes.js';
 
@@ -89,7 +89,7 @@ test.runIf(TESTS_NATIVE)(
       const other = VERSION.replace(/^./, '9');
       const binary = readFileSync(join(ROOT, BINARY)).toString('latin1');
       copy.write(BINARY, Buffer.from(binary.replaceAll(`${VERSION}\0`, `${other}\0`), 'latin1'));
-      copy.write('dist/version.js', `export const VERSION = '${other}';`);
+      copy.write('dist/common/version.js', `export const VERSION = '${other}';`);
       const script = `
       import * as one from 'relay-limiter';
       import * as two from ${JSON.stringify(`file://${copy.folder}/dist/index.js`)};

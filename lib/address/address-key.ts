@@ -1,8 +1,8 @@
 // addressKey: what a peer counts as, by its address.
 
 import ipaddr from 'ipaddr.js';
-import { refused, refusedNumber } from '../errors.js';
-import { readOptions } from '../options.js';
+import { refused, refusedNumber } from '../common/errors.js';
+import { readOptions } from '../common/options.js';
 import { type Address, readAddress, textOf, untranslated } from './address.js';
 
 export interface AddressKeyOptions {

@@ -4,8 +4,8 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import proxyaddr from 'proxy-addr';
-import { limiterError, refused } from '../errors.js';
-import { readOptions } from '../options.js';
+import { limiterError, refused } from '../common/errors.js';
+import { readOptions } from '../common/options.js';
 import { readAddress, textOf } from './address.js';
 
 /** Whether what this address says of the one before it is believed; hop 0 is the socket's own. */

@@ -1,7 +1,7 @@
 // connectionKey: a key for as long as a connection lasts, that nobody chooses and no other ever has.
 
 import { randomUUID } from 'node:crypto';
-import { refused } from '../errors.js';
+import { refused } from '../common/errors.js';
 
 // Of this thread of this process: connections of two workers must not meet in one limiter.
 const PREFIX = randomUUID();

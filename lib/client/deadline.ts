@@ -1,7 +1,7 @@
 // Deadlines, the timers that end them, and the error that says so.
 
-import { limiterError } from '../errors.js';
-import { LONGEST_TIMEOUT_MS } from '../timers.js';
+import { limiterError } from '../common/errors.js';
+import { LONGEST_TIMEOUT_MS } from '../common/timers.js';
 import { onAbort } from './abort.js';
 
 /** The error for a deadline that cannot be met, or has passed. */

@@ -1,9 +1,9 @@
 // limitFetch: a fetch that sends each request when it may go, obeys what the response says, and repeats
 // what was refused where it can be repeated.
 
-import { refused, refusedNumber, show } from '../errors.js';
-import { isInstance } from '../kinds.js';
-import { count, readOptions } from '../options.js';
+import { refused, refusedNumber, show } from '../common/errors.js';
+import { isInstance } from '../common/kinds.js';
+import { count, readOptions } from '../common/options.js';
 import { Deadline } from './deadline.js';
 import type { Lease } from './lease.js';
 import { Outgoing, type Send } from './outgoing.js';

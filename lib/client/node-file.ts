@@ -1,8 +1,8 @@
 // The file that names upstream nodes and their policies. All complaints name the host.
 
-import { limiterError, refused, show } from '../errors.js';
-import { isArray, isRecord } from '../kinds.js';
-import { positive } from '../options.js';
+import { limiterError, refused, show } from '../common/errors.js';
+import { isArray, isRecord } from '../common/kinds.js';
+import { positive } from '../common/options.js';
 import { type Policy, readPolicies } from './policies.js';
 
 /** A policy of a node: at most `v` requests in `w` seconds. */

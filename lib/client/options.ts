@@ -1,8 +1,15 @@
 // The options of a PolicyLimiter and of its calls, checked and with their defaults.
 
-import type { Clock } from '../clock.js';
-import { limiterError, refused, refusedNumber, show } from '../errors.js';
-import { callback, count, nonNegative, positive, readOptions, requireCost } from '../options.js';
+import type { Clock } from '../common/clock.js';
+import { limiterError, refused, refusedNumber, show } from '../common/errors.js';
+import {
+  callback,
+  count,
+  nonNegative,
+  positive,
+  readOptions,
+  requireCost,
+} from '../common/options.js';
 import { type Policy, readPolicies } from './policies.js';
 import type { QueueOptions, Request } from './queue.js';
 import type { ServerOptions } from './server-policy.js';

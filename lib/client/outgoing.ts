@@ -1,7 +1,7 @@
 // A request as it was given to fetch: what is known of it before it goes, and how it goes, perhaps
 // several times, perhaps to another host than the one it names.
 
-import { refused } from '../errors.js';
+import { refused } from '../common/errors.js';
 
 type Fetch = typeof globalThis.fetch;
 type Input = Parameters<Fetch>[0];

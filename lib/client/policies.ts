@@ -1,8 +1,8 @@
 // Policies as a user gives them: checked here, once, and named in every complaint.
 
-import { limiterError, refused, show } from '../errors.js';
-import { isArray } from '../kinds.js';
-import { positive, readOptions } from '../options.js';
+import { limiterError, refused, show } from '../common/errors.js';
+import { isArray } from '../common/kinds.js';
+import { positive, readOptions } from '../common/options.js';
 
 /** A quota: at most so many units in any time as long as its window. */
 export interface Policy {

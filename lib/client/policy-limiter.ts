@@ -1,10 +1,10 @@
 // PolicyLimiter: when requests to one upstream may go, by quotas of one's own and by what it says.
 
-import { readClock } from '../clock.js';
-import { refused, refusedNumber } from '../errors.js';
+import { readClock } from '../common/clock.js';
+import { refused, refusedNumber } from '../common/errors.js';
+import { isArray, isRecord } from '../common/kinds.js';
+import { nonNegative, readOptions, requireCost } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
-import { isArray, isRecord } from '../kinds.js';
-import { nonNegative, readOptions, requireCost } from '../options.js';
 import { type Lease, OpenLeases, QuotaLease } from './lease.js';
 import type { AcquireOptions, Settings } from './options.js';
 import { costTooHigh, type PolicyLimiterOptions, readRequest, readSettings } from './options.js';

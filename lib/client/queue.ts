@@ -1,8 +1,8 @@
 // Those who wait for quota: first in, first out within a priority, the higher first, with ageing. It
 // knows costs and times, and asks its host when a cost may go and to take it.
 
-import { limiterError } from '../errors.js';
-import { detached } from '../timers.js';
+import { limiterError } from '../common/errors.js';
+import { detached } from '../common/timers.js';
 import { onAbort } from './abort.js';
 import { type DeadlineError, deadlineError, type Timer, timer } from './deadline.js';
 import { Heap, type HeapItem } from './heap.js';

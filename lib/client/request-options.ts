@@ -1,6 +1,6 @@
 // What fetch and undici users say of their requests: both in the same words.
 
-import { callback } from '../options.js';
+import { callback } from '../common/options.js';
 import { readDeadline } from './options.js';
 
 /** What `cost` and `priority` are told of a request. */

@@ -1,7 +1,7 @@
 // What a limiter writes down so that a restart does not double its quota, and how that is read.
 
-import { limiterError, refused, show } from '../errors.js';
-import { isArray, isRecord } from '../kinds.js';
+import { limiterError, refused, show } from '../common/errors.js';
+import { isArray, isRecord } from '../common/kinds.js';
 import { describe, type Policy } from './policies.js';
 import type { SavedLimit, SavedPolicy } from './server-policies.js';
 import type { Accounting, Algorithm } from './windows/index.js';

@@ -1,9 +1,9 @@
 // An interceptor for undici, 6 and later: requests wait for quota before they are dispatched, and responses
 // are obeyed. undici's types are not needed; what of them is used here is written down below.
 
-import { refused } from '../errors.js';
-import { isInstance } from '../kinds.js';
-import { readOptions } from '../options.js';
+import { refused } from '../common/errors.js';
+import { isInstance } from '../common/kinds.js';
+import { readOptions } from '../common/options.js';
 import { PolicyLimiter } from './policy-limiter.js';
 import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './request-options.js';
 import { dispatchInTurn, type Handler } from './undici-handler.js';

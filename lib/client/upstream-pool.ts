@@ -1,11 +1,11 @@
 // UpstreamPool: several upstreams that can do the same, and one queue for all of them. Each request goes
 // where it is expected to be answered first.
 
-import { type Clock, readClock } from '../clock.js';
-import { type LimiterError, limiterError, refused, show } from '../errors.js';
+import { type Clock, readClock } from '../common/clock.js';
+import { type LimiterError, limiterError, refused, show } from '../common/errors.js';
+import { isInstance, isRecord } from '../common/kinds.js';
+import { nonNegative, readOptions } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
-import { isInstance, isRecord } from '../kinds.js';
-import { nonNegative, readOptions } from '../options.js';
 import type { Lease } from './lease.js';
 import { type NodeFile, parseNodeFile } from './node-file.js';
 import type { AcquireOptions, PolicyLimiterOptions } from './options.js';

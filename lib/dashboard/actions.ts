@@ -1,7 +1,7 @@
 // What the page does: lifts a ban, bans by hand, looks a peer up. A POST of JSON for each.
 
 import type { IncomingMessage } from 'node:http';
-import { ifKnown, type WatchedLimiter } from '../figures.js';
+import { ifKnown, type WatchedLimiter } from '../limiters/stats.js';
 import { type Body, type BodyStatus, readBody } from './body.js';
 import type { Feed } from './feed.js';
 import type { Found, FoundPeer } from './messages.js';

@@ -2,7 +2,7 @@
 // and by hand; of bans that a snapshot restores it is not.
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { BAN_CHANNEL, type BanMessage } from '../ban-channel.js';
+import { BAN_CHANNEL, type BanMessage } from '../limiters/ban-channel.js';
 import { sentKey } from './keys.js';
 import type { BanEvent } from './messages.js';
 

@@ -1,7 +1,7 @@
 // Reads the body of a POST: a small JSON object, already parsed or not.
 
 import type { IncomingMessage } from 'node:http';
-import { isRecord } from '../kinds.js';
+import { isRecord } from '../common/kinds.js';
 
 const MOST_BYTES = 65_536;
 

@@ -8,7 +8,7 @@ import {
   ifKnown,
   type Verdicts,
   type WatchedLimiter,
-} from '../figures.js';
+} from '../limiters/stats.js';
 import { BanEvents } from './ban-events.js';
 import { sentKey } from './keys.js';
 import type { LimiterSample, Listed, ListedBan, Listing, Sample } from './messages.js';

@@ -5,8 +5,8 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { limiterError } from '../errors.js';
-import { detached } from '../timers.js';
+import { limiterError } from '../common/errors.js';
+import { detached } from '../common/timers.js';
 import { Access, isCrossOrigin, isLoopbackHost } from './access.js';
 import { type ActionName, Actions, banDurationOf, isAction, type Outcome } from './actions.js';
 import { requireBody } from './body.js';
@@ -17,7 +17,7 @@ import { type DashboardOptions, readSettings, type Settings } from './options.js
 import { type Route, routeOf } from './route.js';
 import { Viewers } from './viewers.js';
 
-export type { NamedLimiters, WatchedLimiter } from '../figures.js';
+export type { NamedLimiters, WatchedLimiter } from '../limiters/stats.js';
 export type { DashboardOptions } from './options.js';
 
 /** Seconds between two events at the most, so that the page knows a server that hangs. */

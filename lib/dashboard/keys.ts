@@ -1,7 +1,7 @@
 // Keys as they are sent to the page. Peers choose their keys, and they may be long.
 
 import { createHash } from 'node:crypto';
-import { copyOf } from '../text.js';
+import { copyOf } from '../common/strings.js';
 
 /** Units of a key that are sent. */
 export const MOST_KEY = 2048;

@@ -1,8 +1,8 @@
 // The options of createDashboard: what is accepted, and the defaults.
 
-import { limiterError, refused, refusedNumber } from '../errors.js';
-import { type NamedLimiters, namedLimiters, type WatchedLimiter } from '../figures.js';
-import { positive, readOptions } from '../options.js';
+import { limiterError, refused, refusedNumber } from '../common/errors.js';
+import { positive, readOptions } from '../common/options.js';
+import { type NamedLimiters, namedLimiters, type WatchedLimiter } from '../limiters/stats.js';
 
 export interface DashboardOptions {
   /** The limiters to watch, by the names that the page gives them; one at least. */

@@ -1,6 +1,6 @@
 // What a snapshot says, in columns: arrays of numbers cost less than an object for each peer.
 
-import type { SnapshotPeer } from '../types.js';
+import type { SnapshotPeer } from '../common/types.js';
 
 /** Offenders, by key. */
 export interface OffenderColumns {

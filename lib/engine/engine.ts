@@ -4,7 +4,7 @@
 // Facades validate before they call: a key is a string, a cost finite and not negative, an age no
 // NaN, `now` finite or undefined (the engine then reads its own monotonic clock, once).
 
-import type { BansInForce, EngineName, SnapshotPeer, Violator } from '../types.js';
+import type { BansInForce, EngineName, SnapshotPeer, Violator } from '../common/types.js';
 import type { DigestColumns, OffenderColumns } from './columns.js';
 
 /** What a check that can ban answers; undefined, the cheapest value to return, means allowed. */

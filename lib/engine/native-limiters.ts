@@ -2,7 +2,7 @@
 // their raw functions as methods. Such a function is one for all objects of a class. Which one is meant,
 // the cost and the time it reads from an array, where they cost a nanosecond; an argument costs four.
 
-import type { SnapshotPeer } from '../types.js';
+import type { SnapshotPeer } from '../common/types.js';
 import { type DigestColumns, type OffenderColumns, offenderAt } from './columns.js';
 import type {
   DirectConfig,

@@ -2,7 +2,7 @@
 
 import { randomFillSync } from 'node:crypto';
 import module from 'node:module';
-import { VERSION } from '../version.js';
+import { VERSION } from '../common/version.js';
 import { findBinary } from './binary-file.js';
 import { requireLoadable } from './elf.js';
 import { type Engine, SEAT } from './engine.js';

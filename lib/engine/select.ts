@@ -1,9 +1,9 @@
 // Which engine a limiter gets, and why: the option, else RELAY_LIMITER_ENGINE, else what is there.
 
 import { loadNative } from '#native';
-import { limiterError, show } from '../errors.js';
-import type { EngineName } from '../types.js';
-import { VERSION } from '../version.js';
+import { limiterError, show } from '../common/errors.js';
+import type { EngineName } from '../common/types.js';
+import { VERSION } from '../common/version.js';
 import type { Engine } from './engine.js';
 import { jsEngine } from './js/index.js';
 

@@ -3,11 +3,11 @@
 
 import { inspect } from 'node:util';
 import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
+import { callback, requireOptions } from '../common/options.js';
 import { watchForPerRequest } from '../guard/misuse.js';
 import { Gate } from '../http/gate.js';
 import { GATE_OPTIONS, readGateOptions } from '../http/options.js';
 import { type Limits, Policies } from '../http/policies.js';
-import { callback, requireOptions } from '../options.js';
 import { hasOwnLimit, inherit } from './inherit.js';
 import { type Handler, refuse } from './refuse.js';
 

@@ -3,10 +3,10 @@
 // its types.
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { refused } from '../errors.js';
+import { refused } from '../common/errors.js';
+import { requireOptions } from '../common/options.js';
 import { errorOf } from '../http/later.js';
 import type { LimitOptions } from '../http/types.js';
-import { requireOptions } from '../options.js';
 import { Hooks, markConstraints, NAMES, type RateLimitHook, type RouteConfig } from './hooks.js';
 import type { Handler } from './refuse.js';
 

@@ -1,11 +1,11 @@
 // The answer to a refused request, as Fastify sends it.
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { RateLimitAction } from '../common/types.js';
 import { standardAnswer } from '../http/answer.js';
 import { closeConnection } from '../http/close-connection.js';
 import { isPromise, whenKnown } from '../http/later.js';
 import type { Message, Refusal } from '../http/types.js';
-import { RateLimitAction } from '../types.js';
 
 export type Handler = (request: FastifyRequest, reply: FastifyReply, refusal: Refusal) => unknown;
 

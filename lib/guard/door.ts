@@ -1,8 +1,8 @@
 // Who may connect: nobody whose address is banned, only so many at once from one address, and only so
 // often. Counts the connections that are open. Knows no sockets; says no, and why.
 
-import { type CheckResult, RateLimitAction } from '../types.js';
-import { type AnyLimiter, isBanned, judge } from './verdict.js';
+import { type CheckResult, RateLimitAction } from '../common/types.js';
+import { type AnyLimiter, isBanned, judge } from '../limiters/verdict.js';
 import type { Visitor } from './visitor.js';
 
 /** Why somebody may not connect. */

@@ -2,9 +2,9 @@
 // passes which a limit refuses: it is dropped, or waits at the gate, which is shut meanwhile, until the
 // limit has allowed it. Knows no sockets: whoever has one pauses it.
 
-import { monotonicSeconds } from '../clock.js';
-import { inThisContext } from '../timers.js';
-import { type CheckResult, RateLimitAction } from '../types.js';
+import { monotonicSeconds } from '../common/clock.js';
+import { inThisContext } from '../common/timers.js';
+import { type CheckResult, RateLimitAction } from '../common/types.js';
 import type { OpenRule } from './rules.js';
 
 /** Why a message did not pass, or not at once. */

@@ -1,8 +1,8 @@
 // One guarded connection, of whatever kind: the gate before its listeners, the hold on its stream, and
 // what happens when it has to go. The kinds say how to deliver, to close and to cut.
 
-import { attempt, surface } from '../surface.js';
-import { type CheckResult, RateLimitAction } from '../types.js';
+import { attempt, surface } from '../common/callbacks.js';
+import { type CheckResult, RateLimitAction } from '../common/types.js';
 import { type Did, Gate, type GateOptions, type MessageReason, type Passage } from './gate.js';
 import { Hold, type Pausable } from './hold.js';
 import type { OpenRule } from './rules.js';

@@ -5,7 +5,7 @@ import cluster from 'node:cluster';
 import type { IncomingMessage } from 'node:http';
 import { readAddress } from '../address/address.js';
 import type { ClientRequest } from '../address/client-address.js';
-import { refused } from '../errors.js';
+import { refused } from '../common/errors.js';
 
 export type WarningCode =
   | 'WARN_LIMITER_PROXY'

@@ -1,12 +1,12 @@
 // The rules for messages: which limiter, whose bucket, at what cost. Each connection opens them once, so
 // that a message finds its buckets without a look at keys.
 
-import { refused } from '../errors.js';
-import { readOptions } from '../options.js';
-import type { Peer } from '../types.js';
+import { refused } from '../common/errors.js';
+import { readOptions } from '../common/options.js';
+import type { Peer } from '../common/types.js';
+import { type AnyLimiter, openPeer, requireLimiter } from '../limiters/verdict.js';
 import { type Warn, warnOfKey } from './misuse.js';
 import { type Turns, turnsOf } from './turns.js';
-import { type AnyLimiter, openPeer, requireLimiter } from './verdict.js';
 import type { Belonging } from './visitor.js';
 
 /** A limit on messages. `Cost` is what finds a cost, `Of` what a key of one's own is made of. */

@@ -2,11 +2,11 @@
 // that had to go, and take themselves off again.
 
 import { connectionKey } from '../address/connection-key.js';
-import { attempt } from '../surface.js';
+import { attempt } from '../common/callbacks.js';
+import { offend } from '../limiters/verdict.js';
 import { Door, type Refusal } from './door.js';
 import type { MessageReason } from './gate.js';
 import type { AddressSettings } from './settings.js';
-import { offend } from './verdict.js';
 import type { Belonging, Visitor } from './visitor.js';
 
 /** What is called of a guarded connection. */

@@ -1,13 +1,18 @@
 // The options that guards of all kinds of server take, checked and with their defaults.
 
 import { type AddressKeyOptions, readSubnets, type Subnets } from '../address/address-key.js';
-import { limiterError, refused, refusedNumber } from '../errors.js';
-import { callback, nonNegative, positive, readOptions } from '../options.js';
+import { limiterError, refused, refusedNumber } from '../common/errors.js';
+import { callback, nonNegative, positive, readOptions } from '../common/options.js';
+import {
+  type AnyLimiter,
+  type BanningLimiter,
+  requireBanning,
+  requireLimiter,
+} from '../limiters/verdict.js';
 import type { DoorOptions } from './door.js';
 import type { GateOptions } from './gate.js';
 import { readWarnings, type Warn, type WarningOptions, warnOfCluster } from './misuse.js';
 import { type MessageRule, type Rule, readRules } from './rules.js';
-import { type AnyLimiter, type BanningLimiter, requireBanning, requireLimiter } from './verdict.js';
 import { harmless, warn } from './warnings.js';
 
 export interface ConnectionLimits {

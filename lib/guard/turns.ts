@@ -1,8 +1,8 @@
 // Who waits for which bucket: one queue for each, so that connections that share a bucket take turns. Only
 // the first asks; if all did at the same moment, all but one would be refused, and refusals are violations.
 
-import { KeyMap } from '../key-map.js';
-import type { AnyLimiter } from './verdict.js';
+import type { AnyLimiter } from '../limiters/verdict.js';
+import { KeyMap } from '../tables/key-map.js';
 
 export interface Waiter {
   /** It is the first now. May be told again. */

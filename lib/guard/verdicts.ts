@@ -1,6 +1,6 @@
 // What a guard tells of its decisions.
 
-import { type CheckResult, RateLimitAction } from '../types.js';
+import { type CheckResult, RateLimitAction } from '../common/types.js';
 import type { ConnectionReason } from './door.js';
 import type { Did, MessageReason } from './gate.js';
 

@@ -1,8 +1,8 @@
 // What a listener throws is uncaught, as without a guard; what the guard asks or tells is for `onError`, since a
 // peer may have found the message that makes it throw.
 
-import { show } from '../errors.js';
-import { attempt } from '../surface.js';
+import { attempt } from '../common/callbacks.js';
+import { show } from '../common/errors.js';
 
 /** The default of `onError`. */
 export function warn(error: unknown): void {

@@ -1,7 +1,7 @@
 // The fields of a response by name, whatever holds them, and how much of each is read.
 
-import { refused } from '../errors.js';
-import { isRevoked } from '../kinds.js';
+import { refused } from '../common/errors.js';
+import { isRevoked } from '../common/kinds.js';
 
 /** Fields as fetch, Node, undici and tests have them. Names are in any case. */
 export type ResponseHeaders =

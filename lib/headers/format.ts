@@ -1,9 +1,9 @@
 // What a server says about its limits, as the fields of one draft. Amounts are rounded down and durations
 // up, so that no client is promised more than there is.
 
-import { refused } from '../errors.js';
-import { isArray, isRevoked } from '../kinds.js';
-import { readOptions } from '../options.js';
+import { refused } from '../common/errors.js';
+import { isArray, isRevoked } from '../common/kinds.js';
+import { readOptions } from '../common/options.js';
 import { requireNow } from './retry-after.js';
 import type { QuotaPolicy, ServiceLimit } from './types.js';
 import {

@@ -1,7 +1,7 @@
 // What a response says about rate limits, by all that it says it with.
 
-import { refused } from '../errors.js';
-import { readOptions } from '../options.js';
+import { refused } from '../common/errors.js';
+import { readOptions } from '../common/options.js';
 import { readLimits, readPartitions, readPolicies, readTriple } from './drafts.js';
 import { readFamilies } from './families.js';
 import { FieldReader, type ResponseHeaders } from './fields.js';

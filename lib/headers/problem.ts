@@ -1,6 +1,6 @@
 // The problem types of the drafts since -09, in a body of application/problem+json (RFC 9457).
 
-import { isArray, isRevoked } from '../kinds.js';
+import { isArray, isRevoked } from '../common/kinds.js';
 
 type ProblemName = 'quota-exceeded' | 'temporary-reduced-capacity' | 'abnormal-usage-detected';
 

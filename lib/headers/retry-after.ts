@@ -1,6 +1,6 @@
 // Retry-After, and the dates of HTTP (RFC 9110, sections 10.2.3 and 5.6.7).
 
-import { refusedNumber } from '../errors.js';
+import { refusedNumber } from '../common/errors.js';
 
 /** The most seconds that a Retry-After is taken for: 68 years, 2^31 - 1, as for other delta-seconds. */
 export const MOST_RETRY_AFTER = 2_147_483_647;

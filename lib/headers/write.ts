@@ -7,7 +7,7 @@ import {
   serializeDate,
   serializeString,
 } from 'structured-headers';
-import { refused, refusedNumber } from '../errors.js';
+import { refused, refusedNumber } from '../common/errors.js';
 
 /** The largest Integer: 15 digits. */
 const MOST = 999_999_999_999_999;

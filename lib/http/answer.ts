@@ -1,8 +1,8 @@
 // What a refusal says, and in which form: problem details for programs, a sentence for who wants no JSON,
 // or whatever the user gave. Knows no responses.
 
+import { RateLimitAction } from '../common/types.js';
 import { formatProblem } from '../headers/problem.js';
-import { RateLimitAction } from '../types.js';
 import type { Refusal } from './types.js';
 
 /** The body of an answer. */

@@ -4,7 +4,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { keyWithin, readSubnets } from '../address/address-key.js';
 import { addressResolver } from '../address/client-address.js';
-import { limiterError } from '../errors.js';
+import { limiterError } from '../common/errors.js';
 import { type Warn, warnOfProxy } from '../guard/misuse.js';
 
 type Given = Readonly<Record<string, unknown>>;

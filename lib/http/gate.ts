@@ -1,9 +1,9 @@
 // The decision about a request, for the middleware and the Fastify plugin alike: whether it is skipped,
 // whose it is, what it costs, what its limiter says, and the fields that tell. Answers nothing itself.
 
+import { safely } from '../common/callbacks.js';
+import { type CheckResult, RateLimitAction } from '../common/types.js';
 import { warnOfKey } from '../guard/misuse.js';
-import { safely } from '../surface.js';
-import { type CheckResult, RateLimitAction } from '../types.js';
 import { FieldWriter, type SetField, wholeSeconds } from './fields.js';
 import { errorOf, isPromise, type Now } from './later.js';
 import type { GateOptions } from './options.js';

@@ -1,7 +1,7 @@
 // Answers that are there at once or come by a promise, and what comes instead. Where nothing is promised,
 // nothing waits.
 
-import { show } from '../errors.js';
+import { show } from '../common/errors.js';
 
 /** An answer now, or the promise of one. */
 export type Now<Value> = Value | PromiseLike<Value>;

@@ -1,11 +1,11 @@
 // The options of the middleware and the plugin: read once, refused early.
 
 import type { IncomingMessage } from 'node:http';
-import { limiterError, refused, refusedNumber } from '../errors.js';
+import { limiterError, refused, refusedNumber } from '../common/errors.js';
+import { callback, nonNegative, positive, readOptions } from '../common/options.js';
 import { readWarnings, type Warn, warnOfCluster } from '../guard/misuse.js';
-import { requireLimiter } from '../guard/verdict.js';
 import type { Draft } from '../headers/format.js';
-import { callback, nonNegative, positive, readOptions } from '../options.js';
+import { requireLimiter } from '../limiters/verdict.js';
 import { CLIENT_KEY_OPTIONS, clientKey } from './client-key.js';
 import type { Limits } from './policies.js';
 import type { Asked, LimitOptions, Message, Unanswered } from './types.js';

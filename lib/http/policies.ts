@@ -1,9 +1,9 @@
 // Which policy a request falls under: one for all, or one for each limit that a function answers. Makes the
 // limiters that are not given. Gates may share it, and then share its buckets.
 
-import { limiterError, refusedNumber } from '../errors.js';
-import type { AnyLimiter } from '../guard/verdict.js';
-import { RateLimiter, type RateLimiterOptions } from '../rate-limiter.js';
+import { limiterError, refusedNumber } from '../common/errors.js';
+import { RateLimiter, type RateLimiterOptions } from '../limiters/rate-limiter.js';
+import type { AnyLimiter } from '../limiters/verdict.js';
 import { whenKnown } from './later.js';
 import { type Policy, policyOf } from './policy.js';
 import type { Asked } from './types.js';

@@ -1,11 +1,11 @@
 // A limiter as HTTP tells of it: a quota in a window, and what a key has left of it. Guarantees that no
 // more is told than would be admitted. Knows no requests and no fields.
 
-import type { DirectConnectionRateLimiter } from '../direct-connection-rate-limiter.js';
-import { type AnyLimiter, intervalOf, judge } from '../guard/verdict.js';
-import type { OrderbookRateLimiter } from '../orderbook-rate-limiter.js';
-import type { RateLimiter } from '../rate-limiter.js';
-import { type CheckResult, RateLimitAction } from '../types.js';
+import { type CheckResult, RateLimitAction } from '../common/types.js';
+import type { DirectConnectionRateLimiter } from '../limiters/direct-connection-rate-limiter.js';
+import type { OrderbookRateLimiter } from '../limiters/orderbook-rate-limiter.js';
+import type { RateLimiter } from '../limiters/rate-limiter.js';
+import { type AnyLimiter, intervalOf, judge } from '../limiters/verdict.js';
 
 /** What a key has, right after a check of it. Seconds may be fractions, or Infinity. */
 export interface Left {

@@ -2,9 +2,9 @@
 // answers it, or hands an error to next; what comes after `next` is not its own.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { callback } from '../common/options.js';
+import { RateLimitAction } from '../common/types.js';
 import { watchForPerRequest } from '../guard/misuse.js';
-import { callback } from '../options.js';
-import { RateLimitAction } from '../types.js';
 import { type Answer, answerOf, standardAnswer } from './answer.js';
 import { closeConnection } from './close-connection.js';
 import { Gate, type Next } from './gate.js';

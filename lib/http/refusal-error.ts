@@ -1,6 +1,6 @@
 // refusalError: a refusal as an error, for servers that answer errors in one place.
 
-import { type LimiterError, limiterError } from '../errors.js';
+import { type LimiterError, limiterError } from '../common/errors.js';
 import { sentenceOf } from './answer.js';
 import type { Refusal } from './types.js';
 

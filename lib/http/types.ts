@@ -2,10 +2,10 @@
 
 import type { AddressKeyOptions } from '../address/address-key.js';
 import type { ClientAddressOptions } from '../address/client-address.js';
+import type { EngineName, RateLimitAction } from '../common/types.js';
 import type { WarningOptions } from '../guard/misuse.js';
-import type { AnyLimiter } from '../guard/verdict.js';
 import type { Draft } from '../headers/format.js';
-import type { EngineName, RateLimitAction } from '../types.js';
+import type { AnyLimiter } from '../limiters/verdict.js';
 
 /** What is asked about each request: answered at once, or by a promise. */
 export type Asked<Request, Response, Answer> = (

@@ -11,7 +11,8 @@ import type {
   HistogramConfiguration,
   Registry,
 } from 'prom-client';
-import { refused } from '../errors.js';
+import { refused } from '../common/errors.js';
+import { count, readOptions } from '../common/options.js';
 import {
   type Figures,
   figuresOf,
@@ -19,13 +20,12 @@ import {
   type NamedLimiters,
   namedLimiters,
   type WatchedLimiter,
-} from '../figures.js';
-import { count, readOptions } from '../options.js';
+} from '../limiters/stats.js';
 import type { Definition, Definitions, Description, Value } from './definitions.js';
 import { sampleChecks } from './sampling.js';
 import { BANS, banFigures, LIMITS, limitFigures, type NamedShared, namedShared } from './shared.js';
 
-export type { NamedLimiters, WatchedLimiter } from '../figures.js';
+export type { NamedLimiters, WatchedLimiter } from '../limiters/stats.js';
 export type { NamedShared, SharedFigures, WatchedShared } from './shared.js';
 
 /** What is used of the module prom-client. */

@@ -1,8 +1,8 @@
 // The metrics of limits and bans that processes share: of what relay-limiter/redis makes, known by what its
 // getStats() tells.
 
-import { refused, show } from '../errors.js';
-import { hasMethods, isRecord } from '../kinds.js';
+import { refused, show } from '../common/errors.js';
+import { hasMethods, isRecord } from '../common/kinds.js';
 import { type Definitions, plain } from './definitions.js';
 
 /** What a `SharedRateLimiter` tells. */

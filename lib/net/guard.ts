@@ -4,16 +4,16 @@
 import { Server, type Socket } from 'node:net';
 import { Server as TlsServer } from 'node:tls';
 import { connectionKey } from '../address/connection-key.js';
-import { limiterError, refused } from '../errors.js';
+import { attempt } from '../common/callbacks.js';
+import { limiterError, refused } from '../common/errors.js';
+import { isInstance } from '../common/kinds.js';
+import { callback, count, readOptions } from '../common/options.js';
 import { type Refusal, UNKNOWN } from '../guard/door.js';
 import { override } from '../guard/override.js';
 import { ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
 import { type Decision, FAILED, PASSED, said } from '../guard/verdicts.js';
 import { type Belonging, type Visitor, visitor } from '../guard/visitor.js';
-import { isInstance } from '../kinds.js';
-import { callback, count, readOptions } from '../options.js';
-import { attempt } from '../surface.js';
 import type {
   Farewell,
   LineCost,

@@ -5,7 +5,7 @@ export type { MessageReason } from '../guard/gate.js';
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { MessageRule } from '../guard/rules.js';
 export type { ConnectionLimits } from '../guard/settings.js';
-export type { AnyLimiter, BanningLimiter } from '../guard/verdict.js';
+export type { AnyLimiter, BanningLimiter } from '../limiters/verdict.js';
 export { guardLineServer, type LineGuard } from './guard.js';
 export type {
   Farewell,

@@ -2,12 +2,12 @@
 // socket. Guarantees that while one waits, or the user has paused, the rest waits as bytes in the stream.
 
 import type { Socket } from 'node:net';
+import { attempt } from '../common/callbacks.js';
 import type { MessageReason } from '../guard/gate.js';
 import { GuardedConnection } from '../guard/guarded.js';
 import { mostBytes, type OpenRule, openRule } from '../guard/rules.js';
 import type { Decision } from '../guard/verdicts.js';
 import type { Belonging } from '../guard/visitor.js';
-import { attempt } from '../surface.js';
 import { LineCutter } from './lines.js';
 import type { Line, LineCost, LineKeyOf, LineSettings } from './options.js';
 

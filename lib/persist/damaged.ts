@@ -1,6 +1,6 @@
 // What is said of a file that is not what a save has written.
 
-import { limiterError } from '../errors.js';
+import { limiterError } from '../common/errors.js';
 
 export function damaged(name: string, why: string, cause?: unknown): Error {
   const message = `${name} must be a complete snapshot file, got a damaged one: ${why}`;

@@ -1,7 +1,7 @@
 // A limiter's file kept up to date: what a process that is killed has forgotten is no older than that.
 
-import { callback, positive, readOptions } from '../options.js';
-import { detached, LONGEST_TIMEOUT_MS, unref } from '../timers.js';
+import { callback, positive, readOptions } from '../common/options.js';
+import { detached, LONGEST_TIMEOUT_MS, unref } from '../common/timers.js';
 import type { Persistent } from './saved.js';
 import { requirePersistent, resolvePath, saveSnapshot } from './snapshot-file.js';
 

@@ -1,7 +1,7 @@
 // What kind of file a path may lead to.
 
 import type { BigIntStats, Stats } from 'node:fs';
-import { limiterError } from '../errors.js';
+import { limiterError } from '../common/errors.js';
 
 /**
  * Throws `ERR_LIMITER_OPTION` for a device, a FIFO or a socket: reading one may never end, and a rename would put a file in

@@ -2,8 +2,8 @@
 
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { refused } from '../errors.js';
-import { hasMethods } from '../kinds.js';
+import { refused } from '../common/errors.js';
+import { hasMethods } from '../common/kinds.js';
 import { aged } from './age.js';
 import { damaged } from './damaged.js';
 import { readDocument, writeDocument } from './document.js';

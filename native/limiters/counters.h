@@ -1,5 +1,5 @@
 // Counters counts a limiter's verdicts and evictions since the limiter was created. Twin of
-// lib/engine/js/tally.ts.
+// lib/engine/js/counters.ts.
 #pragma once
 
 #include <cstdint>

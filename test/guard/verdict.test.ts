@@ -14,7 +14,7 @@ import {
   openPeer,
   requireBanning,
   requireLimiter,
-} from '../../dist/guard/verdict.js';
+} from '../../dist/limiters/verdict.js';
 import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
 
 describe.each(ENGINES)('verdicts on the %s engine', (engine) => {

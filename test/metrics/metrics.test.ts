@@ -10,7 +10,7 @@ import {
 import { collectMetrics, type MetricsOptions } from 'relay-limiter/metrics';
 import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { openPeer } from '../../dist/guard/verdict.js';
+import { openPeer } from '../../dist/limiters/verdict.js';
 import grafana from '../../docs/grafana.json' with { type: 'json' };
 import { codeOf, ENGINES, manualClock, TESTS_NATIVE } from '../support/limiters.js';
 import { seeded } from '../support/random.js';

@@ -2,7 +2,7 @@
 
 import { OrderbookRateLimiter, RateLimiter, type RateLimiterOptions } from 'relay-limiter';
 import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { monotonicSeconds } from '../../dist/clock.js';
+import { monotonicSeconds } from '../../dist/common/clock.js';
 import { ENGINES } from '../support/limiters.js';
 import { few } from '../support/sockets.js';
 import { FakeSocket, guardedVirtually } from './virtual.js';

@@ -1,8 +1,11 @@
 // DirectConnectionRateLimiter's decisions. Twin of native/limiters/direct-limiter.h: same names, same order
 // of statements.
 
-import { monotonicSeconds } from '../../clock.js';
-import type { BansInForce, SnapshotPeer } from '../../types.js';
+import { monotonicSeconds } from '../../common/clock.js';
+import type { BansInForce, SnapshotPeer } from '../../common/types.js';
+import { elapsed, NEVER, secondsLeft } from '../../tables/arithmetic.js';
+import { keep } from '../../tables/keys.js';
+import { Buckets, MOST_KEYS, type Place, type Table, Times } from '../../tables/table.js';
 import type { DigestColumns, OffenderColumns } from '../columns.js';
 import {
   BAN_BEGINS,
@@ -18,7 +21,7 @@ import {
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
-import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
+import { Tally } from './counters.js';
 import {
   FREE_ROOM,
   isNothing,
@@ -31,8 +34,8 @@ import {
   Victim,
 } from './eviction.js';
 import { Groups, type Places } from './groups.js';
-import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
+import { seated } from './peer-slot.js';
 import { eachDigest, PendingRecords, restoreTime } from './pending.js';
 import {
   banBegan,
@@ -42,12 +45,9 @@ import {
   restoreBucket,
   savedBucket,
 } from './records.js';
-import { seated } from './seat.js';
 import { passesOf, saveBucket, saveTime, walk } from './snapshot-walk.js';
 import { reserveGroupStack, reserveStack } from './stack.js';
 import { pass, Sweep } from './sweep.js';
-import { Buckets, MOST_KEYS, type Place, type Table, Times } from './table.js';
-import { Tally } from './tally.js';
 
 /** One of the two tables, and what an eviction asks of its records. */
 interface Side {

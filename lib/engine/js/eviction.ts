@@ -1,7 +1,7 @@
 // Eviction: which of some peers is missed least where a newcomer needs the place of one. Twin of
 // native/limiters/eviction.h. Knows no limiter.
 
-import type { Place, Table } from './table.js';
+import type { Place, Table } from '../../tables/table.js';
 
 /** Records that are looked at where a newcomer needs the place of one. */
 export const SAMPLE = 16;

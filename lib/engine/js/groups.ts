@@ -2,9 +2,9 @@
 // buckets were found the last time. The table tells whose a place is, so that a group need not hear of
 // removals.
 
+import { Keys } from '../../tables/keys.js';
+import type { Place } from '../../tables/table.js';
 import type { Handle } from '../engine.js';
-import { Keys } from './keys.js';
-import type { Place } from './table.js';
 
 /** Where some buckets were found the last time: those of a group's members, or SEAT. */
 export type Places = Place[] | Int32Array;

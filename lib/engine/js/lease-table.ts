@@ -1,12 +1,12 @@
 // LeaseTable: tokens that may be spent until a time, by peer. Twin of native/limiters/lease-table.h: same names,
 // same order of statements. It refills nothing, and knows nobody that gave them.
 
-import { monotonicSeconds } from '../../clock.js';
+import { monotonicSeconds } from '../../common/clock.js';
+import { NEVER } from '../../tables/arithmetic.js';
+import { Keys, keep } from '../../tables/keys.js';
+import { type Place, Table } from '../../tables/table.js';
 import { type LeaseTable, REFUSED } from '../engine.js';
-import { NEVER } from './arithmetic.js';
-import { Keys, keep } from './keys.js';
 import { reserveStack } from './stack.js';
-import { type Place, Table } from './table.js';
 
 // A lease is two doubles: tokens, and when they are no longer there.
 const DOUBLES = 2;

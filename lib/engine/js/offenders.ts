@@ -7,16 +7,16 @@
 // they stay within a quarter of it: few huge ones leave room for others. Else its peer is punished
 // without a name. Which it is, is decided as it becomes an offender.
 
-import { KeyMap } from '../../key-map.js';
-import { copyOf } from '../../text.js';
-import type { BansInForce, SnapshotPeer, Violator } from '../../types.js';
-import { elapsed, NEVER } from './arithmetic.js';
+import { copyOf } from '../../common/strings.js';
+import type { BansInForce, SnapshotPeer, Violator } from '../../common/types.js';
+import { elapsed, NEVER } from '../../tables/arithmetic.js';
+import { KeyMap } from '../../tables/key-map.js';
+import { MOST_UNITS } from '../../tables/keys.js';
+import { MOST_NOTE, type Place, store, Table } from '../../tables/table.js';
 import { Sum, saturatedSum } from './counts.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
-import { MOST_UNITS } from './keys.js';
 import { reserveStack } from './stack.js';
 import type { Pass } from './sweep.js';
-import { MOST_NOTE, type Place, store, Table } from './table.js';
 import { TopViolators } from './top-violators.js';
 
 /** What long keys may take together, at two bytes a unit: at least, and for each peer. */

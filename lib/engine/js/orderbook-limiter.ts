@@ -1,8 +1,11 @@
 // OrderbookRateLimiter's decisions. Twin of native/limiters/orderbook-limiter.h: same names, same order of
 // statements.
 
-import { monotonicSeconds } from '../../clock.js';
-import type { BansInForce, SnapshotPeer } from '../../types.js';
+import { monotonicSeconds } from '../../common/clock.js';
+import type { BansInForce, SnapshotPeer } from '../../common/types.js';
+import { elapsed, NEVER, secondsLeft } from '../../tables/arithmetic.js';
+import { Keys, keep } from '../../tables/keys.js';
+import { MOST_KEYS, type Place, Times } from '../../tables/table.js';
 import type { DigestColumns, OffenderColumns } from '../columns.js';
 import {
   BAN_BEGINS,
@@ -13,7 +16,7 @@ import {
   type Refusal,
   type SnapshotStep,
 } from '../engine.js';
-import { elapsed, NEVER, secondsLeft } from './arithmetic.js';
+import { Tally } from './counters.js';
 import {
   FREE_ROOM,
   isNothing,
@@ -26,16 +29,13 @@ import {
   SAMPLE,
   Victim,
 } from './eviction.js';
-import { Keys, keep } from './keys.js';
 import { Offenders } from './offenders.js';
+import { seated } from './peer-slot.js';
 import { eachDigest, NO_ROOM, PendingRecords, restoreTime } from './pending.js';
 import { banBegan, idleSecondsOf, lossOf, restoreAll } from './records.js';
-import { seated } from './seat.js';
 import { passesOf, saveTime, walk } from './snapshot-walk.js';
 import { reserveStack } from './stack.js';
 import { pass, Sweep } from './sweep.js';
-import { MOST_KEYS, type Place, Times } from './table.js';
-import { Tally } from './tally.js';
 
 export class JsOrderbookLimiter implements OrderbookCore {
   readonly #config: OrderbookConfig;

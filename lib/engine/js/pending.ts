@@ -2,10 +2,10 @@
 // peer is checked again: then the key is hashed under the secret of each snapshot, and leads to it.
 // Twin of native/limiters/pending.h.
 
+import { digestOf } from '../../tables/siphash.js';
+import type { Place, Table, Times } from '../../tables/table.js';
 import type { DigestColumns } from '../columns.js';
-import { digestOf } from './siphash.js';
 import { type Pass, pass } from './sweep.js';
-import type { Place, Table, Times } from './table.js';
 
 /** Secrets of snapshots that are kept at once; records under one more are not. */
 export const MOST_SECRETS = 16;

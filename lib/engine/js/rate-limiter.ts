@@ -1,7 +1,10 @@
 // RateLimiter's decisions. Twin of native/limiters/rate-limiter.h: same names, same order of statements.
 
-import { monotonicSeconds } from '../../clock.js';
-import type { SnapshotBucket, SnapshotPeer } from '../../types.js';
+import { monotonicSeconds } from '../../common/clock.js';
+import type { SnapshotBucket, SnapshotPeer } from '../../common/types.js';
+import { NEVER } from '../../tables/arithmetic.js';
+import { keep } from '../../tables/keys.js';
+import { Buckets, MOST_KEYS, type Place } from '../../tables/table.js';
 import type { DigestColumns, OffenderColumns } from '../columns.js';
 import {
   DISCONNECT,
@@ -15,19 +18,16 @@ import {
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
-import { NEVER } from './arithmetic.js';
+import { Tally } from './counters.js';
 import { LOSS_OF_BANNED, type Loss, MOST_LOOKED_AT, offerSample, Victim } from './eviction.js';
 import { Groups, type Places } from './groups.js';
-import { keep } from './keys.js';
 import { Offenders } from './offenders.js';
+import { seated } from './peer-slot.js';
 import { eachDigest, type Pending, PendingRecords } from './pending.js';
 import { idleSecondsOf, lossOf, restoreAll, restoreBucket, savedBucket } from './records.js';
-import { seated } from './seat.js';
 import { passesOf, saveBucket, walk } from './snapshot-walk.js';
 import { reserveGroupStack, reserveStack } from './stack.js';
 import { pass, Sweep } from './sweep.js';
-import { Buckets, MOST_KEYS, type Place } from './table.js';
-import { Tally } from './tally.js';
 
 export class JsRateLimiter extends Groups implements RateLimiterCore {
   readonly #rate: number;

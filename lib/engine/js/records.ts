@@ -1,11 +1,11 @@
 // What a snapshot says of an offender, as the limiters reckon with it. Twin of native/limiters/records.h.
 
-import type { SnapshotBucket, SnapshotPeer } from '../../types.js';
+import type { SnapshotBucket, SnapshotPeer } from '../../common/types.js';
+import { NEVER, refill } from '../../tables/arithmetic.js';
+import type { Buckets, Place } from '../../tables/table.js';
 import { type OffenderColumns, offenderAt } from '../columns.js';
 import { SNAPSHOT_SECONDS } from '../engine.js';
-import { NEVER, refill } from './arithmetic.js';
 import { LOSS_OF_BANNED, type Loss, lossOfPunished, MOST_LOOKED_AT, SAMPLE } from './eviction.js';
-import type { Buckets, Place } from './table.js';
 
 /** Tokens, and when they were last refilled. */
 type BucketState = readonly [tokens: number, lastRefill: number];

@@ -1,15 +1,15 @@
 // Visits all that a snapshot holds of a limiter, in steps between which the limiter may go on. Twin of
 // native/limiters/snapshot-walk.h.
 
-import { monotonicSeconds } from '../../clock.js';
-import type { SnapshotBucket, SnapshotPeer } from '../../types.js';
+import { monotonicSeconds } from '../../common/clock.js';
+import type { SnapshotBucket, SnapshotPeer } from '../../common/types.js';
+import { elapsed, secondsLeft } from '../../tables/arithmetic.js';
+import type { Keys } from '../../tables/keys.js';
+import type { Buckets, Place, Table, Times } from '../../tables/table.js';
 import { SNAPSHOT_SECONDS, type SnapshotStep } from '../engine.js';
-import { elapsed, secondsLeft } from './arithmetic.js';
-import type { Keys } from './keys.js';
 import type { Offenders } from './offenders.js';
 import { type PendingRecords, wordsOf } from './pending.js';
 import { savedBucket } from './records.js';
-import type { Buckets, Place, Table, Times } from './table.js';
 
 /** Returns the saved numbers of a record; undefined if its peer recovers fully within SNAPSHOT_SECONDS. */
 type Save<Records extends Table> = (

@@ -2,8 +2,8 @@
 // publish, and reads all bans if it may have missed a message. While a call has no reply it makes no other calls, so
 // nothing piles up in a client without a connection.
 
-import { KeyMap, KeySet } from '../../key-map.js';
-import { detached } from '../../timers.js';
+import { detached } from '../../common/timers.js';
+import { KeyMap, KeySet } from '../../tables/key-map.js';
 import { createStoreClient, type StoreClient, type Subscriber } from '../store/client.js';
 import { isForeignKeyMessage, messageOf, storeError } from '../store/replies.js';
 import { RETRY_SECONDS, startTimer, type Timer } from '../store/timing.js';

@@ -1,8 +1,8 @@
 // Followers: limiters that share their bans. Each takes over the bans of other processes, as `restore` does.
 
-import { DirectConnectionRateLimiter } from '../../direct-connection-rate-limiter.js';
-import { isInstance } from '../../kinds.js';
-import { OrderbookRateLimiter } from '../../orderbook-rate-limiter.js';
+import { isInstance } from '../../common/kinds.js';
+import { DirectConnectionRateLimiter } from '../../limiters/direct-connection-rate-limiter.js';
+import { OrderbookRateLimiter } from '../../limiters/orderbook-rate-limiter.js';
 import type { SharedBan } from './shared-ban.js';
 
 export interface Follower {

@@ -3,8 +3,8 @@
 // At most `maxPeers` entries are kept. Beyond that an insertion evicts, of the entries without a ban, the one that was
 // raised the longest time ago. If all entries are bans, it evicts the one of 16 that ends first.
 
-import { MOST_KEYS } from '../../engine/js/table.js';
-import { KeyMap } from '../../key-map.js';
+import { KeyMap } from '../../tables/key-map.js';
+import { MOST_KEYS } from '../../tables/table.js';
 import { isId } from '../store/keys.js';
 import { LEVEL_SECONDS, SAME_SECONDS } from './ban-scripts.js';
 import type { SharedBan } from './shared-ban.js';

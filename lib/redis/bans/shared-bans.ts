@@ -5,14 +5,14 @@
 // process that found it whether the store answers or not.
 
 import { EventEmitter } from 'node:events';
-import { type Clock, monotonicSeconds, readClock } from '../../clock.js';
-import type { DirectConnectionRateLimiter } from '../../direct-connection-rate-limiter.js';
-import { refused } from '../../errors.js';
-import { KeySet } from '../../key-map.js';
-import { commonOptions, count, positive, readOptions, requireKey } from '../../options.js';
-import type { OrderbookRateLimiter } from '../../orderbook-rate-limiter.js';
-import { safely } from '../../surface.js';
-import { copyOf } from '../../text.js';
+import { safely } from '../../common/callbacks.js';
+import { type Clock, monotonicSeconds, readClock } from '../../common/clock.js';
+import { refused } from '../../common/errors.js';
+import { commonOptions, count, positive, readOptions, requireKey } from '../../common/options.js';
+import { copyOf } from '../../common/strings.js';
+import type { DirectConnectionRateLimiter } from '../../limiters/direct-connection-rate-limiter.js';
+import type { OrderbookRateLimiter } from '../../limiters/orderbook-rate-limiter.js';
+import { KeySet } from '../../tables/key-map.js';
 import type { RedisClient } from '../store/client.js';
 import { idOf, isName } from '../store/keys.js';
 import { readDeadline, readPrefix } from '../store/options.js';

@@ -1,6 +1,6 @@
 // The bans in the store: reads and changes them by scripts, each with a deadline. Knows ids, seconds and violations.
 
-import { KeyMap } from '../../key-map.js';
+import { KeyMap } from '../../tables/key-map.js';
 import type { StoreClient } from '../store/client.js';
 import { Deadlines, PendingReply } from '../store/deadlines.js';
 import { storeKey } from '../store/keys.js';

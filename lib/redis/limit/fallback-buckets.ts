@@ -1,7 +1,7 @@
 // The token buckets of one node while the store is down: each node grants its share of the rate. The buckets were empty
 // when the store went down, so all nodes together grant at most the rate from then on.
 
-import { Buckets, MOST_KEYS } from '../../engine/js/table.js';
+import { Buckets, MOST_KEYS } from '../../tables/table.js';
 import { LEASED_SHARE, type Limit } from '../store/limit.js';
 
 export class FallbackBuckets {

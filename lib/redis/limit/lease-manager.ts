@@ -4,13 +4,13 @@
 // drift apart. The store counts the lifetime from the grant. So the lease ends at the node before the store treats
 // its tokens as spent, and no token is spent twice. At most one request per peer is in flight.
 
-import { readOptionalClock } from '../../clock.js';
-import { delaySeconds } from '../../engine/js/arithmetic.js';
-import { MOST_KEYS } from '../../engine/js/table.js';
-import { KeyMap } from '../../key-map.js';
-import { ALLOWED, DISCONNECTED } from '../../rate-limiter.js';
-import { detached } from '../../timers.js';
-import { type CheckResult, RateLimitAction } from '../../types.js';
+import { readOptionalClock } from '../../common/clock.js';
+import { detached } from '../../common/timers.js';
+import { type CheckResult, RateLimitAction } from '../../common/types.js';
+import { ALLOWED, DISCONNECTED } from '../../limiters/rate-limiter.js';
+import { delaySeconds } from '../../tables/arithmetic.js';
+import { KeyMap } from '../../tables/key-map.js';
+import { MOST_KEYS } from '../../tables/table.js';
 import { LEASED_SHARE } from '../store/limit.js';
 import { invalidReplyError } from '../store/replies.js';
 import { CallbackCall } from '../store/script-call.js';

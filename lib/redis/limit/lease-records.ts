@@ -2,10 +2,10 @@
 // covered check needs are in the engine's lease table; everything else is doubles beside a Map. Knows nothing of the
 // store.
 
+import { copyOf } from '../../common/strings.js';
 import type { LeaseTable } from '../../engine/engine.js';
-import { NEVER } from '../../engine/js/arithmetic.js';
-import { type Place, Table } from '../../engine/js/table.js';
-import { copyOf } from '../../text.js';
+import { NEVER } from '../../tables/arithmetic.js';
+import { type Place, Table } from '../../tables/table.js';
 
 /** The index of a peer's record, below `LeaseRecords.size`. A deletion may move another record there. */
 export type RecordIndex = Place;

@@ -1,6 +1,6 @@
 // A request for a lease: the checks that wait for it, and the store's reply.
 
-import type { CheckResult } from '../../types.js';
+import type { CheckResult } from '../../common/types.js';
 import { Pending } from '../store/deadlines.js';
 import { isNumeric } from '../store/replies.js';
 

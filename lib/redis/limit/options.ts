@@ -1,9 +1,16 @@
 // The options of a SharedRateLimiter: their types, validation and defaults.
 
-import type { Clock } from '../../clock.js';
-import { refused } from '../../errors.js';
-import { burst, commonOptions, count, countOrNull, positive, readOptions } from '../../options.js';
-import type { EngineName } from '../../types.js';
+import type { Clock } from '../../common/clock.js';
+import { refused } from '../../common/errors.js';
+import {
+  burst,
+  commonOptions,
+  count,
+  countOrNull,
+  positive,
+  readOptions,
+} from '../../common/options.js';
+import type { EngineName } from '../../common/types.js';
 import type { RedisClient } from '../store/client.js';
 import { type Limit, leaseLifetimes } from '../store/limit.js';
 import { readDeadline, readPrefix } from '../store/options.js';

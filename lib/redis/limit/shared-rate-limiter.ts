@@ -1,13 +1,13 @@
 // SharedRateLimiter: one limit that many processes share through Redis or Valkey, with the verdicts of RateLimiter.
 
 import { EventEmitter } from 'node:events';
-import { readOptionalClock } from '../../clock.js';
+import { safely } from '../../common/callbacks.js';
+import { readOptionalClock } from '../../common/clock.js';
+import { limiterError } from '../../common/errors.js';
+import { requireCost, requireKey } from '../../common/options.js';
+import type { CheckResult } from '../../common/types.js';
 import { selectEngine } from '../../engine/select.js';
-import { limiterError } from '../../errors.js';
-import { requireCost, requireKey } from '../../options.js';
-import { RateLimiter } from '../../rate-limiter.js';
-import { safely } from '../../surface.js';
-import type { CheckResult } from '../../types.js';
+import { RateLimiter } from '../../limiters/rate-limiter.js';
 import { idOf } from '../store/keys.js';
 import type { StateChange } from '../store/shard-health.js';
 import { LeaseManager } from './lease-manager.js';

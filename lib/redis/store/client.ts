@@ -1,8 +1,8 @@
 // Adapters for the user's own client: node-redis (a client, a cluster, a pool, a sentinel), ioredis (a client, a
 // cluster), and objects with the same methods. A client is recognized by its methods; neither library is imported.
 
-import { refused } from '../../errors.js';
-import { hasMethods } from '../../kinds.js';
+import { refused } from '../../common/errors.js';
+import { hasMethods } from '../../common/kinds.js';
 
 /** What this package needs of a client. Replies are what Lua returns; an error of the store rejects. */
 export interface StoreClient {

@@ -2,7 +2,7 @@
 // call would cost as much as the rest of the call. A finished call leaves the list at once: an object that is kept for
 // a tenth of a second outlives the young generation of the garbage collector, which then copies it.
 
-import { LONGEST_TIMEOUT_MS } from '../../timers.js';
+import { LONGEST_TIMEOUT_MS } from '../../common/timers.js';
 import { timeoutError } from './replies.js';
 import { nowSeconds, startTimer, type Timer } from './timing.js';
 

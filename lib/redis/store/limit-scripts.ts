@@ -1,7 +1,7 @@
 // The Lua scripts of a limit. Each touches one key, that of one peer. Nodes of different versions share these keys, so
 // what the scripts store must stay compatible.
 //
-// The token bucket is that of lib/engine/js/arithmetic.ts: the same statements in the same order, on IEEE doubles, so
+// The token bucket is that of lib/tables/arithmetic.ts: the same statements in the same order, on IEEE doubles, so
 // both return bit-identical results. Numbers are passed as strings of 17 digits, because the store truncates Lua's
 // numbers to integers.
 //

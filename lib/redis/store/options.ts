@@ -1,7 +1,7 @@
 // Options that everything in the store has: limits and bans alike.
 
-import { refused } from '../../errors.js';
-import { positive } from '../../options.js';
+import { refused } from '../../common/errors.js';
+import { positive } from '../../common/options.js';
 
 type Given = Readonly<Record<string, unknown>>;
 

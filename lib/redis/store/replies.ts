@@ -1,6 +1,6 @@
 // What a store replies, and the errors made of it.
 
-import { limiterError } from '../../errors.js';
+import { limiterError } from '../../common/errors.js';
 
 /** An `ERR_LIMITER_STORE`. `cause` is the client's error, if the store itself reported one. */
 export function storeError(message: string, cause?: unknown): Error {

@@ -2,7 +2,7 @@
 // After failures in a row the shard is down and only heartbeats are sent to it; a heartbeat that is answered in time
 // brings it up again.
 
-import { detached } from '../../timers.js';
+import { detached } from '../../common/timers.js';
 import type { StoreClient } from './client.js';
 import { type Deadlines, PendingReply } from './deadlines.js';
 import { HEARTBEAT, UNREGISTER } from './heartbeat-scripts.js';

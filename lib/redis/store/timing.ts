@@ -1,7 +1,7 @@
 // Time and timers of the store's side. Deadlines and the store's time are measured by `performance.now()`, whatever
 // clock a limiter or its bans have.
 
-import { detached } from '../../timers.js';
+import { detached } from '../../common/timers.js';
 
 /** Seconds until the store is tried again while it is down, and until a caller may usefully repeat a check. */
 export const RETRY_SECONDS = 0.25;

@@ -1,10 +1,10 @@
 // SimulatedStore: does in TypeScript what the scripts do, for simulations. scripts.real.test.ts shows on a real server
 // that both return bit-identical results.
 
-import { delaySeconds, refill } from '../../../lib/engine/js/arithmetic.js';
 import { HEARTBEAT, UNREGISTER } from '../../../lib/redis/store/heartbeat-scripts.js';
 import { LEASED_SHARE, type Limit, ttlMs } from '../../../lib/redis/store/limit.js';
 import { createScript, type ScriptName } from '../../../lib/redis/store/limit-scripts.js';
+import { delaySeconds, refill } from '../../../lib/tables/arithmetic.js';
 
 interface Lease {
   nodeId: number;

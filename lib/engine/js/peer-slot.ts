@@ -3,9 +3,9 @@
 // alias is made of, which nobody can bring to agree without the secret. A short key is looked up as it
 // is, and needs no words.
 
+import { HASH_AT, type Keys, MOST_UNITS } from '../../tables/keys.js';
+import type { Table } from '../../tables/table.js';
 import { SEAT } from '../engine.js';
-import { HASH_AT, type Keys, MOST_UNITS } from './keys.js';
-import type { Table } from './table.js';
 
 const NOWHERE = -1;
 const LOW = 1;

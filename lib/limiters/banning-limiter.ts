@@ -1,9 +1,9 @@
 // What the two facades that ban share.
 
-import type { BanningCore } from './engine/engine.js';
+import { requireBanSeconds, requireCount, requireKey } from '../common/options.js';
+import type { BansInForce } from '../common/types.js';
+import type { BanningCore } from '../engine/engine.js';
 import { Limiter } from './limiter.js';
-import { requireBanSeconds, requireCount, requireKey } from './options.js';
-import type { BansInForce } from './types.js';
 
 export abstract class BanningLimiter extends Limiter {
   /** @internal */

@@ -1,10 +1,6 @@
 // DirectConnectionRateLimiter: a message bucket and an orderbook interval for each connection.
 
-import { BanningLimiter } from './banning-limiter.js';
-import { DEFAULT_BAN_DURATION } from './constants.js';
-import { type DirectCore, SEAT } from './engine/engine.js';
-import { type Keyed, PeerGroup } from './group.js';
-import { NOWHERE, Opened } from './opened.js';
+import { DEFAULT_BAN_DURATION } from '../common/constants.js';
 import {
   COMMON_OPTIONS,
   commonOptions,
@@ -13,8 +9,12 @@ import {
   readOptions,
   requireCost,
   requireKey,
-} from './options.js';
-import type { CleanupLimits, LimiterOptions, LimiterTotals, Violator } from './types.js';
+} from '../common/options.js';
+import type { CleanupLimits, LimiterOptions, LimiterTotals, Violator } from '../common/types.js';
+import { type DirectCore, SEAT } from '../engine/engine.js';
+import { BanningLimiter } from './banning-limiter.js';
+import { type Keyed, PeerGroup } from './group.js';
+import { NOWHERE, Opened } from './peer-handle.js';
 
 export interface DirectConnectionRateLimiterOptions extends LimiterOptions {
   /** Messages a second, at least 0. Default 5. */

@@ -1,7 +1,7 @@
 // Bans as events of `node:diagnostics_channel`, beside `onBan`: for logs and monitors that did not make
 // the limiter. Where there is no such module, in browsers, there is no channel.
 
-import type { Ban } from './types.js';
+import type { Ban } from '../common/types.js';
 
 /** The name of the channel of `node:diagnostics_channel` on which every ban is published as it begins. */
 export const BAN_CHANNEL = 'relay-limiter:ban';

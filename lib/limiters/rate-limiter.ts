@@ -1,9 +1,5 @@
 // RateLimiter: one token bucket a peer, a violation for each refusal.
 
-import { DISCONNECT, type RateLimiterCore, SEAT } from './engine/engine.js';
-import { type Keyed, PeerGroup } from './group.js';
-import { Limiter } from './limiter.js';
-import { NOWHERE, Opened } from './opened.js';
 import {
   burst,
   COMMON_OPTIONS,
@@ -13,7 +9,7 @@ import {
   readOptions,
   requireCost,
   requireKey,
-} from './options.js';
+} from '../common/options.js';
 import {
   type CheckResult,
   type CleanupLimits,
@@ -22,7 +18,11 @@ import {
   type Peer,
   RateLimitAction,
   type Violator,
-} from './types.js';
+} from '../common/types.js';
+import { DISCONNECT, type RateLimiterCore, SEAT } from '../engine/engine.js';
+import { type Keyed, PeerGroup } from './group.js';
+import { Limiter } from './limiter.js';
+import { NOWHERE, Opened } from './peer-handle.js';
 
 export interface RateLimiterOptions extends LimiterOptions {
   /** Tokens a second given to each peer, greater than 0. Default 10. */

@@ -1,21 +1,10 @@
 // What the three facades share: the options of every limiter, keys, time and ban events.
 
-import { BackgroundCleanup } from './background-cleanup.js';
-import { bansAreWatched, publishBan } from './ban-channel.js';
-import { type Clock, readOptionalClock } from './clock.js';
-import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from './engine/engine.js';
-import { selectEngine } from './engine/select.js';
-import { refused } from './errors.js';
-import { hasMethods } from './kinds.js';
-import { type CommonOptions, cleanupBudget, requireAge, requireKey } from './options.js';
-import {
-  joinSteps,
-  type ReadSnapshot,
-  readSnapshot,
-  worstFirst,
-  writeSnapshot,
-} from './snapshot.js';
-import { safely } from './surface.js';
+import { safely } from '../common/callbacks.js';
+import { type Clock, readOptionalClock } from '../common/clock.js';
+import { refused } from '../common/errors.js';
+import { hasMethods } from '../common/kinds.js';
+import { type CommonOptions, cleanupBudget, requireAge, requireKey } from '../common/options.js';
 import type {
   Ban,
   CleanupLimits,
@@ -23,7 +12,18 @@ import type {
   LimiterName,
   LimiterOverview,
   LimiterSnapshot,
-} from './types.js';
+} from '../common/types.js';
+import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from '../engine/engine.js';
+import { selectEngine } from '../engine/select.js';
+import { BackgroundCleanup } from './background-cleanup.js';
+import { bansAreWatched, publishBan } from './ban-channel.js';
+import {
+  joinSteps,
+  type ReadSnapshot,
+  readSnapshot,
+  worstFirst,
+  writeSnapshot,
+} from './snapshot.js';
 
 /** Peers of a slice of a snapshot: about a millisecond's work. */
 const SLICE_PEERS = 1000;

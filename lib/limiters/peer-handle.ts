@@ -1,7 +1,7 @@
 // What opened peers remember, and how an engine hears of it.
 
-import { SEAT } from './engine/engine.js';
-import { copyOf } from './text.js';
+import { copyOf } from '../common/strings.js';
+import { SEAT } from '../engine/engine.js';
 
 /** The place of a record that was never looked for. */
 export const NOWHERE = -1;

@@ -2,9 +2,9 @@
 // to the limiters that are due, so a thousand of them hold the event loop up no longer than one does. A limiter is
 // held weakly: one that nobody else holds is collected, and leaves. Knows no engine.
 
-import type { LimiterCore } from './engine/engine.js';
-import type { CleanupRounds } from './options.js';
-import { detached, LONGEST_TIMEOUT_MS, unref } from './timers.js';
+import type { CleanupRounds } from '../common/options.js';
+import { detached, LONGEST_TIMEOUT_MS, unref } from '../common/timers.js';
+import type { LimiterCore } from '../engine/engine.js';
 
 /** The limiter as a round sees it. */
 interface Cleaned {

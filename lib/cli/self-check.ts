@@ -1,10 +1,10 @@
 // The self-check of `npx relay-limiter`: both engines do the same random operations, and must answer
 // the same. The tests do more of it (test/differential.test.ts); this is for the machine at hand.
 
-import { DirectConnectionRateLimiter } from './direct-connection-rate-limiter.js';
-import { OrderbookRateLimiter } from './orderbook-rate-limiter.js';
-import { RateLimiter } from './rate-limiter.js';
-import type { EngineName, LimiterSnapshot } from './types.js';
+import type { EngineName, LimiterSnapshot } from '../common/types.js';
+import { DirectConnectionRateLimiter } from '../limiters/direct-connection-rate-limiter.js';
+import { OrderbookRateLimiter } from '../limiters/orderbook-rate-limiter.js';
+import { RateLimiter } from '../limiters/rate-limiter.js';
 
 export interface SelfCheck {
   /** Which random numbers: the same seed does the same operations. */

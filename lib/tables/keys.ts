@@ -10,7 +10,7 @@
 // length alone, so in a Map all keys of 64 KiB and one length would meet in one chain, and whoever
 // chooses keys could make each look-up walk through all.
 
-import { copyOf } from '../../text.js';
+import { copyOf } from '../common/strings.js';
 import { digestOf } from './siphash.js';
 
 /** The longest key that is kept as it is. */

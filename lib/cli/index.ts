@@ -2,11 +2,11 @@
 // `npx relay-limiter`: which engine runs here, and whether it answers right.
 
 import { loadNative } from '#native';
-import type { NativeBinary } from './engine/native.js';
-import { type EngineInfo, engineInfo, environmentVariable } from './engine/select.js';
-import { type LimiterError, refused } from './errors.js';
+import { type LimiterError, refused } from '../common/errors.js';
+import { VERSION } from '../common/version.js';
+import type { NativeBinary } from '../engine/native.js';
+import { type EngineInfo, engineInfo, environmentVariable } from '../engine/select.js';
 import { type SelfCheck, type SelfCheckLimit, selfCheck } from './self-check.js';
-import { VERSION } from './version.js';
 
 const USAGE = `relay-limiter ${VERSION}: which engine runs here, why, and whether it answers right.
 

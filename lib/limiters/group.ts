@@ -1,13 +1,13 @@
 // PeerGroup: a room, a channel: many peers checked in one call, at one instant.
 
-import type { BucketCore, Handle } from './engine/engine.js';
-import { Keys } from './engine/js/keys.js';
-import { limiterError, refused } from './errors.js';
-import { KeyMap } from './key-map.js';
-import { isRevoked, kindOf } from './kinds.js';
-import { Opened } from './opened.js';
-import { requireCost, requireKey } from './options.js';
-import { copyOf } from './text.js';
+import { limiterError, refused } from '../common/errors.js';
+import { isRevoked, kindOf } from '../common/kinds.js';
+import { requireCost, requireKey } from '../common/options.js';
+import { copyOf } from '../common/strings.js';
+import type { BucketCore, Handle } from '../engine/engine.js';
+import { KeyMap } from '../tables/key-map.js';
+import { Keys } from '../tables/keys.js';
+import { Opened } from './peer-handle.js';
 
 /** Anything with a key: what `open` returns. */
 export interface Keyed {

@@ -1,9 +1,9 @@
 // What limiters tell of themselves, in one shape whatever their class: for rooms that watch them from
 // outside. Knows their public methods alone.
 
-import { refused, show } from './errors.js';
-import { hasMethods, isRecord } from './kinds.js';
-import type { BansInForce, LimiterOverview, LimiterTotals } from './types.js';
+import { refused, show } from '../common/errors.js';
+import { hasMethods, isRecord } from '../common/kinds.js';
+import type { BansInForce, LimiterOverview, LimiterTotals } from '../common/types.js';
 
 /** Totals of all checks so far. */
 export type Verdicts = Readonly<LimiterTotals['verdicts']>;

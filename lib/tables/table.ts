@@ -1,8 +1,8 @@
 // Tables of the TypeScript engine: Maps, and the records' numbers beside one. Knows no limiter.
 
-import { limiterError } from '../../errors.js';
-import { KeyMap } from '../../key-map.js';
+import { limiterError } from '../common/errors.js';
 import { delaySeconds, elapsed, refill, secondsUntilFull } from './arithmetic.js';
+import { KeyMap } from './key-map.js';
 import { keep } from './keys.js';
 
 /**

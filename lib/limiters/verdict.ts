@@ -2,12 +2,12 @@
 // A RateLimiter's verdicts pass as they are; the others say true or false, and here that becomes what to
 // do and how long to wait. Knows no sockets and no requests.
 
-import type { DirectConnectionRateLimiter } from '../direct-connection-rate-limiter.js';
-import { limiterError, refused } from '../errors.js';
-import { hasMethods } from '../kinds.js';
-import type { OrderbookRateLimiter } from '../orderbook-rate-limiter.js';
-import type { RateLimiter } from '../rate-limiter.js';
-import { type CheckResult, type Peer, RateLimitAction } from '../types.js';
+import { limiterError, refused } from '../common/errors.js';
+import { hasMethods } from '../common/kinds.js';
+import { type CheckResult, type Peer, RateLimitAction } from '../common/types.js';
+import type { DirectConnectionRateLimiter } from './direct-connection-rate-limiter.js';
+import type { OrderbookRateLimiter } from './orderbook-rate-limiter.js';
+import type { RateLimiter } from './rate-limiter.js';
 
 /** What a guard takes. */
 export type AnyLimiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter;

@@ -1,6 +1,5 @@
 // OrderbookRateLimiter: one request an interval, an interval that grows with violations, a ban.
 
-import { BanningLimiter } from './banning-limiter.js';
 import {
   DEFAULT_BAN_DURATION,
   DEFAULT_ORDERBOOK_RATE_INTERVAL,
@@ -8,9 +7,7 @@ import {
   DEFAULT_VIOLATION_BAN_THRESHOLD,
   DEFAULT_VIOLATION_SEVERE_THRESHOLD,
   DEFAULT_VIOLATION_WARNING_THRESHOLD,
-} from './constants.js';
-import { type OrderbookCore, SEAT } from './engine/engine.js';
-import { NOWHERE, Opened } from './opened.js';
+} from '../common/constants.js';
 import {
   COMMON_OPTIONS,
   commonOptions,
@@ -19,8 +16,11 @@ import {
   positive,
   readOptions,
   requireKey,
-} from './options.js';
-import type { CleanupLimits, LimiterOptions, LimiterTotals, Violator } from './types.js';
+} from '../common/options.js';
+import type { CleanupLimits, LimiterOptions, LimiterTotals, Violator } from '../common/types.js';
+import { type OrderbookCore, SEAT } from '../engine/engine.js';
+import { BanningLimiter } from './banning-limiter.js';
+import { NOWHERE, Opened } from './peer-handle.js';
 
 export interface OrderbookRateLimiterOptions extends LimiterOptions {
   /** Accepted and unused, as in the reference: one request an interval. Greater than 0; default 1. */

@@ -1,8 +1,8 @@
 // TokenBucket: one bucket on its own, for those who keep their peers themselves.
 
-import { type Clock, monotonicSeconds, readClock } from './clock.js';
-import { delaySeconds, refill } from './engine/js/arithmetic.js';
-import { callback, positive, readOptions, requireCost } from './options.js';
+import { type Clock, monotonicSeconds, readClock } from '../common/clock.js';
+import { callback, positive, readOptions, requireCost } from '../common/options.js';
+import { delaySeconds, refill } from '../tables/arithmetic.js';
 
 export interface TokenBucketOptions {
   /** Monotonic seconds, read once a call. Default: the process's monotonic clock. */

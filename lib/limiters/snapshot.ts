@@ -1,17 +1,17 @@
 // Snapshots of limiters: what is one, and says so when it is not. Knows no engine.
 
-import { type DigestColumns, OFFENDER_NUMBERS, type OffenderColumns } from './engine/columns.js';
-import type { SnapshotStep } from './engine/engine.js';
-import { limiterError, refusedNumber, show } from './errors.js';
-import { KeySet } from './key-map.js';
-import { isArray, isRecord } from './kinds.js';
+import { limiterError, refusedNumber, show } from '../common/errors.js';
+import { isArray, isRecord } from '../common/kinds.js';
 import type {
   LimiterName,
   LimiterSnapshot,
   SnapshotDigest,
   SnapshotDigests,
   SnapshotPeer,
-} from './types.js';
+} from '../common/types.js';
+import { type DigestColumns, OFFENDER_NUMBERS, type OffenderColumns } from '../engine/columns.js';
+import type { SnapshotStep } from '../engine/engine.js';
+import { KeySet } from '../tables/key-map.js';
 
 /** The format that is written. The first one had no buckets and no digests; it is read as well. */
 const FORMAT = 2;
