@@ -94,13 +94,13 @@ struct TimeCheck {
 };
 
 // Checks a peer whose fingerprint is known; `record` may be nullptr. The key itself is read, by
-// readKey(text), only if it must be stored or hashed again. Returns kNeedsName if readKey fails.
+// readKey(text), only if it must be stored or hashed again. Returns kNeedsText if readKey fails.
 template <class Check, class ReadKey>
 Verdict checkRecord(typename Check::Object& limiter, const Check& check,
                     const Fingerprint& fingerprint, typename Check::Record*& record, double& delay,
                     ReadKey&& readKey) noexcept {
   const Verdict verdict = check.decide(limiter, {fingerprint, nullptr, 0}, record, delay);
-  if (verdict != Verdict::kNeedsName) return verdict;
+  if (verdict != Verdict::kNeedsText) return verdict;
   KeyText text;
   return readKey(text) ? check.decide(limiter, text.keyWith(fingerprint), record, delay) : verdict;
 }
@@ -125,7 +125,7 @@ RELAY_LIMITER_NOINLINE napi_value decideByRecord(napi_env env, typename Check::O
   const Fingerprint fingerprint = record->fingerprint;
   const auto readKey = [&](KeyText& text) { return text.read(env, key); };
   const Verdict verdict = checkRecord(limiter, check, fingerprint, record, delay, readKey);
-  if (verdict == Verdict::kNeedsName) return nullptr;
+  if (verdict == Verdict::kNeedsText) return nullptr;
   limiter.reportExternalMemory(env);
   return Check::answer(env, verdict, delay);
 }

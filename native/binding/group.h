@@ -175,7 +175,7 @@ void checkMembers(napi_env env, Self& self, GroupHandle& group, napi_value keys,
     const Verdict verdict =
         checkRecord(self, check, member.fingerprint, member.bucket, delay, readKey);
     if (verdict == Verdict::kNoMemory) return throwNoMemory(env);
-    if (verdict == Verdict::kNeedsName) return throwMissingKey(env);
+    if (verdict == Verdict::kNeedsText) return throwMissingKey(env);
     verdicts[i] = verdictByteOf(verdict);
   }
 }

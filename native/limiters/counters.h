@@ -39,7 +39,7 @@ struct Counters {
       case Verdict::kDisconnect:
         ++disconnected;
         break;
-      case Verdict::kNeedsName:
+      case Verdict::kNeedsText:
       case Verdict::kNoMemory:
         break;
     }

@@ -28,12 +28,7 @@ class DirectLimiter {
   explicit DirectLimiter(const Config& config) noexcept
       : config_(config), offenders_(config.maxPeers), tables_(config_, offenders_, counters_) {}
 
-  Verdict checkMessage(const Key& key, double cost, double now) noexcept {
-    Bucket* bucket = nullptr;
-    return checkMessage(key, bucket, cost, now);
-  }
-
-  // The same for a connection with a known bucket. If `bucket` is nullptr, it is set.
+  // `bucket` is the connection's if it is known; if it is nullptr, it is set.
   Verdict checkMessage(const Key& key, Bucket*& bucket, double cost, double now) noexcept {
     return counters_.count(decide(key, bucket, cost, now));
   }
@@ -240,7 +235,7 @@ class DirectLimiter {
     if (isBannedForCheck(fingerprint, now)) return Verdict::kDisconnect;
     if (bucket == nullptr) bucket = buckets().find(fingerprint);
     if (bucket == nullptr) {
-      if (!canFindPending(key)) return Verdict::kNeedsName;
+      if (!canFindPending(key)) return Verdict::kNeedsText;
       const Verdict added = addBucket(key, now, bucket);
       if (bucket == nullptr) return added;
     }
@@ -252,7 +247,7 @@ class DirectLimiter {
       return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kDisconnect;
     }
     if (last == nullptr) {
-      if (!canFindPending(key)) return Verdict::kNeedsName;
+      if (!canFindPending(key)) return Verdict::kNeedsText;
       const Verdict added = addTime(key, kNever, now, last);
       if (last == nullptr) return added;
     }
@@ -260,7 +255,7 @@ class DirectLimiter {
       *last = {key.fingerprint, now};
       return Verdict::kAllowed;
     }
-    if (!offenders_.canAdd(key)) return Verdict::kNeedsName;
+    if (!offenders_.canAdd(key)) return Verdict::kNeedsText;
     const uint64_t violations = offenders_.addViolation(key);
     if (violations == 0) return Verdict::kNoMemory;
     if (static_cast<double>(violations) < config_.orderbookBanThreshold) return Verdict::kRefused;

@@ -207,7 +207,7 @@ class OrderbookLimiter {
     }
     const auto violations = static_cast<double>(offenders_.violations(key.fingerprint));
     if (violations >= config_.violationBanThreshold) {
-      if (!offenders_.canAdd(key)) return Verdict::kNeedsName;
+      if (!offenders_.canAdd(key)) return Verdict::kNeedsText;
       return beginBan(key, now);
     }
     if (last == nullptr && !pending_.isEmpty()) {
@@ -218,7 +218,7 @@ class OrderbookLimiter {
     if (elapsed(now, allowedAt) >= effectiveInterval(violations)) {
       return setAllowedAt(last, key.fingerprint, now);
     }
-    if (!offenders_.canAdd(key)) return Verdict::kNeedsName;
+    if (!offenders_.canAdd(key)) return Verdict::kNeedsText;
     return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kRefused;
   }
 
@@ -228,7 +228,7 @@ class OrderbookLimiter {
                                                 LastAllowed*& last) noexcept {
     last = allowedAt_.find(key.fingerprint);
     if (last != nullptr) return Verdict::kAllowed;
-    if (key.text == nullptr && pending_.needsText()) return Verdict::kNeedsName;
+    if (key.text == nullptr && pending_.needsText()) return Verdict::kNeedsText;
     const LastAllowed* pending = pending_.find(key);
     if (pending == nullptr) return Verdict::kAllowed;
     const double at = pending->at;

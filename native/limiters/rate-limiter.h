@@ -33,15 +33,11 @@ class RateLimiter {
         parameters_{config.rateLimit, config.burstLimit},
         offenders_(config.maxPeers) {}
 
-  // If the check is refused, sets `delay` to the seconds until the bucket has `cost` tokens.
-  Verdict check(const Key& key, double cost, double now, double& delay) noexcept {
-    return counters_.count(decide(findOrAddBucket(key, now), key, cost, now, delay));
-  }
-
-  // The same for a peer with a known bucket. If `bucket` is nullptr, it is set.
+  // `bucket` is the peer's if it is known; if it is nullptr, it is set. If the check is refused,
+  // sets `delay` to the seconds until the bucket has `cost` tokens.
   Verdict check(const Key& key, Bucket*& bucket, double cost, double now, double& delay) noexcept {
     if (bucket == nullptr) {
-      if (key.text == nullptr && pending_.needsText()) return Verdict::kNeedsName;
+      if (key.text == nullptr && pending_.needsText()) return Verdict::kNeedsText;
       bucket = findOrAddBucket(key, now);
     }
     return counters_.count(decide(bucket, key, cost, now, delay));
@@ -239,7 +235,7 @@ class RateLimiter {
   Verdict decide(Bucket* bucket, const Key& key, double cost, double now, double& delay) noexcept {
     if (bucket == nullptr) return Verdict::kNoMemory;
     if (parameters_.consume(*bucket, cost, now)) return Verdict::kAllowed;
-    if (!offenders_.canAdd(key)) return Verdict::kNeedsName;
+    if (!offenders_.canAdd(key)) return Verdict::kNeedsText;
     const uint64_t violations = offenders_.addViolation(key);
     if (violations == 0) return Verdict::kNoMemory;
     if (static_cast<double>(violations) >= config_.disconnectThreshold) return Verdict::kDisconnect;

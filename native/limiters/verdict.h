@@ -15,7 +15,7 @@ enum class Verdict {
   // Refused, and this check begins a ban.
   kBanBegins,
   // Not decided and not counted: the key's text is needed. The caller repeats the check with it.
-  kNeedsName,
+  kNeedsText,
   // Not decided: there is no memory for a new peer or offender.
   kNoMemory,
 };

@@ -35,7 +35,7 @@ inline bool operator==(const Secret& a, const Secret& b) noexcept {
 }
 
 // A key as the limiters get it. The text is needed only to store the key of a new offender. `text`
-// is nullptr if it has not been read; a limiter that needs it then returns kNeedsName.
+// is nullptr if it has not been read; a limiter that needs it then returns kNeedsText.
 struct Key {
   Fingerprint fingerprint;
   const char16_t* text;
