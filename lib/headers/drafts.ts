@@ -1,88 +1,87 @@
-// The fields of the IETF drafts (draft-ietf-httpapi-ratelimit-headers): the lists of -08 to -11 and of
-// the draft to come, the dictionary of -07, the three fields of -00 to -06.
+// The fields of the IETF drafts (draft-ietf-httpapi-ratelimit-headers): the lists of -08 to -11 and of the next
+// draft, the dictionary of -07, and the three fields of -00 to -06.
 
 import { Token } from 'structured-headers';
 import type { FieldReader } from './fields.js';
 import type { ResetReader } from './resets.js';
 import {
-  count,
-  countOfItem,
-  dictionary,
   isBytes,
   isCount,
   isPositive,
   isString,
-  list,
   type Member,
   type Parameters,
-  plain,
+  readCount,
+  readDictionary,
+  readList,
+  toCount,
+  toPlainValue,
 } from './structured-fields.js';
 import type { PartitionScheme, QuotaPolicy, ServiceLimit } from './types.js';
 
-/** What the parameters must be that a draft names. */
-type Types = Readonly<Record<string, (value: unknown) => boolean>>;
+/** The types of the parameters that a draft defines. */
+type ParameterTypes = Readonly<Record<string, (value: unknown) => boolean>>;
 
-const POLICY: Types = { q: isCount, w: isPositive, qu: isString, pk: isBytes };
+const POLICY_PARAMETERS: ParameterTypes = { q: isCount, w: isPositive, qu: isString, pk: isBytes };
 
-/** How a generation of lists spells what is left, and for how long. */
-interface Spelling {
+/** The parameters of a limit in one generation of lists. */
+interface LimitParameters {
   remaining: string;
   reset: string;
-  types: Types;
+  types: ParameterTypes;
 }
 
-const PUBLISHED: Spelling = {
+const PUBLISHED_DRAFTS: LimitParameters = {
   remaining: 'r',
   reset: 't',
   types: { r: isCount, t: isCount, pk: isBytes },
 };
-const TO_COME: Spelling = {
+const NEXT_DRAFT: LimitParameters = {
   remaining: 'a',
   reset: 'w',
   types: { a: isCount, w: isCount, c: isCount, pk: isBytes },
 };
 
-/** RateLimit-Policy of all generations. */
+/** Reads RateLimit-Policy of all generations. */
 export function readPolicies(fields: FieldReader): QuotaPolicy[] {
-  // An empty list is none: at least one item is required.
-  const members = fields.read('ratelimit-policy', (text) => (text === '' ? null : list(text)));
-  return fields.items('ratelimit-policy', members ?? [], policyOf);
+  // An empty list is invalid: the field requires at least one item.
+  const members = fields.read('ratelimit-policy', (text) => (text === '' ? null : readList(text)));
+  return fields.items('ratelimit-policy', members ?? [], toPolicy);
 }
 
-// A key and its equals sign cannot begin a list of names.
+// A list of names cannot begin with a key and an equals sign.
 const IS_DICTIONARY = /^[a-z*][a-z0-9_\-.*]*=/;
 
-/** RateLimit: a list, or the dictionary of -07. */
+/** Reads RateLimit: a list, or the dictionary of -07. */
 export function readLimits(fields: FieldReader): ServiceLimit[] {
   const found = fields.read<Member[] | ServiceLimit>('ratelimit', (text) =>
-    !fields.strict && IS_DICTIONARY.test(text) ? limitOfDictionary(text) : list(text),
+    !fields.isStrict && IS_DICTIONARY.test(text) ? readLimitDictionary(text) : readList(text),
   );
-  return Array.isArray(found) ? fields.items('ratelimit', found, limitOf) : found ? [found] : [];
+  return Array.isArray(found) ? fields.items('ratelimit', found, toLimit) : found ? [found] : [];
 }
 
-/** RateLimit-Partition of the draft to come. */
+/** Reads RateLimit-Partition of the next draft. */
 export function readPartitions(fields: FieldReader): PartitionScheme[] {
-  const members = fields.read('ratelimit-partition', list);
-  return fields.items('ratelimit-partition', members ?? [], partitionOf);
+  const members = fields.read('ratelimit-partition', readList);
+  return fields.items('ratelimit-partition', members ?? [], toPartition);
 }
 
-/** The three fields of -00 to -06, and the policies that RateLimit-Limit named up to -03. */
-export function readTriple(
+/** Reads the three fields of -00 to -06, and the policies in RateLimit-Limit up to -03. */
+export function readThreeFields(
   fields: FieldReader,
   readReset: ResetReader,
 ): { limits: ServiceLimit[]; policies: QuotaPolicy[] } {
-  const [first, ...others] = fields.read('ratelimit-limit', limitWithPolicies) ?? [];
-  const limit = count(first?.[0]);
-  const remaining = fields.read('ratelimit-remaining', countOfItem);
+  const [first, ...others] = fields.read('ratelimit-limit', readLimitWithPolicies) ?? [];
+  const limit = toCount(first?.[0]);
+  const remaining = fields.read('ratelimit-remaining', readCount);
   const resetSeconds = fields.read('ratelimit-reset', (text) => readReset(text, 'integer'));
   return {
     limits: limitOfFields({ name: null, limit, remaining, resetSeconds }),
-    policies: fields.items('ratelimit-limit', others, policyOf, false),
+    policies: fields.items('ratelimit-limit', others, toPolicy, false),
   };
 }
 
-/** What a limit is of which nothing is said. */
-const UNSAID: ServiceLimit = {
+const EMPTY_LIMIT: ServiceLimit = {
   name: null,
   limit: null,
   remaining: null,
@@ -91,93 +90,96 @@ const UNSAID: ServiceLimit = {
   cost: null,
 };
 
-/** A limit that is told in three fields, in a list; an empty one where none of them could be read. */
+/** Returns the limit that three fields describe; no limit if all of them are absent or invalid. */
 export function limitOfFields(
-  told: Pick<ServiceLimit, 'name' | 'limit' | 'remaining' | 'resetSeconds'>,
+  values: Pick<ServiceLimit, 'name' | 'limit' | 'remaining' | 'resetSeconds'>,
 ): ServiceLimit[] {
-  const nothing = told.limit === null && told.remaining === null && told.resetSeconds === null;
-  return nothing ? [] : [{ ...UNSAID, ...told }];
+  const { limit, remaining, resetSeconds } = values;
+  const isEmpty = limit === null && remaining === null && resetSeconds === null;
+  return isEmpty ? [] : [{ ...EMPTY_LIMIT, ...values }];
 }
 
-function policyOf([item, parameters]: Member, strict: boolean): QuotaPolicy | null {
-  if (!fits(parameters, POLICY)) return null;
+function toPolicy([item, parameters]: Member, isStrict: boolean): QuotaPolicy | null {
+  if (!hasValidTypes(parameters, POLICY_PARAMETERS)) return null;
   // Up to -07 the item is the quota, and its window is required.
-  const nameless = !strict && isCount(item) && parameters.has('w');
-  const name = nameless ? null : nameOf(item, strict);
-  const quota = count(nameless ? item : parameters.get('q'));
-  if (quota === null || (name === null && !nameless)) return null;
+  const isNameless = !isStrict && isCount(item) && parameters.has('w');
+  const name = isNameless ? null : toName(item, isStrict);
+  const quota = toCount(isNameless ? item : parameters.get('q'));
+  if (quota === null || (name === null && !isNameless)) return null;
   return {
     name,
     quota,
-    windowSeconds: count(parameters.get('w')),
+    windowSeconds: toCount(parameters.get('w')),
     unit: (parameters.get('qu') as string | undefined) ?? 'requests',
     partitionKey: partitionKeyOf(parameters),
-    parameters: othersOf(parameters),
+    parameters: undefinedParameters(parameters),
   };
 }
 
-function limitOf([item, parameters]: Member, strict: boolean): ServiceLimit | null {
-  const { remaining, reset, types } = strict || parameters.has('r') ? PUBLISHED : TO_COME;
-  const name = nameOf(item, strict);
-  if (name === null || !parameters.has(remaining) || !fits(parameters, types)) return null;
+function toLimit([item, parameters]: Member, isStrict: boolean): ServiceLimit | null {
+  const isPublished = isStrict || parameters.has('r');
+  const { remaining, reset, types } = isPublished ? PUBLISHED_DRAFTS : NEXT_DRAFT;
+  const name = toName(item, isStrict);
+  if (name === null || !parameters.has(remaining) || !hasValidTypes(parameters, types)) return null;
   return {
     name,
     limit: null,
-    remaining: count(parameters.get(remaining)),
-    resetSeconds: count(parameters.get(reset)),
+    remaining: toCount(parameters.get(remaining)),
+    resetSeconds: toCount(parameters.get(reset)),
     partitionKey: partitionKeyOf(parameters),
-    cost: strict ? null : count(parameters.get('c')),
+    cost: isStrict ? null : toCount(parameters.get('c')),
   };
 }
 
-function partitionOf([item, parameters]: Member, strict: boolean): PartitionScheme | null {
-  const name = nameOf(item, strict);
+function toPartition([item, parameters]: Member, isStrict: boolean): PartitionScheme | null {
+  const name = toName(item, isStrict);
   return name === null ? null : { name, keys: [...parameters.keys()] };
 }
 
-function limitOfDictionary(text: string): ServiceLimit | null {
-  const members = dictionary(text);
+function readLimitDictionary(text: string): ServiceLimit | null {
+  const members = readDictionary(text);
   const value = (key: string) => members?.get(key)?.[0];
-  const limit = count(value('limit'));
-  const resetSeconds = count(value('reset'));
+  const limit = toCount(value('limit'));
+  const resetSeconds = toCount(value('reset'));
   const remaining = value('remaining');
   if (limit === null || resetSeconds === null) return null;
   if (remaining !== undefined && !isCount(remaining)) return null;
-  return { ...UNSAID, limit, remaining: count(remaining), resetSeconds };
+  return { ...EMPTY_LIMIT, limit, remaining: toCount(remaining), resetSeconds };
 }
 
-function limitWithPolicies(text: string): Member[] | null {
-  const members = list(text.replace(QUOTED_OR_SEMICOLON, withoutSpace));
+function readLimitWithPolicies(text: string): Member[] | null {
+  const members = readList(text.replace(QUOTED_OR_SEMICOLON, removeSpace));
   return isCount(members?.[0]?.[0]) ? members : null;
 }
 
-// The grammar of -00 allowed space before and after a semicolon.
+// The grammar of -00 allows spaces before and after a semicolon; Structured Fields do not allow those before.
 const QUOTED_OR_SEMICOLON = /"(?:\\.|[^"\\])*"?|[ \t]+(?:;[ \t]*)?|;[ \t]*/g;
 
-function withoutSpace(piece: string): string {
+function removeSpace(piece: string): string {
   return piece.includes('"') || !piece.includes(';') ? piece : ';';
 }
 
-/** Up to -10 examples had Tokens for names, and the draft to come allows them. */
-function nameOf(item: Member[0], strict: boolean): string | null {
+/** Returns a name: a String, or a Token as in examples up to -10 and in the next draft. */
+function toName(item: Member[0], isStrict: boolean): string | null {
   if (typeof item === 'string') return item;
-  return item instanceof Token && !strict ? item.toString() : null;
+  return item instanceof Token && !isStrict ? item.toString() : null;
 }
 
 function partitionKeyOf(parameters: Parameters): string | null {
   const bytes = parameters.get('pk');
-  return bytes === undefined ? null : (plain(bytes) as string);
+  return bytes === undefined ? null : (toPlainValue(bytes) as string);
 }
 
-function othersOf(parameters: Parameters): Record<string, unknown> {
-  const others: [string, unknown][] = [];
+/** Returns the parameters that no draft defines. */
+function undefinedParameters(parameters: Parameters): Record<string, unknown> {
+  const entries: [string, unknown][] = [];
   for (const [key, value] of parameters) {
-    if (!Object.hasOwn(POLICY, key)) others.push([key, plain(value)]);
+    if (!Object.hasOwn(POLICY_PARAMETERS, key)) entries.push([key, toPlainValue(value)]);
   }
-  return Object.fromEntries(others);
+  return Object.fromEntries(entries);
 }
 
-function fits(parameters: Parameters, types: Types): boolean {
+function hasValidTypes(parameters: Parameters, types: ParameterTypes): boolean {
   for (const key in types) {
     const value = parameters.get(key);
     if (value !== undefined && !types[key]?.(value)) return false;

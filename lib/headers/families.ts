@@ -1,23 +1,23 @@
-// The fields that vendors made up before and beside the drafts. Families differ in their names and in how
-// they say a reset, and in nothing else: they are a table.
+// The vendor fields from before and beside the drafts. The families differ only in their names and in the
+// format of their resets, so a table describes them.
 
 import { limitOfFields } from './drafts.js';
 import type { FieldReader } from './fields.js';
-import { decimal, type ResetReader, type UsualFormat } from './resets.js';
+import { type FieldResetFormat, parseDecimal, type ResetReader } from './resets.js';
 import type { ServiceLimit } from './types.js';
 
-interface Family {
-  /** Which of a vendor's limits; null where it has one. */
+interface VendorFamily {
+  /** The name of the limit; null if the vendor has only one. */
   name: string | null;
   limit: string;
   remaining: string;
   reset: string;
-  /** Seconds from now, for certain: goes before `reset`. */
+  /** A field that is always in seconds from now. It overrides `reset`. */
   resetAfter?: string;
-  resets: UsualFormat;
+  resetFormat: FieldResetFormat;
 }
 
-const FAMILIES: readonly Family[] = [
+const FAMILIES: readonly VendorFamily[] = [
   // GitHub, Zalando, Vimeo, Discord, X and many more.
   ...['x-ratelimit', 'x-rate-limit'].map((prefix) => ({
     name: null,
@@ -25,7 +25,7 @@ const FAMILIES: readonly Family[] = [
     remaining: `${prefix}-remaining`,
     reset: `${prefix}-reset`,
     resetAfter: `${prefix}-reset-after`,
-    resets: 'auto' as const,
+    resetFormat: 'auto' as const,
   })),
   // OpenAI.
   ...['requests', 'tokens'].map((name) => ({
@@ -33,7 +33,7 @@ const FAMILIES: readonly Family[] = [
     limit: `x-ratelimit-limit-${name}`,
     remaining: `x-ratelimit-remaining-${name}`,
     reset: `x-ratelimit-reset-${name}`,
-    resets: 'duration' as const,
+    resetFormat: 'duration' as const,
   })),
   // Anthropic.
   ...['requests', 'tokens', 'input-tokens', 'output-tokens'].map((name) => ({
@@ -41,27 +41,27 @@ const FAMILIES: readonly Family[] = [
     limit: `anthropic-ratelimit-${name}-limit`,
     remaining: `anthropic-ratelimit-${name}-remaining`,
     reset: `anthropic-ratelimit-${name}-reset`,
-    resets: 'date' as const,
+    resetFormat: 'date' as const,
   })),
 ];
 
-/** The limits of every family that the response has fields of. */
+/** Reads the limits of every family that has fields in the response. */
 export function readFamilies(fields: FieldReader, readReset: ResetReader): ServiceLimit[] {
   return FAMILIES.flatMap((family) => {
-    const limit = fields.read(family.limit, whole);
-    const remaining = fields.read(family.remaining, wholeOrLess);
-    const after = family.resetAfter ? fields.read(family.resetAfter, decimal) : null;
+    const limit = fields.read(family.limit, parseInteger);
+    const remaining = fields.read(family.remaining, parseRemaining);
+    const after = family.resetAfter ? fields.read(family.resetAfter, parseDecimal) : null;
     const resetSeconds =
-      after ?? fields.read(family.reset, (text) => readReset(text, family.resets));
+      after ?? fields.read(family.reset, (text) => readReset(text, family.resetFormat));
     return limitOfFields({ name: family.name, limit, remaining, resetSeconds });
   });
 }
 
-function whole(text: string): number | null {
+function parseInteger(text: string): number | null {
   return /^\d{1,15}$/.test(text) ? Number(text) : null;
 }
 
-/** Some servers count below 0 when they refuse: nothing is left. */
-function wholeOrLess(text: string): number | null {
-  return /^-\d{1,15}$/.test(text) ? 0 : whole(text);
+/** Some servers count below 0 when they refuse requests: then 0 units remain. */
+function parseRemaining(text: string): number | null {
+  return /^-\d{1,15}$/.test(text) ? 0 : parseInteger(text);
 }

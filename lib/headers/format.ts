@@ -1,5 +1,5 @@
-// What a server says about its limits, as the fields of one draft. Amounts are rounded down and durations
-// up, so that no client is promised more than there is.
+// formatRateLimitHeaders writes what a server says about its limits as the fields of one draft. Amounts are rounded
+// down and durations up, so that no client is promised more than there is.
 
 import { refused } from '../common/errors.js';
 import { isArray, isRevoked } from '../common/kinds.js';
@@ -7,91 +7,103 @@ import { readOptions } from '../common/options.js';
 import { requireNow } from './retry-after.js';
 import type { QuotaPolicy, ServiceLimit } from './types.js';
 import {
-  amount,
-  bytes,
-  extensions,
-  optional,
-  parameter,
-  period,
-  quoted,
-  seconds,
+  writeAmount,
+  writeBytes,
+  writeExtensions,
+  writeOptional,
+  writeParameter,
+  writeSeconds,
+  writeString,
+  writeWindow,
 } from './write.js';
 
-/** Which fields, and how they are written. */
+/** The draft that determines the fields and their format. `legacy`: the `X-RateLimit` fields. */
 export type Draft = 11 | 7 | 6 | 'legacy';
 
-/** What a server says. Anything that `parseRateLimitHeaders` returns is one. */
+/** What a server says about its limits. A result of `parseRateLimitHeaders` is valid too. */
 export interface RateLimitStatement {
   policies?: readonly (Pick<QuotaPolicy, 'quota'> & Partial<QuotaPolicy>)[];
   limits?: readonly Partial<ServiceLimit>[];
+  /** Seconds to wait, for `Retry-After`. Default: none. */
   retryAfterSeconds?: number | null;
 }
 
+/** The options of `formatRateLimitHeaders`. */
 export interface FormatOptions {
-  /** Default: 11, the newest. `legacy` is X-RateLimit-Limit, -Remaining and -Reset. */
+  /** Default: 11, the newest. `legacy`: X-RateLimit-Limit, -Remaining and -Reset. */
   draft?: Draft | undefined;
-  /** Epoch milliseconds, for the reset of `legacy`, which is a time. Default: this machine's clock. */
+  /** Epoch milliseconds, for the reset of `legacy`, which is a point in time. Default: this machine's clock. */
   now?: number | undefined;
 }
 
-/** A part of the statement, with what an error calls it. */
-type Named<T> = T & { path: string };
-type Policy = Named<NonNullable<RateLimitStatement['policies']>[number]>;
-type Limit = Named<Partial<ServiceLimit>>;
+/** A part of the statement, with its path for error messages. */
+type WithPath<T> = T & { path: string };
+type StatedPolicy = WithPath<NonNullable<RateLimitStatement['policies']>[number]>;
+type StatedLimit = WithPath<Partial<ServiceLimit>>;
 
-/** By name; one that is empty is not sent. */
+/** The fields by name. Fields that are null or empty are left out. */
 type Fields = Record<string, string | number | null>;
 
 /**
- * The fields of a response that say what `info` says, by name:
+ * Returns the fields of a response that say what `info` says, by name.
  *
- * - draft 11: RateLimit-Policy and RateLimit, with every policy and limit; each needs a name, and a limit
- *   its `remaining`. What a limit says of its `limit` and `cost` is left out.
- * - drafts 7 and 6: the policies that count requests and have a window (of those with one quota the
- *   longest), and of the limits the one with the lowest `remaining`. Its `limit` and `resetSeconds`, where
- *   not given, are the quota and the window of its policy.
- * - legacy: that limit, its reset as epoch seconds.
+ * - Draft 11: RateLimit-Policy and RateLimit with every policy and limit. Each needs a name, and each limit a
+ *   `remaining`. A limit's `limit` and `cost` are left out.
+ * - Drafts 7 and 6: the policies that count requests and have a window (among those with the same quota, the one
+ *   with the longest window), and the limit with the lowest `remaining`. Its `limit` and `resetSeconds` default
+ *   to the quota and the window of its policy.
+ * - `legacy`: the same limit, with its reset in epoch seconds.
  *
- * Retry-After where there are `retryAfterSeconds`. Quotas and what remains are rounded down, durations
- * up, Decimals to three digits.
+ * Adds Retry-After if `retryAfterSeconds` is given. Quotas and remaining units are rounded down, durations up, and
+ * Decimals to three digits.
  *
- * @throws ERR_LIMITER_OPTION for what the draft cannot say: a name that is not printable ASCII, a number
- * that is negative, not finite or of more than 15 digits, a limit of which something required is not known
+ * @throws ERR_LIMITER_OPTION for a value that the draft cannot represent: a name that is not printable ASCII, a
+ * number that is negative, not finite or of more than 15 digits, or a limit without a required value
+ *
+ * @example
+ * import { formatRateLimitHeaders } from 'relay-limiter/headers';
+ *
+ * const info = {
+ *   policies: [{ name: 'burst', quota: 100, windowSeconds: 60 }],
+ *   limits: [{ name: 'burst', remaining: 50, resetSeconds: 30 }],
+ * };
+ * console.log(formatRateLimitHeaders(info)); // RateLimit-Policy and RateLimit
+ * console.log(formatRateLimitHeaders(info, { draft: 'legacy' })); // X-RateLimit-Limit, ...
  */
 export function formatRateLimitHeaders(
   info: RateLimitStatement,
   options?: FormatOptions,
 ): Record<string, string> {
-  const { draft, now } = formatOptions(options);
+  const { draft, now } = readFormatOptions(options);
   const { policies, limits, retryAfterSeconds } = readStatement(info);
-  const fields = DRAFTS[draft](policies, limits, now);
-  fields['Retry-After'] = optional(seconds, 'retryAfterSeconds', retryAfterSeconds);
-  const said = Object.entries(fields).filter(([, value]) => value !== null && value !== '');
-  return Object.fromEntries(said.map(([name, value]) => [name, String(value)]));
+  const fields = FORMATTERS[draft](policies, limits, now);
+  fields['Retry-After'] = writeOptional(writeSeconds, 'retryAfterSeconds', retryAfterSeconds);
+  const present = Object.entries(fields).filter(([, value]) => value !== null && value !== '');
+  return Object.fromEntries(present.map(([name, value]) => [name, String(value)]));
 }
 
-const DRAFTS: Readonly<
-  Record<Draft, (policies: Policy[], limits: Limit[], now: number) => Fields>
+const FORMATTERS: Readonly<
+  Record<Draft, (policies: StatedPolicy[], limits: StatedLimit[], now: number) => Fields>
 > = {
   11: (policies, limits) => ({
-    'RateLimit-Policy': policies.map(namedPolicy).join(', '),
-    RateLimit: limits.map(namedLimit).join(', '),
+    'RateLimit-Policy': policies.map(formatPolicy).join(', '),
+    RateLimit: limits.map(formatLimit).join(', '),
   }),
   7: (policies, limits) => ({
-    'RateLimit-Policy': namelessPolicies(policies),
-    RateLimit: dictionary(complete(lowest(policies, limits))),
+    'RateLimit-Policy': formatNamelessPolicies(policies),
+    RateLimit: formatDictionary(requireComplete(findLowest(policies, limits))),
   }),
   6(policies, limits) {
-    const limit = complete(lowest(policies, limits));
+    const limit = requireComplete(findLowest(policies, limits));
     return {
-      'RateLimit-Policy': namelessPolicies(policies),
+      'RateLimit-Policy': formatNamelessPolicies(policies),
       'RateLimit-Limit': limit?.limit ?? null,
       'RateLimit-Remaining': limit?.remaining ?? null,
       'RateLimit-Reset': limit?.reset ?? null,
     };
   },
   legacy(policies, limits, now) {
-    const { limit = null, remaining = null, reset = null } = lowest(policies, limits) ?? {};
+    const { limit = null, remaining = null, reset = null } = findLowest(policies, limits) ?? {};
     return {
       'X-RateLimit-Limit': limit,
       'X-RateLimit-Remaining': remaining,
@@ -102,37 +114,37 @@ const DRAFTS: Readonly<
 
 const POLICY_KEYS = ['q', 'w', 'qu', 'pk'];
 
-function namedPolicy({ path, ...policy }: Policy): string {
+function formatPolicy({ path, ...policy }: StatedPolicy): string {
   const { quota, unit = 'requests', partitionKey, parameters } = policy;
   return [
-    quoted(`${path}.name`, policy.name),
-    parameter('q', amount(`${path}.quota`, quota)),
-    parameter('qu', unit === 'requests' ? null : quoted(`${path}.unit`, unit)),
-    parameter('w', windowOf({ path, ...policy })),
-    parameter('pk', optional(bytes, `${path}.partitionKey`, partitionKey)),
-    extensions(`${path}.parameters`, parameters, POLICY_KEYS),
+    writeString(`${path}.name`, policy.name),
+    writeParameter('q', writeAmount(`${path}.quota`, quota)),
+    writeParameter('qu', unit === 'requests' ? null : writeString(`${path}.unit`, unit)),
+    writeParameter('w', windowOf({ path, ...policy })),
+    writeParameter('pk', writeOptional(writeBytes, `${path}.partitionKey`, partitionKey)),
+    writeExtensions(`${path}.parameters`, parameters, POLICY_KEYS),
   ].join('');
 }
 
-function namedLimit({ path, name, remaining, resetSeconds, partitionKey }: Limit): string {
+function formatLimit({ path, name, remaining, resetSeconds, partitionKey }: StatedLimit): string {
   return [
-    quoted(`${path}.name`, name),
-    parameter('r', amount(`${path}.remaining`, remaining)),
-    parameter('t', optional(seconds, `${path}.resetSeconds`, resetSeconds)),
-    parameter('pk', optional(bytes, `${path}.partitionKey`, partitionKey)),
+    writeString(`${path}.name`, name),
+    writeParameter('r', writeAmount(`${path}.remaining`, remaining)),
+    writeParameter('t', writeOptional(writeSeconds, `${path}.resetSeconds`, resetSeconds)),
+    writeParameter('pk', writeOptional(writeBytes, `${path}.partitionKey`, partitionKey)),
   ].join('');
 }
 
-/** -07 forbids two policies with one quota: a reader finds the policy of a limit by it. */
-function namelessPolicies(policies: readonly Policy[]): string {
+/** Draft -07 forbids two policies with the same quota, because a reader finds the policy of a limit by its quota. */
+function formatNamelessPolicies(policies: readonly StatedPolicy[]): string {
   const longest = new Map<number, { window: number; comments: string }>();
   for (const policy of policies) {
     const { path, parameters } = policy;
-    const quota = amount(`${path}.quota`, policy.quota);
+    const quota = writeAmount(`${path}.quota`, policy.quota);
     const window = windowOf(policy);
     if (window === null || !countsRequests(policy)) continue;
     if (window <= (longest.get(quota)?.window ?? 0)) continue;
-    const comments = extensions(`${path}.parameters`, parameters, POLICY_KEYS);
+    const comments = writeExtensions(`${path}.parameters`, parameters, POLICY_KEYS);
     longest.set(quota, { window, comments });
   }
   return [...longest]
@@ -140,69 +152,77 @@ function namelessPolicies(policies: readonly Policy[]): string {
     .join(', ');
 }
 
-/** A limit as generations say it that have one. */
-interface OneLimit {
+/** A limit for the generations of fields that can express only one. */
+interface SingleLimit {
   path: string;
   limit: number | null;
   remaining: number | null;
   reset: number | null;
 }
 
-/** The limit with the lowest remaining; of several the one with the latest reset. */
-function lowest(policies: readonly Policy[], limits: readonly Limit[]): OneLimit | null {
-  const known = limits.flatMap(({ path, ...told }): OneLimit[] => {
-    const policy = policies.find((candidate) => isOf(told, candidate));
+/** Returns the limit with the lowest `remaining`, and among equals the one with the latest reset. */
+function findLowest(
+  policies: readonly StatedPolicy[],
+  limits: readonly StatedLimit[],
+): SingleLimit | null {
+  const known = limits.flatMap(({ path, ...limit }): SingleLimit[] => {
+    const policy = policies.find((candidate) => isPolicyOf(limit, candidate));
     if (policy !== undefined && !countsRequests(policy)) return [];
-    const { limit = null, remaining, resetSeconds = null } = told;
+    const { limit: quota = null, remaining, resetSeconds = null } = limit;
     return [
       {
         path,
-        limit: optional(amount, `${path}.limit`, limit ?? policy?.quota),
-        remaining: optional(amount, `${path}.remaining`, remaining),
-        reset: optional(seconds, `${path}.resetSeconds`, resetSeconds ?? policy?.windowSeconds),
+        limit: writeOptional(writeAmount, `${path}.limit`, quota ?? policy?.quota),
+        remaining: writeOptional(writeAmount, `${path}.remaining`, remaining),
+        reset: writeOptional(
+          writeSeconds,
+          `${path}.resetSeconds`,
+          resetSeconds ?? policy?.windowSeconds,
+        ),
       },
     ];
   });
-  const rank = ({ remaining }: OneLimit) => remaining ?? Number.MAX_VALUE;
+  const rank = ({ remaining }: SingleLimit) => remaining ?? Number.MAX_VALUE;
   known.sort((a, b) => rank(a) - rank(b) || (b.reset ?? 0) - (a.reset ?? 0));
   return known[0] ?? null;
 }
 
 /**
- * Whether it is the limit's policy: the one of its name, or, without names, of its quota. A partition
- * that one of them does not name is the other's.
+ * Whether the policy is that of the limit: it has the same name or, without names, the same quota. If only one of
+ * them has a partition key, it applies to both.
  */
-function isOf(told: Partial<ServiceLimit>, policy: Policy): boolean {
-  const { name = null, limit = null, partitionKey = null } = told;
-  const its = policy.partitionKey ?? null;
-  const samePartition = partitionKey === null || its === null || partitionKey === its;
-  const sameQuota = name !== null || limit === null || limit === policy.quota;
-  return name === (policy.name ?? null) && samePartition && sameQuota;
+function isPolicyOf(limit: Partial<ServiceLimit>, policy: StatedPolicy): boolean {
+  const { name = null, limit: quota = null, partitionKey = null } = limit;
+  const otherKey = policy.partitionKey ?? null;
+  const isSamePartition = partitionKey === null || otherKey === null || partitionKey === otherKey;
+  const isSameQuota = name !== null || quota === null || quota === policy.quota;
+  return name === (policy.name ?? null) && isSamePartition && isSameQuota;
 }
 
-function countsRequests({ unit = 'requests' }: Policy): boolean {
+function countsRequests({ unit = 'requests' }: StatedPolicy): boolean {
   return unit === 'requests';
 }
 
-function windowOf({ path, windowSeconds }: Policy): number | null {
-  return optional(period, `${path}.windowSeconds`, windowSeconds);
+function windowOf({ path, windowSeconds }: StatedPolicy): number | null {
+  return writeOptional(writeWindow, `${path}.windowSeconds`, windowSeconds);
 }
 
-function complete(one: OneLimit | null): OneLimit | null {
-  if (one?.limit === null) throw unknown(`${one.path}.limit`);
-  if (one?.reset === null) throw unknown(`${one.path}.resetSeconds`);
-  return one;
+/** Throws unless the limit has the values that drafts 7 and 6 require. */
+function requireComplete(limit: SingleLimit | null): SingleLimit | null {
+  if (limit?.limit === null) throw missingValue(`${limit.path}.limit`);
+  if (limit?.reset === null) throw missingValue(`${limit.path}.resetSeconds`);
+  return limit;
 }
 
-function unknown(name: string): Error {
+function missingValue(name: string): Error {
   const accepted = 'given for this draft, or known from its policy';
   return refused('ERR_LIMITER_OPTION', name, null, accepted);
 }
 
-function dictionary(one: OneLimit | null): string {
-  if (one === null) return '';
-  const remaining = one.remaining === null ? '' : `, remaining=${one.remaining}`;
-  return `limit=${one.limit}${remaining}, reset=${one.reset}`;
+function formatDictionary(limit: SingleLimit | null): string {
+  if (limit === null) return '';
+  const remaining = limit.remaining === null ? '' : `, remaining=${limit.remaining}`;
+  return `limit=${limit.limit}${remaining}, reset=${limit.reset}`;
 }
 
 function readStatement(info: unknown) {
@@ -211,22 +231,22 @@ function readStatement(info: unknown) {
   }
   const { policies = [], limits = [], retryAfterSeconds } = info as Record<string, unknown>;
   return {
-    policies: named('policies', policies) as Policy[],
-    limits: named('limits', limits) as Limit[],
+    policies: withPaths('policies', policies) as StatedPolicy[],
+    limits: withPaths('limits', limits) as StatedLimit[],
     retryAfterSeconds,
   };
 }
 
-function named(list: string, given: unknown): Named<object>[] {
+function withPaths(list: string, given: unknown): WithPath<object>[] {
   if (!isArray(given)) throw refused('ERR_LIMITER_OPTION', list, given, 'an array');
-  return given.map((part, n) => {
-    const path = `${list}[${n}]`;
+  return given.map((part, index) => {
+    const path = `${list}[${index}]`;
     if (typeof part === 'object' && part !== null && !isRevoked(part)) return { ...part, path };
     throw refused('ERR_LIMITER_OPTION', path, part, 'an object');
   });
 }
 
-function formatOptions(options: unknown): { draft: Draft; now: number } {
+function readFormatOptions(options: unknown): { draft: Draft; now: number } {
   const owner = 'formatRateLimitHeaders';
   const { draft = 11, now = Date.now() } = readOptions(owner, options, ['draft', 'now']);
   requireNow(now);

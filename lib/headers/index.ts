@@ -1,4 +1,4 @@
-// The entry relay-limiter/headers: names only.
+// The entry point relay-limiter/headers: re-exports only.
 
 export type { ResponseHeaders } from './fields.js';
 export { type FormatOptions, formatRateLimitHeaders, type RateLimitStatement } from './format.js';

@@ -1,23 +1,24 @@
-// What a response says about rate limits, by all that it says it with.
+// parseRateLimitHeaders reads what a response says about rate limits, in every generation of fields.
 
 import { refused } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
-import { readLimits, readPartitions, readPolicies, readTriple } from './drafts.js';
+import { readLimits, readPartitions, readPolicies, readThreeFields } from './drafts.js';
 import { readFamilies } from './families.js';
 import { FieldReader, type ResponseHeaders } from './fields.js';
-import { type ResetFormat, type ResetReader, resetReader } from './resets.js';
+import { createResetReader, type ResetFormat, type ResetReader } from './resets.js';
 import { parseHttpDate, parseRetryAfter, requireNow } from './retry-after.js';
 import type { RateLimitInfo } from './types.js';
 
+/** The options of `parseRateLimitHeaders`. */
 export interface ParseOptions {
   /**
-   * Epoch milliseconds at which the response came, from which dates in it are counted. Default: the
-   * response's own Date, since clocks differ, and where it has none this machine's clock.
+   * The time of the response's receipt in epoch milliseconds, for fields that are dates. Default: the response's
+   * own `Date`, because the clocks of two machines differ; without a valid `Date`, this machine's clock.
    */
   now?: number | undefined;
-  /** Reads by the letter of draft -11 and RFC 9110, and nothing older or newer. Default: false. */
+  /** Accepts only what draft -11 and RFC 9110 allow, nothing older or newer. Default: false. */
   strict?: boolean | undefined;
-  /** How this server says a reset, where its looks would mislead. Default: `auto`. */
+  /** The format of this server's resets, if recognition from the text would be wrong. Default: `auto`. */
   resetFormat?: ResetFormat | undefined;
 }
 
@@ -29,20 +30,31 @@ const RESET_FORMATS: readonly unknown[] = [
 ] satisfies ResetFormat[];
 
 /**
- * Reads what a response says about rate limits: RateLimit and RateLimit-Policy of every draft, the
- * RateLimit-Limit, -Remaining and -Reset of the first ones, the X-RateLimit families, and Retry-After.
- * Of several generations in one response the newest counts. A field that cannot be read is ignored and
- * named in `ignored`, whatever it holds; so is one of more than 4,096 characters, and of a field's
- * items those after the first 64.
+ * Returns what a response says about rate limits. It reads `RateLimit` and `RateLimit-Policy` of every draft,
+ * `RateLimit-Limit`, `-Remaining` and `-Reset` of the first drafts, the `X-RateLimit` families, and
+ * `Retry-After`. If a response has several generations of fields, the newest counts.
  *
- * @throws ERR_LIMITER_OPTION for headers that are no Headers object, record or array of pairs, and for
- * options that are not accepted
+ * Invalid fields never throw: they are left out and named in `ignored`. So is a field of more than 4,096
+ * characters, and the items of a field after the first 64.
+ *
+ * @throws ERR_LIMITER_OPTION if `headers` is not a Headers object, a record or an array of pairs, or if an option
+ * is invalid
+ *
+ * @example
+ * import { parseRateLimitHeaders } from 'relay-limiter/headers';
+ *
+ * const { policies, limits, retryAfterSeconds } = parseRateLimitHeaders({
+ *   'RateLimit-Policy': '"burst";q=100;w=60',
+ *   RateLimit: '"burst";r=50;t=30',
+ *   'Retry-After': '20',
+ * });
+ * console.log(policies[0]?.quota, limits[0]?.remaining, retryAfterSeconds); // 100 50 20
  */
 export function parseRateLimitHeaders(
   headers: ResponseHeaders,
   options?: ParseOptions,
 ): RateLimitInfo {
-  const { now, strict, resetFormat } = parseOptions(options);
+  const { now, strict, resetFormat } = readParseOptions(options);
   const fields = new FieldReader(headers, strict);
   const time = () => now ?? parseHttpDate(fields.value('date') ?? '', Date.now()) ?? Date.now();
   const info: RateLimitInfo = {
@@ -51,23 +63,27 @@ export function parseRateLimitHeaders(
     retryAfterSeconds: null,
     ignored: fields.ignored,
   };
-  if (!strict) readOthers(fields, info, resetReader(resetFormat, time));
+  if (!strict) readOtherGenerations(fields, info, createResetReader(resetFormat, time));
   info.retryAfterSeconds = fields.read('retry-after', (text) => parseRetryAfter(text, time()));
   return info;
 }
 
-/** The generations before and after -11: of the older ones, only what no newer one has said. */
-function readOthers(fields: FieldReader, info: RateLimitInfo, readReset: ResetReader): void {
+/** Reads what only the next draft has, and of the older generations what no newer one has given. */
+function readOtherGenerations(
+  fields: FieldReader,
+  info: RateLimitInfo,
+  readReset: ResetReader,
+): void {
   const partitions = readPartitions(fields);
   if (partitions.length > 0) info.partitions = partitions;
   if (info.limits.length > 0) return;
-  const triple = readTriple(fields, readReset);
-  info.limits = triple.limits;
-  if (info.policies.length === 0) info.policies = triple.policies;
+  const { limits, policies } = readThreeFields(fields, readReset);
+  info.limits = limits;
+  if (info.policies.length === 0) info.policies = policies;
   if (info.limits.length === 0) info.limits = readFamilies(fields, readReset);
 }
 
-function parseOptions(options: unknown) {
+function readParseOptions(options: unknown) {
   const {
     now,
     strict = false,

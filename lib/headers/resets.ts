@@ -1,36 +1,43 @@
-// When a quota comes back: servers say it in seconds from now, in seconds or milliseconds since the epoch,
+// The time until a quota resets. Servers give it in seconds from now, in seconds or milliseconds since the epoch,
 // as a date, or as a duration.
 
-import { parseHttpDate, secondsUntil } from './retry-after.js';
-import { countOfItem } from './structured-fields.js';
+import { parseHttpDate, secondsBetween } from './retry-after.js';
+import { readCount } from './structured-fields.js';
 
 /**
- * What a reset is: seconds from now (`delta`), seconds or milliseconds since the epoch (`epoch`), a date
- * of HTTP, of ISO 8601 or of JavaScript (`date`), or whatever it looks like (`auto`).
+ * The format of a reset. `delta`: seconds from now; `epoch`: seconds or milliseconds since 1970; `date`: a date in
+ * a format of HTTP, ISO 8601 or JavaScript; `auto`: the format is recognized from the text.
  */
 export type ResetFormat = 'auto' | 'delta' | 'epoch' | 'date';
 
-/** `integer`: delta, by the letter of the drafts. `duration`: as Go writes them. */
-export type UsualFormat = ResetFormat | 'integer' | 'duration';
+/**
+ * The format that a field has unless the caller gives another one. `integer`: seconds from now as an Integer, the
+ * only format that the drafts allow; `duration`: a duration in the format of Go, such as `6m0s`.
+ */
+export type FieldResetFormat = ResetFormat | 'integer' | 'duration';
 
-/** Seconds until a reset, not negative; null for what is none. `usual` is how the field's family says it. */
-export type ResetReader = (text: string, usual: UsualFormat) => number | null;
+/** Returns the seconds until a reset, at least 0; null for invalid text. */
+export type ResetReader = (text: string, fieldFormat: FieldResetFormat) => number | null;
 
-/** Reads resets in `format`, or, where that is `auto`, as is usual. `now` gives epoch milliseconds. */
-export function resetReader(format: ResetFormat, now: () => number): ResetReader {
-  return (text, usual) => FORMATS[format === 'auto' ? usual : format](text, now);
+/**
+ * Returns a reader for resets in `format`, or, if that is `auto`, in the format of the field. `now` returns epoch
+ * milliseconds.
+ */
+export function createResetReader(format: ResetFormat, now: () => number): ResetReader {
+  return (text, fieldFormat) => PARSERS[format === 'auto' ? fieldFormat : format](text, now);
 }
 
-// 2001 in seconds and in milliseconds; no wait is as long.
-const FIRST_EPOCH = 1e9;
-const FIRST_EPOCH_MS = 1e12;
+// September 2001 in seconds and in milliseconds. Smaller numbers are taken for a wait, which is never as long.
+const MIN_EPOCH_SECONDS = 1e9;
+const MIN_EPOCH_MS = 1e12;
 
-// ISO 8601 with a zone, and what a Date of JavaScript shows: Date.parse() reads them alike everywhere.
+// ISO 8601 with a time zone, and the output of Date.prototype.toString(). Date.parse() reads both in the same way
+// on every platform.
 const ISO_DATE = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)$/;
-const SHOWN_DATE =
+const JAVASCRIPT_DATE =
   /^[A-Z][a-z]{2} [A-Z][a-z]{2} \d\d \d{4} \d\d:\d\d:\d\d GMT[+-]\d{4}( \([\w ]+\))?$/;
 
-const UNITS: Readonly<Record<string, number>> = {
+const UNIT_SECONDS: Readonly<Record<string, number>> = {
   d: 86_400,
   h: 3600,
   m: 60,
@@ -40,37 +47,38 @@ const UNITS: Readonly<Record<string, number>> = {
   ns: 1e-9,
 };
 const DURATION = /^(\d{1,9}(\.\d{1,9})?(ms|µs|ns|[dhms])){1,8}$/;
-const AMOUNT = /([\d.]+)(\D+)/g;
+const DURATION_PART = /([\d.]+)(\D+)/g;
 
-const FORMATS: Record<UsualFormat, (text: string, now: () => number) => number | null> = {
+const PARSERS: Record<FieldResetFormat, (text: string, now: () => number) => number | null> = {
   auto(text, now) {
-    if (/[a-z]/i.test(text)) return FORMATS.date(text, now);
-    return Number(text) < FIRST_EPOCH ? decimal(text) : FORMATS.epoch(text, now);
+    if (/[a-z]/i.test(text)) return PARSERS.date(text, now);
+    return Number(text) < MIN_EPOCH_SECONDS ? parseDecimal(text) : PARSERS.epoch(text, now);
   },
-  delta: decimal,
+  delta: parseDecimal,
   epoch(text, now) {
-    const time = decimal(text);
+    const time = parseDecimal(text);
     if (time === null) return null;
-    return secondsUntil(time < FIRST_EPOCH_MS ? time * 1000 : time, now());
+    return secondsBetween(now(), time < MIN_EPOCH_MS ? time * 1000 : time);
   },
   date(text, now) {
-    const date = parseHttpDate(text, now());
-    if (date !== null) return secondsUntil(date, now());
-    const other = ISO_DATE.test(text) || SHOWN_DATE.test(text) ? Date.parse(text) : Number.NaN;
-    return Number.isNaN(other) ? null : secondsUntil(other, now());
+    const httpDate = parseHttpDate(text, now());
+    if (httpDate !== null) return secondsBetween(now(), httpDate);
+    const isOther = ISO_DATE.test(text) || JAVASCRIPT_DATE.test(text);
+    const date = isOther ? Date.parse(text) : Number.NaN;
+    return Number.isNaN(date) ? null : secondsBetween(now(), date);
   },
-  integer: countOfItem,
+  integer: readCount,
   duration(text) {
     if (!DURATION.test(text)) return null;
     let seconds = 0;
-    for (const [, amount, unit = ''] of text.matchAll(AMOUNT)) {
-      seconds += Number(amount) * (UNITS[unit] ?? 0);
+    for (const [, amount, unit = ''] of text.matchAll(DURATION_PART)) {
+      seconds += Number(amount) * (UNIT_SECONDS[unit] ?? 0);
     }
     return seconds;
   },
 };
 
-/** A number without sign or exponent; null for anything else. */
-export function decimal(text: string): number | null {
+/** Returns a number without sign and exponent; null for anything else. */
+export function parseDecimal(text: string): number | null {
   return /^\d{1,15}(\.\d{1,9})?$/.test(text) ? Number(text) : null;
 }

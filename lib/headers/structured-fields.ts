@@ -1,4 +1,5 @@
-// Structured Fields (RFC 9651) by the package structured-headers, and what it leaves to be done.
+// Structured Fields (RFC 9651), parsed by the package structured-headers, with the corrections that its version
+// 2.1.0 needs.
 
 import {
   arrayBufferToBase64,
@@ -15,26 +16,27 @@ import {
 export type Member = Item | InnerList;
 export type Parameters = Member[1];
 
-/** Null for what is no List, no Dictionary, no Item. */
-export const list = orNull(parseList);
-export const dictionary = orNull(parseDictionary);
-export const item = orNull(parseItem);
+// Each returns null for text that is not a valid List, Dictionary or Item.
+export const readList = nullOnError(parseList);
+export const readDictionary = nullOnError(parseDictionary);
+const readItem = nullOnError(parseItem);
 
-function orNull<T>(parse: (text: string) => T): (text: string) => T | null {
+function nullOnError<T>(parse: (text: string) => T): (text: string) => T | null {
   return (text) => {
     try {
-      return parse(AWKWARD.test(text) ? text.replace(AWKWARD_OR_QUOTED, wrap) : text);
+      return parse(NEEDS_WRAPPING.test(text) ? text.replace(WRAPPED_OR_QUOTED, wrap) : text);
     } catch {
       return null;
     }
   };
 }
 
-// Version 2.1.0 takes a Date only at the very end of a field, and gives 10.0, a Decimal, as the Integer
-// 10. Both are handed to it as Display Strings, which are wanted nowhere, and told by their looks
-// afterwards. Strings stay as they are; one that does not end takes the rest, so that all is read once.
-const AWKWARD = /@|\.0/;
-const AWKWARD_OR_QUOTED =
+// structured-headers 2.1.0 accepts a Date only at the very end of a field, and returns 10.0, which is a Decimal,
+// as the Integer 10. So both are wrapped as Display Strings, which no field uses, and recognized by their text
+// afterwards. Strings are left unchanged; an unterminated String matches up to the end, so that the text is
+// scanned only once.
+const NEEDS_WRAPPING = /@|\.0/;
+const WRAPPED_OR_QUOTED =
   /%"[^"]*"?|"(?:\\.|[^"\\])*"?|(?<=[=,( \t]|^)(?:@-?\d{1,15}|-?\d{1,12}\.0{1,3})(?=[;,) \t]|$)/g;
 const WRAPPED_DATE = /^@-?\d+$/;
 const WRAPPED_DECIMAL = /^-?\d+\.0+$/;
@@ -43,8 +45,8 @@ function wrap(piece: string): string {
   return piece.includes('"') ? piece : `%"${piece}"`;
 }
 
-/** An item as users get it: a string, a number, a boolean or a Date; bytes in canonical base64. */
-export function plain(value: BareItem): string | number | boolean | Date {
+/** Converts a bare item to a string, number, boolean or Date; bytes become canonical base64. */
+export function toPlainValue(value: BareItem): string | number | boolean | Date {
   if (value instanceof ArrayBuffer) return arrayBufferToBase64(value);
   if (value instanceof Token) return value.toString();
   if (!(value instanceof DisplayString)) return value as string | number | boolean | Date;
@@ -53,17 +55,17 @@ export function plain(value: BareItem): string | number | boolean | Date {
   return WRAPPED_DECIMAL.test(text) ? Number(text) : text;
 }
 
-/** An Item's value where that is a count; null for anything else. */
-export function countOfItem(text: string): number | null {
-  return count(item(text)?.[0]);
+/** Returns the value of an Item; null unless it is a non-negative Integer. */
+export function readCount(text: string): number | null {
+  return toCount(readItem(text)?.[0]);
 }
 
-/** Null for what is no count. The Integer -0 is 0. */
-export function count(value: unknown): number | null {
+/** Returns the value; null unless it is a non-negative Integer. The Integer -0 becomes 0. */
+export function toCount(value: unknown): number | null {
   return isCount(value) ? value + 0 : null;
 }
 
-/** A non-negative Integer. */
+/** Whether the value is a non-negative Integer. */
 export function isCount(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0;
 }

@@ -1,51 +1,53 @@
-// What the headers of a response say about rate limits, whichever generation said it.
+// What the headers of a response say about rate limits. The types are the same for all generations of headers.
 
-/** A quota that a server advertises: so many units in each window. */
+/** A quota that a server announces: at most `quota` units per window. */
 export interface QuotaPolicy {
-  /** Which policy; null where the generation has no names. */
+  /** The policy's name; null if this generation of headers has no names. */
   name: string | null;
-  /** Units a window. */
+  /** Units per window. */
   quota: number;
-  /** Seconds; null where it is not told. */
+  /** The window's length in seconds; null if the server does not say. */
   windowSeconds: number | null;
-  /** What is counted: `requests` unless told otherwise. */
+  /** What is counted; `requests` unless the server says otherwise. */
   unit: string;
-  /** Canonical base64 of the partition key's bytes; null where there is none. */
+  /** The partition key's bytes in canonical base64; null if there is no partition key. */
   partitionKey: string | null;
-  /** Parameters that no draft names. */
+  /** Parameters that no draft defines. */
   parameters: Record<string, unknown>;
 }
 
-/** What a request is told apart by, as the draft to come lets a server say it. */
+/** How a policy's partition keys are built, as the next draft lets a server say. */
 export interface PartitionScheme {
-  /** The policy that it belongs to. */
+  /** The name of the policy. */
   name: string;
-  /** The parts that the partition key is made of, such as `user_id` and `method`. */
+  /** The parts of the partition key, such as `user_id` and `method`. */
   keys: string[];
 }
 
-/** What is left of a quota now. */
+/** What remains of a quota. */
 export interface ServiceLimit {
+  /** The name of the policy; null if this generation of headers has no names. */
   name: string | null;
-  /** Units a window, where the generation repeats it here. */
+  /** Units per window; null if the limit does not repeat them. */
   limit: number | null;
   /** Units available now. */
   remaining: number | null;
-  /** Seconds, from receipt, within which no more than `remaining` may be used. */
+  /** Seconds from the receipt of the response within which at most `remaining` units may be used. */
   resetSeconds: number | null;
+  /** The partition key's bytes in canonical base64; null if there is no partition key. */
   partitionKey: string | null;
-  /** What this request cost, where the server tells. */
+  /** The units that this request cost; null if the server does not say. */
   cost: number | null;
 }
 
-/** What one response said about rate limits. */
+/** What one response says about rate limits. */
 export interface RateLimitInfo {
   policies: QuotaPolicy[];
   limits: ServiceLimit[];
-  /** Seconds to wait, from receipt. */
+  /** Seconds to wait from the receipt of the response; null if there is no valid `Retry-After`. */
   retryAfterSeconds: number | null;
-  /** Names of the fields that could not be read; `name[item]` where only some items could not. */
+  /** The names of invalid fields; `name[item]` if only some items of the field are invalid. */
   ignored: string[];
-  /** Present only where the server says it. */
+  /** Present only if the server sends partition schemes. */
   partitions?: PartitionScheme[];
 }
