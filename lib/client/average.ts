@@ -1,37 +1,40 @@
-// An average of what was seen lately, of which less and less is left while nothing is seen.
+// An exponentially weighted moving average. It decays between samples, so that old samples lose their weight
+// even if no new ones come.
 
-/** How much a new sample counts. */
+/** The weight of a new sample. */
 const WEIGHT = 0.2;
-export class FadingAverage {
+
+export class DecayingAverage {
   readonly #halfLifeSeconds: number;
-  readonly #start: number | undefined;
+  readonly #initial: number | undefined;
   #value: number;
-  #at = -Infinity;
+  #updatedAt = -Infinity;
 
   /**
-   * @param halfLifeSeconds without a sample, half of what was seen is left after them
-   * @param start what is assumed where nothing was seen lately; without it the first sample counts whole
+   * @param halfLifeSeconds seconds without a sample after which half of the value remains
+   * @param initial the value that `add` assumes before the first sample and after a long time without one;
+   * if it is omitted, such a sample counts in full
    */
-  constructor(halfLifeSeconds: number, start?: number) {
+  constructor(halfLifeSeconds: number, initial?: number) {
     this.#halfLifeSeconds = halfLifeSeconds;
-    this.#start = start;
-    this.#value = start ?? 0;
+    this.#initial = initial;
+    this.#value = initial ?? 0;
   }
 
-  /** 0, and with time nearly 0, where nothing was seen. */
+  /** Returns the average, 0 before the first sample. Without samples it approaches 0. */
   value(now: number): number {
-    return this.#value * this.#left(now);
+    return this.#value * this.#remainingShare(now);
   }
 
   add(sample: number, now: number): void {
-    const left = this.#left(now);
-    const before = left * this.#value + (1 - left) * (this.#start ?? sample);
-    this.#value = before + WEIGHT * (sample - before);
-    this.#at = now;
+    const share = this.#remainingShare(now);
+    const previous = share * this.#value + (1 - share) * (this.#initial ?? sample);
+    this.#value = previous + WEIGHT * (sample - previous);
+    this.#updatedAt = now;
   }
 
-  /** The share of what was seen that still counts. */
-  #left(now: number): number {
-    return 0.5 ** (Math.max(0, now - this.#at) / this.#halfLifeSeconds);
+  /** Returns the share of the value that has not decayed since the last sample. */
+  #remainingShare(now: number): number {
+    return 0.5 ** (Math.max(0, now - this.#updatedAt) / this.#halfLifeSeconds);
   }
 }

@@ -1,14 +1,17 @@
-// When a node that fails is left alone, and how it is tried again: for a time that doubles from one
-// failed try to the next nothing goes there, then one request, the probe. It knows results and times;
-// no requests.
+// The circuit breaker of one node. After too many failures it sends no requests for a while, then one
+// request, the probe. Each failed probe doubles the pause. It handles results and times only, no requests.
 
-/** The share of failures, lately, from which a node is left alone: five in a row after good ones. */
-const TOO_MANY = 2 / 3;
+/** The share of recent failures that opens the breaker: five in a row after good answers. */
+const FAILURE_THRESHOLD = 2 / 3;
 const FIRST_PAUSE_SECONDS = 1;
-const LONGEST_PAUSE_SECONDS = 60;
-/** A probe of which nothing is heard for so long does not count any more. */
-const ANSWER_SECONDS = 60;
+const MAX_PAUSE_SECONDS = 60;
+/** A probe without an answer for this long no longer blocks the next one. */
+const PROBE_TIMEOUT_SECONDS = 60;
 
+/**
+ * The state of a node's circuit breaker. `closed`: requests are sent; `open`: none are sent; `half-open`: the
+ * next request is a probe.
+ */
 export type BreakerState = 'closed' | 'open' | 'half-open';
 
 export class Breaker {
@@ -17,7 +20,7 @@ export class Breaker {
   #openUntil = -Infinity;
   #isOpen = false;
   #probe: object | undefined;
-  #probeAt = -Infinity;
+  #probeSentAt = -Infinity;
 
   constructor(random: () => number) {
     this.#random = random;
@@ -28,20 +31,20 @@ export class Breaker {
     return now < this.#openUntil ? 'open' : 'half-open';
   }
 
-  /** When the next request may go. */
+  /** Returns the earliest time at which the next request may be sent. */
   readyAt(): number {
-    return this.#probe === undefined ? this.#openUntil : this.#probeAt + ANSWER_SECONDS;
+    return this.#probe === undefined ? this.#openUntil : this.#probeSentAt + PROBE_TIMEOUT_SECONDS;
   }
 
-  /** A request goes. */
-  take(request: object, now: number): void {
+  /** Records that a request is sent. */
+  start(request: object, now: number): void {
     if (!this.#isOpen) return;
     this.#probe = request;
-    this.#probeAt = now;
+    this.#probeSentAt = now;
   }
 
-  /** Of those that were under way when it opened, only the probe counts. */
-  answered(request: object): void {
+  /** Records a good answer. While the breaker is open, only the answer to the probe counts. */
+  succeed(request: object): void {
     if (!this.#isOpen || request !== this.#probe) return;
     this.#isOpen = false;
     this.#openUntil = -Infinity;
@@ -49,20 +52,20 @@ export class Breaker {
     this.#pauses = 0;
   }
 
-  /** `failures`: their share lately, this one included. */
-  failed(request: object, failures: number, now: number): void {
-    const opens = this.#isOpen ? request === this.#probe : failures >= TOO_MANY;
+  /** Records a failure. `failureShare` is the share of recent failures, this one included. */
+  fail(request: object, failureShare: number, now: number): void {
+    const opens = this.#isOpen ? request === this.#probe : failureShare >= FAILURE_THRESHOLD;
     if (!opens) return;
-    const pause = Math.min(FIRST_PAUSE_SECONDS * 2 ** this.#pauses, LONGEST_PAUSE_SECONDS);
+    const pause = Math.min(FIRST_PAUSE_SECONDS * 2 ** this.#pauses, MAX_PAUSE_SECONDS);
     this.#pauses += 1;
     this.#isOpen = true;
     this.#probe = undefined;
-    // Not all clients come back at once.
+    // Random, so that many clients do not send their probes at the same time.
     this.#openUntil = now + (pause * (1 + this.#random())) / 2;
   }
 
-  /** A request ended of which nothing is known. */
-  ended(request: object): void {
+  /** Records that a request ended without a known result. */
+  end(request: object): void {
     if (request === this.#probe) this.#probe = undefined;
   }
 }

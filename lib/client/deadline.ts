@@ -1,13 +1,15 @@
-// Deadlines, the timers that end them, and the error that says so.
+// Deadlines and abort signals: the timers and listeners that end a wait, and the error of a missed deadline.
 
 import { limiterError } from '../common/errors.js';
 import { LONGEST_TIMEOUT_MS } from '../common/timers.js';
-import { onAbort } from './abort.js';
 
-/** The error for a deadline that cannot be met, or has passed. */
+/** The error for a deadline that has passed or cannot be met. */
 export type DeadlineError = Error & {
   readonly code: 'ERR_LIMITER_DEADLINE';
-  /** Seconds after which it could have gone, as far as that can be told now; perhaps later. */
+  /**
+   * Seconds until the request could have been sent, by what is known at the time of the error; it may turn
+   * out to be longer.
+   */
   readonly retryAfterSeconds: number;
 };
 
@@ -18,79 +20,107 @@ export function deadlineError(message: string, retryAfterSeconds: number): Deadl
 
 export type Timer = ReturnType<typeof setTimeout>;
 
-/** Calls `then` after so many seconds, or after 24.8 days if that is earlier: `then` has to look. */
-export function timer(seconds: number, then: () => void): Timer {
-  return setTimeout(then, Math.min(Math.ceil(seconds * 1000), LONGEST_TIMEOUT_MS));
+/**
+ * Calls `callback` after `seconds`, or after 24.8 days if that is earlier, which is the longest time that one
+ * timer can wait. So `callback` must check the time.
+ */
+export function startTimer(seconds: number, callback: () => void): Timer {
+  return setTimeout(callback, Math.min(Math.ceil(seconds * 1000), LONGEST_TIMEOUT_MS));
 }
 
-/** The time that one call has. */
+/** The callbacks for each signal, so that a signal has one listener only. */
+const abortCallbacks = new WeakMap<AbortSignal, Set<() => void>>();
+
+/**
+ * Calls `callback` when `signal` aborts. Returns a function that cancels this. Nothing but one listener
+ * remains on the signal. AbortSignal.any would not do: some versions of Node keep memory for each call, and
+ * warn of a leak if a signal has many listeners.
+ */
+export function onAbort(signal: AbortSignal | undefined, callback: () => void): () => void {
+  if (signal === undefined) return () => {};
+  const callbacks = abortCallbacks.get(signal) ?? listen(signal);
+  callbacks.add(callback);
+  return () => {
+    callbacks.delete(callback);
+  };
+}
+
+function listen(signal: AbortSignal): Set<() => void> {
+  const callbacks = new Set<() => void>();
+  abortCallbacks.set(signal, callbacks);
+  const callAll = () => callbacks.forEach((callback) => void callback());
+  signal.addEventListener('abort', callAll, { once: true });
+  return callbacks;
+}
+
+/** The time limit of one call. */
 export class Deadline {
   readonly #seconds: number;
-  readonly #at: number;
-  #isOver = false;
+  readonly #atMs: number;
+  #hasAborted = false;
 
   constructor(seconds: number) {
     this.#seconds = seconds;
-    this.#at = performance.now() + seconds * 1000;
+    this.#atMs = performance.now() + seconds * 1000;
   }
 
-  /** Seconds. */
-  get left(): number {
-    return Math.max(0, this.#at - performance.now()) / 1000;
+  /** Seconds left, at least 0. */
+  get secondsLeft(): number {
+    return Math.max(0, this.#atMs - performance.now()) / 1000;
   }
 
-  /** Whether there is as much left as has gone. */
+  /** Whether at least half of the time is left. */
   get isHalfLeft(): boolean {
-    return this.left >= this.#seconds / 2;
+    return this.secondsLeft >= this.#seconds / 2;
   }
 
-  /** Whether something was aborted for it. */
-  get isOver(): boolean {
-    return this.#isOver;
+  /** Whether this deadline has aborted a request. */
+  get hasAborted(): boolean {
+    return this.#hasAborted;
   }
 
   throwIfPassed(): void {
-    if (this.left === 0) throw noResponse();
+    if (this.secondsLeft === 0) throw noResponse();
   }
 
   /**
-   * Calls `send` with a signal that aborts with `signal`, also while the body of the response is read, and
-   * when there is no time left.
+   * Calls `send` with a signal that aborts at the deadline, or when `signal` aborts. The deadline ends with
+   * the response; `signal` also aborts the reading of its body.
    */
   async guard(
     signal: AbortSignal | undefined,
     send: (signal: AbortSignal | undefined) => Promise<Response>,
   ): Promise<Response> {
-    if (this.#at === Infinity) return send(signal);
+    if (this.#atMs === Infinity) return send(signal);
     const controller = new AbortController();
     const unfollow = follow(controller, signal);
-    const look = () => {
-      if (this.left > 0) {
-        end = timer(this.left, look);
+    const checkTime = () => {
+      if (this.secondsLeft > 0) {
+        timer = startTimer(this.secondsLeft, checkTime);
         return;
       }
-      this.#isOver = true;
+      this.#hasAborted = true;
       controller.abort(noResponse());
     };
-    let end = timer(this.left, look);
+    let timer = startTimer(this.secondsLeft, checkTime);
     try {
       const response = await send(controller.signal);
       if (response.body === null) unfollow();
-      else unread.register(response.body, unfollow);
+      else openBodies.register(response.body, unfollow);
       return response;
     } catch (error) {
       unfollow();
       throw error;
     } finally {
-      clearTimeout(end);
+      clearTimeout(timer);
     }
   }
 }
 
-// When nobody can read a body any more, nobody needs to end that.
-const unread = new FinalizationRegistry<() => void>((unfollow) => unfollow());
+// Once a body is garbage collected, its reading cannot be aborted, so its callback is removed.
+const openBodies = new FinalizationRegistry<() => void>((unfollow) => unfollow());
 
-/** Aborts with `signal`, until what it returns is called. */
+/** Aborts `controller` when `signal` aborts. Returns a function that cancels this. */
 function follow(controller: AbortController, signal: AbortSignal | undefined): () => void {
   if (signal?.aborted) controller.abort(signal.reason);
   return onAbort(signal, () => controller.abort(signal?.reason));

@@ -1,8 +1,8 @@
-// A binary heap whose items know their places, so that any of them can leave at once.
+// A binary heap. Each item stores its own index, so that any item can be deleted in O(log n).
 
 export interface HeapItem {
-  /** Where it is in the heap; the heap's own. */
-  place: number;
+  /** The item's index in the heap. Only the heap writes it. */
+  heapIndex: number;
 }
 
 export class Heap<T extends HeapItem> {
@@ -21,53 +21,55 @@ export class Heap<T extends HeapItem> {
     return this.#items[0];
   }
 
-  /** In no order. */
+  /** Iterates over all items, in no particular order. */
   [Symbol.iterator](): Iterator<T> {
     return this.#items[Symbol.iterator]();
   }
 
   add(item: T): void {
-    this.#rise(item, this.#items.length);
+    this.#siftUp(item, this.#items.length);
   }
 
-  /** `item` must be in the heap. */
+  /** Deletes an item, which must be in the heap. */
   delete(item: T): void {
     const last = this.#items.pop() as T;
     if (last === item) return;
-    const { place } = item;
-    this.#sink(last, place);
-    if (last.place === place) this.#rise(last, place);
+    const index = item.heapIndex;
+    this.#siftDown(last, index);
+    if (last.heapIndex === index) this.#siftUp(last, index);
   }
 
-  #rise(item: T, from: number): void {
-    let place = from;
-    while (place > 0) {
-      const above = (place - 1) >> 1;
-      const parent = this.#items[above] as T;
+  #siftUp(item: T, from: number): void {
+    let index = from;
+    while (index > 0) {
+      const parentIndex = (index - 1) >> 1;
+      const parent = this.#items[parentIndex] as T;
       if (!this.#isBefore(item, parent)) break;
-      this.#put(parent, place);
-      place = above;
+      this.#put(parent, index);
+      index = parentIndex;
     }
-    this.#put(item, place);
+    this.#put(item, index);
   }
 
-  #sink(item: T, from: number): void {
-    let place = from;
+  #siftDown(item: T, from: number): void {
+    let index = from;
     for (;;) {
-      let below = 2 * place + 1;
-      if (below >= this.#items.length) break;
-      const right = this.#items[below + 1];
-      if (right !== undefined && this.#isBefore(right, this.#items[below] as T)) below += 1;
-      const child = this.#items[below] as T;
+      let childIndex = 2 * index + 1;
+      if (childIndex >= this.#items.length) break;
+      const right = this.#items[childIndex + 1];
+      if (right !== undefined && this.#isBefore(right, this.#items[childIndex] as T)) {
+        childIndex += 1;
+      }
+      const child = this.#items[childIndex] as T;
       if (!this.#isBefore(child, item)) break;
-      this.#put(child, place);
-      place = below;
+      this.#put(child, index);
+      index = childIndex;
     }
-    this.#put(item, place);
+    this.#put(item, index);
   }
 
-  #put(item: T, place: number): void {
-    this.#items[place] = item;
-    item.place = place;
+  #put(item: T, index: number): void {
+    this.#items[index] = item;
+    item.heapIndex = index;
   }
 }

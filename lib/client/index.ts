@@ -1,14 +1,19 @@
-// The entry relay-limiter/client: names only.
+// The entry point relay-limiter/client: re-exports only.
 
 export type { BreakerState } from './breaker.js';
 export type { DeadlineError } from './deadline.js';
 export type { Lease } from './lease.js';
 export { type LimitFetchOptions, limitFetch } from './limit-fetch.js';
 export type { NodeFile, NodePolicy } from './node-file.js';
-export type { AcquireOptions, PolicyLimiterOptions } from './options.js';
+export type {
+  AcquireOptions,
+  LimitedRequest,
+  PolicyLimiterOptions,
+  RequestOptions,
+  UpdateContext,
+} from './options.js';
 export type { Policy } from './policies.js';
-export { PolicyLimiter, type PolicyLimiterState, type UpdateContext } from './policy-limiter.js';
-export type { LimitedRequest, RequestOptions } from './request-options.js';
+export { PolicyLimiter, type PolicyLimiterState } from './policy-limiter.js';
 export type { PolicySnapshot } from './snapshot.js';
 export { type InterceptorOptions, type LimiterOf, limitInterceptor } from './undici.js';
 export type { NodeState } from './upstream-node.js';

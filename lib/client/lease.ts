@@ -1,39 +1,44 @@
-// A lease: the quota that one request has taken, and what must be known to give it back.
+// A lease is the quota that one request has taken, with the data that a refund needs.
 
-/** The quota of one request. Both calls may be repeated; the first that comes decides. */
+/** The quota that one request has taken. Both methods may be called repeatedly; only the first call counts. */
 export interface Lease {
-  /** Units taken. */
+  /** The units taken. */
   readonly cost: number;
-  /** The request has been answered, or may have arrived: its quota is spent. */
+  /** Ends the lease of a request that was answered or may have arrived: its quota is spent. */
   release(): void;
-  /** The request was never sent: its quota goes back. */
+  /** Ends the lease of a request that was never sent: its quota is given back. */
   refund(): void;
 }
 
-/** What the limiter notes of a take. */
-export interface Taken {
+/** What the limiter records when it takes quota. */
+export interface TakenQuota {
+  /** The units taken. */
   readonly cost: number;
-  /** When, in seconds of the limiter's clock. */
+  /** The time of the take, in seconds of the limiter's clock. */
   readonly at: number;
-  /** Which request it was: of two, the one that was sent first has the lower number. */
+  /** The request's number. Requests are numbered in the order in which they are sent. */
   readonly number: number;
-  /** Whose it is: restoring a snapshot makes older leases worthless. */
+  /** The limiter's state that the quota belongs to. `restore` replaces it, so older leases refund nothing. */
   readonly owner: object;
 }
 
 export class QuotaLease implements Lease {
-  readonly taken: Taken;
-  /** Units that the server was known to have counted when it was taken. */
-  readonly counted: number;
-  /** Set by the limiter, once the server has counted it, as far as that will be known. */
+  readonly taken: TakenQuota;
+  /** The units that the server was known to have counted at the time of the take. */
+  readonly countedBefore: number;
+  /** The limiter sets this once the server is assumed to have counted the request. */
   isCounted = false;
-  /** Set by the limiter, once nothing can fail any more. */
-  settled = false;
+  /** The limiter sets this when the lease ends, after the last step that can throw. */
+  isSettled = false;
   readonly #settle: (lease: QuotaLease, refund: boolean) => void;
 
-  constructor(taken: Taken, counted: number, settle: (lease: QuotaLease, refund: boolean) => void) {
+  constructor(
+    taken: TakenQuota,
+    countedBefore: number,
+    settle: (lease: QuotaLease, refund: boolean) => void,
+  ) {
     this.taken = taken;
-    this.counted = counted;
+    this.countedBefore = countedBefore;
     this.#settle = settle;
   }
 
@@ -46,63 +51,65 @@ export class QuotaLease implements Lease {
   }
 
   release(): void {
-    if (!this.settled) this.#settle(this, false);
+    if (!this.isSettled) this.#settle(this, false);
   }
 
   refund(): void {
-    if (!this.settled) this.#settle(this, true);
+    if (!this.isSettled) this.#settle(this, true);
   }
 }
 
-/** Leases that nobody has ended, in the order in which they were taken. None counts for ever. */
+/**
+ * The leases that have not ended, in the order in which they were taken. A lease expires after a minute, so
+ * that a forgotten one does not count forever.
+ */
 export class OpenLeases<T extends { readonly at: number }> {
-  readonly #open = new Set<T>();
-  readonly #forgotten: ((lease: T) => void) | undefined;
+  readonly #leases = new Set<T>();
+  readonly #onExpire: ((lease: T) => void) | undefined;
 
-  constructor(forgotten?: (lease: T) => void) {
-    this.#forgotten = forgotten;
+  constructor(onExpire?: (lease: T) => void) {
+    this.#onExpire = onExpire;
   }
 
-  /** An end is not waited for longer than this, in seconds. */
-  static readonly LONGEST = 60;
+  /** Seconds after which a lease expires. */
+  static readonly MAX_SECONDS = 60;
 
   add(lease: T): void {
-    this.#open.add(lease);
+    this.#leases.add(lease);
   }
 
-  /** Whether it was there. */
-  delete(lease: T): boolean {
-    return this.#open.delete(lease);
+  delete(lease: T): void {
+    this.#leases.delete(lease);
   }
 
   size(now: number): number {
-    this.forget(now);
-    return this.#open.size;
+    this.expire(now);
+    return this.#leases.size;
   }
 
   first(now: number): T | undefined {
-    this.forget(now);
-    const [first] = this.#open;
+    this.expire(now);
+    const [first] = this.#leases;
     return first;
   }
 
-  /** When there are fewer than `most`, if none ends before that. */
-  fewerThanAt(most: number, now: number): number {
-    let surplus = this.size(now) - Math.ceil(most);
+  /** Returns the time at which fewer than `limit` leases are open if none ends before it expires. */
+  fewerThanAt(limit: number, now: number): number {
+    let surplus = this.size(now) - Math.ceil(limit);
     if (surplus < 0) return -Infinity;
-    for (const lease of this.#open) {
-      if (surplus === 0) return lease.at + OpenLeases.LONGEST;
+    for (const lease of this.#leases) {
+      if (surplus === 0) return lease.at + OpenLeases.MAX_SECONDS;
       surplus -= 1;
     }
     return -Infinity;
   }
 
-  /** Drops those of which nothing has been heard for the longest time. */
-  forget(now: number): void {
-    for (const lease of this.#open) {
-      if (lease.at + OpenLeases.LONGEST > now) return;
-      this.#open.delete(lease);
-      this.#forgotten?.(lease);
+  /** Deletes the expired leases. */
+  expire(now: number): void {
+    for (const lease of this.#leases) {
+      if (lease.at + OpenLeases.MAX_SECONDS > now) return;
+      this.#leases.delete(lease);
+      this.#onExpire?.(lease);
     }
   }
 }

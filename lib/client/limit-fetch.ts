@@ -1,36 +1,37 @@
-// limitFetch: a fetch that sends each request when it may go, obeys what the response says, and repeats
-// what was refused where it can be repeated.
+// limitFetch is a fetch that sends each request when the limits allow it, obeys what responses report, and
+// retries refused requests if they can be repeated.
 
 import { refused, refusedNumber, show } from '../common/errors.js';
 import { isInstance } from '../common/kinds.js';
 import { count, readOptions } from '../common/options.js';
 import { Deadline } from './deadline.js';
 import type { Lease } from './lease.js';
-import { Outgoing, type Send } from './outgoing.js';
+import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './options.js';
+import { OutgoingRequest, type Send } from './outgoing.js';
 import { PolicyLimiter } from './policy-limiter.js';
-import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './request-options.js';
-import { isRefusal, readNews, violatedPolicies } from './response.js';
+import { isRefusal, readLimits, readViolatedPolicies } from './response.js';
 import { type PoolAcquireOptions, UpstreamPool } from './upstream-pool.js';
 
 type Fetch = typeof globalThis.fetch;
 
+/** The options of `limitFetch`. */
 export interface LimitFetchOptions extends RequestOptions {
-  /** Seconds from the call to the response, waiting and all attempts included. Default: no end. */
+  /** Seconds from the call to the response, including all waiting and attempts. Default: none. */
   deadlineSeconds?: number | undefined;
-  /** Most times that a request is sent, at least 1; 1: nothing is repeated. Default: 3. */
+  /** The maximum number of times that a request is sent, at least 1; 1 disables retries. Default: 3. */
   maxAttempts?: number | undefined;
-  /** Methods that may be repeated. Default: GET, HEAD, PUT, DELETE, OPTIONS and TRACE. */
+  /** The methods that may be retried. Default: GET, HEAD, PUT, DELETE, OPTIONS and TRACE. */
   retryMethods?: readonly string[] | undefined;
-  /** `http` or `https`: for nodes of a pool that do not say it themselves. Default: `https`. */
+  /** The protocol for nodes of a pool that are given as hosts without one. Default: `https`. */
   protocol?: 'http' | 'https' | undefined;
 }
 
-type Settings = ReturnType<typeof readSettings>;
+type FetchSettings = ReturnType<typeof readSettings>;
 
-/** What a pool does; a limiter is one without nodes. */
+/** The common interface of a pool and of a single limiter, which has no nodes. */
 interface Upstream extends Pick<UpstreamPool, 'update' | 'fail'> {
   acquire(options: PoolAcquireOptions): Promise<Grant>;
-  /** Where the requests for a node go; none where they go where they say. */
+  /** The origins of the nodes by their names. Without a pool it is undefined: requests go to their own URLs. */
   origins?: ReadonlyMap<string, string>;
 }
 
@@ -39,23 +40,38 @@ interface Grant {
   lease: Lease;
 }
 
-/** What came of an attempt, and whether another may do better. */
-type Outcome = { response: Response; again: boolean } | { error: unknown; again: true };
+/** The result of an attempt, and whether another attempt makes sense. */
+type Outcome = { response: Response; canRetry: boolean } | { error: unknown; canRetry: true };
 
 const OPTIONS = [...REQUEST_OPTIONS, 'maxAttempts', 'retryMethods', 'protocol'];
-const IDEMPOTENT = ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE'];
+const IDEMPOTENT_METHODS = ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE'];
 
 /**
- * A fetch like `fetch`, whose requests wait for quota of `limiter` and tell it what was answered. With a
- * pool, a request goes to the node that is expected to answer first: of its URL only path and query
- * count.
+ * Returns a fetch whose requests wait for quota of `limiter` and report their responses to it. With a pool, a
+ * request goes to the node that is expected to answer first; only path, query and fragment of its URL count.
  *
- * After 429, 503 or no response it tries again, with a pool on another node if it can, where the method
- * is one of `retryMethods` and the body no stream. When it gives up, the last response is returned as it
- * is. Besides what `fetch` rejects with there are the errors of `acquire`: `ERR_LIMITER_DEADLINE`,
- * `ERR_LIMITER_QUEUE`, `ERR_LIMITER_COST`. A signal that aborts ends the waiting too.
+ * After 429, 503 or no response it retries, with a pool on another node if possible, provided that the method
+ * is in `retryMethods` and the body is not a stream. When it gives up, it returns the last response unchanged.
+ * Besides the errors of `fetch`, a call rejects with those of `acquire`: `ERR_LIMITER_DEADLINE`,
+ * `ERR_LIMITER_QUEUE`, `ERR_LIMITER_COST`. A signal that aborts also ends the waiting.
  *
- * @throws `ERR_LIMITER_OPTION` for arguments that are not accepted, and for a node that is no host
+ * @throws ERR_LIMITER_OPTION for invalid arguments, and for a node that is not a host or an origin
+ *
+ * @example
+ * import { createServer } from 'node:http';
+ * import type { AddressInfo } from 'node:net';
+ * import { limitFetch, PolicyLimiter } from 'relay-limiter/client';
+ *
+ * const server = createServer((request, response) => response.end(`you asked for ${request.url}`));
+ * await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+ * const { port } = server.address() as AddressInfo;
+ *
+ * const limiter = new PolicyLimiter({ policies: [{ quota: 5, windowSeconds: 1 }] });
+ * const limitedFetch = limitFetch(fetch, limiter, { deadlineSeconds: 30 });
+ *
+ * const response = await limitedFetch(`http://127.0.0.1:${port}/blocks`);
+ * console.log(response.status, await response.text());
+ * server.close();
  */
 export function limitFetch(
   fetch: Fetch,
@@ -68,23 +84,23 @@ export function limitFetch(
   const settings = readSettings(options);
   const upstream = upstreamOf(limiter, settings.protocol);
   return async (input, init) => {
-    const request = new Outgoing(input, init, upstream.origins !== undefined);
-    return new Call(fetch, upstream, settings, request).run();
+    const request = new OutgoingRequest(input, init, upstream.origins !== undefined);
+    return new FetchCall(fetch, upstream, settings, request).run();
   };
 }
 
-/** One call of fetch, which may take several attempts. */
-class Call {
+/** One call of fetch, which may need several attempts. */
+class FetchCall {
   readonly #fetch: Fetch;
   readonly #upstream: Upstream;
-  readonly #request: Outgoing;
+  readonly #request: OutgoingRequest;
   readonly #deadline: Deadline;
   readonly #cost: number;
   readonly #priority: number;
-  readonly #attempts: number;
-  readonly #tried: string[] = [];
+  readonly #maxAttempts: number;
+  readonly #triedNodes: string[] = [];
 
-  constructor(fetch: Fetch, upstream: Upstream, settings: Settings, request: Outgoing) {
+  constructor(fetch: Fetch, upstream: Upstream, settings: FetchSettings, request: OutgoingRequest) {
     this.#fetch = fetch;
     this.#upstream = upstream;
     this.#request = request;
@@ -92,17 +108,17 @@ class Call {
     const { url, method, isRepeatable } = request;
     this.#cost = settings.cost({ url, method });
     this.#priority = settings.priority({ url, method });
-    const repeats = isRepeatable && settings.retryMethods.includes(method);
-    this.#attempts = repeats ? settings.maxAttempts : 1;
+    const canRepeat = isRepeatable && settings.retryMethods.includes(method);
+    this.#maxAttempts = canRepeat ? settings.maxAttempts : 1;
   }
 
   async run(): Promise<Response> {
-    let outcome = await this.#attempt(await this.#acquire(), this.#attempts === 1);
-    for (let attempt = 2; outcome.again && attempt <= this.#attempts; attempt += 1) {
+    let outcome = await this.#attempt(await this.#acquire(), this.#maxAttempts === 1);
+    for (let attempt = 2; outcome.canRetry && attempt <= this.#maxAttempts; attempt += 1) {
       const grant = await this.#acquireAgain(outcome);
       if (grant === undefined) break;
       discard(outcome);
-      outcome = await this.#attempt(grant, attempt === this.#attempts);
+      outcome = await this.#attempt(grant, attempt === this.#maxAttempts);
     }
     if ('error' in outcome) throw outcome.error;
     return outcome.response;
@@ -113,12 +129,12 @@ class Call {
       cost: this.#cost,
       priority: this.#priority,
       signal: this.#request.signal,
-      deadlineSeconds: this.#deadline.left,
-      exclude: this.#tried,
+      deadlineSeconds: this.#deadline.secondsLeft,
+      exclude: this.#triedNodes,
     });
   }
 
-  /** undefined where there is no time or no room to wait for it: then what came so far has to do. */
+  /** Returns undefined if the deadline or the queue allows no further attempt: then `outcome` is final. */
   async #acquireAgain(outcome: Outcome): Promise<Grant | undefined> {
     try {
       return await this.#acquire();
@@ -131,25 +147,25 @@ class Call {
   }
 
   async #attempt({ node = '', lease }: Grant, isLast: boolean): Promise<Outcome> {
-    this.#tried.push(node);
+    this.#triedNodes.push(node);
     const { signal } = this.#request;
     const send = this.#prepare(node, lease, isLast);
-    const hasTime = this.#deadline.isHalfLeft;
+    const hadTime = this.#deadline.isHalfLeft;
     let response: Response;
     try {
       response = await this.#deadline.guard(signal, send);
     } catch (error) {
-      return this.#failed(error, lease, hasTime);
+      return this.#onNoResponse(error, lease, hadTime);
     }
-    const { info, ageSeconds } = readNews(response.headers);
-    const violated = await violatedPolicies(response, this.#deadline.left, signal);
+    const { info, ageSeconds } = readLimits(response.headers);
+    const violated = await readViolatedPolicies(response, this.#deadline.secondsLeft, signal);
     this.#upstream.update(info, response.status, { lease, ageSeconds, violated });
     lease.release();
     signal?.throwIfAborted();
-    return { response, again: isRefusal(response.status) };
+    return { response, canRetry: isRefusal(response.status) };
   }
 
-  /** What sends it. Until then nothing is spent. */
+  /** Returns the function that sends the request. If that fails, nothing was sent and the quota is refunded. */
   #prepare(node: string, lease: Lease, isLast: boolean): Send {
     try {
       this.#request.signal?.throwIfAborted();
@@ -162,22 +178,22 @@ class Call {
     }
   }
 
-  /** No response came. Where it may have arrived, its quota is spent. */
-  #failed(error: unknown, lease: Lease, hadTime: boolean): Outcome {
-    if (this.#request.cannotGo(error)) {
+  /** Handles an attempt without a response. Its quota is spent unless the request can never be sent. */
+  #onNoResponse(error: unknown, lease: Lease, hadTime: boolean): Outcome {
+    if (this.#request.isUnsendable(error)) {
       lease.refund();
       throw error;
     }
-    const isLeft = this.#request.signal?.aborted === true;
-    // That nobody waits any more is no fault of a node, nor is it that most of the time was spent before.
-    if (isLeft || (this.#deadline.isOver && !hadTime)) lease.release();
+    const isAborted = this.#request.signal?.aborted === true;
+    // The node did not fail if the caller aborted, or if most of the time had passed before the attempt.
+    if (isAborted || (this.#deadline.hasAborted && !hadTime)) lease.release();
     else this.#upstream.fail(lease);
-    if (isLeft || this.#deadline.isOver) throw error;
-    return { error, again: true };
+    if (isAborted || this.#deadline.hasAborted) throw error;
+    return { error, canRetry: true };
   }
 }
 
-/** Frees the connection of a response that nobody will read. */
+/** Frees the connection of a response that no one will read. */
 function discard(outcome: Outcome): void {
   if ('response' in outcome) outcome.response.body?.cancel().catch(() => {});
 }
@@ -214,7 +230,7 @@ function originOf(node: string, protocol: string): string {
 
 function readSettings(options: unknown) {
   const given = readOptions('limitFetch', options, OPTIONS);
-  const { retryMethods = IDEMPOTENT, protocol = 'https' } = given;
+  const { retryMethods = IDEMPOTENT_METHODS, protocol = 'https' } = given;
   if (!Array.isArray(retryMethods) || retryMethods.some((name) => typeof name !== 'string')) {
     throw refused('ERR_LIMITER_OPTION', 'retryMethods', retryMethods, 'an array of methods');
   }

@@ -1,7 +1,9 @@
-// The options of a PolicyLimiter and of its calls, checked and with their defaults.
+// The options of a PolicyLimiter, of its calls, and of requests by fetch or undici: their types, checks and
+// defaults.
 
 import type { Clock } from '../common/clock.js';
 import { limiterError, refused, refusedNumber, show } from '../common/errors.js';
+import { isArray, isRecord } from '../common/kinds.js';
 import {
   callback,
   count,
@@ -10,63 +12,103 @@ import {
   readOptions,
   requireCost,
 } from '../common/options.js';
+import type { RateLimitInfo } from '../headers/types.js';
+import { type Lease, QuotaLease } from './lease.js';
 import { type Policy, readPolicies } from './policies.js';
-import type { QueueOptions, Request } from './queue.js';
-import type { ServerOptions } from './server-policy.js';
+import type { QueuedRequest, QueueOptions } from './queue.js';
+import type { ServerPolicyOptions } from './server-policy.js';
 import type { Algorithm } from './windows/index.js';
 
+/** The options of a `PolicyLimiter`. */
 export interface PolicyLimiterOptions {
-  /** At least one; each holds at all times. */
+  /** The quotas, at least one. The limiter obeys all of them at the same time. */
   policies: readonly Policy[];
   /**
-   * How windows are counted. `bucket` (the default): a token bucket for each, constant memory, evenly
-   * spread. `sliding`: exact, and as fast as the quotas allow, pauses included. Neither exceeds a quota
-   * in any interval of its window. `fixed`: as aiohivebot does, for comparison.
+   * How windows are counted. `bucket` (default): one token bucket per window; constant memory, evenly spread.
+   * `sliding`: an exact sliding log; requests are sent as fast as the quotas allow, with pauses. Both never
+   * exceed a quota in any interval of its window. `fixed`: fixed windows as in aiohivebot, for comparison.
    */
   algorithm?: Algorithm | undefined;
   /**
-   * `bucket`: the share of a quota that may go at once; at least 0 (evenly, one at a time), below 1.
-   * Default 0.1. More of it makes the first minute faster, and the long run slower.
+   * `bucket` only: the share of a quota that can be sent in one burst; at least 0 (no bursts, evenly one at a
+   * time), below 1. Default: 0.1. A larger share makes the first minute faster and the long run slower.
    */
   burstShare?: number | undefined;
-  /** Longest wait for a server's sake, in seconds, greater than 0: then one request asks. Default 600. */
+  /**
+   * The longest wait that a server can cause, in seconds, greater than 0. After it the limiter sends one
+   * request as a probe. Default: 600.
+   */
   maxWaitSeconds?: number | undefined;
   /**
-   * How many seconds later, at most, one request may reach the server than another does; at least 0.
-   * Windows are taken to be longer by so much. Default 0.
+   * The largest difference in seconds between the times that two requests need to reach the server; at least
+   * 0. The limiter makes all windows longer by it. Default: 0.
    */
   jitterSeconds?: number | undefined;
-  /** Most `acquire` calls that wait at once. Default 10,000. */
+  /** The maximum number of waiting `acquire` calls. Default: 10,000. */
   maxQueue?: number | undefined;
-  /** Seconds of waiting that weigh as much as one step of priority; at least 0. Default 10. */
+  /** Seconds of waiting that weigh as much as one step of priority; at least 0. Default: 10. */
   agingSeconds?: number | undefined;
-  /** Monotonic seconds, read once a call. Default: `performance.now() / 1000`. */
+  /** Returns monotonic seconds. Each call reads it once. Default: `performance.now() / 1000`. */
   clock?: (() => number) | undefined;
-  /** Seconds since 1970, for snapshots. Default: `Date.now() / 1000`. */
+  /** Returns seconds since 1970, for snapshots. Default: `Date.now() / 1000`. */
   wallClock?: (() => number) | undefined;
-  /** At least 0, below 1, for jitter and backoff. Default: `Math.random`. */
+  /** Returns a number of at least 0 and below 1, for jitter and backoff. Default: `Math.random`. */
   random?: (() => number) | undefined;
 }
 
+/** The options of `PolicyLimiter.acquire`. */
 export interface AcquireOptions {
-  /** Units; finite, at least 0, at most the smallest quota. Default 1. */
+  /** Units: finite, at least 0, at most the smallest quota. Default: 1. */
   cost?: number | undefined;
-  /** The higher goes first; any finite number. Default 0. */
+  /** Higher priorities are served first; any finite number. Default: 0. */
   priority?: number | undefined;
-  /** Leaves the queue when aborted; `acquire` rejects with its reason, nothing spent. */
+  /** When it aborts, the call leaves the queue and rejects with the signal's reason; nothing is spent. */
   signal?: AbortSignal | undefined;
-  /** Seconds from now after which it is too late; at least 0. Default: never. */
+  /** The deadline in seconds from the call; at least 0. Default: none. */
   deadlineSeconds?: number | undefined;
 }
 
-export interface Settings extends ServerOptions, QueueOptions {
+/** What `update` may receive about a response, besides its status and its rate limits. */
+export interface UpdateContext {
+  /**
+   * The lease of the answered request. With it the limiter knows which requests were sent since then;
+   * without it, it assumes the worst case.
+   */
+  lease?: Lease | undefined;
+  /** The response's `Age` in seconds. A cached response (`Age` above 0) changes nothing. Default: 0. */
+  ageSeconds?: number | undefined;
+  /** Policies that the problem body names as violated: `Retry-After` then blocks only those. Default: none. */
+  violated?: readonly string[] | undefined;
+  /** The size of the body in bytes, for quotas in `content-bytes`. Default: 0. */
+  contentBytes?: number | undefined;
+}
+
+/** The request that the options `cost` and `priority` receive. */
+export interface LimitedRequest {
+  /** The URL as the caller gave it; it may be relative. */
+  readonly url: string;
+  /** The method in upper case. */
+  readonly method: string;
+}
+
+/** Options that `limitFetch` and `limitInterceptor` have in common. */
+export interface RequestOptions {
+  /** Returns the units that a request costs; see `AcquireOptions.cost`. Default: 1. */
+  cost?: ((request: LimitedRequest) => number) | undefined;
+  /** Returns the priority of a request; see `AcquireOptions.priority`. Default: 0. */
+  priority?: ((request: LimitedRequest) => number) | undefined;
+  /** The deadline in seconds; at least 0. Default: none. */
+  deadlineSeconds?: number | undefined;
+}
+
+export interface LimiterSettings extends ServerPolicyOptions, QueueOptions {
   readonly policies: readonly Policy[];
   readonly jitterSeconds: number;
   readonly clock: Clock;
   readonly wallClock: Clock;
 }
 
-/** Their names. */
+/** The names of the options of a PolicyLimiter. */
 export const LIMITER_OPTIONS = [
   'policies',
   'algorithm',
@@ -79,10 +121,12 @@ export const LIMITER_OPTIONS = [
   'wallClock',
   'random',
 ];
+/** The names of `RequestOptions`. */
+export const REQUEST_OPTIONS = ['cost', 'priority', 'deadlineSeconds'];
 const ALGORITHMS: readonly unknown[] = ['bucket', 'sliding', 'fixed'];
 
-/** @throws `ERR_LIMITER_OPTION` */
-export function readSettings(options: unknown): Settings {
+/** @throws ERR_LIMITER_OPTION */
+export function readLimiterOptions(options: unknown): LimiterSettings {
   const given = readOptions('PolicyLimiter', options, LIMITER_OPTIONS);
   const policies = readPolicies(given['policies']);
   const { algorithm = 'bucket' } = given;
@@ -91,7 +135,8 @@ export function readSettings(options: unknown): Settings {
   }
   const burstShare = nonNegative(given, 'burstShare', 0.1);
   if (burstShare >= 1) {
-    const accepted = "at least 0 and below 1 (all at once is algorithm 'sliding')";
+    const accepted =
+      "at least 0 and below 1 (for whole quotas in one burst use algorithm 'sliding')";
     throw refusedNumber('ERR_LIMITER_OPTION', 'burstShare', burstShare, accepted);
   }
   return {
@@ -102,15 +147,15 @@ export function readSettings(options: unknown): Settings {
     jitterSeconds: nonNegative(given, 'jitterSeconds', 0),
     maxQueue: count(given, 'maxQueue', 10_000),
     agingSeconds: nonNegative(given, 'agingSeconds', 10),
-    // Looked up when called, since tests replace them.
+    // The default clocks look up their functions at each call, because tests replace them.
     clock: callback<Clock>(given, 'clock') ?? (() => performance.now() / 1000),
     wallClock: callback<Clock>(given, 'wallClock') ?? (() => Date.now() / 1000),
     random: callback<() => number>(given, 'random') ?? Math.random,
   };
 }
 
-/** @throws `ERR_LIMITER_OPTION`, `ERR_LIMITER_COST` */
-export function readRequest(options: unknown): Request {
+/** @throws ERR_LIMITER_OPTION, ERR_LIMITER_COST */
+export function readAcquireOptions(options: unknown): QueuedRequest {
   const given = readOptions('acquire', options, ['cost', 'priority', 'signal', 'deadlineSeconds']);
   const { cost = 1, priority = 0, signal } = given;
   requireCost(cost);
@@ -123,20 +168,59 @@ export function readRequest(options: unknown): Request {
   return { cost, priority: priority as number, signal, deadlineSeconds: readDeadline(given) };
 }
 
-/** @throws `ERR_LIMITER_OPTION` */
-export function readDeadline({ deadlineSeconds = Infinity }: Record<string, unknown>): number {
+/** @throws ERR_LIMITER_OPTION */
+export function requireInfo(info: unknown, status: unknown): void {
+  const { policies, limits }: Partial<RateLimitInfo> = isRecord(info) ? info : {};
+  if (!isArray(policies) || !isArray(limits)) {
+    const accepted = 'a RateLimitInfo, as parseRateLimitHeaders returns it';
+    throw refused('ERR_LIMITER_OPTION', 'info', info, accepted);
+  }
+  if (status !== undefined && !Number.isInteger(status)) {
+    throw refusedNumber('ERR_LIMITER_OPTION', 'status', status, 'a status code');
+  }
+}
+
+/** @throws ERR_LIMITER_OPTION */
+export function readUpdateContext(context: unknown) {
+  const names = ['lease', 'ageSeconds', 'violated', 'contentBytes'];
+  const given = readOptions('update', context, names);
+  const { lease, violated = [] } = given;
+  if (lease !== undefined && !(lease instanceof QuotaLease)) {
+    throw refused('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of a PolicyLimiter');
+  }
+  if (!Array.isArray(violated) || violated.some((name) => typeof name !== 'string')) {
+    throw refused('ERR_LIMITER_OPTION', 'violated', violated, 'an array of names');
+  }
+  return {
+    lease,
+    violated: violated as string[],
+    ageSeconds: nonNegative(given, 'ageSeconds', 0),
+    contentBytes: nonNegative(given, 'contentBytes', 0),
+  };
+}
+
+/** @throws ERR_LIMITER_OPTION */
+export function readRequestOptions(given: Readonly<Record<string, unknown>>) {
+  return {
+    cost: callback<(request: LimitedRequest) => number>(given, 'cost') ?? (() => 1),
+    priority: callback<(request: LimitedRequest) => number>(given, 'priority') ?? (() => 0),
+    deadlineSeconds: readDeadline(given),
+  };
+}
+
+function readDeadline({ deadlineSeconds = Infinity }: Readonly<Record<string, unknown>>): number {
   if (typeof deadlineSeconds === 'number' && deadlineSeconds >= 0) return deadlineSeconds;
   const accepted = 'a number of at least 0';
   throw refusedNumber('ERR_LIMITER_OPTION', 'deadlineSeconds', deadlineSeconds, accepted);
 }
 
-// Those of another realm too.
+// Accepts signals of another realm too, which `instanceof` would not.
 function isSignal(value: unknown): value is AbortSignal {
   return typeof (value as AbortSignal | null)?.aborted === 'boolean' && 'onabort' in Object(value);
 }
 
-/** The error for a cost that can never go. */
-export function costTooHigh(cost: number, most: number): Error {
-  const message = `a cost must be at most the smallest quota, ${show(most)}, got ${show(cost)}`;
+/** Returns the error for a cost above `maxCost`, which can never be taken. `reason` names that limit. */
+export function costTooHigh(cost: number, maxCost: number, reason: string): Error {
+  const message = `a cost must be at most ${reason}, ${show(maxCost)}, got ${show(cost)}`;
   return limiterError(RangeError, 'ERR_LIMITER_COST', message);
 }

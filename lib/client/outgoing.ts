@@ -1,5 +1,5 @@
-// A request as it was given to fetch: what is known of it before it goes, and how it goes, perhaps
-// several times, perhaps to another host than the one it names.
+// A request as the caller gave it to fetch: what is known of it before it is sent, and how it is sent, possibly
+// several times and to another host than that of its URL.
 
 import { refused } from '../common/errors.js';
 
@@ -8,25 +8,28 @@ type Input = Parameters<Fetch>[0];
 type Init = Parameters<Fetch>[1];
 export type Send = (signal: AbortSignal | undefined) => Promise<Response>;
 
-// By name, since other fetches bring classes of their own.
-const REPEATABLE = ['ArrayBuffer', 'Blob', 'File', 'URLSearchParams', 'FormData'];
+// Compared by name, because other implementations of fetch have classes of their own.
+const REPEATABLE_BODIES = ['ArrayBuffer', 'Blob', 'File', 'URLSearchParams', 'FormData'];
 
-export class Outgoing {
-  /** As it was given: relative, perhaps. */
+export class OutgoingRequest {
+  /** The URL as the caller gave it; it may be relative. */
   readonly url: string;
-  /** In upper case. */
+  /** The method in upper case. */
   readonly method: string;
   readonly signal: AbortSignal | undefined;
-  /** Whether its body can be sent again: no stream. */
+  /** Whether the body can be sent again; a stream cannot. */
   readonly isRepeatable: boolean;
   readonly #input: Input;
   readonly #init: Init;
   readonly #request: Request | undefined;
-  /** What of its URL counts where it goes to nodes. */
+  /** Path, query and fragment of the URL, if the request goes to a node of a pool. */
   readonly #path: string | undefined;
 
-  /** @throws `ERR_LIMITER_OPTION` for a URL that cannot go to nodes, and what URL throws */
-  constructor(input: Input, init: Init, toNodes: boolean) {
+  /**
+   * @param goesToNode whether the request goes to a node of a pool instead of its URL's host
+   * @throws ERR_LIMITER_OPTION for a URL that cannot go to a node, and what the URL constructor throws
+   */
+  constructor(input: Input, init: Init, goesToNode: boolean) {
     const request = isRequest(input) ? input : undefined;
     this.url = request?.url ?? String(input);
     this.method = (init?.method ?? request?.method ?? 'GET').toUpperCase();
@@ -36,36 +39,39 @@ export class Outgoing {
     this.#input = input;
     this.#init = init;
     this.#request = request;
-    this.#path = toNodes ? pathOf(this.url) : undefined;
+    this.#path = goesToNode ? pathOf(this.url) : undefined;
   }
 
   /**
-   * What sends it with a signal, to `origin` if there is one. Unless it is for the last time, the body of a
-   * Request is kept in memory.
-   * @throws TypeError where its body has been read
+   * Returns a function that sends the request with a signal, to `origin` if that is defined. Unless `isLast`,
+   * the body of a Request is kept in memory for the next attempt.
+   * @throws TypeError if the body has been read
    */
   prepare(fetch: Fetch, origin: string | undefined, isLast: boolean): Send {
-    // Not resolved, since a path that begins with two slashes would name a host.
+    // Concatenated, not resolved: the URL parser takes a path that begins with two slashes for a host.
     const target = origin === undefined ? undefined : `${origin}${this.#path}`;
     const input = this.#requestTo(target, isLast) ?? target ?? this.#input;
     return (signal) => {
-      // The signal of a Request made here is tied to the given one only as long as somebody keeps it.
-      const isOwn = signal === this.signal && input === this.#input;
-      return fetch(input, isOwn ? this.#init : { ...this.#init, signal: signal ?? null });
+      // A Request that is made here follows the caller's signal only until it is garbage collected, so the
+      // signal is passed explicitly.
+      const isUnchanged = signal === this.signal && input === this.#input;
+      return fetch(input, isUnchanged ? this.#init : { ...this.#init, signal: signal ?? null });
     };
   }
 
   /**
-   * Whether `error`, which fetch rejected with, says that it can never be sent: a URL that is none, a GET
-   * with a body, a name of a field with a space. fetch makes a Request first.
+   * Whether `error`, with which fetch rejected, means that the request can never be sent: its URL is invalid,
+   * it is a GET with a body, or the name of a header contains a space. Such a request fails when fetch
+   * constructs its Request.
    */
-  cannotGo(error: unknown): boolean {
+  isUnsendable(error: unknown): boolean {
     const { name, cause } = Object(error) as { name?: unknown; cause?: unknown };
     if (name !== 'TypeError') return false;
     if ((Object(cause) as { code?: unknown }).code === 'ERR_INVALID_URL') return true;
     const { body } = this.#init ?? {};
     try {
-      // Any URL and no signal, since of these nothing is to be found out. A stream is the caller's own.
+      // The test needs neither the real URL nor the signal. A stream belongs to the caller and must not be used
+      // up, so another one replaces it.
       new Request('https://node', {
         ...this.#init,
         method: this.method,
@@ -81,11 +87,11 @@ export class Outgoing {
   #requestTo(target: string | undefined, isLast: boolean): Request | undefined {
     const given = this.#request;
     if (given === undefined) return undefined;
-    const isReplaced = (this.#init?.body ?? null) !== null;
-    if (!isReplaced && (given.bodyUsed || given.body?.locked)) {
+    const hasOtherBody = (this.#init?.body ?? null) !== null;
+    if (!hasOtherBody && (given.bodyUsed || given.body?.locked)) {
       throw new TypeError('the body of the Request has been read, or is being read');
     }
-    const request = isLast || isReplaced ? given : given.clone();
+    const request = isLast || hasOtherBody ? given : given.clone();
     if (target === undefined) return request;
     const SameRequest = request.constructor as typeof Request;
     return new SameRequest(target, request);
@@ -95,7 +101,8 @@ export class Outgoing {
 function pathOf(url: string): string {
   const { protocol, pathname, search, hash } = new URL(url, 'https://node');
   if (!/^https?:$/.test(protocol)) {
-    throw refused('ERR_LIMITER_OPTION', 'the URL of a request', url, 'a path, or of http or https');
+    const accepted = 'a path, or an http or https URL';
+    throw refused('ERR_LIMITER_OPTION', 'the URL of a request', url, accepted);
   }
   return pathname + search + hash;
 }
@@ -107,5 +114,5 @@ function isRequest(input: Input): input is Request {
 function isRepeatable(body: unknown): boolean {
   if (body === undefined || body === null || typeof body === 'string') return true;
   if (ArrayBuffer.isView(body)) return true;
-  return REPEATABLE.includes(Object.prototype.toString.call(body).slice(8, -1));
+  return REPEATABLE_BODIES.includes(Object.prototype.toString.call(body).slice(8, -1));
 }

@@ -1,58 +1,58 @@
-// Policies as a user gives them: checked here, once, and named in every complaint.
+// Reads the policies that a user gives. Error messages name the policy that is wrong.
 
 import { limiterError, refused, show } from '../common/errors.js';
 import { isArray } from '../common/kinds.js';
 import { positive, readOptions } from '../common/options.js';
 
-/** A quota: at most so many units in any time as long as its window. */
+/** A quota: at most `quota` units in any interval of `windowSeconds`. */
 export interface Policy {
-  /** Units a window: finite, greater than 0. */
+  /** Units per window: finite, greater than 0. */
   readonly quota: number;
-  /** Seconds: finite, greater than 0. */
+  /** The window's length in seconds: finite, greater than 0. */
   readonly windowSeconds: number;
-  /** The name a server may call it by. No two policies have the same. */
+  /** The name that the server uses for this policy. It must be unique. */
   readonly name?: string | undefined;
 }
 
 /**
- * A copy of the policies given. Throws `ERR_LIMITER_OPTION` for none, for one whose quota or window
- * is not a finite number greater than 0, for a name that two have, and for a window that two without
- * a name have.
+ * Returns a copy of the given policies.
+ * @throws ERR_LIMITER_OPTION if there is no policy, if a quota or window is not a finite number greater than
+ * 0, if two policies have the same name, or if two policies without a name have the same window
  */
 export function readPolicies(given: unknown): readonly Policy[] {
   if (!isArray(given) || given.length === 0) {
     const accepted = 'an array of at least one { quota, windowSeconds, name? }';
-    if (Array.isArray(given)) throw optionError(`policies must be ${accepted}, got an empty one`);
+    if (Array.isArray(given)) throw optionError(`policies must be ${accepted}, got an empty array`);
     throw refused('ERR_LIMITER_OPTION', 'policies', given, accepted);
   }
   const policies = given.map(readPolicy);
-  for (const [at, policy] of policies.entries()) {
+  for (const [index, policy] of policies.entries()) {
     const first = policies.findIndex((other) => isSame(other, policy));
-    if (first === at) continue;
-    const what =
+    if (first === index) continue;
+    const shared =
       policy.name === undefined
         ? `the window of policies[${first}], ${policy.windowSeconds} seconds, and neither has a name`
         : `the name of policies[${first}], ${show(policy.name)}`;
-    throw optionError(`policies[${at}] must differ from the others: it has ${what}`);
+    throw optionError(`policies[${index}] must differ from the others: it has ${shared}`);
   }
   return policies;
 }
 
-/** How a message calls a policy. */
+/** Returns the description of a policy for an error message. */
 export function describe({ name, quota, windowSeconds }: Policy): string {
-  return `${name === undefined ? '' : `${show(name)}, `}${quota} in ${windowSeconds} s`;
+  return `${name === undefined ? '' : `${show(name)}, `}${quota} units in ${windowSeconds} s`;
 }
 
-function readPolicy(policy: unknown, at: number): Policy {
-  const where = `policies[${at}]`;
-  if (policy === undefined) throw refused('ERR_LIMITER_OPTION', where, policy, 'an object');
-  const given = readOptions(where, policy, ['quota', 'windowSeconds', 'name']);
+function readPolicy(policy: unknown, index: number): Policy {
+  const path = `policies[${index}]`;
+  if (policy === undefined) throw refused('ERR_LIMITER_OPTION', path, policy, 'an object');
+  const given = readOptions(path, policy, ['quota', 'windowSeconds', 'name']);
   const { name } = given;
   if (name !== undefined && typeof name !== 'string') {
-    throw refused('ERR_LIMITER_OPTION', `${where}.name`, name, 'a string');
+    throw refused('ERR_LIMITER_OPTION', `${path}.name`, name, 'a string');
   }
-  const called = name === undefined ? where : `${where} (${show(name)})`;
-  const field = (key: string) => positive({ [`${called}.${key}`]: given[key] }, `${called}.${key}`);
+  const label = name === undefined ? path : `${path} (${show(name)})`;
+  const field = (key: string) => positive({ [`${label}.${key}`]: given[key] }, `${label}.${key}`);
   return { quota: field('quota'), windowSeconds: field('windowSeconds'), name };
 }
 

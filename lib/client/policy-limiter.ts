@@ -1,109 +1,129 @@
-// PolicyLimiter: when requests to one upstream may go, by quotas of one's own and by what it says.
+// PolicyLimiter decides when requests to one upstream can be sent, by configured quotas and by what the
+// upstream's responses report.
 
 import { readClock } from '../common/clock.js';
-import { refused, refusedNumber } from '../common/errors.js';
-import { isArray, isRecord } from '../common/kinds.js';
-import { nonNegative, readOptions, requireCost } from '../common/options.js';
+import { requireCost } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
 import { type Lease, OpenLeases, QuotaLease } from './lease.js';
-import type { AcquireOptions, Settings } from './options.js';
-import { costTooHigh, type PolicyLimiterOptions, readRequest, readSettings } from './options.js';
+import {
+  type AcquireOptions,
+  costTooHigh,
+  type LimiterSettings,
+  type PolicyLimiterOptions,
+  readAcquireOptions,
+  readLimiterOptions,
+  readUpdateContext,
+  requireInfo,
+  type UpdateContext,
+} from './options.js';
 import { WaitQueue } from './queue.js';
 import { Recovery } from './recovery.js';
 import { isRefusal } from './response.js';
-import { type Origin, ServerPolicies } from './server-policies.js';
-import { type PolicySnapshot, readSnapshot, unreadable, writeSnapshot } from './snapshot.js';
+import { type AnsweredRequest, ServerPolicies } from './server-policies.js';
+import { invalidSnapshot, type PolicySnapshot, readSnapshot, writeSnapshot } from './snapshot.js';
 import { secondsUntil } from './time.js';
-import { freshQuotas, type Quotas, restoredQuotas } from './windows/index.js';
+import { createQuotas, type Quotas, restoreQuotas } from './windows/index.js';
 
-/** What else is known of a response. */
-export interface UpdateContext {
-  /** The lease of its request: how much has gone since is known then, not only guessed. */
-  lease?: Lease | undefined;
-  /** Its `Age`, in seconds: a cached response says nothing about now, and changes nothing. */
-  ageSeconds?: number | undefined;
-  /** Policies that its problem body names as violated: its `Retry-After` blocks only those. */
-  violated?: readonly string[] | undefined;
-  /** Bytes of its body, where the server has quotas of those. */
-  contentBytes?: number | undefined;
-}
-
-/** How things stand; a copy. */
+/** The state of a `PolicyLimiter`; a copy. */
 export interface PolicyLimiterState {
-  /** Seconds for which the upstream wants to be left alone. */
+  /** Seconds for which no request may be sent, because the upstream refused one or sent `Retry-After`. */
   blockedSeconds: number;
-  /** Whether requests are held back after a block: a probe first, then more with each answer. */
+  /** Whether requests are limited after a block: first one probe, then more with each good answer. */
   ramping: boolean;
-  /** The share of the rate in use, 1 but after refusals that gave no time. */
+  /** The share of the rate in use; 1 except after refusals that gave no time. */
   rateShare: number;
-  /** How many `acquire` calls wait. */
+  /** The number of waiting `acquire` calls. */
   waiting: number;
 }
 
 /**
- * Obeys several quotas at once on one upstream, each in a window of its own, and what the upstream's
- * responses say: they can only make it stricter than its own policies. Quota is taken when a request is
- * sent, and goes back if it never was.
+ * Limits requests to one upstream by several quotas at the same time, each in its own window. It also obeys
+ * the limits that the upstream's responses report, which can only make it stricter. Quota is taken when a
+ * request is sent, and given back if it never was.
+ *
+ * @example
+ * import { PolicyLimiter } from 'relay-limiter/client';
+ * import { parseRateLimitHeaders } from 'relay-limiter/headers';
+ *
+ * const limiter = new PolicyLimiter({
+ *   policies: [
+ *     { quota: 10, windowSeconds: 1 },
+ *     { quota: 240, windowSeconds: 60 },
+ *   ],
+ * });
+ *
+ * const lease = await limiter.acquire({ deadlineSeconds: 30 });
+ * try {
+ *   const response = await fetch('data:,done'); // any URL of the upstream
+ *   limiter.update(parseRateLimitHeaders(response.headers), response.status, { lease });
+ *   console.log(await response.text(), limiter.state());
+ * } finally {
+ *   lease.release();
+ * }
  */
 export class PolicyLimiter {
-  readonly #settings: Settings;
+  readonly #settings: LimiterSettings;
   readonly #smallestQuota: number;
   #quotas: Quotas;
-  readonly #open = new OpenLeases<QuotaLease>((lease) => this.#count(lease));
-  readonly #server: ServerPolicies;
+  readonly #openLeases = new OpenLeases<QuotaLease>((lease) => this.#markCounted(lease));
+  readonly #serverPolicies: ServerPolicies;
   #recovery: Recovery;
   readonly #queue: WaitQueue<Lease>;
   readonly #listeners = new Set<() => void>();
-  /** Requests so far: their numbers. */
-  #requests = 0;
-  /** Units sent, and those of them that the server has counted, as far as is known. */
-  #sent = 0;
-  #counted = 0;
-  #now = -Infinity;
+  /** The number of the last request. Requests are numbered from 1. */
+  #lastNumber = 0;
+  /** The units sent, and those of them that the server is assumed to have counted. */
+  #sentUnits = 0;
+  #countedUnits = 0;
+  #latestTime = -Infinity;
 
-  /** @throws `ERR_LIMITER_OPTION` for what is not accepted, naming it; `ERR_LIMITER_CLOCK`. */
+  /** @throws ERR_LIMITER_OPTION if an option is invalid, naming it; ERR_LIMITER_CLOCK */
   constructor(options: PolicyLimiterOptions) {
-    this.#settings = readSettings(options);
+    this.#settings = readLimiterOptions(options);
     const { policies } = this.#settings;
     this.#smallestQuota = Math.min(...policies.map(({ quota }) => quota));
-    this.#server = new ServerPolicies(this.#settings, policies, this.#open);
-    this.#recovery = this.#freshRecovery();
-    this.#quotas = freshQuotas(this.#settings, this.#windows(), this.#readClock());
+    this.#serverPolicies = new ServerPolicies(this.#settings, policies, this.#openLeases);
+    this.#recovery = this.#createRecovery();
+    this.#quotas = createQuotas(this.#settings, this.#windows(), this.#readClock());
     this.#queue = new WaitQueue<Lease>(
       {
         now: () => this.#readClock(),
         delay: (cost, now) => this.#delay(cost, now),
-        take: (cost, now) => this.#lease(cost, now),
+        take: (cost, now) => this.#takeLease(cost, now),
       },
       this.#settings,
     );
   }
 
   /**
-   * Takes `cost` units (default 1; finite, at least 0) if they may go now and no `acquire` waits for
-   * its turn. They cannot be given back. O(policies); allocates nothing.
-   * @throws `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`, changing nothing.
+   * Takes `cost` units (default 1; finite, at least 0) if they are available now and no `acquire` call is
+   * waiting. Returns whether it took them. They cannot be given back. O(policies); allocates nothing.
+   * @throws ERR_LIMITER_COST, ERR_LIMITER_CLOCK; then nothing has changed
    */
   tryAcquire(cost = 1): boolean {
     requireCost(cost);
     const now = this.#readClock();
-    if (!this.#mayGo(cost, now)) return false;
+    if (!this.#canTake(cost, now)) return false;
     this.#take(cost, now);
-    this.#counted += cost;
+    this.#countedUnits += cost;
     return true;
   }
 
-  /** `tryAcquire` with a lease; null where it may not go now. */
+  /**
+   * Takes `cost` units as `tryAcquire` does and returns their lease; null if they are not available now.
+   * @throws ERR_LIMITER_COST, ERR_LIMITER_CLOCK; then nothing has changed
+   */
   tryLease(cost = 1): Lease | null {
     requireCost(cost);
     const now = this.#readClock();
-    return this.#mayGo(cost, now) ? this.#lease(cost, now) : null;
+    return this.#canTake(cost, now) ? this.#takeLease(cost, now) : null;
   }
 
   /**
-   * Seconds until `cost` units (default 1) may go: 0 for now, Infinity for never (above a quota of the
-   * policies given). The `acquire` calls that wait go first, and are not counted in. Changes nothing.
-   * @throws `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`.
+   * Returns the seconds until `cost` units (default 1) are available: 0 means now, Infinity means never (the
+   * cost exceeds a configured quota). Does not count the waiting `acquire` calls, which are served first.
+   * Changes nothing.
+   * @throws ERR_LIMITER_COST, ERR_LIMITER_CLOCK
    */
   delaySeconds(cost = 1): number {
     requireCost(cost);
@@ -112,9 +132,9 @@ export class PolicyLimiter {
   }
 
   /**
-   * Seconds before which `units`, in requests of any size, cannot all have gone, even if nobody else
-   * sends. Never Infinity: they may be more than a quota. Changes nothing.
-   * @throws `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`.
+   * Returns the seconds before which `units`, split into requests of any size, cannot all be sent, even
+   * without other requests. Never Infinity: `units` may exceed a quota. Changes nothing.
+   * @throws ERR_LIMITER_COST, ERR_LIMITER_CLOCK
    */
   backlogSeconds(units: number): number {
     requireCost(units);
@@ -122,61 +142,69 @@ export class PolicyLimiter {
   }
 
   /**
-   * Waits for `cost` units and takes them. First in, first out within a priority. A call that waits
-   * keeps the process alive. Rejects, nothing spent, with the signal's reason when that aborts;
-   * `ERR_LIMITER_DEADLINE` (with `retryAfterSeconds`) as soon as the deadline cannot be met;
-   * `ERR_LIMITER_QUEUE` when too many wait; `ERR_LIMITER_COST` for a cost above a quota; and
-   * `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`.
+   * Waits for `cost` units, takes them and resolves to their lease. Higher priorities are served first, and
+   * within a priority first in, first out. A waiting call keeps the process alive. Nothing is spent if the
+   * promise rejects: with the signal's reason when it aborts, or with an error of these codes.
+   * @throws ERR_LIMITER_DEADLINE (with `retryAfterSeconds`) as soon as the deadline cannot be met,
+   * ERR_LIMITER_QUEUE if the queue is full, ERR_LIMITER_COST for a cost above a quota, ERR_LIMITER_OPTION,
+   * ERR_LIMITER_CLOCK
    */
   async acquire(options?: AcquireOptions): Promise<Lease> {
-    const request = readRequest(options);
-    if (request.cost > this.#smallestQuota) throw costTooHigh(request.cost, this.#smallestQuota);
-    return this.#queue.enter(request);
+    const request = readAcquireOptions(options);
+    if (request.cost > this.#smallestQuota) {
+      throw costTooHigh(request.cost, this.#smallestQuota, 'the smallest quota');
+    }
+    return this.#queue.enqueue(request);
   }
 
   /**
-   * Takes in what a response said, and its status: to be called for every response, good ones too,
-   * since those end the caution after a refusal. Give the lease where there is one. Numbers that make
-   * no sense are passed over.
-   * @throws `ERR_LIMITER_OPTION` for arguments of the wrong kind, `ERR_LIMITER_CLOCK`, changing nothing.
+   * Applies a response's rate limits and status. Call it for every response, good ones too: they end the
+   * slower pace after a refusal. Pass the lease if there is one. Nonsensical numbers are ignored.
+   * @throws ERR_LIMITER_OPTION for arguments of the wrong type, ERR_LIMITER_CLOCK; then nothing has changed
    */
   update(info: RateLimitInfo, status?: number, context?: UpdateContext): void {
     requireInfo(info, status);
-    const { lease, ageSeconds, violated, contentBytes } = readContext(context);
+    const { lease, ageSeconds, violated, contentBytes } = readUpdateContext(context);
     const now = this.#readClock();
     if (ageSeconds > 0) return;
-    const last = this.#requests;
-    const own = lease?.taken.owner === this.#quotas ? lease : undefined;
-    this.#server.takeBytes(contentBytes, now);
-    const spent = this.#server.apply(info, this.#origin(own, now), last, now);
-    if (own !== undefined) this.#count(own);
-    const refusal = status !== undefined && isRefusal(status);
+    const last = this.#lastNumber;
+    const ownLease = lease?.taken.owner === this.#quotas ? lease : undefined;
+    const number = ownLease?.taken.number;
+    this.#serverPolicies.takeBytes(contentBytes, now);
+    const answered = this.#answeredRequest(ownLease, now);
+    const isSpent = this.#serverPolicies.apply(info, answered, last, now);
+    if (ownLease !== undefined) this.#markCounted(ownLease);
+    const isRefused = status !== undefined && isRefusal(status);
     const retryAfter = info.retryAfterSeconds;
-    const redirected = status !== undefined && status >= 300 && status < 400;
-    if (isWait(retryAfter) && !redirected) {
+    const isRedirection = status !== undefined && status >= 300 && status < 400;
+    if (isWait(retryAfter) && !isRedirection) {
       if (violated.length === 0) this.#recovery.block(retryAfter, last, now);
-      for (const name of violated) this.#server.block(name, retryAfter, last, now);
-    } else if (refusal && !spent) {
-      this.#recovery.refused(own?.taken.number, last, now);
-    } else if (!refusal) {
-      this.#recovery.answered(own?.taken.number, now);
+      for (const name of violated) this.#serverPolicies.block(name, retryAfter, last, now);
+    } else if (isRefused && !isSpent) {
+      this.#recovery.onRefusal(number, last, now);
+    } else if (!isRefused) {
+      this.#recovery.onGoodAnswer(number, now);
     }
-    this.#changed();
+    this.#notifyChange();
   }
 
-  /** How things stand. Changes nothing. @throws `ERR_LIMITER_CLOCK` */
+  /**
+   * Returns a copy of the limiter's state. Changes nothing.
+   * @throws ERR_LIMITER_CLOCK
+   */
   state(): PolicyLimiterState {
     return {
       blockedSeconds: secondsUntil(this.#recovery.blockedUntil, this.#readClock()),
-      ramping: this.#recovery.ramping,
-      rateShare: this.#recovery.share,
+      ramping: this.#recovery.isRamping,
+      rateShare: this.#recovery.rateShare,
       waiting: this.#queue.size,
     };
   }
 
   /**
-   * Calls `listener` after every refund, release, update and restore: a delay may be another then.
-   * Returns what ends that. What a listener throws, the call throws that it was told of.
+   * Calls `listener` after every refund, release, update and restore, because a delay may have changed then.
+   * Returns a function that removes the listener. An error of the listener is thrown by the call that caused
+   * the change.
    */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
@@ -186,8 +214,8 @@ export class PolicyLimiter {
   }
 
   /**
-   * What is spent, blocked and left, as plain data that JSON keeps, for `restore` after a restart.
-   * @throws `ERR_LIMITER_CLOCK`
+   * Returns what is spent, blocked and left as plain JSON-safe data, for `restore` after a restart.
+   * @throws ERR_LIMITER_CLOCK
    */
   snapshot(): PolicySnapshot {
     const now = this.#readClock();
@@ -195,16 +223,15 @@ export class PolicyLimiter {
     return writeSnapshot(this.#settings, policies, this.#quotas.save(now), {
       takenAt: Math.max(0, readClock(wallClock)),
       blockedSeconds: secondsUntil(this.#recovery.blockedUntil, now),
-      ...this.#server.save(now),
+      ...this.#serverPolicies.save(now),
     });
   }
 
   /**
-   * Puts a snapshot in the place of what this limiter knows: call it before the first request. Time that
-   * has passed since, by the wall clock, counts; if that went back, none has. Leases from before are
-   * worth nothing any more.
-   * @throws `ERR_LIMITER_SNAPSHOT` for one that cannot be read whole, or is of other policies, another
-   * algorithm or burst share; `ERR_LIMITER_CLOCK`. Nothing has changed then.
+   * Replaces the limiter's state by a snapshot. Call it before the first request. The time since the snapshot
+   * counts, by the wall clock; if that clock went back, no time has passed. Older leases refund nothing.
+   * @throws ERR_LIMITER_SNAPSHOT if the snapshot is invalid, or belongs to other policies, another algorithm
+   * or another burst share; ERR_LIMITER_CLOCK; then nothing has changed
    */
   restore(snapshot: object): void {
     const settings = this.#settings;
@@ -212,27 +239,27 @@ export class PolicyLimiter {
     const now = this.#readClock();
     const elapsed = Math.max(0, readClock(settings.wallClock) - saved.takenAt);
     const states = saved.policies.map(({ state }) => state);
-    const quotas = restoredQuotas(settings, this.#windows(), states, now - elapsed);
+    const quotas = restoreQuotas(settings, this.#windows(), states, now - elapsed);
     const { limits, told } = saved;
-    if (quotas === undefined || !this.#server.restore(limits, told, elapsed, now)) {
-      throw unreadable('the state of a policy is none');
+    if (quotas === undefined || !this.#serverPolicies.restore(limits, told, elapsed, now)) {
+      throw invalidSnapshot('invalid policy state');
     }
     this.#quotas = quotas;
-    this.#recovery = this.#freshRecovery();
+    this.#recovery = this.#createRecovery();
     if (saved.blockedSeconds > elapsed) {
-      this.#recovery.block(saved.blockedSeconds - elapsed, this.#requests, now);
+      this.#recovery.block(saved.blockedSeconds - elapsed, this.#lastNumber, now);
     }
-    this.#changed();
+    this.#notifyChange();
   }
 
-  // One read a call. A clock that steps back stands still.
+  // Each call reads the clock once. If the clock steps back, time stands still.
   #readClock(): number {
     const now = readClock(this.#settings.clock);
-    if (now > this.#now) this.#now = now;
-    return this.#now;
+    if (now > this.#latestTime) this.#latestTime = now;
+    return this.#latestTime;
   }
 
-  #mayGo(cost: number, now: number): boolean {
+  #canTake(cost: number, now: number): boolean {
     if (cost > this.#smallestQuota || this.#queue.size > 0) return false;
     return this.#readyAt(cost, now) <= now;
   }
@@ -240,7 +267,7 @@ export class PolicyLimiter {
   #readyAt(cost: number, now: number): number {
     return Math.max(
       this.#quotas.readyAt(cost, now),
-      this.#server.readyAt(cost, now),
+      this.#serverPolicies.readyAt(cost, now),
       this.#recovery.readyAt(),
     );
   }
@@ -250,66 +277,66 @@ export class PolicyLimiter {
   }
 
   #take(cost: number, now: number): void {
-    this.#requests += 1;
-    this.#sent += cost;
+    this.#lastNumber += 1;
+    this.#sentUnits += cost;
     this.#quotas.take(cost, now);
-    this.#server.take(cost, this.#requests, now);
-    this.#recovery.take(cost, this.#requests, now);
+    this.#serverPolicies.take(cost, this.#lastNumber, now);
+    this.#recovery.take(cost, this.#lastNumber, now);
   }
 
-  #lease(cost: number, now: number): QuotaLease {
-    this.#open.forget(now);
+  #takeLease(cost: number, now: number): QuotaLease {
+    this.#openLeases.expire(now);
     this.#take(cost, now);
     const lease = new QuotaLease(
-      { cost, at: now, number: this.#requests, owner: this.#quotas },
-      this.#counted,
+      { cost, at: now, number: this.#lastNumber, owner: this.#quotas },
+      this.#countedUnits,
       (settled, refund) => this.#settle(settled, refund),
     );
-    this.#open.add(lease);
+    this.#openLeases.add(lease);
     return lease;
   }
 
   #settle(lease: QuotaLease, refund: boolean): void {
     const now = this.#readClock();
-    lease.settled = true;
-    this.#open.delete(lease);
-    if (refund && lease.taken.owner === this.#quotas) this.#giveBack(lease, now);
-    else this.#count(lease);
-    // Sums of fractions drift; nothing under way is nothing.
-    if (this.#open.size(now) === 0) this.#counted = this.#sent;
-    this.#changed();
+    lease.isSettled = true;
+    this.#openLeases.delete(lease);
+    if (refund && lease.taken.owner === this.#quotas) this.#refund(lease, now);
+    else this.#markCounted(lease);
+    // Sums of fractions accumulate rounding errors; without open leases the difference is 0.
+    if (this.#openLeases.size(now) === 0) this.#countedUnits = this.#sentUnits;
+    this.#notifyChange();
   }
 
-  #giveBack({ taken, isCounted }: QuotaLease, now: number): void {
-    this.#quotas.giveBack(taken.cost, taken.at, now);
+  #refund({ taken, isCounted }: QuotaLease, now: number): void {
+    this.#quotas.refund(taken.cost, taken.at, now);
     if (isCounted) return;
-    this.#server.giveBack(taken, now);
-    this.#recovery.giveBack(taken.number);
-    this.#sent -= taken.cost;
+    this.#serverPolicies.refund(taken, now);
+    this.#recovery.refund(taken.number);
+    this.#sentUnits -= taken.cost;
   }
 
-  /** Its request has been answered, or is not waited for any more. */
-  #count(lease: QuotaLease): void {
-    if (!lease.isCounted) this.#counted += lease.cost;
+  /** Assumes that the server has counted the request: it was answered, or its lease has expired. */
+  #markCounted(lease: QuotaLease): void {
+    if (!lease.isCounted) this.#countedUnits += lease.cost;
     lease.isCounted = true;
   }
 
   /**
-   * Requests overtake each other: what was under way at any time while this one was, the server may not
-   * have counted in what it says. Without a lease, any that is under way may be the one that was answered.
+   * Requests may overtake each other. So the server's report may not include any request that was under way at
+   * some time while the answered one was. Without a lease, the answered request may be any that is under way.
    */
-  #origin(lease: QuotaLease | undefined, now: number): Origin {
+  #answeredRequest(lease: QuotaLease | undefined, now: number): AnsweredRequest {
     if (lease !== undefined) {
       const { number, cost } = lease.taken;
-      const underWay = this.#sent - this.#counted - (lease.isCounted ? 0 : cost);
-      return { number, underWay, uncounted: this.#sent - lease.counted - cost };
+      const underWay = this.#sentUnits - this.#countedUnits - (lease.isCounted ? 0 : cost);
+      return { number, underWay, uncounted: this.#sentUnits - lease.countedBefore - cost };
     }
-    const number = this.#open.first(now)?.taken.number ?? this.#requests;
-    const underWay = this.#sent - this.#counted;
+    const number = this.#openLeases.first(now)?.taken.number ?? this.#lastNumber;
+    const underWay = this.#sentUnits - this.#countedUnits;
     return { number, underWay, uncounted: underWay };
   }
 
-  #changed(): void {
+  #notifyChange(): void {
     this.#queue.wake();
     for (const listener of this.#listeners) listener();
   }
@@ -321,7 +348,7 @@ export class PolicyLimiter {
     });
   }
 
-  #freshRecovery(): Recovery {
+  #createRecovery(): Recovery {
     const { policies, maxWaitSeconds, random } = this.#settings;
     const rates = policies.map(({ quota, windowSeconds }) => quota / windowSeconds);
     return new Recovery(Math.min(...rates), maxWaitSeconds, random);
@@ -330,33 +357,4 @@ export class PolicyLimiter {
 
 function isWait(seconds: unknown): seconds is number {
   return typeof seconds === 'number' && seconds > 0;
-}
-
-function requireInfo(info: unknown, status: unknown): void {
-  const { policies, limits }: Partial<RateLimitInfo> = isRecord(info) ? info : {};
-  if (!isArray(policies) || !isArray(limits)) {
-    const accepted = 'a RateLimitInfo, as parseRateLimitHeaders returns it';
-    throw refused('ERR_LIMITER_OPTION', 'info', info, accepted);
-  }
-  if (status !== undefined && !Number.isInteger(status)) {
-    throw refusedNumber('ERR_LIMITER_OPTION', 'status', status, 'a status code');
-  }
-}
-
-function readContext(context: unknown) {
-  const names = ['lease', 'ageSeconds', 'violated', 'contentBytes'];
-  const given = readOptions('update', context, names);
-  const { lease, violated = [] } = given;
-  if (lease !== undefined && !(lease instanceof QuotaLease)) {
-    throw refused('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of a PolicyLimiter');
-  }
-  if (!Array.isArray(violated) || violated.some((name) => typeof name !== 'string')) {
-    throw refused('ERR_LIMITER_OPTION', 'violated', violated, 'an array of names');
-  }
-  return {
-    lease,
-    violated: violated as string[],
-    ageSeconds: nonNegative(given, 'ageSeconds', 0),
-    contentBytes: nonNegative(given, 'contentBytes', 0),
-  };
 }

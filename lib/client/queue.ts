@@ -1,136 +1,138 @@
-// Those who wait for quota: first in, first out within a priority, the higher first, with ageing. It
-// knows costs and times, and asks its host when a cost may go and to take it.
+// The queue of requests that wait for quota: a higher priority first, first in first out within a priority,
+// with ageing. It handles costs and times only; a QuotaSource says when a cost can be taken, and takes it.
 
 import { limiterError } from '../common/errors.js';
 import { detached } from '../common/timers.js';
-import { onAbort } from './abort.js';
-import { type DeadlineError, deadlineError, type Timer, timer } from './deadline.js';
+import { type DeadlineError, deadlineError, onAbort, startTimer, type Timer } from './deadline.js';
 import { Heap, type HeapItem } from './heap.js';
 
-/** Where the quota comes from. */
-export interface QueueHost<T, R extends Request = Request> {
-  /** Seconds of a monotonic clock. */
+/** Where the queue takes quota from. */
+export interface QuotaSource<T, R extends QueuedRequest = QueuedRequest> {
+  /** Returns seconds of a monotonic clock. */
   now(): number;
-  /** Seconds until `cost` may go, that of `request` or of it and all before it; 0: now. */
+  /**
+   * Returns the seconds until `cost` can be taken; 0 means now. `cost` is that of `request`, or of it and all
+   * requests before it.
+   */
   delay(cost: number, now: number, request: R): number;
-  /** Takes it; called only when the delay is 0. */
+  /** Takes `cost`. The queue calls it only after `delay` has returned 0. */
   take(cost: number, now: number, request: R): T;
 }
 
 export interface QueueOptions {
-  /** Most that wait at once. */
+  /** The maximum number of waiting requests. */
   readonly maxQueue: number;
   /** Seconds of waiting that weigh as much as one step of priority. */
   readonly agingSeconds: number;
 }
 
-export interface Request {
+export interface QueuedRequest {
   readonly cost: number;
   readonly priority: number;
   readonly signal: AbortSignal | undefined;
-  /** Seconds from now; Infinity: none. */
+  /** Seconds from the call; Infinity means no deadline. */
   readonly deadlineSeconds: number;
 }
 
-// A deadline may be missed by the steps of a clock (a quarter of a microsecond, for epoch seconds). So who
-// may go at that very moment goes, whichever timer fires first.
+// A clock has steps (a quarter of a microsecond for epoch seconds), so a time may be rounded past a deadline.
+// This tolerance serves a request that can be sent exactly at its deadline, whichever timer fires first.
 const ROUNDING_SECONDS = 1e-6;
 
-interface Waiter<T, R extends Request> extends HeapItem {
+interface Waiter<T, R extends QueuedRequest> extends HeapItem {
   readonly request: R;
-  /** Ageing at one pace leaves the order as it is, so it is known from the beginning. */
+  /** The position in the order. It never changes: all waiters age at the same pace. */
   readonly rank: number;
   readonly number: number;
   readonly deadlineAt: number;
   timer: Timer | undefined;
-  /** Does not leave when the signal aborts. */
-  stay(): void;
+  removeAbortCallback(): void;
   resolve(taken: T): void;
   reject(reason: unknown): void;
 }
 
-export class WaitQueue<T, R extends Request = Request> {
-  readonly #host: QueueHost<T, R>;
+export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
+  readonly #source: QuotaSource<T, R>;
   readonly #options: QueueOptions;
   readonly #waiters = new Heap<Waiter<T, R>>(isBefore);
   #timer: Timer | undefined;
-  #number = 0;
-  /** Of all that wait: their cost, and a rank that none exceeds. */
-  #cost = 0;
-  #lastRank = -Infinity;
+  #nextNumber = 0;
+  /** The total cost of all waiters. */
+  #totalCost = 0;
+  /** An upper bound of the ranks of all waiters. */
+  #maxRank = -Infinity;
 
-  constructor(host: QueueHost<T, R>, options: QueueOptions) {
-    this.#host = host;
+  constructor(source: QuotaSource<T, R>, options: QueueOptions) {
+    this.#source = source;
     this.#options = options;
   }
 
-  /** How many wait. */
+  /** The number of waiting requests. */
   get size(): number {
     return this.#waiters.size;
   }
 
   /**
-   * Takes the cost at once where nobody waits and it may go, else waits for its turn. Rejects with the
-   * signal's reason, `ERR_LIMITER_DEADLINE` or `ERR_LIMITER_QUEUE`; nothing is spent then.
+   * Takes the cost at once if no request waits and the quota allows it, else waits. Rejects with the signal's
+   * reason, `ERR_LIMITER_DEADLINE` or `ERR_LIMITER_QUEUE`; then nothing is spent.
    */
-  enter(request: R): Promise<T> {
+  enqueue(request: R): Promise<T> {
     const { cost, priority, signal, deadlineSeconds } = request;
     return new Promise((resolve, reject) => {
       if (signal?.aborted) throw signal.reason;
-      const now = this.#host.now();
-      if (this.size === 0 && this.#host.delay(cost, now, request) === 0) {
-        resolve(this.#host.take(cost, now, request));
+      const now = this.#source.now();
+      if (this.size === 0 && this.#source.delay(cost, now, request) === 0) {
+        resolve(this.#source.take(cost, now, request));
         return;
       }
       if (this.size >= this.#options.maxQueue) throw queueFull(this.#options.maxQueue);
-      const settled = () => {
+      const settle = () => {
         clearTimeout(waiter.timer);
-        waiter.stay();
+        waiter.removeAbortCallback();
       };
       const waiter: Waiter<T, R> = {
-        place: -1,
+        heapIndex: -1,
         request,
         rank: now - priority * this.#options.agingSeconds,
-        number: this.#number++,
+        number: this.#nextNumber++,
         deadlineAt: now + deadlineSeconds + ROUNDING_SECONDS,
         timer: undefined,
-        stay: () => {},
+        removeAbortCallback: () => {},
         resolve: (taken) => {
-          settled();
+          settle();
           resolve(taken);
         },
         reject: (reason) => {
-          settled();
+          settle();
           reject(reason);
         },
       };
       if (deadlineSeconds < Infinity) {
-        if (!this.#isSurelyInTime(waiter, now)) {
-          const earliest = this.#earliest(waiter, now);
-          if (now + earliest > waiter.deadlineAt) throw tooLate(earliest);
+        if (!this.#certainlyMeetsDeadline(waiter, now)) {
+          const delay = this.#earliestDelay(waiter, now);
+          if (now + delay > waiter.deadlineAt) throw deadlineMissed(delay);
         }
-        this.#watch(waiter, deadlineSeconds);
+        this.#startDeadlineTimer(waiter, deadlineSeconds);
       }
       this.#add(waiter);
-      waiter.stay = onAbort(signal, () => this.#drop(waiter, signal?.reason));
+      waiter.removeAbortCallback = onAbort(signal, () => this.#drop(waiter, signal?.reason));
       if (this.#waiters.first === waiter) this.wake();
     });
   }
 
-  /** To be called when a delay may have changed: serves those whose turn has come. */
+  /** Serves the requests that can be sent now. Must be called whenever a delay may have changed. */
   wake(): void {
     clearTimeout(this.#timer);
     for (let first = this.#waiters.first; first !== undefined; first = this.#waiters.first) {
       try {
-        const now = this.#host.now();
-        const delay = this.#host.delay(first.request.cost, now, first.request);
+        const now = this.#source.now();
+        const delay = this.#source.delay(first.request.cost, now, first.request);
         if (delay > 0 && now + delay <= first.deadlineAt) {
-          // For all that wait, not for whoever came first.
-          this.#timer = detached(() => timer(delay, () => this.wake()));
+          // Detached, because the timer serves all waiters, not only the caller in whose context it is made.
+          this.#timer = detached(() => startTimer(delay, () => this.wake()));
           return;
         }
-        if (delay > 0) throw tooLate(delay);
-        const taken = this.#host.take(first.request.cost, now, first.request);
+        if (delay > 0) throw deadlineMissed(delay);
+        const taken = this.#source.take(first.request.cost, now, first.request);
         this.#delete(first);
         first.resolve(taken);
       } catch (error) {
@@ -141,17 +143,17 @@ export class WaitQueue<T, R extends Request = Request> {
   }
 
   #add(waiter: Waiter<T, R>): void {
-    this.#cost += waiter.request.cost;
-    this.#lastRank = Math.max(this.#lastRank, waiter.rank);
+    this.#totalCost += waiter.request.cost;
+    this.#maxRank = Math.max(this.#maxRank, waiter.rank);
     this.#waiters.add(waiter);
   }
 
   #delete(waiter: Waiter<T, R>): void {
     this.#waiters.delete(waiter);
-    this.#cost -= waiter.request.cost;
+    this.#totalCost -= waiter.request.cost;
     if (this.size > 0) return;
-    this.#cost = 0;
-    this.#lastRank = -Infinity;
+    this.#totalCost = 0;
+    this.#maxRank = -Infinity;
   }
 
   #drop(waiter: Waiter<T, R>, reason: unknown): void {
@@ -161,48 +163,48 @@ export class WaitQueue<T, R extends Request = Request> {
     if (wasFirst) this.wake();
   }
 
-  #watch(waiter: Waiter<T, R>, seconds: number): void {
-    waiter.timer = timer(seconds, () => {
+  #startDeadlineTimer(waiter: Waiter<T, R>, seconds: number): void {
+    waiter.timer = startTimer(seconds, () => {
       try {
-        const now = this.#host.now();
-        if (now < waiter.deadlineAt) this.#watch(waiter, waiter.deadlineAt - now);
-        else throw tooLate(this.#earliest(waiter, now));
+        const now = this.#source.now();
+        if (now < waiter.deadlineAt) this.#startDeadlineTimer(waiter, waiter.deadlineAt - now);
+        else throw deadlineMissed(this.#earliestDelay(waiter, now));
       } catch (error) {
         this.#drop(waiter, error);
       }
     });
   }
 
-  /** Whether it would be even if all others went first, which is quickly told. */
-  #isSurelyInTime({ request, deadlineAt }: Waiter<T, R>, now: number): boolean {
-    return now + this.#host.delay(this.#cost + request.cost, now, request) <= deadlineAt;
+  /** Whether the waiter meets its deadline even if all others are served first. A cheap test, O(1). */
+  #certainlyMeetsDeadline({ request, deadlineAt }: Waiter<T, R>, now: number): boolean {
+    return now + this.#source.delay(this.#totalCost + request.cost, now, request) <= deadlineAt;
   }
 
-  /** Seconds before which it cannot go, behind those who go first. */
-  #earliest(waiter: Waiter<T, R>, now: number): number {
+  /** Returns the shortest possible delay in seconds, behind all waiters that are served before this one. */
+  #earliestDelay(waiter: Waiter<T, R>, now: number): number {
     let { cost } = waiter.request;
-    // Most are the last ones.
-    if (waiter.place < 0 && waiter.rank >= this.#lastRank) {
-      return this.#host.delay(this.#cost + cost, now, waiter.request);
+    // Most new waiters are the last in the order; then all others are before them, and no loop is needed.
+    if (waiter.heapIndex < 0 && waiter.rank >= this.#maxRank) {
+      return this.#source.delay(this.#totalCost + cost, now, waiter.request);
     }
     for (const other of this.#waiters) {
       if (isBefore(other, waiter)) cost += other.request.cost;
     }
-    return this.#host.delay(cost, now, waiter.request);
+    return this.#source.delay(cost, now, waiter.request);
   }
 }
 
-function isBefore<T, R extends Request>(a: Waiter<T, R>, b: Waiter<T, R>): boolean {
+function isBefore<T, R extends QueuedRequest>(a: Waiter<T, R>, b: Waiter<T, R>): boolean {
   return a.rank === b.rank ? a.number < b.number : a.rank < b.rank;
 }
 
-function tooLate(retryAfterSeconds: number): DeadlineError {
-  const when = `it could in ${retryAfterSeconds.toFixed(3)} seconds at the earliest`;
-  const message = `the request cannot be sent before its deadline; ${when}`;
+function deadlineMissed(retryAfterSeconds: number): DeadlineError {
+  const earliest = `it could be sent in ${retryAfterSeconds.toFixed(3)} seconds at the earliest`;
+  const message = `the request cannot be sent before its deadline; ${earliest}`;
   return deadlineError(message, retryAfterSeconds);
 }
 
 function queueFull(maxQueue: number): Error {
-  const message = `${maxQueue} requests wait for quota already; maxQueue allows no more`;
+  const message = `the queue is full: maxQueue allows ${maxQueue} waiting requests`;
   return limiterError(Error, 'ERR_LIMITER_QUEUE', message);
 }

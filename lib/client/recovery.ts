@@ -1,38 +1,39 @@
-// How an upstream is left alone after it has refused, and how it is approached again.
+// Recovery from refusals: when no requests are sent, and how their number grows again.
 //
-// A block ends with one request, the probe; each answer that is no refusal then lets two more go, so
-// that all who waited do not come back at once. A refusal that says nothing else is answered by an
-// exponential backoff with full jitter, and by half the rate, which comes back a step with each answer.
+// A block ends with one request, the probe. Each good answer, which is one that is no refusal, then allows two
+// more requests, so that the waiting requests are not all sent at once. A refusal that gives no time causes an
+// exponential backoff with full jitter and halves the rate, which each good answer raises again by one step.
 
-/** Most seconds of the first backoff; doubled with each refusal in a row. */
+/** The maximum of the first backoff, in seconds. It doubles with each consecutive refusal. */
 const FIRST_BACKOFF_SECONDS = 1;
-/** An answer that is not heard within this time counts as a good one. */
+/** A request without an answer after this time counts as answered well. */
 const ANSWER_SECONDS = 10;
-/** Good answers after which nothing is held back any more: 1 + 2 + 4 + 8. */
+/** The good answers after which the ramp ends: 1 + 2 + 4 + 8. */
 const RAMP_ANSWERS = 15;
 const RATE_STEP = 1 / 64;
-const SMALLEST_SHARE = 1 / 64;
+const MIN_RATE_SHARE = 1 / 64;
 
 export class Recovery {
-  readonly #rate: number;
+  readonly #unitsPerSecond: number;
   readonly #maxWaitSeconds: number;
   readonly #random: () => number;
   #blockedUntil = -Infinity;
-  /** The last request before the last block. */
-  #lastBefore = -Infinity;
-  /** Requests that may go before the next answer. */
+  /** The number of the last request before the last block. */
+  #lastBeforeBlock = -Infinity;
+  /** The number of requests that can be sent before the next answer. */
   #allowance = Infinity;
-  #answers = 0;
-  #refusals = 0;
-  /** The share of the rate that is used, and until when the last request takes it up. */
-  #share = 1;
+  #goodAnswers = 0;
+  #consecutiveRefusals = 0;
+  /** The share of the rate in use. */
+  #rateShare = 1;
+  /** The time until which the last request uses up that rate. */
   #pacedUntil = -Infinity;
-  #lastTake = -Infinity;
+  #lastTakeAt = -Infinity;
   #lastNumber = -Infinity;
 
-  /** `rate`: units a second that the policies allow in the long run. */
-  constructor(rate: number, maxWaitSeconds: number, random: () => number) {
-    this.#rate = rate;
+  /** @param unitsPerSecond the rate that the policies allow in the long run */
+  constructor(unitsPerSecond: number, maxWaitSeconds: number, random: () => number) {
+    this.#unitsPerSecond = unitsPerSecond;
     this.#maxWaitSeconds = maxWaitSeconds;
     this.#random = random;
   }
@@ -41,73 +42,73 @@ export class Recovery {
     return this.#blockedUntil;
   }
 
-  /** Whether requests are still held back after a block. */
-  get ramping(): boolean {
+  /** Whether the number of requests is still limited after a block. */
+  get isRamping(): boolean {
     return this.#allowance < Infinity;
   }
 
-  get share(): number {
-    return this.#share;
+  get rateShare(): number {
+    return this.#rateShare;
   }
 
   readyAt(): number {
     const ready = Math.max(this.#blockedUntil, this.#pacedUntil);
-    return this.#allowance < 1 ? Math.max(ready, this.#lastTake + ANSWER_SECONDS) : ready;
+    return this.#allowance < 1 ? Math.max(ready, this.#lastTakeAt + ANSWER_SECONDS) : ready;
   }
 
   take(cost: number, number: number, now: number): void {
-    this.#lastTake = now;
+    this.#lastTakeAt = now;
     this.#lastNumber = number;
     if (this.#allowance < 1) this.#rampUp();
     this.#allowance -= 1;
-    if (this.#share === 1) return;
-    const seconds = cost / (this.#rate * this.#share);
+    if (this.#rateShare === 1) return;
+    const seconds = cost / (this.#unitsPerSecond * this.#rateShare);
     this.#pacedUntil = now + Math.min(seconds, this.#maxWaitSeconds);
   }
 
-  /** The request of that number never reached the upstream. */
-  giveBack(number: number): void {
+  /** Undoes the take of a request that was never sent. */
+  refund(number: number): void {
     if (this.#isAfterBlock(number)) this.#allowance += 1;
-    // Where others have gone since, its time is over.
+    // If other requests were sent since, the pace of this one has ended.
     if (number === this.#lastNumber) this.#pacedUntil = -Infinity;
   }
 
   /**
-   * The upstream wants to be left alone for `seconds`; after the longest wait it is asked anyway. `last`:
-   * the number of the last request.
+   * Blocks the upstream for `seconds`, at most `maxWaitSeconds`; then a probe is sent. `lastNumber` is the
+   * number of the last request.
    */
-  block(seconds: number, last: number, now: number): void {
+  block(seconds: number, lastNumber: number, now: number): void {
     const until = now + Math.min(seconds, this.#maxWaitSeconds);
     this.#blockedUntil = Math.max(this.#blockedUntil, until);
-    this.#lastBefore = last;
+    this.#lastBeforeBlock = lastNumber;
     this.#allowance = 1;
-    this.#answers = 0;
+    this.#goodAnswers = 0;
   }
 
-  /** The upstream refused the request of that number, if it is known, and said no time. */
-  refused(number: number | undefined, last: number, now: number): void {
-    // Those that were under way when the block began say nothing new.
+  /** Records a refusal that gives no time. `number` is that of the refused request, if it is known. */
+  onRefusal(number: number | undefined, lastNumber: number, now: number): void {
+    // Refusals of requests that were under way when the block began are no news.
     if (now < this.#blockedUntil || !this.#isAfterBlock(number)) return;
-    const most = Math.min(FIRST_BACKOFF_SECONDS * 2 ** this.#refusals, this.#maxWaitSeconds);
-    this.#refusals += 1;
-    this.#share = Math.max(this.#share / 2, SMALLEST_SHARE);
-    this.block(this.#random() * most, last, now);
+    const maxBackoff = FIRST_BACKOFF_SECONDS * 2 ** this.#consecutiveRefusals;
+    this.#consecutiveRefusals += 1;
+    this.#rateShare = Math.max(this.#rateShare / 2, MIN_RATE_SHARE);
+    this.block(this.#random() * Math.min(maxBackoff, this.#maxWaitSeconds), lastNumber, now);
   }
 
-  /** The upstream answered, and did not refuse. */
-  answered(number: number | undefined, now: number): void {
+  /** Records an answer that is no refusal. `number` is that of the answered request, if it is known. */
+  onGoodAnswer(number: number | undefined, now: number): void {
     if (now < this.#blockedUntil || !this.#isAfterBlock(number)) return;
-    this.#refusals = 0;
-    this.#share = Math.min(1, this.#share + RATE_STEP);
-    if (this.ramping) this.#rampUp();
+    this.#consecutiveRefusals = 0;
+    this.#rateShare = Math.min(1, this.#rateShare + RATE_STEP);
+    if (this.isRamping) this.#rampUp();
   }
 
   #rampUp(): void {
-    this.#answers += 1;
-    this.#allowance = this.#answers < RAMP_ANSWERS ? this.#allowance + 2 : Infinity;
+    this.#goodAnswers += 1;
+    this.#allowance = this.#goodAnswers < RAMP_ANSWERS ? this.#allowance + 2 : Infinity;
   }
 
   #isAfterBlock(number: number | undefined): boolean {
-    return number === undefined || number > this.#lastBefore;
+    return number === undefined || number > this.#lastBeforeBlock;
   }
 }

@@ -1,26 +1,26 @@
-// What a response says about limits, as `update` wants to know it.
+// What a response says about rate limits, in the form that `update` takes.
 
 import { FieldReader, type ResponseHeaders } from '../headers/fields.js';
 import { parseRateLimitHeaders } from '../headers/parse.js';
 import { parseProblem } from '../headers/problem.js';
 import type { RateLimitInfo } from '../headers/types.js';
-import { onAbort } from './abort.js';
+import { onAbort } from './deadline.js';
 
-/** More of a body is not read, nor for longer, to find out which policies were violated. */
-const MOST_BYTES = 65_536;
-const MOST_SECONDS = 1;
+// The bounds for reading a problem body, so that a large or slow one does not hold up the response.
+const MAX_BODY_BYTES = 65_536;
+const MAX_BODY_SECONDS = 1;
 
-/** Whether a status says that there were too many requests, for now. */
+/** Whether a status refuses a request for now because there were too many. */
 export function isRefusal(status: number): boolean {
   return status === 429 || status === 503;
 }
 
-export interface News {
+export interface ResponseLimits {
   readonly info: RateLimitInfo;
   readonly ageSeconds: number;
 }
 
-export function readNews(headers: ResponseHeaders): News {
+export function readLimits(headers: ResponseHeaders): ResponseLimits {
   const age = new FieldReader(headers, false).value('age') ?? '';
   return {
     info: parseRateLimitHeaders(headers),
@@ -29,20 +29,21 @@ export function readNews(headers: ResponseHeaders): News {
 }
 
 /**
- * Policies that the body of a refusal names, if it does so within the seconds that are left and before
- * `signal` aborts. The response can still be read.
+ * Returns the policies that the body of a refusal names as violated; none if the body does not arrive within
+ * `secondsLeft` or before `signal` aborts. The caller can still read the response.
  */
-export async function violatedPolicies(
+export async function readViolatedPolicies(
   response: Response,
   secondsLeft: number,
   signal: AbortSignal | undefined,
 ): Promise<string[]> {
   const type = response.headers.get('content-type') ?? '';
   if (!isRefusal(response.status) || !/^application\/problem\+json\b/i.test(type)) return [];
-  const seconds = Math.min(secondsLeft, MOST_SECONDS);
+  const seconds = Math.min(secondsLeft, MAX_BODY_SECONDS);
   return parseProblem(await readText(response.clone(), seconds, signal), response.status).violated;
 }
 
+/** Returns the text of a body; an empty text if it breaks off or exceeds a bound. */
 async function readText(
   response: Response,
   seconds: number,
@@ -52,23 +53,23 @@ async function readText(
   const decoder = new TextDecoder();
   let text = '';
   if (reader === undefined) return text;
-  // Of two branches of one body the first that is cancelled waits for the other.
-  const leave = () => void reader.cancel().catch(() => {});
-  const timer = setTimeout(leave, seconds * 1000);
-  const unfollow = onAbort(signal, leave);
+  // Not awaited: when a body has two branches, cancelling the first waits until the second is cancelled too.
+  const cancel = () => void reader.cancel().catch(() => {});
+  const timer = setTimeout(cancel, seconds * 1000);
+  const removeAbortCallback = onAbort(signal, cancel);
   try {
-    for (let bytes = 0; bytes <= MOST_BYTES; ) {
+    for (let bytes = 0; bytes <= MAX_BODY_BYTES; ) {
       const { value, done } = await reader.read();
       if (done) return text + decoder.decode();
       bytes += value.byteLength;
       text += decoder.decode(value, { stream: true });
     }
-    leave();
+    cancel();
   } catch {
-    // A body that breaks off names nobody; whoever reads it will see.
+    // A body that breaks off names no policies. The caller gets the error when reading its own branch.
   } finally {
     clearTimeout(timer);
-    unfollow();
+    removeAbortCallback();
   }
   return '';
 }

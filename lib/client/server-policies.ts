@@ -1,162 +1,187 @@
-// All that a server says about its limits, in bounded memory.
+// All policies and limits that a server reports, in bounded memory.
 
 import type { QuotaPolicy, RateLimitInfo, ServiceLimit } from '../headers/types.js';
-import type { OpenLeases, QuotaLease, Taken } from './lease.js';
+import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
 import type { Policy } from './policies.js';
 import {
-  type Left,
   type PolicyKey,
   REQUESTS,
-  type SavedWindow,
-  type ServerOptions,
+  type RemainingState,
   ServerPolicy,
+  type ServerPolicyOptions,
+  type WindowState,
 } from './server-policy.js';
 
-/** Most that are kept: those told last. */
-const MOST_POLICIES = 16;
-/** The window of a limit of which nobody has said how long it is, in seconds. */
-const UNKNOWN_WINDOW_SECONDS = 60;
+/** The maximum number of policies that are kept: those reported last. */
+const MAX_POLICIES = 16;
+/** The assumed window of a limit whose window is unknown, in seconds. */
+const DEFAULT_WINDOW_SECONDS = 60;
 
-/** Which request a response answers. */
-export interface Origin {
-  /** Its number; that of the earliest it may be. */
+/** The request that a response answers. */
+export interface AnsweredRequest {
+  /** Its number; if the request is unknown, the lowest number that it can have. */
   readonly number: number;
-  /** Units that the server may not have counted in what it says: under way with it at some time. */
+  /**
+   * Units that the server may not have counted in its report, because their requests were under way at some
+   * time while this one was.
+   */
   readonly uncounted: number;
-  /** Those of them that are under way still. */
+  /** The units among `uncounted` that are still under way. */
   readonly underWay: number;
 }
 
-/** What a snapshot keeps of what is left. */
-export interface SavedLimit extends PolicyKey, Left {}
+/** What a snapshot keeps of a limit: what remains, and a block. */
+export interface SavedLimit extends PolicyKey, RemainingState {}
 
-/** What a snapshot keeps of a policy that counts. */
-export interface SavedPolicy extends PolicyKey, SavedWindow {
+/** What a snapshot keeps of a policy whose window counts. */
+export interface SavedPolicy extends PolicyKey, WindowState {
   readonly quota: number;
 }
 
 export class ServerPolicies {
-  readonly #options: ServerOptions;
+  readonly #options: ServerPolicyOptions;
   readonly #configured: readonly Policy[];
-  readonly #open: OpenLeases<QuotaLease>;
-  #told = new Map<string, ServerPolicy>();
+  readonly #openLeases: OpenLeases<QuotaLease>;
+  /** The policies by their keys as text, in the order in which they were last reported. */
+  #policies = new Map<string, ServerPolicy>();
 
-  constructor(options: ServerOptions, configured: readonly Policy[], open: OpenLeases<QuotaLease>) {
+  constructor(
+    options: ServerPolicyOptions,
+    configured: readonly Policy[],
+    openLeases: OpenLeases<QuotaLease>,
+  ) {
     this.#options = options;
     this.#configured = configured;
-    this.#open = open;
+    this.#openLeases = openLeases;
   }
 
   readyAt(cost: number, now: number): number {
     let ready = -Infinity;
-    for (const policy of this.#told.values()) ready = Math.max(ready, policy.readyAt(cost, now));
+    for (const policy of this.#policies.values()) {
+      ready = Math.max(ready, policy.readyAt(cost, now));
+    }
     return ready;
   }
 
   take(cost: number, number: number, now: number): void {
-    for (const policy of this.#told.values()) policy.take(cost, number, now);
+    for (const policy of this.#policies.values()) policy.take(cost, number, now);
   }
 
   takeBytes(bytes: number, now: number): void {
-    for (const policy of this.#told.values()) policy.takeBytes(bytes, now);
+    for (const policy of this.#policies.values()) policy.takeBytes(bytes, now);
   }
 
-  giveBack(taken: Taken, now: number): void {
-    for (const policy of this.#told.values()) policy.giveBack(taken, now);
+  refund(taken: TakenQuota, now: number): void {
+    for (const policy of this.#policies.values()) policy.refund(taken, now);
   }
 
-  /** Takes over what a response said; whether it said that something is spent. `last`: see `block`. */
-  apply({ policies, limits }: RateLimitInfo, origin: Origin, last: number, now: number): boolean {
-    for (const policy of policies.slice(0, MOST_POLICIES)) this.#applyPolicy(policy, last, now);
-    let spent = false;
-    for (const limit of limits.slice(0, MOST_POLICIES)) {
-      if (!isAmount(limit.remaining)) continue;
-      this.#applyLimit(limit, limit.remaining, origin, last, now);
-      spent ||= limit.remaining === 0;
+  /**
+   * Applies what a response reports. Returns whether a limit has nothing left. `lastNumber` is the number of
+   * the last request.
+   */
+  apply(
+    { policies, limits }: RateLimitInfo,
+    answered: AnsweredRequest,
+    lastNumber: number,
+    now: number,
+  ): boolean {
+    for (const policy of policies.slice(0, MAX_POLICIES)) {
+      this.#applyPolicy(policy, lastNumber, now);
     }
-    return spent;
+    let isSpent = false;
+    for (const limit of limits.slice(0, MAX_POLICIES)) {
+      if (!isAmount(limit.remaining)) continue;
+      this.#applyLimit(limit, limit.remaining, answered, lastNumber, now);
+      isSpent ||= limit.remaining === 0;
+    }
+    return isSpent;
   }
 
-  /** Blocks the policies of that name alone. `last`: the number of the last request. */
-  block(name: string, seconds: number, last: number, now: number): void {
-    const named = [...this.#told.values()].filter((policy) => policy.key.name === name);
+  /** Blocks only the policies of that name. `lastNumber` is the number of the last request. */
+  block(name: string, seconds: number, lastNumber: number, now: number): void {
+    const named = [...this.#policies.values()].filter((policy) => policy.key.name === name);
     if (named.length === 0) {
-      named.push(this.#policy({ name, quota: null, partitionKey: null }, last, now));
+      named.push(this.#findOrAdd({ name, quota: null, partitionKey: null }, lastNumber, now));
     }
     for (const policy of named) policy.block(seconds, now);
   }
 
+  /** Returns what a snapshot keeps. `told` is that name of the snapshot for the policies of the server. */
   save(now: number): { limits: SavedLimit[]; told: SavedPolicy[] } {
-    const policies = [...this.#told.values()];
+    const policies = [...this.#policies.values()];
     return {
       limits: policies.flatMap((policy) => {
-        const left = policy.left(now);
-        return left ? [{ ...policy.key, ...left }] : [];
+        const remaining = policy.saveRemaining(now);
+        return remaining ? [{ ...policy.key, ...remaining }] : [];
       }),
       told: policies.flatMap((policy) => {
-        const window = policy.window(now);
+        const window = policy.saveWindow(now);
         return window ? [{ ...policy.key, ...window }] : [];
       }),
     };
   }
 
-  /** Undoes `save`; false, and nothing has changed, where the state of a window is none. */
+  /**
+   * Restores what `save` returned `elapsed` seconds ago. Returns false, and changes nothing, if the state of a
+   * window is invalid.
+   */
   restore(
     limits: readonly SavedLimit[],
     told: readonly SavedPolicy[],
     elapsed: number,
     now: number,
   ): boolean {
-    const before = this.#told;
-    this.#told = new Map();
-    for (const saved of told.slice(0, MOST_POLICIES)) {
+    const previous = this.#policies;
+    this.#policies = new Map();
+    for (const saved of told.slice(0, MAX_POLICIES)) {
       if (saved.staysSeconds <= elapsed) continue;
-      if (this.#policy(saved, -Infinity, now).restoreWindow(saved, elapsed, now)) continue;
-      this.#told = before;
+      if (this.#findOrAdd(saved, -Infinity, now).restoreWindow(saved, elapsed, now)) continue;
+      this.#policies = previous;
       return false;
     }
-    for (const saved of limits.slice(0, MOST_POLICIES)) {
+    for (const saved of limits.slice(0, MAX_POLICIES)) {
       if (Math.max(saved.resetSeconds, saved.blockedSeconds) <= elapsed) continue;
-      this.#policy(saved, -Infinity, now).restoreLeft(saved, elapsed, now);
+      this.#findOrAdd(saved, -Infinity, now).restoreRemaining(saved, elapsed, now);
     }
     return true;
   }
 
-  #applyPolicy(policy: QuotaPolicy, last: number, now: number): void {
-    const { quota, windowSeconds, unit } = policy;
+  #applyPolicy(reported: QuotaPolicy, lastNumber: number, now: number): void {
+    const { quota, windowSeconds, unit } = reported;
     if (!isAmount(quota) || quota === 0 || !isAmount(windowSeconds) || windowSeconds === 0) return;
-    const covered = this.#configured.some(
-      (own) => own.windowSeconds === windowSeconds && own.quota <= quota,
+    const isCovered = this.#configured.some(
+      (policy) => policy.windowSeconds === windowSeconds && policy.quota <= quota,
     );
-    const told = this.#policy(policy, last, now);
-    told.tell({ quota, windowSeconds }, unit ?? REQUESTS, covered, last, now);
+    const policy = this.#findOrAdd(reported, lastNumber, now);
+    policy.updatePolicy({ quota, windowSeconds }, unit ?? REQUESTS, isCovered, lastNumber, now);
   }
 
   #applyLimit(
     limit: ServiceLimit,
     remaining: number,
-    origin: Origin,
-    last: number,
+    answered: AnsweredRequest,
+    lastNumber: number,
     now: number,
   ): void {
     const { name, limit: quota, partitionKey } = limit;
-    const policy = this.#policy({ name, quota, partitionKey }, last, now);
+    const policy = this.#findOrAdd({ name, quota, partitionKey }, lastNumber, now);
     const resetSeconds = isAmount(limit.resetSeconds)
       ? limit.resetSeconds
-      : (policy.windowSeconds ?? this.#windowOf(limit));
-    policy.tellLeft({ remaining, resetSeconds, ...origin }, now);
+      : (policy.windowSeconds ?? this.#configuredWindow(limit));
+    policy.updateRemaining({ remaining, resetSeconds, ...answered }, now);
   }
 
-  #windowOf({ name, limit }: ServiceLimit): number {
-    const own = this.#configured.find((policy) =>
+  /** Returns the window of the configured policy with the limit's name, or without a name, its quota. */
+  #configuredWindow({ name, limit }: ServiceLimit): number {
+    const found = this.#configured.find((policy) =>
       name === null ? policy.quota === limit : policy.name === name,
     );
-    return own?.windowSeconds ?? UNKNOWN_WINDOW_SECONDS;
+    return found?.windowSeconds ?? DEFAULT_WINDOW_SECONDS;
   }
 
-  #policy(
+  #findOrAdd(
     { name = null, quota, partitionKey }: PolicyKey,
-    last: number,
+    lastNumber: number,
     now: number,
   ): ServerPolicy {
     const key = {
@@ -165,20 +190,23 @@ export class ServerPolicies {
       partitionKey: partitionKey ?? null,
     };
     const text = JSON.stringify([key.name ?? key.quota, key.partitionKey]);
-    const found = this.#told.get(text);
-    const policy = found ?? new ServerPolicy(key, this.#options, this.#open, last, now);
-    // Told last, stays longest.
-    this.#told.delete(text);
-    if (found === undefined) this.#makeRoom(now);
-    this.#told.set(text, policy);
+    const found = this.#policies.get(text);
+    const policy = found ?? new ServerPolicy(key, this.#options, this.#openLeases, lastNumber, now);
+    // Delete and set move a policy to the end of the order, so that the one reported last is evicted last.
+    this.#policies.delete(text);
+    if (found === undefined) this.#evict(now);
+    this.#policies.set(text, policy);
     return policy;
   }
 
-  #makeRoom(now: number): void {
-    for (const [key, policy] of this.#told) if (policy.isOver(now)) this.#told.delete(key);
-    for (const key of this.#told.keys()) {
-      if (this.#told.size < MOST_POLICIES) return;
-      this.#told.delete(key);
+  /** Deletes expired policies, and the oldest ones until there is space for one more. */
+  #evict(now: number): void {
+    for (const [key, policy] of this.#policies) {
+      if (policy.isExpired(now)) this.#policies.delete(key);
+    }
+    for (const key of this.#policies.keys()) {
+      if (this.#policies.size < MAX_POLICIES) return;
+      this.#policies.delete(key);
     }
   }
 }

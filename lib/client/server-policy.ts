@@ -1,103 +1,114 @@
-// One policy as a server tells it: its window, where that is tighter than what is configured, and what
-// it said is left. A server is believed only so far: whatever it says, after the longest wait one
-// request goes and asks again.
+// One policy as a server reports it: its window, if that is tighter than the configured policies, and what
+// remains of it. Trust in a server is limited: whatever it reports, one request is sent as a probe after
+// `maxWaitSeconds`.
 
-import type { OpenLeases, QuotaLease, Taken } from './lease.js';
+import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
 import type { Policy } from './policies.js';
-import { later } from './time.js';
-import { type Accounting, freshQuotas, type Quotas, restoredQuotas } from './windows/index.js';
+import { addSeconds } from './time.js';
+import {
+  type AccountingOptions,
+  createQuotas,
+  type Quotas,
+  restoreQuotas,
+} from './windows/index.js';
 
-/** What policies count, as far as it is known here; of others only "nothing left" means something. */
+// The units that this package can count. For any other unit, only a remaining amount of 0 has an effect.
 export const REQUESTS = 'requests';
 const CONTENT_BYTES = 'content-bytes';
 const CONCURRENT_REQUESTS = 'concurrent-requests';
 
-/** Times are told in whole seconds, which some servers round down. */
+/** Servers report times in whole seconds, which some of them round down. */
 const MARGIN_SECONDS = 1;
-/** Clients that wait for the same reset should not all come at once. */
+/** Clients that wait for the same reset should not all send their requests at the same time. */
 const JITTER_SHARE = 0.1;
-const MOST_JITTER_SECONDS = 3;
+const MAX_JITTER_SECONDS = 3;
 
-/** How a limiter counts, and how long it waits at most. */
-export interface ServerOptions extends Accounting {
+export interface ServerPolicyOptions extends AccountingOptions {
+  /** The longest wait that a server can cause. */
   readonly maxWaitSeconds: number;
   readonly random: () => number;
 }
 
-/** Which policy something is about; of those without a name, the one of that quota (draft 07). */
+/** Identifies a policy: by its name, or without a name by its quota (draft 07), and by its partition. */
 export interface PolicyKey {
   readonly name: string | null;
   readonly quota: number | null;
   readonly partitionKey: string | null;
 }
 
-/** What a response said is left, and what it says that of. */
-export interface Told {
+/** A response's report of what remains. */
+export interface RemainingReport {
   readonly remaining: number;
-  /** Units that the server may not have counted in that: under way with the request at some time. */
+  /**
+   * Units that the server may not have counted in `remaining`, because their requests were under way at some
+   * time while the answered request was.
+   */
   readonly uncounted: number;
-  /** Those of them that are under way still. */
+  /** The units among `uncounted` that are still under way. */
   readonly underWay: number;
   readonly resetSeconds: number;
-  /** The request's number. */
+  /** The number of the answered request. */
   readonly number: number;
 }
 
-/** What is left for how long, and how long nothing goes. Seconds are 0 where that is over. */
-export interface Left {
+/** What a snapshot keeps of a policy's remaining units and of its block. Seconds are 0 once they have passed. */
+export interface RemainingState {
   readonly remaining: number;
+  /** Seconds for which `remaining` must last. */
   readonly resetSeconds: number;
+  /** Seconds for which no request may be sent. */
   readonly blockedSeconds: number;
 }
 
-/** What a snapshot keeps of a window. */
-export interface SavedWindow {
+/** What a snapshot keeps of a policy's window. */
+export interface WindowState {
   readonly quota: number;
   readonly windowSeconds: number;
   readonly unit: string;
-  /** How long it still counts if it is not told again. */
+  /** Seconds for which the policy stays in force if the server does not report it again. */
   readonly staysSeconds: number;
   readonly state: readonly number[];
 }
 
 export class ServerPolicy {
   readonly key: PolicyKey;
-  readonly #options: ServerOptions;
-  readonly #open: OpenLeases<QuotaLease>;
+  readonly #options: ServerPolicyOptions;
+  readonly #openLeases: OpenLeases<QuotaLease>;
   #unit = REQUESTS;
   #policy: Policy | undefined;
   #window: Quotas | undefined;
-  /** The last request before the window: it counts none of those. */
+  /** The number of the last request before `#window` was created, which counts later requests only. */
   #lastBeforeWindow = -Infinity;
   #staysUntil = -Infinity;
   #remaining = Infinity;
   #resetAt = -Infinity;
   #blockedUntil = -Infinity;
-  /** The newest request whose response has told what is left. */
-  #toldBy = -Infinity;
+  /** The number of the newest request among those whose responses reported what remains. */
+  #newestReporter = -Infinity;
   readonly #pacer: Pacer;
-  /** The last request before this policy was heard of. */
+  /** The number of the last request before this policy became known. */
   readonly #lastBefore: number;
-  /** The last request or news; the request, if it was one, and what was before it. */
-  #lastEvent: number;
-  #lastNumber: number | undefined;
-  #eventBefore: number;
+  /** The time of the last event: a request or a report. */
+  #lastEventAt: number;
+  /** The request's number if the last event was a request, and the time of the event before it. */
+  #lastEventNumber: number | undefined;
+  #previousEventAt: number;
 
-  /** `last`: the number of the last request. */
+  /** @param lastNumber the number of the last request */
   constructor(
     key: PolicyKey,
-    options: ServerOptions,
-    open: OpenLeases<QuotaLease>,
-    last: number,
+    options: ServerPolicyOptions,
+    openLeases: OpenLeases<QuotaLease>,
+    lastNumber: number,
     now: number,
   ) {
     this.key = key;
     this.#options = options;
-    this.#open = open;
+    this.#openLeases = openLeases;
     this.#pacer = new Pacer(now);
-    this.#lastBefore = last;
-    this.#lastEvent = now;
-    this.#eventBefore = now;
+    this.#lastBefore = lastNumber;
+    this.#lastEventAt = now;
+    this.#previousEventAt = now;
   }
 
   get windowSeconds(): number | undefined {
@@ -108,87 +119,94 @@ export class ServerPolicy {
     return this.#unit === REQUESTS;
   }
 
-  isOver(now: number): boolean {
+  isExpired(now: number): boolean {
     return now >= Math.max(this.#resetAt, this.#staysUntil, this.#blockedUntil);
   }
 
-  /** The policy was told once more; `covered`: what is configured is as tight. */
-  tell(policy: Policy, given: string, covered: boolean, last: number, now: number): void {
+  /** Applies a report of the policy. `isCovered`: a configured policy is at least as tight. */
+  updatePolicy(
+    policy: Policy,
+    reportedUnit: string,
+    isCovered: boolean,
+    lastNumber: number,
+    now: number,
+  ): void {
     const { quota, windowSeconds } = policy;
-    // The draft's own table of units has it both ways.
-    const unit = given === 'request' ? REQUESTS : given;
+    // The drafts spell this unit in both ways: "request" in their table of units, "requests" elsewhere.
+    const unit = reportedUnit === 'request' ? REQUESTS : reportedUnit;
     const isSame = this.#policy?.quota === quota && this.windowSeconds === windowSeconds;
     const isNew = !isSame || unit !== this.#unit;
     this.#unit = unit;
     this.#policy = policy;
-    this.#staysUntil = later(now, windowSeconds);
-    const counts = this.#unit === REQUESTS ? !covered : this.#unit === CONTENT_BYTES;
+    this.#staysUntil = addSeconds(now, windowSeconds);
+    const counts = this.#unit === REQUESTS ? !isCovered : this.#unit === CONTENT_BYTES;
     if (!counts) this.#window = undefined;
     else if (isNew || this.#window === undefined) {
-      this.#window = freshQuotas(this.#options, [policy], now);
-      this.#lastBeforeWindow = last;
+      this.#window = createQuotas(this.#options, [policy], now);
+      this.#lastBeforeWindow = lastNumber;
     }
   }
 
   /**
-   * What is left was told. Of a request sent before the newest that was heard of, only less counts. Where an
-   * old one tells less the server has counted it last, and with it all that has been answered.
+   * Applies a report of what remains. If the answered request is older than the newest one with a report, the
+   * report counts only if it is lower. In that case the server has counted that request last, and with it all
+   * requests that were answered.
    */
-  tellLeft(
-    { remaining: told, uncounted, underWay, resetSeconds, number }: Told,
-    now: number,
-  ): void {
-    const isOld = now < this.#resetAt && number < this.#toldBy;
-    const remaining = told - (this.countsRequests ? (isOld ? underWay : uncounted) : 0);
+  updateRemaining(report: RemainingReport, now: number): void {
+    const { uncounted, underWay, resetSeconds, number } = report;
+    const isOld = now < this.#resetAt && number < this.#newestReporter;
+    const notCounted = this.countsRequests ? (isOld ? underWay : uncounted) : 0;
+    const remaining = report.remaining - notCounted;
     if (isOld && remaining >= this.#remaining) return;
     this.#remaining = remaining;
-    this.#heard(now);
+    this.#noteReport(now);
     if (isOld) return;
-    this.#toldBy = number;
-    const jitter = remaining > 0 ? 0 : Math.min(JITTER_SHARE * resetSeconds, MOST_JITTER_SECONDS);
+    this.#newestReporter = number;
+    const maxJitter = Math.min(JITTER_SHARE * resetSeconds, MAX_JITTER_SECONDS);
+    const jitter = remaining > 0 ? 0 : maxJitter;
     const seconds = resetSeconds + MARGIN_SECONDS + jitter * this.#options.random();
     this.#resetAt = now + seconds;
     this.#pacer.spread(remaining, seconds, this.#options.burstShare, now);
   }
 
-  /** Nothing goes for so long, whatever comes back. */
+  /** Allows no request for `seconds`, even if quota is given back. */
   block(seconds: number, now: number): void {
     const until = now + Math.min(seconds, this.#options.maxWaitSeconds);
     this.#blockedUntil = Math.max(this.#blockedUntil, until);
-    this.#heard(now);
+    this.#noteReport(now);
   }
 
   readyAt(cost: number, now: number): number {
     const charge = this.#charge(cost);
     let ready = this.#blockedUntil;
-    if (now < this.#resetAt) ready = Math.max(ready, this.#leftReadyAt(charge));
+    if (now < this.#resetAt) ready = Math.max(ready, this.#remainingReadyAt(charge));
     if (now < this.#staysUntil) ready = Math.max(ready, this.#windowReadyAt(charge, now));
-    return Math.min(ready, this.#lastEvent + this.#options.maxWaitSeconds);
+    return Math.min(ready, this.#lastEventAt + this.#options.maxWaitSeconds);
   }
 
   take(cost: number, number: number, now: number): void {
     this.#spend(this.#charge(cost), now);
-    this.#eventBefore = this.#lastEvent;
-    this.#lastEvent = now;
-    this.#lastNumber = number;
+    this.#previousEventAt = this.#lastEventAt;
+    this.#lastEventAt = now;
+    this.#lastEventNumber = number;
   }
 
-  /** Bytes of a response. */
+  /** Counts the bytes of a response. */
   takeBytes(bytes: number, now: number): void {
     if (this.#unit === CONTENT_BYTES) this.#spend(bytes, now);
   }
 
-  /** A request never arrived. What was told since it was taken is less by it, too. */
-  giveBack({ cost, at, number }: Taken, now: number): void {
+  /** Undoes the take of a request that was never sent. Reports since then were reduced by its cost too. */
+  refund({ cost, at, number }: TakenQuota, now: number): void {
     const charge = this.#charge(cost);
     this.#remaining += charge;
-    if (number > this.#lastBeforeWindow) this.#window?.giveBack(charge, at, now);
-    if (number > this.#lastBefore) this.#pacer.giveBack(charge, at, now);
-    if (number === this.#lastNumber) this.#lastEvent = this.#eventBefore;
+    if (number > this.#lastBeforeWindow) this.#window?.refund(charge, at, now);
+    if (number > this.#lastBefore) this.#pacer.refund(charge, at, now);
+    if (number === this.#lastEventNumber) this.#lastEventAt = this.#previousEventAt;
   }
 
-  /** What is left, for how long, and a block; undefined where all of that is over. */
-  left(now: number): Left | undefined {
+  /** Returns what remains, for how long, and the block; undefined if all of this has expired. */
+  saveRemaining(now: number): RemainingState | undefined {
     const resetSeconds = this.countsRequests ? Math.max(0, this.#resetAt - now) : 0;
     const blockedSeconds = Math.max(0, this.#blockedUntil - now);
     if (resetSeconds === 0 && blockedSeconds === 0) return undefined;
@@ -196,12 +214,9 @@ export class ServerPolicy {
     return { remaining, resetSeconds, blockedSeconds };
   }
 
-  /** Undoes `left`, after that time. */
-  restoreLeft(
-    { remaining, resetSeconds, blockedSeconds }: Left,
-    elapsed: number,
-    now: number,
-  ): void {
+  /** Restores what `saveRemaining` returned `elapsed` seconds ago. */
+  restoreRemaining(saved: RemainingState, elapsed: number, now: number): void {
+    const { remaining, resetSeconds, blockedSeconds } = saved;
     if (blockedSeconds > elapsed) this.block(blockedSeconds - elapsed, now);
     const seconds = resetSeconds - elapsed;
     if (seconds <= 0) return;
@@ -210,8 +225,8 @@ export class ServerPolicy {
     this.#pacer.spread(remaining, Math.max(seconds, 1), this.#options.burstShare, now);
   }
 
-  /** What is spent of its window; undefined where it does not count. */
-  window(now: number): SavedWindow | undefined {
+  /** Returns what is spent of the window; undefined if the window does not count. */
+  saveWindow(now: number): WindowState | undefined {
     const counts = this.#window !== undefined || this.#unit === CONCURRENT_REQUESTS;
     if (this.#policy === undefined || !counts || now >= this.#staysUntil) return undefined;
     const [state = []] = this.#window?.save(now) ?? [];
@@ -219,12 +234,12 @@ export class ServerPolicy {
     return { quota, windowSeconds, unit: this.#unit, staysSeconds: this.#staysUntil - now, state };
   }
 
-  /** Undoes `window`, after that time; false where the state is none. */
-  restoreWindow(saved: SavedWindow, elapsed: number, now: number): boolean {
+  /** Restores what `saveWindow` returned `elapsed` seconds ago. Returns false for an invalid state. */
+  restoreWindow(saved: WindowState, elapsed: number, now: number): boolean {
     const { quota, windowSeconds, unit, staysSeconds, state } = saved;
     const policy = { quota, windowSeconds };
     if (unit !== CONCURRENT_REQUESTS) {
-      this.#window = restoredQuotas(this.#options, [policy], [state], now - elapsed);
+      this.#window = restoreQuotas(this.#options, [policy], [state], now - elapsed);
       if (this.#window === undefined) return false;
     }
     this.#policy = policy;
@@ -233,9 +248,9 @@ export class ServerPolicy {
     return true;
   }
 
-  #heard(now: number): void {
-    this.#lastEvent = now;
-    this.#lastNumber = undefined;
+  #noteReport(now: number): void {
+    this.#lastEventAt = now;
+    this.#lastEventNumber = undefined;
   }
 
   #charge(cost: number): number {
@@ -248,42 +263,47 @@ export class ServerPolicy {
     this.#pacer.take(units, now);
   }
 
-  #leftReadyAt(charge: number): number {
+  #remainingReadyAt(charge: number): number {
     if (this.#remaining <= 0 || this.#remaining < charge) return this.#resetAt;
-    const paces = this.#options.algorithm === 'bucket' && this.#unit === REQUESTS;
-    return paces ? Math.min(this.#pacer.readyAt(charge), this.#resetAt) : -Infinity;
+    const isPaced = this.#options.algorithm === 'bucket' && this.#unit === REQUESTS;
+    return isPaced ? Math.min(this.#pacer.readyAt(charge), this.#resetAt) : -Infinity;
   }
 
   #windowReadyAt(charge: number, now: number): number {
     const quota = this.#policy?.quota ?? Infinity;
-    if (this.#unit === CONCURRENT_REQUESTS) return this.#open.fewerThanAt(quota, now);
-    // A server's quota may change; what is above it goes when all of it is there.
+    if (this.#unit === CONCURRENT_REQUESTS) return this.#openLeases.fewerThanAt(quota, now);
+    // A server's quota may change, so a cost above it waits until the whole quota is available.
     return this.#window?.readyAt(Math.min(charge, quota), now) ?? -Infinity;
   }
 }
 
-/** Spreads what is left over the time left: a share at once, the rest evenly. */
+/**
+ * Spreads the units that a server says remain over the time until their reset: a share in one burst, the rest
+ * evenly.
+ */
 class Pacer {
+  /** Units taken that the rate has not made up for yet. */
   #debt = 0;
-  #at: number;
-  #rate = Infinity;
+  #updatedAt: number;
+  #unitsPerSecond = Infinity;
   #capacity = 1;
 
   constructor(now: number) {
-    this.#at = now;
+    this.#updatedAt = now;
   }
 
+  /** Starts a new span: `units` over `seconds`, of which `burstShare` can be taken in one burst. */
   spread(units: number, seconds: number, burstShare: number, now: number): void {
     this.#settle(now);
-    this.#rate = Math.max(0, units) / seconds;
+    this.#unitsPerSecond = Math.max(0, units) / seconds;
     this.#capacity = Math.max(1, units * burstShare);
-    // What went in the span before is no debt of this one's, but that it was full.
+    // At most the capacity carries over from the debt of the previous span; then the new span has no burst.
     this.#debt = Math.min(this.#debt, this.#capacity);
   }
 
   readyAt(cost: number): number {
     const missing = this.#debt + Math.min(cost, this.#capacity) - this.#capacity;
-    return missing > 0 ? this.#at + missing / this.#rate : -Infinity;
+    return missing > 0 ? this.#updatedAt + missing / this.#unitsPerSecond : -Infinity;
   }
 
   take(cost: number, now: number): void {
@@ -291,15 +311,16 @@ class Pacer {
     this.#debt += cost;
   }
 
-  /** Of what was taken at that time, what has not been settled since. */
-  giveBack(cost: number, at: number, now: number): void {
+  /** Undoes a take at the time `at`, without the part that the rate has made up for since. */
+  refund(cost: number, at: number, now: number): void {
     this.#settle(now);
-    const settled = now > at ? this.#rate * (now - at) : 0;
+    const settled = now > at ? this.#unitsPerSecond * (now - at) : 0;
     this.#debt = Math.max(0, this.#debt - Math.max(0, cost - settled));
   }
 
   #settle(now: number): void {
-    if (now > this.#at) this.#debt = Math.max(0, this.#debt - this.#rate * (now - this.#at));
-    this.#at = now;
+    const elapsed = now - this.#updatedAt;
+    if (elapsed > 0) this.#debt = Math.max(0, this.#debt - this.#unitsPerSecond * elapsed);
+    this.#updatedAt = now;
   }
 }

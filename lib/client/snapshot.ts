@@ -1,34 +1,35 @@
-// What a limiter writes down so that a restart does not double its quota, and how that is read.
+// The snapshot of a PolicyLimiter, which prevents that a restart doubles its quotas: writing, and reading with
+// all checks.
 
 import { limiterError, refused, show } from '../common/errors.js';
 import { isArray, isRecord } from '../common/kinds.js';
 import { describe, type Policy } from './policies.js';
 import type { SavedLimit, SavedPolicy } from './server-policies.js';
-import type { Accounting, Algorithm } from './windows/index.js';
+import type { AccountingOptions, Algorithm } from './windows/index.js';
 
 const VERSION = 1;
 const KIND = 'PolicyLimiter';
 
-/** A limiter's state, safe for JSON. Times are in seconds, and relative but for `takenAt`. */
+/** The state of a `PolicyLimiter`, safe for JSON. All times but `takenAt` are relative. */
 export interface PolicySnapshot {
   version: typeof VERSION;
   limiter: typeof KIND;
-  /** Wall clock, seconds since 1970. */
+  /** The time of the snapshot by the wall clock, in seconds since 1970. */
   takenAt: number;
   algorithm: Algorithm;
   burstShare: number;
   policies: { name: string | null; quota: number; windowSeconds: number; state: number[] }[];
-  /** How long the upstream wants to be left alone. */
+  /** Seconds for which the upstream must receive no request. */
   blockedSeconds: number;
-  /** What it said is left. */
+  /** What the server said remains. */
   limits: SavedLimit[];
-  /** Its own policies, so far as they count, and what of them is spent. */
+  /** The policies that the server reported and that count, with what is spent of them. */
   told: SavedPolicy[];
 }
 
-/** A snapshot's outermost layer. */
+/** Builds a snapshot from its parts. */
 export function writeSnapshot(
-  how: Accounting,
+  options: AccountingOptions,
   policies: readonly Policy[],
   states: readonly number[][],
   rest: Pick<PolicySnapshot, 'takenAt' | 'blockedSeconds' | 'limits' | 'told'>,
@@ -36,101 +37,106 @@ export function writeSnapshot(
   return {
     version: VERSION,
     limiter: KIND,
-    algorithm: how.algorithm,
-    burstShare: how.burstShare,
-    policies: policies.map(({ name = null, quota, windowSeconds }, at) => {
-      return { name, quota, windowSeconds, state: states[at] ?? [] };
+    algorithm: options.algorithm,
+    burstShare: options.burstShare,
+    policies: policies.map(({ name = null, quota, windowSeconds }, index) => {
+      return { name, quota, windowSeconds, state: states[index] ?? [] };
     }),
     ...rest,
   };
 }
 
 /**
- * The snapshot, checked, of a limiter that counts the same policies in the same way.
- * @throws `ERR_LIMITER_SNAPSHOT`
+ * Checks that a snapshot is valid and belongs to the same policies and accounting, and returns it.
+ * @throws ERR_LIMITER_SNAPSHOT
  */
 export function readSnapshot(
   given: unknown,
-  how: Accounting,
+  options: AccountingOptions,
   policies: readonly Policy[],
 ): PolicySnapshot {
-  const snapshot = record(given, 'a snapshot');
-  is(snapshot, 'version', VERSION);
-  is(snapshot, 'limiter', KIND);
-  is(snapshot, 'algorithm', how.algorithm);
-  is(snapshot, 'burstShare', how.burstShare);
-  amount(snapshot, 'takenAt');
-  amount(snapshot, 'blockedSeconds');
-  const saved = list(snapshot, 'policies');
+  const snapshot = requireRecord(given, 'a snapshot');
+  requireEqual(snapshot, 'version', VERSION);
+  requireEqual(snapshot, 'limiter', KIND);
+  requireEqual(snapshot, 'algorithm', options.algorithm);
+  requireEqual(snapshot, 'burstShare', options.burstShare);
+  requireAmount(snapshot, 'takenAt');
+  requireAmount(snapshot, 'blockedSeconds');
+  const saved = requireArray(snapshot, 'policies');
   if (saved.length !== policies.length) {
-    throw unreadable(`it has ${saved.length} policies, this limiter ${policies.length}`);
+    throw invalidSnapshot(
+      `it has ${saved.length} policies, but the limiter has ${policies.length}`,
+    );
   }
-  for (const [at, policy] of policies.entries()) requireSame(saved[at], policy);
-  for (const limit of list(snapshot, 'limits')) {
-    const told = named(limit, 'a limit of the snapshot');
-    amount(told, 'remaining');
-    amount(told, 'resetSeconds');
-    amount(told, 'blockedSeconds');
-    if (told['quota'] !== null) amount(told, 'quota');
+  for (const [index, policy] of policies.entries()) requireSamePolicy(saved[index], policy, index);
+  for (const limit of requireArray(snapshot, 'limits')) {
+    const fields = requireKey(limit, 'a limit of the snapshot');
+    requireAmount(fields, 'remaining');
+    requireAmount(fields, 'resetSeconds');
+    requireAmount(fields, 'blockedSeconds');
+    if (fields['quota'] !== null) requireAmount(fields, 'quota');
   }
-  for (const policy of list(snapshot, 'told')) {
-    const told = named(policy, 'a told policy of the snapshot');
-    for (const key of ['quota', 'windowSeconds', 'staysSeconds']) amount(told, key);
-    if (told['quota'] === 0 || told['windowSeconds'] === 0) {
-      throw unreadable('a told policy has no quota or no window');
+  for (const policy of requireArray(snapshot, 'told')) {
+    const fields = requireKey(policy, 'a server policy of the snapshot');
+    for (const name of ['quota', 'windowSeconds', 'staysSeconds']) requireAmount(fields, name);
+    if (fields['quota'] === 0 || fields['windowSeconds'] === 0) {
+      throw invalidSnapshot('a server policy has a quota or a window of 0');
     }
-    if (typeof told['unit'] !== 'string') throw wrong('unit', told['unit'], 'a string');
+    if (typeof fields['unit'] !== 'string') throw invalidField('unit', fields['unit'], 'a string');
   }
   return given as PolicySnapshot;
 }
 
-/** The error for a snapshot that cannot be read whole. */
-export function unreadable(why: string): Error {
-  const message = `the snapshot cannot be restored: ${why}`;
+/** Returns the error for a snapshot that is invalid or belongs to another limiter. */
+export function invalidSnapshot(reason: string): Error {
+  const message = `the snapshot cannot be restored: ${reason}`;
   return limiterError(TypeError, 'ERR_LIMITER_SNAPSHOT', message);
 }
 
-function requireSame(given: unknown, policy: Policy): void {
-  const saved = record(given, 'a policy of the snapshot');
+function requireSamePolicy(given: unknown, policy: Policy, index: number): void {
+  const saved = requireRecord(given, 'a policy of the snapshot');
   const { name = null, quota, windowSeconds } = policy;
-  if (saved['name'] === name && saved['quota'] === quota) {
-    if (saved['windowSeconds'] === windowSeconds) return;
-  }
-  throw unreadable(`it does not have the policy ${describe(policy)} in the same place`);
+  const isSame =
+    saved['name'] === name && saved['quota'] === quota && saved['windowSeconds'] === windowSeconds;
+  if (isSame) return;
+  throw invalidSnapshot(`its policies[${index}] must be the policy ${describe(policy)}`);
 }
 
 type Fields = Readonly<Record<string, unknown>>;
 
-function record(given: unknown, what: string): Fields {
+function requireRecord(given: unknown, what: string): Fields {
   if (isRecord(given)) return given;
   throw refused('ERR_LIMITER_SNAPSHOT', what, given, 'an object');
 }
 
-function named(given: unknown, what: string): Fields {
-  const told = record(given, what);
-  for (const key of ['name', 'partitionKey']) {
-    const value = told[key];
-    if (value !== null && typeof value !== 'string') throw wrong(key, value, 'a string or null');
+/** Checks the name and the partition key, which identify a limit or a policy. */
+function requireKey(given: unknown, what: string): Fields {
+  const fields = requireRecord(given, what);
+  for (const name of ['name', 'partitionKey']) {
+    const value = fields[name];
+    if (value !== null && typeof value !== 'string') {
+      throw invalidField(name, value, 'a string or null');
+    }
   }
-  return told;
+  return fields;
 }
 
-function list(fields: Fields, key: string): unknown[] {
-  const value = fields[key];
-  if (!isArray(value)) throw wrong(key, value, 'an array');
+function requireArray(fields: Fields, name: string): unknown[] {
+  const value = fields[name];
+  if (!isArray(value)) throw invalidField(name, value, 'an array');
   return value;
 }
 
-function amount(fields: Fields, key: string): void {
-  const value = fields[key];
+function requireAmount(fields: Fields, name: string): void {
+  const value = fields[name];
   if (typeof value === 'number' && value >= 0 && value < Infinity) return;
-  throw wrong(key, value, 'a finite number of at least 0');
+  throw invalidField(name, value, 'a finite number of at least 0');
 }
 
-function is(fields: Fields, key: string, expected: string | number): void {
-  if (fields[key] !== expected) throw wrong(key, fields[key], show(expected));
+function requireEqual(fields: Fields, name: string, expected: string | number): void {
+  if (fields[name] !== expected) throw invalidField(name, fields[name], show(expected));
 }
 
-function wrong(key: string, given: unknown, accepted: string): Error {
-  return refused('ERR_LIMITER_SNAPSHOT', `${key} of the snapshot`, given, accepted);
+function invalidField(name: string, given: unknown, accepted: string): Error {
+  return refused('ERR_LIMITER_SNAPSHOT', `${name} of the snapshot`, given, accepted);
 }

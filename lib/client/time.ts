@@ -1,25 +1,24 @@
-// Sums of times that never come too early: where a double cannot hold the sum, the next one does.
+// Sums and differences of times in doubles that are never too early. A plain sum is rounded to the nearest
+// double, so it may be early by up to half a unit in the last place.
 
 /**
- * The time `seconds` after `time`, in doubles: never one at which fewer have passed, however large
- * `time` is (epoch seconds have steps of a quarter of a microsecond). Infinities stay what they are.
+ * Returns the time `seconds` after `time`. At that time at least `seconds` have passed, however large `time`
+ * is: epoch seconds have steps of a quarter of a microsecond. Infinities stay infinite.
  */
-export function later(time: number, seconds: number): number {
-  let sum = time + seconds;
-  // Both ways in which a caller may look at it.
-  while (sum - time < seconds || sum - seconds < time) sum += step(sum, time, seconds);
-  return sum;
+export function addSeconds(time: number, seconds: number): number {
+  const sum = time + seconds;
+  // Callers subtract either number from the sum, so both differences must be large enough.
+  return sum - time < seconds || sum - seconds < time ? nudgeUp(sum) : sum;
 }
 
-/** Seconds from `now` until `time`; after waiting them it is not before `time`. 0 once it is past. */
+/** Returns the seconds from `now` until `time`; 0 if `time` has passed. After that wait, `time` has come. */
 export function secondsUntil(time: number, now: number): number {
   if (time <= now) return 0;
-  let seconds = time - now;
-  while (now + seconds < time) seconds += step(seconds, time, now);
-  return seconds;
+  const seconds = time - now;
+  return now + seconds < time ? nudgeUp(seconds) : seconds;
 }
 
-/** What changes `sum`, if no more than it takes to change what the others make of it. */
-function step(sum: number, ...others: readonly number[]): number {
-  return Math.max(Math.abs(sum) * 2 ** -52, ...others.map((time) => Math.abs(time) * 2 ** -53));
+/** Adds one or two units in the last place. One rounding takes away at most half a unit. */
+function nudgeUp(value: number): number {
+  return value + Math.abs(value) * 2 ** -52;
 }

@@ -1,10 +1,11 @@
-// What undici tells the handler of a request, on its way through a limiter: one class for the names that
-// undici has used since 7, one for those before.
+// The request handlers of undici, wrapped by a limiter: one class for the handler interface since undici 7, one
+// for the interface before. Undici 7 still accepts the older handlers outside of `compose`, and undici 6 has no
+// others.
 
 import type { ResponseHeaders } from '../headers/fields.js';
 import type { Lease } from './lease.js';
 import type { PolicyLimiter } from './policy-limiter.js';
-import { readNews } from './response.js';
+import { readLimits } from './response.js';
 
 export interface Controller {
   readonly aborted: boolean;
@@ -17,7 +18,7 @@ export interface Controller {
   resume(): void;
 }
 
-/** Since undici 7. */
+/** The handler interface since undici 7. */
 export interface CurrentHandler {
   onRequestStart(controller: Controller, context: unknown): void;
   onRequestUpgrade?(
@@ -40,11 +41,11 @@ export interface CurrentHandler {
 
 type Abort = (reason?: unknown) => void;
 
-/** Names and values in turn, as bytes or text. */
+/** Names and values alternate, as bytes or text. */
 type RawHeaders = readonly (RawValue | readonly RawValue[])[];
 type RawValue = { toString(encoding?: 'latin1'): string };
 
-/** Up to undici 6. */
+/** The handler interface up to undici 6. */
 export interface LegacyHandler {
   onConnect?(abort: Abort, context: unknown): void;
   onUpgrade?(status: number, headers: RawHeaders | null, socket: unknown): void;
@@ -59,31 +60,33 @@ export interface LegacyHandler {
 
 export type Handler = CurrentHandler | LegacyHandler;
 
-/** Dispatches a request when it has its lease, and tells the handler and the limiter what comes of it. */
-export async function dispatchInTurn(
+/** Acquires a lease and dispatches the request; its events go to the handler and to the limiter. */
+export async function dispatchLimited(
   limiter: PolicyLimiter,
   handler: Handler,
   acquire: (signal: AbortSignal) => Promise<Lease>,
   dispatch: (handler: Handler) => void,
 ): Promise<void> {
-  const turn = new Turn(limiter);
-  const limited =
-    'onRequestStart' in handler ? new LimitedHandler(turn, handler) : new Legacy(turn, handler);
+  const request = new LimitedDispatch(limiter);
+  const limitedHandler =
+    'onRequestStart' in handler
+      ? new LimitedHandler(request, handler)
+      : new LimitedLegacyHandler(request, handler);
   try {
-    limited.announce();
-    await turn.wait(acquire);
-    dispatch(limited);
+    limitedHandler.announce();
+    await request.wait(acquire);
+    dispatch(limitedHandler);
   } catch (error) {
-    limited.fail(error);
+    limitedHandler.fail(error);
   }
 }
 
-/** One request: it waits, is written to a connection, is answered or fails. */
-class Turn {
+/** One dispatched request: it waits, is written to a connection, and is answered or fails. */
+class LimitedDispatch {
   readonly #limiter: PolicyLimiter;
   readonly #waiting = new AbortController();
   #lease: Lease | undefined;
-  /** Once it is written to a connection. */
+  /** Aborts the request on its connection; undefined until it is written to one. */
   #abort: Abort | undefined;
 
   constructor(limiter: PolicyLimiter) {
@@ -105,15 +108,15 @@ class Turn {
   }
 
   start(abort: Abort): void {
-    // Then nothing of it is written.
+    // Undici calls this before it writes the request. Aborting here means that nothing is written.
     if (this.signal.aborted) abort(this.signal.reason);
     else this.#abort = abort;
   }
 
   answer(status: number, headers: ResponseHeaders): void {
-    // Early hints and the like.
+    // Informational responses such as early hints report no limits.
     if (status < 200 && status !== 101) return;
-    const { info, ageSeconds } = readNews(headers);
+    const { info, ageSeconds } = readLimits(headers);
     this.#limiter.update(info, status, { lease: this.#lease, ageSeconds });
     this.#lease?.release();
   }
@@ -125,16 +128,16 @@ class Turn {
 }
 
 class LimitedHandler implements CurrentHandler, Controller {
-  readonly #turn: Turn;
+  readonly #request: LimitedDispatch;
   readonly #handler: CurrentHandler;
   #controller: Controller | undefined;
 
-  constructor(turn: Turn, handler: CurrentHandler) {
-    this.#turn = turn;
+  constructor(request: LimitedDispatch, handler: CurrentHandler) {
+    this.#request = request;
     this.#handler = handler;
   }
 
-  /** So that it can be aborted while it waits. */
+  /** Passes the handler a controller, so that the request can be aborted while it waits. */
   announce(): void {
     this.#handler.onRequestStart(this, null);
   }
@@ -145,11 +148,11 @@ class LimitedHandler implements CurrentHandler, Controller {
 
   onRequestStart(controller: Controller): void {
     this.#controller = controller;
-    this.#turn.start((reason) => controller.abort(reason));
+    this.#request.start((reason) => controller.abort(reason));
   }
 
   onRequestUpgrade(_: Controller, status: number, headers: ResponseHeaders, socket: unknown): void {
-    this.#turn.answer(status, headers);
+    this.#request.answer(status, headers);
     this.#handler.onRequestUpgrade?.(this, status, headers, socket);
   }
 
@@ -158,7 +161,7 @@ class LimitedHandler implements CurrentHandler, Controller {
   }
 
   onResponseStart(_: Controller, status: number, headers: ResponseHeaders, message?: string): void {
-    this.#turn.answer(status, headers);
+    this.#request.answer(status, headers);
     this.#handler.onResponseStart?.(this, status, headers, message);
   }
 
@@ -171,16 +174,16 @@ class LimitedHandler implements CurrentHandler, Controller {
   }
 
   onResponseError(_: Controller, error: unknown): void {
-    this.#turn.fail();
+    this.#request.fail();
     this.#handler.onResponseError?.(this, error);
   }
 
   get aborted(): boolean {
-    return this.#controller?.aborted ?? this.#turn.signal.aborted;
+    return this.#controller?.aborted ?? this.#request.signal.aborted;
   }
 
   get reason(): unknown {
-    return this.#controller?.reason ?? this.#turn.signal.reason;
+    return this.#controller?.reason ?? this.#request.signal.reason;
   }
 
   get paused(): boolean {
@@ -196,7 +199,7 @@ class LimitedHandler implements CurrentHandler, Controller {
   }
 
   abort(reason: unknown): void {
-    this.#turn.abort(reason);
+    this.#request.abort(reason);
   }
 
   pause(): void {
@@ -208,17 +211,18 @@ class LimitedHandler implements CurrentHandler, Controller {
   }
 }
 
-class Legacy implements LegacyHandler {
-  readonly #turn: Turn;
+class LimitedLegacyHandler implements LegacyHandler {
+  readonly #request: LimitedDispatch;
   readonly #handler: LegacyHandler;
 
-  constructor(turn: Turn, handler: LegacyHandler) {
-    this.#turn = turn;
+  constructor(request: LimitedDispatch, handler: LegacyHandler) {
+    this.#request = request;
     this.#handler = handler;
   }
 
+  /** Passes the handler an abort function, so that the request can be aborted while it waits. */
   announce(): void {
-    this.#handler.onConnect?.((reason) => this.#turn.abort(reason), null);
+    this.#handler.onConnect?.((reason) => this.#request.abort(reason), null);
   }
 
   fail(error: unknown): void {
@@ -226,11 +230,11 @@ class Legacy implements LegacyHandler {
   }
 
   onConnect(abort: Abort): void {
-    this.#turn.start(abort);
+    this.#request.start(abort);
   }
 
   onUpgrade(status: number, headers: RawHeaders | null, socket: unknown): void {
-    this.#turn.answer(status, pairs(headers));
+    this.#request.answer(status, toPairs(headers));
     this.#handler.onUpgrade?.(status, headers, socket);
   }
 
@@ -239,7 +243,7 @@ class Legacy implements LegacyHandler {
   }
 
   onHeaders(status: number, headers: RawHeaders, resume: () => void, message: string): boolean {
-    this.#turn.answer(status, pairs(headers));
+    this.#request.answer(status, toPairs(headers));
     return this.#handler.onHeaders?.(status, headers, resume, message) ?? true;
   }
 
@@ -252,7 +256,7 @@ class Legacy implements LegacyHandler {
   }
 
   onError(error: unknown): void {
-    this.#turn.fail();
+    this.#request.fail();
     this.#handler.onError?.(error);
   }
 
@@ -265,12 +269,12 @@ class Legacy implements LegacyHandler {
   }
 }
 
-function pairs(raw: RawHeaders | null): [name: string, value: string][] {
+function toPairs(raw: RawHeaders | null): [name: string, value: string][] {
   const fields: [string, string][] = [];
-  for (let at = 0; raw !== null && at + 1 < raw.length; at += 2) {
-    const lines = raw[at + 1] as RawValue | RawValue[];
-    for (const line of Array.isArray(lines) ? lines : [lines]) {
-      fields.push([String(raw[at]), line.toString('latin1')]);
+  for (let index = 0; raw !== null && index + 1 < raw.length; index += 2) {
+    const values = raw[index + 1] as RawValue | RawValue[];
+    for (const value of Array.isArray(values) ? values : [values]) {
+      fields.push([String(raw[index]), value.toString('latin1')]);
     }
   }
   return fields;

@@ -1,16 +1,21 @@
-// An interceptor for undici, 6 and later: requests wait for quota before they are dispatched, and responses
-// are obeyed. undici's types are not needed; what of them is used here is written down below.
+// limitInterceptor is an interceptor for undici 6 and later: requests wait for quota before they are
+// dispatched, and the limits that responses report are obeyed. It does not import undici; the few types of
+// undici that it needs are declared here.
 
 import { refused } from '../common/errors.js';
 import { isInstance } from '../common/kinds.js';
 import { readOptions } from '../common/options.js';
+import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './options.js';
 import { PolicyLimiter } from './policy-limiter.js';
-import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './request-options.js';
-import { dispatchInTurn, type Handler } from './undici-handler.js';
+import { dispatchLimited, type Handler } from './undici-handler.js';
 
+/** The options of `limitInterceptor`. `deadlineSeconds` counts from the dispatch, and limits only the waiting. */
 export type InterceptorOptions = RequestOptions;
 
-/** Which limiter is for an origin, such as `https://example.org`; undefined: none. */
+/**
+ * Returns the limiter for an origin such as `https://example.org`; undefined means that its requests are not
+ * limited.
+ */
 export type LimiterOf = (origin: string) => PolicyLimiter | undefined;
 
 interface DispatchOptions {
@@ -20,26 +25,44 @@ interface DispatchOptions {
 }
 
 type Dispatch = (options: DispatchOptions, handler: Handler) => boolean;
-/** That of any version of undici. */
+/** The dispatch function of any version of undici. */
 type AnyDispatch = (options: never, handler: never) => boolean;
 
 /**
- * An interceptor for `compose`: `new Agent().compose(limitInterceptor(limiter))`. Each request waits for
- * quota of `limiter`, or of the one that a function gives for its origin, and releases it when the
- * headers of the response have come. Aborting a request ends its waiting. Nothing is repeated: compose
- * undici's `retry` around it. Bodies are not read: of a problem body nothing is known.
+ * Returns an interceptor for `compose` of an undici dispatcher, whose requests wait for quota of `limiter`.
+ * `limiter` may be a function that returns the limiter for an origin. A lease is released when the headers of
+ * the response have arrived. Aborting a request ends its waiting. It retries nothing: compose undici's `retry`
+ * after it. It does not read bodies, so problem bodies have no effect.
  *
  * A request fails with the errors of `acquire`: `ERR_LIMITER_DEADLINE`, `ERR_LIMITER_QUEUE`,
- * `ERR_LIMITER_COST`. Its quota goes back where it failed before it was written to a connection.
+ * `ERR_LIMITER_COST`. Its quota is refunded if it fails before it is written to a connection.
  *
- * @throws `ERR_LIMITER_OPTION` for what is not accepted
+ * @throws ERR_LIMITER_OPTION for invalid arguments
+ *
+ * @example
+ * import { createServer } from 'node:http';
+ * import type { AddressInfo } from 'node:net';
+ * import { limitInterceptor, PolicyLimiter } from 'relay-limiter/client';
+ * import { Agent, request } from 'undici';
+ *
+ * const server = createServer((_, response) => response.end('done'));
+ * await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+ * const { port } = server.address() as AddressInfo;
+ *
+ * const limiter = new PolicyLimiter({ policies: [{ quota: 5, windowSeconds: 1 }] });
+ * const dispatcher = new Agent().compose(limitInterceptor(limiter, { deadlineSeconds: 30 }));
+ *
+ * const { statusCode, body } = await request(`http://127.0.0.1:${port}/`, { dispatcher });
+ * console.log(statusCode, await body.text());
+ * await dispatcher.close();
+ * server.close();
  */
 export function limitInterceptor(
   limiter: PolicyLimiter | LimiterOf,
   options?: InterceptorOptions,
 ): <D extends AnyDispatch>(dispatch: D) => D {
   if (!isInstance(limiter, PolicyLimiter) && typeof limiter !== 'function') {
-    const accepted = 'a PolicyLimiter, or a function that gives one for an origin';
+    const accepted = 'a PolicyLimiter, or a function that returns one for an origin';
     throw refused('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
   }
   const given = readOptions('limitInterceptor', options, REQUEST_OPTIONS);
@@ -48,17 +71,18 @@ export function limitInterceptor(
   const intercept = (dispatch: Dispatch): Dispatch => {
     return (request, handler) => {
       const origin = String(request.origin ?? '').replace(/\/$/, '');
-      const own = limiterOf(origin);
-      if (own === undefined) return dispatch(request, handler);
-      const about = { url: `${origin}${request.path}`, method: request.method.toUpperCase() };
+      const originLimiter = limiterOf(origin);
+      if (originLimiter === undefined) return dispatch(request, handler);
+      const limited = { url: `${origin}${request.path}`, method: request.method.toUpperCase() };
       const acquire = (signal: AbortSignal) =>
-        own.acquire({
-          cost: settings.cost(about),
-          priority: settings.priority(about),
+        originLimiter.acquire({
+          cost: settings.cost(limited),
+          priority: settings.priority(limited),
           deadlineSeconds: settings.deadlineSeconds,
           signal,
         });
-      void dispatchInTurn(own, handler, acquire, (limited) => dispatch(request, limited));
+      const send = (limitedHandler: Handler) => dispatch(request, limitedHandler);
+      void dispatchLimited(originLimiter, handler, acquire, send);
       return true;
     };
   };

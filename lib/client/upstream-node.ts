@@ -1,104 +1,108 @@
-// One node of a pool: what it allows, how fast it answers, how often it fails.
+// One node of a pool: its limits, its latency and its failures.
 
 import type { RateLimitInfo } from '../headers/types.js';
-import { FadingAverage } from './average.js';
+import { DecayingAverage } from './average.js';
 import { Breaker, type BreakerState } from './breaker.js';
 import { type Lease, OpenLeases } from './lease.js';
+import type { UpdateContext } from './options.js';
 import type { Policy } from './policies.js';
-import type { PolicyLimiter, PolicyLimiterState, UpdateContext } from './policy-limiter.js';
+import type { PolicyLimiter, PolicyLimiterState } from './policy-limiter.js';
 import { secondsUntil } from './time.js';
 
-/** A node that was slow is tried again soon, since one slow answer is all that it costs. */
+/** Short, so that a slow node is soon tried again: that costs no more than one slow answer. */
 const LATENCY_HALF_LIFE_SECONDS = 10;
 const FAILURES_HALF_LIFE_SECONDS = 60;
-/** What a failure costs, in seconds, besides the time that the next try takes. */
+/** The assumed cost of a failure in seconds, besides the time of the next attempt. */
 const FAILURE_SECONDS = 1;
 
-/** How things stand with a node; a copy. */
+/** The state of a node; a copy. */
 export interface NodeState extends Omit<PolicyLimiterState, 'waiting'> {
-  /** Seconds until the next request may go there. */
+  /** Seconds until the next request may be sent to the node. */
   waitSeconds: number;
-  /** Requests under way. */
+  /** The number of requests under way. */
   inFlight: number;
-  /** From sending a request to its response, lately; nearly 0 where it has long not been used. */
+  /**
+   * The recent average time from sending a request to its response, in seconds. It approaches 0 while the node
+   * is not used.
+   */
   latencySeconds: number;
-  /** The share of requests that failed lately. */
+  /** The share of recent requests that failed. */
   failureShare: number;
-  /** `open`: left alone since too many failed; `half-open`: the next one is a probe. */
+  /** `open`: too many requests failed, so none are sent; `half-open`: the next request is a probe. */
   breaker: BreakerState;
 }
 
 export class UpstreamNode {
   readonly name: string;
-  /** The highest cost that can go there. */
-  readonly most: number;
-  readonly #makeLimiter: () => PolicyLimiter;
+  /** The highest cost that the node accepts. */
+  readonly maxCost: number;
+  readonly #createLimiter: () => PolicyLimiter;
   readonly #now: () => number;
-  readonly #changed: () => void;
+  readonly #onChange: () => void;
   readonly #breaker: Breaker;
-  readonly #latency = new FadingAverage(LATENCY_HALF_LIFE_SECONDS);
-  readonly #failures = new FadingAverage(FAILURES_HALF_LIFE_SECONDS, 0);
-  readonly #open = new OpenLeases<NodeLease>();
+  readonly #latency = new DecayingAverage(LATENCY_HALF_LIFE_SECONDS);
+  readonly #failures = new DecayingAverage(FAILURES_HALF_LIFE_SECONDS, 0);
+  readonly #openLeases = new OpenLeases<NodeLease>();
   #limiter: PolicyLimiter;
   #isUpdating = false;
 
   constructor(
     name: string,
     policies: readonly Policy[],
-    makeLimiter: () => PolicyLimiter,
+    createLimiter: () => PolicyLimiter,
     now: () => number,
     random: () => number,
-    changed: () => void,
+    onChange: () => void,
   ) {
     this.name = name;
-    this.most = Math.min(...policies.map(({ quota }) => quota));
-    this.#makeLimiter = makeLimiter;
+    this.maxCost = Math.min(...policies.map(({ quota }) => quota));
+    this.#createLimiter = createLimiter;
     this.#now = now;
-    this.#changed = () => {
-      if (!this.#isUpdating) changed();
+    this.#onChange = () => {
+      if (!this.#isUpdating) onChange();
     };
     this.#breaker = new Breaker(random);
-    this.#limiter = makeLimiter();
-    this.#limiter.onChange(this.#changed);
+    this.#limiter = createLimiter();
+    this.#limiter.onChange(this.#onChange);
   }
 
-  /** Requests under way. */
+  /** Returns the number of requests under way. */
   inFlight(now: number): number {
-    return this.#open.size(now);
+    return this.#openLeases.size(now);
   }
 
-  /** Until `cost` may go there; Infinity: never. */
+  /** Returns the seconds until `cost` can be taken; Infinity means never. */
   waitSeconds(cost: number, now: number): number {
     return Math.max(this.#limiter.delaySeconds(cost), secondsUntil(this.#breaker.readyAt(), now));
   }
 
-  /** Until that much more can all have gone there, in requests of any size. */
+  /** Returns the seconds before which `units`, in requests of any size, cannot all be sent. */
   backlogSeconds(units: number): number {
     return this.#limiter.backlogSeconds(units);
   }
 
-  /** Whether it has failed too often to be waited for. */
+  /** Whether the breaker is not closed: then it makes no sense to wait for this node. */
   isBroken(now: number): boolean {
     return this.#breaker.state(now) !== 'closed';
   }
 
-  /** From sending a request to a good response: where it fails, one more try is needed. */
+  /** Returns the expected seconds from sending a request to a good response: a failure needs one more attempt. */
   expectedSeconds(now: number): number {
     const latency = this.#latency.value(now);
     return latency + this.#failures.value(now) * (latency + FAILURE_SECONDS);
   }
 
-  /** To be called only where the wait is 0. */
+  /** Takes `cost`. Must be called only if `waitSeconds` is 0. */
   take(cost: number, now: number): NodeLease {
     const quota = this.#limiter.tryLease(cost) as Lease;
-    const lease = new NodeLease(this, quota, now, (isSent) => this.#ended(lease, isSent));
-    this.#breaker.take(lease, now);
-    this.#open.forget(now);
-    this.#open.add(lease);
+    const lease = new NodeLease(this, quota, now, (isSent) => this.#onLeaseEnd(lease, isSent));
+    this.#breaker.start(lease, now);
+    this.#openLeases.expire(now);
+    this.#openLeases.add(lease);
     return lease;
   }
 
-  /** A response came. `latencySeconds`: since it was sent. */
+  /** Records a response. `latencySeconds` is the time since the request was sent. */
   update(
     lease: NodeLease,
     latencySeconds: number,
@@ -114,34 +118,39 @@ export class UpstreamNode {
       this.#isUpdating = false;
     }
     lease.isAnswered = true;
-    // From a cache: it was not the node that answered.
-    if ((context.ageSeconds ?? 0) > 0) this.#changed();
-    else this.#answered(lease, latencySeconds, status, now);
+    // A cached response does not come from the node, so it says nothing about latency and failures.
+    if ((context.ageSeconds ?? 0) > 0) this.#onChange();
+    else this.#recordAnswer(lease, latencySeconds, status, now);
   }
 
-  #answered(lease: NodeLease, latencySeconds: number, status: number | undefined, now: number) {
+  #recordAnswer(
+    lease: NodeLease,
+    latencySeconds: number,
+    status: number | undefined,
+    now: number,
+  ): void {
     if (status !== undefined && status >= 500) {
-      this.#failed(lease, now);
+      this.#recordFailure(lease, now);
       return;
     }
     this.#failures.add(0, now);
-    this.#breaker.answered(lease);
-    // A refusal is quickly made.
+    this.#breaker.succeed(lease);
+    // A node refuses faster than it answers, so refusals would make it look fast.
     if (status !== 429) this.#latency.add(latencySeconds, now);
-    this.#changed();
+    this.#onChange();
   }
 
-  /** No response came. */
+  /** Records that no response came. */
   fail(lease: NodeLease, now: number): void {
     lease.isAnswered = true;
-    this.#failed(lease, now);
+    this.#recordFailure(lease, now);
     lease.release();
   }
 
   state(now: number): NodeState {
     const { waiting: _, ...limiter } = this.#limiter.state();
     return {
-      waitSeconds: this.waitSeconds(Math.min(1, this.most), now),
+      waitSeconds: this.waitSeconds(Math.min(1, this.maxCost), now),
       inFlight: this.inFlight(now),
       latencySeconds: this.#latency.value(now),
       failureShare: this.#failures.value(now),
@@ -154,49 +163,52 @@ export class UpstreamNode {
     return this.#limiter.snapshot();
   }
 
-  /** Reads a snapshot; what comes back puts it in the place of what is known. */
+  /** Reads a snapshot. Returns a function that replaces the node's state by it. */
   restore(snapshot: object): () => void {
-    const limiter = this.#makeLimiter();
+    const limiter = this.#createLimiter();
     limiter.restore(snapshot);
     return () => {
       this.#limiter = limiter;
-      limiter.onChange(this.#changed);
+      limiter.onChange(this.#onChange);
     };
   }
 
-  /** Who does not answer must not look fast: one that was given up would have taken longer still. */
-  #ended(lease: NodeLease, isSent: boolean): void {
+  /**
+   * Counts the time of a request that the caller gave up as latency, if it is above the average: a node that
+   * does not answer must not look fast, and the answer would have taken even longer.
+   */
+  #onLeaseEnd(lease: NodeLease, isSent: boolean): void {
     const now = this.#now();
-    this.#open.delete(lease);
-    this.#breaker.ended(lease);
+    this.#openLeases.delete(lease);
+    this.#breaker.end(lease);
     const seconds = now - lease.at;
     const isSlow = seconds > this.#latency.value(now);
     if (isSent && !lease.isAnswered && isSlow) this.#latency.add(seconds, now);
   }
 
-  #failed(lease: NodeLease, now: number): void {
+  #recordFailure(lease: NodeLease, now: number): void {
     this.#failures.add(1, now);
-    this.#breaker.failed(lease, this.#failures.value(now), now);
-    this.#changed();
+    this.#breaker.fail(lease, this.#failures.value(now), now);
+    this.#onChange();
   }
 }
 
-/** The quota that a request has taken of a node. */
+/** The quota that a request has taken from a node. */
 export class NodeLease implements Lease {
   readonly node: UpstreamNode;
   readonly quota: Lease;
-  /** When it was taken, in seconds of the pool's clock. */
+  /** The time of the take, in seconds of the pool's clock. */
   readonly at: number;
-  /** Set by the node, once it is known what came of the request. */
+  /** The node sets this once the result of the request is known. */
   isAnswered = false;
-  readonly #ended: (isSent: boolean) => void;
+  readonly #onEnd: (isSent: boolean) => void;
   #isOpen = true;
 
-  constructor(node: UpstreamNode, quota: Lease, at: number, ended: (isSent: boolean) => void) {
+  constructor(node: UpstreamNode, quota: Lease, at: number, onEnd: (isSent: boolean) => void) {
     this.node = node;
     this.quota = quota;
     this.at = at;
-    this.#ended = ended;
+    this.#onEnd = onEnd;
   }
 
   get cost(): number {
@@ -214,7 +226,7 @@ export class NodeLease implements Lease {
   }
 
   #end(isSent: boolean): void {
-    if (this.#isOpen) this.#ended(isSent);
+    if (this.#isOpen) this.#onEnd(isSent);
     this.#isOpen = false;
   }
 }

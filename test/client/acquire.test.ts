@@ -295,8 +295,8 @@ describe('the queue', () => {
     const many = 1000;
     for (let n = 0; n < many; n += 1) {
       // One that is in time, one of the same priority that is not.
-      queue.enter(request(n % 3, 1e9)).catch(noted);
-      queue.enter(request(0, 1)).catch(noted);
+      queue.enqueue(request(n % 3, 1e9)).catch(noted);
+      queue.enqueue(request(0, 1)).catch(noted);
     }
     expect(queue.size).toBe(many);
     expect(looks).toBeLessThan(10 * many);

@@ -252,15 +252,18 @@ describe('what cannot be read whole', () => {
     [{ ...good, takenAt: null }, 'takenAt of the snapshot must be a finite number of at least 0'],
     [{ ...good, blockedSeconds: -1 }, 'blockedSeconds of the snapshot must be'],
     [{ ...good, policies: {} }, 'policies of the snapshot must be an array'],
-    [{ ...good, policies: [first] }, 'it has 1 policies, this limiter 2'],
-    [{ ...good, policies: [second, first] }, 'the policy 240 in 60 s in the same place'],
+    [{ ...good, policies: [first] }, 'it has 1 policies, but the limiter has 2'],
+    [
+      { ...good, policies: [second, first] },
+      'its policies[0] must be the policy 240 units in 60 s',
+    ],
     [
       { ...good, policies: [first, { ...second, name: null }] },
-      'the policy "long", 21600 in 10800',
+      'its policies[1] must be the policy "long", 21600 units in 10800 s',
     ],
-    [{ ...good, policies: [first, { ...second, state: 'full' }] }, 'the state of a policy'],
-    [{ ...good, policies: [first, { ...second, state: [1, 2] }] }, 'the state of a policy'],
-    [{ ...good, policies: [first, { ...second, state: [null] }] }, 'the state of a policy'],
+    [{ ...good, policies: [first, { ...second, state: 'full' }] }, 'invalid policy state'],
+    [{ ...good, policies: [first, { ...second, state: [1, 2] }] }, 'invalid policy state'],
+    [{ ...good, policies: [first, { ...second, state: [null] }] }, 'invalid policy state'],
     [{ ...good, limits: [7] }, 'a limit of the snapshot must be an object'],
     [{ ...good, limits: [{ name: 7 }] }, 'name of the snapshot must be a string or null'],
     [
@@ -271,8 +274,8 @@ describe('what cannot be read whole', () => {
     [{ ...good, told: undefined }, 'told of the snapshot must be an array'],
     [{ ...good, told: [{ ...window, unit: 7 }] }, 'unit of the snapshot must be a string'],
     [{ ...good, told: [{ ...window, staysSeconds: -1 }] }, 'staysSeconds of the snapshot must'],
-    [{ ...good, told: [{ ...window, quota: 0 }] }, 'a told policy has no quota'],
-    [{ ...good, told: [window, { ...window, state: ['x'] }] }, 'the state of a policy'],
+    [{ ...good, told: [{ ...window, quota: 0 }] }, 'a server policy has a quota or a window of 0'],
+    [{ ...good, told: [window, { ...window, state: ['x'] }] }, 'invalid policy state'],
   ])('%j', (snapshot, message) => {
     const restore = () => limiter.restore(snapshot as object);
     expect(codeOf(restore)).toBe('ERR_LIMITER_SNAPSHOT');

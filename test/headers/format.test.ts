@@ -180,7 +180,10 @@ describe('refused', () => {
     [policy({ name: null }), 'policies[0].name must be a string of printable ASCII, got null'],
     [policy({ name: 'fü' }), 'policies[0].name must be a string of printable ASCII, got "fü"'],
     [limit({ name: 'a\nb' }), 'limits[0].name must be'],
-    [policy({ quota: -1 }), 'policies[0].quota must be a number of at least 0, of at most 15 digits'],
+    [
+      policy({ quota: -1 }),
+      'policies[0].quota must be a number of at least 0, of at most 15 digits',
+    ],
     [policy({ quota: Number.NaN }), 'policies[0].quota must be'],
     [policy({ quota: '5' }), 'policies[0].quota must be'],
     [policy({ quota: 1e15 }), 'policies[0].quota must be'],

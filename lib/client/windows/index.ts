@@ -1,4 +1,4 @@
-// Quotas by the name of their algorithm: fresh, or as they were saved.
+// Creates and restores quotas by the name of their algorithm.
 
 import type { Policy } from '../policies.js';
 import { BucketWindow } from './bucket.js';
@@ -8,39 +8,46 @@ import { SlidingWindow } from './sliding.js';
 
 export type { Quotas } from './quotas.js';
 
-/** How windows are counted; each is described in its file. */
+/**
+ * How windows are counted. `bucket`: one token bucket per window; `sliding`: an exact sliding log; `fixed`:
+ * fixed windows as in aiohivebot.
+ */
 export type Algorithm = 'bucket' | 'sliding' | 'fixed';
 
-export interface Accounting {
+export interface AccountingOptions {
   readonly algorithm: Algorithm;
-  /** Which share of a quota may go at once; `bucket` alone has it. */
+  /** The share of a quota that can be sent in one burst. Only `bucket` uses it. */
   readonly burstShare: number;
 }
 
-export function freshQuotas(how: Accounting, policies: readonly Policy[], now: number): Quotas {
-  if (how.algorithm === 'fixed') return new FixedWindows(policies, now);
+export function createQuotas(
+  options: AccountingOptions,
+  policies: readonly Policy[],
+  now: number,
+): Quotas {
+  if (options.algorithm === 'fixed') return new FixedWindows(policies, now);
   return new IndependentWindows(
     policies.map((policy) =>
-      how.algorithm === 'bucket'
-        ? new BucketWindow(policy, how.burstShare)
+      options.algorithm === 'bucket'
+        ? new BucketWindow(policy, options.burstShare)
         : new SlidingWindow(policy),
     ),
   );
 }
 
-/** What `Quotas.save` gave, its times counting from `now`; undefined where it cannot be read. */
-export function restoredQuotas(
-  how: Accounting,
+/** Restores what `Quotas.save` returned; its times count from `now`. Returns undefined for an invalid state. */
+export function restoreQuotas(
+  options: AccountingOptions,
   policies: readonly Policy[],
   saved: readonly unknown[],
   now: number,
 ): Quotas | undefined {
-  if (how.algorithm === 'fixed') return FixedWindows.restore(policies, saved, now);
-  const windows = policies.map((policy, at) =>
-    how.algorithm === 'bucket'
-      ? BucketWindow.restore(policy, how.burstShare, saved[at], now)
-      : SlidingWindow.restore(policy, saved[at], now),
+  if (options.algorithm === 'fixed') return FixedWindows.restore(policies, saved, now);
+  const windows = policies.map((policy, index) =>
+    options.algorithm === 'bucket'
+      ? BucketWindow.restore(policy, options.burstShare, saved[index], now)
+      : SlidingWindow.restore(policy, saved[index], now),
   );
-  const whole = windows.filter((window) => window !== undefined);
-  return whole.length === windows.length ? new IndependentWindows(whole) : undefined;
+  const valid = windows.filter((window) => window !== undefined);
+  return valid.length === windows.length ? new IndependentWindows(valid) : undefined;
 }

@@ -1,32 +1,34 @@
-// What an algorithm does with quotas. It knows policies, costs and times; no servers, queues or leases.
+// The interfaces of an algorithm that counts quotas. It handles policies, costs and times only: no servers,
+// queues or leases. Times are seconds of a monotonic clock.
 
-/** The accounting of several windows, each of which every request counts in. */
+/** The accounting of several windows. Every request counts in each of them. */
 export interface Quotas {
   /**
-   * The earliest time at which `cost` may go, not after `now` where it may at once. A cost above a
-   * quota never may: then a time before which that much, in parts, cannot all have gone.
+   * Returns the earliest time at which `cost` can be taken; it is not after `now` if `cost` can be taken now.
+   * A cost above a quota can never be taken at once: then this is a time before which such an amount cannot
+   * have been taken in parts.
    */
   readyAt(cost: number, now: number): number;
-  /** Counts `cost`, whether or not it may go. */
+  /** Counts `cost`, even if it exceeds what is available. */
   take(cost: number, now: number): void;
   /**
-   * Undoes a take of `cost` at the time `at`, as far as that cannot lead to more than a quota in any
-   * interval of its window. A take is undone once.
+   * Undoes a take of `cost` at the time `at`, as far as this cannot lead to more than a quota in any interval
+   * of its window. Must be called once at most for each take.
    */
-  giveBack(cost: number, at: number, now: number): void;
-  /** Finite numbers for each window; times are relative to `now`. */
+  refund(cost: number, at: number, now: number): void;
+  /** Returns finite numbers for each window. Times are relative to `now`. */
   save(now: number): number[][];
 }
 
-/** One window of an algorithm that counts each for itself. */
+/** One window of an algorithm that counts its windows independently. */
 export interface QuotaWindow {
   readyAt(cost: number, now: number): number;
   take(cost: number, now: number): void;
-  giveBack(cost: number, at: number, now: number): void;
+  refund(cost: number, at: number, now: number): void;
   save(now: number): number[];
 }
 
-/** Windows of which none knows the others: a request goes when the last of them lets it. */
+/** Independent windows: a request can be sent when every window allows it. */
 export class IndependentWindows implements Quotas {
   readonly #windows: readonly QuotaWindow[];
 
@@ -44,8 +46,8 @@ export class IndependentWindows implements Quotas {
     for (const window of this.#windows) window.take(cost, now);
   }
 
-  giveBack(cost: number, at: number, now: number): void {
-    for (const window of this.#windows) window.giveBack(cost, at, now);
+  refund(cost: number, at: number, now: number): void {
+    for (const window of this.#windows) window.refund(cost, at, now);
   }
 
   save(now: number): number[][] {
@@ -53,12 +55,10 @@ export class IndependentWindows implements Quotas {
   }
 }
 
-/**
- * A saved window, or undefined where it is none: finite numbers, as many as `fits` takes.
- */
-export function savedNumbers(
+/** Returns a saved window: finite numbers that `isValid` accepts. Returns undefined for anything else. */
+export function readSavedNumbers(
   saved: unknown,
-  fits: (numbers: number[]) => boolean,
+  isValid: (numbers: number[]) => boolean,
 ): number[] | undefined {
-  return Array.isArray(saved) && saved.every(Number.isFinite) && fits(saved) ? saved : undefined;
+  return Array.isArray(saved) && saved.every(Number.isFinite) && isValid(saved) ? saved : undefined;
 }

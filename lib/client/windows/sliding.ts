@@ -1,25 +1,25 @@
-// A sliding log for one quota window: what went in the last w seconds, to the unit.
+// A sliding log for one quota window: the exact units of the last `windowSeconds`.
 //
-// Exact for whole costs up to 65,536 units a window. Beyond that, and for small fractions, neighbours
-// are kept as one, under the time of the later: memory stays bounded, and up to 1/65,536 of the quota
-// is counted a little too long, never too short.
+// It is exact for whole costs up to 65,536 units per window. For larger quotas and small fractions, adjacent
+// entries are merged under the time of the later one. So memory is bounded, and up to 1/65,536 of the quota
+// counts slightly too long, never too short.
 
 import type { Policy } from '../policies.js';
-import { later } from '../time.js';
-import { type QuotaWindow, savedNumbers } from './quotas.js';
+import { addSeconds } from '../time.js';
+import { type QuotaWindow, readSavedNumbers } from './quotas.js';
 
-const MOST_GROUPS = 65_536;
-// A snapshot is written often, and need not be that exact.
-const MOST_SAVED = 1_024;
-// Entries that are gone are cut off when there are more of them than others, and so many.
-const TRIM = 1_024;
+const MAX_ENTRIES = 65_536;
+// Snapshots are written often and need less precision.
+const MAX_SAVED_ENTRIES = 1_024;
+// Expired entries are removed if they are more than this and more than half of the log.
+const TRIM_ENTRIES = 1_024;
 
 export class SlidingWindow implements QuotaWindow {
   readonly #quota: number;
   readonly #windowSeconds: number;
   #times: number[] = [];
   #costs: number[] = [];
-  /** The oldest entry that counts. */
+  /** The index of the oldest entry that counts. */
   #head = 0;
   #used = 0;
 
@@ -29,11 +29,11 @@ export class SlidingWindow implements QuotaWindow {
   }
 
   static restore(policy: Policy, saved: unknown, now: number): SlidingWindow | undefined {
-    const numbers = savedNumbers(saved, isLog);
+    const numbers = readSavedNumbers(saved, isLog);
     if (numbers === undefined) return undefined;
     const window = new SlidingWindow(policy);
-    for (let at = 0; at < numbers.length; at += 2) {
-      window.take(numbers[at + 1] as number, now + (numbers[at] as number));
+    for (let index = 0; index < numbers.length; index += 2) {
+      window.take(numbers[index + 1] as number, now + (numbers[index] as number));
     }
     return window;
   }
@@ -43,10 +43,10 @@ export class SlidingWindow implements QuotaWindow {
     const rounds = Math.max(0, Math.ceil(cost / this.#quota) - 1);
     const missing = this.#used + cost - rounds * this.#quota - this.#quota;
     let ready = missing > 0 ? now : -Infinity;
-    let at = this.#head;
-    for (let freed = 0; freed < missing && at < this.#times.length; at += 1) {
-      freed += this.#costs[at] as number;
-      ready = this.#end(this.#times[at] as number);
+    let index = this.#head;
+    for (let freed = 0; freed < missing && index < this.#times.length; index += 1) {
+      freed += this.#costs[index] as number;
+      ready = this.#expiryOf(this.#times[index] as number);
     }
     return rounds > 0 ? Math.max(ready, now) + rounds * this.#windowSeconds : ready;
   }
@@ -56,57 +56,58 @@ export class SlidingWindow implements QuotaWindow {
     if (cost === 0) return;
     this.#used += cost;
     const last = this.#times.length - 1;
-    const open = last >= this.#head ? (this.#costs[last] as number) + cost : Infinity;
-    if (open <= this.#quota / MOST_GROUPS || this.#times[last] === now) {
+    const merged = last >= this.#head ? (this.#costs[last] as number) + cost : Infinity;
+    if (merged <= this.#quota / MAX_ENTRIES || this.#times[last] === now) {
       this.#times[last] = now;
-      this.#costs[last] = open;
+      this.#costs[last] = merged;
     } else {
       this.#times.push(now);
       this.#costs.push(cost);
     }
   }
 
-  giveBack(cost: number, at: number, now: number): void {
-    if (this.#end(at) <= now) return;
-    // Its group has that time or, joined by others, a later one.
-    const group = this.#firstNotBefore(at);
-    const counted = this.#costs[group] ?? 0;
+  refund(cost: number, at: number, now: number): void {
+    if (this.#expiryOf(at) <= now) return;
+    // The take's entry has this time, or a later one if later takes were merged into it.
+    const entry = this.#firstNotBefore(at);
+    const counted = this.#costs[entry] ?? 0;
     this.#used -= Math.min(cost, counted);
     if (counted > cost) {
-      this.#costs[group] = counted - cost;
+      this.#costs[entry] = counted - cost;
     } else {
-      // Nothing of it is left, and nothing may stay: refunds must not fill the log.
-      this.#times.splice(group, 1);
-      this.#costs.splice(group, 1);
+      // Empty entries are removed, so that refunds cannot fill the log.
+      this.#times.splice(entry, 1);
+      this.#costs.splice(entry, 1);
     }
   }
 
   save(now: number): number[] {
     this.#expire(now);
     const saved: number[] = [];
-    for (let at = this.#head; at < this.#times.length; at += 1) {
-      const cost = this.#costs[at] as number;
-      const age = (this.#times[at] as number) - now;
-      const open = (saved.at(-1) ?? Infinity) + cost;
-      if (open <= this.#quota / MOST_SAVED) saved.splice(-2, 2, age, open);
+    for (let index = this.#head; index < this.#times.length; index += 1) {
+      const cost = this.#costs[index] as number;
+      const age = (this.#times[index] as number) - now;
+      const merged = (saved.at(-1) ?? Infinity) + cost;
+      if (merged <= this.#quota / MAX_SAVED_ENTRIES) saved.splice(-2, 2, age, merged);
       else saved.push(age, cost);
     }
     return saved;
   }
 
-  #end(time: number): number {
-    return later(time, this.#windowSeconds);
+  /** Returns the time from which an entry no longer counts. */
+  #expiryOf(time: number): number {
+    return addSeconds(time, this.#windowSeconds);
   }
 
   #expire(now: number): void {
     const times = this.#times;
-    while (this.#head < times.length && this.#end(times[this.#head] as number) <= now) {
+    while (this.#head < times.length && this.#expiryOf(times[this.#head] as number) <= now) {
       this.#used -= this.#costs[this.#head] as number;
       this.#head += 1;
     }
-    // Sums of fractions drift; nothing is nothing.
+    // Sums of fractions accumulate rounding errors; an empty log resets them.
     if (this.#head === times.length) this.#used = 0;
-    if (this.#head > TRIM && this.#head * 2 > times.length) {
+    if (this.#head > TRIM_ENTRIES && this.#head * 2 > times.length) {
       this.#times = times.slice(this.#head);
       this.#costs = this.#costs.slice(this.#head);
       this.#head = 0;
@@ -125,10 +126,12 @@ export class SlidingWindow implements QuotaWindow {
   }
 }
 
-/** Pairs of an age, rising and not after the snapshot, and a cost. */
+/** Whether the numbers are pairs of a relative time, ascending and at most 0, and a cost above 0. */
 function isLog(numbers: number[]): boolean {
   return (
     numbers.length % 2 === 0 &&
-    numbers.every((n, at) => (at % 2 === 0 ? n <= 0 && n >= (numbers[at - 2] ?? n) : n > 0))
+    numbers.every((n, index) =>
+      index % 2 === 0 ? n <= 0 && n >= (numbers[index - 2] ?? n) : n > 0,
+    )
   );
 }
