@@ -1,4 +1,4 @@
-// Waiting for quota: order, ageing, leaving, deadlines, and waits that one timer cannot hold.
+// PolicyLimiter.acquire: order, ageing, signals, deadlines, and waits longer than one timer can wait.
 
 import fc from 'fast-check';
 import {
@@ -20,14 +20,14 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** On the virtual clock that the timers run on. */
+/** Returns a limiter on the virtual clock of the fake timers. */
 function limiterOf(options: Partial<PolicyLimiterOptions> = {}): PolicyLimiter {
   return new PolicyLimiter({ policies: ONE_A_SECOND, clock: () => Date.now() / 1000, ...options });
 }
 
 const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
 
-/** Acquires, and notes who was served or refused, in order. */
+/** Returns a function that acquires, and the names of the calls that were served or rejected, in order. */
 function noting(limiter: PolicyLimiter) {
   const served: string[] = [];
   const failed: Record<string, unknown> = {};
@@ -42,8 +42,8 @@ function noting(limiter: PolicyLimiter) {
   return { served, failed, enter };
 }
 
-describe('order', () => {
-  it('takes at once what may go now, and one after the other what may not', async () => {
+describe('PolicyLimiter.acquire', () => {
+  it('resolves at once if quota is available, then one call after the other', async () => {
     const limiter = limiterOf();
     const { served, enter } = noting(limiter);
     for (const name of ['a', 'b', 'c']) enter(name);
@@ -59,7 +59,7 @@ describe('order', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('is first in, first out within a priority, the higher first', async () => {
+  it('serves higher priorities first, and first in, first out within a priority', async () => {
     const { served, enter } = noting(limiterOf());
     enter('first');
     enter('low 1', { priority: -1 });
@@ -72,11 +72,11 @@ describe('order', () => {
     expect(served).toEqual(['first', 'high 1', 'high 2', 'normal 1', 'normal 2', 'low 1', 'low 2']);
   });
 
-  it('ages: who has waited agingSeconds longer goes before one step of priority', async () => {
+  it('serves a call that has waited agingSeconds longer before one step of priority', async () => {
     const { served, enter } = noting(limiterOf({ agingSeconds: 3 }));
     enter('first');
     enter('old');
-    // More come than go, all of them more important.
+    // More calls arrive than are served, all of them with a higher priority.
     for (let n = 0; n < 8; n += 1) {
       enter(`high ${n}`, { priority: 1 });
       await pass(0.5);
@@ -86,7 +86,7 @@ describe('order', () => {
     expect(served).toHaveLength(10);
   });
 
-  it('keeps who waits for much from being overtaken by who wants little', async () => {
+  it('does not let a small cost overtake a large one', async () => {
     const limiter = limiterOf({
       policies: [{ quota: 10, windowSeconds: 10 }],
       algorithm: 'sliding',
@@ -97,7 +97,7 @@ describe('order', () => {
     enter('little');
     expect(limiter.tryAcquire()).toBe(false);
     expect(limiter.tryLease()).toBeNull();
-    // What the quotas alone allow.
+    // `delaySeconds` does not count the waiting calls.
     expect(limiter.delaySeconds()).toBe(0);
     await pass(10);
     expect(served).toEqual(['some', 'all']);
@@ -105,7 +105,7 @@ describe('order', () => {
     expect(served).toEqual(['some', 'all', 'little']);
   });
 
-  it('is that of a sorted list, whoever leaves', async () => {
+  it('serves in the order of a sorted list, whichever calls are aborted', async () => {
     const entry = fc.record({ priority: fc.integer({ min: -30, max: 30 }), leaves: fc.boolean() });
     await fc.assert(
       fc.asyncProperty(
@@ -135,8 +135,8 @@ describe('order', () => {
   });
 });
 
-describe('leaving', () => {
-  it('rejects at once with the reason of the signal, and spends nothing', async () => {
+describe('the signal of PolicyLimiter.acquire', () => {
+  it('rejects the call at once with its reason, and nothing is spent', async () => {
     const limiter = limiterOf();
     limiter.tryAcquire();
     const before = JSON.stringify(limiter.snapshot());
@@ -148,12 +148,12 @@ describe('leaving', () => {
     await pass(0);
     expect(failed).toEqual({ leaves: 'enough' });
     expect(JSON.stringify(limiter.snapshot())).toBe(before);
-    // Its turn is the next one's.
+    // The next call is served at the time of the aborted one.
     await pass(1);
     expect(served).toEqual(['stays']);
   });
 
-  it('lets the next go at once where it wants less', async () => {
+  it('frees quota at once for a next call of lower cost', async () => {
     const limiter = limiterOf({
       policies: [{ quota: 10, windowSeconds: 10 }],
       algorithm: 'sliding',
@@ -168,14 +168,14 @@ describe('leaving', () => {
     expect(served).toEqual(['little']);
   });
 
-  it('is done before it begins where the signal has been aborted', async () => {
+  it('rejects the call before it begins if it has already aborted', async () => {
     const limiter = limiterOf();
     const signal = AbortSignal.abort('never mind');
     await expect(limiter.acquire({ signal })).rejects.toBe('never mind');
     expect(limiter.tryAcquire()).toBe(true);
   });
 
-  it('means nothing once served', async () => {
+  it('has no effect once the call is served', async () => {
     const limiter = limiterOf();
     limiter.tryAcquire();
     const controller = new AbortController();
@@ -187,8 +187,8 @@ describe('leaving', () => {
   });
 });
 
-describe('a deadline', () => {
-  it('fails at once when it cannot be met, and says when it could', async () => {
+describe('the deadline of PolicyLimiter.acquire', () => {
+  it('rejects the call at once if it cannot be met, with the earliest time', async () => {
     const limiter = limiterOf();
     const { failed, enter } = noting(limiter);
     for (const name of ['now', 'in 1 s', 'in 2 s']) enter(name);
@@ -206,7 +206,7 @@ describe('a deadline', () => {
     expect(limiter.state().waiting).toBe(4);
   });
 
-  it('of 0 is for who may go now', async () => {
+  it('of 0 allows only a call that can be served now', async () => {
     const limiter = limiterOf();
     await expect(limiter.acquire({ deadlineSeconds: 0 })).resolves.toMatchObject({ cost: 1 });
     await expect(limiter.acquire({ deadlineSeconds: 0 })).rejects.toMatchObject({
@@ -215,7 +215,7 @@ describe('a deadline', () => {
     });
   });
 
-  it('means nothing once served', async () => {
+  it('has no effect once the call is served', async () => {
     const limiter = limiterOf();
     limiter.tryAcquire();
     const { served, enter } = noting(limiter);
@@ -225,7 +225,7 @@ describe('a deadline', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it.each([1e9, 1_795_000_000_123])('is met to the moment, at %d', async (time) => {
+  it.each([1e9, 1_795_000_000_123])('is met exactly, at %d ms', async (time) => {
     vi.setSystemTime(time);
     const { served, failed, enter } = noting(limiterOf());
     enter('first');
@@ -236,7 +236,7 @@ describe('a deadline', () => {
     expect(served).toEqual(['first', 'second', 'third']);
   });
 
-  it('ends a wait that others have made longer', async () => {
+  it('ends a wait that other calls have made longer', async () => {
     const limiter = limiterOf();
     const { served, failed, enter } = noting(limiter);
     enter('first');
@@ -251,7 +251,7 @@ describe('a deadline', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('ends the wait of who is next as soon as the upstream asks for more time', async () => {
+  it('ends the wait of the first call as soon as the upstream asks for more time', async () => {
     const limiter = limiterOf();
     limiter.tryAcquire();
     const { failed, enter } = noting(limiter);
@@ -264,8 +264,8 @@ describe('a deadline', () => {
   });
 });
 
-describe('the queue', () => {
-  it('is bounded', async () => {
+describe('the queue of PolicyLimiter', () => {
+  it('is bounded by maxQueue', async () => {
     const limiter = limiterOf({ maxQueue: 2 });
     limiter.tryAcquire();
     const { served, failed, enter } = noting(limiter);
@@ -276,7 +276,7 @@ describe('the queue', () => {
     expect(served).toEqual(['a', 'b']);
   });
 
-  it('takes in many with deadlines without looking at all who wait each time', () => {
+  it('accepts many calls with deadlines without a scan of all waiting calls', () => {
     const queue = new WaitQueue(
       { now: () => 0, delay: (cost: number) => cost, take: () => undefined },
       { maxQueue: 10_000, agingSeconds: 10 },
@@ -294,7 +294,7 @@ describe('the queue', () => {
     const noted = (error: unknown) => error;
     const many = 1000;
     for (let n = 0; n < many; n += 1) {
-      // One that is in time, one of the same priority that is not.
+      // One call meets its deadline; another of the same priority does not.
       queue.enqueue(request(n % 3, 1e9)).catch(noted);
       queue.enqueue(request(0, 1)).catch(noted);
     }
@@ -302,7 +302,7 @@ describe('the queue', () => {
     expect(looks).toBeLessThan(10 * many);
   });
 
-  it('is served when quota comes back', async () => {
+  it('is served when quota is refunded', async () => {
     const limiter = limiterOf({ policies: [{ quota: 1, windowSeconds: 3600 }] });
     const lease = await limiter.acquire();
     const { served, enter } = noting(limiter);
@@ -314,7 +314,7 @@ describe('the queue', () => {
     expect(served).toEqual(['waits']);
   });
 
-  it('waits longer than a timer can: 30 days', async () => {
+  it('waits longer than one timer can: 30 days', async () => {
     const limiter = limiterOf({ policies: [{ quota: 1, windowSeconds: 30 * DAY }] });
     limiter.tryAcquire();
     const { served, failed, enter } = noting(limiter);
@@ -330,7 +330,7 @@ describe('the queue', () => {
     });
   });
 
-  it('tells those who wait when the clock fails', async () => {
+  it('rejects the waiting calls when the clock fails', async () => {
     let broken = false;
     const clock = () => (broken ? Number.NaN : Date.now() / 1000);
     const limiter = limiterOf({ clock });
@@ -346,13 +346,13 @@ describe('the queue', () => {
     expect(limiter.tryAcquire()).toBe(true);
   });
 
-  it('keeps the pace over thousands', async () => {
+  it('keeps the pace over thousands of calls', async () => {
     const policies = [{ quota: 100, windowSeconds: 10 }];
     const limiter = limiterOf({ policies });
     const { served, enter } = noting(limiter);
     for (let n = 0; n < 3000; n += 1) enter(String(n));
     await pass(100);
-    // Ten at once, then nine a second.
+    // Ten in one burst, then nine per second.
     expect(served.length).toBeGreaterThanOrEqual(905);
     expect(served.length).toBeLessThanOrEqual(910);
     expect(served).toEqual(Array.from(served, (_, n) => String(n)));

@@ -1,4 +1,4 @@
-// What `npm run demo:client` runs: its exit codes, its servers, and the demonstration itself.
+// The command `npm run demo:client`: its exit codes, its servers and the demonstration itself.
 
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -13,7 +13,7 @@ describe('the client demonstration', () => {
     expect(output).toContain('--requests N');
   });
 
-  it('exits with 2 for a wrong flag', async () => {
+  it('exits with 2 for an invalid flag', async () => {
     const { code, output } = await start(MAIN, ['--requests', '0']).ended;
     expect(code).toBe(2);
     expect(output).toMatch(/^demo:client: .+ \(npm run demo:client -- --help\)\n$/);
@@ -26,8 +26,8 @@ describe('the client demonstration', () => {
     expect((await demo.ended).code).toBe(130);
   });
 
-  it('has all requests answered, and says that the promise is kept', async () => {
-    // Fewer than the smallest quota: whatever the machine does, no server has a reason to refuse any.
+  it('answers all requests and reports that the promise is kept', async () => {
+    // Fewer requests than the smallest quota, so no server can refuse one, however slow the machine is.
     const { code, output } = await start(MAIN, ['--requests', '300']).ended;
     expect(output).toContain('relay-limiter kept its promise');
     expect(output).toMatch(/429 in all +0 +0\n/);

@@ -1,4 +1,4 @@
-// The parts of `npm run demo:client` on a virtual clock: flags, nodes, the client with relay-limiter, the verdict.
+// The parts of `npm run demo:client` on a virtual clock: flags, nodes, the client with relay-limiter, and the verdict.
 
 import { parseRateLimitHeaders } from 'relay-limiter/headers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -13,7 +13,7 @@ import { seeded } from '../support/random.js';
 
 describe('the client demonstration', () => {
   it.each(['--requests 0', '--requests many', '--requests 10001', '--frobnicate', 'surplus'])(
-    'refuses %s',
+    'rejects the flags %s',
     (args) => {
       expect(() => readFlags(args.split(' '))).toThrow(WrongFlag);
     },
@@ -36,7 +36,7 @@ describe('limitedClient', () => {
       setTimeout(resolve, seconds * 1000);
     });
 
-  /** Servers that are called without a network, which takes up to 0.2 s for a request. */
+  /** Creates servers that need no network. A request takes up to 0.2 s to arrive. */
   function virtualServers() {
     const nodes = new Map<string, LimitedNode>();
     vi.stubGlobal('fetch', async (url: string) => {
@@ -53,9 +53,9 @@ describe('limitedClient', () => {
     };
   }
 
-  // The seed says where in their windows the nodes are when the first request comes.
+  // The seed determines the phase of the nodes' windows at the first request.
   it.each([1, 2])(
-    'is refused once at most, and not where there are headers, seed %i',
+    'is refused at most once, and never by a node with headers (seed %i)',
     async (seed) => {
       vi.spyOn(Math, 'random').mockImplementation(seeded(seed));
       const { signal } = new AbortController();
@@ -65,7 +65,7 @@ describe('limitedClient', () => {
       });
       while (result === undefined) await vi.advanceTimersByTimeAsync(100);
       expect(result.done).toBe(1800);
-      // Longer than the shortest window: they were held back.
+      // Longer than the shortest window, so requests were delayed.
       expect(result.seconds).toBeGreaterThan(4);
       const [ann, bob, cid] = result.nodes;
       expect([ann?.refused, bob?.refused]).toEqual([0, 0]);
@@ -78,7 +78,7 @@ describe('limitedClient', () => {
 describe('LimitedNode', () => {
   const THREE = [{ name: 'a', quota: 3, windowSeconds: 1000 }];
 
-  /** What a node answers at those times; its window ends at 1000. */
+  /** Returns the answers of a node at those times. Its window ends at 1000. */
   function answers(draft: NodeSpec['draft'], times: readonly number[]) {
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const node = new LimitedNode({ ...(NODES[0] as NodeSpec), draft, policies: THREE }, 0);
@@ -86,7 +86,7 @@ describe('LimitedNode', () => {
     return times.map((time) => node.answer(time));
   }
 
-  it('enforces its policy, and says when the window is over', () => {
+  it('enforces its policy and reports the end of its window', () => {
     const all = answers(undefined, [0, 1, 2, 3, 4.5, 1000]);
     expect(all.map(({ status }) => status)).toEqual([200, 200, 200, 429, 429, 200]);
     expect(all.map(({ headers }) => headers)).toEqual([
@@ -95,7 +95,7 @@ describe('LimitedNode', () => {
     ]);
   });
 
-  it.each([11, 7] as const)('says what is left, in the words of draft %i', (draft) => {
+  it.each([11, 7] as const)('reports what remains in the format of draft %i', (draft) => {
     const said = answers(draft, [1, 1, 1, 1]).map(({ headers }) => parseRateLimitHeaders(headers));
     expect(said.map(({ limits }) => limits[0]?.remaining)).toEqual([2, 1, 0, 0]);
     const name = draft === 11 ? 'a' : null;
@@ -115,7 +115,7 @@ describe('the verdict of the demonstration', () => {
     [[0, 0, 2], ['cid refused 2, where 1 is the most']],
     [[1, 0, 0], ['ann refused 1, where 0 is the most']],
     [[0, 3, 0], ['bob refused 3, where 0 is the most']],
-  ])('on %o refusals', (refused, failed) => {
+  ])('is correct for %o refusals', (refused, failed) => {
     const outcome = { limited: phase(...refused), naive: phase(50, 60, 70) };
     expect(failures(outcome)).toEqual(failed);
     const kept = failed.length === 0;

@@ -1,4 +1,4 @@
-// Real servers on the loopback interface, for tests of clients.
+// Real servers on the loopback interface, for the tests of the client.
 
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -11,14 +11,14 @@ export interface Received {
   headers: IncomingMessage['headers'];
 }
 
-/** Answers a request: `at` of those that came before it. */
+/** Answers a request. `at` is the number of requests before it. */
 export type Answer = (response: ServerResponse, request: Received, at: number) => void;
 
 export interface TestServer {
   /** Such as `http://127.0.0.1:1234`. */
   readonly origin: string;
   readonly received: Received[];
-  /** Connections that are open. */
+  /** Returns the number of open connections. */
   connections(): Promise<number>;
   close(): Promise<void>;
 }
@@ -28,7 +28,7 @@ afterEach(async () => {
   for (const server of open) await server.close();
 });
 
-/** Listens until the test is over. */
+/** Starts a server that listens until the end of the test. */
 export async function serve(answer: Answer): Promise<TestServer> {
   const received: Received[] = [];
   const http = createServer(async (request, response) => {
@@ -38,7 +38,7 @@ export async function serve(answer: Answer): Promise<TestServer> {
     received.push({ method, url, body, headers });
     answer(response, received[received.length - 1] as Received, received.length - 1);
   });
-  // Or a request that comes seconds after another one could meet a connection that is just being closed.
+  // Otherwise a request could use a connection that the server is just closing, seconds after the last one.
   http.keepAliveTimeout = 0;
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
   const server: TestServer = {
@@ -55,14 +55,14 @@ export async function serve(answer: Answer): Promise<TestServer> {
   return server;
 }
 
-/** One that is no more: connections to it are refused. */
+/** Returns a server that has been closed: connections to it are refused. */
 export async function goneServer(): Promise<TestServer> {
   const server = await serve(() => {});
   await server.close();
   return server;
 }
 
-/** Refuses the first requests with that status and those fields, then says yes. */
+/** Refuses the first `times` requests with that status and those fields, then answers `yes`. */
 export function refusing(times: number, status: number, fields: Record<string, string>): Answer {
   return (response, _, at) => {
     if (at < times) response.writeHead(status, fields).end('no');

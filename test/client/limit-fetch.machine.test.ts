@@ -1,10 +1,10 @@
-// What limitFetch keeps of requests that are over, as the garbage collector tells.
+// The memory that limitFetch keeps of finished requests, measured by garbage collection.
 
 import { limitFetch, PolicyLimiter } from 'relay-limiter/client';
 import { expect, it } from 'vitest';
 import { collectGarbage } from '../support/garbage.js';
 
-it('limitFetch keeps nothing of a request of which nothing can be read any more', async () => {
+it('limitFetch keeps no memory of a request once its response cannot be read any more', async () => {
   const { signal } = new AbortController();
   const followers: WeakRef<AbortSignal>[] = [];
   const answers = [() => new Response(null), () => new Response('text'), () => Promise.reject()];
@@ -19,7 +19,7 @@ it('limitFetch keeps nothing of a request of which nothing can be read any more'
     await response?.text();
   }
   expect(followers).toHaveLength(60);
-  // Normally 0. A third of the requests is of each kind of answer: a kind that is kept is 20.
+  // Normally 0. Each of three kinds of answers has 20 requests, so a leak of one kind is 20.
   await expect
     .poll(() => {
       collectGarbage();

@@ -1,4 +1,4 @@
-// limitFetch over real HTTP: what it sends, repeats and gives up; with Node's fetch and undici's.
+// limitFetch over real HTTP, with the fetch of Node and of undici: what it sends, retries and gives up.
 
 import { limitFetch, PolicyLimiter, UpstreamPool } from 'relay-limiter/client';
 import { parseRateLimitHeaders } from 'relay-limiter/headers';
@@ -19,7 +19,7 @@ const FETCHES: [name: string, fetch: Fetch][] = [
 const plenty = { policies: [{ quota: 1000, windowSeconds: 1 }] };
 const NOW = { 'Retry-After': '0' };
 
-/** A limiter that refuses nothing, and forgets a block at once: its clock jumps. */
+/** Returns a limiter without delays: its clock jumps past every block. */
 function hastyLimiter(): PolicyLimiter {
   let time = 0;
   return new PolicyLimiter({
@@ -31,7 +31,7 @@ function hastyLimiter(): PolicyLimiter {
   });
 }
 
-/** Quota that was given back can be told from quota that was spent. */
+/** Returns a limiter of one unit, which shows whether quota was refunded or spent: its clock stands still. */
 function single(): PolicyLimiter {
   return new PolicyLimiter({
     policies: [{ quota: 1, windowSeconds: 3600 }],
@@ -40,14 +40,14 @@ function single(): PolicyLimiter {
   });
 }
 
-/** On a clock that stands still: no latency, and nodes are chosen by `random` alone. */
+/** Returns a pool on a clock that stands still: there is no latency, so only `random` chooses the nodes. */
 function poolOf(servers: TestServer[], quota = 1000): UpstreamPool {
   const file = servers.map(({ origin }) => [origin, { policies: [{ w: 1, v: quota }] }]);
   return new UpstreamPool(Object.fromEntries(file), { clock: manualClock(), random: seeded(1) });
 }
 
-describe.each(FETCHES)('%s', (_, plain) => {
-  it('is sent what was given', async () => {
+describe.each(FETCHES)('limitFetch with %s', (_, plain) => {
+  it('sends what it was given', async () => {
     const server = await serve((response, { method, url, body, headers }) => {
       response.end(JSON.stringify([method, url, body, headers['x-a']]));
     });
@@ -60,7 +60,7 @@ describe.each(FETCHES)('%s', (_, plain) => {
     expect(await json(url, init)).toEqual(['POST', '/a?b=c', 'text', '1']);
   });
 
-  it.each([429, 503])('repeats what was refused with %i', async (status) => {
+  it.each([429, 503])('retries after status %i', async (status) => {
     const server = await serve(refusing(2, status, NOW));
     const response = await limitFetch(plain, hastyLimiter())(server.origin);
     expect(await response.text()).toBe('yes');
@@ -75,7 +75,7 @@ describe.each(FETCHES)('%s', (_, plain) => {
     expect(server.received).toHaveLength(3);
   });
 
-  it('repeats a body that is no stream', async () => {
+  it('repeats a body that is not a stream', async () => {
     for (const body of ['text', new TextEncoder().encode('text'), new Blob(['text'])]) {
       const server = await serve(refusing(1, 503, NOW));
       const init = { method: 'PUT', body };
@@ -93,7 +93,7 @@ describe.each(FETCHES)('%s', (_, plain) => {
     expect(server.received.map(({ body }) => body)).toEqual(['text']);
   });
 
-  it('repeats after a connection that broke off', async () => {
+  it('retries after a broken connection', async () => {
     const server = await serve((response, _, at) => {
       if (at === 0) response.socket?.destroy();
       else response.end('yes');
@@ -102,13 +102,13 @@ describe.each(FETCHES)('%s', (_, plain) => {
     expect(await response.text()).toBe('yes');
   });
 
-  it('fails as fetch does where there is never a response', async () => {
+  it('rejects as fetch does if no response ever comes', async () => {
     const { origin } = await goneServer();
     const limited = limitFetch(plain, hastyLimiter());
     await expect(limited(origin)).rejects.toMatchObject({ cause: { code: 'ECONNREFUSED' } });
   });
 
-  it('goes to the nodes of a pool, whatever host a URL names', async () => {
+  it('sends requests to the nodes of a pool, whatever host a URL names', async () => {
     const server = await serve((response) => response.end());
     const limited = limitFetch(plain, poolOf([server]));
     for (const url of ['/a?b#c', 'https://elsewhere.example/a?b', '//elsewhere.example//a']) {
@@ -120,7 +120,7 @@ describe.each(FETCHES)('%s', (_, plain) => {
     expect(urls).toEqual(['/a?b', '/a?b', '//a', '/a', '//127.0.0.9/a']);
   });
 
-  it('repeats on another node', async () => {
+  it('retries on another node', async () => {
     const servers = [await serve(refusing(9, 503, NOW)), await serve(refusing(9, 503, NOW))];
     const good = await serve(refusing(0, 503, NOW));
     const response = await limitFetch(plain, poolOf([...servers, good]))('/');
@@ -128,7 +128,7 @@ describe.each(FETCHES)('%s', (_, plain) => {
     expect(servers.every(({ received }) => received.length <= 1)).toBe(true);
   });
 
-  it('repeats on another node, though that is slower', async () => {
+  it('retries on another node even if that is slower', async () => {
     const gone = await goneServer();
     const slow = await serve((response) => response.end());
     const pool = poolOf([gone, slow]);
@@ -138,7 +138,7 @@ describe.each(FETCHES)('%s', (_, plain) => {
     expect(pool.state().nodes[gone.origin]?.failureShare).toBeCloseTo(0.2);
   });
 
-  it('leaves a node that is gone', async () => {
+  it('avoids a node that is down', async () => {
     const gone = await goneServer();
     const good = await serve((response) => response.end());
     const pool = poolOf([gone, good]);
@@ -149,8 +149,8 @@ describe.each(FETCHES)('%s', (_, plain) => {
   });
 });
 
-describe('a Request', () => {
-  it('is sent, and repeated with its body', async () => {
+describe('a Request passed to limitFetch', () => {
+  it('is sent and repeated with its body', async () => {
     const server = await serve(refusing(2, 429, NOW));
     const request = new Request(`${server.origin}/a`, {
       method: 'PUT',
@@ -165,7 +165,7 @@ describe('a Request', () => {
     expect(request.bodyUsed).toBe(true);
   });
 
-  it('goes to a node with all that it has, and what init changes', async () => {
+  it('is sent to a node with all its properties and the changes of init', async () => {
     const servers = [await serve(refusing(9, 503, NOW)), await serve(refusing(9, 503, NOW))];
     const request = new Request('https://elsewhere.example/a', {
       method: 'PUT',
@@ -182,8 +182,8 @@ describe('a Request', () => {
   });
 });
 
-describe('what is not repeated', () => {
-  it('a POST whose connection broke off: it may have arrived', async () => {
+describe('limitFetch', () => {
+  it('does not retry a POST after a broken connection, because it may have arrived', async () => {
     const server = await serve((response) => response.socket?.destroy());
     const post = limitFetch(fetch, hastyLimiter())(server.origin, { method: 'POST', body: 'x' });
     await expect(post).rejects.toThrow(TypeError);
@@ -191,8 +191,8 @@ describe('what is not repeated', () => {
   });
 });
 
-describe('connections', () => {
-  it('are free again when a refusal is not read', async () => {
+describe('a connection of limitFetch', () => {
+  it('is freed when a refusal is not read', async () => {
     const large = 'x'.repeat(1_000_000);
     const server = await serve((response, _, at) => {
       if (at < 20) response.writeHead(503, NOW).end(large);
@@ -200,13 +200,13 @@ describe('connections', () => {
     });
     const limited = limitFetch(fetch, hastyLimiter(), { maxAttempts: 21 });
     expect(await (await limited(server.origin)).text()).toBe('yes');
-    // Those of cancelled responses are closed; one that nobody reads would stay.
+    // Connections of cancelled responses are closed; one of an unread response would stay open.
     await expect.poll(() => server.connections()).toBeLessThanOrEqual(1);
   });
 });
 
-describe('signals', () => {
-  it('a signal ends a request under way; the node has not failed', async () => {
+describe('a signal passed to limitFetch', () => {
+  it('aborts a request under way, which is not a failure of the node', async () => {
     const server = await serve(() => {});
     const pool = poolOf([server]);
     const abort = new AbortController();
@@ -219,7 +219,7 @@ describe('signals', () => {
     expect(state).toMatchObject({ failureShare: 0, inFlight: 0 });
   });
 
-  it('a signal ends the reading of a body', async () => {
+  it('aborts the reading of a body', async () => {
     const server = await serve((response) => response.write('begun, '));
     const limited = limitFetch(fetch, new PolicyLimiter(plenty), { deadlineSeconds: 3600 });
     const abort = new AbortController();
@@ -229,7 +229,7 @@ describe('signals', () => {
     await expect(reading).rejects.toThrow();
   });
 
-  it('the signal of a Request ends the reading of its body, whatever has been collected', async () => {
+  it('aborts the reading of a body through a Request, even after garbage collection', async () => {
     const server = await serve((response) => response.write('begun, '));
     const abort = new AbortController();
     const request = new Request(server.origin, { signal: abort.signal });
@@ -243,32 +243,35 @@ describe('signals', () => {
   });
 });
 
-describe('what can never be sent', () => {
+describe('limitFetch', () => {
   const mistakes: [string, () => Parameters<Fetch>][] = [
     ['a GET with a body', () => ['/', { body: 'a' }]],
-    ['a field whose name is none', () => ['/', { headers: { 'a b': '1' } }]],
+    ['a header with an invalid name', () => ['/', { headers: { 'a b': '1' } }]],
     ['a stream without duplex', () => ['/', { method: 'PUT', body: new Blob(['a']).stream() }]],
   ];
-  it.each(mistakes)('%s: spends nothing, and no node is to blame', async (_, make) => {
-    for (const [, plain] of FETCHES) {
-      const server = await serve((response) => response.end());
-      const pool = poolOf([server], 1);
-      let sent = 0;
-      const counting: Fetch = (input, init) => {
-        sent += 1;
-        return plain(input, init);
-      };
-      await expect(limitFetch(counting, pool)(...make())).rejects.toThrow(TypeError);
-      expect(sent).toBe(1);
-      expect(pool.state().nodes[server.origin]).toMatchObject({
-        failureShare: 0,
-        inFlight: 0,
-        waitSeconds: 0,
-      });
-    }
-  });
+  it.each(mistakes)(
+    'spends nothing and blames no node for %s, which can never be sent',
+    async (_, make) => {
+      for (const [, plain] of FETCHES) {
+        const server = await serve((response) => response.end());
+        const pool = poolOf([server], 1);
+        let sent = 0;
+        const counting: Fetch = (input, init) => {
+          sent += 1;
+          return plain(input, init);
+        };
+        await expect(limitFetch(counting, pool)(...make())).rejects.toThrow(TypeError);
+        expect(sent).toBe(1);
+        expect(pool.state().nodes[server.origin]).toMatchObject({
+          failureShare: 0,
+          inFlight: 0,
+          waitSeconds: 0,
+        });
+      }
+    },
+  );
 
-  it('a Request whose body has been read', async () => {
+  it('spends nothing for a Request whose body has been read', async () => {
     for (const method of ['PUT', 'POST']) {
       const server = await serve((response) => response.end());
       const pool = poolOf([server], 1);
@@ -279,7 +282,7 @@ describe('what can never be sent', () => {
       const limiter = single();
       await expect(limitFetch(fetch, limiter)(request)).rejects.toThrow(TypeError);
       expect(limiter.delaySeconds()).toBe(0);
-      // With another body it can.
+      // With another body it can be sent.
       const response = await limitFetch(fetch, limiter)(
         new Request(server.origin, { method, body: 'abc' }),
         { body: 'other' },
@@ -289,7 +292,7 @@ describe('what can never be sent', () => {
     }
   });
 
-  it('a URL that is none', async () => {
+  it('spends nothing for an invalid URL', async () => {
     for (const [, plain] of FETCHES) {
       const limiter = single();
       await expect(limitFetch(plain, limiter)('not a url')).rejects.toThrow(TypeError);

@@ -1,4 +1,4 @@
-// limitFetch on a virtual clock and virtual servers: waiting, repeating, deadlines, and what responses say.
+// limitFetch on a virtual clock and virtual servers: waiting, retries, signals and deadlines.
 
 import { getEventListeners } from 'node:events';
 import { limitFetch, PolicyLimiter, UpstreamPool } from 'relay-limiter/client';
@@ -16,7 +16,7 @@ import {
 
 type Fetch = typeof fetch;
 
-// The default clock of limiters is faked with the timers.
+// The fake timers also replace the default clock of limiters.
 beforeEach(() => {
   vi.useFakeTimers();
 });
@@ -29,7 +29,7 @@ const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
 const plenty = { policies: [{ quota: 1000, windowSeconds: 1 }] };
 const NOW = { 'Retry-After': '0' };
 
-/** A limiter that refuses nothing, and forgets a block at once: its clock jumps. */
+/** Returns a limiter without delays: its clock jumps past every block. */
 function hastyLimiter(): PolicyLimiter {
   let time = 0;
   return new PolicyLimiter({
@@ -46,7 +46,7 @@ function poolOf(servers: VirtualServer[], quota = 1000): UpstreamPool {
   return new UpstreamPool(Object.fromEntries(file), { random: seeded(1) });
 }
 
-/** What a promise has come to, without waiting for it. */
+/** Returns the outcome of a promise, without waiting for it. */
 function watched(promise: Promise<unknown>): { resolved?: unknown; rejected?: unknown } {
   const outcome: { resolved?: unknown; rejected?: unknown } = {};
   promise.then(
@@ -61,7 +61,7 @@ function watched(promise: Promise<unknown>): { resolved?: unknown; rejected?: un
 }
 
 describe('limitFetch', () => {
-  it('takes quota for each request, and waits for it', async () => {
+  it('takes quota for each request and waits for it', async () => {
     const server = serve(good);
     const limiter = new PolicyLimiter({
       policies: [{ quota: 2, windowSeconds: 10 }],
@@ -99,7 +99,7 @@ describe('limitFetch', () => {
   });
 });
 
-describe('what is repeated', () => {
+describe('limitFetch', () => {
   it.each([
     ['GET', undefined, 3],
     ['get', undefined, 3],
@@ -110,7 +110,7 @@ describe('what is repeated', () => {
     ['GET', { retryMethods: ['post'] }, 1],
     ['GET', { maxAttempts: 1 }, 1],
     ['GET', { maxAttempts: 5 }, 5],
-  ])('%s with %o: %i attempts', async (method, options, attempts) => {
+  ])('sends a refused %s with %o %i times', async (method, options, attempts) => {
     const server = serve(refusing(9, 429, NOW));
     const response = await limitFetch(
       virtualFetch,
@@ -121,14 +121,14 @@ describe('what is repeated', () => {
     expect(server.received).toHaveLength(attempts);
   });
 
-  it.each([500, 502, 404, 403])('not %i', async (status) => {
+  it.each([500, 502, 404, 403])('does not retry after status %i', async (status) => {
     const server = serve(refusing(9, status, NOW));
     const response = await limitFetch(virtualFetch, hastyLimiter())(server.origin);
     expect(response.status).toBe(status);
     expect(server.received).toHaveLength(1);
   });
 
-  it('in a new turn each time: other requests may come between', async () => {
+  it('waits in the queue again before each retry', async () => {
     const server = serve(refusing(1, 429, { 'Retry-After': '10' }));
     const limited = limitFetch(virtualFetch, new PolicyLimiter(plenty), { priority: () => 1 });
     const first = watched(limited(`${server.origin}/1`));
@@ -140,15 +140,15 @@ describe('what is repeated', () => {
   });
 });
 
-describe('signals and deadlines', () => {
-  /** One request an hour, of which some have gone. */
+describe('limitFetch', () => {
+  /** Returns a limiter of one request per hour, of which `sent` are spent. */
   const oneAnHour = (sent = 1) => {
     const limiter = new PolicyLimiter({ policies: [{ quota: 1, windowSeconds: 3600 }] });
     for (let n = 0; n < sent; n += 1) limiter.tryAcquire();
     return limiter;
   };
 
-  it('a signal ends the waiting, with its reason, and nothing is sent', async () => {
+  it('rejects with the reason of a signal that aborts while it waits, and sends nothing', async () => {
     const server = serve(good);
     const abort = new AbortController();
     const gone = limitFetch(virtualFetch, oneAnHour())(server.origin, { signal: abort.signal });
@@ -157,7 +157,7 @@ describe('signals and deadlines', () => {
     expect(server.received).toEqual([]);
   });
 
-  it('a signal ends the waiting for another attempt', async () => {
+  it('rejects with the reason of a signal that aborts while it waits for a retry', async () => {
     const server = serve(refusing(9, 429, { 'Retry-After': '600' }));
     const limiter = new PolicyLimiter(plenty);
     const abort = new AbortController();
@@ -172,7 +172,7 @@ describe('signals and deadlines', () => {
     expect(server.received).toHaveLength(1);
   });
 
-  it('a deadline that cannot be met fails at once', async () => {
+  it('rejects at once if a deadline cannot be met', async () => {
     const limited = limitFetch(virtualFetch, oneAnHour(), { deadlineSeconds: 60 });
     await expect(limited('http://a.example')).rejects.toMatchObject({
       code: 'ERR_LIMITER_DEADLINE',
@@ -180,7 +180,7 @@ describe('signals and deadlines', () => {
     });
   });
 
-  it('a deadline ends a request under way; the node has failed', async () => {
+  it('aborts a request at the deadline, which counts as a failure of the node', async () => {
     const server = serve(never);
     const pool = poolOf([server]);
     const gone = watched(limitFetch(virtualFetch, pool, { deadlineSeconds: 10 })('/'));
@@ -193,7 +193,7 @@ describe('signals and deadlines', () => {
     expect(state).toMatchObject({ failureShare: expect.closeTo(0.2), inFlight: 0 });
   });
 
-  it('a deadline that was spent in the queue is no fault of the node', async () => {
+  it('does not count a deadline that passed in the queue as a failure of the node', async () => {
     const server = serve(never);
     const pool = new UpstreamPool({ [server.origin]: { policies: [{ w: 30, v: 1 }] } });
     await pool.acquire();
@@ -207,7 +207,7 @@ describe('signals and deadlines', () => {
   it.each<[string, { deadlineSeconds?: number }]>([
     ['a deadline', { deadlineSeconds: 5 }],
     ['a signal', {}],
-  ])('%s is not waited for again and again with a node that never answers', async (_, options) => {
+  ])('learns from %s that a node never answers', async (_, options) => {
     const hanging = serve(never);
     const answering = serve(good);
     const limited = limitFetch(virtualFetch, poolOf([hanging, answering]), options);
@@ -224,7 +224,7 @@ describe('signals and deadlines', () => {
     expect(outcomes.filter(({ resolved }) => resolved).length).toBeGreaterThanOrEqual(17);
   });
 
-  it('a deadline may be longer than a timer', async () => {
+  it('accepts a deadline longer than one timer can wait', async () => {
     const hanging = ((_, init) =>
       new Promise((_, reject) => {
         init?.signal?.addEventListener('abort', () => reject(init.signal?.reason));
@@ -243,7 +243,7 @@ describe('signals and deadlines', () => {
   });
 
   it.each([undefined, 60])(
-    'a signal that aborts when there is quota, before it is sent, spends nothing (deadline: %s)',
+    'spends nothing if a signal aborts between the lease and the request (deadline: %s)',
     async (deadlineSeconds) => {
       const limiter = oneAnHour(0);
       const abort = new AbortController();
@@ -255,18 +255,18 @@ describe('signals and deadlines', () => {
     },
   );
 
-  it('a signal keeps nothing of the requests that it could have ended', async () => {
+  it('keeps no memory of its requests on a signal', async () => {
     const { signal } = new AbortController();
     const limited = limitFetch(async () => new Response(null), hastyLimiter(), {
       deadlineSeconds: 60,
     });
     for (let n = 0; n < 5; n += 1) await limited('http://a.example', { signal });
-    // Where Node keeps those that follow a signal by AbortSignal.any.
+    // Node stores the signals that AbortSignal.any derives from a signal in a Set.
     const kept = Object.getOwnPropertySymbols(signal).map((key) => Reflect.get(signal, key));
     expect(kept.filter((value) => value instanceof Set && value.size > 0)).toEqual([]);
   });
 
-  it('a signal has one listener, however many requests follow it', async () => {
+  it('adds one listener to a signal, however many requests use it', async () => {
     const { signal } = new AbortController();
     const answers = [() => new Response(null), () => new Response('text'), () => Promise.reject()];
     let sent = 0;
@@ -280,7 +280,7 @@ describe('signals and deadlines', () => {
     expect(getEventListeners(signal, 'abort').length).toBeLessThanOrEqual(1);
   });
 
-  it('a deadline does not end the reading of a body', async () => {
+  it('does not abort the reading of a body at the deadline', async () => {
     let followed: AbortSignal | null | undefined;
     const answering: Fetch = async (_, init) => {
       followed = init?.signal;
@@ -294,7 +294,7 @@ describe('signals and deadlines', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('a refusal is returned where its Retry-After is beyond the deadline', async () => {
+  it('returns a refusal if its Retry-After is beyond the deadline', async () => {
     const server = serve(refusing(9, 429, { 'Retry-After': '60' }));
     const limited = limitFetch(virtualFetch, new PolicyLimiter(plenty), { deadlineSeconds: 5 });
     const response = await limited(server.origin);
@@ -303,15 +303,15 @@ describe('signals and deadlines', () => {
     expect(server.received).toHaveLength(1);
   });
 
-  it('a refusal is returned where the queue is full', async () => {
+  it('returns a refusal if the queue is full', async () => {
     const server = serve(refusing(9, 429, { 'Retry-After': '60' }));
     const limiter = new PolicyLimiter({ ...plenty, maxQueue: 0 });
     expect((await limitFetch(virtualFetch, limiter)(server.origin)).status).toBe(429);
   });
 });
 
-describe('what a response says', () => {
-  /** Seconds for which a limiter waits when such a response has come. */
+describe('limitFetch', () => {
+  /** Returns the delay of a limiter in seconds after such a response. */
   async function waitAfter(
     status: number,
     fields: Record<string, string>,
@@ -326,18 +326,18 @@ describe('what a response says', () => {
     return limiter.delaySeconds();
   }
 
-  it('is obeyed: the RateLimit of draft 11', async () => {
+  it('obeys RateLimit of draft 11', async () => {
     expect(await waitAfter(200, { RateLimit: '"a";r=0;t=30' })).toBeGreaterThanOrEqual(30);
     expect(await waitAfter(200, { RateLimit: '"a";r=5;t=30' })).toBe(0);
   });
 
-  it('is obeyed: Retry-After, as a date by the clock of the server', async () => {
+  it('obeys Retry-After as a date by the clock of the server', async () => {
     const retry = { Date: 'Sun, 06 Nov 1994 08:49:37 GMT' };
     const at = { ...retry, 'Retry-After': 'Sun, 06 Nov 1994 08:49:57 GMT' };
     expect(await waitAfter(503, at)).toBe(20);
   });
 
-  it('is passed over if it comes from a cache', async () => {
+  it('ignores the limits of a cached response', async () => {
     expect(await waitAfter(200, { RateLimit: '"a";r=0;t=30', Age: '5' })).toBe(0);
     expect(await waitAfter(200, { RateLimit: '"a";r=0;t=30', Age: '0' })).toBeGreaterThan(0);
     expect(await waitAfter(200, { RateLimit: '"a";r=0;t=30', Age: 'old' })).toBeGreaterThan(0);
@@ -349,7 +349,7 @@ describe('what a response says', () => {
   });
   const json = { 'Content-Type': 'application/problem+json; charset=utf-8' };
 
-  it('is read from a problem body: only violated policies are blocked', async () => {
+  it('blocks only the policies that a problem body names as violated', async () => {
     const headers = { ...json, 'Retry-After': '20' };
     const server = serve(() => new Response(problem, { status: 429, headers }));
     const limiter = new PolicyLimiter({ ...plenty, clock: manualClock() });
@@ -362,7 +362,7 @@ describe('what a response says', () => {
   it.each([
     ['of another type', 429, {}],
     ['of a good response', 200, json],
-  ])('is not read from a body %s', async (_, status, fields) => {
+  ])('ignores the violated policies in a body %s', async (_, status, fields) => {
     const headers = { ...fields, 'Retry-After': '20' };
     const server = serve(() => new Response(problem, { status, headers }));
     const limiter = new PolicyLimiter({ ...plenty, clock: manualClock() });
@@ -370,7 +370,7 @@ describe('what a response says', () => {
     expect(limiter.state().blockedSeconds).toBe(20);
   });
 
-  /** A refusal whose problem body stops before its end, or goes on after it. */
+  /** Returns a refusal with a problem body that starts with `text` and never ends. */
   const endless = (text: string): Response => {
     const body = new ReadableStream({
       start: (controller) => controller.enqueue(new TextEncoder().encode(text)),
@@ -381,7 +381,7 @@ describe('what a response says', () => {
   it.each([
     ['never ends', problem.slice(0, -1)],
     ['is too long', `${problem}${' '.repeat(1_000_000)}`],
-  ])('is heard though a problem body %s', async (_, text) => {
+  ])('obeys a refusal whose problem body %s', async (_, text) => {
     const server = serve(() => endless(text));
     const limiter = new PolicyLimiter({ ...plenty, maxWaitSeconds: 1e6 });
     const outcome = watched(limitFetch(virtualFetch, limiter, { maxAttempts: 1 })(server.origin));
@@ -390,7 +390,7 @@ describe('what a response says', () => {
     expect(limiter.state().blockedSeconds).toBeGreaterThan(3598);
   });
 
-  it('is not waited for beyond the deadline, nor when a signal aborts', async () => {
+  it('stops reading a problem body at the deadline or when a signal aborts', async () => {
     const server = serve(() => endless(''));
     const options = { deadlineSeconds: 0.5 };
     const late = watched(
@@ -412,7 +412,7 @@ describe('what a response says', () => {
     }
   });
 
-  it('goes to the node that said it', async () => {
+  it('applies the limits of a response to the node that sent it', async () => {
     const spent = serve(() => new Response('', { headers: { RateLimit: '"a";r=0;t=30' } }));
     const free = serve(good);
     const pool = poolOf([spent, free]);
@@ -424,8 +424,8 @@ describe('what a response says', () => {
   });
 });
 
-describe('cost and priority', () => {
-  it('are asked of each request', async () => {
+describe('the cost and priority of limitFetch', () => {
+  it('are computed for each request', async () => {
     const server = serve(good);
     const asked: unknown[] = [];
     const limiter = new PolicyLimiter({
@@ -447,7 +447,7 @@ describe('cost and priority', () => {
     expect(limiter.delaySeconds(3)).toBe(3600);
   });
 
-  it('decide who goes first', async () => {
+  it('decide the order of requests', async () => {
     const server = serve(good);
     const limiter = new PolicyLimiter({ policies: [{ quota: 1, windowSeconds: 1 }] });
     limiter.tryAcquire();
@@ -459,7 +459,7 @@ describe('cost and priority', () => {
     expect(server.received.map(({ url }) => url)).toEqual(['/3', '/2', '/1']);
   });
 
-  it('above every quota is an error', async () => {
+  it('cause an error if the cost is above every quota', async () => {
     const limited = limitFetch(virtualFetch, new PolicyLimiter(plenty), { cost: () => 1001 });
     await expect(limited('http://a.example')).rejects.toMatchObject({
       code: 'ERR_LIMITER_COST',
@@ -467,14 +467,14 @@ describe('cost and priority', () => {
   });
 });
 
-describe('the nodes of a pool', () => {
+describe('limitFetch with a pool', () => {
   const plain = (async (input: RequestInfo | URL) => new Response(String(input))) as Fetch;
   const urlOf = async (node: string, url: string, options = {}) => {
     const pool = new UpstreamPool({ [node]: { policies: [{ w: 1, v: 1 }] } });
     return (await limitFetch(plain, pool, options)(url)).text();
   };
 
-  it('are hosts or origins', async () => {
+  it('accepts hosts and origins as nodes', async () => {
     expect(await urlOf('a.example', '/x')).toBe('https://a.example/x');
     expect(await urlOf('a.example:81', '/x')).toBe('https://a.example:81/x');
     expect(await urlOf('a.example', '/x', { protocol: 'http' })).toBe('http://a.example/x');
@@ -483,7 +483,7 @@ describe('the nodes of a pool', () => {
   });
 
   it.each(['a.example/path', 'a b', '', 'http://user@a.example', 'ftp://a.example', 'a?b'])(
-    'and nothing else: %s',
+    'rejects the node %j',
     (node) => {
       const pool = new UpstreamPool({ [node]: { policies: [{ w: 1, v: 1 }] } });
       expect(() => limitFetch(plain, pool)).toThrow(
@@ -493,14 +493,14 @@ describe('the nodes of a pool', () => {
     },
   );
 
-  it('are sent no URL without a host of its own', async () => {
+  it('rejects URLs that are not http or https', async () => {
     for (const url of ['data:,b.example', 'mailto:a@b.example']) {
       await expect(urlOf('a.example', url)).rejects.toMatchObject({ code: 'ERR_LIMITER_OPTION' });
     }
   });
 });
 
-describe('options', () => {
+describe('limitFetch', () => {
   it.each<[options: unknown]>([
     [{ maxAttempts: 0 }],
     [{ maxAttempts: 1.5 }],
@@ -513,13 +513,13 @@ describe('options', () => {
     [{ priority: 1 }],
     [{ retries: 1 }],
     [null],
-  ])('%o is refused', (options) => {
+  ])('rejects the options %o', (options) => {
     expect(() => limitFetch(virtualFetch, new PolicyLimiter(plenty), options as object)).toThrow(
       expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }),
     );
   });
 
-  it('so is what is no fetch, and what is no limiter', () => {
+  it('rejects an invalid fetch or limiter', () => {
     for (const act of [
       () => limitFetch(7 as never, new PolicyLimiter(plenty)),
       () => limitFetch(virtualFetch, {} as never),

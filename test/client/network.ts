@@ -1,14 +1,14 @@
-// Servers without sockets, for tests of clients: a fetch that calls them in this process.
+// Servers without sockets, for the tests of the client, and a fetch that calls them in this process.
 
 import { afterEach } from 'vitest';
 
 export interface Received {
   method: string;
-  /** Path and query. */
+  /** The path and the query. */
   url: string;
 }
 
-/** Answers a request: `at` of those that came before it. */
+/** Answers a request. `at` is the number of requests before it. */
 export type Answer = (request: Received, at: number) => Response | Promise<Response>;
 
 export interface VirtualServer {
@@ -19,7 +19,7 @@ export interface VirtualServer {
 const servers = new Map<string, { answer: Answer; received: Received[] }>();
 afterEach(() => servers.clear());
 
-/** Serves until the test is over. */
+/** Starts a server that exists until the end of the test. */
 export function serveVirtually(answer: Answer): VirtualServer {
   const origin = `http://node-${servers.size}.example`;
   const received: Received[] = [];
@@ -49,7 +49,7 @@ export const never = (): Promise<Response> => new Promise(() => {});
 /** An answer that comes at once. */
 export const good = (): Response => new Response('yes');
 
-/** Refuses the first requests with that status and those fields, then says yes. */
+/** Refuses the first `times` requests with that status and those fields, then answers `yes`. */
 export function refusingVirtually(
   times: number,
   status: number,

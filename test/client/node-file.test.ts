@@ -1,4 +1,4 @@
-// The node file: what is read of it, and that every complaint names the host.
+// The node file of UpstreamPool: what is read, and that every error message names the host.
 
 import { UpstreamPool } from 'relay-limiter/client';
 import { describe, expect, it } from 'vitest';
@@ -15,13 +15,13 @@ const FILE = {
 };
 
 describe('a node file', () => {
-  it('is read as an object or as JSON, whatever else nodes and policies say', () => {
+  it('is read as an object or as JSON text, and other keys are ignored', () => {
     const hosts = ['one.example', 'two.example:8443'];
     expect(new UpstreamPool(FILE).nodes).toEqual(hosts);
     expect(new UpstreamPool(JSON.stringify(FILE)).nodes).toEqual(hosts);
   });
 
-  it('gives each node its policies: window and quota', async () => {
+  it('gives each node its policies with window and quota', async () => {
     const pool = new UpstreamPool(FILE, { algorithm: 'sliding', clock: () => 0 });
     const { policies } = pool.snapshot().nodes['two.example:8443'] ?? {};
     expect(policies).toEqual([
@@ -30,7 +30,7 @@ describe('a node file', () => {
     ]);
   });
 
-  it('may name a host like a member of every object', () => {
+  it('may have a host with the name of an object member', () => {
     const text = '{ "__proto__": { "policies": [{ "w": 1, "v": 1 }] } }';
     expect(new UpstreamPool(text).nodes).toEqual(['__proto__']);
     expect(Object.keys(new UpstreamPool(text).state().nodes)).toEqual(['__proto__']);
@@ -38,16 +38,16 @@ describe('a node file', () => {
 
   const good = { w: 60, v: 240 };
   it.each<[what: string, file: unknown, message: RegExp]>([
-    ['no JSON', '{ "a": ', /node file must be JSON: /],
+    ['invalid JSON', '{ "a": ', /node file must be JSON: /],
     ['nothing', undefined, /node file must be an object .*got undefined/],
     ['null', 'null', /node file must be an object .*got null/],
     ['an array', [], /node file must be an object .*got an array/],
     ['no nodes', {}, /node file must name a node/],
-    ['a node that is none', { 'a.example': null }, /node "a\.example" must have policies/],
+    ['a node that is null', { 'a.example': null }, /node "a\.example" must have policies/],
     ['a node without policies', { 'a.example': {} }, /node "a\.example" must have policies/],
     ['no policy', { 'a.example': { policies: [] } }, /node "a\.example" must have policies/],
     [
-      'a policy that is none',
+      'a policy that is a number',
       { a: { policies: [7] } },
       /node "a", policies\[0\] must be an object/,
     ],
@@ -55,20 +55,24 @@ describe('a node file', () => {
     ['no quota', { a: { policies: [{ w: 1 }] } }, /node "a", policies\[0\]\.v must be .*undefined/],
     ['a quota of 0', { a: { policies: [{ w: 1, v: 0 }] } }, /node "a", policies\[0\]\.v .*got 0/],
     ['a window of -1', { a: { policies: [{ w: -1, v: 1 }] } }, /policies\[0\]\.w .*got -1/],
-    ['an endless one', { a: { policies: [{ w: Infinity, v: 1 }] } }, /\.w .*got Infinity/],
-    ['text', { a: { policies: [{ w: '60', v: 1 }] } }, /\.w .*got "60"/],
+    ['an infinite window', { a: { policies: [{ w: Infinity, v: 1 }] } }, /\.w .*got Infinity/],
+    ['a window as text', { a: { policies: [{ w: '60', v: 1 }] } }, /\.w .*got "60"/],
     [
-      'a name that is none',
+      'a name that is a number',
       { a: { policies: [{ ...good, name: 5 }] } },
       /node "a": .*name .*got 5/,
     ],
-    ['a window twice', { a: { policies: [good, good] } }, /node "a": policies\[1\] must differ/],
     [
-      'a good node and a bad one',
+      'two policies with the same window',
+      { a: { policies: [good, good] } },
+      /node "a": policies\[1\] must differ/,
+    ],
+    [
+      'a valid node and an invalid one',
       { 'good.example': { policies: [good] }, 'bad.example': { policies: [] } },
       /node "bad\.example"/,
     ],
-  ])('is refused: %s', (_, file, message) => {
+  ])('is rejected: %s', (_, file, message) => {
     const make = () => new UpstreamPool(file as string);
     expect(make).toThrow(expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }));
     expect(make).toThrow(message);
@@ -81,7 +85,7 @@ describe('the options of a pool', () => {
     [{ policies: [] }, /unknown option "policies" of UpstreamPool/],
     [{ burstShare: 1 }, /burstShare must be/],
     [{ clock: 7 }, /clock must be a function/],
-  ])('are refused: %o', (options, message) => {
+  ])('are rejected: %o', (options, message) => {
     const make = () => new UpstreamPool(FILE, options as object);
     expect(make).toThrow(expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }));
     expect(make).toThrow(message);

@@ -1,15 +1,15 @@
-// PolicyLimiter's calls: what is accepted, what costs and leases do, and what bad input leaves alone.
+// The methods of PolicyLimiter: options, invalid arguments, the clock, costs and leases.
 
 import { PolicyLimiter } from 'relay-limiter/client';
-import { describe, expect, it, test, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { codeOf } from '../support/limiters.js';
 import { burst, limited, said } from './support.js';
 
 const NAN = Number.NaN;
 const ONE = [{ quota: 100, windowSeconds: 60 }];
 
-describe('options', () => {
-  test.each<[unknown, string]>([
+describe('the options of PolicyLimiter', () => {
+  it.each<[unknown, string]>([
     [[], 'policies must be an array of at least one { quota, windowSeconds, name? }, got an empty'],
     [undefined, 'policies must be an array of at least one'],
     [{}, 'policies must be an array of at least one'],
@@ -52,13 +52,13 @@ describe('options', () => {
       ],
       'policies[1] must differ from the others: it has the window of policies[0], 60 seconds',
     ],
-  ])('policies %j', (policies, message) => {
+  ])('must not have the policies %j', (policies, message) => {
     const create = () => new PolicyLimiter({ policies } as never);
     expect(codeOf(create)).toBe('ERR_LIMITER_OPTION');
     expect(create).toThrow(message);
   });
 
-  test.each<[object, string]>([
+  it.each<[object, string]>([
     [{ algorithm: 'leaky' }, `algorithm must be 'bucket', 'sliding' or 'fixed', got "leaky"`],
     [{ burstShare: 1 }, 'burstShare must be at least 0 and below 1'],
     [{ burstShare: -0.1 }, 'burstShare must be a finite number of at least 0, got -0.1'],
@@ -70,13 +70,13 @@ describe('options', () => {
     [{ wallClock: 5 }, 'wallClock must be a function, got 5'],
     [{ random: 5 }, 'random must be a function, got 5'],
     [{ quota: 5 }, 'unknown option "quota" of PolicyLimiter; it takes policies, algorithm'],
-  ])('%j', (options, message) => {
+  ])('must not be %j', (options, message) => {
     const create = () => new PolicyLimiter({ policies: ONE, ...options } as never);
     expect(codeOf(create)).toBe('ERR_LIMITER_OPTION');
     expect(create).toThrow(message);
   });
 
-  it('are accepted: several windows, a name beside a window without one', () => {
+  it('may have several windows, and policies with and without names', () => {
     const policies = [
       { quota: 0.5, windowSeconds: 60 },
       { quota: 5, windowSeconds: 60, name: '' },
@@ -87,7 +87,7 @@ describe('options', () => {
     );
   });
 
-  it('are copied: a policy that changes later changes nothing', () => {
+  it('are copied, so a policy that changes later has no effect', () => {
     const policy = { quota: 100, windowSeconds: 60 };
     const { limiter } = limited([policy]);
     policy.quota = 1;
@@ -95,8 +95,8 @@ describe('options', () => {
   });
 });
 
-describe('bad input', () => {
-  it('is refused, and changes nothing', () => {
+describe('PolicyLimiter', () => {
+  it('rejects invalid arguments and changes nothing', () => {
     const { limiter, clock } = limited(ONE);
     const before = limiter.snapshot();
     for (const cost of [-1, NAN, Infinity, '1', null]) {
@@ -127,7 +127,7 @@ describe('bad input', () => {
     expect({ ...limiter.snapshot(), takenAt: 0 }).toEqual({ ...before, takenAt: 0 });
   });
 
-  it('makes acquire reject, never throw', async () => {
+  it('returns a rejected promise from acquire, which never throws', async () => {
     const { limiter } = limited(ONE);
     for (const [options, code] of [
       [7, 'ERR_LIMITER_OPTION'],
@@ -145,8 +145,8 @@ describe('bad input', () => {
   });
 });
 
-describe('time', () => {
-  it('is read once a call, and stands still where the clock steps back', () => {
+describe('the clock of PolicyLimiter', () => {
+  it('is read once per call, and time stands still if it steps back', () => {
     const { limiter, clock } = limited([{ quota: 10, windowSeconds: 10 }], {
       algorithm: 'sliding',
     });
@@ -162,7 +162,7 @@ describe('time', () => {
     expect(limiter.delaySeconds()).toBe(1);
   });
 
-  it('is told by performance.now() without a clock', () => {
+  it('is performance.now() by default', () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     try {
       const limiter = new PolicyLimiter({ policies: [{ quota: 1, windowSeconds: 3600 }] });
@@ -175,15 +175,15 @@ describe('time', () => {
   });
 });
 
-describe('costs', () => {
-  it('of 0 go while nothing is owed, and take nothing', () => {
+describe('a cost', () => {
+  it('of 0 is granted while nothing is owed, and takes nothing', () => {
     const { limiter } = limited(ONE);
     for (let n = 0; n < 1000; n += 1) expect(limiter.tryAcquire(0)).toBe(true);
     expect(burst(limiter)).toBe(10);
     expect(limiter.tryAcquire(0)).toBe(true);
   });
 
-  it('are taken from every window, or from none', () => {
+  it('is taken from every window or from none', () => {
     const { limiter, clock } = limited(
       [
         { quota: 5, windowSeconds: 1 },
@@ -200,8 +200,8 @@ describe('costs', () => {
   });
 });
 
-describe('a lease', () => {
-  it('is settled once: what comes second does nothing', () => {
+describe('a lease of PolicyLimiter', () => {
+  it('ends once, and later calls have no effect', () => {
     const { limiter } = limited(ONE);
     const leases = Array.from({ length: 10 }, () => limiter.tryLease());
     leases[0]?.refund();
@@ -212,7 +212,7 @@ describe('a lease', () => {
     expect(leases[0]?.cost).toBe(1);
   });
 
-  it('of an earlier state gives nothing back to a restored one', () => {
+  it('from before a restore refunds nothing', () => {
     const { limiter } = limited(ONE);
     const lease = limiter.tryLease(10);
     limiter.restore(limiter.snapshot());
@@ -221,7 +221,7 @@ describe('a lease', () => {
   });
 });
 
-it('tells its listeners of refunds and of what responses say, until they leave', () => {
+it('PolicyLimiter.onChange calls a listener after refunds and updates until it is removed', () => {
   const { limiter } = limited(ONE);
   let heard = 0;
   const leave = limiter.onChange(() => {
@@ -234,4 +234,11 @@ it('tells its listeners of refunds and of what responses say, until they leave',
   leave();
   limiter.update(said());
   expect(heard).toBe(2);
+});
+
+it('PolicyLimiter.backlogSeconds returns the time for more units than a quota too', () => {
+  const { limiter } = limited([{ quota: 10, windowSeconds: 10 }], { algorithm: 'sliding' });
+  expect([10, 11, 20, 21].map((units) => limiter.backlogSeconds(units))).toEqual([0, 10, 10, 20]);
+  expect(limiter.delaySeconds(11)).toBe(Infinity);
+  expect(codeOf(() => limiter.backlogSeconds(-1))).toBe('ERR_LIMITER_COST');
 });

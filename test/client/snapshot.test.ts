@@ -1,8 +1,8 @@
-// Snapshots: a restart does not double a quota, and what cannot be read whole changes nothing.
+// Snapshots of PolicyLimiter: a restart does not double a quota, and an invalid snapshot changes nothing.
 
 import fc from 'fast-check';
 import type { PolicySnapshot } from 'relay-limiter/client';
-import { describe, expect, it, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { codeOf } from '../support/limiters.js';
 import { burst, left, limited, mostIn, policyOf, type Quota, type Sent, said } from './support.js';
 
@@ -12,7 +12,7 @@ const THREE_HOURS: Quota[] = [
   { quota: 21_600, windowSeconds: 10_800, name: 'long' },
 ];
 
-/** Limiters of one process after the other, under one wall clock. */
+/** Returns a function that starts the limiter of a next process, and the wall clock of all processes. */
 function processes(policies: readonly Quota[], options: object) {
   const wall = { now: 1_800_000_000 };
   const start = () => limited(policies, { wallClock: () => wall.now, random: () => 0, ...options });
@@ -21,8 +21,8 @@ function processes(policies: readonly Quota[], options: object) {
 
 const throughJson = (snapshot: object): PolicySnapshot => JSON.parse(JSON.stringify(snapshot));
 
-describe.each(ALGORITHMS)('%s', (algorithm) => {
-  it('goes on where it was, less the time in between', () => {
+describe.each(ALGORITHMS)('a snapshot of %s', (algorithm) => {
+  it('restores the delays, less the time in between', () => {
     const { wall, start } = processes(THREE_HOURS, { algorithm });
     const old = start();
     for (let n = 0; n < 500; n += 1) {
@@ -47,7 +47,7 @@ describe.each(ALGORITHMS)('%s', (algorithm) => {
     }
   });
 
-  it('restores what it has written, to the letter', () => {
+  it('equals the next snapshot after a restore', () => {
     const { start } = processes(THREE_HOURS, { algorithm });
     const { limiter } = start();
     burst(limiter);
@@ -59,7 +59,7 @@ describe.each(ALGORITHMS)('%s', (algorithm) => {
     expect(throughJson(start().limiter.snapshot())).not.toEqual(snapshot);
   });
 
-  it('refills nothing where the wall clock went back', () => {
+  it('refills nothing if the wall clock went back', () => {
     const { wall, start } = processes(THREE_HOURS, { algorithm });
     const { limiter } = start();
     burst(limiter);
@@ -72,8 +72,8 @@ describe.each(ALGORITHMS)('%s', (algorithm) => {
   });
 });
 
-describe.each(['bucket', 'sliding'] as const)('%s', (algorithm) => {
-  it('is never over a quota, however often it is restarted', () => {
+describe.each(['bucket', 'sliding'] as const)('a limiter with %s', (algorithm) => {
+  it('never exceeds a quota, however often it is restarted', () => {
     const policy = fc.record({
       quota: fc.integer({ min: 1, max: 40 }),
       windowSeconds: fc.integer({ min: 1, max: 50 }),
@@ -115,7 +115,7 @@ describe.each(['bucket', 'sliding'] as const)('%s', (algorithm) => {
   });
 });
 
-it('remembers a block, and what is left', () => {
+it('a snapshot keeps a block and what remains', () => {
   const { wall, start } = processes(THREE_HOURS, { algorithm: 'sliding' });
   const { limiter } = start();
   limiter.update({ ...left(7, 60), retryAfterSeconds: 10 }, 429);
@@ -134,7 +134,7 @@ it('remembers a block, and what is left', () => {
   expect(burst(later.limiter)).toBe(240);
 });
 
-it('remembers limits without a name apart', () => {
+it('a snapshot keeps several limits without a name', () => {
   const { start } = processes(THREE_HOURS, { algorithm: 'sliding' });
   const { limiter } = start();
   const nameless = (quota: number) => ({ name: null, limit: quota });
@@ -143,13 +143,13 @@ it('remembers limits without a name apart', () => {
   const fresh = start();
   fresh.limiter.restore(throughJson(limiter.snapshot()));
   expect(fresh.limiter.delaySeconds()).toBe(limiter.delaySeconds());
-  // Told again, they are the same limits.
+  // Further reports change the same limits.
   fresh.limiter.update(left(1, 30, nameless(240)));
   expect(fresh.limiter.snapshot().limits).toHaveLength(2);
 });
 
-describe.each(ALGORITHMS)('%s', (algorithm) => {
-  it('remembers what is spent of policies that the server told', () => {
+describe.each(ALGORITHMS)('a snapshot of %s', (algorithm) => {
+  it('keeps what is spent of policies that the server reported', () => {
     const { wall, start } = processes([{ quota: 1e6, windowSeconds: 1 }], {
       algorithm,
       maxWaitSeconds: 1e6,
@@ -172,7 +172,7 @@ describe.each(ALGORITHMS)('%s', (algorithm) => {
         expect(fresh.limiter.delaySeconds(cost)).toBeCloseTo(old.limiter.delaySeconds(cost), 4);
       }
     }
-    // Over a window after they were told last.
+    // More than a window after the last report.
     wall.now += 3600;
     const later = start();
     later.limiter.restore(snapshot);
@@ -180,7 +180,7 @@ describe.each(ALGORITHMS)('%s', (algorithm) => {
   });
 });
 
-it('remembers how many may be under way', () => {
+it('a snapshot keeps a limit on concurrent requests', () => {
   const { start } = processes(THREE_HOURS, { algorithm: 'sliding' });
   const { limiter } = start();
   limiter.update(said({ policies: [policyOf(2, 60, { unit: 'concurrent-requests' })] }));
@@ -191,7 +191,7 @@ it('remembers how many may be under way', () => {
   expect(fresh.limiter.tryLease()).toBeNull();
 });
 
-it('can be restored whatever a server said', () => {
+it('a snapshot can be restored after infinite values from a server', () => {
   const { limiter } = limited(THREE_HOURS);
   const info = said({ retryAfterSeconds: Infinity });
   limiter.update(info, 429, { violated: ['x'] });
@@ -201,7 +201,7 @@ it('can be restored whatever a server said', () => {
   expect(fresh.limiter.delaySeconds()).toBe(600);
 });
 
-it('forgets what the limiter knew before, those who wait stay', async () => {
+it('PolicyLimiter.restore replaces the state and keeps the waiting calls', async () => {
   const { limiter } = limited(THREE_HOURS, { algorithm: 'sliding' });
   const empty = limiter.snapshot();
   burst(limiter);
@@ -212,7 +212,7 @@ it('forgets what the limiter knew before, those who wait stay', async () => {
   expect(burst(limiter)).toBe(239);
 });
 
-test('a block of one policy outlives a restart, beside what is left of it', () => {
+it('a snapshot keeps the block of one policy beside what remains of it', () => {
   const { limiter, clock } = limited(THREE_HOURS, { algorithm: 'sliding' });
   limiter.update(left(7, 500));
   limiter.update(said({ retryAfterSeconds: 100 }), 429, { violated: ['a'] });
@@ -224,7 +224,7 @@ test('a block of one policy outlives a restart, beside what is left of it', () =
   expect(burst(next)).toBe(7);
 });
 
-describe('what cannot be read whole', () => {
+describe('PolicyLimiter.restore', () => {
   const { limiter } = limited(THREE_HOURS);
   limiter.tryAcquire(24);
   const good = throughJson(limiter.snapshot());
@@ -238,7 +238,7 @@ describe('what cannot be read whole', () => {
     ...{ unit: 'requests', staysSeconds: 60, state: [] },
   };
 
-  test.each<[unknown, string]>([
+  it.each<[unknown, string]>([
     [null, 'a snapshot must be an object, got null'],
     [[], 'must be an object, got an array'],
     [{}, 'version of the snapshot must be 1, got undefined'],
@@ -276,21 +276,21 @@ describe('what cannot be read whole', () => {
     [{ ...good, told: [{ ...window, staysSeconds: -1 }] }, 'staysSeconds of the snapshot must'],
     [{ ...good, told: [{ ...window, quota: 0 }] }, 'a server policy has a quota or a window of 0'],
     [{ ...good, told: [window, { ...window, state: ['x'] }] }, 'invalid policy state'],
-  ])('%j', (snapshot, message) => {
+  ])('rejects %j', (snapshot, message) => {
     const restore = () => limiter.restore(snapshot as object);
     expect(codeOf(restore)).toBe('ERR_LIMITER_SNAPSHOT');
     expect(restore).toThrow(message);
     expect({ ...limiter.snapshot(), takenAt: 0 }).toEqual({ ...good, takenAt: 0 });
   });
 
-  test.each<['sliding' | 'fixed', number[]]>([
+  it.each<['sliding' | 'fixed', number[]]>([
     ['sliding', [-1]],
     ['sliding', [1, 1]],
     ['sliding', [-1, 0]],
     ['sliding', [-1, 1, -2, 1]],
     ['fixed', []],
     ['fixed', [1]],
-  ])('a state of %s that is %j', (algorithm, state) => {
+  ])('rejects a state of %s that is %j', (algorithm, state) => {
     const { limiter } = limited([{ quota: 5, windowSeconds: 5 }], { algorithm });
     const snapshot = limiter.snapshot();
     const policies = [{ ...snapshot.policies[0], state }];
@@ -298,7 +298,7 @@ describe('what cannot be read whole', () => {
     expect(burst(limiter)).toBeGreaterThan(0);
   });
 
-  it('but not more than the quota can be missing', () => {
+  it('limits the missing units to the quota', () => {
     const { limiter } = limited([{ quota: 100, windowSeconds: 90 }], { wallClock: () => 0 });
     const snapshot = limiter.snapshot();
     limiter.restore({ ...snapshot, policies: [{ ...snapshot.policies[0], state: [1e300] }] });

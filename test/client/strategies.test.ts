@@ -1,4 +1,4 @@
-// The table of strategies: what `npm run simulate` prints is what the documentation shows.
+// The table of strategies that `npm run simulate` prints and the documentation shows.
 
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
@@ -6,11 +6,11 @@ import { simulate } from '../../examples/strategies/simulate.js';
 import { STRATEGIES } from '../../examples/strategies/strategies.js';
 import { table } from '../../examples/strategies/table.js';
 
-it('is in the documentation as it is printed', () => {
+it('the table of strategies is in the documentation as npm run simulate prints it', () => {
   const outcomes = STRATEGIES.map(simulate);
   const documentation = readFileSync(new URL('../../docs/client.md', import.meta.url), 'utf8');
   expect(documentation).toContain(table(outcomes));
-  // What was published for the same policies and demand, of those that are told exactly.
+  // The published figures for the same policies and demand, as far as they are exact.
   const published: [at: number, sent: number, firstTenMinutes: number][] = [
     [0, 43_200, 1_800],
     [1, 43_204, 1_800],

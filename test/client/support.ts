@@ -1,4 +1,4 @@
-// What the tests of the client share: sending on a virtual clock, and counting what was sent.
+// Shared by the tests of the client: limiters on a virtual clock, counts of what was sent, and reports of servers.
 
 import fc from 'fast-check';
 import { type Lease, PolicyLimiter, type PolicyLimiterOptions } from 'relay-limiter/client';
@@ -7,7 +7,7 @@ import { type ManualClock, manualClock } from '../support/limiters.js';
 
 export type Quota = PolicyLimiterOptions['policies'][number];
 
-/** A limiter on a clock that stands still until it is set, under a wall clock that stands still. */
+/** Returns a limiter on a clock that stands still until the test sets it. Its wall clock stands still too. */
 export function limited(
   policies: readonly Quota[],
   options: Omit<PolicyLimiterOptions, 'policies'> = {},
@@ -18,7 +18,7 @@ export function limited(
   return { limiter: new PolicyLimiter({ policies, clock, wallClock, ...options }), clock };
 }
 
-/** How many requests go at once. */
+/** Takes units until none is available, and returns their number. */
 export function burst(limiter: PolicyLimiter, most = 10_000): number {
   let sent = 0;
   while (sent < most && limiter.tryAcquire()) sent += 1;
@@ -30,9 +30,7 @@ export interface Sent {
   cost: number;
 }
 
-/**
- * The most units in any [t, t + seconds), which is the most in one that begins with a request.
- */
+/** Returns the maximum of units in any [t, t + seconds), which is that of an interval that begins with a request. */
 export function mostIn(seconds: number, sent: readonly Sent[]): number {
   let most = 0;
   let first = 0;
@@ -46,7 +44,7 @@ export function mostIn(seconds: number, sent: readonly Sent[]): number {
   return most;
 }
 
-/** Costs that are taken, and of which some are given back, in any order and at any time. */
+/** Takes of random costs, some of which are refunded, in any order and at any time. */
 export const takes = fc.array(
   fc.record({
     cost: fc.integer({ min: 0, max: 9 }),
@@ -57,7 +55,7 @@ export const takes = fc.array(
   { minLength: 100, maxLength: 150, size: 'max' },
 );
 
-/** What of them went and was not given back. `then` is called after each take. */
+/** Returns the takes that were granted, with cost 0 if refunded. `then` is called after each take. */
 export function sentOf(
   all: readonly { cost: number; pause: number; ends: string; which: number }[],
   limiter: PolicyLimiter,
@@ -85,7 +83,7 @@ export function sentOf(
   return sent;
 }
 
-/** A policy as a server tells it. */
+/** Returns a policy as a server reports it. */
 export const policyOf = (quota: number, windowSeconds: number, more = {}) => ({
   name: 'a',
   quota,
@@ -96,12 +94,12 @@ export const policyOf = (quota: number, windowSeconds: number, more = {}) => ({
   ...more,
 });
 
-/** What the headers of a response say; nothing unless told otherwise. */
+/** Returns what the headers of a response say; by default nothing. */
 export function said(what: Partial<RateLimitInfo> = {}): RateLimitInfo {
   return { policies: [], limits: [], retryAfterSeconds: null, ignored: [], ...what };
 }
 
-/** That so many are left, for so long. */
+/** Returns the report of a response that `remaining` units are left for `resetSeconds`. */
 export function left(
   remaining: number,
   resetSeconds: number | null,

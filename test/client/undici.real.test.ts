@@ -1,4 +1,4 @@
-// The interceptor under undici 7: its fetch, its request, upgrades, and handlers as undici 6 had them.
+// limitInterceptor under undici 7: fetch, request and upgrades.
 
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -29,7 +29,7 @@ function agentOf(...given: Parameters<typeof limitInterceptor>): Dispatcher {
   return agent;
 }
 
-/** Quota that was given back can be told from quota that was spent: its clock stands still. */
+/** Returns a limiter of one unit, which shows whether quota was refunded or spent: its clock stands still. */
 function single(options = {}): PolicyLimiter {
   return new PolicyLimiter({
     policies: [{ quota: 1, windowSeconds: 3600 }],
@@ -39,14 +39,14 @@ function single(options = {}): PolicyLimiter {
   });
 }
 
-/** Nothing goes any more. */
+/** Returns a limiter whose quota is spent. */
 function spent(options = {}): PolicyLimiter {
   const limiter = single(options);
   limiter.tryAcquire();
   return limiter;
 }
 
-/** Moves the clock of a limiter, and wakes the requests that wait for it. */
+/** Moves the clock of a limiter and wakes the requests that wait for quota. */
 function pass(limiter: PolicyLimiter, clock: ManualClock, seconds: number): void {
   clock.now += seconds;
   limiter.update(parseRateLimitHeaders({}));
@@ -79,8 +79,8 @@ const CLIENTS: [name: string, act: Act][] = [
   ],
 ];
 
-describe.each(CLIENTS)('%s', (_, get) => {
-  it('gets what the server sends', async () => {
+describe.each(CLIENTS)('limitInterceptor under %s', (_, get) => {
+  it('passes on what the server sends', async () => {
     const large = 'x'.repeat(1_000_000);
     const server = await serve((response) => response.end(large));
     expect(await get(server.origin, agentOf(new PolicyLimiter(plenty)))).toBe(`200 ${large}`);
@@ -108,7 +108,7 @@ describe.each(CLIENTS)('%s', (_, get) => {
     expect(limiter.delaySeconds()).toBeGreaterThanOrEqual(30);
   });
 
-  it('obeys Retry-After, and repeats nothing', async () => {
+  it('obeys Retry-After and retries nothing', async () => {
     const server = await serve(refusing(1, 429, { 'Retry-After': '20' }));
     const limiter = new PolicyLimiter({ ...plenty, clock: manualClock() });
     expect(await get(server.origin, agentOf(limiter))).toBe('429 no');
@@ -116,7 +116,7 @@ describe.each(CLIENTS)('%s', (_, get) => {
     expect(server.received).toHaveLength(1);
   });
 
-  it('passes over what a cache answered', async () => {
+  it('ignores the limits of a cached response', async () => {
     const fields = { RateLimit: '"a";r=0;t=30', Age: '9' };
     const server = await serve((response) => response.writeHead(200, fields).end());
     const limiter = new PolicyLimiter({ ...plenty, clock: manualClock() });
@@ -124,7 +124,7 @@ describe.each(CLIENTS)('%s', (_, get) => {
     expect(limiter.delaySeconds()).toBe(0);
   });
 
-  it('leaves the queue when aborted', async () => {
+  it('removes an aborted request from the queue', async () => {
     const server = await serve((response) => response.end());
     const limiter = spent();
     const abort = new AbortController();
@@ -136,7 +136,7 @@ describe.each(CLIENTS)('%s', (_, get) => {
     expect(server.received).toEqual([]);
   });
 
-  it('is aborted under way', async () => {
+  it('aborts a request under way', async () => {
     const server = await serve(() => {});
     const abort = new AbortController();
     const gone = get(server.origin, agentOf(new PolicyLimiter(plenty)), abort.signal);
@@ -145,7 +145,7 @@ describe.each(CLIENTS)('%s', (_, get) => {
     await expect(gone).rejects.toMatchObject({ name: 'AbortError' });
   });
 
-  it('gives quota back where nothing was sent, and not where something was', async () => {
+  it('refunds quota only if nothing was sent', async () => {
     const server = await serve((response) => response.socket?.destroy());
     const limiter = single();
     const { origin } = await goneServer();
@@ -165,8 +165,8 @@ describe.each(CLIENTS)('%s', (_, get) => {
   });
 });
 
-describe('undici.request', () => {
-  it('that was aborted before it began does not wait', async () => {
+describe('limitInterceptor under undici.request', () => {
+  it('does not queue a request that was aborted before it began', async () => {
     const limiter = spent();
     const dispatcher = agentOf(limiter);
     const gone = request('http://127.0.0.1:1', { dispatcher, signal: AbortSignal.abort('enough') });
@@ -174,7 +174,7 @@ describe('undici.request', () => {
     expect(limiter.state().waiting).toBe(0);
   });
 
-  it('that is aborted as it gets its turn is not sent', async () => {
+  it('does not send a request that is aborted when it gets its lease', async () => {
     const server = await serve((response) => response.end());
     for (const turns of [0, 1, 2, 3, 5, 8]) {
       const limiter = single();
@@ -189,7 +189,7 @@ describe('undici.request', () => {
     expect(server.received).toEqual([]);
   });
 
-  it('counts as under way until its headers are there', async () => {
+  it('counts a request as under way until the headers of its response arrive', async () => {
     const policy = '"c";q=1;w=60;qu="concurrent-requests"';
     const server = await serve((response) => {
       response.setHeader('RateLimit-Policy', policy).write('begun');
@@ -202,7 +202,7 @@ describe('undici.request', () => {
     for (const { body } of [first, second]) body.on('error', () => {}).destroy();
   });
 
-  it('holds a server back that is faster than its reader', async () => {
+  it('slows down a server that is faster than the reader', async () => {
     const size = 20_000_000;
     let written = 0;
     const server = await serve((response) => {
@@ -222,7 +222,7 @@ describe('undici.request', () => {
     let buffered = 0;
     for await (const chunk of body) {
       read += chunk.length;
-      // Time for the server to send far more than one chunk.
+      // Gives the server time to send far more than one chunk.
       for (let turn = 0; turn < 20; turn += 1) await setImmediate();
       buffered = Math.max(buffered, body.readableLength);
     }
@@ -230,7 +230,7 @@ describe('undici.request', () => {
     expect(buffered).toBeLessThan(1_000_000);
   });
 
-  it('hears early hints, which say nothing of limits', async () => {
+  it('passes on early hints and ignores their limits', async () => {
     const server = await serve((response) => {
       response.writeEarlyHints({ link: '</a.css>; rel=preload', ratelimit: '"a";r=0;t=30' });
       response.end();
@@ -245,7 +245,7 @@ describe('undici.request', () => {
     expect(limiter.snapshot().limits).toEqual([]);
   });
 
-  it('is repeated by the retry of undici around it, each time in its turn', async () => {
+  it('lets the retry interceptor of undici repeat a request, which waits each time', async () => {
     const server = await serve(refusing(1, 429, { 'Retry-After': '20' }));
     const clock = manualClock();
     const limiter = new PolicyLimiter({ ...plenty, clock });
@@ -260,7 +260,7 @@ describe('undici.request', () => {
     expect(server.received).toHaveLength(2);
   });
 
-  it('that is aborted while its connection is made is not sent, and gets its quota back', async () => {
+  it('refunds a request that is aborted while its connection is made', async () => {
     const server = await serve((response) => response.end());
     const limiter = single();
     const abort = new AbortController();
@@ -283,7 +283,7 @@ describe('undici.request', () => {
     expect(server.received).toEqual([]);
   });
 
-  it('follows redirections with a limiter for each step, and tells where it has been', async () => {
+  it('limits each step of a redirection and keeps the history of URLs', async () => {
     const server = await serve((response, { url }) => {
       if (url === '/end') response.end('yes');
       else response.writeHead(302, { location: '/end' }).end();
@@ -303,7 +303,7 @@ describe('undici.request', () => {
     expect([limiter.delaySeconds(3), limiter.delaySeconds(4)]).toEqual([0, 3600]);
   });
 
-  it('is told apart by cost and priority', async () => {
+  it('charges the cost that its option returns for a request', async () => {
     const server = await serve((response) => response.end());
     const asked: unknown[] = [];
     const limiter = single();
@@ -317,7 +317,7 @@ describe('undici.request', () => {
     expect([limiter.delaySeconds(0.5), limiter.delaySeconds(1)]).toEqual([0, 3600]);
   });
 
-  it('takes the limiter of its origin, or none', async () => {
+  it('uses the limiter of the origin, or none', async () => {
     const limited = await serve((response) => response.end());
     const free = await serve((response) => response.end());
     const limiter = single();
@@ -331,7 +331,7 @@ describe('undici.request', () => {
   });
 });
 
-it('an upgrade takes quota as well', async () => {
+it('limitInterceptor takes quota for an upgrade too', async () => {
   const http = createServer();
   http.on('upgrade', (_, socket) => {
     socket.end('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n');
@@ -346,10 +346,10 @@ it('an upgrade takes quota as well', async () => {
   http.close();
 });
 
-describe('a handler as undici 6 had it', () => {
+describe('limitInterceptor with a handler of undici 6', () => {
   type Event = [name: string, ...about: unknown[]];
 
-  /** Sends a request with such a handler, and notes what it is told. */
+  /** Sends a request with such a handler and collects the events of the handler. */
   function dispatch(limiter: PolicyLimiter, origin: string) {
     const agent = new Agent();
     open.push(agent);
@@ -384,7 +384,7 @@ describe('a handler as undici 6 had it', () => {
     return { ended, abort: (reason: Error) => abort(reason) };
   }
 
-  it('is told all, and its limiter too', async () => {
+  it('passes all events to the handler and the limits to the limiter', async () => {
     const fields = { RateLimit: '"a";r=5;t=30, "b";r=0;t=60', 'Set-Cookie': ['a=1', 'b=2'] };
     const server = await serve((response) => response.writeHead(200, fields).end('yes'));
     const limiter = new PolicyLimiter({ ...plenty, clock: manualClock() });
@@ -393,7 +393,7 @@ describe('a handler as undici 6 had it', () => {
     expect(limiter.delaySeconds()).toBeGreaterThanOrEqual(60);
   });
 
-  it('leaves the queue when aborted', async () => {
+  it('removes an aborted request from the queue', async () => {
     const limiter = spent();
     const { ended, abort } = dispatch(limiter, 'http://127.0.0.1:1');
     await expect.poll(() => limiter.state().waiting).toBe(1);
@@ -403,7 +403,7 @@ describe('a handler as undici 6 had it', () => {
     expect(limiter.state().waiting).toBe(0);
   });
 
-  it('is aborted under way', async () => {
+  it('aborts a request under way', async () => {
     const server = await serve(() => {});
     const { ended, abort } = dispatch(new PolicyLimiter(plenty), server.origin);
     await expect.poll(() => server.received.length).toBe(1);
@@ -411,7 +411,7 @@ describe('a handler as undici 6 had it', () => {
     expect(await ended).toEqual([['connect'], ['error', new Error('enough')]]);
   });
 
-  it('gives quota back where nothing was sent', async () => {
+  it('refunds quota if nothing was sent', async () => {
     const limiter = single();
     const { origin } = await goneServer();
     const [, [name, error] = []] = await dispatch(limiter, origin).ended;
@@ -426,7 +426,7 @@ it.each<[given: unknown[]]>([
   [[new PolicyLimiter(plenty), { maxAttempts: 3 }]],
   [[new PolicyLimiter(plenty), { cost: 1 }]],
   [[new PolicyLimiter(plenty), { deadlineSeconds: -1 }]],
-])('refuses %o', (given) => {
+])('limitInterceptor rejects %o', (given) => {
   const make = () => limitInterceptor(...(given as Parameters<typeof limitInterceptor>));
   expect(make).toThrow(expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }));
 });

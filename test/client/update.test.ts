@@ -4,7 +4,7 @@
 import fc from 'fast-check';
 import type { Lease, PolicyLimiter } from 'relay-limiter/client';
 import type { RateLimitInfo } from 'relay-limiter/headers';
-import { describe, expect, it, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   burst,
   left,
@@ -29,8 +29,8 @@ function lease(limiter: PolicyLimiter, cost?: number): Lease {
 }
 
 /**
- * How many requests a server of 40 in a window of 10 seconds refuses, that tells what is left, to a
- * client of eight connections of any delay.
+ * Returns how many requests a server refuses that allows 40 in 10 seconds and reports what remains. The client has
+ * eight connections with random delays.
  */
 function refusedOutOfOrder(algorithm: 'bucket' | 'sliding', random: (at: number) => number) {
   const { limiter, clock } = limited(ROOMY, { algorithm, random: () => 0 });
@@ -60,7 +60,7 @@ function refusedOutOfOrder(algorithm: 'bucket' | 'sliding', random: (at: number)
     if (taken !== null) after(random(delays++), () => arrive(taken));
     else after(limiter.delaySeconds(), send);
   };
-  // The first tells of the limit, before the others go.
+  // The first answer reports the limit before the other connections start.
   send();
   for (let others = 0; others < 7; others += 1) after(2, send);
   for (let steps = 0; steps < 600; steps += 1) {
@@ -72,8 +72,8 @@ function refusedOutOfOrder(algorithm: 'bucket' | 'sliding', random: (at: number)
   return refused;
 }
 
-describe('what is left', () => {
-  it('is obeyed at once when it is less, until its reset and a second of margin', () => {
+describe('a reported remaining amount', () => {
+  it('limits requests at once if it is lower, until one second after its reset', () => {
     const { limiter, clock } = greedy();
     limiter.update(left(3, 20));
     expect(burst(limiter)).toBe(3);
@@ -82,7 +82,7 @@ describe('what is left', () => {
     expect(burst(limiter)).toBe(1000 - 3);
   });
 
-  it('never raises what the own policies allow', () => {
+  it('never raises what the configured policies allow', () => {
     const { limiter } = greedy([{ quota: 5, windowSeconds: 60 }]);
     limiter.update(left(1_000_000, 60));
     expect(burst(limiter)).toBe(5);
@@ -90,7 +90,7 @@ describe('what is left', () => {
     expect(limiter.delaySeconds()).toBe(60);
   });
 
-  it('is less what was sent since the request that it answers', () => {
+  it('is reduced by requests sent after the answered one', () => {
     const { limiter } = greedy();
     const first = lease(limiter);
     for (let n = 0; n < 4; n += 1) lease(limiter);
@@ -98,36 +98,36 @@ describe('what is left', () => {
     expect(burst(limiter)).toBe(6);
   });
 
-  it('is less all that is under way where the request is not known', () => {
+  it('is reduced by all requests under way if the answered one is unknown', () => {
     const { limiter, clock } = greedy();
     const leases = Array.from({ length: 4 }, () => lease(limiter, 2));
     leases[0]?.release();
     limiter.update(left(10, 60));
     expect(burst(limiter)).toBe(4);
-    // Who forgets to release is not counted for longer than a minute.
+    // A forgotten lease counts for a minute at most.
     clock.now += 61;
     limiter.update(left(10, 60));
     expect(burst(limiter)).toBe(10);
   });
 
-  it('is raised by newer responses, and by older ones only lowered', () => {
+  it('is raised by newer responses and only lowered by older ones', () => {
     const { limiter } = greedy();
     const [first, second, third] = [lease(limiter), lease(limiter), lease(limiter)];
     limiter.update(left(3, 60), 200, { lease: second });
-    // Three less the third request, and the first, which may be on its way still. That knows less.
+    // 3 less the third request and less the first, which may not have arrived. The report for the first is older.
     limiter.update(left(900, 60), 200, { lease: first });
     expect(limiter.delaySeconds(1)).toBe(0);
     expect(limiter.delaySeconds(2)).toBeGreaterThan(0);
     limiter.update(left(50, 60), 200, { lease: third });
-    // So may both others have been: they were under way with it.
+    // Both other requests were under way with the third, so the server may not have counted them.
     expect(limiter.delaySeconds(48)).toBe(0);
     expect(limiter.delaySeconds(49)).toBeGreaterThan(0);
     limiter.update(left(12, 60), 200, { lease: first });
-    // All three have been answered, so the server has counted them.
+    // All three requests are answered, so the server has counted them.
     expect(burst(limiter)).toBe(12);
   });
 
-  it('grows by a refund of what was sent after the request that told it', () => {
+  it('grows by the refund of a request sent after the answered one', () => {
     const { limiter } = greedy();
     const first = lease(limiter);
     const second = lease(limiter);
@@ -137,7 +137,7 @@ describe('what is left', () => {
     expect(burst(limiter)).toBe(2);
   });
 
-  it('is less what was sent before and is still under way, and grows when that was never sent', () => {
+  it('is reduced by an earlier request under way, and grows by its refund', () => {
     const { limiter } = greedy();
     lease(limiter, 2).release();
     const [first, second] = [lease(limiter, 3), lease(limiter)];
@@ -148,7 +148,7 @@ describe('what is left', () => {
     expect(burst(limiter)).toBe(10);
   });
 
-  it('is not less what was answered before, however long its lease is kept', () => {
+  it('is not reduced by a request answered before, even if its lease is still open', () => {
     const { limiter } = greedy();
     const first = lease(limiter);
     limiter.update(said(), 200, { lease: first });
@@ -157,7 +157,7 @@ describe('what is left', () => {
     expect(burst(limiter)).toBe(10);
   });
 
-  it('is less what was answered while its request was under way: it may have come before', () => {
+  it('is reduced by a request answered in the meantime, which may have arrived later', () => {
     const { limiter } = greedy();
     const [first, second] = [lease(limiter), lease(limiter)];
     limiter.update(said(), 200, { lease: first });
@@ -166,7 +166,7 @@ describe('what is left', () => {
     expect(burst(limiter)).toBe(9);
   });
 
-  it('is not less what nobody has ended for a minute', () => {
+  it('is not reduced by a lease that has been open for a minute', () => {
     const { limiter, clock } = greedy();
     lease(limiter);
     clock.now += 60;
@@ -174,7 +174,7 @@ describe('what is left', () => {
     expect(burst(limiter)).toBe(10);
   });
 
-  it('is not less what was refunded before it was told', () => {
+  it('is not reduced by a request refunded before the report', () => {
     const { limiter } = greedy();
     const [first, second] = [lease(limiter), lease(limiter, 5)];
     second?.refund();
@@ -182,17 +182,17 @@ describe('what is left', () => {
     expect(burst(limiter)).toBe(10);
   });
 
-  it('does not become more than nothing by refunds of more than was told', () => {
+  it('does not become positive by a refund smaller than the missing units', () => {
     const { limiter } = greedy();
     const [first, second] = [lease(limiter), lease(limiter), lease(limiter, 4)];
     limiter.update(left(2, 60), 200, { lease: first });
     second?.refund();
-    // Two less four.
+    // 2 less 4.
     expect(limiter.delaySeconds()).toBeGreaterThan(0);
   });
 
   it.each(['bucket', 'sliding'] as const)(
-    'is never exceeded (%s) by requests and answers that overtake each other',
+    'is never exceeded when requests and answers overtake each other (%s)',
     (algorithm) => {
       fc.assert(
         fc.property(fc.array(fc.nat(), { minLength: 200, maxLength: 200 }), (numbers) => {
@@ -204,13 +204,13 @@ describe('what is left', () => {
     },
   );
 
-  it('of a cached response says nothing', () => {
+  it('of a cached response has no effect', () => {
     const { limiter } = greedy();
     limiter.update(left(0, 60), 429, { ageSeconds: 1 });
     expect(limiter.delaySeconds()).toBe(0);
   });
 
-  it('lasts as long as the window of its policy where no reset is told', () => {
+  it('lasts for the window of its policy if no reset is reported', () => {
     const named = greedy([{ quota: 1000, windowSeconds: 30, name: 'a' }]);
     named.limiter.update(left(0, null));
     expect(named.limiter.delaySeconds()).toBeCloseTo(31, 6);
@@ -222,7 +222,7 @@ describe('what is left', () => {
     expect(unknown.limiter.delaySeconds()).toBeCloseTo(61, 6);
   });
 
-  it('waits a little longer at random, so that not all come back at once', () => {
+  it('of 0 adds a random wait, so that clients do not return together', () => {
     const { limiter } = greedy(ROOMY, { random: () => 0.5 });
     limiter.update(left(0, 20));
     expect(limiter.delaySeconds()).toBeCloseTo(22, 6);
@@ -230,7 +230,7 @@ describe('what is left', () => {
     expect(limiter.delaySeconds()).toBeCloseTo(302.5, 6);
   });
 
-  it('is spread by bucket over the time left, a share of it at once', () => {
+  it('is spread by bucket over the time left, with a share in one burst', () => {
     const { limiter, clock } = limited(ROOMY, { random: () => 0 });
     limiter.update(left(50, 99));
     expect(burst(limiter)).toBe(5);
@@ -243,7 +243,7 @@ describe('what is left', () => {
     expect(sent).toBe(50);
   });
 
-  it('is kept apart for names and partitions, and all are obeyed', () => {
+  it('is kept per name and partition, and each one limits requests', () => {
     const { limiter } = greedy();
     limiter.update(left(5, 60, { partitionKey: 'YQ==' }));
     limiter.update(left(3, 60, { partitionKey: 'Yg==' }));
@@ -254,10 +254,10 @@ describe('what is left', () => {
   });
 });
 
-describe('policies that a server tells', () => {
+describe('policies that a server reports', () => {
   const tight = (more = {}) => said({ policies: [policyOf(10, 10, more)] });
 
-  it('are obeyed where they are tighter, and forgotten a window after they were told last', () => {
+  it('limit requests if they are tighter, until one window after their last report', () => {
     const { limiter, clock } = greedy();
     limiter.update(tight());
     expect(burst(limiter)).toBe(10);
@@ -266,7 +266,7 @@ describe('policies that a server tells', () => {
     expect(burst(limiter)).toBe(990);
   });
 
-  it('keep their count while they are told again, and start afresh when they change', () => {
+  it('keep their count while they are repeated, and restart it when they change', () => {
     const { limiter, clock } = greedy();
     limiter.update(tight());
     expect(burst(limiter)).toBe(10);
@@ -277,14 +277,14 @@ describe('policies that a server tells', () => {
     expect(burst(limiter)).toBe(20);
   });
 
-  it('let a cost above their quota go when all of it is there', () => {
+  it('allow a cost above their quota when the whole quota is available', () => {
     const { limiter } = greedy();
     limiter.update(tight());
     expect(limiter.tryAcquire(50)).toBe(true);
     expect(limiter.delaySeconds()).toBeLessThanOrEqual(600);
   });
 
-  it('count bytes when the response has ended', () => {
+  it('count the bytes of a response when it has ended', () => {
     const { limiter, clock } = greedy();
     const info = said({ policies: [policyOf(1000, 10, { unit: 'content-bytes' })] });
     limiter.update(info);
@@ -297,7 +297,7 @@ describe('policies that a server tells', () => {
     expect(limiter.delaySeconds()).toBe(0);
   });
 
-  it('start afresh when they count something else', () => {
+  it('restart their count when their unit changes', () => {
     const { limiter } = greedy();
     limiter.update(said({ policies: [policyOf(10, 10, { unit: 'content-bytes' })] }));
     limiter.update(said(), 200, { contentBytes: 10 });
@@ -305,7 +305,7 @@ describe('policies that a server tells', () => {
     expect(burst(limiter)).toBe(10);
   });
 
-  it('bound how many requests are under way', () => {
+  it('bound the number of requests under way', () => {
     const { limiter } = greedy();
     limiter.update(said({ policies: [policyOf(2, 10, { unit: 'concurrent-requests' })] }));
     const [first] = [lease(limiter), lease(limiter)];
@@ -314,7 +314,7 @@ describe('policies that a server tells', () => {
     expect(limiter.tryLease()).not.toBeNull();
   });
 
-  it('count no more once they are as wide as one’s own', () => {
+  it('stop counting once they are as wide as a configured policy', () => {
     const { limiter } = greedy();
     limiter.update(said({ policies: [policyOf(10, 60)] }));
     expect(burst(limiter)).toBe(10);
@@ -322,7 +322,7 @@ describe('policies that a server tells', () => {
     expect(burst(limiter)).toBe(990);
   });
 
-  it('count what nobody knows only when nothing of it is left', () => {
+  it('of an unknown unit limit requests only when nothing remains', () => {
     const { limiter } = greedy();
     const policies = [policyOf(5, 10, { unit: 'dollars' })];
     limiter.update({ ...left(1, 10), policies });
@@ -336,7 +336,7 @@ describe('policies that a server tells', () => {
 describe('Retry-After', () => {
   const blocked = (seconds: number) => said({ retryAfterSeconds: seconds });
 
-  it('blocks, then lets one request probe, then more with each answer', () => {
+  it('blocks, then allows one probe, then more requests with each answer', () => {
     const { limiter, clock } = greedy();
     limiter.update(blocked(20), 429);
     expect(limiter.delaySeconds()).toBe(20);
@@ -366,7 +366,7 @@ describe('Retry-After', () => {
     expect(burst(limiter)).toBe(1);
   });
 
-  it('does not wait for ever for the answer to a probe, nor for one that was never sent', () => {
+  it('waits 10 seconds at most for the answer to a probe, and not at all after its refund', () => {
     const { limiter, clock } = greedy();
     limiter.update(blocked(20), 429);
     clock.now += 20;
@@ -379,7 +379,7 @@ describe('Retry-After', () => {
     expect(burst(limiter)).toBe(2);
   });
 
-  it('is not ended by answers to requests from before', () => {
+  it('is not ended by answers to earlier requests', () => {
     const { limiter, clock } = greedy();
     const before = lease(limiter);
     limiter.update(blocked(20), 429, { lease: lease(limiter) });
@@ -388,7 +388,7 @@ describe('Retry-After', () => {
     expect(burst(limiter)).toBe(1);
   });
 
-  it('comes first, then what is left: draft 11, B.3', () => {
+  it('applies before the remaining amount of the same response (draft 11, B.3)', () => {
     const { limiter, clock } = greedy();
     limiter.update({ ...left(15, 40), retryAfterSeconds: 20 }, 429);
     clock.now += 20;
@@ -403,13 +403,13 @@ describe('Retry-After', () => {
     expect(sent).toBe(15);
   });
 
-  it('of a redirection is about that one request', () => {
+  it('of a redirection does not block other requests', () => {
     const { limiter } = greedy();
     limiter.update(blocked(20), 302);
     expect(limiter.delaySeconds()).toBe(0);
   });
 
-  it('keeps only those policies back that a problem names', () => {
+  it('blocks only the policies that a problem body names', () => {
     const { limiter, clock } = greedy();
     limiter.update(blocked(20), 429, { violated: ['a', 'b'] });
     expect(limiter.delaySeconds()).toBe(20);
@@ -418,7 +418,7 @@ describe('Retry-After', () => {
     expect(burst(limiter)).toBe(1000);
   });
 
-  it('of a policy is ended by no answer that was under way', () => {
+  it('for a policy is not ended by answers to requests under way', () => {
     const { limiter } = greedy();
     const [first, last] = [lease(limiter), lease(limiter)];
     limiter.update(blocked(30), 429, { violated: ['a'], lease: first });
@@ -426,7 +426,7 @@ describe('Retry-After', () => {
     expect(limiter.delaySeconds()).toBe(30);
   });
 
-  it('of a policy ends when it says, however long what is left must last', () => {
+  it('for a policy ends at its time, even if the remaining amount must last longer', () => {
     const { limiter, clock } = greedy();
     limiter.update(left(500, 3000));
     limiter.update(blocked(5), 429, { violated: ['a'] });
@@ -435,7 +435,7 @@ describe('Retry-After', () => {
     expect(burst(limiter)).toBe(500);
   });
 
-  test('of 30 days is asked about after maxWaitSeconds', () => {
+  it('of 30 days allows a probe after maxWaitSeconds', () => {
     const { limiter, clock } = greedy(ROOMY, { maxWaitSeconds: 100 });
     limiter.update(blocked(30 * 86_400), 429);
     expect(limiter.delaySeconds()).toBe(100);
@@ -444,15 +444,15 @@ describe('Retry-After', () => {
   });
 });
 
-describe('a refusal that says nothing', () => {
-  it('is answered by a backoff that doubles, at random below that', () => {
+describe('a refusal without a time', () => {
+  it('causes a random backoff, and its maximum doubles each time', () => {
     const { limiter, clock } = greedy(ROOMY, { random: () => 0.999999 });
     for (const most of [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]) {
       limiter.update(said(), 429, { lease: lease(limiter) });
       expect(limiter.state().blockedSeconds).toBeCloseTo(most, 2);
       clock.now += Math.max(most, limiter.delaySeconds());
     }
-    // A good answer ends the row.
+    // A good answer resets the backoff.
     clock.now += limiter.delaySeconds();
     limiter.update(said(), 200, { lease: lease(limiter) });
     clock.now += limiter.delaySeconds();
@@ -463,14 +463,14 @@ describe('a refusal that says nothing', () => {
     expect(lucky.state().blockedSeconds).toBe(0);
   });
 
-  it('halves the rate, once for all requests that were under way, and it comes back in steps', () => {
+  it('halves the rate once for all requests under way, and good answers raise it in steps', () => {
     const { limiter, clock } = greedy([{ quota: 60, windowSeconds: 60 }]);
     const leases = Array.from({ length: 5 }, () => lease(limiter));
     for (const one of leases) limiter.update(said(), 429, { lease: one });
     expect(limiter.state().rateShare).toBe(0.5);
     clock.now += 10;
     lease(limiter);
-    // One in two seconds, however much the window still has.
+    // One request per two seconds, however much of the window is left.
     limiter.update(said(), 200);
     expect(limiter.delaySeconds()).toBeCloseTo(2, 6);
     const share = limiter.state().rateShare;
@@ -479,7 +479,7 @@ describe('a refusal that says nothing', () => {
     expect(limiter.state()).toMatchObject({ rateShare: 1, ramping: false });
   });
 
-  it('never paces one request for longer than maxWaitSeconds after the one before', () => {
+  it('never delays a request by more than maxWaitSeconds after the previous one', () => {
     const day = [{ quota: 24, windowSeconds: 86_400 }];
     const { limiter, clock } = greedy(day, { maxWaitSeconds: 600 });
     for (let n = 0; n < 8; n += 1) {
@@ -492,7 +492,7 @@ describe('a refusal that says nothing', () => {
     expect(limiter.delaySeconds()).toBe(600);
   });
 
-  it('counts once while it lasts, whoever else is refused', () => {
+  it('counts once while its backoff lasts', () => {
     const { limiter, clock } = greedy(ROOMY, { random: () => 0.5 });
     for (let n = 0; n < 5; n += 1) limiter.update(said(), 429);
     limiter.update(said(), 200);
@@ -506,22 +506,22 @@ describe('a refusal that says nothing', () => {
     expect(burst(limiter)).toBe(1);
   });
 
-  it('is none where the response says that nothing is left', () => {
+  it('has no effect if the response says that nothing remains', () => {
     const { limiter } = greedy();
     limiter.update(left(0, 10), 429);
     expect(limiter.state()).toMatchObject({ rateShare: 1, blockedSeconds: 0 });
     expect(limiter.delaySeconds()).toBeCloseTo(11, 6);
   });
 
-  it('is also a Retry-After of no time', () => {
+  it('may have a Retry-After of 0', () => {
     const { limiter } = greedy();
     limiter.update(said({ retryAfterSeconds: 0 }), 429);
     expect(limiter.state().rateShare).toBe(0.5);
   });
 });
 
-describe('requests that cost nothing', () => {
-  it('are backed off from as others are', () => {
+describe('requests of cost 0', () => {
+  it('are delayed by the backoff too', () => {
     const { limiter, clock } = greedy(ROOMY, { random: () => 0.999 });
     let sent = 0;
     for (let tenths = 0; tenths < 6000; tenths += 1) {
@@ -533,14 +533,14 @@ describe('requests that cost nothing', () => {
       }
       clock.now += 0.1;
     }
-    // 1 + 2 + 4 + ... seconds apart.
+    // The requests are 1, 2, 4, ... seconds apart.
     expect(sent).toBeLessThanOrEqual(11);
     expect(limiter.state().rateShare).toBe(1 / 64);
   });
 });
 
 describe('a refund', () => {
-  it('is as if nothing had been sent, whatever the server has said', () => {
+  it('restores the state before the request, whatever the server has reported', () => {
     const policies = [policyOf(30, 3600)];
     const news: [string, (limiter: PolicyLimiter) => void][] = [
       ['a tighter policy', (limiter) => limiter.update(said({ policies }))],
@@ -575,7 +575,7 @@ describe('a refund', () => {
     }
   });
 
-  it('never leads to more than a policy of the server allows, whenever it comes', () => {
+  it('never leads to more than a policy of the server allows, at any time', () => {
     for (const algorithm of ['bucket', 'sliding'] as const) {
       fc.assert(
         fc.property(takes, (all) => {
@@ -590,7 +590,7 @@ describe('a refund', () => {
     }
   });
 
-  it('of a probe lets another one go', () => {
+  it('of a probe allows another probe', () => {
     const { limiter, clock } = greedy(ROOMY, { maxWaitSeconds: 30 });
     limiter.update(left(0, 1000));
     clock.now += 30;
@@ -600,7 +600,7 @@ describe('a refund', () => {
     expect(limiter.delaySeconds()).toBe(0);
   });
 
-  it('ends no block of a policy', () => {
+  it('does not end the block of a policy', () => {
     const { limiter } = greedy();
     const under = lease(limiter, 5);
     limiter.update(said({ retryAfterSeconds: 20 }), 429, { violated: ['a'] });
@@ -608,7 +608,7 @@ describe('a refund', () => {
     expect(limiter.delaySeconds()).toBe(20);
   });
 
-  it('makes no pace faster that knew nothing of its request', () => {
+  it('does not speed up pacing that began after its request', () => {
     const { limiter } = limited(ROOMY, { random: () => 0 });
     const before = lease(limiter);
     limiter.update(left(51, 99));
@@ -617,7 +617,7 @@ describe('a refund', () => {
     expect(limiter.delaySeconds()).toBeGreaterThan(0);
   });
 
-  it('of a request before the news is no reason to ask earlier', () => {
+  it('of a request sent before a report does not advance the next probe', () => {
     const { limiter, clock } = greedy(ROOMY, { maxWaitSeconds: 30 });
     limiter.update(left(5, 1000));
     const before = lease(limiter);
@@ -627,7 +627,7 @@ describe('a refund', () => {
     expect(limiter.delaySeconds()).toBe(30);
   });
 
-  it('gives a policy back only what that has counted', () => {
+  it('gives a policy back only units that it has counted', () => {
     const { limiter } = greedy();
     const before = lease(limiter, 5);
     limiter.update(said({ policies: [policyOf(10, 10)] }));
@@ -638,7 +638,7 @@ describe('a refund', () => {
 });
 
 describe('a hostile server', () => {
-  it('cannot fill the memory: a thousand policies are sixteen', () => {
+  it('cannot fill the memory: the limiter keeps 16 of 1,000 policies', () => {
     const { limiter } = greedy();
     for (let n = 0; n < 1000; n += 1) {
       const name = `p${n}`;
@@ -654,7 +654,7 @@ describe('a hostile server', () => {
     expect(limiter.snapshot().limits).toHaveLength(16);
   });
 
-  it('cannot drive out what is told again and again', () => {
+  it('cannot evict a limit that is reported again and again', () => {
     const { limiter } = greedy();
     for (let n = 0; n < 100; n += 1) {
       limiter.update(left(50, 1e9, { name: 'kept' }));
@@ -663,7 +663,7 @@ describe('a hostile server', () => {
     expect(burst(limiter)).toBe(50);
   });
 
-  it('cannot make it wait for longer than maxWaitSeconds for a probe, nor stop time', () => {
+  it('cannot delay a probe by more than maxWaitSeconds, with any numbers', () => {
     const amount = fc.oneof(
       fc.constantFrom(0, 1, 2 ** 31, 999_999_999_999_999, 1e300, Number.NaN, Infinity, -1, 0.5),
       fc.integer({ min: 0, max: 1000 }),
@@ -714,7 +714,7 @@ describe('a hostile server', () => {
   });
 });
 
-test('an answer that comes late takes away nothing that newer ones have counted', () => {
+it('a late answer does not subtract requests that newer answers have counted', () => {
   const { limiter, clock } = greedy();
   const slow = lease(limiter);
   for (let n = 1; n <= 60; n += 1) {
@@ -728,11 +728,11 @@ test('an answer that comes late takes away nothing that newer ones have counted'
   fast.release();
   limiter.update(left(99, 1), 200, { lease: slow });
   slow.release();
-  // All that is left, but what the slow one may have been of it.
+  // All units that remain, less the slow request, which the server may not have counted.
   expect(burst(limiter)).toBe(98);
 });
 
-test('what went when nothing was told is not paced afterwards', () => {
+it('requests sent before a report do not slow down the pace after it', () => {
   const { limiter, clock } = limited(ROOMY, { random: () => 0 });
   limiter.update(left(0, 5));
   for (clock.now += 6; !limiter.tryAcquire(100); clock.now += 1);

@@ -4,7 +4,6 @@ import fc from 'fast-check';
 import {
   type Lease,
   type NodeFile,
-  PolicyLimiter,
   UpstreamPool,
   type UpstreamPoolOptions,
 } from 'relay-limiter/client';
@@ -23,7 +22,7 @@ afterEach(() => {
 const now = () => Date.now() / 1000;
 const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
 
-/** Nodes of so many requests a window, on the virtual clock that the timers run on. */
+/** Returns a pool of nodes with those quotas, on the virtual clock of the fake timers. */
 function poolOf(
   quotas: Record<string, [quota: number, seconds: number]>,
   options: UpstreamPoolOptions = {},
@@ -47,7 +46,7 @@ const node = (pool: UpstreamPool, host: string) => {
   return state;
 };
 
-/** One request to a certain node, answered after that time. */
+/** Sends one request to `host`, which is answered after `seconds`. */
 async function request(pool: UpstreamPool, host: string, seconds: number, status = 200) {
   const others = pool.nodes.filter((name) => name !== host);
   const grant = await pool.acquire({ exclude: others });
@@ -56,7 +55,7 @@ async function request(pool: UpstreamPool, host: string, seconds: number, status
   grant.lease.release();
 }
 
-/** As many answers as make the average stand. */
+/** Sends enough requests to make the average latency stable. */
 async function learn(pool: UpstreamPool, host: string, seconds: number): Promise<void> {
   for (let times = 0; times < 5; times += 1) await request(pool, host, seconds);
 }
@@ -70,7 +69,7 @@ async function failing(pool: UpstreamPool, host: string, times: number): Promise
   }
 }
 
-/** Where so many requests go that nobody answers. */
+/** Acquires `times` leases without an end, and returns how many went to each node. */
 async function spread(pool: UpstreamPool, times: number): Promise<Record<string, number>> {
   const counts: Record<string, number> = {};
   for (let at = 0; at < times; at += 1) {
@@ -80,18 +79,18 @@ async function spread(pool: UpstreamPool, times: number): Promise<Record<string,
   return counts;
 }
 
-describe('the choice of a node', () => {
-  it('spreads requests evenly over nodes of which nothing is known', async () => {
+describe('UpstreamPool', () => {
+  it('spreads requests evenly over nodes without a history', async () => {
     const counts = await spread(poolOf({ a: MANY, b: MANY, c: MANY }), 300);
     for (const host of ['a', 'b', 'c']) expect(counts[host]).toBeGreaterThan(90);
   });
 
   it.each<[what: string, a: number, b: number, expected: 'a' | 'b' | 'both']>([
-    ['the faster', 0.05, 0.2, 'a'],
-    ['the faster, if second', 0.2, 0.05, 'b'],
-    ['either, where the difference is within a tenth', 0.1, 0.105, 'both'],
-    ['either, where it is within a millisecond', 0.0002, 0.001, 'both'],
-  ])('takes %s', async (_, a, b, expected) => {
+    ['the faster node', 0.05, 0.2, 'a'],
+    ['the faster node if it is second', 0.2, 0.05, 'b'],
+    ['either node if the difference is within a tenth', 0.1, 0.105, 'both'],
+    ['either node if the difference is within a millisecond', 0.0002, 0.001, 'both'],
+  ])('chooses %s', async (_, a, b, expected) => {
     const pool = poolOf({ a: MANY, b: MANY });
     await learn(pool, 'a', a);
     await learn(pool, 'b', b);
@@ -111,7 +110,7 @@ describe('the choice of a node', () => {
     expect(await spread(pool, 10)).toEqual({ a: 10 });
   });
 
-  it('takes who does not answer for slow, at least as slow as that', async () => {
+  it('considers a node without an answer at least as slow as the time it was given', async () => {
     const pool = poolOf({ a: MANY, b: MANY });
     await learn(pool, 'b', 0.05);
     const hanging = await pool.acquire({ exclude: ['b'] });
@@ -121,7 +120,7 @@ describe('the choice of a node', () => {
     expect(node(pool, 'a').failureShare).toBe(0);
     await learn(pool, 'b', 0.05);
     expect(await spread(pool, 10)).toEqual({ b: 10 });
-    // Less than it usually takes says nothing, nor does what was never sent.
+    // A wait shorter than the average has no effect, nor has a request that was never sent.
     const soon = await pool.acquire({ exclude: ['b'] });
     await pass(0.01);
     soon.lease.release();
@@ -131,7 +130,7 @@ describe('the choice of a node', () => {
     expect(node(pool, 'a').latencySeconds).toBeLessThan(2);
   });
 
-  it('looks at the queue once for a response, and once for its release', async () => {
+  it('serves the queue once per response and once per release', async () => {
     let reads = 0;
     const clock = () => {
       reads += 1;
@@ -145,7 +144,7 @@ describe('the choice of a node', () => {
       act();
       return reads;
     };
-    // Each reads the clock twice for itself.
+    // Both calls read the clock twice themselves; the queue reads it as well.
     const ofUpdate = readsOf(() => pool.update(said(), 200, { lease }));
     const ofRelease = readsOf(() => lease.release());
     expect(ofUpdate).toBe(ofRelease);
@@ -174,7 +173,7 @@ describe('the choice of a node', () => {
     expect(node(pool, 'a').latencySeconds).toBeCloseTo(0.25);
   });
 
-  it('takes a ready node at once, or waits for one that will have answered before it', async () => {
+  it('uses a ready node at once, or waits for one that will have answered before it', async () => {
     const pool = poolOf({ fast: [1, 1], slow: MANY });
     await request(pool, 'slow', 2);
     await request(pool, 'fast', 0.1);
@@ -182,12 +181,12 @@ describe('the choice of a node', () => {
     pool.acquire().then((grant) => {
       went = grant.node;
     });
-    // fast is ready in one second and answers in 0.1 more.
+    // `fast` is ready in one second and answers 0.1 seconds later.
     await pass(0.999);
     expect(went).toBeUndefined();
     await pass(0.001);
     expect(went).toBe('fast');
-    // Now the answer of slow is no later.
+    // The answer of `slow` is no longer later.
     await request(pool, 'slow', 0.1);
     for (let at = 0; at < 20; at += 1) await request(pool, 'slow', 0.1);
     expect((await pool.acquire()).node).toBe('slow');
@@ -200,8 +199,8 @@ describe('the choice of a node', () => {
     expect((await pool.acquire({ deadlineSeconds: 0.5 })).node).toBe('slow');
   });
 
-  it('stands by a choice while time goes on', async () => {
-    // Each look at the clock makes it later, so that waiting for fast becomes worth while.
+  it('serves all requests while its choice changes with each clock reading', async () => {
+    // Each reading moves the clock, so that waiting for `fast` starts to pay.
     let late = 0;
     const clock = () => {
       late += 0.001;
@@ -218,7 +217,7 @@ describe('the choice of a node', () => {
     expect(pool.state().waiting).toBe(0);
   });
 
-  it('leaves no node idle while many wait for a better one', async () => {
+  it('leaves no node idle while many requests wait for a better one', async () => {
     const pool = poolOf({ fast: [10, 1], slow: [1, 1] });
     await request(pool, 'slow', 4);
     await request(pool, 'fast', 0.1);
@@ -247,7 +246,7 @@ describe('the choice of a node', () => {
     expect((await pool.acquire()).node).toBe('a');
   });
 
-  it('is among those that can take the cost', async () => {
+  it('chooses only nodes that accept the cost', async () => {
     const pool = poolOf({ small: [5, 1], large: [50, 1] });
     await learn(pool, 'large', 1);
     for (let at = 0; at < 4; at += 1) {
@@ -256,7 +255,7 @@ describe('the choice of a node', () => {
     await expect(pool.acquire({ cost: 51 })).rejects.toMatchObject({ code: 'ERR_LIMITER_COST' });
   });
 
-  it('counts neither refusals nor what a cache answered as latency', async () => {
+  it('counts neither refusals nor cached responses as latency', async () => {
     const pool = poolOf({ a: MANY });
     const { lease } = await pool.acquire();
     pool.update(said(), 429, { lease, latencySeconds: 9 });
@@ -265,7 +264,7 @@ describe('the choice of a node', () => {
   });
 });
 
-describe('excluded nodes', () => {
+describe('excluded nodes of UpstreamPool', () => {
   it('are avoided while there are others', async () => {
     const pool = poolOf({ a: MANY, b: MANY });
     for (let at = 0; at < 10; at += 1) {
@@ -277,7 +276,7 @@ describe('excluded nodes', () => {
     [0.9, 'b'],
     [1.1, 'a'],
   ])(
-    'are avoided if another one is ready in a second: in %d s it goes to %s',
+    'are avoided if another node is ready within a second: after %d s the choice is %s',
     async (seconds, expected) => {
       const pool = poolOf({ a: MANY, b: [1, seconds] });
       await request(pool, 'b', 0.1);
@@ -290,7 +289,7 @@ describe('excluded nodes', () => {
     },
   );
 
-  it('are gone to where the others fail, or there are none', async () => {
+  it('are used if the others fail or do not exist', async () => {
     const pool = poolOf({ a: MANY, b: MANY });
     await failing(pool, 'b', 5);
     expect((await pool.acquire({ exclude: ['a'] })).node).toBe('a');
@@ -298,8 +297,8 @@ describe('excluded nodes', () => {
   });
 });
 
-describe('the breaker', () => {
-  it('opens at the fifth failure in a row, and everything goes elsewhere', async () => {
+describe('the breaker of a node', () => {
+  it('opens at the fifth failure in a row, and all requests go to other nodes', async () => {
     const pool = poolOf({ a: MANY, b: MANY });
     await failing(pool, 'a', 4);
     expect(node(pool, 'a')).toMatchObject({ breaker: 'closed', waitSeconds: 0 });
@@ -312,7 +311,7 @@ describe('the breaker', () => {
     expect(await spread(pool, 20)).toEqual({ b: 20 });
   });
 
-  it('opens when two of three fail, and not when one of three does', async () => {
+  it('opens if two of three requests fail, but not if one of three does', async () => {
     for (const [pattern, breaker] of [
       ['xx.xx.xx.xx.xx.', 'open'],
       ['x..x..x..x..x..', 'closed'],
@@ -327,7 +326,7 @@ describe('the breaker', () => {
     }
   });
 
-  it('lets one probe through, waits for its answer, and closes with a good one', async () => {
+  it('allows one probe, waits for its answer, and closes after a good one', async () => {
     const pool = poolOf({ a: MANY });
     await failing(pool, 'a', 5);
     await pass(1);
@@ -348,7 +347,7 @@ describe('the breaker', () => {
     expect(node(pool, 'a').breaker).toBe('closed');
   });
 
-  it('doubles its pause with each probe that fails, up to a minute', async () => {
+  it('doubles its pause with each failed probe, up to a minute', async () => {
     const pool = poolOf({ a: MANY }, { random: () => 1 - 2 ** -53 });
     await failing(pool, 'a', 5);
     const pauses = [node(pool, 'a').waitSeconds];
@@ -360,7 +359,7 @@ describe('the breaker', () => {
     expect(pauses.map(Math.round)).toEqual([1, 2, 4, 8, 16, 32, 60, 60]);
   });
 
-  it('begins with a short pause again after a good probe', async () => {
+  it('starts with a short pause again after a good probe', async () => {
     const pool = poolOf({ a: MANY });
     await failing(pool, 'a', 5);
     for (let at = 0; at < 4; at += 1) {
@@ -373,7 +372,7 @@ describe('the breaker', () => {
     expect(node(pool, 'a').waitSeconds).toBeLessThanOrEqual(1);
   });
 
-  it('counts the pause from the answer of a probe, not from the end of its lease', async () => {
+  it('counts its pause from the answer of a probe, not from the end of its lease', async () => {
     const pool = poolOf({ a: MANY });
     await failing(pool, 'a', 5);
     await pass(1);
@@ -382,7 +381,7 @@ describe('the breaker', () => {
     expect(node(pool, 'a').waitSeconds).toBeLessThanOrEqual(2);
   });
 
-  it('takes no late answer of an earlier request for that of the probe', async () => {
+  it('ignores late answers to requests before the probe', async () => {
     const pool = poolOf({ a: MANY });
     const { lease: early } = await pool.acquire();
     await failing(pool, 'a', 5);
@@ -394,7 +393,7 @@ describe('the breaker', () => {
     expect(node(pool, 'a').breaker).toBe('half-open');
   });
 
-  it('gives the probe to another where it was never sent, or nothing is known of it', async () => {
+  it('allows another probe if the first was never sent or has no known result', async () => {
     for (const end of ['refund', 'release'] as const) {
       const pool = poolOf({ a: MANY });
       await failing(pool, 'a', 5);
@@ -406,7 +405,7 @@ describe('the breaker', () => {
     }
   });
 
-  it('is waited for where all nodes are left alone', async () => {
+  it('delays requests while those of all nodes are open', async () => {
     const pool = poolOf({ a: MANY, b: MANY });
     await failing(pool, 'a', 5);
     await failing(pool, 'b', 5);
@@ -417,8 +416,8 @@ describe('the breaker', () => {
   });
 });
 
-describe('a lease', () => {
-  it('counts as under way until it ends, once', async () => {
+describe('a lease of UpstreamPool', () => {
+  it('counts as under way until it ends for the first time', async () => {
     const pool = poolOf({ a: MANY });
     const grants = [await pool.acquire(), await pool.acquire(), await pool.acquire()];
     const [first, second, third] = grants.map(({ lease }) => lease);
@@ -434,8 +433,8 @@ describe('a lease', () => {
   });
 });
 
-describe('the queue', () => {
-  it('is one for all nodes: first in, first out, wherever there is room first', async () => {
+describe('the queue of UpstreamPool', () => {
+  it('is first in, first out for all nodes, and the first available node serves it', async () => {
     const pool = poolOf({ a: [1, 3], b: [1, 2] });
     const order: string[] = [];
     const enter = (name: string, priority = 0) => {
@@ -451,7 +450,7 @@ describe('the queue', () => {
     expect(order.slice(2)).toEqual(['urgent:b@2', '3:a@3', '4:b@4']);
   });
 
-  it('is left at once by a request that is aborted, and nothing is spent', async () => {
+  it('drops an aborted request at once, and nothing is spent', async () => {
     const pool = poolOf({ a: [1, 10] });
     await pool.acquire();
     const before = pool.snapshot();
@@ -464,7 +463,7 @@ describe('the queue', () => {
     expect(pool.snapshot()).toEqual(before);
   });
 
-  it('refuses a deadline that no node can meet, and says when one could', async () => {
+  it('rejects a deadline that no node can meet, with the earliest time', async () => {
     const pool = poolOf({ a: [1, 3], b: [1, 2] });
     await pool.acquire();
     await pool.acquire();
@@ -478,36 +477,25 @@ describe('the queue', () => {
     expect((await inTime).node).toBe('b');
   });
 
-  it('counts those who wait before it, against the quotas of all nodes', async () => {
+  it('counts the requests that wait before one against the quotas of all nodes', async () => {
     const pool = poolOf({ a: [10, 10], b: [10, 10] });
     for (let at = 0; at < 20; at += 1) await pool.acquire();
     for (let at = 0; at < 19; at += 1) void pool.acquire();
-    // Twenty are what both nodes can take in 10 seconds.
+    // Both nodes together accept 20 in 10 seconds.
     void pool.acquire({ deadlineSeconds: 10.1 });
     expect(pool.state().waiting).toBe(20);
     const oneTooMany = pool.acquire({ deadlineSeconds: 10.1 });
     await expect(oneTooMany).rejects.toMatchObject({ code: 'ERR_LIMITER_DEADLINE' });
   });
 
-  it('knows how long a backlog takes on one node, also if that is more than a quota', () => {
-    const limiter = new PolicyLimiter({
-      policies: [{ quota: 10, windowSeconds: 10 }],
-      algorithm: 'sliding',
-      clock: now,
-    });
-    expect([10, 11, 20, 21].map((units) => limiter.backlogSeconds(units))).toEqual([0, 10, 10, 20]);
-    expect(limiter.delaySeconds(11)).toBe(Infinity);
-    expect(codeOf(() => limiter.backlogSeconds(-1))).toBe('ERR_LIMITER_COST');
-  });
-
-  it('refuses more than maxQueue', async () => {
+  it('rejects more than maxQueue requests', async () => {
     const pool = poolOf({ a: [1, 10] }, { maxQueue: 1 });
     await pool.acquire();
     void pool.acquire();
     await expect(pool.acquire()).rejects.toMatchObject({ code: 'ERR_LIMITER_QUEUE' });
   });
 
-  it('moves on when a response frees a node, or takes one away', async () => {
+  it('moves on when a refund frees a node', async () => {
     const pool = poolOf({ a: [2, 60], b: [2, 60] });
     const grants = [];
     for (let at = 0; at < 4; at += 1) grants.push(await pool.acquire());
@@ -521,7 +509,7 @@ describe('the queue', () => {
     expect(went).toBe(host);
   });
 
-  it('obeys what each node says', async () => {
+  it('obeys what each node reports', async () => {
     const pool = poolOf({ a: MANY, b: MANY });
     const { lease, node: host } = await pool.acquire();
     pool.update(left(0, 30), 200, { lease });
@@ -539,7 +527,7 @@ describe('the queue', () => {
   });
 });
 
-it('never sends a node more than its quotas, and everybody is served', async () => {
+it('UpstreamPool never exceeds the quotas of a node and serves every request', async () => {
   const quota = fc.tuple(fc.integer({ min: 1, max: 30 }), fc.integer({ min: 1, max: 20 }));
   const step = fc.record({
     pause: fc.integer({ min: 0, max: 1500 }),
@@ -583,7 +571,7 @@ it('never sends a node more than its quotas, and everybody is served', async () 
   );
 });
 
-describe('a snapshot', () => {
+describe('a snapshot of UpstreamPool', () => {
   it('keeps what is spent on every node over a restart', async () => {
     const pool = poolOf({ a: [2, 60], b: [1, 60] });
     for (let at = 0; at < 3; at += 1) await pool.acquire();
@@ -596,7 +584,7 @@ describe('a snapshot', () => {
     expect(node(next, 'c').waitSeconds).toBe(0);
   });
 
-  it('changes nothing where one node of it cannot be read, and names that', async () => {
+  it('changes nothing if one of its nodes is invalid, and the error names that node', async () => {
     const pool = poolOf({ a: [2, 60], b: [1, 60] });
     const saved = pool.snapshot();
     for (let at = 0; at < 3; at += 1) await pool.acquire();
@@ -613,14 +601,14 @@ describe('a snapshot', () => {
     ['of a limiter', { version: 1, limiter: 'PolicyLimiter' }],
     ['of another version', { version: 2, limiter: 'UpstreamPool', nodes: {} }],
     ['without nodes', { version: 1, limiter: 'UpstreamPool' }],
-    ['of nodes in a row', { version: 1, limiter: 'UpstreamPool', nodes: [] }],
-    ['of a node that is none', { version: 1, limiter: 'UpstreamPool', nodes: { a: null } }],
-  ])('is refused: %s', (_, snapshot) => {
+    ['with nodes in an array', { version: 1, limiter: 'UpstreamPool', nodes: [] }],
+    ['with a node that is null', { version: 1, limiter: 'UpstreamPool', nodes: { a: null } }],
+  ])('is rejected: %s', (_, snapshot) => {
     const pool = poolOf({ a: MANY });
     expect(codeOf(() => pool.restore(snapshot as object))).toBe('ERR_LIMITER_SNAPSHOT');
   });
 
-  it('wakes those who wait, and makes older leases worthless', async () => {
+  it('serves the waiting requests, and older leases refund nothing', async () => {
     const pool = poolOf({ a: [1, 60] });
     const fresh = pool.snapshot();
     const { lease } = await pool.acquire();
@@ -636,13 +624,13 @@ describe('a snapshot', () => {
   });
 });
 
-describe('a call of the wrong kind', () => {
+describe('UpstreamPool', () => {
   const pool = poolOf({ a: MANY });
   it.each<[what: string, act: () => unknown]>([
-    ['an exclude that is no array', () => pool.acquire({ exclude: 'a' as never })],
+    ['an exclude that is not an array', () => pool.acquire({ exclude: 'a' as never })],
     ['an unknown option', () => pool.acquire({ node: 'a' } as object)],
-    ['options that are none', () => pool.acquire(7 as never)],
-    ['no lease', async () => pool.update(said(), 200, {} as never)],
+    ['options that are a number', () => pool.acquire(7 as never)],
+    ['an update without a lease', async () => pool.update(said(), 200, {} as never)],
     [
       'a lease of another pool',
       async () => {
@@ -658,14 +646,14 @@ describe('a call of the wrong kind', () => {
       },
     ],
     [
-      'no info',
+      'an update without info',
       async () => {
         const { lease } = await pool.acquire();
         pool.update(undefined as never, 200, { lease });
       },
     ],
-    ['a failure of nothing', async () => pool.fail(undefined as never)],
-  ])('is refused: %s', async (_, act) => {
+    ['a failure without a lease', async () => pool.fail(undefined as never)],
+  ])('rejects %s', async (_, act) => {
     await expect((async () => act())()).rejects.toMatchObject({ code: 'ERR_LIMITER_OPTION' });
     expect(node(pool, 'a')).toMatchObject({ latencySeconds: 0, failureShare: 0 });
   });

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import { PolicyLimiter } from 'relay-limiter/client';
-import { describe, expect, it, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { POLICIES, SIX_HOURS } from '../../examples/strategies/policies.js';
 import {
   fixedWindows,
@@ -16,7 +16,7 @@ const SAFE = ['bucket', 'sliding'] as const;
 
 const known = new Map<string, number[]>();
 
-/** When requests go, in seconds from the start, if the next is always ready `between` seconds later. */
+/** Returns the times of all requests in seconds from the start. After each, the next is ready `between` seconds later. */
 function sendTimes(options: object, between = 0, start = 0): readonly number[] {
   const key = JSON.stringify([options, between, start]);
   const times = known.get(key) ?? simulate(options, between, start);
@@ -43,10 +43,10 @@ const units = (times: readonly number[]): Sent[] => times.map((at) => ({ at, cos
 const gapsOf = (times: readonly number[]) =>
   times.slice(1).map((at, n) => ({ from: times[n] as number, gap: at - (times[n] as number) }));
 
-describe('six hours of endless demand under 240/60, 1800/600, 9000/3600, 21600/10800', () => {
-  // Epoch seconds have coarse steps, which must not add up.
+describe('PolicyLimiter in six hours of endless demand under 240/60, 1800/600, 9000/3600, 21600/10800', () => {
+  // Epoch seconds have coarse steps, whose errors must not add up.
   describe.each([0, 1.7e9])('on a clock that starts at %d', (start) => {
-    test('bucket: no window exceeded, at least 41,000 of 43,200 sent, no gap over a second', () => {
+    it('exceeds no window with bucket, sends 41,000 of 43,200, and pauses below a second', () => {
       const times = sendTimes({}, 0, start);
       for (const { quota, windowSeconds } of POLICIES) {
         expect(mostIn(windowSeconds, units(times))).toBeLessThanOrEqual(quota);
@@ -56,7 +56,7 @@ describe('six hours of endless demand under 240/60, 1800/600, 9000/3600, 21600/1
       expect(times.filter((at) => at < 599.9)).toHaveLength(1799);
     });
 
-    test('sliding: no window exceeded, at least 43,000 of 43,200 sent', () => {
+    it('exceeds no window with sliding, and sends at least 43,000 of 43,200', () => {
       const times = sendTimes({ algorithm: 'sliding' }, 0, start);
       for (const { quota, windowSeconds } of POLICIES) {
         expect(mostIn(windowSeconds, units(times))).toBe(quota);
@@ -65,7 +65,7 @@ describe('six hours of endless demand under 240/60, 1800/600, 9000/3600, 21600/1
     });
   });
 
-  test('bucket, even: every unit used, half a second apart', () => {
+  it('uses every unit with an even bucket, half a second apart', () => {
     const times = sendTimes({ burstShare: 0 });
     expect(times).toHaveLength(43_200);
     const gaps = gapsOf(times).map(({ gap }) => gap);
@@ -73,8 +73,8 @@ describe('six hours of endless demand under 240/60, 1800/600, 9000/3600, 21600/1
     expect(Math.max(...gaps)).toBeCloseTo(0.5, 5);
   });
 
-  test('fixed: the blocks that aiohivebot has', () => {
-    // As fast as its requests were answered there, one after the other.
+  it('has the pauses of aiohivebot with fixed', () => {
+    // 0.19 seconds between requests, which is how fast they were answered there, one after the other.
     const times = sendTimes({ algorithm: 'fixed' }, 0.19);
     const sentIn = (seconds: number) => times.filter((at) => at < seconds).length;
     expect([60, 600, 3600, 7200].map(sentIn)).toEqual([240, 1800, 9000, 18_000]);
@@ -95,22 +95,22 @@ describe('six hours of endless demand under 240/60, 1800/600, 9000/3600, 21600/1
     expect(blocks.slice(5, 10).map(({ from }) => Math.round(from))).toEqual([
       4061, 4661, 5262, 5862, 6444,
     ]);
-    // In the third hour the longest window is spent, and asked about every 900 seconds.
+    // In the third hour the longest window is spent, and a probe is sent every 900 seconds.
     const probes = blocks.filter(({ from }) => from > 8000 && from < 10_800);
     expect(probes.map(({ gap }) => Math.round(gap))).toEqual([900, 900, 693]);
     expect(times.length).toBe(43_204);
   });
 });
 
-describe('servers do not refuse what goes', () => {
+describe('servers', () => {
   const strategies: [string, object][] = [
     ['bucket', {}],
-    ['bucket, even', { burstShare: 0 }],
-    ['bucket, half at once', { burstShare: 0.5 }],
+    ['an even bucket', { burstShare: 0 }],
+    ['a bucket with half of the quota in one burst', { burstShare: 0.5 }],
     ['sliding', { algorithm: 'sliding' }],
   ];
 
-  test.each(strategies)('%s', (_, options) => {
+  it.each(strategies)('refuse no request of %s', (_, options) => {
     const times = sendTimes(options);
     expect(refusals(slidingLog(POLICIES), times)).toBe(0);
     expect(refusals(tokenBuckets(POLICIES), times)).toBe(0);
@@ -123,13 +123,13 @@ describe('servers do not refuse what goes', () => {
     );
   });
 
-  test('but they do refuse fixed windows: these servers do limit', () => {
+  it('refuse requests of fixed, so they do limit', () => {
     expect(refusals(slidingLog(POLICIES), sendTimes({ algorithm: 'fixed' }))).toBeGreaterThan(100);
   });
 
-  test('also where requests arrive up to a second later than others', () => {
+  it('refuse no request of a limiter whose jitterSeconds covers the differences in arrival', () => {
     const sent = sendTimes({ jitterSeconds: 1 });
-    // The worst there is: some late, those after them not.
+    // The worst case: some requests are late, and those after them are not.
     const arrived = sent.map((at) => at + (at % 120 < 60 ? 1 : 0)).sort((a, b) => a - b);
     expect(refusals(slidingLog(POLICIES), arrived)).toBe(0);
     const unaware = sendTimes({ algorithm: 'sliding' }).map((at) => at + (at % 120 < 60 ? 1 : 0));
@@ -150,9 +150,9 @@ const policies = fc
   .filter((given) => given.length > 0);
 const burstShare = fc.constantFrom(0, 0.01, 0.1, 0.3, 0.5, 0.9);
 
-/** What happens next: time passes, or a cost is tried, perhaps after waiting until it may go. */
+/** A step of the test: a pause, then a take of a cost, possibly after waiting for its delay. */
 const step = fc.record({
-  // Eighths add up exactly.
+  // Eighths add up without rounding.
   pause: fc.integer({ min: 0, max: 100 }).map((n) => n / 8),
   units: fc.integer({ min: 0, max: 320 }),
   waits: fc.boolean(),
@@ -160,7 +160,7 @@ const step = fc.record({
 });
 
 describe.each(SAFE)('%s', (algorithm) => {
-  it('is never over a quota, though refunds come in any order, at any time', () => {
+  it('never exceeds a quota, with refunds in any order at any time', () => {
     fc.assert(
       fc.property(fc.constantFrom(0.1, 0.5), takes, (burstShare, all) => {
         const quota = { quota: 20, windowSeconds: 100 };
@@ -172,7 +172,7 @@ describe.each(SAFE)('%s', (algorithm) => {
     );
   });
 
-  it('is never over a quota in any interval of its window, whatever is taken and given back', () => {
+  it('never exceeds a quota in any interval of its window, with any takes and refunds', () => {
     const steps = fc.array(step, { maxLength: 80 });
     const grain = fc.constantFrom(1, 8);
     fc.assert(
@@ -210,7 +210,7 @@ describe.each(SAFE)('%s', (algorithm) => {
     );
   });
 
-  it('lets every cost up to the smallest quota go at last, and none above it', () => {
+  it('grants every cost up to the smallest quota in the end, and none above it', () => {
     fc.assert(
       fc.property(
         policies,
@@ -233,7 +233,7 @@ describe.each(SAFE)('%s', (algorithm) => {
     );
   });
 
-  it('goes after the delay it tells, and not before a window has passed, on any clock', () => {
+  it('grants after the delay it returns, and not before a window has passed, on any clock', () => {
     const time = fc.double({ min: 0, max: 1.8e9, noNaN: true });
     const seconds = fc.double({ min: 1e-3, max: 1e5, noNaN: true });
     fc.assert(
@@ -247,7 +247,7 @@ describe.each(SAFE)('%s', (algorithm) => {
         }
         for (const [n, at] of sent.slice(quota).entries()) {
           const before = sent[n] as number;
-          // A server may count either way.
+          // A server may compute the window in either way.
           expect(at - before).toBeGreaterThanOrEqual(windowSeconds);
           expect(at - windowSeconds).toBeGreaterThanOrEqual(before);
         }
@@ -256,7 +256,7 @@ describe.each(SAFE)('%s', (algorithm) => {
     );
   });
 
-  it('is as if nothing had been when all is refunded at once', () => {
+  it('is unchanged if all takes are refunded at once', () => {
     fc.assert(
       fc.property(policies, fc.array(step, { maxLength: 20 }), (given, all) => {
         const one = limited(given, { algorithm });
@@ -275,7 +275,7 @@ describe.each(SAFE)('%s', (algorithm) => {
     );
   });
 
-  it('uses a small quota whole: one in a second is one every second', () => {
+  it('uses a small quota completely: one per second is one every second', () => {
     for (const quota of [1, 2, 3, 5, 9]) {
       const { limiter, clock } = limited([{ quota, windowSeconds: 1 }], { algorithm });
       const start = clock.now;
@@ -291,18 +291,18 @@ describe.each(SAFE)('%s', (algorithm) => {
 });
 
 describe('bucket', () => {
-  it('pays a cost back once, whatever was refunded before', () => {
+  it('refunds a cost once, whatever was refunded before', () => {
     const { limiter, clock } = limited([{ quota: 20, windowSeconds: 100 }], { burstShare: 0.5 });
     const [first, second] = [limiter.tryLease(9), limiter.tryLease(1)];
     first?.refund();
     clock.now += 10.5;
     expect(limiter.tryAcquire(10)).toBe(true);
-    // Its one unit has been refilled, and is gone again.
+    // The one unit has been refilled and taken again.
     second?.refund();
     expect(limiter.tryAcquire(1)).toBe(false);
   });
 
-  it('gives all of a cost back where nothing has gone since', () => {
+  it('refunds a cost completely if nothing was taken since', () => {
     const { limiter, clock } = limited([{ quota: 20, windowSeconds: 100 }], { burstShare: 0.5 });
     limiter.tryAcquire(6);
     const last = limiter.tryLease(4);
@@ -311,7 +311,7 @@ describe('bucket', () => {
     expect(burst(limiter)).toBe(6);
   });
 
-  it('lets a share of the quota go at once, then evenly', () => {
+  it('grants a share of the quota in one burst, then evenly', () => {
     const { limiter, clock } = limited([{ quota: 100, windowSeconds: 90 }]);
     expect(burst(limiter)).toBe(10);
     expect(limiter.delaySeconds()).toBeCloseTo(1, 9);
@@ -319,11 +319,11 @@ describe('bucket', () => {
     expect(burst(limiter)).toBe(5);
   });
 
-  it('makes a cost above its capacity wait for a bucket that was full for long enough', () => {
+  it('delays a cost above its capacity until it has been full for long enough', () => {
     const { limiter, clock } = limited([{ quota: 100, windowSeconds: 90 }]);
-    // A fresh one has been full for ever.
+    // A new bucket counts as full since ever.
     expect(limiter.tryAcquire(100)).toBe(true);
-    // 100 to refill it, and 90 more than it holds: at one a second.
+    // 100 seconds to refill it, and 90 for what exceeds its capacity, at one unit per second.
     expect(limiter.delaySeconds(100)).toBeCloseTo(190, 6);
     expect(limiter.delaySeconds(10)).toBeCloseTo(100, 6);
     clock.now += 150;
@@ -339,19 +339,19 @@ describe('bucket', () => {
     expect(limiter.delaySeconds(100)).toBe(0);
   });
 
-  it('gives back no more than is still missing', () => {
+  it('refunds no more than is still missing', () => {
     const { limiter, clock } = limited([{ quota: 100, windowSeconds: 90 }]);
     const lease = limiter.tryLease(10);
     clock.now += 9;
     expect(limiter.tryAcquire(9)).toBe(true);
     lease?.refund();
-    // Nine of its ten had been refilled, and are gone again.
+    // Nine of its ten units have been refilled and taken again.
     expect(burst(limiter)).toBe(1);
   });
 });
 
 describe('sliding', () => {
-  it('has what was spent back after exactly a window', () => {
+  it('has spent units back after exactly one window', () => {
     const { limiter, clock } = limited([{ quota: 3, windowSeconds: 60 }], { algorithm: 'sliding' });
     expect(burst(limiter)).toBe(3);
     expect(limiter.delaySeconds()).toBe(60);
@@ -361,7 +361,7 @@ describe('sliding', () => {
     expect(burst(limiter)).toBe(3);
   });
 
-  it('keeps its log small under small costs, and is never over', () => {
+  it('keeps its log small under small costs and never exceeds the quota', () => {
     const { limiter, clock } = limited([{ quota: 1, windowSeconds: 1000 }], {
       algorithm: 'sliding',
     });
@@ -371,13 +371,13 @@ describe('sliding', () => {
     expect(spent).toBe(1);
     const [saved] = limiter.snapshot().policies;
     expect(saved?.state.length).toBeLessThanOrEqual(2 * 2 * 1024);
-    // All of it went in 525 seconds; when the first went, 475 are left.
+    // All of the quota was taken in 525 seconds, so the first take expires in 475.
     expect(limiter.delaySeconds(cost)).toBeGreaterThan(475);
     expect(limiter.delaySeconds(cost)).toBeLessThan(476);
   });
 });
 
-test('refunds leave nothing behind, in a log neither', () => {
+it('sliding keeps no entries of refunded takes', () => {
   const { limiter, clock } = limited([{ quota: 3, windowSeconds: 1e6 }], { algorithm: 'sliding' });
   let last = limiter.tryLease();
   for (let n = 0; n < 1000; n += 1) {
@@ -391,7 +391,7 @@ test('refunds leave nothing behind, in a log neither', () => {
 });
 
 describe('fixed', () => {
-  it('starts a window with the first request after the last one', () => {
+  it('starts a window with the first request after the previous window', () => {
     const { limiter, clock } = limited([{ quota: 10, windowSeconds: 60 }], { algorithm: 'fixed' });
     clock.now += 100;
     expect(limiter.tryAcquire(10)).toBe(true);
@@ -400,18 +400,18 @@ describe('fixed', () => {
     expect(limiter.delaySeconds()).toBe(0);
   });
 
-  it('paces after a fifth of the quota, in its very first moment too', () => {
+  it('paces after a fifth of the quota, even in its first moment', () => {
     const { limiter, clock } = limited([{ quota: 100, windowSeconds: 100 }], {
       algorithm: 'fixed',
     });
     expect(burst(limiter)).toBe(21);
-    // The rest evenly: 100 seconds for 79 - 0.5 units.
+    // The rest is spread evenly: 79 - 0.5 units over 100 seconds.
     expect(limiter.delaySeconds()).toBeCloseTo(100 / 78.5, 6);
     clock.now += 21 / 1.3;
     expect(limiter.delaySeconds()).toBe(0);
   });
 
-  it('tells its delay on any clock', () => {
+  it('grants after the delay it returns, on any clock', () => {
     const time = fc.double({ min: -1e12, max: 1e12, noNaN: true });
     const seconds = fc.double({ min: 1e-3, max: 1e12, noNaN: true });
     fc.assert(
@@ -426,20 +426,20 @@ describe('fixed', () => {
     );
   });
 
-  it('waits no longer for its last unit than until its window ends', () => {
+  it('delays its last unit no longer than until its window ends', () => {
     const { limiter } = limited([{ quota: 10, windowSeconds: 60 }], { algorithm: 'fixed' });
     expect(limiter.tryAcquire(9)).toBe(true);
     expect(limiter.delaySeconds()).toBeLessThanOrEqual(60);
   });
 
-  it('counts those that go together: each leaves less to the next', () => {
+  it('counts concurrent requests when they are sent', () => {
     const { limiter, clock } = limited([{ quota: 2, windowSeconds: 60 }], { algorithm: 'fixed' });
     const leases = [limiter.tryLease(2), limiter.tryLease(2)];
     expect(leases.map((lease) => lease !== null)).toEqual([true, false]);
     leases[0]?.refund();
     const again = limiter.tryLease(2);
     expect(again).not.toBeNull();
-    // In the next window it is nothing that could be given back.
+    // In the next window there is nothing to refund.
     clock.now += 60.1;
     expect(limiter.tryAcquire()).toBe(true);
     again?.refund();

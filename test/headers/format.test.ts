@@ -1,4 +1,4 @@
-// What servers write: the very fields, what a draft cannot say, and that it reads back the same.
+// formatRateLimitHeaders: the exact fields, what a draft cannot express, and reading the fields back.
 
 import fc from 'fast-check';
 import {
@@ -30,8 +30,8 @@ function format(info: RateLimitStatement, draft: FormatOptions['draft'], now = N
   return formatRateLimitHeaders(info, { draft, now });
 }
 
-describe('the fields of two policies', () => {
-  it('in draft 11, the default', () => {
+describe('formatRateLimitHeaders', () => {
+  it('writes two policies in draft 11, the default', () => {
     const fields = {
       'RateLimit-Policy': '"burst";q=100;w=60, "daily";q=5000;w=86400;pk=:QXBwLTk5OQ==:',
       RateLimit: '"burst";r=50;t=30, "daily";r=20;t=36000;pk=:QXBwLTk5OQ==:',
@@ -40,14 +40,14 @@ describe('the fields of two policies', () => {
     expect(format(TWO, 11)).toStrictEqual(fields);
   });
 
-  it('in draft 7: the limit with the lowest remaining', () => {
+  it('writes the limit with the lowest remaining in draft 7', () => {
     expect(format(TWO, 7)).toStrictEqual({
       'RateLimit-Policy': '100;w=60, 5000;w=86400',
       RateLimit: 'limit=5000, remaining=20, reset=36000',
     });
   });
 
-  it('in draft 6', () => {
+  it('writes three fields in draft 6', () => {
     expect(format(TWO, 6)).toStrictEqual({
       'RateLimit-Policy': '100;w=60, 5000;w=86400',
       'RateLimit-Limit': '5000',
@@ -56,7 +56,7 @@ describe('the fields of two policies', () => {
     });
   });
 
-  it('in X-RateLimit: the reset as epoch seconds, rounded up', () => {
+  it('writes the reset in X-RateLimit as epoch seconds, rounded up', () => {
     const fields = { 'X-RateLimit-Limit': '5000', 'X-RateLimit-Remaining': '20' };
     const reset = NOW / 1000 + 36_000;
     expect(format(TWO, 'legacy')).toStrictEqual({ ...fields, 'X-RateLimit-Reset': `${reset}` });
@@ -64,8 +64,8 @@ describe('the fields of two policies', () => {
   });
 });
 
-describe('fields', () => {
-  it('are absent where there is nothing to say', () => {
+describe('formatRateLimitHeaders', () => {
+  it('omits fields without a value', () => {
     for (const draft of [11, 7, 6, 'legacy'] as const) {
       expect(format({}, draft)).toStrictEqual({});
       expect(format({ policies: [], limits: [], retryAfterSeconds: null }, draft)).toStrictEqual(
@@ -81,7 +81,7 @@ describe('fields', () => {
     });
   });
 
-  it('promise no more than there is: amounts rounded down, durations up', () => {
+  it('rounds amounts down and durations up', () => {
     const info = {
       policies: [{ name: 'a', quota: 9.9, windowSeconds: 0.2 }],
       limits: [{ name: 'a', remaining: 3.99, resetSeconds: 1.01 }],
@@ -95,7 +95,7 @@ describe('fields', () => {
     expect(format(info, 7)).toMatchObject({ RateLimit: 'limit=9, remaining=3, reset=2' });
   });
 
-  it('escape names, and carry units and parameters', () => {
+  it('escapes names, and writes units and parameters', () => {
     const parameters = {
       n: 5,
       d: -0.12345,
@@ -115,10 +115,10 @@ describe('fields', () => {
   });
 });
 
-describe('drafts of one limit', () => {
+describe('formatRateLimitHeaders for a draft with one limit', () => {
   const POLICIES = TWO.policies ?? [];
 
-  it.each([7, 6] as const)('leave out what draft %s has no words for', (draft) => {
+  it.each([7, 6] as const)('omits what draft %s cannot express', (draft) => {
     const policies = [
       { name: 'bytes', quota: 10, windowSeconds: 60, unit: 'content-bytes' },
       { name: 'open', quota: 10 },
@@ -136,7 +136,7 @@ describe('drafts of one limit', () => {
     expect(parseRateLimitHeaders(fields).limits).toMatchObject([{ limit: 100, remaining: 3 }]);
   });
 
-  it('of limits with as much left take the latest reset; one without comes last', () => {
+  it('chooses the latest reset among limits with equal remaining, and one without it last', () => {
     const limits = [
       { limit: 1, resetSeconds: 99 },
       { limit: 2, remaining: 5, resetSeconds: 10 },
@@ -146,7 +146,7 @@ describe('drafts of one limit', () => {
     expect(format({ limits }, 7)['RateLimit']).toBe('limit=3, remaining=5, reset=20');
   });
 
-  it("take limit and reset from the limit's policy: of its name and partition, or its quota", () => {
+  it("takes limit and reset from the limit's policy, found by name and partition or by quota", () => {
     const policies = [
       { name: 'a', quota: 1, windowSeconds: 10, partitionKey: 'YQ==' },
       { name: 'a', quota: 2, windowSeconds: 20, partitionKey: 'Yg==' },
@@ -161,7 +161,7 @@ describe('drafts of one limit', () => {
     expect(written({ name: 'a', limit: 9, resetSeconds: 1 })).toBe('limit=9, reset=1');
   });
 
-  it.each([7, 6] as const)('must know what draft %s requires', (draft) => {
+  it.each([7, 6] as const)('rejects a limit without a value that draft %s requires', (draft) => {
     const unknownLimit = () => format({ limits: [{ name: 'b', resetSeconds: 1 }] }, draft);
     const unknownReset = () => format({ policies: POLICIES, limits: [{ limit: 7 }] }, draft);
     expect(codeOf(unknownLimit)).toBe('ERR_LIMITER_OPTION');
@@ -170,7 +170,7 @@ describe('drafts of one limit', () => {
   });
 });
 
-describe('refused', () => {
+describe('formatRateLimitHeaders', () => {
   const policy = (changes: object) => ({ policies: [{ name: 'a', quota: 1, ...changes }] });
   const limit = (changes: object) => ({ limits: [{ name: 'a', remaining: 1, ...changes }] });
   it.each<[info: unknown, words: string]>([
@@ -201,7 +201,7 @@ describe('refused', () => {
     [limit({ remaining: -1 }), 'limits[0].remaining must be'],
     [limit({ resetSeconds: Infinity }), 'limits[0].resetSeconds must be'],
     [{ retryAfterSeconds: -1 }, 'retryAfterSeconds must be'],
-  ])('%j', (info, words) => {
+  ])('rejects %j', (info, words) => {
     const call = () => formatRateLimitHeaders(info as RateLimitStatement);
     expect(codeOf(call)).toBe('ERR_LIMITER_OPTION');
     expect(call).toThrow(words);
@@ -212,14 +212,14 @@ describe('refused', () => {
     [{ draft: '11' }, 'draft must be'],
     [{ now: 'today' }, 'now must be a finite number of epoch milliseconds'],
     [{ version: 11 }, 'unknown option "version"'],
-  ])('options %j', (options, words) => {
+  ])('rejects the options %j', (options, words) => {
     const call = () => formatRateLimitHeaders({}, options as FormatOptions);
     expect(codeOf(call)).toBe('ERR_LIMITER_OPTION');
     expect(call).toThrow(words);
   });
 });
 
-describe('reads back', () => {
+describe('parseRateLimitHeaders', () => {
   const ascii = fc.string({ unit: 'grapheme-ascii', maxLength: 20 });
   const most = 999_999_999_999_999;
   const count = fc.oneof(fc.nat(1000), fc.integer({ min: 0, max: most }));
@@ -260,7 +260,7 @@ describe('reads back', () => {
     ignored: fc.constant([]),
   });
 
-  it('all that draft 11 can say, lenient and strict', () => {
+  it('reads back all that draft 11 can express, lenient and strict', () => {
     fc.assert(
       fc.property(info, fc.boolean(), (said, strict) => {
         expect(parseRateLimitHeaders(format(said, 11), { now: NOW, strict })).toEqual(said);
@@ -269,7 +269,7 @@ describe('reads back', () => {
     );
   });
 
-  it('of the others the policies without their names, and one limit', () => {
+  it('reads back one limit and the policies without names from the other drafts', () => {
     const told = fc.record({
       policies: fc.array(policy.map((one) => ({ ...one, unit: 'requests' }))),
       limits: fc.array(fc.record({ limit: count, remaining: count, resetSeconds: fc.nat(1e9) })),
@@ -296,7 +296,7 @@ describe('reads back', () => {
 
 const UNSAID = { name: null, partitionKey: null, cost: null };
 
-/** Those with a window: of each quota the first of the longest, where the first of all stands. */
+/** Returns for each quota the first of the policies with the longest window, in the order of the quotas. */
 function longestOfQuota(policies: QuotaPolicy[]): QuotaPolicy[] {
   const window = (one: QuotaPolicy) => one.windowSeconds ?? 0;
   const windowed = policies.filter((one) => one.windowSeconds !== null);

@@ -1,4 +1,4 @@
-// What the vectors do not say: options, families, what structured-headers cannot read, hostile fields.
+// parseRateLimitHeaders beyond the vectors: options, families, and what structured-headers cannot parse.
 
 import fc from 'fast-check';
 import {
@@ -27,13 +27,13 @@ function limits(headers: ResponseHeaders, options = {}) {
   });
 }
 
-describe('headers', () => {
-  it('that say nothing about limits give nothing', () => {
+describe('parseRateLimitHeaders', () => {
+  it('returns nothing for headers without limits', () => {
     expect(parse({ 'content-type': 'text/plain' })).toStrictEqual(NOTHING);
     expect(parse({})).toStrictEqual(NOTHING);
   });
 
-  it('may be written in any case, and over several lines', () => {
+  it('accepts names in any case, and several lines', () => {
     const expected = [
       ['a', null, 1, 5],
       ['b', null, 2, 6],
@@ -42,51 +42,51 @@ describe('headers', () => {
     expect(limits({ RateLimit: '"a";r=1;t=5', ratelimit: '"b";r=2;t=6' })).toEqual(expected);
   });
 
-  it('may have undefined where a field is absent, as in Node', () => {
+  it('accepts undefined for an absent field, as in Node', () => {
     expect(parse({ ratelimit: undefined, 'retry-after': '3' }).retryAfterSeconds).toBe(3);
   });
 
-  it.each([undefined, null, 'RateLimit: "a";r=1', 7])('are not %s', (headers) => {
+  it.each([undefined, null, 'RateLimit: "a";r=1', 7])('rejects %s as headers', (headers) => {
     const call = () => parse(headers as never);
     expect(codeOf(call)).toBe('ERR_LIMITER_OPTION');
     expect(call).toThrow(/headers must be a Headers object, a record or an array of pairs/);
   });
 });
 
-describe('options', () => {
+describe('parseRateLimitHeaders', () => {
   it.each([
     [{ now: Number.NaN }, /now must be a finite number of epoch milliseconds, got NaN/],
     [{ now: new Date() }, /now must be/],
     [{ strict: 'yes' }, /strict must be true or false, got "yes"/],
     [{ resetFormat: 'seconds' }, /resetFormat must be 'auto', 'delta', 'epoch' or 'date'/],
     [{ lenient: true }, /unknown option "lenient".* now, strict, resetFormat/],
-  ])('refused: %o', (options, words) => {
+  ])('rejects the options %o', (options, words) => {
     const call = () => parseRateLimitHeaders({}, options as never);
     expect(codeOf(call)).toBe('ERR_LIMITER_OPTION');
     expect(call).toThrow(words);
   });
 });
 
-describe('now', () => {
+describe('the time of parseRateLimitHeaders', () => {
   const headers = {
     'X-RateLimit-Remaining': '0',
     'X-RateLimit-Reset': String(NOW / 1000 + 90),
     'Retry-After': 'Sun, 22 Nov 2026 15:21:00 GMT',
   };
 
-  it("is by default the server's own Date, however wrong its clock is", () => {
+  it("is the server's own Date by default, even if its clock is wrong", () => {
     const told = parseRateLimitHeaders({ ...headers, Date: 'Sun, 22 Nov 2026 15:20:00 GMT' });
     expect(told.retryAfterSeconds).toBe(60);
     expect(told.limits[0]?.resetSeconds).toBe(90);
   });
 
-  it("is this machine's clock without one that can be read", () => {
+  it("is this machine's clock without a valid Date", () => {
     vi.useFakeTimers({ toFake: ['Date'], now: NOW });
     const told = parseRateLimitHeaders({ ...headers, Date: 'today' });
     expect(told.limits[0]?.resetSeconds).toBe(90);
   });
 
-  it('that is given goes before both', () => {
+  it('is the option now if that is given', () => {
     const told = parse({ ...headers, Date: 'Sun, 22 Nov 2026 10:00:00 GMT' });
     expect(told.retryAfterSeconds).toBe(60);
   });
@@ -121,37 +121,27 @@ describe('a reset', () => {
     ['1795360890.1', 'epoch', 90.1],
     ['1795360890', 'delta', 1_795_360_890],
     ['2026-11-22T15:21:30Z', 'delta', NEVER],
-  ])('of %s, %s, is in %s s', (reset, resetFormat, seconds) => {
+  ])('of %j in the format %s is read as %s', (reset, resetFormat, seconds) => {
     const headers = { 'X-RateLimit-Remaining': '0', 'X-RateLimit-Reset': reset };
     expect(limits(headers, { resetFormat })).toEqual([[null, null, 0, seconds]]);
     const ignored = seconds === NEVER ? ['x-ratelimit-reset'] : [];
     expect(parse(headers, { resetFormat }).ignored).toEqual(ignored);
   });
 
-  it('of less than nothing is of nothing, in the fields that vendors made up', () => {
-    const left = (text: string) => parse({ 'X-RateLimit-Remaining': text });
-    expect(left('-1').limits).toMatchObject([{ remaining: 0 }]);
-    expect(left('-1').ignored).toEqual([]);
-    expect(left('-').ignored).toEqual(['x-ratelimit-remaining']);
-    expect(parse({ 'X-RateLimit-Limit': '-1' }).ignored).toEqual(['x-ratelimit-limit']);
-    expect(parse({ 'RateLimit-Remaining': '-1' }).ignored).toEqual(['ratelimit-remaining']);
-    expect(parse({ 'X-RateLimit-Remaining': '-1' }, { strict: true })).toStrictEqual(NOTHING);
-  });
-
-  it('of the three fields is in seconds, unless the format is given', () => {
+  it('of the three fields is in seconds unless the format is given', () => {
     const triple = { 'RateLimit-Limit': '5', 'RateLimit-Reset': '1795360890' };
     expect(limits(triple)).toEqual([[null, 5, null, 1_795_360_890]]);
     expect(limits(triple, { resetFormat: 'epoch' })).toEqual([[null, 5, null, 90]]);
   });
 
-  it('that cannot be read gives way to one that can', () => {
+  it('that is invalid is replaced by a valid one', () => {
     const headers = { 'X-RateLimit-Reset': '9', 'X-RateLimit-Reset-After': 'soon' };
     expect(limits(headers)).toEqual([[null, null, null, 9]]);
     expect(parse(headers).ignored).toEqual(['x-ratelimit-reset-after']);
   });
 });
 
-describe('families of several limits', () => {
+describe('parseRateLimitHeaders', () => {
   it.each([
     ['1s', 1],
     ['6m0s', 360],
@@ -162,7 +152,7 @@ describe('families of several limits', () => {
     ['5 s', null],
     ['s', null],
     ['-1s', null],
-  ])("OpenAI's, with a reset of %s", (reset, seconds) => {
+  ])('reads the limits of OpenAI with a reset of %s', (reset, seconds) => {
     const headers = {
       'x-ratelimit-limit-requests': '60',
       'x-ratelimit-remaining-requests': '59',
@@ -176,7 +166,17 @@ describe('families of several limits', () => {
     ]);
   });
 
-  it("Anthropic's", () => {
+  it('reads a remaining amount below 0 as 0, in vendor fields only', () => {
+    const left = (text: string) => parse({ 'X-RateLimit-Remaining': text });
+    expect(left('-1').limits).toMatchObject([{ remaining: 0 }]);
+    expect(left('-1').ignored).toEqual([]);
+    expect(left('-').ignored).toEqual(['x-ratelimit-remaining']);
+    expect(parse({ 'X-RateLimit-Limit': '-1' }).ignored).toEqual(['x-ratelimit-limit']);
+    expect(parse({ 'RateLimit-Remaining': '-1' }).ignored).toEqual(['ratelimit-remaining']);
+    expect(parse({ 'X-RateLimit-Remaining': '-1' }, { strict: true })).toStrictEqual(NOTHING);
+  });
+
+  it('reads the limits of Anthropic', () => {
     const headers = {
       'anthropic-ratelimit-requests-limit': '50',
       'anthropic-ratelimit-requests-remaining': '49',
@@ -190,24 +190,24 @@ describe('families of several limits', () => {
   });
 });
 
-describe('generations', () => {
+describe('generations of fields', () => {
   const TRIPLE = { 'RateLimit-Limit': '10', 'RateLimit-Remaining': '9', 'RateLimit-Reset': '8' };
   const LEGACY = { 'X-RateLimit-Limit': '10', 'X-RateLimit-Remaining': '7' };
 
-  it('are read from the newest on', () => {
+  it('are read from the newest to the oldest', () => {
     expect(limits({ ...TRIPLE, ...LEGACY })).toEqual([[null, 10, 9, 8]]);
     expect(limits({ ...TRIPLE, RateLimit: 'limit=5, remaining=4, reset=3' })).toEqual([
       [null, 5, 4, 3],
     ]);
   });
 
-  it('are read where a newer one cannot be', () => {
+  it('are read if a newer one is invalid', () => {
     const headers = { RateLimit: '"a";r=', 'RateLimit-Reset': 'x', ...LEGACY };
     expect(limits(headers)).toEqual([[null, 10, 7, null]]);
     expect(parse(headers).ignored).toEqual(['ratelimit', 'ratelimit-reset']);
   });
 
-  it('up to -03 named policies in RateLimit-Limit, which RateLimit-Policy overrides', () => {
+  it('up to -03 have policies in RateLimit-Limit, which RateLimit-Policy overrides', () => {
     const headers = { 'RateLimit-Limit': '10, 10;w=1, 50, 1000\t;\tw=3600;c="a ; b"' };
     expect(parse(headers).policies).toMatchObject([
       { quota: 10, windowSeconds: 1 },
@@ -223,7 +223,7 @@ describe('generations', () => {
     ]);
   });
 
-  it('to come give the cost, and how a partition key is made', () => {
+  it('of the next draft give the cost and the partition schemes', () => {
     const headers = {
       RateLimit: 'default;a=50;w=30;c=5, api;a=1;c=x',
       'RateLimit-Partition': '"api";user_id;method, 5',
@@ -264,13 +264,13 @@ describe('structured fields', () => {
     [';x=%"=@1 =1.0 \\"', '=@1 =1.0 \\'],
     [';x=%"a%0a%f0%9f%90%98"', 'a\n🐘'],
     [';x=:YQ:', 'YQ=='],
-  ])('have a parameter %s', (parameters, value) => {
+  ])('may have a parameter %s', (parameters, value) => {
     for (const strict of [false, true]) {
       expect(policy(parameters, { strict })?.parameters['x']).toStrictEqual(value);
     }
   });
 
-  it('tell 10.0 and dates from Integers', () => {
+  it('distinguish 10.0 and dates from Integers', () => {
     const limit = '"a";r=1;t=10.0, "b";r=@5;t=1, "c";r=7;t=1, "d";r=-0;t=1';
     expect(limits({ RateLimit: limit })).toEqual([
       ['c', null, 7, 1],
@@ -280,7 +280,7 @@ describe('structured fields', () => {
     expect(parse({ 'RateLimit-Remaining': '1.0' }).ignored).toEqual(['ratelimit-remaining']);
   });
 
-  it('keep parameters whatever they are called', () => {
+  it('keep parameters of any name', () => {
     expect(policy(';constructor=1')?.parameters).toStrictEqual({ constructor: 1 });
     const proto = parse({ 'RateLimit-Policy': '"a";q=1;__proto__=1' });
     expect(proto.ignored).toEqual(['ratelimit-policy']);
@@ -288,7 +288,7 @@ describe('structured fields', () => {
   });
 
   it.each(['"', '"a', '"a =@1', '%"=1.0', 'a;=@1', '@', '1.0', '@1;q=1', '%"x";q=1', '=1.0'])(
-    'that are none are ignored: %s',
+    'are ignored if they are invalid: %s',
     (text) => {
       expect(parse({ 'RateLimit-Policy': text }).ignored).toEqual(['ratelimit-policy']);
     },
@@ -311,7 +311,7 @@ describe('a hostile server', () => {
     expect(parse({ RateLimit: Array(10_000).fill('"a";r=1') }).ignored).toEqual(['ratelimit']);
   });
 
-  it('is listened to for 64 items of a field', () => {
+  it('has the items of a field after the first 64 ignored', () => {
     const items = Array.from({ length: 400 }, (_, n) => `"${n}";q=1`).join();
     const { policies, ignored } = parse({ 'RateLimit-Policy': items });
     expect(policies.map(({ name }) => name)).toEqual(Array.from({ length: 64 }, (_, n) => `${n}`));
@@ -382,7 +382,7 @@ describe('a hostile server', () => {
     ),
   );
 
-  it('gets no error, no number out of bounds and no name twice out of it', () => {
+  it('cannot cause an error, a number out of bounds or a repeated name', () => {
     const amount = (n: number | null) => n === null || (n >= 0 && n < 1e15);
     const options = fc.record({
       strict: fc.boolean(),
@@ -407,7 +407,7 @@ describe('a hostile server', () => {
       },
     );
     fc.assert(check, { numRuns: 5000 });
-    // That something can be read of such fields is known of one seed.
+    // With this seed, some of the fields are valid.
     read = 0;
     fc.assert(check, { numRuns: 1000, seed: 1 });
     expect(read).toBeGreaterThan(100);

@@ -1,4 +1,4 @@
-// Bodies of problem details: what the vectors do not say.
+// parseProblem and formatProblem beyond the vectors.
 
 import { formatProblem, parseProblem } from 'relay-limiter/headers';
 import { describe, expect, it } from 'vitest';
@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 const BASE = 'https://iana.org/assignments/http-problem-types';
 const NONE = { problem: null, violated: [] };
 
-describe('a body', () => {
+describe('parseProblem', () => {
   it.each([
     undefined,
     null,
@@ -23,7 +23,7 @@ describe('a body', () => {
     { type: `${BASE}#quota-exceeded-2` },
     { type: `https://example.org/?${BASE}#quota-exceeded` },
     JSON.stringify({ type: `${BASE}#quota-exceeded`, detail: 'x'.repeat(65_536) }),
-  ])('of no such problem: %j', (body) => {
+  ])('finds no problem in %j', (body) => {
     expect(parseProblem(body, 429)).toStrictEqual(NONE);
   });
 
@@ -35,12 +35,12 @@ describe('a body', () => {
       ['hourly', 'daily'],
     ],
     [Array.from({ length: 1000 }, (_, n) => `${n}`), Array.from({ length: 64 }, (_, n) => `${n}`)],
-  ])('with violated policies %j', (violated, names) => {
+  ])('reads the violated policies %j', (violated, names) => {
     const body = { type: `${BASE}#quota-exceeded`, 'violated-policies': violated };
     expect(parseProblem(body)).toStrictEqual({ problem: 'quota-exceeded', violated: names });
   });
 
-  it('of a response that is no error is no problem', () => {
+  it('finds no problem in a response with a status below 400', () => {
     const body = { type: `${BASE}#quota-exceeded` };
     expect(parseProblem(body, 200)).toStrictEqual(NONE);
     expect(parseProblem(body, 399)).toStrictEqual(NONE);
@@ -49,16 +49,16 @@ describe('a body', () => {
   });
 });
 
-describe('a body that was written', () => {
+describe('formatProblem', () => {
   it.each([
     { problem: 'quota-exceeded' as const, violated: [] },
     { problem: 'temporary-reduced-capacity' as const, violated: ['hourly'] },
     { problem: 'abnormal-usage-detected' as const, violated: ['"', 'daily'] },
-  ])('is read as what it was: %j', (problem) => {
+  ])('writes what parseProblem reads back: %j', (problem) => {
     expect(parseProblem(formatProblem(problem, 429), 429)).toStrictEqual(problem);
   });
 
-  it('has the members of RFC 9457, and none that says nothing', () => {
+  it('writes the members of RFC 9457 and none without a value', () => {
     const problem = 'quota-exceeded';
     expect(JSON.parse(formatProblem({ problem, violated: ['hourly'] }, 503, 'Later.'))).toEqual({
       type: `${BASE}#quota-exceeded`,

@@ -1,4 +1,4 @@
-// Retry-After in all its forms, and what only looks like one.
+// parseRetryAfter: all valid formats, and text that only resembles them.
 
 import { parseRetryAfter } from 'relay-limiter/headers';
 import { describe, expect, it, vi } from 'vitest';
@@ -6,7 +6,7 @@ import { codeOf } from '../support/limiters.js';
 
 const NOW = Date.UTC(2026, 10, 22, 15, 20);
 
-describe('seconds', () => {
+describe('parseRetryAfter', () => {
   it.each([
     ['0', 0],
     ['120', 120],
@@ -15,7 +15,7 @@ describe('seconds', () => {
     ['2147483647', 2_147_483_647],
     ['2147483648', 2_147_483_647],
     ['9'.repeat(400), 2_147_483_647],
-  ])('%s', (value, seconds) => {
+  ])('reads the seconds %j', (value, seconds) => {
     expect(parseRetryAfter(value, NOW)).toBe(seconds);
   });
 
@@ -36,12 +36,12 @@ describe('seconds', () => {
     '1, 1',
     '5 5',
     '5s',
-  ])('not %j', (value) => {
+  ])('returns null for %j', (value) => {
     expect(parseRetryAfter(value, NOW)).toBe(null);
   });
 });
 
-describe('dates', () => {
+describe('parseRetryAfter', () => {
   it.each([
     ['Sun, 22 Nov 2026 15:21:00 GMT', 60],
     ['Sunday, 22-Nov-26 15:21:00 GMT', 60],
@@ -51,11 +51,11 @@ describe('dates', () => {
     ['Thu, 29 Feb 2096 00:00:00 GMT', 2_147_483_647],
     ['Thu, 01 Jan 1970 00:00:00 GMT', 0],
     ['Thu, 31 Dec 2026 23:59:60 GMT', 39 * 86_400 + 31_200],
-  ])('%s', (value, seconds) => {
+  ])('reads the date %s', (value, seconds) => {
     expect(parseRetryAfter(value, NOW)).toBe(seconds);
   });
 
-  it('to the fraction of a second that now has', () => {
+  it('returns fractions of a second if now has them', () => {
     expect(parseRetryAfter('Sun, 22 Nov 2026 15:21:00 GMT', NOW + 250)).toBe(59.75);
   });
 
@@ -82,7 +82,7 @@ describe('dates', () => {
     '2026-11-22T15:21:00Z',
     'Sun, 22 Nov 2026 15:21:00 GMT, Sun, 22 Nov 2026 15:21:00 GMT',
     'soon',
-  ])('not %s', (value) => {
+  ])('returns null for the date %s', (value) => {
     expect(parseRetryAfter(value, NOW)).toBe(null);
   });
 
@@ -95,14 +95,14 @@ describe('dates', () => {
     ['Tuesday, 29-Feb-00 08:49:37 GMT', NOW, false],
     ['Sunday, 22-Nov-10 15:20:00 GMT', Date.UTC(2099, 0, 1), true],
     ['Sunday, 22-Nov-98 15:20:00 GMT', Date.UTC(2099, 0, 1), false],
-  ])('%s, seen from %d, is ahead: %s', (value, now, ahead) => {
+  ])('finds the century of %s at %d ms (ahead: %s)', (value, now, ahead) => {
     const seconds = parseRetryAfter(value, now);
     expect(seconds).not.toBe(null);
     expect((seconds as number) > 0).toBe(ahead);
   });
 });
 
-it("counts from this machine's clock without another one", () => {
+it("parseRetryAfter counts from this machine's clock by default", () => {
   vi.useFakeTimers({ toFake: ['Date'], now: NOW });
   try {
     expect(parseRetryAfter('Sun, 22 Nov 2026 15:21:40 GMT')).toBe(100);
@@ -111,7 +111,7 @@ it("counts from this machine's clock without another one", () => {
   }
 });
 
-it('is null for what is no string, and wants a time for now', () => {
+it('parseRetryAfter returns null for a value that is no string, and rejects an invalid now', () => {
   expect(parseRetryAfter(undefined as never, NOW)).toBe(null);
   expect(parseRetryAfter(5 as never, NOW)).toBe(null);
   expect(codeOf(() => parseRetryAfter('5', Number.NaN))).toBe('ERR_LIMITER_OPTION');

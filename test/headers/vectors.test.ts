@@ -1,5 +1,4 @@
-// The vectors: header strings of all generations, and what they say. Lenient and strict, from all that
-// holds fields.
+// The vectors: headers of all generations and their meaning, lenient and strict, in all containers for fields.
 
 import { readFileSync } from 'node:fs';
 import {
@@ -14,7 +13,7 @@ interface Vector {
   id: string;
   headers: [name: string, value: string][];
   expect: RateLimitInfo;
-  /** Where it differs. */
+  /** The result in strict mode, if it differs. */
   expectStrict?: RateLimitInfo;
 }
 
@@ -45,13 +44,13 @@ const HOLDERS: Record<string, (lines: Lines) => ResponseHeaders> = {
   },
 };
 
-it('are all there', () => {
+it('the vectors are complete', () => {
   expect(vectors).toHaveLength(count);
   expect(new Set(vectors.map(({ id }) => id)).size).toBe(count);
 });
 
-describe.each(Object.entries(HOLDERS))('from %s', (_, hold) => {
-  it.each(vectors)('$id', (vector) => {
+describe.each(Object.entries(HOLDERS))('parseRateLimitHeaders from %s', (_, hold) => {
+  it.each(vectors)('reads the vector $id', (vector) => {
     const headers = hold(vector.headers);
     expect(parseRateLimitHeaders(headers, { now })).toStrictEqual(vector.expect);
     expect(parseRateLimitHeaders(headers, { now, strict: true })).toStrictEqual(
@@ -60,8 +59,8 @@ describe.each(Object.entries(HOLDERS))('from %s', (_, hold) => {
   });
 });
 
-describe('problem types', () => {
-  it.each(problemTypes)('$ref', ({ body, status, expect: expected }) => {
+describe('parseProblem', () => {
+  it.each(problemTypes)('reads the problem of $ref', ({ body, status, expect: expected }) => {
     expect(parseProblem(body, status)).toStrictEqual(expected);
     expect(parseProblem(JSON.stringify(body))).toStrictEqual(expected);
   });
