@@ -8,6 +8,7 @@ import { collectGarbage } from '../support/garbage.js';
 import { manualClock } from '../support/limiters.js';
 import { seeded } from '../support/random.js';
 import { goneServer, refusing, serve, type TestServer } from './http.js';
+import { hastyLimiter, NOW, plenty, single } from './support.js';
 
 type Fetch = typeof fetch;
 
@@ -15,30 +16,6 @@ const FETCHES: [name: string, fetch: Fetch][] = [
   ['the fetch of Node', fetch],
   ['the fetch of undici', undiciFetch as unknown as Fetch],
 ];
-
-const plenty = { policies: [{ quota: 1000, windowSeconds: 1 }] };
-const NOW = { 'Retry-After': '0' };
-
-/** Returns a limiter without delays: its clock jumps past every block. */
-function hastyLimiter(): PolicyLimiter {
-  let time = 0;
-  return new PolicyLimiter({
-    ...plenty,
-    clock: () => {
-      time += 1000;
-      return time;
-    },
-  });
-}
-
-/** Returns a limiter of one unit, which shows whether quota was refunded or spent: its clock stands still. */
-function single(): PolicyLimiter {
-  return new PolicyLimiter({
-    policies: [{ quota: 1, windowSeconds: 3600 }],
-    algorithm: 'sliding',
-    clock: manualClock(),
-  });
-}
 
 /** Returns a pool on a clock that stands still: there is no latency, so only `random` chooses the nodes. */
 function poolOf(servers: TestServer[], quota = 1000): UpstreamPool {

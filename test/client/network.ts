@@ -1,6 +1,8 @@
 // Servers without sockets, for the tests of the client, and a fetch that calls them in this process.
 
-import { afterEach } from 'vitest';
+import { UpstreamPool } from 'relay-limiter/client';
+import { afterEach, vi } from 'vitest';
+import { seeded } from '../support/random.js';
 
 export interface Received {
   method: string;
@@ -56,4 +58,27 @@ export function refusingVirtually(
   headers: Record<string, string>,
 ): Answer {
   return (_, at) => (at < times ? new Response('no', { status, headers }) : good());
+}
+
+/** Moves the virtual clock of the fake timers. */
+export const pass = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
+
+/** Returns a pool with these servers as nodes. */
+export function virtualPoolOf(servers: VirtualServer[], quota = 1000): UpstreamPool {
+  const file = servers.map(({ origin }) => [origin, { policies: [{ w: 1, v: quota }] }]);
+  return new UpstreamPool(Object.fromEntries(file), { random: seeded(1) });
+}
+
+/** Returns the outcome of a promise, without waiting for it. */
+export function watched(promise: Promise<unknown>): { resolved?: unknown; rejected?: unknown } {
+  const outcome: { resolved?: unknown; rejected?: unknown } = {};
+  promise.then(
+    (value) => {
+      outcome.resolved = value;
+    },
+    (reason) => {
+      outcome.rejected = reason;
+    },
+  );
+  return outcome;
 }

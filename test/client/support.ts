@@ -108,3 +108,52 @@ export function left(
   const limit = { name: 'a', limit: null, partitionKey: null, cost: null, ...more };
   return said({ limits: [{ ...limit, remaining, resetSeconds }] });
 }
+
+/** Policies that leave most decisions to the reports of the server. */
+export const ROOMY = [{ quota: 1000, windowSeconds: 60 }];
+/** The options of a limiter without pacing and jitter. */
+export const GREEDY = { algorithm: 'sliding', random: () => 0 } as const;
+/** Returns a limiter without pacing and jitter. */
+export const greedy = (policies: readonly Quota[] = ROOMY, options = {}) =>
+  limited(policies, { ...GREEDY, ...options });
+
+/** Takes quota, which must be available, and returns its lease. */
+export function lease(limiter: PolicyLimiter, cost?: number): Lease {
+  const taken = limiter.tryLease(cost);
+  if (taken === null) throw new Error('no quota is available');
+  return taken;
+}
+
+/** The options of a limiter that never delays a test. */
+export const plenty = { policies: [{ quota: 1000, windowSeconds: 1 }] };
+/** The fields of a refusal that allows a retry at once. */
+export const NOW = { 'Retry-After': '0' };
+
+/** Returns a limiter without delays: its clock jumps past every block. */
+export function hastyLimiter(): PolicyLimiter {
+  let time = 0;
+  return new PolicyLimiter({
+    ...plenty,
+    clock: () => {
+      time += 1000;
+      return time;
+    },
+  });
+}
+
+/** Returns a limiter of one unit, which shows whether quota was refunded or spent: its clock stands still. */
+export function single(options = {}): PolicyLimiter {
+  return new PolicyLimiter({
+    policies: [{ quota: 1, windowSeconds: 3600 }],
+    algorithm: 'sliding',
+    clock: manualClock(),
+    ...options,
+  });
+}
+
+/** Returns a limiter whose quota is spent. */
+export function spent(options = {}): PolicyLimiter {
+  const limiter = single(options);
+  limiter.tryAcquire();
+  return limiter;
+}

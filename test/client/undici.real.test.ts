@@ -16,8 +16,8 @@ import {
 import { afterEach, describe, expect, it } from 'vitest';
 import { type ManualClock, manualClock } from '../support/limiters.js';
 import { goneServer, refusing, serve } from './http.js';
+import { plenty, single, spent } from './support.js';
 
-const plenty = { policies: [{ quota: 1000, windowSeconds: 1 }] };
 const open: Dispatcher[] = [];
 afterEach(async () => {
   for (const agent of open.splice(0)) await agent.destroy();
@@ -27,23 +27,6 @@ function agentOf(...given: Parameters<typeof limitInterceptor>): Dispatcher {
   const agent = new Agent().compose(limitInterceptor(...given));
   open.push(agent);
   return agent;
-}
-
-/** Returns a limiter of one unit, which shows whether quota was refunded or spent: its clock stands still. */
-function single(options = {}): PolicyLimiter {
-  return new PolicyLimiter({
-    policies: [{ quota: 1, windowSeconds: 3600 }],
-    algorithm: 'sliding',
-    clock: manualClock(),
-    ...options,
-  });
-}
-
-/** Returns a limiter whose quota is spent. */
-function spent(options = {}): PolicyLimiter {
-  const limiter = single(options);
-  limiter.tryAcquire();
-  return limiter;
 }
 
 /** Moves the clock of a limiter and wakes the requests that wait for quota. */
@@ -344,80 +327,6 @@ it('limitInterceptor takes quota for an upgrade too', async () => {
   expect(limiter.delaySeconds()).toBe(3600);
   socket.destroy();
   http.close();
-});
-
-describe('limitInterceptor with a handler of undici 6', () => {
-  type Event = [name: string, ...about: unknown[]];
-
-  /** Sends a request with such a handler and collects the events of the handler. */
-  function dispatch(limiter: PolicyLimiter, origin: string) {
-    const agent = new Agent();
-    open.push(agent);
-    const events: Event[] = [];
-    let abort: (reason?: Error) => void = () => {};
-    const ended = new Promise<Event[]>((resolve) => {
-      const handler = {
-        onConnect: (given: typeof abort) => {
-          abort = given;
-          events.push(['connect']);
-        },
-        onHeaders: (status: number) => {
-          events.push(['headers', status]);
-          return true;
-        },
-        onData: (chunk: Buffer) => {
-          events.push(['data', chunk.toString()]);
-          return true;
-        },
-        onComplete: () => {
-          events.push(['complete']);
-          resolve(events);
-        },
-        onError: (error: unknown) => {
-          events.push(['error', error]);
-          resolve(events);
-        },
-      };
-      const limited = limitInterceptor(limiter)(agent.dispatch.bind(agent));
-      expect(limited({ origin, path: '/', method: 'GET' }, handler)).toBe(true);
-    });
-    return { ended, abort: (reason: Error) => abort(reason) };
-  }
-
-  it('passes all events to the handler and the limits to the limiter', async () => {
-    const fields = { RateLimit: '"a";r=5;t=30, "b";r=0;t=60', 'Set-Cookie': ['a=1', 'b=2'] };
-    const server = await serve((response) => response.writeHead(200, fields).end('yes'));
-    const limiter = new PolicyLimiter({ ...plenty, clock: manualClock() });
-    const events = await dispatch(limiter, server.origin).ended;
-    expect(events).toEqual([['connect'], ['headers', 200], ['data', 'yes'], ['complete']]);
-    expect(limiter.delaySeconds()).toBeGreaterThanOrEqual(60);
-  });
-
-  it('removes an aborted request from the queue', async () => {
-    const limiter = spent();
-    const { ended, abort } = dispatch(limiter, 'http://127.0.0.1:1');
-    await expect.poll(() => limiter.state().waiting).toBe(1);
-    const reason = new Error('enough');
-    abort(reason);
-    expect(await ended).toEqual([['connect'], ['error', reason]]);
-    expect(limiter.state().waiting).toBe(0);
-  });
-
-  it('aborts a request under way', async () => {
-    const server = await serve(() => {});
-    const { ended, abort } = dispatch(new PolicyLimiter(plenty), server.origin);
-    await expect.poll(() => server.received.length).toBe(1);
-    abort(new Error('enough'));
-    expect(await ended).toEqual([['connect'], ['error', new Error('enough')]]);
-  });
-
-  it('refunds quota if nothing was sent', async () => {
-    const limiter = single();
-    const { origin } = await goneServer();
-    const [, [name, error] = []] = await dispatch(limiter, origin).ended;
-    expect([name, (error as { code?: string }).code]).toEqual(['error', 'ECONNREFUSED']);
-    expect(limiter.delaySeconds()).toBe(0);
-  });
 });
 
 it.each<[given: unknown[]]>([
