@@ -5,7 +5,7 @@
 const FAILURE_THRESHOLD = 2 / 3;
 const FIRST_PAUSE_SECONDS = 1;
 const MAX_PAUSE_SECONDS = 60;
-/** A probe without an answer for this long no longer blocks the next one. */
+/** A probe without an answer blocks the next one for this long. */
 const PROBE_TIMEOUT_SECONDS = 60;
 
 /**

@@ -10,7 +10,7 @@ import { onAbort } from './deadline.js';
 const MAX_BODY_BYTES = 65_536;
 const MAX_BODY_SECONDS = 1;
 
-/** Whether a status refuses a request for now because there were too many. */
+/** Whether a status refuses a request temporarily, because there were too many. */
 export function isRefusal(status: number): boolean {
   return status === 429 || status === 503;
 }

@@ -106,7 +106,7 @@ export class ServerPolicies {
     for (const policy of named) policy.block(seconds, now);
   }
 
-  /** Returns what a snapshot keeps. `told` is that name of the snapshot for the policies of the server. */
+  /** Returns what a snapshot keeps. The snapshot's name for the policies of the server is `told`. */
   save(now: number): { limits: SavedLimit[]; told: SavedPolicy[] } {
     const policies = [...this.#policies.values()];
     return {

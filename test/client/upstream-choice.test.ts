@@ -118,7 +118,7 @@ describe('UpstreamPool', () => {
     expect(went).toBeUndefined();
     await pass(0.001);
     expect(went).toBe('fast');
-    // The answer of `slow` is no longer later.
+    // The answer of `slow` is as early as that of `fast`.
     await request(pool, 'slow', 0.1);
     for (let at = 0; at < 20; at += 1) await request(pool, 'slow', 0.1);
     expect((await pool.acquire()).node).toBe('slow');

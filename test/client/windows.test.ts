@@ -16,7 +16,7 @@ const SAFE = ['bucket', 'sliding'] as const;
 
 const known = new Map<string, number[]>();
 
-/** Returns the times of all requests in seconds from the start. After each, the next is ready `between` seconds later. */
+/** Returns the times of all requests in seconds from the start. The pause after a request is `between` seconds. */
 function sendTimes(options: object, between = 0, start = 0): readonly number[] {
   const key = JSON.stringify([options, between, start]);
   const times = known.get(key) ?? simulate(options, between, start);

@@ -11,7 +11,7 @@
 // - After a spent window the wait is at most 900 s: then one request is sent as a probe.
 //
 // Differences from aiohivebot: requests count when they are sent, not when the response arrives (sequential
-// requests give the same figures; concurrent ones are no longer all sent at once), no unit is paced beyond
+// requests give the same figures; concurrent ones are not all sent at once), no unit is paced beyond
 // the end of its window, and the first tick of a window does not divide by 0.
 
 import type { Policy } from '../policies.js';

@@ -94,7 +94,7 @@ export class SlidingWindow implements QuotaWindow {
     return saved;
   }
 
-  /** Returns the time from which an entry no longer counts. */
+  /** Returns the time at which an entry stops counting. */
   #expiryOf(time: number): number {
     return addSeconds(time, this.#windowSeconds);
   }
