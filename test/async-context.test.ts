@@ -12,11 +12,10 @@ import { createDashboard } from 'relay-limiter/dashboard';
 import { keepSnapshot } from 'relay-limiter/persist';
 import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Gate, type Passage } from '../dist/guard/gate.js';
-import { openRule } from '../dist/guard/rules.js';
 import { Scheduler, scheduler } from '../dist/limiters/background-cleanup.js';
 import { Deadlines, Pending } from '../dist/redis/store/deadlines.js';
 import { ENGINES, manualClock } from './support/limiters.js';
+import { guardedVirtually } from './ws/virtual.js';
 
 const context = new AsyncLocalStorage<string>();
 const contextNow = () => context.getStore();
@@ -251,30 +250,25 @@ test('SharedBans listen, look and tell in no context', async () => {
   await bans.close();
 });
 
-test('a message that waits behind another connection’s goes on in its own context', async () => {
+test('a message that waits behind another connection’s passes in its own context', async () => {
   const limiter = new RateLimiter({ rateLimit: 1, burstLimit: 1, clock: () => 1 });
-  const delivered: [name: string, store: string | undefined][] = [];
-  const gate = (name: string) => {
-    const rule = { limiter, key: () => 'shared', cost: undefined, warn() {} };
-    const belonging = { key: name, visitor: { address: name, key: name, isTransient: false } };
-    const open = openRule<string, undefined, undefined, []>(rule, { belonging, of: [] }, () => 1);
-    const passage: Passage<string, undefined> = {
-      isExempt: () => false,
-      isPaused: false,
-      shut() {},
-      passed: () => delivered.push([name, contextNow()]),
-      refused() {},
-      failed() {},
-      expel() {},
-    };
-    return new Gate([open], { onDelay: 'pause', maxPauseSeconds: 30 }, passage);
-  };
-  const [a, b] = [gate('a'), gate('b')];
-  expect(a.allows('first', undefined)).toBe(true);
-  expect(context.run('a', () => a.allows('second', undefined))).toBe(false);
-  expect(context.run('b', () => b.allows('third', undefined))).toBe(false);
+  const { connect } = guardedVirtually({
+    messages: { limiter, key: 'address' },
+    onDelay: 'pause',
+  });
+  const delivered: [text: string, store: string | undefined][] = [];
+  const [a, b] = [connect(), connect()];
+  for (const socket of [a, b]) {
+    socket.on('message', (data) => delivered.push([String(data), contextNow()]));
+  }
+  context.run('a', () => a.receive('first', 'second'));
+  context.run('b', () => b.receive('third'));
+  expect(delivered).toEqual([['first', 'a']]);
   limiter.clear();
-  context.run('closer', () => a.end());
+  context.run('closer', () => a.terminate());
   await allMicrotasks();
-  expect(delivered).toEqual([['b', 'b']]);
+  expect(delivered).toEqual([
+    ['first', 'a'],
+    ['third', 'b'],
+  ]);
 });

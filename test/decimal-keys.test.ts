@@ -9,7 +9,7 @@ import {
 } from 'relay-limiter';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { jsEngine } from '../dist/engine/js/index.js';
-import { Turns } from '../dist/guard/turns.js';
+import { BucketQueue } from '../dist/guard/rules.js';
 import { LocalBans } from '../dist/redis/bans/local-bans.js';
 import { FallbackBuckets } from '../dist/redis/limit/fallback-buckets.js';
 import { LeaseRecords } from '../dist/redis/limit/lease-records.js';
@@ -110,8 +110,8 @@ describe('no Map or Set is given the index of an array as a key', () => {
     };
     const shares = new FallbackBuckets(limit, 1, 100, 0);
     const book = new LocalBans(4);
-    const turns = new Turns();
-    const waiter = { turn() {} };
+    const queue = new BucketQueue();
+    const waiter = { becomeFirst() {} };
     for (const key of INDICES) {
       leases.insert(key);
       leases.spend(key, 1);
@@ -119,9 +119,9 @@ describe('no Map or Set is given the index of an array as a key', () => {
       shares.take(key, 1, 0);
       book.add({ key, seconds: 1, violations: 1 }, 0);
       book.add({ key, seconds: 0, violations: 2 }, 0);
-      turns.join(key, waiter);
-      turns.isTaken(key);
-      turns.leave(key, waiter);
+      queue.join(key, waiter);
+      queue.hasWaiters(key);
+      queue.leave(key, waiter);
     }
     book.all(0);
     expectNoIndices();

@@ -1,5 +1,5 @@
-// Warnings of likely mistakes in how a server is limited: they make limits weaker, or harsher, and break nothing. Each
-// is emitted once per process, by process.emitWarning with a code. Nothing here is asked about every request.
+// Warnings about likely mistakes in how a server is limited. Such a mistake makes a limit weaker or stricter than
+// intended, but breaks nothing. Each warning is emitted once per process, by process.emitWarning with a code.
 
 import cluster from 'node:cluster';
 import type { IncomingMessage } from 'node:http';
@@ -7,6 +7,7 @@ import { readAddress } from '../address/address.js';
 import type { ClientRequest } from '../address/client-address.js';
 import { refused } from '../common/errors.js';
 
+/** The codes of the warnings. */
 export type WarningCode =
   | 'WARN_LIMITER_PROXY'
   | 'WARN_LIMITER_PER_REQUEST'
@@ -15,34 +16,33 @@ export type WarningCode =
   | 'WARN_LIMITER_CLUSTER'
   | 'WARN_LIMITER_MAX_PAYLOAD';
 
-/**
- * Emits a warning, unless it was emitted before or its guard has them switched off. `detail` ends the message.
- */
+/** Emits a warning once per process, unless the option `warnings` is false. `detail` is appended to the message. */
 export type Warn = (code: WarningCode, detail?: string) => void;
 
+/** The option that switches warnings off. */
 export interface WarningOptions {
-  /** Whether likely mistakes are told by `process.emitWarning`, each once per process. Default true. */
+  /** Whether `process.emitWarning` reports likely mistakes, each of them once per process. Default true. */
   warnings?: boolean | undefined;
 }
 
 const MESSAGES: Readonly<Record<WarningCode, string>> = {
   WARN_LIMITER_PROXY:
-    'a request has X-Forwarded-For or Forwarded, but no proxy is trusted: behind a proxy all clients count as one. ' +
-    'Name the proxy in trustedProxies, which is asked instead of settings of Express or Fastify',
+    'a request has the header X-Forwarded-For or Forwarded, but trustedProxies is not set: behind a proxy all clients ' +
+    'count as one. Set trustedProxies to the proxy; settings of Express or Fastify are not used',
   WARN_LIMITER_PER_REQUEST:
-    'a rate limit was made while a request was handled, and limits nothing: each request finds a full bucket. ' +
-    'Make it once, when the server starts',
+    'a rate limit was created while a request was handled and limits nothing, since each request has a new bucket. ' +
+    'Create it once, when the server starts',
   WARN_LIMITER_IPV6_KEY:
-    'a key is a whole IPv6 address, of which a client has 2^64: it evades its limit by using another one. ' +
-    'Return addressKey(address) of relay-limiter/address',
+    'a key is a whole IPv6 address: a client has 2^64 addresses and evades the limit by changing its address. ' +
+    'Return addressKey(address) of relay-limiter/address as the key',
   WARN_LIMITER_COUNTED_TWICE:
-    'a rate limit has counted one request twice, so it allows half of what it says. Mount it once on each path',
+    'a rate limit has counted one request twice, so it allows half of its limit. Mount it once on each path',
   WARN_LIMITER_CLUSTER:
-    'each worker of the cluster has limits of its own, so all of them together allow as many times more. ' +
+    'each worker of the cluster has its own limits, so n workers together allow n times as much. ' +
     'Divide the limits by the number of workers',
   WARN_LIMITER_MAX_PAYLOAD:
-    'a WebSocketServer takes messages above the burst of a rule by bytes, for which the guard closes the connection. ' +
-    'Set its maxPayload: ',
+    'a WebSocketServer accepts messages larger than the burst of a rule with cost bytes, and for such a message the ' +
+    'guard closes the connection. Set its maxPayload: ',
 };
 
 const emitted = new Set<WarningCode>();
@@ -61,27 +61,27 @@ export function readWarnings({ warnings = true }: Readonly<Record<string, unknow
   return warnings ? warnOnce : () => {};
 }
 
-/** Of a request whose address is its socket's. */
+/** Call it with a request whose client is identified by the address of the socket. */
 export function warnOfProxy({ headers }: ClientRequest, warn: Warn): void {
   const isForwarded = headers['x-forwarded-for'] !== undefined || headers.forwarded !== undefined;
   if (isForwarded) warn('WARN_LIMITER_PROXY');
 }
 
-/** Of a key that a function of the user's returned. IPv4-mapped addresses are IPv4. */
+/** Call it with a key that a user's function returned. An IPv4-mapped IPv6 address counts as IPv4. */
 export function warnOfKey(key: unknown, warn: Warn): void {
   if (typeof key !== 'string' || !key.includes(':')) return;
   const address = readAddress(key);
   if (address !== undefined && 'parts' in address) warn('WARN_LIMITER_IPV6_KEY');
 }
 
-/** To be called where limits are made that hold for more than one connection. */
+/** Call it when a limit for more than one connection is created. */
 export function warnOfCluster(warn: Warn): void {
   if (cluster.isWorker) warn('WARN_LIMITER_CLUSTER');
 }
 
 /**
- * To be called where a limit is made; what it returns, with each request. No request of a server comes before the call
- * that made the limit has ended, unless that is the call that handles it.
+ * Call it when a limit is created, and call its result with each request. A server handles no request before the call
+ * that created the limit has ended, unless the limit was created while that request was handled.
  */
 export function watchForPerRequest(warn: Warn): (request: IncomingMessage) => void {
   let isNew = true;
@@ -89,7 +89,7 @@ export function watchForPerRequest(warn: Warn): (request: IncomingMessage) => vo
     isNew = false;
   });
   return ({ socket }) => {
-    // Tests hand requests of no server to a limit that they have just made.
+    // Tests pass requests without a server to a limit that they have just created.
     if (isNew && (socket as { server?: unknown } | undefined)?.server) {
       warn('WARN_LIMITER_PER_REQUEST');
     }

@@ -1,34 +1,38 @@
-// The rules for messages: which limiter, whose bucket, at what cost. Each connection opens them once, so
-// that a message finds its buckets without a look at keys.
+// The limits on messages: for each rule its limiter, the key of the bucket, and the cost. Each connection opens the
+// rules once, so that a message finds its buckets without a lookup by key.
 
 import { refused } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
 import type { Peer } from '../common/types.js';
 import { type AnyLimiter, openPeer, requireLimiter } from '../limiters/verdict.js';
+import { KeyMap } from '../tables/key-map.js';
+import type { ConnectionContext } from './connection-context.js';
 import { type Warn, warnOfKey } from './misuse.js';
-import { type Turns, turnsOf } from './turns.js';
-import type { Belonging } from './visitor.js';
 
-/** A limit on messages. `Cost` is what finds a cost, `Of` what a key of one's own is made of. */
+/** A limit on messages. `Cost` is the type of a cost function, `Of` are the arguments of a key function. */
 export interface MessageRule<Cost, Of extends unknown[]> {
-  /** Any of the three. A DirectConnectionRateLimiter is asked `checkMessage`. */
+  /** Any of the three limiters. The guard calls `checkMessage` of a DirectConnectionRateLimiter. */
   limiter: AnyLimiter;
   /**
-   * Whose bucket it is. `'connection'` (the default): this connection's, forgotten when it closes.
-   * `'address'`: all that come from the address share it, and its bans keep out. A function: whatever it
-   * returns, once for each connection; its keys are for its owner to forget.
+   * The bucket that messages take tokens from:
+   * - `'connection'` (the default): a bucket for each connection, removed when the connection closes;
+   * - `'address'`: one bucket for all connections from an address; if the limiter bans an address, new connections
+   *   from it are refused;
+   * - a function: the bucket of the key that it returns. It is called once for each connection. The guard does not
+   *   remove its keys from the limiter.
    */
   key?: 'connection' | 'address' | ((...of: Of) => string) | undefined;
   /**
-   * What a message takes. Default 1; `'bytes'`: its length, at least 1, and a longer one than the burst closes the
-   * connection before it is whole; a function: a finite number of at
-   * least 0. With an OrderbookRateLimiter 0 means that this message is none of its requests.
-   * What the function throws closes the connection, and is told to `onError`.
+   * The tokens that a message takes. Default 1.
+   * - `'bytes'`: the length of the message, at least 1. A message longer than the burst closes the connection before
+   *   it has been received completely.
+   * - A function: it returns a finite number of at least 0. For an OrderbookRateLimiter, 0 means that the message is
+   *   not a request. If the function throws, the connection is closed and `onError` receives the error.
    */
   cost?: 'bytes' | Cost | undefined;
 }
 
-/** A rule with its options read. */
+/** A rule with its options read and checked. */
 export interface Rule<Cost, Of extends unknown[]> {
   readonly limiter: AnyLimiter;
   readonly key: 'connection' | 'address' | ((...of: Of) => string);
@@ -36,14 +40,14 @@ export interface Rule<Cost, Of extends unknown[]> {
   readonly warn: Warn;
 }
 
-/** A rule as one connection has it. */
-export interface OpenRule<Data, About> {
+/** A rule that one connection has opened. `Meta` is what is known of a message besides its data. */
+export interface OpenRule<Data, Meta> {
   readonly peer: Peer;
-  /** Of all that share the limiter. */
-  readonly turns: Turns;
-  /** Undefined where the message is none of the rule's business. */
-  readonly cost: (data: Data, about: About) => number | undefined;
-  /** Forgets the peer, if it was the connection's alone. */
+  /** Shared by all rules with the same limiter. */
+  readonly queue: BucketQueue;
+  /** Undefined if the rule does not apply to the message. */
+  readonly cost: (data: Data, meta: Meta) => number | undefined;
+  /** Removes the peer from the limiter if only this connection uses it. */
   close(): void;
 }
 
@@ -71,36 +75,94 @@ function readRule<Cost, Of extends unknown[]>(rule: unknown, warn: Warn): Rule<C
   return { limiter, key: key as Rule<Cost, Of>['key'], cost: cost as Cost, warn };
 }
 
-/** Who opens a rule. */
-export interface Opening<Of extends unknown[]> {
-  readonly belonging: Pick<Belonging, 'key' | 'visitor'>;
+/** The connection for which a rule is opened. */
+export interface RuleContext<Of extends unknown[]> {
+  readonly connection: Pick<ConnectionContext, 'key' | 'client'>;
+  /** The arguments of the key function. */
   readonly of: Of;
 }
 
-/** @throws what a key of one's own throws, `ERR_LIMITER_KEY` where it is no string. */
-export function openRule<Data, About, Cost, Of extends unknown[]>(
+/** @throws what the key function throws; `ERR_LIMITER_KEY` if its result is not a string. */
+export function openRule<Data, Meta, Cost, Of extends unknown[]>(
   { limiter, key, warn }: Rule<Cost, Of>,
-  { belonging, of }: Opening<Of>,
-  cost: OpenRule<Data, About>['cost'],
-): OpenRule<Data, About> {
-  const { visitor } = belonging;
-  const isTransient = key === 'connection' || (key === 'address' && visitor.isTransient);
-  const text = key === 'connection' ? belonging.key : key === 'address' ? visitor.key : key(...of);
+  { connection, of }: RuleContext<Of>,
+  cost: OpenRule<Data, Meta>['cost'],
+): OpenRule<Data, Meta> {
+  const { client } = connection;
+  const isTransient = key === 'connection' || (key === 'address' && client.isTransient);
+  const text = key === 'connection' ? connection.key : key === 'address' ? client.key : key(...of);
   if (typeof key === 'function') warnOfKey(text, warn);
   const close = () => {
     if (isTransient) limiter.removePeer(text);
   };
-  return { peer: openPeer(limiter, text), turns: turnsOf(limiter), cost, close };
+  return { peer: openPeer(limiter, text), queue: bucketQueueOf(limiter), cost, close };
 }
 
-/** The most bytes that a message can have and pass the rules by bytes; Infinity where there is none. */
-export function mostBytes<Cost, Of extends unknown[]>(rules: readonly Rule<Cost, Of>[]): number {
+/** The length in bytes of the longest message that can pass all rules by bytes; Infinity if there is no such rule. */
+export function maxMessageBytes<Cost, Of extends unknown[]>(
+  rules: readonly Rule<Cost, Of>[],
+): number {
   const bursts = rules.map(({ limiter, cost }) => (cost === 'bytes' ? burstOf(limiter) : Infinity));
   return Math.floor(Math.min(Infinity, ...bursts));
 }
 
-/** Tokens of a full bucket. An OrderbookRateLimiter counts requests, whatever they cost. */
+/** Tokens of a full bucket. Infinity for an OrderbookRateLimiter, which counts requests, whatever their cost. */
 function burstOf(limiter: AnyLimiter): number {
   if ('messageBurst' in limiter) return limiter.messageBurst;
   return 'burstLimit' in limiter ? limiter.burstLimit : Infinity;
+}
+
+export interface BucketWaiter {
+  /** The waiter is the first of its queue. May be called more than once. */
+  becomeFirst(): void;
+}
+
+/**
+ * The connections that wait for a bucket, first come, first served; one queue for each bucket of a limiter. Only the
+ * first of a queue checks the limiter. If all checked at the same moment, the limiter would refuse all but one, and each
+ * refusal is a violation.
+ */
+export class BucketQueue {
+  readonly #queues = new KeyMap<Set<BucketWaiter>>();
+
+  /** Whether no connection waits for any bucket. */
+  get isEmpty(): boolean {
+    return this.#queues.size === 0;
+  }
+
+  hasWaiters(key: string): boolean {
+    return this.#queues.has(key);
+  }
+
+  /** True if the waiter is the first of the queue; if not, its `becomeFirst` is called later. */
+  join(key: string, waiter: BucketWaiter): boolean {
+    let queue = this.#queues.get(key);
+    if (queue === undefined) {
+      queue = new Set();
+      this.#queues.set(key, queue);
+    }
+    queue.add(waiter);
+    return firstOf(queue) === waiter;
+  }
+
+  leave(key: string, waiter: BucketWaiter): void {
+    const queue = this.#queues.get(key);
+    if (!queue?.delete(waiter)) return;
+    if (queue.size === 0) this.#queues.delete(key);
+    // A direct call would nest: each waiter that leaves calls the next one, and a long queue overflows the stack.
+    else queueMicrotask(() => firstOf(queue)?.becomeFirst());
+  }
+}
+
+const QUEUES = new WeakMap<AnyLimiter, BucketQueue>();
+
+/** All guards with the same limiter share its queue. */
+function bucketQueueOf(limiter: AnyLimiter): BucketQueue {
+  const queue = QUEUES.get(limiter) ?? new BucketQueue();
+  QUEUES.set(limiter, queue);
+  return queue;
+}
+
+function firstOf(queue: Set<BucketWaiter>): BucketWaiter | undefined {
+  return queue.values().next().value;
 }

@@ -1,30 +1,95 @@
-// What guards of all kinds of server do: let in or not, keep the connections that are guarded, count those
-// that had to go, and take themselves off again.
+// The part of a guard that all kinds of server share: it admits or refuses connections, keeps the guarded ones, counts
+// offences by address, and removes its hooks when it is closed. It reads and writes no sockets.
 
 import { connectionKey } from '../address/connection-key.js';
 import { attempt } from '../common/callbacks.js';
-import { offend } from '../limiters/verdict.js';
-import { Door, type Refusal } from './door.js';
-import type { MessageReason } from './gate.js';
-import type { AddressSettings } from './settings.js';
-import type { Belonging, Visitor } from './visitor.js';
+import { type CheckResult, RateLimitAction } from '../common/types.js';
+import { isBanned, judge, offend } from '../limiters/verdict.js';
+import type { ClientAddress, ConnectionContext } from './connection-context.js';
+import type { AddressSettings, ConnectionSettings } from './settings.js';
+import type { ConnectionReason, MessageReason } from './verdicts.js';
 
-/** What is called of a guarded connection. */
+export interface ConnectionRefusal {
+  readonly reason: ConnectionReason;
+  readonly verdict: CheckResult;
+}
+
+/** Seconds to wait if an address has too many connections. It is unknown when one of them will close. */
+const CONCURRENCY_DELAY = 10;
+const TOO_MANY: ConnectionRefusal = {
+  reason: 'concurrency',
+  verdict: [RateLimitAction.DELAY, CONCURRENCY_DELAY],
+};
+
+/** A key, a limiter or `trustedProxies` threw, so the connection could not be checked. */
+export const CHECK_FAILED: ConnectionRefusal = {
+  reason: 'error',
+  verdict: [RateLimitAction.DELAY, 0],
+};
+
+/** Limits connections by address: bans, how many are open at once, and how often an address connects. */
+class ConnectionLimiter {
+  readonly #settings: ConnectionSettings;
+  /** How many connections are open, by the key of their address. */
+  readonly #open = new Map<string, number>();
+
+  constructor(settings: ConnectionSettings) {
+    this.#settings = settings;
+  }
+
+  /** Counts a connection as open until `remove`; or returns why it is refused. */
+  add({ key }: ClientAddress): ConnectionRefusal | undefined {
+    const refusal = this.#check(key);
+    if (refusal === undefined) this.#open.set(key, this.#count(key) + 1);
+    return refusal;
+  }
+
+  /** Removes a closed connection. Its address stays in the limiter; the key of a client without address does not. */
+  remove({ key, isTransient }: ClientAddress): void {
+    const count = this.#count(key) - 1;
+    if (count > 0) this.#open.set(key, count);
+    else this.#open.delete(key);
+    if (isTransient) this.#settings.limiter?.removePeer(key);
+  }
+
+  #check(key: string): ConnectionRefusal | undefined {
+    const { banLimiters, limiter, maxPerAddress } = this.#settings;
+    const ban = banLimiters.find((limiter) => isBanned(limiter, key));
+    if (ban !== undefined) {
+      const seconds = 'banDuration' in ban ? ban.banDuration : 0;
+      return { reason: 'ban', verdict: [RateLimitAction.DISCONNECT, seconds] };
+    }
+    if (this.#count(key) >= maxPerAddress) return TOO_MANY;
+    if (limiter === undefined) return undefined;
+    const [action, seconds] = judge(limiter, key);
+    if (action === RateLimitAction.ALLOW) return undefined;
+    // A RateLimiter returns no time with DISCONNECT.
+    const isUntimed = action === RateLimitAction.DISCONNECT && 'getDelayForPeer' in limiter;
+    const delaySeconds = isUntimed ? limiter.getDelayForPeer(key) : seconds;
+    return { reason: 'rate', verdict: [action, delaySeconds] };
+  }
+
+  #count(key: string): number {
+    return this.#open.get(key) ?? 0;
+  }
+}
+
+/** The methods of a guarded connection that the guard of its server calls. */
 interface Guarded {
   expel(reason: MessageReason, words?: string): boolean;
   release(): void;
 }
 
 export abstract class ServerGuard<Socket extends object> {
-  readonly #door: Door;
-  readonly #expulsions: AddressSettings['expulsions'];
+  readonly #limiter: ConnectionLimiter;
+  readonly #offenders: AddressSettings['offenders'];
   readonly #sockets = new Map<Socket, Guarded>();
-  #undo: readonly (() => void)[] = [];
+  #hooks: readonly (() => void)[] = [];
   #isClosed = false;
 
-  protected constructor({ door, expulsions }: AddressSettings) {
-    this.#door = new Door(door);
-    this.#expulsions = expulsions;
+  protected constructor({ connections, offenders }: AddressSettings) {
+    this.#limiter = new ConnectionLimiter(connections);
+    this.#offenders = offenders;
   }
 
   get connections(): number {
@@ -41,50 +106,50 @@ export abstract class ServerGuard<Socket extends object> {
 
   close(): void {
     this.#isClosed = true;
-    for (const undo of this.#undo) undo();
+    for (const removeHook of this.#hooks) removeHook();
     for (const guarded of this.#sockets.values()) guarded.release();
     this.#sockets.clear();
   }
 
-  /** The hooks that `close` takes off. */
-  protected hooked(undo: readonly (() => void)[]): void {
-    this.#undo = undo;
+  /** Sets the functions that remove the guard's hooks from the server; `close` calls them. */
+  protected setHooks(hooks: readonly (() => void)[]): void {
+    this.#hooks = hooks;
   }
 
-  /** Lets somebody in until the TCP connection is closed, or says why not. @throws what limiters throw. */
-  protected enter(
-    visitor: Visitor,
+  /** Admits a connection until its TCP connection is closed, or returns why not. @throws what a limiter throws. */
+  protected admit(
+    client: ClientAddress,
     tcp: { once(event: 'close', listener: () => void): unknown },
-  ): Refusal | undefined {
-    const refusal = this.#door.enter(visitor);
-    if (refusal === undefined) tcp.once('close', () => this.#door.leave(visitor));
+  ): ConnectionRefusal | undefined {
+    const refusal = this.#limiter.add(client);
+    if (refusal === undefined) tcp.once('close', () => this.#limiter.remove(client));
     return refusal;
   }
 
   /**
-   * Guards a connection; false where that fails, since a key of the user's own threw: without its limits
-   * nobody may come in.
+   * Guards a connection. False if the user's key function throws: the connection would have no limits, so the caller
+   * must close it.
    */
   protected guard(
     socket: Socket,
-    visitor: Visitor,
-    failed: (error: unknown) => void,
-    make: (belonging: Belonging) => Guarded,
+    client: ClientAddress,
+    reportError: (error: unknown) => void,
+    make: (context: ConnectionContext) => Guarded,
   ): boolean {
-    const belonging = {
+    const context: ConnectionContext = {
       key: connectionKey(socket),
-      visitor,
-      left: () => this.#sockets.delete(socket),
-      offended: () => attempt(() => this.#offended(visitor), failed),
-      failed,
+      client,
+      remove: () => this.#sockets.delete(socket),
+      countOffence: () => attempt(() => this.#countOffence(client), reportError),
+      reportError,
     };
-    const guarded = attempt(() => make(belonging), failed);
+    const guarded = attempt(() => make(context), reportError);
     if (guarded !== undefined) this.#sockets.set(socket, guarded);
     return guarded !== undefined;
   }
 
-  #offended({ key, isTransient }: Visitor): void {
-    const expulsions = this.#expulsions;
-    if (expulsions !== undefined && !isTransient) offend(expulsions, key);
+  #countOffence({ key, isTransient }: ClientAddress): void {
+    const offenders = this.#offenders;
+    if (offenders !== undefined && !isTransient) offend(offenders, key);
   }
 }

@@ -1,7 +1,8 @@
-// The options that guards of all kinds of server take, checked and with their defaults.
+// Reads and checks the options that all kinds of guard share, and fills in their defaults.
 
 import { type AddressKeyOptions, readSubnets, type Subnets } from '../address/address-key.js';
-import { limiterError, refused, refusedNumber } from '../common/errors.js';
+import { attempt } from '../common/callbacks.js';
+import { limiterError, refused, refusedNumber, show } from '../common/errors.js';
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
 import {
   type AnyLimiter,
@@ -9,76 +10,90 @@ import {
   requireBanning,
   requireLimiter,
 } from '../limiters/verdict.js';
-import type { DoorOptions } from './door.js';
-import type { GateOptions } from './gate.js';
+import type { MessageGateOptions } from './message-gate.js';
 import { readWarnings, type Warn, type WarningOptions, warnOfCluster } from './misuse.js';
 import { type MessageRule, type Rule, readRules } from './rules.js';
-import { harmless, warn } from './warnings.js';
 
+/** Limits on the connections of an address. */
 export interface ConnectionLimits {
-  /** How often an address may connect: any of the three limiters, one token or request a connection. */
+  /** How often an address may connect: any of the three limiters. A connection costs one token or one request. */
   limiter?: AnyLimiter | undefined;
-  /** Most connections of an address at once, a whole number of at least 1. Default: no bound. */
+  /** The maximum number of open connections per address, a whole number of at least 1. Default: no limit. */
   maxPerAddress?: number | undefined;
 }
 
-/** `About`: whose an error is. */
-export interface GuardOptions<Cost, Of extends unknown[], Verdict, About>
+/** The options of every guard. `Source` is the connection in which an error occurred. */
+export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source>
   extends AddressKeyOptions,
     WarningOptions {
-  /** Who may connect. Default: anybody whose address is not banned. */
+  /** Limits on connections. Default: only connections from banned addresses are refused. */
   connections?: ConnectionLimits | undefined;
-  /** The limits on messages, asked in their order. What one of them took, a later refusal does not give back. */
+  /**
+   * The limits on messages, checked in the order of the list. If a limit refuses a message, the tokens that earlier
+   * limits took for it are not returned.
+   */
   messages?: MessageRule<Cost, Of> | readonly MessageRule<Cost, Of>[] | undefined;
   /**
-   * Counts, by address, each connection that had to be closed for what its peer did; while its ban is in
-   * force the address may not connect. An OrderbookRateLimiter, or a DirectConnectionRateLimiter, which is
-   * asked `checkOrderbook`.
+   * Counts, by address, each connection that was closed because of what its peer did. While this limiter bans an
+   * address, new connections from it are refused. An OrderbookRateLimiter, or a DirectConnectionRateLimiter, of which
+   * the guard calls `checkOrderbook`.
    */
   expulsions?: BanningLimiter | undefined;
   /**
-   * On DELAY: `'drop'` the message (the default), or `'pause'`: stop reading from the socket until the
-   * limit allows the message, which is processed then. So TCP holds the peer back. A pong is delivered at once, and
-   * reading stops then, for `maxPauseSeconds` at most.
+   * What happens to a message that a limit delays. `'drop'` (the default) discards it. `'pause'` stops reading from the
+   * socket until the limit allows the message, and then delivers it; meanwhile TCP slows the peer down. A pong is
+   * delivered at once, and reading stops after it, for at most `maxPauseSeconds`.
    */
   onDelay?: 'drop' | 'pause' | undefined;
   /**
-   * A pause that had to be longer closes the connection, and so do messages that came in one piece and
-   * cannot all pass in that time; in seconds, greater than 0. Default 30.
+   * The longest pause in seconds, greater than 0. A message that would have to wait longer closes the connection. So do
+   * messages that came in one piece and cannot all pass in this time. Default 30.
    */
   maxPauseSeconds?: number | undefined;
-  /** Seconds that a peer has to answer a close before its connection is cut; at least 0. Default 1. */
+  /** Seconds that a peer has to answer a close before its connection is destroyed; at least 0. Default 1. */
   closeGraceSeconds?: number | undefined;
-  /** Told what was decided and done, of what passed too. What it throws is told to `onError`. */
+  /** Receives every decision, also on messages that pass. `onError` receives what it throws. */
   onVerdict?: ((verdict: Verdict) => void) | undefined;
   /**
-   * Told what a key, a cost, a limiter, `trustedProxies`, `onVerdict` or `farewell` threw: a peer that finds
-   * out how must not end the process. Default: `process.emitWarning(error)`, as for what it throws itself.
+   * Receives what a key, a cost, a limiter, `trustedProxies`, `onVerdict` or `farewell` threw: a peer that finds out how
+   * to cause such an error must not be able to end the process. Default: `process.emitWarning(error)`. An error that
+   * `onError` itself throws becomes such a warning too.
    */
-  onError?: ((error: unknown, about: About) => void) | undefined;
+  onError?: ((error: unknown, source: Source) => void) | undefined;
 }
 
-/** Of these, what concerns addresses. */
+/** The settings of limits on connections. */
+export interface ConnectionSettings {
+  /** How often an address may connect. */
+  readonly limiter: AnyLimiter | undefined;
+  /** The maximum number of open connections per address. */
+  readonly maxPerAddress: number;
+  /** The limiters by address, whose bans refuse connections. */
+  readonly banLimiters: readonly AnyLimiter[];
+}
+
+/** The settings that concern addresses. */
 export interface AddressSettings {
   readonly subnets: Subnets;
-  readonly door: DoorOptions;
-  readonly expulsions: BanningLimiter | undefined;
+  readonly connections: ConnectionSettings;
+  /** The option `expulsions`. */
+  readonly offenders: BanningLimiter | undefined;
 }
 
-export interface Settings<Cost, Of extends unknown[], Verdict, About>
-  extends GateOptions,
+export interface GuardSettings<Cost, Of extends unknown[], Verdict, Source>
+  extends MessageGateOptions,
     AddressSettings {
   readonly rules: readonly Rule<Cost, Of>[];
-  /** Whether anything is limited by address. */
+  /** Whether there is any limit by address. */
   readonly limitsAddresses: boolean;
   readonly warn: Warn;
   readonly graceMilliseconds: number;
   readonly onVerdict: ((verdict: Verdict) => void) | undefined;
   /** Throws nothing. */
-  readonly onError: (error: unknown, about: About) => void;
+  readonly onError: (error: unknown, source: Source) => void;
 }
 
-/** Their names. */
+/** The names of the options. */
 export const GUARD_OPTIONS = [
   'ipv6Subnet',
   'ipv4Subnet',
@@ -93,42 +108,46 @@ export const GUARD_OPTIONS = [
   'warnings',
 ];
 
-/** The longest that a timer takes, in seconds. */
-const LONGEST = 2_147_483;
+/** The longest time of a timer in seconds: 2^31 - 1 milliseconds. */
+const MAX_TIMER_SECONDS = 2_147_483;
 
 type Given = Readonly<Record<string, unknown>>;
 
 /** @throws `ERR_LIMITER_OPTION` */
-export function readSettings<Cost, Of extends unknown[], Verdict, About>(
+export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
   given: Given,
-): Settings<Cost, Of, Verdict, About> {
-  const warnOf = readWarnings(given);
-  const rules = readRules<Cost, Of>(given['messages'], warnOf);
-  const expulsions = readExpulsions(given);
+): GuardSettings<Cost, Of, Verdict, Source> {
+  const warn = readWarnings(given);
+  const rules = readRules<Cost, Of>(given['messages'], warn);
+  const offenders = readExpulsions(given);
   const byAddress = rules.filter(({ key }) => key === 'address').map(({ limiter }) => limiter);
-  const bans = expulsions === undefined ? byAddress : [expulsions, ...byAddress];
-  const door = readDoor(given, bans);
+  const banLimiters = offenders === undefined ? byAddress : [offenders, ...byAddress];
+  const connections = readConnections(given, banLimiters);
   const limitsAddresses =
-    door.limiter !== undefined || door.maxPerAddress < Infinity || bans.length > 0;
-  // A connection is one worker's.
-  if (limitsAddresses || rules.some(({ key }) => key !== 'connection')) warnOfCluster(warnOf);
+    connections.limiter !== undefined ||
+    connections.maxPerAddress < Infinity ||
+    banLimiters.length > 0;
+  // A connection belongs to one worker, so a limit per connection is exact in a cluster too.
+  if (limitsAddresses || rules.some(({ key }) => key !== 'connection')) warnOfCluster(warn);
   return {
     subnets: readSubnets(given),
-    door,
+    connections,
     rules,
     limitsAddresses,
-    warn: warnOf,
-    expulsions,
+    warn,
+    offenders,
     onDelay: readOnDelay(given),
     maxPauseSeconds: atMost(positive(given, 'maxPauseSeconds', 30), 'maxPauseSeconds'),
     graceMilliseconds:
       atMost(nonNegative(given, 'closeGraceSeconds', 1), 'closeGraceSeconds') * 1000,
     onVerdict: callback<(verdict: Verdict) => void>(given, 'onVerdict'),
-    onError: harmless(callback<(error: unknown, about: About) => void>(given, 'onError') ?? warn),
+    onError: withoutThrowing(
+      callback<(error: unknown, source: Source) => void>(given, 'onError') ?? emitWarning,
+    ),
   };
 }
 
-function readDoor(given: Given, bans: readonly AnyLimiter[]): DoorOptions {
+function readConnections(given: Given, banLimiters: readonly AnyLimiter[]): ConnectionSettings {
   const connections = readOptions('connections', given['connections'], [
     'limiter',
     'maxPerAddress',
@@ -142,7 +161,7 @@ function readDoor(given: Given, bans: readonly AnyLimiter[]): DoorOptions {
     const accepted = 'a whole number of at least 1';
     throw refusedNumber('ERR_LIMITER_OPTION', 'maxPerAddress', maxPerAddress, accepted);
   }
-  return { limiter, maxPerAddress: Number(maxPerAddress), bans };
+  return { limiter, maxPerAddress: Number(maxPerAddress), banLimiters };
 }
 
 function readExpulsions({ expulsions }: Given): BanningLimiter | undefined {
@@ -157,7 +176,19 @@ function readOnDelay({ onDelay = 'drop' }: Given): 'drop' | 'pause' {
 }
 
 function atMost(seconds: number, name: string): number {
-  if (seconds <= LONGEST) return seconds;
-  const message = `${name} must be at most ${LONGEST} seconds, got ${seconds}`;
+  if (seconds <= MAX_TIMER_SECONDS) return seconds;
+  const message = `${name} must be at most ${MAX_TIMER_SECONDS} seconds, got ${seconds}`;
   throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
+}
+
+/** The default of `onError`. */
+function emitWarning(error: unknown): void {
+  process.emitWarning(error instanceof Error ? error : `a guard caught ${show(error)}`);
+}
+
+/** The same function, but what it throws becomes a warning. */
+function withoutThrowing<Arguments extends unknown[]>(
+  call: (...of: Arguments) => void,
+): (...of: Arguments) => void {
+  return (...of) => attempt(() => call(...of), emitWarning);
 }

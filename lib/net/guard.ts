@@ -1,5 +1,5 @@
-// Guards a TCP or TLS server of a line protocol: cuts connections that may not be, before its user hears
-// of them, and makes the bytes of the others lines. Guarantees that `close` leaves the server as it was.
+// Guards a TCP or TLS server of a line protocol: destroys refused connections before the user's listeners get them, and
+// splits the bytes of the others into lines. `close` restores the server.
 
 import { Server, type Socket } from 'node:net';
 import { Server as TlsServer } from 'node:tls';
@@ -8,169 +8,199 @@ import { attempt } from '../common/callbacks.js';
 import { limiterError, refused } from '../common/errors.js';
 import { isInstance } from '../common/kinds.js';
 import { callback, count, readOptions } from '../common/options.js';
-import { type Refusal, UNKNOWN } from '../guard/door.js';
-import { override } from '../guard/override.js';
-import { ServerGuard } from '../guard/server-guard.js';
+import {
+  type ClientAddress,
+  type ConnectionContext,
+  clientAddress,
+} from '../guard/connection-context.js';
+import { override } from '../guard/pausable-stream.js';
+import { CHECK_FAILED, type ConnectionRefusal, ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
-import { type Decision, FAILED, PASSED, said } from '../guard/verdicts.js';
-import { type Belonging, type Visitor, visitor } from '../guard/visitor.js';
+import { type Decision, KEY_FAILED, PASSED, resultFields } from '../guard/verdicts.js';
 import type {
   Farewell,
   LineCost,
   LineErrorSource,
   LineGuardOptions,
+  LineGuardSettings,
   LineKeyOf,
-  LineSettings,
   LineVerdict,
 } from './options.js';
 import { GuardedLines } from './socket.js';
 
+/** The guard of a server of a line protocol, as `guardLineServer` returns it. */
 export interface LineGuard {
   /**
-   * Closes a connection for breaking rules of your own: counts it among the expulsions of its address,
-   * gives no more of its lines, and cuts it where it does not close in time. `words` go to `farewell`.
-   * False where it is not guarded, or closed already.
+   * Closes a connection because it broke a rule of your own. The close is counted by the limiter `expulsions`, no more
+   * lines of the connection are delivered, and the connection is destroyed if it does not close in `closeGraceSeconds`.
+   * `words` is passed to `farewell`.
+   *
+   * Returns false if the connection is not guarded or is closing already.
    */
   expel(socket: Socket, words?: string): boolean;
-  /** How many connections are guarded now. */
+  /** The number of connections that are guarded. */
   readonly connections: number;
-  /** Takes the guard off: nothing is limited from now on, and no lines are made. The server stays open. */
+  /** Removes the guard: nothing is limited any more, and there are no 'line' events. The server stays open. */
   close(): void;
 }
 
 /**
- * Limits the connections of a server, and makes each socket's bytes 'line' events, from the next connection
- * on: `socket.on('line', (line) => ...)`. Lines come only when the limits allow them, with their ends (LF
- * or CRLF) cut off; the last one need not have one. Listen to them at once when the connection comes, or pause
- * the socket until then, and leave its 'data' alone. A socket that is destroyed gives no more of them.
- * @throws `ERR_LIMITER_OPTION`, also for a server that has such a guard already
+ * Limits the connections of a TCP or TLS server and emits their lines as 'line' events of each socket. It applies to
+ * connections that are made after the call. A line is emitted only when the limits allow it, without its line end (LF or
+ * CRLF). The last line of a connection needs no line end.
+ *
+ * Add the 'line' listener in the 'connection' event ('secureConnection' for TLS), or pause the socket until you add it.
+ * Do not listen to 'data'. A destroyed socket emits no more lines.
+ * @example
+ * import { once } from 'node:events';
+ * import { connect, createServer, type AddressInfo } from 'node:net';
+ * import { RateLimiter } from 'relay-limiter';
+ * import { guardLineServer } from 'relay-limiter/net';
+ *
+ * const server = createServer((socket) => {
+ *   socket.on('line', (line) => socket.end(`${line}\n`));
+ * });
+ * const guard = guardLineServer(server, {
+ *   connections: { maxPerAddress: 20 },
+ *   messages: { limiter: new RateLimiter({ rateLimit: 10 }) },
+ *   onDelay: 'pause',
+ * });
+ * await once(server.listen(0, '127.0.0.1'), 'listening');
+ * const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
+ * client.write('hello\n');
+ * for await (const chunk of client) console.log(String(chunk)); // hello
+ * guard.close();
+ * server.close();
+ * @throws `ERR_LIMITER_OPTION` if the server is not one of node:net or node:tls or has such a guard already, or if an
+ * option is invalid
  */
 export function guardLineServer(server: Server, options?: LineGuardOptions): LineGuard {
   if (!isInstance(server, Server)) {
     throw refused('ERR_LIMITER_OPTION', 'the server', server, 'a server of node:net or node:tls');
   }
   if (guardedServers.has(server)) {
-    const accepted = 'a server without another guard of lines, or each line would come twice';
+    const accepted = 'a server without another line guard, since each line would be emitted twice';
     throw refused('ERR_LIMITER_OPTION', 'the server', server, accepted);
   }
   const own = ['maxLineBytes', 'encoding', 'farewell'];
   const given = readOptions('guardLineServer', options, [...GUARD_OPTIONS, ...own]);
   return new Guard(server, {
     ...readSettings<LineCost, LineKeyOf, LineVerdict, LineErrorSource>(given),
-    maxLineBytes: readLength(given),
+    maxLineBytes: readMaxLineBytes(given),
     encoding: readEncoding(given),
     farewell: readFarewell(given),
   });
 }
 
-/** Until their guard is closed. */
+/** The servers with a guard that is not closed. */
 const guardedServers = new WeakSet<Server>();
 
 class Guard extends ServerGuard<Socket> implements LineGuard {
-  readonly #settings: LineSettings;
+  readonly #settings: LineGuardSettings;
   readonly #isTls: boolean;
 
-  constructor(server: Server, settings: LineSettings) {
+  constructor(server: Server, settings: LineGuardSettings) {
     super(settings);
     this.#settings = settings;
     const emit = server.emit as (...event: unknown[]) => boolean;
-    // A TLS server greets at 'connection' and has a stream to read from at 'secureConnection'.
+    // A TLS server emits 'connection' before the handshake, and 'secureConnection' with the stream to read from.
     this.#isTls = server instanceof TlsServer;
     const readable = this.#isTls ? 'secureConnection' : 'connection';
-    const guarded = (...event: unknown[]) => {
+    const guardedEmit = (...event: unknown[]) => {
       const [name, socket] = event as [string, Socket];
-      const isWelcome = name !== 'connection' || this.#admit(socket);
-      if (!isWelcome || (name === readable && !this.#attach(socket))) return true;
+      const isAdmitted = name !== 'connection' || this.#admit(socket);
+      if (!isAdmitted || (name === readable && !this.#attach(socket))) return true;
       return emit.apply(server, event);
     };
     guardedServers.add(server);
-    this.hooked([override(server, 'emit', guarded), () => guardedServers.delete(server)]);
+    this.setHooks([override(server, 'emit', guardedEmit), () => guardedServers.delete(server)]);
   }
 
-  /** Whether the door lets a connection in; if not, it is ended here. */
+  /** Whether a connection is admitted; if not, it is closed here. */
   #admit(socket: Socket): boolean {
     if (this.isClosed) return true;
-    const guest = this.#visitor(socket);
+    const client = this.#clientOf(socket);
     const refusal = attempt(
-      () => this.enter(guest, socket) ?? 'welcome',
-      (error) => this.#failed(error, socket),
+      () => this.admit(client, socket) ?? 'admitted',
+      (error) => this.#reportError(error, socket),
     );
-    if (refusal === 'welcome') return true;
-    this.#refuse(socket, guest, refusal ?? UNKNOWN);
+    if (refusal === 'admitted') return true;
+    this.#refuse(socket, client, refusal ?? CHECK_FAILED);
     return false;
   }
 
-  #refuse(socket: Socket, guest: Visitor, { reason, verdict }: Refusal): void {
+  #refuse(socket: Socket, client: ClientAddress, { reason, verdict }: ConnectionRefusal): void {
     socket.on('error', () => {});
-    const text = this.#farewell(socket, reason);
+    const text = this.#farewellText(socket, reason);
     if (text === undefined) socket.destroy();
-    else this.#sayFarewell(socket, text);
-    this.#tell(guest, guest.key, socket, { did: 'refused', reason, ...said(verdict) });
+    else this.#endWith(socket, text);
+    this.#report(client, client.key, socket, { did: 'refused', reason, ...resultFields(verdict) });
   }
 
-  /** Of TLS nobody has shaken hands yet: text would break the protocol. */
-  #farewell(socket: Socket, reason: Farewell['reason']): string | undefined {
+  /** Undefined for TLS: before the handshake, plain text would break the protocol. */
+  #farewellText(socket: Socket, reason: Farewell['reason']): string | undefined {
     if (this.#isTls) return undefined;
     return attempt(
       () => this.#settings.farewell({ reason, words: undefined }),
-      (error) => this.#failed(error, socket),
+      (error) => this.#reportError(error, socket),
     );
   }
 
-  /** What the peer has sent must be read, or its system throws away what it is sent. */
-  #sayFarewell(socket: Socket, text: string): void {
-    const cut = setTimeout(() => socket.destroy(), this.#settings.graceMilliseconds).unref();
-    socket.once('close', () => clearTimeout(cut));
+  /** The socket reads what the peer has sent: unread data causes a TCP reset, and the peer's system discards the text. */
+  #endWith(socket: Socket, text: string): void {
+    const timer = setTimeout(() => socket.destroy(), this.#settings.graceMilliseconds).unref();
+    socket.once('close', () => clearTimeout(timer));
     socket.resume();
     socket.end(text);
   }
 
-  /** Whether its user may have it. */
+  /** Guards a new socket; false if that fails, and the socket is destroyed then. */
   #attach(socket: Socket): boolean {
     if (this.isClosed) return true;
-    const guest = this.#visitor(socket);
-    const make = (belonging: Belonging) => new GuardedLines(socket, this.#settings, belonging);
-    const isGuarded = this.guard(socket, guest, (error) => this.#failed(error, socket), make);
+    const client = this.#clientOf(socket);
+    const make = (context: ConnectionContext) => new GuardedLines(socket, this.#settings, context);
+    const reportError = (error: unknown) => this.#reportError(error, socket);
+    const isGuarded = this.guard(socket, client, reportError, make);
     if (!isGuarded) socket.destroy();
-    this.#tell(guest, connectionKey(socket), socket, isGuarded ? PASSED : FAILED);
+    this.#report(client, connectionKey(socket), socket, isGuarded ? PASSED : KEY_FAILED);
     return isGuarded;
   }
 
-  #failed(error: unknown, socket: Socket): void {
+  #clientOf(socket: Socket): ClientAddress {
+    return clientAddress(socket.remoteAddress, this.#settings.subnets, socket);
+  }
+
+  #reportError(error: unknown, socket: Socket): void {
     this.#settings.onError(error, { socket });
   }
 
-  #visitor(socket: Socket): Visitor {
-    return visitor(socket.remoteAddress, this.#settings.subnets, socket);
-  }
-
-  #tell({ address }: Visitor, key: string, socket: Socket, decision: Decision): void {
+  #report({ address }: ClientAddress, key: string, socket: Socket, decision: Decision): void {
     const { onVerdict } = this.#settings;
     if (onVerdict === undefined) return;
-    const isThere = decision.did !== 'refused';
-    const about = { kind: 'connection', key, address, data: undefined } as const;
+    const isEstablished = decision.did !== 'refused';
+    const fields = { kind: 'connection', key, address, data: undefined } as const;
     attempt(
-      () => onVerdict({ ...about, socket: isThere ? socket : undefined, ...decision }),
-      (error) => this.#failed(error, socket),
+      () => onVerdict({ ...fields, socket: isEstablished ? socket : undefined, ...decision }),
+      (error) => this.#reportError(error, socket),
     );
   }
 }
 
 type Given = Readonly<Record<string, unknown>>;
 
-function readLength(given: Given): number {
+function readMaxLineBytes(given: Given): number {
   const bytes = count(given, 'maxLineBytes', 65_536);
   if (bytes >= 1 && bytes <= 2 ** 30) return bytes;
   const message = `maxLineBytes must be from 1 to 2^30, got ${bytes}`;
   throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
 }
 
-function readEncoding({ encoding = 'utf8' }: Given): LineSettings['encoding'] {
+function readEncoding({ encoding = 'utf8' }: Given): LineGuardSettings['encoding'] {
   if (encoding === 'utf8' || encoding === 'latin1' || encoding === 'buffer') return encoding;
   throw refused('ERR_LIMITER_OPTION', 'encoding', encoding, "'utf8', 'latin1' or 'buffer'");
 }
 
-function readFarewell(given: Given): LineSettings['farewell'] {
+function readFarewell(given: Given): LineGuardSettings['farewell'] {
   const { farewell } = given;
   if (typeof farewell === 'string') return () => farewell;
   return (

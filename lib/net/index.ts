@@ -1,10 +1,9 @@
-// The entry relay-limiter/net: names only.
+// The public entry relay-limiter/net. It only re-exports.
 
-export type { ConnectionReason } from '../guard/door.js';
-export type { MessageReason } from '../guard/gate.js';
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { MessageRule } from '../guard/rules.js';
 export type { ConnectionLimits } from '../guard/settings.js';
+export type { ConnectionReason, MessageReason } from '../guard/verdicts.js';
 export type { AnyLimiter, BanningLimiter } from '../limiters/verdict.js';
 export { guardLineServer, type LineGuard } from './guard.js';
 export type {

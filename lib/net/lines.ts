@@ -1,79 +1,76 @@
-// Cuts a stream of bytes into lines. Guarantees that no line and no memory is longer than allowed, and
-// that a character whose bytes come in several chunks stays whole. Knows no sockets and no limits.
+// Splits a stream of bytes into lines. It keeps at most one byte more than the longest line, and it splits bytes, not
+// text, so a character whose bytes arrive in several chunks stays whole.
 
 const LF = 0x0a;
 const CR = 0x0d;
-const NOTHING = Buffer.alloc(0);
+const EMPTY = Buffer.alloc(0);
 
-export class LineCutter {
+export class LineSplitter {
   readonly #maxBytes: number;
-  /** What has come and was not cut yet. */
-  #chunk: Buffer = NOTHING;
-  /** The same, from the LF of the last line on. */
-  #chunkWithEnd: Buffer = NOTHING;
+  /** The bytes that are not split yet. */
+  #chunk: Buffer = EMPTY;
+  /** The same bytes, preceded by the LF of the last line. */
+  #chunkWithEnd: Buffer = EMPTY;
   /** Whether the next chunk begins with that LF. */
-  #skips = false;
-  /** The beginning of a line whose end is still to come: copied, or it would keep whole chunks in memory. */
-  #partial: Buffer = NOTHING;
+  #skipsLF = false;
+  /** The beginning of an incomplete line. It is a copy, since a slice would keep the whole chunk in memory. */
+  #partial: Buffer = EMPTY;
   #partialLength = 0;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
-  /** Adds a chunk. Every line of those before must have been taken, or their rest. */
+  /** Adds a chunk. Before that, take all lines of the previous chunk with `next`, or its rest with `takeRest`. */
   push(chunk: Buffer): void {
-    this.#chunk = this.#skips ? chunk.subarray(1) : chunk;
-    this.#skips = false;
+    this.#chunk = this.#skipsLF ? chunk.subarray(1) : chunk;
+    this.#skipsLF = false;
   }
 
   /**
-   * Takes back what was not cut yet, to be pushed again; with the LF of the line before, if that is not
-   * done with: then there is something left in any case.
+   * Removes and returns the bytes that are not split yet; push them again later. `withEnd`: they are preceded by the LF of
+   * the last line, so that the result is not empty. `push` skips this LF.
    */
-  rest(withEnd: boolean): Buffer {
+  takeRest(withEnd: boolean): Buffer {
     const rest = withEnd ? this.#chunkWithEnd : this.#chunk;
-    this.#skips = withEnd;
-    this.#chunk = NOTHING;
+    this.#skipsLF = withEnd;
+    this.#chunk = EMPTY;
     return rest;
   }
 
-  /**
-   * Takes back everything: what has come of a line whose end is still to come. `skips`: the stream begins
-   * with the LF of a line that is done with.
-   */
-  end(): { begun: Buffer; skips: boolean } {
-    const begun = this.#partial.subarray(0, this.#partialLength);
-    return { begun, skips: this.#skips };
+  /** The beginning of an incomplete line. `skipsLF`: the stream begins with the LF of a line that was taken already. */
+  partialLine(): { partial: Buffer; skipsLF: boolean } {
+    const partial = this.#partial.subarray(0, this.#partialLength);
+    return { partial, skipsLF: this.#skipsLF };
   }
 
   /**
-   * The next line without its end (LF or CRLF), undefined where none is complete. One that is longer than
-   * allowed may be returned before its end has come: nothing may be taken after it.
+   * Returns the next line without its line end (LF or CRLF); undefined if no line is complete. A line that is too long
+   * may be returned before its end has arrived: do not call `next` after that.
    */
   next(): Buffer | undefined {
     const end = this.#chunk.indexOf(LF);
     const isWhole = end >= 0;
     const bytes = isWhole ? this.#chunk.subarray(0, end) : this.#chunk;
-    this.#chunkWithEnd = isWhole ? this.#chunk.subarray(end) : NOTHING;
+    this.#chunkWithEnd = isWhole ? this.#chunk.subarray(end) : EMPTY;
     this.#chunk = this.#chunkWithEnd.subarray(1);
     if (isWhole && this.#partialLength === 0) return withoutCR(bytes);
-    // One more may be the CR of the line's end.
-    if (this.#partialLength + bytes.length > this.#maxBytes + 1) return this.#joined(bytes);
+    // One more byte is allowed, since it may be the CR of the line end.
+    if (this.#partialLength + bytes.length > this.#maxBytes + 1) return this.#joinPartial(bytes);
     this.#keep(bytes);
     return isWhole ? this.last() : undefined;
   }
 
-  /** What came after the last end, undefined where nothing did. */
+  /** Returns the bytes after the last line end; undefined if there are none. */
   last(): Buffer | undefined {
     if (this.#partialLength === 0) return undefined;
-    const line = this.#joined(NOTHING);
+    const line = this.#joinPartial(EMPTY);
     this.#partialLength = 0;
-    this.#partial = NOTHING;
+    this.#partial = EMPTY;
     return withoutCR(line);
   }
 
-  #joined(bytes: Buffer): Buffer {
+  #joinPartial(bytes: Buffer): Buffer {
     return Buffer.concat([this.#partial.subarray(0, this.#partialLength), bytes]);
   }
 
@@ -84,7 +81,7 @@ export class LineCutter {
     this.#partialLength = length;
   }
 
-  /** By doubling, so that a line that comes byte by byte is not copied at every byte. */
+  /** Doubles the buffer, so that a line that arrives byte by byte is not copied at every byte. */
   #grow(length: number): void {
     const size = Math.min(Math.max(length, 2 * this.#partial.length, 64), this.#maxBytes + 1);
     const grown = Buffer.allocUnsafeSlow(size);

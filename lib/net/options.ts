@@ -1,53 +1,53 @@
-// What a guard of line protocols takes, and what it tells.
+// The options of a guard of a line protocol, and its verdicts.
 
 import type { Socket } from 'node:net';
-import type { ConnectionReason } from '../guard/door.js';
-import type { MessageReason } from '../guard/gate.js';
-import type { GuardOptions, Settings } from '../guard/settings.js';
-import type { GuardVerdict } from '../guard/verdicts.js';
+import type { GuardOptions, GuardSettings } from '../guard/settings.js';
+import type { ConnectionReason, GuardVerdict, MessageReason } from '../guard/verdicts.js';
 
-/** A line without its end: text, or bytes with `encoding: 'buffer'`. */
+/** A line without its line end: text, or bytes with `encoding: 'buffer'`. */
 export type Line = string | Buffer;
 
-/** The cost of a line. */
+/** Returns the cost of a line. */
 export type LineCost = (line: Line) => number;
 
-/** What a key of one's own is made of. */
+/** The arguments of a rule's `key` function. */
 export type LineKeyOf = [socket: Socket];
 
-/** A decision on a connection or a line. */
+/** A decision on a connection or on a line. */
 export type LineVerdict = GuardVerdict<'message', Socket, Line>;
 
-/** Why a peer is sent away, for the words that it is told. */
+/** Why a connection is closed or refused. The option `farewell` makes the last text for the peer from it. */
 export interface Farewell {
   readonly reason: ConnectionReason | MessageReason;
-  /** What `expel` was given. */
+  /** The argument `words` of `expel`. */
   readonly words: string | undefined;
 }
 
-/** Whose an error is. */
+/** The connection in which an error occurred. */
 export interface LineErrorSource {
   readonly socket: Socket;
 }
 
+/** The options of `guardLineServer`. */
 export interface LineGuardOptions
   extends GuardOptions<LineCost, LineKeyOf, LineVerdict, LineErrorSource> {
   /**
-   * Longest line in bytes, without its end; a longer one closes the connection, and so does one that is above the
-   * burst of a rule by bytes. At least 1. Default 65,536.
+   * The length of the longest line in bytes, without its line end, from 1 to 2^30. A longer line closes the connection,
+   * and so does a line that is longer than the burst of a rule with the cost `'bytes'`. Default 65,536.
    */
   maxLineBytes?: number | undefined;
-  /** How lines are given. Default `'utf8'`. */
+  /** The type of the lines: text in one of two encodings, or bytes. Default `'utf8'`. */
   encoding?: 'utf8' | 'latin1' | 'buffer' | undefined;
   /**
-   * The last that a peer is sent, its line's end included, when it is closed or not let in. Default: nothing,
-   * and who is not let in is cut at once, as by a TLS server anyway: it has no stream to say it on. What it
-   * throws is told to `onError`.
+   * The last text that a peer gets when its connection is closed or refused, including the line end; or a function that
+   * returns it. Default: no text, and a refused connection is destroyed at once. A TLS server always destroys a refused
+   * connection at once, since there is no encrypted stream yet. `onError` receives what the function throws.
    */
   farewell?: string | ((farewell: Farewell) => string | undefined) | undefined;
 }
 
-export interface LineSettings extends Settings<LineCost, LineKeyOf, LineVerdict, LineErrorSource> {
+export interface LineGuardSettings
+  extends GuardSettings<LineCost, LineKeyOf, LineVerdict, LineErrorSource> {
   readonly maxLineBytes: number;
   readonly encoding: 'utf8' | 'latin1' | 'buffer';
   readonly farewell: (farewell: Farewell) => string | undefined;

@@ -1,66 +1,65 @@
-// One guarded TCP connection: bytes become lines, lines pass the gate and become 'line' events of the
-// socket. Guarantees that while one waits, or the user has paused, the rest waits as bytes in the stream.
+// One guarded TCP connection: its bytes are split into lines, and each allowed line becomes a 'line' event of the
+// socket. While a line is held, or the user has paused the socket, the rest stays in the stream as bytes.
 
 import type { Socket } from 'node:net';
 import { attempt } from '../common/callbacks.js';
-import type { MessageReason } from '../guard/gate.js';
-import { GuardedConnection } from '../guard/guarded.js';
-import { mostBytes, type OpenRule, openRule } from '../guard/rules.js';
-import type { Decision } from '../guard/verdicts.js';
-import type { Belonging } from '../guard/visitor.js';
-import { LineCutter } from './lines.js';
-import type { Line, LineCost, LineKeyOf, LineSettings } from './options.js';
+import type { ConnectionContext } from '../guard/connection-context.js';
+import { GuardedConnection } from '../guard/guarded-connection.js';
+import { maxMessageBytes, type OpenRule, openRule } from '../guard/rules.js';
+import type { Decision, MessageReason } from '../guard/verdicts.js';
+import { LineSplitter } from './lines.js';
+import type { Line, LineCost, LineGuardSettings, LineKeyOf } from './options.js';
 
-/** A line, and how many bytes it had. */
+/** `Meta` is the length of the line in bytes. */
 export class GuardedLines extends GuardedConnection<Line, number> {
   readonly #socket: Socket;
-  readonly #settings: LineSettings;
-  /** Of a line: what is longer would never pass, and is not kept until its end has come. */
-  readonly #mostBytes: number;
-  readonly #lines: LineCutter;
+  readonly #settings: LineGuardSettings;
+  /** The longest line in bytes. A longer line could never pass, so it is refused before its end has arrived. */
+  readonly #maxBytes: number;
+  readonly #splitter: LineSplitter;
   readonly #listeners: Readonly<Record<string, (chunk: Buffer | string) => void>> = {
     data: (chunk) => this.#received(chunk),
     end: () => this.#ended(),
     close: () => this.closed(),
-    // 'close' follows; without a listener a connection that is reset would end the process.
+    // 'close' follows. Without a listener of 'error', a reset connection would end the process.
     error: () => {},
   };
 
-  /** @throws what a rule's key throws. */
-  constructor(socket: Socket, settings: LineSettings, belonging: Belonging) {
-    const opening = { belonging, of: [socket] as LineKeyOf };
-    const rules = settings.rules.map((rule) => openRule(rule, opening, costOf(rule.cost)));
-    super(socket, rules, settings, belonging);
+  /** @throws what a rule's key function throws. */
+  constructor(socket: Socket, settings: LineGuardSettings, context: ConnectionContext) {
+    const ruleContext = { connection: context, of: [socket] as LineKeyOf };
+    const rules = settings.rules.map((rule) => openRule(rule, ruleContext, costOf(rule.cost)));
+    super(socket, rules, settings, context);
     this.#socket = socket;
     this.#settings = settings;
-    // One more for its end, as a rule by bytes counts it.
-    this.#mostBytes = Math.min(settings.maxLineBytes, mostBytes(settings.rules) - 1);
-    this.#lines = new LineCutter(this.#mostBytes);
+    // A rule by bytes counts one byte for the line end.
+    this.#maxBytes = Math.min(settings.maxLineBytes, maxMessageBytes(settings.rules) - 1);
+    this.#splitter = new LineSplitter(this.#maxBytes);
     for (const [event, listener] of Object.entries(this.#listeners)) socket.on(event, listener);
   }
 
   #received(chunk: Buffer | string): void {
     if (!this.isGuarded) return;
-    this.#lines.push(this.#bytesOf(chunk));
-    while (this.#isOpen && !this.gate.isShut && !this.hold.isPaused) {
-      const line = this.#lines.next();
+    this.#splitter.push(this.#bytesOf(chunk));
+    while (this.#isOpen && !this.isHolding && !this.stream.isPausedByUser) {
+      const line = this.#splitter.next();
       if (line === undefined) {
-        this.gate.drained();
+        this.endPause();
         return;
       }
       this.#take(line);
     }
-    if (this.#isOpen) this.#putBack();
+    if (this.#isOpen) this.#returnRest();
   }
 
-  /** Node gives nothing of a socket that is destroyed, and neither does the guard. */
+  /** A destroyed socket of Node emits no data, and the guard emits none of its lines. */
   get #isOpen(): boolean {
     return this.isGuarded && !this.#socket.destroyed;
   }
 
-  /** Into the stream: one with nothing left would end, and the line that waits with it. */
-  #putBack(): void {
-    this.#unshift(this.#lines.rest(this.gate.isShut));
+  /** Returns the unsplit bytes to the stream. An empty stream would end, and the held line with it. */
+  #returnRest(): void {
+    this.#unshift(this.#splitter.takeRest(this.isHolding));
   }
 
   #unshift(bytes: Buffer): void {
@@ -69,31 +68,31 @@ export class GuardedLines extends GuardedConnection<Line, number> {
     else this.#socket.unshift(bytes.toString(readableEncoding), readableEncoding);
   }
 
-  /** Text where its user has called setEncoding. */
+  /** The chunk is text if the user has called setEncoding. */
   #bytesOf(chunk: Buffer | string): Buffer {
     if (typeof chunk !== 'string') return chunk;
     return Buffer.from(chunk, this.#socket.readableEncoding ?? 'utf8');
   }
 
-  /** The last line need not have an end. */
+  /** The last line needs no line end. */
   #ended(): void {
     if (!this.#isOpen) return;
-    const line = this.#lines.last();
+    const line = this.#splitter.last();
     if (line !== undefined) this.#take(line);
   }
 
-  protected proceed(): void {
-    this.hold.release();
+  protected processPending(): void {
+    this.stream.resume();
   }
 
   #take(bytes: Buffer): void {
     const { encoding } = this.#settings;
     const line = encoding === 'buffer' ? bytes : bytes.toString(encoding);
-    if (bytes.length > this.#mostBytes) this.refuse(line, bytes.length, 'length');
-    else if (this.gate.allows(line, bytes.length)) this.pass(line, bytes.length);
+    if (bytes.length > this.#maxBytes) this.refuse(line, bytes.length, 'length');
+    else if (this.allows(line, bytes.length)) this.pass(line, bytes.length);
   }
 
-  isExempt(): boolean {
+  protected isExempt(): boolean {
     return false;
   }
 
@@ -101,38 +100,43 @@ export class GuardedLines extends GuardedConnection<Line, number> {
     if (!this.#socket.destroyed) this.#socket.emit('line', line);
   }
 
-  /** It waits in the stream. */
-  protected forget(): void {}
+  /** Nothing to do: pending lines are bytes in the stream. */
+  protected discardPending(): void {}
 
-  /** As bytes, since nobody makes lines of them any more. */
-  protected giveBack(): void {
+  /** Returns bytes, not lines, to the stream: without the guard there are no lines. */
+  protected deliverPending(): void {
     if (this.#socket.readableEnded || this.#socket.destroyed) return;
-    const { begun, skips } = this.#lines.end();
-    const uncut = this.#lines.rest(false);
-    if (uncut.length > 0) this.#unshift(uncut);
-    if (begun.length > 0) this.#unshift(begun);
-    const rest = skips ? this.#socket.read() : null;
-    if (rest !== null && rest.length > 1) this.#unshift(this.#bytesOf(rest).subarray(1));
+    const { partial, skipsLF } = this.#splitter.partialLine();
+    const rest = this.#splitter.takeRest(false);
+    if (rest.length > 0) this.#unshift(rest);
+    if (partial.length > 0) this.#unshift(partial);
+    const buffered = skipsLF ? this.#socket.read() : null;
+    if (buffered !== null && buffered.length > 1) {
+      this.#unshift(this.#bytesOf(buffered).subarray(1));
+    }
   }
 
-  protected tell(line: Line, _bytes: number, key: string, decision: Decision): void {
-    const { address } = this.belonging.visitor;
-    const about = { kind: 'message', key, address, socket: this.#socket, data: line } as const;
-    this.#settings.onVerdict?.({ ...about, ...decision });
+  protected report(line: Line, _bytes: number, key: string, decision: Decision): void {
+    const { address } = this.context.client;
+    const fields = { kind: 'message', key, address, socket: this.#socket, data: line } as const;
+    this.#settings.onVerdict?.({ ...fields, ...decision });
   }
 
-  protected closeFor(reason: MessageReason, words: string | undefined): void {
-    const text = attempt(() => this.#settings.farewell({ reason, words }), this.belonging.failed);
+  protected beginClose(reason: MessageReason, words: string | undefined): void {
+    const text = attempt(
+      () => this.#settings.farewell({ reason, words }),
+      this.context.reportError,
+    );
     if (text === undefined) this.#socket.end();
     else this.#socket.end(text);
   }
 
-  protected cut(): void {
+  protected destroy(): void {
     this.#socket.destroy();
   }
 
-  /** All but the listener of errors: the socket was guarded from the beginning, its user may have none. */
-  protected detach(): void {
+  /** The listener of 'error' stays: the guard added it when the connection was made, and the user may have none. */
+  protected removeHooks(): void {
     const { error: _, ...listeners } = this.#listeners;
     for (const [event, listener] of Object.entries(listeners)) this.#socket.off(event, listener);
   }
@@ -140,7 +144,7 @@ export class GuardedLines extends GuardedConnection<Line, number> {
 
 function costOf(cost: 'bytes' | LineCost | undefined): OpenRule<Line, number>['cost'] {
   if (cost === undefined) return () => 1;
-  // One for its end: empty lines are not for nothing.
+  // One byte for the line end, so that an empty line has a cost.
   if (cost === 'bytes') return (_line, bytes) => bytes + 1;
   return (line) => cost(line);
 }

@@ -1,6 +1,5 @@
-// Guards a server of the ws package: refuses connections before they are upgraded, and stands between
-// each WebSocket and the listeners of its messages. Guarantees that its user's own verifyClient is still
-// asked, and that `close` leaves the server as it was.
+// Guards a server of the ws package: refuses connections before they are upgraded, and checks the messages of each
+// WebSocket before its listeners get them. The user's own verifyClient is still called, and `close` restores the server.
 
 import type { IncomingMessage } from 'node:http';
 import type { ServerOptions, VerifyClientCallbackAsync, WebSocket, WebSocketServer } from 'ws';
@@ -10,46 +9,70 @@ import { attempt } from '../common/callbacks.js';
 import { refused } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { readOptions } from '../common/options.js';
-import { type Refusal, UNKNOWN } from '../guard/door.js';
+import {
+  type ClientAddress,
+  type ConnectionContext,
+  clientAddress,
+} from '../guard/connection-context.js';
 import { warnOfProxy } from '../guard/misuse.js';
-import { override } from '../guard/override.js';
-import { mostBytes } from '../guard/rules.js';
-import { ServerGuard } from '../guard/server-guard.js';
+import { override } from '../guard/pausable-stream.js';
+import { maxMessageBytes } from '../guard/rules.js';
+import { CHECK_FAILED, type ConnectionRefusal, ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
-import { type Decision, FAILED, PASSED, said } from '../guard/verdicts.js';
-import { type Belonging, type Visitor, visitor } from '../guard/visitor.js';
-import type { WebSocketGuardOptions, WebSocketSettings } from './options.js';
+import { type Decision, KEY_FAILED, PASSED, resultFields } from '../guard/verdicts.js';
+import type { WebSocketGuardOptions, WebSocketGuardSettings } from './options.js';
 import { GuardedSocket } from './socket.js';
 
+/** The guard of a WebSocketServer, as `guardWebSocketServer` returns it. */
 export interface WebSocketGuard {
   /**
-   * Closes a connection for breaking rules of your own, code 1008: counts it among the expulsions of its
-   * address, delivers no more of its messages, and cuts it where it does not answer. False where it is not
-   * guarded, or closed already. The reason is cut to the 123 bytes that a close takes.
+   * Closes a connection with code 1008 because it broke a rule of your own. The close is counted by the limiter
+   * `expulsions`, no more messages of the connection are delivered, and the connection is terminated if the peer does not
+   * answer in `closeGraceSeconds`. `reason` is cut to 123 bytes, the most that a close frame can hold.
+   *
+   * Returns false if the connection is not guarded or is closing already.
    */
   expel(socket: WebSocket, reason?: string): boolean;
-  /** How many connections are guarded now. */
+  /** The number of connections that are guarded. */
   readonly connections: number;
-  /** Takes the guard off: nothing is limited from now on, and what waits passes. The server stays open. */
+  /** Removes the guard: nothing is limited any more, and waiting messages are delivered. The server stays open. */
   close(): void;
 }
 
 type VerifyClient = NonNullable<ServerOptions['verifyClient']>;
-type Answer = Parameters<VerifyClientCallbackAsync>[1];
+type VerifyCallback = Parameters<VerifyClientCallbackAsync>[1];
 
-/** Seconds of the longest Retry-After: what lasts longer is worth another question. */
-const LONGEST_RETRY = 3600;
+/** The longest Retry-After in seconds. After a longer ban has ended early, a client still tries again within an hour. */
+const MAX_RETRY_AFTER = 3600;
 
 /**
- * Limits the connections and messages of a `WebSocketServer`, in each of its modes, from the next
- * connection on. What a limit refuses no listener gets to see, however and whenever it was added.
+ * Limits the connections and the messages of a `WebSocketServer`. It works in each mode of the server and applies to
+ * connections that are made after the call. No listener gets a message that a limit refuses, whether the listener was
+ * added before or after the call.
  *
- * Set the server's `maxPayload`: a message counts when it is whole. Where it is above the burst of a rule by bytes the
- * guard lowers it to that, with the process warning `WARN_LIMITER_MAX_PAYLOAD`. Behind a proxy set `trustedProxies`.
+ * Set the server's `maxPayload`: ws receives a whole message before the guard can count it. If `maxPayload` is above the
+ * burst of a rule with the cost `'bytes'`, the guard lowers it to that burst and emits the process warning
+ * `WARN_LIMITER_MAX_PAYLOAD`. If the server is behind a proxy, set `trustedProxies`.
  * @example
- * const server = new WebSocketServer({ port: 8080, maxPayload: 65_536 });
- * guardWebSocketServer(server, { messages: { limiter: new RateLimiter() }, onDelay: 'pause' });
- * @throws `ERR_LIMITER_OPTION`
+ * import { once } from 'node:events';
+ * import { RateLimiter } from 'relay-limiter';
+ * import { guardWebSocketServer } from 'relay-limiter/ws';
+ * import { WebSocketServer } from 'ws';
+ *
+ * const server = new WebSocketServer({ host: '127.0.0.1', port: 0, maxPayload: 65_536 });
+ * await once(server, 'listening');
+ * const guard = guardWebSocketServer(server, {
+ *   connections: { maxPerAddress: 20 },
+ *   messages: { limiter: new RateLimiter({ rateLimit: 10 }) },
+ *   onDelay: 'pause',
+ * });
+ * server.on('connection', (socket) => {
+ *   socket.on('message', (data) => socket.send(String(data)));
+ * });
+ * console.log(guard.connections); // 0
+ * guard.close();
+ * server.close();
+ * @throws `ERR_LIMITER_OPTION` if the server is not a WebSocketServer, or if an option is invalid
  */
 export function guardWebSocketServer(
   server: WebSocketServer,
@@ -65,7 +88,7 @@ export function guardWebSocketServer(
   }
   const given = readOptions('guardWebSocketServer', options, ['trustedProxies', ...GUARD_OPTIONS]);
   const { trustedProxies } = given as ClientAddressOptions;
-  const settings: WebSocketSettings = readSettings(given);
+  const settings: WebSocketGuardSettings = readSettings(given);
   const resolve = addressResolver({ trustedProxies });
   if (trustedProxies !== undefined || !settings.limitsAddresses) {
     return new Guard(server, settings, resolve);
@@ -77,89 +100,100 @@ export function guardWebSocketServer(
 }
 
 class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
-  readonly #settings: WebSocketSettings;
+  readonly #settings: WebSocketGuardSettings;
   readonly #resolve: (request: IncomingMessage) => string | undefined;
 
   constructor(
     server: WebSocketServer,
-    settings: WebSocketSettings,
+    settings: WebSocketGuardSettings,
     resolve: (request: IncomingMessage) => string | undefined,
   ) {
     super(settings);
     this.#settings = settings;
     this.#resolve = resolve;
     const { handleUpgrade } = server;
-    // Its callback is the first to see a WebSocket, in every mode.
-    const guarded: typeof handleUpgrade = (request, socket, head, callback) => {
-      let guest: Visitor | undefined;
-      const upgraded = (client: WebSocket, request: IncomingMessage) => {
-        if (guest === undefined || this.#attach(client, request, guest)) callback(client, request);
+    // In every mode of the server, the callback of handleUpgrade is the first code that gets a WebSocket.
+    const guardedUpgrade: typeof handleUpgrade = (request, socket, head, callback) => {
+      let client: ClientAddress | undefined;
+      const onUpgrade = (webSocket: WebSocket, request: IncomingMessage) => {
+        if (client === undefined || this.#attach(webSocket, request, client)) {
+          callback(webSocket, request);
+        }
       };
-      // ws looks for it before it returns: no other than this door can have been put there meanwhile.
+      // handleUpgrade calls verifyClient before it returns, so no other code can replace this function in between.
       const { options } = server;
-      const theirs = options.verifyClient;
-      options.verifyClient = (info: { req: IncomingMessage }, answer: Answer) => {
-        // A socket that is gone has no 'close' to wait for; ws lets it go.
-        const isAsked = !this.isClosed && !request.socket.destroyed;
-        if (isAsked) guest = this.#admit(request, answer);
-        if (!isAsked || guest !== undefined) verifyBy(theirs, info, answer);
+      const userVerify = options.verifyClient;
+      options.verifyClient = (info: { req: IncomingMessage }, answer: VerifyCallback) => {
+        // A destroyed socket emits no more 'close', so it could not be removed again; ws discards the connection.
+        const isChecked = !this.isClosed && !request.socket.destroyed;
+        if (isChecked) client = this.#admit(request, answer);
+        if (!isChecked || client !== undefined) callVerifyClient(userVerify, info, answer);
       };
       try {
-        handleUpgrade.call(server, request, socket, head, upgraded);
+        handleUpgrade.call(server, request, socket, head, onUpgrade);
       } finally {
-        options.verifyClient = theirs;
+        options.verifyClient = userVerify;
       }
     };
-    this.hooked([override(server, 'handleUpgrade', guarded), boundPayload(server, settings)]);
+    this.setHooks([
+      override(server, 'handleUpgrade', guardedUpgrade),
+      limitPayload(server, settings),
+    ]);
   }
 
-  /** Whom the door lets in; whom not is answered here. */
-  #admit(request: IncomingMessage, answer: Answer): Visitor | undefined {
+  /** The address of an admitted client; undefined if the request was refused, and answered here. */
+  #admit(request: IncomingMessage, answer: VerifyCallback): ClientAddress | undefined {
     const { subnets } = this.#settings;
     try {
-      const guest = visitor(this.#resolve(request), subnets, request.socket);
-      const refusal = this.enter(guest, request.socket);
-      if (refusal === undefined) return guest;
-      const seconds = Math.ceil(Math.min(Math.max(1, refusal.verdict[1]), LONGEST_RETRY));
+      const client = clientAddress(this.#resolve(request), subnets, request.socket);
+      const refusal = this.admit(client, request.socket);
+      if (refusal === undefined) return client;
+      const seconds = Math.ceil(Math.min(Math.max(1, refusal.verdict[1]), MAX_RETRY_AFTER));
       answer(false, 429, 'Too Many Requests', {
         'Content-Type': 'text/plain',
         'Retry-After': String(seconds),
       });
-      this.#refused(guest, request, refusal);
+      this.#reportRefusal(client, request, refusal);
     } catch (error) {
-      this.#failed(error, undefined, request);
+      this.#reportError(error, undefined, request);
       answer(false, 503, 'Service Unavailable');
-      this.#refused(visitor(undefined, subnets, request.socket), request, UNKNOWN);
+      const unknown = clientAddress(undefined, subnets, request.socket);
+      this.#reportRefusal(unknown, request, CHECK_FAILED);
     }
     return undefined;
   }
 
-  #refused(guest: Visitor, request: IncomingMessage, { reason, verdict }: Refusal): void {
-    const decision = { did: 'refused', reason, ...said(verdict) } as const;
-    this.#tell(guest, request, guest.key, undefined, decision);
+  #reportRefusal(
+    client: ClientAddress,
+    request: IncomingMessage,
+    { reason, verdict }: ConnectionRefusal,
+  ): void {
+    const decision = { did: 'refused', reason, ...resultFields(verdict) } as const;
+    this.#report(client, request, client.key, undefined, decision);
   }
 
-  /** Whether its user may have it. */
-  #attach(client: WebSocket, request: IncomingMessage, guest: Visitor): boolean {
+  /** Guards a new WebSocket; false if that fails, and the WebSocket is closed then. */
+  #attach(socket: WebSocket, request: IncomingMessage, client: ClientAddress): boolean {
     if (this.isClosed) return true;
-    const make = (belonging: Belonging) =>
-      new GuardedSocket(client, request, this.#settings, belonging);
-    const failed = (error: unknown) => this.#failed(error, client, request);
-    const isGuarded = this.guard(client, guest, failed, make);
+    const make = (context: ConnectionContext) =>
+      new GuardedSocket(socket, request, this.#settings, context);
+    const reportError = (error: unknown) => this.#reportError(error, socket, request);
+    const isGuarded = this.guard(socket, client, reportError, make);
     if (!isGuarded) {
-      client.on('error', () => {});
-      client.close(1011, 'internal error');
+      socket.on('error', () => {});
+      socket.close(1011, 'internal error');
     }
-    this.#tell(guest, request, connectionKey(client), client, isGuarded ? PASSED : FAILED);
+    const decision = isGuarded ? PASSED : KEY_FAILED;
+    this.#report(client, request, connectionKey(socket), socket, decision);
     return isGuarded;
   }
 
-  #failed(error: unknown, socket: WebSocket | undefined, request: IncomingMessage): void {
+  #reportError(error: unknown, socket: WebSocket | undefined, request: IncomingMessage): void {
     this.#settings.onError(error, { socket, request });
   }
 
-  #tell(
-    { address }: Visitor,
+  #report(
+    { address }: ClientAddress,
     request: IncomingMessage,
     key: string,
     socket: WebSocket | undefined,
@@ -167,31 +201,37 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
   ): void {
     const { onVerdict } = this.#settings;
     if (onVerdict === undefined) return;
-    const about = { kind: 'connection', key, address, socket, data: undefined, request } as const;
-    const failed = (error: unknown) => this.#failed(error, socket, request);
-    attempt(() => onVerdict({ ...about, ...decision }), failed);
+    const fields = { kind: 'connection', key, address, socket, data: undefined, request } as const;
+    const reportError = (error: unknown) => this.#reportError(error, socket, request);
+    attempt(() => onVerdict({ ...fields, ...decision }), reportError);
   }
 }
 
 /**
- * A message counts when it is whole; until then ws keeps what has come of it, as much as its `maxPayload`. What is
- * above the burst of a rule by bytes would never pass, so ws closes for it as soon as its length is known.
+ * Lowers `maxPayload` to the longest message that the rules by bytes can allow. ws keeps the received part of a message
+ * until it is complete, up to `maxPayload`. With the lower limit ws closes the connection as soon as it knows the
+ * message's length.
  */
-function boundPayload(
+function limitPayload(
   { options }: WebSocketServer,
-  { rules, warn }: WebSocketSettings,
+  { rules, warn }: WebSocketGuardSettings,
 ): () => void {
-  const most = mostBytes(rules);
+  const maxBytes = maxMessageBytes(rules);
   const given = options.maxPayload || Infinity;
-  // ws knows lengths of 31 bits.
-  if (given <= most || most >= 2 ** 31) return () => {};
-  warn('WARN_LIMITER_MAX_PAYLOAD', `at most ${most}, got ${given}`);
-  return override(options, 'maxPayload', most);
+  // ws supports lengths of 31 bits.
+  if (given <= maxBytes || maxBytes >= 2 ** 31) return () => {};
+  warn('WARN_LIMITER_MAX_PAYLOAD', `at most ${maxBytes}, got ${given}`);
+  return override(options, 'maxPayload', maxBytes);
 }
 
-/** What ws does with the user's verifyClient. */
-function verifyBy(theirs: VerifyClient | null | undefined, info: object, answer: Answer): void {
-  if (!theirs) answer(true);
-  else if (theirs.length === 2) (theirs as (info: object, answer: Answer) => void)(info, answer);
-  else answer(Boolean((theirs as (info: object) => boolean)(info)), 401);
+/** Calls the user's verifyClient in the same way as ws. */
+function callVerifyClient(
+  verify: VerifyClient | null | undefined,
+  info: object,
+  answer: VerifyCallback,
+): void {
+  if (!verify) answer(true);
+  else if (verify.length === 2) {
+    (verify as (info: object, answer: VerifyCallback) => void)(info, answer);
+  } else answer(Boolean((verify as (info: object) => boolean)(info)), 401);
 }

@@ -1,40 +1,41 @@
-// What a guard of WebSockets takes, and what it tells.
+// The options of a guard of WebSockets, and its verdicts.
 
 import type { IncomingMessage } from 'node:http';
 import type { WebSocket } from 'ws';
 import type { ClientAddressOptions } from '../address/client-address.js';
-import type { GuardOptions, Settings } from '../guard/settings.js';
+import type { GuardOptions, GuardSettings } from '../guard/settings.js';
 import type { GuardVerdict } from '../guard/verdicts.js';
 import type { MessageData } from './message.js';
 
 /**
- * The cost of a message, from what its listeners will get. Of pings and pongs it is not asked: a rule with
- * such a cost does not count them.
+ * Returns the cost of a message. It gets the same arguments as a listener of 'message'. It is not called for pings and
+ * pongs: a rule with such a cost does not count them.
  */
 export type MessageCost = (data: MessageData, isBinary: boolean) => number;
 
-/** What a key of one's own is made of. */
+/** The arguments of a rule's `key` function. */
 export type MessageKeyOf = [socket: WebSocket, request: IncomingMessage];
 
-/** A decision on a connection, a message, or a frame that ws answers by itself. */
+/** A decision on a connection, on a message, or on a ping or a pong. */
 export interface WebSocketVerdict
   extends GuardVerdict<'message' | 'ping' | 'pong', WebSocket, MessageData> {
-  /** The request that was, or was to be, upgraded. */
+  /** The HTTP request for the upgrade. */
   readonly request: IncomingMessage;
 }
 
-/** Whose an error is. */
+/** The connection in which an error occurred. */
 export interface WebSocketErrorSource {
-  /** Undefined where there is no connection yet. */
+  /** Undefined if the connection is not established yet. */
   readonly socket: WebSocket | undefined;
   readonly request: IncomingMessage;
 }
 
+/** The options of `guardWebSocketServer`. */
 export interface WebSocketGuardOptions
   extends GuardOptions<MessageCost, MessageKeyOf, WebSocketVerdict, WebSocketErrorSource>,
     ClientAddressOptions {}
 
-export type WebSocketSettings = Settings<
+export type WebSocketGuardSettings = GuardSettings<
   MessageCost,
   MessageKeyOf,
   WebSocketVerdict,

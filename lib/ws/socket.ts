@@ -1,36 +1,40 @@
-// One guarded WebSocket: its messages, pings and pongs pass the gate before any listener has them. It
-// stands before `emit`, so it matters neither when listeners are added nor by which of ws's ways. A message
-// that passes costs no object and no closure here: there are very many.
+// One guarded WebSocket: its messages, pings and pongs are checked before any listener gets them. The guard overrides
+// `emit`, so it does not matter when listeners are added, nor how ws calls them. There are very many messages, so an
+// allowed message allocates no object and no closure here.
 
 import type { IncomingMessage } from 'node:http';
 import type { WebSocket } from 'ws';
-import type { MessageReason } from '../guard/gate.js';
-import { GuardedConnection } from '../guard/guarded.js';
-import { override } from '../guard/override.js';
+import type { ConnectionContext } from '../guard/connection-context.js';
+import { GuardedConnection } from '../guard/guarded-connection.js';
+import { override } from '../guard/pausable-stream.js';
 import { type OpenRule, openRule } from '../guard/rules.js';
-import type { Decision } from '../guard/verdicts.js';
-import type { Belonging } from '../guard/visitor.js';
+import type { Decision, MessageReason } from '../guard/verdicts.js';
 import { byteLength, type FrameKind, type MessageData } from './message.js';
-import type { MessageCost, MessageKeyOf, WebSocketSettings } from './options.js';
+import type { MessageCost, MessageKeyOf, WebSocketGuardSettings } from './options.js';
 
 const POLICY_VIOLATION = 1008;
-const CODES: Partial<Record<MessageReason, number>> = { pause: 1013, backlog: 1013, error: 1011 };
+/** The close codes for reasons other than a policy violation. */
+const CLOSE_CODES: Partial<Record<MessageReason, number>> = {
+  pause: 1013,
+  backlog: 1013,
+  error: 1011,
+};
 
 /**
- * ws goes on with the chunk that it has begun when it is paused: at most 64 KB, unless it was compressed.
- * So many bytes wait here, each message counted with what it takes of the heap beside its data, which of
- * empty ones is nearly all.
+ * The most bytes that wait during a pause. ws finishes the chunk that it has begun when it is paused: at most 64 KB,
+ * unless it was compressed. Each message counts with its heap overhead besides its data; for empty messages that is
+ * nearly all of their memory.
  */
-const MOST_WAITING = 256 << 10;
-const MESSAGE_OVERHEAD = 150;
-/** RFC 6455, 5.5: a control frame has 125 bytes, of which the code takes two. */
-const LONGEST_REASON = 123;
+const MAX_PENDING_BYTES = 256 << 10;
+const MESSAGE_OVERHEAD_BYTES = 150;
+/** RFC 6455, 5.5: a control frame holds 125 bytes, and the close code takes two of them. */
+const MAX_REASON_BYTES = 123;
 
 const TOO_LONG = 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH';
-const NOTHING = Buffer.alloc(0);
+const EMPTY = Buffer.alloc(0);
 
-/** What the peer reads. */
-const WORDS: Partial<Record<MessageReason, string>> = {
+/** The reasons in the close frame. */
+const CLOSE_REASONS: Partial<Record<MessageReason, string>> = {
   disconnect: 'rate limit exceeded',
   cost: 'message above the rate limit',
   pause: 'rate limit exceeded, try again later',
@@ -38,7 +42,7 @@ const WORDS: Partial<Record<MessageReason, string>> = {
   error: 'internal error',
 };
 
-interface Waiting {
+interface PendingMessage {
   readonly data: MessageData;
   readonly kind: FrameKind;
 }
@@ -46,38 +50,38 @@ interface Waiting {
 export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
   readonly #client: WebSocket;
   readonly #request: IncomingMessage;
-  readonly #settings: WebSocketSettings;
+  readonly #settings: WebSocketGuardSettings;
   /** Calls the listeners. */
   readonly #emit: (...event: unknown[]) => boolean;
-  readonly #undo: readonly (() => void)[];
-  /** What ws still had when the gate was shut. Pongs have passed already, and wait for their cost. */
-  #waiting: Waiting[] = [];
-  #waitingBytes = 0;
-  #isProceeding = false;
-  /** Answers the peer's close, once what it sent before has passed. */
-  #answer: (() => void) | undefined;
+  readonly #hooks: readonly (() => void)[];
+  /** The messages that ws emitted during the pause. Pongs among them are delivered already and wait for their cost. */
+  #pending: PendingMessage[] = [];
+  #pendingBytes = 0;
+  #isProcessing = false;
+  /** Answers the peer's close, after the messages before it have passed. */
+  #answerClose: (() => void) | undefined;
 
-  /** @throws what a rule's key throws. */
+  /** @throws what a rule's key function throws. */
   constructor(
     client: WebSocket,
     request: IncomingMessage,
-    settings: WebSocketSettings,
-    belonging: Belonging,
+    settings: WebSocketGuardSettings,
+    context: ConnectionContext,
   ) {
-    const opening = { belonging, of: [client, request] as MessageKeyOf };
-    const rules = settings.rules.map((rule) => openRule(rule, opening, costOf(rule.cost)));
-    super(client, rules, settings, belonging);
+    const ruleContext = { connection: context, of: [client, request] as MessageKeyOf };
+    const rules = settings.rules.map((rule) => openRule(rule, ruleContext, costOf(rule.cost)));
+    super(client, rules, settings, context);
     this.#client = client;
     this.#request = request;
     this.#settings = settings;
     this.#emit = client.emit.bind(client) as (...event: unknown[]) => boolean;
     const { close, terminate } = client;
-    this.#undo = [
-      override(client, 'emit', this.#before()),
+    this.#hooks = [
+      override(client, 'emit', this.#guardedEmit()),
       override(client, 'close', (...how) => {
         const proceed = () => close.apply(client, how);
-        if (this.#isAnswering()) {
-          this.#answerLater(proceed);
+        if (this.#mustDelayAnswer()) {
+          this.#delayAnswer(proceed);
         } else {
           this.#closing();
           proceed();
@@ -90,84 +94,87 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     ];
   }
 
-  #before(): WebSocket['emit'] {
+  #guardedEmit(): WebSocket['emit'] {
     const guard = this;
     return function (event: string | symbol, data: MessageData, isBinary: boolean) {
       if (!guard.isReleased) {
         if (event === 'message') return guard.#take(data, isBinary ? 'binary' : 'text');
         if (event === 'ping' || event === 'pong') return guard.#take(data, event);
       }
-      // By `apply`, since otherwise V8 makes an object of them at each message too.
-      // biome-ignore lint/complexity/noArguments: how many there are differs, and listeners may count them.
-      return guard.#other.apply(guard, arguments as unknown as unknown[]);
+      // With rest parameters instead of `apply`, V8 would allocate an array for each message too.
+      // biome-ignore lint/complexity/noArguments: the number of arguments differs, and listeners may count them.
+      return guard.#emitOther.apply(guard, arguments as unknown as unknown[]);
     } as WebSocket['emit'];
   }
 
   #take(data: MessageData, kind: FrameKind): true {
     if (!this.isGuarded) return true;
-    if (this.gate.isShut || this.#waiting.length > 0) this.#wait(data, kind);
-    else if (this.gate.allows(data, kind)) this.pass(data, kind);
+    if (this.isHolding || this.#pending.length > 0) this.#addPending(data, kind);
+    else if (this.allows(data, kind)) this.pass(data, kind);
     return true;
   }
 
-  #other(...event: unknown[]): boolean {
+  #emitOther(...event: unknown[]): boolean {
     if (this.isReleased) return this.#emit(...event);
     const [name] = event;
-    if (name === 'close') return this.#close(event);
-    if (name === 'error') this.#failed(event[1] as { code?: unknown });
-    // A peer can break a frame at any time, and 'error' without a listener would end the process.
+    if (name === 'close') return this.#emitClose(event);
+    if (name === 'error') this.#handleError(event[1] as { code?: unknown });
+    // A peer can send an invalid frame at any time, and 'error' without a listener would end the process.
     if (name === 'error' && this.#client.listenerCount('error') === 0) return false;
     return this.#emit(...event);
   }
 
-  /** A message that is too long ws throws away, and closes for it with 1009; here it is an offence as well. */
-  #failed({ code }: { code?: unknown }): void {
-    if (code === TOO_LONG && this.isGuarded) this.refuse(NOTHING, 'binary', 'length');
+  /** ws discards a message that is too long and closes with 1009; the guard also counts it as an offence. */
+  #handleError({ code }: { code?: unknown }): void {
+    if (code === TOO_LONG && this.isGuarded) this.refuse(EMPTY, 'binary', 'length');
   }
 
-  #wait(data: MessageData, kind: FrameKind): void {
+  #addPending(data: MessageData, kind: FrameKind): void {
     if (this.isExempt(kind)) this.pass(data, kind);
-    // Whoever was given it may have ended the guard.
+    // The listener of an exempt message may have ended the guard.
     if (!this.isGuarded) return;
-    this.#waitingBytes += weight(data);
-    if (this.#waitingBytes > MOST_WAITING) this.refuse(data, kind, 'backlog');
-    else this.#waiting.push({ data, kind });
+    this.#pendingBytes += memoryBytes(data);
+    if (this.#pendingBytes > MAX_PENDING_BYTES) this.refuse(data, kind, 'backlog');
+    else this.#pending.push({ data, kind });
   }
 
-  /** Whether ws closes since the peer has, while messages from before wait. */
-  #isAnswering(): boolean {
+  /** Whether ws answers the peer's close while messages that came before the close wait. */
+  #mustDelayAnswer(): boolean {
     const { _closeFrameReceived } = this.#client as { _closeFrameReceived?: boolean };
-    const waits = this.gate.isShut || this.#waiting.length > 0;
-    return this.isGuarded && waits && _closeFrameReceived === true;
+    const hasWaiting = this.isHolding || this.#pending.length > 0;
+    return this.isGuarded && hasWaiting && _closeFrameReceived === true;
   }
 
-  /** ws reads on behind the peer's close, and throws away what comes: at full speed, until it has answered. */
-  #answerLater(proceed: () => void): void {
+  /**
+   * After the peer's close, ws continues to read at full speed and discards what it reads, until it has answered. So the
+   * TCP socket is paused until then.
+   */
+  #delayAnswer(proceed: () => void): void {
     const { socket } = this.#request;
-    this.#answer = () => {
+    this.#answerClose = () => {
       socket.resume();
       proceed();
     };
     process.nextTick(() => {
-      if (this.#answer !== undefined) socket.pause();
+      if (this.#answerClose !== undefined) socket.pause();
     });
   }
 
-  #drained(): void {
-    const answer = this.#answer;
-    this.#answer = undefined;
+  #sendDelayedAnswer(): void {
+    const answer = this.#answerClose;
+    this.#answerClose = undefined;
     answer?.();
   }
 
-  /** Its user closes it: nothing waits any more, or the peer's answer would not be read. */
+  /** The user closes the connection: waiting messages are dropped, since a paused stream would not read the answer. */
   #closing(): void {
     if (!this.isGuarded) return;
-    this.gate.drop();
-    this.forget();
-    this.hold.release();
+    this.disablePauses();
+    this.discardPending();
+    this.stream.resume();
   }
 
-  #close(event: unknown[]): boolean {
+  #emitClose(event: unknown[]): boolean {
     try {
       return this.#emit(...event);
     } finally {
@@ -175,8 +182,8 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     }
   }
 
-  /** A server that hears no answer to its own pings takes the connection for dead. */
-  isExempt(kind: FrameKind): boolean {
+  /** A server that gets no pongs for its own pings takes the connection for dead. */
+  protected isExempt(kind: FrameKind): boolean {
     return kind === 'pong';
   }
 
@@ -185,40 +192,42 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     else this.#emit('message', data, kind === 'binary');
   }
 
-  protected proceed(): void {
-    // A listener may pause and resume.
-    if (this.#isProceeding) return;
-    this.#isProceeding = true;
-    while (this.isGuarded && !this.gate.isShut && !this.isPaused) {
-      const next = this.#waiting.shift();
+  protected processPending(): void {
+    // A listener that pauses and resumes calls this function again.
+    if (this.#isProcessing) return;
+    this.#isProcessing = true;
+    while (this.isGuarded && !this.isHolding && !this.stream.isPausedByUser) {
+      const next = this.#pending.shift();
       if (next === undefined) {
-        this.gate.drained();
-        this.hold.release();
-        this.#drained();
+        this.endPause();
+        this.stream.resume();
+        this.#sendDelayedAnswer();
         break;
       }
-      this.#waitingBytes -= weight(next.data);
-      const isAllowed = this.gate.allows(next.data, next.kind);
+      this.#pendingBytes -= memoryBytes(next.data);
+      const isAllowed = this.allows(next.data, next.kind);
       if (isAllowed && !this.isExempt(next.kind)) this.pass(next.data, next.kind);
     }
-    this.#isProceeding = false;
+    this.#isProcessing = false;
   }
 
-  protected forget(): void {
-    this.#waiting = [];
-    this.#waitingBytes = 0;
+  protected discardPending(): void {
+    this.#pending = [];
+    this.#pendingBytes = 0;
   }
 
-  protected giveBack(): void {
-    for (const { data, kind } of this.#waiting) if (!this.isExempt(kind)) this.give(data, kind);
-    this.forget();
-    this.#drained();
+  protected deliverPending(): void {
+    for (const { data, kind } of this.#pending) {
+      if (!this.isExempt(kind)) this.deliverSafely(data, kind);
+    }
+    this.discardPending();
+    this.#sendDelayedAnswer();
   }
 
-  protected tell(data: MessageData, frame: FrameKind, key: string, decision: Decision): void {
+  protected report(data: MessageData, frame: FrameKind, key: string, decision: Decision): void {
     const kind = frame === 'ping' || frame === 'pong' ? frame : 'message';
-    const { address } = this.belonging.visitor;
-    const about = {
+    const { address } = this.context.client;
+    const fields = {
       kind,
       key,
       address,
@@ -226,30 +235,30 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
       data,
       request: this.#request,
     } as const;
-    this.#settings.onVerdict?.({ ...about, ...decision });
+    this.#settings.onVerdict?.({ ...fields, ...decision });
   }
 
-  protected closeFor(reason: MessageReason, words = WORDS[reason]): void {
-    const code = CODES[reason] ?? POLICY_VIOLATION;
-    this.#client.close(code, cutShort(words ?? 'policy violation'));
+  protected beginClose(reason: MessageReason, words = CLOSE_REASONS[reason]): void {
+    const code = CLOSE_CODES[reason] ?? POLICY_VIOLATION;
+    this.#client.close(code, truncateReason(words ?? 'policy violation'));
   }
 
-  protected cut(): void {
+  protected destroy(): void {
     this.#client.terminate();
   }
 
-  protected detach(): void {
-    for (const undo of this.#undo) undo();
+  protected removeHooks(): void {
+    for (const removeHook of this.#hooks) removeHook();
   }
 }
 
-function weight(data: MessageData): number {
-  return byteLength(data) + MESSAGE_OVERHEAD;
+function memoryBytes(data: MessageData): number {
+  return byteLength(data) + MESSAGE_OVERHEAD_BYTES;
 }
 
 function costOf(cost: 'bytes' | MessageCost | undefined): OpenRule<MessageData, FrameKind>['cost'] {
   if (cost === undefined) return () => 1;
-  // Empty ones are not for nothing.
+  // At least 1, since empty messages cost work too.
   if (cost === 'bytes') return (data) => Math.max(1, byteLength(data));
   return (data, kind) => {
     if (kind === 'text') return cost(data, false);
@@ -257,9 +266,9 @@ function costOf(cost: 'bytes' | MessageCost | undefined): OpenRule<MessageData, 
   };
 }
 
-/** At most what a close takes, no character cut in two. */
-function cutShort(reason: string): string {
+/** Cuts a reason to the length that a close frame can hold, without cutting a character in two. */
+function truncateReason(reason: string): string {
   const bytes = Buffer.from(reason);
-  if (bytes.length <= LONGEST_REASON) return reason;
-  return new TextDecoder().decode(bytes.subarray(0, LONGEST_REASON), { stream: true });
+  if (bytes.length <= MAX_REASON_BYTES) return reason;
+  return new TextDecoder().decode(bytes.subarray(0, MAX_REASON_BYTES), { stream: true });
 }

@@ -1,18 +1,18 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { LineCutter } from '../../dist/net/lines.js';
+import { LineSplitter } from '../../dist/net/lines.js';
 
 /** All lines of a stream that comes in these chunks. */
 function linesOf(chunks: readonly Buffer[], maxBytes = 1e6): string[] {
-  const cutter = new LineCutter(maxBytes);
+  const splitter = new LineSplitter(maxBytes);
   const lines: string[] = [];
   for (const chunk of chunks) {
-    cutter.push(chunk);
-    for (let line = cutter.next(); line !== undefined; line = cutter.next()) {
+    splitter.push(chunk);
+    for (let line = splitter.next(); line !== undefined; line = splitter.next()) {
       lines.push(line.toString());
     }
   }
-  const last = cutter.last();
+  const last = splitter.last();
   if (last !== undefined) lines.push(last.toString());
   return lines;
 }
@@ -39,11 +39,11 @@ test('the longest line passes, in any pieces, with either end; one byte more doe
     for (const size of [1, 3, 100]) {
       for (const length of [10, 11]) {
         const bytes = Buffer.from(`ab\n${'x'.repeat(length)}${end}cd\n`);
-        const cutter = new LineCutter(10);
+        const splitter = new LineSplitter(10);
         const lengths: number[] = [];
         for (let at = 0; at < bytes.length; at += size) {
-          cutter.push(bytes.subarray(at, at + size));
-          for (let line = cutter.next(); line !== undefined; line = cutter.next()) {
+          splitter.push(bytes.subarray(at, at + size));
+          for (let line = splitter.next(); line !== undefined; line = splitter.next()) {
             lengths.push(line.length);
             if (line.length > 10) break;
           }
@@ -57,26 +57,26 @@ test('the longest line passes, in any pieces, with either end; one byte more doe
 });
 
 test('a line without an end is noticed before it is kept', () => {
-  const cutter = new LineCutter(100);
-  cutter.push(Buffer.alloc(60));
-  expect(cutter.next()).toBeUndefined();
-  cutter.push(Buffer.alloc(60));
-  expect(cutter.next()?.length).toBeGreaterThan(100);
+  const splitter = new LineSplitter(100);
+  splitter.push(Buffer.alloc(60));
+  expect(splitter.next()).toBeUndefined();
+  splitter.push(Buffer.alloc(60));
+  expect(splitter.next()?.length).toBeGreaterThan(100);
 });
 
 test('what is taken back and pushed again changes nothing', () => {
   for (const withEnd of [true, false]) {
-    const cutter = new LineCutter(10);
-    cutter.push(Buffer.from('a\r\n\nb\nc'));
+    const splitter = new LineSplitter(10);
+    splitter.push(Buffer.from('a\r\n\nb\nc'));
     const lines: string[] = [];
-    for (let line = cutter.next(); line !== undefined; line = cutter.next()) {
+    for (let line = splitter.next(); line !== undefined; line = splitter.next()) {
       lines.push(line.toString());
-      const rest = cutter.rest(withEnd);
+      const rest = splitter.takeRest(withEnd);
       if (withEnd) expect(rest[0]).toBe(10);
-      cutter.push(Buffer.from(rest));
+      splitter.push(Buffer.from(rest));
     }
     expect(lines).toEqual(['a', '', 'b']);
-    expect(String(cutter.last())).toBe('c');
+    expect(String(splitter.last())).toBe('c');
   }
 });
 
