@@ -1,4 +1,4 @@
-// A worker of a cluster that makes a limit, and sends the codes of its warnings.
+// A worker of a cluster. It creates a limit and sends the codes of its warnings to the primary process.
 
 import { rateLimit } from 'relay-limiter/http';
 

@@ -1,11 +1,11 @@
-// Warnings of likely mistakes in processes of their own: by real servers, and by a worker of a real cluster.
+// Warnings about likely mistakes, in separate processes: with real servers, and in a worker of a real cluster.
 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ROOT, run, runJson } from '../support/processes.js';
 
-/** Makes a limit for each request; prints the codes of the warnings. */
-const perRequest = (server: string, ask: string) => `
+/** A script whose server creates a limit for each request, and which prints the codes of the warnings. */
+const perRequest = (server: string, sendRequests: string) => `
   import { once } from 'node:events';
   import { rateLimit } from 'relay-limiter/http';
   const codes = [];
@@ -17,7 +17,7 @@ const perRequest = (server: string, ask: string) => `
   });
   await once(server.listen(0, '127.0.0.1'), 'listening');
   const url = 'http://127.0.0.1:' + server.address().port;
-  ${ask}
+  ${sendRequests}
   console.log(JSON.stringify(codes));
   process.exit();
 `;
@@ -27,15 +27,15 @@ const BY_HTTP2 = `
   for (let n = 0; n < 2; n += 1) await once(session.request().resume().end(), 'end');
 `;
 
-describe('a limit that is made for each request', () => {
+describe('WARN_LIMITER_PER_REQUEST', () => {
   test.each([
     ['node:http', BY_FETCH],
     ['node:http2', BY_HTTP2],
-  ])('of %s is told once', (server, ask) => {
-    expect(runJson(perRequest(server, ask))).toEqual(['WARN_LIMITER_PER_REQUEST']);
+  ])('is emitted once for a limit per request of %s', (server, sendRequests) => {
+    expect(runJson(perRequest(server, sendRequests))).toEqual(['WARN_LIMITER_PER_REQUEST']);
   });
 
-  test('is not told where its code is switched off', () => {
+  test('is not emitted if Node disables its code', () => {
     const script = perRequest('node:http', BY_FETCH);
     expect(run(script).stderr).toContain('WARN_LIMITER_PER_REQUEST');
     const flags = ['--disable-warning=WARN_LIMITER_PER_REQUEST'];
@@ -43,7 +43,7 @@ describe('a limit that is made for each request', () => {
   });
 });
 
-test('a worker of a cluster tells of a limit of its own', () => {
+test('a worker of a cluster emits WARN_LIMITER_CLUSTER for its own limit', () => {
   const worker = JSON.stringify(join(ROOT, 'test/guard/cluster-worker.mjs'));
   const script = `
     import cluster from 'node:cluster';

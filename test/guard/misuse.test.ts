@@ -1,4 +1,4 @@
-// Warnings of likely mistakes: each is emitted where the mistake is made, once, and not where there is none.
+// Warnings about likely mistakes: each is emitted once if the mistake is made, and never without it.
 
 import cluster from 'node:cluster';
 import { EventEmitter } from 'node:events';
@@ -17,10 +17,10 @@ let ws: typeof import('relay-limiter/ws');
 let net: typeof import('relay-limiter/net');
 let address: typeof import('relay-limiter/address');
 let limiters: typeof import('relay-limiter');
-/** The codes of what was emitted. */
+/** The codes of the emitted warnings. */
 const codes: unknown[] = [];
 
-// What was emitted is remembered per process: each test has a package of its own.
+// The package remembers per process which warnings it has emitted, so each test loads it again.
 beforeEach(async () => {
   vi.resetModules();
   http = await import('relay-limiter/http');
@@ -39,7 +39,7 @@ beforeEach(async () => {
 });
 afterAll(() => void vi.resetModules());
 
-/** A Fastify with the plugin and a route. */
+/** A Fastify server with the plugin and one route. */
 async function app(options: object, route: object = {}) {
   const fastify = Fastify();
   closeLater(() => fastify.close());
@@ -49,22 +49,25 @@ async function app(options: object, route: object = {}) {
 }
 
 describe('WARN_LIMITER_PROXY', () => {
-  test.each(['x-forwarded-for', 'forwarded'])('for a request with %s', async (name) => {
-    const limit = http.rateLimit({ limit: 10 });
-    await ask(limit);
-    expect(codes).toEqual([]);
-    for (let n = 0; n < 3; n += 1) await ask(limit, { headers: { [name]: 'for=192.0.2.1' } });
-    await ask(http.rateLimit({ limit: 10 }), FORWARDED);
-    expect(codes).toEqual(['WARN_LIMITER_PROXY']);
-  });
+  test.each(['x-forwarded-for', 'forwarded'])(
+    'is emitted for a request with the header %s',
+    async (name) => {
+      const limit = http.rateLimit({ limit: 10 });
+      await ask(limit);
+      expect(codes).toEqual([]);
+      for (let n = 0; n < 3; n += 1) await ask(limit, { headers: { [name]: 'for=192.0.2.1' } });
+      await ask(http.rateLimit({ limit: 10 }), FORWARDED);
+      expect(codes).toEqual(['WARN_LIMITER_PROXY']);
+    },
+  );
 
-  test('by the Fastify plugin', async () => {
+  test('is emitted by the Fastify plugin', async () => {
     const fastify = await app({});
     await fastify.inject({ url: '/', ...FORWARDED });
     expect(codes).toEqual(['WARN_LIMITER_PROXY']);
   });
 
-  test('by the guard of WebSockets that limits addresses', () => {
+  test('is emitted by a WebSocket guard only if it limits addresses', () => {
     const limiter = new limiters.RateLimiter();
     const guarded = (options: object) => guardedVirtually(options, ws.guardWebSocketServer);
     guarded({ messages: { limiter } }).connect(V6, FORWARDED.headers);
@@ -74,7 +77,7 @@ describe('WARN_LIMITER_PROXY', () => {
     expect(codes).toEqual(['WARN_LIMITER_PROXY']);
   });
 
-  test('not where proxies are named, nor where a key or no warning is wanted', async () => {
+  test('is not emitted if trustedProxies, a key or warnings: false is given', async () => {
     const key = () => 'a';
     const named = [{ trustedProxies: 'loopback' }, { trustedProxies: [] }];
     for (const options of [...named, { key }, { warnings: false }]) {
@@ -91,19 +94,19 @@ describe('WARN_LIMITER_PROXY', () => {
 });
 
 describe('WARN_LIMITER_PER_REQUEST', () => {
-  /** A request that a server has received. */
+  /** A request whose socket belongs to a server. */
   const received = () => {
     const request = requestFrom();
     Object.assign(request.socket, { server: new EventEmitter() });
     return request;
   };
 
-  test('where a limit is made by what handles the request', async () => {
+  test('is emitted if the handler of a request creates the limit', async () => {
     await outcomeOf(http.rateLimit({ limit: 1 }), received());
     expect(codes).toEqual(['WARN_LIMITER_PER_REQUEST']);
   });
 
-  test('where a hook of Fastify is made so', async () => {
+  test('is emitted if a Fastify handler creates a hook', async () => {
     const fastify = await app({});
     let made = 0;
     fastify.get('/wrong', async (request, reply) => {
@@ -117,7 +120,7 @@ describe('WARN_LIMITER_PER_REQUEST', () => {
     expect([made, codes]).toEqual([1, ['WARN_LIMITER_PER_REQUEST']]);
   });
 
-  test('not where it is made before, shares a limiter, or limits a request of no server', async () => {
+  test('is not emitted for an older limit, a shared limiter, or a request without a server', async () => {
     const limit = http.rateLimit({ limit: 10 });
     await null;
     await outcomeOf(limit, received());
@@ -131,7 +134,7 @@ describe('WARN_LIMITER_PER_REQUEST', () => {
       Object.assign(raw.socket, { server: fastify.server });
     });
     fastify.register(fastifyPlugin, { global: false });
-    // Its limit is made at its first request, since the plugin is loaded later.
+    // The route's limit is created at its first request, since the plugin is loaded later.
     fastify.get('/', { config: { rateLimit: { limit: 1 } } }, async () => '');
     await fastify.inject('/');
     expect(codes).toEqual([]);
@@ -139,25 +142,25 @@ describe('WARN_LIMITER_PER_REQUEST', () => {
 });
 
 describe('WARN_LIMITER_IPV6_KEY', () => {
-  test.each([V6, `[${V6}]:443`, '::1'])('where a key is %s', async (key) => {
+  test.each([V6, `[${V6}]:443`, '::1'])('is emitted once for the key %s', async (key) => {
     const limit = http.rateLimit({ limit: 10, key: async () => key });
     await ask(limit);
     await ask(limit);
     expect(codes).toEqual(['WARN_LIMITER_IPV6_KEY']);
   });
 
-  test('where a key of the Fastify plugin or of a guard is one', async () => {
+  test('is emitted for a key of the Fastify plugin', async () => {
     await (await app({ key: () => V6 })).inject('/');
     expect(codes).toEqual(['WARN_LIMITER_IPV6_KEY']);
   });
 
-  test('where the key of a rule for messages is one', () => {
+  test('is emitted for the key of a rule for messages', () => {
     const messages = { limiter: new limiters.RateLimiter(), key: () => V6 };
     guardedVirtually({ messages }, ws.guardWebSocketServer).connect();
     expect(codes).toEqual(['WARN_LIMITER_IPV6_KEY']);
   });
 
-  test('not for networks, IPv4, other keys, or a key of the package', async () => {
+  test('is not emitted for networks, IPv4, other keys, or keys of the package', async () => {
     const others = [address.addressKey(V6), '192.0.2.1', '::ffff:192.0.2.1', `user:${V6}`, 'a:b'];
     for (const key of others) await ask(http.rateLimit({ limit: 1, key: () => key }));
     await ask(http.rateLimit({ limit: 1, ipv6Subnet: 128 }), { address: V6 });
@@ -165,7 +168,7 @@ describe('WARN_LIMITER_IPV6_KEY', () => {
     expect(codes).toEqual([]);
   });
 
-  test('only the first 1,000 keys are looked at', async () => {
+  test('is not emitted for a key after the first 1,000 keys', async () => {
     let key = 'a';
     const limit = http.rateLimit({ limit: 10_000, key: () => key });
     for (let n = 0; n < 1000; n += 1) await ask(limit);
@@ -182,7 +185,7 @@ describe('WARN_LIMITER_COUNTED_TWICE', () => {
       first(request, response, (error) => (error ? next(error) : second(request, response, next)));
 
   test.each([11, false] as const)(
-    'where a request meets a limit twice, headers: %s',
+    'is emitted if a limit counts a request twice, with headers: %s',
     async (headers) => {
       const limit = http.rateLimit({ limit: 10, headers });
       await ask(twice(limit));
@@ -191,7 +194,7 @@ describe('WARN_LIMITER_COUNTED_TWICE', () => {
     },
   );
 
-  test('not for several limits, several requests, or a hook that does not count again', async () => {
+  test('is not emitted for several limits, several requests, or a hook that does not count again', async () => {
     const limiter = new limiters.RateLimiter();
     const limit = http.rateLimit({ limiter });
     await ask(limit);
@@ -216,16 +219,16 @@ describe('WARN_LIMITER_CLUSTER', () => {
   const guards: [string, (own: object) => unknown][] = [
     ['a middleware', (own) => http.rateLimit({ limit: 1, ...own })],
     ['the Fastify plugin', (own) => app(own)],
-    ['limits of addresses', (own) => net.guardLineServer(new Server(), { ...PER_ADDRESS, ...own })],
+    ['limits by address', (own) => net.guardLineServer(new Server(), { ...PER_ADDRESS, ...own })],
     [
-      'a limit of messages by key',
+      'a limit on messages by key',
       (own) => net.guardLineServer(new Server(), { ...byKey(), ...own }),
     ],
   ];
   const PER_ADDRESS = { connections: { maxPerAddress: 5 } };
   const byKey = () => ({ messages: { limiter: new limiters.RateLimiter(), key: () => 'all' } });
 
-  test.each(guards)('where a worker makes %s', async (_, make) => {
+  test.each(guards)('is emitted once if a worker creates %s', async (_, make) => {
     await make({ warnings: false });
     expect(codes).toEqual([]);
     await make({});
@@ -233,7 +236,7 @@ describe('WARN_LIMITER_CLUSTER', () => {
     expect(codes).toEqual(['WARN_LIMITER_CLUSTER']);
   });
 
-  test('not for limits of single connections, nor outside of workers', () => {
+  test('is not emitted for limits per connection, nor outside of workers', () => {
     const limiter = new limiters.RateLimiter();
     net.guardLineServer(new Server(), { messages: { limiter } });
     Object.assign(cluster, { isWorker: false });

@@ -17,32 +17,32 @@ import {
 } from '../../dist/limiters/verdict.js';
 import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
 
-describe.each(ENGINES)('verdicts on the %s engine', (engine) => {
-  /** By key and as an opened peer: the two ways must answer the same. */
-  const both = (make: (clock: () => number) => AnyLimiter) => {
+describe.each(ENGINES)('A verdict on the %s engine', (engine) => {
+  /** Checks by key and by an opened peer must return the same verdicts. */
+  const bothWays = (make: (clock: () => number) => AnyLimiter) => {
     const clock = manualClock();
     const limiters = [make(clock), make(clock)] as const;
     const peer = openPeer(limiters[1], 'a');
-    const ask = (cost?: number) => {
+    const check = (cost?: number) => {
       const verdict = judge(limiters[0], 'a', cost);
       expect(peer.check(cost)).toEqual(verdict);
       return verdict;
     };
-    return { clock, ask };
+    return { clock, check };
   };
 
-  test('of a RateLimiter are its own', () => {
-    const { ask } = both(
+  test('of a RateLimiter is the result of its check', () => {
+    const { check } = bothWays(
       (clock) =>
         new RateLimiter({ rateLimit: 2, burstLimit: 3, disconnectThreshold: 3, engine, clock }),
     );
-    expect(ask(2)).toEqual(['allow', 0]);
-    expect(ask(2)).toEqual(['delay', 0.5]);
-    expect(ask(9)).toEqual(['delay', Infinity]);
-    expect(ask(2)).toEqual(['disconnect', 0]);
+    expect(check(2)).toEqual(['allow', 0]);
+    expect(check(2)).toEqual(['delay', 0.5]);
+    expect(check(9)).toEqual(['delay', Infinity]);
+    expect(check(2)).toEqual(['disconnect', 0]);
   });
 
-  test('of a DirectConnectionRateLimiter wait long enough, and end with its ban', () => {
+  test('of a DirectConnectionRateLimiter has a sufficient delay, and the ban in the end', () => {
     const clock = manualClock();
     const limiter = new DirectConnectionRateLimiter({
       messageRatePerSec: 4,
@@ -69,8 +69,8 @@ describe.each(ENGINES)('verdicts on the %s engine', (engine) => {
     expect(judge(limiter, 'a')).toEqual(['disconnect', 60]);
   });
 
-  test('of an OrderbookRateLimiter wait for the interval in force, and end with its ban', () => {
-    const { clock, ask } = both(
+  test('of an OrderbookRateLimiter has the current interval as delay, and the ban in the end', () => {
+    const { clock, check } = bothWays(
       (clock) =>
         new OrderbookRateLimiter({
           interval: 10,
@@ -82,19 +82,19 @@ describe.each(ENGINES)('verdicts on the %s engine', (engine) => {
           clock,
         }),
     );
-    expect(ask()).toEqual(['allow', 0]);
-    expect(ask(0)).toEqual(['allow', 0]);
-    expect(ask()).toEqual(['delay', 10]);
-    expect(ask()).toEqual(['delay', 60]);
+    expect(check()).toEqual(['allow', 0]);
+    expect(check(0)).toEqual(['allow', 0]);
+    expect(check()).toEqual(['delay', 10]);
+    expect(check()).toEqual(['delay', 60]);
     clock.now += 60;
-    expect(ask()).toEqual(['allow', 0]);
-    expect(ask()).toEqual(['delay', 300]);
-    expect(ask()).toEqual(['delay', 300]);
-    expect(ask()).toEqual(['disconnect', 1000]);
-    expect(ask()).toEqual(['disconnect', 1000]);
+    expect(check()).toEqual(['allow', 0]);
+    expect(check()).toEqual(['delay', 300]);
+    expect(check()).toEqual(['delay', 300]);
+    expect(check()).toEqual(['disconnect', 1000]);
+    expect(check()).toEqual(['disconnect', 1000]);
   });
 
-  test('a RateLimiter bans nobody', () => {
+  test('of a RateLimiter is never a ban', () => {
     const limiter = new RateLimiter({ disconnectThreshold: 0, engine });
     judge(limiter, 'a', 1e9);
     expect(isBanned(limiter, 'a')).toBe(false);
@@ -102,15 +102,15 @@ describe.each(ENGINES)('verdicts on the %s engine', (engine) => {
   });
 });
 
-test('what is no limiter is refused', () => {
-  // The last is one of relay-limiter/redis, which answers by promises.
+test('requireLimiter rejects values that are not limiters', () => {
+  // The last value is a limiter of relay-limiter/redis, whose checks return promises.
   const shared = new SharedRateLimiter({ mode: 'local', rateLimit: 1 });
   for (const value of [undefined, null, 1, {}, { check() {} }, new Map(), shared]) {
     expect(codeOf(() => requireLimiter(value, 'limiter'))).toBe('ERR_LIMITER_OPTION');
   }
 });
 
-describe('a SharedRateLimiter, which answers by promises, is refused', () => {
+describe('A SharedRateLimiter, whose checks return promises, is rejected', () => {
   const limiter = new SharedRateLimiter({ mode: 'local' }) as never;
   const refusal = expect.objectContaining({
     code: 'ERR_LIMITER_OPTION',
@@ -119,13 +119,22 @@ describe('a SharedRateLimiter, which answers by promises, is refused', () => {
   const webSockets = { handleUpgrade() {} } as unknown as WebSocketServer;
 
   test.each<[string, () => unknown]>([
-    ['the middleware', () => rateLimit({ limiter })],
-    ['messages of WebSockets', () => guardWebSocketServer(webSockets, { messages: { limiter } })],
-    ['WebSockets', () => guardWebSocketServer(webSockets, { connections: { limiter } })],
-    ['lines', () => guardLineServer(new Server(), { messages: { limiter } })],
-    ['connections of lines', () => guardLineServer(new Server(), { connections: { limiter } })],
-    ['expulsions', () => guardLineServer(new Server(), { expulsions: limiter })],
-  ])('for %s', (_, guard) => {
+    ['by the middleware', () => rateLimit({ limiter })],
+    [
+      'for messages of WebSockets',
+      () => guardWebSocketServer(webSockets, { messages: { limiter } }),
+    ],
+    [
+      'for connections of WebSockets',
+      () => guardWebSocketServer(webSockets, { connections: { limiter } }),
+    ],
+    ['for lines', () => guardLineServer(new Server(), { messages: { limiter } })],
+    [
+      'for connections of a line server',
+      () => guardLineServer(new Server(), { connections: { limiter } }),
+    ],
+    ['for expulsions', () => guardLineServer(new Server(), { expulsions: limiter })],
+  ])('%s', (_, guard) => {
     expect(guard).toThrow(refusal);
   });
 });

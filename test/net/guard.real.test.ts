@@ -28,7 +28,7 @@ async function guarded(options: LineGuardOptions, server: Server = createServer(
   const sockets: Socket[] = [];
   const guard = guardLineServer(server, {
     onVerdict: (verdict) => verdicts.push(verdict),
-    // A peer on a slow machine is not cut before it has read its farewell.
+    // A peer on a slow machine gets enough time to read its farewell.
     closeGraceSeconds: 600,
     ...options,
   });
@@ -58,7 +58,7 @@ async function connected(port: number, options: Partial<NetConnectOpts> = {}): P
   return socket;
 }
 
-/** All that it is sent until it ends. */
+/** Everything that the socket receives until it is closed. */
 async function allOf(socket: Socket): Promise<string> {
   let text = '';
   socket.setEncoding('utf8').on('data', (chunk) => (text += chunk));
@@ -67,7 +67,7 @@ async function allOf(socket: Socket): Promise<string> {
 }
 
 test.each(['drop', 'pause'] as const)(
-  'a socket that its user destroys gives no more lines: %s',
+  'a socket that the user destroys emits no more lines, with onDelay: %s',
   async (onDelay) => {
     const { port, sockets, guard, server } = await guarded({
       messages: { limiter: few(100) },
@@ -88,7 +88,7 @@ test.each(['drop', 'pause'] as const)(
   },
 );
 
-test('a socket that is destroyed for a verdict is not given its line', async () => {
+test('a socket that onVerdict destroys does not emit the line', async () => {
   const { port, lines, guard } = await guarded({
     messages: { limiter: few(100) },
     onVerdict: ({ kind, socket }) => {
@@ -102,7 +102,7 @@ test('a socket that is destroyed for a verdict is not given its line', async () 
   expect(lines).toEqual([]);
 });
 
-test('a server has one guard of lines at a time', async () => {
+test('a server has one line guard at a time', async () => {
   const server = createServer();
   const first = guardLineServer(server);
   expect(codeOf(() => guardLineServer(server))).toBe('ERR_LIMITER_OPTION');
@@ -114,7 +114,7 @@ test('a server has one guard of lines at a time', async () => {
   expect(lines).toEqual(['a', 'b']);
 });
 
-test('a line above the burst of a rule by bytes closes before its end has come', async () => {
+test('a line above the burst of a rule by bytes closes before its end has arrived', async () => {
   const { port, verdicts, guard } = await guarded({
     messages: { limiter: few(10), cost: 'bytes' },
   });
@@ -129,8 +129,8 @@ test('a line above the burst of a rule by bytes closes before its end has come',
   await until(() => guard.connections === 0);
 });
 
-describe.each(ENGINES)('lines on the %s engine', (engine) => {
-  test('of each of the three limiters', async () => {
+describe.each(ENGINES)('A line limit on the %s engine', (engine) => {
+  test('drops lines, with each of the three limiters', async () => {
     const clock = manualClock();
     const limiters = [
       new RateLimiter({ rateLimit: 1, burstLimit: 1, engine, clock }),
@@ -151,7 +151,7 @@ describe.each(ENGINES)('lines on the %s engine', (engine) => {
     }
   });
 
-  test('DISCONNECT says farewell, and its address may be banned for it', async () => {
+  test('sends the farewell on DISCONNECT, which is an offence of the address', async () => {
     const limiter = few(1, { disconnectThreshold: 1, engine });
     const expulsions = new OrderbookRateLimiter({
       interval: 60,
@@ -172,8 +172,8 @@ describe.each(ENGINES)('lines on the %s engine', (engine) => {
   });
 });
 
-describe('connections', () => {
-  test('beyond the rate are cut, and its user never hears of them', async () => {
+describe('A connection', () => {
+  test('above the rate is destroyed without a connection event', async () => {
     const limiter = few(2);
     const { port, sockets, verdicts } = await guarded({ connections: { limiter } });
     await connected(port);
@@ -189,7 +189,7 @@ describe('connections', () => {
     });
   });
 
-  test('at most so many at once; who leaves makes room', async () => {
+  test('above maxPerAddress is refused until another one closes', async () => {
     const { port, guard } = await guarded({
       connections: { maxPerAddress: 1 },
       farewell: 'busy\r\n',
@@ -204,7 +204,7 @@ describe('connections', () => {
     await until(() => guard.connections === 2);
   });
 
-  test('many come and go, and nothing stays', async () => {
+  test('leaves nothing in the guard when it has closed', async () => {
     const limiter = new RateLimiter();
     const { port, guard } = await guarded({
       connections: { maxPerAddress: 30 },
@@ -219,8 +219,8 @@ describe('connections', () => {
   });
 });
 
-test('of a TLS server: refused before the handshake, lines after it', async () => {
-  // A key that both know, so that no certificate is needed.
+test('a connection of a TLS server is refused before the handshake, and has lines after it', async () => {
+  // With a pre-shared key, no certificate is needed.
   const psk = Buffer.alloc(16, 1);
   const tls = { ciphers: 'PSK', maxVersion: 'TLSv1.2', minVersion: 'TLSv1.2' } as const;
   const server = createTlsServer({ ...tls, pskCallback: () => psk });
@@ -243,13 +243,13 @@ test('of a TLS server: refused before the handshake, lines after it', async () =
   await until(() => verdicts.length === 3);
   expect(lines).toEqual(['a']);
   expect(verdicts.map(({ did }) => did)).toEqual(['passed', 'passed', 'dropped']);
-  // Nor told why in clear, before there is a stream to say it on.
+  // The farewell is not sent as plain text before the handshake.
   expect(await allOf(client(port))).toBe('');
   expect(verdicts.at(-1)?.did).toBe('refused');
 });
 
-describe('the stream', () => {
-  test('characters and line ends cut in two, and a last line without an end', async () => {
+describe('A guarded stream', () => {
+  test('may arrive in pieces of single bytes, and its last line needs no end', async () => {
     const { port, lines, sockets } = await guarded({
       messages: { limiter: few(100), cost: 'bytes' },
     });
@@ -258,7 +258,7 @@ describe('the stream', () => {
     const [socket] = sockets as [Socket];
     peer.setNoDelay();
     const bytes = Buffer.from('größe\r\n💧\nlast');
-    // Each byte arrives alone: the next one is sent only when the server has read it.
+    // Each byte arrives separately: the next one is sent only after the server has read it.
     for (const [n, byte] of bytes.entries()) {
       peer.write(Buffer.of(byte));
       await until(() => socket.bytesRead === n + 1);
@@ -268,7 +268,7 @@ describe('the stream', () => {
     expect(lines).toEqual(['größe', '💧', 'last']);
   });
 
-  test('encodings, and a user that has set one on the socket', async () => {
+  test('is decoded by `encoding`, even if the user has called setEncoding', async () => {
     const latin1 = await guarded({ encoding: 'latin1' });
     (await connected(latin1.port)).end(Buffer.from([0xe9, 0x0a]));
     const buffer = await guarded({ encoding: 'buffer' });
@@ -282,7 +282,7 @@ describe('the stream', () => {
     expect(text.lines).toEqual(['é']);
   });
 
-  test('a line that is too long, with or without its end, closes', async () => {
+  test('is closed for a line that is too long, with or without its end', async () => {
     for (const sent of [`${'x'.repeat(101)}\n`, 'x'.repeat(5000)]) {
       const expulsions = new OrderbookRateLimiter({ interval: 60 });
       const { port, lines, verdicts } = await guarded({ maxLineBytes: 100, expulsions });
@@ -296,7 +296,7 @@ describe('the stream', () => {
     }
   });
 
-  test('half-open: who has ended is still answered', async () => {
+  test('that is half-open can still be written to after the peer’s end', async () => {
     const server = createServer({ allowHalfOpen: true });
     const { port } = await guarded({ messages: { limiter: few(5) } }, server);
     server.on('connection', (socket) => {
@@ -308,13 +308,13 @@ describe('the stream', () => {
     expect(await allOf(peer)).toBe('a!\nb!\nbye\n');
   });
 
-  test('a reader that does not take its farewell is cut', async () => {
+  test('is destroyed if the peer does not read its farewell', async () => {
     const { port, guard, sockets } = await guarded({ closeGraceSeconds: 0.05, farewell: 'bye\n' });
     const peer = await connected(port);
     peer.pause();
     await until(() => sockets.length === 1);
     const [socket] = sockets as [Socket];
-    // More than the system's buffers take.
+    // More than the buffers of the operating system hold.
     socket.write(Buffer.alloc(32 << 20));
     expect(guard.expel(socket)).toBe(true);
     expect(guard.expel(socket)).toBe(false);
@@ -323,11 +323,11 @@ describe('the stream', () => {
   });
 });
 
-/** A pause may last as long as a slow machine needs. */
+/** On a slow machine, a pause may last long. */
 const PAUSING = { onDelay: 'pause', maxPauseSeconds: 3600 } as const;
 
-describe('pausing', () => {
-  test('all lines come, in order, and no faster than the limit', async () => {
+describe('A pausing line guard', () => {
+  test('emits all lines in order and no faster than the limit', async () => {
     const clock = watchedClock();
     const limiter = new RateLimiter({ rateLimit: 100, burstLimit: 5, clock });
     const { port, lines, server } = await guarded({ messages: { limiter }, ...PAUSING });
@@ -340,7 +340,7 @@ describe('pausing', () => {
     expect(tooEarly(times, 100, 5)).toEqual([]);
   });
 
-  test('a flooder is held back by TCP, while another is served', async () => {
+  test('slows a flooder down by TCP while another peer is served', async () => {
     const line = 'x'.repeat(1023);
     const { port, lines, sockets } = await guarded({
       messages: { limiter: few(1, { rateLimit: 20 }), cost: (text) => Number(text === line) },
@@ -352,11 +352,11 @@ describe('pausing', () => {
     await until(() => sockets[0]?.isPaused() === true);
     (await connected(port)).end(`${line}y\n`.repeat(16 << 10));
     await until(() => lines.length === 1 + (16 << 10));
-    // A paused socket is not read: of its 16 MB only the first chunks, of 64 KB each, were.
+    // A paused socket is not read: only the first chunks of 64 KB were read, of 16 MB in all.
     expect(sockets[0]?.bytesRead).toBeLessThan(1 << 20);
   });
 
-  test('its user may pause in the middle of a chunk', async () => {
+  test('lets the user pause in the middle of a chunk', async () => {
     const { port, lines, server, sockets } = await guarded({});
     server.on('connection', (socket) => socket.on('line', () => socket.pause()));
     (await connected(port)).end('a\nb\nc\nd');
@@ -364,7 +364,7 @@ describe('pausing', () => {
       await until(() => lines.join('') === expected);
       const [socket] = sockets as [Socket];
       expect(socket.isPaused()).toBe(true);
-      // Another connection and its line come later than anything that the first one still has.
+      // The line of a later connection arrives after any line that the first connection could still emit.
       (await connected(port)).end('!\n');
       await until(() => lines.includes('!'));
       lines.splice(lines.indexOf('!'), 1);
@@ -373,7 +373,7 @@ describe('pausing', () => {
     }
   });
 
-  test('its user may pause while a line waits', async () => {
+  test('lets the user pause while a line is held', async () => {
     const clock = manualClock();
     const limiter = few(1, { rateLimit: 20, clock });
     const { port, lines, sockets } = await guarded({
@@ -384,7 +384,7 @@ describe('pausing', () => {
     await until(() => sockets[0]?.isPaused() === true);
     sockets[0]?.pause();
     clock.now += 1;
-    // This line gets its turn only when the paused connection has left the queue.
+    // This line passes only after the paused connection has left the queue.
     (await connected(port)).write('other\n');
     await until(() => lines.length === 2);
     expect(lines).toEqual(['a', 'other']);
@@ -396,7 +396,7 @@ describe('pausing', () => {
     expect(lines).toEqual(['a', 'other', 'b', 'c']);
   });
 
-  test('a pause too long says farewell; a socket that closes in a pause leaves nothing', async () => {
+  test('sends the farewell for a pause that is too long, and keeps nothing of a closed socket', async () => {
     const limiter = few(1, { rateLimit: 5 });
     const { port, guard, lines } = await guarded({ messages: { limiter }, ...PAUSING });
     const peer = await connected(port);
@@ -418,8 +418,8 @@ describe('pausing', () => {
   });
 });
 
-describe('what throws', () => {
-  test('a listener: uncaught, and the next line comes', async () => {
+describe('An error', () => {
+  test('of a listener is uncaught, and the next line is emitted', async () => {
     const errors = await uncaught(async () => {
       const { port, lines, server } = await guarded({ messages: { limiter: few(5) } });
       server.on('connection', (socket) => {
@@ -433,7 +433,7 @@ describe('what throws', () => {
     expect(errors).toHaveLength(2);
   });
 
-  test('a cost, a key, a limiter, onVerdict and farewell: told, and the connection ends', async () => {
+  test('of a cost, a key, a limiter, onVerdict or farewell is passed to onError', async () => {
     const errors: string[] = [];
     const onError = (error: unknown, { socket }: { socket: Socket }) => {
       errors.push(`${(error as Error).message} ${socket instanceof Socket}`);
@@ -461,10 +461,14 @@ describe('what throws', () => {
     expect(key.verdicts).toMatchObject([{ kind: 'connection', did: 'closed', reason: 'error' }]);
 
     const limiter = Object.assign(few(5), { check: fail('limiter') });
-    const door = await guarded({ connections: { limiter }, onError, farewell: fail('farewell') });
-    await once(client(door.port), 'close');
-    expect(door.sockets).toHaveLength(0);
-    expect(door.verdicts).toMatchObject([{ did: 'refused', reason: 'error' }]);
+    const refusing = await guarded({
+      connections: { limiter },
+      onError,
+      farewell: fail('farewell'),
+    });
+    await once(client(refusing.port), 'close');
+    expect(refusing.sockets).toHaveLength(0);
+    expect(refusing.verdicts).toMatchObject([{ did: 'refused', reason: 'error' }]);
 
     const verdict = await guarded({ onVerdict: fail('verdict'), onError });
     (await connected(verdict.port)).end('a\n');
@@ -475,7 +479,7 @@ describe('what throws', () => {
   });
 });
 
-test('empty lines cost bytes too: an end counts as one', async () => {
+test('an empty line costs one byte, for its end', async () => {
   const { port, lines, verdicts } = await guarded({
     messages: { limiter: few(10), cost: 'bytes' },
   });
@@ -484,7 +488,7 @@ test('empty lines cost bytes too: an end counts as one', async () => {
   expect(lines).toHaveLength(1 + 6);
 });
 
-test('connections that share a bucket take turns, and none is closed for another', async () => {
+test('connections that share a bucket wait in turn, and none is closed because of another', async () => {
   const limiter = new RateLimiter({ rateLimit: 100, burstLimit: 5, disconnectThreshold: 60 });
   const { port, lines, verdicts } = await guarded({
     messages: { limiter, key: 'address' },
@@ -495,7 +499,7 @@ test('connections that share a bucket take turns, and none is closed for another
   expect(verdicts.filter(({ did }) => did === 'closed')).toEqual([]);
 });
 
-test('what came in one piece and cannot pass in time is closed, though its peer has left', async () => {
+test('lines of one chunk that cannot pass in time close the connection, even after the peer’s end', async () => {
   const { port, guard, verdicts } = await guarded({
     messages: { limiter: new RateLimiter({ rateLimit: 10, burstLimit: 1 }) },
     onDelay: 'pause',
@@ -507,7 +511,7 @@ test('what came in one piece and cannot pass in time is closed, though its peer 
   expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'backlog' });
 });
 
-test('close leaves the server as it was', async () => {
+test('close() restores the server and its sockets', async () => {
   const { port, guard, server, sockets, lines } = await guarded({ messages: { limiter: few(1) } });
   const peer = await connected(port);
   peer.write('a\n');
@@ -522,22 +526,25 @@ test('close leaves the server as it was', async () => {
   expect(lines).toEqual(['a']);
 });
 
-test.each(['buffers', 'text'])('close gives back what has no end yet, as %s', async (kind) => {
-  const { port, guard, sockets, lines } = await guarded({ messages: { limiter: few(1) } });
-  const peer = await connected(port);
-  peer.write('a\nhel');
-  await until(() => lines.length === 1);
-  const [socket] = sockets as [Socket];
-  if (kind === 'text') socket.setEncoding('utf8');
-  guard.close();
-  let rest = '';
-  socket.on('data', (chunk) => (rest += chunk));
-  peer.write('lo\n');
-  await until(() => rest.length >= 6);
-  expect(rest).toBe('hello\n');
-});
+test.each(['buffers', 'text'])(
+  'close() returns an incomplete line to the stream, as %s',
+  async (kind) => {
+    const { port, guard, sockets, lines } = await guarded({ messages: { limiter: few(1) } });
+    const peer = await connected(port);
+    peer.write('a\nhel');
+    await until(() => lines.length === 1);
+    const [socket] = sockets as [Socket];
+    if (kind === 'text') socket.setEncoding('utf8');
+    guard.close();
+    let rest = '';
+    socket.on('data', (chunk) => (rest += chunk));
+    peer.write('lo\n');
+    await until(() => rest.length >= 6);
+    expect(rest).toBe('hello\n');
+  },
+);
 
-test('close in the middle of a pause gives back the rest, each byte once', async () => {
+test('close() during a pause returns the rest to the stream, each byte once', async () => {
   const limiter = few(1, { rateLimit: 0.1 });
   const { port, guard, sockets, lines } = await guarded({ messages: { limiter }, ...PAUSING });
   const peer = await connected(port);
@@ -553,7 +560,7 @@ test('close in the middle of a pause gives back the rest, each byte once', async
   expect(rest).toBe('c\nde\n');
 });
 
-test('close by a listener gives back what was not cut yet', async () => {
+test('close() by a listener returns the unsplit bytes to the stream', async () => {
   const { port, guard, sockets, lines } = await guarded({ messages: { limiter: few(9) } });
   const peer = await connected(port);
   await until(() => sockets.length === 1);
@@ -577,7 +584,7 @@ test('the key of a connection is connectionKey of its socket', async () => {
   expect(limiter.getViolationCount(connectionKey(sockets[0] as Socket))).toBe(1);
 });
 
-test('options that are none', () => {
+test('guardLineServer rejects invalid options', () => {
   const server = new Server();
   for (const options of [
     { maxLineBytes: 0 },

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { LineSplitter } from '../../dist/net/lines.js';
 
-/** All lines of a stream that comes in these chunks. */
+/** All lines of a stream that arrives in these chunks. */
 function linesOf(chunks: readonly Buffer[], maxBytes = 1e6): string[] {
   const splitter = new LineSplitter(maxBytes);
   const lines: string[] = [];
@@ -17,7 +17,7 @@ function linesOf(chunks: readonly Buffer[], maxBytes = 1e6): string[] {
   return lines;
 }
 
-test('lines are the same however the bytes are cut', () => {
+test('LineSplitter returns the same lines for every division into chunks', () => {
   const line = fc
     .string({ unit: 'grapheme', maxLength: 20 })
     .map((text) => text.replace(/[\r\n]/g, ''));
@@ -34,7 +34,7 @@ test('lines are the same however the bytes are cut', () => {
   );
 });
 
-test('the longest line passes, in any pieces, with either end; one byte more does not', () => {
+test('LineSplitter allows the longest line in any pieces with either line end, but not one byte more', () => {
   for (const end of ['\n', '\r\n']) {
     for (const size of [1, 3, 100]) {
       for (const length of [10, 11]) {
@@ -56,7 +56,7 @@ test('the longest line passes, in any pieces, with either end; one byte more doe
   }
 });
 
-test('a line without an end is noticed before it is kept', () => {
+test('LineSplitter returns a line that is too long before its end has arrived', () => {
   const splitter = new LineSplitter(100);
   splitter.push(Buffer.alloc(60));
   expect(splitter.next()).toBeUndefined();
@@ -64,7 +64,7 @@ test('a line without an end is noticed before it is kept', () => {
   expect(splitter.next()?.length).toBeGreaterThan(100);
 });
 
-test('what is taken back and pushed again changes nothing', () => {
+test('LineSplitter returns the same lines if its rest is taken and pushed again', () => {
   for (const withEnd of [true, false]) {
     const splitter = new LineSplitter(10);
     splitter.push(Buffer.from('a\r\n\nb\nc'));
@@ -80,6 +80,6 @@ test('what is taken back and pushed again changes nothing', () => {
   }
 });
 
-test('a CR inside a line stays', () => {
+test('LineSplitter keeps a CR inside a line', () => {
   expect(linesOf([Buffer.from('a\rb\r\r\n\r\n\n')])).toEqual(['a\rb\r', '', '']);
 });

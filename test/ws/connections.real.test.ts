@@ -27,8 +27,8 @@ afterEach(stopAll);
 const twice = (engine: 'native' | 'js' = 'js') =>
   new RateLimiter({ rateLimit: 0.1, burstLimit: 2, engine, clock: manualClock() });
 
-describe.each(ENGINES)('connections on the %s engine', (engine) => {
-  test('are refused with 429 and Retry-After, before the upgrade', async () => {
+describe.each(ENGINES)('A connection on the %s engine', (engine) => {
+  test('above the limit is refused with 429 and Retry-After, before the upgrade', async () => {
     const { port, verdicts, server } = await guarded({ connections: { limiter: twice(engine) } });
     await connected(port);
     await connected(port);
@@ -47,7 +47,7 @@ describe.each(ENGINES)('connections on the %s engine', (engine) => {
     });
   });
 
-  test('that a RateLimiter disconnects are told how long it takes', async () => {
+  test('that a RateLimiter disconnects is refused with its delay as Retry-After', async () => {
     const clock = manualClock();
     const limiter = few(1, { rateLimit: 0.01, disconnectThreshold: 0, engine, clock });
     const { port, verdicts } = await guarded({ connections: { limiter } });
@@ -56,7 +56,7 @@ describe.each(ENGINES)('connections on the %s engine', (engine) => {
     expect(verdicts.at(-1)).toMatchObject({ action: 'disconnect', delaySeconds: 100 });
   });
 
-  test('an address that was expelled too often is kept out while its ban lasts', async () => {
+  test('from an address that was expelled too often is refused while the ban lasts', async () => {
     const clock = manualClock();
     const expulsions = new OrderbookRateLimiter({
       interval: 60,
@@ -74,15 +74,15 @@ describe.each(ENGINES)('connections on the %s engine', (engine) => {
       expect(await closing(peer)).toEqual({ code: 1008, reason: 'you know why' });
     }
     expect(await refusal(client(port))).toEqual({ status: 429, retryAfter: '600' });
-    // Nobody else pays for it.
+    // Other addresses are not affected.
     await connected(port, { localAddress: '127.0.0.2' });
     clock.now += 600;
     await connected(port);
   });
 });
 
-describe('each mode of the server', () => {
-  test('server', async () => {
+describe('A guarded WebSocketServer', () => {
+  test('limits connections in the mode `server`', async () => {
     const { server: http, port } = await httpServer();
     const server = new WebSocketServer({ server: http });
     stopLater(stopper(server));
@@ -92,7 +92,7 @@ describe('each mode of the server', () => {
     expect((await refusal(client(port))).status).toBe(429);
   });
 
-  test('noServer, whose user never emits a connection', async () => {
+  test('limits connections and messages in the mode `noServer`, without a connection event', async () => {
     const { server: http, port } = await httpServer();
     const server = new WebSocketServer({ noServer: true });
     stopLater(stopper(server));
@@ -114,7 +114,7 @@ describe('each mode of the server', () => {
     expect((await refusal(client(port))).status).toBe(429);
   });
 
-  test('path: what is for somebody else is not counted', async () => {
+  test('does not count requests for another `path`', async () => {
     const { server: http, port } = await httpServer();
     const server = new WebSocketServer({ server: http, path: '/relay' });
     stopLater(stopper(server));
@@ -125,21 +125,21 @@ describe('each mode of the server', () => {
   });
 });
 
-describe("its user's verifyClient", () => {
-  test('is asked after the guard, in either of its forms', async () => {
+describe('The verifyClient of the user', () => {
+  test('is called after the guard, in its synchronous and its asynchronous form', async () => {
     for (const form of ['sync', 'async'] as const) {
-      let asked = 0;
+      let calls = 0;
       const verifyClient =
         form === 'sync'
           ? ({ req }: { req: { headers: object } }) => {
-              asked += 1;
+              calls += 1;
               return 'x-token' in req.headers;
             }
           : (
               { req }: { req: { headers: object } },
               answer: (accepted: boolean, code?: number) => void,
             ) => {
-              asked += 1;
+              calls += 1;
               setImmediate(() => answer('x-token' in req.headers, 403));
             };
       const { port, guard } = await guarded(
@@ -150,14 +150,14 @@ describe("its user's verifyClient", () => {
       expect((await refusal(client(port))).status).toBe(status);
       await connected(port, { headers: { 'x-token': 'yes' } });
       expect((await refusal(client(port))).status).toBe(429);
-      expect(asked).toBe(2);
+      expect(calls).toBe(2);
       expect(guard.connections).toBe(1);
     }
   });
 });
 
-describe('addresses', () => {
-  test('at most so many at once; who leaves, or was never upgraded, makes room', async () => {
+describe('A guard by address', () => {
+  test('counts open connections, and none that is closed or was never upgraded', async () => {
     const { port, guard, verdicts } = await guarded(
       { connections: { maxPerAddress: 2 } },
       { verifyClient: ({ req }: { req: { url?: string | undefined } }) => req.url === '/' },
@@ -173,7 +173,7 @@ describe('addresses', () => {
     expect((await refusal(client(port))).status).toBe(429);
   });
 
-  test('a spoofed X-Forwarded-For changes nothing', async () => {
+  test('ignores a spoofed X-Forwarded-For', async () => {
     const { port, verdicts } = await guarded({ connections: { limiter: twice() } });
     const spoofed = (address: string) => ({ headers: { 'X-Forwarded-For': address } });
     await connected(port, spoofed('192.0.2.1'));
@@ -182,7 +182,7 @@ describe('addresses', () => {
     expect(verdicts.every(({ address }) => address === '127.0.0.1')).toBe(true);
   });
 
-  test('behind a proxy that is named, each client counts by itself', async () => {
+  test('counts each client behind a trusted proxy by its own address', async () => {
     const { port } = await guarded({
       trustedProxies: 'loopback',
       connections: { limiter: few(1) },
@@ -191,14 +191,14 @@ describe('addresses', () => {
     await connected(port, from('192.0.2.1'));
     await connected(port, from('2001:db8::1'));
     expect((await refusal(client(port, from('2001:db8::2')))).status).toBe(429);
-    // What a client claims stands before what the proxy saw, and garbage is the proxy's own.
+    // The address that the proxy appended counts, not the client's claim before it. An invalid one counts as the proxy.
     expect((await refusal(client(port, from('198.51.100.1, 192.0.2.1')))).status).toBe(429);
     await connected(port, from('192.0.2.9, unknown'));
     expect((await refusal(client(port, from('garbage')))).status).toBe(429);
     await connected(port, from('198.51.100.1'));
   });
 
-  test('connections of a Unix socket share nothing, and leave nothing', async () => {
+  test('gives each connection of a Unix socket its own limits, and removes them at its end', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-'));
     const path = join(folder, 'socket');
     const http = createServer();
@@ -232,21 +232,21 @@ describe('addresses', () => {
   });
 });
 
-test('a verifyClient that comes later is asked, and the guard before it', async () => {
+test('a verifyClient that is set later is called after the guard', async () => {
   const { port, guard, server } = await guarded({ connections: { maxPerAddress: 1 } });
-  let asked = 0;
+  let calls = 0;
   server.options.verifyClient = () => {
-    asked += 1;
+    calls += 1;
     return true;
   };
   await connected(port);
   expect((await refusal(client(port))).status).toBe(429);
   server.options = { ...server.options, verifyClient: () => false };
   expect((await refusal(client(port, { localAddress: '127.0.0.2' }))).status).toBe(401);
-  expect([asked, guard.connections]).toEqual([1, 1]);
+  expect([calls, guard.connections]).toEqual([1, 1]);
 });
 
-test('a key that throws lets nobody in, and breaks nothing', async () => {
+test('a key function that throws closes the connection with 1011', async () => {
   const key = () => {
     throw new Error('no key');
   };
@@ -261,7 +261,7 @@ test('a key that throws lets nobody in, and breaks nothing', async () => {
   expect(verdicts).toMatchObject([{ kind: 'connection', did: 'closed', reason: 'error' }]);
 });
 
-test('a limiter or trustedProxies that throws: 503, and onError is told', async () => {
+test('a limiter or trustedProxies that throws refuses with 503 and calls onError', async () => {
   const broken = Object.assign(new RateLimiter(), {
     check() {
       throw new Error('no answer');
@@ -282,7 +282,7 @@ test('a limiter or trustedProxies that throws: 503, and onError is told', async 
   }
 });
 
-test('many come and go, and nothing stays', async () => {
+test('a guard keeps nothing of many connections that have closed', async () => {
   const limiter = new RateLimiter();
   const { port, guard, server, received } = await guarded({
     connections: { maxPerAddress: 50 },
@@ -298,12 +298,12 @@ test('many come and go, and nothing stays', async () => {
   await until(() => server.clients.size === 0);
   expect(received.length).toBeGreaterThanOrEqual(100);
   expect(limiter.getStats().trackedPeers).toBe(0);
-  // The door is as wide as it was.
+  // The address may open as many connections as before.
   await Promise.all(Array.from({ length: 50 }, () => connected(port)));
   expect((await refusal(client(port))).status).toBe(429);
 });
 
-test('close leaves the server as it was', async () => {
+test('close() restores the server and its sockets', async () => {
   const { port, guard, server } = await guarded({ connections: { maxPerAddress: 1 } });
   await connected(port);
   guard.close();
@@ -318,7 +318,7 @@ test('close leaves the server as it was', async () => {
   expect(guard.connections).toBe(0);
 });
 
-test('options that are none', async () => {
+test('guardWebSocketServer rejects invalid options', async () => {
   const server = new WebSocketServer({ noServer: true });
   const limiter = new RateLimiter();
   const wrong = [

@@ -11,8 +11,8 @@ import { caughtUp, client, closing, connected, guarded, refusal, stopAll } from 
 
 afterEach(stopAll);
 
-describe.each(ENGINES)('messages on the %s engine', (engine) => {
-  test('of each of the three limiters', async () => {
+describe.each(ENGINES)('A message limit on the %s engine', (engine) => {
+  test('drops messages, with each of the three limiters', async () => {
     const clock = manualClock();
     const limiters = [
       new RateLimiter({ rateLimit: 1, burstLimit: 1, engine, clock }),
@@ -36,7 +36,7 @@ describe.each(ENGINES)('messages on the %s engine', (engine) => {
     }
   });
 
-  test('DISCONNECT closes with 1008, and counts against the address', async () => {
+  test('closes with 1008 on DISCONNECT, which is an offence of the address', async () => {
     const limiter = few(1, { disconnectThreshold: 2, engine });
     const expulsions = new OrderbookRateLimiter({
       interval: 60,
@@ -59,7 +59,7 @@ describe.each(ENGINES)('messages on the %s engine', (engine) => {
     expect((await refusal(client(port))).retryAfter).toBe('3600');
   });
 
-  test('a ban by address closes, and keeps out', async () => {
+  test('by address that bans closes with 1008 and refuses new connections', async () => {
     const limiter = new OrderbookRateLimiter({
       interval: 60,
       violationBanThreshold: 1,
@@ -75,7 +75,7 @@ describe.each(ENGINES)('messages on the %s engine', (engine) => {
   });
 });
 
-test('bytes, pings and pongs are counted, and an own cost is asked of messages alone', async () => {
+test('limits count bytes, pings and pongs, and call a cost function only for messages', async () => {
   const counted = few(100);
   const bytes = few(1000);
   const orders = new OrderbookRateLimiter({ interval: 10, clock: manualClock() });
@@ -101,7 +101,7 @@ test('bytes, pings and pongs are counted, and an own cost is asked of messages a
   expect(bytes.check('all', 1)[0]).toBe('delay');
 });
 
-test('empty messages cost bytes too', async () => {
+test('an empty message costs one byte', async () => {
   const { port, received } = await guarded({ messages: { limiter: few(10), cost: 'bytes' } });
   const peer = await connected(port);
   for (let n = 0; n < 20; n += 1) peer.send('');
@@ -109,7 +109,7 @@ test('empty messages cost bytes too', async () => {
   expect(received).toHaveLength(10);
 });
 
-test('pongs are counted, and come in any case: the server may have asked for them', async () => {
+test('pongs are counted but always delivered, since the server may have sent the pings', async () => {
   const limiter = few(1, { disconnectThreshold: 4 });
   const { port, server, verdicts } = await guarded({ messages: { limiter } });
   const pongs: string[] = [];
@@ -120,13 +120,13 @@ test('pongs are counted, and come in any case: the server may have asked for the
   for (const text of ['1', '2', '3']) for (const socket of server.clients) socket.ping(text);
   await until(() => pongs.length === 3);
   expect(pongs).toEqual(['1', '2', '3']);
-  // A flood of them is one all the same.
+  // A flood of pongs still leads to DISCONNECT.
   peer.pong();
   expect((await closing(peer)).code).toBe(1008);
 });
 
-describe('listeners get what passes, however they listen', () => {
-  test('added before the guard', async () => {
+describe('Listeners get only allowed messages', () => {
+  test('if they were added before the guard', async () => {
     const { port, received } = await guarded({ messages: { limiter: few(1) } }, {}, 'before');
     const peer = await connected(port);
     for (const text of ['a', 'b']) peer.send(text);
@@ -134,7 +134,7 @@ describe('listeners get what passes, however they listen', () => {
     expect(received).toEqual(['a']);
   });
 
-  test('addEventListener, onmessage, once, and as a stream', async () => {
+  test('by addEventListener, onmessage, once, and as a stream', async () => {
     const { port, server } = await guarded({ messages: { limiter: few(2) } });
     const got: string[] = [];
     server.on('connection', (socket) => {
@@ -152,7 +152,7 @@ describe('listeners get what passes, however they listen', () => {
     );
   });
 
-  test('compressed, in fragments, and as every binaryType', async () => {
+  test('if messages are compressed or fragmented, with every binaryType', async () => {
     const limiter = few(1e6);
     const { port, server } = await guarded(
       { messages: { limiter, key: () => 'all', cost: 'bytes' } },
@@ -180,7 +180,7 @@ describe('listeners get what passes, however they listen', () => {
   });
 });
 
-test('other events come with as many arguments as they have', async () => {
+test('other events keep their number of arguments', async () => {
   const { port, server, guard } = await guarded({ messages: { limiter: few(10) } });
   const counts: number[] = [];
   const [[socket]] = await Promise.all([
@@ -194,8 +194,8 @@ test('other events come with as many arguments as they have', async () => {
   expect(counts).toEqual([0, 1, 4, 2]);
 });
 
-describe('what throws', () => {
-  test('a listener: the next message comes all the same', async () => {
+describe('An error', () => {
+  test('of a listener is uncaught, and the next message is delivered', async () => {
     const { port, server } = await guarded({ messages: { limiter: few(10) } });
     const got: string[] = [];
     server.on('connection', (socket) => {
@@ -213,7 +213,7 @@ describe('what throws', () => {
     expect(errors.map(({ message }) => message)).toEqual(['listener of a', 'listener of b']);
   });
 
-  test('a cost: 1011, no offence, and nobody else pays', async () => {
+  test('of a cost closes with 1011, is no offence, and affects no other connection', async () => {
     const cost = (data: unknown) => JSON.parse(String(data)).cost;
     const expulsions = new OrderbookRateLimiter({ interval: 60 });
     const errors: unknown[] = [];
@@ -237,15 +237,15 @@ describe('what throws', () => {
     expect(expulsions.getStatistics().trackedPeers).toBe(0);
   });
 
-  test('a limiter: 1011, and in a pause too', async () => {
+  test('of a limiter closes with 1011, in a pause too', async () => {
     const limiter = few(1, { rateLimit: 20 });
     const open = limiter.open.bind(limiter);
-    let asked = 0;
+    let calls = 0;
     limiter.open = (key) => {
       const peer = open(key);
       const check = () => {
-        asked += 1;
-        if (asked === 3) throw new Error('third');
+        calls += 1;
+        if (calls === 3) throw new Error('third');
         return peer.check();
       };
       return { key, check };
@@ -261,7 +261,7 @@ describe('what throws', () => {
     expect(received).toEqual(['a']);
   });
 
-  test('onVerdict: nothing else changes', async () => {
+  test('of onVerdict is passed to onError and changes nothing else', async () => {
     const errors: unknown[] = [];
     const { port, received } = await guarded({
       messages: { limiter: few(1) },
@@ -277,7 +277,7 @@ describe('what throws', () => {
     expect(errors).toEqual(Array(4).fill(new Error('told')));
   });
 
-  test('none of it ends the process, which warns by default', () => {
+  test('of the user’s functions does not end the process, but is a warning by default', () => {
     const script = `
       import { RateLimiter } from 'relay-limiter';
       import { guardWebSocketServer } from 'relay-limiter/ws';
@@ -307,7 +307,7 @@ describe('what throws', () => {
     expect(new Set(warnings)).toEqual(new Set(['cost', 'key', 'verdict', 'error']));
   });
 
-  test('a peer that breaks a frame does not end a process that listens to no errors', async () => {
+  test('of an invalid frame does not end a process without a listener of errors', async () => {
     const { port, guard, server } = await guarded({});
     const peer = await connected(port);
     const socket = (peer as unknown as { _socket: { write(bytes: Buffer): void } })._socket;
@@ -317,7 +317,7 @@ describe('what throws', () => {
   });
 });
 
-test('onVerdict may expel, with words of its own, and nothing is delivered then', async () => {
+test('onVerdict may expel a connection, and its message is not delivered then', async () => {
   const { port, received, guard } = await guarded({
     messages: { limiter: few(2) },
     onVerdict: ({ kind, socket, data }) => {
@@ -330,20 +330,20 @@ test('onVerdict may expel, with words of its own, and nothing is delivered then'
   expect(received).toEqual(['a']);
 });
 
-test('who does not answer the close is cut', async () => {
+test('a peer that does not answer the close is terminated', async () => {
   const { port, guard, server } = await guarded({ closeGraceSeconds: 0.05 });
   const peer = await connected(port);
   peer.pause();
   const [socket] = server.clients as Set<WebSocket>;
-  // ws itself would cut it after half a minute, but not by this method.
-  const cut = vi.spyOn(socket as WebSocket, 'terminate');
+  // ws itself would destroy the connection after 30 seconds, but not by this method.
+  const terminate = vi.spyOn(socket as WebSocket, 'terminate');
   guard.expel(socket as WebSocket);
   await once(socket as WebSocket, 'close');
-  expect(cut).toHaveBeenCalledOnce();
+  expect(terminate).toHaveBeenCalledOnce();
   expect(guard.connections).toBe(0);
 });
 
-test('a reason that is too long for a close is cut between characters', async () => {
+test('a reason that is too long for a close frame is cut between characters', async () => {
   const { port, guard, server } = await guarded({});
   const peer = await connected(port);
   const [socket] = server.clients;
@@ -359,7 +359,7 @@ test('the key of a connection is connectionKey of its WebSocket', async () => {
   await caughtUp(peer);
   const [socket] = server.clients;
   const key = connectionKey(socket as WebSocket);
-  // One of them is the ping's.
+  // One of the violations is the ping's.
   expect(limiter.getViolationCount(key)).toBe(2);
   expect(new Set(verdicts.map((verdict) => verdict.key))).toEqual(new Set([key]));
 });

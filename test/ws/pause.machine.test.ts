@@ -1,4 +1,4 @@
-// How much of the heap messages take that wait in a pause.
+// The heap that waiting messages take during a pause.
 
 import { expect, test } from 'vitest';
 import { runJson } from '../support/processes.js';
@@ -40,11 +40,11 @@ const SCRIPT = `
   console.log(JSON.stringify({ perConnection, waiting: guard.connections }));
   process.exit();`;
 
-test('What waits in a pause takes about the 150 bytes a message that are counted for it', () => {
+test('A message that waits takes about the 150 bytes that the guard counts for it', () => {
   const outcome = runJson(SCRIPT, { flags: ['--expose-gc'] });
   const { perConnection, waiting } = outcome as { perConnection: number; waiting: number };
   expect(waiting).toBe(40);
-  // 1698 messages: 250 KB normally, with what else a connection has by then.
+  // Normally 250 KB for 1698 messages, including the other memory of a connection.
   expect(perConnection).toBeGreaterThan(50 << 10);
   expect(perConnection).toBeLessThan(1000 << 10);
 });

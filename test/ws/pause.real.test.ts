@@ -1,4 +1,4 @@
-// Pausing with real sockets: a limit as back pressure. Exact times are tested in pause.test.ts.
+// Pauses of real sockets: a limit as backpressure. pause.test.ts tests the exact times.
 
 import { once } from 'node:events';
 import { constants, deflateRawSync } from 'node:zlib';
@@ -12,7 +12,7 @@ import { closing, connected, guarded, stopAll } from './support.js';
 
 afterEach(stopAll);
 
-/** A pause may last as long as a slow machine needs. */
+/** On a slow machine, a pause may last long. */
 const PAUSING = { onDelay: 'pause', maxPauseSeconds: 3600 } as const;
 const FLOOD = Buffer.alloc(16 << 10, 'x');
 const OTHERS = Buffer.alloc(16 << 10, 'y');
@@ -20,15 +20,15 @@ const OTHERS = Buffer.alloc(16 << 10, 'y');
 const raw = (peer: WebSocket) =>
   (peer as unknown as { _socket: import('node:net').Socket })._socket;
 
-describe.each(ENGINES)('on the %s engine', (engine) => {
-  test('all messages come, in order, and no faster than the limit', async () => {
+describe.each(ENGINES)('A pausing guard on the %s engine', (engine) => {
+  test('delivers all messages in order and no faster than the limit', async () => {
     const clock = watchedClock();
     const limiter = new RateLimiter({ rateLimit: 100, burstLimit: 5, engine, clock });
     const { port, received, server } = await guarded({ messages: { limiter }, ...PAUSING });
     const times: number[] = [];
     server.on('connection', (socket) => socket.on('message', () => times.push(clock.last)));
     const peer = await connected(port);
-    // In one chunk, which ws does not stop in the middle of.
+    // In one chunk: ws does not stop in the middle of it.
     raw(peer).cork();
     for (let n = 0; n < 45; n += 1) peer.send(String(n));
     raw(peer).uncork();
@@ -38,7 +38,7 @@ describe.each(ENGINES)('on the %s engine', (engine) => {
   });
 });
 
-test('of two limits each takes its cost once', async () => {
+test('each of two limits takes its cost once', async () => {
   const messages = few(10);
   const bytes = new RateLimiter({ rateLimit: 1000, burstLimit: 100 });
   const { port, received } = await guarded({
@@ -55,7 +55,7 @@ test('of two limits each takes its cost once', async () => {
   expect(messages.check('all', 1)[0]).toBe('delay');
 });
 
-test('a flooder is held back by TCP, while another is served', async () => {
+test('TCP slows a flooder down while another peer is served', async () => {
   const isFlood = (data: unknown) => (data as Buffer)[0] === FLOOD[0];
   const { port, server } = await guarded({
     messages: { limiter: few(1, { rateLimit: 20 }), cost: (data) => Number(isFlood(data)) },
@@ -75,11 +75,11 @@ test('a flooder is held back by TCP, while another is served', async () => {
   const other = await connected(port);
   for (let n = 0; n < 1000; n += 1) other.send(OTHERS);
   await until(() => served === 1000);
-  // A paused socket is not read: of its 16 MB only the first chunks, of 64 KB each, were.
+  // A paused socket is not read: only the first chunks of 64 KB were read, of 16 MB in all.
   expect(raw(held as WebSocket).bytesRead).toBeLessThan(1 << 20);
 });
 
-test('a socket that closes in the middle of a pause leaves nothing', async () => {
+test('nothing is kept of a socket that closes during a pause', async () => {
   const clock = manualClock();
   const limiter = few(1, { rateLimit: 20, clock });
   const { port, guard, server } = await guarded({ messages: { limiter }, ...PAUSING });
@@ -92,11 +92,11 @@ test('a socket that closes in the middle of a pause leaves nothing', async () =>
   for (const end of ['terminate', 'close'] as const) {
     const peer = await paused();
     peer[end]();
-    // And one that the server closes.
+    // The server closes the second connection.
     await paused();
     [...server.clients].at(-1)?.terminate();
   }
-  // A peer that has left while its socket is paused is noticed when what it sent has passed.
+  // While its socket is paused, the end of a peer is noticed only after its messages have passed.
   await until(() => {
     clock.now += 1;
     return guard.connections === 0 && server.clients.size === 0;
@@ -104,7 +104,7 @@ test('a socket that closes in the middle of a pause leaves nothing', async () =>
   expect(limiter.getStats().trackedPeers).toBe(0);
 });
 
-test('what came in one piece and cannot pass in time closes with 1013, though its peer has left', async () => {
+test('messages of one chunk that cannot pass in time close with 1013, even after the peer’s end', async () => {
   const expulsions = new OrderbookRateLimiter({ interval: 60 });
   const { port, guard, received } = await guarded({
     messages: { limiter: new RateLimiter({ rateLimit: 10, burstLimit: 1 }) },
@@ -120,12 +120,12 @@ test('what came in one piece and cannot pass in time closes with 1013, though it
   raw(peer).end();
   await until(() => received.length > 0);
   await until(() => guard.connections === 0);
-  // The burst, and what comes back in the time that a pause may take.
+  // The burst, and the tokens that are refilled during the longest pause.
   expect(received.length).toBeLessThanOrEqual(5);
   expect(expulsions.getStatistics().trackedPeers).toBe(0);
 });
 
-test('its user closes in the middle of a pause: the answer is read, what waits is dropped', async () => {
+test('close() of the user during a pause drops waiting messages and reads the peer’s answer', async () => {
   const { port, server, received } = await guarded({
     messages: { limiter: few(1, { rateLimit: 0.1 }) },
     ...PAUSING,
@@ -141,7 +141,7 @@ test('its user closes in the middle of a pause: the answer is read, what waits i
   expect(received).toEqual(['a']);
 });
 
-test('nor does anything wait when it is closed by whoever is told', async () => {
+test('close() by onVerdict during a pause drops waiting messages', async () => {
   const { port, guard, received } = await guarded({
     messages: { limiter: few(1, { rateLimit: 0.1 }) },
     ...PAUSING,
@@ -156,7 +156,7 @@ test('nor does anything wait when it is closed by whoever is told', async () => 
   expect(received).toEqual(['a']);
 });
 
-test('very many tiny frames at once are not kept', async () => {
+test('too many tiny frames in one chunk close with 1013', async () => {
   const { port, verdicts } = await guarded({
     messages: { limiter: few(1, { rateLimit: 0.1 }) },
     ...PAUSING,
@@ -168,13 +168,13 @@ test('very many tiny frames at once are not kept', async () => {
   expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'backlog' });
 });
 
-test('a compressed bomb of messages is not kept', async () => {
+test('too many compressed messages in one chunk close with 1013', async () => {
   const { port, verdicts } = await guarded(
     { messages: { limiter: few(1, { rateLimit: 0.1 }) }, ...PAUSING },
     { perMessageDeflate: true },
   );
   const peer = await connected(port);
-  // Final, compressed, binary; a length of two bytes, and a mask that changes nothing.
+  // A final, compressed, binary frame with a length of two bytes and a mask of zeros.
   const zeros = deflateRawSync(Buffer.alloc(200_000), { finishFlush: constants.Z_SYNC_FLUSH });
   const payload = zeros.subarray(0, -4);
   const { length } = payload;
@@ -185,7 +185,7 @@ test('a compressed bomb of messages is not kept', async () => {
   expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'backlog' });
 });
 
-test('a listener that throws after a pause stops nothing', async () => {
+test('a listener that throws after a pause does not stop the next messages', async () => {
   const limiter = new RateLimiter({ rateLimit: 50, burstLimit: 1 });
   const { port, server, received } = await guarded({ messages: { limiter }, ...PAUSING });
   server.on('connection', (socket) => {
@@ -201,7 +201,7 @@ test('a listener that throws after a pause stops nothing', async () => {
   expect(errors).toHaveLength(3);
 });
 
-test('when the guard is taken off, what waits passes', async () => {
+test('close() of the guard delivers waiting messages', async () => {
   const limiter = few(1, { rateLimit: 0.1 });
   const { port, guard, received, server } = await guarded({ messages: { limiter }, ...PAUSING });
   const peer = await connected(port);
@@ -217,7 +217,7 @@ test('when the guard is taken off, what waits passes', async () => {
   await once(peer, 'close');
 });
 
-test('what a peer sent before it closed still passes', async () => {
+test('messages that a peer sent before its close still pass', async () => {
   const limiter = new RateLimiter({ rateLimit: 20, burstLimit: 1 });
   const { port, received } = await guarded({ messages: { limiter }, ...PAUSING });
   const peer = await connected(port);
@@ -227,7 +227,7 @@ test('what a peer sent before it closed still passes', async () => {
   expect(received).toEqual(['1', '2', '3']);
 });
 
-test('whoever is told of a pause may end the guard, and nothing is lost', async () => {
+test('onVerdict may close the guard during a pause, and no message is lost', async () => {
   const limiter = few(1, { rateLimit: 0.1 });
   const all: { close(): void }[] = [];
   const onVerdict = ({ did }: { did: string }) => {

@@ -1,4 +1,4 @@
-// Pausing in virtual time: when messages pass, who waits for whom, and what is closed.
+// Pauses in virtual time: when messages pass, in which order connections wait, and which connections are closed.
 
 import { OrderbookRateLimiter, RateLimiter, type RateLimiterOptions } from 'relay-limiter';
 import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -7,7 +7,7 @@ import { ENGINES } from '../support/limiters.js';
 import { few } from '../support/sockets.js';
 import { FakeSocket, guardedVirtually } from './virtual.js';
 
-// The guard takes its clock when it is loaded, so the fake one must be there before.
+// The guard reads its clock function when it is loaded, so the fake clock must be installed before.
 vi.hoisted(() => vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
 
 beforeEach(() => vi.clearAllTimers());
@@ -71,7 +71,7 @@ describe('A pausing guard', () => {
     expect(socket.received).toEqual([]);
   });
 
-  test('leaves nothing of a connection that closes in the middle of a pause', async () => {
+  test('keeps nothing of a connection that closes during a pause', async () => {
     const limiter = limiterOf({ rateLimit: 5, burstLimit: 1 });
     const { connect, guard } = guardedVirtually({ messages: { limiter }, onDelay: 'pause' });
     const socket = connect();
@@ -84,7 +84,7 @@ describe('A pausing guard', () => {
     expect(limiter.getStats().trackedPeers).toBe(0);
   });
 
-  test('stays paused when its user resumes, and its user when the limit allows more', async () => {
+  test('stays paused if only the user resumes, or if only the limit allows more', async () => {
     const limiter = limiterOf({ rateLimit: 10, burstLimit: 1 });
     const { connect } = guardedVirtually({ messages: { limiter }, onDelay: 'pause' });
     const socket = connect();
@@ -101,7 +101,7 @@ describe('A pausing guard', () => {
     expect(socket.isPaused).toBe(false);
   });
 
-  test('stops where its user pauses in the middle of what waited', async () => {
+  test('stops delivering if the user pauses among waiting messages', async () => {
     const limiter = limiterOf({ rateLimit: 50, burstLimit: 1 });
     const { connect } = guardedVirtually({ messages: { limiter }, onDelay: 'pause' });
     const socket = connect();
@@ -116,7 +116,7 @@ describe('A pausing guard', () => {
     expect(socket.received).toEqual(['a', 'b', 'c', 'd']);
   });
 
-  test('lets others have a bucket whose first waiter is paused by its user', async () => {
+  test('passes a bucket on if the user has paused the first connection in its queue', async () => {
     const limiter = limiterOf({ rateLimit: 20, burstLimit: 1 });
     const { connect } = guardedVirtually({
       messages: { limiter, key: 'address' },
@@ -132,7 +132,7 @@ describe('A pausing guard', () => {
     expect(first.received).toEqual(['a', 'b']);
   });
 
-  test('gives connections of one bucket their turns, and refuses none for another', async () => {
+  test('serves the connections of one bucket in turn, without extra refusals', async () => {
     const limiter = limiterOf({ rateLimit: 100, burstLimit: 5, disconnectThreshold: 60 });
     const { connect, verdicts } = guardedVirtually({
       messages: { limiter, key: 'address' },
@@ -144,7 +144,7 @@ describe('A pausing guard', () => {
     for (const socket of sockets) socket.receive(...numbers(5));
     await passing(10);
     for (const socket of sockets) expect(socket.received).toEqual(numbers(5));
-    // The first had the burst; the others come one after the other.
+    // The first connection took the burst; the others pass one after the other.
     const others = [1, 2, 3, 4, 5, 6, 7, 8, 9];
     expect(order).toEqual([0, 0, 0, 0, 0, ...others, ...others, ...others, ...others, ...others]);
     expect(verdicts.filter(({ did }) => did === 'closed')).toEqual([]);
@@ -152,7 +152,7 @@ describe('A pausing guard', () => {
     expect(limiter.getViolationCount('192.0.2.1')).toBe(45);
   });
 
-  test('lets nobody wait behind others for longer than maxPauseSeconds', async () => {
+  test('closes a connection that waits in a queue for longer than maxPauseSeconds', async () => {
     const limiter = limiterOf({ rateLimit: 4, burstLimit: 1 });
     const { connect, verdicts } = guardedVirtually({
       messages: { limiter, key: 'address' },
@@ -174,7 +174,7 @@ describe('A pausing guard', () => {
     expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'backlog' });
   });
 
-  test('closes with 1013 what came in one piece and cannot pass in time, and cuts it then', async () => {
+  test('closes with 1013 if messages of one chunk cannot pass in time, then terminates', async () => {
     const expulsions = new OrderbookRateLimiter({ interval: 60 });
     const { connect, guard } = guardedVirtually({
       messages: { limiter: limiterOf({ rateLimit: 10, burstLimit: 1 }) },
@@ -195,7 +195,7 @@ describe('A pausing guard', () => {
     expect(expulsions.getStatistics().trackedPeers).toBe(0);
   });
 
-  test('drops what waits when its user closes in the middle of a pause', async () => {
+  test('drops waiting messages if the user closes during a pause', async () => {
     const { connect } = guardedVirtually({
       messages: { limiter: limiterOf({ rateLimit: 1, burstLimit: 1 }) },
       onDelay: 'pause',
@@ -203,19 +203,19 @@ describe('A pausing guard', () => {
     const socket = connect();
     socket.receive('a', 'b', 'c');
     socket.close(1000, 'done');
-    // Otherwise the answer of its peer would not be read.
+    // A paused socket would not read the peer's answer.
     expect(socket.isPaused).toBe(false);
     await passing(60);
     expect(socket.received).toEqual(['a']);
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('keeps no more than 256 KB of what waits, each message counted with its object', () => {
+  test('keeps at most 256 KB of waiting messages, including the overhead of each', () => {
     const options = { messages: { limiter: few(1) }, maxPauseSeconds: 2000 };
     const { connect, verdicts } = guardedVirtually({ ...options, onDelay: 'pause' });
     const socket = connect();
     const most = Math.floor((256 << 10) / 150);
-    // One more passes, and one more waits at the gate.
+    // One more message passes, and one more is held.
     socket.receive(...Array.from({ length: 2 + most }, () => ''));
     expect(socket.closes).toEqual([]);
     socket.receive('');
@@ -223,7 +223,7 @@ describe('A pausing guard', () => {
     expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'backlog' });
   });
 
-  describe('of pongs, which no limit may keep from the server,', () => {
+  describe('with pongs, which always reach the server,', () => {
     const pausing = (options: RateLimiterOptions, maxPauseSeconds = 30) => {
       const limiter = limiterOf(options);
       const { connect, verdicts, guard } = guardedVirtually({
@@ -240,7 +240,7 @@ describe('A pausing guard', () => {
       return { limiter, socket, pongs, pong, verdicts, guard };
     };
 
-    test('delivers each, and reads on when the limit has allowed them all', async () => {
+    test('delivers each, and resumes reading when the limit has allowed all of them', async () => {
       const { socket, pongs, pong, verdicts } = pausing({ rateLimit: 10, burstLimit: 2 });
       pong('1', '2');
       expect(socket.isPaused).toBe(false);
@@ -248,7 +248,7 @@ describe('A pausing guard', () => {
       socket.receive('a');
       expect(pongs).toEqual(['1', '2', '3', '4', '5']);
       expect([socket.isPaused, socket.received]).toEqual([true, []]);
-      // Three pongs, a tenth of a second each, and then the message, which takes another.
+      // Each of three pongs waits for 0.1 seconds, and then the message for another 0.1 seconds.
       await passing(0.35);
       expect([socket.isPaused, socket.received]).toEqual([true, []]);
       await passing(0.1);
@@ -259,7 +259,7 @@ describe('A pausing guard', () => {
       );
     });
 
-    test('reads on after maxPauseSeconds at the latest, and closes for none', async () => {
+    test('resumes reading after maxPauseSeconds at the latest, without closing', async () => {
       const { socket, pongs, pong } = pausing({ rateLimit: 0.001, burstLimit: 1 }, 5);
       pong('1', '2', '3');
       await passing(4.9);
@@ -268,14 +268,14 @@ describe('A pausing guard', () => {
       expect([socket.isPaused, socket.closes, pongs]).toEqual([false, [], ['1', '2', '3']]);
     });
 
-    test('closes for more of them in one piece than it keeps', () => {
+    test('closes for more pongs in one chunk than it keeps', () => {
       const { socket, pong, verdicts } = pausing({ rateLimit: 1, burstLimit: 1 });
       pong(...Array(1800).fill(''));
       expect(socket.closes).toEqual([[1013, 'too many messages at once']]);
       expect(verdicts.at(-1)).toMatchObject({ kind: 'pong', did: 'closed', reason: 'backlog' });
     });
 
-    test('delivers none twice when it is taken off', () => {
+    test('delivers none twice when the guard is closed', () => {
       const { socket, pongs, pong, guard } = pausing({ rateLimit: 1, burstLimit: 1 });
       pong('1', '2', '3');
       socket.receive('a');
@@ -284,7 +284,7 @@ describe('A pausing guard', () => {
       expect(socket.isPaused).toBe(false);
     });
 
-    test('takes turns with others that share the bucket', async () => {
+    test('waits in turn with other connections of the bucket', async () => {
       const limiter = limiterOf({ rateLimit: 10, burstLimit: 1 });
       const { connect, verdicts } = guardedVirtually({
         messages: { limiter, key: 'address' },
@@ -293,7 +293,7 @@ describe('A pausing guard', () => {
       });
       const [first, second, third] = [connect(), connect(), connect()];
       for (const socket of [first, second, third]) socket.emit('pong', Buffer.alloc(0));
-      // The second waits for its token; the third behind it, for no longer than may be.
+      // The second waits for its token, the third waits behind it for at most maxPauseSeconds.
       expect([first, second, third].map(({ isPaused }) => isPaused)).toEqual([false, true, true]);
       await passing(0.16);
       expect([second, third].map(({ isPaused }) => isPaused)).toEqual([false, false]);
@@ -301,12 +301,12 @@ describe('A pausing guard', () => {
     });
   });
 
-  test('drops what waits when its user terminates in the middle of a pause', async () => {
+  test('drops waiting messages if the user terminates during a pause', async () => {
     const { connect } = guardedVirtually({
       messages: { limiter: limiterOf({ rateLimit: 10, burstLimit: 1 }) },
       onDelay: 'pause',
     });
-    // That of ws emits 'close' later.
+    // The terminate() of ws emits 'close' later.
     const terminate = vi.spyOn(FakeSocket.prototype, 'terminate').mockImplementation(() => {});
     const socket = connect();
     socket.receive('a', 'b', 'c');

@@ -1,4 +1,4 @@
-// What is under way of a message, before any limit has counted it.
+// Messages that are not received completely, so that no limit has counted them yet.
 
 import { once } from 'node:events';
 import { DirectConnectionRateLimiter, OrderbookRateLimiter } from 'relay-limiter';
@@ -12,7 +12,7 @@ import { closing, connected, guarded, stopAll } from './support.js';
 
 afterEach(stopAll);
 
-/** The beginning of a masked binary frame of so many bytes. */
+/** The header of a masked binary frame with a payload of `length` bytes. */
 function beginning(length: number): Buffer {
   const head = Buffer.alloc(14);
   head.set([0x82, 0xff]);
@@ -22,7 +22,7 @@ function beginning(length: number): Buffer {
 
 const raw = (peer: unknown) => (peer as { _socket: import('node:net').Socket })._socket;
 
-test('a message above the burst of a rule by bytes closes before it has come, and is an offence', async () => {
+test('a message above the burst of a rule by bytes closes before it is received, and is an offence', async () => {
   const expulsions = new OrderbookRateLimiter({ interval: 60, clock: manualClock() });
   const { port, verdicts, server } = await guarded({
     messages: [{ limiter: few(5) }, { limiter: few(1000), cost: 'bytes' }],
@@ -37,7 +37,7 @@ test('a message above the burst of a rule by bytes closes before it has come, an
   expect(expulsions.getStatistics().trackedPeers).toBe(1);
 });
 
-test('of fragments no more than the burst is kept', async () => {
+test('fragments of a message are kept up to the burst of a rule by bytes', async () => {
   const { port, verdicts } = await guarded({ messages: { limiter: few(1000), cost: 'bytes' } });
   const peer = await connected(port);
   for (let n = 0; n < 3; n += 1) peer.send(Buffer.alloc(400), { fin: false });
@@ -45,7 +45,7 @@ test('of fragments no more than the burst is kept', async () => {
   expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'length' });
 });
 
-test('a message of the whole burst passes, and a guard that is closed leaves the server as it was', async () => {
+test('a message as long as the burst passes, and close() restores maxPayload', async () => {
   const limiter = new DirectConnectionRateLimiter({ messageBurst: 1000, clock: manualClock() });
   const { port, server, guard, received } = await guarded({
     messages: { limiter, cost: 'bytes' },
@@ -60,7 +60,7 @@ test('a message of the whole burst passes, and a guard that is closed leaves the
   expect(server.options.maxPayload).toBe(100 * 2 ** 20);
 });
 
-test('a maxPayload that is smaller stays, and so it does without a rule by bytes', async () => {
+test('maxPayload stays if it is below the burst, or without a rule by bytes', async () => {
   const bytes = { limiter: few(1000), cost: 'bytes' } as const;
   const small = await guarded({ messages: bytes }, { maxPayload: 500 });
   expect(small.server.options.maxPayload).toBe(500);
@@ -69,7 +69,7 @@ test('a maxPayload that is smaller stays, and so it does without a rule by bytes
   expect(counted.server.options.maxPayload).toBe(100 * 2 ** 20);
 });
 
-test('a maxPayload above the burst is a warning, one in a process', () => {
+test('a maxPayload above the burst causes one warning per process', () => {
   const script = `
     import { RateLimiter } from 'relay-limiter';
     import { guardWebSocketServer } from 'relay-limiter/ws';
@@ -88,7 +88,7 @@ test('a maxPayload above the burst is a warning, one in a process', () => {
   ]);
 });
 
-test('a limiter that answers by promises is refused when the guard is made', () => {
+test('guardWebSocketServer rejects a limiter whose checks return promises', () => {
   const server = new WebSocketServer({ noServer: true });
   const shared = {
     check: () => ['allow', 0],
@@ -104,7 +104,7 @@ test('a limiter that answers by promises is refused when the guard is made', () 
   }
 });
 
-test('what a peer sends behind its close is not read while its messages wait', async () => {
+test('data after the close frame of a peer is not read while its messages wait', async () => {
   const clock = manualClock();
   const { port, server, received } = await guarded({
     messages: { limiter: few(1, { rateLimit: 1, clock }) },
@@ -124,8 +124,8 @@ test('what a peer sends behind its close is not read while its messages wait', a
   const flood = Buffer.alloc(1 << 20);
   for (let n = 0; n < 32; n += 1) raw(peer).write(flood);
   const readBefore = tcp.bytesRead;
-  // It passes after a second, whatever the limiter's clock says by then.
   expect(readBefore).toBeLessThan(1 << 20);
+  // The message passes after one second of real time, since the limiter's clock has advanced far enough.
   clock.now += 3600;
   await until(() => received.length === 2);
   expect(received).toEqual(['a', 'b']);

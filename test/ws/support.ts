@@ -1,4 +1,4 @@
-// Servers and clients of the tests, which close what they started.
+// Servers and clients for tests. `stopAll` closes all of them.
 
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -10,12 +10,12 @@ import {
 } from 'relay-limiter/ws';
 import { type ClientOptions, type ServerOptions, WebSocket, WebSocketServer } from 'ws';
 
-/** A peer on a slow machine is not cut before it has read why it is closed. */
-const PATIENT = { closeGraceSeconds: 600 };
+/** A peer on a slow machine gets enough time to read the close frame. */
+const LONG_GRACE = { closeGraceSeconds: 600 };
 
 const started: { terminate(): void }[] = [];
 
-/** For afterEach. */
+/** Call it in `afterEach`. */
 export function stopAll(): void {
   for (const one of started.splice(0)) one.terminate();
 }
@@ -24,13 +24,13 @@ export interface Guarded {
   server: WebSocketServer;
   guard: ReturnType<typeof guardWebSocketServer>;
   port: number;
-  /** What it told. */
+  /** The verdicts of the guard. */
   verdicts: WebSocketVerdict[];
-  /** What listeners got, as text. */
+  /** The messages that listeners got, as text. */
   received: string[];
 }
 
-/** A guarded server that notes what it receives. Its listener is added `before` the guard or after it. */
+/** A guarded server that records the messages it receives. Its listener is added before the guard or after it. */
 export async function guarded(
   options: WebSocketGuardOptions,
   serverOptions: ServerOptions = {},
@@ -46,7 +46,7 @@ export async function guarded(
   };
   if (order === 'before') listen();
   const onVerdict = (verdict: WebSocketVerdict) => verdicts.push(verdict);
-  const guard = guardWebSocketServer(server, { onVerdict, ...PATIENT, ...options });
+  const guard = guardWebSocketServer(server, { onVerdict, ...LONG_GRACE, ...options });
   if (order === 'after') listen();
   started.push(stopper(server));
   await once(server, 'listening');
@@ -78,7 +78,7 @@ export async function connected(port: number, options: ClientOptions = {}): Prom
   return socket;
 }
 
-/** The answer that a client got instead of an upgrade. */
+/** The HTTP response that a client got instead of an upgrade. */
 export async function refusal(socket: WebSocket) {
   const [, response] = await once(socket, 'unexpected-response');
   response.resume();
@@ -91,13 +91,13 @@ export async function closing(socket: WebSocket): Promise<{ code: number; reason
   return { code, reason: reason.toString() };
 }
 
-/** Resolves when the server has read all that was sent before. */
+/** Resolves when the server has read everything that was sent before. */
 export async function caughtUp(socket: WebSocket): Promise<void> {
   socket.ping();
   await once(socket, 'pong');
 }
 
-/** An HTTP server, listening. */
+/** An HTTP server that listens. */
 export async function httpServer() {
   const server = createServer();
   server.listen(0, '127.0.0.1');

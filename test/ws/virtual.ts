@@ -1,5 +1,5 @@
-// A guarded server without sockets, for tests in virtual time: messages are handed to fake WebSockets, which
-// do what those of ws do when they are paused and closed.
+// A guarded server without network sockets, for tests in virtual time. Tests give messages to fake WebSockets, which
+// behave like those of ws when they are paused or closed.
 
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage } from 'node:http';
@@ -14,9 +14,9 @@ type Close = readonly [code?: number, reason?: string];
 
 export class FakeSocket extends EventEmitter {
   isPaused = false;
-  /** How its close method was called, each time. */
+  /** The arguments of each call of `close`. */
   readonly closes: Close[] = [];
-  /** What its listeners were given, as text. */
+  /** The messages that its listeners got, as text. */
   readonly received: string[] = [];
 
   constructor() {
@@ -41,7 +41,7 @@ export class FakeSocket extends EventEmitter {
     this.emit('close', 1006, Buffer.alloc(0));
   }
 
-  /** Messages that come in one chunk: ws goes on with it even where it is paused in its middle. */
+  /** Emits messages of one chunk: ws emits all of them, even if it is paused after the first one. */
   receive(...texts: readonly string[]): void {
     for (const text of texts) this.emit('message', Buffer.from(text), false);
   }
@@ -61,7 +61,7 @@ export function guardedVirtually(options: WebSocketGuardOptions, make = guardWeb
     onVerdict: (verdict) => verdicts.push(verdict),
     ...options,
   });
-  /** A connection from an address. */
+  /** Connects from an address. */
   const connect = (
     remoteAddress = '192.0.2.1',
     headers: IncomingMessage['headers'] = {},
