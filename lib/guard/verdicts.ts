@@ -23,7 +23,10 @@ export type MessageReason =
   | 'cost'
   /** The message would have to wait for longer than `maxPauseSeconds`. */
   | 'pause'
-  /** Too many messages wait already, or the messages before this one used up `maxPauseSeconds`: they came in one piece. */
+  /**
+   * Too many messages wait already, or the messages before this one used up `maxPauseSeconds`. This happens to messages
+   * that came in one piece.
+   */
   | 'backlog'
   /** A line or a WebSocket message is longer than the allowed length. */
   | 'length'

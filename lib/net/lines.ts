@@ -28,8 +28,8 @@ export class LineSplitter {
   }
 
   /**
-   * Removes and returns the bytes that are not split yet; push them again later. `withEnd`: they are preceded by the LF of
-   * the last line, so that the result is not empty. `push` skips this LF.
+   * Removes and returns the bytes that are not split yet; push them again later. With `withEnd` the result begins with
+   * the LF of the last line, so that it is not empty. `push` skips this LF.
    */
   takeRest(withEnd: boolean): Buffer {
     const rest = withEnd ? this.#chunkWithEnd : this.#chunk;

@@ -266,7 +266,7 @@ describe('An error', () => {
     const { port, received } = await guarded({
       messages: { limiter: few(1) },
       onVerdict: () => {
-        throw new Error('told');
+        throw new Error('verdict');
       },
       onError: (error) => errors.push(error),
     });
@@ -274,7 +274,7 @@ describe('An error', () => {
     for (const text of ['a', 'b']) peer.send(text);
     await caughtUp(peer);
     expect(received).toEqual(['a']);
-    expect(errors).toEqual(Array(4).fill(new Error('told')));
+    expect(errors).toEqual(Array(4).fill(new Error('verdict')));
   });
 
   test('of the user’s functions does not end the process, but is a warning by default', () => {
