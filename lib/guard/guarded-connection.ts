@@ -252,6 +252,8 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
   #checkHeld(): void {
     const { data, meta, index } = this.#held as HeldMessage<Data, Meta>;
     const refusal = this.#gate.check(data, meta, index, this.#isFirst);
+    // A cost may have closed the guard, which has delivered the message then.
+    if (!this.isGuarded) return;
     if (refusal === undefined || this.#passesDespite(refusal, data, meta)) {
       this.#passHeld(data, meta);
     }

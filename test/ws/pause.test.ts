@@ -84,6 +84,23 @@ describe('A pausing guard', () => {
     expect(limiter.getStats().trackedPeers).toBe(0);
   });
 
+  test('delivers a held message once if its cost closes the guard', async () => {
+    const limiter = limiterOf({ rateLimit: 1, burstLimit: 1 });
+    let asked = 0;
+    const cost = () => {
+      asked += 1;
+      // The third question is about the held message.
+      if (asked === 3) guard.close();
+      return 1;
+    };
+    const { connect, guard } = guardedVirtually({ messages: { limiter, cost }, onDelay: 'pause' });
+    const socket = connect();
+    socket.receive('a', 'b');
+    await passing(2);
+    expect(asked).toBe(3);
+    expect(socket.received).toEqual(['a', 'b']);
+  });
+
   test('stays paused if only the user resumes, or if only the limit allows more', async () => {
     const limiter = limiterOf({ rateLimit: 10, burstLimit: 1 });
     const { connect } = guardedVirtually({ messages: { limiter }, onDelay: 'pause' });
