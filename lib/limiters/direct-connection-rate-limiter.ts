@@ -1,4 +1,4 @@
-// DirectConnectionRateLimiter: a message bucket and an orderbook interval for each connection.
+// DirectConnectionRateLimiter: one message bucket and one orderbook interval per connection.
 
 import { DEFAULT_BAN_DURATION } from '../common/constants.js';
 import {
@@ -14,36 +14,43 @@ import type { CleanupLimits, LimiterOptions, LimiterTotals, Violator } from '../
 import { type DirectCore, SEAT } from '../engine/engine.js';
 import { BanningLimiter } from './banning-limiter.js';
 import { type Keyed, PeerGroup } from './group.js';
-import { NOWHERE, Opened } from './peer-handle.js';
+import { NO_SLOT, PeerHandle } from './peer-handle.js';
 
+/** The options of a `DirectConnectionRateLimiter`. */
 export interface DirectConnectionRateLimiterOptions extends LimiterOptions {
-  /** Messages a second, at least 0. Default 5. */
+  /** Tokens per second for messages, at least 0. A message costs one token by default. Default 5. */
   messageRatePerSec?: number | undefined;
-  /** Most messages at once, at least 0. Default 20. */
+  /** The most tokens that a connection can save up, at least 0. Default 20. */
   messageBurst?: number | undefined;
-  /** Seconds between two orderbook requests that are allowed, at least 0. Default 30. */
+  /** Seconds between two allowed orderbook requests of a connection, at least 0. Default 30. */
   orderbookInterval?: number | undefined;
-  /** Orderbook violations that start a ban (0 acts as 1). Default 10. */
+  /** The number of orderbook violations that starts a ban (0 acts as 1). Default 10. */
   orderbookBanThreshold?: number | undefined;
-  /** Seconds a ban lasts, at least 0. Default 3600. */
+  /** The length of a ban in seconds, at least 0. Default 3600. */
   banDuration?: number | undefined;
 }
 
+/** The result of `DirectConnectionRateLimiter.getStatistics`. */
 export interface DirectConnectionStatistics extends LimiterTotals {
+  /** The orderbook violations of all connections, at most 2^53 - 1. */
   totalViolations: number;
-  /** Connections that have sent messages; those that only asked for the orderbook do not count. */
+  /** The number of connections that have sent messages. Connections with orderbook requests only do not count. */
   trackedConnections: number;
-  /** Keys of bans that are not over, in the order the bans began. */
+  /** The keys of connections with a ban in force, in the order in which the bans began. */
   bannedConnections: string[];
-  /** At most ten, most violations first; ties in the order of their first violation. */
+  /** At most ten connections, most violations first; ties in the order of their first violation. */
   topViolators: Violator[];
 }
 
-/** A key with its place remembered: it owns nothing and needs no closing. */
+/** A cached handle of a connection. It never goes stale, and needs no closing. */
 export interface DirectPeer {
+  /** The key of the connection. */
   readonly key: string;
+  /** Returns what `DirectConnectionRateLimiter.checkMessage` of `key` returns. */
   checkMessage(cost?: number): boolean;
+  /** Returns what `DirectConnectionRateLimiter.checkOrderbook` of `key` returns. */
   checkOrderbook(): boolean;
+  /** Returns what `DirectConnectionRateLimiter.isBanned` of `key` returns. */
   isBanned(): boolean;
 }
 
@@ -57,20 +64,37 @@ const OPTIONS = [
 ];
 
 /**
- * For direct connections (reference: JoinMarket-NG, `maker.rate_limiting`): a token bucket for all
- * messages, an interval for orderbook requests, a ban for who asks too often. Key it by an id that
- * is never used again, and call `removePeer` when the connection closes.
+ * DirectConnectionRateLimiter limits the messages of each connection with a token bucket, and its orderbook requests to
+ * one per interval. Too many orderbook requests start a ban.
+ *
+ * Use a connection id as the key, never use an id twice, and call `removePeer` if the connection closes. Reference:
+ * JoinMarket-NG, `maker.rate_limiting`.
+ * @example
+ * import { DirectConnectionRateLimiter } from 'relay-limiter';
+ *
+ * const limiter = new DirectConnectionRateLimiter({ messageRatePerSec: 5, messageBurst: 20 });
+ * if (limiter.checkMessage('connection 1')) console.log('process the message');
+ * if (limiter.checkOrderbook('connection 1')) console.log('send the orderbook');
+ * limiter.removePeer('connection 1'); // the connection has closed
  */
 export class DirectConnectionRateLimiter extends BanningLimiter {
   /** @internal */
   declare readonly core: DirectCore;
+  /** Tokens per second that each connection gets for messages. */
   readonly messageRatePerSec: number;
+  /** The most tokens that a connection can save up. */
   readonly messageBurst: number;
+  /** Seconds between two allowed orderbook requests of a connection. */
   readonly orderbookInterval: number;
+  /** The number of orderbook violations that starts a ban (0 acts as 1). */
   readonly orderbookBanThreshold: number;
+  /** The length of a ban in seconds. */
   readonly banDuration: number;
 
-  /** @throws `ERR_LIMITER_OPTION` for a wrong option, `ERR_LIMITER_ENGINE` where the engine asked for cannot run. */
+  /**
+   * Creates a limiter without connections.
+   * @throws `ERR_LIMITER_OPTION` for an invalid option, `ERR_LIMITER_ENGINE` if the requested engine is unavailable.
+   */
   constructor(options?: DirectConnectionRateLimiterOptions) {
     const given = readOptions('DirectConnectionRateLimiter', options, OPTIONS);
     const common = commonOptions(given);
@@ -93,11 +117,11 @@ export class DirectConnectionRateLimiter extends BanningLimiter {
   }
 
   /**
-   * Whether this message may be processed; takes `cost` tokens (default 1; any finite number of at
-   * least 0) if so. A refusal counts no violation and never bans; during a ban everything is
-   * refused and nothing counted. O(1); allocates nothing.
-   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK` for bad input, which changes
-   * nothing, and `ERR_LIMITER_MEMORY` where a new connection finds no memory.
+   * Returns whether this message is allowed. An allowed message takes `cost` tokens (default 1; any finite number of
+   * at least 0). A refusal takes nothing, counts no violation and never starts a ban. During a ban all messages are
+   * refused. O(1); allocates nothing.
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST` or `ERR_LIMITER_CLOCK` for invalid input, and then changes nothing;
+   * `ERR_LIMITER_MEMORY` if there is no memory for a new connection.
    */
   checkMessage(connId: string, cost?: number): boolean {
     requireKey(connId);
@@ -108,8 +132,8 @@ export class DirectConnectionRateLimiter extends BanningLimiter {
   }
 
   /**
-   * Tokens in the connection's message bucket, as of its last message: time passed since then does not count. A
-   * full bucket's for an unknown connection; creates nothing. O(1).
+   * Returns the tokens in the connection's message bucket as of its last message; `messageBurst` for an unknown
+   * connection, which stays unknown. Time that has passed since that message does not count. O(1).
    * @throws `ERR_LIMITER_KEY` unless the key is a string.
    */
   getTokens(connId: string): number {
@@ -118,9 +142,10 @@ export class DirectConnectionRateLimiter extends BanningLimiter {
   }
 
   /**
-   * Whether this orderbook request may be answered. A refusal counts a violation, also during a
-   * ban; the one that reaches the threshold starts a ban at once. O(1); allocates nothing when allowed.
-   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY` as `checkMessage` does.
+   * Returns whether this orderbook request is allowed. A refusal counts a violation, also during a ban. The refusal
+   * that reaches the threshold starts a ban at once. O(1); an allowed check allocates nothing.
+   * @throws `ERR_LIMITER_KEY` or `ERR_LIMITER_CLOCK` for invalid input, and then changes nothing;
+   * `ERR_LIMITER_MEMORY` if there is no memory for a new connection.
    */
   checkOrderbook(connId: string): boolean {
     requireKey(connId);
@@ -130,8 +155,8 @@ export class DirectConnectionRateLimiter extends BanningLimiter {
   }
 
   /**
-   * Whether a ban is in force. A ban that is over is lifted here, but its violations stay (so in
-   * the reference): the next refusal bans again.
+   * Returns whether a ban of the connection is in force. Removes an expired ban but not the connection's violations,
+   * as in the reference: the next refused orderbook request starts a new ban. O(1).
    * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_CLOCK`.
    */
   isBanned(connId: string): boolean {
@@ -140,10 +165,10 @@ export class DirectConnectionRateLimiter extends BanningLimiter {
   }
 
   /**
-   * Forgets what is more than `maxAge` seconds old (any number but NaN; default 3600): message
-   * buckets by their last message, orderbook requests by the last one allowed; and every ban that
-   * is over. A ban in force stays, with its violations. With a budget it may stop before its end, and
-   * `isCleaning` is true.
+   * Removes message buckets without a message, and orderbook intervals without an allowed request, for more than
+   * `maxAge` seconds (any number but NaN; default 3600), and every expired ban. A ban in force stays, with its
+   * violations. A call without a budget visits every connection, O(n). A call with a budget may stop before the end;
+   * `isCleaning` is then true.
    * @throws `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`.
    */
   cleanupOldEntries(maxAge = 3600, limits?: CleanupLimits): void {
@@ -151,8 +176,8 @@ export class DirectConnectionRateLimiter extends BanningLimiter {
   }
 
   /**
-   * Counts, all bans and the worst offenders. Reads state, changes none. It names every ban, O(n log n):
-   * with many of them `getOverview` and `getBans` are for who asks often.
+   * Returns counts, all bans, and the connections with the most violations. Changes nothing. O(n log n) for n bans: if
+   * bans may be many, use `getOverview` and `getBans` for frequent calls.
    * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
    */
   getStatistics(): DirectConnectionStatistics {
@@ -161,53 +186,48 @@ export class DirectConnectionRateLimiter extends BanningLimiter {
     return { trackedConnections: tracked, bannedConnections: banned, ...counts };
   }
 
-  /** A connection with its key bound. @throws `ERR_LIMITER_KEY` unless the key is a string. */
+  /**
+   * Returns a cached handle of a connection; it never goes stale. Its methods return what those of the limiter return
+   * for its key. The checks are faster.
+   * @throws `ERR_LIMITER_KEY` unless the key is a string.
+   */
   open(connId: string): DirectPeer {
     requireKey(connId);
-    return new OpenedConnection(connId, this);
+    return new DirectPeerHandle(connId, this);
   }
 
   /**
-   * A group of connections, one `checkMessage` for each in a call: 0 allowed, 1 refused, 2 banned.
-   * @throws `ERR_LIMITER_KEY` for a member that has no string key, `ERR_LIMITER_OPTION` for members that are no
-   * iterable, or text.
+   * Returns a group of connections. Its `check` does one `checkMessage` per member: the verdict is 0 for an allowed
+   * message, 1 for a refused one, 2 for a banned connection. Default: no members.
+   * @throws `ERR_LIMITER_KEY` for a member without a string key, `ERR_LIMITER_OPTION` if `peers` is a string or not
+   * iterable.
    */
   group(peers: Iterable<string | Keyed> = []): PeerGroup {
     return new PeerGroup(this.core, () => this.now(), peers);
   }
 }
 
-/** A connection of a DirectConnectionRateLimiter, its places in the engine remembered. */
-class OpenedConnection extends Opened implements DirectPeer {
-  #bucketPlace = NOWHERE;
-  #timePlace = NOWHERE;
-  readonly #limiter: DirectConnectionRateLimiter;
-
-  constructor(key: string, limiter: DirectConnectionRateLimiter) {
-    super(key);
-    this.#limiter = limiter;
-  }
+class DirectPeerHandle extends PeerHandle<DirectConnectionRateLimiter> implements DirectPeer {
+  #bucketSlot = NO_SLOT;
+  #requestSlot = NO_SLOT;
 
   checkMessage(cost?: number): boolean {
     if (cost !== undefined) requireCost(cost);
-    const { core } = this.#limiter;
-    const now = this.#limiter.now();
-    this.seat(this.#bucketPlace);
-    const refusal = core.checkPeer(this.key, cost, now);
-    if (SEAT[0] !== this.#bucketPlace) this.#bucketPlace = this.follow();
+    const now = this.beginCheck(this.#bucketSlot);
+    const refusal = this.limiter.core.checkPeer(this.key, cost, now);
+    if (SEAT[0] !== this.#bucketSlot) this.#bucketSlot = this.resolvedSlot();
     return refusal === undefined;
   }
 
   checkOrderbook(): boolean {
-    const { core } = this.#limiter;
-    const now = this.#limiter.now();
-    this.seat(this.#timePlace);
-    const refusal = core.checkPeerOrderbook(this.key, now);
-    if (SEAT[0] !== this.#timePlace) this.#timePlace = this.follow();
-    return this.#limiter.allows(this.key, refusal);
+    const { limiter, key } = this;
+    const now = this.beginCheck(this.#requestSlot);
+    const refusal = limiter.core.checkPeerOrderbook(key, now);
+    if (SEAT[0] !== this.#requestSlot) this.#requestSlot = this.resolvedSlot();
+    return limiter.allows(key, refusal);
   }
 
   isBanned(): boolean {
-    return this.#limiter.isBanned(this.key);
+    return this.limiter.isBanned(this.key);
   }
 }

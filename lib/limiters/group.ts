@@ -7,7 +7,7 @@ import { copyOf } from '../common/strings.js';
 import type { BucketCore, Handle } from '../engine/engine.js';
 import { KeyMap } from '../tables/key-map.js';
 import { Keys } from '../tables/keys.js';
-import { Opened } from './peer-handle.js';
+import { PeerHandle } from './peer-handle.js';
 
 /** Anything with a key: what `open` returns. */
 export interface Keyed {
@@ -53,7 +53,7 @@ export class PeerGroup {
     const found = this.#ids.find(given);
     if (this.#places.has(found)) return;
     // An opened peer's is a copy, and in the table as well.
-    const key = peer instanceof Opened ? given : copyOf(given);
+    const key = peer instanceof PeerHandle ? given : copyOf(given);
     const id = found === given ? key : found;
     this.#remember(id, this.#keys.length);
     try {

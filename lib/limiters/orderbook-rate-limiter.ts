@@ -1,4 +1,4 @@
-// OrderbookRateLimiter: one request an interval, an interval that grows with violations, a ban.
+// OrderbookRateLimiter: one request per interval and peer. Violations lengthen the interval, and in the end start a ban.
 
 import {
   DEFAULT_BAN_DURATION,
@@ -20,39 +20,44 @@ import {
 import type { CleanupLimits, LimiterOptions, LimiterTotals, Violator } from '../common/types.js';
 import { type OrderbookCore, SEAT } from '../engine/engine.js';
 import { BanningLimiter } from './banning-limiter.js';
-import { NOWHERE, Opened } from './peer-handle.js';
+import { NO_SLOT, PeerHandle } from './peer-handle.js';
 
+/** The options of an `OrderbookRateLimiter`. */
 export interface OrderbookRateLimiterOptions extends LimiterOptions {
-  /** Accepted and unused, as in the reference: one request an interval. Greater than 0; default 1. */
+  /** Accepted but unused, as in the reference: the limit is one request per interval. Greater than 0. Default 1. */
   rateLimit?: number | undefined;
-  /** Seconds between two requests that are allowed, at least 0. Default 10. */
+  /** Seconds between two allowed requests of a peer, at least 0. Default 10. */
   interval?: number | undefined;
-  /** Violations at which the next request starts a ban (0: the first request). Default 100. */
+  /** The number of violations at which the next request starts a ban (0: the first request does). Default 100. */
   violationBanThreshold?: number | undefined;
-  /** Violations from which the interval is six times as long. Default 10. */
+  /** The number of violations from which the interval is 6 times as long. Default 10. */
   violationWarningThreshold?: number | undefined;
-  /** Violations from which the interval is thirty times as long. Default 50. */
+  /** The number of violations from which the interval is 30 times as long. Default 50. */
   violationSevereThreshold?: number | undefined;
-  /** Seconds a ban lasts, at least 0. Default 3600. */
+  /** The length of a ban in seconds, at least 0. Default 3600. */
   banDuration?: number | undefined;
 }
 
+/** The result of `OrderbookRateLimiter.getStatistics`. */
 export interface OrderbookStatistics extends LimiterTotals {
+  /** The violations of all peers, at most 2^53 - 1. */
   totalViolations: number;
+  /** The number of peers with an interval. */
   trackedPeers: number;
-  /** Keys of bans that are not over, in the order the bans began. */
+  /** The keys of peers with a ban in force, in the order in which the bans began. */
   bannedPeers: string[];
-  /** At most ten, most violations first; ties in the order of their first violation. */
+  /** At most ten peers, most violations first; ties in the order of their first violation. */
   topViolators: Violator[];
 }
 
-/** How hard a peer is held back: by its violations, against the thresholds. */
+/** A peer's backoff level: which of the thresholds its violations have reached. */
 export type BackoffLevel = 'NORMAL' | 'MODERATE' | 'SEVERE' | 'BANNED';
 
-/** A key with its place remembered: it owns nothing and needs no closing. */
+/** A cached handle of a peer. It never goes stale, and needs no closing. */
 export interface OrderbookPeer {
+  /** The key of the peer. */
   readonly key: string;
-  /** Answers what the limiter's own check of `key` would, always. */
+  /** Returns what `OrderbookRateLimiter.check` of `key` returns. */
   check(): boolean;
 }
 
@@ -67,21 +72,39 @@ const OPTIONS = [
 ];
 
 /**
- * For requests that are dear to answer (reference: JoinMarket-NG, `maker.rate_limiting`): one an
- * interval for each peer; every refusal is a violation, and violations lengthen the interval to six
- * and thirty times, then end in a ban. A peer's first request is always allowed.
+ * OrderbookRateLimiter allows one request per interval and peer. Use it for requests that are expensive to answer.
+ *
+ * Every refusal is a violation. Violations lengthen the interval to 6 times, then to 30 times, and in the end start a
+ * ban. A peer's first request is allowed, unless `violationBanThreshold` is 0. Reference: JoinMarket-NG,
+ * `maker.rate_limiting`.
+ * @example
+ * import { OrderbookRateLimiter } from 'relay-limiter';
+ *
+ * const limiter = new OrderbookRateLimiter({ interval: 10, banDuration: 3600 });
+ * if (limiter.check('alice')) console.log('send the orderbook');
+ * else if (limiter.isBanned('alice')) console.log('close the connection');
+ * else console.log(`ignore the request: backoff level ${limiter.getBackoffLevel('alice')}`);
  */
 export class OrderbookRateLimiter extends BanningLimiter {
   /** @internal */
   declare readonly core: OrderbookCore;
+  /** The option `rateLimit`, which is unused. */
   readonly rateLimit: number;
+  /** Seconds between two allowed requests of a peer without backoff. */
   readonly interval: number;
+  /** The number of violations at which the next request starts a ban. */
   readonly violationBanThreshold: number;
+  /** The number of violations from which the interval is 6 times as long. */
   readonly violationWarningThreshold: number;
+  /** The number of violations from which the interval is 30 times as long. */
   readonly violationSevereThreshold: number;
+  /** The length of a ban in seconds. */
   readonly banDuration: number;
 
-  /** @throws `ERR_LIMITER_OPTION` for a wrong option, `ERR_LIMITER_ENGINE` where the engine asked for cannot run. */
+  /**
+   * Creates a limiter without peers.
+   * @throws `ERR_LIMITER_OPTION` for an invalid option, `ERR_LIMITER_ENGINE` if the requested engine is unavailable.
+   */
   constructor(options?: OrderbookRateLimiterOptions) {
     const given = readOptions('OrderbookRateLimiter', options, OPTIONS);
     const rateLimit = positive(given, 'rateLimit', DEFAULT_ORDERBOOK_RATE_LIMIT);
@@ -112,10 +135,10 @@ export class OrderbookRateLimiter extends BanningLimiter {
   }
 
   /**
-   * Whether this request may be answered. A refusal counts a violation, also during a ban; the ban
-   * begins with the request after the threshold was reached. O(1); allocates nothing when allowed.
-   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_CLOCK` for bad input, which changes nothing, and
-   * `ERR_LIMITER_MEMORY` where a new peer finds no memory.
+   * Returns whether this request is allowed. A refusal counts a violation, also during a ban. A ban begins with the
+   * first request after the violations have reached the threshold. O(1); an allowed check allocates nothing.
+   * @throws `ERR_LIMITER_KEY` or `ERR_LIMITER_CLOCK` for invalid input, and then changes nothing;
+   * `ERR_LIMITER_MEMORY` if there is no memory for a new peer.
    */
   check(peerNick: string): boolean {
     requireKey(peerNick);
@@ -125,8 +148,8 @@ export class OrderbookRateLimiter extends BanningLimiter {
   }
 
   /**
-   * Whether a ban is in force. A ban that is over is lifted here, its violations with it. Never
-   * starts a ban: a peer at the threshold is banned by its next request.
+   * Returns whether a ban of the peer is in force. Removes an expired ban, including the peer's violations. Never
+   * starts a ban: a peer at the threshold is banned by its next request. O(1).
    * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_CLOCK`.
    */
   isBanned(peerNick: string): boolean {
@@ -134,7 +157,11 @@ export class OrderbookRateLimiter extends BanningLimiter {
     return this.core.isBanned(peerNick, this.now());
   }
 
-  /** The level a peer's violations put it on; for logs and people. @throws `ERR_LIMITER_KEY`. */
+  /**
+   * Returns the peer's backoff level, for logs and statistics. `BANNED` means that the violations have reached
+   * `violationBanThreshold`; `isBanned` returns whether a ban is in force. O(1).
+   * @throws `ERR_LIMITER_KEY` unless the key is a string.
+   */
   getBackoffLevel(peerNick: string): BackoffLevel {
     const violations = this.getViolationCount(peerNick);
     if (violations >= this.violationBanThreshold) return 'BANNED';
@@ -144,9 +171,9 @@ export class OrderbookRateLimiter extends BanningLimiter {
   }
 
   /**
-   * Forgets the peers whose last allowed request is more than `maxAge` seconds ago (any number but
-   * NaN; default 3600) and every ban that is over; a ban in force stays, with its violations. With a budget it may stop before its
-   * end, and `isCleaning` is true.
+   * Removes the peers without an allowed request for more than `maxAge` seconds (any number but NaN; default 3600),
+   * and every expired ban. A ban in force stays, with its violations. A call without a budget visits every peer, O(n).
+   * A call with a budget may stop before the end; `isCleaning` is then true.
    * @throws `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`.
    */
   cleanupOldEntries(maxAge = 3600, limits?: CleanupLimits): void {
@@ -154,8 +181,8 @@ export class OrderbookRateLimiter extends BanningLimiter {
   }
 
   /**
-   * Counts, all bans and the worst offenders. Reads state, changes none. It names every ban, O(n log n):
-   * with many of them `getOverview` and `getBans` are for who asks often.
+   * Returns counts, all bans, and the peers with the most violations. Changes nothing. O(n log n) for n bans: if bans
+   * may be many, use `getOverview` and `getBans` for frequent calls.
    * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
    */
   getStatistics(): OrderbookStatistics {
@@ -164,29 +191,25 @@ export class OrderbookRateLimiter extends BanningLimiter {
     return { trackedPeers: tracked, bannedPeers: banned, ...counts };
   }
 
-  /** A peer with its key bound. @throws `ERR_LIMITER_KEY` unless the key is a string. */
+  /**
+   * Returns a cached handle of a peer; it never goes stale. Its check returns what `check` of its key returns, and is
+   * faster.
+   * @throws `ERR_LIMITER_KEY` unless the key is a string.
+   */
   open(peerNick: string): OrderbookPeer {
     requireKey(peerNick);
-    return new OpenedPeer(peerNick, this);
+    return new OrderbookPeerHandle(peerNick, this);
   }
 }
 
-/** A peer of an OrderbookRateLimiter, its place in the engine remembered. */
-class OpenedPeer extends Opened implements OrderbookPeer {
-  #place = NOWHERE;
-  readonly #limiter: OrderbookRateLimiter;
-
-  constructor(key: string, limiter: OrderbookRateLimiter) {
-    super(key);
-    this.#limiter = limiter;
-  }
+class OrderbookPeerHandle extends PeerHandle<OrderbookRateLimiter> implements OrderbookPeer {
+  #slot = NO_SLOT;
 
   check(): boolean {
-    const { core } = this.#limiter;
-    const now = this.#limiter.now();
-    this.seat(this.#place);
-    const refusal = core.checkPeer(this.key, now);
-    if (SEAT[0] !== this.#place) this.#place = this.follow();
-    return this.#limiter.allows(this.key, refusal);
+    const { limiter, key } = this;
+    const now = this.beginCheck(this.#slot);
+    const refusal = limiter.core.checkPeer(key, now);
+    if (SEAT[0] !== this.#slot) this.#slot = this.resolvedSlot();
+    return limiter.allows(key, refusal);
   }
 }

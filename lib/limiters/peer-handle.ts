@@ -1,39 +1,53 @@
-// What opened peers remember, and how an engine hears of it.
+// PeerHandle: the base of the peers that `open()` returns. A handle caches the slot in which the engine last found the
+// peer's record, so most checks need no lookup by key. An outdated slot is harmless: the engine then looks up the key.
 
 import { copyOf } from '../common/strings.js';
 import { SEAT } from '../engine/engine.js';
+import type { Limiter } from './limiter.js';
 
-/** The place of a record that was never looked for. */
-export const NOWHERE = -1;
+/** The cached slot before the first check. */
+export const NO_SLOT = -1;
 
 /**
- * A key, and what tells whose record lies at a place: small integers, as places are, which V8 keeps
- * in the object itself. A handle of the engine's would be one object more between the peer and its
- * record, and one more to make and to collect.
+ * A key, its limiter, and two words that identify the record in the cached slot. Slots and words are small integers,
+ * which V8 stores in the object itself. A handle made by the engine would be one more object to allocate, collect and
+ * follow on the path to the record. Subclasses cache the slots, as a limiter may have two tables.
  */
-export abstract class Opened {
+export abstract class PeerHandle<OwnLimiter extends Limiter> {
   readonly #key: string;
+  readonly #limiter: OwnLimiter;
   #low = 0;
   #high = 0;
 
-  constructor(key: string) {
+  constructor(key: string, limiter: OwnLimiter) {
     this.#key = copyOf(key);
+    this.#limiter = limiter;
   }
 
-  /** Whose peer it is, for ever: the seat is of no other key. */
+  /** The key of the peer. Read-only: the cached slot is valid for this key only. */
   get key(): string {
     return this.#key;
   }
 
-  /** Says where the record was. Nothing may come between this and the check. @internal */
-  protected seat(place: number): void {
-    SEAT[0] = place;
-    SEAT[1] = this.#low;
-    SEAT[2] = this.#high;
+  /** @internal */
+  protected get limiter(): OwnLimiter {
+    return this.#limiter;
   }
 
-  /** Where the record is, if the check has found it elsewhere. @internal */
-  protected follow(): number {
+  /**
+   * Reads the limiter's clock, then passes the cached slot to the engine. The engine's check must follow at once: any
+   * other check overwrites the shared buffer. Returns the time. @internal
+   */
+  protected beginCheck(slot: number): number | undefined {
+    const now = this.#limiter.now();
+    SEAT[0] = slot;
+    SEAT[1] = this.#low;
+    SEAT[2] = this.#high;
+    return now;
+  }
+
+  /** Returns the slot in which the check found the record, to be cached by the caller. @internal */
+  protected resolvedSlot(): number {
     this.#low = SEAT[1] as number;
     this.#high = SEAT[2] as number;
     return SEAT[0] as number;

@@ -1,4 +1,4 @@
-// RateLimiter: one token bucket a peer, a violation for each refusal.
+// RateLimiter: one token bucket per peer, and one violation per refused check.
 
 import {
   burst,
@@ -22,46 +22,66 @@ import {
 import { DISCONNECT, type RateLimiterCore, SEAT } from '../engine/engine.js';
 import { type Keyed, PeerGroup } from './group.js';
 import { Limiter } from './limiter.js';
-import { NOWHERE, Opened } from './peer-handle.js';
+import { NO_SLOT, PeerHandle } from './peer-handle.js';
 
+/** The options of a `RateLimiter`. */
 export interface RateLimiterOptions extends LimiterOptions {
-  /** Tokens a second given to each peer, greater than 0. Default 10. */
+  /** Tokens per second that each peer gets, greater than 0. Default 10. */
   rateLimit?: number | undefined;
-  /** Most tokens a peer saves up: at least 1; null or 0 means the default, 10 x rateLimit (but at least 1). */
+  /** The most tokens that a peer can save up, at least 1. Default, also for null and 0: 10 x rateLimit, at least 1. */
   burstLimit?: number | null | undefined;
-  /** Violations from which a refusal is DISCONNECT (0: from the first on). Default null: never. */
+  /** The number of violations from which a refusal is DISCONNECT (0: from the first on). Default null: never. */
   disconnectThreshold?: number | null | undefined;
 }
 
+/** The result of `RateLimiter.getStats`. */
 export interface RateLimiterStats extends LimiterTotals {
+  /** The number of peers with a bucket. */
   trackedPeers: number;
+  /** The violations of all peers, at most 2^53 - 1. */
   totalViolations: number;
-  /** At most ten, most violations first; ties in the order of their first violation. */
+  /** At most ten peers, most violations first; ties in the order of their first violation. */
   topViolators: Violator[];
 }
 
 const OPTIONS = ['rateLimit', 'burstLimit', 'disconnectThreshold', ...COMMON_OPTIONS];
 
-// Shared, so that the common answers allocate nothing.
+// Shared objects, so that the common results allocate nothing.
 /** @internal */
 export const ALLOWED: CheckResult = Object.freeze([RateLimitAction.ALLOW, 0] as const);
 /** @internal */
 export const DISCONNECTED: CheckResult = Object.freeze([RateLimitAction.DISCONNECT, 0] as const);
 
 /**
- * A token bucket for each peer (reference: JoinMarket-NG, `jmcore.rate_limiter.RateLimiter`).
+ * RateLimiter limits each peer with a token bucket of its own. Use it for messages or requests that peers may send in
+ * bursts.
  *
- * Violations never decrease: a peer over the threshold is still allowed whenever it has a token,
- * and disconnected at each refusal, until `removePeer` or a cleanup forgets it.
+ * Violations never decrease. A peer at `disconnectThreshold` is still allowed if it has tokens, and each of its
+ * refusals is DISCONNECT, until `removePeer` or a cleanup removes the peer. Reference: JoinMarket-NG,
+ * `jmcore.rate_limiter.RateLimiter`.
+ * @example
+ * import { RateLimitAction, RateLimiter } from 'relay-limiter';
+ *
+ * const limiter = new RateLimiter({ rateLimit: 10, burstLimit: 100, disconnectThreshold: 500 });
+ * const [action, delaySeconds] = limiter.check('203.0.113.7');
+ * if (action === RateLimitAction.ALLOW) console.log('process the message');
+ * else if (action === RateLimitAction.DELAY) console.log(`try again in ${delaySeconds} seconds`);
+ * else console.log('close the connection');
  */
 export class RateLimiter extends Limiter {
   /** @internal */
   declare readonly core: RateLimiterCore;
+  /** Tokens per second that each peer gets. */
   readonly rateLimit: number;
+  /** The most tokens that a peer can save up. */
   readonly burstLimit: number;
+  /** The number of violations from which a refusal is DISCONNECT; null: never. */
   readonly disconnectThreshold: number | null;
 
-  /** @throws `ERR_LIMITER_OPTION` for a wrong option, `ERR_LIMITER_ENGINE` where the engine asked for cannot run. */
+  /**
+   * Creates a limiter without peers.
+   * @throws `ERR_LIMITER_OPTION` for an invalid option, `ERR_LIMITER_ENGINE` if the requested engine is unavailable.
+   */
   constructor(options?: RateLimiterOptions) {
     const given = readOptions('RateLimiter', options, OPTIONS);
     const rateLimit = positive(given, 'rateLimit', 10);
@@ -79,26 +99,29 @@ export class RateLimiter extends Limiter {
   }
 
   /**
-   * Takes `cost` tokens (default 1; any finite number of at least 0) from the peer's bucket, made
-   * full if it has none. ALLOW takes them; DELAY and DISCONNECT take nothing and count a violation.
-   * Waiting the recommended delay to the last digit may fall short by a rounding error (1e-7 of a
-   * token): round up. O(1); allocates nothing when allowed.
-   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK` for bad input, which changes
-   * nothing, and `ERR_LIMITER_MEMORY` where a new peer finds no memory.
+   * Takes `cost` tokens (default 1; any finite number of at least 0) from the peer's bucket. An unknown peer gets a
+   * full bucket.
+   *
+   * ALLOW takes the tokens. DELAY and DISCONNECT take nothing and count a violation. DELAY comes with the seconds
+   * until the bucket holds `cost` tokens, Infinity if `cost` exceeds `burstLimit`. A check after exactly this delay
+   * may be short of tokens by a rounding error (1e-7 of a token): round the delay up. O(1); an allowed check allocates
+   * nothing.
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST` or `ERR_LIMITER_CLOCK` for invalid input, and then changes nothing;
+   * `ERR_LIMITER_MEMORY` if there is no memory for a new peer.
    */
   check(peerKey: string, cost?: number): CheckResult {
     requireKey(peerKey);
     if (cost !== undefined) requireCost(cost);
     const now = this.now();
     const verdict = this.core.check(peerKey, cost, now);
-    // No call from here on: it might find no stack, and the check is counted.
+    // The check is counted: a call from here on could overflow the stack and lose the verdict.
     if (verdict === undefined) return ALLOWED;
     return verdict === DISCONNECT ? DISCONNECTED : [RateLimitAction.DELAY, verdict];
   }
 
   /**
-   * Seconds until the peer has one token, as of its last check: time passed since then does not
-   * count (so in the reference). 0 for an unknown peer.
+   * Returns the seconds until the peer has one token, as of its last check; 0 for an unknown peer. Time that has
+   * passed since that check does not count, as in the reference. O(1).
    * @throws `ERR_LIMITER_KEY` unless the key is a string.
    */
   getDelayForPeer(peerKey: string): number {
@@ -107,8 +130,8 @@ export class RateLimiter extends Limiter {
   }
 
   /**
-   * Tokens in the peer's bucket, as of its last check: time passed since then does not count. A
-   * full bucket's for an unknown peer; creates nothing. O(1).
+   * Returns the tokens in the peer's bucket as of its last check; `burstLimit` for an unknown peer, which stays
+   * unknown. Time that has passed since that check does not count. O(1).
    * @throws `ERR_LIMITER_KEY` unless the key is a string.
    */
   getTokens(peerKey: string): number {
@@ -117,52 +140,49 @@ export class RateLimiter extends Limiter {
   }
 
   /**
-   * Removes the peers not checked for more than `maxIdleSeconds` (any number but NaN; default
-   * 3600), with their violations, and returns how many. Without a budget it visits every peer; with one it may stop
-   * before that, and `isCleaning` is true.
+   * Removes the peers without a check for more than `maxIdleSeconds` (any number but NaN; default 3600), including
+   * their violations, and returns how many it removed. A call without a budget visits every peer, O(n). A call with a
+   * budget may stop before the end; `isCleaning` is then true.
    * @throws `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`.
    */
   cleanupOldPeers(maxIdleSeconds = 3600, limits?: CleanupLimits): number {
     return this.cleanup(maxIdleSeconds, 'maxIdleSeconds', limits);
   }
 
-  /** Counts and the worst offenders. Reads state, changes none. */
+  /** Returns counts and the peers with the most violations. Changes nothing. Cost: as `getOverview`. */
   getStats(): RateLimiterStats {
     return this.getOverview();
   }
 
-  /** A peer with its key bound. @throws `ERR_LIMITER_KEY` unless the key is a string. */
+  /**
+   * Returns a cached handle of a peer; it never goes stale. Its check returns what `check` of its key returns, and is
+   * faster.
+   * @throws `ERR_LIMITER_KEY` unless the key is a string.
+   */
   open(peerKey: string): Peer {
     requireKey(peerKey);
-    return new OpenedPeer(peerKey, this);
+    return new RateLimiterPeer(peerKey, this);
   }
 
   /**
-   * A group of peers, checked in one call. @throws `ERR_LIMITER_KEY` for a member that is none,
-   * `ERR_LIMITER_OPTION` for members that are no iterable, or text.
+   * Returns a group of peers that one call checks. Default: no members.
+   * @throws `ERR_LIMITER_KEY` for a member without a string key, `ERR_LIMITER_OPTION` if `peers` is a string or not
+   * iterable.
    */
   group(peers: Iterable<string | Keyed> = []): PeerGroup {
     return new PeerGroup(this.core, () => this.now(), peers);
   }
 }
 
-class OpenedPeer extends Opened implements Peer {
-  #place = NOWHERE;
-  readonly #limiter: RateLimiter;
-
-  constructor(key: string, limiter: RateLimiter) {
-    super(key);
-    this.#limiter = limiter;
-  }
+class RateLimiterPeer extends PeerHandle<RateLimiter> implements Peer {
+  #slot = NO_SLOT;
 
   check(cost?: number): CheckResult {
     if (cost !== undefined) requireCost(cost);
-    const now = this.#limiter.now();
-    this.seat(this.#place);
-    const { core } = this.#limiter;
-    const verdict = core.checkPeer(this.key, cost, now);
-    if (SEAT[0] !== this.#place) this.#place = this.follow();
-    // No call from here on: it might find no stack, and the check is counted.
+    const now = this.beginCheck(this.#slot);
+    const verdict = this.limiter.core.checkPeer(this.key, cost, now);
+    if (SEAT[0] !== this.#slot) this.#slot = this.resolvedSlot();
+    // The check is counted: a call from here on could overflow the stack and lose the verdict.
     if (verdict === undefined) return ALLOWED;
     return verdict === DISCONNECT ? DISCONNECTED : [RateLimitAction.DELAY, verdict];
   }
