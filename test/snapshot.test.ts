@@ -316,7 +316,7 @@ describe.each(ENGINES)('%s', (engine) => {
       ),
       [
         of(name, good, peer('bad', 0)),
-        'peers[1].violations must be at least 1 where there is no ban',
+        'peers[1].violations must be at least 1 without a ban',
       ],
       [
         of(name, good, { ...peer('bad', 1), banned: true } as never),

@@ -1,27 +1,38 @@
-// Bans as events of `node:diagnostics_channel`, beside `onBan`: for logs and monitors that did not make
-// the limiter. Where there is no such module, in browsers, there is no channel.
+// Publishes bans on a channel of `node:diagnostics_channel`, for logs and monitors that have no access to the option
+// `onBan`. Browsers have no such module: there nothing is published.
 
 import type { Ban } from '../common/types.js';
 
-/** The name of the channel of `node:diagnostics_channel` on which every ban is published as it begins. */
+/**
+ * BAN_CHANNEL is the name of the `node:diagnostics_channel` channel on which each ban is published once, as it begins.
+ * The message is a `BanMessage`.
+ * @example
+ * import { subscribe } from 'node:diagnostics_channel';
+ * import { BAN_CHANNEL, type BanMessage } from 'relay-limiter';
+ *
+ * subscribe(BAN_CHANNEL, (message) => {
+ *   const { key, banDuration } = message as BanMessage;
+ *   console.log(`${key} is banned for ${banDuration} seconds`);
+ * });
+ */
 export const BAN_CHANNEL = 'relay-limiter:ban';
 
-/** A message on the channel. */
+/** The message that is published on `BAN_CHANNEL`. */
 export interface BanMessage extends Ban {
-  /** The limiter that bans, to be told from others by `===`. */
+  /** The limiter that bans the peer; compare it by `===`. */
   readonly limiter: object;
 }
 
-// Not imported: a static import of Node's module would keep the package out of browsers.
+// A static import of Node's module would make the package unusable in browsers.
 const diagnostics = globalThis.process?.getBuiltinModule?.('node:diagnostics_channel');
 const channel = diagnostics?.channel(BAN_CHANNEL);
 
-/** Whether anybody listens. */
-export function bansAreWatched(): boolean {
+/** Whether the channel has subscribers. */
+export function hasBanSubscribers(): boolean {
   return channel?.hasSubscribers === true;
 }
 
-/** What a subscriber throws, Node reports as an uncaught exception; it never comes back to here. */
+/** Never throws: Node reports an exception of a subscriber as an uncaught exception. */
 export function publishBan(message: BanMessage): void {
   channel?.publish(message);
 }

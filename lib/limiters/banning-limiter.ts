@@ -1,27 +1,32 @@
-// What the two facades that ban share.
+// BanningLimiter: the base of the two public limiters that ban.
 
 import { requireBanSeconds, requireCount, requireKey } from '../common/options.js';
 import type { BansInForce } from '../common/types.js';
 import type { BanningCore } from '../engine/engine.js';
 import { Limiter } from './limiter.js';
 
+/** BanningLimiter has the methods that all limiters with bans share. */
 export abstract class BanningLimiter extends Limiter {
   /** @internal */
   declare readonly core: BanningCore;
 
-  /** Seconds a ban lasts, at least 0. */
+  /** The length of a ban in seconds, at least 0. */
   abstract readonly banDuration: number;
 
   /**
-   * Bans a peer by hand, known or not, for `seconds` from now: more than 0 and at most `banDuration`, the default.
-   * A ban that ends later stays. The peer's violations become at least `violations`, a whole number (default 0: they
-   * stay as they are). If a ban begins, `onBan` and the channel of bans are told; shared bans spread it. Returns whether
-   * the peer is banned now: false only if the limiter is full and can forget nobody for it. O(1). `removePeer` lifts
-   * the ban.
-   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK` for bad input, which changes nothing, and
-   * `ERR_LIMITER_MEMORY` where a new peer finds no memory.
+   * Bans a peer for `seconds`, greater than 0 and at most `banDuration` (the default). The peer may be unknown. A ban
+   * that ends later stays. `violations` is a whole number (default 0): the peer's violations are raised to it, never
+   * lowered. If a ban begins, `onBan` is called and the ban is published on `BAN_CHANNEL`. Shared bans replicate the
+   * ban. `removePeer` removes it.
+   *
+   * Returns whether the peer is banned: false only if the limiter is full and no peer can be evicted. O(1).
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION` or `ERR_LIMITER_CLOCK` for invalid input, and then changes nothing;
+   * `ERR_LIMITER_MEMORY` if there is no memory for a new peer.
    * @example
-   * nicks.ban('mallory', 600); // ten minutes
+   * import { OrderbookRateLimiter } from 'relay-limiter';
+   *
+   * const limiter = new OrderbookRateLimiter();
+   * limiter.ban('mallory', 600); // ten minutes
    */
   ban(peerKey: string, seconds = this.banDuration, violations = 0): boolean {
     requireKey(peerKey);
@@ -29,7 +34,7 @@ export abstract class BanningLimiter extends Limiter {
     requireCount(violations, 'violations');
     const now = this.now();
     const wasBanned = this.core.isBanned(peerKey, now);
-    // As a snapshot of this one peer would: idle for an unknown time, no bucket.
+    // The peer as a snapshot lists it: violations, seconds left, idle for an unknown time, no bucket.
     const numbers = Float64Array.of(violations, seconds, Infinity, Number.NaN, 0);
     if (this.core.restore({ keys: [peerKey], numbers }, now) === 0) return false;
     this.onRefusal?.(peerKey, seconds);
@@ -38,10 +43,17 @@ export abstract class BanningLimiter extends Limiter {
   }
 
   /**
-   * How many bans are in force, and the `most` (default 100; a whole number of at least 0) of them that
-   * have the longest left, longest first. Reads state, changes none. One pass over the bans, O(n log most)
-   * at worst, that names no others: `getStatistics` names all.
+   * Returns the number of bans in force, and the `most` bans (default 100; a whole number of at least 0) that end last,
+   * longest first. Changes nothing. One pass over n bans, at worst O(n log most). `getStatistics` lists all bans.
    * @throws `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
+   * @example
+   * import { OrderbookRateLimiter } from 'relay-limiter';
+   *
+   * const limiter = new OrderbookRateLimiter();
+   * limiter.ban('mallory', 600);
+   * const { count, bans } = limiter.getBans(10);
+   * for (const [key, secondsLeft] of bans) console.log(`${key}: ${secondsLeft} seconds left`);
+   * console.log(`${count} bans in force`);
    */
   getBans(most = 100): BansInForce {
     requireCount(most, 'most');

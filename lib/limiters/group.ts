@@ -1,6 +1,6 @@
-// PeerGroup: a room, a channel: many peers checked in one call, at one instant.
+// PeerGroup: many peers, for example the members of a chat room, checked in one call at one instant.
 
-import { limiterError, refused } from '../common/errors.js';
+import { limiterError, refused, show } from '../common/errors.js';
 import { isRevoked, kindOf } from '../common/kinds.js';
 import { requireCost, requireKey } from '../common/options.js';
 import { copyOf } from '../common/strings.js';
@@ -9,20 +9,33 @@ import { KeyMap } from '../tables/key-map.js';
 import { Keys } from '../tables/keys.js';
 import { PeerHandle } from './peer-handle.js';
 
-/** Anything with a key: what `open` returns. */
+/** An object with a key: what `open` returns. */
 export interface Keyed {
+  /** The key of the peer. */
   readonly key: string;
 }
 
-/** Peers checked together: made by the `group` method of a limiter. A member counts once. */
+/**
+ * PeerGroup checks many peers in one call, for example the members of a chat room. The method `group` of a limiter
+ * creates it. Each peer is a member at most once.
+ * @example
+ * import { RateLimiter } from 'relay-limiter';
+ *
+ * const limiter = new RateLimiter({ rateLimit: 10 });
+ * const room = limiter.group(['alice', 'bob']);
+ * room.add('carol');
+ * const verdicts = room.check(); // one byte per member: 0 allow, 1 delay, 2 disconnect
+ * for (const [i, key] of [...room.keys()].entries()) console.log(key, verdicts[i]);
+ */
 export class PeerGroup {
   readonly #core: BucketCore<unknown>;
   readonly #now: () => number | undefined;
   readonly #handle: Handle;
-  // Members, in the order of the engine's, and where each is, by what stands for its key in the engine's tables.
+  /** The members in the order of the engine. */
   readonly #keys: string[] = [];
   readonly #ids = new Keys();
-  readonly #places = new KeyMap<number>();
+  /** The index of each member in `#keys`, by the id that `#ids` gives its key. */
+  readonly #indexes = new KeyMap<number>();
 
   /** @internal */
   constructor(
@@ -39,81 +52,83 @@ export class PeerGroup {
     for (const peer of peers) this.add(peer);
   }
 
-  /** How many members there are. */
+  /** The number of members. */
   get size(): number {
     return this.#keys.length;
   }
 
   /**
-   * Adds a member, unless it is one. O(1).
-   * @throws `ERR_LIMITER_KEY` for what has no string key, `ERR_LIMITER_MEMORY`; then nothing changed.
+   * Adds a peer, unless it is a member. O(1).
+   * @throws `ERR_LIMITER_KEY` for a peer without a string key, `ERR_LIMITER_MEMORY`, and then changes nothing.
    */
   add(peer: string | Keyed): void {
     const given = keyOf(peer);
     const found = this.#ids.find(given);
-    if (this.#places.has(found)) return;
-    // An opened peer's is a copy, and in the table as well.
+    if (this.#indexes.has(found)) return;
+    // The key of a peer handle is a copy already.
     const key = peer instanceof PeerHandle ? given : copyOf(given);
     const id = found === given ? key : found;
-    this.#remember(id, this.#keys.length);
+    this.#setIndex(id, this.#keys.length);
     try {
       this.#core.addMember(this.#handle, key);
     } catch (error) {
-      this.#places.delete(id);
+      this.#indexes.delete(id);
       throw error;
     }
     this.#keys.push(key);
   }
 
   /**
-   * Takes a member out, true if it was one; its bucket stays. O(1): the last member takes its place.
-   * @throws `ERR_LIMITER_KEY` for what has no string key.
+   * Removes a peer from the group and returns whether it was a member. Its bucket stays. O(1): the last member moves to
+   * its index.
+   * @throws `ERR_LIMITER_KEY` for a peer without a string key.
    */
   delete(peer: string | Keyed): boolean {
     const key = keyOf(peer);
     const id = this.#ids.find(key);
-    const place = this.#places.get(id);
-    if (place === undefined) return false;
-    this.#core.removeMember(this.#handle, place);
+    const index = this.#indexes.get(id);
+    if (index === undefined) return false;
+    this.#core.removeMember(this.#handle, index);
     const last = this.#keys.pop() as string;
-    this.#places.delete(id);
+    this.#indexes.delete(id);
     if (last !== key) {
-      this.#keys[place] = last;
-      this.#places.set(this.#ids.find(last), place);
+      this.#keys[index] = last;
+      this.#indexes.set(this.#ids.find(last), index);
     }
     return true;
   }
 
-  /** The members' keys, in the order of the verdicts: as they were added, until one is deleted. */
+  /** Returns the members' keys in the order of the verdicts: the order of `add`, until `delete` moves a member. */
   keys(): Iterable<string> {
     return this.#keys.values();
   }
 
   /**
-   * Checks every member at one instant for `cost` (default 1) and writes a byte for each in the
-   * order of `keys()`: 0 allow, 1 delay, 2 disconnect. Returns `verdicts`, or a new array where
-   * none is given; bytes past the last member stay as they are. O(members).
-   * @throws `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`, and `ERR_LIMITER_OPTION` for too short an array:
-   * then nothing was checked. `ERR_LIMITER_MEMORY` where a new peer finds no memory.
+   * Checks every member at one instant for `cost` tokens (default 1; any finite number of at least 0) and writes one
+   * byte per member in the order of `keys()`: 0 allow, 1 delay, 2 disconnect. Returns `verdicts`, by default a new
+   * array; bytes after the last member keep their values. O(members).
+   * @throws `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`, or `ERR_LIMITER_OPTION` for an array that is too short, and then
+   * checks nothing; `ERR_LIMITER_MEMORY` if there is no memory for a new peer.
    */
   check(cost = 1, verdicts?: Uint8Array): Uint8Array {
     requireCost(cost);
-    // The clock first: it is the caller's code, and may change members and array.
+    // The clock comes first: it is the caller's code, and may change the members and the array.
     const now = this.#now();
     const bytes = verdicts === undefined ? new Uint8Array(this.size) : verdicts;
     if (!isBytes(bytes) || bytes.length < this.size) {
-      const message = `verdicts must be a Uint8Array of at least ${this.size} bytes`;
+      const given = isBytes(bytes) ? `${bytes.length} bytes` : show(bytes);
+      const message = `verdicts must be a Uint8Array of at least ${this.size} bytes, got ${given}`;
       throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
     }
     this.#core.checkGroup(this.#handle, this.#keys, bytes, cost, now);
     return bytes;
   }
 
-  #remember(id: string, place: number): void {
+  #setIndex(id: string, index: number): void {
     try {
-      this.#places.set(id, place);
+      this.#indexes.set(id, index);
     } catch (cause) {
-      throw limiterError(Error, 'ERR_LIMITER_MEMORY', 'no memory for one more member', cause);
+      throw limiterError(Error, 'ERR_LIMITER_MEMORY', 'no memory for another member', cause);
     }
   }
 }
@@ -122,11 +137,11 @@ function isBytes(value: unknown): value is Uint8Array {
   return ArrayBuffer.isView(value) && value instanceof Uint8Array;
 }
 
-/** A string can be walked through as well, also one that is an object, and its letters are nobody's keys. */
+/** Strings and String objects are iterable too, but their characters are no keys: false. */
 function isIterable(value: unknown): value is Iterable<string | Keyed> {
   if (typeof value !== 'object' || value === null || isRevoked(value)) return false;
-  const isText = kindOf(value) === 'String';
-  return !isText && typeof (value as Partial<Iterable<unknown>>)[Symbol.iterator] === 'function';
+  const isString = kindOf(value) === 'String';
+  return !isString && typeof (value as Partial<Iterable<unknown>>)[Symbol.iterator] === 'function';
 }
 
 function keyOf(peer: string | Keyed): string {

@@ -1,7 +1,8 @@
-// What the three facades share: the options of every limiter, keys, time and ban events.
+// Limiter: the base of the three public limiters. It owns the engine's core, reads the clock, validates keys, and
+// reports bans.
 
 import { safely } from '../common/callbacks.js';
-import { type Clock, readOptionalClock } from '../common/clock.js';
+import { type Clock, readClock } from '../common/clock.js';
 import { refused } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { type CommonOptions, cleanupBudget, requireAge, requireKey } from '../common/options.js';
@@ -16,7 +17,7 @@ import type {
 import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from '../engine/engine.js';
 import { selectEngine } from '../engine/select.js';
 import { BackgroundCleanup } from './background-cleanup.js';
-import { bansAreWatched, publishBan } from './ban-channel.js';
+import { hasBanSubscribers, publishBan } from './ban-channel.js';
 import {
   joinSteps,
   type ReadSnapshot,
@@ -25,15 +26,16 @@ import {
   writeSnapshot,
 } from './snapshot.js';
 
-/** Peers of a slice of a snapshot: about a millisecond's work. */
+/** Peers per slice of a snapshot. A slice takes about a millisecond. */
 const SLICE_PEERS = 1000;
 
+/** Limiter has the methods that all limiters share. */
 export abstract class Limiter {
-  /** The engine that keeps this limiter's peers. */
+  /** The engine that stores the peers of this limiter. */
   readonly engine: EngineName;
-  /** Most peers kept at once. */
+  /** The maximum number of peers stored. */
   readonly maxPeers: number;
-  /** Each limiter names its own. @internal */
+  /** Subclasses declare the type of their own core. @internal */
   readonly core: LimiterCore;
   readonly #clock: Clock | undefined;
   readonly #onBan: ((ban: Ban) => void) | undefined;
@@ -41,12 +43,12 @@ export abstract class Limiter {
   readonly #name: LimiterName;
   readonly #banDuration: number;
   /**
-   * Told of every refusal that counts a violation, and for how many seconds a ban begins with it (0: none
-   * does); and of every ban by hand. One room may listen, that of shared bans. @internal
+   * Called after every refusal that counts a violation, with the length in seconds of the ban that begins with it (0:
+   * no ban begins), and after every call of `ban`. There is one listener at most: shared bans. @internal
    */
   onRefusal: ((key: string, banSeconds: number) => void) | undefined;
 
-  /** @internal `banDuration`: 0 where nobody is banned. */
+  /** `banDuration` is 0 for a limiter without bans. @internal */
   protected constructor(
     name: LimiterName,
     options: CommonOptions,
@@ -65,7 +67,7 @@ export abstract class Limiter {
   }
 
   /**
-   * Violations counted for a peer, at most 2^53 - 1; 0 for an unknown one. O(1).
+   * Returns the violations of a peer, at most 2^53 - 1; 0 for an unknown peer. O(1).
    * @throws `ERR_LIMITER_KEY` unless the key is a string.
    */
   getViolationCount(peerKey: string): number {
@@ -74,7 +76,7 @@ export abstract class Limiter {
   }
 
   /**
-   * Forgets a peer, with its violations and its ban; unknown keys are no error. O(1).
+   * Removes a peer, including its violations and its ban. An unknown key is no error. O(1).
    * @throws `ERR_LIMITER_KEY` unless the key is a string.
    */
   removePeer(peerKey: string): void {
@@ -83,16 +85,16 @@ export abstract class Limiter {
   }
 
   /**
-   * What all limiters tell alike: counts and the worst offenders, but no bans, so it costs the same
-   * however many there are. Reads state, changes none. O(1); O(offenders) if more than fifty of the worst
-   * were forgotten since the last time.
+   * Returns the statistics that all limiters share: counts and the peers with the most violations, but no bans. Changes
+   * nothing. O(1); O(offenders) if more than fifty of the offenders with the most violations were removed since the
+   * last call.
    */
   getOverview(): LimiterOverview {
     const { tracked, ...counts } = this.core.statistics();
     return { trackedPeers: tracked, ...counts };
   }
 
-  /** Forgets every peer. */
+  /** Removes every peer, including violations and bans. */
   clear(): void {
     this.core.clear();
   }
@@ -105,6 +107,10 @@ export abstract class Limiter {
    * thousand peers or more.
    * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
    * @example
+   * import { RateLimiter } from 'relay-limiter';
+   *
+   * const limiter = new RateLimiter();
+   * limiter.check('alice', 50);
    * const saved = JSON.stringify(limiter.snapshot());
    */
   snapshot(): LimiterSnapshot {
@@ -116,14 +122,20 @@ export abstract class Limiter {
   }
 
   /**
-   * Returns the same in slices of about a thousand peers, each a snapshot by itself; to restore them in their order
-   * is to restore all. A slice takes about a millisecond. The limiter may be used between two slices: each peer is
-   * saved as of its own slice, and a peer that comes or goes meanwhile may be missing. A slice may be empty.
+   * Returns a snapshot in slices of about a thousand peers. Each slice is a snapshot by itself; restoring all slices in
+   * their order restores all peers. A slice takes about a millisecond, and may be empty. The limiter may be used
+   * between two slices: each peer is saved as of its own slice, and a peer that is added or removed in the meantime may
+   * be missing.
    * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
    * @example
+   * import { setImmediate } from 'node:timers/promises';
+   * import { RateLimiter } from 'relay-limiter';
+   *
+   * const limiter = new RateLimiter();
+   * const lines: string[] = [];
    * for (const slice of limiter.snapshotSlices()) {
-   *   file.write(`${JSON.stringify(slice)}\n`);
-   *   await setImmediate();
+   *   lines.push(JSON.stringify(slice));
+   *   await setImmediate(); // pending events run between two slices
    * }
    */
   *snapshotSlices(): Generator<LimiterSnapshot, void, undefined> {
@@ -133,20 +145,24 @@ export abstract class Limiter {
   }
 
   /**
-   * Restores the peers of a snapshot, of either engine and any machine, and returns how many. Snapshots of the first
-   * format, without buckets and digests, are read as well. `onBan` is not called.
+   * Restores the peers of a snapshot and returns how many it restored. The snapshot may be of either engine, of any
+   * machine, and of format 1 (without buckets and digests). `onBan` is not called.
    *
-   * Offenders are merged into what is there: a known peer's violations become the larger of both, a ban is never
-   * shortened, and of two buckets the emptier one stays. No ban lasts longer than this limiter's `banDuration`; one
-   * with 0 seconds left is over, and its peer is not restored. If space runs out, banned peers are restored first,
-   * then peers by violations (most first), then by idle time (shortest first).
+   * Offenders are merged with the peers in the limiter: a known peer gets the larger number of violations, the ban that
+   * ends later, and the emptier bucket. No ban lasts longer than this limiter's `banDuration`. A ban with 0 seconds left
+   * has expired, and its peer is not restored. If the limiter becomes full, banned peers are restored first, then peers
+   * by violations (most first), then by idle time (shortest first).
    *
-   * Peers under digests wait beside the table, at most `maxPeers` of them and from at most sixteen limiters, and
-   * count as peers when they come back. A peer that was checked before its digest is restored keeps its current
+   * Peers listed by digest are stored outside the table, at most `maxPeers` of them and from at most sixteen limiters,
+   * and count as peers from their next check on. A peer that is checked before its digest is restored keeps its current
    * state: restore a limiter before you use it.
-   * @throws `ERR_LIMITER_SNAPSHOT` for what cannot be read whole, `ERR_LIMITER_CLOCK`: then nothing has changed.
-   * `ERR_LIMITER_MEMORY` where a peer finds no memory.
+   * @throws `ERR_LIMITER_SNAPSHOT` for an invalid snapshot or `ERR_LIMITER_CLOCK`, and then changes nothing;
+   * `ERR_LIMITER_MEMORY` if there is no memory for a peer.
    * @example
+   * import { RateLimiter } from 'relay-limiter';
+   *
+   * const saved = JSON.stringify(new RateLimiter().snapshot());
+   * const limiter = new RateLimiter();
    * limiter.restore(JSON.parse(saved));
    */
   restore(snapshot: unknown): number {
@@ -154,13 +170,19 @@ export abstract class Limiter {
   }
 
   /**
-   * Restores slices in steps of one slice each, between which the limiter may be used. First all slices are read, and
-   * then all are restored; each step yields how many peers were restored so far. Pass the slices of one
-   * `snapshotSlices()` call, in their order; do not mix limiters.
-   * @throws as `restore` does. What cannot be read is reported before anything has changed.
+   * Restores the slices of a snapshot in steps of one slice each. The limiter may be used between two steps. First all
+   * slices are read, then all are restored; each step yields the number of peers restored so far. Pass the slices of
+   * one `snapshotSlices` call, in their order; do not mix limiters.
+   * @throws the errors of `restore`. An invalid slice is reported before anything has changed.
    * @example
+   * import { setImmediate } from 'node:timers/promises';
+   * import { RateLimiter } from 'relay-limiter';
+   *
+   * const slices = [...new RateLimiter().snapshotSlices()];
+   * const limiter = new RateLimiter();
    * let restored = 0;
    * for (restored of limiter.restoreSlices(slices)) await setImmediate();
+   * console.log(`${restored} peers restored`);
    */
   *restoreSlices(slices: Iterable<unknown>): Generator<number, void, undefined> {
     if (!isIterable(slices)) {
@@ -183,19 +205,23 @@ export abstract class Limiter {
     const known = this.core.statistics().peers;
     const fits = known + peers.keys.length <= this.maxPeers;
     if (digests[0] !== undefined) this.core.adopt(digests[0].secret);
-    // First: no digest takes the memory of an offender.
+    // Offenders come first, so that digests cannot use up their memory.
     let restored = this.core.restore(fits ? peers : worstFirst(peers), now);
     for (const columns of digests) restored += this.core.restoreDigests(columns, now);
     return restored;
   }
 
   /**
-   * Whether the last cleanup with a budget, in the background or by a call, stopped before its end. Another call
-   * with a budget goes on from there; one without begins and ends a pass of its own. O(1).
+   * Whether the last cleanup with a budget stopped before its end, in the background or by a call. The next call with a
+   * budget continues from there. A call without a budget does a whole pass of its own. O(1).
    * @example
+   * import { setTimeout } from 'node:timers/promises';
+   * import { RateLimiter } from 'relay-limiter';
+   *
+   * const limiter = new RateLimiter();
    * limiter.cleanupOldPeers(3600, { budgetMs: 1 });
    * while (limiter.isCleaning) {
-   *   await setTimeout(10); // of node:timers/promises
+   *   await setTimeout(10); // milliseconds
    *   limiter.cleanupOldPeers(3600, { budgetMs: 1 });
    * }
    */
@@ -204,16 +230,17 @@ export abstract class Limiter {
   }
 
   /**
-   * Ends the cleanup in the background, where the option `cleanup` has begun one. The limiter goes on
-   * answering. Closing twice is fine.
+   * Stops the background cleanup that the option `cleanup` started. The limiter can still be used. A second call does
+   * nothing.
    */
   close(): void {
     this.#background?.stop();
   }
 
-  /** One read of the caller's clock; undefined where the engine reads its own. @internal */
+  /** Reads the option `clock`; undefined without one: the engine then reads its own clock. @internal */
   now(): number | undefined {
-    return readOptionalClock(this.#clock);
+    const clock = this.#clock;
+    return clock === undefined ? undefined : readClock(clock);
   }
 
   /** @internal */
@@ -223,7 +250,7 @@ export abstract class Limiter {
     return this.core.cleanup(age, budget, this.now());
   }
 
-  /** Whether a check that can ban allows; tells of the ban if one begins with it. @internal */
+  /** Whether a check that can ban allows. Reports the refusal, and a ban that begins with it. @internal */
   allows(key: string, refusal: Refusal | undefined): boolean {
     if (refusal === undefined) return true;
     const banBegins = refusal === BAN_BEGINS;
@@ -232,12 +259,15 @@ export abstract class Limiter {
     return false;
   }
 
-  /** What the listener throws must not look like a failed call. @internal */
+  /**
+   * Reports a ban to the channel and to `onBan`. An exception of `onBan` must not look like a failed check: the check
+   * is counted. @internal
+   */
   protected announceBan(key: string, banDuration: number): void {
-    const watched = bansAreWatched();
-    if (this.#onBan === undefined && !watched) return;
+    const isObserved = hasBanSubscribers();
+    if (this.#onBan === undefined && !isObserved) return;
     const ban = { key, violations: this.core.violations(key), banDuration };
-    if (watched) publishBan({ limiter: this, ...ban });
+    if (isObserved) publishBan({ limiter: this, ...ban });
     safely(() => this.#onBan?.(ban));
   }
 }

@@ -1,4 +1,4 @@
-// Snapshots of limiters: what is one, and says so when it is not. Knows no engine.
+// Reads and writes snapshots of limiters. A snapshot is validated whole before anything of it is restored.
 
 import { limiterError, refusedNumber, show } from '../common/errors.js';
 import { isArray, isRecord } from '../common/kinds.js';
@@ -13,7 +13,7 @@ import { type DigestColumns, OFFENDER_NUMBERS, type OffenderColumns } from '../e
 import type { SnapshotStep } from '../engine/engine.js';
 import { KeySet } from '../tables/key-map.js';
 
-/** The format that is written. The first one had no buckets and no digests; it is read as well. */
+/** The format that is written. Format 1, without buckets and digests, can be read too. */
 const FORMAT = 2;
 const FIELDS = { 1: ['format', 'limiter', 'peers'], 2: ['format', 'limiter', 'peers', 'digests'] };
 const PEER_FIELDS = {
@@ -22,13 +22,13 @@ const PEER_FIELDS = {
 };
 type Format = keyof typeof FIELDS;
 
-/** What a limiter can take of a snapshot. */
+/** A snapshot in the form that an engine restores. */
 export interface ReadSnapshot {
   readonly peers: OffenderColumns;
   readonly digests: DigestColumns[];
 }
 
-/** A step of an engine as a snapshot by itself. */
+/** Returns a step of an engine as a snapshot by itself. */
 export function writeSnapshot(
   limiter: LimiterName,
   { peers, digests }: SnapshotStep,
@@ -36,7 +36,7 @@ export function writeSnapshot(
   return { format: FORMAT, limiter, peers, digests: [writeDigests(digests)] };
 }
 
-/** One snapshot of all that the steps of an engine hold. */
+/** Joins all steps of an engine into one snapshot. */
 export function joinSteps(limiter: LimiterName, steps: Iterable<SnapshotStep>): LimiterSnapshot {
   const peers: SnapshotPeer[] = [];
   const bySecret = new Map<string, SnapshotDigests>();
@@ -48,20 +48,20 @@ export function joinSteps(limiter: LimiterName, steps: Iterable<SnapshotStep>): 
     else for (const peer of found) known.peers.push(peer);
   }
   const groups = [...bySecret.values()];
-  // A secret is worth telling only with what it was used for.
+  // A secret without digests is of no use.
   const isEmpty = groups.every((group) => group.peers.length === 0);
   return { format: FORMAT, limiter, peers, digests: isEmpty ? [] : groups };
 }
 
 /**
- * What a limiter of this name can take of a snapshot: bans are at most `banDuration` seconds, 0 where it
- * bans nobody, and peers whose ban is over are left out.
- * @throws `ERR_LIMITER_SNAPSHOT` naming the first thing that is wrong.
+ * Reads a snapshot for a limiter of the given name. Bans become at most `banDuration` seconds long (0 for a limiter
+ * without bans), and peers with an expired ban are left out.
+ * @throws `ERR_LIMITER_SNAPSHOT` for the first invalid value, with its path.
  */
 export function readSnapshot(given: unknown, name: LimiterName, banDuration: number): ReadSnapshot {
   const format = formatOf(given);
   const { limiter, peers, digests } = fields(given, () => 'a snapshot', FIELDS[format]);
-  if (limiter !== name) throw wrong('limiter', limiter, show(name));
+  if (limiter !== name) throw invalid('limiter', limiter, show(name));
   return {
     peers: readPeers(peers, format, name, banDuration),
     digests: format === 1 ? [] : readDigests(digests),
@@ -69,9 +69,9 @@ export function readSnapshot(given: unknown, name: LimiterName, banDuration: num
 }
 
 function formatOf(given: unknown): Format {
-  if (!isRecord(given)) throw wrong('a snapshot', given, 'an object');
+  if (!isRecord(given)) throw invalid('a snapshot', given, 'an object');
   const { format } = given;
-  if (format !== 1 && format !== FORMAT) throw wrong('format', format, `1 or ${FORMAT}`);
+  if (format !== 1 && format !== FORMAT) throw invalid('format', format, `1 or ${FORMAT}`);
   return format;
 }
 
@@ -81,25 +81,25 @@ function readPeers(
   name: LimiterName,
   banDuration: number,
 ): OffenderColumns {
-  if (!isArray(peers)) throw wrong('peers', peers, 'an array');
-  requireFitting(peers, 'peers');
+  if (!isArray(peers)) throw invalid('peers', peers, 'an array');
+  requireArraySize(peers, 'peers');
   const known = new KeySet();
   const keys: string[] = [];
   const numbers = new Float64Array(peers.length * OFFENDER_NUMBERS);
-  // By index: an array with holes has peers that are undefined.
+  // By index, as iteration methods skip the holes of a sparse array: a hole is an invalid peer.
   for (let i = 0; i < peers.length; i += 1) {
     const key = readPeer(peers[i], i, format, name, banDuration, numbers, keys.length);
     known.add(key);
-    if (known.size === i) throw wrong(`peers[${i}].key`, key, 'a key that no other peer has');
-    // One whose ban is over is left out: the next takes its place.
+    if (known.size === i) throw invalid(`peers[${i}].key`, key, 'a key that no other peer has');
+    // A peer with an expired ban is left out: the next peer overwrites its numbers.
     if (numbers[keys.length * OFFENDER_NUMBERS + 1] !== 0) keys.push(key);
   }
   return { keys, numbers: numbers.subarray(0, keys.length * OFFENDER_NUMBERS) };
 }
 
 /**
- * The banned, then those with the most violations, then those who were idle the shortest: as an
- * eviction ranks them, so that none of them takes the place of one that came before it.
+ * Sorts offenders: banned peers first, then by violations (most first), then by idle time (shortest first). Eviction
+ * ranks peers in the same order, so no restored peer evicts a peer that was restored before it.
  */
 export function worstFirst({ keys, numbers }: OffenderColumns): OffenderColumns {
   const at = (i: number, n: number) => numbers[i * OFFENDER_NUMBERS + n] as number;
@@ -117,8 +117,8 @@ export function worstFirst({ keys, numbers }: OffenderColumns): OffenderColumns 
 }
 
 /**
- * The key of a peer, whose numbers become those at `place`: its ban at most `banDuration` seconds. What it is
- * called in an error is only put together for one.
+ * Returns the key of a peer and writes its numbers to row `row`, with a ban of at most `banDuration` seconds. The path
+ * for an error message is built only if there is an error.
  */
 function readPeer(
   given: unknown,
@@ -127,23 +127,23 @@ function readPeer(
   name: LimiterName,
   banDuration: number,
   numbers: Float64Array,
-  place: number,
+  row: number,
 ): string {
   const peer = fields(given, () => `peers[${i}]`, PEER_FIELDS[format]);
   const { key, violations, banSecondsLeft, idleSeconds, bucket } = peer;
-  const bad = (field: string, accepted: string) =>
-    wrong(`peers[${i}].${field}`, peer[field], accepted);
-  if (typeof key !== 'string') throw bad('key', 'a string');
-  if (!isCount(violations)) throw bad('violations', 'a whole number from 0 to 2^53 - 1');
-  if (!isSecondsOrNull(banSecondsLeft)) throw bad('banSecondsLeft', SECONDS_OR_NULL);
-  if (!isSecondsOrNull(idleSeconds)) throw bad('idleSeconds', SECONDS_OR_NULL);
+  const invalidField = (field: string, accepted: string) =>
+    invalid(`peers[${i}].${field}`, peer[field], accepted);
+  if (typeof key !== 'string') throw invalidField('key', 'a string');
+  if (!isCount(violations)) throw invalidField('violations', 'a whole number from 0 to 2^53 - 1');
+  if (!isSecondsOrNull(banSecondsLeft)) throw invalidField('banSecondsLeft', SECONDS_OR_NULL);
+  if (!isSecondsOrNull(idleSeconds)) throw invalidField('idleSeconds', SECONDS_OR_NULL);
   if (banSecondsLeft !== null && name === 'RateLimiter') {
-    throw bad('banSecondsLeft', 'null: a RateLimiter bans nobody');
+    throw invalidField('banSecondsLeft', 'null, as a RateLimiter has no bans');
   }
   if (violations === 0 && banSecondsLeft === null) {
-    throw bad('violations', 'at least 1 where there is no ban');
+    throw invalidField('violations', 'at least 1 without a ban');
   }
-  const at = place * OFFENDER_NUMBERS;
+  const at = row * OFFENDER_NUMBERS;
   numbers[at] = violations;
   numbers[at + 1] = banSecondsLeft === null ? Number.NaN : Math.min(banSecondsLeft, banDuration);
   numbers[at + 2] = idleSeconds ?? Infinity;
@@ -174,21 +174,21 @@ function writeDigests({ secret, digests, numbers }: DigestColumns): SnapshotDige
 }
 
 function readDigests(given: unknown): DigestColumns[] {
-  if (!isArray(given)) throw wrong('digests', given, 'an array');
-  // By index, as above.
+  if (!isArray(given)) throw invalid('digests', given, 'an array');
+  // By index, as in `readPeers`.
   return Array.from({ length: given.length }, (_, i) => readGroup(given[i], `digests[${i}]`));
 }
 
 function readGroup(given: unknown, path: string): DigestColumns {
   const { secret, peers } = fields(given, () => path, ['secret', 'peers']);
-  if (!isArray(peers)) throw wrong(`${path}.peers`, peers, 'an array');
-  requireFitting(peers, `${path}.peers`);
+  if (!isArray(peers)) throw invalid(`${path}.peers`, peers, 'an array');
+  requireArraySize(peers, `${path}.peers`);
   const columns = {
     secret: new Uint32Array(4),
     digests: new Uint32Array(peers.length * 4),
     numbers: new Float64Array(peers.length * 3),
   };
-  if (!readHex(secret, columns.secret, 0)) throw wrong(`${path}.secret`, secret, HEX_DIGITS);
+  if (!readHex(secret, columns.secret, 0)) throw invalid(`${path}.secret`, secret, HEX_DIGITS);
   for (let i = 0; i < peers.length; i += 1) {
     readDigest(peers[i], () => `${path}.peers[${i}]`, columns, i);
   }
@@ -202,21 +202,21 @@ function readDigest(
   i: number,
 ): void {
   if (!isArray(given) || given.length !== 4) {
-    throw wrong(path(), given, 'an array of a digest and three numbers or null');
+    throw invalid(path(), given, 'an array of a digest and three numbers or null');
   }
   const [digest, idle, tokens, bucketIdle] = given;
   if (!readHex(digest, digests, i * 4) || isZero(digests, i * 4)) {
-    throw wrong(`${path()}[0]`, digest, `${HEX_DIGITS}, not all 0`);
+    throw invalid(`${path()}[0]`, digest, `${HEX_DIGITS}, not all 0`);
   }
   if ((tokens === null) !== (bucketIdle === null)) {
-    throw wrong(`${path()}[3]`, bucketIdle, 'null where there are no tokens, and only there');
+    throw invalid(`${path()}[3]`, bucketIdle, 'null if the tokens are null, and only then');
   }
   if (idle === null && tokens === null) {
-    throw wrong(path(), given, 'a digest with an idle time, a bucket, or both');
+    throw invalid(path(), given, 'a digest with an idle time, a bucket, or both');
   }
   for (let n = 0; n < 3; n += 1) {
     const value: unknown = given[n + 1];
-    if (!isSecondsOrNull(value)) throw wrong(`${path()}[${n + 1}]`, value, SECONDS_OR_NULL);
+    if (!isSecondsOrNull(value)) throw invalid(`${path()}[${n + 1}]`, value, SECONDS_OR_NULL);
     numbers[i * 3 + n] = value ?? Number.NaN;
   }
 }
@@ -225,7 +225,7 @@ function isZero(words: Uint32Array, at: number): boolean {
   return words[at] === 0 && words[at + 1] === 0 && words[at + 2] === 0 && words[at + 3] === 0;
 }
 
-/** Four words as 32 hexadecimal digits. Seven times as fast as toString and padStart. */
+/** Returns four words as 32 hexadecimal digits. Seven times as fast as toString and padStart. */
 function hexOf(words: Uint32Array, at: number): string {
   for (let i = 0; i < 32; i += 1) {
     const digit = ((words[at + (i >> 3)] as number) >>> (28 - 4 * (i & 7))) & 15;
@@ -239,15 +239,18 @@ const ZERO = '0'.charCodeAt(0);
 const A = 'a'.charCodeAt(0);
 const HEX_DIGITS = '32 hexadecimal digits in lower case';
 
-/** Far more than a limiter can keep, and few enough for an array of numbers. */
-const MOST_PEERS = 2 ** 26;
+/** The most peers in a snapshot: far more than a limiter can store, and few enough for a typed array of numbers. */
+const MAX_PEERS = 2 ** 26;
 
-function requireFitting({ length }: readonly unknown[], path: string): void {
-  if (length <= MOST_PEERS) return;
-  throw wrong(`${path}.length`, length, `at most ${MOST_PEERS}`);
+function requireArraySize({ length }: readonly unknown[], path: string): void {
+  if (length <= MAX_PEERS) return;
+  throw invalid(`${path}.length`, length, `at most ${MAX_PEERS}`);
 }
 
-/** False if it is none. Twice as fast as a pattern and parseInt. */
+/**
+ * Reads 32 hexadecimal digits into four words; false for any other value. Twice as fast as a regular expression and
+ * parseInt.
+ */
 function readHex(given: unknown, words: Uint32Array, at: number): boolean {
   if (typeof given !== 'string' || given.length !== 32) return false;
   for (let i = 0; i < 32; i += 1) {
@@ -258,7 +261,7 @@ function readHex(given: unknown, words: Uint32Array, at: number): boolean {
   return true;
 }
 
-/** -1 if it is none. */
+/** Returns the value of a hexadecimal digit; -1 for any other code. */
 function digitOf(code: number): number {
   if (code >= ZERO && code < ZERO + 10) return code - ZERO;
   return code >= A && code < A + 6 ? code - A + 10 : -1;
@@ -266,7 +269,7 @@ function digitOf(code: number): number {
 
 function requireNumber(given: unknown, path: string): number {
   if (typeof given === 'number' && given >= 0 && given < Infinity) return given;
-  throw wrong(path, given, 'a finite number of at least 0');
+  throw invalid(path, given, 'a finite number of at least 0');
 }
 
 const SECONDS_OR_NULL = 'null or a finite number of at least 0';
@@ -279,13 +282,13 @@ function isCount(given: unknown): given is number {
   return Number.isSafeInteger(given) && (given as number) >= 0;
 }
 
-/** Those of an object that has all of `names` and no others. */
+/** Returns an object that has no fields but `names`. A missing field is undefined, which its reader rejects. */
 function fields(
   given: unknown,
   path: () => string,
   names: readonly string[],
 ): Readonly<Record<string, unknown>> {
-  if (!isRecord(given)) throw wrong(path(), given, 'an object');
+  if (!isRecord(given)) throw invalid(path(), given, 'an object');
   for (const name of Object.keys(given)) {
     if (names.includes(name)) continue;
     const message = `${path()} must have ${names.join(', ')} and nothing else, got ${show(name)}`;
@@ -294,6 +297,6 @@ function fields(
   return given;
 }
 
-function wrong(path: string, given: unknown, accepted: string): Error {
+function invalid(path: string, given: unknown, accepted: string): Error {
   return refusedNumber('ERR_LIMITER_SNAPSHOT', path, given, accepted);
 }

@@ -1,27 +1,38 @@
-// TokenBucket: one bucket on its own, for those who keep their peers themselves.
+// TokenBucket: a single bucket, for programs that manage their peers themselves.
 
 import { type Clock, monotonicSeconds, readClock } from '../common/clock.js';
 import { callback, positive, readOptions, requireCost } from '../common/options.js';
 import { delaySeconds, refill } from '../tables/arithmetic.js';
 
+/** The options of a `TokenBucket`. */
 export interface TokenBucketOptions {
-  /** Monotonic seconds, read once a call. Default: the process's monotonic clock. */
+  /** Returns monotonic seconds; read at most once per call. Default: the monotonic clock of the process. */
   clock?: (() => number) | undefined;
 }
 
-/** A token bucket (reference: JoinMarket-NG, `jmcore.rate_limiter.TokenBucket`). It starts full. */
+/**
+ * TokenBucket is a single token bucket. It starts full. Use it if the program manages its peers itself, or has only
+ * one. Reference: JoinMarket-NG, `jmcore.rate_limiter.TokenBucket`.
+ * @example
+ * import { TokenBucket } from 'relay-limiter';
+ *
+ * const bucket = new TokenBucket(20, 5); // 20 tokens at most, 5 tokens per second
+ * if (bucket.consume(3)) console.log('process the message');
+ * else console.log(`one token in ${bucket.getDelaySeconds()} seconds`);
+ */
 export class TokenBucket {
-  /** Most tokens it holds. */
+  /** The most tokens that the bucket holds. */
   readonly capacity: number;
-  /** Tokens a second that come back. */
+  /** Tokens per second that refill the bucket. */
   readonly refillRate: number;
   readonly #clock: Clock;
   #tokens: number;
   #lastRefill: number;
 
   /**
-   * `capacity` tokens at most, `refillRate` tokens a second; both finite and greater than 0.
-   * @throws `ERR_LIMITER_OPTION` for anything else.
+   * Creates a full bucket of `capacity` tokens that gets `refillRate` tokens per second; both are finite numbers greater
+   * than 0.
+   * @throws `ERR_LIMITER_OPTION` for an invalid argument, `ERR_LIMITER_CLOCK` unless `clock` returns a finite number.
    */
   constructor(capacity: number, refillRate: number, options?: TokenBucketOptions) {
     const given = readOptions('TokenBucket', options, ['clock']);
@@ -32,20 +43,20 @@ export class TokenBucket {
     this.#lastRefill = readClock(this.#clock);
   }
 
-  /** Tokens as of the last `consume` or `reset`. */
+  /** The tokens in the bucket as of the last `consume` or `reset`. */
   get tokens(): number {
     return this.#tokens;
   }
 
-  /** Clock value of the last `consume` or `reset`, in seconds. */
+  /** The time of the last `consume` or `reset`, in seconds of the clock. */
   get lastRefill(): number {
     return this.#lastRefill;
   }
 
   /**
-   * Refills, then takes `tokens` (default 1; any finite number of at least 0) if they are there.
-   * A refusal takes nothing. More than the capacity is never there.
-   * @throws `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK` for bad input, which changes nothing.
+   * Refills the bucket, then takes `tokens` (default 1; any finite number of at least 0) if it holds as many. Returns
+   * whether it took them. A refusal takes nothing; more than `capacity` tokens are always refused. O(1).
+   * @throws `ERR_LIMITER_COST` or `ERR_LIMITER_CLOCK` for invalid input, and then changes nothing.
    */
   consume(tokens = 1): boolean {
     requireCost(tokens);
@@ -58,14 +69,14 @@ export class TokenBucket {
   }
 
   /**
-   * Seconds until one token is there, as of the last `consume` or `reset`: reads no clock. Infinity
-   * where the capacity is below one.
+   * Returns the seconds until the bucket holds one token, as of the last `consume` or `reset`: it reads no clock.
+   * Infinity if the capacity is below one token.
    */
   getDelaySeconds(): number {
     return delaySeconds(this.#tokens, 1, this.refillRate, this.capacity);
   }
 
-  /** Fills it up. @throws `ERR_LIMITER_CLOCK`, changing nothing. */
+  /** Fills the bucket. @throws `ERR_LIMITER_CLOCK`, and then changes nothing. */
   reset(): void {
     this.#lastRefill = readClock(this.#clock);
     this.#tokens = this.capacity;
