@@ -1,7 +1,7 @@
 // What the page does: lifts a ban, bans by hand, looks a peer up. A POST of JSON for each.
 
 import type { IncomingMessage } from 'node:http';
-import { ifKnown, type WatchedLimiter } from '../limiters/stats.js';
+import { ifKnown, type ObservableLimiter } from '../limiters/stats.js';
 import { type Body, type BodyStatus, readBody } from './body.js';
 import type { Feed } from './feed.js';
 import type { Found, FoundPeer } from './messages.js';
@@ -80,7 +80,7 @@ export class Actions {
 
   /** The limiter and the key that a request names, as far as there are any. */
   #peer({ limiter, key, hash }: PeerBody): {
-    limiter?: WatchedLimiter | undefined;
+    limiter?: ObservableLimiter | undefined;
     key?: string | undefined;
   } {
     const named = this.#settings.limiters.find(([name]) => name === limiter)?.[1];
@@ -102,13 +102,13 @@ function isPeer(body: Body): body is PeerBody {
   return hash === undefined || typeof hash === 'string';
 }
 
-function foundPeer(limiter: number, watched: WatchedLimiter, key: string): FoundPeer {
+function foundPeer(limiter: number, watched: ObservableLimiter, key: string): FoundPeer {
   // First: a ban that is over is lifted here, and its violations may go with it.
   const banned = watched.isBanned?.(key) ?? null;
   return { limiter, violations: watched.getViolationCount(key), banned };
 }
 
 /** Seconds that a ban by hand lasts at most; null where a limiter takes none. */
-export function banDurationOf({ ban, banDuration }: WatchedLimiter): number | null {
+export function banDurationOf({ ban, banDuration }: ObservableLimiter): number | null {
   return ban !== undefined && banDuration !== undefined && banDuration > 0 ? banDuration : null;
 }

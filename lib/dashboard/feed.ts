@@ -3,11 +3,11 @@
 
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import {
-  type Figures,
-  figuresOf,
   ifKnown,
+  type LimiterStats,
+  type ObservableLimiter,
+  statsOf,
   type Verdicts,
-  type WatchedLimiter,
 } from '../limiters/stats.js';
 import { BanEvents } from './ban-events.js';
 import { sentKey } from './keys.js';
@@ -21,7 +21,7 @@ const MOST_BANS = 100;
 const LOOP_RESOLUTION = 20;
 const NO_LISTING: Listing = { at: 0, banned: 0, bans: [], violators: [], began: [] };
 
-type Named = readonly [name: string, limiter: WatchedLimiter];
+type Named = readonly [name: string, limiter: ObservableLimiter];
 
 export class Feed {
   readonly samples: Sample[] = [];
@@ -81,8 +81,8 @@ export class Feed {
     this.#loop.disable();
   }
 
-  #figures(): (Figures | null)[] {
-    return this.#limiters.map(([, limiter]) => ifKnown(() => figuresOf(limiter)));
+  #figures(): (LimiterStats | null)[] {
+    return this.#limiters.map(([, limiter]) => ifKnown(() => statsOf(limiter)));
   }
 
   #list(): Listing {
@@ -133,7 +133,7 @@ class Share {
   }
 }
 
-function limiterSample(figures: Figures, before: Verdicts, seconds: number): LimiterSample {
+function limiterSample(figures: LimiterStats, before: Verdicts, seconds: number): LimiterSample {
   const { verdicts, trackedPeers, banned, memoryBytes } = figures;
   const rate = (verdict: keyof Verdicts) => round((verdicts[verdict] - before[verdict]) / seconds);
   const rates = [rate('allow'), rate('delay'), rate('disconnect')] as const;

@@ -17,7 +17,7 @@ import { type DashboardOptions, readSettings, type Settings } from './options.js
 import { type Route, routeOf } from './route.js';
 import { Viewers } from './viewers.js';
 
-export type { NamedLimiters, WatchedLimiter } from '../limiters/stats.js';
+export type { NamedLimiters, ObservableLimiter as WatchedLimiter } from '../limiters/stats.js';
 export type { DashboardOptions } from './options.js';
 
 /** Seconds between two events at the most, so that the page knows a server that hangs. */

@@ -2,7 +2,7 @@
 
 import { limiterError, refused, refusedNumber } from '../common/errors.js';
 import { positive, readOptions } from '../common/options.js';
-import { type NamedLimiters, namedLimiters, type WatchedLimiter } from '../limiters/stats.js';
+import { type NamedLimiters, namedLimiters, type ObservableLimiter } from '../limiters/stats.js';
 
 export interface DashboardOptions {
   /** The limiters to watch, by the names that the page gives them; one at least. */
@@ -28,7 +28,7 @@ export interface DashboardOptions {
 }
 
 export interface Settings {
-  readonly limiters: readonly (readonly [name: string, limiter: WatchedLimiter])[];
+  readonly limiters: readonly (readonly [name: string, limiter: ObservableLimiter])[];
   readonly token: string | undefined;
   readonly title: string;
   readonly allowLift: boolean;

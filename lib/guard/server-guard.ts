@@ -4,7 +4,7 @@
 import { connectionKey } from '../address/connection-key.js';
 import { attempt } from '../common/callbacks.js';
 import { type CheckResult, RateLimitAction } from '../common/types.js';
-import { isBanned, judge, offend } from '../limiters/verdict.js';
+import { isBanned, checkAny, recordOffence } from '../limiters/verdict.js';
 import type { ClientAddress, ConnectionContext } from './connection-context.js';
 import type { AddressSettings, ConnectionSettings } from './settings.js';
 import type { ConnectionReason, MessageReason } from './verdicts.js';
@@ -61,7 +61,7 @@ class ConnectionLimiter {
     }
     if (this.#count(key) >= maxPerAddress) return TOO_MANY;
     if (limiter === undefined) return undefined;
-    const [action, seconds] = judge(limiter, key);
+    const [action, seconds] = checkAny(limiter, key);
     if (action === RateLimitAction.ALLOW) return undefined;
     // A RateLimiter returns no time with DISCONNECT.
     const isUntimed = action === RateLimitAction.DISCONNECT && 'getDelayForPeer' in limiter;
@@ -150,6 +150,6 @@ export abstract class ServerGuard<Socket extends object> {
 
   #countOffence({ key, isTransient }: ClientAddress): void {
     const offenders = this.#offenders;
-    if (offenders !== undefined && !isTransient) offend(offenders, key);
+    if (offenders !== undefined && !isTransient) recordOffence(offenders, key);
   }
 }

@@ -5,7 +5,7 @@ import { type CheckResult, RateLimitAction } from '../common/types.js';
 import type { DirectConnectionRateLimiter } from '../limiters/direct-connection-rate-limiter.js';
 import type { OrderbookRateLimiter } from '../limiters/orderbook-rate-limiter.js';
 import type { RateLimiter } from '../limiters/rate-limiter.js';
-import { type AnyLimiter, intervalOf, judge } from '../limiters/verdict.js';
+import { type AnyLimiter, checkAny, intervalOf } from '../limiters/verdict.js';
 
 /** What a key has, right after a check of it. Seconds may be fractions, or Infinity. */
 export interface Left {
@@ -31,7 +31,7 @@ export interface Policy {
 
 /** @throws what the limiter's own check throws, which changes nothing. */
 export function check({ limiter }: Policy, key: string, cost: number): CheckResult {
-  return judge(limiter, key, cost);
+  return checkAny(limiter, key, cost);
 }
 
 export function policyOf(limiter: AnyLimiter): Policy {

@@ -1,63 +1,73 @@
-// What limiters tell of themselves, in one shape whatever their class: for rooms that watch them from
-// outside. Knows their public methods alone.
+// Statistics of limiters, in one shape for all three classes, for metrics and the dashboard. Uses only their public
+// methods.
 
 import { refused, show } from '../common/errors.js';
 import { hasMethods, isRecord } from '../common/kinds.js';
 import type { BansInForce, LimiterOverview, LimiterTotals } from '../common/types.js';
 
-/** Totals of all checks so far. */
+/** The verdicts of all checks so far. */
 export type Verdicts = Readonly<LimiterTotals['verdicts']>;
 
-/** Any of the three limiters, or what tells of itself as they do. */
-export interface WatchedLimiter {
+/** ObservableLimiter is any of the three limiters, or an object with these methods. */
+export interface ObservableLimiter {
+  /** Returns the statistics that all limiters share. */
   getOverview(): LimiterOverview;
+  /** Returns the violations of a peer; 0 for an unknown peer. */
   getViolationCount(key: string): number;
+  /** Removes a peer, including its violations and its ban. */
   removePeer(key: string): void;
-  /** Of those that ban, and so are `isBanned`, `ban` and `banDuration`. */
+  /** Returns the number of bans in force, and the `most` bans that end last. Only limiters with bans have this method. */
   getBans?(most?: number): BansInForce;
+  /** Returns whether a ban of the peer is in force. Only limiters with bans have this method. */
   isBanned?(key: string): boolean;
+  /** Bans a peer for `seconds`. Only limiters with bans have this method. */
   ban?(key: string, seconds?: number, violations?: number): boolean;
-  /** Seconds. */
+  /** The length of a ban in seconds. Only limiters with bans have this property. */
   readonly banDuration?: number;
 }
 
-/** Limiters by the names that people are to read. */
-export type NamedLimiters = Readonly<Record<string, WatchedLimiter>>;
+/** Limiters by the names under which they are shown. */
+export type NamedLimiters = Readonly<Record<string, ObservableLimiter>>;
 
-/** What a limiter tells of itself in numbers. */
-export interface Figures extends LimiterOverview {
-  /** Bans in force. */
+/** LimiterStats is the overview of a limiter and the number of its bans. */
+export interface LimiterStats extends LimiterOverview {
+  /** The number of bans in force. */
   readonly banned: number;
 }
 
-/** Costs one pass over the bans, and names none. */
-export function figuresOf(limiter: WatchedLimiter): Figures {
+/** Returns the statistics of a limiter. One pass over its bans, which lists none of them. */
+export function statsOf(limiter: ObservableLimiter): LimiterStats {
   return { ...limiter.getOverview(), banned: limiter.getBans?.(0).count ?? 0 };
 }
 
-/** What `look` finds, or null where it throws: as a limiter's clock may, which is the user's code. */
-export function ifKnown<T>(look: () => T): T | null {
+/** Returns the result of `read`, or null if it throws: a limiter's clock is user code, and may throw. */
+export function ifKnown<T>(read: () => T): T | null {
   try {
-    return look();
+    return read();
   } catch {
     return null;
   }
 }
 
-/** Throws `ERR_LIMITER_OPTION` unless `given` holds limiters by their names, one at least. */
-export function namedLimiters(given: unknown): [name: string, limiter: WatchedLimiter][] {
-  const entries = (isRecord(given) ? Object.entries(given) : []) as [string, WatchedLimiter][];
+/** Reads an option with limiters by name. @throws `ERR_LIMITER_OPTION` unless it has at least one, and only limiters. */
+export function namedLimiters(given: unknown): [name: string, limiter: ObservableLimiter][] {
+  const entries = (isRecord(given) ? Object.entries(given) : []) as [string, ObservableLimiter][];
   if (entries.length === 0) {
-    throw refused('ERR_LIMITER_OPTION', 'limiters', given, 'an object of limiters by their names');
+    throw refused(
+      'ERR_LIMITER_OPTION',
+      'limiters',
+      given,
+      'an object with at least one limiter, by name',
+    );
   }
   for (const [name, limiter] of entries) {
-    if (isWatched(limiter)) continue;
+    if (isObservable(limiter)) continue;
     throw refused('ERR_LIMITER_OPTION', `limiters[${show(name)}]`, limiter, 'a limiter');
   }
   return entries;
 }
 
-function isWatched(value: unknown): boolean {
+function isObservable(value: unknown): boolean {
   if (typeof value !== 'object') return false;
   return hasMethods(value, 'removePeer', 'getOverview', 'getViolationCount');
 }

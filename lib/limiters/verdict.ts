@@ -1,6 +1,5 @@
-// One answer for three limiters: what guards ask, whichever limiter they are given. Decides nothing.
-// A RateLimiter's verdicts pass as they are; the others say true or false, and here that becomes what to
-// do and how long to wait. Knows no sockets and no requests.
+// One kind of verdict for all three limiters: guards and HTTP limits accept any of them. Verdicts of a RateLimiter are
+// returned as they are. The other limiters return true or false, which becomes an action and a delay here.
 
 import { limiterError, refused } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
@@ -9,86 +8,86 @@ import type { DirectConnectionRateLimiter } from './direct-connection-rate-limit
 import type { OrderbookRateLimiter } from './orderbook-rate-limiter.js';
 import type { RateLimiter } from './rate-limiter.js';
 
-/** What a guard takes. */
+/** AnyLimiter is a limiter that a guard accepts. */
 export type AnyLimiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter;
 
-/** Those of them that ban. */
+/** BanningLimiter is a limiter that can ban peers. */
 export type BanningLimiter = OrderbookRateLimiter | DirectConnectionRateLimiter;
 
 const ALLOWED: CheckResult = Object.freeze([RateLimitAction.ALLOW, 0] as const);
 
 /**
- * The verdict on one message or request. `cost` is 1 by default; an OrderbookRateLimiter counts requests,
- * so there 0 means that this is none, and anything else one.
+ * Checks one message or request. `cost` is 1 by default. An OrderbookRateLimiter counts requests: a cost of 0 is no
+ * request, any other cost is one.
  *
- * DELAY comes with seconds after which it will be allowed if nothing else is asked meanwhile, Infinity
- * where it never will: exact for a RateLimiter, at most so long for the others. DISCONNECT comes with the
- * seconds that a ban lasts, 0 where nobody is banned.
- * @throws what the limiter's own check throws, which changes nothing.
+ * DELAY comes with the seconds after which the check is allowed, unless there are other checks in the meantime; Infinity
+ * if it is never allowed. The delay is exact for a RateLimiter, and an upper bound for the other limiters. DISCONNECT
+ * comes with the length of a ban in seconds, 0 without a ban.
+ * @throws the errors of the limiter's own check, which change nothing.
  */
-export function judge(limiter: AnyLimiter, key: string, cost?: number): CheckResult {
+export function checkAny(limiter: AnyLimiter, key: string, cost?: number): CheckResult {
   if ('checkMessage' in limiter) {
-    return limiter.checkMessage(key, cost) ? ALLOWED : refusedMessage(limiter, key, cost);
+    return limiter.checkMessage(key, cost) ? ALLOWED : messageRefusal(limiter, key, cost);
   }
   if ('isBanned' in limiter) {
-    return cost === 0 || limiter.check(key) ? ALLOWED : refusedRequest(limiter, key);
+    return cost === 0 || limiter.check(key) ? ALLOWED : requestRefusal(limiter, key);
   }
   return limiter.check(key, cost);
 }
 
-/** A peer that answers what `judge` would of its key, and is asked faster. Owns nothing. */
+/** Returns a cached handle of a peer. Its check returns what `checkAny` of its key returns, and is faster. */
 export function openPeer(limiter: AnyLimiter, key: string): Peer {
   if ('checkMessage' in limiter) {
     const peer = limiter.open(key);
     const check = (cost?: number) =>
-      peer.checkMessage(cost) ? ALLOWED : refusedMessage(limiter, key, cost);
+      peer.checkMessage(cost) ? ALLOWED : messageRefusal(limiter, key, cost);
     return { key, check };
   }
   if ('isBanned' in limiter) {
     const peer = limiter.open(key);
     const check = (cost?: number) =>
-      cost === 0 || peer.check() ? ALLOWED : refusedRequest(limiter, key);
+      cost === 0 || peer.check() ? ALLOWED : requestRefusal(limiter, key);
     return { key, check };
   }
   return limiter.open(key);
 }
 
-/** Counts an offence; true if its ban is in force now. */
-export function offend(limiter: BanningLimiter, key: string): boolean {
+/** Counts an offence of a peer; returns whether a ban of the peer is in force. */
+export function recordOffence(limiter: BanningLimiter, key: string): boolean {
   if ('checkOrderbook' in limiter) limiter.checkOrderbook(key);
   else limiter.check(key);
   return limiter.isBanned(key);
 }
 
-/** Whether a ban is in force. A RateLimiter bans nobody. */
+/** Whether a ban of the peer is in force. A RateLimiter has no bans. */
 export function isBanned(limiter: AnyLimiter, key: string): boolean {
   return 'isBanned' in limiter && limiter.isBanned(key);
 }
 
-/** @throws `ERR_LIMITER_OPTION` unless it is one of the three limiters. */
+/** @throws `ERR_LIMITER_OPTION` unless `value` is one of the three limiters. */
 export function requireLimiter(value: unknown, name: string): asserts value is AnyLimiter {
-  // By what it can do, not by its class: two copies of this package have two classes of one name.
+  // By its methods, not by its class: two copies of this package have two classes with the same name.
   const canCheck = hasMethods(value, 'check') || hasMethods(value, 'checkMessage');
   if (canCheck && hasMethods(value, 'open', 'removePeer')) return;
-  throw wrongLimiter(
+  throw invalidLimiter(
     value,
     name,
     'a RateLimiter, an OrderbookRateLimiter or a DirectConnectionRateLimiter',
   );
 }
 
-/** @throws `ERR_LIMITER_OPTION` unless it is a limiter that bans. */
+/** @throws `ERR_LIMITER_OPTION` unless `value` is a limiter with bans. */
 export function requireBanning(value: unknown, name: string): asserts value is BanningLimiter {
   if (hasMethods(value, 'removePeer', 'open', 'isBanned')) return;
-  throw wrongLimiter(
+  throw invalidLimiter(
     value,
     name,
     'a limiter that bans: an OrderbookRateLimiter or a DirectConnectionRateLimiter',
   );
 }
 
-/** A SharedRateLimiter looks like a RateLimiter, but answers by promises. */
-function wrongLimiter(value: unknown, name: string, accepted: string): Error {
+/** A SharedRateLimiter has the methods of a RateLimiter, but its checks return promises. */
+function invalidLimiter(value: unknown, name: string, accepted: string): Error {
   if (!hasMethods(value, 'checkAsync')) {
     return refused('ERR_LIMITER_OPTION', name, value, accepted);
   }
@@ -96,23 +95,23 @@ function wrongLimiter(value: unknown, name: string, accepted: string): Error {
   return limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
 }
 
-/** A bucket of messages is refilled at a known rate, so the wait is at most that for the whole cost. */
-function refusedMessage(limiter: DirectConnectionRateLimiter, key: string, cost = 1): CheckResult {
+/** The delay is an upper bound: the time in which an empty message bucket gets `cost` tokens. */
+function messageRefusal(limiter: DirectConnectionRateLimiter, key: string, cost = 1): CheckResult {
   if (limiter.isBanned(key)) return [RateLimitAction.DISCONNECT, limiter.banDuration];
   const fits = cost <= limiter.messageBurst;
   return [RateLimitAction.DELAY, fits ? cost / limiter.messageRatePerSec : Infinity];
 }
 
-/** Waits a whole interval, since the time of the last request that was allowed is not told. */
-function refusedRequest(limiter: OrderbookRateLimiter, key: string): CheckResult {
+/** The delay is an upper bound, one whole interval: the limiter does not expose the time of the last allowed request. */
+function requestRefusal(limiter: OrderbookRateLimiter, key: string): CheckResult {
   if (limiter.isBanned(key)) return [RateLimitAction.DISCONNECT, limiter.banDuration];
   return [RateLimitAction.DELAY, intervalOf(limiter, key)];
 }
 
-/** Seconds from a request of this key that is allowed to the next one, by its backoff level. */
+/** Returns the seconds between two allowed requests of a key, by its backoff level. */
 export function intervalOf(limiter: OrderbookRateLimiter, key: string): number {
-  return limiter.interval * TIMES[limiter.getBackoffLevel(key)];
+  return limiter.interval * BACKOFF_FACTORS[limiter.getBackoffLevel(key)];
 }
 
-/** How much longer the interval is; whoever is about to be banned waits as long as the worst. */
-const TIMES = { NORMAL: 1, MODERATE: 6, SEVERE: 30, BANNED: 30 } as const;
+/** The factors of the interval. A peer at the ban threshold without a ban in force has the factor of SEVERE. */
+const BACKOFF_FACTORS = { NORMAL: 1, MODERATE: 6, SEVERE: 30, BANNED: 30 } as const;

@@ -14,18 +14,18 @@ import type {
 import { refused } from '../common/errors.js';
 import { count, readOptions } from '../common/options.js';
 import {
-  type Figures,
-  figuresOf,
   ifKnown,
+  type LimiterStats,
   type NamedLimiters,
   namedLimiters,
-  type WatchedLimiter,
+  type ObservableLimiter,
+  statsOf,
 } from '../limiters/stats.js';
 import type { Definition, Definitions, Description, Value } from './definitions.js';
 import { sampleChecks } from './sampling.js';
 import { BANS, banFigures, LIMITS, limitFigures, type NamedShared, namedShared } from './shared.js';
 
-export type { NamedLimiters, WatchedLimiter } from '../limiters/stats.js';
+export type { NamedLimiters, ObservableLimiter as WatchedLimiter } from '../limiters/stats.js';
 export type { NamedShared, SharedFigures, WatchedShared } from './shared.js';
 
 /** What is used of the module prom-client. */
@@ -76,7 +76,7 @@ interface Common {
   registers: Registry[];
 }
 
-const LIMITERS: Definitions<Figures> = {
+const LIMITERS: Definitions<LimiterStats> = {
   counters: [
     {
       name: 'checks_total',
@@ -152,7 +152,7 @@ export function collectMetrics(options: MetricsOptions): Collection {
   const sampleEvery = count(given, 'sampleEvery', 100);
   const collector = new Collector(client, register, prefix);
   try {
-    collector.addTotals(LIMITERS, limiters, figuresOf);
+    collector.addTotals(LIMITERS, limiters, statsOf);
     collector.addTotals(LIMITS, shared, limitFigures);
     collector.addTotals(BANS, shared, banFigures);
     if (sampleEvery > 0) collector.addSamples(limiters, sampleEvery);
@@ -190,7 +190,7 @@ class Collector {
     for (const one of gauges) this.#add(one, (common) => this.#gauge(common, one, values));
   }
 
-  addSamples(limiters: Named<WatchedLimiter>, every: number): void {
+  addSamples(limiters: Named<ObservableLimiter>, every: number): void {
     if (limiters.length === 0) return;
     const histogram = this.#add(CHECK_SECONDS, (common) => {
       return new this.#client.Histogram({ ...common, buckets: BUCKETS });

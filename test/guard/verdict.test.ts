@@ -8,10 +8,10 @@ import { describe, expect, test } from 'vitest';
 import type { WebSocketServer } from 'ws';
 import {
   type AnyLimiter,
+  checkAny,
   isBanned,
-  judge,
-  offend,
   openPeer,
+  recordOffence,
   requireBanning,
   requireLimiter,
 } from '../../dist/limiters/verdict.js';
@@ -24,7 +24,7 @@ describe.each(ENGINES)('A verdict on the %s engine', (engine) => {
     const limiters = [make(clock), make(clock)] as const;
     const peer = openPeer(limiters[1], 'a');
     const check = (cost?: number) => {
-      const verdict = judge(limiters[0], 'a', cost);
+      const verdict = checkAny(limiters[0], 'a', cost);
       expect(peer.check(cost)).toEqual(verdict);
       return verdict;
     };
@@ -53,20 +53,20 @@ describe.each(ENGINES)('A verdict on the %s engine', (engine) => {
       clock,
     });
     const peer = openPeer(limiter, 'a');
-    expect(judge(limiter, 'a', 3)).toEqual(['allow', 0]);
+    expect(checkAny(limiter, 'a', 3)).toEqual(['allow', 0]);
     expect(peer.check(2)).toEqual(['delay', 0.5]);
-    expect(judge(limiter, 'a', 2)).toEqual(['delay', 0.5]);
+    expect(checkAny(limiter, 'a', 2)).toEqual(['delay', 0.5]);
     expect(peer.check(4)).toEqual(['delay', Infinity]);
     clock.now += 0.5;
     expect(peer.check(2)).toEqual(['allow', 0]);
-    expect([offend(limiter, 'a'), offend(limiter, 'a'), offend(limiter, 'a')]).toEqual([
-      false,
-      false,
-      true,
-    ]);
+    expect([
+      recordOffence(limiter, 'a'),
+      recordOffence(limiter, 'a'),
+      recordOffence(limiter, 'a'),
+    ]).toEqual([false, false, true]);
     expect(isBanned(limiter, 'a')).toBe(true);
     expect(peer.check()).toEqual(['disconnect', 60]);
-    expect(judge(limiter, 'a')).toEqual(['disconnect', 60]);
+    expect(checkAny(limiter, 'a')).toEqual(['disconnect', 60]);
   });
 
   test('of an OrderbookRateLimiter has the current interval as delay, and the ban in the end', () => {
@@ -96,7 +96,7 @@ describe.each(ENGINES)('A verdict on the %s engine', (engine) => {
 
   test('of a RateLimiter is never a ban', () => {
     const limiter = new RateLimiter({ disconnectThreshold: 0, engine });
-    judge(limiter, 'a', 1e9);
+    checkAny(limiter, 'a', 1e9);
     expect(isBanned(limiter, 'a')).toBe(false);
     expect(codeOf(() => requireBanning(limiter, 'limiter'))).toBe('ERR_LIMITER_OPTION');
   });
