@@ -1,4 +1,4 @@
-// The public entry of relay-limiter: names only.
+// The entry relay-limiter: the three limiters, TokenBucket, their types and constants. It only re-exports.
 
 export {
   DEFAULT_BAN_DURATION,

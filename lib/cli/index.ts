@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// `npx relay-limiter`: which engine runs here, and whether it answers right.
+// `npx relay-limiter`: prints which engine runs on this machine, and compares the results of both engines.
 
 import { loadNative } from '#native';
 import { type LimiterError, refused } from '../common/errors.js';
@@ -8,14 +8,19 @@ import type { NativeBinary } from '../engine/native.js';
 import { type EngineInfo, engineInfo, environmentVariable } from '../engine/select.js';
 import { type SelfCheck, type SelfCheckLimit, selfCheck } from './self-check.js';
 
-const USAGE = `relay-limiter ${VERSION}: which engine runs here, why, and whether it answers right.
+const USAGE = `relay-limiter ${VERSION}: prints which engine runs and why, and checks its results.
 
-  npx relay-limiter          in words
-  npx relay-limiter --json   for scripts
+  npx relay-limiter          prints text
+  npx relay-limiter --json   prints JSON
 
-Both compare the engines for two seconds, or for at least n operations if RELAY_LIMITER_OPERATIONS=n
-says so. RELAY_LIMITER_SEED=n repeats a comparison. The exit code is 1 if they differ, if a binary is
-there that does not load, or if RELAY_LIMITER_ENGINE names an engine that is not there.
+Both compare the two engines for two seconds. Environment variables:
+
+  RELAY_LIMITER_OPERATIONS=n   compare at least n operations instead
+  RELAY_LIMITER_SEED=n         repeat the comparison with this seed
+  RELAY_LIMITER_ENGINE=name    the default engine: auto, native or js
+
+The exit code is 1 if the engines differ, if a native binary exists but does not load, or if the engine
+of RELAY_LIMITER_ENGINE is unavailable.
 `;
 const SECONDS = 2;
 const SEED = 'RELAY_LIMITER_SEED';
@@ -24,9 +29,9 @@ const OPERATIONS = 'RELAY_LIMITER_OPERATIONS';
 interface Report extends EngineInfo {
   runtime: string;
   platform: string;
-  /** What became of the native binary, whichever engine is the default. */
+  /** The state of the native binary, whichever engine is the default. */
   binary: { state: NativeBinary['state']; path: string | undefined; reason: string | undefined };
-  /** null where the native engine is not there: there is nothing to compare. */
+  /** null without the native engine: there is nothing to compare. */
   selfCheck: SelfCheck | null;
 }
 
@@ -50,7 +55,7 @@ function limit(): SelfCheckLimit {
   return operations === undefined ? { seconds: SECONDS } : { operations };
 }
 
-/** That of an environment variable; undefined where it is not set. */
+/** Reads an environment variable that is a whole number; undefined if it is unset or empty. */
 function wholeNumber(name: string): number | undefined {
   const given = environmentVariable(name);
   if (given === undefined || given === '') return undefined;
@@ -58,14 +63,14 @@ function wholeNumber(name: string): number | undefined {
   throw refused('ERR_LIMITER_OPTION', name, given, 'a whole number below 2^32');
 }
 
-/** Bun and Deno pass for Node as well, and say who they are. */
+/** Bun and Deno also set `versions.node`, so their own versions come first. */
 function runtime(): string {
   const { bun, deno, node } = process.versions;
   if (bun !== undefined) return `Bun ${bun}`;
   return deno === undefined ? `Node ${node}` : `Deno ${deno}`;
 }
 
-function inWords({
+function reportText({
   version,
   engine,
   reason,
@@ -78,12 +83,12 @@ function inWords({
 engine      ${engine}: ${reason}
 binary      ${binary.reason ?? binary.path}
 runtime     ${runtime}, ${platform}
-self-check  ${checkInWords(selfCheck)}
+self-check  ${checkText(selfCheck)}
 `;
 }
 
-function checkInWords(check: SelfCheck | null): string {
-  if (check === null) return 'left out: without the native engine there is nothing to compare';
+function checkText(check: SelfCheck | null): string {
+  if (check === null) return 'skipped: there is no native engine to compare with';
   const { agreed, difference, seed } = check;
   const operations = `${agreed.toLocaleString('en')} random operations, seed ${seed}`;
   if (difference === undefined) return `passed: both engines agreed on ${operations}`;
@@ -96,16 +101,16 @@ function checkInWords(check: SelfCheck | null): string {
 function main(args: string[]): void {
   const [flag, ...more] = args;
   if ((flag !== undefined && flag !== '--json') || more.length > 0) {
-    const asked = flag === '--help' || flag === '-h';
-    process[asked ? 'stdout' : 'stderr'].write(USAGE);
-    process.exitCode = asked ? 0 : 1;
+    const isHelp = flag === '--help' || flag === '-h';
+    process[isHelp ? 'stdout' : 'stderr'].write(USAGE);
+    process.exitCode = isHelp ? 0 : 1;
     return;
   }
   const asJson = flag === '--json';
   try {
-    const found = report();
-    process.stdout.write(asJson ? json(found) : inWords(found));
-    if (found.selfCheck?.difference !== undefined || found.binary.state === 'broken') {
+    const result = report();
+    process.stdout.write(asJson ? json(result) : reportText(result));
+    if (result.selfCheck?.difference !== undefined || result.binary.state === 'broken') {
       process.exitCode = 1;
     }
   } catch (error) {

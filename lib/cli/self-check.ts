@@ -1,17 +1,18 @@
-// The self-check of `npx relay-limiter`: both engines do the same random operations, and must answer
-// the same. The tests do more of it (test/differential.test.ts); this is for the machine at hand.
+// The self-check of `npx relay-limiter`: both engines run the same random operations and must return bit-identical
+// results. It checks the machine on which it runs; test/differential.test.ts compares the engines more thoroughly.
 
 import type { EngineName, LimiterSnapshot } from '../common/types.js';
 import { DirectConnectionRateLimiter } from '../limiters/direct-connection-rate-limiter.js';
 import { OrderbookRateLimiter } from '../limiters/orderbook-rate-limiter.js';
 import { RateLimiter } from '../limiters/rate-limiter.js';
 
+/** The result of a self-check. */
 export interface SelfCheck {
-  /** Which random numbers: the same seed does the same operations. */
+  /** The seed of the random operations: the same seed repeats them. */
   seed: number;
-  /** Operations on which both engines agreed. */
+  /** The number of operations with the same result on both engines. */
   agreed: number;
-  /** The first one on which they did not. */
+  /** The first operation with different results. */
   difference?: { operation: string; native: string; js: string };
 }
 
@@ -21,7 +22,7 @@ type Random = () => number;
 
 const ENGINES: readonly EngineName[] = ['native', 'js'];
 
-/** What is tried: how a limiter is made, and a random call on it. */
+/** The limiters to compare: `create` makes one, `call` chooses a random call of it. */
 const SUBJECTS: {
   create(options: { engine: EngineName; clock: () => number }): Limiter;
   call(random: Random, key: string): Call;
@@ -64,13 +65,13 @@ const SUBJECTS: {
   },
 ];
 
-/** When a self-check ends, unless a difference ends it: after so many operations, or after so many seconds. */
+/** The end of a self-check without a difference: after at least so many operations, or after so many seconds. */
 export type SelfCheckLimit = { readonly operations: number } | { readonly seconds: number };
 
-/** Operations on one pair of limiters. */
-const ROUND = 5000;
+/** The number of operations on one pair of limiters. */
+const ROUND_OPERATIONS = 5000;
 
-/** Compares the engines. @throws `ERR_LIMITER_ENGINE` where one is missing. */
+/** Compares the engines in whole rounds. @throws `ERR_LIMITER_ENGINE` if an engine is unavailable. */
 export function selfCheck(limit: SelfCheckLimit, seed: number): SelfCheck {
   const random = randomOf(seed);
   const start = performance.now();
@@ -81,7 +82,7 @@ export function selfCheck(limit: SelfCheckLimit, seed: number): SelfCheck {
       : performance.now() - start >= limit.seconds * 1000;
   do {
     for (const subject of SUBJECTS) {
-      const round = compare(subject, random, ROUND);
+      const round = compare(subject, random, ROUND_OPERATIONS);
       agreed += round.agreed;
       if (round.difference !== undefined) return { seed, agreed, difference: round.difference };
     }
@@ -97,47 +98,47 @@ function compare(
   let now = random() * 1e6;
   const clock = () => now;
   const [native, js] = ENGINES.map((engine) => create({ engine, clock })) as [Limiter, Limiter];
-  // Few peers that go far, or many that fill a table.
+  // Few peers reach violations and bans; many peers fill the tables.
   const peers = random() < 0.5 ? 20 : 3000;
   for (let agreed = 0; agreed < operations; agreed += 1) {
     if (random() < 0.2) now += random() * 0.2;
     const [method, ...given] = call(random, `peer-${Math.floor(random() * peers)}`);
-    const ours = answer(native, method, given);
-    const theirs = answer(js, method, given);
-    if (ours !== theirs) {
+    const nativeResult = resultText(native, method, given);
+    const jsResult = resultText(js, method, given);
+    if (nativeResult !== jsResult) {
       const operation = `${native.constructor.name}.${method}(${given.map(show).join(', ')})`;
-      return { agreed, difference: { operation, native: ours, js: theirs } };
+      return { agreed, difference: { operation, native: nativeResult, js: jsResult } };
     }
   }
   return { agreed: operations, ...differenceOfSnapshots(native, js, create, clock) };
 }
 
-/** What each engine remembers, put back by the other one. */
+/** Restores the snapshot of each engine on the other engine, and compares the snapshots of the results. */
 function differenceOfSnapshots(
   native: Limiter,
   js: Limiter,
   create: (typeof SUBJECTS)[number]['create'],
   clock: () => number,
 ): Pick<SelfCheck, 'difference'> {
-  const [ours, theirs] = ENGINES.map((engine) => {
+  const [nativeText, jsText] = ENGINES.map((engine) => {
     const limiter = create({ engine, clock });
     limiter.restore((engine === 'native' ? js : native).snapshot());
     return withoutSecrets(limiter.snapshot());
   }) as [string, string];
-  if (ours === theirs) return {};
+  if (nativeText === jsText) return {};
   return {
-    difference: { operation: `${native.constructor.name}.restore`, native: ours, js: theirs },
+    difference: { operation: `${native.constructor.name}.restore`, native: nativeText, js: jsText },
   };
 }
 
-/** A snapshot as text, but for its secrets and digests, which are each limiter's own. */
+/** Returns a snapshot as text, without its secrets and digests, which differ between any two limiters. */
 function withoutSecrets({ digests, ...rest }: LimiterSnapshot): string {
-  const said = digests.flatMap(({ peers }) => peers.map(([, ...numbers]) => show(numbers)));
-  return JSON.stringify({ ...rest, digests: said.sort() });
+  const numbers = digests.flatMap(({ peers }) => peers.map(([, ...row]) => show(row)));
+  return JSON.stringify({ ...rest, digests: numbers.sort() });
 }
 
-/** As text that tells every double from every other. */
-function answer(limiter: Limiter, method: string, given: unknown[]): string {
+/** Calls a method and returns its result as text: different numbers, also 0 and -0, have different texts. */
+function resultText(limiter: Limiter, method: string, given: unknown[]): string {
   const call = (limiter as unknown as Record<string, (...given: unknown[]) => unknown>)[method];
   return show(call?.apply(limiter, given));
 }
@@ -151,13 +152,13 @@ function show(value: unknown): string {
       : `${value}`;
 }
 
-/** The first is as likely as all others together: an attack is mostly checks. */
+/** Chooses a call. The first call has a probability of one half, as an attack consists mostly of checks. */
 function oneOf(random: Random, calls: readonly Call[]): Call {
   const others = calls.length - 1;
   return calls[random() < 0.5 ? 0 : 1 + Math.floor(random() ** 3 * others)] as Call;
 }
 
-/** Numbers from 0 to below 1, the same for the same seed: xorshift32. */
+/** Returns a generator of numbers from 0 to below 1, the same for the same seed (xorshift32). */
 function randomOf(seed: number): Random {
   let state = seed | 1;
   return () => {
