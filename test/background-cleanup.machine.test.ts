@@ -21,8 +21,8 @@ async function collectUntil(isDone: () => boolean): Promise<boolean> {
   return isDone();
 }
 
-describe.each(ENGINES)('a limiter of engine %s with a background cleanup', (engine) => {
-  test('is collected once nobody holds it, and the timer ends without waiting for the next round', async () => {
+describe.each(ENGINES)('A limiter on the %s engine with a background cleanup', (engine) => {
+  test('is garbage-collected without other references, and its timer ends before the next round', async () => {
     const limiter = (() => {
       const limiter = new RateLimiter({ engine, clock: manualClock(), cleanup: {} });
       limiter.check('peer');

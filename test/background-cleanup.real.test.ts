@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { ENGINES } from './support/limiters.js';
 import { run, runJson } from './support/processes.js';
 
-describe.each(ENGINES)('background cleanup, %s', (engine) => {
+describe.each(ENGINES)('A background cleanup on the %s engine', (engine) => {
   test('keeps no process and no worker thread alive', () => {
     const script = `
       import { Worker } from 'node:worker_threads';
@@ -41,7 +41,7 @@ describe.each(ENGINES)('background cleanup, %s', (engine) => {
   });
 });
 
-test('an exception of the clock in a background cleanup is an uncaught exception', () => {
+test('A background cleanup makes an exception of the clock an uncaught exception', () => {
   const script = `
     import { setTimeout } from 'node:timers/promises';
     import { RateLimiter } from 'relay-limiter';

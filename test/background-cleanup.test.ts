@@ -66,8 +66,8 @@ function stub(name: string, slicesARound: number, { everySeconds = 10, cost = 0 
   return { limiter, cleanup, got };
 }
 
-describe('the background cleanup gives a limiter', () => {
-  test('a round every so many seconds, in slices with pauses between them', () => {
+describe('A background cleanup gives a limiter', () => {
+  test('a round every everySeconds, in slices with pauses between them', () => {
     const { got } = stub('a', 3);
     vi.advanceTimersByTime(9_999);
     expect(got).toEqual([]);
@@ -77,7 +77,7 @@ describe('the background cleanup gives a limiter', () => {
     expect(got).toEqual(['a 10000', 'a 10015', 'a 10030', 'a 20000']);
   });
 
-  test('no round within another: one that takes too long is followed by the next after a pause', () => {
+  test('no overlapping rounds: after a round that takes too long the next begins after a pause', () => {
     const { got } = stub('a', 4, { everySeconds: 0.05 });
     vi.advanceTimersByTime(200);
     const times = [50, 65, 80, 95, 110, 125, 140, 155, 170, 185, 200];
@@ -97,8 +97,8 @@ describe('the background cleanup gives a limiter', () => {
   });
 });
 
-describe('the background cleanups of many limiters', () => {
-  test('share one slice, if their rounds take little of it', () => {
+describe('The background cleanups of many limiters', () => {
+  test('share one slice if their rounds are short', () => {
     const all = ['a', 'b', 'c'].map((name) => stub(name, 1));
     vi.advanceTimersByTime(10_000);
     expect(all.map(({ got }) => got)).toEqual([['a 10000'], ['b 10000'], ['c 10000']]);
@@ -127,14 +127,14 @@ describe('the background cleanups of many limiters', () => {
     expect(b.got).toEqual(['b 10055']);
   });
 
-  test('do not hold each other up: a round that never ends leaves others their turns', () => {
+  test('do not block each other: the others run during a round that never ends', () => {
     const [endless, b] = [stub('a', Infinity), stub('b', 1, { everySeconds: 20 })];
     vi.advanceTimersByTime(40_100);
     expect(b.got).toHaveLength(2);
     expect(endless.got.length).toBeGreaterThan(1990);
   });
 
-  test('begin at their own times, whichever was made first', () => {
+  test('begin at their own times, in any order of creation', () => {
     const [late, soon] = [stub('a', 1, { everySeconds: 30 }), stub('b', 1, { everySeconds: 20 })];
     vi.advanceTimersByTime(19_999);
     expect(soon.got).toEqual([]);
@@ -144,7 +144,7 @@ describe('the background cleanups of many limiters', () => {
     expect(late.got).toEqual(['a 30000']);
   });
 
-  test('go on when one is closed, and the timer ends with the last', () => {
+  test('continue if one is closed, and the timer ends with the last', () => {
     const [a, b] = [stub('a', 3), stub('b', 3)];
     vi.advanceTimersByTime(10_000);
     a.cleanup.stop();
@@ -157,7 +157,7 @@ describe('the background cleanups of many limiters', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('go on when the clock of one throws, which surfaces', () => {
+  test('continue if the clock of one throws, which is an uncaught exception', () => {
     const [a, b] = [stub('a', 1), stub('b', 1)];
     a.limiter.now = () => {
       throw new Error('no time');
@@ -169,7 +169,7 @@ describe('the background cleanups of many limiters', () => {
     expect(() => vi.advanceTimersByTime(10_000)).toThrow('no time');
   });
 
-  test('keep their pause when a clock makes another limiter', () => {
+  test('keep their pause if a clock creates another limiter', () => {
     const a = stub('a', 2);
     const others: ReturnType<typeof stub>[] = [];
     a.limiter.now = () => {
@@ -184,7 +184,7 @@ describe('the background cleanups of many limiters', () => {
     expect([...a.got, ...(others[0]?.got ?? [])]).toEqual(['a 10000', 'a 10015', 'b 15']);
   });
 
-  test('leave when their limiter is collected', () => {
+  test('end if their limiter is garbage-collected', () => {
     // What the collector does to it: a WeakRef that leads nowhere any more.
     const deref = vi.spyOn(WeakRef.prototype, 'deref');
     const { got } = stub('a', 1);
@@ -195,7 +195,7 @@ describe('the background cleanups of many limiters', () => {
   });
 });
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('A background cleanup on the %s engine', (engine) => {
   /** A limiter with peers that are too old by now. */
   function create({ peers = 1, ...options }: RateLimiterOptions & { peers?: number } = {}) {
     const clock = manualClock();
@@ -214,7 +214,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('peer')[0]).toBe('allow');
   });
 
-  test('forgets what is old, a round at a time', () => {
+  test('removes old peers, one round at a time', () => {
     const { limiter, clock, tracked } = create();
     limiter.check('young');
     vi.advanceTimersByTime(9_999);
@@ -229,7 +229,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(vi.getTimerCount()).toBe(1);
   });
 
-  test('without figures, what is idle for an hour goes within a minute', () => {
+  test('removes peers that are idle for an hour within a minute by default', () => {
     const { clock, tracked } = create({ cleanup: {} });
     vi.advanceTimersByTime(60_000);
     expect(tracked()).toBe(1);
@@ -240,7 +240,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(tracked()).toBe(0);
   });
 
-  test('bans that are over go, bans in force stay', () => {
+  test('removes expired bans, and keeps bans in force', () => {
     const clock = manualClock();
     const cleanup = { maxAgeSeconds: 1, everySeconds: 1 };
     const options = { engine, clock, cleanup };
@@ -260,7 +260,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(connections.getStatistics()).toMatchObject({ totalViolations: 0 });
   });
 
-  test('one step visits a bounded number of records', () => {
+  test('visits a bounded number of records per step', () => {
     const { limiter, tracked } = create({ peers: 20_000, cleanup: undefined });
     for (let left = 20_000; left > 0; left = tracked()) {
       const removed = limiter.cleanupOldPeers(100, { budgetMs: 0 });
@@ -268,36 +268,33 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test.each(Object.entries(LIMITERS))(
-    '%s.isCleaning says whether a cleanup has more to do',
-    (_, Limiter) => {
-      const clock = manualClock();
-      const limiter = new Limiter({ engine, clock });
-      const cleanup = (limits?: { budgetMs: number }) =>
-        limiter instanceof RateLimiter
-          ? limiter.cleanupOldPeers(1e9, limits)
-          : limiter.cleanupOldEntries(1e9, limits);
-      for (let n = 0; n < 3 * STEP[engine]; n += 1) {
-        if (limiter instanceof DirectConnectionRateLimiter) limiter.checkMessage(`peer-${n}`);
-        else limiter.check(`peer-${n}`);
-      }
-      expect(limiter.isCleaning).toBe(false);
-      cleanup({ budgetMs: 0 });
-      expect(limiter.isCleaning).toBe(true);
-      let calls = 1;
-      for (; limiter.isCleaning; calls += 1) cleanup({ budgetMs: 0 });
-      expect(calls).toBeGreaterThan(2);
-      cleanup({ budgetMs: 0 });
-      cleanup();
-      expect(limiter.isCleaning).toBe(false);
-      cleanup({ budgetMs: 0 });
-      limiter.clear();
-      expect(limiter.isCleaning).toBe(false);
-      expect(() => Object.assign(limiter, { isCleaning: true })).toThrow(TypeError);
-    },
-  );
+  test.each(Object.entries(LIMITERS))('has more to do if %s.isCleaning is true', (_, Limiter) => {
+    const clock = manualClock();
+    const limiter = new Limiter({ engine, clock });
+    const cleanup = (limits?: { budgetMs: number }) =>
+      limiter instanceof RateLimiter
+        ? limiter.cleanupOldPeers(1e9, limits)
+        : limiter.cleanupOldEntries(1e9, limits);
+    for (let n = 0; n < 3 * STEP[engine]; n += 1) {
+      if (limiter instanceof DirectConnectionRateLimiter) limiter.checkMessage(`peer-${n}`);
+      else limiter.check(`peer-${n}`);
+    }
+    expect(limiter.isCleaning).toBe(false);
+    cleanup({ budgetMs: 0 });
+    expect(limiter.isCleaning).toBe(true);
+    let calls = 1;
+    for (; limiter.isCleaning; calls += 1) cleanup({ budgetMs: 0 });
+    expect(calls).toBeGreaterThan(2);
+    cleanup({ budgetMs: 0 });
+    cleanup();
+    expect(limiter.isCleaning).toBe(false);
+    cleanup({ budgetMs: 0 });
+    limiter.clear();
+    expect(limiter.isCleaning).toBe(false);
+    expect(() => Object.assign(limiter, { isCleaning: true })).toThrow(TypeError);
+  });
 
-  test('a round goes on until isCleaning is false', () => {
+  test('continues a round until isCleaning is false', () => {
     const { limiter, clock } = create();
     const { core } = limiter as unknown as { core: LimiterCore };
     let more = 3;
@@ -306,7 +303,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(clock.reads).toBe(4);
   });
 
-  test('close ends it, even in the middle of a round, and the limiter goes on', () => {
+  test('ends with close, also during a round, and the limiter can still be used', () => {
     const { limiter, clock, tracked } = create();
     const { core } = limiter as unknown as { core: LimiterCore };
     const cleanup = vi.spyOn(core, 'cleanup').mockReturnValue(0);
@@ -324,7 +321,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(tracked()).toBe(1);
   });
 
-  test('a clock that closes the limiter is obeyed', () => {
+  test('ends if the clock closes the limiter', () => {
     let reads = 0;
     const clock = () => {
       reads += 1;
@@ -337,7 +334,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('what a clock throws surfaces, and the next round comes', () => {
+  test('makes an exception of the clock an uncaught exception, and starts the next round', () => {
     const { clock, tracked } = create();
     const good = clock.now;
     clock.now = Number.NaN;
@@ -348,7 +345,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(tracked()).toBe(0);
   });
 
-  test.each(Object.entries(LIMITERS))('%s refuses a wrong schedule', (_, Limiter) => {
+  test.each(Object.entries(LIMITERS))('throws for an invalid schedule of a %s', (_, Limiter) => {
     const wrong = [
       null,
       true,

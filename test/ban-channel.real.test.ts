@@ -3,7 +3,7 @@
 import { expect, test } from 'vitest';
 import { run, runJson } from './support/processes.js';
 
-test('what a subscriber throws is an uncaught exception, and check and onBan go on', () => {
+test('BAN_CHANNEL makes the exception of a subscriber an uncaught exception, and check and onBan continue', () => {
   const outcome = runJson(`
     import { subscribe } from 'node:diagnostics_channel';
     import { BAN_CHANNEL, OrderbookRateLimiter } from 'relay-limiter';
@@ -18,7 +18,7 @@ test('what a subscriber throws is an uncaught exception, and check and onBan go 
   expect(outcome).toEqual(['onBan', false, 'the log is full']);
 });
 
-test('where there is no such module bans begin as ever', () => {
+test('BAN_CHANNEL is not needed: bans begin as usual without node:diagnostics_channel', () => {
   const { status, stderr } = run(`
     process.getBuiltinModule = undefined;
     const { OrderbookRateLimiter } = await import('relay-limiter');

@@ -24,10 +24,10 @@ afterEach(() => {
   for (const subscriber of subscribers.splice(0)) unsubscribe(BAN_CHANNEL, subscriber);
 });
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('BAN_CHANNEL on the %s engine', (engine) => {
   const options = { engine, clock: manualClock(), banDuration: 60 };
 
-  test('each ban is published once, with its limiter, beside onBan', () => {
+  test('publishes each ban once, with its limiter, in addition to onBan', () => {
     const told: unknown[] = [];
     const onBan = (ban: object) => told.push(ban);
     const nicks = new OrderbookRateLimiter({ ...options, violationBanThreshold: 2, onBan });
@@ -45,7 +45,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(told).toEqual([{ key: 'mallory', violations: 2, banDuration: 60 }]);
   });
 
-  test('who no longer listens hears nothing', () => {
+  test('publishes nothing to a subscriber that has unsubscribed', () => {
     const messages = listen();
     unsubscribe(BAN_CHANNEL, subscribers.pop() as ChannelListener);
     new OrderbookRateLimiter({ ...options, violationBanThreshold: 0 }).check('mallory');

@@ -19,7 +19,7 @@ const CASES = ENGINES.flatMap((engine) =>
   })),
 );
 
-describe.each(CASES)('$name.ban on $engine', ({ engine, name }) => {
+describe.each(CASES)('$name.ban on the $engine engine', ({ engine, name }) => {
   function limiterOf(options: LimiterOptions = {}) {
     const clock = manualClock();
     const limiter = new CLASSES[name]({ banDuration: 64, engine, clock, ...options });
@@ -42,7 +42,7 @@ describe.each(CASES)('$name.ban on $engine', ({ engine, name }) => {
     expect(check('mallory')).toBe(true);
   });
 
-  test('lasts as many seconds as it is given, and never shortens a ban', () => {
+  test('bans a peer for the given seconds, and never shortens a ban', () => {
     const { clock, limiter } = limiterOf();
     limiter.ban('mallory', 10);
     expect(limiter.getBans().bans).toEqual([['mallory', 10]]);
@@ -55,7 +55,7 @@ describe.each(CASES)('$name.ban on $engine', ({ engine, name }) => {
     expect(limiter.getBans().bans).toEqual([['mallory', 1]]);
   });
 
-  test('holds for a peer that was opened before, and removePeer lifts it', () => {
+  test('bans a peer that has a handle, and removePeer removes the ban', () => {
     const { limiter } = limiterOf();
     const opened = limiter.open('mallory');
     const check = () => ('check' in opened ? opened.check() : opened.checkMessage());
@@ -67,7 +67,7 @@ describe.each(CASES)('$name.ban on $engine', ({ engine, name }) => {
     expect(check()).toBe(true);
   });
 
-  test('keeps the violations that a peer has', () => {
+  test('keeps the violations of a peer', () => {
     const { limiter } = limiterOf();
     const offend = () =>
       limiter instanceof OrderbookRateLimiter
@@ -78,7 +78,7 @@ describe.each(CASES)('$name.ban on $engine', ({ engine, name }) => {
     expect(limiter.getViolationCount('mallory')).toBe(3);
   });
 
-  test('raises violations to as many as it is given, and lowers none', () => {
+  test('raises the violations to the given number, and never lowers them', () => {
     const { limiter } = limiterOf();
     limiter.ban('mallory', 10, 7);
     limiter.ban('mallory', 10, 2);
@@ -89,7 +89,7 @@ describe.each(CASES)('$name.ban on $engine', ({ engine, name }) => {
     });
   });
 
-  test('tells onBan and the channel of a ban that begins, once', () => {
+  test('calls onBan once and publishes once as a ban begins', () => {
     const heard: Ban[] = [];
     const published: unknown[] = [];
     const { limiter } = limiterOf({ onBan: (ban) => heard.push(ban) });
@@ -104,7 +104,7 @@ describe.each(CASES)('$name.ban on $engine', ({ engine, name }) => {
     expect(limiter.getOverview().bansBegun).toBe(0);
   });
 
-  test('is false only if every peer of a full limiter is banned', () => {
+  test('returns false only if every peer of a full limiter is banned', () => {
     const { limiter, check } = limiterOf({ maxPeers: 2 });
     for (const key of ['a', 'b']) check(key);
     expect(['c', 'd', 'e', 'd'].map((key) => limiter.ban(key))).toEqual([true, true, false, true]);
@@ -112,7 +112,7 @@ describe.each(CASES)('$name.ban on $engine', ({ engine, name }) => {
     expect(limiter.getBans().count).toBe(2);
   });
 
-  test('is in a snapshot', () => {
+  test('starts a ban that a snapshot contains', () => {
     const { limiter } = limiterOf();
     limiter.ban('mallory', 10);
     const other = limiterOf().limiter;
@@ -120,14 +120,14 @@ describe.each(CASES)('$name.ban on $engine', ({ engine, name }) => {
     expect(other.getBans().bans).toEqual([['mallory', 10]]);
   });
 
-  test('takes any string for a key', () => {
+  test('accepts any string as a key', () => {
     const { limiter } = limiterOf();
     for (const key of ODD_KEYS) limiter.ban(key);
     expect(limiter.getBans().count).toBe(ODD_KEYS.length);
     for (const key of ODD_KEYS) expect(limiter.isBanned(key)).toBe(true);
   });
 
-  test('refuses what is no key and no time, and changes nothing', () => {
+  test('throws for an invalid key or an invalid time, and changes nothing', () => {
     const { limiter } = limiterOf();
     expect(codeOf(() => limiter.ban(7 as never))).toBe('ERR_LIMITER_KEY');
     for (const seconds of [0, -1, 65, Number.NaN, Infinity, '7', null]) {
@@ -146,7 +146,7 @@ describe.each(CASES)('$name.ban on $engine', ({ engine, name }) => {
     expect([limiter.getOverview().peers, failing.getOverview().peers]).toEqual([0, 0]);
   });
 
-  test('bans nobody where bans last 0 seconds', () => {
+  test('bans no peer if banDuration is 0', () => {
     const { limiter } = limiterOf();
     const none = new CLASSES[name]({ banDuration: 0, engine });
     expect(codeOf(() => none.ban('mallory'))).toBe('ERR_LIMITER_OPTION');

@@ -8,7 +8,7 @@ import {
 import { describe, expect, test } from 'vitest';
 import { ENGINES, manualClock } from './support/limiters.js';
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('DirectConnectionRateLimiter on the %s engine', (engine) => {
   const clock = manualClock();
   const create = (options: DirectConnectionRateLimiterOptions = {}) =>
     new DirectConnectionRateLimiter({ engine, clock, ...options });
@@ -19,7 +19,7 @@ describe.each(ENGINES)('%s', (engine) => {
     return limiter;
   }
 
-  test('says what it was configured with', () => {
+  test('exposes its options', () => {
     expect(create()).toMatchObject({
       engine,
       messageRatePerSec: 5,
@@ -30,7 +30,7 @@ describe.each(ENGINES)('%s', (engine) => {
     });
   });
 
-  test('tokens are as of the last message, a full bucket for a stranger, and asking creates nothing', () => {
+  test('returns tokens as of the last message, a full bucket for an unknown connection, and creates none', () => {
     const limiter = create({ messageRatePerSec: 2, messageBurst: 5 });
     expect(limiter.getTokens('conn')).toBe(5);
     expect(limiter.getStatistics().trackedConnections).toBe(0);
@@ -41,7 +41,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getTokens('conn')).toBe(2.5);
   });
 
-  test('messages: a burst, then the rate; refusals count no violation and never ban', () => {
+  test('allows a burst of messages, then the rate; refusals are no violations and start no ban', () => {
     const limiter = create();
     for (let n = 0; n < 20; n += 1) expect(limiter.checkMessage('conn')).toBe(true);
     for (let n = 0; n < 1000; n += 1) expect(limiter.checkMessage('conn')).toBe(false);
@@ -52,7 +52,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getStatistics()).toMatchObject({ totalViolations: 0, trackedConnections: 1 });
   });
 
-  test('a cost may be nothing, a fraction or many', () => {
+  test('accepts a cost of 0, a fraction or many tokens', () => {
     const limiter = create();
     expect(limiter.checkMessage('conn', 19.5)).toBe(true);
     expect(limiter.checkMessage('conn')).toBe(false);
@@ -63,7 +63,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.checkMessage('conn', 20)).toBe(true);
   });
 
-  test('a rate of 0 never refills, a burst of 0 never allows', () => {
+  test('never refills at a rate of 0, and never allows with a burst of 0', () => {
     const limiter = create({ messageRatePerSec: 0, messageBurst: 1 });
     expect(limiter.checkMessage('conn')).toBe(true);
     clock.now += 1e9;
@@ -71,7 +71,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(create({ messageBurst: 0 }).checkMessage('conn')).toBe(false);
   });
 
-  test('the 11th orderbook request of a burst begins the ban, at once', () => {
+  test('starts a ban with the 11th orderbook request of a burst', () => {
     const bans: Ban[] = [];
     const limiter = create({ onBan: (ban) => bans.push(ban) });
     expect(limiter.checkOrderbook('conn')).toBe(true);
@@ -85,14 +85,14 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(bans).toHaveLength(1);
   });
 
-  test('a threshold of 0 acts as 1', () => {
+  test('treats a threshold of 0 as 1', () => {
     const limiter = create({ orderbookBanThreshold: 0 });
     expect(limiter.checkOrderbook('conn')).toBe(true);
     limiter.checkOrderbook('conn');
     expect(limiter.isBanned('conn')).toBe(true);
   });
 
-  test('during a ban no message passes, and none is counted', () => {
+  test('refuses every message during a ban, and counts none as a violation', () => {
     const limiter = banned();
     expect(limiter.checkMessage('conn')).toBe(false);
     expect(limiter.getStatistics()).toMatchObject({ totalViolations: 2, trackedConnections: 0 });
@@ -103,7 +103,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getViolationCount('conn')).toBe(0);
   });
 
-  test('who asks first decides what a ban that is over leaves behind', () => {
+  test('keeps or removes the violations of an expired ban, depending on the next call', () => {
     const byCheck = banned({ banDuration: 10 });
     clock.now += 10;
     // The interval goes on: it is longer than this ban.
@@ -118,7 +118,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(byQuestion.isBanned('conn')).toBe(true);
   });
 
-  test('orderbook requests cost no message, and are not tracked as connections', () => {
+  test('takes no message token for an orderbook request, and tracks no connection for it', () => {
     const limiter = create({ messageBurst: 1 });
     limiter.checkOrderbook('conn');
     expect(limiter.getStatistics().trackedConnections).toBe(0);
@@ -127,7 +127,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.checkOrderbook('conn')).toBe(true);
   });
 
-  test('cleanup forgets what is old: messages, requests, bans that are over', () => {
+  test('removes old buckets, old intervals and expired bans in a cleanup', () => {
     const limiter = banned({ banDuration: 5000 });
     limiter.checkMessage('old', 20);
     limiter.checkOrderbook('asker');
@@ -153,7 +153,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.checkOrderbook('conn')).toBe(true);
   });
 
-  test('removePeer and clear forget bans too', () => {
+  test('removes bans in removePeer and clear', () => {
     const limiter = banned();
     limiter.checkMessage('other');
     limiter.removePeer('conn');
@@ -168,7 +168,7 @@ describe.each(ENGINES)('%s', (engine) => {
     });
   });
 
-  test('an opened connection answers as its key does', () => {
+  test('returns the same results for a handle and for its key', () => {
     const limiter = create({ messageBurst: 2, orderbookBanThreshold: 1 });
     const peer = limiter.open('conn');
     expect([peer.key, peer.checkMessage(2), limiter.checkMessage('conn')]).toEqual([
@@ -185,7 +185,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect([peer.isBanned(), peer.checkMessage()]).toEqual([false, true]);
   });
 
-  test('an opened connection answers as its key does, whatever happens to the tables', () => {
+  test('returns the same results for a handle and for its key, whatever happens to the tables', () => {
     const bans: string[] = [];
     const limiter = create({
       messageRatePerSec: 0,
@@ -225,7 +225,7 @@ describe.each(ENGINES)('%s', (engine) => {
     ]);
   });
 
-  test('no clock, however far it leaps, opens a bucket for good', () => {
+  test('refuses again after a burst, however far the clock leaps', () => {
     const limiter = create({ messageRatePerSec: 0, messageBurst: 1, clock });
     clock.now = -1.7e308;
     limiter.checkMessage('conn');
@@ -235,7 +235,7 @@ describe.each(ENGINES)('%s', (engine) => {
     clock.now = 1_000_000;
   });
 
-  test('a clock that steps back ends no ban and gives no message away', () => {
+  test('ends no ban and grants no extra message if the clock steps back', () => {
     const limiter = banned({ messageBurst: 1 });
     limiter.checkMessage('other');
     clock.now -= 1e6;

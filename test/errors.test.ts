@@ -52,8 +52,8 @@ const NUMBERS: [
   ['DirectConnectionRateLimiter', 'banDuration', NOT_NEGATIVE, [-1, null]],
 ];
 
-describe('options', () => {
-  test.each(NUMBERS)('%s: %s is %s', (limiter, option, accepted, bad) => {
+describe('The option', () => {
+  test.each(NUMBERS)('%s.%s must be %s', (limiter, option, accepted, bad) => {
     for (const value of [NAN, Infinity, -Infinity, '10', true, 10n, {}, [1], ...bad]) {
       const create = () => new LIMITERS[limiter]({ [option]: value });
       expect(codeOf(create), String(value)).toBe('ERR_LIMITER_OPTION');
@@ -62,7 +62,7 @@ describe('options', () => {
     }
   });
 
-  describe.each(Object.entries(LIMITERS))('%s', (name, Limiter) => {
+  describe.each(Object.entries(LIMITERS))('of a %s', (name, Limiter) => {
     test.each([
       [{ rateLimits: 1 }, `unknown option "rateLimits" of ${name}; it takes `],
       [null, `the options of ${name} must be an object of options, got null`],
@@ -76,13 +76,13 @@ describe('options', () => {
       [{ maxPeers: 1.5 }, 'maxPeers must be '],
       [{ maxPeers: -Infinity }, 'maxPeers must be '],
       [{ maxPeers: '9' }, 'maxPeers must be '],
-    ])('%j', (options, message) => {
+    ])('is rejected in %j', (options, message) => {
       const create = () => new Limiter(options as never);
       expect(codeOf(create)).toBe('ERR_LIMITER_OPTION');
       expect(create).toThrow(message);
     });
 
-    test('what is accepted', () => {
+    test('is accepted with a valid value', () => {
       expect(new Limiter({}).maxPeers).toBe(1_000_000);
       expect(new Limiter({ maxPeers: Infinity, engine: undefined }).maxPeers).toBe(Infinity);
       expect(new Limiter({ maxPeers: 1, engine: 'auto' }).maxPeers).toBe(1);
@@ -92,8 +92,8 @@ describe('options', () => {
   });
 });
 
-describe.each(ENGINES)('on %s', (engine) => {
-  test('burstLimit and disconnectThreshold take null for the default, which is None in the reference', () => {
+describe.each(ENGINES)('A limiter on the %s engine', (engine) => {
+  test('accepts null for the default of burstLimit and disconnectThreshold, which is None in the reference', () => {
     const given = { engine, rateLimit: 2, burstLimit: null, disconnectThreshold: null };
     const limiters = [new RateLimiter(given), new SharedRateLimiter({ mode: 'local', ...given })];
     for (const limiter of limiters) {
@@ -133,7 +133,7 @@ describe.each(ENGINES)('on %s', (engine) => {
   ];
   const NO_KEYS = [1, undefined, null, {}, ['a'], Symbol('a'), 10n, new String('a'), () => 'a'];
 
-  test.each(KEYED)('%s: a key is a string', (_, call) => {
+  test.each(KEYED)('throws unless the key is a string: %s', (_, call) => {
     for (const key of NO_KEYS) {
       expect(codeOf(() => call(key as never))).toBe('ERR_LIMITER_KEY');
       expect(() => call(key as never)).toThrow(TypeError);
@@ -149,7 +149,7 @@ describe.each(ENGINES)('on %s', (engine) => {
     ['opened checkMessage', (cost) => direct.open('conn').checkMessage(cost)],
   ];
 
-  test.each(COSTLY)('%s: a cost is finite and not negative', (_, call) => {
+  test.each(COSTLY)('throws unless the cost is finite and not negative: %s', (_, call) => {
     for (const cost of [-1, -1e-9, NAN, Infinity, -Infinity, '1', null, 1n, {}]) {
       expect(codeOf(() => call(cost as never))).toBe('ERR_LIMITER_COST');
     }
@@ -158,7 +158,7 @@ describe.each(ENGINES)('on %s', (engine) => {
     expect(empty()).toEqual([0, 0, 0]);
   });
 
-  test('a maximum age is any number but NaN, a budget is finite', () => {
+  test('accepts any number but NaN as a maximum age, and only a finite budget', () => {
     for (const age of [NAN, '1', null, {}]) {
       expect(codeOf(() => rate.cleanupOldPeers(age as never))).toBe('ERR_LIMITER_OPTION');
       expect(codeOf(() => book.cleanupOldEntries(age as never))).toBe('ERR_LIMITER_OPTION');
@@ -174,7 +174,7 @@ describe.each(ENGINES)('on %s', (engine) => {
     expect(codeOf(() => rate.cleanupOldPeers(1, 5 as never))).toBe('ERR_LIMITER_OPTION');
   });
 
-  test('a clock that tells no time is an error, and changes nothing', () => {
+  test('throws if the clock returns no finite number, and changes nothing', () => {
     let time: unknown = 0;
     const options = { engine, clock: () => time as number };
     const limiter = new RateLimiter({ ...options, rateLimit: 1, burstLimit: 1 });
@@ -207,7 +207,7 @@ describe.each(ENGINES)('on %s', (engine) => {
     expect(limiter.getViolationCount('peer')).toBe(1);
   });
 
-  test('what the clock itself throws passes through, and changes nothing', () => {
+  test('passes on the error of a clock, and changes nothing', () => {
     const failure = new Error('no clock today');
     let broken = true;
     const limiter = new RateLimiter({
@@ -223,7 +223,7 @@ describe.each(ENGINES)('on %s', (engine) => {
     expect(limiter.getStats().trackedPeers).toBe(0);
   });
 
-  test('a clock and a ban listener may call the limiter they belong to', () => {
+  test('can be called by its own clock and its own onBan', () => {
     const limiter: RateLimiter = new RateLimiter({
       engine,
       clock: () => limiter.getViolationCount('peer') + 5,
@@ -253,7 +253,7 @@ function revoked(target: object = {}): never {
   return proxy as never;
 }
 
-describe('what is no object of options is refused, not passed over', () => {
+describe('An argument that is not an object of options is rejected', () => {
   const limiter = new RateLimiter();
   const policies = [{ quota: 1, windowSeconds: 1 }];
   const requests = new PolicyLimiter({ policies });
@@ -312,7 +312,7 @@ describe('what is no object of options is refused, not passed over', () => {
     }
   });
 
-  test('by acquire, which rejects', async () => {
+  test('by acquire, with a rejected promise', async () => {
     for (const options of [new Map(), revoked()] as never[]) {
       for (const from of [requests, pool]) {
         await expect(from.acquire(options)).rejects.toMatchObject({ code: 'ERR_LIMITER_OPTION' });
@@ -320,14 +320,14 @@ describe('what is no object of options is refused, not passed over', () => {
     }
   });
 
-  test('by the plugin for Fastify, and of its routes', async () => {
+  test('by the Fastify plugin and for its routes', async () => {
     for (const options of [new Map(), revoked()] as never[]) {
       const isRefused = { code: 'ERR_LIMITER_OPTION' };
       await expect(plugin({} as never, options)).rejects.toMatchObject(isRefused);
     }
   });
 
-  test('an instance of a class that has options is as good as a plain object', () => {
+  test('unless it is an instance of a class that has options', () => {
     class Fields {
       rateLimit = 2;
     }
@@ -344,7 +344,7 @@ describe('what is no object of options is refused, not passed over', () => {
   });
 });
 
-describe('a revoked proxy is refused with a code', () => {
+describe('A revoked proxy is rejected with a code as', () => {
   const limiter = new RateLimiter();
   const requests = new PolicyLimiter({ policies: [{ quota: 1, windowSeconds: 1 }] });
   const pool = new UpstreamPool({ node: { policies: [{ w: 1, v: 1 }] } });
@@ -400,7 +400,7 @@ describe('a revoked proxy is refused with a code', () => {
     expect(codeOf(call)).toBe(`ERR_LIMITER_${code}`);
   });
 
-  test('a limiter that is saved or loaded, which rejects', async () => {
+  test('a limiter that is saved or loaded, with a rejected promise', async () => {
     for (const wrong of [revoked(), {}, null, limiter.open('peer')] as never[]) {
       const refusal = { code: 'ERR_LIMITER_OPTION' };
       await expect(saveSnapshot(wrong, 'file')).rejects.toMatchObject(refusal);
@@ -408,12 +408,12 @@ describe('a revoked proxy is refused with a code', () => {
     }
   });
 
-  test('a problem, which is none', () => {
+  test('a problem, which is parsed as null', () => {
     expect(parseProblem(revoked())).toEqual({ problem: null, violated: [] });
   });
 });
 
-test('the members of a group are an iterable, and no text', () => {
+test('PeerGroup throws unless its members are an iterable and not a string', () => {
   const limiter = new RateLimiter();
   const wrong = ['abc', new String('abc'), runInNewContext('new String("abc")'), {}, 7, null];
   for (const members of [...wrong, { [Symbol.iterator]: 1 }]) {
@@ -438,13 +438,13 @@ describe('TokenBucket', () => {
     [1, null],
     [undefined, 1],
     [1, undefined],
-  ])('new TokenBucket(%s, %s) is refused', (capacity, refillRate) => {
+  ])('throws for the arguments %s, %s', (capacity, refillRate) => {
     const create = () => new TokenBucket(capacity as number, refillRate as number);
     expect(codeOf(create)).toBe('ERR_LIMITER_OPTION');
     expect(create).toThrow(POSITIVE);
   });
 
-  test('options, costs and clocks are checked as everywhere', () => {
+  test('checks options, costs and clocks as the limiters do', () => {
     expect(codeOf(() => new TokenBucket(1, 1, { clok: 1 } as never))).toBe('ERR_LIMITER_OPTION');
     expect(codeOf(() => new TokenBucket(1, 1, { clock: 1 } as never))).toBe('ERR_LIMITER_OPTION');
     expect(codeOf(() => new TokenBucket(1, 1, { clock: () => NAN }))).toBe('ERR_LIMITER_CLOCK');

@@ -4,12 +4,12 @@ import { DirectConnectionRateLimiter, RateLimiter } from 'relay-limiter';
 import { describe, expect, test, vi } from 'vitest';
 import { codeOf, ENGINES, manualClock } from './support/limiters.js';
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('PeerGroup on the %s engine', (engine) => {
   const clock = manualClock();
   const create = (disconnectThreshold: number | null = null) =>
     new RateLimiter({ rateLimit: 1, burstLimit: 2, disconnectThreshold, engine, clock });
 
-  test('one verdict a member, in the order of keys()', () => {
+  test('returns one verdict per member in the order of keys()', () => {
     const limiter = create(2);
     for (let n = 0; n < 2; n += 1) limiter.check('late');
     for (let n = 0; n < 3; n += 1) limiter.check('gone');
@@ -22,7 +22,7 @@ describe.each(ENGINES)('%s', (engine) => {
   });
 
   // V8 hashes all strings of one great length alike: in a Map each would be compared with all before it.
-  test('long keys are members as all others, and no Map sees them', () => {
+  test('accepts long keys as members, and gives none of them to a Map', () => {
     const group = create().group(['short']);
     const maps = [vi.spyOn(Map.prototype, 'has'), vi.spyOn(Map.prototype, 'set')];
     maps.push(vi.spyOn(Map.prototype, 'get'), vi.spyOn(Map.prototype, 'delete'));
@@ -39,7 +39,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(longest).toEqual([129, 129, 129, 129]);
   });
 
-  test('members are keys or peers, and each counts once', () => {
+  test('accepts keys and peers as members, each only once', () => {
     const limiter = create();
     const group = limiter.group(['a', limiter.open('b'), 'a']);
     group.add(limiter.open('a'));
@@ -56,7 +56,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect([...limiter.group().check()]).toEqual([]);
   });
 
-  test('members may change between checks, and while the clock is read', () => {
+  test('accepts changes of its members between checks and during a read of the clock', () => {
     const limiter = create();
     const group = limiter.group(['a']);
     expect([...group.check()]).toEqual([0]);
@@ -86,7 +86,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(restless.getStats().trackedPeers).toBe(0);
   });
 
-  test('a member that leaves keeps its bucket', () => {
+  test('keeps the bucket of a removed member', () => {
     const limiter = create();
     const group = limiter.group(['a']);
     group.check(2);
@@ -94,7 +94,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('a')[0]).toBe('delay');
   });
 
-  test('costs count for each', () => {
+  test('takes the cost from each member', () => {
     const group = create().group(['a', 'b']);
     expect([...group.check(2)]).toEqual([0, 0]);
     expect([...group.check(0)]).toEqual([0, 0]);
@@ -102,7 +102,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect([...group.check(3)]).toEqual([1, 1]);
   });
 
-  test('writes into an array that is given, and leaves the rest of it alone', () => {
+  test('writes only the bytes of its members into a given array', () => {
     const group = create().group(['a', 'b']);
     const verdicts = new Uint8Array(8).fill(9);
     expect(group.check(2, verdicts.subarray(2))).toHaveLength(6);
@@ -111,7 +111,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect([...verdicts]).toEqual([1, 1, 0, 0, 9, 9, 9, 9]);
   });
 
-  test('bad input is refused before anybody is checked', () => {
+  test('throws for invalid input before it checks any member', () => {
     const limiter = create();
     const group = limiter.group(['a', 'b']);
     expect(codeOf(() => group.check(-1))).toBe('ERR_LIMITER_COST');
@@ -132,7 +132,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getStats().trackedPeers).toBe(0);
   });
 
-  test('the table may grow in the middle of a group', () => {
+  test('returns the right verdicts if the table grows during a check', () => {
     const limiter = create();
     limiter.check('first', 2);
     const keys = ['first', ...Array.from({ length: 50_000 }, (_, n) => `peer-${n}`), 'last'];
@@ -144,7 +144,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(group.check().indexOf(0)).toBe(-1);
   });
 
-  test('of connections: allowed, refused, banned', () => {
+  test('returns 0, 1 and 2 for allowed, refused and banned connections', () => {
     const limiter = new DirectConnectionRateLimiter({
       messageRatePerSec: 1,
       messageBurst: 2,

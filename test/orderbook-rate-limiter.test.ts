@@ -4,7 +4,7 @@ import { type Ban, OrderbookRateLimiter, type OrderbookRateLimiterOptions } from
 import { describe, expect, test } from 'vitest';
 import { codeOf, ENGINES, manualClock } from './support/limiters.js';
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('OrderbookRateLimiter on the %s engine', (engine) => {
   const clock = manualClock();
   const create = (options: OrderbookRateLimiterOptions = {}) =>
     new OrderbookRateLimiter({ engine, clock, ...options });
@@ -14,7 +14,7 @@ describe.each(ENGINES)('%s', (engine) => {
     return limiter;
   }
 
-  test('says what it was configured with', () => {
+  test('exposes its options', () => {
     expect(create()).toMatchObject({
       engine,
       rateLimit: 1,
@@ -26,7 +26,7 @@ describe.each(ENGINES)('%s', (engine) => {
     });
   });
 
-  test('one request an interval; refusals count and do not push it out', () => {
+  test('allows one request per interval; refusals are violations and do not extend the interval', () => {
     const limiter = create();
     expect(limiter.check('nick')).toBe(true);
     clock.now += 9.5;
@@ -43,7 +43,7 @@ describe.each(ENGINES)('%s', (engine) => {
     [49, 'MODERATE', 60],
     [50, 'SEVERE', 300],
     [99, 'SEVERE', 300],
-  ])('after %i violations: %s, every %i seconds', (violations, level, seconds) => {
+  ])('allows a peer with %i violations (%s) every %i seconds', (violations, level, seconds) => {
     const limiter = offended(create(), violations);
     expect(limiter.getBackoffLevel('nick')).toBe(level);
     clock.now += seconds - 0.5;
@@ -57,7 +57,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('the 102nd request of a burst begins the ban', () => {
+  test('starts a ban with the 102nd request of a burst', () => {
     const bans: Ban[] = [];
     const limiter = create({ onBan: (ban) => bans.push(ban) });
     expect(limiter.check('nick')).toBe(true);
@@ -81,7 +81,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.isBanned('nick')).toBe(false);
   });
 
-  test('isBanned lifts a ban that is over, and the next request is allowed', () => {
+  test('removes an expired ban in isBanned, and allows the next request', () => {
     const limiter = offended(create({ violationBanThreshold: 1 }), 1);
     limiter.check('nick');
     clock.now += 3600;
@@ -91,7 +91,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('nick')).toBe(true);
   });
 
-  test('a ban may be longer than a timer can wait', () => {
+  test('accepts a ban that is longer than the longest timer', () => {
     const banDuration = 100 * 86_400;
     const limiter = offended(create({ violationBanThreshold: 1, banDuration }), 1);
     limiter.check('nick');
@@ -102,7 +102,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.isBanned('nick')).toBe(false);
   });
 
-  test('a threshold of 0 bans on sight', () => {
+  test('bans a peer at its first request if the threshold is 0', () => {
     const bans: Ban[] = [];
     const limiter = create({ violationBanThreshold: 0, onBan: (ban) => bans.push(ban) });
     expect(limiter.check('nick')).toBe(false);
@@ -114,7 +114,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(bans).toEqual([{ key: 'nick', violations: 0, banDuration: 3600 }]);
   });
 
-  test('cleanup forgets the old, keeps bans in force, and leaves nothing of those that are over', () => {
+  test('removes old peers and expired bans in a cleanup, and keeps bans in force', () => {
     const limiter = create({ violationBanThreshold: 1, banDuration: 10_000 });
     limiter.check('honest');
     offended(limiter, 1, 'banned');
@@ -141,7 +141,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 0 });
   });
 
-  test('a thousand bans leave nothing behind', () => {
+  test('keeps nothing of a thousand expired bans', () => {
     const limiter = create({ violationBanThreshold: 1, banDuration: 60 });
     for (let n = 0; n < 1000; n += 1) {
       offended(limiter, 1, `nick-${n}`);
@@ -158,7 +158,7 @@ describe.each(ENGINES)('%s', (engine) => {
     });
   });
 
-  test('newcomers do not keep a cleanup with a budget from the bans that are over', () => {
+  test('removes expired bans in a cleanup with a budget although newcomers keep coming', () => {
     const limiter = create({ violationBanThreshold: 1, banDuration: 60 });
     offended(limiter, 1, 'banned');
     limiter.check('banned');
@@ -173,7 +173,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(calls).toBeLessThan(30);
   });
 
-  test.each([0, 1, 7, 600, 2999, 3000, 3001])('names the %i longest bans of 3,000', (most) => {
+  test.each([0, 1, 7, 600, 2999, 3000, 3001])('lists the %i longest bans of 3,000', (most) => {
     const limiter = create({ violationBanThreshold: 0, banDuration: 60 });
     limiter.check('over');
     clock.now += 60;
@@ -194,7 +194,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(seconds).toEqual([...seconds].sort((a, b) => b - a));
   });
 
-  test('names a hundred bans where nobody says how many, and refuses what is no number of them', () => {
+  test('lists a hundred bans by default, and throws unless the maximum is a whole number', () => {
     const limiter = create({ violationBanThreshold: 0 });
     expect(limiter.getBans()).toEqual({ count: 0, bans: [] });
     for (let n = 0; n < 150; n += 1) limiter.check(`nick-${n}`);
@@ -204,7 +204,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('the overview names no bans, and needs no clock', () => {
+  test('lists no bans in the overview, and reads no clock for it', () => {
     const limiter = offended(create({ violationBanThreshold: 1 }), 1);
     limiter.check('nick');
     const { bannedPeers, ...rest } = limiter.getStatistics();
@@ -214,7 +214,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(clock.reads).toBe(reads);
   });
 
-  test('bans are listed in the order they began', () => {
+  test('lists bans in the order in which they began', () => {
     const limiter = create({ violationBanThreshold: 1, banDuration: 60 });
     const ban = (key: string) => {
       offended(limiter, 1, key);
@@ -229,7 +229,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getStatistics()).toMatchObject({ bannedPeers: [], trackedPeers: 0 });
   });
 
-  test('removePeer lifts a ban', () => {
+  test('removes a ban in removePeer', () => {
     const limiter = offended(create({ violationBanThreshold: 1 }), 1);
     limiter.check('nick');
     limiter.removePeer('nick');
@@ -237,7 +237,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('nick')).toBe(true);
   });
 
-  test('an opened peer answers as its key does, whatever happens to the table', () => {
+  test('returns the same results for a peer handle and for its key, whatever happens to the table', () => {
     const limiter = create();
     const peer = limiter.open('nick');
     expect(peer.key).toBe('nick');
@@ -255,7 +255,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect([peer.check(), limiter.check('nick')]).toEqual([true, false]);
   });
 
-  test('an opened peer is banned, and told of, as its key is', () => {
+  test('bans a peer handle as its key, and calls onBan', () => {
     const bans: unknown[] = [];
     const limiter = create({ violationBanThreshold: 2, onBan: (ban) => bans.push(ban) });
     const peer = limiter.open('nick');
@@ -267,7 +267,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect([peer.check(), peer.check()]).toEqual([true, false]);
   });
 
-  test('a listener that checks other opened peers does not lead this one astray', () => {
+  test('returns the right result for a peer handle if onBan checks other handles', () => {
     const others = ['a', 'b', 'c'].map((key) => create().open(key));
     const onBan = () => {
       for (const other of others) other.check();
@@ -278,7 +278,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getStatistics()).toMatchObject({ trackedPeers: 1, bannedPeers: ['nick'] });
   });
 
-  test('a clock that steps back ends no interval and no ban', () => {
+  test('ends no interval and no ban if the clock steps back', () => {
     const limiter = create({ violationBanThreshold: 1 });
     limiter.check('nick');
     clock.now -= 1000;
@@ -288,7 +288,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.isBanned('nick')).toBe(true);
   });
 
-  test('a clock near 0 is like any other: the first request is allowed', () => {
+  test('allows the first request if the clock is near 0', () => {
     for (const start of [0, 0.001, 5]) {
       const limiter = create({ clock: () => start });
       expect(limiter.check('nick')).toBe(true);

@@ -7,7 +7,7 @@ import { ENGINES } from './support/limiters.js';
 
 const seconds = () => Number(process.hrtime.bigint()) / 1e9;
 
-describe.each(ENGINES)('the clock of engine %s', (engine) => {
+describe.each(ENGINES)('The clock of the %s engine', (engine) => {
   test('brings a token per second at a rate of 1', () => {
     const limiter = new RateLimiter({ engine, rateLimit: 1, burstLimit: 1e6 });
     const before = seconds();
@@ -24,7 +24,7 @@ describe.each(ENGINES)('the clock of engine %s', (engine) => {
     expect(refilled).toBeLessThan((end - before) * 1.01 + 0.001);
   });
 
-  test('is also that of a cleanup', () => {
+  test('is the clock of a cleanup', () => {
     const limiter = new RateLimiter({ engine });
     limiter.check('peer');
     expect(limiter.cleanupOldPeers(1e6)).toBe(0);

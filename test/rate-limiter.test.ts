@@ -8,7 +8,7 @@ import { seeded } from './support/random.js';
 const ALLOW = ['allow', 0];
 const DISCONNECT = ['disconnect', 0];
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('RateLimiter on the %s engine', (engine) => {
   let clock: ManualClock;
   beforeEach(() => {
     clock = manualClock();
@@ -22,7 +22,7 @@ describe.each(ENGINES)('%s', (engine) => {
     return limiter;
   }
 
-  test('says which engine runs and what it was configured with', () => {
+  test('exposes its engine and its options', () => {
     expect(create()).toMatchObject({ engine, rateLimit: 10, burstLimit: 3, maxPeers: 1_000_000 });
     expect(create().disconnectThreshold).toBeNull();
     expect(new RateLimiter({ engine })).toMatchObject({ rateLimit: 10, burstLimit: 100 });
@@ -32,7 +32,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(new RateLimiter({ engine, rateLimit: 1e308 }).burstLimit).toBe(Number.MAX_VALUE);
   });
 
-  test('a peer starts with its burst, then is told how long to wait', () => {
+  test('allows a burst, then delays the peer until the next token', () => {
     const limiter = create();
     for (let n = 0; n < 3; n += 1) expect(limiter.check('peer')).toEqual(ALLOW);
     expect(limiter.check('peer')).toEqual(['delay', 0.1]);
@@ -43,14 +43,14 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('other')).toEqual(ALLOW);
   });
 
-  test('tokens never exceed the burst', () => {
+  test('never stores more tokens than the burst', () => {
     const limiter = drained();
     clock.now += 365 * 86_400;
     for (let n = 0; n < 3; n += 1) expect(limiter.check('peer')).toEqual(ALLOW);
     expect(limiter.check('peer')[0]).toBe('delay');
   });
 
-  test('a cost may be nothing, a fraction, or many, and above the burst it never fits', () => {
+  test('accepts a cost of 0, a fraction or many tokens, and never allows more than the burst', () => {
     const limiter = create();
     expect(limiter.check('peer', 2.5)).toEqual(ALLOW);
     expect(limiter.check('peer', 1)).toEqual(['delay', 0.05]);
@@ -63,7 +63,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('peer', 3)).toEqual(ALLOW);
   });
 
-  test('a refusal takes nothing', () => {
+  test('takes no token for a refused check', () => {
     const limiter = create();
     limiter.check('peer', 2);
     expect(limiter.check('peer', 2)[0]).toBe('delay');
@@ -74,7 +74,7 @@ describe.each(ENGINES)('%s', (engine) => {
     [0, 1],
     [1, 1],
     [3, 3],
-  ])('threshold %i disconnects from violation %i on', (disconnectThreshold, from) => {
+  ])('with threshold %i disconnects from violation %i on', (disconnectThreshold, from) => {
     const limiter = create({ burstLimit: 1, disconnectThreshold });
     limiter.check('peer');
     for (let n = 1; n < from; n += 1) expect(limiter.check('peer')[0]).toBe('delay');
@@ -87,12 +87,12 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getViolationCount('peer')).toBe(from + 2);
   });
 
-  test('null never disconnects', () => {
+  test('never disconnects if disconnectThreshold is null', () => {
     const limiter = drained({ disconnectThreshold: null });
     for (let n = 0; n < 1000; n += 1) expect(limiter.check('peer')[0]).toBe('delay');
   });
 
-  test('the delay of a peer is as of its last check, and 0 for a stranger', () => {
+  test('returns the delay of a peer as of its last check, and 0 for an unknown peer', () => {
     const limiter = drained();
     expect(limiter.getDelayForPeer('peer')).toBe(0.1);
     clock.now += 50;
@@ -103,7 +103,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getStats().trackedPeers).toBe(1);
   });
 
-  test('tokens are as of the last check, a full bucket for a stranger, and asking creates nothing', () => {
+  test('returns tokens as of the last check, a full bucket for an unknown peer, and creates no peer', () => {
     const limiter = create({ rateLimit: 2, burstLimit: 5 });
     expect(limiter.getTokens('peer')).toBe(5);
     expect(limiter.getStats().trackedPeers).toBe(0);
@@ -114,13 +114,13 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getTokens('peer')).toBe(2.5);
   });
 
-  test('asking for violations creates nothing', () => {
+  test('creates no peer if it returns violations', () => {
     const limiter = create();
     expect(limiter.getViolationCount('peer')).toBe(0);
     expect(limiter.getStats().trackedPeers).toBe(0);
   });
 
-  test('removePeer forgets bucket and violations', () => {
+  test('removes bucket and violations in removePeer', () => {
     const limiter = drained();
     limiter.removePeer('peer');
     limiter.removePeer('stranger');
@@ -129,7 +129,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('peer')).toEqual(ALLOW);
   });
 
-  test('cleanup removes the peers idle for longer, and counts them', () => {
+  test('removes the peers that are idle for longer than maxIdleSeconds, and counts them', () => {
     const limiter = create();
     limiter.check('early');
     clock.now += 1;
@@ -148,7 +148,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.cleanupOldPeers()).toBe(1);
   });
 
-  test('a cleanup with a budget goes on where the last one stopped', () => {
+  test('continues a cleanup with a budget where the last call stopped', () => {
     const limiter = create();
     const peers = 30_000;
     for (let n = 0; n < peers; n += 1) limiter.check(`peer-${n}`);
@@ -175,7 +175,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('newcomer')[0]).toBe('delay');
   });
 
-  test('an opened peer stays the peer of its key', () => {
+  test('returns a peer handle with a read-only key', () => {
     const peer = create().open('peer') as { key: string };
     expect(() => {
       peer.key = 'other';
@@ -183,7 +183,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(peer.key).toBe('peer');
   });
 
-  test('a cleanup with a budget skips nobody while others come and go', () => {
+  test('skips no peer in a cleanup with a budget while other peers come and go', () => {
     const limiter = create();
     const peers = 20_000;
     for (let n = 0; n < peers; n += 1) limiter.check(`old-${n}`);
@@ -209,7 +209,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(gone.size).toBeGreaterThan(10);
   });
 
-  test('statistics name the ten worst, ties by who offended first', () => {
+  test('lists the ten peers with the most violations, ties by the first violation', () => {
     const limiter = create({ burstLimit: 1 });
     const offend = (key: string, times: number) => {
       for (let n = 0; n <= times; n += 1) limiter.check(key);
@@ -242,7 +242,7 @@ describe.each(ENGINES)('%s', (engine) => {
     ).toEqual(['p2', 'p3', 'p4', 'p5']);
   });
 
-  test('clear forgets everybody', () => {
+  test('removes every peer in clear', () => {
     const limiter = drained();
     limiter.clear();
     expect(limiter.getStats()).toMatchObject({
@@ -253,7 +253,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('peer')).toEqual(ALLOW);
   });
 
-  test('ALLOW and DISCONNECT are one frozen result each', () => {
+  test('returns one frozen result for ALLOW and one for DISCONNECT', () => {
     const limiter = create({ burstLimit: 2, disconnectThreshold: 0 });
     const allowed = limiter.check('peer');
     expect(limiter.check('peer')).toBe(allowed);
@@ -261,7 +261,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('peer')).toBe(limiter.check('peer'));
   });
 
-  test('an opened peer answers as its key does, whatever happens to the table', () => {
+  test('returns the same results for a peer handle and for its key, whatever happens to the table', () => {
     const limiter = create();
     const peer = limiter.open('peer');
     expect(peer.key).toBe('peer');
@@ -278,7 +278,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('peer')[0]).toBe('delay');
   });
 
-  test('polling at any pace is granted the rate, neither more nor less', () => {
+  test('grants the rate to a peer that polls at any interval, neither more nor less', () => {
     for (const step of [1e-6, 1e-4, 1 / 3000, 0.001, 0.07]) {
       // Room for what comes between two polls, so that none of it is lost.
       const limiter = create({ rateLimit: 7, burstLimit: 2 });
@@ -294,7 +294,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('who waits the delay and a microsecond is allowed', () => {
+  test('allows a peer that waits the delay and one microsecond', () => {
     const limiter = create({ rateLimit: 1 / 3, burstLimit: 1 });
     limiter.check('peer');
     for (let n = 0; n < 1000; n += 1) {
@@ -306,7 +306,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('a clock that stands still, steps back or leaps ahead gives no token away', () => {
+  test('grants no extra token if the clock stands still, steps back or leaps ahead', () => {
     const limiter = drained();
     expect(limiter.check('peer')).toEqual(['delay', 0.1]);
     clock.now -= 1000;
@@ -318,7 +318,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.check('peer')[0]).toBe('delay');
   });
 
-  test('each call reads the clock once at most', () => {
+  test('reads the clock at most once per call', () => {
     const limiter = create();
     clock.reads = 0;
     limiter.check('peer');
@@ -335,13 +335,13 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(clock.reads).toBe(3);
   });
 
-  test('statistics need no clock', () => {
+  test('reads no clock for statistics', () => {
     const limiter = create({ clock: () => Number.NaN });
     expect(limiter.getStats().trackedPeers).toBe(0);
   });
 });
 
-test('the budget of a cleanup on the TypeScript engine is in milliseconds', () => {
+test('RateLimiter takes the budget of a cleanup on the TypeScript engine in milliseconds', () => {
   const clock = manualClock();
   const limiter = new RateLimiter({ engine: 'js', clock });
   for (let n = 0; n < 1000; n += 1) limiter.check(`peer-${n}`);

@@ -23,7 +23,7 @@ const PAIRS = ENGINES.flatMap((from) => ENGINES.map((to) => [from, to] as const)
 const written = (snapshot: LimiterSnapshot): LimiterSnapshot =>
   JSON.parse(JSON.stringify(snapshot));
 
-describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
+describe.each(PAIRS)('A snapshot of engine %s restored on engine %s', (from, to) => {
   const clock = manualClock();
   const daily = (engine: 'native' | 'js', options: object = {}) =>
     new RateLimiter({ rateLimit: 100 / DAY, burstLimit: 100, engine, clock, ...options });
@@ -35,7 +35,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
       ...{ engine, clock },
     });
 
-  test('keeps the tokens of peers that broke no limit, under digests', () => {
+  test('keeps the tokens of peers without violations, by digest', () => {
     const before = daily(from);
     for (const [i, key] of KEYS.entries()) before.check(key, 10 + i);
     clock.now += 60;
@@ -57,7 +57,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
     expect(after.getStats().trackedPeers).toBe(KEYS.length);
   });
 
-  test('keeps the tokens of offenders beside their violations', () => {
+  test('keeps the tokens of offenders and their violations', () => {
     const before = daily(from);
     before.check('peer', 100);
     before.check('peer');
@@ -75,7 +75,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
     expect(after.getViolationCount('peer')).toBe(2);
   });
 
-  test('keeps the intervals of nicks that broke no limit', () => {
+  test('keeps the intervals of peers without violations', () => {
     const before = nicks(from);
     expect(before.check('nick')).toBe(true);
     clock.now += 60;
@@ -88,7 +88,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
     expect(after.check('nick')).toBe(true);
   });
 
-  test('keeps messages and intervals of connections, and both come back at once', () => {
+  test('keeps buckets and intervals of connections, and restores both at once', () => {
     for (const isMessage of [true, false]) {
       const before = connections(from);
       before.checkMessage('a', 10);
@@ -105,7 +105,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
     }
   });
 
-  test('leaves out what is as a fresh peer within ten seconds', () => {
+  test('omits a peer that returns to its initial state within ten seconds', () => {
     const limiter = new RateLimiter({ rateLimit: 1, burstLimit: 20, engine: from, clock });
     limiter.check('soon', 10);
     limiter.check('late', 11);
@@ -116,7 +116,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
     expect([after.getTokens('soon'), after.getTokens('late')]).toEqual([20, 9]);
   });
 
-  test('goes on through any number of restarts, whoever comes back or not', () => {
+  test('survives any number of restarts, whether its peers come back or not', () => {
     let limiter = daily(from);
     limiter.check('silent', 70);
     for (let restart = 0; restart < 10; restart += 1) {
@@ -132,7 +132,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
     expect(limiter.getTokens('visitor 3')).toBe(50);
   });
 
-  test('is read by a limiter that knows others already', () => {
+  test('is restored on a limiter that has other peers', () => {
     const before = daily(from);
     before.check('peer', 60);
     before.check('known', 60);
@@ -151,7 +151,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
     expect([again.getTokens('peer'), again.getTokens('long'.repeat(50))]).toEqual([40, 100]);
   });
 
-  test('is found by groups and opened peers that are older than the restored limiter', () => {
+  test('is visible to groups and peer handles that were created before the restore', () => {
     const before = daily(from);
     for (const key of KEYS) before.check(key, 60);
     const after = daily(to);
@@ -171,7 +171,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
     expect(after.getStats().peers).toBe(KEYS.length);
   });
 
-  test('is forgotten with its peer: removed, cleared, or as good as fresh', () => {
+  test('is removed with its peer: by removePeer, clear, or in its initial state', () => {
     const before = daily(from);
     for (const key of ['removed', 'idle', 'full']) before.check(key, 60);
     const saved = written(before.snapshot());
@@ -192,7 +192,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
     expect(countOf(after.snapshot())).toBe(0);
   });
 
-  test('of two buckets of one peer the emptier one stays', () => {
+  test('keeps the emptier of two buckets of one peer', () => {
     const full = daily(from);
     full.check('offender', 101);
     const spent = daily(from);
@@ -206,7 +206,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
     expect(after.getTokens('offender')).toBe(50);
   });
 
-  test('awaits no more than maxPeers under digests', () => {
+  test('restores at most maxPeers peers by digest', () => {
     const before = daily(from);
     for (let n = 0; n < 50; n += 1) before.check(`peer ${n}`, 60);
     const after = daily(to, { maxPeers: 20 });
@@ -214,7 +214,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
     expect(after.getStats().peers).toBe(0);
   });
 
-  test('in slices is the same as in one piece', () => {
+  test('is the same in slices and in one piece', () => {
     const before = daily(from, { maxPeers: Infinity });
     for (let n = 0; n < 25_000; n += 1) before.check(`peer ${n}`, 60);
     for (let n = 0; n < 25_000; n += 1) before.check(`offender ${24_999 - n}`, n % 7 ? 101 : 100);
@@ -232,7 +232,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
     expect(after.getTokens('peer 24999')).toBe(40);
   });
 
-  test('in slices follows a limiter that goes on', () => {
+  test('in slices follows a limiter that is in use', () => {
     const before = daily(from);
     const count = 5000;
     for (let n = 0; n < count; n += 1) before.check(`${n}`, 101);
@@ -255,7 +255,7 @@ describe.each(PAIRS)('a snapshot of %s restored on %s', (from, to) => {
   });
 });
 
-describe.each(ENGINES)('a snapshot in slices, on %s', (engine) => {
+describe.each(ENGINES)('A snapshot in slices on the %s engine', (engine) => {
   const clock = manualClock();
   const daily = (options: object = {}) =>
     new RateLimiter({ rateLimit: 100 / DAY, burstLimit: 100, engine, clock, ...options });
@@ -271,7 +271,7 @@ describe.each(ENGINES)('a snapshot in slices, on %s', (engine) => {
     return after;
   };
 
-  test('ends although newcomers come all the time', () => {
+  test('ends although new peers keep coming', () => {
     const before = daily();
     let come = 0;
     const arrive = () => {
@@ -288,7 +288,7 @@ describe.each(ENGINES)('a snapshot in slices, on %s', (engine) => {
     expect(slices).toBeLessThan(100);
   });
 
-  test('keeps the bucket and the violations of a peer that offends meanwhile', () => {
+  test('keeps the bucket and the violations of a peer that offends in the meantime', () => {
     // In whatever slice it offends first.
     for (let when = 1; when < 12; when += 1) {
       const before = daily();
@@ -304,7 +304,7 @@ describe.each(ENGINES)('a snapshot in slices, on %s', (engine) => {
     }
   });
 
-  test('keeps a peer that comes back meanwhile as it is then', () => {
+  test('keeps the new state of a peer that comes back in the meantime', () => {
     const first = daily();
     for (let n = 0; n < 2500; n += 1) first.check(`other ${n}`, 60);
     first.check('peer', 40);
@@ -322,7 +322,7 @@ describe.each(ENGINES)('a snapshot in slices, on %s', (engine) => {
     }
   });
 
-  test('keeps a ban whose peer gets its first violation meanwhile', () => {
+  test('keeps the ban of a peer that gets its first violation in the meantime', () => {
     const nicks = () =>
       new OrderbookRateLimiter({ violationBanThreshold: 0, banDuration: HOUR, engine, clock });
     for (let when = 1; when < 8; when += 1) {
@@ -341,7 +341,7 @@ describe.each(ENGINES)('a snapshot in slices, on %s', (engine) => {
     }
   });
 
-  test('has nobody of a limiter that is cleared, and takes its next secret', () => {
+  test('has no peer of a cleared limiter, and uses its next secret', () => {
     const foreign = daily();
     foreign.check('foreign', 60);
     const before = daily();
@@ -361,10 +361,10 @@ describe.each(ENGINES)('a snapshot in slices, on %s', (engine) => {
   });
 });
 
-describe.each(ENGINES)('restore on %s', (engine) => {
+describe.each(ENGINES)('restore on the %s engine', (engine) => {
   const clock = manualClock();
 
-  test('takes any digests, however alike they are', () => {
+  test('accepts any digests, however similar they are', () => {
     const words = (n: number) => n.toString(16).padStart(16, '0');
     const alike = [
       (n: number) => words(7) + words(n + 1),
@@ -386,7 +386,7 @@ describe.each(ENGINES)('restore on %s', (engine) => {
     }
   });
 
-  test('of an older snapshot by key leaves the later time of a digest', () => {
+  test('of an older snapshot by key keeps the later time of a digest', () => {
     const limiters = [
       () => new OrderbookRateLimiter({ interval: HOUR, engine, clock }),
       () => new DirectConnectionRateLimiter({ orderbookInterval: HOUR, engine, clock }),
@@ -410,7 +410,7 @@ describe.each(ENGINES)('restore on %s', (engine) => {
     }
   });
 
-  test('of slices refuses what is none, with a code', () => {
+  test('of invalid slices throws an error with a code', () => {
     const limiter = new RateLimiter({ engine });
     for (const slices of [5, null, {}]) {
       expect(() => limiter.restoreSlices(slices as never).next()).toThrow(
@@ -424,7 +424,7 @@ describe.each(ENGINES)('restore on %s', (engine) => {
   });
 });
 
-describe.each(ENGINES)('%s refuses a snapshot that cannot be read', (engine) => {
+describe.each(ENGINES)('restore on the %s engine of an invalid snapshot', (engine) => {
   const limiter = new RateLimiter({ engine });
   const digest = '0123456789abcdef'.repeat(2);
   const of = (...digests: unknown[]) => ({ format: 2, limiter: 'RateLimiter', peers: [], digests });
@@ -464,7 +464,7 @@ describe.each(ENGINES)('%s refuses a snapshot that cannot be read', (engine) => 
     expect(countOf(limiter.snapshot())).toBe(0);
   });
 
-  test('and reads those of the first format', () => {
+  test('still reads snapshots of format 1', () => {
     const peer = { key: 'offender', violations: 3, banSecondsLeft: null, idleSeconds: 5 };
     const old = { format: 1, limiter: 'RateLimiter', peers: [peer] };
     expect(new RateLimiter({ engine }).restore(old)).toBe(1);
@@ -473,7 +473,7 @@ describe.each(ENGINES)('%s refuses a snapshot that cannot be read', (engine) => 
     expect(() => limiter.restore(withBucket)).toThrow('nothing else, got "bucket"');
   });
 
-  test('and keeps peers under sixteen secrets, and none under one more', () => {
+  test('keeps peers of sixteen secrets, and none of another secret', () => {
     const own = new RateLimiter({ rateLimit: 1e-3, burstLimit: 10, engine });
     own.check('known');
     const others = Array.from({ length: 17 }, (_, n) => {

@@ -24,7 +24,7 @@ const times = (n: number, act: () => unknown) => {
   for (let i = 0; i < n; i += 1) act();
 };
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('A snapshot on the %s engine', (engine) => {
   const other = otherEngine(engine);
   const clock = manualClock();
   const rate = (options: LimiterOptions & { burstLimit?: number } = {}) =>
@@ -61,7 +61,7 @@ describe.each(ENGINES)('%s', (engine) => {
     digests: [],
   });
 
-  test('names every offender, and nobody else', () => {
+  test('lists every offender, and no other peer, by key', () => {
     const limiter = rate();
     limiter.check('honest');
     times(3, () => limiter.check('b'));
@@ -73,7 +73,7 @@ describe.each(ENGINES)('%s', (engine) => {
     );
   });
 
-  test('bans, with what they have left; of those that are over nothing is left', () => {
+  test('lists bans with their seconds left, and no expired bans', () => {
     for (const limiter of [orderbook(), direct()]) {
       const check = (key: string) =>
         limiter instanceof OrderbookRateLimiter ? limiter.check(key) : limiter.checkOrderbook(key);
@@ -99,7 +99,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('a restored limiter goes on where the other was', () => {
+  test('restores a limiter that returns the same results as the saved limiter', () => {
     const before = orderbook();
     before.check('offender');
     times(2, () => before.check('offender'));
@@ -131,7 +131,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('round trip through the other engine and JSON', () => {
+  test('survives a round trip through the other engine and JSON', () => {
     printSeedOnFailure();
     const random = seeded(SEED);
     for (let round = 0; round < 20; round += 1) {
@@ -168,7 +168,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('bans are named in the order in which they began', () => {
+  test('lists bans in the order in which they began', () => {
     const first = orderbook({ violationBanThreshold: 1 });
     times(2, () => first.check('offended first'));
     for (const key of ['a', 'b', 'c', 'offended first']) {
@@ -181,7 +181,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(second.getStatistics().bannedPeers).toEqual(first.getStatistics().bannedPeers);
   });
 
-  test('merges into what is there: the more violations, the longer ban', () => {
+  test('is merged with known peers: the larger number of violations, the longer ban', () => {
     const limiter = orderbook();
     times(6, () => limiter.check('long'));
     times(6, () => limiter.check('short'));
@@ -211,7 +211,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getViolationCount('long')).toBe(2);
   });
 
-  test('a ban of which nothing is left is not put back, and onBan hears of none', () => {
+  test('restores no ban with 0 seconds left, and calls onBan for no ban', () => {
     const heard: string[] = [];
     const limiter = direct({ onBan: ({ key }) => heard.push(key) });
     const snapshot = of(
@@ -229,7 +229,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.checkOrderbook('banned')).toBe(true);
   });
 
-  test('a ban alone comes back as one', () => {
+  test('restores a ban without violations', () => {
     const first = orderbook({ violationBanThreshold: 0 });
     for (const key of ['b', 'a']) first.check(key);
     const saved = written(first);
@@ -243,7 +243,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(second.snapshot()).toEqual(saved);
   });
 
-  test('where there is no room for all the worst stay', () => {
+  test('restores the peers that rank first if the limiter becomes full', () => {
     const peers = Array.from({ length: 100 }, (_, n) =>
       peer(`${n}`, 1 + ((n * 37) % 100), n % 20 === 0 ? { banSecondsLeft: 5 } : {}),
     );
@@ -276,7 +276,7 @@ describe.each(ENGINES)('%s', (engine) => {
     ]);
   });
 
-  test('a snapshot that cannot be read whole is refused, and nothing has changed', () => {
+  test('throws if it is invalid, and changes nothing', () => {
     const good = peer('good', 1);
     const name = 'OrderbookRateLimiter' as const;
     const limiter = orderbook();
@@ -314,10 +314,7 @@ describe.each(ENGINES)('%s', (engine) => {
           `peers[1].${field} must be null or a finite number of at least 0, got`,
         ]),
       ),
-      [
-        of(name, good, peer('bad', 0)),
-        'peers[1].violations must be at least 1 without a ban',
-      ],
+      [of(name, good, peer('bad', 0)), 'peers[1].violations must be at least 1 without a ban'],
       [
         of(name, good, { ...peer('bad', 1), banned: true } as never),
         'peers[1] must have key, violations, banSecondsLeft, idleSeconds, bucket and nothing else, got "banned"',
@@ -337,7 +334,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getStatistics().peers).toBe(1);
   });
 
-  test('keys that are too long for all of them to be kept are punished without a name', () => {
+  test('omits offenders with a key that is too long to store', () => {
     // 1 MiB is the room: two of 64 Ki units are a quarter of it.
     const limiter = orderbook({ maxPeers: 1000 });
     const long = (n: number) => `${n}`.padEnd(65_536, 'x');
@@ -369,7 +366,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(names()).toEqual([long(0)]);
   });
 
-  test('of keys above 1,024 units a quarter of the room is kept, of others all of it', () => {
+  test('stores keys above 1,024 units in a quarter of the memory for keys, other long keys in all of it', () => {
     const limiter = rate({ maxPeers: 1000 });
     const offend = (n: number, length: number) => limiter.check(`${n}`.padStart(length, '-'), 2);
     // 1 MiB is 512 keys of 1,024 units; a quarter 127 of 1,025 and some bytes.
@@ -387,7 +384,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getStats().unnamedOffenders).toBe(1);
   });
 
-  test('a flood of offenders with keys of 64 KiB takes no more than its room', () => {
+  test('stays within the memory for keys in a flood of offenders with keys of 64 KiB', () => {
     const limiter = rate({ maxPeers: 100 });
     // Some 64 MiB of text.
     for (let n = 0; n < 500; n += 1) {
@@ -399,7 +396,7 @@ describe.each(ENGINES)('%s', (engine) => {
     if (engine === 'native') expect(memoryBytes).toBeLessThan(2 ** 18 + 100_000);
   });
 
-  test('twenty thousand offenders', () => {
+  test('restores twenty thousand offenders', () => {
     const limiter = direct();
     const count = 20_000;
     for (let n = 0; n < count; n += 1) times(4, () => limiter.checkOrderbook(`peer-${n}`));

@@ -4,7 +4,7 @@ import { TokenBucket } from 'relay-limiter';
 import { expect, test } from 'vitest';
 import { manualClock } from './support/limiters.js';
 
-test('starts full', () => {
+test('TokenBucket starts full', () => {
   const clock = manualClock(7);
   const bucket = new TokenBucket(10, 2, { clock });
   expect(bucket).toMatchObject({ capacity: 10, refillRate: 2, tokens: 10, lastRefill: 7 });
@@ -26,7 +26,7 @@ test.each(
     [100, 10.5, false, 10],
     [100, 10, true, 0],
   ].map((_row, n, rows) => rows.slice(0, n + 1)),
-)('step by step %#', (...rows) => {
+)('TokenBucket.consume takes tokens step by step %#', (...rows) => {
   const clock = manualClock(0);
   const bucket = new TokenBucket(10, 2, { clock });
   for (const [at, cost, taken, left] of rows as [number, number, boolean, number][]) {
@@ -37,7 +37,7 @@ test.each(
   }
 });
 
-test('the delay is for one token, as of the last consume', () => {
+test('TokenBucket.getDelaySeconds returns the delay of one token as of the last consume', () => {
   const clock = manualClock(0);
   const bucket = new TokenBucket(2, 4, { clock });
   bucket.consume(2);
@@ -48,7 +48,7 @@ test('the delay is for one token, as of the last consume', () => {
   expect(bucket.getDelaySeconds()).toBe(0);
 });
 
-test('reset fills it up', () => {
+test('TokenBucket.reset fills the bucket', () => {
   const clock = manualClock(0);
   const bucket = new TokenBucket(2, 1, { clock });
   bucket.consume(2);
@@ -57,7 +57,7 @@ test('reset fills it up', () => {
   expect(bucket).toMatchObject({ tokens: 2, lastRefill: 0.5 });
 });
 
-test('runs on its own clock', () => {
+test('TokenBucket has a clock by default', () => {
   const bucket = new TokenBucket(1, 1e-6);
   expect([bucket.consume(), bucket.consume()]).toEqual([true, false]);
 });
