@@ -112,6 +112,7 @@ export abstract class Limiter {
    * const limiter = new RateLimiter();
    * limiter.check('alice', 50);
    * const saved = JSON.stringify(limiter.snapshot());
+   * console.log(saved);
    */
   snapshot(): LimiterSnapshot {
     const now = this.now();
