@@ -140,14 +140,17 @@ const SUBJECTS: Subject[] = [
   },
 ];
 
-describe.runIf(TESTS_NATIVE)('both engines agree through random operations', () => {
-  test.each(SUBJECTS)('$name', (subject) => {
-    printSeedOnFailure();
-    const random = seeded(SEED);
-    const each = Math.ceil(OPERATIONS / SUBJECTS.length / ROUNDS);
-    for (let round = 0; round < ROUNDS; round += 1) compare(subject, random, each);
-  });
-});
+describe.runIf(TESTS_NATIVE)(
+  'Both engines return the same results through random operations',
+  () => {
+    test.each(SUBJECTS)('of $name', (subject) => {
+      printSeedOnFailure();
+      const random = seeded(SEED);
+      const each = Math.ceil(OPERATIONS / SUBJECTS.length / ROUNDS);
+      for (let round = 0; round < ROUNDS; round += 1) compare(subject, random, each);
+    });
+  },
+);
 
 function compare(subject: Subject, random: Random, operations: number): void {
   const clock = manualClock(random() * 1e6);
@@ -240,40 +243,43 @@ function totalsOf(limiter: RateLimiter | DirectConnectionRateLimiter): unknown {
 test.runIf(TESTS_NATIVE).each([
   ['RateLimiter', RateLimiter],
   ['DirectConnectionRateLimiter', DirectConnectionRateLimiter],
-])('groups of %s, while peers come and go', (_, Limiter) => {
-  printSeedOnFailure();
-  const random = seeded(SEED + 1);
-  const clock = manualClock();
-  const options = { clock, ...(Limiter === RateLimiter && { disconnectThreshold: 20 }) };
-  const limiters = [
-    new Limiter({ engine: 'native', ...options }),
-    new Limiter({ engine: 'js', ...options }),
-  ] as const;
-  const groups = limiters.map((limiter) => limiter.group(KEYS));
-  const anyKey = () => (random() < 0.1 ? random.pick(KEYS) : `peer-${random.below(3000)}`);
-  for (let n = 0; n < 200; n += 1) {
-    clock.now += random() * 0.2;
-    const cost = random.pick(COSTS);
-    const [joins, leaves, comes, goes] = [60, 30, 100, 60].map((most) =>
-      Array.from({ length: random.below(most) }, anyKey),
-    );
-    const ages = random() < 0.05 ? [5] : [];
-    const verdicts = limiters.map((limiter, i) => {
-      const group = groups[i] as (typeof groups)[number];
-      for (const key of joins ?? []) group.add(key.length % 2 ? key : limiter.open(key));
-      for (const key of leaves ?? []) group.delete(key);
-      for (const key of goes ?? []) limiter.removePeer(key);
-      for (const key of comes ?? []) {
-        if (limiter instanceof RateLimiter) limiter.check(key);
-        else limiter.checkOrderbook(key);
-      }
-      for (const age of ages) {
-        if (limiter instanceof RateLimiter) limiter.cleanupOldPeers(age);
-        else limiter.cleanupOldEntries(age);
-      }
-      const bytes = group.check(cost);
-      return { keys: [...group.keys()], bytes, totals: totalsOf(limiter) };
-    });
-    if (!isDeepStrictEqual(verdicts[0], verdicts[1])) expect(verdicts[0]).toEqual(verdicts[1]);
-  }
-});
+])(
+  'Both engines return the same results for groups of %s while peers come and go',
+  (_, Limiter) => {
+    printSeedOnFailure();
+    const random = seeded(SEED + 1);
+    const clock = manualClock();
+    const options = { clock, ...(Limiter === RateLimiter && { disconnectThreshold: 20 }) };
+    const limiters = [
+      new Limiter({ engine: 'native', ...options }),
+      new Limiter({ engine: 'js', ...options }),
+    ] as const;
+    const groups = limiters.map((limiter) => limiter.group(KEYS));
+    const anyKey = () => (random() < 0.1 ? random.pick(KEYS) : `peer-${random.below(3000)}`);
+    for (let n = 0; n < 200; n += 1) {
+      clock.now += random() * 0.2;
+      const cost = random.pick(COSTS);
+      const [joins, leaves, comes, goes] = [60, 30, 100, 60].map((most) =>
+        Array.from({ length: random.below(most) }, anyKey),
+      );
+      const ages = random() < 0.05 ? [5] : [];
+      const verdicts = limiters.map((limiter, i) => {
+        const group = groups[i] as (typeof groups)[number];
+        for (const key of joins ?? []) group.add(key.length % 2 ? key : limiter.open(key));
+        for (const key of leaves ?? []) group.delete(key);
+        for (const key of goes ?? []) limiter.removePeer(key);
+        for (const key of comes ?? []) {
+          if (limiter instanceof RateLimiter) limiter.check(key);
+          else limiter.checkOrderbook(key);
+        }
+        for (const age of ages) {
+          if (limiter instanceof RateLimiter) limiter.cleanupOldPeers(age);
+          else limiter.cleanupOldEntries(age);
+        }
+        const bytes = group.check(cost);
+        return { keys: [...group.keys()], bytes, totals: totalsOf(limiter) };
+      });
+      if (!isDeepStrictEqual(verdicts[0], verdicts[1])) expect(verdicts[0]).toEqual(verdicts[1]);
+    }
+  },
+);

@@ -49,7 +49,7 @@ afterAll(() => {
   for (const flag of ['--opt', '--sparkplug', '--flush-bytecode']) setFlagsFromString(flag);
 });
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('On the %s engine', (engine) => {
   const clock = manualClock();
   const heard: Ban[] = [];
   const options = { engine, clock, maxPeers: 20, onBan: (ban: Ban) => void heard.push(ban) };
@@ -64,7 +64,7 @@ describe.each(ENGINES)('%s', (engine) => {
       (limiter, key) => (limiter as RateLimiter).check(key)[0],
     ],
     [
-      'RateLimiter, opened',
+      'a handle of RateLimiter',
       () => new RateLimiter({ ...options, rateLimit: 1, burstLimit: 2 }),
       (limiter, key) => opened(limiter as RateLimiter, key).check()[0],
     ],
@@ -81,7 +81,7 @@ describe.each(ENGINES)('%s', (engine) => {
         (limiter as DirectConnectionRateLimiter).checkOrderbook(key) ? 'allow' : 'refuse',
     ],
     [
-      'DirectConnectionRateLimiter, messages',
+      'messages of DirectConnectionRateLimiter',
       () => new DirectConnectionRateLimiter({ ...options, messageBurst: 2, messageRatePerSec: 1 }),
       (limiter, key) =>
         (limiter as DirectConnectionRateLimiter).checkMessage(key) ? 'allow' : 'refuse',
@@ -98,7 +98,7 @@ describe.each(ENGINES)('%s', (engine) => {
   };
 
   test.each(kinds)(
-    'counts are right after checks near the end of the stack: %s',
+    'counts are right after checks near the end of the stack by %s',
     (_, make, verdict) => {
       const random = seeded(1);
       peers.clear();

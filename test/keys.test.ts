@@ -5,11 +5,11 @@ import { describe, expect, test } from 'vitest';
 import { ENGINES, manualClock, ODD_KEYS } from './support/limiters.js';
 import { seeded } from './support/random.js';
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('A key on the %s engine', (engine) => {
   const clock = manualClock();
   const create = () => new RateLimiter({ rateLimit: 1, burstLimit: 1, engine, clock });
 
-  test('every odd key is a peer of its own, and is named as it is', () => {
+  test('is a peer of its own, listed unchanged, for every odd string', () => {
     expect(new Set(ODD_KEYS).size).toBe(ODD_KEYS.length);
     const limiter = create();
     for (const key of ODD_KEYS) expect(limiter.check(key), key.slice(0, 20)).toEqual(['allow', 0]);
@@ -22,7 +22,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getStats().trackedPeers).toBe(0);
   });
 
-  test('bans name odd keys as they are', () => {
+  test('is listed unchanged with a ban, for every odd string', () => {
     const book = new OrderbookRateLimiter({ violationBanThreshold: 0, engine, clock });
     for (const key of ODD_KEYS) book.check(key);
     expect(book.getStatistics().bannedPeers).toEqual(ODD_KEYS);
@@ -31,7 +31,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(direct.getStatistics().bannedConnections).toEqual(ODD_KEYS);
   });
 
-  test('a key is its text, however it was put together', () => {
+  test('is compared by its text, however the string was built', () => {
     const limiter = create();
     const text = 'a-relay-peer-with-a-long-name:443';
     limiter.check(text);
@@ -49,7 +49,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(limiter.getStats().trackedPeers).toBe(1);
   });
 
-  test('keys of 64 KiB are told apart by their last unit, and cost a record what others do', () => {
+  test('of 64 KiB differs from another by its last unit, and its record has the usual size', () => {
     const limiter = create();
     const long = 'x'.repeat(65_535);
     for (let n = 0; n < 400; n += 1) limiter.check(long + String.fromCharCode(n));
@@ -58,7 +58,7 @@ describe.each(ENGINES)('%s', (engine) => {
     if (engine === 'native') expect(memoryBytes).toBeLessThan(100_000);
   });
 
-  test('every other key stays within reach while peers come and go', () => {
+  test('stays reachable while other peers come and go', () => {
     const random = seeded(42);
     const limiter = create();
     const live = new Set<string>();
@@ -84,7 +84,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('the table gives back what a flood made it take', () => {
+  test('releases the memory of the table after a flood', () => {
     const limiter = create();
     // How much a Map holds, nobody tells.
     if (engine === 'js') return expect(limiter.getStats().memoryBytes).toBeUndefined();

@@ -37,14 +37,14 @@ const endings = (workerData: object) =>
     console.log(JSON.stringify(ended));
   `);
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('On the %s engine', (engine) => {
   const env = { RELAY_LIMITER_ENGINE: engine };
 
-  test.each(['check', 'snapshot'])('threads are ended in the middle of a %s', (endedIn) => {
+  test.each(['check', 'snapshot'])('threads can be terminated during a %s', (endedIn) => {
     expect(runJson(endings({ endedIn }), { env })).toBe(6);
   });
 
-  test('four threads at once, on two copies of the package', () => {
+  test('four threads run at once, on two copies of the package', () => {
     const copy = packageCopy();
     if (engine === 'native') copy.copy(BINARY, BINARY);
     try {
@@ -72,12 +72,12 @@ describe.each(ENGINES)('%s', (engine) => {
     ${act};
   `;
 
-  test.each(EXITS)('the process may end in the middle of %s', (_, option, act) => {
+  test.each(EXITS)('the process can exit during %s', (_, option, act) => {
     const ended = { status: 7, stdout: '', stderr: '' };
     expect(run(exiting('relay-limiter', option, act), { env })).toEqual(ended);
   });
 
-  test('a thread may end in the middle of a clock, of onBan and of a cleanup', () => {
+  test('a thread can exit during a clock, onBan and a cleanup', () => {
     const codes = EXITS.map(([_, option, act]) => exiting('URL', option, act));
     const script = `
       import { once } from 'node:events';
@@ -93,7 +93,7 @@ describe.each(ENGINES)('%s', (engine) => {
   });
 });
 
-test.runIf(TESTS_NATIVE)('threads are ended as they load the addon', () => {
+test.runIf(TESTS_NATIVE)('Threads can be terminated while they load the addon', () => {
   const addon = join(ROOT, BINARY);
   const env = { RELAY_LIMITER_ENGINE: 'native' };
   expect(runJson(endings({ endedIn: 'load', addon }), { env })).toBe(6);

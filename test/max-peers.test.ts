@@ -19,7 +19,7 @@ import { printSeedOnFailure, SEED } from './support/seed.js';
 
 type Limiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter;
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('On the %s engine', (engine) => {
   const clock = manualClock();
 
   const rate = (options: RateLimiterOptions = {}) =>
@@ -61,7 +61,7 @@ describe.each(ENGINES)('%s', (engine) => {
   };
 
   describe('RateLimiter', () => {
-    test('keeps no more peers than that, and as many', () => {
+    test('stores exactly maxPeers peers', () => {
       const limiter = rate({ maxPeers: 100 });
       for (let n = 0; n < 1000; n += 1) {
         expect(limiter.check(`peer-${n}`)).toEqual(['allow', 0]);
@@ -70,7 +70,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(limiter.getStats()).toMatchObject({ trackedPeers: 100, evictions: 900 });
     });
 
-    test('one that cannot be told from a fresh one goes first, and nothing is lost', () => {
+    test('evicts a peer in its initial state first, which loses nothing', () => {
       const limiter = rate();
       limiter.check('fresh again', 2);
       clock.now += 2;
@@ -80,7 +80,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(tokens(limiter, 'a')).toBe(9);
     });
 
-    test('then the one that would be fresh the soonest', () => {
+    test('then evicts the clean peer that is closest to its initial state', () => {
       const limiter = rate();
       limiter.check('5 missing', 5);
       limiter.check('2 missing', 2);
@@ -95,7 +95,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(tokens(limiter, '9 missing')).toBe(1);
     });
 
-    test('violators go last: the fewest violations, of these who was idle the longest', () => {
+    test('evicts offenders last: the fewest violations first, of these the least recently active first', () => {
       const limiter = rate();
       const offend = (key: string, violations: number) =>
         times(violations, () => limiter.check(key, 11));
@@ -124,7 +124,7 @@ describe.each(ENGINES)('%s', (engine) => {
       });
     });
 
-    test('the worse violator stays, however many violations there are', () => {
+    test('keeps the offender with more violations, however many there are', () => {
       for (const [fewer, more] of [
         [65_533, 65_534],
         [65_534, 65_535],
@@ -142,7 +142,7 @@ describe.each(ENGINES)('%s', (engine) => {
       }
     });
 
-    test('others that are removed leave a violator what protects it', () => {
+    test('keeps an offender if honest peers are removed', () => {
       const limiter = rate({ maxPeers: 100, rateLimit: 0.001 });
       for (let n = 0; n < 99; n += 1) limiter.check(`honest-${n}`);
       times(3, () => limiter.check('violator', 11));
@@ -151,7 +151,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(limiter.getViolationCount('violator')).toBe(3);
     });
 
-    test('who comes in the place of a violator is none', () => {
+    test('gives a newcomer no violations of the offender that it replaces', () => {
       const limiter = rate({ maxPeers: 2 });
       times(2, () => limiter.check('idle', 11));
       clock.now += 1;
@@ -166,7 +166,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(limiter.getStats()).toMatchObject({ peers: 2, totalViolations: 2, evictions: 3 });
     });
 
-    test('opened peers and groups are right, whoever is evicted', () => {
+    test('returns the right results for peer handles and groups, whichever peers are evicted', () => {
       const limiter = rate({ maxPeers: 2 });
       const [a, b, c] = ['a', 'b', 'c'].map((key) => limiter.open(key));
       expect(a?.check(3)).toEqual(['allow', 0]);
@@ -184,7 +184,7 @@ describe.each(ENGINES)('%s', (engine) => {
       }
     });
 
-    test('the peers that stay keep what they have', () => {
+    test('changes nothing of the peers that stay', () => {
       const limiter = rate({ maxPeers: 1000, rateLimit: 0.001 });
       for (let n = 0; n < 7; n += 1) times(3, () => limiter.check(`violator-${n}`, 11));
       for (let n = 0; n < 7; n += 1) limiter.check(`drained-${n}`, 10);
@@ -196,7 +196,7 @@ describe.each(ENGINES)('%s', (engine) => {
       }
     });
 
-    test('a bound of one', () => {
+    test('accepts a maxPeers of 1', () => {
       const limiter = rate({ maxPeers: 1 });
       times(3, () => limiter.check('a', 11));
       limiter.check('b', 10);
@@ -210,7 +210,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(limiter.isBanned(key)).toBe(true);
     };
 
-    test('a peer whose interval is over goes, then the one whose interval is over the soonest', () => {
+    test('evicts a peer with an expired interval, then the peer with the interval that ends first', () => {
       const limiter = orderbook();
       limiter.check('over');
       clock.now += 10;
@@ -226,7 +226,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(limiter.check('first')).toBe(true);
     });
 
-    test('violators go before the banned, who stay; then newcomers are refused', () => {
+    test('evicts offenders but no banned peers, and then refuses newcomers', () => {
       const limiter = orderbook({ maxPeers: 3 });
       ban(limiter, 'banned');
       ban(limiter, 'banned too');
@@ -255,21 +255,28 @@ describe.each(ENGINES)('%s', (engine) => {
     test.each([
       ['longer', 100],
       ['shorter', 5],
-    ])('whose ban is over is as a fresh one, bans %s than the interval', (_, banDuration) => {
-      const limiter = orderbook({ interval: 50, banDuration, maxPeers: 3 });
-      ban(limiter, 'lapsed');
-      clock.now += banDuration - 1;
-      times(2, () => limiter.check('violator'));
-      clock.now += 1;
-      limiter.check('unpunished');
-      expect(limiter.getViolationCount('lapsed')).toBe(2);
-      expect(limiter.check('newcomer')).toBe(true);
-      expect(limiter.getViolationCount('lapsed')).toBe(0);
-      expect(limiter.getViolationCount('violator')).toBe(1);
-      expect(limiter.getStatistics()).toMatchObject({ peers: 3, evictions: 1, lossyEvictions: 0 });
-    });
+    ])(
+      'treats a peer with an expired ban as a peer in its initial state, with bans %s than the interval',
+      (_, banDuration) => {
+        const limiter = orderbook({ interval: 50, banDuration, maxPeers: 3 });
+        ban(limiter, 'lapsed');
+        clock.now += banDuration - 1;
+        times(2, () => limiter.check('violator'));
+        clock.now += 1;
+        limiter.check('unpunished');
+        expect(limiter.getViolationCount('lapsed')).toBe(2);
+        expect(limiter.check('newcomer')).toBe(true);
+        expect(limiter.getViolationCount('lapsed')).toBe(0);
+        expect(limiter.getViolationCount('violator')).toBe(1);
+        expect(limiter.getStatistics()).toMatchObject({
+          peers: 3,
+          evictions: 1,
+          lossyEvictions: 0,
+        });
+      },
+    );
 
-    test('whoever was banned once does not help to wash away a violator', () => {
+    test('keeps an offender although peers with expired bans are evicted', () => {
       const limiter = orderbook({ maxPeers: 1000, violationBanThreshold: 90 });
       for (let n = 0; n < 999; n += 1) times(92, () => limiter.check(`lapsed-${n}`));
       clock.now += 100;
@@ -282,7 +289,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(limiter.getStatistics()).toMatchObject({ peers: 1000, evictions: 3000 });
     });
 
-    test('a ban of which a cleanup has left nothing else counts as a peer, and goes when it is over', () => {
+    test('counts a peer with only a ban left after a cleanup, and evicts it after its ban', () => {
       const limiter = orderbook({ maxPeers: 2 });
       ban(limiter, 'a');
       ban(limiter, 'b');
@@ -299,7 +306,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(limiter.getStatistics().lossyEvictions).toBe(0);
     });
 
-    test('a ban with the first request needs room as well', () => {
+    test('refuses a first request that starts a ban if no peer can be evicted', () => {
       const limiter = orderbook({ maxPeers: 2, violationBanThreshold: 0 });
       for (const key of ['a', 'b', 'c']) expect(limiter.check(key)).toBe(false);
       const first = limiter.getStatistics();
@@ -321,7 +328,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(limiter.isBanned(key)).toBe(true);
     };
 
-    test('a connection counts once, whatever it does', () => {
+    test('counts a connection once, whatever it does', () => {
       const limiter = direct();
       limiter.checkMessage('both');
       limiter.checkOrderbook('both');
@@ -337,7 +344,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(limiter.getStatistics()).toMatchObject({ peers: 0 });
     });
 
-    test('whoever has anything to lose stays before one that has not, wherever that is known', () => {
+    test('keeps a connection with state in either table before a connection without state', () => {
       const limiter = direct();
       limiter.checkOrderbook('both');
       clock.now += 10;
@@ -364,7 +371,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(limiter.getStatistics().trackedConnections).toBe(4);
     });
 
-    test('where all are banned newcomers are refused: messages, requests, opened ones, groups', () => {
+    test('refuses newcomers if all connections are banned: messages, requests, handles and groups', () => {
       const limiter = direct({ maxPeers: 2 });
       ban(limiter, 'a');
       ban(limiter, 'b');
@@ -389,7 +396,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(limiter.getStatistics()).toMatchObject({ peers: 2, evictions: 2, lossyEvictions: 0 });
     });
 
-    test('a ban that was lifted protects no more, violations that stay do', () => {
+    test('protects a connection by its violations but not by an expired ban', () => {
       const limiter = direct({ maxPeers: 3 });
       const innocent = { key: 'innocent', violations: 0, banSecondsLeft: 100, idleSeconds: 0 };
       const snapshot = { format: 1, limiter: 'DirectConnectionRateLimiter' } as const;
@@ -407,7 +414,7 @@ describe.each(ENGINES)('%s', (engine) => {
       expect(limiter.getStatistics()).toMatchObject({ evictions: 2, totalViolations: 3 });
     });
 
-    test('whose ban is over has nothing to lose but its tokens and its interval', () => {
+    test('ranks a connection with an expired ban by its tokens and its interval', () => {
       const limiter = direct({ maxPeers: 3, banDuration: 20 });
       ban(limiter, 'lapsed');
       clock.now += 20;
@@ -432,7 +439,7 @@ describe.each(ENGINES)('%s', (engine) => {
     });
   });
 
-  describe('a limiter finds somebody who can go', () => {
+  describe('a limiter finds a peer to evict', () => {
     const MOST = 5000;
 
     interface Kind {
@@ -497,17 +504,20 @@ describe.each(ENGINES)('%s', (engine) => {
       return { limiter, keys };
     };
 
-    test.each([RATE, ORDERBOOK, DIRECT])('of a $name whose part a cleanup has emptied', (kind) => {
-      const { limiter, keys } = withEmptyPart(kind);
-      for (const key of keys) expect(kind.ask(limiter, key)).toBe(true);
-      expect(limiter.getOverview()).toMatchObject({
-        peers: MOST,
-        evictions: keys.length,
-        refusedNewcomers: 0,
-      });
-    });
+    test.each([RATE, ORDERBOOK, DIRECT])(
+      'of a $name after a cleanup has emptied a part of the table',
+      (kind) => {
+        const { limiter, keys } = withEmptyPart(kind);
+        for (const key of keys) expect(kind.ask(limiter, key)).toBe(true);
+        expect(limiter.getOverview()).toMatchObject({
+          peers: MOST,
+          evictions: keys.length,
+          refusedNewcomers: 0,
+        });
+      },
+    );
 
-    test.each([RATE, ORDERBOOK, DIRECT])('of a $name as it restores', (kind) => {
+    test.each([RATE, ORDERBOOK, DIRECT])('of a $name during a restore', (kind) => {
       const { limiter, keys } = withEmptyPart(kind);
       const peers = keys.map((key) => {
         return { key, violations: 5, banSecondsLeft: null, idleSeconds: 1 };
@@ -521,7 +531,7 @@ describe.each(ENGINES)('%s', (engine) => {
       times(4, () => kind.ask(limiter, key));
 
     test.each([ORDERBOOK, DIRECT])(
-      'of a $name where all but one of a thousand are banned',
+      'of a $name if all but one of a thousand peers are banned',
       (kind) => {
         for (const place of [0, 500, 999]) {
           const limiter = kind.make(1000);
@@ -545,7 +555,7 @@ describe.each(ENGINES)('%s', (engine) => {
     );
 
     test.each([ORDERBOOK, DIRECT])(
-      'of a $name where all are banned and one ban is over',
+      'of a $name if all peers are banned and one ban has expired',
       (kind) => {
         for (const isAlone of [false, true]) {
           const limiter = kind.make(1000);
@@ -573,7 +583,7 @@ describe.each(ENGINES)('%s', (engine) => {
     );
   });
 
-  test('a banned peer stays banned through 200,000 fresh keys, honest ones keep their buckets', () => {
+  test('a limiter keeps a ban, and the buckets of honest peers, through 200,000 new keys', () => {
     const options = { engine, clock, maxPeers: 2000 };
     const limiter = new DirectConnectionRateLimiter({ ...options, orderbookBanThreshold: 1 });
     const book = new OrderbookRateLimiter({ ...options, violationBanThreshold: 1 });
@@ -618,48 +628,51 @@ describe.each(ENGINES)('%s', (engine) => {
   test.each([
     ['a fixed', 1],
     ['any', SEED],
-  ])('never more peers than that through random operations of %s seed', (_, seed) => {
-    printSeedOnFailure();
-    const random = seeded(seed);
-    for (const most of [1, 5, 16, 60, 700]) {
-      // When the ban of each ends.
-      const bans = Array.from({ length: 4 }, () => new Map<string, number>());
-      const bounded = (i: number) => ({
-        maxPeers: most,
-        onBan: ({ key }: Ban) => void bans[i]?.set(key, clock.now + 100),
-      });
-      const limiters = [
-        rate({ ...bounded(0), disconnectThreshold: 5 }),
-        orderbook(bounded(1)),
-        orderbook({ ...bounded(2), violationBanThreshold: 0 }),
-        direct(bounded(3)),
-      ] as const;
-      const keys = Array.from({ length: most * 3 }, (_, n) => `peer-${n}`);
-      const groups = limiters.map((limiter) => {
-        return 'group' in limiter ? limiter.group(keys.slice(0, most + 5)) : undefined;
-      });
-      const opened = limiters.map((limiter) => keys.map((key) => limiter.open(key)));
-      for (let n = 0; n < 5000; n += 1) {
-        if (random() < 0.1) clock.now += random() * 3;
-        if (random() < 0.001) clock.now += 60;
-        for (const [i, limiter] of limiters.entries()) {
-          const begun = bans[i] as Map<string, number>;
-          const dice = random();
-          if (dice < 0.02) putBack(limiter, random.pick(keys), random, begun);
-          else if (dice < 0.02 + 0.5 / most) checkMembers(groups[i], begun);
-          else if (dice < 0.4) checkOpened(random.pick(opened[i] ?? []), random.below(7));
-          else operate(limiter, random.pick(keys), random.below(1000), begun);
-          if (n % 16 === 0) requireBanned(limiter, begun);
-          if (n % 100 === 0) bounds(limiter, most);
+  ])(
+    'a limiter never stores more than maxPeers peers through random operations of %s seed',
+    (_, seed) => {
+      printSeedOnFailure();
+      const random = seeded(seed);
+      for (const most of [1, 5, 16, 60, 700]) {
+        // When the ban of each ends.
+        const bans = Array.from({ length: 4 }, () => new Map<string, number>());
+        const bounded = (i: number) => ({
+          maxPeers: most,
+          onBan: ({ key }: Ban) => void bans[i]?.set(key, clock.now + 100),
+        });
+        const limiters = [
+          rate({ ...bounded(0), disconnectThreshold: 5 }),
+          orderbook(bounded(1)),
+          orderbook({ ...bounded(2), violationBanThreshold: 0 }),
+          direct(bounded(3)),
+        ] as const;
+        const keys = Array.from({ length: most * 3 }, (_, n) => `peer-${n}`);
+        const groups = limiters.map((limiter) => {
+          return 'group' in limiter ? limiter.group(keys.slice(0, most + 5)) : undefined;
+        });
+        const opened = limiters.map((limiter) => keys.map((key) => limiter.open(key)));
+        for (let n = 0; n < 5000; n += 1) {
+          if (random() < 0.1) clock.now += random() * 3;
+          if (random() < 0.001) clock.now += 60;
+          for (const [i, limiter] of limiters.entries()) {
+            const begun = bans[i] as Map<string, number>;
+            const dice = random();
+            if (dice < 0.02) putBack(limiter, random.pick(keys), random, begun);
+            else if (dice < 0.02 + 0.5 / most) checkMembers(groups[i], begun);
+            else if (dice < 0.4) checkOpened(random.pick(opened[i] ?? []), random.below(7));
+            else operate(limiter, random.pick(keys), random.below(1000), begun);
+            if (n % 16 === 0) requireBanned(limiter, begun);
+            if (n % 100 === 0) bounds(limiter, most);
+          }
+        }
+        for (const limiter of limiters) {
+          if (seed === 1) expect(bounds(limiter, most).evictions).toBeGreaterThan(0);
+          for (const key of keys) limiter.removePeer(key);
+          expect(bounds(limiter, most)).toMatchObject({ peers: 0, totalViolations: 0 });
         }
       }
-      for (const limiter of limiters) {
-        if (seed === 1) expect(bounds(limiter, most).evictions).toBeGreaterThan(0);
-        for (const key of keys) limiter.removePeer(key);
-        expect(bounds(limiter, most)).toMatchObject({ peers: 0, totalViolations: 0 });
-      }
-    }
-  });
+    },
+  );
 
   function operate(limiter: Limiter, key: string, dice: number, begun: Map<string, number>) {
     if (dice < 5) {

@@ -58,7 +58,7 @@ describe.each([
       new DirectConnectionRateLimiter({ messageRatePerSec, messageBurst, clock, engine }),
   ],
 ])('%s', (_, create) => {
-  test('never admits more than the burst and what the time brings, over any interval', () => {
+  test('never allows more than the burst and the refill over any interval', () => {
     const arrivals = fc.array(fc.record({ step, cost, way }), {
       minLength: 1,
       maxLength: 60,
@@ -86,7 +86,7 @@ describe.each([
   });
 });
 
-test('a delay that is waited out, and a microsecond, is honoured, whoever comes in between', () => {
+test('RateLimiter allows a peer after its delay and one microsecond, whatever other peers do', () => {
   const visits = fc.array(fc.record({ step, cost, newcomers: fc.nat(30) }), {
     maxLength: 40,
     size: 'max',
@@ -226,7 +226,7 @@ const COMMANDS = [
 ];
 
 describe.each(Object.keys(BANNING))('%s', (name) => {
-  test('a ban holds for its duration and no longer, whatever is done meanwhile', () => {
+  test('keeps a ban for exactly its duration, whatever happens in the meantime', () => {
     const commands = fc.commands(COMMANDS, { maxCommands: 60, size: 'max' });
     const maxPeers = fc.constantFrom(1, 2, 16, 17, 30);
     const property = fc.property(commands, maxPeers, engine, (commands, maxPeers, engine) => {
@@ -282,7 +282,7 @@ interface Bounded {
 }
 
 describe.each(Object.keys(BOUNDED))('%s', (name) => {
-  test('knows at most maxPeers, and counts who goes and who is refused', () => {
+  test('stores at most maxPeers peers, and counts evictions and refused newcomers', () => {
     type Act = { act: 'check' | 'new' | 'remove' | 'cleanup' | 'step'; of: number };
     const act = fc.constantFrom<Act['act']>(
       'check',

@@ -16,17 +16,17 @@ const TRACES = FILES.map((file) => ({ file, trace: read(file) })).filter(
   ({ trace }) => !trace.header.tags.includes('boot'),
 );
 
-test('all 100 files are there', () => {
+test('The traces are 100 files', () => {
   expect(FILES).toHaveLength(100);
 });
 
-describe.each(ENGINES)('%s', (engine) => {
-  test.each(TRACES)('$file', ({ trace }) => {
+describe.each(ENGINES)('The %s engine', (engine) => {
+  test.each(TRACES)('returns the results of the trace $file', ({ trace }) => {
     expect(replay(trace, library, engine)).toBeGreaterThan(1000);
   });
 });
 
-test.each(ENGINES)('a trace with one wrong digit is told from a right one by %s', (engine) => {
+test.each(ENGINES)('A trace with one wrong digit fails on the %s engine', (engine) => {
   const trace = read('float/RateLimiter-2001.jsonl.gz');
   const answers = trace.operations.map((operation) => operation.at(-1));
   const delayed = answers.filter((answer) => Array.isArray(answer) && answer[0] === 'delay');

@@ -44,7 +44,7 @@ export abstract class Limiter {
   readonly #banDuration: number;
   /**
    * Called after every refusal that counts a violation, with the length in seconds of the ban that begins with it (0:
-   * no ban begins), and after every call of `ban`. There is one listener at most: shared bans. @internal
+   * no ban begins), and after every successful call of `ban`. There is at most one listener: shared bans. @internal
    */
   onRefusal: ((key: string, banSeconds: number) => void) | undefined;
 
