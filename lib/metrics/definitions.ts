@@ -1,25 +1,23 @@
-// What a metric is called, and how its values are had from what is watched.
+// Types that describe one metric: its name, its help text and how its values are read from statistics.
 
 export type Labels = Record<string, string>;
 export type Value = [labels: Labels, value: number];
 
-export interface Description {
+/** One metric of each watched object. `values` returns an empty array if the value is unknown. */
+export interface Definition<Stats> {
   readonly name: string;
   readonly help: string;
+  /** Names of the labels besides `limiter`. */
   readonly labels?: readonly string[];
+  values(stats: Stats): Value[];
 }
 
-/** A metric of one watched thing; no values where it does not know them. */
-export interface Definition<Figures> extends Description {
-  values(figures: Figures): Value[];
+export interface Definitions<Stats> {
+  readonly counters: readonly Definition<Stats>[];
+  readonly gauges: readonly Definition<Stats>[];
 }
 
-export interface Definitions<Figures> {
-  readonly counters: readonly Definition<Figures>[];
-  readonly gauges: readonly Definition<Figures>[];
-}
-
-/** A number without labels of its own. */
+/** One value without labels besides `limiter`. */
 export function plain(value: number): Value[] {
   return [[{}, value]];
 }

@@ -1,18 +1,15 @@
-// relay-limiter/metrics: limiters as metrics of prom-client. Totals are read when a scrape asks for them;
-// between scrapes nothing runs, except that a sample of the checks is timed. Knows prom-client only as
-// the user's module, handed in.
+// relay-limiter/metrics: exports the statistics of limiters as prom-client metrics. They are read at each
+// scrape; nothing runs between scrapes. The user passes in the prom-client module; this file imports only its types.
 
 import type {
   Counter,
   CounterConfiguration,
   Gauge,
   GaugeConfiguration,
-  Histogram,
-  HistogramConfiguration,
   Registry,
 } from 'prom-client';
 import { refused } from '../common/errors.js';
-import { count, readOptions } from '../common/options.js';
+import { readOptions } from '../common/options.js';
 import {
   ifKnown,
   type LimiterStats,
@@ -21,54 +18,42 @@ import {
   type ObservableLimiter,
   statsOf,
 } from '../limiters/stats.js';
-import type { Definition, Definitions, Description, Value } from './definitions.js';
-import { sampleChecks } from './sampling.js';
-import { BANS, banFigures, LIMITS, limitFigures, type NamedShared, namedShared } from './shared.js';
+import { type Definition, type Definitions, plain, type Value } from './definitions.js';
+import { BANS, bansStats, LIMITS, limitStats, type NamedShared, namedShared } from './shared.js';
 
 export type { NamedLimiters, ObservableLimiter as WatchedLimiter } from '../limiters/stats.js';
 export type { NamedShared, SharedFigures, WatchedShared } from './shared.js';
 
-/** What is used of the module prom-client. */
+/** The part of the module prom-client that `collectMetrics` uses. */
 export interface PromClient {
   readonly Counter: new <T extends string>(configuration: CounterConfiguration<T>) => Counter<T>;
   readonly Gauge: new <T extends string>(configuration: GaugeConfiguration<T>) => Gauge<T>;
-  readonly Histogram: new <T extends string>(
-    configuration: HistogramConfiguration<T>,
-  ) => Histogram<T>;
   readonly register: Registry;
 }
 
 export interface MetricsOptions {
-  /** The module prom-client, 15 or later, as you import it: so there is only one copy of it. */
+  /** The module prom-client, version 15 or later. You pass it in so that the process has only one copy of it. */
   client: PromClient;
-  /** The limiters, by the names that their label `limiter` is to have; one at least, unless there are `shared` ones. */
+  /** The limiters by the value of their label `limiter`. At least one, unless `shared` is given. */
   limiters?: NamedLimiters | undefined;
-  /** The `SharedRateLimiter` and `SharedBans` of relay-limiter/redis, by names as well. */
+  /** Instances of `SharedRateLimiter` and `SharedBans` (relay-limiter/redis), by the value of their label `limiter`. */
   shared?: NamedShared | undefined;
-  /** Where the metrics are registered. Default: prom-client's own, `client.register`. */
+  /** The registry for the metrics. Default: prom-client's default registry, `client.register`. */
   register?: Registry | undefined;
-  /** What all names begin with. Default `relay_limiter_`. */
+  /** The prefix of all metric names. Default `relay_limiter_`. */
   prefix?: string | undefined;
-  /**
-   * About one check in so many is timed for the histogram of check seconds: a whole number; 0 times
-   * none, and there is no histogram. Default 100.
-   */
-  sampleEvery?: number | undefined;
 }
 
-/** Metrics that are being collected. */
+/** The registered metrics of one call of `collectMetrics`. */
 export interface Collection {
-  /** Takes the metrics out of the registry, and gives the limiters their own checks back. */
+  /** Removes the metrics from the registry. Another call does nothing. */
   stop(): void;
 }
 
-const OPTIONS = ['client', 'limiters', 'shared', 'register', 'prefix', 'sampleEvery'];
+const OPTIONS = ['client', 'limiters', 'shared', 'register', 'prefix'];
 const PREFIX = 'relay_limiter_';
 
-/** Seconds: a check takes a fraction of a microsecond, unless the garbage collector comes in between. */
-const BUCKETS = [1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 1e-4, 1e-3, 1e-2];
-
-/** What every metric of prom-client is made with. */
+/** The configuration that counters and gauges share. */
 interface Common {
   name: string;
   help: string;
@@ -92,7 +77,7 @@ const LIMITERS: Definitions<LimiterStats> = {
     },
     {
       name: 'evictions_total',
-      help: 'Records given up to make room; lossy ones forgot something.',
+      help: 'Records evicted for maxPeers; a lossy eviction discards violations or spent tokens.',
       labels: ['lossy'],
       values: ({ evictions, lossyEvictions }) => [
         [{ lossy: 'true' }, lossyEvictions],
@@ -101,55 +86,58 @@ const LIMITERS: Definitions<LimiterStats> = {
     },
     {
       name: 'refused_newcomers_total',
-      help: 'Checks of new peers refused for want of room.',
-      values: ({ refusedNewcomers }) => [[{}, refusedNewcomers]],
+      help: 'Checks of new peers refused because the table was full.',
+      values: ({ refusedNewcomers }) => plain(refusedNewcomers),
     },
   ],
   gauges: [
     {
       name: 'tracked_peers',
       help: 'Peers in the table.',
-      values: ({ trackedPeers }) => [[{}, trackedPeers]],
+      values: ({ trackedPeers }) => plain(trackedPeers),
     },
-    { name: 'banned_peers', help: 'Bans in force.', values: ({ banned }) => [[{}, banned]] },
+    { name: 'banned_peers', help: 'Bans in force.', values: ({ banned }) => plain(banned) },
     {
       name: 'violations',
-      help: 'Violations of the peers that are remembered.',
-      values: ({ totalViolations }) => [[{}, totalViolations]],
+      help: 'Violations of the peers in the table.',
+      values: ({ totalViolations }) => plain(totalViolations),
     },
     {
       name: 'table_bytes',
-      help: 'Bytes of the peer tables, where the engine knows them.',
-      values: ({ memoryBytes }) => (memoryBytes === undefined ? [] : [[{}, memoryBytes]]),
+      help: 'Bytes of the peer tables; only the native engine reports them.',
+      values: ({ memoryBytes }) => (memoryBytes === undefined ? [] : plain(memoryBytes)),
     },
   ],
 };
 
-const CHECK_SECONDS: Description = {
-  name: 'check_seconds',
-  help: 'How long a check takes, of a sample of those by key and of opened peers.',
-  labels: ['method'],
-};
-
 /**
- * Registers metrics of the limiters, which read them at each scrape. `checks_total`, `bans_total`,
- * `evictions_total`, `refused_newcomers_total`, `tracked_peers`, `banned_peers`, `violations` and
- * `table_bytes` cost nothing between scrapes; a limiter whose clock throws has none of them in that
- * scrape. `check_seconds` is a histogram by sampling of the checks by key, and of peers that are opened
- * from now on, labelled with the method; checks of groups are counted and not timed. What is shared has metrics
- * of its own: docs/observability.md names them.
- * @throws `ERR_LIMITER_OPTION` for what is not accepted; prom-client's error for a name that is
- * registered already. Then nothing has changed.
+ * Registers metrics of limiters with prom-client. Each scrape reads the limiters once; between scrapes the metrics
+ * cost nothing, so checks are as fast as without them.
+ *
+ * Metrics of each limiter: `checks_total`, `bans_total`, `evictions_total`, `refused_newcomers_total`,
+ * `tracked_peers`, `banned_peers`, `violations` and `table_bytes`. A scrape omits a limiter if its clock throws.
+ * The objects of `shared` have metrics of their own; docs/observability.md lists them.
+ * @throws `ERR_LIMITER_OPTION` for an invalid option; prom-client's error for a metric name that is registered
+ * already. After an error no metric is registered.
+ * @example
+ * import client from 'prom-client';
+ * import { RateLimiter } from 'relay-limiter';
+ * import { collectMetrics } from 'relay-limiter/metrics';
+ *
+ * const messages = new RateLimiter();
+ * const collection = collectMetrics({ client, limiters: { messages } });
+ * messages.check('peer-1');
+ * console.log(await client.register.metrics());
+ * collection.stop();
  */
 export function collectMetrics(options: MetricsOptions): Collection {
   const given = readOptions('collectMetrics', options, OPTIONS);
   const client = promClient(given['client']);
   const register = registry(given['register'] ?? client.register);
   const shared = namedShared(given['shared']);
-  const isShared = given['limiters'] === undefined && shared.length > 0;
-  const limiters = isShared ? [] : namedLimiters(given['limiters']);
+  const hasOnlyShared = given['limiters'] === undefined && shared.length > 0;
+  const limiters = hasOnlyShared ? [] : namedLimiters(given['limiters']);
   const prefix = prefixOf(given['prefix']);
-  const sampleEvery = count(given, 'sampleEvery', 100);
   const collector = new Collector(client, register, prefix);
   try {
     collector.addTotals(LIMITERS, limiters, statsOf);
@@ -164,13 +152,13 @@ export function collectMetrics(options: MetricsOptions): Collection {
 }
 
 type Named<Watched> = readonly (readonly [name: string, watched: Watched])[];
-type Values<Figures> = (definition: Definition<Figures>) => Value[];
+type ValueReader<Stats> = (definition: Definition<Stats>) => Value[];
 
 class Collector {
   readonly #client: PromClient;
   readonly #register: Registry;
   readonly #prefix: string;
-  readonly #ends: (() => void)[] = [];
+  readonly #removals: (() => void)[] = [];
 
   constructor(client: PromClient, register: Registry, prefix: string) {
     this.#client = client;
@@ -178,11 +166,11 @@ class Collector {
     this.#prefix = prefix;
   }
 
-  /** Metrics of all that is watched; none where nothing is. `look` gives null where they are not its metrics. */
-  addTotals<Watched, Figures>(
-    { counters, gauges }: Definitions<Figures>,
+  /** Adds the metrics of all watched objects, if there are any. `look` returns null for an object of another kind. */
+  addTotals<Watched, Stats>(
+    { counters, gauges }: Definitions<Stats>,
     all: Named<Watched>,
-    look: (watched: Watched) => Figures | null,
+    look: (watched: Watched) => Stats | null,
   ): void {
     if (all.length === 0) return;
     const values = valuesOf(all, look);
@@ -201,38 +189,45 @@ class Collector {
       );
       this.#ends.push(end);
     }
+    for (const gauge of gauges) this.#add(gauge, (common) => this.#gauge(common, gauge, values));
   }
 
   stop(): void {
-    for (const end of this.#ends.splice(0)) end();
+    for (const remove of this.#removals.splice(0)) remove();
   }
 
-  #add<M>({ name, help, labels = [] }: Description, make: (common: Common) => M): M {
+  #add<Stats>(
+    { name, help, labels = [] }: Definition<Stats>,
+    register: (common: Common) => void,
+  ): void {
     const full = this.#prefix + name;
     const labelNames = ['limiter', ...labels];
-    const metric = make({ name: full, help, labelNames, registers: [this.#register] });
-    this.#ends.push(() => this.#register.removeSingleMetric(full));
-    return metric;
+    register({ name: full, help, labelNames, registers: [this.#register] });
+    this.#removals.push(() => this.#register.removeSingleMetric(full));
   }
 
-  #counter<F>(common: Common, definition: Definition<F>, valuesOf: Values<F>): void {
+  #counter<Stats>(
+    common: Common,
+    definition: Definition<Stats>,
+    valuesOf: ValueReader<Stats>,
+  ): void {
     const counter: Counter = new this.#client.Counter({
       ...common,
       collect: () => {
         const values = valuesOf(definition);
-        // What is known is the total, and a counter of prom-client can only be increased.
+        // Limiters report totals, but a prom-client counter can only be incremented.
         counter.reset();
         for (const [labels, value] of values) counter.inc(labels, value);
       },
     });
   }
 
-  #gauge<F>(common: Common, definition: Definition<F>, valuesOf: Values<F>): void {
+  #gauge<Stats>(common: Common, definition: Definition<Stats>, valuesOf: ValueReader<Stats>): void {
     const gauge: Gauge = new this.#client.Gauge({
       ...common,
       collect: () => {
         const values = valuesOf(definition);
-        // Or what is not known any more would stay as it was.
+        // A value that is unknown in this scrape must not keep its old value.
         gauge.reset();
         for (const [labels, value] of values) gauge.set(labels, value);
       },
@@ -240,23 +235,23 @@ class Collector {
   }
 }
 
-/** What all of them tell, read once for a scrape. */
-function valuesOf<Watched, Figures>(
+/** Reads the values of all watched objects, once per scrape. */
+function valuesOf<Watched, Stats>(
   all: Named<Watched>,
-  look: (watched: Watched) => Figures | null,
-): Values<Figures> {
-  const read = together(() =>
+  look: (watched: Watched) => Stats | null,
+): ValueReader<Stats> {
+  const read = oncePerScrape(() =>
     all.map(([name, watched]) => [name, ifKnown(() => look(watched))] as const),
   );
   return (definition) =>
-    read().flatMap(([limiter, figures]) => {
-      const values = figures === null ? [] : definition.values(figures);
+    read().flatMap(([limiter, stats]) => {
+      const values = stats === null ? [] : definition.values(stats);
       return values.map(([labels, value]): Value => [{ limiter, ...labels }, value]);
     });
 }
 
-/** Reads once for all metrics of a scrape: prom-client asks them in one turn. */
-function together<T>(read: () => T): () => T {
+/** Caches what `read` returns for one scrape: prom-client collects all metrics in one synchronous pass. */
+function oncePerScrape<T>(read: () => T): () => T {
   let latest: { value: T } | undefined;
   return () => {
     if (latest === undefined) {
@@ -270,8 +265,8 @@ function together<T>(read: () => T): () => T {
 }
 
 function promClient(value: unknown): PromClient {
-  const { Counter, Gauge, Histogram } = (value ?? {}) as Partial<PromClient>;
-  if (![Counter, Gauge, Histogram].every((metric) => typeof metric === 'function')) {
+  const { Counter, Gauge } = (value ?? {}) as Partial<PromClient>;
+  if (typeof Counter !== 'function' || typeof Gauge !== 'function') {
     throw refused('ERR_LIMITER_OPTION', 'client', value, 'the module prom-client');
   }
   return value as PromClient;
@@ -287,6 +282,6 @@ function registry(value: unknown): Registry {
 
 function prefixOf(value: unknown = PREFIX): string {
   if (typeof value === 'string' && /^([a-zA-Z_:][a-zA-Z0-9_:]*)?$/.test(value)) return value;
-  const accepted = 'letters, digits, _ and :, and no digit first';
+  const accepted = 'letters, digits, _ and :, not beginning with a digit';
   throw refused('ERR_LIMITER_OPTION', 'prefix', value, accepted);
 }

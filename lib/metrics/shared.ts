@@ -1,11 +1,11 @@
-// The metrics of limits and bans that processes share: of what relay-limiter/redis makes, known by what its
-// getStats() tells.
+// Metrics of the shared limits and bans of relay-limiter/redis, read by their getStats(). This file does not import
+// relay-limiter/redis, so that metrics do not load it.
 
 import { refused, show } from '../common/errors.js';
 import { hasMethods, isRecord } from '../common/kinds.js';
 import { type Definitions, plain } from './definitions.js';
 
-/** What a `SharedRateLimiter` tells. */
+/** The statistics of a `SharedRateLimiter` that have metrics. */
 interface LimiterStats {
   readonly trackedPeers: number;
   readonly verdicts: Readonly<Record<string, number>>;
@@ -23,7 +23,7 @@ interface LimiterStats {
   };
 }
 
-/** What `SharedBans` tell. */
+/** The statistics of `SharedBans` that have metrics. */
 interface BansStats {
   readonly bans: number;
   readonly state: 'up' | 'down';
@@ -39,7 +39,7 @@ export interface WatchedShared {
   getStats(): SharedFigures;
 }
 
-/** What is shared, by the names that people are to read. */
+/** Shared limits and bans by the value of their label `limiter`. */
 export type NamedShared = Readonly<Record<string, WatchedShared>>;
 
 export const LIMITS: Definitions<LimiterStats> = {
@@ -53,17 +53,17 @@ export const LIMITS: Definitions<LimiterStats> = {
     },
     {
       name: 'shared_fallback_checks_total',
-      help: 'Of the checks, those that the failure policy decided.',
+      help: 'Checks of a shared limit that the failure policy decided.',
       values: ({ fallbackVerdicts }) => plain(fallbackVerdicts),
     },
     {
       name: 'shared_evictions_total',
-      help: 'Peers given up to make room; what they had left went back to the store.',
+      help: 'Peers evicted for maxPeers; their unspent tokens return to the store.',
       values: ({ evictions }) => plain(evictions),
     },
     {
       name: 'store_calls_total',
-      help: 'Calls of the store: for a peer, or as a sign of life.',
+      help: 'Calls of the store: for a peer, or as a heartbeat.',
       labels: ['kind'],
       values: ({ store }) => [
         [{ kind: 'peer' }, store.calls],
@@ -72,39 +72,39 @@ export const LIMITS: Definitions<LimiterStats> = {
     },
     {
       name: 'store_failures_total',
-      help: 'Calls of the store without an answer in time, or with an error.',
+      help: 'Calls of the store that timed out or failed.',
       values: ({ store }) => plain(store.failures),
     },
     {
       name: 'store_downs_total',
-      help: 'How often the store, or a part of it, went down.',
+      help: 'How many times the store, or one of its shards, became unavailable.',
       values: ({ store }) => plain(store.downs),
     },
   ],
   gauges: [
     {
       name: 'store_up',
-      help: 'Whether all of the store answers: 1, or 0.',
+      help: '1 if every shard of the store responds, else 0.',
       values: ({ store }) => (store.state === 'none' ? [] : plain(Number(store.state === 'up'))),
     },
     {
       name: 'store_nodes',
-      help: 'Processes last seen that share the limit, this one included.',
+      help: 'Live processes that share the limit, including this one.',
       values: ({ store }) => plain(store.nodes),
     },
     {
       name: 'store_calls_in_flight',
-      help: 'Calls that the store has not answered yet.',
+      help: 'Calls of the store that are pending.',
       values: ({ store }) => plain(store.inFlight),
     },
     {
       name: 'leased_tokens',
-      help: 'Tokens that this process holds and has not spent.',
+      help: 'Leased tokens that this process has not spent.',
       values: ({ leasedTokens }) => plain(leasedTokens),
     },
     {
       name: 'shared_tracked_peers',
-      help: 'Peers of a shared limit kept in this process.',
+      help: 'Peers of a shared limit in the table of this process.',
       values: ({ trackedPeers }) => plain(trackedPeers),
     },
   ],
@@ -114,7 +114,7 @@ export const BANS: Definitions<BansStats> = {
   counters: [
     {
       name: 'shared_bans_told_total',
-      help: 'Bans told to other processes, and heard from them.',
+      help: 'Bans sent to other processes and received from them.',
       labels: ['direction'],
       values: ({ sent, received }) => [
         [{ direction: 'sent' }, sent],
@@ -125,43 +125,41 @@ export const BANS: Definitions<BansStats> = {
   gauges: [
     {
       name: 'shared_bans',
-      help: 'Shared bans in force that this process knows of.',
+      help: 'Shared bans in force in this process.',
       values: ({ bans }) => plain(bans),
     },
     {
       name: 'shared_bans_waiting',
-      help: 'Bans still to be told to other processes.',
+      help: 'Bans that are not yet sent to other processes.',
       values: ({ waiting }) => plain(waiting),
     },
     {
       name: 'shared_bans_up',
-      help: 'Whether bans of other processes arrive: 1, or 0.',
+      help: '1 if this process receives bans of other processes, else 0.',
       values: ({ state }) => plain(Number(state === 'up')),
     },
   ],
 };
 
-/** The figures of a shared limit; null of bans. */
-export function limitFigures(shared: WatchedShared): LimiterStats | null {
-  const figures = shared.getStats();
-  return 'store' in figures ? figures : null;
+/** The statistics of a shared limit; null for shared bans. */
+export function limitStats(shared: WatchedShared): LimiterStats | null {
+  const stats = shared.getStats();
+  return 'store' in stats ? stats : null;
 }
 
-/** The figures of shared bans; null of a limit. */
-export function banFigures(shared: WatchedShared): BansStats | null {
-  const figures = shared.getStats();
-  return 'store' in figures ? null : figures;
+/** The statistics of shared bans; null for a shared limit. */
+export function bansStats(shared: WatchedShared): BansStats | null {
+  const stats = shared.getStats();
+  return 'store' in stats ? null : stats;
 }
 
-/** Throws `ERR_LIMITER_OPTION` unless `given` holds shared limiters and bans by their names, if anything. */
+/**
+ * Returns the entries of the option `shared`.
+ * @throws `ERR_LIMITER_OPTION` unless it is an object of shared limits and bans.
+ */
 export function namedShared(given: unknown = {}): [name: string, shared: WatchedShared][] {
   if (!isRecord(given)) {
-    throw refused(
-      'ERR_LIMITER_OPTION',
-      'shared',
-      given,
-      'an object of shared limiters by their names',
-    );
+    throw refused('ERR_LIMITER_OPTION', 'shared', given, 'an object of shared limiters by name');
   }
   for (const [name, shared] of Object.entries(given)) {
     if (isShared(shared)) continue;
@@ -172,6 +170,6 @@ export function namedShared(given: unknown = {}): [name: string, shared: Watched
 }
 
 function isShared(value: unknown): boolean {
-  // A limiter of one process has statistics as well, and no events.
+  // A local limiter has getStats() too, but no on().
   return hasMethods(value, 'getStats', 'on');
 }

@@ -1,19 +1,12 @@
-// Limiters as prom-client's metrics, read as Prometheus reads them.
+// Tests of collectMetrics: each test parses the text that a Prometheus server scrapes.
 
 import client, { Counter, Registry } from 'prom-client';
-import {
-  DirectConnectionRateLimiter,
-  OrderbookRateLimiter,
-  RateLimiter,
-  type RateLimiterOptions,
-} from 'relay-limiter';
+import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { collectMetrics, type MetricsOptions } from 'relay-limiter/metrics';
 import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { openPeer } from '../../dist/limiters/verdict.js';
 import grafana from '../../docs/grafana.json' with { type: 'json' };
 import { codeOf, ENGINES, manualClock, TESTS_NATIVE } from '../support/limiters.js';
-import { seeded } from '../support/random.js';
 
 function collect(options: Omit<MetricsOptions, 'client'> & Partial<MetricsOptions>) {
   const register = new Registry();
@@ -22,20 +15,20 @@ function collect(options: Omit<MetricsOptions, 'client'> & Partial<MetricsOption
   return { register, collection };
 }
 
-/** Every sample of a scrape, as it is written there. */
+/** The values of one scrape, by metric name and labels. */
 async function scrape(register: Registry): Promise<Map<string, number>> {
   const lines = (await register.metrics()).split('\n').filter((line) => /^[a-z]/.test(line));
   return new Map(lines.map((line) => [line.replace(/ \S+$/, ''), Number(/\S+$/.exec(line)?.[0])]));
 }
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('collectMetrics with the %s engine', (engine) => {
   const clock = manualClock();
 
-  test('what limiters tell, by their names', async () => {
+  test('exports the statistics of each limiter under its name', async () => {
     const messages = new RateLimiter({ engine, clock, burstLimit: 3, disconnectThreshold: 3 });
     const books = new OrderbookRateLimiter({ engine, clock, violationBanThreshold: 1 });
     const direct = new DirectConnectionRateLimiter({ engine, clock, messageBurst: 2 });
-    const { register } = collect({ limiters: { messages, books, direct }, sampleEvery: 0 });
+    const { register } = collect({ limiters: { messages, books, direct } });
     for (let n = 0; n < 9; n += 1) messages.check('flooder');
     messages.check('honest');
     for (let n = 0; n < 4; n += 1) books.check('mallory');
@@ -63,7 +56,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(memoryBytes === undefined).toBe(engine === 'js');
   });
 
-  test('scrape after scrape they are totals, which never go back', async () => {
+  test('exports totals that never decrease between scrapes', async () => {
     const messages = new RateLimiter({ engine, clock });
     const { register } = collect({ limiters: { messages } });
     const allowed = async () =>
@@ -96,7 +89,7 @@ describe('a scrape', () => {
     expect(reads).toBe(2);
   });
 
-  test('goes on without a limiter whose clock throws, which comes back', async () => {
+  test('omits a limiter while its clock throws', async () => {
     let broken = false;
     const books = new OrderbookRateLimiter({
       violationBanThreshold: 0,
@@ -111,14 +104,14 @@ describe('a scrape', () => {
     expect(await has('banned_peers{limiter="books"}')).toBe(1);
     broken = true;
     expect(await has('tracked_peers{limiter="messages"}')).toBe(0);
-    // Nor does it show what is not known any more.
+    // Values of an earlier scrape must not remain.
     expect(await has('banned_peers{limiter="books"}')).toBe(undefined);
     expect(await has('bans_total{limiter="books"}')).toBe(undefined);
     broken = false;
     expect(await has('bans_total{limiter="books"}')).toBe(1);
   });
 
-  test('in the format of OpenMetrics as well', async () => {
+  test('can use the OpenMetrics format', async () => {
     const register = new Registry<client.OpenMetricsContentType>();
     register.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
     const messages = new RateLimiter({ engine: 'js' });
@@ -130,128 +123,7 @@ describe('a scrape', () => {
   });
 });
 
-describe('check seconds', () => {
-  const create = (options: RateLimiterOptions = {}) =>
-    new RateLimiter({ engine: 'js', ...options });
-  const seconds = async (register: Registry, labels: string) =>
-    (await scrape(register)).get(`relay_limiter_check_seconds_count{${labels}}`);
-
-  test('each, where each is asked for, by its method', async () => {
-    const messages = create();
-    const direct = new DirectConnectionRateLimiter({ engine: 'js' });
-    const { register } = collect({ limiters: { messages, direct }, sampleEvery: 1 });
-    for (let n = 0; n < 10; n += 1) messages.check('a');
-    direct.checkMessage('a');
-    direct.checkOrderbook('a');
-    direct.checkOrderbook('b');
-    expect(await seconds(register, 'limiter="messages",method="check"')).toBe(10);
-    expect(await seconds(register, 'limiter="direct",method="checkMessage"')).toBe(1);
-    expect(await seconds(register, 'limiter="direct",method="checkOrderbook"')).toBe(2);
-  });
-
-  test('about one in a hundred by default', async () => {
-    const random = vi.spyOn(Math, 'random').mockImplementation(seeded(1));
-    onTestFinished(() => random.mockRestore());
-    const messages = create();
-    const { register } = collect({ limiters: { messages } });
-    for (let n = 0; n < 100_000; n += 1) messages.check('a');
-    const sampled = await seconds(register, 'limiter="messages",method="check"');
-    expect(sampled).toBeGreaterThan(900);
-    expect(sampled).toBeLessThan(1100);
-  });
-
-  test('none, where none are asked for, and the limiter is left alone', async () => {
-    const messages = create();
-    const { check } = messages;
-    const { register } = collect({ limiters: { messages }, sampleEvery: 0 });
-    expect(messages.check).toBe(check);
-    expect(await register.metrics()).not.toContain('check_seconds');
-  });
-
-  test('a check answers, and throws, what it always did', () => {
-    const messages = create({ burstLimit: 1, rateLimit: 0.001 });
-    collect({ limiters: { messages }, sampleEvery: 1 });
-    expect(messages.check('a')).toEqual(['allow', 0]);
-    expect(messages.check('a')[0]).toBe('delay');
-    expect(codeOf(() => messages.check('a', -1))).toBe('ERR_LIMITER_COST');
-    expect(codeOf(() => messages.check(7 as unknown as string))).toBe('ERR_LIMITER_KEY');
-  });
-
-  test('stop gives the limiter its own check back', async () => {
-    const messages = create();
-    const { register, collection } = collect({ limiters: { messages } });
-    expect(Object.hasOwn(messages, 'check')).toBe(true);
-    collection.stop();
-    expect(Object.hasOwn(messages, 'check')).toBe(false);
-    expect(await register.metrics()).toBe('\n');
-    collection.stop();
-  });
-
-  test('two collections that end in any order leave nothing behind', async () => {
-    const messages = create();
-    const { check } = messages;
-    const first = collect({ limiters: { messages }, sampleEvery: 1 });
-    const second = collect({ limiters: { messages }, sampleEvery: 1 });
-    messages.check('a');
-    first.collection.stop();
-    messages.check('a');
-    expect(await seconds(second.register, 'limiter="messages",method="check"')).toBe(2);
-    second.collection.stop();
-    expect(messages.check).toBe(check);
-    expect([Object.hasOwn(messages, 'check'), Object.hasOwn(messages, 'open')]).toEqual([
-      false,
-      false,
-    ]);
-  });
-
-  test("another's shadow stays, and ours below it samples no longer", async () => {
-    const messages = create();
-    const { register, collection } = collect({ limiters: { messages }, sampleEvery: 1 });
-    const ours = messages.check;
-    let calls = 0;
-    messages.check = (key) => {
-      calls += 1;
-      return ours(key);
-    };
-    messages.check('a');
-    expect(await seconds(register, 'limiter="messages",method="check"')).toBe(1);
-    collection.stop();
-    expect(messages.check('a')).toEqual(['allow', 0]);
-    expect(calls).toBe(2);
-  });
-
-  test('of peers that are opened meanwhile, until it ends', async () => {
-    const messages = create({ burstLimit: 2, rateLimit: 0.001 });
-    const direct = new DirectConnectionRateLimiter({ engine: 'js' });
-    const { register, collection } = collect({ limiters: { messages, direct }, sampleEvery: 1 });
-    const peer = messages.open('a');
-    expect(peer.check()).toEqual(['allow', 0]);
-    expect(peer.check(1)).toEqual(['allow', 0]);
-    expect(peer.check()[0]).toBe('delay');
-    const connection = direct.open('a');
-    connection.checkMessage();
-    connection.checkOrderbook();
-    expect(messages.group([peer]).check()).toEqual(new Uint8Array([1]));
-    expect(await seconds(register, 'limiter="messages",method="check"')).toBe(3);
-    expect(await seconds(register, 'limiter="direct",method="checkMessage"')).toBe(1);
-    expect(await seconds(register, 'limiter="direct",method="checkOrderbook"')).toBe(1);
-    expect(Object.hasOwn(peer, 'check')).toBe(true);
-    collection.stop();
-    expect(peer.check()[0]).toBe('delay');
-    expect(Object.hasOwn(peer, 'check')).toBe(false);
-    expect(Object.hasOwn(messages.open('b'), 'check')).toBe(false);
-  });
-
-  test("of a guard's messages", async () => {
-    const messages = create();
-    const { register } = collect({ limiters: { messages }, sampleEvery: 1 });
-    const peer = openPeer(messages, 'connection-1');
-    for (let n = 0; n < 5; n += 1) peer.check();
-    expect(await seconds(register, 'limiter="messages",method="check"')).toBe(5);
-  });
-});
-
-/** A client of a store that answers as one does that is there, until `server.isAway`. */
+/** A Redis client that returns the replies of an available store; its calls reject while `server.isAway` is true. */
 function storeClient(server = { isAway: false }): object {
   const nothing = () => {};
   const answer = async (text: string) => {
@@ -275,8 +147,8 @@ function sharedBans(): SharedBans {
   return bans;
 }
 
-describe('what processes share', () => {
-  test('limits: verdicts, leases, and how the store is, through each change of its state', async () => {
+describe('collectMetrics with shared limiters', () => {
+  test('exports the verdicts, leases and store state of a SharedRateLimiter through an outage', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
     onTestFinished(() => void vi.useRealTimers());
     const server = { isAway: false };
@@ -309,7 +181,7 @@ describe('what processes share', () => {
     expect(of(await all(), 'store_up{limiter="limit"}')).toBe(1);
   });
 
-  test('bans', async () => {
+  test('exports the statistics of SharedBans', async () => {
     const bans = sharedBans();
     const { register } = collect({ shared: { bans } });
     bans.ban('mallory', 60);
@@ -318,45 +190,45 @@ describe('what processes share', () => {
     expect(of('shared_bans')).toBe(1);
     expect(of('shared_bans_up')).toBe(0);
     expect(of('shared_bans_waiting')).toBe(1);
-    // What it has no word of it does not tell.
+    // SharedBans have no metrics of a store.
     expect(of('store_up')).toBe(undefined);
   });
 });
 
-describe('options', () => {
+describe('collectMetrics', () => {
   const limiters = { messages: new RateLimiter({ engine: 'js' }) };
 
   test.each<[string, object]>([
-    ['no prom-client', { limiters }],
-    ['what is not prom-client', { client: {}, limiters }],
-    ['a register that is none', { client, limiters, register: {} }],
-    ['no limiters', { client }],
-    ['limiters without a name', { client, limiters: [] }],
-    ['what is no limiter', { client, limiters: { messages: new Map() } }],
-    ['a prefix that no metric may have', { client, limiters, prefix: 'relay-limiter-' }],
-    ['a part of a check', { client, limiters, sampleEvery: 0.5 }],
-    ['nothing shared, and no limiters', { client, shared: {} }],
-    ['what is not shared', { client, shared: { messages: new RateLimiter({ engine: 'js' }) } }],
-    ['an unknown name', { client, limiters, registry: client.register }],
-  ])('%s', (_, options) => {
+    ['a missing prom-client', { limiters }],
+    ['a client that is not prom-client', { client: {}, limiters }],
+    ['an invalid register', { client, limiters, register: {} }],
+    ['missing limiters', { client }],
+    ['an empty array of limiters', { client, limiters: [] }],
+    ['a value that is no limiter', { client, limiters: { messages: new Map() } }],
+    ['a prefix that is invalid in a metric name', { client, limiters, prefix: 'relay-limiter-' }],
+    ['empty shared limiters and missing limiters', { client, shared: {} }],
+    [
+      'a local limiter as a shared one',
+      { client, shared: { messages: new RateLimiter({ engine: 'js' }) } },
+    ],
+    ['an unknown option', { client, limiters, registry: client.register }],
+  ])('rejects %s', (_, options) => {
     expect(codeOf(() => collectMetrics(options as MetricsOptions))).toBe('ERR_LIMITER_OPTION');
   });
 
-  test("prom-client's own register, and another prefix", async () => {
+  test("uses prom-client's default register and a given prefix", async () => {
     const collection = collectMetrics({ client, limiters, prefix: 'relay_' });
     expect(await client.register.metrics()).toContain('relay_checks_total{');
     collection.stop();
     expect(await client.register.metrics()).not.toContain('relay_checks_total');
   });
 
-  test('a name that is taken leaves everything as it was', async () => {
+  test('registers nothing if a metric name is already registered', async () => {
     const register = new Registry();
     const name = 'relay_limiter_table_bytes';
-    new Counter({ name, help: 'Of another', registers: [register] });
-    const { check } = limiters.messages;
+    new Counter({ name, help: 'Registered by other code', registers: [register] });
     expect(() => collectMetrics({ client, limiters, register })).toThrow('already been registered');
     expect(register.getMetricsAsArray().map((metric) => metric.name)).toEqual([name]);
-    expect(limiters.messages.check).toBe(check);
   });
 });
 
@@ -368,24 +240,22 @@ describe('the Grafana dashboard', () => {
   async function collected() {
     const messages = new RateLimiter();
     const shared = { limit: await sharedLimit(), bans: sharedBans() };
-    const { register } = collect({ limiters: { messages }, shared, sampleEvery: 1 });
+    const { register } = collect({ limiters: { messages }, shared });
     client.collectDefaultMetrics({ register });
     messages.check('a');
     return scrape(register);
   }
 
-  test('names what is collected, and all of it', async () => {
+  test('uses every collected metric and no other', async () => {
     const names = new Set([...(await collected()).keys()].map((key) => key.replace(/\{.*/, '')));
-    // The TypeScript engine does not know what memory it takes.
+    // The TypeScript engine does not report its memory.
     if (!TESTS_NATIVE) names.add('relay_limiter_table_bytes');
     for (const name of named) expect(names).toContain(name);
     const ours = [...names].filter((name) => name.startsWith('relay_limiter_'));
-    // A histogram's sum and count are for means, which say little of checks.
-    const shown = ours.filter((name) => !/check_seconds_(sum|count)$/.test(name));
-    expect(shown.filter((name) => !named.has(name))).toEqual([]);
+    expect(ours.filter((name) => !named.has(name))).toEqual([]);
   });
 
-  test('takes any data source, and can be imported', () => {
+  test('can be imported with any data source', () => {
     expect(grafana.templating.list.map(({ name }) => name)).toEqual(['datasource', 'limiter']);
     for (const target of targets) {
       expect(target.datasource.uid).toBe(`$${'{datasource}'}`);
