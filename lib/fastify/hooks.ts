@@ -1,77 +1,80 @@
-// The hooks of one registration: one for each limit, and which of them is whose. Those without a limit of their own
+// Creates the hooks of one registration of the plugin: one hook for each limit. Routes without a limit of their own
 // share the plugin's buckets.
 
 import { inspect } from 'node:util';
 import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import { callback, requireOptions } from '../common/options.js';
 import { watchForPerRequest } from '../guard/misuse.js';
-import { Gate } from '../http/gate.js';
-import { GATE_OPTIONS, readGateOptions } from '../http/options.js';
-import { type Limits, Policies } from '../http/policies.js';
+import { readSharedOptions, SHARED_OPTIONS } from '../http/options.js';
+import { type LimitSettings, PolicySet } from '../http/policies.js';
+import { RequestLimiter } from '../http/request-limiter.js';
 import { hasOwnLimit, inherit } from './inherit.js';
 import { type Handler, refuse } from './refuse.js';
 
-/** For a route's own hooks, or for the handler of what is not found. */
+/** A hook for a route's `onRequest`, `preValidation` or `preHandler`, or for `setNotFoundHandler`. */
 export type RateLimitHook = (
   request: FastifyRequest,
   reply: FastifyReply,
   done: (error?: Error) => void,
 ) => void;
 
-/** Options of the plugin and of a route. */
-export const NAMES = [...GATE_OPTIONS, 'handler', 'global', 'hook'];
+/** The names of the options of the plugin and of a route. */
+export const OPTION_NAMES = [...SHARED_OPTIONS, 'handler', 'global', 'hook'];
 
-/** Where a route's config has its constraints, which Fastify does not tell of at a request. */
-const CONSTRAINTS = Symbol('the constraints of the route');
+/** A property of a route's config: its constraints, which Fastify does not expose on a request. */
+const CONSTRAINTS = Symbol('route constraints');
 
-/** What tells routes apart: the config that Fastify makes of each. What is not found has none of it. */
+/** The properties of a route's config that identify the route. The config of the not-found handler has none. */
 export interface RouteConfig {
   readonly url?: string;
   readonly method?: string | readonly string[];
   readonly [CONSTRAINTS]?: string;
 }
 
-type Shared = Policies<FastifyRequest, FastifyReply>;
+type Policies = PolicySet<FastifyRequest, FastifyReply>;
 type Options = Readonly<Record<string, unknown>>;
-/** By what a route is. */
-type RoutesHooks = Map<string, RateLimitHook>;
+/** Hooks by the identity of their route, as `routeIds` returns it. */
+type HooksByRoute = Map<string, RateLimitHook>;
 
 export class Hooks {
   readonly #options: Options;
-  readonly #policies: Shared[] = [];
-  readonly #byConfig = new Map<object, RoutesHooks>();
-  /** On the reply to a request that one of these hooks has counted. */
+  readonly #policies: Policies[] = [];
+  readonly #byConfig = new Map<object, HooksByRoute>();
+  /** A property of the reply to a request that one of these hooks has counted. */
   readonly #counted = Symbol('counted by this registration');
-  #default: RateLimitHook | undefined;
-  #shared: Shared | undefined;
+  #defaultHook: RateLimitHook | undefined;
+  #sharedPolicies: Policies | undefined;
 
   constructor(options: Options) {
     this.#options = options;
   }
 
-  /** The hook of a route with options of its own. @throws `ERR_LIMITER_OPTION` */
-  of(options: object, route: RouteConfig): RateLimitHook {
-    const known: RoutesHooks = this.#byConfig.get(options) ?? new Map();
-    this.#byConfig.set(options, known);
-    const names = namesOf(route);
-    const found = names.map((name) => known.get(name)).find((hook) => hook !== undefined);
-    const hook = found ?? this.#once(this.#make(options));
-    for (const name of names) known.set(name, hook);
+  /** Returns the hook of a route that has options of its own. @throws `ERR_LIMITER_OPTION` */
+  forRoute(options: object, route: RouteConfig): RateLimitHook {
+    const hooks: HooksByRoute = this.#byConfig.get(options) ?? new Map();
+    this.#byConfig.set(options, hooks);
+    const ids = routeIds(route);
+    const existing = ids.map((id) => hooks.get(id)).find((hook) => hook !== undefined);
+    const hook = existing ?? this.#once(this.#create(options));
+    for (const id of ids) hooks.set(id, hook);
     return hook;
   }
 
-  /** Without options of its own all share one. @throws `ERR_LIMITER_OPTION` */
-  make(options?: object): RateLimitHook {
-    if (options !== undefined) return this.#make(options, hasOwnLimit({ ...options }));
-    this.#default ??= this.#once(this.#make({}));
-    return this.#default;
+  /** Creates a hook with these options. Without options, returns a shared hook. @throws `ERR_LIMITER_OPTION` */
+  hook(options?: object): RateLimitHook {
+    if (options !== undefined) return this.#create(options, hasOwnLimit({ ...options }));
+    this.#defaultHook ??= this.#once(this.#create({}));
+    return this.#defaultHook;
   }
 
   close(): void {
     for (const policies of this.#policies) policies.close();
   }
 
-  /** A request may meet several: that of its context, that of a route, that of what is not found. The first counts. */
+  /**
+   * A request may pass several hooks: those of its context, of its route and of the not-found handler. Only the first
+   * hook counts it.
+   */
   #once(hook: RateLimitHook): RateLimitHook {
     const counted = this.#counted;
     return (request, reply, done) => {
@@ -85,61 +88,63 @@ export class Hooks {
     };
   }
 
-  /** `isWatched`: whether it may be one that its user makes anew for each request. */
-  #make(options: object, isWatched = false): RateLimitHook {
-    requireOptions('rateLimit', options, NAMES);
+  /** `detectMisuse`: whether to warn if the user creates this hook again for each request. */
+  #create(options: object, detectMisuse = false): RateLimitHook {
+    requireOptions('rateLimit', options, OPTION_NAMES);
     const own = { ...options };
     const given = inherit(this.#options, own);
-    const read = readGateOptions<FastifyRequest, FastifyReply>(
+    const read = readSharedOptions<FastifyRequest, FastifyReply>(
       'rateLimit',
       given,
       ['handler'],
       rawOf,
     );
-    const words = { message: read.message, handler: callback<Handler>(given, 'handler') };
-    const gate = new Gate(read, this.#policiesFor(own, read), {
-      hasBegun: (reply) => reply.sent || reply.raw.headersSent,
+    const refusalOptions = { message: read.message, handler: callback<Handler>(given, 'handler') };
+    const limiter = new RequestLimiter(read, this.#policiesFor(own, read), {
+      hasStarted: (reply) => reply.sent || reply.raw.headersSent,
       setField: (reply, name, value) => void reply.header(name, value),
-      refuse: (request, reply, _, refusal) => refuse(request, reply, refusal, words),
+      refuse: (request, reply, _, refusal) => refuse(request, reply, refusal, refusalOptions),
       fail({ raw }, reply, done, error) {
-        // Where nobody is left to be answered the request ends here, and is no error. Mocks may have no socket.
+        // If the client has disconnected, there is nothing to answer and no error to report. Mock requests may have
+        // no socket.
         if (raw.socket?.destroyed) reply.hijack();
         else done(error);
       },
     });
-    if (!isWatched || read.limiter !== undefined) {
-      return (request, reply, done) => gate.pass(request, reply, done);
+    if (!detectMisuse || read.limiter !== undefined) {
+      return (request, reply, done) => limiter.handle(request, reply, done);
     }
-    const look = watchForPerRequest(read.warn);
+    const detect = watchForPerRequest(read.warn);
     return (request, reply, done) => {
-      look(request.raw);
-      gate.pass(request, reply, done);
+      detect(request.raw);
+      limiter.handle(request, reply, done);
     };
   }
 
-  #policiesFor(own: Options, limits: Limits<FastifyRequest, FastifyReply>): Shared {
-    if (!hasOwnLimit(own) && this.#shared !== undefined) return this.#shared;
-    const policies = new Policies(limits);
+  #policiesFor(own: Options, settings: LimitSettings<FastifyRequest, FastifyReply>): Policies {
+    if (!hasOwnLimit(own) && this.#sharedPolicies !== undefined) return this.#sharedPolicies;
+    const policies = new PolicySet(settings);
     this.#policies.push(policies);
-    if (!hasOwnLimit(own)) this.#shared = policies;
+    if (!hasOwnLimit(own)) this.#sharedPolicies = policies;
     return policies;
   }
 }
 
-/** Has a route that is being added keep its constraints for its requests. */
-export function markConstraints(route: RouteOptions): void {
+/** Stores the constraints of a new route in its config, where its requests can read them. */
+export function storeConstraints(route: RouteOptions): void {
   if (route.constraints === undefined) return;
-  // As text: they may be expressions, which JSON cannot say.
+  // inspect, not JSON: constraints may be regular expressions.
   route.config = { ...route.config, [CONSTRAINTS]: inspect(route.constraints) } as never;
 }
 
 /**
- * What routes are that share buckets: the HEAD that Fastify adds to a GET, and the two with and without a slash
- * at the end that it makes of one.
+ * Returns the identities of a route, one for each method. Two kinds of routes that Fastify adds by itself get the
+ * identity of their original, so that they share its buckets: the HEAD route of a GET route, and the route with or
+ * without a trailing slash.
  */
-function namesOf({ url = '', method = [], [CONSTRAINTS]: constraints }: RouteConfig): string[] {
-  const place = `${url.replace(/\/$/, '')} ${constraints}`;
-  return [method].flat().map((name) => `${name === 'HEAD' ? 'GET' : name} ${place}`);
+function routeIds({ url = '', method = [], [CONSTRAINTS]: constraints }: RouteConfig): string[] {
+  const location = `${url.replace(/\/$/, '')} ${constraints}`;
+  return [method].flat().map((name) => `${name === 'HEAD' ? 'GET' : name} ${location}`);
 }
 
 function rawOf({ raw }: FastifyRequest) {

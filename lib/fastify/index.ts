@@ -1,4 +1,4 @@
-// The entry relay-limiter/fastify: names only.
+// The entry point relay-limiter/fastify: the Fastify plugin. It only re-exports.
 
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';

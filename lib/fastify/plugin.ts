@@ -1,32 +1,39 @@
-// The Fastify plugin: one hook of the context, which limits each request by the options of the plugin and those in
-// its route's config. Guarantees that no route of the context escapes it, whenever it was added. Knows of Fastify only
-// its types.
+// The Fastify plugin: adds one hook to the context, which limits each request by the options of the plugin and of the
+// config of its route. Every route of the context is limited, no matter when it was added. This file imports only
+// types of Fastify.
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { refused } from '../common/errors.js';
 import { requireOptions } from '../common/options.js';
-import { errorOf } from '../http/later.js';
+import { toError } from '../http/to-error.js';
 import type { LimitOptions } from '../http/types.js';
-import { Hooks, markConstraints, NAMES, type RateLimitHook, type RouteConfig } from './hooks.js';
+import {
+  Hooks,
+  OPTION_NAMES,
+  type RateLimitHook,
+  type RouteConfig,
+  storeConstraints,
+} from './hooks.js';
 import type { Handler } from './refuse.js';
 
 export type { RateLimitHook } from './hooks.js';
 
-/** Options of a route, or of a hook. */
+/** The options of a route or of a hook. */
 export interface RouteRateLimitOptions extends LimitOptions<FastifyRequest, FastifyReply> {
   /**
-   * Answers a refusal instead of the plugin; status, Retry-After and the fields of the limit are set. What it
-   * throws, or rejects with, goes to the error handler.
+   * Answers a refusal instead of the plugin. The status code, the rate limit fields and Retry-After are already set.
+   * Its exception or rejection is passed to the error handler.
    */
   handler?: Handler | undefined;
 }
 
+/** The options of the plugin. */
 export interface FastifyRateLimitOptions extends RouteRateLimitOptions {
-  /** Whether routes are limited that say nothing of it. Default true. */
+  /** Whether routes without a `config.rateLimit` are limited. Default true. */
   global?: boolean | undefined;
   /**
-   * Where in its life a request is counted. Default `onRequest`: before its body is read. The hook runs among those of
-   * its context in the order in which they were added, and before a route's own.
+   * The lifecycle hook that counts a request. Default `onRequest`, which runs before the body is read. The hooks of a
+   * context run in the order in which they were added, and before the hooks of a route.
    */
   hook?: 'onRequest' | 'preValidation' | 'preHandler' | undefined;
 }
@@ -34,16 +41,17 @@ export interface FastifyRateLimitOptions extends RouteRateLimitOptions {
 declare module 'fastify' {
   interface FastifyContextConfig {
     /**
-     * False: not limited. True: by the plugin's options. Options: these go before the plugin's. Null is
-     * undefined: as `global` says. Of several registrations options are for the nearest one, the last of its
-     * context or else of the one above; the others limit by their own.
+     * False: the route is not limited. True: the options of the plugin apply. Options: they take precedence over those
+     * of the plugin. Undefined or null: `global` decides. If several registrations of the plugin apply to a route,
+     * options belong to the nearest one: the last one of its context, or else of the closest parent context. The other
+     * registrations limit the route by their own options.
      */
     rateLimit?: RouteRateLimitOptions | boolean | null | undefined;
   }
   interface FastifyInstance {
     /**
-     * A hook that limits by the nearest plugin's options, `options` going before them. Without options it counts no
-     * request that the plugin has counted.
+     * Returns a hook that limits by the options of the nearest plugin; `options` take precedence over them. Without
+     * options, the hook does not count a request again that the plugin has counted.
      */
     rateLimit(options?: RouteRateLimitOptions): RateLimitHook;
   }
@@ -51,58 +59,76 @@ declare module 'fastify' {
 
 type HookName = NonNullable<FastifyRateLimitOptions['hook']>;
 
-/** Where a context has the hooks of its last registration; those below inherit it. */
-const NEAREST = Symbol('the nearest rate limits');
+/** A property of a context: the hooks of its last registration. Child contexts inherit it. */
+const NEAREST = Symbol('nearest rate limit hooks');
 type Context = FastifyInstance & { [NEAREST]?: Hooks };
 
 const HOOKS: readonly unknown[] = ['onRequest', 'preValidation', 'preHandler'];
 
 /**
- * The plugin: `app.register(rateLimit, { limit: 100, windowSeconds: 60 })`. Limits every route of its context and of
- * those below, whether it was added before the plugin or after it, and requests for which there is no route. A promise,
- * since Fastify hears of nothing else that fails.
- * @throws `ERR_LIMITER_OPTION` for a wrong option, or one that the headers cannot say; `ERR_LIMITER_ENGINE`
+ * The Fastify plugin that limits requests: `app.register(rateLimit, { limit: 100 })`. It limits every route of its
+ * context and of child contexts, whether the route was added before or after the plugin, and requests without a route.
+ * Refused requests get status 429. It is async because Fastify reports the failure of a plugin only by its promise.
+ * @throws `ERR_LIMITER_OPTION` for an invalid option, or a policy that the response fields cannot express;
+ * `ERR_LIMITER_ENGINE` if the requested engine is unavailable.
+ * @example
+ * import Fastify from 'fastify';
+ * import rateLimit from 'relay-limiter/fastify';
+ *
+ * const app = Fastify();
+ * await app.register(rateLimit, { limit: 2, windowSeconds: 60 });
+ * app.get('/', async () => 'Hello');
+ * app.get('/health', { config: { rateLimit: false } }, async () => 'OK');
+ *
+ * const origin = await app.listen({ port: 0, host: '127.0.0.1' });
+ * for (let n = 0; n < 3; n += 1) {
+ *   const response = await fetch(origin);
+ *   // Prints 200, 200 and 429.
+ *   console.log(response.status, await response.text());
+ * }
+ * await app.close();
  */
 async function rateLimit(
   fastify: FastifyInstance,
   options: FastifyRateLimitOptions,
 ): Promise<void> {
-  requireOptions('rateLimit', options, NAMES);
+  requireOptions('rateLimit', options, OPTION_NAMES);
   const { global, hook, ...own } = options;
   const isGlobal = readGlobal(global);
   const hooks = new Hooks({ ...own });
-  // A wrong option is found here, not at the first route, and where no limit is given yet as well.
-  const isWhole = isGlobal || own.limit !== undefined || own.limiter !== undefined;
-  hooks.make(isWhole ? undefined : { limit: 1, ...own });
+  // Creates a hook to validate the options during registration. If only routes have a limit, a limit of 1 stands in.
+  const hasLimit = isGlobal || own.limit !== undefined || own.limiter !== undefined;
+  hooks.hook(hasLimit ? undefined : { limit: 1, ...own });
   const context: Context = fastify;
   context[NEAREST] = hooks;
   if (!fastify.hasDecorator('rateLimit')) {
-    fastify.decorate('rateLimit', function (this: Context | undefined, more) {
-      return (this?.[NEAREST] ?? hooks).make(more);
+    fastify.decorate('rateLimit', function (this: Context | undefined, options) {
+      return (this?.[NEAREST] ?? hooks).hook(options);
     });
   }
-  // Only routes that are added from now on come here: so their wrong options are found at once.
+  // Fastify calls this only for routes added after the plugin. It reports their invalid options when they are added;
+  // those of earlier routes fail their first request.
   fastify.addHook('onRoute', function (this: Context, route) {
     const config = readConfig(route.config?.rateLimit, isGlobal);
-    markConstraints(route);
+    storeConstraints(route);
     const { url, method } = route;
     if (typeof config === 'object' && this[NEAREST] === hooks) {
-      hooks.of(config, { ...route.config, url, method });
+      hooks.forRoute(config, { ...route.config, url, method });
     }
   });
-  fastify.addHook(readHook(hook) as 'onRequest', limiting(hooks, isGlobal));
+  fastify.addHook(readHook(hook) as 'onRequest', limitRequests(hooks, isGlobal));
   fastify.addHook('onClose', async () => hooks.close());
 }
 
-/** The hook of a registration, which Fastify calls as a method of the context that the request's route belongs to. */
-function limiting(hooks: Hooks, isGlobal: boolean) {
-  // Fastify makes an object of each route's config, and one of what is not found.
-  const known = new WeakMap<object, RateLimitHook>();
+/** Returns the hook of a registration. Fastify calls it with `this` set to the context of the request's route. */
+function limitRequests(hooks: Hooks, isGlobal: boolean) {
+  // Fastify creates one config object for each route and one for the not-found handler.
+  const hookOf = new WeakMap<object, RateLimitHook>();
   const find = (context: Context, config: RouteConfig & { rateLimit?: unknown }): RateLimitHook => {
     const read = readConfig(config.rateLimit, isGlobal);
     const own = context[NEAREST] === hooks ? read : read !== false && isGlobal;
-    if (own === false) return pass;
-    return own === true ? hooks.make() : hooks.of(own, config);
+    if (own === false) return skip;
+    return own === true ? hooks.hook() : hooks.forRoute(own, config);
   };
   return function (
     this: Context,
@@ -111,21 +137,21 @@ function limiting(hooks: Hooks, isGlobal: boolean) {
     done: (error?: Error) => void,
   ): void {
     const { config } = request.routeOptions;
-    let hook = known.get(config);
+    let hook = hookOf.get(config);
     if (hook === undefined) {
       try {
         hook = find(this, config);
       } catch (error) {
-        done(errorOf(error));
+        done(toError(error));
         return;
       }
-      known.set(config, hook);
+      hookOf.set(config, hook);
     }
     hook(request, reply, done);
   };
 }
 
-function pass(_: FastifyRequest, __: FastifyReply, done: () => void): void {
+function skip(_: FastifyRequest, __: FastifyReply, done: () => void): void {
   done();
 }
 
@@ -136,7 +162,7 @@ function readConfig(config: unknown, isGlobal: boolean): object | boolean {
     'ERR_LIMITER_OPTION',
     "a route's config.rateLimit",
     config,
-    'options, or a boolean',
+    'an object of options or a boolean',
   );
 }
 
@@ -150,7 +176,7 @@ function readHook(hook: unknown = 'onRequest'): HookName {
   throw refused('ERR_LIMITER_OPTION', 'hook', hook, "'onRequest', 'preValidation' or 'preHandler'");
 }
 
-// What fastify-plugin does: what is registered here holds for the context that registers it.
+// The same properties that the package fastify-plugin sets: the hooks apply to the context that registers the plugin.
 export default Object.assign(rateLimit, {
   [Symbol.for('skip-override')]: true,
   [Symbol.for('fastify.display-name')]: 'relay-limiter',

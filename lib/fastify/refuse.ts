@@ -1,26 +1,27 @@
-// The answer to a refused request, as Fastify sends it.
+// Sends the response to a refused request through Fastify's reply.
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { RateLimitAction } from '../common/types.js';
 import { standardAnswer } from '../http/answer.js';
 import { closeConnection } from '../http/close-connection.js';
-import { isPromise, whenKnown } from '../http/later.js';
+import { isPromise, mapMaybePromise } from '../http/maybe-promise.js';
 import type { Message, Refusal } from '../http/types.js';
 
+/** Answers a refused request instead of the plugin. A result other than undefined is sent. */
 export type Handler = (request: FastifyRequest, reply: FastifyReply, refusal: Refusal) => unknown;
 
-/** The user's own words, or the handler that has them. */
-export interface Words {
+/** The options that customize the response. */
+export interface RefusalOptions {
   readonly message: Message<FastifyRequest, FastifyReply> | undefined;
   readonly handler: Handler | undefined;
 }
 
-/** What it returns may be a promise. */
+/** Sends the response. A returned promise settles when that is done. */
 export function refuse(
   request: FastifyRequest,
   reply: FastifyReply,
   refusal: Refusal,
-  { message, handler }: Words,
+  { message, handler }: RefusalOptions,
 ): unknown {
   const { statusCode, retryAfterSeconds, action } = refusal;
   reply.code(statusCode);
@@ -28,21 +29,21 @@ export function refuse(
   if (action === RateLimitAction.DISCONNECT) {
     closeConnection(request.raw, (name, value) => reply.header(name, value));
   }
-  if (handler !== undefined) return sendAnswer(reply, handler(request, reply, refusal));
+  if (handler !== undefined) return sendResult(reply, handler(request, reply, refusal));
   if (message === undefined) return sendStandard(request, reply, refusal);
-  const words = typeof message === 'function' ? message(request, reply, refusal) : message;
-  return whenKnown(words, (said) => void reply.send(said));
+  const body = typeof message === 'function' ? message(request, reply, refusal) : message;
+  return mapMaybePromise(body, (resolved) => void reply.send(resolved));
 }
 
-/** What a handler answers is sent, as Fastify does with what a route's answers: unless it has sent it itself. */
-function sendAnswer(reply: FastifyReply, answer: unknown): unknown {
-  if (answer === undefined || answer === reply) return undefined;
-  if (isPromise(answer)) return Promise.resolve(answer).then((known) => sendAnswer(reply, known));
-  if (!reply.sent) reply.send(answer);
+/** Sends the result of a handler, as Fastify sends that of a route handler, unless the handler has sent a reply. */
+function sendResult(reply: FastifyReply, result: unknown): unknown {
+  if (result === undefined || result === reply) return undefined;
+  if (isPromise(result)) return Promise.resolve(result).then((value) => sendResult(reply, value));
+  if (!reply.sent) reply.send(result);
   return undefined;
 }
 
-/** As bytes, which no serializer of the user's looks at. */
+/** Sends the body as bytes, so that no serializer of the user changes it. */
 function sendStandard(request: FastifyRequest, reply: FastifyReply, refusal: Refusal): void {
   const { type, body } = standardAnswer(refusal, request.headers.accept);
   reply.type(type).send(Buffer.from(body));

@@ -1,12 +1,12 @@
-// Closes the connection of a request that its limiter disconnects, once the answer is sent. What carries the answer
-// makes the difference: a field of HTTP/1, a frame of HTTP/2.
+// Closes the connection of a request after its response, if the limiter disconnects the peer. HTTP/1 has a field for
+// this, HTTP/2 a frame.
 
 import type { IncomingMessage } from 'node:http';
 import type { Http2ServerRequest } from 'node:http2';
 
 /**
- * To be called before the response has begun. `setField` is for HTTP/1; a session of HTTP/2 sends GOAWAY, takes no new
- * streams, and ends with those that are open, of which the answer's is one.
+ * Call it before the headers of the response are sent. `setField` is used for HTTP/1 only. An HTTP/2 session sends
+ * GOAWAY, accepts no new streams, and ends after its open streams, which include this response.
  */
 export function closeConnection(
   request: IncomingMessage,

@@ -1,19 +1,19 @@
-// The fields of a response that tell of a limit. They say what formatRateLimitHeaders would, whose words
-// are taken for what never changes; what does is written here, since a whole statement costs a response
-// some microseconds. Of several policies one response tells of all. Names are in lower case, as those who look
-// fields up have them: Node and Fastify would make it of each, for each response.
+// Writes the rate limit fields of a response. Their values equal those of formatRateLimitHeaders, which takes
+// microseconds per call: it formats the constant fields once, and the fields of a response with several policies,
+// which are rare. Only the fields of a single policy are formatted here. All names are in lower case; Node and
+// Fastify would otherwise convert each name for each response.
 
 import { type Draft, formatRateLimitHeaders, type RateLimitStatement } from '../headers/format.js';
-import type { Left, Policy } from './policy.js';
+import type { LimiterPolicy, QuotaState } from './policy.js';
 
-/** Puts a field on a response. */
+/** Sets a field of a response. */
 export type SetField<Target> = (target: Target, name: string, value: string | number) => void;
 
-/** What was said of a response so far. */
+/** A policy and its state, as written to a response. A linked list, last statement first. */
 interface Statement {
   readonly policy: NamedPolicy;
-  readonly left: Left;
-  readonly before: Statement | undefined;
+  readonly state: QuotaState;
+  readonly previous: Statement | undefined;
 }
 
 interface NamedPolicy {
@@ -24,99 +24,109 @@ interface NamedPolicy {
 
 type Fields = readonly (readonly [name: string, value: string])[];
 
-/** Puts on a response what is left of a policy. */
-type Writer = <Target>(put: SetField<Target>, target: Target, left: Left) => void;
+/** Writes the fields of one draft that depend on the state. */
+type StateWriter = <Target>(set: SetField<Target>, target: Target, state: QuotaState) => void;
 
-const SAID = Symbol('what was said of rate limits');
+/** A property of a response: the last statement written to it. */
+const LAST_STATEMENT = Symbol('relay-limiter statement');
 
-/** Longer waits are told as this many seconds: 2^31 - 1, 68 years. */
-const MOST_SECONDS = 2_147_483_647;
+/** The longest wait that is sent, in seconds: 2^31 - 1, 68 years. Clients may read it into 32 bits. */
+const MAX_SECONDS = 2_147_483_647;
 
 export class FieldWriter<Target extends object> {
   readonly #policy: NamedPolicy;
   readonly #drafts: readonly Draft[];
   readonly #set: SetField<Target>;
-  /** Of each draft: fields that are always the same, and how the others are written. */
-  readonly #constant: Fields;
-  readonly #writers: readonly Writer[];
+  /** The fields of all drafts that do not depend on the state. */
+  readonly #constantFields: Fields;
+  readonly #writers: readonly StateWriter[];
 
-  /** @throws `ERR_LIMITER_OPTION` where a draft cannot say what the policy is. */
+  /** @throws `ERR_LIMITER_OPTION` if a draft cannot express the policy. */
   constructor(
     name: string,
-    { quota, windowSeconds }: Policy,
+    { quota, windowSeconds }: LimiterPolicy,
     drafts: readonly Draft[],
     set: SetField<Target>,
   ) {
     this.#policy = { name, quota, windowSeconds };
     this.#drafts = drafts;
     this.#set = set;
-    this.#constant = drafts.flatMap((draft) => fieldsOf({ policies: [this.#policy] }, draft));
-    this.#writers = drafts.map((draft) => WRITERS[draft](this.#policy));
+    this.#constantFields = drafts.flatMap((draft) => format({ policies: [this.#policy] }, draft));
+    this.#writers = drafts.map((draft) => STATE_WRITERS[draft](this.#policy));
   }
 
-  /** To be called before the response has begun. False if it tells of this very policy already. */
-  write(target: Target, left: Left): boolean {
-    const said = target as { [SAID]?: Statement };
-    const before = said[SAID];
-    const last: Statement = { policy: this.#policy, left, before };
-    said[SAID] = last;
-    if (before === undefined) {
-      this.#put(target, this.#constant);
-      for (const write of this.#writers) write(this.#set, target, left);
+  /**
+   * Writes the fields, together with the statements of other policies on the same response. Call it before the
+   * headers are sent. Returns false if the response has a statement of this policy already.
+   */
+  write(target: Target, state: QuotaState): boolean {
+    const stated = target as { [LAST_STATEMENT]?: Statement };
+    const previous = stated[LAST_STATEMENT];
+    const last: Statement = { policy: this.#policy, state, previous };
+    stated[LAST_STATEMENT] = last;
+    if (previous === undefined) {
+      this.#setAll(target, this.#constantFields);
+      for (const write of this.#writers) write(this.#set, target, state);
       return true;
     }
-    for (const draft of this.#drafts) this.#put(target, allOf(statements(last), draft));
-    return statements(before).every(({ policy }) => policy !== this.#policy);
+    const earlier = listStatements(previous);
+    for (const draft of this.#drafts) {
+      this.#setAll(target, formatStatements([...earlier, last], draft));
+    }
+    return earlier.every(({ policy }) => policy !== this.#policy);
   }
 
-  #put(target: Target, fields: Fields): void {
+  #setAll(target: Target, fields: Fields): void {
     for (const [name, value] of fields) this.#set(target, name, value);
   }
 }
 
-const WRITERS: Readonly<Record<Draft, (policy: NamedPolicy) => Writer>> = {
+const STATE_WRITERS: Readonly<Record<Draft, (policy: NamedPolicy) => StateWriter>> = {
   11({ name }) {
     const item = quotedName(name);
-    return (put, target, left) =>
-      put(target, 'ratelimit', `${item};r=${left.remaining};t=${reset(left, 11)}`);
+    return (set, target, state) =>
+      set(target, 'ratelimit', `${item};r=${state.remaining};t=${resetSeconds(state, 11)}`);
   },
   7({ quota }) {
     const limit = `limit=${Math.floor(quota)}`;
-    return (put, target, left) =>
-      put(target, 'ratelimit', `${limit}, remaining=${left.remaining}, reset=${reset(left, 7)}`);
+    return (set, target, state) => {
+      const reset = resetSeconds(state, 7);
+      set(target, 'ratelimit', `${limit}, remaining=${state.remaining}, reset=${reset}`);
+    };
   },
   6({ quota }) {
     const limit = Math.floor(quota);
-    return (put, target, left) => {
-      put(target, 'ratelimit-limit', limit);
-      put(target, 'ratelimit-remaining', left.remaining);
-      put(target, 'ratelimit-reset', reset(left, 6));
+    return (set, target, state) => {
+      set(target, 'ratelimit-limit', limit);
+      set(target, 'ratelimit-remaining', state.remaining);
+      set(target, 'ratelimit-reset', resetSeconds(state, 6));
     };
   },
   legacy({ quota }) {
     const limit = Math.floor(quota);
-    return (put, target, left) => {
-      put(target, 'x-ratelimit-limit', limit);
-      put(target, 'x-ratelimit-remaining', left.remaining);
-      put(target, 'x-ratelimit-reset', Math.ceil(Date.now() / 1000 + reset(left, 'legacy')));
+    return (set, target, state) => {
+      const reset = Date.now() / 1000 + resetSeconds(state, 'legacy');
+      set(target, 'x-ratelimit-limit', limit);
+      set(target, 'x-ratelimit-remaining', state.remaining);
+      set(target, 'x-ratelimit-reset', Math.ceil(reset));
     };
   },
 };
 
 /**
- * In the drafts a reset is when there is more, which a Retry-After must not come before; X-RateLimit-Reset
- * is known as the time at which everything is there again.
+ * In the drafts, a reset is the time until more quota is available, and Retry-After must not be earlier than it.
+ * X-RateLimit-Reset is by convention the time at which the whole quota is available.
  */
-function reset({ moreSeconds, fullSeconds }: Left, draft: Draft): number {
-  return wholeSeconds(draft === 'legacy' ? fullSeconds : moreSeconds);
+function resetSeconds({ nextTokenSeconds, fullSeconds }: QuotaState, draft: Draft): number {
+  return wholeSeconds(draft === 'legacy' ? fullSeconds : nextTokenSeconds);
 }
 
-/** Rounded up, and bounded. */
+/** Rounds up, to at most `MAX_SECONDS`. */
 export function wholeSeconds(seconds: number): number {
-  return Math.min(Math.ceil(seconds), MOST_SECONDS);
+  return Math.min(Math.ceil(seconds), MAX_SECONDS);
 }
 
-/** The name as an item: what comes before the first parameter of its policy. */
+/** The name as a quoted item: the part of a formatted policy before its first parameter. */
 function quotedName(name: string): string {
   const { 'RateLimit-Policy': text = '' } = formatRateLimitHeaders({
     policies: [{ name, quota: 0 }],
@@ -124,24 +134,23 @@ function quotedName(name: string): string {
   return text.slice(0, text.lastIndexOf(';q='));
 }
 
-/** From the first. */
-function statements(last: Statement | undefined): Statement[] {
-  return last === undefined ? [] : [...statements(last.before), last];
+/** First statement first. */
+function listStatements(last: Statement | undefined): Statement[] {
+  return last === undefined ? [] : [...listStatements(last.previous), last];
 }
 
-/** All that was said, in the words of one draft. */
-function allOf(said: readonly Statement[], draft: Draft): Fields {
-  const policies = said.map(({ policy }) => policy);
-  const limits = said.map(({ policy: { name, quota }, left }) => ({
+function formatStatements(statements: readonly Statement[], draft: Draft): Fields {
+  const policies = statements.map(({ policy }) => policy);
+  const limits = statements.map(({ policy: { name, quota }, state }) => ({
     name,
     limit: quota,
-    remaining: left.remaining,
-    resetSeconds: reset(left, draft),
+    remaining: state.remaining,
+    resetSeconds: resetSeconds(state, draft),
   }));
-  return fieldsOf({ policies, limits }, draft);
+  return format({ policies, limits }, draft);
 }
 
-function fieldsOf(info: RateLimitStatement, draft: Draft): Fields {
+function format(info: RateLimitStatement, draft: Draft): Fields {
   return Object.entries(formatRateLimitHeaders(info, { draft })).map(([name, value]) => [
     name.toLowerCase(),
     value,

@@ -1,12 +1,12 @@
-// The entry relay-limiter/http: names only.
+// The entry point relay-limiter/http: middleware for node:http, Connect and Express. It only re-exports.
 
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';
-export type { Next } from './gate.js';
 export {
   type RateLimitMiddleware,
   type RateLimitOptions,
   rateLimit,
 } from './rate-limit.js';
 export { type RefusalError, refusalError } from './refusal-error.js';
+export type { Next } from './request-limiter.js';
 export type { Asked, LimitOptions, Message, Refusal, RequestVerdict, Unanswered } from './types.js';

@@ -1,4 +1,4 @@
-// The options of the middleware and the plugin: read once, refused early.
+// Reads and validates the options that the middleware and the Fastify plugin share, once, before the first request.
 
 import type { IncomingMessage } from 'node:http';
 import { limiterError, refused, refusedNumber } from '../common/errors.js';
@@ -7,23 +7,23 @@ import { readWarnings, type Warn, warnOfCluster } from '../guard/misuse.js';
 import type { Draft } from '../headers/format.js';
 import { requireLimiter } from '../limiters/verdict.js';
 import { CLIENT_KEY_OPTIONS, clientKey } from './client-key.js';
-import type { Limits } from './policies.js';
+import type { LimitSettings } from './policies.js';
 import type { Asked, LimitOptions, Message, Unanswered } from './types.js';
 
 type Given = Readonly<Record<string, unknown>>;
 
-/** Options of the limiters that are made for `limit`. */
+/** Options that are passed to the limiters created for `limit`. */
 const LIMITER_OPTIONS = ['engine', 'clock', 'maxPeers', 'disconnectThreshold'] as const;
 
-/** Options that stand alone, and those that have no effect beside them. */
-export const ALONE = {
+/** Each option here excludes the listed options, which would have no effect with it. */
+export const EXCLUSIONS = {
   limiter: ['limit', 'windowSeconds', ...LIMITER_OPTIONS],
   key: CLIENT_KEY_OPTIONS,
 } as const;
 
-/** Their names. */
-export const GATE_OPTIONS = [
-  ...Object.entries(ALONE).flat(2),
+/** The names of the shared options. */
+export const SHARED_OPTIONS = [
+  ...Object.entries(EXCLUSIONS).flat(2),
   'name',
   'cost',
   'skip',
@@ -34,7 +34,7 @@ export const GATE_OPTIONS = [
   'warnings',
 ];
 
-export interface GateOptions<Request, Response> extends Limits<Request, Response> {
+export interface RequestLimiterOptions<Request, Response> extends LimitSettings<Request, Response> {
   readonly name: string | undefined;
   readonly key: Asked<Request, Response, string>;
   readonly cost: Asked<Request, Response, number>;
@@ -44,23 +44,22 @@ export interface GateOptions<Request, Response> extends Limits<Request, Response
   readonly message: Message<Request, Response> | undefined;
   readonly onVerdict: LimitOptions<Request, Response>['onVerdict'];
   readonly warn: Warn;
-  /** Whether the key is a function of the user's. */
+  /** Whether the user has set the option `key`. */
   readonly isOwnKey: boolean;
 }
 
 /**
- * Reads what the middleware and the plugin share; `others` are names of their own. `raw` is Node's request
- * in theirs.
+ * Reads the shared options. `others` are the names of the caller's further options. `raw` returns Node's request.
  * @throws `ERR_LIMITER_OPTION`
  */
-export function readGateOptions<Request, Response>(
+export function readSharedOptions<Request, Response>(
   owner: string,
   options: unknown,
   others: readonly string[],
   raw: (request: Request) => IncomingMessage,
-): GateOptions<Request, Response> {
-  const given = readOptions(owner, options, [...GATE_OPTIONS, ...others]);
-  for (const [alone, vain] of Object.entries(ALONE)) refuseBeside(given, alone, vain);
+): RequestLimiterOptions<Request, Response> {
+  const given = readOptions(owner, options, [...SHARED_OPTIONS, ...others]);
+  for (const [name, excluded] of Object.entries(EXCLUSIONS)) requireNone(given, name, excluded);
   const warn = readWarnings(given);
   warnOfCluster(warn);
   return {
@@ -78,13 +77,13 @@ export function readGateOptions<Request, Response>(
   };
 }
 
-function readLimits<Request, Response>(given: Given): Limits<Request, Response> {
+function readLimits<Request, Response>(given: Given): LimitSettings<Request, Response> {
   const { limiter, limit } = given;
   const windowSeconds = positive(given, 'windowSeconds', 60);
   if (limiter !== undefined) {
     requireLimiter(limiter, 'limiter');
   } else if (typeof limit !== 'number' && typeof limit !== 'function') {
-    const accepted = 'a whole number of at least 1, or a function, unless there is a limiter';
+    const accepted = 'a whole number of at least 1 or a function, unless limiter is given';
     throw refused('ERR_LIMITER_OPTION', 'limit', limit, accepted);
   }
   return {
@@ -106,11 +105,10 @@ function readKey<Request, Response>(
   return (request) => keyOf(raw(request));
 }
 
-/** An option without effect is a mistake. */
-function refuseBeside(given: Given, alone: string, others: readonly string[]): void {
-  const vain = others.find((other) => given[other] !== undefined);
-  if (given[alone] === undefined || vain === undefined) return;
-  const message = `${vain} has no effect beside ${alone}: give one of them`;
+function requireNone(given: Given, name: string, excluded: readonly string[]): void {
+  const unused = excluded.find((other) => given[other] !== undefined);
+  if (given[name] === undefined || unused === undefined) return;
+  const message = `${unused} must not be given together with ${name}, which makes it ineffective`;
   throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
 }
 
@@ -125,14 +123,16 @@ const DRAFTS: readonly unknown[] = [11, 7, 6, 'legacy'];
 
 function readDrafts({ headers = 11 }: Given): readonly Draft[] {
   const drafts = headers === false ? [] : Array.isArray(headers) ? headers : [headers];
-  // Fields of draft 11 have the names of older ones.
+  // Drafts 11, 7 and 6 use the same field names with different contents.
   const clash = drafts.includes(11) && (drafts.includes(7) || drafts.includes(6));
   if (drafts.every((draft) => DRAFTS.includes(draft)) && !clash) return [...new Set(drafts)];
-  const accepted = "11, 7, 6 or 'legacy', an array of them (11 with 'legacy' alone), or false";
+  const accepted = "11, 7, 6, 'legacy', an array of these (11 only with 'legacy'), or false";
   throw refused('ERR_LIMITER_OPTION', 'headers', headers, accepted);
 }
 
-function readStatusCode({ statusCode = 429 }: Given): GateOptions<never, never>['statusCode'] {
+function readStatusCode({
+  statusCode = 429,
+}: Given): RequestLimiterOptions<never, never>['statusCode'] {
   if (typeof statusCode === 'function') {
     return (refusal: Unanswered) => requireStatusCode(statusCode(refusal), 'statusCode()');
   }
@@ -151,11 +151,11 @@ function readMessage<Request, Response>({ message }: Given) {
     return message as Message<Request, Response> | undefined;
   }
   if (typeof message === 'object' && message !== null) return message;
-  throw refused('ERR_LIMITER_OPTION', 'message', message, 'text, an object or a function');
+  throw refused('ERR_LIMITER_OPTION', 'message', message, 'a string, an object or a function');
 }
 
 function text(given: Given, name: string): string | undefined {
   const value = given[name];
   if (value === undefined || typeof value === 'string') return value;
-  throw refused('ERR_LIMITER_OPTION', name, value, 'text');
+  throw refused('ERR_LIMITER_OPTION', name, value, 'a string');
 }

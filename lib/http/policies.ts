@@ -1,83 +1,82 @@
-// Which policy a request falls under: one for all, or one for each limit that a function answers. Makes the
-// limiters that are not given. Gates may share it, and then share its buckets.
+// Selects the policy of a request: one policy for all requests, or one for each result of a `limit` function.
+// Creates the limiters that the user has not passed in. Several RequestLimiters may share a PolicySet, and then they
+// share its buckets.
 
 import { limiterError, refusedNumber } from '../common/errors.js';
 import { RateLimiter, type RateLimiterOptions } from '../limiters/rate-limiter.js';
 import type { AnyLimiter } from '../limiters/verdict.js';
-import { whenKnown } from './later.js';
-import { type Policy, policyOf } from './policy.js';
+import { mapMaybePromise } from './maybe-promise.js';
+import { type LimiterPolicy, policyOf } from './policy.js';
 import type { Asked } from './types.js';
 
-/** What a limit is of. */
-export interface Limits<Request, Response> {
-  /** The caller's; the rest is not looked at then. */
+/** The options that define the limiters. */
+export interface LimitSettings<Request, Response> {
+  /** The user's limiter. If it is given, the other settings are ignored. */
   readonly limiter: AnyLimiter | undefined;
   readonly limit: number | Asked<Request, Response, number>;
-  /** Seconds in which an empty bucket gets full. */
+  /** Seconds in which an empty bucket refills. */
   readonly windowSeconds: number;
   readonly limiterOptions: RateLimiterOptions;
 }
 
-/** More than plans and tariffs need; each has tables of its own. */
-const MOST_LIMITS = 100;
+/** More than pricing plans need. Each limit has a limiter with a table of its own. */
+const MAX_LIMITS = 100;
 
-export class Policies<Request, Response> {
-  /** The policy of a request. */
-  readonly policyFor: Asked<Request, Response, Policy>;
-  /** The policy that all requests fall under, where there is one. */
-  readonly only: Policy | undefined;
-  readonly #limits: Limits<Request, Response>;
-  readonly #byLimit = new Map<number, Policy>();
+export class PolicySet<Request, Response> {
+  readonly policyFor: Asked<Request, Response, LimiterPolicy>;
+  /** The policy of all requests; undefined if `limit` is a function. */
+  readonly only: LimiterPolicy | undefined;
+  readonly #settings: LimitSettings<Request, Response>;
+  readonly #byLimit = new Map<number, LimiterPolicy>();
 
   /** @throws `ERR_LIMITER_OPTION` unless the limit is a whole number of at least 1, or a function. */
-  constructor(limits: Limits<Request, Response>) {
-    const { limiter, limit } = limits;
-    this.#limits = limits;
+  constructor(settings: LimitSettings<Request, Response>) {
+    const { limiter, limit } = settings;
+    this.#settings = settings;
     if (limiter === undefined && typeof limit === 'function') {
       this.policyFor = (request, response) =>
-        whenKnown(limit(request, response), (answer) => this.#of(answer));
+        mapMaybePromise(limit(request, response), (result) => this.#policyOfLimit(result));
     } else {
-      const only = limiter === undefined ? this.#of(limit as number) : policyOf(limiter);
+      const only = limiter === undefined ? this.#policyOfLimit(limit as number) : policyOf(limiter);
       this.only = only;
       this.policyFor = () => only;
     }
   }
 
-  /** Forgets a key. @throws `ERR_LIMITER_KEY` */
+  /** Removes a key from all limiters. @throws `ERR_LIMITER_KEY` */
   resetKey(key: string): void {
-    this.#limits.limiter?.removePeer(key);
+    this.#settings.limiter?.removePeer(key);
     for (const { limiter } of this.#byLimit.values()) limiter.removePeer(key);
   }
 
-  /** Ends what the limiters made here do in the background. */
+  /** Stops the background cleanup of the limiters that this object has created. */
   close(): void {
     for (const { limiter } of this.#byLimit.values()) limiter.close();
   }
 
-  /** The policy of so many requests in a window. */
-  #of(limit: number): Policy {
+  #policyOfLimit(limit: number): LimiterPolicy {
     const known = this.#byLimit.get(limit);
     if (known !== undefined) return known;
-    const policy = policyOf(this.#limiterOf(limit));
+    const policy = policyOf(this.#createLimiter(limit));
     this.#byLimit.set(limit, policy);
     return policy;
   }
 
-  #limiterOf(limit: number): RateLimiter {
+  #createLimiter(limit: number): RateLimiter {
     if (!(Number.isSafeInteger(limit) && limit >= 1)) {
       const accepted = 'a whole number of at least 1';
       throw refusedNumber('ERR_LIMITER_OPTION', 'limit', limit, accepted);
     }
-    if (this.#byLimit.size >= MOST_LIMITS) {
-      const message = `limit() may answer ${MOST_LIMITS} different numbers, not more`;
+    if (this.#byLimit.size >= MAX_LIMITS) {
+      const message = `limit() must return at most ${MAX_LIMITS} different numbers, got one more: ${limit}`;
       throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
     }
-    const { windowSeconds, limiterOptions } = this.#limits;
+    const { windowSeconds, limiterOptions } = this.#settings;
     return new RateLimiter({
       ...limiterOptions,
       rateLimit: limit / windowSeconds,
       burstLimit: limit,
-      // A bucket that was left alone for so long is full: it can as well be forgotten.
+      // A bucket that is idle for a whole window is full, like the bucket of a new peer.
       cleanup: { maxAgeSeconds: windowSeconds },
     });
   }

@@ -1,5 +1,5 @@
-// A limiter as HTTP tells of it: a quota in a window, and what a key has left of it. Guarantees that no
-// more is told than would be admitted. Knows no requests and no fields.
+// Describes a limiter as an HTTP quota policy: a quota, a window, and the state of a key. The state never promises
+// more requests than the limiter would allow.
 
 import { type CheckResult, RateLimitAction } from '../common/types.js';
 import type { DirectConnectionRateLimiter } from '../limiters/direct-connection-rate-limiter.js';
@@ -7,34 +7,34 @@ import type { OrderbookRateLimiter } from '../limiters/orderbook-rate-limiter.js
 import type { RateLimiter } from '../limiters/rate-limiter.js';
 import { type AnyLimiter, checkAny, intervalOf } from '../limiters/verdict.js';
 
-/** What a key has, right after a check of it. Seconds may be fractions, or Infinity. */
-export interface Left {
+/** The quota of a key directly after a check. Seconds may be fractions, or Infinity. */
+export interface QuotaState {
   /** Whole tokens. */
   readonly remaining: number;
-  /** Seconds until there is one more. */
-  readonly moreSeconds: number;
-  /** Seconds until all of them are there. */
+  /** Seconds until the next whole token is available. */
+  readonly nextTokenSeconds: number;
+  /** Seconds until the bucket is full. */
   readonly fullSeconds: number;
-  /** Seconds until the same request would be allowed, once more where it was; 0 where it would be at once. */
+  /** Seconds until the limiter would allow the same request again; 0 if it would do so immediately. */
   readonly retrySeconds: number;
 }
 
-export interface Policy {
+export interface LimiterPolicy {
   readonly limiter: AnyLimiter;
   /** Tokens of a full bucket. */
   readonly quota: number;
-  /** Seconds in which an empty one gets full; null where it never does, or at once. */
+  /** Seconds in which an empty bucket refills; null if it never refills, or refills immediately. */
   readonly windowSeconds: number | null;
-  /** What is left after `verdict` on a request of that cost, with no other check in between. */
-  left(key: string, cost: number, verdict: CheckResult): Left;
+  /** The state of a key after `verdict` on a request of that cost. Valid only if no other check came in between. */
+  stateOf(key: string, cost: number, verdict: CheckResult): QuotaState;
 }
 
-/** @throws what the limiter's own check throws, which changes nothing. */
-export function check({ limiter }: Policy, key: string, cost: number): CheckResult {
-  return checkAny(limiter, key, cost);
+/** @throws what the check of the limiter throws; the limiter is unchanged then. */
+export function check({ limiter }: LimiterPolicy, key: string, cost: number): CheckResult {
+  return judge(limiter, key, cost);
 }
 
-export function policyOf(limiter: AnyLimiter): Policy {
+export function policyOf(limiter: AnyLimiter): LimiterPolicy {
   if ('checkMessage' in limiter) {
     return new BucketPolicy(limiter, limiter.messageBurst, limiter.messageRatePerSec);
   }
@@ -42,7 +42,7 @@ export function policyOf(limiter: AnyLimiter): Policy {
   return new BucketPolicy(limiter, limiter.burstLimit, limiter.rateLimit);
 }
 
-class BucketPolicy implements Policy {
+class BucketPolicy implements LimiterPolicy {
   readonly limiter: RateLimiter | DirectConnectionRateLimiter;
   readonly quota: number;
   readonly windowSeconds: number | null;
@@ -51,21 +51,21 @@ class BucketPolicy implements Policy {
   constructor(limiter: RateLimiter | DirectConnectionRateLimiter, quota: number, rate: number) {
     this.limiter = limiter;
     this.quota = quota;
-    this.windowSeconds = windowOf(quota / rate);
+    this.windowSeconds = roundWindow(quota / rate);
     this.#rate = rate;
   }
 
-  left(key: string, cost: number, [action, seconds]: CheckResult): Left {
+  stateOf(key: string, cost: number, [action, seconds]: CheckResult): QuotaState {
     const tokens = this.limiter.getTokens(key);
     const isRefused = action !== RateLimitAction.ALLOW;
-    // Not for want of tokens: a ban, which has a time where a RateLimiter's DISCONNECT has none, or a table
-    // that takes nobody more.
-    const isShut = action === RateLimitAction.DISCONNECT && seconds > 0;
-    if (isShut || (isRefused && tokens >= cost)) return nothingFor(seconds);
+    // DISCONNECT with a duration is a ban; a RateLimiter's DISCONNECT has none. A refusal despite enough tokens
+    // means that the table is full of peers that cannot be evicted. In both cases tokens do not help.
+    const isBanned = action === RateLimitAction.DISCONNECT && seconds > 0;
+    if (isBanned || (isRefused && tokens >= cost)) return emptyFor(seconds);
     const remaining = Math.floor(tokens);
     return {
       remaining,
-      moreSeconds: (remaining + 1 - tokens) / this.#rate,
+      nextTokenSeconds: (remaining + 1 - tokens) / this.#rate,
       fullSeconds: (this.quota - tokens) / this.#rate,
       retrySeconds: this.#secondsUntil(cost, tokens),
     };
@@ -77,30 +77,35 @@ class BucketPolicy implements Policy {
   }
 }
 
-/** One request an interval. */
-class IntervalPolicy implements Policy {
+/** The policy of an OrderbookRateLimiter: one request per interval. */
+class IntervalPolicy implements LimiterPolicy {
   readonly limiter: OrderbookRateLimiter;
   readonly quota = 1;
   readonly windowSeconds: number | null;
 
   constructor(limiter: OrderbookRateLimiter) {
     this.limiter = limiter;
-    this.windowSeconds = windowOf(limiter.interval);
+    this.windowSeconds = roundWindow(limiter.interval);
   }
 
-  left(key: string, cost: number, [action, seconds]: CheckResult): Left {
-    if (action !== RateLimitAction.ALLOW) return nothingFor(seconds);
-    const left = nothingFor(intervalOf(this.limiter, key));
-    return cost === 0 ? { ...left, retrySeconds: 0 } : left;
+  stateOf(key: string, cost: number, [action, seconds]: CheckResult): QuotaState {
+    if (action !== RateLimitAction.ALLOW) return emptyFor(seconds);
+    const state = emptyFor(intervalOf(this.limiter, key));
+    return cost === 0 ? { ...state, retrySeconds: 0 } : state;
   }
 }
 
-function nothingFor(seconds: number): Left {
-  return { remaining: 0, moreSeconds: seconds, fullSeconds: seconds, retrySeconds: seconds };
+function emptyFor(seconds: number): QuotaState {
+  return {
+    remaining: 0,
+    nextTokenSeconds: seconds,
+    fullSeconds: seconds,
+    retrySeconds: seconds,
+  };
 }
 
-/** A quotient that misses a round number by a rounding error would be rounded up by one. */
-function windowOf(seconds: number): number | null {
+/** Removes the rounding error of the division: 60.00000000000001 would be sent as 61. */
+function roundWindow(seconds: number): number | null {
   const rounded = Number(seconds.toPrecision(12));
   return rounded > 0 && rounded < Infinity ? rounded : null;
 }

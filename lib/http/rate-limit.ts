@@ -1,16 +1,16 @@
-// The middleware: (request, response, next) of node:http, Connect and Express. It passes a request on,
-// answers it, or hands an error to next; what comes after `next` is not its own.
+// The middleware (request, response, next) for node:http, Connect and Express. It calls next without or with an error,
+// or answers the request itself.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { callback } from '../common/options.js';
 import { RateLimitAction } from '../common/types.js';
 import { watchForPerRequest } from '../guard/misuse.js';
-import { type Answer, answerOf, standardAnswer } from './answer.js';
+import { type Answer, customAnswer, standardAnswer } from './answer.js';
 import { closeConnection } from './close-connection.js';
-import { Gate, type Next } from './gate.js';
-import { whenKnown } from './later.js';
-import { readGateOptions } from './options.js';
-import { Policies } from './policies.js';
+import { mapMaybePromise } from './maybe-promise.js';
+import { readSharedOptions } from './options.js';
+import { PolicySet } from './policies.js';
+import { type Next, RequestLimiter } from './request-limiter.js';
 import type { LimitOptions, Message, Refusal } from './types.js';
 
 export interface RateLimitOptions<
@@ -18,62 +18,89 @@ export interface RateLimitOptions<
   Response extends ServerResponse = ServerResponse,
 > extends LimitOptions<Request, Response> {
   /**
-   * Answers a refusal instead of the middleware; the fields of the limit and Retry-After are set. What it
-   * throws, or rejects with, goes to `next`.
+   * Answers a refusal instead of the middleware. The status code, the rate limit fields and Retry-After are already
+   * set. Its exception or rejection is passed to `next`.
    */
   handler?:
     | ((
         request: Request,
         response: Response,
-        next: (way?: unknown) => void,
+        next: (argument?: unknown) => void,
         refusal: Refusal,
       ) => unknown)
     | undefined;
 }
 
-/** The middleware, and what can be done with it beside. */
+/** The middleware, with methods to reset a key and to stop background work. */
 export interface RateLimitMiddleware<
   Request extends IncomingMessage = IncomingMessage,
   Response extends ServerResponse = ServerResponse,
 > {
   (request: Request, response: Response, next: Next): void;
-  /** Forgets a key: its next request finds a full bucket. @throws `ERR_LIMITER_KEY` */
+  /** Removes a key: its next request finds a full bucket. @throws `ERR_LIMITER_KEY` */
   resetKey(key: string): void;
-  /** Ends the cleanup in the background of the limiters that `limit` made. It goes on limiting. */
+  /** Stops the background cleanup of the limiters that `limit` created. The middleware continues to limit requests. */
   close(): void;
 }
 
 /**
- * Middleware that lets each key make so many requests in a window, as a token bucket counts them, and
- * answers others with 429.
- * @throws `ERR_LIMITER_OPTION` for a wrong option, or one that the headers cannot say; `ERR_LIMITER_ENGINE`
+ * Returns middleware that limits the requests of each key by a token bucket and answers refused requests with
+ * status 429. Create it once, not for each request: every call creates a limiter.
+ * @throws `ERR_LIMITER_OPTION` for an invalid option, or a policy that the response fields cannot express;
+ * `ERR_LIMITER_ENGINE` if the requested engine is unavailable.
+ * @example
+ * import { once } from 'node:events';
+ * import { createServer } from 'node:http';
+ * import type { AddressInfo } from 'node:net';
+ * import { rateLimit } from 'relay-limiter/http';
+ *
+ * const limit = rateLimit({ limit: 2, windowSeconds: 60 });
+ * const server = createServer((request, response) => {
+ *   limit(request, response, (error) => {
+ *     response.statusCode = error === undefined ? 200 : 500;
+ *     response.end('Hello\n');
+ *   });
+ * });
+ * server.listen(0, '127.0.0.1');
+ * await once(server, 'listening');
+ *
+ * const { port } = server.address() as AddressInfo;
+ * for (let n = 0; n < 3; n += 1) {
+ *   const response = await fetch(`http://127.0.0.1:${port}`);
+ *   // Prints 200, 200 and 429.
+ *   console.log(response.status, response.headers.get('RateLimit'), await response.text());
+ * }
+ * server.close();
+ * server.closeAllConnections();
+ * limit.close();
  */
 export function rateLimit<
   Request extends IncomingMessage = IncomingMessage,
   Response extends ServerResponse = ServerResponse,
 >(options: RateLimitOptions<Request, Response>): RateLimitMiddleware<Request, Response> {
-  const read = readGateOptions<Request, Response>('rateLimit', options, ['handler'], itself);
+  const read = readSharedOptions<Request, Response>('rateLimit', options, ['handler'], identity);
   const handler = callback<NonNullable<typeof options.handler>>({ ...options }, 'handler');
-  const policies = new Policies(read);
-  const gate = new Gate<Request, Response>(read, policies, {
-    hasBegun,
+  const policies = new PolicySet(read);
+  const limiter = new RequestLimiter<Request, Response>(read, policies, {
+    hasStarted,
     setField,
     refuse(request, response, next, refusal) {
-      if (!hasBegun(response)) prepare(request, response, refusal);
+      if (!hasStarted(response)) prepare(request, response, refusal);
       return handler === undefined
         ? send(request, response, read.message, refusal)
-        : handler(request, response, next as (way?: unknown) => void, refusal);
+        : handler(request, response, next as (argument?: unknown) => void, refusal);
     },
     fail({ socket }, _, next, error) {
-      // Where nobody is left to be answered the request ends here, and is no error. Mocks may have no socket.
+      // If the client has disconnected, there is nothing to answer and no error to report. Mock requests may have no
+      // socket.
       if (!socket?.destroyed) next(error);
     },
   });
 
-  const look = read.limiter === undefined ? watchForPerRequest(read.warn) : () => {};
+  const detectMisuse = read.limiter === undefined ? watchForPerRequest(read.warn) : () => {};
   function middleware(request: Request, response: Response, next: Next): void {
-    look(request);
-    gate.pass(request, response, next);
+    detectMisuse(request);
+    limiter.handle(request, response, next);
   }
 
   return Object.assign(middleware, {
@@ -82,11 +109,11 @@ export function rateLimit<
   });
 }
 
-function itself(request: IncomingMessage): IncomingMessage {
+function identity(request: IncomingMessage): IncomingMessage {
   return request;
 }
 
-function hasBegun(response: ServerResponse): boolean {
+function hasStarted(response: ServerResponse): boolean {
   return response.headersSent;
 }
 
@@ -112,11 +139,11 @@ function send<Request extends IncomingMessage, Response extends ServerResponse>(
   if (message === undefined) {
     return finish(response, standardAnswer(refusal, request.headers.accept));
   }
-  const words = typeof message === 'function' ? message(request, response, refusal) : message;
-  return whenKnown(words, (said) => finish(response, answerOf(said)));
+  const body = typeof message === 'function' ? message(request, response, refusal) : message;
+  return mapMaybePromise(body, (resolved) => finish(response, customAnswer(resolved)));
 }
 
-/** One that has begun is whoever's began it. */
+/** Does nothing if other code, such as a `message` function, has started the response. */
 function finish(response: ServerResponse, { type, body }: Answer): void {
   if (response.headersSent) return;
   response.setHeader('Content-Type', type);

@@ -1,4 +1,4 @@
-// What users of relay-limiter/http and /fastify name: options, refusals, verdicts. No behaviour.
+// The public types of relay-limiter/http and relay-limiter/fastify: options, refusals and verdicts.
 
 import type { AddressKeyOptions } from '../address/address-key.js';
 import type { ClientAddressOptions } from '../address/client-address.js';
@@ -7,48 +7,48 @@ import type { WarningOptions } from '../guard/misuse.js';
 import type { Draft } from '../headers/format.js';
 import type { AnyLimiter } from '../limiters/verdict.js';
 
-/** What is asked about each request: answered at once, or by a promise. */
+/** A function of a request that returns a value, or a promise of one. */
 export type Asked<Request, Response, Answer> = (
   request: Request,
   response: Response,
 ) => Answer | PromiseLike<Answer>;
 
-/** A request that is over the limit. */
+/** The refusal of a request that exceeds its limit. */
 export interface Refusal {
-  /** The policy's name, as the headers have it. */
+  /** The name of the policy, as in the response fields. */
   readonly policy: string;
   readonly key: string;
-  /** `disconnect`: the limiter gave the peer up, or banned it; its connection is closed. */
+  /** `disconnect`: the limiter disconnects or bans the peer; its connection is closed after the response. */
   readonly action: Exclude<RateLimitAction, 'allow'>;
-  /** Of the answer. */
+  /** The status code of the response. */
   readonly statusCode: number;
   /** Tokens of a full bucket. */
   readonly limit: number;
-  /** Whole tokens that are left: some, where the cost is above 1. */
+  /** Remaining whole tokens. Greater than 0 only if the request costs more than 1. */
   readonly remaining: number;
   /**
-   * Whole seconds, rounded up, after which it is worth trying, by all limits that were asked of this request;
-   * null: it never is.
+   * Seconds after which every limit that has checked this request would allow it, a whole number, rounded up. Null if
+   * that is never.
    */
   readonly retryAfterSeconds: number | null;
 }
 
-/** A refusal whose answer has no status yet. */
+/** A refusal without a status code: the argument of a `statusCode` function. */
 export type Unanswered = Omit<Refusal, 'statusCode'>;
 
-/** What was decided about a request. */
+/** The decision about a request. */
 export interface RequestVerdict<Request> {
   readonly kind: 'request';
   readonly key: string;
   readonly policy: string;
   readonly action: RateLimitAction;
-  /** Seconds until the cost is there; 0 where it was, Infinity where it never will be. */
+  /** Seconds until the key has enough tokens: 0 if the request is allowed, Infinity if it never has. */
   readonly delaySeconds: number;
   readonly did: 'passed' | 'refused';
   readonly request: Request;
 }
 
-/** What a refusal says: text, anything that JSON can say, or a function that answers one of them. */
+/** The body of a refusal: text, an object that is sent as JSON, or a function that returns either. */
 export type Message<Request, Response> =
   | string
   | object
@@ -59,54 +59,58 @@ export type Message<Request, Response> =
     ) => string | object | PromiseLike<string | object>);
 
 /**
- * The options that the middleware and the Fastify plugin share. All durations are in seconds. The options of
- * addresses are those of the default key.
+ * The options that the middleware and the Fastify plugin share. All durations are in seconds. The options
+ * `trustedProxies`, `ipv4Subnet` and `ipv6Subnet` belong to the default `key`.
  */
 export interface LimitOptions<Request, Response>
   extends ClientAddressOptions,
     AddressKeyOptions,
     WarningOptions {
   /**
-   * Requests in a window: a bucket of so many tokens for each key, refilled evenly over
-   * `windowSeconds`. A whole number of at least 1, or a function that answers one: then each number
-   * has its own buckets, and there may be 100 of them. Required unless `limiter` is given.
+   * Requests per window: each key has a bucket of this many tokens, which refills evenly over `windowSeconds`. A
+   * whole number of at least 1, or a function that returns one. Each number that the function returns has buckets of
+   * its own; at most 100 different numbers. Required unless `limiter` is given.
    */
   limit?: number | Asked<Request, Response, number> | undefined;
-  /** Seconds in which an empty bucket gets full, greater than 0. Default 60. */
+  /** Seconds in which an empty bucket refills, greater than 0. Default 60. */
   windowSeconds?: number | undefined;
-  /** A limiter of the caller's, of any of the three kinds, instead of `limit`. */
+  /** Your own limiter, of any of the three classes, instead of `limit`. */
   limiter?: AnyLimiter | undefined;
-  /** The policy's name in the headers: printable ASCII. Default: its figures, such as `100-in-60s`. */
+  /** The name of the policy in the response fields, printable ASCII. Default: its figures, such as `100-in-60s`. */
   name?: string | undefined;
-  /** Who is limited. Default: the client's address, as the options of addresses have it. */
+  /** The key that is limited. Default: the address or network of the client. */
   key?: Asked<Request, Response, string> | undefined;
-  /** Tokens that a request costs, finite and at least 0. Default 1. To an OrderbookRateLimiter 0 is no request. */
+  /**
+   * Tokens that a request costs, finite and at least 0. Default 1. An OrderbookRateLimiter does not count a request of
+   * cost 0.
+   */
   cost?: number | Asked<Request, Response, number> | undefined;
-  /** Requests that are not limited, not counted, and told nothing. Default: none. */
+  /** Returns true for requests to skip: they are not counted and get no fields. Default: no request is skipped. */
   skip?: Asked<Request, Response, boolean> | undefined;
   /**
-   * Which fields tell of the limit: those of draft 11, 7 or 6 of the RateLimit headers, `legacy`
-   * (X-RateLimit-...), several of them, or none (false). Default 11. Retry-After comes with every refusal.
+   * The rate limit fields to send: those of draft 11, 7 or 6 of the RateLimit headers, `legacy` (X-RateLimit-...), an
+   * array of these, or false for none. Default 11. Retry-After is sent with every refusal, unless a retry can never
+   * succeed.
    */
   headers?: Draft | readonly Draft[] | false | undefined;
   /**
-   * Of a refusal, a whole number from 400 to 599, or a function that answers one, such as 403 where `action` is
-   * `disconnect`. Default 429.
+   * The status code of a refusal: a whole number from 400 to 599, or a function that returns one, for example 403 if
+   * `action` is `disconnect`. Default 429.
    */
   statusCode?: number | ((refusal: Unanswered) => number) | undefined;
-  /** What a refusal says. Default: problem details (RFC 9457), or a sentence for who wants no JSON. */
+  /** The body of a refusal. Default: problem details (RFC 9457), or a sentence for clients that accept no JSON. */
   message?: Message<Request, Response> | undefined;
   /**
-   * Told of each verdict, just before it is acted upon. What it throws surfaces as an uncaught exception,
-   * and changes nothing.
+   * Called with each verdict, before the request continues or is refused. An exception of it becomes an uncaught
+   * exception and does not change the outcome.
    */
   onVerdict?: ((verdict: RequestVerdict<Request>) => void) | undefined;
-  /** Of the limiter that `limit` makes: see `RateLimiter`. */
+  /** Passed to the limiter that `limit` creates: see `RateLimiter`. */
   engine?: 'auto' | EngineName | undefined;
-  /** Of the limiter that `limit` makes: see `RateLimiter`. */
+  /** Passed to the limiter that `limit` creates: see `RateLimiter`. */
   clock?: (() => number) | undefined;
-  /** Of the limiter that `limit` makes: see `RateLimiter`. Default 1,000,000. */
+  /** Passed to the limiter that `limit` creates: see `RateLimiter`. Default 1,000,000. */
   maxPeers?: number | undefined;
-  /** Of the limiter that `limit` makes: refusals from which a client's connection is closed. */
+  /** Passed to the limiter that `limit` creates: the number of refusals after which a connection is closed. */
   disconnectThreshold?: number | null | undefined;
 }
