@@ -1,6 +1,6 @@
-// What time does to a snapshot of peers while no process runs.
+// Ages a snapshot by the time between its save and its load: bans end, buckets refill.
 
-/** As far as age is concerned: the rest is for `restore` to judge. */
+/** The fields that depend on time. `restore` validates the snapshot, so their types are unknown here. */
 interface AgingPeer {
   readonly banSecondsLeft?: unknown;
   readonly idleSeconds?: unknown;
@@ -8,15 +8,15 @@ interface AgingPeer {
 }
 
 /**
- * The snapshot `seconds` (at least 0) later: bans have so much less left, buckets were refilled so much
- * longer ago, and peers whose ban is over are left out, as a check would forgive them. A snapshot that has no
- * peers, as of `PolicyLimiter`, counts its time itself.
+ * Returns the snapshot as it would be `seconds` (at least 0) later: bans have less time left, buckets have been idle
+ * longer, and peers with an expired ban are left out, because a check would reset them. A snapshot without peers, such
+ * as that of `PolicyLimiter`, is returned unchanged: it contains its own time.
  */
 export function aged(snapshot: object, seconds: number): object {
   const { peers, digests } = snapshot as { peers?: unknown; digests?: unknown };
   if (!Array.isArray(peers)) return snapshot;
   const older = peers
-    .filter((peer) => !isOver(peer, seconds))
+    .filter((peer) => !hasExpiredBan(peer, seconds))
     .map((peer) => olderPeer(peer, seconds));
   if (!Array.isArray(digests)) return { ...snapshot, peers: older };
   return { ...snapshot, peers: older, digests: digests.map((group) => olderGroup(group, seconds)) };
@@ -35,7 +35,7 @@ function olderPeer(peer: AgingPeer | null, seconds: number): unknown {
   };
 }
 
-/** Rows of a digest, seconds idle, tokens, and seconds since those were refilled. */
+/** Ages a digest. A row holds the digest, idle seconds, tokens, and seconds since the last refill. */
 function olderGroup(group: unknown, seconds: number): unknown {
   if (!isObject(group) || !Array.isArray(group['peers'])) return group;
   const peers = group['peers'].map((row) => {
@@ -49,7 +49,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null;
 }
 
-function isOver(peer: AgingPeer | null, seconds: number): boolean {
+function hasExpiredBan(peer: AgingPeer | null, seconds: number): boolean {
   const left = peer?.banSecondsLeft;
   return typeof left === 'number' && left <= seconds;
 }

@@ -1,4 +1,4 @@
-// What is said of a file that is not what a save has written.
+// The error for a file that is not exactly what a save has written.
 
 import { limiterError } from '../common/errors.js';
 

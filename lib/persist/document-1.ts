@@ -1,4 +1,4 @@
-// Reads the first format of a file: one snapshot in one piece. Versions up to 0.1.0 wrote it.
+// Reads file format 1, a single snapshot, which versions up to 0.1.0 wrote. document.ts reads format 2.
 
 import { createHash } from 'node:crypto';
 import { damaged } from './damaged.js';
@@ -9,15 +9,15 @@ const BEFORE_CHECKSUM = ',\n"sha256": "';
 const BEFORE_SNAPSHOT = '",\n"snapshot": ';
 const END = '\n}\n';
 
-/** What comes before the snapshot, the time and the checksum taken out. */
+/** Everything before the snapshot. Captures the time and the checksum. */
 const HEAD = new RegExp(
   `^${BEFORE_TIME}(\\d{1,16})${BEFORE_CHECKSUM}([0-9a-f]{64})${BEFORE_SNAPSHOT}`,
 );
-const MOST_HEAD = 200;
+const MAX_HEAD_BYTES = 200;
 
-/** @throws `ERR_LIMITER_SNAPSHOT` for whatever those versions have not written. */
+/** @throws `ERR_LIMITER_SNAPSHOT` for bytes that are not a complete document of format 1. */
 export function readDocument1(bytes: Buffer, name: string): Saved {
-  const head = HEAD.exec(bytes.toString('latin1', 0, MOST_HEAD));
+  const head = HEAD.exec(bytes.toString('latin1', 0, MAX_HEAD_BYTES));
   if (head === null) throw damaged(name, 'missing header');
   const [{ length }, time, sum] = head as unknown as [string, string, string];
   const json = bytes.subarray(length, bytes.length - END.length);
@@ -36,6 +36,6 @@ function parse(json: string, name: string): object {
     throw damaged(name, 'invalid JSON', cause);
   }
   if (typeof snapshot !== 'object' || snapshot === null)
-    throw damaged(name, 'it holds no snapshot');
+    throw damaged(name, 'the snapshot is no object');
   return snapshot;
 }

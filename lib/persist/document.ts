@@ -1,8 +1,8 @@
-// A snapshot as the text of a file, and back, in slices: all of it or an error. Knows no file names.
+// Writes and reads file format 2, slice by slice. A document is read completely or with an error.
 //
-// The text is one JSON document with a line for each slice. Every byte is accounted for: the checksum is
-// of all that comes before its own line, and what follows can only be what it is, or an overwriting of the file that
-// was not finished (in-place.ts).
+// The text is one JSON document with one line per slice. The checksum covers everything before its own line, and the
+// rest of the text is fixed, so any changed byte is detected. After the document there may be an unfinished overwrite
+// of the file (in-place.ts).
 
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
@@ -10,23 +10,23 @@ import { damaged } from './damaged.js';
 import { readDocument1 } from './document-1.js';
 import { type Extent, findDocument, SEPARATOR } from './in-place.js';
 import type { Saved } from './saved.js';
-import { takeTurns } from './turns.js';
+import { yieldBetween } from './yield-between.js';
 
 const HEAD = '{\n"format": 2,\n"slices": [\n';
 const BETWEEN = ',\n';
 const BEFORE_CHECKSUM = '\n],\n"sha256": "';
 const END = '"\n}\n';
-/** What follows the slices, its last line with an end of its own. */
+/** The text after the slices, with a line feed added to its last line. */
 const TAIL = /^\],\n"sha256": "([0-9a-f]{64})"\n\}\n\n$/;
-const TAIL_BEGIN = Buffer.from('],');
-const MOST_TAIL = 100;
+const TAIL_START = Buffer.from('],');
+const MAX_TAIL_UNITS = 100;
 
-/** Text that is written in one call. */
-const MOST_WRITTEN = 2 ** 18;
-/** What is read in one call. */
-const MOST_READ = 2 ** 18;
+/** Code units of text after which a part is written, so that a write has a useful size. */
+const PART_UNITS = 2 ** 18;
+/** The size of one read. */
+const READ_BYTES = 2 ** 18;
 
-/** The document in parts. Between two slices everybody else has their turn. */
+/** Yields the document in parts. The event loop runs between two slices. */
 export async function* writeDocument(
   slices: Iterable<Saved | undefined>,
 ): AsyncGenerator<Uint8Array> {
@@ -39,24 +39,25 @@ export async function* writeDocument(
     text = '';
     return bytes;
   };
-  for await (const slice of takeTurns(slices)) {
+  for await (const slice of yieldBetween(slices)) {
     if (slice === undefined) continue;
     const { savedAt, snapshot } = slice;
     text += `${separator}{"savedAt":${savedAt},"snapshot":${JSON.stringify(snapshot)}}`;
     separator = BETWEEN;
-    if (text.length >= MOST_WRITTEN) yield part();
+    if (text.length >= PART_UNITS) yield part();
   }
   yield part();
   yield Buffer.from(BEFORE_CHECKSUM + hash.digest('hex') + END);
 }
 
 /**
- * The slices of an open file, of either format. Only at the end is it known that they are what was written.
- * @throws `ERR_LIMITER_SNAPSHOT` for whatever `writeDocument` has not written.
+ * Yields the slices of an open file, of either format. They are verified only at the end: if the checksum does not
+ * match, the generator throws after the last slice.
+ * @throws `ERR_LIMITER_SNAPSHOT` for a file that is not a complete document.
  */
 export async function* readDocument(file: FileHandle, name: string): AsyncGenerator<Saved> {
   const extent = await findDocument(file);
-  if ((await textAt(file, extent.at, HEAD.length)) !== HEAD) {
+  if ((await textAt(file, extent.start, HEAD.length)) !== HEAD) {
     yield readDocument1(await bytesOf(file, extent), name);
     return;
   }
@@ -64,9 +65,9 @@ export async function* readDocument(file: FileHandle, name: string): AsyncGenera
   let separator = '';
   let tail = '';
   for await (const line of lines(chunks(file, extent, HEAD.length))) {
-    if (tail !== '' || line.equals(TAIL_BEGIN)) {
+    if (tail !== '' || line.equals(TAIL_START)) {
       tail += `${line}\n`;
-      if (tail.length > MOST_TAIL) break;
+      if (tail.length > MAX_TAIL_UNITS) break;
     } else {
       hash.update(separator).update(line);
       separator = '\n';
@@ -89,15 +90,15 @@ async function bytesOf(file: FileHandle, extent: Extent): Promise<Buffer> {
   return Buffer.concat(parts);
 }
 
-/** What lies in an extent of a file, without so many bytes at its beginning, up to a separator. */
+/** Yields the bytes of an extent after the first `skipped` ones, up to a separator. */
 async function* chunks(
   file: FileHandle,
-  { at, length }: Extent,
+  { start, length }: Extent,
   skipped: number,
 ): AsyncGenerator<Buffer> {
   for (let done = skipped; done < length; ) {
-    const most = Math.min(MOST_READ, length - done);
-    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(most), 0, most, at + done);
+    const size = Math.min(READ_BYTES, length - done);
+    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(size), 0, size, start + done);
     if (bytesRead === 0) return;
     done += bytesRead;
     const chunk = buffer.subarray(0, bytesRead);
@@ -110,7 +111,7 @@ async function* chunks(
   }
 }
 
-/** The lines of a text; the last one is what follows the last end of a line. */
+/** Yields the lines of a text without their line feeds, and last the text after the last line feed. */
 async function* lines(text: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   let parts: Buffer[] = [];
   const line = () => {
@@ -119,13 +120,13 @@ async function* lines(text: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     return bytes;
   };
   for await (const chunk of text) {
-    let first = 0;
-    for (let at = chunk.indexOf('\n'); at !== -1; at = chunk.indexOf('\n', first)) {
-      parts.push(chunk.subarray(first, at));
+    let start = 0;
+    for (let end = chunk.indexOf('\n'); end !== -1; end = chunk.indexOf('\n', start)) {
+      parts.push(chunk.subarray(start, end));
       yield line();
-      first = at + 1;
+      start = end + 1;
     }
-    parts.push(chunk.subarray(first));
+    parts.push(chunk.subarray(start));
   }
   yield line();
 }
@@ -140,5 +141,5 @@ function parse(line: Buffer, name: string): Saved {
   } catch (cause) {
     throw damaged(name, 'invalid JSON', cause);
   }
-  throw damaged(name, 'a slice holds no snapshot');
+  throw damaged(name, 'a slice has no snapshot or no time');
 }

@@ -1,11 +1,12 @@
-// What kind of file a path may lead to.
+// Rejects paths that do not lead to a regular file.
 
 import type { BigIntStats, Stats } from 'node:fs';
 import { limiterError } from '../common/errors.js';
 
 /**
- * Throws `ERR_LIMITER_OPTION` for a device, a FIFO or a socket: reading one may never end, and a rename would put a file in
- * its place. A folder fails with the system's own error.
+ * Accepts a folder too: reading or replacing it fails with the system's own error.
+ * @throws `ERR_LIMITER_OPTION` for a device, a FIFO or a socket. Reading one may never end, and a rename would replace
+ * it by a file.
  */
 export function requireFile(stats: Stats | BigIntStats, path: string): void {
   if (stats.isFile() || stats.isDirectory()) return;

@@ -1,16 +1,15 @@
-// Replaces a file's content by other content, whole or not at all, also where the process is killed or
-// the power fails.
+// Replaces the content of a file completely or not at all, even if the process is killed or the power fails.
 //
-// The content goes to a temporary file beside the file, to the disk, and only then under its name. Where that cannot be,
-// as of a file that is mounted by itself, it is written in place. What
-// write-file-atomic and atomically do is not enough:
-// - On SIGTERM in the middle of a save they tidy up and end the process, although its own handler, set by
-//   `once`, is about to save a last time.
-// - They make one call of write(), which on a full disk writes a part and says nothing, so that a file cut
-//   off replaces the whole one.
-// - What a killed process left cannot be told from a backup by the names of the one; the other makes
-//   folders that are missing.
-// - Neither syncs the folder, nor follows a link to a file that is not there yet.
+// The content is written to a temporary file in the same folder, synced to the disk, and renamed. If that is
+// impossible, for example because the file is a mount point, the file is overwritten in place. The packages
+// write-file-atomic and atomically are not sufficient:
+// - On SIGTERM during a save they clean up and end the process, although the application has its own handler, set by
+//   `once`, which is about to save a last time.
+// - They call write() once. On a full disk that writes a part without an error, and the truncated file replaces the
+//   complete one.
+// - The temporary files of write-file-atomic cannot be told from backups by their names; atomically creates missing
+//   folders.
+// - Neither syncs the folder, nor follows a symbolic link whose target does not exist yet.
 
 import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -29,30 +28,33 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { overwriteFile } from './in-place.js';
 import { requireFile } from './regular-file.js';
 
-/** Addresses and names are nobody else's business. */
+/** Peer addresses and names are private data. */
 const OWNER_ONLY = 0o600;
-/** A temporary file as old as that is of a process that was killed. */
+/** A temporary file of this age is left over from a killed process. */
 const ABANDONED_MS = 60_000;
-/** The folder takes no file of ours. */
-const NO_FOLDER = ['EACCES', 'EPERM', 'EROFS'];
-/** The name stays with the file that has it: it is a mount point, or somebody else's in a folder of all. */
-const NO_NAME = ['EBUSY', 'EXDEV', 'EACCES', 'EPERM'];
+/** Errors of open if this process must not create files in the folder. */
+const FOLDER_ERRORS = ['EACCES', 'EPERM', 'EROFS'];
+/**
+ * Errors of rename if the file cannot be replaced: it is a mount point, or belongs to another user in a folder with the
+ * sticky bit.
+ */
+const RENAME_ERRORS = ['EBUSY', 'EXDEV', 'EACCES', 'EPERM'];
 const TEMPORARY = /^\.[0-9a-f]{16}\.tmp$/;
 
 interface Target {
   readonly path: string;
   readonly mode: number;
-  /** Undefined: it is not there yet. */
+  /** Undefined if the file does not exist yet. */
   readonly owner?: { readonly uid: number; readonly gid: number };
 }
 
 /**
- * Keeps the permissions of a file that was there, and its owner where the system lets us; a new one is
- * readable and writable to its owner alone. What fails rejects with the system's error: the file is what it
- * was, and no temporary one is left.
+ * Keeps the permissions of an existing file, and its owner if the system allows that. A new file is readable and
+ * writable only by its owner. Rejects with the system's error; then the file is unchanged and no temporary file is
+ * left.
  */
 export async function replaceFile(path: string, content: AsyncIterable<Uint8Array>): Promise<void> {
-  const file = await target(path);
+  const file = await resolveTarget(path);
   const temporary = `${file.path}.${randomBytes(8).toString('hex')}.tmp`;
   try {
     await replace(file, temporary, content);
@@ -65,19 +67,22 @@ export async function replaceFile(path: string, content: AsyncIterable<Uint8Arra
 }
 
 async function replace(file: Target, temporary: string, content: AsyncIterable<Uint8Array>) {
-  const isThere = file.owner !== undefined;
-  const beside = await unless(open(temporary, 'wx', OWNER_ONLY), isThere ? NO_FOLDER : []);
-  if (beside === undefined) return overwriteFile(file.path, content);
-  await write(beside, temporary, content, file);
+  const exists = file.owner !== undefined;
+  const handle = await ignoreErrors(open(temporary, 'wx', OWNER_ONLY), exists ? FOLDER_ERRORS : []);
+  if (handle === undefined) return overwriteFile(file.path, content);
+  await write(handle, temporary, content, file);
   const renamed = rename(temporary, file.path).then(() => true);
-  if (await unless(renamed, isThere ? NO_NAME : [])) return;
-  // Read in the chunks of a stream, and opened once more: it has the permissions of the file by now.
+  if (await ignoreErrors(renamed, exists ? RENAME_ERRORS : [])) return;
+  // The stream opens the temporary file by its name, which is possible: its permissions are those of the file.
   await overwriteFile(file.path, createReadStream(temporary));
   await rm(temporary, { force: true });
 }
 
-/** What a promise resolves to; undefined where it fails with one of these codes. */
-async function unless<T>(promise: Promise<T>, codes: readonly string[]): Promise<T | undefined> {
+/** Returns the value of a promise, or undefined if it rejects with one of these codes. */
+async function ignoreErrors<T>(
+  promise: Promise<T>,
+  codes: readonly string[],
+): Promise<T | undefined> {
   try {
     return await promise;
   } catch (error) {
@@ -86,8 +91,8 @@ async function unless<T>(promise: Promise<T>, codes: readonly string[]): Promise
   }
 }
 
-/** Where a link leads, whether there is a file or not: it is not the link which is replaced. */
-async function target(path: string): Promise<Target> {
+/** Follows symbolic links, even to a file that does not exist: the target is replaced, not the link. */
+async function resolveTarget(path: string): Promise<Target> {
   try {
     const real = await realpath(path);
     const stats = await stat(real);
@@ -99,7 +104,7 @@ async function target(path: string): Promise<Target> {
   }
   const link = await readlink(path).catch(() => undefined);
   if (link === undefined) return { path, mode: OWNER_ONLY };
-  return target(resolve(await realpath(dirname(path)), link));
+  return resolveTarget(resolve(await realpath(dirname(path)), link));
 }
 
 async function write(
@@ -109,11 +114,11 @@ async function write(
   { mode, owner }: Target,
 ) {
   try {
-    for await (const part of content) {
-      for (let at = 0; at < part.length; ) at += (await file.write(part, at)).bytesWritten;
-    }
+    // writeFile on a handle appends the whole part. file.write may write only a part of it.
+    for await (const part of content) await file.writeFile(part);
     const { uid, gid } = await file.stat();
-    if (owner !== undefined && (uid !== owner.uid || gid !== owner.gid)) await give(path, owner);
+    if (owner !== undefined && (uid !== owner.uid || gid !== owner.gid))
+      await changeOwner(path, owner);
     await file.chmod(mode);
     await file.sync();
   } finally {
@@ -121,14 +126,20 @@ async function write(
   }
 }
 
-/** Only root may give files away: who is not, saves all the same. */
-async function give(path: string, { uid, gid }: NonNullable<Target['owner']>): Promise<void> {
+/** Only root may change owners. For other users the save succeeds without it. */
+async function changeOwner(
+  path: string,
+  { uid, gid }: NonNullable<Target['owner']>,
+): Promise<void> {
   await chown(path, uid, gid).catch((error) => {
     if (error.code !== 'EPERM') throw error;
   });
 }
 
-/** Or a power failure could bring the old name back. Not every system can, and the file is whole either way. */
+/**
+ * Syncs the folder: without this a power failure could undo the rename. Errors are ignored, because some systems do not
+ * support it, and the file is complete in both cases.
+ */
 async function syncFolder(path: string): Promise<void> {
   try {
     const folder = await open(path, 'r');
@@ -136,7 +147,7 @@ async function syncFolder(path: string): Promise<void> {
   } catch {}
 }
 
-/** What killed processes left. Failing to tidy up is no failure to save. */
+/** Removes temporary files of killed processes. Errors are ignored: the save itself has succeeded. */
 async function removeAbandoned(path: string): Promise<void> {
   const folder = dirname(path);
   const name = basename(path);

@@ -1,18 +1,18 @@
-// What is saved, and by whom.
+// The types of saved data and of the objects that can be saved.
 
-/** Whatever can write down what it knows, and take it back: all limiters, and `PolicyLimiter`. */
+/** An object that can be saved and restored: any limiter, or a `PolicyLimiter`. */
 export interface Persistent {
-  /** Plain data that JSON keeps, and that stays as it is. */
+  /** Returns the state as plain JSON data, which later changes of the object do not affect. */
   snapshot(): object;
-  /** Takes it back, or throws and changes nothing; a number is how many peers came back. */
+  /** Restores a snapshot, or throws and changes nothing. Returns the number of restored peers, if it counts them. */
   restore(snapshot: object): unknown;
-  /** The same in slices, between which the limiter may be used. Limiters of very many peers have this. */
+  /** Yields the snapshot in slices; the limiter may be used between two slices. For limiters with very many peers. */
   snapshotSlices?(): Iterable<object>;
-  /** Takes slices back in steps, each of which yields how many peers came back so far. */
+  /** Restores slices in steps. Each step yields the number of peers restored so far. */
   restoreSlices?(slices: Iterable<object>): Iterable<number>;
 }
 
-/** A slice, and when it was taken. */
+/** A slice and the time at which it was taken. */
 export interface Saved {
   /** Wall clock, milliseconds since 1970. */
   readonly savedAt: number;

@@ -1,59 +1,49 @@
-// Keeps what cannot be loaded: before a save replaces a file that is not a whole document, or that a limiter has refused, it
-// is copied.
+// Preserves files that cannot be loaded: before a save replaces a file that is damaged, or that a limiter has rejected,
+// the file is copied.
 
 import { constants } from 'node:fs';
 import { copyFile, type FileHandle, open, realpath, stat } from 'node:fs/promises';
 import { readDocument } from './document.js';
 
-/** What the files of paths looked like when this process had loaded or saved them. */
-const wholes = new Map<string, string>();
-/** Paths whose file a limiter has refused. */
-const refusals = new Set<string>();
-/** What the files of paths looked like when they were copied: a save that fails copies none again. */
-const copied = new Map<string, string>();
+/** The fingerprints of the files that this process has loaded or saved, by path. */
+const intactFiles = new Map<string, string>();
+/** The paths of files that a limiter has rejected. */
+const rejectedPaths = new Set<string>();
 
-/** The file of a path has been loaded or saved, and `look` is what it looked like. */
-export function noteWhole(path: string, look: string | undefined): void {
-  refusals.delete(path);
-  copied.delete(path);
-  if (look !== undefined) wholes.set(path, look);
+/** Records that the file of a path has been loaded or saved, with its fingerprint at that time. */
+export function recordIntact(path: string, fingerprint: string | undefined): void {
+  rejectedPaths.delete(path);
+  if (fingerprint !== undefined) intactFiles.set(path, fingerprint);
 }
 
-/** A limiter has refused the file of a path. */
-export function noteRefused(path: string): void {
-  wholes.delete(path);
-  refusals.add(path);
+/** Records that a limiter has rejected the file of a path. */
+export function recordRejected(path: string): void {
+  intactFiles.delete(path);
+  rejectedPaths.add(path);
 }
 
-/** What changes when a file is written; undefined where there is none, or nothing in it. */
-export async function lookOf(path: string): Promise<string | undefined> {
+/** Returns a value that changes when the file is written; undefined if the file is missing or empty. */
+export async function fingerprintOf(path: string): Promise<string | undefined> {
   const stats = await stat(path, { bigint: true }).catch(() => undefined);
   if (!stats?.isFile() || stats.size === 0n) return undefined;
   return `${stats.ino} ${stats.size} ${stats.mtimeNs}`;
 }
 
 /**
- * Copies the file of a path to `<file>.damaged-<time>` unless it is whole. A file that this process has not loaded or
- * saved is read for it. Rejects with the system's error where it cannot be copied.
+ * Copies the file of a path to `<file>.damaged-<time>` unless it is intact. To find out, it reads a file that this
+ * process has not loaded or saved. Rejects with the system's error if the copy fails.
  */
 export async function setAside(path: string): Promise<void> {
-  const look = await lookOf(path);
-  if (look === undefined || look === wholes.get(path) || look === copied.get(path)) return;
-  if (!refusals.has(path) && (await isWhole(path))) return;
+  const fingerprint = await fingerprintOf(path);
+  if (fingerprint === undefined || fingerprint === intactFiles.get(path)) return;
+  if (!rejectedPaths.has(path) && (await isIntact(path))) return;
   const time = new Date().toISOString().replaceAll(/[-:.]/g, '');
-  const aside = `${await realpath(path)}.damaged-${time}`;
-  try {
-    await copyFile(path, aside, constants.COPYFILE_EXCL);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const message = `${path} is damaged, and cannot be copied to ${aside} (${code}): move it away, or let the process write its folder`;
-    throw Object.assign(new Error(message, { cause: error }), { code });
-  }
-  copied.set(path, look);
+  const copy = `${await realpath(path)}.damaged-${time}`;
+  await copyFile(path, copy, constants.COPYFILE_EXCL);
 }
 
-/** Also where it cannot be read: nothing is known of it then, and a save may be what mends it. */
-async function isWhole(path: string): Promise<boolean> {
+/** Whether a file is a complete document. True for an unreadable file too, because a save may repair it. */
+async function isIntact(path: string): Promise<boolean> {
   let file: FileHandle | undefined;
   try {
     file = await open(path, 'r');

@@ -1,19 +1,19 @@
-// What is saved of a limiter, in slices each of which is written and read in a few milliseconds.
+// Splits the snapshot of a limiter into slices that are each written or read in a few milliseconds.
 
 import type { Persistent, Saved } from './saved.js';
 
-/** A slice of a limiter, as far as its size is concerned. */
+/** The parts of a slice that determine its size. */
 interface Slice {
   readonly peers: readonly { readonly key: string }[];
   readonly digests: readonly { readonly peers: readonly unknown[] }[];
 }
 
-/** Code units of the keys of a slice that has more than one peer. */
-const MOST_KEY_UNITS = 2 ** 16;
+/** The maximum sum of key lengths in a slice with more than one peer, in code units. */
+const MAX_KEY_UNITS = 2 ** 16;
 
 /**
- * In one piece, taken at once, of a limiter that has no slices. Undefined is a step that has found nobody: there may be
- * hundreds on end, and everybody else must have their turn between them as well.
+ * Returns the slices to save. A limiter without slices is saved in one piece, at the time of this call. Undefined
+ * stands for an empty slice: hundreds may follow each other, and the event loop must run between them too.
  */
 export function slicesOf(limiter: Persistent): Iterable<Saved | undefined> {
   const { snapshotSlices } = limiter;
@@ -29,7 +29,7 @@ function* savedSlices(slices: Iterable<Slice>): Generator<Saved | undefined> {
   let isFirst = true;
   for (const slice of slices) {
     const { savedAt } = savedNow(slice);
-    // The first one says what limiter it is of, whether it has found anybody or not.
+    // The first slice identifies the limiter, so it is saved even if it is empty.
     if (!isFirst && isEmpty(slice)) yield undefined;
     else for (const snapshot of piecesOf(slice)) yield { savedAt, snapshot };
     isFirst = false;
@@ -40,13 +40,13 @@ function isEmpty({ peers, digests }: Slice): boolean {
   return peers.length === 0 && digests.every((group) => group.peers.length === 0);
 }
 
-/** A slice whose keys are very long, as smaller ones. */
+/** Splits a slice with very long keys into smaller slices. */
 function* piecesOf(slice: Slice): Generator<Slice> {
   const { peers } = slice;
   let first = 0;
   let units = 0;
   for (const [i, { key }] of peers.entries()) {
-    if (i > first && units + key.length > MOST_KEY_UNITS) {
+    if (i > first && units + key.length > MAX_KEY_UNITS) {
       yield { ...slice, peers: peers.slice(first, i) };
       first = i;
       units = 0;

@@ -1,4 +1,4 @@
-// Limiters in files: save, load, and what the time between them does to bans.
+// saveSnapshot and loadSnapshot: save a limiter to a file and load it, taking the time in between into account.
 
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
@@ -10,43 +10,53 @@ import { readDocument, writeDocument } from './document.js';
 import { requireFile } from './regular-file.js';
 import { replaceFile } from './replace-file.js';
 import type { Persistent } from './saved.js';
-import { lookOf, noteRefused, noteWhole, setAside } from './set-aside.js';
+import { fingerprintOf, recordIntact, recordRejected, setAside } from './set-aside.js';
 import { slicesOf } from './slices.js';
-import { takeTurns } from './turns.js';
+import { yieldBetween } from './yield-between.js';
 
-/** The last save of each path: the next one waits for it, or an older snapshot could come last. */
+/** The last save of each path. The next save waits for it; otherwise an older snapshot could be written last. */
 const saves = new Map<string, Promise<void>>();
 
 /**
- * Saves what a limiter remembers of its peers to a file, which from then on is this snapshot, and until
- * then, whatever happens, the old one: the text goes to a temporary file beside it, is synced to the disk
- * and renamed. Saves of one path follow each other.
+ * Saves the peers of a limiter to a file. The file is replaced completely or not at all, even if the process is killed:
+ * the content is written to a temporary file in the same folder, synced to the disk and renamed. Saves of one path run
+ * one after the other.
  *
- * A limiter is written in slices of a thousand peers (`snapshotSlices`), about two milliseconds each, between
- * which everything else may run: each peer is saved as it is at its own slice.
+ * A limiter with `snapshotSlices` is written in slices of a thousand peers. A slice takes about two milliseconds, and
+ * other work runs between two slices. Each peer is saved in its state at the time of its slice.
  *
- * A new file is readable and writable to its owner alone; one that was there keeps its permissions, and
- * its owner where the system lets us. Where a symbolic link leads to a file, there or not yet, that one is
- * written. The folder must exist. A file that cannot be replaced, since it is mounted by itself or its folder
- * cannot be written, is written in place: whole at every moment as well.
+ * A new file is readable and writable only by its owner. An existing file keeps its permissions, and its owner if the
+ * system allows that. If the path is a symbolic link, its target is written, even if it does not exist yet. The folder
+ * must exist. If a file cannot be replaced, because it is a mount point or its folder is read-only, it is overwritten
+ * in place; then too, a complete snapshot can be loaded at any moment.
  *
- * A file that is damaged, or that `loadSnapshot` has refused for its limiter, is copied to `<path>.damaged-<time>` before.
+ * A file that is damaged, or that `loadSnapshot` has rejected for its limiter, is first copied to
  *
- * Rejects with the system's error where it cannot be written (the old file stays, no temporary one
- * does), with `ERR_LIMITER_OPTION` for a path that is no string or leads to a device, a FIFO or a socket, or for what
- * is no limiter, and with what the snapshot throws.
+ * Rejects with the system's error if the file cannot be written; the old file stays, and no temporary file is left.
+ * Rejects with `ERR_LIMITER_OPTION` for a path that is no string or leads to a device, a FIFO or a socket, and for an
+ * object that is no limiter. Rejects with the error of the snapshot, if that fails.
  * @example
- * await saveSnapshot(limiter, 'bans.json');
+ * import { mkdtemp, rm } from 'node:fs/promises';
+ * import { tmpdir } from 'node:os';
+ * import { join } from 'node:path';
+ * import { OrderbookRateLimiter } from 'relay-limiter';
+ * import { saveSnapshot } from 'relay-limiter/persist';
+ *
+ * const folder = await mkdtemp(join(tmpdir(), 'bans-'));
+ * const limiter = new OrderbookRateLimiter();
+ * limiter.ban('203.0.113.7', 600);
+ * await saveSnapshot(limiter, join(folder, 'bans.json'));
+ * await rm(folder, { recursive: true });
  */
 export async function saveSnapshot(limiter: Persistent, path: string): Promise<void> {
   requirePersistent(limiter);
   const file = resolvePath(path);
   const slices = slicesOf(limiter);
-  const before = saves.get(file);
-  const save = after(before, async () => {
+  const previous = saves.get(file);
+  const save = runAfter(previous, async () => {
     await setAside(file);
     await replaceFile(file, writeDocument(slices));
-    noteWhole(file, await lookOf(file));
+    recordIntact(file, await fingerprintOf(file));
   });
   saves.set(file, save);
   try {
@@ -57,35 +67,49 @@ export async function saveSnapshot(limiter: Persistent, path: string): Promise<v
 }
 
 /**
- * Restores what `saveSnapshot` wrote, and returns how many peers came back; 1 for a limiter that does not
- * count them (`PolicyLimiter`), 0 where there is no file, or nothing in it: a first start is no error.
+ * Loads a file of `saveSnapshot` into a limiter. Returns the number of restored peers: 0 if the file does not exist, so
+ * a first start is no error, and 1 for a limiter that does not count them (`PolicyLimiter`).
  *
- * The time that has passed since by the wall clock counts: bans have so much less left, buckets were refilled
- * so much longer ago, and a peer whose ban is over comes back without any violation, as a check would have it.
- * If the wall clock went back no time has passed, so a ban is never longer than its duration.
+ * The wall-clock time since the save is taken into account: bans have less time left, buckets have refilled, and a peer
+ * with an expired ban comes back without violations, as after a check. If the wall clock went back, no time has passed;
+ * so a ban never lasts longer than its duration.
  *
- * The file is read, and its peers are put back, in slices of a thousand peers, about three milliseconds each.
+ * The file is read and restored in slices of a thousand peers, about three milliseconds each.
  *
- * Rejects with `ERR_LIMITER_SNAPSHOT` for a file that is damaged, cut off, not ours or of another kind of limiter;
- * with the system's error for one that cannot be read; with `ERR_LIMITER_OPTION` for a path that is no
- * string or leads to a device, a FIFO or a socket, or for what is no limiter. Nothing has changed then.
+ * Rejects with `ERR_LIMITER_SNAPSHOT` for a file that is damaged, incomplete, no snapshot file, or of another kind of
+ * limiter; with the system's error if the file cannot be read; with `ERR_LIMITER_OPTION` for a path that is no string
+ * or leads to a device, a FIFO or a socket, and for an object that is no limiter. The limiter is unchanged then.
  * @example
- * const limiter = new OrderbookRateLimiter();
- * await loadSnapshot(limiter, 'bans.json');
+ * import { mkdtemp, rm } from 'node:fs/promises';
+ * import { tmpdir } from 'node:os';
+ * import { join } from 'node:path';
+ * import { OrderbookRateLimiter } from 'relay-limiter';
+ * import { loadSnapshot, saveSnapshot } from 'relay-limiter/persist';
+ *
+ * const folder = await mkdtemp(join(tmpdir(), 'bans-'));
+ * const file = join(folder, 'bans.json');
+ * const before = new OrderbookRateLimiter();
+ * before.ban('203.0.113.7', 600);
+ * await saveSnapshot(before, file);
+ *
+ * const after = new OrderbookRateLimiter();
+ * // Prints 1 and true.
+ * console.log(await loadSnapshot(after, file), after.isBanned('203.0.113.7'));
+ * await rm(folder, { recursive: true });
  */
 export async function loadSnapshot(limiter: Persistent, path: string): Promise<number> {
   requirePersistent(limiter);
   const name = resolvePath(path);
   await saves.get(name)?.catch(() => {});
-  const file = await openIfThere(name);
+  const file = await openIfExists(name);
   if (file === undefined) return 0;
   try {
-    const look = await lookOf(name);
+    const fingerprint = await fingerprintOf(name);
     const restored = await load(limiter, file, name);
-    noteWhole(name, look);
+    recordIntact(name, fingerprint);
     return restored;
   } catch (error) {
-    if ((error as { code?: unknown }).code === 'ERR_LIMITER_SNAPSHOT') noteRefused(name);
+    if ((error as { code?: unknown }).code === 'ERR_LIMITER_SNAPSHOT') recordRejected(name);
     throw error;
   }
 }
@@ -105,38 +129,40 @@ async function load(limiter: Persistent, file: FileHandle, name: string): Promis
 async function restore(limiter: Persistent, slices: object[], name: string): Promise<number> {
   if (limiter.restoreSlices !== undefined) {
     let restored = 0;
-    for await (restored of takeTurns(limiter.restoreSlices(slices)));
+    for await (restored of yieldBetween(limiter.restoreSlices(slices)));
     return restored;
   }
   const [snapshot, ...others] = slices;
   if (snapshot === undefined || others.length > 0) {
-    throw damaged(name, 'it is of a limiter that is restored in slices');
+    throw damaged(name, 'it has slices, but the limiter has no restoreSlices');
   }
   const restored = limiter.restore(snapshot);
   return typeof restored === 'number' ? restored : 1;
 }
 
-/** Throws `ERR_LIMITER_OPTION` unless it can be saved and restored. */
+/** @throws `ERR_LIMITER_OPTION` unless the value can be saved and restored. */
 export function requirePersistent(limiter: unknown): void {
   if (hasMethods(limiter, 'snapshot', 'restore')) return;
   const accepted = 'an object with the methods snapshot and restore';
   throw refused('ERR_LIMITER_OPTION', 'the limiter', limiter, accepted);
 }
 
-/** Throws `ERR_LIMITER_OPTION` unless `path` is one. */
+/** Returns the absolute path. @throws `ERR_LIMITER_OPTION` unless `path` is a string that is not empty. */
 export function resolvePath(path: unknown): string {
   if (typeof path === 'string' && path !== '') return resolve(path);
   throw refused('ERR_LIMITER_OPTION', 'the path of a snapshot', path, 'a string that is not empty');
 }
 
-async function after(before: Promise<void> | undefined, act: () => Promise<void>): Promise<void> {
-  // Whoever called for that one hears of its failure.
-  await before?.catch(() => {});
+async function runAfter(
+  previous: Promise<void> | undefined,
+  act: () => Promise<void>,
+): Promise<void> {
+  // The caller of the previous save handles its error.
+  await previous?.catch(() => {});
   return act();
 }
 
-/** undefined if there is no file, or nothing in it: a file that is mounted by itself is empty at the first start. */
-async function openIfThere(file: string): Promise<FileHandle | undefined> {
+async function openIfExists(file: string): Promise<FileHandle | undefined> {
   try {
     const stats = await stat(file);
     requireFile(stats, file);
