@@ -1,17 +1,18 @@
-// addressKey: what a peer counts as, by its address.
+// addressKey: the key of a peer by its address or its network.
 
 import ipaddr from 'ipaddr.js';
 import { refused, refusedNumber } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
 import { type Address, readAddress, textOf, untranslated } from './address.js';
 
+/** The options of `addressKey`. */
 export interface AddressKeyOptions {
   /**
-   * Leading bits by which IPv6 addresses are told apart, 1 to 128. Default 64: what one household has, and
-   * can choose the rest of at will. Providers give some customers a /56 or a /48.
+   * The number of leading bits of an IPv6 address that form the key, 1 to 128. Default 64: one household usually has a
+   * /64 and can choose the other bits freely. Providers give some customers a /56 or a /48.
    */
   ipv6Subnet?: number | undefined;
-  /** The same of IPv4, 1 to 32. Default 32. */
+  /** The number of leading bits of an IPv4 address that form the key, 1 to 32. Default 32. */
   ipv4Subnet?: number | undefined;
 }
 
@@ -20,19 +21,25 @@ export interface Subnets {
   readonly ipv4Subnet: number;
 }
 
-/** The names of its options. */
+/** The names of the options. */
 export const SUBNET_OPTIONS = ['ipv6Subnet', 'ipv4Subnet'];
 
 /**
- * The key of an address: one text for all ways to write it. IPv4 as `192.0.2.1`, IPv6 as its network,
- * `2001:db8::/64`; a bare address where all of its bits count, a network otherwise.
+ * Returns the key of an address, the same for all notations of the address. The key of IPv4 is `192.0.2.1`, that of
+ * IPv6 its network, such as `2001:db8::/64`. It is an address if all bits count, and a network otherwise.
  *
- * IPv4-mapped IPv6 is IPv4, and so is what translators make of IPv4 (`64:ff9b::/96`, RFC 6052), behind which a
- * whole Internet would be one /64. Brackets, ports and zones are left out.
+ * IPv4-mapped IPv6 counts as IPv4, and so do addresses that translators make of IPv4 (`64:ff9b::/96`, RFC 6052): the
+ * whole IPv4 Internet would otherwise share one /64. Brackets, ports and zones are ignored.
  *
- * Undefined is taken, and refused, since frameworks have no address for some requests.
- * @throws `ERR_LIMITER_KEY` for what is no address: a name, `""`, `undefined`, `"1"`, `"010.0.0.1"`; and
- * `ERR_LIMITER_OPTION`.
+ * The parameter may be undefined because frameworks have no address for some requests; undefined is rejected.
+ * @throws `ERR_LIMITER_KEY` for a value that is no address, such as a host name, `""`, `undefined`, `"1"` or
+ * @example
+ * import { addressKey } from 'relay-limiter/address';
+ *
+ * // Prints 192.0.2.1, then 2001:db8::/64, then 2001:db8::/56.
+ * console.log(addressKey('::ffff:192.0.2.1'));
+ * console.log(addressKey('[2001:db8::1]:8080'));
+ * console.log(addressKey('2001:db8::1', { ipv6Subnet: 56 }));
  */
 export function addressKey(address: string | undefined, options?: AddressKeyOptions): string {
   const key = keyWithin(address, readSubnets(readOptions('addressKey', options, SUBNET_OPTIONS)));
@@ -42,7 +49,7 @@ export function addressKey(address: string | undefined, options?: AddressKeyOpti
   return key;
 }
 
-/** The key, undefined for what is no address. */
+/** Returns the key, or undefined if the text is no address. */
 export function keyWithin(text: unknown, subnets: Subnets): string | undefined {
   const read = readAddress(text);
   if (read === undefined) return undefined;
@@ -64,12 +71,12 @@ function subnet(
   given: Readonly<Record<string, unknown>>,
   name: string,
   fallback: number,
-  most: number,
+  max: number,
 ): number {
   const bits = given[name] === undefined ? fallback : given[name];
-  // With no bits at all everybody would be one peer.
-  if (Number.isInteger(bits) && Number(bits) >= 1 && Number(bits) <= most) return Number(bits);
-  throw refusedNumber('ERR_LIMITER_OPTION', name, bits, `a whole number from 1 to ${most}`);
+  // With 0 bits all addresses would share one key.
+  if (Number.isInteger(bits) && Number(bits) >= 1 && Number(bits) <= max) return Number(bits);
+  throw refusedNumber('ERR_LIMITER_OPTION', name, bits, `a whole number from 1 to ${max}`);
 }
 
 function network(address: Address, bits: number, all: number): string {
@@ -78,7 +85,7 @@ function network(address: Address, bits: number, all: number): string {
   return `${textOf(ipaddr.fromByteArray(bytes))}/${bits}`;
 }
 
-/** Of one byte, of which `bits` bits are wanted, all from 8 on, none below 1. */
+/** The mask of one byte that keeps its first `bits` bits: all bits from 8 on, no bits below 1. */
 function mask(bits: number): number {
   return bits >= 8 ? 0xff : bits <= 0 ? 0 : 0xff & (0xff << (8 - bits));
 }

@@ -1,5 +1,5 @@
-// clientAddress: who sent a request, by the word of those proxies alone that are named. Guarantees that a
-// header can be neither believed from anybody else, nor make it throw.
+// clientAddress: the address of the client of a request. Only named proxies are trusted, so clients cannot forge their
+// address. No header value makes it throw.
 
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
@@ -8,39 +8,59 @@ import { limiterError, refused } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
 import { readAddress, textOf } from './address.js';
 
-/** Whether what this address says of the one before it is believed; hop 0 is the socket's own. */
+/** Returns whether to trust the proxy with this address. Hop 0 is the peer of the socket. */
 export type Trust = (address: string | undefined, hop: number) => boolean;
 
+/** The options of `clientAddress`. */
 export interface ClientAddressOptions {
   /**
-   * Whose X-Forwarded-For is believed: addresses and networks (`'10.0.0.0/8'`), the names `'loopback'`,
-   * `'linklocal'` and `'uniquelocal'`, several of them, as a list or with commas between, or a function. A Unix socket has no address:
-   * a function is asked of `undefined` then. Default: nobody's.
+   * The proxies that are trusted to set X-Forwarded-For: addresses, networks (`'10.0.0.0/8'`) and the names
+   * function gets `undefined` for a Unix socket, which has no address. Default: no proxy is trusted.
    */
   trustedProxies?: string | readonly string[] | Trust | undefined;
 }
 
-/** What is looked at of a request. */
+/** The part of a request that `clientAddress` reads. */
 export interface ClientRequest {
   readonly headers: IncomingMessage['headers'];
-  /** Mocks of requests, and adapters of platforms without sockets, have none. */
+  /** Missing in mock requests and in adapters of platforms without sockets. */
   readonly socket?: Pick<Socket, 'remoteAddress'> | undefined;
 }
 
 /**
- * Entries of X-Forwarded-For that are read, from its end. No chain of proxies is so long, but a client among the
- * trusted could make each request cost milliseconds.
+ * The maximum number of entries of X-Forwarded-For that are read, from the end. No chain of proxies is so long, but a
+ * client with a trusted address could otherwise make each request cost milliseconds.
  */
-const MOST_HOPS = 32;
+const MAX_HOPS = 32;
 
 /**
- * The address of the client: the socket's, or where that is a proxy's that is trusted, what it says in
- * X-Forwarded-For, and so on. Where a trusted proxy says what is no address (`unknown`), its own stands:
- * nobody else's may. Of the header at most the last 32 entries are read; where all of those are trusted, the address of
- * the first of them stands. Undefined where there is none: a Unix socket, or one that is closed.
+ * Returns the address of the client of a request. This is the address of the socket, or, if that is a trusted proxy,
+ * the last entry of X-Forwarded-For; if that entry is a trusted proxy too, the entry before it, and so on. If a trusted
+ * proxy sends an entry that is no address (`unknown`), the result is the address of that proxy. At most the last 32
+ * entries are read; if all of these are trusted, the result is the first of them. Undefined if there is no address: for
+ * a Unix socket or a closed one.
  *
- * Reads its options at each call; `addressResolver` does so once.
- * @throws `ERR_LIMITER_OPTION`
+ * It reads its options at each call; `addressResolver` reads them once.
+ * @throws `ERR_LIMITER_OPTION` for an invalid option.
+ * @example
+ * import { createServer } from 'node:http';
+ * import { once } from 'node:events';
+ * import type { AddressInfo } from 'node:net';
+ * import { clientAddress } from 'relay-limiter/address';
+ *
+ * const server = createServer((request, response) => {
+ *   response.end(clientAddress(request, { trustedProxies: 'loopback' }));
+ * });
+ * server.listen(0, '127.0.0.1');
+ * await once(server, 'listening');
+ *
+ * const { port } = server.address() as AddressInfo;
+ * const headers = { 'X-Forwarded-For': '203.0.113.7' };
+ * const response = await fetch(`http://127.0.0.1:${port}`, { headers });
+ * // Prints 203.0.113.7.
+ * console.log(await response.text());
+ * server.close();
+ * server.closeAllConnections();
  */
 export function clientAddress(
   request: ClientRequest,
@@ -49,7 +69,20 @@ export function clientAddress(
   return addressResolver(options)(request);
 }
 
-/** What `clientAddress` does, with its options read once. @throws `ERR_LIMITER_OPTION` */
+/**
+ * Returns a function that does the same as `clientAddress` but reads the options only once.
+ * @throws `ERR_LIMITER_OPTION` for an invalid option.
+ * @example
+ * import { addressResolver } from 'relay-limiter/address';
+ *
+ * const addressOf = addressResolver({ trustedProxies: ['10.0.0.0/8'] });
+ * const request = {
+ *   headers: { 'x-forwarded-for': '203.0.113.7' },
+ *   socket: { remoteAddress: '10.0.0.1' },
+ * };
+ * // Prints 203.0.113.7.
+ * console.log(addressOf(request));
+ */
 export function addressResolver(
   options?: ClientAddressOptions,
 ): (request: ClientRequest) => string | undefined {
@@ -62,7 +95,7 @@ function socketAddress({ socket }: ClientRequest): string | undefined {
   return socket?.remoteAddress;
 }
 
-/** From the socket outward, up to the first that is not trusted. */
+/** Follows the chain of proxies from the socket to the first address that is not trusted. */
 function forwardedAddress(request: ClientRequest, trust: Trust): string | undefined {
   let last = socketAddress(request);
   let hop = 0;
@@ -76,12 +109,12 @@ function forwardedAddress(request: ClientRequest, trust: Trust): string | undefi
   return last;
 }
 
-/** The entries of a list, from its end; RFC 9110 has spaces and tabs around them, and empty ones left out. */
+/** The entries of a list, last one first, without surrounding spaces and empty entries (RFC 9110). */
 function lastEntries(header: unknown): string[] {
   if (typeof header !== 'string') return [];
   const entries: string[] = [];
   let end = header.length;
-  while (end >= 0 && entries.length < MOST_HOPS) {
+  while (end >= 0 && entries.length < MAX_HOPS) {
     const start = end === 0 ? 0 : header.lastIndexOf(',', end - 1) + 1;
     entries.push(header.slice(start, end).trim());
     end = start - 1;
@@ -94,7 +127,7 @@ function readTrust(trustedProxies: unknown): Trust | undefined {
   if (typeof trustedProxies === 'function') return trustedProxies as Trust;
   const isList = Array.isArray(trustedProxies) && trustedProxies.every(isText);
   if (!isList && !isText(trustedProxies)) {
-    const accepted = 'addresses and networks, as text, or a function';
+    const accepted = 'addresses and networks as strings, or a function';
     throw refused('ERR_LIMITER_OPTION', 'trustedProxies', trustedProxies, accepted);
   }
   const isNamed = compile([trustedProxies].flat().flatMap((text) => text.split(/\s*,\s*/)));
@@ -108,7 +141,8 @@ function compile(proxies: string[]): (address: string, hop: number) => boolean {
   try {
     return proxyaddr.compile(proxies);
   } catch (cause) {
-    const message = `trustedProxies: ${cause instanceof Error ? cause.message : cause}`;
+    const reason = cause instanceof Error ? cause.message : cause;
+    const message = `trustedProxies must be addresses and networks: ${reason}`;
     throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message, cause);
   }
 }

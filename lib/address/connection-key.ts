@@ -1,17 +1,28 @@
-// connectionKey: a key for as long as a connection lasts, that nobody chooses and no other ever has.
+// connectionKey: a unique key for each connection, which peers cannot choose.
 
 import { randomUUID } from 'node:crypto';
 import { refused } from '../common/errors.js';
 
-// Of this thread of this process: connections of two workers must not meet in one limiter.
+// Random per thread: in one limiter, connections of two worker threads must never have the same key.
 const PREFIX = randomUUID();
 const KEYS = new WeakMap<object, string>();
 let connections = 0;
 
 /**
- * The key of a connection: the same for the same object (a socket, a WebSocket, a request), never that of
- * another, in this process or the next. Costs a look into a WeakMap.
- * @throws `ERR_LIMITER_KEY` for what is no object.
+ * Returns the key of a connection. The same object (a socket, a WebSocket, a request) always has the same key, and no
+ * other object ever has it, in this process or another. It costs one lookup in a WeakMap.
+ * @throws `ERR_LIMITER_KEY` for a value that is no object.
+ * @example
+ * import { Socket } from 'node:net';
+ * import { RateLimiter } from 'relay-limiter';
+ * import { connectionKey } from 'relay-limiter/address';
+ *
+ * const limiter = new RateLimiter();
+ * const socket = new Socket();
+ * const key = connectionKey(socket);
+ * // Prints true, then [ 'allow', 0 ].
+ * console.log(key === connectionKey(socket), limiter.check(key));
+ * limiter.close();
  */
 export function connectionKey(socket: object): string {
   const known = KEYS.get(socket);

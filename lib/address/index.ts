@@ -1,4 +1,4 @@
-// The entry relay-limiter/address: names only.
+// The entry point relay-limiter/address: keys of addresses and connections. It only re-exports.
 
 export { type AddressKeyOptions, addressKey } from './address-key.js';
 export {

@@ -1,16 +1,15 @@
-// Who may look. Without a token: browsers of this machine alone, by a name of this machine, so that
-// neither a proxy nor a page of someone else's that points its own name here gets in. With a token:
-// whoever has it, from anywhere.
+// Access control of the dashboard. Without a token it serves only browsers on this machine that use a local host name,
+// so that neither a proxy nor a foreign page with DNS rebinding gets in. With a token it serves any client that has it.
 
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 
-export type Refusal = { readonly status: 401 | 403; readonly why: string };
+export type AccessDenial = { readonly status: 401 | 403; readonly why: string };
 
 const NOT_LOCAL =
-  'This dashboard has no token, so it answers this machine alone, as localhost or 127.0.0.1.';
-/** What only proxies send: these headers, and all of which the name begins with `x-forwarded`. */
-const OF_PROXIES = new Set([
+  'This dashboard has no token, so it answers only this machine, as localhost or 127.0.0.1.';
+/** Headers that only proxies send, besides those that begin with `x-forwarded`. */
+const PROXY_HEADERS = new Set([
   'forwarded',
   'via',
   'x-real-ip',
@@ -25,19 +24,19 @@ export class Access {
 
   constructor(token: string | undefined) {
     this.#token = token;
-    // Cookies know no ports: two dashboards of one host must not overwrite each other's.
-    this.#cookieName = `relay-limiter-${this.#derived('name').slice(0, 8)}`;
+    // Cookies are shared by all ports of a host, so two dashboards of one host need different names.
+    this.#cookieName = `relay-limiter-${this.#derive('name').slice(0, 8)}`;
   }
 
-  /** Why this request may see no figures, or undefined. */
-  refuse(request: IncomingMessage): Refusal | undefined {
+  /** Returns why a request must not see statistics; undefined if it may. */
+  refuse(request: IncomingMessage): AccessDenial | undefined {
     if (this.#token === undefined) {
       return isLocal(request) ? undefined : { status: 403, why: NOT_LOCAL };
     }
     const bearer = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '')?.[1];
     if (bearer !== undefined && this.accepts(bearer)) return undefined;
     const cookie = cookieOf(request, this.#cookieName);
-    if (cookie !== undefined && isSame(cookie, this.#derived('cookie'))) return undefined;
+    if (cookie !== undefined && isSame(cookie, this.#derive('cookie'))) return undefined;
     return { status: 401, why: 'This dashboard needs its token.' };
   }
 
@@ -45,24 +44,24 @@ export class Access {
     return this.#token !== undefined && isSame(token, this.#token);
   }
 
-  /** The `Set-Cookie` that stands for the token, for all below `path`. */
+  /** Returns the `Set-Cookie` value that replaces the token for all requests below `path`. */
   cookie(path: string, secure: boolean): string {
-    // Not Strict: that one is not sent where a link with the token in it, followed from a chat, leads.
+    // Not Strict: browsers do not send a Strict cookie after a link with the token is followed from another site.
     const attributes = `Path=${path}; HttpOnly; SameSite=Lax${secure ? '; Secure' : ''}`;
-    return `${this.#cookieName}=${this.#derived('cookie')}; ${attributes}`;
+    return `${this.#cookieName}=${this.#derive('cookie')}; ${attributes}`;
   }
 
-  /** Tells nothing of the token, and is the same after a restart. */
-  #derived(use: string): string {
+  /** A value that does not reveal the token and is the same after a restart. */
+  #derive(use: string): string {
     return createHmac('sha256', this.#token ?? '')
       .update(`relay-limiter dashboard ${use}`)
       .digest('hex');
   }
 }
 
-/** Whether a page of another origin's has sent this. What is no browser says nothing of origins. */
+/** Whether a page of another origin has sent this request. Clients other than browsers send no origin. */
 export function isCrossOrigin(request: IncomingMessage): boolean {
-  // The browser itself says it, whatever a proxy makes of the host's name.
+  // Browsers set this field themselves; unlike Host, proxies do not change it.
   const site = request.headers['sec-fetch-site'];
   if (site !== undefined) return site !== 'same-origin' && site !== 'none';
   const { origin } = request.headers;
@@ -70,7 +69,7 @@ export function isCrossOrigin(request: IncomingMessage): boolean {
   return !URL.canParse(origin) || new URL(origin).host !== hostOf(request);
 }
 
-/** Whether an address to listen on can be reached from this machine alone. */
+/** Whether an address to listen on is reachable only from this machine. */
 export function isLoopbackHost(host: string): boolean {
   return /^(localhost|::1|127(\.\d{1,3}){3})$/i.test(host);
 }
@@ -81,12 +80,12 @@ function isLocal(request: IncomingMessage): boolean {
   return (
     isLoopbackHost(address.replace(/^::ffff:/i, '')) &&
     isLoopbackHost(name.replace(/^\[(.*)\]$/, '$1')) &&
-    !Object.keys(request.headers).some(isOfProxy)
+    !Object.keys(request.headers).some(isProxyHeader)
   );
 }
 
-function isOfProxy(header: string): boolean {
-  return OF_PROXIES.has(header) || header.startsWith('x-forwarded');
+function isProxyHeader(header: string): boolean {
+  return PROXY_HEADERS.has(header) || header.startsWith('x-forwarded');
 }
 
 function hostOf(request: IncomingMessage): string {
@@ -98,7 +97,7 @@ function cookieOf(request: IncomingMessage, name: string): string | undefined {
   return pairs.find((pair) => pair.startsWith(`${name}=`))?.slice(name.length + 1);
 }
 
-/** In a time that tells nothing of either but that they are not the same. */
+/** Compares in constant time. */
 function isSame(given: string, expected: string): boolean {
   const digest = (text: string) => createHmac('sha256', 'compare').update(text).digest();
   return timingSafeEqual(digest(given), digest(expected));

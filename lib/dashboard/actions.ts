@@ -1,13 +1,13 @@
-// What the page does: lifts a ban, bans by hand, looks a peer up. A POST of JSON for each.
+// The actions of the page: lift a ban, ban a peer by hand, find a peer. Each is a POST request with a JSON body.
 
 import type { IncomingMessage } from 'node:http';
 import { ifKnown, type ObservableLimiter } from '../limiters/stats.js';
 import { type Body, type BodyStatus, readBody } from './body.js';
 import type { Feed } from './feed.js';
 import type { Found, FoundPeer } from './messages.js';
-import type { Settings } from './options.js';
+import type { DashboardSettings } from './options.js';
 
-/** The status of the answer, or what was found. */
+/** The status code of the response, or the result of a search. */
 export type Outcome = 204 | 404 | 409 | 500 | BodyStatus | Found;
 
 export type ActionName = 'lift' | 'ban' | 'find';
@@ -17,12 +17,12 @@ export function isAction(name: string): name is ActionName {
 }
 
 export class Actions {
-  readonly #settings: Settings;
+  readonly #settings: DashboardSettings;
   readonly #feed: Feed;
-  /** The key that was lifted last, if the listing had cut it: so that it can be banned again. */
+  /** The key of the last lifted ban, if the listing has truncated it. It allows the page to undo the lift. */
   #lifted: { readonly hash: string; readonly key: string } | undefined;
 
-  constructor(settings: Settings, feed: Feed) {
+  constructor(settings: DashboardSettings, feed: Feed) {
     this.#settings = settings;
     this.#feed = feed;
   }
@@ -32,15 +32,15 @@ export class Actions {
     return name === 'find' || (name === 'lift' ? allowLift : allowBan);
   }
 
-  /** Rejects where the connection breaks while the body is read. */
-  async take(name: ActionName, request: IncomingMessage): Promise<Outcome> {
+  /** Rejects if the connection breaks while the body is read. */
+  async perform(name: ActionName, request: IncomingMessage): Promise<Outcome> {
     const body = await readBody(request);
     if (typeof body === 'number') return body;
     try {
       if (name === 'find') return this.#find(body);
       return name === 'lift' ? this.#lift(body) : this.#ban(body);
     } catch {
-      // A limiter's clock is the user's code, and memory may run out.
+      // The clock of a limiter, which is user code, may throw, and memory may run out.
       return 500;
     }
   }
@@ -48,8 +48,8 @@ export class Actions {
   #find({ key }: Body): Found | 400 {
     if (typeof key !== 'string') return 400;
     const peers: FoundPeer[] = [];
-    this.#settings.limiters.forEach(([, limiter], place) => {
-      const peer = ifKnown(() => foundPeer(place, limiter, key));
+    this.#settings.limiters.forEach(([, limiter], index) => {
+      const peer = ifKnown(() => foundPeer(index, limiter, key));
       if (peer !== null) peers.push(peer);
     });
     return { peers };
@@ -78,7 +78,7 @@ export class Actions {
     }
   }
 
-  /** The limiter and the key that a request names, as far as there are any. */
+  /** Returns the limiter and the whole key that a request names; each is undefined if it is unknown. */
   #peer({ limiter, key, hash }: PeerBody): {
     limiter?: ObservableLimiter | undefined;
     key?: string | undefined;
@@ -102,13 +102,13 @@ function isPeer(body: Body): body is PeerBody {
   return hash === undefined || typeof hash === 'string';
 }
 
-function foundPeer(limiter: number, watched: ObservableLimiter, key: string): FoundPeer {
-  // First: a ban that is over is lifted here, and its violations may go with it.
+function foundPeer(limiter: number, watched: WatchedLimiter, key: string): FoundPeer {
+  // First, because isBanned lifts an expired ban, which may reset the violations.
   const banned = watched.isBanned?.(key) ?? null;
   return { limiter, violations: watched.getViolationCount(key), banned };
 }
 
-/** Seconds that a ban by hand lasts at most; null where a limiter takes none. */
-export function banDurationOf({ ban, banDuration }: ObservableLimiter): number | null {
+/** The maximum duration of a ban by hand, in seconds; null if the limiter supports none. */
+export function banDurationOf({ ban, banDuration }: WatchedLimiter): number | null {
   return ban !== undefined && banDuration !== undefined && banDuration > 0 ? banDuration : null;
 }

@@ -1,25 +1,25 @@
-// The last bans as they began, with their times, from the channel of bans. It is told of bans by checks
-// and by hand; of bans that a snapshot restores it is not.
+// Keeps the latest bans with their times. It receives them from the diagnostics channel of bans, which reports bans by
+// checks and by hand, but not bans that a snapshot restores.
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { BAN_CHANNEL, type BanMessage } from '../limiters/ban-channel.js';
 import { sentKey } from './keys.js';
 import type { BanEvent } from './messages.js';
 
-/** Bans that are kept. */
-export const MOST_EVENTS = 20;
+/** The maximum number of bans that are kept. */
+export const MAX_EVENTS = 20;
 
 export class BanEvents {
-  readonly #places: ReadonlyMap<object, number>;
+  readonly #indexes: ReadonlyMap<object, number>;
   /** Newest first. */
   #latest: readonly BanEvent[] = [];
   #count = 0;
-  readonly #hear = (message: unknown) => this.#add(message as BanMessage);
+  readonly #onBan = (message: unknown) => this.#add(message as BanMessage);
 
-  /** Hears of the bans of these limiters until it is closed. */
+  /** Records the bans of these limiters until `close` is called. */
   constructor(limiters: readonly object[]) {
-    this.#places = new Map(limiters.map((limiter, place) => [limiter, place]));
-    subscribe(BAN_CHANNEL, this.#hear);
+    this.#indexes = new Map(limiters.map((limiter, index) => [limiter, index]));
+    subscribe(BAN_CHANNEL, this.#onBan);
   }
 
   /** Newest first. */
@@ -28,21 +28,21 @@ export class BanEvents {
   }
 
   close(): void {
-    unsubscribe(BAN_CHANNEL, this.#hear);
+    unsubscribe(BAN_CHANNEL, this.#onBan);
   }
 
   #add({ limiter, key, violations, banDuration }: BanMessage): void {
-    const place = this.#places.get(limiter);
-    if (place === undefined) return;
+    const index = this.#indexes.get(limiter);
+    if (index === undefined) return;
     this.#count += 1;
     const event: BanEvent = {
       ...sentKey(key),
       number: this.#count,
-      limiter: place,
+      limiter: index,
       violations,
       at: Date.now(),
       seconds: banDuration,
     };
-    this.#latest = [event, ...this.#latest.slice(0, MOST_EVENTS - 1)];
+    this.#latest = [event, ...this.#latest.slice(0, MAX_EVENTS - 1)];
   }
 }

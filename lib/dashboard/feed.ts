@@ -1,5 +1,5 @@
-// What the page shows, read from the limiters: samples of their totals, kept for some minutes, and lists
-// of who broke limits. Knows no connections.
+// Collects the data that the page shows: samples of the limiters' totals, kept for some minutes, and listings of
+// offenders and bans. Expensive reads run less often, so that they take at most 2 % of the time.
 
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import {
@@ -13,12 +13,12 @@ import { BanEvents } from './ban-events.js';
 import { sentKey } from './keys.js';
 import type { LimiterSample, Listed, ListedBan, Listing, Sample } from './messages.js';
 
-/** Samples that are kept: five minutes of one a second. */
-export const MOST_SAMPLES = 300;
-/** Bans that are named. */
-const MOST_BANS = 100;
-/** Milliseconds between two looks at the event loop. */
-const LOOP_RESOLUTION = 20;
+/** The number of samples that are kept: five minutes at one sample per second. */
+export const MAX_SAMPLES = 300;
+/** The maximum number of bans in a listing. */
+const MAX_BANS = 100;
+/** Milliseconds between two measurements of the event loop's delay. */
+const LOOP_RESOLUTION_MS = 20;
 const NO_LISTING: Listing = { at: 0, banned: 0, bans: [], violators: [], began: [] };
 
 type Named = readonly [name: string, limiter: ObservableLimiter];
@@ -26,34 +26,36 @@ type Named = readonly [name: string, limiter: ObservableLimiter];
 export class Feed {
   readonly samples: Sample[] = [];
   readonly #limiters: readonly Named[];
-  readonly #loop: IntervalHistogram = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION });
-  readonly #sampling = new Share();
-  readonly #listing = new Share();
+  readonly #loop: IntervalHistogram = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
+  readonly #sampling = new DutyCycle();
+  readonly #listing = new DutyCycle();
   readonly #banEvents: BanEvents;
-  #before: (Verdicts | null)[];
+  #previousVerdicts: (Verdicts | null)[];
   #sampledAt = performance.now();
   #latest: Listing = NO_LISTING;
-  /** The keys that the latest list has cut, by their hashes. */
-  readonly #cut = new Map<string, string>();
+  /** The whole keys that the latest listing has truncated, by hash. */
+  readonly #truncated = new Map<string, string>();
 
   constructor(limiters: readonly Named[]) {
     this.#limiters = limiters;
-    this.#before = this.#figures().map((figures) => figures?.verdicts ?? null);
+    this.#previousVerdicts = this.#figures().map((figures) => figures?.verdicts ?? null);
     this.#banEvents = new BanEvents(limiters.map(([, limiter]) => limiter));
     this.#loop.enable();
   }
 
-  /** The next sample; undefined where reading has become so dear that it is not time yet. */
+  /** Takes a sample; undefined if the last one took so long that the next one is not due yet. */
   sample(): Sample | undefined {
-    const figures = this.#sampling.take(() => this.#figures());
+    const figures = this.#sampling.run(() => this.#figures());
     if (figures === undefined) return undefined;
     const now = performance.now();
     const seconds = (now - this.#sampledAt) / 1000;
     this.#sampledAt = now;
     const limiters = figures.map((each, i) =>
-      each === null ? null : limiterSample(each, this.#before[i] ?? each.verdicts, seconds),
+      each === null
+        ? null
+        : limiterSample(each, this.#previousVerdicts[i] ?? each.verdicts, seconds),
     );
-    this.#before = figures.map((each) => each?.verdicts ?? null);
+    this.#previousVerdicts = figures.map((each) => each?.verdicts ?? null);
     const sample = {
       at: Date.now(),
       seconds: round(seconds),
@@ -61,19 +63,21 @@ export class Feed {
       limiters,
     };
     this.samples.push(sample);
-    if (this.samples.length > MOST_SAMPLES) this.samples.shift();
+    if (this.samples.length > MAX_SAMPLES) this.samples.shift();
     return sample;
   }
 
-  /** Who broke limits. The latest list where it is too dear to make one yet, unless it `must` be new. */
-  listing(must = false): Listing {
-    this.#latest = this.#listing.take(() => this.#list(), must) ?? this.#latest;
+  /**
+   * Lists offenders and bans. Returns the previous listing if a new one is not due yet, unless `force` is true.
+   */
+  listing(force = false): Listing {
+    this.#latest = this.#listing.run(() => this.#list(), force) ?? this.#latest;
     return { ...this.#latest, began: this.#banEvents.latest };
   }
 
-  /** The whole of a key that the latest list has cut. */
+  /** Returns the whole key that the latest listing has truncated. */
   wholeKey(hash: string): string | undefined {
-    return this.#cut.get(hash);
+    return this.#truncated.get(hash);
   }
 
   close(): void {
@@ -89,43 +93,44 @@ export class Feed {
     const bans: ListedBan[] = [];
     const violators: Listed[] = [];
     let banned = 0;
-    this.#cut.clear();
-    this.#limiters.forEach(([, limiter], place) => {
+    this.#truncated.clear();
+    this.#limiters.forEach(([, limiter], index) => {
       for (const [key, violations] of ifKnown(() => limiter.getOverview())?.topViolators ?? []) {
-        violators.push(this.#listed(place, key, violations));
+        violators.push(this.#listed(index, key, violations));
       }
-      const inForce = ifKnown(() => limiter.getBans?.(MOST_BANS));
+      const inForce = ifKnown(() => limiter.getBans?.(MAX_BANS));
       banned += inForce?.count ?? 0;
       for (const [key, secondsLeft] of inForce?.bans ?? []) {
-        bans.push({ ...this.#listed(place, key, limiter.getViolationCount(key)), secondsLeft });
+        bans.push({ ...this.#listed(index, key, limiter.getViolationCount(key)), secondsLeft });
       }
     });
     bans.sort((a, b) => b.secondsLeft - a.secondsLeft);
     violators.sort((a, b) => b.violations - a.violations);
-    return { ...NO_LISTING, at: Date.now(), banned, bans: bans.slice(0, MOST_BANS), violators };
+    return { ...NO_LISTING, at: Date.now(), banned, bans: bans.slice(0, MAX_BANS), violators };
   }
 
   #listed(limiter: number, key: string, violations: number): Listed {
     const sent = sentKey(key);
-    if (sent.hash !== undefined) this.#cut.set(sent.hash, key);
+    if (sent.hash !== undefined) this.#truncated.set(sent.hash, key);
     return { limiter, ...sent, violations };
   }
 
   #loopDelay(): number {
-    // Its figures hold the pause between two looks.
+    // The measured delay includes the pause between two measurements.
     const { max } = this.#loop;
     this.#loop.reset();
-    return Math.max(0, round(max / 1e6 - LOOP_RESOLUTION));
+    return Math.max(0, round(max / 1e6 - LOOP_RESOLUTION_MS));
   }
 }
 
-/** Of dear work: so seldom that it takes a fiftieth of the time at the most. */
-class Share {
+/** Limits the share of time that expensive work takes: after each run it waits for 49 times its duration. */
+class DutyCycle {
   #notBefore = 0;
 
-  take<T>(work: () => T, must = false): T | undefined {
+  /** Returns undefined, without running `work`, if it is not due and `force` is false. */
+  run<T>(work: () => T, force = false): T | undefined {
     const started = performance.now();
-    if (started < this.#notBefore && !must) return undefined;
+    if (started < this.#notBefore && !force) return undefined;
     const result = work();
     const ended = performance.now();
     this.#notBefore = ended + 49 * (ended - started);

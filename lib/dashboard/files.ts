@@ -1,5 +1,5 @@
-// What the page is made of: the files that the build has put into page-files.js, served with the headers
-// that keep the page to itself. Nothing of it is secret.
+// Serves the files of the page, which the build has embedded in page-files.js, with security headers. They contain no
+// secrets.
 
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -19,7 +19,7 @@ const TYPES: Readonly<Record<string, string>> = {
   '.svg': 'image/svg+xml',
 };
 
-/** Sent with every answer: the page takes nothing from elsewhere, and nobody else's page shows it. */
+/** Sent with every response: the page loads nothing from other origins, and no other page can embed it. */
 export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   'Content-Security-Policy':
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
@@ -31,13 +31,13 @@ export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
 
 let files: ReadonlyMap<string, File> | undefined;
 
-/** A file of the page, by its name. */
+/** Returns a file of the page by its name. */
 export function pageFile(name: string): File | undefined {
   files ??= new Map(Object.entries(PAGE_FILES).map(([name, text]) => [name, file(name, text)]));
   return files.get(name);
 }
 
-/** Answers with a file, or that it has not changed. */
+/** Responds with the file, or with 304 if the client has it already. */
 export function sendFile(
   request: IncomingMessage,
   response: ServerResponse,

@@ -1,6 +1,6 @@
-// relay-limiter/dashboard: one page that shows what limiters do as they do it. A request handler serves
-// it and a stream of server-sent events; figures leave this machine only to who has the token. Knows
-// limiters by their public methods, and no framework.
+// relay-limiter/dashboard: a page that shows live what limiters do. A request handler serves the page and a stream of
+// server-sent events. With a token, statistics are sent only to clients that have it; without one, only to this
+// machine. It uses only public methods of limiters, and no framework.
 
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -10,38 +10,49 @@ import { detached } from '../common/timers.js';
 import { Access, isCrossOrigin, isLoopbackHost } from './access.js';
 import { type ActionName, Actions, banDurationOf, isAction, type Outcome } from './actions.js';
 import { requireBody } from './body.js';
-import { Feed, MOST_SAMPLES } from './feed.js';
+import { Feed, MAX_SAMPLES } from './feed.js';
 import { pageFile, SECURITY_HEADERS, sendFile } from './files.js';
 import type { Hello } from './messages.js';
-import { type DashboardOptions, readSettings, type Settings } from './options.js';
+import { type DashboardOptions, type DashboardSettings, readSettings } from './options.js';
 import { type Route, routeOf } from './route.js';
 import { Viewers } from './viewers.js';
 
 export type { NamedLimiters, ObservableLimiter as WatchedLimiter } from '../limiters/stats.js';
 export type { DashboardOptions } from './options.js';
 
-/** Seconds between two events at the most, so that the page knows a server that hangs. */
+/** The maximum number of seconds between two events, by which the page detects a server that hangs. */
 const ALIVE_SECONDS = 3;
 
-/** A request handler for node:http, Express and Connect. */
+/** The dashboard: a request handler for node:http, Express and Connect, with methods to start and stop a server. */
 export interface Dashboard {
   (request: IncomingMessage, response: ServerResponse): void;
   /**
-   * Serves the dashboard alone, on `port` (0, the default: a free one) of `host` (default 127.0.0.1),
-   * and resolves with its address. Rejects if the port cannot be had.
-   * @throws `ERR_LIMITER_OPTION` for a host other than this machine's own without a token, and where the
-   * dashboard was closed, before or meanwhile.
+   * Starts a server for the dashboard on `port` of `host` and resolves with its URL. The default port 0 selects a free
+   * port; the default host is 127.0.0.1. Rejects if the port is unavailable.
+   * @throws `ERR_LIMITER_OPTION` for a host other than this machine if the dashboard has no token, and if the dashboard
+   * is or gets closed.
    */
   listen(port?: number, host?: string): Promise<string>;
-  /** Ends all streams, the sampling, and the servers of `listen`. Requests are answered with 503 from now on. */
+  /** Ends all streams, the sampling and the servers of `listen`. Later requests get status 503. */
   close(): void;
 }
 
 /**
- * A dashboard of the limiters. From now on their totals are read once every `intervalSeconds`, so that
- * who comes later sees the last minutes; who broke limits is looked up only while somebody watches. Both
- * are done less often where they would take more than a fiftieth of the time.
- * @throws `ERR_LIMITER_OPTION` for what is not accepted.
+ * Creates a dashboard of limiters. From then on it reads their totals every `intervalSeconds`, so that a page that is
+ * opened later shows the last minutes. Offenders are listed only while a page is open. If reading is expensive, both
+ * happen less often, so that they take at most 2 % of the time.
+ * @throws `ERR_LIMITER_OPTION` for an invalid option.
+ * @example
+ * import { OrderbookRateLimiter } from 'relay-limiter';
+ * import { createDashboard } from 'relay-limiter/dashboard';
+ *
+ * const nicks = new OrderbookRateLimiter();
+ * const dashboard = createDashboard({ limiters: { nicks } });
+ * const url = await dashboard.listen();
+ * const response = await fetch(url);
+ * // Prints the URL and 200.
+ * console.log(url, response.status, (await response.text()).length);
+ * dashboard.close();
  */
 export function createDashboard(options: DashboardOptions): Dashboard {
   const server = new DashboardServer(readSettings(options));
@@ -54,19 +65,19 @@ export function createDashboard(options: DashboardOptions): Dashboard {
   );
 }
 
-/** Why a POST is answered so. */
-const WHY: Readonly<Record<Extract<Outcome, number>, string>> = {
+/** The text of a response to a POST request, by status code. */
+const ACTION_TEXTS: Readonly<Record<Extract<Outcome, number>, string>> = {
   204: '',
-  400: 'This is no {"limiter":"...","key":"..."}, or the seconds of a ban are not accepted.',
-  404: 'There is no such ban, or no such limiter that bans.',
+  400: 'The body must be {"limiter":"...","key":"..."}, with valid seconds for a ban.',
+  404: 'There is no such ban, or no such limiter with bans.',
   409: 'The limiter is full of banned peers.',
-  413: 'This is too long.',
-  415: 'JSON is what is read here, as application/json.',
+  413: 'The body must be at most 65,536 bytes long.',
+  415: 'The content type must be application/json.',
   500: 'The limiter cannot answer.',
 };
 
 class DashboardServer {
-  readonly #settings: Settings;
+  readonly #settings: DashboardSettings;
   readonly #access: Access;
   readonly #feed: Feed;
   readonly #actions: Actions;
@@ -75,7 +86,7 @@ class DashboardServer {
   readonly #servers = new Set<Server>();
   #closed = false;
 
-  constructor(settings: Settings) {
+  constructor(settings: DashboardSettings) {
     this.#settings = settings;
     this.#access = new Access(settings.token);
     this.#feed = detached(() => new Feed(settings.limiters));
@@ -88,7 +99,7 @@ class DashboardServer {
 
   async listen(port: number, host: string): Promise<string> {
     if (this.#settings.token === undefined && !isLoopbackHost(host)) {
-      const message = `a dashboard without a token listens on this machine alone, not on ${host}`;
+      const message = `host must be this machine, such as 127.0.0.1, unless there is a token, got ${host}`;
       throw limiterError(Error, 'ERR_LIMITER_OPTION', message);
     }
     const server = createServer((request, response) => this.handle(request, response));
@@ -116,8 +127,8 @@ class DashboardServer {
     try {
       this.#answer(request, response);
     } catch (error) {
-      // A request that cannot be answered must not end the user's server.
-      process.emitWarning(`the dashboard cannot answer: ${error}`);
+      // An error while answering a request must not end the user's process.
+      process.emitWarning(`the dashboard failed to answer a request: ${error}`);
       refuse(response, 500, 'The dashboard cannot answer this.');
     }
   }
@@ -131,7 +142,7 @@ class DashboardServer {
     const isRead = request.method === 'GET' || request.method === 'HEAD';
     if (isAction(route.name)) this.#answerAction(request, response, route.name);
     else if (!isRead)
-      refuse(response, 405, 'GET is what is answered here.', { Allow: 'GET, HEAD' });
+      refuse(response, 405, 'The method must be GET or HEAD.', { Allow: 'GET, HEAD' });
     else if (route.name === 'events') this.#answerEvents(request, response);
     else if (route.name === '') this.#answerPage(request, response, route);
     else this.#answerFile(request, response, route.name);
@@ -140,15 +151,15 @@ class DashboardServer {
   #answerPage(request: IncomingMessage, response: ServerResponse, route: Route): void {
     const folder = route.isFolderWithoutSlash ? `./${route.lastSegment}/` : './';
     if (route.token !== undefined && this.#access.accepts(route.token)) {
-      // Off it goes, so that it stays in no history and no log of the next requests.
+      // Redirect to a URL without the token, so that the token does not stay in the history or in later logs.
       const secure = 'encrypted' in request.socket;
       redirect(response, folder, { 'Set-Cookie': this.#access.cookie(route.folder, secure) });
       return;
     }
-    const refusal = this.#access.refuse(request);
-    if (refusal?.status === 403) refuse(response, 403, refusal.why);
+    const denial = this.#access.refuse(request);
+    if (denial?.status === 403) refuse(response, 403, denial.why);
     else if (route.isFolderWithoutSlash) redirect(response, folder + route.query);
-    else if (refusal !== undefined) this.#answerFile(request, response, 'token.html', 401);
+    else if (denial !== undefined) this.#answerFile(request, response, 'token.html', 401);
     else this.#answerFile(request, response, 'index.html');
   }
 
@@ -166,13 +177,13 @@ class DashboardServer {
   #answerEvents(request: IncomingMessage, response: ServerResponse): void {
     if (this.#isRefused(request, response)) return;
     if (this.#viewers.isFull) {
-      refuse(response, 503, 'Too many look at this already.', { 'Retry-After': '10' });
+      refuse(response, 503, 'Too many pages show this dashboard already.', { 'Retry-After': '10' });
       return;
     }
     response.writeHead(200, {
       ...SECURITY_HEADERS,
       'Content-Type': 'text/event-stream',
-      // Neither stored, nor compressed, for which it would be held back; nor buffered by nginx.
+      // no-transform prevents compression, and X-Accel-Buffering buffering by nginx: both would delay events.
       'Cache-Control': 'no-store, no-transform',
       'X-Accel-Buffering': 'no',
     });
@@ -184,13 +195,13 @@ class DashboardServer {
     if (!this.#actions.isAllowed(name)) {
       refuse(response, 404, 'There is nothing here.');
     } else if (request.method !== 'POST') {
-      refuse(response, 405, 'POST is what is answered here.', { Allow: 'POST' });
+      refuse(response, 405, 'The method must be POST.', { Allow: 'POST' });
     } else if (!this.#isRefused(request, response)) {
       requireBody(request);
-      this.#actions.take(name, request).then(
+      this.#actions.perform(name, request).then(
         (outcome) => {
           if (outcome === 204) this.#viewers.send('listing', this.#feed.listing(true));
-          if (typeof outcome === 'number') refuse(response, outcome, WHY[outcome]);
+          if (typeof outcome === 'number') refuse(response, outcome, ACTION_TEXTS[outcome]);
           else sendJson(response, outcome);
         },
         // The connection broke while the body was read.
@@ -199,11 +210,12 @@ class DashboardServer {
     }
   }
 
-  /** Answers a request that may not have figures. */
+  /** Whether a request must not see statistics. If so, it answers the request. */
   #isRefused(request: IncomingMessage, response: ServerResponse): boolean {
-    const refusal = this.#access.refuse(request);
-    if (refusal !== undefined) refuse(response, refusal.status, refusal.why);
-    else if (isCrossOrigin(request)) refuse(response, 403, 'Another site has asked for this.');
+    const denial = this.#access.refuse(request);
+    if (denial !== undefined) refuse(response, denial.status, denial.why);
+    else if (isCrossOrigin(request))
+      refuse(response, 403, 'The request must not come from another site.');
     else return false;
     return true;
   }
@@ -222,7 +234,7 @@ class DashboardServer {
       allowLift,
       intervalSeconds,
       aliveSeconds: ALIVE_SECONDS,
-      historySeconds: MOST_SAMPLES * intervalSeconds,
+      historySeconds: MAX_SAMPLES * intervalSeconds,
       limiters: limiters.map(([name, limiter]) => ({
         name,
         kind: limiter.constructor.name,

@@ -1,10 +1,10 @@
-// Keys as they are sent to the page. Peers choose their keys, and they may be long.
+// Prepares keys for the page. Peers choose their keys, which may be long, so long keys are truncated.
 
 import { createHash } from 'node:crypto';
 import { copyOf } from '../common/strings.js';
 
-/** Units of a key that are sent. */
-export const MOST_KEY = 2048;
+/** The maximum number of code units of a key that are sent. */
+export const MAX_KEY_UNITS = 2048;
 
 export interface SentKey {
   readonly key: string;
@@ -12,15 +12,15 @@ export interface SentKey {
   readonly hash?: string;
 }
 
-/** A key as it is sent: a long one cut, with a hash of all of it. */
+/** Truncates a long key and adds a hash of the whole key. */
 export function sentKey(key: string): SentKey {
   const { length } = key;
-  // Copies: a key that was cut out of a message would keep all of it.
-  if (length <= MOST_KEY) return { key: copyOf(key), length };
-  return { key: copyOf(key.slice(0, MOST_KEY)), length, hash: hashOf(key) };
+  // Copies, because a substring of a message would keep the whole message in memory.
+  if (length <= MAX_KEY_UNITS) return { key: copyOf(key), length };
+  return { key: copyOf(key.slice(0, MAX_KEY_UNITS)), length, hash: hashOf(key) };
 }
 
-/** Of its code units: as UTF-8, keys that differ in half a character would be one. */
+/** Hashes the UTF-16 code units: in UTF-8, keys that differ in a lone surrogate would have the same bytes. */
 function hashOf(key: string): string {
   return createHash('sha256').update(key, 'utf16le').digest('base64url').slice(0, 16);
 }

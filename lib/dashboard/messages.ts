@@ -1,13 +1,13 @@
-// What the server tells the page: the events of its stream. Types alone; both sides are compiled with them.
+// The types of the messages between server and page. Both are compiled with them.
 
-/** The event `hello`, first of a stream. */
+/** The event `hello`, the first of a stream. */
 export interface Hello {
   readonly title: string;
   readonly allowLift: boolean;
   readonly intervalSeconds: number;
-  /** Whatever happens, the server says something at least so often. */
+  /** The maximum number of seconds between two events. */
   readonly aliveSeconds: number;
-  /** How far back the page's charts go. */
+  /** The time span of the charts, in seconds. */
   readonly historySeconds: number;
   readonly limiters: readonly About[];
   /** Oldest first. */
@@ -17,54 +17,54 @@ export interface Hello {
 
 export interface About {
   readonly name: string;
-  /** The name of its class. */
+  /** The name of the limiter's class. */
   readonly kind: string;
-  /** Seconds that a ban by hand lasts at most; null: the page may not ban here. */
+  /** The maximum duration of a ban by hand, in seconds; null if the page must not ban by hand. */
   readonly banDuration: number | null;
 }
 
-/** The event `sample`, about one in `intervalSeconds`. */
+/** The event `sample`, about one per `intervalSeconds`. */
 export interface Sample {
   /** Milliseconds since 1970. */
   readonly at: number;
-  /** Since the sample before, in seconds: the time that its rates are of. */
+  /** Seconds since the previous sample. Rates are averages over this time. */
   readonly seconds: number;
-  /** The longest that the event loop was late since the sample before, in milliseconds. */
+  /** The longest delay of the event loop since the previous sample, in milliseconds. */
   readonly loopDelay: number;
-  /** In the order of the limiters; null for one whose statistics threw. */
+  /** In the order of the limiters; null if the statistics of a limiter threw. */
   readonly limiters: readonly (LimiterSample | null)[];
 }
 
 export type LimiterSample = readonly [
   allowed: number,
   delayed: number,
-  disconnected: number, // checks a second
+  disconnected: number, // checks per second
   tracked: number,
   banned: number,
-  bytes: number | null, // null: the engine does not know
+  bytes: number | null, // null if the engine does not report it
 ];
 
 /** The event `listing`: offenders and bans. */
 export interface Listing {
   readonly at: number;
-  /** Bans in force, of all limiters. */
+  /** The number of bans in force, of all limiters. */
   readonly banned: number;
-  /** The first of them, longest first. */
+  /** The longest of these bans, longest first. */
   readonly bans: readonly ListedBan[];
-  /** The worst of each limiter, worst first. */
+  /** The top violators of each limiter, most violations first. */
   readonly violators: readonly Listed[];
-  /** The last bans that began, newest first. */
+  /** The latest bans, newest first. */
   readonly began: readonly BanEvent[];
 }
 
 export interface Listed {
-  /** Which limiter, by its place among them. */
+  /** The index of the limiter in `Hello.limiters`. */
   readonly limiter: number;
-  /** Anything at all: whoever is limited has chosen it. Cut at `MOST_KEY` units. */
+  /** Any text: the peer may have chosen it. Truncated to `MAX_KEY_UNITS` code units. */
   readonly key: string;
-  /** Of a key that is cut, what tells it from others that begin alike: a short hash of all of it. */
+  /** A short hash of the whole key, if `key` is truncated: it distinguishes keys with the same beginning. */
   readonly hash?: string;
-  /** Units of the whole key. */
+  /** The length of the whole key, in code units. */
   readonly length: number;
   readonly violations: number;
 }
@@ -73,49 +73,49 @@ export interface ListedBan extends Listed {
   readonly secondsLeft: number;
 }
 
-/** A ban as it began. */
+/** The beginning of a ban. */
 export interface BanEvent extends Listed {
-  /** Counts all of them: no two events have the same. */
+  /** A unique, increasing number. */
   readonly number: number;
   /** Milliseconds since 1970. */
   readonly at: number;
-  /** How long it lasts, unless it is lifted. */
+  /** The duration of the ban, unless it is lifted. */
   readonly seconds: number;
 }
 
-/** What a POST to `lift` holds. */
+/** The body of a POST request to `lift`. */
 export interface Lift {
   /** The limiter's name. */
   readonly limiter: string;
   readonly key: string;
-  /** Of a key that the listing has cut, of which `key` is the beginning. */
+  /** The hash of the whole key, if `key` is truncated. */
   readonly hash?: string | undefined;
 }
 
-/** What a POST to `ban` holds. */
+/** The body of a POST request to `ban`. */
 export interface HandBan extends Lift {
-  /** Default: as long as the limiter's bans last, which is the most. */
+  /** Default: the ban duration of the limiter, which is also the maximum. */
   readonly seconds?: number | undefined;
-  /** The peer has at least so many then. Default 0. */
+  /** The minimum number of violations that the peer has afterwards. Default 0. */
   readonly violations?: number | undefined;
 }
 
-/** What a POST to `find` holds. */
+/** The body of a POST request to `find`. */
 export interface Search {
   readonly key: string;
 }
 
-/** The answer to it. */
+/** The response to a POST request to `find`. */
 export interface Found {
-  /** One for each limiter, but for those that cannot tell. */
+  /** One entry for each limiter, except for limiters whose methods throw. */
   readonly peers: readonly FoundPeer[];
 }
 
 export interface FoundPeer {
-  /** Which limiter, by its place among them. */
+  /** The index of the limiter in `Hello.limiters`. */
   readonly limiter: number;
-  /** 0 also of a peer that the limiter does not know. */
+  /** 0 for an unknown peer too. */
   readonly violations: number;
-  /** null: the limiter bans nobody. */
+  /** null if the limiter does not support bans. */
   readonly banned: boolean | null;
 }

@@ -1,53 +1,53 @@
-// The options of createDashboard: what is accepted, and the defaults.
+// Reads and validates the options of createDashboard.
 
 import { limiterError, refused, refusedNumber } from '../common/errors.js';
 import { positive, readOptions } from '../common/options.js';
 import { type NamedLimiters, namedLimiters, type ObservableLimiter } from '../limiters/stats.js';
 
+/** The options of `createDashboard`. */
 export interface DashboardOptions {
-  /** The limiters to watch, by the names that the page gives them; one at least. */
+  /** The limiters to show, by the names that the page shows. At least one. */
   limiters: NamedLimiters;
   /**
-   * Without one the dashboard answers this machine alone. With one whoever looks must have it: at
-   * least 16 characters, of those that a Bearer token may have (letters, digits and `-._~+/=`).
+   * The token that clients must have: at least 16 characters that a Bearer token may contain (letters, digits and
    */
   token?: string | undefined;
-  /** Heads the page. Default `relay-limiter`. */
+  /** The title of the page. Default `relay-limiter`. */
   title?: string | undefined;
   /** Whether the page may lift bans, by `removePeer`. Default true. */
   allowLift?: boolean | undefined;
-  /** Whether the page may ban peers by hand, by `ban`. Default: as `allowLift`. */
+  /** Whether the page may ban peers by hand, by `ban`. Default: the value of `allowLift`. */
   allowBan?: boolean | undefined;
   /** Seconds between two samples: greater than 0, at most 3600. Default 1. */
   intervalSeconds?: number | undefined;
   /**
-   * The path under which a server of node:http hands requests here, such as `/limits`. Default: the
-   * root. Not needed where a framework takes its own prefix off `request.url`, as Express does.
+   * The path of the dashboard on a node:http server, such as `/limits`. Default: the root. Not needed if a framework
+   * removes its prefix from `request.url`, as Express does.
    */
   path?: string | undefined;
 }
 
-export interface Settings {
-  readonly limiters: readonly (readonly [name: string, limiter: ObservableLimiter])[];
+export interface DashboardSettings {
+  readonly limiters: readonly (readonly [name: string, limiter: WatchedLimiter])[];
   readonly token: string | undefined;
   readonly title: string;
   readonly allowLift: boolean;
   readonly allowBan: boolean;
   readonly intervalSeconds: number;
-  /** Without a slash at its end. */
+  /** Without a trailing slash. */
   readonly path: string;
 }
 
 const OPTIONS = ['limiters', 'token', 'title', 'allowLift', 'allowBan', 'intervalSeconds', 'path'];
 
-export function readSettings(options: DashboardOptions): Settings {
+export function readSettings(options: DashboardOptions): DashboardSettings {
   const given = readOptions('createDashboard', options, OPTIONS);
   const { token, title = 'relay-limiter', allowLift = true, path = '/' } = given;
   const { allowBan = allowLift } = given;
   const intervalSeconds = positive(given, 'intervalSeconds', 1);
-  // Its message does not show what was given.
+  // The message does not contain the given value, which may be a secret.
   if (token !== undefined && !(typeof token === 'string' && /^[\w.~+/=-]{16,}$/.test(token))) {
-    const message = 'token must be at least 16 letters, digits and -._~+/=';
+    const message = 'token must be at least 16 letters, digits and -._~+/=, got another value';
     throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
   }
   if (typeof title !== 'string') throw refused('ERR_LIMITER_OPTION', 'title', title, 'a string');

@@ -1,2 +1,2 @@
-/** The page's files by their names: written by scripts/build.mjs, out of the folder `page` and uPlot. */
+/** The files of the page by name. scripts/build.mjs generates them from the folder `page` and uPlot. */
 export declare const PAGE_FILES: Readonly<Record<string, string>>;

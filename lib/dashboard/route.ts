@@ -1,26 +1,26 @@
-// Where a request leads, wherever the handler is mounted.
+// Maps the URL of a request to a part of the dashboard, for any path at which the handler is mounted.
 
 import type { IncomingMessage } from 'node:http';
 
 export interface Route {
-  /** The name of what is asked for, `''` for the page, and for what is elsewhere a name that is none. */
+  /** The requested name below the page's folder: `''` for the page, `'/'` (no valid name) for a URL outside of it. */
   readonly name: string;
-  /** The page's folder was asked for without its slash, on which the page's own links stand. */
+  /** Whether the path has no trailing slash. The relative links of the page need one. */
   readonly isFolderWithoutSlash: boolean;
-  /** Of the whole path: its last segment, and, where the page was asked for, the page's folder. */
+  /** The last segment of the whole path, and the folder of the page if the page is requested. */
   readonly lastSegment: string;
   readonly folder: string;
-  /** With its question mark. */
+  /** The query with its question mark. */
   readonly query: string;
   readonly token: string | undefined;
 }
 
 const ELSEWHERE = '/';
 
-/** `path` is where the page is, without a slash at its end; `''` where `request.url` is below it. */
+/** `path` is the path of the page without a trailing slash; `''` if `request.url` is relative to the page. */
 export function routeOf(request: IncomingMessage, path: string): Route {
   const url = split(request.url ?? '/');
-  // Express and Connect take their prefix off, and keep the whole here.
+  // Express and Connect remove their prefix from url, and keep the whole URL in originalUrl.
   const { originalUrl } = request as { originalUrl?: string };
   const whole = originalUrl === undefined ? url.pathname : split(originalUrl).pathname;
   const slash = whole.lastIndexOf('/');
@@ -30,7 +30,7 @@ export function routeOf(request: IncomingMessage, path: string): Route {
     lastSegment: whole.slice(slash + 1),
     folder: whole.endsWith('/') ? whole : `${whole}/`,
     query: url.query,
-    // A token may have a plus in it, which in a form would be a space.
+    // A token may contain a plus, which URLSearchParams would decode as a space.
     token: new URLSearchParams(url.query.replaceAll('+', '%2B')).get('token') ?? undefined,
   };
 }

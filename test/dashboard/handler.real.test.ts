@@ -178,7 +178,7 @@ describe('where it is mounted', () => {
     const warning = once(process, 'warning');
     const answer = await lift(`${url}/`, { limiter: 'books', key: 'mallory' });
     expect(answer.status).toBe(500);
-    expect(String((await warning)[0])).toContain('hand it on as request.body');
+    expect(String((await warning)[0])).toContain('request.body must be set');
   });
 
   test.each(['/limits', '/limits/'])('in node:http, with the path %s', async (path) => {

@@ -1,21 +1,21 @@
-// What the page asks the server to do, and what it says became of that: at the foot of the window, in view
-// wherever the page is scrolled to, until it is dismissed.
+// The actions of the page: sends them to the server and reports their outcome in a toast. The toast is at the bottom of
+// the window, so that it is visible at any scroll position, until the user dismisses it.
 
 import type { Found, HandBan, Lift } from '../messages.js';
 import { write } from './table.js';
 import { keyText, timeLeft } from './text.js';
 
-/** A peer of a limiter, as the server names it. */
+/** A peer of a limiter, as in the server's messages. */
 export interface Target {
-  /** The limiter's name. */
+  /** The name of the limiter. */
   readonly limiter: string;
   readonly key: string;
   readonly hash?: string | undefined;
   readonly length: number;
 }
 
-/** Milliseconds that the server has for an answer. */
-const PATIENCE = 10_000;
+/** Milliseconds after which a request without a response fails. */
+const TIMEOUT_MS = 10_000;
 
 const toast = element('toast');
 const news = element('news');
@@ -25,42 +25,42 @@ function element(id: string): HTMLElement {
   return document.getElementById(id) as HTMLElement;
 }
 
-/** What a ban was before it was lifted. */
+/** The remaining duration and the violations of a ban before it was lifted. */
 export interface Lifted {
   readonly seconds: number;
   readonly violations: number;
 }
 
-/** Lifts a ban, says so, and offers to put it back as it was; null: that cannot be. */
+/** Lifts a ban, reports the outcome, and offers to restore the ban unless `lifted` is null. */
 export async function lift(target: Target, lifted: Lifted | null): Promise<boolean> {
   const status = (await post('lift', { ...peer(target) } satisfies Lift))?.status;
   if (status === 204) {
     const again = lifted === null ? undefined : () => void ban(target, lifted, ' again');
-    say(`Lifted the ban of ${name(target)}`, again);
+    report(`Lifted the ban of ${name(target)}`, again);
   } else if (status === 404) {
-    say(`There is no ban any more of ${name(target)}`);
+    report(`There is no ban any more of ${name(target)}`);
   } else {
-    say(`Could not lift the ban of ${name(target)}. ${reason(status)}`);
+    report(`Could not lift the ban of ${name(target)}. ${reason(status)}`);
   }
   return status === 204;
 }
 
-/** Bans a peer by hand, and says so. */
+/** Bans a peer by hand and reports the outcome. */
 export async function ban(
   target: Target,
   how: Pick<HandBan, 'violations'> & { seconds: number },
   again = '',
 ): Promise<void> {
   const status = (await post('ban', { ...peer(target), ...how } satisfies HandBan))?.status;
-  if (status === 204) say(`Banned ${name(target)}${again} for ${timeLeft(how.seconds)}`);
-  else say(`Could not ban ${name(target)}. ${reason(status)}`);
+  if (status === 204) report(`Banned ${name(target)}${again} for ${timeLeft(how.seconds)}`);
+  else report(`Could not ban ${name(target)}. ${reason(status)}`);
 }
 
-/** What the limiters know of a peer; undefined, which it says, where the server does not answer. */
+/** Returns what the limiters know about a peer. Reports an error and returns undefined if the request fails. */
 export async function find(key: string): Promise<Found | undefined> {
   const answer = await post('find', { key });
   if (answer?.ok) return answer.json();
-  say(`Could not look up ${keyText(key, key.length).short}. ${reason(answer?.status)}`);
+  report(`Could not look up ${keyText(key, key.length).short}. ${reason(answer?.status)}`);
   return undefined;
 }
 
@@ -83,7 +83,7 @@ function reason(status: number | undefined): string {
 async function post(path: string, body: object): Promise<Response | undefined> {
   try {
     const headers = { 'Content-Type': 'application/json' };
-    const signal = AbortSignal.timeout(PATIENCE);
+    const signal = AbortSignal.timeout(TIMEOUT_MS);
     return await fetch(path, { method: 'POST', headers, body: JSON.stringify(body), signal });
   } catch {
     return undefined;
@@ -92,8 +92,8 @@ async function post(path: string, body: object): Promise<Response | undefined> {
 
 let undoLatest: (() => void) | undefined;
 
-function say(text: string, undoing?: () => void): void {
-  // Before its button goes: the focus stays in the toast.
+function report(text: string, undoing?: () => void): void {
+  // Before the undo button is hidden, so that the focus stays in the toast.
   if (undoing === undefined && document.activeElement === undo) element('dismiss').focus();
   undoLatest = undoing;
   undo.hidden = undoing === undefined;

@@ -1,5 +1,5 @@
-// The charts, drawn by uPlot. Colours are the style sheet's, asked for at each drawing, so that they
-// follow the scheme.
+// Draws the charts with uPlot. Colours are read from the style sheet at each drawing, so that they follow the colour
+// scheme.
 
 import uPlot from 'uplot';
 import type { Column, Series } from './series.js';
@@ -10,10 +10,10 @@ type Hover = (index: number | null) => void;
 type Values = (number | null)[];
 type Verdict = 'allow' | 'delay' | 'disconnect';
 
-/** Pixels from the middle of a time to its end. */
+/** Half the width of a time label, in pixels. */
 const HALF_LABEL = 28;
 
-/** Verdicts per second, one upon the other, from the top of the stack to its bottom. */
+/** Creates a stacked chart of verdicts per second. `verdicts` is in order from the top of the stack to its bottom. */
 export function stackedChart(place: HTMLElement, verdicts: readonly Verdict[], hover: Hover): Draw {
   const area = (verdict: string): uPlot.Series => ({
     stroke: () => color(`--${verdict}`),
@@ -24,14 +24,14 @@ export function stackedChart(place: HTMLElement, verdicts: readonly Verdict[], h
   const chart = create(place, {
     scales: scales(10),
     series: [{}, ...verdicts.map(area)],
-    // Each area ends where the next one begins.
+    // Each area is filled down to the next one.
     bands: verdicts.slice(1).map((_, i) => ({ series: [i + 1, i + 2] as [number, number] })),
     axes: [timeAxis(), valueAxis()],
     cursor: {
       y: false,
       drag: { x: false, y: false },
       points: { show: false },
-      // The charts of verdicts show the same moment.
+      // Synchronizes the cursors of both charts of verdicts.
       sync: { key: 'verdicts', setSeries: false },
     },
     padding: [8, 4, 0, 0],
@@ -43,7 +43,7 @@ export function stackedChart(place: HTMLElement, verdicts: readonly Verdict[], h
   };
 }
 
-/** One figure over time, without axes: its value is written beside it. */
+/** Creates a line chart of one value, without axes: the page shows the current value beside it. */
 export function lineChart(place: HTMLElement, column: Column, least: number): Draw {
   const chart = create(place, {
     scales: scales(least),
@@ -89,7 +89,7 @@ function draw(chart: uPlot, times: number[], columns: Values[], from: number, to
   });
 }
 
-/** The sums of some verdicts. */
+/** Returns the sums of some verdicts; null at moments without any. */
 function stacked({ moments }: Series, verdicts: readonly Column[]): Values {
   return moments.map((moment) => {
     if (verdicts.every((verdict) => moment[verdict] === null)) return null;
@@ -116,7 +116,7 @@ function timeAxis(): uPlot.Axis {
     incrs: [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400],
     values: (chart, splits, _, __, step) => {
       const last = chart.over.clientWidth - HALF_LABEL;
-      // One that would be cut off at the edge is left out.
+      // Omits a label that the edge would cut off.
       return splits.map((split) => (chart.valToPos(split, 'x') > last ? '' : time(split, step)));
     },
     space: 110,

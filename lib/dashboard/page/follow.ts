@@ -1,38 +1,38 @@
-// The stream while the page is visible, shared with the browser's other windows where it can share.
+// Follows the event stream while the page is visible. Windows of one browser share a stream if it supports that.
 
 import { type Listener, watch } from './stream.js';
-import type { News, Wish } from './worker.js';
+import type { ListenerCall, StreamRequest } from './worker.js';
 
-/** Opens the stream; returns what ends it. */
+/** Opens the stream and returns a function that closes it. */
 type Open = () => () => void;
 
-/** Tells the listener what the server says, from now on and while the page is visible. */
+/** Passes the server's events to the listener while the page is visible. */
 export function follow(listener: Listener): void {
-  const alone: Open = () => watch(listener);
+  const unshared: Open = () => watch(listener);
   let stop = () => {};
   const use = (open: Open) => {
     stop();
     stop = document.hidden ? () => {} : open();
   };
   let open = shared(listener, () => {
-    open = alone;
+    open = unshared;
     use(open);
   });
-  document.addEventListener('visibilitychange', () => use(open ?? alone));
-  use(open ?? alone);
+  document.addEventListener('visibilitychange', () => use(open ?? unshared));
+  use(open ?? unshared);
 }
 
-/** undefined where there are no shared workers; `failed` is called where this one cannot be loaded. */
+/** Undefined if the browser has no shared workers. Calls `failed` if the worker cannot be loaded. */
 function shared(listener: Listener, failed: () => void): Open | undefined {
   if (typeof SharedWorker === 'undefined') return undefined;
   const worker = new SharedWorker('worker.js', { type: 'module' });
   worker.onerror = failed;
-  worker.port.onmessage = ({ data: { call, data } }: MessageEvent<News>) => {
+  worker.port.onmessage = ({ data: { call, data } }: MessageEvent<ListenerCall>) => {
     listener[call](data as never);
   };
-  const say = (wish: Wish) => worker.port.postMessage(wish);
+  const send = (request: StreamRequest) => worker.port.postMessage(request);
   return () => {
-    say('open');
-    return () => say('close');
+    send('open');
+    return () => send('close');
   };
 }

@@ -1,4 +1,4 @@
-// The page: what the server tells, put where it belongs.
+// The main script of the page: shows the server's events in the charts and tables.
 
 import type { BanEvent, Hello, Listed, ListedBan, Listing, Sample } from '../messages.js';
 import { type Lifted, lift } from './actions.js';
@@ -11,14 +11,14 @@ import { bytes, clockTime, count, keyText, milliseconds, share, short, timeLeft 
 
 const VERDICTS = ['allow', 'delay', 'disconnect'] as const;
 
-const MOST_VIOLATORS = 10;
-/** What the charts show at least. */
-const LEAST_SECONDS = 60;
+const MAX_VIOLATORS = 10;
+/** The minimum time span of the charts. */
+const MIN_SECONDS = 60;
 
 interface Figure {
   readonly column: Column;
   readonly format: (value: number) => string;
-  /** Least height of its chart: below it is as good as nothing. */
+  /** The minimum upper end of the chart's scale, so that small values look small. */
   readonly least: number;
 }
 
@@ -32,7 +32,7 @@ const FIGURES: readonly Figure[] = [
 let hello: Hello | undefined;
 let samples: Sample[] = [];
 let listing: Listing = { at: 0, banned: 0, bans: [], violators: [], began: [] };
-/** By this machine's clock, which need not be the server's. */
+/** The arrival of the listing by this machine's clock, which may differ from the server's. */
 let listedAt = Date.now();
 let series: Series = { times: [], moments: [] };
 let hovered: number | null = null;
@@ -44,7 +44,7 @@ const hover = (index: number | null) => {
   hovered = index;
   showVerdicts();
 };
-// Each has its own scale: in one chart a flood would make the allowed checks a flat line.
+// Two charts with separate scales: in one chart a flood would make the allowed checks a flat line.
 const drawAllowed = stackedChart(byId('allow-chart'), ['allow'], hover);
 const drawRefused = stackedChart(byId('refused-chart'), ['disconnect', 'delay'], hover);
 const drawFigures = FIGURES.map(({ column, least }) =>
@@ -124,7 +124,7 @@ choice.addEventListener('change', () => {
 function offerLimiters({ limiters }: Hello): void {
   const chosen = choice.value;
   const texts = ['All limiters', ...limiters.map(({ name, kind }) => `${name} (${kind})`)];
-  // An open list stays as it is.
+  // Replacing unchanged options would close an open list.
   if (texts.join('\n') === [...choice.options].map(({ text }) => text).join('\n')) return;
   const options = texts.map((text, i) => new Option(text, i === 0 ? 'all' : String(i - 1)));
   choice.replaceChildren(...options);
@@ -141,8 +141,8 @@ function showSamples(): void {
   write(byId('tracked-note'), isSum ? 'sum of all limiters' : '');
   series = seriesOf(samples, chosenLimiter());
   const to = series.times.at(-1) ?? Date.now() / 1000;
-  // A minute at first, then as long as there is history.
-  const shown = Math.max(LEAST_SECONDS, to - (series.times[0] ?? to));
+  // Starts with a minute and grows with the history.
+  const shown = Math.max(MIN_SECONDS, to - (series.times[0] ?? to));
   const from = to - Math.min(shown, hello.historySeconds);
   for (const draw of [drawAllowed, drawRefused, ...drawFigures]) draw(series, from, to);
   for (const { column, format } of FIGURES) {
@@ -152,7 +152,7 @@ function showSamples(): void {
   showVerdicts();
 }
 
-/** The rates of the moment under the pointer, else the latest. */
+/** Shows the rates of the moment under the pointer, or the latest ones. */
 function showVerdicts(): void {
   const moment = series.moments[hovered ?? series.moments.length - 1];
   for (const verdict of VERDICTS) {
@@ -170,7 +170,7 @@ function refusedShare(moment: Moment | undefined): string {
 }
 
 function showListing(next: Listing): void {
-  // The same list may come again, where making a new one is dear.
+  // The server may send the same listing again, if a new one is expensive.
   if (next.at !== listing.at) listedAt = Date.now();
   listing = next;
   showLists();
@@ -180,7 +180,7 @@ function showLists(): void {
   const limiter = chosenLimiter();
   const isChosen = (entry: { limiter: number }) => limiter === 'all' || entry.limiter === limiter;
   bans.show(listing.bans.filter(isChosen));
-  violators.show(listing.violators.filter(isChosen).slice(0, MOST_VIOLATORS));
+  violators.show(listing.violators.filter(isChosen).slice(0, MAX_VIOLATORS));
   began.show(listing.began.filter(isChosen));
   const some = listing.banned > listing.bans.length;
   const text = some ? `the ${listing.bans.length} longest of ${count(listing.banned)}` : '';
@@ -191,7 +191,7 @@ function secondsLeft(ban: ListedBan): number {
   return ban.secondsLeft - (Date.now() - listedAt) / 1000;
 }
 
-/** A ban by hand that is as this one: it lasts for more than 0 seconds and at most for `most`. */
+/** The parameters that restore this ban by hand: more than 0 and at most `most` seconds. */
 function bannedAs(ban: ListedBan, most: number): Lifted {
   const seconds = Math.min(most, Math.max(0.001, secondsLeft(ban)));
   return { seconds, violations: ban.violations };
@@ -209,20 +209,20 @@ function liftButton(ban: ListedBan): HTMLElement | undefined {
     `Lift the ban of ${keyText(key, length, hash).short} in ${limiter}`,
   );
   button.setAttribute('aria-describedby', 'lift-note');
-  let isAsked = false;
+  let isPending = false;
   button.addEventListener('click', async () => {
-    // Not disabled meanwhile, or it would lose the focus.
-    if (isAsked) return;
-    isAsked = true;
+    // The button is not disabled meanwhile, because it would lose the focus.
+    if (isPending) return;
+    isPending = true;
     const place = bans.placeOf(button);
     const hadFocus = document.activeElement === button;
     const most = hello?.limiters[ban.limiter]?.banDuration ?? null;
     const listed = listing.bans.find((each) => idOf(each) === idOf(ban)) ?? ban;
     const lifted = most === null ? null : bannedAs(listed, most);
     const isLifted = await lift({ limiter, key, length, hash }, lifted);
-    isAsked = false;
+    isPending = false;
     if (!isLifted || !hadFocus) return;
-    // The list without it may come before or after the answer.
+    // The listing without this ban may arrive before or after the response.
     listing = { ...listing, bans: listing.bans.filter((each) => idOf(each) !== idOf(ban)) };
     showLists();
     if (document.activeElement === byId('bans-title')) bans.focus(place);

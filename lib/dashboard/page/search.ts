@@ -5,11 +5,11 @@ import { ban, find, lift } from './actions.js';
 import { LiveTable, note, write } from './table.js';
 import { clockTime, count, keyOf, keyText, timeLeft } from './text.js';
 
-/** What the search knows of the page. */
+/** The data of the page that the search reads. */
 export interface SearchContext {
   limiter(place: number): About | undefined;
   allowLift(): boolean;
-  /** Seconds that a ban has left, if the page's list has it. */
+  /** The remaining seconds of a ban, if the page lists it. */
   secondsLeft(limiter: number, key: string): number | undefined;
 }
 
@@ -18,7 +18,7 @@ const byId = <E extends HTMLElement = HTMLElement>(id: string) => document.getEl
 export class PeerSearch {
   readonly #context: SearchContext;
   readonly #table: LiveTable<FoundPeer>;
-  /** What was looked up last. */
+  /** The key of the latest search. */
   #key = '';
 
   constructor(context: SearchContext) {
@@ -43,7 +43,7 @@ export class PeerSearch {
   async #look(): Promise<void> {
     const key = this.#key;
     const found = await find(key);
-    // Somebody may have asked for another meanwhile.
+    // Another search may have started in the meantime.
     if (found === undefined || key !== this.#key) return;
     const banned = found.peers.filter((peer) => peer.banned).length;
     const where = banned === 0 ? 'not banned' : `banned by ${count(banned)} of the limiters`;
@@ -104,7 +104,7 @@ export class PeerSearch {
   }
 }
 
-/** For how long to ban a peer; undefined: not at all. */
+/** Asks the user for the duration of a ban; undefined if the user cancels. */
 function askSeconds(peer: string, limiter: string, most: number): Promise<number | undefined> {
   const dialog = byId<HTMLDialogElement>('ban-dialog');
   const input = byId<HTMLInputElement>('ban-seconds');
@@ -113,7 +113,7 @@ function askSeconds(peer: string, limiter: string, most: number): Promise<number
   write(byId('ban-most'), `at most ${count(most)}`);
   input.max = String(most);
   input.value = String(most);
-  // Escape closes it without a value.
+  // Escape closes the dialog without a return value.
   dialog.returnValue = '';
   dialog.showModal();
   return new Promise((resolve) => {

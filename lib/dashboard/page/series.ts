@@ -1,8 +1,8 @@
-// Samples as columns, which is what charts draw.
+// Converts samples to the columns that the charts draw.
 
 import type { LimiterSample, Sample } from '../messages.js';
 
-/** What the charts show of one moment; null: not known. */
+/** The values of one moment; null if a value is unknown. */
 export interface Moment {
   readonly allow: number | null;
   readonly delay: number | null;
@@ -26,18 +26,18 @@ const GAP: Moment = {
   loopDelay: null,
 };
 
-/** Moments in time, in seconds since 1970. */
+/** Moments with their times, in seconds since 1970. */
 export interface Series {
   readonly times: number[];
   readonly moments: Moment[];
 }
 
-/** Seconds that a clock may be set by between two samples, and they still are neighbours. */
+/** Seconds by which the clock may be adjusted between two samples without a gap in the chart. */
 const TOLERANCE = 1;
 
 /**
- * One limiter's samples, or of all together. Each is drawn from where it begins; where one is missing
- * before it, which it says itself, there is a gap.
+ * Returns the samples of one limiter, or the sums of all. A sample is drawn from the start of its interval. If samples
+ * are missing before it, which its duration shows, there is a gap.
  */
 export function seriesOf(samples: readonly Sample[], limiter: number | 'all'): Series {
   const times: number[] = [];

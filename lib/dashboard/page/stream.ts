@@ -1,4 +1,4 @@
-// The stream of events, opened again whenever it ends.
+// Reads the event stream, reopens it when it ends, and detects a server that hangs.
 
 import type { Hello, Listing, Sample } from '../messages.js';
 
@@ -6,38 +6,38 @@ export interface Listener {
   hello(hello: Hello): void;
   sample(sample: Sample): void;
   listing(listing: Listing): void;
-  /** What is wrong, for people; undefined: nothing. */
+  /** Gets a text that describes a problem with the stream; undefined if there is none. */
   trouble(why: string | undefined): void;
 }
 
-/** Milliseconds until a server that refused is asked again. */
-const AGAIN = 3000;
+/** Milliseconds after which a refused stream is opened again. */
+const REOPEN_MS = 3000;
 
-/** Of the time within which the server says something, after which it is taken to hang. */
-const PATIENCE = 3;
-/** Seconds that it has for its first words. */
-const FIRST_WORDS = 10;
+/** The server counts as hanging after this multiple of its `aliveSeconds` without an event. */
+const TIMEOUT_FACTOR = 3;
+/** Seconds within which the first event must arrive. */
+const FIRST_TIMEOUT_SECONDS = 10;
 
 const HANGS = 'The server does not answer; trying again';
 const LOST = 'The connection is lost; trying again';
 const REFUSALS: Readonly<Record<number, string>> = {
   401: 'The token is needed again: reload this page',
-  403: 'The server shows this no longer to this machine',
-  503: 'Too many look at this already; trying again',
+  403: 'The server denies access to this machine',
+  503: 'Too many pages show this dashboard already; trying again',
 };
 
-/** Returns what ends it. */
+/** Opens the stream and returns a function that closes it. */
 export function watch(listener: Listener): () => void {
   let source: EventSource;
-  let patience = FIRST_WORDS;
+  let timeoutSeconds = FIRST_TIMEOUT_SECONDS;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let stopped = false;
   const open = () => {
     source = new EventSource('events');
-    patience = FIRST_WORDS;
+    timeoutSeconds = FIRST_TIMEOUT_SECONDS;
     on<Hello>('hello', (hello) => {
-      patience = PATIENCE * hello.aliveSeconds;
-      heard();
+      timeoutSeconds = TIMEOUT_FACTOR * hello.aliveSeconds;
+      restartTimeout();
       listener.trouble(undefined);
       listener.hello(hello);
     });
@@ -45,30 +45,30 @@ export function watch(listener: Listener): () => void {
     on<Listing>('listing', (listing) => listener.listing(listing));
     on('alive', () => {});
     source.onerror = lost;
-    heard();
+    restartTimeout();
   };
-  // A server that hangs keeps its connections, and so does a network that is gone.
-  const heard = () => {
+  // A server that hangs, or a network that fails, does not close the connection, so only a timeout detects it.
+  const restartTimeout = () => {
     clearTimeout(timer);
     timer = setTimeout(() => {
       source.close();
       listener.trouble(HANGS);
       open();
-    }, patience * 1000);
+    }, timeoutSeconds * 1000);
   };
-  const on = <Data>(event: string, hear: (data: Data) => void) => {
+  const on = <Data>(event: string, handle: (data: Data) => void) => {
     source.addEventListener(event, (message) => {
-      heard();
-      hear(JSON.parse(message.data));
+      restartTimeout();
+      handle(JSON.parse(message.data));
     });
   };
   const lost = () => {
-    heard();
+    restartTimeout();
     listener.trouble(LOST);
-    // The browser tries again by itself, but not where it was refused, and then it does not say why.
+    // The browser reopens a lost stream itself, but not a refused one. It does not expose the reason either.
     if (source.readyState !== EventSource.CLOSED) return;
     clearTimeout(timer);
-    timer = setTimeout(open, AGAIN);
+    timer = setTimeout(open, REOPEN_MS);
     void reason().then((why) => stopped || listener.trouble(why));
   };
   open();

@@ -1,5 +1,5 @@
-// Tables whose rows stay while their peers do: a button that has the focus keeps it, and nothing flickers.
-// Text alone goes in, never markup.
+// Tables that keep the rows of unchanged entries, so that a focused button keeps its focus and nothing flickers. Cells
+// are set as text, never as markup.
 
 import { keyText } from './text.js';
 
@@ -12,15 +12,15 @@ export interface TableOptions<Entry> {
   readonly table: HTMLTableElement;
   /** Shown while there are no rows. */
   readonly empty: HTMLElement;
-  /** Takes the focus of a row that goes. */
+  /** Gets the focus if the focused row is removed. */
   readonly title: HTMLElement;
-  /** A row stays while its entry's id does. */
+  /** Identifies the row of an entry. */
   id(entry: Entry): string;
-  /** The row's head. */
+  /** The content of the row's header cell. */
   head(entry: Entry): readonly Node[];
-  /** The columns behind it. */
+  /** The texts of the further columns. */
   readonly columns: readonly ((entry: Entry) => string)[];
-  /** A last column, with what acts on the entry, if anything does. */
+  /** The content of the last column: a button that acts on the entry, if there is one. */
   action?(entry: Entry): HTMLElement | undefined;
 }
 
@@ -40,7 +40,7 @@ export class LiveTable<Entry> {
     const staying = new Set(ids);
     for (const [id, { element }] of this.#rows) {
       if (staying.has(id)) continue;
-      // Not to the next button: somebody may be about to press this one.
+      // Not to the next button: the user may be about to press the removed one.
       if (element.contains(document.activeElement)) title.focus({ preventScroll: true });
       element.remove();
       this.#rows.delete(id);
@@ -57,14 +57,14 @@ export class LiveTable<Entry> {
     table.hidden = entries.length === 0;
   }
 
-  /** Puts the focus on the button of a row, of the last one where there are fewer, or else on the title. */
+  /** Focuses the button of a row, or of the last row if there are fewer, or the title if there is no button. */
   focus(place: number): void {
     const { rows } = this.#body;
     const row = rows[Math.min(place, rows.length - 1)];
     (row?.querySelector('button') ?? this.#options.title).focus();
   }
 
-  /** Which row an element is in. */
+  /** The index of the row that contains an element. */
   placeOf(element: HTMLElement): number {
     const row = element.closest('tr');
     return row === null ? 0 : [...this.#body.rows].indexOf(row);
@@ -86,7 +86,7 @@ export class LiveTable<Entry> {
   }
 }
 
-/** A key, all of it where somebody asks: a title is nothing for fingers. */
+/** A key that expands to its whole text. A `title` attribute would not work on touch screens. */
 export function keyElement(key: string, length: number, hash?: string): HTMLElement {
   const { short, whole } = keyText(key, length, hash);
   if (short === whole) return isolated(short);
@@ -101,7 +101,7 @@ export function keyElement(key: string, length: number, hash?: string): HTMLElem
 }
 
 function isolated(text: string): HTMLElement {
-  // A key of letters that run leftward must not turn its neighbours around.
+  // bdi: a key in a right-to-left script must not reorder the text around it.
   const element = document.createElement('bdi');
   element.className = 'key';
   element.textContent = text;
@@ -121,7 +121,7 @@ function cell(row: HTMLTableRowElement, className: string): HTMLElement {
   return element;
 }
 
-/** Writes only what changes. */
+/** Sets the text of an element if it has changed. */
 export function write(element: HTMLElement, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }

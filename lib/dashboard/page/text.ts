@@ -1,17 +1,17 @@
-// Text for people: keys, which whoever is limited has chosen, numbers, and times.
+// Formats keys, numbers and times for people. Peers choose their keys, so keys may contain any character.
 
-/** Code points of a long key that are shown, of its beginning and of its end. */
+/** The numbers of code points that are shown of the beginning and the end of a long key. */
 const BEGINNING = 48;
 const END = 24;
 
 /**
- * What cannot be seen: controls, halves of characters, what turns the direction of text around, blanks
- * other than a space between two other characters, and what is left out where text is drawn.
+ * Matches invisible characters: controls, lone surrogates, direction marks, blanks other than a single space between
+ * two other characters, and characters that fonts do not draw. Matches backslashes too, which escapes use.
  */
 const INVISIBLE =
   /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|(?! )\p{Zs}|^ | $|(?<= ) |\\/gu;
 
-/** A key as it may be shown, no two alike: what is invisible becomes its number, a backslash two. */
+/** Escapes a key: invisible characters become `\u{…}`, a backslash two. Different keys have different results. */
 export function visible(key: string): string {
   return key.replace(INVISIBLE, (character) => {
     if (character === '\\') return '\\\\';
@@ -19,7 +19,7 @@ export function visible(key: string): string {
   });
 }
 
-/** The key that is shown so. */
+/** The inverse of `visible`. */
 export function keyOf(shown: string): string {
   return shown.replace(/\\\\|\\u\{([0-9a-f]{1,6})\}/g, (text, number?: string) => {
     if (number === undefined) return '\\';
@@ -29,8 +29,8 @@ export function keyOf(shown: string): string {
 }
 
 /**
- * A key as it is shown: `short` in a table, `whole` where somebody asks. Of a key that the server has cut
- * both end in the hash of all of it.
+ * Returns the texts of a key: `short` for a table, `whole` for details. Of a key that the server has truncated, both
+ * end with the hash of the whole key.
  */
 export function keyText(
   key: string,
@@ -63,7 +63,7 @@ export function short(value: number): string {
   return value < 10 ? fraction.format(value) : whole.format(value);
 }
 
-/** A part of a whole that is more than 0, in percent; all or none only where it is that. */
+/** A share in percent. Shows 0% and 100% only for exact values. `all` must be greater than 0. */
 export function share(part: number, all: number): string {
   const percent = (100 * part) / all;
   if (part > 0 && percent < 0.1) return '<0.1%';
@@ -82,7 +82,7 @@ export function milliseconds(value: number): string {
   return value >= 1000 ? `${fraction.format(value / 1000)} s` : `${short(value)} ms`;
 }
 
-/** Time that is left, in the two largest units: nobody waits for the seconds of a day. */
+/** A remaining time in its two largest units. */
 export function timeLeft(seconds: number): string {
   const left = Math.max(0, Math.ceil(seconds));
   const [days, hours] = [Math.floor(left / 86_400), Math.floor(left / 3600) % 24];
@@ -92,7 +92,7 @@ export function timeLeft(seconds: number): string {
   return minutes > 0 ? `${minutes} min ${rest} s` : `${rest} s`;
 }
 
-/** The time of day, and the day where that is not today. */
+/** The time of day, with the date if that is not today. */
 export function clockTime(at: number, now = Date.now()): string {
   const date = new Date(at);
   const time = date.toLocaleTimeString('en-GB');

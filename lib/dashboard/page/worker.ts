@@ -1,38 +1,38 @@
-// One stream for all windows of a browser that show this page, in a SharedWorker: over HTTP/1.1 a browser opens
-// six connections to a server, and with a stream each a seventh window would wait for ever.
+// A SharedWorker with one event stream for all windows of a browser that show the page. Over HTTP/1.1 a browser opens
+// at most six connections to a server; with one stream per window, a seventh window would wait forever.
 
 import { type Listener, watch } from './stream.js';
 
-/** What a window says: whether it wants the stream. */
-export type Wish = 'open' | 'close';
+/** The message of a window: start or stop passing events to it. */
+export type StreamRequest = 'open' | 'close';
 
-/** What a window hears: a method of its listener, and the argument. */
-export interface News {
+/** The message to a window: a method of its listener and the argument. */
+export interface ListenerCall {
   readonly call: keyof Listener;
   readonly data: unknown;
 }
 
-/** Windows that want the stream. One that has crashed stays until all are gone, and the worker with them. */
+/** The windows that follow the stream. A crashed window stays here until all windows, and so the worker, are closed. */
 const windows = new Set<MessagePort>();
 let stop = () => {};
 
-const tell = (call: keyof Listener) => (data: unknown) => {
-  for (const port of windows) port.postMessage({ call, data } satisfies News);
+const forward = (call: keyof Listener) => (data: unknown) => {
+  for (const port of windows) port.postMessage({ call, data } satisfies ListenerCall);
 };
 const listener: Listener = {
-  hello: tell('hello'),
-  sample: tell('sample'),
-  listing: tell('listing'),
-  trouble: tell('trouble'),
+  hello: forward('hello'),
+  sample: forward('sample'),
+  listing: forward('listing'),
+  trouble: forward('trouble'),
 };
 
 const scope = globalThis as unknown as { onconnect: (event: MessageEvent) => void };
 scope.onconnect = ({ ports: [port] }) => {
   if (port === undefined) return;
-  port.onmessage = ({ data }: MessageEvent<Wish>) => {
+  port.onmessage = ({ data }: MessageEvent<StreamRequest>) => {
     if (data === 'open') windows.add(port);
     else windows.delete(port);
-    // A stream that begins anew tells a window that comes what the others know.
+    // A new window needs the event `hello`, which only a new stream sends.
     if (data === 'open' || windows.size === 0) stop();
     if (data === 'open') stop = watch(listener);
   };
