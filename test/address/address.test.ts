@@ -34,7 +34,7 @@ describe('addressKey', () => {
     // Not IPv4: deprecated, and a site's own network.
     ['::192.0.2.1', '::/64'],
     ['2002:c000:201:7::1', '2002:c000:201:7::/64'],
-  ])('%s is %s', (address, key) => {
+  ])('maps %s to %s', (address, key) => {
     expect(addressKey(address)).toBe(key);
   });
 
@@ -47,7 +47,7 @@ describe('addressKey', () => {
     ['192.0.2.129', { ipv4Subnet: 24 }, '192.0.2.0/24'],
     ['192.0.2.129', { ipv4Subnet: 25 }, '192.0.2.128/25'],
     ['::ffff:192.0.2.129', { ipv4Subnet: 31, ipv6Subnet: 10 }, '192.0.2.128/31'],
-  ])('%s with %o is %s', (address, options, key) => {
+  ])('maps %s with %o to %s', (address, options, key) => {
     expect(addressKey(address, options)).toBe(key);
   });
 
@@ -75,11 +75,11 @@ describe('addressKey', () => {
       '1:2:3:4:5:6:7:8:9',
     ],
     ...[undefined, null, 0, 1, {}, [], ['1.2.3.4'], true, Symbol('a')],
-  ])('%j is no address', (address) => {
+  ])('rejects %j', (address) => {
     expect(codeOf(() => addressKey(address as string))).toBe('ERR_LIMITER_KEY');
   });
 
-  test('options that are none', () => {
+  test('rejects invalid options', () => {
     for (const bits of [0, -1, 129, 1.5, NaN, '64', null, Infinity]) {
       expect(codeOf(() => addressKey('::1', { ipv6Subnet: bits as number }))).toBe(
         'ERR_LIMITER_OPTION',
@@ -89,7 +89,7 @@ describe('addressKey', () => {
     expect(codeOf(() => addressKey('::1', { subnet: 64 } as object))).toBe('ERR_LIMITER_OPTION');
   });
 
-  test('two addresses share a key exactly where their leading bits are the same', () => {
+  test('gives two addresses the same key if and only if their leading bits are equal', () => {
     const address = fc.array(fc.nat(0xffff), { minLength: 8, maxLength: 8 });
     const text = (parts: number[]) => parts.map((part) => part.toString(16)).join(':');
     const bits = (parts: number[]) =>
@@ -115,7 +115,7 @@ describe('addressKey', () => {
     );
   });
 
-  test('whatever it is given, it is an address or an error with a code', () => {
+  test('returns a key or throws an error with a code for any value', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.ipV4(), fc.ipV6(), fc.ipV4Extended()), (text) => {
         try {
@@ -129,12 +129,12 @@ describe('addressKey', () => {
 });
 
 describe('clientAddress', () => {
-  test('without trusted proxies a header changes nothing', () => {
+  test('ignores headers without trusted proxies', () => {
     expect(clientAddress(request('192.0.2.1', '198.51.100.7'))).toBe('192.0.2.1');
     expect(clientAddress(request('127.0.0.1', '198.51.100.7'))).toBe('127.0.0.1');
   });
 
-  test('a proxy that is named is believed, anybody else is not', () => {
+  test('trusts only the named proxies', () => {
     const resolve = addressResolver({
       trustedProxies: ['loopback', '10.0.0.0/8', '2001:db8::/32'],
     });
@@ -147,7 +147,7 @@ describe('clientAddress', () => {
     expect(resolve(request('127.0.0.1'))).toBe('127.0.0.1');
   });
 
-  test('white space around entries is left out, and so are empty entries', () => {
+  test('ignores white space around entries and empty entries', () => {
     const resolve = addressResolver({ trustedProxies: ['loopback', '10.0.0.0/8'] });
     for (const header of [
       '198.51.100.7,10.1.1.1',
@@ -162,7 +162,7 @@ describe('clientAddress', () => {
     expect(resolve(request('127.0.0.1', '203.0.113.1,\t198.51.100.7'))).toBe('198.51.100.7');
   });
 
-  test('at most 32 entries of the header are read, however many are trusted', () => {
+  test('reads at most the last 32 entries', () => {
     const chain = (hops: number) =>
       `198.51.100.7, ${Array.from({ length: hops }, (_, hop) => `10.0.0.${hop + 1}`).join(', ')}`;
     let asked = 0;
@@ -180,13 +180,13 @@ describe('clientAddress', () => {
     expect(resolve(request('127.0.0.1', `198.51.100.7${','.repeat(15_000)}`))).toBe('127.0.0.1');
   });
 
-  test('ports, brackets and zones of proxies are no disguise', () => {
+  test('ignores ports, brackets and zones of proxies', () => {
     const resolve = addressResolver({ trustedProxies: ['loopback', 'linklocal'] });
     expect(resolve(request('fe80::1%eth0', '198.51.100.7:4711'))).toBe('198.51.100.7');
     expect(resolve(request('::1', '[2001:db8::1]:443, 127.0.0.1:80'))).toBe('2001:db8::1');
   });
 
-  test('a list may be text, as Express and Fastify take it', () => {
+  test('accepts a comma-separated list, like Express and Fastify', () => {
     const resolve = addressResolver({ trustedProxies: 'loopback, 10.0.0.0/8,2001:db8::/32' });
     for (const proxy of ['127.0.0.1', '10.1.1.1', '2001:db8::1']) {
       expect(resolve(request(proxy, '198.51.100.7'))).toBe('198.51.100.7');
@@ -194,7 +194,7 @@ describe('clientAddress', () => {
     expect(resolve(request('192.0.2.1', '198.51.100.7'))).toBe('192.0.2.1');
   });
 
-  test('an address behind a translator is not that which it stands for: nobody is trusted for it', () => {
+  test('does not trust a translated address as its IPv4 address', () => {
     const loopback = addressResolver({ trustedProxies: ['loopback', '10.0.0.0/8'] });
     for (const address of ['64:ff9b::7f00:1', '64:ff9b::10.0.0.1', '64:ff9b:1:dead::127.0.0.1']) {
       expect(loopback(request(address, '198.51.100.7'))).toBe(address);
@@ -206,7 +206,7 @@ describe('clientAddress', () => {
     expect(translator(request('64:ff9b::7f00:1', '198.51.100.7'))).toBe('198.51.100.7');
   });
 
-  test('garbage falls back to the proxy that passed it on, and never throws', () => {
+  test("returns the proxy's address for an invalid entry, and never throws", () => {
     const resolve = addressResolver({ trustedProxies: 'loopback' });
     for (const garbage of [
       'unknown',
@@ -228,7 +228,7 @@ describe('clientAddress', () => {
     );
   });
 
-  test('a function decides, of a Unix socket too', () => {
+  test('accepts a function, which decides about Unix sockets too', () => {
     const asked: unknown[] = [];
     const trustedProxies = (address: string | undefined, hop: number) => {
       asked.push([address, hop]);
@@ -243,14 +243,14 @@ describe('clientAddress', () => {
     ]);
   });
 
-  test('where there is no address, there is none', () => {
+  test('returns undefined without an address', () => {
     expect(clientAddress(request(undefined, '198.51.100.7'))).toBeUndefined();
     expect(
       clientAddress(request(undefined, '198.51.100.7'), { trustedProxies: 'loopback' }),
     ).toBeUndefined();
   });
 
-  test('a request without a socket has no address', () => {
+  test('returns undefined for a request without a socket', () => {
     const headers = { 'x-forwarded-for': '198.51.100.7' };
     expect(clientAddress({ headers })).toBeUndefined();
     expect(clientAddress({ headers }, { trustedProxies: 'loopback' })).toBeUndefined();
@@ -258,7 +258,7 @@ describe('clientAddress', () => {
     expect(clientAddress({ headers }, { trustedProxies })).toBe('198.51.100.7');
   });
 
-  test('proxies that are none', () => {
+  test('rejects invalid proxies', () => {
     for (const trustedProxies of [
       '',
       'proxy.example',
@@ -285,14 +285,14 @@ describe('clientAddress', () => {
 });
 
 describe('connectionKey', () => {
-  test('one for each connection, for ever', () => {
+  test('returns one unique, constant key per connection', () => {
     const sockets = Array.from({ length: 1000 }, () => ({}));
     const keys = sockets.map(connectionKey);
     expect(new Set(keys).size).toBe(1000);
     expect(sockets.map(connectionKey)).toEqual(keys);
   });
 
-  test('what is no object has none', () => {
+  test('rejects values that are no objects', () => {
     for (const value of ['socket', 1, null, undefined, Symbol('a')]) {
       expect(codeOf(() => connectionKey(value as unknown as object))).toBe('ERR_LIMITER_KEY');
     }

@@ -22,7 +22,7 @@ afterEach(() => {
 /** Lets seconds pass; one sample, unless a test says otherwise. */
 const tick = (seconds = INTERVAL) => vi.advanceTimersByTime(seconds * 1000);
 
-describe('what it tells', () => {
+describe('the event stream sends', () => {
   test('checks a second by verdict, peers, bans and memory of each limiter', async () => {
     const { url, messages, books } = await served({ title: 'Relay' });
     const stream = await events(url);
@@ -58,7 +58,7 @@ describe('what it tells', () => {
     expect(listing.violators[0]).toEqual({ limiter: 0, key: 'flooder', length: 7, violations: 30 });
   });
 
-  test('the last minutes, to who comes later', async () => {
+  test('the last minutes to a late client', async () => {
     const { url } = await served();
     tick(6 * INTERVAL);
     const stream = await events(url);
@@ -83,7 +83,7 @@ describe('what it tells', () => {
     expect(listing.bans.map(({ key, secondsLeft }) => [key, secondsLeft])).toEqual(latest);
   });
 
-  test('a long key is cut, and its length told', async () => {
+  test('a truncated long key with its length', async () => {
     const { url, books } = await served();
     ban(books, 'k'.repeat(100_000));
     ban(books, `${'k'.repeat(99_999)}l`);
@@ -95,7 +95,7 @@ describe('what it tells', () => {
     expect(listing.bans[0]?.hash).not.toBe(listing.bans[1]?.hash);
   });
 
-  test('that it is alive, however seldom there is anything else to say', async () => {
+  test('an alive event if there are no others', async () => {
     const { url } = await served({ intervalSeconds: 3600 });
     const stream = await events(url);
     const { aliveSeconds } = await stream.next('hello');
@@ -103,7 +103,7 @@ describe('what it tells', () => {
     await stream.next('alive');
   });
 
-  test('a limiter whose clock fails is a gap, and the others go on', async () => {
+  test('null for a limiter with a failing clock', async () => {
     const { messages } = limiters();
     let broken = false;
     const failing = new RateLimiter();
@@ -123,7 +123,7 @@ describe('what it tells', () => {
     expect((await stream.next('sample')).limiters[0]).toEqual([0, 0, 0, 0, 0, MEMORY]);
   });
 
-  test('nobody is listed while nobody watches', async () => {
+  test('no listing is made without a client', async () => {
     const { books } = limiters();
     ban(books, 'mallory');
     const getBans = books.getBans.bind(books);
@@ -144,8 +144,8 @@ describe('what it tells', () => {
   });
 });
 
-describe('to whom', () => {
-  test('twenty at the most; a place that is left is free again', async () => {
+describe('an event stream', () => {
+  test('is limited to twenty clients at a time', async () => {
     const { url } = await served();
     const streams = [];
     for (let n = 0; n < 20; n += 1) streams.push(await events(url));
@@ -155,7 +155,7 @@ describe('to whom', () => {
     await expect.poll(async () => (await events(url)).status).toBe(200);
   });
 
-  test('who has gone before the handler runs takes no place', async () => {
+  test('is not opened for a client that has disconnected', async () => {
     // With a token: of who has gone not even the address is known.
     const token = 'correct-horse.battery';
     const Authorization = `Bearer ${token}`;
@@ -187,7 +187,7 @@ describe('to whom', () => {
     expect((await ask(url, { method: 'HEAD', headers: { Authorization } })).status).toBe(200);
   });
 
-  test('one that reads nothing holds no more than its socket, and nobody up', async () => {
+  test('that nobody reads buffers no more than its socket', async () => {
     const { held, socket, port, server } = await unread();
     tick();
     expect(held.writableNeedDrain).toBe(true);
@@ -216,7 +216,7 @@ describe('to whom', () => {
     await until(() => read > before);
   });
 
-  test('one that has read nothing for half a minute is cut off', async () => {
+  test('is closed after half a minute without a read', async () => {
     const { held } = await unread();
     tick();
     tick(30);
@@ -246,7 +246,7 @@ describe('to whom', () => {
     return { held, socket, server, port };
   }
 
-  test('a server that closes takes its streams along', async () => {
+  test('ends when its server closes', async () => {
     const dashboard = createDashboard({ limiters: limiters(), intervalSeconds: INTERVAL });
     onTestFinished(() => dashboard.close());
     const server = createServer(dashboard).listen(0, '127.0.0.1');
@@ -258,7 +258,7 @@ describe('to whom', () => {
     await Promise.all([once(server, 'close'), stream.ended]);
   });
 
-  test('close ends streams and server', async () => {
+  test('ends on close, with the server', async () => {
     const { url, dashboard } = await served();
     const stream = await events(url);
     await stream.next('hello');
@@ -275,7 +275,7 @@ describe('to whom', () => {
     dashboard.close();
   });
 
-  test('closed, it answers nothing more, and a listen that is underway does not come about', async () => {
+  test('is refused after close, and a pending listen rejects', async () => {
     const dashboard = createDashboard({ limiters: limiters(), intervalSeconds: INTERVAL });
     const server = createServer(dashboard).listen(0, '127.0.0.1');
     onTestFinished(() => void server.close());

@@ -61,7 +61,7 @@ describe('A sample', () => {
 });
 
 describe('Reading that is expensive', () => {
-  test('takes a fiftieth of the time at the most', () => {
+  test('takes at most 2% of the time', () => {
     const { messages } = limiters();
     const getOverview = messages.getOverview.bind(messages);
     let reads = 0;
@@ -138,7 +138,7 @@ describe('A list', () => {
     expect(feed.listing(true).began).toEqual([]);
   });
 
-  test('cuts long keys of bans, and tells them apart', () => {
+  test('truncates long keys and keeps them distinct', () => {
     const { books } = limiters();
     const feed = feedOf({ books });
     for (const end of 'ab') ban(books, 'k'.repeat(5000) + end);

@@ -23,7 +23,7 @@ function dashboardFor(options: Partial<DashboardOptions> = {}) {
   return dashboard;
 }
 
-describe('options', () => {
+describe('createDashboard', () => {
   const good = { limiters: limiters() };
 
   test.each<[string, object]>([
@@ -38,17 +38,17 @@ describe('options', () => {
     ['an interval of 0', { ...good, intervalSeconds: 0 }],
     ['an interval that no timer keeps', { ...good, intervalSeconds: 3601 }],
     ['a path without a slash', { ...good, path: 'limits' }],
-  ])('%s', (_, options) => {
+  ])('rejects an invalid option: %s', (_, options) => {
     expect(codeOf(() => createDashboard(options as DashboardOptions))).toBe('ERR_LIMITER_OPTION');
   });
 
-  test('a wrong token is in no message', () => {
+  test('keeps an invalid token out of its message', () => {
     expect(() => createDashboard({ ...good, token: 'hunter2' })).toThrow(/^(?!.*hunter2)/);
   });
 });
 
-describe('files', () => {
-  test('the page and all it is made of, under a strict policy', async () => {
+describe('the files of the dashboard', () => {
+  test('are served with a strict security policy', async () => {
     const { url } = await served();
     const page = await ask(url);
     expect(page).toMatchObject({
@@ -72,7 +72,7 @@ describe('files', () => {
     }
   });
 
-  test.each(['main.js', 'uplot.css'])('uPlot has its licence with it in %s', async (name) => {
+  test.each(['main.js', 'uplot.css'])('include the licence of uPlot in %s', async (name) => {
     const { url } = await served();
     const { body } = await ask(url + name);
     expect(body).toContain('uPlot');
@@ -80,7 +80,7 @@ describe('files', () => {
     expect(body).toContain('Permission is hereby granted');
   });
 
-  test('a file that has not changed is not sent again', async () => {
+  test('are not sent again if unchanged', async () => {
     const { url } = await served();
     const { headers } = await ask(`${url}main.js`);
     const again = await ask(`${url}main.js`, { headers: { 'If-None-Match': headers.etag } });
@@ -95,7 +95,7 @@ describe('files', () => {
     },
   );
 
-  test('methods', async () => {
+  test('are served for GET and HEAD only', async () => {
     const { url } = await served();
     expect(await ask(url, { method: 'HEAD' })).toMatchObject({ status: 200, body: '' });
     expect(await ask(`${url}events`, { method: 'HEAD' })).toMatchObject({ status: 200, body: '' });
@@ -117,7 +117,7 @@ async function rawStatus(port: number, path: string): Promise<number> {
   return Number(/^HTTP\/1.1 (\d+)/.exec(text)?.[1]);
 }
 
-describe('where it is mounted', () => {
+describe('the dashboard handler works', () => {
   test('in Express, under a prefix, with or without its slash', async () => {
     const app = express();
     app.use('/admin/limits', dashboardFor());
@@ -148,7 +148,7 @@ describe('where it is mounted', () => {
     expect(watchedLimiters.books.getStatistics().trackedPeers).toBe(0);
   });
 
-  test('in Fastify, as the documentation has it, which has read the body', async () => {
+  test('in Fastify as documented, which has read the body', async () => {
     const { books } = limiters();
     const dashboard = dashboardFor({ limiters: { books }, path: '/limits' });
     const fastify = Fastify();
@@ -170,7 +170,7 @@ describe('where it is mounted', () => {
     expect(books.isBanned('mallory')).toBe(false);
   });
 
-  test('behind who has read the body and kept it: an answer, and a warning that says so', async () => {
+  test('with status 500 and a warning if other code has read the body', async () => {
     const dashboard = dashboardFor();
     const { url } = await serve((request, response) => {
       request.resume().on('end', () => dashboard(request, response));
@@ -192,7 +192,7 @@ describe('where it is mounted', () => {
     }
   });
 
-  test('listen says where', async () => {
+  test('by listen, which returns the URL', async () => {
     const { url, dashboard } = await served({ path: '/limits' });
     expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/limits\/$/);
     expect((await ask(url)).status).toBe(200);

@@ -47,15 +47,18 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-test.each(['alive', 'sample', 'listing'])('one that goes on to say %s is fine', (event) => {
-  for (let n = 0; n < 20; n += 1) {
-    vi.advanceTimersByTime(5000);
-    Source.all[0]?.say(event, {});
-  }
-  expect([trouble, Source.all.length]).toEqual([undefined, 1]);
-});
+test.each(['alive', 'sample', 'listing'])(
+  'a server that sends %s does not count as hanging',
+  (event) => {
+    for (let n = 0; n < 20; n += 1) {
+      vi.advanceTimersByTime(5000);
+      Source.all[0]?.say(event, {});
+    }
+    expect([trouble, Source.all.length]).toEqual([undefined, 1]);
+  },
+);
 
-test('one that says nothing hangs, and is asked anew until it does', () => {
+test('a silent server counts as hanging and is retried', () => {
   vi.advanceTimersByTime(6100);
   expect(trouble).toBe('The server does not answer; trying again');
   expect(Source.all.map(({ readyState }) => readyState)).toEqual([Source.CLOSED, 1]);
@@ -65,7 +68,7 @@ test('one that says nothing hangs, and is asked anew until it does', () => {
   expect(trouble).toBe(undefined);
 });
 
-test('one that is gone is not said to hang while the browser tries again', () => {
+test('a lost connection does not count as hanging during retries', () => {
   const [source] = Source.all;
   for (let n = 0; n < 20; n += 1) {
     source?.onerror?.();
@@ -75,14 +78,14 @@ test('one that is gone is not said to hang while the browser tries again', () =>
   expect(Source.all).toHaveLength(1);
 });
 
-test('one that is ended is closed, and nothing is asked or said any more', () => {
+test('a stopped stream is closed and stays silent', () => {
   stop();
   expect(Source.all[0]?.readyState).toBe(Source.CLOSED);
   vi.advanceTimersByTime(60_000);
   expect([trouble, Source.all.length]).toEqual([undefined, 1]);
 });
 
-test('one that was refused is asked again, unless it is ended', () => {
+test('a refused stream is retried unless it is stopped', () => {
   vi.stubGlobal('fetch', async () => ({ status: 503 }));
   const refuse = () => {
     const source = Source.all.at(-1) as Source;

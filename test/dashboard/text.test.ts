@@ -36,9 +36,12 @@ test.each([
   expect(keyOf(shown)).toBe(key);
 });
 
-test.each(['\\', 'C:\\dir', '\\u{110000}', '\\u{}', '\\x'])('%j is what it is', (key) => {
-  expect(keyOf(key)).toBe(key);
-});
+test.each(['\\', 'C:\\dir', '\\u{110000}', '\\u{}', '\\x'])(
+  'keyOf does not change the invalid escape %j',
+  (key) => {
+    expect(keyOf(key)).toBe(key);
+  },
+);
 
 test('a long key is shown by its beginning and its end, with the whole beside them', () => {
   expect(keyText('', 0)).toEqual({ short: '(empty)', whole: '(empty)' });
@@ -49,14 +52,14 @@ test('a long key is shown by its beginning and its end, with the whole beside th
   expect(keyText(emoji, 199)).toEqual({ short: ends, whole: emoji });
 });
 
-test('a key that the server has cut is shown by its beginning and its hash', () => {
+test('a truncated key is shown by its beginning and its hash', () => {
   expect(keyText('k'.repeat(60), 5000, 'abc')).toEqual({
     short: `${'k'.repeat(48)}… #abc`,
     whole: `${'k'.repeat(60)}… (5,000 units) #abc`,
   });
 });
 
-test('a time of today is the time of day, another has its day', () => {
+test('clockTime adds the date to times of other days', () => {
   const now = new Date(2026, 10, 29, 12).getTime();
   expect(clockTime(new Date(2026, 10, 29, 6, 15, 7).getTime(), now)).toBe('06:15:07');
   expect(clockTime(new Date(2026, 10, 28, 23, 59, 59).getTime(), now)).toBe('28 Nov 23:59:59');
@@ -82,7 +85,7 @@ test.each([
   [() => timeLeft(59.2), '1 min 0 s'],
   [() => timeLeft(3600), '1 h 0 min'],
   [() => timeLeft(90_061), '1 d 1 h'],
-])('%s is %s', (act, shown) => {
+])('%s formats as %s', (act, shown) => {
   expect(act()).toBe(shown);
 });
 
@@ -92,7 +95,7 @@ describe('samples as columns', () => {
     ...limiters: ([number, number, number, number, number, number | null] | null)[]
   ) => ({ at, seconds: 1, loopDelay: 2, limiters });
 
-  test('of all limiters are added, as far as they are known', () => {
+  test('of all limiters are summed, ignoring unknown values', () => {
     const both = sample(0, [1, 2, 3, 4, 5, 6], [10, 20, 30, 40, 50, null]);
     expect(momentOf(both, 'all')).toEqual({
       allow: 11,
@@ -117,7 +120,7 @@ describe('samples as columns', () => {
     expect(moments.map(({ allow }) => allow)).toEqual([1, 1, 1, null, 1, 1]);
   });
 
-  test.each([0.05, 1, 60, 3600])('have none where they are %d s apart', (seconds) => {
+  test.each([0.05, 1, 60, 3600])('have no gap at an interval of %d s', (seconds) => {
     const one: [number, number, number, number, number, number] = [1, 0, 0, 0, 0, 0];
     // Timers are late, now and then by much.
     const spans = [seconds, seconds * 1.02, seconds * 7, seconds];

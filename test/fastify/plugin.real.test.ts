@@ -14,7 +14,7 @@ import { until } from '../support/sockets.js';
 
 const HOUR = 3600;
 
-test('under load exactly so many pass on each engine, and nothing else goes wrong', async () => {
+test('the plugin passes exactly the limit under load on each engine', async () => {
   const load = async (engine: EngineName) => {
     const fastify = Fastify();
     closeLater(() => fastify.close());
@@ -30,7 +30,7 @@ test('under load exactly so many pass on each engine, and nothing else goes wron
   await Promise.all(ENGINES.map(load));
 });
 
-test('HTTP/2: a session that is to be disconnected is answered, and ended by GOAWAY', async () => {
+test('the plugin answers a disconnected HTTP/2 session and ends it by GOAWAY', async () => {
   const fastify = Fastify({ http2: true, http2SessionTimeout: 0 });
   closeLater(() => fastify.close());
   const options = { limit: 1, windowSeconds: HOUR, disconnectThreshold: 1 };
@@ -51,7 +51,7 @@ test('HTTP/2: a session that is to be disconnected is answered, and ended by GOA
   await ended;
 });
 
-test('a client that goes away while it is asked for its key leaves nothing waiting', async () => {
+test('the plugin leaves nothing pending if a client disconnects during a key lookup', async () => {
   const lines: string[] = [];
   const logger = { stream: { write: (line: string) => void lines.push(line) }, level: 'error' };
   const fastify = Fastify({ logger });

@@ -39,8 +39,8 @@ const statuses = async (fastify: FastifyInstance, asked: (InjectOptions | string
   return found;
 };
 
-describe.each(ENGINES)('%s', (engine) => {
-  test('limits every route of this context and those below, which share what is left', async () => {
+describe.each(ENGINES)('the plugin with the %s engine', (engine) => {
+  test('limits every route of its context and child contexts by shared buckets', async () => {
     const clock = manualClock();
     const fastify = await app({ limit: 3, windowSeconds: 60, engine, clock });
     fastify.get('/a', async () => 'a');
@@ -68,7 +68,7 @@ describe.each(ENGINES)('%s', (engine) => {
   });
 });
 
-test('a route may be free, have a limit of its own, or draw on that of all at another price', async () => {
+test('a route can be unlimited, have its own limit, or its own cost', async () => {
   const fastify = await app({ limit: 10, windowSeconds: HOUR, name: 'all' });
   fastify.get('/all', async () => '');
   fastify.get('/free', { config: { rateLimit: false } }, async () => '');
@@ -83,7 +83,7 @@ test('a route may be free, have a limit of its own, or draw on that of all at an
   expect(await statuses(fastify, ['/own', '/dear', '/dear', '/all'])).toEqual([429, 200, 429, 200]);
 });
 
-test('one configuration on several routes is a limit of each; GET and its HEAD are one route', async () => {
+test('a config object on several routes limits each of them; GET and HEAD are one route', async () => {
   const fastify = await app({ global: false });
   const config = { rateLimit: { limit: 2, windowSeconds: HOUR } };
   fastify.get('/a', { config }, async () => 'text');
@@ -97,7 +97,7 @@ test('one configuration on several routes is a limit of each; GET and its HEAD a
   expect((await ask(fastify, '/unlimited')).headers['ratelimit']).toBeUndefined();
 });
 
-test("a limiter of the user's is shared by whom it is given to", async () => {
+test('routes with the same limiter share it', async () => {
   const fastify = await app({ limit: 100 });
   const limiter = few(2, { disconnectThreshold: 2 });
   fastify.get('/a', { config: { rateLimit: { limiter } } }, async () => '');
@@ -108,7 +108,7 @@ test("a limiter of the user's is shared by whom it is given to", async () => {
   expect(parseProblem(given.body)).toEqual({ problem: 'abnormal-usage-detected', violated: ['b'] });
 });
 
-test('hooks of a route: what is not found, and limits beside that of all', async () => {
+test('app.rateLimit returns hooks for routes and for the not-found handler', async () => {
   const fastify = await app({ limit: 5, windowSeconds: HOUR });
   const second = fastify.rateLimit({ limit: 1, windowSeconds: HOUR, name: 'second' });
   fastify.get('/', { onRequest: second }, async () => '');
@@ -150,7 +150,7 @@ describe.each<[string, Registering]>([
   }
   const routes = ['/before', '/below-before', '/after', '/below-after'];
 
-  test('limits every route of its context and those below, and what is not found', async () => {
+  test('limits every route of its context and child contexts, and unknown routes', async () => {
     const fastify = await appWith({ limit: 5, windowSeconds: HOUR, clock: manualClock() });
     const found: unknown[] = [];
     for (const url of [...routes, '/missing']) found.push((await ask(fastify, url)).remaining);
@@ -169,7 +169,7 @@ describe.each<[string, Registering]>([
     expect((await ask(fastify, '/missing')).info.policies).toEqual([]);
   });
 
-  test('leaves out each of these routes that is not to be limited', async () => {
+  test('does not limit routes with rateLimit: false', async () => {
     const fastify = Fastify();
     closeLater(() => fastify.close());
     const config = { rateLimit: false };
@@ -190,7 +190,7 @@ function asParent(options: FastifyRateLimitOptions) {
   return Object.assign(plugin, { [Symbol.for('skip-override')]: true });
 }
 
-test('wrong options of a route that was added before the plugin make its requests fail', async () => {
+test('invalid options of a route added before the plugin fail its requests', async () => {
   const fastify = Fastify();
   closeLater(() => fastify.close());
   fastify.register(rateLimit, { limit: 5 });
@@ -201,7 +201,7 @@ test('wrong options of a route that was added before the plugin make its request
   }
 });
 
-test('a request that a route hands to the handler of what is not found is counted once', async () => {
+test('a request that a route passes to the not-found handler is counted once', async () => {
   const fastify = await app({ limit: 2, windowSeconds: HOUR, hook: 'preHandler' });
   fastify.setNotFoundHandler({ preHandler: fastify.rateLimit() }, (_, reply) => {
     reply.code(404).send('nothing');
@@ -210,7 +210,7 @@ test('a request that a route hands to the handler of what is not found is counte
   expect(await statuses(fastify, ['/', '/', '/'])).toEqual([404, 404, 429]);
 });
 
-test('options without a limit are defaults of the routes that have one', async () => {
+test('plugin options without a limit are defaults for routes with a limit', async () => {
   const clock = manualClock();
   const fastify = await app({ global: false, windowSeconds: 6, engine: 'js', clock, maxPeers: 10 });
   fastify.get('/', { config: { rateLimit: { limit: 6 } } }, async () => '');
@@ -220,7 +220,7 @@ test('options without a limit are defaults of the routes that have one', async (
   expect((await ask(fastify, '/unlimited')).info.policies).toEqual([]);
 });
 
-test('keys may be asked late: in a later hook, when the body is there, by a promise', async () => {
+test('a key can depend on the body, in a later hook, by a promise', async () => {
   const fastify = await app({
     limit: 1,
     windowSeconds: HOUR,
@@ -235,7 +235,7 @@ test('keys may be asked late: in a later hook, when the body is there, by a prom
   expect(headers).toMatchObject({ 'x-ratelimit-limit': '1', 'x-ratelimit-remaining': '0' });
 });
 
-test("the answer is the user's: text, JSON, a function, a handler, an error for the error handler", async () => {
+test("the plugin sends the user's text, JSON or error, or calls the handler", async () => {
   const fastify = await app({ limit: 1, windowSeconds: HOUR });
   const add = (url: string, own: object) =>
     fastify.get(url, { config: { rateLimit: { limit: 1, ...own } } }, async () => '');
@@ -267,7 +267,7 @@ test("the answer is the user's: text, JSON, a function, a handler, an error for 
   expect((await ask(fastify, '/rejects')).body).toContain('rejected');
 });
 
-test('a refusal may be sent by an asynchronous onSend, and goes on as any other', async () => {
+test('a refusal passes through an asynchronous onSend hook', async () => {
   const fastify = Fastify();
   closeLater(() => fastify.close());
   fastify.addHook('onSend', async (_, __, payload) => {
@@ -292,7 +292,7 @@ test('a refusal may be sent by an asynchronous onSend, and goes on as any other'
   }
 });
 
-test('what a handler answers is sent, as what the handler of a route answers is', async () => {
+test('the plugin sends the result of a handler, like that of a route handler', async () => {
   const fastify = await app({ limit: 1, windowSeconds: HOUR });
   const add = (url: string, handler: Handler) =>
     fastify.get(url, { config: { rateLimit: { limit: 1, handler } } }, async () => 'ok');
@@ -311,7 +311,7 @@ test('what a handler answers is sent, as what the handler of a route answers is'
   expect(await ask(fastify, '/null')).toMatchObject({ status: 429, body: 'null' });
 });
 
-test('a refusal may be an error for the error handler, and a ban have a status of its own', async () => {
+test('a refusal can be an error, and a ban can have its own status code', async () => {
   const fastify = await app({
     limit: 1,
     windowSeconds: HOUR,
@@ -334,7 +334,7 @@ test('a refusal may be an error for the error handler, and a ban have a status o
   expect(banned).toMatchObject({ status: 403, body, headers: { connection: 'close' } });
 });
 
-test('errors of what is asked are errors of the request', async () => {
+test("errors of the options' functions fail the request", async () => {
   const fastify = await app({ limit: 1, windowSeconds: HOUR });
   const add = (url: string, key: () => unknown) =>
     fastify.get(url, { config: { rateLimit: { key: key as never } } }, async () => '');
@@ -349,7 +349,7 @@ test('errors of what is asked are errors of the request', async () => {
   expect((await ask(fastify, '/number')).body).toContain('ERR_LIMITER_KEY');
 });
 
-test('what is skipped is told nothing, and verdicts are', async () => {
+test('a skipped request has no fields and no verdict', async () => {
   const told: unknown[] = [];
   const fastify = await app({
     limit: 1,
@@ -368,7 +368,7 @@ test('what is skipped is told nothing, and verdicts are', async () => {
   ]);
 });
 
-test('a spoofed X-Forwarded-For changes nothing, whatever Fastify itself believes', async () => {
+test("the plugin ignores a spoofed X-Forwarded-For, even with Fastify's trustProxy", async () => {
   const fastify = Fastify({ trustProxy: true });
   closeLater(() => fastify.close());
   await fastify.register(rateLimit, { limit: 1, windowSeconds: HOUR });
@@ -377,7 +377,7 @@ test('a spoofed X-Forwarded-For changes nothing, whatever Fastify itself believe
   expect(await statuses(fastify, [from('192.0.2.1'), from('192.0.2.2')])).toEqual([200, 429]);
 });
 
-test('two registrations are two limits', async () => {
+test('two registrations have separate limits', async () => {
   const fastify = await app({ limit: 2, windowSeconds: HOUR, name: 'a' });
   await fastify.register(rateLimit, { limit: 1, windowSeconds: HOUR, name: 'b' });
   fastify.get('/', async () => '');
@@ -389,7 +389,7 @@ test('two registrations are two limits', async () => {
   expect(parseProblem((await ask(fastify, '/')).body).violated).toEqual(['b']);
 });
 
-test("a route's options are for the nearest registration; the others limit by their own", async () => {
+test('the options of a route apply to the nearest registration only', async () => {
   const fastify = await app({ limit: 9, windowSeconds: HOUR, name: 'outer' });
   await fastify.register(async (child) => {
     await child.register(rateLimit, { limit: 5, windowSeconds: HOUR, name: 'inner' });
@@ -418,7 +418,7 @@ test("a route's options are for the nearest registration; the others limit by th
   expect(await told('/above')).toEqual([['above', 1]]);
 });
 
-test('buckets of a route are of its method and constraints too, and those of a slash at the end the same', async () => {
+test('buckets depend on method and constraints, but not on a trailing slash', async () => {
   const fastify = await app({ global: false });
   const config = { rateLimit: { limit: 1, windowSeconds: HOUR } };
   fastify.get('/x', { config }, async () => '');
@@ -440,7 +440,7 @@ test('buckets of a route are of its method and constraints too, and those of a s
   expect(await statuses(fastify, login)).toEqual([200, 429, 429]);
 });
 
-test("what a route leaves undefined is the plugin's", async () => {
+test('undefined options of a route default to those of the plugin', async () => {
   const fastify = await app({
     limit: 5,
     windowSeconds: HOUR,
@@ -458,7 +458,7 @@ test("what a route leaves undefined is the plugin's", async () => {
   expect(await ask(fastify, '/null')).toMatchObject({ status: 200, remaining: 0 });
 });
 
-test("behind Fastify's own trustProxy its address makes the key", async () => {
+test("the key can be request.ip with Fastify's trustProxy", async () => {
   const fastify = Fastify({ trustProxy: 'loopback' });
   closeLater(() => fastify.close());
   await fastify.register(rateLimit, { limit: 1, key: ({ ip }) => addressKey(ip) });
@@ -478,7 +478,7 @@ test.each<[string, object]>([
   ['a hook that is none', { limit: 1, hook: 'onSend' }],
   ['a limiter that answers by promises', { limiter: new SharedRateLimiter({ mode: 'local' }) }],
   ["an option of @fastify/rate-limit's", { max: 5, timeWindow: 1000 }],
-])('refused when it is registered: %s', async (_, options) => {
+])('registration rejects: %s', async (_, options) => {
   const fastify = Fastify();
   closeLater(() => fastify.close());
   const registered = async () => fastify.register(rateLimit, options as never);
@@ -491,7 +491,7 @@ test.each<[string, unknown]>([
   ['an unknown option', { max: 5 }],
   ['an unknown option, undefined', { max: undefined }],
   ['a limit that is none', { limit: 0 }],
-])('refused when the route is added: %s', async (_, config) => {
+])('adding a route rejects: %s', async (_, config) => {
   const fastify = await app({ limit: 5 });
   let error: unknown;
   try {

@@ -14,11 +14,11 @@ import { describe, expect, test, vi } from 'vitest';
 import { ENGINES, manualClock } from '../support/limiters.js';
 import { ask, type Middleware } from './support.js';
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('the rate limit fields with the %s engine', (engine) => {
   const clock = manualClock();
   const own = { engine, clock };
 
-  test("a RateLimiter of the user's: its figures; where it gives a peer up, its connection is closed", async () => {
+  test('describe a RateLimiter of the user, and close the connection on disconnect', async () => {
     const limiter = new RateLimiter({
       ...own,
       rateLimit: 10,
@@ -40,14 +40,14 @@ describe.each(ENGINES)('%s', (engine) => {
     expect((await ask(limit)).passed).toBe(true);
   });
 
-  test('where tokens are not what a refusal is for, none are told', async () => {
+  test('state no tokens if the refusal has another reason', async () => {
     const limiter = new RateLimiter({ ...own, rateLimit: 1, burstLimit: 5 });
     limiter.check = () => ['delay', 0];
     const { fields } = await ask(rateLimit({ limiter }));
     expect(fields).toMatchObject({ ratelimit: '"5-in-5s";r=0;t=0', 'retry-after': '1' });
   });
 
-  test('a DirectConnectionRateLimiter: messages; during a ban nothing is left', async () => {
+  test('describe the messages of a DirectConnectionRateLimiter, and 0 during a ban', async () => {
     const limiter = new DirectConnectionRateLimiter({
       ...own,
       messageRatePerSec: 0.5,
@@ -83,7 +83,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect((await ask(once)).fields['retry-after']).toBeUndefined();
   });
 
-  test('an OrderbookRateLimiter: one request an interval, which grows, then a ban', async () => {
+  test('describe an OrderbookRateLimiter: one request per growing interval, then a ban', async () => {
     const limiter = new OrderbookRateLimiter({
       ...own,
       interval: 10,
@@ -105,7 +105,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect((await ask(limit)).passed).toBe(true);
   });
 
-  test('several limits on one request are told together, each of its own', async () => {
+  test('state all limits of one request', async () => {
     const second = rateLimit({ limit: 2, windowSeconds: 1, name: 'burst', ...own });
     const minute = rateLimit({ limit: 60, windowSeconds: 60, name: 'minute', ...own });
     const both: Middleware = (request, response, next) =>
@@ -133,7 +133,7 @@ describe.each(ENGINES)('%s', (engine) => {
         'ratelimit-reset': '1',
       },
     ],
-  ])('of several limits, draft %s tells the lowest', async (headers, expected) => {
+  ])('of draft %s state the lowest of several limits', async (headers, expected) => {
     const second = rateLimit({ limit: 2, windowSeconds: 1, headers, ...own });
     const minute = rateLimit({ limit: 60, windowSeconds: 60, headers, ...own });
     for (const [first, then] of [
@@ -151,7 +151,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('says nothing where it is told to say nothing, but when to come again', async () => {
+  test('are omitted with headers: false, except for Retry-After', async () => {
     const limit = rateLimit({ limit: 1, headers: false, ...own });
     expect((await ask(limit)).fields).toEqual({});
     expect(Object.keys((await ask(limit)).fields).sort()).toEqual([
@@ -161,7 +161,7 @@ describe.each(ENGINES)('%s', (engine) => {
     ]);
   });
 
-  test('every draft says what formatRateLimitHeaders would of a bucket beside it', async () => {
+  test('equal those of formatRateLimitHeaders in every draft', async () => {
     vi.useFakeTimers({ toFake: ['Date'], now: 1_795_000_000_123 });
     const step = fc.record({
       wait: fc.constantFrom(0, 0.1, 1, 7.3),
@@ -216,7 +216,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('what is told to remain is admitted, to the last request, and no more', async () => {
+  test('state exactly the number of requests that are then allowed', async () => {
     const step = fc.record({ wait: fc.double({ min: 0, max: 5, noNaN: true }), count: fc.nat(4) });
     const property = fc.asyncProperty(
       fc.integer({ min: 1, max: 30 }),

@@ -45,15 +45,15 @@ test.each<[string, unknown]>([
   ['a listener that is none', { limit: 1, onVerdict: 'log' }],
   ['warnings that are neither on nor off', { limit: 1, warnings: ['WARN_LIMITER_PROXY'] }],
   ["an option of express-rate-limit's", { limit: 1, windowMs: 1000 }],
-])('%s', (_, options) => {
+])('rateLimit rejects an invalid option: %s', (_, options) => {
   expect(codeOf(() => rateLimit(options as never))).toBe('ERR_LIMITER_OPTION');
 });
 
-test('an engine that is none is refused as a limiter refuses it', () => {
+test('rateLimit rejects an unknown engine as a limiter does', () => {
   expect(codeOf(() => rateLimit({ limit: 1, engine: 'fast' as never }))).toBe('ERR_LIMITER_OPTION');
 });
 
-test('what is not given may be undefined', () => {
+test('rateLimit accepts undefined for every optional option', () => {
   const names = [
     'windowSeconds',
     'limiter',

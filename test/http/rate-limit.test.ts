@@ -10,11 +10,11 @@ import { ask, type Middleware, outcomeOf, requestFrom } from './support.js';
 
 const TEXT = { accept: 'text/html,application/xhtml+xml;q=0.9,*/*;q=0.8' };
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('rateLimit with the %s engine', (engine) => {
   const clock = manualClock();
   const own = { engine, clock };
 
-  test('passes a burst, then what comes back, and tells each client its own', async () => {
+  test('passes a burst, then refilled tokens, and sends each client its own state', async () => {
     const limit = rateLimit({ limit: 3, windowSeconds: 60, ...own });
     for (const remaining of [2, 1, 0]) {
       const { passed, fields } = await ask(limit);
@@ -35,7 +35,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect((await ask(limit)).passed).toBe(false);
   });
 
-  test('a wait is told in whole seconds, rounded up, and is long enough', async () => {
+  test('sends a sufficient Retry-After in whole seconds, rounded up', async () => {
     const limit = rateLimit({ limit: 7, windowSeconds: 60, ...own });
     for (let n = 0; n < 7; n += 1) await ask(limit);
     clock.now += 0.4;
@@ -45,7 +45,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect((await ask(limit)).passed).toBe(true);
   });
 
-  test('a refusal is problem details for programs, a sentence for people', async () => {
+  test('sends problem details to programs and a sentence to browsers', async () => {
     const limit = rateLimit({ limit: 1, windowSeconds: 5, name: 'api "v1"', ...own });
     await ask(limit);
     const { body, fields } = await ask(limit);
@@ -62,7 +62,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(text.fields['content-length']).toBe(text.body.length);
   });
 
-  test("the answer is the user's: text, JSON, a function, another status, a handler", async () => {
+  test("sends the user's text, JSON, status code, or calls the handler", async () => {
     const options = { limit: 1, ...own };
     const second = async (more: object) => {
       const limit = rateLimit({ ...options, ...more });
@@ -104,7 +104,7 @@ describe.each(ENGINES)('%s', (engine) => {
     ]);
   });
 
-  test('what a request costs is taken at once or not at all; above the burst it never is', async () => {
+  test('charges the whole cost or nothing, and never a cost above the burst', async () => {
     const cost = (request: { headers: object }) => Number(Object.values(request.headers)[0]);
     const limit = rateLimit({ limit: 10, windowSeconds: 10, cost, ...own });
     const of = (n: string) => ask(limit, { headers: { n } });
@@ -126,7 +126,7 @@ describe.each(ENGINES)('%s', (engine) => {
     );
   });
 
-  test('a wait is told that is long enough for every limit that was asked', async () => {
+  test('sends a wait that is long enough for every limit of the request', async () => {
     const refusals: unknown[] = [];
     const hour = rateLimit({ limit: 2, windowSeconds: 3600, name: 'hour', headers: false, ...own });
     const second = rateLimit({
@@ -159,7 +159,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(JSON.parse(body).detail).toContain('1800 seconds');
   });
 
-  test('what an earlier limit has enough of makes no wait longer', async () => {
+  test('ignores an earlier limit with enough tokens in the wait', async () => {
     const many = rateLimit({ limit: 10, windowSeconds: 3600, ...own });
     const one = rateLimit({ limit: 1, windowSeconds: 5, ...own });
     const both: Middleware = (request, response, next) =>
@@ -168,7 +168,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect((await ask(both)).fields['retry-after']).toBe('5');
   });
 
-  test('an OrderbookRateLimiter tells the interval that is in force, also when it allows', async () => {
+  test('sends the current interval of an OrderbookRateLimiter, even if it allows', async () => {
     const limiter = new OrderbookRateLimiter({
       interval: 10,
       violationWarningThreshold: 3,
@@ -185,7 +185,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect((await ask(limit)).fields['retry-after']).toBe('60');
   });
 
-  test('skips what it is told to, at once or later, without a field', async () => {
+  test('skips requests by a value or a promise, without fields', async () => {
     const skips = [
       ({ method }: { method?: string | undefined }) => method === 'OPTIONS',
       async ({ method }: { method?: string | undefined }) => method === 'OPTIONS',
@@ -198,7 +198,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('everything may be asked by promises, and the limit of each request', async () => {
+  test('accepts promises from all functions, including limit', async () => {
     const later = <T>(value: T) => Promise.resolve(value);
     const limit = rateLimit({
       limit: ({ headers }) => later(headers['plan'] === 'paid' ? 5 : 2),
@@ -218,7 +218,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(fields['ratelimit-policy']).toBe('"5-in-60s";q=5;w=60');
   });
 
-  test('different limits are bounded, and what is none is an error of the request', async () => {
+  test('bounds the number of limits, and fails a request with an invalid limit', async () => {
     let limits = 0;
     const limit = rateLimit({ limit: () => (limits += 1), ...own });
     for (let n = 0; n < 100; n += 1) expect((await ask(limit)).passed).toBe(true);
@@ -232,7 +232,7 @@ describe.each(ENGINES)('%s', (engine) => {
     limit.close();
   });
 
-  test('errors of what is asked go to next, and nobody is charged', async () => {
+  test("passes errors of the options' functions to next without a charge", async () => {
     const failure = new Error('no database');
     const thrown = [
       () => {
@@ -256,7 +256,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('nothing thrown is taken for no error, or for a way out of the router', async () => {
+  test('passes any thrown value to next as an error', async () => {
     for (const thrown of [undefined, null, 'route', 'router', 0]) {
       const atOnce = () => {
         throw thrown;
@@ -273,7 +273,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('the status may be that of what was refused, and what is none is an error', async () => {
+  test('accepts a function as statusCode, and fails on an invalid result', async () => {
     const limit = rateLimit({
       limit: 1,
       disconnectThreshold: 2,
@@ -292,7 +292,7 @@ describe.each(ENGINES)('%s', (engine) => {
     }
   });
 
-  test('a refusal may be an error for who answers errors', async () => {
+  test('passes refusalError to the error handler', async () => {
     const limit = rateLimit({
       limit: 1,
       windowSeconds: 60,
@@ -313,7 +313,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(fields).toMatchObject({ 'retry-after': '60', ratelimit: '"1-in-60s";r=0;t=60' });
   });
 
-  test("a request without an address is nobody else's: an error, or nothing where nobody waits", async () => {
+  test('fails a request without an address, unless its client has disconnected', async () => {
     const limit = rateLimit({ limit: 1, ...own });
     for (const address of [undefined, '', 'localhost', '1']) {
       const request = requestFrom();
@@ -337,7 +337,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(next).not.toHaveBeenCalled();
   });
 
-  test('addresses count by their networks, and a header by the word of proxies that are named', async () => {
+  test('uses networks as keys, and X-Forwarded-For of trusted proxies only', async () => {
     const addressesOf = async (options: object, asking: object[]) => {
       const keys: string[] = [];
       const onVerdict = ({ key }: RequestVerdict<unknown>) => keys.push(key);
@@ -366,7 +366,7 @@ describe.each(ENGINES)('%s', (engine) => {
     ).toEqual(['198.51.100.9', '198.51.100.1', '192.0.2.1']);
   });
 
-  test("tells each verdict before it is acted upon; what the listener throws is not the request's", async () => {
+  test('calls onVerdict before it acts, and isolates its exceptions', async () => {
     const told: unknown[] = [];
     const limit = rateLimit({
       limit: 1,

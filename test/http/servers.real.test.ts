@@ -47,8 +47,8 @@ const statuses = async (urls: readonly string[], init?: RequestInit) => {
 
 const times = (count: number, url: string) => Array.from({ length: count }, () => url);
 
-describe.each(ENGINES)('%s', (engine) => {
-  test('node:http: fields by the letter of draft 11, and problem details', async () => {
+describe.each(ENGINES)('rateLimit in node:http with the %s engine', (engine) => {
+  test('sends the fields of draft 11 and problem details', async () => {
     const clock = manualClock();
     const limit = rateLimit({ limit: 2, windowSeconds: HOUR, engine, clock });
     const { origin } = await serve(answering(limit));
@@ -78,7 +78,7 @@ describe.each(ENGINES)('%s', (engine) => {
   });
 });
 
-test('under load exactly so many pass on each engine, and nothing else goes wrong', async () => {
+test('rateLimit passes exactly the limit under load on each engine', async () => {
   const clock = manualClock();
   const load = async (engine: EngineName) => {
     const limit = rateLimit({ limit: 100, windowSeconds: HOUR, engine, clock });
@@ -91,7 +91,7 @@ test('under load exactly so many pass on each engine, and nothing else goes wron
   await Promise.all(ENGINES.map(load));
 });
 
-test('a client that obeys is never refused', async () => {
+test('rateLimit never refuses a client that obeys its fields', async () => {
   let refused = 0;
   const limit = rateLimit({
     limit: 25,
@@ -113,7 +113,7 @@ test('a client that obeys is never refused', async () => {
   expect(refused).toBe(0);
 });
 
-test('Express: for all, for a route, and both told together', async () => {
+test('rateLimit in Express limits all routes, one route, and sends both limits', async () => {
   const app = express();
   app.use(rateLimit({ limit: 5, windowSeconds: HOUR, name: 'all' }));
   app.get('/', (_, response) => void response.send('ok'));
@@ -131,7 +131,7 @@ test('Express: for all, for a route, and both told together', async () => {
   expect(await statuses(times(4, origin))).toEqual([200, 200, 200, 429]);
 });
 
-test('Express: keys of its own kind, errors to its error handler, and its proxies only where asked', async () => {
+test('rateLimit in Express supports custom keys, error handlers and trusted proxies', async () => {
   const app = express();
   app.set('trust proxy', true);
   const byUser = rateLimit<Request, Response>({
@@ -170,7 +170,7 @@ test('Express: keys of its own kind, errors to its error handler, and its proxie
   }
 });
 
-test("Express: the key of its own address, by its own 'trust proxy'", async () => {
+test("rateLimit in Express can use request.ip with 'trust proxy'", async () => {
   const app = express();
   app.set('trust proxy', 'loopback');
   const limit = rateLimit<Request, Response>({
@@ -197,7 +197,7 @@ test("Express: the key of its own address, by its own 'trust proxy'", async () =
   expect(await of('unknown')).toEqual([400, 'ERR_LIMITER_KEY']);
 });
 
-test('a spoofed X-Forwarded-For makes nobody another, and limits nobody else', async () => {
+test('rateLimit ignores a spoofed X-Forwarded-For', async () => {
   const limit = rateLimit({ limit: 2, windowSeconds: HOUR });
   const { origin } = await serve(answering(limit));
   const found: number[] = [];
@@ -216,7 +216,7 @@ test('a spoofed X-Forwarded-For makes nobody another, and limits nobody else', a
   expect(await of('\u00ff, <script>', '192.0.2.3')).toEqual([200]);
 });
 
-test('a Unix socket has no address: an error, until a key or a proxy is named', async () => {
+test('rateLimit fails on a Unix socket without a key or a trusted proxy', async () => {
   const of = async (middleware: Middleware) => {
     const path = join(tmpdir(), `relay-limiter-${randomUUID()}.sock`);
     const server = createServer(answering(middleware));
@@ -240,7 +240,7 @@ test('a Unix socket has no address: an error, until a key or a proxy is named', 
   expect((await trusted({ 'x-forwarded-for': '192.0.2.1' }))[0]).toBe(429);
 });
 
-test('a client that goes away while a key is looked up takes nothing with it', async () => {
+test('rateLimit survives a client that disconnects during a key lookup', async () => {
   const limiter = few(3);
   const waiting: (() => void)[] = [];
   let asked = 0;
@@ -274,7 +274,7 @@ test('a client that goes away while a key is looked up takes nothing with it', a
   expect((await last).status).toBe(429);
 });
 
-test('a response that has begun is left to whoever began it, and goes no further', async () => {
+test('rateLimit does not touch a response that has started', async () => {
   let reached = 0;
   const begin: Middleware = (_, response, next) => {
     response.writeHead(200, { 'Content-Type': 'text/plain' });
@@ -295,7 +295,7 @@ test('a response that has begun is left to whoever began it, and goes no further
   expect(reached).toBe(1);
 });
 
-test('OPTIONS counts like any request unless it is skipped; an upgrade never comes here', async () => {
+test('rateLimit counts OPTIONS unless skipped, and sees no upgrades', async () => {
   const limit = rateLimit({
     limit: 1,
     windowSeconds: HOUR,
@@ -330,7 +330,7 @@ async function upgrading(listener: (request: IncomingMessage, response: ServerRe
   return { origin: `http://127.0.0.1:${port}`, port };
 }
 
-test('HTTP/2: the same, without the fields that it does not have; a session is ended by GOAWAY', async () => {
+test('rateLimit over HTTP/2 omits connection fields and ends sessions by GOAWAY', async () => {
   const limiter = few(1, { disconnectThreshold: 1 });
   const limit = rateLimit({ limiter });
   const slow: (() => void)[] = [];
@@ -380,7 +380,7 @@ test('HTTP/2: the same, without the fields that it does not have; a session is e
   expect(warnings).toEqual([]);
 });
 
-test('a client that is given up loses its connection', async () => {
+test('rateLimit closes the connection of a disconnected client', async () => {
   const limiter = few(1, { disconnectThreshold: 2 });
   const { port } = await serve(answering(rateLimit({ limiter })));
   const socket = connectTcp(port, '127.0.0.1');

@@ -15,7 +15,7 @@ test('keepSnapshot does not keep its process alive', () => {
   expect(run(script)).toMatchObject({ status: 0, stdout: '', stderr: '' });
 });
 
-test('keepSnapshot warns of a save that failed where there is no onError', () => {
+test('keepSnapshot warns of a failed save without onError', () => {
   const script = `
     import { once } from 'node:events';
     import { keepSnapshot } from 'relay-limiter/persist';

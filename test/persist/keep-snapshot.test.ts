@@ -39,7 +39,7 @@ describe('keepSnapshot', () => {
 
   const timerIsSet = () => vi.getTimerCount() === 1;
 
-  test('saves again and again, and once more at the end', async () => {
+  test('saves periodically and a last time on stop', async () => {
     const counter = new Counter();
     const keeper = keepSnapshot(counter, folder.file(), { everySeconds: 5 });
     vi.advanceTimersByTime(4_999);
@@ -61,7 +61,7 @@ describe('keepSnapshot', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('saves a last time when it is stopped in the middle of a save', async () => {
+  test('saves a last time if it is stopped during a save', async () => {
     const counter = new Counter();
     const keeper = keepSnapshot(counter, folder.file());
     vi.advanceTimersByTime(60_000);
@@ -71,7 +71,7 @@ describe('keepSnapshot', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  test('tells onError of a save that fails, and saves again', async () => {
+  test('calls onError for a failed save and saves again', async () => {
     const file = folder.file('later/bans.json');
     const codes: unknown[] = [];
     const onError = (error: unknown) => codes.push((error as { code: unknown }).code);
@@ -87,12 +87,12 @@ describe('keepSnapshot', () => {
     await keeper.stop();
   });
 
-  test('rejects where the last save fails', async () => {
+  test('rejects stop if the last save fails', async () => {
     const keeper = keepSnapshot(new Counter(), folder.file('missing/bans.json'));
     expect(await codeOfRejection(keeper.stop())).toBe('ENOENT');
   });
 
-  test('refuses wrong options', () => {
+  test('rejects invalid options', () => {
     const wrong = [null, { everySeconds: 0 }, { everySeconds: '1' }, { onError: 5 }, { every: 1 }];
     for (const options of wrong) {
       const keep = () => keepSnapshot(new Counter(), folder.file(), options as KeepOptions);

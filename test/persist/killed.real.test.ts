@@ -99,7 +99,7 @@ describe.each([
     return { content, leftovers: leftovers.length };
   }
 
-  test('leaves a whole file, whenever it is killed, and the next save tidies up', async () => {
+  test('leaves a complete file at any step, and the next save cleans up', async () => {
     await saveSnapshot(new Notebook(OLD), folder.file('old'));
     writeFileSync(folder.file('new.json'), JSON.stringify(NEW));
     const whole = save('whole');

@@ -52,7 +52,7 @@ describe.each(PAIRS)('saved by %s, loaded by %s', (from, to) => {
     expect(next.getStatistics().bannedPeers).toEqual(keys);
   });
 
-  test('a ban ends when it would have, the time between counted', async () => {
+  test('bans end on time, including the time between save and load', async () => {
     const { limiter, clock } = withBans(ODD_KEYS.slice(0, 20));
     clock.now += 100;
     const { next, clock: nextClock } = await restarted(limiter, 200);
@@ -62,7 +62,7 @@ describe.each(PAIRS)('saved by %s, loaded by %s', (from, to) => {
     for (const key of ODD_KEYS.slice(0, 20)) expect(next.check(key)).toBe(true);
   });
 
-  test('a wall clock that went back lengthens no ban', async () => {
+  test('bans are not extended by a wall clock that went back', async () => {
     const { limiter, clock } = withBans(['nick']);
     clock.now += 100;
     const { next, clock: nextClock } = await restarted(limiter, -1e6);
@@ -72,14 +72,14 @@ describe.each(PAIRS)('saved by %s, loaded by %s', (from, to) => {
     expect(next.isBanned('nick')).toBe(false);
   });
 
-  test('who was banned, and no longer is, begins anew', async () => {
+  test('peers with an expired ban start without violations', async () => {
     const { next, count } = await restarted(withBans(['nick']).limiter, 600);
     expect(count).toBe(0);
     expect(next.getViolationCount('nick')).toBe(0);
     expect(next.check('nick')).toBe(true);
   });
 
-  test('of all three limiters', async () => {
+  test('limiters of all three classes are restored', async () => {
     const clock = manualClock();
     const options = { clock, maxPeers: 10 };
     const makers = {

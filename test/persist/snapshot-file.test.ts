@@ -42,8 +42,8 @@ async function laterBy(seconds: number, peers: unknown[]): Promise<unknown> {
   return peersOf(loaded);
 }
 
-describe('a file', () => {
-  test('gives back what was saved, every key of it, and how many came back', async () => {
+describe('a snapshot file', () => {
+  test('restores all keys and returns their number', async () => {
     const peers = ODD_KEYS.map((key) => ({ ...peer, key, banSecondsLeft: null }));
     await saveSnapshot(new Notebook({ ...snapshot, peers }), folder.file());
     const loaded = new Notebook({}, 7);
@@ -53,7 +53,7 @@ describe('a file', () => {
     expect(folder.entries()).toEqual(['bans.json']);
   });
 
-  test('is JSON, with a line for each slice and its time, and a checksum behind them', async () => {
+  test('is JSON with one line per slice, and a checksum', async () => {
     vi.useFakeTimers({ toFake: ['Date'], now: NOW });
     await saveSnapshot(new Notebook(snapshot), folder.file());
     const text = readFileSync(folder.file(), 'utf8');
@@ -63,7 +63,7 @@ describe('a file', () => {
     expect(text.split('\n')).toHaveLength(8);
   });
 
-  test('of a limiter with slices is written and read a slice at a time', async () => {
+  test('is written and read one slice at a time', async () => {
     let turn = 0;
     const turns: number[] = [];
     const slices = Array.from({ length: 20 }, (_, n) => ({
@@ -106,7 +106,7 @@ describe('a file', () => {
     expect(code).toBe('ERR_LIMITER_SNAPSHOT');
   });
 
-  test('gives others a turn at each slice that is empty', async () => {
+  test('lets the event loop run at each empty slice', async () => {
     let turn = 0;
     const turns: number[] = [];
     const limiter = {
@@ -130,7 +130,7 @@ describe('a file', () => {
     expect(JSON.parse(readFileSync(folder.file(), 'utf8')).slices).toHaveLength(1);
   });
 
-  test('of more than a string can hold is read', async () => {
+  test('can be longer than a string', async () => {
     // Each slice is one string; the document never is.
     const original = Buffer.prototype.toString;
     const most = 2 ** 20;
@@ -162,7 +162,7 @@ describe('a file', () => {
     expect(restored.map((slice) => (slice as typeof snapshot).peers[0]?.key)).toEqual(keys);
   });
 
-  test('has the slices of very long keys in smaller ones, and leaves empty ones out', async () => {
+  test('splits slices with very long keys and omits empty slices', async () => {
     const keys = ['a', 'b'.repeat(50_000), 'c'.repeat(20_000), 'd'.repeat(100_000), 'e'];
     const limiter = {
       snapshot: () => snapshot,
@@ -181,7 +181,7 @@ describe('a file', () => {
     expect(saved).toEqual([[], ['a', 'b'], ['c'], ['d'], ['e']]);
   });
 
-  test('of the first format is read', async () => {
+  test('of format 1 is read', async () => {
     vi.useFakeTimers({ toFake: ['Date'], now: NOW + 10_000 });
     const json = JSON.stringify(snapshot);
     const sum = createHash('sha256').update(`${NOW}\n`).update(json).digest('hex');
@@ -197,7 +197,7 @@ describe('a file', () => {
     }
   });
 
-  test('that is not there restores nothing', async () => {
+  test('that does not exist restores nothing', async () => {
     const notebook = new Notebook();
     expect(await loadSnapshot(notebook, folder.file('none/bans.json'))).toBe(0);
     expect(notebook.restored).toBeUndefined();
@@ -222,7 +222,7 @@ describe('a file', () => {
   });
 });
 
-describe('time that passed meanwhile', () => {
+describe('the time between save and load', () => {
   test('refills buckets, by key and under digests', async () => {
     vi.useFakeTimers({ toFake: ['Date'], now: NOW });
     const clock = () => 1000;
@@ -247,7 +247,7 @@ describe('time that passed meanwhile', () => {
     ]);
   });
 
-  test('ends bans: who was banned is forgiven, who was not is remembered', async () => {
+  test('ends bans and keeps peers without a ban', async () => {
     const worse = { ...peer, key: 'bob', banSecondsLeft: 100.5 };
     const free = { ...peer, key: 'eve', banSecondsLeft: null };
     expect(await laterBy(100, [peer, worse, free])).toMatchObject([
@@ -256,11 +256,11 @@ describe('time that passed meanwhile', () => {
     ]);
   });
 
-  test('is none when the wall clock went back', async () => {
+  test('is 0 if the wall clock went back', async () => {
     expect(await laterBy(-1e6, [peer])).toEqual([peer]);
   });
 
-  test('leaves to restore what is no peer', async () => {
+  test('does not change invalid peers, which restore rejects', async () => {
     const nonsense = [null, 5, 'ann', { banSecondsLeft: '1', idleSeconds: [] }];
     expect(await laterBy(10, nonsense)).toEqual(nonsense);
   });
@@ -274,7 +274,7 @@ describe('damage', () => {
     return notebook.restored === undefined && code === 'ERR_LIMITER_SNAPSHOT';
   };
 
-  test('of any bit is noticed', async () => {
+  test('of any bit is detected', async () => {
     await saveSnapshot(new Notebook(snapshot), folder.file());
     const bytes = readFileSync(folder.file());
     for (let n = 0; n < bytes.length * 8; n += 1) {
@@ -286,7 +286,7 @@ describe('damage', () => {
     expect(await loadSnapshot(new Notebook(), folder.file())).toBe(1);
   });
 
-  test('is a file cut off anywhere, or longer than it was', async () => {
+  test('includes truncation and appended bytes', async () => {
     await saveSnapshot(new Notebook(snapshot), folder.file());
     const bytes = readFileSync(folder.file());
     for (let length = 1; length < bytes.length; length += 1) {
@@ -304,22 +304,15 @@ describe('damage', () => {
     },
   );
 
-  test('is not that nothing is in a file, as before the first save of one that is mounted', async () => {
-    writeFileSync(folder.file(), '');
-    const notebook = new Notebook();
-    expect(await loadSnapshot(notebook, folder.file())).toBe(0);
-    expect(notebook.restored).toBeUndefined();
-  });
-
-  test('is a file of zeros', async () => {
+  test('includes a file of zeros', async () => {
     expect(await damaged('\0'.repeat(5000))).toBe(true);
   });
 });
 
-describe('a save that fails', () => {
+describe('a failed save', () => {
   const kept = () => readFileSync(folder.file(), 'utf8');
 
-  test('says why, and leaves no file behind', async () => {
+  test('rejects with the reason and leaves no file', async () => {
     const save = (name: string) => codeOfRejection(saveSnapshot(new Notebook(), folder.file(name)));
     expect(await save('missing/bans.json')).toBe('ENOENT');
     mkdirSync(folder.file('folder'));
@@ -333,7 +326,7 @@ describe('a save that fails', () => {
     expect(folder.entries()).toEqual(['file', 'folder']);
   });
 
-  test('as the limiter does, changes nothing', async () => {
+  test('of a failing limiter changes nothing', async () => {
     await saveSnapshot(new Notebook(snapshot), folder.file());
     const before = kept();
     const failing = new Notebook();
@@ -382,7 +375,7 @@ describe('a file that cannot be loaded', () => {
     },
   );
 
-  test('since it is of another limiter, is copied as well', async () => {
+  test('is copied if another limiter has rejected it', async () => {
     await saveSnapshot(new RateLimiter(), folder.file());
     const orders = new OrderbookRateLimiter();
     const code = await codeOfRejection(loadSnapshot(orders, folder.file()));
@@ -391,7 +384,7 @@ describe('a file that cannot be loaded', () => {
     expect(asides()).toHaveLength(1);
   });
 
-  test('is left as it is where it cannot be copied', async () => {
+  test('stays unchanged if it cannot be copied', async () => {
     writeFileSync(folder.file(), 'damaged');
     vi.useFakeTimers({ toFake: ['Date'], now: 0 });
     mkdirSync(folder.file('bans.json.damaged-19700101T000000000Z'));
@@ -404,24 +397,7 @@ describe('a file that cannot be loaded', () => {
     expect(readFileSync(folder.file(), 'utf8')).toBe('damaged');
   });
 
-  test('is copied once, however many saves fail after that', async () => {
-    writeFileSync(folder.file(), 'damaged');
-    const failing = {
-      snapshot: () => ({}),
-      restore: () => 0,
-      *snapshotSlices(): Generator<object> {
-        yield snapshot;
-        throw new Error('no snapshot');
-      },
-      *restoreSlices() {},
-    };
-    for (let n = 0; n < 3; n += 1) {
-      await expect(saveSnapshot(failing, folder.file())).rejects.toThrow('no snapshot');
-    }
-    expect(asides()).toHaveLength(1);
-  });
-
-  test('is not copied where nothing is in it', async () => {
+  test('is not copied if it is empty', async () => {
     writeFileSync(folder.file(), '');
     await save();
     expect(asides()).toEqual([]);
@@ -434,13 +410,13 @@ describe('a file that is overwritten in place', () => {
     throw new Error('no more');
   }
 
-  test('is what it was, to the last byte, where the content fails', async () => {
+  test('is unchanged if the content fails', async () => {
     writeFileSync(folder.file(), 'old');
     await expect(overwriteFile(folder.file(), failing())).rejects.toThrow('no more');
     expect(readFileSync(folder.file(), 'utf8')).toBe('old');
   });
 
-  test('keeps its number and permissions', async () => {
+  test('keeps its inode and permissions', async () => {
     writeFileSync(folder.file(), 'old', { mode: 0o640 });
     const { ino, mode } = statSync(folder.file());
     await overwriteFile(folder.file(), writeDocument(slicesOf(new Notebook(snapshot))));
@@ -455,7 +431,7 @@ describe('a path that is no file', () => {
   test.skipIf(process.platform === 'win32').each([
     ['a FIFO', (path: string) => execFileSync('mkfifo', [path])],
     ['a device', (path: string) => symlinkSync('/dev/zero', path)],
-  ])('as %s, is refused, and stays what it is', async (kind, make) => {
+  ])('is rejected and unchanged: %s', async (kind, make) => {
     make(folder.file());
     for (const act of [saveSnapshot, loadSnapshot]) {
       const acting = act(new Notebook(), folder.file());
@@ -491,7 +467,7 @@ describe('a file that is replaced', () => {
     expect(await loadSnapshot(new Notebook(), folder.file('volume/bans'))).toBe(1);
   });
 
-  test.skipIf(process.platform === 'win32')('is made where links lead to', async () => {
+  test.skipIf(process.platform === 'win32')('is created at the target of links', async () => {
     mkdirSync(folder.file('volume'));
     mkdirSync(folder.file('far'));
     symlinkSync('../far/bans', folder.file('volume/next'));
@@ -515,7 +491,7 @@ describe('a file that is replaced', () => {
     expect(mode()).toBe(0o640);
   });
 
-  test('is rid of what killed processes left, and of nothing else', async () => {
+  test('is cleaned of leftovers of killed processes only', async () => {
     const old = [
       'bans.json.0123456789abcdef.tmp',
       'bans.json.tmp',
@@ -534,7 +510,7 @@ describe('a file that is replaced', () => {
     expect(folder.entries()).toEqual([...old.slice(1), young, 'bans.json'].sort());
   });
 
-  test('holds the snapshot that was taken last, however many are saved at once', async () => {
+  test('holds the latest of several concurrent snapshots', async () => {
     const saves = Array.from({ length: 20 }, (_, n) => {
       // Of very different lengths, so that the last one would be done first.
       const content = { n, text: 'x'.repeat((20 - n) * 50_000) };
@@ -547,7 +523,7 @@ describe('a file that is replaced', () => {
     expect(folder.entries()).toEqual(['bans.json']);
   });
 
-  test('by a save behind one that fails, is replaced all the same', async () => {
+  test('is replaced even if the previous save fails', async () => {
     const failing = save('later/bans.json').catch(({ code }) => {
       mkdirSync(folder.file('later'));
       return code;
