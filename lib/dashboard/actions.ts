@@ -102,13 +102,13 @@ function isPeer(body: Body): body is PeerBody {
   return hash === undefined || typeof hash === 'string';
 }
 
-function foundPeer(limiter: number, watched: WatchedLimiter, key: string): FoundPeer {
+function foundPeer(limiter: number, watched: ObservableLimiter, key: string): FoundPeer {
   // First, because isBanned lifts an expired ban, which may reset the violations.
   const banned = watched.isBanned?.(key) ?? null;
   return { limiter, violations: watched.getViolationCount(key), banned };
 }
 
 /** The maximum duration of a ban by hand, in seconds; null if the limiter supports none. */
-export function banDurationOf({ ban, banDuration }: WatchedLimiter): number | null {
+export function banDurationOf({ ban, banDuration }: ObservableLimiter): number | null {
   return ban !== undefined && banDuration !== undefined && banDuration > 0 ? banDuration : null;
 }

@@ -28,7 +28,7 @@ export interface DashboardOptions {
 }
 
 export interface DashboardSettings {
-  readonly limiters: readonly (readonly [name: string, limiter: WatchedLimiter])[];
+  readonly limiters: readonly (readonly [name: string, limiter: ObservableLimiter])[];
   readonly token: string | undefined;
   readonly title: string;
   readonly allowLift: boolean;

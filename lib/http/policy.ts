@@ -31,7 +31,7 @@ export interface LimiterPolicy {
 
 /** @throws what the check of the limiter throws; the limiter is unchanged then. */
 export function check({ limiter }: LimiterPolicy, key: string, cost: number): CheckResult {
-  return judge(limiter, key, cost);
+  return checkAny(limiter, key, cost);
 }
 
 export function policyOf(limiter: AnyLimiter): LimiterPolicy {

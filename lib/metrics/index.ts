@@ -11,12 +11,11 @@ import type {
 import { refused } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
 import {
-  ifKnown,
   type LimiterStats,
+  statsOf,
+  ifKnown,
   type NamedLimiters,
   namedLimiters,
-  type ObservableLimiter,
-  statsOf,
 } from '../limiters/stats.js';
 import { type Definition, type Definitions, plain, type Value } from './definitions.js';
 import { BANS, bansStats, LIMITS, limitStats, type NamedShared, namedShared } from './shared.js';
@@ -70,11 +69,7 @@ const LIMITERS: Definitions<LimiterStats> = {
       values: ({ verdicts }) =>
         Object.entries(verdicts).map(([verdict, total]) => [{ verdict }, total]),
     },
-    {
-      name: 'bans_total',
-      help: 'Bans that checks began.',
-      values: ({ bansBegun }) => [[{}, bansBegun]],
-    },
+    { name: 'bans_total', help: 'Bans begun.', values: ({ bansBegun }) => plain(bansBegun) },
     {
       name: 'evictions_total',
       help: 'Records evicted for maxPeers; a lossy eviction discards violations or spent tokens.',
@@ -141,9 +136,8 @@ export function collectMetrics(options: MetricsOptions): Collection {
   const collector = new Collector(client, register, prefix);
   try {
     collector.addTotals(LIMITERS, limiters, statsOf);
-    collector.addTotals(LIMITS, shared, limitFigures);
-    collector.addTotals(BANS, shared, banFigures);
-    if (sampleEvery > 0) collector.addSamples(limiters, sampleEvery);
+    collector.addTotals(LIMITS, shared, limitStats);
+    collector.addTotals(BANS, shared, bansStats);
   } catch (error) {
     collector.stop();
     throw error;
@@ -174,20 +168,8 @@ class Collector {
   ): void {
     if (all.length === 0) return;
     const values = valuesOf(all, look);
-    for (const one of counters) this.#add(one, (common) => this.#counter(common, one, values));
-    for (const one of gauges) this.#add(one, (common) => this.#gauge(common, one, values));
-  }
-
-  addSamples(limiters: Named<ObservableLimiter>, every: number): void {
-    if (limiters.length === 0) return;
-    const histogram = this.#add(CHECK_SECONDS, (common) => {
-      return new this.#client.Histogram({ ...common, buckets: BUCKETS });
-    });
-    for (const [limiter, checked] of limiters) {
-      const end = sampleChecks(checked, every, (method, seconds) =>
-        histogram.observe({ limiter, method }, seconds),
-      );
-      this.#ends.push(end);
+    for (const counter of counters) {
+      this.#add(counter, (common) => this.#counter(common, counter, values));
     }
     for (const gauge of gauges) this.#add(gauge, (common) => this.#gauge(common, gauge, values));
   }
