@@ -12,7 +12,7 @@ import { ask, ban, events, lift, post, served } from './support.js';
 
 const TOKEN = 'correct-horse.battery~staple';
 
-describe('without a token', () => {
+describe('a dashboard without a token', () => {
   test.each(['localhost', 'LOCALHOST:80', '127.0.0.1', '127.8.9.10:3000', '[::1]:80'])(
     'as %s',
     async (host) => {
@@ -58,7 +58,7 @@ describe('without a token', () => {
     },
   );
 
-  test('nor answers, as a handler, who comes by no loopback address', async () => {
+  test('does not answer requests from other addresses as a handler', async () => {
     const { dashboard } = await served();
     const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-'));
     const socketPath = join(folder, 'socket');
@@ -73,10 +73,10 @@ describe('without a token', () => {
   });
 });
 
-describe('with a token', () => {
+describe('a dashboard with a token', () => {
   const bearer = { Authorization: `Bearer ${TOKEN}` };
 
-  test('everybody needs it, this machine too', async () => {
+  test('requires the token from every client, even on this machine', async () => {
     const { url, books } = await served({ token: TOKEN });
     ban(books, 'mallory');
     const page = await ask(url);
@@ -91,7 +91,7 @@ describe('with a token', () => {
     expect(books.isBanned('mallory')).toBe(true);
   });
 
-  test('as a header, by any name and through proxies', async () => {
+  test('accepts the token in a header, by any host name and through proxies', async () => {
     const { url, books } = await served({ token: TOKEN });
     ban(books, 'mallory');
     const headers = { ...bearer, Host: 'limits.example', 'X-Forwarded-For': '203.0.113.7' };
@@ -109,12 +109,12 @@ describe('with a token', () => {
     `Bearer ${TOKEN.slice(1)}`,
     `Basic ${TOKEN}`,
     TOKEN,
-  ])('not %j', async (Authorization) => {
+  ])('rejects the header %j', async (Authorization) => {
     const { url } = await served({ token: TOKEN });
     expect((await ask(url, { headers: { Authorization } })).status).toBe(401);
   });
 
-  test('once in the address, then as a cookie, which tells it not', async () => {
+  test('accepts the token in the URL, then a cookie that does not reveal it', async () => {
     const { url } = await served({ token: TOKEN, path: '/limits' });
     const first = await ask(`${url}?token=${TOKEN}`);
     expect(first).toMatchObject({ status: 303, headers: { location: './' } });
@@ -148,7 +148,7 @@ describe('with a token', () => {
     expect((await ask(`${url}?token=${token.replaceAll('+', '%20')}`)).status).toBe(401);
   });
 
-  test('the cookie of one token is none of another', async () => {
+  test('rejects the cookie of another token', async () => {
     const one = await served({ token: TOKEN });
     const other = await served({ token: `${TOKEN}2` });
     const { headers } = await ask(`${one.url}?token=${TOKEN}`);
@@ -164,8 +164,8 @@ describe('with a token', () => {
   });
 });
 
-describe('lifting', () => {
-  test('forgets the peer, and tells who watches at once', async () => {
+describe('a lift', () => {
+  test('removes the peer and updates all pages at once', async () => {
     const { url, books } = await served({ intervalSeconds: 3600 });
     ban(books, 'mallory');
     ban(books, 'eve');
@@ -233,7 +233,7 @@ describe('lifting', () => {
     expect([books.getOverview().trackedPeers, messages.getOverview().trackedPeers]).toEqual([1, 1]);
   });
 
-  test('takes no form, which any page could send', async () => {
+  test('is not accepted from a form', async () => {
     const { url } = await served();
     for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'text/json']) {
       const what = { limiter: 'books', key: 'mallory' };
@@ -252,7 +252,7 @@ describe('lifting', () => {
     expect((await lift(url, what, proxied)).status).toBe(204);
   });
 
-  test('not where it is not allowed', async () => {
+  test('is refused unless it is allowed', async () => {
     const { url, books } = await served({ allowLift: false });
     ban(books, 'mallory');
     expect((await lift(url, { limiter: 'books', key: 'mallory' })).status).toBe(404);
@@ -278,7 +278,7 @@ describe('lifting', () => {
   });
 });
 
-describe('banning by hand', () => {
+describe('a ban by hand', () => {
   test('lasts as long as it says, and who watches is told at once', async () => {
     const { url, books } = await served({ intervalSeconds: 3600 });
     const stream = await events(url);
@@ -354,8 +354,8 @@ describe('banning by hand', () => {
   });
 });
 
-describe('finding a peer', () => {
-  test('tells violations and bans of each limiter, and changes nothing', async () => {
+describe('a search', () => {
+  test('returns violations and bans of each limiter without changes', async () => {
     const { url, books, messages } = await served();
     ban(books, 'mallory');
     for (let n = 0; n < 13; n += 1) messages.check('mallory');
