@@ -4,7 +4,7 @@
 import { connectionKey } from '../address/connection-key.js';
 import { attempt } from '../common/callbacks.js';
 import { type CheckResult, RateLimitAction } from '../common/types.js';
-import { isBanned, checkAny, recordOffence } from '../limiters/verdict.js';
+import { checkAny, isBanned, recordOffence } from '../limiters/verdict.js';
 import type { ClientAddress, ConnectionContext } from './connection-context.js';
 import type { AddressSettings, ConnectionSettings } from './settings.js';
 import type { ConnectionReason, MessageReason } from './verdicts.js';

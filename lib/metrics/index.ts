@@ -11,11 +11,11 @@ import type {
 import { refused } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
 import {
-  type LimiterStats,
-  statsOf,
   ifKnown,
+  type LimiterStats,
   type NamedLimiters,
   namedLimiters,
+  statsOf,
 } from '../limiters/stats.js';
 import { type Definition, type Definitions, plain, type Value } from './definitions.js';
 import { BANS, bansStats, LIMITS, limitStats, type NamedShared, namedShared } from './shared.js';

@@ -9,10 +9,13 @@ import { readDocument } from './document.js';
 const intactFiles = new Map<string, string>();
 /** The paths of files that a limiter has rejected. */
 const rejectedPaths = new Set<string>();
+/** The fingerprints of the damaged files that were copied, by path: if saves fail after that, none is copied again. */
+const copiedFiles = new Map<string, string>();
 
 /** Records that the file of a path has been loaded or saved, with its fingerprint at that time. */
 export function recordIntact(path: string, fingerprint: string | undefined): void {
   rejectedPaths.delete(path);
+  copiedFiles.delete(path);
   if (fingerprint !== undefined) intactFiles.set(path, fingerprint);
 }
 
@@ -36,10 +39,20 @@ export async function fingerprintOf(path: string): Promise<string | undefined> {
 export async function setAside(path: string): Promise<void> {
   const fingerprint = await fingerprintOf(path);
   if (fingerprint === undefined || fingerprint === intactFiles.get(path)) return;
+  if (fingerprint === copiedFiles.get(path)) return;
   if (!rejectedPaths.has(path) && (await isIntact(path))) return;
   const time = new Date().toISOString().replaceAll(/[-:.]/g, '');
   const copy = `${await realpath(path)}.damaged-${time}`;
-  await copyFile(path, copy, constants.COPYFILE_EXCL);
+  try {
+    await copyFile(path, copy, constants.COPYFILE_EXCL);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const message =
+      `${path} is damaged, and cannot be copied to ${copy} (${code}): ` +
+      'move it away, or let the process write its folder';
+    throw Object.assign(new Error(message, { cause: error }), { code });
+  }
+  copiedFiles.set(path, fingerprint);
 }
 
 /** Whether a file is a complete document. True for an unreadable file too, because a save may repair it. */
