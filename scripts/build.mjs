@@ -1,11 +1,11 @@
 // Builds dist/ (the package), out/ (examples, benchmark and soak) and the native addon.
 //
-//   node scripts/build.mjs              everything; fails if anything does
-//   node scripts/build.mjs --tolerant   what has changed since the last build; a machine that cannot build
-//                                       the addon is told so in one line and gets the TypeScript engine
-//   node scripts/build.mjs --bench      only the addons that the benchmark compares with
+//   node scripts/build.mjs              builds everything; fails if any part fails
+//   node scripts/build.mjs --tolerant   builds what has changed since the last build; if the addon cannot be built,
+//                                       prints one line, and the TypeScript engine runs
+//   node scripts/build.mjs --bench      builds only the addons that the benchmark compares with
 //
-// The compiler's words are left in build/addon.log.
+// build/addon.log keeps the compiler's output.
 
 import {
   copyFileSync,
@@ -37,8 +37,8 @@ function compileTypeScript(project) {
 }
 
 /**
- * The dashboard's page as a module of strings, so that it is there wherever the dashboard is, in a bundle too: a script
- * for browsers with uPlot in it, and the rest as it is. uPlot's licence goes along in the script, and beside it.
+ * Writes the dashboard's page as a module of strings, so that a bundle of the dashboard contains the page. The browser
+ * script includes uPlot; the other files are unchanged. uPlot's licence is in the script and in a file of its own.
  */
 async function buildPage() {
   const page = `${root}lib/dashboard/page`;
@@ -72,9 +72,9 @@ async function buildPage() {
   copyFileSync(`${uplot}/LICENSE`, `${root}dist/dashboard/uplot.LICENSE`);
 }
 
-/** Compiles the addon in `folder`; false, its log written, where that fails. */
+/** Compiles the addon in `folder` and writes the log. Returns false if the compilation fails. */
 function compileAddon(folder) {
-  // Where build/ is there already, make compiles only what has changed.
+  // If build/ exists, make compiles only what has changed.
   const steps = existsSync(`${root}${folder}/build/Makefile`)
     ? ['configure', 'build']
     : ['rebuild'];
@@ -84,7 +84,7 @@ function compileAddon(folder) {
   const { status, output } = node('node-gyp', 'node-gyp', args);
   mkdirSync(`${root}build`, { recursive: true });
   writeFileSync(`${root}${LOG}`, output);
-  // An older binary must not pass for what could not be built.
+  // Otherwise an older binary would be loaded in place of the failed build.
   if (status !== 0) rmSync(`${root}${folder}/build/Release`, { recursive: true, force: true });
   return status === 0;
 }
@@ -111,9 +111,9 @@ async function buildPackage(tolerant) {
     console.log('relay-limiter: built, with the native addon');
   } else if (tolerant) {
     const missing = missingTools();
-    const why = missing.length > 0 ? `needs ${missing.join(', ')}` : `${LOG} says why`;
+    const reason = missing.length > 0 ? `needs ${missing.join(', ')}` : `see ${LOG}`;
     console.log(
-      `relay-limiter: built without the native addon (${why}); the TypeScript engine runs`,
+      `relay-limiter: built without the native addon (${reason}); the TypeScript engine runs`,
     );
   } else {
     fail(readFileSync(`${root}${LOG}`, 'utf8'));
@@ -126,12 +126,12 @@ function buildForBenchmark() {
       `${readFileSync(`${root}${LOG}`, 'utf8')}\nrelay-limiter: the benchmark needs a C++ compiler\n`,
     );
   }
-  // Its binary wants a newer libc than some systems have. Without any it is left out, which the
-  // benchmark says.
-  if (!loads('@hyperlimit/core')) compileAddon('node_modules/@hyperlimit/core');
+  // Its prebuilt binary needs a newer libc than some systems have. If this build fails too, the benchmark leaves the
+  // package out and says so.
+  if (!canLoad('@hyperlimit/core')) compileAddon('node_modules/@hyperlimit/core');
 }
 
-function loads(name) {
+function canLoad(name) {
   try {
     return Boolean(require(name));
   } catch {

@@ -1,5 +1,5 @@
-// What was built last, and from what. Contents are compared: times of files change with a checkout or a copy, and tell
-// nothing.
+// Records what the last build produced and from which sources. It compares contents, not modification times: a
+// checkout or a copy changes the times only.
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -20,14 +20,14 @@ const NATIVE = {
   files: /\.(h|cc|map|gyp)$/,
 };
 
-/** What node-gyp compiles with, and the command that must run. */
+/** The tools that node-gyp needs, each with the command that must run. */
 const TOOLS = [
   ['Python', process.env.PYTHON || 'python3'],
   ['make', 'make'],
   ['a C++ compiler', process.env.CXX || 'c++'],
 ];
 
-/** Whether dist/ and out/ are those of the sources. */
+/** Returns true if dist/ and out/ were built from the present sources. */
 export function areSourcesBuilt() {
   return existsSync(`${root}dist/index.js`) && readText(SOURCES.record) === digestOf(SOURCES);
 }
@@ -36,7 +36,7 @@ export function recordSources() {
   record(SOURCES.record, digestOf(SOURCES));
 }
 
-/** Forgets them: what is built next may be ended before it is whole. */
+/** Deletes the record before a build: an interrupted build must not pass as complete. */
 export function forgetSources() {
   rmSync(`${root}${SOURCES.record}`, { force: true });
 }
@@ -46,8 +46,8 @@ export function isAddonBuilt() {
 }
 
 /**
- * Whether there is nothing to compile: the addon is that of the sources, or could not be compiled from them, with the
- * compilers that there are.
+ * Returns true if there is nothing to compile: the addon was built from the present sources, or the present compilers
+ * have already failed to compile them.
  */
 export function isAddonSettled() {
   return readText(NATIVE.record) === addonState();
@@ -57,7 +57,7 @@ export function recordAddon() {
   record(NATIVE.record, addonState());
 }
 
-/** The names of tools that node-gyp does not find here. */
+/** Returns the names of the tools that node-gyp needs and that do not run here. */
 export function missingTools() {
   return tools()
     .filter(({ version }) => version === undefined)
@@ -70,9 +70,10 @@ function addonState() {
   return isAddonBuilt() ? `built ${inputs}` : `failed ${inputs} ${JSON.stringify(tools())}`;
 }
 
-/** What each tool says of its version; undefined where it does not run. */
+/** Returns each tool with its version, undefined if the tool does not run. */
 function tools() {
-  // Those of Windows are found in its registry. Whoever has installed them runs `npm run build`.
+  // On Windows node-gyp finds its tools in the registry, which this script does not read. After installing them, run
+  // `npm run build`.
   if (process.platform === 'win32') return [];
   return TOOLS.map(([name, command]) => {
     const { status, stdout } = spawnSync(command, ['--version'], { encoding: 'utf8' });
@@ -91,7 +92,7 @@ function digestOf({ paths, files }) {
   return hash.digest('hex');
 }
 
-/** Folders of built files lie beside some sources. */
+/** Lists the source files at `path`. Skips folders named `build`, which hold build output next to some sources. */
 function filesAt(path, files) {
   if (!existsSync(`${root}${path}`)) return [];
   if (files.test(path)) return [path];

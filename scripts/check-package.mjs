@@ -1,9 +1,9 @@
-// Checks the tarball that npm would publish: that it holds what it must and nothing else, that its
-// types and entries are right, and that the addon can be built from it.
+// Checks the tarball that npm would publish: it must contain all required files and no others, its types and entry
+// points must be correct, and the addon must build from it.
 //
 //   npm run check:package
-//   npm run check:package -- --complete     before a release: no binary may be missing
-//   npm run check:package -- --to FOLDER    puts the tarball there if all is well
+//   npm run check:package -- --complete     before a release: every binary must be present
+//   npm run check:package -- --to FOLDER    copies the tarball to FOLDER if every check passes
 
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,9 +12,9 @@ import { pack } from './pack.mjs';
 import { TARGETS } from './targets.mjs';
 import { node, nodeWithHeaders, npm, require, root, run, table } from './tools.mjs';
 
-// Compressed. What is there takes some 450 KB without binaries, and a binary 128 to 208 KB, 151 KB on average.
-const MOST_BYTES = 500_000;
-const MOST_BYTES_PER_BINARY = 160_000;
+// Compressed sizes. The package takes about 450 KB without binaries; a binary takes 128 to 208 KB, 151 KB on average.
+const MAX_BYTES = 500_000;
+const MAX_BYTES_PER_BINARY = 160_000;
 const ALLOWED = [
   /^dist\/[\w/-]+\.(js|d\.ts)$/,
   /^dist\/dashboard\/uplot\.LICENSE$/,
@@ -33,18 +33,18 @@ const paths = files.map(({ path }) => path);
 const manifest = require('../package.json');
 
 const rows = [['check', 'result']];
-check('holds nothing else', surplus);
-check('holds every entry', missingEntries);
-check(`holds every binary${complete() ? '' : ' of those built'}`, missingBinaries);
-check('holds binaries of this version alone', foreignBinaries);
-check('is small', excess);
-check('runs no script when installed', installers);
-check('publint', () => words(node('publint', 'publint', [tarball, '--strict'])));
-// As Node resolves that we support. A require() of an ES module, which this tool knows as an error, works
-// in every one of them.
+check('contains no other files', unexpectedFiles);
+check('contains every entry point', missingEntries);
+check(`contains every ${isComplete() ? '' : 'built '}binary`, missingBinaries);
+check('contains only binaries of this version', outdatedBinaries);
+check('is within the size limit', excessSize);
+check('runs no script on installation', installScripts);
+check('publint', () => problemsOf(node('publint', 'publint', [tarball, '--strict'])));
+// Module resolution as in the supported Node versions. This tool reports a require() of an ES module as an error, but
+// each of those versions supports it.
 const PROFILE = ['--profile', 'node16', '--ignore-rules', 'cjs-resolves-to-esm'];
 check('arethetypeswrong', () =>
-  words(node('@arethetypeswrong/cli', 'attw', [tarball, ...PROFILE])),
+  problemsOf(node('@arethetypeswrong/cli', 'attw', [tarball, ...PROFILE])),
 );
 check('builds from its sources', buildErrors);
 const at = process.argv.indexOf('--to');
@@ -52,11 +52,11 @@ if (at !== -1 && !process.exitCode) cpSync(tarball, join(process.argv[at + 1], f
 console.log(`\n${filename}: ${paths.length} files, ${Math.round(size / 1000)} KB packed`);
 console.log(`\n${table(rows)}`);
 
-function complete() {
+function isComplete() {
   return process.argv.includes('--complete');
 }
 
-/** One line of progress, one row of the table; what is wrong in words, nothing if all is well. */
+/** Runs one check: prints a line of progress and adds a row to the table. `findProblems` returns a list of texts. */
 function check(name, findProblems) {
   process.stdout.write(`package: ${name} ... `);
   const problems = findProblems();
@@ -65,13 +65,13 @@ function check(name, findProblems) {
   if (problems.length > 0) process.exitCode = 1;
 }
 
-function surplus() {
+function unexpectedFiles() {
   return paths.filter(
     (path) => !ALLOWED.some((allowed) => allowed.test(path)) && !BINARIES.includes(path),
   );
 }
 
-/** Whatever package.json names as a file, and licences. */
+/** Returns missing licences and missing files that package.json names. */
 function missingEntries() {
   const named = [
     'LICENSE',
@@ -93,36 +93,36 @@ function leaves(value) {
 
 function missingBinaries() {
   return BINARIES.filter(
-    (path) => !paths.includes(path) && (complete() || existsSync(join(root, path))),
+    (path) => !paths.includes(path) && (isComplete() || existsSync(join(root, path))),
   );
 }
 
-function excess() {
+function excessSize() {
   const binaries = paths.filter((path) => BINARIES.includes(path)).length;
-  const most = MOST_BYTES + binaries * MOST_BYTES_PER_BINARY;
-  return size > most ? [`${size} bytes; with ${binaries} binaries the limit is ${most}`] : [];
+  const limit = MAX_BYTES + binaries * MAX_BYTES_PER_BINARY;
+  return size > limit ? [`${size} bytes; with ${binaries} binaries the limit is ${limit}`] : [];
 }
 
-/** The addon keeps its version as text, which ends with a zero. */
-function foreignBinaries() {
+/** Returns binaries of other versions. The addon contains its version as a zero-terminated string. */
+function outdatedBinaries() {
   return BINARIES.filter(
     (path) =>
       paths.includes(path) && !readFileSync(join(root, path)).includes(`${manifest.version}\0`),
   );
 }
 
-/** What makes a package manager run something: scripts, or a build file at the root. */
-function installers() {
+/** Returns what makes a package manager run a program: scripts, or a build file at the root. */
+function installScripts() {
   const { stdout } = run('tar', ['-xzOf', tarball, 'package/package.json']);
   const scripts = Object.keys(JSON.parse(stdout).scripts ?? {});
   return [...scripts, ...paths.filter((path) => path === 'binding.gyp')];
 }
 
-function words({ status, output }) {
+function problemsOf({ status, output }) {
   return status === 0 ? [] : [output];
 }
 
-/** What the README says of platforms without a binary: two commands in the installed package. */
+/** Builds the addon in the installed package, as the README describes for platforms without a binary. */
 function buildErrors() {
   writeFileSync(join(temporary, 'package.json'), '{ "private": true, "type": "module" }\n');
   const quiet = ['--no-audit', '--no-fund', '--loglevel=error'];

@@ -1,5 +1,4 @@
-// Packages of the npm registry that a check needs and nobody else: they are kept in out/fetched/ and never become
-// dependencies.
+// Fetches npm packages that only a check needs. They are stored in out/fetched/ and never become dependencies.
 
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,8 +8,9 @@ export const FETCHED = join(root, 'out/fetched');
 const QUIET = ['--no-audit', '--no-fund', '--no-package-lock', '--loglevel=error'];
 
 /**
- * The folder where `specs`, names with versions as npm takes them, are installed together: `{ folder }`, or
- * `{ missing }`, in words. Fetched the first time. Forced, since a package may be of another platform than this one.
+ * Installs `specs` (package names with versions, as npm accepts them) together into one folder, on the first call only.
+ * Returns `{ folder }`, or `{ missing }` with the reason as text. Uses --force, because a package may be for another
+ * platform.
  */
 export function fetchPackages(name, specs) {
   const folder = join(FETCHED, name);

@@ -1,6 +1,5 @@
-// What it takes to save and load a snapshot of so many banned peers, on each engine: by the wall clock, by
-// the processor's, which other processes do not stop, and how long nothing else could run meanwhile. Medians in
-// milliseconds.
+// Measures saving and loading a snapshot of banned peers on each engine: wall-clock time, processor time (which other
+// processes do not affect), and the longest delay of the event loop. Prints medians in milliseconds.
 //
 //   node scripts/measure-persist.mjs [offenders] [runs]
 
@@ -14,13 +13,13 @@ import { loadSnapshot, saveSnapshot } from '../dist/persist/index.js';
 import { table } from './tools.mjs';
 
 const offenders = Number(process.argv[2] ?? 100_000);
-const times = Number(process.argv[3] ?? 7);
+const runCount = Number(process.argv[3] ?? 7);
 const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-measure-'));
 const path = join(folder, 'bans.json');
 
 const create = (engine) => new OrderbookRateLimiter({ engine, violationBanThreshold: 0 });
 
-/** Milliseconds by the wall clock, those that the processor worked, and the longest without a turn for others. */
+/** Returns [wall-clock time, processor time, longest event-loop delay] of `act`, in milliseconds. */
 async function timed(act) {
   const delays = monitorEventLoopDelay({ resolution: 1 });
   delays.enable();
@@ -39,13 +38,13 @@ async function measure(engine) {
   const limiter = create(engine);
   for (let n = 0; n < offenders; n += 1) limiter.check(`connection-${n}-0123456789ab`);
   const runs = [];
-  for (let run = 0; run < times; run += 1) {
+  for (let run = 0; run < runCount; run += 1) {
     const snapshot = await timed(() => limiter.snapshot());
     const save = await timed(() => saveSnapshot(limiter, path));
     const restarted = create(engine);
     const load = await timed(() => loadSnapshot(restarted, path));
     const { length } = restarted.getStatistics().bannedPeers;
-    if (length !== offenders) throw new Error(`${length} bans came back`);
+    if (length !== offenders) throw new Error(`${length} of ${offenders} bans were restored`);
     runs.push([snapshot[0], ...save, ...load]);
   }
   return [engine, ...runs[0].map((_, column) => median(runs.map((run) => run[column])))];

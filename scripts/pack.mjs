@@ -1,11 +1,11 @@
-// Packs the tarball that npm publishes; checks, tests and the release all use this one.
+// Packs the tarball that npm publishes. Checks, tests and the release all use this tarball.
 //
 //   npm run package                   into out/
-//   npm run package -- --to FOLDER    into this folder
+//   npm run package -- --to FOLDER    into FOLDER
 //
-// It is packed from a copy, out/package/, which differs from the repository in two things. The addon's build file lies
-// in native/: where it is at the root, package managers compile by themselves. The manifest has no scripts and no
-// development packages.
+// The tarball is packed from a copy, out/package/, which differs from the repository in two respects. The addon's build
+// file is in native/, because package managers compile the addon on installation if that file is at the root. The
+// manifest has no scripts and no development dependencies.
 
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -14,7 +14,7 @@ import { fail, npm, root } from './tools.mjs';
 
 const STAGE = join(root, 'out/package');
 
-/** Packs into `folder`: `{ filename, files, size }`, as npm names them. */
+/** Packs the tarball into `folder`. Returns npm's `{ filename, files, size }`. */
 export function pack(folder) {
   stage();
   return npmPack(['--pack-destination', resolve(folder)], STAGE);

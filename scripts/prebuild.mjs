@@ -1,35 +1,35 @@
-// Builds the binaries that the package carries into prebuilds/, all that this machine can:
+// Builds the package's binaries into prebuilds/, as far as this machine can:
 //
-//   npm run prebuildify                                    all of them; fails if one is missing
-//   npm run prebuildify -- --only linux-x64,linux-arm64    these
+//   npm run prebuildify                                    all of them; fails if one cannot be built
+//   npm run prebuildify -- --only linux-x64,linux-arm64    only these
 //
-// Each is built in a copy under out/prebuild/, so that the addon that the tests use stays where it is.
-// The compiler's words are left there, in build.log.
+// Each binary is built in a copy of the sources under out/prebuild/, so that the addon used by the tests stays
+// unchanged. build.log in that copy keeps the compiler's output.
 
 import { cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { targetsOn } from './targets.mjs';
 import { fail, node, nodeWithHeaders, require, root, run, table } from './tools.mjs';
 
-// The oldest glibc that the Linux binaries may ask for: what Node 20 itself asks for is newer.
-const OLDEST_GLIBC = '2.17';
-// What some systems' compilers turn on by themselves, Ubuntu's among them, and what it costs: functions
-// of glibc that musl has not, and the loader as a second library.
-const PLAIN = '-U_FORTIFY_SOURCE -fno-stack-protector';
+// The newest glibc that a Linux binary may require. Node 20 itself requires a newer one.
+const MAX_GLIBC = '2.17';
+// Turns off features that some compilers, such as Ubuntu's, enable by default. They need glibc functions that musl does
+// not have, and the loader as a second library.
+const PORTABLE_FLAGS = '-U_FORTIFY_SOURCE -fno-stack-protector';
 
-const wanted = chosen();
+const wanted = chosenTargets();
 const rows = [['target', 'size', 'glibc', 'libraries']];
-let missing = 0;
+let skipped = 0;
 for (const [index, target] of wanted.entries()) {
   process.stdout.write(`prebuilds: ${target.name} (${index + 1} of ${wanted.length}) ... `);
   const started = performance.now();
-  // An older binary must not pass for what could not be built.
+  // Otherwise an older binary would remain if this build fails.
   rmSync(join(root, 'prebuilds', target.name), { recursive: true, force: true });
-  const needed = neededFor(target);
-  if (needed !== undefined) {
-    missing += 1;
+  const missing = missingTool(target);
+  if (missing !== undefined) {
+    skipped += 1;
     console.log('cannot be built here');
-    rows.push([target.name, `not built: needs ${needed}`, '', '']);
+    rows.push([target.name, `not built: needs ${missing}`, '', '']);
     continue;
   }
   const folder = copySources(target);
@@ -39,12 +39,12 @@ for (const [index, target] of wanted.entries()) {
   writeFileSync(join(folder, 'build.log'), output);
   if (status !== 0) fail(`failed\n\n${output}`);
   console.log(`${((performance.now() - started) / 1000).toFixed(1)} s`);
-  rows.push(inspect(target));
+  rows.push(describe(target));
 }
 console.log(`\n${table(rows)}`);
-process.exitCode = missing > 0 ? 1 : 0;
+process.exitCode = skipped > 0 ? 1 : 0;
 
-function chosen() {
+function chosenTargets() {
   const targets = targetsOn(process.platform);
   const at = process.argv.indexOf('--only');
   if (at === -1) return targets;
@@ -57,8 +57,8 @@ function chosen() {
   return targets.filter(({ name }) => names.includes(name));
 }
 
-/** The prefix of the compiler's programs: none for this machine's own. */
-function prefix({ name, tools }) {
+/** Returns the prefix of the compiler's programs: '' for this machine's own compiler. */
+function toolPrefix({ name, tools }) {
   const own = name === `${process.platform}-${process.arch}`;
   return own || process.platform !== 'linux' ? '' : tools;
 }
@@ -67,15 +67,15 @@ function isForMinGW({ name }) {
   return name === 'win32-x64' && process.platform === 'linux';
 }
 
-/** What has to be there first, in words. */
-function neededFor(target) {
+/** Returns the name of what must be installed first; undefined if the target can be built. */
+function missingTool(target) {
   if (process.platform !== 'linux') return undefined;
-  const tools = prefix(target);
+  const tools = toolPrefix(target);
   if (run(`${tools}g++`, ['--version']).status !== 0) {
     return `the Debian package ${tools === '' ? 'g++' : target.debian}`;
   }
   return isForMinGW(target) && nodeWithHeaders() === undefined
-    ? 'a Node with its headers beside it'
+    ? 'a Node that was installed with its headers'
     : undefined;
 }
 
@@ -97,14 +97,14 @@ function buildWithPrebuildify(target, folder) {
   const headers = nodeWithHeaders();
   if (headers !== undefined) env['npm_config_nodedir'] = headers;
   if (platform === 'linux') {
-    const tools = prefix(target);
+    const tools = toolPrefix(target);
     args.push('--strip-bin', `${tools}strip`);
     if (arch === 'arm') args.push('--tag-armv', '7');
     Object.assign(env, {
       CC: `${tools}gcc`,
       CXX: `${tools}g++`,
       AR: `${tools}ar`,
-      CXXFLAGS: `${PLAIN} ${target.flags ?? ''}`,
+      CXXFLAGS: `${PORTABLE_FLAGS} ${target.flags ?? ''}`,
       LDFLAGS: '-static-libstdc++ -static-libgcc',
     });
   }
@@ -113,7 +113,7 @@ function buildWithPrebuildify(target, folder) {
   return result;
 }
 
-/** node-gyp has no way to a Windows binary from here; its flags are those of binding.gyp. */
+/** Builds the Windows binary with MinGW and the flags of binding.gyp: node-gyp cannot cross-compile for Windows. */
 function buildWithMinGW(target, folder) {
   const [gyp] = JSON.parse(readFileSync(join(root, 'binding.gyp'), 'utf8')).targets;
   const { version } = require('../package.json');
@@ -143,7 +143,7 @@ function buildWithMinGW(target, folder) {
   );
 }
 
-/** Node-API as the functions of a program, from its headers. */
+/** Returns a module definition file that lists the Node-API functions as exports of node.exe, taken from the headers. */
 function hostExports(include) {
   const headers = ['js_native_api.h', 'node_api.h'].map((name) =>
     readFileSync(join(include, name), 'utf8'),
@@ -152,23 +152,23 @@ function hostExports(include) {
   return `NAME node.exe\nEXPORTS\n${[...new Set([...names].map(([, name]) => name))].join('\n')}\n`;
 }
 
-/** What a Linux binary asks of the system: old enough, and little enough for musl as well. */
+/** Fails if a Linux binary requires a newer glibc than MAX_GLIBC, or a library that musl does not provide. */
 function checkLibc(target) {
   const folder = join(root, 'prebuilds', target.name);
-  const { libraries, newest } = needs(join(folder, target.file));
-  if (compareVersions(newest, OLDEST_GLIBC) > 0) {
-    refuse(folder, `glibc ${newest}; ${OLDEST_GLIBC} is to do`);
+  const { libraries, newest } = requirementsOf(join(folder, target.file));
+  if (compareVersions(newest, MAX_GLIBC) > 0) {
+    reject(folder, `glibc ${newest}; the newest allowed is ${MAX_GLIBC}`);
   }
-  // One library, of which musl has every function: `npm run test:runtimes` loads it there.
-  if (libraries.join() !== 'libc.so.6') refuse(folder, libraries.join(', '));
+  // libc is the only library, and musl has every function used of it: `npm run test:runtimes` loads the binary on musl.
+  if (libraries.join() !== 'libc.so.6') reject(folder, libraries.join(', '));
 }
 
-function refuse(folder, needed) {
+function reject(folder, requirement) {
   rmSync(folder, { recursive: true });
-  fail(`failed: what was built needs ${needed}`);
+  fail(`failed: the binary requires ${requirement}`);
 }
 
-function needs(file) {
+function requirementsOf(file) {
   const { stdout } = run('readelf', ['-dVW', file]);
   const found = (pattern) => [...stdout.matchAll(pattern)].map(([, name]) => name);
   const versions = found(/Name: GLIBC_([\d.]+)/g).sort(compareVersions);
@@ -180,12 +180,12 @@ function compareVersions(a, b) {
   return one[0] - two[0] || (one[1] ?? 0) - (two[1] ?? 0) || (one[2] ?? 0) - (two[2] ?? 0);
 }
 
-/** A row of the table. */
-function inspect({ name, file: addon, tools }) {
+/** Returns the target's row of the table. */
+function describe({ name, file: addon, tools }) {
   const file = join(root, 'prebuilds', name, addon);
   const size = `${Math.round(statSync(file).size / 1024)} KB`;
   if (name.startsWith('linux')) {
-    const { libraries, newest } = needs(file);
+    const { libraries, newest } = requirementsOf(file);
     return [name, size, newest, libraries.join(', ')];
   }
   if (process.platform === 'linux') {

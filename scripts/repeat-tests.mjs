@@ -1,8 +1,8 @@
-// Runs `npm test` again and again on a machine that is busy, and names the tests that failed: no test may depend on
-// the machine's speed.
+// Runs `npm test` repeatedly on a busy machine and lists the tests that failed: no test may depend on the machine's
+// speed.
 //
 //   npm run test:repeat                        20 runs under each of three conditions
-//   npm run test:repeat -- --runs 5            so many runs under each
+//   npm run test:repeat -- --runs 5            5 runs under each condition
 //   npm run test:repeat -- --condition busy    only this condition; may be given more than once
 //
 // Exit code 1 if a run failed, 2 for wrong flags. The outputs of failed runs are kept.
@@ -17,20 +17,20 @@ import { parseArgs } from 'node:util';
 import { fail, root, table } from './tools.mjs';
 
 const SCRIPT = fileURLToPath(import.meta.url);
-const LONGEST_RUN_MS = 60 * 60_000;
-/** What ends the script, and the tests that it runs. */
-const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+const MAX_RUN_MS = 60 * 60_000;
+/** Signals that end the script and the tests that it runs. */
+const END_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
-/** The words before `npm test`, and how many processes keep the cores busy meanwhile. */
+/** The command prefix of `npm test`, and the number of processes that keep the cores busy meanwhile. */
 const CONDITIONS = {
   busy: { prefix: [], loops: availableParallelism(), words: 'every core busy with other work' },
   'one-core': { prefix: ['taskset', '-c', '0'], loops: 0, words: 'taskset -c 0' },
   nice: { prefix: ['nice', '-n', '19'], loops: 0, words: 'nice -n 19' },
 };
 
-/** Keeps one core busy until the parent ends, however it ends. */
+/** Keeps one core busy until the parent process ends, even if it is killed. */
 function keepBusy() {
-  const end = performance.now() + LONGEST_RUN_MS;
+  const end = performance.now() + MAX_RUN_MS;
   process.on('disconnect', () => process.exit());
   const work = () => {
     const pause = performance.now() + 20;
@@ -69,12 +69,12 @@ function endGroup({ pid }) {
   try {
     process.kill(-pid, 'SIGTERM');
   } catch (error) {
-    // It has ended meanwhile.
+    // The group has already ended.
     if (error.code !== 'ESRCH') throw error;
   }
 }
 
-/** Runs `npm test` once. Returns its time in seconds, and what failed: an empty list if nothing did. */
+/** Runs `npm test` once. Returns its time in seconds and the list of failures, which is empty if the run passed. */
 async function runTests({ prefix, loops }, log, report) {
   const busy = Array.from({ length: loops }, () => fork(SCRIPT, ['--keep-busy']));
   const start = performance.now();
@@ -85,25 +85,28 @@ async function runTests({ prefix, loops }, log, report) {
     cwd: root,
     stdio: ['ignore', output, output],
     env: { ...process.env, NO_COLOR: '1' },
-    // A process group of its own, so that npm and all that it has started can be ended together.
+    // A separate process group, so that npm and all its child processes can be ended together.
     detached: true,
   });
   const end = () => endGroup(child);
-  const timer = setTimeout(end, LONGEST_RUN_MS);
-  for (const signal of ENDING) process.on(signal, end);
+  const timer = setTimeout(end, MAX_RUN_MS);
+  for (const signal of END_SIGNALS) process.on(signal, end);
   try {
     const [code, signal] = await once(child, 'close');
     const seconds = Math.round((performance.now() - start) / 1000);
     return { seconds, failed: code === 0 ? [] : failuresIn(report, code ?? signal) };
   } finally {
     clearTimeout(timer);
-    for (const signal of ENDING) process.off(signal, end);
+    for (const signal of END_SIGNALS) process.off(signal, end);
     for (const loop of busy) loop.kill();
     closeSync(output);
   }
 }
 
-/** The names of the tests that failed; of a file that could not be run, or of errors outside of tests, what is known. */
+/**
+ * Returns the names of the failed tests; for a file that could not run, the file's name; for an error outside of every
+ * test, the exit code.
+ */
 function failuresIn(report, code) {
   let files;
   try {
@@ -123,7 +126,7 @@ function failuresIn(report, code) {
 async function main() {
   const { runs, conditions } = readFlags();
   let interruption;
-  for (const signal of ENDING) {
+  for (const signal of END_SIGNALS) {
     process.on(signal, () => {
       interruption ??= signal;
     });

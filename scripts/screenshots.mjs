@@ -1,5 +1,5 @@
-// Makes the pictures of the dashboard in docs/images: real limiters under made-up traffic, a flood that
-// swells, seen by a real browser. Takes a minute.
+// Takes the screenshots of the dashboard in docs/images with a real browser: real limiters under simulated traffic and a
+// growing flood. Takes a minute.
 //
 //   npm run screenshots
 
@@ -13,22 +13,21 @@ import { fail, root } from './tools.mjs';
 
 const CHROMIUM = '/usr/bin/chromium';
 const SECONDS = 44;
-/** Times a second. */
-const STEPS = 20;
+const STEPS_PER_SECOND = 20;
 const PICTURES = [
   { name: 'dashboard-light', colorScheme: 'light', viewport: { width: 1280, height: 900 } },
   { name: 'dashboard-dark', colorScheme: 'dark', viewport: { width: 1280, height: 900 } },
   { name: 'dashboard-phone', colorScheme: 'dark', viewport: { width: 360, height: 740 } },
 ];
 
-if (!existsSync(CHROMIUM)) fail(`screenshots: there is no ${CHROMIUM}`);
+if (!existsSync(CHROMIUM)) fail(`screenshots: needs chromium: ${CHROMIUM} does not exist`);
 const folder = join(root, 'docs/images');
 mkdirSync(folder, { recursive: true });
 
 const messages = new RateLimiter({ rateLimit: 20, burstLimit: 60, disconnectThreshold: 400 });
 const direct = new DirectConnectionRateLimiter({ messageRatePerSec: 8, orderbookInterval: 2 });
 const nicks = new OrderbookRateLimiter({ interval: 1, violationBanThreshold: 60 });
-// First of all: a browser that starts holds the event loop up, which the pictures would show.
+// The browser starts before the dashboard: its start delays the event loop, and the pictures would show that delay.
 const browser = await chromium.launch({
   executablePath: CHROMIUM,
   args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking'],
@@ -50,9 +49,10 @@ for (const { page } of pages) await page.goto(url);
 const started = performance.now();
 let done = 0;
 const timer = setInterval(() => {
-  // A timer that is late makes up for it.
-  for (; done < ((performance.now() - started) * STEPS) / 1000; done += 1) traffic(done / STEPS);
-}, 1000 / STEPS);
+  // A late timer catches up.
+  const due = ((performance.now() - started) * STEPS_PER_SECOND) / 1000;
+  for (; done < due; done += 1) sendTraffic(done / STEPS_PER_SECOND);
+}, 1000 / STEPS_PER_SECOND);
 await delay(SECONDS * 1000);
 for (const { name, page } of pages) {
   await page.waitForSelector('#bans tbody tr');
@@ -63,8 +63,8 @@ await browser.close();
 clearInterval(timer);
 dashboard.close();
 
-/** What comes in at one step, `seconds` after the first. */
-function traffic(seconds) {
+/** Sends the messages of one step, `seconds` after the first step. */
+function sendTraffic(seconds) {
   const wave = 1 + 0.3 * Math.sin(seconds);
   for (let n = 0; n < 30 * wave; n += 1) messages.check(`connection-${n}`, 0.6);
   for (let n = 0; n < 8; n += 1)

@@ -1,7 +1,7 @@
-// Makes a fresh clone ready, and a changed one current: what `npm start` and `npm test` run first. Installs what the
-// lock file names and node_modules does not have, builds what has changed since the last build; otherwise writes
-// nothing, and needs no network. What is missing is said in one line. With --tests it fails where the addon is
-// missing, unless RELAY_LIMITER_ENGINE=js asks for the tests that need none.
+// Prepares a fresh or changed clone; `npm start` and `npm test` run it first. Installs the packages of the lock file that
+// node_modules lacks, and builds what has changed since the last build. If nothing is missing, it writes nothing and
+// needs no network. One line names what is missing. With --tests it fails if the addon is missing, unless
+// RELAY_LIMITER_ENGINE=js selects the tests that do not need the addon.
 
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
@@ -19,12 +19,12 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 requireNode();
 if (!isInstalled()) {
   requireWritable();
-  console.log('relay-limiter: installing what it is built with (once) ...');
+  console.log('relay-limiter: installing the development packages (once) ...');
   install();
-  // The compiler may be another one now.
+  // The installation may have changed the TypeScript compiler.
   forgetSources();
 }
-// An addon that cannot be written anyway is none to insist on: the TypeScript engine runs.
+// In a read-only folder the addon cannot be built, and a missing one is no error: the TypeScript engine runs.
 if (!areSourcesBuilt() || (isWritable() && !isAddonSettled())) {
   requireWritable();
   const { status } = spawnSync(process.execPath, ['scripts/build.mjs', '--tolerant'], {
@@ -42,7 +42,7 @@ function requireNode() {
   }
 }
 
-/** Of the ranges of npm those that `engines` is made of: ^1.2.3 and >=1.2.3, with || between them. */
+/** Supports only the version ranges that `engines` uses: ^1.2.3 and >=1.2.3, separated by ||. */
 function fits(version, ranges) {
   const numbers = (text) => text.split('.').map(Number);
   const [major, minor, patch] = numbers(version);
@@ -54,7 +54,7 @@ function fits(version, ranges) {
   });
 }
 
-/** Whether npm has installed what the lock file names; optional packages may be of other platforms. */
+/** Returns true if npm has installed the packages of the lock file. Optional ones may be for other platforms. */
 function isInstalled() {
   if (!existsSync(`${root}node_modules/.package-lock.json`)) return false;
   const installed = readJson('node_modules/.package-lock.json').packages;
@@ -67,7 +67,7 @@ function isInstalled() {
   );
 }
 
-/** From npm's cache where it can. */
+/** Installs the packages of the lock file, from npm's cache if possible. */
 function install() {
   const options = ['--include=dev', '--prefer-offline', '--no-audit', '--no-fund'];
   const { status, error } = spawnSync('npm', ['ci', ...options, '--loglevel=error'], {
@@ -76,8 +76,8 @@ function install() {
     shell: process.platform === 'win32',
   });
   if (error !== undefined)
-    stop(`npm, which installs what it is built with, cannot be run: ${error.message}`);
-  if (status !== 0) stop('npm could not install what it is built with; the lines above say why');
+    stop(`npm, which installs the development packages, cannot be run: ${error.message}`);
+  if (status !== 0) stop('npm could not install the development packages; see the lines above');
 }
 
 function isWritable() {
@@ -91,9 +91,7 @@ function isWritable() {
 
 function requireWritable() {
   if (isWritable()) return;
-  stop(
-    `${root} cannot be written to, and what is installed and built there is not of these sources`,
-  );
+  stop(`${root} must be writable: what is installed or built there does not match the sources`);
 }
 
 function requireNoAddon() {
@@ -102,12 +100,12 @@ function requireNoAddon() {
     return;
   }
   const missing = missingTools();
-  const why =
+  const reason =
     missing.length > 0
       ? `cannot be built without ${missing.join(', ')}`
       : 'could not be built: build/addon.log holds the output of the compiler';
   stop(
-    `the native addon, which the tests need, ${why}. RELAY_LIMITER_ENGINE=js runs the tests that need none`,
+    `the native addon, which the tests need, ${reason}. RELAY_LIMITER_ENGINE=js runs the tests that do not need it`,
   );
 }
 

@@ -1,7 +1,7 @@
-// The binaries that the package carries, and what builds them: on Linux, Debian's compilers, whose
-// programs are named with `tools` in front; elsewhere the system's own.
+// The binaries that the package contains, and their compilers: on Linux, Debian's cross-compilers, with `tools` as the
+// prefix of their programs; elsewhere the system's own compiler.
 //
-// A name says nothing of the C library, so that node-gyp-build takes the file under glibc and under musl alike.
+// The file names do not mention the C library, so that node-gyp-build loads the same file on glibc and on musl.
 
 const ADDON = 'relay-limiter.node';
 
@@ -36,7 +36,7 @@ export const TARGETS = [
   { name: 'darwin-arm64', file: ADDON },
 ];
 
-/** Those that a machine of `platform` builds: Linux its own and Windows's, others their own. */
+/** Returns the targets that a machine of `platform` can build: Linux builds those of Linux and Windows, others their own. */
 export function targetsOn(platform) {
   return TARGETS.filter(({ name, tools }) =>
     platform === 'linux' ? tools !== undefined : name.startsWith(`${platform}-`),

@@ -1,5 +1,5 @@
-// Installs the packed package with each package manager, with scripts on and with scripts off, where no compiler is:
-// nothing may be compiled, and the native engine must run.
+// Installs the packed package with each package manager, with scripts enabled and disabled, in an environment without a
+// compiler. Nothing may be compiled, and the native engine must run.
 //
 //   npm run test:installers
 
@@ -37,12 +37,12 @@ const INSTALLERS = [
     program: 'bin/yarn.js',
     off: ['--mode=skip-build'],
     on: { YARN_ENABLE_SCRIPTS: 'true' },
-    // It keeps packages in archives, from which only its own loader reads.
+    // It stores packages in archives that only its own loader can read.
     run: ['node'],
   },
   { package: '@oven/bun-linux-x64@1', program: 'bin/bun', native: true, off: SCRIPTS_OFF },
 ];
-/** What package managers and their scripts start; no Python, no make and no compiler. */
+/** Programs that package managers and their scripts start. Python, make and compilers are left out on purpose. */
 const PROGRAMS = ['sh', 'env', 'uname', 'sed', 'dirname', 'basename', 'tar', 'gzip', 'git', 'cat'];
 const ENGINE = `
   import { engineInfo } from 'relay-limiter';
@@ -78,7 +78,7 @@ function test(installer) {
   rows.push([installer.package, ...words]);
 }
 
-/** Undefined, or what went wrong. */
+/** Installs the package in a new folder. Returns the problem as text, or undefined. */
 function install(installer, [command, ...args], scripts) {
   const folder = mkdtempSync(join(temporary, 'project-'));
   copyFileSync(join(temporary, filename), join(folder, filename));
@@ -109,7 +109,7 @@ function install(installer, [command, ...args], scripts) {
     : undefined;
 }
 
-/** That of this process without the settings that npm hands to what it runs, and with a home of its own. */
+/** Returns this process's environment without the variables that npm sets, and with a separate home folder. */
 function environment(more) {
   const kept = Object.entries(process.env).filter(([name]) => !/^(npm|yarn|pnpm)_/i.test(name));
   return {
@@ -117,12 +117,12 @@ function environment(more) {
     PATH: path,
     HOME: temporary,
     RELAY_LIMITER_ENGINE: '',
-    // In a CI some of them take no lock file for an error.
+    // With CI set, some package managers fail if there is no lock file.
     CI: '',
     npm_config_registry: registry,
     YARN_NPM_REGISTRY_SERVER: registry,
     YARN_ENABLE_TELEMETRY: '0',
-    // Yarn 1 keeps a tarball by its name and version, whatever is in it.
+    // Yarn 1 caches a tarball by name and version and ignores its content.
     YARN_CACHE_FOLDER: join(temporary, 'yarn'),
     ...more,
   };

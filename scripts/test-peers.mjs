@@ -1,5 +1,5 @@
-// Tries clients that package.json names as optional peers with test/smoke/peer.mjs, the oldest version of each range: the
-// tests know the newest ones.
+// Runs test/smoke/peer.mjs with the oldest version in each range of redis, ioredis and undici, which package.json lists
+// as optional peers. The other tests use the newest versions.
 //
 //   npm run test:peers
 
@@ -33,7 +33,7 @@ function test(peer) {
 }
 
 function smoke(peer, folder) {
-  // This one needs a newer Node than the package does.
+  // undici 8 needs a newer Node than this package does.
   const how = peer.startsWith('undici@8')
     ? fetchRuntime(RUNTIMES.find(({ name }) => name === 'Node 24'))
     : { command: process.execPath, args: [] };

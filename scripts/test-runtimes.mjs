@@ -1,5 +1,5 @@
-// Tests the package as users get it: packed, installed with scripts off, and run on every runtime
-// there is, with its binaries and without; then in a browser bundle, and loaded by musl.
+// Tests the package as users get it: packed, installed with scripts disabled, and run on every supported runtime, with
+// and without its binaries. Then tests a browser bundle, and loads the binary on musl.
 //
 //   npm run test:runtimes
 
@@ -29,7 +29,7 @@ const TRACES = [
   'DirectConnectionRateLimiter',
 ];
 const TRACE_FILES = TRACES.map((name) => `${name}-2001.jsonl.gz`);
-/** What musl must be able to load, that of this machine first. */
+/** The binaries that musl must be able to load, this machine's first. */
 const MUSL = [
   'linux-x64/relay-limiter.node',
   'linux-arm64/relay-limiter.node',
@@ -54,7 +54,7 @@ console.log(`\n${table(rows)}`);
 for (const { title, output } of failures) console.error(`\n== ${title}\n${output.trim()}`);
 process.exitCode = failures.length > 0 ? 1 : 0;
 
-/** A folder where the packed package is installed, and beside it what it is tested with. */
+/** Returns a folder with the installed package and the files of the smoke suite. */
 function install() {
   process.stdout.write('runtimes: packing and installing ... ');
   const folder = join(temporary, 'with-binaries');
@@ -89,8 +89,8 @@ function testRuntime(runtime) {
 }
 
 /**
- * The smoke suite, then the package's command. That one compares the engines at rates at which a fused
- * multiply-add shows, as a careless build for arm64 has it: the traces' own rates hide it.
+ * Runs the smoke suite, then the package's command. The command compares the engines at rates that reveal a fused
+ * multiply-add, which a wrong build for arm64 contains; the rates of the traces do not reveal it.
  */
 function smoke(how, folder, { engine, binary, require = true }) {
   const task = { engine, binary: `prebuilds/${binary}`, require, traces: TRACE_FILES };
@@ -108,7 +108,7 @@ function smoke(how, folder, { engine, binary, require = true }) {
   return { passed: `${done.operations} of traces, ${random}${seconds(started)}` };
 }
 
-/** Its words go to files: what Node calls a pipe is a socket, of which Wine's programs know nothing. */
+/** Runs a program with its output in files: Node's pipes are sockets, which programs under Wine do not support. */
 function start({ command, args, env }, folder, more) {
   const files = ['stdout', 'stderr'].map((name) => join(temporary, name));
   const streams = files.map((file) => openSync(file, 'w'));
@@ -123,12 +123,12 @@ function start({ command, args, env }, folder, more) {
   return { status, stdout, output: `${stdout}${stderr}${output}` };
 }
 
-/** Deno without a permission: the package may not look for its binary, and works all the same. */
+/** Runs Deno without permissions: the package cannot look for its binary, and must work nevertheless. */
 function testDenied() {
-  process.stdout.write('runtimes: Deno, allowed nothing ... ');
+  process.stdout.write('runtimes: Deno, without permissions ... ');
   const how = fetchRuntime(RUNTIMES.find(({ name }) => name === 'Deno'));
   const outcome = how.missing === undefined ? denied(how) : how;
-  report(`Deno ${how.version ?? ''}`, 'linux-x64, allowed nothing', [{ none: true }, outcome]);
+  report(`Deno ${how.version ?? ''}`, 'linux-x64, no permissions', [{ none: true }, outcome]);
 }
 
 function denied(how) {
@@ -139,8 +139,9 @@ function denied(how) {
 }
 
 /**
- * Whether musl finds all that the binary needs: it is loaded by a program of musl's. Those of other architectures
- * cannot be; they must not need more, but for `raise` of standard C, which GCC calls on ARM. And node-gyp-build must take the file where the C library is musl.
+ * Checks that musl provides every symbol that the binary needs: a program linked with musl loads the binary. Binaries
+ * for other architectures cannot be loaded here; they must not need other symbols, except `raise` of standard C, which
+ * GCC calls on ARM. node-gyp-build must also choose the file if the C library is musl.
  */
 function testMusl() {
   const [file, ...foreign] = MUSL;
@@ -168,23 +169,25 @@ function testMusl() {
     const more = needed.filter((name) => !symbols.includes(name) && name !== 'raise');
     const same = needed.length > 0 && more.length === 0;
     report('musl', platform, [
-      same ? { passed: 'needs nothing else' } : { failed: `it needs ${more.join(', ') || '?'}` },
+      same
+        ? { passed: 'needs no other symbols' }
+        : { failed: `needs other symbols: ${more.join(', ') || '?'}` },
     ]);
   }
-  process.stdout.write('runtimes: this Node, told that its C library is musl ... ');
+  process.stdout.write('runtimes: this Node, with LIBC=musl ... ');
   const how = { command: process.execPath, args: [], env: { LIBC: 'musl' } };
-  report(`Node ${process.versions.node}`, 'linux-x64, as if on musl', [
+  report(`Node ${process.versions.node}`, 'linux-x64, LIBC=musl', [
     smoke(how, complete, { engine: 'native', binary: file }),
   ]);
 }
 
-/** Without the versions that glibc gives them. */
+/** Returns the undefined symbols of a binary, without glibc's version suffixes. */
 function symbolsNeededBy(file) {
   const { stdout } = run('readelf', ['--dyn-syms', '--wide', file]);
   return [...stdout.matchAll(/ UND (\w+)/g)].map(([, name]) => name);
 }
 
-/** The bundle of the main entry: nothing of Node in it, and the traces in a world without Node. */
+/** Bundles the main entry for browsers. The bundle must import nothing of Node, and replay the traces without Node. */
 async function testBrowser() {
   process.stdout.write('runtimes: browser bundle ... ');
   const started = performance.now();
@@ -200,7 +203,7 @@ async function testBrowser() {
       logLevel: 'silent',
     });
     const native = Object.keys(metafile.inputs).filter((file) => /engine\/native|node:/.test(file));
-    if (native.length > 0) throw new Error(`the bundle holds ${native}`);
+    if (native.length > 0) throw new Error(`the bundle contains ${native}`);
     const world = vm.createContext({ crypto, performance, queueMicrotask });
     vm.runInContext(outputFiles[0].text, world);
     let operations = 0;
@@ -219,11 +222,11 @@ async function testBrowser() {
   }
 }
 
-/** A line of progress, a row of the table, and the words of what failed. */
+/** Prints a line of progress, adds a row to the table, and keeps the output of failures. */
 function report(title, platform, outcomes) {
   const cells = outcomes.map(({ passed, none, missing }) => {
     if (none) return '';
-    return passed ?? (missing === undefined ? 'FAILED' : `not to be had: ${missing}`);
+    return passed ?? (missing === undefined ? 'FAILED' : `unavailable: ${missing}`);
   });
   for (const { failed, missing } of outcomes) {
     const output = failed ?? missing;

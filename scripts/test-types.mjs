@@ -1,5 +1,5 @@
-// Compiles a user's program, test/smoke/user.mts, against the built declarations: with the oldest TypeScript that there
-// is support for, with one in between and with the newest, without skipLibCheck.
+// Compiles a user's program, test/smoke/user.mts, against the built declarations, without skipLibCheck: with the oldest
+// supported TypeScript, with one in between and with the newest.
 //
 //   npm run test:types
 
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fetchPackages } from './fetch.mjs';
 import { fail, root, run } from './tools.mjs';
 
-/** What the declarations of the package import types of. */
+/** The libraries that the package's declarations import types from. */
 const LIBRARIES = ['@types/node@20', '@types/ws@8', 'fastify@5', 'prom-client@15', 'ws@8'];
 const COMPILERS = [
   // Fastify's own declarations need TypeScript 5.4.
@@ -36,7 +36,7 @@ if (missing !== undefined) fail(`types: ${missing}`);
 install();
 for (const [n, name] of names.entries()) compile(name, COMPILERS[n]);
 
-/** The package as its users have it: beside the libraries, and not a part of the program. */
+/** Installs the package as for a user: in node_modules next to the libraries, not as a part of the program. */
 function install() {
   const installed = join(folder, 'node_modules/relay-limiter');
   rmSync(installed, { recursive: true, force: true });
@@ -53,7 +53,7 @@ function compile(name, { version, foreign }) {
   const { status, output } = run(process.execPath, [compiler, '-p', '.'], {
     cwd: folder,
   });
-  // An error of several lines is indented but for the first one.
+  // In an error of several lines, every line except the first is indented.
   const errors = output.split(/\n(?! )/).filter((error) => error.trim() !== '');
   const ours = errors.filter((error) => foreign === undefined || !foreign.test(error));
   const passed = ours.length === 0 && (status === 0 || errors.length > 0);

@@ -1,4 +1,4 @@
-// What the scripts share: where the project is, and how they run other programs.
+// Helpers shared by the scripts: the project's folder, and functions that run other programs.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 export const root = fileURLToPath(new URL('..', import.meta.url));
 export const require = createRequire(import.meta.url);
 
-/** Runs a program; its words are kept. */
+/** Runs a program. Returns its exit status and its output as text. */
 export function run(command, args, options = {}) {
   const { status, stdout, stderr, error } = spawnSync(command, args, {
     cwd: root,
@@ -20,7 +20,7 @@ export function run(command, args, options = {}) {
   return { status, stdout: stdout ?? '', output: `${stdout ?? ''}${stderr ?? ''}${error ?? ''}` };
 }
 
-/** Runs a command of a package that is installed here. */
+/** Runs a command of an installed package. */
 export function node(name, command, args, options) {
   const folder = join(root, 'node_modules', name);
   const { bin } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
@@ -28,7 +28,7 @@ export function node(name, command, args, options) {
   return run(process.execPath, [script, ...args], options);
 }
 
-/** Builds the binaries of `targets` into prebuilds/; ends the program where that fails. */
+/** Builds the binaries of `targets` into prebuilds/. Ends the program if that fails. */
 export function buildPrebuilds(targets) {
   const { status } = run(process.execPath, ['scripts/prebuild.mjs', '--only', targets.join()], {
     stdio: 'inherit',
@@ -37,12 +37,11 @@ export function buildPrebuilds(targets) {
   console.log();
 }
 
-/** Runs npm. */
 export function npm(args, options) {
   return run('npm', args, { shell: process.platform === 'win32', ...options });
 }
 
-/** The prefix of a Node that was installed with its headers: they need not be downloaded. */
+/** Returns the prefix of this Node if its headers are installed, so that node-gyp does not download them. */
 export function nodeWithHeaders() {
   const prefix = dirname(dirname(process.execPath));
   return existsSync(`${prefix}/include/node/node_api.h`) ? prefix : undefined;
@@ -53,7 +52,7 @@ export function fail(output) {
   process.exit(1);
 }
 
-/** Rows of text as aligned columns; the first row is the head. */
+/** Formats rows of cells as aligned columns. The first row is the header. */
 export function table(rows) {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => String(row[i]).length)));
   return rows

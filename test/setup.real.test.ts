@@ -185,7 +185,7 @@ describe('Setup says in one line', () => {
     () => {
       const uid = process.getuid?.() === 0 ? { uid: 65534 } : {};
       chmodSync(folder, 0o555);
-      expect(setup(uid)).toEqual(line('cannot be written to'));
+      expect(setup(uid)).toEqual(line('must be writable'));
       chmodSync(folder, 0o755);
       setup();
       chmodSync(folder, 0o555);
