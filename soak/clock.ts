@@ -1,4 +1,4 @@
-// A clock that only the soak moves, and that fails when it is told to.
+// A virtual clock that only the soak moves. It can be made to fail on its next reading.
 
 import type { Random } from '../test/support/random.js';
 
@@ -7,7 +7,7 @@ export class ClockFault extends Error {}
 export class VirtualClock {
   /** Seconds. */
   now: number;
-  /** What the next reading does instead of telling the time; it may also change the limiter. */
+  /** Replaces the next reading; it may throw, and it may change the limiter. */
   #next: (() => number) | undefined;
 
   constructor(start: number) {
@@ -24,7 +24,7 @@ export class VirtualClock {
     this.#next = read;
   }
 
-  /** Mostly stands still or ticks; now and then it jumps, also back, also a year on. */
+  /** Usually leaves the time unchanged or adds a fraction of a second; sometimes jumps back, or ahead by up to a year. */
   move(random: Random): void {
     const dice = random();
     if (dice < 0.15) this.now += random() * 0.1;

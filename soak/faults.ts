@@ -1,27 +1,27 @@
-// Faults, one at a time: the call must fail with the right code, and leave everything as it was. That
-// it did, the answers to all that follows show.
+// Injects one fault at a time: the call must fail with the right code and change no state. The comparison of all later
+// calls with the model shows that it changed none.
 
 import type { PeerGroup } from 'relay-limiter';
 import type { Random } from '../test/support/random.js';
 import { ClockFault, type VirtualClock } from './clock.js';
 import { Difference } from './model/model.js';
-import type { Question, SnapshotEntry } from './model/rules.js';
-import type { Asked } from './subjects.js';
+import type { Query, SnapshotEntry } from './model/rules.js';
+import type { LimiterAdapter } from './subjects.js';
 
-/** What a fault is injected into. */
+/** The limiter and the clock that a fault is injected into. */
 export interface Target {
-  readonly asked: Asked;
+  readonly limiter: LimiterAdapter;
   readonly group: PeerGroup | undefined;
   readonly clock: VirtualClock;
   readonly key: string;
-  readonly question: Question;
+  readonly query: Query;
 }
 
 interface Fault {
   readonly kind: string;
-  /** The code of the error, or the error itself. */
+  /** The expected `code` of the error, or the error itself. */
   readonly expected: unknown;
-  /** False where the limiter has no such call. */
+  /** Returns false if the limiter has no such call. Default: the fault fits every limiter. */
   fits?(target: Target): boolean;
   act(target: Target, random: Random): unknown;
 }
@@ -35,11 +35,11 @@ const FAULTS: readonly Fault[] = [
   {
     kind: 'clock throws',
     expected: CLOCK_FAULT,
-    act({ asked, clock, key, question }) {
+    act({ limiter, clock, key, query }) {
       clock.failOnce(() => {
         throw CLOCK_FAULT;
       });
-      return asked.askOpened(key, question);
+      return limiter.queryPeer(key, query);
     },
   },
   {
@@ -54,42 +54,42 @@ const FAULTS: readonly Fault[] = [
     },
   },
   {
-    kind: 'clock tells no number',
+    kind: 'clock returns no finite number',
     expected: 'ERR_LIMITER_CLOCK',
-    act({ asked, clock, key, question }, random) {
+    act({ limiter, clock, key, query }, random) {
       clock.failOnce(() => random.pick([Number.NaN, Infinity, -Infinity]));
-      return asked.ask(key, question);
+      return limiter.query(key, query);
     },
   },
   {
-    kind: 'clock breaks in a cleanup',
+    kind: 'clock fails during a cleanup',
     expected: 'ERR_LIMITER_CLOCK',
-    act({ asked, clock }) {
+    act({ limiter, clock }) {
       clock.failOnce(() => Number.NaN);
-      return asked.cleanup(-1);
+      return limiter.cleanup(-1);
     },
   },
   {
-    kind: 'no key',
+    kind: 'invalid key',
     expected: 'ERR_LIMITER_KEY',
-    act: ({ asked, question }, random) => asked.ask(random.pick(NO_KEYS) as string, question),
+    act: ({ limiter, query }, random) => limiter.query(random.pick(NO_KEYS) as string, query),
   },
   {
-    kind: 'no cost',
+    kind: 'invalid cost',
     expected: 'ERR_LIMITER_COST',
-    fits: ({ question }) => question.ask === 'tokens',
-    act: ({ asked, key }, random) =>
-      asked.askOpened(key, { ask: 'tokens', cost: random.pick(NO_COSTS) as number }),
+    fits: ({ query }) => query.kind === 'tokens',
+    act: ({ limiter, key }, random) =>
+      limiter.queryPeer(key, { kind: 'tokens', cost: random.pick(NO_COSTS) as number }),
   },
   {
-    kind: 'no age',
+    kind: 'invalid age',
     expected: 'ERR_LIMITER_OPTION',
-    act: ({ asked }) => asked.cleanup(Number.NaN),
+    act: ({ limiter }) => limiter.cleanup(Number.NaN),
   },
   {
-    kind: 'no budget',
+    kind: 'invalid budget',
     expected: 'ERR_LIMITER_OPTION',
-    act: ({ asked }) => asked.cleanup(-1, Number.NaN),
+    act: ({ limiter }) => limiter.cleanup(-1, Number.NaN),
   },
   {
     kind: 'verdicts too short',
@@ -98,21 +98,24 @@ const FAULTS: readonly Fault[] = [
     act: ({ group }) => group?.check(1, new Uint8Array((group.size as number) - 1)),
   },
   {
-    kind: 'no snapshot',
+    kind: 'invalid snapshot',
     expected: 'ERR_LIMITER_SNAPSHOT',
-    act: ({ asked }, random) => asked.restore(random.pick(NO_SNAPSHOTS)),
+    act: ({ limiter }, random) => limiter.restore(random.pick(NO_SNAPSHOTS)),
   },
   {
-    kind: 'a damaged snapshot',
+    kind: 'damaged snapshot entry',
     expected: 'ERR_LIMITER_SNAPSHOT',
-    act({ asked }, random) {
-      const snapshot = asked.snapshot();
-      return asked.restore({ ...snapshot, peers: [...good(random), damaged(random)] });
+    act({ limiter }, random) {
+      const snapshot = limiter.snapshot();
+      return limiter.restore({
+        ...snapshot,
+        peers: [...validEntries(random), damagedEntry(random)],
+      });
     },
   },
 ];
 
-/** Injects one, and returns its kind. @throws Difference if the call did not fail as it must. */
+/** Injects one fault and returns its kind. @throws Difference if the call does not fail as expected. */
 export function injectFault(target: Target, random: Random): string {
   const fault = random.pick(FAULTS.filter(({ fits }) => fits?.(target) ?? true));
   let outcome: unknown;
@@ -125,8 +128,8 @@ export function injectFault(target: Target, random: Random): string {
   throw new Difference(`${fault.kind}: ${JSON.stringify(outcome)}, not ${fault.expected}`);
 }
 
-/** Entries that would be put back, if the one behind them were none the worse. */
-function good(random: Random): SnapshotEntry[] {
+/** Returns valid entries. Because the entry after them is damaged, none of them may be restored. */
+function validEntries(random: Random): SnapshotEntry[] {
   return Array.from({ length: random.below(20) }, (_, i) => ({
     key: `of a damaged snapshot ${i}`,
     violations: 7,
@@ -136,7 +139,7 @@ function good(random: Random): SnapshotEntry[] {
   }));
 }
 
-function damaged(random: Random): unknown {
+function damagedEntry(random: Random): unknown {
   const entry = {
     key: 'damaged',
     violations: 3,

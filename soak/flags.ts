@@ -1,11 +1,11 @@
-// The command line.
+// The flags of `npm run soak`.
 
 import type { EngineName } from 'relay-limiter';
 import { parseFlags, WrongFlag, wholeNumber } from '../examples/command-line.js';
 
 export interface Flags {
   seconds: number;
-  /** Ends it instead of `seconds`, where given. */
+  /** The number of operations after which the run ends; if given, `seconds` is ignored. */
   operations: number | undefined;
   seed: number;
   round: number | undefined;
@@ -14,22 +14,22 @@ export interface Flags {
   help: boolean;
 }
 
-export const HELP = `Hostile calls on all three limiters, beside a reference model that every answer must agree with.
+export const HELP = `Makes hostile calls to all three limiters and compares every answer with a reference model.
 
 usage: npm run soak -- [flags]
 
-  --seconds N      how long after the flood, 1 to 1000000 (default 600); one round at least
-  --operations N   how many operations instead, 1 to 1000000000000
+  --seconds N      seconds after the flood, 1 to 1000000 (default 600); at least one round
+  --operations N   number of operations instead, 1 to 1000000000000
   --engine NAME    both, native or js (default both)
-  --flood N        first a key flood of so many simulated seconds, 0 to 86400 (default 3600); the
-                   memory of the process after a minute of it is compared with that at its end
-  --seed N         random numbers, 0 to 4294967295 (default: another one each time)
-  --round N        only this round of the seed; no flood
-  --help           this text
+  --flood N        simulated seconds of the key flood at the start, 0 to 86400 (default 3600); the
+                   process's memory after its first minute is compared with that at its end
+  --seed N         seed of the random numbers, 0 to 4294967295 (default: random)
+  --round N        run only this round of the seed, without a flood
+  --help           print this text
 
-Exits with 0; on a difference, or if memory grew, with 1, the seed and the last operations; with 2 for
-a wrong flag. Ctrl-C ends it early, with the summary. A repeated round does the same operations. Which
-records a full table gives up, and where a budget ends a cleanup, is chance.`;
+Exit code: 0; 1 on a difference or if memory grew, with the seed and the last operations; 2 for a
+wrong flag. Ctrl-C ends the run early and prints the summary. A repeated round makes the same calls.
+Which records a full table evicts, and where a budget ends a cleanup, is not reproducible.`;
 
 /** @throws WrongFlag */
 export function readFlags(args: string[]): Flags {

@@ -1,5 +1,5 @@
-// A flood of keys that come once, an hour of it by a virtual clock, on all three limiters at once. What
-// the process holds after a minute it must hold at the end, and who was banned before must be so still.
+// Floods all three limiters with new keys, for an hour of virtual time. The process's memory after one minute must
+// suffice until the end, and a ban from before the flood must still be in force.
 
 import {
   DirectConnectionRateLimiter,
@@ -10,19 +10,20 @@ import {
 import { grew, type Memory, memory, showMemory } from './memory.js';
 import { Difference } from './model/model.js';
 
-const KEYS_A_SECOND = 2000;
-/** So few that offenders alone, who go last, fill each table within a minute. */
+const KEYS_PER_SECOND = 2000;
+/** Small enough that offenders, which are evicted last, fill each table within a minute. */
 const MAX_PEERS = 5000;
 const WARM_UP_SECONDS = 60;
-/** Simulated seconds between two looks around. */
+/** Simulated seconds per call of `slice`. */
 const SLICE_SECONDS = 5;
-/** One key in so many has 64 KiB; one in so many breaks its limit, and is an offender. */
-const LONG = 4001;
-const OFFENDS = 5;
+/** One key in 4001 is 65,536 characters long. */
+const LONG_KEY_INTERVAL = 4001;
+/** One key in 5 breaks its limit and becomes an offender. */
+const OFFENDER_INTERVAL = 5;
 
 export interface FloodResult {
   readonly keys: number;
-  /** After a minute, and at the end. */
+  /** After one simulated minute. */
   readonly afterMinute: Memory;
   readonly atEnd: Memory;
 }
@@ -51,18 +52,18 @@ export class Flood {
     }
   }
 
-  /** Some seconds of it; true while there is more. @throws Difference */
+  /** Simulates the next seconds. Returns false at the end of the flood. @throws Difference if a ban is lost. */
   slice(): boolean {
-    const end = this.keys + KEYS_A_SECOND * SLICE_SECONDS;
-    while (this.keys < end) this.#newcomer();
+    const end = this.keys + KEYS_PER_SECOND * SLICE_SECONDS;
+    while (this.keys < end) this.#checkNewKey();
     if (!this.#orderbook.isBanned('attacker') || !this.#direct.isBanned('attacker')) {
-      throw new Difference(`a ban was lost after ${this.keys} keys of a flood`);
+      throw new Difference(`a ban was lost after ${this.keys} keys of the flood`);
     }
     if (this.#simulated === WARM_UP_SECONDS) this.#afterMinute = memory();
     return this.#simulated < this.#seconds;
   }
 
-  /** @throws Difference if memory grew, or a table is larger than it may be. */
+  /** @throws Difference if memory grew, or a table has more peers than `maxPeers`. */
   end(): FloodResult {
     const atEnd = memory();
     const peers = [
@@ -71,21 +72,24 @@ export class Flood {
       this.#direct.getStatistics(),
     ];
     if (peers.some((statistics) => statistics.peers > MAX_PEERS))
-      throw new Difference('too many peers');
+      throw new Difference(`a table has more than ${MAX_PEERS} peers`);
     const afterMinute = this.#afterMinute ?? atEnd;
     if (grew(afterMinute, atEnd)) {
-      throw new Difference(`in a flood ${showMemory(afterMinute)} became ${showMemory(atEnd)}`);
+      throw new Difference(
+        `memory grew in the flood: from ${showMemory(afterMinute)} to ${showMemory(atEnd)}`,
+      );
     }
     return { keys: this.keys, afterMinute, atEnd };
   }
 
   get #simulated(): number {
-    return this.keys / KEYS_A_SECOND;
+    return this.keys / KEYS_PER_SECOND;
   }
 
-  #newcomer(): void {
-    const key = this.keys % LONG === 0 ? `${this.keys}`.padEnd(65_536, 'x') : `flood-${this.keys}`;
-    const times = this.keys % OFFENDS === 0 ? 2 : 1;
+  #checkNewKey(): void {
+    const isLong = this.keys % LONG_KEY_INTERVAL === 0;
+    const key = isLong ? `${this.keys}`.padEnd(65_536, 'x') : `flood-${this.keys}`;
+    const times = this.keys % OFFENDER_INTERVAL === 0 ? 2 : 1;
     for (let n = 0; n < times; n += 1) {
       if (this.keys % 3 === 0) this.#rate.check(key);
       else if (this.keys % 3 === 1) this.#orderbook.check(key);
@@ -93,6 +97,6 @@ export class Flood {
       else this.#direct.checkOrderbook(key);
     }
     this.keys += 1;
-    this.#now += 1 / KEYS_A_SECOND;
+    this.#now += 1 / KEYS_PER_SECOND;
   }
 }

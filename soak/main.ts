@@ -1,5 +1,5 @@
-// npm run soak: a flood, then rounds of hostile calls until the time is over, or so many are done. docs/reliability.md says
-// what is promised and what came of it.
+// npm run soak: runs a flood, then rounds of hostile calls until the time is over or the number of operations is reached.
+// docs/reliability.md describes what is promised and the results.
 
 import { setImmediate } from 'node:timers/promises';
 import type { EngineName } from 'relay-limiter';
@@ -12,15 +12,15 @@ import { Difference } from './model/model.js';
 import { ListenerFault, Round } from './round.js';
 import { HEADER, progress, summary, Tally } from './tally.js';
 
-/** Operations of a round, and between two looks at the time. */
-const ROUND = 100_000;
-const SLICE = 4000;
-/** Rounds after which memory has been everywhere once; a short run compares its second half. */
+const OPERATIONS_PER_ROUND = 100_000;
+/** Operations between two checks of the time. */
+const OPERATIONS_PER_SLICE = 4000;
+/** Rounds after which memory use is stable. A shorter run takes its first sample after half of the run. */
 const WARM_UP_ROUNDS = 40;
 
 const tally = new Tally();
 const started = performance.now();
-/** The time that a run is given is for its rounds. */
+/** The start of the rounds: `--seconds` does not include the flood. */
 let roundsStarted = started;
 let shownAt = 0;
 
@@ -68,7 +68,7 @@ async function everything(flags: Flags): Promise<void> {
   roundsStarted = performance.now();
   let warm: { rounds: number; has: Memory } | undefined;
   for (let n = 0; n === 0 || !isOver(flags); n += 1) {
-    // The first one is whole, however little time there is.
+    // The first round is always complete, even if the time is over.
     await round(flags, n, n === 0 && flags.operations === undefined);
     const isWarm = n + 1 === WARM_UP_ROUNDS || shareDone(flags) >= 0.5;
     if (isWarm) warm ??= { rounds: n + 1, has: memory() };
@@ -83,7 +83,7 @@ async function flood(engine: EngineName, seconds: number): Promise<void> {
   const before = tally.keys;
   while (attack.slice() && !interruption.aborted) {
     tally.keys = before + attack.keys;
-    await look(`a flood, ${engine}`);
+    await yieldAndReport(`a flood, ${engine}`);
   }
   const { keys, afterMinute, atEnd } = attack.end();
   tally.keys = before + keys;
@@ -96,27 +96,27 @@ async function flood(engine: EngineName, seconds: number): Promise<void> {
 async function round(flags: Flags, n: number, whole: boolean): Promise<void> {
   const [first, second = first] = flags.engines as [EngineName, EngineName?];
   const [engine, otherEngine] = n % 2 === 0 ? [first, second] : [second, first];
-  // Neighbouring seeds of one run must not be those of the next.
+  // Multiplied, so that two neighbouring seeds do not share rounds.
   const seed = (Math.imul(flags.seed, 0x9e3779b1) + n) >>> 0;
   const current = new Round({ seed, engine, otherEngine, throwingListener: true }, tally);
   try {
-    const end = tally.operations + ROUND;
+    const end = tally.operations + OPERATIONS_PER_ROUND;
     const isCut = () => (whole ? interruption.aborted : isOver(flags));
     while (tally.operations < end && !isCut()) {
-      current.run(SLICE);
-      await look(`${current.subject.name}, ${current.asked.engine}`);
+      current.run(OPERATIONS_PER_SLICE);
+      await yieldAndReport(`${current.subject.name}, ${current.limiter.engine}`);
     }
     current.end();
     tally.rounds += 1;
   } catch (error) {
-    console.error(`\nthe last operations, the latest at the bottom:\n${current.story()}\n`);
-    console.error(`npm run soak -- --seed ${flags.seed} --round ${n} does them again\n`);
+    console.error(`\nthe last operations, the latest at the bottom:\n${current.describe()}\n`);
+    console.error(`to repeat them: npm run soak -- --seed ${flags.seed} --round ${n}\n`);
     throw error;
   }
 }
 
-/** Lets errors surface and signals in, and shows progress once a second. */
-async function look(now: string): Promise<void> {
+/** Yields to the event loop, so that errors surface and signals arrive, and prints progress once per second. */
+async function yieldAndReport(now: string): Promise<void> {
   await setImmediate();
   if (elapsed() < shownAt + 1) return;
   shownAt = elapsed();
@@ -135,7 +135,7 @@ function isOver(flags: Flags): boolean {
   return interruption.aborted || shareDone(flags) >= 1;
 }
 
-/** The share of the operations that are done, or of the time that is over. */
+/** Returns the completed part of the run, by operations or by time, as a number from 0. */
 function shareDone({ operations, seconds }: Flags): number {
   return operations === undefined
     ? elapsed(roundsStarted) / seconds

@@ -1,40 +1,40 @@
-// Memory: what tables may take, and what the process has.
+// The memory that tables may use, and the memory that the process uses.
 
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 const MB = 2 ** 20;
 
-/** Bytes that the tables of a limiter may take, whatever its keys are. */
-export function mostMemoryBytes(maxPeers: number, peers: number): number {
+/** Returns the maximum number of bytes that the tables of a limiter may use, for any keys. */
+export function maxMemoryBytes(maxPeers: number, peers: number): number {
   const most = Math.min(2 * maxPeers, peers);
-  // Pages and their chunks; two records and an offender for each peer, each table half empty at worst;
-  // a name of 128 units; all long names together.
+  // 8 MB for pages and their chunks. For each peer two records and an offender (32 + 32 + 64 bytes), twice because a
+  // table may be half empty, and a stored key of 128 code units (256 bytes). Then the limit for all long keys together.
   return 8 * MB + most * (2 * (32 + 32 + 64) + 256) + Math.max(MB, 64 * maxPeers);
 }
 
 let collect: (() => void) | undefined;
 
 export interface Memory {
-  /** Bytes of the process that the system sees: with what V8 keeps in store for itself. */
+  /** Resident bytes of the process, including memory that V8 holds in reserve. */
   readonly resident: number;
-  /** Bytes of the heap that are in use, and of the tables outside it. */
+  /** Bytes in use in the heap, plus the bytes of the tables outside it. */
   readonly inUse: number;
 }
 
-/** What this process has, once what can be collected has been. */
+/** Returns the memory of this process after a full garbage collection. */
 export function memory(): Memory {
   if (collect === undefined) {
     setFlagsFromString('--expose-gc');
     collect = runInNewContext('gc') as () => void;
   }
-  // V8 gives its pages back a few at a time.
+  // Each collection returns only some of the free pages to the system.
   for (let n = 0; n < 5; n += 1) collect();
   const { rss, heapUsed, external } = process.memoryUsage();
   return { resident: rss, inUse: heapUsed + external };
 }
 
-/** Whether there is more than comes and goes without anything being kept. */
+/** Returns true if memory grew by more than its normal variation: 64 MB resident, 8 MB in use. */
 export function grew(before: Memory, after: Memory): boolean {
   return after.resident > before.resident + 64 * MB || after.inUse > before.inUse + 8 * MB;
 }

@@ -1,57 +1,63 @@
-// One round: a limiter of random options, a hostile mix of calls on it, and the reference model beside
-// it, which every answer must agree with.
+// One round: makes a hostile mix of calls to a limiter with random options, and compares every answer with the
+// reference model.
 
 import type { Ban, EngineName, PeerGroup } from 'relay-limiter';
 import { type Random, seeded } from '../test/support/random.js';
 import { VirtualClock } from './clock.js';
 import { injectFault } from './faults.js';
-import { FreshKeys, isFreshKey, MOST_ASKED_FRESH, poolOfKeys } from './keys.js';
-import { mostMemoryBytes } from './memory.js';
+import { FreshKeys, isFreshKey, MAX_QUERIES_OF_FRESH, poolOfKeys } from './keys.js';
+import { maxMemoryBytes } from './memory.js';
 import { Difference, Model, violationsOf } from './model/model.js';
-import type { Question } from './model/rules.js';
-import { type Asked, type Host, type Statistics, SUBJECTS, type Subject } from './subjects.js';
+import type { Query } from './model/rules.js';
+import {
+  type Host,
+  type LimiterAdapter,
+  type Statistics,
+  SUBJECTS,
+  type Subject,
+} from './subjects.js';
 import type { Tally } from './tally.js';
 
 const MAX_PEERS = [1, 2, 16, 17, 100, 1000, 20_000, Infinity];
 const AGES = [-1, 0, 1, 30, 3600, Infinity];
-/** Calls that are told when something went wrong. */
-const REMEMBERED = 30;
+/** The number of last calls that are printed after a failure. */
+const JOURNAL_LENGTH = 30;
 
-/** What the listener of bans throws now and then. */
+/** The error that the ban listener sometimes throws. */
 export class ListenerFault extends Error {}
 
 export interface RoundOptions {
   readonly seed: number;
   readonly engine: EngineName;
-  /** Where restarts go as well; the same as `engine` to stay. */
+  /** A restart chooses between `engine` and this engine. If they are equal, the engine never changes. */
   readonly otherEngine: EngineName;
-  /** Whether the listener of bans throws now and then; each time `tally.thrown` counts it. */
+  /** Whether the ban listener throws sometimes; `tally.thrown` counts how often. */
   readonly throwingListener: boolean;
-  /** What is asked in place of the subject's own limiter: for tests of the soak. */
-  readonly standIn?: (subject: Subject, host: Host) => Asked;
+  /** Creates a limiter that replaces the subject's own: for tests of the soak. */
+  readonly standIn?: (subject: Subject, host: Host) => LimiterAdapter;
 }
 
 export class Round {
   readonly subject: Subject;
   readonly maxPeers: number;
-  asked: Asked;
+  limiter: LimiterAdapter;
 
   readonly #options: RoundOptions;
   readonly #tally: Tally;
   readonly #random: Random;
   readonly #clock: VirtualClock;
   readonly #pool: readonly string[];
-  readonly #fresh: FreshKeys;
+  readonly #freshKeys: FreshKeys;
   #model: Model;
   readonly #host: Host;
-  /** The last calls, oldest first from `#calls % REMEMBERED` on. */
+  /** A ring buffer of the last calls; the oldest is at `#calls % JOURNAL_LENGTH`. */
   readonly #journal: unknown[][] = [];
   #calls = 0;
   #group: PeerGroup | undefined;
-  /** Peers that the limiter was given under digests. */
-  #awaited = 0;
+  /** The number of peers restored under digests. */
+  #pending = 0;
   #ban: Ban | undefined;
-  /** Bans the listener heard of, of this limiter. */
+  /** The number of bans that this limiter has reported to its listener. */
   #announced = 0;
 
   constructor(options: RoundOptions, tally: Tally) {
@@ -62,7 +68,7 @@ export class Round {
     this.maxPeers = this.#random.pick(MAX_PEERS);
     this.#clock = new VirtualClock(this.#random() * 1e6);
     this.#pool = poolOfKeys(this.#random);
-    this.#fresh = new FreshKeys(this.#random);
+    this.#freshKeys = new FreshKeys(this.#random);
     this.#model = new Model(this.subject.rules, this.maxPeers);
     this.#host = {
       maxPeers: this.maxPeers,
@@ -74,10 +80,10 @@ export class Round {
         return ban;
       },
     };
-    this.asked = this.#create(options.engine);
+    this.limiter = this.#create(options.engine);
   }
 
-  /** At least so many operations. @throws Difference, and what the limiter should not throw. */
+  /** Makes at least that many operations. @throws Difference, or an unexpected error of the limiter. */
   run(operations: number): void {
     const end = this.#tally.operations + operations;
     while (this.#tally.operations < end) {
@@ -86,27 +92,27 @@ export class Round {
     }
   }
 
-  /** The last look, and one at what a restart makes of it. @throws Difference */
+  /** Compares everything a last time, before and after a restart. @throws Difference */
   end(): void {
     this.#restart();
     this.#checkpoint();
-    this.#tally.keys += this.#pool.length + this.#fresh.count;
+    this.#tally.keys += this.#pool.length + this.#freshKeys.count;
   }
 
-  /** The last calls and the state of things, for people. */
-  story(): string {
-    const calls = this.#journal.map((_, i) => this.#journal[(this.#calls + i) % REMEMBERED]);
+  /** Returns the limiter's configuration and the last calls as text. */
+  describe(): string {
+    const calls = this.#journal.map((_, i) => this.#journal[(this.#calls + i) % JOURNAL_LENGTH]);
     const lines = calls.map((call) => `  ${JSON.stringify(call, shorten)}`);
     const { name } = this.subject;
-    return `${name} on ${this.asked.engine}, maxPeers ${this.maxPeers}\n${lines.join('\n')}`;
+    return `${name} on ${this.limiter.engine}, maxPeers ${this.maxPeers}\n${lines.join('\n')}`;
   }
 
   #step(): void {
     const random = this.#random;
     const dice = random();
-    if (dice < 0.75) this.#ask(random.pick(this.#pool), random.pick(this.subject.questions));
+    if (dice < 0.75) this.#query(random.pick(this.#pool), random.pick(this.subject.queries));
     else if (dice < 0.88) this.#rotateNick();
-    else if (dice < 0.96) this.#look(random.pick(this.#pool));
+    else if (dice < 0.96) this.#inspect(random.pick(this.#pool));
     else if (dice < 0.985) this.#remove(random.pick(this.#pool));
     else if (dice < 0.992) this.#fault();
     else if (dice < 0.9985) this.#checkGroup();
@@ -119,74 +125,74 @@ export class Round {
     else this.#clear();
   }
 
-  #ask(key: string, question: Question): void {
+  #query(key: string, query: Query): void {
     const { now } = this.#clock;
     const opened = !isFreshKey(key) && this.#random() < 0.3;
-    const answer = opened ? this.asked.askOpened(key, question) : this.asked.ask(key, question);
-    this.#note(opened ? 'askOpened' : 'ask', key, question, answer);
-    this.#model.ask(key, question, now, answer, (outcome) => outcome.answer);
+    const answer = opened ? this.limiter.queryPeer(key, query) : this.limiter.query(key, query);
+    this.#note(opened ? 'queryPeer' : 'ask', key, query, answer);
+    this.#model.query(key, query, now, answer, (outcome) => outcome.answer);
   }
 
-  /** A name for one errand. */
+  /** Queries a fresh key a few times and never again. */
   #rotateNick(): void {
-    const key = this.#fresh.next();
-    const times = 1 + this.#random.below(MOST_ASKED_FRESH);
-    for (let n = 0; n < times; n += 1) this.#ask(key, this.#random.pick(this.subject.questions));
-    this.#model.letGo(key);
+    const key = this.#freshKeys.next();
+    const times = 1 + this.#random.below(MAX_QUERIES_OF_FRESH);
+    for (let n = 0; n < times; n += 1) this.#query(key, this.#random.pick(this.subject.queries));
+    this.#model.untrack(key);
   }
 
   #flood(): void {
     const times = 200 + this.#random.below(2000);
-    const question = this.#random.pick(this.subject.questions);
+    const query = this.#random.pick(this.subject.queries);
     for (let n = 0; n < times; n += 1) {
-      const key = this.#fresh.next();
-      this.#ask(key, question);
-      this.#model.letGo(key);
+      const key = this.#freshKeys.next();
+      this.#query(key, query);
+      this.#model.untrack(key);
     }
   }
 
-  #look(key: string): void {
+  #inspect(key: string): void {
     const { now } = this.#clock;
-    const violations = this.asked.violations(key);
+    const violations = this.limiter.violations(key);
     this.#note('violations', key, violations);
     this.#model.observe(key, 'violations', now, violations, violationsOf);
     const { rules } = this.subject;
     for (const what of ['tokens', 'delay'] as const) {
-      const [said, rule] = [this.asked[what]?.(key), rules[what]];
+      const [said, rule] = [this.limiter[what]?.(key), rules[what]];
       if (said !== undefined && rule !== undefined) this.#model.observe(key, what, now, said, rule);
     }
   }
 
   #remove(key: string): void {
     this.#note('remove', key);
-    this.asked.remove(key);
+    this.limiter.remove(key);
     this.#model.remove(key);
   }
 
   #checkGroup(): void {
-    const { asked, subject } = this;
-    if (asked.group === undefined) return;
-    this.#group ??= asked.group([]);
+    const { limiter, subject } = this;
+    if (limiter.group === undefined) return;
+    this.#group ??= limiter.group([]);
     for (let n = this.#random.below(20); n > 0; n -= 1) {
       const key = this.#random.pick(this.#pool);
       if (this.#random() < 0.7) this.#group.add(key);
       else this.#group.delete(key);
     }
-    const questions = subject.questions.filter(({ ask }) => ask === 'tokens');
-    const question = this.#random.pick(questions) as Question & { ask: 'tokens' };
-    // The clock is the caller's code: it may change the very table that is asked.
+    const queries = subject.queries.filter(({ kind }) => kind === 'tokens');
+    const query = this.#random.pick(queries) as Query & { kind: 'tokens' };
+    // The clock is the caller's code: it may change the table during the check.
     const leaves = this.#random.pick(this.#pool);
     this.#clock.failOnce(() => {
-      asked.remove(leaves);
+      limiter.remove(leaves);
       return this.#clock.now;
     });
-    const verdicts = this.#group.check(question.cost);
-    this.#note('group', question.cost, 'without', leaves, [...this.#group.keys()].length);
+    const verdicts = this.#group.check(query.cost);
+    this.#note('group', query.cost, 'without', leaves, [...this.#group.keys()].length);
     this.#model.remove(leaves);
     let member = 0;
     for (const key of this.#group.keys()) {
       const verdict = verdicts[member] as number;
-      this.#model.ask(key, question, this.#clock.now, verdict, (outcome) => outcome.verdict);
+      this.#model.query(key, query, this.#clock.now, verdict, (outcome) => outcome.verdict);
       member += 1;
     }
     this.#tally.operations += member;
@@ -194,37 +200,34 @@ export class Round {
 
   #cleanup(budgetMs: number | undefined): void {
     const age = this.#random.pick(AGES);
-    const before = budgetMs === undefined ? this.asked.statistics().tracked : 0;
-    const removed = this.asked.cleanup(age, budgetMs);
+    const before = budgetMs === undefined ? this.limiter.statistics().tracked : 0;
+    const removed = this.limiter.cleanup(age, budgetMs);
     this.#note('cleanup', age, budgetMs, removed);
     this.#model.cleanup(age, this.#clock.now, budgetMs === undefined);
     if (budgetMs !== undefined || removed === undefined) return;
-    const { tracked } = this.asked.statistics();
+    const { tracked } = this.limiter.statistics();
     if (before - tracked !== removed)
       throw new Difference(`${removed} removed of ${before}, ${tracked} left`);
   }
 
   #clear(): void {
     this.#note('clear');
-    this.asked.clear();
+    this.limiter.clear();
     this.#model.clear();
   }
 
   #fault(): void {
-    const [key, question] = [
-      this.#random.pick(this.#pool),
-      this.#random.pick(this.subject.questions),
-    ];
-    const target = { asked: this.asked, group: this.#group, clock: this.#clock, key, question };
+    const [key, query] = [this.#random.pick(this.#pool), this.#random.pick(this.subject.queries)];
+    const target = { limiter: this.limiter, group: this.#group, clock: this.#clock, key, query };
     const kind = injectFault(target, this.#random);
     this.#note('fault', kind, key);
     this.#tally.fault(kind);
-    this.#look(key);
+    this.#inspect(key);
   }
 
-  /** What statistics say, against the model. */
+  /** Compares the statistics with the model. */
   #checkpoint(): Statistics {
-    const statistics = this.asked.statistics();
+    const statistics = this.limiter.statistics();
     this.#note('statistics', statistics);
     const model = this.#model;
     const within = (what: string, least: number, value: number, most: number) => {
@@ -243,7 +246,7 @@ export class Round {
     });
     const lossy = statistics.lossyEvictions;
     const { peers } = statistics;
-    within('peers', model.leastPeers, peers, Math.min(this.maxPeers, model.mostPeers));
+    within('peers', model.minPeerCount, peers, Math.min(this.maxPeers, model.maxPeerCount));
     within('tracked', 0, statistics.tracked, peers);
     within('evictions', 0, statistics.evictions, model.possibleEvictions);
     within('lossyEvictions', model.lossyEvictions, lossy, statistics.evictions);
@@ -256,13 +259,18 @@ export class Round {
     within('bansBegun', model.bansBegun, statistics.bansBegun, model.bansBegun);
     within('bans announced', model.bansBegun, this.#announced, model.bansBegun);
     const [least, most] = model.violations();
-    within('totalViolations', least, statistics.totalViolations, most + MOST_ASKED_FRESH * peers);
+    within(
+      'totalViolations',
+      least,
+      statistics.totalViolations,
+      most + MAX_QUERIES_OF_FRESH * peers,
+    );
     const { memoryBytes = Number.NaN } = statistics;
-    if (this.asked.engine === 'native') {
-      const mostBytes = mostMemoryBytes(this.maxPeers, model.mostPeers + this.#awaited);
+    if (this.limiter.engine === 'native') {
+      const mostBytes = maxMemoryBytes(this.maxPeers, model.maxPeerCount + this.#pending);
       within('memoryBytes', peers === 0 ? 0 : 1, memoryBytes, mostBytes);
     } else if (statistics.memoryBytes !== undefined) {
-      throw new Difference(`memoryBytes is ${memoryBytes}, which this engine cannot know`);
+      throw new Difference(`memoryBytes is ${memoryBytes}, which this engine cannot measure`);
     }
     this.#compareBans(statistics);
     this.#compareViolators(statistics);
@@ -274,9 +282,11 @@ export class Round {
     const { sure, possible } = this.#model.bans(this.#clock.now);
     const named = new Set(banned);
     const lost = sure.filter((key) => !named.has(key));
-    if (lost.length > unnamedOffenders) throw new Difference(`bans not named: ${lost.slice(0, 5)}`);
+    if (lost.length > unnamedOffenders)
+      throw new Difference(`bans missing from the statistics: ${lost.slice(0, 5)}`);
     const invented = banned.filter((key) => !possible.has(key));
-    if (invented.length > 0) throw new Difference(`no bans: ${invented.slice(0, 5)}`);
+    if (invented.length > 0)
+      throw new Difference(`listed as banned, but not banned: ${invented.slice(0, 5)}`);
   }
 
   #compareViolators({ topViolators, unnamedOffenders }: Statistics): void {
@@ -292,42 +302,42 @@ export class Round {
       this.#clock.now,
       unnamedOffenders,
       isFreshKey,
-      MOST_ASKED_FRESH,
+      MAX_QUERIES_OF_FRESH,
     );
   }
 
   #compareSnapshot() {
-    const snapshot = this.asked.snapshot();
-    const { unnamedOffenders } = this.asked.statistics();
+    const snapshot = this.limiter.snapshot();
+    const { unnamedOffenders } = this.limiter.statistics();
     this.#note('snapshot', snapshot.peers.length);
     this.#model.compareSnapshot(snapshot.peers, this.#clock.now, unnamedOffenders, isFreshKey);
     return snapshot;
   }
 
-  /** What a limiter knows already changes nothing. */
+  /** Restores a limiter's own snapshot, which must change nothing. */
   #restoreOwn(): void {
     const { peers, ...head } = this.#compareSnapshot();
-    // Without digests: what waits of a known peer would count once that peer is evicted.
-    const restored = this.asked.restore({ ...head, peers, digests: [] });
+    // Without digests: a pending state of a stored peer would take effect once the table evicts that peer.
+    const restored = this.limiter.restore({ ...head, peers, digests: [] });
     this.#note('restoreOwn', restored);
     if (restored !== peers.length) throw new Difference(`${restored} of ${peers.length} restored`);
     this.#tally.snapshots += 1;
   }
 
-  /** Into a new limiter, perhaps of the other engine, as through a file. */
+  /** Restores a snapshot, converted to JSON and back, in a new limiter, perhaps of the other engine. */
   #restart(): void {
     const snapshot = this.#retire();
     const { engine, otherEngine } = this.#options;
-    this.asked = this.#create(this.#random.pick([engine, otherEngine]));
-    const restored = this.asked.restore(JSON.parse(JSON.stringify(snapshot)));
-    this.#note('restart', this.asked.engine, restored);
+    this.limiter = this.#create(this.#random.pick([engine, otherEngine]));
+    const restored = this.limiter.restore(JSON.parse(JSON.stringify(snapshot)));
+    this.#note('restart', this.limiter.engine, restored);
     const named = snapshot.peers.length;
     const others = snapshot.digests.reduce((sum, { peers }) => sum + peers.length, 0);
     const hasAll = others <= this.maxPeers;
     if (hasAll ? restored !== named + others : restored < named) {
       throw new Difference(`${restored} of ${named} + ${others} restored`);
     }
-    this.#awaited = others;
+    this.#pending = others;
     const before = this.#model;
     this.#model = new Model(this.subject.rules, this.maxPeers);
     this.#model.restore(before, snapshot.peers, this.#clock.now, isFreshKey, hasAll);
@@ -335,7 +345,7 @@ export class Round {
     this.#tally.snapshots += 1;
   }
 
-  /** A limiter's last look, and its totals. */
+  /** Compares a limiter a last time and adds its totals to the tally. */
   #retire() {
     const statistics = this.#checkpoint();
     this.#tally.bans += statistics.bansBegun;
@@ -345,7 +355,7 @@ export class Round {
     return this.#compareSnapshot();
   }
 
-  #create(engine: EngineName): Asked {
+  #create(engine: EngineName): LimiterAdapter {
     this.#group = undefined;
     this.#announced = 0;
     const { standIn } = this.#options;
@@ -358,11 +368,11 @@ export class Round {
     if (!this.#options.throwingListener || this.#random() > 0.01) return;
     this.#tally.thrown += 1;
     this.#tally.fault('ban listener throws');
-    throw new ListenerFault('the listener of bans broke');
+    throw new ListenerFault('the ban listener failed');
   }
 
   #note(...call: unknown[]): void {
-    this.#journal[this.#calls % REMEMBERED] = call;
+    this.#journal[this.#calls % JOURNAL_LENGTH] = call;
     this.#calls += 1;
     this.#tally.operations += 1;
   }

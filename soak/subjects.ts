@@ -1,5 +1,5 @@
-// The three limiters as the soak asks them: one way to put a question to any of them, random options,
-// and the rules that they are held to.
+// The three limiters under test: an adapter with one interface for all of them, random options, and the rules of the
+// reference model that they must follow.
 
 import {
   type Ban,
@@ -17,18 +17,18 @@ import {
   DISCONNECT,
   directRules,
   orderbookRules,
-  type Question,
+  type Query,
   REFUSED,
   type Rules,
   rateRules,
   type SnapshotEntry,
 } from './model/rules.js';
 
-/** What the soak gives a limiter. */
+/** What the soak provides to a limiter. */
 export interface Host {
   readonly maxPeers: number;
   readonly clock: () => number;
-  /** The ban that began with the last check, once. */
+  /** Returns the ban that began with the last check, and forgets it. */
   takeBan(): Ban | undefined;
   readonly onBan: (ban: Ban) => void;
 }
@@ -45,19 +45,20 @@ export interface Statistics {
   readonly unnamedOffenders: number;
   readonly bansBegun: number;
   readonly verdicts: { allow: number; delay: number; disconnect: number };
-  /** Of the native engine. */
+  /** Only of the native engine. */
   readonly memoryBytes?: number;
 }
 
-/** A limiter, asked. */
-export interface Asked {
+/** One interface for all three limiters. */
+export interface LimiterAdapter {
   readonly engine: EngineName;
-  /** By key, or of a peer that was opened. */
-  ask(key: string, question: Question): number | boolean;
-  askOpened(key: string, question: Question): number | boolean;
+  /** Queries by key. */
+  query(key: string, query: Query): number | boolean;
+  /** Queries through a peer handle. */
+  queryPeer(key: string, query: Query): number | boolean;
   violations(key: string): number;
-  /** Of limiters that tell: tokens, and seconds until there is one. */
   tokens?(key: string): number;
+  /** Seconds until the peer has one token. */
   delay?(key: string): number;
   remove(key: string): void;
   clear(): void;
@@ -74,17 +75,17 @@ export interface Asked {
 export interface Subject {
   readonly name: string;
   readonly rules: Rules;
-  readonly questions: readonly Question[];
-  create(engine: EngineName, host: Host): Asked;
+  readonly queries: readonly Query[];
+  create(engine: EngineName, host: Host): LimiterAdapter;
 }
 
 const MONTH = 30 * 86_400;
 const COSTS = [1, 1, 1, 1, 1, 0, 0.5, 2, 3.7, 1000];
-const ORDERBOOK: Question = { ask: 'orderbook' };
-const BAN: Question = { ask: 'ban' };
-const TOKENS: Question[] = COSTS.map((cost) => ({ ask: 'tokens', cost }));
+const ORDERBOOK: Query = { kind: 'orderbook' };
+const BAN: Query = { kind: 'ban' };
+const TOKENS: Query[] = COSTS.map((cost) => ({ kind: 'tokens', cost }));
 
-/** A limiter of each kind, with options of chance. */
+/** One limiter of each kind, with random options. */
 export const SUBJECTS: readonly ((random: Random) => Subject)[] = [
   (random) => {
     const rateLimit = random.pick([0.01, 0.5, 1 / 3, 2.7, 10, 500]);
@@ -93,10 +94,10 @@ export const SUBJECTS: readonly ((random: Random) => Subject)[] = [
     return {
       name: 'RateLimiter',
       rules: rateRules({ rate: rateLimit, burst: burstLimit, disconnectThreshold }),
-      questions: [...TOKENS, { ask: 'tokens', cost: burstLimit }],
+      queries: [...TOKENS, { kind: 'tokens', cost: burstLimit }],
       create(engine, { clock, maxPeers }) {
         const options = { engine, clock, maxPeers, rateLimit, burstLimit, disconnectThreshold };
-        return askRate(new RateLimiter(options));
+        return adaptRate(new RateLimiter(options));
       },
     };
   },
@@ -111,9 +112,9 @@ export const SUBJECTS: readonly ((random: Random) => Subject)[] = [
     return {
       name: 'OrderbookRateLimiter',
       rules: orderbookRules(options),
-      questions: [ORDERBOOK, ORDERBOOK, ORDERBOOK, ORDERBOOK, ORDERBOOK, BAN],
+      queries: [ORDERBOOK, ORDERBOOK, ORDERBOOK, ORDERBOOK, ORDERBOOK, BAN],
       create: (engine, host) =>
-        askOrderbook(new OrderbookRateLimiter({ engine, ...options, ...given(host) }), host),
+        adaptOrderbook(new OrderbookRateLimiter({ engine, ...options, ...given(host) }), host),
     };
   },
   (random) => {
@@ -128,9 +129,9 @@ export const SUBJECTS: readonly ((random: Random) => Subject)[] = [
     return {
       name: 'DirectConnectionRateLimiter',
       rules: directRules({ ...options, ...bucket }),
-      questions: [...TOKENS, ...TOKENS.map(() => ORDERBOOK), BAN],
+      queries: [...TOKENS, ...TOKENS.map(() => ORDERBOOK), BAN],
       create: (engine, host) =>
-        askDirect(new DirectConnectionRateLimiter({ engine, ...options, ...given(host) }), host),
+        adaptDirect(new DirectConnectionRateLimiter({ engine, ...options, ...given(host) }), host),
     };
   },
 ];
@@ -139,7 +140,7 @@ function given({ clock, maxPeers, onBan }: Host) {
   return { clock, maxPeers, onBan };
 }
 
-function askRate(limiter: RateLimiter): Asked {
+function adaptRate(limiter: RateLimiter): LimiterAdapter {
   const answer = ([action, delay]: ReturnType<RateLimiter['check']>) => {
     if (action === 'delay') return delay;
     return action === 'allow' ? 0 : DISCONNECT;
@@ -147,8 +148,8 @@ function askRate(limiter: RateLimiter): Asked {
   const open = opener((key) => limiter.open(key));
   return {
     ...common(limiter),
-    ask: (key, question) => answer(limiter.check(key, costOf(question))),
-    askOpened: (key, question) => answer(open(key).check(costOf(question))),
+    query: (key, query) => answer(limiter.check(key, costOf(query))),
+    queryPeer: (key, query) => answer(open(key).check(costOf(query))),
     tokens: (key) => limiter.getTokens(key),
     delay: (key) => limiter.getDelayForPeer(key),
     cleanup: (age, budgetMs) => limiter.cleanupOldPeers(age, limits(budgetMs)),
@@ -160,14 +161,14 @@ function askRate(limiter: RateLimiter): Asked {
   };
 }
 
-function askOrderbook(limiter: OrderbookRateLimiter, host: Host): Asked {
+function adaptOrderbook(limiter: OrderbookRateLimiter, host: Host): LimiterAdapter {
   const open = opener((key) => limiter.open(key));
-  const ask = (key: string, question: Question, check: () => boolean) =>
-    question.ask === 'ban' ? limiter.isBanned(key) : refusal(limiter, check(), key, host);
+  const ask = (key: string, query: Query, check: () => boolean) =>
+    query.kind === 'ban' ? limiter.isBanned(key) : refusal(limiter, check(), key, host);
   return {
     ...common(limiter),
-    ask: (key, question) => ask(key, question, () => limiter.check(key)),
-    askOpened: (key, question) => ask(key, question, () => open(key).check()),
+    query: (key, query) => ask(key, query, () => limiter.check(key)),
+    queryPeer: (key, query) => ask(key, query, () => open(key).check()),
     cleanup(age, budgetMs) {
       limiter.cleanupOldEntries(age, limits(budgetMs));
       return undefined;
@@ -179,21 +180,21 @@ function askOrderbook(limiter: OrderbookRateLimiter, host: Host): Asked {
   };
 }
 
-function askDirect(limiter: DirectConnectionRateLimiter, host: Host): Asked {
+function adaptDirect(limiter: DirectConnectionRateLimiter, host: Host): LimiterAdapter {
   const open = opener((key) => limiter.open(key));
   return {
     ...common(limiter),
-    ask(key, question) {
-      if (question.ask === 'ban') return limiter.isBanned(key);
-      if (question.ask === 'orderbook')
+    query(key, query) {
+      if (query.kind === 'ban') return limiter.isBanned(key);
+      if (query.kind === 'orderbook')
         return refusal(limiter, limiter.checkOrderbook(key), key, host);
-      return refusal(limiter, limiter.checkMessage(key, costOf(question)), key, host);
+      return refusal(limiter, limiter.checkMessage(key, costOf(query)), key, host);
     },
-    askOpened(key, question) {
-      if (question.ask === 'ban') return open(key).isBanned();
-      if (question.ask === 'orderbook')
+    queryPeer(key, query) {
+      if (query.kind === 'ban') return open(key).isBanned();
+      if (query.kind === 'orderbook')
         return refusal(limiter, open(key).checkOrderbook(), key, host);
-      return refusal(limiter, open(key).checkMessage(costOf(question)), key, host);
+      return refusal(limiter, open(key).checkMessage(costOf(query)), key, host);
     },
     cleanup(age, budgetMs) {
       limiter.cleanupOldEntries(age, limits(budgetMs));
@@ -208,7 +209,7 @@ function askDirect(limiter: DirectConnectionRateLimiter, host: Host): Asked {
   };
 }
 
-/** What all limiters call by the same name. */
+/** The methods that have the same name in all limiters. */
 function common(limiter: RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter) {
   return {
     engine: limiter.engine,
@@ -220,7 +221,7 @@ function common(limiter: RateLimiter | OrderbookRateLimiter | DirectConnectionRa
   };
 }
 
-/** Peers that are opened once and asked ever after, whatever happens to the table. */
+/** Caches peer handles: a handle must stay valid whatever happens to the table. */
 function opener<Peer>(open: (key: string) => Peer): (key: string) => Peer {
   const peers = new Map<string, Peer>();
   return (key) => {
@@ -230,7 +231,7 @@ function opener<Peer>(open: (key: string) => Peer): (key: string) => Peer {
   };
 }
 
-/** What a check says; the announcement of a ban must come with a refusal, and say the truth. */
+/** Returns the answer of a check; NaN if the check reports a ban but is not refused, or if the report is wrong. */
 function refusal(
   limiter: OrderbookRateLimiter | DirectConnectionRateLimiter,
   allowed: boolean,
@@ -247,8 +248,8 @@ function refusal(
   return holds ? BAN_BEGINS : Number.NaN;
 }
 
-function costOf(question: Question): number | undefined {
-  return question.ask === 'tokens' ? question.cost : undefined;
+function costOf(query: Query): number | undefined {
+  return query.kind === 'tokens' ? query.cost : undefined;
 }
 
 function limits(budgetMs: number | undefined) {

@@ -1,4 +1,4 @@
-// What was done so far, and how it is shown.
+// Counts what a run has done, and formats progress and summary.
 
 export class Tally {
   operations = 0;
@@ -9,9 +9,9 @@ export class Tally {
   lossyEvictions = 0;
   refusedNewcomers = 0;
   snapshots = 0;
-  /** By kind. */
+  /** Number of injected faults by kind. */
   readonly faults = new Map<string, number>();
-  /** Errors of ban listeners that must surface, and those that did. */
+  /** Errors thrown by ban listeners, and those of them that surfaced as uncaught exceptions; they must be equal. */
   thrown = 0;
   surfaced = 0;
 
@@ -50,12 +50,12 @@ export function summary(tally: Tally, seconds: number): string {
   const faults = [...tally.faults].sort().map(([kind, count]) => [`  ${kind}`, count] as const);
   const rows: (readonly [string, number])[] = [
     ['operations', tally.operations],
-    ['operations a second', tally.operations / seconds],
+    ['operations per second', tally.operations / seconds],
     ['rounds', tally.rounds],
     ['keys', tally.keys],
     ['bans begun', tally.bans],
-    ['records given up', tally.evictions],
-    ['  that forgot something', tally.lossyEvictions],
+    ['evictions', tally.evictions],
+    ['  lossy', tally.lossyEvictions],
     ['newcomers refused', tally.refusedNewcomers],
     ['snapshots restored', tally.snapshots],
     ['faults injected', tally.faultsInjected],

@@ -1,47 +1,47 @@
-// A limiter as the reference model sees it: for each peer all states it may be in.
+// The reference model of a limiter: for each peer, all its possible states.
 //
-// Most peers have one. A full table gives up records of its own choice, and a budget ends a cleanup
-// anywhere: then there are several, an answer must fit at least one of them, and those that it does not
-// fit are out. A ban in force is never given up: its peer has no second state.
+// Most peers have one possible state. They have several after a full table has evicted records of its own choice, or
+// after a budget has ended a cleanup at some point. An answer must match at least one possible state, and excludes the
+// states that it does not match. A ban in force is never evicted, so a banned peer has no second state.
 
 import { inspect } from 'node:util';
 import type { Violator } from 'relay-limiter';
-import { Instants } from './instants.js';
-import { type Known, same, secondsBetween } from './known.js';
+import { EvictionTimes } from './eviction-times.js';
+import { type PeerState, same, secondsBetween } from './peer-state.js';
 import {
   BAN_BEGINS,
   type Outcome,
-  type Question,
+  type Query,
   REFUSED,
   type Rules,
   type SnapshotEntry,
 } from './rules.js';
 
-type State = Known | undefined;
+type State = PeerState | undefined;
 
-/** Violators that statistics name at most. */
-const MOST_LISTED = 10;
+/** The maximum number of violators that statistics list. */
+const MAX_LISTED = 10;
 
 interface Peer {
   states: State[];
-  /** Of the evictions: those before it are accounted for. */
+  /** Position in the evictions: `states` already takes the evictions before it into account. */
   mark: number;
 }
 
-/** What the limiter did is not what any state allows. */
+/** The limiter did something that no possible state allows. */
 export class Difference extends Error {}
 
-/** Code units of the longest key that every offender is named by. */
-const ALWAYS_NAMED = 128;
+/** Keys of offenders up to this length, in code units, are always stored. */
+const MAX_ALWAYS_NAMED = 128;
 
 export class Model {
-  /** Evictions: at least and at most. */
+  /** Evictions: the minimum of lossy ones, and the maximum of all. */
   lossyEvictions = 0;
   possibleEvictions = 0;
-  /** Newcomers refused for want of room: at least and at most. */
+  /** Newcomers refused because the table is full: minimum and maximum. */
   refusedNewcomers = 0;
   possibleRefusals = 0;
-  /** Exact, but for `unsureVerdicts`, whose states disagree. */
+  /** Exact, except for `unsureVerdicts`: checks with several matching states and different verdicts. */
   readonly verdicts = [0, 0, 0];
   unsureVerdicts = 0;
   bansBegun = 0;
@@ -49,9 +49,9 @@ export class Model {
   readonly #rules: Rules;
   readonly #maxPeers: number;
   readonly #peers = new Map<string, Peer>();
-  readonly #evictions = new Instants();
-  /** Peers in the table, at most. */
-  #mostPeers = 0;
+  readonly #evictions = new EvictionTimes();
+  /** The maximum number of peers in the table. */
+  #maxPeerCount = 0;
   #bansRestored = 0;
 
   constructor(rules: Rules, maxPeers: number) {
@@ -59,24 +59,24 @@ export class Model {
     this.#maxPeers = maxPeers;
   }
 
-  get mostPeers(): number {
-    return this.#mostPeers;
+  get maxPeerCount(): number {
+    return this.#maxPeerCount;
   }
 
-  /** A check, and what it answered: `read` takes that from an outcome. @throws Difference */
-  ask<Answer>(
+  /** Compares the answer to a query with the model. `read` extracts the answer from an outcome. @throws Difference */
+  query<Answer>(
     key: string,
-    question: Question,
+    query: Query,
     now: number,
     given: Answer,
     read: (outcome: Outcome) => Answer,
   ): void {
     const fits = (outcome: Outcome) => Object.is(read(outcome), given);
     const answer = (state: State): Outcome => {
-      if (state?.isAwaited !== true) return this.#rules.answer(state, question, now);
-      const outcome = this.#rules.answer(back(state), question, now);
-      // A question about bans brings nobody back.
-      return question.ask === 'ban' ? { ...outcome, known: state } : outcome;
+      if (state?.isPending !== true) return this.#rules.answer(state, query, now);
+      const outcome = this.#rules.answer(back(state), query, now);
+      // A query about bans does not move a pending peer into the table.
+      return query.kind === 'ban' ? { ...outcome, state: state } : outcome;
     };
     const { states, mayBeGone } = this.#possible(key);
     const outcomes = states.map(answer).filter(fits);
@@ -86,44 +86,44 @@ export class Model {
       outcomes.push(...forgotten);
     }
     const newcomer = mayBeGone || !states.every(isInTable);
-    if (newcomer && question.ask !== 'ban' && this.#mayBeRefused() && fits(NO_ROOM)) {
+    if (newcomer && query.kind !== 'ban' && this.#mayBeRefused() && fits(REFUSED_NEWCOMER)) {
       if (outcomes.length === 0) this.refusedNewcomers += 1;
       this.possibleRefusals += 1;
       outcomes.push(...states.filter((state) => !isInTable(state)).map(refusedNewcomer));
-      if (mayBeGone) outcomes.push(NO_ROOM);
+      if (mayBeGone) outcomes.push(REFUSED_NEWCOMER);
     }
-    if (outcomes.length === 0) this.#differ(key, question, now, given);
-    if (question.ask !== 'ban') this.#count(outcomes);
-    const after = distinct(outcomes.map(({ known }) => known));
-    if (newcomer && after.some(isInTable)) this.#makeRoom(now);
+    if (outcomes.length === 0) this.#differ(key, query, now, given);
+    if (query.kind !== 'ban') this.#count(outcomes);
+    const after = distinct(outcomes.map(({ state }) => state));
+    if (newcomer && after.some(isInTable)) this.#reserveSlot(now);
     this.#keep(key, after);
   }
 
-  /** What a question that changes nothing answered. @throws Difference */
+  /** Compares the answer to a query that changes no state. @throws Difference */
   observe<Answer>(
     key: string,
-    question: string,
+    query: string,
     now: number,
     given: Answer,
     read: (state: State) => Answer,
   ): void {
     const states = this.#states(key).filter((state) => Object.is(read(state), given));
-    if (states.length === 0) this.#differ(key, question, now, given);
+    if (states.length === 0) this.#differ(key, query, now, given);
     this.#keep(key, states);
   }
 
   remove(key: string): void {
     const states = this.#states(key);
-    if (states.every(isInTable)) this.#mostPeers -= 1;
+    if (states.every(isInTable)) this.#maxPeerCount -= 1;
     this.#peers.delete(key);
   }
 
   clear(): void {
     this.#peers.clear();
-    this.#mostPeers = 0;
+    this.#maxPeerCount = 0;
   }
 
-  /** A cleanup of everything, or one that may have ended anywhere. */
+  /** Applies a cleanup. If it is not `whole`, it may have ended at any point. */
   cleanup(maxAge: number, now: number, whole: boolean): void {
     const passes = this.#rules.cleanup(maxAge);
     for (const key of this.#peers.keys()) {
@@ -132,36 +132,36 @@ export class Model {
         const swept = states.map((state) => state && pass(state, now));
         states = distinct(whole ? swept : [...states, ...swept]);
       }
-      const awaited = states.map((state) =>
-        state?.isAwaited ? waiting(this.#rules.awaited(state, now)) : state,
+      const pending = states.map((state) =>
+        state?.isPending ? waiting(this.#rules.pending(state, now)) : state,
       );
-      states = distinct(whole ? awaited : [...states, ...awaited]);
+      states = distinct(whole ? pending : [...states, ...pending]);
       this.#keep(key, states);
     }
   }
 
-  /** A peer that is never asked again: what is known of it is of no use, unless it is banned. */
-  letGo(key: string): void {
+  /** Forgets a peer that is not queried again, unless it is banned: the model does not need its state. */
+  untrack(key: string): void {
     const peer = this.#peers.get(key);
     if (peer?.states.some((state) => state?.bannedAt !== undefined)) return;
     this.#peers.delete(key);
   }
 
-  /** There are no more peers than that: so says the limiter, which was asked. */
+  /** Lowers the maximum number of peers to the number that the limiter reports. */
   bound(peers: number): void {
-    this.#mostPeers = Math.min(this.#mostPeers, peers);
+    this.#maxPeerCount = Math.min(this.#maxPeerCount, peers);
   }
 
   /**
-   * Compares a snapshot; offenders up to `unnamed` may be missing, if their keys are long. What it says
-   * of a peer decides between the peer's states. `stranger` tells the keys that were let go.
+   * Compares a snapshot. Its entries reduce the possible states of peers. Up to `unnamed` offenders with long keys may
+   * be missing. `isUntracked` returns true for keys that the model may have forgotten.
    * @throws Difference
    */
   compareSnapshot(
     entries: readonly SnapshotEntry[],
     now: number,
     unnamed: number,
-    stranger: (key: string) => boolean,
+    isUntracked: (key: string) => boolean,
   ): void {
     const named = new Map(entries.map((entry) => [entry.key, entry]));
     let missing = 0;
@@ -169,28 +169,28 @@ export class Model {
       const entry = named.get(key);
       named.delete(key);
       const states = this.#states(key).filter((state) => this.#fitsEntry(state, entry, now));
-      // Missing, it says nothing of one that may have no name.
-      const mayBeUnnamed = entry === undefined && unnamed > 0 && key.length > ALWAYS_NAMED;
+      // If a peer's key may not be stored, its absence does not reduce its states.
+      const mayBeUnnamed = entry === undefined && unnamed > 0 && key.length > MAX_ALWAYS_NAMED;
       if (states.length > 0 && !mayBeUnnamed) this.#keep(key, states);
       if (states.length > 0) continue;
       missing += 1;
       if (!mayBeUnnamed || missing > unnamed) this.#differ(key, 'a snapshot', now, entry);
     }
     for (const entry of named.values()) {
-      if (stranger(entry.key) && entry.banSecondsLeft === null) continue;
+      if (isUntracked(entry.key) && entry.banSecondsLeft === null) continue;
       this.#differ(entry.key, 'a snapshot', now, entry);
     }
   }
 
   /**
-   * What a new limiter knows that a snapshot of the one of model `before` was put into. `hasAll`: there
-   * was room for all that it had under digests.
+   * Sets the state of a new limiter after restoring a snapshot of the limiter with the model `before`. `hasAll`: the new
+   * limiter had space for every peer stored under a digest.
    */
   restore(
     before: Model,
     entries: readonly SnapshotEntry[],
     now: number,
-    stranger: (key: string) => boolean,
+    isUntracked: (key: string) => boolean,
     hasAll: boolean,
   ): void {
     for (const [key] of before.#peers) {
@@ -201,15 +201,15 @@ export class Model {
     }
     for (const entry of entries) {
       const state = this.#rules.restored(entry, now);
-      this.#mostPeers += 1;
+      this.#maxPeerCount += 1;
       this.#peers.delete(entry.key);
       if (state.bannedAt !== undefined) this.#bansRestored += 1;
-      if (stranger(entry.key) && state.bannedAt === undefined) continue;
+      if (isUntracked(entry.key) && state.bannedAt === undefined) continue;
       this.#peers.set(entry.key, { states: [state], mark: this.#evictions.mark });
     }
   }
 
-  /** Keys of bans in force: those that must be, and those that may be. */
+  /** Returns the keys of bans that are certainly in force, and of those that may be. */
   bans(now: number): { sure: string[]; possible: Set<string> } {
     const sure: string[] = [];
     const possible = new Set<string>();
@@ -222,30 +222,30 @@ export class Model {
     return { sure, possible };
   }
 
-  /** Peers that are surely in the table. */
-  get leastPeers(): number {
+  /** The number of peers that are certainly in the table. */
+  get minPeerCount(): number {
     return [...this.#peers.keys()].filter((key) => this.#states(key).every(isInTable)).length;
   }
 
   /**
-   * Compares the worst violators: what is said of one decides between its states, and nobody who is
-   * surely worse than the last may be missing, but for `unnamed` of them. Keys that were let go, which
-   * `stranger` tells, have at most `mostOfStranger`. @throws Difference
+   * Compares the top violators. Each count reduces the possible states of its peer. At most `unnamed` peers may be
+   * missing that certainly have more violations than the last one listed. Keys for which `isUntracked` is true have at
+   * most `maxUntrackedViolations`. @throws Difference
    */
   compareViolators(
     listed: readonly Violator[],
     now: number,
     unnamed: number,
-    stranger: (key: string) => boolean,
-    mostOfStranger: number,
+    isUntracked: (key: string) => boolean,
+    maxUntrackedViolations: number,
   ): void {
     const named = new Set<string>();
     for (const [key, count] of listed) {
       named.add(key);
-      if (stranger(key) && !this.#peers.has(key) && count <= mostOfStranger) continue;
+      if (isUntracked(key) && !this.#peers.has(key) && count <= maxUntrackedViolations) continue;
       this.observe(key, 'violations', now, count, violationsOf);
     }
-    const last = listed.length < MOST_LISTED ? 0 : (listed.at(-1)?.[1] ?? 0);
+    const last = listed.length < MAX_LISTED ? 0 : (listed.at(-1)?.[1] ?? 0);
     const missing = [...this.#peers.keys()].filter(
       (key) => !named.has(key) && this.#leastViolations(key) > last,
     );
@@ -254,7 +254,7 @@ export class Model {
     }
   }
 
-  /** Violations in all, up to 2^53 - 1: at least and at most, those let go not counted. */
+  /** Returns the minimum and maximum of all violations, up to 2^53 - 1, without forgotten peers. */
   violations(): [least: number, most: number] {
     let [least, most] = [0, 0];
     for (const key of this.#peers.keys()) {
@@ -274,10 +274,10 @@ export class Model {
     return mayBeGone ? [...states, undefined] : states;
   }
 
-  /** The states that are known of, and whether the table may have given the record up since. */
+  /** Returns the recorded states, and whether the table may have evicted the record since. */
   #possible(key: string): { states: State[]; mayBeGone: boolean } {
     const peer = this.#peers.get(key);
-    if (peer === undefined) return STRANGER;
+    if (peer === undefined) return UNKNOWN_PEER;
     const { states } = peer;
     const latest = this.#evictions.latestSince(peer.mark);
     const mayBeGone =
@@ -292,10 +292,10 @@ export class Model {
     else this.#peers.set(key, { states, mark: this.#evictions.mark });
   }
 
-  /** One peer more, or in the place of another. */
-  #makeRoom(now: number): void {
-    if (this.#mostPeers < this.#maxPeers) {
-      this.#mostPeers += 1;
+  /** Records a new peer: the number of peers grows, or another peer is evicted. */
+  #reserveSlot(now: number): void {
+    if (this.#maxPeerCount < this.#maxPeers) {
+      this.#maxPeerCount += 1;
     } else {
       this.possibleEvictions += 1;
       this.#evictions.note(now);
@@ -303,7 +303,7 @@ export class Model {
   }
 
   #mayBeRefused(): boolean {
-    return this.#mostPeers >= this.#maxPeers && this.bansBegun + this.#bansRestored > 0;
+    return this.#maxPeerCount >= this.#maxPeers && this.bansBegun + this.#bansRestored > 0;
   }
 
   #count(outcomes: readonly Outcome[]): void {
@@ -313,7 +313,7 @@ export class Model {
     if (verdict === 2 && answer === BAN_BEGINS) this.bansBegun += 1;
   }
 
-  /** Only a record that was given up fits: the limiter forgot something, unless it was as good as new. */
+  /** Counts a lossy eviction: only an evicted record matches the answer, and the record was not in its initial state. */
   #chargeLoss(key: string): void {
     const { states, mark } = this.#peers.get(key) as Peer;
     const latest = this.#evictions.latestSince(mark) as number;
@@ -339,44 +339,43 @@ export class Model {
     );
   }
 
-  #differ(key: string, question: unknown, now: number, given: unknown): never {
+  #differ(key: string, query: unknown, now: number, given: unknown): never {
     const show = (value: unknown) => inspect(value, { breakLength: Infinity, maxStringLength: 60 });
     throw new Difference(
-      `${show(key)} at ${now}: ${show(question)} answered ${show(given)}; ` +
+      `${show(key)} at ${now}: ${show(query)} answered ${show(given)}; ` +
         `possible states: ${this.#states(key).map(show).join(' or ')}`,
     );
   }
 }
 
-/** Of whom nothing is known, none. */
 export const violationsOf = (state: State): number => state?.violations ?? 0;
 
-const isInTable = (state: State): boolean => state !== undefined && state.isAwaited !== true;
+const isInTable = (state: State): boolean => state !== undefined && state.isPending !== true;
 
-/** As it is once its peer is back. */
-function back({ isAwaited: _, ...known }: Known): Known {
-  return known;
+/** Returns the state after a pending peer has returned. */
+function back({ isPending: _, ...state }: PeerState): PeerState {
+  return state;
 }
 
 function waiting(state: State): State {
-  return state && { ...state, isAwaited: true };
+  return state && { ...state, isPending: true };
 }
 
-/** Refused for want of room: what was known stays as it is. */
+/** Returns the outcome of a newcomer that a full table refuses: its state stays unchanged. */
 function refusedNewcomer(state: State): Outcome {
-  return { ...NO_ROOM, known: state };
+  return { ...REFUSED_NEWCOMER, state: state };
 }
 
-const STRANGER = { states: [undefined], mayBeGone: false };
+const UNKNOWN_PEER = { states: [undefined], mayBeGone: false };
 
-/** The answer to a newcomer where nobody may go. */
-const NO_ROOM: Outcome = { known: undefined, answer: REFUSED, verdict: 1 };
+/** The answer to a newcomer if no record in the table can be evicted. */
+const REFUSED_NEWCOMER: Outcome = { state: undefined, answer: REFUSED, verdict: 1 };
 
 function distinct(states: readonly State[]): State[] {
   return states.filter((state, i) => states.findIndex((other) => same(state, other)) === i);
 }
 
-/** Relative times are differences of large numbers. */
+/** Compares with a tolerance: relative times are differences of large numbers. */
 function near(a: number | null, b: number | null): boolean {
   if (a === null || b === null) return a === b;
   return Math.abs(a - b) <= 1e-6 * Math.max(1, Math.abs(a));

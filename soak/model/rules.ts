@@ -1,22 +1,28 @@
-// The three limiters as SPEC says they answer: for one peer, what is known of it and a question, the
-// answer and what is known afterwards. Written for reading, not for speed.
+// The rules of the three limiters, as SPEC defines them: a function from one peer's state and a query to the answer and
+// the new state. Written for readability, not for speed.
 
-import { type Known, NEVER, NOTHING, orNothing, secondsBetween } from './known.js';
+import {
+  INITIAL_STATE,
+  NEVER,
+  type PeerState,
+  secondsBetween,
+  undefinedIfInitial,
+} from './peer-state.js';
 
-/** What is asked of a limiter about one peer. */
-export type Question =
-  | { readonly ask: 'tokens'; readonly cost: number }
-  | { readonly ask: 'orderbook' }
-  | { readonly ask: 'ban' };
+/** A query about one peer: a check of tokens, a check of an order book request, or whether the peer is banned. */
+export type Query =
+  | { readonly kind: 'tokens'; readonly cost: number }
+  | { readonly kind: 'orderbook' }
+  | { readonly kind: 'ban' };
 
 export interface Outcome {
-  readonly known: Known | undefined;
+  readonly state: PeerState | undefined;
   /**
-   * `RateLimiter`: 0, the seconds to wait, or DISCONNECT. The others: ALLOWED, REFUSED, BAN_BEGINS.
-   * Of a ban: whether there is one.
+   * Checks of `RateLimiter`: 0, the seconds to wait, or DISCONNECT. Checks of the others: ALLOWED, REFUSED or BAN_BEGINS.
+   * A query about bans: true if the peer is banned.
    */
   readonly answer: number | boolean;
-  /** The byte of a group's check, and what is counted: 0 allow, 1 delay, 2 disconnect. */
+  /** The verdict byte of a group's check, also counted in statistics: 0 allow, 1 delay, 2 disconnect. */
   readonly verdict: number;
 }
 
@@ -25,27 +31,27 @@ export const ALLOWED = 0;
 export const REFUSED = 1;
 export const BAN_BEGINS = 2;
 
-/** One peer of one limiter, as it is configured. */
+/** The rules of one configured limiter for a single peer. */
 export interface Rules {
-  /** Undefined: this limiter has no bans. */
+  /** Seconds; undefined: this limiter has no bans. */
   readonly banDuration: number | undefined;
-  answer(known: Known | undefined, question: Question, now: number): Outcome;
-  /** The passes of a cleanup; a budget may end it after any of them. */
-  cleanup(maxAge: number): readonly ((known: Known, now: number) => Known | undefined)[];
-  /** Whether forgetting this changes no answer from now on. */
-  isFresh(known: Known, now: number): boolean;
-  /** As of its last check, of limiters that tell; undefined: a peer nothing is known of. */
-  tokens?(known: Known | undefined): number;
-  /** Seconds until it has one token, the same way. */
-  delay?(known: Known | undefined): number;
-  /** What a restored offender is known by. */
-  restored(peer: SnapshotEntry, now: number): Known;
-  /** The same backwards; undefined: a snapshot does not name it. */
-  snapshot(known: Known, now: number): Omit<SnapshotEntry, 'key'> | undefined;
-  /** What a snapshot keeps, under a digest, of a peer that it does not name. */
-  saved(known: Known, now: number): Known | undefined;
-  /** What is left of that after a cleanup: what is as a fresh peer's goes. */
-  awaited(known: Known, now: number): Known | undefined;
+  answer(state: PeerState | undefined, query: Query, now: number): Outcome;
+  /** Returns the passes of a cleanup; a budget may end the cleanup after any of them. */
+  cleanup(maxAge: number): readonly ((state: PeerState, now: number) => PeerState | undefined)[];
+  /** Returns true if forgetting this state changes no later answer. */
+  isFresh(state: PeerState, now: number): boolean;
+  /** The tokens after the peer's last check, for limiters with `getTokens`. */
+  tokens?(state: PeerState | undefined): number;
+  /** Seconds from the peer's last check until it has one token, for limiters with `getDelayForPeer`. */
+  delay?(state: PeerState | undefined): number;
+  /** Returns the state of a restored offender. */
+  restored(peer: SnapshotEntry, now: number): PeerState;
+  /** Returns the snapshot entry of a state; undefined if the snapshot does not list the peer by key. */
+  snapshot(state: PeerState, now: number): Omit<SnapshotEntry, 'key'> | undefined;
+  /** Returns what a snapshot stores under a digest for a peer that it does not list by key. */
+  saved(state: PeerState, now: number): PeerState | undefined;
+  /** Returns what a cleanup leaves of that: it removes values that equal those of a fresh peer. */
+  pending(state: PeerState, now: number): PeerState | undefined;
 }
 
 export interface SnapshotEntry {
@@ -56,7 +62,7 @@ export interface SnapshotEntry {
   readonly bucket: { readonly tokens: number; readonly idleSeconds: number } | null;
 }
 
-/** What is as a fresh peer's within so many seconds is in no snapshot. */
+/** A snapshot omits values that equal those of a fresh peer within 10 seconds. */
 const SNAPSHOT_SECONDS = 10;
 
 export interface BucketOptions {
@@ -64,53 +70,53 @@ export interface BucketOptions {
   readonly burst: number;
 }
 
-/** A bucket that was last refilled at one time, refilled at another. */
-function refilled(known: Known, now: number, { rate, burst }: BucketOptions): number {
-  if (known.tokens === undefined) return burst;
-  const tokens = known.tokens + secondsBetween(known.refilledAt, now) * rate;
+/** Returns the tokens of a bucket at `now`. */
+function refilled(state: PeerState, now: number, { rate, burst }: BucketOptions): number {
+  if (state.tokens === undefined) return burst;
+  const tokens = state.tokens + secondsBetween(state.refilledAt, now) * rate;
   return tokens < burst ? tokens : burst;
 }
 
-function secondsUntilFull(known: Known, now: number, options: BucketOptions): number {
-  if (known.tokens === undefined) return 0;
-  const tokens = known.tokens + secondsBetween(known.refilledAt, now) * options.rate;
+function secondsUntilFull(state: PeerState, now: number, options: BucketOptions): number {
+  if (state.tokens === undefined) return 0;
+  const tokens = state.tokens + secondsBetween(state.refilledAt, now) * options.rate;
   const missing = options.burst - tokens;
   return missing > 0 ? missing / options.rate : 0;
 }
 
-/** What a snapshot says of a bucket. */
-function savedBucket(known: Known, now: number, options: BucketOptions) {
-  if (known.tokens === undefined) return null;
-  if (!(secondsUntilFull(known, now, options) > SNAPSHOT_SECONDS)) return null;
-  return { tokens: known.tokens, idleSeconds: secondsBetween(known.refilledAt, now) };
+/** Returns a bucket as a snapshot stores it; null if it will be full within SNAPSHOT_SECONDS. */
+function savedBucket(state: PeerState, now: number, options: BucketOptions) {
+  if (state.tokens === undefined) return null;
+  if (!(secondsUntilFull(state, now, options) > SNAPSHOT_SECONDS)) return null;
+  return { tokens: state.tokens, idleSeconds: secondsBetween(state.refilledAt, now) };
 }
 
-/** Only the bucket and the time of those that take longer than so many seconds to be a fresh peer's. */
+/** Keeps the bucket and the time of the last request only if they differ from a fresh peer's for more than `seconds`. */
 function slowOnly(
-  known: Known,
+  state: PeerState,
   now: number,
   seconds: number,
   bucket: BucketOptions | undefined,
   interval: number,
-): Known | undefined {
-  const { tokens, refilledAt, allowedAt = NEVER } = known;
-  const keepsBucket = bucket !== undefined && secondsUntilFull(known, now, bucket) > seconds;
+): PeerState | undefined {
+  const { tokens, refilledAt, allowedAt = NEVER } = state;
+  const keepsBucket = bucket !== undefined && secondsUntilFull(state, now, bucket) > seconds;
   const keepsTime = interval - secondsBetween(allowedAt, now) > seconds;
-  return orNothing({
-    ...NOTHING,
+  return undefinedIfInitial({
+    ...INITIAL_STATE,
     ...(keepsBucket && { tokens, refilledAt }),
     ...(keepsTime && { allowedAt }),
   });
 }
 
-/** What a snapshot says of it, in seconds before now: where the clock stepped back, none have passed. */
+/** Returns what a snapshot stores under a digest, as seconds before `now`: 0 if the clock stepped back. */
 function savedOnly(
-  known: Known,
+  state: PeerState,
   now: number,
   bucket: BucketOptions | undefined,
   interval: number,
-): Known | undefined {
-  const saved = slowOnly(known, now, SNAPSHOT_SECONDS, bucket, interval);
+): PeerState | undefined {
+  const saved = slowOnly(state, now, SNAPSHOT_SECONDS, bucket, interval);
   if (saved === undefined) return undefined;
   const { refilledAt, allowedAt } = saved;
   return {
@@ -120,13 +126,13 @@ function savedOnly(
   };
 }
 
-/** Takes the cost if it is there. */
-function consumed(known: Known, cost: number, now: number, bucket: BucketOptions) {
-  const tokens = refilled(known, now, bucket);
+/** Takes the cost from the bucket if it has enough tokens. */
+function consumed(state: PeerState, cost: number, now: number, bucket: BucketOptions) {
+  const tokens = refilled(state, now, bucket);
   const taken = tokens >= cost;
-  const { allowedAt, violations, bannedAt } = known;
+  const { allowedAt, violations, bannedAt } = state;
   const left = taken ? tokens - cost : tokens;
-  return { taken, known: { tokens: left, refilledAt: now, allowedAt, violations, bannedAt } };
+  return { taken, state: { tokens: left, refilledAt: now, allowedAt, violations, bannedAt } };
 }
 
 export interface RateOptions extends BucketOptions {
@@ -138,40 +144,40 @@ export function rateRules(options: RateOptions): Rules {
   const { rate, burst, disconnectThreshold } = options;
   return {
     banDuration: undefined,
-    answer(given, question, now) {
-      if (question.ask !== 'tokens') throw new Error('this limiter has no requests and no bans');
-      const { cost } = question;
-      const { taken, known } = consumed(given ?? NOTHING, cost, now, options);
-      if (taken) return { known, answer: 0, verdict: 0 };
-      const violations = oneMore(known.violations);
-      const after = { ...known, violations };
+    answer(given, query, now) {
+      if (query.kind !== 'tokens') throw new Error('this limiter has no requests and no bans');
+      const { cost } = query;
+      const { taken, state } = consumed(given ?? INITIAL_STATE, cost, now, options);
+      if (taken) return { state, answer: 0, verdict: 0 };
+      const violations = oneMore(state.violations);
+      const after = { ...state, violations };
       if (disconnectThreshold !== null && violations >= disconnectThreshold) {
-        return { known: after, answer: DISCONNECT, verdict: 2 };
+        return { state: after, answer: DISCONNECT, verdict: 2 };
       }
-      const answer = cost > burst ? Infinity : (cost - known.tokens) / rate;
-      return { known: after, answer, verdict: 1 };
+      const answer = cost > burst ? Infinity : (cost - state.tokens) / rate;
+      return { state: after, answer, verdict: 1 };
     },
     cleanup: (maxIdle) => [
-      (known, now) => (secondsBetween(known.refilledAt, now) > maxIdle ? undefined : known),
+      (state, now) => (secondsBetween(state.refilledAt, now) > maxIdle ? undefined : state),
     ],
-    isFresh: (known, now) => known.violations === 0 && refilled(known, now, options) === burst,
-    tokens: (known) => known?.tokens ?? burst,
-    delay: (known) => Math.max(0, (1 - (known?.tokens ?? burst)) / rate),
+    isFresh: (state, now) => state.violations === 0 && refilled(state, now, options) === burst,
+    tokens: (state) => state?.tokens ?? burst,
+    delay: (state) => Math.max(0, (1 - (state?.tokens ?? burst)) / rate),
     restored: ({ violations, idleSeconds, bucket }, now) => ({
-      ...NOTHING,
+      ...INITIAL_STATE,
       tokens: bucket?.tokens ?? burst,
       refilledAt: now - (bucket?.idleSeconds ?? idleSeconds ?? 0),
       violations,
     }),
-    snapshot(known, now) {
-      const { violations, refilledAt } = known;
+    snapshot(state, now) {
+      const { violations, refilledAt } = state;
       if (violations === 0) return undefined;
       const idleSeconds = secondsBetween(refilledAt, now);
-      const bucket = savedBucket(known, now, options);
+      const bucket = savedBucket(state, now, options);
       return { violations, banSecondsLeft: null, idleSeconds, bucket };
     },
-    saved: (known, now) => savedOnly(known, now, options, 0),
-    awaited: (known, now) => slowOnly(known, now, 0, options, 0),
+    saved: (state, now) => savedOnly(state, now, options, 0),
+    pending: (state, now) => slowOnly(state, now, 0, options, 0),
   };
 }
 
@@ -191,47 +197,48 @@ export function orderbookRules(options: OrderbookOptions): Rules {
     if (violations < options.violationSevereThreshold) return options.interval * 6;
     return options.interval * 30;
   };
-  /** A ban that is over leaves an entry that was never allowed. */
-  const lifted = (known: Known, now: number): Known =>
-    banIsOver(known, banDuration, now) ? { ...NOTHING, allowedAt: NEVER } : known;
-  const allows = ({ allowedAt = NEVER, violations }: Known, now: number) =>
+  /** Ends a ban that is over. Its entry remains, without an allowed request. */
+  const lifted = (state: PeerState, now: number): PeerState =>
+    banIsOver(state, banDuration, now) ? { ...INITIAL_STATE, allowedAt: NEVER } : state;
+  const allows = ({ allowedAt = NEVER, violations }: PeerState, now: number) =>
     secondsBetween(allowedAt, now) >= interval(violations);
   return {
     banDuration,
-    answer(given, question, now) {
-      const known = lifted(given ?? NOTHING, now);
-      const banned = known.bannedAt !== undefined;
-      if (question.ask === 'ban') return { known: orNothing(known), answer: banned, verdict: 0 };
-      const violator = { ...known, violations: oneMore(known.violations) };
-      if (banned) return { known: violator, answer: REFUSED, verdict: 2 };
-      if (known.violations >= options.violationBanThreshold) {
-        return { known: { ...known, bannedAt: now }, answer: BAN_BEGINS, verdict: 2 };
+    answer(given, query, now) {
+      const state = lifted(given ?? INITIAL_STATE, now);
+      const banned = state.bannedAt !== undefined;
+      if (query.kind === 'ban')
+        return { state: undefinedIfInitial(state), answer: banned, verdict: 0 };
+      const violator = { ...state, violations: oneMore(state.violations) };
+      if (banned) return { state: violator, answer: REFUSED, verdict: 2 };
+      if (state.violations >= options.violationBanThreshold) {
+        return { state: { ...state, bannedAt: now }, answer: BAN_BEGINS, verdict: 2 };
       }
-      if (allows(known, now)) {
-        return { known: { ...known, allowedAt: now }, answer: ALLOWED, verdict: 0 };
+      if (allows(state, now)) {
+        return { state: { ...state, allowedAt: now }, answer: ALLOWED, verdict: 0 };
       }
-      return { known: violator, answer: REFUSED, verdict: 1 };
+      return { state: violator, answer: REFUSED, verdict: 1 };
     },
     cleanup: (maxAge) => [
-      (known, now) => {
-        const { allowedAt, bannedAt, violations } = known;
-        if (allowedAt === undefined || !(secondsBetween(allowedAt, now) > maxAge)) return known;
+      (state, now) => {
+        const { allowedAt, bannedAt, violations } = state;
+        if (allowedAt === undefined || !(secondsBetween(allowedAt, now) > maxAge)) return state;
         const kept = bannedAt === undefined ? 0 : violations;
-        return orNothing({ ...known, allowedAt: undefined, violations: kept });
+        return undefinedIfInitial({ ...state, allowedAt: undefined, violations: kept });
       },
-      (known, now) => withoutOldBan(known, banDuration, now),
+      (state, now) => withoutOldBan(state, banDuration, now),
     ],
-    isFresh(known, now) {
-      const current = lifted(known, now);
+    isFresh(state, now) {
+      const current = lifted(state, now);
       return current.violations === 0 && current.bannedAt === undefined && allows(current, now);
     },
     restored: (peer, now) => withBan(peer, banDuration, now),
-    snapshot(known, now) {
-      const current = lifted(known, now);
+    snapshot(state, now) {
+      const current = lifted(state, now);
       return offence(current, banDuration, now, null);
     },
-    saved: (known, now) => savedOnly(known, now, undefined, interval(0)),
-    awaited: (known, now) => slowOnly(known, now, 0, undefined, interval(0)),
+    saved: (state, now) => savedOnly(state, now, undefined, interval(0)),
+    pending: (state, now) => slowOnly(state, now, 0, undefined, interval(0)),
   };
 }
 
@@ -244,59 +251,63 @@ export interface DirectOptions extends BucketOptions {
 /** `DirectConnectionRateLimiter`, SPEC 6. */
 export function directRules(options: DirectOptions): Rules {
   const { banDuration } = options;
-  /** As a check sees it: a ban that is over goes, its violations with it. */
-  const lifted = (known: Known, now: number): Known =>
-    banIsOver(known, banDuration, now) ? { ...known, bannedAt: undefined, violations: 0 } : known;
-  const allows = ({ allowedAt = NEVER }: Known, now: number) =>
+  /** Ends a ban that is over, as a check does: its violations are removed too. */
+  const lifted = (state: PeerState, now: number): PeerState =>
+    banIsOver(state, banDuration, now) ? { ...state, bannedAt: undefined, violations: 0 } : state;
+  const allows = ({ allowedAt = NEVER }: PeerState, now: number) =>
     secondsBetween(allowedAt, now) >= options.orderbookInterval;
-  const message = (known: Known, cost: number, now: number): Outcome => {
-    if (known.bannedAt !== undefined) return { known, answer: REFUSED, verdict: 2 };
-    const { taken, known: after } = consumed(known, cost, now, options);
-    return { known: after, answer: taken ? ALLOWED : REFUSED, verdict: taken ? 0 : 1 };
+  const message = (state: PeerState, cost: number, now: number): Outcome => {
+    if (state.bannedAt !== undefined) return { state, answer: REFUSED, verdict: 2 };
+    const { taken, state: after } = consumed(state, cost, now, options);
+    return { state: after, answer: taken ? ALLOWED : REFUSED, verdict: taken ? 0 : 1 };
   };
-  const orderbook = (known: Known, now: number): Outcome => {
-    const violations = oneMore(known.violations);
-    const violator = { ...known, violations };
-    if (known.bannedAt !== undefined) return { known: violator, answer: REFUSED, verdict: 2 };
-    if (allows(known, now)) {
-      return { known: { ...known, allowedAt: now }, answer: ALLOWED, verdict: 0 };
+  const orderbook = (state: PeerState, now: number): Outcome => {
+    const violations = oneMore(state.violations);
+    const violator = { ...state, violations };
+    if (state.bannedAt !== undefined) return { state: violator, answer: REFUSED, verdict: 2 };
+    if (allows(state, now)) {
+      return { state: { ...state, allowedAt: now }, answer: ALLOWED, verdict: 0 };
     }
     if (violations < options.orderbookBanThreshold) {
-      return { known: violator, answer: REFUSED, verdict: 1 };
+      return { state: violator, answer: REFUSED, verdict: 1 };
     }
-    return { known: { ...violator, bannedAt: now }, answer: BAN_BEGINS, verdict: 2 };
+    return { state: { ...violator, bannedAt: now }, answer: BAN_BEGINS, verdict: 2 };
   };
   return {
     banDuration,
-    answer(given, question, now) {
-      const known = given ?? NOTHING;
-      if (question.ask === 'ban') {
-        // Asked, a ban that is over leaves its violations.
-        const over = banIsOver(known, banDuration, now);
-        const after = over ? { ...known, bannedAt: undefined } : known;
-        return { known: orNothing(after), answer: after.bannedAt !== undefined, verdict: 0 };
+    answer(given, query, now) {
+      const state = given ?? INITIAL_STATE;
+      if (query.kind === 'ban') {
+        // A query about bans ends a ban that is over, but keeps its violations.
+        const over = banIsOver(state, banDuration, now);
+        const after = over ? { ...state, bannedAt: undefined } : state;
+        return {
+          state: undefinedIfInitial(after),
+          answer: after.bannedAt !== undefined,
+          verdict: 0,
+        };
       }
-      const current = lifted(known, now);
-      if (question.ask === 'tokens') return message(current, question.cost, now);
+      const current = lifted(state, now);
+      if (query.kind === 'tokens') return message(current, query.cost, now);
       return orderbook(current, now);
     },
     cleanup: (maxAge) => [
-      (known, now) => {
-        if (known.tokens === undefined || !(secondsBetween(known.refilledAt, now) > maxAge)) {
-          return known;
+      (state, now) => {
+        if (state.tokens === undefined || !(secondsBetween(state.refilledAt, now) > maxAge)) {
+          return state;
         }
-        return orNothing({ ...known, tokens: undefined, refilledAt: NEVER });
+        return undefinedIfInitial({ ...state, tokens: undefined, refilledAt: NEVER });
       },
-      (known, now) => {
-        const { allowedAt, bannedAt } = known;
-        if (allowedAt === undefined || bannedAt !== undefined) return known;
-        if (!(secondsBetween(allowedAt, now) > maxAge)) return known;
-        return orNothing({ ...known, allowedAt: undefined, violations: 0 });
+      (state, now) => {
+        const { allowedAt, bannedAt } = state;
+        if (allowedAt === undefined || bannedAt !== undefined) return state;
+        if (!(secondsBetween(allowedAt, now) > maxAge)) return state;
+        return undefinedIfInitial({ ...state, allowedAt: undefined, violations: 0 });
       },
-      (known, now) => withoutOldBan(known, banDuration, now),
+      (state, now) => withoutOldBan(state, banDuration, now),
     ],
-    isFresh(known, now) {
-      const current = lifted(known, now);
+    isFresh(state, now) {
+      const current = lifted(state, now);
       return (
         current.violations === 0 &&
         current.bannedAt === undefined &&
@@ -304,7 +315,7 @@ export function directRules(options: DirectOptions): Rules {
         allows(current, now)
       );
     },
-    tokens: (known) => known?.tokens ?? options.burst,
+    tokens: (state) => state?.tokens ?? options.burst,
     restored: (peer, now) => ({
       ...withBan(peer, banDuration, now),
       ...(peer.bucket && {
@@ -312,34 +323,34 @@ export function directRules(options: DirectOptions): Rules {
         refilledAt: now - peer.bucket.idleSeconds,
       }),
     }),
-    snapshot: (known, now) => {
-      return offence(lifted(known, now), banDuration, now, savedBucket(known, now, options));
+    snapshot: (state, now) => {
+      return offence(lifted(state, now), banDuration, now, savedBucket(state, now, options));
     },
-    saved: (known, now) => savedOnly(known, now, options, options.orderbookInterval),
-    awaited: (known, now) => slowOnly(known, now, 0, options, options.orderbookInterval),
+    saved: (state, now) => savedOnly(state, now, options, options.orderbookInterval),
+    pending: (state, now) => slowOnly(state, now, 0, options, options.orderbookInterval),
   };
 }
 
-/** Violations after one more: they stop at 2^53 - 1. */
+/** Adds one violation, up to 2^53 - 1. */
 function oneMore(violations: number): number {
   return Math.min(violations + 1, Number.MAX_SAFE_INTEGER);
 }
 
-function banIsOver({ bannedAt }: Known, banDuration: number, now: number): boolean {
+function banIsOver({ bannedAt }: PeerState, banDuration: number, now: number): boolean {
   return bannedAt !== undefined && secondsBetween(bannedAt, now) >= banDuration;
 }
 
-/** A cleanup keeps a ban at the very instant of its end. */
-function withoutOldBan(known: Known, banDuration: number, now: number): Known | undefined {
-  const { bannedAt } = known;
-  if (bannedAt === undefined || !(secondsBetween(bannedAt, now) > banDuration)) return known;
-  return orNothing({ ...known, bannedAt: undefined, violations: 0 });
+/** Removes a ban that is over. A cleanup keeps a ban exactly at its end. */
+function withoutOldBan(state: PeerState, banDuration: number, now: number): PeerState | undefined {
+  const { bannedAt } = state;
+  if (bannedAt === undefined || !(secondsBetween(bannedAt, now) > banDuration)) return state;
+  return undefinedIfInitial({ ...state, bannedAt: undefined, violations: 0 });
 }
 
-function withBan(peer: SnapshotEntry, banDuration: number, now: number): Known {
+function withBan(peer: SnapshotEntry, banDuration: number, now: number): PeerState {
   const { violations, banSecondsLeft, idleSeconds } = peer;
   return {
-    ...NOTHING,
+    ...INITIAL_STATE,
     violations,
     allowedAt: idleSeconds === null ? undefined : now - idleSeconds,
     bannedAt: banSecondsLeft === null ? undefined : now - (banDuration - banSecondsLeft),
@@ -347,7 +358,7 @@ function withBan(peer: SnapshotEntry, banDuration: number, now: number): Known {
 }
 
 function offence(
-  { violations, bannedAt, allowedAt = NEVER }: Known,
+  { violations, bannedAt, allowedAt = NEVER }: PeerState,
   duration: number,
   now: number,
   bucket: SnapshotEntry['bucket'],

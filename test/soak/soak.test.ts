@@ -34,7 +34,7 @@ function answersAsTheModel(engine: EngineName, seed: number): Tally {
     try {
       play(round, 8000);
     } catch (error) {
-      console.error(round.story());
+      console.error(round.describe());
       throw error;
     }
   }

@@ -3,15 +3,15 @@
 
 import { createHash } from 'node:crypto';
 import type { Ban, Violator } from 'relay-limiter';
-import { type Known, NOTHING, secondsBetween } from '../../soak/model/known.js';
+import { INITIAL_STATE, type PeerState, secondsBetween } from '../../soak/model/peer-state.js';
 import {
   BAN_BEGINS,
   type Outcome,
-  type Question,
+  type Query,
   type Rules,
   type SnapshotEntry,
 } from '../../soak/model/rules.js';
-import type { Asked, Host, Statistics, Subject } from '../../soak/subjects.js';
+import type { Host, LimiterAdapter, Statistics, Subject } from '../../soak/subjects.js';
 
 /** What it does wrong. */
 export type Flaw =
@@ -36,16 +36,16 @@ export type Flaw =
   | 'tells tokens that are not there'
   | 'tells delays that are too short';
 
-export class StandIn implements Asked {
+export class StandIn implements LimiterAdapter {
   readonly engine = 'js';
   readonly #rules: Rules;
   readonly #host: Host;
   readonly #flaw: Flaw;
   /** Says what is wrong with arguments. */
-  readonly #real: Asked;
-  readonly #peers = new Map<string, Known>();
+  readonly #real: LimiterAdapter;
+  readonly #peers = new Map<string, PeerState>();
   /** Restored under a digest, and not back yet. */
-  readonly #awaited = new Map<string, Known>();
+  readonly #pending = new Map<string, PeerState>();
   readonly #counts = {
     evictions: 0,
     lossyEvictions: 0,
@@ -64,27 +64,27 @@ export class StandIn implements Asked {
     this.#flaw = flaw;
   }
 
-  ask(key: string, question: Question): number | boolean {
-    if (typeof key !== 'string' || !isCost(question)) return this.#real.ask(key, question);
+  query(key: string, query: Query): number | boolean {
+    if (typeof key !== 'string' || !isCost(query)) return this.#real.query(key, query);
     const now = this.#now();
-    const isBack = question.ask !== 'ban' && !this.#peers.has(key);
-    const known = this.#peers.get(key);
-    const given = known ?? this.#awaited.get(digestOf(key));
-    const outcome = this.#rules.answer(given, question, this.#judgedAt(given, now));
-    if (outcome.known !== undefined && known === undefined && !this.#makeRoom(now)) {
+    const isBack = query.kind !== 'ban' && !this.#peers.has(key);
+    const state = this.#peers.get(key);
+    const given = state ?? this.#pending.get(digestOf(key));
+    const outcome = this.#rules.answer(given, query, this.#judgedAt(given, now));
+    if (outcome.state !== undefined && state === undefined && !this.#reserveSlot(now)) {
       this.#counts.refusedNewcomers += 1;
       this.#counts.verdicts.delay += 1;
       return 1;
     }
-    if (question.ask === 'ban' && known === undefined) return outcome.answer;
-    if (isBack) this.#awaited.delete(digestOf(key));
-    this.#set(key, this.#spoilt(outcome.known));
-    if (question.ask !== 'ban') this.#count(key, outcome);
+    if (query.kind === 'ban' && state === undefined) return outcome.answer;
+    if (isBack) this.#pending.delete(digestOf(key));
+    this.#set(key, this.#spoilt(outcome.state));
+    if (query.kind !== 'ban') this.#count(key, outcome);
     return outcome.answer;
   }
 
-  askOpened(key: string, question: Question): number | boolean {
-    return this.ask(key, question);
+  queryPeer(key: string, query: Query): number | boolean {
+    return this.query(key, query);
   }
 
   violations(key: string): number {
@@ -93,36 +93,36 @@ export class StandIn implements Asked {
 
   remove(key: string): void {
     this.#peers.delete(key);
-    this.#awaited.delete(digestOf(key));
+    this.#pending.delete(digestOf(key));
   }
 
   clear(): void {
     this.#peers.clear();
-    this.#awaited.clear();
+    this.#pending.clear();
   }
 
   cleanup(maxAge: number, budgetMs = 0): undefined {
     if (!(maxAge >= -1 && budgetMs >= 0)) this.#real.cleanup(maxAge, budgetMs);
     const now = this.#now();
     const age = this.#is('cleans up what is young') ? maxAge / 2 : maxAge;
-    for (const [key, known] of this.#peers) {
-      let left: Known | undefined = known;
+    for (const [key, state] of this.#peers) {
+      let left: PeerState | undefined = state;
       for (const pass of this.#rules.cleanup(age)) left = left && pass(left, now);
       this.#set(key, left);
     }
-    for (const [digest, known] of this.#awaited) {
-      let left: Known | undefined = known;
+    for (const [digest, state] of this.#pending) {
+      let left: PeerState | undefined = state;
       for (const pass of this.#rules.cleanup(age)) left = left && pass(left, now);
-      left = left && this.#rules.awaited(left, now);
-      if (left === undefined) this.#awaited.delete(digest);
-      else this.#awaited.set(digest, left);
+      left = left && this.#rules.pending(left, now);
+      if (left === undefined) this.#pending.delete(digest);
+      else this.#pending.set(digest, left);
     }
   }
 
   statistics(): Statistics {
     const now = this.#now();
     const { banDuration = 0 } = this.#rules;
-    const banned = ([, { bannedAt }]: [string, Known]) =>
+    const banned = ([, { bannedAt }]: [string, PeerState]) =>
       bannedAt !== undefined && secondsBetween(bannedAt, now) < banDuration;
     const peers = [...this.#peers];
     const times = this.#is('counts violations many times') ? 1000 : 1;
@@ -139,12 +139,12 @@ export class StandIn implements Asked {
   }
 
   tokens(key: string): number {
-    const tokens = this.#rules.tokens?.(this.#known(key));
+    const tokens = this.#rules.tokens?.(this.#state(key));
     return this.#is('tells tokens that are not there') ? (tokens ?? 0) + 1 : (tokens ?? 0);
   }
 
   delay(key: string): number {
-    const delay = this.#rules.delay?.(this.#known(key)) ?? 0;
+    const delay = this.#rules.delay?.(this.#state(key)) ?? 0;
     return this.#is('tells delays that are too short') ? delay / 2 : delay;
   }
 
@@ -162,18 +162,18 @@ export class StandIn implements Asked {
 
   snapshot() {
     const now = this.#now();
-    const peers = [...this.#peers].flatMap(([key, known]) => {
-      const entry = this.#rules.snapshot(known, now);
+    const peers = [...this.#peers].flatMap(([key, state]) => {
+      const entry = this.#rules.snapshot(state, now);
       return entry === undefined ? [] : [{ key, ...entry }];
     });
     if (this.#is('loses an offender in a snapshot')) peers.pop();
     const named = new Set(peers.map(({ key }) => key));
     const others = [...this.#peers].filter(([key]) => !named.has(key));
     const rows = [
-      ...others.map(([key, known]): [string, Known] => [digestOf(key), known]),
-      ...this.#awaited,
-    ].flatMap(([digest, known]) => {
-      const saved = this.#rules.saved(known, now);
+      ...others.map(([key, state]): [string, PeerState] => [digestOf(key), state]),
+      ...this.#pending,
+    ].flatMap(([digest, state]) => {
+      const saved = this.#rules.saved(state, now);
       if (saved === undefined) return [];
       const { allowedAt, tokens, refilledAt } = saved;
       const idle = allowedAt === undefined ? null : secondsBetween(allowedAt, now);
@@ -184,8 +184,8 @@ export class StandIn implements Asked {
     return { ...this.#real.snapshot(), peers, digests };
   }
 
-  #known(key: string): Known | undefined {
-    return this.#peers.get(key) ?? this.#awaited.get(digestOf(key));
+  #state(key: string): PeerState | undefined {
+    return this.#peers.get(key) ?? this.#pending.get(digestOf(key));
   }
 
   restore(snapshot: { peers: SnapshotEntry[]; digests: { peers: Row[] }[] }): number {
@@ -193,17 +193,17 @@ export class StandIn implements Asked {
     this.#real.clear();
     const now = this.#now();
     for (const entry of snapshot.peers) {
-      const known = this.#rules.restored(entry, now);
-      const { bannedAt } = known;
+      const state = this.#rules.restored(entry, now);
+      const { bannedAt } = state;
       const early = this.#is('restores bans that are shorter') && bannedAt !== undefined;
       if (!this.#peers.has(entry.key)) {
-        this.#peers.set(entry.key, early ? { ...known, bannedAt: bannedAt - 1 } : known);
+        this.#peers.set(entry.key, early ? { ...state, bannedAt: bannedAt - 1 } : state);
       }
     }
     const rows = snapshot.digests.flatMap(({ peers }) => peers);
     for (const [digest, idle, tokens, bucketIdle] of rows) {
-      this.#awaited.set(digest, {
-        ...NOTHING,
+      this.#pending.set(digest, {
+        ...INITIAL_STATE,
         ...(idle !== null && { allowedAt: now - idle }),
         ...(tokens !== null && bucketIdle !== null && { tokens, refilledAt: now - bucketIdle }),
       });
@@ -227,24 +227,24 @@ export class StandIn implements Asked {
   }
 
   /** A ban that ends early does so because time is taken for later than it is. */
-  #judgedAt(known: Known | undefined, now: number): number {
-    const early = this.#is('lets a ban end early') && known?.bannedAt !== undefined;
+  #judgedAt(state: PeerState | undefined, now: number): number {
+    const early = this.#is('lets a ban end early') && state?.bannedAt !== undefined;
     return early ? now + 1 : now;
   }
 
-  #spoilt(known: Known | undefined): Known | undefined {
-    if (known === undefined || known.violations === 0) return known;
+  #spoilt(state: PeerState | undefined): PeerState | undefined {
+    if (state === undefined || state.violations === 0) return state;
     this.#chances += 1;
-    if (!this.#is('forgets a violation') || this.#chances % 100 !== 0) return known;
-    return { ...known, violations: known.violations - 1 };
+    if (!this.#is('forgets a violation') || this.#chances % 100 !== 0) return state;
+    return { ...state, violations: state.violations - 1 };
   }
 
-  #set(key: string, known: Known | undefined): void {
-    if (known === undefined) this.#peers.delete(key);
-    else this.#peers.set(key, known);
+  #set(key: string, state: PeerState | undefined): void {
+    if (state === undefined) this.#peers.delete(key);
+    else this.#peers.set(key, state);
   }
 
-  #count(key: string, { verdict, answer, known }: Outcome): void {
+  #count(key: string, { verdict, answer, state }: Outcome): void {
     const names = ['allow', 'delay', 'disconnect'] as const;
     this.#counts.verdicts[names[verdict] as 'allow'] += 1;
     if (verdict !== 2) return;
@@ -252,11 +252,11 @@ export class StandIn implements Asked {
     if (answer !== BAN_BEGINS && !this.#is('announces a ban twice')) return;
     if (banDuration === 0 && this.#rules.banDuration === undefined) return;
     if (answer === BAN_BEGINS) this.#counts.bansBegun += 1;
-    const ban: Ban = { key, violations: known?.violations ?? 0, banDuration };
+    const ban: Ban = { key, violations: state?.violations ?? 0, banDuration };
     this.#host.onBan(ban);
   }
 
-  #makeRoom(now: number): boolean {
+  #reserveSlot(now: number): boolean {
     const { maxPeers } = this.#host;
     if (this.#peers.size < maxPeers) {
       this.#chances += 1;
@@ -265,19 +265,19 @@ export class StandIn implements Asked {
     if (this.#is('has no bound')) return true;
     const victim = this.#victim(now);
     if (victim === undefined) return false;
-    const known = this.#peers.get(victim) as Known;
+    const state = this.#peers.get(victim) as PeerState;
     this.#peers.delete(victim);
     this.#counts.evictions += 1;
     const counted = !this.#is('does not count what it forgets');
-    if (counted && !this.#rules.isFresh(known, now)) this.#counts.lossyEvictions += 1;
+    if (counted && !this.#rules.isFresh(state, now)) this.#counts.lossyEvictions += 1;
     return true;
   }
 
   #victim(now: number): string | undefined {
     const { banDuration = 0 } = this.#rules;
     let violator: string | undefined;
-    for (const [key, known] of this.#peers) {
-      const { bannedAt, violations } = known;
+    for (const [key, state] of this.#peers) {
+      const { bannedAt, violations } = state;
       const banned = bannedAt !== undefined && secondsBetween(bannedAt, now) < banDuration;
       if (banned && !this.#is('evicts the banned')) continue;
       if (violations === 0) return key;
@@ -298,13 +298,13 @@ type Row = readonly [
 const digests = new Map<string, string>();
 
 function digestOf(key: string): string {
-  const known = digests.get(key);
-  if (known !== undefined) return known;
+  const state = digests.get(key);
+  if (state !== undefined) return state;
   const digest = createHash('sha256').update(key, 'utf16le').digest('hex').slice(0, 32);
   digests.set(key, digest);
   return digest;
 }
 
-function isCost(question: Question): boolean {
-  return question.ask !== 'tokens' || (question.cost >= 0 && Number.isFinite(question.cost));
+function isCost(query: Query): boolean {
+  return query.kind !== 'tokens' || (query.cost >= 0 && Number.isFinite(query.cost));
 }

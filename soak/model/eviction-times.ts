@@ -1,12 +1,12 @@
-// When records may have been given up, as far as anybody needs to know later.
+// The times at which a table may have evicted a record, reduced to those that later queries need.
 
-/** A list of instants that tells the latest one since a mark. */
-export class Instants {
+/** A list of times that returns the latest time noted since a mark. */
+export class EvictionTimes {
   #count = 0;
-  // Of two instants the earlier noted matters only where it is later in time: so these fall.
+  // Times in decreasing order: an entry matters only if no later entry has a later time.
   readonly #falling: { index: number; at: number }[] = [];
 
-  /** The mark of now: `latestSince` it counts what is noted from here on. */
+  /** The current mark. `latestSince(mark)` considers only times noted after it. */
   get mark(): number {
     return this.#count;
   }
@@ -17,7 +17,7 @@ export class Instants {
     this.#count += 1;
   }
 
-  /** The latest instant noted since the mark; undefined: none was. */
+  /** Returns the latest time noted since the mark, or undefined if none was noted. */
   latestSince(mark: number): number | undefined {
     if (mark === this.#count) return undefined;
     return this.#falling.find(({ index }) => index >= mark)?.at;
