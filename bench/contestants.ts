@@ -1,5 +1,5 @@
-// Who is measured. Each gets the same limits and the same keys, and proves first that it limits: one
-// that is fast because it does not would win.
+// The contestants: the limiters that the benchmark measures. Each gets the same limits and keys, and must first prove
+// that it limits: otherwise a limiter that is fast because it limits nothing would win.
 
 import { createRequire } from 'node:module';
 import { RateLimiter as TokenBucketLimiter } from 'limiter';
@@ -11,26 +11,26 @@ import { PlainMap } from './plain-map.js';
 
 const require = createRequire(import.meta.url);
 
-/** Tokens a second: so few that none come back while anything is timed. */
+/** Tokens per second: low enough that no bucket gains a token during a measurement. */
 export const RATE = 0.0001;
 
 const DAY_SECONDS = 86_400;
 
 export interface Limits {
   burst: number;
-  /** How many peers to be ready for, where a contestant wants to know. */
+  /** The expected number of peers, for contestants that need it in advance. */
   peers: number;
 }
 
-/** Answers whether the peer may, and counts it. */
+/** Checks a peer and counts the check. Returns true if it is allowed. */
 export type Check = (key: string) => boolean;
-/** Rejects where the peer may not. */
+/** Checks a peer. Rejects if the check is refused. */
 export type Consume = (key: string) => Promise<unknown>;
 export type Subject =
   | {
       readonly answers: 'at once';
       readonly check: Check;
-      /** To be called before a peer's first check, where peers must be created. */
+      /** Must be called before a peer's first check, if the contestant requires created peers. */
       readonly create?: (key: string) => void;
     }
   | { readonly answers: 'later'; readonly consume: Consume };
@@ -43,12 +43,12 @@ const FLEXIBLE = 'rate-limiter-flexible';
 const LIMITER = 'limiter';
 const HYPERLIMIT = '@hyperlimit/core';
 
-/** Those that can do everything: open, group, remove, clean up, count. */
+/** The contestants that support every operation: open, group, remove, clean up, statistics. */
 export const COMPLETE = [MAP, TYPESCRIPT, NATIVE];
-/** Those of other packages. */
+/** The contestants of other packages. */
 export const OTHERS = [LIMITER, FLEXIBLE, HYPERLIMIT];
 
-/** What a plain Map and our limiters have in common. */
+/** The common interface of the plain Map and our limiters. */
 export type Complete = Pick<RateLimiter, 'check' | 'removePeer' | 'cleanupOldPeers' | 'clear'> &
   Pick<PlainMap, 'getStats'>;
 
@@ -67,13 +67,13 @@ export function isOurs(name: string): boolean {
   return name in ENGINES;
 }
 
-/** A contestant that can do everything, its proof done. */
+/** Creates a contestant that supports every operation, after it has proved that it limits. */
 export async function proven(name: string, burst: number): Promise<Complete> {
   await prove(completeSubject(name));
   return complete(name, burst);
 }
 
-/** As many peers as there should be. @throws where it keeps more or fewer. */
+/** @throws if the limiter does not have exactly this number of peers. */
 export function requirePeers(limiter: Complete, peers: number): void {
   const { trackedPeers } = limiter.getStats();
   if (trackedPeers !== peers) throw new Error(`it keeps ${trackedPeers} of ${peers} peers`);
@@ -83,7 +83,7 @@ export function complete(name: string, burst: number): Complete {
   return isOurs(name) ? ours(name, burst) : new PlainMap(RATE, burst);
 }
 
-/** The contestant as it is timed, its proof done. */
+/** Creates the contestant to be timed, after it has proved that it limits. */
 export async function subject(name: string, limits: Limits): Promise<Subject> {
   const make = MAKERS[name];
   if (make === undefined) throw new Error(`no such contestant: ${name}`);
@@ -128,7 +128,7 @@ const MAKERS: Record<string, Maker> = {
   },
 };
 
-/** A table of twice the peers, of the sizes it has: powers of two, 16,384 unless told otherwise. */
+/** Returns a table size of at least twice the number of peers: a power of two, at least its default of 16,384. */
 function tableFor(peers: number): number {
   return Math.max(16_384, 2 ** Math.ceil(Math.log2(peers * 2)));
 }
@@ -148,12 +148,12 @@ export function allows(result: CheckResult): boolean {
   return result[0] === 'allow';
 }
 
-/** Has every peer checked once. @throws where that takes too long to go on. */
+/** Checks every peer once. @throws if that takes too long. */
 export function fill(
   limiter: { check(key: string): unknown; create?: (key: string) => void },
   peers: Peers,
 ): void {
-  // What its process has used: others get ready beside it.
+  // Processor time of this process, because other contestants prepare at the same time.
   const started = process.cpuUsage().user;
   const most = 30e6 + peers.size * 10;
   for (let n = 0; n < peers.size; n += 1) {
@@ -175,8 +175,8 @@ async function answer(subject: Subject, key: string): Promise<boolean> {
 }
 
 /**
- * A burst of two is two; and of a thousand peers that had theirs, none is forgotten.
- * @throws where that is not so.
+ * Proves that a burst of two allows exactly two checks, and that of 1,000 peers without tokens none is forgotten.
+ * @throws if the contestant fails.
  */
 export async function prove(make: Maker): Promise<void> {
   const pair = make({ burst: 2, peers: 1000 });
@@ -197,7 +197,7 @@ function create(subject: Subject, key: string): void {
   if (subject.answers === 'at once') subject.create?.(key);
 }
 
-/** The same of opened peers and of groups. */
+/** Proves the same of opened peers and of groups. */
 export function proveOurs(name: string): void {
   const limiter = ours(name, 2);
   const peer = limiter.open('a');

@@ -1,13 +1,13 @@
-// The addon of the benchmark's own, floor/floor.cc: loaded when it is asked for, since the tests of the
-// rest of the benchmark do without.
+// The benchmark's own addon, floor/floor.cc. It is loaded on first use, because tests of the rest of the benchmark do
+// not need it.
 
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
 interface Floor {
-  /** The least that a native function costs that is given a key. */
+  /** A native function that only receives a key: its time is the minimum cost of any native check. */
   length(key: string): number;
-  /** Writes the time to `time[0]`, in milliseconds, and leaves no garbage. */
+  /** Writes the time in milliseconds to `time[0]`, without allocating. */
   tick(): void;
   readonly time: Float64Array;
 }

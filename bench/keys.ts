@@ -1,13 +1,13 @@
-// Keys of peers. Flat strings, each made anew: what a relay gets from its sockets, and not the slices
-// and concatenations that V8 would first have to flatten.
+// Keys of peers. Each is a new flat string, as a relay gets it from a socket: not a slice or a concatenation, which V8
+// would have to flatten first.
 
-/** Lengths that keys have: an address with its port, a UUID, a public key with a prefix. */
+/** Typical lengths of keys: an address with its port, a UUID, a public key with a prefix. */
 export const KEY_LENGTHS = [21, 36, 70] as const;
 
-// An address and a port, and behind it what makes a key longer; written over for each.
+// An address and a port, followed by padding for longer keys. Overwritten for each key.
 const bytes = Buffer.from('100.000.000.000:00000'.padEnd(256, 'abcdef0123456789'), 'latin1');
 
-/** The key of peer `n`, below fifty thousand million, of some length from 21 to 256. */
+/** Returns the key of peer `n` (below 50,000,000,000), with a length from 21 to 256 characters. */
 export function peerKey(n: number, length = 21): string {
   const host = Math.floor(n / 50_000);
   writeDigits(4, 3, Math.floor(host / 1000));
@@ -26,12 +26,12 @@ function writeDigits(at: number, count: number, value: number): void {
 }
 
 /**
- * A limiter's peers, of which some are kept to be timed: a key in so many, in random order, so that
- * no two neighbours are neighbours in memory.
+ * The peers of a limiter, and a sample of their keys to be timed. The sample is in random order, so that neighbours in
+ * it are not neighbours in memory.
  */
 export class Peers {
   readonly size: number;
-  /** The keys to be timed, at most `most`. */
+  /** The keys to be timed, at most `most` of them. */
   readonly sample: string[];
   readonly #inOrder: string[];
   readonly #stride: number;
@@ -44,7 +44,7 @@ export class Peers {
     this.sample = shuffled(this.#inOrder);
   }
 
-  /** The key of peer `n`: of those that are timed, the very string. */
+  /** Returns the key of peer `n`. For a peer of the sample it is the same string object. */
   key(n: number): string {
     return n % this.#stride === 0 ? (this.#inOrder[n / this.#stride] as string) : peerKey(n);
   }

@@ -1,5 +1,5 @@
-// Middleware and plugins that are measured, each told in the headers that its name says, and proven first to
-// limit. Requests and responses here are the least that all of them need.
+// The middleware and plugins that are measured. Each sends the headers that its name says, and must first prove that it
+// limits. The fake requests and responses contain only what all contestants need.
 
 import fastifyRateLimit from '@fastify/rate-limit';
 import { type DraftHeadersVersion, rateLimit as expressRateLimit } from 'express-rate-limit';
@@ -8,12 +8,12 @@ import type { EngineName } from 'relay-limiter';
 import relayLimit from 'relay-limiter/fastify';
 import { type Draft, rateLimit } from 'relay-limiter/http';
 
-/** Calls the middleware of a contestant; `next` is called where the request may go on. */
+/** Calls the middleware of a contestant, which calls `next` if the request is allowed. */
 export type Pass = (request: object, response: object, next: () => void) => void;
 
 const WINDOW_SECONDS = 60;
 
-/** Makes a contestant that allows so many requests of a client in a minute. */
+/** Functions that create a contestant which allows `limit` requests per client and minute. */
 const MAKERS: Readonly<Record<string, (limit: number) => Promise<Pass> | Pass>> = {
   'relay-limiter/http, draft 11': (limit) => ours(limit, 11),
   'relay-limiter/http, draft 11, TypeScript': (limit) => ours(limit, 11, 'js'),
@@ -28,7 +28,7 @@ const MAKERS: Readonly<Record<string, (limit: number) => Promise<Pass> | Pass>> 
 
 export const LIMITED = Object.keys(MAKERS);
 
-/** @throws where it lets more pass than it should, or fewer. */
+/** Creates a contestant. @throws if it allows more or fewer requests than its limit. */
 export async function proven(name: string, limit: number): Promise<Pass> {
   const make = MAKERS[name];
   if (make === undefined) throw new Error(`no such middleware: ${name}`);
@@ -39,14 +39,14 @@ export async function proven(name: string, limit: number): Promise<Pass> {
     pass((clients[n % 2] as Client).request(), new FakeResponse(), () => {
       passed += 1;
     });
-    // Some answer later.
+    // Some contestants answer asynchronously.
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   if (passed !== 6) throw new Error(`it does not limit: ${passed} of 10 requests passed, not 6`);
   return make(limit);
 }
 
-/** Clients of different addresses, each on a connection that stays. */
+/** Returns clients with different addresses, each on a persistent connection. */
 export function clientsOf(count: number): Client[] {
   return Array.from({ length: count }, (_, n) => new Client(n));
 }
@@ -64,7 +64,7 @@ export class Client {
   }
 }
 
-/** What is looked at of a request, by Node, Express and Fastify. */
+/** The fields of a request that Node, Express and Fastify read. */
 class FakeRequest {
   readonly socket: { remoteAddress: string };
   readonly ip: string;
@@ -83,7 +83,7 @@ class FakeRequest {
 const APP = { get: () => false };
 const ROUTE = { config: {} };
 
-/** Keeps the fields that it is given, as Node's and Fastify's responses do. */
+/** Stores header fields, as Node's and Fastify's responses do. */
 export class FakeResponse {
   headersSent = false;
   sent = false;
@@ -136,6 +136,6 @@ async function theirsInFastify(max: number): Promise<Pass> {
   const app = Fastify();
   await app.register(fastifyRateLimit, { max, timeWindow: WINDOW_SECONDS * 1000 });
   const hook = app.rateLimit() as unknown as (request: object, reply: object) => Promise<void>;
-  // Where it refuses it throws.
+  // The hook throws if it refuses a request.
   return (request, reply, next) => void hook(request, reply).then(next, () => {});
 }

@@ -1,5 +1,5 @@
-// npm run bench: what limiters cost, compared within one run. README.md beside this file says how it
-// measures, REPORT.md what it found.
+// npm run bench: measures the cost of limiters, compared within one run. README.md describes the method, REPORT.md the
+// results.
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -14,12 +14,12 @@ import { atPeers, textTable } from './table.js';
 
 const USAGE = `npm run bench -- [options] [case ...]
 
-  --quick         fewer rounds, and no size above 100,000 peers where there is a smaller one
+  --quick         fewer rounds; sizes above 100,000 peers only if a case has no smaller one
   --peers N       only this size
-  --json FILE     write the results to FILE; what it holds of other cases stays
-  --report FILE   measure nothing: make bench/REPORT.md and its plots of the results in FILE
+  --json FILE     write the results to FILE; results of other cases in it stay
+  --report FILE   measure nothing: write bench/REPORT.md and its plots from the results in FILE
 
-Cases, all of them unless some are named:
+Cases (default: all):
 ${CASES.map(({ name, title }) => `  ${name.padEnd(14)}  ${title}`).join('\n')}
 `;
 
@@ -55,33 +55,33 @@ async function main(): Promise<void> {
 }
 
 async function measure(cases: readonly Case[]): Promise<void> {
-  const steps = cases.flatMap((question) =>
-    sizesOf(question).map((peers) => ({ question, peers })),
+  const steps = cases.flatMap((benchCase) =>
+    sizesOf(benchCase).map((peers) => ({ benchCase, peers })),
   );
   if (steps.length === 0) throw new Error(`no case has ${options.peers} peers`);
   const kept = options.json !== undefined && existsSync(options.json) ? read(options.json) : null;
-  // Before the work, not after it.
+  // A wrong file must fail before the measurements, not after them.
   if (kept !== null) merged(kept, { about: about(), results: [] });
   const started = performance.now();
   const results: Result[] = [];
-  for (const [n, { question, peers }] of steps.entries()) {
-    const step = `${n + 1} of ${steps.length}: ${question.name}${atPeers(peers)}`;
+  for (const [n, { benchCase, peers }] of steps.entries()) {
+    const step = `${n + 1} of ${steps.length}: ${benchCase.name}${atPeers(peers)}`;
     const found = await run({
-      question,
+      benchCase,
       peers,
-      rounds: options.quick ? Math.min(3, question.rounds) : question.rounds,
+      rounds: options.quick ? Math.min(3, benchCase.rounds) : benchCase.rounds,
       progress(doing) {
         const minutes = ((performance.now() - started) / 60_000).toFixed(1);
         say(`[${minutes} min] ${step}, ${doing}`);
       },
     });
     say('');
-    console.log(`\n${textTable(question, peers, found)}`);
+    console.log(`\n${textTable(benchCase, peers, found)}`);
     results.push(...found);
-    // What is ours must be measured; other packages may have their reasons.
+    // A failure of our own limiters is an error. Other packages may fail, for example on a size they do not support.
     const ours = found.filter(({ contestant }) => COMPLETE.includes(contestant));
     if (ours.some(({ note }) => note !== undefined)) process.exitCode = 1;
-    // After each step: a run that is broken off keeps what it has.
+    // After each step, so that an interrupted run keeps its results.
     if (options.json !== undefined) {
       const all = { about: about(), results };
       writeFileSync(
@@ -99,7 +99,7 @@ function sizesOf({ sizes }: Case): readonly number[] {
   return few.length > 0 ? few : sizes.slice(0, 1);
 }
 
-/** One line that is written over and over; line by line where nobody watches. */
+/** Prints progress: overwrites one line on a terminal, prints a new line elsewhere. */
 function say(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
   else if (text !== '') process.stderr.write(`${text}\n`);

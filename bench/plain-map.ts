@@ -1,4 +1,4 @@
-// A plain Map of bucket objects: what people write themselves, and the shape of the reference.
+// A plain Map of bucket objects: the usual hand-written limiter, and the design of the reference implementation.
 
 import type { CheckResult, RateLimiterStats } from 'relay-limiter';
 

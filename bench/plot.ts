@@ -1,4 +1,4 @@
-// Plots as SVG: lines over logarithmic axes, readable in the dark as well.
+// Plots as SVG: lines on logarithmic axes, readable in light and dark mode.
 
 import { scaleLog } from 'd3-scale';
 
@@ -20,19 +20,19 @@ const HEIGHT = 400;
 const MARGIN = { top: 48, right: 160, bottom: 52, left: 64 };
 const BOTTOM = HEIGHT - MARGIN.bottom;
 const RIGHT = WIDTH - MARGIN.right;
-// Distance of two labels that would otherwise lie on each other.
+// Minimum distance between two labels, in pixels: closer labels would overlap.
 const LABEL = 15;
-// A line of more points than this is a curve.
-const MOST_DOTS = 6;
+// Lines with more points than this are drawn without dots.
+const MAX_DOTS = 6;
 
-interface Look {
+interface LineStyle {
   color: string;
   dash?: string;
   width?: number;
 }
 
-// Told apart by colour-blind people too (Okabe and Ito), and by their dashes.
-const LOOKS: Record<string, Look> = {
+// Distinguishable for colour-blind people too: the colours of Okabe and Ito, and different dashes.
+const LINE_STYLES: Record<string, LineStyle> = {
   native: { color: '#0072b2', width: 3 },
   'native, opened': { color: '#0072b2', dash: '8 3' },
   'native, in a group': { color: '#0072b2', dash: '2 3' },
@@ -42,7 +42,7 @@ const LOOKS: Record<string, Look> = {
   'rate-limiter-flexible': { color: '#e69f00', dash: '6 3' },
   '@hyperlimit/core': { color: '#56b4e9', dash: '6 3' },
 };
-const UNKNOWN: Look = { color: '#888888', dash: '2 3' };
+const UNKNOWN: LineStyle = { color: '#888888', dash: '2 3' };
 
 const STYLE = `
   text { font: 13px system-ui, sans-serif; fill: #24292f; }
@@ -62,12 +62,12 @@ export function svg({ title, x, y, lines }: Plot): string {
   const across = scaleLog([Math.min(...xs), Math.max(...xs)], [MARGIN.left, RIGHT]);
   const up = scaleLog([Math.min(...ys) / 1.3, Math.max(...ys) * 1.3], [BOTTOM, MARGIN.top]);
   const path = ({ name, points }: Line) => {
-    const { color, dash = 'none', width = 2 } = LOOKS[name] ?? UNKNOWN;
+    const { color, dash = 'none', width = 2 } = LINE_STYLES[name] ?? UNKNOWN;
     const along = points.map(([px, py]) => `${round(across(px))},${round(up(py))}`).join(' ');
     const stroke = `stroke="${color}" stroke-width="${width}" stroke-dasharray="${dash}"`;
     const line = `<polyline points="${along}" fill="none" stroke-linejoin="round" ${stroke}/>`;
     const dots =
-      points.length > MOST_DOTS ? [] : points.map(([px, py]) => dot(across(px), up(py), color));
+      points.length > MAX_DOTS ? [] : points.map(([px, py]) => dot(across(px), up(py), color));
     return [line, ...dots].join('\n');
   };
   const parts = [
@@ -91,7 +91,7 @@ ${parts.join('\n')}
 
 type Scale = ReturnType<typeof scaleLog<number>>;
 
-/** Powers of ten; on an axis that has hardly any, also twos and fives. */
+/** Returns the ticks of an axis: powers of ten, and also their multiples by two and five if there are few. */
 function ticks(scale: Scale): number[] {
   const all = scale.ticks();
   const wanted = (digits: number[]) =>
@@ -116,7 +116,7 @@ function row(y: number, text: string): string {
 <text x="${MARGIN.left - 8}" y="${round(y + 4)}" text-anchor="end">${text}</text>`;
 }
 
-/** Names where the lines end, moved apart where they would lie on each other. */
+/** Draws the name of each line at its end, and moves names apart that would overlap. */
 function labels(lines: Line[], up: Scale): string[] {
   const ends = lines
     .map(({ name, points }) => ({ name, y: up((points.at(-1) as [number, number])[1]) }))
@@ -124,7 +124,7 @@ function labels(lines: Line[], up: Scale): string[] {
   let lowest = Number.NEGATIVE_INFINITY;
   return ends.map(({ name, y }) => {
     lowest = Math.max(y, lowest + LABEL);
-    const { color } = LOOKS[name] ?? UNKNOWN;
+    const { color } = LINE_STYLES[name] ?? UNKNOWN;
     const place = `x="${RIGHT + 8}" y="${round(lowest + 4)}"`;
     return `<text ${place} style="fill: ${color}; font-weight: 600">${escaped(name)}</text>`;
   });

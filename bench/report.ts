@@ -1,4 +1,4 @@
-// REPORT.md and its plots, made of results. Says what was found, also where native does not win.
+// Writes REPORT.md and its plots from results. The report also lists the comparisons that native does not win.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import type { Case, Metric } from './cases/case.js';
@@ -46,20 +46,20 @@ each round says by itself.
 | rounds | ${Math.min(...rounds)} to ${Math.max(...rounds)} |`;
 }
 
-/** Native against others, a line for each case that compares them. */
+/** Compares native with others, one row per case. */
 function overview(results: Result[]): string {
   const compared = results.filter(({ contestant }) => contestant === NATIVE);
   const sizes = [...new Set(compared.map(({ peers }) => peers))].sort((a, b) => a - b);
-  const against = (question: Case, other: string) =>
+  const against = (benchCase: Case, other: string) =>
     sizes.map((peers) => {
-      const [main] = question.metrics as [Metric];
-      const theirs = figure(results, question, peers, other, main);
-      const native = figure(results, question, peers, NATIVE, main);
+      const [main] = benchCase.metrics as [Metric];
+      const theirs = figure(results, benchCase, peers, other, main);
+      const native = figure(results, benchCase, peers, NATIVE, main);
       return ratio(theirs, native);
     });
-  const rows = CASES.map((question) => [
-    `\`${question.name}\` ${question.title}`,
-    ...against(question, MAP),
+  const rows = CASES.map((benchCase) => [
+    `\`${benchCase.name}\` ${benchCase.title}`,
+    ...against(benchCase, MAP),
   ]);
   const allowed = caseNamed('allowed');
   for (const other of [...OTHERS, FLOOR]) {
@@ -80,7 +80,7 @@ function pictures(plots: Record<string, Plot>): string {
     .join('\n\n');
 }
 
-/** Those that there are results for. */
+/** Returns the plots for which there are results. */
 function plotsOf(results: Result[]): Record<string, Plot> {
   const plots: Record<string, Plot> = {
     cost: {
@@ -131,21 +131,21 @@ function lines(results: Result[], name: string, metric: string): Line[] {
   }));
 }
 
-/** Every comparison that native does not win. */
+/** Lists every comparison that native does not win. */
 function losses(results: Result[]): string {
   const found: string[] = [];
-  for (const question of CASES) {
-    for (const peers of sizesOf(results, question)) {
-      for (const metric of question.metrics) {
-        const native = figure(results, question, peers, NATIVE, metric);
+  for (const benchCase of CASES) {
+    for (const peers of sizesOf(results, benchCase)) {
+      for (const metric of benchCase.metrics) {
+        const native = figure(results, benchCase, peers, NATIVE, metric);
         if (native === undefined || metric.aside) continue;
-        for (const { contestant } of of(results, question, peers)) {
-          const other = figure(results, question, peers, contestant, metric);
+        for (const { contestant } of of(results, benchCase, peers)) {
+          const other = figure(results, benchCase, peers, contestant, metric);
           if (contestant === FLOOR || other === undefined) continue;
           if (!(timesAsGood(other, native) < 1 && native.median > other.median)) continue;
           const figures = `${number(native.median)} against ${number(other.median)} ${metric.unit}`;
-          const what = question.metrics.length > 1 ? `, ${metric.label}` : '';
-          found.push(`- ${question.title}${what}${atPeers(peers)}: ${contestant} (${figures})`);
+          const what = benchCase.metrics.length > 1 ? `, ${metric.label}` : '';
+          found.push(`- ${benchCase.title}${what}${atPeers(peers)}: ${contestant} (${figures})`);
         }
       }
     }
@@ -156,48 +156,48 @@ ${found.length > 0 ? found.join('\n') : 'Nowhere in this run.'}`;
 }
 
 function tables(results: Result[]): string[] {
-  return CASES.flatMap((question) => {
-    const sizes = sizesOf(results, question);
+  return CASES.flatMap((benchCase) => {
+    const sizes = sizesOf(results, benchCase);
     if (sizes.length === 0) return [];
-    const parts = sizes.map((peers) => table(question, peers, of(results, question, peers)));
-    return [`## \`${question.name}\`: ${question.title}\n\n${parts.join('\n\n')}`];
+    const parts = sizes.map((peers) => table(benchCase, peers, of(results, benchCase, peers)));
+    return [`## \`${benchCase.name}\`: ${benchCase.title}\n\n${parts.join('\n\n')}`];
   });
 }
 
-function table(question: Case, peers: number, results: Result[]): string {
-  const [main] = question.metrics as [Metric];
+function table(benchCase: Case, peers: number, results: Result[]): string {
+  const [main] = benchCase.metrics as [Metric];
   const map = results.find(({ contestant }) => contestant === MAP)?.figures[main.name];
   const rows = results.map(({ contestant, figures, note }) => {
     if (figures[main.name] === undefined) return [contestant, `not measured: ${note}`];
-    const cells = question.metrics.map(({ name }) => {
+    const cells = benchCase.metrics.map(({ name }) => {
       const spread = figures[name];
       const { low, median, high } = spread ?? { low: null, median: null, high: null };
       return low === high ? number(median) : `${number(median)} (${number(low)} - ${number(high)})`;
     });
     return [contestant, ...cells, ratio(map, figures[main.name])];
   });
-  const heads = question.metrics.map(({ label, unit }) => `${label}, ${unit}`);
+  const heads = benchCase.metrics.map(({ label, unit }) => `${label}, ${unit}`);
   return markdown([peersIn(peers), ...heads, map === undefined ? '' : 'to the Map'], rows);
 }
 
-/** The sizes that were measured. */
-function sizesOf(results: Result[], question: Case): number[] {
-  const of = results.filter((result) => result.case === question.name);
+/** Returns the sizes that were measured. */
+function sizesOf(results: Result[], benchCase: Case): number[] {
+  const of = results.filter((result) => result.case === benchCase.name);
   return [...new Set(of.map(({ peers }) => peers))].sort((a, b) => a - b);
 }
 
-function of(results: Result[], question: Case, peers: number): Result[] {
-  return results.filter((result) => result.case === question.name && result.peers === peers);
+function of(results: Result[], benchCase: Case, peers: number): Result[] {
+  return results.filter((result) => result.case === benchCase.name && result.peers === peers);
 }
 
 function figure(
   results: Result[],
-  question: Case,
+  benchCase: Case,
   peers: number,
   contestant: string,
   metric: Metric,
 ): Spread | undefined {
-  const found = of(results, question, peers).find((result) => result.contestant === contestant);
+  const found = of(results, benchCase, peers).find((result) => result.contestant === contestant);
   return found?.figures[metric.name];
 }
 

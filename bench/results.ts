@@ -1,4 +1,4 @@
-// Results: what a run measured, where, and with what. Kept as JSON; the report is made of it.
+// The results of a run: figures, machine and versions. They are stored as JSON, from which the report is written.
 
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -8,7 +8,7 @@ export interface Spread {
   median: number;
   low: number;
   high: number;
-  /** Of each round, in their order. */
+  /** The value of each round, in order. */
   values: number[];
 }
 
@@ -18,9 +18,9 @@ export interface Result {
   contestant: string;
   date: string;
   rounds: number;
-  /** By metric; none where it was not measured. */
+  /** By metric; empty if the contestant was not measured. */
   figures: Record<string, Spread>;
-  /** [peers, first metric] while the peers came in. */
+  /** [peers, first metric] while the number of peers grew. */
   curve?: [number, number][];
   /** Why it was not measured. */
   note?: string;
@@ -40,7 +40,7 @@ export interface Results {
 
 const MEASURED = ['relay-limiter', 'rate-limiter-flexible', 'limiter', '@hyperlimit/core'];
 
-/** Where this process runs, and what it measures. */
+/** Describes this machine and the versions of the measured packages. */
 export function about(): About {
   const [cpu] = cpus();
   const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`;
@@ -54,7 +54,7 @@ export function about(): About {
 
 function versionOf(name: string): string {
   const require = createRequire(import.meta.url);
-  // Not every package lets its manifest be asked for by name.
+  // Not every package exports its manifest.
   const folder = require.resolve.paths(name)?.map((path) => `${path}/${name}/package.json`) ?? [];
   const own = new URL('../../package.json', import.meta.url);
   for (const path of name === 'relay-limiter' ? [own] : folder) {
@@ -75,8 +75,8 @@ export function spread(values: number[]): Spread {
 }
 
 /**
- * How many times as good `own` is as `theirs`, of which less is better: the median of what each round
- * says by itself, since all of one round have met the same machine.
+ * Returns the ratio of `theirs` to `own`: lower figures are better, so 2 means that `own` is twice as good. It is the
+ * median of the ratios of the single rounds, because the contestants of one round ran under the same conditions.
  */
 export function timesAsGood(theirs: Spread, own: Spread): number {
   return spread(own.values.map((value, round) => (theirs.values[round] ?? Number.NaN) / value))
@@ -84,19 +84,19 @@ export function timesAsGood(theirs: Spread, own: Spread): number {
 }
 
 /**
- * `results` with those of `later` in the place of what they measured again.
- * @throws where the machine or a version is another: such figures do not belong in one report.
+ * Returns `results`, with results replaced by those of `later` for the same case and size.
+ * @throws if the machine or a version differs: such figures do not belong in one report.
  */
 export function merged(results: Results, later: Results): Results {
   if (JSON.stringify(results.about) !== JSON.stringify(later.about)) {
-    throw new Error('those results are of another machine or of other versions');
+    throw new Error('the results in the file are of another machine or of other versions');
   }
   const again = new Set(later.results.map(keyOf));
   const kept = results.results.filter((result) => !again.has(keyOf(result)));
   return { about: later.about, results: [...kept, ...later.results] };
 }
 
-/** Contestants of one case and size are compared, so they are measured together. */
+/** Results are replaced per case and size: their contestants are compared, so they must be measured together. */
 function keyOf(result: Result): string {
   return `${result.case} ${result.peers}`;
 }

@@ -1,5 +1,5 @@
-// Runs a case: a process for each contestant, which take turns, so that what else the machine does
-// meanwhile meets them all.
+// Runs a case, with one process per contestant. The processes take turns, so that other work on the machine affects all
+// of them.
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -7,17 +7,17 @@ import type { Case, Round } from './cases/case.js';
 import { type Result, spread } from './results.js';
 
 const WORKER = fileURLToPath(new URL('worker.js', import.meta.url));
-// Ten million objects in a Map are more than V8 takes by itself.
+// Ten million objects in a Map exceed V8's default heap limit.
 const FLAGS = ['--expose-gc', '--max-old-space-size=16000'];
 
 /** One case at one size. */
 export interface Step {
-  question: Case;
+  benchCase: Case;
   peers: number;
   rounds: number;
-  /** Told what is being done. */
+  /** Called with a description of the current work. */
   progress(doing: string): void;
-  /** What each contestant's process runs. */
+  /** The script that each contestant's process runs. */
   worker?: string;
 }
 
@@ -30,21 +30,21 @@ interface Contestant {
   note?: string;
 }
 
-/** Every contestant's figures, or why there are none; whatever becomes of its process. */
+/** Returns each contestant's figures, or the reason why it has none, even if its process fails. */
 export async function run(step: Step): Promise<Result[]> {
-  const names = step.question.contestants(step.peers);
+  const names = step.benchCase.contestants(step.peers);
   const contestants = names.map((name): Contestant => ({ name, rounds: [] }));
-  const around = await step.question.surroundings?.();
+  const around = await step.benchCase.surroundings?.();
   try {
     const env = { ...process.env, ...around?.env };
-    await (step.question.fresh ? runAfresh : runInTurns)({ ...step, env }, contestants);
+    await (step.benchCase.fresh ? runAfresh : runInTurns)({ ...step, env }, contestants);
   } finally {
     await around?.close();
   }
   return contestants.map((contestant) => resultOf(step, contestant));
 }
 
-/** A step, and what its processes find around them. */
+/** A step, and the environment of its processes. */
 interface Staged extends Step {
   env: NodeJS.ProcessEnv;
 }
@@ -81,11 +81,11 @@ class Worker {
   /** Resolves with the reason once the process has ended, or could not be started. */
   readonly #ended: Promise<Answer>;
 
-  constructor({ question, peers, env, worker = WORKER }: Staged, contestant: Contestant) {
+  constructor({ benchCase, peers, env, worker = WORKER }: Staged, contestant: Contestant) {
     this.contestant = contestant;
-    const child = fork(worker, [question.name, contestant.name, String(peers)], {
+    const child = fork(worker, [benchCase.name, contestant.name, String(peers)], {
       env,
-      execArgv: [...FLAGS, ...(question.flags ?? [])],
+      execArgv: [...FLAGS, ...(benchCase.flags ?? [])],
     });
     this.#child = child;
     this.#ended = new Promise((resolve) => {
@@ -104,12 +104,12 @@ class Worker {
 
   async round(): Promise<void> {
     if (this.contestant.note !== undefined) return;
-    // That it cannot be sent is heard of as the process's end.
+    // A failure to send is ignored: the end of the process is reported anyway.
     this.#child.send('round', () => {});
     this.#note(await this.#answer());
   }
 
-  /** Without its parent a process ends by itself. */
+  /** Disconnects the process, which then ends by itself. */
   async stop(): Promise<void> {
     if (this.#child.connected) this.#child.disconnect();
     await this.#ended;
@@ -130,21 +130,21 @@ class Worker {
 
 const RUNNING = new Set<ChildProcess>();
 
-/** Ends all contestants' processes at once, for when the benchmark is broken off. */
+/** Kills the processes of all contestants, for when the benchmark is interrupted. */
 export function stopAll(): void {
   for (const child of RUNNING) child.kill('SIGKILL');
 }
 
 function resultOf(step: Step, { name, rounds, note }: Contestant): Result {
   const figures: Result['figures'] = {};
-  // Who failed in one round was perhaps wrong in those before.
+  // A contestant that failed in one round may have been wrong in earlier rounds too.
   const measured = note === undefined && rounds.length > 0;
-  for (const metric of measured ? step.question.metrics : []) {
+  for (const metric of measured ? step.benchCase.metrics : []) {
     figures[metric.name] = spread(rounds.map((round) => round.figures[metric.name] ?? Number.NaN));
   }
   const curve = measured ? rounds.at(-1)?.curve : undefined;
   return {
-    case: step.question.name,
+    case: step.benchCase.name,
     peers: step.peers,
     contestant: name,
     date: new Date().toISOString().slice(0, 10),

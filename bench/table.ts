@@ -1,13 +1,13 @@
-// Results as aligned text.
+// Formats results as aligned text.
 
 import { type Case, type Metric, NO_PEERS } from './cases/case.js';
 import { MAP } from './contestants.js';
 import { type Result, type Spread, timesAsGood } from './results.js';
 
-/** A case at one size: a line for each contestant. */
-export function textTable(question: Case, peers: number, results: Result[]): string {
-  const [main, ...others] = question.metrics as [Metric, ...Metric[]];
-  const { baseline = MAP } = question;
+/** Formats a case at one size, one line per contestant. */
+export function textTable(benchCase: Case, peers: number, results: Result[]): string {
+  const [main, ...others] = benchCase.metrics as [Metric, ...Metric[]];
+  const { baseline = MAP } = benchCase;
   const base = results.find(({ contestant }) => contestant === baseline);
   const head = [
     '',
@@ -28,18 +28,18 @@ export function textTable(question: Case, peers: number, results: Result[]): str
       ...others.map(({ name }) => number(figures[name]?.median)),
     ];
   });
-  return `${question.title}${atPeers(peers)}\n${aligned([head, ...rows])}`;
+  return `${benchCase.title}${atPeers(peers)}\n${aligned([head, ...rows])}`;
 }
 
-/** Three figures that count, and no more digits. */
+/** Formats a number with three significant digits. */
 export function number(value: number | null | undefined): string {
-  // JSON has null for what is not a number.
+  // JSON stores NaN as null.
   if (value === undefined || value === null || Number.isNaN(value)) return '-';
   if (value >= 100) return Math.round(value).toLocaleString('en');
   return value.toFixed(value >= 10 ? 1 : value >= 1 ? 2 : 3);
 }
 
-/** How many times as good `own` is as `theirs`. */
+/** Formats how many times as good `own` is as `theirs`. */
 export function ratio(theirs: Spread | undefined, own: Spread | undefined): string {
   if (theirs === undefined || own === undefined) return '';
   const times = timesAsGood(theirs, own);
@@ -64,12 +64,12 @@ function aligned(rows: string[][]): string {
     .join('\n');
 }
 
-/** How many peers, in words; nothing for a case that has none. */
+/** Returns the number of peers as text; '' for a case without peers. */
 export function peersIn(peers: number): string {
   return peers === NO_PEERS ? '' : `${peers.toLocaleString('en')} peers`;
 }
 
-/** The same behind what was measured. */
+/** Returns the same as a suffix of a case's name. */
 export function atPeers(peers: number): string {
   return peers === NO_PEERS ? '' : `, ${peersIn(peers)}`;
 }

@@ -1,25 +1,25 @@
-// Timing by the benchmark package: how often a piece of work is repeated until its time can be told.
+// Timing with the benchmark package, which decides how often a piece of work is repeated.
 
 import Benchmark from 'benchmark';
 
-// Seconds that it spends on one contestant in one round.
+// Seconds spent on one contestant in one round.
 const SECONDS = 0.3;
 
-/** Nanoseconds for one of the `operations` that `work` does. */
+/** Returns the nanoseconds per operation of `work`, which does `operations` of them. */
 export function time(work: () => void, operations: number): number {
   const benchmark = new Benchmark({ maxTime: SECONDS, fn: work });
   benchmark.run();
   return nanoseconds(benchmark, operations);
 }
 
-/** Milliseconds of work that cannot be repeated. */
+/** Returns the milliseconds of one execution, for work that cannot be repeated. */
 export function timeOf(work: () => unknown): number {
   const before = performance.now();
   work();
   return performance.now() - before;
 }
 
-/** The same as `time`, of work that takes turns of the event loop. */
+/** Like `time`, for asynchronous work. */
 export function timeLater(work: () => Promise<void>, operations: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const fn = (deferred: { resolve(): void }) => {
@@ -33,7 +33,7 @@ export function timeLater(work: () => Promise<void>, operations: number): Promis
 
 function nanoseconds(benchmark: Benchmark, operations: number): number {
   const seconds = benchmark.stats?.mean;
-  // It keeps what the work threw to itself.
+  // The benchmark package catches errors of the work and only stores them.
   const { error } = benchmark as { error?: unknown };
   if (error !== undefined) throw error;
   if (!seconds) throw new Error('nothing was timed');

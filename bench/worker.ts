@@ -1,11 +1,11 @@
-// One contestant of one case, in a process of its own: its heap, its compiled code and its caches are
-// nobody else's. Makes itself ready, and does a round whenever it is asked to.
+// Runs one contestant of one case in a separate process, so that it shares no heap, compiled code or caches. It prepares
+// the contestant, then runs a round per message.
 
 import { caseNamed } from './cases/index.js';
 
 const [name = '', contestant = '', peers = ''] = process.argv.slice(2);
 
-// Whoever asked is gone.
+// The parent process has ended.
 process.on('disconnect', () => process.exit());
 
 const say = (answer: object) => process.send?.(answer, () => {});

@@ -16,9 +16,9 @@ describe('a run of the benchmark', () => {
   afterEach(() => rmSync(folder, { recursive: true }));
 
   const worker = fileURLToPath(new URL('support/bench-worker.mjs', import.meta.url));
-  const question: Case = {
+  const benchCase: Case = {
     name: 'allowed',
-    title: 'a question',
+    title: 'a benchCase',
     sizes: [1],
     contestants: () => ['works', 'throws', 'throws later', 'exits', 'is killed idle'],
     rounds: 3,
@@ -35,7 +35,7 @@ describe('a run of the benchmark', () => {
       const said: string[] = [];
       const progress = (doing: string) => said.push(doing);
       const found = await run({
-        question: { ...question, fresh },
+        benchCase: { ...benchCase, fresh },
         peers: 1,
         rounds: 3,
         progress,

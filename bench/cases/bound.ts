@@ -1,4 +1,4 @@
-// Newcomers at the bound: what finding the place of another costs, beside a table with room.
+// Newcomers in a full table: the cost of evicting a peer, compared with a table that has space.
 
 import type { RateLimiter } from 'relay-limiter';
 import { NATIVE, ours, proven, requirePeers, TYPESCRIPT } from '../contestants.js';
@@ -7,11 +7,11 @@ import { timeOf } from '../timing.js';
 import type { Case, Round } from './case.js';
 
 const BURST = 10;
-// Peers that are checked while the others come, and one newcomer for so many peers in a round.
+// Peers that are checked while newcomers arrive, and the number of peers per newcomer in a round.
 const KNOWN = 20_000;
 const PEERS_PER_NEWCOMER = 10;
-// Tokens a second of which any bucket is full at once.
-const PLENTY = 1e12;
+// Tokens per second: any bucket is full again at once.
+const FAST_RATE = 1e12;
 
 export const bound: Case = {
   name: 'maxpeers',
@@ -37,7 +37,7 @@ export const bound: Case = {
       ours(contestant, burst, { maxPeers: size, rate });
     const half = withPeers(limiter(BURST), known, size / 2, newcomers);
     const full = withPeers(limiter(BURST), known, size, newcomers);
-    const refilled = withPeers(limiter(BURST, PLENTY), known, size, newcomers);
+    const refilled = withPeers(limiter(BURST, FAST_RATE), known, size, newcomers);
     const violators = withPeers(limiter(1), [], size, newcomers);
     const order = shuffled(known);
     const longest = longestOf(full, newcomers, size);
@@ -56,7 +56,7 @@ export const bound: Case = {
         longest,
       };
       for (const key of keys) half.removePeer(key);
-      // All of them are violators again.
+      // Makes all of them violators again.
       checkAll(violators, keys, 1);
       requirePeers(half, size / 2);
       for (const one of [full, refilled, violators]) requirePeers(one, size);
@@ -65,7 +65,7 @@ export const bound: Case = {
   },
 };
 
-/** Keys that nobody had, one a call. */
+/** Returns a function that returns a new key on each call. */
 function newKeys(): () => string {
   let last = 0;
   return () => {
@@ -74,7 +74,7 @@ function newKeys(): () => string {
   };
 }
 
-/** Who is known has used most of its burst, so that others go first; the others have used a token, or offended. */
+/** Known peers have used most of their burst, so that others are evicted first: those have used one token, or offended. */
 function withPeers(
   limiter: RateLimiter,
   known: readonly string[],
@@ -91,7 +91,7 @@ function withPeers(
   return limiter;
 }
 
-/** Milliseconds of the longest of so many newcomers: as many as there are peers, or some would miss it. */
+/** Returns the longest time of a newcomer, in milliseconds. `count` equals the number of peers: fewer could miss it. */
 function longestOf(limiter: RateLimiter, newcomers: () => string, count: number): number {
   let longest = 0;
   for (let n = 0; n < count; n += 1) {

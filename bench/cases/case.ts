@@ -1,9 +1,9 @@
-// A case: one question, asked of several contestants at several sizes.
+// A case: one measurement of several contestants at several sizes.
 
-/** Figures by the names of the case's metrics; NaN for what a contestant cannot do. */
+/** Figures by the names of the case's metrics; NaN if a contestant does not support one. */
 export type Figures = Record<string, number>;
 
-/** What one round gave; perhaps also a curve: [peers, first metric]. */
+/** The figures of one round, and optionally a curve of [peers, first metric]. */
 export interface Round {
   figures: Figures;
   curve?: [number, number][];
@@ -12,40 +12,40 @@ export interface Round {
 export interface Metric {
   name: string;
   unit: 'ns' | 'ms' | 's' | 'B' | 'MB' | '%';
-  /** What it is, in a column's head. */
+  /** The header of its column. */
   label: string;
-  /** Says something about the others, and is itself nothing to win. */
+  /** True for a metric that only explains the others and is not compared. */
   aside?: true;
 }
 
-/** What all contestants of a case use, such as a server: made before their processes, gone after them. */
+/** Resources that all contestants of a case use, such as a server. Created before their processes, closed after them. */
 export interface Surroundings {
-  /** What their processes are told of it. */
+  /** Environment variables of the contestants' processes. */
   env: Record<string, string>;
   close(): Promise<void>;
 }
 
 export interface Case {
   name: string;
-  /** The question. */
+  /** What is measured. */
   title: string;
   /** Numbers of peers. */
   sizes: readonly number[];
   contestants(size: number): readonly string[];
-  /** Rounds in a whole run. */
+  /** Number of rounds without `--quick`. */
   rounds: number;
-  /** Whether each round has a process of its own, since what it measures leaves traces. */
+  /** Whether each round needs a new process, because a round affects the next one. */
   fresh: boolean;
-  /** The first is the one that is compared. Of all of them less is better. */
+  /** The first metric is the one that is compared. Lower is better for all of them. */
   metrics: readonly Metric[];
-  /** Whom the others are compared with; the Map where it is not said. */
+  /** The contestant that the others are compared with. Default: the plain Map. */
   baseline?: string;
-  /** Flags of V8 that it is measured under. */
+  /** V8 flags of the contestants' processes. */
   flags?: readonly string[];
   /** @throws with the reason why the case is not measured. */
   surroundings?(): Promise<Surroundings>;
   /**
-   * Makes a contestant ready, in a process of its own, and returns what does one round.
+   * Prepares a contestant in its own process, and returns the function that runs one round.
    * @throws with the reason why this contestant is not measured.
    */
   prepare(contestant: string, size: number): Promise<() => Promise<Round> | Round>;
@@ -53,5 +53,5 @@ export interface Case {
 
 export const SIZES = [1_000, 100_000, 1_000_000, 10_000_000] as const;
 
-/** The size of a case that has no peers. */
+/** The size of a case without peers. */
 export const NO_PEERS = 1;

@@ -1,4 +1,4 @@
-// What a check costs: by key, of opened peers, of groups.
+// The cost of a check: by key, of opened peers, of groups.
 
 import { freemem } from 'node:os';
 import {
@@ -18,26 +18,26 @@ import { Peers, shuffled } from '../keys.js';
 import { time, timeLater } from '../timing.js';
 import { type Case, type Metric, type Round, SIZES } from './case.js';
 
-// So much that timing never empties a bucket.
-const ENOUGH = 1e9;
-// Checks in a piece of work: so many that what surrounds them costs nothing.
+// A burst that no measurement uses up.
+const LARGE_BURST = 1e9;
+// Checks per piece of work: enough that the loop around them costs almost nothing.
 const BATCH = 1_000;
 
 const METRICS: readonly Metric[] = [{ name: 'ns', unit: 'ns', label: 'a check' }];
 const COMMON = { rounds: 7, fresh: false, metrics: METRICS } as const;
 
-// Members of all groups, which are checked one group after the other: none is in a cache because it
-// was just checked.
-const MOST_MEMBERS = 1_000_000;
+// Members of all groups together. The groups are checked one after the other, so that no member is still in a cache from
+// its last check.
+const MAX_MEMBERS = 1_000_000;
 const NO_VERDICT = 9;
 
-// Its records take 4 GB, and the keys on their way some more.
+// The records take 4 GB, and the temporary keys some more.
 const HUNDRED_MILLION = 100_000_000;
 const ROOM_FOR_THEM = 10e9;
 
 const byKey = {
   ...COMMON,
-  // Others' limiters would take many gigabytes at ten million.
+  // The limiters of other packages would need many gigabytes for ten million peers.
   contestants: (size: number) => {
     if (size === HUNDRED_MILLION) return [FLOOR, NATIVE];
     return [FLOOR, ...COMPLETE, ...(size <= 1_000_000 ? OTHERS : [])];
@@ -49,7 +49,7 @@ export const allowed: Case = {
   name: 'allowed',
   title: 'check by key, allowed',
   sizes: [...SIZES, HUNDRED_MILLION],
-  prepare: (contestant, size) => checkByKey(contestant, size, ENOUGH),
+  prepare: (contestant, size) => checkByKey(contestant, size, LARGE_BURST),
 };
 
 export const refused: Case = {
@@ -67,14 +67,14 @@ export const opened: Case = {
   sizes: SIZES,
   contestants: () => COMPLETE,
   prepare: async (contestant, size) => {
-    if (!isOurs(contestant)) return checkByKey(contestant, size, ENOUGH);
+    if (!isOurs(contestant)) return checkByKey(contestant, size, LARGE_BURST);
     proveOurs(contestant);
     const peers = new Peers(size);
-    const limiter = ours(contestant, ENOUGH);
+    const limiter = ours(contestant, LARGE_BURST);
     fill(limiter, peers);
-    // Not in the order in which they are checked: peers come one by one, over hours.
+    // Opened in another order than they are checked: real peers arrive one by one, over hours.
     const opened = shuffled(peers.sample.map((key) => limiter.open(key)));
-    // The first check of an opened peer goes by its key. It is measured by `allowed`.
+    // The first check of an opened peer looks up its key. The case `allowed` measures that.
     for (const peer of opened) peer.check();
     return timed(opened, (peer) => allows(peer.check()), true);
   },
@@ -84,14 +84,14 @@ export const groups: Case[] = [64, 1_024, 50_000].map((members) => ({
   ...COMMON,
   name: `group-${members}`,
   title: `check in a group of ${members.toLocaleString('en')}, a member (the Map: by key)`,
-  // A group of a thousand peers is near enough to one of 1,024.
+  // A group of 1,000 peers is close enough to one of 1,024.
   sizes: SIZES.filter((size) => size * 1.1 > members),
   contestants: () => COMPLETE,
   prepare: async (contestant, size) => {
-    if (!isOurs(contestant)) return checkByKey(contestant, size, ENOUGH, MOST_MEMBERS);
+    if (!isOurs(contestant)) return checkByKey(contestant, size, LARGE_BURST, MAX_MEMBERS);
     proveOurs(contestant);
-    const peers = new Peers(size, MOST_MEMBERS);
-    const limiter = ours(contestant, ENOUGH);
+    const peers = new Peers(size, MAX_MEMBERS);
+    const limiter = ours(contestant, LARGE_BURST);
     fill(limiter, peers);
     const groups: ReturnType<typeof limiter.group>[] = [];
     const each = Math.min(members, peers.sample.length);
@@ -99,7 +99,7 @@ export const groups: Case[] = [64, 1_024, 50_000].map((members) => ({
       groups.push(limiter.group(peers.sample.slice(from, from + each)));
     }
     const verdicts = new Uint8Array(each);
-    // Every member's verdict is written, and says that it may.
+    // Every member's verdict must be written, and must be "allow".
     for (const group of groups) {
       if (group.check(1, verdicts.fill(NO_VERDICT)).some((verdict) => verdict !== 0)) {
         throw new Error('a member of a group was not allowed');
@@ -114,7 +114,7 @@ async function checkByKey(contestant: string, size: number, burst: number, most?
   if (size === HUNDRED_MILLION && freemem() < ROOM_FOR_THEM) throw new Error('too little memory');
   const peers = new Peers(size, most);
   const limiter = await subject(contestant, { burst, peers: size });
-  const allowed = burst === ENOUGH || contestant === FLOOR;
+  const allowed = burst === LARGE_BURST || contestant === FLOOR;
   if (limiter.answers === 'at once') {
     fill(limiter, peers);
     return timed(peers.sample, limiter.check, allowed);
@@ -123,7 +123,7 @@ async function checkByKey(contestant: string, size: number, burst: number, most?
   return timedLater(peers.sample, limiter.consume, allowed);
 }
 
-/** Rounds over `items` in turn, of which each makes `checks` checks; all must be as `expected`. */
+/** Returns a function that runs one round over `items`, with `checks` checks each; every result must be `expected`. */
 function timed<T>(items: T[], check: (item: T) => boolean, expected: boolean, checks = 1) {
   const batch = Math.ceil(BATCH / checks);
   let next = 0;

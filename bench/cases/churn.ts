@@ -1,4 +1,4 @@
-// Peers that come and go while very many stay: what the garbage collector makes of them.
+// The cost of garbage collection while peers come and go in a table of very many peers.
 
 import { PerformanceObserver } from 'node:perf_hooks';
 import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises';
@@ -6,11 +6,11 @@ import { COMPLETE, proven, requirePeers } from '../contestants.js';
 import { peerKey } from '../keys.js';
 import type { Case, Round } from './case.js';
 
-// Peers that are replaced in a round, and between two turns of the event loop.
-const REPLACED = 2_000_000;
+// Peers replaced per round, and per turn of the event loop.
+const REPLACED_PEERS = 2_000_000;
 const TURN = 10_000;
-// In this time an observer has heard of all collections.
-const HEARING_MS = 50;
+// After this time an observer has received all collections.
+const OBSERVER_DELAY_MS = 50;
 
 export const churn: Case = {
   name: 'churn',
@@ -19,7 +19,7 @@ export const churn: Case = {
   contestants: () => COMPLETE,
   rounds: 5,
   fresh: false,
-  // About what V8 takes by itself; with more to spare it would put collections off.
+  // Close to V8's default; with more memory V8 would postpone collections.
   flags: ['--max-old-space-size=4096'],
   metrics: [
     { name: 'gc', unit: 'ms', label: 'collecting' },
@@ -32,26 +32,25 @@ export const churn: Case = {
     for (; newest < size; newest += 1) limiter.check(peerKey(newest));
     const collections = collectionsHeard();
     return async (): Promise<Round> => {
-      await pause(HEARING_MS);
+      await pause(OBSERVER_DELAY_MS);
       collections.length = 0;
       const started = performance.now();
-      for (const end = newest + REPLACED; newest < end; newest += 1) {
-        // Keys are made as they come, as they are off a socket: some of the garbage is theirs, and
-        // the same for everybody.
+      for (const end = newest + REPLACED_PEERS; newest < end; newest += 1) {
+        // Keys are created on arrival, as from a socket. They are a part of the garbage, the same for all contestants.
         limiter.removePeer(peerKey(newest - size));
         limiter.check(peerKey(newest));
         if (newest % TURN === 0) await nextTurn();
       }
       const total = performance.now() - started;
       requirePeers(limiter, size);
-      await pause(HEARING_MS);
+      await pause(OBSERVER_DELAY_MS);
       const gc = collections.reduce((sum, duration) => sum + duration, 0);
       return { figures: { gc, longest: Math.max(...collections, 0), total } };
     };
   },
 };
 
-/** How long each collection took, in milliseconds; grows as they are heard of. */
+/** Returns a list of the durations of collections, in milliseconds. An observer appends to it. */
 function collectionsHeard(): number[] {
   const durations: number[] = [];
   new PerformanceObserver((list) => {

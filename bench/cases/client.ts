@@ -1,4 +1,4 @@
-// What it costs a client to ask whether a request may go, under four windows.
+// The cost for a client to decide whether it may send a request, under four windows.
 
 import { PolicyLimiter, type PolicyLimiterOptions } from 'relay-limiter/client';
 import { time } from '../timing.js';
@@ -10,8 +10,8 @@ const POLICIES = [
   { quota: 9_000, windowSeconds: 3_600 },
   { quota: 21_600, windowSeconds: 10_800 },
 ];
-// Every request goes, and what is old leaves as the new comes.
-const SECONDS_BETWEEN = 0.6;
+// Slow enough that every request is allowed, and that old requests leave the windows as new ones arrive.
+const REQUEST_INTERVAL = 0.6;
 const BATCH = 1_000;
 
 const ALGORITHMS: Readonly<Record<string, PolicyLimiterOptions['algorithm']>> = {
@@ -24,7 +24,7 @@ const ALGORITHMS: Readonly<Record<string, PolicyLimiterOptions['algorithm']>> = 
 export const client: Case = {
   name: 'client',
   title: 'tryAcquire under four windows, allowed or refused',
-  // One upstream.
+  // There is one upstream and no peers.
   sizes: [NO_PEERS],
   contestants: () => Object.keys(ALGORITHMS),
   rounds: 7,
@@ -35,14 +35,14 @@ export const client: Case = {
     if (algorithm === undefined) throw new Error(`no such algorithm: ${contestant}`);
     const allowed = algorithm === contestant;
     let ahead = 0;
-    // Reads the clock that it has by default, and is always where the next request may go.
+    // Reads the default clock for its cost, but returns the time at which the next request is allowed.
     const clock = () => {
-      if (allowed) ahead += SECONDS_BETWEEN;
+      if (allowed) ahead += REQUEST_INTERVAL;
       return performance.now() / 1e3 + ahead;
     };
     const limiter = new PolicyLimiter({ policies: POLICIES, algorithm, clock });
     prove(algorithm);
-    // Nothing goes for a minute then, which is longer than all rounds take.
+    // After this no request is allowed for a minute, which is longer than all rounds take.
     if (!allowed) limiter.tryAcquire(240);
     let others = 0;
     const work = () => {

@@ -1,12 +1,12 @@
-// The longest pause while a table grows: a relay's event loop stands still for so long.
+// The longest pause while a table grows: it blocks a relay's event loop.
 
 import { COMPLETE, complete, proven, requirePeers } from '../contestants.js';
 import { floor } from '../floor.js';
 import { Peers } from '../keys.js';
 import type { Case, Round } from './case.js';
 
-// A machine stalls any loop now and then. So blocks of checks of peers that are there, timed in the
-// same way, stand between the blocks of new ones and tell what the machine does by itself.
+// The machine itself sometimes stalls a loop. To measure this, blocks of checks of known peers are timed in the same way,
+// between the blocks of new peers.
 const BLOCK = 10_000;
 
 export const growth: Case = {
@@ -26,7 +26,7 @@ export const growth: Case = {
     const peers = new Peers(size, size);
     const keys = peers.sample;
     const limiter = await proven(contestant, 1e9);
-    // Compiled before it counts.
+    // Warms up: the code must be compiled before it is timed.
     timeChecks(complete(contestant, 1e9), new Peers(20_000).sample, 0, 20_000, new Longest());
     globalThis.gc?.();
     return (): Round => {
@@ -49,7 +49,7 @@ export const growth: Case = {
   },
 };
 
-/** The three longest of many times, in milliseconds. */
+/** Keeps the three longest of many times, in milliseconds. */
 class Longest {
   first = 0;
   second = 0;
@@ -83,7 +83,7 @@ function timeChecks(
     tick();
     const now = time[0] as number;
     const taken = now - before;
-    // Hardly ever: a number that is passed on is garbage.
+    // Compared here, because each number passed to a function would be garbage.
     if (taken > longest.third) longest.add(taken);
     before = now;
   }

@@ -1,4 +1,4 @@
-// What reading the headers of a response costs, beside the least that it could: its Structured Fields.
+// The cost of reading the headers of a response, and of its minimum: parsing the Structured Fields.
 
 import { parseRateLimitHeaders, type ResponseHeaders } from 'relay-limiter/headers';
 import { parseList } from 'structured-headers';
@@ -9,7 +9,7 @@ const POLICY = '"burst";q=100;w=60, "daily";q=5000;w=86400';
 const LIMIT = '"burst";r=50;t=30, "daily";r=900;t=36000';
 const POLICIES = 2;
 
-// What else a response has: fields that are looked at and passed over.
+// Other fields of a response, which the reader must skip.
 const RESPONSE = {
   connection: 'keep-alive',
   'content-length': '512',
@@ -20,7 +20,7 @@ const RESPONSE = {
   ratelimit: LIMIT,
 };
 
-/** Reads the pair, and says how many policies and limits it found. */
+/** Functions that read both fields and return the number of policies and limits. */
 const READERS: Readonly<Record<string, () => number>> = {
   'structured-headers alone': () => parseList(POLICY).length + parseList(LIMIT).length,
   'of a record': () => read(RESPONSE),
@@ -39,7 +39,7 @@ const BATCH = 100;
 export const headers: Case = {
   name: 'headers',
   title: 'reading RateLimit and RateLimit-Policy of two policies',
-  // One server's.
+  // There is one server and no peers.
   sizes: [NO_PEERS],
   contestants: () => Object.keys(READERS),
   rounds: 7,

@@ -1,5 +1,5 @@
-// What a limit costs a whole Fastify server: its routing, hooks and responses, Node's own requests and
-// responses, everything but the network, whose noise is more than what there is to be seen.
+// The cost of a limit in a whole Fastify server: routing, hooks, and Node's own requests and responses. The network is
+// left out, because its noise is larger than the difference to be measured.
 
 import { IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
@@ -47,13 +47,13 @@ export const httpFastify: Case = {
       const { user, system } = process.cpuUsage(before);
       return { figures: { ns: ((user + system) * 1e3) / BATCH } };
     };
-    // The first is V8's.
+    // The first round warms up V8's compiled code.
     await round();
     return round;
   },
 };
 
-/** Answers the n-th request, with its status. */
+/** Answers the n-th request; resolves with the status. */
 type Server = (n: number) => Promise<number>;
 
 async function serverWith(
@@ -79,7 +79,7 @@ function connection(): Socket {
   return Object.defineProperty(new Socket(), 'remoteAddress', { value: '127.0.0.1' });
 }
 
-/** Tells of its end, which without a network nobody else does. */
+/** A response that signals its end itself, because there is no network that would do so. */
 class Answer extends ServerResponse {
   readonly #done: (status: number) => void;
 
@@ -95,7 +95,7 @@ class Answer extends ServerResponse {
   }
 }
 
-/** @throws where it lets more pass than it should, or fewer. */
+/** @throws if the server allows more or fewer requests than its limit. */
 async function prove(server: Server): Promise<void> {
   const statuses: number[] = [];
   for (let n = 0; n < 5; n += 1) statuses.push(await server(n));

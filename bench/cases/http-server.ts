@@ -1,4 +1,4 @@
-// What a limit costs a whole server: requests over real connections, without a limit and with.
+// The cost of a limit in a whole server: requests over real connections, with and without a limit.
 
 import { execFile as execFileWithCallback } from 'node:child_process';
 import { createServer, type RequestListener } from 'node:http';
@@ -16,7 +16,7 @@ import { type Case, NO_PEERS, type Round } from './case.js';
 const execFile = promisify(execFileWithCallback);
 const AUTOCANNON = createRequire(import.meta.url).resolve('autocannon/autocannon.js');
 
-/** What autocannon says that is looked at. */
+/** The fields of autocannon's report that are used. */
 interface Load {
   /** Seconds. */
   duration: number;
@@ -30,7 +30,7 @@ const CONNECTIONS = 20;
 const SECONDS = 2;
 const WINDOW_SECONDS = 60;
 
-/** Servers that answer 'ok', and refuse who has asked more than `limit` times in a minute. */
+/** Functions that start a server. It answers 'ok', and refuses a client after `limit` requests per minute. */
 const SERVERS: Readonly<Record<string, (limit: number) => Promise<string>>> = {
   'node:http, no limit': () => listen((_, response) => response.end('ok')),
   'node:http, relay-limiter/http'(limit) {
@@ -91,14 +91,14 @@ export const httpServer: Case = {
   },
 };
 
-/** From a process of its own, whose work is not a part of what is measured. */
+/** Runs autocannon in a separate process, so that its work is not measured. */
 async function load(url: string, options: string[]): Promise<Load> {
   const args = [AUTOCANNON, '--json', '--connections', String(CONNECTIONS), ...options, url];
   const { stdout } = await execFile(process.execPath, args);
   return JSON.parse(stdout);
 }
 
-/** @throws where it lets more pass than it should, or fewer. */
+/** @throws if the server allows more or fewer requests than its limit. */
 async function prove(url: string): Promise<void> {
   const { '2xx': passed, '4xx': refused } = await load(url, ['--amount', '200']);
   if (passed !== 3 || refused !== 197)

@@ -1,11 +1,11 @@
-// What a limit costs a server: its middleware alone, and whole servers with and without.
+// The cost of a limit in an HTTP server: only the middleware, without a server.
 
 import { type Client, clientsOf, FakeResponse, LIMITED, type Pass, proven } from '../limited.js';
 import type { Case, Round } from './case.js';
 
 const BATCH = 1_000;
 const BATCHES = 100;
-/** More than anybody asks for here; of 15 digits, which headers can say. */
+/** A limit that is never reached. It has at most 15 digits, the maximum in header fields. */
 const NO_LIMIT = 1e12;
 
 export const http: Case = {
@@ -25,13 +25,13 @@ export const http: Case = {
       const { user, system } = process.cpuUsage(before);
       return { figures: { ns: ((user + system) * 1e3) / (BATCH * BATCHES) } };
     };
-    // The first is V8's.
+    // The first round warms up V8's compiled code.
     await round();
     return round;
   },
 };
 
-/** One request after the other, as soon as the one before has passed. */
+/** Sends one request after the other, each as soon as the previous one has passed. */
 function passAll(pass: Pass, clients: readonly Client[]): Promise<void> {
   return new Promise((resolve) => {
     let sent = 0;

@@ -38,7 +38,7 @@ export const CASES: readonly Case[] = [
   ...shared,
 ];
 
-/** @throws for a name that is none. */
+/** @throws if no case has this name. */
 export function caseNamed(name: string): Case {
   const found = CASES.find((candidate) => candidate.name === name);
   if (found !== undefined) return found;

@@ -1,5 +1,5 @@
-// Resident bytes a peer, as the system counts them: tables, keys and what the allocator lost. And
-// what is left of them when the peers have gone.
+// Resident bytes per peer, as the system counts them: tables, keys and the allocator's overhead. Also what remains of
+// them after all peers are removed.
 
 import { setTimeout } from 'node:timers/promises';
 import { COMPLETE, complete, proven, requirePeers } from '../contestants.js';
@@ -8,7 +8,7 @@ import type { Case, Round } from './case.js';
 
 const SMALLEST = 1_000_000;
 const LARGEST = 10_000_000;
-// From one size to the next: so near to each other that no table doubles in between unseen.
+// The ratio of one size to the previous one, small enough to see each doubling of a table.
 const STEP = 1.1;
 
 export const memory: Case[] = KEY_LENGTHS.map((length) => ({
@@ -18,7 +18,7 @@ export const memory: Case[] = KEY_LENGTHS.map((length) => ({
   contestants: () => COMPLETE,
   rounds: 1,
   fresh: true,
-  // A young generation that does not grow while it is measured.
+  // A young generation of constant size: its growth would be measured too.
   flags: ['--min-semi-space-size=1', '--max-semi-space-size=1'],
   metrics: [
     { name: 'worst', unit: 'B', label: 'a peer' },
@@ -26,7 +26,7 @@ export const memory: Case[] = KEY_LENGTHS.map((length) => ({
     { name: 'left', unit: 'MB', label: 'left after cleanup' },
   ],
   prepare: async (contestant) => {
-    // What the process itself will take is taken before it counts: compiled code, room for garbage.
+    // Warms up: compiled code and space for garbage must be allocated before the first measurement.
     const warm = await proven(contestant, 1);
     for (let n = 0; n < SMALLEST; n += 1) warm.check(peerKey(n, length).slice(0, 1));
     return async (): Promise<Round> => {
@@ -53,7 +53,7 @@ export const memory: Case[] = KEY_LENGTHS.map((length) => ({
   },
 }));
 
-/** Once what is garbage has been given back, which goes on in the background for a while. */
+/** Returns the resident bytes after garbage has been returned to the system, which continues in the background. */
 async function resident(): Promise<number> {
   globalThis.gc?.();
   await setTimeout(50);

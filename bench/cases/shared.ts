@@ -1,5 +1,5 @@
-// What one limit for many processes costs: a check that asks the store, beside the script alone and
-// beside another package, through one server; and a check that a lease covers, beside a local one.
+// The cost of one limit for many processes. A check that calls the store is compared with only the script and with
+// another package, on one server; a check covered by a lease is compared with a local check.
 
 import { Redis } from 'ioredis';
 import { RateLimiterRedis } from 'rate-limiter-flexible';
@@ -18,21 +18,21 @@ const LEASED = 'leased';
 const PEERS = 1_000;
 const CHECKS = 6_000;
 /**
- * Checks under way at once. Several numbers, since a client hands what is asked for in one turn to the socket
- * together, and it depends on how much that is whether client and server work at the same time or in turns.
+ * Numbers of concurrent checks. There are several, because a client writes all requests of one turn to the socket
+ * together, and their number decides whether client and server work at the same time or one after the other.
  */
 const AT_ONCE = [30, 100, 300];
 const LIMIT = { rateLimit: 1e6, burstLimit: 1e9 };
 const BATCH = 1_000;
 
-/** What is used of the demonstration's module, which is compiled apart from the benchmark. */
+/** The used parts of the demonstration's module, which is compiled separately from the benchmark. */
 interface ServerModule {
   readonly INSTALL_ADVICE: string;
   findServer(): string | undefined;
   StoreServer: { start(program: string): Promise<{ url: string; close(): Promise<void> }> };
 }
 
-/** A server of the benchmark's own, for all contestants. */
+/** Starts the benchmark's own server, for all contestants. */
 async function server(): Promise<Surroundings> {
   const { href } = new URL('../../examples/fleet/server.js', import.meta.url);
   const { INSTALL_ADVICE, findServer, StoreServer }: ServerModule = await import(href);
@@ -82,10 +82,10 @@ function strictCase(name: keyof Clients): Case {
   };
 }
 
-/** Answers whether the peer may. */
+/** Checks a peer; resolves with true if it is allowed. */
 type Check = (key: string) => Promise<boolean>;
 
-/** Nanoseconds that each of the checks takes, so many of them under way at once. */
+/** Returns the nanoseconds per check, with `atOnce` checks running concurrently. */
 async function run(check: Check, keys: readonly string[], atOnce: number): Promise<number> {
   const before = performance.now();
   let next = 0;
@@ -118,10 +118,10 @@ async function checkOf<Name extends keyof Clients>(
   return async (key) => (await flexible.consume(key)).remainingPoints > 0;
 }
 
-/** The very call that a check in mode `strict` makes, and nothing around it. */
+/** Makes only the store call of a check in mode `strict`. */
 async function alone(name: keyof Clients, client: Clients[keyof Clients]): Promise<Check> {
   const sha = await shaOfStrict(name, client);
-  // As long as those of a check: not late before the year 2255, one token.
+  // As long as a check's arguments: a deadline in the year 2255, and one token.
   const args = ['9000000000.123456', '1'];
   if (name === 'ioredis') {
     const redis = client as Redis;
@@ -151,7 +151,7 @@ async function shaOfStrict(name: keyof Clients, client: Clients[keyof Clients]):
     },
   });
   const shared = new SharedRateLimiter({ client: watched, mode: 'strict', ...LIMIT });
-  // The first one brings the script along.
+  // The first check also loads the script.
   for (let i = 0; i < 2; i += 1) await shared.checkAsync('alone');
   await shared.close();
   return shas[0] as string;
@@ -195,7 +195,7 @@ function filled(peers: Peers, engine: EngineName): RateLimiter {
   return limiter;
 }
 
-/** With a lease for each peer that lasts for all rounds. */
+/** Creates a limiter with a lease for each peer that lasts for all rounds. */
 async function leasing(peers: Peers): Promise<SharedRateLimiter> {
   const client = createClient({ url: process.env['BENCH_REDIS_URL'] ?? '' });
   await client.connect();
@@ -211,7 +211,7 @@ async function leasing(peers: Peers): Promise<SharedRateLimiter> {
   return limiter;
 }
 
-/** Calls are under way from the next turn on. */
+/** Waits until the limiter's calls have finished; they start in the next turn of the event loop. */
 async function settled(limiter: SharedRateLimiter): Promise<void> {
   do await new Promise((resolve) => setTimeout(resolve, 1));
   while (limiter.getStats().store.inFlight > 0);

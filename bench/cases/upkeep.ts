@@ -1,4 +1,4 @@
-// What must be done now and then: cleanup, whole and in slices, and statistics.
+// Maintenance: cleanup, complete and in slices, and statistics.
 
 import { COMPLETE, type Complete, isOurs, proven, requirePeers } from '../contestants.js';
 import { Peers } from '../keys.js';
@@ -6,14 +6,14 @@ import { timeOf } from '../timing.js';
 import type { Case, Round } from './case.js';
 
 const BUDGET_MS = 0.5;
-// Of how many peers one has broken a limit.
-const VIOLATOR = 10;
+// One peer in 10 has broken a limit.
+const VIOLATOR_INTERVAL = 10;
 const NOBODY_IS_IDLE = 3600;
 const EVERYBODY_IS_IDLE = -1;
 
 export const upkeep: Case = {
   name: 'upkeep',
-  title: `cleanup, and statistics with one violator in ${VIOLATOR}`,
+  title: `cleanup, and statistics with one violator in ${VIOLATOR_INTERVAL}`,
   sizes: [1_000_000, 10_000_000],
   contestants: () => COMPLETE,
   rounds: 7,
@@ -30,8 +30,9 @@ export const upkeep: Case = {
       const whole = timeOf(() => limiter.cleanupOldPeers(NOBODY_IS_IDLE));
       const stats = timeOf(() => limiter.getStats());
       requirePeers(limiter, size);
-      if (limiter.getStats().totalViolations !== size / VIOLATOR) throw new Error('it miscounts');
-      // A Map is walked through whole.
+      if (limiter.getStats().totalViolations !== size / VIOLATOR_INTERVAL)
+        throw new Error('it miscounts');
+      // The plain Map has no cleanup in slices.
       const slices = isOurs(contestant) ? slicesOf(limiter, whole / BUDGET_MS) : [];
       const slice = slices[slices.length >> 1] ?? Number.NaN;
       return { figures: { stats, whole, slice, longest: slices.at(-3) ?? Number.NaN } };
@@ -41,7 +42,7 @@ export const upkeep: Case = {
 
 export const flood: Case = {
   name: 'flood',
-  title: `the end of a flood: everybody is removed, one in ${VIOLATOR} a violator (the Map: at once)`,
+  title: `the end of a flood: everybody is removed, one in ${VIOLATOR_INTERVAL} a violator (the Map: at once)`,
   sizes: [1_000_000, 10_000_000],
   contestants: () => COMPLETE,
   rounds: 3,
@@ -73,19 +74,19 @@ export const flood: Case = {
   },
 };
 
-/** A limiter with so many peers, of which one in some has broken the limit. */
+/** Creates a limiter with `size` peers, of which one in 10 has broken the limit. */
 async function withViolators(contestant: string, size: number): Promise<Complete> {
   const peers = new Peers(size);
   const limiter = await proven(contestant, 1);
   for (let n = 0; n < size; n += 1) {
     limiter.check(peers.key(n));
-    if (n % VIOLATOR === 0) limiter.check(peers.key(n));
+    if (n % VIOLATOR_INTERVAL === 0) limiter.check(peers.key(n));
   }
   requirePeers(limiter, size);
   return limiter;
 }
 
-/** How long each of some slices took, in rising order. */
+/** Returns the durations of `count` slices, in ascending order. */
 function slicesOf(limiter: Complete, count: number): number[] {
   const slices: number[] = [];
   for (let i = 0; i < Math.max(20, count); i += 1) {

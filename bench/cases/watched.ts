@@ -1,5 +1,5 @@
-// What it costs to be watched: a check while metrics are collected and a dashboard is there, and one look
-// at a limiter that bans very many.
+// The cost of observability: a check while metrics are collected or a dashboard runs, and one snapshot or statistics of a
+// limiter with very many bans.
 
 import client, { Registry } from 'prom-client';
 import { type EngineName, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
@@ -8,11 +8,11 @@ import { collectMetrics } from 'relay-limiter/metrics';
 import { time, timeOf } from '../timing.js';
 import type { Case, Round } from './case.js';
 
-// So much that timing never empties a bucket.
-const ENOUGH = 1e9;
+// A burst that no measurement uses up.
+const LARGE_BURST = 1e9;
 const BATCH = 1_000;
 
-/** Who watches. The second is the first once more: what machine and measuring make of the same thing. */
+/** The observers. The second repeats the first and so shows the noise of the measurement. */
 const WATCHERS: Readonly<Record<string, (limiter: RateLimiter) => void>> = {
   nobody: () => {},
   'nobody, again': () => {},
@@ -33,7 +33,7 @@ export const watched: Case = {
   async prepare(contestant, size) {
     const watch = WATCHERS[contestant];
     if (watch === undefined) throw new Error(`no such watcher: ${contestant}`);
-    const limiter = new RateLimiter({ engine: 'native', burstLimit: ENOUGH });
+    const limiter = new RateLimiter({ engine: 'native', burstLimit: LARGE_BURST });
     watch(limiter);
     const keys = Array.from({ length: size }, (_, i) => `connection-${i}`);
     let next = 0;

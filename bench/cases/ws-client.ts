@@ -1,5 +1,5 @@
-// The client of the ws case, in a process of its own: writes frames that were made beforehand, in chunks
-// as TCP brings them from a busy peer, and as many as it is told; reads and forgets what comes back.
+// The client of the ws case, in a separate process. On a message from its parent it writes that number of prepared frames,
+// in chunks as TCP delivers them from a busy peer. It reads the answers and discards them.
 
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -14,7 +14,7 @@ const [port, connections, payload, chunk] = process.argv.slice(2).map(Number) as
 ];
 
 const FRAME = Buffer.concat([
-  // FIN and text, masked, a length of one byte, the mask, which is zero: the server unmasks all the same.
+  // FIN and text, masked, a length of one byte, and a mask of zero, which the server applies as any other mask.
   Buffer.from([0x81, 0x80 | payload, 0, 0, 0, 0]),
   Buffer.alloc(payload, 'm'),
 ]);
@@ -38,7 +38,7 @@ async function send(socket: Socket, chunks: number): Promise<void> {
   }
 }
 
-// Whoever asked is gone.
+// The parent process has ended.
 process.on('disconnect', () => process.exit());
 process.on('message', (messages: number) => {
   const chunks = messages / chunk / connections;

@@ -1,6 +1,6 @@
-// What the guard of a ws server costs peers that keep to their limits: the server answers each message
-// with one of its size, as a relay does at least. In one process, round by round beside the same server
-// unguarded: two processes have each their luck with cores and caches, which is larger than what is measured.
+// The cost of a ws server's guard for peers within their limits. The server answers each message with one of the same
+// size, the minimum that a relay does. Guarded and unguarded servers run in one process, round by round: two processes
+// would differ by their cores and caches, and more than by the guard.
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,22 +11,22 @@ import { guardWebSocketServer, type WebSocketGuardOptions } from 'relay-limiter/
 import { WebSocketServer } from 'ws';
 import { type Case, NO_PEERS, type Round } from './case.js';
 
-// So much that nobody is limited.
-const ENOUGH = { rateLimit: 1e9, burstLimit: 1e9 };
+// Limits that no peer reaches.
+const NO_LIMITS = { rateLimit: 1e9, burstLimit: 1e9 };
 const CONNECTIONS = 8;
 const PAYLOAD = 100;
 const CHUNK = 1;
 const MESSAGES = CONNECTIONS * CHUNK * 1_000;
-/** Before V8 has compiled it. */
+/** Rounds until V8 has compiled the code. */
 const WARM_UP = 10;
-/** Pairs in a round: its figure is their median. */
+/** Pairs per round; the figure of a round is their median. */
 const PAIRS = 15;
 
-const byCount = () => ({ limiter: new RateLimiter(ENOUGH) });
-const byBytes = () => ({ limiter: new RateLimiter(ENOUGH), cost: 'bytes' as const });
+const byCount = () => ({ limiter: new RateLimiter(NO_LIMITS) });
+const byBytes = () => ({ limiter: new RateLimiter(NO_LIMITS), cost: 'bytes' as const });
 
 const GUARDS: Readonly<Record<string, (() => WebSocketGuardOptions) | null>> = {
-  // The control: what it is beside itself tells how far the others can be believed.
+  // The control: the server compared with itself shows the error of the other figures.
   unguarded: null,
   'by count': () => ({ messages: byCount(), onDelay: 'pause' }),
   'by count and bytes': () => ({ messages: [byCount(), byBytes()], onDelay: 'pause' }),
@@ -65,7 +65,7 @@ export const ws: Case = {
   },
 };
 
-/** The cost of a message of each, who goes first by turns. */
+/** Returns the cost per message of both servers. They alternate in going first. */
 async function inTurn(n: number, plain: Subject, guarded: Subject): Promise<[number, number]> {
   if (n % 2 === 0) {
     const theirs = await plain.cost();
@@ -94,7 +94,7 @@ class Subject {
     return new Subject(await connected(port, CONNECTIONS), received);
   }
 
-  /** Processor time, since the clock tells what others do on the machine too: of one core it is the same. */
+  /** Measures processor time: wall-clock time also contains other work on the machine. On an idle core both are equal. */
   async cost(): Promise<number> {
     const before = process.cpuUsage();
     this.#client.send(MESSAGES);
@@ -112,7 +112,7 @@ async function connected(port: number, connections: number): Promise<ChildProces
   return client;
 }
 
-/** A server, and what waits until it has received so many messages more. */
+/** Starts a server. `received` waits until a given number of further messages has arrived. */
 async function serve(options: WebSocketGuardOptions | undefined, answers: boolean) {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0 });
   if (options !== undefined) guardWebSocketServer(server, options);
@@ -135,11 +135,11 @@ async function serve(options: WebSocketGuardOptions | undefined, answers: boolea
   return { server, port, received };
 }
 
-/** Its guard limits: by a limiter that is empty it lets nothing through. */
+/** Proves that the guard limits: with an empty limiter it passes no message. */
 async function prove({ messages = [] }: WebSocketGuardOptions): Promise<void> {
   for (const rule of [messages].flat()) {
     const limiter = new RateLimiter({ rateLimit: 1e-9, burstLimit: 1, disconnectThreshold: 1 });
-    // By bytes the first message is above the burst.
+    // With a rule by bytes, the first message already exceeds the burst.
     const { server, port, received } = await serve({ messages: { ...rule, limiter } }, false);
     let passed = 0;
     server.on('connection', (socket) => socket.on('message', () => (passed += 1)));

@@ -1,6 +1,6 @@
-// The crossing floor: what any native function costs that is given a key. It copies the same string
-// and returns a number, nothing else. And a clock that leaves no garbage, whose collection would be
-// taken for a pause of what is timed.
+// The crossing floor: the cost of any native function that receives a key. It copies the same
+// string and returns a number, nothing else. Also a clock that allocates nothing: the collection of
+// its garbage would count as a pause of the measured code.
 
 #include <node_api.h>
 

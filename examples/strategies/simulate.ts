@@ -5,7 +5,7 @@ import { fixedWindows, refusals, slidingLog, tokenBuckets } from './servers.js';
 import type { Strategy } from './strategies.js';
 
 // Seconds from one request to the next: a client can send no faster.
-const BETWEEN = 0.05;
+const MIN_INTERVAL = 0.05;
 // Less what rounding may take: what goes at the end of them goes after them.
 const TEN_MINUTES = 600 - 1e-6;
 const LONG_GAP = 5;
@@ -39,7 +39,7 @@ export function times(
     }
     sender.send();
     sent.push(now);
-    now += BETWEEN;
+    now += MIN_INTERVAL;
   }
   return sent;
 }
