@@ -1,11 +1,11 @@
-// What the command lines of the demonstrations and of the soak have in common.
+// Helpers for the command lines of the demonstrations and the soak.
 
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 
 /** A flag that is not accepted. */
 export class WrongFlag extends Error {}
 
-/** @throws WrongFlag for flags that are none of `options`. */
+/** Parses the flags in `options`. @throws WrongFlag for any other flag. */
 export function parseFlags<const Options extends NonNullable<ParseArgsConfig['options']>>(
   args: string[],
   options: Options,
@@ -18,14 +18,14 @@ export function parseFlags<const Options extends NonNullable<ParseArgsConfig['op
   }
 }
 
-/** @throws WrongFlag unless `text` is such a number. */
+/** Parses a whole number from `least` to `most`. @throws WrongFlag if `text` is not such a number. */
 export function wholeNumber(flag: string, text: string, least: number, most: number): number {
   const number = Number(text);
   if (/^\d+$/.test(text) && number >= least && number <= most) return number;
   throw new WrongFlag(`${flag} takes a whole number from ${least} to ${most}, not "${text}"`);
 }
 
-/** Says what went wrong, and of a wrong flag where `help` is; returns the exit code. */
+/** Prints the error, and for a wrong flag how to get help. Returns the exit code. */
 export function failed(command: string, help: string, error: unknown): number {
   const isWrongFlag = error instanceof WrongFlag;
   const what = error instanceof Error ? error.message : error;

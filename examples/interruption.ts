@@ -1,12 +1,12 @@
-// How a demonstration ends before its time.
+// Ends a demonstration early: on SIGINT, on SIGTERM, or if its output is closed.
 
-/** What it exits with then: as a shell says of a program that SIGINT has ended. */
+/** The exit code after an interruption, the same as a shell reports for a program ended by SIGINT. */
 export const INTERRUPTED = 130;
 
 const controller = new AbortController();
 process.on('SIGINT', () => controller.abort());
 process.on('SIGTERM', () => controller.abort());
-// A reader that has seen enough, such as `head`, closes the pipe.
+// A reader such as `head` closes the pipe once it has read enough.
 process.stdout.on('error', () => controller.abort());
 
 export const interruption: AbortSignal = controller.signal;

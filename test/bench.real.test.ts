@@ -18,7 +18,7 @@ describe('a run of the benchmark', () => {
   const worker = fileURLToPath(new URL('support/bench-worker.mjs', import.meta.url));
   const benchCase: Case = {
     name: 'allowed',
-    title: 'a benchCase',
+    title: 'a case',
     sizes: [1],
     contestants: () => ['works', 'throws', 'throws later', 'exits', 'is killed idle'],
     rounds: 3,

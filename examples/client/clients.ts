@@ -1,4 +1,4 @@
-// Two clients that do the same work: one with relay-limiter, one as it is often written.
+// Two clients that do the same work: one with relay-limiter, and a typical hand-written one.
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { limitFetch, UpstreamPool } from 'relay-limiter/client';
@@ -7,19 +7,19 @@ import { Tally } from './tally.js';
 
 export interface Client {
   readonly tally: Tally;
-  /** Gets one piece of the work, however long it takes. */
+  /** Fetches one piece of the work, and retries until it succeeds. */
   get(piece: number, signal: AbortSignal): Promise<void>;
-  /** How many pieces wait for their turn. */
+  /** The number of pieces that wait to be sent. */
   waiting(): number;
-  /** Seconds until it will send something to that node. */
+  /** Seconds until the client sends the next request to that node. */
   waitSeconds(origin: string): number;
 }
 
-/** Requests may arrive so much later than others: this process has more to do than to send. */
+/** A request may arrive this much later than others, because the process is busy with other work too. */
 const JITTER_SECONDS = 0.25;
 
 export function limitedClient(servers: readonly Server[]): Client {
-  const file = servers.map(({ origin, spec }) => [origin, { policies: spec.told }]);
+  const file = servers.map(({ origin, spec }) => [origin, { policies: spec.configured }]);
   const pool = new UpstreamPool(Object.fromEntries(file), { jitterSeconds: JITTER_SECONDS });
   const tally = new Tally(fetch);
   const limited = limitFetch(tally.fetch, pool);
@@ -35,7 +35,7 @@ export function limitedClient(servers: readonly Server[]): Client {
   };
 }
 
-/** Takes the nodes in turn, and where it is refused waits for as long as it is told. */
+/** Uses the nodes in turn. After a refusal it waits as long as the response says. */
 export function naiveClient(servers: readonly Server[]): Client {
   const tally = new Tally(fetch);
   const waits = new Map<string, number>();

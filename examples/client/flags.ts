@@ -1,4 +1,4 @@
-// The command line.
+// The flags of `npm run demo:client`.
 
 import { parseFlags, wholeNumber } from '../command-line.js';
 
@@ -7,16 +7,16 @@ export interface Flags {
   help: boolean;
 }
 
-export const HELP = `Three servers with limits of their own, and two clients that ask them for the same.
+export const HELP = `Three servers with different limits, and two clients that send them the same requests.
 
 usage: npm run demo:client -- [flags]
 
   --requests N   pieces of work for each client, 1 to 10000 (default 3000)
-  --help         this text
+  --help         print this text
 
-The client with relay-limiter must meet no 429 from servers that say what they allow, and at most
-one from the server that does not: then it exits with 0, else, or if something broke, with 1; with
-2 for a wrong flag.`;
+The client with relay-limiter must get no 429 from servers that send their limits in headers, and
+at most one from the server that does not. Exit code: 0 if so; 1 if not, or after an error; 2 for a
+wrong flag.`;
 
 /** @throws WrongFlag */
 export function readFlags(args: string[]): Flags {

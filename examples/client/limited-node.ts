@@ -1,4 +1,4 @@
-// What a node answers, by its policies and the time: what a server of it sends, without the server.
+// The logic of a node without its server: returns the answer to a request from the node's policies and the time.
 
 import { formatRateLimitHeaders } from 'relay-limiter/headers';
 import type { NodeSpec } from './nodes.js';
@@ -7,7 +7,7 @@ export interface Answer {
   /** 200 or 429. */
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
-  /** How long the node takes for it. */
+  /** The time that the node needs for the answer. */
   readonly latencySeconds: number;
 }
 
@@ -15,7 +15,7 @@ export class LimitedNode {
   readonly #spec: NodeSpec;
   readonly #windows: readonly FixedWindow[];
 
-  /** @param now seconds, as in all of its calls */
+  /** @param now seconds, on the same clock as in all other calls */
   constructor(spec: NodeSpec, now: number) {
     this.#spec = spec;
     this.#windows = spec.policies.map((policy) => new FixedWindow(policy, now));

@@ -22,12 +22,12 @@ async function main(): Promise<number> {
   }
 }
 
-/** Both clients and the summary; resolves with the exit code. */
+/** Runs both clients and prints the summary. Resolves with the exit code. */
 async function demonstrate({ requests }: Flags): Promise<number> {
   const phase = (title: string, client: typeof limitedClient) =>
     runPhase(client, requests, interruption, watch(title, process.stdout));
-  print(`${requests} requests to three servers on this machine, first with relay-limiter, then by`);
-  print('a naive client that waits as long as it is told where it is refused.\n');
+  print(`${requests} requests to three servers on this machine, first with relay-limiter,`);
+  print('then with a naive client, which waits only after a refusal.\n');
   const outcome = {
     limited: await phase('relay-limiter', limitedClient),
     naive: await phase('naive client', naiveClient),

@@ -1,17 +1,17 @@
-// The three nodes: what they enforce, what they say of it, and what the client was told beforehand.
+// The three nodes: the limits that they enforce, the headers that they send, and the limits in the client's node file.
 
 import type { NodeFile } from 'relay-limiter/client';
 
 export interface NodeSpec {
   readonly name: string;
-  /** The draft whose fields are on every response; undefined: there is only 429 and Retry-After. */
+  /** The draft of the header fields on every response; undefined: the node sends only 429 and Retry-After. */
   readonly draft: 11 | 7 | undefined;
-  /** Fixed windows, of a phase that nobody is told. */
+  /** Fixed windows; clients do not know when they begin. */
   readonly policies: readonly { name: string; quota: number; windowSeconds: number }[];
-  /** How long an answer takes. */
+  /** The time of an answer. */
   readonly latencySeconds: number;
-  /** What the node file says: too much, where the node says more precisely what it allows. */
-  readonly told: NodeFile[string]['policies'];
+  /** The limits in the node file. They are too high if the node sends its real limits in headers. */
+  readonly configured: NodeFile[string]['policies'];
 }
 
 export const NODES: readonly NodeSpec[] = [
@@ -23,25 +23,25 @@ export const NODES: readonly NodeSpec[] = [
       { name: 'long', quota: 900, windowSeconds: 8 },
     ],
     latencySeconds: 0.01,
-    told: [{ w: 4, v: 1000 }],
+    configured: [{ w: 4, v: 1000 }],
   },
   {
     name: 'bob',
     draft: 7,
     policies: [{ name: 'only', quota: 700, windowSeconds: 5 }],
     latencySeconds: 0.02,
-    told: [{ w: 5, v: 1400 }],
+    configured: [{ w: 5, v: 1400 }],
   },
   {
     name: 'cid',
     draft: undefined,
     policies: [{ name: 'only', quota: 600, windowSeconds: 4 }],
     latencySeconds: 0.03,
-    told: [{ w: 4, v: 600 }],
+    configured: [{ w: 4, v: 600 }],
   },
 ];
 
-/** How a node speaks of its limits, in a word or two. */
-export function speech({ draft }: NodeSpec): string {
+/** Names the way in which a node announces its limits. */
+export function announcement({ draft }: NodeSpec): string {
   return draft === undefined ? '429 only' : `draft ${String(draft).padStart(2, '0')}`;
 }

@@ -1,4 +1,4 @@
-// One client's turn: fresh servers, all of the work, and what came of it.
+// One phase: starts fresh servers, lets one client do all of the work, and returns the result.
 
 import { setMaxListeners } from 'node:events';
 import type { Client } from './clients.js';
@@ -13,12 +13,12 @@ export interface NodeResult {
 
 export interface PhaseResult {
   readonly nodes: readonly NodeResult[];
-  /** Pieces of the work. */
+  /** Completed pieces of the work. */
   readonly done: number;
   readonly seconds: number;
 }
 
-/** How far a phase is. */
+/** The progress of a phase. */
 export interface Progress {
   readonly servers: readonly Server[];
   readonly client: Client;
@@ -26,13 +26,13 @@ export interface Progress {
   readonly done: number;
 }
 
-/** How many pieces of the work are asked for at once. */
+/** The number of concurrent requests. */
 const WORKERS = 120;
-/** More than it ever takes. */
-const LONGEST_SECONDS = 60;
+/** Much longer than a phase normally takes. */
+const MAX_SECONDS = 60;
 
 /**
- * @param watch called with the progress as it begins; what it returns, when it has ended
+ * @param watch called with the progress at the start; returns a function that is called at the end
  * @param listen starts the server of a node
  */
 export async function runPhase(
@@ -52,12 +52,12 @@ export async function runPhase(
   if (interruption.aborted) interrupt();
   setMaxListeners(WORKERS, signal);
   const limit = setTimeout(
-    () => failure.abort(new Error(`not done after ${LONGEST_SECONDS} s`)),
-    LONGEST_SECONDS * 1000,
+    () => failure.abort(new Error(`not done after ${MAX_SECONDS} s`)),
+    MAX_SECONDS * 1000,
   );
   let next = 0;
   const work = async () => {
-    // One for each request, since fetch leaves listeners on a signal for a while.
+    // A new controller for each request, because fetch leaves listeners on a signal for a while.
     let request = new AbortController();
     const abort = () => request.abort(signal.reason);
     signal.addEventListener('abort', abort);

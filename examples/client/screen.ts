@@ -1,4 +1,4 @@
-// The live lines: drawn over again on a terminal, written now and then elsewhere.
+// The live progress: redrawn in place on a terminal, printed at intervals elsewhere.
 
 import { speech } from './nodes.js';
 import type { Progress } from './phase.js';
@@ -12,7 +12,7 @@ const COLUMNS: readonly [head: string, width: number][] = [
   ['next window', 11],
 ];
 
-/** Draws until the function that it returns is called. */
+/** Draws the progress until the returned function is called. */
 export function watch(
   title: string,
   output: NodeJS.WriteStream,

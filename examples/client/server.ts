@@ -1,11 +1,11 @@
-// A node over HTTP.
+// A node as an HTTP server.
 
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { LimitedNode } from './limited-node.js';
 import type { NodeSpec } from './nodes.js';
 
-/** What clients need of it. */
+/** The parts of a server that clients use. */
 export interface Server {
   readonly spec: NodeSpec;
   /** Such as `http://127.0.0.1:1234`. */
@@ -27,7 +27,7 @@ export class NodeServer implements Server {
   /** Listens on a free port of the loopback interface. */
   static async listen(spec: NodeSpec): Promise<NodeServer> {
     const server = new NodeServer(spec);
-    // Or a request that comes seconds after another one could meet a connection that is just being closed.
+    // Otherwise a request seconds after another one could use a connection that the server is just closing.
     server.#http.keepAliveTimeout = 0;
     await new Promise<void>((resolve, reject) => {
       server.#http.once('error', reject).listen(0, '127.0.0.1', resolve);

@@ -1,4 +1,4 @@
-// What a run has shown, in words, and whether the limiter kept its promise.
+// The summary of a run, and the check whether the limiter kept its promise.
 
 import { speech } from './nodes.js';
 import type { PhaseResult } from './phase.js';
@@ -8,11 +8,11 @@ export interface Outcome {
   readonly naive: PhaseResult;
 }
 
-/** What the limiter failed at; nothing if it kept its promise. */
+/** Returns the failures of the limiter; an empty list if it kept its promise. */
 export function failures({ limited }: Outcome): string[] {
   return limited.nodes.flatMap(({ spec, refused }) => {
     const most = spec.draft === undefined ? 1 : 0;
-    return refused > most ? [`${spec.name} refused ${refused}, where ${most} is the most`] : [];
+    return refused > most ? [`${spec.name} refused ${refused}; the maximum is ${most}`] : [];
   });
 }
 
@@ -26,7 +26,7 @@ export function summary(outcome: Outcome): string {
   return [
     row('', 'relay-limiter', 'naive'),
     ...limited.nodes.map(({ spec, refused }, at) =>
-      row(`429 from ${spec.name} (${speech(spec)})`, refused, naive.nodes[at]?.refused ?? 0),
+      row(`429 from ${spec.name} (${announcement(spec)})`, refused, naive.nodes[at]?.refused ?? 0),
     ),
     both('429 in all', refused),
     both('requests answered', ({ done }) => done),
@@ -34,7 +34,7 @@ export function summary(outcome: Outcome): string {
     both('seconds', (phase) => phase.seconds.toFixed(1)),
     '',
     failed.length === 0
-      ? 'relay-limiter kept its promise: no 429 where there are headers, else one at most.'
+      ? 'relay-limiter kept its promise: no 429 with headers, at most one without.'
       : `relay-limiter did not keep its promise: ${failed.join('; ')}.`,
   ].join('\n');
 }

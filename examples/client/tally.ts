@@ -1,12 +1,12 @@
-// What a client has sent and met, node by node: counted at the fetch below it.
+// Counts the requests and refusals of a client by node, at its fetch function.
 
 import { parseRateLimitHeaders } from 'relay-limiter/headers';
 
 export interface NodeTally {
   sent: number;
-  /** Of them answered with 429. */
+  /** Requests answered with 429. */
   refused: number;
-  /** When its window ends, as it has said last, by performance.now(); undefined: it has not. */
+  /** The end of the node's window by its last response, on the clock of performance.now(); undefined: unknown. */
   windowEndsAt: number | undefined;
 }
 

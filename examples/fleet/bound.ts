@@ -1,17 +1,17 @@
-// The bound: in any interval T no more than burst + rate x T.
+// Checks the bound: at most burst + rate x T admissions in any interval T.
 
 export interface Admission {
-  /** Seconds: when the verdict was known at the latest. */
+  /** Seconds: the latest time at which the verdict was known. */
   at: number;
-  /** When the message was checked, if that is known: it was admitted between then and `at`. */
+  /** The time of the check, if it is known: the message was admitted between `from` and `at`. */
   from?: number;
   cost: number;
 }
 
 /**
- * How far the admissions go beyond the bound for certain, in tokens, in the worst of all intervals; below 0 if
- * there is room in each. An admission counts in an interval that holds all the time in which it may have happened:
- * a process that is suspended before it can note the time makes no admission count twice. O(n^2).
+ * Returns by how many tokens the admissions certainly exceed the bound in the worst interval; negative if they are below
+ * it in every interval. An admission counts only in intervals that contain all the time in which it may have happened:
+ * if a process is suspended before it notes the time, no admission counts twice. O(n^2).
  */
 export function excess(admissions: readonly Admission[], rate: number, burst: number): number {
   const known = admissions.map(({ at, from = at, cost }) => ({ from, at, cost }));
@@ -28,7 +28,7 @@ export function excess(admissions: readonly Admission[], rate: number, burst: nu
   return most;
 }
 
-/** A time for which a node took the store for gone. */
+/** A time during which a node considered the store unavailable. */
 export interface Cut {
   node: number;
   from: number;
@@ -36,8 +36,9 @@ export interface Cut {
 }
 
 /**
- * For how many seconds of the whole rate nodes went on with their share while others had the store: so much may come
- * on top of the bound under the policy `share`. While all `nodes` are cut off, their shares add up to the rate.
+ * Returns the time during which some nodes used their share while others had the store, in seconds of the whole rate:
+ * these admissions may exceed the bound under the policy `share`. While all `nodes` are cut off, their shares add up to
+ * the rate, so this time does not count.
  */
 export function cutSeconds(cuts: readonly Cut[], nodes: number): number {
   const changes = cuts.flatMap(({ from, to }) => [

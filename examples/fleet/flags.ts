@@ -1,4 +1,4 @@
-// The command line.
+// The flags of `npm run demo:fleet`.
 
 import { parseFlags, wholeNumber } from '../command-line.js';
 
@@ -12,17 +12,18 @@ export const HELP = `Four relays share one limit through a store, while one peer
 
 usage: npm run demo:fleet -- [flags]
 
-  --seconds N   how long, 4 to 120 (default 18); the store is stopped for a fifth of it in the middle
-  --flood N     messages a second of that peer in all, 100 to 5000 (default 2000)
-  --help        this text
+  --seconds N   duration, 4 to 120 (default 18); the store is stopped for a fifth of it in the middle
+  --flood N     messages per second of that peer in all, 100 to 5000 (default 2000)
+  --help        print this text
 
-The store is a redis-server or valkey-server of its own, on a free port of this machine. With
-REDIS_URL set it is that one, which is not stopped.
+The store is a new redis-server or valkey-server on a free port of this machine. If REDIS_URL is
+set, the demo uses that store and does not stop it.
 
-All four together must admit no more than burst + rate x time, in any interval, with the store, without
-it and after it has lost everything, and go on admitting: then it exits with 0, else, or if something
-broke, with 1; with 2 for a wrong flag. A relay that cannot reach the store while others can goes on with
-a quarter of the rate, which may come on top: the summary says how much that is at most.`;
+All four relays together must admit at most burst + rate x time in any interval: with the store,
+without it, and after it has lost all data. They must also continue to admit messages. Exit code:
+0 if so; 1 if not, or after an error; 2 for a wrong flag. A relay that cannot reach the store while
+others can continues with a quarter of the rate, which may exceed the bound. The summary shows the
+maximum of this excess.`;
 
 /** @throws WrongFlag */
 export function readFlags(args: string[]): Flags {

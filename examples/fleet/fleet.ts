@@ -1,4 +1,4 @@
-// The processes: relays and the flood.
+// Starts and stops the processes of the demonstration: the relays and the flood.
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -39,9 +39,9 @@ class Process {
 
 export class Fleet {
   readonly admissions: Admission[] = [];
-  /** Times for which a relay took the store for gone; of a cut that lasts, the end is infinite. */
+  /** Times during which a relay considered the store unavailable; the end of a present one is infinite. */
   readonly cuts: Cut[] = [];
-  /** The latest of each relay. */
+  /** The latest counts of each relay. */
   readonly counts: Counts[] = [];
   readonly #processes: Process[] = [];
   readonly #onFailure: (error: Error) => void;
@@ -53,7 +53,7 @@ export class Fleet {
     };
   }
 
-  /** Starts so many relays; resolves with their ports. */
+  /** Starts the relays; resolves with their ports. */
   async start(relays: number, config: NodeConfig): Promise<number[]> {
     return Promise.all(Array.from({ length: relays }, (_, at) => this.#startRelay(at, config)));
   }

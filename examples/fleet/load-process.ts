@@ -1,5 +1,5 @@
-// The flood: one peer that connects to every relay and sends to all of them at the same pace. Beside it
-// each relay has a steady peer of its own, which sends as it may.
+// The flood: one peer that connects to every relay and sends to all of them at the same rate. Each relay also has one
+// steady peer, which sends within the limit.
 
 import { once } from 'node:events';
 import { WebSocket } from 'ws';

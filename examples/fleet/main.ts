@@ -15,8 +15,8 @@ const RELAYS = 4;
 const LIMIT = { rateLimit: 100, burstLimit: 200 };
 const STEADY_RATE = 10;
 const POLL_MS = 50;
-/** Longest time for which a part of the demonstration waits for the flooder to be admitted. */
-const PATIENCE_SECONDS = 60;
+/** The longest time that a part of the demonstration waits for an admitted message of the flooder. */
+const MAX_WAIT_SECONDS = 60;
 
 const print = (text: string) => console.log(text);
 
@@ -32,7 +32,7 @@ async function main(): Promise<number> {
   }
 }
 
-/** Resolves with the exit code. */
+/** Runs the demonstration and prints the summary. Resolves with the exit code. */
 async function demonstrate(flags: Flags): Promise<number> {
   const given = process.env['REDIS_URL'];
   const own = given ? undefined : await startServer();
@@ -61,19 +61,19 @@ async function runFleet(
   const failed = new Promise<never>((_, reject) => {
     fail = reject;
   });
-  // It is raced against whatever is waited for.
+  // Every wait is raced against `failed`; between two waits its rejection must not count as unhandled.
   failed.catch(() => {});
   const fleet = new Fleet(fail);
   let phase = 'the store is up';
   let unwatch: (() => void) | undefined;
   const pause = (milliseconds: number) =>
     Promise.race([sleep(milliseconds, undefined, { signal: interruption }), failed]);
-  /** A part of the time, and until the flooder is admitted in it: on a busy machine that takes longer. */
+  /** Waits for a part of the time, and until a message of the flooder is admitted, which a busy machine delays. */
   const wait = async (share: number) => {
     const start = machineSeconds();
     const isOver = () => machineSeconds() - start > seconds * share;
     const isSeen = () => fleet.admissions.some(({ from = 0 }) => from > start);
-    const isHopeless = () => machineSeconds() - start > PATIENCE_SECONDS;
+    const isHopeless = () => machineSeconds() - start > MAX_WAIT_SECONDS;
     while (!(isOver() && (isSeen() || isHopeless()))) await pause(POLL_MS);
   };
   try {
@@ -84,12 +84,12 @@ async function runFleet(
     ]);
     const start = machineSeconds();
     print(
-      `${RELAYS} relays share ${LIMIT.rateLimit} messages a second, ${LIMIT.burstLimit} at once, of each peer,`,
+      `${RELAYS} relays share a limit of ${LIMIT.rateLimit} messages per second and peer, with a burst of ${LIMIT.burstLimit}.`,
     );
+    print(`One peer floods all relays with ${flood} messages per second in total. One steady peer`);
     print(
-      `through a store. One peer sends ${flood} a second, spread over all of them; to each a steady one`,
+      `per relay sends ${STEADY_RATE} per second, covered by a lease. The table counts the flood.\n`,
     );
-    print(`sends ${STEADY_RATE}, from a lease. What is admitted and refused is the first one's.\n`);
     const title = () => `${(machineSeconds() - start).toFixed(0).padStart(3)} s: ${phase}`;
     unwatch = watch(process.stdout, title, fleet.counts);
     fleet.flood({ ports, rate: flood / RELAYS, steadyRate: STEADY_RATE });

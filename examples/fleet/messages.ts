@@ -1,30 +1,30 @@
-// What the processes of the demonstration tell each other.
+// The messages between the processes of the demonstration.
 
 export interface NodeConfig {
   url: string;
   prefix: string;
   rateLimit: number;
   burstLimit: number;
-  /** How many relays there are. */
+  /** The number of relays. */
   nodes: number;
 }
 
 export interface Counts {
   kind: 'counts';
-  /** Of the flooder. */
+  /** Messages of the flooder. */
   admitted: number;
   refused: number;
-  /** Scripts called for all peers, and signs of life. */
+  /** Script calls for all peers, and heartbeats. */
   calls: number;
   leased: number;
-  /** Nodes that it knows of. */
+  /** The number of nodes that this relay knows. */
   nodes: number;
   store: 'up' | 'down' | 'none';
-  /** Between which times messages were admitted since the last report, in seconds of the machine's monotonic clock. */
+  /** The interval of each admission since the last report, in seconds of the machine's monotonic clock. */
   admissions: [from: number, at: number][];
 }
 
-/** From `at` on the relay takes the store for gone, or no longer, in seconds of the machine's clock. */
+/** Since `at`, in seconds of the machine's clock, the relay considers the store unavailable (`isDown`) or available. */
 export interface StoreState {
   kind: 'state';
   at: number;
@@ -33,18 +33,18 @@ export interface StoreState {
 
 export type FromNode = { kind: 'listening'; port: number } | StoreState | Counts;
 
-/** Who floods all relays. */
+/** The name of the peer that floods all relays. */
 export const FLOODER = 'mallory';
 
 export interface LoadConfig {
   ports: number[];
-  /** Messages of the flooder a second to each. */
+  /** Messages per second from the flooder to each relay. */
   rate: number;
-  /** And of a steady peer that each has for itself. */
+  /** Messages per second from each relay's steady peer. */
   steadyRate: number;
 }
 
-/** The same clock in all processes of a machine. */
+/** Returns the time of a clock that is the same in all processes of a machine. */
 export function machineSeconds(): number {
   const [seconds, nanoseconds] = process.hrtime();
   return seconds + nanoseconds / 1e9;

@@ -1,5 +1,5 @@
-// A relay of the fleet: a WebSocket server that checks every message by the name of its peer, against
-// the limit that all relays share.
+// A relay of the fleet: a WebSocket server that checks every message by the name of its peer against the limit that all
+// relays share.
 
 import { once } from 'node:events';
 import { createClient } from 'redis';

@@ -1,4 +1,4 @@
-// The live table: drawn over again on a terminal, written now and then elsewhere.
+// The live table: redrawn in place on a terminal, printed at intervals elsewhere.
 
 import type { Counts } from './messages.js';
 
@@ -11,7 +11,7 @@ const COLUMNS: readonly [head: string, width: number][] = [
   ['store', 5],
 ];
 
-/** Draws until the function that it returns is called. */
+/** Draws the table until the returned function is called. */
 export function watch(
   output: NodeJS.WriteStream,
   title: () => string,

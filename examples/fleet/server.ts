@@ -1,5 +1,5 @@
-// A redis-server or valkey-server of one's own: on a free port of this machine, in a folder that goes
-// with it, nothing kept on disk.
+// Starts a private redis-server or valkey-server on a free port of this machine. It runs in a temporary folder and stores
+// nothing on disk.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,7 +12,7 @@ export const INSTALL_ADVICE =
   'install redis-server (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis) or ' +
   'valkey-server, or name a server in REDIS_URL';
 
-/** The program, looked for on the PATH. */
+/** Returns the server's program, if it is on the PATH. */
 export function findServer(): string | undefined {
   const folders = (process.env['PATH'] ?? '').split(delimiter);
   const files = ['redis-server', 'valkey-server'].flatMap((name) =>
@@ -30,10 +30,10 @@ function isExecutable(file: string): boolean {
   }
 }
 
-/** Below the ports that systems give to outgoing connections: these would take one while its server is away. */
+/** Below the ports of outgoing connections: such a connection could take the port while the server is stopped. */
 const PORTS = { from: 15_000, to: 30_000 };
 
-/** A port that nobody listens to now. */
+/** Returns a port that is free at this moment. */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = PORTS.from + Math.floor(Math.random() * (PORTS.to - PORTS.from));
@@ -49,7 +49,7 @@ export async function freePort(): Promise<number> {
   }
 }
 
-/** What tests and demonstrations need of a server. */
+/** The parts of a server that tests and demonstrations use. */
 export interface Store {
   readonly url: string;
   close(): Promise<void>;
@@ -69,7 +69,7 @@ export class StoreServer implements Store {
     this.#folder = mkdtempSync(join(tmpdir(), 'relay-limiter-store-'));
   }
 
-  /** Starts one; resolves when it takes connections. `flags`: of the program's, such as `--requirepass`. */
+  /** Starts a server; resolves when it accepts connections. `flags`: flags of the program, such as `--requirepass`. */
   static async start(program: string, flags: readonly string[] = []): Promise<StoreServer> {
     const server = new StoreServer(program, await freePort(), flags);
     await server.start();
@@ -84,7 +84,7 @@ export class StoreServer implements Store {
     return this.#child?.pid;
   }
 
-  /** Starts it again on its port, empty. @throws where it ends at once. */
+  /** Starts the server again on the same port, without data. @throws if it ends at once. */
   async start(): Promise<void> {
     const keepNothing = ['--save', '', '--appendonly', 'no'];
     const place = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder];
@@ -95,12 +95,12 @@ export class StoreServer implements Store {
     const failed = once(child, 'exit').then(([code]) => {
       throw new Error(`${this.#program} ended with code ${code}`);
     });
-    // Only its start is waited for.
+    // After the start nothing awaits `failed`; its rejection must not count as unhandled.
     failed.catch(() => {});
     await Promise.race([this.#takesConnections(), failed]);
   }
 
-  /** Ends it at once, and what it held with it. */
+  /** Kills the server; its data is lost. */
   async kill(): Promise<void> {
     const child = this.#child;
     this.#child = undefined;
@@ -110,7 +110,7 @@ export class StoreServer implements Store {
     await ended;
   }
 
-  /** It stands still, and goes on: connections stay. */
+  /** Pauses or continues the server; its connections stay open. */
   signal(name: 'SIGSTOP' | 'SIGCONT'): void {
     this.#child?.kill(name);
   }

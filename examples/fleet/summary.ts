@@ -1,4 +1,4 @@
-// What a run has shown, in words, and whether the limit held.
+// The summary of a run, and the check whether the limit held.
 
 import { type Admission, excess } from './bound.js';
 
@@ -9,13 +9,13 @@ export interface Outcome {
   readonly rateLimit: number;
   readonly burstLimit: number;
   readonly seconds: number;
-  /** Of the machine's clock: when the store went and was back; undefined if it stayed. */
+  /** When the store stopped and was back, in seconds of the machine's clock; undefined if it was not stopped. */
   readonly away: { readonly from: number; readonly to: number } | undefined;
-  /** Tokens that relays may have given out as their share of the rate while others had the store. */
+  /** Tokens that relays may have granted from their share of the rate while others had the store. */
   readonly shared: number;
 }
 
-/** What went wrong; nothing if the limit held and everybody went on. */
+/** Returns what went wrong; an empty list if the limit held and messages were always admitted. */
 export function failures(outcome: Outcome): string[] {
   const { admissions, rateLimit, burstLimit, away, shared } = outcome;
   const over = excess(admissions, rateLimit, burstLimit) - shared;
@@ -23,7 +23,7 @@ export function failures(outcome: Outcome): string[] {
   const isQuiet = (from: number, to: number) => !admissions.some(({ at }) => at > from && at < to);
   if (away !== undefined) {
     if (isQuiet(away.from, away.to)) failed.push('nothing was admitted without the store');
-    if (isQuiet(away.to, Infinity)) failed.push('nothing was admitted after it');
+    if (isQuiet(away.to, Infinity)) failed.push('nothing was admitted after the restart');
   }
   return failed;
 }
@@ -40,12 +40,12 @@ export function summary(outcome: Outcome): string {
       'burst + rate x time',
       `${count(most)} = ${burstLimit} + ${rateLimit} x ${seconds.toFixed(1)} s`,
     ),
-    row('most beyond it in any interval', beyond(outcome)),
-    row('what shares may add to it', count(outcome.shared)),
+    row('maximum excess in any interval', beyond(outcome)),
+    row('allowed excess from shares', count(outcome.shared)),
     ...(away === undefined
       ? []
-      : [row('of it without the store', count(during(admissions, away)))]),
-    row('messages for each store call', (messages / Math.max(1, calls)).toFixed(1)),
+      : [row('admitted without the store', count(during(admissions, away)))]),
+    row('messages per store call', (messages / Math.max(1, calls)).toFixed(1)),
     '',
     failed.length === 0 ? 'The limit held.' : `The limit did not hold: ${failed.join('; ')}.`,
   ].join('\n');

@@ -1,5 +1,5 @@
-// Limits for aedes, an MQTT broker. MQTT has no answer that says "later", but a broker may take its time:
-// aedes reads no further from a client while a message that it has read waits, so TCP holds the client back.
+// Limits for aedes, an MQTT broker. MQTT has no reply that means "later", but a broker may delay a message: aedes stops
+// reading from a client while a message of that client waits, so TCP slows the client down.
 
 import type { Socket } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
@@ -17,7 +17,7 @@ export function limits(): AedesOptions {
   const bytes = new RateLimiter({ rateLimit: 32_000, burstLimit: 256_000 });
   const turns = new WeakMap<Client, Promise<boolean>>();
 
-  /** One after the other: aedes begins with all that came in one chunk. */
+  /** Processes messages one after the other: aedes starts all messages of a chunk at once. */
   const inTurn = (client: Client, size: number): Promise<boolean> => {
     const last = turns.get(client) ?? Promise.resolve(true);
     const turn = last.then(
@@ -28,7 +28,7 @@ export function limits(): AedesOptions {
   };
 
   return {
-    // A client id is of the client's choosing; its address is not.
+    // By address: the client chooses its client id, but not its address.
     preConnect(client, _packet, answer) {
       const { remoteAddress } = client.conn as Socket;
       const [action] = remoteAddress ? connects.check(addressKey(remoteAddress)) : ['allow'];
@@ -39,13 +39,13 @@ export function limits(): AedesOptions {
     },
 
     authorizePublish(client, packet, answer) {
-      // Without a client it is the broker's own.
+      // Without a client, the broker itself publishes the message.
       if (client === null) return answer(null);
       const size = packet.topic.length + packet.payload.length;
       inTurn(client, size).then((isAllowed) => answer(isAllowed ? null : TOO_MUCH), answer);
     },
 
-    // As a message each: what a broker keeps for them it keeps for long.
+    // Each subscription costs as much as a message, because the broker stores it for a long time.
     authorizeSubscribe(client, subscription, answer) {
       const granted = (isAllowed: boolean) =>
         isAllowed ? answer(null, subscription) : answer(TOO_MUCH);
@@ -54,7 +54,7 @@ export function limits(): AedesOptions {
   };
 }
 
-/** Resolves when the limiter allows it; with false where that would take too long. */
+/** Resolves with true when the limiter allows the message; with false if that would take too long. */
 async function allowed(client: Client, limiter: RateLimiter, cost: number): Promise<boolean> {
   while (!client.conn.destroyed) {
     const [action, delaySeconds] = limiter.check(connectionKey(client.conn), cost);

@@ -1,5 +1,5 @@
-// A Nostr relay's limits: each verb at its own cost, and the answers of NIP-01 and NIP-45, whose refusals
-// begin with `rate-limited:`. The guard counts frames and bytes before anything is parsed.
+// Limits for a Nostr relay: each verb has its own cost. Refusals are the replies of NIP-01 and NIP-45, which begin with
+// `rate-limited:`. The guard counts frames and bytes before any message is parsed.
 
 import { RateLimiter } from 'relay-limiter';
 import { connectionKey } from 'relay-limiter/address';
@@ -8,13 +8,13 @@ import type { RawData, WebSocket, WebSocketServer } from 'ws';
 
 type Message = [verb: string, ...rest: unknown[]];
 
-/** Gets the messages that are within the limits. */
+/** Called with each message that is within the limits. */
 export type Handler = (socket: WebSocket, message: Message) => void;
 
 export function nostrRelay(server: WebSocketServer, handle: Handler): () => void {
   const frames = new RateLimiter({ rateLimit: 50, burstLimit: 200, disconnectThreshold: 100 });
   const bytes = new RateLimiter({ rateLimit: 64_000, burstLimit: 512_000 });
-  // Work, in units of one stored event; by connection, since a public key costs nothing.
+  // Work, in units of one stored event. Limited by connection, because a new public key costs an attacker nothing.
   const work = new RateLimiter({ rateLimit: 5, burstLimit: 30 });
   const guard = guardWebSocketServer(server, {
     connections: { limiter: new RateLimiter({ rateLimit: 1, burstLimit: 20 }), maxPerAddress: 20 },
@@ -39,7 +39,7 @@ export function nostrRelay(server: WebSocketServer, handle: Handler): () => void
 function costOf([verb, , ...filters]: Message): number {
   if (verb === 'EVENT') return 1;
   if (verb === 'REQ') return 2 * Math.max(1, filters.length);
-  // Nothing is sent for it, and everything looked through.
+  // COUNT sends no events, but searches all of them.
   if (verb === 'COUNT') return 5 * Math.max(1, filters.length);
   return verb === 'CLOSE' ? 0 : 1;
 }
@@ -65,6 +65,6 @@ function parse(data: RawData): Message | undefined {
 }
 
 function say(socket: WebSocket | undefined, message: Message): void {
-  // A notice for each message that was dropped must not fill the memory of who does not read.
+  // If a client does not read, notices of dropped messages must not fill the relay's memory.
   if (socket !== undefined && socket.bufferedAmount < 65_536) socket.send(JSON.stringify(message));
 }

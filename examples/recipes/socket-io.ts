@@ -1,5 +1,5 @@
-// Limits for socket.io: who may connect, and the packets of each connection, whose transport may change
-// from polling to WebSocket meanwhile, and whose sockets may be very many.
+// Limits for socket.io: new connections, and the packets of each connection. The limits of a connection stay in force if
+// its transport changes from polling to WebSocket, and if it opens very many sockets.
 
 import type { IncomingMessage } from 'node:http';
 import type { CheckResult, RateLimiter } from 'relay-limiter';
@@ -8,7 +8,7 @@ import type { Server, ServerOptions, Socket } from 'socket.io';
 
 type Connection = Socket['conn'];
 
-/** Of a packet as socket.io's own parser writes it: its type, how many attachments follow, its namespace. */
+/** Matches the head of an encoded socket.io packet: its type, the number of attachments, its namespace. */
 const HEAD = /^([0-6])(?:(\d{1,9})-)?(\/[^,]{0,100})?/;
 /** Attachments that one event may bring; the connection is closed for more. */
 const MOST_ATTACHMENTS = 10;
@@ -16,10 +16,10 @@ const ALLOWED: CheckResult = ['allow', 0];
 const CLOSED: CheckResult = ['disconnect', 0];
 const addressOf = addressResolver({ trustedProxies: 'loopback' });
 
-/** For `new Server(http, { allowRequest: allowRequest(limiter) })`: asked for each handshake and each poll. */
+/** For `new Server(http, { allowRequest: allowRequest(limiter) })`: called for each handshake and each poll. */
 export function allowRequest(limiter: RateLimiter): NonNullable<ServerOptions['allowRequest']> {
   return (request, answer) => {
-    // A poll of a connection that is open has its id; the packets it brings are limited below.
+    // A poll of an open connection contains its id; `limitPackets` limits its packets.
     if (new URL(request.url ?? '', 'http://a').searchParams.has('sid')) return answer(null, true);
     const [action] = limiter.check(keyOf(request));
     answer(action === 'allow' ? null : 'rate limit exceeded', action === 'allow');
@@ -27,9 +27,9 @@ export function allowRequest(limiter: RateLimiter): NonNullable<ServerOptions['a
 }
 
 /**
- * Counts all packets of a connection, of whatever kind, namespace and transport: events, acknowledgements, namespaces that
- * are not there, heartbeats. Drops those beyond the limit before they are parsed, says so to their sender, and closes
- * the connection of who goes on.
+ * Counts all packets of a connection, of any kind, namespace and transport: events, acknowledgements, connections to
+ * unknown namespaces, heartbeats. Drops packets beyond the limit before they are parsed, notifies the sender, and closes
+ * the connection if the sender continues.
  */
 export function limitPackets(io: Server, limiter: RateLimiter): void {
   io.engine.on('connection', (conn: Connection) => {
@@ -37,15 +37,15 @@ export function limitPackets(io: Server, limiter: RateLimiter): void {
     let verdict = ALLOWED;
     let attachments = 0;
     const count = (data?: unknown) => {
-      const [, type, others = '0'] = headOf(data);
-      // A DISCONNECT ends what a CONNECT has begun, which was counted.
+      const [, type, others] = HEAD.exec(String(data)) ?? [];
+      // A DISCONNECT is free, because the CONNECT before it was counted.
       if (type === '1') {
         verdict = ALLOWED;
         return;
       }
       const checked = peer.check();
       if (checked[0] === 'disconnect') conn.close(true);
-      // Attachments come right after their packet, and pass if it did.
+      // Attachments follow their packet directly, and pass if the packet passed.
       attachments -= 1;
       const isAttachment = attachments >= 0 && typeof data !== 'string';
       if (isAttachment && checked[0] !== 'disconnect') return;
@@ -53,9 +53,9 @@ export function limitPackets(io: Server, limiter: RateLimiter): void {
       attachments = verdict === CLOSED ? 0 : Number(others);
       if (verdict === CLOSED) conn.close(true);
     };
-    // Before 'data', which is of those packets that are messages.
+    // The event 'packet' comes before 'data', and also for packets that are not messages.
     conn.on('packet', ({ data }) => count(data));
-    // Each probe of another transport is answered.
+    // The server answers each probe of another transport, so probes count too.
     conn.on('upgrading', () => count());
     for (const parse of conn.listeners('data')) {
       conn.removeListener('data', parse as never);
@@ -69,11 +69,11 @@ export function limitPackets(io: Server, limiter: RateLimiter): void {
   });
 }
 
-/** Tells the sender of an event or of a CONNECT. */
+/** Notifies the sender of a dropped event or CONNECT. */
 function refuse(conn: Connection, data: unknown, delaySeconds: number): void {
   const [, type, , path] = headOf(data);
   const namespace = path === undefined ? '' : `${path},`;
-  // An answer to each must not fill the memory for who does not read.
+  // If a client does not read, replies to dropped packets must not fill the server's memory.
   if (!conn.transport.writable) return;
   if (type === '0') conn.write(`4${namespace}{"message":"rate limit exceeded"}`);
   const event = ['rate-limited', { delaySeconds }];

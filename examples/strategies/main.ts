@@ -1,4 +1,4 @@
-// `npm run simulate`: six hours of endless demand under four policies, one line a strategy.
+// `npm run simulate`: six hours of endless demand under four policies, one line per strategy.
 
 import { simulate } from './simulate.js';
 import { STRATEGIES } from './strategies.js';

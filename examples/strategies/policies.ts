@@ -1,4 +1,4 @@
-// The four policies of a public Hive node, and for how long they are watched.
+// The four policies of a public Hive node, and the duration of the simulation.
 
 export interface Policy {
   readonly quota: number;

@@ -1,8 +1,8 @@
-// Servers that enforce policies, each in a way of its own. A request that is refused is not counted.
+// Simulated servers, each with its own algorithm. They do not count refused requests.
 
 import type { Policy } from './policies.js';
 
-/** Whether a server serves a request that comes at this time, in seconds. Times do not fall. */
+/** Returns true if the server accepts a request at `now`, in seconds. Times must not decrease. */
 export type Server = (now: number) => boolean;
 
 interface Quota {
@@ -10,7 +10,7 @@ interface Quota {
   count(now: number): void;
 }
 
-/** Windows that begin at times of the server's own: `phases`, a share of each window. */
+/** A server with fixed windows. `phases`: when the first window begins, as a fraction of its length. */
 export function fixedWindows(policies: readonly Policy[], phases: readonly number[]): Server {
   return server(
     policies.map(({ quota, windowSeconds }, at) => {
@@ -34,7 +34,7 @@ export function fixedWindows(policies: readonly Policy[], phases: readonly numbe
   );
 }
 
-/** What was served in the last window's length, at any time. */
+/** A server with sliding windows: it counts the accepted requests of the last `windowSeconds`. */
 export function slidingLog(policies: readonly Policy[]): Server {
   return server(
     policies.map(({ quota, windowSeconds }) => {
@@ -50,7 +50,7 @@ export function slidingLog(policies: readonly Policy[]): Server {
   );
 }
 
-/** A bucket of the whole quota for each policy. */
+/** A server with a token bucket for each policy, whose burst is the whole quota. */
 export function tokenBuckets(policies: readonly Policy[]): Server {
   return server(
     policies.map(({ quota, windowSeconds }) => {
@@ -70,7 +70,7 @@ export function tokenBuckets(policies: readonly Policy[]): Server {
   );
 }
 
-/** How many of the requests it refuses. */
+/** Returns the number of requests that the server refuses. */
 export function refusals(serve: Server, times: readonly number[]): number {
   return times.reduce((refused, now) => refused + (serve(now) ? 0 : 1), 0);
 }

@@ -1,4 +1,4 @@
-// Endless demand on a virtual clock: when a strategy sends, and what that looks like.
+// Simulates endless demand on a virtual clock: when a strategy sends, and the figures of the result.
 
 import { POLICIES, type Policy, SIX_HOURS } from './policies.js';
 import { fixedWindows, refusals, slidingLog, tokenBuckets } from './servers.js';
@@ -6,10 +6,10 @@ import type { Strategy } from './strategies.js';
 
 // Seconds from one request to the next: a client can send no faster.
 const MIN_INTERVAL = 0.05;
-// Less what rounding may take: what goes at the end of them goes after them.
+// Slightly less than ten minutes, against rounding errors: a request exactly at the end must not count.
 const TEN_MINUTES = 600 - 1e-6;
 const LONG_GAP = 5;
-// Phases of a server's windows that are tried.
+// The number of phases of a server's windows that are tried.
 const PHASES = 16;
 
 export interface Outcome {
@@ -18,11 +18,11 @@ export interface Outcome {
   readonly firstTenMinutes: number;
   readonly longestGap: number;
   readonly inLongGaps: number;
-  /** By fixed windows: at the worst of their phases. */
+  /** `fixed`: for the worst phase of the fixed windows. */
   readonly refused: { readonly fixed: number; readonly sliding: number; readonly bucket: number };
 }
 
-/** When it sends, in seconds from its start. */
+/** Returns the times at which a strategy sends, in seconds from its start. */
 export function times(
   strategy: Strategy,
   policies: readonly Policy[] = POLICIES,
@@ -48,7 +48,7 @@ export function simulate(strategy: Strategy): Outcome {
   const sent = times(strategy);
   const gaps = sent.slice(1).map((time, at) => time - (sent[at] ?? 0));
   const phases = Array.from({ length: PHASES }, (_, n) =>
-    // Each window has a phase of its own; multiples of the golden ratio are spread evenly.
+    // Each window has its own phase; multiples of the golden ratio are evenly distributed.
     POLICIES.map((_, window) => ((n * POLICIES.length + window) * 0.6180339887) % 1),
   );
   return {

@@ -1,4 +1,4 @@
-// Ways to send under several policies: those of PolicyLimiter, and two that people write themselves.
+// Strategies to send under several policies: the algorithms of PolicyLimiter, and two typical hand-written ones.
 
 import { PolicyLimiter, type PolicyLimiterOptions } from 'relay-limiter/client';
 import type { Policy } from './policies.js';
@@ -6,7 +6,7 @@ import type { Policy } from './policies.js';
 export interface Sender {
   /** Seconds until the next request may go; 0: now. */
   delay(): number;
-  /** Sends it. */
+  /** Sends the request. */
   send(): void;
 }
 
@@ -49,7 +49,7 @@ interface Window {
   end: number;
 }
 
-/** Windows as a client sees them that knows nothing of the server's: from the first request on. */
+/** A client's own fixed windows, which begin with its first request: it does not know the server's windows. */
 class Mirror {
   readonly windows: readonly Window[];
 
@@ -79,7 +79,7 @@ function greedyMirror(policies: readonly Policy[], now: () => number): Sender {
   };
 }
 
-/** As fast as what is left of each window lasts until its end; twenty at most may be saved up. */
+/** Spreads the remaining quota of each window evenly until the window ends, with a burst of up to 20 requests. */
 function pacedSliding(policies: readonly Policy[], now: () => number): Sender {
   const burst = 20;
   const mirror = new Mirror(policies);

@@ -1,4 +1,4 @@
-// What the strategies did, as aligned text.
+// Formats the results of the strategies as aligned text.
 
 import type { Outcome } from './simulate.js';
 

@@ -56,7 +56,7 @@ describe('failures and summary', () => {
   it.each<[times: number[], failed: string[]]>([
     [[0, 0, 1, 5, 7], []],
     [[0, 0, 0, 5, 7], ['the limit was exceeded by 1.00 messages']],
-    [[5], ['nothing was admitted after it']],
+    [[5], ['nothing was admitted after the restart']],
     [[0, 1, 7], ['nothing was admitted without the store']],
   ])('agree on whether the limit held, with messages at %o', (times, failed) => {
     expect(failures(outcome(all(...times)))).toEqual(failed);
