@@ -69,7 +69,10 @@ describe('The summary of a demonstration', () => {
   it.each<[string, PhaseResult]>([
     ['lost public messages', phase({ publicMessages: { expected: 100, got: 99 } })],
     ['lost private messages', phase({ privateMessages: { expected: 0, got: 0 } })],
-    ['waited in vain for an order book', phase({ orderbooks: { expected: 5, got: 4 } })],
+    [
+      'waited for an order book that did not arrive',
+      phase({ orderbooks: { expected: 5, got: 4 } }),
+    ],
     ['lost their connection', phase({ disconnected: 1 })],
     ['an honest newcomer was refused', phase({ newcomer: 'refused' })],
     ['not clearly faster', phase({ latency: { p50: 50, p99: 60 } })],

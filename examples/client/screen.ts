@@ -1,6 +1,6 @@
 // The live progress: redrawn in place on a terminal, printed at intervals elsewhere.
 
-import { speech } from './nodes.js';
+import { announcement } from './nodes.js';
 import type { Progress } from './phase.js';
 
 const COLUMNS: readonly [head: string, width: number][] = [
@@ -39,7 +39,7 @@ function table({ servers, client }: Progress): string[] {
     const { sent, refused, windowEndsAt } = client.tally.node(origin);
     return [
       spec.name,
-      speech(spec),
+      announcement(spec),
       String(sent),
       String(refused),
       seconds(client.waitSeconds(origin)),

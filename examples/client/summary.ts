@@ -1,6 +1,6 @@
 // The summary of a run, and the check whether the limiter kept its promise.
 
-import { speech } from './nodes.js';
+import { announcement } from './nodes.js';
 import type { PhaseResult } from './phase.js';
 
 export interface Outcome {

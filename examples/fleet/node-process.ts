@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { createClient } from 'redis';
 import { SharedRateLimiter } from 'relay-limiter/redis';
 import { WebSocketServer } from 'ws';
-import { tell, work } from '../relay/demo/worker.js';
+import { sendToParent, work } from '../relay/demo/worker.js';
 import {
   type Counts,
   FLOODER,
@@ -21,7 +21,7 @@ await work<NodeConfig>(async ({ url, ...limit }) => {
   await client.on('error', () => {}).connect();
   const limiter = new SharedRateLimiter({ client, ...limit });
   limiter.on('state', ({ state }) => {
-    tell<FromNode>({ kind: 'state', at: machineSeconds(), isDown: state === 'down' });
+    sendToParent<FromNode>({ kind: 'state', at: machineSeconds(), isDown: state === 'down' });
   });
 
   let admitted = 0;
@@ -42,11 +42,11 @@ await work<NodeConfig>(async ({ url, ...limit }) => {
     });
   });
   await once(server, 'listening');
-  tell<FromNode>({ kind: 'listening', port: (server.address() as { port: number }).port });
+  sendToParent<FromNode>({ kind: 'listening', port: (server.address() as { port: number }).port });
 
   const report = () => {
     const { leasedTokens, store } = limiter.getStats();
-    tell<FromNode>({
+    sendToParent<FromNode>({
       kind: 'counts',
       admitted,
       refused,

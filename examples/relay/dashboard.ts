@@ -1,9 +1,9 @@
-// The dashboard of a relay's guard, on this machine alone.
+// The dashboard of a relay's guard, reachable only from this machine.
 
 import { createDashboard, type Dashboard } from 'relay-limiter/dashboard';
 import type { LimitingGuard } from './guard.js';
 
-/** Serves it on `port`, or on a free one where that is taken; resolves with its address. */
+/** Serves the dashboard on `port`, or on a free port if that one is in use. Resolves with its URL. */
 export async function serveDashboard(
   guard: LimitingGuard,
   port: number,

@@ -1,4 +1,4 @@
-// The command line.
+// The flags of `npm start`.
 
 import { parseFlags, WrongFlag, wholeNumber } from '../command-line.js';
 import type { Engine } from './demo/messages.js';
@@ -22,18 +22,18 @@ usage: npm start -- [flags]
   --peers N        honest peers, 2 to 40 (default 12)
   --seconds N      length of each of the two phases, 1 to 9 (default 7)
   --engine NAME    auto, native or js (default: RELAY_LIMITER_ENGINE, else auto)
-  --port N         port of the relay on 127.0.0.1; 0, the default, takes a free one
-  --one-address    everybody connects from 127.0.0.1, as behind Tor or a proxy: a ban of the
-                   attackers' address keeps honest newcomers out, too. Otherwise each connects
-                   from an address of its own, where the system has them (Linux; macOS has not)
-  --server-only    only the guarded relay, without peers, until Ctrl-C
-  --dashboard-port N  where the guarded relay shows what it does, on 127.0.0.1 (default 9465);
-                   a free one where that is taken, and for 0
-  --keep           the guarded relay and its page run on after the attack, until Ctrl-C
-  --help           this text
+  --port N         port of the relay on 127.0.0.1 (default 0: a free port)
+  --one-address    all peers connect from 127.0.0.1, as behind Tor or a proxy: a ban of the
+                   attackers' address also refuses honest newcomers. By default peers have
+                   different addresses if the system supports it (Linux does, macOS does not)
+  --server-only    run only the guarded relay, without peers, until Ctrl-C
+  --dashboard-port N  port of the guarded relay's dashboard on 127.0.0.1 (default 9465);
+                   a free port if it is in use, or for 0
+  --keep           keep the guarded relay and its dashboard running after the attack, until Ctrl-C
+  --help           print this text
 
 With the guard on, honest peers must lose nothing and be served clearly faster, and every attacker
-must be stopped: then it exits with 0, else, or if something broke, with 1; with 2 for a wrong flag.`;
+must be stopped. Exit code: 0 if so; 1 if not, or after an error; 2 for a wrong flag.`;
 
 /** @throws WrongFlag */
 export function readFlags(args: string[]): Flags {

@@ -1,9 +1,9 @@
-// What each peer may do: every limit of the relay, and what breaking it leads to. Knows keys
-// (connection, nick, address), no sockets.
+// All limits of the relay, and the consequences of breaking them. This file works with keys (connection, nick, address)
+// and not with sockets.
 //
-// An attacker gets a new nick for nothing and a new connection for little; an address costs more.
-// So work is limited by connection, which no change of nick escapes; the order book by nick as
-// well, which no reconnecting escapes; and who is expelled again and again is banned by address.
+// For an attacker a new nick is free, a new connection is cheap, and a new address costs more. So work is limited by
+// connection, because a new nick does not reset that limit. The order book is also limited by nick, because a new
+// connection does not reset that limit. A peer that is expelled repeatedly is banned by address.
 
 import {
   DirectConnectionRateLimiter,
@@ -16,7 +16,7 @@ import {
 import type { NamedLimiters } from 'relay-limiter/dashboard';
 import type { WebSocketGuardOptions } from 'relay-limiter/ws';
 
-/** What to do with a message: process it, drop it and say so, or expel its sender. */
+/** What to do with a message: process it, drop it and notify its sender, or expel its sender. */
 export type Verdict =
   | { readonly action: typeof RateLimitAction.ALLOW }
   | {
@@ -25,35 +25,35 @@ export type Verdict =
     };
 
 export interface Guard {
-  /** The engine that keeps its limits. */
+  /** The engine of the limiters. */
   readonly engine: EngineName | 'none';
-  /** The clock of its limits; undefined: the limiters' own. */
+  /** The clock of the limiters; undefined: their default. */
   readonly clock?: LimiterOptions['clock'];
-  /** For what is not read yet: connections, and frames of any kind. */
+  /** The limits of the WebSocket guard: new connections, and frames before they are parsed. */
   readonly limits: WebSocketGuardOptions;
   /** A message that could not be understood. */
   malformed(connection: string): Verdict;
   privateMessage(connection: string): Verdict;
   orderbook(connection: string, nick: string): Verdict;
-  /** The connection is closed, whoever closed it. */
+  /** Called when a connection is closed, by either side. */
   closed(connection: string): void;
-  /** Once a second or so: forgets what no longer matters. */
+  /** Removes idle peers; called about once per second. */
   sweep(): void;
   counts(): GuardCounts;
 }
 
 export interface GuardCounts {
-  /** Connections the limiters hold anything about. */
+  /** Connections that the limiters store. */
   tracked: number;
   /** Bans begun: of connections, nicks and addresses. */
   bans: number;
 }
 
-/** Seconds between two order books for one peer; who waits that long is never refused. */
+/** Seconds between two order books for one peer; after that time a request is always allowed. */
 export const ORDERBOOK_INTERVAL = 2;
 /** Seconds an address stays banned. */
 export const ADDRESS_BAN = 600;
-/** Violations after which a connection is expelled. They never decrease while it lasts. */
+/** Violations after which a connection is expelled. They never decrease during a connection. */
 const EXPEL_AT = 100;
 
 const ALLOW: Verdict = { action: RateLimitAction.ALLOW };
@@ -64,7 +64,7 @@ export class LimitingGuard implements Guard {
   readonly engine: EngineName;
   readonly clock: LimiterOptions['clock'];
   readonly limits: WebSocketGuardOptions;
-  /** All of its limiters, to be watched. */
+  /** All limiters of the guard, for the dashboard. */
   readonly limiters: NamedLimiters;
   readonly #connects: RateLimiter;
   readonly #expulsions: OrderbookRateLimiter;
@@ -80,7 +80,7 @@ export class LimitingGuard implements Guard {
 
     // By address.
     this.#connects = new RateLimiter({ rateLimit: 10, burstLimit: 20, ...common });
-    // One expulsion a minute is forgiven, and one more: peers share addresses. The next one bans.
+    // One expulsion per minute is allowed, and one more, because several peers may share an address. The next one bans it.
     this.#expulsions = new OrderbookRateLimiter({
       interval: 60,
       violationBanThreshold: 1,
@@ -122,7 +122,7 @@ export class LimitingGuard implements Guard {
   }
 
   malformed(connection: string): Verdict {
-    // A cost above the burst is never there: it takes nothing and counts one violation.
+    // A cost above the burst is always refused: it takes no tokens and counts one violation.
     const [action] = this.#messages.check(connection, this.#messages.burstLimit + 1);
     return action === RateLimitAction.ALLOW
       ? ALLOW
@@ -134,7 +134,7 @@ export class LimitingGuard implements Guard {
   }
 
   orderbook(connection: string, nick: string): Verdict {
-    // The connection first, so that nobody fills the table of nicks with names made up.
+    // The connection is checked first, so that an attacker cannot fill the table of nicks with invented ones.
     if (!this.#direct.checkOrderbook(connection)) {
       return refusedOrderbook(this.#direct.isBanned(connection));
     }
@@ -146,7 +146,7 @@ export class LimitingGuard implements Guard {
   }
 
   sweep(): void {
-    // What is kept by nick and by address outlives connections, or reconnecting would wash it off.
+    // Records of nicks and addresses outlive connections; otherwise a reconnection would reset them.
     const budget = { budgetMs: 2 };
     this.#connects.cleanupOldPeers(60, budget);
     this.#expulsions.cleanupOldEntries(ADDRESS_BAN, budget);
@@ -166,7 +166,7 @@ function refusedOrderbook(banned: boolean): Verdict {
     : drop(`one !orderbook every ${ORDERBOOK_INTERVAL} seconds`);
 }
 
-/** A relay without limits, to compare with. */
+/** A guard without limits, for comparison. */
 export const NO_GUARD: Guard = {
   engine: 'none',
   limits: {},

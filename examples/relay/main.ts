@@ -28,11 +28,11 @@ async function main(): Promise<number> {
   }
 }
 
-/** Both phases and the summary; resolves with the exit code. */
+/** Runs both phases and prints the summary. Resolves with the exit code. */
 async function demonstrate(flags: Flags): Promise<number> {
   const oneAddress = flags.oneAddress || !(await hasManyAddresses());
   print(`${flags.peers} honest peers and 3 attackers, ${flags.seconds} seconds without limits,`);
-  print(`then ${flags.seconds} seconds with relay-limiter on guard.`);
+  print(`then ${flags.seconds} seconds guarded by relay-limiter.`);
   if (oneAddress) print(`All connect from ${SHARED_ADDRESS}.`);
   print(LEGEND);
   const table = new Table(print);
@@ -60,7 +60,7 @@ async function untilInterrupted(): Promise<void> {
   if (!interruption.aborted) await once(interruption, 'abort');
 }
 
-/** The relay alone, until it is interrupted. */
+/** Runs only the relay, until it is interrupted. */
 async function serve({ port, engine, dashboardPort }: Flags): Promise<void> {
   const guard = new LimitingGuard({ engine });
   const relay = await Relay.listen(port, guard);

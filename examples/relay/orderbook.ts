@@ -1,5 +1,5 @@
-// The order book the relay answers `!orderbook` with. Each answer is signed for the peer that
-// asked, so none can be kept and sent again: this is the work that a limit has to protect.
+// The order book that the relay sends in answer to `!orderbook`. Each answer is signed for its peer, so that it cannot be
+// cached: this is the expensive work that a limit has to protect.
 
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 
@@ -17,13 +17,13 @@ export class Orderbook {
   readonly #privateKey: KeyObject;
 
   constructor() {
-    // The curve of Bitcoin, and so of JoinMarket's own signatures.
+    // The curve of Bitcoin, which JoinMarket's signatures use too.
     const keys = generateKeyPairSync('ec', { namedCurve: 'secp256k1' });
     this.publicKey = keys.publicKey.export({ type: 'spki', format: 'pem' }).toString();
     this.#privateKey = keys.privateKey;
   }
 
-  /** The book for one peer, and its signature (SHA-256, base64). */
+  /** Returns the order book for one peer, and its signature (SHA-256, base64). */
   answer(nick: string): { book: string; signature: string } {
     const book = JSON.stringify({ for: nick, at: new Date().toISOString(), offers: OFFERS });
     return {

@@ -1,12 +1,12 @@
-// One connection as the relay sees it. Guarantees that what is sent to it is bounded: by its own
-// buffer when it reads too slowly, and in notices when it sends too much.
+// One connection of the relay. It bounds what the relay sends to a peer: the buffer of a peer that reads too slowly, and
+// the notices to a peer that sends too much.
 
 import { TokenBucket } from 'relay-limiter';
 import { connectionKey } from 'relay-limiter/address';
 import type { WebSocket } from 'ws';
 import type { RelayMessage } from './protocol.js';
 
-/** Bytes a slow reader may have waiting; beyond that it misses messages. */
+/** Maximum bytes buffered for a slow reader; above that, messages to it are dropped. */
 const MAX_BUFFERED = 1 << 20;
 export class Peer {
   /** The key of this connection in the limiters. */
@@ -17,7 +17,7 @@ export class Peer {
   nick: string | undefined;
 
   readonly socket: WebSocket;
-  // A notice costs the relay as much as the message it is about cost the sender.
+  // Notices are limited, because a notice costs the relay as much as the dropped message cost the sender.
   readonly #notices: TokenBucket;
 
   constructor(socket: WebSocket, clock: () => number) {
@@ -38,7 +38,7 @@ export class Peer {
     return true;
   }
 
-  /** Tells the peer that a limit dropped its message; now and then, not each time. */
+  /** Notifies the peer that a limit dropped its message, at a limited rate. */
   notify(text: string): void {
     if (this.#notices.consume()) this.send(encode({ type: 'notice', text }));
   }

@@ -1,14 +1,14 @@
-// What peers and the relay say to each other: one JSON object a text frame. Decides whether a
-// message is well formed; whether it is welcome is decided elsewhere.
+// The protocol between peers and the relay: one JSON object per text frame. This file only checks that a message is well
+// formed; the guard decides whether it is allowed.
 
 import type { RawData } from 'ws';
 
 export type ClientMessage =
-  /** Who I am: the first message of every connection. */
+  /** The first message of every connection; sets the nick. */
   | { type: 'hello'; nick: string }
-  /** Call me something else from now on. */
+  /** Changes the nick. */
   | { type: 'nick'; nick: string }
-  /** To everyone else; the text `!orderbook` asks the relay for its order book instead. */
+  /** To all other peers. The text `!orderbook` instead requests the relay's order book. */
   | { type: 'public'; text: string }
   /** To one peer. */
   | { type: 'private'; to: string; text: string };
@@ -31,7 +31,7 @@ export const ORDERBOOK_REQUEST = '!orderbook';
 /** Bytes of the largest message. */
 export const MAX_MESSAGE = 4096;
 
-/** A message the relay does not accept; `message` tells the peer what was wrong. */
+/** A message that the relay does not accept; `message` is the reason sent to the peer. */
 export class Malformed extends Error {}
 
 /** Reads one frame. @throws Malformed */

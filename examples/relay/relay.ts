@@ -1,4 +1,4 @@
-// The relay: accepts connections, passes messages on, and does what the guard says.
+// The relay: accepts connections, forwards messages, and applies the guard's verdicts.
 
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
@@ -26,14 +26,14 @@ const SWEEP_EVERY = 1000;
 
 const monotonicSeconds = () => performance.now() / 1000;
 
-/** Since the start, except for those that are open, tracked and resident now. */
+/** Counts since the start; open connections, tracked peers and resident memory are present values. */
 export interface RelayCounts extends GuardCounts {
   connections: number;
   messagesIn: number;
   delivered: number;
   /** Messages dropped by a limit. */
   delayed: number;
-  /** Messages dropped because their receiver reads too slowly, or is leaving. */
+  /** Messages dropped because their receiver reads too slowly or is disconnecting. */
   missed: number;
   /** Peers expelled, with code 1008. */
   disconnected: number;
@@ -49,8 +49,8 @@ export class Relay {
   readonly #orderbook = new Orderbook();
   readonly #http: Server = createServer((_, response) => response.writeHead(426).end());
   readonly #sockets: WebSocketServer;
-  /** Stands before all that the relay reads. */
-  readonly #door: WebSocketGuard;
+  /** Limits connections and frames before the relay reads them. */
+  readonly #socketGuard: WebSocketGuard;
   readonly #peers = new Map<WebSocket, Peer>();
   readonly #byNick = new Map<string, Peer>();
   readonly #sweeper: NodeJS.Timeout;
@@ -69,19 +69,19 @@ export class Relay {
     this.#http.maxConnections = MAX_CONNECTIONS;
     this.#sockets = new WebSocketServer({
       server: this.#http,
-      // A somewhat longer message gets an answer; one beyond this is not even read (code 1009).
+      // A message above MAX_MESSAGE gets an error; one above this limit is not read, and closes the connection (1009).
       maxPayload: 16 * MAX_MESSAGE,
     });
-    const onVerdict = (verdict: WebSocketVerdict) => this.#heed(verdict);
-    this.#door = guardWebSocketServer(this.#sockets, { ...guard.limits, onVerdict });
+    const onVerdict = (verdict: WebSocketVerdict) => this.#applyVerdict(verdict);
+    this.#socketGuard = guardWebSocketServer(this.#sockets, { ...guard.limits, onVerdict });
     this.#sockets.on('connection', (socket) => this.#accept(socket));
     this.#sweeper = setInterval(() => this.#sweep(), SWEEP_EVERY);
   }
 
-  /** Listens on a port of 127.0.0.1, 0 for a free one. Rejects if the port cannot be had. */
+  /** Listens on a port of 127.0.0.1, 0 for a free one. Rejects if the port is unavailable. */
   static async listen(port: number, guard: Guard): Promise<Relay> {
     const relay = new Relay(guard);
-    // The WebSocket server repeats the errors of the HTTP server it stands on.
+    // The WebSocket server re-emits the errors of its HTTP server.
     relay.#sockets.on('error', () => relay.close());
     relay.#http.listen(port, HOST);
     await once(relay.#http, 'listening');
@@ -108,8 +108,8 @@ export class Relay {
     this.#http.close();
   }
 
-  /** What the guard of the sockets has decided. */
-  #heed({ kind, did, socket }: WebSocketVerdict): void {
+  /** Counts a verdict of the WebSocket guard. */
+  #applyVerdict({ kind, did, socket }: WebSocketVerdict): void {
     if (did === 'refused') this.#counts.refused++;
     if (kind === 'connection') return;
     this.#counts.messagesIn++;
@@ -124,7 +124,7 @@ export class Relay {
     const peer = new Peer(socket, this.#clock);
     this.#peers.set(socket, peer);
     socket.on('message', (data, isBinary) => this.#receive(peer, data, isBinary));
-    // Broken frames and cut connections: `close` follows.
+    // Errors of invalid frames and lost connections need no handling: `close` follows.
     socket.on('error', () => {});
     socket.on('close', () => this.#leave(peer));
   }
@@ -158,7 +158,7 @@ export class Relay {
   }
 
   #expel(peer: Peer, reason: string): void {
-    if (this.#door.expel(peer.socket, reason)) this.#counts.disconnected++;
+    if (this.#socketGuard.expel(peer.socket, reason)) this.#counts.disconnected++;
   }
 
   #handle(peer: Peer, message: ClientMessage): void {
@@ -173,16 +173,16 @@ export class Relay {
 
   #hello(peer: Peer, nick: string): void {
     if (peer.nick !== undefined) throw new Malformed(`hello was said already, as ${peer.nick}`);
-    if (!this.#name(peer, nick)) return;
+    if (!this.#assignNick(peer, nick)) return;
     this.#send(peer, { type: 'welcome', nick, publicKey: this.#orderbook.publicKey });
   }
 
   #rename(peer: Peer, nick: string): void {
-    if (this.#name(peer, nick)) this.#send(peer, { type: 'nick', nick });
+    if (this.#assignNick(peer, nick)) this.#send(peer, { type: 'nick', nick });
   }
 
-  /** Gives a nick to a peer, unless it is another's: then the peer is told. */
-  #name(peer: Peer, nick: string): boolean {
+  /** Assigns a nick to a peer. If another peer has it, sends an error and returns false. */
+  #assignNick(peer: Peer, nick: string): boolean {
     if (this.#byNick.has(nick)) {
       this.#send(peer, { type: 'error', reason: `the nick ${nick} is taken` });
       return false;

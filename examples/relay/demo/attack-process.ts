@@ -1,14 +1,14 @@
-// The attackers in a process of their own, so that they cost honest peers no time but the relay's.
+// Runs the attackers in a separate process, so that they slow honest peers down only through the relay.
 
 import { attack } from './attackers.js';
 import type { FromAttackers, LoadConfig } from './messages.js';
-import { tell, told, work } from './worker.js';
+import { receiveCommand, sendToParent, work } from './worker.js';
 
 await work<LoadConfig>(async (config) => {
-  tell<FromAttackers>({ kind: 'ready' });
-  await told('go');
+  sendToParent<FromAttackers>({ kind: 'ready' });
+  await receiveCommand('go');
   const attackers = attack(config);
-  await told('stop');
+  await receiveCommand('stop');
   const report = attackers.map((attacker) => attacker.finish());
-  tell<FromAttackers>({ kind: 'report', report });
+  sendToParent<FromAttackers>({ kind: 'report', report });
 });

@@ -1,5 +1,5 @@
-// Three attackers, bounded in rate by a tick and in backlog by their own send buffer. Thrown out they come
-// back, and from another address where one is banned: the attack goes on to its end.
+// Three attackers. A tick bounds their rate, and a send buffer their backlog. An expelled attacker reconnects, from another
+// address if its own is banned, so that the attack lasts until its end.
 
 import type { ClientMessage } from '../protocol.js';
 import { attackerAddress, SHARED_ADDRESS } from './addresses.js';
@@ -10,11 +10,11 @@ import type { AttackReport, LoadConfig } from './messages.js';
 const TICK = 20;
 /** Milliseconds before an attacker tries again to connect. */
 const RECONNECT_AFTER = 100;
-/** Refusals in a row after which it tries another address. */
+/** Consecutive refusals after which an attacker tries another address. */
 const GIVES_UP_AFTER = 5;
-/** Milliseconds: who stays that long is not being thrown out. */
-const LONG = 3000;
-/** Bytes waiting to be sent beyond which an attacker waits too. */
+/** Milliseconds after which a connected attacker counts as not expelled. */
+const LONG_CONNECTION = 3000;
+/** Unsent bytes above which an attacker stops sending. */
 const MAX_BACKLOG = 1 << 18;
 
 const POLICY_VIOLATION = 1008;
@@ -22,7 +22,7 @@ const SPAM = 'spam '.repeat(200);
 
 interface Attack {
   readonly name: string;
-  /** What it sends each tick; `serial` never repeats. */
+  /** Returns the messages of one tick. `serial` returns a new number on each call. */
   readonly burst: (serial: () => number) => ClientMessage[];
 }
 
@@ -82,7 +82,7 @@ export class Attacker {
     const report = {
       ...this.#report,
       addresses: this.#addresses.size,
-      connected: this.#client !== undefined && stayed > LONG,
+      connected: this.#client !== undefined && stayed > LONG_CONNECTION,
     };
     this.#stopped = true;
     this.#client?.socket.terminate();
@@ -111,7 +111,7 @@ export class Attacker {
     this.#refusedInARow++;
     if (this.#refusedInARow < GIVES_UP_AFTER) return;
     this.#refusedInARow = 0;
-    // Where there is only one address, that is the same again.
+    // If there is only one address, the attacker uses the same one again.
     this.#turn++;
   }
 

@@ -1,11 +1,11 @@
-// The demo's end of the channel to a child process, and the child's life.
+// The demo's end of the channel to a child process; starts and stops the child.
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Command, Failure } from './messages.js';
 
-/** Milliseconds a child has to end by itself. */
+/** Milliseconds that a child has to end by itself before it is killed. */
 const STOP_GRACE = 1000;
 
 type OfKind<Message, Kind> = Extract<Message, { kind: Kind }>;
@@ -13,9 +13,9 @@ type OfKind<Message, Kind> = Extract<Message, { kind: Kind }>;
 export class Child<Message extends { kind: string }> {
   readonly #process: ChildProcess;
 
-  /** Runs `<role>-process.js`, beside this file. A child that fails, or ends unasked, is told of. */
+  /** Runs `<role>-process.js` in this folder. Calls `onFailure` if the child fails or ends unexpectedly. */
   constructor(role: string, config: object, onFailure: (error: Error) => void) {
-    // JSON has no NaN, which is the latency of no delivery.
+    // Not JSON, which has no NaN: the latency is NaN if nothing was delivered.
     const path = fileURLToPath(new URL(`./${role}-process.js`, import.meta.url));
     this.#process = fork(path, [JSON.stringify(config)], { serialization: 'advanced' });
     this.#process.on('error', onFailure);
@@ -28,7 +28,7 @@ export class Child<Message extends { kind: string }> {
   }
 
   tell(command: Command): void {
-    // A child that is gone is noticed by its exit.
+    // A failure to send is ignored: the event 'exit' reports that a child has ended.
     this.#process.send(command, () => {});
   }
 
@@ -41,12 +41,12 @@ export class Child<Message extends { kind: string }> {
     });
   }
 
-  /** The first message of a kind from now on. */
+  /** Resolves with the next message of this kind. */
   next<Kind extends Message['kind']>(kind: Kind): Promise<OfKind<Message, Kind>> {
     return new Promise((resolve) => this.on(kind, resolve));
   }
 
-  /** Resolves when the process is gone. */
+  /** Ends the process; resolves when it has ended. */
   async stop(): Promise<void> {
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     const ended = once(this.#process, 'exit');

@@ -1,9 +1,9 @@
-// A client of the relay: connects, and sends and reads JSON.
+// A client of the relay: connects, sends and receives JSON messages.
 
 import { WebSocket } from 'ws';
 import type { ClientMessage, RelayMessage } from '../protocol.js';
 
-/** The relay answered a connection with an HTTP status instead of a WebSocket. */
+/** The relay refused a connection with an HTTP status. */
 export class Refused extends Error {}
 
 export class Client {
@@ -13,7 +13,7 @@ export class Client {
     this.socket = socket;
   }
 
-  /** Connects from a loopback address. Rejects with `Refused` where the relay does not accept it. */
+  /** Connects from a loopback address. Rejects with `Refused` if the relay does not accept the connection. */
   static connect(port: number, localAddress: string): Promise<Client> {
     const socket = new WebSocket(`ws://127.0.0.1:${port}`, { localAddress });
     return new Promise((resolve, reject) => {
@@ -22,7 +22,7 @@ export class Client {
         reject(new Refused(`status ${response.statusCode}`));
         request.destroy();
       });
-      // Once connected, `close` follows and says enough.
+      // Once connected, an error needs no handling: `close` follows.
       socket.on('error', reject);
     });
   }
@@ -35,7 +35,7 @@ export class Client {
     this.socket.on('message', (data) => listener(JSON.parse(data.toString())));
   }
 
-  /** Resolves when the relay has read all that was sent before, or the connection is closed. */
+  /** Resolves when the relay has read all previous messages, or the connection is closed. */
   caughtUp(): Promise<void> {
     if (this.socket.readyState !== WebSocket.OPEN) return Promise.resolve();
     return new Promise((resolve) => {

@@ -1,22 +1,22 @@
-// The honest peers in a process of their own, so that nothing but the relay delays them.
+// Runs the honest peers in a separate process, so that only the relay delays them.
 
 import { HonestCrowd } from './honest.js';
 import type { FromHonest, LoadConfig } from './messages.js';
-import { REPORT_EVERY, tell, told, work } from './worker.js';
+import { REPORT_EVERY, receiveCommand, sendToParent, work } from './worker.js';
 
-/** Milliseconds. */
+/** The period of the reported latency, in milliseconds. */
 const RECENT = 1000;
 
 await work<LoadConfig>(async (config) => {
   const crowd = new HonestCrowd();
   await crowd.join(config);
-  tell<FromHonest>({ kind: 'ready' });
-  await told('go');
+  sendToParent<FromHonest>({ kind: 'ready' });
+  await receiveCommand('go');
   crowd.talk();
   const timer = setInterval(() => {
-    tell<FromHonest>({ kind: 'latency', latency: crowd.recentLatency(RECENT) });
+    sendToParent<FromHonest>({ kind: 'latency', latency: crowd.recentLatency(RECENT) });
   }, REPORT_EVERY);
-  await told('stop');
+  await receiveCommand('stop');
   clearInterval(timer);
-  tell<FromHonest>({ kind: 'report', report: await crowd.finish() });
+  sendToParent<FromHonest>({ kind: 'report', report: await crowd.finish() });
 });

@@ -1,5 +1,5 @@
-// Honest peers: each talks to everyone and to one neighbour at a steady rate and asks for the order
-// book as often as allowed. They know what should reach whom, and count what did.
+// Honest peers. Each sends public messages and private messages to one neighbour at a steady rate, and requests the order
+// book as often as allowed. They count expected and received messages.
 
 import { verify } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,7 +13,7 @@ import type { HonestReport, Latency, LoadConfig, Newcomer } from './messages.js'
 /** Milliseconds between two messages of a peer. */
 const PUBLIC_EVERY = 300;
 const PRIVATE_EVERY = 1000;
-/** Milliseconds a relay may take to deliver what it was sent before the end; later is lost. */
+/** Milliseconds that the relay has at the end to deliver all messages; later ones count as lost. */
 const CATCH_UP = 4000;
 
 const NICK = 'honest_';
@@ -54,7 +54,7 @@ class HonestPeer {
     this.#ledger = ledger;
   }
 
-  /** Says hello; resolves with the welcome. */
+  /** Sends `hello`; resolves when the relay has sent `welcome`. */
   hello(): Promise<void> {
     return new Promise((resolve) => {
       this.client.onMessage((message) => {
@@ -104,7 +104,7 @@ class HonestPeer {
       if (verify('sha256', Buffer.from(book), key, Buffer.from(signature, 'base64'))) {
         ledger.answered++;
       }
-      // From the answer on, not from the question: however slow the way, never too early.
+      // The interval begins with the answer, not with the request: then even a slow delivery causes no early request.
       setTimeout(() => this.#ask(), ORDERBOOK_INTERVAL * 1000).unref();
     } else if ('from' in message && message.from.startsWith(NICK)) {
       if (message.type === 'public') ledger.publicGot++;
@@ -118,10 +118,10 @@ export class HonestCrowd {
   readonly #peers: HonestPeer[] = [];
   readonly #ledger = new Ledger();
   #disconnected = 0;
-  /** Connects one more. */
+  /** Connects one more peer. */
   #connectNewcomer: () => Promise<Client> = () => Promise.reject(new Error('nobody has joined'));
 
-  /** Connects all of them, one by one. */
+  /** Connects all peers, one after the other. */
   async join({ port, peers, oneAddress }: LoadConfig): Promise<void> {
     const addressOf = (index: number) => (oneAddress ? SHARED_ADDRESS : honestAddress(index));
     this.#connectNewcomer = () => Client.connect(port, addressOf(peers));
@@ -138,12 +138,12 @@ export class HonestCrowd {
     for (const peer of this.#peers) peer.talk();
   }
 
-  /** Of what was delivered in the last so many milliseconds. */
+  /** Returns the latency of the deliveries in the last `milliseconds`. */
   recentLatency(milliseconds: number): Latency {
     return this.#ledger.latency(performance.now() - milliseconds);
   }
 
-  /** Falls silent, waits until all that was sent is delivered or lost, and reports. */
+  /** Stops sending, waits until every message is delivered or lost, and reports. */
   async finish(): Promise<HonestReport> {
     for (const peer of this.#peers) peer.stop();
     await Promise.race([this.#settled(), delay(CATCH_UP)]);
@@ -160,7 +160,7 @@ export class HonestCrowd {
     };
   }
 
-  /** Whether an honest peer that comes now is let in. */
+  /** Connects a new honest peer and returns whether the relay accepts it. */
   async #newcomer(): Promise<Newcomer> {
     const outcome = this.#connectNewcomer().then(
       ({ socket }): Newcomer => {
@@ -173,13 +173,13 @@ export class HonestCrowd {
   }
 
   async #settled(): Promise<void> {
-    // First the relay has read everything; then everybody has what the relay sent because of it.
+    // First the relay must read all messages; then every peer must receive what the relay sent in response.
     await Promise.all(this.#peers.map((peer) => peer.client.caughtUp()));
     await Promise.all(this.#peers.map((peer) => peer.client.caughtUp()));
   }
 }
 
-/** Many peers of one address may have to wait until it may connect again. */
+/** Connects, and retries if refused: many peers of one address may exceed its limit of connections. */
 async function connectPatiently(port: number, address: string): Promise<Client> {
   for (;;) {
     try {

@@ -1,15 +1,15 @@
-// What the processes of the demo tell each other.
+// The messages between the processes of the demo.
 
 import type { LimiterOptions } from 'relay-limiter';
 import type { RelayCounts } from '../relay.js';
 
-/** Undefined: what RELAY_LIMITER_ENGINE says, else auto. */
+/** Undefined: the value of RELAY_LIMITER_ENGINE, or auto. */
 export type Engine = LimiterOptions['engine'];
 
 /** From the demo to its load generators. */
 export type Command = { kind: 'go' } | { kind: 'stop' };
 
-/** From any child that cannot do its work: it ends after this. */
+/** From a child that has failed: it ends after this message. */
 export type Failure = { kind: 'failed'; why: string };
 
 export interface RelayConfig {
@@ -27,7 +27,7 @@ export type FromRelay =
 export interface LoadConfig {
   port: number;
   peers: number;
-  /** Everybody connects from 127.0.0.1, instead of each from an address of its own. */
+  /** All peers connect from 127.0.0.1, instead of from different addresses. */
   oneAddress: boolean;
 }
 
@@ -42,13 +42,13 @@ export type FromAttackers =
   | { kind: 'report'; report: AttackReport[] }
   | Failure;
 
-/** Milliseconds from sending to delivery; NaN where nothing was delivered. */
+/** Milliseconds from sending to delivery; NaN if nothing was delivered. */
 export interface Latency {
   p50: number;
   p99: number;
 }
 
-/** How many there should be, and how many there were. */
+/** The expected number and the received number. */
 export interface Tally {
   expected: number;
   got: number;
@@ -57,11 +57,11 @@ export interface Tally {
 export interface HonestReport {
   publicMessages: Tally;
   privateMessages: Tally;
-  /** Answers whose signature is right. */
+  /** Answers with a valid signature. */
   orderbooks: Tally;
   /** Honest peers that lost their connection. */
   disconnected: number;
-  /** What became of one more honest peer that connected when the attack was over. */
+  /** The result for one more honest peer that connected after the attack. */
   newcomer: Newcomer;
   latency: Latency;
 }
@@ -80,8 +80,8 @@ export interface AttackReport {
   expelledAfter: number;
   /** Connections the relay refused with status 429. */
   refused: number;
-  /** Different addresses that it came from. */
+  /** The number of addresses that the attacker used. */
   addresses: number;
-  /** Connected, and for long, when the attack was called off. */
+  /** True if the attacker was connected at the end of the attack, and for a long time. */
   connected: boolean;
 }

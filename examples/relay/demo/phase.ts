@@ -15,7 +15,7 @@ import type {
   RelayConfig,
 } from './messages.js';
 
-/** Milliseconds the processes have to start and connect, and to report after the end; ample on a busy machine. */
+/** Milliseconds that the processes have to start and connect, and to report at the end; ample for a busy machine. */
 const START_LIMIT = 60_000;
 const REPORT_LIMIT = 30_000;
 
@@ -29,16 +29,16 @@ export interface PhaseOptions {
   dashboardPort: number;
 }
 
-/** What the demonstration does with a phase. */
+/** Callbacks of a phase. */
 export interface PhaseListener {
-  /** The guarded relay may be watched at this address. */
+  /** Called with the URL of the guarded relay's dashboard. */
   dashboard(url: string): void;
   second(second: Second): void;
-  /** The attack is over; the relay runs on until this resolves. */
+  /** Called after the attack; the relay continues to run until the promise resolves. */
   over?: ((result: PhaseResult) => Promise<void>) | undefined;
 }
 
-/** What is known at the end of a second. */
+/** The figures at the end of a second. */
 export interface Second {
   guarded: boolean;
   engine: string;
@@ -50,7 +50,7 @@ export interface Second {
 export interface PhaseResult {
   honest: HonestReport;
   attackers: AttackReport[];
-  /** The most the relay used, in bytes. */
+  /** The relay's peak memory, in bytes. */
   peakMemory: number;
 }
 
@@ -66,7 +66,7 @@ export async function runPhase(
   try {
     signal.throwIfAborted();
     const result = await phase.run(listener);
-    // From now on an interruption is how it ends.
+    // From here on an interruption is the normal end of the phase.
     signal.removeEventListener('abort', interrupt);
     if (listener.over !== undefined) await phase.unlessFailed(listener.over(result));
     return result;
@@ -87,7 +87,7 @@ class Phase {
     this.#failed = new Promise((_, reject) => {
       this.fail = reject;
     });
-    // Nobody waits for it between two steps.
+    // Between two steps nothing awaits `#failed`; its rejection must not count as unhandled.
     this.#failed.catch(() => {});
   }
 
@@ -138,7 +138,7 @@ class Phase {
     return child;
   }
 
-  /** Rejects if `work` takes longer than that, or a child fails. */
+  /** Waits for `work`; rejects if it takes longer than `milliseconds`, or a child fails. */
   async #within<T>(milliseconds: number, what: string, work: Promise<T>): Promise<T> {
     const late = () => this.fail(new Error(`waited ${milliseconds / 1000} s for ${what}`));
     const timer = setTimeout(late, milliseconds);
@@ -150,7 +150,7 @@ class Phase {
   }
 }
 
-/** The latest that relay and honest peers reported. */
+/** Keeps the latest reports of the relay and the honest peers. */
 class Watch {
   peakMemory = 0;
   #counts: RelayCounts;

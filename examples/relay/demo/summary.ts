@@ -1,4 +1,4 @@
-// What a run has shown, in words, and whether the guard did its job.
+// The summary of a run, and the check whether the guard did its job.
 
 import { ADDRESS_BAN } from '../guard.js';
 import type { AttackReport, HonestReport, Tally } from './messages.js';
@@ -12,7 +12,7 @@ export interface Outcome {
   on: PhaseResult;
 }
 
-/** What the guard failed at; nothing if it did its job. */
+/** Returns the failures of the guard; an empty list if it did its job. */
 export function failures({ oneAddress, off, on }: Outcome): string[] {
   const { publicMessages, privateMessages, orderbooks, disconnected, newcomer } = on.honest;
   const failures: string[] = [];
@@ -21,11 +21,11 @@ export function failures({ oneAddress, off, on }: Outcome): string[] {
   };
   claim(complete(publicMessages), 'honest peers lost public messages');
   claim(complete(privateMessages), 'honest peers lost private messages');
-  claim(complete(orderbooks), 'honest peers waited in vain for an order book');
+  claim(complete(orderbooks), 'honest peers waited for an order book that did not arrive');
   claim(disconnected === 0, 'honest peers lost their connection');
-  // A ban of the attackers' address is one of everybody who has it.
+  // With one address, a ban of the attackers also affects every honest newcomer.
   claim(oneAddress || newcomer !== 'refused', 'an honest newcomer was refused');
-  // Of half of them: where the machine stands still for a moment, the slowest say nothing of the guard.
+  // The median: if the machine stalls for a moment, the slowest deliveries say nothing about the guard.
   claim(on.honest.latency.p50 < off.honest.latency.p50 / 2, 'deliveries were not clearly faster');
   for (const attacker of on.attackers) {
     claim(stopped(attacker), `the ${attacker.name} was not stopped`);
@@ -45,7 +45,7 @@ export function summary(outcome: Outcome): string {
     row('What honest peers got', 'guard off', 'guard on'),
     ...honestRows(off, on),
     '',
-    row('What became of the attackers', 'guard off', 'guard on'),
+    row('What happened to the attackers', 'guard off', 'guard on'),
     ...off.attackers.flatMap((attacker, index) => attackRows(attacker, on.attackers[index])),
     '',
     verdict,
@@ -53,9 +53,9 @@ export function summary(outcome: Outcome): string {
   ].join('\n');
 }
 
-/** What is true where an address is shared. */
+/** The consequence of a ban if all peers share one address. */
 const LOCKED_OUT = [
-  'But all of them have one address, and that is banned: peers that are connected stay, and',
+  'All peers share one address, which is banned. Connected peers stay connected, but',
   `newcomers are refused until the ban ends, honest ones too (${ADDRESS_BAN / 60} minutes after it began).`,
 ];
 
@@ -66,10 +66,10 @@ function honestRows(off: PhaseResult, on: PhaseResult): string[] {
     both('public messages delivered', (honest) => share(honest.publicMessages)),
     both('private messages delivered', (honest) => share(honest.privateMessages)),
     both('order books answered', (honest) => share(honest.orderbooks)),
-    both('half of all deliveries within', (honest) => milliseconds(honest.latency.p50)),
+    both('50% of all deliveries within', (honest) => milliseconds(honest.latency.p50)),
     both('99% of all deliveries within', (honest) => milliseconds(honest.latency.p99)),
     both('one more, after the attack', (honest) => honest.newcomer),
-    row('  memory of the relay, at most', megabytes(off.peakMemory), megabytes(on.peakMemory)),
+    row("  relay's peak memory", megabytes(off.peakMemory), megabytes(on.peakMemory)),
   ];
 }
 
@@ -94,7 +94,7 @@ function fate(attacker: AttackReport): string {
   return attacker.refused === 0 ? closed : `${closed}, refused ${attacker.refused} times`;
 }
 
-/** Thrown out for its conduct, each time it came, or never let in. */
+/** Returns true if the attacker was expelled or refused, and was not connected at the end. */
 function stopped({ expelled, refused, connected }: AttackReport): boolean {
   return expelled + refused > 0 && !connected;
 }

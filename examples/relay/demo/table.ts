@@ -1,4 +1,4 @@
-// The live table: one row a second, at most 100 columns.
+// The live table: one row per second, at most 100 columns wide.
 
 import type { Second } from './phase.js';
 import { integer, megabytes, milliseconds } from './units.js';
@@ -27,8 +27,8 @@ const COLUMNS: readonly Column[] = [
 
 export const LEGEND = `
 conns    connections open               closed   peers expelled for breaking the rules (1008)
-in/s     messages received a second     refused  connections not accepted (status 429)
-out/s    messages delivered a second    bans     connections, nicks and addresses banned
+in/s     messages received per second   refused  connections not accepted (status 429)
+out/s    messages delivered per second  bans     connections, nicks and addresses banned
 delayed  messages dropped by a limit    p50 p99  delivery time between honest peers (-: none)
 `;
 

@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Formats numbers with units.
 
 export function integer(value: number): string {
   return value.toLocaleString('en-US');
