@@ -112,9 +112,9 @@ describe('the verdict of the demonstration', () => {
   it.each<[refused: number[], failed: string[]]>([
     [[0, 0, 0], []],
     [[0, 0, 1], []],
-    [[0, 0, 2], ['cid refused 2, where 1 is the most']],
-    [[1, 0, 0], ['ann refused 1, where 0 is the most']],
-    [[0, 3, 0], ['bob refused 3, where 0 is the most']],
+    [[0, 0, 2], ['cid refused 2; the maximum is 1']],
+    [[1, 0, 0], ['ann refused 1; the maximum is 0']],
+    [[0, 3, 0], ['bob refused 3; the maximum is 0']],
   ])('is correct for %o refusals', (refused, failed) => {
     const outcome = { limited: phase(...refused), naive: phase(50, 60, 70) };
     expect(failures(outcome)).toEqual(failed);
