@@ -37,7 +37,7 @@ export function limitPackets(io: Server, limiter: RateLimiter): void {
     let verdict = ALLOWED;
     let attachments = 0;
     const count = (data?: unknown) => {
-      const [, type, others] = HEAD.exec(String(data)) ?? [];
+      const [, type, others = '0'] = headOf(data);
       // A DISCONNECT is free, because the CONNECT before it was counted.
       if (type === '1') {
         verdict = ALLOWED;
