@@ -24,7 +24,7 @@ export const VERDICT_DISCONNECT = 2;
 export const TOP_VIOLATORS = 10;
 
 /** Totals since the limiter was made. */
-export interface EngineTally {
+export interface EngineCounters {
   /**
    * What all checks answered, by key, of opened peers and of groups. Where they answer true or false:
    * true is allow, false disconnect if a ban is in force or begins with the check, and else delay.
@@ -39,7 +39,7 @@ export interface EngineTally {
   refusedNewcomers: number;
 }
 
-export interface EngineStatistics extends EngineTally {
+export interface EngineStatistics extends EngineCounters {
   /** Peers that anything is known of: at most `maxPeers`. */
   peers: number;
   /** Peers with a bucket, or with an interval where a limiter has no buckets. */
@@ -140,14 +140,14 @@ export interface BanningCore extends LimiterCore {
  * here, the answer is that of the key. All limiters share it: as arguments the three numbers would
  * cost a native call some 14 ns more.
  */
-export const SEAT: Int32Array = new Int32Array(new ArrayBuffer(12));
+export const SLOT_BUFFER: Int32Array = new Int32Array(new ArrayBuffer(12));
 
 /** What an engine remembers of a group; only the core that made it may be given it. */
 export type Handle = { readonly __handle: never } | undefined;
 
 /** Limiters whose peers can be put in groups: those with buckets. */
 export interface BucketCore<Answer> extends LimiterCore {
-  /** Answers what the check of `key` does, of an opened peer: SEAT is of its bucket. */
+  /** Answers what the check of `key` does, of an opened peer: SLOT_BUFFER is of its bucket. */
   checkPeer(key: string, cost?: number, now?: number): Answer | undefined;
   /** Tokens of a peer as of its last check, a full bucket's for an unknown one; creates nothing. */
   tokens(key: string): number;
@@ -216,7 +216,7 @@ export interface OrderbookConfig extends BoundedConfig {
 export interface OrderbookCore extends BanningCore {
   /** Allowed once an interval, which grows with the violations, at a threshold into a ban. */
   check(key: string, now?: number): Refusal | undefined;
-  /** The same of an opened peer: SEAT is of the time of its last request. */
+  /** The same of an opened peer: SLOT_BUFFER is of the time of its last request. */
   checkPeer(key: string, now?: number): Refusal | undefined;
   /** Whether a ban is in force; one that is over is lifted with its violations. */
   isBanned(key: string, now?: number): boolean;
@@ -238,7 +238,7 @@ export interface DirectCore extends BucketCore<typeof REFUSED>, BanningCore {
   checkMessage(key: string, cost?: number, now?: number): typeof REFUSED | undefined;
   /** Allowed once an interval; each refusal is a violation, and the last one before the threshold bans. */
   checkOrderbook(key: string, now?: number): Refusal | undefined;
-  /** The same of an opened connection: SEAT is of the time of its last request. */
+  /** The same of an opened connection: SLOT_BUFFER is of the time of its last request. */
   checkPeerOrderbook(key: string, now?: number): Refusal | undefined;
   /** Whether a ban is in force; one that is over is lifted, and its violations stay. */
   isBanned(key: string, now?: number): boolean;

@@ -5,7 +5,7 @@ import module from 'node:module';
 import { VERSION } from '../common/version.js';
 import { findBinary } from './binary-file.js';
 import { requireLoadable } from './elf.js';
-import { type Engine, SEAT } from './engine.js';
+import { type Engine, SLOT_BUFFER } from './engine.js';
 import { ABI_VERSION, type Addon, nativeLimiters } from './native-limiters.js';
 
 /** What became of the native binary: there and running, not there, or there and unusable. */
@@ -53,9 +53,9 @@ function nativeEngine(addon: Addon): Engine {
   const secret = () => randomFillSync(new BigUint64Array(2));
   return {
     name: 'native',
-    rateLimiter: (config) => new RateLimiter(config, secret(), SEAT),
-    orderbook: (config) => new OrderbookLimiter(config, secret(), SEAT),
-    direct: (config) => new DirectLimiter(config, secret(), SEAT),
+    rateLimiter: (config) => new RateLimiter(config, secret(), SLOT_BUFFER),
+    orderbook: (config) => new OrderbookLimiter(config, secret(), SLOT_BUFFER),
+    direct: (config) => new DirectLimiter(config, secret(), SLOT_BUFFER),
     leaseTable: () => new LeaseTable(secret()),
   };
 }

@@ -11,7 +11,7 @@ import {
   requireKey,
 } from '../common/options.js';
 import type { CleanupLimits, LimiterOptions, LimiterTotals, Violator } from '../common/types.js';
-import { type DirectCore, SEAT } from '../engine/engine.js';
+import { type DirectCore, SLOT_BUFFER } from '../engine/engine.js';
 import { BanningLimiter } from './banning-limiter.js';
 import { type Keyed, PeerGroup } from './group.js';
 import { NO_SLOT, PeerHandle } from './peer-handle.js';
@@ -215,7 +215,7 @@ class DirectPeerHandle extends PeerHandle<DirectConnectionRateLimiter> implement
     if (cost !== undefined) requireCost(cost);
     const now = this.beginCheck(this.#bucketSlot);
     const refusal = this.limiter.core.checkPeer(this.key, cost, now);
-    if (SEAT[0] !== this.#bucketSlot) this.#bucketSlot = this.resolvedSlot();
+    if (SLOT_BUFFER[0] !== this.#bucketSlot) this.#bucketSlot = this.resolvedSlot();
     return refusal === undefined;
   }
 
@@ -223,7 +223,7 @@ class DirectPeerHandle extends PeerHandle<DirectConnectionRateLimiter> implement
     const { limiter, key } = this;
     const now = this.beginCheck(this.#requestSlot);
     const refusal = limiter.core.checkPeerOrderbook(key, now);
-    if (SEAT[0] !== this.#requestSlot) this.#requestSlot = this.resolvedSlot();
+    if (SLOT_BUFFER[0] !== this.#requestSlot) this.#requestSlot = this.resolvedSlot();
     return limiter.allows(key, refusal);
   }
 

@@ -18,7 +18,7 @@ import {
   requireKey,
 } from '../common/options.js';
 import type { CleanupLimits, LimiterOptions, LimiterTotals, Violator } from '../common/types.js';
-import { type OrderbookCore, SEAT } from '../engine/engine.js';
+import { type OrderbookCore, SLOT_BUFFER } from '../engine/engine.js';
 import { BanningLimiter } from './banning-limiter.js';
 import { NO_SLOT, PeerHandle } from './peer-handle.js';
 
@@ -209,7 +209,7 @@ class OrderbookPeerHandle extends PeerHandle<OrderbookRateLimiter> implements Or
     const { limiter, key } = this;
     const now = this.beginCheck(this.#slot);
     const refusal = limiter.core.checkPeer(key, now);
-    if (SEAT[0] !== this.#slot) this.#slot = this.resolvedSlot();
+    if (SLOT_BUFFER[0] !== this.#slot) this.#slot = this.resolvedSlot();
     return limiter.allows(key, refusal);
   }
 }

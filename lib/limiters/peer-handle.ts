@@ -2,7 +2,7 @@
 // peer's record, so most checks need no lookup by key. An outdated slot is harmless: the engine then looks up the key.
 
 import { copyOf } from '../common/strings.js';
-import { SEAT } from '../engine/engine.js';
+import { SLOT_BUFFER } from '../engine/engine.js';
 import type { Limiter } from './limiter.js';
 
 /** The cached slot before the first check. */
@@ -40,16 +40,16 @@ export abstract class PeerHandle<OwnLimiter extends Limiter> {
    */
   protected beginCheck(slot: number): number | undefined {
     const now = this.#limiter.now();
-    SEAT[0] = slot;
-    SEAT[1] = this.#low;
-    SEAT[2] = this.#high;
+    SLOT_BUFFER[0] = slot;
+    SLOT_BUFFER[1] = this.#low;
+    SLOT_BUFFER[2] = this.#high;
     return now;
   }
 
   /** Returns the slot in which the check found the record, to be cached by the caller. @internal */
   protected resolvedSlot(): number {
-    this.#low = SEAT[1] as number;
-    this.#high = SEAT[2] as number;
-    return SEAT[0] as number;
+    this.#low = SLOT_BUFFER[1] as number;
+    this.#high = SLOT_BUFFER[2] as number;
+    return SLOT_BUFFER[0] as number;
   }
 }

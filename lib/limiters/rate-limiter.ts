@@ -19,7 +19,7 @@ import {
   RateLimitAction,
   type Violator,
 } from '../common/types.js';
-import { DISCONNECT, type RateLimiterCore, SEAT } from '../engine/engine.js';
+import { DISCONNECT, type RateLimiterCore, SLOT_BUFFER } from '../engine/engine.js';
 import { type Keyed, PeerGroup } from './group.js';
 import { Limiter } from './limiter.js';
 import { NO_SLOT, PeerHandle } from './peer-handle.js';
@@ -181,7 +181,7 @@ class RateLimiterPeer extends PeerHandle<RateLimiter> implements Peer {
     if (cost !== undefined) requireCost(cost);
     const now = this.beginCheck(this.#slot);
     const verdict = this.limiter.core.checkPeer(this.key, cost, now);
-    if (SEAT[0] !== this.#slot) this.#slot = this.resolvedSlot();
+    if (SLOT_BUFFER[0] !== this.#slot) this.#slot = this.resolvedSlot();
     // The check is counted: a call from here on could overflow the stack and lose the verdict.
     if (verdict === undefined) return ALLOWED;
     return verdict === DISCONNECT ? DISCONNECTED : [RateLimitAction.DELAY, verdict];

@@ -1,25 +1,27 @@
-// Tally: what a limiter has decided, and what its bound has cost, since it was made. Twin of
+// Counters counts a limiter's verdicts and evictions since the limiter was created. Counterpart of
 // native/limiters/counters.h.
 
-import type { EngineTally } from '../engine.js';
-import { isNothing, type Loss } from './eviction.js';
+import type { EngineCounters } from '../engine.js';
+import { type EvictionCost, isZero } from './eviction-cost.js';
 
-export class Tally {
-  // Plain numbers, since a call may find no stack when all else has been done.
+export class Counters {
+  // Checks write these fields directly: near the end of the stack a call to a method may throw after everything else
+  // is done.
   allowed = 0;
   delayed = 0;
   disconnected = 0;
   bansBegun = 0;
   #evictions = 0;
+  /** Evictions that lost something: the evicted peer was not in its initial state. */
   #lossyEvictions = 0;
   refusedNewcomers = 0;
 
-  countEviction(loss: Loss): void {
+  countEviction(cost: EvictionCost): void {
     this.#evictions += 1;
-    if (!isNothing(loss)) this.#lossyEvictions += 1;
+    if (!isZero(cost)) this.#lossyEvictions += 1;
   }
 
-  totals(): EngineTally {
+  totals(): EngineCounters {
     return {
       verdicts: {
         allow: this.allowed,

@@ -15,32 +15,30 @@ import {
   type Handle,
   REFUSED,
   type Refusal,
-  SEAT,
+  SLOT_BUFFER,
   type SnapshotStep,
   VERDICT_ALLOW,
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
-import { Tally } from './counters.js';
+import { Counters } from './counters.js';
 import {
-  FREE_ROOM,
-  isNothing,
-  LOSS_OF_BANNED,
-  type Loss,
+  type Admission,
+  EvictionCandidate,
   MOST_LOOKED_AT,
   offerSample,
-  type Room,
   SAMPLE,
-  Victim,
+  WITHOUT_EVICTION,
 } from './eviction.js';
+import { COST_OF_BANNED, type EvictionCost, isZero } from './eviction-cost.js';
 import { Groups, type Places } from './groups.js';
 import { Offenders } from './offenders.js';
-import { seated } from './peer-slot.js';
+import { resolveSlot } from './peer-slot.js';
 import { eachDigest, PendingRecords, restoreTime } from './pending.js';
 import {
   banBegan,
+  evictionCostOf,
   idleSecondsOf,
-  lossOf,
   restoreAll,
   restoreBucket,
   savedBucket,
@@ -83,9 +81,9 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   readonly #pendingTimes = new PendingRecords(() => new Times());
   readonly #offenders: Offenders;
   /** Connections with a bucket and a time. */
-  #both = 0;
+  #inBothTables = 0;
   readonly #sweep = new Sweep();
-  readonly #tally = new Tally();
+  readonly #counters = new Counters();
   readonly #bucketSide: Side;
   readonly #timeSide: Side;
 
@@ -100,16 +98,16 @@ export class JsDirectLimiter extends Groups implements DirectCore {
 
   checkMessage(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
     const key = this.keys.find(text);
-    if (this.#inBan(key, now)) return this.#disconnect();
+    if (this.#isBannedForCheck(key, now)) return this.#disconnect();
     const place = this.#buckets.find(key) ?? this.#addBucket(keep(key), text, now);
     if (place === undefined) return this.#refuseNewcomer();
     return this.#consume(place, cost, now);
   }
 
   checkPeer(text: string, cost = 1, now = monotonicSeconds()): typeof REFUSED | undefined {
-    const key = seated(text, this.keys, this.#buckets);
-    if (this.#inBan(key, now)) return this.#disconnect();
-    return this.#checkPlace(SEAT, 0, key, text, cost, now);
+    const key = resolveSlot(text, this.keys, this.#buckets);
+    if (this.#isBannedForCheck(key, now)) return this.#disconnect();
+    return this.#checkPlace(SLOT_BUFFER, 0, key, text, cost, now);
   }
 
   checkGroup(
@@ -132,7 +130,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
 
   /** A Map needs no place: it has the key's hash at hand, which V8 keeps with the string. */
   checkPeerOrderbook(text: string, now = monotonicSeconds()): Refusal | undefined {
-    return this.#checkOrderbook(seated(text, this.keys, this.#allowedAt), text, now);
+    return this.#checkOrderbook(resolveSlot(text, this.keys, this.#allowedAt), text, now);
   }
 
   isBanned(text: string, now = monotonicSeconds()): boolean {
@@ -209,13 +207,13 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     reserveStack();
     const silent = (key: string, place: Place) => {
       if (!(this.#buckets.idle(place, now) > maxAge)) return false;
-      if (this.#allowedAt.find(key) !== undefined) this.#both -= 1;
+      if (this.#allowedAt.find(key) !== undefined) this.#inBothTables -= 1;
       return this.#buckets.delete(key);
     };
     const old = (key: string, place: Place) => {
       if (!(elapsed(now, this.#allowedAt.at(place)) > maxAge)) return false;
       if (this.#offenders.bannedAt(key) !== NEVER) return false;
-      if (this.#buckets.find(key) !== undefined) this.#both -= 1;
+      if (this.#buckets.find(key) !== undefined) this.#inBothTables -= 1;
       this.#offenders.forgive(key);
       this.#allowedAt.delete(key);
       return false;
@@ -251,7 +249,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
       unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
-      ...this.#tally.totals(),
+      ...this.#counters.totals(),
     };
   }
 
@@ -271,22 +269,22 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     this.#pendingTimes.clear();
     this.#offenders.clear();
     this.#sweep.stop();
-    this.#both = 0;
+    this.#inBothTables = 0;
   }
 
   get #peers(): number {
-    return this.#buckets.size + this.#allowedAt.size - this.#both;
+    return this.#buckets.size + this.#allowedAt.size - this.#inBothTables;
   }
 
   #remove(key: string): void {
     const hadBucket = this.#buckets.delete(key);
     const hadTime = this.#allowedAt.delete(key);
-    if (hadBucket && hadTime) this.#both -= 1;
+    if (hadBucket && hadTime) this.#inBothTables -= 1;
     this.#offenders.forgive(key);
   }
 
   #checkOrderbook(key: string, text: string, now: number): Refusal | undefined {
-    if (this.#inBan(key, now)) {
+    if (this.#isBannedForCheck(key, now)) {
       reserveStack();
       this.#offenders.addViolation(key, text);
       return this.#disconnect();
@@ -295,18 +293,18 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     if (place === undefined) return this.#refuseNewcomer();
     if (elapsed(now, this.#allowedAt.at(place)) >= this.#config.orderbookInterval) {
       this.#allowedAt.set(place, now);
-      this.#tally.allowed += 1;
+      this.#counters.allowed += 1;
       return undefined;
     }
     reserveStack();
     const violations = this.#offenders.addViolation(key, text);
     if (violations < this.#config.orderbookBanThreshold) {
-      this.#tally.delayed += 1;
+      this.#counters.delayed += 1;
       return REFUSED;
     }
     this.#offenders.beginBan(key, text, now);
-    this.#tally.bansBegun += 1;
-    this.#tally.disconnected += 1;
+    this.#counters.bansBegun += 1;
+    this.#counters.disconnected += 1;
     return BAN_BEGINS;
   }
 
@@ -314,9 +312,9 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     reserveStack();
     const key = this.keys.find(peer.key);
     // Or a ban that is over would be lengthened.
-    this.#inBan(key, now);
+    this.#isBannedForCheck(key, now);
     if (this.#allowedAt.find(key) === undefined) {
-      const place = this.#addTime(key, peer.key, NEVER, now, lossOf(peer), most);
+      const place = this.#addTime(key, peer.key, NEVER, now, evictionCostOf(peer), most);
       if (place === undefined) return false;
       const at = Math.max(this.#allowedAt.at(place), now - idleSecondsOf(peer));
       this.#allowedAt.set(place, at);
@@ -332,7 +330,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     return true;
   }
 
-  /** Keeps a bucket under a digest; false where there is no room for it. */
+  /** Keeps a bucket under a digest; false where there is no admission for it. */
   #restoreBucket(
     buckets: Buckets | undefined,
     name: string,
@@ -361,7 +359,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     cost: number,
     now: number,
   ): number {
-    if (this.#inBan(key, now)) {
+    if (this.#isBannedForCheck(key, now)) {
       this.#disconnect();
       return VERDICT_DISCONNECT;
     }
@@ -391,16 +389,18 @@ export class JsDirectLimiter extends Groups implements DirectCore {
 
   /**
    * A bucket for a connection that has none: the one that is awaited, or a full one; undefined where there
-   * is no room.
+   * is no admission.
    */
   #addBucket(key: string, text: string, now: number): Place | undefined {
     reserveStack();
     const isKnown = this.#allowedAt.find(key) !== undefined;
-    const room = isKnown ? FREE_ROOM : this.#makeRoom(this.#bucketSide, this.#timeSide, now);
-    if (room === undefined) return undefined;
-    const place = this.#buckets.insert(key, this.#config.messageBurst, now, room.place);
-    this.#vacate(room, this.#allowedAt);
-    if (isKnown) this.#both += 1;
+    const admission = isKnown
+      ? WITHOUT_EVICTION
+      : this.#admit(this.#bucketSide, this.#timeSide, now);
+    if (admission === undefined) return undefined;
+    const place = this.#buckets.insert(key, this.#config.messageBurst, now, admission.place);
+    this.#evict(admission, this.#allowedAt);
+    if (isKnown) this.#inBothTables += 1;
     this.#pendingBuckets.take(text, (records, from) =>
       this.#buckets.set(place, records.tokens(from), records.lastRefill(from)),
     );
@@ -412,25 +412,25 @@ export class JsDirectLimiter extends Groups implements DirectCore {
 
   /**
    * A time for a connection that has none: the one that is awaited, or `at`; undefined where there is no
-   * room.
+   * admission.
    */
   #addTime(
     key: string,
     text: string,
     at: number,
     now: number,
-    worth = LOSS_OF_BANNED,
+    newcomerCost = COST_OF_BANNED,
     most = MOST_LOOKED_AT,
   ): Place | undefined {
     reserveStack();
     const isKnown = this.#buckets.find(key) !== undefined;
-    const room = isKnown
-      ? FREE_ROOM
-      : this.#makeRoom(this.#timeSide, this.#bucketSide, now, worth, most);
-    if (room === undefined) return undefined;
-    const place = this.#allowedAt.insert(keep(key), at, room.place);
-    this.#vacate(room, this.#buckets);
-    if (isKnown) this.#both += 1;
+    const admission = isKnown
+      ? WITHOUT_EVICTION
+      : this.#admit(this.#timeSide, this.#bucketSide, now, newcomerCost, most);
+    if (admission === undefined) return undefined;
+    const place = this.#allowedAt.insert(keep(key), at, admission.place);
+    this.#evict(admission, this.#buckets);
+    if (isKnown) this.#inBothTables += 1;
     this.#pendingTimes.take(text, (records, from) => this.#allowedAt.set(place, records.at(from)));
     this.#bring(this.#pendingBuckets, this.#buckets, text, () =>
       this.#addBucket(keep(key), text, now),
@@ -450,51 +450,51 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   }
 
   /**
-   * Room for a newcomer, in the table of `own` if that can be: where there are maxPeers, one that is
+   * Admission for a newcomer, in the table of `own` if that can be: where there are maxPeers, one that is
    * missed less goes.
    */
-  #makeRoom(
+  #admit(
     own: Side,
     other: Side,
     now: number,
-    worth: Loss = LOSS_OF_BANNED,
+    newcomerCost: EvictionCost = COST_OF_BANNED,
     most = MOST_LOOKED_AT,
-  ): Room | undefined {
-    if (this.#peers < this.#maxPeers) return FREE_ROOM;
-    if (!this.#offenders.mayLeave(this.#peers, now, this.#config.banDuration)) return undefined;
-    const victim = new Victim(worth);
-    offerSample(own.table, most, victim, (place) => this.#offer(victim, place, own, other, now));
+  ): Admission | undefined {
+    if (this.#peers < this.#maxPeers) return WITHOUT_EVICTION;
+    if (this.#offenders.areAllBanned(this.#peers, now, this.#config.banDuration)) return undefined;
+    const best = new EvictionCandidate(newcomerCost);
+    offerSample(own.table, most, best, (place) => this.#offer(best, place, own, other, now));
     // Of some connections only the other table knows.
-    const stranger = new Victim(victim.loss);
-    if (!isNothing(victim.loss) && other.table.size > this.#both) {
-      const others = victim.place === undefined ? most : SAMPLE;
-      offerSample(other.table, others, stranger, (place) =>
-        this.#offer(stranger, place, other, own, now),
+    const bestOther = new EvictionCandidate(best.cost);
+    if (!isZero(best.cost) && other.table.size > this.#inBothTables) {
+      const others = best.place === undefined ? most : SAMPLE;
+      offerSample(other.table, others, bestOther, (place) =>
+        this.#offer(bestOther, place, other, own, now),
       );
     }
-    if (stranger.place !== undefined) {
-      const key = other.table.keyAt(stranger.place);
-      return { place: own.table.find(key), victim: { key, loss: stranger.loss } };
+    if (bestOther.place !== undefined) {
+      const key = other.table.keyAt(bestOther.place);
+      return { place: own.table.find(key), evicted: { key, cost: bestOther.cost } };
     }
-    if (victim.place === undefined) return undefined;
-    const key = own.table.keyAt(victim.place);
-    return { place: victim.place, victim: { key, loss: victim.loss } };
+    if (best.place === undefined) return undefined;
+    const key = own.table.keyAt(best.place);
+    return { place: best.place, evicted: { key, cost: best.cost } };
   }
 
-  /** Whose the room was is forgotten: its place, if it had one, is the newcomer's already. */
-  #vacate({ place, victim }: Room, other: Table): void {
-    if (victim === undefined) return;
-    this.#tally.countEviction(victim.loss);
-    if (other.delete(victim.key) && place !== undefined) this.#both -= 1;
-    this.#offenders.forgive(victim.key);
+  /** Whose the admission was is forgotten: its place, if it had one, is the newcomer's already. */
+  #evict({ place, evicted }: Admission, other: Table): void {
+    if (evicted === undefined) return;
+    this.#counters.countEviction(evicted.cost);
+    if (other.delete(evicted.key) && place !== undefined) this.#inBothTables -= 1;
+    this.#offenders.forgive(evicted.key);
   }
 
   /** A record of one table, whose connection the other table may know as well. */
-  #offer(victim: Victim, place: Place, own: Side, other: Side, now: number): boolean {
+  #offer(best: EvictionCandidate, place: Place, own: Side, other: Side, now: number): boolean {
     const { banDuration } = this.#config;
     if (own === this.#timeSide && this.#offenders.isBannedAt(place, now, banDuration)) return false;
     let seconds = own.secondsUntilFresh(place, now);
-    if (!victim.mayBe(seconds)) return false;
+    if (!best.canImprove(seconds)) return false;
     let idle = own.idle(place, now);
     const second = other.table.find(own.table.keyAt(place));
     if (second !== undefined) {
@@ -503,33 +503,33 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     }
     // Offenders are noted where the times are.
     const timed = own === this.#timeSide ? place : second;
-    const loss = this.#offenders.lossOf(timed, seconds, seconds, idle, now, banDuration);
-    return victim.offer(place, loss);
+    const cost = this.#offenders.evictionCostOf(timed, seconds, seconds, idle, now, banDuration);
+    return best.offer(place, cost);
   }
 
   #consume(place: Place, cost: number, now: number): typeof REFUSED | undefined {
     const { messageRatePerSec, messageBurst } = this.#config;
     if (this.#buckets.consume(place, cost, now, messageRatePerSec, messageBurst)) {
-      this.#tally.allowed += 1;
+      this.#counters.allowed += 1;
       return undefined;
     }
-    this.#tally.delayed += 1;
+    this.#counters.delayed += 1;
     return REFUSED;
   }
 
   #disconnect(): typeof REFUSED {
-    this.#tally.disconnected += 1;
+    this.#counters.disconnected += 1;
     return REFUSED;
   }
 
   #refuseNewcomer(): typeof REFUSED {
-    this.#tally.refusedNewcomers += 1;
-    this.#tally.delayed += 1;
+    this.#counters.refusedNewcomers += 1;
+    this.#counters.delayed += 1;
     return REFUSED;
   }
 
   /** Whether a ban is in force, as a check sees it: one that is over goes, its violations with it. */
-  #inBan(key: string, now: number): boolean {
+  #isBannedForCheck(key: string, now: number): boolean {
     const bannedAt = this.#offenders.bannedAt(key);
     if (bannedAt === NEVER) return false;
     if (elapsed(now, bannedAt) < this.#config.banDuration) return true;

@@ -1,102 +1,75 @@
-// Eviction: which of some peers is missed least where a newcomer needs the place of one. Twin of
-// native/limiters/eviction.h. Knows no limiter.
+// Eviction: if a limiter has maxPeers peers, a new peer replaces the one with the lowest EvictionCost among a
+// sample. The cost of the search is bounded, and a banned peer is never evicted. Counterpart of
+// native/limiters/eviction.h.
 
 import type { Place, Table } from '../../tables/table.js';
+import { type EvictionCost, isLower, isZero } from './eviction-cost.js';
 
-/** Records that are looked at where a newcomer needs the place of one. */
+/** The number of records that a search compares. */
 export const SAMPLE = 16;
-/** The most records of a table that are looked at, where none of those before can go. */
+/**
+ * The maximum number of records of a table that a search visits, if it may evict none of the first
+ * SAMPLE.
+ */
 export const MOST_LOOKED_AT = 1024;
 
-/** What is lost where a peer is forgotten; what comes first in the order of losses goes first. */
-export interface Loss {
-  /** Whether it has violations that a check would not forgive. */
-  readonly punished: boolean;
-  readonly violations: number;
+/** The record with the lowest cost among those offered, if that is below the newcomer's own cost. */
+export class EvictionCandidate {
+  /** Undefined if no offered record may be evicted. */
+  place: Place | undefined;
+  cost: EvictionCost;
+
+  constructor(newcomerCost: EvictionCost) {
+    this.cost = newcomerCost;
+  }
+
   /**
-   * Of an unpunished peer: the seconds until nobody can tell it from a fresh one, 0 where nobody
-   * can. Of a punished one: minus the seconds for which it has been idle.
+   * Whether a record with a peer that would be fresh after so many seconds can have a lower cost. The
+   * other parts of a cost are expensive to look up; false saves that work.
    */
-  readonly rest: number;
-}
+  canImprove(secondsUntilFresh: number): boolean {
+    return this.cost.isOffender || secondsUntilFresh < this.cost.tieBreaker;
+  }
 
-/** That of a banned peer: nobody goes for it, and all others do before it. */
-export const LOSS_OF_BANNED: Loss = { punished: true, violations: Infinity, rest: Infinity };
-
-export function lossOfUnpunished(seconds: number): Loss {
-  return { punished: false, violations: 0, rest: seconds };
-}
-
-export function lossOfPunished(violations: number, idle: number): Loss {
-  return { punished: true, violations, rest: -idle };
-}
-
-export function isNothing(loss: Loss): boolean {
-  return !loss.punished && loss.rest <= 0;
-}
-
-function isLess(a: Loss, b: Loss): boolean {
-  if (a.punished !== b.punished) return b.punished;
-  return a.violations !== b.violations ? a.violations < b.violations : a.rest < b.rest;
+  /** True if no other record can be better. */
+  offer(place: Place, cost: EvictionCost): boolean {
+    if (!isLower(cost, this.cost)) return false;
+    this.place = place;
+    this.cost = cost;
+    return isZero(cost);
+  }
 }
 
 /**
- * Room for a newcomer. Whose it was, if anybody's, goes when the newcomer is there: without memory
- * for that nothing has changed.
- */
-export interface Room {
-  /** The place that another key gives up; undefined: a new one. */
-  readonly place: Place | undefined;
-  readonly victim: { readonly key: string; readonly loss: Loss } | undefined;
-}
-
-/** Nobody has to go. */
-export const FREE_ROOM: Room = { place: undefined, victim: undefined };
-
-/**
- * Offers sixteen random records to `victim`, and while none of them can go others, up to `most`.
- * `offer` returns true where the search can end.
+ * Calls `offer` for SAMPLE random records. If none of these may be evicted, calls it for up to `most`
+ * others, until `best` has a record. The search ends early if `offer` returns true.
  */
 export function offerSample(
   table: Table,
   most: number,
-  victim: Victim,
+  best: EvictionCandidate,
   offer: (place: Place) => boolean,
 ): void {
   table.sample(SAMPLE, offer);
-  if (victim.place !== undefined || most <= SAMPLE) return;
+  if (best.place !== undefined || most <= SAMPLE) return;
   table.sample(most, (place) => {
     offer(place);
-    return victim.place !== undefined;
+    return best.place !== undefined;
   });
 }
 
 /**
- * The place that is given up, of those that were offered: the least loss, and one below `worth`,
- * that of the newcomer, for which it goes.
+ * Says that a newcomer may get a record, and which peer is evicted for it. The limiter evicts that peer
+ * only after the newcomer has its record: if there is no memory, nothing changes.
  */
-export class Victim {
-  /** Undefined: nobody may go. */
-  place: Place | undefined;
-  loss: Loss;
-
-  constructor(worth: Loss) {
-    this.loss = worth;
-  }
-
+export interface Admission {
   /**
-   * Whether one may go that is so many seconds from fresh. What else is to be known of it is dear,
-   * and only worth looking up if so.
+   * The evicted peer's place in the newcomer's table, which the newcomer replaces. Undefined if the
+   * peer has no record there, or if no eviction is needed.
    */
-  mayBe(seconds: number): boolean {
-    return this.loss.punished || seconds < this.loss.rest;
-  }
-
-  /** True where it cannot be bettered. */
-  offer(place: Place, loss: Loss): boolean {
-    if (!isLess(loss, this.loss)) return false;
-    this.place = place;
-    this.loss = loss;
-    return isNothing(loss);
-  }
+  readonly place: Place | undefined;
+  /** Undefined if no eviction is needed. */
+  readonly evicted: { readonly key: string; readonly cost: EvictionCost } | undefined;
 }
+
+export const WITHOUT_EVICTION: Admission = { place: undefined, evicted: undefined };

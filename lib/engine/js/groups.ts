@@ -6,7 +6,7 @@ import { Keys } from '../../tables/keys.js';
 import type { Place } from '../../tables/table.js';
 import type { Handle } from '../engine.js';
 
-/** Where some buckets were found the last time: those of a group's members, or SEAT. */
+/** Where some buckets were found the last time: those of a group's members, or SLOT_BUFFER. */
 export type Places = Place[] | Int32Array;
 
 // Nobody's in particular: the first check finds the right one.

@@ -14,7 +14,7 @@ import { KeyMap } from '../../tables/key-map.js';
 import { MOST_UNITS } from '../../tables/keys.js';
 import { MOST_NOTE, type Place, store, Table } from '../../tables/table.js';
 import { Sum, saturatedSum } from './counts.js';
-import { LOSS_OF_BANNED, type Loss, lossOfPunished, lossOfUnpunished } from './eviction.js';
+import { COST_OF_BANNED, costOfClean, costOfOffender, type EvictionCost } from './eviction-cost.js';
 import { reserveStack } from './stack.js';
 import type { Pass } from './sweep.js';
 import { TopViolators } from './top-violators.js';
@@ -163,35 +163,34 @@ export class Offenders {
    * its violations with it: neither is anything to lose. `place` is that of its record among the
    * peers, undefined where it has none there.
    */
-  lossOf(
+  evictionCostOf(
     place: Place | undefined,
     seconds: number,
     afterBan: number,
     idle: number,
     now: number,
     banDuration: number,
-  ): Loss {
-    if (place === undefined) return lossOfUnpunished(seconds);
+  ): EvictionCost {
+    if (place === undefined) return costOfClean(seconds);
     const note = this.#peers.noteAt(place);
-    if (note === 0) return lossOfUnpunished(seconds);
-    if (note < MANY) return lossOfPunished(note, idle);
-    if (this.isBannedAt(place, now, banDuration)) return LOSS_OF_BANNED;
+    if (note === 0) return costOfClean(seconds);
+    if (note < MANY) return costOfOffender(note, idle);
+    if (this.isBannedAt(place, now, banDuration)) return COST_OF_BANNED;
     const key = this.#peers.keyAt(place);
-    if (note === MANY) return lossOfPunished(this.violations(key), idle);
+    if (note === MANY) return costOfOffender(this.violations(key), idle);
     const isOver = elapsed(now, this.bannedAt(key)) >= banDuration;
-    return isOver ? lossOfUnpunished(afterBan) : LOSS_OF_BANNED;
+    return isOver ? costOfClean(afterBan) : COST_OF_BANNED;
   }
 
   /**
-   * Whether a peer that is not banned may be among so many: where all have a ban and none of the bans
-   * can be over, there is none.
+   * Whether it is certain, without a search, that all of so many peers are banned.
    */
-  mayLeave(peers: number, now: number, banDuration: number): boolean {
-    return this.bans.size < peers || this.areBansOver(now, banDuration);
+  areAllBanned(peers: number, now: number, banDuration: number): boolean {
+    return this.bans.size >= peers && !this.mayAnyBeOver(now, banDuration);
   }
 
   /** Whether a ban may be over. */
-  areBansOver(now: number, banDuration: number): boolean {
+  mayAnyBeOver(now: number, banDuration: number): boolean {
     return this.bans.size > 0 && elapsed(now, this.#earliest) >= banDuration;
   }
 
@@ -218,7 +217,7 @@ export class Offenders {
 
   /** Whether the note of a record among the peers is enough to know that its peer is banned. */
   isBannedAt(place: Place, now: number, banDuration: number): boolean {
-    return this.#peers.noteAt(place) === BAN && !this.areBansOver(now, banDuration);
+    return this.#peers.noteAt(place) === BAN && !this.mayAnyBeOver(now, banDuration);
   }
 
   /** For a peer without a ban. */

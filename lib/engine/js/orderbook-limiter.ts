@@ -16,23 +16,20 @@ import {
   type Refusal,
   type SnapshotStep,
 } from '../engine.js';
-import { Tally } from './counters.js';
+import { Counters } from './counters.js';
 import {
-  FREE_ROOM,
-  isNothing,
-  LOSS_OF_BANNED,
-  type Loss,
-  lossOfUnpunished,
+  type Admission,
+  EvictionCandidate,
   MOST_LOOKED_AT,
   offerSample,
-  type Room,
   SAMPLE,
-  Victim,
+  WITHOUT_EVICTION,
 } from './eviction.js';
+import { COST_OF_BANNED, costOfClean, type EvictionCost, isZero } from './eviction-cost.js';
 import { Offenders } from './offenders.js';
-import { seated } from './peer-slot.js';
+import { resolveSlot } from './peer-slot.js';
 import { eachDigest, NO_ROOM, PendingRecords, restoreTime } from './pending.js';
-import { banBegan, idleSecondsOf, lossOf, restoreAll } from './records.js';
+import { banBegan, evictionCostOf, idleSecondsOf, restoreAll } from './records.js';
 import { passesOf, saveTime, walk } from './snapshot-walk.js';
 import { reserveStack } from './stack.js';
 import { pass, Sweep } from './sweep.js';
@@ -46,9 +43,9 @@ export class JsOrderbookLimiter implements OrderbookCore {
   readonly #keys = new Keys();
   readonly #offenders: Offenders;
   /** Peers with a time and a ban, over or not. */
-  #both = 0;
+  #inBothTables = 0;
   readonly #sweep = new Sweep();
-  readonly #tally = new Tally();
+  readonly #counters = new Counters();
 
   constructor(config: OrderbookConfig, mostKeys = MOST_KEYS) {
     this.#config = config;
@@ -62,11 +59,11 @@ export class JsOrderbookLimiter implements OrderbookCore {
 
   /** A Map needs no place: it has the key's hash at hand, which V8 keeps with the string. */
   checkPeer(text: string, now = monotonicSeconds()): Refusal | undefined {
-    return this.#check(seated(text, this.#keys, this.#allowedAt), text, now);
+    return this.#check(resolveSlot(text, this.#keys, this.#allowedAt), text, now);
   }
 
   isBanned(key: string, now = monotonicSeconds()): boolean {
-    return this.#inBan(this.#keys.find(key), now);
+    return this.#isBannedForCheck(this.#keys.find(key), now);
   }
 
   violations(key: string): number {
@@ -113,13 +110,13 @@ export class JsOrderbookLimiter implements OrderbookCore {
     reserveStack();
     const old = (key: string, place: Place) => {
       if (!(elapsed(now, this.#allowedAt.at(place)) > maxAge)) return false;
-      if (this.#isInBans(key)) this.#both -= 1;
+      if (this.#isInBans(key)) this.#inBothTables -= 1;
       else this.#offenders.forgive(key);
       return this.#allowedAt.delete(key);
     };
     const over = (key: string, place: Place) => {
       if (!(elapsed(now, this.#offenders.bans.at(place)) > this.#config.banDuration)) return false;
-      if (this.#allowedAt.find(key) !== undefined) this.#both -= 1;
+      if (this.#allowedAt.find(key) !== undefined) this.#inBothTables -= 1;
       return true;
     };
     const interval = this.#effectiveInterval(0);
@@ -146,7 +143,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
       unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
-      ...this.#tally.totals(),
+      ...this.#counters.totals(),
     };
   }
 
@@ -164,18 +161,18 @@ export class JsOrderbookLimiter implements OrderbookCore {
     this.#pending.clear();
     this.#offenders.clear();
     this.#sweep.stop();
-    this.#both = 0;
+    this.#inBothTables = 0;
   }
 
   get #peers(): number {
-    return this.#allowedAt.size + this.#offenders.bans.size - this.#both;
+    return this.#allowedAt.size + this.#offenders.bans.size - this.#inBothTables;
   }
 
   #check(key: string, text: string, now: number): Refusal | undefined {
-    if (this.#inBan(key, now)) {
+    if (this.#isBannedForCheck(key, now)) {
       reserveStack();
       this.#offenders.addViolation(key, text);
-      this.#tally.disconnected += 1;
+      this.#counters.disconnected += 1;
       return REFUSED;
     }
     const violations = this.#offenders.violations(key);
@@ -188,24 +185,24 @@ export class JsOrderbookLimiter implements OrderbookCore {
     }
     reserveStack();
     this.#offenders.addViolation(key, text);
-    this.#tally.delayed += 1;
+    this.#counters.delayed += 1;
     return REFUSED;
   }
 
   #remove(key: string): void {
     const banned = this.#isInBans(key);
-    if (this.#allowedAt.delete(key) && banned) this.#both -= 1;
+    if (this.#allowedAt.delete(key) && banned) this.#inBothTables -= 1;
     this.#offenders.forgive(key);
   }
 
   /** Whether a ban is in force; one that is over goes, its violations with it. */
-  #inBan(key: string, now: number): boolean {
+  #isBannedForCheck(key: string, now: number): boolean {
     const bannedAt = this.#offenders.bannedAt(key);
     if (bannedAt === NEVER) return false;
     if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
     reserveStack();
     const place = this.#allowedAt.find(key);
-    if (place !== undefined) this.#both -= 1;
+    if (place !== undefined) this.#inBothTables -= 1;
     this.#offenders.forgive(key);
     try {
       if (place === undefined) this.#allowedAt.insert(keep(key), NEVER);
@@ -221,24 +218,24 @@ export class JsOrderbookLimiter implements OrderbookCore {
     const key = this.#keys.find(peer.key);
     const began = banBegan(peer, now, this.#config.banDuration);
     // Or a ban that is over would be lengthened.
-    this.#inBan(key, now);
+    this.#isBannedForCheck(key, now);
     const wasInBans = this.#isInBans(key);
     const isKnown = wasInBans || this.#allowedAt.find(key) !== undefined;
-    const room = isKnown ? FREE_ROOM : this.#makeRoom(now, lossOf(peer), most);
-    if (room === undefined) return false;
+    const admission = isKnown ? WITHOUT_EVICTION : this.#admit(now, evictionCostOf(peer), most);
+    if (admission === undefined) return false;
     const isBanAlone = began > NEVER && peer.idleSeconds === null;
     if (!isKnown && !isBanAlone) {
       const awaited = this.#pending.find(peer.key);
       const waitingSince = awaited === undefined ? NEVER : awaited.records.at(awaited.place);
       const at = Math.max(now - idleSecondsOf(peer), waitingSince);
-      this.#allowedAt.insert(keep(key), at, room.place);
-      this.#vacate(room, true);
+      this.#allowedAt.insert(keep(key), at, admission.place);
+      this.#evict(admission, true);
     }
     this.#pending.forget(peer.key);
     this.#offenders.restore(key, peer.key, peer.violations, began);
-    if (!isKnown && isBanAlone) this.#vacate(room, false);
+    if (!isKnown && isBanAlone) this.#evict(admission, false);
     if (!wasInBans && this.#isInBans(key) && this.#allowedAt.find(key) !== undefined) {
-      this.#both += 1;
+      this.#inBothTables += 1;
     }
     return true;
   }
@@ -249,10 +246,10 @@ export class JsOrderbookLimiter implements OrderbookCore {
     reserveStack();
     const found = this.#pending.find(text);
     if (found === undefined) return undefined;
-    const room = this.#makeRoom(now, LOSS_OF_BANNED, MOST_LOOKED_AT);
-    if (room === undefined) return NO_ROOM;
-    const place = this.#allowedAt.insert(keep(key), found.records.at(found.place), room.place);
-    this.#vacate(room, true);
+    const admission = this.#admit(now, COST_OF_BANNED, MOST_LOOKED_AT);
+    if (admission === undefined) return NO_ROOM;
+    const place = this.#allowedAt.insert(keep(key), found.records.at(found.place), admission.place);
+    this.#evict(admission, true);
     this.#pending.forget(text);
     return this.#allowedAt.find(key) ?? place;
   }
@@ -261,14 +258,14 @@ export class JsOrderbookLimiter implements OrderbookCore {
   #setAllowedAt(place: Place | undefined, key: string, now: number): Refusal | undefined {
     if (place === undefined) {
       reserveStack();
-      const room = this.#makeRoom(now, LOSS_OF_BANNED, MOST_LOOKED_AT);
-      if (room === undefined) return this.#refuseNewcomer();
-      this.#allowedAt.insert(keep(key), now, room.place);
-      this.#vacate(room, true);
+      const admission = this.#admit(now, COST_OF_BANNED, MOST_LOOKED_AT);
+      if (admission === undefined) return this.#refuseNewcomer();
+      this.#allowedAt.insert(keep(key), now, admission.place);
+      this.#evict(admission, true);
     } else {
       this.#allowedAt.set(place, now);
     }
-    this.#tally.allowed += 1;
+    this.#counters.allowed += 1;
     return undefined;
   }
 
@@ -276,69 +273,72 @@ export class JsOrderbookLimiter implements OrderbookCore {
   #beginBan(key: string, text: string, now: number): Refusal {
     reserveStack();
     const isKnown = this.#allowedAt.find(key) !== undefined;
-    const room = isKnown ? FREE_ROOM : this.#makeRoom(now, LOSS_OF_BANNED, MOST_LOOKED_AT);
-    if (room === undefined) return this.#refuseNewcomer();
+    const admission = isKnown ? WITHOUT_EVICTION : this.#admit(now, COST_OF_BANNED, MOST_LOOKED_AT);
+    if (admission === undefined) return this.#refuseNewcomer();
     this.#offenders.beginBan(key, text, now);
-    this.#vacate(room, false);
-    if (isKnown) this.#both += 1;
-    this.#tally.bansBegun += 1;
-    this.#tally.disconnected += 1;
+    this.#evict(admission, false);
+    if (isKnown) this.#inBothTables += 1;
+    this.#counters.bansBegun += 1;
+    this.#counters.disconnected += 1;
     return BAN_BEGINS;
   }
 
   #refuseNewcomer(): typeof REFUSED {
-    this.#tally.refusedNewcomers += 1;
-    this.#tally.delayed += 1;
+    this.#counters.refusedNewcomers += 1;
+    this.#counters.delayed += 1;
     return REFUSED;
   }
 
-  /** Room for a newcomer: where there are maxPeers, one that is missed less goes. */
-  #makeRoom(now: number, worth: Loss, most: number): Room | undefined {
-    if (this.#peers < this.#maxPeers) return FREE_ROOM;
+  /** Admission for a newcomer: where there are maxPeers, one that is missed less goes. */
+  #admit(now: number, newcomerCost: EvictionCost, most: number): Admission | undefined {
+    if (this.#peers < this.#maxPeers) return WITHOUT_EVICTION;
     const { banDuration } = this.#config;
-    if (!this.#offenders.mayLeave(this.#peers, now, banDuration)) return undefined;
-    const victim = new Victim(worth);
-    offerSample(this.#allowedAt, most, victim, (place) => this.#offer(victim, place, now));
+    if (this.#offenders.areAllBanned(this.#peers, now, banDuration)) return undefined;
+    const best = new EvictionCandidate(newcomerCost);
+    offerSample(this.#allowedAt, most, best, (place) => this.#offer(best, place, now));
     // Of some peers only a ban is known, which may be over.
     const { bans } = this.#offenders;
-    let lapsed: string | undefined;
+    let ended: string | undefined;
     if (
-      !isNothing(victim.loss) &&
-      bans.size > this.#both &&
-      this.#offenders.areBansOver(now, banDuration)
+      !isZero(best.cost) &&
+      bans.size > this.#inBothTables &&
+      this.#offenders.mayAnyBeOver(now, banDuration)
     ) {
-      bans.sample(victim.place === undefined ? most : SAMPLE, (place) => {
-        if (elapsed(now, bans.at(place)) >= banDuration) lapsed = bans.keyAt(place);
-        return lapsed !== undefined;
+      bans.sample(best.place === undefined ? most : SAMPLE, (place) => {
+        if (elapsed(now, bans.at(place)) >= banDuration) ended = bans.keyAt(place);
+        return ended !== undefined;
       });
     }
-    if (lapsed !== undefined) {
-      const place = this.#allowedAt.find(lapsed);
-      return { place, victim: { key: lapsed, loss: lossOfUnpunished(0) } };
+    if (ended !== undefined) {
+      const place = this.#allowedAt.find(ended);
+      return { place, evicted: { key: ended, cost: costOfClean(0) } };
     }
-    if (victim.place === undefined) return undefined;
-    const key = this.#allowedAt.keyAt(victim.place);
-    return { place: victim.place, victim: { key, loss: victim.loss } };
+    if (best.place === undefined) return undefined;
+    const key = this.#allowedAt.keyAt(best.place);
+    return { place: best.place, evicted: { key, cost: best.cost } };
   }
 
-  /** Whose the room was is forgotten. `isTaken`: its place, if it had one, is the newcomer's already. */
-  #vacate({ place, victim }: Room, isTaken: boolean): void {
-    if (victim === undefined) return;
-    this.#tally.countEviction(victim.loss);
-    if (place !== undefined && this.#isInBans(victim.key)) this.#both -= 1;
-    if (!isTaken) this.#allowedAt.delete(victim.key);
-    this.#offenders.forgive(victim.key);
+  /** Whose the admission was is forgotten. `isTaken`: its place, if it had one, is the newcomer's already. */
+  #evict({ place, evicted }: Admission, isTaken: boolean): void {
+    if (evicted === undefined) return;
+    this.#counters.countEviction(evicted.cost);
+    if (place !== undefined && this.#isInBans(evicted.key)) this.#inBothTables -= 1;
+    if (!isTaken) this.#allowedAt.delete(evicted.key);
+    this.#offenders.forgive(evicted.key);
   }
 
-  #offer(victim: Victim, place: Place, now: number): boolean {
+  #offer(best: EvictionCandidate, place: Place, now: number): boolean {
     const { banDuration } = this.#config;
     if (this.#offenders.isBannedAt(place, now, banDuration)) return false;
     const idle = elapsed(now, this.#allowedAt.at(place));
     const interval = this.#effectiveInterval(0);
     // After a ban that is over its peer is as a fresh one, and was idle for at least as long.
-    if (!victim.mayBe(secondsLeft(Math.min(interval, banDuration), idle))) return false;
+    if (!best.canImprove(secondsLeft(Math.min(interval, banDuration), idle))) return false;
     const seconds = secondsLeft(interval, idle);
-    return victim.offer(place, this.#offenders.lossOf(place, seconds, 0, idle, now, banDuration));
+    return best.offer(
+      place,
+      this.#offenders.evictionCostOf(place, seconds, 0, idle, now, banDuration),
+    );
   }
 
   #isInBans(key: string): boolean {

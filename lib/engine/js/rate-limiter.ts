@@ -12,19 +12,26 @@ import {
   type Handle,
   type RateLimiterConfig,
   type RateLimiterCore,
-  SEAT,
+  SLOT_BUFFER,
   type SnapshotStep,
   VERDICT_ALLOW,
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
-import { Tally } from './counters.js';
-import { LOSS_OF_BANNED, type Loss, MOST_LOOKED_AT, offerSample, Victim } from './eviction.js';
+import { Counters } from './counters.js';
+import { EvictionCandidate, MOST_LOOKED_AT, offerSample } from './eviction.js';
+import { COST_OF_BANNED, type EvictionCost } from './eviction-cost.js';
 import { Groups, type Places } from './groups.js';
 import { Offenders } from './offenders.js';
-import { seated } from './peer-slot.js';
+import { resolveSlot } from './peer-slot.js';
 import { eachDigest, type Pending, PendingRecords } from './pending.js';
-import { idleSecondsOf, lossOf, restoreAll, restoreBucket, savedBucket } from './records.js';
+import {
+  evictionCostOf,
+  idleSecondsOf,
+  restoreAll,
+  restoreBucket,
+  savedBucket,
+} from './records.js';
 import { passesOf, saveBucket, walk } from './snapshot-walk.js';
 import { reserveGroupStack, reserveStack } from './stack.js';
 import { pass, Sweep } from './sweep.js';
@@ -38,7 +45,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   readonly #pending = new PendingRecords(() => new Buckets());
   readonly #offenders: Offenders;
   readonly #sweep = new Sweep();
-  readonly #tally = new Tally();
+  readonly #counters = new Counters();
 
   constructor(config: RateLimiterConfig, mostKeys = MOST_KEYS) {
     super();
@@ -56,8 +63,8 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   checkPeer(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
-    const found = seated(key, this.keys, this.#buckets);
-    return this.#checkPlace(SEAT, 0, found, key, cost, now);
+    const found = resolveSlot(key, this.keys, this.#buckets);
+    return this.#checkPlace(SLOT_BUFFER, 0, found, key, cost, now);
   }
 
   checkGroup(
@@ -163,7 +170,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
       unnamedOffenders: this.#offenders.unnamed,
       totalViolations: this.#offenders.totalViolations,
       topViolators: this.#offenders.topViolators(),
-      ...this.#tally.totals(),
+      ...this.#counters.totals(),
     };
   }
 
@@ -185,7 +192,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
     const key = this.keys.find(peer.key);
     let place = this.#buckets.find(key);
     if (place === undefined) {
-      place = this.#add(keep(key), now, lossOf(peer), most);
+      place = this.#add(keep(key), now, evictionCostOf(peer), most);
       if (place === undefined) return false;
       this.#buckets.set(place, this.#burst, now - idleSecondsOf(peer));
       this.#recall(place, peer.key);
@@ -234,7 +241,7 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   /** Nobody is banned, so somebody can go. */
   #addNewcomer(key: string, text: string, now: number): Place {
     reserveStack();
-    const place = this.#add(key, now, LOSS_OF_BANNED, MOST_LOOKED_AT) as Place;
+    const place = this.#add(key, now, COST_OF_BANNED, MOST_LOOKED_AT) as Place;
     this.#recall(place, text);
     return place;
   }
@@ -243,34 +250,37 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
    * A bucket for a newcomer, in the place of a peer that is missed less, if there are maxPeers;
    * undefined where nobody is.
    */
-  #add(key: string, now: number, worth: Loss, most: number): Place | undefined {
+  #add(key: string, now: number, newcomerCost: EvictionCost, most: number): Place | undefined {
     if (this.#buckets.size < this.#maxPeers) return this.#buckets.insert(key, this.#burst, now);
-    const victim = new Victim(worth);
-    offerSample(this.#buckets, most, victim, (place) => {
+    const best = new EvictionCandidate(newcomerCost);
+    offerSample(this.#buckets, most, best, (place) => {
       const seconds = this.#buckets.secondsUntilFull(place, now, this.#rate, this.#burst);
-      if (!victim.mayBe(seconds)) return false;
+      if (!best.canImprove(seconds)) return false;
       const idle = this.#buckets.idle(place, now);
-      return victim.offer(place, this.#offenders.lossOf(place, seconds, seconds, idle, now, 0));
+      return best.offer(
+        place,
+        this.#offenders.evictionCostOf(place, seconds, seconds, idle, now, 0),
+      );
     });
-    if (victim.place === undefined) return undefined;
-    const evicted = this.#buckets.keyAt(victim.place);
-    const place = this.#buckets.insert(key, this.#burst, now, victim.place);
-    this.#tally.countEviction(victim.loss);
+    if (best.place === undefined) return undefined;
+    const evicted = this.#buckets.keyAt(best.place);
+    const place = this.#buckets.insert(key, this.#burst, now, best.place);
+    this.#counters.countEviction(best.cost);
     this.#offenders.forgive(evicted);
     return place;
   }
 
   #decide(place: Place, key: string, text: string, cost: number, now: number): number | undefined {
     if (this.#buckets.consume(place, cost, now, this.#rate, this.#burst)) {
-      this.#tally.allowed += 1;
+      this.#counters.allowed += 1;
       return undefined;
     }
     reserveStack();
     if (this.#offenders.addViolation(key, text) >= this.#threshold) {
-      this.#tally.disconnected += 1;
+      this.#counters.disconnected += 1;
       return DISCONNECT;
     }
-    this.#tally.delayed += 1;
+    this.#counters.delayed += 1;
     return this.#buckets.delaySeconds(place, cost, this.#rate, this.#burst);
   }
 }

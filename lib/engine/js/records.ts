@@ -5,7 +5,8 @@ import { NEVER, refill } from '../../tables/arithmetic.js';
 import type { Buckets, Place } from '../../tables/table.js';
 import { type OffenderColumns, offenderAt } from '../columns.js';
 import { SNAPSHOT_SECONDS } from '../engine.js';
-import { LOSS_OF_BANNED, type Loss, lossOfPunished, MOST_LOOKED_AT, SAMPLE } from './eviction.js';
+import { MOST_LOOKED_AT, SAMPLE } from './eviction.js';
+import { COST_OF_BANNED, costOfOffender, type EvictionCost } from './eviction-cost.js';
 
 /** Tokens, and when they were last refilled. */
 type BucketState = readonly [tokens: number, lastRefill: number];
@@ -16,9 +17,9 @@ export function idleSecondsOf({ idleSeconds }: SnapshotPeer): number {
 }
 
 /** What is lost with it. */
-export function lossOf(peer: SnapshotPeer): Loss {
+export function evictionCostOf(peer: SnapshotPeer): EvictionCost {
   const isBanned = peer.banSecondsLeft !== null;
-  return isBanned ? LOSS_OF_BANNED : lossOfPunished(peer.violations, idleSecondsOf(peer));
+  return isBanned ? COST_OF_BANNED : costOfOffender(peer.violations, idleSecondsOf(peer));
 }
 
 /** When its ban began; NEVER: it has none. */
