@@ -3,7 +3,7 @@
 
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
-import { copyOf } from '../dist/common/strings.js';
+import { detachString } from '../dist/common/strings.js';
 import { collectGarbage } from './support/garbage.js';
 import { ENGINES, manualClock } from './support/limiters.js';
 
@@ -45,7 +45,7 @@ test('a slice keeps its message, and a copy of it does not', () => {
   const slices = () => piecesOf((key) => key, 25);
   expect(megabytesKeptBy(slices)).toBeGreaterThan(20);
   for (const length of [25, 128, 300]) {
-    const copies = () => piecesOf(copyOf, length);
+    const copies = () => piecesOf(detachString, length);
     expect(megabytesKeptBy(copies), `${length} units`).toBeLessThan(5);
   }
 });

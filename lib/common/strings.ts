@@ -11,7 +11,7 @@ const PIECE = 128;
 const units: number[][] = [];
 
 /** The same text, as a string of its own. O(length). */
-export function copyOf(text: string): string {
+export function detachString(text: string): string {
   if (text.length <= PIECE) return copyOfPiece(text, 0, text.length);
   let copy = '';
   for (let at = 0; at < text.length; at += PIECE) {

@@ -1,7 +1,7 @@
 // Prepares keys for the page. Peers choose their keys, which may be long, so long keys are truncated.
 
 import { createHash } from 'node:crypto';
-import { copyOf } from '../common/strings.js';
+import { detachString } from '../common/strings.js';
 
 /** The maximum number of code units of a key that are sent. */
 export const MAX_KEY_UNITS = 2048;
@@ -16,8 +16,8 @@ export interface SentKey {
 export function sentKey(key: string): SentKey {
   const { length } = key;
   // Copies, because a substring of a message would keep the whole message in memory.
-  if (length <= MAX_KEY_UNITS) return { key: copyOf(key), length };
-  return { key: copyOf(key.slice(0, MAX_KEY_UNITS)), length, hash: hashOf(key) };
+  if (length <= MAX_KEY_UNITS) return { key: detachString(key), length };
+  return { key: detachString(key.slice(0, MAX_KEY_UNITS)), length, hash: hashOf(key) };
 }
 
 /** Hashes the UTF-16 code units: in UTF-8, keys that differ in a lone surrogate would have the same bytes. */

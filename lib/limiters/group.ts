@@ -3,7 +3,7 @@
 import { limiterError, refused, show } from '../common/errors.js';
 import { isRevoked, kindOf } from '../common/kinds.js';
 import { requireCost, requireKey } from '../common/options.js';
-import { copyOf } from '../common/strings.js';
+import { detachString } from '../common/strings.js';
 import type { BucketCore, Handle } from '../engine/engine.js';
 import { KeyMap } from '../tables/key-map.js';
 import { Keys } from '../tables/keys.js';
@@ -66,7 +66,7 @@ export class PeerGroup {
     const found = this.#ids.find(given);
     if (this.#indexes.has(found)) return;
     // The key of a peer handle is a copy already.
-    const key = peer instanceof PeerHandle ? given : copyOf(given);
+    const key = peer instanceof PeerHandle ? given : detachString(given);
     const id = found === given ? key : found;
     this.#setIndex(id, this.#keys.length);
     try {

@@ -1,7 +1,7 @@
 // PeerHandle: the base of the peers that `open()` returns. A handle caches the slot in which the engine last found the
 // peer's record, so most checks need no lookup by key. An outdated slot is harmless: the engine then looks up the key.
 
-import { copyOf } from '../common/strings.js';
+import { detachString } from '../common/strings.js';
 import { SLOT_BUFFER } from '../engine/engine.js';
 import type { Limiter } from './limiter.js';
 
@@ -20,7 +20,7 @@ export abstract class PeerHandle<OwnLimiter extends Limiter> {
   #high = 0;
 
   constructor(key: string, limiter: OwnLimiter) {
-    this.#key = copyOf(key);
+    this.#key = detachString(key);
     this.#limiter = limiter;
   }
 

@@ -10,7 +10,7 @@
 // length alone, so in a Map all keys of 64 KiB and one length would meet in one chain, and whoever
 // chooses keys could make each look-up walk through all.
 
-import { copyOf } from '../common/strings.js';
+import { detachString } from '../common/strings.js';
 import { digestOf } from './siphash.js';
 
 /** The longest key that is kept as it is. */
@@ -61,7 +61,7 @@ export class Keys {
 
 /** What a table keeps of what `find` returned, where it is new there. */
 export function keep(found: string): string {
-  return found.length <= MOST_UNITS ? copyOf(found) : found;
+  return found.length <= MOST_UNITS ? detachString(found) : found;
 }
 
 /**

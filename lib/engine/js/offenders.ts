@@ -7,7 +7,7 @@
 // they stay within a quarter of it: few huge ones leave room for others. Else its peer is punished
 // without a name. Which it is, is decided as it becomes an offender.
 
-import { copyOf } from '../../common/strings.js';
+import { detachString } from '../../common/strings.js';
 import type { BansInForce, SnapshotPeer, Violator } from '../../common/types.js';
 import { elapsed, NEVER } from '../../tables/arithmetic.js';
 import { KeyMap } from '../../tables/key-map.js';
@@ -442,7 +442,7 @@ export class Offenders {
       this.#unnamed += 1;
       return;
     }
-    store(this.#texts, key, copyOf(text));
+    store(this.#texts, key, detachString(text));
     this.#longBytes += bytes;
   }
 

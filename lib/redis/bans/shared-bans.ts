@@ -9,7 +9,7 @@ import { safely } from '../../common/callbacks.js';
 import { type Clock, monotonicSeconds, readClock } from '../../common/clock.js';
 import { refused } from '../../common/errors.js';
 import { commonOptions, count, positive, readOptions, requireKey } from '../../common/options.js';
-import { copyOf } from '../../common/strings.js';
+import { detachString } from '../../common/strings.js';
 import type { DirectConnectionRateLimiter } from '../../limiters/direct-connection-rate-limiter.js';
 import type { OrderbookRateLimiter } from '../../limiters/orderbook-rate-limiter.js';
 import { KeySet } from '../../tables/key-map.js';
@@ -136,7 +136,7 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
    */
   lift(key: string): void {
     requireKey(key);
-    const id = copyOf(idOf(key));
+    const id = detachString(idOf(key));
     this.#forget(id, key);
     this.#sync.send(id, 'lift');
   }
@@ -200,7 +200,7 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
   /** Applies a ban and sends it. `source`: the limiter that found it, and therefore has it already. */
   #share(key: string, seconds: number, violations: number, source?: Follower): void {
     const now = this.#now();
-    const id = copyOf(idOf(key));
+    const id = detachString(idOf(key));
     if (!this.#local.add({ key: id, seconds, violations }, now)) return;
     const ban = this.#local.find(id, now);
     if (ban === undefined) return;

@@ -2,7 +2,7 @@
 // covered check needs are in the engine's lease table; everything else is doubles beside a Map. Knows nothing of the
 // store.
 
-import { copyOf } from '../../common/strings.js';
+import { detachString } from '../../common/strings.js';
 import type { LeaseTable } from '../../engine/engine.js';
 import { NEVER } from '../../tables/arithmetic.js';
 import { type Place, Table } from '../../tables/table.js';
@@ -31,7 +31,7 @@ class Records extends Table {
 
   /** Adds an empty record. @throws `ERR_LIMITER_MEMORY` */
   insert(key: string): RecordIndex {
-    const index = this.add(copyOf(key), undefined);
+    const index = this.add(detachString(key), undefined);
     this.doubles.fill(0, index * DOUBLES, (index + 1) * DOUBLES);
     this.set(index, ENDS, NEVER);
     this.set(index, REFUSED_UNTIL, NEVER);
