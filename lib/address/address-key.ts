@@ -1,7 +1,7 @@
 // addressKey: the key of a peer by its address or its network.
 
 import ipaddr from 'ipaddr.js';
-import { refused, refusedNumber } from '../common/errors.js';
+import { invalidNumber, invalidValue } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
 import { type Address, readAddress, textOf, untranslated } from './address.js';
 
@@ -44,7 +44,7 @@ export const SUBNET_OPTIONS = ['ipv6Subnet', 'ipv4Subnet'];
 export function addressKey(address: string | undefined, options?: AddressKeyOptions): string {
   const key = keyWithin(address, readSubnets(readOptions('addressKey', options, SUBNET_OPTIONS)));
   if (key === undefined) {
-    throw refused('ERR_LIMITER_KEY', 'an address', address, 'an IPv4 or IPv6 address');
+    throw invalidValue('ERR_LIMITER_KEY', 'an address', address, 'an IPv4 or IPv6 address');
   }
   return key;
 }
@@ -76,7 +76,7 @@ function subnet(
   const bits = given[name] === undefined ? fallback : given[name];
   // With 0 bits all addresses would share one key.
   if (Number.isInteger(bits) && Number(bits) >= 1 && Number(bits) <= max) return Number(bits);
-  throw refusedNumber('ERR_LIMITER_OPTION', name, bits, `a whole number from 1 to ${max}`);
+  throw invalidNumber('ERR_LIMITER_OPTION', name, bits, `a whole number from 1 to ${max}`);
 }
 
 function network(address: Address, bits: number, all: number): string {

@@ -4,7 +4,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import proxyaddr from 'proxy-addr';
-import { limiterError, refused } from '../common/errors.js';
+import { invalidValue, limiterError } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
 import { readAddress, textOf } from './address.js';
 
@@ -128,7 +128,7 @@ function readTrust(trustedProxies: unknown): Trust | undefined {
   const isList = Array.isArray(trustedProxies) && trustedProxies.every(isText);
   if (!isList && !isText(trustedProxies)) {
     const accepted = 'addresses and networks as strings, or a function';
-    throw refused('ERR_LIMITER_OPTION', 'trustedProxies', trustedProxies, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', 'trustedProxies', trustedProxies, accepted);
   }
   const isNamed = compile([trustedProxies].flat().flatMap((text) => text.split(/\s*,\s*/)));
   return (text, hop) => {

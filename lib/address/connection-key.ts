@@ -1,7 +1,7 @@
 // connectionKey: a unique key for each connection, which peers cannot choose.
 
 import { randomUUID } from 'node:crypto';
-import { refused } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 
 // Random per thread: in one limiter, connections of two worker threads must never have the same key.
 const PREFIX = randomUUID();
@@ -28,7 +28,7 @@ export function connectionKey(socket: object): string {
   const known = KEYS.get(socket);
   if (known !== undefined) return known;
   if (typeof socket !== 'object' || socket === null) {
-    throw refused('ERR_LIMITER_KEY', 'a connection', socket, 'an object');
+    throw invalidValue('ERR_LIMITER_KEY', 'a connection', socket, 'an object');
   }
   connections += 1;
   const key = `${PREFIX}-${connections}`;

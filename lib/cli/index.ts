@@ -2,7 +2,7 @@
 // `npx relay-limiter`: prints which engine runs on this machine, and compares the results of both engines.
 
 import { loadNative } from '#native';
-import { type LimiterError, refused } from '../common/errors.js';
+import { invalidValue, type LimiterError } from '../common/errors.js';
 import { VERSION } from '../common/version.js';
 import type { NativeBinary } from '../engine/native.js';
 import { type EngineInfo, engineInfo, environmentVariable } from '../engine/select.js';
@@ -60,7 +60,7 @@ function wholeNumber(name: string): number | undefined {
   const given = environmentVariable(name);
   if (given === undefined || given === '') return undefined;
   if (/^\d+$/.test(given) && Number(given) < 2 ** 32) return Number(given);
-  throw refused('ERR_LIMITER_OPTION', name, given, 'a whole number below 2^32');
+  throw invalidValue('ERR_LIMITER_OPTION', name, given, 'a whole number below 2^32');
 }
 
 /** Bun and Deno also set `versions.node`, so their own versions come first. */

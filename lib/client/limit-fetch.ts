@@ -1,7 +1,7 @@
 // limitFetch is a fetch that sends each request when the limits allow it, obeys what responses report, and
 // retries refused requests if they can be repeated.
 
-import { refused, refusedNumber, show } from '../common/errors.js';
+import { invalidNumber, invalidValue, show } from '../common/errors.js';
 import { isInstance } from '../common/kinds.js';
 import { count, readOptions } from '../common/options.js';
 import { Deadline } from './deadline.js';
@@ -79,7 +79,7 @@ export function limitFetch(
   options?: LimitFetchOptions,
 ): Fetch {
   if (typeof fetch !== 'function') {
-    throw refused('ERR_LIMITER_OPTION', 'fetch', fetch, 'a function');
+    throw invalidValue('ERR_LIMITER_OPTION', 'fetch', fetch, 'a function');
   }
   const settings = readSettings(options);
   const upstream = upstreamOf(limiter, settings.protocol);
@@ -215,7 +215,7 @@ function upstreamOf(limiter: unknown, protocol: string): Upstream {
     };
   }
   const accepted = 'a PolicyLimiter or an UpstreamPool';
-  throw refused('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
+  throw invalidValue('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
 }
 
 function originOf(node: string, protocol: string): string {
@@ -223,7 +223,7 @@ function originOf(node: string, protocol: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || url.href !== `${url.origin}/`) {
     const accepted = "a host such as 'example.org:8080' or an origin such as 'http://localhost'";
-    throw refused('ERR_LIMITER_OPTION', `node ${show(node)}`, node, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', `node ${show(node)}`, node, accepted);
   }
   return url.origin;
 }
@@ -232,14 +232,14 @@ function readSettings(options: unknown) {
   const given = readOptions('limitFetch', options, OPTIONS);
   const { retryMethods = IDEMPOTENT_METHODS, protocol = 'https' } = given;
   if (!Array.isArray(retryMethods) || retryMethods.some((name) => typeof name !== 'string')) {
-    throw refused('ERR_LIMITER_OPTION', 'retryMethods', retryMethods, 'an array of methods');
+    throw invalidValue('ERR_LIMITER_OPTION', 'retryMethods', retryMethods, 'an array of methods');
   }
   if (protocol !== 'http' && protocol !== 'https') {
-    throw refused('ERR_LIMITER_OPTION', 'protocol', protocol, "'http' or 'https'");
+    throw invalidValue('ERR_LIMITER_OPTION', 'protocol', protocol, "'http' or 'https'");
   }
   const maxAttempts = count(given, 'maxAttempts', 3);
   if (maxAttempts === 0) {
-    throw refusedNumber('ERR_LIMITER_OPTION', 'maxAttempts', maxAttempts, 'at least 1');
+    throw invalidNumber('ERR_LIMITER_OPTION', 'maxAttempts', maxAttempts, 'at least 1');
   }
   return {
     ...readRequestOptions(given),

@@ -1,6 +1,6 @@
 // Reads the file that lists upstream nodes and their policies. All error messages name the host.
 
-import { limiterError, refused, show } from '../common/errors.js';
+import { invalidValue, limiterError, show } from '../common/errors.js';
 import { isArray, isRecord } from '../common/kinds.js';
 import { positive } from '../common/options.js';
 import { type Policy, readPolicies } from './policies.js';
@@ -27,7 +27,7 @@ const ACCEPTED = 'an object such as { "host": { "policies": [{ "w": 60, "v": 240
  */
 export function parseNodeFile(file: unknown): Map<string, readonly Policy[]> {
   const nodes = typeof file === 'string' ? parseJson(file) : file;
-  if (!isRecord(nodes)) throw refused('ERR_LIMITER_OPTION', 'the node file', nodes, ACCEPTED);
+  if (!isRecord(nodes)) throw invalidValue('ERR_LIMITER_OPTION', 'the node file', nodes, ACCEPTED);
   const entries = Object.entries(nodes);
   if (entries.length === 0) throw optionError(`the node file must name a node: ${ACCEPTED}`);
   return new Map(entries.map(([host, node]) => [host, readNode(host, node)]));
@@ -57,7 +57,12 @@ function readNode(host: string, node: unknown): readonly Policy[] {
 
 function readPolicy(path: string, policy: unknown): Policy {
   if (!isRecord(policy)) {
-    throw refused('ERR_LIMITER_OPTION', path, policy, 'an object { "w": seconds, "v": units }');
+    throw invalidValue(
+      'ERR_LIMITER_OPTION',
+      path,
+      policy,
+      'an object { "w": seconds, "v": units }',
+    );
   }
   const field = (key: string) => positive({ [`${path}.${key}`]: policy[key] }, `${path}.${key}`);
   return {

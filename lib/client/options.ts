@@ -2,7 +2,7 @@
 // defaults.
 
 import type { Clock } from '../common/clock.js';
-import { limiterError, refused, refusedNumber, show } from '../common/errors.js';
+import { invalidNumber, invalidValue, limiterError, show } from '../common/errors.js';
 import { isArray, isRecord } from '../common/kinds.js';
 import {
   callback,
@@ -131,13 +131,18 @@ export function readLimiterOptions(options: unknown): LimiterSettings {
   const policies = readPolicies(given['policies']);
   const { algorithm = 'bucket' } = given;
   if (!ALGORITHMS.includes(algorithm)) {
-    throw refused('ERR_LIMITER_OPTION', 'algorithm', algorithm, "'bucket', 'sliding' or 'fixed'");
+    throw invalidValue(
+      'ERR_LIMITER_OPTION',
+      'algorithm',
+      algorithm,
+      "'bucket', 'sliding' or 'fixed'",
+    );
   }
   const burstShare = nonNegative(given, 'burstShare', 0.1);
   if (burstShare >= 1) {
     const accepted =
       "at least 0 and below 1 (for whole quotas in one burst use algorithm 'sliding')";
-    throw refusedNumber('ERR_LIMITER_OPTION', 'burstShare', burstShare, accepted);
+    throw invalidNumber('ERR_LIMITER_OPTION', 'burstShare', burstShare, accepted);
   }
   return {
     policies,
@@ -160,10 +165,10 @@ export function readAcquireOptions(options: unknown): QueuedRequest {
   const { cost = 1, priority = 0, signal } = given;
   requireCost(cost);
   if (!Number.isFinite(priority)) {
-    throw refusedNumber('ERR_LIMITER_OPTION', 'priority', priority, 'a finite number');
+    throw invalidNumber('ERR_LIMITER_OPTION', 'priority', priority, 'a finite number');
   }
   if (signal !== undefined && !isSignal(signal)) {
-    throw refused('ERR_LIMITER_OPTION', 'signal', signal, 'an AbortSignal');
+    throw invalidValue('ERR_LIMITER_OPTION', 'signal', signal, 'an AbortSignal');
   }
   return { cost, priority: priority as number, signal, deadlineSeconds: readDeadline(given) };
 }
@@ -173,10 +178,10 @@ export function requireInfo(info: unknown, status: unknown): void {
   const { policies, limits }: Partial<RateLimitInfo> = isRecord(info) ? info : {};
   if (!isArray(policies) || !isArray(limits)) {
     const accepted = 'a RateLimitInfo, as parseRateLimitHeaders returns it';
-    throw refused('ERR_LIMITER_OPTION', 'info', info, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', 'info', info, accepted);
   }
   if (status !== undefined && !Number.isInteger(status)) {
-    throw refusedNumber('ERR_LIMITER_OPTION', 'status', status, 'a status code');
+    throw invalidNumber('ERR_LIMITER_OPTION', 'status', status, 'a status code');
   }
 }
 
@@ -186,10 +191,10 @@ export function readUpdateContext(context: unknown) {
   const given = readOptions('update', context, names);
   const { lease, violated = [] } = given;
   if (lease !== undefined && !(lease instanceof QuotaLease)) {
-    throw refused('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of a PolicyLimiter');
+    throw invalidValue('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of a PolicyLimiter');
   }
   if (!Array.isArray(violated) || violated.some((name) => typeof name !== 'string')) {
-    throw refused('ERR_LIMITER_OPTION', 'violated', violated, 'an array of names');
+    throw invalidValue('ERR_LIMITER_OPTION', 'violated', violated, 'an array of names');
   }
   return {
     lease,
@@ -211,7 +216,7 @@ export function readRequestOptions(given: Readonly<Record<string, unknown>>) {
 function readDeadline({ deadlineSeconds = Infinity }: Readonly<Record<string, unknown>>): number {
   if (typeof deadlineSeconds === 'number' && deadlineSeconds >= 0) return deadlineSeconds;
   const accepted = 'a number of at least 0';
-  throw refusedNumber('ERR_LIMITER_OPTION', 'deadlineSeconds', deadlineSeconds, accepted);
+  throw invalidNumber('ERR_LIMITER_OPTION', 'deadlineSeconds', deadlineSeconds, accepted);
 }
 
 // Accepts signals of another realm too, which `instanceof` would not.

@@ -1,7 +1,7 @@
 // A request as the caller gave it to fetch: what is known of it before it is sent, and how it is sent, possibly
 // several times and to another host than that of its URL.
 
-import { refused } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 
 type Fetch = typeof globalThis.fetch;
 type Input = Parameters<Fetch>[0];
@@ -102,7 +102,7 @@ function pathOf(url: string): string {
   const { protocol, pathname, search, hash } = new URL(url, 'https://node');
   if (!/^https?:$/.test(protocol)) {
     const accepted = 'a path, or an http or https URL';
-    throw refused('ERR_LIMITER_OPTION', 'the URL of a request', url, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', 'the URL of a request', url, accepted);
   }
   return pathname + search + hash;
 }

@@ -1,6 +1,6 @@
 // Reads the policies that a user gives. Error messages name the policy that is wrong.
 
-import { limiterError, refused, show } from '../common/errors.js';
+import { invalidValue, limiterError, show } from '../common/errors.js';
 import { isArray } from '../common/kinds.js';
 import { positive, readOptions } from '../common/options.js';
 
@@ -23,7 +23,7 @@ export function readPolicies(given: unknown): readonly Policy[] {
   if (!isArray(given) || given.length === 0) {
     const accepted = 'an array of at least one { quota, windowSeconds, name? }';
     if (Array.isArray(given)) throw optionError(`policies must be ${accepted}, got an empty array`);
-    throw refused('ERR_LIMITER_OPTION', 'policies', given, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', 'policies', given, accepted);
   }
   const policies = given.map(readPolicy);
   for (const [index, policy] of policies.entries()) {
@@ -45,11 +45,11 @@ export function describe({ name, quota, windowSeconds }: Policy): string {
 
 function readPolicy(policy: unknown, index: number): Policy {
   const path = `policies[${index}]`;
-  if (policy === undefined) throw refused('ERR_LIMITER_OPTION', path, policy, 'an object');
+  if (policy === undefined) throw invalidValue('ERR_LIMITER_OPTION', path, policy, 'an object');
   const given = readOptions(path, policy, ['quota', 'windowSeconds', 'name']);
   const { name } = given;
   if (name !== undefined && typeof name !== 'string') {
-    throw refused('ERR_LIMITER_OPTION', `${path}.name`, name, 'a string');
+    throw invalidValue('ERR_LIMITER_OPTION', `${path}.name`, name, 'a string');
   }
   const label = name === undefined ? path : `${path} (${show(name)})`;
   const field = (key: string) => positive({ [`${label}.${key}`]: given[key] }, `${label}.${key}`);

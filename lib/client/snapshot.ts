@@ -1,7 +1,7 @@
 // The snapshot of a PolicyLimiter, which prevents that a restart doubles its quotas: writing, and reading with
 // all checks.
 
-import { limiterError, refused, show } from '../common/errors.js';
+import { invalidValue, limiterError, show } from '../common/errors.js';
 import { isArray, isRecord } from '../common/kinds.js';
 import { describe, type Policy } from './policies.js';
 import type { SavedLimit, SavedPolicy } from './server-policies.js';
@@ -106,7 +106,7 @@ type Fields = Readonly<Record<string, unknown>>;
 
 function requireRecord(given: unknown, what: string): Fields {
   if (isRecord(given)) return given;
-  throw refused('ERR_LIMITER_SNAPSHOT', what, given, 'an object');
+  throw invalidValue('ERR_LIMITER_SNAPSHOT', what, given, 'an object');
 }
 
 /** Checks the name and the partition key, which identify a limit or a policy. */
@@ -138,5 +138,5 @@ function requireEqual(fields: Fields, name: string, expected: string | number): 
 }
 
 function invalidField(name: string, given: unknown, accepted: string): Error {
-  return refused('ERR_LIMITER_SNAPSHOT', `${name} of the snapshot`, given, accepted);
+  return invalidValue('ERR_LIMITER_SNAPSHOT', `${name} of the snapshot`, given, accepted);
 }

@@ -2,7 +2,7 @@
 // dispatched, and the limits that responses report are obeyed. It does not import undici; the few types of
 // undici that it needs are declared here.
 
-import { refused } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 import { isInstance } from '../common/kinds.js';
 import { readOptions } from '../common/options.js';
 import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './options.js';
@@ -63,7 +63,7 @@ export function limitInterceptor(
 ): <D extends AnyDispatch>(dispatch: D) => D {
   if (!isInstance(limiter, PolicyLimiter) && typeof limiter !== 'function') {
     const accepted = 'a PolicyLimiter, or a function that returns one for an origin';
-    throw refused('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
   }
   const given = readOptions('limitInterceptor', options, REQUEST_OPTIONS);
   const settings = readRequestOptions(given);

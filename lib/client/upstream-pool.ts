@@ -2,7 +2,7 @@
 // answer is expected first.
 
 import { type Clock, readClock } from '../common/clock.js';
-import { type LimiterError, limiterError, refused, show } from '../common/errors.js';
+import { invalidValue, type LimiterError, limiterError, show } from '../common/errors.js';
 import { isInstance, isRecord } from '../common/kinds.js';
 import { nonNegative, readOptions } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
@@ -167,7 +167,7 @@ export class UpstreamPool {
     const { exclude = [], ...rest } = readOptions('acquire', options, ACQUIRE_OPTIONS);
     const request = readAcquireOptions(rest);
     if (!Array.isArray(exclude)) {
-      throw refused('ERR_LIMITER_OPTION', 'exclude', exclude, 'an array of hosts');
+      throw invalidValue('ERR_LIMITER_OPTION', 'exclude', exclude, 'an array of hosts');
     }
     if (request.cost > this.#maxCost) {
       throw costTooHigh(request.cost, this.#maxCost, 'the highest cost that a node accepts');
@@ -286,7 +286,7 @@ export class UpstreamPool {
     if (isInstance(lease, NodeLease) && this.#nodes.get(lease.node.name) === lease.node) {
       return lease;
     }
-    throw refused('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of this pool');
+    throw invalidValue('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of this pool');
   }
 
   #mapNodes<T>(map: (node: UpstreamNode) => T): Record<string, T> {

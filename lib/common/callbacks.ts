@@ -8,7 +8,7 @@ export function surface(error: unknown): void {
 }
 
 /** Calls a user's function; undefined where it throws, which `failed` is told. */
-export function attempt<Result>(
+export function tryCall<Result>(
   call: () => Result,
   failed: (error: unknown) => void,
 ): Result | undefined {
@@ -21,6 +21,6 @@ export function attempt<Result>(
 }
 
 /** The same; what it throws surfaces. */
-export function safely<Result>(call: () => Result): Result | undefined {
-  return attempt(call, surface);
+export function callSafely<Result>(call: () => Result): Result | undefined {
+  return tryCall(call, surface);
 }

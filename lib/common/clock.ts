@@ -1,6 +1,6 @@
 // Time as the limiters know it: monotonic seconds, one read a call.
 
-import { refusedNumber } from './errors.js';
+import { invalidNumber } from './errors.js';
 
 export type Clock = () => number;
 
@@ -24,7 +24,7 @@ function clockOf(hrtime: (() => [seconds: number, nanoseconds: number]) | undefi
 export function readClock(clock: Clock): number {
   const now = clock();
   if (!Number.isFinite(now)) {
-    throw refusedNumber(
+    throw invalidNumber(
       'ERR_LIMITER_CLOCK',
       'the time returned by clock()',
       now,

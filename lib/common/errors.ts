@@ -33,7 +33,7 @@ export function limiterError<E extends Error>(
 }
 
 /** The error for a value that is not accepted. */
-export function refused(
+export function invalidValue(
   code: LimiterErrorCode,
   name: string,
   given: unknown,
@@ -43,13 +43,13 @@ export function refused(
 }
 
 /** The same where a number is wanted: a RangeError for a number, a TypeError for anything else. */
-export function refusedNumber(
+export function invalidNumber(
   code: LimiterErrorCode,
   name: string,
   given: unknown,
   accepted: string,
 ): LimiterError {
-  if (typeof given !== 'number') return refused(code, name, given, accepted);
+  if (typeof given !== 'number') return invalidValue(code, name, given, accepted);
   return limiterError(RangeError, code, `${name} must be ${accepted}, got ${show(given)}`);
 }
 

@@ -2,7 +2,7 @@
 
 import type { Clock } from './clock.js';
 import { DEFAULT_MAX_PEERS } from './constants.js';
-import { limiterError, refused, refusedNumber, show } from './errors.js';
+import { invalidNumber, invalidValue, limiterError, show } from './errors.js';
 import { isPlain, isRecord, isRevoked } from './kinds.js';
 import type { Ban, EngineName, LimiterOptions } from './types.js';
 
@@ -21,7 +21,7 @@ export function readOptions(owner: string, options: unknown, names: readonly str
   for (const name of names) {
     const value = options[name];
     if (isRevoked(value)) {
-      throw refused('ERR_LIMITER_OPTION', name, value, 'a value that can be read');
+      throw invalidValue('ERR_LIMITER_OPTION', name, value, 'a value that can be read');
     }
   }
   return options;
@@ -37,27 +37,47 @@ export function requireOptions(
   names: readonly string[],
 ): asserts options is Given {
   if (isRecord(options) && (isPlain(options) || names.some((name) => name in options))) return;
-  throw refused('ERR_LIMITER_OPTION', `the options of ${owner}`, options, 'an object of options');
+  throw invalidValue(
+    'ERR_LIMITER_OPTION',
+    `the options of ${owner}`,
+    options,
+    'an object of options',
+  );
 }
 
 /** A finite number of at least 0. */
 export function nonNegative(given: Given, name: string, fallback: number): number {
-  return number(or(given[name], fallback), name, 'a finite number of at least 0', (n) => n >= 0);
+  return number(
+    withDefault(given[name], fallback),
+    name,
+    'a finite number of at least 0',
+    (n) => n >= 0,
+  );
 }
 
 /** A finite number greater than 0. */
 export function positive(given: Given, name: string, fallback?: number): number {
-  return number(or(given[name], fallback), name, 'a finite number greater than 0', (n) => n > 0);
+  return number(
+    withDefault(given[name], fallback),
+    name,
+    'a finite number greater than 0',
+    (n) => n > 0,
+  );
 }
 
 /** A whole number from 0 to 2^53 - 1. */
 export function count(given: Given, name: string, fallback: number): number {
-  return number(or(given[name], fallback), name, 'a whole number from 0 to 2^53 - 1', isCount);
+  return number(
+    withDefault(given[name], fallback),
+    name,
+    'a whole number from 0 to 2^53 - 1',
+    isCount,
+  );
 }
 
 /** A count, or null: the reference's "never". */
 export function countOrNull(given: Given, name: string): number | null {
-  const value = or(given[name], null);
+  const value = withDefault(given[name], null);
   if (value === null) return null;
   return number(value, name, 'null (never) or a whole number from 0 to 2^53 - 1', isCount);
 }
@@ -92,12 +112,12 @@ export interface CommonOptions {
 export function commonOptions(given: Given): CommonOptions {
   const { engine } = given;
   if (engine !== undefined && engine !== 'auto' && engine !== 'native' && engine !== 'js') {
-    throw refused('ERR_LIMITER_OPTION', 'engine', engine, "'auto', 'native' or 'js'");
+    throw invalidValue('ERR_LIMITER_OPTION', 'engine', engine, "'auto', 'native' or 'js'");
   }
-  const maxPeers = or(given['maxPeers'], DEFAULT_MAX_PEERS);
+  const maxPeers = withDefault(given['maxPeers'], DEFAULT_MAX_PEERS);
   if (maxPeers !== Infinity && !(isCount(maxPeers) && maxPeers >= 1)) {
     const accepted = 'a whole number from 1 to 2^53 - 1, or Infinity';
-    throw refusedNumber('ERR_LIMITER_OPTION', 'maxPeers', maxPeers, accepted);
+    throw invalidNumber('ERR_LIMITER_OPTION', 'maxPeers', maxPeers, accepted);
   }
   return {
     engine,
@@ -121,27 +141,27 @@ function cleanupSchedule(given: unknown): CleanupRounds | undefined {
 export function callback<F>(given: Given, name: string): F | undefined {
   const value = given[name];
   if (value !== undefined && typeof value !== 'function') {
-    throw refused('ERR_LIMITER_OPTION', name, value, 'a function');
+    throw invalidValue('ERR_LIMITER_OPTION', name, value, 'a function');
   }
   return value as F | undefined;
 }
 
 /** Throws `ERR_LIMITER_KEY` unless `key` is a string; every string is a key, "" and lone surrogates too. */
 export function requireKey(key: unknown): asserts key is string {
-  if (typeof key !== 'string') throw refused('ERR_LIMITER_KEY', 'a peer key', key, 'a string');
+  if (typeof key !== 'string') throw invalidValue('ERR_LIMITER_KEY', 'a peer key', key, 'a string');
 }
 
 /** Throws `ERR_LIMITER_COST` unless `cost` is a finite number of at least 0. */
 export function requireCost(cost: unknown): asserts cost is number {
   if (!(typeof cost === 'number' && cost >= 0 && cost < Infinity)) {
-    throw refusedNumber('ERR_LIMITER_COST', 'a cost', cost, 'a finite number of at least 0');
+    throw invalidNumber('ERR_LIMITER_COST', 'a cost', cost, 'a finite number of at least 0');
   }
 }
 
 /** Any number but NaN, in seconds: below 0 everything is too old, Infinity nothing ever is. */
 export function requireAge(age: unknown, name: string): asserts age is number {
   if (typeof age !== 'number' || Number.isNaN(age)) {
-    throw refusedNumber('ERR_LIMITER_OPTION', name, age, 'a number of seconds');
+    throw invalidNumber('ERR_LIMITER_OPTION', name, age, 'a number of seconds');
   }
 }
 
@@ -168,7 +188,7 @@ export function cleanupBudget(limits: unknown): number {
 
 // Only undefined means "not given". Null is a value: the default where the reference's default is None
 // (`burst`, `countOrNull`), and a wrong one everywhere else.
-function or(value: unknown, fallback: unknown): unknown {
+function withDefault(value: unknown, fallback: unknown): unknown {
   return value === undefined ? fallback : value;
 }
 
@@ -183,7 +203,7 @@ function number(
   fits: (n: number) => boolean,
 ): number {
   if (typeof value !== 'number' || !Number.isFinite(value) || !fits(value)) {
-    throw refusedNumber('ERR_LIMITER_OPTION', name, value, accepted);
+    throw invalidNumber('ERR_LIMITER_OPTION', name, value, accepted);
   }
   return value;
 }

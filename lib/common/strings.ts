@@ -12,15 +12,15 @@ const units: number[][] = [];
 
 /** The same text, as a string of its own. O(length). */
 export function detachString(text: string): string {
-  if (text.length <= PIECE) return copyOfPiece(text, 0, text.length);
+  if (text.length <= PIECE) return detachPiece(text, 0, text.length);
   let copy = '';
   for (let at = 0; at < text.length; at += PIECE) {
-    copy += copyOfPiece(text, at, Math.min(PIECE, text.length - at));
+    copy += detachPiece(text, at, Math.min(PIECE, text.length - at));
   }
   return copy;
 }
 
-function copyOfPiece(text: string, at: number, length: number): string {
+function detachPiece(text: string, at: number, length: number): string {
   units[length] ??= new Array(length).fill(0);
   const piece = units[length];
   for (let i = 0; i < length; i += 1) piece[i] = text.charCodeAt(at + i);

@@ -1,6 +1,6 @@
 // Reads and validates the options of createDashboard.
 
-import { limiterError, refused, refusedNumber } from '../common/errors.js';
+import { invalidNumber, invalidValue, limiterError } from '../common/errors.js';
 import { positive, readOptions } from '../common/options.js';
 import { type NamedLimiters, namedLimiters, type ObservableLimiter } from '../limiters/stats.js';
 
@@ -50,19 +50,20 @@ export function readSettings(options: DashboardOptions): DashboardSettings {
     const message = 'token must be at least 16 letters, digits and -._~+/=, got another value';
     throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
   }
-  if (typeof title !== 'string') throw refused('ERR_LIMITER_OPTION', 'title', title, 'a string');
+  if (typeof title !== 'string')
+    throw invalidValue('ERR_LIMITER_OPTION', 'title', title, 'a string');
   if (typeof allowLift !== 'boolean') {
-    throw refused('ERR_LIMITER_OPTION', 'allowLift', allowLift, 'true or false');
+    throw invalidValue('ERR_LIMITER_OPTION', 'allowLift', allowLift, 'true or false');
   }
   if (typeof allowBan !== 'boolean') {
-    throw refused('ERR_LIMITER_OPTION', 'allowBan', allowBan, 'true or false');
+    throw invalidValue('ERR_LIMITER_OPTION', 'allowBan', allowBan, 'true or false');
   }
   if (intervalSeconds > 3600) {
     const accepted = 'at most 3600';
-    throw refusedNumber('ERR_LIMITER_OPTION', 'intervalSeconds', intervalSeconds, accepted);
+    throw invalidNumber('ERR_LIMITER_OPTION', 'intervalSeconds', intervalSeconds, accepted);
   }
   if (typeof path !== 'string' || !/^\/[^?#]*$/.test(path)) {
-    throw refused('ERR_LIMITER_OPTION', 'path', path, 'a path that begins with /');
+    throw invalidValue('ERR_LIMITER_OPTION', 'path', path, 'a path that begins with /');
   }
   const limiters = namedLimiters(given['limiters']);
   const folder = path.replace(/\/+$/, '');

@@ -3,7 +3,7 @@
 // types of Fastify.
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { refused } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 import { requireOptions } from '../common/options.js';
 import { toError } from '../http/to-error.js';
 import type { LimitOptions } from '../http/types.js';
@@ -158,7 +158,7 @@ function skip(_: FastifyRequest, __: FastifyReply, done: () => void): void {
 function readConfig(config: unknown, isGlobal: boolean): object | boolean {
   if (config === undefined || config === null) return isGlobal;
   if (typeof config === 'boolean' || typeof config === 'object') return config;
-  throw refused(
+  throw invalidValue(
     'ERR_LIMITER_OPTION',
     "a route's config.rateLimit",
     config,
@@ -168,12 +168,17 @@ function readConfig(config: unknown, isGlobal: boolean): object | boolean {
 
 function readGlobal(global: unknown = true): boolean {
   if (typeof global === 'boolean') return global;
-  throw refused('ERR_LIMITER_OPTION', 'global', global, 'a boolean');
+  throw invalidValue('ERR_LIMITER_OPTION', 'global', global, 'a boolean');
 }
 
 function readHook(hook: unknown = 'onRequest'): HookName {
   if (HOOKS.includes(hook)) return hook as HookName;
-  throw refused('ERR_LIMITER_OPTION', 'hook', hook, "'onRequest', 'preValidation' or 'preHandler'");
+  throw invalidValue(
+    'ERR_LIMITER_OPTION',
+    'hook',
+    hook,
+    "'onRequest', 'preValidation' or 'preHandler'",
+  );
 }
 
 // The same properties that the package fastify-plugin sets: the hooks apply to the context that registers the plugin.

@@ -2,7 +2,7 @@
 // whether its stream is paused. MessageGate decides on a message, this class acts on the decision: it delivers, drops or
 // holds the message, or closes the connection. A subclass knows the protocol: how to deliver, to close and to destroy.
 
-import { attempt, surface } from '../common/callbacks.js';
+import { surface, tryCall } from '../common/callbacks.js';
 import { inThisContext } from '../common/timers.js';
 import { type CheckResult, RateLimitAction } from '../common/types.js';
 import type { ConnectionContext } from './connection-context.js';
@@ -323,7 +323,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
   }
 
   #report(data: Data, meta: Meta, key: string, decision: Decision): void {
-    attempt(() => this.report(data, meta, key, decision), this.context.reportError);
+    tryCall(() => this.report(data, meta, key, decision), this.context.reportError);
   }
 
   #stop(): void {

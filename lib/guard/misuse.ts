@@ -5,7 +5,7 @@ import cluster from 'node:cluster';
 import type { IncomingMessage } from 'node:http';
 import { readAddress } from '../address/address.js';
 import type { ClientRequest } from '../address/client-address.js';
-import { refused } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 
 /** The codes of the warnings. */
 export type WarningCode =
@@ -56,7 +56,7 @@ function warnOnce(code: WarningCode, detail = ''): void {
 /** @throws `ERR_LIMITER_OPTION` */
 export function readWarnings({ warnings = true }: Readonly<Record<string, unknown>>): Warn {
   if (typeof warnings !== 'boolean') {
-    throw refused('ERR_LIMITER_OPTION', 'warnings', warnings, 'a boolean');
+    throw invalidValue('ERR_LIMITER_OPTION', 'warnings', warnings, 'a boolean');
   }
   return warnings ? warnOnce : () => {};
 }

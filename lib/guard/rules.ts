@@ -1,7 +1,7 @@
 // The limits on messages: for each rule its limiter, the key of the bucket, and the cost. Each connection opens the
 // rules once, so that a message finds its buckets without a lookup by key.
 
-import { refused } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
 import type { Peer } from '../common/types.js';
 import { type AnyLimiter, openPeer, requireLimiter } from '../limiters/verdict.js';
@@ -67,10 +67,10 @@ function readRule<Cost, Of extends unknown[]>(rule: unknown, warn: Warn): Rule<C
   const { limiter, key = 'connection', cost } = given;
   requireLimiter(limiter, 'the limiter of messages');
   if (key !== 'connection' && key !== 'address' && typeof key !== 'function') {
-    throw refused('ERR_LIMITER_OPTION', 'key', key, "'connection', 'address' or a function");
+    throw invalidValue('ERR_LIMITER_OPTION', 'key', key, "'connection', 'address' or a function");
   }
   if (cost !== undefined && cost !== 'bytes' && typeof cost !== 'function') {
-    throw refused('ERR_LIMITER_OPTION', 'cost', cost, "'bytes' or a function");
+    throw invalidValue('ERR_LIMITER_OPTION', 'cost', cost, "'bytes' or a function");
   }
   return { limiter, key: key as Rule<Cost, Of>['key'], cost: cost as Cost, warn };
 }

@@ -2,7 +2,7 @@
 // offences by address, and removes its hooks when it is closed. It reads and writes no sockets.
 
 import { connectionKey } from '../address/connection-key.js';
-import { attempt } from '../common/callbacks.js';
+import { tryCall } from '../common/callbacks.js';
 import { type CheckResult, RateLimitAction } from '../common/types.js';
 import { checkAny, isBanned, recordOffence } from '../limiters/verdict.js';
 import type { ClientAddress, ConnectionContext } from './connection-context.js';
@@ -140,10 +140,10 @@ export abstract class ServerGuard<Socket extends object> {
       key: connectionKey(socket),
       client,
       remove: () => this.#sockets.delete(socket),
-      countOffence: () => attempt(() => this.#countOffence(client), reportError),
+      countOffence: () => tryCall(() => this.#countOffence(client), reportError),
       reportError,
     };
-    const guarded = attempt(() => make(context), reportError);
+    const guarded = tryCall(() => make(context), reportError);
     if (guarded !== undefined) this.#sockets.set(socket, guarded);
     return guarded !== undefined;
   }

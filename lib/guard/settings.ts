@@ -1,8 +1,8 @@
 // Reads and checks the options that all kinds of guard share, and fills in their defaults.
 
 import { type AddressKeyOptions, readSubnets, type Subnets } from '../address/address-key.js';
-import { attempt } from '../common/callbacks.js';
-import { limiterError, refused, refusedNumber, show } from '../common/errors.js';
+import { tryCall } from '../common/callbacks.js';
+import { invalidNumber, invalidValue, limiterError, show } from '../common/errors.js';
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
 import {
   type AnyLimiter,
@@ -159,7 +159,7 @@ function readConnections(given: Given, banLimiters: readonly AnyLimiter[]): Conn
     !(Number.isSafeInteger(maxPerAddress) && Number(maxPerAddress) >= 1)
   ) {
     const accepted = 'a whole number of at least 1';
-    throw refusedNumber('ERR_LIMITER_OPTION', 'maxPerAddress', maxPerAddress, accepted);
+    throw invalidNumber('ERR_LIMITER_OPTION', 'maxPerAddress', maxPerAddress, accepted);
   }
   return { limiter, maxPerAddress: Number(maxPerAddress), banLimiters };
 }
@@ -172,7 +172,7 @@ function readExpulsions({ expulsions }: Given): BanningLimiter | undefined {
 
 function readOnDelay({ onDelay = 'drop' }: Given): 'drop' | 'pause' {
   if (onDelay === 'drop' || onDelay === 'pause') return onDelay;
-  throw refused('ERR_LIMITER_OPTION', 'onDelay', onDelay, "'drop' or 'pause'");
+  throw invalidValue('ERR_LIMITER_OPTION', 'onDelay', onDelay, "'drop' or 'pause'");
 }
 
 function atMost(seconds: number, name: string): number {
@@ -190,5 +190,5 @@ function emitWarning(error: unknown): void {
 function withoutThrowing<Arguments extends unknown[]>(
   call: (...of: Arguments) => void,
 ): (...of: Arguments) => void {
-  return (...of) => attempt(() => call(...of), emitWarning);
+  return (...of) => tryCall(() => call(...of), emitWarning);
 }

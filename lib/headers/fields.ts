@@ -1,6 +1,6 @@
 // Reads the fields of a response by name, from any container for fields, and bounds how much of each is read.
 
-import { refused } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 import { isRevoked } from '../common/kinds.js';
 
 /** The fields of a response as fetch, Node, undici and tests have them. Names may be in any case. */
@@ -68,7 +68,7 @@ export class FieldReader {
 function createLookup(headers: ResponseHeaders): (name: string) => unknown {
   if (typeof headers !== 'object' || headers === null || isRevoked(headers)) {
     const accepted = 'a Headers object, a record or an array of pairs';
-    throw refused('ERR_LIMITER_OPTION', 'headers', headers, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', 'headers', headers, accepted);
   }
   if ('get' in headers && typeof headers.get === 'function') {
     const fields = headers as Pick<Headers, 'get'>;

@@ -1,7 +1,7 @@
 // formatRateLimitHeaders writes what a server says about its limits as the fields of one draft. Amounts are rounded
 // down and durations up, so that no client is promised more than there is.
 
-import { refused } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 import { isArray, isRevoked } from '../common/kinds.js';
 import { readOptions } from '../common/options.js';
 import { requireNow } from './retry-after.js';
@@ -216,7 +216,7 @@ function requireComplete(limit: SingleLimit | null): SingleLimit | null {
 
 function missingValue(name: string): Error {
   const accepted = 'given for this draft, or known from its policy';
-  return refused('ERR_LIMITER_OPTION', name, null, accepted);
+  return invalidValue('ERR_LIMITER_OPTION', name, null, accepted);
 }
 
 function formatDictionary(limit: SingleLimit | null): string {
@@ -227,7 +227,7 @@ function formatDictionary(limit: SingleLimit | null): string {
 
 function readStatement(info: unknown) {
   if (typeof info !== 'object' || info === null || isRevoked(info)) {
-    throw refused('ERR_LIMITER_OPTION', 'info', info, 'an object with policies and limits');
+    throw invalidValue('ERR_LIMITER_OPTION', 'info', info, 'an object with policies and limits');
   }
   const { policies = [], limits = [], retryAfterSeconds } = info as Record<string, unknown>;
   return {
@@ -238,11 +238,11 @@ function readStatement(info: unknown) {
 }
 
 function withPaths(list: string, given: unknown): WithPath<object>[] {
-  if (!isArray(given)) throw refused('ERR_LIMITER_OPTION', list, given, 'an array');
+  if (!isArray(given)) throw invalidValue('ERR_LIMITER_OPTION', list, given, 'an array');
   return given.map((part, index) => {
     const path = `${list}[${index}]`;
     if (typeof part === 'object' && part !== null && !isRevoked(part)) return { ...part, path };
-    throw refused('ERR_LIMITER_OPTION', path, part, 'an object');
+    throw invalidValue('ERR_LIMITER_OPTION', path, part, 'an object');
   });
 }
 
@@ -251,5 +251,5 @@ function readFormatOptions(options: unknown): { draft: Draft; now: number } {
   const { draft = 11, now = Date.now() } = readOptions(owner, options, ['draft', 'now']);
   requireNow(now);
   if (draft === 11 || draft === 7 || draft === 6 || draft === 'legacy') return { draft, now };
-  throw refused('ERR_LIMITER_OPTION', 'draft', draft, "11, 7, 6 or 'legacy'");
+  throw invalidValue('ERR_LIMITER_OPTION', 'draft', draft, "11, 7, 6 or 'legacy'");
 }

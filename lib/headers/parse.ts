@@ -1,6 +1,6 @@
 // parseRateLimitHeaders reads what a response says about rate limits, in every generation of fields.
 
-import { refused } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
 import { readLimits, readPartitions, readPolicies, readThreeFields } from './drafts.js';
 import { readFamilies } from './families.js';
@@ -91,11 +91,11 @@ function readParseOptions(options: unknown) {
   } = readOptions('parseRateLimitHeaders', options, ['now', 'strict', 'resetFormat']);
   if (now !== undefined) requireNow(now);
   if (typeof strict !== 'boolean') {
-    throw refused('ERR_LIMITER_OPTION', 'strict', strict, 'true or false');
+    throw invalidValue('ERR_LIMITER_OPTION', 'strict', strict, 'true or false');
   }
   if (!RESET_FORMATS.includes(resetFormat)) {
     const accepted = "'auto', 'delta', 'epoch' or 'date'";
-    throw refused('ERR_LIMITER_OPTION', 'resetFormat', resetFormat, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', 'resetFormat', resetFormat, accepted);
   }
   return { now, strict, resetFormat: resetFormat as ResetFormat };
 }

@@ -1,6 +1,6 @@
 // Retry-After and the dates of HTTP (RFC 9110, sections 10.2.3 and 5.6.7).
 
-import { refusedNumber } from '../common/errors.js';
+import { invalidNumber } from '../common/errors.js';
 
 /** The maximum of a Retry-After in seconds: 2^31 - 1, about 68 years, as for other delta-seconds of HTTP. */
 const MAX_RETRY_AFTER = 2_147_483_647;
@@ -34,7 +34,7 @@ export function parseRetryAfter(value: string, now: number = Date.now()): number
 /** @throws ERR_LIMITER_OPTION unless `now` is a finite number */
 export function requireNow(now: unknown): asserts now is number {
   if (!Number.isFinite(now)) {
-    throw refusedNumber('ERR_LIMITER_OPTION', 'now', now, 'a finite number of epoch milliseconds');
+    throw invalidNumber('ERR_LIMITER_OPTION', 'now', now, 'a finite number of epoch milliseconds');
   }
 }
 

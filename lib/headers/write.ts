@@ -8,7 +8,7 @@ import {
   serializeDate,
   serializeString,
 } from 'structured-headers';
-import { refused, refusedNumber } from '../common/errors.js';
+import { invalidNumber, invalidValue } from '../common/errors.js';
 
 /** The largest Integer: 15 digits. */
 const MAX_INTEGER = 999_999_999_999_999;
@@ -34,7 +34,7 @@ function round(name: string, given: unknown, to: (n: number) => number, min: num
   const rounded = typeof given === 'number' && given >= 0 ? to(given) : Number.NaN;
   if (rounded >= min && rounded <= MAX_INTEGER) return rounded;
   const accepted = `a number ${min > 0 ? 'greater than' : 'of at least'} 0, of at most 15 digits`;
-  throw refusedNumber('ERR_LIMITER_OPTION', name, given, accepted);
+  throw invalidNumber('ERR_LIMITER_OPTION', name, given, accepted);
 }
 
 /** Writes a value that may be absent: null and undefined become null. */
@@ -48,7 +48,7 @@ export function writeOptional<T>(
 
 export function writeString(name: string, given: unknown): string {
   if (typeof given === 'string' && isAscii(given)) return serializeString(given);
-  throw refused('ERR_LIMITER_OPTION', name, given, 'a string of printable ASCII');
+  throw invalidValue('ERR_LIMITER_OPTION', name, given, 'a string of printable ASCII');
 }
 
 /** Writes a partition key, which is given in base64. */
@@ -56,7 +56,7 @@ export function writeBytes(name: string, given: unknown): string {
   try {
     if (typeof given === 'string') return `:${btoa(atob(given))}:`;
   } catch {}
-  throw refused('ERR_LIMITER_OPTION', name, given, 'base64');
+  throw invalidValue('ERR_LIMITER_OPTION', name, given, 'base64');
 }
 
 /** Writes the parameters that no draft defines: `;key=value` for each. */
@@ -71,7 +71,7 @@ export function writeExtensions(
         return writeParameter(key, writeBareItem(`${name}.${key}`, value));
       }
       const accepted = `lower-case keys of Structured Fields other than ${reserved.join(', ')}`;
-      throw refused('ERR_LIMITER_OPTION', `the keys of ${name}`, key, accepted);
+      throw invalidValue('ERR_LIMITER_OPTION', `the keys of ${name}`, key, accepted);
     })
     .join('');
 }
@@ -85,7 +85,7 @@ function writeBareItem(name: string, given: unknown): string {
   const written = WRITERS[typeof given]?.(given as never) ?? null;
   if (written !== null) return written;
   const accepted = 'a string, a boolean, a Date, or a number of 15 digits (12 before a point)';
-  throw refused('ERR_LIMITER_OPTION', name, given, accepted);
+  throw invalidValue('ERR_LIMITER_OPTION', name, given, accepted);
 }
 
 /** The writers by the type of the value. They return null for a value that cannot be represented. */

@@ -1,7 +1,7 @@
 // Reads and validates the options that the middleware and the Fastify plugin share, once, before the first request.
 
 import type { IncomingMessage } from 'node:http';
-import { limiterError, refused, refusedNumber } from '../common/errors.js';
+import { invalidNumber, invalidValue, limiterError } from '../common/errors.js';
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
 import { readWarnings, type Warn, warnOfCluster } from '../guard/misuse.js';
 import type { Draft } from '../headers/format.js';
@@ -84,7 +84,7 @@ function readLimits<Request, Response>(given: Given): LimitSettings<Request, Res
     requireLimiter(limiter, 'limiter');
   } else if (typeof limit !== 'number' && typeof limit !== 'function') {
     const accepted = 'a whole number of at least 1 or a function, unless limiter is given';
-    throw refused('ERR_LIMITER_OPTION', 'limit', limit, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', 'limit', limit, accepted);
   }
   return {
     limiter,
@@ -127,7 +127,7 @@ function readDrafts({ headers = 11 }: Given): readonly Draft[] {
   const clash = drafts.includes(11) && (drafts.includes(7) || drafts.includes(6));
   if (drafts.every((draft) => DRAFTS.includes(draft)) && !clash) return [...new Set(drafts)];
   const accepted = "11, 7, 6, 'legacy', an array of these (11 only with 'legacy'), or false";
-  throw refused('ERR_LIMITER_OPTION', 'headers', headers, accepted);
+  throw invalidValue('ERR_LIMITER_OPTION', 'headers', headers, accepted);
 }
 
 function readStatusCode({
@@ -143,7 +143,7 @@ function readStatusCode({
 function requireStatusCode(value: unknown, name: string): number {
   const code = Number.isInteger(value) ? (value as number) : 0;
   if (code >= 400 && code <= 599) return code;
-  throw refusedNumber('ERR_LIMITER_OPTION', name, value, 'a whole number from 400 to 599');
+  throw invalidNumber('ERR_LIMITER_OPTION', name, value, 'a whole number from 400 to 599');
 }
 
 function readMessage<Request, Response>({ message }: Given) {
@@ -151,11 +151,11 @@ function readMessage<Request, Response>({ message }: Given) {
     return message as Message<Request, Response> | undefined;
   }
   if (typeof message === 'object' && message !== null) return message;
-  throw refused('ERR_LIMITER_OPTION', 'message', message, 'a string, an object or a function');
+  throw invalidValue('ERR_LIMITER_OPTION', 'message', message, 'a string, an object or a function');
 }
 
 function text(given: Given, name: string): string | undefined {
   const value = given[name];
   if (value === undefined || typeof value === 'string') return value;
-  throw refused('ERR_LIMITER_OPTION', name, value, 'a string');
+  throw invalidValue('ERR_LIMITER_OPTION', name, value, 'a string');
 }

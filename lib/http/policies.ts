@@ -2,7 +2,7 @@
 // Creates the limiters that the user has not passed in. Several RequestLimiters may share a PolicySet, and then they
 // share its buckets.
 
-import { limiterError, refusedNumber } from '../common/errors.js';
+import { invalidNumber, limiterError } from '../common/errors.js';
 import { RateLimiter, type RateLimiterOptions } from '../limiters/rate-limiter.js';
 import type { AnyLimiter } from '../limiters/verdict.js';
 import { mapMaybePromise } from './maybe-promise.js';
@@ -65,7 +65,7 @@ export class PolicySet<Request, Response> {
   #createLimiter(limit: number): RateLimiter {
     if (!(Number.isSafeInteger(limit) && limit >= 1)) {
       const accepted = 'a whole number of at least 1';
-      throw refusedNumber('ERR_LIMITER_OPTION', 'limit', limit, accepted);
+      throw invalidNumber('ERR_LIMITER_OPTION', 'limit', limit, accepted);
     }
     if (this.#byLimit.size >= MAX_LIMITS) {
       const message = `limit() must return at most ${MAX_LIMITS} different numbers, got one more: ${limit}`;

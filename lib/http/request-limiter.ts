@@ -2,7 +2,7 @@
 // determines its key, cost and policy, checks the limiter and writes the rate limit fields. It sends no response;
 // its adapter does.
 
-import { safely } from '../common/callbacks.js';
+import { callSafely } from '../common/callbacks.js';
 import { type CheckResult, RateLimitAction } from '../common/types.js';
 import { warnOfKey } from '../guard/misuse.js';
 import { FieldWriter, type SetField, wholeSeconds } from './fields.js';
@@ -151,7 +151,7 @@ export class RequestLimiter<Request, Response extends object> {
       request,
     };
     // An exception of the listener must not fail the request.
-    safely(() => onVerdict(verdict));
+    callSafely(() => onVerdict(verdict));
   }
 
   /** Undefined if the request is skipped. */

@@ -1,6 +1,6 @@
 // PeerGroup: many peers, for example the members of a chat room, checked in one call at one instant.
 
-import { limiterError, refused, show } from '../common/errors.js';
+import { invalidValue, limiterError, show } from '../common/errors.js';
 import { isRevoked, kindOf } from '../common/kinds.js';
 import { requireCost, requireKey } from '../common/options.js';
 import { detachString } from '../common/strings.js';
@@ -44,7 +44,7 @@ export class PeerGroup {
     peers: Iterable<string | Keyed>,
   ) {
     if (!isIterable(peers)) {
-      throw refused('ERR_LIMITER_OPTION', 'the members of a group', peers, 'an iterable');
+      throw invalidValue('ERR_LIMITER_OPTION', 'the members of a group', peers, 'an iterable');
     }
     this.#core = core;
     this.#now = now;

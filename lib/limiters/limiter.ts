@@ -1,9 +1,9 @@
 // Limiter: the base of the three public limiters. It owns the engine's core, reads the clock, validates keys, and
 // reports bans.
 
-import { safely } from '../common/callbacks.js';
+import { callSafely } from '../common/callbacks.js';
 import { type Clock, readClock } from '../common/clock.js';
-import { refused } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { type CommonOptions, cleanupBudget, requireAge, requireKey } from '../common/options.js';
 import type {
@@ -187,7 +187,7 @@ export abstract class Limiter {
    */
   *restoreSlices(slices: Iterable<unknown>): Generator<number, void, undefined> {
     if (!isIterable(slices)) {
-      throw refused('ERR_LIMITER_SNAPSHOT', 'the slices', slices, 'an iterable of snapshots');
+      throw invalidValue('ERR_LIMITER_SNAPSHOT', 'the slices', slices, 'an iterable of snapshots');
     }
     const read: ReadSnapshot[] = [];
     for (const slice of slices) {
@@ -269,7 +269,7 @@ export abstract class Limiter {
     if (this.#onBan === undefined && !isObserved) return;
     const ban = { key, violations: this.core.violations(key), banDuration };
     if (isObserved) publishBan({ limiter: this, ...ban });
-    safely(() => this.#onBan?.(ban));
+    callSafely(() => this.#onBan?.(ban));
   }
 }
 

@@ -1,6 +1,6 @@
 // Reads and writes snapshots of limiters. A snapshot is validated whole before anything of it is restored.
 
-import { limiterError, refusedNumber, show } from '../common/errors.js';
+import { invalidNumber, limiterError, show } from '../common/errors.js';
 import { isArray, isRecord } from '../common/kinds.js';
 import type {
   LimiterName,
@@ -298,5 +298,5 @@ function fields(
 }
 
 function invalid(path: string, given: unknown, accepted: string): Error {
-  return refusedNumber('ERR_LIMITER_SNAPSHOT', path, given, accepted);
+  return invalidNumber('ERR_LIMITER_SNAPSHOT', path, given, accepted);
 }

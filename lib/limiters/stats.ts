@@ -1,7 +1,7 @@
 // Statistics of limiters, in one shape for all three classes, for metrics and the dashboard. Uses only their public
 // methods.
 
-import { refused, show } from '../common/errors.js';
+import { invalidValue, show } from '../common/errors.js';
 import { hasMethods, isRecord } from '../common/kinds.js';
 import type { BansInForce, LimiterOverview, LimiterTotals } from '../common/types.js';
 
@@ -53,7 +53,7 @@ export function ifKnown<T>(read: () => T): T | null {
 export function namedLimiters(given: unknown): [name: string, limiter: ObservableLimiter][] {
   const entries = (isRecord(given) ? Object.entries(given) : []) as [string, ObservableLimiter][];
   if (entries.length === 0) {
-    throw refused(
+    throw invalidValue(
       'ERR_LIMITER_OPTION',
       'limiters',
       given,
@@ -62,7 +62,7 @@ export function namedLimiters(given: unknown): [name: string, limiter: Observabl
   }
   for (const [name, limiter] of entries) {
     if (isObservable(limiter)) continue;
-    throw refused('ERR_LIMITER_OPTION', `limiters[${show(name)}]`, limiter, 'a limiter');
+    throw invalidValue('ERR_LIMITER_OPTION', `limiters[${show(name)}]`, limiter, 'a limiter');
   }
   return entries;
 }

@@ -1,7 +1,7 @@
 // One kind of verdict for all three limiters: guards and HTTP limits accept any of them. Verdicts of a RateLimiter are
 // returned as they are. The other limiters return true or false, which becomes an action and a delay here.
 
-import { limiterError, refused } from '../common/errors.js';
+import { invalidValue, limiterError } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { type CheckResult, type Peer, RateLimitAction } from '../common/types.js';
 import type { DirectConnectionRateLimiter } from './direct-connection-rate-limiter.js';
@@ -89,7 +89,7 @@ export function requireBanning(value: unknown, name: string): asserts value is B
 /** A SharedRateLimiter has the methods of a RateLimiter, but its checks return promises. */
 function invalidLimiter(value: unknown, name: string, accepted: string): Error {
   if (!hasMethods(value, 'checkAsync')) {
-    return refused('ERR_LIMITER_OPTION', name, value, accepted);
+    return invalidValue('ERR_LIMITER_OPTION', name, value, accepted);
   }
   const message = `${name} must be ${accepted}, got a SharedRateLimiter: call its checkAsync() yourself`;
   return limiterError(TypeError, 'ERR_LIMITER_OPTION', message);

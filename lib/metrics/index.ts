@@ -8,7 +8,7 @@ import type {
   GaugeConfiguration,
   Registry,
 } from 'prom-client';
-import { refused } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
 import {
   ifKnown,
@@ -249,7 +249,7 @@ function oncePerScrape<T>(read: () => T): () => T {
 function promClient(value: unknown): PromClient {
   const { Counter, Gauge } = (value ?? {}) as Partial<PromClient>;
   if (typeof Counter !== 'function' || typeof Gauge !== 'function') {
-    throw refused('ERR_LIMITER_OPTION', 'client', value, 'the module prom-client');
+    throw invalidValue('ERR_LIMITER_OPTION', 'client', value, 'the module prom-client');
   }
   return value as PromClient;
 }
@@ -257,7 +257,7 @@ function promClient(value: unknown): PromClient {
 function registry(value: unknown): Registry {
   const { registerMetric, removeSingleMetric } = (value ?? {}) as Partial<Registry>;
   if (typeof registerMetric !== 'function' || typeof removeSingleMetric !== 'function') {
-    throw refused('ERR_LIMITER_OPTION', 'register', value, 'a Registry of prom-client');
+    throw invalidValue('ERR_LIMITER_OPTION', 'register', value, 'a Registry of prom-client');
   }
   return value as Registry;
 }
@@ -265,5 +265,5 @@ function registry(value: unknown): Registry {
 function prefixOf(value: unknown = PREFIX): string {
   if (typeof value === 'string' && /^([a-zA-Z_:][a-zA-Z0-9_:]*)?$/.test(value)) return value;
   const accepted = 'letters, digits, _ and :, not beginning with a digit';
-  throw refused('ERR_LIMITER_OPTION', 'prefix', value, accepted);
+  throw invalidValue('ERR_LIMITER_OPTION', 'prefix', value, accepted);
 }

@@ -1,7 +1,7 @@
 // Metrics of the shared limits and bans of relay-limiter/redis, read by their getStats(). This file does not import
 // relay-limiter/redis, so that metrics do not load it.
 
-import { refused, show } from '../common/errors.js';
+import { invalidValue, show } from '../common/errors.js';
 import { hasMethods, isRecord } from '../common/kinds.js';
 import { type Definitions, plain } from './definitions.js';
 
@@ -159,12 +159,17 @@ export function bansStats(shared: WatchedShared): BansStats | null {
  */
 export function namedShared(given: unknown = {}): [name: string, shared: WatchedShared][] {
   if (!isRecord(given)) {
-    throw refused('ERR_LIMITER_OPTION', 'shared', given, 'an object of shared limiters by name');
+    throw invalidValue(
+      'ERR_LIMITER_OPTION',
+      'shared',
+      given,
+      'an object of shared limiters by name',
+    );
   }
   for (const [name, shared] of Object.entries(given)) {
     if (isShared(shared)) continue;
     const accepted = 'a SharedRateLimiter or SharedBans';
-    throw refused('ERR_LIMITER_OPTION', `shared[${show(name)}]`, shared, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', `shared[${show(name)}]`, shared, accepted);
   }
   return Object.entries(given) as [string, WatchedShared][];
 }

@@ -4,8 +4,8 @@
 import { Server, type Socket } from 'node:net';
 import { Server as TlsServer } from 'node:tls';
 import { connectionKey } from '../address/connection-key.js';
-import { attempt } from '../common/callbacks.js';
-import { limiterError, refused } from '../common/errors.js';
+import { tryCall } from '../common/callbacks.js';
+import { invalidValue, limiterError } from '../common/errors.js';
 import { isInstance } from '../common/kinds.js';
 import { callback, count, readOptions } from '../common/options.js';
 import {
@@ -76,11 +76,16 @@ export interface LineGuard {
  */
 export function guardLineServer(server: Server, options?: LineGuardOptions): LineGuard {
   if (!isInstance(server, Server)) {
-    throw refused('ERR_LIMITER_OPTION', 'the server', server, 'a server of node:net or node:tls');
+    throw invalidValue(
+      'ERR_LIMITER_OPTION',
+      'the server',
+      server,
+      'a server of node:net or node:tls',
+    );
   }
   if (guardedServers.has(server)) {
     const accepted = 'a server without another line guard, since each line would be emitted twice';
-    throw refused('ERR_LIMITER_OPTION', 'the server', server, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', 'the server', server, accepted);
   }
   const own = ['maxLineBytes', 'encoding', 'farewell'];
   const given = readOptions('guardLineServer', options, [...GUARD_OPTIONS, ...own]);
@@ -120,7 +125,7 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
   #admit(socket: Socket): boolean {
     if (this.isClosed) return true;
     const client = this.#clientOf(socket);
-    const refusal = attempt(
+    const refusal = tryCall(
       () => this.admit(client, socket) ?? 'admitted',
       (error) => this.#reportError(error, socket),
     );
@@ -140,7 +145,7 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
   /** Undefined for TLS: before the handshake, plain text would break the protocol. */
   #farewellText(socket: Socket, reason: Farewell['reason']): string | undefined {
     if (this.#isTls) return undefined;
-    return attempt(
+    return tryCall(
       () => this.#settings.farewell({ reason, words: undefined }),
       (error) => this.#reportError(error, socket),
     );
@@ -179,7 +184,7 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
     if (onVerdict === undefined) return;
     const isEstablished = decision.did !== 'refused';
     const fields = { kind: 'connection', key, address, data: undefined } as const;
-    attempt(
+    tryCall(
       () => onVerdict({ ...fields, socket: isEstablished ? socket : undefined, ...decision }),
       (error) => this.#reportError(error, socket),
     );
@@ -197,7 +202,7 @@ function readMaxLineBytes(given: Given): number {
 
 function readEncoding({ encoding = 'utf8' }: Given): LineGuardSettings['encoding'] {
   if (encoding === 'utf8' || encoding === 'latin1' || encoding === 'buffer') return encoding;
-  throw refused('ERR_LIMITER_OPTION', 'encoding', encoding, "'utf8', 'latin1' or 'buffer'");
+  throw invalidValue('ERR_LIMITER_OPTION', 'encoding', encoding, "'utf8', 'latin1' or 'buffer'");
 }
 
 function readFarewell(given: Given): LineGuardSettings['farewell'] {

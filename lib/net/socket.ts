@@ -2,7 +2,7 @@
 // socket. While a line is held, or the user has paused the socket, the rest stays in the stream as bytes.
 
 import type { Socket } from 'node:net';
-import { attempt } from '../common/callbacks.js';
+import { tryCall } from '../common/callbacks.js';
 import type { ConnectionContext } from '../guard/connection-context.js';
 import { GuardedConnection } from '../guard/guarded-connection.js';
 import { maxMessageBytes, type OpenRule, openRule } from '../guard/rules.js';
@@ -123,7 +123,7 @@ export class GuardedLines extends GuardedConnection<Line, number> {
   }
 
   protected beginClose(reason: MessageReason, words: string | undefined): void {
-    const text = attempt(
+    const text = tryCall(
       () => this.#settings.farewell({ reason, words }),
       this.context.reportError,
     );

@@ -2,7 +2,7 @@
 
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { refused } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { aged } from './age.js';
 import { damaged } from './damaged.js';
@@ -144,13 +144,18 @@ async function restore(limiter: Persistent, slices: object[], name: string): Pro
 export function requirePersistent(limiter: unknown): void {
   if (hasMethods(limiter, 'snapshot', 'restore')) return;
   const accepted = 'an object with the methods snapshot and restore';
-  throw refused('ERR_LIMITER_OPTION', 'the limiter', limiter, accepted);
+  throw invalidValue('ERR_LIMITER_OPTION', 'the limiter', limiter, accepted);
 }
 
 /** Returns the absolute path. @throws `ERR_LIMITER_OPTION` unless `path` is a string that is not empty. */
 export function resolvePath(path: unknown): string {
   if (typeof path === 'string' && path !== '') return resolve(path);
-  throw refused('ERR_LIMITER_OPTION', 'the path of a snapshot', path, 'a string that is not empty');
+  throw invalidValue(
+    'ERR_LIMITER_OPTION',
+    'the path of a snapshot',
+    path,
+    'a string that is not empty',
+  );
 }
 
 async function runAfter(

@@ -5,8 +5,8 @@ import type { IncomingMessage } from 'node:http';
 import type { ServerOptions, VerifyClientCallbackAsync, WebSocket, WebSocketServer } from 'ws';
 import { addressResolver, type ClientAddressOptions } from '../address/client-address.js';
 import { connectionKey } from '../address/connection-key.js';
-import { attempt } from '../common/callbacks.js';
-import { refused } from '../common/errors.js';
+import { tryCall } from '../common/callbacks.js';
+import { invalidValue } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { readOptions } from '../common/options.js';
 import {
@@ -79,7 +79,7 @@ export function guardWebSocketServer(
   options?: WebSocketGuardOptions,
 ): WebSocketGuard {
   if (!hasMethods(server, 'handleUpgrade')) {
-    throw refused(
+    throw invalidValue(
       'ERR_LIMITER_OPTION',
       'the server',
       server,
@@ -203,7 +203,7 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
     if (onVerdict === undefined) return;
     const fields = { kind: 'connection', key, address, socket, data: undefined, request } as const;
     const reportError = (error: unknown) => this.#reportError(error, socket, request);
-    attempt(() => onVerdict({ ...fields, ...decision }), reportError);
+    tryCall(() => onVerdict({ ...fields, ...decision }), reportError);
   }
 }
 

@@ -5,9 +5,9 @@
 // process that found it whether the store answers or not.
 
 import { EventEmitter } from 'node:events';
-import { safely } from '../../common/callbacks.js';
+import { callSafely } from '../../common/callbacks.js';
 import { type Clock, monotonicSeconds, readClock } from '../../common/clock.js';
-import { refused } from '../../common/errors.js';
+import { invalidValue } from '../../common/errors.js';
 import { commonOptions, count, positive, readOptions, requireKey } from '../../common/options.js';
 import { detachString } from '../../common/strings.js';
 import type { DirectConnectionRateLimiter } from '../../limiters/direct-connection-rate-limiter.js';
@@ -109,9 +109,9 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
     this.#sync = new BanSync(given['client'], readPrefix(given), deadlineSeconds, {
       onChange: (change) => this.#applyChange(change),
       onAll: (bans, hasNewer) => this.#applyAll(bans, hasNewer),
-      onFailure: (key, error) => safely(() => this.emit('failure', { key, error })),
+      onFailure: (key, error) => callSafely(() => this.emit('failure', { key, error })),
       onState: (state, reason) =>
-        safely(() => this.emit('state', { state, ...(reason !== undefined && { reason }) })),
+        callSafely(() => this.emit('state', { state, ...(reason !== undefined && { reason }) })),
       find: (key) => this.#local.find(key, this.#now()),
       all: () => this.#local.all(this.#now()),
     });
@@ -165,7 +165,7 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
     if (follower === undefined || limiter.onRefusal !== undefined) {
       const accepted =
         'an OrderbookRateLimiter or DirectConnectionRateLimiter that is not shared yet';
-      throw refused('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
+      throw invalidValue('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
     }
     limiter.onRefusal = (key, banSeconds) => {
       const violations = limiter.getViolationCount(key);
@@ -214,11 +214,11 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
   #applyChange({ key, seconds, violations, isLifted, isOwn }: BanChange): void {
     if (isLifted) {
       this.#forget(key, key);
-      if (!isOwn) safely(() => this.emit('lift', { key }));
+      if (!isOwn) callSafely(() => this.emit('lift', { key }));
     } else if (this.#local.add({ key, seconds, violations }, this.#now())) {
       const ban = { key, seconds, violations };
       if (isName(key)) for (const follower of this.#followers) follower.apply([ban]);
-      if (!isOwn) safely(() => this.emit('ban', ban));
+      if (!isOwn) callSafely(() => this.emit('ban', ban));
     }
   }
 

@@ -1,7 +1,7 @@
 // The options of a SharedRateLimiter: their types, validation and defaults.
 
 import type { Clock } from '../../common/clock.js';
-import { refused } from '../../common/errors.js';
+import { invalidValue } from '../../common/errors.js';
 import {
   burst,
   commonOptions,
@@ -131,7 +131,7 @@ export function readSharedOptions(options: unknown): SharedLimitConfig {
 function readNodes(given: Given): number {
   const nodes = count(given, 'nodes', 1);
   if (nodes >= 1) return nodes;
-  throw refused('ERR_LIMITER_OPTION', 'nodes', nodes, 'an integer of at least 1');
+  throw invalidValue('ERR_LIMITER_OPTION', 'nodes', nodes, 'an integer of at least 1');
 }
 
 /** Reads an option that is one of three words; the first is the default. */
@@ -144,7 +144,7 @@ function readChoice<Word extends string>(
   if (!words.includes(value as Word)) {
     const [first, second, third] = words;
     const accepted = `'${first}', '${second}' or '${third}'`;
-    throw refused('ERR_LIMITER_OPTION', name, value, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', name, value, accepted);
   }
   return value as Word;
 }

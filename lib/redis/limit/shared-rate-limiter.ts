@@ -1,7 +1,7 @@
 // SharedRateLimiter: one limit that many processes share through Redis or Valkey, with the verdicts of RateLimiter.
 
 import { EventEmitter } from 'node:events';
-import { safely } from '../../common/callbacks.js';
+import { callSafely } from '../../common/callbacks.js';
 import { readOptionalClock } from '../../common/clock.js';
 import { limiterError } from '../../common/errors.js';
 import { requireCost, requireKey } from '../../common/options.js';
@@ -125,8 +125,8 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     const records =
       mode === 'leased' ? new LeaseRecords(selectEngine(config.engine).leaseTable()) : undefined;
     this.#store = new LimitStore(config, {
-      onState: (change) => safely(() => this.emit('state', change)),
-      onFailure: (key, error) => safely(() => this.emit('failure', { key, error })),
+      onState: (change) => callSafely(() => this.emit('state', change)),
+      onFailure: (key, error) => callSafely(() => this.emit('failure', { key, error })),
     });
     if (records !== undefined) this.#leases = new LeaseManager(config, this.#store, records);
   }

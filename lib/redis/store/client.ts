@@ -1,7 +1,7 @@
 // Adapters for the user's own client: node-redis (a client, a cluster, a pool, a sentinel), ioredis (a client, a
 // cluster), and objects with the same methods. A client is recognized by its methods; neither library is imported.
 
-import { refused } from '../../common/errors.js';
+import { invalidValue } from '../../common/errors.js';
 import { hasMethods } from '../../common/kinds.js';
 
 /** What this package needs of a client. Replies are what Lua returns; an error of the store rejects. */
@@ -73,7 +73,7 @@ export function createStoreClient(client: unknown): StoreClient {
   if (isClient<IoRedis>(client, ['evalsha', 'eval', 'duplicate', 'on', 'off'])) {
     return ofIoRedis(client);
   }
-  throw refused('ERR_LIMITER_OPTION', 'client', client, 'a client of node-redis or ioredis');
+  throw invalidValue('ERR_LIMITER_OPTION', 'client', client, 'a client of node-redis or ioredis');
 }
 
 function isClient<T extends object>(client: unknown, methods: readonly string[]): client is T {
@@ -151,7 +151,7 @@ async function disconnect(own: NodeRedis | IoRedis): Promise<void> {
 
 function cannotSubscribe(client: unknown): Error {
   const accepted = 'a client with duplicate(), to subscribe to a channel';
-  return refused('ERR_LIMITER_OPTION', 'client', client, accepted);
+  return invalidValue('ERR_LIMITER_OPTION', 'client', client, accepted);
 }
 
 /**

@@ -1,6 +1,6 @@
 // Options that everything in the store has: limits and bans alike.
 
-import { refused } from '../../common/errors.js';
+import { invalidValue } from '../../common/errors.js';
 import { positive } from '../../common/options.js';
 
 type Given = Readonly<Record<string, unknown>>;
@@ -12,7 +12,7 @@ export function readPrefix(given: Given): string {
   const prefix = given['prefix'] === undefined ? 'relay-limiter' : given['prefix'];
   if (typeof prefix !== 'string' || !/^[^{}]{1,100}$/.test(prefix)) {
     const accepted = 'a string of 1 to 100 characters without braces';
-    throw refused('ERR_LIMITER_OPTION', 'prefix', prefix, accepted);
+    throw invalidValue('ERR_LIMITER_OPTION', 'prefix', prefix, accepted);
   }
   return prefix;
 }
