@@ -38,7 +38,7 @@ describe('TopViolators', () => {
       const worst = [...all].sort(worstFirst)[0];
       const violator = random() < 0.5 ? worst : random.pick(all);
       if (violator === undefined) return;
-      top.forget(violator.violations, violator.order);
+      top.remove(violator.violations, violator.order);
       all.splice(all.indexOf(violator), 1);
     };
     for (let step = 0; step < 10_000; step += 1) {
@@ -47,7 +47,7 @@ describe('TopViolators', () => {
       if (random() < 1 / 8 ? !isFlood : isFlood) offend();
       else forgive();
       if (step % 3 > 0) continue;
-      if (!top.holds(all.length)) {
+      if (!top.isComplete(all.length)) {
         recounts += 1;
         top.clear();
         for (const [n, { key, violations, order }] of all.entries())

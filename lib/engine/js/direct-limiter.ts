@@ -135,7 +135,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
 
   isBanned(text: string, now = monotonicSeconds()): boolean {
     const key = this.keys.find(text);
-    const bannedAt = this.#offenders.bannedAt(key);
+    const bannedAt = this.#offenders.bans.beganAt(key);
     if (bannedAt === NEVER) return false;
     if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
     reserveStack();
@@ -212,14 +212,14 @@ export class JsDirectLimiter extends Groups implements DirectCore {
     };
     const old = (key: string, place: Place) => {
       if (!(elapsed(now, this.#allowedAt.at(place)) > maxAge)) return false;
-      if (this.#offenders.bannedAt(key) !== NEVER) return false;
+      if (this.#offenders.bans.beganAt(key) !== NEVER) return false;
       if (this.#buckets.find(key) !== undefined) this.#inBothTables -= 1;
       this.#offenders.forgive(key);
       this.#allowedAt.delete(key);
       return false;
     };
     const over = (_key: string, place: Place) => {
-      return elapsed(now, this.#offenders.bans.at(place)) > this.#config.banDuration;
+      return elapsed(now, this.#offenders.bans.began(place)) > this.#config.banDuration;
     };
     const passes = [
       pass(this.#buckets, silent),
@@ -492,7 +492,8 @@ export class JsDirectLimiter extends Groups implements DirectCore {
   /** A record of one table, whose connection the other table may know as well. */
   #offer(best: EvictionCandidate, place: Place, own: Side, other: Side, now: number): boolean {
     const { banDuration } = this.#config;
-    if (own === this.#timeSide && this.#offenders.isBannedAt(place, now, banDuration)) return false;
+    if (own === this.#timeSide && this.#offenders.isCertainlyBanned(place, now, banDuration))
+      return false;
     let seconds = own.secondsUntilFresh(place, now);
     if (!best.canImprove(seconds)) return false;
     let idle = own.idle(place, now);
@@ -530,7 +531,7 @@ export class JsDirectLimiter extends Groups implements DirectCore {
 
   /** Whether a ban is in force, as a check sees it: one that is over goes, its violations with it. */
   #isBannedForCheck(key: string, now: number): boolean {
-    const bannedAt = this.#offenders.bannedAt(key);
+    const bannedAt = this.#offenders.bans.beganAt(key);
     if (bannedAt === NEVER) return false;
     if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
     reserveStack();

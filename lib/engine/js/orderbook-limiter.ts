@@ -110,12 +110,13 @@ export class JsOrderbookLimiter implements OrderbookCore {
     reserveStack();
     const old = (key: string, place: Place) => {
       if (!(elapsed(now, this.#allowedAt.at(place)) > maxAge)) return false;
-      if (this.#isInBans(key)) this.#inBothTables -= 1;
+      if (this.#hasBan(key)) this.#inBothTables -= 1;
       else this.#offenders.forgive(key);
       return this.#allowedAt.delete(key);
     };
     const over = (key: string, place: Place) => {
-      if (!(elapsed(now, this.#offenders.bans.at(place)) > this.#config.banDuration)) return false;
+      if (!(elapsed(now, this.#offenders.bans.began(place)) > this.#config.banDuration))
+        return false;
       if (this.#allowedAt.find(key) !== undefined) this.#inBothTables -= 1;
       return true;
     };
@@ -190,14 +191,14 @@ export class JsOrderbookLimiter implements OrderbookCore {
   }
 
   #remove(key: string): void {
-    const banned = this.#isInBans(key);
+    const banned = this.#hasBan(key);
     if (this.#allowedAt.delete(key) && banned) this.#inBothTables -= 1;
     this.#offenders.forgive(key);
   }
 
   /** Whether a ban is in force; one that is over goes, its violations with it. */
   #isBannedForCheck(key: string, now: number): boolean {
-    const bannedAt = this.#offenders.bannedAt(key);
+    const bannedAt = this.#offenders.bans.beganAt(key);
     if (bannedAt === NEVER) return false;
     if (elapsed(now, bannedAt) < this.#config.banDuration) return true;
     reserveStack();
@@ -219,7 +220,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
     const began = banBegan(peer, now, this.#config.banDuration);
     // Or a ban that is over would be lengthened.
     this.#isBannedForCheck(key, now);
-    const wasInBans = this.#isInBans(key);
+    const wasInBans = this.#hasBan(key);
     const isKnown = wasInBans || this.#allowedAt.find(key) !== undefined;
     const admission = isKnown ? WITHOUT_EVICTION : this.#admit(now, evictionCostOf(peer), most);
     if (admission === undefined) return false;
@@ -234,7 +235,7 @@ export class JsOrderbookLimiter implements OrderbookCore {
     this.#pending.forget(peer.key);
     this.#offenders.restore(key, peer.key, peer.violations, began);
     if (!isKnown && isBanAlone) this.#evict(admission, false);
-    if (!wasInBans && this.#isInBans(key) && this.#allowedAt.find(key) !== undefined) {
+    if (!wasInBans && this.#hasBan(key) && this.#allowedAt.find(key) !== undefined) {
       this.#inBothTables += 1;
     }
     return true;
@@ -302,10 +303,10 @@ export class JsOrderbookLimiter implements OrderbookCore {
     if (
       !isZero(best.cost) &&
       bans.size > this.#inBothTables &&
-      this.#offenders.mayAnyBeOver(now, banDuration)
+      this.#offenders.bans.mayAnyBeOver(now, banDuration)
     ) {
       bans.sample(best.place === undefined ? most : SAMPLE, (place) => {
-        if (elapsed(now, bans.at(place)) >= banDuration) ended = bans.keyAt(place);
+        if (elapsed(now, bans.began(place)) >= banDuration) ended = bans.keyAt(place);
         return ended !== undefined;
       });
     }
@@ -322,14 +323,14 @@ export class JsOrderbookLimiter implements OrderbookCore {
   #evict({ place, evicted }: Admission, isTaken: boolean): void {
     if (evicted === undefined) return;
     this.#counters.countEviction(evicted.cost);
-    if (place !== undefined && this.#isInBans(evicted.key)) this.#inBothTables -= 1;
+    if (place !== undefined && this.#hasBan(evicted.key)) this.#inBothTables -= 1;
     if (!isTaken) this.#allowedAt.delete(evicted.key);
     this.#offenders.forgive(evicted.key);
   }
 
   #offer(best: EvictionCandidate, place: Place, now: number): boolean {
     const { banDuration } = this.#config;
-    if (this.#offenders.isBannedAt(place, now, banDuration)) return false;
+    if (this.#offenders.isCertainlyBanned(place, now, banDuration)) return false;
     const idle = elapsed(now, this.#allowedAt.at(place));
     const interval = this.#effectiveInterval(0);
     // After a ban that is over its peer is as a fresh one, and was idle for at least as long.
@@ -341,8 +342,8 @@ export class JsOrderbookLimiter implements OrderbookCore {
     );
   }
 
-  #isInBans(key: string): boolean {
-    return this.#offenders.bannedAt(key) !== NEVER;
+  #hasBan(key: string): boolean {
+    return this.#offenders.bans.beganAt(key) !== NEVER;
   }
 
   #effectiveInterval(violations: number): number {

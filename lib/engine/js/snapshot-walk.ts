@@ -80,7 +80,7 @@ function tellOffender(
   now: number,
   peers: SnapshotPeer[],
 ): boolean {
-  const listed = offenders.listed(key, now, banDuration);
+  const listed = offenders.findForSnapshot(key, now, banDuration);
   if (listed === undefined) return false;
   peers.push({ ...listed, ...describe(key, now) });
   return true;
@@ -114,9 +114,9 @@ function* others(
   for (const [key, place] of entries()) {
     // Those that were there as it began: it would follow a flood of newcomers for ever.
     if (visited === size) break;
-    const isOffender = hasKeys && offenders.listed(key, now, banDuration) !== undefined;
+    const isOffender = hasKeys && offenders.findForSnapshot(key, now, banDuration) !== undefined;
     const saved = isOffender ? undefined : save(key, place, now);
-    if (isOffender && offenders.isLate(key, last)) tellOffender(walked, key, now, peers);
+    if (isOffender && offenders.isNewerThan(key, last)) tellOffender(walked, key, now, peers);
     if (saved !== undefined) {
       const digest = digestOf(key);
       for (let i = 0; i < digest.length; i += 1) words.push(digest[i] as number);

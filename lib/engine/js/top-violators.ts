@@ -1,69 +1,80 @@
-// TopViolators: the worst offenders, kept in order as violations are counted, so that listing them takes
-// no pass over all. Twin of native/limiters/top-violators.h. Knows no table: where too many of the worst were
-// forgiven, it must be told of all offenders again.
+// TopViolators keeps the offenders with the most violations sorted while violations are counted, so that listing them
+// needs no scan of all offenders. If too many of them were removed, the list is incomplete and the caller must count
+// all offenders again. Counterpart of native/limiters/top-violators.h.
 
 import { TOP_VIOLATORS } from '../engine.js';
 
 interface Ranked {
   readonly key: string;
   readonly violations: number;
-  /** Different for each, and lower than that of all who offended later. */
+  /** Unique; a later first violation has a higher one. */
   readonly order: number;
 }
 
-/** So many can be forgiven before all offenders must be counted again. */
+/**
+ * The number of violators that are kept sorted. At least KEPT - TOP_VIOLATORS of them must be removed before all
+ * violators must be counted again.
+ */
 const KEPT = 64;
 
 export class TopViolators {
-  /** Worst first; nobody else is worse than the last of them. */
+  /** The worst first. No violator outside is worse than the last one here. */
   #worst: Ranked[] = [];
 
-  /** The keys of the worst, in order. */
+  /** The keys to list, the worst first. */
   keys(): string[] {
     return this.#worst.slice(0, TOP_VIOLATORS).map(({ key }) => key);
   }
 
-  /** After a violator was counted once more, or first. `others`: how many others there are. */
+  /** Call this after a violator's violations have grown. `others` is the number of other violators. */
   count(key: string, violations: number, order: number, others: number): void {
     const worst = this.#worst;
-    let place = this.#find(violations, order);
-    if (place === worst.length) {
-      const last = worst[place - 1];
-      // Behind the last that is known there may be others that are worse.
-      const known = place === others || (last !== undefined && isWorse(violations, order, last));
-      if (!known || (last !== undefined && place === KEPT && !isWorse(violations, order, last)))
-        return;
-      if (place === KEPT) place -= 1;
+    let index = this.#find(violations, order);
+    if (index === worst.length) {
+      const last = worst[index - 1];
+      // If the list does not hold all violators, one outside it may be worse than this one. Then the place of this one
+      // is known only if it is worse than the last entry.
+      const isPlaceKnown =
+        index === others || (last !== undefined && isWorse(violations, order, last));
+      if (!isPlaceKnown) return;
+      if (last !== undefined && index === KEPT && !isWorse(violations, order, last)) return;
+      if (index === KEPT) index -= 1;
     }
     const violator = { key, violations, order };
-    for (; place > 0 && isWorse(violations, order, worst[place - 1] as Ranked); place -= 1) {
-      worst[place] = worst[place - 1] as Ranked;
+    for (; index > 0 && isWorse(violations, order, worst[index - 1] as Ranked); index -= 1) {
+      worst[index] = worst[index - 1] as Ranked;
     }
-    worst[place] = violator;
+    worst[index] = violator;
   }
 
-  /** After a violator was forgiven. */
-  forget(violations: number, order: number): void {
-    const place = this.#find(violations, order);
-    if (place < this.#worst.length) this.#worst.splice(place, 1);
+  /** Call this after a violator was forgiven, with its last violations. */
+  remove(violations: number, order: number): void {
+    const index = this.#find(violations, order);
+    if (index < this.#worst.length) this.#worst.splice(index, 1);
   }
 
-  /** Whether they are the worst of `all` that there are. If not: clear(), and count() everybody. */
-  holds(all: number): boolean {
-    return this.#worst.length >= Math.min(all, TOP_VIOLATORS);
+  /**
+   * Whether this lists the worst of so many violators. If not, call clear(), then count() for each
+   * violator.
+   */
+  isComplete(violators: number): boolean {
+    return this.#worst.length >= Math.min(violators, TOP_VIOLATORS);
   }
 
   clear(): void {
     this.#worst = [];
   }
 
-  /** Its place; the length without one. Hardly anybody is among the worst, which one comparison tells. */
+  /**
+   * The index of a violator; the length of the list if it is not kept. One comparison finds out that
+   * most violators are not.
+   */
   #find(violations: number, order: number): number {
     const worst = this.#worst;
     const last = worst[worst.length - 1];
-    if (last === undefined || isAfter(last, violations, order)) return worst.length;
-    for (let place = worst.length - 1; place >= 0; place -= 1) {
-      if ((worst[place] as Ranked).order === order) return place;
+    if (last === undefined || isBehind(violations, order, last)) return worst.length;
+    for (let index = worst.length - 1; index >= 0; index -= 1) {
+      if ((worst[index] as Ranked).order === order) return index;
     }
     return worst.length;
   }
@@ -73,6 +84,7 @@ function isWorse(violations: number, order: number, other: Ranked): boolean {
   return violations !== other.violations ? violations > other.violations : order < other.order;
 }
 
-function isAfter(last: Ranked, violations: number, order: number): boolean {
+/** Whether `last` is worse. */
+function isBehind(violations: number, order: number, last: Ranked): boolean {
   return violations !== last.violations ? violations < last.violations : order > last.order;
 }
