@@ -1,19 +1,19 @@
-// Counts that stop at 2^53 - 1, up to which both JavaScript and snapshots are exact, and sums of them.
-// Twin of native/limiters/counts.h.
+// Counts of violations, and sums of them. A count stops at 2^53 - 1, the largest integer up to which numbers are exact
+// in JavaScript and in snapshots. Counterpart of native/limiters/counts.h.
 
 export const MOST_COUNT = Number.MAX_SAFE_INTEGER;
 
-/** `count` and `more`, both at most MOST_COUNT, or MOST_COUNT where that is exceeded. */
+/** Adds two numbers of at most MOST_COUNT; the result is at most MOST_COUNT too. */
 export function saturatedSum(count: number, more: number): number {
   return more < MOST_COUNT - count ? count + more : MOST_COUNT;
 }
 
-/** The exact sum of any number of counts, in two digits of 2^53. */
+/** The exact sum of any number of counts, stored as two digits in base 2^53. */
 export class Sum {
   #low = 0;
   #high = 0;
 
-  /** The sum, or MOST_COUNT where it is larger. */
+  /** The sum, or MOST_COUNT if the sum is larger. */
   get value(): number {
     return this.#high > 0 ? MOST_COUNT : this.#low;
   }
@@ -27,7 +27,7 @@ export class Sum {
     }
   }
 
-  /** `count` has been added before. */
+  /** Subtracts a part of what was added before. */
   subtract(count: number): void {
     if (count <= this.#low) {
       this.#low -= count;

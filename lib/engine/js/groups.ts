@@ -1,27 +1,25 @@
-// Groups of the TypeScript engine: what the table knows their members by, and the places where their
-// buckets were found the last time. The table tells whose a place is, so that a group need not hear of
+// GroupLimiter adds groups to a limiter with buckets: for each member the key by which the table knows it, and the
+// place of its bucket at the last check. The table says which peer a place belongs to, so a group need not learn of
 // removals.
 
-import { Keys } from '../../tables/keys.js';
 import type { Place } from '../../tables/table.js';
 import type { Handle } from '../engine.js';
+import { JsLimiter } from './limiter.js';
 
-/** Where some buckets were found the last time: those of a group's members, or SLOT_BUFFER. */
+/** The last known places of some buckets: those of a group's members, or SLOT_BUFFER. */
 export type Places = Place[] | Int32Array;
 
-// Nobody's in particular: the first check finds the right one.
-const ANY_PLACE: Place = 0;
+// Any place is right for a new member: the first check finds the correct one.
+const INITIAL_PLACE: Place = 0;
 
 interface Members {
   readonly keys: string[];
   readonly places: Place[];
-  /** The secret under which long keys were hashed. */
+  /** The version of the secret with which long keys were hashed. */
   secretVersion: number;
 }
 
-export abstract class Groups {
-  protected readonly keys = new Keys();
-
+export abstract class GroupLimiter extends JsLimiter {
   openGroup(): Handle {
     const members: Members = { keys: [], places: [], secretVersion: this.keys.secretVersion };
     return members as unknown as Handle;
@@ -30,16 +28,16 @@ export abstract class Groups {
   addMember(group: Handle, key: string): void {
     const { keys, places } = membersOf(group);
     keys.push(this.keys.find(key));
-    places.push(ANY_PLACE);
+    places.push(INITIAL_PLACE);
   }
 
   removeMember(group: Handle, index: number): void {
     const { keys, places } = membersOf(group);
-    takeOut(keys, index);
-    takeOut(places, index);
+    removeAt(keys, index);
+    removeAt(places, index);
   }
 
-  /** A group's members, whose keys are `texts`, in their order. */
+  /** The members of a group. `texts` are their keys as the user gave them, in the same order. */
   protected currentMembers(group: Handle, texts: readonly string[]): Members {
     const members = membersOf(group);
     const { secretVersion } = this.keys;
@@ -55,8 +53,8 @@ function membersOf(handle: Handle): Members {
   return handle as unknown as Members;
 }
 
-/** The last one takes its place. */
-function takeOut<T>(all: T[], index: number): void {
+/** Moves the last element to the removed one's index. */
+function removeAt<T>(all: T[], index: number): void {
   const last = all.pop() as T;
   if (index < all.length) all[index] = last;
 }

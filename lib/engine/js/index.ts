@@ -1,4 +1,4 @@
-// The TypeScript engine: complete, without dependencies, runs wherever JavaScript does.
+// The TypeScript engine: complete, without dependencies, for any JavaScript runtime.
 
 import type { Engine } from '../engine.js';
 import { JsDirectLimiter } from './direct-limiter.js';

@@ -1,5 +1,6 @@
-// LeaseTable: tokens that may be spent until a time, by peer. Twin of native/limiters/lease-table.h: same names,
-// same order of statements. It refills nothing, and knows nobody that gave them.
+// JsLeaseTable stores a lease per peer: tokens that the peer may spend until a time. It never refills a lease, and the
+// caller decides how large a lease is. Counterpart of native/limiters/lease-table.h; the contract is
+// lib/engine/engine.ts and the tests of both engines.
 
 import { monotonicSeconds } from '../../common/clock.js';
 import { NEVER } from '../../tables/arithmetic.js';
@@ -8,7 +9,7 @@ import { type Place, Table } from '../../tables/table.js';
 import { type LeaseTable, REFUSED } from '../engine.js';
 import { reserveStack } from './stack.js';
 
-// A lease is two doubles: tokens, and when they are no longer there.
+// A lease is two doubles: tokens, and the instant at which they expire.
 const DOUBLES = 2;
 
 class Leases extends Table {

@@ -1,33 +1,35 @@
-// Seats of opened peers with long keys: whose record lies at the place in SLOT_BUFFER its two words tell, so
-// that the text need not be hashed again. Twin of native/table/peer-slot.h: they are 64 bits of the 128 that the
-// alias is made of, which nobody can bring to agree without the secret. A short key is looked up as it
-// is, and needs no words.
+// The slot of an opened peer with a long key: the place of its record, and two words that identify the peer, so that
+// the key need not be hashed again. Counterpart of native/table/peer-slot.h: the words are 64 of the 128 bits in the
+// alias, and without the secret nobody can cause two aliases to agree in them. A short key is looked up as it is, and
+// needs no words.
 
 import { HASH_AT, type Keys, MOST_UNITS } from '../../tables/keys.js';
 import type { Table } from '../../tables/table.js';
 import { SLOT_BUFFER } from '../engine.js';
 
 const NOWHERE = -1;
+// Indexes in SLOT_BUFFER.
+const PLACE = 0;
 const LOW = 1;
 const HIGH = 2;
 
 /**
- * What `keys` knows an opened peer by. A long key is hashed, O(length), unless SLOT_BUFFER leads to its
- * record in `table`; then SLOT_BUFFER leads there from now on, if it has one.
+ * The key by which a table knows an opened peer. A long key is hashed, O(length), unless SLOT_BUFFER holds the place
+ * of its record in `table`. After hashing, SLOT_BUFFER holds that place, or NOWHERE if there is no record.
  */
 export function resolveSlot(text: string, keys: Keys, table: Table): string {
   if (text.length <= MOST_UNITS) return text;
-  const there = table.keyAt(SLOT_BUFFER[0] as number) as string | undefined;
-  if (there !== undefined && isOf(there)) return there;
+  const found = table.keyAt(SLOT_BUFFER[PLACE] as number) as string | undefined;
+  if (found !== undefined && isInSlot(found)) return found;
   const key = keys.find(text);
-  SLOT_BUFFER[0] = table.find(key) ?? NOWHERE;
+  SLOT_BUFFER[PLACE] = table.find(key) ?? NOWHERE;
   SLOT_BUFFER[LOW] = word(key, HASH_AT);
   SLOT_BUFFER[HIGH] = word(key, HASH_AT + 4);
   return key;
 }
 
-/** Whether a key is an alias, and the one that the words are of. */
-function isOf(key: string): boolean {
+/** Whether a key is the alias from which the words in SLOT_BUFFER were taken. */
+function isInSlot(key: string): boolean {
   return (
     key.length > MOST_UNITS &&
     SLOT_BUFFER[LOW] === word(key, HASH_AT) &&
@@ -35,7 +37,7 @@ function isOf(key: string): boolean {
   );
 }
 
-/** Four bytes of an alias, which has one a unit. */
+/** Four bytes of an alias, which has one byte per unit. */
 function word(alias: string, at: number): number {
   const byte = (i: number) => alias.charCodeAt(at + i) << (8 * i);
   return byte(0) | byte(1) | byte(2) | byte(3);

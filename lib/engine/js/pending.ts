@@ -1,33 +1,33 @@
-// Pending records: what a snapshot restored by digest, without the key. Each waits here until its
-// peer is checked again: then the key is hashed under the secret of each snapshot, and leads to it.
-// Twin of native/limiters/pending.h.
+// PendingRecords stores the records that a snapshot restored by digest, without a key. A record is pending until its
+// peer is checked again and the digest of the peer's key finds it. The key is hashed once for each snapshot's secret.
+// Counterpart of native/limiters/pending.h.
 
 import { digestOf } from '../../tables/siphash.js';
 import type { Place, Table, Times } from '../../tables/table.js';
 import type { DigestColumns } from '../columns.js';
 import { type Pass, pass } from './sweep.js';
 
-/** Secrets of snapshots that are kept at once; records under one more are not. */
+/** The maximum number of snapshots' secrets at a time. Records under another secret are refused. */
 export const MOST_SECRETS = 16;
 
-/** Instead of a place: a record waits, and there is no room for its peer. */
+/** Stands for a place: the peer has a pending record, but no peer may be evicted for it. */
 export const NO_ROOM = -1;
 
-interface Group<Records extends Table> {
+interface SecretRecords<Records extends Table> {
   readonly secret: Uint32Array;
   readonly records: Records;
 }
 
-/** Where a record waits. */
-export interface Pending<Records extends Table> {
+/** A record and the table that holds it. */
+export interface FoundRecord<Records extends Table> {
   readonly records: Records;
   readonly place: Place;
 }
 
 export class PendingRecords<Records extends Table> {
   readonly #make: () => Records;
-  /** At most MOST_SECRETS; one without records may become another secret's. */
-  readonly #groups: Group<Records>[] = [];
+  /** At most MOST_SECRETS. An empty group may be assigned to another secret. */
+  readonly #groups: SecretRecords<Records>[] = [];
 
   constructor(make: () => Records) {
     this.#make = make;
@@ -43,7 +43,7 @@ export class PendingRecords<Records extends Table> {
     return this.#groups.length === 0 || this.size === 0;
   }
 
-  /** The records under a secret; undefined if there is no place for one more secret. */
+  /** The records under a secret; undefined if there are records under MOST_SECRETS other secrets. */
   under(secret: Uint32Array): Records | undefined {
     const known = this.#groups.find(
       (group) => group.records.size > 0 && isSame(group.secret, secret),
@@ -56,8 +56,8 @@ export class PendingRecords<Records extends Table> {
     return records;
   }
 
-  /** The record of a peer by its key's text, if one waits. O(length) for each secret. */
-  find(text: string): Pending<Records> | undefined {
+  /** The peer's pending record, found by the text of its key. O(length) for each secret. */
+  find(text: string): FoundRecord<Records> | undefined {
     for (const { secret, records } of this.#groups) {
       if (records.size === 0) continue;
       const place = records.find(nameOf(digestOf(text, secret)));
@@ -66,7 +66,7 @@ export class PendingRecords<Records extends Table> {
     return undefined;
   }
 
-  /** Calls use(records, place) with the peer's record, if one waits, and takes it out. */
+  /** Calls use(records, place) with the peer's pending record, if there is one, then removes the record. */
   take(text: string, use: (records: Records, place: Place) => void): void {
     if (this.isEmpty) return;
     const found = this.find(text);
@@ -75,36 +75,38 @@ export class PendingRecords<Records extends Table> {
     found.records.delete(found.records.keyAt(found.place));
   }
 
-  forget(text: string): void {
+  remove(text: string): void {
     this.take(text, () => {});
   }
 
-  /** The secrets, and the records under each. */
-  groups(): readonly Group<Records>[] {
+  groups(): readonly SecretRecords<Records>[] {
     return this.#groups;
   }
 
-  /** Passes of a sweep, none or always as many: records for which useless(records, place) is true go. */
-  passes(useless: (records: Records, place: Place) => boolean): Pass[] {
+  /**
+   * Passes of a sweep that remove the records for which expire(records, place) returns true. Their number is 0 or always
+   * the same, because a sweep resumes at a pass number.
+   */
+  passes(expire: (records: Records, place: Place) => boolean): Pass[] {
     if (this.isEmpty) return [];
     return Array.from({ length: MOST_SECRETS }, (_, i) => {
       const records = this.#groups[i]?.records ?? this.#make();
-      // They are no peers, and do not count as removed.
+      // A sweep counts removed peers, and a pending record is not one.
       return pass(records, (key: string, place: Place) => {
-        if (useless(records, place)) records.delete(key);
+        if (expire(records, place)) records.delete(key);
         return false;
       });
     });
   }
 
   clear(): void {
-    // Whoever is at one of them finds nobody more.
+    // A snapshot in progress may still iterate over one of these tables; it finds no more records.
     for (const { records } of this.#groups) records.clear();
     this.#groups.length = 0;
   }
 }
 
-/** What a table knows a digest by: two units for each of its four words. */
+/** The key by which a table knows a digest: two code units for each of its four words. */
 export function nameOf(words: ArrayLike<number>): string {
   const unit = (i: number) => ((words[i >> 1] as number) >>> (16 * (i & 1))) & 0xffff;
   return String.fromCharCode(
@@ -119,7 +121,7 @@ export function nameOf(words: ArrayLike<number>): string {
   );
 }
 
-/** The four words of such a name. */
+/** The four words of a digest, from the key that nameOf() returned. */
 export function wordsOf(name: string): number[] {
   const word = (i: number) => (name.charCodeAt(2 * i) | (name.charCodeAt(2 * i + 1) << 16)) >>> 0;
   return [word(0), word(1), word(2), word(3)];
@@ -129,7 +131,7 @@ function isSame(a: Uint32Array, b: Uint32Array): boolean {
   return a.every((word, i) => word === b[i]);
 }
 
-/** Calls use(name, the three numbers) for each peer of some columns. */
+/** Calls `use` for each peer of a snapshot, and returns how often it returned true. */
 export function eachDigest(
   { digests, numbers }: DigestColumns,
   use: (name: string, idleSeconds: number, tokens: number, bucketIdleSeconds: number) => boolean,
@@ -143,10 +145,18 @@ export function eachDigest(
   return restored;
 }
 
-/** Keeps an instant under a digest, of two the later one; false for a new one without room. */
-export function restoreTime(records: Times, name: string, at: number, hasRoom: boolean): boolean {
+/**
+ * Stores a pending time under a digest, or keeps the later of two. False if the digest has none yet and `hasCapacity` is
+ * false.
+ */
+export function restoreTime(
+  records: Times,
+  name: string,
+  at: number,
+  hasCapacity: boolean,
+): boolean {
   const place = records.find(name);
   if (place !== undefined) records.set(place, Math.max(records.at(place), at));
-  else if (hasRoom) records.insert(name, at);
-  return place !== undefined || hasRoom;
+  else if (hasCapacity) records.insert(name, at);
+  return place !== undefined || hasCapacity;
 }

@@ -1,14 +1,14 @@
-// RateLimiter's decisions. Twin of native/limiters/rate-limiter.h: same names, same order of statements.
+// JsRateLimiter decides the checks of the public class RateLimiter. Counterpart of native/limiters/rate-limiter.h; the
+// contract is lib/engine/engine.ts, the contract suite, the traces and the differential test.
 
 import { monotonicSeconds } from '../../common/clock.js';
-import type { SnapshotBucket, SnapshotPeer } from '../../common/types.js';
+import type { SnapshotPeer } from '../../common/types.js';
 import { NEVER } from '../../tables/arithmetic.js';
 import { keep } from '../../tables/keys.js';
-import { Buckets, MOST_KEYS, type Place } from '../../tables/table.js';
-import type { DigestColumns, OffenderColumns } from '../columns.js';
+import { Buckets, type Place } from '../../tables/table.js';
+import type { DigestColumns } from '../columns.js';
 import {
   DISCONNECT,
-  type EngineStatistics,
   type Handle,
   type RateLimiterConfig,
   type RateLimiterCore,
@@ -18,47 +18,35 @@ import {
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../engine.js';
-import { Counters } from './counters.js';
 import { EvictionCandidate, MOST_LOOKED_AT, offerSample } from './eviction.js';
 import { COST_OF_BANNED, type EvictionCost } from './eviction-cost.js';
-import { Groups, type Places } from './groups.js';
-import { Offenders } from './offenders.js';
+import { GroupLimiter, type Places } from './groups.js';
 import { resolveSlot } from './peer-slot.js';
-import { eachDigest, type Pending, PendingRecords } from './pending.js';
-import {
-  evictionCostOf,
-  idleSecondsOf,
-  restoreAll,
-  restoreBucket,
-  savedBucket,
-} from './records.js';
+import { eachDigest, type FoundRecord, PendingRecords } from './pending.js';
+import { evictionCostOf, idleSecondsOf, restoreBucket, savedBucket } from './records.js';
 import { passesOf, saveBucket, walk } from './snapshot-walk.js';
 import { reserveGroupStack, reserveStack } from './stack.js';
-import { pass, Sweep } from './sweep.js';
+import { pass } from './sweep.js';
 
-export class JsRateLimiter extends Groups implements RateLimiterCore {
+export class JsRateLimiter extends GroupLimiter implements RateLimiterCore {
   readonly #rate: number;
   readonly #burst: number;
   readonly #threshold: number;
-  readonly #maxPeers: number;
-  readonly #buckets = new Buckets();
+  readonly #buckets: Buckets;
   readonly #pending = new PendingRecords(() => new Buckets());
-  readonly #offenders: Offenders;
-  readonly #sweep = new Sweep();
-  readonly #counters = new Counters();
 
-  constructor(config: RateLimiterConfig, mostKeys = MOST_KEYS) {
-    super();
+  constructor(config: RateLimiterConfig, mostKeys?: number) {
+    const buckets = new Buckets();
+    super(config.maxPeers, buckets, mostKeys);
+    this.#buckets = buckets;
     this.#rate = config.rateLimit;
     this.#burst = config.burstLimit;
     this.#threshold = config.disconnectThreshold ?? Infinity;
-    this.#maxPeers = Math.min(config.maxPeers, mostKeys);
-    this.#offenders = new Offenders(config.maxPeers, this.#buckets);
   }
 
   check(key: string, cost = 1, now = monotonicSeconds()): number | undefined {
     const found = this.keys.find(key);
-    const place = this.#buckets.find(found) ?? this.#addNewcomer(keep(found), key, now);
+    const place = this.#buckets.find(found) ?? this.#addBucket(keep(found), key, now);
     return this.#decide(place, found, key, cost, now);
   }
 
@@ -89,36 +77,28 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   }
 
   delay(key: string): number {
-    const found = this.#find(key);
+    const found = this.#findBucket(key);
     return found === undefined
       ? 0
       : found.records.delaySeconds(found.place, 1, this.#rate, this.#burst);
   }
 
   tokens(key: string): number {
-    const found = this.#find(key);
+    const found = this.#findBucket(key);
     return found === undefined ? this.#burst : found.records.tokens(found.place);
   }
 
-  violations(key: string): number {
-    return this.#offenders.violations(this.keys.find(key));
-  }
-
   snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
-    const of = { keys: this.keys, offenders: this.#offenders, banDuration: 0 };
+    const { keys, offenders } = this;
     const save = saveBucket(this.#rate, this.#burst);
     const describe = (key: string, at: number) => {
       const place = this.#buckets.find(key);
       const idle = place === undefined ? Infinity : this.#buckets.idle(place, at);
-      const bucket = this.#savedBucket(place, at);
+      const bucket = savedBucket(this.#buckets, place, at, this.#rate, this.#burst);
       return { idleSeconds: idle === Infinity ? null : idle, bucket };
     };
-    const passes = () => passesOf(this.#buckets, this.#pending, save, this.keys);
-    return walk({ ...of, describe, passes }, most, now);
-  }
-
-  restore(offenders: OffenderColumns, now = monotonicSeconds()): number {
-    return restoreAll(offenders, (peer, most) => this.#restore(peer, now, most));
+    const passes = () => passesOf(this.#buckets, this.#pending, save, keys);
+    return walk({ keys, offenders, banDuration: 0, describe, passes }, most, now);
   }
 
   adopt(secret: Uint32Array): void {
@@ -132,62 +112,55 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
       if (Number.isNaN(tokens)) return false;
       const saved = { tokens, idleSeconds };
       const place = records.find(name);
-      if (place === undefined && this.#pending.size >= this.#maxPeers) return false;
+      if (place === undefined && this.#pending.size >= this.maxPeers) return false;
       if (place === undefined) records.insert(name, tokens, now - idleSeconds);
       else restoreBucket(records, place, saved, now, this.#rate, this.#burst);
       return true;
     });
   }
 
-  removePeer(key: string): void {
+  removePeer(text: string): void {
     reserveStack();
-    this.#remove(this.keys.find(key));
-    this.#pending.forget(key);
+    this.#remove(this.keys.find(text));
+    this.#pending.remove(text);
   }
 
   cleanup(maxIdle: number, budgetMs: number, now = monotonicSeconds()): number {
     reserveStack();
-    const idle = (key: string, place: Place) => {
+    const expireBucket = (key: string, place: Place) => {
       if (!(this.#buckets.idle(place, now) > maxIdle)) return false;
       this.#remove(key);
       return true;
     };
-    const useless = (records: Buckets, place: Place) =>
+    const expirePending = (records: Buckets, place: Place) =>
       records.idle(place, now) > maxIdle ||
       records.secondsUntilFull(place, now, this.#rate, this.#burst) === 0;
-    const passes = [pass(this.#buckets, idle), ...this.#pending.passes(useless)];
-    return this.#sweep.run(passes, budgetMs);
-  }
-
-  isCleaning(): boolean {
-    return this.#sweep.isUnderway;
-  }
-
-  statistics(): EngineStatistics {
-    return {
-      tracked: this.#buckets.size,
-      peers: this.#buckets.size,
-      unnamedOffenders: this.#offenders.unnamed,
-      totalViolations: this.#offenders.totalViolations,
-      topViolators: this.#offenders.topViolators(),
-      ...this.#counters.totals(),
-    };
+    const passes = [pass(this.#buckets, expireBucket), ...this.#pending.passes(expirePending)];
+    return this.sweep.run(passes, budgetMs);
   }
 
   clear(): void {
     reserveStack();
     this.#buckets.clear();
     this.#pending.clear();
-    this.#offenders.clear();
-    this.#sweep.stop();
+    this.offenders.clear();
+    this.sweep.stop();
+  }
+
+  protected get peers(): number {
+    return this.#buckets.size;
+  }
+
+  protected get tracked(): number {
+    return this.#buckets.size;
   }
 
   #remove(key: string): void {
     this.#buckets.delete(key);
-    this.#offenders.forgive(key);
+    this.offenders.forgive(key);
   }
 
-  #restore(peer: SnapshotPeer, now: number, most: number): boolean {
+  protected restoreOffender(peer: SnapshotPeer, now: number, most: number): boolean {
     reserveStack();
     const key = this.keys.find(peer.key);
     let place = this.#buckets.find(key);
@@ -195,31 +168,27 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
       place = this.#add(keep(key), now, evictionCostOf(peer), most);
       if (place === undefined) return false;
       this.#buckets.set(place, this.#burst, now - idleSecondsOf(peer));
-      this.#recall(place, peer.key);
+      this.#takePending(place, peer.key);
     }
     if (peer.bucket) restoreBucket(this.#buckets, place, peer.bucket, now, this.#rate, this.#burst);
-    this.#offenders.restore(key, peer.key, peer.violations, NEVER);
+    this.offenders.restore(key, peer.key, peer.violations, NEVER);
     return true;
   }
 
-  /** The peer's bucket, which may be awaited; undefined if it has none. */
-  #find(text: string): Pending<Buckets> | undefined {
+  /** The peer's bucket or its pending bucket; undefined if it has neither. */
+  #findBucket(text: string): FoundRecord<Buckets> | undefined {
     const place = this.#buckets.find(this.keys.find(text));
     return place === undefined ? this.#pending.find(text) : { records: this.#buckets, place };
   }
 
-  /** Gives a bucket the numbers of the one that is awaited of its peer, if there is one. */
-  #recall(place: Place, text: string): void {
+  /** Moves the peer's pending bucket, if there is one, to `place`. */
+  #takePending(place: Place, text: string): void {
     this.#pending.take(text, (records, from) =>
       this.#buckets.set(place, records.tokens(from), records.lastRefill(from)),
     );
   }
 
-  #savedBucket(place: Place | undefined, now: number): SnapshotBucket | null {
-    return savedBucket(this.#buckets, place, now, this.#rate, this.#burst);
-  }
-
-  /** The check of a peer whose place is remembered. */
+  /** Checks a peer with a cached place. */
   #checkPlace(
     places: Places,
     index: number,
@@ -230,28 +199,28 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
   ): number | undefined {
     let place = places[index] as Place;
     if (!this.#buckets.isAt(place, key)) {
-      // A copy already, and kept as it is: a string is found to equal itself without a look at it.
-      place = this.#buckets.find(key) ?? this.#addNewcomer(key, text, now);
+      // `key` is a copy already. The table keeps this very string, because V8 compares identical strings in O(1).
+      place = this.#buckets.find(key) ?? this.#addBucket(key, text, now);
       this.#buckets.nameAt(place, key);
       places[index] = place;
     }
     return this.#decide(place, key, text, cost, now);
   }
 
-  /** Nobody is banned, so somebody can go. */
-  #addNewcomer(key: string, text: string, now: number): Place {
+  /** Adds a peer's pending bucket or a full one. This limiter has no bans, so it can always evict a peer. */
+  #addBucket(key: string, text: string, now: number): Place {
     reserveStack();
     const place = this.#add(key, now, COST_OF_BANNED, MOST_LOOKED_AT) as Place;
-    this.#recall(place, text);
+    this.#takePending(place, text);
     return place;
   }
 
   /**
-   * A bucket for a newcomer, in the place of a peer that is missed less, if there are maxPeers;
-   * undefined where nobody is.
+   * Adds a full bucket for a new peer. If there are maxPeers peers, the one with the lowest cost among up to
+   * `most` records is evicted. Undefined if none of them has a lower cost than the new peer.
    */
   #add(key: string, now: number, newcomerCost: EvictionCost, most: number): Place | undefined {
-    if (this.#buckets.size < this.#maxPeers) return this.#buckets.insert(key, this.#burst, now);
+    if (this.#buckets.size < this.maxPeers) return this.#buckets.insert(key, this.#burst, now);
     const best = new EvictionCandidate(newcomerCost);
     offerSample(this.#buckets, most, best, (place) => {
       const seconds = this.#buckets.secondsUntilFull(place, now, this.#rate, this.#burst);
@@ -259,28 +228,28 @@ export class JsRateLimiter extends Groups implements RateLimiterCore {
       const idle = this.#buckets.idle(place, now);
       return best.offer(
         place,
-        this.#offenders.evictionCostOf(place, seconds, seconds, idle, now, 0),
+        this.offenders.evictionCostOf(place, seconds, seconds, idle, now, 0),
       );
     });
     if (best.place === undefined) return undefined;
     const evicted = this.#buckets.keyAt(best.place);
     const place = this.#buckets.insert(key, this.#burst, now, best.place);
-    this.#counters.countEviction(best.cost);
-    this.#offenders.forgive(evicted);
+    this.counters.countEviction(best.cost);
+    this.offenders.forgive(evicted);
     return place;
   }
 
   #decide(place: Place, key: string, text: string, cost: number, now: number): number | undefined {
     if (this.#buckets.consume(place, cost, now, this.#rate, this.#burst)) {
-      this.#counters.allowed += 1;
+      this.counters.allowed += 1;
       return undefined;
     }
     reserveStack();
-    if (this.#offenders.addViolation(key, text) >= this.#threshold) {
-      this.#counters.disconnected += 1;
+    if (this.offenders.addViolation(key, text) >= this.#threshold) {
+      this.counters.disconnected += 1;
       return DISCONNECT;
     }
-    this.#counters.delayed += 1;
+    this.counters.delayed += 1;
     return this.#buckets.delaySeconds(place, cost, this.#rate, this.#burst);
   }
 }

@@ -1,4 +1,5 @@
-// What a snapshot says of an offender, as the limiters reckon with it. Twin of native/limiters/records.h.
+// Converts between the records of a limiter and the values that a snapshot stores. Counterpart of
+// native/limiters/records.h.
 
 import type { SnapshotBucket, SnapshotPeer } from '../../common/types.js';
 import { NEVER, refill } from '../../tables/arithmetic.js';
@@ -8,21 +9,20 @@ import { SNAPSHOT_SECONDS } from '../engine.js';
 import { MOST_LOOKED_AT, SAMPLE } from './eviction.js';
 import { COST_OF_BANNED, costOfOffender, type EvictionCost } from './eviction-cost.js';
 
-/** Tokens, and when they were last refilled. */
+/** Tokens as of the last refill, and the instant of that refill. */
 type BucketState = readonly [tokens: number, lastRefill: number];
 
-/** Infinity where it is unknown. */
+/** Seconds since the peer's last refill or allowed request; Infinity if unknown. */
 export function idleSecondsOf({ idleSeconds }: SnapshotPeer): number {
   return idleSeconds ?? Infinity;
 }
 
-/** What is lost with it. */
 export function evictionCostOf(peer: SnapshotPeer): EvictionCost {
   const isBanned = peer.banSecondsLeft !== null;
   return isBanned ? COST_OF_BANNED : costOfOffender(peer.violations, idleSecondsOf(peer));
 }
 
-/** When its ban began; NEVER: it has none. */
+/** When the peer's ban began; NEVER without one. */
 export function banBegan(
   { banSecondsLeft }: SnapshotPeer,
   now: number,
@@ -31,7 +31,7 @@ export function banBegan(
   return banSecondsLeft === null ? NEVER : now - (banDuration - banSecondsLeft);
 }
 
-/** Whether of two buckets the first has fewer tokens, as of the later of their refills. */
+/** Whether the first of two buckets of one peer has fewer tokens at the later of both refills. */
 export function isEmptier(
   [tokens, lastRefill]: BucketState,
   [otherTokens, otherRefill]: BucketState,
@@ -45,7 +45,7 @@ export function isEmptier(
   );
 }
 
-/** Writes a saved bucket to `place`, unless what is there is emptier. */
+/** Keeps the emptier of the bucket at `place` and the saved one. */
 export function restoreBucket(
   buckets: Buckets,
   place: Place,
@@ -59,7 +59,7 @@ export function restoreBucket(
   if (isEmptier(saved, known, rate, capacity)) buckets.set(place, ...saved);
 }
 
-/** What a snapshot says of a bucket; null if it is full again within SNAPSHOT_SECONDS. */
+/** A bucket as a snapshot saves it; null if there is none or if it is full within SNAPSHOT_SECONDS. */
 export function savedBucket(
   buckets: Buckets,
   place: Place | undefined,
@@ -74,16 +74,16 @@ export function savedBucket(
 }
 
 /**
- * Puts back one by one, and returns how many found room: `restore` says whether one did. For its room
- * up to `most` records are looked at.
+ * Calls `restore` for each offender of a snapshot, and returns how often it returned true. `most` is the
+ * maximum number of records that an eviction may visit.
  */
 export function restoreAll(
   offenders: OffenderColumns,
   restore: (peer: SnapshotPeer, most: number) => boolean,
 ): number {
   let restored = 0;
-  // Where room is scarce the worst come first: if nobody can go for one of them, nobody is likely to
-  // go for the next.
+  // If there are more peers than maxPeers, the snapshot lists the worst first. So if no peer can be evicted for one
+  // offender, the next one will probably be refused too, and a small search is enough.
   let most = MOST_LOOKED_AT;
   for (let i = 0; i < offenders.keys.length; i += 1) {
     if (restore(offenderAt(offenders, i), most)) restored += 1;

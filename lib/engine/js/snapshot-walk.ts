@@ -1,5 +1,8 @@
-// Visits all that a snapshot holds of a limiter, in steps between which the limiter may go on. Twin of
-// native/limiters/snapshot-walk.h.
+// A walk visits everything that a snapshot stores of a limiter, in bounded steps. Between two steps the limiter may be
+// used. Counterpart of native/limiters/snapshot-walk.h.
+//
+// The offenders with a stored key come first, in the order of their first violations. All other peers follow, under
+// digests.
 
 import { monotonicSeconds } from '../../common/clock.js';
 import type { SnapshotBucket, SnapshotPeer } from '../../common/types.js';
@@ -11,7 +14,7 @@ import type { Offenders } from './offenders.js';
 import { type PendingRecords, wordsOf } from './pending.js';
 import { savedBucket } from './records.js';
 
-/** Returns the saved numbers of a record; undefined if its peer recovers fully within SNAPSHOT_SECONDS. */
+/** The saved numbers of a record; undefined if it is back in its initial state within SNAPSHOT_SECONDS. */
 type Save<Records extends Table> = (
   records: Records,
   place: Place,
@@ -20,103 +23,105 @@ type Save<Records extends Table> = (
 
 type DigestNumbers = readonly [idleSeconds: number, tokens: number, bucketIdleSeconds: number];
 
-/** Records that a snapshot has under digests of one secret. */
+/** A pass over one table, with records that a snapshot stores under digests of one secret. */
 interface Pass {
-  /** Undefined: nobody has any. */
-  secret(): Uint32Array | undefined;
+  secret(): Uint32Array;
   readonly size: number;
   entries(): Iterable<[string, Place]>;
-  /** Undefined of a record that a snapshot leaves out. */
+  /** Undefined for a record that a snapshot leaves out. */
   save(key: string, place: Place, now: number): DigestNumbers | undefined;
   digestOf(key: string): ArrayLike<number>;
-  /** Whether the peers may be offenders. */
-  readonly hasKeys: boolean;
+  /** Whether the records may belong to offenders; a pending record does not. */
+  readonly mayHaveOffenders: boolean;
 }
 
-/** What a limiter tells of itself. */
-export interface Walked {
+/** What a walk needs of a limiter. */
+export interface WalkedLimiter {
   readonly keys: Keys;
   readonly offenders: Offenders;
   readonly banDuration: number;
-  /** What the snapshot says of an offender besides its offences. */
+  /** The fields of an offender that are not in Offenders. */
   describe(key: string, now: number): Pick<SnapshotPeer, 'idleSeconds' | 'bucket'>;
-  /** Made when their turn comes, those that are awaited first: one that comes back meanwhile is visited again. */
+  /**
+   * Each pass is created when it begins. Pending records come first: a peer that is checked meanwhile is visited again in
+   * its table.
+   */
   passes(): Iterable<Pass>;
 }
 
-/** Offenders whose keys are collected in one step. */
+/** The number of offenders that one step collects. */
 const COLLECTED = 10_000;
 
 export function* walk(
-  walked: Walked,
+  walked: WalkedLimiter,
   most: number,
   read: () => number | undefined,
 ): Generator<SnapshotStep> {
   const { keys, offenders } = walked;
   const last = offenders.lastOrder;
-  const none = () => ({
+  const noDigests = () => ({
     secret: keys.secret,
     digests: new Uint32Array(),
     numbers: new Float64Array(),
   });
-  // All at first: those that come later are told with the others.
+  // Offenders that are newer than `last` are visited among the other peers.
   const order: string[] = [];
   for (const key of offenders.inOrder(last)) {
     order.push(key);
-    if (order.length % COLLECTED === 0) yield { peers: [], digests: none() };
+    if (order.length % COLLECTED === 0) yield { peers: [], digests: noDigests() };
   }
   for (let at = 0; at < order.length || at === 0; at += most) {
     const now = read() ?? monotonicSeconds();
     const peers: SnapshotPeer[] = [];
-    for (const key of order.slice(at, at + most)) tellOffender(walked, key, now, peers);
-    yield { peers, digests: none() };
+    for (const key of order.slice(at, at + most)) addOffender(walked, key, now, peers);
+    yield { peers, digests: noDigests() };
   }
-  for (const pass of walked.passes()) yield* others(walked, pass, last, most, read);
+  for (const pass of walked.passes()) yield* visitOthers(walked, pass, last, most, read);
 }
 
-function tellOffender(
-  { offenders, banDuration, describe }: Walked,
+function addOffender(
+  { offenders, banDuration, describe }: WalkedLimiter,
   key: string,
   now: number,
   peers: SnapshotPeer[],
-): boolean {
-  const listed = offenders.findForSnapshot(key, now, banDuration);
-  if (listed === undefined) return false;
-  peers.push({ ...listed, ...describe(key, now) });
-  return true;
+): void {
+  const found = offenders.findForSnapshot(key, now, banDuration);
+  if (found !== undefined) peers.push({ ...found, ...describe(key, now) });
 }
 
-function* others(
-  walked: Walked,
-  { secret, size, entries, save, digestOf, hasKeys }: Pass,
+function* visitOthers(
+  walked: WalkedLimiter,
+  { secret, size, entries, save, digestOf, mayHaveOffenders }: Pass,
   last: number,
   most: number,
   read: () => number | undefined,
 ): Generator<SnapshotStep> {
-  const { keys, offenders, banDuration } = walked;
+  const { offenders, banDuration } = walked;
   let now = read() ?? monotonicSeconds();
   let peers: SnapshotPeer[] = [];
   let words: number[] = [];
   let numbers: number[] = [];
   const step = (): SnapshotStep => {
     const digests = {
-      secret: secret() ?? keys.secret,
+      secret: secret(),
       digests: Uint32Array.from(words),
       numbers: Float64Array.from(numbers),
     };
-    const told = { peers, digests };
+    const result = { peers, digests };
     peers = [];
     words = [];
     numbers = [];
-    return told;
+    return result;
   };
   let visited = 0;
   for (const [key, place] of entries()) {
-    // Those that were there as it began: it would follow a flood of newcomers for ever.
+    // As many records as there were when the pass began. Without this bound, a flood of new peers could keep it running
+    // forever.
     if (visited === size) break;
-    const isOffender = hasKeys && offenders.findForSnapshot(key, now, banDuration) !== undefined;
+    const isOffender =
+      mayHaveOffenders && offenders.findForSnapshot(key, now, banDuration) !== undefined;
     const saved = isOffender ? undefined : save(key, place, now);
-    if (isOffender && offenders.isNewerThan(key, last)) tellOffender(walked, key, now, peers);
+    if (isOffender && offenders.isNewerThan(key, last)) addOffender(walked, key, now, peers);
     if (saved !== undefined) {
       const digest = digestOf(key);
       for (let i = 0; i < digest.length; i += 1) words.push(digest[i] as number);
@@ -130,7 +135,7 @@ function* others(
   yield step();
 }
 
-/** First the records that wait, then those of peers. */
+/** The passes over the pending records of each secret, then the pass over the table. */
 export function* passesOf<Records extends Table>(
   table: Records,
   pending: PendingRecords<Records>,
@@ -144,17 +149,17 @@ export function* passesOf<Records extends Table>(
       entries: () => records.entries(),
       save: (_, place, now) => save(records, place, now),
       digestOf: wordsOf,
-      hasKeys: false,
+      mayHaveOffenders: false,
     };
   }
   yield {
-    // Another one once the limiter has taken it over, which knows nobody then.
+    // Read at each step: the limiter may adopt another secret during the walk, if it has no peers then.
     secret: () => keys.secret,
     size: table.size,
     entries: () => table.entries(),
     save: (_, place, now) => save(table, place, now),
     digestOf: (key) => keys.digestOf(key),
-    hasKeys: true,
+    mayHaveOffenders: true,
   };
 }
 

@@ -1,23 +1,23 @@
-// Where a caller is near the end of the stack, any call may throw a RangeError. A change of several steps
-// begins with reserveStack(), so that it is thrown while nothing has changed. It is no help where V8 must
-// compile a function that has not run yet: for that it wants 40 KiB of stack.
+// Near the end of the stack any call may throw a RangeError. A change of several steps begins with reserveStack(), so
+// that the error is thrown before anything has changed. This does not help if V8 must compile a function that has not
+// run yet: that takes 40 KiB of stack.
 
-/** Calls deep enough for any change: of those that V8 has optimized, some 1.5 KiB. */
+/** Nested calls that use at least the stack of any check: about 1.5 KiB if V8 has optimized them. */
 const CHECK = 24;
-/** The same for changes that begin with a check's own. */
+/** The same for a group: each of its checks may call reserveStack() itself. */
 const GROUP = 2 * CHECK;
 
-/** @throws RangeError where a check could not be completed. */
+/** @throws RangeError if the stack may be too small to complete a check. */
 export function reserveStack(): void {
   descend(CHECK);
 }
 
-/** The same for what makes several checks. */
+/** The same for a function that makes several checks. */
 export function reserveGroupStack(): void {
   descend(GROUP);
 }
 
-// V8 inlines no function in itself.
+// Recursive, because V8 never inlines a function into itself.
 function descend(calls: number): void {
   if (calls > 0) descend(calls - 1);
 }

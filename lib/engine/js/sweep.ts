@@ -1,11 +1,11 @@
-// Sweep: visits every entry of some maps, in slices that a time budget cuts.
+// Sweep visits whole tables in slices; a time budget limits each call. Counterpart of native/limiters/sweep.h.
 
-/** Visits one map; `visit` may delete what it is given, and says whether it did. */
+/** Visits one table. `visit` may remove the entry it gets; it returns whether it has removed a peer. */
 export interface Pass {
   readonly size: number;
   entries(): Iterator<[string, unknown]>;
   visit(key: string, value: unknown): boolean;
-  /** After the last visit. */
+  /** Called after the last visit. */
   end?(): void;
 }
 
@@ -22,19 +22,19 @@ export function pass<T>(table: Table<T>, visit: (key: string, value: T) => boole
   };
 }
 
-// Entries between two looks at the time: a few microseconds of work.
+// The number of entries between two reads of the clock: a few microseconds of work.
 const SLICE = 64;
 
 export class Sweep {
   #pass = 0;
   #entries: Iterator<[string, unknown]> | undefined;
-  // How many entries the pass has to go: those that were there when it began. Without a bound it
-  // would follow a flood of newcomers for ever, and the passes behind it would never have their turn.
+  // The remaining visits of the pass: it visits as many entries as there were when it began. Without this bound, a flood
+  // of new entries could keep one pass running forever, and the passes behind it would never begin.
   #left = 0;
 
   /**
-   * Runs the passes in order, and returns how many entries were removed. A call with a finite
-   * budget goes on where the last such call stopped; one without starts afresh.
+   * Runs the passes in order, and returns the number of removed peers. A call with a finite budget
+   * resumes where the last such call stopped; a call with an infinite budget starts at the first pass.
    */
   run(passes: readonly Pass[], budgetMs: number): number {
     const bounded = budgetMs !== Infinity;
@@ -49,12 +49,12 @@ export class Sweep {
     return removed;
   }
 
-  /** Whether the last run with a budget stopped before its end. */
+  /** Whether the last run with a budget stopped before the end. */
   get isUnderway(): boolean {
     return this.#pass > 0 || this.#entries !== undefined;
   }
 
-  /** Forgets the place: the next run starts from the first pass. */
+  /** Makes the next run start at the first pass. */
   stop(): void {
     this.#pass = 0;
     this.#entries = undefined;
