@@ -59,7 +59,7 @@ describe.runIf(TESTS_NATIVE)('where a binary fits', () => {
     const path = join(copy.folder, place);
     expect(report()).toEqual({
       report: {
-        info: { engine: 'native', reason: 'a native binary is there', path, version: VERSION },
+        info: { engine: 'native', reason: 'a native binary is available', path, version: VERSION },
         byDefault: 'native',
         auto: 'native',
         native: 'native',
@@ -95,8 +95,8 @@ describe.runIf(TESTS_NATIVE)('where a binary fits', () => {
   test.each([
     ['js', 'js', 'RELAY_LIMITER_ENGINE asks for js'],
     ['native', 'native', 'RELAY_LIMITER_ENGINE asks for native'],
-    ['auto', 'native', 'a native binary is there'],
-    ['', 'native', 'a native binary is there'],
+    ['auto', 'native', 'a native binary is available'],
+    ['', 'native', 'a native binary is available'],
   ])(
     'RELAY_LIMITER_ENGINE=%s is the default, and an option goes before it',
     (value, engine, reason) => {
@@ -257,7 +257,7 @@ describe.runIf(TESTS_NATIVE)('where a binary is there and cannot run', () => {
       patched.writeUInt16LE(machine, 18);
       copy.write(PREBUILD, patched);
       const { report: found, warnings } = report();
-      const why = `it is for ${foreign}, and this is ${process.arch}`;
+      const why = `the binary is for ${foreign}, this process runs on ${process.arch}`;
       expect(found).toMatchObject({
         info: { engine: 'js' },
         native: { code: 'ERR_LIMITER_ENGINE', cause: why },
@@ -270,7 +270,7 @@ describe.runIf(TESTS_NATIVE)('where a binary is there and cannot run', () => {
     copy.copy(BINARY, BINARY);
     copy.write('dist/common/version.js', "export const VERSION = '99.0.0';");
     const { report: found, warnings } = report();
-    const why = `it is of version ${VERSION}, the package of version 99.0.0`;
+    const why = `binary version ${VERSION} does not match package version 99.0.0`;
     expect(found).toMatchObject({
       info: { engine: 'js', version: '99.0.0' },
       byDefault: 'js',
@@ -288,7 +288,7 @@ test.runIf(TESTS_NATIVE)(
     const right = readFileSync(join(ROOT, file), 'utf8');
     copy.write(file, right.replace(/ABI_VERSION = \d+/, 'ABI_VERSION = 99'));
     const { report: found, warnings } = report();
-    const why = 'it was built from other sources of this version';
+    const why = 'the binary was built from other sources of this version';
     expect(found).toMatchObject({
       info: { engine: 'js' },
       native: { code: 'ERR_LIMITER_ENGINE', cause: why },

@@ -1,13 +1,13 @@
-// What a user's function throws must reach the user, and must not break what called it.
+// Calls of a user's functions. An error that such a function throws reaches the user, but does not break the caller.
 
-/** Makes an error an uncaught exception, as one that a listener threw would be. */
+/** Throws an error as an uncaught exception, in a microtask. */
 export function surface(error: unknown): void {
   queueMicrotask(() => {
     throw error;
   });
 }
 
-/** Calls a user's function; undefined where it throws, which `failed` is told. */
+/** Calls a user's function. If it throws, calls `failed` with the error and returns undefined. */
 export function tryCall<Result>(
   call: () => Result,
   failed: (error: unknown) => void,
@@ -20,7 +20,7 @@ export function tryCall<Result>(
   }
 }
 
-/** The same; what it throws surfaces. */
+/** Calls a user's function. If it throws, the error becomes an uncaught exception, and the result is undefined. */
 export function callSafely<Result>(call: () => Result): Result | undefined {
   return tryCall(call, surface);
 }

@@ -1,14 +1,14 @@
-// Time as the limiters know it: monotonic seconds, one read a call.
+// The clock of the limiters, in monotonic seconds. Each call of a limiter reads it once.
 
 import { invalidNumber } from './errors.js';
 
 export type Clock = () => number;
 
-/** The default clock where no native one is at hand. */
+/** The default clock of the TypeScript engine. */
 export const monotonicSeconds: Clock = clockOf(globalThis.process?.hrtime);
 
-// In Node, hrtime() costs two thirds of performance.now(), once V8 has seen that its pair does not
-// outlive the call. Looking it up at each call would cost the difference. Browsers have none.
+// In Node, hrtime() takes two thirds of the time of performance.now() after V8 has optimized away the pair that it
+// returns. Looking up hrtime at each call would cost the difference. Browsers do not have it.
 function clockOf(hrtime: (() => [seconds: number, nanoseconds: number]) | undefined): Clock {
   if (hrtime === undefined) return () => performance.now() / 1000;
   return () => {
@@ -18,8 +18,8 @@ function clockOf(hrtime: (() => [seconds: number, nanoseconds: number]) | undefi
 }
 
 /**
- * One read of a caller's clock. Throws `ERR_LIMITER_CLOCK` unless it is a finite number, before any
- * state has been touched; an exception of the clock itself passes through.
+ * Reads a user's clock once. @throws `ERR_LIMITER_CLOCK` unless the result is a finite number; call this before any
+ * state changes. An exception that the clock throws passes through.
  */
 export function readClock(clock: Clock): number {
   const now = clock();
@@ -34,7 +34,7 @@ export function readClock(clock: Clock): number {
   return now;
 }
 
-/** The same; undefined without a clock, where the engine reads its own. */
+/** The same; undefined without a clock, so that the engine reads its own. */
 export function readOptionalClock(clock: Clock | undefined): number | undefined {
   return clock === undefined ? undefined : readClock(clock);
 }

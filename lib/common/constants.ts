@@ -1,8 +1,8 @@
-// The reference's constants (JoinMarket-NG 0.37.0), under its names.
+// The constants of the reference (JoinMarket-NG 0.37.0), with the same names.
 
 /** The fixed host id of message signatures on onion transports. */
 export const DEFAULT_HOSTID = 'onion-network';
-/** Orderbook requests an interval; accepted by `OrderbookRateLimiter` and unused, as in the reference. */
+/** Orderbook requests per interval; accepted by `OrderbookRateLimiter` and unused, as in the reference. */
 export const DEFAULT_ORDERBOOK_RATE_LIMIT = 1;
 /** Seconds between two orderbook requests of one peer. */
 export const DEFAULT_ORDERBOOK_RATE_INTERVAL = 10;
@@ -12,7 +12,7 @@ export const DEFAULT_VIOLATION_BAN_THRESHOLD = 100;
 export const DEFAULT_VIOLATION_WARNING_THRESHOLD = 10;
 /** Violations from which the interval is thirty times as long. */
 export const DEFAULT_VIOLATION_SEVERE_THRESHOLD = 50;
-/** Seconds a ban lasts. */
+/** The duration of a ban in seconds. */
 export const DEFAULT_BAN_DURATION = 3600;
-/** Most peers a limiter keeps. */
+/** The maximum number of peers that a limiter stores. */
 export const DEFAULT_MAX_PEERS = 1_000_000;

@@ -1,5 +1,5 @@
-// Every error this package throws, each with a stable `code`. Being limited is an answer, never
-// one of these, unless the user asks for an error of it.
+// The errors of this package, each with a stable `code`. A limited request is a result and not an error, unless the
+// user requests an error for it.
 
 import { isRevoked, kindOf } from './kinds.js';
 
@@ -16,12 +16,12 @@ export type LimiterErrorCode =
   | 'ERR_LIMITER_STORE'
   | 'ERR_LIMITER_REFUSED';
 
-/** An error of this package; which one is told by `code`, not by the message. */
+/** An error of this package. Identify it by `code`, because messages may change. */
 export type LimiterError<E extends Error = Error> = E & { readonly code: LimiterErrorCode };
 
 type ErrorClass<E extends Error> = new (message: string, options?: ErrorOptions) => E;
 
-/** Makes an error of the given class that carries `code`. */
+/** Creates an error of the given class with a `code`. */
 export function limiterError<E extends Error>(
   Class: ErrorClass<E>,
   code: LimiterErrorCode,
@@ -32,7 +32,7 @@ export function limiterError<E extends Error>(
   return Object.assign(error, { code });
 }
 
-/** The error for a value that is not accepted. */
+/** Creates the TypeError for a value that is not accepted. */
 export function invalidValue(
   code: LimiterErrorCode,
   name: string,
@@ -42,7 +42,7 @@ export function invalidValue(
   return limiterError(TypeError, code, `${name} must be ${accepted}, got ${show(given)}`);
 }
 
-/** The same where a number is wanted: a RangeError for a number, a TypeError for anything else. */
+/** The same for an argument that must be a number: a RangeError for a number, a TypeError for any other value. */
 export function invalidNumber(
   code: LimiterErrorCode,
   name: string,
@@ -53,7 +53,7 @@ export function invalidNumber(
   return limiterError(RangeError, code, `${name} must be ${accepted}, got ${show(given)}`);
 }
 
-/** A value as an error message shows it: short, and never throwing. */
+/** A short description of any value for an error message. Never throws. */
 export function show(value: unknown): string {
   if (typeof value === 'string') {
     return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);

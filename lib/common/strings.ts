@@ -1,16 +1,15 @@
-// Copies of strings. An engine may keep a string that was cut out of another one by slice(), split()
-// or a pattern as a place in that one: whoever keeps the piece keeps the whole message it came from.
-// A copy holds its own units alone.
+// Copies of strings. A JavaScript engine may store the result of slice(), split() or a pattern as a reference into the
+// original string, so that keeping the piece keeps the whole original in memory. A copy holds only its own units.
 
 const PIECE = 128;
 
 /**
- * An array for each length up to PIECE, made when first needed: some 64 KiB in all. apply() takes the
- * units of one as they lie, which of a typed array takes twice as long.
+ * An array for each length up to PIECE, created when first needed: about 64 KiB in total. Plain arrays, because apply()
+ * takes twice as long with a typed array.
  */
 const units: number[][] = [];
 
-/** The same text, as a string of its own. O(length). */
+/** Returns a copy that does not keep another string in memory. O(length). */
 export function detachString(text: string): string {
   if (text.length <= PIECE) return detachPiece(text, 0, text.length);
   let copy = '';

@@ -1,35 +1,32 @@
-// Timers of the package's own, wherever it runs, and the async context in which it makes them.
+// The package's own timers on all runtimes, and the async context in which it creates them.
 
-/** A timer that is asked to wait longer fires at once. */
+/** The longest delay of a timer. A timer with a longer delay fires at once. */
 export const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
 const { Deno: deno } = globalThis as { Deno?: { unrefTimer(timer: number): void } };
 
-/** Keeps a timer from keeping its process alive. Browsers have no such thing, nor need it. */
+/** Lets the process exit while the timer is pending. Does nothing in browsers. */
 export function unref(timer: unknown): void {
-  // Older versions of Deno number their timers, as browsers do.
+  // In older versions of Deno a timer is a number, as in browsers.
   if (typeof timer === 'number') deno?.unrefTimer(timer);
   else (timer as { unref?(): void }).unref?.();
 }
 
-/**
- * That of node:async_hooks; undefined in browsers, which have no such contexts. An import of it would keep the package
- * out of them.
- */
+/** From node:async_hooks; undefined in browsers. Not imported, because an import would fail in browsers. */
 const AsyncLocalStorage =
   globalThis.process?.getBuiltinModule?.('node:async_hooks')?.AsyncLocalStorage;
 const runAsLoaded = AsyncLocalStorage?.snapshot();
 
 /**
- * Calls `act` outside of any caller's async context: in that in which the package was loaded. A timer, a promise or a
- * connection keeps the context in which it is made, and the stores of every AsyncLocalStorage in it, for as long as it
- * lives. So whatever serves more than one caller's call is made here.
+ * Calls `act` in the async context in which the package was loaded. A timer, a promise or a connection keeps the context
+ * in which it was created, with the stores of every AsyncLocalStorage in it, as long as it exists. So objects that serve
+ * more than one call are created with this function, outside of any caller's context.
  */
 export function detached<Result>(act: () => Result): Result {
   return runAsLoaded === undefined ? act() : runAsLoaded(act);
 }
 
-/** `act`, to be called in the async context of now, whoever calls it. */
+/** Returns a function that calls `act` in the current async context. */
 export function inThisContext(act: () => void): () => void {
   const run = AsyncLocalStorage?.snapshot();
   return run === undefined ? act : () => run(act);

@@ -1,2 +1,2 @@
-/** This package's version: package.json says the same, and a binary built for another is refused. */
+/** The version of this package, equal to the one in package.json. A binary of another version is not loaded. */
 export const VERSION = '0.1.0';

@@ -1,35 +1,35 @@
-// Finds the file of the native addon: in the installed package, or beside the bundle that the package is part of.
-// Names no file of another package or of the application.
+// Finds the file of the native addon: in the installed package, or beside the bundle that contains the package. Never
+// returns a file of another package or of the application.
 
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-// By its default export: webpack takes `createRequire` for its own, and leaves nothing of it for run time.
+// The default export, because webpack replaces a named import of `createRequire` at build time.
 import module from 'node:module';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The addon's file, or why there is none. */
+/** The path of the addon, or the reason why there is none. */
 export type BinaryFile = { readonly path: string } | { readonly absent: string };
 
 const PACKAGE = 'relay-limiter';
-/** `relay_limiter.node` as node-gyp builds it, `relay-limiter.node` as the package carries it. */
+/** node-gyp builds `relay_limiter.node`; the package contains `relay-limiter.node`. */
 const ADDON = /^relay[-_]limiter(\.\w+)*\.node$/;
 
-/** Never throws: without permission to look, as in Deno, that is the reason. */
+/** Never throws: if reading files is not permitted, as in Deno, the result is `absent` with that reason. */
 export function findBinary(): BinaryFile {
   try {
     const folder = ownFolder();
     if (folder === undefined) return bundled();
     const root = join(folder, '../..');
-    return nameOfPackage(root) === PACKAGE ? inPackage(root) : besideBundle(folder);
+    return packageNameOf(root) === PACKAGE ? inPackage(root) : besideBundle(folder);
   } catch (error) {
-    return { absent: `no native binary can be looked for: ${(error as Error).message}` };
+    return { absent: `cannot search for a native binary: ${(error as Error).message}` };
   }
 }
 
 /**
- * The folder that this code runs from; undefined if no file holds the code. `__dirname` is for CommonJS bundles, and
- * comes second, since `node --eval` has one for all modules. Bundlers may put the folder of their own machine for what
- * they find in `import.meta`; `url` is there in those that know nothing else of it, such as Jest 29.
+ * The folder of this code; undefined if the code is in no file. `__dirname` is for CommonJS bundles, and comes second
+ * because `node --eval` defines one for all modules. A bundler may replace the fields of `import.meta` by the folder on
+ * the build machine, so each one must exist. `url` is the only field that some, such as Jest 29, provide.
  */
 function ownFolder(): string | undefined {
   const url: string | undefined = import.meta.url;
@@ -39,7 +39,7 @@ function ownFolder(): string | undefined {
 
 function commonJsFolder(): string | undefined {
   try {
-    // Not by `typeof`, which webpack answers itself, and wrongly for ES modules.
+    // `typeof` does not work here: webpack evaluates it at build time, wrongly for ES modules.
     return __dirname;
   } catch {
     return undefined;
@@ -51,8 +51,8 @@ function isFolder(path: string | undefined): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
-/** What the package.json of a folder calls it; undefined if it has none. */
-function nameOfPackage(folder: string): unknown {
+/** The name in the package.json of a folder; undefined if there is no such file. */
+function packageNameOf(folder: string): unknown {
   let text: string;
   try {
     text = readFileSync(join(folder, 'package.json'), 'utf8');
@@ -72,7 +72,7 @@ function inPackage(root: string): BinaryFile {
   try {
     const nodeGypBuild: Finder = module.createRequire(join(root, 'package.json'))('node-gyp-build');
     const path = nodeGypBuild.path(root);
-    // It also looks beside the program that runs, where another application may keep its own.
+    // node-gyp-build also searches beside the running program, where another application may have its own addon.
     if (ADDON.test(basename(path))) return { path };
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;

@@ -1,33 +1,33 @@
-// What a snapshot says, in columns: arrays of numbers cost less than an object for each peer.
+// The content of a snapshot in columns: arrays of numbers take less memory than an object for each peer.
 
 import type { SnapshotPeer } from '../common/types.js';
 
-/** Offenders, by key. */
+/** Offenders by key. */
 export interface OffenderColumns {
   readonly keys: readonly string[];
   /**
-   * OFFENDER_NUMBERS for each: violations; seconds its ban has left, or NaN; seconds idle, or Infinity;
-   * tokens of its bucket, or NaN; seconds since those were refilled.
+   * OFFENDER_NUMBERS for each: its violations; the remaining seconds of its ban, or NaN; its idle seconds,
+   * or Infinity; the tokens of its bucket, or NaN; the seconds since the last refill.
    */
   readonly numbers: Float64Array;
 }
 
 export const OFFENDER_NUMBERS = 5;
 
-/** Peers under digests made with one secret, in columns. */
+/** Peers under digests that were made with one secret. */
 export interface DigestColumns {
   /** Four words, low ones first. */
   readonly secret: Uint32Array;
   /** Four words for each peer, low ones first. */
   readonly digests: Uint32Array;
   /**
-   * Three for each: seconds since its last allowed request, or NaN; the tokens of its bucket, or NaN;
-   * seconds since their last refill.
+   * Three for each: the seconds since its last allowed request, or NaN; the tokens of its bucket, or NaN;
+   * the seconds since the last refill.
    */
   readonly numbers: Float64Array;
 }
 
-/** The offender at an index of some columns. */
+/** The offender at an index. */
 export function offenderAt({ keys, numbers }: OffenderColumns, i: number): SnapshotPeer {
   const at = i * OFFENDER_NUMBERS;
   const left = numbers[at + 1] as number;

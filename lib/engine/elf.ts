@@ -1,12 +1,12 @@
-// What the header of an ELF file says before the system loads the file. glibc maps one that was cut
-// off and dies of it (SIGBUS), and of one for another processor it says that there is no such file.
-// The loaders of Windows and macOS look for themselves.
+// Checks the header of an ELF file before the system loads the file. glibc maps a truncated file and crashes with
+// SIGBUS, and reports a file for another processor as missing. The loaders of Windows and macOS make these checks
+// themselves.
 
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 
 const MAGIC = 0x7f454c46;
 const HEADER_BYTES = 64;
-/** The processors by their numbers in the header, named as `process.arch` does. */
+/** The names that `process.arch` has for the processor numbers in the header. */
 const PROCESSORS: Readonly<Record<number, string>> = {
   3: 'ia32',
   21: 'ppc64',
@@ -18,18 +18,21 @@ const PROCESSORS: Readonly<Record<number, string>> = {
   258: 'loong64',
 };
 
-/** Throws, saying why, where the system must not be given the file; what is no ELF it refuses itself. */
+/**
+ * Throws an error with the reason if the file must not be loaded. Accepts a file that is no ELF file, because the
+ * system refuses that itself.
+ */
 export function requireLoadable(path: string): void {
   const { header, size } = read(path);
   if (header.byteLength < HEADER_BYTES || header.getUint32(0) !== MAGIC) return;
   const little = header.getUint8(5) === 1;
   const processor = PROCESSORS[header.getUint16(18, little)] ?? 'another processor';
   if (processor !== process.arch && Object.values(PROCESSORS).includes(process.arch)) {
-    throw new Error(`it is for ${processor}, and this is ${process.arch}`);
+    throw new Error(`the binary is for ${processor}, this process runs on ${process.arch}`);
   }
   const end = endOfSections(header, little);
-  if (end === 0) throw new Error('it has no table of sections, so that it may be cut off');
-  if (size < end) throw new Error(`it is cut off: ${size} bytes of ${end}`);
+  if (end === 0) throw new Error('the binary has no section table, it may be truncated');
+  if (size < end) throw new Error(`the binary is truncated: ${size} of ${end} bytes`);
 }
 
 function read(path: string): { header: DataView; size: number } {
@@ -43,7 +46,7 @@ function read(path: string): { header: DataView; size: number } {
   }
 }
 
-/** Where the table of sections ends, which linkers write last; 0 where there is none. */
+/** The offset of the end of the section table, which linkers write last; 0 without one. */
 function endOfSections(header: DataView, little: boolean): number {
   const is64 = header.getUint8(4) === 2;
   const begin = is64 ? Number(header.getBigUint64(40, little)) : header.getUint32(32, little);

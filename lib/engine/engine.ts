@@ -1,165 +1,167 @@
-// The engine interface: what the facades ask of whoever keeps the peers. These comments are the
-// specification of both engines; SPEC numbers behaviour comes from the reference, JoinMarket-NG 0.37.0.
+// The interface between the public classes (facades) and an engine, which stores the peers. These comments are the
+// specification of both engines; the numbers come from the reference, JoinMarket-NG 0.37.0.
 //
-// Facades validate before they call: a key is a string, a cost finite and not negative, an age no
-// NaN, `now` finite or undefined (the engine then reads its own monotonic clock, once).
+// Facades validate arguments before they call: a key is a string, a cost is finite and at least 0, an age is not NaN,
+// and `now` is finite or undefined. If `now` is undefined, the engine reads its own monotonic clock, once.
 
 import type { BansInForce, EngineName, SnapshotPeer, Violator } from '../common/types.js';
 import type { DigestColumns, OffenderColumns } from './columns.js';
 
-/** What a check that can ban answers; undefined, the cheapest value to return, means allowed. */
+/** The results of a check that can ban. Undefined, the cheapest value to return, means allowed. */
 export const REFUSED = 1;
 export const BAN_BEGINS = 2;
 export type Refusal = typeof REFUSED | typeof BAN_BEGINS;
 
-/** What `RateLimiter`'s check answers instead of a delay when the peer is to be disconnected. */
+/** The result of `RateLimiter`'s check, in place of a delay, if the peer must be disconnected. */
 export const DISCONNECT = -1;
 
-/** Verdicts of `checkGroup`, one byte a member. */
+/** Verdicts of `checkGroup`, one byte per member. */
 export const VERDICT_ALLOW = 0;
 export const VERDICT_DELAY = 1;
 export const VERDICT_DISCONNECT = 2;
 
-/** How many violators statistics name. */
+/** The maximum number of violators that statistics list. */
 export const TOP_VIOLATORS = 10;
 
-/** Totals since the limiter was made. */
+/** Totals since the limiter was created. */
 export interface EngineCounters {
   /**
-   * What all checks answered, by key, of opened peers and of groups. Where they answer true or false:
-   * true is allow, false disconnect if a ban is in force or begins with the check, and else delay.
+   * The verdicts of all checks: by key, of opened peers and of groups. For checks that return a boolean,
+   * true counts as allow. False counts as disconnect if a ban is in force or begins with the check, and
+   * as delay otherwise.
    */
   verdicts: { allow: number; delay: number; disconnect: number };
   bansBegun: number;
-  /** Peers that were forgotten to make room for a newcomer. */
+  /** Peers that were removed to make room for a new peer. */
   evictions: number;
-  /** Of them those that a fresh peer could be told from. */
+  /** Evictions that lost something: the evicted peer was not in its initial state. */
   lossyEvictions: number;
-  /** Checks that were refused since nobody could be forgotten for a newcomer. */
+  /** Checks of new peers that were refused because no peer could be evicted. */
   refusedNewcomers: number;
 }
 
 export interface EngineStatistics extends EngineCounters {
-  /** Peers that anything is known of: at most `maxPeers`. */
+  /** The number of stored peers, at most `maxPeers`. */
   peers: number;
-  /** Peers with a bucket, or with an interval where a limiter has no buckets. */
+  /** Peers with a bucket, or with an interval in a limiter without buckets. */
   tracked: number;
-  /** The violations of all peers, banned ones included; 2^53 - 1 where they are more. */
+  /** The violations of all peers, banned ones included; at most 2^53 - 1. */
   totalViolations: number;
   /**
-   * Offenders whose key is not kept, which no statistics and no snapshots name. A key of up to 128
-   * code units always is; one of up to 1,024 while all longer ones, at two bytes a unit, together take
-   * at most 1 MiB or 64 bytes for each of `maxPeers`, if that is more; one beyond that while they take
-   * at most a quarter of it. Which it is, is decided as its peer becomes an offender.
+   * Offenders without a stored key: statistics and snapshots do not list them. A key of up to 128 code
+   * units is always stored. Longer keys share a budget of 1 MiB, or of 64 bytes for each of `maxPeers` if
+   * that is more, at two bytes per unit: a key of up to 1,024 units is stored if it fits the budget, a
+   * longer one only if the longer keys together stay within a quarter of it. This is decided once, when
+   * the peer becomes an offender.
    */
   unnamedOffenders: number;
-  /** At most TOP_VIOLATORS, most violations first; ties by who offended first. */
+  /** At most TOP_VIOLATORS, most violations first; ties in the order of first violations. */
   topViolators: Violator[];
-  /** Bytes of the tables, where the engine knows them. */
+  /** Bytes of the tables; absent if the engine does not know them. */
   memoryBytes?: number;
 }
 
-/** A bucket or an interval that is as a fresh peer's again within so many seconds is not in a snapshot. */
+/** A bucket or an interval that is back in its initial state within so many seconds is not saved. */
 export const SNAPSHOT_SECONDS = 10;
 
-/** A step of a snapshot; it may have found nobody. */
+/** A step of a snapshot; it may contain no peer. */
 export interface SnapshotStep {
   readonly peers: SnapshotPeer[];
-  /** If there are none, with the limiter's own secret. */
+  /** With the limiter's own secret if there are none. */
   readonly digests: DigestColumns;
 }
 
-/** What all three limiters of an engine do. An offender is a peer with violations or a ban. */
+/** The methods that all three limiters of an engine have. An offender is a peer with violations or a ban. */
 export interface LimiterCore {
-  /** Forgets a peer, its violations and its ban; an unknown key is no error. */
+  /** Removes a peer, its violations and its ban; an unknown key is no error. */
   removePeer(key: string): void;
-  /** Violations of a peer, 0 for an unknown one; they stop at 2^53 - 1. Creates nothing. */
+  /** The violations of a peer, at most 2^53 - 1; 0 for an unknown one. Adds no peer. */
   violations(key: string): number;
   /**
-   * Removes what has been idle for more than `maxAge` seconds, and bans that are over. Stops about
-   * `budgetMs` of real time later (Infinity: never), having done at least one step; the next call
-   * with a finite budget goes on from there. Returns the number of peers removed.
+   * Removes records that have been idle for more than `maxAge` seconds, and bans that are over. After at
+   * least one step it stops when about `budgetMs` of real time are over (Infinity: never), and the next
+   * call with a finite budget resumes there. Returns the number of removed peers.
    */
   cleanup(maxAge: number, budgetMs: number, now?: number): number;
-  /** Whether the last cleanup with a finite budget stopped before its end. */
+  /** Whether the last cleanup with a finite budget stopped before the end. */
   isCleaning(): boolean;
   /**
-   * What a snapshot holds, in steps of about `most` peers between which the limiter may go on; each reads
-   * `now` once. First the offenders that are named, in the order of their first violations; behind them
-   * those without violations, in the order in which their bans were recorded. An offender whose ban is
-   * over is left out, with its violations: so a check would find it. Idle is the time since its last
-   * refill, or in a limiter that bans since its last allowed request. Then, under digests, all others
-   * whose bucket is not full or whose interval is not over within SNAPSHOT_SECONDS, and those whom
-   * restoreDigests has put back and nobody has asked for. Changes nothing.
+   * The content of a snapshot, in steps of about `most` peers. Between two steps the limiter may be used;
+   * each step reads `now` once. The offenders with a stored key come first: those with violations in the
+   * order of their first violations, then the others in the order in which their bans were recorded. An
+   * offender with a ban that is over is left out with its violations, because a check would remove them.
+   * `idleSeconds` counts from the last refill, or in a limiter with bans from the last allowed request.
+   * Other peers follow under digests: those with a bucket that is not full, or an interval that is not
+   * over, within SNAPSHOT_SECONDS, and the pending peers of restoreDigests(). Changes nothing.
    */
   snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep>;
   /**
-   * Puts offenders back, in that order, and returns how many. Bans have at least a moment left and at
-   * most their duration. Of a peer that is known violations become the larger of both, of two
-   * bans the one that ends later is kept, and of two buckets the emptier one. Any other gets the
-   * snapshot's bucket or a full one, and a time, as long ago as it was idle; if that is unknown, long
-   * ago. (Where there are no buckets, a banned one then gets no time.) A restored peer evicts only peers that
-   * cost less to lose; if there are none, it is not restored. Bans of the very same instant are ordered
-   * as they are restored.
+   * Restores offenders in the given order, and returns their number. The remaining time of a ban must be
+   * above 0 and at most the duration of a ban. For a known peer it keeps the higher number of violations,
+   * the ban that ends later and the emptier bucket. A new peer gets the snapshot's bucket or a full one,
+   * and a time `idleSeconds` ago, or long ago if that is unknown (in a limiter without buckets, a banned
+   * peer then gets no time). A restored peer evicts only peers with a lower eviction cost; if there are
+   * none, it is not restored. Bans of the same instant are ordered as they are restored.
    */
   restore(offenders: OffenderColumns, now?: number): number;
   /**
-   * Takes over a secret for its own digests, if it knows nobody: the digests of a snapshot are then those
-   * of its own keys.
+   * Adopts a secret for its own digests if it has no peers. Then the digests of a snapshot with that
+   * secret are those of its own keys.
    */
   adopt(secret: Uint32Array): void;
   /**
-   * Keeps peers under digests until a check asks for them by a key that has the digest; returns how
-   * many: at most `maxPeers`, and under at most sixteen secrets. They count as peers only then; a peer
-   * that is known by then stays as it is. Cleanup forgets those that are as fresh peers.
+   * Stores peers under digests, and returns their number: at most `maxPeers`, and under at most 16
+   * secrets. They are pending until a check of a key with the digest; only then do they count as peers. A
+   * peer that is stored by then stays as it is. Cleanup removes pending peers that are back in their
+   * initial state.
    */
   restoreDigests(digests: DigestColumns, now?: number): number;
-  /** Reads state, changes none. Names the worst alone: bans may be many. */
+  /** Changes nothing. Lists no bans, because there may be many. */
   statistics(): EngineStatistics;
-  /** Forgets every peer. */
+  /** Removes every peer. */
   clear(): void;
 }
 
-/** Limiters that ban. A ban is in force until its duration is over, whether a check found that or not. */
+/** A limiter with bans. A ban is in force until its duration is over, even if no check has removed it yet. */
 export interface BanningCore extends LimiterCore {
   /** Whether a ban is in force. */
   isBanned(key: string, now?: number): boolean;
-  /** Keys of the bans in force that are named, in the order the bans began. */
+  /** Keys of the bans in force with a stored key, in the order in which the bans began. */
   bannedKeys(now?: number): string[];
   /**
-   * How many bans are in force, named or not; and of those that `bannedKeys` names the last `most`, the
-   * last one, which has the longest left, first. In one pass, with memory for about `most`.
+   * The number of bans in force, and the last `most` of those that `bannedKeys` lists, the longest
+   * remaining time first. One pass, with memory for about `most` bans.
    */
   longestBans(most: number, now?: number): BansInForce;
 }
 
 /**
- * Where an opened peer's record was found the last time: a place, and two words that tell whose
- * record that was. The caller writes it before each check of an opened peer. A check that does not
- * find the record there goes by the key, and writes where the record is now; so whatever is written
- * here, the answer is that of the key. All limiters share it: as arguments the three numbers would
- * cost a native call some 14 ns more.
+ * The slot of an opened peer: the place of its record at the last check, and two words that identify the
+ * peer. The caller writes the slot before each check of an opened peer. If the record is not at that
+ * place, the check finds it by the key and writes its place here. So any content leads to the result for
+ * the key. All limiters share the buffer: passing the three numbers as arguments would cost a native call
+ * about 14 ns more.
  */
 export const SLOT_BUFFER: Int32Array = new Int32Array(new ArrayBuffer(12));
 
-/** What an engine remembers of a group; only the core that made it may be given it. */
+/** An engine's data of a group. Pass it only to the core that created it. */
 export type Handle = { readonly __handle: never } | undefined;
 
-/** Limiters whose peers can be put in groups: those with buckets. */
+/** A limiter with buckets. Its peers can be put in groups. */
 export interface BucketCore<Answer> extends LimiterCore {
-  /** Answers what the check of `key` does, of an opened peer: SLOT_BUFFER is of its bucket. */
+  /** Checks an opened peer, with the result of a check of `key`. SLOT_BUFFER holds the slot of its bucket. */
   checkPeer(key: string, cost?: number, now?: number): Answer | undefined;
-  /** Tokens of a peer as of its last check, a full bucket's for an unknown one; creates nothing. */
+  /** The tokens of a peer at its last check; those of a full bucket for an unknown peer. Adds no peer. */
   tokens(key: string): number;
-  /** A group without members. */
+  /** Creates a group without members. */
   openGroup(): Handle;
   /** Adds a member at the end. */
   addMember(group: Handle, key: string): void;
-  /** Takes out the member at `index`; the last one takes its place. */
+  /** Removes the member at `index`; the last member moves there. */
   removeMember(group: Handle, index: number): void;
   /**
-   * Checks all members at one instant. `keys` are theirs, in their order; `verdicts` has at least as
-   * many bytes.
+   * Checks all members at one instant. `keys` are the members' keys in their order; `verdicts` has at
+   * least as many bytes.
    */
   checkGroup(
     group: Handle,
@@ -171,37 +173,39 @@ export interface BucketCore<Answer> extends LimiterCore {
 }
 
 /**
- * Where `maxPeers` peers are known a newcomer, whatever is to be remembered of it, takes the place of
- * another. A few are looked at, and of them goes, in this order: one that cannot be told from a fresh
- * one (its bucket full, its interval over, no offender); who is no offender, the one that is so
- * soonest; the offender with the fewest violations, of these who was idle the longest. Whose ban is
- * over is no offender, since a check forgives it, and where that resets its interval it is as a fresh
- * one; a peer whose ban is in force never goes. If none of the few can go, more are looked at until one
- * can, up to 1,024 of a table; if none of those can either, the newcomer is refused, and nothing is kept
- * or counted of it but `refusedNewcomers` and the verdict. A search may be left out where every peer is
- * banned. Eviction compares sixteen random peers and removes the cheapest; if none of them can be removed, it looks
- * at up to 1,024 and removes the first that can.
+ * Eviction: if there are `maxPeers` peers, a new peer replaces another one. Eviction compares 16 random peers
+ * and removes the first in this order:
+ *
+ * 1. a peer in its initial state: its bucket is full, its interval is over, and it is no offender;
+ * 2. the clean peer closest to that state;
+ * 3. the offender with the fewest violations, least recently active first.
+ *
+ * A peer with a ban that is over is no offender, because a check forgives it; if that resets its interval,
+ * it is in its initial state. A peer with a ban in force is never evicted. If none of the 16 can be evicted,
+ * a search of up to 1,024 records of a table evicts the first one that can be. If none can, the new peer is
+ * refused: nothing is stored of it, and only `refusedNewcomers` and the verdict are counted. The search may
+ * be omitted if every peer is banned.
  */
 interface BoundedConfig {
-  /** Infinity: no bound but the engine's own: 2^23 of the TypeScript one, and memory. */
+  /** Infinity means no limit except the engine's own: 2^23 in the TypeScript engine, and memory. */
   readonly maxPeers: number;
 }
 
 export interface RateLimiterConfig extends BoundedConfig {
   readonly rateLimit: number;
   readonly burstLimit: number;
-  /** null: never. */
+  /** null means never. */
   readonly disconnectThreshold: number | null;
 }
 
 export interface RateLimiterCore extends BucketCore<number> {
   /**
-   * Takes `cost` (default 1) from the peer's bucket, made full if it has none. Undefined: taken.
-   * Else a violation is counted, and the answer is DISCONNECT at the threshold, or the seconds
-   * until the cost is there, Infinity if it exceeds the burst.
+   * Takes `cost` (default 1) tokens from the peer's bucket; a new peer gets a full one. Returns undefined
+   * if the bucket had enough. Otherwise counts a violation and returns DISCONNECT at the threshold, or the
+   * seconds until the bucket has enough; Infinity if the cost exceeds the burst.
    */
   check(key: string, cost?: number, now?: number): number | undefined;
-  /** Seconds until one token is there, as of the peer's last check; 0 for an unknown peer. */
+  /** Seconds from the peer's last check until its bucket has one token; 0 for an unknown peer. */
   delay(key: string): number;
 }
 
@@ -214,11 +218,11 @@ export interface OrderbookConfig extends BoundedConfig {
 }
 
 export interface OrderbookCore extends BanningCore {
-  /** Allowed once an interval, which grows with the violations, at a threshold into a ban. */
+  /** Allows one request per interval. The interval grows with the violations; at a threshold a ban begins. */
   check(key: string, now?: number): Refusal | undefined;
-  /** The same of an opened peer: SLOT_BUFFER is of the time of its last request. */
+  /** The same for an opened peer. SLOT_BUFFER holds the slot of the time of its last request. */
   checkPeer(key: string, now?: number): Refusal | undefined;
-  /** Whether a ban is in force; one that is over is lifted with its violations. */
+  /** Whether a ban is in force. A ban that is over is removed with its violations. */
   isBanned(key: string, now?: number): boolean;
 }
 
@@ -232,37 +236,38 @@ export interface DirectConfig extends BoundedConfig {
 
 export interface DirectCore extends BucketCore<typeof REFUSED>, BanningCore {
   /**
-   * Takes `cost` (default 1) from the connection's message bucket. A refusal counts no violation,
-   * and neither does a message during a ban. In a group a banned connection is to be disconnected.
+   * Takes `cost` (default 1) tokens from the connection's message bucket. Neither a refusal nor a message
+   * during a ban counts a violation. In a group the verdict for a banned connection is disconnect.
    */
   checkMessage(key: string, cost?: number, now?: number): typeof REFUSED | undefined;
-  /** Allowed once an interval; each refusal is a violation, and the last one before the threshold bans. */
+  /** Allows one request per interval. Each refusal is a violation; the one that reaches the threshold bans. */
   checkOrderbook(key: string, now?: number): Refusal | undefined;
-  /** The same of an opened connection: SLOT_BUFFER is of the time of its last request. */
+  /** The same for an opened connection. SLOT_BUFFER holds the slot of the time of its last request. */
   checkPeerOrderbook(key: string, now?: number): Refusal | undefined;
-  /** Whether a ban is in force; one that is over is lifted, and its violations stay. */
+  /** Whether a ban is in force. A ban that is over is removed; its violations stay. */
   isBanned(key: string, now?: number): boolean;
 }
 
 /**
- * Tokens that may be spent until a time, by peer: what a shared limiter has taken ahead of use. Nothing
- * comes in by itself, and nobody is forgotten to make room.
+ * A lease per peer: tokens that a shared limiter has taken in advance, and that the peer may spend until a
+ * time. A lease is never refilled, and no peer is evicted.
  */
 export interface LeaseTable {
-  /** Monotonic seconds: the clock that is read where a time is left out. */
+  /** Monotonic seconds, from the clock that spend() reads by default. */
   now(): number;
-  /** Takes `cost` if the peer has so much, and the time is not over. Undefined: taken. */
+  /** Takes `cost` tokens. REFUSED if the lease has too few or has expired. */
   spend(key: string, cost: number, now?: number): typeof REFUSED | undefined;
   /**
-   * The peer may spend `tokens` before `until`, instead of what it might. @throws `ERR_LIMITER_MEMORY`
-   * where a new peer finds no memory; of a known one with a key of at most 129 units it needs none.
+   * Stores a lease in place of an earlier one: `tokens` that the peer may spend before `until`. @throws
+   * `ERR_LIMITER_MEMORY` if there is no memory for a new peer; a known peer with a key of at most 129 units
+   * needs none.
    */
   set(key: string, tokens: number, until: number): void;
-  /** What is not spent, whether its time is over or not; 0 for an unknown peer. */
+  /** The tokens of a lease, expired or not; 0 for an unknown peer. */
   tokens(key: string): number;
-  /** Forgets a peer; an unknown key is no error. */
+  /** Removes a lease; an unknown key is no error. */
   delete(key: string): void;
-  /** What all peers may spend, in a pass over them; added up in any order, so the last bits may differ. */
+  /** The tokens of all leases that have not expired: O(leases). The order of addition, and so the last bits, may differ. */
   total(now: number): number;
 }
 

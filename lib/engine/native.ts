@@ -1,4 +1,4 @@
-// Loads the native addon, and says exactly why where it cannot. Chooses nothing.
+// Loads the native addon, or reports the exact reason why it cannot. select.ts chooses the engine.
 
 import { randomFillSync } from 'node:crypto';
 import module from 'node:module';
@@ -8,7 +8,7 @@ import { requireLoadable } from './elf.js';
 import { type Engine, SLOT_BUFFER } from './engine.js';
 import { ABI_VERSION, type Addon, nativeLimiters } from './native-limiters.js';
 
-/** What became of the native binary: there and running, not there, or there and unusable. */
+/** The result of loading the native binary: loaded, absent (no file found), or broken (the file cannot be used). */
 export type NativeBinary =
   | { readonly state: 'loaded'; readonly engine: Engine; readonly path: string }
   | { readonly state: 'absent'; readonly reason: string }
@@ -21,7 +21,7 @@ export type NativeBinary =
 
 let binary: NativeBinary | undefined;
 
-/** The binary of this process, looked for once. */
+/** Loads the binary at the first call, and returns the same result at each later one. */
 export function loadNative(): NativeBinary {
   binary ??= load();
   return binary;
@@ -36,10 +36,10 @@ function load(): NativeBinary {
     // Every addon is CommonJS.
     const addon: Addon = module.createRequire(path)(path);
     if (addon.version !== VERSION) {
-      throw new Error(`it is of version ${addon.version}, the package of version ${VERSION}`);
+      throw new Error(`binary version ${addon.version} does not match package version ${VERSION}`);
     }
     if (addon.abiVersion !== ABI_VERSION) {
-      throw new Error('it was built from other sources of this version');
+      throw new Error('the binary was built from other sources of this version');
     }
     return { state: 'loaded', engine: nativeEngine(addon), path };
   } catch (cause) {

@@ -1,5 +1,5 @@
-// Stands in for native.ts where nothing of Node may be imported: in bundles without the condition "node", as browsers
-// get them.
+// Replaces native.ts in bundles without the condition "node", such as those for browsers, because they cannot import
+// modules of Node.
 
 import type { NativeBinary } from './native.js';
 

@@ -1,4 +1,5 @@
-// Which engine a limiter gets, and why: the option, else RELAY_LIMITER_ENGINE, else what is there.
+// Selects the engine of a limiter: the `engine` option, else the environment variable RELAY_LIMITER_ENGINE, else native
+// if a binary loads, else js.
 
 import { loadNative } from '#native';
 import { limiterError, show } from '../common/errors.js';
@@ -11,22 +12,22 @@ const VARIABLE = 'RELAY_LIMITER_ENGINE';
 type Wish = 'auto' | EngineName;
 
 export interface EngineInfo {
-  /** The engine a limiter made without an `engine` option gets. */
+  /** The engine of a limiter that is created without an `engine` option. */
   engine: EngineName;
-  /** Why that one, in words; if the package was bundled without its binary, also what to do. */
+  /** The reason in words; if the package was bundled without its binary, also what to do. */
   reason: string;
-  /** The native binary's file, where one was found. */
+  /** The path of the native binary, if one was found. */
   path?: string;
-  /** This package's version. */
+  /** The version of this package. */
   version: string;
 }
 
 let warned = false;
 
 /**
- * Which engine runs by default in this process, and why. The first call, or the first limiter that is made, loads the
- * native binary, which takes some milliseconds: call it when a program starts, and no later call pays for it.
- * @throws `ERR_LIMITER_ENGINE` where the environment names an engine that is not there.
+ * Returns the default engine of this process and the reason for it. The first call, or the first limiter, loads the
+ * native binary, which takes some milliseconds. Call this at the start of a program, so that no later call has to wait.
+ * @throws `ERR_LIMITER_ENGINE` if RELAY_LIMITER_ENGINE names an unavailable engine.
  */
 export function engineInfo(): EngineInfo {
   const { engine, ...info } = select(environmentWish(), VARIABLE);
@@ -34,8 +35,8 @@ export function engineInfo(): EngineInfo {
 }
 
 /**
- * The engine for a limiter. A binary that exists and does not load warns once under `auto`.
- * @throws `ERR_LIMITER_ENGINE` where `wish`, or the environment, names an engine that is not there. @internal
+ * Returns the engine for a limiter. With `auto`, a binary that exists but does not load causes one process warning.
+ * @throws `ERR_LIMITER_ENGINE` if `wish` or the environment names an unavailable engine. @internal
  */
 export function selectEngine(wish: Wish | undefined): Engine {
   return wish === undefined
@@ -47,7 +48,7 @@ function select(wish: Wish, source: string): { engine: Engine; reason: string; p
   if (wish === 'js') return { engine: jsEngine, reason: `${source} asks for js` };
   const binary = loadNative();
   if (binary.state === 'loaded') {
-    const reason = wish === 'native' ? `${source} asks for native` : 'a native binary is there';
+    const reason = wish === 'native' ? `${source} asks for native` : 'a native binary is available';
     return { engine: binary.engine, reason, path: binary.path };
   }
   if (wish === 'native') {
@@ -68,7 +69,10 @@ function environmentWish(): Wish {
   throw limiterError(Error, 'ERR_LIMITER_ENGINE', message);
 }
 
-/** Undefined as well where there is no environment, as in browsers, or where it may not be read, as in Deno. @internal */
+/**
+ * Reads an environment variable. Undefined also if there is no environment, as in browsers, or no permission to read
+ * it, as in Deno. @internal
+ */
 export function environmentVariable(name: string): string | undefined {
   try {
     return globalThis.process?.env?.[name];

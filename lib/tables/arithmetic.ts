@@ -1,9 +1,9 @@
-// The token bucket and elapsed time; nothing else. Twin of native/limiters/arithmetic.h: same names, same
-// order of operations, so that both engines agree to the last bit. IEEE doubles, one rounding an
-// operation; a division stays a division. Numbers have no references here: `refill` is the first
-// half of consume, the other half is where the numbers are kept.
+// The arithmetic of token buckets and elapsed time. Counterpart of native/limiters/arithmetic.h, with the same order of
+// operations, so that both engines return bit-identical results. All numbers are IEEE doubles and each operation rounds
+// once; a division must not become a multiplication. JavaScript has no references to numbers, so `refill` is only the
+// first half of consume(); the second half is in Buckets.
 
-/** An instant before every other: "has not happened". */
+/** Stands for the time of an event that has not happened. */
 export const NEVER = -Infinity;
 
 /** Seconds from `then` to `now`; 0 if the clock has stepped back. */
@@ -11,12 +11,12 @@ export function elapsed(now: number, then: number): number {
   return now > then ? now - then : 0;
 }
 
-/** Seconds until `duration` is over, of which `passed` have passed. */
+/** The rest of a duration of which `passed` seconds are over. */
 export function secondsLeft(duration: number, passed: number): number {
   return passed < duration ? duration - passed : 0;
 }
 
-/** Tokens after a refill, where `tokens` were at `lastRefill`. `rate` is in tokens a second. */
+/** The tokens of a bucket after a refill at `now`. `rate` is in tokens per second. */
 export function refill(
   tokens: number,
   lastRefill: number,
@@ -26,17 +26,17 @@ export function refill(
 ): number {
   const seconds = elapsed(now, lastRefill);
   const refilled = tokens + seconds * rate;
-  // Written so that a NaN, should there ever be one, fills the bucket instead of opening it for good.
+  // Written so that a NaN, if there ever were one, fills the bucket and does not stay in it.
   return refilled < capacity ? refilled : capacity;
 }
 
-/** Seconds until `cost` tokens are there, as of the last refill; Infinity if they cannot be. */
+/** Seconds from the last refill until a bucket has `cost` tokens; Infinity if it never can. */
 export function delaySeconds(tokens: number, cost: number, rate: number, capacity: number): number {
   if (tokens >= cost) return 0;
   return cost > capacity ? Infinity : (cost - tokens) / rate;
 }
 
-/** Seconds until the bucket is full, if nothing is taken; 0 if it is. */
+/** Seconds from `now` until a bucket is full if nothing is taken; 0 if it is full. */
 export function secondsUntilFull(
   tokens: number,
   lastRefill: number,

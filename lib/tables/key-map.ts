@@ -1,22 +1,22 @@
-// Maps and Sets by peers' keys. Nobody can choose keys that collide in them.
+// A Map and a Set with peers' keys. An attacker cannot choose keys that collide in them.
 //
-// V8 takes a string of one to ten digits for the index of an array. Before Node 20.20.2, 22.22.2, 24.14.1 and
-// 25.8.2 it hashes such strings by their value, without a secret: 60,000 multiples of 65,536 lie in one chain,
-// and a look-up takes half a millisecond. So a key of digits is stored with a mark before it, and V8 hashes it
-// under its secret as any other text.
+// V8 treats a string of one to ten digits as the index of an array. Before Node 20.20.2, 22.22.2, 24.14.1 and 25.8.2 it
+// hashes such strings by their value, without a secret: 60,000 multiples of 65,536 end up in one chain, and a look-up
+// takes half a millisecond. So a key of digits is stored with a mark before it, and V8 hashes it with its secret like
+// any other text.
 
-/** Stands before a key of digits, and before a key that begins with it, so that no two keys become one. */
+/** Put before a key of digits, and before a key that begins with it, so that two keys never become equal. */
 const MARK = '\0';
 const ZERO = 48;
 const NINE = 57;
-/** Digits of the largest index of an array, 2^32 - 2. */
+/** The number of digits of the largest index of an array, 2^32 - 2. */
 const MOST_DIGITS = 10;
 
-// The last key of digits, and the same with its mark: a refused check looks one key up in several Maps.
+// The last key of digits without and with its mark, cached because a refused check looks up one key in several Maps.
 let lastDigits = '0';
 let lastMarked = MARK + lastDigits;
 
-/** What a Map may know `key` by: no two keys have the same. Nearly always the key itself. */
+/** The string under which a Map stores `key`, unique per key. Nearly always the key itself. */
 function marked(key: string): string {
   const first = key.charCodeAt(0);
   if (first > NINE) return key;
@@ -37,12 +37,12 @@ function isDigits(key: string): boolean {
   return key !== '';
 }
 
-/** Undoes `marked`. */
+/** The inverse of marked(). */
 function unmarked(key: string): string {
   return key.charCodeAt(0) === 0 ? key.slice(1) : key;
 }
 
-/** A Map by peers' keys: what is here of a Map's methods does the same. */
+/** A Map with peers' keys. Its methods work as those of Map. */
 export class KeyMap<T> {
   readonly #entries = new Map<string, T>();
 

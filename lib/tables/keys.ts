@@ -1,51 +1,51 @@
-// Keys as the TypeScript engine's tables keep them, so that none holds more than its own few units:
-// a short one as a copy, a long one as an alias. Knows no table.
+// Keys converts a peer's key to the string under which the TypeScript engine's tables store it, so that no stored key
+// takes more than about 129 code units.
 //
-//   key of at most 128 units    looked up as it is, kept as a copy of it
-//   longer                      looked up and kept as an alias of 129 units: SipHash, 128 bits, under
-//                               a secret of one's own, and padding
+//   key of at most 128 units    looked up as it is, stored as a copy
+//   longer key                  looked up and stored as an alias of 129 units: SipHash, 128 bits, with a
+//                               secret per limiter, and padding
 //
-// An alias is longer than any short key, so it is none. Two keys have the same one with a probability
-// of 2^-128. It is not only for memory: V8 hashes a string of more than some 16,000 units by its
-// length alone, so in a Map all keys of 64 KiB and one length would meet in one chain, and whoever
-// chooses keys could make each look-up walk through all.
+// An alias is longer than any short key, so it never equals one. Two keys have the same alias with a probability of
+// 2^-128. Aliases do not only save memory: V8 hashes a string of more than about 16,000 units only by its length. So in a
+// Map all keys of 64 KiB and the same length would end up in one chain, and an attacker who chooses keys could make each
+// look-up visit all of them.
 
 import { detachString } from '../common/strings.js';
 import { digestOf } from './siphash.js';
 
-/** The longest key that is kept as it is. */
+/** The length of the longest key that is stored as it is. */
 export const MOST_UNITS = 128;
-/** Where in an alias the sixteen bytes of the hash begin. */
+/** The index in an alias at which the 16 bytes of the hash begin. */
 export const HASH_AT = 1;
 
 export class Keys {
-  // Made with the first long key: most limiters never see one.
+  // Created with the first long key or snapshot, because most limiters never need it.
   #secret: Uint32Array | undefined;
   #secretVersion = 0;
 
-  /** What a table knows the key by. O(1) for a short key; a long one is hashed, O(length). */
+  /** The string by which a table knows the key. O(1) for a short key; a long one is hashed, O(length). */
   find(key: string): string {
     return key.length <= MOST_UNITS ? key : this.#aliasOf(key);
   }
 
-  /** Four words: nobody outside can choose keys whose digests collide. */
+  /** Four random words. Without them an attacker cannot choose keys with colliding digests. */
   get secret(): Uint32Array {
     this.#secret ??= globalThis.crypto.getRandomValues(new Uint32Array(4));
     return this.#secret;
   }
 
-  /** Takes over a secret. Only while no table knows anybody by an alias. */
+  /** Adopts a secret. Call this only if no table contains an alias. */
   adopt(secret: Uint32Array): void {
     this.#secret = secret;
     this.#secretVersion += 1;
   }
 
-  /** Another one whenever a secret was taken over: aliases from before are nobody's. */
+  /** Changes when a secret is adopted: aliases from before are invalid then. */
   get secretVersion(): number {
     return this.#secretVersion;
   }
 
-  /** The digest of the key that `find` returned this for, in four words, low ones first. */
+  /** The digest of a key in four words, low words first. `found` is what find() returned for the key. */
   digestOf(found: string): ArrayLike<number> {
     return found.length <= MOST_UNITS ? digestOf(found, this.secret) : wordsOfAlias(found);
   }
@@ -59,14 +59,14 @@ export class Keys {
   }
 }
 
-/** What a table keeps of what `find` returned, where it is new there. */
+/** The string that a table stores for a new record. `found` is what find() returned for the key. */
 export function keep(found: string): string {
   return found.length <= MOST_UNITS ? detachString(found) : found;
 }
 
 /**
- * A byte per unit, which is half the memory: those of the hash, and padding before and behind them. It begins with
- * none that a KeyMap would have to mark.
+ * The units of an alias: the bytes of the hash with padding before and behind them. One byte per unit halves the
+ * memory. The first unit is one that a KeyMap need not mark.
  */
 const alias: number[] = new Array(MOST_UNITS + 1).fill(1);
 

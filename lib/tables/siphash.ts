@@ -1,25 +1,25 @@
-// SipHash of a string in its 128-bit form, 64-bit words as two halves of 32. Knows neither keys nor
-// tables. `digestOf` is the fingerprint of native/table/fingerprint.h, word for word.
+// SipHash of a string with a result of 128 bits; each 64-bit word is two halves of 32 bits. `digestOf` returns the same
+// words as the fingerprint of native/table/fingerprint.h.
 //
-// Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012). 1 round a word and 3 at the end
-// are enough for tables; the published test vectors are of 2 and 4.
+// Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012). 1 round per word and 3 at the end are enough for hash
+// tables; the published test vectors are for 2 and 4.
 
-/** The state: v0 to v3, low half first. Nothing of it outlives a call. */
+/** The state v0 to v3, low halves first. Each call overwrites it. */
 const v = new Int32Array(8);
 const V0 = 0;
 const V1 = 2;
 const V2 = 4;
 const V3 = 6;
 
-/** What the state begins with besides the secret: as published, and for texts of one byte per unit. */
+/** Constants of the initial state: as published, and for texts that are hashed as one byte per unit. */
 const WIDE = 0xee;
 const NARROW = 0xed;
 
 export type Words = readonly [number, number, number, number];
 
 /**
- * The digest of a key, of which snapshots are made: four words of 32 bits, low ones first, never all 0. A
- * key whose units all fit into a byte is hashed a byte per unit. O(length).
+ * The digest of a key, as snapshots store it: four words of 32 bits, low words first, never all 0. If all units
+ * of the key fit into a byte, it is hashed as one byte per unit. O(length).
  */
 export function digestOf(text: string, secret: Uint32Array): Words {
   const words = isNarrow(text) ? sipHashNarrow(text, secret) : sipHash128(text, secret);
@@ -39,15 +39,15 @@ function sipHashNarrow(text: string, secret: Uint32Array): Words {
   return finish(bytesAt(text, end), bytesAt(text, end + 4) | (length << 24), 1, 3);
 }
 
-/** Four units of a byte each; behind the end of the text there are zeros. */
+/** Four units of one byte each, with zeros behind the end of the text. */
 function bytesAt(text: string, i: number): number {
   const pair = text.charCodeAt(i) | (text.charCodeAt(i + 1) << 8);
   return pair | (text.charCodeAt(i + 2) << 16) | (text.charCodeAt(i + 3) << 24);
 }
 
 /**
- * The hash of a text's UTF-16 code units, little-endian, under a secret of four words: four words,
- * low ones first. O(length).
+ * The hash of a text's UTF-16 code units, little-endian, with a secret of four words: four words, low words
+ * first. O(length).
  */
 export function sipHash128(
   text: string,
@@ -59,13 +59,13 @@ export function sipHash128(
   const { length } = text;
   const end = length - (length % 4);
   for (let i = 0; i < end; i += 4) addWord(pairAt(text, i), pairAt(text, i + 2), wordRounds);
-  // The last word: what is left, and in its highest byte the number of bytes.
+  // The last word: the remaining units, and in its highest byte the number of bytes.
   const low = end < length ? pairAt(text, end) : 0;
   const high = end + 2 < length ? text.charCodeAt(end + 2) : 0;
   return finish(low, high | (length << 25), wordRounds, finalRounds);
 }
 
-/** The last word, with the number of bytes in its highest byte, and what follows it. */
+/** Adds the last word, which has the number of bytes in its highest byte, and finalizes the hash. */
 function finish(low: number, high: number, wordRounds: number, finalRounds: number): Words {
   addWord(low, high, wordRounds);
   v[V2] = (v[V2] as number) ^ 0xee;
@@ -89,7 +89,7 @@ function start(secret: Uint32Array, form: number): void {
   v[V3 + 1] = d ^ 0x74656462;
 }
 
-/** Two units as half a word; behind the end of the text there are zeros. */
+/** Two units as half a word, with zeros behind the end of the text. */
 function pairAt(text: string, i: number): number {
   return text.charCodeAt(i) | (text.charCodeAt(i + 1) << 16);
 }
@@ -103,8 +103,8 @@ function addWord(low: number, high: number, times: number): void {
 }
 
 /**
- * v0 to v3 as a to d, low halves, and A to D, high ones: local variables, since in the array it would
- * take twice as long. A sum of low halves that is below one of them has a carry.
+ * The low halves of v0 to v3 are a to d, the high halves are A to D. They are local variables because
+ * working in the array takes twice as long. A sum of low halves that is below one of them has a carry.
  */
 function rounds(times: number): void {
   let a = v[0] as number;

@@ -1,4 +1,4 @@
-// Tables of the TypeScript engine: Maps, and the records' numbers beside one. Knows no limiter.
+// Tables of the TypeScript engine: a Map from keys to places, and typed arrays with the numbers of the records.
 
 import { limiterError } from '../common/errors.js';
 import { delaySeconds, elapsed, refill, secondsUntilFull } from './arithmetic.js';
@@ -6,16 +6,13 @@ import { KeyMap } from './key-map.js';
 import { keep } from './keys.js';
 
 /**
- * The most keys that a table can keep while some go and others come. V8 gives a Map at most 2^24 entries,
- * and reuses those of deleted keys only when they are half of them: with more keys than the other half
- * it sooner or later takes no new one.
+ * The maximum number of keys of a table from which keys are removed while others are added. V8 gives a Map at most 2^24
+ * entries, and reuses the entries of deleted keys only when they are half of all. With more keys than the other half, a
+ * Map sooner or later refuses a new one.
  */
 export const MOST_KEYS = 2 ** 23;
 
-/**
- * `table.set`. @throws `ERR_LIMITER_MEMORY` where the Map takes no more; nothing has
- * changed then.
- */
+/** Calls `table.set`. @throws `ERR_LIMITER_MEMORY` if the Map is full; then nothing has changed. */
 export function store<T>(table: KeyMap<T>, key: string, value: T): void {
   try {
     table.set(key, value);
@@ -28,23 +25,24 @@ function noMemory(cause: unknown): Error {
   return limiterError(Error, 'ERR_LIMITER_MEMORY', 'no memory for one more peer', cause);
 }
 
-/** Where a record is: a number below how many there are. A deletion may move another one there. */
+/** The index of a record, below the number of records. A deletion may move another record there. */
 export type Place = number;
 
 const LEAST_RECORDS = 64;
 
+/** The highest note of a record. */
 export const MOST_NOTE = 0xffff;
 
 /**
- * Records by key: some doubles each, side by side in one array. An object for each record would
- * take twice the memory, and three cache lines where this takes one.
+ * Records by key. A record is some doubles, next to each other in one array. An object for each record would take twice
+ * the memory, and three cache lines in place of one.
  */
 export class Table {
-  /** Those of the record at `place` begin at `place` times the width. */
+  /** The doubles of the record at `place` begin at `place` times the width. */
   protected doubles: Float64Array;
   readonly #width: number;
   readonly #places = new KeyMap<Place>();
-  /** Whose record is at each place. */
+  /** The key of the record at each place. */
   #keys: string[] = [];
   #notes = new Uint16Array(LEAST_RECORDS);
 
@@ -57,7 +55,7 @@ export class Table {
     return this.#places.size;
   }
 
-  /** In the order in which they were inserted. */
+  /** In the order of insertion. */
   entries(): IterableIterator<[string, Place]> {
     return this.#places.entries();
   }
@@ -71,25 +69,25 @@ export class Table {
   }
 
   /**
-   * The very string that stands for a key here, or a copy where there is none. One string for all
-   * tables takes less memory, and V8 sees at once that it equals itself.
+   * The string that this table stores for a key, or a copy of the key if there is none. Using one string for all tables
+   * takes less memory, and V8 compares a string with itself in O(1).
    */
   ownKey(key: string): string {
     const place = this.#places.get(key);
     return place === undefined ? keep(key) : this.keyAt(place);
   }
 
-  /** Whether the record at `place`, if there is one, is the key's. */
+  /** Whether there is a record at `place`, and it is the key's. */
   isAt(place: Place, key: string): boolean {
     return this.#keys[place] === key;
   }
 
-  /** `key` is that of the record at `place`: isAt need not compare this very string unit by unit. */
+  /** Replaces the stored key at `place` by an equal string, so that isAt() compares identical strings in O(1). */
   nameAt(place: Place, key: string): void {
     this.#keys[place] = key;
   }
 
-  /** A number up to MOST_NOTE that the table's user keeps of each record; 0 of a new one. */
+  /** A number up to MOST_NOTE that the user of the table stores with each record; 0 for a new record. */
   noteAt(place: Place): number {
     return this.#notes[place] as number;
   }
@@ -98,7 +96,7 @@ export class Table {
     this.#notes[place] = note;
   }
 
-  /** Deletes a record, true if there was one: the last one takes its place. */
+  /** Deletes a record and moves the last record to its place. False if there is no record. */
   delete(key: string): boolean {
     const place = this.#places.get(key);
     if (place === undefined) return false;
@@ -114,10 +112,7 @@ export class Table {
     return true;
   }
 
-  /**
-   * Visits random places, or all of them where there are at most `most`: none after visit has
-   * returned true.
-   */
+  /** Visits up to `most` random places, or all places if there are no more. Stops if `visit` returns true. */
   sample(most: number, visit: (place: Place) => boolean): void {
     const { size } = this;
     for (let n = 0; n < most && n < size; n += 1) {
@@ -134,8 +129,8 @@ export class Table {
   }
 
   /**
-   * A place for a key that has none: `given`, which another key gives up, or a new one. The numbers
-   * there are any. It keeps this very string. @throws `ERR_LIMITER_MEMORY` as `store` does.
+   * Adds a record for a key that has none: at a new place, or at `given`, where it replaces another key's record. The
+   * caller must set the doubles. The table stores this very string. @throws `ERR_LIMITER_MEMORY` as `store` does.
    */
   protected add(key: string, given: Place | undefined): Place {
     return given === undefined ? this.#append(key) : this.#replace(given, key);
@@ -174,7 +169,7 @@ export class Table {
     }
   }
 
-  /** Gives back half of the array where a quarter is in use. */
+  /** Halves the arrays if at most a quarter is in use. */
   #shrink(): void {
     const { length } = this.doubles;
     const width = this.#width;
@@ -182,11 +177,11 @@ export class Table {
     try {
       this.#resize(length / 2);
     } catch {
-      // Without memory for a smaller one the larger one stays.
+      // If there is no memory for smaller arrays, the larger ones stay.
     }
   }
 
-  /** @throws RangeError where there is no memory; nothing has changed then. */
+  /** @throws RangeError if there is no memory; then nothing has changed. */
   #resize(length: number): void {
     const doubles = new Float64Array(length);
     const notes = new Uint16Array(length / this.#width);
@@ -197,7 +192,7 @@ export class Table {
   }
 }
 
-/** An instant for each key. */
+/** An instant for each key, in monotonic seconds. */
 export class Times extends Table {
   constructor() {
     super(1);
@@ -211,13 +206,13 @@ export class Times extends Table {
     this.doubles[place] = time;
   }
 
-  /** Seconds since the instant of a key; Infinity where it has none. */
+  /** Seconds since the instant of a key; Infinity if it has none. */
   idleSeconds(key: string, now: number): number {
     const place = this.find(key);
     return place === undefined ? Infinity : elapsed(now, this.at(place));
   }
 
-  /** For a key that has none, as `add` does. */
+  /** Adds an instant for a key that has none, as `add` does. */
   insert(key: string, time: number, given?: Place): Place {
     const place = this.add(key, given);
     this.set(place, time);
@@ -225,7 +220,7 @@ export class Times extends Table {
   }
 }
 
-// A bucket is two doubles: tokens, and when it was last refilled, at each consume, refused or not.
+// A bucket is two doubles: tokens, and the instant of the last refill. Each consume() refills, even if it returns false.
 const DOUBLES = 2;
 
 /** Token buckets by key. */
@@ -239,14 +234,14 @@ export class Buckets extends Table {
     this.doubles[place * DOUBLES + 1] = now;
   }
 
-  /** A bucket for a key that has none, as `add` does. */
+  /** Adds a bucket for a key that has none, as `add` does. */
   insert(key: string, tokens: number, now: number, given?: Place): Place {
     const place = this.add(key, given);
     this.set(place, tokens, now);
     return place;
   }
 
-  /** Refills, then takes `cost` if it is there. `rate` is in tokens a second. */
+  /** Refills a bucket, then takes `cost` tokens if it has them. `rate` is in tokens per second. */
   consume(place: Place, cost: number, now: number, rate: number, capacity: number): boolean {
     const doubles = this.doubles;
     const at = place * DOUBLES;
@@ -260,17 +255,17 @@ export class Buckets extends Table {
     return true;
   }
 
-  /** Tokens as of the last refill. */
+  /** The tokens at the last refill. */
   tokens(place: Place): number {
     return this.doubles[place * DOUBLES] as number;
   }
 
-  /** Seconds until `cost` tokens are there, as of the last refill; Infinity if they cannot be. */
+  /** Seconds from the last refill until the bucket has `cost` tokens; Infinity if it never can. */
   delaySeconds(place: Place, cost: number, rate: number, capacity: number): number {
     return delaySeconds(this.tokens(place), cost, rate, capacity);
   }
 
-  /** Seconds until it is full, if nothing is taken; 0 if it is. */
+  /** Seconds from `now` until the bucket is full if nothing is taken; 0 if it is full. */
   secondsUntilFull(place: Place, now: number, rate: number, capacity: number): number {
     const doubles = this.doubles;
     const at = place * DOUBLES;

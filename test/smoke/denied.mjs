@@ -5,7 +5,7 @@ import { engineInfo, RateLimiter } from 'relay-limiter';
 
 const { engine, reason } = engineInfo();
 assert.equal(engine, 'js');
-assert.match(reason, /^no native binary can be looked for: /);
+assert.match(reason, /^cannot search for a native binary: /);
 const limiter = new RateLimiter({ rateLimit: 1, burstLimit: 1 });
 assert.deepEqual(
   [1, 2].map(() => limiter.check('peer')[0]),
