@@ -1,5 +1,5 @@
-// Type checks that never throw. Ordinary checks throw a TypeError for a revoked proxy, and its message does not name the
-// invalid argument.
+// Type checks that never throw. Ordinary checks throw a TypeError for a revoked proxy, and its message does not name
+// the invalid argument.
 
 type Fields = Readonly<Record<string, unknown>>;
 

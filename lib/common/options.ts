@@ -1,4 +1,4 @@
-// Options, costs and keys: the one place that decides what is accepted, and says so when it is not.
+// Validation of options, costs and keys. Each function throws an error that says what is accepted.
 
 import type { Clock } from './clock.js';
 import { DEFAULT_MAX_PEERS } from './constants.js';
@@ -8,7 +8,10 @@ import type { Ban, EngineName, LimiterOptions } from './types.js';
 
 type Given = Readonly<Record<string, unknown>>;
 
-/** Refuses what is no object of options, every name that is not in `names`, and an option that cannot be read. */
+/**
+ * Returns the options. @throws `ERR_LIMITER_OPTION` unless they are an object with no other names than `names`, and
+ * each option can be read.
+ */
 export function readOptions(owner: string, options: unknown, names: readonly string[]): Given {
   if (options === undefined) return {};
   requireOptions(owner, options, names);
@@ -28,8 +31,8 @@ export function readOptions(owner: string, options: unknown, names: readonly str
 }
 
 /**
- * Throws `ERR_LIMITER_OPTION` unless it is a plain object, or an instance of a class that has options of `names`: the
- * entries of a Map would be passed over in silence.
+ * @throws `ERR_LIMITER_OPTION` unless `options` is a plain object, or an instance of a class with options of `names`. A
+ * Map is not accepted, because its entries would be ignored.
  */
 export function requireOptions(
   owner: string,
@@ -75,7 +78,7 @@ export function count(given: Given, name: string, fallback: number): number {
   );
 }
 
-/** A count, or null: the reference's "never". */
+/** A count, or null, which means "never" in the reference. */
 export function countOrNull(given: Given, name: string): number | null {
   const value = withDefault(given[name], null);
   if (value === null) return null;
@@ -83,7 +86,7 @@ export function countOrNull(given: Given, name: string): number | null {
 }
 
 /**
- * A burst: undefined, null (the reference's default) or 0 means `fallback`, anything else is at least 1, so
+ * A burst. Undefined, null (the reference's default) and 0 mean `fallback`. Any other value must be at least 1, so
  * that one token fits.
  */
 export function burst(given: Given, name: string, fallback: number): number {
@@ -92,7 +95,7 @@ export function burst(given: Given, name: string, fallback: number): number {
   return value === 0 ? fallback : value;
 }
 
-/** The names of the options every limiter takes. */
+/** The names of the options of every limiter. */
 export const COMMON_OPTIONS = ['engine', 'clock', 'maxPeers', 'onBan', 'cleanup'] as const;
 
 /** The option `cleanup`, with its defaults. */
@@ -146,19 +149,19 @@ export function callback<F>(given: Given, name: string): F | undefined {
   return value as F | undefined;
 }
 
-/** Throws `ERR_LIMITER_KEY` unless `key` is a string; every string is a key, "" and lone surrogates too. */
+/** @throws `ERR_LIMITER_KEY` unless `key` is a string. Every string is accepted, including "" and lone surrogates. */
 export function requireKey(key: unknown): asserts key is string {
   if (typeof key !== 'string') throw invalidValue('ERR_LIMITER_KEY', 'a peer key', key, 'a string');
 }
 
-/** Throws `ERR_LIMITER_COST` unless `cost` is a finite number of at least 0. */
+/** @throws `ERR_LIMITER_COST` unless `cost` is a finite number of at least 0. */
 export function requireCost(cost: unknown): asserts cost is number {
   if (!(typeof cost === 'number' && cost >= 0 && cost < Infinity)) {
     throw invalidNumber('ERR_LIMITER_COST', 'a cost', cost, 'a finite number of at least 0');
   }
 }
 
-/** Any number but NaN, in seconds: below 0 everything is too old, Infinity nothing ever is. */
+/** Any number except NaN, in seconds. Below 0, every record is too old; with Infinity, none is. */
 export function requireAge(age: unknown, name: string): asserts age is number {
   if (typeof age !== 'number' || Number.isNaN(age)) {
     throw invalidNumber('ERR_LIMITER_OPTION', name, age, 'a number of seconds');
@@ -170,7 +173,7 @@ export function requireCount(value: unknown, name: string): asserts value is num
   number(value, name, 'a whole number from 0 to 2^53 - 1', isCount);
 }
 
-/** The length of a ban by hand. */
+/** The duration of a ban that the user begins, in seconds. */
 export function requireBanSeconds(
   seconds: unknown,
   banDuration: number,
@@ -179,15 +182,15 @@ export function requireBanSeconds(
   number(seconds, 'seconds', accepted, (n) => n > 0 && n <= banDuration);
 }
 
-/** The budget of a cleanup in milliseconds, Infinity for none. */
+/** The budget of a cleanup in milliseconds; Infinity without one. */
 export function cleanupBudget(limits: unknown): number {
   const { budgetMs } = readOptions('a cleanup', limits, ['budgetMs']);
   if (budgetMs === undefined) return Infinity;
   return number(budgetMs, 'budgetMs', 'a finite number of at least 0', (n) => n >= 0);
 }
 
-// Only undefined means "not given". Null is a value: the default where the reference's default is None
-// (`burst`, `countOrNull`), and a wrong one everywhere else.
+// Only undefined means that an option is absent. Null is a value: the default if the reference's default is None
+// (`burst`, `countOrNull`), and invalid for all other options.
 function withDefault(value: unknown, fallback: unknown): unknown {
   return value === undefined ? fallback : value;
 }

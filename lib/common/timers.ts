@@ -18,9 +18,9 @@ const AsyncLocalStorage =
 const runAsLoaded = AsyncLocalStorage?.snapshot();
 
 /**
- * Calls `act` in the async context in which the package was loaded. A timer, a promise or a connection keeps the context
- * in which it was created, with the stores of every AsyncLocalStorage in it, as long as it exists. So objects that serve
- * more than one call are created with this function, outside of any caller's context.
+ * Calls `act` in the async context in which the package was loaded. A timer, a promise or a connection keeps the
+ * context in which it was created, with the stores of every AsyncLocalStorage in it, as long as it exists. So objects
+ * that serve more than one call are created with this function, outside of any caller's context.
  */
 export function detached<Result>(act: () => Result): Result {
   return runAsLoaded === undefined ? act() : runAsLoaded(act);

@@ -1,6 +1,6 @@
-// What users name: actions, results, options. No behaviour.
+// The public types: actions, results and options. This file has no behaviour.
 
-/** What to do with the message that was checked. */
+/** What to do with a checked message. */
 export const RateLimitAction = {
   /** Within the limit: process it. */
   ALLOW: 'allow',
@@ -13,12 +13,12 @@ export const RateLimitAction = {
 export type RateLimitAction = (typeof RateLimitAction)[keyof typeof RateLimitAction];
 
 /**
- * The answer of `RateLimiter.check`: what to do, and for DELAY the seconds until the cost asked for
- * is there (0 otherwise; Infinity when the cost exceeds the burst and never can be).
+ * The result of `RateLimiter.check`: what to do, and for DELAY the seconds until the bucket has enough tokens (Infinity
+ * if the cost exceeds the burst). The delay of other actions is 0.
  */
 export type CheckResult = readonly [action: RateLimitAction, delaySeconds: number];
 
-/** Which engine keeps the peers: the native addon, or TypeScript. */
+/** The engine that stores the peers: the native addon, or TypeScript. */
 export type EngineName = 'native' | 'js';
 
 /** A ban as it begins. */
@@ -26,81 +26,82 @@ export interface Ban {
   readonly key: string;
   /** Violations counted up to the ban. */
   readonly violations: number;
-  /** How long it lasts, in seconds. */
+  /** The duration of the ban in seconds. */
   readonly banDuration: number;
 }
 
-/** Bans that are not over. */
+/** The bans that are not over. */
 export interface BansInForce {
-  /** All of them, also of peers whose key is not kept. */
+  /** The number of all bans in force, including those of peers without a stored key. */
   count: number;
-  /** Those with the longest left, longest first, and the seconds that they have left. */
+  /** The bans with the longest remaining time, longest first, and their remaining seconds. */
   bans: [key: string, secondsLeft: number][];
 }
 
-/** Options every limiter takes. */
+/** The options of every limiter. */
 export interface LimiterOptions {
   /**
-   * `native` or `js` insist on that engine; `auto` takes native where a binary loads. Default: the
+   * `native` and `js` throw if that engine is unavailable; `auto` is native if a binary loads, else js. Default: the
    * environment variable `RELAY_LIMITER_ENGINE`, else `auto`.
    */
   engine?: 'auto' | EngineName | undefined;
-  /** Monotonic seconds, read once a call. Default: the engine's own monotonic clock. */
+  /** Returns monotonic seconds; read once per call. Default: the engine's own monotonic clock. */
   clock?: (() => number) | undefined;
   /**
-   * Most peers of whom anything is kept: an integer of at least 1, or Infinity. Default 1,000,000.
-   * Where there are so many, a newcomer takes the place of one that is missed least of a few that are
-   * looked at, never of one that is banned; it is refused only if none of 1,024 can go.
-   * The TypeScript engine keeps at most 2^23 (8,388,608), whatever is given here: V8's Map takes no more
-   * where peers come and go.
+   * The maximum number of peers stored: an integer of at least 1, or Infinity. Default 1,000,000. If there are so many,
+   * a new peer replaces another one. Of 16 random peers it replaces the first in this order: a peer in its initial
+   * state; the clean peer closest to it; the offender with the fewest violations, least recently active first. A banned
+   * peer is never replaced. A new peer is refused only if none of 1,024 peers can be replaced.
+   * The TypeScript engine stores at most 2^23 (8,388,608) peers, whatever this option says: V8's Map takes no more if
+   * peers are added and removed.
    */
   maxPeers?: number | undefined;
   /**
-   * Called once as a ban begins, by a check or by `ban`, after that has been decided. What it throws surfaces as
-   * an uncaught exception, never in the call. `RateLimiter` bans nobody and never calls it.
+   * Called once when a ban begins, by a check or by `ban`, after the decision. An error that it throws becomes an
+   * uncaught exception and does not reach the caller. `RateLimiter` has no bans and never calls it.
    */
   onBan?: ((ban: Ban) => void) | undefined;
   /**
-   * Cleans up in the background, so that nobody has to remember it. Default: off. The timer never
-   * keeps a process alive; it stops with `close()`, and when the limiter is collected. What `clock`
-   * throws in a round surfaces as an uncaught exception; the next round comes all the same. A round runs outside of
-   * any caller's async context: `clock` sees no AsyncLocalStorage store there.
+   * Cleans up in the background, so that the application need not call `cleanup`. Default: off. The timer never keeps a
+   * process alive; it stops with `close()`, and when the limiter is garbage-collected. An error that `clock` throws in
+   * a round becomes an uncaught exception, and the next round runs as planned. A round runs outside of any caller's
+   * async context: `clock` has no AsyncLocalStorage store there.
    */
   cleanup?: CleanupSchedule | undefined;
 }
 
-/** When a limiter cleans up by itself. */
+/** The schedule of a background cleanup. */
 export interface CleanupSchedule {
   /**
-   * What has been idle for longer is forgotten, and so is every ban that is over; seconds, greater
-   * than 0. Default 3600.
+   * A round removes records that have been idle for more seconds than this, and every ban that is over. Greater than 0.
+   * Default 3600.
    */
   maxAgeSeconds?: number | undefined;
   /**
-   * Seconds from the beginning of one round to that of the next, greater than 0. Default 60. A round
-   * takes half a millisecond at a time, V8's garbage collection not counted, with pauses of 15 milliseconds
-   * between. All limiters of the process take turns: together they take no more of the processor's time
-   * than one does, a thirtieth, and a round of many lasts longer. One that lasts longer than this is not
-   * begun twice. More than 24 days are taken for 24.
+   * Seconds from the beginning of one round to the beginning of the next, greater than 0. Default 60. A round runs in
+   * slices of half a millisecond, without V8's garbage collection, with pauses of 15 milliseconds. All limiters of the
+   * process take turns: together they use no more processor time than one does, a thirtieth, so with many limiters a
+   * round takes longer. If a round takes longer than this interval, no second one begins meanwhile. The maximum is 24
+   * days; a higher value counts as 24 days.
    */
   everySeconds?: number | undefined;
 }
 
-/** Bounds one call of a cleanup. */
+/** The limits of one call of a cleanup. */
 export interface CleanupLimits {
   /**
-   * Milliseconds after which the call stops, finite and at least 0; the next call with a budget
-   * goes on from there. The limiter's `isCleaning` says whether there is more to do. Default: no bound, one whole pass. With millions of peers on the TypeScript
-   * engine V8 makes its tables smaller by itself, which takes longer than a budget once in a while.
+   * Milliseconds after which the call stops, finite and at least 0; the next call with a budget resumes there. The
+   * limiter's `isCleaning` says whether the pass is incomplete. Default: no limit, one whole pass. With millions of
+   * peers on the TypeScript engine a call may occasionally exceed its budget, while V8 shrinks its Maps.
    */
   budgetMs?: number | undefined;
 }
 
 /** A bucket in a snapshot. */
 export interface SnapshotBucket {
-  /** Tokens as of its last refill. */
+  /** The tokens at the last refill. */
   tokens: number;
-  /** Seconds since its last refill. */
+  /** Seconds since the last refill. */
   idleSeconds: number;
 }
 
@@ -108,74 +109,74 @@ export interface SnapshotBucket {
 export interface SnapshotPeer {
   key: string;
   violations: number;
-  /** Seconds that its ban has left; null if none is in force. */
+  /** The remaining seconds of its ban; null if none is in force. */
   banSecondsLeft: number | null;
-  /** Seconds since its last refill or the last orderbook request allowed; null if there was none. */
+  /** Seconds since its last refill or its last allowed orderbook request; null if there was none. */
   idleSeconds: number | null;
-  /** Its bucket; null if that is full again within ten seconds, or the limiter has no buckets. */
+  /** Its bucket; null if that is full within ten seconds, or if the limiter has no buckets. */
   bucket: SnapshotBucket | null;
 }
 
 /**
- * A peer in a snapshot that is no offender, and whose bucket is not full, or whose interval is not over, within
- * ten seconds. The limiter does not keep such a peer's key, only a digest of it.
+ * A peer in a snapshot that is no offender, with a bucket that is not full, or an interval that is not over, within ten
+ * seconds. The limiter does not store the key of such a peer, only a digest of it.
  */
 export type SnapshotDigest = [
   /** 32 hexadecimal digits. */
   digest: string,
-  /** Seconds since the last orderbook request allowed; null if there is nothing to say. */
+  /** Seconds since the last allowed orderbook request; null if this entry has no such time. */
   idleSeconds: number | null,
-  /** Tokens of its bucket as of its last refill; null if there is nothing to say. */
+  /** The tokens of its bucket at the last refill; null if this entry has no bucket. */
   tokens: number | null,
-  /** Seconds since that refill; null if there is nothing to say. */
+  /** Seconds since that refill; null if `tokens` is null. */
   bucketIdleSeconds: number | null,
 ];
 
-/** Peers whose digests were made with one secret. */
+/** Peers with digests that were made with one secret. */
 export interface SnapshotDigests {
-  /** 32 hexadecimal digits. Who knows it can choose keys that collide in the limiter: keep it private. */
+  /** 32 hexadecimal digits. Keep it private: with it an attacker can choose keys that collide in the limiter. */
   secret: string;
   peers: SnapshotDigest[];
 }
 
-/** What a limiter remembers of its peers, as plain values that survive JSON. All times are relative. */
+/** The state of a limiter as plain values that JSON preserves. All times are relative. */
 export interface LimiterSnapshot {
   format: 2;
   limiter: LimiterName;
-  /** The offenders, in the order in which they offended first. */
+  /** The offenders, in the order of their first violations. */
   peers: SnapshotPeer[];
-  /** The others whose buckets or intervals a restart must not reset. */
+  /** The other peers with buckets or intervals that a restart must not reset. */
   digests: SnapshotDigests[];
 }
 
 export type LimiterName = 'RateLimiter' | 'OrderbookRateLimiter' | 'DirectConnectionRateLimiter';
 
-/** What the statistics of every limiter tell, besides counts of peers and offences. */
+/** The part of the statistics that all limiters have in common. */
 export interface LimiterTotals {
-  /** Peers of whom anything is known: at most `maxPeers`. */
+  /** The number of stored peers, at most `maxPeers`. */
   peers: number;
   /**
-   * What all checks so far answered, by key, of opened peers and of groups. Where they answer true or
-   * false: true is allow, false disconnect if a ban is in force or begins with it, and else delay.
+   * The verdicts of all checks so far: by key, of opened peers and of groups. For checks that return a boolean, true
+   * counts as allow. False counts as disconnect if a ban is in force or begins with the check, and as delay otherwise.
    */
   verdicts: { allow: number; delay: number; disconnect: number };
-  /** Bans that checks began; restored ones and those by `ban` do not count. */
+  /** Bans that checks began, without restored bans and those by `ban`. */
   bansBegun: number;
-  /** Peers forgotten to make room for others, where there were `maxPeers`. */
+  /** Peers that were removed for a new one because there were `maxPeers`. */
   evictions: number;
-  /** Of them those of whom anything was lost: a bucket not full, an interval not over, violations. */
+  /** Evictions that lost something: a bucket not full, an interval not over, or violations. */
   lossyEvictions: number;
-  /** Checks of newcomers refused since nobody could be forgotten for them. */
+  /** Checks of new peers that were refused because no peer could be evicted. */
   refusedNewcomers: number;
-  /** Offenders whose key is too long to be kept: punished all the same, and named nowhere. */
+  /** Offenders with a key too long to be stored: punished like others, but listed nowhere. */
   unnamedOffenders: number;
-  /** Bytes of the peer tables; absent where the engine does not know (TypeScript). */
+  /** Bytes of the peer tables; absent with the TypeScript engine, which does not know them. */
   memoryBytes?: number;
 }
 
-/** What all limiters tell alike, whatever they limit and however many bans there are. */
+/** The statistics that all limiters have in common. They list no bans, so their size is bounded. */
 export interface LimiterOverview extends LimiterTotals {
-  /** Peers with a bucket, or with an interval where a limiter has no buckets. */
+  /** Peers with a bucket, or with an interval in a limiter without buckets. */
   trackedPeers: number;
   /** At most 2^53 - 1, like the violations of each peer. */
   totalViolations: number;
@@ -186,9 +187,9 @@ export interface LimiterOverview extends LimiterTotals {
 /** A peer and its violations. */
 export type Violator = [key: string, violations: number];
 
-/** A key with its place remembered: it owns nothing and needs no closing. */
+/** A cached peer handle; it never goes stale, owns no resources and need not be closed. */
 export interface Peer<Result = CheckResult> {
   readonly key: string;
-  /** Answers what the limiter's own check of `key` would, always. */
+  /** Checks the peer, with the same result as the limiter's own check of `key`. */
   check(cost?: number): Result;
 }

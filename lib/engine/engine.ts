@@ -267,7 +267,9 @@ export interface LeaseTable {
   tokens(key: string): number;
   /** Removes a lease; an unknown key is no error. */
   delete(key: string): void;
-  /** The tokens of all leases that have not expired: O(leases). The order of addition, and so the last bits, may differ. */
+  /**
+   * The tokens of all leases that have not expired: O(leases). The order of addition, and so the last bits, may differ.
+   */
   total(now: number): number;
 }
 

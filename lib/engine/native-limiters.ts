@@ -1,6 +1,6 @@
-// The native limiters, and tables of leases, as the engine interface has them: classes of the addon, and
-// their raw functions as methods. Such a function is one for all objects of a class. Which one is meant,
-// the cost and the time it reads from an array, where they cost a nanosecond; an argument costs four.
+// The native limiters and lease tables with the engine's interface: subclasses of the addon's classes, with the addon's
+// raw functions as methods. A raw function is shared by all objects of a class. It reads the object's number, the cost
+// and the time from an array, which takes a nanosecond; passing them as arguments takes four.
 
 import type { SnapshotPeer } from '../common/types.js';
 import { type DigestColumns, type OffenderColumns, offenderAt } from './columns.js';
@@ -18,24 +18,24 @@ import type {
   SnapshotStep,
 } from './engine.js';
 
-/** The hash secret of a table: nobody outside can choose keys that collide. */
+/** The hash secret of a table. Without it an attacker cannot choose keys that collide. */
 type Secret = BigUint64Array;
 
-type CoreClass<Config, Core> = new (config: Config, secret: Secret, seat: Int32Array) => Core;
+type CoreClass<Config, Core> = new (config: Config, secret: Secret, slotBuffer: Int32Array) => Core;
 
-/** A step of a walk. */
-interface Walked extends OffenderColumns {
+/** The result of one step of a snapshot's walk. */
+interface WalkStep extends OffenderColumns {
   readonly secret: Uint32Array;
   readonly digests: Uint32Array;
   readonly digestNumbers: Float64Array;
   readonly isOver: boolean;
 }
 
-/** What a limiter of the addon has besides its core's methods. */
-interface Native {
+/** The members of an addon's limiter that are not in the engine's interface. */
+interface NativeMembers {
   readonly number: number;
   openWalk(): Handle;
-  walk(handle: Handle, most: number, now?: number): Walked;
+  walk(handle: Handle, most: number, now?: number): WalkStep;
   restoreOffenders(keys: readonly string[], numbers: Float64Array, now?: number): number;
   putDigests(
     secret: Uint32Array,
@@ -45,25 +45,28 @@ interface Native {
   ): number;
 }
 
-/** A class of the addon: `Calls` are its raw functions, the rest of `Core` are methods. */
+/** A class of the addon. `Calls` are its raw functions; the rest of `Core` are its methods. */
 type NativeClass<Config, Core, Calls> = Calls &
-  CoreClass<Config, Omit<Core, keyof Calls | 'snapshot' | 'restore' | 'restoreDigests'> & Native>;
+  CoreClass<
+    Config,
+    Omit<Core, keyof Calls | 'snapshot' | 'restore' | 'restoreDigests'> & NativeMembers
+  >;
 
 type LeaseTableClass = new (secret: Secret) => LeaseTable;
 
-/** A method as a raw function: it is told cost and time otherwise. */
+/** The raw function of a method. The cost and the time are not among its arguments. */
 type Raw<Method> = Method extends (key: string, ...rest: never[]) => infer Answer
   ? (key: string) => Answer
   : (group: Handle, keys: readonly string[], verdicts: Uint8Array) => void;
 type RawCalls<Core, Names extends keyof Core> = { readonly [Name in Names]: Raw<Core[Name]> };
 
-/** Says what the next call of a raw function is about. Time left out: the limiter's own clock. */
-type Tell = (object: number, cost: number | undefined, now: number | undefined) => void;
+/** Sets the arguments of the next call of a raw function. Without `now` the limiter reads its own clock. */
+type SetArguments = (object: number, cost: number | undefined, now: number | undefined) => void;
 
-/** Raised when the exports or their calling convention change; native/binding/addon.cc has the same. */
+/** Increase this if the exports or their calling convention change, here and in native/binding/addon.cc. */
 export const ABI_VERSION = 6;
 
-/** The exports of the addon; native/binding/addon.cc makes them. */
+/** The exports of the addon, as native/binding/addon.cc defines them. */
 export interface Addon {
   readonly version: string;
   readonly abiVersion: number;
@@ -100,7 +103,7 @@ export interface Addon {
     RawCalls<LeaseTable, 'spend'> &
     (new (
       secret: Secret,
-    ) => Omit<LeaseTable, 'now' | 'spend'> & Pick<Native, 'number'>);
+    ) => Omit<LeaseTable, 'now' | 'spend'> & Pick<NativeMembers, 'number'>);
 }
 
 export interface NativeLimiters {
@@ -113,31 +116,31 @@ export interface NativeLimiters {
 export function nativeLimiters(addon: Addon): NativeLimiters {
   const doubles = new Float64Array(addon.callArguments, 0, 2);
   const numbers = new Int32Array(addon.callArguments, 16, 1);
-  const tell: Tell = (object, cost = 1, now = Number.NaN) => {
+  const setArguments: SetArguments = (object, cost = 1, now = Number.NaN) => {
     doubles[0] = cost;
     doubles[1] = now;
     numbers[0] = object;
   };
   return {
-    RateLimiter: rateLimiter(addon, tell),
-    OrderbookLimiter: orderbookLimiter(addon, tell),
-    DirectLimiter: directLimiter(addon, tell),
-    LeaseTable: leaseTable(addon, tell),
+    RateLimiter: rateLimiter(addon, setArguments),
+    OrderbookLimiter: orderbookLimiter(addon, setArguments),
+    DirectLimiter: directLimiter(addon, setArguments),
+    LeaseTable: leaseTable(addon, setArguments),
   };
 }
 
-function rateLimiter({ RateLimiter }: Addon, tell: Tell) {
+function rateLimiter({ RateLimiter }: Addon, setArguments: SetArguments) {
   const { check, checkPeer, checkGroup, tokens } = RateLimiter;
-  return class extends RateLimiter implements RateLimiterCore {
+  return class extends withSnapshots(RateLimiter) implements RateLimiterCore {
     readonly #number = this.number;
 
     check(key: string, cost?: number, now?: number): number | undefined {
-      tell(this.#number, cost, now);
+      setArguments(this.#number, cost, now);
       return check(key);
     }
 
     checkPeer(key: string, cost?: number, now?: number): number | undefined {
-      tell(this.#number, cost, now);
+      setArguments(this.#number, cost, now);
       return checkPeer(key);
     }
 
@@ -148,76 +151,52 @@ function rateLimiter({ RateLimiter }: Addon, tell: Tell) {
       cost?: number,
       now?: number,
     ): void {
-      tell(this.#number, cost, now);
+      setArguments(this.#number, cost, now);
       checkGroup(group, keys, verdicts);
     }
 
-    snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
-      return stepsOf(this, most, now);
-    }
-
-    restore({ keys, numbers }: OffenderColumns, now?: number): number {
-      return this.restoreOffenders(keys, numbers, now);
-    }
-
-    restoreDigests({ secret, digests, numbers }: DigestColumns, now?: number): number {
-      return this.putDigests(secret, digests, numbers, now);
-    }
-
     tokens(key: string): number {
-      tell(this.#number, undefined, undefined);
+      setArguments(this.#number, undefined, undefined);
       return tokens(key);
     }
   };
 }
 
-function orderbookLimiter({ OrderbookLimiter }: Addon, tell: Tell) {
+function orderbookLimiter({ OrderbookLimiter }: Addon, setArguments: SetArguments) {
   const { check, checkPeer, isBanned } = OrderbookLimiter;
-  return class extends OrderbookLimiter implements OrderbookCore {
+  return class extends withSnapshots(OrderbookLimiter) implements OrderbookCore {
     readonly #number = this.number;
 
     check(key: string, now?: number): Refusal | undefined {
-      tell(this.#number, undefined, now);
+      setArguments(this.#number, undefined, now);
       return check(key);
     }
 
     checkPeer(key: string, now?: number): Refusal | undefined {
-      tell(this.#number, undefined, now);
+      setArguments(this.#number, undefined, now);
       return checkPeer(key);
     }
 
     isBanned(key: string, now?: number): boolean {
-      tell(this.#number, undefined, now);
+      setArguments(this.#number, undefined, now);
       return isBanned(key);
-    }
-
-    snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
-      return stepsOf(this, most, now);
-    }
-
-    restore({ keys, numbers }: OffenderColumns, now?: number): number {
-      return this.restoreOffenders(keys, numbers, now);
-    }
-
-    restoreDigests({ secret, digests, numbers }: DigestColumns, now?: number): number {
-      return this.putDigests(secret, digests, numbers, now);
     }
   };
 }
 
-function directLimiter({ DirectLimiter }: Addon, tell: Tell) {
+function directLimiter({ DirectLimiter }: Addon, setArguments: SetArguments) {
   const { checkMessage, checkPeer, checkGroup, tokens } = DirectLimiter;
   const { checkOrderbook, checkPeerOrderbook, isBanned } = DirectLimiter;
-  return class extends DirectLimiter implements DirectCore {
+  return class extends withSnapshots(DirectLimiter) implements DirectCore {
     readonly #number = this.number;
 
     checkMessage(key: string, cost?: number, now?: number): typeof REFUSED | undefined {
-      tell(this.#number, cost, now);
+      setArguments(this.#number, cost, now);
       return checkMessage(key);
     }
 
     checkPeer(key: string, cost?: number, now?: number): typeof REFUSED | undefined {
-      tell(this.#number, cost, now);
+      setArguments(this.#number, cost, now);
       return checkPeer(key);
     }
 
@@ -228,45 +207,33 @@ function directLimiter({ DirectLimiter }: Addon, tell: Tell) {
       cost?: number,
       now?: number,
     ): void {
-      tell(this.#number, cost, now);
+      setArguments(this.#number, cost, now);
       checkGroup(group, keys, verdicts);
     }
 
     tokens(key: string): number {
-      tell(this.#number, undefined, undefined);
+      setArguments(this.#number, undefined, undefined);
       return tokens(key);
     }
 
     checkOrderbook(key: string, now?: number): Refusal | undefined {
-      tell(this.#number, undefined, now);
+      setArguments(this.#number, undefined, now);
       return checkOrderbook(key);
     }
 
     checkPeerOrderbook(key: string, now?: number): Refusal | undefined {
-      tell(this.#number, undefined, now);
+      setArguments(this.#number, undefined, now);
       return checkPeerOrderbook(key);
     }
 
     isBanned(key: string, now?: number): boolean {
-      tell(this.#number, undefined, now);
+      setArguments(this.#number, undefined, now);
       return isBanned(key);
-    }
-
-    snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
-      return stepsOf(this, most, now);
-    }
-
-    restore({ keys, numbers }: OffenderColumns, now?: number): number {
-      return this.restoreOffenders(keys, numbers, now);
-    }
-
-    restoreDigests({ secret, digests, numbers }: DigestColumns, now?: number): number {
-      return this.putDigests(secret, digests, numbers, now);
     }
   };
 }
 
-function leaseTable({ LeaseTable }: Addon, tell: Tell): LeaseTableClass {
+function leaseTable({ LeaseTable }: Addon, setArguments: SetArguments): LeaseTableClass {
   const { spend, now } = LeaseTable;
   return class extends LeaseTable {
     readonly #number = this.number;
@@ -276,14 +243,34 @@ function leaseTable({ LeaseTable }: Addon, tell: Tell): LeaseTableClass {
     }
 
     spend(key: string, cost: number, now?: number): typeof REFUSED | undefined {
-      tell(this.#number, cost, now);
+      setArguments(this.#number, cost, now);
       return spend(key);
     }
   };
 }
 
+// biome-ignore lint/suspicious/noExplicitAny: TypeScript requires these parameters of a mixin's base class.
+type Constructor<Instance> = new (...args: any[]) => Instance;
+
+/** Adds the methods for snapshots, which are the same for all limiters, to a class of the addon. */
+function withSnapshots<Base extends Constructor<NativeMembers>>(Limiter: Base) {
+  return class extends Limiter {
+    snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
+      return stepsOf(this, most, now);
+    }
+
+    restore({ keys, numbers }: OffenderColumns, now?: number): number {
+      return this.restoreOffenders(keys, numbers, now);
+    }
+
+    restoreDigests({ secret, digests, numbers }: DigestColumns, now?: number): number {
+      return this.putDigests(secret, digests, numbers, now);
+    }
+  };
+}
+
 function* stepsOf(
-  limiter: Native,
+  limiter: NativeMembers,
   most: number,
   now: () => number | undefined,
 ): Generator<SnapshotStep> {

@@ -6,9 +6,9 @@
 //                               secret per limiter, and padding
 //
 // An alias is longer than any short key, so it never equals one. Two keys have the same alias with a probability of
-// 2^-128. Aliases do not only save memory: V8 hashes a string of more than about 16,000 units only by its length. So in a
-// Map all keys of 64 KiB and the same length would end up in one chain, and an attacker who chooses keys could make each
-// look-up visit all of them.
+// 2^-128. Aliases do not only save memory: V8 hashes a string of more than about 16,000 units only by its length. So in
+// a Map all keys of 64 KiB and the same length would end up in one chain, and an attacker who chooses keys could make
+// each look-up visit all of them.
 
 import { detachString } from '../common/strings.js';
 import { digestOf } from './siphash.js';

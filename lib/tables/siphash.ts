@@ -1,8 +1,8 @@
 // SipHash of a string with a result of 128 bits; each 64-bit word is two halves of 32 bits. `digestOf` returns the same
 // words as the fingerprint of native/table/fingerprint.h.
 //
-// Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012). 1 round per word and 3 at the end are enough for hash
-// tables; the published test vectors are for 2 and 4.
+// Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012). 1 round per word and 3 at the end are enough for
+// hash tables; the published test vectors are for 2 and 4.
 
 /** The state v0 to v3, low halves first. Each call overwrites it. */
 const v = new Int32Array(8);

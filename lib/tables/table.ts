@@ -220,7 +220,8 @@ export class Times extends Table {
   }
 }
 
-// A bucket is two doubles: tokens, and the instant of the last refill. Each consume() refills, even if it returns false.
+// A bucket is two doubles: tokens, and the instant of the last refill. Each consume() refills, even if it returns
+// false.
 const DOUBLES = 2;
 
 /** Token buckets by key. */

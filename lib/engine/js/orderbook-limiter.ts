@@ -315,8 +315,8 @@ export class JsOrderbookLimiter extends JsLimiter implements OrderbookCore {
     if (this.offenders.isCertainlyBanned(place, now, banDuration)) return false;
     const idle = elapsed(now, this.#allowedAt.at(place));
     const interval = this.#effectiveInterval(0);
-    // A lower bound that needs no look-up of the ban: a peer with a ban that is over is fresh, and it has been idle for at
-    // least banDuration.
+    // A lower bound that needs no look-up of the ban: a peer with a ban that is over is fresh, and it has been idle for
+    // at least banDuration.
     if (!best.canImprove(secondsLeft(Math.min(interval, banDuration), idle))) return false;
     const seconds = secondsLeft(interval, idle);
     return best.offer(

@@ -84,8 +84,8 @@ export class PendingRecords<Records extends Table> {
   }
 
   /**
-   * Passes of a sweep that remove the records for which expire(records, place) returns true. Their number is 0 or always
-   * the same, because a sweep resumes at a pass number.
+   * Passes of a sweep that remove the records for which expire(records, place) returns true. Their number is 0 or
+   * always the same, because a sweep resumes at a pass number.
    */
   passes(expire: (records: Records, place: Place) => boolean): Pass[] {
     if (this.isEmpty) return [];
@@ -146,8 +146,8 @@ export function eachDigest(
 }
 
 /**
- * Stores a pending time under a digest, or keeps the later of two. False if the digest has none yet and `hasCapacity` is
- * false.
+ * Stores a pending time under a digest, or keeps the later of two. False if the digest has none yet and `hasCapacity`
+ * is false.
  */
 export function restoreTime(
   records: Times,

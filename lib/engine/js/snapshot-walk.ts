@@ -43,8 +43,8 @@ export interface WalkedLimiter {
   /** The fields of an offender that are not in Offenders. */
   describe(key: string, now: number): Pick<SnapshotPeer, 'idleSeconds' | 'bucket'>;
   /**
-   * Each pass is created when it begins. Pending records come first: a peer that is checked meanwhile is visited again in
-   * its table.
+   * Each pass is created when it begins. Pending records come first: a peer that is checked meanwhile is visited again
+   * in its table.
    */
   passes(): Iterable<Pass>;
 }

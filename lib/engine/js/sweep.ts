@@ -28,8 +28,8 @@ const SLICE = 64;
 export class Sweep {
   #pass = 0;
   #entries: Iterator<[string, unknown]> | undefined;
-  // The remaining visits of the pass: it visits as many entries as there were when it began. Without this bound, a flood
-  // of new entries could keep one pass running forever, and the passes behind it would never begin.
+  // The remaining visits of the pass: it visits as many entries as there were when it began. Without this bound, a
+  // flood of new entries could keep one pass running forever, and the passes behind it would never begin.
   #left = 0;
 
   /**
