@@ -25,7 +25,7 @@ function command(args: string[] = [], env: Record<string, string> = {}) {
   return run(script, { folder: copy.folder, env: { RELAY_LIMITER_OPERATIONS: '1', ...env } });
 }
 
-test.runIf(TESTS_NATIVE)('says which engine runs and why, and compares both', () => {
+test.runIf(TESTS_NATIVE)('npx relay-limiter prints which engine runs and why, and compares both', () => {
   copy.copy(BINARY, BINARY);
   const { status, stdout, stderr } = command();
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });

@@ -1,5 +1,4 @@
-// The arithmetic of token buckets and elapsed time. Twin of lib/tables/arithmetic.ts: the same
-// names and the same order of operations, so that both engines return bit-identical results. All
+// The arithmetic of token buckets and elapsed time. Counterpart of lib/tables/arithmetic.ts. All
 // numbers are IEEE doubles and each operation rounds once: the build sets -ffp-contract=off, and a
 // division must not become a multiplication.
 #pragma once

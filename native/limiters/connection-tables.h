@@ -1,7 +1,7 @@
 // ConnectionTables stores the records of DirectLimiter: for each connection a bucket, the time of
 // its last allowed orderbook request, or both. The two tables together never hold more than
 // maxPeers connections: a new one evicts another one or is refused. Its TypeScript twin is in
-// lib/engine/js/direct-limiter.ts.
+// lib/engine/js/connection-tables.ts.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Counters counts a limiter's verdicts and evictions since the limiter was created. Twin of
+// Counters counts a limiter's verdicts and evictions since the limiter was created. Counterpart of
 // lib/engine/js/counters.ts.
 #pragma once
 

@@ -1,5 +1,5 @@
 // Counts of violations, and sums of them. A count stops at 2^53 - 1, the largest integer up to
-// which numbers are exact in JavaScript and in snapshots. Twin of lib/engine/js/counts.ts.
+// which numbers are exact in JavaScript and in snapshots. Counterpart of lib/engine/js/counts.ts.
 #pragma once
 
 #include <cstdint>

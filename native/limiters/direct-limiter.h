@@ -1,5 +1,5 @@
-// DirectLimiter decides the checks of the public class DirectConnectionRateLimiter. Twin of
-// lib/engine/js/direct-limiter.ts: the same names and the same order of statements.
+// DirectLimiter decides the checks of the public class DirectConnectionRateLimiter. Counterpart of
+// lib/engine/js/direct-limiter.ts.
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // Eviction: if a limiter has maxPeers peers, a new peer replaces the one with the lowest
 // EvictionCost among a sample. The cost of the search is bounded, and a banned peer is never
-// evicted. Twin of lib/engine/js/eviction.ts.
+// evicted. Counterpart of lib/engine/js/eviction.ts.
 #pragma once
 
 #include "../table/table.h"

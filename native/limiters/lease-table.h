@@ -1,6 +1,6 @@
 // LeaseTable stores a lease per peer: tokens that the peer may spend until a time. It never refills
-// a lease, and the caller decides how large a lease is. Twin of lib/engine/js/lease-table.ts: the
-// same names and the same order of statements.
+// a lease, and the caller decides how large a lease is. Counterpart of
+// lib/engine/js/lease-table.ts.
 #pragma once
 
 #include "records.h"

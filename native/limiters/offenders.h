@@ -1,5 +1,5 @@
 // Offenders stores the peers with violations or a ban: their violations, their keys and the order
-// in which they offended. The limiter decides when a ban is over. Twin of
+// in which they offended. The limiter decides when a ban is over. Counterpart of
 // lib/engine/js/offenders.ts.
 //
 // The memory for keys is bounded. A key of up to kShortKey code units is always stored. Longer keys

@@ -1,5 +1,5 @@
-// OrderbookLimiter decides the checks of the public class OrderbookRateLimiter. Twin of
-// lib/engine/js/orderbook-limiter.ts: the same names and the same order of statements.
+// OrderbookLimiter decides the checks of the public class OrderbookRateLimiter. Counterpart of
+// lib/engine/js/orderbook-limiter.ts.
 #pragma once
 
 #include <algorithm>

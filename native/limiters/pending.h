@@ -1,5 +1,5 @@
 // PendingRecords stores the records that a snapshot restored by digest, without a key. A record is
-// pending until its peer is checked again and the digest of the peer's key finds it. Twin of
+// pending until its peer is checked again and the digest of the peer's key finds it. Counterpart of
 // lib/engine/js/pending.ts.
 //
 // A digest is a fingerprint under the secret of the limiter that made the snapshot. If this limiter

@@ -1,5 +1,5 @@
-// RateLimiter decides the checks of the public class RateLimiter. Twin of
-// lib/engine/js/rate-limiter.ts: the same names and the same order of statements.
+// RateLimiter decides the checks of the public class RateLimiter. Counterpart of
+// lib/engine/js/rate-limiter.ts.
 #pragma once
 
 #include "../memory/compiler.h"

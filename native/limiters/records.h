@@ -1,5 +1,5 @@
 // The records that limiters store per peer, 32 bytes each, and the parts of a snapshot that become
-// records again. Violations, bans and keys are stored apart (offenders.h). Twin of
+// records again. Violations, bans and keys are stored apart (offenders.h). Counterpart of
 // lib/engine/js/records.ts.
 #pragma once
 

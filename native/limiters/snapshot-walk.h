@@ -1,6 +1,6 @@
 // SnapshotWalk visits everything that a snapshot stores of a limiter, in bounded steps. Between two
 // steps the limiter may be used. A step visits a peer in its state at that time; a peer that comes
-// or goes during the walk may be missing. Twin of lib/engine/js/snapshot-walk.ts.
+// or goes during the walk may be missing. Counterpart of lib/engine/js/snapshot-walk.ts.
 //
 // The offenders with a stored key come first, in the order of their first violations. All other
 // peers follow, under digests. `Core` is a limiter.

@@ -1,4 +1,4 @@
-// Sweep visits whole tables in slices; a time budget limits each slice. Twin of
+// Sweep visits whole tables in slices; a time budget limits each slice. Counterpart of
 // lib/engine/js/sweep.ts.
 #pragma once
 

@@ -1,6 +1,7 @@
 // TopViolators keeps the offenders with the most violations sorted while violations are counted, so
 // that listing them needs no scan of all offenders. If too many of them were removed, the list is
-// incomplete and the caller must count all offenders again. Twin of lib/engine/js/top-violators.ts.
+// incomplete and the caller must count all offenders again. Counterpart of
+// lib/engine/js/top-violators.ts.
 #pragma once
 
 #include <cstddef>
