@@ -25,18 +25,21 @@ function command(args: string[] = [], env: Record<string, string> = {}) {
   return run(script, { folder: copy.folder, env: { RELAY_LIMITER_OPERATIONS: '1', ...env } });
 }
 
-test.runIf(TESTS_NATIVE)('npx relay-limiter prints which engine runs and why, and compares both', () => {
-  copy.copy(BINARY, BINARY);
-  const { status, stdout, stderr } = command();
-  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-  expect(stdout).toContain(`relay-limiter ${VERSION}`);
-  expect(stdout).toContain('engine      native: a native binary is available');
-  expect(stdout).toContain(`binary      ${join(copy.folder, BINARY)}`);
-  // A round of 5,000 for each limiter.
-  expect(stdout).toMatch(
-    /self-check {2}passed: both engines agreed on 15,000 random operations, seed \d+$/,
-  );
-});
+test.runIf(TESTS_NATIVE)(
+  'npx relay-limiter prints which engine runs and why, and compares both',
+  () => {
+    copy.copy(BINARY, BINARY);
+    const { status, stdout, stderr } = command();
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(stdout).toContain(`relay-limiter ${VERSION}`);
+    expect(stdout).toContain('engine      native: a native binary is available');
+    expect(stdout).toContain(`binary      ${join(copy.folder, BINARY)}`);
+    // A round of 5,000 for each limiter.
+    expect(stdout).toMatch(
+      /self-check {2}passed: both engines agreed on 15,000 random operations, seed \d+$/,
+    );
+  },
+);
 
 test.runIf(TESTS_NATIVE)(
   'npx relay-limiter compares the engines for at least RELAY_LIMITER_OPERATIONS operations',
