@@ -28,6 +28,11 @@ let warned = false;
  * Returns the default engine of this process and the reason for it. The first call, or the first limiter, loads the
  * native binary, which takes some milliseconds. Call this at the start of a program, so that no later call has to wait.
  * @throws `ERR_LIMITER_ENGINE` if RELAY_LIMITER_ENGINE names an unavailable engine.
+ * @example
+ * import { engineInfo } from 'relay-limiter';
+ *
+ * const { engine, reason } = engineInfo();
+ * console.log(`${engine}: ${reason}`);
  */
 export function engineInfo(): EngineInfo {
   const { engine, ...info } = select(environmentWish(), VARIABLE);

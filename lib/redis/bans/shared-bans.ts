@@ -79,17 +79,18 @@ const OPTIONS = ['client', 'prefix', 'deadlineSeconds', 'maxPeers', 'clock'];
  * known bans hold, and new ones wait to be sent. docs/distributed.md describes the limits.
  *
  * @example
- * ```ts
  * import { createClient } from 'redis';
  * import { OrderbookRateLimiter } from 'relay-limiter';
  * import { SharedBans } from 'relay-limiter/redis';
  *
- * const client = await createClient({ url: process.env.REDIS_URL }).connect();
+ * const client = createClient({ url: process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379' });
+ * await client.connect();
  * const bans = new SharedBans({ client });
  * const orderbook = new OrderbookRateLimiter();
  * bans.share(orderbook); // Its bans reach all other processes, and theirs reach it.
  * bans.ban('203.0.113.7', 3600); // A ban by hand, for an hour.
- * ```
+ * await bans.close();
+ * await client.close();
  */
 export class SharedBans extends EventEmitter<SharedBansEvents> {
   readonly #clock: Clock;

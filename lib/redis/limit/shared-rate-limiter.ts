@@ -77,15 +77,16 @@ const NO_CALLS = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 } as c
  * docs/distributed.md explains why the bound holds and what each mode costs.
  *
  * @example
- * ```ts
  * import { createClient } from 'redis';
  * import { SharedRateLimiter } from 'relay-limiter/redis';
  *
- * const client = await createClient({ url: process.env.REDIS_URL }).connect();
+ * const client = createClient({ url: process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379' });
+ * await client.connect();
  * const limiter = new SharedRateLimiter({ client, rateLimit: 50, burstLimit: 100 });
- * const [action, delaySeconds] = await limiter.checkAsync(peerId);
- * if (action === 'disconnect') socket.close();
- * ```
+ * const [action, delaySeconds] = await limiter.checkAsync('203.0.113.7');
+ * console.log(action, delaySeconds); // allow 0
+ * await limiter.close();
+ * await client.close();
  */
 export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   readonly mode: SharedMode;
