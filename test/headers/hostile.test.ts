@@ -1,23 +1,12 @@
 // parseRateLimitHeaders with the fields of a hostile server.
 
 import fc from 'fast-check';
-import {
-  parseRateLimitHeaders,
-  type RateLimitInfo,
-  type ResponseHeaders,
-} from 'relay-limiter/headers';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-
-const NOW = Date.UTC(2026, 10, 22, 15, 20);
-const NOTHING: RateLimitInfo = { policies: [], limits: [], retryAfterSeconds: null, ignored: [] };
+import { NOTHING, parse } from './support.js';
 
 afterEach(() => {
   vi.useRealTimers();
 });
-
-function parse(headers: ResponseHeaders, options = {}): RateLimitInfo {
-  return parseRateLimitHeaders(headers, { now: NOW, ...options });
-}
 
 describe('a hostile server', () => {
   const most = 4_096;

@@ -2,23 +2,16 @@
 
 import {
   parseRateLimitHeaders,
-  type RateLimitInfo,
   type ResetFormat,
   type ResponseHeaders,
 } from 'relay-limiter/headers';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { codeOf } from '../support/limiters.js';
-
-const NOW = Date.UTC(2026, 10, 22, 15, 20);
-const NOTHING: RateLimitInfo = { policies: [], limits: [], retryAfterSeconds: null, ignored: [] };
+import { NOTHING, NOW, parse } from './support.js';
 
 afterEach(() => {
   vi.useRealTimers();
 });
-
-function parse(headers: ResponseHeaders, options = {}): RateLimitInfo {
-  return parseRateLimitHeaders(headers, { now: NOW, ...options });
-}
 
 function limits(headers: ResponseHeaders, options = {}) {
   return parse(headers, options).limits.map(({ name, limit, remaining, resetSeconds }) => {
