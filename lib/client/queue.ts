@@ -6,7 +6,7 @@ import { detached } from '../common/timers.js';
 import { type DeadlineError, deadlineError, onAbort, startTimer, type Timer } from './deadline.js';
 import { Heap, type HeapItem } from './heap.js';
 
-/** Where the queue takes quota from. */
+/** The owner of the quota that the queue hands out: a limiter, or a pool of them. */
 export interface QuotaSource<T, R extends QueuedRequest = QueuedRequest> {
   /** Returns seconds of a monotonic clock. */
   now(): number;

@@ -91,7 +91,7 @@ const UPDATE_OPTIONS = ['lease', 'latencySeconds', 'ageSeconds', 'violated', 'co
 
 /**
  * Distributes requests over several upstream nodes that can answer the same requests, each with its own
- * quotas. A request goes to the node where an answer is expected first, by the node's wait, latency and
+ * quotas. A request goes to the node that is expected to answer first, by the node's wait, latency and
  * failures; while no node is ready, requests wait in one queue.
  *
  * @example
@@ -158,7 +158,7 @@ export class UpstreamPool {
 
   /**
    * Waits for `cost` units of a node, takes them and resolves to the node and the lease. It chooses the node
-   * where an answer is expected first, by the wait, the recent latency and the recent failures. Options, order
+   * that is expected to answer first, by the wait, the recent latency and the recent failures. Options, order
    * and errors are those of `PolicyLimiter.acquire`; the cost must fit at least one node. Then send the
    * request at once, call `update` with its response, or `fail` if none came, and release the lease.
    * @throws ERR_LIMITER_DEADLINE, ERR_LIMITER_QUEUE, ERR_LIMITER_COST, ERR_LIMITER_OPTION, ERR_LIMITER_CLOCK

@@ -189,7 +189,7 @@ export function cleanupBudget(limits: unknown): number {
   return number(budgetMs, 'budgetMs', 'a finite number of at least 0', (n) => n >= 0);
 }
 
-// Only undefined means that an option is absent. Null is a value: the default if the reference's default is None
+// An option is absent only if it is undefined. Null is a value: the default if the reference's default is None
 // (`burst`, `countOrNull`), and invalid for all other options.
 function withDefault(value: unknown, fallback: unknown): unknown {
   return value === undefined ? fallback : value;

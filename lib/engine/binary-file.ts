@@ -7,7 +7,7 @@ import module from 'node:module';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The path of the addon, or the reason why there is none. */
+/** The path of the addon, or the reason why no addon was found. */
 export type BinaryFile = { readonly path: string } | { readonly absent: string };
 
 const PACKAGE = 'relay-limiter';

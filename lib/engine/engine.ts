@@ -67,7 +67,7 @@ export const SNAPSHOT_SECONDS = 10;
 /** A step of a snapshot; it may contain no peer. */
 export interface SnapshotStep {
   readonly peers: SnapshotPeer[];
-  /** With the limiter's own secret if there are none. */
+  /** If the step has no digests, they are an empty list under the limiter's own secret. */
   readonly digests: DigestColumns;
 }
 

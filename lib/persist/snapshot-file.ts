@@ -31,6 +31,7 @@ const saves = new Map<string, Promise<void>>();
  * in place; then too, a complete snapshot can be loaded at any moment.
  *
  * A file that is damaged, or that `loadSnapshot` has rejected for its limiter, is first copied to
+ * `<path>.damaged-<time>`.
  *
  * Rejects with the system's error if the file cannot be written; the old file stays, and no temporary file is left.
  * Rejects with `ERR_LIMITER_OPTION` for a path that is no string or leads to a device, a FIFO or a socket, and for an
@@ -67,8 +68,8 @@ export async function saveSnapshot(limiter: Persistent, path: string): Promise<v
 }
 
 /**
- * Loads a file of `saveSnapshot` into a limiter. Returns the number of restored peers: 0 if the file does not exist, so
- * a first start is no error, and 1 for a limiter that does not count them (`PolicyLimiter`).
+ * Loads a file of `saveSnapshot` into a limiter. Returns the number of restored peers: 0 if the file does not exist or
+ * is empty, so a first start is no error, and 1 for a limiter that does not count them (`PolicyLimiter`).
  *
  * The wall-clock time since the save is taken into account: bans have less time left, buckets have refilled, and a peer
  * with an expired ban comes back without violations, as after a check. If the wall clock went back, no time has passed;

@@ -6,7 +6,7 @@ export interface Listener {
   hello(hello: Hello): void;
   sample(sample: Sample): void;
   listing(listing: Listing): void;
-  /** Gets a text that describes a problem with the stream; undefined if there is none. */
+  /** Called with a text about a problem of the stream, or with undefined when the stream works again. */
   trouble(why: string | undefined): void;
 }
 
