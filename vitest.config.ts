@@ -1,8 +1,9 @@
-// Three groups of tests, told apart by the file's name (CONTRIBUTING.md, "Tests").
+// Four groups of tests, told apart by the file's name (CONTRIBUTING.md, "Tests").
 
 import { configDefaults, defineConfig } from 'vitest/config';
 
 const REAL = 'test/**/*.real.test.ts';
+const LONG = 'test/**/*.long.test.ts';
 const MACHINE = 'test/**/*.machine.test.ts';
 /** Says which tests are skipped. */
 const FIND_SERVER = 'test/redis/support/find-server.ts';
@@ -23,7 +24,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: [...configDefaults.exclude, REAL, MACHINE],
+          exclude: [...configDefaults.exclude, REAL, LONG, MACHINE],
           isolate: false,
           setupFiles: ['test/support/hrtime.ts', 'test/support/real-timers.ts'],
           // By default Vitest runs one file at a time on two cores.
@@ -43,6 +44,17 @@ export default defineConfig({
           sequence: { groupOrder: 1 },
         },
       },
+      // As the real tests, but long: other people's bundlers, compilers and browsers, and processes by the dozen. Not part
+      // of `npm test`.
+      {
+        extends: true,
+        test: {
+          name: 'long',
+          include: [LONG],
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 },
+        },
+      },
       // Memory, garbage collection, pauses: not part of `npm test`.
       {
         extends: true,
@@ -51,7 +63,7 @@ export default defineConfig({
           include: [MACHINE],
           globalSetup: FIND_SERVER,
           fileParallelism: false,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],
