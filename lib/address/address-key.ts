@@ -33,6 +33,7 @@ export const SUBNET_OPTIONS = ['ipv6Subnet', 'ipv4Subnet'];
  *
  * The parameter may be undefined because frameworks have no address for some requests; undefined is rejected.
  * @throws `ERR_LIMITER_KEY` for a value that is no address, such as a host name, `""`, `undefined`, `"1"` or
+ * `"010.0.0.1"`; `ERR_LIMITER_OPTION` for an invalid option.
  * @example
  * import { addressKey } from 'relay-limiter/address';
  *

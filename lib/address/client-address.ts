@@ -15,6 +15,7 @@ export type Trust = (address: string | undefined, hop: number) => boolean;
 export interface ClientAddressOptions {
   /**
    * The proxies that are trusted to set X-Forwarded-For: addresses, networks (`'10.0.0.0/8'`) and the names
+   * `'loopback'`, `'linklocal'` and `'uniquelocal'`, as an array or separated by commas; or a function. The
    * function gets `undefined` for a Unix socket, which has no address. Default: no proxy is trusted.
    */
   trustedProxies?: string | readonly string[] | Trust | undefined;

@@ -10,6 +10,7 @@ export interface DashboardOptions {
   limiters: NamedLimiters;
   /**
    * The token that clients must have: at least 16 characters that a Bearer token may contain (letters, digits and
+   * `-._~+/=`). Default: no token; then only this machine can open the dashboard.
    */
   token?: string | undefined;
   /** The title of the page. Default `relay-limiter`. */
