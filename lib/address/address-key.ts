@@ -1,9 +1,8 @@
 // addressKey: the key of a peer by its address or its network.
 
-import ipaddr from 'ipaddr.js';
 import { invalidNumber, invalidValue } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
-import { type Address, readAddress, textOf, untranslated } from './address.js';
+import { type Address, bitsOf, firstOf, readAddress, textOf, untranslated } from './address.js';
 
 /** The options of `addressKey`. */
 export interface AddressKeyOptions {
@@ -55,9 +54,14 @@ export function keyWithin(text: unknown, subnets: Subnets): string | undefined {
   const read = readAddress(text);
   if (read === undefined) return undefined;
   const address = untranslated(read);
-  return 'octets' in address
-    ? network(address, subnets.ipv4Subnet, 32)
-    : network(address, subnets.ipv6Subnet, 128);
+  const isIPv4 = address.length === 1;
+  return networkText(address, isIPv4 ? subnets.ipv4Subnet : subnets.ipv6Subnet);
+}
+
+/** The text of a network; that of an address if all bits count. */
+export function networkText(address: Address, bits: number): string {
+  const first = textOf(firstOf(address, bits));
+  return bits === bitsOf(address) ? first : `${first}/${bits}`;
 }
 
 /** @throws `ERR_LIMITER_OPTION` */
@@ -78,15 +82,4 @@ function subnet(
   // With 0 bits all addresses would share one key.
   if (Number.isInteger(bits) && Number(bits) >= 1 && Number(bits) <= max) return Number(bits);
   throw invalidNumber('ERR_LIMITER_OPTION', name, bits, `a whole number from 1 to ${max}`);
-}
-
-function network(address: Address, bits: number, all: number): string {
-  if (bits === all) return textOf(address);
-  const bytes = address.toByteArray().map((byte, index) => byte & mask(bits - 8 * index));
-  return `${textOf(ipaddr.fromByteArray(bytes))}/${bits}`;
-}
-
-/** The mask of one byte that keeps its first `bits` bits: all bits from 8 on, no bits below 1. */
-function mask(bits: number): number {
-  return bits >= 8 ? 0xff : bits <= 0 ? 0 : 0xff & (0xff << (8 - bits));
 }

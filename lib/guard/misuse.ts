@@ -70,8 +70,7 @@ export function warnOfProxy({ headers }: ClientRequest, warn: Warn): void {
 /** Call it with a key that a user's function returned. An IPv4-mapped IPv6 address counts as IPv4. */
 export function warnOfKey(key: unknown, warn: Warn): void {
   if (typeof key !== 'string' || !key.includes(':')) return;
-  const address = readAddress(key);
-  if (address !== undefined && 'parts' in address) warn('WARN_LIMITER_IPV6_KEY');
+  if (readAddress(key)?.length === 4) warn('WARN_LIMITER_IPV6_KEY');
 }
 
 /** Call it when a limit for more than one connection is created. */
