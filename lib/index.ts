@@ -49,3 +49,30 @@ export {
   type RateLimiterStats,
 } from './limiters/rate-limiter.js';
 export { TokenBucket, type TokenBucketOptions } from './limiters/token-bucket.js';
+export { RuleLimiter } from './rules/rule-limiter.js';
+export type { RulePeer } from './rules/rule-peer.js';
+export type {
+  RuleScopeSnapshot,
+  RuleSlice,
+  RuleSnapshot,
+  RuleSnapshotDigest,
+  RuleSnapshotPeer,
+  UsedTokens,
+} from './rules/snapshot.js';
+export type {
+  BanPolicy,
+  Cost,
+  Keys,
+  Rule,
+  RuleBan,
+  RuleCounts,
+  RuleLimiterOptions,
+  RuleNumbers,
+  RulePeek,
+  RuleScopeStats,
+  RuleSections,
+  RuleState,
+  RuleStats,
+  RuleVerdict,
+  Scope,
+} from './rules/types.js';

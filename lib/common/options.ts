@@ -155,9 +155,9 @@ export function requireKey(key: unknown): asserts key is string {
 }
 
 /** @throws `ERR_LIMITER_COST` unless `cost` is a finite number of at least 0. */
-export function requireCost(cost: unknown): asserts cost is number {
+export function requireCost(cost: unknown, name = 'a cost'): asserts cost is number {
   if (!(typeof cost === 'number' && cost >= 0 && cost < Infinity)) {
-    throw invalidNumber('ERR_LIMITER_COST', 'a cost', cost, 'a finite number of at least 0');
+    throw invalidNumber('ERR_LIMITER_COST', name, cost, 'a finite number of at least 0');
   }
 }
 

@@ -8,7 +8,7 @@ import type { LimiterCore } from '../engine/engine.js';
 
 /** The part of a limiter that a cleanup needs. */
 interface CleanableLimiter {
-  readonly core: LimiterCore;
+  readonly core: Pick<LimiterCore, 'cleanup' | 'isCleaning'>;
   now(): number | undefined;
 }
 

@@ -12,6 +12,7 @@ import type {
 import { type DigestColumns, OFFENDER_NUMBERS, type OffenderColumns } from '../engine/columns.js';
 import type { SnapshotStep } from '../engine/engine.js';
 import { KeySet } from '../tables/key-map.js';
+import { hexOf, isZero, readHex } from './digest-text.js';
 
 /** The format that is written. Format 1, without buckets and digests, can be read too. */
 const FORMAT = 2;
@@ -221,22 +222,6 @@ function readDigest(
   }
 }
 
-function isZero(words: Uint32Array, at: number): boolean {
-  return words[at] === 0 && words[at + 1] === 0 && words[at + 2] === 0 && words[at + 3] === 0;
-}
-
-/** Returns four words as 32 hexadecimal digits. Seven times as fast as toString and padStart. */
-function hexOf(words: Uint32Array, at: number): string {
-  for (let i = 0; i < 32; i += 1) {
-    const digit = ((words[at + (i >> 3)] as number) >>> (28 - 4 * (i & 7))) & 15;
-    codes[i] = digit < 10 ? ZERO + digit : A + digit - 10;
-  }
-  return String.fromCharCode(...codes);
-}
-
-const codes = new Array<number>(32).fill(0);
-const ZERO = '0'.charCodeAt(0);
-const A = 'a'.charCodeAt(0);
 const HEX_DIGITS = '32 hexadecimal digits in lower case';
 
 /** The most peers in a snapshot: far more than a limiter can store, and few enough for a typed array of numbers. */
@@ -245,26 +230,6 @@ const MAX_PEERS = 2 ** 26;
 function requireArraySize({ length }: readonly unknown[], path: string): void {
   if (length <= MAX_PEERS) return;
   throw invalid(`${path}.length`, length, `at most ${MAX_PEERS}`);
-}
-
-/**
- * Reads 32 hexadecimal digits into four words; false for any other value. Twice as fast as a regular expression and
- * parseInt.
- */
-function readHex(given: unknown, words: Uint32Array, at: number): boolean {
-  if (typeof given !== 'string' || given.length !== 32) return false;
-  for (let i = 0; i < 32; i += 1) {
-    const digit = digitOf(given.charCodeAt(i));
-    if (digit < 0) return false;
-    words[at + (i >> 3)] = ((words[at + (i >> 3)] as number) << 4) | digit;
-  }
-  return true;
-}
-
-/** Returns the value of a hexadecimal digit; -1 for any other code. */
-function digitOf(code: number): number {
-  if (code >= ZERO && code < ZERO + 10) return code - ZERO;
-  return code >= A && code < A + 6 ? code - A + 10 : -1;
 }
 
 function requireNumber(given: unknown, path: string): number {

@@ -1,0 +1,196 @@
+// Compiles the sections of a RuleLimiter to the numbers of an engine, and keeps what the facade needs to ask and to
+// answer by name.
+
+import {
+  COUNTS_VIOLATION,
+  DRY_RUN,
+  MAX_RULES,
+  type RuleBanConfig,
+  type RulePlan,
+} from '../engine/rules.js';
+import {
+  type BucketSpec,
+  bucketsIn,
+  type Lists,
+  type PlanSpec,
+  REQUESTS,
+  type RuleSpec,
+  type ScopeSpec,
+} from './sections.js';
+
+/** The sections as `update` replaces them. */
+export interface Sections {
+  readonly rules: readonly RuleSpec[];
+  readonly plans: readonly PlanSpec[];
+  readonly bans: readonly (RuleBanConfig | undefined)[];
+  readonly allow: Lists;
+  readonly deny: Lists;
+}
+
+/** A rule and its place: the slot of its scope, and the id `scope * MAX_RULES + slot`, by which an engine names it. */
+export interface PlacedRule {
+  readonly spec: RuleSpec;
+  readonly slot: number;
+  readonly id: number;
+}
+
+/** The compiled sections. */
+export interface RuleBook {
+  readonly sections: Sections;
+  /** In the order of declaration. */
+  readonly rules: readonly PlacedRule[];
+  /** The rule of each id. */
+  readonly ruleAt: readonly (PlacedRule | undefined)[];
+  readonly units: readonly string[];
+  /** The index of a unit by its name. */
+  readonly unitIndexes: ReadonlyMap<string, number>;
+  /** The index of an action; all actions without an index have index 0. */
+  readonly actionIndexes: ReadonlyMap<string, number>;
+  /** The index of a plan; the base plan has index 0 and no name. */
+  readonly planIndexes: ReadonlyMap<string, number>;
+  /** For the engine. */
+  readonly plan: RulePlan;
+}
+
+/** Compiles sections. Rules keep the slots that they have in `before`. @throws `ERR_LIMITER_OPTION` for a plan */
+export function compile(
+  scopes: readonly ScopeSpec[],
+  sections: Sections,
+  before?: RuleBook,
+): RuleBook {
+  const { rules: specs, plans, bans } = sections;
+  const slots = Uint8Array.from(before?.plan.slots ?? scopes.map(() => 0));
+  const added = new Uint16Array(scopes.length);
+  const rules = place(specs, before, slots, added);
+  const units = [...new Set([REQUESTS, ...specs.map(({ unit }) => unit)])].filter(
+    (unit) => unit !== REQUESTS || specs.some((spec) => spec.unit === unit),
+  );
+  const unitIndexes = new Map(units.map((unit, i) => [unit, i]));
+  const { actionIndexes, classes } = classify(specs);
+  const planIndexes = new Map(plans.map(({ name }, i) => [name, i + 1]));
+  const base = specs.map(({ bucket }) => bucket);
+  const buckets = [base, ...plans.map((plan) => bucketsIn(plan, specs))];
+  const plan: RulePlan = {
+    plans: plans.length + 1,
+    actions: classes.length,
+    applies: applying(scopes.length, rules, classes, buckets),
+    ...numbersOf(scopes.length, rules, buckets),
+    ...factsOf(scopes.length, rules, unitIndexes),
+    slots,
+    added,
+    origins: Uint16Array.of(0, ...plans.map(({ name }) => before?.planIndexes.get(name) ?? 0)),
+    bans,
+  };
+  const ruleAt = new Array<PlacedRule | undefined>(scopes.length * MAX_RULES).fill(undefined);
+  for (const rule of rules) ruleAt[rule.id] = rule;
+  return { sections, rules, ruleAt, units, unitIndexes, actionIndexes, planIndexes, plan };
+}
+
+/**
+ * Gives each rule a slot of its scope: its old one, else one that no rule ever had, else the lowest free one. Raises
+ * `slots` and marks new rules in `added`.
+ */
+function place(
+  specs: readonly RuleSpec[],
+  before: RuleBook | undefined,
+  slots: Uint8Array,
+  added: Uint16Array,
+): PlacedRule[] {
+  const taken = new Uint16Array(slots.length);
+  const known = specs.map(({ name, scope }) => {
+    const old = before?.rules.find(({ spec }) => spec.name === name && spec.scope === scope);
+    if (old !== undefined) (taken[scope] as number) |= 1 << old.slot;
+    return old?.slot;
+  });
+  return specs.map((spec, i) => {
+    const { scope } = spec;
+    let slot = known[i];
+    if (slot === undefined) {
+      slot = freeSlot(taken[scope] as number, slots[scope] as number);
+      (taken[scope] as number) |= 1 << slot;
+      (added[scope] as number) |= 1 << slot;
+      slots[scope] = Math.max(slots[scope] as number, slot + 1);
+    }
+    return { spec, slot, id: scope * MAX_RULES + slot };
+  });
+}
+
+function freeSlot(taken: number, used: number): number {
+  if (used < MAX_RULES) return used;
+  let slot = 0;
+  while ((taken >> slot) & 1) slot += 1;
+  return slot;
+}
+
+/** Actions that are limited by the same rules share an index. Class 0 is the rules without an action. */
+function classify(specs: readonly RuleSpec[]) {
+  const applyTo = (action: string | undefined) =>
+    specs.map(
+      ({ actions }) => actions === undefined || (action !== undefined && actions.includes(action)),
+    );
+  const classes = [applyTo(undefined)];
+  const indexes = new Map([[String(classes[0]), 0]]);
+  const actionIndexes = new Map<string, number>();
+  for (const action of new Set(specs.flatMap(({ actions }) => actions ?? []))) {
+    const rules = applyTo(action);
+    const text = String(rules);
+    if (!indexes.has(text)) indexes.set(text, classes.push(rules) - 1);
+    actionIndexes.set(action, indexes.get(text) as number);
+  }
+  return { actionIndexes, classes };
+}
+
+function applying(
+  scopes: number,
+  rules: readonly PlacedRule[],
+  classes: readonly (readonly boolean[])[],
+  buckets: readonly (readonly (BucketSpec | null)[])[],
+): Uint16Array {
+  const applies = new Uint16Array(buckets.length * classes.length * scopes);
+  for (const [plan, own] of buckets.entries()) {
+    for (const [action, members] of classes.entries()) {
+      for (const [i, { spec, slot }] of rules.entries()) {
+        if (!members[i] || own[i] === null) continue;
+        (applies[(plan * classes.length + action) * scopes + spec.scope] as number) |= 1 << slot;
+      }
+    }
+  }
+  return applies;
+}
+
+function numbersOf(
+  scopes: number,
+  rules: readonly PlacedRule[],
+  buckets: readonly (readonly (BucketSpec | null)[])[],
+): Pick<RulePlan, 'rates' | 'bursts' | 'warnings'> {
+  const length = buckets.length * scopes * MAX_RULES;
+  const rates = new Float64Array(length);
+  const bursts = new Float64Array(length);
+  const warnings = new Float64Array(length);
+  for (const [plan, own] of buckets.entries()) {
+    for (const [i, { spec, id }] of rules.entries()) {
+      const { rate, burst, warnBelow } = own[i] ?? spec.bucket;
+      const at = plan * scopes * MAX_RULES + id;
+      rates[at] = rate;
+      bursts[at] = burst;
+      warnings[at] = warnBelow;
+    }
+  }
+  return { rates, bursts, warnings };
+}
+
+function factsOf(
+  scopes: number,
+  rules: readonly PlacedRule[],
+  unitIndexes: ReadonlyMap<string, number>,
+): Pick<RulePlan, 'units' | 'flags' | 'ranks'> {
+  const units = new Uint8Array(scopes * MAX_RULES);
+  const flags = new Uint8Array(scopes * MAX_RULES);
+  const ranks = new Uint8Array(scopes * MAX_RULES);
+  for (const [rank, { spec, id }] of rules.entries()) {
+    units[id] = unitIndexes.get(spec.unit) as number;
+    flags[id] = (spec.dryRun ? DRY_RUN : 0) | (spec.violation ? COUNTS_VIOLATION : 0);
+    ranks[id] = rank;
+  }
+  return { units, flags, ranks };
+}

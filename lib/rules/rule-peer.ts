@@ -1,0 +1,140 @@
+// RulePeer: an opened peer of a RuleLimiter. Its keys are resolved once; it remembers where the engine has found its
+// records, so that a check reads no key. An outdated slot is harmless: the engine then looks up the key.
+
+import { detachString } from '../common/strings.js';
+import { RULE_SLOTS, type RulesCore, SLOT_WORDS } from '../engine/rules.js';
+import type { ResolvedKeys, RuleContext } from './rule-context.js';
+import type { Listed } from './scope-keys.js';
+import type { Cost, Keys, RulePeek, RuleVerdict } from './types.js';
+
+/** The part of a RuleLimiter that its peers need. */
+interface Owner {
+  readonly core: RulesCore;
+  readonly context: RuleContext;
+  now(): number | undefined;
+  peek(keys: Keys, cost?: Cost, action?: string, plan?: string): RulePeek;
+  refund(keys: Keys, cost?: Cost, action?: string, plan?: string): void;
+  charge(keys: Keys, cost?: Cost, action?: string, plan?: string): void;
+}
+
+/**
+ * RulePeer is a cached handle of the keys of one peer; it never goes stale, owns no resources and need not be closed.
+ * @example
+ * import { RuleLimiter } from 'relay-limiter';
+ *
+ * const limits = new RuleLimiter({
+ *   scopes: { connection: {}, account: {} },
+ *   rules: {
+ *     messages: { scope: 'connection', rateLimit: 50 },
+ *     events: { scope: 'account', quota: 600, windowSeconds: 3600 },
+ *   },
+ * });
+ * const peer = limits.open({ connection: 'c1' });
+ * console.log(peer.check().outcome); // allow
+ * peer.assign({ account: 'alice' }); // at login
+ * console.log(peer.check(2).outcome); // allow
+ */
+export class RulePeer {
+  readonly #limiter: Owner;
+  #keys: Keys;
+  #plan: string | undefined;
+  #resolved: ResolvedKeys;
+  #slots: Int32Array;
+  #secretVersion = 0;
+  /** These are as of `#version` of the context; -1: of none. */
+  #version = -1;
+  #planIndex = 0;
+  #listed: Listed;
+
+  /** @internal */
+  constructor(limiter: Owner, keys: Keys | string, plan: string | undefined) {
+    const { context } = limiter;
+    context.planIndexOf(plan);
+    this.#limiter = limiter;
+    this.#keys = context.ownKeys(keys);
+    this.#plan = plan === undefined ? undefined : detachString(plan);
+    this.#resolved = context.resolved(this.#keys);
+    this.#slots = this.#openSlots();
+  }
+
+  /** The keys as they were given. */
+  get keys(): Keys {
+    return this.#keys;
+  }
+
+  /** The name of the plan; undefined: the base rules. */
+  get plan(): string | undefined {
+    return this.#plan;
+  }
+
+  /**
+   * Checks the peer, with the same result as `RuleLimiter.check` of its keys and its plan.
+   * @throws the errors of `RuleLimiter.check`
+   */
+  check(cost?: Cost, action?: string): RuleVerdict {
+    const { context, core } = this.#limiter;
+    if (this.#version !== context.version) this.#refresh();
+    const program = context.programOf(this.#planIndex, action);
+    if (this.#listed !== undefined) return context.listedVerdict(this.#listed, cost);
+    const now = this.#limiter.now();
+    if (this.#secretVersion !== core.secretVersion) this.#slots = this.#openSlots();
+    context.writeArguments(cost);
+    const slots = this.#slots;
+    for (let i = 0; i < slots.length; i += 1) RULE_SLOTS[i] = slots[i] as number;
+    const { keys, mask } = this.#resolved;
+    const answer = core.checkPeer(keys, mask, program, now);
+    for (let i = 0; i < slots.length; i += 1) slots[i] = RULE_SLOTS[i] as number;
+    return context.verdictOf(answer, keys);
+  }
+
+  /**
+   * Adds keys of more scopes or replaces keys, and takes another plan: by default it keeps the plan.
+   * @throws `ERR_LIMITER_KEY`, or `ERR_LIMITER_OPTION` for an unknown plan; then nothing has changed.
+   */
+  assign(keys: Keys, plan?: string): void {
+    const { context } = this.#limiter;
+    context.planIndexOf(plan);
+    const all = context.ownKeys({ ...this.#keys, ...context.ownKeys(keys) });
+    this.#resolved = context.resolved(all);
+    this.#slots = this.#openSlots();
+    this.#keys = all;
+    if (plan !== undefined) this.#plan = detachString(plan);
+    this.#version = -1;
+  }
+
+  /** As `RuleLimiter.peek` of its keys and its plan. */
+  peek(cost?: Cost, action?: string): RulePeek {
+    return this.#limiter.peek(this.#keys, cost, action, this.#currentPlan());
+  }
+
+  /** As `RuleLimiter.refund` of its keys and its plan. */
+  refund(cost?: Cost, action?: string): void {
+    this.#limiter.refund(this.#keys, cost, action, this.#currentPlan());
+  }
+
+  /** As `RuleLimiter.charge` of its keys and its plan. */
+  charge(cost?: Cost, action?: string): void {
+    this.#limiter.charge(this.#keys, cost, action, this.#currentPlan());
+  }
+
+  /** Undefined, the base rules, if an update has removed the plan. */
+  #currentPlan(): string | undefined {
+    const plan = this.#plan;
+    return plan !== undefined && this.#limiter.context.hasPlan(plan) ? plan : undefined;
+  }
+
+  #refresh(): void {
+    const { context } = this.#limiter;
+    this.#planIndex = context.planIndexOf(this.#currentPlan());
+    this.#listed = context.listedKeys(this.#keys);
+    this.#version = context.version;
+  }
+
+  #openSlots(): Int32Array {
+    const { keys, mask } = this.#resolved;
+    const { core } = this.#limiter;
+    core.open(keys, mask);
+    this.#secretVersion = core.secretVersion;
+    return RULE_SLOTS.slice(0, keys.length * SLOT_WORDS);
+  }
+}

@@ -1,0 +1,368 @@
+// Reads and writes snapshots of a RuleLimiter. A snapshot is validated whole before anything of it is restored.
+
+import { invalidNumber, invalidValue, limiterError, show } from '../common/errors.js';
+import { isArray, isRecord } from '../common/kinds.js';
+import {
+  MAX_RULES,
+  RULE_DIGEST_NUMBERS,
+  RULE_OFFENDER_NUMBERS,
+  type RuleBanConfig,
+  type RuleDigestColumns,
+  type RuleOffenderColumns,
+  type RulesCore,
+} from '../engine/rules.js';
+import { hexOf, isZero, readHex } from '../limiters/digest-text.js';
+import type { PlacedRule } from './compile.js';
+import type { RuleContext } from './rule-context.js';
+
+const FORMAT = 2;
+const LIMITER = 'RuleLimiter';
+/** Keys per slice. A slice takes some milliseconds. */
+const SLICE_KEYS = 1000;
+
+/** Used tokens by rule, of rules that are not full again within ten seconds. */
+export type UsedTokens = Record<string, number>;
+
+/** A key with violations or a ban in a snapshot. All times are in seconds. */
+export interface RuleSnapshotPeer {
+  key: string;
+  violations: number;
+  /** What leads to the next ban, see `BanPolicy`. */
+  level: number;
+  /** The step of the ladder of ban lengths. */
+  banLevel: number;
+  /** null: no ban is in force. */
+  banSecondsLeft: number | 'forever' | null;
+  /** Since the last ban ended; null if there was none, or if one is in force. */
+  secondsSinceBan: number | null;
+  /** Since the last check. */
+  idleSeconds: number;
+  used: UsedTokens;
+}
+
+/** Another key, under 32 hexadecimal digits that stand for it. */
+export type RuleSnapshotDigest = [digest: string, idleSeconds: number, used: UsedTokens];
+
+/** The keys of one scope. */
+export interface RuleScopeSnapshot {
+  scope: string;
+  peers: RuleSnapshotPeer[];
+  /** Keep the secrets private: with one an attacker can choose keys that collide. */
+  digests: { secret: string; peers: RuleSnapshotDigest[] }[];
+}
+
+/** A part of a snapshot; it can be restored by itself. */
+export interface RuleSlice extends RuleScopeSnapshot {
+  format: 2;
+  limiter: 'RuleLimiter';
+}
+
+/** The state of a RuleLimiter as plain values that JSON preserves. All times are relative. */
+export interface RuleSnapshot {
+  format: 2;
+  limiter: 'RuleLimiter';
+  scopes: RuleScopeSnapshot[];
+}
+
+/** Yields the slices of all scopes: at least one for each scope with keys. */
+export function* slicesOf(
+  core: RulesCore,
+  { scopes, book }: RuleContext,
+  now: () => number | undefined,
+): Generator<RuleSlice, void, undefined> {
+  for (const { name, index, kind } of scopes) {
+    if (kind === 'single') continue;
+    const rules = book.rules.filter(({ spec }) => spec.scope === index);
+    for (const { offenders, digests } of core.snapshot(index, SLICE_KEYS, now)) {
+      yield {
+        format: FORMAT,
+        limiter: LIMITER,
+        scope: name,
+        peers: writePeers(offenders, rules),
+        digests: writeDigests(digests, rules),
+      };
+    }
+  }
+}
+
+/** Joins slices into one snapshot. */
+export function joinSlices(slices: Iterable<RuleSlice>): RuleSnapshot {
+  const scopes = new Map<string, RuleScopeSnapshot>();
+  for (const { scope, peers, digests } of slices) {
+    const known = scopes.get(scope);
+    if (known === undefined) scopes.set(scope, { scope, peers, digests });
+    else {
+      for (const peer of peers) known.peers.push(peer);
+      for (const group of digests) addGroup(known.digests, group);
+    }
+  }
+  return { format: FORMAT, limiter: LIMITER, scopes: [...scopes.values()] };
+}
+
+function addGroup(
+  groups: RuleScopeSnapshot['digests'],
+  group: RuleScopeSnapshot['digests'][number],
+): void {
+  const known = groups.find(({ secret }) => secret === group.secret);
+  if (known === undefined) groups.push(group);
+  else for (const peer of group.peers) known.peers.push(peer);
+}
+
+function writePeers(
+  { keys, numbers }: RuleOffenderColumns,
+  rules: readonly PlacedRule[],
+): RuleSnapshotPeer[] {
+  return keys.map((key, i) => {
+    const row = numbers.subarray(i * RULE_OFFENDER_NUMBERS, (i + 1) * RULE_OFFENDER_NUMBERS);
+    const [violations = 0, level = 0, banLevel = 0, left = 0, since = 0, idleSeconds = 0] = row;
+    return {
+      key,
+      violations,
+      level,
+      banLevel,
+      banSecondsLeft: Number.isNaN(left) ? null : left === Infinity ? 'forever' : left,
+      secondsSinceBan: Number.isNaN(since) ? null : since,
+      idleSeconds,
+      used: writeUsed(row.subarray(6), rules),
+    };
+  });
+}
+
+function writeDigests(
+  { secret, digests, numbers }: RuleDigestColumns,
+  rules: readonly PlacedRule[],
+): RuleScopeSnapshot['digests'] {
+  const peers: RuleSnapshotDigest[] = [];
+  for (let i = 0; i * 4 < digests.length; i += 1) {
+    const row = numbers.subarray(i * RULE_DIGEST_NUMBERS, (i + 1) * RULE_DIGEST_NUMBERS);
+    peers.push([hexOf(digests, i * 4), row[0] as number, writeUsed(row.subarray(1), rules)]);
+  }
+  return peers.length === 0 ? [] : [{ secret: hexOf(secret, 0), peers }];
+}
+
+function writeUsed(tokens: Float64Array, rules: readonly PlacedRule[]): UsedTokens {
+  const used: UsedTokens = {};
+  for (const { spec, slot } of rules) {
+    const value = tokens[slot] as number;
+    if (!Number.isNaN(value)) used[spec.name] = value;
+  }
+  return used;
+}
+
+/** What is restored of one scope. */
+interface ReadScope {
+  readonly index: number;
+  readonly offenders: RuleOffenderColumns;
+  readonly digests: readonly RuleDigestColumns[];
+}
+
+/**
+ * Reads a snapshot or a slice, and returns a function that restores it. The field `ageSeconds`, which
+ * `relay-limiter/persist` adds, is the time since it was taken.
+ * @throws `ERR_LIMITER_SNAPSHOT` for the first invalid value, with its path.
+ */
+export function restoreSlice(
+  given: unknown,
+  context: RuleContext,
+): (core: RulesCore, maxPeers: number, now: number | undefined) => number {
+  const {
+    format,
+    limiter,
+    ageSeconds = 0,
+    scopes,
+    ...rest
+  } = fields(given, 'a snapshot', ['format', 'limiter', 'ageSeconds', 'scopes', ...SCOPE_FIELDS]);
+  if (format !== FORMAT) throw invalid('format', format, `${FORMAT}`);
+  if (limiter !== LIMITER) throw invalid('limiter', limiter, show(LIMITER));
+  const age = requireNumber(ageSeconds, 'ageSeconds');
+  const parts: [unknown, string][] = [];
+  if (scopes === undefined) parts.push([rest, '']);
+  else if (isArray(scopes)) {
+    for (const [i, part] of scopes.entries()) parts.push([part, `scopes[${i}].`]);
+  } else throw invalid('scopes', scopes, 'an array');
+  const read = parts
+    .map(([part, path]) => readScope(part, path, age, context))
+    .filter((scope) => scope !== undefined);
+  return (core, maxPeers, now) => {
+    const secret = read.flatMap(({ digests }) => digests)[0]?.secret;
+    if (secret !== undefined) core.adopt(secret);
+    let restored = 0;
+    // Offenders come first, so that digests cannot use up their memory.
+    for (const { index, offenders } of read) {
+      const fits = core.statistics(index).peers + offenders.keys.length <= maxPeers;
+      restored += core.restore(index, fits ? offenders : worstFirst(offenders), now);
+    }
+    for (const { index, digests } of read) {
+      for (const group of digests) restored += core.restoreDigests(index, group, now);
+    }
+    return restored;
+  };
+}
+
+const SCOPE_FIELDS = ['scope', 'peers', 'digests'];
+
+/** Undefined for a scope that the limiter does not have. */
+function readScope(
+  given: unknown,
+  path: string,
+  age: number,
+  { scopes, book }: RuleContext,
+): ReadScope | undefined {
+  const { scope: name, peers, digests } = fields(given, path || 'a slice', SCOPE_FIELDS);
+  if (typeof name !== 'string') throw invalid(`${path}scope`, name, 'the name of a scope');
+  if (!isArray(peers)) throw invalid(`${path}peers`, peers, 'an array');
+  if (!isArray(digests)) throw invalid(`${path}digests`, digests, 'an array');
+  const scope = scopes.find((known) => known.name === name && known.kind !== 'single');
+  const index = scope?.index ?? -1;
+  const rules = book.rules.filter(({ spec }) => spec.scope === index);
+  const offenders = readPeers(peers, path, age, rules, book.plan.bans[index]);
+  const groups = Array.from({ length: digests.length }, (_, i) =>
+    readGroup(digests[i], `${path}digests[${i}]`, age, rules),
+  );
+  return scope === undefined ? undefined : { index, offenders, digests: groups };
+}
+
+const PEER_FIELDS = [
+  'key',
+  'violations',
+  'level',
+  'banLevel',
+  'banSecondsLeft',
+  'secondsSinceBan',
+  'idleSeconds',
+  'used',
+];
+
+function readPeers(
+  peers: readonly unknown[],
+  path: string,
+  age: number,
+  rules: readonly PlacedRule[],
+  bans: RuleBanConfig | undefined,
+): RuleOffenderColumns {
+  const keys: string[] = [];
+  const numbers = new Float64Array(peers.length * RULE_OFFENDER_NUMBERS);
+  // By index, as iteration methods skip the holes of a sparse array.
+  for (let i = 0; i < peers.length; i += 1) {
+    const at = `${path}peers[${i}]`;
+    const peer = fields(peers[i], at, PEER_FIELDS);
+    const { key, violations, banSecondsLeft, secondsSinceBan, used } = peer;
+    if (typeof key !== 'string') throw invalid(`${at}.key`, key, 'a string');
+    if (!(Number.isSafeInteger(violations) && (violations as number) >= 0)) {
+      throw invalid(`${at}.violations`, violations, 'a whole number from 0 to 2^53 - 1');
+    }
+    const drained = bans === undefined ? 0 : age * (bans.violations / bans.withinSeconds);
+    const left = readLeft(banSecondsLeft, `${at}.banSecondsLeft`);
+    const since =
+      secondsSinceBan === null
+        ? Number.NaN
+        : requireNumber(secondsSinceBan, `${at}.secondsSinceBan`) + age;
+    const isOver = left <= age;
+    keys.push(key);
+    const row = i * RULE_OFFENDER_NUMBERS;
+    numbers[row] = violations as number;
+    numbers[row + 1] = Math.max(0, requireNumber(peer['level'], `${at}.level`) - drained);
+    numbers[row + 2] = requireNumber(peer['banLevel'], `${at}.banLevel`);
+    numbers[row + 3] = isOver ? Number.NaN : left - age;
+    numbers[row + 4] = isOver ? age - left : since;
+    numbers[row + 5] = requireNumber(peer['idleSeconds'], `${at}.idleSeconds`) + age;
+    readUsed(used, `${at}.used`, rules, numbers, row + 6);
+  }
+  return { keys, numbers };
+}
+
+/** The remaining seconds of a ban; NaN without one. */
+function readLeft(given: unknown, path: string): number {
+  if (given === null) return Number.NaN;
+  if (given === 'forever') return Infinity;
+  if (typeof given === 'number' && given >= 0 && given < Infinity) return given;
+  throw invalid(path, given, "null, 'forever' or a finite number of at least 0");
+}
+
+function readGroup(
+  given: unknown,
+  path: string,
+  age: number,
+  rules: readonly PlacedRule[],
+): RuleDigestColumns {
+  const { secret, peers } = fields(given, path, ['secret', 'peers']);
+  if (!isArray(peers)) throw invalid(`${path}.peers`, peers, 'an array');
+  const columns = {
+    secret: new Uint32Array(4),
+    digests: new Uint32Array(peers.length * 4),
+    numbers: new Float64Array(peers.length * RULE_DIGEST_NUMBERS),
+  };
+  const digits = '32 hexadecimal digits in lower case';
+  if (!readHex(secret, columns.secret, 0)) throw invalid(`${path}.secret`, secret, digits);
+  for (let i = 0; i < peers.length; i += 1) {
+    const at = `${path}.peers[${i}]`;
+    const row = peers[i];
+    if (!isArray(row) || row.length !== 3) {
+      throw invalid(at, row, 'an array of a digest, a number and an object');
+    }
+    const [digest, idle, used] = row;
+    if (!readHex(digest, columns.digests, i * 4) || isZero(columns.digests, i * 4)) {
+      throw invalid(`${at}[0]`, digest, `${digits}, not all 0`);
+    }
+    columns.numbers[i * RULE_DIGEST_NUMBERS] = requireNumber(idle, `${at}[1]`) + age;
+    readUsed(used, `${at}[2]`, rules, columns.numbers, i * RULE_DIGEST_NUMBERS + 1);
+  }
+  return columns;
+}
+
+/** Writes the used tokens of each slot; NaN where there are none. Rules that the limiter does not have are skipped. */
+function readUsed(
+  given: unknown,
+  path: string,
+  rules: readonly PlacedRule[],
+  numbers: Float64Array,
+  first: number,
+): void {
+  if (!isRecord(given)) throw invalid(path, given, 'an object of numbers by rule');
+  numbers.fill(Number.NaN, first, first + MAX_RULES);
+  for (const [name, tokens] of Object.entries(given)) {
+    const value = requireNumber(tokens, `${path}[${show(name)}]`);
+    const rule = rules.find(({ spec }) => spec.name === name);
+    if (rule !== undefined) numbers[first + rule.slot] = value;
+  }
+}
+
+/** Sorts offenders: banned ones first, then by violations (most first), then by idle time (shortest first). */
+function worstFirst({ keys, numbers }: RuleOffenderColumns): RuleOffenderColumns {
+  const at = (i: number, n: number) => numbers[i * RULE_OFFENDER_NUMBERS + n] as number;
+  const isBanned = (i: number) => (Number.isNaN(at(i, 3)) ? 0 : 1);
+  const order = keys
+    .map((_, i) => i)
+    .sort((a, b) => isBanned(b) - isBanned(a) || at(b, 0) - at(a, 0) || at(a, 5) - at(b, 5));
+  const sorted = new Float64Array(numbers.length);
+  for (const [i, from] of order.entries()) {
+    const begin = from * RULE_OFFENDER_NUMBERS;
+    sorted.set(numbers.subarray(begin, begin + RULE_OFFENDER_NUMBERS), i * RULE_OFFENDER_NUMBERS);
+  }
+  return { keys: order.map((i) => keys[i] as string), numbers: sorted };
+}
+
+function requireNumber(given: unknown, path: string): number {
+  if (typeof given === 'number' && given >= 0 && given < Infinity) return given;
+  throw invalid(path, given, 'a finite number of at least 0');
+}
+
+function fields(
+  given: unknown,
+  path: string,
+  names: readonly string[],
+): Readonly<Record<string, unknown>> {
+  if (!isRecord(given)) throw invalid(path, given, 'an object');
+  for (const name of Object.keys(given)) {
+    if (names.includes(name)) continue;
+    const message = `${path} must have ${names.join(', ')} and nothing else, got ${show(name)}`;
+    throw limiterError(TypeError, 'ERR_LIMITER_SNAPSHOT', message);
+  }
+  return given;
+}
+
+function invalid(path: string, given: unknown, accepted: string): Error {
+  return typeof given === 'number'
+    ? invalidNumber('ERR_LIMITER_SNAPSHOT', path, given, accepted)
+    : invalidValue('ERR_LIMITER_SNAPSHOT', path, given, accepted);
+}
