@@ -15,6 +15,7 @@ const LIB = [
   'engine',
   'address',
   'limiters',
+  'rules',
   'headers',
   'client',
   'guard',

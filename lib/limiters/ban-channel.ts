@@ -21,6 +21,9 @@ export const BAN_CHANNEL = 'relay-limiter:ban';
 export interface BanMessage extends Ban {
   /** The limiter that bans the peer; compare it by `===`. */
   readonly limiter: object;
+  /** The scope and the rule, if the limiter is a RuleLimiter. */
+  readonly scope?: string;
+  readonly rule?: string;
 }
 
 // A static import of Node's module would make the package unusable in browsers.

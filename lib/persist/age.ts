@@ -10,9 +10,13 @@ interface AgingPeer {
 /**
  * Returns the snapshot as it would be `seconds` (at least 0) later: bans have less time left, buckets have been idle
  * longer, and peers with an expired ban are left out, because a check would reset them. A snapshot without peers, such
- * as that of `PolicyLimiter`, is returned unchanged: it contains its own time.
+ * as that of `PolicyLimiter`, is returned unchanged: it contains its own time. A RuleLimiter ages its snapshots itself:
+ * only its ban policies say how.
  */
 export function aged(snapshot: object, seconds: number): object {
+  if ((snapshot as { limiter?: unknown }).limiter === 'RuleLimiter') {
+    return { ...snapshot, ageSeconds: seconds };
+  }
   const { peers, digests } = snapshot as { peers?: unknown; digests?: unknown };
   if (!Array.isArray(peers)) return snapshot;
   const older = peers

@@ -1,0 +1,528 @@
+// RuleLimiter's contract, on both engines: names, keys, lists, plans, bans by hand, updates.
+
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import {
+  BAN_CHANNEL,
+  type RuleBan,
+  RuleLimiter,
+  type RuleLimiterOptions,
+  type RuleVerdict,
+} from 'relay-limiter';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { ENGINES, type ManualClock, manualClock } from '../support/limiters.js';
+
+const STEP = 2 ** -20;
+const ALLOWED = { outcome: 'allow', delaySeconds: 0, rule: null, scope: null, warning: null };
+
+const delayed = (seconds: number, rule: string | null, scope: string): RuleVerdict => ({
+  ...ALLOWED,
+  outcome: 'delay',
+  delaySeconds: Math.ceil(seconds / STEP) * STEP + STEP,
+  rule,
+  scope,
+});
+const banned = (delaySeconds: number, scope: string, rule: string | null = null): RuleVerdict => ({
+  ...ALLOWED,
+  outcome: 'banned',
+  delaySeconds,
+  rule,
+  scope,
+});
+const denied = (scope: string): RuleVerdict => ({
+  ...ALLOWED,
+  outcome: 'denied',
+  delaySeconds: Infinity,
+  scope,
+});
+
+describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
+  let clock: ManualClock;
+  beforeEach(() => {
+    clock = manualClock(1000);
+  });
+  const create = (options: Partial<RuleLimiterOptions>) =>
+    new RuleLimiter({ engine, clock, scopes: { peer: {} }, rules: {}, ...options });
+
+  test('without rules allows everything and stores nothing', () => {
+    const limits = create({});
+    expect(limits).toMatchObject({ engine, maxPeers: 1_000_000 });
+    expect(limits.check('a', 1e9, 'any')).toEqual(ALLOWED);
+    expect(limits.getStats().scopes['peer']?.peers).toBe(0);
+  });
+
+  test('takes from every rule that applies, or from none', () => {
+    const limits = create({
+      scopes: { connection: {}, account: {}, server: { single: true } },
+      rules: {
+        messages: { scope: 'connection', rateLimit: 1, burstLimit: 3 },
+        events: { scope: 'account', action: 'event', quota: 2, windowSeconds: 4 },
+        everybody: { scope: 'server', rateLimit: 10, burstLimit: 10 },
+      },
+    });
+    const keys = { connection: 'c', account: 'a' };
+    expect(limits.check(keys, 1, 'event')).toEqual(ALLOWED);
+    expect(limits.check(keys, 1, 'event')).toEqual(ALLOWED);
+    expect(limits.check(keys, 1, 'event')).toEqual(delayed(2, 'events', 'account'));
+    expect(limits.check(keys, 1, 'query')).toEqual(ALLOWED);
+    expect(limits.check(keys)).toEqual(delayed(1, 'messages', 'connection'));
+    const left = limits
+      .peek(keys, 1, 'event')
+      .rules.map(({ rule, remaining }) => [rule, remaining]);
+    expect(left).toEqual([
+      ['messages', 0],
+      ['events', 0],
+      ['everybody', 7],
+    ]);
+    expect(limits.check({ account: 'a' })).toEqual(ALLOWED);
+    clock.now += 2 + STEP;
+    expect(limits.check(keys, 1, 'event')).toEqual(ALLOWED);
+  });
+
+  test('counts each unit by itself', () => {
+    const limits = create({
+      rules: {
+        requests: { scope: 'peer', rateLimit: 1, burstLimit: 10 },
+        bytes: { scope: 'peer', unit: 'bytes', rateLimit: 100, burstLimit: 1000 },
+      },
+    });
+    const left = () => limits.peek('a').rules.map(({ remaining }) => remaining);
+    limits.check('a');
+    expect(left()).toEqual([9, 1000]);
+    limits.check('a', { bytes: 300 });
+    expect(left()).toEqual([8, 700]);
+    limits.check('a', { requests: 0, bytes: 700 });
+    expect(left()).toEqual([8, 0]);
+    expect(limits.check('a', { bytes: 50 })).toEqual(delayed(0.5, 'bytes', 'peer'));
+    expect(limits.check('a')).toEqual(ALLOWED);
+    limits.charge('a', { bytes: 200 });
+    expect(limits.check('a')).toEqual(delayed(2, 'bytes', 'peer'));
+    expect(left()).toEqual([7, -200]);
+    limits.refund('a', { requests: 2, bytes: 1e6 });
+    expect(left()).toEqual([9, 1000]);
+  });
+
+  test('counts keys of addresses by their networks', () => {
+    const limits = create({
+      scopes: {
+        address: { kind: 'address' },
+        network: { from: 'address', ipv4Subnet: 24, ipv6Subnet: 48 },
+      },
+      rules: {
+        address: { scope: 'address', rateLimit: 1, burstLimit: 2 },
+        network: { scope: 'network', rateLimit: 1, burstLimit: 3 },
+      },
+    });
+    const of = (address: string) => limits.check({ address }).rule;
+    expect([of('192.0.2.1'), of('::ffff:192.0.2.1'), of('192.0.2.1')]).toEqual([
+      null,
+      null,
+      'address',
+    ]);
+    expect([of('192.0.2.2'), of('192.0.2.3')]).toEqual([null, 'network']);
+    expect([of('192.0.3.3')]).toEqual([null]);
+    expect([of('2001:db8::1'), of('2001:DB8:0:0:1::'), of('2001:db8::2')]).toEqual([
+      null,
+      null,
+      'address',
+    ]);
+    expect([of('2001:db8:0:1::'), of('2001:db8:0:2::')]).toEqual([null, 'network']);
+    expect(limits.check('2001:db8::/64').rule).toBe('address');
+    expect(limits.banSecondsLeft('network', '192.0.2.0/24')).toBe(0);
+    limits.ban('network', '192.0.2.77', 60);
+    expect(limits.getBans('network')).toEqual({ count: 1, bans: [['192.0.2.0/24', 60]] });
+    expect(limits.check('192.0.2.9')).toEqual(banned(60, 'network'));
+    limits.removePeer({ network: '192.0.2.0/24' });
+    expect(limits.check('192.0.2.9')).toEqual(ALLOWED);
+    limits.removePeer('192.0.2.1');
+    expect(of('192.0.2.1')).toBe(null);
+  });
+
+  test('lets keys on an allow list through, before deny lists and bans, and charges nothing', () => {
+    const limits = create({
+      scopes: { address: { kind: 'address' }, account: {} },
+      rules: { all: { scope: 'address', rateLimit: 1, burstLimit: 1 } },
+      allow: { account: ['operator'], address: ['10.0.0.0/8'] },
+      deny: { address: ['198.51.100.0/24', '10.1.0.0/16'], account: ['mallory'] },
+    });
+    for (let n = 0; n < 3; n += 1) expect(limits.check({ address: '10.1.2.3' })).toEqual(ALLOWED);
+    limits.ban('address', '10.1.2.3', 60);
+    expect(limits.check({ address: '10.1.2.3' })).toEqual(ALLOWED);
+    limits.charge({ address: '10.1.2.3' });
+    expect(limits.peek({ address: '10.1.2.3' })).toMatchObject({
+      verdict: ALLOWED,
+      rules: [{ remaining: 1 }],
+    });
+    expect(limits.check({ address: '198.51.100.7', account: 'operator' })).toEqual(ALLOWED);
+    expect(limits.check({ address: '198.51.100.7', account: 'bob' })).toEqual(denied('address'));
+    expect(limits.check({ address: '192.0.2.1', account: 'mallory' })).toEqual(denied('account'));
+    expect(limits.check({ address: '192.0.2.1', account: 'mallory' })).toEqual(denied('account'));
+    expect(limits.getStats().outcomes).toEqual({ allow: 5, delay: 0, banned: 0, denied: 3 });
+    const peer = limits.open({ address: '198.51.100.7', account: 'bob' });
+    expect(peer.check()).toEqual(denied('address'));
+    limits.update({ deny: {} });
+    expect(peer.check()).toEqual(ALLOWED);
+    limits.update({ allow: { account: ['bob'] } });
+    expect([peer.check(), peer.check()]).toEqual([ALLOWED, ALLOWED]);
+    expect(limits.check({ address: '10.1.2.3' })).toEqual(banned(60, 'address'));
+  });
+
+  test('a list has addresses as they are given, not their networks', () => {
+    const limits = create({
+      scopes: { address: { kind: 'address' }, network: { from: 'address', ipv6Subnet: 48 } },
+      rules: {},
+      deny: { address: ['2001:db8::5'], network: ['2001:db8:5::/64'] },
+    });
+    expect(limits.check('2001:db8::5')).toEqual(denied('address'));
+    expect(limits.check('2001:db8::6')).toEqual(ALLOWED);
+    expect(limits.check('2001:db8::/64')).toEqual(ALLOWED);
+    expect(limits.check('2001:db8:5::7')).toEqual(denied('network'));
+    expect(limits.check('2001:db8:5:1::7')).toEqual(ALLOWED);
+  });
+
+  test('gives plans other numbers, or no rule', () => {
+    const limits = create({
+      rules: {
+        messages: { scope: 'peer', rateLimit: 1, burstLimit: 2, warnBelow: 0.5 },
+        events: { scope: 'peer', action: 'event', quota: 2, windowSeconds: 100 },
+      },
+      plans: {
+        paid: { messages: null, events: { quota: 5 } },
+        slow: { messages: { quota: 1, windowSeconds: 10 }, events: { burstLimit: 1 } },
+      },
+    });
+    const limitsOf = (plan?: string) =>
+      limits.peek('a', 1, 'event', plan).rules.map(({ rule, limit }) => [rule, limit]);
+    expect(limitsOf()).toEqual([
+      ['messages', 2],
+      ['events', 2],
+    ]);
+    expect(limitsOf('paid')).toEqual([['events', 5]]);
+    expect(limitsOf('slow')).toEqual([
+      ['messages', 1],
+      ['events', 1],
+    ]);
+    for (let n = 0; n < 5; n += 1) {
+      expect(limits.check('a', 1, 'event', 'paid')).toEqual(ALLOWED);
+    }
+    expect(limits.check('a', 1, 'event', 'paid')).toEqual(delayed(20, 'events', 'peer'));
+    expect(limits.check('a', 1, 'event')).toEqual(delayed(200, 'events', 'peer'));
+    expect(limits.check('a')).toEqual(ALLOWED);
+    expect(limits.check('a', 1, undefined, 'slow')).toEqual(delayed(10, 'messages', 'peer'));
+    expect(limits.check('a')).toEqual({ ...ALLOWED, warning: 'messages' });
+  });
+
+  test('warns of the rule with the smallest share left', () => {
+    const limits = create({
+      rules: {
+        small: { scope: 'peer', rateLimit: 1, burstLimit: 10, warnBelow: 0.5 },
+        large: { scope: 'peer', rateLimit: 1, burstLimit: 100, warnBelow: 0.99 },
+      },
+    });
+    expect(limits.check('a')).toEqual(ALLOWED);
+    expect(limits.check('a').warning).toBe('large');
+    limits.check('a', 3);
+    const warned = limits.check('a');
+    expect(warned).toEqual({ ...ALLOWED, warning: 'small' });
+    expect(Object.isFrozen(warned)).toBe(true);
+    expect(limits.check('a')).toBe(warned);
+  });
+
+  test('counts what a rule on dry run would refuse, and refuses nothing', () => {
+    const limits = create({
+      rules: {
+        trial: { scope: 'peer', rateLimit: 1, burstLimit: 2, dryRun: true },
+        real: { scope: 'peer', rateLimit: 1, burstLimit: 4 },
+      },
+      bans: { peer: { violations: 3, withinSeconds: 10, seconds: 60 } },
+    });
+    const verdicts = Array.from({ length: 5 }, () => limits.check('a'));
+    expect(verdicts.map(({ rule }) => rule)).toEqual([null, null, null, null, 'real']);
+    expect(limits.getStats().rules).toEqual({
+      trial: { checked: 5, refused: 0, dryRunRefused: 3 },
+      real: { checked: 5, refused: 1, dryRunRefused: 0 },
+    });
+  });
+
+  describe('bans', () => {
+    const policy = {
+      violations: 3,
+      withinSeconds: 30,
+      seconds: [60, 600],
+      forgetAfterSeconds: 1000,
+    };
+    const events: RuleBan[] = [];
+    const withBans = (options: Partial<RuleLimiterOptions> = {}) => {
+      events.length = 0;
+      return create({
+        rules: { messages: { scope: 'peer', rateLimit: 0.001, burstLimit: 1 } },
+        bans: { peer: policy },
+        onBan: (ban) => events.push(ban),
+        ...options,
+      });
+    };
+
+    test('begin with the refusal that reaches the violations, and climb the ladder', () => {
+      const limits = withBans();
+      const peer = limits.open('a');
+      expect(peer.check()).toEqual(ALLOWED);
+      expect([peer.check().outcome, peer.check().outcome]).toEqual(['delay', 'delay']);
+      expect(peer.check()).toEqual(banned(60, 'peer', 'messages'));
+      expect(events).toEqual([
+        { scope: 'peer', key: 'a', rule: 'messages', violations: 3, banDuration: 60 },
+      ]);
+      clock.now += 20;
+      expect(peer.check()).toEqual(banned(40, 'peer'));
+      expect(limits.banSecondsLeft('peer', 'a')).toBe(40);
+      clock.now += 40;
+      for (let n = 0; n < 2; n += 1) expect(peer.check().outcome).toBe('delay');
+      expect(peer.check()).toEqual(banned(600, 'peer', 'messages'));
+      clock.now += 600 + 1000;
+      limits.check('a');
+      for (let n = 0; n < 3; n += 1) limits.check('a');
+      expect(events.map(({ banDuration }) => banDuration)).toEqual([60, 600, 600]);
+      clock.now += 600 + 2000;
+      limits.check('a');
+      for (let n = 0; n < 3; n += 1) limits.check('a');
+      expect(events.map(({ violations }) => violations)).toEqual([3, 6, 9, 12]);
+      expect(events.at(-1)?.banDuration).toBe(600);
+      expect(limits.getStats().scopes['peer']).toMatchObject({
+        violators: [['a', 12]],
+        bans: 1,
+        bansBegun: 4,
+        totalViolations: 12,
+      });
+    });
+
+    test('vary by the jitter, with one random number each, drawn ahead', () => {
+      const draws = [0, 0.5, 0.75, 0.25];
+      let drawn = 0;
+      const limits = withBans({
+        bans: { peer: { ...policy, violations: 1, seconds: 100, jitter: 0.5 } },
+        random: () => draws[drawn++] as number,
+      });
+      expect(drawn).toBe(1);
+      for (const key of ['a', 'b', 'c']) {
+        limits.check(key);
+        limits.check(key);
+      }
+      expect(events.map(({ banDuration }) => banDuration)).toEqual([50, 100, 125]);
+      expect(drawn).toBe(4);
+    });
+
+    test('are published on the channel of bans', () => {
+      const messages: unknown[] = [];
+      const listener = (message: unknown) => void messages.push(message);
+      const limits = withBans({ bans: { peer: { ...policy, violations: 1 } } });
+      subscribe(BAN_CHANNEL, listener);
+      limits.check('a');
+      limits.check('a');
+      limits.ban('peer', 'b', 60);
+      unsubscribe(BAN_CHANNEL, listener);
+      expect(messages).toEqual([{ limiter: limits, ...events[0] }]);
+    });
+
+    test('by hand last as long as they are told, and never become shorter', () => {
+      const limits = withBans();
+      expect(limits.ban('peer', 'a')).toBe(true);
+      expect(limits.banSecondsLeft('peer', 'a')).toBe(60);
+      limits.ban('peer', 'a', 10);
+      expect(limits.banSecondsLeft('peer', 'a')).toBe(60);
+      limits.ban('peer', 'a', Infinity);
+      expect(limits.check('a')).toEqual(banned(Infinity, 'peer'));
+      expect(limits.getBans('peer')).toEqual({ count: 1, bans: [['a', Infinity]] });
+      expect(limits.unban('peer', 'a')).toBe(true);
+      expect(limits.unban('peer', 'a')).toBe(false);
+      expect(limits.check('a')).toEqual(ALLOWED);
+      expect(events).toEqual([]);
+    });
+  });
+
+  test('an opened peer returns what its keys return, and takes keys and a plan at login', () => {
+    const limits = create({
+      scopes: { connection: {}, account: {} },
+      rules: {
+        messages: { scope: 'connection', rateLimit: 1, burstLimit: 2 },
+        events: { scope: 'account', rateLimit: 1, burstLimit: 1 },
+      },
+      plans: { paid: { messages: { burstLimit: 4 } } },
+    });
+    const keys = { connection: 'c' };
+    const peer = limits.open(keys);
+    keys.connection = 'changed';
+    expect([peer.keys, peer.plan]).toEqual([{ connection: 'c' }, undefined]);
+    peer.check();
+    peer.assign({ account: 'alice' }, 'paid');
+    expect([peer.keys, peer.plan]).toEqual([{ connection: 'c', account: 'alice' }, 'paid']);
+    expect(peer.check()).toEqual(ALLOWED);
+    expect(peer.check()).toEqual(delayed(1, 'events', 'account'));
+    expect(peer.peek().rules.map(({ limit, remaining }) => [limit, remaining])).toEqual([
+      [4, 2],
+      [1, 0],
+    ]);
+    expect(limits.peek({ connection: 'c' }).rules[0]?.remaining).toBe(0);
+    peer.refund();
+    expect(peer.check()).toEqual(ALLOWED);
+    peer.charge(2);
+    expect(limits.peek({ account: 'alice' }).rules[0]?.remaining).toBe(-2);
+    limits.update({ plans: {} });
+    expect(peer.plan).toBe('paid');
+    expect(peer.peek().rules[0]?.limit).toBe(2);
+    limits.clear();
+    expect(peer.check()).toEqual(ALLOWED);
+  });
+
+  test('an update keeps what is used, and replaces the sections that are given', () => {
+    const limits = create({
+      rules: {
+        messages: { scope: 'peer', rateLimit: 1, burstLimit: 10 },
+        gone: { scope: 'peer', rateLimit: 1, burstLimit: 1 },
+      },
+      plans: { paid: { messages: { burstLimit: 20 } } },
+      bans: { peer: { violations: 1, withinSeconds: 1, seconds: 5 } },
+    });
+    limits.check('a');
+    limits.charge('a', 4);
+    const rules = {
+      messages: { scope: 'peer', rateLimit: 2, burstLimit: 8 },
+      fresh: { scope: 'peer', rateLimit: 1, burstLimit: 3 },
+    };
+    limits.update({ rules });
+    const left = (plan?: string) =>
+      limits.peek('a', 1, undefined, plan).rules.map((r) => r.remaining);
+    expect(left()).toEqual([3, 3]);
+    expect(left('paid')).toEqual([15, 3]);
+    expect(limits.getStats().rules).toEqual({
+      messages: { checked: 1, refused: 0, dryRunRefused: 0 },
+      fresh: { checked: 0, refused: 0, dryRunRefused: 0 },
+    });
+    limits.charge('a', 9);
+    expect(limits.check('a')).toEqual(banned(5, 'peer', 'fresh'));
+    limits.update({ bans: {} });
+    clock.now += 4;
+    expect(limits.check('a')).toEqual(banned(1, 'peer'));
+  });
+
+  test('an update that is wrong in its last rule changes nothing', () => {
+    const limits = create({
+      rules: { messages: { scope: 'peer', rateLimit: 1, burstLimit: 10 } },
+      plans: { paid: { messages: { burstLimit: 20 } } },
+    });
+    const wrong = [
+      { rules: { other: { scope: 'peer', rateLimit: 1 }, bad: { scope: 'peer' } }, plans: {} },
+      { rules: { other: { scope: 'peer', rateLimit: 1 } } },
+      { plans: { other: { messages: { burstLimit: 0 } } } },
+      { allow: {}, deny: { peer: [1] } },
+    ];
+    for (const sections of wrong) {
+      expect(() => limits.update(sections as never)).toThrow(
+        expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }),
+      );
+    }
+    expect(limits.peek('a', 1, undefined, 'paid').rules).toMatchObject([
+      { rule: 'messages', limit: 20 },
+    ]);
+  });
+
+  test('a removed peer is as new', () => {
+    const limits = create({
+      rules: { messages: { scope: 'peer', rateLimit: 1, burstLimit: 1 } },
+      bans: { peer: { violations: 2, withinSeconds: 1, seconds: 5 } },
+    });
+    for (let n = 0; n < 4; n += 1) limits.check('a');
+    limits.removePeer('a');
+    expect(limits.getStats().scopes['peer']).toMatchObject({ peers: 0, violators: [], bans: 0 });
+    expect(limits.check('a')).toEqual(ALLOWED);
+    expect(() => limits.removePeer('nobody')).not.toThrow();
+  });
+
+  test('cleanup removes idle keys that are as new, and no others', () => {
+    const limits = create({
+      rules: { day: { scope: 'peer', quota: 100, windowSeconds: 86_400 } },
+    });
+    limits.check('a');
+    limits.check('b', 50);
+    clock.now += 4000;
+    expect(limits.cleanup()).toBe(1);
+    expect(limits.isCleaning).toBe(false);
+    expect(limits.peek('b').rules[0]?.remaining).toBeLessThan(60);
+    expect(limits.cleanup(86_400)).toBe(0);
+    clock.now += 86_400;
+    expect(limits.cleanup(3600, { budgetMs: 1000 })).toBe(1);
+  });
+
+  test('a full scope makes room, and delays for a second if all are banned', () => {
+    const limits = create({
+      maxPeers: 2,
+      rules: { messages: { scope: 'peer', rateLimit: 1, burstLimit: 5 } },
+    });
+    limits.check('a');
+    limits.check('b', 3);
+    limits.check('c');
+    expect(limits.getStats().scopes['peer']).toMatchObject({ peers: 2, evictions: 1 });
+    expect(limits.peek('b').rules[0]?.remaining).toBe(2);
+    limits.ban('peer', 'b', 60);
+    limits.ban('peer', 'c', 60);
+    const full = limits.check('d');
+    expect(full).toEqual({ ...ALLOWED, outcome: 'delay', delaySeconds: 1, scope: 'peer' });
+    expect(limits.getStats().scopes['peer']).toMatchObject({ peers: 2, refusedNewcomers: 1 });
+    expect(limits.ban('peer', 'd', 60)).toBe(false);
+  });
+
+  test('reads its clock once a call, and its own without one', () => {
+    const limits = create({ rules: { messages: { scope: 'peer', rateLimit: 1 } } });
+    const peer = limits.open('a');
+    const { reads } = clock;
+    limits.check('a');
+    peer.check();
+    limits.peek('a');
+    expect(clock.reads - reads).toBe(3);
+    const own = new RuleLimiter({
+      engine,
+      scopes: { peer: {} },
+      rules: { messages: { scope: 'peer', rateLimit: 1e-6, burstLimit: 1 } },
+    });
+    expect([own.check('a').outcome, own.check('a').outcome]).toEqual(['allow', 'delay']);
+  });
+
+  test('a snapshot restores everything that a restart would lose', () => {
+    const options = {
+      scopes: { peer: {}, address: { kind: 'address' as const }, server: { single: true } },
+      rules: {
+        day: { scope: 'peer', quota: 100, windowSeconds: 86_400 },
+        fast: { scope: 'peer', rateLimit: 10 },
+        address: { scope: 'address', rateLimit: 0.001, burstLimit: 1 },
+      },
+      bans: { address: { violations: 2, withinSeconds: 100, seconds: [60, 600] } },
+    };
+    const limits = create(options);
+    limits.check({ peer: 'a', address: '192.0.2.1' });
+    limits.charge({ peer: 'a' }, 40);
+    for (let n = 0; n < 2; n += 1) limits.check({ address: '192.0.2.1' });
+    limits.ban('peer', 'b', Infinity);
+    clock.now += 20;
+    const saved = JSON.parse(JSON.stringify(limits.snapshot()));
+    expect(saved).toMatchObject({ format: 2, limiter: 'RuleLimiter' });
+    for (const other of ENGINES) {
+      const restored = new RuleLimiter({ ...options, engine: other, clock });
+      expect(restored.restore(saved)).toBe(3);
+      expect(restored.getBans('peer').bans).toEqual([['b', Infinity]]);
+      expect(restored.check({ address: '192.0.2.1' })).toEqual(banned(40, 'address'));
+      const [day, fast] = restored.peek({ peer: 'a' }).rules;
+      expect(day?.remaining).toBeCloseTo(59 + (20 * 100) / 86_400, 9);
+      expect(fast?.remaining).toBe(100);
+      expect(restored.getStats().scopes['address']?.violators).toEqual([['192.0.2.1', 2]]);
+      expect(JSON.parse(JSON.stringify(restored.snapshot())).scopes).toEqual(saved.scopes);
+    }
+    const sliced = create(options);
+    const slices = JSON.parse(JSON.stringify([...limits.snapshotSlices()]));
+    expect([...sliced.restoreSlices(slices)].at(-1)).toBe(3);
+    expect(sliced.banSecondsLeft('address', '192.0.2.1')).toBe(40);
+    // Scopes and rules that the limiter does not have are skipped.
+    const less = create({
+      scopes: { peer: {} },
+      rules: { other: { scope: 'peer', rateLimit: 1 } },
+    });
+    less.restore(saved);
+    expect(less.getBans('peer').count).toBe(1);
+  });
+});
