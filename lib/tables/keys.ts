@@ -16,7 +16,7 @@ import { digestOf } from './siphash.js';
 /** The length of the longest key that is stored as it is. */
 export const MOST_UNITS = 128;
 /** The index in an alias at which the 16 bytes of the hash begin. */
-export const HASH_AT = 1;
+const HASH_AT = 1;
 
 export class Keys {
   // Created with the first long key or snapshot, because most limiters never need it.
@@ -70,8 +70,13 @@ export function keep(found: string): string {
  */
 const alias: number[] = new Array(MOST_UNITS + 1).fill(1);
 
+/** One of the four words of the hash in an alias, as a signed integer. */
+export function wordOfAlias(found: string, index: number): number {
+  const at = HASH_AT + 4 * index;
+  const low = found.charCodeAt(at) | (found.charCodeAt(at + 1) << 8);
+  return low | (found.charCodeAt(at + 2) << 16) | (found.charCodeAt(at + 3) << 24);
+}
+
 function wordsOfAlias(found: string): number[] {
-  const byte = (i: number) => found.charCodeAt(HASH_AT + i) << (8 * (i & 3));
-  const word = (i: number) => (byte(i) | byte(i + 1) | byte(i + 2) | byte(i + 3)) >>> 0;
-  return [word(0), word(4), word(8), word(12)];
+  return [0, 1, 2, 3].map((index) => wordOfAlias(found, index) >>> 0);
 }

@@ -40,14 +40,15 @@ export const MOST_NOTE = 0xffff;
 export class Table {
   /** The doubles of the record at `place` begin at `place` times the width. */
   protected doubles: Float64Array;
-  readonly #width: number;
+  /** Doubles per record. */
+  protected width: number;
   readonly #places = new KeyMap<Place>();
   /** The key of the record at each place. */
   #keys: string[] = [];
   #notes = new Uint16Array(LEAST_RECORDS);
 
   constructor(width: number) {
-    this.#width = width;
+    this.width = width;
     this.doubles = new Float64Array(LEAST_RECORDS * width);
   }
 
@@ -104,7 +105,7 @@ export class Table {
     const last = this.#keys.length - 1;
     const lastKey = this.#keys.pop() as string;
     if (place !== last) {
-      this.#move(last, place);
+      this.move(last, place);
       this.#keys[place] = lastKey;
       this.#places.set(lastKey, place);
     }
@@ -124,7 +125,7 @@ export class Table {
   clear(): void {
     this.#places.clear();
     this.#keys = [];
-    this.doubles = new Float64Array(LEAST_RECORDS * this.#width);
+    this.doubles = new Float64Array(LEAST_RECORDS * this.width);
     this.#notes = new Uint16Array(LEAST_RECORDS);
   }
 
@@ -136,25 +137,43 @@ export class Table {
     return given === undefined ? this.#append(key) : this.#replace(given, key);
   }
 
-  #replace(place: Place, key: string): Place {
+  /**
+   * The first half of a replacement: the key is found at `place`, which still has another key's record. @throws
+   * `ERR_LIMITER_MEMORY` as `store` does.
+   */
+  protected announce(place: Place, key: string): void {
     store(this.#places, key, place);
+  }
+
+  /** Undoes announce(). */
+  protected withdraw(key: string): void {
+    this.#places.delete(key);
+  }
+
+  /** The second half: the record at `place` becomes that of an announced key. The caller must set the doubles. */
+  protected takeOver(place: Place, key: string): void {
     this.#places.delete(this.keyAt(place));
     this.#keys[place] = key;
     this.#notes[place] = 0;
+  }
+
+  #replace(place: Place, key: string): Place {
+    this.announce(place, key);
+    this.takeOver(place, key);
     return place;
   }
 
   #append(key: string): Place {
     const place = this.#keys.length;
-    if (place * this.#width === this.doubles.length) this.#grow();
+    if (place * this.width === this.doubles.length) this.#grow();
     store(this.#places, key, place);
     this.#keys.push(key);
     this.#notes[place] = 0;
     return place;
   }
 
-  #move(from: Place, to: Place): void {
-    const width = this.#width;
+  protected move(from: Place, to: Place): void {
+    const width = this.width;
     for (let i = 0; i < width; i += 1) {
       this.doubles[to * width + i] = this.doubles[from * width + i] as number;
     }
@@ -163,7 +182,7 @@ export class Table {
 
   #grow(): void {
     try {
-      this.#resize(this.doubles.length * 2);
+      this.resize(this.doubles.length * 2);
     } catch (cause) {
       throw noMemory(cause);
     }
@@ -172,19 +191,19 @@ export class Table {
   /** Halves the arrays if at most a quarter is in use. */
   #shrink(): void {
     const { length } = this.doubles;
-    const width = this.#width;
+    const width = this.width;
     if (length === LEAST_RECORDS * width || this.#keys.length * width > length / 4) return;
     try {
-      this.#resize(length / 2);
+      this.resize(length / 2);
     } catch {
       // If there is no memory for smaller arrays, the larger ones stay.
     }
   }
 
   /** @throws RangeError if there is no memory; then nothing has changed. */
-  #resize(length: number): void {
+  protected resize(length: number): void {
     const doubles = new Float64Array(length);
-    const notes = new Uint16Array(length / this.#width);
+    const notes = new Uint16Array(length / this.width);
     doubles.set(this.doubles.subarray(0, length));
     notes.set(this.#notes.subarray(0, notes.length));
     this.doubles = doubles;

@@ -177,11 +177,11 @@ export class JsDirectLimiter extends GroupLimiter implements DirectCore {
       pass(this.#buckets, expireBucket),
       pass(this.#allowedAt, expireTime),
       this.offenders.banPass(expireBan),
-      ...this.#pendingBuckets.passes((records, place) => {
+      this.#pendingBuckets.pass((records, place) => {
         const seconds = records.secondsUntilFull(place, now, messageRatePerSec, messageBurst);
         return records.idle(place, now) > maxAge || seconds === 0;
       }),
-      ...this.#pendingTimes.passes((records, place) => {
+      this.#pendingTimes.pass((records, place) => {
         const idle = elapsed(now, records.at(place));
         return idle > maxAge || secondsLeft(orderbookInterval, idle) === 0;
       }),

@@ -115,7 +115,7 @@ export class JsOrderbookLimiter extends JsLimiter implements OrderbookCore {
     const passes = [
       pass(this.#allowedAt, expireTime),
       this.offenders.banPass(expireBan),
-      ...this.#pending.passes(expirePending),
+      this.#pending.pass(expirePending),
     ];
     return this.sweep.run(passes, budgetMs);
   }

@@ -3,7 +3,7 @@
 // alias, and without the secret nobody can cause two aliases to agree in them. A short key is looked up as it is, and
 // needs no words.
 
-import { HASH_AT, type Keys, MOST_UNITS } from '../../tables/keys.js';
+import { type Keys, MOST_UNITS, wordOfAlias } from '../../tables/keys.js';
 import type { Table } from '../../tables/table.js';
 import { SLOT_BUFFER } from '../engine.js';
 
@@ -23,8 +23,8 @@ export function resolveSlot(text: string, keys: Keys, table: Table): string {
   if (found !== undefined && isInSlot(found)) return found;
   const key = keys.find(text);
   SLOT_BUFFER[PLACE] = table.find(key) ?? NOWHERE;
-  SLOT_BUFFER[LOW] = word(key, HASH_AT);
-  SLOT_BUFFER[HIGH] = word(key, HASH_AT + 4);
+  SLOT_BUFFER[LOW] = wordOfAlias(key, 0);
+  SLOT_BUFFER[HIGH] = wordOfAlias(key, 1);
   return key;
 }
 
@@ -32,13 +32,7 @@ export function resolveSlot(text: string, keys: Keys, table: Table): string {
 function isInSlot(key: string): boolean {
   return (
     key.length > MOST_UNITS &&
-    SLOT_BUFFER[LOW] === word(key, HASH_AT) &&
-    SLOT_BUFFER[HIGH] === word(key, HASH_AT + 4)
+    SLOT_BUFFER[LOW] === wordOfAlias(key, 0) &&
+    SLOT_BUFFER[HIGH] === wordOfAlias(key, 1)
   );
-}
-
-/** Four bytes of an alias, which has one byte per unit. */
-function word(alias: string, at: number): number {
-  const byte = (i: number) => alias.charCodeAt(at + i) << (8 * i);
-  return byte(0) | byte(1) | byte(2) | byte(3);
 }

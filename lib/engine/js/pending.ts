@@ -5,7 +5,7 @@
 import { digestOf } from '../../tables/siphash.js';
 import type { Place, Table, Times } from '../../tables/table.js';
 import type { DigestColumns } from '../columns.js';
-import { type Pass, pass } from './sweep.js';
+import type { Pass } from './sweep.js';
 
 /** The maximum number of snapshots' secrets at a time. Records under another secret are refused. */
 export const MOST_SECRETS = 16;
@@ -83,26 +83,28 @@ export class PendingRecords<Records extends Table> {
     return this.#groups;
   }
 
-  /**
-   * Passes of a sweep that remove the records for which expire(records, place) returns true. Their number is 0 or
-   * always the same, because a sweep resumes at a pass number.
-   */
-  passes(expire: (records: Records, place: Place) => boolean): Pass[] {
-    if (this.isEmpty) return [];
-    return Array.from({ length: MOST_SECRETS }, (_, i) => {
-      const records = this.#groups[i]?.records ?? this.#make();
+  /** A pass of a sweep that removes the records for which expire(records, place) returns true. */
+  pass(expire: (records: Records, place: Place) => boolean): Pass {
+    const visit = (name: string, value: unknown) => {
+      const records = value as Records;
+      const place = records.find(name);
+      if (place !== undefined && expire(records, place)) records.delete(name);
       // A sweep counts removed peers, and a pending record is not one.
-      return pass(records, (key: string, place: Place) => {
-        if (expire(records, place)) records.delete(key);
-        return false;
-      });
-    });
+      return false;
+    };
+    return { size: this.size, entries: () => this.#entries(), visit };
   }
 
   clear(): void {
     // A snapshot in progress may still iterate over one of these tables; it finds no more records.
     for (const { records } of this.#groups) records.clear();
     this.#groups.length = 0;
+  }
+
+  *#entries(): Generator<[name: string, records: Records], void> {
+    for (const { records } of this.#groups) {
+      for (const [name] of records.entries()) yield [name, records];
+    }
   }
 }
 

@@ -135,7 +135,7 @@ export class JsRateLimiter extends GroupLimiter implements RateLimiterCore {
     const expirePending = (records: Buckets, place: Place) =>
       records.idle(place, now) > maxIdle ||
       records.secondsUntilFull(place, now, this.#rate, this.#burst) === 0;
-    const passes = [pass(this.#buckets, expireBucket), ...this.#pending.passes(expirePending)];
+    const passes = [pass(this.#buckets, expireBucket), this.#pending.pass(expirePending)];
     return this.sweep.run(passes, budgetMs);
   }
 

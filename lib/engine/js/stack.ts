@@ -7,6 +7,9 @@ const CHECK = 24;
 /** The same for a group: each of its checks may call reserveStack() itself. */
 const GROUP = 2 * CHECK;
 
+/** The same for a check of several scopes. */
+const RULES = 4 * CHECK;
+
 /** @throws RangeError if the stack may be too small to complete a check. */
 export function reserveStack(): void {
   descend(CHECK);
@@ -15,6 +18,11 @@ export function reserveStack(): void {
 /** The same for a function that makes several checks. */
 export function reserveGroupStack(): void {
   descend(GROUP);
+}
+
+/** The same for a check of a rule limiter. */
+export function reserveRulesStack(): void {
+  descend(RULES);
 }
 
 // Recursive, because V8 never inlines a function into itself.

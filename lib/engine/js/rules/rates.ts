@@ -1,0 +1,202 @@
+// Rates refills records at the rates of the plan that asks. It remembers the last changes of rates, so that the time
+// before a change counts at the rates before it, and when each slot got its rule. A record is an array of doubles: at
+// its base the instant of the last refill, then the used tokens of each slot. Counterpart of native/limiters/rates.h.
+
+import { elapsed, NEVER } from '../../../tables/arithmetic.js';
+import { MAX_RULES, RATE_CHANGES, type RulePlan } from '../../rules.js';
+
+/** An update that changed a rate. */
+interface RateChange {
+  readonly at: number;
+  /** The rates before it. */
+  readonly rates: Float64Array;
+  /** For each current plan: its index in `rates`. */
+  readonly plans: Uint16Array;
+}
+
+export class Rates {
+  readonly #scopes: number;
+  /** As RulePlan.rates. */
+  #rates: Float64Array;
+  /** The oldest first. */
+  #changes: RateChange[] = [];
+  /** For each scope and slot: the instant of the update that added its rule; NEVER if the constructor did. */
+  readonly #since: Float64Array;
+  /** The instant of the last update that added a rule or changed a rate. */
+  #lastUpdate = NEVER;
+  /** The earliest time of the engine: it is later than the instant of each update that added a rule. */
+  #earliest = NEVER;
+  #latest = NEVER;
+
+  constructor(plan: RulePlan, scopes: number) {
+    this.#scopes = scopes;
+    this.#rates = plan.rates;
+    this.#since = new Float64Array(scopes * MAX_RULES).fill(NEVER);
+  }
+
+  /** The time of the engine if the clock says `now`. */
+  time(now: number): number {
+    const time = now < this.#earliest ? this.#earliest : now;
+    if (time > this.#latest) this.#latest = time;
+    return time;
+  }
+
+  update(plan: RulePlan, now: number): void {
+    const { rates, origins, added } = plan;
+    const isChanged = this.#isChanged(plan);
+    this.#changes = this.#changes.map(({ at, rates, plans }) => {
+      return { at, rates, plans: origins.map((origin) => plans[origin] as number) };
+    });
+    if (isChanged) {
+      this.#changes.push({ at: now, rates: this.#rates, plans: origins.slice() });
+      if (this.#changes.length > RATE_CHANGES) this.#changes.shift();
+      this.#lastUpdate = Math.max(this.#lastUpdate, now);
+    }
+    this.#rates = rates;
+    if (added.some((slots) => slots !== 0)) this.#add(added);
+  }
+
+  /** Refills a record of `slots` slots for a plan. The time in a record only moves forward. */
+  refill(
+    record: Float64Array,
+    base: number,
+    scope: number,
+    slots: number,
+    plan: number,
+    now: number,
+  ): void {
+    const at = record[base] as number;
+    if (!(now > at)) return;
+    if (at <= this.#lastUpdate) {
+      for (let slot = 0; slot < slots; slot += 1) {
+        const used = record[base + 1 + slot] as number;
+        record[base + 1 + slot] = this.usedAt(used, at, scope, slot, plan, now);
+      }
+    } else {
+      const seconds = now - at;
+      const rates = this.#rates;
+      const row = (plan * this.#scopes + scope) * MAX_RULES;
+      for (let slot = 0; slot < slots; slot += 1) {
+        const left = (record[base + 1 + slot] as number) - seconds * (rates[row + slot] as number);
+        record[base + 1 + slot] = left > 0 ? left : 0;
+      }
+    }
+    record[base] = now;
+  }
+
+  /** The used tokens of a slot at `now`, if they were `used` after the last refill, `at`. */
+  usedAt(used: number, at: number, scope: number, slot: number, plan: number, now: number): number {
+    if (at <= (this.#since[scope * MAX_RULES + slot] as number)) return 0;
+    return this.#drained(used, at, scope, slot, plan, now);
+  }
+
+  /**
+   * Makes a saved record usable: if its last refill was before rules were added, it is refilled up to then, without
+   * losing what it says of these rules.
+   */
+  settle(record: Float64Array, base: number, scope: number, slots: number): void {
+    const at = record[base] as number;
+    if (!(at < this.#earliest)) return;
+    for (let slot = 0; slot < slots; slot += 1) {
+      const used = record[base + 1 + slot] as number;
+      record[base + 1 + slot] = this.#drained(used, at, scope, slot, 0, this.#earliest);
+    }
+    record[base] = this.#earliest;
+  }
+
+  /** The seconds from `now` until a record has nothing used, at the rates of the base plan; 0 if it has not. */
+  secondsUntilFresh(
+    record: Float64Array,
+    base: number,
+    scope: number,
+    slots: number,
+    now: number,
+  ): number {
+    const at = record[base] as number;
+    let seconds = 0;
+    for (let slot = 0; slot < slots; slot += 1) {
+      seconds = Math.max(seconds, this.secondsUntilUnused(record, base, scope, slot, at, now));
+    }
+    return seconds;
+  }
+
+  /** The same for one slot. A slot without a rule has the rate 0, and what it has used does not count. */
+  secondsUntilUnused(
+    record: Float64Array,
+    base: number,
+    scope: number,
+    slot: number,
+    at: number,
+    now: number,
+  ): number {
+    const used = record[base + 1 + slot] as number;
+    const rate = this.#rates[scope * MAX_RULES + slot] as number;
+    if (!(used > 0) || !(rate > 0)) return 0;
+    return this.usedAt(used, at, scope, slot, 0, now) / rate;
+  }
+
+  #drained(
+    used: number,
+    at: number,
+    scope: number,
+    slot: number,
+    plan: number,
+    now: number,
+  ): number {
+    let left = used;
+    let from = at;
+    if (at <= this.#lastUpdate) {
+      for (const change of this.#changes) {
+        const until = change.at < now ? change.at : now;
+        if (!(until > from)) continue;
+        const row = ((change.plans[plan] as number) * this.#scopes + scope) * MAX_RULES;
+        left = drain(left, until - from, change.rates[row + slot] as number);
+        from = until;
+      }
+    }
+    const row = (plan * this.#scopes + scope) * MAX_RULES;
+    return drain(left, elapsed(now, from), this.#rates[row + slot] as number);
+  }
+
+  /** Whether a rate of a plan differs from the one that the plan had before the update. */
+  #isChanged({ plans, rates, origins }: RulePlan): boolean {
+    const size = this.#scopes * MAX_RULES;
+    for (let plan = 0; plan < plans; plan += 1) {
+      const before = (origins[plan] as number) * size;
+      for (let i = 0; i < size; i += 1) {
+        if (rates[plan * size + i] !== this.#rates[before + i]) return true;
+      }
+    }
+    return false;
+  }
+
+  /**
+   * Records with a later refill have the state of the added rules. If the clock has stepped back, there may be records
+   * from a later time, and they are older than the rules too.
+   */
+  #add(added: Uint16Array): void {
+    const instant = this.#latest;
+    this.#earliest = nextUp(instant);
+    for (let scope = 0; scope < this.#scopes; scope += 1) {
+      const slots = added[scope] as number;
+      for (let slot = 0; slot < MAX_RULES; slot += 1) {
+        if ((slots >> slot) & 1) this.#since[scope * MAX_RULES + slot] = instant;
+      }
+    }
+    this.#lastUpdate = Math.max(this.#lastUpdate, instant);
+  }
+}
+
+function drain(used: number, seconds: number, rate: number): number {
+  const left = used - seconds * rate;
+  return left > 0 ? left : 0;
+}
+
+/** The smallest double above a finite one. */
+function nextUp(value: number): number {
+  if (value === 0) return Number.MIN_VALUE;
+  const double = new Float64Array([value]);
+  const bits = new BigInt64Array(double.buffer);
+  (bits[0] as bigint) += value > 0 ? 1n : -1n;
+  return double[0] as number;
+}
