@@ -96,9 +96,11 @@ describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
     expect(limits.check('a')).toEqual(ALLOWED);
     limits.charge('a', { bytes: 200 });
     expect(limits.check('a')).toEqual(delayed(2, 'bytes', 'peer'));
-    expect(left()).toEqual([7, -200]);
+    expect(left()).toEqual([6, -200]);
     limits.refund('a', { requests: 2, bytes: 1e6 });
-    expect(left()).toEqual([9, 1000]);
+    expect(left()).toEqual([8, 1000]);
+    limits.refund('a', { requests: 5, bytes: 0 });
+    expect(left()).toEqual([10, 1000]);
   });
 
   test('counts keys of addresses by their networks', () => {
@@ -284,7 +286,7 @@ describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
       limits.check('a');
       for (let n = 0; n < 3; n += 1) limits.check('a');
       expect(events.map(({ violations }) => violations)).toEqual([3, 6, 9, 12]);
-      expect(events.at(-1)?.banDuration).toBe(600);
+      expect(events.at(-1)?.banDuration).toBe(60);
       expect(limits.getStats().scopes['peer']).toMatchObject({
         violators: [['a', 12]],
         bans: 1,
