@@ -194,10 +194,10 @@ export interface RuleSnapshotStep {
  * the asking plan was then (`origins`). The engine remembers the last RATE_CHANGES updates that changed a rate; for
  * the time before these it takes the oldest rates that it remembers.
  *
- * Added rules. A slot in `added` begins with 0 used tokens and counters of 0, also for records that were last refilled
- * before the update, whenever they are touched or read next. To tell these from records that were refilled after the
- * update at the same instant, the time of the engine is later than the instant of an update with added rules, by at least
- * the smallest step of a double.
+ * Added rules. The counters of a slot in `added` begin at 0. A slot that had another rule before begins with 0 used
+ * tokens, also in records that were last refilled before the update, whenever they are touched or read next. To tell these
+ * from records that were refilled after the update at the same instant, the time of the engine is later than the instant
+ * of such an update, by at least the smallest step of a double. (A slot that never had a rule is 0 in all records.)
  *
  * Check. `mask` has a bit for each scope to ask; the bits of single scopes are always set. `program` is
  * `plan * actions + action`. A check goes through these steps:
