@@ -57,5 +57,8 @@ function nativeEngine(addon: Addon): Engine {
     orderbook: (config) => new OrderbookLimiter(config, secret(), SLOT_BUFFER),
     direct: (config) => new DirectLimiter(config, secret(), SLOT_BUFFER),
     leaseTable: () => new LeaseTable(secret()),
+    rules: () => {
+      throw new Error('until the native engine is merged');
+    },
   };
 }
