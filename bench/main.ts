@@ -5,14 +5,14 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Case } from './cases/case.js';
-import { CASES, caseNamed } from './cases/index.js';
+import { CASES, casesNamed } from './cases/index.js';
 import { COMPLETE } from './contestants.js';
 import { writeReport } from './report.js';
 import { about, merged, type Result, type Results } from './results.js';
 import { run, stopAll } from './run.js';
 import { atPeers, textTable } from './table.js';
 
-const USAGE = `npm run bench -- [options] [case ...]
+const USAGE = `npm run bench -- [options] [case or group of cases ...]
 
   --quick         fewer rounds; sizes above 100,000 peers only if a case has no smaller one
   --peers N       only this size
@@ -50,7 +50,7 @@ async function main(): Promise<void> {
   } else if (options.report !== undefined) {
     writeReport(read(options.report), fileURLToPath(new URL('../../bench/', import.meta.url)));
   } else {
-    await measure(positionals.length > 0 ? positionals.map(caseNamed) : CASES);
+    await measure(positionals.length > 0 ? positionals.flatMap(casesNamed) : CASES);
   }
 }
 

@@ -11,6 +11,7 @@ import { http } from './http.js';
 import { httpFastify } from './http-fastify.js';
 import { httpServer } from './http-server.js';
 import { memory } from './memory.js';
+import { rules } from './rules.js';
 import { shared } from './shared.js';
 import { flood, upkeep } from './upkeep.js';
 import { bans, watched } from './watched.js';
@@ -27,6 +28,7 @@ export const CASES: readonly Case[] = [
   flood,
   churn,
   bound,
+  ...rules,
   headers,
   client,
   ws,
@@ -42,6 +44,13 @@ export const CASES: readonly Case[] = [
 export function caseNamed(name: string): Case {
   const found = CASES.find((candidate) => candidate.name === name);
   if (found !== undefined) return found;
-  const names = CASES.map(({ name }) => name).join(', ');
+  const names = CASES.map((candidate) => candidate.name).join(', ');
   throw new Error(`no case is called ${name}; there are ${names}`);
+}
+
+/** The case with this name, or all cases of a group, such as `rules`. @throws if there is none. */
+export function casesNamed(name: string): readonly Case[] {
+  const group = CASES.filter((candidate) => candidate.name.startsWith(`${name}-`));
+  const isGroup = group.length > 0 && CASES.every((candidate) => candidate.name !== name);
+  return isGroup ? group : [caseNamed(name)];
 }
