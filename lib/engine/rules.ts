@@ -196,8 +196,8 @@ export interface RuleSnapshotStep {
  *
  * Added rules. The counters of a slot in `added` begin at 0. A slot that had another rule before begins with 0 used
  * tokens, also in records that were last refilled before the update, whenever they are touched or read next. To tell these
- * from records that were refilled after the update at the same instant, the time of the engine is later than the instant
- * of such an update, by at least the smallest step of a double. (A slot that never had a rule is 0 in all records.)
+ * from records that were refilled after the update at the same instant, such an update counts at the latest time of all
+ * calls, and the time of later calls is at least the next double after it. (A slot that never had a rule is 0 in all records.)
  *
  * Check. `mask` has a bit for each scope to ask; the bits of single scopes are always set. `program` is
  * `plan * actions + action`. A check goes through these steps:
@@ -230,7 +230,7 @@ export interface RuleSnapshotStep {
  * when nothing is used; a peer with a ban in force is never evicted. Candidates of all scopes are chosen before any is
  * evicted. If a scope has none: RULE_NO_ROOM with a delay of 1 second, AT_RULE -1 and AT_SCOPE the first such scope;
  * counts `delayed` and `refusedNewcomers` of that scope, and nothing else changes (`checked` is counted, dry-run rules
- * take nothing). If a refused check needs a new record, for a violation or a dry-run rule, and there is no room in its scope, nothing
+ * take nothing). A scope that needs a record for dry-run rules alone does not count here: without room nothing is stored in it. If a refused check needs a new record, for a violation or a dry-run rule, and there is no room in its scope, nothing
  * is stored in that scope and its `refusedNewcomers` is counted; the answer stays. New records are inserted in all scopes
  * before any is evicted and before anything is charged. If there is no memory, `ERR_LIMITER_MEMORY`, and nothing has
  * changed but refills and counts.
@@ -275,7 +275,8 @@ export interface RulesCore {
 
   /**
    * Bans a peer for `seconds` (greater than 0; Infinity: for ever), or prolongs its ban if that would end sooner.
-   * Changes neither violations nor levels. False if there is no room for a record.
+   * Changes no violations, and no levels but for what is forgotten of the ban level by then. False if there is no room for
+   * a record.
    */
   ban(scope: number, key: string, seconds: number, now?: number): boolean;
   /** Ends a ban in force and returns true; false if there is none. Keeps violations and levels. */
