@@ -2,8 +2,6 @@
 // lib/engine/rules.ts and the tests of both engines.
 
 import { monotonicSeconds } from '../../../common/clock.js';
-import type { BansInForce } from '../../../common/types.js';
-import { Keys } from '../../../tables/keys.js';
 import {
   AT_BAN_RULE,
   AT_BAN_SECONDS,
@@ -19,64 +17,46 @@ import {
   RULE_NO_ROOM,
   RULE_NUMBERS,
   type RuleAnswer,
-  type RuleDigestColumns,
   type RuleKeys,
-  type RuleOffenderColumns,
   type RulePlan,
-  type RuleScopeStatistics,
-  type RuleSnapshotStep,
   type RulesConfig,
   type RulesCore,
   type RuleTotals,
 } from '../../rules.js';
 import { saturatedSum } from '../counts.js';
-import { reserveRulesStack, reserveStack } from '../stack.js';
-import { Sweep } from '../sweep.js';
+import { reserveRulesStack } from '../stack.js';
 import { RuleCounts, RuleDecision } from './decision.js';
 import { lookUpSlot, writeSlot } from './peer-slots.js';
-import { Rates } from './rates.js';
-import { restoreDigests, restoreOffenders } from './restore.js';
-import { NONE, RuleScope } from './scope.js';
-import { walkScope } from './snapshot.js';
+import { NONE, type RuleScope } from './scope.js';
+import { RuleScopes } from './scopes.js';
 
 /** The delay of a check for which there is no room, in seconds. */
 const NO_ROOM_DELAY = 1;
 /** Doubles of the longest record. */
 const RECORD = 1 + MAX_RULES;
 
-export class JsRuleLimiter implements RulesCore {
-  readonly #keys = new Keys();
-  readonly #scopes: RuleScope[];
-  readonly #rates: Rates;
+export class JsRuleLimiter extends RuleScopes implements RulesCore {
   readonly #decision: RuleDecision;
   readonly #counts: RuleCounts;
-  readonly #sweep = new Sweep();
   #allowed = 0;
   #delayed = 0;
   #banned = 0;
 
-  constructor({ maxPeers, single, plan }: RulesConfig) {
-    this.#rates = new Rates(plan, single.length);
+  constructor(config: RulesConfig) {
+    super(config);
+    const { single, plan } = config;
     this.#decision = new RuleDecision(plan, single);
     this.#counts = new RuleCounts(single.length);
-    this.#scopes = single.map((isSingle, i) => {
-      return new RuleScope(i, isSingle, plan.slots[i] as number, maxPeers, this.#rates);
-    });
-    this.#setPolicies(plan);
-  }
-
-  get secretVersion(): number {
-    return this.#keys.secretVersion;
   }
 
   update(plan: RulePlan, now = monotonicSeconds()): void {
     reserveRulesStack();
     // Only this can fail. A record that is wider than the rules need is no error.
-    for (const scope of this.#scopes) scope.widen(plan.slots[scope.index] as number);
-    this.#rates.update(plan, this.#rates.time(now));
+    for (const scope of this.scopes) scope.widen(plan.slots[scope.index] as number);
+    this.rates.update(plan, this.rates.time(now));
     this.#decision.plan = plan;
-    this.#setPolicies(plan);
-    for (let rule = 0; rule < this.#scopes.length * MAX_RULES; rule += 1) {
+    this.setPolicies(plan);
+    for (let rule = 0; rule < this.scopes.length * MAX_RULES; rule += 1) {
       const added = plan.added[Math.floor(rule / MAX_RULES)] as number;
       if ((added >> (rule % MAX_RULES)) & 1) this.#counts.reset(rule);
     }
@@ -89,12 +69,12 @@ export class JsRuleLimiter implements RulesCore {
     now = monotonicSeconds(),
   ): RuleAnswer | undefined {
     this.#lookUp(keys, mask);
-    return this.#decide(keys, mask, program, this.#rates.time(now));
+    return this.#decide(keys, mask, program, this.rates.time(now));
   }
 
   open(keys: RuleKeys, mask: number): void {
     this.#lookUp(keys, mask);
-    for (const scope of this.#scopes) {
+    for (const scope of this.scopes) {
       if ((mask >> scope.index) & 1 && !scope.isSingle) writeSlot(scope);
     }
   }
@@ -105,13 +85,13 @@ export class JsRuleLimiter implements RulesCore {
     program: number,
     now = monotonicSeconds(),
   ): RuleAnswer | undefined {
-    const scopes = this.#scopes;
+    const scopes = this.scopes;
     for (let i = 0; i < scopes.length; i += 1) {
       const scope = scopes[i] as RuleScope;
       if (((mask >> i) & 1) === 0 || scope.isSingle) continue;
-      lookUpSlot(scope, keys[i] as string, this.#keys);
+      lookUpSlot(scope, keys[i] as string, this.keys);
     }
-    return this.#decide(keys, mask, program, this.#rates.time(now));
+    return this.#decide(keys, mask, program, this.rates.time(now));
   }
 
   peek(
@@ -120,12 +100,12 @@ export class JsRuleLimiter implements RulesCore {
     program: number,
     now = monotonicSeconds(),
   ): { answer: RuleAnswer | undefined; used: Float64Array } {
-    const time = this.#rates.time(now);
+    const time = this.rates.time(now);
     const decision = this.#decision;
-    const used = new Float64Array(this.#scopes.length * MAX_RULES);
+    const used = new Float64Array(this.scopes.length * MAX_RULES);
     this.#lookUp(keys, mask);
     decision.begin(program);
-    for (const scope of this.#scopes) {
+    for (const scope of this.scopes) {
       if (((mask >> scope.index) & 1) === 0) continue;
       const copy = this.#copyRefilled(scope, keys[scope.index], decision.planIndex, time);
       used.set(copy.subarray(1), scope.index * MAX_RULES);
@@ -137,19 +117,19 @@ export class JsRuleLimiter implements RulesCore {
   refund(keys: RuleKeys, mask: number, program: number, now = monotonicSeconds()): void {
     reserveRulesStack();
     this.#lookUp(keys, mask);
-    this.#refill(keys, mask, program, this.#rates.time(now));
+    this.#refill(keys, mask, program, this.rates.time(now));
     this.#decision.settle(-1, -1);
   }
 
   charge(keys: RuleKeys, mask: number, program: number, now = monotonicSeconds()): void {
     reserveRulesStack();
-    const time = this.#rates.time(now);
+    const time = this.rates.time(now);
     const decision = this.#decision;
     this.#lookUp(keys, mask);
     this.#refill(keys, mask, program, time);
     let newcomers = 0;
     let noRoom = 0;
-    for (const scope of this.#scopes) {
+    for (const scope of this.scopes) {
       const bit = 1 << scope.index;
       const isNew = (decision.scopes & bit) !== 0 && scope.place === NONE;
       if (!isNew || !decision.takes(scope.index)) continue;
@@ -158,56 +138,6 @@ export class JsRuleLimiter implements RulesCore {
     }
     this.#insert(keys, newcomers, 0, time);
     decision.settle(~noRoom, 1);
-  }
-
-  ban(index: number, text: string, seconds: number, now = monotonicSeconds()): boolean {
-    reserveRulesStack();
-    const time = this.#rates.time(now);
-    const scope = this.#scopes[index] as RuleScope;
-    scope.lookUp(this.#keys.find(text));
-    if (scope.place === NONE && !scope.admit(time)) return false;
-    scope.stage(text, false, true, time);
-    scope.commit(text, time);
-    scope.offenders.extendBan(scope.key, time + seconds);
-    return true;
-  }
-
-  unban(index: number, text: string, now = monotonicSeconds()): boolean {
-    reserveStack();
-    const { offenders } = this.#scopes[index] as RuleScope;
-    return offenders.endBan(this.#keys.find(text), this.#rates.time(now));
-  }
-
-  banSecondsLeft(index: number, text: string, now = monotonicSeconds()): number {
-    const scope = this.#scopes[index] as RuleScope;
-    scope.lookUp(this.#keys.find(text));
-    return scope.banSecondsLeft(this.#rates.time(now));
-  }
-
-  longestBans(index: number, most: number, now = monotonicSeconds()): BansInForce {
-    return (this.#scopes[index] as RuleScope).offenders.longestBans(most, this.#rates.time(now));
-  }
-
-  violations(index: number, text: string): number {
-    return (this.#scopes[index] as RuleScope).offenders.violations(this.#keys.find(text));
-  }
-
-  removePeer(index: number, text: string): void {
-    reserveStack();
-    const scope = this.#scopes[index] as RuleScope;
-    scope.remove(this.#keys.find(text));
-    scope.pending.remove(text);
-  }
-
-  cleanup(maxIdle: number, budgetMs: number, now = monotonicSeconds()): number {
-    reserveStack();
-    const time = this.#rates.time(now);
-    const passes = this.#scopes.flatMap((scope) => scope.passes(maxIdle, time));
-    return this.#sweep.run(passes, budgetMs);
-  }
-
-  isCleaning(): boolean {
-    return this.#sweep.isUnderway;
   }
 
   totals(): RuleTotals {
@@ -222,51 +152,12 @@ export class JsRuleLimiter implements RulesCore {
     };
   }
 
-  statistics(index: number): RuleScopeStatistics {
-    return (this.#scopes[index] as RuleScope).statistics();
-  }
-
-  snapshot(index: number, most: number, now: () => number | undefined): Iterable<RuleSnapshotStep> {
-    const time = () => this.#rates.time(now() ?? monotonicSeconds());
-    return walkScope(this.#scopes[index] as RuleScope, this.#rates, this.#keys, most, time);
-  }
-
-  restore(index: number, offenders: RuleOffenderColumns, now = monotonicSeconds()): number {
-    const scope = this.#scopes[index] as RuleScope;
-    return restoreOffenders(scope, this.#rates, this.#keys, offenders, this.#rates.time(now));
-  }
-
-  adopt(secret: Uint32Array): void {
-    const isEmpty = this.#scopes.every(({ isSingle, records, pending }) => {
-      return isSingle || (records.size === 0 && pending.isEmpty);
-    });
-    if (isEmpty) this.#keys.adopt(secret);
-  }
-
-  restoreDigests(index: number, digests: RuleDigestColumns, now = monotonicSeconds()): number {
-    const scope = this.#scopes[index] as RuleScope;
-    return restoreDigests(scope, this.#rates, digests, this.#rates.time(now));
-  }
-
-  clear(): void {
-    reserveStack();
-    for (const scope of this.#scopes) scope.clear();
-    this.#sweep.stop();
-  }
-
-  #setPolicies({ slots, bans }: RulePlan): void {
-    for (const scope of this.#scopes) {
-      scope.slots = slots[scope.index] as number;
-      scope.policy = bans[scope.index];
-    }
-  }
-
   #lookUp(keys: RuleKeys, mask: number): void {
-    const scopes = this.#scopes;
+    const scopes = this.scopes;
     for (let i = 0; i < scopes.length; i += 1) {
       const scope = scopes[i] as RuleScope;
       if (((mask >> i) & 1) === 0 || scope.isSingle) continue;
-      scope.lookUp(this.#keys.find(keys[i] as string));
+      scope.lookUp(this.keys.find(keys[i] as string));
     }
   }
 
@@ -279,13 +170,13 @@ export class JsRuleLimiter implements RulesCore {
     const decision = this.#decision;
     if (!decision.ask()) return this.#refuse(keys, now);
     let newcomers = 0;
-    for (let i = 0; i < this.#scopes.length; i += 1) {
-      const isNew = (this.#scopes[i] as RuleScope).place === NONE;
+    for (let i = 0; i < this.scopes.length; i += 1) {
+      const isNew = (this.scopes[i] as RuleScope).place === NONE;
       if (isNew && ((decision.charged >> i) & 1) === 1) newcomers |= 1 << i;
     }
     if (newcomers !== 0) {
       reserveRulesStack();
-      for (const scope of this.#scopes) {
+      for (const scope of this.scopes) {
         if ((newcomers >> scope.index) & 1 && !scope.admit(now)) return this.#answerNoRoom(scope);
       }
       this.#insert(keys, newcomers, 0, now);
@@ -299,7 +190,7 @@ export class JsRuleLimiter implements RulesCore {
   #findBan(mask: number, now: number): boolean {
     let longest = 0;
     let banned = -1;
-    const scopes = this.#scopes;
+    const scopes = this.scopes;
     for (let i = 0; i < scopes.length; i += 1) {
       if (((mask >> i) & 1) === 0) continue;
       const left = (scopes[i] as RuleScope).banSecondsLeft(now);
@@ -320,7 +211,7 @@ export class JsRuleLimiter implements RulesCore {
     const decision = this.#decision;
     decision.begin(program);
     const plan = decision.planIndex;
-    const scopes = this.#scopes;
+    const scopes = this.scopes;
     for (let i = 0; i < scopes.length; i += 1) {
       if (((mask >> i) & 1) === 0 || decision.applying(i) === 0) continue;
       const scope = scopes[i] as RuleScope;
@@ -335,7 +226,7 @@ export class JsRuleLimiter implements RulesCore {
         place = pending.place;
       }
       const base = records.baseOf(place);
-      this.#rates.refill(records.numbers, base, i, scope.slots, plan, now);
+      this.rates.refill(records.numbers, base, i, scope.slots, plan, now);
       decision.setRecord(i, records.numbers, base);
     }
   }
@@ -347,7 +238,7 @@ export class JsRuleLimiter implements RulesCore {
   #insert(keys: RuleKeys, scopes: number, violated: number, now: number): void {
     let staged = 0;
     try {
-      for (const scope of this.#scopes) {
+      for (const scope of this.scopes) {
         const bit = 1 << scope.index;
         if ((scopes & bit) === 0) continue;
         const isViolation = (violated & bit) !== 0;
@@ -356,10 +247,10 @@ export class JsRuleLimiter implements RulesCore {
         staged |= bit;
       }
     } catch (error) {
-      for (const scope of this.#scopes) if ((staged >> scope.index) & 1) scope.undo();
+      for (const scope of this.scopes) if ((staged >> scope.index) & 1) scope.undo();
       throw error;
     }
-    for (const scope of this.#scopes) {
+    for (const scope of this.scopes) {
       if (((staged >> scope.index) & 1) === 0) continue;
       scope.commit(keys[scope.index] as string, now);
       const base = scope.records.baseOf(scope.place);
@@ -384,7 +275,7 @@ export class JsRuleLimiter implements RulesCore {
     const { violated } = decision;
     let changed = violated;
     let noRoom = 0;
-    for (const scope of this.#scopes) {
+    for (const scope of this.scopes) {
       const bit = 1 << scope.index;
       if (((violated | decision.dryRunCharged) & bit) === 0 || scope.place !== NONE) continue;
       changed |= bit;
@@ -392,7 +283,7 @@ export class JsRuleLimiter implements RulesCore {
     }
     changed &= ~noRoom;
     this.#insert(keys, changed, violated, now);
-    for (const { index, counters } of this.#scopes) {
+    for (const { index, counters } of this.scopes) {
       if ((noRoom >> index) & 1) counters.refusedNewcomers += 1;
     }
     decision.refuse(this.#counts, ~noRoom);
@@ -409,7 +300,7 @@ export class JsRuleLimiter implements RulesCore {
     const { violatedSlots } = this.#decision;
     let longest = 0;
     RULE_NUMBERS[AT_BEGUN] = 0;
-    for (const { index, key, policy, offenders, counters } of this.#scopes) {
+    for (const { index, key, policy, offenders, counters } of this.scopes) {
       if (((violated >> index) & 1) === 0) continue;
       const violations = saturatedSum(offenders.violations(key), 1);
       offenders.raiseViolations(key, violations);
@@ -448,14 +339,14 @@ export class JsRuleLimiter implements RulesCore {
     const { index, slots } = scope;
     const base = found.records.baseOf(found.place);
     copy.set(found.records.numbers.subarray(base, base + 1 + slots));
-    this.#rates.refill(copy, 0, index, slots, plan, now);
+    this.rates.refill(copy, 0, index, slots, plan, now);
     return copy;
   }
 
   #answerPeek(mask: number, now: number): RuleAnswer | undefined {
     const decision = this.#decision;
     if (this.#findBan(mask, now)) return RULE_BANNED;
-    if (decision.ask()) return decision.charge(new RuleCounts(this.#scopes.length));
+    if (decision.ask()) return decision.charge(new RuleCounts(this.scopes.length));
     decision.findRefusal();
     return RULE_DELAYED;
   }

@@ -163,7 +163,7 @@ export class RuleOffenders extends Violators {
     if (end > this.#punishments.get(place, END)) this.#setEnd(key, place, end);
   }
 
-  /** Raises the levels of a peer for which add() was called. `level` is as of now. */
+  /** Raises the levels of a peer, if it has any or add() was called for it. `level` is as of now. */
   raiseLevels(
     key: string,
     level: number,
@@ -172,7 +172,8 @@ export class RuleOffenders extends Violators {
     now: number,
   ): void {
     const punishments = this.#punishments;
-    const place = punishments.find(key) as Place;
+    const place = punishments.find(key);
+    if (place === undefined) return;
     punishments.set(place, LEVEL, Math.max(this.#level(place, policy, now), level));
     punishments.set(place, LEVEL_AT, Math.max(punishments.get(place, LEVEL_AT), now));
     punishments.set(place, BAN_LEVEL, Math.max(punishments.get(place, BAN_LEVEL), banLevel));

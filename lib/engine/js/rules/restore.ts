@@ -78,9 +78,8 @@ function restoreOffender(
   if (isNew && !hasPending) copyRecord(saved, scope, records, scope.place);
   else mergeRecord(saved, scope, rates, records, scope.place, now);
   offenders.raiseViolations(scope.key, violations);
-  if (!isPunished) return true;
   offenders.raiseLevels(scope.key, level, banLevel, policy, now);
-  offenders.extendBan(scope.key, end);
+  if (isPunished) offenders.extendBan(scope.key, end);
   return true;
 }
 
