@@ -185,12 +185,12 @@ export class RulesModel implements RulesCore {
     const used = new Float64Array(this.#scopes.length * MAX_RULES);
     const plan = this.#planOf(program);
     for (const scope of this.#asked(mask)) {
-      const peer = structuredClone(this.#find(scope, keys) ?? this.#fresh(keys, scope, time));
+      const peer = copyOf(this.#find(scope, keys) ?? this.#fresh(keys, scope, time));
       this.#refill(scope, peer, plan, time);
       used.set(peer.used, scope.index * MAX_RULES);
     }
     if (this.#answerBan(keys, mask, time)) return { answer: RULE_BANNED, used } as const;
-    const decision = this.#decide(keys, mask, program, time, (peer) => structuredClone(peer));
+    const decision = this.#decide(keys, mask, program, time, (peer) => copyOf(peer));
     if (decision.refusals.length > 0) {
       this.#answerDelay(decision.refusals);
       return { answer: RULE_DELAYED, used } as const;
@@ -721,7 +721,7 @@ export class RulesModel implements RulesCore {
   }
 
   #secondsUntilFresh(scope: Scope, peer: Peer, time: number): number {
-    const refilled = structuredClone(peer);
+    const refilled = copyOf(peer);
     this.#refill(scope, refilled, 0, time);
     return Math.max(...refilled.used.map((used, slot) => this.#secondsOf(scope, slot, used)));
   }
@@ -733,7 +733,7 @@ export class RulesModel implements RulesCore {
   }
 
   #savedUsed(scope: Scope, peer: Peer, time: number): number[] {
-    const refilled = structuredClone(peer);
+    const refilled = copyOf(peer);
     this.#refill(scope, refilled, 0, time);
     return refilled.used.map((used, slot) =>
       this.#secondsOf(scope, slot, used) > SNAPSHOT_SECONDS
@@ -778,6 +778,10 @@ function freshPeer(key: string, at: number, updates: number): Peer {
     ...{ key, at, updates, used: new Array(MAX_RULES).fill(0), violations: 0, order: 0 },
     ...{ level: 0, levelAt: at, banLevel: 0, banEnd: NO_BAN },
   };
+}
+
+function copyOf(peer: Peer): Peer {
+  return { ...peer, used: [...peer.used] };
 }
 
 function elapsed(now: number, then: number): number {
