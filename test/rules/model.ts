@@ -112,6 +112,7 @@ export class RulesModel implements RulesCore {
   #updates = 0;
   /** The time is never earlier: an instant later than the last update with added rules. */
   #earliest = Number.NEGATIVE_INFINITY;
+  #latest = Number.NEGATIVE_INFINITY;
   #lastOrder = 0;
   readonly #totals: RuleTotals;
 
@@ -156,7 +157,8 @@ export class RulesModel implements RulesCore {
         for (const counts of this.#ruleCounts()) counts[rule] = 0;
       }
     }
-    if (plan.added.some((bits) => bits !== 0)) this.#earliest = nextUp(time);
+    // If the clock has stepped back, there are records from a later time, and they are older than these rules too.
+    if (plan.added.some((bits) => bits !== 0)) this.#earliest = nextUp(this.#latest);
   }
 
   check(keys: RuleKeys, mask: number, program: number, now?: number): RuleAnswer | undefined {
@@ -358,6 +360,8 @@ export class RulesModel implements RulesCore {
         restored += 1;
       } else if (this.#makeRoom(scope, time, this.#evictionCost(scope, saved, time))) {
         scope.peers.set(key, saved);
+        const pending = scope.pending.get(key);
+        if (pending !== undefined) this.#mergeUsed(scope, saved, pending, time);
         scope.pending.delete(key);
         if (violations > 0) saved.order = this.#lastOrder += 1;
         restored += 1;
@@ -390,7 +394,9 @@ export class RulesModel implements RulesCore {
   }
 
   #time(now: number | undefined): number {
-    return Math.max(now ?? performance.now() / 1000, this.#earliest);
+    const time = Math.max(now ?? performance.now() / 1000, this.#earliest);
+    this.#latest = Math.max(this.#latest, time);
+    return time;
   }
 
   #scope(index: number): Scope {
@@ -749,10 +755,14 @@ export class RulesModel implements RulesCore {
     return peer;
   }
 
-  #merge(scope: Scope, known: Peer, saved: Peer, time: number): void {
+  #mergeUsed(scope: Scope, known: Peer, saved: Peer, time: number): void {
     this.#refill(scope, known, 0, time);
     this.#refill(scope, saved, 0, time);
     known.used = known.used.map((used, slot) => Math.max(used, saved.used[slot] as number));
+  }
+
+  #merge(scope: Scope, known: Peer, saved: Peer, time: number): void {
+    this.#mergeUsed(scope, known, saved, time);
     known.level = Math.max(this.#level(scope, known, time), saved.level);
     known.levelAt = Math.max(known.levelAt, time);
     known.banLevel = Math.max(known.banLevel, saved.banLevel);
