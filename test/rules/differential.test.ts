@@ -2,8 +2,8 @@
 // prints the seed of its round, the operation and those before it. RELAY_LIMITER_OPERATIONS=n makes the test longer: more
 // seeds, after the fixed ones.
 
-import { isDeepStrictEqual } from 'node:util';
-import { describe, expect, test } from 'vitest';
+import { inspect, isDeepStrictEqual } from 'node:util';
+import { describe, test } from 'vitest';
 import {
   AT_BAN_RULE,
   AT_BAN_SECONDS,
@@ -61,6 +61,8 @@ class Round {
   readonly #random: Random;
   readonly #peers: number;
   #now: number;
+  /** No clock steps back behind a restored snapshot: how its levels would drain then is not specified. */
+  #restoredAt = 0;
   #built: BuiltPlan;
   #cores: RulesCore[] = [];
   #opened: Opened[] = [];
@@ -122,7 +124,7 @@ class Round {
     if (dice < 0.3) this.#now += random() * 0.1;
     else if (dice < 0.35) this.#now += random() * 10;
     else if (dice < 0.355) this.#now += random() * 1000;
-    else if (dice < 0.36) this.#now -= random() * 20;
+    else if (dice < 0.36) this.#now = Math.max(this.#now - random() * 20, this.#restoredAt);
   }
 
   #anyKey(): string {
@@ -287,6 +289,7 @@ class Round {
         return random.pick([Number.NaN, 0, 5, random() * 100]);
       }),
     ]);
+    this.#restoredAt = now;
     const offenders = { keys, numbers: Float64Array.from(rows) };
     const text = `restore of ${JSON.stringify(keys)} in scope ${scope}: ${rows}`;
     return [text, (core) => core.restore(scope, offenders, now)];
@@ -295,6 +298,7 @@ class Round {
   /** Snapshots of all cores, and new cores that restore them: each engine that of the other one. */
   #moveToNewCores(): Operation {
     const now = this.#now;
+    this.#restoredAt = now;
     const saved = this.#cores.map((core) => this.#save(core));
     const plain = saved.map((scopes) => scopes.map((scope) => this.#plain(scope)));
     this.#create();
@@ -384,9 +388,7 @@ function compare(seed: number): void {
     if (history.length > HISTORY) history.shift();
     const [first, ...others] = results;
     if (others.every((result) => isDeepStrictEqual(result, first))) continue;
-    const byCore = Object.fromEntries(CORES.map((core, i) => [core, results[i]]));
-    const isEqual = Object.fromEntries(CORES.map((core) => [core, results.at(-1)]));
-    expect({ seed, history, ...byCore }).toEqual({ seed, history, ...isEqual });
-    throw new Error(`seed ${seed}, ${history.join('\n')}: a difference that toEqual does not see`);
+    const lines = CORES.map((core, i) => `${core}: ${inspect(results[i], { depth: 9 })}`);
+    throw new Error([`seed ${seed} differs:`, ...history, ...lines].join('\n'));
   }
 }

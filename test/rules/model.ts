@@ -98,7 +98,8 @@ interface Decision {
   dryRunRefused: number[];
 }
 
-const NO_BAN = -Infinity;
+/** An instant before any other: it has never happened. */
+const NEVER = -Infinity;
 /** A slot that is fresh within so many seconds is not saved. */
 const SNAPSHOT_SECONDS = 10;
 const MAX_VIOLATIONS = Number.MAX_SAFE_INTEGER;
@@ -120,7 +121,7 @@ export class RulesModel implements RulesCore {
     this.#maxPeers = maxPeers;
     this.#plan = plan;
     this.#scopes = single.map((isSingle, index) => ({
-      ...{ index, isSingle, state: freshPeer('', NO_BAN, 0), peers: new Map(), pending: new Map() },
+      ...{ index, isSingle, state: freshPeer('', NEVER, 0), peers: new Map(), pending: new Map() },
       since: new Array(MAX_RULES).fill(0),
       ...{ bansBegun: 0, evictions: 0, lossyEvictions: 0, refusedNewcomers: 0 },
     }));
@@ -238,7 +239,7 @@ export class RulesModel implements RulesCore {
 
   banSecondsLeft(scope: number, key: string, now?: number): number {
     const time = this.#time(now);
-    const end = this.#scope(scope).peers.get(key)?.banEnd ?? NO_BAN;
+    const end = this.#scope(scope).peers.get(key)?.banEnd ?? NEVER;
     return time < end ? end - time : 0;
   }
 
@@ -312,7 +313,7 @@ export class RulesModel implements RulesCore {
     offenders.sort((a, b) => (rank(a) === rank(b) ? 0 : rank(a) - rank(b)));
     const numbers = offenders.flatMap((peer) => {
       const isBanned = time < peer.banEnd;
-      const sinceBan = isBanned || peer.banEnd === NO_BAN ? Number.NaN : time - peer.banEnd;
+      const sinceBan = isBanned || peer.banEnd === NEVER ? Number.NaN : time - peer.banEnd;
       return [
         ...[peer.violations, this.#level(scope, peer, time), peer.banLevel],
         ...[isBanned ? peer.banEnd - time : Number.NaN, sinceBan, elapsed(time, peer.at)],
@@ -389,7 +390,7 @@ export class RulesModel implements RulesCore {
     for (const scope of this.#scopes) {
       scope.peers.clear();
       scope.pending.clear();
-      scope.state = freshPeer('', NO_BAN, this.#updates);
+      scope.state = freshPeer('', NEVER, this.#updates);
     }
   }
 
@@ -786,7 +787,7 @@ function isLower(a: EvictionCost, b: EvictionCost): boolean {
 function freshPeer(key: string, at: number, updates: number): Peer {
   return {
     ...{ key, at, updates, used: new Array(MAX_RULES).fill(0), violations: 0, order: 0 },
-    ...{ level: 0, levelAt: at, banLevel: 0, banEnd: NO_BAN },
+    ...{ level: 0, levelAt: NEVER, banLevel: 0, banEnd: NEVER },
   };
 }
 
