@@ -98,7 +98,8 @@ interface Decision {
   dryRunRefused: number[];
 }
 
-const NO_BAN = -Infinity;
+/** An instant before any other: it has never happened. */
+const NEVER = -Infinity;
 /** A slot that is fresh within so many seconds is not saved. */
 const SNAPSHOT_SECONDS = 10;
 const MAX_VIOLATIONS = Number.MAX_SAFE_INTEGER;
@@ -112,6 +113,7 @@ export class RulesModel implements RulesCore {
   #updates = 0;
   /** The time is never earlier: an instant later than the last update with added rules. */
   #earliest = Number.NEGATIVE_INFINITY;
+  #latest = Number.NEGATIVE_INFINITY;
   #lastOrder = 0;
   readonly #totals: RuleTotals;
 
@@ -119,7 +121,7 @@ export class RulesModel implements RulesCore {
     this.#maxPeers = maxPeers;
     this.#plan = plan;
     this.#scopes = single.map((isSingle, index) => ({
-      ...{ index, isSingle, state: freshPeer('', NO_BAN, 0), peers: new Map(), pending: new Map() },
+      ...{ index, isSingle, state: freshPeer('', NEVER, 0), peers: new Map(), pending: new Map() },
       since: new Array(MAX_RULES).fill(0),
       ...{ bansBegun: 0, evictions: 0, lossyEvictions: 0, refusedNewcomers: 0 },
     }));
@@ -156,7 +158,8 @@ export class RulesModel implements RulesCore {
         for (const counts of this.#ruleCounts()) counts[rule] = 0;
       }
     }
-    if (plan.added.some((bits) => bits !== 0)) this.#earliest = nextUp(time);
+    // If the clock has stepped back, there are records from a later time, and they are older than these rules too.
+    if (plan.added.some((bits) => bits !== 0)) this.#earliest = nextUp(this.#latest);
   }
 
   check(keys: RuleKeys, mask: number, program: number, now?: number): RuleAnswer | undefined {
@@ -185,12 +188,12 @@ export class RulesModel implements RulesCore {
     const used = new Float64Array(this.#scopes.length * MAX_RULES);
     const plan = this.#planOf(program);
     for (const scope of this.#asked(mask)) {
-      const peer = structuredClone(this.#find(scope, keys) ?? this.#fresh(keys, scope, time));
+      const peer = copyOf(this.#find(scope, keys) ?? this.#fresh(keys, scope, time));
       this.#refill(scope, peer, plan, time);
       used.set(peer.used, scope.index * MAX_RULES);
     }
     if (this.#answerBan(keys, mask, time)) return { answer: RULE_BANNED, used } as const;
-    const decision = this.#decide(keys, mask, program, time, (peer) => structuredClone(peer));
+    const decision = this.#decide(keys, mask, program, time, (peer) => copyOf(peer));
     if (decision.refusals.length > 0) {
       this.#answerDelay(decision.refusals);
       return { answer: RULE_DELAYED, used } as const;
@@ -236,7 +239,7 @@ export class RulesModel implements RulesCore {
 
   banSecondsLeft(scope: number, key: string, now?: number): number {
     const time = this.#time(now);
-    const end = this.#scope(scope).peers.get(key)?.banEnd ?? NO_BAN;
+    const end = this.#scope(scope).peers.get(key)?.banEnd ?? NEVER;
     return time < end ? end - time : 0;
   }
 
@@ -310,7 +313,7 @@ export class RulesModel implements RulesCore {
     offenders.sort((a, b) => (rank(a) === rank(b) ? 0 : rank(a) - rank(b)));
     const numbers = offenders.flatMap((peer) => {
       const isBanned = time < peer.banEnd;
-      const sinceBan = isBanned || peer.banEnd === NO_BAN ? Number.NaN : time - peer.banEnd;
+      const sinceBan = isBanned || peer.banEnd === NEVER ? Number.NaN : time - peer.banEnd;
       return [
         ...[peer.violations, this.#level(scope, peer, time), peer.banLevel],
         ...[isBanned ? peer.banEnd - time : Number.NaN, sinceBan, elapsed(time, peer.at)],
@@ -358,6 +361,8 @@ export class RulesModel implements RulesCore {
         restored += 1;
       } else if (this.#makeRoom(scope, time, this.#evictionCost(scope, saved, time))) {
         scope.peers.set(key, saved);
+        const pending = scope.pending.get(key);
+        if (pending !== undefined) this.#mergeUsed(scope, saved, pending, time);
         scope.pending.delete(key);
         if (violations > 0) saved.order = this.#lastOrder += 1;
         restored += 1;
@@ -385,12 +390,14 @@ export class RulesModel implements RulesCore {
     for (const scope of this.#scopes) {
       scope.peers.clear();
       scope.pending.clear();
-      scope.state = freshPeer('', NO_BAN, this.#updates);
+      scope.state = freshPeer('', NEVER, this.#updates);
     }
   }
 
   #time(now: number | undefined): number {
-    return Math.max(now ?? performance.now() / 1000, this.#earliest);
+    const time = Math.max(now ?? performance.now() / 1000, this.#earliest);
+    this.#latest = Math.max(this.#latest, time);
+    return time;
   }
 
   #scope(index: number): Scope {
@@ -721,7 +728,7 @@ export class RulesModel implements RulesCore {
   }
 
   #secondsUntilFresh(scope: Scope, peer: Peer, time: number): number {
-    const refilled = structuredClone(peer);
+    const refilled = copyOf(peer);
     this.#refill(scope, refilled, 0, time);
     return Math.max(...refilled.used.map((used, slot) => this.#secondsOf(scope, slot, used)));
   }
@@ -733,7 +740,7 @@ export class RulesModel implements RulesCore {
   }
 
   #savedUsed(scope: Scope, peer: Peer, time: number): number[] {
-    const refilled = structuredClone(peer);
+    const refilled = copyOf(peer);
     this.#refill(scope, refilled, 0, time);
     return refilled.used.map((used, slot) =>
       this.#secondsOf(scope, slot, used) > SNAPSHOT_SECONDS
@@ -749,10 +756,14 @@ export class RulesModel implements RulesCore {
     return peer;
   }
 
-  #merge(scope: Scope, known: Peer, saved: Peer, time: number): void {
+  #mergeUsed(scope: Scope, known: Peer, saved: Peer, time: number): void {
     this.#refill(scope, known, 0, time);
     this.#refill(scope, saved, 0, time);
     known.used = known.used.map((used, slot) => Math.max(used, saved.used[slot] as number));
+  }
+
+  #merge(scope: Scope, known: Peer, saved: Peer, time: number): void {
+    this.#mergeUsed(scope, known, saved, time);
     known.level = Math.max(this.#level(scope, known, time), saved.level);
     known.levelAt = Math.max(known.levelAt, time);
     known.banLevel = Math.max(known.banLevel, saved.banLevel);
@@ -776,8 +787,12 @@ function isLower(a: EvictionCost, b: EvictionCost): boolean {
 function freshPeer(key: string, at: number, updates: number): Peer {
   return {
     ...{ key, at, updates, used: new Array(MAX_RULES).fill(0), violations: 0, order: 0 },
-    ...{ level: 0, levelAt: at, banLevel: 0, banEnd: NO_BAN },
+    ...{ level: 0, levelAt: NEVER, banLevel: 0, banEnd: NEVER },
   };
+}
+
+function copyOf(peer: Peer): Peer {
+  return { ...peer, used: [...peer.used] };
 }
 
 function elapsed(now: number, then: number): number {
