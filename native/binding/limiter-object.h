@@ -108,7 +108,7 @@ class LimiterObject : public CoreObject<Self, Core> {
   Napi::Value violations(const Napi::CallbackInfo& info) {
     KeyText text;
     if (!text.read(info.Env(), info[0])) return info.Env().Undefined();
-    const uint64_t count = core().offenders().violations(text.key(secret()).fingerprint);
+    const uint64_t count = core().offenders().table().violations(text.key(secret()).fingerprint);
     return Napi::Number::New(info.Env(), static_cast<double>(count));
   }
 

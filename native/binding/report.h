@@ -47,8 +47,8 @@ class KeyList {
   uint32_t size = 0;
 };
 
-inline Napi::Array topViolatorsOf(Napi::Env env, Offenders& offenders) {
-  const Offender* top[Offenders::kTop];
+inline Napi::Array topViolatorsOf(Napi::Env env, OffenderTable& offenders) {
+  const Offender* top[OffenderTable::kTop];
   const size_t count = offenders.topViolators(top);
   Napi::Array result = Napi::Array::New(env, count);
   for (size_t i = 0; i < count; ++i) {
@@ -74,7 +74,7 @@ inline void setCounters(Napi::Env env, Napi::Object& result, const Counters& cou
 
 template <class Core>
 Napi::Value statisticsOf(Napi::Env env, Core& core) {
-  Offenders& offenders = core.offenders();
+  OffenderTable& offenders = core.offenders().table();
   Napi::Object result = Napi::Object::New(env);
   result.Set("tracked", static_cast<double>(core.tracked()));
   result.Set("peers", static_cast<double>(core.peers()));

@@ -205,7 +205,7 @@ class OrderbookLimiter {
     if (isBanned(key.fingerprint, now)) {
       return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kDisconnect;
     }
-    const auto violations = static_cast<double>(offenders_.violations(key.fingerprint));
+    const auto violations = static_cast<double>(offenders_.table().violations(key.fingerprint));
     if (violations >= config_.violationBanThreshold) {
       if (!offenders_.canAdd(key)) return Verdict::kNeedsText;
       return beginBan(key, now);

@@ -49,10 +49,10 @@ class SnapshotWalk {
 
   bool collect(Core& core) noexcept {
     bool hasMemory = true;
-    const auto add = [&](const Offenders::SnapshotPosition& position) {
+    const auto add = [&](const SnapshotPosition& position) {
       hasMemory = hasMemory && positions_.add(position);
     };
-    if (!hasBegun_) order_ = core.offenders().lastOrder();
+    if (!hasBegun_) order_ = core.offenders().table().lastOrder();
     hasBegun_ = true;
     for (unsigned n = 0; n < kMostPages; ++n) {
       const bool hasMore = core.offenders().sweepPositions(cursor_, order_, add);
@@ -67,7 +67,7 @@ class SnapshotWalk {
 
   template <class UseOffender>
   void visitOffenders(Core& core, double now, size_t most, UseOffender&& useOffender) noexcept {
-    Offenders::SnapshotPosition position;
+    SnapshotPosition position;
     for (size_t n = 0; n < most; ++n) {
       if (!positions_.take(position)) return enter(Phase::kDigests);
       double began;
@@ -110,7 +110,7 @@ class SnapshotWalk {
   // The order of the last offender when the walk began. Newer offenders are visited among the other
   // peers.
   uint64_t order_ = 0;
-  SortedRuns<Offenders::SnapshotPosition> positions_;
+  SortedRuns<SnapshotPosition> positions_;
 };
 
 }  // namespace relay_limiter
