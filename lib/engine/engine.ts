@@ -6,6 +6,7 @@
 
 import type { BansInForce, EngineName, SnapshotPeer, Violator } from '../common/types.js';
 import type { DigestColumns, OffenderColumns } from './columns.js';
+import type { RulesConfig, RulesCore } from './rules.js';
 
 /** The results of a check that can ban. Undefined, the cheapest value to return, means allowed. */
 export const REFUSED = 1;
@@ -279,4 +280,5 @@ export interface Engine {
   orderbook(config: OrderbookConfig): OrderbookCore;
   direct(config: DirectConfig): DirectCore;
   leaseTable(): LeaseTable;
+  rules(config: RulesConfig): RulesCore;
 }

@@ -190,6 +190,15 @@ class Offenders {
     return began == kNever || elapsed(now, began) < banDuration ? offender : nullptr;
   }
 
+  // Calls use(offender, began) if a snapshot lists the offender by key.
+  template <class Use>
+  void visitForSnapshot(const Fingerprint& fingerprint, double now, double banDuration,
+                        Use&& use) noexcept {
+    double began;
+    const Offender* offender = findForSnapshot(fingerprint, now, banDuration, began);
+    if (offender != nullptr) use(*offender, began);
+  }
+
  private:
   SnapshotPosition positionOf(const Offender& offender) noexcept {
     if (offender.violations > 0) return {offender.order, offender.fingerprint};

@@ -107,6 +107,11 @@ class Page {
     return reinterpret_cast<Record*>(bytes + index * sizeof(Record));
   }
 
+  RELAY_LIMITER_INLINE void prepareAt(unsigned index) const noexcept {
+    const auto* bytes = reinterpret_cast<const unsigned char*>(groups_);
+    prefetchRecord(reinterpret_cast<const Record*>(bytes + index * sizeof(Record)));
+  }
+
   // `record` is in this page.
   void erase(Record* record) noexcept {
     const auto g = static_cast<unsigned>(offsetOf(record) / sizeof(Group<Record>));
