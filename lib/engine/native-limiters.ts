@@ -17,6 +17,7 @@ import type {
   Refusal,
   SnapshotStep,
 } from './engine.js';
+import type { NativeRuleLimiter } from './native-rules.js';
 
 /** The hash secret of a table. Without it an attacker cannot choose keys that collide. */
 type Secret = BigUint64Array;
@@ -64,15 +65,16 @@ type RawCalls<Core, Names extends keyof Core> = { readonly [Name in Names]: Raw<
 type SetArguments = (object: number, cost: number | undefined, now: number | undefined) => void;
 
 /** Increase this if the exports or their calling convention change, here and in native/binding/addon.cc. */
-export const ABI_VERSION = 6;
+export const ABI_VERSION = 7;
 
 /** The exports of the addon, as native/binding/addon.cc defines them. */
 export interface Addon {
   readonly version: string;
   readonly abiVersion: number;
   /**
-   * The arguments of the next call of a raw function: two doubles, the cost and the time or NaN, and an
-   * object's number. It must never be detached, because the addon would still read its memory.
+   * The arguments of the next call of a raw function: two doubles, the cost and the time or NaN, an object's
+   * number, and for rule limiters the mask of the scopes and the program. It must never be detached, because
+   * the addon would still read its memory.
    */
   readonly callArguments: ArrayBuffer;
   readonly RateLimiter: NativeClass<
@@ -104,6 +106,7 @@ export interface Addon {
     (new (
       secret: Secret,
     ) => Omit<LeaseTable, 'now' | 'spend'> & Pick<NativeMembers, 'number'>);
+  readonly RuleLimiter: NativeRuleLimiter;
 }
 
 export interface NativeLimiters {

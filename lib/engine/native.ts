@@ -7,6 +7,7 @@ import { findBinary } from './binary-file.js';
 import { requireLoadable } from './elf.js';
 import { type Engine, SLOT_BUFFER } from './engine.js';
 import { ABI_VERSION, type Addon, nativeLimiters } from './native-limiters.js';
+import { nativeRuleLimiter } from './native-rules.js';
 
 /** The result of loading the native binary: loaded, absent (no file found), or broken (the file cannot be used). */
 export type NativeBinary =
@@ -50,6 +51,7 @@ function load(): NativeBinary {
 
 function nativeEngine(addon: Addon): Engine {
   const { RateLimiter, OrderbookLimiter, DirectLimiter, LeaseTable } = nativeLimiters(addon);
+  const RuleLimiter = nativeRuleLimiter(addon);
   const secret = () => randomFillSync(new BigUint64Array(2));
   return {
     name: 'native',
@@ -57,8 +59,6 @@ function nativeEngine(addon: Addon): Engine {
     orderbook: (config) => new OrderbookLimiter(config, secret(), SLOT_BUFFER),
     direct: (config) => new DirectLimiter(config, secret(), SLOT_BUFFER),
     leaseTable: () => new LeaseTable(secret()),
-    rules: () => {
-      throw new Error('until the native engine is merged');
-    },
+    rules: (config) => new RuleLimiter(config, secret()),
   };
 }

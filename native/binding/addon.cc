@@ -8,13 +8,15 @@
 #include "group.h"
 #include "lease-table-object.h"
 #include "limiter-object.h"
+#include "rule-limiter-calls.h"
+#include "rule-limiter-methods.h"
 
 namespace relay_limiter {
 namespace {
 
 // Raised when the exports or their calling convention change; ABI_VERSION in
 // lib/engine/native-limiters.ts is the same number.
-constexpr int kAbiVersion = 6;
+constexpr int kAbiVersion = 7;
 
 // tokens(key) of a limiter with buckets.
 template <class Self>
@@ -142,19 +144,22 @@ struct Registries {
       : rateLimiters(*new Registry<RateLimiterObject>(callArguments)),
         orderbookLimiters(*new Registry<OrderbookObject>(callArguments)),
         directLimiters(*new Registry<DirectObject>(callArguments)),
-        leaseTables(*new Registry<LeaseTableObject>(callArguments)) {}
+        leaseTables(*new Registry<LeaseTableObject>(callArguments)),
+        ruleLimiters(*new Registry<RuleLimiterObject>(callArguments)) {}
 
   ~Registries() {
     rateLimiters.release();
     orderbookLimiters.release();
     directLimiters.release();
     leaseTables.release();
+    ruleLimiters.release();
   }
 
   Registry<RateLimiterObject>& rateLimiters;
   Registry<OrderbookObject>& orderbookLimiters;
   Registry<DirectObject>& directLimiters;
   Registry<LeaseTableObject>& leaseTables;
+  Registry<RuleLimiterObject>& ruleLimiters;
   // Keeps the memory of the call arguments.
   Napi::ObjectReference callArguments;
 };
@@ -173,6 +178,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("OrderbookLimiter", OrderbookObject::define(env, registries->orderbookLimiters));
   exports.Set("DirectLimiter", DirectObject::define(env, registries->directLimiters));
   exports.Set("LeaseTable", LeaseTableObject::define(env, registries->leaseTables));
+  exports.Set("RuleLimiter", RuleLimiterObject::define(env, registries->ruleLimiters));
   return exports;
 }
 

@@ -108,7 +108,7 @@ class LimiterObject : public CoreObject<Self, Core> {
   Napi::Value violations(const Napi::CallbackInfo& info) {
     KeyText text;
     if (!text.read(info.Env(), info[0])) return info.Env().Undefined();
-    const uint64_t count = core().offenders().violations(text.key(secret()).fingerprint);
+    const uint64_t count = core().offenders().table().violations(text.key(secret()).fingerprint);
     return Napi::Number::New(info.Env(), static_cast<double>(count));
   }
 
@@ -158,13 +158,16 @@ class LimiterObject : public CoreObject<Self, Core> {
     // If not all can be kept, JavaScript passes the costliest first. If no peer can be evicted for
     // one of them, probably none can for the next, so fewer candidates are looked at.
     unsigned most = kMostLookedAt;
-    const auto put = [&](const Key& key, const SavedOffender& saved) {
+    const auto put = [&](const Key& key, const double* numbers) {
+      const double left = numbers[1] == numbers[1] ? numbers[1] : 0;
+      const SavedOffender saved{
+          static_cast<uint64_t>(numbers[0]), left, numbers[2], {numbers[3], numbers[4]}};
       const Verdict verdict = core().restore(key, saved, now, most);
       if (verdict == Verdict::kNoRoom) most = kSample;
       return verdict;
     };
     const uint32_t count =
-        restoreOffendersFrom(info.Env(), core(), secret(), info[0], info[1], put);
+        restoreOffendersFrom<kOffenceNumbers>(info.Env(), core(), secret(), info[0], info[1], put);
     reportExternalMemory(info.Env());
     return Napi::Number::New(info.Env(), count);
   }
@@ -185,10 +188,13 @@ class LimiterObject : public CoreObject<Self, Core> {
     const Secret other{joinHalves(words), joinHalves(words + 2)};
     const double now = nowIn(info, 3);
     const bool isOwn = other == secret();
-    const uint32_t count = restoreDigestsFrom(
+    const uint32_t count = restoreDigestsFrom<kDigestNumbers>(
         info.Env(), info[1], info[2],
         [&](const Fingerprint& digest) { core().prepareDigest(other, digest); },
-        [&](const SavedDigest& saved) { return core().restoreDigest(other, isOwn, saved, now); });
+        [&](const Fingerprint& digest, const double* numbers) {
+          const SavedDigest saved{digest, numbers[0], {numbers[1], numbers[2]}};
+          return core().restoreDigest(other, isOwn, saved, now);
+        });
     reportExternalMemory(info.Env());
     return Napi::Number::New(info.Env(), count);
   }

@@ -27,10 +27,14 @@ struct CallArguments {
   // NaN: the limiter reads its own clock.
   double now;
   int32_t object;
+  // Of a rule limiter: the scopes to ask, and `plan * actions + action`.
+  int32_t mask;
+  int32_t program;
 };
 
-static_assert(offsetof(CallArguments, now) == 8 && offsetof(CallArguments, object) == 16,
-              "native-limiters.ts writes at these offsets");
+static_assert(offsetof(CallArguments, now) == 8 && offsetof(CallArguments, object) == 16 &&
+                  offsetof(CallArguments, mask) == 20 && offsetof(CallArguments, program) == 24,
+              "native-limiters.ts and native-rules.ts write at these offsets");
 
 // The environment and each object with a number hold one reference; the release of the last one
 // deletes the registry. An object may outlive the environment. All of them belong to one thread.

@@ -47,8 +47,8 @@ class KeyList {
   uint32_t size = 0;
 };
 
-inline Napi::Array topViolatorsOf(Napi::Env env, Offenders& offenders) {
-  const Offender* top[Offenders::kTop];
+inline Napi::Array topViolatorsOf(Napi::Env env, OffenderTable& offenders) {
+  const Offender* top[OffenderTable::kTop];
   const size_t count = offenders.topViolators(top);
   Napi::Array result = Napi::Array::New(env, count);
   for (size_t i = 0; i < count; ++i) {
@@ -74,7 +74,7 @@ inline void setCounters(Napi::Env env, Napi::Object& result, const Counters& cou
 
 template <class Core>
 Napi::Value statisticsOf(Napi::Env env, Core& core) {
-  Offenders& offenders = core.offenders();
+  OffenderTable& offenders = core.offenders().table();
   Napi::Object result = Napi::Object::New(env);
   result.Set("tracked", static_cast<double>(core.tracked()));
   result.Set("peers", static_cast<double>(core.peers()));
@@ -182,45 +182,69 @@ inline Napi::Value secretWordsOf(Napi::Env env, const Secret& secret) {
   return words;
 }
 
-// The next step of a snapshot, in columns: { keys, numbers, secret, digests, digestNumbers, isOver
-// }. A step may find no peer.
-template <class Core>
-Napi::Value snapshotStepOf(Napi::Env env, Core& core, const Secret& own, SnapshotWalk<Core>& walk,
-                           size_t limit, double now) {
-  KeyList keys(env);
+// One step of a snapshot in columns.
+struct SnapshotColumns {
+  explicit SnapshotColumns(Napi::Env env, const Secret& own) : keys(env), secret(own) {}
+
+  // { keys, numbers, secret, digests, digestNumbers, isOver }. Undefined with a pending exception
+  // if there is no memory.
+  Napi::Value toObject(bool isOver) {
+    const Napi::Env env = keys.array.Env();
+    if (!hasMemory) throwNoMemory(env);
+    if (env.IsExceptionPending()) return env.Undefined();
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("keys", keys.array);
+    result.Set("numbers", arrayOf<Napi::Float64Array>(env, numbers));
+    result.Set("secret", secretWordsOf(env, secret));
+    result.Set("digests", arrayOf<Napi::Uint32Array>(env, digests));
+    result.Set("digestNumbers", arrayOf<Napi::Float64Array>(env, digestNumbers));
+    result.Set("isOver", isOver);
+    return result;
+  }
+
+  void addNumber(double number) noexcept { hasMemory = hasMemory && numbers.push(number); }
+
+  // `other` is the secret of the digest; nullptr for the limiter's own.
+  void addDigest(const Secret* other, const Fingerprint& digest) noexcept {
+    if (other != nullptr) secret = *other;
+    pushWords(digests, digest.low, digest.high, hasMemory);
+  }
+  void addDigestNumber(double number) noexcept {
+    hasMemory = hasMemory && digestNumbers.push(number);
+  }
+
+  KeyList keys;
   Column<double> numbers;
-  Secret secret = own;
+  Secret secret;
   Column<uint32_t> digests;
   Column<double> digestNumbers;
   bool hasMemory = true;
+};
+
+// The next step of a snapshot. A step may find no peer.
+template <class Core>
+Napi::Value snapshotStepOf(Napi::Env env, Core& core, const Secret& own, SnapshotWalk<Core>& walk,
+                           size_t limit, double now) {
+  SnapshotColumns columns(env, own);
   const double banDuration = core.banDuration();
   const auto useOffender = [&](const Offender& offender, double began) {
-    keys.push(offender.storedKey);
+    columns.keys.push(offender.storedKey);
     const SavedBucket bucket = core.savedBucket(offender.fingerprint, now);
     for (const double number :
          {static_cast<double>(offender.violations),
           began == kNever ? std::nan("") : banDuration - elapsed(now, began),
           core.idleSeconds(offender.fingerprint, now), bucket.tokens, bucket.idleSeconds}) {
-      hasMemory = hasMemory && numbers.push(number);
+      columns.addNumber(number);
     }
   };
   const auto useDigest = [&](const Secret* other, const SavedDigest& saved) {
-    if (other != nullptr) secret = *other;
-    pushWords(digests, saved.digest.low, saved.digest.high, hasMemory);
+    columns.addDigest(other, saved.digest);
     for (const double number : {saved.idleSeconds, saved.bucket.tokens, saved.bucket.idleSeconds}) {
-      hasMemory = hasMemory && digestNumbers.push(number);
+      columns.addDigestNumber(number);
     }
   };
-  if (!walk.step(core, now, limit, useOffender, useDigest) || !hasMemory) throwNoMemory(env);
-  if (env.IsExceptionPending()) return env.Undefined();
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("keys", keys.array);
-  result.Set("numbers", arrayOf<Napi::Float64Array>(env, numbers));
-  result.Set("secret", secretWordsOf(env, secret));
-  result.Set("digests", arrayOf<Napi::Uint32Array>(env, digests));
-  result.Set("digestNumbers", arrayOf<Napi::Float64Array>(env, digestNumbers));
-  result.Set("isOver", walk.isOver());
-  return result;
+  if (!walk.step(core, now, limit, useOffender, useDigest)) columns.hasMemory = false;
+  return columns.toObject(walk.isOver());
 }
 
 // The 64-bit word whose low half comes first.
@@ -231,9 +255,10 @@ inline uint64_t joinHalves(const uint32_t* halves) noexcept {
 // How many peers are prefetched before the first of them is restored.
 constexpr uint32_t kRestoreBatch = 8;
 
-// Calls put(saved) for each peer under a digest, and prepare(digest) kRestoreBatch peers earlier.
-// Returns how many were restored. If there is no memory, it stops and an exception is pending.
-template <class Prepare, class Put>
+// Calls put(digest, numbers) for each peer under a digest, which has kNumbers numbers, and
+// prepare(digest) kRestoreBatch peers earlier. Returns how many were restored. If there is no
+// memory, it stops and an exception is pending.
+template <size_t kNumbers, class Prepare, class Put>
 uint32_t restoreDigestsFrom(Napi::Env env, const Napi::Value& digests, const Napi::Value& numbers,
                             Prepare&& prepare, Put&& put) {
   const auto words = digests.As<Napi::Uint32Array>();
@@ -241,18 +266,18 @@ uint32_t restoreDigestsFrom(Napi::Env env, const Napi::Value& digests, const Nap
   const uint32_t* word = words.Data();
   const double* next = array.Data();
   const size_t count =
-      std::min(words.ElementLength() / kDigestWords, array.ElementLength() / kDigestNumbers);
+      std::min(words.ElementLength() / kDigestWords, array.ElementLength() / kNumbers);
   const auto digestAt = [word](size_t i) {
     return Fingerprint{joinHalves(word + i * kDigestWords),
                        joinHalves(word + i * kDigestWords + 2)};
   };
   uint32_t restored = 0;
-  for (size_t i = 0; i < count; ++i, next += kDigestNumbers) {
+  for (size_t i = 0; i < count; ++i, next += kNumbers) {
     if (i + kRestoreBatch < count) prepare(digestAt(i + kRestoreBatch));
     const Fingerprint digest = digestAt(i);
     // All zeros mark an empty slot, so no peer has this digest.
     if ((digest.low | digest.high) == 0) continue;
-    const Verdict verdict = put(SavedDigest{digest, next[0], {next[1], next[2]}});
+    const Verdict verdict = put(digest, next);
     if (verdict == Verdict::kNoMemory) {
       throwNoMemory(env);
       return restored;
@@ -262,13 +287,13 @@ uint32_t restoreDigestsFrom(Napi::Env env, const Napi::Value& digests, const Nap
   return restored;
 }
 
-// Calls put(key, offence) for each offender and returns how many were restored. If there is no
-// memory or a key cannot be read, it stops and an exception is pending.
-template <class Core, class Put>
+// Calls put(key, numbers) for each offender, which has kNumbers numbers, and returns how many were
+// restored. If there is no memory or a key cannot be read, it stops and an exception is pending.
+template <size_t kNumbers, class Core, class Put>
 uint32_t restoreOffendersFrom(Napi::Env env, const Core& core, const Secret& secret,
                               napi_value keys, const Napi::Value& numbers, Put&& put) {
   const auto array = numbers.As<Napi::Float64Array>();
-  const auto count = static_cast<uint32_t>(array.ElementLength() / kOffenceNumbers);
+  const auto count = static_cast<uint32_t>(array.ElementLength() / kNumbers);
   const double* next = array.Data();
   uint32_t restored = 0;
   for (uint32_t first = 0; first < count; first += kRestoreBatch) {
@@ -280,11 +305,8 @@ uint32_t restoreOffendersFrom(Napi::Env env, const Core& core, const Secret& sec
       found[i] = texts[i].key(secret);
       core.prepare(found[i].fingerprint);
     }
-    for (uint32_t i = 0; i < some; ++i, next += kOffenceNumbers) {
-      const double left = next[1] == next[1] ? next[1] : 0;
-      const Verdict verdict =
-          put(found[i],
-              SavedOffender{static_cast<uint64_t>(next[0]), left, next[2], {next[3], next[4]}});
+    for (uint32_t i = 0; i < some; ++i, next += kNumbers) {
+      const Verdict verdict = put(found[i], next);
       if (verdict == Verdict::kNoMemory) {
         throwNoMemory(env);
         return restored;

@@ -128,6 +128,12 @@ class DirectLimiter {
     return tables_.parameters().saved(buckets().find(fingerprint), now);
   }
 
+  // Calls use(offender, began) if a snapshot lists the offender by key.
+  template <class Use>
+  void visitOffender(const Fingerprint& fingerprint, double now, Use&& use) noexcept {
+    offenders_.visitForSnapshot(fingerprint, now, banDuration(), use);
+  }
+
   static constexpr unsigned kSnapshotPasses = 2 * kSecrets + 2;
 
   // Visits some connections for a snapshot, except the offenders that it contains already, as

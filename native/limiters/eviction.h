@@ -48,9 +48,9 @@ class EvictionCandidate {
 // record, up to `most` records in total. The search ends early if offer() returns true. It fetches
 // the memory of a whole sample at once, because one record at a time would wait for a cache miss
 // each.
-template <class Record, class Offer>
+template <class Record, class Offenders, class Candidate, class Offer>
 void offerSample(Table<Record>& table, const Offenders& offenders, const Fingerprint& fingerprint,
-                 unsigned most, const EvictionCandidate<Record>& best, Offer&& offer) noexcept {
+                 unsigned most, const EvictionCandidate<Candidate>& best, Offer&& offer) noexcept {
   // Without offenders every record may be evicted, so the first sample is enough.
   if (offenders.size() == 0) return table.sample(fingerprint, kSample, offer);
   Record* sample[kSample];

@@ -1,12 +1,5 @@
-// Offenders stores the peers with violations or a ban: their violations, their keys and the order
-// in which they offended. The limiter decides when a ban is over. Counterpart of
-// lib/engine/js/offenders.ts.
-//
-// The memory for keys is bounded. A key of up to kShortKey code units is always stored. Longer keys
-// share a budget: a key of up to kLongKey units is stored if it fits the budget, a longer one only
-// if the longer keys together stay within a quarter of it. So a few huge keys leave memory for
-// others. An offender without a stored key is punished like any other, but no list names it. This
-// is decided once, when the peer becomes an offender.
+// Offenders stores the peers with violations or a ban, and the bans of one duration. The limiter
+// decides when a ban is over. Counterpart of lib/engine/js/offenders.ts.
 #pragma once
 
 #include <algorithm>
@@ -14,65 +7,42 @@
 #include <new>
 
 #include "../memory/compiler.h"
-#include "../memory/key-store.h"
-#include "../table/table.h"
 #include "arithmetic.h"
 #include "bans.h"
-#include "counts.h"
 #include "eviction-cost.h"
-#include "top-violators.h"
+#include "offender-table.h"
 
 namespace relay_limiter {
 
-struct alignas(64) Offender {
-  Fingerprint fingerprint;
-  uint64_t violations;
-  // The position in the order of first violations; 0 without violations.
-  uint64_t order;
-  // Empty if the key is not stored.
-  StoredKey storedKey;
-};
-
 class Offenders {
  public:
-  static constexpr size_t kTop = TopViolators::kListed;
+  explicit Offenders(double maxPeers) noexcept : table_(maxPeers) {}
 
-  explicit Offenders(double maxPeers) noexcept
-      : maxLongKeyBytes_(std::max(double{1 << 20}, maxPeers * 64)) {}
-
+  const OffenderTable& table() const noexcept { return table_; }
+  OffenderTable& table() noexcept { return table_; }
   size_t size() const noexcept { return table_.size(); }
   const Bans& bans() const noexcept { return bans_; }
-  uint64_t totalViolations() const noexcept { return totalViolations_.value(); }
-  // The number of offenders without a stored key.
-  size_t unnamed() const noexcept { return unnamed_; }
-  size_t memoryBytes() const noexcept {
-    return table_.memoryBytes() + bans_.memoryBytes() + keys_.memoryBytes();
-  }
-
-  uint64_t violations(const Fingerprint& fingerprint) noexcept {
-    const Offender* offender = find(fingerprint);
-    return offender == nullptr ? 0 : offender->violations;
-  }
+  size_t memoryBytes() const noexcept { return table_.memoryBytes() + bans_.memoryBytes(); }
 
   // Whether addViolation() and beginBan() can work: a new offender needs the key's text.
   bool canAdd(const Key& key) noexcept {
-    return key.text != nullptr || find(key.fingerprint) != nullptr;
+    return key.text != nullptr || table_.find(key.fingerprint) != nullptr;
   }
 
   // Counts a violation and returns the peer's violations; 0 if there is no memory.
   uint64_t addViolation(const Key& key) noexcept {
-    Offender* offender = findOrInsert(key);
+    Offender* offender = table_.findOrInsert(key);
     if (offender == nullptr) return 0;
-    setViolations(*offender, saturatedSum(offender->violations, 1));
+    table_.setViolations(*offender, saturatedSum(offender->violations, 1));
     return offender->violations;
   }
 
   // Raises the peer's violations to at least `violations`. If `began` is an instant, also begins a
   // ban at that time or extends the peer's ban to it. False if there is no memory.
   bool restore(const Key& key, uint64_t violations, double began) noexcept {
-    Offender* offender = findOrInsert(key);
+    Offender* offender = table_.findOrInsert(key);
     if (offender == nullptr) return false;
-    if (violations > offender->violations) setViolations(*offender, violations);
+    if (violations > offender->violations) table_.setViolations(*offender, violations);
     // The ban is last, so that a failure means that no ban was added. Callers count bans.
     if (!(began > kNever) || bans_.extend(key.fingerprint, began)) return true;
     return beginBan(*offender, began);
@@ -90,7 +60,7 @@ class Offenders {
   EvictionCost evictionCostOf(const Fingerprint& fingerprint, double secondsUntilFresh,
                               double secondsAfterBan, double idleSeconds, double now,
                               double banDuration) noexcept {
-    const Offender* offender = find(fingerprint);
+    const Offender* offender = table_.find(fingerprint);
     if (offender == nullptr) return EvictionCost::ofClean(secondsUntilFresh);
     const double began = bans_.beganAt(fingerprint);
     if (began == kNever) return EvictionCost::ofOffender(offender->violations, idleSeconds);
@@ -100,33 +70,27 @@ class Offenders {
 
   // Begins a ban of a peer that has none. False if there is no memory.
   bool beginBan(const Key& key, double now) noexcept {
-    Offender* offender = findOrInsert(key);
+    Offender* offender = table_.findOrInsert(key);
     return offender != nullptr && beginBan(*offender, now);
   }
 
   // Removes a ban but keeps the violations.
   void liftBan(const Fingerprint& fingerprint) noexcept {
     bans_.remove(fingerprint);
-    Offender* offender = find(fingerprint);
-    if (offender != nullptr && offender->violations == 0) remove(*offender);
+    Offender* offender = table_.find(fingerprint);
+    if (offender != nullptr && offender->violations == 0) table_.remove(*offender);
   }
 
   // Removes violations and ban.
   void forgive(const Fingerprint& fingerprint) noexcept {
     bans_.remove(fingerprint);
-    Offender* offender = find(fingerprint);
-    if (offender != nullptr) remove(*offender);
+    Offender* offender = table_.find(fingerprint);
+    if (offender != nullptr) table_.remove(*offender);
   }
 
   void clear() noexcept {
     table_.clear();
     bans_.clear();
-    keys_.clear();
-    top_.clear();
-    violators_ = 0;
-    totalViolations_.clear();
-    unnamed_ = 0;
-    longKeyBytes_ = 0;
   }
 
   // Whether it is certain, without a search, that all of so many peers are banned.
@@ -140,8 +104,8 @@ class Offenders {
   bool sweepBans(uint64_t& cursor, Expire&& expire) noexcept {
     return bans_.sweep(cursor, [&](const Ban& ban) {
       if (!expire(ban)) return false;
-      Offender* offender = find(ban.fingerprint);
-      if (offender != nullptr) remove(*offender);
+      Offender* offender = table_.find(ban.fingerprint);
+      if (offender != nullptr) table_.remove(*offender);
       return true;
     });
   }
@@ -150,14 +114,6 @@ class Offenders {
   template <class Visit>
   void sampleBans(const Fingerprint& fingerprint, unsigned most, Visit&& visit) noexcept {
     bans_.sample(fingerprint, most, visit);
-  }
-
-  // Writes the offenders with the most violations to `top` and returns their number. The order is
-  // by violations, then by the first violation. Only offenders with a stored key are included.
-  size_t topViolators(const Offender* (&top)[kTop]) noexcept {
-    if (!top_.isComplete(violators_)) recount();
-    for (size_t i = 0; i < top_.size(); ++i) top[i] = find(top_[i].fingerprint);
-    return top_.size();
   }
 
   // Calls use(key) for each ban in force with a stored key, in the order in which the bans began.
@@ -207,30 +163,14 @@ class Offenders {
     return true;
   }
 
-  // The position of an offender in a snapshot: offenders with violations in the order of their
-  // first violations, then those with only a ban in the order of their bans.
-  struct SnapshotPosition {
-    uint64_t order;
-    Fingerprint fingerprint;
-
-    bool operator<(const SnapshotPosition& other) const noexcept { return order < other.order; }
-
-    // Added to the order of an offender without violations.
-    static constexpr uint64_t kBanOnly = uint64_t{1} << 63;
-  };
-
   // Visits some offenders, as Table::sweep does, and calls visit(position) for each one with a
   // stored key that is not newer than `order`.
   template <class Visit>
   bool sweepPositions(uint64_t& cursor, uint64_t order, Visit&& visit) noexcept {
-    return table_.sweep(cursor, [&](const Offender& offender) {
-      if (offender.storedKey && !isNewerThan(offender, order)) visit(positionOf(offender));
-      return false;
+    return table_.sweepNamed(cursor, [&](const Offender& offender) {
+      if (!isNewerThan(offender, order)) visit(positionOf(offender));
     });
   }
-
-  // The order of the latest first violation or ban. Later ones get a higher order.
-  uint64_t lastOrder() const noexcept { return lastOrder_; }
 
   // Whether the offender's first violation and its ban, if it has them, both came after `order` was
   // the last order. If not, it has been an offender since before then.
@@ -244,10 +184,19 @@ class Offenders {
   // in force. Sets `began` to the beginning of the ban, or to kNever.
   const Offender* findForSnapshot(const Fingerprint& fingerprint, double now, double banDuration,
                                   double& began) noexcept {
-    const Offender* offender = find(fingerprint);
+    const Offender* offender = table_.find(fingerprint);
     if (offender == nullptr || !offender->storedKey) return nullptr;
     began = bans_.beganAt(fingerprint);
     return began == kNever || elapsed(now, began) < banDuration ? offender : nullptr;
+  }
+
+  // Calls use(offender, began) if a snapshot lists the offender by key.
+  template <class Use>
+  void visitForSnapshot(const Fingerprint& fingerprint, double now, double banDuration,
+                        Use&& use) noexcept {
+    double began;
+    const Offender* offender = findForSnapshot(fingerprint, now, banDuration, began);
+    if (offender != nullptr) use(*offender, began);
   }
 
  private:
@@ -257,114 +206,27 @@ class Offenders {
     return {SnapshotPosition::kBanOnly | (ban == nullptr ? 0 : ban->order), offender.fingerprint};
   }
 
-  static TopViolators::Violator violatorOf(const Offender& offender) noexcept {
-    return {offender.fingerprint, offender.violations, offender.order};
-  }
-
-  void recount() noexcept {
-    size_t others = 0;
-    top_.clear();
-    table_.forEach([&](const Offender& offender) {
-      if (offender.violations == 0 || !offender.storedKey) return;
-      top_.count(violatorOf(offender), others++);
-    });
-  }
-
-  // Most limiters have no offender at all, and then there is no look-up.
-  Offender* find(const Fingerprint& fingerprint) noexcept {
-    return table_.size() == 0 ? nullptr : table_.find(fingerprint);
-  }
-
   // nullptr if the key is not stored.
   const StoredKey* storedKeyOf(const Ban& ban) noexcept {
-    const Offender* offender = find(ban.fingerprint);
+    const Offender* offender = table_.find(ban.fingerprint);
     return offender != nullptr && offender->storedKey ? &offender->storedKey : nullptr;
-  }
-
-  void remove(Offender& offender) noexcept {
-    if (offender.violations > 0 && offender.storedKey) {
-      --violators_;
-      top_.remove(violatorOf(offender));
-    }
-    totalViolations_.subtract(offender.violations);
-    if (offender.storedKey) {
-      longKeyBytes_ -= longKeyBytes(offender.storedKey.length);
-      keys_.remove(offender.storedKey);
-    } else {
-      --unnamed_;
-    }
-    table_.erase(&offender);
-  }
-
-  void setViolations(Offender& offender, uint64_t violations) noexcept {
-    if (offender.violations == 0) {
-      offender.order = ++lastOrder_;
-      if (offender.storedKey) ++violators_;
-    }
-    totalViolations_.add(violations - offender.violations);
-    offender.violations = violations;
-    if (offender.storedKey) top_.count(violatorOf(offender), violators_ - 1);
   }
 
   // If there is no memory, removes an offender that would have neither violations nor a ban.
   bool beginBan(Offender& offender, double now) noexcept {
-    if (bans_.insert(offender.fingerprint, now, lastOrder_ + 1)) {
-      ++lastOrder_;
+    if (bans_.insert(offender.fingerprint, now, table_.lastOrder() + 1)) {
+      table_.nextOrder();
       return true;
     }
-    if (offender.violations == 0) remove(offender);
+    if (offender.violations == 0) table_.remove(offender);
     return false;
-  }
-
-  // The part of the budget for longer keys that a key uses, at two bytes per code unit.
-  static size_t longKeyBytes(size_t length) noexcept {
-    return length > kShortKey ? length * sizeof(char16_t) : 0;
-  }
-
-  Offender* findOrInsert(const Key& key) noexcept {
-    Offender* offender = find(key.fingerprint);
-    if (offender != nullptr) return offender;
-    StoredKey stored = {};
-    const size_t bytes = longKeyBytes(key.length);
-    const double most = key.length > kLongKey ? maxLongKeyBytes_ / 4 : maxLongKeyBytes_;
-    const bool storesKey = bytes == 0 || static_cast<double>(longKeyBytes_ + bytes) <= most;
-    if (storesKey && !keys_.add(key.text, key.length, stored)) return nullptr;
-    offender = table_.insert(key.fingerprint);
-    if (offender == nullptr) {
-      keys_.remove(stored);
-      return nullptr;
-    }
-    *offender = {key.fingerprint, 0, 0, stored};
-    if (storesKey) {
-      longKeyBytes_ += bytes;
-    } else {
-      ++unnamed_;
-    }
-    return offender;
   }
 
   // How many bans ahead bannedKeys() fetches the memory of an offender.
   static constexpr int kPrefetchDistance = 16;
 
-  // In code units; see the top of this file.
-  static constexpr size_t kShortKey = 128;
-  static constexpr size_t kLongKey = 1024;
-
-  // The budget for keys longer than kShortKey: 64 bytes for each of maxPeers, at least 1 MiB.
-  const double maxLongKeyBytes_;
-  size_t longKeyBytes_ = 0;
-
-  Table<Offender> table_;
+  OffenderTable table_;
   Bans bans_;
-  KeyStore<> keys_;
-  TopViolators top_;
-  // The number of offenders with violations and a stored key.
-  size_t violators_ = 0;
-  // The number of offenders without a stored key.
-  size_t unnamed_ = 0;
-  // The violations of all offenders.
-  Sum totalViolations_;
-  uint64_t lastOrder_ = 0;
 };
 
 }  // namespace relay_limiter

@@ -115,6 +115,12 @@ class OrderbookLimiter {
     return SavedBucket::none();
   }
 
+  // Calls use(offender, began) if a snapshot lists the offender by key.
+  template <class Use>
+  void visitOffender(const Fingerprint& fingerprint, double now, Use&& use) noexcept {
+    offenders_.visitForSnapshot(fingerprint, now, banDuration(), use);
+  }
+
   static constexpr unsigned kSnapshotPasses = kSecrets + 1;
 
   // Visits some peers for a snapshot, except the offenders that it contains already, as
@@ -205,7 +211,7 @@ class OrderbookLimiter {
     if (isBanned(key.fingerprint, now)) {
       return offenders_.addViolation(key) == 0 ? Verdict::kNoMemory : Verdict::kDisconnect;
     }
-    const auto violations = static_cast<double>(offenders_.violations(key.fingerprint));
+    const auto violations = static_cast<double>(offenders_.table().violations(key.fingerprint));
     if (violations >= config_.violationBanThreshold) {
       if (!offenders_.canAdd(key)) return Verdict::kNeedsText;
       return beginBan(key, now);

@@ -108,6 +108,12 @@ class RateLimiter {
     return parameters_.saved(buckets_.find(fingerprint), now);
   }
 
+  // Calls use(offender, began) if a snapshot lists the offender by key.
+  template <class Use>
+  void visitOffender(const Fingerprint& fingerprint, double now, Use&& use) noexcept {
+    offenders_.visitForSnapshot(fingerprint, now, banDuration(), use);
+  }
+
   static constexpr unsigned kSnapshotPasses = kSecrets + 1;
 
   // Visits some peers for a snapshot, except the offenders that it contains already, as

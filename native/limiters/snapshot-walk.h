@@ -3,7 +3,7 @@
 // or goes during the walk may be missing. Counterpart of lib/engine/js/snapshot-walk.ts.
 //
 // The offenders with a stored key come first, in the order of their first violations. All other
-// peers follow, under digests. `Core` is a limiter.
+// peers follow, under digests. `Core` is a limiter or a scope of rules.
 #pragma once
 
 #include <cstddef>
@@ -20,9 +20,9 @@ class SnapshotWalk {
  public:
   bool isOver() const noexcept { return phase_ == Phase::kOver; }
 
-  // Visits about `most` peers, perhaps none. Calls useOffender(offender, began) for offenders and
-  // useDigest(secret, saved) for others. `secret` is nullptr for the limiter's own, and it is the
-  // same for all calls of one step. False if there is no memory.
+  // Visits about `most` peers, perhaps none. Calls useOffender(offender, ...) for offenders, as
+  // Core::visitOffender does, and useDigest(secret, saved) for others. `secret` is nullptr for the
+  // limiter's own, and it is the same for all calls of one step. False if there is no memory.
   template <class UseOffender, class UseDigest>
   bool step(Core& core, double now, size_t most, UseOffender&& useOffender,
             UseDigest&& useDigest) noexcept {
@@ -49,10 +49,10 @@ class SnapshotWalk {
 
   bool collect(Core& core) noexcept {
     bool hasMemory = true;
-    const auto add = [&](const Offenders::SnapshotPosition& position) {
+    const auto add = [&](const SnapshotPosition& position) {
       hasMemory = hasMemory && positions_.add(position);
     };
-    if (!hasBegun_) order_ = core.offenders().lastOrder();
+    if (!hasBegun_) order_ = core.offenders().table().lastOrder();
     hasBegun_ = true;
     for (unsigned n = 0; n < kMostPages; ++n) {
       const bool hasMore = core.offenders().sweepPositions(cursor_, order_, add);
@@ -67,13 +67,10 @@ class SnapshotWalk {
 
   template <class UseOffender>
   void visitOffenders(Core& core, double now, size_t most, UseOffender&& useOffender) noexcept {
-    Offenders::SnapshotPosition position;
+    SnapshotPosition position;
     for (size_t n = 0; n < most; ++n) {
       if (!positions_.take(position)) return enter(Phase::kDigests);
-      double began;
-      const Offender* offender =
-          core.offenders().findForSnapshot(position.fingerprint, now, core.banDuration(), began);
-      if (offender != nullptr) useOffender(*offender, began);
+      core.visitOffender(position.fingerprint, now, useOffender);
     }
   }
 
@@ -82,11 +79,11 @@ class SnapshotWalk {
   void visitOthers(Core& core, double now, size_t most, UseOffender&& useOffender,
                    UseDigest&& useDigest) noexcept {
     size_t visited = 0;
-    const auto useNewOffender = [&](const Offender& offender, double began) {
+    const auto useNewOffender = [&](const auto&... offender) {
       ++visited;
-      useOffender(offender, began);
+      useOffender(offender...);
     };
-    const auto visit = [&](const Secret* secret, const SavedDigest& saved) {
+    const auto visit = [&](const Secret* secret, const auto& saved) {
       ++visited;
       useDigest(secret, saved);
     };
@@ -110,7 +107,7 @@ class SnapshotWalk {
   // The order of the last offender when the walk began. Newer offenders are visited among the other
   // peers.
   uint64_t order_ = 0;
-  SortedRuns<Offenders::SnapshotPosition> positions_;
+  SortedRuns<SnapshotPosition> positions_;
 };
 
 }  // namespace relay_limiter

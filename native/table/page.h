@@ -4,15 +4,15 @@
 //  group   | tags (16 B) | overflow | record 0 | record 1 | ... | record 14 |
 //  page    | group 0 | group 1 | ... | group 31 |
 //
-// A group of 32-byte records has 512 bytes, two records in each cache line and none across two; a
-// page has 16 KiB. The fingerprint of a record names its home group and its home slot in this
-// group. The record is placed in its home slot if that is free, else in the other slot of the same
-// cache line, else anywhere in the home group, else in the next group with a free slot. A look-up
-// fetches the home group's tags and the home cache line at once. Two of three records are in that
-// line. It compares only the records whose tag matches, so there is no branch that depends on where
-// the record is, which the processor could not predict. It goes on to the next group only if
-// `overflow` says that a record of this group was placed there. Because of this count, deletion
-// needs no tombstones.
+// A record has 32, 64 or 128 bytes. A group of 32-byte records has 512 bytes, two records in each
+// cache line and none across two; a page has 16 KiB. The fingerprint of a record names its home
+// group and its home slot in this group. The record is placed in its home slot if that is free,
+// else in the other slot of the same cache line, else anywhere in the home group, else in the next
+// group with a free slot. A look-up fetches the home group's tags and the home cache line at once.
+// Two of three records are in that line. It compares only the records whose tag matches, so there
+// is no branch that depends on where the record is, which the processor could not predict. It goes
+// on to the next group only if `overflow` says that a record of this group was placed there.
+// Because of this count, deletion needs no tombstones.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +34,9 @@ struct alignas(64) Group {
   Tags tags;
   // The number of records that are placed in a later group because this one was full.
   uint16_t overflow;
-  alignas(Record) Record records[kSlots];
+  // The head has the size of a record.
+  unsigned char padding[sizeof(Record) - sizeof(Tags) - sizeof(uint16_t)];
+  Record records[kSlots];
 
   uint32_t matches(uint8_t tag) const noexcept { return tags.matches(tag) & kAll; }
   uint32_t full() const noexcept { return ~tags.matches(0) & kAll; }
@@ -52,8 +54,8 @@ class Page {
 
   Record* find(const Fingerprint& fingerprint) noexcept {
     unsigned g = homeGroup(fingerprint);
-    // Fetches two cache lines at once: the tags and the line of the home slot.
-    prefetch(&groups_[g].records[homeSlot(fingerprint)]);
+    // Fetches the tags and the home slot at once.
+    prefetchRecord(&groups_[g].records[homeSlot(fingerprint)]);
     const uint8_t tag = tagOf(fingerprint);
     for (unsigned n = 0; n < kGroups; ++n, g = next(g)) {
       Group<Record>& group = groups_[g];
@@ -69,7 +71,7 @@ class Page {
   RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
     const Group<Record>& group = groups_[homeGroup(fingerprint)];
     prefetch(&group);
-    prefetch(&group.records[homeSlot(fingerprint)]);
+    prefetchRecord(&group.records[homeSlot(fingerprint)]);
   }
 
   // Takes a slot for a fingerprint that is not in the page, and writes the fingerprint, but no
@@ -103,6 +105,11 @@ class Page {
   Record* at(unsigned index) noexcept {
     auto* bytes = reinterpret_cast<unsigned char*>(groups_);
     return reinterpret_cast<Record*>(bytes + index * sizeof(Record));
+  }
+
+  RELAY_LIMITER_INLINE void prepareAt(unsigned index) const noexcept {
+    const auto* bytes = reinterpret_cast<const unsigned char*>(groups_);
+    prefetchRecord(reinterpret_cast<const Record*>(bytes + index * sizeof(Record)));
   }
 
   // `record` is in this page.
@@ -162,9 +169,9 @@ class Page {
     return static_cast<unsigned>((fingerprint.low >> 8 & 0xffff) * Group<Record>::kSlots >> 16);
   }
   // The other slot of the same cache line, or the same slot if there is none. (A record of 64 bytes
-  // has a line of its own.)
+  // or more has its lines for itself.)
   static unsigned neighborSlot(unsigned slot) noexcept {
-    if (sizeof(Record) == 64 || slot == 0) return slot;
+    if (sizeof(Record) >= kLine || slot == 0) return slot;
     return ((slot + 1) ^ 1) - 1;
   }
   static uint8_t tagOf(const Fingerprint& fingerprint) noexcept {
@@ -173,10 +180,16 @@ class Page {
   }
   static unsigned next(unsigned group) noexcept { return (group + 1) % kGroups; }
 
+  // Fetches the cache lines of a record at once.
+  RELAY_LIMITER_INLINE static void prefetchRecord(const Record* record) noexcept {
+    prefetch(record);
+    if (sizeof(Record) > kLine) prefetch(reinterpret_cast<const unsigned char*>(record) + kLine);
+  }
+
   // Fetches all cache lines of a group at once.
   void prefetchGroup(unsigned g) const noexcept {
     const auto* bytes = reinterpret_cast<const unsigned char*>(&groups_[g]);
-    for (size_t at = 0; at < sizeof(Group<Record>); at += 64) prefetch(bytes + at);
+    for (size_t at = 0; at < sizeof(Group<Record>); at += kLine) prefetch(bytes + at);
   }
 
   size_t offsetOf(const Record* record) const noexcept {
@@ -191,13 +204,18 @@ class Page {
     record.fingerprint = Fingerprint{0, 0};
   }
 
+  // The size of a cache line in bytes.
+  static constexpr size_t kLine = 64;
+
   Group<Record> groups_[kGroups];
 
   static_assert(std::is_trivially_copyable<Record>::value, "records are moved as bytes");
   static_assert(sizeof(Group<Record>) == (Group<Record>::kSlots + 1) * sizeof(Record),
                 "the tags have the size of a record");
-  static_assert(64 % sizeof(Record) == 0 && alignof(Record) == sizeof(Record),
-                "no record crosses a cache line, which would cost two misses");
+  static_assert(sizeof(Record) >= 32 && (sizeof(Record) & (sizeof(Record) - 1)) == 0 &&
+                    sizeof(Record) <= 2 * kLine &&
+                    alignof(Record) == (sizeof(Record) < kLine ? sizeof(Record) : kLine),
+                "a record is an even part of a cache line, or whole lines: each costs a miss");
 };
 
 }  // namespace relay_limiter

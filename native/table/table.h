@@ -67,6 +67,13 @@ class Table {
     return seat.isOf(record->fingerprint) ? record : nullptr;
   }
 
+  // Fetches the memory that at() will read.
+  RELAY_LIMITER_INLINE void prepareAt(int32_t place) const noexcept {
+    const PeerSlot slot{place, 0, 0};
+    auto* page = static_cast<PageOf*>(pages_.at(slot.page()));
+    if (page != nullptr) page->prepareAt(slot.index());
+  }
+
   // Fetches the memory that find() will read.
   RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
     if (directory_ != nullptr)

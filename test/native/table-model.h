@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -10,6 +11,11 @@
 #include "../../native/table/table.h"
 #include "require.h"
 #include "test-memory.h"
+
+// The size of a record: 32, 64 or 128.
+#if !defined(RECORD_BYTES)
+#define RECORD_BYTES 32
+#endif
 
 class TableModel {
  public:
@@ -30,7 +36,7 @@ class TableModel {
     }
     require(record->fingerprint == fingerprint, "an insert writes the fingerprint");
     require(table_.find(fingerprint) == record, "what was inserted is found");
-    record->value = value;
+    record->set(value);
     model_[fingerprint] = {value, sweeps_, 0};
     require(table_.at(table_.slotOf(record)) == record, "a new seat holds");
     return true;
@@ -41,7 +47,8 @@ class TableModel {
     Record* record = table_.find(fingerprint);
     const auto entry = model_.find(fingerprint);
     require((record != nullptr) == (entry != model_.end()), "both have it or neither");
-    require(record == nullptr || record->value == entry->second.value, "a record keeps its value");
+    require(record == nullptr || (record->value == entry->second.value && record->isWhole()),
+            "a record keeps its value");
     if (record != nullptr) remember(fingerprint, record);
     return record != nullptr;
   }
@@ -106,7 +113,7 @@ class TableModel {
       if (record == nullptr) return false;
     }
     require(table_.find(fingerprint) == record, "what came is found");
-    record->value = value;
+    record->set(value);
     require(table_.find(candidate) == nullptr, "what went is not");
     model_.erase(candidate);
     model_[fingerprint] = {value, sweeps_, 0};
@@ -125,7 +132,8 @@ class TableModel {
     sweeping_ = table_.sweep(cursor_, [&](Record& record) {
       const auto entry = model_.find(record.fingerprint);
       require(entry != model_.end(), "the sweep meets only what is there");
-      require(entry->second.value == record.value, "the sweep meets records whole");
+      require(entry->second.value == record.value && record.isWhole(),
+              "the sweep meets records whole");
       entry->second.swept = sweeps_;
       if (record.value % divisor != 0) return false;
       model_.erase(entry);
@@ -145,7 +153,8 @@ class TableModel {
     recall();
     for (const auto& [fingerprint, entry] : model_) {
       Record* record = table_.find(fingerprint);
-      require(record != nullptr && record->value == entry.value, "every record is within reach");
+      require(record != nullptr && record->value == entry.value && record->isWhole(),
+              "every record is within reach");
       remember(fingerprint, record);
     }
     ++rounds_;
@@ -169,9 +178,20 @@ class TableModel {
   }
 
  private:
-  struct alignas(32) Record {
+  struct alignas(std::min(RECORD_BYTES, 64)) Record {
     Fingerprint fingerprint;
     uint64_t value;
+    // The table must keep the whole record.
+    uint64_t copies[RECORD_BYTES / 8 - 3];
+
+    void set(uint64_t content) {
+      value = content;
+      for (uint64_t& copy : copies) copy = content;
+    }
+    bool isWhole() const {
+      return std::all_of(std::begin(copies), std::end(copies),
+                         [this](uint64_t copy) { return copy == value; });
+    }
   };
 
   struct Entry {

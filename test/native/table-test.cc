@@ -86,7 +86,7 @@ void testAgainstModel(uint64_t seed) {
     if (target > 50'000) model.sweepWhileOthersCome(2 + random() % 3);
     model.compareWithStrangers();
   }
-  require(model.memory() < 600'000, "what a flood took is given back");
+  require(model.memory() < 600'000 / 32 * RECORD_BYTES, "what a flood took is given back");
   model.clear();
   model.insertRandom();
   model.compareWithStrangers();

@@ -1,0 +1,218 @@
+// The native rule limiter with the engine's interface: a subclass of the addon's class, with the addon's raw functions
+// as methods. See native-limiters.ts for why.
+
+import type { BansInForce } from '../common/types.js';
+import type { Handle } from './engine.js';
+import {
+  RULE_NUMBERS,
+  RULE_SLOTS,
+  type RuleAnswer,
+  type RuleDigestColumns,
+  type RuleKeys,
+  type RuleOffenderColumns,
+  type RulePlan,
+  type RuleScopeStatistics,
+  type RuleSnapshotStep,
+  type RulesConfig,
+  type RulesCore,
+  type RuleTotals,
+} from './rules.js';
+
+/** The result of the addon's checkPeer if it needs the keys: nothing has changed, and `check` decides. */
+const NEEDS_KEYS = 5;
+
+type Secret = BigUint64Array;
+type KeyArguments = (string | undefined)[];
+
+/** The result of one step of a snapshot's walk. */
+interface WalkStep {
+  readonly keys: readonly string[];
+  readonly numbers: Float64Array;
+  readonly secret: Uint32Array;
+  readonly digests: Uint32Array;
+  readonly digestNumbers: Float64Array;
+  readonly isOver: boolean;
+}
+
+/** The methods of the addon's class. */
+interface NativeRules {
+  readonly number: number;
+  update(plan: RulePlan, now?: number): void;
+  peek(
+    keys: RuleKeys,
+    mask: number,
+    program: number,
+    now?: number,
+  ): { answer: RuleAnswer | undefined; used: Float64Array };
+  ban(scope: number, key: string, seconds: number, now?: number): boolean;
+  unban(scope: number, key: string, now?: number): boolean;
+  banSecondsLeft(scope: number, key: string, now?: number): number;
+  longestBans(scope: number, most: number, now?: number): BansInForce;
+  violations(scope: number, key: string): number;
+  removePeer(scope: number, key: string): void;
+  cleanup(maxIdle: number, budgetMs: number, now?: number): number;
+  isCleaning(): boolean;
+  totals(): RuleTotals;
+  statistics(scope: number): RuleScopeStatistics;
+  openWalk(scope: number): Handle;
+  walk(handle: Handle, most: number, now?: number): WalkStep;
+  restoreOffenders(
+    scope: number,
+    keys: readonly string[],
+    numbers: Float64Array,
+    now?: number,
+  ): number;
+  /** Replaces the secret if there are no peers and it is another one. Returns whether it has done so. */
+  changeSecret(secret: Uint32Array): boolean;
+  putDigests(
+    scope: number,
+    secret: Uint32Array,
+    digests: Uint32Array,
+    numbers: Float64Array,
+    now?: number,
+  ): number;
+  clear(): void;
+}
+
+/** The addon's class. Its raw functions get a key for each scope as arguments; the rest comes from `callArguments`. */
+export interface NativeRuleLimiter {
+  new (config: RulesConfig, secret: Secret, numbers: Float64Array, slots: Int32Array): NativeRules;
+  readonly check: (...keys: KeyArguments) => RuleAnswer | undefined;
+  readonly checkPeer: () => RuleAnswer | typeof NEEDS_KEYS | undefined;
+  readonly refund: (...keys: KeyArguments) => undefined;
+  readonly charge: (...keys: KeyArguments) => undefined;
+  readonly open: (...keys: KeyArguments) => undefined;
+}
+
+interface Exports {
+  readonly callArguments: ArrayBuffer;
+  readonly RuleLimiter: NativeRuleLimiter;
+}
+
+export function nativeRuleLimiter({
+  callArguments,
+  RuleLimiter,
+}: Exports): new (
+  config: RulesConfig,
+  secret: Secret,
+) => RulesCore {
+  const time = new Float64Array(callArguments, 8, 1);
+  const numbers = new Int32Array(callArguments, 16, 3);
+  const setArguments = (object: number, mask: number, program: number, now = Number.NaN) => {
+    time[0] = now;
+    numbers[0] = object;
+    numbers[1] = mask;
+    numbers[2] = program;
+  };
+  const { check, checkPeer, refund, charge, open } = RuleLimiter;
+  return class extends RuleLimiter implements RulesCore {
+    readonly #number = this.number;
+    readonly #single: readonly boolean[];
+    secretVersion = 0;
+
+    constructor(config: RulesConfig, secret: Secret) {
+      super(config, secret, RULE_NUMBERS, RULE_SLOTS);
+      this.#single = config.single.slice();
+    }
+
+    check(keys: RuleKeys, mask: number, program: number, now?: number): RuleAnswer | undefined {
+      setArguments(this.#number, mask, program, now);
+      return call(check, keys);
+    }
+
+    open(keys: RuleKeys, mask: number): void {
+      setArguments(this.#number, mask, 0);
+      call(open, keys);
+    }
+
+    checkPeer(keys: RuleKeys, mask: number, program: number, now?: number): RuleAnswer | undefined {
+      setArguments(this.#number, mask, program, now);
+      const answer = checkPeer();
+      return answer === NEEDS_KEYS ? this.#checkAndOpen(keys, mask, program, now) : answer;
+    }
+
+    refund(keys: RuleKeys, mask: number, program: number, now?: number): void {
+      setArguments(this.#number, mask, program, now);
+      call(refund, keys);
+    }
+
+    charge(keys: RuleKeys, mask: number, program: number, now?: number): void {
+      setArguments(this.#number, mask, program, now);
+      call(charge, keys);
+    }
+
+    override statistics(scope: number): RuleScopeStatistics {
+      return this.#single[scope] === true ? withoutRecords() : super.statistics(scope);
+    }
+
+    *snapshot(
+      scope: number,
+      most: number,
+      now: () => number | undefined,
+    ): Generator<RuleSnapshotStep> {
+      const handle = this.openWalk(scope);
+      for (let isOver = false; !isOver; ) {
+        const step = this.walk(handle, most, now());
+        isOver = step.isOver;
+        const { keys, numbers, secret, digests, digestNumbers } = step;
+        yield {
+          offenders: { keys, numbers },
+          digests: { secret, digests, numbers: digestNumbers },
+        };
+      }
+    }
+
+    restore(scope: number, { keys, numbers }: RuleOffenderColumns, now?: number): number {
+      return this.restoreOffenders(scope, keys, numbers, now);
+    }
+
+    adopt(secret: Uint32Array): void {
+      if (this.changeSecret(secret)) this.secretVersion += 1;
+    }
+
+    restoreDigests(scope: number, digests: RuleDigestColumns, now?: number): number {
+      return this.putDigests(scope, digests.secret, digests.digests, digests.numbers, now);
+    }
+
+    #checkAndOpen(
+      keys: RuleKeys,
+      mask: number,
+      program: number,
+      now: number | undefined,
+    ): RuleAnswer | undefined {
+      const answer = this.check(keys, mask, program, now);
+      this.open(keys, mask);
+      return answer;
+    }
+  };
+}
+
+/** Calls a raw function with a key for each scope. Spreading the keys would cost as much as the call. */
+function call<Answer>(raw: (...keys: KeyArguments) => Answer, keys: RuleKeys): Answer {
+  switch (keys.length) {
+    case 1:
+      return raw(keys[0]);
+    case 2:
+      return raw(keys[0], keys[1]);
+    case 3:
+      return raw(keys[0], keys[1], keys[2]);
+    case 4:
+      return raw(keys[0], keys[1], keys[2], keys[3]);
+    default:
+      return raw(...keys);
+  }
+}
+
+/** The statistics of a single scope. */
+function withoutRecords(): RuleScopeStatistics {
+  return {
+    peers: 0,
+    totalViolations: 0,
+    unnamedOffenders: 0,
+    topViolators: [],
+    bansBegun: 0,
+    evictions: 0,
+    lossyEvictions: 0,
+    refusedNewcomers: 0,
+  };
+}

@@ -1,0 +1,317 @@
+// The methods of RuleLimiterObject, which are called rarely.
+#pragma once
+
+#include "rule-limiter-object.h"
+
+namespace relay_limiter {
+
+inline void RuleLimiterObject::start(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!openBuffers(info)) return;
+  const Napi::Object config =
+      info[0].IsObject() ? info[0].As<Napi::Object>() : Napi::Object::New(env);
+  const Napi::Value single = config.Get("single");
+  const uint32_t scopes = single.IsArray() ? single.As<Napi::Array>().Length() : 0;
+  const Napi::Value maxPeers = config.Get("maxPeers");
+  if (scopes == 0 || scopes > kMaxScopes || !maxPeers.IsNumber()) {
+    Napi::TypeError::New(env, "the config must have 1 to 8 scopes and a number of peers")
+        .ThrowAsJavaScriptException();
+    return;
+  }
+  uint32_t singleScopes = 0;
+  for (uint32_t i = 0; i < scopes; ++i) {
+    if (single.As<Napi::Array>().Get(i).ToBoolean()) singleScopes |= 1u << i;
+  }
+  RulePlanReader reader(config.Get("plan"), scopes, 0);
+  if (!reader.read()) return;
+  if (!core().start(std::move(reader.plan), singleScopes,
+                    maxPeers.As<Napi::Number>().DoubleValue())) {
+    throwNoMemory(env);
+  }
+  core().setDigestKey(secret());
+}
+
+inline bool RuleLimiterObject::openBuffers(const Napi::CallbackInfo& info) {
+  const auto isArray = [&](size_t index, napi_typedarray_type type, size_t length) {
+    if (!info[index].IsTypedArray()) return false;
+    const auto array = info[index].As<Napi::TypedArray>();
+    return array.TypedArrayType() == type && array.ElementLength() == length;
+  };
+  constexpr size_t kNumbers = sizeof(RuleNumbers) / sizeof(double);
+  if (!isArray(2, napi_float64_array, kNumbers) ||
+      !isArray(3, napi_int32_array, kMaxScopes * kSlotWords)) {
+    Napi::TypeError::New(info.Env(),
+                         "the buffers must be a Float64Array of 64 and an Int32Array of 40 numbers")
+        .ThrowAsJavaScriptException();
+    return false;
+  }
+  numbersReference_ = Napi::Persistent(info[2].As<Napi::Object>());
+  slotsReference_ = Napi::Persistent(info[3].As<Napi::Object>());
+  numbers_ = reinterpret_cast<RuleNumbers*>(info[2].As<Napi::Float64Array>().Data());
+  slots_ = info[3].As<Napi::Int32Array>().Data();
+  return true;
+}
+
+inline RuleScope* RuleLimiterObject::scopeIn(const Napi::CallbackInfo& info, size_t index) {
+  if (info[index].IsNumber()) {
+    const uint32_t i = info[index].As<Napi::Number>().Uint32Value();
+    if (i < core().plan().scopes && !core().isSingle(i)) return &core().scope(i);
+  }
+  Napi::TypeError::New(info.Env(), "no scope with records has this number")
+      .ThrowAsJavaScriptException();
+  return nullptr;
+}
+
+inline RuleScope* RuleLimiterObject::scopeAndKeyIn(const Napi::CallbackInfo& info, KeyText& text) {
+  RuleScope* scope = scopeIn(info, 0);
+  return scope != nullptr && text.read(info.Env(), info[1]) ? scope : nullptr;
+}
+
+// update(plan, now)
+inline void RuleLimiterObject::update(const Napi::CallbackInfo& info) {
+  RulePlanReader reader(info[0], core().plan().scopes, core().plan().plans);
+  if (!reader.read()) return;
+  if (!core().update(std::move(reader.plan), reader.origins, reader.added, timeIn(info, 1))) {
+    throwNoMemory(info.Env());
+  }
+}
+
+// peek(keys, mask, program, now): { answer, used }
+inline Napi::Value RuleLimiterObject::peek(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const unsigned scopes = core().plan().scopes;
+  const CallArguments numbers{0, 0, 0, info[1].As<Napi::Number>().Int32Value(),
+                              info[2].As<Napi::Number>().Int32Value()};
+  if (!accepts(env, numbers)) return env.Undefined();
+  const auto mask = static_cast<uint32_t>(numbers.mask);
+  Texts keyed;
+  for (uint32_t left = mask & ~core().singleScopes(); left != 0; left &= left - 1) {
+    const unsigned i = lowestBit(left);
+    if (!readElement(env, info[0], i, keyed.texts[i])) return env.Undefined();
+    keyed.keys[i] = {keyed.texts[i].key(secret()), nullptr};
+  }
+  Napi::Float64Array used = Napi::Float64Array::New(env, size_t{scopes} * kMaxRules);
+  if (used.IsEmpty()) return env.Undefined();
+  const RuleAnswer answer = core().peek(keyed.keys, mask, static_cast<unsigned>(numbers.program),
+                                        timeIn(info, 3), *numbers_, used.Data());
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("answer", Napi::Value(env, answerOf(env, answer)));
+  result.Set("used", used);
+  return result;
+}
+
+// ban(scope, key, seconds, now)
+inline Napi::Value RuleLimiterObject::ban(const Napi::CallbackInfo& info) {
+  KeyText text;
+  RuleScope* scope = scopeAndKeyIn(info, text);
+  if (scope == nullptr) return info.Env().Undefined();
+  const double now = timeIn(info, 3);
+  const double end = now + info[2].As<Napi::Number>().DoubleValue();
+  const Verdict verdict = scope->ban(text.key(secret()), end, now);
+  reportExternalMemory(info.Env());
+  if (verdict == Verdict::kNoMemory) throwNoMemory(info.Env());
+  return Napi::Boolean::New(info.Env(), verdict == Verdict::kAllowed);
+}
+
+// unban(scope, key, now)
+inline Napi::Value RuleLimiterObject::unban(const Napi::CallbackInfo& info) {
+  KeyText text;
+  RuleScope* scope = scopeAndKeyIn(info, text);
+  if (scope == nullptr) return info.Env().Undefined();
+  const bool wasBanned = scope->offenders().endBan(text.key(secret()).fingerprint, timeIn(info, 2));
+  return Napi::Boolean::New(info.Env(), wasBanned);
+}
+
+// banSecondsLeft(scope, key, now)
+inline Napi::Value RuleLimiterObject::banSecondsLeft(const Napi::CallbackInfo& info) {
+  KeyText text;
+  RuleScope* scope = scopeAndKeyIn(info, text);
+  if (scope == nullptr) return info.Env().Undefined();
+  const Fingerprint fingerprint = text.key(secret()).fingerprint;
+  return Napi::Number::New(info.Env(),
+                           scope->offenders().banSecondsLeft(fingerprint, timeIn(info, 2)));
+}
+
+// longestBans(scope, most, now): { count, bans }
+inline Napi::Value RuleLimiterObject::longestBans(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  RuleScope* scope = scopeIn(info, 0);
+  if (scope == nullptr) return env.Undefined();
+  Napi::Array bans = Napi::Array::New(env);
+  const auto use = [&](const StoredKey& key, double seconds) {
+    const Napi::HandleScope handles(env);
+    Napi::Array pair = Napi::Array::New(env, 2);
+    pair.Set(0u, stringOf(env, key));
+    pair.Set(1u, seconds);
+    bans.Set(bans.Length(), pair);
+  };
+  size_t count = 0;
+  const double most = info[1].As<Napi::Number>().DoubleValue();
+  if (!scope->offenders().longestBans(most, timeIn(info, 2), count, use)) throwNoMemory(env);
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("count", static_cast<double>(count));
+  result.Set("bans", bans);
+  return result;
+}
+
+// violations(scope, key)
+inline Napi::Value RuleLimiterObject::violations(const Napi::CallbackInfo& info) {
+  KeyText text;
+  RuleScope* scope = scopeAndKeyIn(info, text);
+  if (scope == nullptr) return info.Env().Undefined();
+  const uint64_t count = scope->offenders().table().violations(text.key(secret()).fingerprint);
+  return Napi::Number::New(info.Env(), static_cast<double>(count));
+}
+
+// removePeer(scope, key)
+inline void RuleLimiterObject::removePeer(const Napi::CallbackInfo& info) {
+  KeyText text;
+  RuleScope* scope = scopeAndKeyIn(info, text);
+  if (scope != nullptr) scope->removePeer(text.key(secret()));
+  reportExternalMemory(info.Env());
+}
+
+// cleanup(maxIdle, budgetMs, now)
+inline Napi::Value RuleLimiterObject::cleanup(const Napi::CallbackInfo& info) {
+  const double maxIdle = info[0].As<Napi::Number>().DoubleValue();
+  const double budgetMs = info[1].As<Napi::Number>().DoubleValue();
+  const uint64_t removed = core().cleanup(maxIdle, budgetMs, timeIn(info, 2));
+  reportExternalMemory(info.Env());
+  return Napi::Number::New(info.Env(), static_cast<double>(removed));
+}
+
+inline Napi::Value RuleLimiterObject::isCleaning(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), core().isCleaning());
+}
+
+inline Napi::Value RuleLimiterObject::totals(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const RuleCounts& counts = core().counts();
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("allowed", static_cast<double>(core().allowed()));
+  result.Set("delayed", static_cast<double>(core().delayed()));
+  result.Set("banned", static_cast<double>(core().banned()));
+  const auto set = [&](const char* name, const uint64_t* numbers) {
+    Napi::Float64Array array =
+        Napi::Float64Array::New(env, size_t{core().plan().scopes} * kMaxRules);
+    if (array.IsEmpty()) return;
+    for (size_t i = 0; i < array.ElementLength(); ++i) array[i] = static_cast<double>(numbers[i]);
+    result.Set(name, array);
+  };
+  set("checked", counts.checked);
+  set("refused", counts.refused);
+  set("dryRunRefused", counts.dryRunRefused);
+  return result;
+}
+
+// statistics(scope)
+inline Napi::Value RuleLimiterObject::statistics(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  RuleScope* scope = scopeIn(info, 0);
+  if (scope == nullptr) return env.Undefined();
+  OffenderTable& offenders = scope->offenders().table();
+  const Counters& counters = scope->counters();
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("peers", static_cast<double>(scope->records().size()));
+  result.Set("totalViolations", static_cast<double>(offenders.totalViolations()));
+  result.Set("unnamedOffenders", static_cast<double>(offenders.unnamed()));
+  result.Set("topViolators", topViolatorsOf(env, offenders));
+  result.Set("bansBegun", static_cast<double>(counters.bansBegun));
+  result.Set("evictions", static_cast<double>(counters.evictions));
+  result.Set("lossyEvictions", static_cast<double>(counters.lossyEvictions));
+  result.Set("refusedNewcomers", static_cast<double>(counters.refusedNewcomers));
+  result.Set("memoryBytes", static_cast<double>(scope->memoryBytes()));
+  return result;
+}
+
+// openWalk(scope): a handle for walk, which returns a snapshot in steps.
+inline Napi::Value RuleLimiterObject::openWalk(const Napi::CallbackInfo& info) {
+  if (scopeIn(info, 0) == nullptr) return info.Env().Undefined();
+  const uint32_t scope = info[0].As<Napi::Number>().Uint32Value();
+  return wrapHandle(info.Env(), new (std::nothrow) WalkHandle(id_, scope));
+}
+
+// walk(handle, most, now): the columns of the next step, of about `most` peers.
+inline Napi::Value RuleLimiterObject::walk(const Napi::CallbackInfo& info) {
+  auto* walk = unwrapHandle<WalkHandle>(info.Env(), info[0], id_);
+  if (walk == nullptr) return info.Env().Undefined();
+  RuleScope& scope = core().scope(walk->scope);
+  const auto most = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+  const double now = timeIn(info, 2);
+  SnapshotColumns columns(info.Env(), secret());
+  const auto useOffender = [&](const Offender& offender) {
+    columns.keys.push(offender.storedKey);
+    const SavedRuleOffender saved = scope.saved(offender, now);
+    for (const double number : {saved.violations, saved.level, saved.banLevel, saved.banSecondsLeft,
+                                saved.secondsSinceBan, saved.idleSeconds}) {
+      columns.addNumber(number);
+    }
+    for (const double used : saved.used) columns.addNumber(used);
+  };
+  const auto useDigest = [&](const Secret* other, const SavedRuleDigest& saved) {
+    columns.addDigest(other, saved.digest);
+    columns.addDigestNumber(saved.idleSeconds);
+    for (const double used : saved.used) columns.addDigestNumber(used);
+  };
+  if (!walk->steps.step(scope, now, most, useOffender, useDigest)) columns.hasMemory = false;
+  return columns.toObject(walk->steps.isOver());
+}
+
+// restoreOffenders(scope, keys, numbers, now): returns how many were restored.
+inline Napi::Value RuleLimiterObject::restoreOffenders(const Napi::CallbackInfo& info) {
+  RuleScope* scope = scopeIn(info, 0);
+  if (scope == nullptr) return info.Env().Undefined();
+  const double now = timeIn(info, 3);
+  // As LimiterObject::restoreOffenders.
+  unsigned most = kMostLookedAt;
+  const auto put = [&](const Key& key, const double* numbers) {
+    SavedRuleOffender saved{numbers[0], numbers[1], numbers[2], numbers[3],
+                            numbers[4], numbers[5], {}};
+    std::copy_n(numbers + 6, kMaxRules, saved.used);
+    const Verdict verdict = scope->restore(key, saved, now, most);
+    if (verdict == Verdict::kNoRoom) most = kSample;
+    return verdict;
+  };
+  const uint32_t count = restoreOffendersFrom<kRuleOffenderNumbers>(info.Env(), *scope, secret(),
+                                                                    info[1], info[2], put);
+  reportExternalMemory(info.Env());
+  return Napi::Number::New(info.Env(), count);
+}
+
+// changeSecret(secret): replaces the secret of an empty limiter, and returns whether it has. It
+// comes in 32-bit words.
+inline Napi::Value RuleLimiterObject::changeSecret(const Napi::CallbackInfo& info) {
+  const uint32_t* words = info[0].As<Napi::Uint32Array>().Data();
+  const Secret other{joinHalves(words), joinHalves(words + 2)};
+  const bool changes = core().isEmpty() && !(other == secret());
+  if (changes) setSecret(other);
+  return Napi::Boolean::New(info.Env(), changes);
+}
+
+// putDigests(scope, secret, digests, numbers, now): `secret` and `digests` come in 32-bit words.
+// Returns how many were restored.
+inline Napi::Value RuleLimiterObject::putDigests(const Napi::CallbackInfo& info) {
+  RuleScope* scope = scopeIn(info, 0);
+  if (scope == nullptr) return info.Env().Undefined();
+  const uint32_t* words = info[1].As<Napi::Uint32Array>().Data();
+  const Secret other{joinHalves(words), joinHalves(words + 2)};
+  const double now = timeIn(info, 4);
+  const bool isOwn = other == secret();
+  const uint32_t count = restoreDigestsFrom<kRuleDigestNumbers>(
+      info.Env(), info[2], info[3],
+      [&](const Fingerprint& digest) { scope->pending().prepare(other, digest); },
+      [&](const Fingerprint& digest, const double* numbers) {
+        SavedRuleDigest saved{digest, numbers[0], {}};
+        std::copy_n(numbers + 1, kMaxRules, saved.used);
+        return scope->restoreDigest(other, isOwn, saved, now);
+      });
+  reportExternalMemory(info.Env());
+  return Napi::Number::New(info.Env(), count);
+}
+
+inline void RuleLimiterObject::clear(const Napi::CallbackInfo& info) {
+  core().clear();
+  reportExternalMemory(info.Env());
+}
+
+}  // namespace relay_limiter

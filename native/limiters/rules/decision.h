@@ -1,0 +1,277 @@
+// RuleDecision asks the rules that apply to a check, charges them, and finds the refusing rule with
+// the longest delay. It knows the numbers of each scope, but not where they are stored. Counterpart
+// of lib/engine/js/rules/decision.ts, with the same order of operations, so that both engines
+// return bit-identical results.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../../table/tags.h"
+#include "plan.h"
+#include "records.h"
+
+namespace relay_limiter {
+
+enum class RuleAnswer : uint8_t {
+  kAllowed,
+  kWarned,
+  kDelayed,
+  kBanned,
+  // Refused: a scope has no room for a record. Nothing has changed.
+  kNoRoom,
+  // Not decided and not counted: the text of the keys is needed. The caller repeats the check with
+  // it.
+  kNeedsText,
+  // Not decided: there is no memory.
+  kNoMemory,
+};
+
+// The arguments and results of a check: RULE_NUMBERS in lib/engine/rules.ts.
+struct RuleNumbers {
+  // Arguments.
+  double costs[kMaxUnits];
+  double random[kMaxScopes];
+  // Results.
+  double delay;
+  double rule;
+  double scope;
+  double warning;
+  double begun;
+  double unused[3];
+  double banSeconds[kMaxScopes];
+  double violations[kMaxScopes];
+  double banRule[kMaxScopes];
+  double reserve[16];
+
+  void set(double delaySeconds, int ruleNumber, int scopeNumber) noexcept {
+    delay = delaySeconds;
+    rule = ruleNumber;
+    scope = scopeNumber;
+  }
+};
+
+static_assert(offsetof(RuleNumbers, random) == 8 * 8 && offsetof(RuleNumbers, delay) == 16 * 8 &&
+                  offsetof(RuleNumbers, banSeconds) == 24 * 8 &&
+                  offsetof(RuleNumbers, violations) == 32 * 8 &&
+                  offsetof(RuleNumbers, banRule) == 40 * 8 && sizeof(RuleNumbers) == 64 * 8,
+              "lib/engine/rules.ts has the same indexes");
+
+// How often each rule was asked, by scope and slot.
+struct RuleCounts {
+  uint64_t checked[kMaxScopes * kMaxRules] = {};
+  uint64_t refused[kMaxScopes * kMaxRules] = {};
+  uint64_t dryRunRefused[kMaxScopes * kMaxRules] = {};
+};
+
+class RuleDecision {
+ public:
+  RuleDecision(const RulePlan& plan, unsigned program, RuleNumbers& numbers) noexcept
+      : plan_(plan),
+        planIndex_(plan.planOf(program)),
+        applies_(plan.appliesTo(program)),
+        numbers_(numbers) {}
+
+  unsigned planIndex() const noexcept { return planIndex_; }
+  // The scopes that are asked.
+  uint32_t scopes() const noexcept { return scopes_; }
+  // The scopes with a rule, not on dry run, that refuses.
+  uint32_t refusing() const noexcept { return refusing_; }
+
+  double* state(unsigned scope) const noexcept { return states_[scope]; }
+  // Sets the numbers of a scope, which is asked already, after they have moved.
+  void move(unsigned scope, double* state) noexcept { states_[scope] = state; }
+
+  // Asks the applying rules of a scope. The numbers are refilled.
+  void ask(unsigned scope, double* state) noexcept {
+    states_[scope] = state;
+    scopes_ |= 1u << scope;
+    const uint8_t* units = plan_.units + scope * kMaxRules;
+    const double* bursts = plan_.bursts.begin() + plan_.rowOf(planIndex_, scope);
+    uint32_t refused = 0;
+    for (uint32_t bits = applies_[scope]; bits != 0; bits &= bits - 1) {
+      const unsigned slot = lowestBit(bits);
+      if (!(state[1 + slot] + numbers_.costs[units[slot]] <= bursts[slot])) refused |= 1u << slot;
+    }
+    refused_[scope] = static_cast<uint16_t>(refused);
+    if ((refused & ~uint32_t{plan_.dryRun[scope]}) != 0) refusing_ |= 1u << scope;
+  }
+
+  // Whether the check takes something from a scope if all rules but those on dry run allow it.
+  bool takes(unsigned scope) const noexcept {
+    return hasCost(scope, applies_[scope] & ~uint32_t{refused_[scope]});
+  }
+  // Whether a rule takes something that is not on dry run, whatever it allows.
+  bool takesUnasked(unsigned scope) const noexcept {
+    return hasCost(scope, applies_[scope] & ~uint32_t{plan_.dryRun[scope]});
+  }
+  // Whether a dry-run rule takes something.
+  bool takesDryRun(unsigned scope) const noexcept {
+    return hasCost(scope, applies_[scope] & ~uint32_t{refused_[scope]} & plan_.dryRun[scope]);
+  }
+
+  // Charges a check that no rule refuses.
+  RuleAnswer charge(RuleCounts& counts) noexcept {
+    for (uint32_t left = scopes_; left != 0; left &= left - 1) {
+      const unsigned scope = lowestBit(left);
+      count(scope, counts);
+      take(scope, applies_[scope] & ~uint32_t{refused_[scope]});
+    }
+    return plan_.hasWarnings ? findWarning() : RuleAnswer::kAllowed;
+  }
+
+  // Counts a check for which there is no room.
+  void countChecked(RuleCounts& counts) const noexcept {
+    for (uint32_t left = scopes_; left != 0; left &= left - 1) {
+      const unsigned scope = lowestBit(left);
+      for (uint32_t bits = applies_[scope]; bits != 0; bits &= bits - 1) {
+        ++counts.checked[scope * kMaxRules + lowestBit(bits)];
+      }
+    }
+  }
+
+  // Writes the results of a check that a rule refuses. Returns the scopes of which it is a
+  // violation, and sets for each the violating rule with the longest delay.
+  uint32_t findRefusal(uint32_t singleScopes, uint8_t (&violatedSlots)[kMaxScopes]) noexcept {
+    Longest longest;
+    uint32_t violated = 0;
+    for (uint32_t left = refusing_; left != 0; left &= left - 1) {
+      const unsigned scope = lowestBit(left);
+      const size_t row = plan_.rowOf(planIndex_, scope);
+      const uint32_t counting = (singleScopes >> scope & 1) != 0 ? 0 : plan_.countsViolation[scope];
+      Longest violating;
+      for (uint32_t bits = refused_[scope] & ~uint32_t{plan_.dryRun[scope]}; bits != 0;
+           bits &= bits - 1) {
+        const unsigned slot = lowestBit(bits);
+        const double cost = costOf(scope, slot);
+        const double delay = ruleDelay(states_[scope][1 + slot], cost, plan_.bursts[row + slot],
+                                       plan_.rates[row + slot]);
+        const unsigned rule = scope * kMaxRules + slot;
+        longest.offer(delay, rule, plan_.ranks[rule]);
+        if ((counting >> slot & 1) != 0 && cost > 0)
+          violating.offer(delay, slot, plan_.ranks[rule]);
+      }
+      if (violating.delay < 0) continue;
+      violated |= 1u << scope;
+      violatedSlots[scope] = static_cast<uint8_t>(violating.rule);
+    }
+    numbers_.set(longest.delay, static_cast<int>(longest.rule),
+                 static_cast<int>(longest.rule / kMaxRules));
+    return violated;
+  }
+
+  // Counts a refused check, and charges the dry-run rules of `scopes` that allow it.
+  void refuse(RuleCounts& counts, uint32_t scopes) noexcept {
+    for (uint32_t left = scopes_; left != 0; left &= left - 1) {
+      const unsigned scope = lowestBit(left);
+      const uint32_t dryRun = plan_.dryRun[scope];
+      count(scope, counts);
+      for (uint32_t bits = refused_[scope] & ~dryRun; bits != 0; bits &= bits - 1) {
+        ++counts.refused[scope * kMaxRules + lowestBit(bits)];
+      }
+      if ((scopes >> scope & 1) != 0)
+        take(scope, applies_[scope] & ~uint32_t{refused_[scope]} & dryRun);
+    }
+  }
+
+  // Takes the costs from the rules of `scopes` that are not on dry run, without asking them.
+  void takeUnasked(uint32_t scopes) noexcept {
+    for (uint32_t left = scopes_ & scopes; left != 0; left &= left - 1) {
+      const unsigned scope = lowestBit(left);
+      take(scope, applies_[scope] & ~uint32_t{plan_.dryRun[scope]});
+    }
+  }
+
+  // Gives the costs back to the rules that are not on dry run.
+  void giveBack() noexcept {
+    for (uint32_t left = scopes_; left != 0; left &= left - 1) {
+      const unsigned scope = lowestBit(left);
+      for (uint32_t bits = applies_[scope] & ~uint32_t{plan_.dryRun[scope]}; bits != 0;
+           bits &= bits - 1) {
+        double& used = states_[scope][1 + lowestBit(bits)];
+        const double rest = used - costOf(scope, lowestBit(bits));
+        used = rest > 0 ? rest : 0.0;
+      }
+    }
+  }
+
+ private:
+  // The rule with the longest delay among those offered; at equal delays the one with the lowest
+  // rank.
+  struct Longest {
+    double delay = -1;
+    unsigned rule = 0;
+    unsigned rank = 0;
+
+    void offer(double otherDelay, unsigned otherRule, unsigned otherRank) noexcept {
+      if (!(otherDelay > delay || (otherDelay == delay && otherRank < rank))) return;
+      delay = otherDelay;
+      rule = otherRule;
+      rank = otherRank;
+    }
+  };
+
+  double costOf(unsigned scope, unsigned slot) const noexcept {
+    return numbers_.costs[plan_.units[scope * kMaxRules + slot]];
+  }
+
+  bool hasCost(unsigned scope, uint32_t slots) const noexcept {
+    for (uint32_t bits = slots; bits != 0; bits &= bits - 1) {
+      if (costOf(scope, lowestBit(bits)) > 0) return true;
+    }
+    return false;
+  }
+
+  void take(unsigned scope, uint32_t slots) noexcept {
+    for (uint32_t bits = slots; bits != 0; bits &= bits - 1) {
+      const unsigned slot = lowestBit(bits);
+      states_[scope][1 + slot] = charged(states_[scope][1 + slot], costOf(scope, slot));
+    }
+  }
+
+  void count(unsigned scope, RuleCounts& counts) const noexcept {
+    for (uint32_t bits = applies_[scope]; bits != 0; bits &= bits - 1) {
+      ++counts.checked[scope * kMaxRules + lowestBit(bits)];
+    }
+    for (uint32_t bits = refused_[scope] & plan_.dryRun[scope]; bits != 0; bits &= bits - 1) {
+      ++counts.dryRunRefused[scope * kMaxRules + lowestBit(bits)];
+    }
+  }
+
+  // The answer of an allowed check after it has been charged.
+  RELAY_LIMITER_NOINLINE RuleAnswer findWarning() noexcept {
+    double least = kInfinity;
+    unsigned warning = 0;
+    for (uint32_t left = scopes_; left != 0; left &= left - 1) {
+      const unsigned scope = lowestBit(left);
+      const size_t row = plan_.rowOf(planIndex_, scope);
+      const uint32_t warns = plan_.warns[size_t{planIndex_} * plan_.scopes + scope];
+      for (uint32_t bits = applies_[scope] & warns; bits != 0; bits &= bits - 1) {
+        const unsigned slot = lowestBit(bits);
+        const unsigned rule = scope * kMaxRules + slot;
+        const double burst = plan_.bursts[row + slot];
+        const double share = (burst - states_[scope][1 + slot]) / burst;
+        if (!(share < plan_.warnings[row + slot]) || share > least) continue;
+        if (share == least && !(plan_.ranks[rule] < plan_.ranks[warning])) continue;
+        least = share;
+        warning = rule;
+      }
+    }
+    if (!(least < kInfinity)) return RuleAnswer::kAllowed;
+    numbers_.set(0, -1, -1);
+    numbers_.warning = warning;
+    return RuleAnswer::kWarned;
+  }
+
+  const RulePlan& plan_;
+  const unsigned planIndex_;
+  const uint16_t* const applies_;
+  RuleNumbers& numbers_;
+  uint32_t scopes_ = 0;
+  uint32_t refusing_ = 0;
+  double* states_[kMaxScopes];
+  // The applying rules that refuse, those on dry run included.
+  uint16_t refused_[kMaxScopes];
+};
+
+}  // namespace relay_limiter

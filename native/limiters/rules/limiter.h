@@ -1,0 +1,444 @@
+// RuleLimiter decides the checks of the public class RuleLimiter. Counterpart of
+// lib/engine/js/rules/limiter.ts; the contract is lib/engine/rules.ts.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "../sweep.h"
+#include "decision.h"
+#include "scope.h"
+
+namespace relay_limiter {
+
+class RuleLimiter {
+ public:
+  // Sets the first plan. Scope i is single if bit i of `singleScopes` is set. False if there is no
+  // memory.
+  bool start(RulePlan&& plan, uint32_t singleScopes, double maxPeers) noexcept {
+    plan_ = std::move(plan);
+    singleScopes_ = singleScopes;
+    for (unsigned i = 0; i < plan_.scopes; ++i) {
+      singles_[i].reset(kNever);
+      if (isSingle(i)) continue;
+      scopes_[i].reset(new (std::nothrow) RuleScope(i, maxPeers, plan_, rates_));
+      if (scopes_[i] == nullptr) return false;
+      scopes_[i]->records().widen(plan_.slots[i]);
+    }
+    return true;
+  }
+
+  // Replaces the plan. `origins` and `added` are those of RulePlan in lib/engine/rules.ts. False if
+  // there is no memory; then nothing has changed.
+  bool update(RulePlan&& next, const uint16_t* origins, const uint16_t* added,
+              double now) noexcept {
+    if (!rates_.update(plan_, next, origins, added, now)) return false;
+    plan_ = std::move(next);
+    for (unsigned i = 0; i < plan_.scopes; ++i) {
+      if (!isSingle(i)) scopes_[i]->records().widen(plan_.slots[i]);
+      for (uint32_t bits = added[i]; bits != 0; bits &= bits - 1) {
+        const unsigned rule = i * kMaxRules + lowestBit(bits);
+        counts_.checked[rule] = counts_.refused[rule] = counts_.dryRunRefused[rule] = 0;
+      }
+    }
+    return true;
+  }
+
+  const RulePlan& plan() const noexcept { return plan_; }
+  uint32_t singleScopes() const noexcept { return singleScopes_; }
+  bool isSingle(unsigned scope) const noexcept { return (singleScopes_ >> scope & 1) != 0; }
+  RuleScope& scope(unsigned index) noexcept { return *scopes_[index]; }
+
+  // The time of the limiter if the clock says `now`. Pass it to the methods below.
+  double time(double now) noexcept { return rates_.time(now); }
+
+  // The scopes whose keys a check needs.
+  uint32_t keyedScopes(uint32_t mask, unsigned program, double now) const noexcept {
+    uint32_t needed = mask & plan_.asks[program] & ~singleScopes_;
+    for (uint32_t left = mask & ~singleScopes_ & ~needed; left != 0; left &= left - 1) {
+      if (scopes_[lowestBit(left)]->offenders().mayBan(now)) needed |= left & (0 - left);
+    }
+    return needed;
+  }
+
+  // The key of a scope, and where its record may be.
+  struct ScopeKey {
+    Key key;
+    // nullptr if the place is unknown. It is updated.
+    int32_t* place;
+  };
+
+  // Checks the scopes of `mask`. `keys` has the keys of keyedScopes().
+  RuleAnswer check(const ScopeKey* keys, uint32_t mask, unsigned program, double now,
+                   RuleNumbers& numbers) noexcept {
+    if (findBan(keys, mask, now, numbers)) {
+      ++banned_;
+      return RuleAnswer::kBanned;
+    }
+    Check check(plan_, program, numbers, keys, now);
+    const RuleAnswer found = lookUp(check, mask);
+    if (found != RuleAnswer::kAllowed) return found;
+    if (check.decision.refusing() != 0) return refuse(check);
+    if (check.absent != 0) {
+      const RuleAnswer added = addNewcomers(check);
+      if (added != RuleAnswer::kAllowed) return added;
+    }
+    ++allowed_;
+    return check.decision.charge(counts_);
+  }
+
+  // The answer of a check, without any change. Writes the used tokens by scope and slot to `used`,
+  // which is all zeros.
+  RuleAnswer peek(const ScopeKey* keys, uint32_t mask, unsigned program, double now,
+                  RuleNumbers& numbers, double* used) noexcept {
+    Check check(plan_, program, numbers, keys, now);
+    for (uint32_t left = mask; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      RuleState& copy = check.fresh[i];
+      read(keys[i].key, i, now, copy);
+      rates_.refill(copy.numbers, i, plan_.slots[i], check.decision.planIndex(), now);
+      std::copy_n(copy.numbers + 1, kMaxRules, used + i * kMaxRules);
+      if ((plan_.asks[program] >> i & 1) != 0) check.decision.ask(i, copy.numbers);
+    }
+    if (findBan(keys, mask, now, numbers)) return RuleAnswer::kBanned;
+    if (check.decision.refusing() == 0) {
+      RuleCounts counts;
+      return check.decision.charge(counts);
+    }
+    uint8_t slots[kMaxScopes];
+    check.decision.findRefusal(singleScopes_, slots);
+    return RuleAnswer::kDelayed;
+  }
+
+  // Gives costs back. Creates no record.
+  RuleAnswer refund(const ScopeKey* keys, uint32_t mask, unsigned program, double now,
+                    RuleNumbers& numbers) noexcept {
+    Check check(plan_, program, numbers, keys, now);
+    const RuleAnswer found = lookUp(check, mask);
+    if (found == RuleAnswer::kAllowed) check.decision.giveBack();
+    return found;
+  }
+
+  // Takes costs without asking.
+  RuleAnswer charge(const ScopeKey* keys, uint32_t mask, unsigned program, double now,
+                    RuleNumbers& numbers) noexcept {
+    Check check(plan_, program, numbers, keys, now);
+    const RuleAnswer found = lookUp(check, mask);
+    if (found != RuleAnswer::kAllowed) return found;
+    uint32_t newcomers = 0;
+    uint32_t withoutRoom = 0;
+    for (uint32_t left = check.absent; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      if (!check.decision.takesUnasked(i)) continue;
+      (admit(check, i) ? newcomers : withoutRoom) |= 1u << i;
+    }
+    if (!insert(check, newcomers, 0)) return RuleAnswer::kNoMemory;
+    check.decision.takeUnasked(~withoutRoom);
+    return RuleAnswer::kAllowed;
+  }
+
+  // Removes idle peers and returns their number, which does not include pending records.
+  uint64_t cleanup(double maxIdle, double budgetMs, double now) noexcept {
+    uint64_t removed = 0;
+    sweep_.run(plan_.scopes * RuleScope::kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
+      const unsigned i = pass / RuleScope::kPasses;
+      return !isSingle(i) &&
+             scopes_[i]->sweep(pass % RuleScope::kPasses, cursor, maxIdle, now, removed);
+    });
+    return removed;
+  }
+  bool isCleaning() const noexcept { return sweep_.isUnderway(); }
+
+  const RuleCounts& counts() const noexcept { return counts_; }
+  uint64_t allowed() const noexcept { return allowed_; }
+  uint64_t delayed() const noexcept { return delayed_; }
+  uint64_t banned() const noexcept { return banned_; }
+
+  // Whether the limiter stores nothing of any peer.
+  bool isEmpty() const noexcept {
+    for (unsigned i = 0; i < plan_.scopes; ++i) {
+      if (!isSingle(i) && !scopes_[i]->isEmpty()) return false;
+    }
+    return true;
+  }
+
+  void setDigestKey(const Secret& key) noexcept {
+    for (unsigned i = 0; i < plan_.scopes; ++i) {
+      if (!isSingle(i)) scopes_[i]->pending().setKey(key);
+    }
+  }
+
+  size_t memoryBytes() const noexcept {
+    size_t bytes = 0;
+    for (const auto& scope : scopes_) bytes += scope == nullptr ? 0 : scope->memoryBytes();
+    return bytes;
+  }
+
+  bool isResized() const noexcept { return isResized_; }
+  // Whether the tables may have changed their size since the last call.
+  bool takeResized() noexcept { return std::exchange(isResized_, false); }
+
+  void clear() noexcept {
+    for (unsigned i = 0; i < kMaxScopes; ++i) {
+      singles_[i].reset(kNever);
+      if (scopes_[i] != nullptr) scopes_[i]->clear();
+    }
+    sweep_.stop();
+  }
+
+ private:
+  // One check on its way.
+  struct Check {
+    Check(const RulePlan& plan, unsigned program, RuleNumbers& results, const ScopeKey* scopeKeys,
+          double time) noexcept
+        : decision(plan, program, results),
+          asks(plan.asks[program]),
+          keys(scopeKeys),
+          now(time),
+          numbers(results) {}
+
+    RuleDecision decision;
+    const uint32_t asks;
+    const ScopeKey* const keys;
+    const double now;
+    RuleNumbers& numbers;
+    // The scopes in which the peer has no record.
+    uint32_t absent = 0;
+    // The numbers of peers that are fresh.
+    RuleState fresh[kMaxScopes];
+    RuleScope::Eviction evictions[kMaxScopes];
+  };
+
+  // Whether a ban is in force; then writes the results of the longest one.
+  bool findBan(const ScopeKey* keys, uint32_t mask, double now, RuleNumbers& numbers) noexcept {
+    double longest = 0;
+    for (uint32_t left = mask & ~singleScopes_; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      const RuleOffenders& offenders = scopes_[i]->offenders();
+      const double seconds =
+          offenders.mayBan(now) ? offenders.banSecondsLeft(keys[i].key.fingerprint, now) : 0;
+      if (!(seconds > longest)) continue;
+      longest = seconds;
+      numbers.set(seconds, -1, static_cast<int>(i));
+      numbers.begun = 0;
+    }
+    return longest > 0;
+  }
+
+  // Finds and refills the numbers of all scopes with applying rules, and asks these.
+  RuleAnswer lookUp(Check& check, uint32_t mask) noexcept {
+    const uint32_t asked = mask & check.asks;
+    const uint32_t keyed = asked & ~singleScopes_;
+    // With several scopes, the caches fetch all records at once.
+    if ((keyed & (keyed - 1)) != 0) prepare(check, keyed);
+    for (uint32_t left = asked; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      double* state = isSingle(i) ? singles_[i].numbers : stateAt(check, i);
+      if (state == nullptr) {
+        const RuleAnswer found = find(check, i, state);
+        if (found != RuleAnswer::kAllowed) return found;
+      }
+      rates_.refill(state, i, plan_.slots[i], check.decision.planIndex(), check.now);
+      check.decision.ask(i, state);
+    }
+    return RuleAnswer::kAllowed;
+  }
+
+  void prepare(const Check& check, uint32_t scopes) const noexcept {
+    for (uint32_t left = scopes; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      const ScopeKey& key = check.keys[i];
+      if (key.place != nullptr) {
+        scopes_[i]->records().prepareAt(*key.place);
+      } else {
+        scopes_[i]->records().prepare(key.key.fingerprint);
+      }
+    }
+  }
+
+  // The peer's numbers if it has a current record that is easy to find, else nullptr.
+  double* stateAt(const Check& check, unsigned i) const noexcept {
+    const ScopeKey& key = check.keys[i];
+    const RuleRecords& records = scopes_[i]->records();
+    return key.place == nullptr ? records.find(key.key.fingerprint)
+                                : records.stateAt(*key.place, key.key.fingerprint);
+  }
+
+  // Finds the numbers of a peer in any place. A fresh peer gets numbers of its own.
+  RELAY_LIMITER_NOINLINE RuleAnswer find(Check& check, unsigned i, double*& state) noexcept {
+    RuleScope& scope = *scopes_[i];
+    const Key& key = check.keys[i].key;
+    if (!scope.records().fetch(key.fingerprint, state)) return RuleAnswer::kNoMemory;
+    int32_t* const place = check.keys[i].place;
+    if (place != nullptr) *place = scope.records().placeOf(key.fingerprint);
+    if (state != nullptr) return RuleAnswer::kAllowed;
+    check.absent |= 1u << i;
+    if (scope.needsText(key)) return RuleAnswer::kNeedsText;
+    state = scope.findPending(key);
+    if (state != nullptr) return RuleAnswer::kAllowed;
+    check.fresh[i].reset(check.now);
+    state = check.fresh[i].numbers;
+    return RuleAnswer::kAllowed;
+  }
+
+  // Copies the numbers of a peer.
+  void read(const Key& key, unsigned i, double now, RuleState& copy) noexcept {
+    if (isSingle(i)) {
+      copy = singles_[i];
+      return;
+    }
+    if (scopes_[i]->records().read(key.fingerprint, copy)) return;
+    copy.reset(now);
+    const double* pending = scopes_[i]->findPending(key);
+    if (pending != nullptr) std::copy_n(pending, 1 + kMaxRules, copy.numbers);
+  }
+
+  bool admit(Check& check, unsigned i) noexcept {
+    return scopes_[i]->admit(check.keys[i].key.fingerprint, check.now, EvictionCost::ofBanned(),
+                             kMostLookedAt, check.evictions[i]);
+  }
+
+  // Adds records for an allowed check.
+  RELAY_LIMITER_NOINLINE RuleAnswer addNewcomers(Check& check) noexcept {
+    uint32_t newcomers = 0;
+    for (uint32_t left = check.absent; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      if (!check.decision.takes(i)) continue;
+      if (!admit(check, i)) return answerNoRoom(check, i);
+      newcomers |= 1u << i;
+    }
+    return insert(check, newcomers, 0) ? RuleAnswer::kAllowed : RuleAnswer::kNoMemory;
+  }
+
+  RuleAnswer answerNoRoom(Check& check, unsigned i) noexcept {
+    check.decision.countChecked(counts_);
+    ++scopes_[i]->counters().refusedNewcomers;
+    ++delayed_;
+    check.numbers.set(kNoRoomDelay, -1, static_cast<int>(i));
+    return RuleAnswer::kNoRoom;
+  }
+
+  // Inserts the records of `newcomers`, for which admit() has returned true, and what the
+  // violations of `violated` need. Evicts only then. False if there is no memory; then nothing has
+  // changed.
+  bool insert(Check& check, uint32_t newcomers, uint32_t violated) noexcept {
+    RuleOffenders::Reserved reserved[kMaxScopes];
+    uint32_t inserted = 0;
+    isResized_ = true;
+    for (uint32_t left = newcomers | violated; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      if (!insert(check, i, newcomers >> i & 1, violated >> i & 1, reserved[i])) {
+        undo(check, inserted & newcomers, inserted & violated, reserved);
+        return false;
+      }
+      inserted |= 1u << i;
+    }
+    for (uint32_t left = newcomers; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      scopes_[i]->evict(check.evictions[i]);
+      scopes_[i]->pending().remove(check.keys[i].key);
+      check.decision.move(i, scopes_[i]->records().find(check.keys[i].key.fingerprint));
+    }
+    return true;
+  }
+
+  bool insert(Check& check, unsigned i, bool isNewcomer, bool isViolation,
+              RuleOffenders::Reserved& reserved) noexcept {
+    RuleScope& scope = *scopes_[i];
+    const Key& key = check.keys[i].key;
+    if (isNewcomer) {
+      RuleState state;
+      std::copy_n(check.decision.state(i), 1 + kMaxRules, state.numbers);
+      if (scope.records().insert(key.fingerprint, state) == nullptr) return false;
+    }
+    if (!isViolation || scope.offenders().reserve(key, scope.policy().exists, reserved))
+      return true;
+    if (isNewcomer) scope.records().erase(key.fingerprint);
+    return false;
+  }
+
+  void undo(Check& check, uint32_t newcomers, uint32_t violated,
+            const RuleOffenders::Reserved* reserved) noexcept {
+    for (uint32_t left = newcomers | violated; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      const Fingerprint& fingerprint = check.keys[i].key.fingerprint;
+      scopes_[i]->offenders().release(fingerprint, reserved[i]);
+      if ((newcomers >> i & 1) != 0) scopes_[i]->records().erase(fingerprint);
+    }
+  }
+
+  RELAY_LIMITER_NOINLINE RuleAnswer refuse(Check& check) noexcept {
+    uint8_t violatedSlots[kMaxScopes];
+    uint32_t violated = check.decision.findRefusal(singleScopes_, violatedSlots);
+    for (uint32_t left = violated; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      if (!scopes_[i]->offenders().canAdd(check.keys[i].key)) return RuleAnswer::kNeedsText;
+    }
+    uint32_t newcomers = 0;
+    uint32_t withoutRoom = 0;
+    for (uint32_t left = check.absent; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      if ((violated >> i & 1) == 0 && !check.decision.takesDryRun(i)) continue;
+      (admit(check, i) ? newcomers : withoutRoom) |= 1u << i;
+    }
+    violated &= ~withoutRoom;
+    if ((newcomers | violated) != 0 && !insert(check, newcomers, violated))
+      return RuleAnswer::kNoMemory;
+    for (uint32_t left = withoutRoom; left != 0; left &= left - 1) {
+      ++scopes_[lowestBit(left)]->counters().refusedNewcomers;
+    }
+    check.decision.refuse(counts_, ~withoutRoom);
+    if (punish(check, violated, violatedSlots)) {
+      ++banned_;
+      return RuleAnswer::kBanned;
+    }
+    ++delayed_;
+    return RuleAnswer::kDelayed;
+  }
+
+  // Counts a violation in each scope of `violated`. Whether a ban begins; then writes the results.
+  bool punish(Check& check, uint32_t violated, const uint8_t* violatedSlots) noexcept {
+    RuleNumbers& numbers = check.numbers;
+    uint32_t begun = 0;
+    double longest = 0;
+    for (uint32_t left = violated; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      RuleScope& scope = *scopes_[i];
+      const Fingerprint& fingerprint = check.keys[i].key.fingerprint;
+      const uint64_t violations = scope.offenders().addViolation(fingerprint);
+      if (!scope.policy().exists) continue;
+      Punishment& punishment = *scope.offenders().find(fingerprint);
+      const double seconds =
+          scope.offenders().punish(punishment, scope.policy(), numbers.random[i], check.now);
+      if (!(seconds > 0)) continue;
+      ++scope.counters().bansBegun;
+      begun |= 1u << i;
+      numbers.banSeconds[i] = seconds;
+      numbers.violations[i] = static_cast<double>(violations);
+      numbers.banRule[i] = violatedSlots[i];
+      if (!(seconds > longest)) continue;
+      longest = seconds;
+      numbers.set(seconds, static_cast<int>(i * kMaxRules + violatedSlots[i]), static_cast<int>(i));
+    }
+    numbers.begun = begun;
+    return begun != 0;
+  }
+
+  // The delay of a check for which there is no room, in seconds.
+  static constexpr double kNoRoomDelay = 1;
+
+  RulePlan plan_;
+  Rates rates_{plan_};
+  // nullptr for a single scope.
+  std::unique_ptr<RuleScope> scopes_[kMaxScopes];
+  uint32_t singleScopes_ = 0;
+  RuleState singles_[kMaxScopes];
+  RuleCounts counts_;
+  uint64_t allowed_ = 0;
+  uint64_t delayed_ = 0;
+  uint64_t banned_ = 0;
+  Sweep sweep_;
+  bool isResized_ = false;
+};
+
+}  // namespace relay_limiter

@@ -1,0 +1,272 @@
+// RuleOffenders stores the peers of a scope with violations or a ban: what OffenderTable stores of
+// them, and in scopes with bans the level that leads to a ban, the ban level, and the end of the
+// last ban. A peer with such a punishment is always in the OffenderTable as well. Counterpart of
+// lib/engine/js/rules/offenders.ts.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <new>
+
+#include "../eviction-cost.h"
+#include "../offender-table.h"
+#include "plan.h"
+
+namespace relay_limiter {
+
+struct alignas(64) Punishment {
+  Fingerprint fingerprint;
+  // As of `levelAt`.
+  double level;
+  double levelAt;
+  // As of the end of the last ban.
+  double banLevel;
+  // The end of the last ban; kNever without one.
+  double banEnd;
+  // Unique; a ban that began later has a higher one. 0 without a ban.
+  uint64_t order;
+};
+
+class RuleOffenders {
+ public:
+  explicit RuleOffenders(double maxPeers) noexcept : table_(maxPeers) {}
+
+  const OffenderTable& table() const noexcept { return table_; }
+  OffenderTable& table() noexcept { return table_; }
+  size_t size() const noexcept { return table_.size(); }
+  size_t memoryBytes() const noexcept { return table_.memoryBytes() + punishments_.memoryBytes(); }
+
+  // Whether reserve() can work: a new offender needs the key's text.
+  bool canAdd(const Key& key) const noexcept {
+    return key.text != nullptr || table_.find(key.fingerprint) != nullptr;
+  }
+
+  // Fetches the memory that evictionCostOf() will read.
+  RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
+    table_.prepare(fingerprint);
+    punishments_.prepare(fingerprint);
+  }
+
+  // False only if no ban is in force. True does not mean that one is.
+  bool mayBan(double now) const noexcept { return now < latestEnd_; }
+
+  // The remaining seconds of the peer's ban; 0 without one.
+  double banSecondsLeft(const Fingerprint& fingerprint, double now) const noexcept {
+    if (!mayBan(now)) return 0;
+    const Punishment* punishment = find(fingerprint);
+    return punishment != nullptr && now < punishment->banEnd ? punishment->banEnd - now : 0.0;
+  }
+
+  // What reserve() has added.
+  struct Reserved {
+    bool offender = false;
+    bool punishment = false;
+  };
+
+  // Makes sure that the peer is an offender and, if `punishes`, has a punishment. False if there is
+  // no memory; then nothing has changed.
+  bool reserve(const Key& key, bool punishes, Reserved& reserved) noexcept {
+    const size_t before = table_.size();
+    if (table_.findOrInsert(key) == nullptr) return false;
+    reserved.offender = table_.size() > before;
+    if (!punishes || find(key.fingerprint) != nullptr) return true;
+    Punishment* punishment = punishments_.insert(key.fingerprint);
+    if (punishment == nullptr) {
+      release(key.fingerprint, reserved);
+      return false;
+    }
+    *punishment = {key.fingerprint, 0, kNever, 0, kNever, 0};
+    reserved.punishment = true;
+    return true;
+  }
+
+  // Takes back what reserve() has added.
+  void release(const Fingerprint& fingerprint, const Reserved& reserved) noexcept {
+    if (reserved.punishment) punishments_.erase(find(fingerprint));
+    if (reserved.offender) table_.remove(*table_.find(fingerprint));
+  }
+
+  // Counts a violation of a peer that reserve() was called for, and returns its violations.
+  uint64_t addViolation(const Fingerprint& fingerprint) noexcept {
+    Offender& offender = *table_.find(fingerprint);
+    table_.setViolations(offender, saturatedSum(offender.violations, 1));
+    return offender.violations;
+  }
+
+  // Raises the peer's violations to at least `violations`.
+  void raiseViolations(const Fingerprint& fingerprint, uint64_t violations) noexcept {
+    Offender& offender = *table_.find(fingerprint);
+    if (violations > offender.violations) table_.setViolations(offender, violations);
+  }
+
+  // nullptr if the peer has none. Most scopes have no punishment at all, and then there is no
+  // look-up.
+  Punishment* find(const Fingerprint& fingerprint) const noexcept {
+    return punishments_.size() == 0 ? nullptr : punishments_.find(fingerprint);
+  }
+
+  // Makes the ban of a peer with a punishment end at `end`, which is later than it ended before.
+  void setBanEnd(Punishment& punishment, double end, double now) noexcept {
+    if (!(now < punishment.banEnd)) punishment.order = table_.nextOrder();
+    punishment.banEnd = end;
+    latestEnd_ = std::max(latestEnd_, end);
+  }
+
+  // Counts a violation for the ban of a peer with a punishment. Returns the length of the ban that
+  // begins; 0 if none does.
+  double punish(Punishment& punishment, const BanPolicy& policy, double random,
+                double now) noexcept {
+    const double level = levelOf(punishment, policy, now) + 1;
+    punishment.levelAt = std::max(punishment.levelAt, now);
+    punishment.level = level >= policy.violations ? 0 : level;
+    if (!(level >= policy.violations)) return 0;
+    const double banLevel =
+        policy.banLevelAfter(punishment.banLevel, elapsed(now, punishment.banEnd));
+    punishment.banLevel = banLevel + 1;
+    const double seconds = policy.length(banLevel, random);
+    setBanEnd(punishment, now + seconds, now);
+    return seconds;
+  }
+
+  // Raises the levels of a peer with a punishment. `level` is as of now.
+  static void raiseLevels(Punishment& punishment, double level, double banLevel,
+                          const BanPolicy& policy, double now) noexcept {
+    punishment.level = std::max(levelOf(punishment, policy, now), level);
+    punishment.levelAt = std::max(punishment.levelAt, now);
+    punishment.banLevel = std::max(punishment.banLevel, banLevel);
+  }
+
+  // The level that leads to bans, as of now.
+  static double levelOf(const Punishment& punishment, const BanPolicy& policy,
+                        double now) noexcept {
+    return policy.levelAfter(punishment.level, elapsed(now, punishment.levelAt));
+  }
+
+  // Ends a ban in force; false if there is none.
+  bool endBan(const Fingerprint& fingerprint, double now) noexcept {
+    Punishment* punishment = find(fingerprint);
+    if (punishment == nullptr || !(now < punishment->banEnd)) return false;
+    punishment->banEnd = now;
+    return true;
+  }
+
+  // Removes violations and punishment.
+  void forgive(const Fingerprint& fingerprint) noexcept {
+    Punishment* punishment = find(fingerprint);
+    if (punishment != nullptr) punishments_.erase(punishment);
+    Offender* offender = table_.find(fingerprint);
+    if (offender != nullptr) table_.remove(*offender);
+  }
+
+  // Whether a ban is in force, a level is left, or a ban level is left that will be forgotten.
+  bool isPunished(const Fingerprint& fingerprint, const BanPolicy& policy,
+                  double now) const noexcept {
+    const Punishment* punishment = find(fingerprint);
+    if (punishment == nullptr) return false;
+    if (now < punishment->banEnd) return true;
+    if (!policy.exists) return false;
+    if (levelOf(*punishment, policy, now) > 0) return true;
+    return policy.forgetAfterSeconds < kInfinity &&
+           policy.banLevelAfter(punishment->banLevel, elapsed(now, punishment->banEnd)) > 0;
+  }
+
+  // The cost of evicting a peer that would be fresh after `secondsUntilFresh` if it were no
+  // offender.
+  EvictionCost evictionCostOf(const Fingerprint& fingerprint, double secondsUntilFresh,
+                              double idleSeconds, double now) const noexcept {
+    const Offender* offender = table_.find(fingerprint);
+    if (offender == nullptr) return EvictionCost::ofClean(secondsUntilFresh);
+    if (banSecondsLeft(fingerprint, now) > 0) return EvictionCost::ofBanned();
+    return offender->violations == 0 ? EvictionCost::ofClean(secondsUntilFresh)
+                                     : EvictionCost::ofOffender(offender->violations, idleSeconds);
+  }
+
+  // Sets `count` to the number of bans in force. Calls use(key, secondsLeft) for up to `most` of
+  // those with a stored key, the longest remaining time first. False if there is no memory for so
+  // many.
+  template <class Use>
+  bool longestBans(double most, double now, size_t& count, Use&& use) noexcept {
+    struct Ban {
+      double end;
+      uint64_t order;
+      StoredKey key;
+    };
+    const auto endsLater = [](const Ban& a, const Ban& b) {
+      return a.end != b.end ? a.end > b.end : a.order > b.order;
+    };
+    const size_t capacity = most < static_cast<double>(punishments_.size())
+                                ? static_cast<size_t>(most)
+                                : punishments_.size();
+    const std::unique_ptr<Ban[]> kept(new (std::nothrow) Ban[capacity]);
+    if (kept == nullptr) return false;
+    // A heap; its first element is the ban that ends first.
+    Ban* const begin = kept.get();
+    Ban* end = begin;
+    count = 0;
+    punishments_.forEach([&](const Punishment& punishment) {
+      if (!(now < punishment.banEnd)) return;
+      ++count;
+      Ban ban = {punishment.banEnd, punishment.order, {}};
+      const bool isFull = end == begin + capacity;
+      if (capacity == 0 || (isFull && !endsLater(ban, *begin))) return;
+      ban.key = table_.find(punishment.fingerprint)->storedKey;
+      if (!ban.key) return;
+      if (isFull) std::pop_heap(begin, end--, endsLater);
+      *end++ = ban;
+      std::push_heap(begin, end, endsLater);
+    });
+    std::sort_heap(begin, end, endsLater);
+    for (const Ban* ban = begin; ban != end; ++ban) use(ban->key, ban->end - now);
+    return true;
+  }
+
+  // Visits some offenders, as Table::sweep does, and calls visit(position) for each one with a
+  // stored key that is not newer than `order`.
+  template <class Visit>
+  bool sweepPositions(uint64_t& cursor, uint64_t order, Visit&& visit) noexcept {
+    return table_.sweepNamed(cursor, [&](const Offender& offender) {
+      if (!isNewerThan(offender, order)) visit(positionOf(offender));
+    });
+  }
+
+  // Whether the offender's first violation and its last ban, if it has them, both came after
+  // `order` was the last order. If not, it has been an offender since before then.
+  bool isNewerThan(const Offender& offender, uint64_t order) const noexcept {
+    if (offender.violations > 0 && offender.order <= order) return false;
+    const uint64_t banOrder = banOrderOf(offender);
+    return banOrder == 0 || banOrder > order;
+  }
+
+  // The offender, if a snapshot lists it by key: the key is stored, and it has violations or a ban
+  // in force.
+  const Offender* findForSnapshot(const Fingerprint& fingerprint, double now) const noexcept {
+    const Offender* offender = table_.find(fingerprint);
+    if (offender == nullptr || !offender->storedKey) return nullptr;
+    const bool isListed = offender->violations > 0 || banSecondsLeft(fingerprint, now) > 0;
+    return isListed ? offender : nullptr;
+  }
+
+  void clear() noexcept {
+    table_.clear();
+    punishments_.clear();
+    latestEnd_ = kNever;
+  }
+
+ private:
+  uint64_t banOrderOf(const Offender& offender) const noexcept {
+    const Punishment* punishment = find(offender.fingerprint);
+    return punishment == nullptr ? 0 : punishment->order;
+  }
+
+  SnapshotPosition positionOf(const Offender& offender) const noexcept {
+    if (offender.violations > 0) return {offender.order, offender.fingerprint};
+    return {SnapshotPosition::kBanOnly | banOrderOf(offender), offender.fingerprint};
+  }
+
+  OffenderTable table_;
+  Table<Punishment> punishments_;
+  // No ban ends after this instant.
+  double latestEnd_ = kNever;
+};
+
+}  // namespace relay_limiter

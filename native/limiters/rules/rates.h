@@ -1,0 +1,179 @@
+// Rates refills records at the rates of the plan that asks. It remembers the last changes of rates,
+// so that the time before a change counts at the rates before it, and when each slot got its rule.
+// A state is an array of doubles: the instant of the last refill, then the used tokens of each
+// slot. Counterpart of lib/engine/js/rules/rates.ts.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "../../memory/compiler.h"
+#include "plan.h"
+
+namespace relay_limiter {
+
+class Rates {
+ public:
+  // `plan` outlives this.
+  explicit Rates(const RulePlan& plan) noexcept : plan_(plan) {
+    std::fill_n(&since_[0][0], kMaxScopes * kMaxRules, kNever);
+    std::fill_n(afterAdded_, kMaxScopes, kNever);
+  }
+
+  // The time of the engine if the clock says `now`.
+  double time(double now) noexcept {
+    const double time = now < earliest_ ? earliest_ : now;
+    if (time > latest_) latest_ = time;
+    return time;
+  }
+
+  // Call this before `next` replaces the plan, `old`, whose rates it may take. `origins` has for
+  // each next plan its index before, `added` for each scope the slots with a new rule. False if
+  // there is no memory; then nothing has changed.
+  bool update(RulePlan& old, const RulePlan& next, const uint16_t* origins, const uint16_t* added,
+              double now) noexcept {
+    NumberArray<uint16_t> plans[kRateChanges + 1];
+    for (unsigned i = 0; i <= count_; ++i) {
+      plans[i] = NumberArray<uint16_t>(next.plans);
+      if (!plans[i]) return false;
+    }
+    for (unsigned p = 0; p < next.plans; ++p) {
+      for (unsigned i = 0; i < count_; ++i) plans[i][p] = changes_[i].plans[origins[p]];
+      plans[count_][p] = origins[p];
+    }
+    for (unsigned i = 0; i < count_; ++i) changes_[i].plans = std::move(plans[i]);
+    if (areChanged(old, next, origins)) {
+      NumberArray<uint16_t>& last = plans[count_];
+      if (count_ == kRateChanges) std::move(changes_ + 1, changes_ + count_--, changes_);
+      changes_[count_++] = {now, std::move(old.rates), std::move(last)};
+      lastUpdate_ = std::max(lastUpdate_, now);
+    }
+    if (std::any_of(added, added + next.scopes, [](uint16_t slots) { return slots != 0; }))
+      add(added);
+    return true;
+  }
+
+  // Refills a state of `slots` slots for a plan. The time in it only moves forward.
+  void refill(double* state, unsigned scope, unsigned slots, unsigned plan,
+              double now) const noexcept {
+    if (!(now > state[0])) return;
+    if (state[0] <= lastUpdate_) return refillOld(state, scope, slots, plan, now);
+    const double seconds = now - state[0];
+    const double* rates = plan_.rates.begin() + plan_.rowOf(plan, scope);
+    for (unsigned slot = 0; slot < slots; ++slot) {
+      state[1 + slot] = drained(state[1 + slot], seconds, rates[slot]);
+    }
+    state[0] = now;
+  }
+
+  // The used tokens of a slot at `now`, if they were `used` after the last refill, `at`.
+  double usedAt(double used, double at, unsigned scope, unsigned slot, unsigned plan,
+                double now) const noexcept {
+    return at <= since_[scope][slot] ? 0 : drainedAt(used, at, scope, slot, plan, now);
+  }
+
+  // Makes a saved state usable: if its last refill was before rules were added, it is refilled up
+  // to then, without losing what it says of these rules.
+  void settle(double* state, unsigned scope, unsigned slots) const noexcept {
+    const double after = afterAdded_[scope];
+    if (!(state[0] < after)) return;
+    for (unsigned slot = 0; slot < slots; ++slot) {
+      state[1 + slot] = drainedAt(state[1 + slot], state[0], scope, slot, 0, after);
+    }
+    state[0] = after;
+  }
+
+  // The seconds from `now` until a state has nothing used, at the rates of the base plan.
+  double secondsUntilFresh(const double* state, unsigned scope, unsigned slots,
+                           double now) const noexcept {
+    double seconds = 0;
+    for (unsigned slot = 0; slot < slots; ++slot) {
+      seconds = std::max(seconds, secondsUntilUnused(state, scope, slot, now));
+    }
+    return seconds;
+  }
+
+  // The same for one slot. A slot without a rule has the rate 0, and what it has used does not
+  // count.
+  double secondsUntilUnused(const double* state, unsigned scope, unsigned slot,
+                            double now) const noexcept {
+    const double used = state[1 + slot];
+    const double rate = plan_.rates[plan_.rowOf(0, scope) + slot];
+    if (!(used > 0) || !(rate > 0)) return 0;
+    return usedAt(used, state[0], scope, slot, 0, now) / rate;
+  }
+
+ private:
+  // An update that changed a rate.
+  struct Change {
+    double at;
+    // The rates before it.
+    NumberArray<double> rates;
+    // For each current plan: its index in `rates`.
+    NumberArray<uint16_t> plans;
+  };
+
+  RELAY_LIMITER_NOINLINE void refillOld(double* state, unsigned scope, unsigned slots,
+                                        unsigned plan, double now) const noexcept {
+    for (unsigned slot = 0; slot < slots; ++slot) {
+      state[1 + slot] = usedAt(state[1 + slot], state[0], scope, slot, plan, now);
+    }
+    state[0] = now;
+  }
+
+  double drainedAt(double used, double at, unsigned scope, unsigned slot, unsigned plan,
+                   double now) const noexcept {
+    double left = used;
+    double from = at;
+    for (unsigned i = 0; i < count_ && at <= lastUpdate_; ++i) {
+      const double until = std::min(changes_[i].at, now);
+      if (!(until > from)) continue;
+      const size_t row = plan_.rowOf(changes_[i].plans[plan], scope);
+      left = drained(left, until - from, changes_[i].rates[row + slot]);
+      from = until;
+    }
+    return drained(left, elapsed(now, from), plan_.rates[plan_.rowOf(plan, scope) + slot]);
+  }
+
+  // Whether a rate of a plan differs from the one that the plan had before the update.
+  static bool areChanged(const RulePlan& old, const RulePlan& next,
+                         const uint16_t* origins) noexcept {
+    const size_t size = size_t{next.scopes} * kMaxRules;
+    for (unsigned p = 0; p < next.plans; ++p) {
+      const double* rates = next.rates.begin() + p * size;
+      if (!std::equal(rates, rates + size, old.rates.begin() + origins[p] * size)) return true;
+    }
+    return false;
+  }
+
+  // Records with a later refill have the state of the added rules. If the clock has stepped back,
+  // there may be records from a later time, and they are older than the rules too.
+  void add(const uint16_t* added) noexcept {
+    earliest_ = std::nextafter(latest_, kInfinity);
+    for (unsigned scope = 0; scope < plan_.scopes; ++scope) {
+      if (added[scope] != 0) afterAdded_[scope] = earliest_;
+      for (unsigned slot = 0; slot < kMaxRules; ++slot) {
+        if ((added[scope] >> slot & 1) != 0) since_[scope][slot] = latest_;
+      }
+    }
+    lastUpdate_ = std::max(lastUpdate_, latest_);
+  }
+
+  const RulePlan& plan_;
+  // The oldest first.
+  Change changes_[kRateChanges];
+  unsigned count_ = 0;
+  // When an update added the rule of a slot; kNever if it was there from the start.
+  double since_[kMaxScopes][kMaxRules];
+  // The earliest time after the last update that added a rule to the scope.
+  double afterAdded_[kMaxScopes];
+  // The instant of the last update that added a rule or changed a rate.
+  double lastUpdate_ = kNever;
+  // The earliest time of the engine: later than the instant of each update that added a rule.
+  double earliest_ = kNever;
+  // The latest time of the engine so far.
+  double latest_ = kNever;
+};
+
+}  // namespace relay_limiter
