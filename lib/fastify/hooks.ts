@@ -9,14 +9,8 @@ import { readSharedOptions, SHARED_OPTIONS } from '../http/options.js';
 import { type LimitSettings, PolicySet } from '../http/policies.js';
 import { RequestLimiter } from '../http/request-limiter.js';
 import { hasOwnLimit, inherit } from './inherit.js';
-import { type Handler, refuse } from './refuse.js';
-
-/** A hook for a route's `onRequest`, `preValidation` or `preHandler`, or for `setNotFoundHandler`. */
-export type RateLimitHook = (
-  request: FastifyRequest,
-  reply: FastifyReply,
-  done: (error?: Error) => void,
-) => void;
+import { refuse } from './refuse.js';
+import type { Handler, RateLimitHook } from './types.js';
 
 /** The names of the options of the plugin and of a route. */
 export const OPTION_NAMES = [...SHARED_OPTIONS, 'handler', 'global', 'hook'];

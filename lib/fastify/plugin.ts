@@ -6,37 +6,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { invalidValue } from '../common/errors.js';
 import { requireOptions } from '../common/options.js';
 import { toError } from '../http/to-error.js';
-import type { LimitOptions } from '../http/types.js';
-import {
-  Hooks,
-  OPTION_NAMES,
-  type RateLimitHook,
-  type RouteConfig,
-  storeConstraints,
-} from './hooks.js';
-import type { Handler } from './refuse.js';
-
-export type { RateLimitHook } from './hooks.js';
-
-/** The options of a route or of a hook. */
-export interface RouteRateLimitOptions extends LimitOptions<FastifyRequest, FastifyReply> {
-  /**
-   * Answers a refusal instead of the plugin. The status code, the rate limit fields and Retry-After are already set.
-   * Its exception or rejection is passed to the error handler.
-   */
-  handler?: Handler | undefined;
-}
-
-/** The options of the plugin. */
-export interface FastifyRateLimitOptions extends RouteRateLimitOptions {
-  /** Whether routes without a `config.rateLimit` are limited. Default true. */
-  global?: boolean | undefined;
-  /**
-   * The lifecycle hook that counts a request. Default `onRequest`, which runs before the body is read. The hooks of a
-   * context run in the order in which they were added, and before the hooks of a route.
-   */
-  hook?: 'onRequest' | 'preValidation' | 'preHandler' | undefined;
-}
+import { Hooks, OPTION_NAMES, type RouteConfig, storeConstraints } from './hooks.js';
+import type { FastifyRateLimitOptions, RateLimitHook, RouteRateLimitOptions } from './types.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -88,7 +59,7 @@ const HOOKS: readonly unknown[] = ['onRequest', 'preValidation', 'preHandler'];
  * }
  * await app.close();
  */
-async function rateLimit(
+export default async function rateLimit(
   fastify: FastifyInstance,
   options: FastifyRateLimitOptions,
 ): Promise<void> {
@@ -182,7 +153,7 @@ function readHook(hook: unknown = 'onRequest'): HookName {
 }
 
 // The same properties that the package fastify-plugin sets: the hooks apply to the context that registers the plugin.
-export default Object.assign(rateLimit, {
+Object.assign(rateLimit, {
   [Symbol.for('skip-override')]: true,
   [Symbol.for('fastify.display-name')]: 'relay-limiter',
   [Symbol.for('plugin-meta')]: { fastify: '5.x', name: 'relay-limiter' },
