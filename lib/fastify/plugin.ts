@@ -2,11 +2,12 @@
 // config of its route. Every route of the context is limited, no matter when it was added. This file imports only
 // types of Fastify.
 
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { invalidValue } from '../common/errors.js';
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
+import { invalidValue, type LimiterError, limiterError } from '../common/errors.js';
 import { requireOptions } from '../common/options.js';
 import { toError } from '../http/to-error.js';
-import { Hooks, OPTION_NAMES, type RouteConfig, storeConstraints } from './hooks.js';
+import { Hooks, OPTION_NAMES } from './hooks.js';
+import { configOf, type RouteConfig, routesBelow, storeConstraints } from './routes.js';
 import type { FastifyRateLimitOptions, RateLimitHook, RouteRateLimitOptions } from './types.js';
 
 declare module 'fastify' {
@@ -41,7 +42,8 @@ const HOOKS: readonly unknown[] = ['onRequest', 'preValidation', 'preHandler'];
  * context and of child contexts, whether the route was added before or after the plugin, and requests without a route.
  * Refused requests get status 429. It is async because Fastify reports the failure of a plugin only by its promise.
  * @throws `ERR_LIMITER_OPTION` for an invalid option, or a policy that the response fields cannot express;
- * `ERR_LIMITER_ENGINE` if the requested engine is unavailable.
+ * `ERR_LIMITER_ENGINE` if the requested engine is unavailable. Invalid options of a route are thrown where it is added;
+ * `ready` and `listen` reject with those of a route that was added before the plugin was loaded.
  * @example
  * import Fastify from 'fastify';
  * import rateLimit from 'relay-limiter/fastify';
@@ -77,14 +79,24 @@ export default async function rateLimit(
       return (this?.[NEAREST] ?? hooks).hook(options);
     });
   }
-  // Fastify calls this only for routes added after the plugin. It reports their invalid options when they are added;
-  // those of earlier routes fail their first request.
+  const checkRoute = (route: RouteOptions, context: Context) => {
+    const config = configOf(route);
+    const read = readConfig(config.rateLimit, isGlobal);
+    if (typeof read === 'object' && context[NEAREST] === hooks) hooks.forRoute(read, config);
+  };
+  // Fastify calls this only for routes added after the plugin.
   fastify.addHook('onRoute', function (this: Context, route) {
-    const config = readConfig(route.config?.rateLimit, isGlobal);
     storeConstraints(route);
-    const { url, method } = route;
-    if (typeof config === 'object' && this[NEAREST] === hooks) {
-      hooks.forRoute(config, { ...route.config, url, method });
+    checkRoute(route, this);
+  });
+  // Checks the earlier routes, once each registration of the plugin is loaded, of which the nearest has their options.
+  fastify.addHook('onReady', async () => {
+    for (const { route, context } of routesBelow(fastify)) {
+      try {
+        checkRoute(route, context);
+      } catch (error) {
+        throw withRoute(error, route);
+      }
     }
   });
   fastify.addHook(readHook(hook) as 'onRequest', limitRequests(hooks, isGlobal));
@@ -124,6 +136,13 @@ function limitRequests(hooks: Hooks, isGlobal: boolean) {
 
 function skip(_: FastifyRequest, __: FastifyReply, done: () => void): void {
   done();
+}
+
+/** Names the route of an error that is not thrown where the route is added. */
+function withRoute(thrown: unknown, { method, url }: RouteOptions): Error {
+  const { code = 'ERR_LIMITER_OPTION', message } = toError(thrown) as Partial<LimiterError>;
+  const where = `${[method].flat().join(', ')} ${url}`;
+  return limiterError(TypeError, code, `config.rateLimit of ${where}: ${message}`, thrown);
 }
 
 function readConfig(config: unknown, isGlobal: boolean): object | boolean {
