@@ -6,7 +6,7 @@ import { invalidValue } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { aged } from './age.js';
 import { damaged } from './damaged.js';
-import { readDocument, writeDocument } from './document.js';
+import { hasDocument, readDocument, writeDocument } from './document.js';
 import { requireFile } from './regular-file.js';
 import { replaceFile } from './replace-file.js';
 import type { Persistent } from './saved.js';
@@ -69,7 +69,8 @@ export async function saveSnapshot(limiter: Persistent, path: string): Promise<v
 
 /**
  * Loads a file of `saveSnapshot` into a limiter. Returns the number of restored peers: 0 if the file does not exist or
- * is empty, so a first start is no error, and 1 for a limiter that does not count them (`PolicyLimiter`).
+ * is empty, or if its first save was killed while it wrote an empty file in place, so a first start is no error; and 1
+ * for a limiter that does not count them (`PolicyLimiter`).
  *
  * The wall-clock time since the save is taken into account: bans have less time left, buckets have refilled, and a peer
  * with an expired ban comes back without violations, as after a check. If the wall clock went back, no time has passed;
@@ -118,6 +119,7 @@ export async function loadSnapshot(limiter: Persistent, path: string): Promise<n
 async function load(limiter: Persistent, file: FileHandle, name: string): Promise<number> {
   const slices: object[] = [];
   try {
+    if (!(await hasDocument(file))) return 0;
     for await (const { savedAt, snapshot } of readDocument(file, name)) {
       slices.push(aged(snapshot, Math.max(0, Date.now() - savedAt) / 1000));
     }
