@@ -75,14 +75,14 @@ function readRule<Cost, Of extends unknown[]>(rule: unknown, warn: Warn): Rule<C
   return { limiter, key: key as Rule<Cost, Of>['key'], cost: cost as Cost, warn };
 }
 
-/** The connection for which a rule is opened. */
+/** The connection for which a rule is opened. @internal */
 export interface RuleContext<Of extends unknown[]> {
   readonly connection: Pick<ConnectionContext, 'key' | 'client'>;
   /** The arguments of the key function. */
   readonly of: Of;
 }
 
-/** @throws what the key function throws; `ERR_LIMITER_KEY` if its result is not a string. */
+/** @throws what the key function throws; `ERR_LIMITER_KEY` if its result is not a string. @internal */
 export function openRule<Data, Meta, Cost, Of extends unknown[]>(
   { limiter, key, warn }: Rule<Cost, Of>,
   { connection, of }: RuleContext<Of>,

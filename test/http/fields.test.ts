@@ -40,6 +40,17 @@ describe.each(ENGINES)('the rate limit fields with the %s engine', (engine) => {
     expect((await ask(limit)).passed).toBe(true);
   });
 
+  test('state the tokens and the wait of a client that a RateLimiter disconnects', async () => {
+    const options = { ...own, rateLimit: 0.01, burstLimit: 3, disconnectThreshold: 0 };
+    const limit = rateLimit({ limiter: new RateLimiter(options), cost: 2 });
+    await ask(limit);
+    expect((await ask(limit)).fields).toMatchObject({
+      ratelimit: '"3-in-300s";r=1;t=100',
+      'retry-after': '100',
+      connection: 'close',
+    });
+  });
+
   test('state no tokens if the refusal has another reason', async () => {
     const limiter = new RateLimiter({ ...own, rateLimit: 1, burstLimit: 5 });
     limiter.check = () => ['delay', 0];

@@ -2,6 +2,7 @@
 
 import {
   copyFileSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -43,11 +44,12 @@ const FEW = 100;
 
 const folder = testFolder();
 
-/** A folder of its own for one save, the old file in it if there is one. */
-function prepare(name: string, hasOld: boolean): string {
+/** A folder of its own for one save, with the old file or an empty one in it if there is one. */
+function prepare(name: string, before: 'old' | 'empty' | 'none'): string {
   mkdirSync(folder.file(name));
   const file = join(folder.file(name), 'bans.json');
-  if (hasOld) copyFileSync(folder.file('old'), file);
+  if (before === 'old') copyFileSync(folder.file('old'), file);
+  if (before === 'empty') writeFileSync(file, '');
   return file;
 }
 
@@ -59,22 +61,23 @@ describe.each([
   { where: 'a folder without such a file', place: 'folder', before: 'none', counts: [FEW, MANY] },
   { where: 'place of a longer file', place: 'mount', before: 'old', counts: [MANY, FEW] },
   { where: 'place of a shorter file', place: 'mount', before: 'old', counts: [FEW, MANY] },
+  { where: 'place of an empty file', place: 'mount', before: 'empty', counts: [FEW, MANY] },
   { where: 'a read-only folder', place: 'read-only', before: 'old', counts: [FEW, MANY] },
 ] as const)('a process that saves in $where', ({ place, before, counts }) => {
   const OLD = snapshotOf('old', counts[0]);
   const NEW = snapshotOf('new', counts[1]);
 
-  /** Whether the file is the old one, the new one, or not there. */
+  /** Whether the file is the old one, the new one, without a document, or not there. */
   async function contentOf(file: string): Promise<string> {
     const notebook = new Notebook();
-    if ((await loadSnapshot(notebook, file)) === 0) return 'none';
+    if ((await loadSnapshot(notebook, file)) === 0) return existsSync(file) ? 'empty' : 'none';
     const isNew = JSON.stringify(notebook.restored).includes('new');
     expect(JSON.stringify(notebook.restored)).toBe(JSON.stringify(isNew ? NEW : OLD));
     return isNew ? 'new' : 'old';
   }
 
   const save = (name: string, ...args: string[]) => {
-    const file = prepare(name, before === 'old');
+    const file = prepare(name, before);
     return { file, ended: start(SAVER, [file, folder.file('new.json'), place, ...args]).ended };
   };
 

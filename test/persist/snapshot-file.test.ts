@@ -404,6 +404,44 @@ describe('a file that cannot be loaded', () => {
   });
 });
 
+describe('an empty file whose first save in place was killed', () => {
+  const HEAD = '{\n"format": 2,\n"slices": [\n';
+
+  /** Each text that the file can contain until the appended document can be found. */
+  async function unfinished(): Promise<Buffer[]> {
+    await saveSnapshot(new Notebook(snapshot), folder.file());
+    const document = readFileSync(folder.file());
+    const whole = Buffer.concat([Buffer.from('\x1e'), document, document]);
+    const saves = Array.from({ length: whole.length }, (_, n) => whole.subarray(0, n + 1));
+    // The process is killed in the next save as well.
+    const again = saves.slice(0, HEAD.length + 3).map((save) => Buffer.concat([save, whole]));
+    return [...saves, ...again];
+  }
+
+  test('has no document, and is not copied by the next save', async () => {
+    for (const bytes of await unfinished()) {
+      writeFileSync(folder.file(), bytes);
+      const notebook = new Notebook();
+      expect(await loadSnapshot(notebook, folder.file()), `${bytes.length} bytes`).toBe(0);
+      expect(notebook.restored).toBeUndefined();
+    }
+    writeFileSync(folder.file(), `\x1e${HEAD}`);
+    await saveSnapshot(new Notebook(snapshot), folder.file());
+    expect(folder.entries()).toEqual(['bans.json']);
+    expect(await loadSnapshot(new Notebook(), folder.file())).toBe(1);
+  });
+
+  test('is damaged if anything else follows', async () => {
+    await saveSnapshot(new Notebook(snapshot), folder.file());
+    const document = readFileSync(folder.file()).toString('latin1');
+    for (const text of [document.slice(1), `\n${document}`, '\0', '{}', 'x']) {
+      writeFileSync(folder.file(), `\x1e${text}`, 'latin1');
+      const code = await codeOfRejection(loadSnapshot(new Notebook(), folder.file()));
+      expect(code, text).toBe('ERR_LIMITER_SNAPSHOT');
+    }
+  });
+});
+
 describe('a file that is overwritten in place', () => {
   async function* failing(): AsyncGenerator<Uint8Array> {
     yield Buffer.alloc(1000);
