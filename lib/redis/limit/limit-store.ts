@@ -1,8 +1,8 @@
 // The store as a limiter uses it: routes calls for a peer to the peer's shard, and applies the failure policy while
 // that shard does not answer.
 
+import { ALLOWED } from '../../common/check-results.js';
 import { type CheckResult, RateLimitAction } from '../../common/types.js';
-import { ALLOWED } from '../../limiters/rate-limiter.js';
 import { createStoreClient, type StoreClient } from '../store/client.js';
 import { Deadlines } from '../store/deadlines.js';
 import { SHARDS, shardOf, storeKey } from '../store/keys.js';
