@@ -7,6 +7,7 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { CHROMIUM, FLAGS, hasChromium } from '../support/chromium.js';
+import { isInView, label, painted } from './page-support.js';
 import { ban, limiters, served } from './support.js';
 
 const TOKEN = 'correct-horse.battery~staple';
@@ -367,38 +368,3 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     await expect.poll(() => page.isVisible('#no-bans')).toBe(true);
   });
 });
-
-/** What the element with the focus is called. */
-function label(page: Page): Promise<string | null | undefined> {
-  return page.evaluate(() => document.activeElement?.getAttribute('aria-label'));
-}
-
-/** Whether all of an element is in the window, and drawn. */
-function isInView(page: Page, selector: string): Promise<boolean> {
-  return page.evaluate((selector) => {
-    const element = document.querySelector(selector) as HTMLElement;
-    const { top, bottom, left, width } = element.getBoundingClientRect();
-    const atMiddle = document.elementFromPoint(left + width / 2, (top + bottom) / 2);
-    return top >= 0 && bottom <= innerHeight && element === atMiddle;
-  }, selector);
-}
-
-/** Whether a canvas has any pixel of about this colour, in the upper `part` of it. */
-function painted(page: Page, selector: string, color: number[], part = 1): Promise<boolean> {
-  return page.evaluate(
-    ([selector, color, part]) => {
-      const canvas = document.querySelector(selector as string) as HTMLCanvasElement;
-      const context = canvas.getContext('2d') as CanvasRenderingContext2D;
-      const height = Math.floor(canvas.height * (part as number));
-      const { data } = context.getImageData(0, 0, canvas.width, height);
-      for (let i = 0; i < data.length; i += 4) {
-        const near = (color as number[]).every(
-          (value, k) => Math.abs(Number(data[i + k]) - value) < 16,
-        );
-        if (near && Number(data[i + 3]) > 200) return true;
-      }
-      return false;
-    },
-    [selector, color, part] as const,
-  );
-}

@@ -85,3 +85,19 @@ export function strictly(headers: Headers): RateLimitInfo {
   if (info.ignored.length > 0) throw new Error(`not understood: ${info.ignored}`);
   return info;
 }
+
+/** Requests the URLs one after another, and returns the status codes. */
+export async function statuses(urls: readonly string[], init?: RequestInit): Promise<number[]> {
+  const found: number[] = [];
+  for (const url of urls) {
+    const response = await fetch(url, init);
+    await response.arrayBuffer();
+    found.push(response.status);
+  }
+  return found;
+}
+
+/** A list with `count` times the same URL. */
+export function times(count: number, url: string): string[] {
+  return Array.from({ length: count }, () => url);
+}
