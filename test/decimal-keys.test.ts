@@ -9,7 +9,7 @@ import {
 } from 'relay-limiter';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { jsEngine } from '../dist/engine/js/index.js';
-import { BucketQueue } from '../dist/guard/rules.js';
+import { BucketQueue } from '../dist/guard/bucket-queue.js';
 import { LocalBans } from '../dist/redis/bans/local-bans.js';
 import { FallbackBuckets } from '../dist/redis/limit/fallback-buckets.js';
 import { LeaseRecords } from '../dist/redis/limit/lease-records.js';
