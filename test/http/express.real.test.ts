@@ -90,6 +90,6 @@ test("rateLimit in Express can use request.ip with 'trust proxy'", async () => {
   expect(await of('2001:db8::1')).toEqual([200, 'ok']);
   expect((await of('2001:db8::2'))[0]).toBe(429);
   expect((await statuses([origin]))[0]).toBe(200);
-  // What is no address is nobody's key.
+  // An invalid address has no key.
   expect(await of('unknown')).toEqual([400, 'ERR_LIMITER_KEY']);
 });

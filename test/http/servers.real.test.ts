@@ -26,7 +26,7 @@ import {
   times,
 } from './support.js';
 
-/** So slow that no token comes back while a test runs. */
+/** A window so long that no token comes back while a test runs. */
 const HOUR = 3600;
 
 function answering(...chain: Middleware[]) {
@@ -118,7 +118,7 @@ test('rateLimit ignores a spoofed X-Forwarded-For', async () => {
   expect(found).toEqual([200, 200, 429, 429, 429]);
   const behind = rateLimit({ limit: 1, windowSeconds: HOUR, trustedProxies: 'loopback' });
   const proxied = await serve(answering(behind));
-  // What the client wrote before the proxy's own word is not believed.
+  // The entries that the client wrote, before the proxy's own entry, do not count.
   const of = (...hops: string[]) =>
     statuses([proxied.origin], { headers: { 'x-forwarded-for': hops.join(', ') } });
   expect(await of('198.51.100.1', '192.0.2.1')).toEqual([200]);
@@ -181,7 +181,7 @@ test('rateLimit survives a client that disconnects during a key lookup', async (
   const last = fetch(`http://127.0.0.1:${port}`);
   await until(() => waiting.length === 1);
   waiting[0]?.();
-  // They were counted: a client cannot have its work done for nothing by leaving.
+  // The requests were counted: a client cannot avoid the cost of its requests by disconnecting.
   expect((await last).status).toBe(429);
 });
 
@@ -282,7 +282,7 @@ test('rateLimit over HTTP/2 omits connection fields and ends sessions by GOAWAY'
   expect(refused['connection']).toBeUndefined();
   const [code] = await goaway;
   expect(code).toBe(constants.NGHTTP2_NO_ERROR);
-  // What was under way is answered yet.
+  // A request that has started is still answered.
   slow[0]?.();
   const [headers] = await once(waiting, 'response');
   expect(headers[':status']).toBe(200);
