@@ -5,7 +5,7 @@ import type { BansInForce } from '../common/types.js';
 import type { BanningCore } from '../engine/engine.js';
 import { Limiter } from './limiter.js';
 
-/** LimiterWithBans has the methods that all limiters with bans share. */
+/** LimiterWithBans has the methods that all limiters with bans share: a type for functions that take any of them. */
 export abstract class LimiterWithBans extends Limiter {
   /** @internal */
   declare readonly core: BanningCore;

@@ -43,7 +43,7 @@ const FEW = 100;
 
 const folder = testFolder();
 
-/** Creates a folder for one save, with the old file in it if `hasOld`. */
+/** A folder of its own for one save, the old file in it if there is one. */
 function prepare(name: string, hasOld: boolean): string {
   mkdirSync(folder.file(name));
   const file = join(folder.file(name), 'bans.json');
@@ -64,7 +64,7 @@ describe.each([
   const OLD = snapshotOf('old', counts[0]);
   const NEW = snapshotOf('new', counts[1]);
 
-  /** Whether the file has the old content or the new content, or does not exist. */
+  /** Whether the file is the old one, the new one, or not there. */
   async function contentOf(file: string): Promise<string> {
     const notebook = new Notebook();
     if ((await loadSnapshot(notebook, file)) === 0) return 'none';
