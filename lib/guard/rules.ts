@@ -5,7 +5,7 @@ import { invalidValue } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
 import type { Peer } from '../common/types.js';
 import { type AnyLimiter, openPeer, requireLimiter } from '../limiters/verdict.js';
-import { KeyMap } from '../tables/key-map.js';
+import { type BucketQueue, bucketQueueOf } from './bucket-queue.js';
 import type { ConnectionContext } from './connection-context.js';
 import { type Warn, warnOfKey } from './misuse.js';
 
@@ -110,59 +110,4 @@ export function maxMessageBytes<Cost, Of extends unknown[]>(
 function burstOf(limiter: AnyLimiter): number {
   if ('messageBurst' in limiter) return limiter.messageBurst;
   return 'burstLimit' in limiter ? limiter.burstLimit : Infinity;
-}
-
-export interface BucketWaiter {
-  /** The waiter is the first of its queue. May be called more than once. */
-  becomeFirst(): void;
-}
-
-/**
- * The connections that wait for a bucket, first come, first served; one queue for each bucket of a limiter. Only the
- * first of a queue checks the limiter. If all checked at the same moment, the limiter would refuse all but one, and each
- * refusal is a violation.
- */
-export class BucketQueue {
-  readonly #queues = new KeyMap<Set<BucketWaiter>>();
-
-  /** Whether no connection waits for any bucket. */
-  get isEmpty(): boolean {
-    return this.#queues.size === 0;
-  }
-
-  hasWaiters(key: string): boolean {
-    return this.#queues.has(key);
-  }
-
-  /** True if the waiter is the first of the queue; if not, its `becomeFirst` is called later. */
-  join(key: string, waiter: BucketWaiter): boolean {
-    let queue = this.#queues.get(key);
-    if (queue === undefined) {
-      queue = new Set();
-      this.#queues.set(key, queue);
-    }
-    queue.add(waiter);
-    return firstOf(queue) === waiter;
-  }
-
-  leave(key: string, waiter: BucketWaiter): void {
-    const queue = this.#queues.get(key);
-    if (!queue?.delete(waiter)) return;
-    if (queue.size === 0) this.#queues.delete(key);
-    // A direct call would nest: each waiter that leaves calls the next one, and a long queue overflows the stack.
-    else queueMicrotask(() => firstOf(queue)?.becomeFirst());
-  }
-}
-
-const QUEUES = new WeakMap<AnyLimiter, BucketQueue>();
-
-/** All guards with the same limiter share its queue. */
-function bucketQueueOf(limiter: AnyLimiter): BucketQueue {
-  const queue = QUEUES.get(limiter) ?? new BucketQueue();
-  QUEUES.set(limiter, queue);
-  return queue;
-}
-
-function firstOf(queue: Set<BucketWaiter>): BucketWaiter | undefined {
-  return queue.values().next().value;
 }

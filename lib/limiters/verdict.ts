@@ -1,6 +1,7 @@
 // One kind of verdict for all three limiters: guards and HTTP limits accept any of them. A RateLimiter returns no time
 // with DISCONNECT, which is added here. The other limiters return true or false, which becomes an action and a delay.
 
+import { ALLOWED } from '../common/check-results.js';
 import { invalidValue, limiterError } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { type CheckResult, type Peer, RateLimitAction } from '../common/types.js';
@@ -14,8 +15,6 @@ export type AnyLimiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRa
 
 /** BanningLimiter is a limiter that can ban peers. */
 export type BanningLimiter = OrderbookRateLimiter | DirectConnectionRateLimiter;
-
-const ALLOWED: CheckResult = Object.freeze([RateLimitAction.ALLOW, 0] as const);
 
 /**
  * Checks one message or request. `cost` is 1 by default. An OrderbookRateLimiter counts requests: a cost of 0 is no

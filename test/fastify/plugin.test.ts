@@ -1,5 +1,5 @@
-// The Fastify plugin in real Fastify, without sockets: whom it limits, what routes say of it, what it says, what
-// goes wrong.
+// The Fastify plugin in real Fastify, without sockets: which requests it limits, options of routes, its fields, and
+// errors.
 
 import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify';
 import { addressKey } from 'relay-limiter/address';
@@ -136,7 +136,7 @@ describe.each<[string, Registering]>([
   ['not awaited', (fastify, options) => void fastify.register(rateLimit, options)],
   ['in another plugin', (fastify, options) => void fastify.register(asParent(options))],
 ])('the plugin, %s', (_, register) => {
-  /** In the middle of routes and of contexts with routes. */
+  /** An app that registers the plugin between routes, and between contexts with routes. */
   async function appWith(options: FastifyRateLimitOptions, own?: object) {
     const fastify = Fastify();
     closeLater(() => fastify.close());
@@ -195,7 +195,7 @@ describe.each<[string, Registering]>([
   });
 });
 
-/** A plugin that registers this one for the context that registers it, as fastify-plugin makes them. */
+/** A plugin, as fastify-plugin makes them, that registers the rate limit in its parent context. */
 function asParent(options: FastifyRateLimitOptions) {
   const plugin = async (fastify: FastifyInstance) => {
     await fastify.register(rateLimit, options);

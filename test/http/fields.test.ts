@@ -1,5 +1,5 @@
-// What the middleware tells of each kind of limiter, of several limits, and in each draft: nothing that
-// would not be admitted.
+// The fields that the middleware sends for each kind of limiter, for several limits, and in each draft. They never
+// promise more than the limiter admits.
 
 import fc from 'fast-check';
 import {

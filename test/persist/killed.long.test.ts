@@ -1,4 +1,4 @@
-// A process that is killed at every step of a save: its file is the old one or the new one.
+// A process is killed at every step of a save. Afterwards the file has the old or the new content, complete.
 
 import {
   copyFileSync,
@@ -24,12 +24,12 @@ const SAVER = fileURLToPath(new URL('killed-saver.mjs', import.meta.url));
 type Moment = 'before' | 'half';
 
 interface Step {
-  /** The function of the file system. */
+  /** The name of a function of node:fs. */
   name: string;
   takesBytes: boolean;
 }
 
-/** Offenders without a ban or a last time: a snapshot that does not age. */
+/** Offenders without a ban and without a time: such a snapshot does not change with its age. */
 const snapshotOf = (name: string, count: number) => ({
   peers: Array.from({ length: count }, (_, n) => ({
     key: `${name}-${n}`,
@@ -38,7 +38,7 @@ const snapshotOf = (name: string, count: number) => ({
     idleSeconds: null,
   })),
 });
-// More than are written at a time.
+// More than one write contains.
 const MANY = 1500;
 const FEW = 100;
 
@@ -81,18 +81,18 @@ describe.each([
     return { file, ended: start(SAVER, [file, folder.file('new.json'), place, ...args]).ended };
   };
 
-  /** Kills a process at one moment of a step, looks at its file, and saves once more. */
+  /** Kills a process at one moment of a step, checks its file, and saves again. */
   async function killedAt(step: number, moment: Moment) {
     const { file, ended } = save(`${step} ${moment}`, String(step), moment);
-    // It has printed nothing: it did not get to its end.
+    // A process that reaches its end prints something.
     expect(await ended).toMatchObject({ output: '' });
     const content = await contentOf(file);
     const leftovers = leftoversOf(file);
-    // In place, as the next process would: also over what was not finished.
+    // The next process overwrites the file in place, even an incomplete one.
     if (place !== 'folder') {
       await overwriteFile(file, writeDocument(slicesOf(new Notebook(NEW))));
       expect(await contentOf(file)).toBe('new');
-      // Nothing is left in it either.
+      // No rest of the old content follows the new content.
       expect(Object.keys(JSON.parse(readFileSync(file, 'utf8')))).toContain('sha256');
     }
     for (const name of leftovers) utimesSync(join(file, '..', name), 0, 0);
@@ -116,9 +116,9 @@ describe.each([
       contents.push(...all.map(({ content }) => content));
       leftovers.push(...all.map((one) => one.leftovers));
     }
-    // Each step is done once; so the new file comes at one of them, and is there from then on.
+    // The new content appears at one step, and is there after all later steps.
     expect(contents.join(' ')).toMatch(new RegExp(`^(${before} )+(new ?)+$`));
-    // At most the one temporary file, and one in the middle of a write.
+    // At most one temporary file is left, complete or not.
     expect(new Set(leftovers)).toEqual(new Set(place === 'read-only' ? [0] : [0, 1]));
     expect(steps.filter(({ takesBytes }) => takesBytes).length).toBeGreaterThan(0);
   });

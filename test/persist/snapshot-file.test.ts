@@ -1,4 +1,4 @@
-// Snapshots in files: what comes back, what time does to it, what damage and failure do not.
+// Snapshots in files: what is restored, how elapsed time changes it, and that damage and failures lose nothing.
 
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -101,7 +101,7 @@ describe('a snapshot file', () => {
     expect(limiter.restored.map((slice) => (slice as typeof snapshot).peers[0]?.key)).toEqual(
       slices.map((slice) => slice.peers[0]?.key),
     );
-    // A limiter without slices cannot take them.
+    // A limiter without restoreSlices cannot load slices.
     const code = await codeOfRejection(loadSnapshot(new Notebook(), folder.file()));
     expect(code).toBe('ERR_LIMITER_SNAPSHOT');
   });
@@ -131,7 +131,7 @@ describe('a snapshot file', () => {
   });
 
   test('can be longer than a string', async () => {
-    // Each slice is one string; the document never is.
+    // Each slice becomes a string; the whole document never does.
     const original = Buffer.prototype.toString;
     const most = 2 ** 20;
     const limited = vi.spyOn(Buffer.prototype, 'toString').mockImplementation(function (
@@ -550,7 +550,7 @@ describe('a file that is replaced', () => {
 
   test('holds the latest of several concurrent snapshots', async () => {
     const saves = Array.from({ length: 20 }, (_, n) => {
-      // Of very different lengths, so that the last one would be done first.
+      // The lengths differ so much that the last save would finish first.
       const content = { n, text: 'x'.repeat((20 - n) * 50_000) };
       return saveSnapshot(new Notebook(content), folder.file());
     });
