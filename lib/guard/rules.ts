@@ -43,7 +43,7 @@ export interface Rule<Cost, Of extends unknown[]> {
 /** A rule that one connection has opened. `Meta` is what is known of a message besides its data. */
 export interface OpenRule<Data, Meta> {
   readonly peer: Peer;
-  /** Shared by all rules with the same limiter. */
+  /** Shared by all rules with the same limiter. @internal */
   readonly queue: BucketQueue;
   /** Undefined if the rule does not apply to the message. */
   readonly cost: (data: Data, meta: Meta) => number | undefined;
