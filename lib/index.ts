@@ -24,6 +24,9 @@ export {
   type LimiterTotals,
   type Peer,
   RateLimitAction,
+  type SnapshotBucket,
+  type SnapshotDigest,
+  type SnapshotDigests,
   type SnapshotPeer,
   type Violator,
 } from './common/types.js';
@@ -36,6 +39,8 @@ export {
   type DirectPeer,
 } from './limiters/direct-connection-rate-limiter.js';
 export type { Keyed, PeerGroup } from './limiters/group.js';
+export type { Limiter } from './limiters/limiter.js';
+export type { LimiterWithBans } from './limiters/limiter-with-bans.js';
 export {
   type BackoffLevel,
   type OrderbookPeer,

@@ -1,13 +1,14 @@
-// Measures saving and loading a snapshot of banned peers on each engine: wall-clock time, processor time (which other
-// processes do not affect), and the longest delay of the event loop. Prints medians in milliseconds.
+// Measures saving and loading a snapshot of banned peers on each engine, on Linux: the wall-clock time, also as a
+// multiple of one call of snapshot() in the same run; the processor time, which other processes affect least; and the
+// longest step, the processor time of the main thread between two turns of the event loop. Prints medians and ranges of
+// several runs, in milliseconds.
 //
 //   node scripts/measure-persist.mjs [offenders] [runs]
 
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { OrderbookRateLimiter } from '../dist/index.js';
 import { loadSnapshot, saveSnapshot } from '../dist/persist/index.js';
 import { table } from './tools.mjs';
@@ -19,19 +20,29 @@ const path = join(folder, 'bans.json');
 
 const create = (engine) => new OrderbookRateLimiter({ engine, violationBanThreshold: 0 });
 
-/** Returns [wall-clock time, processor time, longest event-loop delay] of `act`, in milliseconds. */
+/** The processor time of the main thread so far, in milliseconds. */
+const threadTime = () => Number(readFileSync('/proc/self/schedstat', 'utf8').split(' ')[0]) / 1e6;
+
+/** Returns [wall-clock time, processor time, longest step] of `act`, in milliseconds. */
 async function timed(act) {
-  const delays = monitorEventLoopDelay({ resolution: 1 });
-  delays.enable();
-  await setTimeout(5);
+  let last = threadTime();
+  let longest = 0;
+  let isDone = false;
+  const turn = () => {
+    const now = threadTime();
+    longest = Math.max(longest, now - last);
+    last = now;
+    if (!isDone) setImmediate(turn);
+  };
+  setImmediate(turn);
   const before = process.cpuUsage();
   const start = performance.now();
   await act();
   const wall = performance.now() - start;
   const { user, system } = process.cpuUsage(before);
-  await setTimeout(5);
-  delays.disable();
-  return [wall, (user + system) / 1000, delays.max / 1e6];
+  isDone = true;
+  await nextTurn();
+  return [wall, (user + system) / 1000, longest];
 }
 
 async function measure(engine) {
@@ -45,17 +56,24 @@ async function measure(engine) {
     const load = await timed(() => loadSnapshot(restarted, path));
     const { length } = restarted.getStatistics().bannedPeers;
     if (length !== offenders) throw new Error(`${length} of ${offenders} bans were restored`);
-    runs.push([snapshot[0], ...save, ...load]);
+    const ratios = [save, load].map(([wall]) => wall / snapshot[0]);
+    runs.push([snapshot[0], ...save, ratios[0], ...load, ratios[1]]);
   }
-  return [engine, ...runs[0].map((_, column) => median(runs.map((run) => run[column])))];
+  return [engine, ...runs[0].map((_, column) => spread(runs.map((run) => run[column])))];
 }
 
-function median(values) {
-  return values.sort((a, b) => a - b)[values.length >> 1].toFixed(0);
+/** The median and the range, with a digit after the point if the median is small. */
+function spread(values) {
+  values.sort((a, b) => a - b);
+  const median = values[values.length >> 1];
+  const [text, ...range] = [median, values[0], values.at(-1)].map((value) =>
+    value.toFixed(median < 10 ? 1 : 0),
+  );
+  return `${text} (${range.join('-')})`;
 }
 
 try {
-  const parts = ['wall', 'processor', 'longest'];
+  const parts = ['wall', 'processor', 'longest step', 'ratio'];
   const columns = ['save', 'load'].flatMap((call) => parts.map((part) => `${call}, ${part}`));
   const rows = [['engine', 'snapshot()', ...columns]];
   for (const engine of ['native', 'js']) rows.push(await measure(engine));

@@ -1,4 +1,4 @@
-// The runtime's own timers: what the stubs of async-context.test.ts stand for.
+// Async contexts with the runtime's own timers, for which async-context.test.ts has stubs.
 
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { RateLimiter } from 'relay-limiter';
@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 import { ENGINES } from './support/limiters.js';
 
 test.each(ENGINES)(
-  'a background cleanup of engine %s sees no store of whoever made the limiter',
+  'a background cleanup on the %s engine runs outside of the async context that created the limiter',
   async (engine) => {
     const context = new AsyncLocalStorage<string>();
     let limiter: RateLimiter | undefined;

@@ -78,7 +78,7 @@ test.each(ENGINES)('a background cleanup reads the clock in no context, engine %
   limiter.close();
 });
 
-test('keepSnapshot saves in no context, and for the last time in that of `stop`', async () => {
+test('keepSnapshot saves outside of any context, and the last time in the context of `stop`', async () => {
   const seen: unknown[] = [];
   const limiter = {
     snapshot() {
@@ -98,7 +98,7 @@ test('keepSnapshot saves in no context, and for the last time in that of `stop`'
   expect(seen.at(-1)).toBe('stopper');
 });
 
-test('a dashboard samples, and listens, in no context', async () => {
+test('a dashboard samples and listens outside of any context', async () => {
   const { monitorEventLoopDelay } = perfHooks;
   const seen: unknown[] = [];
   perfHooks.monitorEventLoopDelay = (options) => {
@@ -131,7 +131,7 @@ test('a dashboard samples, and listens, in no context', async () => {
   }
 });
 
-test('a queue of the client waits in no context, the deadline of a call in the caller’s', async () => {
+test('a queue of the client waits outside of any context, and the deadline of a call in the caller’s context', async () => {
   const clock = manualClock();
   const policies = [{ quota: 1, windowSeconds: 10 }];
   const limiter = new PolicyLimiter({ policies, clock, algorithm: 'sliding' });
@@ -145,7 +145,7 @@ test('a queue of the client waits in no context, the deadline of a call in the c
   expect(await lease).toBe('caller');
 });
 
-test('deadlines of calls to a store share a timer, which is made in no context', () => {
+test('deadlines of calls to a store share a timer, which is created outside of any context', () => {
   class Expiring extends Pending {
     override expire(): void {}
   }
@@ -182,7 +182,7 @@ function stubClient(answer: (call: string, args: string[]) => Promise<unknown>) 
 const ALIVE = ['run', '100', '1000', '1'];
 
 describe('a SharedRateLimiter', () => {
-  test('asks whether the store is there in no context, whoever made it or had a call fail', async () => {
+  test('sends heartbeats outside of any context, whichever context created it or had a failing call', async () => {
     let isThere = true;
     const client = stubClient((_, args) => {
       if (!isThere) return Promise.reject(new Error('gone'));
@@ -206,7 +206,7 @@ describe('a SharedRateLimiter', () => {
     await limiter.close();
   });
 
-  test('asks again for those that came meanwhile in no context', async () => {
+  test('requests a second lease, for checks that came meanwhile, outside of any context', async () => {
     const leases: ((reply: unknown) => void)[] = [];
     const client = stubClient((_, args) => {
       if (args.length === 1) return Promise.resolve(ALIVE);
@@ -234,7 +234,7 @@ describe('a SharedRateLimiter', () => {
   });
 });
 
-test('SharedBans listen, look and tell in no context', async () => {
+test('SharedBans subscribes, reads and sends outside of any context', async () => {
   const client = stubClient((call, args) => {
     if (call !== 'eval') return Promise.resolve();
     return Promise.resolve(args.length === 0 ? ['epoch', '1', '1000'] : []);
@@ -250,7 +250,7 @@ test('SharedBans listen, look and tell in no context', async () => {
   await bans.close();
 });
 
-test('a message that waits behind another connection’s passes in its own context', async () => {
+test('a message that waits for another connection’s message passes in its own context', async () => {
   const limiter = new RateLimiter({ rateLimit: 1, burstLimit: 1, clock: () => 1 });
   const { connect } = guardedVirtually({
     messages: { limiter, key: 'address' },

@@ -9,7 +9,7 @@ import {
 } from 'relay-limiter';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { jsEngine } from '../dist/engine/js/index.js';
-import { BucketQueue } from '../dist/guard/rules.js';
+import { BucketQueue } from '../dist/guard/bucket-queue.js';
 import { LocalBans } from '../dist/redis/bans/local-bans.js';
 import { FallbackBuckets } from '../dist/redis/limit/fallback-buckets.js';
 import { LeaseRecords } from '../dist/redis/limit/lease-records.js';
@@ -39,7 +39,7 @@ const OTHERS = [
 ];
 const KEYS = [...INDICES, ...OTHERS];
 
-describe('no Map or Set is given the index of an array as a key', () => {
+describe('no Map or Set gets an array index as a key', () => {
   let given: unknown[] = [];
 
   beforeEach(() => {
@@ -68,10 +68,10 @@ describe('no Map or Set is given the index of an array as a key', () => {
     expect(keys.filter(isIndex)).toEqual([]);
   }
 
-  describe.each(ENGINES)('%s', (engine) => {
+  describe.each(ENGINES)('on the %s engine', (engine) => {
     const options = { engine, clock: manualClock() };
 
-    test('by the limiters, for peers, offenders, bans, groups and snapshots', () => {
+    test('from the limiters, for peers, offenders, bans, groups and snapshots', () => {
       const rate = new RateLimiter({ ...options, rateLimit: 1, burstLimit: 1 });
       const book = new OrderbookRateLimiter({ ...options, violationBanThreshold: 1 });
       const direct = new DirectConnectionRateLimiter({ ...options, orderbookBanThreshold: 1 });
@@ -102,7 +102,7 @@ describe('no Map or Set is given the index of an array as a key', () => {
     });
   });
 
-  test('by leases, shares, shared bans and queues for a bucket', () => {
+  test('from leases, fallback buckets, shared bans and bucket queues', () => {
     const leases = new LeaseRecords(jsEngine.leaseTable());
     const limit = {
       ...{ rateLimit: 1, burstLimit: 1, disconnectThreshold: null },
@@ -128,8 +128,8 @@ describe('no Map or Set is given the index of an array as a key', () => {
   });
 });
 
-describe.each(ENGINES)('%s', (engine) => {
-  test('keys of digits, and those that look like them, are peers of their own', () => {
+describe.each(ENGINES)('A limiter on the %s engine', (engine) => {
+  test('stores keys of digits, and keys that look like them, as separate peers', () => {
     expect(new Set(KEYS).size).toBe(KEYS.length);
     const options = { engine, clock: manualClock() };
     const limiter = new RateLimiter({ ...options, rateLimit: 1, burstLimit: 1 });
@@ -152,7 +152,7 @@ describe.each(ENGINES)('%s', (engine) => {
 });
 
 describe('KeyMap and KeySet', () => {
-  test('do as Map and Set do, in the same order', () => {
+  test('behave like Map and Set, with the same order of entries', () => {
     const keyMap = new KeyMap<number>();
     const keySet = new KeySet();
     const map = new Map<string, number>();

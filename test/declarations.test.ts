@@ -3,38 +3,61 @@
 // package keeps to itself. scripts/test-types.mjs compiles them with the oldest TypeScript that there is support for.
 
 import { readFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import manifest from '../package.json' with { type: 'json' };
+import { type Declaration, Declarations } from './support/declarations.js';
 import { ROOT } from './support/processes.js';
 
-const ENTRIES = Object.values(manifest.exports)
-  .filter((entry) => typeof entry !== 'string')
-  .map(({ types }) => join(ROOT, types));
+const declarations = new Declarations();
 
-/** The files that the entries reach, and the text of each. */
-function reachedDeclarations(): Map<string, string> {
-  const texts = new Map<string, string>();
-  const visit = (file: string): void => {
-    if (texts.has(file)) return;
-    const text = readFileSync(file, 'utf8');
-    texts.set(file, text);
-    for (const [, name] of text.matchAll(/(?:from|import\()\s*'(\.[^']+)\.js'/g)) {
-      visit(`${join(dirname(file), String(name))}.d.ts`);
-    }
-  };
-  for (const entry of ENTRIES) visit(entry);
-  return texts;
+/** The files of the entries, by the names that users import. */
+const ENTRIES = Object.entries(manifest.exports).flatMap(([path, entry]) =>
+  typeof entry === 'string' ? [] : [[path.replace('.', 'relay-limiter'), join(ROOT, entry.types)]],
+) as [name: string, file: string][];
+
+const DECLARATIONS = declarations.reachedFrom(ENTRIES.map(([, file]) => file)).map((file) => ({
+  file: shorten(file),
+  text: readFileSync(file, 'utf8'),
+}));
+
+/** The exports of all entries, each with its declaration. */
+const EXPORTS = ENTRIES.flatMap(([entry, file]) =>
+  [...declarations.exportsOf(file)].map(([name, declaration]) => ({
+    name: `${entry} ${name}`,
+    declaration,
+  })),
+);
+
+function shorten(file: string): string {
+  return relative(join(ROOT, 'dist'), file).replaceAll('\\', '/');
 }
 
-const DECLARATIONS = [...reachedDeclarations()].map(([file, text]) => ({
-  file: relative(join(ROOT, 'dist'), file).replaceAll('\\', '/'),
-  text,
-}));
+const idOf = ({ file, name }: Declaration) => `${name} of ${shorten(file)}`;
 
 describe('Public declarations', () => {
   test('reach more files than the entries', () => {
     expect(DECLARATIONS.length).toBeGreaterThan(ENTRIES.length);
+  });
+
+  test('refer only to types that an entry exports', () => {
+    const isExported = new Set(EXPORTS.map(({ declaration }) => idOf(declaration)));
+    const named = [
+      ...EXPORTS.map(({ name, declaration }) => [name, declarations.namedBy(declaration)] as const),
+      ...ENTRIES.map(([name, file]) => [name, augmentationsOf(file)] as const),
+    ];
+    const references = named.flatMap(([name, all]) => all.map((other) => [name, idOf(other)]));
+    expect(references.length).toBeGreaterThan(100);
+    const internal = references.filter(([, id]) => !isExported.has(String(id)));
+    expect(internal.map(([name, id]) => `${name} refers to ${id}`)).toEqual([]);
+  });
+
+  test('reach only files with something that an entry exports', () => {
+    const files = new Set([
+      ...ENTRIES.map(([, file]) => shorten(file)),
+      ...EXPORTS.map(({ declaration }) => shorten(declaration.file)),
+    ]);
+    expect(DECLARATIONS.map(({ file }) => file).filter((file) => !files.has(file))).toEqual([]);
   });
 
   test('need no TypeScript later than 5.0', () => {
@@ -53,3 +76,10 @@ describe('Public declarations', () => {
     ]);
   });
 });
+
+/** What the files of an entry add to modules of other packages, such as options of Fastify's routes. */
+function augmentationsOf(entry: string): Declaration[] {
+  return declarations
+    .reachedFrom([entry])
+    .flatMap((file) => declarations.namedByAugmentations(file));
+}

@@ -1,6 +1,6 @@
-// The TypeScript engine where a Map takes no more, at each of its new entries in turn: the call throws
-// ERR_LIMITER_MEMORY, nobody is forgotten for a newcomer that is not there, every count is right, and
-// the same call does afterwards what it would have done at once.
+// The TypeScript engine if a Map cannot store more entries. Each new entry of a call fails in turn: the call throws
+// ERR_LIMITER_MEMORY, no peer is evicted for a newcomer that is not stored, every count is right, and the same call
+// succeeds afterwards with the result that it would have had at first.
 
 import {
   DirectConnectionRateLimiter,
@@ -14,7 +14,7 @@ import { comparable } from './support/snapshots.js';
 
 type Limiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter;
 
-// A text of its own is kept of a long one.
+// A long key is stored under an alias.
 const LONG = 'newcomer'.padEnd(300, '-');
 const OTHERS = ['a', 'b'.padEnd(300, '-'), 'c', 'd'.padEnd(300, '-')];
 const KEYS = [...OTHERS, 'newcomer', LONG];
@@ -23,7 +23,7 @@ const times = (n: number, act: () => unknown) => {
   for (let i = 0; i < n; i += 1) act();
 };
 
-/** Runs `act` while the Map entry of that number, counted from 0, finds no memory, and all after it. */
+/** Runs `act` while the Map entry of that number, counted from 0, and all later entries fail. */
 function without(entry: number, act: () => unknown): unknown {
   const { set } = Map.prototype;
   let left = entry;
@@ -135,29 +135,29 @@ const SCENARIOS: Scenario[] = [
   },
   { name: 'restore among violators', make: violators, act: restored },
   {
-    name: 'a nick among violators and a banned one',
+    name: 'a nick among violators and a banned peer',
     make: nicks,
     act: (limiter, key) => (limiter as OrderbookRateLimiter).check(key),
   },
   {
-    name: 'a nick among bans that are over',
+    name: 'a nick among expired bans',
     make: lapsed,
     act: (limiter, key) => (limiter as OrderbookRateLimiter).check(key),
   },
   {
-    name: 'a ban with the first request',
+    name: 'a ban by the first request',
     make: banAtOnce,
     act: (limiter, key) => (limiter as OrderbookRateLimiter).check(key),
   },
   ...[withRoom, nicks, lapsed].flatMap((make): Scenario[] => [
     { name: `restore of a violator, ${make.name}`, make, act: restored },
     {
-      name: `restore of a banned one, ${make.name}`,
+      name: `restore of a banned peer, ${make.name}`,
       make,
       act: (limiter, key) => restored(limiter, key, { banSecondsLeft: 50 }),
     },
     {
-      name: `restore of a ban alone, ${make.name}`,
+      name: `restore of a ban without violations, ${make.name}`,
       make,
       act: (limiter, key) =>
         restored(limiter, key, { violations: 0, banSecondsLeft: 50, idleSeconds: null }),
@@ -182,7 +182,7 @@ const SCENARIOS: Scenario[] = [
   ]),
 ];
 
-test.each(SCENARIOS)('$name', ({ make, act }) => {
+test.each(SCENARIOS)('a failed Map entry loses no state: $name', ({ make, act }) => {
   for (const key of ['newcomer', LONG]) {
     const whole = make(manualClock());
     act(whole, key);
@@ -197,7 +197,7 @@ test.each(SCENARIOS)('$name', ({ make, act }) => {
         break;
       }
       failures += 1;
-      // Either nothing has changed, or the newcomer is there and one has gone for it.
+      // Either nothing has changed, or the newcomer is stored and one peer is evicted for it.
       if (everKnown(limiter) === known) expect(stateOf(limiter)).toEqual(before);
       else expect(everKnown(limiter)).toBe(known + 1);
       act(limiter, key);

@@ -1,5 +1,5 @@
-// The native engine where the system gives it no more memory, at every one of its allocations in turn: the
-// call throws ERR_LIMITER_MEMORY, and afterwards the limiter does all that it should.
+// The native engine without memory. Each allocation of a call fails in turn: the call throws ERR_LIMITER_MEMORY, and
+// afterwards the limiter works as before.
 
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -10,13 +10,13 @@ import { TESTS_NATIVE } from './support/limiters.js';
 import { ROOT, runJson } from './support/processes.js';
 
 interface Attempted {
-  /** How many allocations there were to fail. */
+  /** The number of allocations that failed. */
   failed: number;
   said: string[];
   right: boolean;
 }
 
-/** What only frees, or hands out numbers. */
+/** Calls that may need no memory: they only free it, or return numbers. */
 const MAY_NEED_NONE = /^(cleanup|clear|group, emptied|getOverview)$/;
 
 /** Only bans are handed over in memory of the addon's. */
@@ -75,11 +75,11 @@ const BOUND = `
   };
 `;
 
-// Preloading is Linux's. A sanitizer is preloaded itself, and has allocations of its own.
+// Only Linux can preload a library. A sanitizer is preloaded itself, and allocates memory of its own.
 const preloads =
   TESTS_NATIVE && process.platform === 'linux' && process.env['LD_PRELOAD'] === undefined;
 
-describe.skipIf(!preloads)('the native engine without memory', () => {
+describe.skipIf(!preloads)('The native engine without memory', () => {
   let folder: string;
   let library: string;
 
@@ -94,7 +94,7 @@ describe.skipIf(!preloads)('the native engine without memory', () => {
   });
 
   test.each(['RateLimiter', 'OrderbookRateLimiter', 'DirectConnectionRateLimiter', 'LeaseTable'])(
-    'every call of %s, at every allocation',
+    'survives each failed allocation in every call of %s',
     (subject) => {
       const env = { RELAY_LIMITER_ENGINE: 'native', LD_PRELOAD: library };
       const script = `
@@ -119,19 +119,22 @@ describe.skipIf(!preloads)('the native engine without memory', () => {
       env: { RELAY_LIMITER_ENGINE: 'native', LD_PRELOAD: library },
     });
 
-  test.each(['full', 'violators'])('newcomers at the bound, %s', (make) => {
-    const script = `
+  test.each(['full', 'violators'])(
+    'evicts peers for newcomers without memory (limiter: %s)',
+    (make) => {
+      const script = `
       const limiter = ${make}();
       tell(0);
       flood(limiter);
       const hit = tell('hit');
       tell(-1);
       console.log(JSON.stringify([hit, ...everKnown(limiter), limiter.getStats().totalViolations > 0]));`;
-    expect(run(script)).toEqual([false, 700, 2300, make === 'violators']);
-  });
+      expect(run(script)).toEqual([false, 700, 2300, make === 'violators']);
+    },
+  );
 
-  test('newcomers at the bound whose table is another one than that of who goes', () => {
-    // They need a page for their buckets: nobody goes for a newcomer that finds none.
+  test('evicts no peer of another table for a newcomer that needs memory', () => {
+    // The newcomers need a page for their buckets. No peer is evicted for a newcomer without memory.
     const script = `
       const limiter = connections();
       const said = new Set();
@@ -155,7 +158,7 @@ describe.skipIf(!preloads)('the native engine without memory', () => {
     expect(run(script)).toEqual([true, ['ERR_LIMITER_MEMORY'], 700, 0, 1400, 700, 0]);
   });
 
-  test('a known lease changes without any, also one under the digest of a long name', () => {
+  test('changes a known lease, also one under the digest of a long name', () => {
     const script = `
       const { selectEngine } = await import(${JSON.stringify(new URL('../dist/engine/select.js', import.meta.url).href)});
       const table = selectEngine('native').leaseTable();

@@ -1,5 +1,5 @@
-// The TypeScript engine at the bound of V8's Map, made small: a Map with places for so many entries, of
-// which those of deleted keys are reused only when they are half of them.
+// The TypeScript engine at the maximum size of V8's Map, with a small maximum. Like V8's, this Map reuses the places of
+// deleted keys only if they are half of all places.
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { JsDirectLimiter } from '../lib/engine/js/direct-limiter.js';
@@ -38,7 +38,7 @@ beforeEach(() => {
 });
 afterEach(() => Object.assign(Map.prototype, { set, delete: remove, clear }));
 
-describe('the TypeScript engine without a bound of its own', () => {
+describe('The TypeScript engine with a small Map', () => {
   // More of them than fit, long ones that a text is kept of among them.
   const keys = Array.from({ length: 200 }, (_, n) => `${n}`.padEnd(n % 4 === 0 ? 200 : 1, '-'));
   const bans = { banDuration: 50, maxPeers: Infinity };
@@ -81,11 +81,14 @@ describe('the TypeScript engine without a bound of its own', () => {
     expect(evictions).toBeGreaterThan(1000);
   });
 
-  test.each(Object.entries(kinds))('finds no memory in a %s that may have more', (_, make) => {
-    expect(() => run(make(MOST + 2))).toThrow('no memory for one more peer');
-  });
+  test.each(Object.entries(kinds))(
+    'throws that there is no memory if a %s may store more peers than the Map',
+    (_, make) => {
+      expect(() => run(make(MOST + 2))).toThrow('no memory for one more peer');
+    },
+  );
 
-  test('has the bound that V8 has, 2^24 entries', () => {
+  test('assumes the maximum of V8’s Map, 2^24 entries', () => {
     expect(MOST_KEYS).toBe(2 ** 24 / 2);
   });
 });

@@ -1,4 +1,4 @@
-// How keys are kept: as copies of their own units, and a long one as a short alias.
+// How keys are stored: as copies of their own units, and a long key as a short alias.
 
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
@@ -27,7 +27,7 @@ function unitsReadOf(text: string, act: () => unknown): number {
 const message = (n: number, length: number) =>
   Buffer.from(`peer-of-message-${String(n).padStart(9, '0')}`.padEnd(length, 'x')).toString();
 
-test('a copy is the same text', () => {
+test('detachString returns an equal string', () => {
   for (const key of ODD_KEYS) expect(detachString(key)).toBe(key);
   for (const length of [127, 128, 129, 255, 256, 257]) {
     expect(detachString(message(1, length).slice(0, length))).toBe(message(1, length));
@@ -35,7 +35,7 @@ test('a copy is the same text', () => {
 });
 
 test.each(ENGINES)(
-  'offenders with keys of 64 KiB are named on engine %s, until they are forgiven',
+  'the %s engine lists offenders with keys of 64 KiB until they are removed',
   (engine) => {
     const clock = manualClock();
     const limiter = new RateLimiter({ rateLimit: 1, burstLimit: 1, engine, clock });
@@ -49,8 +49,8 @@ test.each(ENGINES)(
   },
 );
 
-describe('keys of the TypeScript engine', () => {
-  test('a key of up to 128 units is looked up as it is, a longer one by 129 others', () => {
+describe('Keys of the TypeScript engine', () => {
+  test('finds a key of up to 128 units unchanged, and a longer key as an alias of 129 units', () => {
     const keys = new Keys();
     for (const key of ODD_KEYS) {
       const found = keys.find(key);
@@ -62,16 +62,16 @@ describe('keys of the TypeScript engine', () => {
     expect(new Set(ODD_KEYS.map((key) => keys.find(key))).size).toBe(ODD_KEYS.length);
   });
 
-  test('an alias is nobody else’s: not of the key that is its text, nor in another table', () => {
+  test('gives an alias to one key only: the alias as a key has another alias, and so has the key in another table', () => {
     const keys = new Keys();
     const alias = keys.find('k'.repeat(1000));
     expect(keys.find(alias)).not.toBe(alias);
     expect(new Keys().find('k'.repeat(1000))).not.toBe(alias);
   });
 
-  // Which V8 hashes by their length alone: a Map would compare each with all before it. It never gets
-  // them, only what is as short as this.
-  test('300 keys of 64 KiB and one length have 300 short aliases', () => {
+  // V8 hashes such keys by their length only, so a Map would compare each key with all earlier ones. The Map gets the
+  // short aliases instead.
+  test('gives 300 keys of 64 KiB and of one length 300 short aliases', () => {
     const keys = new Keys();
     const aliases = new Set<string>();
     for (let n = 0; n < 300; n += 1) aliases.add(keys.find(message(n, 65_536)));
@@ -79,7 +79,7 @@ describe('keys of the TypeScript engine', () => {
     for (const alias of aliases) expect(alias.length).toBe(129);
   });
 
-  test('a long key of an opened peer is not hashed again while its record lies where it did', () => {
+  test('does not hash a long key of an opened peer again until its record moves', () => {
     const key = message(1, 65_536);
     const options = { engine: 'js', clock: manualClock() } as const;
     const limiter = new RateLimiter({ rateLimit: 1, burstLimit: 2, ...options });
@@ -130,7 +130,7 @@ describe('keys of the TypeScript engine', () => {
     expect(words.toString('hex')).toBe(hash);
   });
 
-  test('the hash of a long text counts each of its units, and its length', () => {
+  test('hashes each unit and the length of a long text', () => {
     const secret = new Uint32Array(4);
     const text = message(1, 200);
     const hashes = new Set(

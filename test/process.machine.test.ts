@@ -7,8 +7,8 @@ import { runJson } from './support/processes.js';
 
 const flags = ['--expose-gc'];
 
-describe.each(ENGINES)('engine %s', (engine) => {
-  test('limiters that nobody holds are collected, and their opened peers go on', () => {
+describe.each(ENGINES)('On the %s engine', (engine) => {
+  test('unreachable limiters are collected, and their opened peers still work', () => {
     const script = `
       import { RateLimiter } from 'relay-limiter';
       const limiters = [];
@@ -34,7 +34,7 @@ describe.each(ENGINES)('engine %s', (engine) => {
     expect(answers).toEqual(Array(4).fill('delay'));
   });
 
-  test('memory that a flood took is given back', () => {
+  test('the memory of a flood is returned to the system', () => {
     const script = `
       import { setTimeout } from 'node:timers/promises';
       import { RateLimiter } from 'relay-limiter';
@@ -63,9 +63,9 @@ describe.each(ENGINES)('engine %s', (engine) => {
   });
 });
 
-describe.runIf(TESTS_NATIVE)('the native engine', () => {
+describe.runIf(TESTS_NATIVE)('On the native engine', () => {
   test.each([4_000, 20_000])(
-    'dropped limiters of %i peers are collected before they fill the memory',
+    'unreachable limiters with %i peers are collected before they fill the memory',
     (peers) => {
       const script = `
         import { RateLimiter } from 'relay-limiter';

@@ -9,7 +9,7 @@ import { packageCopy, ROOT, run, runJson } from './support/processes.js';
 
 const BINARY = 'build/Release/relay_limiter.node';
 
-describe.each(ENGINES)('%s', (engine) => {
+describe.each(ENGINES)('On the %s engine', (engine) => {
   const env = { RELAY_LIMITER_ENGINE: engine };
 
   test('the first requests of a fresh process are allowed', () => {
@@ -26,7 +26,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(runJson(script, { env })).toEqual([true, true, true, 'allow']);
   });
 
-  test('what onBan throws is an uncaught exception, and the check answers', () => {
+  test('an error of onBan is an uncaught exception, and the check returns its verdict', () => {
     const script = `
       import { OrderbookRateLimiter } from 'relay-limiter';
       process.on('uncaughtException', (error) => console.log(error.message));
@@ -50,7 +50,7 @@ describe.each(ENGINES)('%s', (engine) => {
     expect(run(script, { env })).toEqual({ status: 0, stdout: '', stderr: '' });
   });
 
-  test('limiters run in worker threads, side by side, and die with them in the middle of a check', () => {
+  test('limiters run in several worker threads, and a thread may end in the middle of a check', () => {
     const script = `
       import { Worker } from 'node:worker_threads';
       import { RateLimiter } from 'relay-limiter';
@@ -81,16 +81,14 @@ describe.each(ENGINES)('%s', (engine) => {
   });
 });
 
-test.runIf(TESTS_NATIVE)(
-  'two copies of the package, of two versions, work side by side in one process',
-  () => {
-    const copy = packageCopy();
-    try {
-      const other = VERSION.replace(/^./, '9');
-      const binary = readFileSync(join(ROOT, BINARY)).toString('latin1');
-      copy.write(BINARY, Buffer.from(binary.replaceAll(`${VERSION}\0`, `${other}\0`), 'latin1'));
-      copy.write('dist/common/version.js', `export const VERSION = '${other}';`);
-      const script = `
+test.runIf(TESTS_NATIVE)('two versions of the package work in one process', () => {
+  const copy = packageCopy();
+  try {
+    const other = VERSION.replace(/^./, '9');
+    const binary = readFileSync(join(ROOT, BINARY)).toString('latin1');
+    copy.write(BINARY, Buffer.from(binary.replaceAll(`${VERSION}\0`, `${other}\0`), 'latin1'));
+    copy.write('dist/common/version.js', `export const VERSION = '${other}';`);
+    const script = `
       import * as one from 'relay-limiter';
       import * as two from ${JSON.stringify(`file://${copy.folder}/dist/index.js`)};
       const limiters = [one, two].map((copy) => new copy.RateLimiter({ engine: 'native', rateLimit: 1, burstLimit: 1 }));
@@ -101,14 +99,13 @@ test.runIf(TESTS_NATIVE)(
         two.engineInfo().version,
       ]));
     `;
-      expect(runJson(script)).toEqual([[0, 1], other]);
-    } finally {
-      copy.remove();
-    }
-  },
-);
+    expect(runJson(script)).toEqual([[0, 1], other]);
+  } finally {
+    copy.remove();
+  }
+});
 
-describe.runIf(TESTS_NATIVE)('the native engine', () => {
+describe.runIf(TESTS_NATIVE)('The native engine', () => {
   const env = { RELAY_LIMITER_ENGINE: 'native' };
 
   test('hashes each limiter under a secret of its own', () => {
@@ -132,7 +129,7 @@ describe.runIf(TESTS_NATIVE)('the native engine', () => {
     expect(runJson(script, { env })).toEqual([4, 4, false]);
   });
 
-  test('refuses to be made of nonsense, whoever gets hold of its classes', () => {
+  test('throws for invalid arguments of its internal classes', () => {
     const script = `
       import { RateLimiter } from 'relay-limiter';
       const { core } = new RateLimiter();
@@ -152,7 +149,7 @@ describe.runIf(TESTS_NATIVE)('the native engine', () => {
   });
 
   // prlimit, which takes memory from a running process, is Linux's.
-  test.skipIf(process.platform !== 'linux')('survives that there is no memory', () => {
+  test.skipIf(process.platform !== 'linux')('survives a lack of memory', () => {
     const script = `
       import { execFileSync } from 'node:child_process';
       import { readFileSync } from 'node:fs';
@@ -176,7 +173,7 @@ describe.runIf(TESTS_NATIVE)('the native engine', () => {
   });
 });
 
-test.each(ENGINES)('a group of engine %s goes on where a Map takes no more', (engine) => {
+test.each(ENGINES)('a group on the %s engine still works if a Map is full', (engine) => {
   const script = `
     import { RateLimiter } from 'relay-limiter';
     const limiter = new RateLimiter({ engine: '${engine}' });
@@ -197,7 +194,7 @@ test.each(ENGINES)('a group of engine %s goes on where a Map takes no more', (en
   expect(runJson(script)).toEqual(['ERR_LIMITER_MEMORY', 2, ['ann', 'bob'], [0, 0]]);
 });
 
-test('a ban that is over ends where a Map takes no more', () => {
+test('an expired ban ends even if a Map is full', () => {
   const script = `
     import { OrderbookRateLimiter } from 'relay-limiter';
     let now = 0;
@@ -213,7 +210,7 @@ test('a ban that is over ends where a Map takes no more', () => {
   expect(runJson(script)).toEqual([false, false, 0]);
 });
 
-test('without hrtime, as in a browser, time is that of performance.now', () => {
+test('the TypeScript engine reads performance.now without hrtime, as in a browser', () => {
   const script = `
     const { hrtime } = process;
     process.hrtime = undefined;
@@ -227,7 +224,7 @@ test('without hrtime, as in a browser, time is that of performance.now', () => {
   expect(runJson(script)).toBe(true);
 });
 
-test('the TypeScript engine says so where a Map takes no more', () => {
+test('the TypeScript engine throws ERR_LIMITER_MEMORY if a Map is full', () => {
   const script = `
     import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
     const calls = [

@@ -11,7 +11,7 @@ describe('run', () => {
     expect(() => runJson('process.exit(3)')).toThrow('exit 3');
   });
 
-  test('ends a script that hangs, and says so', () => {
+  test('ends a script that hangs, and reports that', () => {
     const hang = 'setInterval(() => {}, 1000);';
     expect(run(hang, { timeoutMs: 300 })).toMatchObject({
       signal: 'SIGTERM',

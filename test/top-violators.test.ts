@@ -16,7 +16,7 @@ interface Violator {
 const worstFirst = (a: Violator, b: Violator) => b.violations - a.violations || a.order - b.order;
 
 describe('TopViolators', () => {
-  test.each([1, 2, 3, 4, 5])('lists the worst in order, seed %i', (seed) => {
+  test.each([1, 2, 3, 4, 5])('lists the worst violators in order, with seed %i', (seed) => {
     const random = seeded(seed);
     const top = new TopViolators();
     const all: Violator[] = [];

@@ -58,7 +58,7 @@ export function keyWithin(text: unknown, subnets: Subnets): string | undefined {
   return networkText(address, isIPv4 ? subnets.ipv4Subnet : subnets.ipv6Subnet);
 }
 
-/** The text of a network; that of an address if all bits count. */
+/** The text of a network; that of an address if all bits count. @internal */
 export function networkText(address: Address, bits: number): string {
   const first = textOf(firstOf(address, bits));
   return bits === bitsOf(address) ? first : `${first}/${bits}`;

@@ -12,9 +12,9 @@ export type {
   RequestOptions,
   UpdateContext,
 } from './options.js';
-export type { Policy } from './policies.js';
+export type { Algorithm, Policy } from './policies.js';
 export { PolicyLimiter, type PolicyLimiterState } from './policy-limiter.js';
-export type { PolicySnapshot } from './snapshot.js';
+export type { PolicySnapshot, SavedLimit, SavedPolicy } from './snapshot.js';
 export { type InterceptorOptions, type LimiterOf, limitInterceptor } from './undici.js';
 export type { NodeState } from './upstream-node.js';
 export {
@@ -26,4 +26,3 @@ export {
   type UpstreamPoolOptions,
   type UpstreamPoolState,
 } from './upstream-pool.js';
-export type { Algorithm } from './windows/index.js';

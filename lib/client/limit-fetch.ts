@@ -12,8 +12,6 @@ import { PolicyLimiter } from './policy-limiter.js';
 import { isRefusal, readLimits, readViolatedPolicies } from './response.js';
 import { type PoolAcquireOptions, UpstreamPool } from './upstream-pool.js';
 
-type Fetch = typeof globalThis.fetch;
-
 /** The options of `limitFetch`. */
 export interface LimitFetchOptions extends RequestOptions {
   /** Seconds from the call to the response, including all waiting and attempts. Default: none. */
@@ -74,10 +72,10 @@ const IDEMPOTENT_METHODS = ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE'];
  * server.close();
  */
 export function limitFetch(
-  fetch: Fetch,
+  fetch: typeof globalThis.fetch,
   limiter: PolicyLimiter | UpstreamPool,
   options?: LimitFetchOptions,
-): Fetch {
+): typeof globalThis.fetch {
   if (typeof fetch !== 'function') {
     throw invalidValue('ERR_LIMITER_OPTION', 'fetch', fetch, 'a function');
   }
@@ -91,7 +89,7 @@ export function limitFetch(
 
 /** One call of fetch, which may need several attempts. */
 class FetchCall {
-  readonly #fetch: Fetch;
+  readonly #fetch: typeof globalThis.fetch;
   readonly #upstream: Upstream;
   readonly #request: OutgoingRequest;
   readonly #deadline: Deadline;
@@ -100,7 +98,12 @@ class FetchCall {
   readonly #maxAttempts: number;
   readonly #triedNodes: string[] = [];
 
-  constructor(fetch: Fetch, upstream: Upstream, settings: FetchSettings, request: OutgoingRequest) {
+  constructor(
+    fetch: typeof globalThis.fetch,
+    upstream: Upstream,
+    settings: FetchSettings,
+    request: OutgoingRequest,
+  ) {
     this.#fetch = fetch;
     this.#upstream = upstream;
     this.#request = request;

@@ -14,10 +14,9 @@ import {
 } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
 import { type Lease, QuotaLease } from './lease.js';
-import { type Policy, readPolicies } from './policies.js';
+import { type Algorithm, type Policy, readPolicies } from './policies.js';
 import type { QueuedRequest, QueueOptions } from './queue.js';
 import type { ServerPolicyOptions } from './server-policy.js';
-import type { Algorithm } from './windows/index.js';
 
 /** The options of a `PolicyLimiter`. */
 export interface PolicyLimiterOptions {
@@ -101,6 +100,7 @@ export interface RequestOptions {
   deadlineSeconds?: number | undefined;
 }
 
+/** Validated options. @internal */
 export interface LimiterSettings extends ServerPolicyOptions, QueueOptions {
   readonly policies: readonly Policy[];
   readonly jitterSeconds: number;
@@ -125,7 +125,7 @@ export const LIMITER_OPTIONS = [
 export const REQUEST_OPTIONS = ['cost', 'priority', 'deadlineSeconds'];
 const ALGORITHMS: readonly unknown[] = ['bucket', 'sliding', 'fixed'];
 
-/** @throws ERR_LIMITER_OPTION */
+/** @throws ERR_LIMITER_OPTION @internal */
 export function readLimiterOptions(options: unknown): LimiterSettings {
   const given = readOptions('PolicyLimiter', options, LIMITER_OPTIONS);
   const policies = readPolicies(given['policies']);
@@ -159,7 +159,7 @@ export function readLimiterOptions(options: unknown): LimiterSettings {
   };
 }
 
-/** @throws ERR_LIMITER_OPTION, ERR_LIMITER_COST */
+/** @throws ERR_LIMITER_OPTION, ERR_LIMITER_COST @internal */
 export function readAcquireOptions(options: unknown): QueuedRequest {
   const given = readOptions('acquire', options, ['cost', 'priority', 'signal', 'deadlineSeconds']);
   const { cost = 1, priority = 0, signal } = given;

@@ -4,6 +4,12 @@ import { invalidValue, limiterError, show } from '../common/errors.js';
 import { isArray } from '../common/kinds.js';
 import { positive, readOptions } from '../common/options.js';
 
+/**
+ * How windows are counted. `bucket`: one token bucket per window; `sliding`: an exact sliding log; `fixed`:
+ * fixed windows as in aiohivebot.
+ */
+export type Algorithm = 'bucket' | 'sliding' | 'fixed';
+
 /** A quota: at most `quota` units in any interval of `windowSeconds`. */
 export interface Policy {
   /** Units per window: finite, greater than 0. */

@@ -6,11 +6,10 @@ import type { Policy } from './policies.js';
 import {
   type PolicyKey,
   REQUESTS,
-  type RemainingState,
   ServerPolicy,
   type ServerPolicyOptions,
-  type WindowState,
 } from './server-policy.js';
+import type { SavedLimit, SavedPolicy } from './snapshot.js';
 
 /** The maximum number of policies that are kept: those reported last. */
 const MAX_POLICIES = 16;
@@ -28,14 +27,6 @@ export interface AnsweredRequest {
   readonly uncounted: number;
   /** The units among `uncounted` that are still under way. */
   readonly underWay: number;
-}
-
-/** What a snapshot keeps of a limit: what remains, and a block. */
-export interface SavedLimit extends PolicyKey, RemainingState {}
-
-/** What a snapshot keeps of a policy whose window counts. */
-export interface SavedPolicy extends PolicyKey, WindowState {
-  readonly quota: number;
 }
 
 export class ServerPolicies {

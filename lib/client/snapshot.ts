@@ -3,17 +3,41 @@
 
 import { invalidValue, limiterError, show } from '../common/errors.js';
 import { isArray, isRecord } from '../common/kinds.js';
-import { describe, type Policy } from './policies.js';
-import type { SavedLimit, SavedPolicy } from './server-policies.js';
-import type { AccountingOptions, Algorithm } from './windows/index.js';
+import { type Algorithm, describe, type Policy } from './policies.js';
+import type { AccountingOptions } from './windows/index.js';
 
 const VERSION = 1;
 const KIND = 'PolicyLimiter';
 
+/** A limit in a snapshot: what the server said remains of a quota, and for how long. */
+export interface SavedLimit {
+  readonly name: string | null;
+  readonly quota: number | null;
+  readonly partitionKey: string | null;
+  readonly remaining: number;
+  /** Seconds for which `remaining` must last. */
+  readonly resetSeconds: number;
+  /** Seconds for which no request may be sent. */
+  readonly blockedSeconds: number;
+}
+
+/** A policy in a snapshot that the server reported, with what is spent of its window. */
+export interface SavedPolicy {
+  readonly name: string | null;
+  readonly quota: number;
+  readonly partitionKey: string | null;
+  readonly windowSeconds: number;
+  readonly unit: string;
+  /** Seconds for which the policy stays in force if the server does not report it again. */
+  readonly staysSeconds: number;
+  /** The state of the window, as its algorithm counts it. */
+  readonly state: readonly number[];
+}
+
 /** The state of a `PolicyLimiter`, safe for JSON. All times but `takenAt` are relative. */
 export interface PolicySnapshot {
-  version: typeof VERSION;
-  limiter: typeof KIND;
+  version: 1;
+  limiter: 'PolicyLimiter';
   /** The time of the snapshot by the wall clock, in seconds since 1970. */
   takenAt: number;
   algorithm: Algorithm;
@@ -27,7 +51,7 @@ export interface PolicySnapshot {
   told: SavedPolicy[];
 }
 
-/** Builds a snapshot from its parts. */
+/** Builds a snapshot from its parts. @internal */
 export function writeSnapshot(
   options: AccountingOptions,
   policies: readonly Policy[],
@@ -49,6 +73,7 @@ export function writeSnapshot(
 /**
  * Checks that a snapshot is valid and belongs to the same policies and accounting, and returns it.
  * @throws ERR_LIMITER_SNAPSHOT
+ * @internal
  */
 export function readSnapshot(
   given: unknown,

@@ -25,8 +25,6 @@ interface DispatchOptions {
 }
 
 type Dispatch = (options: DispatchOptions, handler: Handler) => boolean;
-/** The dispatch function of any version of undici. */
-type AnyDispatch = (options: never, handler: never) => boolean;
 
 /**
  * Returns an interceptor for `compose` of an undici dispatcher, whose requests wait for quota of `limiter`.
@@ -60,7 +58,7 @@ type AnyDispatch = (options: never, handler: never) => boolean;
 export function limitInterceptor(
   limiter: PolicyLimiter | LimiterOf,
   options?: InterceptorOptions,
-): <D extends AnyDispatch>(dispatch: D) => D {
+): <D extends (options: never, handler: never) => boolean>(dispatch: D) => D {
   if (!isInstance(limiter, PolicyLimiter) && typeof limiter !== 'function') {
     const accepted = 'a PolicyLimiter, or a function that returns one for an origin';
     throw invalidValue('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
@@ -86,5 +84,5 @@ export function limitInterceptor(
       return true;
     };
   };
-  return intercept as unknown as <D extends AnyDispatch>(dispatch: D) => D;
+  return intercept as unknown as ReturnType<typeof limitInterceptor>;
 }

@@ -60,8 +60,8 @@ export interface UpstreamPoolState {
 
 /** The state of all nodes of an `UpstreamPool`, safe for JSON. */
 export interface PoolSnapshot {
-  version: typeof VERSION;
-  limiter: typeof KIND;
+  version: 1;
+  limiter: 'UpstreamPool';
   nodes: Record<string, PolicySnapshot>;
 }
 

@@ -1,35 +1,19 @@
 // Creates the hooks of one registration of the plugin: one hook for each limit. Routes without a limit of their own
 // share the plugin's buckets.
 
-import { inspect } from 'node:util';
-import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { callback, requireOptions } from '../common/options.js';
 import { watchForPerRequest } from '../guard/misuse.js';
 import { readSharedOptions, SHARED_OPTIONS } from '../http/options.js';
 import { type LimitSettings, PolicySet } from '../http/policies.js';
 import { RequestLimiter } from '../http/request-limiter.js';
 import { hasOwnLimit, inherit } from './inherit.js';
-import { type Handler, refuse } from './refuse.js';
-
-/** A hook for a route's `onRequest`, `preValidation` or `preHandler`, or for `setNotFoundHandler`. */
-export type RateLimitHook = (
-  request: FastifyRequest,
-  reply: FastifyReply,
-  done: (error?: Error) => void,
-) => void;
+import { refuse } from './refuse.js';
+import { type RouteConfig, routeIds } from './routes.js';
+import type { Handler, RateLimitHook } from './types.js';
 
 /** The names of the options of the plugin and of a route. */
 export const OPTION_NAMES = [...SHARED_OPTIONS, 'handler', 'global', 'hook'];
-
-/** A property of a route's config: its constraints, which Fastify does not expose on a request. */
-const CONSTRAINTS = Symbol('route constraints');
-
-/** The properties of a route's config that identify the route. The config of the not-found handler has none. */
-export interface RouteConfig {
-  readonly url?: string;
-  readonly method?: string | readonly string[];
-  readonly [CONSTRAINTS]?: string;
-}
 
 type Policies = PolicySet<FastifyRequest, FastifyReply>;
 type Options = Readonly<Record<string, unknown>>;
@@ -128,23 +112,6 @@ export class Hooks {
     if (!hasOwnLimit(own)) this.#sharedPolicies = policies;
     return policies;
   }
-}
-
-/** Stores the constraints of a new route in its config, where its requests can read them. */
-export function storeConstraints(route: RouteOptions): void {
-  if (route.constraints === undefined) return;
-  // inspect, not JSON: constraints may be regular expressions.
-  route.config = { ...route.config, [CONSTRAINTS]: inspect(route.constraints) } as never;
-}
-
-/**
- * Returns the identities of a route, one for each method. Two kinds of routes that Fastify adds by itself get the
- * identity of their original, so that they share its buckets: the HEAD route of a GET route, and the route with or
- * without a trailing slash.
- */
-function routeIds({ url = '', method = [], [CONSTRAINTS]: constraints }: RouteConfig): string[] {
-  const location = `${url.replace(/\/$/, '')} ${constraints}`;
-  return [method].flat().map((name) => `${name === 'HEAD' ? 'GET' : name} ${location}`);
 }
 
 function rawOf({ raw }: FastifyRequest) {

@@ -11,10 +11,10 @@ export type {
   RequestVerdict,
   Unanswered,
 } from '../http/types.js';
-export {
-  default,
-  type FastifyRateLimitOptions,
-  type RateLimitHook,
-  type RouteRateLimitOptions,
-} from './plugin.js';
-export type { Handler } from './refuse.js';
+export { default } from './plugin.js';
+export type {
+  FastifyRateLimitOptions,
+  Handler,
+  RateLimitHook,
+  RouteRateLimitOptions,
+} from './types.js';

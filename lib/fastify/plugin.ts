@@ -2,41 +2,13 @@
 // config of its route. Every route of the context is limited, no matter when it was added. This file imports only
 // types of Fastify.
 
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { invalidValue } from '../common/errors.js';
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
+import { invalidValue, type LimiterError, limiterError } from '../common/errors.js';
 import { requireOptions } from '../common/options.js';
 import { toError } from '../http/to-error.js';
-import type { LimitOptions } from '../http/types.js';
-import {
-  Hooks,
-  OPTION_NAMES,
-  type RateLimitHook,
-  type RouteConfig,
-  storeConstraints,
-} from './hooks.js';
-import type { Handler } from './refuse.js';
-
-export type { RateLimitHook } from './hooks.js';
-
-/** The options of a route or of a hook. */
-export interface RouteRateLimitOptions extends LimitOptions<FastifyRequest, FastifyReply> {
-  /**
-   * Answers a refusal instead of the plugin. The status code, the rate limit fields and Retry-After are already set.
-   * Its exception or rejection is passed to the error handler.
-   */
-  handler?: Handler | undefined;
-}
-
-/** The options of the plugin. */
-export interface FastifyRateLimitOptions extends RouteRateLimitOptions {
-  /** Whether routes without a `config.rateLimit` are limited. Default true. */
-  global?: boolean | undefined;
-  /**
-   * The lifecycle hook that counts a request. Default `onRequest`, which runs before the body is read. The hooks of a
-   * context run in the order in which they were added, and before the hooks of a route.
-   */
-  hook?: 'onRequest' | 'preValidation' | 'preHandler' | undefined;
-}
+import { Hooks, OPTION_NAMES } from './hooks.js';
+import { configOf, type RouteConfig, routesBelow, storeConstraints } from './routes.js';
+import type { FastifyRateLimitOptions, RateLimitHook, RouteRateLimitOptions } from './types.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -70,7 +42,8 @@ const HOOKS: readonly unknown[] = ['onRequest', 'preValidation', 'preHandler'];
  * context and of child contexts, whether the route was added before or after the plugin, and requests without a route.
  * Refused requests get status 429. It is async because Fastify reports the failure of a plugin only by its promise.
  * @throws `ERR_LIMITER_OPTION` for an invalid option, or a policy that the response fields cannot express;
- * `ERR_LIMITER_ENGINE` if the requested engine is unavailable.
+ * `ERR_LIMITER_ENGINE` if the requested engine is unavailable. Invalid options of a route are thrown where it is added;
+ * `ready` and `listen` reject with those of a route that was added before the plugin was loaded.
  * @example
  * import Fastify from 'fastify';
  * import rateLimit from 'relay-limiter/fastify';
@@ -88,7 +61,7 @@ const HOOKS: readonly unknown[] = ['onRequest', 'preValidation', 'preHandler'];
  * }
  * await app.close();
  */
-async function rateLimit(
+export default async function rateLimit(
   fastify: FastifyInstance,
   options: FastifyRateLimitOptions,
 ): Promise<void> {
@@ -106,14 +79,24 @@ async function rateLimit(
       return (this?.[NEAREST] ?? hooks).hook(options);
     });
   }
-  // Fastify calls this only for routes added after the plugin. It reports their invalid options when they are added;
-  // those of earlier routes fail their first request.
+  const checkRoute = (route: RouteOptions, context: Context) => {
+    const config = configOf(route);
+    const read = readConfig(config.rateLimit, isGlobal);
+    if (typeof read === 'object' && context[NEAREST] === hooks) hooks.forRoute(read, config);
+  };
+  // Fastify calls this only for routes added after the plugin.
   fastify.addHook('onRoute', function (this: Context, route) {
-    const config = readConfig(route.config?.rateLimit, isGlobal);
     storeConstraints(route);
-    const { url, method } = route;
-    if (typeof config === 'object' && this[NEAREST] === hooks) {
-      hooks.forRoute(config, { ...route.config, url, method });
+    checkRoute(route, this);
+  });
+  // Checks the earlier routes, once each registration of the plugin is loaded, of which the nearest has their options.
+  fastify.addHook('onReady', async () => {
+    for (const { route, context } of routesBelow(fastify)) {
+      try {
+        checkRoute(route, context);
+      } catch (error) {
+        throw withRoute(error, route);
+      }
     }
   });
   fastify.addHook(readHook(hook) as 'onRequest', limitRequests(hooks, isGlobal));
@@ -155,6 +138,13 @@ function skip(_: FastifyRequest, __: FastifyReply, done: () => void): void {
   done();
 }
 
+/** Names the route of an error that is not thrown where the route is added. */
+function withRoute(thrown: unknown, { method, url }: RouteOptions): Error {
+  const { code = 'ERR_LIMITER_OPTION', message } = toError(thrown) as Partial<LimiterError>;
+  const where = `${[method].flat().join(', ')} ${url}`;
+  return limiterError(TypeError, code, `config.rateLimit of ${where}: ${message}`, thrown);
+}
+
 function readConfig(config: unknown, isGlobal: boolean): object | boolean {
   if (config === undefined || config === null) return isGlobal;
   if (typeof config === 'boolean' || typeof config === 'object') return config;
@@ -182,7 +172,7 @@ function readHook(hook: unknown = 'onRequest'): HookName {
 }
 
 // The same properties that the package fastify-plugin sets: the hooks apply to the context that registers the plugin.
-export default Object.assign(rateLimit, {
+Object.assign(rateLimit, {
   [Symbol.for('skip-override')]: true,
   [Symbol.for('fastify.display-name')]: 'relay-limiter',
   [Symbol.for('plugin-meta')]: { fastify: '5.x', name: 'relay-limiter' },

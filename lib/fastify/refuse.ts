@@ -6,9 +6,7 @@ import { standardAnswer } from '../http/answer.js';
 import { closeConnection } from '../http/close-connection.js';
 import { isPromise, mapMaybePromise } from '../http/maybe-promise.js';
 import type { Message, Refusal } from '../http/types.js';
-
-/** Answers a refused request instead of the plugin. A result other than undefined is sent. */
-export type Handler = (request: FastifyRequest, reply: FastifyReply, refusal: Refusal) => unknown;
+import type { Handler } from './types.js';
 
 /** The options that customize the response. */
 export interface RefusalOptions {

@@ -5,6 +5,7 @@
 import { surface, tryCall } from '../common/callbacks.js';
 import { inThisContext } from '../common/timers.js';
 import { type CheckResult, RateLimitAction } from '../common/types.js';
+import type { BucketWaiter } from './bucket-queue.js';
 import type { ConnectionContext } from './connection-context.js';
 import {
   MessageGate,
@@ -13,7 +14,7 @@ import {
   UNKNOWN_DELAY,
 } from './message-gate.js';
 import { type Pausable, PausableStream } from './pausable-stream.js';
-import type { BucketWaiter, OpenRule } from './rules.js';
+import type { OpenRule } from './rules.js';
 import {
   type Decision,
   type MessageOutcome,
@@ -137,10 +138,10 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     this.#continue();
   }
 
-  /** Whether a message may pass; if not, everything that follows from the refusal has been done. */
-  protected allows(data: Data, meta: Meta): boolean {
+  /** Checks a message and acts on a refusal: drops or holds the message, or closes. True if the message passes. */
+  protected checkMessage(data: Data, meta: Meta): boolean {
     const refusal = this.#gate.check(data, meta, 0, false);
-    if (refusal === undefined || this.#passesDespite(refusal, data, meta)) return true;
+    if (refusal === undefined || this.#handleRefusals(refusal, data, meta)) return true;
     return this.isHolding && this.isExempt(meta);
   }
 
@@ -188,18 +189,18 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     this.#releaseHeld();
   }
 
-  /** Acts on a refusal, and on those by later rules; true if an exempt message passes all of them. */
-  #passesDespite(refusal: MessageRefusal, data: Data, meta: Meta): boolean {
+  /** Acts on a refusal, and on those by later rules. True if the message passes in spite of them: it is exempt. */
+  #handleRefusals(refusal: MessageRefusal, data: Data, meta: Meta): boolean {
     let next: MessageRefusal | undefined = refusal;
     while (next !== undefined) {
-      if (!this.#isExcused(next, data, meta)) return false;
+      if (!this.#handleRefusal(next, data, meta)) return false;
       next = this.#gate.check(data, meta, next.index + 1, false);
     }
     return true;
   }
 
-  /** Acts on a refusal; true if the message passes this rule in spite of it. */
-  #isExcused(refusal: MessageRefusal, data: Data, meta: Meta): boolean {
+  /** Acts on a refusal. True if the message passes the rule in spite of it: it is exempt. */
+  #handleRefusal(refusal: MessageRefusal, data: Data, meta: Meta): boolean {
     const { index, verdict, reason, outcome, error } = refusal;
     if (reason === 'error') this.context.reportError(error);
     const isFinal = reason === 'disconnect' || reason === 'error';
@@ -254,7 +255,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     const refusal = this.#gate.check(data, meta, index, this.#isFirst);
     // A cost may have closed the guard, which has delivered the message then.
     if (!this.isGuarded) return;
-    if (refusal === undefined || this.#passesDespite(refusal, data, meta)) {
+    if (refusal === undefined || this.#handleRefusals(refusal, data, meta)) {
       this.#passHeld(data, meta);
     }
   }

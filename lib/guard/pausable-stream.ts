@@ -1,25 +1,7 @@
 // Pauses a stream for a guard, whatever the user does with the stream meanwhile: resume() of the user does not end the
 // guard's pause, and the end of the guard's pause does not resume a stream that the user has paused.
 
-/**
- * Replaces a method, or an option, of an object that belongs to other code, and returns a function that restores it.
- * If other code has replaced it again meanwhile, that function changes nothing and `replacement` stays in use: it must
- * then only call the original.
- */
-export function override<Target extends object, Name extends keyof Target>(
-  target: Target,
-  name: Name,
-  replacement: Target[Name],
-): () => void {
-  const isOwn = Object.hasOwn(target, name);
-  const original = target[name];
-  target[name] = replacement;
-  return () => {
-    if (target[name] !== replacement) return;
-    if (isOwn) target[name] = original;
-    else delete target[name];
-  };
-}
+import { override } from './override.js';
 
 export interface Pausable {
   // biome-ignore lint/suspicious/noExplicitAny: a stream returns itself, a WebSocket returns nothing.

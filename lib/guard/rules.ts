@@ -5,7 +5,7 @@ import { invalidValue } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
 import type { Peer } from '../common/types.js';
 import { type AnyLimiter, openPeer, requireLimiter } from '../limiters/verdict.js';
-import { KeyMap } from '../tables/key-map.js';
+import { type BucketQueue, bucketQueueOf } from './bucket-queue.js';
 import type { ConnectionContext } from './connection-context.js';
 import { type Warn, warnOfKey } from './misuse.js';
 
@@ -43,7 +43,7 @@ export interface Rule<Cost, Of extends unknown[]> {
 /** A rule that one connection has opened. `Meta` is what is known of a message besides its data. */
 export interface OpenRule<Data, Meta> {
   readonly peer: Peer;
-  /** Shared by all rules with the same limiter. */
+  /** Shared by all rules with the same limiter. @internal */
   readonly queue: BucketQueue;
   /** Undefined if the rule does not apply to the message. */
   readonly cost: (data: Data, meta: Meta) => number | undefined;
@@ -75,14 +75,14 @@ function readRule<Cost, Of extends unknown[]>(rule: unknown, warn: Warn): Rule<C
   return { limiter, key: key as Rule<Cost, Of>['key'], cost: cost as Cost, warn };
 }
 
-/** The connection for which a rule is opened. */
+/** The connection for which a rule is opened. @internal */
 export interface RuleContext<Of extends unknown[]> {
   readonly connection: Pick<ConnectionContext, 'key' | 'client'>;
   /** The arguments of the key function. */
   readonly of: Of;
 }
 
-/** @throws what the key function throws; `ERR_LIMITER_KEY` if its result is not a string. */
+/** @throws what the key function throws; `ERR_LIMITER_KEY` if its result is not a string. @internal */
 export function openRule<Data, Meta, Cost, Of extends unknown[]>(
   { limiter, key, warn }: Rule<Cost, Of>,
   { connection, of }: RuleContext<Of>,
@@ -110,59 +110,4 @@ export function maxMessageBytes<Cost, Of extends unknown[]>(
 function burstOf(limiter: AnyLimiter): number {
   if ('messageBurst' in limiter) return limiter.messageBurst;
   return 'burstLimit' in limiter ? limiter.burstLimit : Infinity;
-}
-
-export interface BucketWaiter {
-  /** The waiter is the first of its queue. May be called more than once. */
-  becomeFirst(): void;
-}
-
-/**
- * The connections that wait for a bucket, first come, first served; one queue for each bucket of a limiter. Only the
- * first of a queue checks the limiter. If all checked at the same moment, the limiter would refuse all but one, and each
- * refusal is a violation.
- */
-export class BucketQueue {
-  readonly #queues = new KeyMap<Set<BucketWaiter>>();
-
-  /** Whether no connection waits for any bucket. */
-  get isEmpty(): boolean {
-    return this.#queues.size === 0;
-  }
-
-  hasWaiters(key: string): boolean {
-    return this.#queues.has(key);
-  }
-
-  /** True if the waiter is the first of the queue; if not, its `becomeFirst` is called later. */
-  join(key: string, waiter: BucketWaiter): boolean {
-    let queue = this.#queues.get(key);
-    if (queue === undefined) {
-      queue = new Set();
-      this.#queues.set(key, queue);
-    }
-    queue.add(waiter);
-    return firstOf(queue) === waiter;
-  }
-
-  leave(key: string, waiter: BucketWaiter): void {
-    const queue = this.#queues.get(key);
-    if (!queue?.delete(waiter)) return;
-    if (queue.size === 0) this.#queues.delete(key);
-    // A direct call would nest: each waiter that leaves calls the next one, and a long queue overflows the stack.
-    else queueMicrotask(() => firstOf(queue)?.becomeFirst());
-  }
-}
-
-const QUEUES = new WeakMap<AnyLimiter, BucketQueue>();
-
-/** All guards with the same limiter share its queue. */
-function bucketQueueOf(limiter: AnyLimiter): BucketQueue {
-  const queue = QUEUES.get(limiter) ?? new BucketQueue();
-  QUEUES.set(limiter, queue);
-  return queue;
-}
-
-function firstOf(queue: Set<BucketWaiter>): BucketWaiter | undefined {
-  return queue.values().next().value;
 }

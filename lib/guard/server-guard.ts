@@ -61,12 +61,8 @@ class ConnectionLimiter {
     }
     if (this.#count(key) >= maxPerAddress) return TOO_MANY;
     if (limiter === undefined) return undefined;
-    const [action, seconds] = checkAny(limiter, key);
-    if (action === RateLimitAction.ALLOW) return undefined;
-    // A RateLimiter returns no time with DISCONNECT.
-    const isUntimed = action === RateLimitAction.DISCONNECT && 'getDelayForPeer' in limiter;
-    const delaySeconds = isUntimed ? limiter.getDelayForPeer(key) : seconds;
-    return { reason: 'rate', verdict: [action, delaySeconds] };
+    const verdict = checkAny(limiter, key);
+    return verdict[0] === RateLimitAction.ALLOW ? undefined : { reason: 'rate', verdict };
   }
 
   #count(key: string): number {

@@ -80,6 +80,7 @@ export interface AddressSettings {
   readonly offenders: BanningLimiter | undefined;
 }
 
+/** Validated options. @internal */
 export interface GuardSettings<Cost, Of extends unknown[], Verdict, Source>
   extends MessageGateOptions,
     AddressSettings {
@@ -113,7 +114,7 @@ const MAX_TIMER_SECONDS = 2_147_483;
 
 type Given = Readonly<Record<string, unknown>>;
 
-/** @throws `ERR_LIMITER_OPTION` */
+/** @throws `ERR_LIMITER_OPTION` @internal */
 export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
   given: Given,
 ): GuardSettings<Cost, Of, Verdict, Source> {

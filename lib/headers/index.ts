@@ -3,7 +3,7 @@
 export type { ResponseHeaders } from './fields.js';
 export { type FormatOptions, formatRateLimitHeaders, type RateLimitStatement } from './format.js';
 export { type ParseOptions, parseRateLimitHeaders } from './parse.js';
-export { formatProblem, parseProblem, type RateLimitProblem } from './problem.js';
+export { formatProblem, type ProblemName, parseProblem, type RateLimitProblem } from './problem.js';
 export type { ResetFormat } from './resets.js';
 export { parseRetryAfter } from './retry-after.js';
 export type { PartitionScheme, QuotaPolicy, RateLimitInfo, ServiceLimit } from './types.js';

@@ -2,7 +2,11 @@
 
 import { isArray, isRevoked } from '../common/kinds.js';
 
-type ProblemName = 'quota-exceeded' | 'temporary-reduced-capacity' | 'abnormal-usage-detected';
+/** A problem type, by the last part of its URI. */
+export type ProblemName =
+  | 'quota-exceeded'
+  | 'temporary-reduced-capacity'
+  | 'abnormal-usage-detected';
 
 /** What a problem body says about rate limits. */
 export interface RateLimitProblem {

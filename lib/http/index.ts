@@ -8,5 +8,12 @@ export {
   rateLimit,
 } from './rate-limit.js';
 export { type RefusalError, refusalError } from './refusal-error.js';
-export type { Next } from './request-limiter.js';
-export type { Asked, LimitOptions, Message, Refusal, RequestVerdict, Unanswered } from './types.js';
+export type {
+  Asked,
+  LimitOptions,
+  Message,
+  Next,
+  Refusal,
+  RequestVerdict,
+  Unanswered,
+} from './types.js';

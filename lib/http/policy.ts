@@ -58,9 +58,9 @@ class BucketPolicy implements LimiterPolicy {
   stateOf(key: string, cost: number, [action, seconds]: CheckResult): QuotaState {
     const tokens = this.limiter.getTokens(key);
     const isRefused = action !== RateLimitAction.ALLOW;
-    // DISCONNECT with a duration is a ban; a RateLimiter's DISCONNECT has none. A refusal despite enough tokens
-    // means that the table is full of peers that cannot be evicted. In both cases tokens do not help.
-    const isBanned = action === RateLimitAction.DISCONNECT && seconds > 0;
+    // A RateLimiter has no bans. A refusal despite enough tokens means that the table is full of peers that cannot be
+    // evicted. In both cases tokens do not help.
+    const isBanned = action === RateLimitAction.DISCONNECT && 'isBanned' in this.limiter;
     if (isBanned || (isRefused && tokens >= cost)) return emptyFor(seconds);
     const remaining = Math.floor(tokens);
     return {

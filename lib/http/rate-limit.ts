@@ -10,8 +10,8 @@ import { closeConnection } from './close-connection.js';
 import { mapMaybePromise } from './maybe-promise.js';
 import { readSharedOptions } from './options.js';
 import { PolicySet } from './policies.js';
-import { type Next, RequestLimiter } from './request-limiter.js';
-import type { LimitOptions, Message, Refusal } from './types.js';
+import { RequestLimiter } from './request-limiter.js';
+import type { LimitOptions, Message, Next, Refusal } from './types.js';
 
 export interface RateLimitOptions<
   Request extends IncomingMessage = IncomingMessage,

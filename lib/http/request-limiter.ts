@@ -11,10 +11,7 @@ import type { RequestLimiterOptions } from './options.js';
 import type { PolicySet } from './policies.js';
 import { check, type LimiterPolicy, type QuotaState } from './policy.js';
 import { toError } from './to-error.js';
-import type { Refusal, RequestVerdict, Unanswered } from './types.js';
-
-/** Continues with the request, or with an error. */
-export type Next = (error?: Error) => void;
+import type { Next, Refusal, RequestVerdict, Unanswered } from './types.js';
 
 /** The operations that differ between the middleware and the Fastify plugin. */
 export interface ResponseAdapter<Request, Response> {

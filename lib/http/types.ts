@@ -13,6 +13,9 @@ export type Asked<Request, Response, Answer> = (
   response: Response,
 ) => Answer | PromiseLike<Answer>;
 
+/** Continues with the request, or with an error. */
+export type Next = (error?: Error) => void;
+
 /** The refusal of a request that exceeds its limit. */
 export interface Refusal {
   /** The name of the policy, as in the response fields. */

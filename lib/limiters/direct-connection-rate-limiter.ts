@@ -12,8 +12,8 @@ import {
 } from '../common/options.js';
 import type { CleanupLimits, LimiterOptions, LimiterTotals, Violator } from '../common/types.js';
 import { type DirectCore, SLOT_BUFFER } from '../engine/engine.js';
-import { BanningLimiter } from './banning-limiter.js';
 import { type Keyed, PeerGroup } from './group.js';
+import { LimiterWithBans } from './limiter-with-bans.js';
 import { NO_SLOT, PeerHandle } from './peer-handle.js';
 
 /** The options of a `DirectConnectionRateLimiter`. */
@@ -77,7 +77,7 @@ const OPTIONS = [
  * if (limiter.checkOrderbook('connection 1')) console.log('send the orderbook');
  * limiter.removePeer('connection 1'); // the connection has closed
  */
-export class DirectConnectionRateLimiter extends BanningLimiter {
+export class DirectConnectionRateLimiter extends LimiterWithBans {
   /** @internal */
   declare readonly core: DirectCore;
   /** Tokens per second that each connection gets for messages. */

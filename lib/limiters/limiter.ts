@@ -29,7 +29,7 @@ import {
 /** Peers per slice of a snapshot. A slice takes about a millisecond. */
 const SLICE_PEERS = 1000;
 
-/** Limiter has the methods that all limiters share. */
+/** Limiter has the methods that all limiters share: a type for functions that take any limiter. */
 export abstract class Limiter {
   /** The engine that stores the peers of this limiter. */
   readonly engine: EngineName;

@@ -19,7 +19,7 @@ import {
 } from '../common/options.js';
 import type { CleanupLimits, LimiterOptions, LimiterTotals, Violator } from '../common/types.js';
 import { type OrderbookCore, SLOT_BUFFER } from '../engine/engine.js';
-import { BanningLimiter } from './banning-limiter.js';
+import { LimiterWithBans } from './limiter-with-bans.js';
 import { NO_SLOT, PeerHandle } from './peer-handle.js';
 
 /** The options of an `OrderbookRateLimiter`. */
@@ -85,7 +85,7 @@ const OPTIONS = [
  * else if (limiter.isBanned('alice')) console.log('close the connection');
  * else console.log(`ignore the request: backoff level ${limiter.getBackoffLevel('alice')}`);
  */
-export class OrderbookRateLimiter extends BanningLimiter {
+export class OrderbookRateLimiter extends LimiterWithBans {
   /** @internal */
   declare readonly core: OrderbookCore;
   /** The option `rateLimit`, which is unused. */

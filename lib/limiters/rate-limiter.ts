@@ -1,5 +1,6 @@
 // RateLimiter: one token bucket per peer, and one violation per refused check.
 
+import { ALLOWED, DISCONNECTED } from '../common/check-results.js';
 import {
   burst,
   COMMON_OPTIONS,
@@ -45,12 +46,6 @@ export interface RateLimiterStats extends LimiterTotals {
 }
 
 const OPTIONS = ['rateLimit', 'burstLimit', 'disconnectThreshold', ...COMMON_OPTIONS];
-
-// Shared objects, so that the common results allocate nothing.
-/** @internal */
-export const ALLOWED: CheckResult = Object.freeze([RateLimitAction.ALLOW, 0] as const);
-/** @internal */
-export const DISCONNECTED: CheckResult = Object.freeze([RateLimitAction.DISCONNECT, 0] as const);
 
 /**
  * RateLimiter limits each peer with a token bucket of its own. Use it for messages or requests that peers may send in

@@ -1,9 +1,11 @@
-// One kind of verdict for all three limiters: guards and HTTP limits accept any of them. Verdicts of a RateLimiter are
-// returned as they are. The other limiters return true or false, which becomes an action and a delay here.
+// One kind of verdict for all three limiters: guards and HTTP limits accept any of them. A RateLimiter returns no time
+// with DISCONNECT, which is added here. The other limiters return true or false, which becomes an action and a delay.
 
+import { ALLOWED } from '../common/check-results.js';
 import { invalidValue, limiterError } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { type CheckResult, type Peer, RateLimitAction } from '../common/types.js';
+import { delaySeconds } from '../tables/arithmetic.js';
 import type { DirectConnectionRateLimiter } from './direct-connection-rate-limiter.js';
 import type { OrderbookRateLimiter } from './orderbook-rate-limiter.js';
 import type { RateLimiter } from './rate-limiter.js';
@@ -14,15 +16,13 @@ export type AnyLimiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRa
 /** BanningLimiter is a limiter that can ban peers. */
 export type BanningLimiter = OrderbookRateLimiter | DirectConnectionRateLimiter;
 
-const ALLOWED: CheckResult = Object.freeze([RateLimitAction.ALLOW, 0] as const);
-
 /**
  * Checks one message or request. `cost` is 1 by default. An OrderbookRateLimiter counts requests: a cost of 0 is no
  * request, any other cost is one.
  *
  * DELAY comes with the seconds after which the check is allowed, unless there are other checks in the meantime; Infinity
  * if it is never allowed. The delay is exact for a RateLimiter, and an upper bound for the other limiters. DISCONNECT
- * comes with the length of a ban in seconds, 0 without a ban.
+ * comes with the delay of a RateLimiter, and with the length of the ban of the other limiters.
  * @throws the errors of the limiter's own check, which change nothing.
  */
 export function checkAny(limiter: AnyLimiter, key: string, cost?: number): CheckResult {
@@ -32,7 +32,7 @@ export function checkAny(limiter: AnyLimiter, key: string, cost?: number): Check
   if ('isBanned' in limiter) {
     return cost === 0 || limiter.check(key) ? ALLOWED : requestRefusal(limiter, key);
   }
-  return limiter.check(key, cost);
+  return withDelay(limiter.check(key, cost), limiter, key, cost);
 }
 
 /** Returns a cached handle of a peer. Its check returns what `checkAny` of its key returns, and is faster. */
@@ -49,7 +49,8 @@ export function openPeer(limiter: AnyLimiter, key: string): Peer {
       cost === 0 || peer.check() ? ALLOWED : requestRefusal(limiter, key);
     return { key, check };
   }
-  return limiter.open(key);
+  const peer = limiter.open(key);
+  return { key, check: (cost?: number) => withDelay(peer.check(cost), limiter, key, cost) };
 }
 
 /** Counts an offence of a peer; returns whether a ban of the peer is in force. */
@@ -93,6 +94,13 @@ function invalidLimiter(value: unknown, name: string, accepted: string): Error {
   }
   const message = `${name} must be ${accepted}, got a SharedRateLimiter: call its checkAsync() yourself`;
   return limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
+}
+
+/** Adds the delay to a DISCONNECT of a RateLimiter: the peer is allowed again when its bucket holds the cost. */
+function withDelay(verdict: CheckResult, limiter: RateLimiter, key: string, cost = 1): CheckResult {
+  if (verdict[0] !== RateLimitAction.DISCONNECT) return verdict;
+  const { rateLimit, burstLimit } = limiter;
+  return [verdict[0], delaySeconds(limiter.getTokens(key), cost, rateLimit, burstLimit)];
 }
 
 /** The delay is an upper bound: the time in which an empty message bucket gets `cost` tokens. */

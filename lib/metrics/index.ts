@@ -21,7 +21,13 @@ import { type Definition, type Definitions, plain, type Value } from './definiti
 import { BANS, bansStats, LIMITS, limitStats, type NamedShared, namedShared } from './shared.js';
 
 export type { NamedLimiters, ObservableLimiter as WatchedLimiter } from '../limiters/stats.js';
-export type { NamedShared, SharedFigures, WatchedShared } from './shared.js';
+export type {
+  NamedShared,
+  SharedBanFigures,
+  SharedFigures,
+  SharedLimitFigures,
+  WatchedShared,
+} from './shared.js';
 
 /** The part of the module prom-client that `collectMetrics` uses. */
 export interface PromClient {

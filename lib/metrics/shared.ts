@@ -6,7 +6,7 @@ import { hasMethods, isRecord } from '../common/kinds.js';
 import { type Definitions, plain } from './definitions.js';
 
 /** The statistics of a `SharedRateLimiter` that have metrics. */
-interface LimiterStats {
+export interface SharedLimitFigures {
   readonly trackedPeers: number;
   readonly verdicts: Readonly<Record<string, number>>;
   readonly fallbackVerdicts: number;
@@ -24,7 +24,7 @@ interface LimiterStats {
 }
 
 /** The statistics of `SharedBans` that have metrics. */
-interface BansStats {
+export interface SharedBanFigures {
   readonly bans: number;
   readonly state: 'up' | 'down';
   readonly sent: number;
@@ -32,7 +32,8 @@ interface BansStats {
   readonly waiting: number;
 }
 
-export type SharedFigures = LimiterStats | BansStats;
+/** The statistics of a shared limit or of shared bans that have metrics. */
+export type SharedFigures = SharedLimitFigures | SharedBanFigures;
 
 /** A `SharedRateLimiter` or `SharedBans`. */
 export interface WatchedShared {
@@ -42,7 +43,8 @@ export interface WatchedShared {
 /** Shared limits and bans by the value of their label `limiter`. */
 export type NamedShared = Readonly<Record<string, WatchedShared>>;
 
-export const LIMITS: Definitions<LimiterStats> = {
+/** The metrics of shared limits. @internal */
+export const LIMITS: Definitions<SharedLimitFigures> = {
   counters: [
     {
       name: 'shared_checks_total',
@@ -110,7 +112,8 @@ export const LIMITS: Definitions<LimiterStats> = {
   ],
 };
 
-export const BANS: Definitions<BansStats> = {
+/** The metrics of shared bans. @internal */
+export const BANS: Definitions<SharedBanFigures> = {
   counters: [
     {
       name: 'shared_bans_told_total',
@@ -142,13 +145,13 @@ export const BANS: Definitions<BansStats> = {
 };
 
 /** The statistics of a shared limit; null for shared bans. */
-export function limitStats(shared: WatchedShared): LimiterStats | null {
+export function limitStats(shared: WatchedShared): SharedLimitFigures | null {
   const stats = shared.getStats();
   return 'store' in stats ? stats : null;
 }
 
 /** The statistics of shared bans; null for a shared limit. */
-export function bansStats(shared: WatchedShared): BansStats | null {
+export function bansStats(shared: WatchedShared): SharedBanFigures | null {
   const stats = shared.getStats();
   return 'store' in stats ? null : stats;
 }

@@ -13,7 +13,7 @@ import {
   type ConnectionContext,
   clientAddress,
 } from '../guard/connection-context.js';
-import { override } from '../guard/pausable-stream.js';
+import { override } from '../guard/override.js';
 import { CHECK_FAILED, type ConnectionRefusal, ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
 import { type Decision, KEY_FAILED, PASSED, resultFields } from '../guard/verdicts.js';

@@ -46,6 +46,7 @@ export interface LineGuardOptions
   farewell?: string | ((farewell: Farewell) => string | undefined) | undefined;
 }
 
+/** Validated options. @internal */
 export interface LineGuardSettings
   extends GuardSettings<LineCost, LineKeyOf, LineVerdict, LineErrorSource> {
   readonly maxLineBytes: number;

@@ -89,7 +89,7 @@ export class GuardedLines extends GuardedConnection<Line, number> {
     const { encoding } = this.#settings;
     const line = encoding === 'buffer' ? bytes : bytes.toString(encoding);
     if (bytes.length > this.#maxBytes) this.refuse(line, bytes.length, 'length');
-    else if (this.allows(line, bytes.length)) this.pass(line, bytes.length);
+    else if (this.checkMessage(line, bytes.length)) this.pass(line, bytes.length);
   }
 
   protected isExempt(): boolean {

@@ -51,9 +51,20 @@ export async function* writeDocument(
 }
 
 /**
- * Yields the slices of an open file, of either format. They are verified only at the end: if the checksum does not
+ * Whether an open file contains a document, complete or damaged. If the first save into an empty file is killed, the
+ * document at the front is empty: after the first separator there is only the beginning of the document that was being
+ * appended. Any other text there is damage.
+ */
+export async function hasDocument(file: FileHandle): Promise<boolean> {
+  const { start } = await findDocument(file);
+  const [front, appended = ''] = (await textAt(file, start, HEAD.length + 1)).split('\x1e');
+  return front !== '' || !HEAD.startsWith(appended);
+}
+
+/**
+ * Yields the slices of an open file with a document, of either format. They are verified only at the end: if the checksum does not
  * match, the generator throws after the last slice.
- * @throws `ERR_LIMITER_SNAPSHOT` for a file that is not a complete document.
+ * @throws `ERR_LIMITER_SNAPSHOT` for a document that is not complete.
  */
 export async function* readDocument(file: FileHandle, name: string): AsyncGenerator<Saved> {
   const extent = await findDocument(file);

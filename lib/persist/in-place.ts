@@ -1,6 +1,6 @@
 // Overwrites a file that cannot be replaced by a rename: a mount point, or a file in a folder that this process must
 // not write to. If the process is killed at any moment, a complete document can be read from the file: the old one or
-// the new one.
+// the new one. An empty file counts as an old document, which is empty.
 //
 // The new content is first appended, after a byte that no document contains. Then it is copied to the front, and last
 // the file is truncated. Until the appended content is complete, the old content is unchanged; after that, a footer

@@ -3,7 +3,7 @@
 
 import { constants } from 'node:fs';
 import { copyFile, type FileHandle, open, realpath, stat } from 'node:fs/promises';
-import { readDocument } from './document.js';
+import { hasDocument, readDocument } from './document.js';
 
 /** The fingerprints of the files that this process has loaded or saved, by path. */
 const intactFiles = new Map<string, string>();
@@ -55,12 +55,12 @@ export async function setAside(path: string): Promise<void> {
   copiedFiles.set(path, fingerprint);
 }
 
-/** Whether a file is a complete document. True for an unreadable file too, because a save may repair it. */
+/** Whether a file is a complete document or none. True for an unreadable file too, because a save may repair it. */
 async function isIntact(path: string): Promise<boolean> {
   let file: FileHandle | undefined;
   try {
     file = await open(path, 'r');
-    for await (const _ of readDocument(file, path));
+    if (await hasDocument(file)) for await (const _ of readDocument(file, path));
     return true;
   } catch (error) {
     return (error as { code?: unknown }).code !== 'ERR_LIMITER_SNAPSHOT';

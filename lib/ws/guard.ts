@@ -15,7 +15,7 @@ import {
   clientAddress,
 } from '../guard/connection-context.js';
 import { warnOfProxy } from '../guard/misuse.js';
-import { override } from '../guard/pausable-stream.js';
+import { override } from '../guard/override.js';
 import { maxMessageBytes } from '../guard/rules.js';
 import { CHECK_FAILED, type ConnectionRefusal, ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';

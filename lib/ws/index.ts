@@ -2,8 +2,13 @@
 
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { MessageRule } from '../guard/rules.js';
-export type { ConnectionLimits } from '../guard/settings.js';
-export type { ConnectionReason, MessageReason } from '../guard/verdicts.js';
+export type { ConnectionLimits, GuardOptions } from '../guard/settings.js';
+export type {
+  ConnectionReason,
+  GuardVerdict,
+  MessageOutcome,
+  MessageReason,
+} from '../guard/verdicts.js';
 export type { AnyLimiter, BanningLimiter } from '../limiters/verdict.js';
 export { guardWebSocketServer, type WebSocketGuard } from './guard.js';
 export type { MessageData } from './message.js';

@@ -35,6 +35,7 @@ export interface WebSocketGuardOptions
   extends GuardOptions<MessageCost, MessageKeyOf, WebSocketVerdict, WebSocketErrorSource>,
     ClientAddressOptions {}
 
+/** Validated options. @internal */
 export type WebSocketGuardSettings = GuardSettings<
   MessageCost,
   MessageKeyOf,

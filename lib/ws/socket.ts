@@ -6,7 +6,7 @@ import type { IncomingMessage } from 'node:http';
 import type { WebSocket } from 'ws';
 import type { ConnectionContext } from '../guard/connection-context.js';
 import { GuardedConnection } from '../guard/guarded-connection.js';
-import { override } from '../guard/pausable-stream.js';
+import { override } from '../guard/override.js';
 import { type OpenRule, openRule } from '../guard/rules.js';
 import type { Decision, MessageReason } from '../guard/verdicts.js';
 import { byteLength, type FrameKind, type MessageData } from './message.js';
@@ -110,7 +110,7 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
   #take(data: MessageData, kind: FrameKind): true {
     if (!this.isGuarded) return true;
     if (this.isHolding || this.#pending.length > 0) this.#addPending(data, kind);
-    else if (this.allows(data, kind)) this.pass(data, kind);
+    else if (this.checkMessage(data, kind)) this.pass(data, kind);
     return true;
   }
 
@@ -205,7 +205,7 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
         break;
       }
       this.#pendingBytes -= memoryBytes(next.data);
-      const isAllowed = this.allows(next.data, next.kind);
+      const isAllowed = this.checkMessage(next.data, next.kind);
       if (isAllowed && !this.isExempt(next.kind)) this.pass(next.data, next.kind);
     }
     this.#isProcessing = false;

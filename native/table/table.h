@@ -1,7 +1,7 @@
 // Table maps fingerprints to records: an open-addressing hash table of any size, without a
 // stop-the-world rehash. One thread at a time may use it.
 //
-//  directory   one pointer to a segment for each value of a fingerprint's first bits
+//  directory   one pointer to a segment for each value of a fingerprint's first bits (directory.h)
 //  segment     up to 32 pages; the next bits of the fingerprint choose one (segment.h)
 //  page        a small hash table of 480 records (page.h)
 //
@@ -19,11 +19,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <new>
 
 #include "../memory/compiler.h"
 #include "../memory/page-allocator.h"
+#include "directory.h"
 #include "peer-slot.h"
 #include "segment.h"
 
@@ -38,12 +38,12 @@ class Table {
   Table& operator=(const Table&) = delete;
 
   size_t size() const noexcept { return size_; }
-  size_t memoryBytes() const noexcept { return memory_ + pages_.memoryBytes(); }
+  size_t memoryBytes() const noexcept {
+    return segmentBytes_ + directory_.memoryBytes() + pages_.memoryBytes();
+  }
 
   Record* find(const Fingerprint& fingerprint) const noexcept {
-    return directory_ == nullptr
-               ? nullptr
-               : segmentOf(fingerprint.low)->pageOf(fingerprint)->find(fingerprint);
+    return directory_.isEmpty() ? nullptr : pageOf(fingerprint)->find(fingerprint);
   }
 
   // Record pointers stay dereferenceable until this number changes, but may then belong to another
@@ -53,7 +53,7 @@ class Table {
   // The slot of a record of this table.
   PeerSlot slotOf(Record* record) const noexcept {
     const Fingerprint& fingerprint = record->fingerprint;
-    PageOf* page = segmentOf(fingerprint.low)->pageOf(fingerprint);
+    PageOf* page = pageOf(fingerprint);
     return PeerSlot::of(fingerprint,
                         PeerSlot::placeAt(pages_.numberOf(page), page->indexOf(record)));
   }
@@ -76,16 +76,15 @@ class Table {
 
   // Fetches the memory that find() will read.
   RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
-    if (directory_ != nullptr)
-      segmentOf(fingerprint.low)->pageOf(fingerprint)->prepare(fingerprint);
+    if (!directory_.isEmpty()) pageOf(fingerprint)->prepare(fingerprint);
   }
 
   // Adds a record for a fingerprint that has none, and writes only the fingerprint. nullptr if
   // there is no memory; then nothing has changed that a caller could see.
   Record* insert(const Fingerprint& fingerprint) noexcept {
-    if (directory_ == nullptr && !start()) return nullptr;
+    if (directory_.isEmpty() && !start()) return nullptr;
     for (;;) {
-      SegmentOf& segment = *segmentOf(fingerprint.low);
+      SegmentOf& segment = *directory_.segmentOf(fingerprint.low);
       if (segment.used < segment.pages * kGrowAt) {
         Record* record = segment.pageOf(fingerprint)->place(fingerprint);
         if (record != nullptr) {
@@ -101,7 +100,7 @@ class Table {
   // Erases a record of this table.
   void erase(Record* record) noexcept {
     const Fingerprint fingerprint = record->fingerprint;
-    SegmentOf& segment = *segmentOf(fingerprint.low);
+    SegmentOf& segment = *directory_.segmentOf(fingerprint.low);
     segment.pageOf(fingerprint)->erase(record);
     --segment.used;
     --size_;
@@ -113,8 +112,8 @@ class Table {
   // secret nobody can predict which records they are.
   template <class Visit>
   void sample(const Fingerprint& fingerprint, unsigned most, Visit&& visit) noexcept {
-    if (directory_ == nullptr) return;
-    PageOf* const home = segmentOf(fingerprint.low)->pageOf(fingerprint);
+    if (directory_.isEmpty()) return;
+    PageOf* const home = pageOf(fingerprint);
     if (!home->sample(fingerprint, most, visit)) sampleOthers(home, fingerprint, most, visit);
   }
 
@@ -123,8 +122,8 @@ class Table {
   // changed.
   Record* replace(Record* record, const Fingerprint& fingerprint) noexcept {
     const Fingerprint candidate = record->fingerprint;
-    PageOf* const page = segmentOf(fingerprint.low)->pageOf(fingerprint);
-    if (page == segmentOf(candidate.low)->pageOf(candidate)) {
+    PageOf* const page = pageOf(fingerprint);
+    if (page == pageOf(candidate)) {
       page->erase(record);
       return page->place(fingerprint);
     }
@@ -135,15 +134,15 @@ class Table {
   }
 
   void clear() noexcept {
-    if (directory_ == nullptr) return;
+    if (directory_.isEmpty()) return;
     ++epoch_;
     uint64_t at = 0;
     do {
-      SegmentOf* segment = segmentOf(at);
+      SegmentOf* segment = directory_.segmentOf(at);
       at = segment->endOf(at);
       release(segment);
     } while (at != 0);
-    freeDirectory();
+    directory_.clear();
     pages_.giveAll();
     size_ = 0;
   }
@@ -153,9 +152,9 @@ class Table {
   // change between two calls: a record that stays in the table throughout is visited at least once.
   template <class Visit>
   bool sweep(uint64_t& cursor, Visit&& visit) noexcept {
-    if (directory_ == nullptr) return false;
+    if (directory_.isEmpty()) return false;
     const uint64_t at = cursor;
-    SegmentOf* segment = segmentOf(at);
+    SegmentOf* segment = directory_.segmentOf(at);
     const unsigned p = SegmentOf::pageNumber({at, 0}, segment->depth, segment->pages);
     const unsigned erased = segment->page[p]->sweep(visit);
     segment->used -= erased;
@@ -166,17 +165,17 @@ class Table {
     }
     cursor = segment->endOf(at);
     // Shrinks once all of its pages were visited, because each step may move all of its records.
-    while (shrink(segment, at)) segment = segmentOf(at);
+    while (shrink(segment, at)) segment = directory_.segmentOf(at);
     return cursor != 0;
   }
 
   // Calls visit(Record&) once for every record.
   template <class Visit>
   void forEach(Visit&& visit) noexcept {
-    if (directory_ == nullptr) return;
+    if (directory_.isEmpty()) return;
     uint64_t at = 0;
     do {
-      SegmentOf& segment = *segmentOf(at);
+      SegmentOf& segment = *directory_.segmentOf(at);
       at = segment.endOf(at);
       segment.visitPages([&](Record& record) {
         visit(record);
@@ -200,14 +199,11 @@ class Table {
   // Erasures in a segment between two attempts to shrink it. If records are erased in the order of
   // their places, the last pages stay full, and every attempt scans a whole segment for nothing.
   static constexpr unsigned kShrinkEvery = 32;
-  // The directory has at most 2^28 pointers: enough for 10^12 records.
-  static constexpr unsigned kMostDepth = 28;
 
   static_assert(PageOf::kIndices == 1u << PeerSlot::kIndexBits, "every index is of a page");
 
-  SegmentOf* segmentOf(uint64_t low) const noexcept {
-    // Two shifts, because a shift by 64 is undefined.
-    return directory_[low >> 1 >> (63 - depth_)];
+  PageOf* pageOf(const Fingerprint& fingerprint) const noexcept {
+    return directory_.segmentOf(fingerprint.low)->pageOf(fingerprint);
   }
 
   // Continues sample() after the page `home`, through all other pages in their order. It starts at
@@ -218,7 +214,7 @@ class Table {
                                            unsigned most, Visit&& visit) noexcept {
     const Fingerprint start{fingerprint.high, fingerprint.low};
     uint64_t at = start.low;
-    SegmentOf* segment = segmentOf(at);
+    SegmentOf* segment = directory_.segmentOf(at);
     unsigned p = SegmentOf::pageNumber(start, segment->depth, segment->pages);
     PageOf* const first = segment->page[p];
     PageOf* page = first;
@@ -226,7 +222,7 @@ class Table {
       if (page != home && page->sample(start, most, visit)) return;
       if (++p == segment->pages) {
         at = segment->endOf(at);
-        segment = segmentOf(at);
+        segment = directory_.segmentOf(at);
         p = 0;
       }
       page = segment->page[p];
@@ -237,19 +233,12 @@ class Table {
     SegmentOf* segment = newSegment();
     if (segment == nullptr) return false;
     segment->page[0] = newPage();
-    directory_ = new (std::nothrow) SegmentOf*[1];
-    if (segment->page[0] == nullptr || directory_ == nullptr) {
+    if (segment->page[0] == nullptr || !directory_.start(segment)) {
       if (segment->page[0] != nullptr) pages_.give(segment->page[0]);
       release(segment);
-      delete[] directory_;
-      directory_ = nullptr;
       return false;
     }
     segment->pages = 1;
-    directory_[0] = segment;
-    depth_ = 0;
-    deepest_ = 1;
-    memory_ += sizeof(SegmentOf*);
     return true;
   }
 
@@ -292,8 +281,7 @@ class Table {
 
   // Splits a full segment in two. No record moves.
   bool split(SegmentOf& segment, uint64_t low) noexcept {
-    if (segment.depth == kMostDepth) return false;
-    if (segment.depth == depth_ && !doubleDirectory()) return false;
+    if (!directory_.prepareSplit(segment)) return false;
     SegmentOf* upper = newSegment();
     if (upper == nullptr) return false;
     const unsigned half = segment.pages / 2u;
@@ -304,9 +292,7 @@ class Table {
       segment.used += segment.page[p]->count();
     }
     upper->pages = segment.pages = static_cast<uint8_t>(half);
-    upper->depth = ++segment.depth;
-    assign(upper, low | segment.span());
-    if (segment.depth == depth_) deepest_ += 2;
+    directory_.split(segment, upper, low);
     return true;
   }
 
@@ -324,7 +310,7 @@ class Table {
 
   // Merges two segments of the least size. No record moves.
   bool merge(SegmentOf* segment, uint64_t low) noexcept {
-    SegmentOf* other = segmentOf(low ^ segment->span());
+    SegmentOf* other = directory_.segmentOf(low ^ segment->span());
     if (other->depth != segment->depth || other->pages != kSplitPages) return false;
     if (segment->used + other->used > (2 * kSplitPages - 1) * kShrinkAt) return false;
     const bool isUpper = (low & segment->span()) != 0;
@@ -333,64 +319,19 @@ class Table {
     for (unsigned p = 0; p < kSplitPages; ++p) lower->page[kSplitPages + p] = upper->page[p];
     lower->pages = 2 * kSplitPages;
     lower->used += upper->used;
-    if (lower->depth == depth_) deepest_ -= 2;
-    --lower->depth;
-    assign(lower, low);
+    directory_.merge(lower, low);
     release(upper);
-    if (deepest_ == 0) halveDirectory();
     return true;
-  }
-
-  // Sets all directory entries of a segment; `low` is a fingerprint's first word in it.
-  void assign(SegmentOf* segment, uint64_t low) noexcept {
-    const size_t entries = size_t{1} << (depth_ - segment->depth);
-    const size_t first = static_cast<size_t>(low >> 1 >> (63 - depth_)) & ~(entries - 1);
-    for (size_t i = 0; i < entries; ++i) directory_[first + i] = segment;
-  }
-
-  bool doubleDirectory() noexcept {
-    const size_t entries = size_t{1} << depth_;
-    auto** doubled = new (std::nothrow) SegmentOf*[entries * 2];
-    if (doubled == nullptr) return false;
-    for (size_t i = 0; i < entries * 2; ++i) doubled[i] = directory_[i / 2];
-    replaceDirectory(doubled, depth_ + 1);
-    deepest_ = 0;
-    return true;
-  }
-
-  void halveDirectory() noexcept {
-    const size_t entries = size_t{1} << (depth_ - 1);
-    auto** halved = new (std::nothrow) SegmentOf*[entries];
-    // A directory that is larger than needed is correct as well.
-    if (halved == nullptr) return;
-    for (size_t i = 0; i < entries; ++i) halved[i] = directory_[i * 2];
-    replaceDirectory(halved, depth_ - 1);
-    deepest_ = 0;
-    for (size_t i = 0; i < entries; ++i) deepest_ += directory_[i]->depth == depth_;
-  }
-
-  void replaceDirectory(SegmentOf** directory, unsigned depth) noexcept {
-    memory_ += (sizeof(SegmentOf*) << depth) - (sizeof(SegmentOf*) << depth_);
-    delete[] directory_;
-    directory_ = directory;
-    depth_ = depth;
-  }
-
-  void freeDirectory() noexcept {
-    memory_ -= sizeof(SegmentOf*) << depth_;
-    delete[] directory_;
-    directory_ = nullptr;
-    depth_ = 0;
   }
 
   SegmentOf* newSegment() noexcept {
     auto* segment = new (std::nothrow) SegmentOf();
-    if (segment != nullptr) memory_ += sizeof(SegmentOf);
+    if (segment != nullptr) segmentBytes_ += sizeof(SegmentOf);
     return segment;
   }
 
   void release(SegmentOf* segment) noexcept {
-    memory_ -= sizeof(SegmentOf);
+    segmentBytes_ -= sizeof(SegmentOf);
     delete segment;
   }
 
@@ -401,14 +342,10 @@ class Table {
     for (unsigned p = first; p < end && p < kMostPages; ++p) pages_.give(segment.page[p]);
   }
 
-  // nullptr before the first insert and after clear().
-  SegmentOf** directory_ = nullptr;
-  unsigned depth_ = 0;
-  // The number of segments as deep as the directory. Without any the directory can be halved.
-  size_t deepest_ = 0;
+  // Empty before the first insert and after clear().
+  Directory<SegmentOf> directory_;
   size_t size_ = 0;
-  // The bytes of the directory and the segments.
-  size_t memory_ = 0;
+  size_t segmentBytes_ = 0;
   PageAllocator<sizeof(PageOf), Memory> pages_;
   uint64_t epoch_ = 1;
 };

@@ -19,7 +19,7 @@ describe('addressKey', () => {
     ['0:0:0:0:0:ffff:192.0.2.1', '192.0.2.1'],
     ['64:ff9b::192.0.2.1', '192.0.2.1'],
     ['64:ff9b::c000:201', '192.0.2.1'],
-    // Prefixes of a site's own, laid out as it likes.
+    // Prefixes for local use: each site chooses the layout.
     ['64:ff9b:1::192.0.2.1', '64:ff9b:1::/64'],
     ['64:ff9b:1:c000:2:100::', '64:ff9b:1:c000::/64'],
     ['64:ff9b:0:0:0:1:c000:201', '64:ff9b::/64'],
@@ -31,7 +31,7 @@ describe('addressKey', () => {
     ['fe80::1%eth0', 'fe80::/64'],
     ['[fe80::1%25eth0]:80', 'fe80::/64'],
     ['::1', '::/64'],
-    // Not IPv4: deprecated, and a site's own network.
+    // Not IPv4: a deprecated notation, and 6to4, where each site has a network of its own.
     ['::192.0.2.1', '::/64'],
     ['2002:c000:201:7::1', '2002:c000:201:7::/64'],
   ])('maps %s to %s', (address, key) => {
@@ -107,7 +107,7 @@ describe('addressKey', () => {
           const same = bits(a).slice(0, ipv6Subnet) === bits(b).slice(0, ipv6Subnet);
           const keys = [a, b].map((parts) => addressKey(text(parts), { ipv6Subnet }));
           expect(keys[0] === keys[1]).toBe(same);
-          // A key is made of an address: made again of its own, it stays.
+          // The key of the address in a key is the same key.
           const [own] = (keys[0] as string).split('/') as [string];
           expect(addressKey(own, { ipv6Subnet })).toBe(keys[0]);
         },
@@ -141,7 +141,7 @@ describe('clientAddress', () => {
     expect(resolve(request('127.0.0.1', '198.51.100.7'))).toBe('198.51.100.7');
     expect(resolve(request('::ffff:127.0.0.1', '198.51.100.7'))).toBe('198.51.100.7');
     expect(resolve(request('2001:db8::9', '198.51.100.7, 10.1.1.1'))).toBe('198.51.100.7');
-    // What the client wrote stands before what the proxy added.
+    // The client's entries come before the entry that the proxy added.
     expect(resolve(request('127.0.0.1', '203.0.113.1, 198.51.100.7'))).toBe('198.51.100.7');
     expect(resolve(request('198.51.100.9', '127.0.0.1'))).toBe('198.51.100.9');
     expect(resolve(request('127.0.0.1'))).toBe('127.0.0.1');
@@ -174,7 +174,7 @@ describe('clientAddress', () => {
     expect(resolve(request('127.0.0.1', chain(31)))).toBe('198.51.100.7');
     expect(resolve(request('127.0.0.1', chain(32)))).toBe('10.0.0.1');
     asked = 0;
-    // As much as a server of Node takes for headers.
+    // About the 16 KiB of headers that a server of Node accepts.
     expect(resolve(request('127.0.0.1', `${'10.0.0.9,'.repeat(1600)}10.0.0.8`))).toBe('10.0.0.9');
     expect(asked).toBe(32);
     expect(resolve(request('127.0.0.1', `198.51.100.7${','.repeat(15_000)}`))).toBe('127.0.0.1');

@@ -1,4 +1,4 @@
-// Who may look at the dashboard, and who may lift bans.
+// Access to the dashboard: which requests may read it, and which may lift bans.
 
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -159,7 +159,7 @@ describe('a dashboard with a token', () => {
 
   test('it listens elsewhere, where the machine can', async () => {
     const { dashboard } = await served({ token: TOKEN });
-    // An address for documents, which is nobody's: asked for, and not to be had.
+    // An address reserved for documentation: no machine has it.
     await expect(dashboard.listen(0, '192.0.2.1')).rejects.toThrow('EADDRNOTAVAIL');
   });
 });

@@ -1,5 +1,5 @@
-// The stream of events over real sockets: what it tells, and to how many, however slowly they read. Only the
-// tests let the time between two samples pass.
+// The stream of events over real sockets: its content, the number of streams, and clients that read slowly. Only the
+// tests advance the time between two samples.
 
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
@@ -19,7 +19,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** Lets seconds pass; one sample, unless a test says otherwise. */
+/** Advances the time; by default to the next sample. */
 const tick = (seconds = INTERVAL) => vi.advanceTimersByTime(seconds * 1000);
 
 describe('the event stream sends', () => {
@@ -40,7 +40,7 @@ describe('the event stream sends', () => {
     for (let n = 0; n < 5; n += 1) messages.check(`peer-${n}`);
     ban(books, 'mallory');
     tick();
-    // 10 of the flooder's and 5 others are allowed, 19 delayed, and the rest disconnected.
+    // 10 checks of the flooder and 5 others are allowed, 19 are delayed, and the rest are disconnected.
     expect(await stream.next('sample')).toEqual({
       at: Date.now(),
       seconds: INTERVAL,
@@ -156,7 +156,7 @@ describe('an event stream', () => {
   });
 
   test('is not opened for a client that has disconnected', async () => {
-    // With a token: of who has gone not even the address is known.
+    // Access is by token, because a disconnected client has no address.
     const token = 'correct-horse.battery';
     const Authorization = `Bearer ${token}`;
     const { dashboard } = await served({ token });
@@ -192,7 +192,7 @@ describe('an event stream', () => {
     tick();
     expect(held.writableNeedDrain).toBe(true);
     const waiting = held.writableLength;
-    // A hundred keys of 2000 units, three bytes each.
+    // A hundred keys of 2,000 units, each three bytes long.
     expect(waiting).toBeLessThan(1_000_000);
     const [[, other], stream] = await Promise.all([
       once(server, 'request'),
@@ -204,7 +204,7 @@ describe('an event stream', () => {
       await until(() => !other.writableNeedDrain);
     }
     expect(held.writableLength).toBe(waiting);
-    // Read at last, it goes on with what is new.
+    // When the client reads again, the stream continues with the latest listing.
     let read = 0;
     socket.on('data', (chunk) => {
       read += chunk.length;
@@ -225,7 +225,7 @@ describe('an event stream', () => {
     expect(held.destroyed).toBe(true);
   });
 
-  /** A stream whose socket takes nothing any more, of keys so long that a listing is more than it may hold. */
+  /** A stream that the client does not read. Its keys are so long that a listing exceeds the stream's buffer. */
   async function unread() {
     const { books } = limiters();
     for (let n = 0; n < 100; n += 1) ban(books, `${n}${'\u202e'.repeat(2000)}`);

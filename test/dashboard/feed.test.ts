@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Feed } from '../../dist/dashboard/feed.js';
 import { ban, limiters, MEMORY } from './support.js';
 
-/** Milliseconds. */
+/** The time, in milliseconds. */
 let now = 0;
 
 beforeEach(() => {
@@ -29,7 +29,7 @@ describe('A sample', () => {
     ban(books, 'mallory');
     now += 500;
     const sample = feed.sample();
-    // 10 of the flooder's and 5 others are allowed, 19 delayed, and the rest disconnected.
+    // 10 checks of the flooder and 5 others are allowed, 19 are delayed, and the rest are disconnected.
     expect(sample).toMatchObject({
       seconds: 0.5,
       loopDelay: expect.any(Number),
@@ -76,7 +76,7 @@ describe('Reading that is expensive', () => {
     expect(feed.sample()).toBeDefined();
     feed.listing();
     expect(reads).toBe(2);
-    // 49 times 20 ms after the sample, of which the list has taken 20.
+    // 49 times 20 ms after the sample; the listing has taken 20 ms of them.
     now += 959;
     expect(feed.sample()).toBeUndefined();
     const before = feed.listing();

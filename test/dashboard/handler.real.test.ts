@@ -1,4 +1,4 @@
-// The dashboard's request handler: what it serves, wherever it is mounted.
+// The dashboard's request handler: its responses, at every mount path.
 
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
@@ -108,7 +108,7 @@ describe('the files of the dashboard', () => {
   });
 });
 
-/** The status of a path that no client tidies up first. */
+/** The status of a path that is sent as it is: fetch would normalize it. */
 async function rawStatus(port: number, path: string): Promise<number> {
   const socket = connect(port, '127.0.0.1');
   socket.end(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);

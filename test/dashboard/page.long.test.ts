@@ -1,4 +1,4 @@
-// The page in a real browser: an attack as it happens.
+// The page in a real browser, during an attack.
 
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -7,10 +7,11 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { CHROMIUM, FLAGS, hasChromium } from '../support/chromium.js';
+import { isInView, label, painted } from './page-support.js';
 import { ban, limiters, served } from './support.js';
 
 const TOKEN = 'correct-horse.battery~staple';
-/** Milliseconds that the browser has for anything: a busy machine is only slower. */
+/** The timeout of each step in milliseconds, long enough for a busy machine. */
 const PATIENCE = 240_000;
 
 describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chromium', () => {
@@ -22,7 +23,7 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
   });
   afterAll(() => browser?.close());
 
-  /** Opens the page; whatever goes wrong there is in `wrong`, and must not be by the test's end. */
+  /** Opens the page. `wrong` lists errors, warnings and foreign requests; a test expects it to be empty in the end. */
   async function open(url: string, options: Parameters<Browser['newPage']>[0] = {}) {
     const page = await browser.newPage(options);
     page.setDefaultTimeout(PATIENCE);
@@ -63,13 +64,13 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
       for (let n = 0; n < 2; n += 1) messages.check('honest', 0);
       return getOverview();
     };
-    // In the first sample the burst is allowed; from the second on all of the flooder is refused.
+    // The first sample contains the allowed burst; in later ones every check of the flooder is refused.
     await expect.poll(() => text(page, '#refused')).toBe('98% refused');
     expect(await number(page, 'disconnect')).toBeGreaterThan(0);
     expect(await number(page, 'tracked')).toBe(2);
     expect(await text(page, '#violators tbody tr:first-child .key')).toBe('flooder');
     await expect.poll(() => painted(page, '#refused-chart canvas', [200, 29, 101])).toBe(true);
-    // Ten allowed checks per second beside 490 refused ones: by a scale of their own, no flat line.
+    // Ten allowed checks per second beside 490 refused ones: the chart has a scale of its own, so its line is not flat.
     await expect.poll(() => painted(page, '#allow-chart canvas', [74, 114, 224], 0.3)).toBe(true);
 
     ban(books, 'mallory');
@@ -108,7 +109,7 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     expect(books.isBanned(String(names[2]))).toBe(true);
     expect(books.getViolationCount(String(names[2]))).toBe(1);
     expect(await page.isVisible('#undo')).toBe(false);
-    // The button that had it is gone.
+    // The button that had the focus is gone.
     expect(await page.evaluate(() => document.activeElement?.id)).toBe('dismiss');
     await page.keyboard.press('Enter');
     expect(await isInView(page, '#news')).toBe(false);
@@ -260,7 +261,7 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     ]);
     expect(new Set(shown).size).toBe(6);
     expect(await page.locator('#bans img').count()).toBe(0);
-    // Two that are cut alike are told apart, and lifted one by one.
+    // Two keys with equal beginnings stay distinct, and their bans are lifted one by one.
     const buttons = page.locator('#bans button');
     expect(await text(page, '#lift-note')).toContain('violations');
     for (let left = 6; left > 0; left -= 1) {
@@ -340,7 +341,7 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
           elements.filter((element) => element.scrollWidth > element.clientWidth).length,
       );
       expect(cut).toBe(0);
-      // A finger opens all of a long one.
+      // A tap shows the whole of a long key.
       await page.locator('#bans summary').click();
       expect(await page.locator('#bans .whole').innerText()).toBe(keys[0]);
       const button = await page.locator('#bans button').first().boundingBox();
@@ -367,38 +368,3 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     await expect.poll(() => page.isVisible('#no-bans')).toBe(true);
   });
 });
-
-/** What the element with the focus is called. */
-function label(page: Page): Promise<string | null | undefined> {
-  return page.evaluate(() => document.activeElement?.getAttribute('aria-label'));
-}
-
-/** Whether all of an element is in the window, and drawn. */
-function isInView(page: Page, selector: string): Promise<boolean> {
-  return page.evaluate((selector) => {
-    const element = document.querySelector(selector) as HTMLElement;
-    const { top, bottom, left, width } = element.getBoundingClientRect();
-    const atMiddle = document.elementFromPoint(left + width / 2, (top + bottom) / 2);
-    return top >= 0 && bottom <= innerHeight && element === atMiddle;
-  }, selector);
-}
-
-/** Whether a canvas has any pixel of about this colour, in the upper `part` of it. */
-function painted(page: Page, selector: string, color: number[], part = 1): Promise<boolean> {
-  return page.evaluate(
-    ([selector, color, part]) => {
-      const canvas = document.querySelector(selector as string) as HTMLCanvasElement;
-      const context = canvas.getContext('2d') as CanvasRenderingContext2D;
-      const height = Math.floor(canvas.height * (part as number));
-      const { data } = context.getImageData(0, 0, canvas.width, height);
-      for (let i = 0; i < data.length; i += 4) {
-        const near = (color as number[]).every(
-          (value, k) => Math.abs(Number(data[i + k]) - value) < 16,
-        );
-        if (near && Number(data[i + 3]) > 200) return true;
-      }
-      return false;
-    },
-    [selector, color, part] as const,
-  );
-}

@@ -1,4 +1,4 @@
-// How the page hears of a server that hangs or goes, with an EventSource that the test drives.
+// How the page notices a server that hangs or closes, with an EventSource that the test controls.
 
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { watch } from '../../lib/dashboard/page/stream.js';

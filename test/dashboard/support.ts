@@ -1,4 +1,4 @@
-// What the dashboard's tests share: limiters to watch, requests with any header, and streams of events.
+// Shared by the tests of the dashboard: limiters to observe, requests with any header, and streams of events.
 
 import { once } from 'node:events';
 import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http';
@@ -10,13 +10,13 @@ import { manualClock, TESTS_NATIVE } from '../support/limiters.js';
 
 export type { Hello, Listing, Sample };
 
-/** A limiter's memory in a sample: only the native engine knows it. */
+/** The memory of a limiter in a sample: only the native engine measures it. */
 export const MEMORY = TESTS_NATIVE ? expect.any(Number) : null;
 
-/** Seconds between two samples. */
+/** The seconds between two samples. */
 export const INTERVAL = 1;
 
-/** Limiters by a clock that stands, unless a test moves it. */
+/** Limiters with a clock that only the test advances. */
 export function limiters(clock: () => number = manualClock()) {
   const messages = new RateLimiter({
     rateLimit: 1,
@@ -28,12 +28,12 @@ export function limiters(clock: () => number = manualClock()) {
   return { messages, books };
 }
 
-/** Makes a peer's ban begin. */
+/** Begins a ban of the peer. */
 export function ban(books: OrderbookRateLimiter, key: string): void {
   while (!books.isBanned(key)) books.check(key);
 }
 
-/** A dashboard, and a server of its own; both end with the test. */
+/** A dashboard with its own server. Both are closed after the test. */
 export async function served(options: Partial<DashboardOptions> = {}) {
   const watchedLimiters = limiters();
   const dashboard = createDashboard({
@@ -57,7 +57,7 @@ interface Asking {
   body?: string;
 }
 
-/** Any request: `fetch` would not send every header. */
+/** Sends a request with any headers; `fetch` refuses some. */
 export async function ask(url: string, { method = 'GET', headers, body }: Asking = {}) {
   const asking = request(url, { method, headers: headers ?? {}, agent: false });
   asking.end(body);
@@ -67,12 +67,12 @@ export async function ask(url: string, { method = 'GET', headers, body }: Asking
   return { status: response.statusCode, headers: response.headers, body: text } as Asked;
 }
 
-/** Asks for a ban to be lifted. */
+/** Requests that a ban is lifted. */
 export function lift(url: string, what: unknown, headers: OutgoingHttpHeaders = {}) {
   return post(url, 'lift', what, headers);
 }
 
-/** Sends JSON. */
+/** Posts JSON. */
 export function post(url: string, name: string, what: unknown, headers: OutgoingHttpHeaders = {}) {
   return ask(new URL(name, url).href, {
     method: 'POST',
@@ -81,7 +81,7 @@ export function post(url: string, name: string, what: unknown, headers: Outgoing
   });
 }
 
-/** A stream of events, read from its beginning. */
+/** Opens a stream of events and reads it from the start. */
 export async function events(url: string, headers: OutgoingHttpHeaders = {}) {
   const asking = request(new URL('events', url), { headers, agent: false }).end();
   asking.on('error', () => {});
@@ -100,9 +100,9 @@ export async function events(url: string, headers: OutgoingHttpHeaders = {}) {
   response.setEncoding('utf8').on('data', (chunk) => {
     text += chunk;
   });
-  // Not by `once`, for which an end that comes early is an error.
+  // Not by `once`, which rejects if the response ends early.
   const ended = new Promise<void>((resolve) => response.on('close', () => resolve()));
-  /** The next event of a name; what comes before it is passed over. */
+  /** The next event with this name; skips other events. */
   async function next(event: 'hello'): Promise<Hello>;
   async function next(event: 'sample'): Promise<Sample>;
   async function next(event: 'listing'): Promise<Listing>;

@@ -1,4 +1,4 @@
-// What the page makes of keys and numbers, without a browser.
+// How the page formats keys and numbers, without a browser.
 
 import { describe, expect, test } from 'vitest';
 import { momentOf, seriesOf } from '../../lib/dashboard/page/series.js';
@@ -122,7 +122,7 @@ describe('samples as columns', () => {
 
   test.each([0.05, 1, 60, 3600])('have no gap at an interval of %d s', (seconds) => {
     const one: [number, number, number, number, number, number] = [1, 0, 0, 0, 0, 0];
-    // Timers are late, now and then by much.
+    // Timers fire late, sometimes very late.
     const spans = [seconds, seconds * 1.02, seconds * 7, seconds];
     let at = 1e12;
     const samples = spans.map((span) => {

@@ -1,4 +1,4 @@
-// The Fastify plugin over real sockets: load, and clients that leave.
+// The Fastify plugin over real sockets: under load, and with clients that disconnect.
 
 import { once } from 'node:events';
 import { connect as connectHttp2 } from 'node:http2';

@@ -1,5 +1,5 @@
-// The Fastify plugin in real Fastify, without sockets: whom it limits, what routes say of it, what it says, what
-// goes wrong.
+// The Fastify plugin in real Fastify, without sockets: which requests it limits, options of routes, its fields, and
+// errors.
 
 import Fastify, { type FastifyInstance, type InjectOptions } from 'fastify';
 import { addressKey } from 'relay-limiter/address';
@@ -11,7 +11,7 @@ import rateLimit, {
 } from 'relay-limiter/fastify';
 import { parseProblem, parseRateLimitHeaders } from 'relay-limiter/headers';
 import { SharedRateLimiter } from 'relay-limiter/redis';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { closeLater } from '../http/support.js';
 import { ENGINES, manualClock } from '../support/limiters.js';
 import { few } from '../support/sockets.js';
@@ -136,7 +136,7 @@ describe.each<[string, Registering]>([
   ['not awaited', (fastify, options) => void fastify.register(rateLimit, options)],
   ['in another plugin', (fastify, options) => void fastify.register(asParent(options))],
 ])('the plugin, %s', (_, register) => {
-  /** In the middle of routes and of contexts with routes. */
+  /** An app that registers the plugin between routes, and between contexts with routes. */
   async function appWith(options: FastifyRateLimitOptions, own?: object) {
     const fastify = Fastify();
     closeLater(() => fastify.close());
@@ -169,6 +169,19 @@ describe.each<[string, Registering]>([
     expect((await ask(fastify, '/missing')).info.policies).toEqual([]);
   });
 
+  test('has buckets of their own for routes with different constraints', async () => {
+    const fastify = Fastify();
+    closeLater(() => fastify.close());
+    const config = { rateLimit: { limit: 1 } };
+    for (const host of ['a.example', /^b/]) {
+      fastify.get('/', { config, constraints: { host } }, async () => '');
+    }
+    await register(fastify, { global: false, windowSeconds: HOUR, clock: manualClock() });
+    const at = (host: string) => ({ url: '/', headers: { host } });
+    const hosts = [at('a.example'), at('b.example'), at('a.example'), at('b.example')];
+    expect(await statuses(fastify, hosts)).toEqual([200, 200, 429, 429]);
+  });
+
   test('does not limit routes with rateLimit: false', async () => {
     const fastify = Fastify();
     closeLater(() => fastify.close());
@@ -182,7 +195,7 @@ describe.each<[string, Registering]>([
   });
 });
 
-/** A plugin that registers this one for the context that registers it, as fastify-plugin makes them. */
+/** A plugin, as fastify-plugin makes them, that registers the rate limit in its parent context. */
 function asParent(options: FastifyRateLimitOptions) {
   const plugin = async (fastify: FastifyInstance) => {
     await fastify.register(rateLimit, options);
@@ -190,15 +203,62 @@ function asParent(options: FastifyRateLimitOptions) {
   return Object.assign(plugin, { [Symbol.for('skip-override')]: true });
 }
 
-test('invalid options of a route added before the plugin fail its requests', async () => {
-  const fastify = Fastify();
-  closeLater(() => fastify.close());
-  fastify.register(rateLimit, { limit: 5 });
-  fastify.get('/', { config: { rateLimit: { limit: 0 } } }, async () => '');
-  for (let request = 0; request < 2; request += 1) {
-    const { status, body } = await ask(fastify, '/');
-    expect([status, body]).toEqual([500, expect.stringContaining('ERR_LIMITER_OPTION')]);
-  }
+describe('invalid options of a route', () => {
+  afterAll(() => void vi.resetModules());
+
+  const config = { rateLimit: { limit: 0 } };
+  const addRoute = async (fastify: FastifyInstance) => {
+    fastify.get('/wrong', { config }, async () => '');
+  };
+
+  test.each<[string, (fastify: FastifyInstance) => unknown]>([
+    ['the route', (fastify) => void fastify.get('/wrong', { config }, async () => '')],
+    ['a child context with the route', (fastify) => void fastify.register(addRoute)],
+  ])('fail the start if the plugin is registered before and after %s', async (_, add) => {
+    for (const isFirst of [true, false]) {
+      const fastify = Fastify();
+      closeLater(() => fastify.close());
+      if (isFirst) fastify.register(rateLimit, { limit: 5 });
+      add(fastify);
+      if (!isFirst) fastify.register(rateLimit, { limit: 5 });
+      await expect(fastify.ready()).rejects.toMatchObject({
+        code: 'ERR_LIMITER_OPTION',
+        message: expect.stringMatching(/limit must be a whole number of at least 1, got 0$/),
+      });
+    }
+  });
+
+  test('fail the start with an error that names the route, not one that is not limited', async () => {
+    const fastify = Fastify();
+    closeLater(() => fastify.close());
+    fastify.register(async (child) => addRoute(child));
+    fastify.register(async (child) => {
+      child.get('/named', { config }, async () => '');
+      child.register(rateLimit, { limit: 5 });
+    });
+    await expect(fastify.ready()).rejects.toThrow(/^config\.rateLimit of GET \/named: limit must/);
+  });
+
+  test('are thrown where the route is added if the plugin is loaded', async () => {
+    const fastify = await app({ limit: 5 });
+    const add = () => fastify.get('/', { config }, async () => '');
+    expect(add).toThrow(expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }));
+    fastify.register(async (child) => addRoute(child));
+    await expect(fastify.ready()).rejects.toMatchObject({ code: 'ERR_LIMITER_OPTION' });
+  });
+
+  test('fail its requests if Fastify was created before the package was loaded', async () => {
+    const fastify = Fastify();
+    closeLater(() => fastify.close());
+    await addRoute(fastify);
+    vi.resetModules();
+    const { default: loadedLater } = await import('relay-limiter/fastify');
+    fastify.register(loadedLater, { limit: 5 });
+    for (let request = 0; request < 2; request += 1) {
+      const { status, body } = await ask(fastify, '/wrong');
+      expect([status, body]).toEqual([500, expect.stringContaining('ERR_LIMITER_OPTION')]);
+    }
+  });
 });
 
 test('a request that a route passes to the not-found handler is counted once', async () => {

@@ -31,15 +31,20 @@ describe.each(ENGINES)('A verdict on the %s engine', (engine) => {
     return { clock, check };
   };
 
-  test('of a RateLimiter is the result of its check', () => {
-    const { check } = bothWays(
+  test('of a RateLimiter is the result of its check, and has a delay with DISCONNECT too', () => {
+    const { clock, check } = bothWays(
       (clock) =>
         new RateLimiter({ rateLimit: 2, burstLimit: 3, disconnectThreshold: 3, engine, clock }),
     );
     expect(check(2)).toEqual(['allow', 0]);
     expect(check(2)).toEqual(['delay', 0.5]);
     expect(check(9)).toEqual(['delay', Infinity]);
-    expect(check(2)).toEqual(['disconnect', 0]);
+    expect(check(2)).toEqual(['disconnect', 0.5]);
+    expect(check(3)).toEqual(['disconnect', 1]);
+    expect(check(9)).toEqual(['disconnect', Infinity]);
+    clock.now += 0.5;
+    expect(check(2)).toEqual(['allow', 0]);
+    expect(check()).toEqual(['disconnect', 0.5]);
   });
 
   test('of a DirectConnectionRateLimiter has a sufficient delay, and the ban in the end', () => {

@@ -1,5 +1,5 @@
-// What the middleware tells of each kind of limiter, of several limits, and in each draft: nothing that
-// would not be admitted.
+// The fields that the middleware sends for each kind of limiter, for several limits, and in each draft. They never
+// promise more than the limiter admits.
 
 import fc from 'fast-check';
 import {
@@ -38,6 +38,17 @@ describe.each(ENGINES)('the rate limit fields with the %s engine', (engine) => {
     expect(parseProblem(body).problem).toBe('abnormal-usage-detected');
     limit.resetKey('192.0.2.1');
     expect((await ask(limit)).passed).toBe(true);
+  });
+
+  test('state the tokens and the wait of a client that a RateLimiter disconnects', async () => {
+    const options = { ...own, rateLimit: 0.01, burstLimit: 3, disconnectThreshold: 0 };
+    const limit = rateLimit({ limiter: new RateLimiter(options), cost: 2 });
+    await ask(limit);
+    expect((await ask(limit)).fields).toMatchObject({
+      ratelimit: '"3-in-300s";r=1;t=100',
+      'retry-after': '100',
+      connection: 'close',
+    });
   });
 
   test('state no tokens if the refusal has another reason', async () => {

@@ -1,4 +1,4 @@
-// The options of the middleware: what is refused, and that it is refused at once.
+// The options of the middleware: which values throw, and that they throw when the middleware is created.
 
 import { RateLimiter } from 'relay-limiter';
 import { rateLimit } from 'relay-limiter/http';

@@ -1,4 +1,5 @@
-// The middleware without a server: what it decides, says and asks, on both engines and a clock that stands.
+// The middleware without a server: its decisions, its fields and its calls, on both engines and a clock that the test
+// sets.
 
 import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { parseProblem } from 'relay-limiter/headers';
@@ -141,7 +142,7 @@ describe.each(ENGINES)('rateLimit with the %s engine', (engine) => {
     const both: Middleware = (request, response, next) =>
       hour(request, response, (error) => (error ? next(error) : second(request, response, next)));
     expect((await ask(both)).passed).toBe(true);
-    // The hour has one more than it asks for here: 1,800 seconds for the next.
+    // The limit per hour has one token left, more than this request costs. The next one comes in 1,800 seconds.
     expect((await ask(both)).body).toBe('1800');
     expect(refusals).toEqual([1800]);
     clock.now += 1800;
@@ -390,7 +391,7 @@ describe.each(ENGINES)('rateLimit with the %s engine', (engine) => {
     });
     const surfaced = await uncaught(async () => {
       expect((await ask(failing)).passed).toBe(true);
-      // The microtasks before it are done by then.
+      // All microtasks run before an immediate.
       await new Promise((resolve) => setImmediate(resolve));
     });
     expect(surfaced).toEqual([failure]);

@@ -1,4 +1,5 @@
-// The middleware in real servers, asked by real clients: node:http, Connect, Express, HTTP/2, Unix sockets.
+// The middleware in real servers, called by real clients: node:http, HTTP/2 and Unix sockets. Express is in
+// express.real.test.ts.
 
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -8,18 +9,24 @@ import { type AddressInfo, connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import autocannon from 'autocannon';
-import express, { type NextFunction, type Request, type Response } from 'express';
 import type { EngineName } from 'relay-limiter';
-import { addressKey } from 'relay-limiter/address';
 import { limitFetch, PolicyLimiter } from 'relay-limiter/client';
 import { parseProblem } from 'relay-limiter/headers';
 import { rateLimit } from 'relay-limiter/http';
 import { describe, expect, test } from 'vitest';
 import { ENGINES, manualClock } from '../support/limiters.js';
 import { few, until } from '../support/sockets.js';
-import { closeLater, type Middleware, type Served, serve, strictly } from './support.js';
+import {
+  closeLater,
+  type Middleware,
+  type Served,
+  serve,
+  statuses,
+  strictly,
+  times,
+} from './support.js';
 
-/** So slow that no token comes back while a test runs. */
+/** A window so long that no token comes back while a test runs. */
 const HOUR = 3600;
 
 function answering(...chain: Middleware[]) {
@@ -34,18 +41,6 @@ function answering(...chain: Middleware[]) {
     run(0);
   };
 }
-
-const statuses = async (urls: readonly string[], init?: RequestInit) => {
-  const found: number[] = [];
-  for (const url of urls) {
-    const response = await fetch(url, init);
-    await response.arrayBuffer();
-    found.push(response.status);
-  }
-  return found;
-};
-
-const times = (count: number, url: string) => Array.from({ length: count }, () => url);
 
 describe.each(ENGINES)('rateLimit in node:http with the %s engine', (engine) => {
   test('sends the fields of draft 11 and problem details', async () => {
@@ -113,90 +108,6 @@ test('rateLimit never refuses a client that obeys its fields', async () => {
   expect(refused).toBe(0);
 });
 
-test('rateLimit in Express limits all routes, one route, and sends both limits', async () => {
-  const app = express();
-  app.use(rateLimit({ limit: 5, windowSeconds: HOUR, name: 'all' }));
-  app.get('/', (_, response) => void response.send('ok'));
-  const strict = rateLimit({ limit: 1, windowSeconds: HOUR, name: 'login' });
-  app.post('/login', strict, (_, response) => void response.json({}));
-  const { origin } = await serve(app);
-  const login = await fetch(`${origin}/login`, { method: 'POST', body: 'x'.repeat(100_000) });
-  expect(login.status).toBe(200);
-  expect(strictly(login.headers).limits.map(({ name, remaining }) => [name, remaining])).toEqual([
-    ['all', 4],
-    ['login', 0],
-  ]);
-  const again = await fetch(`${origin}/login`, { method: 'POST', body: 'x'.repeat(100_000) });
-  expect(parseProblem(await again.json(), again.status).violated).toEqual(['login']);
-  expect(await statuses(times(4, origin))).toEqual([200, 200, 200, 429]);
-});
-
-test('rateLimit in Express supports custom keys, error handlers and trusted proxies', async () => {
-  const app = express();
-  app.set('trust proxy', true);
-  const byUser = rateLimit<Request, Response>({
-    limit: 1,
-    windowSeconds: HOUR,
-    key: (request) => request.get('x-user') ?? unknown(),
-  });
-  const byIp = rateLimit<Request, Response>({
-    limit: 1,
-    windowSeconds: HOUR,
-    key: ({ ip }) => ip ?? '',
-  });
-  app.get('/user', byUser, (_, response) => void response.send('ok'));
-  app.get('/ip', byIp, (_, response) => void response.send('ok'));
-  const byAddress = rateLimit({ limit: 1, windowSeconds: HOUR });
-  app.get('/address', byAddress, (_, response) => void response.send('ok'));
-  app.use((error: Error, _: Request, response: Response, __: NextFunction) => {
-    response.status(500).send(error.message);
-  });
-  const { origin } = await serve(app);
-  const of = async (path: string, headers: Record<string, string>) => {
-    const response = await fetch(`${origin}${path}`, { headers });
-    return [response.status, (await response.text()).slice(0, 7)];
-  };
-  expect(await of('/user', { 'x-user': 'a' })).toEqual([200, 'ok']);
-  expect(await of('/user', { 'x-user': 'b' })).toEqual([200, 'ok']);
-  expect((await of('/user', { 'x-user': 'a' }))[0]).toBe(429);
-  expect(await of('/user', {})).toEqual([500, 'no user']);
-  expect(await of('/ip', { 'x-forwarded-for': '192.0.2.1' })).toEqual([200, 'ok']);
-  expect(await of('/ip', { 'x-forwarded-for': '192.0.2.2' })).toEqual([200, 'ok']);
-  expect(await of('/address', { 'x-forwarded-for': '192.0.2.1' })).toEqual([200, 'ok']);
-  expect((await of('/address', { 'x-forwarded-for': '192.0.2.2' }))[0]).toBe(429);
-
-  function unknown(): never {
-    throw new Error('no user');
-  }
-});
-
-test("rateLimit in Express can use request.ip with 'trust proxy'", async () => {
-  const app = express();
-  app.set('trust proxy', 'loopback');
-  const limit = rateLimit<Request, Response>({
-    limit: 1,
-    windowSeconds: HOUR,
-    key: (request) => addressKey(request.ip),
-    handler: (_, response, __, { statusCode }) => response.status(statusCode).json({ slow: 1 }),
-  });
-  app.use(limit, (_, response) => void response.send('ok'));
-  app.use((error: Error, _: Request, response: Response, __: NextFunction) => {
-    response.status(400).send((error as Error & { code: string }).code);
-  });
-  const { origin } = await serve(app);
-  const of = async (forwarded: string) => {
-    const response = await fetch(origin, { headers: { 'x-forwarded-for': forwarded } });
-    return [response.status, await response.text()];
-  };
-  expect(await of('::ffff:192.0.2.1')).toEqual([200, 'ok']);
-  expect(await of('192.0.2.1')).toEqual([429, '{"slow":1}']);
-  expect(await of('2001:db8::1')).toEqual([200, 'ok']);
-  expect((await of('2001:db8::2'))[0]).toBe(429);
-  expect((await statuses([origin]))[0]).toBe(200);
-  // What is no address is nobody's key.
-  expect(await of('unknown')).toEqual([400, 'ERR_LIMITER_KEY']);
-});
-
 test('rateLimit ignores a spoofed X-Forwarded-For', async () => {
   const limit = rateLimit({ limit: 2, windowSeconds: HOUR });
   const { origin } = await serve(answering(limit));
@@ -207,7 +118,7 @@ test('rateLimit ignores a spoofed X-Forwarded-For', async () => {
   expect(found).toEqual([200, 200, 429, 429, 429]);
   const behind = rateLimit({ limit: 1, windowSeconds: HOUR, trustedProxies: 'loopback' });
   const proxied = await serve(answering(behind));
-  // What the client wrote before the proxy's own word is not believed.
+  // The entries that the client wrote, before the proxy's own entry, do not count.
   const of = (...hops: string[]) =>
     statuses([proxied.origin], { headers: { 'x-forwarded-for': hops.join(', ') } });
   expect(await of('198.51.100.1', '192.0.2.1')).toEqual([200]);
@@ -270,7 +181,7 @@ test('rateLimit survives a client that disconnects during a key lookup', async (
   const last = fetch(`http://127.0.0.1:${port}`);
   await until(() => waiting.length === 1);
   waiting[0]?.();
-  // They were counted: a client cannot have its work done for nothing by leaving.
+  // The requests were counted: a client cannot avoid the cost of its requests by disconnecting.
   expect((await last).status).toBe(429);
 });
 
@@ -371,7 +282,7 @@ test('rateLimit over HTTP/2 omits connection fields and ends sessions by GOAWAY'
   expect(refused['connection']).toBeUndefined();
   const [code] = await goaway;
   expect(code).toBe(constants.NGHTTP2_NO_ERROR);
-  // What was under way is answered yet.
+  // A request that has started is still answered.
   slow[0]?.();
   const [headers] = await once(waiting, 'response');
   expect(headers[':status']).toBe(200);

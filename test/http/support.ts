@@ -1,5 +1,5 @@
-// What the tests of the middleware and the plugin share: requests without a server, and servers that are
-// closed when the test is over.
+// Shared by the tests of the middleware and the plugin: requests without a server, and servers that are closed when the
+// test is over.
 
 import { createServer, IncomingMessage, type RequestListener, ServerResponse } from 'node:http';
 import { type AddressInfo, Socket } from 'node:net';
@@ -9,7 +9,7 @@ import { afterEach } from 'vitest';
 
 export type Middleware = (request: IncomingMessage, response: ServerResponse, next: Next) => void;
 
-/** What became of a request: `next` was called, with an error or without, or it was answered. */
+/** The outcome of a request: either `next` was called, perhaps with an error, or the request was answered. */
 export interface Outcome {
   passed: boolean;
   error: unknown;
@@ -24,7 +24,7 @@ export interface Asking {
   method?: string;
 }
 
-/** A request of that address, on a connection of its own. */
+/** A request from the address, on a new connection. */
 export function requestFrom({ address = '192.0.2.1', headers = {}, method = 'GET' }: Asking = {}) {
   const socket = new Socket();
   Object.defineProperty(socket, 'remoteAddress', { value: address });
@@ -33,7 +33,7 @@ export function requestFrom({ address = '192.0.2.1', headers = {}, method = 'GET
   return request;
 }
 
-/** Hands a request to the middleware, and waits until it has decided. */
+/** Calls the middleware with a request, and waits for its decision. */
 export async function ask(middleware: Middleware, asking: Asking = {}): Promise<Outcome> {
   return outcomeOf(middleware, requestFrom(asking));
 }
@@ -62,7 +62,7 @@ export interface Served {
   readonly port: number;
 }
 
-/** A server on the loopback interface. */
+/** Starts a server on the loopback interface. */
 export async function serve(listener: RequestListener): Promise<Served> {
   const server = createServer(listener);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -74,14 +74,30 @@ export async function serve(listener: RequestListener): Promise<Served> {
   return { origin: `http://127.0.0.1:${port}`, port };
 }
 
-/** Has something closed when the test is over. */
+/** Calls `close` when the test is over. */
 export function closeLater(close: () => Promise<void>): void {
   open.add(close);
 }
 
-/** What a response says of limits, by the letter of draft 11. */
+/** The limits in a response's fields, parsed strictly by draft 11. */
 export function strictly(headers: Headers): RateLimitInfo {
   const info = parseRateLimitHeaders(headers, { strict: true });
   if (info.ignored.length > 0) throw new Error(`not understood: ${info.ignored}`);
   return info;
+}
+
+/** Requests the URLs one after another, and returns the status codes. */
+export async function statuses(urls: readonly string[], init?: RequestInit): Promise<number[]> {
+  const found: number[] = [];
+  for (const url of urls) {
+    const response = await fetch(url, init);
+    await response.arrayBuffer();
+    found.push(response.status);
+  }
+  return found;
+}
+
+/** A list with `count` times the same URL. */
+export function times(count: number, url: string): string[] {
+  return Array.from({ length: count }, () => url);
 }

@@ -160,10 +160,15 @@ describe.each(ENGINES)('A line limit on the %s engine', (engine) => {
       clock: manualClock(),
     });
     const farewell = ({ reason }: { reason: string }) => `ERROR ${reason}\n`;
-    const { port, lines, guard } = await guarded({ messages: { limiter }, expulsions, farewell });
+    const { port, lines, guard, verdicts } = await guarded({
+      messages: { limiter },
+      expulsions,
+      farewell,
+    });
     const peer = await connected(port);
     peer.write('a\nb\nc\n');
     expect(await allOf(peer)).toBe('ERROR disconnect\n');
+    expect(verdicts.at(-1)).toMatchObject({ reason: 'disconnect', delaySeconds: 1000 });
     expect(lines).toEqual(['a']);
     expect(await allOf(client(port))).toBe('ERROR ban\n');
     await connected(port, { localAddress: '127.0.0.2' });
@@ -187,6 +192,14 @@ describe('A connection', () => {
       reason: 'rate',
       key: '127.0.0.1',
     });
+  });
+
+  test('that a RateLimiter disconnects is refused with its delay in the verdict', async () => {
+    const limiter = few(1, { disconnectThreshold: 0 });
+    const { port, verdicts } = await guarded({ connections: { limiter } });
+    await connected(port);
+    await once(client(port), 'close');
+    expect(verdicts.at(-1)).toMatchObject({ action: 'disconnect', delaySeconds: 1000 });
   });
 
   test('above maxPerAddress is refused until another one closes', async () => {

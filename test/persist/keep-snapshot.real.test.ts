@@ -1,4 +1,4 @@
-// keepSnapshot in a process of its own: its timer, its warning, and SIGTERM.
+// keepSnapshot in another process: its timer, its warning, and SIGTERM.
 
 import { expect, test } from 'vitest';
 import { run } from '../support/processes.js';

@@ -1,4 +1,4 @@
-// keepSnapshot: a file kept up to date. Timers are faked, files are not.
+// keepSnapshot, with fake timers and real files.
 
 import { existsSync, mkdirSync } from 'node:fs';
 import { type KeepOptions, keepSnapshot, loadSnapshot } from 'relay-limiter/persist';
@@ -8,7 +8,7 @@ import { codeOfRejection, Notebook, testFolder } from './support.js';
 
 const folder = testFolder();
 
-/** Counts its snapshots, and writes the count down. */
+/** Counts its snapshots; a snapshot contains the count. */
 class Counter extends Notebook {
   count = 0;
 
@@ -24,7 +24,7 @@ async function savedCount(): Promise<unknown> {
   return (loaded.restored as { count?: number } | undefined)?.count;
 }
 
-/** Lets files be written until `done`; the timers of the test stand still. */
+/** Waits until `done` returns true. Files are written meanwhile, but no fake timer fires. */
 async function until(done: () => boolean): Promise<void> {
   while (!done()) await new Promise((resolve) => setImmediate(resolve));
 }
@@ -47,7 +47,7 @@ describe('keepSnapshot', () => {
     for (let n = 1; n <= 3; n += 1) {
       vi.advanceTimersByTime(n === 1 ? 1 : 5_000);
       expect(counter.count).toBe(n);
-      // The next one waits until this one is done.
+      // The timer of the next save starts when this save is done.
       expect(vi.getTimerCount()).toBe(0);
       await until(timerIsSet);
       expect(await savedCount()).toBe(n);

@@ -1,7 +1,8 @@
-// A process that is killed at every step of a save: its file is the old one or the new one.
+// A process is killed at every step of a save. Afterwards the file has the old or the new content, complete.
 
 import {
   copyFileSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -23,12 +24,12 @@ const SAVER = fileURLToPath(new URL('killed-saver.mjs', import.meta.url));
 type Moment = 'before' | 'half';
 
 interface Step {
-  /** The function of the file system. */
+  /** The name of a function of node:fs. */
   name: string;
   takesBytes: boolean;
 }
 
-/** Offenders without a ban or a last time: a snapshot that does not age. */
+/** Offenders without a ban and without a time: such a snapshot does not change with its age. */
 const snapshotOf = (name: string, count: number) => ({
   peers: Array.from({ length: count }, (_, n) => ({
     key: `${name}-${n}`,
@@ -37,17 +38,18 @@ const snapshotOf = (name: string, count: number) => ({
     idleSeconds: null,
   })),
 });
-// More than are written at a time.
+// More than one write contains.
 const MANY = 1500;
 const FEW = 100;
 
 const folder = testFolder();
 
-/** A folder of its own for one save, the old file in it if there is one. */
-function prepare(name: string, hasOld: boolean): string {
+/** A folder of its own for one save, with the old file or an empty one in it if there is one. */
+function prepare(name: string, before: 'old' | 'empty' | 'none'): string {
   mkdirSync(folder.file(name));
   const file = join(folder.file(name), 'bans.json');
-  if (hasOld) copyFileSync(folder.file('old'), file);
+  if (before === 'old') copyFileSync(folder.file('old'), file);
+  if (before === 'empty') writeFileSync(file, '');
   return file;
 }
 
@@ -59,37 +61,38 @@ describe.each([
   { where: 'a folder without such a file', place: 'folder', before: 'none', counts: [FEW, MANY] },
   { where: 'place of a longer file', place: 'mount', before: 'old', counts: [MANY, FEW] },
   { where: 'place of a shorter file', place: 'mount', before: 'old', counts: [FEW, MANY] },
+  { where: 'place of an empty file', place: 'mount', before: 'empty', counts: [FEW, MANY] },
   { where: 'a read-only folder', place: 'read-only', before: 'old', counts: [FEW, MANY] },
 ] as const)('a process that saves in $where', ({ place, before, counts }) => {
   const OLD = snapshotOf('old', counts[0]);
   const NEW = snapshotOf('new', counts[1]);
 
-  /** Whether the file is the old one, the new one, or not there. */
+  /** Whether the file is the old one, the new one, without a document, or not there. */
   async function contentOf(file: string): Promise<string> {
     const notebook = new Notebook();
-    if ((await loadSnapshot(notebook, file)) === 0) return 'none';
+    if ((await loadSnapshot(notebook, file)) === 0) return existsSync(file) ? 'empty' : 'none';
     const isNew = JSON.stringify(notebook.restored).includes('new');
     expect(JSON.stringify(notebook.restored)).toBe(JSON.stringify(isNew ? NEW : OLD));
     return isNew ? 'new' : 'old';
   }
 
   const save = (name: string, ...args: string[]) => {
-    const file = prepare(name, before === 'old');
+    const file = prepare(name, before);
     return { file, ended: start(SAVER, [file, folder.file('new.json'), place, ...args]).ended };
   };
 
-  /** Kills a process at one moment of a step, looks at its file, and saves once more. */
+  /** Kills a process at one moment of a step, checks its file, and saves again. */
   async function killedAt(step: number, moment: Moment) {
     const { file, ended } = save(`${step} ${moment}`, String(step), moment);
-    // It has printed nothing: it did not get to its end.
+    // A process that reaches its end prints something.
     expect(await ended).toMatchObject({ output: '' });
     const content = await contentOf(file);
     const leftovers = leftoversOf(file);
-    // In place, as the next process would: also over what was not finished.
+    // The next process overwrites the file in place, even an incomplete one.
     if (place !== 'folder') {
       await overwriteFile(file, writeDocument(slicesOf(new Notebook(NEW))));
       expect(await contentOf(file)).toBe('new');
-      // Nothing is left in it either.
+      // No rest of the old content follows the new content.
       expect(Object.keys(JSON.parse(readFileSync(file, 'utf8')))).toContain('sha256');
     }
     for (const name of leftovers) utimesSync(join(file, '..', name), 0, 0);
@@ -113,9 +116,9 @@ describe.each([
       contents.push(...all.map(({ content }) => content));
       leftovers.push(...all.map((one) => one.leftovers));
     }
-    // Each step is done once; so the new file comes at one of them, and is there from then on.
+    // The new content appears at one step, and is there after all later steps.
     expect(contents.join(' ')).toMatch(new RegExp(`^(${before} )+(new ?)+$`));
-    // At most the one temporary file, and one in the middle of a write.
+    // At most one temporary file is left, complete or not.
     expect(new Set(leftovers)).toEqual(new Set(place === 'read-only' ? [0] : [0, 1]));
     expect(steps.filter(({ takesBytes }) => takesBytes).length).toBeGreaterThan(0);
   });

@@ -1,4 +1,4 @@
-// Bans that outlive a restart: limiters of both engines through files, between engines too.
+// Bans outlive a restart: limiters of both engines are saved to files and loaded by both engines.
 
 import {
   DirectConnectionRateLimiter,
@@ -26,7 +26,7 @@ describe.each(PAIRS)('saved by %s, loaded by %s', (from, to) => {
   const banning = (engine: EngineName, clock: ManualClock) =>
     new OrderbookRateLimiter({ engine, clock, violationBanThreshold: 2, banDuration: 600 });
 
-  /** Saves, and loads `seconds` later by the wall clock, in a process whose own clock began anew. */
+  /** Saves, and loads `seconds` later by the wall clock. The monotonic clock starts again, as in a new process. */
   async function restarted(limiter: OrderbookRateLimiter, seconds: number) {
     await saveSnapshot(limiter, folder.file());
     vi.setSystemTime(START + seconds * 1000);
@@ -42,7 +42,7 @@ describe.each(PAIRS)('saved by %s, loaded by %s', (from, to) => {
     return { limiter, clock };
   }
 
-  // The one engine's snapshot is the other's: many are enough between two.
+  // Both engines write the same snapshots, so the large number is needed only between engines.
   const many = from === to ? 1000 : 20_000;
   test(`every ban of ${many} is there`, async () => {
     const keys = Array.from({ length: many }, (_, n) => `nick-${n}`);

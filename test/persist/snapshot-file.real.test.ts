@@ -10,7 +10,7 @@ const folder = testFolder();
 const kept = () => readFileSync(folder.file(), 'utf8');
 const save = () => saveSnapshot(new Notebook(), folder.file());
 
-// RLIMIT_FSIZE does what a full disk does: a part is written, then nothing more.
+// RLIMIT_FSIZE acts like a full disk: a write stops in the middle, and the next ones fail.
 test.skipIf(process.platform === 'win32')(
   'saveSnapshot on a full disk keeps the old file',
   async () => {

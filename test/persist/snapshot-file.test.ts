@@ -1,4 +1,4 @@
-// Snapshots in files: what comes back, what time does to it, what damage and failure do not.
+// Snapshots in files: what is restored, how elapsed time changes it, and that damage and failures lose nothing.
 
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -101,7 +101,7 @@ describe('a snapshot file', () => {
     expect(limiter.restored.map((slice) => (slice as typeof snapshot).peers[0]?.key)).toEqual(
       slices.map((slice) => slice.peers[0]?.key),
     );
-    // A limiter without slices cannot take them.
+    // A limiter without restoreSlices cannot load slices.
     const code = await codeOfRejection(loadSnapshot(new Notebook(), folder.file()));
     expect(code).toBe('ERR_LIMITER_SNAPSHOT');
   });
@@ -131,7 +131,7 @@ describe('a snapshot file', () => {
   });
 
   test('can be longer than a string', async () => {
-    // Each slice is one string; the document never is.
+    // Each slice becomes a string; the whole document never does.
     const original = Buffer.prototype.toString;
     const most = 2 ** 20;
     const limited = vi.spyOn(Buffer.prototype, 'toString').mockImplementation(function (
@@ -404,6 +404,44 @@ describe('a file that cannot be loaded', () => {
   });
 });
 
+describe('an empty file whose first save in place was killed', () => {
+  const HEAD = '{\n"format": 2,\n"slices": [\n';
+
+  /** Each text that the file can contain until the appended document can be found. */
+  async function unfinished(): Promise<Buffer[]> {
+    await saveSnapshot(new Notebook(snapshot), folder.file());
+    const document = readFileSync(folder.file());
+    const whole = Buffer.concat([Buffer.from('\x1e'), document, document]);
+    const saves = Array.from({ length: whole.length }, (_, n) => whole.subarray(0, n + 1));
+    // The process is killed in the next save as well.
+    const again = saves.slice(0, HEAD.length + 3).map((save) => Buffer.concat([save, whole]));
+    return [...saves, ...again];
+  }
+
+  test('has no document, and is not copied by the next save', async () => {
+    for (const bytes of await unfinished()) {
+      writeFileSync(folder.file(), bytes);
+      const notebook = new Notebook();
+      expect(await loadSnapshot(notebook, folder.file()), `${bytes.length} bytes`).toBe(0);
+      expect(notebook.restored).toBeUndefined();
+    }
+    writeFileSync(folder.file(), `\x1e${HEAD}`);
+    await saveSnapshot(new Notebook(snapshot), folder.file());
+    expect(folder.entries()).toEqual(['bans.json']);
+    expect(await loadSnapshot(new Notebook(), folder.file())).toBe(1);
+  });
+
+  test('is damaged if anything else follows', async () => {
+    await saveSnapshot(new Notebook(snapshot), folder.file());
+    const document = readFileSync(folder.file()).toString('latin1');
+    for (const text of [document.slice(1), `\n${document}`, '\0', '{}', 'x']) {
+      writeFileSync(folder.file(), `\x1e${text}`, 'latin1');
+      const code = await codeOfRejection(loadSnapshot(new Notebook(), folder.file()));
+      expect(code, text).toBe('ERR_LIMITER_SNAPSHOT');
+    }
+  });
+});
+
 describe('a file that is overwritten in place', () => {
   async function* failing(): AsyncGenerator<Uint8Array> {
     yield Buffer.alloc(1000);
@@ -512,7 +550,7 @@ describe('a file that is replaced', () => {
 
   test('holds the latest of several concurrent snapshots', async () => {
     const saves = Array.from({ length: 20 }, (_, n) => {
-      // Of very different lengths, so that the last one would be done first.
+      // The lengths differ so much that the last save would finish first.
       const content = { n, text: 'x'.repeat((20 - n) * 50_000) };
       return saveSnapshot(new Notebook(content), folder.file());
     });

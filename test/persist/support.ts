@@ -1,11 +1,11 @@
-// A folder for a test's files, and something to save that no engine is needed for.
+// A folder for the files of a test, and a limiter to save and load that needs no engine.
 
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach } from 'vitest';
 
-/** A folder of each test's own. */
+/** Creates a folder before each test, and removes it afterwards. */
 export function testFolder() {
   let folder = '';
   beforeEach(() => {
@@ -20,7 +20,7 @@ export function testFolder() {
   };
 }
 
-/** Gives what it is told to, and keeps what it is given. */
+/** Its snapshot is the content that its constructor gets, and it records the snapshot that it restores. */
 export class Notebook {
   restored: object | undefined;
 
@@ -42,7 +42,7 @@ export class Notebook {
   }
 }
 
-/** The peers that it was given. */
+/** The peers of the restored snapshot. */
 export const peersOf = (notebook: Notebook): unknown =>
   (notebook.restored as { peers?: unknown } | undefined)?.peers;
 

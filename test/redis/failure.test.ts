@@ -71,6 +71,39 @@ describe.each(MODES)('SharedRateLimiter in mode %s', (mode) => {
     }
   });
 
+  it('applies the failure policy to a check before the first heartbeat, and refuses no key', async () => {
+    const world = new World(0, { ...LIMIT, mode, onStoreFailure: 'open' });
+    world.isAway = true;
+    const node = world.start();
+    const failures: unknown[] = [];
+    node.on('failure', (failure) => failures.push(failure));
+    const verdict = node.checkAsync('p');
+    await world.time.run(0.2);
+    expect(await verdict).toEqual(['allow', 0]);
+    expect(failures).toEqual([]);
+  });
+
+  it('rejects ready() with ERR_LIMITER_STORE if it is closed meanwhile, and afterwards', async () => {
+    const world = new World(0, { ...LIMIT, mode });
+    world.isSilent = true;
+    const node = world.start();
+    const codes: unknown[] = [];
+    const recordCode = (error: { code?: unknown }) => codes.push(error.code);
+    node.ready().catch(recordCode);
+    void node.close();
+    await world.time.run(5);
+    expect(codes).toEqual(['ERR_LIMITER_STORE']);
+    node.ready().catch(recordCode);
+    const answered = world.start();
+    world.endSilence();
+    await answered.ready();
+    void answered.close();
+    await world.time.run(5);
+    answered.ready().catch(recordCode);
+    await world.time.run(0);
+    expect(codes).toEqual(['ERR_LIMITER_STORE', 'ERR_LIMITER_STORE', 'ERR_LIMITER_STORE']);
+  });
+
   it('works normally if replies take slightly less than the deadline', async () => {
     const world = await upWorld(1, { ...LIMIT, mode });
     const [node] = world.nodes as [SharedRateLimiter];

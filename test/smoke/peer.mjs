@@ -48,20 +48,31 @@ async function bansAreShared(one, another) {
   await Promise.all([here.close(), there.close()]);
 }
 
-/** The second request waits for the quota of the next window. */
+/** A request waits for the quota of the next window, and fails at once if that comes after its deadline. */
 async function requestsWait() {
-  const server = createServer((_, response) => response.end('answer')).listen(0, '127.0.0.1');
+  let served = 0;
+  const server = createServer((_, response) => {
+    served += 1;
+    response.end('answer');
+  }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const origin = `http://127.0.0.1:${server.address().port}`;
-  const limiter = new PolicyLimiter({ policies: [{ quota: 1, windowSeconds: 0.2 }] });
-  const dispatcher = new peer.Agent().compose(limitInterceptor(limiter));
-  const started = performance.now();
-  for (let n = 0; n < 2; n += 1) {
-    const { statusCode, body } = await peer.request(origin, { dispatcher });
-    assert.deepEqual([statusCode, await body.text()], [200, 'answer']);
-  }
-  assert.ok(performance.now() - started >= 190);
-  await dispatcher.close();
+  const limited = (windowSeconds, options) => {
+    const limiter = new PolicyLimiter({ policies: [{ quota: 1, windowSeconds }] });
+    const dispatcher = new peer.Agent().compose(limitInterceptor(limiter, options));
+    const request = async () => {
+      const { statusCode, body } = await peer.request(origin, { dispatcher });
+      assert.deepEqual([statusCode, await body.text()], [200, 'answer']);
+    };
+    return { request, close: () => dispatcher.close() };
+  };
+  const short = limited(0.2);
+  for (let n = 0; n < 3; n += 1) await short.request();
+  const hour = limited(3600, { deadlineSeconds: 60 });
+  await hour.request();
+  await assert.rejects(hour.request(), { code: 'ERR_LIMITER_DEADLINE' });
+  assert.equal(served, 4);
+  for (const { close } of [short, hour]) await close();
   server.close();
 }
 

@@ -14,3 +14,8 @@ export function comparable({ digests, ...rest }: LimiterSnapshot): unknown {
 export function countOf({ peers, digests }: LimiterSnapshot): number {
   return digests.reduce((sum, group) => sum + group.peers.length, peers.length);
 }
+
+/** The snapshot after a round trip through the JSON of a file. */
+export function written(snapshot: LimiterSnapshot): LimiterSnapshot {
+  return JSON.parse(JSON.stringify(snapshot));
+}

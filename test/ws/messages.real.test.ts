@@ -49,10 +49,12 @@ describe.each(ENGINES)('A message limit on the %s engine', (engine) => {
     for (const text of ['a', 'b', 'c', 'd', 'e']) peer.send(text);
     expect(await closing(peer)).toEqual({ code: 1008, reason: 'rate limit exceeded' });
     expect(received).toEqual(['a']);
-    expect(verdicts.slice(1).map(({ did, reason }) => [did, reason])).toEqual([
-      ['passed', undefined],
-      ['dropped', 'rate'],
-      ['closed', 'disconnect'],
+    expect(
+      verdicts.slice(1).map(({ did, reason, delaySeconds }) => [did, reason, delaySeconds]),
+    ).toEqual([
+      ['passed', undefined, 0],
+      ['dropped', 'rate', 1000],
+      ['closed', 'disconnect', 1000],
     ]);
     await until(() => limiter.getStats().trackedPeers === 0);
     expect(expulsions.isBanned('127.0.0.1')).toBe(true);

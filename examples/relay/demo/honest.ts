@@ -7,7 +7,6 @@ import { ORDERBOOK_INTERVAL } from '../guard.js';
 import { ORDERBOOK_REQUEST, type RelayMessage } from '../protocol.js';
 import { honestAddress, SHARED_ADDRESS } from './addresses.js';
 import { Client, Refused } from './client.js';
-import { latencyOf } from './latency.js';
 import type { HonestReport, Latency, LoadConfig, Newcomer } from './messages.js';
 
 /** Milliseconds between two messages of a peer. */
@@ -189,4 +188,14 @@ async function connectPatiently(port: number, address: string): Promise<Client> 
       await delay(100);
     }
   }
+}
+
+/** The median and the 99th percentile of delivery times. */
+function latencyOf(milliseconds: readonly number[]): Latency {
+  const sorted = [...milliseconds].sort((a, b) => a - b);
+  return { p50: percentile(sorted, 0.5), p99: percentile(sorted, 0.99) };
+}
+
+function percentile(sorted: readonly number[], share: number): number {
+  return sorted[Math.ceil(sorted.length * share) - 1] ?? Number.NaN;
 }

@@ -1,18 +1,12 @@
 // Creates and restores quotas by the name of their algorithm.
 
-import type { Policy } from '../policies.js';
+import type { Algorithm, Policy } from '../policies.js';
 import { BucketWindow } from './bucket.js';
 import { FixedWindows } from './fixed.js';
 import { IndependentWindows, type Quotas } from './quotas.js';
 import { SlidingWindow } from './sliding.js';
 
 export type { Quotas } from './quotas.js';
-
-/**
- * How windows are counted. `bucket`: one token bucket per window; `sliding`: an exact sliding log; `fixed`:
- * fixed windows as in aiohivebot.
- */
-export type Algorithm = 'bucket' | 'sliding' | 'fixed';
 
 export interface AccountingOptions {
   readonly algorithm: Algorithm;

@@ -4,10 +4,10 @@
 // drift apart. The store counts the lifetime from the grant. So the lease ends at the node before the store treats
 // its tokens as spent, and no token is spent twice. At most one request per peer is in flight.
 
+import { ALLOWED, DISCONNECTED } from '../../common/check-results.js';
 import { readOptionalClock } from '../../common/clock.js';
 import { detached } from '../../common/timers.js';
 import { type CheckResult, RateLimitAction } from '../../common/types.js';
-import { ALLOWED, DISCONNECTED } from '../../limiters/rate-limiter.js';
 import { delaySeconds } from '../../tables/arithmetic.js';
 import { KeyMap } from '../../tables/key-map.js';
 import { MOST_KEYS } from '../../tables/table.js';

@@ -1,12 +1,13 @@
 // The store as a limiter uses it: routes calls for a peer to the peer's shard, and applies the failure policy while
 // that shard does not answer.
 
+import { ALLOWED } from '../../common/check-results.js';
 import { type CheckResult, RateLimitAction } from '../../common/types.js';
-import { ALLOWED } from '../../limiters/rate-limiter.js';
 import { createStoreClient, type StoreClient } from '../store/client.js';
 import { Deadlines } from '../store/deadlines.js';
 import { SHARDS, shardOf, storeKey } from '../store/keys.js';
 import type { ScriptName } from '../store/limit-scripts.js';
+import { closedError } from '../store/replies.js';
 import { CallbackCall, NoReplyError, type ScriptCall } from '../store/script-call.js';
 import { Shard } from '../store/shard.js';
 import type { StateChange, StoreCounters } from '../store/shard-health.js';
@@ -33,6 +34,7 @@ export class LimitStore {
   readonly #shards: (Shard | undefined)[] = [];
   /** Buckets for each shard that is down, and for peers with a key that the store refuses. */
   readonly #fallbackBuckets = new Map<number | 'refused keys', FallbackBuckets>();
+  #isClosed = false;
 
   constructor(config: SharedLimitConfig, listener: LimitStoreListener) {
     this.#config = config;
@@ -92,10 +94,13 @@ export class LimitStore {
   }
 
   async ready(): Promise<void> {
+    // A closed cluster may have no shard 0 yet, and a new one would send heartbeats.
+    if (this.#isClosed) throw closedError();
     await this.#shard(0).ready();
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     await Promise.all(this.#openShards().map((shard) => shard.close()));
     this.deadlines.close();
     this.#client.release();

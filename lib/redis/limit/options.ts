@@ -67,7 +67,7 @@ export interface SharedRateLimiterOptions {
   engine?: 'auto' | EngineName | undefined;
 }
 
-/** Validated options. */
+/** Validated options. @internal */
 export interface SharedLimitConfig extends Limit {
   readonly client: RedisClient | undefined;
   readonly mode: SharedMode;
@@ -101,7 +101,7 @@ const OPTIONS = [
 ];
 const DEFAULT_LEASE_SECONDS = 30;
 
-/** @throws `ERR_LIMITER_OPTION` */
+/** @throws `ERR_LIMITER_OPTION` @internal */
 export function readSharedOptions(options: unknown): SharedLimitConfig {
   const given = readOptions('SharedRateLimiter', options, OPTIONS);
   const rateLimit = positive(given, 'rateLimit', 10);

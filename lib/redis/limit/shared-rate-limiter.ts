@@ -205,7 +205,8 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
 
   /**
    * Resolves once the store has answered. Optional: call it if the process should not start with an unusable store.
-   * @throws (rejects with) `ERR_LIMITER_STORE` and the reason: no connection, a refused password, refused writes.
+   * @throws (rejects with) `ERR_LIMITER_STORE` and the reason: no connection, a refused password, refused writes, or
+   * `close` was called.
    */
   async ready(): Promise<void> {
     await this.#store?.ready();

@@ -1,7 +1,7 @@
 // A check in mode `strict`: one call of the script `strict`, and the verdict that its reply means.
 
+import { ALLOWED, DISCONNECTED } from '../../common/check-results.js';
 import { type CheckResult, RateLimitAction } from '../../common/types.js';
-import { ALLOWED, DISCONNECTED } from '../../limiters/rate-limiter.js';
 import { invalidReplyError } from '../store/replies.js';
 import { ScriptCall } from '../store/script-call.js';
 import type { LimitStore } from './limit-store.js';

@@ -12,6 +12,11 @@ export function timeoutError(): Error {
   return storeError('no reply within the deadline');
 }
 
+/** The error for a call that a closed limiter does not make. */
+export function closedError(): Error {
+  return storeError('SharedRateLimiter is closed');
+}
+
 /** The error for a reply that a script of this package does not return. */
 export function invalidReplyError(): Error {
   return storeError('invalid reply to a script');

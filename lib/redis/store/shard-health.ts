@@ -37,6 +37,7 @@ export interface StoreCounters {
   inFlight: number;
 }
 
+/** What the shards of a store have in common. @internal */
 export interface HealthContext {
   readonly client: StoreClient;
   /** The number by which the store knows this node. */
@@ -64,6 +65,7 @@ const NOTICE_SECONDS = 1;
 /** How long the largest number of nodes is remembered: after a restart of the store the first node sees only itself. */
 const NODES_SECONDS = 300;
 
+/** The health of one shard. @internal */
 export class ShardHealth {
   readonly #context: HealthContext;
   readonly #shard: number;

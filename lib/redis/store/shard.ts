@@ -3,7 +3,7 @@
 
 import type { Limit } from './limit.js';
 import { createScript, type Script, type ScriptName } from './limit-scripts.js';
-import { isForeignKeyMessage, messageOf, storeError } from './replies.js';
+import { closedError, isForeignKeyMessage, messageOf, storeError } from './replies.js';
 import { NoReplyError, type ScriptCall } from './script-call.js';
 import { type HealthContext, ShardHealth, type ShardState } from './shard-health.js';
 import { StoreClock } from './store-clock.js';
@@ -84,8 +84,8 @@ export class Shard {
   }
 
   /**
-   * Resolves once the server has answered. Rejects with the reason: at once if the server reports an error, otherwise
-   * after two seconds without a reply.
+   * Resolves once the server has answered. Rejects with the reason: at once if the server reports an error or the shard
+   * is closed, otherwise after two seconds without a reply.
    */
   ready(): Promise<void> {
     return this.#waiters.untilReady(() => {
@@ -93,15 +93,17 @@ export class Shard {
     });
   }
 
-  /** Stops heartbeats and unregisters this node. */
-  close(): Promise<void> {
-    return this.#health.close();
+  /** Stops heartbeats, unregisters this node, and then rejects what still waits for the server. */
+  async close(): Promise<void> {
+    await this.#health.close();
+    this.#waiters.close(closedError());
   }
 
   #wait(call: ScriptCall): void {
     this.#waiters.add({
       resolve: () => this.#send(call),
-      reject: (error) => call.end() && call.failed(error),
+      // A NoReplyError, because any other error means that the store refuses the call's key.
+      reject: (error) => call.end() && call.failed(new NoReplyError(error.message, error)),
     });
   }
 

@@ -1,12 +1,12 @@
-// BanningLimiter: the base of the two public limiters that ban.
+// LimiterWithBans: the base of the two public limiters that ban.
 
 import { requireBanSeconds, requireCount, requireKey } from '../common/options.js';
 import type { BansInForce } from '../common/types.js';
 import type { BanningCore } from '../engine/engine.js';
 import { Limiter } from './limiter.js';
 
-/** BanningLimiter has the methods that all limiters with bans share. */
-export abstract class BanningLimiter extends Limiter {
+/** LimiterWithBans has the methods that all limiters with bans share: a type for functions that take any of them. */
+export abstract class LimiterWithBans extends Limiter {
   /** @internal */
   declare readonly core: BanningCore;
 
