@@ -14,6 +14,7 @@ import {
 } from '../eviction-cost.js';
 import { type Pass, pass } from '../sweep.js';
 import { Violators } from '../violators.js';
+import { NOW } from './rates.js';
 
 /**
  * The note that the records' table stores with each record, so that most checks and evictions need no other look-up: 0
@@ -82,10 +83,21 @@ export class RuleOffenders extends Violators {
   #earliestSwept = Infinity;
   /** A sweep takes the notes of bans that are over. At an earlier instant a ban without a note may be in force. */
   #sweptAt = NEVER;
+  readonly #clock: Float64Array;
 
-  /** The seconds until a ban ends; 0 without one. `place` is that of the record. */
-  banSecondsLeft(place: Place, key: string, now: number): number {
-    if (this.peers.noteAt(place) !== BAN && !(now < this.#sweptAt)) return 0;
+  /** `clock` is Rates.clock. */
+  constructor(maxPeers: number, records: Table, clock: Float64Array) {
+    super(maxPeers, records);
+    this.#clock = clock;
+  }
+
+  /** False if the peer at `place` in the records' table certainly has no ban in force now. */
+  mayBeBanned(place: Place): boolean {
+    return this.peers.noteAt(place) === BAN || (this.#clock[NOW] as number) < this.#sweptAt;
+  }
+
+  /** The seconds until a ban ends; 0 without one. */
+  banSecondsLeft(key: string, now: number): number {
     const end = this.#endOf(key);
     return now < end ? end - now : 0;
   }

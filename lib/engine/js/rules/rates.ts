@@ -5,6 +5,11 @@
 import { elapsed, NEVER } from '../../../tables/arithmetic.js';
 import { MAX_RULES, RATE_CHANGES, type RulePlan } from '../../rules.js';
 
+/** Indexes in Rates.clock. */
+export const NOW = 0;
+const LATEST = 1;
+const EARLIEST = 2;
+
 /** An update that changed a rate. */
 interface RateChange {
   readonly at: number;
@@ -24,9 +29,11 @@ export class Rates {
   readonly #since: Float64Array;
   /** The instant of the last update that added a rule or changed a rate. */
   #lastUpdate = NEVER;
-  /** The earliest time of the engine: it is later than the instant of each update that added a rule. */
-  #earliest = NEVER;
-  #latest = NEVER;
+  /**
+   * The time of the current call, the latest time of all calls, and the earliest time of later ones: it is later than
+   * each update that added a rule. An array, because passing a time along may allocate a number.
+   */
+  readonly clock: Float64Array = Float64Array.of(NEVER, NEVER, NEVER);
 
   constructor(plan: RulePlan, scopes: number) {
     this.#scopes = scopes;
@@ -34,11 +41,18 @@ export class Rates {
     this.#since = new Float64Array(scopes * MAX_RULES).fill(NEVER);
   }
 
-  /** The time of the engine if the clock says `now`. */
+  /** Begins a call: sets the time of the engine if its clock says `now`. */
+  setTime(now: number): void {
+    const { clock } = this;
+    const time = now < (clock[EARLIEST] as number) ? (clock[EARLIEST] as number) : now;
+    clock[NOW] = time;
+    if (time > (clock[LATEST] as number)) clock[LATEST] = time;
+  }
+
+  /** Calls setTime() and returns the time. */
   time(now: number): number {
-    const time = now < this.#earliest ? this.#earliest : now;
-    if (time > this.#latest) this.#latest = time;
-    return time;
+    this.setTime(now);
+    return this.clock[NOW] as number;
   }
 
   update(plan: RulePlan, now: number): void {
@@ -57,14 +71,8 @@ export class Rates {
   }
 
   /** Refills a record of `slots` slots for a plan. The time in a record only moves forward. */
-  refill(
-    record: Float64Array,
-    base: number,
-    scope: number,
-    slots: number,
-    plan: number,
-    now: number,
-  ): void {
+  refill(record: Float64Array, base: number, scope: number, slots: number, plan: number): void {
+    const now = this.clock[NOW] as number;
     const at = record[base] as number;
     if (!(now > at)) return;
     if (at <= this.#lastUpdate) {
@@ -96,12 +104,13 @@ export class Rates {
    */
   settle(record: Float64Array, base: number, scope: number, slots: number): void {
     const at = record[base] as number;
-    if (!(at < this.#earliest)) return;
+    const earliest = this.clock[EARLIEST] as number;
+    if (!(at < earliest)) return;
     for (let slot = 0; slot < slots; slot += 1) {
       const used = record[base + 1 + slot] as number;
-      record[base + 1 + slot] = this.#drained(used, at, scope, slot, 0, this.#earliest);
+      record[base + 1 + slot] = this.#drained(used, at, scope, slot, 0, earliest);
     }
-    record[base] = this.#earliest;
+    record[base] = earliest;
   }
 
   /** The seconds from `now` until a record has nothing used, at the rates of the base plan; 0 if it has not. */
@@ -175,8 +184,8 @@ export class Rates {
    * from a later time, and they are older than the rules too.
    */
   #add(added: Uint16Array): void {
-    const instant = this.#latest;
-    this.#earliest = nextUp(instant);
+    const instant = this.clock[LATEST] as number;
+    this.clock[EARLIEST] = nextUp(instant);
     for (let scope = 0; scope < this.#scopes; scope += 1) {
       const slots = added[scope] as number;
       for (let slot = 0; slot < MAX_RULES; slot += 1) {
