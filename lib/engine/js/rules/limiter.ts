@@ -1,5 +1,5 @@
-// JsRuleLimiter decides the checks of the public class RuleLimiter. Counterpart of native/rules/limiter.h; the contract is
-// lib/engine/rules.ts and the tests of both engines.
+// JsRuleLimiter decides the checks of the public class RuleLimiter. Counterpart of native/limiters/rules/limiter.h; the
+// contract is lib/engine/rules.ts and the tests of both engines.
 
 import { monotonicSeconds } from '../../../common/clock.js';
 import {
@@ -54,7 +54,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     reserveRulesStack();
     // Only this can fail. A record that is wider than the rules need is no error.
     for (const scope of this.scopes) scope.widen(plan.slots[scope.index] as number);
-    this.rates.update(plan, this.rates.time(now));
+    this.rates.update(plan, this.#decision.plan.slots, this.rates.time(now));
     this.#decision.plan = plan;
     this.setPolicies(plan);
     for (let rule = 0; rule < this.scopes.length * MAX_RULES; rule += 1) {
@@ -187,10 +187,14 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     if (newcomers !== 0) {
       reserveRulesStack();
       const now = this.rates.clock[NOW] as number;
+      let noRoom = 0;
       for (const scope of this.scopes) {
-        if ((newcomers >> scope.index) & 1 && !scope.admit(now)) return this.#answerNoRoom(scope);
+        if (((newcomers >> scope.index) & 1) === 0 || scope.admit(now)) continue;
+        if (decision.takes(scope.index)) return this.#answerNoRoom(scope);
+        noRoom |= 1 << scope.index;
       }
-      this.#insert(keys, newcomers, 0, now);
+      this.#insert(keys, newcomers & ~noRoom, 0, now);
+      if (noRoom !== 0) this.#leaveOut(noRoom);
     }
     const answer = decision.charge(this.#counts);
     this.#allowed += 1;
@@ -271,6 +275,20 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     }
   }
 
+  /** What dry-run rules take in these scopes is not stored. */
+  #leaveOut(noRoom: number): void {
+    this.#countNoRoom(noRoom);
+    for (const { index } of this.scopes) {
+      if ((noRoom >> index) & 1) this.#decision.useCopy(index);
+    }
+  }
+
+  #countNoRoom(noRoom: number): void {
+    for (const { index, counters } of this.scopes) {
+      if ((noRoom >> index) & 1) counters.refusedNewcomers += 1;
+    }
+  }
+
   #answerNoRoom(scope: RuleScope): typeof RULE_NO_ROOM {
     this.#decision.countChecked(this.#counts);
     scope.counters.refusedNewcomers += 1;
@@ -297,9 +315,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     }
     changed &= ~noRoom;
     this.#insert(keys, changed, violated, now);
-    for (const { index, counters } of this.scopes) {
-      if ((noRoom >> index) & 1) counters.refusedNewcomers += 1;
-    }
+    this.#countNoRoom(noRoom);
     decision.refuse(this.#counts, ~noRoom);
     if (this.#punish(violated & changed, now)) {
       this.#banned += 1;

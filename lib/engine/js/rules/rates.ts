@@ -1,6 +1,7 @@
 // Rates refills records at the rates of the plan that asks. It remembers the last changes of rates, so that the time
 // before a change counts at the rates before it, and when each slot got its rule. A record is an array of doubles: at
-// its base the instant of the last refill, then the used tokens of each slot. Counterpart of native/limiters/rates.h.
+// its base the instant of the last refill, then the used tokens of each slot. Counterpart of
+// native/limiters/rules/rates.h.
 
 import { elapsed, NEVER } from '../../../tables/arithmetic.js';
 import { MAX_RULES, RATE_CHANGES, type RulePlan } from '../../rules.js';
@@ -25,13 +26,13 @@ export class Rates {
   #rates: Float64Array;
   /** The oldest first. */
   #changes: RateChange[] = [];
-  /** For each scope and slot: the instant of the update that added its rule; NEVER if the constructor did. */
+  /** For each scope and slot: the instant of the update that gave it another rule; NEVER without one. */
   readonly #since: Float64Array;
-  /** The instant of the last update that added a rule or changed a rate. */
+  /** The instant of the last update that reused a slot or changed a rate. */
   #lastUpdate = NEVER;
   /**
    * The time of the current call, the latest time of all calls, and the earliest time of later ones: it is later than
-   * each update that added a rule. An array, because passing a time along may allocate a number.
+   * each update that reused a slot. An array, because passing a time along may allocate a number.
    */
   readonly clock: Float64Array = Float64Array.of(NEVER, NEVER, NEVER);
 
@@ -55,7 +56,8 @@ export class Rates {
     return this.clock[NOW] as number;
   }
 
-  update(plan: RulePlan, now: number): void {
+  /** `slotsBefore` is RulePlan.slots before the update: only these slots can have had another rule. */
+  update(plan: RulePlan, slotsBefore: Uint8Array, now: number): void {
     const { rates, origins, added } = plan;
     const isChanged = this.#isChanged(plan);
     this.#changes = this.#changes.map(({ at, rates, plans }) => {
@@ -67,7 +69,8 @@ export class Rates {
       this.#lastUpdate = Math.max(this.#lastUpdate, now);
     }
     this.#rates = rates;
-    if (added.some((slots) => slots !== 0)) this.#add(added);
+    const reused = added.map((slots, scope) => slots & ((1 << (slotsBefore[scope] as number)) - 1));
+    if (reused.some((slots) => slots !== 0)) this.#reuse(reused);
   }
 
   /** Refills a record of `slots` slots for a plan. The time in a record only moves forward. */
@@ -99,7 +102,7 @@ export class Rates {
   }
 
   /**
-   * Makes a saved record usable: if its last refill was before rules were added, it is refilled up to then, without
+   * Makes a saved record usable: if its last refill was before slots got other rules, it is refilled up to then, without
    * losing what it says of these rules.
    */
   settle(record: Float64Array, base: number, scope: number, slots: number): void {
@@ -180,14 +183,14 @@ export class Rates {
   }
 
   /**
-   * Records with a later refill have the state of the added rules. If the clock has stepped back, there may be records
-   * from a later time, and they are older than the rules too.
+   * The slots get other rules. Records with a later refill have the state of these. If the clock has stepped back, there
+   * may be records from a later time, and they are older than the rules too.
    */
-  #add(added: Uint16Array): void {
+  #reuse(reused: Uint16Array): void {
     const instant = this.clock[LATEST] as number;
     this.clock[EARLIEST] = nextUp(instant);
     for (let scope = 0; scope < this.#scopes; scope += 1) {
-      const slots = added[scope] as number;
+      const slots = reused[scope] as number;
       for (let slot = 0; slot < MAX_RULES; slot += 1) {
         if ((slots >> slot) & 1) this.#since[scope * MAX_RULES + slot] = instant;
       }

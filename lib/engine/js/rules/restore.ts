@@ -1,4 +1,4 @@
-// Restores what a snapshot has stored of the peers of a scope. Counterpart of native/rules/restore.h.
+// Restores what a snapshot has stored of the peers of a scope. Counterpart of native/limiters/rules/scope.h.
 
 import { NEVER } from '../../../tables/arithmetic.js';
 import type { Keys } from '../../../tables/keys.js';

@@ -1,6 +1,6 @@
 // RuleScope stores the records of one scope and its offenders, and makes room for new records. A peer is added in steps,
 // so that a check can add peers in several scopes or in none: admit() chooses whom to evict, stage() inserts, and only
-// commit() evicts. Counterpart of native/rules/scope.h.
+// commit() evicts. Counterpart of native/limiters/rules/scope.h.
 
 import { elapsed, NEVER } from '../../../tables/arithmetic.js';
 import { keep } from '../../../tables/keys.js';
