@@ -1,6 +1,6 @@
 // RuleDecision asks the rules that apply to a check, charges them, and finds the refusing rule with the longest delay. It
-// knows records only as arrays of doubles. Counterpart of native/rules/decision.h, with the same order of operations, so
-// that both engines return bit-identical results.
+// knows records only as arrays of doubles. Counterpart of native/limiters/rules/decision.h, with the same order of
+// operations, so that both engines return bit-identical results.
 
 import {
   AT_COSTS,
@@ -96,6 +96,13 @@ export class RuleDecision {
 
   setFresh(scope: number): void {
     this.setRecord(scope, FRESH, 0);
+  }
+
+  /** Makes the next changes of a scope's record without effect. */
+  useCopy(scope: number): void {
+    const base = this.#bases[scope] as number;
+    const copy = (this.#records[scope] as Float64Array).slice(base, base + 1 + MAX_RULES);
+    this.setRecord(scope, copy, 0);
   }
 
   /** Whether all rules but those on dry run allow the check. Sets `charged`. */

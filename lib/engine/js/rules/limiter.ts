@@ -1,5 +1,5 @@
-// JsRuleLimiter decides the checks of the public class RuleLimiter. Counterpart of native/rules/limiter.h; the contract is
-// lib/engine/rules.ts and the tests of both engines.
+// JsRuleLimiter decides the checks of the public class RuleLimiter. Counterpart of native/limiters/rules/limiter.h; the
+// contract is lib/engine/rules.ts and the tests of both engines.
 
 import { monotonicSeconds } from '../../../common/clock.js';
 import {
@@ -27,6 +27,7 @@ import { saturatedSum } from '../counts.js';
 import { reserveRulesStack } from '../stack.js';
 import { RuleCounts, RuleDecision } from './decision.js';
 import { lookUpSlot, writeSlot } from './peer-slots.js';
+import { NOW } from './rates.js';
 import { NONE, type RuleScope } from './scope.js';
 import { RuleScopes } from './scopes.js';
 
@@ -53,7 +54,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     reserveRulesStack();
     // Only this can fail. A record that is wider than the rules need is no error.
     for (const scope of this.scopes) scope.widen(plan.slots[scope.index] as number);
-    this.rates.update(plan, this.rates.time(now));
+    this.rates.update(plan, this.#decision.plan.slots, this.rates.time(now));
     this.#decision.plan = plan;
     this.setPolicies(plan);
     for (let rule = 0; rule < this.scopes.length * MAX_RULES; rule += 1) {
@@ -68,8 +69,9 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     program: number,
     now = monotonicSeconds(),
   ): RuleAnswer | undefined {
+    this.rates.setTime(now);
     this.#lookUp(keys, mask);
-    return this.#decide(keys, mask, program, this.rates.time(now));
+    return this.#decide(keys, mask, program);
   }
 
   open(keys: RuleKeys, mask: number): void {
@@ -85,13 +87,14 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     program: number,
     now = monotonicSeconds(),
   ): RuleAnswer | undefined {
+    this.rates.setTime(now);
     const scopes = this.scopes;
     for (let i = 0; i < scopes.length; i += 1) {
       const scope = scopes[i] as RuleScope;
       if (((mask >> i) & 1) === 0 || scope.isSingle) continue;
       lookUpSlot(scope, keys[i] as string, this.keys);
     }
-    return this.#decide(keys, mask, program, this.rates.time(now));
+    return this.#decide(keys, mask, program);
   }
 
   peek(
@@ -100,24 +103,25 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     program: number,
     now = monotonicSeconds(),
   ): { answer: RuleAnswer | undefined; used: Float64Array } {
-    const time = this.rates.time(now);
+    this.rates.setTime(now);
     const decision = this.#decision;
     const used = new Float64Array(this.scopes.length * MAX_RULES);
     this.#lookUp(keys, mask);
     decision.begin(program);
     for (const scope of this.scopes) {
       if (((mask >> scope.index) & 1) === 0) continue;
-      const copy = this.#copyRefilled(scope, keys[scope.index], decision.planIndex, time);
+      const copy = this.#copyRefilled(scope, keys[scope.index], decision.planIndex);
       used.set(copy.subarray(1), scope.index * MAX_RULES);
       if (decision.applying(scope.index) !== 0) decision.setRecord(scope.index, copy, 0);
     }
-    return { answer: this.#answerPeek(mask, time), used };
+    return { answer: this.#answerPeek(mask), used };
   }
 
   refund(keys: RuleKeys, mask: number, program: number, now = monotonicSeconds()): void {
     reserveRulesStack();
     this.#lookUp(keys, mask);
-    this.#refill(keys, mask, program, this.rates.time(now));
+    this.rates.setTime(now);
+    this.#refill(keys, mask, program);
     this.#decision.settle(-1, -1);
   }
 
@@ -126,7 +130,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     const time = this.rates.time(now);
     const decision = this.#decision;
     this.#lookUp(keys, mask);
-    this.#refill(keys, mask, program, time);
+    this.#refill(keys, mask, program);
     let newcomers = 0;
     let noRoom = 0;
     for (const scope of this.scopes) {
@@ -152,6 +156,12 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     };
   }
 
+  override clear(): void {
+    super.clear();
+    // The last check's records may be in large arrays.
+    for (const { index } of this.scopes) this.#decision.setFresh(index);
+  }
+
   #lookUp(keys: RuleKeys, mask: number): void {
     const scopes = this.scopes;
     for (let i = 0; i < scopes.length; i += 1) {
@@ -161,14 +171,14 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     }
   }
 
-  #decide(keys: RuleKeys, mask: number, program: number, now: number): RuleAnswer | undefined {
-    if (this.#findBan(mask, now)) {
+  #decide(keys: RuleKeys, mask: number, program: number): RuleAnswer | undefined {
+    if (this.#findBan(mask)) {
       this.#banned += 1;
       return RULE_BANNED;
     }
-    this.#refill(keys, mask, program, now);
+    this.#refill(keys, mask, program);
     const decision = this.#decision;
-    if (!decision.ask()) return this.#refuse(keys, now);
+    if (!decision.ask()) return this.#refuse(keys);
     let newcomers = 0;
     for (let i = 0; i < this.scopes.length; i += 1) {
       const isNew = (this.scopes[i] as RuleScope).place === NONE;
@@ -176,10 +186,15 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     }
     if (newcomers !== 0) {
       reserveRulesStack();
+      const now = this.rates.clock[NOW] as number;
+      let noRoom = 0;
       for (const scope of this.scopes) {
-        if ((newcomers >> scope.index) & 1 && !scope.admit(now)) return this.#answerNoRoom(scope);
+        if (((newcomers >> scope.index) & 1) === 0 || scope.admit(now)) continue;
+        if (decision.takes(scope.index)) return this.#answerNoRoom(scope);
+        noRoom |= 1 << scope.index;
       }
-      this.#insert(keys, newcomers, 0, now);
+      this.#insert(keys, newcomers & ~noRoom, 0, now);
+      if (noRoom !== 0) this.#leaveOut(noRoom);
     }
     const answer = decision.charge(this.#counts);
     this.#allowed += 1;
@@ -187,13 +202,15 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
   }
 
   /** Whether a ban is in force; then writes the results of the longest one. */
-  #findBan(mask: number, now: number): boolean {
+  #findBan(mask: number): boolean {
     let longest = 0;
     let banned = -1;
     const scopes = this.scopes;
     for (let i = 0; i < scopes.length; i += 1) {
       if (((mask >> i) & 1) === 0) continue;
-      const left = (scopes[i] as RuleScope).banSecondsLeft(now);
+      const scope = scopes[i] as RuleScope;
+      if (!scope.mayBeBanned()) continue;
+      const left = scope.banSecondsLeft(this.rates.clock[NOW] as number);
       if (!(left > longest)) continue;
       longest = left;
       banned = i;
@@ -207,7 +224,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
   }
 
   /** Refills the records of the scopes with applying rules, and gives them to the decision. */
-  #refill(keys: RuleKeys, mask: number, program: number, now: number): void {
+  #refill(keys: RuleKeys, mask: number, program: number): void {
     const decision = this.#decision;
     decision.begin(program);
     const plan = decision.planIndex;
@@ -226,7 +243,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
         place = pending.place;
       }
       const base = records.baseOf(place);
-      this.rates.refill(records.numbers, base, i, scope.slots, plan, now);
+      this.rates.refill(records.numbers, base, i, scope.slots, plan);
       decision.setRecord(i, records.numbers, base);
     }
   }
@@ -258,6 +275,20 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     }
   }
 
+  /** What dry-run rules take in these scopes is not stored. */
+  #leaveOut(noRoom: number): void {
+    this.#countNoRoom(noRoom);
+    for (const { index } of this.scopes) {
+      if ((noRoom >> index) & 1) this.#decision.useCopy(index);
+    }
+  }
+
+  #countNoRoom(noRoom: number): void {
+    for (const { index, counters } of this.scopes) {
+      if ((noRoom >> index) & 1) counters.refusedNewcomers += 1;
+    }
+  }
+
   #answerNoRoom(scope: RuleScope): typeof RULE_NO_ROOM {
     this.#decision.countChecked(this.#counts);
     scope.counters.refusedNewcomers += 1;
@@ -268,8 +299,9 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     return RULE_NO_ROOM;
   }
 
-  #refuse(keys: RuleKeys, now: number): typeof RULE_DELAYED | typeof RULE_BANNED {
+  #refuse(keys: RuleKeys): typeof RULE_DELAYED | typeof RULE_BANNED {
     reserveRulesStack();
+    const now = this.rates.clock[NOW] as number;
     const decision = this.#decision;
     decision.findRefusal();
     const { violated } = decision;
@@ -283,9 +315,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     }
     changed &= ~noRoom;
     this.#insert(keys, changed, violated, now);
-    for (const { index, counters } of this.scopes) {
-      if ((noRoom >> index) & 1) counters.refusedNewcomers += 1;
-    }
+    this.#countNoRoom(noRoom);
     decision.refuse(this.#counts, ~noRoom);
     if (this.#punish(violated & changed, now)) {
       this.#banned += 1;
@@ -324,12 +354,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
   }
 
   /** A copy of the record of the scope's current peer, refilled for a plan. */
-  #copyRefilled(
-    scope: RuleScope,
-    text: string | undefined,
-    plan: number,
-    now: number,
-  ): Float64Array {
+  #copyRefilled(scope: RuleScope, text: string | undefined, plan: number): Float64Array {
     const copy = new Float64Array(RECORD);
     const found =
       scope.place === NONE
@@ -339,13 +364,13 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     const { index, slots } = scope;
     const base = found.records.baseOf(found.place);
     copy.set(found.records.numbers.subarray(base, base + 1 + slots));
-    this.rates.refill(copy, 0, index, slots, plan, now);
+    this.rates.refill(copy, 0, index, slots, plan);
     return copy;
   }
 
-  #answerPeek(mask: number, now: number): RuleAnswer | undefined {
+  #answerPeek(mask: number): RuleAnswer | undefined {
     const decision = this.#decision;
-    if (this.#findBan(mask, now)) return RULE_BANNED;
+    if (this.#findBan(mask)) return RULE_BANNED;
     if (decision.ask()) return decision.charge(new RuleCounts(this.scopes.length));
     decision.findRefusal();
     return RULE_DELAYED;

@@ -1,10 +1,10 @@
 // RuleOffenders stores what a scope knows of its offenders besides their buckets: violations (Violators), and the levels
 // and bans that violations lead to. Each offender has a record in the scope's table. Counterpart of
-// native/rules/offenders.h.
+// native/limiters/rules/offenders.h.
 
 import type { BansInForce } from '../../../common/types.js';
-import { elapsed, NEVER } from '../../../tables/arithmetic.js';
-import { MOST_NOTE, type Place, Table } from '../../../tables/table.js';
+import { NEVER } from '../../../tables/arithmetic.js';
+import { MOST_NOTE, type Place, type Table } from '../../../tables/table.js';
 import type { RuleBanConfig } from '../../rules.js';
 import {
   COST_OF_BANNED,
@@ -14,6 +14,8 @@ import {
 } from '../eviction-cost.js';
 import { type Pass, pass } from '../sweep.js';
 import { Violators } from '../violators.js';
+import { BAN_LEVEL, END, LEVEL, LEVEL_AT, ORDER, Punishments } from './punishments.js';
+import { NOW } from './rates.js';
 
 /**
  * The note that the records' table stores with each record, so that most checks and evictions need no other look-up: 0
@@ -29,38 +31,6 @@ const LEAST_COLLECTED = 1000;
 /** What has been added for an offence, so that it can be undone. */
 export const ADDED_VIOLATOR = 1;
 export const ADDED_PUNISHMENT = 2;
-
-// Doubles of a punishment: the level that leads to bans and the instant of its last change, the ban level, the end of
-// the last ban (NEVER without one), and the position in the order of offences.
-const DOUBLES = 5;
-const LEVEL = 0;
-const LEVEL_AT = 1;
-const BAN_LEVEL = 2;
-const END = 3;
-const ORDER = 4;
-
-class Punishments extends Table {
-  constructor() {
-    super(DOUBLES);
-  }
-
-  insert(key: string, now: number, order: number): void {
-    const place = this.add(key, undefined);
-    this.set(place, LEVEL, 0);
-    this.set(place, LEVEL_AT, now);
-    this.set(place, BAN_LEVEL, 0);
-    this.set(place, END, NEVER);
-    this.set(place, ORDER, order);
-  }
-
-  get(place: Place, field: number): number {
-    return this.doubles[place * DOUBLES + field] as number;
-  }
-
-  set(place: Place, field: number, value: number): void {
-    this.doubles[place * DOUBLES + field] = value;
-  }
-}
 
 /** The levels and the end of the last ban of an offender. */
 export interface Punishment {
@@ -82,10 +52,21 @@ export class RuleOffenders extends Violators {
   #earliestSwept = Infinity;
   /** A sweep takes the notes of bans that are over. At an earlier instant a ban without a note may be in force. */
   #sweptAt = NEVER;
+  readonly #clock: Float64Array;
 
-  /** The seconds until a ban ends; 0 without one. `place` is that of the record. */
-  banSecondsLeft(place: Place, key: string, now: number): number {
-    if (this.peers.noteAt(place) !== BAN && !(now < this.#sweptAt)) return 0;
+  /** `clock` is Rates.clock. */
+  constructor(maxPeers: number, records: Table, clock: Float64Array) {
+    super(maxPeers, records);
+    this.#clock = clock;
+  }
+
+  /** False if the peer at `place` in the records' table certainly has no ban in force now. */
+  mayBeBanned(place: Place): boolean {
+    return this.peers.noteAt(place) === BAN || (this.#clock[NOW] as number) < this.#sweptAt;
+  }
+
+  /** The seconds until a ban ends; 0 without one. */
+  banSecondsLeft(key: string, now: number): number {
     const end = this.#endOf(key);
     return now < end ? end - now : 0;
   }
@@ -141,14 +122,14 @@ export class RuleOffenders extends Violators {
   punish(key: string, policy: RuleBanConfig, random: number, now: number): number {
     const place = this.#punishments.find(key) as Place;
     const punishments = this.#punishments;
-    const level = this.#level(place, policy, now) + 1;
+    const level = this.#punishments.level(place, policy, now) + 1;
     punishments.set(place, LEVEL_AT, Math.max(punishments.get(place, LEVEL_AT), now));
     if (!(level >= policy.violations)) {
       punishments.set(place, LEVEL, level);
       return 0;
     }
     punishments.set(place, LEVEL, 0);
-    const n = this.#banLevel(place, policy, now);
+    const n = this.#punishments.banLevel(place, policy, now);
     punishments.set(place, BAN_LEVEL, n + 1);
     const { seconds, jitter } = policy;
     const step = seconds[Math.min(n, seconds.length - 1)] as number;
@@ -163,6 +144,18 @@ export class RuleOffenders extends Violators {
     if (end > this.#punishments.get(place, END)) this.#setEnd(key, place, end);
   }
 
+  /**
+   * Bans a peer by hand, for which add() was called. What is forgotten of its ban level by now stays forgotten, although
+   * its last ban ends later than before.
+   */
+  ban(key: string, end: number, policy: RuleBanConfig | undefined, now: number): void {
+    const place = this.#punishments.find(key) as Place;
+    if (policy !== undefined) {
+      this.#punishments.set(place, BAN_LEVEL, this.#punishments.banLevel(place, policy, now));
+    }
+    this.extendBan(key, end);
+  }
+
   /** Raises the levels of a peer, if it has any or add() was called for it. `level` is as of now. */
   raiseLevels(
     key: string,
@@ -174,7 +167,7 @@ export class RuleOffenders extends Violators {
     const punishments = this.#punishments;
     const place = punishments.find(key);
     if (place === undefined) return;
-    punishments.set(place, LEVEL, Math.max(this.#level(place, policy, now), level));
+    punishments.set(place, LEVEL, Math.max(this.#punishments.level(place, policy, now), level));
     punishments.set(place, LEVEL_AT, Math.max(punishments.get(place, LEVEL_AT), now));
     punishments.set(place, BAN_LEVEL, Math.max(punishments.get(place, BAN_LEVEL), banLevel));
   }
@@ -193,7 +186,7 @@ export class RuleOffenders extends Violators {
     const place = this.#punishments.size === 0 ? undefined : this.#punishments.find(key);
     if (place === undefined) return NO_PUNISHMENT;
     return {
-      level: this.#level(place, policy, now),
+      level: this.#punishments.level(place, policy, now),
       banLevel: this.#punishments.get(place, BAN_LEVEL),
       end: this.#punishments.get(place, END),
     };
@@ -205,8 +198,10 @@ export class RuleOffenders extends Violators {
     if (place === undefined) return false;
     if (now < this.#punishments.get(place, END)) return true;
     if (policy === undefined) return false;
-    if (this.#level(place, policy, now) > 0) return true;
-    return policy.forgetAfterSeconds < Infinity && this.#banLevel(place, policy, now) > 0;
+    if (this.#punishments.level(place, policy, now) > 0) return true;
+    return (
+      policy.forgetAfterSeconds < Infinity && this.#punishments.banLevel(place, policy, now) > 0
+    );
   }
 
   /** The cost of evicting the peer at `place` in the records' table. */
@@ -341,23 +336,6 @@ export class RuleOffenders extends Violators {
   #endOf(key: string): number {
     const place = this.#punishments.size === 0 ? undefined : this.#punishments.find(key);
     return place === undefined ? NEVER : this.#punishments.get(place, END);
-  }
-
-  /** The level as of now. Without a policy nothing drains. */
-  #level(place: Place, policy: RuleBanConfig | undefined, now: number): number {
-    const level = this.#punishments.get(place, LEVEL);
-    if (policy === undefined) return level;
-    const seconds = elapsed(now, this.#punishments.get(place, LEVEL_AT));
-    const left = level - seconds * (policy.violations / policy.withinSeconds);
-    return left > 0 ? left : 0;
-  }
-
-  /** The ban level without what is forgotten by now. */
-  #banLevel(place: Place, { forgetAfterSeconds }: RuleBanConfig, now: number): number {
-    const banLevel = this.#punishments.get(place, BAN_LEVEL);
-    if (forgetAfterSeconds === Infinity) return banLevel;
-    const seconds = elapsed(now, this.#punishments.get(place, END));
-    return Math.max(0, banLevel - Math.floor(seconds / forgetAfterSeconds));
   }
 
   #setEnd(key: string, place: Place, end: number): void {

@@ -1,9 +1,15 @@
 // Rates refills records at the rates of the plan that asks. It remembers the last changes of rates, so that the time
 // before a change counts at the rates before it, and when each slot got its rule. A record is an array of doubles: at
-// its base the instant of the last refill, then the used tokens of each slot. Counterpart of native/limiters/rates.h.
+// its base the instant of the last refill, then the used tokens of each slot. Counterpart of
+// native/limiters/rules/rates.h.
 
 import { elapsed, NEVER } from '../../../tables/arithmetic.js';
 import { MAX_RULES, RATE_CHANGES, type RulePlan } from '../../rules.js';
+
+/** Indexes in Rates.clock. */
+export const NOW = 0;
+const LATEST = 1;
+const EARLIEST = 2;
 
 /** An update that changed a rate. */
 interface RateChange {
@@ -20,13 +26,15 @@ export class Rates {
   #rates: Float64Array;
   /** The oldest first. */
   #changes: RateChange[] = [];
-  /** For each scope and slot: the instant of the update that added its rule; NEVER if the constructor did. */
+  /** For each scope and slot: the instant of the update that gave it another rule; NEVER without one. */
   readonly #since: Float64Array;
-  /** The instant of the last update that added a rule or changed a rate. */
+  /** The instant of the last update that reused a slot or changed a rate. */
   #lastUpdate = NEVER;
-  /** The earliest time of the engine: it is later than the instant of each update that added a rule. */
-  #earliest = NEVER;
-  #latest = NEVER;
+  /**
+   * The time of the current call, the latest time of all calls, and the earliest time of later ones: it is later than
+   * each update that reused a slot. An array, because passing a time along may allocate a number.
+   */
+  readonly clock: Float64Array = Float64Array.of(NEVER, NEVER, NEVER);
 
   constructor(plan: RulePlan, scopes: number) {
     this.#scopes = scopes;
@@ -34,14 +42,22 @@ export class Rates {
     this.#since = new Float64Array(scopes * MAX_RULES).fill(NEVER);
   }
 
-  /** The time of the engine if the clock says `now`. */
-  time(now: number): number {
-    const time = now < this.#earliest ? this.#earliest : now;
-    if (time > this.#latest) this.#latest = time;
-    return time;
+  /** Begins a call: sets the time of the engine if its clock says `now`. */
+  setTime(now: number): void {
+    const { clock } = this;
+    const time = now < (clock[EARLIEST] as number) ? (clock[EARLIEST] as number) : now;
+    clock[NOW] = time;
+    if (time > (clock[LATEST] as number)) clock[LATEST] = time;
   }
 
-  update(plan: RulePlan, now: number): void {
+  /** Calls setTime() and returns the time. */
+  time(now: number): number {
+    this.setTime(now);
+    return this.clock[NOW] as number;
+  }
+
+  /** `slotsBefore` is RulePlan.slots before the update: only these slots can have had another rule. */
+  update(plan: RulePlan, slotsBefore: Uint8Array, now: number): void {
     const { rates, origins, added } = plan;
     const isChanged = this.#isChanged(plan);
     this.#changes = this.#changes.map(({ at, rates, plans }) => {
@@ -53,18 +69,13 @@ export class Rates {
       this.#lastUpdate = Math.max(this.#lastUpdate, now);
     }
     this.#rates = rates;
-    if (added.some((slots) => slots !== 0)) this.#add(added);
+    const reused = added.map((slots, scope) => slots & ((1 << (slotsBefore[scope] as number)) - 1));
+    if (reused.some((slots) => slots !== 0)) this.#reuse(reused);
   }
 
   /** Refills a record of `slots` slots for a plan. The time in a record only moves forward. */
-  refill(
-    record: Float64Array,
-    base: number,
-    scope: number,
-    slots: number,
-    plan: number,
-    now: number,
-  ): void {
+  refill(record: Float64Array, base: number, scope: number, slots: number, plan: number): void {
+    const now = this.clock[NOW] as number;
     const at = record[base] as number;
     if (!(now > at)) return;
     if (at <= this.#lastUpdate) {
@@ -91,17 +102,18 @@ export class Rates {
   }
 
   /**
-   * Makes a saved record usable: if its last refill was before rules were added, it is refilled up to then, without
+   * Makes a saved record usable: if its last refill was before slots got other rules, it is refilled up to then, without
    * losing what it says of these rules.
    */
   settle(record: Float64Array, base: number, scope: number, slots: number): void {
     const at = record[base] as number;
-    if (!(at < this.#earliest)) return;
+    const earliest = this.clock[EARLIEST] as number;
+    if (!(at < earliest)) return;
     for (let slot = 0; slot < slots; slot += 1) {
       const used = record[base + 1 + slot] as number;
-      record[base + 1 + slot] = this.#drained(used, at, scope, slot, 0, this.#earliest);
+      record[base + 1 + slot] = this.#drained(used, at, scope, slot, 0, earliest);
     }
-    record[base] = this.#earliest;
+    record[base] = earliest;
   }
 
   /** The seconds from `now` until a record has nothing used, at the rates of the base plan; 0 if it has not. */
@@ -171,14 +183,14 @@ export class Rates {
   }
 
   /**
-   * Records with a later refill have the state of the added rules. If the clock has stepped back, there may be records
-   * from a later time, and they are older than the rules too.
+   * The slots get other rules. Records with a later refill have the state of these. If the clock has stepped back, there
+   * may be records from a later time, and they are older than the rules too.
    */
-  #add(added: Uint16Array): void {
-    const instant = this.#latest;
-    this.#earliest = nextUp(instant);
+  #reuse(reused: Uint16Array): void {
+    const instant = this.clock[LATEST] as number;
+    this.clock[EARLIEST] = nextUp(instant);
     for (let scope = 0; scope < this.#scopes; scope += 1) {
-      const slots = added[scope] as number;
+      const slots = reused[scope] as number;
       for (let slot = 0; slot < MAX_RULES; slot += 1) {
         if ((slots >> slot) & 1) this.#since[scope * MAX_RULES + slot] = instant;
       }

@@ -1,4 +1,4 @@
-// Restores what a snapshot has stored of the peers of a scope. Counterpart of native/rules/restore.h.
+// Restores what a snapshot has stored of the peers of a scope. Counterpart of native/limiters/rules/scope.h.
 
 import { NEVER } from '../../../tables/arithmetic.js';
 import type { Keys } from '../../../tables/keys.js';
@@ -76,7 +76,7 @@ function restoreOffender(
   scope.stage(text, violations > 0, isPunished, now);
   scope.commit(text, now);
   if (isNew && !hasPending) copyRecord(saved, scope, records, scope.place);
-  else mergeRecord(saved, scope, rates, records, scope.place, now);
+  else mergeRecord(saved, scope, rates, records, scope.place);
   offenders.raiseViolations(scope.key, violations);
   offenders.raiseLevels(scope.key, level, banLevel, policy, now);
   if (isPunished) offenders.extendBan(scope.key, end);
@@ -106,7 +106,7 @@ export function restoreDigests(
     if (!saved.some((used, slot) => slot > 0 && used > 0)) continue;
     const name = nameOf(digests.subarray(i * 4, i * 4 + 4));
     const place = records.find(name);
-    if (place !== undefined) mergeRecord(saved, scope, rates, records, place, now);
+    if (place !== undefined) mergeRecord(saved, scope, rates, records, place);
     else if (!scope.hasRoomForPending) continue;
     else copyRecord(saved, scope, records, records.insert(name, now));
     restored += 1;
@@ -147,12 +147,11 @@ function mergeRecord(
   rates: Rates,
   records: RuleRecords,
   place: Place,
-  now: number,
 ): void {
   const { numbers } = records;
   const base = records.baseOf(place);
-  rates.refill(saved, 0, index, slots, 0, now);
-  rates.refill(numbers, base, index, slots, 0, now);
+  rates.refill(saved, 0, index, slots, 0);
+  rates.refill(numbers, base, index, slots, 0);
   for (let slot = 1; slot <= slots; slot += 1) {
     numbers[base + slot] = Math.max(numbers[base + slot] as number, saved[slot] as number);
   }

@@ -1,6 +1,6 @@
 // RuleScope stores the records of one scope and its offenders, and makes room for new records. A peer is added in steps,
 // so that a check can add peers in several scopes or in none: admit() chooses whom to evict, stage() inserts, and only
-// commit() evicts. Counterpart of native/rules/scope.h.
+// commit() evicts. Counterpart of native/limiters/rules/scope.h.
 
 import { elapsed, NEVER } from '../../../tables/arithmetic.js';
 import { keep } from '../../../tables/keys.js';
@@ -51,7 +51,7 @@ export class RuleScope {
     this.#maxPeers = Math.min(maxPeers, MOST_KEYS);
     this.#rates = rates;
     this.records = new RuleRecords(slots);
-    this.offenders = new RuleOffenders(maxPeers, this.records);
+    this.offenders = new RuleOffenders(maxPeers, this.records, rates.clock);
     this.pending = new PendingRecords(() => new RuleRecords(this.slots));
     if (isSingle) this.records.insert(SINGLE, NEVER);
     this.place = isSingle ? SINGLE_PLACE : NONE;
@@ -79,11 +79,14 @@ export class RuleScope {
     return this.pending.isEmpty ? undefined : this.pending.find(text);
   }
 
+  /** False if the current peer is certainly not banned. */
+  mayBeBanned(): boolean {
+    return this.place !== NONE && this.offenders.mayBeBanned(this.place);
+  }
+
   /** The seconds until the ban of the current peer ends; 0 without one. */
   banSecondsLeft(now: number): number {
-    return this.place === NONE || this.isSingle
-      ? 0
-      : this.offenders.banSecondsLeft(this.place, this.key, now);
+    return this.mayBeBanned() ? this.offenders.banSecondsLeft(this.key, now) : 0;
   }
 
   /**

@@ -1,5 +1,5 @@
 // RuleScopes is the part of JsRuleLimiter that concerns one scope at a time: bans by hand, cleanup, statistics and
-// snapshots. Counterpart of native/rules/scopes.h.
+// snapshots. Counterpart of native/limiters/rules/limiter.h.
 
 import { monotonicSeconds } from '../../../common/clock.js';
 import type { BansInForce } from '../../../common/types.js';
@@ -45,7 +45,7 @@ export abstract class RuleScopes {
     if (scope.place === NONE && !scope.admit(time)) return false;
     scope.stage(text, false, true, time);
     scope.commit(text, time);
-    scope.offenders.extendBan(scope.key, time + seconds);
+    scope.offenders.ban(scope.key, time + seconds, scope.policy, time);
     return true;
   }
 

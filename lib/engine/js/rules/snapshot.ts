@@ -1,5 +1,5 @@
 // A walk visits everything that a snapshot stores of a scope, in bounded steps. Between two steps the limiter may be used.
-// Counterpart of native/rules/snapshot.h; the order is that of snapshot-walk.ts.
+// Counterpart of native/limiters/rules/scope.h; the order is that of snapshot-walk.ts.
 
 import { elapsed, NEVER } from '../../../tables/arithmetic.js';
 import type { Keys } from '../../../tables/keys.js';
