@@ -40,6 +40,13 @@ const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 100_000);
 const PER_SEED = 2500;
 const HISTORY = 12;
 const SEEDS = Array.from({ length: Math.ceil(OPERATIONS / PER_SEED) }, (_, n) => n + 1);
+const SHOWN = {
+  depth: 9,
+  compact: true,
+  breakLength: Infinity,
+  maxArrayLength: null,
+  maxStringLength: 40,
+};
 const KEYS = ODD_KEYS.filter(({ length }) => length <= 1000);
 
 /** A call on one core, by its index, and what it returned, as plain values. */
@@ -388,7 +395,12 @@ function compare(seed: number): void {
     if (history.length > HISTORY) history.shift();
     const [first, ...others] = results;
     if (others.every((result) => isDeepStrictEqual(result, first))) continue;
-    const lines = CORES.map((core, i) => `${core}: ${inspect(results[i], { depth: 9 })}`);
+    const texts = results.map((result) => inspect(result, SHOWN));
+    const [text] = texts as [string];
+    let at = 0;
+    while (texts.every((other) => other[at] === text[at])) at += 1;
+    const from = Math.max(0, at - 150);
+    const lines = CORES.map((core, i) => `${core}: ${texts[i]?.slice(from, at + 100)}`);
     throw new Error([`seed ${seed} differs:`, ...history, ...lines].join('\n'));
   }
 }
