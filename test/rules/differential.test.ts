@@ -92,13 +92,13 @@ class Round {
     if (dice < 740) return this.#call('peek', (core, ...call) => this.#peek(core, ...call));
     if (dice < 770) return this.#call('refund', (core, ...call) => core.refund(...call));
     if (dice < 810) return this.#call('charge', (core, ...call) => core.charge(...call));
-    if (dice < 930) return this.#ofPeer();
-    if (dice < 950) return this.#update();
-    if (dice < 960) return this.#cleanup();
-    if (dice < 975) return this.#statistics();
-    if (dice < 980) return this.#restoreSome();
-    if (dice < 985) return this.#moveToNewCores();
-    if (dice < 985.5) return [() => 'clear', (core) => core.clear()];
+    if (dice < 950) return this.#ofPeer();
+    if (dice < 965) return this.#update();
+    if (dice < 970) return this.#cleanup();
+    if (dice < 985) return this.#statistics();
+    if (dice < 990) return this.#restoreSome();
+    if (dice < 992) return this.#moveToNewCores();
+    if (dice < 992.5) return [() => 'clear', (core) => core.clear()];
     return [() => 'totals', (core) => this.#totals(core)];
   }
 

@@ -227,10 +227,14 @@ export class RulesModel implements RulesCore {
       const burst = plan.bursts[row + index] as number;
       const sum = (used[slot] as number) + cost;
       rules.push({
-        ...{ index, slot, rank: plan.ranks[index] as number },
+        index,
+        slot,
         isDryRun: (flags & DRY_RUN) !== 0,
         countsViolation: (flags & COUNTS_VIOLATION) !== 0,
-        ...{ cost, burst, warnBelow: plan.warnings[row + index] as number },
+        rank: plan.ranks[index] as number,
+        cost,
+        burst,
+        warnBelow: plan.warnings[row + index] as number,
         allows: sum <= burst,
         delay:
           cost > burst ? Infinity : rounded((sum - burst) / (plan.rates[row + index] as number)),

@@ -89,8 +89,16 @@ export class ModelRates {
 
   fresh(key: string, at: number): Peer {
     return {
-      ...{ key, at, updates: this.#updates, used: new Array(MAX_RULES).fill(0) },
-      ...{ violations: 0, order: 0, level: 0, levelAt: NEVER, banLevel: 0, banEnd: NEVER },
+      key,
+      at,
+      updates: this.#updates,
+      used: new Array(MAX_RULES).fill(0),
+      violations: 0,
+      order: 0,
+      level: 0,
+      levelAt: NEVER,
+      banLevel: 0,
+      banEnd: NEVER,
     };
   }
 
