@@ -40,10 +40,17 @@ const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 100_000);
 const PER_SEED = 2500;
 const HISTORY = 12;
 const SEEDS = Array.from({ length: Math.ceil(OPERATIONS / PER_SEED) }, (_, n) => n + 1);
+const SHOWN = {
+  depth: 9,
+  compact: true,
+  breakLength: Infinity,
+  maxArrayLength: null,
+  maxStringLength: 40,
+};
 const KEYS = ODD_KEYS.filter(({ length }) => length <= 1000);
 
 /** A call on one core, by its index, and what it returned, as plain values. */
-type Operation = [name: string, run: (core: RulesCore, index: number) => unknown];
+type Operation = [name: () => string, run: (core: RulesCore, index: number) => unknown];
 
 interface SavedScope {
   offenders: RuleOffenderColumns[];
@@ -85,18 +92,22 @@ class Round {
     if (dice < 740) return this.#call('peek', (core, ...call) => this.#peek(core, ...call));
     if (dice < 770) return this.#call('refund', (core, ...call) => core.refund(...call));
     if (dice < 810) return this.#call('charge', (core, ...call) => core.charge(...call));
-    if (dice < 930) return this.#ofPeer();
-    if (dice < 950) return this.#update();
-    if (dice < 960) return this.#cleanup();
-    if (dice < 975) return this.#statistics();
-    if (dice < 980) return this.#restoreSome();
-    if (dice < 985) return this.#moveToNewCores();
-    if (dice < 985.5) return ['clear', (core) => core.clear()];
-    return ['totals', (core) => this.#totals(core)];
+    if (dice < 950) return this.#ofPeer();
+    if (dice < 965) return this.#update();
+    if (dice < 970) return this.#cleanup();
+    if (dice < 985) return this.#statistics();
+    if (dice < 990) return this.#restoreSome();
+    if (dice < 992) return this.#moveToNewCores();
+    if (dice < 992.5) return [() => 'clear', (core) => core.clear()];
+    return [() => 'totals', (core) => this.#totals(core)];
   }
 
-  run([name, run]: Operation): { name: string; results: unknown[] } {
-    return { name: `${name} at ${this.#now}`, results: this.#cores.map((core, i) => run(core, i)) };
+  run([name, run]: Operation): { name: () => string; results: unknown[] } {
+    const now = this.#now;
+    return {
+      name: () => `${name()} at ${now}`,
+      results: this.#cores.map((core, i) => run(core, i)),
+    };
   }
 
   #create(): void {
@@ -151,7 +162,7 @@ class Round {
     return keyed.length === 0 ? undefined : this.#random.pick(keyed);
   }
 
-  #arguments(): { program: number; numbers: Float64Array; text: string } {
+  #arguments(): { program: number; numbers: Float64Array; text: () => string } {
     const random = this.#random;
     const { plans, actions } = this.#built.plan;
     const numbers = new Float64Array(RULE_NUMBERS.length);
@@ -161,7 +172,7 @@ class Round {
     if (random() < 0.02) numbers[AT_COSTS] = random.pick([1e3, 1e17, Number.MIN_VALUE]);
     for (let i = 0; i < MAX_SCOPES; i += 1) numbers[AT_RANDOM + i] = random();
     const program = random.below(plans * actions);
-    return { program, numbers, text: `program ${program}, costs ${numbers.slice(0, 3)}` };
+    return { program, numbers, text: () => `program ${program}, costs ${numbers.slice(0, 3)}` };
   }
 
   #call(
@@ -172,7 +183,7 @@ class Round {
     const { program, numbers, text } = this.#arguments();
     const now = this.#now;
     return [
-      `${name} of ${JSON.stringify(keys)}, ${text}`,
+      () => `${name} of ${JSON.stringify(keys)}, ${text()}`,
       (core) => {
         RULE_NUMBERS.set(numbers);
         return call(core, keys, mask, program, now);
@@ -189,7 +200,7 @@ class Round {
     const { program, numbers, text } = this.#arguments();
     const now = this.#now;
     return [
-      `checkPeer of ${JSON.stringify(opened.keys)}, ${text}`,
+      () => `checkPeer of ${JSON.stringify(opened.keys)}, ${text()}`,
       (core, i) => {
         const slots = opened.slots[i] as Int32Array;
         RULE_NUMBERS.set(numbers);
@@ -230,27 +241,27 @@ class Round {
         return [count, most === 1e6 ? [...bans].sort() : bans.map(([, left]) => left)];
       },
     };
-    return [`${name} of ${JSON.stringify(key)} in scope ${scope}, ${seconds} s`, calls[name]];
+    return [() => `${name} of ${JSON.stringify(key)} in scope ${scope}, ${seconds} s`, calls[name]];
   }
 
   #update(): Operation {
     this.#built = buildPlan(randomSpec(this.#random, this.#built.spec.scopes), this.#built);
     const { plan } = this.#built;
     const now = this.#now;
-    return ['update', (core) => core.update(plan, now)];
+    return [() => 'update', (core) => core.update(plan, now)];
   }
 
   #cleanup(): Operation {
     const idle = this.#random.pick([-1, 0, 0.5, 10, 100]);
     const now = this.#now;
-    return [`cleanup of ${idle} s`, (core) => core.cleanup(idle, Infinity, now)];
+    return [() => `cleanup of ${idle} s`, (core) => core.cleanup(idle, Infinity, now)];
   }
 
   #statistics(): Operation {
     const scope = this.#anyScope();
     if (scope === undefined) return this.#check();
     return [
-      `statistics of scope ${scope}`,
+      () => `statistics of scope ${scope}`,
       (core) => {
         const { memoryBytes: _, ...rest } = core.statistics(scope);
         return rest;
@@ -291,7 +302,7 @@ class Round {
     ]);
     this.#restoredAt = now;
     const offenders = { keys, numbers: Float64Array.from(rows) };
-    const text = `restore of ${JSON.stringify(keys)} in scope ${scope}: ${rows}`;
+    const text = () => `restore of ${JSON.stringify(keys)} in scope ${scope}: ${rows}`;
     return [text, (core) => core.restore(scope, offenders, now)];
   }
 
@@ -305,7 +316,7 @@ class Round {
     const isAdopted = this.#random() < 0.5;
     const model = saved.length - 1;
     return [
-      `restore into new cores${isAdopted ? ' with the secret' : ''}`,
+      () => `restore into new cores${isAdopted ? ' with the secret' : ''}`,
       (core, i) => {
         const scopes = saved[i === model ? i : (i + 1) % model] as SavedScope[];
         const [secret] = scopes.flatMap(({ digests }) => digests.map(({ secret }) => secret));
@@ -381,14 +392,21 @@ describe('Random operations', () => {
 
 function compare(seed: number): void {
   const round = new Round(seed);
-  const history: string[] = [];
+  const history: (() => string)[] = [];
   for (let n = 0; n < PER_SEED; n += 1) {
     const { name, results } = round.run(round.next());
-    history.push(`${n}: ${name}`);
+    history.push(() => `${n}: ${name()}`);
     if (history.length > HISTORY) history.shift();
     const [first, ...others] = results;
     if (others.every((result) => isDeepStrictEqual(result, first))) continue;
-    const lines = CORES.map((core, i) => `${core}: ${inspect(results[i], { depth: 9 })}`);
-    throw new Error([`seed ${seed} differs:`, ...history, ...lines].join('\n'));
+    const texts = results.map((result) => inspect(result, SHOWN));
+    const [text] = texts as [string];
+    let at = 0;
+    while (texts.every((other) => other[at] === text[at])) at += 1;
+    const from = Math.max(0, at - 150);
+    const lines = CORES.map((core, i) => `${core}: ${texts[i]?.slice(from, at + 100)}`);
+    throw new Error(
+      [`seed ${seed} differs:`, ...history.map((text) => text()), ...lines].join('\n'),
+    );
   }
 }

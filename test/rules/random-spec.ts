@@ -8,11 +8,11 @@ const BURSTS = [0.5, 1, 3, 10, 33.3, 1000];
 const SHARES = [0, 0, 0.2, 0.5, 1];
 const ACTIONS = ['connect', 'event', 'report'];
 const PLANS = ['free', 'paid', 'other', 'last'];
-const COUNTS = [0, 1, 2, 5, 6, 13];
+const COUNTS = [0, 1, 1, 2, 2, 3, 5, 6, 13];
 
 export function randomScopes(random: Random): RulesSpec['scopes'] {
   const scopes: [string, boolean][] = [];
-  for (let n = random.pick([1, 2, 3, 8]); n > 0; n -= 1)
+  for (let n = random.pick([1, 1, 2, 2, 2, 3, 3, 8]); n > 0; n -= 1)
     scopes.push([`scope ${n}`, random() < 0.2]);
   return Object.fromEntries(scopes);
 }
