@@ -56,14 +56,7 @@ export {
 export { TokenBucket, type TokenBucketOptions } from './limiters/token-bucket.js';
 export { RuleLimiter } from './rules/rule-limiter.js';
 export type { RulePeer } from './rules/rule-peer.js';
-export type {
-  RuleScopeSnapshot,
-  RuleSlice,
-  RuleSnapshot,
-  RuleSnapshotDigest,
-  RuleSnapshotPeer,
-  UsedTokens,
-} from './rules/snapshot.js';
+export type { RuleScope } from './rules/rule-scope.js';
 export type {
   BanPolicy,
   Cost,
@@ -74,10 +67,16 @@ export type {
   RuleLimiterOptions,
   RuleNumbers,
   RulePeek,
+  RuleScopeSnapshot,
   RuleScopeStats,
   RuleSections,
+  RuleSlice,
+  RuleSnapshot,
+  RuleSnapshotDigest,
+  RuleSnapshotPeer,
   RuleState,
   RuleStats,
   RuleVerdict,
   Scope,
+  UsedTokens,
 } from './rules/types.js';

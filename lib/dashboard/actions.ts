@@ -1,11 +1,20 @@
 // The actions of the page: lift a ban, ban a peer by hand, find a peer. Each is a POST request with a JSON body.
 
 import type { IncomingMessage } from 'node:http';
+import { DEFAULT_BAN_DURATION } from '../common/constants.js';
 import { ifKnown, type ObservableLimiter } from '../limiters/stats.js';
 import { type Body, type BodyStatus, readBody } from './body.js';
 import type { Feed } from './feed.js';
-import type { Found, FoundPeer } from './messages.js';
+import {
+  type About,
+  decodeSeconds,
+  encodeSeconds,
+  type Found,
+  type FoundPeer,
+  type HandBans,
+} from './messages.js';
 import type { DashboardSettings } from './options.js';
+import type { Shown } from './shown.js';
 
 /** The status code of the response, or the result of a search. */
 export type Outcome = 204 | 404 | 409 | 500 | BodyStatus | Found;
@@ -39,7 +48,10 @@ export class Actions {
     try {
       if (name === 'find') return this.#find(body);
       return name === 'lift' ? this.#lift(body) : this.#ban(body);
-    } catch {
+    } catch (error) {
+      const { code } = error as { code?: unknown };
+      // A scope of addresses has no other keys; no ban is longer than the limiter's maximum.
+      if (code === 'ERR_LIMITER_KEY' || code === 'ERR_LIMITER_OPTION') return 400;
       // The clock of a limiter, which is user code, may throw, and memory may run out.
       return 500;
     }
@@ -48,8 +60,9 @@ export class Actions {
   #find({ key }: Body): Found | 400 {
     if (typeof key !== 'string') return 400;
     const peers: FoundPeer[] = [];
-    this.#settings.limiters.forEach(([, limiter], index) => {
-      const peer = ifKnown(() => foundPeer(index, limiter, key));
+    this.#settings.shown.forEach((shown, index) => {
+      if (!('limiter' in shown)) return;
+      const peer = ifKnown(() => foundPeer(index, shown.limiter, key));
       if (peer !== null) peers.push(peer);
     });
     return { peers };
@@ -59,7 +72,8 @@ export class Actions {
     if (!isPeer(body)) return 400;
     const { limiter, key } = this.#peer(body);
     if (key === undefined || !limiter?.isBanned?.(key)) return 404;
-    limiter.removePeer(key);
+    if (limiter.unban === undefined) limiter.removePeer(key);
+    else limiter.unban(key);
     if (body.hash !== undefined) this.#lifted = { hash: body.hash, key };
     return 204;
   }
@@ -68,14 +82,11 @@ export class Actions {
     if (!isPeer(body)) return 400;
     const { limiter, key } = this.#peer(body);
     if (key === undefined || limiter?.ban === undefined) return 404;
-    const { seconds = banDurationOf(limiter), violations = 0 } = body;
-    if (typeof seconds !== 'number' || typeof violations !== 'number') return 400;
-    try {
-      return limiter.ban(key, seconds, violations) ? 204 : 409;
-    } catch (error) {
-      if ((error as { code?: unknown }).code === 'ERR_LIMITER_OPTION') return 400;
-      throw error;
-    }
+    const { seconds, violations = 0 } = body;
+    const isLength = seconds === undefined || seconds === 'forever' || typeof seconds === 'number';
+    if (!isLength || typeof violations !== 'number') return 400;
+    const length = seconds === undefined ? undefined : decodeSeconds(seconds);
+    return limiter.ban(key, length, violations) ? 204 : 409;
   }
 
   /** Returns the limiter and the whole key that a request names; each is undefined if it is unknown. */
@@ -83,7 +94,8 @@ export class Actions {
     limiter?: ObservableLimiter | undefined;
     key?: string | undefined;
   } {
-    const named = this.#settings.limiters.find(([name]) => name === limiter)?.[1];
+    const shown = this.#settings.shown.find(({ name }) => name === limiter);
+    const named = shown !== undefined && 'limiter' in shown ? shown.limiter : undefined;
     if (hash === undefined) return { limiter: named, key };
     const lifted = this.#lifted?.hash === hash ? this.#lifted.key : undefined;
     return { limiter: named, key: this.#feed.wholeKey(hash) ?? lifted };
@@ -105,10 +117,34 @@ function isPeer(body: Body): body is PeerBody {
 function foundPeer(limiter: number, watched: ObservableLimiter, key: string): FoundPeer {
   // First, because isBanned lifts an expired ban, which may reset the violations.
   const banned = watched.isBanned?.(key) ?? null;
-  return { limiter, violations: watched.getViolationCount(key), banned };
+  const found = { limiter, violations: watched.getViolationCount(key), banned };
+  if (!banned || watched.banSecondsLeft === undefined) return found;
+  return { ...found, secondsLeft: encodeSeconds(watched.banSecondsLeft(key)) };
 }
 
-/** The maximum duration of a ban by hand, in seconds; null if the limiter supports none. */
-export function banDurationOf({ ban, banDuration }: ObservableLimiter): number | null {
-  return ban !== undefined && banDuration !== undefined && banDuration > 0 ? banDuration : null;
+/** What the page must know of a limiter. */
+export function aboutOf(shown: Shown, allowBan: boolean): About {
+  const { name } = shown;
+  if ('rules' in shown) {
+    const kind = shown.rules.constructor.name;
+    return { name, kind, ban: null, liftForgets: null, whole: null };
+  }
+  const { limiter, whole } = shown;
+  return {
+    name,
+    kind: limiter.constructor.name,
+    ban: allowBan ? handBansOf(limiter) : null,
+    liftForgets: limiter.isBanned === undefined ? null : limiter.unban === undefined,
+    whole,
+  };
+}
+
+function handBansOf(limiter: ObservableLimiter): HandBans | null {
+  const { ban, banDuration = 0, maxBanSeconds = banDuration } = limiter;
+  if (ban === undefined || !(maxBanSeconds > 0)) return null;
+  const hasDefault = banDuration > 0 && banDuration < Infinity;
+  return {
+    seconds: hasDefault ? banDuration : DEFAULT_BAN_DURATION,
+    most: encodeSeconds(maxBanSeconds),
+  };
 }

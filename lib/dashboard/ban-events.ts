@@ -4,21 +4,22 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { BAN_CHANNEL, type BanMessage } from '../limiters/ban-channel.js';
 import { sentKey } from './keys.js';
-import type { BanEvent } from './messages.js';
+import { type BanEvent, encodeSeconds } from './messages.js';
+import type { Shown } from './shown.js';
 
 /** The maximum number of bans that are kept. */
 export const MAX_EVENTS = 20;
 
 export class BanEvents {
-  readonly #indexes: ReadonlyMap<object, number>;
+  readonly #shown: readonly Shown[];
   /** Newest first. */
   #latest: readonly BanEvent[] = [];
   #count = 0;
   readonly #onBan = (message: unknown) => this.#add(message as BanMessage);
 
   /** Records the bans of these limiters until `close` is called. */
-  constructor(limiters: readonly object[]) {
-    this.#indexes = new Map(limiters.map((limiter, index) => [limiter, index]));
+  constructor(shown: readonly Shown[]) {
+    this.#shown = shown;
     subscribe(BAN_CHANNEL, this.#onBan);
   }
 
@@ -31,9 +32,11 @@ export class BanEvents {
     unsubscribe(BAN_CHANNEL, this.#onBan);
   }
 
-  #add({ limiter, key, violations, banDuration }: BanMessage): void {
-    const index = this.#indexes.get(limiter);
-    if (index === undefined) return;
+  #add({ limiter, scope, key, violations, banDuration }: BanMessage): void {
+    const index = this.#shown.findIndex(
+      (shown) => 'owner' in shown && shown.owner === limiter && shown.scope === scope,
+    );
+    if (index === -1) return;
     this.#count += 1;
     const event: BanEvent = {
       ...sentKey(key),
@@ -41,7 +44,7 @@ export class BanEvents {
       limiter: index,
       violations,
       at: Date.now(),
-      seconds: banDuration,
+      seconds: encodeSeconds(banDuration),
     };
     this.#latest = [event, ...this.#latest.slice(0, MAX_EVENTS - 1)];
   }

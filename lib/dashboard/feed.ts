@@ -2,16 +2,20 @@
 // offenders and bans. Expensive reads run less often, so that they take at most 2 % of the time.
 
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
-import {
-  ifKnown,
-  type LimiterStats,
-  type ObservableLimiter,
-  statsOf,
-  type Verdicts,
-} from '../limiters/stats.js';
+import { ifKnown, type Verdicts } from '../limiters/stats.js';
 import { BanEvents } from './ban-events.js';
 import { sentKey } from './keys.js';
-import type { LimiterSample, Listed, ListedBan, Listing, Sample } from './messages.js';
+import { listedRules } from './listed-rules.js';
+import {
+  encodeSeconds,
+  type LimiterSample,
+  type Listed,
+  type ListedBan,
+  type ListedRule,
+  type Listing,
+  type Sample,
+} from './messages.js';
+import { type Reading, readAll, type Shown, type Totals } from './shown.js';
 
 /** The number of samples that are kept: five minutes at one sample per second. */
 export const MAX_SAMPLES = 300;
@@ -19,43 +23,44 @@ export const MAX_SAMPLES = 300;
 const MAX_BANS = 100;
 /** Milliseconds between two measurements of the event loop's delay. */
 const LOOP_RESOLUTION_MS = 20;
-const NO_LISTING: Listing = { at: 0, banned: 0, bans: [], violators: [], began: [] };
-
-type Named = readonly [name: string, limiter: ObservableLimiter];
+const NO_LISTING: Listing = { at: 0, banned: 0, bans: [], violators: [], began: [], rules: [] };
 
 export class Feed {
   readonly samples: Sample[] = [];
-  readonly #limiters: readonly Named[];
+  readonly #shown: readonly Shown[];
   readonly #loop: IntervalHistogram = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
   readonly #sampling = new DutyCycle();
   readonly #listing = new DutyCycle();
   readonly #banEvents: BanEvents;
-  #previousVerdicts: (Verdicts | null)[];
+  #previous: readonly Reading[];
+  #rules: readonly ListedRule[];
   #sampledAt = performance.now();
   #latest: Listing = NO_LISTING;
   /** The whole keys that the latest listing has truncated, by hash. */
   readonly #truncated = new Map<string, string>();
 
-  constructor(limiters: readonly Named[]) {
-    this.#limiters = limiters;
-    this.#previousVerdicts = this.#figures().map((figures) => figures?.verdicts ?? null);
-    this.#banEvents = new BanEvents(limiters.map(([, limiter]) => limiter));
+  constructor(shown: readonly Shown[]) {
+    this.#shown = shown;
+    this.#previous = readAll(shown);
+    this.#rules = listedRules(shown, this.#previous, [], 1);
+    this.#banEvents = new BanEvents(shown);
     this.#loop.enable();
   }
 
   /** Takes a sample; undefined if the last one took so long that the next one is not due yet. */
   sample(): Sample | undefined {
-    const figures = this.#sampling.run(() => this.#figures());
-    if (figures === undefined) return undefined;
+    const readings = this.#sampling.run(() => readAll(this.#shown));
+    if (readings === undefined) return undefined;
     const now = performance.now();
     const seconds = (now - this.#sampledAt) / 1000;
     this.#sampledAt = now;
-    const limiters = figures.map((each, i) =>
-      each === null
-        ? null
-        : limiterSample(each, this.#previousVerdicts[i] ?? each.verdicts, seconds),
-    );
-    this.#previousVerdicts = figures.map((each) => each?.verdicts ?? null);
+    const limiters = readings.map((reading, i) => {
+      if (reading === null) return null;
+      const { totals } = reading;
+      return limiterSample(totals, this.#previous[i]?.totals.verdicts ?? totals.verdicts, seconds);
+    });
+    this.#rules = listedRules(this.#shown, readings, this.#previous, seconds);
+    this.#previous = readings;
     const sample = {
       at: Date.now(),
       seconds: round(seconds),
@@ -72,7 +77,7 @@ export class Feed {
    */
   listing(force = false): Listing {
     this.#latest = this.#listing.run(() => this.#list(), force) ?? this.#latest;
-    return { ...this.#latest, began: this.#banEvents.latest };
+    return { ...this.#latest, began: this.#banEvents.latest, rules: this.#rules };
   }
 
   /** Returns the whole key that the latest listing has truncated. */
@@ -85,16 +90,14 @@ export class Feed {
     this.#loop.disable();
   }
 
-  #figures(): (LimiterStats | null)[] {
-    return this.#limiters.map(([, limiter]) => ifKnown(() => statsOf(limiter)));
-  }
-
   #list(): Listing {
-    const bans: ListedBan[] = [];
+    const bans: (Listed & { secondsLeft: number })[] = [];
     const violators: Listed[] = [];
     let banned = 0;
     this.#truncated.clear();
-    this.#limiters.forEach(([, limiter], index) => {
+    this.#shown.forEach((shown, index) => {
+      if (!('limiter' in shown)) return;
+      const { limiter } = shown;
       for (const [key, violations] of ifKnown(() => limiter.getOverview())?.topViolators ?? []) {
         violators.push(this.#listed(index, key, violations));
       }
@@ -104,9 +107,12 @@ export class Feed {
         bans.push({ ...this.#listed(index, key, limiter.getViolationCount(key)), secondsLeft });
       }
     });
-    bans.sort((a, b) => b.secondsLeft - a.secondsLeft);
+    bans.sort((a, b) => (a.secondsLeft === b.secondsLeft ? 0 : b.secondsLeft - a.secondsLeft));
     violators.sort((a, b) => b.violations - a.violations);
-    return { ...NO_LISTING, at: Date.now(), banned, bans: bans.slice(0, MAX_BANS), violators };
+    const longest = bans
+      .slice(0, MAX_BANS)
+      .map((ban): ListedBan => ({ ...ban, secondsLeft: encodeSeconds(ban.secondsLeft) }));
+    return { ...NO_LISTING, at: Date.now(), banned, bans: longest, violators };
   }
 
   #listed(limiter: number, key: string, violations: number): Listed {
@@ -138,11 +144,11 @@ class DutyCycle {
   }
 }
 
-function limiterSample(figures: LimiterStats, before: Verdicts, seconds: number): LimiterSample {
-  const { verdicts, trackedPeers, banned, memoryBytes } = figures;
+function limiterSample(totals: Totals, before: Verdicts, seconds: number): LimiterSample {
+  const { verdicts, tracked, banned, memoryBytes } = totals;
   const rate = (verdict: keyof Verdicts) => round((verdicts[verdict] - before[verdict]) / seconds);
   const rates = [rate('allow'), rate('delay'), rate('disconnect')] as const;
-  return [...rates, trackedPeers, banned, memoryBytes ?? null];
+  return [...rates, tracked, banned, memoryBytes ?? null];
 }
 
 function round(value: number): number {

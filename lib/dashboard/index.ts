@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net';
 import { limiterError } from '../common/errors.js';
 import { detached } from '../common/timers.js';
 import { Access, isCrossOrigin, isLoopbackHost } from './access.js';
-import { type ActionName, Actions, banDurationOf, isAction, type Outcome } from './actions.js';
+import { type ActionName, Actions, aboutOf, isAction, type Outcome } from './actions.js';
 import { requireBody } from './body.js';
 import { Feed, MAX_SAMPLES } from './feed.js';
 import { pageFile, SECURITY_HEADERS, sendFile } from './files.js';
@@ -17,7 +17,8 @@ import { type DashboardOptions, type DashboardSettings, readSettings } from './o
 import { type Route, routeOf } from './route.js';
 import { Viewers } from './viewers.js';
 
-export type { NamedLimiters, ObservableLimiter as WatchedLimiter } from '../limiters/stats.js';
+export type { ObservableLimiter as WatchedLimiter } from '../limiters/stats.js';
+export type { NamedLimiters, ObservableRules as WatchedRules } from '../rules/observable.js';
 export type { DashboardOptions } from './options.js';
 
 /** The maximum number of seconds between two events, by which the page detects a server that hangs. */
@@ -68,7 +69,7 @@ export function createDashboard(options: DashboardOptions): Dashboard {
 /** The text of a response to a POST request, by status code. */
 const ACTION_TEXTS: Readonly<Record<Extract<Outcome, number>, string>> = {
   204: '',
-  400: 'The body must be {"limiter":"...","key":"..."}, with valid seconds for a ban.',
+  400: 'The body must be {"limiter":"...","key":"..."}, with a key of the limiter and valid seconds for a ban.',
   404: 'There is no such ban, or no such limiter with bans.',
   409: 'The limiter is full of banned peers.',
   413: 'The body must be at most 65,536 bytes long.',
@@ -89,7 +90,7 @@ class DashboardServer {
   constructor(settings: DashboardSettings) {
     this.#settings = settings;
     this.#access = new Access(settings.token);
-    this.#feed = detached(() => new Feed(settings.limiters));
+    this.#feed = detached(() => new Feed(settings.shown));
     this.#actions = new Actions(settings, this.#feed);
     this.#timers = detached(() => [
       setInterval(() => this.#tick(), settings.intervalSeconds * 1000).unref(),
@@ -228,18 +229,15 @@ class DashboardServer {
   }
 
   #hello(): Hello {
-    const { title, allowLift, allowBan, intervalSeconds, limiters } = this.#settings;
+    const { title, allowLift, allowBan, intervalSeconds, shown } = this.#settings;
     return {
       title,
       allowLift,
       intervalSeconds,
       aliveSeconds: ALIVE_SECONDS,
       historySeconds: MAX_SAMPLES * intervalSeconds,
-      limiters: limiters.map(([name, limiter]) => ({
-        name,
-        kind: limiter.constructor.name,
-        banDuration: allowBan ? banDurationOf(limiter) : null,
-      })),
+      hasRules: shown.some((each) => 'rules' in each),
+      limiters: shown.map((each) => aboutOf(each, allowBan)),
       samples: this.#feed.samples,
       listing: this.#feed.listing(),
     };

@@ -1,5 +1,16 @@
 // The types of the messages between server and page. Both are compiled with them.
 
+/** A length of time in seconds. JSON has no Infinity. */
+export type Seconds = number | 'forever';
+
+export function encodeSeconds(seconds: number): Seconds {
+  return seconds === Infinity ? 'forever' : seconds;
+}
+
+export function decodeSeconds(seconds: Seconds): number {
+  return seconds === 'forever' ? Infinity : seconds;
+}
+
 /** The event `hello`, the first of a stream. */
 export interface Hello {
   readonly title: string;
@@ -9,6 +20,9 @@ export interface Hello {
   readonly aliveSeconds: number;
   /** The time span of the charts, in seconds. */
   readonly historySeconds: number;
+  /** Whether there is a RuleLimiter. */
+  readonly hasRules: boolean;
+  /** Each limiter, and of a RuleLimiter the whole and then each scope. */
   readonly limiters: readonly About[];
   /** Oldest first. */
   readonly samples: readonly Sample[];
@@ -19,8 +33,19 @@ export interface About {
   readonly name: string;
   /** The name of the limiter's class. */
   readonly kind: string;
-  /** The maximum duration of a ban by hand, in seconds; null if the page must not ban by hand. */
-  readonly banDuration: number | null;
+  /** How the page may ban by hand; null if it must not. */
+  readonly ban: HandBans | null;
+  /** Whether lifting a ban forgets the peer; null if there are no bans. */
+  readonly liftForgets: boolean | null;
+  /** The place of the RuleLimiter in `Hello.limiters`, if this is one of its scopes; else null. */
+  readonly whole: number | null;
+}
+
+/** The lengths of bans by hand, in seconds. */
+export interface HandBans {
+  /** The suggested one. */
+  readonly seconds: number;
+  readonly most: Seconds;
 }
 
 /** The event `sample`, about one per `intervalSeconds`. */
@@ -55,6 +80,21 @@ export interface Listing {
   readonly violators: readonly Listed[];
   /** The latest bans, newest first. */
   readonly began: readonly BanEvent[];
+  /** The rules of all RuleLimiters as of the last sample, most refusals first. */
+  readonly rules: readonly ListedRule[];
+}
+
+export interface ListedRule {
+  readonly rule: string;
+  /** The name of its scope on the page. A single scope is in no other list. */
+  readonly scope: string;
+  /** The place of its RuleLimiter in `Hello.limiters`. */
+  readonly whole: number;
+  /** Refusals per second in the last sample, those on dry run included. */
+  readonly perSecond: number;
+  /** Totals. */
+  readonly refused: number;
+  readonly dryRunRefused: number;
 }
 
 export interface Listed {
@@ -70,7 +110,7 @@ export interface Listed {
 }
 
 export interface ListedBan extends Listed {
-  readonly secondsLeft: number;
+  readonly secondsLeft: Seconds;
 }
 
 /** The beginning of a ban. */
@@ -80,7 +120,7 @@ export interface BanEvent extends Listed {
   /** Milliseconds since 1970. */
   readonly at: number;
   /** The duration of the ban, unless it is lifted. */
-  readonly seconds: number;
+  readonly seconds: Seconds;
 }
 
 /** The body of a POST request to `lift`. */
@@ -94,9 +134,9 @@ export interface Lift {
 
 /** The body of a POST request to `ban`. */
 export interface HandBan extends Lift {
-  /** Default: the ban duration of the limiter, which is also the maximum. */
-  readonly seconds?: number | undefined;
-  /** The minimum number of violations that the peer has afterwards. Default 0. */
+  /** Default: the ban duration of the limiter, which is also the maximum unless it is a scope of a RuleLimiter. */
+  readonly seconds?: Seconds | undefined;
+  /** The minimum number of violations that the peer has afterwards. Default 0. A scope of a RuleLimiter ignores it. */
   readonly violations?: number | undefined;
 }
 
@@ -118,4 +158,6 @@ export interface FoundPeer {
   readonly violations: number;
   /** null if the limiter does not support bans. */
   readonly banned: boolean | null;
+  /** The remaining seconds of the ban, if the limiter knows them. */
+  readonly secondsLeft?: Seconds;
 }

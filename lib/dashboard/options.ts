@@ -2,11 +2,15 @@
 
 import { invalidNumber, invalidValue, limiterError } from '../common/errors.js';
 import { positive, readOptions } from '../common/options.js';
-import { type NamedLimiters, namedLimiters, type ObservableLimiter } from '../limiters/stats.js';
+import { type NamedLimiters, namedLimiters } from '../rules/observable.js';
+import { type Shown, shownOf } from './shown.js';
 
 /** The options of `createDashboard`. */
 export interface DashboardOptions {
-  /** The limiters to show, by the names that the page shows. At least one. */
+  /**
+   * The limiters to show, by the names that the page shows. At least one. Of a RuleLimiter the page shows the whole, each
+   * scope that is not single, as `name / scope`, and a table of its rules.
+   */
   limiters: NamedLimiters;
   /**
    * The token that clients must have: at least 16 characters that a Bearer token may contain (letters, digits and
@@ -15,7 +19,7 @@ export interface DashboardOptions {
   token?: string | undefined;
   /** The title of the page. Default `relay-limiter`. */
   title?: string | undefined;
-  /** Whether the page may lift bans, by `removePeer`. Default true. */
+  /** Whether the page may lift bans, by `removePeer`, or by `unban` of a RuleLimiter. Default true. */
   allowLift?: boolean | undefined;
   /** Whether the page may ban peers by hand, by `ban`. Default: the value of `allowLift`. */
   allowBan?: boolean | undefined;
@@ -29,7 +33,7 @@ export interface DashboardOptions {
 }
 
 export interface DashboardSettings {
-  readonly limiters: readonly (readonly [name: string, limiter: ObservableLimiter])[];
+  readonly shown: readonly Shown[];
   readonly token: string | undefined;
   readonly title: string;
   readonly allowLift: boolean;
@@ -66,7 +70,7 @@ export function readSettings(options: DashboardOptions): DashboardSettings {
   if (typeof path !== 'string' || !/^\/[^?#]*$/.test(path)) {
     throw invalidValue('ERR_LIMITER_OPTION', 'path', path, 'a path that begins with /');
   }
-  const limiters = namedLimiters(given['limiters']);
+  const shown = shownOf(namedLimiters(given['limiters']));
   const folder = path.replace(/\/+$/, '');
-  return { limiters, token, title, allowLift, allowBan, intervalSeconds, path: folder };
+  return { shown, token, title, allowLift, allowBan, intervalSeconds, path: folder };
 }

@@ -1,14 +1,12 @@
-// Statistics of limiters, in one shape for all three classes, for metrics and the dashboard. Uses only their public
-// methods.
+// Statistics of limiters, in one shape for all classes, for metrics and the dashboard. Uses only their public methods.
 
-import { invalidValue, show } from '../common/errors.js';
-import { hasMethods, isRecord } from '../common/kinds.js';
+import { hasMethods } from '../common/kinds.js';
 import type { BansInForce, LimiterOverview, LimiterTotals } from '../common/types.js';
 
 /** The verdicts of all checks so far. */
 export type Verdicts = Readonly<LimiterTotals['verdicts']>;
 
-/** ObservableLimiter is any of the three limiters, or an object with these methods. */
+/** ObservableLimiter is a limiter with one kind of key, one scope of a RuleLimiter, or an object with these methods. */
 export interface ObservableLimiter {
   /** Returns the statistics that all limiters share. */
   getOverview(): LimiterOverview;
@@ -20,14 +18,20 @@ export interface ObservableLimiter {
   getBans?(most?: number): BansInForce;
   /** Returns whether a ban of the peer is in force. Only limiters with bans have this method. */
   isBanned?(key: string): boolean;
+  /**
+   * Returns the remaining seconds of a ban, Infinity if it is for ever, 0 without one. Optional: with it, the lift of any
+   * ban can be undone.
+   */
+  banSecondsLeft?(key: string): number;
   /** Bans a peer for `seconds`. Only limiters with bans have this method. */
   ban?(key: string, seconds?: number, violations?: number): boolean;
-  /** The length of a ban in seconds. Only limiters with bans have this property. */
+  /** Ends a ban and keeps all else, where a limiter can. Without it a ban is lifted by `removePeer`. */
+  unban?(key: string): boolean;
+  /** The default length of a ban in seconds, at least 0. Only limiters with bans have this property. */
   readonly banDuration?: number;
+  /** The maximum length of a ban by hand in seconds. Default: `banDuration`. */
+  readonly maxBanSeconds?: number;
 }
-
-/** Limiters by the names under which they are shown. */
-export type NamedLimiters = Readonly<Record<string, ObservableLimiter>>;
 
 /** LimiterStats is the overview of a limiter and the number of its bans. */
 export interface LimiterStats extends LimiterOverview {
@@ -49,25 +53,8 @@ export function ifKnown<T>(read: () => T): T | null {
   }
 }
 
-/** Reads an option with limiters by name. @throws `ERR_LIMITER_OPTION` unless it has at least one, and only limiters. */
-export function namedLimiters(given: unknown): [name: string, limiter: ObservableLimiter][] {
-  const entries = (isRecord(given) ? Object.entries(given) : []) as [string, ObservableLimiter][];
-  if (entries.length === 0) {
-    throw invalidValue(
-      'ERR_LIMITER_OPTION',
-      'limiters',
-      given,
-      'an object with at least one limiter, by name',
-    );
-  }
-  for (const [name, limiter] of entries) {
-    if (isObservable(limiter)) continue;
-    throw invalidValue('ERR_LIMITER_OPTION', `limiters[${show(name)}]`, limiter, 'a limiter');
-  }
-  return entries;
-}
-
-function isObservable(value: unknown): boolean {
+/** Whether a value has the methods of an ObservableLimiter. */
+export function isObservable(value: unknown): value is ObservableLimiter {
   if (typeof value !== 'object') return false;
   return hasMethods(value, 'removePeer', 'getOverview', 'getViolationCount');
 }

@@ -10,17 +10,22 @@ import type {
 } from 'prom-client';
 import { invalidValue } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
+import { ifKnown } from '../limiters/stats.js';
+import { isRules, type NamedLimiters, namedLimiters } from '../rules/observable.js';
+import type { Definition, Definitions, Value } from './definitions.js';
+import { CHECKS, type Labeled, RULES, readLimiter, TABLES } from './limiters.js';
 import {
-  ifKnown,
-  type LimiterStats,
-  type NamedLimiters,
-  namedLimiters,
-  statsOf,
-} from '../limiters/stats.js';
-import { type Definition, type Definitions, plain, type Value } from './definitions.js';
-import { BANS, bansStats, LIMITS, limitStats, type NamedShared, namedShared } from './shared.js';
+  BANS,
+  bansStats,
+  LIMITS,
+  limitStats,
+  type NamedShared,
+  namedShared,
+  type WatchedShared,
+} from './shared.js';
 
-export type { NamedLimiters, ObservableLimiter as WatchedLimiter } from '../limiters/stats.js';
+export type { ObservableLimiter as WatchedLimiter } from '../limiters/stats.js';
+export type { NamedLimiters, ObservableRules as WatchedRules } from '../rules/observable.js';
 export type {
   NamedShared,
   SharedBanFigures,
@@ -39,7 +44,7 @@ export interface PromClient {
 export interface MetricsOptions {
   /** The module prom-client, version 15 or later. You pass it in so that the process has only one copy of it. */
   client: PromClient;
-  /** The limiters by the value of their label `limiter`. At least one, unless `shared` is given. */
+  /** The limiters, also RuleLimiters, by the value of their label `limiter`. At least one, unless `shared` is given. */
   limiters?: NamedLimiters | undefined;
   /** Instances of `SharedRateLimiter` and `SharedBans` (relay-limiter/redis), by the value of their label `limiter`. */
   shared?: NamedShared | undefined;
@@ -66,57 +71,14 @@ interface Common {
   registers: Registry[];
 }
 
-const LIMITERS: Definitions<LimiterStats> = {
-  counters: [
-    {
-      name: 'checks_total',
-      help: 'Checks by verdict: by key, of opened peers and of groups.',
-      labels: ['verdict'],
-      values: ({ verdicts }) =>
-        Object.entries(verdicts).map(([verdict, total]) => [{ verdict }, total]),
-    },
-    { name: 'bans_total', help: 'Bans begun.', values: ({ bansBegun }) => plain(bansBegun) },
-    {
-      name: 'evictions_total',
-      help: 'Records evicted for maxPeers; a lossy eviction discards violations or spent tokens.',
-      labels: ['lossy'],
-      values: ({ evictions, lossyEvictions }) => [
-        [{ lossy: 'true' }, lossyEvictions],
-        [{ lossy: 'false' }, evictions - lossyEvictions],
-      ],
-    },
-    {
-      name: 'refused_newcomers_total',
-      help: 'Checks of new peers refused because the table was full.',
-      values: ({ refusedNewcomers }) => plain(refusedNewcomers),
-    },
-  ],
-  gauges: [
-    {
-      name: 'tracked_peers',
-      help: 'Peers in the table.',
-      values: ({ trackedPeers }) => plain(trackedPeers),
-    },
-    { name: 'banned_peers', help: 'Bans in force.', values: ({ banned }) => plain(banned) },
-    {
-      name: 'violations',
-      help: 'Violations of the peers in the table.',
-      values: ({ totalViolations }) => plain(totalViolations),
-    },
-    {
-      name: 'table_bytes',
-      help: 'Bytes of the peer tables; only the native engine reports them.',
-      values: ({ memoryBytes }) => (memoryBytes === undefined ? [] : plain(memoryBytes)),
-    },
-  ],
-};
-
 /**
  * Registers metrics of limiters with prom-client. Each scrape reads the limiters once; between scrapes the metrics
  * cost nothing, so checks are as fast as without them.
  *
  * Metrics of each limiter: `checks_total`, `bans_total`, `evictions_total`, `refused_newcomers_total`,
  * `tracked_peers`, `banned_peers`, `violations` and `table_bytes`. A scrape omits a limiter if its clock throws.
+ * A RuleLimiter has all but the first of these by scope, `checks_total` by outcome, and by rule `rule_checks_total`,
+ * `rule_refused_total` and `rule_dry_run_refused_total`. No label is a key: there are as many series as rules and scopes.
  * The objects of `shared` have metrics of their own; docs/observability.md lists them.
  * @throws `ERR_LIMITER_OPTION` for an invalid option; prom-client's error for a metric name that is registered
  * already. After an error no metric is registered.
@@ -140,10 +102,19 @@ export function collectMetrics(options: MetricsOptions): Collection {
   const limiters = hasOnlyShared ? [] : namedLimiters(given['limiters']);
   const prefix = prefixOf(given['prefix']);
   const collector = new Collector(client, register, prefix);
+  const read = oncePerScrape(() => limiters.flatMap((limiter) => readLimiter(limiter) ?? []));
   try {
-    collector.addTotals(LIMITERS, limiters, statsOf);
-    collector.addTotals(LIMITS, shared, limitStats);
-    collector.addTotals(BANS, shared, bansStats);
+    if (limiters.length > 0) {
+      collector.add(CHECKS, () => read().flatMap(({ checks }) => checks));
+      collector.add(TABLES, () => read().flatMap(({ tables }) => tables));
+    }
+    if (limiters.some(([, limiter]) => isRules(limiter))) {
+      collector.add(RULES, () => read().flatMap(({ rules }) => rules));
+    }
+    if (shared.length > 0) {
+      collector.add(LIMITS, sharedReader(shared, limitStats));
+      collector.add(BANS, sharedReader(shared, bansStats));
+    }
   } catch (error) {
     collector.stop();
     throw error;
@@ -151,8 +122,9 @@ export function collectMetrics(options: MetricsOptions): Collection {
   return { stop: () => collector.stop() };
 }
 
-type Named<Watched> = readonly (readonly [name: string, watched: Watched])[];
-type ValueReader<Stats> = (definition: Definition<Stats>) => Value[];
+/** Reads the statistics of all watched objects, with their labels. */
+type Reader<Stats> = () => readonly Labeled<Stats>[];
+type ValueReader = () => Value[];
 
 class Collector {
   readonly #client: PromClient;
@@ -166,18 +138,15 @@ class Collector {
     this.#prefix = prefix;
   }
 
-  /** Adds the metrics of all watched objects, if there are any. `look` returns null for an object of another kind. */
-  addTotals<Watched, Stats>(
-    { counters, gauges }: Definitions<Stats>,
-    all: Named<Watched>,
-    look: (watched: Watched) => Stats | null,
-  ): void {
-    if (all.length === 0) return;
-    const values = valuesOf(all, look);
+  add<Stats>({ counters, gauges }: Definitions<Stats>, read: Reader<Stats>): void {
+    const values = (definition: Definition<Stats>) => () =>
+      read().flatMap(([labels, stats]) =>
+        definition.values(stats).map(([own, value]): Value => [{ ...labels, ...own }, value]),
+      );
     for (const counter of counters) {
-      this.#add(counter, (common) => this.#counter(common, counter, values));
+      this.#add(counter, (common) => this.#counter(common, values(counter)));
     }
-    for (const gauge of gauges) this.#add(gauge, (common) => this.#gauge(common, gauge, values));
+    for (const gauge of gauges) this.#add(gauge, (common) => this.#gauge(common, values(gauge)));
   }
 
   stop(): void {
@@ -194,15 +163,11 @@ class Collector {
     this.#removals.push(() => this.#register.removeSingleMetric(full));
   }
 
-  #counter<Stats>(
-    common: Common,
-    definition: Definition<Stats>,
-    valuesOf: ValueReader<Stats>,
-  ): void {
+  #counter(common: Common, read: ValueReader): void {
     const counter: Counter = new this.#client.Counter({
       ...common,
       collect: () => {
-        const values = valuesOf(definition);
+        const values = read();
         // Limiters report totals, but a prom-client counter can only be incremented.
         counter.reset();
         for (const [labels, value] of values) counter.inc(labels, value);
@@ -210,11 +175,11 @@ class Collector {
     });
   }
 
-  #gauge<Stats>(common: Common, definition: Definition<Stats>, valuesOf: ValueReader<Stats>): void {
+  #gauge(common: Common, read: ValueReader): void {
     const gauge: Gauge = new this.#client.Gauge({
       ...common,
       collect: () => {
-        const values = valuesOf(definition);
+        const values = read();
         // A value that is unknown in this scrape must not keep its old value.
         gauge.reset();
         for (const [labels, value] of values) gauge.set(labels, value);
@@ -223,19 +188,17 @@ class Collector {
   }
 }
 
-/** Reads the values of all watched objects, once per scrape. */
-function valuesOf<Watched, Stats>(
-  all: Named<Watched>,
-  look: (watched: Watched) => Stats | null,
-): ValueReader<Stats> {
-  const read = oncePerScrape(() =>
-    all.map(([name, watched]) => [name, ifKnown(() => look(watched))] as const),
+/** `look` returns null for a shared object of another kind. */
+function sharedReader<Stats>(
+  shared: readonly (readonly [name: string, watched: WatchedShared])[],
+  look: (watched: WatchedShared) => Stats | null,
+): Reader<Stats> {
+  return oncePerScrape(() =>
+    shared.flatMap(([limiter, watched]): Labeled<Stats>[] => {
+      const stats = ifKnown(() => look(watched));
+      return stats === null ? [] : [[{ limiter }, stats]];
+    }),
   );
-  return (definition) =>
-    read().flatMap(([limiter, stats]) => {
-      const values = stats === null ? [] : definition.values(stats);
-      return values.map(([labels, value]): Value => [{ limiter, ...labels }, value]);
-    });
 }
 
 /** Caches what `read` returns for one scrape: prom-client collects all metrics in one synchronous pass. */

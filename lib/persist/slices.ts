@@ -18,14 +18,14 @@ const MAX_KEY_UNITS = 2 ** 16;
 export function slicesOf(limiter: Persistent): Iterable<Saved | undefined> {
   const { snapshotSlices } = limiter;
   if (snapshotSlices === undefined) return [savedNow(limiter.snapshot())];
-  return savedSlices(snapshotSlices.call(limiter) as Iterable<Slice>);
+  return savedSlices(limiter, snapshotSlices.call(limiter) as Iterable<Slice>);
 }
 
 function savedNow(snapshot: object): Saved {
   return { savedAt: Math.max(0, Date.now()), snapshot };
 }
 
-function* savedSlices(slices: Iterable<Slice>): Generator<Saved | undefined> {
+function* savedSlices(limiter: Persistent, slices: Iterable<Slice>): Generator<Saved | undefined> {
   let isFirst = true;
   for (const slice of slices) {
     const { savedAt } = savedNow(slice);
@@ -34,20 +34,22 @@ function* savedSlices(slices: Iterable<Slice>): Generator<Saved | undefined> {
     else for (const snapshot of piecesOf(slice)) yield { savedAt, snapshot };
     isFirst = false;
   }
+  // A RuleLimiter whose scopes are all single has no slices.
+  if (isFirst) yield savedNow(limiter.snapshot());
 }
 
 function isEmpty({ peers, digests }: Slice): boolean {
   return peers.length === 0 && digests.every((group) => group.peers.length === 0);
 }
 
-/** Splits a slice with very long keys into smaller slices. */
+/** Splits a slice with very long keys into smaller slices. The last one has the digests. */
 function* piecesOf(slice: Slice): Generator<Slice> {
   const { peers } = slice;
   let first = 0;
   let units = 0;
   for (const [i, { key }] of peers.entries()) {
     if (i > first && units + key.length > MAX_KEY_UNITS) {
-      yield { ...slice, peers: peers.slice(first, i) };
+      yield { ...slice, peers: peers.slice(first, i), digests: [] };
       first = i;
       units = 0;
     }

@@ -74,8 +74,9 @@ export async function saveSnapshot(limiter: Persistent, path: string): Promise<v
  * for a limiter that does not count them (`PolicyLimiter`).
  *
  * The wall-clock time since the save is taken into account: bans have less time left, buckets have refilled, and a peer
- * with an expired ban comes back without violations, as after a check. If the wall clock went back, no time has passed;
- * so a ban never lasts longer than its duration.
+ * with an expired ban comes back without violations, as after a check. In a RuleLimiter the levels that lead to bans have
+ * drained, and violations stay. If the wall clock went back, no time has passed; so a ban never lasts longer than its
+ * duration.
  *
  * The file is read and restored in slices of a thousand peers, about three milliseconds each, or about 20 with a garbage
  * collection. On the TypeScript engine a slice takes longer if a `Map` grows in it: 0.2 seconds with a million peers.

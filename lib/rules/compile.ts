@@ -15,6 +15,10 @@ import {
   type PlanSpec,
   REQUESTS,
   type RuleSpec,
+  readBans,
+  readLists,
+  readPlans,
+  readRules,
   type ScopeSpec,
 } from './sections.js';
 
@@ -25,6 +29,27 @@ export interface Sections {
   readonly bans: readonly (RuleBanConfig | undefined)[];
   readonly allow: Lists;
   readonly deny: Lists;
+}
+
+/** Reads the sections that are given, and takes those that are not from `before`. @throws `ERR_LIMITER_OPTION` */
+export function readSections(
+  given: Readonly<Record<string, unknown>>,
+  scopes: readonly ScopeSpec[],
+  before?: Sections,
+): Sections {
+  const lists = (name: 'allow' | 'deny') =>
+    before !== undefined && given[name] === undefined
+      ? before[name]
+      : readLists(given[name], name, scopes);
+  const keeps = (name: 'rules' | 'plans' | 'bans') =>
+    before !== undefined && given[name] === undefined ? before : undefined;
+  return {
+    rules: keeps('rules')?.rules ?? readRules(given['rules'], scopes),
+    plans: keeps('plans')?.plans ?? readPlans(given['plans']),
+    bans: keeps('bans')?.bans ?? readBans(given['bans'], scopes),
+    allow: lists('allow'),
+    deny: lists('deny'),
+  };
 }
 
 /** A rule and its place: the slot of its scope, and the id `scope * MAX_RULES + slot`, by which an engine names it. */

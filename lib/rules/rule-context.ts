@@ -25,6 +25,7 @@ import {
   type RuleKeys,
 } from '../engine/rules.js';
 import type { RuleBook } from './compile.js';
+import { RemovedCounts } from './removed-counts.js';
 import { type Listed, ON_ALLOW_LIST, ScopeKeys } from './scope-keys.js';
 import { REQUESTS, type ScopeSpec } from './sections.js';
 import type { Cost, Keys, RuleBan, RuleVerdict } from './types.js';
@@ -42,6 +43,8 @@ export class RuleContext {
   readonly keys: ScopeKeys;
   /** Checks that lists have decided. */
   readonly listed: { allow: number; denied: number } = { allow: 0, denied: 0 };
+  /** Counts of rules that updates have removed. */
+  readonly removed: RemovedCounts;
   readonly #random: () => number;
   readonly #report: (bans: readonly RuleBan[]) => void;
   /** For each scope the random number of its next ban. */
@@ -62,6 +65,7 @@ export class RuleContext {
   ) {
     this.scopes = scopes;
     this.keys = new ScopeKeys(scopes);
+    this.removed = new RemovedCounts(scopes.length);
     this.#random = random;
     this.#report = report;
     this.#draws = scopes.map(() => 0);

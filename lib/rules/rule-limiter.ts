@@ -15,30 +15,18 @@ import {
   requireCount,
 } from '../common/options.js';
 import type { BansInForce, CleanupLimits, EngineName } from '../common/types.js';
-import { MAX_RULES, type RulesCore } from '../engine/rules.js';
+import type { RulesCore } from '../engine/rules.js';
 import { selectEngine } from '../engine/select.js';
 import { BackgroundCleanup } from '../limiters/background-cleanup.js';
 import { hasBanSubscribers, publishBan } from '../limiters/ban-channel.js';
-import { compile, type Sections } from './compile.js';
+import { compile, readSections } from './compile.js';
 import { RuleContext } from './rule-context.js';
 import { RulePeer } from './rule-peer.js';
+import { RuleScope } from './rule-scope.js';
 import { ON_ALLOW_LIST } from './scope-keys.js';
-import {
-  readBans,
-  readLists,
-  readPlans,
-  readRules,
-  readScopes,
-  type ScopeSpec,
-} from './sections.js';
-import {
-  joinSlices,
-  type RuleSlice,
-  type RuleSnapshot,
-  restoreSlice,
-  slicesOf,
-} from './snapshot.js';
-import { statsOf } from './stats.js';
+import { readScopes } from './sections.js';
+import { joinSlices, restoreSlice, slicesOf } from './snapshot.js';
+import { statesOf, statsOf } from './stats.js';
 import type {
   Cost,
   Keys,
@@ -46,6 +34,8 @@ import type {
   RuleLimiterOptions,
   RulePeek,
   RuleSections,
+  RuleSlice,
+  RuleSnapshot,
   RuleStats,
   RuleVerdict,
 } from './types.js';
@@ -158,9 +148,7 @@ export class RuleLimiter {
    */
   peek(keys: Keys | string, cost?: Cost, action?: string, plan?: string): RulePeek {
     const { context } = this;
-    const { scopes } = context;
-    const planIndex = context.planIndexOf(plan);
-    const program = context.programOf(planIndex, action);
+    const program = context.programOf(context.planIndexOf(plan), action);
     const mask = context.keys.resolve(keys);
     const listed = context.keys.listed(mask);
     const now = this.now();
@@ -168,28 +156,7 @@ export class RuleLimiter {
     const { answer, used } = this.core.peek(context.keys.keys, mask, program, now);
     const current = listed === undefined ? context.answerOf(answer) : context.listAnswer(listed);
     context.keys.forget();
-    const { rules, plan: numbers } = context.book;
-    const first = planIndex * scopes.length * MAX_RULES;
-    return {
-      verdict: current,
-      rules: rules
-        .filter(({ spec: { scope }, slot }) => {
-          const applies = numbers.applies[program * scopes.length + scope] as number;
-          return (mask >> scope) & (applies >> slot) & 1;
-        })
-        .map(({ spec, id }) => {
-          const limit = numbers.bursts[first + id] as number;
-          const taken = used[id] as number;
-          return {
-            rule: spec.name,
-            scope: (scopes[spec.scope] as ScopeSpec).name,
-            unit: spec.unit,
-            limit,
-            remaining: limit - taken,
-            resetSeconds: taken / (numbers.rates[first + id] as number),
-          };
-        }),
-    };
+    return { verdict: current, rules: statesOf(context, mask, program, used) };
   }
 
   /**
@@ -263,6 +230,19 @@ export class RuleLimiter {
     return this.core.longestBans(this.context.keys.indexOf(scope), most, this.now());
   }
 
+  /** The names of the scopes that are not single, in the order of declaration. */
+  get scopeNames(): string[] {
+    return this.context.scopes.filter(({ kind }) => kind !== 'single').map(({ name }) => name);
+  }
+
+  /**
+   * Returns one scope with the methods of the other limiters, for a dashboard and for monitoring.
+   * @throws `ERR_LIMITER_KEY` for an unknown scope, `ERR_LIMITER_OPTION` for a single one.
+   */
+  scope(name: string): RuleScope {
+    return new RuleScope(this, name);
+  }
+
   /**
    * Replaces sections while the limiter runs. A section that is given replaces that section whole; one that is not stays.
    * All or nothing. Rules are matched by name: tokens that are used stay used, a new rule starts full, and a rule with
@@ -281,9 +261,11 @@ export class RuleLimiter {
    */
   update(sections: RuleSections): void {
     const given = readOptions('update', sections, SECTIONS);
-    const { scopes, book: before } = this.context;
+    const { scopes, book: before, removed } = this.context;
     const book = compile(scopes, readSections(given, scopes, before.sections), before);
+    const totals = this.core.totals();
     this.core.update(book.plan, this.now());
+    removed.add(before, book, totals);
     this.context.use(book);
   }
 
@@ -403,25 +385,4 @@ export class RuleLimiter {
       callSafely(() => this.#onBan?.(ban));
     }
   }
-}
-
-/** The sections that are given, and of `before` those that are not. */
-function readSections(
-  given: Readonly<Record<string, unknown>>,
-  scopes: readonly ScopeSpec[],
-  before?: Sections,
-): Sections {
-  const lists = (name: 'allow' | 'deny') =>
-    before !== undefined && given[name] === undefined
-      ? before[name]
-      : readLists(given[name], name, scopes);
-  const keeps = (name: 'rules' | 'plans' | 'bans') =>
-    before !== undefined && given[name] === undefined ? before : undefined;
-  return {
-    rules: keeps('rules')?.rules ?? readRules(given['rules'], scopes),
-    plans: keeps('plans')?.plans ?? readPlans(given['plans']),
-    bans: keeps('bans')?.bans ?? readBans(given['bans'], scopes),
-    allow: lists('allow'),
-    deny: lists('deny'),
-  };
 }

@@ -14,55 +14,19 @@ import {
 import { hexOf, isZero, readHex } from '../limiters/digest-text.js';
 import type { PlacedRule } from './compile.js';
 import type { RuleContext } from './rule-context.js';
+import type {
+  RuleScopeSnapshot,
+  RuleSlice,
+  RuleSnapshot,
+  RuleSnapshotDigest,
+  RuleSnapshotPeer,
+  UsedTokens,
+} from './types.js';
 
 const FORMAT = 2;
 const LIMITER = 'RuleLimiter';
 /** Keys per slice. A slice takes some milliseconds. */
 const SLICE_KEYS = 1000;
-
-/** Used tokens by rule, of rules that are not full again within ten seconds. */
-export type UsedTokens = Record<string, number>;
-
-/** A key with violations or a ban in a snapshot. All times are in seconds. */
-export interface RuleSnapshotPeer {
-  key: string;
-  violations: number;
-  /** What leads to the next ban, see `BanPolicy`. */
-  level: number;
-  /** The step of the ladder of ban lengths. */
-  banLevel: number;
-  /** null: no ban is in force. */
-  banSecondsLeft: number | 'forever' | null;
-  /** Since the last ban ended; null if there was none, or if one is in force. */
-  secondsSinceBan: number | null;
-  /** Since the last check. */
-  idleSeconds: number;
-  used: UsedTokens;
-}
-
-/** Another key, under 32 hexadecimal digits that stand for it. */
-export type RuleSnapshotDigest = [digest: string, idleSeconds: number, used: UsedTokens];
-
-/** The keys of one scope. */
-export interface RuleScopeSnapshot {
-  scope: string;
-  peers: RuleSnapshotPeer[];
-  /** Keep the secrets private: with one an attacker can choose keys that collide. */
-  digests: { secret: string; peers: RuleSnapshotDigest[] }[];
-}
-
-/** A part of a snapshot; it can be restored by itself. */
-export interface RuleSlice extends RuleScopeSnapshot {
-  format: 2;
-  limiter: 'RuleLimiter';
-}
-
-/** The state of a RuleLimiter as plain values that JSON preserves. All times are relative. */
-export interface RuleSnapshot {
-  format: 2;
-  limiter: 'RuleLimiter';
-  scopes: RuleScopeSnapshot[];
-}
 
 /** Yields the slices of all scopes: at least one for each scope with keys. */
 export function* slicesOf(

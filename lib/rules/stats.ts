@@ -1,38 +1,82 @@
 // Statistics of a RuleLimiter, by rule and by scope.
 
-import type { RulesCore } from '../engine/rules.js';
+import type { LimiterTotals } from '../common/types.js';
+import { MAX_RULES, type RulesCore, type RuleTotals } from '../engine/rules.js';
+import type { RuleBook } from './compile.js';
 import type { RuleContext } from './rule-context.js';
 import type { ScopeSpec } from './sections.js';
-import type { RuleCounts, RuleScopeStats, RuleStats } from './types.js';
+import type { RuleCounts, RuleScopeStats, RuleState, RuleStats } from './types.js';
 
 export function statsOf(core: RulesCore, context: RuleContext, now: number | undefined): RuleStats {
-  const { allowed, delayed, banned, checked, refused, dryRunRefused } = core.totals();
-  const rules = context.book.rules.map(({ spec, id }): [string, RuleCounts] => [
+  const totals = core.totals();
+  const { allowed, delayed, banned, checked, refused, dryRunRefused } = totals;
+  const { book, scopes, listed } = context;
+  const rules = book.rules.map(({ spec, id }): [string, RuleCounts] => [
     spec.name,
     {
+      scope: (scopes[spec.scope] as ScopeSpec).name,
       checked: checked[id] as number,
       refused: refused[id] as number,
       dryRunRefused: dryRunRefused[id] as number,
     },
   ]);
-  const keyed = context.scopes.filter(({ kind }) => kind !== 'single');
+  const scopeStats = ({ index }: ScopeSpec): RuleScopeStats => {
+    const { topViolators, ...counts } = core.statistics(index);
+    const verdicts = scopeVerdicts(context, index, totals, counts.bansBegun);
+    const bans = core.longestBans(index, 0, now).count;
+    return { ...counts, verdicts, violators: topViolators, bans };
+  };
+  const keyed = scopes.filter(({ kind }) => kind !== 'single');
   return {
     outcomes: {
-      allow: allowed + context.listed.allow,
+      allow: allowed + listed.allow,
       delay: delayed,
       banned,
-      denied: context.listed.denied,
+      denied: listed.denied,
     },
     rules: Object.fromEntries(rules),
-    scopes: Object.fromEntries(keyed.map((scope) => [scope.name, scopeStats(core, scope, now)])),
+    scopes: Object.fromEntries(keyed.map((scope) => [scope.name, scopeStats(scope)])),
   };
 }
 
-function scopeStats(
-  core: RulesCore,
-  { index }: ScopeSpec,
-  now: number | undefined,
-): RuleScopeStats {
-  const { topViolators, ...counts } = core.statistics(index);
-  return { ...counts, violators: topViolators, bans: core.longestBans(index, 0, now).count };
+/** What the rules of a scope have answered so far; see `RuleScopeStats.verdicts`. */
+export function scopeVerdicts(
+  { book, removed }: RuleContext,
+  scope: number,
+  { checked, refused }: RuleTotals,
+  bansBegun: number,
+): LimiterTotals['verdicts'] {
+  let asked = removed.checked[scope] as number;
+  let refusals = removed.refused[scope] as number;
+  for (let id = scope * MAX_RULES; id < (scope + 1) * MAX_RULES; id += 1) {
+    if (book.ruleAt[id] === undefined) continue;
+    asked += checked[id] as number;
+    refusals += refused[id] as number;
+  }
+  return { allow: asked - refusals, delay: refusals - bansBegun, disconnect: bansBegun };
+}
+
+/** The state of each rule that applies to a check, in the order of declaration. `used` is by id. */
+export function statesOf(
+  { book, scopes }: RuleContext,
+  mask: number,
+  program: number,
+  used: Float64Array,
+): RuleState[] {
+  const { rules, plan } = book;
+  const first = Math.floor(program / plan.actions) * scopes.length * MAX_RULES;
+  const applies = ({ spec: { scope }, slot }: RuleBook['rules'][number]) =>
+    (mask >> scope) & ((plan.applies[program * scopes.length + scope] as number) >> slot) & 1;
+  return rules.filter(applies).map(({ spec, id }) => {
+    const limit = plan.bursts[first + id] as number;
+    const taken = used[id] as number;
+    return {
+      rule: spec.name,
+      scope: (scopes[spec.scope] as ScopeSpec).name,
+      unit: spec.unit,
+      limit,
+      remaining: limit - taken,
+      resetSeconds: taken / (plan.rates[first + id] as number),
+    };
+  });
 }

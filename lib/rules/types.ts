@@ -1,6 +1,6 @@
 // The public types of RuleLimiter. This file has no behaviour.
 
-import type { Ban, LimiterOptions, Violator } from '../common/types.js';
+import type { Ban, LimiterOptions, LimiterTotals, Violator } from '../common/types.js';
 
 /** A scope says who is counted: the connection, the address, its network, the account, the whole server. */
 export interface Scope {
@@ -166,6 +166,8 @@ export interface RuleLimiterOptions extends RuleSections, Omit<LimiterOptions, '
 
 /** Counts of one rule since it was added. */
 export interface RuleCounts {
+  /** The name of the rule's scope. */
+  readonly scope: string;
   /** Checks that asked the rule. */
   readonly checked: number;
   /** Of these, the checks that it refused. */
@@ -186,6 +188,12 @@ export interface RuleScopeStats {
   readonly bans: number;
   /** Bans that checks began. */
   readonly bansBegun: number;
+  /**
+   * What the rules of the scope have answered, rules that an update has removed included: a check counts once for each
+   * rule that it asked, and a check during a ban asks none. `allow`: the rule allowed it, or is on dry run. `disconnect`:
+   * a ban began, `bansBegun`. `delay`: the other refusals.
+   */
+  readonly verdicts: Readonly<LimiterTotals['verdicts']>;
   /** Keys that were removed for a new one because there were `maxPeers`. */
   readonly evictions: number;
   /** Evictions that lost something: used tokens or violations. */
@@ -206,4 +214,48 @@ export interface RuleStats {
   readonly rules: Readonly<Record<string, RuleCounts>>;
   /** By scope, without single scopes. */
   readonly scopes: Readonly<Record<string, RuleScopeStats>>;
+}
+
+/** Used tokens by rule, of rules that are not full again within ten seconds. */
+export type UsedTokens = Record<string, number>;
+
+/** A key with violations or a ban in a snapshot. All times are in seconds. */
+export interface RuleSnapshotPeer {
+  key: string;
+  violations: number;
+  /** What leads to the next ban, see `BanPolicy`. */
+  level: number;
+  /** The step of the ladder of ban lengths. */
+  banLevel: number;
+  /** null: no ban is in force. */
+  banSecondsLeft: number | 'forever' | null;
+  /** Since the last ban ended; null if there was none, or if one is in force. */
+  secondsSinceBan: number | null;
+  /** Since the last check. */
+  idleSeconds: number;
+  used: UsedTokens;
+}
+
+/** Another key, under 32 hexadecimal digits that stand for it. */
+export type RuleSnapshotDigest = [digest: string, idleSeconds: number, used: UsedTokens];
+
+/** The keys of one scope. */
+export interface RuleScopeSnapshot {
+  scope: string;
+  peers: RuleSnapshotPeer[];
+  /** Keep the secrets private: with one an attacker can choose keys that collide. */
+  digests: { secret: string; peers: RuleSnapshotDigest[] }[];
+}
+
+/** A part of a snapshot; it can be restored by itself. */
+export interface RuleSlice extends RuleScopeSnapshot {
+  format: 2;
+  limiter: 'RuleLimiter';
+}
+
+/** The state of a RuleLimiter as plain values that JSON preserves. All times are relative. */
+export interface RuleSnapshot {
+  format: 2;
+  limiter: 'RuleLimiter';
+  scopes: RuleScopeSnapshot[];
 }

@@ -3,7 +3,10 @@
 import type { NamedLimiters } from 'relay-limiter/dashboard';
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Feed } from '../../dist/dashboard/feed.js';
-import { ban, limiters, MEMORY } from './support.js';
+import { shownOf } from '../../dist/dashboard/shown.js';
+import { namedLimiters } from '../../dist/rules/observable.js';
+import { manualClock } from '../support/limiters.js';
+import { ban, limiters, MEMORY, ruleLimiter } from './support.js';
 
 /** The time, in milliseconds. */
 let now = 0;
@@ -15,7 +18,7 @@ beforeEach(() => {
 });
 
 function feedOf(limiters: NamedLimiters) {
-  const feed = new Feed(Object.entries(limiters));
+  const feed = new Feed(shownOf(namedLimiters(limiters)));
   onTestFinished(() => feed.close());
   return feed;
 }
@@ -148,5 +151,100 @@ describe('A list', () => {
       [2048, 5001],
     ]);
     expect(began[0]?.hash).not.toBe(began[1]?.hash);
+  });
+});
+
+describe('A RuleLimiter', () => {
+  const ADDRESS = '192.0.2.7';
+
+  test('is sampled once: the outcomes of all checks, then the verdicts and peers of each scope', () => {
+    const relay = ruleLimiter();
+    const getStats = relay.getStats.bind(relay);
+    let reads = 0;
+    relay.getStats = () => {
+      reads += 1;
+      return getStats();
+    };
+    const { messages } = limiters();
+    const feed = feedOf({ messages, relay });
+    reads = 0;
+    // Two are allowed, two refused, one begins a ban, five find it in force.
+    for (let n = 0; n < 10; n += 1) relay.check({ address: ADDRESS, account: 'a' });
+    now += 500;
+    expect(feed.sample()?.limiters).toEqual([
+      [0, 0, 0, 0, 0, MEMORY],
+      [4, 4, 12, 2, 1, null],
+      [4, 4, 2, 1, 1, null],
+      [10, 0, 0, 1, 0, null],
+    ]);
+    expect(reads).toBe(1);
+  });
+
+  test('has a table of its rules, most refusals first, with the refusals per second since the last sample', () => {
+    const clock = manualClock();
+    const relay = ruleLimiter(clock);
+    relay.check({ address: ADDRESS, account: 'a' }, 1000);
+    const feed = feedOf({ relay });
+    const rules = () =>
+      feed
+        .listing()
+        .rules.map((r) => [r.rule, r.scope, r.whole, r.perSecond, r.refused, r.dryRunRefused]);
+    // What was before the dashboard is no rate.
+    expect(rules()).toEqual([
+      ['messages', 'relay / address', 0, 0, 1, 0],
+      ['events', 'relay / account', 0, 0, 1, 0],
+      ['everybody', 'relay / server', 0, 0, 0, 1],
+    ]);
+    for (let n = 0; n < 3; n += 1) relay.check({ account: 'a' }, 1000);
+    now += 2000;
+    feed.sample();
+    expect(rules()).toEqual([
+      ['events', 'relay / account', 0, 1.5, 4, 0],
+      ['messages', 'relay / address', 0, 0, 1, 0],
+      ['everybody', 'relay / server', 0, 1.5, 0, 4],
+    ]);
+    // A rule that is replaced counts from 0; it has no negative rate.
+    const one = { scope: 'account', rateLimit: 1, burstLimit: 1 };
+    relay.update({ rules: { other: one } });
+    relay.update({ rules: { events: one } });
+    relay.check({ account: 'b' }, 2);
+    now += 1000;
+    feed.sample();
+    expect(rules()).toEqual([['events', 'relay / account', 0, 1, 1, 0]]);
+  });
+
+  test('is left out while its clock throws, without a jump of its rates afterwards', () => {
+    const clock = manualClock();
+    let broken = false;
+    const relay = ruleLimiter(() => {
+      if (broken) throw new Error('no clock');
+      return clock();
+    });
+    for (let n = 0; n < 5; n += 1) relay.check({ account: 'a' }, 1000);
+    const feed = feedOf({ relay });
+    broken = true;
+    now += 1000;
+    expect(feed.sample()?.limiters).toEqual([null, null, null]);
+    expect(feed.listing().rules).toEqual([]);
+    broken = false;
+    now += 1000;
+    expect(feed.sample()?.limiters[0]?.slice(0, 3)).toEqual([0, 0, 0]);
+    expect(feed.listing().rules[0]).toMatchObject({ rule: 'events', perSecond: 0, refused: 5 });
+  });
+
+  test('lists bans and violators by scope, bans for ever first', () => {
+    const relay = ruleLimiter();
+    const feed = feedOf({ relay });
+    for (let n = 0; n < 5; n += 1) relay.check({ address: ADDRESS });
+    relay.ban('account', 'mallory', Infinity);
+    const { bans, banned, violators, began } = feed.listing(true);
+    expect(banned).toBe(2);
+    expect(bans).toEqual([
+      { limiter: 2, key: 'mallory', length: 7, violations: 0, secondsLeft: 'forever' },
+      { limiter: 1, key: ADDRESS, length: 9, violations: 3, secondsLeft: 60 },
+    ]);
+    expect(violators).toEqual([{ limiter: 1, key: ADDRESS, length: 9, violations: 3 }]);
+    // Bans by hand are not published.
+    expect(began).toMatchObject([{ limiter: 1, key: ADDRESS, violations: 3, seconds: 60 }]);
   });
 });

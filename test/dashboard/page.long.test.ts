@@ -8,7 +8,7 @@ import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { CHROMIUM, FLAGS, hasChromium } from '../support/chromium.js';
 import { isInView, label, painted } from './page-support.js';
-import { ban, limiters, served } from './support.js';
+import { ban, limiters, ruleLimiter, served } from './support.js';
 
 const TOKEN = 'correct-horse.battery~staple';
 /** The timeout of each step in milliseconds, long enough for a busy machine. */
@@ -285,6 +285,90 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     expect(await text(page, '#tracked-note')).toBe('');
     await page.selectOption('#limiter', { label: 'All limiters' });
     expect(await text(page, '#tracked-note')).toBe('sum of all limiters');
+  });
+
+  test('a RuleLimiter is shown as a whole and by its scopes, with a table of its rules', async () => {
+    const relay = ruleLimiter();
+    const { url } = await served({ limiters: { relay }, intervalSeconds: 0.2 });
+    for (let n = 0; n < 5; n += 1) relay.check({ address: '192.0.2.7', account: 'a' });
+    relay.check({ account: 'b' }, 1000);
+    const viewport = { width: 360, height: 740 };
+    const { page, wrong } = await open(url, { viewport });
+    const rows = () => page.locator('#rules tbody tr').allInnerTexts();
+    const all = [
+      expect.stringMatching(/^messages\s+relay \/ address\s+[\d.]+\s+3\s+0$/),
+      expect.stringMatching(/^events\s+relay \/ account\s+[\d.]+\s+1\s+0$/),
+      expect.stringMatching(/^everybody\s+relay \/ server\s+[\d.]+\s+0\s+5$/),
+    ];
+    await expect.poll(rows).toEqual(all);
+    expect(await page.locator('#limiter option').allTextContents()).toEqual([
+      'All limiters',
+      'relay (RuleLimiter)',
+      'relay / address (RuleScope)',
+      'relay / account (RuleScope)',
+    ]);
+    // A whole is no sum of itself and its scopes.
+    await expect.poll(() => text(page, '#tracked')).toBe('3');
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(360);
+    await page.selectOption('#limiter', { label: 'relay / account (RuleScope)' });
+    expect(await rows()).toEqual([all[1]]);
+    expect(await text(page, '#tracked')).toBe('2');
+    expect(await page.locator('#violators .key').allTextContents()).toEqual(['b']);
+    await page.selectOption('#limiter', { label: 'relay (RuleLimiter)' });
+    expect(await rows()).toEqual(all);
+    expect(await text(page, '#tracked-note')).toBe('sum of all scopes');
+    expect(await page.locator('#bans .key').allTextContents()).toEqual(['192.0.2.7']);
+    expect(wrong).toEqual([]);
+  });
+
+  test('the lift of any ban in a scope can be undone, by the list or by a search, of one for ever too', async () => {
+    const relay = ruleLimiter();
+    const { url } = await served({ limiters: { relay }, intervalSeconds: 0.2 });
+    relay.ban('account', 'mallory', Infinity);
+    const { page, wrong } = await open(url);
+    // A question would be answered with no.
+    page.on('dialog', (dialog) => void dialog.dismiss());
+    await page.locator('#bans button').click();
+    await expect.poll(() => text(page, '#news')).toContain('Lifted the ban of mallory');
+    expect(relay.banSecondsLeft('account', 'mallory')).toBe(0);
+    await page.locator('#undo').click();
+    await expect
+      .poll(() => text(page, '#news'))
+      .toBe('Banned mallory in relay / account again forever');
+    expect(relay.banSecondsLeft('account', 'mallory')).toBe(Infinity);
+
+    relay.unban('account', 'mallory');
+    relay.ban('account', 'mallory', 100);
+    // More bans than are listed: of this one only the search knows how long it lasts.
+    for (let n = 0; n < 100; n += 1) relay.ban('account', `nick-${n}`, 1000);
+    await page.getByLabel('Key').fill('mallory');
+    await page.keyboard.press('Enter');
+    const found = page.locator('#found tbody tr');
+    await expect
+      .poll(() => found.allInnerTexts())
+      .toEqual([expect.stringMatching(/^relay \/ account\s+0\s+banned, 1 min \d+ s left\s+Lift$/)]);
+    await found.getByRole('button', { name: 'Lift' }).click();
+    await expect.poll(() => text(page, '#news')).toContain('Lifted the ban of mallory');
+    await page.locator('#undo').click();
+    await expect.poll(() => relay.banSecondsLeft('account', 'mallory')).toBeGreaterThan(0);
+    expect(relay.banSecondsLeft('account', 'mallory')).toBeLessThanOrEqual(100);
+    expect(wrong).toEqual([]);
+  });
+
+  test('a ban by hand in a scope may be longer than the one that is suggested', async () => {
+    const relay = ruleLimiter();
+    const { url } = await served({ limiters: { relay }, intervalSeconds: 0.2 });
+    const { page, wrong } = await open(url);
+    await expect.poll(() => text(page, '#status')).toBe('Live');
+    await page.getByLabel('Key').fill('192.0.2.7');
+    await page.keyboard.press('Enter');
+    await page.locator('#found tr', { hasText: 'address' }).getByRole('button').click();
+    const dialog = page.getByRole('dialog');
+    expect(await dialog.getByLabel('Seconds').inputValue()).toBe('60');
+    await dialog.getByLabel('Seconds').fill('1000000');
+    await page.keyboard.press('Enter');
+    await expect.poll(() => relay.banSecondsLeft('address', '192.0.2.7')).toBe(1e6);
+    expect(wrong).toEqual([]);
   });
 
   test('a ban that is over cannot be lifted, and it says so', async () => {

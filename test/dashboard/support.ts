@@ -2,7 +2,7 @@
 
 import { once } from 'node:events';
 import { type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http';
-import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import { OrderbookRateLimiter, RateLimiter, RuleLimiter } from 'relay-limiter';
 import { createDashboard, type DashboardOptions } from 'relay-limiter/dashboard';
 import { expect, onTestFinished } from 'vitest';
 import type { Hello, Listing, Sample } from '../../dist/dashboard/messages.js';
@@ -26,6 +26,21 @@ export function limiters(clock: () => number = manualClock()) {
   });
   const books = new OrderbookRateLimiter({ violationBanThreshold: 1, banDuration: 600, clock });
   return { messages, books };
+}
+
+/** A RuleLimiter with a scope of addresses, one of texts without a ban policy, and a single one. */
+export function ruleLimiter(clock: () => number = manualClock()): RuleLimiter {
+  return new RuleLimiter({
+    engine: 'js',
+    clock,
+    scopes: { address: { kind: 'address' }, account: {}, server: { single: true } },
+    rules: {
+      messages: { scope: 'address', rateLimit: 1, burstLimit: 2 },
+      events: { scope: 'account', rateLimit: 1, burstLimit: 100 },
+      everybody: { scope: 'server', rateLimit: 1, burstLimit: 1, dryRun: true },
+    },
+    bans: { address: { violations: 3, withinSeconds: 600, seconds: [60, Infinity] } },
+  });
 }
 
 /** Begins a ban of the peer. */

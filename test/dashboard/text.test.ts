@@ -97,7 +97,7 @@ describe('samples as columns', () => {
 
   test('of all limiters are summed, ignoring unknown values', () => {
     const both = sample(0, [1, 2, 3, 4, 5, 6], [10, 20, 30, 40, 50, null]);
-    expect(momentOf(both, 'all')).toEqual({
+    expect(momentOf(both, [0, 1])).toEqual({
       allow: 11,
       delay: 22,
       disconnect: 33,
@@ -106,15 +106,15 @@ describe('samples as columns', () => {
       bytes: 6,
       loopDelay: 2,
     });
-    expect(momentOf(both, 1)).toMatchObject({ allow: 10, bytes: null });
-    expect(momentOf(sample(0, null), 'all')).toMatchObject({ allow: null, loopDelay: 2 });
+    expect(momentOf(both, [1])).toMatchObject({ allow: 10, bytes: null });
+    expect(momentOf(sample(0, null), [0])).toMatchObject({ allow: null, loopDelay: 2 });
   });
 
   test('have a gap where samples are missing', () => {
     const one: [number, number, number, number, number, number] = [1, 0, 0, 0, 0, 0];
     const { times, moments } = seriesOf(
       [sample(1000, one), sample(2000, one), sample(12_000, one)],
-      'all',
+      [0],
     );
     expect(times).toEqual([0, 1, 2, 6.5, 11, 12]);
     expect(moments.map(({ allow }) => allow)).toEqual([1, 1, 1, null, 1, 1]);
@@ -129,7 +129,7 @@ describe('samples as columns', () => {
       at += span * 1000;
       return { ...sample(at, one), seconds: span };
     });
-    const { times, moments } = seriesOf(samples, 'all');
+    const { times, moments } = seriesOf(samples, [0]);
     expect(times).toHaveLength(5);
     expect(moments.every(({ allow }) => allow === 1)).toBe(true);
   });

@@ -1,7 +1,12 @@
 // Tests of collectMetrics: each test parses the text that a Prometheus server scrapes.
 
 import client, { Counter, Registry } from 'prom-client';
-import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import {
+  DirectConnectionRateLimiter,
+  OrderbookRateLimiter,
+  RateLimiter,
+  RuleLimiter,
+} from 'relay-limiter';
 import { collectMetrics, type MetricsOptions } from 'relay-limiter/metrics';
 import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -123,6 +128,99 @@ describe('a scrape', () => {
   });
 });
 
+describe('collectMetrics with a RuleLimiter', () => {
+  const clock = manualClock();
+  const create = () =>
+    new RuleLimiter({
+      engine: 'js',
+      clock,
+      scopes: { address: {}, account: {}, server: { single: true } },
+      rules: {
+        messages: { scope: 'address', rateLimit: 1, burstLimit: 2 },
+        'events an hour': { scope: 'account', quota: 10, windowSeconds: 3600 },
+        everybody: { scope: 'server', rateLimit: 1, burstLimit: 1, dryRun: true },
+      },
+      bans: { address: { violations: 2, withinSeconds: 60, seconds: 60 } },
+      deny: { account: ['mallory'] },
+    });
+  const KEY = 'a-key-that-is-in-no-label';
+
+  test('exports outcomes, the state of each scope, and the refusals of each rule', async () => {
+    const relay = create();
+    const messages = new RateLimiter({ engine: 'js', clock });
+    const { register } = collect({ limiters: { relay, messages } });
+    for (let n = 0; n < 5; n += 1) relay.check({ address: KEY, account: KEY });
+    relay.check({ account: 'mallory' });
+    const samples = await scrape(register);
+    const of = (name: string) => samples.get(`relay_limiter_${name}`);
+    expect(of('checks_total{limiter="relay",verdict="allow"}')).toBe(2);
+    expect(of('checks_total{limiter="relay",verdict="delay"}')).toBe(1);
+    expect(of('checks_total{limiter="relay",verdict="banned"}')).toBe(2);
+    expect(of('checks_total{limiter="relay",verdict="denied"}')).toBe(1);
+    expect(of('tracked_peers{limiter="relay",scope="address"}')).toBe(1);
+    expect(of('tracked_peers{limiter="relay",scope="account"}')).toBe(1);
+    expect(of('banned_peers{limiter="relay",scope="address"}')).toBe(1);
+    expect(of('banned_peers{limiter="relay",scope="account"}')).toBe(0);
+    expect(of('bans_total{limiter="relay",scope="address"}')).toBe(1);
+    expect(of('violations{limiter="relay",scope="address"}')).toBe(2);
+    expect(of('evictions_total{limiter="relay",scope="account",lossy="false"}')).toBe(0);
+    expect(of('refused_newcomers_total{limiter="relay",scope="account"}')).toBe(0);
+    const rule = (name: string, scope: string, rule: string) =>
+      of(`${name}{limiter="relay",scope="${scope}",rule="${rule}"}`);
+    expect(rule('rule_checks_total', 'address', 'messages')).toBe(4);
+    expect(rule('rule_refused_total', 'address', 'messages')).toBe(2);
+    expect(rule('rule_checks_total', 'account', 'events an hour')).toBe(4);
+    expect(rule('rule_refused_total', 'account', 'events an hour')).toBe(0);
+    expect(rule('rule_dry_run_refused_total', 'server', 'everybody')).toBe(3);
+    // A limiter without scopes has no such label.
+    expect(of('tracked_peers{limiter="messages"}')).toBe(0);
+    expect([...samples.keys()].filter((name) => name.includes('server'))).toHaveLength(3);
+  });
+
+  test('has as many series as rules and scopes, whatever keys there are', async () => {
+    const relay = create();
+    const { register } = collect({ limiters: { relay } });
+    const { size } = await scrape(register);
+    for (let n = 0; n < 100; n += 1) {
+      for (let m = 0; m < 5; m += 1) relay.check({ address: `${KEY}-${n}`, account: KEY });
+    }
+    const samples = await scrape(register);
+    expect(samples.size).toBe(size);
+    expect([...samples.keys()].join()).not.toContain(KEY);
+  });
+
+  test('follows updates: a removed rule is gone, the totals of its scope stay', async () => {
+    const relay = create();
+    const { register } = collect({ limiters: { relay } });
+    relay.check({ address: KEY });
+    relay.update({ rules: { bytes: { scope: 'address', unit: 'bytes', rateLimit: 1 } } });
+    relay.check({ address: KEY }, { bytes: 1 });
+    const samples = await scrape(register);
+    const rules = [...samples.keys()].filter((name) => name.includes('rule_checks_total'));
+    expect(rules).toEqual([
+      'relay_limiter_rule_checks_total{limiter="relay",scope="address",rule="bytes"}',
+    ]);
+    expect(relay.scope('address').getOverview().verdicts.allow).toBe(2);
+  });
+
+  test('is omitted while its clock throws', async () => {
+    let broken = false;
+    const relay = new RuleLimiter({
+      engine: 'js',
+      clock() {
+        if (broken) throw new Error('no clock');
+        return 1;
+      },
+      scopes: { address: {} },
+      rules: { messages: { scope: 'address', rateLimit: 1 } },
+    });
+    const { register } = collect({ limiters: { relay } });
+    expect((await scrape(register)).size).toBeGreaterThan(0);
+    broken = true;
+    expect((await scrape(register)).size).toBe(0);
+  });
+});
+
 /** A Redis client that returns the replies of an available store; its calls reject while `server.isAway` is true. */
 function storeClient(server = { isAway: false }): object {
   const nothing = () => {};
@@ -239,8 +337,13 @@ describe('the Grafana dashboard', () => {
 
   async function collected() {
     const messages = new RateLimiter();
+    const relay = new RuleLimiter({
+      engine: 'js',
+      scopes: { address: {} },
+      rules: { messages: { scope: 'address', rateLimit: 1 } },
+    });
     const shared = { limit: await sharedLimit(), bans: sharedBans() };
-    const { register } = collect({ limiters: { messages }, shared });
+    const { register } = collect({ limiters: { messages, relay }, shared });
     client.collectDefaultMetrics({ register });
     messages.check('a');
     return scrape(register);

@@ -164,13 +164,14 @@ describe('a snapshot file', () => {
 
   test('splits slices with very long keys and omits empty slices', async () => {
     const keys = ['a', 'b'.repeat(50_000), 'c'.repeat(20_000), 'd'.repeat(100_000), 'e'];
+    const digests = [{ secret: '', peers: [['0', 1, 2, 3]] }];
     const limiter = {
       snapshot: () => snapshot,
       restore: () => 0,
       *snapshotSlices() {
         yield { ...snapshot, peers: [], digests: [{ secret: '', peers: [] }] };
         yield { ...snapshot, peers: [], digests: [] };
-        yield { ...snapshot, peers: keys.map((key) => ({ ...peer, key })), digests: [] };
+        yield { ...snapshot, peers: keys.map((key) => ({ ...peer, key })), digests };
       },
     };
     await saveSnapshot(limiter, folder.file());
@@ -179,6 +180,11 @@ describe('a snapshot file', () => {
       slice.snapshot.peers.map(({ key }) => key[0]),
     );
     expect(saved).toEqual([[], ['a', 'b'], ['c'], ['d'], ['e']]);
+    // Digests come after the peers, once.
+    const ofSlices = slices.map((slice: { snapshot: object }) =>
+      Reflect.get(slice.snapshot, 'digests'),
+    );
+    expect(ofSlices.slice(1)).toEqual([[], [], [], digests]);
   });
 
   test('of format 1 is read', async () => {

@@ -240,8 +240,8 @@ describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
     const verdicts = Array.from({ length: 5 }, () => limits.check('a'));
     expect(verdicts.map(({ rule }) => rule)).toEqual([null, null, null, null, 'real']);
     expect(limits.getStats().rules).toEqual({
-      trial: { checked: 5, refused: 0, dryRunRefused: 3 },
-      real: { checked: 5, refused: 1, dryRunRefused: 0 },
+      trial: { scope: 'peer', checked: 5, refused: 0, dryRunRefused: 3 },
+      real: { scope: 'peer', checked: 5, refused: 1, dryRunRefused: 0 },
     });
   });
 
@@ -394,8 +394,8 @@ describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
     expect(left()).toEqual([3, 3]);
     expect(left('paid')).toEqual([15, 3]);
     expect(limits.getStats().rules).toEqual({
-      messages: { checked: 1, refused: 0, dryRunRefused: 0 },
-      fresh: { checked: 0, refused: 0, dryRunRefused: 0 },
+      messages: { scope: 'peer', checked: 1, refused: 0, dryRunRefused: 0 },
+      fresh: { scope: 'peer', checked: 0, refused: 0, dryRunRefused: 0 },
     });
     limits.charge('a', 9);
     expect(limits.check('a')).toEqual(banned(5, 'peer', 'fresh'));

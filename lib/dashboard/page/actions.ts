@@ -1,7 +1,14 @@
 // The actions of the page: sends them to the server and reports their outcome in a toast. The toast is at the bottom of
 // the window, so that it is visible at any scroll position, until the user dismisses it.
 
-import type { Found, HandBan, Lift } from '../messages.js';
+import {
+  decodeSeconds,
+  encodeSeconds,
+  type Found,
+  type HandBan,
+  type HandBans,
+  type Lift,
+} from '../messages.js';
 import { write } from './table.js';
 import { keyText, timeLeft } from './text.js';
 
@@ -27,8 +34,14 @@ function element(id: string): HTMLElement {
 
 /** The remaining duration and the violations of a ban before it was lifted. */
 export interface Lifted {
+  /** Infinity: for ever. */
   readonly seconds: number;
   readonly violations: number;
+}
+
+/** The parameters that restore a ban by hand, with `left` seconds left: more than 0 and at most what the limiter allows. */
+export function liftedBan(left: number, violations: number, { most }: HandBans): Lifted {
+  return { seconds: Math.min(decodeSeconds(most), Math.max(0.001, left)), violations };
 }
 
 /** Lifts a ban, reports the outcome, and offers to restore the ban unless `lifted` is null. */
@@ -51,8 +64,11 @@ export async function ban(
   how: Pick<HandBan, 'violations'> & { seconds: number },
   again = '',
 ): Promise<void> {
-  const status = (await post('ban', { ...peer(target), ...how } satisfies HandBan))?.status;
-  if (status === 204) report(`Banned ${name(target)}${again} for ${timeLeft(how.seconds)}`);
+  const seconds = encodeSeconds(how.seconds);
+  const status = (await post('ban', { ...peer(target), ...how, seconds } satisfies HandBan))
+    ?.status;
+  const length = seconds === 'forever' ? seconds : `for ${timeLeft(seconds)}`;
+  if (status === 204) report(`Banned ${name(target)}${again} ${length}`);
   else report(`Could not ban ${name(target)}. ${reason(status)}`);
 }
 

@@ -1,12 +1,21 @@
 // The main script of the page: shows the server's events in the charts and tables.
 
-import type { BanEvent, Hello, Listed, ListedBan, Listing, Sample } from '../messages.js';
-import { type Lifted, lift } from './actions.js';
+import {
+  type BanEvent,
+  decodeSeconds,
+  type Hello,
+  type Listed,
+  type ListedBan,
+  type ListedRule,
+  type Listing,
+  type Sample,
+} from '../messages.js';
+import { lift, liftedBan } from './actions.js';
 import { lineChart, stackedChart } from './charts.js';
 import { follow } from './follow.js';
 import { PeerSearch } from './search.js';
 import { type Column, type Moment, type Series, seriesOf } from './series.js';
-import { keyElement, LiveTable, note, write } from './table.js';
+import { keyElement, LiveTable, nameElement, note, write } from './table.js';
 import { bytes, clockTime, count, keyText, milliseconds, share, short, timeLeft } from './text.js';
 
 const VERDICTS = ['allow', 'delay', 'disconnect'] as const;
@@ -31,7 +40,7 @@ const FIGURES: readonly Figure[] = [
 
 let hello: Hello | undefined;
 let samples: Sample[] = [];
-let listing: Listing = { at: 0, banned: 0, bans: [], violators: [], began: [] };
+let listing: Listing = { at: 0, banned: 0, bans: [], violators: [], began: [], rules: [] };
 /** The arrival of the listing by this machine's clock, which may differ from the server's. */
 let listedAt = Date.now();
 let series: Series = { times: [], moments: [] };
@@ -80,7 +89,19 @@ const began = new LiveTable<BanEvent>({
   title: byId('began-title'),
   id: ({ number }) => String(number),
   head: peerHead,
-  columns: [({ at }) => clockTime(at), ({ seconds }) => timeLeft(seconds)],
+  columns: [({ at }) => clockTime(at), ({ seconds }) => timeLeft(decodeSeconds(seconds))],
+});
+const rules = new LiveTable<ListedRule>({
+  table: byId<HTMLTableElement>('rules'),
+  empty: byId('no-rules'),
+  title: byId('rules-title'),
+  id: ({ rule, scope }) => JSON.stringify([rule, scope]),
+  head: ({ rule, scope }) => [nameElement(rule), note(scope)],
+  columns: [
+    ({ perSecond }) => short(perSecond),
+    ({ refused }) => count(refused),
+    ({ dryRunRefused }) => count(dryRunRefused),
+  ],
 });
 
 new PeerSearch({
@@ -98,7 +119,7 @@ follow({
     samples = [...next.samples];
     document.title = next.title;
     write(byId('title'), next.title);
-    byId('lift-note').hidden = !next.allowLift;
+    byId('rules-card').hidden = !next.hasRules;
     offerLimiters(next);
     showListing(next.listing);
     showSamples();
@@ -135,11 +156,41 @@ function chosenLimiter(): number | 'all' {
   return choice.value === 'all' || choice.value === '' ? 'all' : Number(choice.value);
 }
 
+/** The places of the limiters that are shown: those of scopes are in the sums of their RuleLimiters. */
+function shownPlaces(limiters: Hello['limiters']): number[] {
+  const chosen = chosenLimiter();
+  if (chosen !== 'all') return [chosen];
+  return limiters.flatMap(({ whole }, place) => (whole === null ? [place] : []));
+}
+
+/** Whether a limiter is shown, by its place. */
+function isShown(place: number): boolean {
+  const chosen = chosenLimiter();
+  return chosen === 'all' || place === chosen || hello?.limiters[place]?.whole === chosen;
+}
+
+function trackedNote(limiters: Hello['limiters']): string {
+  const chosen = chosenLimiter();
+  if (chosen === 'all') return limiters.length > 1 ? 'sum of all limiters' : '';
+  return limiters.some(({ whole }) => whole === chosen) ? 'sum of all scopes' : '';
+}
+
+function liftNote(limiters: Hello['limiters']): string {
+  const kinds = new Set(
+    limiters.flatMap(({ liftForgets }, place) => (isShown(place) ? [liftForgets] : [])),
+  );
+  const what = 'its violations, and what it has used of its limits';
+  const forgets = `Lifting a ban forgets the peer: ${what}`;
+  if (!kinds.has(false)) return `${forgets}.`;
+  return kinds.has(true)
+    ? `${forgets}; a scope of rules keeps them.`
+    : `Lifting a ban keeps the rest of the peer: ${what}.`;
+}
+
 function showSamples(): void {
   if (hello === undefined) return;
-  const isSum = chosenLimiter() === 'all' && hello.limiters.length > 1;
-  write(byId('tracked-note'), isSum ? 'sum of all limiters' : '');
-  series = seriesOf(samples, chosenLimiter());
+  write(byId('tracked-note'), trackedNote(hello.limiters));
+  series = seriesOf(samples, shownPlaces(hello.limiters));
   const to = series.times.at(-1) ?? Date.now() / 1000;
   // Starts with a minute and grows with the history.
   const shown = Math.max(MIN_SECONDS, to - (series.times[0] ?? to));
@@ -177,24 +228,28 @@ function showListing(next: Listing): void {
 }
 
 function showLists(): void {
-  const limiter = chosenLimiter();
-  const isChosen = (entry: { limiter: number }) => limiter === 'all' || entry.limiter === limiter;
+  const isChosen = (entry: { limiter: number }) => isShown(entry.limiter);
   bans.show(listing.bans.filter(isChosen));
   violators.show(listing.violators.filter(isChosen).slice(0, MAX_VIOLATORS));
   began.show(listing.began.filter(isChosen));
+  rules.show(listing.rules.filter(isRuleShown));
+  if (hello !== undefined) {
+    byId('lift-note').hidden = !hello.allowLift;
+    write(byId('lift-note'), liftNote(hello.limiters));
+  }
   const some = listing.banned > listing.bans.length;
   const text = some ? `the ${listing.bans.length} longest of ${count(listing.banned)}` : '';
   write(byId('bans-note'), text);
 }
 
-function secondsLeft(ban: ListedBan): number {
-  return ban.secondsLeft - (Date.now() - listedAt) / 1000;
+/** A rule is shown with its RuleLimiter and with its scope. */
+function isRuleShown({ whole, scope }: ListedRule): boolean {
+  const chosen = chosenLimiter();
+  return isShown(whole) || (chosen !== 'all' && limiterName(chosen) === scope);
 }
 
-/** The parameters that restore this ban by hand: more than 0 and at most `most` seconds. */
-function bannedAs(ban: ListedBan, most: number): Lifted {
-  const seconds = Math.min(most, Math.max(0.001, secondsLeft(ban)));
-  return { seconds, violations: ban.violations };
+function secondsLeft(ban: ListedBan): number {
+  return decodeSeconds(ban.secondsLeft) - (Date.now() - listedAt) / 1000;
 }
 
 function liftButton(ban: ListedBan): HTMLElement | undefined {
@@ -216,9 +271,9 @@ function liftButton(ban: ListedBan): HTMLElement | undefined {
     isPending = true;
     const place = bans.placeOf(button);
     const hadFocus = document.activeElement === button;
-    const most = hello?.limiters[ban.limiter]?.banDuration ?? null;
+    const how = hello?.limiters[ban.limiter]?.ban ?? null;
     const listed = listing.bans.find((each) => idOf(each) === idOf(ban)) ?? ban;
-    const lifted = most === null ? null : bannedAs(listed, most);
+    const lifted = how === null ? null : liftedBan(secondsLeft(listed), listed.violations, how);
     const isLifted = await lift({ limiter, key, length, hash }, lifted);
     isPending = false;
     if (!isLifted || !hadFocus) return;

@@ -1,7 +1,7 @@
 // Finds a peer by its key: its violations, whether it is banned, and a button that bans it or lifts its ban.
 
-import type { About, FoundPeer } from '../messages.js';
-import { ban, find, lift } from './actions.js';
+import { type About, decodeSeconds, type FoundPeer, type HandBans } from '../messages.js';
+import { ban, find, lift, liftedBan } from './actions.js';
 import { LiveTable, note, write } from './table.js';
 import { clockTime, count, keyOf, keyText, timeLeft } from './text.js';
 
@@ -18,8 +18,9 @@ const byId = <E extends HTMLElement = HTMLElement>(id: string) => document.getEl
 export class PeerSearch {
   readonly #context: SearchContext;
   readonly #table: LiveTable<FoundPeer>;
-  /** The key of the latest search. */
+  /** The key of the latest search, and the time of its answer. */
   #key = '';
+  #foundAt = 0;
 
   constructor(context: SearchContext) {
     this.#context = context;
@@ -45,33 +46,39 @@ export class PeerSearch {
     const found = await find(key);
     // Another search may have started in the meantime.
     if (found === undefined || key !== this.#key) return;
-    const banned = found.peers.filter((peer) => peer.banned).length;
-    const where = banned === 0 ? 'not banned' : `banned by ${count(banned)} of the limiters`;
+    this.#foundAt = Date.now();
     this.#table.show(found.peers);
     write(
       byId('found-note'),
-      `${keyText(key, key.length).short}: ${where}, as of ${clockTime(Date.now())}`,
+      `${keyText(key, key.length).short}: ${summary(found.peers)}, as of ${clockTime(Date.now())}`,
     );
   }
 
-  #state({ limiter, banned }: FoundPeer): string {
-    if (banned === null) return 'bans nobody';
-    if (!banned) return 'not banned';
-    const left = this.#context.secondsLeft(limiter, this.#key);
-    return left === undefined ? 'banned' : `banned, ${timeLeft(left)} left`;
+  #state(peer: FoundPeer): string {
+    if (peer.banned === null) return 'bans nobody';
+    if (!peer.banned) return 'not banned';
+    const left = this.#secondsLeft(peer);
+    if (left === undefined) return 'banned';
+    return left === Infinity ? 'banned forever' : `banned, ${timeLeft(left)} left`;
   }
 
-  #button({ limiter, violations, banned }: FoundPeer): HTMLElement | undefined {
+  #secondsLeft({ limiter, secondsLeft }: FoundPeer): number | undefined {
+    if (secondsLeft === undefined) return this.#context.secondsLeft(limiter, this.#key);
+    return decodeSeconds(secondsLeft) - (Date.now() - this.#foundAt) / 1000;
+  }
+
+  #button(peer: FoundPeer): HTMLElement | undefined {
+    const { limiter, violations, banned } = peer;
     const about = this.#context.limiter(limiter);
     const key = this.#key;
     if (about === undefined) return undefined;
-    const most = about.banDuration;
+    const how = about.ban;
     const target = { limiter: about.name, key, length: key.length };
     if (banned) {
       if (!this.#context.allowLift()) return undefined;
       return this.#acting('Lift', () => {
-        const left = this.#context.secondsLeft(limiter, key);
-        const canUndo = most !== null && left !== undefined;
+        const left = this.#secondsLeft(peer);
+        const canUndo = how !== null && left !== undefined;
         if (
           !canUndo &&
           !confirm(
@@ -80,12 +87,12 @@ export class PeerSearch {
         ) {
           return Promise.resolve();
         }
-        return lift(target, canUndo ? { seconds: Math.min(most, left), violations } : null);
+        return lift(target, canUndo ? liftedBan(left, violations, how) : null);
       });
     }
-    if (banned === null || most === null) return undefined;
+    if (banned === null || how === null) return undefined;
     return this.#acting('Ban', async () => {
-      const seconds = await askSeconds(keyText(key, key.length).short, about.name, most);
+      const seconds = await askSeconds(keyText(key, key.length).short, about.name, how);
       if (seconds !== undefined) await ban(target, { seconds });
     });
   }
@@ -104,15 +111,25 @@ export class PeerSearch {
   }
 }
 
+function summary(peers: readonly FoundPeer[]): string {
+  if (peers.length === 0) return 'no key of any limiter';
+  const banned = peers.filter((peer) => peer.banned).length;
+  return banned === 0 ? 'not banned' : `banned by ${count(banned)} of the limiters`;
+}
+
 /** Asks the user for the duration of a ban; undefined if the user cancels. */
-function askSeconds(peer: string, limiter: string, most: number): Promise<number | undefined> {
+function askSeconds(
+  peer: string,
+  limiter: string,
+  { seconds, most }: HandBans,
+): Promise<number | undefined> {
   const dialog = byId<HTMLDialogElement>('ban-dialog');
   const input = byId<HTMLInputElement>('ban-seconds');
   write(byId('ban-peer'), peer);
   write(byId('ban-limiter'), limiter);
-  write(byId('ban-most'), `at most ${count(most)}`);
-  input.max = String(most);
-  input.value = String(most);
+  write(byId('ban-most'), most === 'forever' ? '' : `at most ${count(most)}`);
+  input.max = most === 'forever' ? '' : String(most);
+  input.value = String(seconds);
   // Escape closes the dialog without a return value.
   dialog.returnValue = '';
   dialog.showModal();

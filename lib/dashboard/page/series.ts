@@ -36,17 +36,17 @@ export interface Series {
 const TOLERANCE = 1;
 
 /**
- * Returns the samples of one limiter, or the sums of all. A sample is drawn from the start of its interval. If samples
+ * Returns the sums of some limiters, by their places in the samples. A sample is drawn from the start of its interval. If samples
  * are missing before it, which its duration shows, there is a gap.
  */
-export function seriesOf(samples: readonly Sample[], limiter: number | 'all'): Series {
+export function seriesOf(samples: readonly Sample[], limiters: readonly number[]): Series {
   const times: number[] = [];
   const moments: Moment[] = [];
   for (const sample of samples) {
     const time = sample.at / 1000;
     const began = time - sample.seconds;
     const before = times.at(-1);
-    const moment = momentOf(sample, limiter);
+    const moment = momentOf(sample, limiters);
     if (before === undefined || began - before > TOLERANCE + sample.seconds / 2) {
       if (before !== undefined) {
         times.push((began + before) / 2);
@@ -61,9 +61,11 @@ export function seriesOf(samples: readonly Sample[], limiter: number | 'all'): S
   return { times, moments };
 }
 
-export function momentOf(sample: Sample, limiter: number | 'all'): Moment {
-  const chosen = limiter === 'all' ? sample.limiters : [sample.limiters[limiter] ?? null];
-  const known = chosen.filter((each) => each !== null);
+export function momentOf(sample: Sample, limiters: readonly number[]): Moment {
+  const known = limiters.flatMap((place) => {
+    const each = sample.limiters[place];
+    return each == null ? [] : [each];
+  });
   const { loopDelay } = sample;
   if (known.length === 0) return { ...GAP, loopDelay };
   const sums = FIELDS.map((_, field) => sum(known, field));

@@ -100,6 +100,14 @@ export function keyElement(key: string, length: number, hash?: string): HTMLElem
   return details;
 }
 
+/** A name that the program has chosen, such as that of a rule. */
+export function nameElement(text: string): HTMLElement {
+  const element = document.createElement('bdi');
+  element.className = 'name';
+  element.textContent = text;
+  return element;
+}
+
 function isolated(text: string): HTMLElement {
   // bdi: a key in a right-to-left script must not reorder the text around it.
   const element = document.createElement('bdi');

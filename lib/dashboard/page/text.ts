@@ -84,6 +84,7 @@ export function milliseconds(value: number): string {
 
 /** A remaining time in its two largest units. */
 export function timeLeft(seconds: number): string {
+  if (seconds === Infinity) return 'forever';
   const left = Math.max(0, Math.ceil(seconds));
   const [days, hours] = [Math.floor(left / 86_400), Math.floor(left / 3600) % 24];
   const [minutes, rest] = [Math.floor(left / 60) % 60, left % 60];
