@@ -1,8 +1,8 @@
-// The doc comments of what the package exports: each class and function has one, with an example that compiles and
-// runs.
+// The doc comments of what the package exports: each class and function has one, with an example. All examples of lib/
+// compile and run, those of methods too.
 
 import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -47,11 +47,14 @@ function declarationOf(source: string, name: string): { kind: string; comment: s
   if (declared === null) throw new Error(`${name} must be declared where it is exported from`);
   const before = source.slice(0, declared.index);
   const comment = /\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\s*$/.exec(before)?.[1] ?? '';
-  return { kind: declared[1] as string, comment: comment.replace(/^[ \t]*\* ?/gm, '').trim() };
+  return { kind: declared[1] as string, comment: textOf(comment) };
 }
 
+/** The text of a doc comment, without its stars. */
+const textOf = (comment: string) => comment.replace(/^[ \t]*\* ?/gm, '').trim();
+
 /** The code of the comment's examples. */
-function examplesOf({ comment }: Exported): string[] {
+function examplesOf(comment: string): string[] {
   return [...comment.matchAll(/^@example\s*\n([\s\S]*?)(?=^@\w|(?![\s\S]))/gm)].map(
     ([, code = '']) => code.replace(/^```\w*\n?/gm, '').trim(),
   );
@@ -60,15 +63,20 @@ function examplesOf({ comment }: Exported): string[] {
 const all = exportedValues();
 const documented = all.filter(({ kind }) => kind === 'class' || kind.startsWith('function'));
 const title = ({ entry, name }: Exported) => `${join('relay-limiter', entry)}: ${name}`;
-const fileOf = ({ entry, name }: Exported, n: number) =>
-  `${entry.replace(/\W+/g, '')}-${name}-${n}.ts`;
-const examples = documented.flatMap((exported) =>
-  examplesOf(exported).map((code, n) => ({
-    title: title(exported),
-    file: fileOf(exported, n),
-    code,
-  })),
-);
+
+/** The examples of all doc comments, under the file and the number of each. */
+const examples = readdirSync(join(ROOT, 'lib'), { recursive: true, encoding: 'utf8' })
+  .filter((path) => path.endsWith('.ts'))
+  .flatMap((path) => {
+    const comments = read(join('lib', path)).matchAll(/\/\*\*((?:(?!\*\/)[\s\S])*)\*\//g);
+    const codes = [...comments].flatMap(([, comment = '']) => examplesOf(textOf(comment)));
+    const name = path.replace(/\.ts$/, '').replace(/\W+/g, '-');
+    return codes.map((code, n) => ({
+      title: `${path}, ${n + 1}`,
+      file: `${name}-${n + 1}.ts`,
+      code,
+    }));
+  });
 
 describe('the doc comment of', () => {
   test.each(all.map((exported) => [title(exported), exported] as const))(
@@ -81,12 +89,12 @@ describe('the doc comment of', () => {
   test.each(documented.map((exported) => [title(exported), exported] as const))(
     '%s has an example',
     (_, exported) => {
-      expect(examplesOf(exported)).not.toEqual([]);
+      expect(examplesOf(exported.comment)).not.toEqual([]);
     },
   );
 });
 
-describe('the example in the doc comment of', () => {
+describe('the examples in the doc comments of', () => {
   let store: Awaited<ReturnType<typeof anyStore>> | undefined;
 
   beforeAll(async () => {
@@ -104,7 +112,7 @@ describe('the example in the doc comment of', () => {
 
   afterAll(() => store?.close());
 
-  test('every class and function compiles', async () => {
+  test('lib/ compile', async () => {
     const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
     const { stdout } = await run(process.execPath, [tsc, '-p', EXAMPLES]).catch((error) => error);
     expect(stdout).toBe('');
@@ -114,7 +122,7 @@ describe('the example in the doc comment of', () => {
   const runnable = examples.filter(({ file }) => NO_STORE === false || !file.startsWith('redis-'));
 
   test.concurrent.each(runnable.map(({ title, file, code }) => [title, file, code] as const))(
-    '%s runs to its end',
+    '%s: it runs to its end',
     async (_, file, code) => {
       const { code: script } = await transform(code, {
         loader: 'ts',

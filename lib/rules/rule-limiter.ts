@@ -163,6 +163,17 @@ export class RuleLimiter {
    * Gives a cost back to every rule that applies, at most to a full bucket: for a request that turned out not to count.
    * Rules on dry run stay as they are, and so do keys on an allow list.
    * @throws the errors of `check`
+   * @example
+   * import { RuleLimiter } from 'relay-limiter';
+   *
+   * const limits = new RuleLimiter({
+   *   scopes: { account: {} },
+   *   rules: { logins: { scope: 'account', action: 'login', quota: 5, windowSeconds: 900 } },
+   * });
+   * const isPassword = (text: string) => text === 'secret';
+   * limits.check('alice', 1, 'login');
+   * if (isPassword('secret')) limits.refund('alice', 1, 'login'); // only failed logins count
+   * console.log(limits.peek('alice', 1, 'login').rules[0]?.remaining); // 5
    */
   refund(keys: Keys | string, cost?: Cost, action?: string, plan?: string): void {
     this.#settle('refund', keys, cost, action, plan);
@@ -172,6 +183,15 @@ export class RuleLimiter {
    * Takes a cost from every rule that applies, without asking: for what a request turned out to cost. Buckets may go below
    * zero; checks are refused until they have refilled. Rules on dry run and keys on an allow list pay nothing.
    * @throws the errors of `check`
+   * @example
+   * import { RuleLimiter } from 'relay-limiter';
+   *
+   * const limits = new RuleLimiter({
+   *   scopes: { account: {} },
+   *   rules: { rows: { scope: 'account', unit: 'rows', rateLimit: 100, burstLimit: 1000 } },
+   * });
+   * if (limits.check('alice').outcome === 'allow') limits.charge('alice', { rows: 1200 });
+   * console.log(limits.check('alice').outcome); // delay
    */
   charge(keys: Keys | string, cost?: Cost, action?: string, plan?: string): void {
     this.#settle('charge', keys, cost, action, plan);
@@ -183,6 +203,14 @@ export class RuleLimiter {
    * `onBan` is not called. Returns whether the key is banned: false only if the scope is full and no key can be evicted.
    * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION` (a single scope, invalid seconds, no seconds and no policy),
    * `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
+   * @example
+   * import { RuleLimiter } from 'relay-limiter';
+   *
+   * const limits = new RuleLimiter({ scopes: { address: { kind: 'address' } }, rules: {} });
+   * limits.ban('address', '192.0.2.7', 600); // ten minutes
+   * console.log(limits.check('192.0.2.7').outcome); // banned
+   * console.log(limits.getBans('address').bans);
+   * limits.unban('address', '192.0.2.7');
    */
   ban(scope: string, key: string, seconds?: number): boolean {
     const index = this.context.keys.indexOf(scope);

@@ -79,6 +79,7 @@ export function start(program: string, args: string[]) {
   });
   return {
     interrupt: () => child.kill('SIGINT'),
+    signal: (name: NodeJS.Signals) => child.kill(name),
     /** `code` is the signal where one has ended it. */
     ended,
     /** Resolves with what the pattern captures, once it is printed. */
