@@ -95,7 +95,9 @@ inline Napi::Value RuleLimiterObject::peek(const Napi::CallbackInfo& info) {
   const RuleAnswer answer = core().peek(keyed.keys, mask, static_cast<unsigned>(numbers.program),
                                         timeIn(info, 3), *numbers_, used.Data());
   Napi::Object result = Napi::Object::New(env);
-  result.Set("answer", Napi::Value(env, answerOf(env, answer)));
+  const bool isAllowed = answer == RuleAnswer::kAllowed;
+  result.Set("answer",
+             isAllowed ? env.Undefined() : Napi::Number::New(env, static_cast<uint32_t>(answer)));
   result.Set("used", used);
   return result;
 }

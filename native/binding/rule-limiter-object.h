@@ -1,6 +1,6 @@
-// RuleLimiterObject: a limiter of rules as a JavaScript object. rule-limiter-calls.h has its raw functions,
-// rule-limiter-methods.h its other methods. lib/engine/native-rules.ts is its
-// only caller.
+// RuleLimiterObject: a limiter of rules as a JavaScript object. rule-limiter-calls.h has its raw
+// functions, rule-limiter-methods.h its other methods. lib/engine/native-rules.ts is its only
+// caller.
 #pragma once
 
 #include <napi.h>

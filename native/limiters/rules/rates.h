@@ -18,7 +18,6 @@ class Rates {
   // `plan` outlives this.
   explicit Rates(const RulePlan& plan) noexcept : plan_(plan) {
     std::fill_n(&since_[0][0], kMaxScopes * kMaxRules, kNever);
-    std::fill_n(afterAdded_, kMaxScopes, kNever);
   }
 
   // The time of the engine if the clock says `now`.
@@ -76,12 +75,11 @@ class Rates {
   // Makes a saved state usable: if its last refill was before rules were added, it is refilled up
   // to then, without losing what it says of these rules.
   void settle(double* state, unsigned scope, unsigned slots) const noexcept {
-    const double after = afterAdded_[scope];
-    if (!(state[0] < after)) return;
+    if (!(state[0] < earliest_)) return;
     for (unsigned slot = 0; slot < slots; ++slot) {
-      state[1 + slot] = drainedAt(state[1 + slot], state[0], scope, slot, 0, after);
+      state[1 + slot] = drainedAt(state[1 + slot], state[0], scope, slot, 0, earliest_);
     }
-    state[0] = after;
+    state[0] = earliest_;
   }
 
   // The seconds from `now` until a state has nothing used, at the rates of the base plan.
@@ -152,7 +150,6 @@ class Rates {
   void add(const uint16_t* added) noexcept {
     earliest_ = std::nextafter(latest_, kInfinity);
     for (unsigned scope = 0; scope < plan_.scopes; ++scope) {
-      if (added[scope] != 0) afterAdded_[scope] = earliest_;
       for (unsigned slot = 0; slot < kMaxRules; ++slot) {
         if ((added[scope] >> slot & 1) != 0) since_[scope][slot] = latest_;
       }
@@ -166,8 +163,6 @@ class Rates {
   unsigned count_ = 0;
   // When an update added the rule of a slot; kNever if it was there from the start.
   double since_[kMaxScopes][kMaxRules];
-  // The earliest time after the last update that added a rule to the scope.
-  double afterAdded_[kMaxScopes];
   // The instant of the last update that added a rule or changed a rate.
   double lastUpdate_ = kNever;
   // The earliest time of the engine: later than the instant of each update that added a rule.

@@ -142,10 +142,10 @@ class RuleScope {
     if (saved.violations > 0) {
       offenders_.raiseViolations(key.fingerprint, static_cast<uint64_t>(saved.violations));
     }
-    if (!punishes) return Verdict::kAllowed;
-    Punishment& punishment = *offenders_.find(key.fingerprint);
-    offenders_.raiseLevels(punishment, saved.level, saved.banLevel, policy(), now);
-    if (end > punishment.banEnd) offenders_.setBanEnd(punishment, end, now);
+    Punishment* const punishment = offenders_.find(key.fingerprint);
+    if (punishment == nullptr) return Verdict::kAllowed;
+    offenders_.raiseLevels(*punishment, saved.level, saved.banLevel, policy(), now);
+    if (end > punishment->banEnd) offenders_.setBanEnd(*punishment, end, now);
     return Verdict::kAllowed;
   }
 
