@@ -369,6 +369,22 @@ describe.each(CORES)('On the %s core', (core) => {
       expect(untilBan(limiter)).toBe(20);
     });
 
+    test('keeps forgotten what is forgotten of the ban level', () => {
+      const limiter = banning({ seconds: [10, 20, 30, 40], forgetAfterSeconds: 100 });
+      for (const seconds of [10, 20, 30]) {
+        expect(untilBan(limiter)).toBe(seconds);
+        limiter.now += seconds;
+      }
+      // Two of three levels.
+      limiter.now += 250;
+      limiter.ban('address', 'peer', 10);
+      limiter.now += 5;
+      // The ban is in force: nothing is forgotten during it.
+      limiter.ban('address', 'peer', 500);
+      limiter.now += 500;
+      expect(untilBan(limiter)).toBe(20);
+    });
+
     test('ends with unban, which keeps violations and levels', () => {
       const limiter = banning({ seconds: [10, 20, 30], forgetAfterSeconds: 100 });
       expect(limiter.unban('address', 'peer')).toBe(false);

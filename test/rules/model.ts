@@ -244,18 +244,24 @@ export class RulesModel implements RulesCore {
   }
 
   #allow(asked: Asked[], time: number): RuleAnswer | undefined {
-    const newcomers = asked.filter(
-      ({ scope, peer, rules }) =>
-        !scope.isStored(peer) && rules.some(({ allows, cost }) => allows && cost > 0),
+    const full = asked.filter(({ scope, peer, rules }) => {
+      const needsRecord = rules.some((rule) => rule.allows && rule.cost > 0);
+      return needsRecord && !scope.isStored(peer) && !scope.hasRoom(time);
+    });
+    const refusing = full.find(({ rules }) =>
+      rules.some((rule) => !rule.isDryRun && rule.cost > 0),
     );
-    const full = newcomers.find(({ scope }) => !scope.hasRoom(time));
-    if (full !== undefined) {
+    if (refusing !== undefined) {
       this.#totals.delayed += 1;
-      full.scope.refusedNewcomers += 1;
-      write({ [AT_DELAY]: 1, [AT_RULE]: -1, [AT_SCOPE]: full.scope.index });
+      refusing.scope.refusedNewcomers += 1;
+      write({ [AT_DELAY]: 1, [AT_RULE]: -1, [AT_SCOPE]: refusing.scope.index });
       return RULE_NO_ROOM;
     }
-    for (const { scope, peer } of newcomers) scope.store(peer, time);
+    // Rules on dry run alone refuse nothing: what they take is not stored.
+    for (const { scope } of full) scope.refusedNewcomers += 1;
+    for (const { scope, peer, rules } of asked) {
+      if (rules.some((rule) => rule.allows && rule.cost > 0)) scope.store(peer, time);
+    }
     this.#countDryRun(asked);
     for (const { peer, rules } of asked) {
       take(

@@ -17,14 +17,15 @@ export function randomScopes(random: Random): RulesSpec['scopes'] {
   return Object.fromEntries(scopes);
 }
 
-export function randomSpec(random: Random, scopes: RulesSpec['scopes']): RulesSpec {
+/** All rates are multiplied by `speed`. */
+export function randomSpec(random: Random, scopes: RulesSpec['scopes'], speed = 1): RulesSpec {
   const rules: [string, RuleSpec][] = [];
   const bans: [string, BanSpec][] = [];
   for (const [scope, isSingle] of Object.entries(scopes)) {
     const names = Array.from({ length: 20 }, (_, n) => `${scope}, rule ${n}`);
     for (let n = random.pick(COUNTS); n > 0; n -= 1) {
       const [name] = names.splice(random.below(names.length), 1) as [string];
-      rules.push([name, randomRule(random, scope)]);
+      rules.push([name, randomRule(random, scope, speed)]);
     }
     if (!isSingle && random() < 0.6) bans.push([scope, randomBans(random)]);
   }
@@ -37,6 +38,7 @@ export function randomSpec(random: Random, scopes: RulesSpec['scopes']): RulesSp
     randomPlan(
       random,
       shuffled.map(([rule]) => rule),
+      speed,
     ),
   ]);
   return {
@@ -47,23 +49,23 @@ export function randomSpec(random: Random, scopes: RulesSpec['scopes']): RulesSp
   };
 }
 
-function randomRule(random: Random, scope: string): RuleSpec {
+function randomRule(random: Random, scope: string, speed: number): RuleSpec {
   const actions = ACTIONS.filter(() => random() < 0.5);
   return {
-    ...{ scope, rate: random.pick(RATES), burst: random.pick(BURSTS) },
+    ...{ scope, rate: random.pick(RATES) * speed, burst: random.pick(BURSTS) },
     ...{ warnBelow: random.pick(SHARES), unit: random.pick([0, 0, 0, 1, 2, 7]) },
     ...(random() < 0.6 || actions.length === 0 ? {} : { actions }),
     ...{ dryRun: random() < 0.15, violation: random() < 0.8 },
   };
 }
 
-function randomPlan(random: Random, rules: readonly string[]): PlanSpec {
+function randomPlan(random: Random, rules: readonly string[], speed: number): PlanSpec {
   const plan: [string, PlanSpec[string]][] = [];
   for (const rule of rules) {
     const dice = random();
     if (dice < 0.2) plan.push([rule, null]);
     else if (dice < 0.4)
-      plan.push([rule, { rate: random.pick(RATES), burst: random.pick(BURSTS) }]);
+      plan.push([rule, { rate: random.pick(RATES) * speed, burst: random.pick(BURSTS) }]);
     else if (dice < 0.5) plan.push([rule, { warnBelow: random.pick(SHARES) }]);
   }
   return Object.fromEntries(plan);

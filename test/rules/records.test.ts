@@ -246,6 +246,25 @@ describe.each(CORES)('On the %s core', (core) => {
       expect(limiter.statistics('address')).toMatchObject({ peers: 2, refusedNewcomers: 2 });
     });
 
+    test('refuses no check for rules on dry run alone, and stores nothing of what they take', () => {
+      const limiter = subject(2, {
+        scopes: { connection: false, address: false },
+        rules: {
+          a: { scope: 'connection', rate: 1, burst: 2 },
+          dry: { scope: 'address', rate: 1, burst: 2, dryRun: true },
+        },
+      });
+      fill(limiter, 'address', 2);
+      const keys = { connection: 'x', address: 'x' };
+      for (let n = 0; n < 2; n += 1) expect(limiter.check(keys)).toBe('allowed');
+      expect(limiter.check(keys)).toEqual({ delay: rounded(1), rule: 'a' });
+      expect(limiter.check({ address: 'x' }, { cost: 3 })).toBe('allowed');
+      expect(limiter.peek(keys).used).toEqual({ a: 2, dry: 0 });
+      expect(limiter.counts('dry')).toEqual([4, 0, 1]);
+      expect(limiter.answers()).toEqual([3, 1, 0]);
+      expect(limiter.statistics('address')).toMatchObject({ peers: 2, refusedNewcomers: 3 });
+    });
+
     test('refuses charges and bans by hand without room', () => {
       const limiter = subject(2);
       expect(limiter.ban('address', 'a', 10)).toBe(true);

@@ -10,7 +10,7 @@ import {
   type RuleOffenderColumns,
 } from '../../dist/engine/rules.js';
 import { ENGINES, ODD_KEYS, otherEngine } from '../support/limiters.js';
-import type { RulesSpec } from './plans.js';
+import type { RuleSpec, RulesSpec } from './plans.js';
 import { RuleSubject, rounded } from './subject.js';
 
 const PEER = { address: 'peer' };
@@ -323,19 +323,26 @@ describe.each(ENGINES)('A snapshot of rules on the %s engine', (engine) => {
     });
 
     test('keeps the tokens of added rules, although the saved refill was before them', () => {
-      const limiter = subject();
-      const more = { ...spec.rules, more: { scope: 'address', rate: 0.25, burst: 100, unit: 2 } };
-      limiter.at(1016).update({ rules: more, ...(spec.bans && { bans: spec.bans }) });
-      limiter.at(1024);
-      limiter.core.restore(0, offender('peer', [1, 0, 0, NONE, NONE, 32], used(90, 80, 70)), 1024);
-      expect(limiter.peek(PEER, { cost: 0 }).used).toMatchObject({
-        messages: expect.closeTo(90 - 32, 9),
-        bytes: expect.closeTo(80 - 16, 9),
-        // Its slot had no rule, and so the rate 0, before the update.
-        more: expect.closeTo(70 - 2, 9),
-      });
-      expect(limiter.check(PEER, { cost: [0, 0, 1] })).toBe('allowed');
-      expect(limiter.used(PEER, 'more')).toBeCloseTo(69, 9);
+      const more = { scope: 'address', rate: 0.25, burst: 100, unit: 2 };
+      const { messages, bytes } = spec.rules as Record<string, RuleSpec>;
+      for (const rules of [
+        { messages, bytes, more },
+        // In the slot of `bytes`.
+        { messages, more },
+      ] as Record<string, RuleSpec>[]) {
+        const limiter = subject();
+        const slot = Object.keys(rules).indexOf('more');
+        const saved = [90, 70, 70].slice(0, slot + 1);
+        limiter.at(1016).update({ rules });
+        limiter.at(1024);
+        limiter.core.restore(0, offender('peer', [1, 0, 0, NONE, NONE, 32], used(...saved)), 1024);
+        expect(limiter.used(PEER, 'messages')).toBeCloseTo(90 - 32, 9);
+        const left = limiter.used(PEER, 'more');
+        expect(left).toBeGreaterThan(50);
+        expect(left).toBeLessThan(70);
+        expect(limiter.check(PEER, { cost: [0, 0, 1] })).toBe('allowed');
+        expect(limiter.used(PEER, 'more')).toBeCloseTo(left + 1, 9);
+      }
     });
   });
 

@@ -46,7 +46,7 @@ export class ModelRates {
   #updates = 0;
   /** For each scope and slot: how many updates there had been when its rule was added. */
   readonly #since: number[];
-  /** The time is never earlier: the next instant after the last update with added rules. */
+  /** The time is never earlier: the next instant after the last update that put rules in used slots. */
   #earliest = NEVER;
   #latest = NEVER;
 
@@ -83,7 +83,10 @@ export class ModelRates {
     );
     for (const rule of added) this.#since[rule] = this.#updates;
     // If the clock has stepped back, there are peers from a later time, and they are older than these rules too.
-    if (added.length > 0) this.#earliest = nextUp(this.#latest);
+    const isReused = (rule: number) => {
+      return rule % MAX_RULES < (before.slots[Math.floor(rule / MAX_RULES)] as number);
+    };
+    if (added.some(isReused)) this.#earliest = nextUp(this.#latest);
     return added;
   }
 
@@ -125,7 +128,7 @@ export class ModelRates {
     return copy;
   }
 
-  /** Refills a saved peer up to the last update with added rules. */
+  /** Refills a saved peer up to the last update that put rules in used slots. */
   settle(scope: number, peer: Peer): void {
     if (peer.at < this.#earliest) this.refill(scope, peer, 0, this.#earliest);
   }

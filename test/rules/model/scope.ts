@@ -90,6 +90,8 @@ export class ModelScope {
   ban(key: string, seconds: number, time: number): boolean {
     const peer = this.#findKey(key, time);
     if (!this.store(peer, time)) return false;
+    // What is forgotten of the ban level stays forgotten.
+    if (!(time < peer.banEnd)) peer.banLevel = this.#banLevel(peer, time);
     peer.banEnd = Math.max(peer.banEnd, time + seconds);
     return true;
   }
