@@ -43,7 +43,9 @@ export class Sweep {
     let removed = 0;
     for (let current = passes[this.#pass]; current !== undefined; current = passes[this.#pass]) {
       removed += this.#slice(current);
-      if (bounded && performance.now() >= deadline) break;
+      // An empty pass takes no time. If only such passes are left, the sweep is over.
+      const isNextEmpty = this.#entries === undefined && passes[this.#pass]?.size === 0;
+      if (bounded && !isNextEmpty && performance.now() >= deadline) break;
     }
     if (this.#pass >= passes.length) this.stop();
     return removed;
