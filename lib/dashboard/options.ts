@@ -32,6 +32,7 @@ export interface DashboardOptions {
   path?: string | undefined;
 }
 
+/** @internal */
 export interface DashboardSettings {
   readonly shown: readonly Shown[];
   readonly token: string | undefined;
@@ -45,6 +46,7 @@ export interface DashboardSettings {
 
 const OPTIONS = ['limiters', 'token', 'title', 'allowLift', 'allowBan', 'intervalSeconds', 'path'];
 
+/** @internal */
 export function readSettings(options: DashboardOptions): DashboardSettings {
   const given = readOptions('createDashboard', options, OPTIONS);
   const { token, title = 'relay-limiter', allowLift = true, path = '/' } = given;
