@@ -53,6 +53,12 @@ class Rates {
     return true;
   }
 
+  // Whether a refill of a state at `now` is only a matter of the seconds between, at the present
+  // rates.
+  bool isSimple(const double* state, double now) const noexcept {
+    return now > state[0] && state[0] > lastUpdate_;
+  }
+
   // Refills a state of `slots` slots for a plan. The time in it only moves forward.
   void refill(double* state, unsigned scope, unsigned slots, unsigned plan,
               double now) const noexcept {

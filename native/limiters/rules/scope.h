@@ -68,9 +68,9 @@ class RuleScope {
 
   // Whom a new record replaces.
   struct Eviction {
-    bool isNeeded = false;
-    Fingerprint peer = {0, 0};
-    EvictionCost cost = EvictionCost::ofClean(0);
+    bool isNeeded;
+    Fingerprint peer;
+    EvictionCost cost;
   };
 
   // Whether a new record may be added now; if there are maxPeers records, only in place of one with
