@@ -46,6 +46,8 @@ const SUBJECTS: {
       oneOf(random, [
         ['check', key],
         ['isBanned', key],
+        ['banSecondsLeft', key],
+        ['unban', key],
         ['getBackoffLevel', key],
         ['removePeer', key],
         ['cleanupOldEntries', 5],
@@ -59,6 +61,8 @@ const SUBJECTS: {
         ['getTokens', key],
         ['checkOrderbook', key],
         ['isBanned', key],
+        ['banSecondsLeft', key],
+        ['unban', key],
         ['removePeer', key],
         ['cleanupOldEntries', 5],
       ]),

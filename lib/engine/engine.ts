@@ -126,6 +126,14 @@ export interface LimiterCore {
 export interface BanningCore extends LimiterCore {
   /** Whether a ban is in force. */
   isBanned(key: string, now?: number): boolean;
+  /**
+   * Ends a ban in force and returns true. Of an OrderbookCore the violations are removed and the next request is
+   * allowed, of a DirectCore the violations stay: what isBanned() does with a ban that is over. Without a ban in force
+   * it returns false and changes nothing.
+   */
+  unban(key: string, now?: number): boolean;
+  /** The seconds that a ban in force has left; 0 without one. Changes nothing. */
+  banSecondsLeft(key: string, now?: number): number;
   /** Keys of the bans in force with a stored key, in the order in which the bans began. */
   bannedKeys(now?: number): string[];
   /**

@@ -64,7 +64,7 @@ type RawCalls<Core, Names extends keyof Core> = { readonly [Name in Names]: Raw<
 type SetArguments = (object: number, cost: number | undefined, now: number | undefined) => void;
 
 /** Increase this if the exports or their calling convention change, here and in native/binding/addon.cc. */
-export const ABI_VERSION = 6;
+export const ABI_VERSION = 7;
 
 /** The exports of the addon, as native/binding/addon.cc defines them. */
 export interface Addon {
@@ -83,7 +83,7 @@ export interface Addon {
   readonly OrderbookLimiter: NativeClass<
     OrderbookConfig,
     OrderbookCore,
-    RawCalls<OrderbookCore, 'check' | 'checkPeer' | 'isBanned'>
+    RawCalls<OrderbookCore, 'check' | 'checkPeer' | 'isBanned' | 'banSecondsLeft'>
   >;
   readonly DirectLimiter: NativeClass<
     DirectConfig,
@@ -96,6 +96,7 @@ export interface Addon {
       | 'checkOrderbook'
       | 'checkPeerOrderbook'
       | 'isBanned'
+      | 'banSecondsLeft'
       | 'tokens'
     >
   >;
@@ -163,7 +164,7 @@ function rateLimiter({ RateLimiter }: Addon, setArguments: SetArguments) {
 }
 
 function orderbookLimiter({ OrderbookLimiter }: Addon, setArguments: SetArguments) {
-  const { check, checkPeer, isBanned } = OrderbookLimiter;
+  const { check, checkPeer, isBanned, banSecondsLeft } = OrderbookLimiter;
   return class extends withSnapshots(OrderbookLimiter) implements OrderbookCore {
     readonly #number = this.number;
 
@@ -181,12 +182,17 @@ function orderbookLimiter({ OrderbookLimiter }: Addon, setArguments: SetArgument
       setArguments(this.#number, undefined, now);
       return isBanned(key);
     }
+
+    banSecondsLeft(key: string, now?: number): number {
+      setArguments(this.#number, undefined, now);
+      return banSecondsLeft(key);
+    }
   };
 }
 
 function directLimiter({ DirectLimiter }: Addon, setArguments: SetArguments) {
   const { checkMessage, checkPeer, checkGroup, tokens } = DirectLimiter;
-  const { checkOrderbook, checkPeerOrderbook, isBanned } = DirectLimiter;
+  const { checkOrderbook, checkPeerOrderbook, isBanned, banSecondsLeft } = DirectLimiter;
   return class extends withSnapshots(DirectLimiter) implements DirectCore {
     readonly #number = this.number;
 
@@ -229,6 +235,11 @@ function directLimiter({ DirectLimiter }: Addon, setArguments: SetArguments) {
     isBanned(key: string, now?: number): boolean {
       setArguments(this.#number, undefined, now);
       return isBanned(key);
+    }
+
+    banSecondsLeft(key: string, now?: number): number {
+      setArguments(this.#number, undefined, now);
+      return banSecondsLeft(key);
     }
   };
 }

@@ -14,7 +14,7 @@ namespace {
 
 // Raised when the exports or their calling convention change; ABI_VERSION in
 // lib/engine/native-limiters.ts is the same number.
-constexpr int kAbiVersion = 6;
+constexpr int kAbiVersion = 7;
 
 // tokens(key) of a limiter with buckets.
 template <class Self>
@@ -34,6 +34,17 @@ napi_value isBanned(napi_env env, napi_callback_info info) noexcept {
   const bool banned = call.object->core().isBanned(call.key().fingerprint, call.now());
   napi_value result = nullptr;
   napi_get_boolean(env, banned, &result);
+  return result;
+}
+
+// banSecondsLeft(key) of a limiter that bans.
+template <class Self>
+napi_value banSecondsLeft(napi_env env, napi_callback_info info) noexcept {
+  const KeyCall<Self> call(env, info);
+  if (call.object == nullptr) return nullptr;
+  const double seconds = call.object->core().banSecondsLeft(call.key().fingerprint, call.now());
+  napi_value result = nullptr;
+  napi_create_double(env, seconds, &result);
   return result;
 }
 
@@ -90,7 +101,8 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
     return LimiterObject::define(env, "OrderbookLimiter", registry, banMethods(),
                                  {{"check", checkByKey<Check>},
                                   {"checkPeer", checkBySlot<Check>},
-                                  {"isBanned", relay_limiter::isBanned<Self>}});
+                                  {"isBanned", relay_limiter::isBanned<Self>},
+                                  {"banSecondsLeft", relay_limiter::banSecondsLeft<Self>}});
   }
 
   explicit OrderbookObject(const Napi::CallbackInfo& info)
@@ -116,6 +128,7 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
                                   {"checkOrderbook", checkByKey<OrderbookCheck>},
                                   {"checkPeerOrderbook", checkBySlot<OrderbookCheck>},
                                   {"isBanned", relay_limiter::isBanned<Self>},
+                                  {"banSecondsLeft", relay_limiter::banSecondsLeft<Self>},
                                   {"checkPeer", checkBySlot<MessageCheck>},
                                   {"checkGroup", checkGroup<Self>},
                                   {"tokens", relay_limiter::tokens<Self>}});

@@ -46,6 +46,7 @@ function callInvalid(limiter) {
     () => new core.constructor({}, new BigUint64Array(2), new Int32Array(2)),
     () => core.removePeer(5),
     () => core.violations({}),
+    ...(core.unban ? [() => core.unban(5)] : []),
     ...(core.addMember ? [() => core.addMember({}, 'key')] : []),
     () => core.restoreOffenders([5], new Float64Array([1, 2, 3, 4, 5])),
   ];

@@ -116,6 +116,10 @@ function callsOf(make, tolerant) {
     ],
     statistics: [offended(), statistics, peers],
     getOverview: [offended(), ({ limiter }) => limiter.getOverview(), peers],
+    // Where there is no memory for the time of its last request, a peer is not stored, but its ban has ended.
+    ...('unban' in some && {
+      unban: [offended(), ({ limiter }) => forAll(limiter, ['unban']), count],
+    }),
     ...('getBans' in some && { getBans: [offended(), ({ limiter }) => limiter.getBans(), peers] }),
     snapshot: [offended(), ({ limiter }) => limiter.snapshot(), offences],
     restore: [restoring(), restore, offences],
