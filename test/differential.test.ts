@@ -68,6 +68,8 @@ const SUBJECTS: Subject[] = [
         [5, ['open.check', key, random.pick(COSTS)]],
         [5, ['getDelayForPeer', key]],
         [5, ['getTokens', key]],
+        [8, ['peek', key]],
+        [4, ['open.peek', key, random.pick(COSTS)]],
         [5, ['getViolationCount', key]],
         [2, ['removePeer', key]],
         [0.2, ['cleanupOldPeers', random.pick(AGES)]],

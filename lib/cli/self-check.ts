@@ -35,6 +35,7 @@ const SUBJECTS: {
         ['check', key],
         ['check', key, random() * 20],
         ['getDelayForPeer', key],
+        ['peek', key],
         ['getTokens', key],
         ['removePeer', key],
         ['cleanupOldPeers', 5],

@@ -215,6 +215,8 @@ export interface RateLimiterCore extends BucketCore<number> {
   check(key: string, cost?: number, now?: number): number | undefined;
   /** Seconds from the peer's last check until its bucket has one token; 0 for an unknown peer. */
   delay(key: string): number;
+  /** The tokens that a check at this moment would find; those of a full bucket for an unknown peer. Changes nothing. */
+  refilledTokens(key: string, now?: number): number;
 }
 
 export interface OrderbookConfig extends BoundedConfig {

@@ -78,7 +78,7 @@ export interface Addon {
   readonly RateLimiter: NativeClass<
     RateLimiterConfig,
     RateLimiterCore,
-    RawCalls<RateLimiterCore, 'check' | 'checkPeer' | 'checkGroup' | 'tokens'>
+    RawCalls<RateLimiterCore, 'check' | 'checkPeer' | 'checkGroup' | 'tokens' | 'refilledTokens'>
   >;
   readonly OrderbookLimiter: NativeClass<
     OrderbookConfig,
@@ -131,7 +131,7 @@ export function nativeLimiters(addon: Addon): NativeLimiters {
 }
 
 function rateLimiter({ RateLimiter }: Addon, setArguments: SetArguments) {
-  const { check, checkPeer, checkGroup, tokens } = RateLimiter;
+  const { check, checkPeer, checkGroup, tokens, refilledTokens } = RateLimiter;
   return class extends withSnapshots(RateLimiter) implements RateLimiterCore {
     readonly #number = this.number;
 
@@ -159,6 +159,11 @@ function rateLimiter({ RateLimiter }: Addon, setArguments: SetArguments) {
     tokens(key: string): number {
       setArguments(this.#number, undefined, undefined);
       return tokens(key);
+    }
+
+    refilledTokens(key: string, now?: number): number {
+      setArguments(this.#number, undefined, now);
+      return refilledTokens(key);
     }
   };
 }

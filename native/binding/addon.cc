@@ -26,6 +26,16 @@ napi_value tokens(napi_env env, napi_callback_info info) noexcept {
   return result;
 }
 
+// refilledTokens(key) of a RateLimiter.
+template <class Self>
+napi_value refilledTokens(napi_env env, napi_callback_info info) noexcept {
+  const KeyCall<Self> call(env, info);
+  if (call.object == nullptr) return nullptr;
+  napi_value result = nullptr;
+  napi_create_double(env, call.object->core().refilledTokens(call.key(), call.now()), &result);
+  return result;
+}
+
 // isBanned(key) of a limiter that bans.
 template <class Self>
 napi_value isBanned(napi_env env, napi_callback_info info) noexcept {
@@ -59,7 +69,8 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
                                  {{"check", checkByKey<BucketCheck<Self>>},
                                   {"checkPeer", checkBySlot<BucketCheck<Self>>},
                                   {"checkGroup", checkGroup<Self>},
-                                  {"tokens", relay_limiter::tokens<Self>}});
+                                  {"tokens", relay_limiter::tokens<Self>},
+                                  {"refilledTokens", relay_limiter::refilledTokens<Self>}});
   }
 
   explicit RateLimiterObject(const Napi::CallbackInfo& info)

@@ -93,8 +93,9 @@ function callsOf(make, tolerant) {
     limiter.snapshot().peers.map(({ key, banSecondsLeft }) => [key, banSecondsLeft]);
   const count = (given) => offences(given).length;
   const some = make();
-  const readers = ['isBanned', 'getViolationCount', 'getDelayForPeer', 'getTokens'];
-  const keyed = ['removePeer', ...readers].filter((name) => name in some);
+  const bans = ['isBanned', 'banSecondsLeft'];
+  const readers = ['getViolationCount', 'getDelayForPeer', 'getTokens', 'peek'];
+  const keyed = ['removePeer', ...bans, ...readers].filter((name) => name in some);
   const calls = {
     // Enough that the list of living limiters grows.
     new: [
