@@ -197,11 +197,13 @@ describe.runIf(TESTS_NATIVE)('the addon', () => {
       const { callArguments, RuleLimiter } = addon();
       RULE_SLOTS.fill(0);
       RULE_NUMBERS.fill(1, 0, 1);
+      const now = 1000;
+      new Float64Array(callArguments, 8, 1)[0] = now;
       new Int32Array(callArguments, 16, 3).set([limiter.number, 1, 0]);
       expect(RuleLimiter.checkPeer()).toBe(5);
       RuleLimiter.open('peer');
       expect(RuleLimiter.checkPeer()).toBeUndefined();
-      expect(limiter.peek(['peer'], 1, 0).used[0]).toBe(1);
+      expect(limiter.peek(['peer'], 1, 0, now).used[0]).toBe(1);
     });
   });
 });
