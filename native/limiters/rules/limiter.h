@@ -226,16 +226,36 @@ class RuleLimiter : public RuleScopes {
                              kMostLookedAt, check.evictions[i]);
   }
 
-  // Adds records for an allowed check.
+  // Adds records for an allowed check. Without room, what dry-run rules take is not stored.
   RELAY_LIMITER_NOINLINE RuleAnswer addNewcomers(Check& check) noexcept {
     uint32_t newcomers = 0;
+    uint32_t withoutRoom = 0;
     for (uint32_t left = check.absent; left != 0; left &= left - 1) {
       const unsigned i = lowestBit(left);
       if (!check.decision.takes(i)) continue;
-      if (!admit(check, i)) return answerNoRoom(check, i);
-      newcomers |= 1u << i;
+      if (admit(check, i)) {
+        newcomers |= 1u << i;
+      } else if (check.decision.takesUnasked(i)) {
+        return answerNoRoom(check, i);
+      } else {
+        withoutRoom |= 1u << i;
+      }
     }
-    return insert(check, newcomers, 0) ? RuleAnswer::kAllowed : RuleAnswer::kNoMemory;
+    if (!insert(check, newcomers, 0)) return RuleAnswer::kNoMemory;
+    countNoRoom(withoutRoom);
+    for (uint32_t left = withoutRoom; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      RuleState& copy = check.fresh[i];
+      if (check.decision.state(i) == copy.numbers) continue;
+      std::copy_n(check.decision.state(i), 1 + kMaxRules, copy.numbers);
+      check.decision.move(i, copy.numbers);
+    }
+    return RuleAnswer::kAllowed;
+  }
+
+  void countNoRoom(uint32_t scopes) noexcept {
+    for (uint32_t left = scopes; left != 0; left &= left - 1)
+      ++scopes_[lowestBit(left)]->counters().refusedNewcomers;
   }
 
   RuleAnswer answerNoRoom(Check& check, unsigned i) noexcept {
@@ -312,9 +332,7 @@ class RuleLimiter : public RuleScopes {
     violated &= ~withoutRoom;
     if ((newcomers | violated) != 0 && !insert(check, newcomers, violated))
       return RuleAnswer::kNoMemory;
-    for (uint32_t left = withoutRoom; left != 0; left &= left - 1) {
-      ++scopes_[lowestBit(left)]->counters().refusedNewcomers;
-    }
+    countNoRoom(withoutRoom);
     check.decision.refuse(counts_, ~withoutRoom);
     if (punish(check, violated, violatedSlots)) {
       ++banned_;

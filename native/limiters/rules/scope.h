@@ -123,6 +123,9 @@ class RuleScope {
         add(key, true, true, now, EvictionCost::ofBanned(), kMostLookedAt, nullptr, reserved);
     if (added != Verdict::kAllowed) return added;
     Punishment& punishment = *offenders_.find(key.fingerprint);
+    // What is forgotten by now stays forgotten, although the last ban ends later than before.
+    punishment.banLevel =
+        policy().banLevelAfter(punishment.banLevel, elapsed(now, punishment.banEnd));
     if (end > punishment.banEnd) offenders_.setBanEnd(punishment, end, now);
     return Verdict::kAllowed;
   }
