@@ -74,7 +74,7 @@ export function banSecondsLeft(limiter: AnyLimiter, key: string): number {
 export function requireLimiter(value: unknown, name: string): asserts value is AnyLimiter {
   // By its methods, not by its class: two copies of this package have two classes with the same name.
   const canCheck = hasMethods(value, 'check') || hasMethods(value, 'checkMessage');
-  if (canCheck && hasMethods(value, 'open', 'removePeer')) return;
+  if (canCheck && !isRuleLimiter(value) && hasMethods(value, 'open', 'removePeer')) return;
   throw invalidLimiter(
     value,
     name,
@@ -92,8 +92,17 @@ export function requireBanning(value: unknown, name: string): asserts value is B
   );
 }
 
+/** A RuleLimiter has methods of these names, but its checks take keys by scope. */
+function isRuleLimiter(value: unknown): boolean {
+  return hasMethods(value, 'charge', 'update');
+}
+
 /** A SharedRateLimiter has the methods of a RateLimiter, but its checks return promises. */
 function invalidLimiter(value: unknown, name: string, accepted: string): Error {
+  if (isRuleLimiter(value)) {
+    const message = `${name} must be ${accepted}, got a RuleLimiter: call its check() yourself`;
+    return limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
+  }
   if (!hasMethods(value, 'checkAsync')) {
     return invalidValue('ERR_LIMITER_OPTION', name, value, accepted);
   }

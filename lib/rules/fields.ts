@@ -1,6 +1,6 @@
 // Reads fields of options, with the path of each value for errors.
 
-import { invalidNumber, limiterError, show } from '../common/errors.js';
+import { invalidNumber, invalidValue, limiterError, show } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
 import { detachString } from '../common/strings.js';
 
@@ -68,5 +68,5 @@ export function tooMany(what: string, length: number, most: number): Error {
 }
 
 export function invalid(path: string, given: unknown, accepted: string): Error {
-  return invalidNumber('ERR_LIMITER_OPTION', path, given, accepted);
+  return invalidValue('ERR_LIMITER_OPTION', path, given, accepted);
 }

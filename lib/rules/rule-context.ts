@@ -18,6 +18,7 @@ import {
   AT_VIOLATIONS,
   AT_WARNING,
   MAX_RULES,
+  MAX_UNITS,
   RULE_BANNED,
   RULE_NUMBERS,
   RULE_WARNED,
@@ -38,17 +39,33 @@ export interface ResolvedKeys {
   readonly mask: number;
 }
 
+/** The random number that leaves the length of a ban as it is. */
+const NO_JITTER = 0.5;
+
+/** What a call is given: a key for each scope, and the cost in each unit. */
+interface CallValues {
+  readonly keys: unknown[];
+  readonly costs: Float64Array;
+}
+
 export class RuleContext {
   readonly scopes: readonly ScopeSpec[];
   readonly keys: ScopeKeys;
   /** Checks that lists have decided. */
-  readonly listed: { allow: number; denied: number } = { allow: 0, denied: 0 };
+  readonly listedCounts: { allow: number; denied: number } = { allow: 0, denied: 0 };
   /** Counts of rules that updates have removed. */
   readonly removed: RemovedCounts;
+  /** The result of the last `prepare`: the program, a bit for each scope with a key, and what the lists say. */
+  program = 0;
+  mask = 0;
+  listed: Listed;
   readonly #random: () => number;
   readonly #report: (bans: readonly RuleBan[]) => void;
-  /** For each scope the random number of its next ban. */
-  readonly #draws: number[];
+  /** For each scope the random number of its next ban; undefined before it is drawn. */
+  readonly #draws: (number | undefined)[];
+  /** The values of calls that are being read. A getter of the user may call the limiter: that call has values of its own. */
+  readonly #calls: CallValues[] = [];
+  #depth = 0;
   #book: RuleBook;
   #version = 0;
   /** The index of the unit of a cost that is a number; -1 if no rule has it. */
@@ -68,7 +85,7 @@ export class RuleContext {
     this.removed = new RemovedCounts(scopes.length);
     this.#random = random;
     this.#report = report;
-    this.#draws = scopes.map(() => 0);
+    this.#draws = scopes.map(() => undefined);
     this.#book = book;
     this.use(book);
   }
@@ -88,7 +105,7 @@ export class RuleContext {
     this.#warnings = [];
     this.#requests = book.unitIndexes.get(REQUESTS) ?? -1;
     this.keys.setLists(book.sections.allow, book.sections.deny);
-    for (const { index } of this.scopes) this.#draw(index);
+    this.#draw();
   }
 
   /** @throws `ERR_LIMITER_OPTION` */
@@ -117,53 +134,119 @@ export class RuleContext {
 
   /** Returns the keys as an object that later changes of the caller's object do not affect. @throws `ERR_LIMITER_KEY` */
   ownKeys(keys: Keys | string): Keys {
-    this.keys.resolve(keys);
+    const values: unknown[] = [];
+    this.keys.read(keys, values);
+    this.keys.resolve(values);
     this.keys.forget();
-    const given = typeof keys === 'string' ? { [this.keys.onlyName]: keys } : keys;
     const own: Record<string, string> = {};
-    for (const [name, key] of Object.entries(given)) {
-      if (key !== undefined) own[name] = detachString(key);
+    for (const { name, index } of this.scopes) {
+      const key = values[index];
+      if (typeof key === 'string') own[name] = detachString(key);
     }
     return Object.freeze(own);
   }
 
-  /** @throws `ERR_LIMITER_KEY` */
-  resolved(keys: Keys): ResolvedKeys {
-    const mask = this.keys.resolve(keys);
+  /** Resolves keys that `ownKeys` has returned. */
+  resolved(keys: Keys): ResolvedKeys & { readonly listed: Listed } {
+    const values: unknown[] = [];
+    this.keys.read(keys, values);
+    const mask = this.keys.resolve(values);
+    const listed = this.keys.listed(mask);
     const own = this.keys.keys.map((key) => (key === undefined ? key : detachString(key)));
     this.keys.forget();
-    return { keys: own, mask };
-  }
-
-  listedKeys(keys: Keys): Listed {
-    const listed = this.keys.listed(this.keys.resolve(keys));
-    this.keys.forget();
-    return listed;
+    return { keys: own, mask, listed };
   }
 
   /**
-   * Writes the costs and the random numbers of the next call of the engine, which must follow at once.
-   * @throws `ERR_LIMITER_COST`
+   * Reads and resolves the arguments of a call by keys, into `keys`, `mask`, `program`, `listed` and RULE_NUMBERS. First it
+   * reads, which may run code of the user that calls a limiter; from then to the engine's answer no such code runs.
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_OPTION`
    */
-  writeArguments(cost: Cost | undefined): void {
-    const { length } = this.#book.units;
-    for (let i = 0; i < length; i += 1) RULE_NUMBERS[AT_COSTS + i] = 0;
-    if (cost !== undefined && typeof cost !== 'number') {
-      this.#writeCosts(cost);
-    } else {
-      if (cost !== undefined) requireCost(cost);
-      if (this.#requests >= 0) RULE_NUMBERS[AT_COSTS + this.#requests] = cost ?? 1;
+  prepare(
+    keys: Keys | string,
+    cost: Cost | undefined,
+    action: string | undefined,
+    plan: string | undefined,
+  ): void {
+    const values = this.#values();
+    try {
+      this.keys.read(keys, values.keys);
+      this.#readCosts(cost, values.costs);
+    } finally {
+      this.#depth -= 1;
     }
-    const draws = this.#draws;
-    for (let i = 0; i < draws.length; i += 1) RULE_NUMBERS[AT_RANDOM + i] = draws[i] as number;
+    this.program = this.programOf(this.planIndexOf(plan), action);
+    this.mask = this.keys.resolve(values.keys);
+    this.listed = this.keys.listed(this.mask);
+    this.#writeArguments(values.costs);
   }
 
-  /** Shapes the answer of a check, and reports the bans that it has begun. */
-  verdictOf(answer: RuleAnswer | undefined, keys: RuleKeys): RuleVerdict {
-    if (answer === undefined) return ALLOWED;
-    const result = this.answerOf(answer);
-    if (answer === RULE_BANNED && RULE_NUMBERS[AT_BEGUN] !== 0) this.#reportBans(keys);
-    return result;
+  /** Reads a cost into RULE_NUMBERS, in the same way. @throws `ERR_LIMITER_COST` */
+  prepareCost(cost: Cost | undefined): void {
+    const values = this.#values();
+    try {
+      this.#readCosts(cost, values.costs);
+    } finally {
+      this.#depth -= 1;
+    }
+    this.#writeArguments(values.costs);
+  }
+
+  #values(): CallValues {
+    const depth = this.#depth;
+    this.#depth += 1;
+    const known = this.#calls[depth];
+    if (known !== undefined) return known;
+    const values = { keys: [], costs: new Float64Array(MAX_UNITS) };
+    this.#calls[depth] = values;
+    return values;
+  }
+
+  #readCosts(cost: Cost | undefined, costs: Float64Array): void {
+    costs.fill(0);
+    if (cost === undefined || typeof cost === 'number') {
+      if (cost !== undefined) requireCost(cost);
+      if (this.#requests >= 0) costs[this.#requests] = cost ?? 1;
+      return;
+    }
+    const version = this.#version;
+    this.#readCostsByUnit(cost, costs);
+    if (version === this.#version) return;
+    // A getter has updated the limiter, and the units may have other indexes.
+    costs.fill(0);
+    this.#readCostsByUnit(cost, costs);
+  }
+
+  #writeArguments(costs: Float64Array): void {
+    const { length } = this.#book.units;
+    for (let i = 0; i < length; i += 1) RULE_NUMBERS[AT_COSTS + i] = costs[i] as number;
+    const draws = this.#draws;
+    for (let i = 0; i < draws.length; i += 1) RULE_NUMBERS[AT_RANDOM + i] = draws[i] ?? NO_JITTER;
+  }
+
+  /** The bans that a check has begun; undefined if there are none. Read them before any code of the user runs. */
+  bansOf(answer: RuleAnswer, keys: RuleKeys): RuleBan[] | undefined {
+    const begun = answer === RULE_BANNED ? (RULE_NUMBERS[AT_BEGUN] as number) : 0;
+    if (begun === 0) return undefined;
+    return this.scopes
+      .filter(({ index }) => (begun >> index) & 1)
+      .map(({ index, name }) => ({
+        scope: name,
+        key: keys[index] as string,
+        rule: this.#ruleName(index * MAX_RULES + (RULE_NUMBERS[AT_BAN_RULE + index] as number)),
+        violations: RULE_NUMBERS[AT_VIOLATIONS + index] as number,
+        banDuration: RULE_NUMBERS[AT_BAN_SECONDS + index] as number,
+      }));
+  }
+
+  /** Reports bans, and draws the random numbers of the next ones. */
+  report(bans: readonly RuleBan[]): void {
+    for (const { scope } of bans) {
+      const index = this.scopes.findIndex(({ name }) => name === scope);
+      this.#draws[index] = undefined;
+    }
+    this.#draw();
+    this.#report(bans);
   }
 
   /** Shapes an answer. */
@@ -177,10 +260,9 @@ export class RuleContext {
     return verdict(outcome, delay, rule < 0 ? null : this.#ruleName(rule), scope.name, null);
   }
 
-  /** Counts a check that a list has decided. @throws `ERR_LIMITER_COST` */
-  listedVerdict(listed: number, cost: Cost | undefined): RuleVerdict {
-    this.writeArguments(cost);
-    this.listed[listed === ON_ALLOW_LIST ? 'allow' : 'denied'] += 1;
+  /** Counts a check that a list has decided. */
+  listedVerdict(listed: number): RuleVerdict {
+    this.listedCounts[listed === ON_ALLOW_LIST ? 'allow' : 'denied'] += 1;
     return this.listAnswer(listed);
   }
 
@@ -201,53 +283,40 @@ export class RuleContext {
     return result;
   }
 
-  #writeCosts(cost: Readonly<Record<string, number>>): void {
+  #readCostsByUnit(cost: Readonly<Record<string, number>>, costs: Float64Array): void {
     if (!isRecord(cost)) {
       const accepted = 'a finite number of at least 0, or an object of such numbers by unit';
       throw invalidValue('ERR_LIMITER_COST', 'a cost', cost, accepted);
     }
-    if (this.#requests >= 0) RULE_NUMBERS[AT_COSTS + this.#requests] = 1;
+    if (this.#requests >= 0) costs[this.#requests] = 1;
     for (const unit in cost) {
       const index = this.#book.unitIndexes.get(unit);
-      const value = cost[unit];
       if (index === undefined && unit !== REQUESTS) {
+        if (!Object.hasOwn(cost, unit)) continue;
         const units = new Set([REQUESTS, ...this.#book.units]);
-        const accepted = `a cost by units of rules: ${[...units].join(', ')}`;
-        throw invalidValue('ERR_LIMITER_COST', 'a cost', unit, accepted);
+        throw invalidValue('ERR_LIMITER_COST', 'a unit', unit, `one of ${[...units].join(', ')}`);
       }
+      const value = cost[unit];
       if (value === undefined) continue;
       if (!(value >= 0 && value < Infinity)) requireCost(value, `a cost of ${show(unit)}`);
-      if (index !== undefined) RULE_NUMBERS[AT_COSTS + index] = value;
+      if (index !== undefined) costs[index] = value;
     }
   }
 
-  #reportBans(keys: RuleKeys): void {
-    const begun = RULE_NUMBERS[AT_BEGUN] as number;
-    const bans: RuleBan[] = [];
-    for (const { index, name } of this.scopes) {
-      if ((begun & (1 << index)) === 0) continue;
-      bans.push({
-        scope: name,
-        key: keys[index] as string,
-        rule: this.#ruleName(index * MAX_RULES + (RULE_NUMBERS[AT_BAN_RULE + index] as number)),
-        violations: RULE_NUMBERS[AT_VIOLATIONS + index] as number,
-        banDuration: RULE_NUMBERS[AT_BAN_SECONDS + index] as number,
+  /** Draws ahead what is missing, so that a function of the user never runs in the middle of a decision. */
+  #draw(): void {
+    for (const { index } of this.scopes) {
+      const jitter = this.#book.plan.bans[index]?.jitter ?? 0;
+      if (jitter === 0 || this.#draws[index] !== undefined) continue;
+      // A length without jitter, if the user's function fails.
+      this.#draws[index] = NO_JITTER;
+      callSafely(() => {
+        const drawn = this.#random();
+        if (!(drawn >= 0 && drawn < 1)) {
+          throw invalidValue('ERR_LIMITER_OPTION', 'random()', drawn, 'a number from 0 to below 1');
+        }
+        this.#draws[index] = drawn;
       });
-      this.#draw(index);
     }
-    this.#report(bans);
-  }
-
-  /** Draws ahead, so that a function of the user never runs in the middle of a decision. */
-  #draw(scope: number): void {
-    const jitter = this.#book.plan.bans[scope]?.jitter ?? 0;
-    if (jitter === 0) return;
-    callSafely(() => {
-      const drawn = this.#random();
-      if (!(drawn >= 0 && drawn < 1)) {
-        throw invalidValue('ERR_LIMITER_OPTION', 'random()', drawn, 'a number from 0 to below 1');
-      }
-      this.#draws[scope] = drawn;
-    });
   }
 }

@@ -39,6 +39,7 @@ import type {
   RuleStats,
   RuleVerdict,
 } from './types.js';
+import { ALLOWED } from './verdicts.js';
 
 const SECTIONS = ['rules', 'plans', 'bans', 'allow', 'deny'] as const;
 const OPTIONS = ['scopes', ...SECTIONS, ...COMMON_OPTIONS, 'random'];
@@ -118,17 +119,22 @@ export class RuleLimiter {
    * new key.
    */
   check(keys: Keys | string, cost?: Cost, action?: string, plan?: string): RuleVerdict {
-    const { context } = this;
-    const program = context.programOf(context.planIndexOf(plan), action);
-    const own = context.keys;
-    const mask = own.resolve(keys);
-    const listed = own.listed(mask);
-    if (listed !== undefined) return context.listedVerdict(listed, cost);
     const now = this.now();
-    context.writeArguments(cost);
-    const answer = this.core.check(own.keys, mask, program, now);
-    const result = context.verdictOf(answer, own.keys);
+    const { context } = this;
+    context.prepare(keys, cost, action, plan);
+    const { keys: own, listed } = context;
+    const answer =
+      listed === undefined
+        ? this.core.check(own.keys, context.mask, context.program, now)
+        : undefined;
+    if (answer === undefined) {
+      own.forget();
+      return listed === undefined ? ALLOWED : context.listedVerdict(listed);
+    }
+    const result = context.answerOf(answer);
+    const bans = context.bansOf(answer, own.keys);
     own.forget();
+    if (bans !== undefined) context.report(bans);
     return result;
   }
 
@@ -147,15 +153,13 @@ export class RuleLimiter {
    * @throws the errors of `check`
    */
   peek(keys: Keys | string, cost?: Cost, action?: string, plan?: string): RulePeek {
-    const { context } = this;
-    const program = context.programOf(context.planIndexOf(plan), action);
-    const mask = context.keys.resolve(keys);
-    const listed = context.keys.listed(mask);
     const now = this.now();
-    context.writeArguments(cost);
-    const { answer, used } = this.core.peek(context.keys.keys, mask, program, now);
+    const { context } = this;
+    context.prepare(keys, cost, action, plan);
+    const { keys: own, listed, mask, program } = context;
+    const { answer, used } = this.core.peek(own.keys, mask, program, now);
     const current = listed === undefined ? context.answerOf(answer) : context.listAnswer(listed);
-    context.keys.forget();
+    own.forget();
     return { verdict: current, rules: statesOf(context, mask, program, used) };
   }
 
@@ -391,14 +395,12 @@ export class RuleLimiter {
     action: string | undefined,
     plan: string | undefined,
   ): void {
-    const { context } = this;
-    const program = context.programOf(context.planIndexOf(plan), action);
-    const mask = context.keys.resolve(keys);
-    const listed = context.keys.listed(mask);
     const now = this.now();
-    context.writeArguments(cost);
-    if (listed !== ON_ALLOW_LIST) this.core[method](context.keys.keys, mask, program, now);
-    context.keys.forget();
+    const { context } = this;
+    context.prepare(keys, cost, action, plan);
+    const { keys: own, listed, mask, program } = context;
+    if (listed !== ON_ALLOW_LIST) this.core[method](own.keys, mask, program, now);
+    own.forget();
   }
 
   /** Reads the option `clock`; undefined without one: the engine then reads its own clock. @internal */

@@ -6,6 +6,7 @@ import { RULE_SLOTS, type RulesCore, SLOT_WORDS } from '../engine/rules.js';
 import type { ResolvedKeys, RuleContext } from './rule-context.js';
 import type { Listed } from './scope-keys.js';
 import type { Cost, Keys, RulePeek, RuleVerdict } from './types.js';
+import { ALLOWED } from './verdicts.js';
 
 /** The part of a RuleLimiter that its peers need. */
 interface Owner {
@@ -73,18 +74,23 @@ export class RulePeer {
    */
   check(cost?: Cost, action?: string): RuleVerdict {
     const { context, core } = this.#limiter;
+    const now = this.#limiter.now();
+    context.prepareCost(cost);
+    // No code of the user runs from here to the engine's answer.
     if (this.#version !== context.version) this.#refresh();
     const program = context.programOf(this.#planIndex, action);
-    if (this.#listed !== undefined) return context.listedVerdict(this.#listed, cost);
-    const now = this.#limiter.now();
+    if (this.#listed !== undefined) return context.listedVerdict(this.#listed);
     if (this.#secretVersion !== core.secretVersion) this.#slots = this.#openSlots();
-    context.writeArguments(cost);
     const slots = this.#slots;
     for (let i = 0; i < slots.length; i += 1) RULE_SLOTS[i] = slots[i] as number;
     const { keys, mask } = this.#resolved;
     const answer = core.checkPeer(keys, mask, program, now);
     for (let i = 0; i < slots.length; i += 1) slots[i] = RULE_SLOTS[i] as number;
-    return context.verdictOf(answer, keys);
+    if (answer === undefined) return ALLOWED;
+    const result = context.answerOf(answer);
+    const bans = context.bansOf(answer, keys);
+    if (bans !== undefined) context.report(bans);
+    return result;
   }
 
   /**
@@ -126,7 +132,7 @@ export class RulePeer {
   #refresh(): void {
     const { context } = this.#limiter;
     this.#planIndex = context.planIndexOf(this.#currentPlan());
-    this.#listed = context.listedKeys(this.#keys);
+    this.#listed = context.resolved(this.#keys).listed;
     this.#version = context.version;
   }
 

@@ -4,7 +4,8 @@
 import { bitsOf } from '../address/address.js';
 import { networkText } from '../address/address-key.js';
 import { invalidValue, limiterError, show } from '../common/errors.js';
-import { isRevoked } from '../common/kinds.js';
+import { isRecord } from '../common/kinds.js';
+import { detachString } from '../common/strings.js';
 import { type Network, readNetwork } from './networks.js';
 import type { Lists, ScopeSpec } from './sections.js';
 import type { Keys } from './types.js';
@@ -52,32 +53,44 @@ export class ScopeKeys {
   setLists(allow: Lists, deny: Lists): void {
     this.#allow = allow;
     this.#deny = deny;
-    this.#hasLists = [...allow, ...deny].some((list) => list !== undefined);
-    for (const address of this.#addresses) {
-      if (address !== undefined) address.needsNetwork = address.isSource || this.#hasLists;
+    const isListed = (scope: number) => allow[scope] !== undefined || deny[scope] !== undefined;
+    this.#hasLists = this.#scopes.some(({ index }) => isListed(index));
+    for (const address of this.#addresses) address?.setLists(isListed);
+  }
+
+  /**
+   * Reads the keys by scope into `values`. Getters of the caller run here, and may call the limiter again.
+   * @throws `ERR_LIMITER_KEY` for anything but keys, an unknown scope, and one that is single or derived.
+   */
+  read(given: Keys | string, values: unknown[]): void {
+    const scopes = this.#scopes;
+    if (typeof given === 'string') {
+      if (this.#only === undefined) throw this.#invalidKeys(given);
+      for (let i = 0; i < scopes.length; i += 1) values[i] = undefined;
+      values[this.#only.index] = given;
+      return;
+    }
+    this.#requireNames(given);
+    for (let i = 0; i < scopes.length; i += 1) {
+      const scope = scopes[i] as ScopeSpec;
+      const key = given[scope.name];
+      const hasOwnKey = scope.kind === 'text' || scope.kind === 'address';
+      if (key !== undefined && !hasOwnKey) throw this.#ownKey(scope);
+      values[i] = key;
     }
   }
 
   /**
-   * Fills `keys`, and returns a bit for each scope that has a key or is single. Allocates nothing if all keys are texts or
-   * plain IPv4 addresses, and no network is derived of them.
+   * Fills `keys` with the keys of all scopes, and returns a bit for each scope that has a key or is single. Allocates
+   * nothing if all keys are texts or plain IPv4 addresses, no network is derived of them, and no list has addresses.
    * @throws `ERR_LIMITER_KEY`
    */
-  resolve(given: Keys | string): number {
-    if (typeof given === 'string') {
-      if (this.#only === undefined) throw this.#invalidKeys(given);
-      return this.#singles | this.#put(this.#only, given);
-    }
-    if (typeof given !== 'object' || given === null || isRevoked(given)) {
-      throw this.#invalidKeys(given);
-    }
+  resolve(values: readonly unknown[]): number {
     let mask = this.#singles;
-    for (const name in given) {
-      const index = this.#indexes.get(name);
-      if (index === undefined) throw this.#unknownScope(name);
-      const scope = this.#scopes[index] as ScopeSpec;
-      const key = given[name];
-      if (key !== undefined) mask |= this.#put(scope, key);
+    const scopes = this.#scopes;
+    for (let i = 0; i < scopes.length; i += 1) {
+      const key = values[i];
+      if (key !== undefined) mask |= this.#put(scopes[i] as ScopeSpec, key);
     }
     return mask;
   }
@@ -120,15 +133,23 @@ export class ScopeKeys {
       use(this.#only.index, this.keyOf(this.#only.index, given));
       return;
     }
-    if (typeof given !== 'object' || given === null || isRevoked(given)) {
-      throw this.#invalidKeys(given);
-    }
+    this.#requireNames(given);
     const pairs: [number, string][] = [];
-    for (const [name, key] of Object.entries(given)) {
+    for (const { name } of this.#scopes) {
+      const key = given[name];
+      if (key === undefined) continue;
       const index = this.indexOf(name);
-      if (key !== undefined) pairs.push([index, this.keyOf(index, key)]);
+      pairs.push([index, this.keyOf(index, key)]);
     }
     for (const [index, key] of pairs) use(index, key);
+  }
+
+  /** Names that an object only inherits may be unknown: somebody may have extended Object.prototype. */
+  #requireNames(given: Keys): void {
+    if (!isRecord(given)) throw this.#invalidKeys(given);
+    for (const name in given) {
+      if (!this.#indexes.has(name) && Object.hasOwn(given, name)) throw this.#unknownScope(name);
+    }
   }
 
   #put(scope: ScopeSpec, key: unknown): number {
@@ -138,7 +159,6 @@ export class ScopeKeys {
       this.keys[index] = key;
       return 1 << index;
     }
-    if (kind !== 'address') throw this.#ownKey(scope);
     const address = this.#addresses[index] as AddressScope;
     this.keys[index] = address.read(key);
     let bits = 1 << index;
@@ -198,10 +218,10 @@ class AddressScope {
   /** The scopes whose keys are derived from this one, and their last keys. */
   readonly derived: readonly ScopeSpec[];
   readonly derivedKeys: string[] = [];
-  /** Whether `read` must set `network`. */
-  needsNetwork = true;
   network: Network = { address: [0], bits: 32 };
   readonly #scope: ScopeSpec;
+  /** Whether `read` must set `network`, for derived keys or a list. */
+  #needsNetwork = true;
   #text = '';
   #key = '';
 
@@ -210,20 +230,22 @@ class AddressScope {
     this.derived = scopes.filter(({ kind, from }) => kind === 'derived' && from === scope.index);
   }
 
-  get isSource(): boolean {
-    return this.derived.length > 0;
+  /** `isListed` says whether a scope is on a list. */
+  setLists(isListed: (scope: number) => boolean): void {
+    const { derived } = this;
+    this.#needsNetwork = derived.length > 0 || isListed(this.#scope.index);
   }
 
   /** @throws `ERR_LIMITER_KEY` unless the text is an address or a network. */
   read(text: string): string {
-    if (!this.needsNetwork && this.#scope.ipv4Subnet === 32 && isPlainIPv4(text)) return text;
+    if (!this.#needsNetwork && this.#scope.ipv4Subnet === 32 && isPlainIPv4(text)) return text;
     if (text === this.#text && text !== '') return this.#key;
     const network = readNetwork(text);
     if (network === undefined) throw invalidKey(this.#scope, text);
     this.network = network;
     this.#key = keyIn(this.#scope, network);
     for (const [i, scope] of this.derived.entries()) this.derivedKeys[i] = keyIn(scope, network);
-    this.#text = text;
+    this.#text = detachString(text);
     return this.#key;
   }
 }

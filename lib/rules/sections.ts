@@ -313,15 +313,18 @@ function readBan(given: unknown, path: string): RuleBanConfig {
     const accepted = 'a number of seconds greater than 0, Infinity, or an array of at least one';
     throw invalid(`${path}.seconds`, seconds, accepted);
   }
+  const violations = number(
+    ban,
+    path,
+    'violations',
+    'a finite number of at least 1',
+    (n) => n >= 1,
+  );
+  const accepted = 'a finite number greater than 0, at which violations / withinSeconds is finite';
+  const fits = (n: number) => n > 0 && violations / n < Infinity && violations / n > 0;
   return {
-    violations: number(ban, path, 'violations', 'a finite number of at least 1', (n) => n >= 1),
-    withinSeconds: number(
-      ban,
-      path,
-      'withinSeconds',
-      'a finite number greater than 0',
-      (n) => n > 0,
-    ),
+    violations,
+    withinSeconds: number(ban, path, 'withinSeconds', accepted, fits),
     seconds: steps as number[],
     jitter: number(ban, path, 'jitter', 'at least 0 and below 1', (n) => n >= 0 && n < 1, 0),
     forgetAfterSeconds:
@@ -336,7 +339,9 @@ export function readLists(given: unknown, name: string, scopes: readonly ScopeSp
   if (given === undefined) return lists;
   for (const [scopeName, keys] of named(given, name)) {
     const scope = keyedScope(scopeName, name, scopes);
-    lists[scope.index] = readList(keys, at(name, scopeName), scope.kind === 'text');
+    const list = readList(keys, at(name, scopeName), scope.kind === 'text');
+    // An empty list is none: checks need not look at it.
+    if (isArray(keys) && keys.length > 0) lists[scope.index] = list;
   }
   return lists;
 }

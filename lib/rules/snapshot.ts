@@ -31,13 +31,14 @@ const SLICE_KEYS = 1000;
 /** Yields the slices of all scopes: at least one for each scope with keys. */
 export function* slicesOf(
   core: RulesCore,
-  { scopes, book }: RuleContext,
+  context: RuleContext,
   now: () => number | undefined,
 ): Generator<RuleSlice, void, undefined> {
-  for (const { name, index, kind } of scopes) {
+  for (const { name, index, kind } of context.scopes) {
     if (kind === 'single') continue;
-    const rules = book.rules.filter(({ spec }) => spec.scope === index);
     for (const { offenders, digests } of core.snapshot(index, SLICE_KEYS, now)) {
+      // An update between two slices may have given the rules other slots.
+      const rules = context.book.rules.filter(({ spec }) => spec.scope === index);
       yield {
         format: FORMAT,
         limiter: LIMITER,
@@ -144,10 +145,15 @@ export function restoreSlice(
   else if (isArray(scopes)) {
     for (const [i, part] of scopes.entries()) parts.push([part, `scopes[${i}].`]);
   } else throw invalid('scopes', scopes, 'an array');
-  const read = parts
-    .map(([part, path]) => readScope(part, path, age, context))
-    .filter((scope) => scope !== undefined);
+  const readAll = () =>
+    parts
+      .map(([part, path]) => readScope(part, path, age, context))
+      .filter((scope) => scope !== undefined);
+  const { version } = context;
+  let read = readAll();
   return (core, maxPeers, now) => {
+    // An update may have given the rules other slots.
+    if (context.version !== version) read = readAll();
     const secret = read.flatMap(({ digests }) => digests)[0]?.secret;
     if (secret !== undefined) core.adopt(secret);
     let restored = 0;

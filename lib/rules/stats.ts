@@ -10,7 +10,7 @@ import type { RuleCounts, RuleScopeStats, RuleState, RuleStats } from './types.j
 export function statsOf(core: RulesCore, context: RuleContext, now: number | undefined): RuleStats {
   const totals = core.totals();
   const { allowed, delayed, banned, checked, refused, dryRunRefused } = totals;
-  const { book, scopes, listed } = context;
+  const { book, scopes, listedCounts: listed } = context;
   const rules = book.rules.map(({ spec, id }): [string, RuleCounts] => [
     spec.name,
     {
