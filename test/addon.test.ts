@@ -127,6 +127,10 @@ describe.runIf(TESTS_NATIVE)('the addon', () => {
       origins: new Uint16Array(1),
       bans: [undefined, undefined],
     };
+    const ban = {
+      ...{ violations: 1, withinSeconds: 1, seconds: [1], jitter: 0 },
+      forgetAfterSeconds: Number.POSITIVE_INFINITY,
+    };
     const create = (change: object = {}, ...buffers: unknown[]) => {
       const config = { maxPeers: 10, single: [false, true], plan: { ...plan, ...change } };
       const [numbers, slots] = buffers.length > 0 ? buffers : [RULE_NUMBERS, RULE_SLOTS];
@@ -152,7 +156,9 @@ describe.runIf(TESTS_NATIVE)('the addon', () => {
       ['more slots than a record has', { slots: new Uint8Array([14, 1]) }],
       ['an unknown unit', { units: new Uint8Array(26).fill(8) }],
       ['bans of another number of scopes', { bans: [] }],
-      ['a ban without a length', { bans: [{ seconds: [] }, undefined] }],
+      ['a ban without a length', { bans: [{ ...ban, seconds: [] }, undefined] }],
+      ['a ban of another length', { bans: [{ ...ban, seconds: [1, Number.NaN] }, undefined] }],
+      ['a ban without a limit', { bans: [{ ...ban, violations: undefined }, undefined] }],
     ])('throws for a plan with %s, also in an update, and changes nothing', (_, change) => {
       expect(() => create(change)).toThrow(TypeError);
       const limiter = create();

@@ -4,6 +4,9 @@
 
 #include <napi.h>
 
+#include <cmath>
+#include <cstdio>
+
 #include "../limiters/rules/plan.h"
 #include "arguments.h"
 
@@ -55,8 +58,10 @@ class RulePlanReader {
 
   bool fail(const char* name) {
     if (env_.IsExceptionPending()) return false;
-    const std::string message =
-        std::string("the plan's ") + name + " must be as lib/engine/rules.ts describes";
+    // Not a std::string, which would link the standard library's exceptions.
+    char message[80];
+    std::snprintf(message, sizeof message, "the plan's %s must be as lib/engine/rules.ts describes",
+                  name);
     Napi::TypeError::New(env_, message).ThrowAsJavaScriptException();
     return false;
   }
@@ -69,7 +74,7 @@ class RulePlanReader {
   // 0 if it is not an integer from 1 to `most`.
   unsigned countIn(const char* name, unsigned most) const {
     const double number = numberIn(object_, name);
-    return number >= 1 && number <= most && number == std::floor(number)
+    return number >= 1 && number <= most && number == floorOf(number)
                ? static_cast<unsigned>(number)
                : 0;
   }
@@ -131,14 +136,16 @@ class RulePlanReader {
     for (uint32_t i = 0; i < policy.steps; ++i) {
       const Napi::HandleScope scope(env_);
       const Napi::Value step = steps.As<Napi::Array>().Get(i);
-      policy.seconds[i] = step.IsNumber() ? step.As<Napi::Number>().DoubleValue() : std::nan("");
+      policy.seconds[i] = step.IsNumber() ? step.As<Napi::Number>().DoubleValue() : 0;
+      if (!(policy.seconds[i] > 0)) return false;
     }
     policy.exists = true;
     policy.violations = numberIn(source, "violations");
     policy.withinSeconds = numberIn(source, "withinSeconds");
     policy.jitter = numberIn(source, "jitter");
     policy.forgetAfterSeconds = numberIn(source, "forgetAfterSeconds");
-    return true;
+    return policy.violations > 0 && policy.withinSeconds > 0 && policy.jitter >= 0 &&
+           policy.forgetAfterSeconds > 0;
   }
 
   const Napi::Env env_;

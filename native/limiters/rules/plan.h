@@ -25,6 +25,17 @@ constexpr double kMaxUsed = 9007199254740992;
 constexpr uint8_t kDryRun = 1;
 constexpr uint8_t kCountsViolation = 2;
 
+// Math.floor and Math.ceil of a number of at least 0. Those of the standard library would link
+// another library on some processors.
+inline double floorOf(double number) noexcept {
+  // From 2^52 on there are only integers.
+  return number < 4503599627370496 ? static_cast<double>(static_cast<int64_t>(number)) : number;
+}
+inline double ceilOf(double number) noexcept {
+  const double floor = floorOf(number);
+  return floor < number ? floor + 1 : floor;
+}
+
 // The used tokens of a slot after so many seconds.
 inline double drained(double used, double seconds, double rate) noexcept {
   const double left = used - seconds * rate;
@@ -42,7 +53,7 @@ inline double ruleDelay(double used, double cost, double burst, double rate) noe
   if (cost > burst) return kInfinity;
   const double delay = (used + cost - burst) / rate;
   const double scaled = delay * 1048576;
-  return std::isfinite(scaled) ? (std::ceil(scaled) + 1) / 1048576 : delay;
+  return std::isfinite(scaled) ? (ceilOf(scaled) + 1) / 1048576 : delay;
 }
 
 // An array that nothing has written yet. Without memory it is empty, and false.
@@ -82,7 +93,7 @@ struct BanPolicy {
   // The ban level that is left so many seconds after the end of the last ban.
   double banLevelAfter(double banLevel, double secondsSince) const noexcept {
     if (!exists || !(forgetAfterSeconds < kInfinity)) return banLevel;
-    const double left = banLevel - std::floor(secondsSince / forgetAfterSeconds);
+    const double left = banLevel - floorOf(secondsSince / forgetAfterSeconds);
     return left > 0 ? left : 0.0;
   }
 

@@ -5,7 +5,8 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
+#include <cstring>
+#include <limits>
 #include <utility>
 
 #include "../../memory/compiler.h"
@@ -160,13 +161,23 @@ class Rates {
   // has stepped back, there may be records from a later time, and they are older than the rules
   // too.
   void reuse(const uint16_t* reused) noexcept {
-    earliest_ = std::nextafter(latest_, kInfinity);
+    earliest_ = nextUp(latest_);
     for (unsigned scope = 0; scope < plan_.scopes; ++scope) {
       for (unsigned slot = 0; slot < kMaxRules; ++slot) {
         if ((reused[scope] >> slot & 1) != 0) since_[scope][slot] = latest_;
       }
     }
     lastUpdate_ = std::max(lastUpdate_, latest_);
+  }
+
+  // The smallest double above a finite one. std::nextafter would link the mathematical library.
+  static double nextUp(double value) noexcept {
+    if (value == 0) return std::numeric_limits<double>::denorm_min();
+    uint64_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    bits = value > 0 ? bits + 1 : bits - 1;
+    std::memcpy(&value, &bits, sizeof bits);
+    return value;
   }
 
   const RulePlan& plan_;
