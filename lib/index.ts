@@ -51,6 +51,8 @@ export {
 export {
   RateLimiter,
   type RateLimiterOptions,
+  type RateLimiterPeek,
+  type RateLimiterPeer,
   type RateLimiterStats,
 } from './limiters/rate-limiter.js';
 export { TokenBucket, type TokenBucketOptions } from './limiters/token-bucket.js';

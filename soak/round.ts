@@ -7,7 +7,7 @@ import { VirtualClock } from './clock.js';
 import { injectFault } from './faults.js';
 import { FreshKeys, isFreshKey, MAX_QUERIES_OF_FRESH, poolOfKeys } from './keys.js';
 import { maxMemoryBytes } from './memory.js';
-import { Difference, Model, violationsOf } from './model/model.js';
+import { Difference, Model, near, violationsOf } from './model/model.js';
 import type { Query } from './model/rules.js';
 import {
   type Host,
@@ -160,6 +160,12 @@ export class Round {
     for (const what of ['tokens', 'delay'] as const) {
       const [said, rule] = [this.limiter[what]?.(key), rules[what]];
       if (said !== undefined && rule !== undefined) this.#model.observe(key, what, now, said, rule);
+    }
+    for (const what of ['refilled', 'secondsLeft'] as const) {
+      const [said, rule] = [this.limiter[what]?.(key), rules[what]];
+      if (said === undefined || rule === undefined) continue;
+      const about = (value: number) => (near(value, said) ? said : value);
+      this.#model.observe(key, what, now, said, (state) => about(rule(state, now)));
     }
   }
 

@@ -60,6 +60,10 @@ export interface LimiterAdapter {
   tokens?(key: string): number;
   /** Seconds until the peer has one token. */
   delay?(key: string): number;
+  /** The tokens as of now. */
+  refilled?(key: string): number;
+  /** The seconds that the peer's ban has left. */
+  secondsLeft?(key: string): number;
   remove(key: string): void;
   clear(): void;
   cleanup(maxAge: number, budgetMs?: number): number | undefined;
@@ -83,6 +87,7 @@ const MONTH = 30 * 86_400;
 const COSTS = [1, 1, 1, 1, 1, 0, 0.5, 2, 3.7, 1000];
 const ORDERBOOK: Query = { kind: 'orderbook' };
 const BAN: Query = { kind: 'ban' };
+const UNBAN: Query = { kind: 'unban' };
 const TOKENS: Query[] = COSTS.map((cost) => ({ kind: 'tokens', cost }));
 
 /** One limiter of each kind, with random options. */
@@ -112,7 +117,7 @@ export const SUBJECTS: readonly ((random: Random) => Subject)[] = [
     return {
       name: 'OrderbookRateLimiter',
       rules: orderbookRules(options),
-      queries: [ORDERBOOK, ORDERBOOK, ORDERBOOK, ORDERBOOK, ORDERBOOK, BAN],
+      queries: [...Array.from({ length: 10 }, () => ORDERBOOK), BAN, BAN, UNBAN],
       create: (engine, host) =>
         adaptOrderbook(new OrderbookRateLimiter({ engine, ...options, ...given(host) }), host),
     };
@@ -129,7 +134,7 @@ export const SUBJECTS: readonly ((random: Random) => Subject)[] = [
     return {
       name: 'DirectConnectionRateLimiter',
       rules: directRules({ ...options, ...bucket }),
-      queries: [...TOKENS, ...TOKENS.map(() => ORDERBOOK), BAN],
+      queries: [...TOKENS, ...TOKENS.map(() => ORDERBOOK), BAN, UNBAN],
       create: (engine, host) =>
         adaptDirect(new DirectConnectionRateLimiter({ engine, ...options, ...given(host) }), host),
     };
@@ -152,6 +157,7 @@ function adaptRate(limiter: RateLimiter): LimiterAdapter {
     queryPeer: (key, query) => answer(open(key).check(costOf(query))),
     tokens: (key) => limiter.getTokens(key),
     delay: (key) => limiter.getDelayForPeer(key),
+    refilled: (key) => limiter.peek(key).remaining,
     cleanup: (age, budgetMs) => limiter.cleanupOldPeers(age, limits(budgetMs)),
     statistics() {
       const { trackedPeers, ...others } = limiter.getStats();
@@ -163,10 +169,14 @@ function adaptRate(limiter: RateLimiter): LimiterAdapter {
 
 function adaptOrderbook(limiter: OrderbookRateLimiter, host: Host): LimiterAdapter {
   const open = opener((key) => limiter.open(key));
-  const ask = (key: string, query: Query, check: () => boolean) =>
-    query.kind === 'ban' ? limiter.isBanned(key) : refusal(limiter, check(), key, host);
+  const ask = (key: string, query: Query, check: () => boolean) => {
+    if (query.kind === 'ban') return limiter.isBanned(key);
+    if (query.kind === 'unban') return limiter.unban(key);
+    return refusal(limiter, check(), key, host);
+  };
   return {
     ...common(limiter),
+    secondsLeft: (key) => open(key).banSecondsLeft(),
     query: (key, query) => ask(key, query, () => limiter.check(key)),
     queryPeer: (key, query) => ask(key, query, () => open(key).check()),
     cleanup(age, budgetMs) {
@@ -186,12 +196,14 @@ function adaptDirect(limiter: DirectConnectionRateLimiter, host: Host): LimiterA
     ...common(limiter),
     query(key, query) {
       if (query.kind === 'ban') return limiter.isBanned(key);
+      if (query.kind === 'unban') return limiter.unban(key);
       if (query.kind === 'orderbook')
         return refusal(limiter, limiter.checkOrderbook(key), key, host);
       return refusal(limiter, limiter.checkMessage(key, costOf(query)), key, host);
     },
     queryPeer(key, query) {
       if (query.kind === 'ban') return open(key).isBanned();
+      if (query.kind === 'unban') return limiter.unban(key);
       if (query.kind === 'orderbook')
         return refusal(limiter, open(key).checkOrderbook(), key, host);
       return refusal(limiter, open(key).checkMessage(costOf(query)), key, host);
@@ -205,6 +217,7 @@ function adaptDirect(limiter: DirectConnectionRateLimiter, host: Host): LimiterA
       return { tracked: trackedConnections, banned: bannedConnections, ...others };
     },
     tokens: (key) => limiter.getTokens(key),
+    secondsLeft: (key) => limiter.banSecondsLeft(key),
     group: (keys) => limiter.group(keys),
   };
 }

@@ -16,6 +16,7 @@ import {
   VERDICT_DELAY,
   VERDICT_DISCONNECT,
 } from '../dist/engine/engine.js';
+import { RULE_NUMBERS, RULE_SLOTS } from '../dist/engine/rules.js';
 import { TESTS_NATIVE } from './support/limiters.js';
 
 const engine = 'native';
@@ -107,5 +108,102 @@ describe.runIf(TESTS_NATIVE)('the addon', () => {
       return verdict[0];
     });
     expect(verdicts).toEqual([VERDICT_ALLOW, VERDICT_DELAY, VERDICT_DISCONNECT]);
+  });
+
+  describe('a rule limiter', () => {
+    const addon = () => createRequire(import.meta.url)(engineInfo().path as string);
+    const plan = {
+      plans: 1,
+      actions: 1,
+      applies: new Uint16Array([1, 1]),
+      rates: new Float64Array(26).fill(1),
+      bursts: new Float64Array(26).fill(1),
+      warnings: new Float64Array(26),
+      units: new Uint8Array(26),
+      flags: new Uint8Array(26),
+      ranks: new Uint8Array(26),
+      slots: new Uint8Array([1, 1]),
+      added: new Uint16Array(2),
+      origins: new Uint16Array(1),
+      bans: [undefined, undefined],
+    };
+    const create = (change: object = {}, ...buffers: unknown[]) => {
+      const config = { maxPeers: 10, single: [false, true], plan: { ...plan, ...change } };
+      const [numbers, slots] = buffers.length > 0 ? buffers : [RULE_NUMBERS, RULE_SLOTS];
+      return new (addon().RuleLimiter)(config, new BigUint64Array(2), numbers, slots);
+    };
+
+    test.each([
+      ['of another size', new Float64Array(63), RULE_SLOTS],
+      ['of another type', new Float32Array(64), RULE_SLOTS],
+      ['without slots', RULE_NUMBERS, undefined],
+      ['with too few slots', RULE_NUMBERS, new Int32Array(39)],
+    ])('throws for buffers %s', (_, numbers, slots) => {
+      expect(() => create({}, numbers, slots)).toThrow(TypeError);
+    });
+
+    test.each<[string, object]>([
+      ['no plan', { plans: 0 }],
+      ['too many plans', { plans: 257 }],
+      ['a fraction of an action', { actions: 1.5 }],
+      ['rates for other scopes', { rates: new Float64Array(25) }],
+      ['rates of another type', { rates: new Float32Array(26) }],
+      ['a rule that applies and has no slot', { applies: new Uint16Array([2, 1]) }],
+      ['more slots than a record has', { slots: new Uint8Array([14, 1]) }],
+      ['an unknown unit', { units: new Uint8Array(26).fill(8) }],
+      ['bans of another number of scopes', { bans: [] }],
+      ['a ban without a length', { bans: [{ seconds: [] }, undefined] }],
+    ])('throws for a plan with %s, also in an update, and changes nothing', (_, change) => {
+      expect(() => create(change)).toThrow(TypeError);
+      const limiter = create();
+      expect(() => limiter.update({ ...plan, ...change }, 1)).toThrow(TypeError);
+      expect(limiter.peek(['peer'], 3, 0, 1).answer).toBeUndefined();
+    });
+
+    test('throws for an update from a plan that does not exist', () => {
+      expect(() => create().update({ ...plan, origins: new Uint16Array([1]) }, 1)).toThrow(
+        TypeError,
+      );
+    });
+
+    test('throws for a scope, a program or a number that does not exist', () => {
+      const limiter = create();
+      const { callArguments, RuleLimiter } = addon();
+      const set = (...numbers: number[]) => new Int32Array(callArguments, 16, 3).set(numbers);
+      for (const [mask, program] of [
+        [4, 0],
+        [-1, 0],
+        [1, 1],
+        [1, -1],
+      ] as const) {
+        for (const call of ['check', 'checkPeer', 'refund', 'charge', 'open']) {
+          set(limiter.number, mask, program);
+          expect(() => RuleLimiter[call]('peer'), `${call} ${mask} ${program}`).toThrow(noKey);
+        }
+      }
+      set(2 ** 20, 1, 0);
+      expect(() => RuleLimiter.check('peer')).toThrow(noKey);
+      for (const scope of [1, 2, -1, 'x']) {
+        expect(() => limiter.ban(scope, 'peer', 1, 1)).toThrow(TypeError);
+        expect(() => limiter.statistics(scope)).toThrow(TypeError);
+        expect(() => limiter.openWalk(scope)).toThrow(TypeError);
+      }
+      set(limiter.number, 1, 0);
+      expect(() => RuleLimiter.check(NO_KEY)).toThrow(noKey);
+    });
+
+    test('asks for the keys if the slots of an opened peer are empty', () => {
+      const limiter = create();
+      const { callArguments, RuleLimiter } = addon();
+      RULE_SLOTS.fill(0);
+      RULE_NUMBERS.fill(1, 0, 1);
+      const now = 1000;
+      new Float64Array(callArguments, 8, 1)[0] = now;
+      new Int32Array(callArguments, 16, 3).set([limiter.number, 1, 0]);
+      expect(RuleLimiter.checkPeer()).toBe(5);
+      RuleLimiter.open('peer');
+      expect(RuleLimiter.checkPeer()).toBeUndefined();
+      expect(limiter.peek(['peer'], 1, 0, now).used[0]).toBe(1);
+    });
   });
 });

@@ -110,6 +110,7 @@ describe.each(ENGINES)('A limiter on the %s engine', (engine) => {
     ['getViolationCount', (key) => rate.getViolationCount(key)],
     ['getDelayForPeer', (key) => rate.getDelayForPeer(key)],
     ['getTokens', (key) => rate.getTokens(key)],
+    ['peek', (key) => rate.peek(key)],
     ['open', (key) => rate.open(key)],
     ['orderbook check', (key) => book.check(key)],
     ['orderbook isBanned', (key) => book.isBanned(key)],
@@ -134,6 +135,8 @@ describe.each(ENGINES)('A limiter on the %s engine', (engine) => {
   const COSTLY: [name: string, call: (cost: never) => unknown][] = [
     ['check', (cost) => rate.check('peer', cost)],
     ['opened check', (cost) => rate.open('peer').check(cost)],
+    ['peek', (cost) => rate.peek('peer', cost)],
+    ['opened peek', (cost) => rate.open('peer').peek(cost)],
     ['checkMessage', (cost) => direct.checkMessage('conn', cost)],
     ['opened checkMessage', (cost) => direct.open('conn').checkMessage(cost)],
   ];

@@ -72,8 +72,8 @@ export class Actions {
     if (!isPeer(body)) return 400;
     const { limiter, key } = this.#peer(body);
     if (key === undefined || !limiter?.isBanned?.(key)) return 404;
-    if (limiter.unban === undefined) limiter.removePeer(key);
-    else limiter.unban(key);
+    if (liftForgets(limiter)) limiter.removePeer(key);
+    else limiter.unban?.(key);
     if (body.hash !== undefined) this.#lifted = { hash: body.hash, key };
     return 204;
   }
@@ -134,9 +134,17 @@ export function aboutOf(shown: Shown, allowBan: boolean): About {
     name,
     kind: limiter.constructor.name,
     ban: allowBan ? handBansOf(limiter) : null,
-    liftForgets: limiter.isBanned === undefined ? null : limiter.unban === undefined,
+    liftForgets: limiter.isBanned === undefined ? null : liftForgets(limiter),
     whole,
   };
+}
+
+/**
+ * Whether a lift must forget the violations too. In the limiters with one kind of key they stay above the threshold, so
+ * that the next refusal would ban the peer again. A scope of a RuleLimiter counts anew after each ban.
+ */
+function liftForgets({ unban, maxBanSeconds }: ObservableLimiter): boolean {
+  return unban === undefined || maxBanSeconds === undefined;
 }
 
 function handBansOf(limiter: ObservableLimiter): HandBans | null {

@@ -127,6 +127,14 @@ export interface LimiterCore {
 export interface BanningCore extends LimiterCore {
   /** Whether a ban is in force. */
   isBanned(key: string, now?: number): boolean;
+  /**
+   * Ends a ban in force and returns true. Of an OrderbookCore the violations are removed and the next request is
+   * allowed, of a DirectCore the violations stay: what isBanned() does with a ban that is over. Without a ban in force
+   * it returns false and changes nothing.
+   */
+  unban(key: string, now?: number): boolean;
+  /** The seconds that a ban in force has left; 0 without one. Changes nothing. */
+  banSecondsLeft(key: string, now?: number): number;
   /** Keys of the bans in force with a stored key, in the order in which the bans began. */
   bannedKeys(now?: number): string[];
   /**
@@ -208,6 +216,8 @@ export interface RateLimiterCore extends BucketCore<number> {
   check(key: string, cost?: number, now?: number): number | undefined;
   /** Seconds from the peer's last check until its bucket has one token; 0 for an unknown peer. */
   delay(key: string): number;
+  /** The tokens that a check at this moment would find; those of a full bucket for an unknown peer. Changes nothing. */
+  refilledTokens(key: string, now?: number): number;
 }
 
 export interface OrderbookConfig extends BoundedConfig {

@@ -80,12 +80,12 @@ export interface Addon {
   readonly RateLimiter: NativeClass<
     RateLimiterConfig,
     RateLimiterCore,
-    RawCalls<RateLimiterCore, 'check' | 'checkPeer' | 'checkGroup' | 'tokens'>
+    RawCalls<RateLimiterCore, 'check' | 'checkPeer' | 'checkGroup' | 'tokens' | 'refilledTokens'>
   >;
   readonly OrderbookLimiter: NativeClass<
     OrderbookConfig,
     OrderbookCore,
-    RawCalls<OrderbookCore, 'check' | 'checkPeer' | 'isBanned'>
+    RawCalls<OrderbookCore, 'check' | 'checkPeer' | 'isBanned' | 'banSecondsLeft'>
   >;
   readonly DirectLimiter: NativeClass<
     DirectConfig,
@@ -98,6 +98,7 @@ export interface Addon {
       | 'checkOrderbook'
       | 'checkPeerOrderbook'
       | 'isBanned'
+      | 'banSecondsLeft'
       | 'tokens'
     >
   >;
@@ -133,7 +134,7 @@ export function nativeLimiters(addon: Addon): NativeLimiters {
 }
 
 function rateLimiter({ RateLimiter }: Addon, setArguments: SetArguments) {
-  const { check, checkPeer, checkGroup, tokens } = RateLimiter;
+  const { check, checkPeer, checkGroup, tokens, refilledTokens } = RateLimiter;
   return class extends withSnapshots(RateLimiter) implements RateLimiterCore {
     readonly #number = this.number;
 
@@ -162,11 +163,16 @@ function rateLimiter({ RateLimiter }: Addon, setArguments: SetArguments) {
       setArguments(this.#number, undefined, undefined);
       return tokens(key);
     }
+
+    refilledTokens(key: string, now?: number): number {
+      setArguments(this.#number, undefined, now);
+      return refilledTokens(key);
+    }
   };
 }
 
 function orderbookLimiter({ OrderbookLimiter }: Addon, setArguments: SetArguments) {
-  const { check, checkPeer, isBanned } = OrderbookLimiter;
+  const { check, checkPeer, isBanned, banSecondsLeft } = OrderbookLimiter;
   return class extends withSnapshots(OrderbookLimiter) implements OrderbookCore {
     readonly #number = this.number;
 
@@ -184,12 +190,17 @@ function orderbookLimiter({ OrderbookLimiter }: Addon, setArguments: SetArgument
       setArguments(this.#number, undefined, now);
       return isBanned(key);
     }
+
+    banSecondsLeft(key: string, now?: number): number {
+      setArguments(this.#number, undefined, now);
+      return banSecondsLeft(key);
+    }
   };
 }
 
 function directLimiter({ DirectLimiter }: Addon, setArguments: SetArguments) {
   const { checkMessage, checkPeer, checkGroup, tokens } = DirectLimiter;
-  const { checkOrderbook, checkPeerOrderbook, isBanned } = DirectLimiter;
+  const { checkOrderbook, checkPeerOrderbook, isBanned, banSecondsLeft } = DirectLimiter;
   return class extends withSnapshots(DirectLimiter) implements DirectCore {
     readonly #number = this.number;
 
@@ -232,6 +243,11 @@ function directLimiter({ DirectLimiter }: Addon, setArguments: SetArguments) {
     isBanned(key: string, now?: number): boolean {
       setArguments(this.#number, undefined, now);
       return isBanned(key);
+    }
+
+    banSecondsLeft(key: string, now?: number): number {
+      setArguments(this.#number, undefined, now);
+      return banSecondsLeft(key);
     }
   };
 }

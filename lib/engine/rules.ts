@@ -16,7 +16,7 @@ export const MAX_PLANS = 255;
 /** The maximum number of tokens that a rule counts as used. */
 export const MAX_USED = 2 ** 53;
 
-/** Flags of a rule in `RulePlan.rules`. */
+/** Flags of a rule in `RulePlan.flags`. */
 export const DRY_RUN = 1;
 export const COUNTS_VIOLATION = 2;
 
@@ -230,10 +230,10 @@ export interface RuleSnapshotStep {
  * when nothing is used; a peer with a ban in force is never evicted. Candidates of all scopes are chosen before any is
  * evicted. If a scope has none: RULE_NO_ROOM with a delay of 1 second, AT_RULE -1 and AT_SCOPE the first such scope;
  * counts `delayed` and `refusedNewcomers` of that scope, and nothing else changes (`checked` is counted, dry-run rules
- * take nothing). A scope that needs a record for dry-run rules alone does not count here: without room nothing is stored in it. If a refused check needs a new record, for a violation or a dry-run rule, and there is no room in its scope, nothing
- * is stored in that scope and its `refusedNewcomers` is counted; the answer stays. New records are inserted in all scopes
- * before any is evicted and before anything is charged. If there is no memory, `ERR_LIMITER_MEMORY`, and nothing has
- * changed but refills and counts.
+ * take nothing). If a scope without room needs a record for dry-run rules only, or for a violation or a dry-run rule of a
+ * refused check, nothing is stored in that scope and its `refusedNewcomers` is counted; the answer stays. New records are
+ * inserted in all scopes before any is evicted and before anything is charged. If there is no memory,
+ * `ERR_LIMITER_MEMORY`, and nothing has changed but refills and counts.
  *
  * All methods that take `now` throw nothing else. Keys are strings of any content.
  */

@@ -4,7 +4,7 @@
 import { connectionKey } from '../address/connection-key.js';
 import { tryCall } from '../common/callbacks.js';
 import { type CheckResult, RateLimitAction } from '../common/types.js';
-import { checkAny, isBanned, recordOffence } from '../limiters/verdict.js';
+import { banSecondsLeft, checkAny, isBanned, recordOffence } from '../limiters/verdict.js';
 import type { ClientAddress, ConnectionContext } from './connection-context.js';
 import type { AddressSettings, ConnectionSettings } from './settings.js';
 import type { ConnectionReason, MessageReason } from './verdicts.js';
@@ -56,8 +56,7 @@ class ConnectionLimiter {
     const { banLimiters, limiter, maxPerAddress } = this.#settings;
     const ban = banLimiters.find((limiter) => isBanned(limiter, key));
     if (ban !== undefined) {
-      const seconds = 'banDuration' in ban ? ban.banDuration : 0;
-      return { reason: 'ban', verdict: [RateLimitAction.DISCONNECT, seconds] };
+      return { reason: 'ban', verdict: [RateLimitAction.DISCONNECT, banSecondsLeft(ban, key)] };
     }
     if (this.#count(key) >= maxPerAddress) return TOO_MANY;
     if (limiter === undefined) return undefined;

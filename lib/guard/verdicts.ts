@@ -53,7 +53,7 @@ export interface GuardVerdict<Kind extends string, Socket, Data> {
   /** The limiter's action. */
   readonly action: RateLimitAction;
   /**
-   * Seconds until the message or the connection would be allowed, or the longest time that a ban lasts. 0 if the
+   * Seconds until the message or the connection would be allowed, or until the ban ends. 0 if the
    * limiter was not called, because other connections already wait for the same bucket.
    */
   readonly delaySeconds: number;

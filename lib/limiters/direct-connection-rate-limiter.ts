@@ -52,6 +52,8 @@ export interface DirectPeer {
   checkOrderbook(): boolean;
   /** Returns what `DirectConnectionRateLimiter.isBanned` of `key` returns. */
   isBanned(): boolean;
+  /** Returns what `DirectConnectionRateLimiter.banSecondsLeft` of `key` returns. */
+  banSecondsLeft(): number;
 }
 
 const OPTIONS = [
@@ -229,5 +231,9 @@ class DirectPeerHandle extends PeerHandle<DirectConnectionRateLimiter> implement
 
   isBanned(): boolean {
     return this.limiter.isBanned(this.key);
+  }
+
+  banSecondsLeft(): number {
+    return this.limiter.banSecondsLeft(this.key);
   }
 }

@@ -17,7 +17,7 @@ export abstract class LimiterWithBans extends Limiter {
    * Bans a peer for `seconds`, greater than 0 and at most `banDuration` (the default). The peer may be unknown. A ban
    * that ends later stays. `violations` is a whole number (default 0): the peer's violations are raised to it, never
    * lowered. If a ban begins, `onBan` is called and the ban is published on `BAN_CHANNEL`. Shared bans replicate the
-   * ban. `removePeer` removes it.
+   * ban. `unban` ends it.
    *
    * Returns whether the peer is banned: false only if the limiter is full and no peer can be evicted. O(1).
    * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION` or `ERR_LIMITER_CLOCK` for invalid input, and then changes nothing;
@@ -40,6 +40,43 @@ export abstract class LimiterWithBans extends Limiter {
     this.onRefusal?.(peerKey, seconds);
     if (!wasBanned) this.announceBan(peerKey, seconds);
     return true;
+  }
+
+  /**
+   * Ends a ban in force at once and returns true. The peer is left as if the time of its ban were over: an
+   * `OrderbookRateLimiter` resets its violations and its interval, a `DirectConnectionRateLimiter` keeps its violations,
+   * its bucket and its interval. Returns false, and changes nothing, without a ban in force. `removePeer` forgets the
+   * whole peer. If the limiter's bans are shared, this is `SharedBans.lift`: the ban ends in all processes. O(1).
+   * @throws `ERR_LIMITER_KEY` unless the key is a string; `ERR_LIMITER_CLOCK`.
+   * @example
+   * import { OrderbookRateLimiter } from 'relay-limiter';
+   *
+   * const limiter = new OrderbookRateLimiter();
+   * limiter.ban('mallory', 600);
+   * console.log(limiter.unban('mallory'), limiter.isBanned('mallory')); // true false
+   * console.log(limiter.unban('mallory')); // false
+   */
+  unban(peerKey: string): boolean {
+    requireKey(peerKey);
+    if (!this.core.unban(peerKey, this.now())) return false;
+    this.onUnban?.(peerKey);
+    return true;
+  }
+
+  /**
+   * Returns the seconds that a ban in force has left, at most `banDuration`; 0 without one. Changes nothing: unlike
+   * `isBanned` it does not remove an expired ban. O(1).
+   * @throws `ERR_LIMITER_KEY` unless the key is a string; `ERR_LIMITER_CLOCK`.
+   * @example
+   * import { OrderbookRateLimiter } from 'relay-limiter';
+   *
+   * const limiter = new OrderbookRateLimiter();
+   * limiter.ban('mallory', 600);
+   * console.log(`Retry-After: ${Math.ceil(limiter.banSecondsLeft('mallory'))}`);
+   */
+  banSecondsLeft(peerKey: string): number {
+    requireKey(peerKey);
+    return this.core.banSecondsLeft(peerKey, this.now());
   }
 
   /**

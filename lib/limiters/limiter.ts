@@ -47,6 +47,8 @@ export abstract class Limiter {
    * no ban begins), and after every successful call of `ban`. There is at most one listener: shared bans. @internal
    */
   onRefusal: ((key: string, banSeconds: number) => void) | undefined;
+  /** Called after `unban` has ended a ban. The same listener's: shared bans. @internal */
+  onUnban: ((key: string) => void) | undefined;
 
   /** `banDuration` is 0 for a limiter without bans. @internal */
   protected constructor(

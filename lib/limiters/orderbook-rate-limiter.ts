@@ -59,6 +59,8 @@ export interface OrderbookPeer {
   readonly key: string;
   /** Returns what `OrderbookRateLimiter.check` of `key` returns. */
   check(): boolean;
+  /** Returns what `OrderbookRateLimiter.banSecondsLeft` of `key` returns. */
+  banSecondsLeft(): number;
 }
 
 const OPTIONS = [
@@ -192,8 +194,8 @@ export class OrderbookRateLimiter extends LimiterWithBans {
   }
 
   /**
-   * Returns a cached handle of a peer; it never goes stale. Its check returns what `check` of its key returns, and is
-   * faster.
+   * Returns a cached handle of a peer; it never goes stale. Its methods return what those of the limiter return for its
+   * key. The check is faster.
    * @throws `ERR_LIMITER_KEY` unless the key is a string.
    */
   open(peerNick: string): OrderbookPeer {
@@ -211,5 +213,9 @@ class OrderbookPeerHandle extends PeerHandle<OrderbookRateLimiter> implements Or
     const refusal = limiter.core.checkPeer(key, now);
     if (SLOT_BUFFER[0] !== this.#slot) this.#slot = this.resolvedSlot();
     return limiter.allows(key, refusal);
+  }
+
+  banSecondsLeft(): number {
+    return this.limiter.banSecondsLeft(this.key);
   }
 }

@@ -21,6 +21,7 @@ import {
   type Violator,
 } from '../common/types.js';
 import { DISCONNECT, type RateLimiterCore, SLOT_BUFFER } from '../engine/engine.js';
+import { delaySeconds } from '../tables/arithmetic.js';
 import { type Keyed, PeerGroup } from './group.js';
 import { Limiter } from './limiter.js';
 import { NO_SLOT, PeerHandle } from './peer-handle.js';
@@ -43,6 +44,24 @@ export interface RateLimiterStats extends LimiterTotals {
   totalViolations: number;
   /** At most ten peers, most violations first; ties in the order of their first violation. */
   topViolators: Violator[];
+}
+
+/** The result of `RateLimiter.peek`. */
+export interface RateLimiterPeek {
+  /** The result that a check would have. */
+  readonly verdict: CheckResult;
+  /** The tokens of a full bucket: `burstLimit`. */
+  readonly limit: number;
+  /** The tokens in the bucket, fractions included. */
+  readonly remaining: number;
+  /** Seconds until the bucket is full if nothing is taken; 0 if it is full. */
+  readonly resetSeconds: number;
+}
+
+/** A cached handle of a peer of a `RateLimiter`. It never goes stale, and needs no closing. */
+export interface RateLimiterPeer extends Peer {
+  /** Returns what `RateLimiter.peek` of `key` returns. */
+  peek(cost?: number): RateLimiterPeek;
 }
 
 const OPTIONS = ['rateLimit', 'burstLimit', 'disconnectThreshold', ...COMMON_OPTIONS];
@@ -115,6 +134,42 @@ export class RateLimiter extends Limiter {
   }
 
   /**
+   * Returns the result of a check of `cost` tokens (default 1) at this moment, and the state of the peer's bucket.
+   * Changes and counts nothing: an unknown peer, which has a full bucket, stays unknown. Use it to show a quota, or to
+   * ask before expensive work; `check` takes the tokens. O(1).
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST` or `ERR_LIMITER_CLOCK` for invalid input.
+   * @example
+   * import { RateLimiter } from 'relay-limiter';
+   *
+   * const limiter = new RateLimiter({ rateLimit: 10, burstLimit: 100 });
+   * limiter.check('alice', 40);
+   * const { verdict, limit, remaining, resetSeconds } = limiter.peek('alice', 70);
+   * console.log(verdict[0], `${Math.floor(remaining)} of ${limit}`); // delay 60 of 100
+   * console.log(`full in ${Math.ceil(resetSeconds)} seconds`); // full in 4 seconds
+   */
+  peek(peerKey: string, cost = 1): RateLimiterPeek {
+    requireKey(peerKey);
+    requireCost(cost);
+    const remaining = this.core.refilledTokens(peerKey, this.now());
+    const { rateLimit, burstLimit } = this;
+    return {
+      verdict: remaining >= cost ? ALLOWED : this.#refusal(peerKey, cost, remaining),
+      limit: burstLimit,
+      remaining,
+      resetSeconds: (burstLimit - remaining) / rateLimit,
+    };
+  }
+
+  /** The result of a check that would be refused, and would count a violation. */
+  #refusal(peerKey: string, cost: number, tokens: number): CheckResult {
+    const { rateLimit, burstLimit, disconnectThreshold } = this;
+    const isLast =
+      disconnectThreshold !== null && this.core.violations(peerKey) + 1 >= disconnectThreshold;
+    if (isLast) return DISCONNECTED;
+    return [RateLimitAction.DELAY, delaySeconds(tokens, cost, rateLimit, burstLimit)];
+  }
+
+  /**
    * Returns the seconds until the peer has one token, as of its last check; 0 for an unknown peer. Time that has
    * passed since that check does not count, as in the reference. O(1).
    * @throws `ERR_LIMITER_KEY` unless the key is a string.
@@ -150,13 +205,13 @@ export class RateLimiter extends Limiter {
   }
 
   /**
-   * Returns a cached handle of a peer; it never goes stale. Its check returns what `check` of its key returns, and is
-   * faster.
+   * Returns a cached handle of a peer; it never goes stale. Its methods return what those of the limiter return for its
+   * key. The check is faster.
    * @throws `ERR_LIMITER_KEY` unless the key is a string.
    */
-  open(peerKey: string): Peer {
+  open(peerKey: string): RateLimiterPeer {
     requireKey(peerKey);
-    return new RateLimiterPeer(peerKey, this);
+    return new RateLimiterPeerHandle(peerKey, this);
   }
 
   /**
@@ -169,7 +224,7 @@ export class RateLimiter extends Limiter {
   }
 }
 
-class RateLimiterPeer extends PeerHandle<RateLimiter> implements Peer {
+class RateLimiterPeerHandle extends PeerHandle<RateLimiter> implements RateLimiterPeer {
   #slot = NO_SLOT;
 
   check(cost?: number): CheckResult {
@@ -180,5 +235,8 @@ class RateLimiterPeer extends PeerHandle<RateLimiter> implements Peer {
     // The check is counted: a call from here on could overflow the stack and lose the verdict.
     if (verdict === undefined) return ALLOWED;
     return verdict === DISCONNECT ? DISCONNECTED : [RateLimitAction.DELAY, verdict];
+  }
+  peek(cost?: number): RateLimiterPeek {
+    return this.limiter.peek(this.key, cost);
   }
 }

@@ -22,7 +22,7 @@ export type BanningLimiter = OrderbookRateLimiter | DirectConnectionRateLimiter;
  *
  * DELAY comes with the seconds after which the check is allowed, unless there are other checks in the meantime; Infinity
  * if it is never allowed. The delay is exact for a RateLimiter, and an upper bound for the other limiters. DISCONNECT
- * comes with the delay of a RateLimiter, and with the length of the ban of the other limiters.
+ * comes with the delay of a RateLimiter, and with the seconds that the ban has left of the other limiters.
  * @throws the errors of the limiter's own check, which change nothing.
  */
 export function checkAny(limiter: AnyLimiter, key: string, cost?: number): CheckResult {
@@ -65,6 +65,11 @@ export function isBanned(limiter: AnyLimiter, key: string): boolean {
   return 'isBanned' in limiter && limiter.isBanned(key);
 }
 
+/** Returns the seconds that a ban of the peer has left; 0 without one. A RateLimiter has no bans. */
+export function banSecondsLeft(limiter: AnyLimiter, key: string): number {
+  return 'isBanned' in limiter ? limiter.banSecondsLeft(key) : 0;
+}
+
 /** @throws `ERR_LIMITER_OPTION` unless `value` is one of the three limiters. */
 export function requireLimiter(value: unknown, name: string): asserts value is AnyLimiter {
   // By its methods, not by its class: two copies of this package have two classes with the same name.
@@ -105,14 +110,16 @@ function withDelay(verdict: CheckResult, limiter: RateLimiter, key: string, cost
 
 /** The delay is an upper bound: the time in which an empty message bucket gets `cost` tokens. */
 function messageRefusal(limiter: DirectConnectionRateLimiter, key: string, cost = 1): CheckResult {
-  if (limiter.isBanned(key)) return [RateLimitAction.DISCONNECT, limiter.banDuration];
+  const seconds = limiter.banSecondsLeft(key);
+  if (seconds > 0) return [RateLimitAction.DISCONNECT, seconds];
   const fits = cost <= limiter.messageBurst;
   return [RateLimitAction.DELAY, fits ? cost / limiter.messageRatePerSec : Infinity];
 }
 
 /** The delay is an upper bound, one whole interval: the limiter does not expose the time of the last allowed request. */
 function requestRefusal(limiter: OrderbookRateLimiter, key: string): CheckResult {
-  if (limiter.isBanned(key)) return [RateLimitAction.DISCONNECT, limiter.banDuration];
+  const seconds = limiter.banSecondsLeft(key);
+  if (seconds > 0) return [RateLimitAction.DISCONNECT, seconds];
   return [RateLimitAction.DELAY, intervalOf(limiter, key)];
 }
 

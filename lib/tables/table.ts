@@ -280,6 +280,11 @@ export class Buckets extends Table {
     return this.doubles[place * DOUBLES] as number;
   }
 
+  /** The tokens after a refill at `now`. */
+  refilledTokens(place: Place, now: number, rate: number, capacity: number): number {
+    return refill(this.tokens(place), this.lastRefill(place), now, rate, capacity);
+  }
+
   /** Seconds from the last refill until the bucket has `cost` tokens; Infinity if it never can. */
   delaySeconds(place: Place, cost: number, rate: number, capacity: number): number {
     return delaySeconds(this.tokens(place), cost, rate, capacity);

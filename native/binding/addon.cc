@@ -28,6 +28,16 @@ napi_value tokens(napi_env env, napi_callback_info info) noexcept {
   return result;
 }
 
+// refilledTokens(key) of a RateLimiter.
+template <class Self>
+napi_value refilledTokens(napi_env env, napi_callback_info info) noexcept {
+  const KeyCall<Self> call(env, info);
+  if (call.object == nullptr) return nullptr;
+  napi_value result = nullptr;
+  napi_create_double(env, call.object->core().refilledTokens(call.key(), call.now()), &result);
+  return result;
+}
+
 // isBanned(key) of a limiter that bans.
 template <class Self>
 napi_value isBanned(napi_env env, napi_callback_info info) noexcept {
@@ -36,6 +46,17 @@ napi_value isBanned(napi_env env, napi_callback_info info) noexcept {
   const bool banned = call.object->core().isBanned(call.key().fingerprint, call.now());
   napi_value result = nullptr;
   napi_get_boolean(env, banned, &result);
+  return result;
+}
+
+// banSecondsLeft(key) of a limiter that bans.
+template <class Self>
+napi_value banSecondsLeft(napi_env env, napi_callback_info info) noexcept {
+  const KeyCall<Self> call(env, info);
+  if (call.object == nullptr) return nullptr;
+  const double seconds = call.object->core().banSecondsLeft(call.key().fingerprint, call.now());
+  napi_value result = nullptr;
+  napi_create_double(env, seconds, &result);
   return result;
 }
 
@@ -50,7 +71,8 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
                                  {{"check", checkByKey<BucketCheck<Self>>},
                                   {"checkPeer", checkBySlot<BucketCheck<Self>>},
                                   {"checkGroup", checkGroup<Self>},
-                                  {"tokens", relay_limiter::tokens<Self>}});
+                                  {"tokens", relay_limiter::tokens<Self>},
+                                  {"refilledTokens", relay_limiter::refilledTokens<Self>}});
   }
 
   explicit RateLimiterObject(const Napi::CallbackInfo& info)
@@ -92,7 +114,8 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
     return LimiterObject::define(env, "OrderbookLimiter", registry, banMethods(),
                                  {{"check", checkByKey<Check>},
                                   {"checkPeer", checkBySlot<Check>},
-                                  {"isBanned", relay_limiter::isBanned<Self>}});
+                                  {"isBanned", relay_limiter::isBanned<Self>},
+                                  {"banSecondsLeft", relay_limiter::banSecondsLeft<Self>}});
   }
 
   explicit OrderbookObject(const Napi::CallbackInfo& info)
@@ -118,6 +141,7 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
                                   {"checkOrderbook", checkByKey<OrderbookCheck>},
                                   {"checkPeerOrderbook", checkBySlot<OrderbookCheck>},
                                   {"isBanned", relay_limiter::isBanned<Self>},
+                                  {"banSecondsLeft", relay_limiter::banSecondsLeft<Self>},
                                   {"checkPeer", checkBySlot<MessageCheck>},
                                   {"checkGroup", checkGroup<Self>},
                                   {"tokens", relay_limiter::tokens<Self>}});

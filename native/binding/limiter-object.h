@@ -82,6 +82,7 @@ class LimiterObject : public CoreObject<Self, Core> {
   // The methods of limiters that ban.
   static Methods banMethods() {
     return {
+        Self::InstanceMethod("unban", &Self::unban),
         Self::InstanceMethod("bannedKeys", &Self::bannedKeys),
         Self::InstanceMethod("longestBans", &Self::longestBans),
     };
@@ -126,6 +127,15 @@ class LimiterObject : public CoreObject<Self, Core> {
 
   Napi::Value statistics(const Napi::CallbackInfo& info) {
     return statisticsOf(info.Env(), core());
+  }
+
+  // unban(key, now)
+  Napi::Value unban(const Napi::CallbackInfo& info) {
+    KeyText text;
+    if (!text.read(info.Env(), info[0])) return info.Env().Undefined();
+    const bool hadBan = core().unban(text.key(secret()).fingerprint, nowIn(info, 1));
+    reportExternalMemory(info.Env());
+    return Napi::Boolean::New(info.Env(), hadBan);
   }
 
   Napi::Value bannedKeys(const Napi::CallbackInfo& info) {

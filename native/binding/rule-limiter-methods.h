@@ -24,11 +24,12 @@ inline void RuleLimiterObject::start(const Napi::CallbackInfo& info) {
   }
   RulePlanReader reader(config.Get("plan"), scopes, 0);
   if (!reader.read()) return;
-  if (!core().start(std::move(reader.plan), singleScopes,
-                    maxPeers.As<Napi::Number>().DoubleValue())) {
+  if (core().start(std::move(reader.plan), singleScopes,
+                   maxPeers.As<Napi::Number>().DoubleValue())) {
+    core().setDigestKey(secret());
+  } else {
     throwNoMemory(env);
   }
-  core().setDigestKey(secret());
 }
 
 inline bool RuleLimiterObject::openBuffers(const Napi::CallbackInfo& info) {

@@ -37,6 +37,12 @@ class Bans {
     return ban == nullptr ? kNever : ban->began;
   }
 
+  // The seconds that the peer's ban has left; 0 if it has none, or one that is over.
+  double secondsLeft(const Fingerprint& fingerprint, double now,
+                     double banDuration) const noexcept {
+    return relay_limiter::secondsLeft(banDuration, elapsed(now, beganAt(fingerprint)));
+  }
+
   // Fetches the memory that find() will read.
   RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
     table_.prepare(fingerprint);

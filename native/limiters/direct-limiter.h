@@ -60,6 +60,18 @@ class DirectLimiter {
     return false;
   }
 
+  // Ends a ban in force, but keeps the violations. False if there is none; then nothing has
+  // changed.
+  bool unban(const Fingerprint& fingerprint, double now) noexcept {
+    if (banSecondsLeft(fingerprint, now) == 0) return false;
+    offenders_.liftBan(fingerprint);
+    return true;
+  }
+
+  double banSecondsLeft(const Fingerprint& fingerprint, double now) const noexcept {
+    return offenders_.bans().secondsLeft(fingerprint, now, config_.banDuration);
+  }
+
   // Restores an offender: raises its violations to those of the snapshot, makes its ban end no
   // earlier, and adds a time if it has none. kNoRoom if there are maxPeers connections and none of
   // up to `most` records may be evicted for a new one.

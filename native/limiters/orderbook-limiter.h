@@ -47,13 +47,19 @@ class OrderbookLimiter {
     const double began = offenders_.bans().beganAt(fingerprint);
     if (began == kNever) return false;
     if (elapsed(now, began) < config_.banDuration) return true;
-    LastAllowed* last = allowedAt_.find(fingerprint);
-    if (last != nullptr) --inBothTables_;
-    offenders_.forgive(fingerprint);
-    // Without memory for a record the result is the same: a peer without one is allowed.
-    if (last == nullptr) last = allowedAt_.insert(fingerprint);
-    if (last != nullptr) *last = {fingerprint, kNever};
+    endBan(fingerprint);
     return false;
+  }
+
+  // Ends a ban in force as if it were over. False if there is none; then nothing has changed.
+  bool unban(const Fingerprint& fingerprint, double now) noexcept {
+    if (banSecondsLeft(fingerprint, now) == 0) return false;
+    endBan(fingerprint);
+    return true;
+  }
+
+  double banSecondsLeft(const Fingerprint& fingerprint, double now) const noexcept {
+    return offenders_.bans().secondsLeft(fingerprint, now, config_.banDuration);
   }
 
   // Restores an offender: raises its violations to those of the snapshot, and makes its ban end no
@@ -244,6 +250,16 @@ class OrderbookLimiter {
     last->at = at;
     pending_.remove(key);
     return Verdict::kAllowed;
+  }
+
+  // Removes a ban with its violations. The peer's next request is allowed.
+  RELAY_LIMITER_NOINLINE void endBan(const Fingerprint& fingerprint) noexcept {
+    LastAllowed* last = allowedAt_.find(fingerprint);
+    if (last != nullptr) --inBothTables_;
+    offenders_.forgive(fingerprint);
+    // Without memory for a record the result is the same: a peer without one is allowed.
+    if (last == nullptr) last = allowedAt_.insert(fingerprint);
+    if (last != nullptr) *last = {fingerprint, kNever};
   }
 
   void remove(const Fingerprint& fingerprint) noexcept {

@@ -143,6 +143,12 @@ class RateLimiter {
     return bucket == nullptr ? parameters_.capacity : bucket->tokens;
   }
 
+  // The tokens that a check at `now` would find.
+  double refilledTokens(const Key& key, double now) noexcept {
+    const Bucket* bucket = findBucket(key);
+    return bucket == nullptr ? parameters_.capacity : parameters_.refilledTokens(*bucket, now);
+  }
+
   void removePeer(const Key& key) noexcept {
     erase(buckets_, key.fingerprint);
     offenders_.forgive(key.fingerprint);

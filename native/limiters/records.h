@@ -140,6 +140,11 @@ struct BucketParameters {
     return relay_limiter::delaySeconds(bucket.tokens, cost, rate, capacity);
   }
 
+  // The bucket's tokens after a refill at `now`.
+  double refilledTokens(const Bucket& bucket, double now) const noexcept {
+    return refill(bucket.tokens, bucket.lastRefill, now, rate, capacity);
+  }
+
   double secondsUntilFull(const Bucket& bucket, double now) const noexcept {
     return relay_limiter::secondsUntilFull(bucket.tokens, bucket.lastRefill, now, rate, capacity);
   }

@@ -10,6 +10,7 @@ import { EvictionTimes } from './eviction-times.js';
 import { type PeerState, same, secondsBetween } from './peer-state.js';
 import {
   BAN_BEGINS,
+  isCheck,
   type Outcome,
   type Query,
   REFUSED,
@@ -75,8 +76,8 @@ export class Model {
     const answer = (state: State): Outcome => {
       if (state?.isPending !== true) return this.#rules.answer(state, query, now);
       const outcome = this.#rules.answer(back(state), query, now);
-      // A query about bans does not move a pending peer into the table.
-      return query.kind === 'ban' ? { ...outcome, state: state } : outcome;
+      // Only a check moves a pending peer into the table.
+      return isCheck(query) ? outcome : { ...outcome, state: state };
     };
     const { states, mayBeGone } = this.#possible(key);
     const outcomes = states.map(answer).filter(fits);
@@ -86,14 +87,14 @@ export class Model {
       outcomes.push(...forgotten);
     }
     const newcomer = mayBeGone || !states.every(isInTable);
-    if (newcomer && query.kind !== 'ban' && this.#mayBeRefused() && fits(REFUSED_NEWCOMER)) {
+    if (newcomer && isCheck(query) && this.#mayBeRefused() && fits(REFUSED_NEWCOMER)) {
       if (outcomes.length === 0) this.refusedNewcomers += 1;
       this.possibleRefusals += 1;
       outcomes.push(...states.filter((state) => !isInTable(state)).map(refusedNewcomer));
       if (mayBeGone) outcomes.push(REFUSED_NEWCOMER);
     }
     if (outcomes.length === 0) this.#differ(key, query, now, given);
-    if (query.kind !== 'ban') this.#count(outcomes);
+    if (isCheck(query)) this.#count(outcomes);
     const after = distinct(outcomes.map(({ state }) => state));
     if (newcomer && after.some(isInTable)) this.#reserveSlot(now);
     this.#keep(key, after);
@@ -376,7 +377,7 @@ function distinct(states: readonly State[]): State[] {
 }
 
 /** Compares with a tolerance: relative times are differences of large numbers. */
-function near(a: number | null, b: number | null): boolean {
+export function near(a: number | null, b: number | null): boolean {
   if (a === null || b === null) return a === b;
   return Math.abs(a - b) <= 1e-6 * Math.max(1, Math.abs(a));
 }

@@ -9,17 +9,26 @@ import {
   undefinedIfInitial,
 } from './peer-state.js';
 
-/** A query about one peer: a check of tokens, a check of an order book request, or whether the peer is banned. */
+/**
+ * A query about one peer: a check of tokens, a check of an order book request, whether the peer is banned, or the end
+ * of its ban.
+ */
 export type Query =
   | { readonly kind: 'tokens'; readonly cost: number }
   | { readonly kind: 'orderbook' }
-  | { readonly kind: 'ban' };
+  | { readonly kind: 'ban' }
+  | { readonly kind: 'unban' };
+
+/** Whether a query is a check: only checks are counted, and only they add a peer. */
+export function isCheck({ kind }: Query): boolean {
+  return kind === 'tokens' || kind === 'orderbook';
+}
 
 export interface Outcome {
   readonly state: PeerState | undefined;
   /**
    * Checks of `RateLimiter`: 0, the seconds to wait, or DISCONNECT. Checks of the others: ALLOWED, REFUSED or BAN_BEGINS.
-   * A query about bans: true if the peer is banned.
+   * A query about bans: true if the peer is banned. An unban: true if it ended a ban.
    */
   readonly answer: number | boolean;
   /** The verdict byte of a group's check, also counted in statistics: 0 allow, 1 delay, 2 disconnect. */
@@ -44,6 +53,10 @@ export interface Rules {
   tokens?(state: PeerState | undefined): number;
   /** Seconds from the peer's last check until it has one token, for limiters with `getDelayForPeer`. */
   delay?(state: PeerState | undefined): number;
+  /** The tokens at `now`, for limiters with `peek`. */
+  refilled?(state: PeerState | undefined, now: number): number;
+  /** The seconds that a ban has left, for limiters with `banSecondsLeft`. */
+  secondsLeft?(state: PeerState | undefined, now: number): number;
   /** Returns the state of a restored offender. */
   restored(peer: SnapshotEntry, now: number): PeerState;
   /** Returns the snapshot entry of a state; undefined if the snapshot does not list the peer by key. */
@@ -163,6 +176,7 @@ export function rateRules(options: RateOptions): Rules {
     isFresh: (state, now) => state.violations === 0 && refilled(state, now, options) === burst,
     tokens: (state) => state?.tokens ?? burst,
     delay: (state) => Math.max(0, (1 - (state?.tokens ?? burst)) / rate),
+    refilled: (state = INITIAL_STATE, now) => refilled(state, now, options),
     restored: ({ violations, idleSeconds, bucket }, now) => ({
       ...INITIAL_STATE,
       tokens: bucket?.tokens ?? burst,
@@ -204,7 +218,13 @@ export function orderbookRules(options: OrderbookOptions): Rules {
     secondsBetween(allowedAt, now) >= interval(violations);
   return {
     banDuration,
+    secondsLeft: (state, now) => secondsLeft(state, banDuration, now),
     answer(given, query, now) {
+      if (query.kind === 'unban') {
+        const answer = secondsLeft(given, banDuration, now) > 0;
+        const state = answer ? { ...INITIAL_STATE, allowedAt: NEVER } : given;
+        return { state, answer, verdict: 0 };
+      }
       const state = lifted(given ?? INITIAL_STATE, now);
       const banned = state.bannedAt !== undefined;
       if (query.kind === 'ban')
@@ -275,8 +295,14 @@ export function directRules(options: DirectOptions): Rules {
   };
   return {
     banDuration,
+    secondsLeft: (state, now) => secondsLeft(state, banDuration, now),
     answer(given, query, now) {
       const state = given ?? INITIAL_STATE;
+      if (query.kind === 'unban') {
+        const answer = secondsLeft(given, banDuration, now) > 0;
+        const after = answer ? { ...state, bannedAt: undefined } : state;
+        return { state: undefinedIfInitial(after), answer, verdict: 0 };
+      }
       if (query.kind === 'ban') {
         // A query about bans ends a ban that is over, but keeps its violations.
         const over = banIsOver(state, banDuration, now);
@@ -338,6 +364,11 @@ function oneMore(violations: number): number {
 
 function banIsOver({ bannedAt }: PeerState, banDuration: number, now: number): boolean {
   return bannedAt !== undefined && secondsBetween(bannedAt, now) >= banDuration;
+}
+
+function secondsLeft(state: PeerState | undefined, banDuration: number, now: number): number {
+  if (state?.bannedAt === undefined) return 0;
+  return Math.max(0, banDuration - secondsBetween(state.bannedAt, now));
 }
 
 /** Removes a ban that is over. A cleanup keeps a ban exactly at its end. */

@@ -364,7 +364,7 @@ describe('a search', () => {
     expect(JSON.parse(found.body)).toEqual({
       peers: [
         { limiter: 0, violations: 3, banned: null },
-        { limiter: 1, violations: 1, banned: true },
+        { limiter: 1, violations: 1, banned: true, secondsLeft: 600 },
       ],
     });
     const unknown = await post(url, 'find', { key: '\ud800' });

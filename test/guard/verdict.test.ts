@@ -8,6 +8,7 @@ import { describe, expect, test } from 'vitest';
 import type { WebSocketServer } from 'ws';
 import {
   type AnyLimiter,
+  banSecondsLeft,
   checkAny,
   isBanned,
   openPeer,
@@ -71,7 +72,12 @@ describe.each(ENGINES)('A verdict on the %s engine', (engine) => {
     ]).toEqual([false, false, true]);
     expect(isBanned(limiter, 'a')).toBe(true);
     expect(peer.check()).toEqual(['disconnect', 60]);
-    expect(checkAny(limiter, 'a')).toEqual(['disconnect', 60]);
+    clock.now += 12.5;
+    expect(peer.check()).toEqual(['disconnect', 47.5]);
+    expect(checkAny(limiter, 'a')).toEqual(['disconnect', 47.5]);
+    expect(banSecondsLeft(limiter, 'a')).toBe(47.5);
+    clock.now += 47.5;
+    expect([peer.check(), banSecondsLeft(limiter, 'a')]).toEqual([['allow', 0], 0]);
   });
 
   test('of an OrderbookRateLimiter has the current interval as delay, and the ban in the end', () => {
@@ -96,13 +102,16 @@ describe.each(ENGINES)('A verdict on the %s engine', (engine) => {
     expect(check()).toEqual(['delay', 300]);
     expect(check()).toEqual(['delay', 300]);
     expect(check()).toEqual(['disconnect', 1000]);
-    expect(check()).toEqual(['disconnect', 1000]);
+    clock.now += 999.5;
+    expect(check()).toEqual(['disconnect', 0.5]);
+    clock.now += 0.5;
+    expect(check()).toEqual(['allow', 0]);
   });
 
   test('of a RateLimiter is never a ban', () => {
     const limiter = new RateLimiter({ disconnectThreshold: 0, engine });
     checkAny(limiter, 'a', 1e9);
-    expect(isBanned(limiter, 'a')).toBe(false);
+    expect([isBanned(limiter, 'a'), banSecondsLeft(limiter, 'a')]).toEqual([false, 0]);
     expect(codeOf(() => requireBanning(limiter, 'limiter'))).toBe('ERR_LIMITER_OPTION');
   });
 });

@@ -35,7 +35,15 @@ const call = (limiter, names, ...args) => {
   for (const name of names) limiter[name]?.(...args);
 };
 const CHECKS = ['check', 'checkMessage', 'checkOrderbook'];
-const READS = ['isBanned', 'getViolationCount', 'getDelayForPeer', 'getTokens', 'getBackoffLevel'];
+const READS = [
+  'isBanned',
+  'banSecondsLeft',
+  'getViolationCount',
+  'getDelayForPeer',
+  'getTokens',
+  'peek',
+  'getBackoffLevel',
+];
 
 /** Calls the addon with invalid arguments, which the facades would reject. */
 function callInvalid(limiter) {
@@ -46,6 +54,7 @@ function callInvalid(limiter) {
     () => new core.constructor({}, new BigUint64Array(2), new Int32Array(2)),
     () => core.removePeer(5),
     () => core.violations({}),
+    ...(core.unban ? [() => core.unban(5)] : []),
     ...(core.addMember ? [() => core.addMember({}, 'key')] : []),
     () => core.restoreOffenders([5], new Float64Array([1, 2, 3, 4, 5])),
   ];
@@ -69,7 +78,8 @@ function useLimiter(make) {
   for (const key of keys.slice(50, 300)) group?.add(key);
   group?.check();
   for (const key of keys) call(limiter, READS, key);
-  for (const peer of peers) call(peer, ['isBanned']);
+  for (const key of keys.slice(700, 900)) call(limiter, ['unban'], key);
+  for (const peer of peers) call(peer, ['isBanned', 'banSecondsLeft', 'peek']);
   callInvalid(limiter);
   call(limiter, ['getStats', 'getStatistics']);
   call(limiter, ['cleanupOldPeers', 'cleanupOldEntries'], -1, { budgetMs: 0 });

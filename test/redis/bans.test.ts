@@ -3,7 +3,7 @@
 import { DirectConnectionRateLimiter, OrderbookRateLimiter } from 'relay-limiter';
 import { SharedBans } from 'relay-limiter/redis';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { BAN, INDEX_PAGE, VALUES, VERSION } from '../../lib/redis/bans/ban-scripts.js';
+import { BAN, INDEX_PAGE, LIFT, VALUES, VERSION } from '../../lib/redis/bans/ban-scripts.js';
 import { LocalBans } from '../../lib/redis/bans/local-bans.js';
 import { VirtualTime } from './support/virtual-time.js';
 
@@ -40,7 +40,7 @@ describe('LocalBans', () => {
   });
 });
 
-/** A store that accepts all changes except late ones, and clients of it. */
+/** A store that accepts all changes except late ones, and publishes lifts, and clients of it. */
 class Store {
   readonly time = new VirtualTime();
   /** When each ban ends, by the peer's id. */
@@ -106,9 +106,18 @@ class Store {
     if (text === VALUES) {
       return keys.map((key) => `${(this.ends.get(key.split(':').at(-1) ?? '') ?? now) - now} 0`);
     }
-    if (text !== BAN) throw new Error('ERR unknown script');
-    const [name, , , latest, seconds] = args as [string, string, string, string, string];
+    if (text !== BAN && text !== LIFT) throw new Error('ERR unknown script');
+    const [name, epoch, from, latest, seconds] = args as [string, string, string, string, string];
     if (now > Number(latest)) return 'late';
+    if (text === LIFT) {
+      this.epoch ||= epoch;
+      this.version += 1;
+      const key = JSON.parse(name);
+      this.ends.delete(key);
+      const { version } = this;
+      this.#listener(JSON.stringify({ epoch: this.epoch, version, key, from, lifted: true }));
+      return 1;
+    }
     this.ends.set(JSON.parse(name), now + Number(seconds));
     return 1;
   }
@@ -197,5 +206,29 @@ describe('a ban by hand in a limiter that is shared', () => {
     await store.time.run(1);
     expect(store.ends.get('mallory')).toBeCloseTo(bannedAt + 60);
     await bans.close();
+  });
+
+  it('is lifted everywhere by an unban of one of the limiters', async () => {
+    const store = new Store();
+    const clock = () => store.time.now;
+    const bans = new SharedBans({ client: store.client(), clock });
+    const nicks = new OrderbookRateLimiter({ clock });
+    const direct = new DirectConnectionRateLimiter({ clock });
+    for (const limiter of [nicks, direct]) bans.share(limiter);
+    await store.time.run(1);
+    nicks.ban('mallory', 60, 7);
+    await store.time.run(1);
+    const isBanned = () => [nicks, direct, bans].map((each) => each.isBanned('mallory'));
+    expect([isBanned(), store.ends.has('mallory')]).toEqual([[true, true, true], true]);
+    expect([direct.unban('alice'), direct.unban('mallory')]).toEqual([false, true]);
+    expect(isBanned()).toEqual([false, false, false]);
+    expect([nicks, direct].map((each) => each.getViolationCount('mallory'))).toEqual([0, 0]);
+    await store.time.run(1);
+    expect(isBanned()).toEqual([false, false, false]);
+    expect(store.ends.has('mallory')).toBe(false);
+    await bans.close();
+    // A limiter that is not shared any more ends its own bans only.
+    nicks.ban('eve', 60);
+    expect([nicks.unban('eve'), bans.getStats().waiting]).toEqual([true, 0]);
   });
 });

@@ -66,6 +66,9 @@ describe('a limiter in place of ours', () => {
     ['tells a memory it cannot know', /memoryBytes is 0/],
     ['tells tokens that are not there', /'tokens' answered/],
     ['tells delays that are too short', /'delay' answered/],
+    ['tells bans that are too long', /'secondsLeft' answered/],
+    ['tells tokens as of the last check', /'refilled' answered/],
+    ['keeps a ban that is to end', /possible states|listed as banned/],
   ])('is found out if it %s', (flaw, words) => {
     expect(firstDifference(flaw, 100)).toMatch(words);
   });

@@ -6,6 +6,7 @@ import type { Ban, Violator } from 'relay-limiter';
 import { INITIAL_STATE, type PeerState, secondsBetween } from '../../soak/model/peer-state.js';
 import {
   BAN_BEGINS,
+  isCheck,
   type Outcome,
   type Query,
   type Rules,
@@ -34,7 +35,10 @@ export type Flaw =
   | 'tells too few peers'
   | 'tells a memory it cannot know'
   | 'tells tokens that are not there'
-  | 'tells delays that are too short';
+  | 'tells delays that are too short'
+  | 'tells bans that are too long'
+  | 'tells tokens as of the last check'
+  | 'keeps a ban that is to end';
 
 export class StandIn implements LimiterAdapter {
   readonly engine = 'js';
@@ -67,7 +71,7 @@ export class StandIn implements LimiterAdapter {
   query(key: string, query: Query): number | boolean {
     if (typeof key !== 'string' || !isCost(query)) return this.#real.query(key, query);
     const now = this.#now();
-    const isBack = query.kind !== 'ban' && !this.#peers.has(key);
+    const isBack = isCheck(query) && !this.#peers.has(key);
     const state = this.#peers.get(key);
     const given = state ?? this.#pending.get(digestOf(key));
     const outcome = this.#rules.answer(given, query, this.#judgedAt(given, now));
@@ -76,10 +80,11 @@ export class StandIn implements LimiterAdapter {
       this.#counts.verdicts.delay += 1;
       return 1;
     }
-    if (query.kind === 'ban' && state === undefined) return outcome.answer;
+    if (!isCheck(query) && state === undefined) return outcome.answer;
+    if (query.kind === 'unban' && this.#is('keeps a ban that is to end')) return outcome.answer;
     if (isBack) this.#pending.delete(digestOf(key));
     this.#set(key, this.#spoilt(outcome.state));
-    if (query.kind !== 'ban') this.#count(key, outcome);
+    if (isCheck(query)) this.#count(key, outcome);
     return outcome.answer;
   }
 
@@ -146,6 +151,16 @@ export class StandIn implements LimiterAdapter {
   delay(key: string): number {
     const delay = this.#rules.delay?.(this.#state(key)) ?? 0;
     return this.#is('tells delays that are too short') ? delay / 2 : delay;
+  }
+
+  refilled(key: string): number {
+    const rule = this.#is('tells tokens as of the last check') ? 'tokens' : 'refilled';
+    return this.#rules[rule]?.(this.#state(key), this.#now()) ?? 0;
+  }
+
+  secondsLeft(key: string): number {
+    const seconds = this.#rules.secondsLeft?.(this.#state(key), this.#now()) ?? 0;
+    return this.#is('tells bans that are too long') && seconds > 0 ? seconds + 1 : seconds;
   }
 
   #topViolators(): Violator[] {

@@ -93,8 +93,9 @@ function callsOf(make, tolerant) {
     limiter.snapshot().peers.map(({ key, banSecondsLeft }) => [key, banSecondsLeft]);
   const count = (given) => offences(given).length;
   const some = make();
-  const readers = ['isBanned', 'getViolationCount', 'getDelayForPeer', 'getTokens'];
-  const keyed = ['removePeer', ...readers].filter((name) => name in some);
+  const bans = ['isBanned', 'banSecondsLeft'];
+  const readers = ['getViolationCount', 'getDelayForPeer', 'getTokens', 'peek'];
+  const keyed = ['removePeer', ...bans, ...readers].filter((name) => name in some);
   const calls = {
     // Enough that the list of living limiters grows.
     new: [
@@ -116,6 +117,10 @@ function callsOf(make, tolerant) {
     ],
     statistics: [offended(), statistics, peers],
     getOverview: [offended(), ({ limiter }) => limiter.getOverview(), peers],
+    // Where there is no memory for the time of its last request, a peer is not stored, but its ban has ended.
+    ...('unban' in some && {
+      unban: [offended(), ({ limiter }) => forAll(limiter, ['unban']), count],
+    }),
     ...('getBans' in some && { getBans: [offended(), ({ limiter }) => limiter.getBans(), peers] }),
     snapshot: [offended(), ({ limiter }) => limiter.snapshot(), offences],
     restore: [restoring(), restore, offences],

@@ -74,9 +74,11 @@ describe.each(ENGINES)('A connection on the %s engine', (engine) => {
       expect(await closing(peer)).toEqual({ code: 1008, reason: 'you know why' });
     }
     expect(await refusal(client(port))).toEqual({ status: 429, retryAfter: '600' });
+    clock.now += 99.5;
+    expect(await refusal(client(port))).toEqual({ status: 429, retryAfter: '501' });
     // Other addresses are not affected.
     await connected(port, { localAddress: '127.0.0.2' });
-    clock.now += 600;
+    clock.now += 500.5;
     await connected(port);
   });
 });

@@ -250,7 +250,7 @@ describe('An error', () => {
         if (calls === 3) throw new Error('third');
         return peer.check();
       };
-      return { key, check };
+      return { key, check, peek: (cost) => peer.peek(cost) };
     };
     const { port, received } = await guarded({
       messages: { limiter },

@@ -1,7 +1,7 @@
 // Bans stores when each ban began, whether it is in force or over, and the order in which bans began. How long a ban
 // lasts is up to the limiter. Counterpart of native/limiters/bans.h.
 
-import { elapsed, NEVER } from '../../tables/arithmetic.js';
+import { elapsed, NEVER, secondsLeft } from '../../tables/arithmetic.js';
 import { type Place, Table } from '../../tables/table.js';
 import type { Pass } from './sweep.js';
 
@@ -32,6 +32,11 @@ export class Bans extends Table {
   beganAt(key: string): number {
     const place = this.size === 0 ? undefined : this.find(key);
     return place === undefined ? NEVER : this.began(place);
+  }
+
+  /** The seconds that the peer's ban has left; 0 if it has none, or one that is over. */
+  secondsLeft(key: string, now: number, banDuration: number): number {
+    return secondsLeft(banDuration, elapsed(now, this.beganAt(key)));
   }
 
   /** False only if no ban can be over. True does not mean that one is. */

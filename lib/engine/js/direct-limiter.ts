@@ -99,6 +99,17 @@ export class JsDirectLimiter extends GroupLimiter implements DirectCore {
     return false;
   }
 
+  unban(text: string, now = monotonicSeconds()): boolean {
+    if (this.banSecondsLeft(text, now) === 0) return false;
+    reserveStack();
+    this.offenders.liftBan(this.keys.find(text));
+    return true;
+  }
+
+  banSecondsLeft(text: string, now = monotonicSeconds()): number {
+    return this.offenders.bans.secondsLeft(this.keys.find(text), now, this.#config.banDuration);
+  }
+
   tokens(key: string): number {
     const place = this.#buckets.find(this.keys.find(key));
     if (place !== undefined) return this.#buckets.tokens(place);

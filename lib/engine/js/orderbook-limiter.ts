@@ -61,6 +61,16 @@ export class JsOrderbookLimiter extends JsLimiter implements OrderbookCore {
     return this.#isBanned(this.keys.find(key), now);
   }
 
+  unban(text: string, now = monotonicSeconds()): boolean {
+    if (this.banSecondsLeft(text, now) === 0) return false;
+    this.#endBan(this.keys.find(text));
+    return true;
+  }
+
+  banSecondsLeft(text: string, now = monotonicSeconds()): number {
+    return this.offenders.bans.secondsLeft(this.keys.find(text), now, this.#config.banDuration);
+  }
+
   snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
     const { banDuration } = this.#config;
     const { keys, offenders } = this;
@@ -177,6 +187,12 @@ export class JsOrderbookLimiter extends JsLimiter implements OrderbookCore {
     const began = this.offenders.bans.beganAt(key);
     if (began === NEVER) return false;
     if (elapsed(now, began) < this.#config.banDuration) return true;
+    this.#endBan(key);
+    return false;
+  }
+
+  /** Removes a ban with its violations. The peer's next request is allowed. */
+  #endBan(key: string): void {
     reserveStack();
     const place = this.#allowedAt.find(key);
     if (place !== undefined) this.#inBothTables -= 1;
@@ -187,7 +203,6 @@ export class JsOrderbookLimiter extends JsLimiter implements OrderbookCore {
     } catch {
       // If there is no memory for the time, nothing is wrong: a peer without one is allowed too.
     }
-    return false;
   }
 
   protected restoreOffender(peer: SnapshotPeer, now: number, most: number): boolean {

@@ -88,6 +88,13 @@ export class JsRateLimiter extends GroupLimiter implements RateLimiterCore {
     return found === undefined ? this.#burst : found.records.tokens(found.place);
   }
 
+  refilledTokens(key: string, now = monotonicSeconds()): number {
+    const found = this.#findBucket(key);
+    return found === undefined
+      ? this.#burst
+      : found.records.refilledTokens(found.place, now, this.#rate, this.#burst);
+  }
+
   snapshot(most: number, now: () => number | undefined): Iterable<SnapshotStep> {
     const { keys, offenders } = this;
     const save = saveBucket(this.#rate, this.#burst);

@@ -158,7 +158,8 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
 
   /**
    * Shares a limiter's bans and its peers' levels of violations: other processes get what this limiter finds, and the
-   * limiter takes over what they find, as `restore` does. The limiters of a fleet may differ in their options.
+   * limiter takes over what they find, as `restore` does. If the limiter's `unban` ends a ban, `lift` ends it in all
+   * processes. The limiters of a fleet may differ in their options.
    * @throws `ERR_LIMITER_OPTION` unless `limiter` is of one of these two classes and not shared yet.
    */
   share(limiter: OrderbookRateLimiter | DirectConnectionRateLimiter): void {
@@ -173,6 +174,7 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
       const isLevel = follower.levels.includes(violations);
       if (banSeconds > 0 || isLevel) this.#share(key, banSeconds, violations, follower);
     };
+    limiter.onUnban = (key) => this.lift(key);
     this.#followers.push(follower);
     follower.apply(this.#local.all(this.#now()).filter(({ key }) => isName(key)));
   }
@@ -194,7 +196,10 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
 
   /** Sends what is unsent, if the store answers, and ends the subscription. The client stays open. */
   async close(): Promise<void> {
-    for (const { limiter } of this.#followers) limiter.onRefusal = undefined;
+    for (const { limiter } of this.#followers) {
+      limiter.onRefusal = undefined;
+      limiter.onUnban = undefined;
+    }
     await this.#sync.close();
   }
 

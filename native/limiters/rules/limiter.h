@@ -2,63 +2,26 @@
 // lib/engine/js/rules/limiter.ts; the contract is lib/engine/rules.ts.
 #pragma once
 
-#include <memory>
 #include <utility>
 
-#include "../sweep.h"
 #include "decision.h"
-#include "scope.h"
+#include "scopes.h"
 
 namespace relay_limiter {
 
-class RuleLimiter {
+class RuleLimiter : public RuleScopes {
  public:
-  // Sets the first plan. Scope i is single if bit i of `singleScopes` is set. False if there is no
-  // memory.
-  bool start(RulePlan&& plan, uint32_t singleScopes, double maxPeers) noexcept {
-    plan_ = std::move(plan);
-    singleScopes_ = singleScopes;
-    for (unsigned i = 0; i < plan_.scopes; ++i) {
-      singles_[i].reset(kNever);
-      if (isSingle(i)) continue;
-      scopes_[i].reset(new (std::nothrow) RuleScope(i, maxPeers, plan_, rates_));
-      if (scopes_[i] == nullptr) return false;
-      scopes_[i]->records().widen(plan_.slots[i]);
-    }
-    return true;
-  }
-
-  // Replaces the plan. `origins` and `added` are those of RulePlan in lib/engine/rules.ts. False if
-  // there is no memory; then nothing has changed.
+  // As RuleScopes::update.
   bool update(RulePlan&& next, const uint16_t* origins, const uint16_t* added,
               double now) noexcept {
-    if (!rates_.update(plan_, next, origins, added, now)) return false;
-    plan_ = std::move(next);
+    if (!RuleScopes::update(std::move(next), origins, added, now)) return false;
     for (unsigned i = 0; i < plan_.scopes; ++i) {
-      if (!isSingle(i)) scopes_[i]->records().widen(plan_.slots[i]);
       for (uint32_t bits = added[i]; bits != 0; bits &= bits - 1) {
         const unsigned rule = i * kMaxRules + lowestBit(bits);
         counts_.checked[rule] = counts_.refused[rule] = counts_.dryRunRefused[rule] = 0;
       }
     }
     return true;
-  }
-
-  const RulePlan& plan() const noexcept { return plan_; }
-  uint32_t singleScopes() const noexcept { return singleScopes_; }
-  bool isSingle(unsigned scope) const noexcept { return (singleScopes_ >> scope & 1) != 0; }
-  RuleScope& scope(unsigned index) noexcept { return *scopes_[index]; }
-
-  // The time of the limiter if the clock says `now`. Pass it to the methods below.
-  double time(double now) noexcept { return rates_.time(now); }
-
-  // The scopes whose keys a check needs.
-  uint32_t keyedScopes(uint32_t mask, unsigned program, double now) const noexcept {
-    uint32_t needed = mask & plan_.asks[program] & ~singleScopes_;
-    for (uint32_t left = mask & ~singleScopes_ & ~needed; left != 0; left &= left - 1) {
-      if (scopes_[lowestBit(left)]->offenders().mayBan(now)) needed |= left & (0 - left);
-    }
-    return needed;
   }
 
   // The key of a scope, and where its record may be.
@@ -137,54 +100,14 @@ class RuleLimiter {
     return RuleAnswer::kAllowed;
   }
 
-  // Removes idle peers and returns their number, which does not include pending records.
-  uint64_t cleanup(double maxIdle, double budgetMs, double now) noexcept {
-    uint64_t removed = 0;
-    sweep_.run(plan_.scopes * RuleScope::kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
-      const unsigned i = pass / RuleScope::kPasses;
-      return !isSingle(i) &&
-             scopes_[i]->sweep(pass % RuleScope::kPasses, cursor, maxIdle, now, removed);
-    });
-    return removed;
-  }
-  bool isCleaning() const noexcept { return sweep_.isUnderway(); }
-
   const RuleCounts& counts() const noexcept { return counts_; }
   uint64_t allowed() const noexcept { return allowed_; }
   uint64_t delayed() const noexcept { return delayed_; }
   uint64_t banned() const noexcept { return banned_; }
 
-  // Whether the limiter stores nothing of any peer.
-  bool isEmpty() const noexcept {
-    for (unsigned i = 0; i < plan_.scopes; ++i) {
-      if (!isSingle(i) && !scopes_[i]->isEmpty()) return false;
-    }
-    return true;
-  }
-
-  void setDigestKey(const Secret& key) noexcept {
-    for (unsigned i = 0; i < plan_.scopes; ++i) {
-      if (!isSingle(i)) scopes_[i]->pending().setKey(key);
-    }
-  }
-
-  size_t memoryBytes() const noexcept {
-    size_t bytes = 0;
-    for (const auto& scope : scopes_) bytes += scope == nullptr ? 0 : scope->memoryBytes();
-    return bytes;
-  }
-
   bool isResized() const noexcept { return isResized_; }
   // Whether the tables may have changed their size since the last call.
   bool takeResized() noexcept { return std::exchange(isResized_, false); }
-
-  void clear() noexcept {
-    for (unsigned i = 0; i < kMaxScopes; ++i) {
-      singles_[i].reset(kNever);
-      if (scopes_[i] != nullptr) scopes_[i]->clear();
-    }
-    sweep_.stop();
-  }
 
  private:
   // One check on its way.
@@ -238,8 +161,13 @@ class RuleLimiter {
         const RuleAnswer found = find(check, i, state);
         if (found != RuleAnswer::kAllowed) return found;
       }
-      rates_.refill(state, i, plan_.slots[i], check.decision.planIndex(), check.now);
-      check.decision.ask(i, state);
+      if (rates_.isSimple(state, check.now)) {
+        check.decision.refillAndAsk(i, state, check.now - state[0]);
+        state[0] = check.now;
+      } else {
+        rates_.refill(state, i, plan_.slots[i], check.decision.planIndex(), check.now);
+        check.decision.ask(i, state);
+      }
     }
     return RuleAnswer::kAllowed;
   }
@@ -298,16 +226,36 @@ class RuleLimiter {
                              kMostLookedAt, check.evictions[i]);
   }
 
-  // Adds records for an allowed check.
+  // Adds records for an allowed check. Without room, what dry-run rules take is not stored.
   RELAY_LIMITER_NOINLINE RuleAnswer addNewcomers(Check& check) noexcept {
     uint32_t newcomers = 0;
+    uint32_t withoutRoom = 0;
     for (uint32_t left = check.absent; left != 0; left &= left - 1) {
       const unsigned i = lowestBit(left);
       if (!check.decision.takes(i)) continue;
-      if (!admit(check, i)) return answerNoRoom(check, i);
-      newcomers |= 1u << i;
+      if (admit(check, i)) {
+        newcomers |= 1u << i;
+      } else if (check.decision.takesUnasked(i)) {
+        return answerNoRoom(check, i);
+      } else {
+        withoutRoom |= 1u << i;
+      }
     }
-    return insert(check, newcomers, 0) ? RuleAnswer::kAllowed : RuleAnswer::kNoMemory;
+    if (!insert(check, newcomers, 0)) return RuleAnswer::kNoMemory;
+    countNoRoom(withoutRoom);
+    for (uint32_t left = withoutRoom; left != 0; left &= left - 1) {
+      const unsigned i = lowestBit(left);
+      RuleState& copy = check.fresh[i];
+      if (check.decision.state(i) == copy.numbers) continue;
+      std::copy_n(check.decision.state(i), 1 + kMaxRules, copy.numbers);
+      check.decision.move(i, copy.numbers);
+    }
+    return RuleAnswer::kAllowed;
+  }
+
+  void countNoRoom(uint32_t scopes) noexcept {
+    for (uint32_t left = scopes; left != 0; left &= left - 1)
+      ++scopes_[lowestBit(left)]->counters().refusedNewcomers;
   }
 
   RuleAnswer answerNoRoom(Check& check, unsigned i) noexcept {
@@ -384,9 +332,7 @@ class RuleLimiter {
     violated &= ~withoutRoom;
     if ((newcomers | violated) != 0 && !insert(check, newcomers, violated))
       return RuleAnswer::kNoMemory;
-    for (uint32_t left = withoutRoom; left != 0; left &= left - 1) {
-      ++scopes_[lowestBit(left)]->counters().refusedNewcomers;
-    }
+    countNoRoom(withoutRoom);
     check.decision.refuse(counts_, ~withoutRoom);
     if (punish(check, violated, violatedSlots)) {
       ++banned_;
@@ -427,17 +373,10 @@ class RuleLimiter {
   // The delay of a check for which there is no room, in seconds.
   static constexpr double kNoRoomDelay = 1;
 
-  RulePlan plan_;
-  Rates rates_{plan_};
-  // nullptr for a single scope.
-  std::unique_ptr<RuleScope> scopes_[kMaxScopes];
-  uint32_t singleScopes_ = 0;
-  RuleState singles_[kMaxScopes];
   RuleCounts counts_;
   uint64_t allowed_ = 0;
   uint64_t delayed_ = 0;
   uint64_t banned_ = 0;
-  Sweep sweep_;
   bool isResized_ = false;
 };
 

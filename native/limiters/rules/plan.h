@@ -100,7 +100,8 @@ struct RulePlan {
   unsigned actions = 0;
   // By plan, action and scope.
   NumberArray<uint16_t> applies;
-  // By plan and action: the scopes with an applying rule.
+  // By plan and action: the plan, and the scopes with an applying rule.
+  NumberArray<uint8_t> planOf;
   NumberArray<uint8_t> asks;
   // By plan, scope and slot; see rowOf().
   NumberArray<double> rates;
@@ -119,7 +120,6 @@ struct RulePlan {
   bool hasWarnings = false;
 
   unsigned programs() const noexcept { return plans * actions; }
-  unsigned planOf(unsigned program) const noexcept { return program / actions; }
   const uint16_t* appliesTo(unsigned program) const noexcept {
     return applies.begin() + size_t{program} * scopes;
   }
@@ -133,12 +133,13 @@ struct RulePlan {
   bool allocate() noexcept {
     const size_t rows = size_t{plans} * scopes;
     applies = NumberArray<uint16_t>(rows * actions);
+    planOf = NumberArray<uint8_t>(programs());
     asks = NumberArray<uint8_t>(programs());
     rates = NumberArray<double>(rows * kMaxRules);
     bursts = NumberArray<double>(rows * kMaxRules);
     warnings = NumberArray<double>(rows * kMaxRules);
     warns = NumberArray<uint16_t>(rows);
-    return applies && asks && rates && bursts && warnings && warns;
+    return applies && planOf && asks && rates && bursts && warnings && warns;
   }
 
   // Sets what follows from the arrays and the flags by scope and slot.
@@ -153,6 +154,7 @@ struct RulePlan {
       for (unsigned scope = 0; scope < scopes; ++scope) {
         if (appliesTo(program)[scope] != 0) bits |= 1u << scope;
       }
+      planOf[program] = static_cast<uint8_t>(program / actions);
       asks[program] = static_cast<uint8_t>(bits);
     }
     for (unsigned row = 0; row < plans * scopes; ++row) {

@@ -48,9 +48,20 @@ class Rates {
       changes_[count_++] = {now, std::move(old.rates), std::move(last)};
       lastUpdate_ = std::max(lastUpdate_, now);
     }
-    if (std::any_of(added, added + next.scopes, [](uint16_t slots) { return slots != 0; }))
-      add(added);
+    uint16_t reused[kMaxScopes];
+    for (unsigned i = 0; i < next.scopes; ++i) {
+      // Only these slots can have had another rule.
+      reused[i] = static_cast<uint16_t>(added[i] & ((1u << old.slots[i]) - 1));
+    }
+    if (std::any_of(reused, reused + next.scopes, [](uint16_t slots) { return slots != 0; }))
+      reuse(reused);
     return true;
+  }
+
+  // Whether a refill of a state at `now` is only a matter of the seconds between, at the present
+  // rates.
+  bool isSimple(const double* state, double now) const noexcept {
+    return now > state[0] && state[0] > lastUpdate_;
   }
 
   // Refills a state of `slots` slots for a plan. The time in it only moves forward.
@@ -72,8 +83,8 @@ class Rates {
     return at <= since_[scope][slot] ? 0 : drainedAt(used, at, scope, slot, plan, now);
   }
 
-  // Makes a saved state usable: if its last refill was before rules were added, it is refilled up
-  // to then, without losing what it says of these rules.
+  // Makes a saved state usable: if its last refill was before slots got other rules, it is refilled
+  // up to then, without losing what it says of these rules.
   void settle(double* state, unsigned scope, unsigned slots) const noexcept {
     if (!(state[0] < earliest_)) return;
     for (unsigned slot = 0; slot < slots; ++slot) {
@@ -145,13 +156,14 @@ class Rates {
     return false;
   }
 
-  // Records with a later refill have the state of the added rules. If the clock has stepped back,
-  // there may be records from a later time, and they are older than the rules too.
-  void add(const uint16_t* added) noexcept {
+  // The slots get other rules. Records with a later refill have the state of these. If the clock
+  // has stepped back, there may be records from a later time, and they are older than the rules
+  // too.
+  void reuse(const uint16_t* reused) noexcept {
     earliest_ = std::nextafter(latest_, kInfinity);
     for (unsigned scope = 0; scope < plan_.scopes; ++scope) {
       for (unsigned slot = 0; slot < kMaxRules; ++slot) {
-        if ((added[scope] >> slot & 1) != 0) since_[scope][slot] = latest_;
+        if ((reused[scope] >> slot & 1) != 0) since_[scope][slot] = latest_;
       }
     }
     lastUpdate_ = std::max(lastUpdate_, latest_);
@@ -161,11 +173,11 @@ class Rates {
   // The oldest first.
   Change changes_[kRateChanges];
   unsigned count_ = 0;
-  // When an update added the rule of a slot; kNever if it was there from the start.
+  // When an update gave a slot another rule; kNever if it had no other one.
   double since_[kMaxScopes][kMaxRules];
-  // The instant of the last update that added a rule or changed a rate.
+  // The instant of the last update that reused a slot or changed a rate.
   double lastUpdate_ = kNever;
-  // The earliest time of the engine: later than the instant of each update that added a rule.
+  // The earliest time of the engine: later than each update that reused a slot.
   double earliest_ = kNever;
   // The latest time of the engine so far.
   double latest_ = kNever;

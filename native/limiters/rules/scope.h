@@ -68,9 +68,9 @@ class RuleScope {
 
   // Whom a new record replaces.
   struct Eviction {
-    bool isNeeded = false;
-    Fingerprint peer = {0, 0};
-    EvictionCost cost = EvictionCost::ofClean(0);
+    bool isNeeded;
+    Fingerprint peer;
+    EvictionCost cost;
   };
 
   // Whether a new record may be added now; if there are maxPeers records, only in place of one with
@@ -123,6 +123,9 @@ class RuleScope {
         add(key, true, true, now, EvictionCost::ofBanned(), kMostLookedAt, nullptr, reserved);
     if (added != Verdict::kAllowed) return added;
     Punishment& punishment = *offenders_.find(key.fingerprint);
+    // What is forgotten by now stays forgotten, although the last ban ends later than before.
+    punishment.banLevel =
+        policy().banLevelAfter(punishment.banLevel, elapsed(now, punishment.banEnd));
     if (end > punishment.banEnd) offenders_.setBanEnd(punishment, end, now);
     return Verdict::kAllowed;
   }

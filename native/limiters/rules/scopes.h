@@ -1,0 +1,112 @@
+// RuleScopes has the plan of a RuleLimiter and its scopes, and what does not need a decision.
+// Counterpart of lib/engine/js/rules/scopes.ts.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "../../table/tags.h"
+#include "../sweep.h"
+#include "scope.h"
+
+namespace relay_limiter {
+
+class RuleScopes {
+ public:
+  // Sets the first plan. Scope i is single if bit i of `singleScopes` is set. False if there is no
+  // memory.
+  bool start(RulePlan&& plan, uint32_t singleScopes, double maxPeers) noexcept {
+    plan_ = std::move(plan);
+    singleScopes_ = singleScopes;
+    for (unsigned i = 0; i < plan_.scopes; ++i) {
+      singles_[i].reset(kNever);
+      if (isSingle(i)) continue;
+      scopes_[i].reset(new (std::nothrow) RuleScope(i, maxPeers, plan_, rates_));
+      if (scopes_[i] == nullptr) return false;
+      scopes_[i]->records().widen(plan_.slots[i]);
+    }
+    return true;
+  }
+
+  // Replaces the plan. `origins` and `added` are those of RulePlan in lib/engine/rules.ts. False if
+  // there is no memory; then nothing has changed.
+  bool update(RulePlan&& next, const uint16_t* origins, const uint16_t* added,
+              double now) noexcept {
+    if (!rates_.update(plan_, next, origins, added, now)) return false;
+    plan_ = std::move(next);
+    for (unsigned i = 0; i < plan_.scopes; ++i) {
+      if (!isSingle(i)) scopes_[i]->records().widen(plan_.slots[i]);
+    }
+    return true;
+  }
+
+  const RulePlan& plan() const noexcept { return plan_; }
+  uint32_t singleScopes() const noexcept { return singleScopes_; }
+  bool isSingle(unsigned scope) const noexcept { return (singleScopes_ >> scope & 1) != 0; }
+  RuleScope& scope(unsigned index) noexcept { return *scopes_[index]; }
+
+  // The time of the limiter if the clock says `now`. Pass it to the methods below.
+  double time(double now) noexcept { return rates_.time(now); }
+
+  // The scopes whose keys a check needs.
+  uint32_t keyedScopes(uint32_t mask, unsigned program, double now) const noexcept {
+    uint32_t needed = mask & plan_.asks[program] & ~singleScopes_;
+    for (uint32_t left = mask & ~singleScopes_ & ~needed; left != 0; left &= left - 1) {
+      if (scopes_[lowestBit(left)]->offenders().mayBan(now)) needed |= left & (0 - left);
+    }
+    return needed;
+  }
+
+  // Removes idle peers and returns their number, which does not include pending records.
+  uint64_t cleanup(double maxIdle, double budgetMs, double now) noexcept {
+    uint64_t removed = 0;
+    sweep_.run(plan_.scopes * RuleScope::kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
+      const unsigned i = pass / RuleScope::kPasses;
+      return !isSingle(i) &&
+             scopes_[i]->sweep(pass % RuleScope::kPasses, cursor, maxIdle, now, removed);
+    });
+    return removed;
+  }
+  bool isCleaning() const noexcept { return sweep_.isUnderway(); }
+
+  // Whether the limiter stores nothing of any peer.
+  bool isEmpty() const noexcept {
+    for (unsigned i = 0; i < plan_.scopes; ++i) {
+      if (!isSingle(i) && !scopes_[i]->isEmpty()) return false;
+    }
+    return true;
+  }
+
+  void setDigestKey(const Secret& key) noexcept {
+    for (unsigned i = 0; i < plan_.scopes; ++i) {
+      if (!isSingle(i)) scopes_[i]->pending().setKey(key);
+    }
+  }
+
+  size_t memoryBytes() const noexcept {
+    size_t bytes = 0;
+    for (const auto& scope : scopes_) bytes += scope == nullptr ? 0 : scope->memoryBytes();
+    return bytes;
+  }
+
+  void clear() noexcept {
+    for (unsigned i = 0; i < kMaxScopes; ++i) {
+      singles_[i].reset(kNever);
+      if (scopes_[i] != nullptr) scopes_[i]->clear();
+    }
+    sweep_.stop();
+  }
+
+ protected:
+  RulePlan plan_;
+  Rates rates_{plan_};
+  // nullptr for a single scope.
+  std::unique_ptr<RuleScope> scopes_[kMaxScopes];
+  uint32_t singleScopes_ = 0;
+  RuleState singles_[kMaxScopes];
+
+ private:
+  Sweep sweep_;
+};
+
+}  // namespace relay_limiter
