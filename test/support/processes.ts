@@ -103,8 +103,7 @@ export interface PackageCopy {
 }
 
 /** The folders of dist that only other entry points need. */
-const OTHER_ENTRIES =
-  /dist.(client|dashboard|fastify|guard|http|metrics|net|persist|redis|ws)$/;
+const OTHER_ENTRIES = /dist.(client|dashboard|fastify|guard|http|metrics|net|persist|redis|ws)$/;
 
 /**
  * A copy of the built package without any binary, with its dependencies. It holds only what the main entry point
