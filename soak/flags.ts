@@ -14,7 +14,7 @@ export interface Flags {
   help: boolean;
 }
 
-export const HELP = `Makes hostile calls to all three limiters and compares every answer with a reference model.
+export const HELP = `Makes hostile calls to all four limiters and compares every answer with a reference model.
 
 usage: npm run soak -- [flags]
 

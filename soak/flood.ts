@@ -1,4 +1,4 @@
-// Floods all three limiters with new keys, for an hour of virtual time. The process's memory after one minute must
+// Floods all four limiters with new keys, for an hour of virtual time. The process's memory after one minute must
 // suffice until the end, and a ban from before the flood must still be in force.
 
 import {
@@ -6,6 +6,7 @@ import {
   type EngineName,
   OrderbookRateLimiter,
   RateLimiter,
+  RuleLimiter,
 } from 'relay-limiter';
 import { grew, type Memory, memory, showMemory } from './memory.js';
 import { Difference } from './model/model.js';
@@ -36,6 +37,7 @@ export class Flood {
   readonly #rate: RateLimiter;
   readonly #orderbook: OrderbookRateLimiter;
   readonly #direct: DirectConnectionRateLimiter;
+  readonly #rules: RuleLimiter;
   #afterMinute: Memory | undefined;
 
   constructor(engine: EngineName, seconds: number) {
@@ -46,7 +48,19 @@ export class Flood {
     this.#rate = new RateLimiter({ ...options, rateLimit: 1, burstLimit: 1 });
     this.#orderbook = new OrderbookRateLimiter({ ...bans, violationBanThreshold: 3 });
     this.#direct = new DirectConnectionRateLimiter({ ...bans, orderbookBanThreshold: 3 });
+    const rule = { rateLimit: 0.01, burstLimit: 1 };
+    this.#rules = new RuleLimiter({
+      ...options,
+      scopes: { connection: {}, address: {}, server: { single: true } },
+      rules: {
+        messages: { scope: 'connection', ...rule },
+        connects: { scope: 'address', ...rule },
+        everybody: { scope: 'server', rateLimit: 1e6 },
+      },
+      bans: { connection: { violations: 3, withinSeconds: 60, seconds: 30 * 86_400 } },
+    });
     for (let n = 0; n < 6; n += 1) {
+      this.#rules.check({ connection: 'attacker' });
       this.#orderbook.check('attacker');
       this.#direct.checkOrderbook('attacker');
     }
@@ -56,7 +70,11 @@ export class Flood {
   slice(): boolean {
     const end = this.keys + KEYS_PER_SECOND * SLICE_SECONDS;
     while (this.keys < end) this.#checkNewKey();
-    if (!this.#orderbook.isBanned('attacker') || !this.#direct.isBanned('attacker')) {
+    const isBanned =
+      this.#orderbook.isBanned('attacker') &&
+      this.#direct.isBanned('attacker') &&
+      this.#rules.banSecondsLeft('connection', 'attacker') > 0;
+    if (!isBanned) {
       throw new Difference(`a ban was lost after ${this.keys} keys of the flood`);
     }
     if (this.#simulated === WARM_UP_SECONDS) this.#afterMinute = memory();
@@ -70,6 +88,7 @@ export class Flood {
       this.#rate.getStats(),
       this.#orderbook.getStatistics(),
       this.#direct.getStatistics(),
+      ...Object.values(this.#rules.getStats().scopes),
     ];
     if (peers.some((statistics) => statistics.peers > MAX_PEERS))
       throw new Difference(`a table has more than ${MAX_PEERS} peers`);
@@ -91,9 +110,10 @@ export class Flood {
     const key = isLong ? `${this.keys}`.padEnd(65_536, 'x') : `flood-${this.keys}`;
     const times = this.keys % OFFENDER_INTERVAL === 0 ? 2 : 1;
     for (let n = 0; n < times; n += 1) {
-      if (this.keys % 3 === 0) this.#rate.check(key);
-      else if (this.keys % 3 === 1) this.#orderbook.check(key);
-      else if (this.keys % 2 === 0) this.#direct.checkMessage(key);
+      if (this.keys % 4 === 0) this.#rate.check(key);
+      else if (this.keys % 4 === 1) this.#orderbook.check(key);
+      else if (this.keys % 4 === 2) this.#rules.check({ connection: key, address: key });
+      else if (this.keys % 8 === 3) this.#direct.checkMessage(key);
       else this.#direct.checkOrderbook(key);
     }
     this.keys += 1;

@@ -10,6 +10,7 @@ import { Flood } from './flood.js';
 import { grew, type Memory, memory, showMemory } from './memory.js';
 import { Difference } from './model/model.js';
 import { ListenerFault, Round } from './round.js';
+import { RuleRound } from './rule-round.js';
 import { HEADER, progress, summary, Tally } from './tally.js';
 
 const OPERATIONS_PER_ROUND = 100_000;
@@ -98,7 +99,10 @@ async function round(flags: Flags, n: number, whole: boolean): Promise<void> {
   const [engine, otherEngine] = n % 2 === 0 ? [first, second] : [second, first];
   // Multiplied, so that two neighbouring seeds do not share rounds.
   const seed = (Math.imul(flags.seed, 0x9e3779b1) + n) >>> 0;
-  const current = new Round({ seed, engine, otherEngine, throwingListener: true }, tally);
+  const options = { seed, engine, otherEngine, throwingListener: true };
+  // Two of eight rounds, one for each engine.
+  const current =
+    n % 8 === 2 || n % 8 === 3 ? new RuleRound(options, tally) : new Round(options, tally);
   try {
     const end = tally.operations + OPERATIONS_PER_ROUND;
     const isCut = () => (whole ? interruption.aborted : isOver(flags));

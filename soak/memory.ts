@@ -13,6 +13,12 @@ export function maxMemoryBytes(maxPeers: number, peers: number): number {
   return 8 * MB + most * (2 * (32 + 32 + 64) + 256) + Math.max(MB, 64 * maxPeers);
 }
 
+/** The same for one scope of a RuleLimiter, whose records have up to 128 bytes, and whose offenders may have two more. */
+export function maxRuleMemoryBytes(maxPeers: number, peers: number): number {
+  const most = Math.min(2 * maxPeers, peers);
+  return 24 * MB + most * (2 * (128 + 64 + 64) + 256) + Math.max(MB, 64 * maxPeers);
+}
+
 let collect: (() => void) | undefined;
 
 export interface Memory {

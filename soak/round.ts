@@ -5,6 +5,7 @@ import type { Ban, EngineName, PeerGroup } from 'relay-limiter';
 import { type Random, seeded } from '../test/support/random.js';
 import { VirtualClock } from './clock.js';
 import { injectFault } from './faults.js';
+import { Journal } from './journal.js';
 import { FreshKeys, isFreshKey, MAX_QUERIES_OF_FRESH, poolOfKeys } from './keys.js';
 import { maxMemoryBytes } from './memory.js';
 import { Difference, Model, near, violationsOf } from './model/model.js';
@@ -20,8 +21,6 @@ import type { Tally } from './tally.js';
 
 const MAX_PEERS = [1, 2, 16, 17, 100, 1000, 20_000, Infinity];
 const AGES = [-1, 0, 1, 30, 3600, Infinity];
-/** The number of last calls that are printed after a failure. */
-const JOURNAL_LENGTH = 30;
 
 /** The error that the ban listener sometimes throws. */
 export class ListenerFault extends Error {}
@@ -50,9 +49,7 @@ export class Round {
   readonly #freshKeys: FreshKeys;
   #model: Model;
   readonly #host: Host;
-  /** A ring buffer of the last calls; the oldest is at `#calls % JOURNAL_LENGTH`. */
-  readonly #journal: unknown[][] = [];
-  #calls = 0;
+  readonly #journal: Journal;
   #group: PeerGroup | undefined;
   /** The number of peers restored under digests. */
   #pending = 0;
@@ -66,6 +63,7 @@ export class Round {
     this.#random = seeded(options.seed);
     this.subject = this.#random.pick(SUBJECTS)(this.#random);
     this.maxPeers = this.#random.pick(MAX_PEERS);
+    this.#journal = new Journal(tally);
     this.#clock = new VirtualClock(this.#random() * 1e6);
     this.#pool = poolOfKeys(this.#random);
     this.#freshKeys = new FreshKeys(this.#random);
@@ -101,10 +99,8 @@ export class Round {
 
   /** Returns the limiter's configuration and the last calls as text. */
   describe(): string {
-    const calls = this.#journal.map((_, i) => this.#journal[(this.#calls + i) % JOURNAL_LENGTH]);
-    const lines = calls.map((call) => `  ${JSON.stringify(call, shorten)}`);
     const { name } = this.subject;
-    return `${name} on ${this.limiter.engine}, maxPeers ${this.maxPeers}\n${lines.join('\n')}`;
+    return `${name} on ${this.limiter.engine}, maxPeers ${this.maxPeers}\n${this.#journal.text()}`;
   }
 
   #step(): void {
@@ -129,7 +125,7 @@ export class Round {
     const { now } = this.#clock;
     const opened = !isFreshKey(key) && this.#random() < 0.3;
     const answer = opened ? this.limiter.queryPeer(key, query) : this.limiter.query(key, query);
-    this.#note(opened ? 'queryPeer' : 'ask', key, query, answer);
+    this.#journal.note(opened ? 'queryPeer' : 'ask', key, query, answer);
     this.#model.query(key, query, now, answer, (outcome) => outcome.answer);
   }
 
@@ -154,7 +150,7 @@ export class Round {
   #inspect(key: string): void {
     const { now } = this.#clock;
     const violations = this.limiter.violations(key);
-    this.#note('violations', key, violations);
+    this.#journal.note('violations', key, violations);
     this.#model.observe(key, 'violations', now, violations, violationsOf);
     const { rules } = this.subject;
     for (const what of ['tokens', 'delay'] as const) {
@@ -170,7 +166,7 @@ export class Round {
   }
 
   #remove(key: string): void {
-    this.#note('remove', key);
+    this.#journal.note('remove', key);
     this.limiter.remove(key);
     this.#model.remove(key);
   }
@@ -193,7 +189,7 @@ export class Round {
       return this.#clock.now;
     });
     const verdicts = this.#group.check(query.cost);
-    this.#note('group', query.cost, 'without', leaves, [...this.#group.keys()].length);
+    this.#journal.note('group', query.cost, 'without', leaves, [...this.#group.keys()].length);
     this.#model.remove(leaves);
     let member = 0;
     for (const key of this.#group.keys()) {
@@ -208,7 +204,7 @@ export class Round {
     const age = this.#random.pick(AGES);
     const before = budgetMs === undefined ? this.limiter.statistics().tracked : 0;
     const removed = this.limiter.cleanup(age, budgetMs);
-    this.#note('cleanup', age, budgetMs, removed);
+    this.#journal.note('cleanup', age, budgetMs, removed);
     this.#model.cleanup(age, this.#clock.now, budgetMs === undefined);
     if (budgetMs !== undefined || removed === undefined) return;
     const { tracked } = this.limiter.statistics();
@@ -217,7 +213,7 @@ export class Round {
   }
 
   #clear(): void {
-    this.#note('clear');
+    this.#journal.note('clear');
     this.limiter.clear();
     this.#model.clear();
   }
@@ -226,7 +222,7 @@ export class Round {
     const [key, query] = [this.#random.pick(this.#pool), this.#random.pick(this.subject.queries)];
     const target = { limiter: this.limiter, group: this.#group, clock: this.#clock, key, query };
     const kind = injectFault(target, this.#random);
-    this.#note('fault', kind, key);
+    this.#journal.note('fault', kind, key);
     this.#tally.fault(kind);
     this.#inspect(key);
   }
@@ -234,7 +230,7 @@ export class Round {
   /** Compares the statistics with the model. */
   #checkpoint(): Statistics {
     const statistics = this.limiter.statistics();
-    this.#note('statistics', statistics);
+    this.#journal.note('statistics', statistics);
     const model = this.#model;
     const within = (what: string, least: number, value: number, most: number) => {
       if (value >= least && value <= most) return;
@@ -315,7 +311,7 @@ export class Round {
   #compareSnapshot() {
     const snapshot = this.limiter.snapshot();
     const { unnamedOffenders } = this.limiter.statistics();
-    this.#note('snapshot', snapshot.peers.length);
+    this.#journal.note('snapshot', snapshot.peers.length);
     this.#model.compareSnapshot(snapshot.peers, this.#clock.now, unnamedOffenders, isFreshKey);
     return snapshot;
   }
@@ -325,7 +321,7 @@ export class Round {
     const { peers, ...head } = this.#compareSnapshot();
     // Without digests: a pending state of a stored peer would take effect once the table evicts that peer.
     const restored = this.limiter.restore({ ...head, peers, digests: [] });
-    this.#note('restoreOwn', restored);
+    this.#journal.note('restoreOwn', restored);
     if (restored !== peers.length) throw new Difference(`${restored} of ${peers.length} restored`);
     this.#tally.snapshots += 1;
   }
@@ -336,7 +332,7 @@ export class Round {
     const { engine, otherEngine } = this.#options;
     this.limiter = this.#create(this.#random.pick([engine, otherEngine]));
     const restored = this.limiter.restore(JSON.parse(JSON.stringify(snapshot)));
-    this.#note('restart', this.limiter.engine, restored);
+    this.#journal.note('restart', this.limiter.engine, restored);
     const named = snapshot.peers.length;
     const others = snapshot.digests.reduce((sum, { peers }) => sum + peers.length, 0);
     const hasAll = others <= this.maxPeers;
@@ -376,17 +372,4 @@ export class Round {
     this.#tally.fault('ban listener throws');
     throw new ListenerFault('the ban listener failed');
   }
-
-  #note(...call: unknown[]): void {
-    this.#journal[this.#calls % JOURNAL_LENGTH] = call;
-    this.#calls += 1;
-    this.#tally.operations += 1;
-  }
-}
-
-function shorten(_: string, value: unknown): unknown {
-  if (typeof value === 'string' && value.length > 60)
-    return `${value.slice(0, 60)} ... (${value.length})`;
-  if (typeof value === 'number' && !Number.isFinite(value)) return String(value);
-  return Array.isArray(value) && value.length > 12 ? `${value.length} elements` : value;
 }

@@ -12,7 +12,7 @@ import type {
 import { RuleLimiter } from 'relay-limiter';
 import type { ManualClock } from '../support/limiters.js';
 
-/** A call by one of four peers. Each has a key of `peer`, and two of them share an account. */
+/** A call by one of four peers. Each has a key of `peer`, one of them a long one; two share an account. */
 export interface Call {
   readonly kind: 'check' | 'charge' | 'refund';
   /** Seconds before the call. */
@@ -33,7 +33,7 @@ export const SCOPES = { peer: {}, account: {}, server: { single: true } };
 export const KEYS: readonly Keys[] = [
   { peer: 'p0' },
   { peer: 'p1', account: 'shared' },
-  { peer: 'p2', account: 'shared' },
+  { peer: 'p2'.padEnd(300, '-'), account: 'shared' },
   { peer: 'p3', account: 'own' },
 ];
 
