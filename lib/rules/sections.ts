@@ -93,7 +93,8 @@ export function readScopes(given: unknown): ScopeSpec[] {
   if (entries.length === 0) throw invalid('scopes', given, 'an object with at least one scope');
   if (entries.length > MAX_SCOPES) throw tooMany('scopes', entries.length, MAX_SCOPES);
   const names = entries.map(([name]) => name);
-  const scopes = entries.map(([name, scope], index) => readScope(name, scope, index, names));
+  const read = entries.map(([name, scope], index) => readScope(name, scope, index, names));
+  const scopes = read.map((scope, i) => withSubnets(scope, entries[i]?.[1] as Fields, read));
   for (const scope of scopes) if (scope.kind === 'derived') requireSource(scope, scopes);
   return scopes;
 }
@@ -148,6 +149,17 @@ function subnet(scope: Fields, path: string, name: string, fallback: number, max
     (n) => Number.isInteger(n) && n >= 1 && n <= max,
     fallback,
   );
+}
+
+/** A derived scope has the subnets of its source, unless it has its own. */
+function withSubnets(scope: ScopeSpec, given: Fields, scopes: readonly ScopeSpec[]): ScopeSpec {
+  const source = scopes[scope.from];
+  if (source === undefined) return scope;
+  return {
+    ...scope,
+    ipv4Subnet: given['ipv4Subnet'] === undefined ? source.ipv4Subnet : scope.ipv4Subnet,
+    ipv6Subnet: given['ipv6Subnet'] === undefined ? source.ipv6Subnet : scope.ipv6Subnet,
+  };
 }
 
 /** The network of a derived scope contains that of its source. */
@@ -275,7 +287,11 @@ export function bucketsIn(plan: PlanSpec, rules: readonly RuleSpec[]): (BucketSp
   for (const name of plan.rules.keys()) {
     if (rules.some((rule) => rule.name === name)) continue;
     const names = rules.map((rule) => rule.name).join(', ');
-    throw invalid(path, name, `an object by names of rules: ${names}`);
+    throw invalid(
+      `a name in ${path}`,
+      name,
+      names === '' ? 'absent, as there are no rules' : `that of a rule: ${names}`,
+    );
   }
   return rules.map((rule) => {
     const numbers = plan.rules.get(rule.name);
@@ -371,5 +387,7 @@ function keyedScope(name: string, section: string, scopes: readonly ScopeSpec[])
   const scope = keyed.find((known) => known.name === name);
   if (scope !== undefined) return scope;
   const names = keyed.map((known) => known.name).join(', ');
-  throw invalid(section, name, `an object by names of scopes that are not single: ${names}`);
+  const accepted =
+    names === '' ? 'absent, as no scope has keys' : `that of a scope with keys: ${names}`;
+  throw invalid(`a name in ${section}`, name, accepted);
 }

@@ -11,9 +11,9 @@ export interface Scope {
    * of its own in checks.
    */
   readonly from?: string | undefined;
-  /** The number of leading bits of an IPv4 address that form the key, 1 to 32. Default 32. */
+  /** The number of leading bits of an IPv4 address that form the key, 1 to 32. Default 32, or that of `from`. */
   readonly ipv4Subnet?: number | undefined;
-  /** The number of leading bits of an IPv6 address that form the key, 1 to 128. Default 64. */
+  /** The number of leading bits of an IPv6 address that form the key, 1 to 128. Default 64, or that of `from`. */
   readonly ipv6Subnet?: number | undefined;
   /** One bucket for everybody: this scope has no key. Default false. */
   readonly single?: boolean | undefined;

@@ -55,7 +55,7 @@ describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
       /^scopes\.a\.from must be a scope of kind 'address'/,
     ],
     [
-      { scopes: { a: { from: 'b' }, b: { kind: 'address', ipv4Subnet: 24 } } },
+      { scopes: { a: { from: 'b', ipv4Subnet: 32 }, b: { kind: 'address', ipv4Subnet: 24 } } },
       /^scopes\.a\.ipv4Subnet must be at most that of "b", 24/,
     ],
     [{ scopes: { a: { size: 1 } } }, /^scopes\.a must have no other fields than .*, got "size"/],
@@ -105,7 +105,7 @@ describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
     [rules(9, (i) => ({ unit: `u${i}` })), /^units of rules must be at most 8, got 9/],
     [
       { ...rules(1), plans: { paid: { other: null } } },
-      /^plans\.paid must be an object by names of rules: r0, got "other"/,
+      /^a name in plans\.paid must be that of a rule: r0, got "other"/,
     ],
     [{ ...rules(1), plans: { paid: { r0: 5 } } }, /^plans\.paid\.r0 must be an object, got 5/],
     [
@@ -129,10 +129,10 @@ describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
     ],
     [
       { bans: { server: { violations: 1, withinSeconds: 1, seconds: 1 } } },
-      /^bans must be an object by names of scopes that are not single/,
+      /^a name in bans must be that of a scope with keys: connection, address, network, got "server"/,
     ],
-    [{ bans: { nobody: {} } }, /^bans must be .*, got "nobody"/],
-    [{ allow: { server: [] } }, /^allow must be an object by names of scopes that are not single/],
+    [{ bans: { nobody: {} } }, /^a name in bans must be .*, got "nobody"/],
+    [{ allow: { server: [] } }, /^a name in allow must be that of a scope with keys/],
     [{ deny: { connection: 'a' } }, /^deny\.connection must be an array of strings/],
     [{ deny: { connection: [1] } }, /^deny\.connection\[0\] must be a string, got 1/],
     [

@@ -139,6 +139,24 @@ describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
     expect(of('192.0.2.1')).toBe(null);
   });
 
+  test('gives a derived scope the subnets of its source', () => {
+    const limits = create({
+      scopes: {
+        address: { kind: 'address', ipv4Subnet: 24, ipv6Subnet: 48 },
+        own: { from: 'address' },
+      },
+      rules: {},
+    });
+    limits.ban('own', '192.0.2.7', 60);
+    limits.ban('own', '2001:db8::1', 60);
+    expect(
+      limits
+        .getBans('own')
+        .bans.map(([key]) => key)
+        .sort(),
+    ).toEqual(['192.0.2.0/24', '2001:db8::/48']);
+  });
+
   test('lets keys on an allow list through, before deny lists and bans, and charges nothing', () => {
     const limits = create({
       scopes: { address: { kind: 'address' }, account: {} },
