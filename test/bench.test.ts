@@ -4,13 +4,14 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { CASES, caseNamed } from '../bench/cases/index.js';
+import { CASES, caseNamed, casesNamed } from '../bench/cases/index.js';
 import { prove, type Subject } from '../bench/contestants.js';
 import { Peers, peerKey } from '../bench/keys.js';
 import { svg } from '../bench/plot.js';
 import { writeReport } from '../bench/report.js';
 import { type About, merged, type Result, spread } from '../bench/results.js';
 import { number, ratio, textTable } from '../bench/table.js';
+import { TESTS_NATIVE } from './support/limiters.js';
 
 const about: About = {
   machine: 'a machine',
@@ -181,4 +182,28 @@ describe('cases', () => {
     expect(new Set(CASES.map(({ name }) => name)).size).toBe(CASES.length);
     expect(() => caseNamed('nothing')).toThrow(/there are allowed, refused/);
   });
+
+  it('are found by the name of their group', () => {
+    const names = casesNamed('rules').map(({ name }) => name);
+    expect(names).toEqual([
+      'rules-key',
+      'rules-keys',
+      'rules-opened',
+      'rules-memory-1',
+      'rules-memory-5',
+    ]);
+    expect(casesNamed('allowed')).toEqual([caseNamed('allowed')]);
+    expect(() => casesNamed('nothing')).toThrow(/no case is called nothing/);
+  });
+
+  it.each(['rules-key', 'rules-keys', 'rules-opened'])(
+    'prepare limiters that limit (%s)',
+    async (name) => {
+      const { contestants, prepare } = caseNamed(name);
+      const own = contestants(1000).filter((contestant) => !contestant.includes('flexible'));
+      for (const contestant of own.filter((one) => TESTS_NATIVE || !one.endsWith('native'))) {
+        expect(await prepare(contestant, 1000)).toBeTypeOf('function');
+      }
+    },
+  );
 });

@@ -93,26 +93,29 @@ describe.skipIf(!preloads)('The native engine without memory', () => {
     rmSync(folder, { recursive: true });
   });
 
-  test.each(['RateLimiter', 'OrderbookRateLimiter', 'DirectConnectionRateLimiter', 'LeaseTable'])(
-    'survives each failed allocation in every call of %s',
-    (subject) => {
-      const env = { RELAY_LIMITER_ENGINE: 'native', LD_PRELOAD: library };
-      const script = `
+  test.each([
+    'RateLimiter',
+    'OrderbookRateLimiter',
+    'DirectConnectionRateLimiter',
+    'RuleLimiter',
+    'LeaseTable',
+  ])('survives each failed allocation in every call of %s', (subject) => {
+    const env = { RELAY_LIMITER_ENGINE: 'native', LD_PRELOAD: library };
+    const script = `
       import { tryAll } from ${CALLS};
       console.log(JSON.stringify(tryAll('${subject}')));`;
-      const outcomes = runJson(script, { env }) as Record<string, Attempted>;
-      for (const [call, { failed, said, right }] of Object.entries(outcomes)) {
-        expect.soft({ call, right, said }).toEqual({
-          call,
-          right: true,
-          said: failed === 0 ? [] : ['ERR_LIMITER_MEMORY'],
-        });
-        // How many allocations there are depends on the compiler and its library; whether there are any does not.
-        const needsMemory = !MAY_NEED_NONE.test(call) && `${subject}: ${call}` !== NO_BANS;
-        if (needsMemory) expect.soft(failed, call).toBeGreaterThan(0);
-      }
-    },
-  );
+    const outcomes = runJson(script, { env }) as Record<string, Attempted>;
+    for (const [call, { failed, said, right }] of Object.entries(outcomes)) {
+      expect.soft({ call, right, said }).toEqual({
+        call,
+        right: true,
+        said: failed === 0 ? [] : ['ERR_LIMITER_MEMORY'],
+      });
+      // How many allocations there are depends on the compiler and its library; whether there are any does not.
+      const needsMemory = !MAY_NEED_NONE.test(call) && `${subject}: ${call}` !== NO_BANS;
+      if (needsMemory) expect.soft(failed, call).toBeGreaterThan(0);
+    }
+  });
 
   const run = (script: string) =>
     runJson(`${BOUND} { ${script} }`, {

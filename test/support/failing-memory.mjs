@@ -5,6 +5,7 @@ import { accessSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { selectEngine } from '../../dist/engine/select.js';
+import { callsOfRules } from './failing-rules.mjs';
 
 // Some texts are longer than what the engine has at hand for one.
 const keys = Array.from({ length: 60 }, (_, n) => n + 'k'.repeat(n % 8 ? 5 : 300));
@@ -41,7 +42,7 @@ const check = ({ limiter }) => forAll(limiter, CHECKS);
 const statistics = ({ limiter }) => (limiter.getStats ?? limiter.getStatistics).call(limiter);
 
 /** The calls of a limiter: what is done to it, and what is asked afterwards; `given` is what it is done to. */
-function callsOf(make, tolerant) {
+function callsOfLimiter(make, tolerant) {
   const fresh = (options) => () => ({ limiter: make(options) });
   /** Everybody has broken a limit. */
   const offended = (options) => () => {
@@ -196,8 +197,8 @@ function tell(word) {
   }
 }
 
-/** Tries `act` with ever more memory until there is enough. */
-function attempt(make, act, ask) {
+/** Tries `act` with ever more memory until there is enough. `holds` must be true right after each failure. */
+function attempt(make, act, ask, holds = () => true) {
   const control = make();
   act(control);
   const expected = ask(control);
@@ -213,21 +214,26 @@ function attempt(make, act, ask) {
     }
     const hit = tell('hit');
     tell(-1);
+    right &&= !hit || holds(given);
     act(given);
     right &&= isDeepStrictEqual(ask(given), expected);
     if (!hit) return { failed, said: [...said], right };
   }
 }
 
+function callsOf(subject) {
+  if (subject === 'LeaseTable') return callsOfTable();
+  if (subject === 'RuleLimiter') return callsOfRules(keys.slice(0, 24), clock);
+  return callsOfLimiter(MAKERS[subject], TOLERANT[subject]);
+}
+
 /** Of each call of a limiter, or of `LeaseTable`: how often it failed, what it threw, and whether it then was right. */
 export function tryAll(subject) {
-  const make = MAKERS[subject];
   const outcomes = {};
-  const calls = make ? callsOf(make, TOLERANT[subject]) : callsOfTable();
-  for (const [call, [given, act, ask]] of Object.entries(calls)) {
+  for (const [call, [given, act, ask, holds]] of Object.entries(callsOf(subject))) {
     // Read by whoever wants to know which call has crashed.
     process.stderr.write(`${call}\n`);
-    outcomes[call] = attempt(given, act, ask);
+    outcomes[call] = attempt(given, act, ask, holds);
   }
   return outcomes;
 }
