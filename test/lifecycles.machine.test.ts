@@ -14,7 +14,7 @@ test.each(ENGINES)(
       import * as library from 'relay-limiter';
       import { create, use } from ${LIMITERS};
       const turn = () => new Promise((resolve) => setImmediate(resolve));
-      // The most that is resident while so many sets of three come and go.
+      // The most that is resident while so many sets come and go.
       async function most(sets) {
         let bytes = 0;
         for (let n = 0; n < sets; n += 1) {

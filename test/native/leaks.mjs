@@ -7,7 +7,12 @@
 
 import { strictEqual, throws } from 'node:assert/strict';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
-import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import {
+  DirectConnectionRateLimiter,
+  OrderbookRateLimiter,
+  RateLimiter,
+  RuleLimiter,
+} from 'relay-limiter';
 import { selectEngine } from '../../dist/engine/select.js';
 
 const THREADS = 6;
@@ -98,6 +103,62 @@ function useLimiter(make) {
   return limiter;
 }
 
+const RULES = {
+  messages: { scope: 'connection', rateLimit: 1, burstLimit: 1 },
+  events: { scope: 'account', rateLimit: 1, burstLimit: 3 },
+};
+/** With these, records of connections need more bytes. */
+const MORE_RULES = Object.fromEntries(
+  Array.from({ length: 6 }, (_, n) => [`more ${n}`, { ...RULES.messages, action: 'more' }]),
+);
+
+/** A rule limiter after calls of all its methods. */
+function useRules(maxPeers) {
+  let seconds = 0;
+  const make = () =>
+    new RuleLimiter({
+      ...common,
+      clock: () => seconds,
+      maxPeers,
+      scopes: { connection: {}, account: {}, server: { single: true } },
+      rules: { ...RULES, everybody: { scope: 'server', rateLimit: 1e6 } },
+      bans: { connection: { violations: 3, withinSeconds: 10, seconds: [50, 500] } },
+    });
+  const limiter = make();
+  strictEqual(limiter.engine, 'native');
+  const of = (key) => ({ connection: key, account: key });
+  const peers = keys.slice(0, 50).map((key) => limiter.open(of(key)));
+  for (let repeat = 0; repeat < 4; repeat += 1) {
+    for (const key of keys) limiter.check(of(key));
+    for (const peer of peers) peer.check();
+    if (repeat === 1) limiter.update({ rules: { ...RULES, ...MORE_RULES } });
+    seconds += 0.1;
+  }
+  for (const key of keys.slice(0, 700)) limiter.removePeer(of(key));
+  for (const key of keys) {
+    limiter.charge(of(key));
+    limiter.refund(of(key));
+    limiter.peek(of(key), 1, 'more');
+    limiter.ban('account', key, 5);
+    limiter.banSecondsLeft('account', key);
+  }
+  for (const key of keys.slice(300, 600)) limiter.unban('account', key);
+  throws(() => limiter.core.removePeer(0, 5));
+  limiter.getStats();
+  limiter.getBans('account');
+  limiter.cleanup(-1, { budgetMs: 0 });
+  seconds += 1000;
+  limiter.cleanup(-1);
+  limiter.clear();
+  for (const key of keys) for (let n = 0; n < 4; n += 1) limiter.check(of(key));
+  const restarted = make();
+  restarted.restore(limiter.snapshot());
+  for (const key of keys.slice(0, 100)) restarted.check(of(key));
+  limiter.snapshotSlices().next();
+  restarted.close();
+  return limiter;
+}
+
 /** A full lease table after calls of all its methods. */
 function useTable() {
   const table = selectEngine('native').leaseTable();
@@ -124,6 +185,7 @@ function useTable() {
 function useAll() {
   const limiters = MAKERS.map(useLimiter);
   globalThis.tables = [useTable(), useTable()];
+  globalThis.rules = [useRules(Infinity), useRules(300)];
   for (const limiter of limiters) {
     limiter.restore(limiter.snapshot());
   }
@@ -145,7 +207,7 @@ async function main() {
   await Promise.all(terminations);
   globalThis.kept = useAll();
   console.log(
-    `leaks: ${(ROUNDS + 1) * MAKERS.length} limiters used, ${THREADS} threads ended while they used theirs`,
+    `leaks: ${(ROUNDS + 1) * (MAKERS.length + 2)} limiters used, ${THREADS} threads ended while they used theirs`,
   );
 }
 

@@ -82,13 +82,13 @@ export function callsOfRules(keys, clock) {
     limiter.snapshot().scopes.flatMap(({ digests }) => digests.flatMap((group) => group.peers))
       .length;
 
-  /** Every check has taken one token of all rules, or none. */
+  /** Every check has taken one token of all rules, or none. Keys that have used none have no record. */
   const isWhole = (given) => {
     const all = left(given);
     const charged = all.filter(([messages]) => messages !== 1).length;
     const isWholeKey = ([messages, events, everybody]) =>
       messages === events && everybody === 1000 - charged;
-    return all.every(isWholeKey);
+    return all.every(isWholeKey) && peers(given).every((count) => count === charged);
   };
   const isUsed = (given) =>
     left(given).every(([messages, events]) => messages === 0 && events === 0);
