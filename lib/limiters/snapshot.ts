@@ -1,6 +1,6 @@
 // Reads and writes snapshots of limiters. A snapshot is validated whole before anything of it is restored.
 
-import { invalidNumber, limiterError, show } from '../common/errors.js';
+import { show } from '../common/errors.js';
 import { isArray, isRecord } from '../common/kinds.js';
 import type {
   LimiterName,
@@ -13,6 +13,7 @@ import { type DigestColumns, OFFENDER_NUMBERS, type OffenderColumns } from '../e
 import type { SnapshotStep } from '../engine/engine.js';
 import { KeySet } from '../tables/key-map.js';
 import { hexOf, isZero, readHex } from './digest-text.js';
+import { fields, invalid, requireNumber } from './snapshot-fields.js';
 
 /** The format that is written. Format 1, without buckets and digests, can be read too. */
 const FORMAT = 2;
@@ -232,11 +233,6 @@ function requireArraySize({ length }: readonly unknown[], path: string): void {
   throw invalid(`${path}.length`, length, `at most ${MAX_PEERS}`);
 }
 
-function requireNumber(given: unknown, path: string): number {
-  if (typeof given === 'number' && given >= 0 && given < Infinity) return given;
-  throw invalid(path, given, 'a finite number of at least 0');
-}
-
 const SECONDS_OR_NULL = 'null or a finite number of at least 0';
 
 function isSecondsOrNull(given: unknown): given is number | null {
@@ -245,23 +241,4 @@ function isSecondsOrNull(given: unknown): given is number | null {
 
 function isCount(given: unknown): given is number {
   return Number.isSafeInteger(given) && (given as number) >= 0;
-}
-
-/** Returns an object that has no fields but `names`. A missing field is undefined, which its reader rejects. */
-function fields(
-  given: unknown,
-  path: () => string,
-  names: readonly string[],
-): Readonly<Record<string, unknown>> {
-  if (!isRecord(given)) throw invalid(path(), given, 'an object');
-  for (const name of Object.keys(given)) {
-    if (names.includes(name)) continue;
-    const message = `${path()} must have ${names.join(', ')} and nothing else, got ${show(name)}`;
-    throw limiterError(TypeError, 'ERR_LIMITER_SNAPSHOT', message);
-  }
-  return given;
-}
-
-function invalid(path: string, given: unknown, accepted: string): Error {
-  return invalidNumber('ERR_LIMITER_SNAPSHOT', path, given, accepted);
 }

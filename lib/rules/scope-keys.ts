@@ -45,11 +45,6 @@ export class ScopeKeys {
     this.keys = scopes.map(() => undefined);
   }
 
-  /** The name of the scope of a key that is given as a string. */
-  get onlyName(): string {
-    return this.#only?.name ?? '';
-  }
-
   setLists(allow: Lists, deny: Lists): void {
     this.#allow = allow;
     this.#deny = deny;

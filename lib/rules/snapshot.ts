@@ -1,6 +1,6 @@
 // Reads and writes snapshots of a RuleLimiter. A snapshot is validated whole before anything of it is restored.
 
-import { invalidNumber, invalidValue, limiterError, show } from '../common/errors.js';
+import { show } from '../common/errors.js';
 import { isArray, isRecord } from '../common/kinds.js';
 import {
   MAX_RULES,
@@ -12,6 +12,7 @@ import {
   type RulesCore,
 } from '../engine/rules.js';
 import { hexOf, isZero, readHex } from '../limiters/digest-text.js';
+import { fields, invalid, requireNumber } from '../limiters/snapshot-fields.js';
 import type { PlacedRule } from './compile.js';
 import type { RuleContext } from './rule-context.js';
 import type {
@@ -136,7 +137,13 @@ export function restoreSlice(
     ageSeconds = 0,
     scopes,
     ...rest
-  } = fields(given, 'a snapshot', ['format', 'limiter', 'ageSeconds', 'scopes', ...SCOPE_FIELDS]);
+  } = fields(given, () => 'a snapshot', [
+    'format',
+    'limiter',
+    'ageSeconds',
+    'scopes',
+    ...SCOPE_FIELDS,
+  ]);
   if (format !== FORMAT) throw invalid('format', format, `${FORMAT}`);
   if (limiter !== LIMITER) throw invalid('limiter', limiter, show(LIMITER));
   const age = requireNumber(ageSeconds, 'ageSeconds');
@@ -178,7 +185,7 @@ function readScope(
   age: number,
   { scopes, book }: RuleContext,
 ): ReadScope | undefined {
-  const { scope: name, peers, digests } = fields(given, path || 'a slice', SCOPE_FIELDS);
+  const { scope: name, peers, digests } = fields(given, () => path || 'a slice', SCOPE_FIELDS);
   if (typeof name !== 'string') throw invalid(`${path}scope`, name, 'the name of a scope');
   if (!isArray(peers)) throw invalid(`${path}peers`, peers, 'an array');
   if (!isArray(digests)) throw invalid(`${path}digests`, digests, 'an array');
@@ -215,7 +222,7 @@ function readPeers(
   // By index, as iteration methods skip the holes of a sparse array.
   for (let i = 0; i < peers.length; i += 1) {
     const at = `${path}peers[${i}]`;
-    const peer = fields(peers[i], at, PEER_FIELDS);
+    const peer = fields(peers[i], () => at, PEER_FIELDS);
     const { key, violations, banSecondsLeft, secondsSinceBan, used } = peer;
     if (typeof key !== 'string') throw invalid(`${at}.key`, key, 'a string');
     if (!(Number.isSafeInteger(violations) && (violations as number) >= 0)) {
@@ -255,7 +262,7 @@ function readGroup(
   age: number,
   rules: readonly PlacedRule[],
 ): RuleDigestColumns {
-  const { secret, peers } = fields(given, path, ['secret', 'peers']);
+  const { secret, peers } = fields(given, () => path, ['secret', 'peers']);
   if (!isArray(peers)) throw invalid(`${path}.peers`, peers, 'an array');
   const columns = {
     secret: new Uint32Array(4),
@@ -310,29 +317,4 @@ function worstFirst({ keys, numbers }: RuleOffenderColumns): RuleOffenderColumns
     sorted.set(numbers.subarray(begin, begin + RULE_OFFENDER_NUMBERS), i * RULE_OFFENDER_NUMBERS);
   }
   return { keys: order.map((i) => keys[i] as string), numbers: sorted };
-}
-
-function requireNumber(given: unknown, path: string): number {
-  if (typeof given === 'number' && given >= 0 && given < Infinity) return given;
-  throw invalid(path, given, 'a finite number of at least 0');
-}
-
-function fields(
-  given: unknown,
-  path: string,
-  names: readonly string[],
-): Readonly<Record<string, unknown>> {
-  if (!isRecord(given)) throw invalid(path, given, 'an object');
-  for (const name of Object.keys(given)) {
-    if (names.includes(name)) continue;
-    const message = `${path} must have ${names.join(', ')} and nothing else, got ${show(name)}`;
-    throw limiterError(TypeError, 'ERR_LIMITER_SNAPSHOT', message);
-  }
-  return given;
-}
-
-function invalid(path: string, given: unknown, accepted: string): Error {
-  return typeof given === 'number'
-    ? invalidNumber('ERR_LIMITER_SNAPSHOT', path, given, accepted)
-    : invalidValue('ERR_LIMITER_SNAPSHOT', path, given, accepted);
 }
