@@ -36,7 +36,7 @@ test.runIf(TESTS_NATIVE)(
     expect(stdout).toContain(`binary      ${join(copy.folder, BINARY)}`);
     // A round of 5,000 for each limiter.
     expect(stdout).toMatch(
-      /self-check {2}passed: both engines agreed on 15,000 random operations, seed \d+$/,
+      /self-check {2}passed: both engines agreed on 20,000 random operations, seed \d+$/,
     );
   },
 );
@@ -45,13 +45,13 @@ test.runIf(TESTS_NATIVE)(
   'npx relay-limiter compares the engines for at least RELAY_LIMITER_OPERATIONS operations',
   () => {
     copy.copy(BINARY, BINARY);
-    const { stdout } = command(['--json'], { RELAY_LIMITER_OPERATIONS: '40000' });
-    expect(JSON.parse(stdout).selfCheck).toMatchObject({ agreed: 45_000 });
+    const { stdout } = command(['--json'], { RELAY_LIMITER_OPERATIONS: '50000' });
+    expect(JSON.parse(stdout).selfCheck).toMatchObject({ agreed: 60_000 });
   },
 );
 
 test.runIf(TESTS_NATIVE)('selfCheck does at least one round per limiter', () => {
-  expect(selfCheck({ seconds: 0 }, 1)).toEqual({ seed: 1, agreed: 15_000 });
+  expect(selfCheck({ seconds: 0 }, 1)).toEqual({ seed: 1, agreed: 20_000 });
 });
 
 test.runIf(TESTS_NATIVE)(
@@ -69,7 +69,7 @@ test.runIf(TESTS_NATIVE)(
       runtime: `Node ${process.versions.node}`,
       selfCheck: { seed: expect.any(Number) },
     });
-    expect(report.selfCheck.agreed).toBe(15_000);
+    expect(report.selfCheck.agreed).toBe(20_000);
   },
 );
 

@@ -5,6 +5,8 @@ import type { EngineName, LimiterSnapshot } from '../common/types.js';
 import { DirectConnectionRateLimiter } from '../limiters/direct-connection-rate-limiter.js';
 import { OrderbookRateLimiter } from '../limiters/orderbook-rate-limiter.js';
 import { RateLimiter } from '../limiters/rate-limiter.js';
+import { RuleLimiter } from '../rules/rule-limiter.js';
+import type { RuleSnapshot } from '../rules/types.js';
 
 /** The result of a self-check. */
 export interface SelfCheck {
@@ -16,7 +18,7 @@ export interface SelfCheck {
   difference?: { operation: string; native: string; js: string };
 }
 
-type Limiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter;
+type Limiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter | RuleLimiter;
 type Call = [method: string, ...given: unknown[]];
 type Random = () => number;
 
@@ -68,7 +70,52 @@ const SUBJECTS: {
         ['cleanupOldEntries', 5],
       ]),
   },
+  {
+    create: createRuleLimiter,
+    call: (random, key) => {
+      const keys = { connection: key, account: key.slice(0, -1) };
+      const cost = { requests: random() * 20, bytes: random() * 200 };
+      return oneOf(random, [
+        ['check', keys, random() * 20],
+        ['check', keys, cost, 'login'],
+        ['check', { connection: key }, cost, 'login', 'paid'],
+        ['peek', keys, cost, 'login'],
+        ['banSecondsLeft', 'account', keys.account],
+        ['getBans', 'account', 10],
+        ['charge', keys, cost],
+        ['refund', keys, cost, 'login', 'paid'],
+        ['unban', 'account', keys.account],
+        ['removePeer', keys],
+        ['cleanup', 5],
+      ]);
+    },
+  },
 ];
+
+function createRuleLimiter(options: { engine: EngineName; clock: () => number }): RuleLimiter {
+  return new RuleLimiter({
+    ...options,
+    scopes: { connection: {}, account: {}, server: { single: true } },
+    rules: {
+      messages: { scope: 'connection', rateLimit: 2.7, burstLimit: 50, warnBelow: 0.3 },
+      bytes: { scope: 'connection', unit: 'bytes', rateLimit: 31, burstLimit: 300, dryRun: true },
+      logins: { scope: 'account', action: 'login', quota: 30, windowSeconds: 7 },
+      everybody: { scope: 'server', rateLimit: 1e4, burstLimit: 1e5 },
+    },
+    plans: { paid: { messages: { burstLimit: 90 }, logins: null } },
+    bans: {
+      account: {
+        violations: 4,
+        withinSeconds: 30,
+        seconds: [3, 20],
+        jitter: 0.3,
+        forgetAfterSeconds: 9,
+      },
+    },
+    // Equal on both engines.
+    random: randomOf(1),
+  });
+}
 
 /** The end of a self-check without a difference: after at least so many operations, or after so many seconds. */
 export type SelfCheckLimit = { readonly operations: number } | { readonly seconds: number };
@@ -137,9 +184,13 @@ function differenceOfSnapshots(
 }
 
 /** Returns a snapshot as text, without its secrets and digests, which differ between any two limiters. */
-function withoutSecrets({ digests, ...rest }: LimiterSnapshot): string {
-  const numbers = digests.flatMap(({ peers }) => peers.map(([, ...row]) => show(row)));
-  return JSON.stringify({ ...rest, digests: numbers.sort() });
+function withoutSecrets(snapshot: LimiterSnapshot | RuleSnapshot): string {
+  const parts = 'scopes' in snapshot ? snapshot.scopes : [snapshot];
+  const texts = parts.map(({ digests, ...rest }) => {
+    const numbers = digests.flatMap(({ peers }) => peers.map(([, ...row]) => show(row)));
+    return JSON.stringify({ ...rest, digests: numbers.sort() });
+  });
+  return texts.join();
 }
 
 /** Calls a method and returns its result as text: different numbers, also 0 and -0, have different texts. */
@@ -150,11 +201,10 @@ function resultText(limiter: Limiter, method: string, given: unknown[]): string 
 
 function show(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(show).join(', ')}]`;
-  return typeof value === 'string'
-    ? JSON.stringify(value)
-    : Object.is(value, -0)
-      ? '-0'
-      : `${value}`;
+  if (typeof value === 'string') return JSON.stringify(value);
+  if (typeof value !== 'object' || value === null) return Object.is(value, -0) ? '-0' : `${value}`;
+  const fields = Object.entries(value).map(([name, field]) => `${name}: ${show(field)}`);
+  return `{ ${fields.join(', ')} }`;
 }
 
 /** Chooses a call. The first call has a probability of one half, as an attack consists mostly of checks. */
