@@ -202,14 +202,19 @@ describe.runIf(TESTS_NATIVE)('the addon', () => {
       const limiter = create();
       const { callArguments, RuleLimiter } = addon();
       RULE_SLOTS.fill(0);
-      RULE_NUMBERS.fill(1, 0, 1);
+      RULE_NUMBERS.fill(0.25, 0, 1);
       const now = 1000;
       new Float64Array(callArguments, 8, 1)[0] = now;
       new Int32Array(callArguments, 16, 3).set([limiter.number, 1, 0]);
       expect(RuleLimiter.checkPeer()).toBe(5);
+      // A peer without a record has no place.
       RuleLimiter.open('peer');
+      expect(RuleLimiter.checkPeer()).toBe(5);
+      expect(RuleLimiter.checkAndOpen('peer')).toBeUndefined();
+      expect(RuleLimiter.checkPeer()).toBe(5);
+      expect(RuleLimiter.checkAndOpen('peer')).toBeUndefined();
       expect(RuleLimiter.checkPeer()).toBeUndefined();
-      expect(limiter.peek(['peer'], 1, 0, now).used[0]).toBe(1);
+      expect(limiter.peek(['peer'], 1, 0, now).used[0]).toBe(0.75);
     });
   });
 });

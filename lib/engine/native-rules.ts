@@ -18,7 +18,7 @@ import {
   type RuleTotals,
 } from './rules.js';
 
-/** The result of the addon's checkPeer if it needs the keys: nothing has changed, and `check` decides. */
+/** The result of the addon's checkPeer if it needs the keys: nothing has changed, and `checkAndOpen` decides. */
 const NEEDS_KEYS = 5;
 
 type Secret = BigUint64Array;
@@ -71,6 +71,8 @@ interface NativeRules {
     numbers: Float64Array,
     now?: number,
   ): number;
+  saveSingle(scope: number, now?: number): Float64Array;
+  restoreSingle(scope: number, numbers: Float64Array, now?: number): void;
   clear(): void;
 }
 
@@ -78,6 +80,8 @@ interface NativeRules {
 export interface NativeRuleLimiter {
   new (config: RulesConfig, secret: Secret, numbers: Float64Array, slots: Int32Array): NativeRules;
   readonly check: (...keys: KeyArguments) => RuleAnswer | undefined;
+  /** The same, and writes RULE_SLOTS. */
+  readonly checkAndOpen: (...keys: KeyArguments) => RuleAnswer | undefined;
   readonly checkPeer: () => RuleAnswer | typeof NEEDS_KEYS | undefined;
   readonly refund: (...keys: KeyArguments) => undefined;
   readonly charge: (...keys: KeyArguments) => undefined;
@@ -104,7 +108,7 @@ export function nativeRuleLimiter({
     numbers[1] = mask;
     numbers[2] = program;
   };
-  const { check, checkPeer, refund, charge, open } = RuleLimiter;
+  const { check, checkAndOpen, checkPeer, refund, charge, open } = RuleLimiter;
   return class extends RuleLimiter implements RulesCore {
     readonly #number = this.number;
     readonly #single: readonly boolean[];
@@ -138,7 +142,7 @@ export function nativeRuleLimiter({
     checkPeer(keys: RuleKeys, mask: number, program: number, now?: number): RuleAnswer | undefined {
       setArguments(this.#number, mask, program, now);
       const answer = checkPeer();
-      return answer === NEEDS_KEYS ? this.#checkAndOpen(keys, mask, program, now) : answer;
+      return answer === NEEDS_KEYS ? checkAndOpen(...keys) : answer;
     }
 
     refund(keys: RuleKeys, mask: number, program: number, now?: number): void {
@@ -182,17 +186,6 @@ export function nativeRuleLimiter({
 
     restoreDigests(scope: number, digests: RuleDigestColumns, now?: number): number {
       return this.putDigests(scope, digests.secret, digests.digests, digests.numbers, now);
-    }
-
-    #checkAndOpen(
-      keys: RuleKeys,
-      mask: number,
-      program: number,
-      now: number | undefined,
-    ): RuleAnswer | undefined {
-      const answer = this.check(keys, mask, program, now);
-      this.open(keys, mask);
-      return answer;
     }
   };
 }

@@ -63,8 +63,8 @@ export const AT_BAN_RULE = 40;
  * The slots of an opened peer, SLOT_WORDS small integers for each scope, shared by all rule limiters. `open` writes
  * them; the caller keeps them, and writes them here before each call of `checkPeer`, which updates them.
  */
-export const RULE_SLOTS: Int32Array = new Int32Array(new ArrayBuffer(4 * 8 * 5));
-export const SLOT_WORDS = 5;
+export const RULE_SLOTS: Int32Array = new Int32Array(new ArrayBuffer(4 * 8 * 3));
+export const SLOT_WORDS = 3;
 
 /** How violations lead to bans in a scope. */
 export interface RuleBanConfig {
@@ -283,7 +283,7 @@ export interface RulesCore {
   unban(scope: number, key: string, now?: number): boolean;
   /** The remaining seconds of a ban; 0 without one. */
   banSecondsLeft(scope: number, key: string, now?: number): number;
-  /** As `BanningCore.longestBans`. */
+  /** As `BanningCore.longestBans`, but bans with equal ends are in the order of their keys by code units. */
   longestBans(scope: number, most: number, now?: number): BansInForce;
   violations(scope: number, key: string): number;
   /** Removes the record, violations, levels and ban of a peer; an unknown key is no error. */
@@ -315,6 +315,10 @@ export interface RulesCore {
   adopt(secret: Uint32Array): void;
   /** As LimiterCore.restoreDigests. */
   restoreDigests(scope: number, digests: RuleDigestColumns, now?: number): number;
+  /** The state of a single scope, as RULE_DIGEST_NUMBERS of a peer. */
+  saveSingle(scope: number, now?: number): Float64Array;
+  /** Restores it: keeps the higher used tokens of each slot, as `restore` does of a known peer. */
+  restoreSingle(scope: number, numbers: Float64Array, now?: number): void;
   /** Removes all records, violations and bans, and resets single scopes. */
   clear(): void;
 }

@@ -5,15 +5,22 @@ import type { Ban } from '../common/types.js';
 
 /**
  * BAN_CHANNEL is the name of the `node:diagnostics_channel` channel on which each ban is published once, as it begins.
- * The message is a `BanMessage`.
+ * The message is a `BanMessage`; that of a `RuleLimiter` has the scope of the key and the rule that refused.
  * @example
  * import { subscribe } from 'node:diagnostics_channel';
- * import { BAN_CHANNEL, type BanMessage } from 'relay-limiter';
+ * import { BAN_CHANNEL, type BanMessage, RuleLimiter } from 'relay-limiter';
  *
  * subscribe(BAN_CHANNEL, (message) => {
- *   const { key, banDuration } = message as BanMessage;
- *   console.log(`${key} is banned for ${banDuration} seconds`);
+ *   const { scope, rule, key, banDuration } = message as BanMessage;
+ *   console.log(scope, rule, key, banDuration);
  * });
+ * const limits = new RuleLimiter({
+ *   scopes: { account: {} },
+ *   rules: { logins: { scope: 'account', quota: 1, windowSeconds: 900 } },
+ *   bans: { account: { violations: 1, withinSeconds: 60, seconds: 600 } },
+ * });
+ * limits.check('mallory');
+ * limits.check('mallory'); // account logins mallory 600
  */
 export const BAN_CHANNEL = 'relay-limiter:ban';
 

@@ -6,6 +6,8 @@ import type { Persistent, Saved } from './saved.js';
 interface Slice {
   readonly peers: readonly { readonly key: string }[];
   readonly digests: readonly { readonly peers: readonly unknown[] }[];
+  /** The state of a single scope of a RuleLimiter. */
+  readonly single?: unknown;
 }
 
 /** The maximum sum of key lengths in a slice with more than one peer, in code units. */
@@ -34,12 +36,14 @@ function* savedSlices(limiter: Persistent, slices: Iterable<Slice>): Generator<S
     else for (const snapshot of piecesOf(slice)) yield { savedAt, snapshot };
     isFirst = false;
   }
-  // A RuleLimiter whose scopes are all single has no slices.
+  // A RuleLimiter whose scopes are all single has no slices if nothing is used.
   if (isFirst) yield savedNow(limiter.snapshot());
 }
 
-function isEmpty({ peers, digests }: Slice): boolean {
-  return peers.length === 0 && digests.every((group) => group.peers.length === 0);
+function isEmpty({ peers, digests, single }: Slice): boolean {
+  return (
+    single === undefined && peers.length === 0 && digests.every((group) => group.peers.length === 0)
+  );
 }
 
 /** Splits a slice with very long keys into smaller slices. The last one has the digests. */

@@ -77,11 +77,33 @@ export interface RuleBook {
   readonly plan: RulePlan;
 }
 
-/** Compiles sections. Rules keep the slots that they have in `before`. @throws `ERR_LIMITER_OPTION` for a plan */
+/**
+ * Compiles sections. Rules keep the slots that they have in `before`. If only lists have changed, the engine's plan is
+ * that of `before`. @throws `ERR_LIMITER_OPTION` for a plan
+ */
 export function compile(
   scopes: readonly ScopeSpec[],
   sections: Sections,
   before?: RuleBook,
+): RuleBook {
+  const { rules, plans, bans } = before?.sections ?? {};
+  if (before !== undefined && sections.rules === rules && sections.plans === plans) {
+    const plan = sections.bans === bans ? before.plan : withBans(before.plan, sections.bans);
+    return { ...before, sections, plan };
+  }
+  return compileRules(scopes, sections, before);
+}
+
+/** The same rules and plans with other bans. */
+function withBans(plan: RulePlan, bans: RulePlan['bans']): RulePlan {
+  const added = new Uint16Array(plan.added.length);
+  return { ...plan, added, origins: Uint16Array.from({ length: plan.plans }, (_, i) => i), bans };
+}
+
+function compileRules(
+  scopes: readonly ScopeSpec[],
+  sections: Sections,
+  before: RuleBook | undefined,
 ): RuleBook {
   const { rules: specs, plans, bans } = sections;
   const slots = Uint8Array.from(before?.plan.slots ?? scopes.map(() => 0));
@@ -94,7 +116,8 @@ export function compile(
   const { actionIndexes, classes } = classify(specs);
   const planIndexes = new Map(plans.map(({ name }, i) => [name, i + 1]));
   const base = specs.map(({ bucket }) => bucket);
-  const buckets = [base, ...plans.map((plan) => bucketsIn(plan, specs))];
+  const names = new Set(specs.map(({ name }) => name));
+  const buckets = [base, ...plans.map((plan) => bucketsIn(plan, specs, names))];
   const plan: RulePlan = {
     plans: plans.length + 1,
     actions: classes.length,
@@ -171,16 +194,32 @@ function applying(
   classes: readonly (readonly boolean[])[],
   buckets: readonly (readonly (BucketSpec | null)[])[],
 ): Uint16Array {
+  const inClasses = classes.map((own) => slotsOf(scopes, rules, (i) => own[i] === true));
   const applies = new Uint16Array(buckets.length * classes.length * scopes);
-  for (const [plan, own] of buckets.entries()) {
-    for (const [action, members] of classes.entries()) {
-      for (const [i, { spec, slot }] of rules.entries()) {
-        if (!members[i] || own[i] === null) continue;
-        (applies[(plan * classes.length + action) * scopes + spec.scope] as number) |= 1 << slot;
+  let next = 0;
+  for (const own of buckets) {
+    const inPlan = slotsOf(scopes, rules, (i) => own[i] !== null);
+    for (const inClass of inClasses) {
+      for (let scope = 0; scope < scopes; scope += 1) {
+        applies[next] = (inPlan[scope] as number) & (inClass[scope] as number);
+        next += 1;
       }
     }
   }
   return applies;
+}
+
+/** For each scope a bit for each slot of a rule that is chosen. */
+function slotsOf(
+  scopes: number,
+  rules: readonly PlacedRule[],
+  isChosen: (rule: number) => boolean,
+): Uint16Array {
+  const slots = new Uint16Array(scopes);
+  for (const [i, { spec, slot }] of rules.entries()) {
+    if (isChosen(i)) (slots[spec.scope] as number) |= 1 << slot;
+  }
+  return slots;
 }
 
 function numbersOf(

@@ -9,9 +9,15 @@ export type Fields = Readonly<Record<string, unknown>>;
 /** The entries of an object by names; those with the value undefined are left out. */
 export function named(given: unknown, path: string): [name: string, value: unknown][] {
   if (!isRecord(given)) throw invalid(path, given, 'an object by names');
-  const entries = Object.entries(given).filter(([, value]) => value !== undefined);
-  for (const [name] of entries) requireName(name, `a name in ${path}`);
-  return entries.map(([name, value]) => [detachString(name), value]);
+  const what = `a name in ${path}`;
+  const entries: [string, unknown][] = [];
+  for (const name of Object.keys(given)) {
+    const value = given[name];
+    if (value === undefined) continue;
+    requireName(name, what);
+    entries.push([detachString(name), value]);
+  }
+  return entries;
 }
 
 /**
@@ -31,16 +37,6 @@ export function fields(given: unknown, path: string, names: readonly string[]): 
     throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
   }
   return given;
-}
-
-export function optional(
-  given: Fields,
-  path: string,
-  name: string,
-  accepted: string,
-  fits: (n: number) => boolean,
-): number | undefined {
-  return given[name] === undefined ? undefined : number(given, path, name, accepted, fits);
 }
 
 export function number(

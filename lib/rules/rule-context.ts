@@ -42,10 +42,18 @@ export interface ResolvedKeys {
 /** The random number that leaves the length of a ban as it is. */
 const NO_JITTER = 0.5;
 
-/** What a call is given: a key for each scope, and the cost in each unit. */
-interface CallValues {
-  readonly keys: unknown[];
-  readonly costs: Float64Array;
+/** The arguments of a call by keys, as the engine takes them. The costs are in RULE_NUMBERS. */
+class RuleCall implements ResolvedKeys {
+  /** The keys as they are given, then as they are resolved. */
+  readonly keys: (string | undefined)[];
+  mask = 0;
+  program = 0;
+  /** What the lists say. */
+  listed: Listed;
+
+  constructor(scopes: number) {
+    this.keys = new Array(scopes).fill(undefined);
+  }
 }
 
 export class RuleContext {
@@ -55,18 +63,17 @@ export class RuleContext {
   readonly listedCounts: { allow: number; denied: number } = { allow: 0, denied: 0 };
   /** Counts of rules that updates have removed. */
   readonly removed: RemovedCounts;
-  /** The result of the last `prepare`: the program, a bit for each scope with a key, and what the lists say. */
-  program = 0;
-  mask = 0;
-  listed: Listed;
   readonly #random: () => number;
   readonly #report: (bans: readonly RuleBan[]) => void;
   /** For each scope the random number of its next ban; undefined before it is drawn. */
   readonly #draws: (number | undefined)[];
-  /** The values of calls that are being read. A getter of the user may call the limiter: that call has values of its own. */
-  readonly #calls: CallValues[] = [];
-  #depth = 0;
+  /** Whether a ban may have jitter. Without, engines do not read random numbers. */
+  #hasJitter = false;
+  /** For the next call; undefined during a call. A getter of the user may call the limiter: that call creates its own. */
+  #spareCall: RuleCall | undefined;
+  #spareCosts: Float64Array | undefined;
   #book: RuleBook;
+  #units = 0;
   #version = 0;
   /** The index of the unit of a cost that is a number; -1 if no rule has it. */
   #requests = -1;
@@ -103,7 +110,9 @@ export class RuleContext {
     this.#book = book;
     this.#version += 1;
     this.#warnings = [];
+    this.#units = book.units.length;
     this.#requests = book.unitIndexes.get(REQUESTS) ?? -1;
+    this.#hasJitter = book.plan.bans.some((policy) => policy !== undefined && policy.jitter > 0);
     this.keys.setLists(book.sections.allow, book.sections.deny);
     this.#draw();
   }
@@ -134,32 +143,34 @@ export class RuleContext {
 
   /** Returns the keys as an object that later changes of the caller's object do not affect. @throws `ERR_LIMITER_KEY` */
   ownKeys(keys: Keys | string): Keys {
-    const values: unknown[] = [];
-    this.keys.read(keys, values);
-    this.keys.resolve(values);
-    this.keys.forget();
+    const values = this.#read(keys);
+    this.keys.resolve(values.slice());
     const own: Record<string, string> = {};
     for (const { name, index } of this.scopes) {
       const key = values[index];
-      if (typeof key === 'string') own[name] = detachString(key);
+      if (key !== undefined) own[name] = detachString(key);
     }
     return Object.freeze(own);
   }
 
   /** Resolves keys that `ownKeys` has returned. */
   resolved(keys: Keys): ResolvedKeys & { readonly listed: Listed } {
-    const values: unknown[] = [];
-    this.keys.read(keys, values);
+    const values = this.#read(keys);
     const mask = this.keys.resolve(values);
-    const listed = this.keys.listed(mask);
-    const own = this.keys.keys.map((key) => (key === undefined ? key : detachString(key)));
-    this.keys.forget();
+    const listed = this.keys.listed(values, mask);
+    const own = values.map((key) => (key === undefined ? key : detachString(key)));
     return { keys: own, mask, listed };
   }
 
+  #read(keys: Keys | string): (string | undefined)[] {
+    const values = new Array<string | undefined>(this.scopes.length).fill(undefined);
+    this.keys.read(keys, values);
+    return values;
+  }
+
   /**
-   * Reads and resolves the arguments of a call by keys, into `keys`, `mask`, `program`, `listed` and RULE_NUMBERS. First it
-   * reads, which may run code of the user that calls a limiter; from then to the engine's answer no such code runs.
+   * Reads and resolves the arguments of a call by keys, and writes the costs to RULE_NUMBERS. First it reads, which may
+   * run code of the user that calls a limiter; from then to the engine's answer no such code runs. Release the result.
    * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_OPTION`
    */
   prepare(
@@ -167,59 +178,48 @@ export class RuleContext {
     cost: Cost | undefined,
     action: string | undefined,
     plan: string | undefined,
-  ): void {
-    const values = this.#values();
-    try {
-      this.keys.read(keys, values.keys);
-      this.#readCosts(cost, values.costs);
-    } finally {
-      this.#depth -= 1;
-    }
-    this.program = this.programOf(this.planIndexOf(plan), action);
-    this.mask = this.keys.resolve(values.keys);
-    this.listed = this.keys.listed(this.mask);
-    this.#writeArguments(values.costs);
+  ): RuleCall {
+    const call = this.#spareCall ?? new RuleCall(this.scopes.length);
+    this.#spareCall = undefined;
+    this.keys.read(keys, call.keys);
+    this.prepareCost(cost);
+    call.program = this.programOf(plan === undefined ? 0 : this.planIndexOf(plan), action);
+    call.mask = this.keys.resolve(call.keys);
+    call.listed = this.keys.listed(call.keys, call.mask);
+    return call;
+  }
+
+  /** Ends a call. Forgets its keys, so that they do not keep in memory what a caller cut them from. */
+  release(call: RuleCall): void {
+    const { keys } = call;
+    for (let i = 0; i < keys.length; i += 1) keys[i] = undefined;
+    this.#spareCall = call;
   }
 
   /** Reads a cost into RULE_NUMBERS, in the same way. @throws `ERR_LIMITER_COST` */
   prepareCost(cost: Cost | undefined): void {
-    const values = this.#values();
-    try {
-      this.#readCosts(cost, values.costs);
-    } finally {
-      this.#depth -= 1;
-    }
-    this.#writeArguments(values.costs);
-  }
-
-  #values(): CallValues {
-    const depth = this.#depth;
-    this.#depth += 1;
-    const known = this.#calls[depth];
-    if (known !== undefined) return known;
-    const values = { keys: [], costs: new Float64Array(MAX_UNITS) };
-    this.#calls[depth] = values;
-    return values;
-  }
-
-  #readCosts(cost: Cost | undefined, costs: Float64Array): void {
-    costs.fill(0);
     if (cost === undefined || typeof cost === 'number') {
       if (cost !== undefined) requireCost(cost);
-      if (this.#requests >= 0) costs[this.#requests] = cost ?? 1;
-      return;
+      for (let i = 0; i < this.#units; i += 1) RULE_NUMBERS[AT_COSTS + i] = 0;
+      if (this.#requests >= 0) RULE_NUMBERS[AT_COSTS + this.#requests] = cost ?? 1;
+    } else {
+      this.#prepareCosts(cost);
     }
-    const version = this.#version;
-    this.#readCostsByUnit(cost, costs);
-    if (version === this.#version) return;
-    // A getter has updated the limiter, and the units may have other indexes.
-    costs.fill(0);
-    this.#readCostsByUnit(cost, costs);
+    if (this.#hasJitter) this.#writeDraws();
   }
 
-  #writeArguments(costs: Float64Array): void {
-    const { length } = this.#book.units;
-    for (let i = 0; i < length; i += 1) RULE_NUMBERS[AT_COSTS + i] = costs[i] as number;
+  #prepareCosts(cost: Readonly<Record<string, number>>): void {
+    const costs = this.#spareCosts ?? new Float64Array(MAX_UNITS);
+    this.#spareCosts = undefined;
+    const version = this.#version;
+    this.#readCosts(cost, costs);
+    // If a getter has updated the limiter, the units may have other indexes.
+    if (version !== this.#version) this.#readCosts(cost, costs);
+    for (let i = 0; i < this.#units; i += 1) RULE_NUMBERS[AT_COSTS + i] = costs[i] as number;
+    this.#spareCosts = costs;
+  }
+
+  #writeDraws(): void {
     const draws = this.#draws;
     for (let i = 0; i < draws.length; i += 1) RULE_NUMBERS[AT_RANDOM + i] = draws[i] ?? NO_JITTER;
   }
@@ -283,11 +283,12 @@ export class RuleContext {
     return result;
   }
 
-  #readCostsByUnit(cost: Readonly<Record<string, number>>, costs: Float64Array): void {
+  #readCosts(cost: Readonly<Record<string, number>>, costs: Float64Array): void {
     if (!isRecord(cost)) {
       const accepted = 'a finite number of at least 0, or an object of such numbers by unit';
       throw invalidValue('ERR_LIMITER_COST', 'a cost', cost, accepted);
     }
+    costs.fill(0);
     if (this.#requests >= 0) costs[this.#requests] = 1;
     for (const unit in cost) {
       const index = this.#book.unitIndexes.get(unit);

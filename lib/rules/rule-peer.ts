@@ -2,8 +2,8 @@
 // records, so that a check reads no key. An outdated slot is harmless: the engine then looks up the key.
 
 import { detachString } from '../common/strings.js';
-import { RULE_SLOTS, type RulesCore, SLOT_WORDS } from '../engine/rules.js';
-import type { ResolvedKeys, RuleContext } from './rule-context.js';
+import { RULE_SLOTS, type RuleKeys, type RulesCore, SLOT_WORDS } from '../engine/rules.js';
+import type { RuleContext } from './rule-context.js';
 import type { Listed } from './scope-keys.js';
 import type { Cost, Keys, RulePeek, RuleVerdict } from './types.js';
 import { ALLOWED } from './verdicts.js';
@@ -39,7 +39,9 @@ export class RulePeer {
   readonly #limiter: Owner;
   #keys: Keys;
   #plan: string | undefined;
-  #resolved: ResolvedKeys;
+  /** By scope, as the engine takes them, with a bit in `#mask` for each scope that has a key or is single. */
+  #scopeKeys: RuleKeys;
+  #mask: number;
   /** A plain array: a typed array for each peer takes three times the memory, and as many cache misses. */
   #slots: number[];
   #secretVersion = 0;
@@ -55,7 +57,9 @@ export class RulePeer {
     this.#limiter = limiter;
     this.#keys = context.ownKeys(keys);
     this.#plan = plan === undefined ? undefined : detachString(plan);
-    this.#resolved = context.resolved(this.#keys);
+    const { keys: scopeKeys, mask } = context.resolved(this.#keys);
+    this.#scopeKeys = scopeKeys;
+    this.#mask = mask;
     this.#slots = this.#openSlots();
   }
 
@@ -84,14 +88,13 @@ export class RulePeer {
     if (this.#secretVersion !== core.secretVersion) this.#slots = this.#openSlots();
     const slots = this.#slots;
     for (let i = 0; i < slots.length; i += 1) RULE_SLOTS[i] = slots[i] as number;
-    const { keys, mask } = this.#resolved;
-    const answer = core.checkPeer(keys, mask, program, now);
+    const answer = core.checkPeer(this.#scopeKeys, this.#mask, program, now);
     for (let i = 0; i < slots.length; i += SLOT_WORDS) {
       if (RULE_SLOTS[i] !== slots[i]) this.#copySlot(i);
     }
     if (answer === undefined) return ALLOWED;
     const result = context.answerOf(answer);
-    const bans = context.bansOf(answer, keys);
+    const bans = context.bansOf(answer, this.#scopeKeys);
     if (bans !== undefined) context.report(bans);
     return result;
   }
@@ -99,12 +102,25 @@ export class RulePeer {
   /**
    * Adds keys of more scopes or replaces keys, and takes another plan: by default it keeps the plan.
    * @throws `ERR_LIMITER_KEY`, or `ERR_LIMITER_OPTION` for an unknown plan; then nothing has changed.
+   * @example
+   * import { RuleLimiter } from 'relay-limiter';
+   *
+   * const limits = new RuleLimiter({
+   *   scopes: { connection: {}, account: {} },
+   *   rules: { events: { scope: 'account', quota: 600, windowSeconds: 3600 } },
+   *   plans: { paid: { events: { quota: 20_000 } } },
+   * });
+   * const peer = limits.open({ connection: 'c1' });
+   * peer.assign({ account: 'alice' }, 'paid'); // at login
+   * console.log(peer.plan, peer.peek().rules[0]?.limit); // paid 20000
    */
   assign(keys: Keys, plan?: string): void {
     const { context } = this.#limiter;
     context.planIndexOf(plan);
     const all = context.ownKeys({ ...this.#keys, ...context.ownKeys(keys) });
-    this.#resolved = context.resolved(all);
+    const { keys: scopeKeys, mask } = context.resolved(all);
+    this.#scopeKeys = scopeKeys;
+    this.#mask = mask;
     this.#slots = this.#openSlots();
     this.#keys = all;
     if (plan !== undefined) this.#plan = detachString(plan);
@@ -144,10 +160,9 @@ export class RulePeer {
   }
 
   #openSlots(): number[] {
-    const { keys, mask } = this.#resolved;
     const { core } = this.#limiter;
-    core.open(keys, mask);
+    core.open(this.#scopeKeys, this.#mask);
     this.#secretVersion = core.secretVersion;
-    return Array.from(RULE_SLOTS.subarray(0, keys.length * SLOT_WORDS));
+    return Array.from(RULE_SLOTS.subarray(0, this.#scopeKeys.length * SLOT_WORDS));
   }
 }

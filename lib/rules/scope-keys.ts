@@ -4,7 +4,7 @@
 import { bitsOf } from '../address/address.js';
 import { networkText } from '../address/address-key.js';
 import { invalidValue, limiterError, show } from '../common/errors.js';
-import { isRecord } from '../common/kinds.js';
+import { isRecord, isRevoked } from '../common/kinds.js';
 import { detachString } from '../common/strings.js';
 import { type Network, readNetwork } from './networks.js';
 import type { Lists, ScopeSpec } from './sections.js';
@@ -21,14 +21,14 @@ export class ScopeKeys {
   readonly #addresses: readonly (AddressScope | undefined)[];
   /** The scope of a key that is given as a string; undefined unless there is exactly one such scope. */
   readonly #only: ScopeSpec | undefined;
-  /** The bits of the single scopes. */
+  /** A bit for each scope that is single, has texts as keys, or has keys of its own. */
   readonly #singles: number;
+  readonly #texts: number;
+  readonly #owned: number;
+  readonly #names: readonly string[];
   #allow: Lists = [];
   #deny: Lists = [];
   #hasLists = false;
-
-  /** The keys of the last `resolve`, by scope. */
-  readonly keys: (string | undefined)[];
 
   constructor(scopes: readonly ScopeSpec[]) {
     this.#scopes = scopes;
@@ -38,11 +38,10 @@ export class ScopeKeys {
     );
     const keyed = scopes.filter(({ kind }) => kind === 'text' || kind === 'address');
     this.#only = keyed.length === 1 ? keyed[0] : undefined;
-    this.#singles = scopes.reduce(
-      (bits, { kind, index }) => (kind === 'single' ? bits | (1 << index) : bits),
-      0,
-    );
-    this.keys = scopes.map(() => undefined);
+    this.#singles = scopeBits(scopes, ({ kind }) => kind === 'single');
+    this.#texts = scopeBits(scopes, ({ kind }) => kind === 'text');
+    this.#owned = scopeBits(keyed, () => true);
+    this.#names = scopes.map(({ name }) => name);
   }
 
   setLists(allow: Lists, deny: Lists): void {
@@ -54,52 +53,54 @@ export class ScopeKeys {
   }
 
   /**
-   * Reads the keys by scope into `values`. Getters of the caller run here, and may call the limiter again.
+   * Reads the keys by scope into `keys`, all undefined. Getters of the caller run here, and may call the limiter again.
    * @throws `ERR_LIMITER_KEY` for anything but keys, an unknown scope, and one that is single or derived.
    */
-  read(given: Keys | string, values: unknown[]): void {
-    const scopes = this.#scopes;
+  read(given: Keys | string, keys: unknown[]): void {
     if (typeof given === 'string') {
       if (this.#only === undefined) throw this.#invalidKeys(given);
-      for (let i = 0; i < scopes.length; i += 1) values[i] = undefined;
-      values[this.#only.index] = given;
+      keys[this.#only.index] = given;
       return;
     }
-    this.#requireNames(given);
-    for (let i = 0; i < scopes.length; i += 1) {
-      const scope = scopes[i] as ScopeSpec;
-      const key = given[scope.name];
-      const hasOwnKey = scope.kind === 'text' || scope.kind === 'address';
-      if (key !== undefined && !hasOwnKey) throw this.#ownKey(scope);
-      values[i] = key;
+    if (typeof given !== 'object' || given === null || isRevoked(given) || Array.isArray(given)) {
+      throw this.#invalidKeys(given);
     }
+    let found = 0;
+    let next = 0;
+    for (const name in given) {
+      // Most callers name the scopes in the order of declaration.
+      const index = name === this.#names[next] ? next : this.#indexIn(given, name);
+      if (index === -1) continue;
+      const key: unknown = given[name];
+      if (key !== undefined && ((this.#owned >> index) & 1) === 0) throw this.#ownKey(index);
+      keys[index] = key;
+      found |= 1 << index;
+      next = index + 1;
+    }
+    if ((found & this.#owned) !== this.#owned) this.#readOthers(given, found, keys);
   }
 
   /**
-   * Fills `keys` with the keys of all scopes, and returns a bit for each scope that has a key or is single. Allocates
-   * nothing if all keys are texts or plain IPv4 addresses, no network is derived of them, and no list has addresses.
-   * @throws `ERR_LIMITER_KEY`
+   * Replaces keys as they are given by those of all scopes, and returns a bit for each scope that has a key or is single.
+   * Allocates nothing if all keys are texts or plain IPv4 addresses, no network is derived of them, and no list has
+   * addresses. @throws `ERR_LIMITER_KEY`
    */
-  resolve(values: readonly unknown[]): number {
+  resolve(keys: (string | undefined)[]): number {
     let mask = this.#singles;
-    const scopes = this.#scopes;
-    for (let i = 0; i < scopes.length; i += 1) {
-      const key = values[i];
-      if (key !== undefined) mask |= this.#put(scopes[i] as ScopeSpec, key);
+    for (let i = 0; i < keys.length; i += 1) {
+      const key: unknown = keys[i];
+      if (key === undefined || ((this.#owned >> i) & 1) === 0) continue;
+      if (typeof key !== 'string') throw invalidKey(this.#scopes[i] as ScopeSpec, key);
+      mask |= (this.#texts >> i) & 1 ? 1 << i : this.#resolveAddress(i, key, keys);
     }
     return mask;
   }
 
-  /** Forgets `keys`, so that they do not keep in memory what a caller cut them from. */
-  forget(): void {
-    for (let i = 0; i < this.keys.length; i += 1) this.keys[i] = undefined;
-  }
-
-  /** Whether the keys of the last `resolve` are on a list. */
-  listed(mask: number): Listed {
+  /** Whether resolved keys are on a list. */
+  listed(keys: readonly (string | undefined)[], mask: number): Listed {
     if (!this.#hasLists) return undefined;
-    if (this.#find(this.#allow, mask) !== undefined) return ON_ALLOW_LIST;
-    return this.#find(this.#deny, mask);
+    if (this.#find(this.#allow, keys, mask) !== undefined) return ON_ALLOW_LIST;
+    return this.#find(this.#deny, keys, mask);
   }
 
   /** The index of a scope with keys. @throws `ERR_LIMITER_KEY` for an unknown one, `ERR_LIMITER_OPTION` for a single one. */
@@ -142,37 +143,46 @@ export class ScopeKeys {
   /** Names that an object only inherits may be unknown: somebody may have extended Object.prototype. */
   #requireNames(given: Keys): void {
     if (!isRecord(given)) throw this.#invalidKeys(given);
-    for (const name in given) {
-      if (!this.#indexes.has(name) && Object.hasOwn(given, name)) throw this.#unknownScope(name);
+    for (const name in given) this.#indexIn(given, name);
+  }
+
+  /** The index of a scope; -1 for an unknown name that `given` only inherits. */
+  #indexIn(given: Keys, name: string): number {
+    const index = this.#indexes.get(name);
+    if (index !== undefined) return index;
+    if (Object.hasOwn(given, name)) throw this.#unknownScope(name);
+    return -1;
+  }
+
+  /** Reads the keys that are not enumerable, such as those that getters of a class return. */
+  #readOthers(given: Keys, found: number, keys: unknown[]): void {
+    if (found === 0 && !isRecord(given)) throw this.#invalidKeys(given);
+    for (let i = 0; i < keys.length; i += 1) {
+      if (((this.#owned & ~found) >> i) & 1) keys[i] = given[this.#names[i] as string];
     }
   }
 
-  #put(scope: ScopeSpec, key: unknown): number {
-    const { kind, index } = scope;
-    if (typeof key !== 'string') throw invalidKey(scope, key);
-    if (kind === 'text') {
-      this.keys[index] = key;
-      return 1 << index;
-    }
+  /** Resolves the key of an address and of the scopes derived from it. Returns their bits. */
+  #resolveAddress(index: number, key: string, keys: (string | undefined)[]): number {
     const address = this.#addresses[index] as AddressScope;
-    this.keys[index] = address.read(key);
+    keys[index] = address.read(key);
     let bits = 1 << index;
     for (let i = 0; i < address.derived.length; i += 1) {
       const derived = (address.derived[i] as ScopeSpec).index;
-      this.keys[derived] = address.derivedKeys[i];
+      keys[derived] = address.derivedKeys[i];
       bits |= 1 << derived;
     }
     return bits;
   }
 
-  #find(lists: Lists, mask: number): Listed {
+  #find(lists: Lists, keys: readonly (string | undefined)[], mask: number): Listed {
     for (let i = 0; i < lists.length; i += 1) {
       const list = lists[i];
       if (list === undefined || (mask & (1 << i)) === 0) continue;
       const { kind, from } = this.#scopes[i] as ScopeSpec;
       const isListed =
         kind === 'text'
-          ? list.texts.has(this.keys[i] as string)
+          ? list.texts.has(keys[i] as string)
           : list.networks.has(
               (this.#addresses[kind === 'address' ? i : from] as AddressScope).network,
             );
@@ -194,7 +204,8 @@ export class ScopeKeys {
     return invalidValue('ERR_LIMITER_KEY', 'a scope', name, `one of ${this.#keyedNames()}`);
   }
 
-  #ownKey({ name, kind }: ScopeSpec): Error {
+  #ownKey(index: number): Error {
+    const { name, kind } = this.#scopes[index] as ScopeSpec;
     const why = kind === 'single' ? 'one bucket for everybody' : 'derived from an address';
     const message = `keys must not have the scope ${show(name)}, which is ${why}`;
     return limiterError(TypeError, 'ERR_LIMITER_KEY', message);
@@ -206,6 +217,11 @@ export class ScopeKeys {
       .map(({ name }) => name)
       .join(', ');
   }
+}
+
+/** A bit for each scope that is chosen. */
+function scopeBits(scopes: readonly ScopeSpec[], isChosen: (scope: ScopeSpec) => boolean): number {
+  return scopes.filter(isChosen).reduce((bits, { index }) => bits | (1 << index), 0);
 }
 
 /** Reads the keys of a scope of addresses, and remembers the last one. */

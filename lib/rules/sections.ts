@@ -11,17 +11,7 @@ import {
   MAX_UNITS,
   type RuleBanConfig,
 } from '../engine/rules.js';
-import {
-  at,
-  type Fields,
-  fields,
-  invalid,
-  named,
-  number,
-  optional,
-  requireName,
-  tooMany,
-} from './fields.js';
+import { at, type Fields, fields, invalid, named, number, requireName, tooMany } from './fields.js';
 import { AddressList, type Network, readNetwork } from './networks.js';
 
 /** The unit of a cost that is a number. */
@@ -227,18 +217,24 @@ function readActions(given: unknown, path: string): string[] | undefined {
   return actions.map((action) => detachString(action));
 }
 
+/** What the numbers of a rule must be. */
+const NUMBERS: {
+  [Name in keyof NumberFields]-?: [accepted: string, fits: (n: number) => boolean];
+} = {
+  rateLimit: ['a finite number greater than 0', (n) => n > 0],
+  burstLimit: ['a finite number of at least 1', (n) => n >= 1],
+  quota: ['a finite number of at least 1', (n) => n >= 1],
+  windowSeconds: ['a finite number greater than 0', (n) => n > 0],
+  warnBelow: ['a number from 0 to 1', (n) => n >= 0 && n <= 1],
+};
+
+/** Without the fields that are absent, so that a plan replaces only what it names. */
 function readNumbers(given: Fields, path: string): NumberFields {
-  const atLeast1 = 'a finite number of at least 1';
-  const aboveZero = 'a finite number greater than 0';
-  const read = {
-    rateLimit: optional(given, path, 'rateLimit', aboveZero, (n) => n > 0),
-    burstLimit: optional(given, path, 'burstLimit', atLeast1, (n) => n >= 1),
-    quota: optional(given, path, 'quota', atLeast1, (n) => n >= 1),
-    windowSeconds: optional(given, path, 'windowSeconds', aboveZero, (n) => n > 0),
-    warnBelow: optional(given, path, 'warnBelow', 'a number from 0 to 1', (n) => n >= 0 && n <= 1),
-  };
-  // Without the fields that are absent, so that a plan replaces only what it names.
-  return Object.fromEntries(Object.entries(read).filter(([, value]) => value !== undefined));
+  const numbers: { -readonly [Name in keyof NumberFields]: NumberFields[Name] } = {};
+  for (const name of NUMBER_FIELDS) {
+    if (given[name] !== undefined) numbers[name] = number(given, path, name, ...NUMBERS[name]);
+  }
+  return numbers;
 }
 
 /** The token bucket of a rule with these numbers. */
@@ -282,16 +278,17 @@ function readPlan(name: string, given: unknown): PlanSpec {
 }
 
 /** The bucket of each rule in a plan; null if the rule does not apply there. */
-export function bucketsIn(plan: PlanSpec, rules: readonly RuleSpec[]): (BucketSpec | null)[] {
+export function bucketsIn(
+  plan: PlanSpec,
+  rules: readonly RuleSpec[],
+  names: ReadonlySet<string>,
+): (BucketSpec | null)[] {
   const path = at('plans', plan.name);
   for (const name of plan.rules.keys()) {
-    if (rules.some((rule) => rule.name === name)) continue;
-    const names = rules.map((rule) => rule.name).join(', ');
-    throw invalid(
-      `a name in ${path}`,
-      name,
-      names === '' ? 'absent, as there are no rules' : `that of a rule: ${names}`,
-    );
+    if (names.has(name)) continue;
+    const known = [...names].join(', ');
+    const accepted = known === '' ? 'absent, as there are no rules' : `that of a rule: ${known}`;
+    throw invalid(`a name in ${path}`, name, accepted);
   }
   return rules.map((rule) => {
     const numbers = plan.rules.get(rule.name);

@@ -29,24 +29,25 @@ const LIMITER = 'RuleLimiter';
 /** Keys per slice. A slice takes some milliseconds. */
 const SLICE_KEYS = 1000;
 
-/** Yields the slices of all scopes: at least one for each scope with keys. */
+/** Yields the slices of all scopes: at least one for each scope with keys, one for each single scope with used tokens. */
 export function* slicesOf(
   core: RulesCore,
   context: RuleContext,
   now: () => number | undefined,
 ): Generator<RuleSlice, void, undefined> {
+  // An update between two slices may give the rules other slots.
+  const rulesOf = (index: number) => context.book.rules.filter(({ spec }) => spec.scope === index);
   for (const { name, index, kind } of context.scopes) {
-    if (kind === 'single') continue;
+    const slice = { format: FORMAT, limiter: LIMITER, scope: name } as const;
+    if (kind === 'single') {
+      const single = writeSingle(core.saveSingle(index, now()), rulesOf(index));
+      if (single !== undefined) yield { ...slice, peers: [], digests: [], single };
+      continue;
+    }
     for (const { offenders, digests } of core.snapshot(index, SLICE_KEYS, now)) {
-      // An update between two slices may have given the rules other slots.
-      const rules = context.book.rules.filter(({ spec }) => spec.scope === index);
-      yield {
-        format: FORMAT,
-        limiter: LIMITER,
-        scope: name,
-        peers: writePeers(offenders, rules),
-        digests: writeDigests(digests, rules),
-      };
+      const rules = rulesOf(index);
+      const peers = writePeers(offenders, rules);
+      yield { ...slice, peers, digests: writeDigests(digests, rules) };
     }
   }
 }
@@ -54,9 +55,10 @@ export function* slicesOf(
 /** Joins slices into one snapshot. */
 export function joinSlices(slices: Iterable<RuleSlice>): RuleSnapshot {
   const scopes = new Map<string, RuleScopeSnapshot>();
-  for (const { scope, peers, digests } of slices) {
-    const known = scopes.get(scope);
-    if (known === undefined) scopes.set(scope, { scope, peers, digests });
+  for (const { format, limiter, ...slice } of slices) {
+    const { peers, digests } = slice;
+    const known = scopes.get(slice.scope);
+    if (known === undefined) scopes.set(slice.scope, slice);
     else {
       for (const peer of peers) known.peers.push(peer);
       for (const group of digests) addGroup(known.digests, group);
@@ -106,6 +108,16 @@ function writeDigests(
   return peers.length === 0 ? [] : [{ secret: hexOf(secret, 0), peers }];
 }
 
+/** Undefined if nothing is used. */
+function writeSingle(
+  numbers: Float64Array,
+  rules: readonly PlacedRule[],
+): RuleScopeSnapshot['single'] {
+  const used = writeUsed(numbers.subarray(1), rules);
+  if (Object.keys(used).length === 0) return undefined;
+  return { idleSeconds: numbers[0] as number, used };
+}
+
 function writeUsed(tokens: Float64Array, rules: readonly PlacedRule[]): UsedTokens {
   const used: UsedTokens = {};
   for (const { spec, slot } of rules) {
@@ -120,6 +132,8 @@ interface ReadScope {
   readonly index: number;
   readonly offenders: RuleOffenderColumns;
   readonly digests: readonly RuleDigestColumns[];
+  /** Of a single scope: RULE_DIGEST_NUMBERS. Such a scope has nothing else. */
+  readonly single: Float64Array | undefined;
 }
 
 /**
@@ -165,7 +179,9 @@ export function restoreSlice(
     if (secret !== undefined) core.adopt(secret);
     let restored = 0;
     // Offenders come first, so that digests cannot use up their memory.
-    for (const { index, offenders } of read) {
+    for (const { index, offenders, single } of read) {
+      if (single !== undefined) core.restoreSingle(index, single, now);
+      if (offenders.keys.length === 0) continue;
       const fits = core.statistics(index).peers + offenders.keys.length <= maxPeers;
       restored += core.restore(index, fits ? offenders : worstFirst(offenders), now);
     }
@@ -176,7 +192,7 @@ export function restoreSlice(
   };
 }
 
-const SCOPE_FIELDS = ['scope', 'peers', 'digests'];
+const SCOPE_FIELDS = ['scope', 'peers', 'digests', 'single'];
 
 /** Undefined for a scope that the limiter does not have. */
 function readScope(
@@ -185,18 +201,41 @@ function readScope(
   age: number,
   { scopes, book }: RuleContext,
 ): ReadScope | undefined {
-  const { scope: name, peers, digests } = fields(given, () => path || 'a slice', SCOPE_FIELDS);
+  const {
+    scope: name,
+    peers,
+    digests,
+    single,
+  } = fields(given, () => path || 'a slice', SCOPE_FIELDS);
   if (typeof name !== 'string') throw invalid(`${path}scope`, name, 'the name of a scope');
   if (!isArray(peers)) throw invalid(`${path}peers`, peers, 'an array');
   if (!isArray(digests)) throw invalid(`${path}digests`, digests, 'an array');
-  const scope = scopes.find((known) => known.name === name && known.kind !== 'single');
+  // A scope that is single in the snapshot and not here, or the other way round, is another scope.
+  const isSingle = single !== undefined;
+  const scope = scopes.find(
+    (known) => known.name === name && (known.kind === 'single') === isSingle,
+  );
   const index = scope?.index ?? -1;
   const rules = book.rules.filter(({ spec }) => spec.scope === index);
-  const offenders = readPeers(peers, path, age, rules, book.plan.bans[index]);
-  const groups = Array.from({ length: digests.length }, (_, i) =>
+  const offenders = readPeers(isSingle ? [] : peers, path, age, rules, book.plan.bans[index]);
+  const groups = Array.from({ length: isSingle ? 0 : digests.length }, (_, i) =>
     readGroup(digests[i], `${path}digests[${i}]`, age, rules),
   );
-  return scope === undefined ? undefined : { index, offenders, digests: groups };
+  const state = isSingle ? readSingle(single, `${path}single`, age, rules) : undefined;
+  return scope === undefined ? undefined : { index, offenders, digests: groups, single: state };
+}
+
+function readSingle(
+  given: unknown,
+  path: string,
+  age: number,
+  rules: readonly PlacedRule[],
+): Float64Array {
+  const { idleSeconds, used } = fields(given, () => path, ['idleSeconds', 'used']);
+  const numbers = new Float64Array(RULE_DIGEST_NUMBERS);
+  numbers[0] = requireNumber(idleSeconds, `${path}.idleSeconds`) + age;
+  readUsed(used, `${path}.used`, rules, numbers, 1);
+  return numbers;
 }
 
 const PEER_FIELDS = [

@@ -239,12 +239,14 @@ export interface RuleSnapshotPeer {
 /** Another key, under 32 hexadecimal digits that stand for it. */
 export type RuleSnapshotDigest = [digest: string, idleSeconds: number, used: UsedTokens];
 
-/** The keys of one scope. */
+/** The keys of one scope, or the state of a single scope. */
 export interface RuleScopeSnapshot {
   scope: string;
   peers: RuleSnapshotPeer[];
   /** Keep the secrets private: with one an attacker can choose keys that collide. */
   digests: { secret: string; peers: RuleSnapshotDigest[] }[];
+  /** The state of a single scope, which has no keys. */
+  single?: { idleSeconds: number; used: UsedTokens };
 }
 
 /** A part of a snapshot; it can be restored by itself. */

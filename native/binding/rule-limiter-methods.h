@@ -42,14 +42,14 @@ inline bool RuleLimiterObject::openBuffers(const Napi::CallbackInfo& info) {
   if (!isArray(2, napi_float64_array, kNumbers) ||
       !isArray(3, napi_int32_array, kMaxScopes * kSlotWords)) {
     Napi::TypeError::New(info.Env(),
-                         "the buffers must be a Float64Array of 64 and an Int32Array of 40 numbers")
+                         "the buffers must be a Float64Array of 64 and an Int32Array of 24 numbers")
         .ThrowAsJavaScriptException();
     return false;
   }
   numbersReference_ = Napi::Persistent(info[2].As<Napi::Object>());
   slotsReference_ = Napi::Persistent(info[3].As<Napi::Object>());
   numbers_ = reinterpret_cast<RuleNumbers*>(info[2].As<Napi::Float64Array>().Data());
-  slots_ = info[3].As<Napi::Int32Array>().Data();
+  slots_ = reinterpret_cast<PeerSlot*>(info[3].As<Napi::Int32Array>().Data());
   return true;
 }
 
@@ -61,6 +61,13 @@ inline RuleScope* RuleLimiterObject::scopeIn(const Napi::CallbackInfo& info, siz
   Napi::TypeError::New(info.Env(), "no scope with records has this number")
       .ThrowAsJavaScriptException();
   return nullptr;
+}
+
+inline unsigned RuleLimiterObject::singleScopeIn(const Napi::CallbackInfo& info) {
+  const uint32_t i = info[0].IsNumber() ? info[0].As<Napi::Number>().Uint32Value() : kMaxScopes;
+  if (i < core().plan().scopes && core().isSingle(i)) return i;
+  Napi::TypeError::New(info.Env(), "no single scope has this number").ThrowAsJavaScriptException();
+  return kMaxScopes;
 }
 
 inline RuleScope* RuleLimiterObject::scopeAndKeyIn(const Napi::CallbackInfo& info, KeyText& text) {
@@ -85,15 +92,17 @@ inline Napi::Value RuleLimiterObject::peek(const Napi::CallbackInfo& info) {
                               info[2].As<Napi::Number>().Int32Value()};
   if (!accepts(env, numbers)) return env.Undefined();
   const auto mask = static_cast<uint32_t>(numbers.mask);
-  Texts keyed;
+  KeyTexts texts;
+  ScopeKey keys[kMaxScopes];
   for (uint32_t left = mask & ~core().singleScopes(); left != 0; left &= left - 1) {
     const unsigned i = lowestBit(left);
-    if (!readElement(env, info[0], i, keyed.texts[i])) return env.Undefined();
-    keyed.keys[i] = {keyed.texts[i].key(secret()), nullptr};
+    KeyText& text = texts.add();
+    if (!readElement(env, info[0], i, text)) return env.Undefined();
+    keys[i] = {text.key(secret()), nullptr, nullptr};
   }
   Napi::Float64Array used = Napi::Float64Array::New(env, size_t{scopes} * kMaxRules);
   if (used.IsEmpty()) return env.Undefined();
-  const RuleAnswer answer = core().peek(keyed.keys, mask, static_cast<unsigned>(numbers.program),
+  const RuleAnswer answer = core().peek(keys, mask, static_cast<unsigned>(numbers.program),
                                         timeIn(info, 3), *numbers_, used.Data());
   Napi::Object result = Napi::Object::New(env);
   const bool isAllowed = answer == RuleAnswer::kAllowed;
@@ -310,6 +319,25 @@ inline Napi::Value RuleLimiterObject::putDigests(const Napi::CallbackInfo& info)
       });
   reportExternalMemory(info.Env());
   return Napi::Number::New(info.Env(), count);
+}
+
+// saveSingle(scope, now): an array of kRuleDigestNumbers.
+inline Napi::Value RuleLimiterObject::saveSingle(const Napi::CallbackInfo& info) {
+  const unsigned scope = singleScopeIn(info);
+  if (scope == kMaxScopes) return info.Env().Undefined();
+  Napi::Float64Array numbers = Napi::Float64Array::New(info.Env(), kRuleDigestNumbers);
+  if (numbers.IsEmpty()) return info.Env().Undefined();
+  core().saveSingle(scope, timeIn(info, 1), numbers.Data());
+  return numbers;
+}
+
+// restoreSingle(scope, numbers, now): `numbers` as of saveSingle().
+inline void RuleLimiterObject::restoreSingle(const Napi::CallbackInfo& info) {
+  const unsigned scope = singleScopeIn(info);
+  if (scope == kMaxScopes) return;
+  const auto numbers = info[1].As<Napi::Float64Array>();
+  if (numbers.ElementLength() == kRuleDigestNumbers)
+    core().restoreSingle(scope, numbers.Data(), timeIn(info, 2));
 }
 
 inline void RuleLimiterObject::clear(const Napi::CallbackInfo& info) {

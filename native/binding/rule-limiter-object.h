@@ -24,8 +24,9 @@ static_assert(kRuleOffenderNumbers == 6 + kMaxRules, "the columns are the member
 // The result of checkPeer if the keys themselves are needed: nothing has changed, and `check`
 // decides.
 constexpr uint32_t kNeedsKeysAnswer = static_cast<uint32_t>(RuleAnswer::kNeedsText);
-// SLOT_WORDS of lib/engine/rules.ts: the place of a record and the fingerprint of the key.
-constexpr unsigned kSlotWords = 5;
+// SLOT_WORDS of lib/engine/rules.ts.
+constexpr unsigned kSlotWords = sizeof(PeerSlot) / sizeof(int32_t);
+static_assert(kSlotWords == 3, "JavaScript stores slots as three integers each");
 
 class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
  public:
@@ -52,13 +53,16 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
                                   InstanceMethod("restoreOffenders", &Self::restoreOffenders),
                                   InstanceMethod("changeSecret", &Self::changeSecret),
                                   InstanceMethod("putDigests", &Self::putDigests),
+                                  InstanceMethod("saveSingle", &Self::saveSingle),
+                                  InstanceMethod("restoreSingle", &Self::restoreSingle),
                                   InstanceMethod("clear", &Self::clear),
                               },
                               {
-                                  {"check", callByKeys<&RuleLimiter::check>},
+                                  {"check", callByKeys<&RuleLimiter::check, false>},
+                                  {"checkAndOpen", callByKeys<&RuleLimiter::check, true>},
                                   {"checkPeer", checkPeer},
-                                  {"refund", callByKeys<&RuleLimiter::refund>},
-                                  {"charge", callByKeys<&RuleLimiter::charge>},
+                                  {"refund", callByKeys<&RuleLimiter::refund, false>},
+                                  {"charge", callByKeys<&RuleLimiter::charge, false>},
                                   {"open", open},
                               });
   }
@@ -82,10 +86,23 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
     SnapshotWalk<RuleScope> steps;
   };
 
-  // The keys of a call by scope, as texts.
-  struct Texts {
-    KeyText texts[kMaxScopes];
-    ScopeKey keys[kMaxScopes];
+  // The texts of a call. Creates only those that are added.
+  class KeyTexts {
+   public:
+    KeyTexts() noexcept = default;
+    KeyTexts(const KeyTexts&) = delete;
+    KeyTexts& operator=(const KeyTexts&) = delete;
+    ~KeyTexts() noexcept {
+      for (unsigned i = 0; i < count_; ++i) begin()[i].~KeyText();
+    }
+
+    KeyText* begin() noexcept { return reinterpret_cast<KeyText*>(storage_); }
+    // At most kMaxScopes times.
+    KeyText& add() noexcept { return *::new (static_cast<void*>(begin() + count_++)) KeyText; }
+
+   private:
+    alignas(KeyText) unsigned char storage_[kMaxScopes * sizeof(KeyText)];
+    unsigned count_ = 0;
   };
 
   using ScopeCall = Call<Self, kMaxScopes>;
@@ -117,11 +134,8 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
     return result;
   }
 
-  template <Operation kOperation>
+  template <Operation kOperation, bool kOpens>
   static napi_value callByKeys(napi_env env, napi_callback_info info) noexcept;
-  template <Operation kOperation>
-  RELAY_LIMITER_NOINLINE napi_value callWithTexts(napi_env env, const ScopeCall& call,
-                                                  double now) noexcept;
   static napi_value checkPeer(napi_env env, napi_callback_info info) noexcept;
   static napi_value open(napi_env env, napi_callback_info info) noexcept;
 
@@ -131,7 +145,9 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
   }
   // The scope in an argument; nullptr if it has no records, and then an exception is pending.
   RuleScope* scopeIn(const Napi::CallbackInfo& info, size_t index);
-  // The same for a scope and a key in the first two arguments.
+  // The number of a single scope in the first argument; if it is none, an exception is pending.
+  unsigned singleScopeIn(const Napi::CallbackInfo& info);
+  // The scope and the key in the first two arguments, as scopeIn().
   RuleScope* scopeAndKeyIn(const Napi::CallbackInfo& info, KeyText& text);
 
   void update(const Napi::CallbackInfo& info);
@@ -151,6 +167,8 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
   Napi::Value restoreOffenders(const Napi::CallbackInfo& info);
   Napi::Value changeSecret(const Napi::CallbackInfo& info);
   Napi::Value putDigests(const Napi::CallbackInfo& info);
+  Napi::Value saveSingle(const Napi::CallbackInfo& info);
+  void restoreSingle(const Napi::CallbackInfo& info);
   void clear(const Napi::CallbackInfo& info);
 
   Clock clock_;
@@ -159,7 +177,7 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
   Napi::ObjectReference numbersReference_;
   Napi::ObjectReference slotsReference_;
   RuleNumbers* numbers_ = nullptr;
-  int32_t* slots_ = nullptr;
+  PeerSlot* slots_ = nullptr;
 };
 
 }  // namespace relay_limiter

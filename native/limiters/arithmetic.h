@@ -12,6 +12,10 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Stands for the time of an event that has not happened.
 constexpr double kNever = -kInfinity;
 
+// A bucket or an interval that is back in its initial state within so many seconds is not saved in
+// a snapshot.
+constexpr double kSnapshotSeconds = 10;
+
 // Seconds from `then` to `now`; 0 if the clock has stepped back.
 inline double elapsed(double now, double then) noexcept { return now > then ? now - then : 0.0; }
 

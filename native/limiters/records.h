@@ -49,10 +49,6 @@ bool erase(Table<Record>& table, const Fingerprint& fingerprint) noexcept {
   return true;
 }
 
-// A bucket or an interval that is back in its initial state within so many seconds is not saved in
-// a snapshot.
-constexpr double kSnapshotSeconds = 10;
-
 // The bucket of a peer in a snapshot, if the snapshot has one.
 struct SavedBucket {
   // As of the last refill; NaN if the snapshot has no bucket of this peer.

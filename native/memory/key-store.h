@@ -9,6 +9,7 @@
 // (The heap would keep the memory of small texts and merge it later, in one long step.)
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -37,6 +38,20 @@ struct StoredKey {
 };
 
 static_assert(sizeof(StoredKey) <= 16, "a key lies in a record of 64 bytes");
+
+inline unsigned codeUnit(char latin1) noexcept { return static_cast<unsigned char>(latin1); }
+inline unsigned codeUnit(char16_t unit) noexcept { return unit; }
+
+// The order of code units, which is that of strings in JavaScript.
+inline bool operator<(const StoredKey& a, const StoredKey& b) noexcept {
+  return a.read([&](const auto* first, size_t length) {
+    return b.read([&](const auto* second, size_t otherLength) {
+      return std::lexicographical_compare(
+          first, first + length, second, second + otherLength,
+          [](auto left, auto right) { return codeUnit(left) < codeUnit(right); });
+    });
+  });
+}
 
 template <class Memory = SystemMemory>
 class KeyStore {

@@ -60,6 +60,7 @@ class Peer {
     for (const char digit : std::to_string(number)) text_.push_back(static_cast<char16_t>(digit));
     for (auto& key : keys_)
       key = {{fingerprintOf(text_.data(), text_.size(), kSecret), text_.data(), text_.size()},
+             nullptr,
              nullptr};
   }
 
@@ -112,6 +113,9 @@ class Test {
     require(counters.bansBegun == kMaxPeers, "the first peers are banned");
     require(counters.refusedNewcomers > 0 && counters.evictions == 0,
             "a banned peer is not evicted");
+    require(areAllBanned(0), "a newcomer need not search among banned peers");
+    letTimePass(1000);
+    require(!areAllBanned(0), "a ban ends");
   }
 
   // Records of more rules: those of before move when they are used, the rest by a cleanup.
@@ -163,6 +167,22 @@ class Test {
             "bans are restored");
   }
 
+  // All peers of scope 1 are banned.
+  void endBan() {
+    RuleScope& scope = limiter_.scope(1);
+    const double now = limiter_.time(now_);
+    require(areAllBanned(1), "all peers are banned");
+    scope.offenders().endBan(peers_[3]->key().fingerprint, now);
+    require(!areAllBanned(1), "a ban ends by hand");
+    limiter_.cleanup(kInfinity, kInfinity, now);
+    require(!areAllBanned(1), "a cleanup finds the peer without a ban");
+    scope.removePeer(peers_[3]->key());
+    require(areAllBanned(1), "only banned peers are left");
+    letTimePass(60);
+    limiter_.cleanup(kInfinity, kInfinity, limiter_.time(now_));
+    require(!areAllBanned(1), "all bans are over");
+  }
+
   void end() {
     limiter_.clear();
     require(limiter_.isEmpty() && limiter_.memoryBytes() == 0, "clear() returns all memory");
@@ -175,6 +195,11 @@ class Test {
 
  private:
   static constexpr uint32_t kMask = (1u << kScopes) - 1;
+
+  bool areAllBanned(unsigned i) {
+    RuleScope& scope = limiter_.scope(i);
+    return scope.offenders().areAllBanned(scope.records().size(), limiter_.time(now_));
+  }
 
   size_t sizeOf(unsigned scope) { return limiter_.scope(scope).records().size(); }
 
@@ -218,12 +243,12 @@ int main() {
   Test test;
   test.checkAll();
   test.requireBans();
-  test.letTimePass(1000);
   test.checkAll();
   test.addRules(3);
   test.letTimePass(1);
   test.addRules(kMaxRules);
   test.restoreAndBan();
+  test.endBan();
   test.end();
   std::puts("rules: passed");
 }

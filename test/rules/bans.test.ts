@@ -451,6 +451,23 @@ describe.each(CORES)('On the %s core', (core) => {
     ).toEqual([...['peer-1', 'peer-3', 'offender']]);
   });
 
+  test('longestBans lists equal bans in the order of the code units of their keys', () => {
+    const limiter = banning();
+    // In UTF-8 the last two are in the other order.
+    const keys = ['', 'a', 'aa', 'b', '\u00ff', '\u0100', '\u0100a', '\ud83d\ude00', '\uffff'];
+    for (const key of [...keys].reverse()) limiter.ban('address', key, 60);
+    limiter.ban('address', 'longer', 61);
+    limiter.unban('address', 'b');
+    limiter.ban('address', 'b', 60);
+    const listed = (most: number) => {
+      return limiter.longestBans('address', most).bans.map(([key]) => key);
+    };
+    expect(listed(100)).toEqual(['longer', ...keys]);
+    for (let most = 1; most <= keys.length; most += 1) {
+      expect(listed(most)).toEqual(['longer', ...keys.slice(0, most - 1)]);
+    }
+  });
+
   test('the top violators are the ten with the most violations, ties by the first violation', () => {
     const limiter = banning({ violations: 1e9 });
     for (const [n, violations] of [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9].entries()) {

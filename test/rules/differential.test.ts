@@ -55,6 +55,7 @@ type Operation = [name: () => string, run: (core: RulesCore, index: number) => u
 interface SavedScope {
   offenders: RuleOffenderColumns[];
   digests: RuleDigestColumns[];
+  single?: Float64Array;
 }
 
 interface Opened {
@@ -262,11 +263,7 @@ class Round {
       banSecondsLeft: (core) => core.banSecondsLeft(scope, key, now),
       violations: (core) => core.violations(scope, key),
       removePeer: (core) => core.removePeer(scope, key),
-      longestBans: (core) => {
-        const { count, bans } = core.longestBans(scope, most, now);
-        // Which of several equal bans is listed is not specified.
-        return [count, most === 1e6 ? [...bans].sort() : bans.map(([, left]) => left)];
-      },
+      longestBans: (core) => core.longestBans(scope, most, now),
     };
     return [() => `${name} of ${JSON.stringify(key)} in scope ${scope}, ${seconds} s`, calls[name]];
   }
@@ -349,7 +346,8 @@ class Round {
         const [secret] = scopes.flatMap(({ digests }) => digests.map(({ secret }) => secret));
         if (isAdopted && secret !== undefined) core.adopt(secret);
         if (isAdopted) for (const opened of this.#opened) this.#open(opened);
-        const restored = scopes.map(({ offenders, digests }, scope) => [
+        const restored = scopes.map(({ offenders, digests, single }, scope) => [
+          single !== undefined && core.restoreSingle(scope, single, now),
           offenders.reduce((sum, rows) => sum + core.restore(scope, rows, now), 0),
           digests.reduce((sum, rows) => sum + core.restoreDigests(scope, rows, now), 0),
         ]);
@@ -361,7 +359,9 @@ class Round {
   #save(core: RulesCore): SavedScope[] {
     return this.#built.scopes.map((name, scope) => {
       const saved: SavedScope = { offenders: [], digests: [] };
-      if (this.#built.spec.scopes[name] === true) return saved;
+      if (this.#built.spec.scopes[name] === true) {
+        return { ...saved, single: core.saveSingle(scope, this.#now) };
+      }
       for (const { offenders, digests } of core.snapshot(scope, 100, () => this.#now)) {
         if (offenders.keys.length > 0) saved.offenders.push(offenders);
         if (digests.digests.length > 0) saved.digests.push(digests);
@@ -371,7 +371,7 @@ class Round {
   }
 
   /** What engines have in common: digests have a secret and an order of their own. */
-  #plain({ offenders, digests }: SavedScope, scope = 0): unknown {
+  #plain({ offenders, digests, single }: SavedScope, scope = 0): unknown {
     const named = offenders.flatMap(({ keys, numbers }) =>
       keys.map((key, i) => [key, ...rowOf(numbers, i, RULE_OFFENDER_NUMBERS)]),
     );
@@ -384,6 +384,7 @@ class Round {
     const isViolator = ([, violations]: (string | number)[]) => violations !== 0;
     return [
       scope,
+      single,
       named.filter(isViolator),
       named
         .filter((row) => !isViolator(row))

@@ -182,6 +182,14 @@ export class RulesModel implements RulesCore {
     return this.#scope(scope).restoreDigests(digests, this.#rates.time(now));
   }
 
+  saveSingle(scope: number, now?: number): Float64Array {
+    return this.#scope(scope).saveSingle(this.#rates.time(now));
+  }
+
+  restoreSingle(scope: number, numbers: Float64Array, now?: number): void {
+    this.#scope(scope).restoreSingle([...numbers], this.#rates.time(now));
+  }
+
   clear(): void {
     for (const scope of this.#scopes) scope.clear();
   }

@@ -242,6 +242,16 @@ describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
       'ERR_LIMITER_SNAPSHOT',
       (l) => l.restore({ format: 2, limiter: 'RateLimiter', peers: [], digests: [] }),
     ],
+    [
+      'a snapshot with an invalid state of a single scope',
+      'ERR_LIMITER_SNAPSHOT',
+      (l) => l.restore(sliceOf({ idleSeconds: -1, used: {} })),
+    ],
+    [
+      'a snapshot with invalid tokens of a single scope',
+      'ERR_LIMITER_SNAPSHOT',
+      (l) => l.restore(sliceOf({ idleSeconds: 1, used: { r: -1 } })),
+    ],
   ])('refuses %s with a code', (_, code, call) => {
     const limiter = limits();
     const before = JSON.stringify(limiter.getStats());
@@ -268,6 +278,12 @@ describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
     expect(limiter.getBans('connection').count).toBe(0);
   });
 });
+
+/** A slice of a single scope. */
+function sliceOf(single: object): object {
+  const slice = { format: 2, limiter: 'RuleLimiter', scope: 'server' };
+  return { ...slice, peers: [], digests: [], single };
+}
 
 function revoked(): never {
   const { proxy, revoke } = Proxy.revocable({}, {});

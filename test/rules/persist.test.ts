@@ -89,6 +89,25 @@ describe.each(PAIRS)('a RuleLimiter saved by %s, loaded by %s', (from, to) => {
     expect(next.check({ address: offender }, 11).outcome).toBe('banned');
   });
 
+  test('the bucket of a single scope comes back, refilled for the time between', async () => {
+    const rules = { everybody: { scope: 'server', rateLimit: 0.1, burstLimit: 100 } };
+    const options = { rules, bans: {} };
+    const limits = create(from, manualClock(), options);
+    limits.check({}, 60);
+    const { next, count } = await restarted(limits, 50, options);
+    // It is no key.
+    expect(count).toBe(0);
+    expect(remaining(next, {})).toEqual({ everybody: 45 });
+    // What has been used by then stays used.
+    next.check({}, 30);
+    next.restore(limits.snapshot());
+    expect(remaining(next, {})).toEqual({ everybody: 15 });
+    // A scope of the same name with keys is another scope.
+    const keyed = create(to, manualClock(), { ...options, scopes: { server: {} } });
+    keyed.restore(limits.snapshot());
+    expect(remaining(keyed, { server: '' })).toEqual({ everybody: 100 });
+  });
+
   test('a wall clock that went back changes nothing', async () => {
     const limits = create(from, manualClock());
     limits.check({ address: '192.0.2.7', account: 'a' }, 9);

@@ -2,6 +2,8 @@
 
 import { describe, expect, test } from 'vitest';
 import { RATE_CHANGES } from '../../dist/engine/rules.js';
+import { compile, readSections } from '../../dist/rules/compile.js';
+import { readScopes } from '../../dist/rules/sections.js';
 import type { RuleSpec, RulesSpec } from './plans.js';
 import { CORES, RuleSubject, rounded } from './subject.js';
 
@@ -17,6 +19,39 @@ const rules = (of: Record<string, Partial<RuleSpec>>): RulesSpec['rules'] =>
   );
 
 const SCOPES = { address: false };
+
+describe('An update', () => {
+  const scopes = readScopes({ address: { kind: 'address' }, account: {} });
+  const given = {
+    rules: { messages: { scope: 'account', rateLimit: 1 } },
+    plans: { paid: { messages: { rateLimit: 9 } } },
+    bans: { account: { violations: 3, withinSeconds: 60, seconds: 60 } },
+    allow: { account: ['operator'] },
+  };
+  const before = compile(scopes, readSections(given, scopes));
+  const updated = (sections: Record<string, unknown>) =>
+    compile(scopes, readSections(sections, scopes, before.sections), before);
+
+  test('of lists keeps the plan of the engine', () => {
+    const { plan, sections } = updated({ deny: { address: ['192.0.2.0/24'] }, allow: {} });
+    expect(plan).toBe(before.plan);
+    expect(sections.allow).toEqual([undefined, undefined]);
+    expect(sections.deny[0]).toBeDefined();
+  });
+
+  test('of bans keeps compiled rules and plans', () => {
+    const { rules, plan } = updated({ bans: {} });
+    expect(rules).toBe(before.rules);
+    expect(plan).toEqual({
+      ...before.plan,
+      bans: [undefined, undefined],
+      // No rule is new, and plans stay where they are.
+      added: new Uint16Array(2),
+      origins: Uint16Array.of(0, 1),
+    });
+    expect(plan.rates).toBe(before.plan.rates);
+  });
+});
 
 describe.each(CORES)('A plan on the %s core', (core) => {
   const subject = (spec: RulesSpec) => new RuleSubject(core, spec);

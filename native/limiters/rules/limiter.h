@@ -24,11 +24,13 @@ class RuleLimiter : public RuleScopes {
     return true;
   }
 
-  // The key of a scope, and where its record may be.
+  // The key of a scope.
   struct ScopeKey {
     Key key;
-    // nullptr if the place is unknown. It is updated.
-    int32_t* place;
+    // Of its record in the current table, if that is known, else nullptr.
+    double* state;
+    // A slot that is to be updated if `state` is unknown, or nullptr.
+    PeerSlot* slot;
   };
 
   // Checks the scopes of `mask`. `keys` has the keys of keyedScopes().
@@ -156,7 +158,7 @@ class RuleLimiter : public RuleScopes {
     if ((keyed & (keyed - 1)) != 0) prepare(check, keyed);
     for (uint32_t left = asked; left != 0; left &= left - 1) {
       const unsigned i = lowestBit(left);
-      double* state = isSingle(i) ? singles_[i].numbers : stateAt(check, i);
+      double* state = isSingle(i) ? singles_[i].numbers : stateOf(check, i);
       if (state == nullptr) {
         const RuleAnswer found = find(check, i, state);
         if (found != RuleAnswer::kAllowed) return found;
@@ -175,21 +177,16 @@ class RuleLimiter : public RuleScopes {
   void prepare(const Check& check, uint32_t scopes) const noexcept {
     for (uint32_t left = scopes; left != 0; left &= left - 1) {
       const unsigned i = lowestBit(left);
-      const ScopeKey& key = check.keys[i];
-      if (key.place != nullptr) {
-        scopes_[i]->records().prepareAt(*key.place);
-      } else {
-        scopes_[i]->records().prepare(key.key.fingerprint);
-      }
+      if (check.keys[i].state == nullptr)
+        scopes_[i]->records().prepare(check.keys[i].key.fingerprint);
     }
   }
 
   // The peer's numbers if it has a current record that is easy to find, else nullptr.
-  double* stateAt(const Check& check, unsigned i) const noexcept {
+  double* stateOf(const Check& check, unsigned i) const noexcept {
     const ScopeKey& key = check.keys[i];
-    const RuleRecords& records = scopes_[i]->records();
-    return key.place == nullptr ? records.find(key.key.fingerprint)
-                                : records.stateAt(*key.place, key.key.fingerprint);
+    if (key.state != nullptr) return key.state;
+    return key.slot == nullptr ? scopes_[i]->records().find(key.key.fingerprint) : nullptr;
   }
 
   // Finds the numbers of a peer in any place. A fresh peer gets numbers of its own.
@@ -197,8 +194,8 @@ class RuleLimiter : public RuleScopes {
     RuleScope& scope = *scopes_[i];
     const Key& key = check.keys[i].key;
     if (!scope.records().fetch(key.fingerprint, state)) return RuleAnswer::kNoMemory;
-    int32_t* const place = check.keys[i].place;
-    if (place != nullptr) *place = scope.records().placeOf(key.fingerprint);
+    PeerSlot* const slot = check.keys[i].slot;
+    if (slot != nullptr) *slot = scope.records().slotOf(key.fingerprint);
     if (state != nullptr) return RuleAnswer::kAllowed;
     check.absent |= 1u << i;
     if (scope.needsText(key)) return RuleAnswer::kNeedsText;

@@ -25,6 +25,8 @@ struct alignas(64) Punishment {
   double banEnd;
   // Unique; a ban that began later has a higher one. 0 without a ban.
   uint64_t order;
+  // Whether the ban is one of RuleOffenders::counted_.
+  bool isCounted;
 };
 
 class RuleOffenders {
@@ -57,6 +59,12 @@ class RuleOffenders {
     return punishment != nullptr && now < punishment->banEnd ? punishment->banEnd - now : 0.0;
   }
 
+  // Whether it is certain, without a search, that so many peers, all that have a record, are
+  // banned.
+  bool areAllBanned(size_t peers, double now) const noexcept {
+    return counted_ >= peers && now < earliestEnd_;
+  }
+
   // What reserve() has added.
   struct Reserved {
     bool offender = false;
@@ -75,7 +83,7 @@ class RuleOffenders {
       release(key.fingerprint, reserved);
       return false;
     }
-    *punishment = {key.fingerprint, 0, kNever, 0, kNever, 0};
+    *punishment = {key.fingerprint, 0, kNever, 0, kNever, 0, false};
     reserved.punishment = true;
     return true;
   }
@@ -110,6 +118,9 @@ class RuleOffenders {
     if (!(now < punishment.banEnd)) punishment.order = table_.nextOrder();
     punishment.banEnd = end;
     latestEnd_ = std::max(latestEnd_, end);
+    lowerEarliestEnd(end);
+    if (!punishment.isCounted) ++counted_;
+    punishment.isCounted = true;
   }
 
   // Counts a violation for the ban of a peer with a punishment. Returns the length of the ban that
@@ -147,15 +158,36 @@ class RuleOffenders {
     Punishment* punishment = find(fingerprint);
     if (punishment == nullptr || !(now < punishment->banEnd)) return false;
     punishment->banEnd = now;
+    lowerEarliestEnd(now);
     return true;
   }
 
   // Removes violations and punishment.
   void forgive(const Fingerprint& fingerprint) noexcept {
     Punishment* punishment = find(fingerprint);
-    if (punishment != nullptr) punishments_.erase(punishment);
+    if (punishment != nullptr) {
+      if (punishment->isCounted) discount();
+      punishments_.erase(punishment);
+    }
     Offender* offender = table_.find(fingerprint);
     if (offender != nullptr) table_.remove(*offender);
+  }
+
+  // Visits some punishments, as Table::sweep does, and stops counting bans that are over.
+  bool sweepBans(uint64_t& cursor, double now) noexcept {
+    if (cursor == 0) earliestSwept_ = kInfinity;
+    const bool hasMore = punishments_.sweep(cursor, [&](Punishment& punishment) {
+      if (!punishment.isCounted) return false;
+      punishment.isCounted = now < punishment.banEnd;
+      if (punishment.isCounted) {
+        earliestSwept_ = std::min(earliestSwept_, punishment.banEnd);
+      } else {
+        discount();
+      }
+      return false;
+    });
+    if (!hasMore) earliestEnd_ = earliestSwept_;
+    return hasMore;
   }
 
   // Whether a ban is in force, a level is left, or a ban level is left that will be forgotten.
@@ -182,40 +214,38 @@ class RuleOffenders {
   }
 
   // Sets `count` to the number of bans in force. Calls use(key, secondsLeft) for up to `most` of
-  // those with a stored key, the longest remaining time first. False if there is no memory for so
-  // many.
+  // those with a stored key: the longest remaining time first, then in the order of the keys. False
+  // if there is no memory for so many.
   template <class Use>
   bool longestBans(double most, double now, size_t& count, Use&& use) noexcept {
     struct Ban {
       double end;
-      uint64_t order;
       StoredKey key;
     };
-    const auto endsLater = [](const Ban& a, const Ban& b) {
-      return a.end != b.end ? a.end > b.end : a.order > b.order;
+    const auto precedes = [](const Ban& a, const Ban& b) {
+      return a.end != b.end ? a.end > b.end : a.key < b.key;
     };
     const size_t capacity = most < static_cast<double>(punishments_.size())
                                 ? static_cast<size_t>(most)
                                 : punishments_.size();
     const std::unique_ptr<Ban[]> kept(new (std::nothrow) Ban[capacity]);
     if (kept == nullptr) return false;
-    // A heap; its first element is the ban that ends first.
+    // A heap; its first element is the last of those kept.
     Ban* const begin = kept.get();
     Ban* end = begin;
     count = 0;
     punishments_.forEach([&](const Punishment& punishment) {
       if (!(now < punishment.banEnd)) return;
       ++count;
-      Ban ban = {punishment.banEnd, punishment.order, {}};
       const bool isFull = end == begin + capacity;
-      if (capacity == 0 || (isFull && !endsLater(ban, *begin))) return;
-      ban.key = table_.find(punishment.fingerprint)->storedKey;
-      if (!ban.key) return;
-      if (isFull) std::pop_heap(begin, end--, endsLater);
+      if (capacity == 0 || (isFull && punishment.banEnd < begin->end)) return;
+      const Ban ban = {punishment.banEnd, table_.find(punishment.fingerprint)->storedKey};
+      if (!ban.key || (isFull && !precedes(ban, *begin))) return;
+      if (isFull) std::pop_heap(begin, end--, precedes);
       *end++ = ban;
-      std::push_heap(begin, end, endsLater);
+      std::push_heap(begin, end, precedes);
     });
-    std::sort_heap(begin, end, endsLater);
+    std::sort_heap(begin, end, precedes);
     for (const Ban* ban = begin; ban != end; ++ban) use(ban->key, ban->end - now);
     return true;
   }
@@ -250,9 +280,21 @@ class RuleOffenders {
     table_.clear();
     punishments_.clear();
     latestEnd_ = kNever;
+    earliestEnd_ = kInfinity;
+    counted_ = 0;
   }
 
  private:
+  void lowerEarliestEnd(double end) noexcept {
+    earliestEnd_ = std::min(earliestEnd_, end);
+    earliestSwept_ = std::min(earliestSwept_, end);
+  }
+
+  // Stops counting a ban.
+  void discount() noexcept {
+    if (--counted_ == 0) earliestEnd_ = kInfinity;
+  }
+
   uint64_t banOrderOf(const Offender& offender) const noexcept {
     const Punishment* punishment = find(offender.fingerprint);
     return punishment == nullptr ? 0 : punishment->order;
@@ -267,6 +309,14 @@ class RuleOffenders {
   Table<Punishment> punishments_;
   // No ban ends after this instant.
   double latestEnd_ = kNever;
+  // The number of punishments with a ban, in force or over. A sweep stops counting those that are
+  // over.
+  size_t counted_ = 0;
+  // No counted ban ends before this instant. It is exact after a sweep.
+  double earliestEnd_ = kInfinity;
+  // The earliest end among the bans that the current sweep has found and those that began after it
+  // did.
+  double earliestSwept_ = kInfinity;
 };
 
 }  // namespace relay_limiter

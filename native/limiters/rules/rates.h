@@ -14,6 +14,17 @@
 
 namespace relay_limiter {
 
+// The numbers of a state for any number of rules.
+struct RuleState {
+  double numbers[1 + kMaxRules];
+
+  // Of a peer that has used nothing.
+  void reset(double now) noexcept {
+    numbers[0] = now;
+    std::fill_n(numbers + 1, kMaxRules, 0.0);
+  }
+};
+
 class Rates {
  public:
   // `plan` outlives this.
@@ -84,14 +95,38 @@ class Rates {
     return at <= since_[scope][slot] ? 0 : drainedAt(used, at, scope, slot, plan, now);
   }
 
-  // Makes a saved state usable: if its last refill was before slots got other rules, it is refilled
-  // up to then, without losing what it says of these rules.
-  void settle(double* state, unsigned scope, unsigned slots) const noexcept {
-    if (!(state[0] < earliest_)) return;
+  // Writes the used tokens of a state that a snapshot saves, or NaN. Whether there are any.
+  bool save(const double* state, unsigned scope, unsigned slots, double now,
+            double* used) const noexcept {
+    bool any = false;
+    std::fill_n(used, kMaxRules, std::numeric_limits<double>::quiet_NaN());
     for (unsigned slot = 0; slot < slots; ++slot) {
-      state[1 + slot] = drainedAt(state[1 + slot], state[0], scope, slot, 0, earliest_);
+      if (!(secondsUntilUnused(state, scope, slot, now) > kSnapshotSeconds)) continue;
+      used[slot] = state[1 + slot];
+      any = true;
     }
-    state[0] = earliest_;
+    return any;
+  }
+
+  // A state as it was saved, last refilled at `at`.
+  RuleState saved(const double* used, double at, unsigned scope, unsigned slots) const noexcept {
+    RuleState state;
+    state.reset(at);
+    for (unsigned slot = 0; slot < slots; ++slot) {
+      if (used[slot] == used[slot]) state.numbers[1 + slot] = used[slot];
+    }
+    settle(state.numbers, scope, slots);
+    return state;
+  }
+
+  // Refills a state and a saved one at the rates of the base plan, and keeps the higher used tokens
+  // in `state`.
+  void merge(RuleState& saved, double* state, unsigned scope, unsigned slots,
+             double now) const noexcept {
+    refill(saved.numbers, scope, slots, 0, now);
+    refill(state, scope, slots, 0, now);
+    for (unsigned slot = 1; slot <= slots; ++slot)
+      state[slot] = std::max(state[slot], saved.numbers[slot]);
   }
 
   // The seconds from `now` until a state has nothing used, at the rates of the base plan.
@@ -123,6 +158,16 @@ class Rates {
     // For each current plan: its index in `rates`.
     NumberArray<uint16_t> plans;
   };
+
+  // Makes a saved state usable: if its last refill was before slots got other rules, it is refilled
+  // up to then, without losing what it says of these rules.
+  void settle(double* state, unsigned scope, unsigned slots) const noexcept {
+    if (!(state[0] < earliest_)) return;
+    for (unsigned slot = 0; slot < slots; ++slot) {
+      state[1 + slot] = drainedAt(state[1 + slot], state[0], scope, slot, 0, earliest_);
+    }
+    state[0] = earliest_;
+  }
 
   RELAY_LIMITER_NOINLINE void refillOld(double* state, unsigned scope, unsigned slots,
                                         unsigned plan, double now) const noexcept {

@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "../../table/table.h"
-#include "plan.h"
+#include "rates.h"
 
 namespace relay_limiter {
 
@@ -19,17 +19,6 @@ struct alignas(kRules == 1 ? 32 : 64) RuleRecord {
   Fingerprint fingerprint;
   // The instant of the last refill, then the used tokens of each slot.
   double state[1 + kRules];
-};
-
-// The numbers of a record for any number of rules.
-struct RuleState {
-  double numbers[1 + kMaxRules];
-
-  // Of a peer that has used nothing.
-  void reset(double now) noexcept {
-    numbers[0] = now;
-    std::fill_n(numbers + 1, kMaxRules, 0.0);
-  }
 };
 
 class RuleRecords {
@@ -107,28 +96,31 @@ class RuleRecords {
     large_.prepare(fingerprint);
   }
 
-  // The place of the peer's record in the current table, for stateAt(); PeerSlot::kNowhere without
-  // one.
-  int32_t placeOf(const Fingerprint& fingerprint) const noexcept {
+  // Where the peer's record is in the current table; a slot with PeerSlot::kNowhere without one.
+  PeerSlot slotOf(const Fingerprint& fingerprint) const noexcept {
     return withTable(current_, [&](auto& table) {
       auto* record = table.find(fingerprint);
-      return record == nullptr ? PeerSlot::kNowhere : table.slotOf(record).place;
+      return record == nullptr ? PeerSlot::of(fingerprint) : table.slotOf(record);
     });
   }
 
-  // Fetches the memory that stateAt() will read.
+  // Fetches the memory that at() will read.
   RELAY_LIMITER_INLINE void prepareAt(int32_t place) const noexcept {
     if (current_ == 0) return small_.prepareAt(place);
     if (current_ == 1) return medium_.prepareAt(place);
     large_.prepareAt(place);
   }
 
-  // The state at a place if it is still the peer's, else nullptr. Any place is safe.
-  double* stateAt(int32_t place, const Fingerprint& fingerprint) const noexcept {
-    const PeerSlot slot = PeerSlot::of(fingerprint, place);
-    return withTable(current_, [&](auto& table) {
+  // The state at a slot, if its peer's record is still there; then sets `fingerprint` to the
+  // peer's. Else nullptr. Any slot is safe.
+  double* at(const PeerSlot& slot, Fingerprint& fingerprint) const noexcept {
+    // An empty record has such words.
+    if ((slot.low | slot.high) == 0) return nullptr;
+    return withTable(current_, [&](auto& table) -> double* {
       auto* record = table.at(slot);
-      return record != nullptr && record->fingerprint == fingerprint ? record->state : nullptr;
+      if (record == nullptr) return nullptr;
+      fingerprint = record->fingerprint;
+      return record->state;
     });
   }
 

@@ -46,9 +46,10 @@ class RuleScope {
   using Pending = RuleRecord<kMaxRules>;
 
   static constexpr unsigned kSecrets = PendingRecords<Pending>::kMostSecrets;
-  // The passes of a cleanup or a snapshot: the records in each table, and the pending records of
-  // each secret.
-  static constexpr unsigned kPasses = RuleRecords::kTables + kSecrets;
+  // The passes of a snapshot: the records in each table, and the pending records of each secret.
+  static constexpr unsigned kSnapshotPasses = RuleRecords::kTables + kSecrets;
+  // A cleanup has one more, the bans.
+  static constexpr unsigned kPasses = kSnapshotPasses + 1;
 
   // `plan` and `rates` outlive this.
   RuleScope(unsigned index, double maxPeers, const RulePlan& plan, const Rates& rates) noexcept
@@ -80,6 +81,7 @@ class RuleScope {
                                     Eviction& eviction) noexcept {
     eviction.isNeeded = false;
     if (static_cast<double>(records_.size()) < maxPeers_) return true;
+    if (offenders_.areAllBanned(records_.size(), now)) return false;
     EvictionCandidate<Fingerprint> best(newcomerCost);
     records_.eachTable([&](auto& table) {
       if (best.record() != nullptr && best.cost().isZero()) return;
@@ -193,6 +195,7 @@ class RuleScope {
       return elapsed(now, state[0]) > maxIdle &&
              rates_.secondsUntilFresh(state, index_, slots, now) == 0;
     };
+    if (pass >= kSnapshotPasses) return offenders_.sweepBans(cursor, now);
     if (pass >= RuleRecords::kTables) {
       return pending_.sweep(
           pass - RuleRecords::kTables, cursor,
@@ -215,8 +218,6 @@ class RuleScope {
   }
 
   // For SnapshotWalk:
-
-  static constexpr unsigned kSnapshotPasses = kPasses;
 
   // Calls use(offender) if a snapshot lists the offender by key.
   template <class Use>
@@ -307,35 +308,15 @@ class RuleScope {
     return Verdict::kAllowed;
   }
 
-  // Refills both states at the rates of the base plan, and keeps the higher used tokens.
+  // As the methods of Rates.
   void merge(RuleState& saved, double* state, double now) const noexcept {
-    rates_.refill(saved.numbers, index_, slots(), 0, now);
-    rates_.refill(state, index_, slots(), 0, now);
-    for (unsigned slot = 1; slot <= slots(); ++slot)
-      state[slot] = std::max(state[slot], saved.numbers[slot]);
+    rates_.merge(saved, state, index_, slots(), now);
   }
-
-  // A state as it was saved, last refilled at `at`.
   RuleState savedState(const double* used, double at) const noexcept {
-    RuleState state;
-    state.reset(at);
-    for (unsigned slot = 0; slot < slots(); ++slot) {
-      if (used[slot] == used[slot]) state.numbers[1 + slot] = used[slot];
-    }
-    rates_.settle(state.numbers, index_, slots());
-    return state;
+    return rates_.saved(used, at, index_, slots());
   }
-
-  // Writes the used tokens that a snapshot saves, or NaN. Whether there are any.
   bool save(const double* state, unsigned slots, double now, double* used) const noexcept {
-    bool any = false;
-    std::fill_n(used, kMaxRules, std::numeric_limits<double>::quiet_NaN());
-    for (unsigned slot = 0; slot < slots; ++slot) {
-      if (!(rates_.secondsUntilUnused(state, index_, slot, now) > kSnapshotSeconds)) continue;
-      used[slot] = state[1 + slot];
-      any = true;
-    }
-    return any;
+    return rates_.save(state, index_, slots, now, used);
   }
 
   EvictionCost costOf(const SavedRuleOffender& saved, const RuleState& state, double banEnd,

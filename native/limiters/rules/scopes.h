@@ -57,6 +57,20 @@ class RuleScopes {
     return needed;
   }
 
+  // Writes the idle seconds and the used tokens that a snapshot saves of a single scope.
+  void saveSingle(unsigned scope, double now, double* numbers) const noexcept {
+    const double* state = singles_[scope].numbers;
+    numbers[0] = elapsed(now, state[0]);
+    rates_.save(state, scope, plan_.slots[scope], now, numbers + 1);
+  }
+
+  // Restores them: keeps the higher used tokens.
+  void restoreSingle(unsigned scope, const double* numbers, double now) noexcept {
+    const unsigned slots = plan_.slots[scope];
+    RuleState saved = rates_.saved(numbers + 1, now - numbers[0], scope, slots);
+    rates_.merge(saved, singles_[scope].numbers, scope, slots, now);
+  }
+
   // Removes idle peers and returns their number, which does not include pending records.
   uint64_t cleanup(double maxIdle, double budgetMs, double now) noexcept {
     uint64_t removed = 0;

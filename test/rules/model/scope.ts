@@ -105,8 +105,11 @@ export class ModelScope {
 
   longestBans(most: number, time: number): BansInForce {
     const banned = [...this.#peers.values()].filter(({ banEnd }) => time < banEnd);
+    banned.sort((a, b) => {
+      if (a.banEnd !== b.banEnd) return b.banEnd - a.banEnd;
+      return a.key < b.key ? -1 : 1;
+    });
     const bans = banned.map(({ key, banEnd }): [string, number] => [key, banEnd - time]);
-    bans.sort(([, a], [, b]) => (a === b ? 0 : b - a));
     return { count: bans.length, bans: bans.slice(0, most) };
   }
 
@@ -210,6 +213,15 @@ export class ModelScope {
       this.#pending.set(key, this.#savedPeer(key, idle as number, used, time));
     }
     return peers;
+  }
+
+  saveSingle(time: number): Float64Array {
+    const state = this.#state;
+    return Float64Array.of(elapsed(time, state.at), ...this.#savedUsed(state, time));
+  }
+
+  restoreSingle([idle, ...used]: number[], time: number): void {
+    this.#mergeUsed(this.#state, this.#savedPeer('', idle as number, used, time), time);
   }
 
   get #policy(): RuleBanConfig | undefined {

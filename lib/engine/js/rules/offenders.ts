@@ -279,20 +279,22 @@ export class RuleOffenders extends Violators {
     return { size, entries: begin, visit: visit as Pass['visit'], end };
   }
 
-  /** As Offenders.longestBans. */
+  /** As Offenders.longestBans, but equal ends are in the order of the keys. */
   longestBans(most: number, now: number): BansInForce {
     let count = 0;
-    let kept: [key: string, end: number, order: number][] = [];
+    let kept: [key: string, end: number][] = [];
     const keepLongest = () => {
-      kept.sort((a, b) => (a[1] === b[1] ? b[2] - a[2] : b[1] - a[1]));
+      kept.sort(([a, endOfA], [b, endOfB]) => {
+        if (endOfA !== endOfB) return endOfB - endOfA;
+        return this.textOf(a) < this.textOf(b) ? -1 : 1;
+      });
       kept = kept.slice(0, most);
     };
     for (const [key, place] of this.#punishments.entries()) {
       const end = this.#punishments.get(place, END);
       if (!(now < end)) continue;
       count += 1;
-      const order = this.#punishments.get(place, ORDER);
-      if (most > 0 && this.isNamed(key)) kept.push([key, end, order]);
+      if (most > 0 && this.isNamed(key)) kept.push([key, end]);
       if (kept.length === Math.max(LEAST_COLLECTED, 2 * most)) keepLongest();
     }
     keepLongest();

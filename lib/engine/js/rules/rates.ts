@@ -4,6 +4,7 @@
 // native/limiters/rules/rates.h.
 
 import { elapsed, NEVER } from '../../../tables/arithmetic.js';
+import { SNAPSHOT_SECONDS } from '../../engine.js';
 import { MAX_RULES, RATE_CHANGES, type RulePlan } from '../../rules.js';
 
 /** Indexes in Rates.clock. */
@@ -99,6 +100,23 @@ export class Rates {
   usedAt(used: number, at: number, scope: number, slot: number, plan: number, now: number): number {
     if (at <= (this.#since[scope * MAX_RULES + slot] as number)) return 0;
     return this.#drained(used, at, scope, slot, plan, now);
+  }
+
+  /** The used tokens of a record that a snapshot saves, as of its last refill, or NaN. */
+  savedUsed(
+    record: Float64Array,
+    base: number,
+    scope: number,
+    slots: number,
+    now: number,
+  ): number[] {
+    const at = record[base] as number;
+    const saved: number[] = new Array(MAX_RULES).fill(Number.NaN);
+    for (let slot = 0; slot < slots; slot += 1) {
+      const seconds = this.secondsUntilUnused(record, base, scope, slot, at, now);
+      if (seconds > SNAPSHOT_SECONDS) saved[slot] = record[base + 1 + slot] as number;
+    }
+    return saved;
   }
 
   /**

@@ -114,6 +114,17 @@ export function restoreDigests(
   return restored;
 }
 
+/** Restores what `saveSingle` has returned: keeps the higher used tokens. */
+export function restoreSingle(
+  scope: RuleScope,
+  rates: Rates,
+  numbers: Float64Array,
+  now: number,
+): void {
+  const saved = savedRecord(scope, rates, numbers.subarray(1), now - (numbers[0] as number));
+  mergeRecord(saved, scope, rates, scope.records, scope.place);
+}
+
 /** A record as it was saved, last refilled at `at`. */
 function savedRecord(
   { index, slots }: RuleScope,

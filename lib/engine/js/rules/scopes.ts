@@ -15,9 +15,9 @@ import type {
 import { reserveRulesStack, reserveStack } from '../stack.js';
 import { Sweep } from '../sweep.js';
 import { Rates } from './rates.js';
-import { restoreDigests, restoreOffenders } from './restore.js';
+import { restoreDigests, restoreOffenders, restoreSingle } from './restore.js';
 import { NONE, RuleScope } from './scope.js';
-import { walkScope } from './snapshot.js';
+import { saveSingle, walkScope } from './snapshot.js';
 
 export abstract class RuleScopes {
   protected readonly keys = new Keys();
@@ -111,6 +111,14 @@ export abstract class RuleScopes {
   restoreDigests(index: number, digests: RuleDigestColumns, now = monotonicSeconds()): number {
     const scope = this.scopes[index] as RuleScope;
     return restoreDigests(scope, this.rates, digests, this.rates.time(now));
+  }
+
+  saveSingle(index: number, now = monotonicSeconds()): Float64Array {
+    return saveSingle(this.scopes[index] as RuleScope, this.rates, this.rates.time(now));
+  }
+
+  restoreSingle(index: number, numbers: Float64Array, now = monotonicSeconds()): void {
+    restoreSingle(this.scopes[index] as RuleScope, this.rates, numbers, this.rates.time(now));
   }
 
   clear(): void {

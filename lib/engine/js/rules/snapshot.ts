@@ -4,8 +4,7 @@
 import { elapsed, NEVER } from '../../../tables/arithmetic.js';
 import type { Keys } from '../../../tables/keys.js';
 import type { Place } from '../../../tables/table.js';
-import { SNAPSHOT_SECONDS } from '../../engine.js';
-import { MAX_RULES, type RuleSnapshotStep } from '../../rules.js';
+import type { RuleSnapshotStep } from '../../rules.js';
 import { wordsOf } from '../pending.js';
 import type { Rates } from './rates.js';
 import type { RuleRecords } from './records.js';
@@ -62,19 +61,22 @@ class Columns {
     return { offenders, digests };
   }
 
-  /** The used tokens as of the last refill, or NaN where nothing is used within SNAPSHOT_SECONDS. */
   #savedUsed(records: RuleRecords, place: Place, now: number): number[] {
     const { index, slots } = this.#scope;
     const base = records.baseOf(place);
-    const { numbers } = records;
-    const at = numbers[base] as number;
-    const saved: number[] = new Array(MAX_RULES).fill(Number.NaN);
-    for (let slot = 0; slot < slots; slot += 1) {
-      const seconds = this.#rates.secondsUntilUnused(numbers, base, index, slot, at, now);
-      if (seconds > SNAPSHOT_SECONDS) saved[slot] = numbers[base + 1 + slot] as number;
-    }
-    return saved;
+    return this.#rates.savedUsed(records.numbers, base, index, slots, now);
   }
+}
+
+/** The idle seconds and the used tokens of a single scope. */
+export function saveSingle(
+  { records, place, index, slots }: RuleScope,
+  rates: Rates,
+  now: number,
+): Float64Array {
+  const base = records.baseOf(place);
+  const used = rates.savedUsed(records.numbers, base, index, slots, now);
+  return Float64Array.of(elapsed(now, records.at(place)), ...used);
 }
 
 export function* walkScope(

@@ -1,0 +1,228 @@
+// RuleLimiterState is the part of a RuleLimiter that is about stored keys, not about checks: bans by hand, removal and
+// cleanup, statistics, snapshots.
+
+import { type Clock, readOptionalClock } from '../common/clock.js';
+import { invalidNumber, invalidValue } from '../common/errors.js';
+import { hasMethods } from '../common/kinds.js';
+import { cleanupBudget, requireAge, requireCount } from '../common/options.js';
+import type { BansInForce, CleanupLimits, EngineName } from '../common/types.js';
+import type { RulesCore } from '../engine/rules.js';
+import { selectEngine } from '../engine/select.js';
+import type { RuleBook } from './compile.js';
+import { RuleContext } from './rule-context.js';
+import type { ScopeSpec } from './sections.js';
+import { joinSlices, restoreSlice, slicesOf } from './snapshot.js';
+import { statsOf } from './stats.js';
+import type { Keys, RuleBan, RuleSlice, RuleSnapshot, RuleStats } from './types.js';
+
+/** What a limiter is made of. */
+interface Parts {
+  readonly engine: EngineName | 'auto' | undefined;
+  readonly clock: Clock | undefined;
+  readonly maxPeers: number;
+  readonly scopes: readonly ScopeSpec[];
+  readonly book: RuleBook;
+  readonly random: () => number;
+}
+
+export abstract class RuleLimiterState {
+  /** The engine that stores the keys of this limiter. */
+  readonly engine: EngineName;
+  /** The maximum number of keys stored of each scope. */
+  readonly maxPeers: number;
+  /** @internal */
+  readonly core: RulesCore;
+  /** @internal */
+  readonly context: RuleContext;
+  readonly #clock: Clock | undefined;
+
+  /** @internal */
+  protected constructor({ engine: wish, clock, maxPeers, scopes, book, random }: Parts) {
+    const engine = selectEngine(wish);
+    this.engine = engine.name;
+    this.maxPeers = maxPeers;
+    this.#clock = clock;
+    const single = scopes.map(({ kind }) => kind === 'single');
+    this.core = engine.rules({ maxPeers, single, plan: book.plan });
+    this.context = new RuleContext(scopes, book, random, (bans) => this.report(bans));
+  }
+
+  /**
+   * Bans a key of a scope for `seconds`: greater than 0, Infinity for ever; default the first length of the scope's ban
+   * policy. A ban in force that ends later stays: `unban` first. Changes no violations, and not the ladder of ban lengths.
+   * `onBan` is not called. Returns whether the key is banned: false only if the scope is full and no key can be evicted.
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION` (a single scope, invalid seconds, no seconds and no policy),
+   * `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
+   * @example
+   * import { RuleLimiter } from 'relay-limiter';
+   *
+   * const limits = new RuleLimiter({ scopes: { address: { kind: 'address' } }, rules: {} });
+   * limits.ban('address', '192.0.2.7', 600); // ten minutes
+   * console.log(limits.check('192.0.2.7').outcome); // banned
+   * console.log(limits.getBans('address').bans);
+   * limits.unban('address', '192.0.2.7');
+   */
+  ban(scope: string, key: string, seconds?: number): boolean {
+    const index = this.context.keys.indexOf(scope);
+    const own = this.context.keys.keyOf(index, key);
+    const length = seconds ?? this.context.book.plan.bans[index]?.seconds[0];
+    if (typeof length !== 'number' || !(length > 0)) {
+      const accepted = 'a number greater than 0, or Infinity';
+      const otherwise = `${accepted}; the scope has no ban policy with a default`;
+      const isMissing = seconds === undefined;
+      throw invalidNumber(
+        'ERR_LIMITER_OPTION',
+        'seconds',
+        seconds,
+        isMissing ? otherwise : accepted,
+      );
+    }
+    return this.core.ban(index, own, length, this.now());
+  }
+
+  /**
+   * Ends a ban in force; false if there is none. Violations and the ladder of ban lengths stay.
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`.
+   */
+  unban(scope: string, key: string): boolean {
+    const index = this.context.keys.indexOf(scope);
+    return this.core.unban(index, this.context.keys.keyOf(index, key), this.now());
+  }
+
+  /**
+   * Returns the remaining seconds of a ban, Infinity if it is for ever, 0 without one.
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`.
+   */
+  banSecondsLeft(scope: string, key: string): number {
+    const index = this.context.keys.indexOf(scope);
+    return this.core.banSecondsLeft(index, this.context.keys.keyOf(index, key), this.now());
+  }
+
+  /**
+   * Returns the number of bans in force of a scope, and the `most` bans (default 100; a whole number of at least 0) that
+   * end last: longest first, and equal ones in the order of their keys. One pass over the bans.
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
+   */
+  getBans(scope: string, most = 100): BansInForce {
+    requireCount(most, 'most');
+    return this.core.longestBans(this.context.keys.indexOf(scope), most, this.now());
+  }
+
+  /** The names of the scopes that are not single, in the order of declaration. */
+  get scopeNames(): string[] {
+    return this.context.scopes.filter(({ kind }) => kind !== 'single').map(({ name }) => name);
+  }
+
+  /**
+   * Forgets the buckets, violations and bans of the keys named; derived scopes may be named too. An unknown key is no
+   * error. When a connection closes, remove the key of the connection only: removal of the address would lift its ban.
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION` for a single scope.
+   * @example
+   * import { RuleLimiter } from 'relay-limiter';
+   *
+   * const limits = new RuleLimiter({
+   *   scopes: { connection: {}, address: { kind: 'address' } },
+   *   rules: { messages: { scope: 'connection', rateLimit: 50 } },
+   * });
+   * limits.check({ connection: 'c1', address: '192.0.2.7' });
+   * limits.removePeer({ connection: 'c1' }); // when the connection closes
+   */
+  removePeer(keys: Keys | string): void {
+    this.context.keys.each(keys, (scope, key) => this.core.removePeer(scope, key));
+  }
+
+  /**
+   * Removes the keys that have been idle for more than `maxIdleSeconds` (any number but NaN; default 3600) and that are as
+   * new: nothing used, no ban, no level. Their violations go with them. Returns how many it removed. A call without a
+   * budget visits every key, O(n); a call with a budget may stop before the end, and `isCleaning` is then true.
+   * @throws `ERR_LIMITER_OPTION`, `ERR_LIMITER_CLOCK`.
+   */
+  cleanup(maxIdleSeconds = 3600, limits?: CleanupLimits): number {
+    requireAge(maxIdleSeconds, 'maxIdleSeconds');
+    return this.core.cleanup(maxIdleSeconds, cleanupBudget(limits), this.now());
+  }
+
+  /** Whether the last cleanup with a budget stopped before its end. O(1). */
+  get isCleaning(): boolean {
+    return this.core.isCleaning();
+  }
+
+  /** Removes every key, with violations and bans, and resets single scopes. */
+  clear(): void {
+    this.core.clear();
+  }
+
+  /**
+   * Returns the outcomes of all checks, and counts by rule and by scope. Changes nothing. One pass over the bans.
+   * @throws `ERR_LIMITER_CLOCK`.
+   */
+  getStats(): RuleStats {
+    return statsOf(this.core, this.context, this.now());
+  }
+
+  /**
+   * Returns what a restart would lose, as a plain object that survives JSON, the same on either engine and any machine.
+   * O(n log n) in one call: use `snapshotSlices` for a hundred thousand keys or more.
+   * @throws `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`.
+   */
+  snapshot(): RuleSnapshot {
+    const now = this.now();
+    return joinSlices(slicesOf(this.core, this.context, () => now));
+  }
+
+  /** Returns a snapshot in slices of about a thousand keys, as `RateLimiter.snapshotSlices`. */
+  *snapshotSlices(): Generator<RuleSlice, void, undefined> {
+    yield* slicesOf(this.core, this.context, () => this.now());
+  }
+
+  /**
+   * Restores a snapshot or a slice of one, and returns the number of keys that it restored. A known key keeps the higher
+   * number of violations, of its level and of used tokens, and the ban that ends later. Scopes and rules that this limiter
+   * does not have are skipped.
+   * @throws `ERR_LIMITER_SNAPSHOT` for an invalid snapshot or `ERR_LIMITER_CLOCK`, and then changes nothing;
+   * `ERR_LIMITER_MEMORY` if there is no memory for a key.
+   * @example
+   * import { RuleLimiter } from 'relay-limiter';
+   *
+   * const create = () =>
+   *   new RuleLimiter({
+   *     scopes: { account: {} },
+   *     rules: { events: { scope: 'account', quota: 600, windowSeconds: 3600 } },
+   *   });
+   * const limits = create();
+   * limits.check('alice', 100);
+   * const text = JSON.stringify(limits.snapshot());
+   * const next = create(); // after a restart
+   * next.restore(JSON.parse(text));
+   * console.log(next.peek('alice').rules[0]?.remaining); // about 500
+   */
+  restore(snapshot: unknown): number {
+    const restore = restoreSlice(snapshot, this.context);
+    return restore(this.core, this.maxPeers, this.now());
+  }
+
+  /** Restores slices in steps of one slice each, as `RateLimiter.restoreSlices`. */
+  *restoreSlices(slices: Iterable<unknown>): Generator<number, void, undefined> {
+    if (!hasMethods(slices, Symbol.iterator)) {
+      throw invalidValue('ERR_LIMITER_SNAPSHOT', 'the slices', slices, 'an iterable of snapshots');
+    }
+    const read: ReturnType<typeof restoreSlice>[] = [];
+    for (const slice of slices) {
+      read.push(restoreSlice(slice, this.context));
+      yield 0;
+    }
+    let restored = 0;
+    for (const restore of read) {
+      restored += restore(this.core, this.maxPeers, this.now());
+      yield restored;
+    }
+  }
+
+  /** Called with the bans that a check has begun. @internal */
+  protected abstract report(bans: readonly RuleBan[]): void;
+
+  /** Reads the option `clock`; undefined without one: the engine then reads its own clock. @internal */
+  now(): number | undefined {
+    return readOptionalClock(this.#clock);
+  }
+}
