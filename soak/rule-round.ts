@@ -3,14 +3,9 @@
 // Either the limiter has space for every key; the clock may then step back. Or it is full: which records it evicts is not
 // reproducible, so each call first finds out whether the keys that it names are still stored.
 
-import {
-  type EngineName,
-  type Keys,
-  type RuleBan,
-  RuleLimiter,
-  type RulePeer,
-} from 'relay-limiter';
+import { type EngineName, type RuleBan, RuleLimiter, type RulePeer } from 'relay-limiter';
 import { type Random, seeded } from '../test/support/random.js';
+import { type Address, addressIn, addressOf, loneAddress } from './addresses.js';
 import { VirtualClock } from './clock.js';
 import { Journal } from './journal.js';
 import { FreshKeys, poolOfKeys } from './keys.js';
@@ -23,12 +18,15 @@ import { ListenerFault, type RoundOptions } from './round.js';
 import { injectRuleFault } from './rule-faults.js';
 import {
   ACTION,
+  addedRules,
   changedSetup,
   KEYED_SCOPES,
+  OWN_SCOPES,
   PLANS,
   RULE_SCOPES,
   type RuleSetup,
   randomSetup,
+  SCOPE_OPTIONS,
   sectionsOf,
 } from './rule-setup.js';
 import type { Tally } from './tally.js';
@@ -54,6 +52,9 @@ export class RuleRound {
   readonly #random: Random;
   readonly #clock: VirtualClock;
   readonly #pool: readonly string[];
+  readonly #addressPool: readonly Address[];
+  /** By the text that is given, or by the key of the scope. */
+  readonly #addresses = new Map<string, Address>();
   readonly #freshKeys: FreshKeys;
   readonly #journal: Journal;
   /** Returned by `random` of the limiter. */
@@ -62,6 +63,10 @@ export class RuleRound {
   #model: RuleModel;
   #peers = new Map<string, { peer: RulePeer; plan: number }>();
   #reported: RuleBan[] = [];
+  /** The latest time so far. */
+  #latest = 0;
+  /** The clock does not step back behind an update with new rules: how old times count then is not modelled. */
+  #earliest = 0;
   /** By scope: records with used tokens that the limiter has evicted, as far as calls have shown. */
   #losses = new Map<string, number>();
 
@@ -73,15 +78,18 @@ export class RuleRound {
     this.maxPeers = random.pick(MAX_PEERS);
     this.#clock = new VirtualClock(random() * 1e6);
     this.#pool = poolOfKeys(random);
+    const addresses = random.pick([3, 40, 400]);
+    this.#addressPool = Array.from({ length: addresses }, (_, n) => this.#known(addressOf(n)));
     this.#freshKeys = new FreshKeys(random);
     this.#journal = new Journal(tally);
     this.#jitter = random();
-    this.#setup = randomSetup(random, this.#pool);
+    this.#setup = randomSetup(random, this.#anyKey);
     this.#model = new RuleModel({
       scopes: RULE_SCOPES,
       maxPeers: this.maxPeers,
       rates: new RuleRates(this.#setup.rules),
       random: this.#jitter,
+      keysOf: this.#resolved,
       ...this.#setup,
     });
     this.limiter = this.#create(options.engine);
@@ -93,7 +101,9 @@ export class RuleRound {
     while (this.#tally.operations < end) {
       const { now } = this.#clock;
       this.#clock.move(this.#random);
-      if (this.#isFull) this.#clock.now = Math.max(now, this.#clock.now);
+      const earliest = this.#isFull ? now : this.#earliest;
+      this.#clock.now = Math.max(earliest, this.#clock.now);
+      this.#latest = Math.max(this.#latest, this.#clock.now);
       this.#step();
     }
   }
@@ -118,7 +128,8 @@ export class RuleRound {
     const random = this.#random;
     const dice = random();
     const scope = random.pick(KEYED_SCOPES);
-    const key = random.pick(this.#pool);
+    const key = this.#anyKey(scope);
+    const connection = random.pick(this.#pool);
     if (dice < 0.6) this.#check(this.#randomQuery());
     else if (dice < 0.72) this.#rotateNick();
     else if (dice < 0.78) this.#peek(this.#randomQuery());
@@ -127,22 +138,47 @@ export class RuleRound {
     else if (dice < 0.885) this.#ban(scope, key);
     else if (dice < 0.9) this.#unban(scope, key);
     else if (dice < 0.94) this.#remove(scope, key);
-    else if (dice < 0.97) this.#assign(key);
-    else if (dice < 0.985) this.#fault(key);
+    else if (dice < 0.97) this.#assign(connection);
+    else if (dice < 0.985) this.#fault(connection);
     else if (dice < 0.988) this.#update();
     else if (dice < 0.9882) this.#flood();
     else if (dice < 0.989) this.#cleanup();
     else if (dice < 0.9892) this.#checkpoint();
     else if (dice < 0.9894) this.#restart();
     else if (dice < 0.98943) this.#clear();
-    else this.#checkPeer(key);
+    else this.#checkPeer(connection);
   }
 
   #randomQuery(): RuleQuery {
     const random = this.#random;
-    const names = random.pick([KEYED_SCOPES, KEYED_SCOPES, ['connection'], ['account'], []]);
-    const keys = Object.fromEntries(names.map((name) => [name, random.pick(this.#pool)]));
+    const names = random.pick([OWN_SCOPES, OWN_SCOPES, ['connection', 'account'], ['address'], []]);
+    const keys = Object.fromEntries(names.map((name) => [name, this.#anyGiven(name)]));
     return { keys, plan: random.below(PLANS.length), ...this.#randomCall() };
+  }
+
+  /** A key of a scope, as a caller gives it. */
+  #anyGiven(scope: string): string {
+    const random = this.#random;
+    return scope === 'address' ? random.pick(this.#addressPool).given : random.pick(this.#pool);
+  }
+
+  /** The key of a scope, as statistics list it. */
+  readonly #anyKey = (scope: string): string => {
+    if (scope !== 'address' && scope !== 'network') return this.#random.pick(this.#pool);
+    return this.#random.pick(this.#addressPool)[scope];
+  };
+
+  /** The keys of all scopes. */
+  readonly #resolved = (keys: RuleQuery['keys']): RuleQuery['keys'] => {
+    const { address } = keys;
+    if (address === undefined) return keys;
+    const { address: own, network } = this.#addresses.get(address) as Address;
+    return { ...keys, address: own, network };
+  };
+
+  #known(address: Address): Address {
+    this.#addresses.set(address.given, address);
+    return address;
   }
 
   #randomCall(): Pick<RuleQuery, 'cost' | 'action'> {
@@ -184,22 +220,26 @@ export class RuleRound {
     if (known === undefined) return;
     const random = this.#random;
     const plan = random.below(PLANS.length);
-    const account = random.pick(this.#pool);
+    const scope = random.pick(['account', 'address']);
     // Without a plan it keeps the one that it has.
-    known.peer.assign({ account }, PLANS[plan]);
+    known.peer.assign({ [scope]: this.#anyGiven(scope) }, PLANS[plan]);
     if (plan !== 0) known.plan = plan;
     this.#journal.note('assign', known.peer.keys, PLANS[plan]);
   }
 
   /** Checks a fresh key a few times and never again. */
   #rotateNick(): void {
+    const scope = this.#random.pick(OWN_SCOPES);
     const key = this.#freshKeys.next();
-    const keys = { [this.#random.pick(KEYED_SCOPES)]: key };
+    const isAddress = scope === 'address';
+    const fresh = isAddress ? this.#known(loneAddress(this.#freshKeys.count)).given : key;
+    const keys = { [scope]: fresh };
     const plan = this.#random.below(PLANS.length);
     for (let n = this.#random.below(3); n >= 0; n -= 1) {
       this.#check({ keys, plan, ...this.#randomCall() });
     }
-    this.#untrack(keys);
+    this.#untrack(this.#resolved(keys));
+    if (isAddress) this.#addresses.delete(fresh);
   }
 
   #flood(): void {
@@ -233,7 +273,7 @@ export class RuleRound {
   }
 
   #inspect(scope: string, key: string): void {
-    this.#findLost({ [scope]: key });
+    this.#findLostIn(scope, key);
     const record = this.#model.find(scope, key);
     const left = Math.max(0, (record?.banEnd ?? 0) - this.#clock.now);
     this.#journal.note('inspect', scope, key);
@@ -243,14 +283,14 @@ export class RuleRound {
 
   #ban(scope: string, key: string): void {
     const seconds = this.#random.pick(BAN_SECONDS);
-    this.#findLost({ [scope]: key });
+    this.#findLostIn(scope, key);
     const isDone = this.limiter.ban(scope, key, seconds);
     this.#journal.note('ban', scope, key, seconds, isDone);
     differ('ban', isDone, this.#model.ban(scope, key, seconds, this.#clock.now));
   }
 
   #unban(scope: string, key: string): void {
-    this.#findLost({ [scope]: key });
+    this.#findLostIn(scope, key);
     const isDone = this.limiter.unban(scope, key);
     this.#journal.note('unban', scope, key, isDone);
     differ('unban', isDone, this.#model.unban(scope, key, this.#clock.now));
@@ -273,12 +313,16 @@ export class RuleRound {
   }
 
   #update(): void {
-    this.#setup = changedSetup(this.#random, this.#setup, this.#pool);
+    const before = this.#setup;
+    this.#setup = changedSetup(this.#random, before, this.#anyKey);
+    const addsRules = addedRules(before, this.#setup).length > 0;
+    if (addsRules) this.#clock.now = this.#latest;
     this.limiter.update(sectionsOf(this.#setup));
     this.#journal.note('update', this.#setup);
-    const { rules, ...others } = this.#setup;
-    this.#model.options.rates.update(rules, this.#clock.now);
-    Object.assign(this.#model.options, others);
+    this.#model.update(this.#setup, this.#clock.now);
+    if (!addsRules) return;
+    this.#clock.now += 2 ** -10;
+    this.#earliest = this.#clock.now;
   }
 
   #cleanup(): void {
@@ -337,8 +381,13 @@ export class RuleRound {
       differ('the number of restored keys', restored, stored);
     }
     this.#checkpoint();
-    for (const scope of KEYED_SCOPES) {
-      for (const key of this.#pool.slice(0, 200)) {
+    const pools = {
+      connection: this.#pool,
+      account: this.#pool,
+      address: this.#addressPool.map(({ given }) => given),
+    };
+    for (const [scope, pool] of Object.entries(pools)) {
+      for (const key of pool.slice(0, 200)) {
         const cost = { requests: 0 };
         this.#peek({ keys: { [scope]: key }, cost, action: ACTION, plan: 0 });
       }
@@ -348,39 +397,42 @@ export class RuleRound {
 
   #findAllLost(): void {
     for (const scope of KEYED_SCOPES) {
-      for (const key of [...this.#model.records(scope).keys()]) this.#findLost({ [scope]: key });
+      for (const key of [...this.#model.records(scope).keys()]) this.#findLostIn(scope, key);
     }
   }
 
   /** In a full table: tells the model which of these keys are evicted. A ban in force never is. */
-  #findLost(keys: Keys): void {
+  #findLost(keys: RuleQuery['keys']): void {
     if (!this.#isFull) return;
+    for (const [scope, key] of Object.entries(this.#resolved(keys))) this.#findLostIn(scope, key);
+  }
+
+  #findLostIn(scope: string, key: string): void {
     const { now } = this.#clock;
-    for (const [scope, key] of Object.entries(keys) as [string, string][]) {
-      const record = this.#model.find(scope, key);
-      if (record === undefined || isBanned(record, now)) continue;
-      // What is used depends on the plan that asks.
-      const plan = PLANS.findIndex((_, i) => this.#model.isUsed(scope, record, i, now));
-      const isStored =
-        record.violations > 0
-          ? this.limiter.scope(scope).getViolationCount(key) > 0
-          : plan >= 0 && this.#hasUsed(scope, key, plan);
-      if (isStored) continue;
-      const isLoss = this.#model.isUsed(scope, record, 0, now) && !record.isPending;
-      if (isLoss) this.#losses.set(scope, (this.#losses.get(scope) ?? 0) + 1);
-      this.#model.lose(scope, key);
-    }
+    const record = this.#isFull ? this.#model.find(scope, key) : undefined;
+    if (record === undefined || isBanned(record, now)) return;
+    // What is used depends on the plan that asks.
+    const plan = PLANS.findIndex((_, i) => this.#model.isUsed(scope, record, i, now));
+    const isStored =
+      record.violations > 0
+        ? this.limiter.scope(scope).getViolationCount(key) > 0
+        : plan >= 0 && this.#hasUsed(scope, key, plan);
+    if (isStored) return;
+    const isLoss = this.#model.isUsed(scope, record, 0, now) && !record.isPending;
+    if (isLoss) this.#losses.set(scope, (this.#losses.get(scope) ?? 0) + 1);
+    this.#model.lose(scope, key);
   }
 
   #hasUsed(scope: string, key: string, plan: number): boolean {
-    const { rules } = this.limiter.peek({ [scope]: key }, 0, ACTION, PLANS[plan]);
+    const keys = scope === 'network' ? { address: addressIn(key) } : { [scope]: key };
+    const { rules } = this.limiter.peek(keys, 0, ACTION, PLANS[plan]);
     return rules.some((rule) => rule.scope === scope && rule.remaining < rule.limit);
   }
 
   /** Forgets fresh keys of a full limiter, unless they are banned: they may be evicted, and are not used again. */
-  #untrack(keys: Keys): void {
+  #untrack(keys: RuleQuery['keys']): void {
     if (!this.#isFull) return;
-    for (const [scope, key] of Object.entries(keys) as [string, string][]) {
+    for (const [scope, key] of Object.entries(keys)) {
       const record = this.#model.find(scope, key);
       if (record !== undefined && !isBanned(record, this.#clock.now)) this.#model.lose(scope, key);
     }
@@ -389,10 +441,9 @@ export class RuleRound {
   #create(engine: EngineName): RuleLimiter {
     this.#peers = new Map();
     this.#losses = new Map();
-    const scopes = Object.entries(RULE_SCOPES).map(([name, single]) => [name, { single }]);
     const limiter = new RuleLimiter({
       ...{ engine, maxPeers: this.maxPeers, clock: this.#clock.read, random: () => this.#jitter },
-      ...{ scopes: Object.fromEntries(scopes), ...sectionsOf(this.#setup) },
+      ...{ scopes: SCOPE_OPTIONS, ...sectionsOf(this.#setup) },
       onBan: (ban) => this.#listen(ban),
     });
     this.#options.spoil?.(limiter);

@@ -33,7 +33,13 @@ export interface ModelOptions {
   deny: Readonly<Record<string, readonly string[]>>;
   /** What `random` of the limiter returns. */
   readonly random: number;
+  /** The keys of all scopes, from those that a caller gives. */
+  readonly keysOf: (keys: RuleQuery['keys']) => RuleQuery['keys'];
 }
+
+/** What an update replaces. */
+export type ModelSections = Pick<ModelOptions, 'bans' | 'allow' | 'deny'> &
+  Pick<RuleRates, 'rules'>;
 
 const MOST_USED = 2 ** 53;
 const SINGLE = '';
@@ -63,14 +69,15 @@ export class RuleModel {
     this.clear();
   }
 
-  check(query: RuleQuery, now: number): ModelVerdict {
-    const verdict = this.#decide(query, now, true);
+  check(given: RuleQuery, now: number): ModelVerdict {
+    const verdict = this.#decide(this.#resolved(given), now, true);
     this.outcomes[verdict.outcome] += 1;
     return verdict;
   }
 
   /** The verdict of a check, and the used tokens of the rules that apply. Changes nothing. */
-  peek(query: RuleQuery, now: number): { verdict: ModelVerdict; used: [string, number][] } {
+  peek(given: RuleQuery, now: number): { verdict: ModelVerdict; used: [string, number][] } {
+    const query = this.#resolved(given);
     const used = this.#ask(query, now, false).map(({ rule, record }): [string, number] => {
       return [rule.name, record.used.get(rule.name) ?? 0];
     });
@@ -78,7 +85,8 @@ export class RuleModel {
   }
 
   /** `sign`: 1 for a charge, -1 for a refund. */
-  settle(query: RuleQuery, sign: 1 | -1, now: number): void {
+  settle(given: RuleQuery, sign: 1 | -1, now: number): void {
+    const query = this.#resolved(given);
     if (this.#isAllowListed(query)) return;
     const asked = this.#ask(query, now, true).filter(({ rule }) => !rule.dryRun);
     for (const { rule, record, cost } of asked) {
@@ -86,6 +94,18 @@ export class RuleModel {
       const sum = (record.used.get(rule.name) ?? 0) + sign * cost;
       record.used.set(rule.name, Math.min(Math.max(0, sum), MOST_USED));
     }
+  }
+
+  /** Rules that have gone, and those of another scope, lose their counts, and records what they have used of them. */
+  update({ rules, ...others }: ModelSections, now: number): void {
+    const { rates } = this.options;
+    for (const { name, scope } of rates.rules) {
+      if (rules.some((rule) => rule.name === name && rule.scope === scope)) continue;
+      for (const counts of [this.checked, this.refused, this.dryRunRefused]) counts.delete(name);
+      for (const record of this.records(scope).values()) record.used.delete(name);
+    }
+    rates.update(rules, now);
+    Object.assign(this.options, others);
   }
 
   /** False if there is no space for the key. */
@@ -166,7 +186,10 @@ export class RuleModel {
     const { rates } = this.options;
     const after = new RuleModel({ ...this.options, rates: new RuleRates(rates.rules) });
     for (const [scope, records] of this.#records) {
-      if (this.options.scopes[scope]) continue;
+      if (this.options.scopes[scope]) {
+        after.#records.get(scope)?.set(SINGLE, this.#savedSingle(scope, now));
+        continue;
+      }
       for (const [key, record] of records) {
         const isOffender = record.violations > 0 || isBanned(record, now);
         const saved = this.#saved(scope, record, isNamed({ scope, key, isOffender }), now);
@@ -176,6 +199,16 @@ export class RuleModel {
       }
     }
     return after;
+  }
+
+  /** The state of a single scope in a new limiter. If nothing is saved, it is fresh. */
+  #savedSingle(scope: string, now: number): RuleRecord {
+    const { rates } = this.options;
+    const single = this.find(scope, SINGLE) as RuleRecord;
+    const saved = this.#saved(scope, single, false, now);
+    if (saved === undefined) return freshRecord(-Infinity);
+    new RuleRates(rates.rules).refill(saved, scope, 0, now);
+    return { ...saved, at: now, isPending: false };
   }
 
   #saved(scope: string, record: RuleRecord, isNamed: boolean, now: number): RuleRecord | undefined {
@@ -369,6 +402,10 @@ export class RuleModel {
     if (policy === undefined) return false;
     if (levelAt(record, policy, now) > 0) return true;
     return policy.forgetAfterSeconds < Infinity && banLevelAt(record, policy, now) > 0;
+  }
+
+  #resolved(query: RuleQuery): RuleQuery {
+    return { ...query, keys: this.options.keysOf(query.keys) };
   }
 
   #isAllowListed(query: RuleQuery): boolean {

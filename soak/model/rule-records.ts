@@ -53,6 +53,12 @@ export function rateOf(rule: ModelRule, plan: number): number {
   return (rule.plans[plan] ?? (rule.plans[0] as RuleLimits)).rate;
 }
 
+/** The rate that a rule had among earlier rules; 0 if it was not there. */
+function pastRate(rules: ReadonlyMap<string, ModelRule>, rule: ModelRule, plan: number): number {
+  const past = rules.get(rule.name);
+  return past === undefined || past.scope !== rule.scope ? 0 : rateOf(past, plan);
+}
+
 export function secondsBetween(then: number, now: number): number {
   return Math.max(0, now - then);
 }
@@ -69,14 +75,11 @@ export class RuleRates {
     this.rules = rules;
   }
 
-  /** The rules keep their names, scopes and plans. */
   update(rules: readonly ModelRule[], now: number): void {
-    const isChanged = rules.some((rule, n) => {
-      const before = this.rules[n] as ModelRule;
-      return rule.plans.some((_, plan) => rateOf(rule, plan) !== rateOf(before, plan));
-    });
-    if (isChanged) {
-      const before = new Map(this.rules.map((rule) => [rule.name, rule]));
+    const before = new Map(this.rules.map((rule) => [rule.name, rule]));
+    const isSame = (rule: ModelRule) =>
+      rule.plans.every((_, plan) => rateOf(rule, plan) === pastRate(before, rule, plan));
+    if (rules.length !== this.rules.length || !rules.every(isSame)) {
       this.#before = [...this.#before, { until: now, rules: before }].slice(-CHANGES);
     }
     this.rules = rules;
@@ -89,7 +92,9 @@ export class RuleRates {
     for (const { until, rules } of this.#before) {
       const end = Math.min(until, now);
       if (!(end > at)) continue;
-      used = Math.max(0, used - (end - at) * rateOf(rules.get(rule.name) as ModelRule, plan));
+      const rate = pastRate(rules, rule, plan);
+      // Not for a rule that was not there: 0 times the time since a single scope's beginning is no number.
+      if (rate > 0) used = Math.max(0, used - (end - at) * rate);
       at = end;
     }
     return Math.max(0, used - secondsBetween(at, now) * rateOf(rule, plan));
