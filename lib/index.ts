@@ -57,6 +57,7 @@ export {
 } from './limiters/rate-limiter.js';
 export { TokenBucket, type TokenBucketOptions } from './limiters/token-bucket.js';
 export { RuleLimiter } from './rules/rule-limiter.js';
+export type { RuleLimiterState } from './rules/rule-limiter-state.js';
 export type { RulePeer } from './rules/rule-peer.js';
 export type { RuleScope } from './rules/rule-scope.js';
 export type {

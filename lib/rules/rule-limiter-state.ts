@@ -1,5 +1,4 @@
-// RuleLimiterState is the part of a RuleLimiter that is about stored keys, not about checks: bans by hand, removal and
-// cleanup, statistics, snapshots.
+// What a RuleLimiter does with stored keys outside of checks: bans by hand, removal and cleanup, statistics, snapshots.
 
 import { type Clock, readOptionalClock } from '../common/clock.js';
 import { invalidNumber, invalidValue } from '../common/errors.js';
@@ -25,6 +24,7 @@ interface Parts {
   readonly random: () => number;
 }
 
+/** RuleLimiterState is the part of a RuleLimiter that is about stored keys. */
 export abstract class RuleLimiterState {
   /** The engine that stores the keys of this limiter. */
   readonly engine: EngineName;

@@ -27,7 +27,7 @@ const SECTIONS = ['rules', 'plans', 'bans', 'allow', 'deny'] as const;
 const OPTIONS = ['scopes', ...SECTIONS, ...COMMON_OPTIONS, 'random'];
 
 /**
- * RuleLimiter holds all limits of a server, and decides all of them in one call. A scope says who is counted: the
+ * RuleLimiter holds all limits of a server, and decides all of them in one call. A scope says what is counted: the
  * connection, the address, its network, the account, the whole server. A rule is a token bucket for each key of a scope.
  * A check names the keys, the cost and the action; every rule that applies is asked, and either all of them pay or none
  * does. Violations lead to bans, and plans give some peers other numbers.

@@ -2,7 +2,7 @@
 
 import type { Ban, LimiterOptions, LimiterTotals, Violator } from '../common/types.js';
 
-/** A scope says who is counted: the connection, the address, its network, the account, the whole server. */
+/** A scope says what is counted: the connection, the address, its network, the account, the whole server. */
 export interface Scope {
   /** `address`: the keys are IP addresses, and IPv6 counts by its network, as in `addressKey`. Default `text`. */
   readonly kind?: 'text' | 'address' | undefined;
