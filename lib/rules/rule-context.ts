@@ -26,9 +26,10 @@ import {
   type RuleKeys,
 } from '../engine/rules.js';
 import type { RuleBook } from './compile.js';
+import { largestCost } from './largest-cost.js';
 import { RemovedCounts } from './removed-counts.js';
 import { type Listed, ON_ALLOW_LIST, ScopeKeys } from './scope-keys.js';
-import { REQUESTS, type ScopeSpec } from './sections.js';
+import { BYTES, REQUESTS, type ScopeSpec } from './sections.js';
 import type { Cost, Keys, RuleBan, RuleVerdict } from './types.js';
 import { ALLOWED, verdict } from './verdicts.js';
 
@@ -68,8 +69,11 @@ export class RuleContext {
   #depth = 0;
   #book: RuleBook;
   #version = 0;
-  /** The index of the unit of a cost that is a number; -1 if no rule has it. */
+  /** The indexes of the units that guards count; -1 if no rule has the unit. */
   #requests = -1;
+  #bytes = -1;
+  /** The costs of a message in a guard: one request, and the bytes of the last message. */
+  readonly #messageCosts = new Float64Array(MAX_UNITS);
   /** Shared verdicts with a warning, by the rule's id. */
   #warnings: (RuleVerdict | undefined)[] = [];
 
@@ -104,6 +108,8 @@ export class RuleContext {
     this.#version += 1;
     this.#warnings = [];
     this.#requests = book.unitIndexes.get(REQUESTS) ?? -1;
+    this.#bytes = book.unitIndexes.get(BYTES) ?? -1;
+    this.#fill(this.#messageCosts, 0);
     this.keys.setLists(book.sections.allow, book.sections.deny);
     this.#draw();
   }
@@ -160,6 +166,7 @@ export class RuleContext {
   /**
    * Reads and resolves the arguments of a call by keys, into `keys`, `mask`, `program`, `listed` and RULE_NUMBERS. First it
    * reads, which may run code of the user that calls a limiter; from then to the engine's answer no such code runs.
+   * `bytes`: the cost in the unit of this name, unless `cost` names it.
    * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_OPTION`
    */
   prepare(
@@ -167,11 +174,12 @@ export class RuleContext {
     cost: Cost | undefined,
     action: string | undefined,
     plan: string | undefined,
+    bytes = 0,
   ): void {
     const values = this.#values();
     try {
       this.keys.read(keys, values.keys);
-      this.#readCosts(cost, values.costs);
+      this.#readCosts(cost, bytes, values.costs);
     } finally {
       this.#depth -= 1;
     }
@@ -182,14 +190,44 @@ export class RuleContext {
   }
 
   /** Reads a cost into RULE_NUMBERS, in the same way. @throws `ERR_LIMITER_COST` */
-  prepareCost(cost: Cost | undefined): void {
+  prepareCost(cost: Cost | undefined, bytes = 0): void {
     const values = this.#values();
     try {
-      this.#readCosts(cost, values.costs);
+      this.#readCosts(cost, bytes, values.costs);
     } finally {
       this.#depth -= 1;
     }
     this.#writeArguments(values.costs);
+  }
+
+  /** Writes the cost of a message in a guard into RULE_NUMBERS: one request, and its bytes. */
+  prepareMessage(bytes: number): void {
+    if (this.#bytes >= 0) this.#messageCosts[this.#bytes] = bytes;
+    this.#writeArguments(this.#messageCosts);
+  }
+
+  /**
+   * The scope and the key with which a check asks a rule, after the check's costs are written; the key is '' in a single
+   * scope. Undefined if the rule does not apply, or if the check costs nothing of its unit.
+   */
+  asked(
+    rule: string,
+    { keys, mask }: ResolvedKeys,
+    program: number,
+  ): { readonly scope: string; readonly key: string } | undefined {
+    const placed = this.#book.rules.find(({ spec }) => spec.name === rule);
+    if (placed === undefined) return undefined;
+    const { scope } = placed.spec;
+    const { applies, units } = this.#book.plan;
+    const rules = applies[program * this.scopes.length + scope] as number;
+    const isAsked = (mask >> scope) & (rules >> placed.slot) & 1;
+    if (!isAsked || RULE_NUMBERS[AT_COSTS + (units[placed.id] as number)] === 0) return undefined;
+    return { scope: (this.scopes[scope] as ScopeSpec).name, key: keys[scope] ?? '' };
+  }
+
+  /** See `largestCost`. */
+  largestCost(unit: string, action: string | undefined, named: readonly string[]): number {
+    return largestCost(this.#book, this.scopes, unit, action, named);
   }
 
   #values(): CallValues {
@@ -202,19 +240,27 @@ export class RuleContext {
     return values;
   }
 
-  #readCosts(cost: Cost | undefined, costs: Float64Array): void {
-    costs.fill(0);
-    if (cost === undefined || typeof cost === 'number') {
-      if (cost !== undefined) requireCost(cost);
-      if (this.#requests >= 0) costs[this.#requests] = cost ?? 1;
+  #readCosts(cost: Cost | undefined, bytes: number, costs: Float64Array): void {
+    this.#fill(costs, bytes);
+    if (cost === undefined) return;
+    if (typeof cost === 'number') {
+      requireCost(cost);
+      if (this.#requests >= 0) costs[this.#requests] = cost;
       return;
     }
     const version = this.#version;
     this.#readCostsByUnit(cost, costs);
     if (version === this.#version) return;
     // A getter has updated the limiter, and the units may have other indexes.
-    costs.fill(0);
+    this.#fill(costs, bytes);
     this.#readCostsByUnit(cost, costs);
+  }
+
+  /** Fills in what a cost need not name. */
+  #fill(costs: Float64Array, bytes: number): void {
+    costs.fill(0);
+    if (this.#requests >= 0) costs[this.#requests] = 1;
+    if (this.#bytes >= 0) costs[this.#bytes] = bytes;
   }
 
   #writeArguments(costs: Float64Array): void {
@@ -288,7 +334,6 @@ export class RuleContext {
       const accepted = 'a finite number of at least 0, or an object of such numbers by unit';
       throw invalidValue('ERR_LIMITER_COST', 'a cost', cost, accepted);
     }
-    if (this.#requests >= 0) costs[this.#requests] = 1;
     for (const unit in cost) {
       const index = this.#book.unitIndexes.get(unit);
       if (index === undefined && unit !== REQUESTS) {

@@ -119,9 +119,20 @@ export class RuleLimiter {
    * new key.
    */
   check(keys: Keys | string, cost?: Cost, action?: string, plan?: string): RuleVerdict {
+    return this.checkBytes(0, keys, cost, action, plan);
+  }
+
+  /** The check of a message in a guard: `bytes` is its cost in the unit of this name, unless `cost` names it. @internal */
+  checkBytes(
+    bytes: number,
+    keys: Keys | string,
+    cost?: Cost,
+    action?: string,
+    plan?: string,
+  ): RuleVerdict {
     const now = this.now();
     const { context } = this;
-    context.prepare(keys, cost, action, plan);
+    context.prepare(keys, cost, action, plan, bytes);
     const { keys: own, listed } = context;
     const answer =
       listed === undefined

@@ -83,6 +83,18 @@ export type Keys = Readonly<Record<string, string | undefined>>;
  */
 export type Cost = number | Readonly<Record<string, number>>;
 
+/** What a guard passes to the check of one message. A field that is absent is as for a message of which nothing is known. */
+export interface MessageCheck {
+  /** Default `message`. */
+  readonly action?: string | undefined;
+  /** Default 1 request. The cost in `bytes` is that of the message, unless the unit is named here. */
+  readonly cost?: Cost | undefined;
+  /** Keys for this message only: of more scopes, or in place of those of the connection. */
+  readonly keys?: Keys | undefined;
+  /** The plan for this message only. */
+  readonly plan?: string | undefined;
+}
+
 /** The result of a check. It is frozen. */
 export interface RuleVerdict {
   /**
