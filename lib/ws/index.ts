@@ -1,6 +1,7 @@
 // The public entry relay-limiter/ws. It only re-exports.
 
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
+export type { Classification } from '../guard/rule-limits.js';
 export type { MessageRule } from '../guard/rules.js';
 export type { ConnectionLimits, GuardOptions } from '../guard/settings.js';
 export type {
