@@ -77,8 +77,8 @@ export class RuleLimits {
   keysOf({ address, key, isTransient }: ClientAddress, source: object | undefined): Keys {
     const given = source === undefined ? undefined : this.#keys?.(source);
     const own = ownKeys(given, 'the result of keys');
-    for (const [scope, text] of Object.entries(own ?? {})) {
-      if (this.#kinds.get(scope) === 'text') warnOfKey(text, this.#warn);
+    for (const scope in own) {
+      if (this.#kinds.get(scope) === 'text') warnOfKey(own[scope], this.#warn);
     }
     if (isTransient || !this.limitsAddresses) return own ?? {};
     return { ...own, [ADDRESS]: this.#kinds.get(ADDRESS) === 'address' ? address : key };
