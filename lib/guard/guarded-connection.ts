@@ -5,6 +5,7 @@
 
 import { surface, tryCall } from '../common/callbacks.js';
 import { inThisContext } from '../common/timers.js';
+import type { Classification } from '../rules/types.js';
 import type { Bucket, BucketWaiter } from './bucket-queue.js';
 import type { ConnectionContext } from './connection-context.js';
 import {
@@ -17,7 +18,6 @@ import {
 } from './message-gate.js';
 import type { OpenRule } from './open-rule.js';
 import { type Pausable, PausableStream } from './pausable-stream.js';
-import type { Classification } from './rule-limits.js';
 import {
   type Answer,
   type Decision,

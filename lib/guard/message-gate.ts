@@ -3,7 +3,7 @@
 
 import { monotonicSeconds } from '../common/clock.js';
 import { RateLimitAction } from '../common/types.js';
-import type { MessageCheck } from '../rules/types.js';
+import type { Classification } from '../rules/types.js';
 import type { Bucket } from './bucket-queue.js';
 import type { OpenRule, RuleAnswer } from './open-rule.js';
 import {
@@ -95,7 +95,7 @@ export class MessageGate<Data, Meta> {
   check(
     data: Data,
     meta: Meta,
-    message: MessageCheck | undefined,
+    message: Classification | undefined,
     from: Progress,
   ): MessageDecision | undefined {
     const rules = this.#rules;

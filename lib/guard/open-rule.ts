@@ -1,7 +1,7 @@
 // The interface of the limits that a connection has opened: each rule of the list `messages`, and the RuleLimiter with all
 // its rules, is one OpenRule to the gate.
 
-import type { MessageCheck } from '../rules/types.js';
+import type { Classification } from '../rules/types.js';
 import type { Bucket } from './bucket-queue.js';
 import type { Answer } from './verdicts.js';
 
@@ -18,7 +18,7 @@ export interface OpenRule<Data, Meta> {
   check(
     data: Data,
     meta: Meta,
-    message: MessageCheck | undefined,
+    message: Classification | undefined,
     mustQueue: boolean,
   ): RuleAnswer | undefined;
   /** Removes from the limiter what only this connection uses. */

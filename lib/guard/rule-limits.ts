@@ -7,21 +7,12 @@ import { callback } from '../common/options.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { RulePeer } from '../rules/rule-peer.js';
-import type { Keys, MessageCheck, RuleVerdict } from '../rules/types.js';
+import type { Classification, Keys, RuleVerdict } from '../rules/types.js';
 import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
 import type { ClientAddress } from './connection-context.js';
 import { type Warn, warnOfKey } from './misuse.js';
 import type { OpenRule, RuleAnswer } from './open-rule.js';
 import { ruleAnswer, UNKNOWN_DELAY } from './verdicts.js';
-
-/**
- * What a message is to a RuleLimiter. A field that is absent is as for an unclassified message. Other fields, and an
- * unknown unit, scope or plan, are errors: the connection is closed.
- */
-export interface Classification extends MessageCheck {
-  /** Passed to the listeners of the message, so that they need not parse it again. */
-  readonly value?: unknown;
-}
 
 /** The scopes whose keys a guard gives, where a limiter has them. */
 const CONNECTION = 'connection';
@@ -176,7 +167,7 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   check(
     data: Data,
     meta: Meta,
-    message: MessageCheck | undefined,
+    message: Classification | undefined,
     mustQueue: boolean,
   ): RuleAnswer | undefined {
     const { peer } = this;
@@ -195,7 +186,7 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
     if (this.#own !== undefined) this.#limiter.removePeer(this.#own);
   }
 
-  #behindOthers(bytes: number, message: MessageCheck | undefined): RuleAnswer | undefined {
+  #behindOthers(bytes: number, message: Classification | undefined): RuleAnswer | undefined {
     const queues = this.#queues;
     const isAwaited = (rule: string, key: string) => queues.hasWaiters(rule, key);
     const found = this.peer.findAwaited(queues.rules, isAwaited, bytes, message);
@@ -205,7 +196,7 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
     return { answer, isDenied: false, key: key || this.key, bucket: { queues, rule, key } };
   }
 
-  #answer(verdict: RuleVerdict, message: MessageCheck | undefined): RuleAnswer {
+  #answer(verdict: RuleVerdict, message: Classification | undefined): RuleAnswer {
     const { rule, scope } = verdict;
     const key = scope === null ? undefined : this.peer.keyIn(scope, message?.keys);
     return {

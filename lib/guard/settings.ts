@@ -75,7 +75,7 @@ export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source>
   onError?: ((error: unknown, source: Source) => void) | undefined;
 }
 
-/** The settings of limits on connections. */
+/** The settings of limits on connections. @internal */
 export interface ConnectionSettings {
   /** How often an address may connect. */
   readonly limiter: AnyLimiter | undefined;
@@ -87,7 +87,7 @@ export interface ConnectionSettings {
   readonly limits: RuleLimits | undefined;
 }
 
-/** The settings that concern addresses. */
+/** The settings that concern addresses. @internal */
 export interface AddressSettings {
   readonly subnets: Subnets;
   readonly connections: ConnectionSettings;

@@ -1,7 +1,6 @@
 // The public entry relay-limiter/net. It only re-exports.
 
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
-export type { Classification } from '../guard/rule-limits.js';
 export type { MessageRule } from '../guard/rules.js';
 export type { ConnectionLimits, GuardOptions } from '../guard/settings.js';
 export type {
@@ -11,6 +10,7 @@ export type {
   MessageReason,
 } from '../guard/verdicts.js';
 export type { AnyLimiter, BanningLimiter } from '../limiters/verdict.js';
+export type { Classification } from '../rules/types.js';
 export { guardLineServer, type LineGuard } from './guard.js';
 export type {
   Farewell,

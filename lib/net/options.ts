@@ -1,10 +1,9 @@
 // The options of a guard of a line protocol, and its verdicts.
 
 import type { Socket } from 'node:net';
-import type { Classification } from '../guard/rule-limits.js';
 import type { GuardOptions, GuardSettings } from '../guard/settings.js';
 import type { ConnectionReason, GuardVerdict, MessageReason } from '../guard/verdicts.js';
-import type { Keys } from '../rules/types.js';
+import type { Classification, Keys } from '../rules/types.js';
 
 /** A line without its line end: text, or bytes with `encoding: 'buffer'`. */
 export type Line = string | Buffer;

@@ -5,10 +5,10 @@ import type { Socket } from 'node:net';
 import { tryCall } from '../common/callbacks.js';
 import type { ConnectionContext } from '../guard/connection-context.js';
 import { GuardedConnection } from '../guard/guarded-connection.js';
-import type { Classification } from '../guard/rule-limits.js';
 import { type CostOf, maxMessageBytes, openRule } from '../guard/rules.js';
 import type { Decision, MessageReason } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
+import type { Classification } from '../rules/types.js';
 import { LineSplitter } from './lines.js';
 import type { Line, LineCost, LineGuardSettings, LineKeyOf } from './options.js';
 

@@ -6,7 +6,7 @@ import { RULE_SLOTS, type RulesCore, SLOT_WORDS } from '../engine/rules.js';
 import type { ResolvedKeys, RuleContext } from './rule-context.js';
 import type { Listed } from './scope-keys.js';
 import { MESSAGE } from './sections.js';
-import type { Cost, Keys, MessageCheck, RulePeek, RuleVerdict } from './types.js';
+import type { Classification, Cost, Keys, RulePeek, RuleVerdict } from './types.js';
 import { ALLOWED } from './verdicts.js';
 
 /** The part of a RuleLimiter that its peers need. */
@@ -87,7 +87,7 @@ export class RulePeer {
    * @throws the errors of `RuleLimiter.check`
    * @internal
    */
-  checkMessage(bytes: number, message?: MessageCheck): RuleVerdict {
+  checkMessage(bytes: number, message?: Classification): RuleVerdict {
     if (message === undefined) {
       const now = this.#limiter.now();
       const { context } = this.#limiter;
@@ -110,7 +110,7 @@ export class RulePeer {
     rules: Iterable<string>,
     isAwaited: (rule: string, key: string) => boolean,
     bytes: number,
-    message: MessageCheck = {},
+    message: Classification = {},
   ): { readonly rule: string; readonly scope: string; readonly key: string } | undefined {
     const { context } = this.#limiter;
     const { action = MESSAGE, cost, plan = this.#currentPlan() } = message;

@@ -58,7 +58,7 @@ const MAX_RETRY_AFTER = 3600;
  *
  * Set the server's `maxPayload`: ws receives a whole message before the guard can count it. If `maxPayload` is above the
  * burst of a rule with the cost `'bytes'`, the guard lowers it to that burst and emits the process warning
- * `WARN_LIMITER_MAX_PAYLOAD`. If the server is behind a proxy, set `trustedProxies`.
+ * `WARN_LIMITER_MAX_PAYLOAD`. Likewise for the rules by bytes of `limiter`. If the server is behind a proxy, set `trustedProxies`.
  * @example
  * import { once } from 'node:events';
  * import { RateLimiter } from 'relay-limiter';

@@ -3,10 +3,9 @@
 import type { IncomingMessage } from 'node:http';
 import type { WebSocket } from 'ws';
 import type { ClientAddressOptions } from '../address/client-address.js';
-import type { Classification } from '../guard/rule-limits.js';
 import type { GuardOptions, GuardSettings } from '../guard/settings.js';
 import type { GuardVerdict } from '../guard/verdicts.js';
-import type { Keys } from '../rules/types.js';
+import type { Classification, Keys } from '../rules/types.js';
 import type { MessageData } from './message.js';
 
 /**

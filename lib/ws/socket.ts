@@ -7,10 +7,10 @@ import type { WebSocket } from 'ws';
 import type { ConnectionContext } from '../guard/connection-context.js';
 import { GuardedConnection } from '../guard/guarded-connection.js';
 import { override } from '../guard/override.js';
-import type { Classification } from '../guard/rule-limits.js';
 import { type CostOf, openRule } from '../guard/rules.js';
 import type { Decision, MessageReason } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
+import type { Classification } from '../rules/types.js';
 import { byteLength, type FrameKind, type MessageData } from './message.js';
 import type { MessageCost, MessageKeyOf, WebSocketGuardSettings } from './options.js';
 
