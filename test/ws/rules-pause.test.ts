@@ -3,17 +3,14 @@
 
 import { RateLimiter, RuleLimiter, type RuleLimiterOptions } from 'relay-limiter';
 import type { WebSocketGuardOptions } from 'relay-limiter/ws';
-import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { WebSocket } from 'ws';
 import { monotonicSeconds } from '../../dist/common/clock.js';
 import { ENGINES } from '../support/limiters.js';
 import { type FakeSocket, guardedVirtually } from './virtual.js';
 
-// The guard reads its clock function when it is loaded, so the fake clock must be installed before.
-vi.hoisted(() => vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
-
-beforeEach(() => vi.clearAllTimers());
-afterAll(() => void vi.useRealTimers());
+beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
+afterEach(() => void vi.useRealTimers());
 
 const passing = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => String(n));

@@ -7,18 +7,15 @@ import {
   type RuleLimiterOptions,
 } from 'relay-limiter';
 import { guardWebSocketServer, type WebSocketGuardOptions } from 'relay-limiter/ws';
-import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { WebSocket } from 'ws';
 import { monotonicSeconds } from '../../dist/common/clock.js';
 import { codeOf, ENGINES } from '../support/limiters.js';
 import { few } from '../support/sockets.js';
 import { type FakeSocket, guardedVirtually } from './virtual.js';
 
-// The guard reads its clock function when it is loaded, so the fake clock must be installed before.
-vi.hoisted(() => vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
-
-beforeEach(() => vi.clearAllTimers());
-afterAll(() => void vi.useRealTimers());
+beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
+afterEach(() => void vi.useRealTimers());
 
 const SCOPES = { connection: {}, address: { kind: 'address' }, account: {} } as const;
 const ADDRESS = '192.0.2.1';
