@@ -32,6 +32,9 @@ export class RuleLimits {
   readonly #classify: ((...message: unknown[]) => unknown) | undefined;
   readonly #warn: Warn;
   readonly #kinds: ReadonlyMap<string, 'text' | 'address' | 'derived' | 'single'>;
+  /** The last `maxMessageBytes`, as of this version of the limiter. */
+  #maxBytes = Infinity;
+  #maxVersion: number | undefined;
 
   /** @throws `ERR_LIMITER_OPTION` */
   constructor(given: Given, warn: Warn) {
@@ -122,11 +125,16 @@ export class RuleLimits {
 
   /**
    * The length in bytes of the longest message that the limiter can allow now, whatever its plan and its classification;
-   * Infinity without a bound.
+   * Infinity without a bound. O(1) but for the first call after an update, since each connection asks.
    */
   get maxMessageBytes(): number {
-    const action = this.classifies ? undefined : 'message';
-    return Math.floor(this.limiter.context.largestCost('bytes', action, [CONNECTION, ADDRESS]));
+    const { context } = this.limiter;
+    if (this.#maxVersion !== context.version) {
+      const action = this.classifies ? undefined : 'message';
+      this.#maxBytes = Math.floor(context.largestCost('bytes', action, [CONNECTION, ADDRESS]));
+      this.#maxVersion = context.version;
+    }
+    return this.#maxBytes;
   }
 
   /** @throws `ERR_LIMITER_OPTION` unless the scope is absent or of one of these kinds. */

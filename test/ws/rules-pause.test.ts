@@ -15,7 +15,7 @@ afterEach(() => void vi.useRealTimers());
 const passing = (seconds: number) => vi.advanceTimersByTimeAsync(seconds * 1000);
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => String(n));
 
-/** A pausing guard with a RuleLimiter, whose messages have their action as text. */
+/** A pausing guard with a RuleLimiter, whose messages have their action as text; those that are free cost nothing. */
 function guarded(
   limits: Partial<RuleLimiterOptions>,
   options: Omit<WebSocketGuardOptions, 'keys'> = {},
@@ -26,7 +26,10 @@ function guarded(
     clock: monotonicSeconds,
     ...limits,
   });
-  const classify = (data: unknown) => ({ action: String(data).split(' ')[0] });
+  const classify = (data: unknown) => {
+    const [action, ...words] = String(data).split(' ');
+    return { action, cost: words.includes('free') ? 0 : 1 };
+  };
   const virtual = guardedVirtually({ limiter, classify, onDelay: 'pause', ...options });
   const peerOf = (socket: FakeSocket) => virtual.guard.peerOf(socket as unknown as WebSocket);
   return { ...virtual, limiter, peerOf };
@@ -112,7 +115,6 @@ describe.each(ENGINES)('A pausing guard with a RuleLimiter on the %s engine', (e
       engine,
       rules: {
         notes: { scope: 'server', action: 'note', rateLimit: 0.1, burstLimit: 1 },
-        rows: { scope: 'server', unit: 'rows', rateLimit: 1 },
         reads: { scope: 'server', action: ['read', 'connect'], rateLimit: 100 },
       },
       allow: { address: ['192.0.2.9'] },
@@ -120,10 +122,14 @@ describe.each(ENGINES)('A pausing guard with a RuleLimiter on the %s engine', (e
     const [first, second, third, allowed] = [connect(), connect(), connect(), connect('192.0.2.9')];
     first.receive('note 1', 'note 2');
     expect(first.isPaused).toBe(true);
-    second.receive('read');
+    second.receive('read', 'note free');
     third.receive('note');
     allowed.receive('note');
-    expect([second.received, third.received, allowed.received]).toEqual([['read'], [], ['note']]);
+    expect([second.received, third.received, allowed.received]).toEqual([
+      ['read', 'note free'],
+      [],
+      ['note'],
+    ]);
     expect(limiter.getStats().rules['notes']?.refused).toBe(1);
     await passing(10.1);
     expect([first.received, third.received]).toEqual([['note 1', 'note 2'], []]);

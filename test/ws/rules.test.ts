@@ -499,6 +499,21 @@ describe.each(ENGINES)('A message to a guard with a RuleLimiter on the %s engine
     expect(expulsions.getStatistics().trackedPeers).toBe(0);
   });
 
+  test.each<[string, (limiter: RuleLimiter) => void, string]>([
+    ['denied', (limiter) => limiter.update({ deny: { address: [ADDRESS] } }), 'denied'],
+    ['banned', (limiter) => limiter.ban('address', ADDRESS, 60), 'disconnect'],
+  ])('closes even if it is a pong, once its address is %s', (_, act, reason) => {
+    const { connect, limiter, verdicts } = guarded({ engine });
+    const socket = connect();
+    const pongs = vi.fn();
+    socket.on('pong', pongs);
+    act(limiter);
+    socket.emit('pong', Buffer.alloc(0));
+    expect(socket.closes).toHaveLength(1);
+    expect(pongs).not.toHaveBeenCalled();
+    expect(verdicts.at(-1)).toMatchObject({ kind: 'pong', did: 'closed', reason });
+  });
+
   test('passes with a warning, and its listeners get it', () => {
     const { connect, verdicts } = guarded({
       engine,
