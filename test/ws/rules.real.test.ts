@@ -2,6 +2,7 @@
 
 import { RuleLimiter, type RuleLimiterOptions } from 'relay-limiter';
 import { afterEach, describe, expect, test } from 'vitest';
+import type { RawData } from 'ws';
 import { ENGINES, manualClock } from '../support/limiters.js';
 import { until } from '../support/sockets.js';
 import { caughtUp, client, closing, connected, guarded, refusal, stopAll } from './support.js';
@@ -63,7 +64,7 @@ describe.each(ENGINES)('A WebSocket server with a RuleLimiter on the %s engine',
     });
     const values: unknown[] = [];
     server.on('connection', (socket) => {
-      socket.on('message', (_data, _isBinary, value) => {
+      socket.on('message', (_: RawData, __: boolean, value?: { action: string }) => {
         values.push(value);
         if (value?.action === 'login') guard.peerOf(socket)?.assign({ account: 'alice' }, 'paid');
       });
