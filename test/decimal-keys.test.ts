@@ -9,7 +9,7 @@ import {
 } from 'relay-limiter';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { jsEngine } from '../dist/engine/js/index.js';
-import { BucketQueue } from '../dist/guard/bucket-queue.js';
+import { BucketQueues } from '../dist/guard/bucket-queue.js';
 import { LocalBans } from '../dist/redis/bans/local-bans.js';
 import { FallbackBuckets } from '../dist/redis/limit/fallback-buckets.js';
 import { LeaseRecords } from '../dist/redis/limit/lease-records.js';
@@ -110,7 +110,7 @@ describe('no Map or Set gets an array index as a key', () => {
     };
     const shares = new FallbackBuckets(limit, 1, 100, 0);
     const book = new LocalBans(4);
-    const queue = new BucketQueue();
+    const queues = new BucketQueues();
     const waiter = { becomeFirst() {} };
     for (const key of INDICES) {
       leases.insert(key);
@@ -119,9 +119,9 @@ describe('no Map or Set gets an array index as a key', () => {
       shares.take(key, 1, 0);
       book.add({ key, seconds: 1, violations: 1 }, 0);
       book.add({ key, seconds: 0, violations: 2 }, 0);
-      queue.join(key, waiter);
-      queue.hasWaiters(key);
-      queue.leave(key, waiter);
+      queues.join('', key, waiter);
+      queues.hasWaiters('', key);
+      queues.leave('', key, waiter);
     }
     book.all(0);
     expectNoIndices();

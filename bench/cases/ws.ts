@@ -6,7 +6,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { RateLimiter } from 'relay-limiter';
+import { RateLimiter, RuleLimiter, type RuleLimiterOptions } from 'relay-limiter';
 import { guardWebSocketServer, type WebSocketGuardOptions } from 'relay-limiter/ws';
 import { WebSocketServer } from 'ws';
 import { type Case, NO_PEERS, type Round } from './case.js';
@@ -25,11 +25,22 @@ const PAIRS = 15;
 const byCount = () => ({ limiter: new RateLimiter(NO_LIMITS) });
 const byBytes = () => ({ limiter: new RateLimiter(NO_LIMITS), cost: 'bytes' as const });
 
+const rulesOf = (rules: RuleLimiterOptions['rules']) =>
+  new RuleLimiter({ scopes: { connection: {}, address: { kind: 'address' } }, rules });
+const ONE_RULE = { messages: { scope: 'connection', ...NO_LIMITS } };
+const THREE_RULES = {
+  ...ONE_RULE,
+  bytes: { scope: 'connection', unit: 'bytes', ...NO_LIMITS },
+  address: { scope: 'address', ...NO_LIMITS },
+};
+
 const GUARDS: Readonly<Record<string, (() => WebSocketGuardOptions) | null>> = {
   // The control: the server compared with itself shows the error of the other figures.
   unguarded: null,
   'by count': () => ({ messages: byCount(), onDelay: 'pause' }),
   'by count and bytes': () => ({ messages: [byCount(), byBytes()], onDelay: 'pause' }),
+  'one rule': () => ({ limiter: rulesOf(ONE_RULE), onDelay: 'pause' }),
+  'three rules of two scopes': () => ({ limiter: rulesOf(THREE_RULES), onDelay: 'pause' }),
 };
 
 export const ws: Case = {
@@ -135,21 +146,40 @@ async function serve(options: WebSocketGuardOptions | undefined, answers: boolea
   return { server, port, received };
 }
 
-/** Proves that the guard limits: with an empty limiter it passes no message. */
-async function prove({ messages = [] }: WebSocketGuardOptions): Promise<void> {
-  for (const rule of [messages].flat()) {
-    const limiter = new RateLimiter({ rateLimit: 1e-9, burstLimit: 1, disconnectThreshold: 1 });
-    // With a rule by bytes, the first message already exceeds the burst.
-    const { server, port, received } = await serve({ messages: { ...rule, limiter } }, false);
+/** Proves that the guard limits: with empty limiters it passes no message. */
+async function prove(options: WebSocketGuardOptions): Promise<void> {
+  for (const strict of strictOptions(options)) {
+    // With a limit by bytes, the first message already exceeds the burst.
+    const { server, port, received } = await serve(strict, false);
     let passed = 0;
     server.on('connection', (socket) => socket.on('message', () => (passed += 1)));
     void received(Number.MAX_SAFE_INTEGER);
     const client = await connected(port, 1);
     client.send(20);
     const [socket] = server.clients;
-    if (socket !== undefined) await once(socket, 'close');
+    // Not by `once`: it rejects if a message is too long, which is an 'error' before the 'close'.
+    await new Promise((resolve) => socket?.once('close', resolve));
     client.disconnect();
     server.close();
     if (passed > 1) throw new Error('it does not limit');
   }
+}
+
+/** For each limit of a guard, the options of one with this limit only, which bans for the second message. */
+function strictOptions({ messages = [], limiter }: WebSocketGuardOptions): WebSocketGuardOptions[] {
+  const strict = { rateLimit: 1e-9, burstLimit: 1 };
+  const byMessages = [messages].flat().map((rule) => ({
+    messages: { ...rule, limiter: new RateLimiter({ ...strict, disconnectThreshold: 1 }) },
+  }));
+  const rules = Object.entries(limiter?.getStats().rules ?? {});
+  const byRules = rules.map(([name, { scope }]) => ({
+    limiter: new RuleLimiter({
+      scopes: { connection: {}, address: { kind: 'address' } },
+      rules: {
+        [name]: { ...THREE_RULES[name as keyof typeof THREE_RULES], action: 'message', ...strict },
+      },
+      bans: { [scope]: { violations: 1, withinSeconds: 1, seconds: 60 } },
+    }),
+  }));
+  return [...byMessages, ...byRules];
 }

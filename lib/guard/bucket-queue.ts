@@ -1,8 +1,9 @@
-// The connections that wait for a bucket, first come, first served; one queue for each bucket of a limiter. Only the
+// The connections that wait for a bucket of a limiter, first come, first served; one queue for each bucket. Only the
 // first of a queue checks the limiter. If all checked at the same moment, the limiter would refuse all but one, and each
 // refusal is a violation.
 
 import type { AnyLimiter } from '../limiters/verdict.js';
+import type { RuleLimiter } from '../rules/rule-limiter.js';
 import { KeyMap } from '../tables/key-map.js';
 
 export interface BucketWaiter {
@@ -10,45 +11,62 @@ export interface BucketWaiter {
   becomeFirst(): void;
 }
 
-export class BucketQueue {
-  readonly #queues = new KeyMap<Set<BucketWaiter>>();
+/** A bucket that connections may wait for. */
+export interface Bucket {
+  readonly queues: BucketQueues;
+  /** The rule of a RuleLimiter; '' of another limiter, which has one bucket for each key, and for no rule. */
+  readonly rule: string;
+  readonly key: string;
+}
+
+export class BucketQueues {
+  /** By rule and key. */
+  readonly #queues = new Map<string, KeyMap<Set<BucketWaiter>>>();
 
   /** Whether no connection waits for any bucket. */
   get isEmpty(): boolean {
     return this.#queues.size === 0;
   }
 
-  hasWaiters(key: string): boolean {
-    return this.#queues.has(key);
+  /** The rules for whose buckets connections wait. */
+  get rules(): Iterable<string> {
+    return this.#queues.keys();
+  }
+
+  hasWaiters(rule: string, key: string): boolean {
+    return this.#queues.get(rule)?.has(key) ?? false;
   }
 
   /** True if the waiter is the first of the queue; if not, its `becomeFirst` is called later. */
-  join(key: string, waiter: BucketWaiter): boolean {
-    let queue = this.#queues.get(key);
-    if (queue === undefined) {
-      queue = new Set();
-      this.#queues.set(key, queue);
-    }
+  join(rule: string, key: string, waiter: BucketWaiter): boolean {
+    const keys = this.#queues.get(rule) ?? new KeyMap<Set<BucketWaiter>>();
+    this.#queues.set(rule, keys);
+    const queue = keys.get(key) ?? new Set();
+    keys.set(key, queue);
     queue.add(waiter);
     return firstOf(queue) === waiter;
   }
 
-  leave(key: string, waiter: BucketWaiter): void {
-    const queue = this.#queues.get(key);
+  leave(rule: string, key: string, waiter: BucketWaiter): void {
+    const keys = this.#queues.get(rule);
+    const queue = keys?.get(key);
     if (!queue?.delete(waiter)) return;
-    if (queue.size === 0) this.#queues.delete(key);
+    if (queue.size === 0) {
+      keys?.delete(key);
+      if (keys?.size === 0) this.#queues.delete(rule);
+    }
     // A direct call would nest: each waiter that leaves calls the next one, and a long queue overflows the stack.
     else queueMicrotask(() => firstOf(queue)?.becomeFirst());
   }
 }
 
-const QUEUES = new WeakMap<AnyLimiter, BucketQueue>();
+const QUEUES = new WeakMap<AnyLimiter | RuleLimiter, BucketQueues>();
 
-/** All guards with the same limiter share its queue. */
-export function bucketQueueOf(limiter: AnyLimiter): BucketQueue {
-  const queue = QUEUES.get(limiter) ?? new BucketQueue();
-  QUEUES.set(limiter, queue);
-  return queue;
+/** All guards with the same limiter share its queues. */
+export function bucketQueuesOf(limiter: AnyLimiter | RuleLimiter): BucketQueues {
+  const queues = QUEUES.get(limiter) ?? new BucketQueues();
+  QUEUES.set(limiter, queues);
+  return queues;
 }
 
 function firstOf(queue: Set<BucketWaiter>): BucketWaiter | undefined {

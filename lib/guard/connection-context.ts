@@ -3,6 +3,7 @@
 
 import { keyWithin, type Subnets } from '../address/address-key.js';
 import { connectionKey } from '../address/connection-key.js';
+import type { Keys } from '../rules/types.js';
 
 /** The address of a client, and the key under which limits count it. */
 export interface ClientAddress {
@@ -17,11 +18,16 @@ export interface ClientAddress {
   readonly isTransient: boolean;
 }
 
+/** Who connects: the address, and the keys by which a RuleLimiter counts the connection. */
+export interface Client extends ClientAddress {
+  readonly keys: Keys;
+}
+
 /** What a guarded connection needs from the guard of its server. */
 export interface ConnectionContext {
   /** The key of this connection. */
   readonly key: string;
-  readonly client: ClientAddress;
+  readonly client: Client;
   /** Removes the connection from the guarded connections. */
   remove(): void;
   /** Counts an offence of the client: its connection had to be closed. Throws nothing. */

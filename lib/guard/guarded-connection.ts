@@ -1,26 +1,30 @@
 // One guarded connection of any kind. It owns the state: whether the connection is guarded, which message is held, and
 // whether its stream is paused. MessageGate decides on a message, this class acts on the decision: it delivers, drops or
 // holds the message, or closes the connection. A subclass knows the protocol: how to deliver, to close and to destroy.
+// There are very many messages: one that is allowed, not classified and has no warning allocates nothing here.
 
 import { surface, tryCall } from '../common/callbacks.js';
 import { inThisContext } from '../common/timers.js';
-import { type CheckResult, RateLimitAction } from '../common/types.js';
-import type { BucketWaiter } from './bucket-queue.js';
+import type { Classification } from '../rules/types.js';
+import type { Bucket, BucketWaiter } from './bucket-queue.js';
 import type { ConnectionContext } from './connection-context.js';
 import {
+  type MessageDecision,
   MessageGate,
   type MessageGateOptions,
   type MessageRefusal,
-  UNKNOWN_DELAY,
+  type Progress,
+  START,
 } from './message-gate.js';
+import type { OpenRule } from './open-rule.js';
 import { type Pausable, PausableStream } from './pausable-stream.js';
-import type { OpenRule } from './rules.js';
 import {
+  type Answer,
   type Decision,
-  type MessageOutcome,
   type MessageReason,
   PASSED,
-  resultFields,
+  UNKNOWN_DELAY,
+  WITHOUT_LIMITER,
 } from './verdicts.js';
 
 export interface GuardedConnectionOptions extends MessageGateOptions {
@@ -33,14 +37,16 @@ export interface GuardedConnectionOptions extends MessageGateOptions {
 interface HeldMessage<Data, Meta> {
   readonly data: Data;
   readonly meta: Meta;
-  /** The index of the rule that it waits for. The rules before have allowed it and taken its cost. */
-  readonly index: number;
+  readonly message: Classification | undefined;
+  /** Where its next check begins: at the rule that refused it. */
+  readonly progress: Progress;
+  readonly bucket: Bucket;
+  /** The key in verdicts. */
+  readonly key: string;
 }
 
-/** Reasons that are no offence: a message that cannot wait for so long is not misuse, and neither is a failed cost. */
-const INNOCENT: readonly MessageReason[] = ['pause', 'backlog', 'error'];
-/** The result in a verdict if no limiter was called. */
-const WITHOUT_LIMITER: CheckResult = [RateLimitAction.DISCONNECT, 0];
+/** Reasons that are no offence: a message that cannot wait for so long is not misuse, nor is a failed cost or a list. */
+const INNOCENT: readonly MessageReason[] = ['pause', 'backlog', 'error', 'denied'];
 
 function doNothing(): void {}
 
@@ -76,8 +82,10 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
 
   /** Whether a message passes in any case. If the guard pauses, it still waits for the message's cost after that. */
   protected abstract isExempt(meta: Meta): boolean;
+  /** Calls the user's `classify`. @throws what it throws, and an error for an invalid result */
+  protected abstract classify(data: Data, meta: Meta): Classification | undefined;
   /** Calls the listeners with a message. */
-  protected abstract deliver(data: Data, meta: Meta): void;
+  protected abstract deliver(data: Data, meta: Meta, message: Classification | undefined): void;
   /** Calls `onVerdict`. @throws what `onVerdict` throws. */
   protected abstract report(data: Data, meta: Meta, key: string, decision: Decision): void;
   /** Checks the messages that arrived during the pause, and resumes the stream when none is left. */
@@ -95,6 +103,10 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
 
   protected get isGuarded(): boolean {
     return this.#state === 'guarded';
+  }
+
+  get #isExpelled(): boolean {
+    return this.#state === 'expelled';
   }
 
   protected get isReleased(): boolean {
@@ -126,7 +138,9 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     this.#releaseHeld();
     this.removeHooks();
     this.#remove();
-    if (held !== undefined && !this.isExempt(held.meta)) this.deliverSafely(held.data, held.meta);
+    if (held !== undefined && !this.isExempt(held.meta)) {
+      this.deliverSafely(held.data, held.meta, held.message);
+    }
     this.deliverPending();
     this.stream.restore();
   }
@@ -138,35 +152,59 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     this.#continue();
   }
 
-  /** Checks a message and acts on a refusal: drops or holds the message, or closes. True if the message passes. */
-  protected checkMessage(data: Data, meta: Meta): boolean {
-    const refusal = this.#gate.check(data, meta, 0, false);
-    if (refusal === undefined || this.#handleRefusals(refusal, data, meta)) return true;
-    return this.isHolding && this.isExempt(meta);
+  /**
+   * Checks a message, and delivers, drops or holds it, or closes. `isDelivered`: its listeners have got it already, since
+   * it is exempt.
+   */
+  protected take(data: Data, meta: Meta, isDelivered = false): void {
+    let message: Classification | undefined;
+    try {
+      message = this.classify(data, meta);
+    } catch (error) {
+      this.context.reportError(error);
+      this.refuse(data, meta, 'error', UNKNOWN_DELAY);
+      return;
+    }
+    const passed = this.#settle(this.#check(data, meta, message, START), data, meta, message);
+    // An exempt message that waits for its cost is delivered at once.
+    const isExempt = passed === undefined && this.isHolding && this.isExempt(meta);
+    if (isDelivered || (passed === undefined && !isExempt)) return;
+    this.pass(data, meta, message, passed);
   }
 
   /** Reports an allowed message and delivers it. */
-  protected pass(data: Data, meta: Meta): void {
+  protected pass(
+    data: Data,
+    meta: Meta,
+    message: Classification | undefined,
+    decision: Decision = PASSED,
+  ): void {
+    // `classify`, a cost or `onVerdict` may have expelled the connection.
+    if (this.#isExpelled) return;
+    // Not without `onVerdict`: the closure in #report would allocate.
     if (this.#options.onVerdict !== undefined) {
-      this.#report(data, meta, this.context.key, PASSED);
-      // `onVerdict` may have expelled the connection.
-      if (this.#state === 'expelled') return;
+      this.#report(data, meta, this.context.key, decision);
     }
-    this.deliverSafely(data, meta);
+    if (!this.#isExpelled) this.deliverSafely(data, meta, message);
   }
 
   /** A listener that throws must not stop the stream in the middle of a chunk: it might never continue. */
-  protected deliverSafely(data: Data, meta: Meta): void {
+  protected deliverSafely(data: Data, meta: Meta, message: Classification | undefined): void {
     try {
-      this.deliver(data, meta);
+      this.deliver(data, meta, message);
     } catch (error) {
       surface(error);
     }
   }
 
   /** Closes the connection because of a message for which no limiter was called. */
-  protected refuse(data: Data, meta: Meta, reason: MessageReason): void {
-    this.#reportRefusal(data, meta, this.context.key, WITHOUT_LIMITER, reason, 'closed');
+  protected refuse(
+    data: Data,
+    meta: Meta,
+    reason: MessageReason,
+    answer: Answer = WITHOUT_LIMITER,
+  ): void {
+    this.#report(data, meta, this.context.key, { ...answer, did: 'closed', reason });
     this.expel(reason);
   }
 
@@ -189,49 +227,83 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     this.#releaseHeld();
   }
 
-  /** Acts on a refusal, and on those by later rules. True if the message passes in spite of them: it is exempt. */
-  #handleRefusals(refusal: MessageRefusal, data: Data, meta: Meta): boolean {
-    let next: MessageRefusal | undefined = refusal;
+  #check(
+    data: Data,
+    meta: Meta,
+    message: Classification | undefined,
+    from: Progress,
+  ): MessageDecision | undefined {
+    // `classify` or a cost may have ended the guard, and with it the peers of the limiters.
+    return this.isGuarded ? this.#gate.check(data, meta, message, from) : undefined;
+  }
+
+  /** Acts on a decision, and on those by later rules. Returns how the message passes, or undefined if it does not. */
+  #settle(
+    first: MessageDecision | undefined,
+    data: Data,
+    meta: Meta,
+    message: Classification | undefined,
+  ): Decision | undefined {
+    let next = first;
     while (next !== undefined) {
-      if (!this.#handleRefusal(next, data, meta)) return false;
-      next = this.#gate.check(data, meta, next.index + 1, false);
+      if (next.outcome === 'passed') return next.decision;
+      if (!this.#handleRefusal(next, data, meta, message)) return undefined;
+      next = this.#check(data, meta, message, after(next));
     }
-    return true;
+    return PASSED;
   }
 
   /** Acts on a refusal. True if the message passes the rule in spite of it: it is exempt. */
-  #handleRefusal(refusal: MessageRefusal, data: Data, meta: Meta): boolean {
-    const { index, verdict, reason, outcome, error } = refusal;
+  #handleRefusal(
+    refusal: MessageRefusal,
+    data: Data,
+    meta: Meta,
+    message: Classification | undefined,
+  ): boolean {
+    const { index, decision, reason, outcome, key, bucket, error } = refusal;
     if (reason === 'error') this.context.reportError(error);
-    const isFinal = reason === 'disconnect' || reason === 'error';
-    if (!isFinal && this.isExempt(meta)) return !this.#waitForCost(index, verdict[1], data, meta);
+    const { warning, delaySeconds } = decision;
+    const held = bucket && {
+      data,
+      meta,
+      message,
+      progress: { index, warning, isFirst: false },
+      bucket,
+      key,
+    };
+    const isFinal = reason === 'disconnect' || reason === 'denied' || reason === 'error';
+    if (!isFinal && this.isExempt(meta)) return !this.#waitForCost(held, delaySeconds);
     const isNew = outcome !== 'paused' || !this.isHolding;
     // Hold the message before `onVerdict` is called: if `onVerdict` ends the guard, the held message is delivered. A cost
     // function may have ended the guard already.
-    if (outcome === 'paused' && this.isGuarded) this.#hold({ data, meta, index }, verdict[1]);
-    if (isNew) {
-      const { key } = (this.#rules[index] as OpenRule<Data, Meta>).peer;
-      this.#reportRefusal(data, meta, key, verdict, reason, outcome);
+    if (held !== undefined && outcome === 'paused' && this.isGuarded) {
+      this.#hold(held, delaySeconds);
     }
+    if (isNew) this.#report(data, meta, key, decision);
     if (outcome === 'closed') this.expel(reason);
     return false;
   }
 
   /** Holds an exempt message for its cost; false if it must not wait. An exempt message never closes the connection. */
-  #waitForCost(index: number, delaySeconds: number, data: Data, meta: Meta): boolean {
+  #waitForCost(held: HeldMessage<Data, Meta> | undefined, delaySeconds: number): boolean {
     const remaining = this.#gate.remainingSeconds;
-    if (!this.#gate.canPause || !this.isGuarded || remaining === 0) return false;
-    this.#hold({ data, meta, index }, Math.min(delaySeconds, remaining));
+    if (held === undefined || !this.#gate.canPause || !this.isGuarded || remaining === 0) {
+      return false;
+    }
+    this.#hold(held, Math.min(delaySeconds, remaining));
     return true;
   }
 
-  #hold(message: HeldMessage<Data, Meta>, seconds: number): void {
-    if (this.#held?.index !== message.index) this.#releaseHeld();
-    const { queue, peer } = this.#rules[message.index] as OpenRule<Data, Meta>;
-    this.#held = message;
+  #hold(held: HeldMessage<Data, Meta>, seconds: number): void {
+    const { queues, rule, key } = held.bucket;
+    const before = this.#held?.bucket;
+    if (before?.queues !== queues || before.rule !== rule || before.key !== key) {
+      this.#releaseHeld();
+    }
+    this.#held = held;
     this.#hasLeftQueue = false;
     this.#gate.beginPause();
-    this.#isFirst = queue.join(peer.key, this);
+    this.#isFirst = queues.join(rule, key, this);
     if (!this.#isFirst) this.#continue = inThisContext(() => this.#holdEnded());
     // Rounded up and one more millisecond, since a timer may fire a fraction early: a second refusal would be a second
     // violation.
@@ -251,29 +323,30 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
   }
 
   #checkHeld(): void {
-    const { data, meta, index } = this.#held as HeldMessage<Data, Meta>;
-    const refusal = this.#gate.check(data, meta, index, this.#isFirst);
+    const held = this.#held as HeldMessage<Data, Meta>;
+    const { data, meta, message, progress } = held;
+    const from = { ...progress, isFirst: this.#isFirst };
+    const decision = this.#gate.check(data, meta, message, from);
     // A cost may have closed the guard, which has delivered the message then.
     if (!this.isGuarded) return;
-    if (refusal === undefined || this.#handleRefusals(refusal, data, meta)) {
-      this.#passHeld(data, meta);
-    }
+    const passed = this.#settle(decision, data, meta, message);
+    if (passed !== undefined) this.#passHeld(held, passed);
   }
 
-  #passHeld(data: Data, meta: Meta): void {
+  #passHeld({ data, meta, message }: HeldMessage<Data, Meta>, decision: Decision): void {
     this.#releaseHeld();
-    if (!this.isExempt(meta)) this.pass(data, meta);
+    if (!this.isExempt(meta)) this.pass(data, meta, message, decision);
     this.#processPending();
   }
 
   #pauseTooLong(): void {
-    const { data, meta, index } = this.#held as HeldMessage<Data, Meta>;
+    const held = this.#held as HeldMessage<Data, Meta>;
+    const { data, meta, key } = held;
     if (this.isExempt(meta)) {
-      this.#passHeld(data, meta);
+      this.#passHeld(held, PASSED);
       return;
     }
-    const { key } = (this.#rules[index] as OpenRule<Data, Meta>).peer;
-    this.#reportRefusal(data, meta, key, UNKNOWN_DELAY, 'backlog', 'closed');
+    this.#report(data, meta, key, { ...UNKNOWN_DELAY, did: 'closed', reason: 'backlog' });
     this.expel('backlog');
   }
 
@@ -302,8 +375,8 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     this.#isFirst = false;
     this.#continue = doNothing;
     if (this.#held === undefined) return;
-    const { queue, peer } = this.#rules[this.#held.index] as OpenRule<Data, Meta>;
-    queue.leave(peer.key, this);
+    const { queues, rule, key } = this.#held.bucket;
+    queues.leave(rule, key, this);
   }
 
   #stopHoldTimer(): void {
@@ -311,19 +384,8 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     this.#holdTimer = undefined;
   }
 
-  #reportRefusal(
-    data: Data,
-    meta: Meta,
-    key: string,
-    verdict: CheckResult,
-    reason: MessageReason,
-    did: MessageOutcome,
-  ): void {
-    if (this.#options.onVerdict === undefined) return;
-    this.#report(data, meta, key, { did, reason, ...resultFields(verdict) });
-  }
-
   #report(data: Data, meta: Meta, key: string, decision: Decision): void {
+    if (this.#options.onVerdict === undefined) return;
     tryCall(() => this.report(data, meta, key, decision), this.context.reportError);
   }
 
@@ -337,4 +399,9 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     for (const rule of this.#rules) rule.close();
     this.context.remove();
   }
+}
+
+/** The check of an exempt message goes on behind the rule that refused it. */
+function after({ index, decision: { warning } }: MessageRefusal): Progress {
+  return { index: index + 1, warning, isFirst: false };
 }

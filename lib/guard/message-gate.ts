@@ -2,28 +2,56 @@
 // limiters: GuardedConnection does what the gate decides.
 
 import { monotonicSeconds } from '../common/clock.js';
-import { type CheckResult, RateLimitAction } from '../common/types.js';
-import type { OpenRule } from './rules.js';
-import type { MessageOutcome, MessageReason } from './verdicts.js';
+import { RateLimitAction } from '../common/types.js';
+import type { Classification } from '../rules/types.js';
+import type { Bucket } from './bucket-queue.js';
+import type { OpenRule, RuleAnswer } from './open-rule.js';
+import {
+  ALLOWED,
+  type Decision,
+  type MessageOutcome,
+  type MessageReason,
+  UNKNOWN_DELAY,
+} from './verdicts.js';
 
 export interface MessageGateOptions {
   readonly onDelay: 'drop' | 'pause';
   readonly maxPauseSeconds: number;
 }
 
-/** A rule has refused a message. */
+/** Where a check begins. */
+export interface Progress {
+  /** The index of a rule. The rules before it have allowed the message and taken its cost. */
+  readonly index: number;
+  /** The warning with which they allowed it, if any. */
+  readonly warning: string | null;
+  /** Whether the connection is the first in the queue for the bucket that refused the message. */
+  readonly isFirst: boolean;
+}
+
+export const START: Progress = { index: 0, warning: null, isFirst: false };
+
+/** A message passes with a warning, or a rule has refused it. */
+export type MessageDecision = PassedWithWarning | MessageRefusal;
+
+interface PassedWithWarning {
+  readonly decision: Decision;
+  readonly outcome: 'passed';
+}
+
 export interface MessageRefusal {
   /** The index of the rule. The rules before it have allowed the message and taken its cost. */
   readonly index: number;
-  readonly verdict: CheckResult;
+  readonly decision: Decision;
   readonly reason: MessageReason;
   readonly outcome: MessageOutcome;
+  /** The key that was refused. */
+  readonly key: string;
+  /** Undefined if the rule threw. */
+  readonly bucket: Bucket | undefined;
   /** What the cost or the limiter threw, if the reason is 'error'. */
   readonly error?: unknown;
 }
-
-/** The delay is unknown: other connections wait for the bucket, or the limiter did not answer. */
-export const UNKNOWN_DELAY: CheckResult = Object.freeze([RateLimitAction.DELAY, 0] as const);
 
 export class MessageGate<Data, Meta> {
   readonly #rules: readonly OpenRule<Data, Meta>[];
@@ -63,41 +91,59 @@ export class MessageGate<Data, Meta> {
     this.#canPause = false;
   }
 
-  /**
-   * The first refusal by the rules from the index `from` on; undefined if all of them allow the message. `isFirst`: the
-   * connection is the first in the queue for the bucket of the rule `from`. An allowed message allocates nothing here.
-   */
-  check(data: Data, meta: Meta, from: number, isFirst: boolean): MessageRefusal | undefined {
-    const rules = this.#rules;
-    for (let index = from; index < rules.length; index += 1) {
-      let verdict: CheckResult | undefined;
-      try {
-        const rule = rules[index] as OpenRule<Data, Meta>;
-        verdict = this.#verdict(rule, data, meta, isFirst && index === from);
-      } catch (error) {
-        return { index, verdict: UNKNOWN_DELAY, reason: 'error', outcome: 'closed', error };
-      }
-      if (verdict === undefined || verdict[0] === RateLimitAction.ALLOW) continue;
-      const reason = this.#reasonFor(verdict);
-      return { index, verdict, reason, outcome: this.#outcomeFor(reason) };
-    }
-    return undefined;
-  }
-
-  #verdict(
-    { cost, peer, queue }: OpenRule<Data, Meta>,
+  /** The first refusal; undefined if all rules allow the message without a warning, which allocates nothing here. */
+  check(
     data: Data,
     meta: Meta,
-    isFirst: boolean,
-  ): CheckResult | undefined {
-    const tokens = cost(data, meta);
-    if (tokens === undefined) return undefined;
-    const mustWait =
-      !queue.isEmpty && this.#canPause && !isFirst && tokens > 0 && queue.hasWaiters(peer.key);
-    return mustWait ? UNKNOWN_DELAY : peer.check(tokens);
+    message: Classification | undefined,
+    from: Progress,
+  ): MessageDecision | undefined {
+    const rules = this.#rules;
+    let { warning } = from;
+    for (let { index } = from; index < rules.length; index += 1) {
+      const rule = rules[index] as OpenRule<Data, Meta>;
+      const mustQueue = this.#canPause && !(from.isFirst && index === from.index);
+      let found: RuleAnswer | undefined;
+      try {
+        found = rule.check(data, meta, message, mustQueue);
+      } catch (error) {
+        const decision: Decision = { ...UNKNOWN_DELAY, did: 'closed', reason: 'error', warning };
+        const { key } = rule;
+        return {
+          index,
+          decision,
+          reason: 'error',
+          outcome: 'closed',
+          key,
+          bucket: undefined,
+          error,
+        };
+      }
+      if (found === undefined) continue;
+      if (found.answer.action === RateLimitAction.ALLOW) warning = found.answer.warning;
+      else return this.#refusal(index, found, warning);
+    }
+    if (warning === null) return undefined;
+    const decision: Decision = { ...ALLOWED, did: 'passed', reason: undefined, warning };
+    return { decision, outcome: 'passed' };
   }
 
-  #reasonFor([action, delaySeconds]: CheckResult): MessageReason {
+  #refusal(index: number, found: RuleAnswer, warning: string | null): MessageRefusal {
+    const { answer, key, bucket } = found;
+    const reason = this.#reasonFor(found);
+    const outcome = this.#outcomeFor(reason);
+    return {
+      index,
+      decision: { ...answer, did: outcome, reason, warning },
+      reason,
+      outcome,
+      key,
+      bucket,
+    };
+  }
+
+  #reasonFor({ answer: { action, delaySeconds }, isDenied }: RuleAnswer): MessageReason {
+    if (isDenied) return 'denied';
     if (action === RateLimitAction.DISCONNECT) return 'disconnect';
     if (delaySeconds === Infinity) return 'cost';
     if (!this.#canPause) return 'rate';
@@ -106,7 +152,7 @@ export class MessageGate<Data, Meta> {
   }
 
   #outcomeFor(reason: MessageReason): MessageOutcome {
-    if (reason === 'disconnect') return 'closed';
+    if (reason === 'disconnect' || reason === 'denied') return 'closed';
     if (!this.#canPause) return 'dropped';
     return reason === 'rate' ? 'paused' : 'closed';
   }

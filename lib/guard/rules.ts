@@ -3,11 +3,13 @@
 
 import { invalidValue } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
-import type { Peer } from '../common/types.js';
+import { type Peer, RateLimitAction } from '../common/types.js';
 import { type AnyLimiter, openPeer, requireLimiter } from '../limiters/verdict.js';
-import { type BucketQueue, bucketQueueOf } from './bucket-queue.js';
+import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
 import type { ConnectionContext } from './connection-context.js';
 import { type Warn, warnOfKey } from './misuse.js';
+import type { OpenRule, RuleAnswer } from './open-rule.js';
+import { answerOf, UNKNOWN_DELAY } from './verdicts.js';
 
 /** A limit on messages. `Cost` is the type of a cost function, `Of` are the arguments of a key function. */
 export interface MessageRule<Cost, Of extends unknown[]> {
@@ -40,16 +42,8 @@ export interface Rule<Cost, Of extends unknown[]> {
   readonly warn: Warn;
 }
 
-/** A rule that one connection has opened. `Meta` is what is known of a message besides its data. */
-export interface OpenRule<Data, Meta> {
-  readonly peer: Peer;
-  /** Shared by all rules with the same limiter. @internal */
-  readonly queue: BucketQueue;
-  /** Undefined if the rule does not apply to the message. */
-  readonly cost: (data: Data, meta: Meta) => number | undefined;
-  /** Removes the peer from the limiter if only this connection uses it. */
-  close(): void;
-}
+/** The cost of a message; undefined if the rule does not apply to it. */
+export type CostOf<Data, Meta> = (data: Data, meta: Meta) => number | undefined;
 
 /** @throws `ERR_LIMITER_OPTION` */
 export function readRules<Cost, Of extends unknown[]>(
@@ -86,16 +80,56 @@ export interface RuleContext<Of extends unknown[]> {
 export function openRule<Data, Meta, Cost, Of extends unknown[]>(
   { limiter, key, warn }: Rule<Cost, Of>,
   { connection, of }: RuleContext<Of>,
-  cost: OpenRule<Data, Meta>['cost'],
+  cost: CostOf<Data, Meta>,
 ): OpenRule<Data, Meta> {
   const { client } = connection;
   const isTransient = key === 'connection' || (key === 'address' && client.isTransient);
   const text = key === 'connection' ? connection.key : key === 'address' ? client.key : key(...of);
   if (typeof key === 'function') warnOfKey(text, warn);
-  const close = () => {
-    if (isTransient) limiter.removePeer(text);
-  };
-  return { peer: openPeer(limiter, text), queue: bucketQueueOf(limiter), cost, close };
+  return new OpenMessageRule(limiter, text, isTransient, cost);
+}
+
+/** A rule of the list `messages`. */
+class OpenMessageRule<Data, Meta> implements OpenRule<Data, Meta> {
+  readonly #limiter: AnyLimiter;
+  readonly #peer: Peer;
+  readonly #queues: BucketQueues;
+  readonly #isTransient: boolean;
+  readonly #cost: CostOf<Data, Meta>;
+
+  /** `isTransient`: whether only this connection uses the key. */
+  constructor(limiter: AnyLimiter, key: string, isTransient: boolean, cost: CostOf<Data, Meta>) {
+    this.#limiter = limiter;
+    this.#peer = openPeer(limiter, key);
+    this.#queues = bucketQueuesOf(limiter);
+    this.#isTransient = isTransient;
+    this.#cost = cost;
+  }
+
+  get key(): string {
+    return this.#peer.key;
+  }
+
+  check(data: Data, meta: Meta, _: unknown, mustQueue: boolean): RuleAnswer | undefined {
+    const tokens = this.#cost(data, meta);
+    if (tokens === undefined) return undefined;
+    const peer = this.#peer;
+    const queues = this.#queues;
+    if (mustQueue && !queues.isEmpty && tokens > 0 && queues.hasWaiters('', peer.key)) {
+      return this.#refusal(UNKNOWN_DELAY);
+    }
+    const result = peer.check(tokens);
+    return result[0] === RateLimitAction.ALLOW ? undefined : this.#refusal(answerOf(result));
+  }
+
+  close(): void {
+    if (this.#isTransient) this.#limiter.removePeer(this.key);
+  }
+
+  #refusal(answer: RuleAnswer['answer']): RuleAnswer {
+    const { key } = this;
+    return { answer, isDenied: false, key, bucket: { queues: this.#queues, rule: '', key } };
+  }
 }
 
 /** The length in bytes of the longest message that can pass all rules by bytes; Infinity if there is no such rule. */

@@ -3,29 +3,46 @@
 
 import { connectionKey } from '../address/connection-key.js';
 import { tryCall } from '../common/callbacks.js';
-import { type CheckResult, RateLimitAction } from '../common/types.js';
+import { RateLimitAction } from '../common/types.js';
 import { banSecondsLeft, checkAny, isBanned, recordOffence } from '../limiters/verdict.js';
-import type { ClientAddress, ConnectionContext } from './connection-context.js';
+import type { RulePeer } from '../rules/rule-peer.js';
+import type { RuleVerdict } from '../rules/types.js';
+import {
+  type Client,
+  type ClientAddress,
+  type ConnectionContext,
+  clientAddress,
+} from './connection-context.js';
 import type { AddressSettings, ConnectionSettings } from './settings.js';
-import type { ConnectionReason, MessageReason } from './verdicts.js';
+import {
+  type Answer,
+  answerOf,
+  type ConnectionReason,
+  type Decision,
+  type MessageReason,
+  PASSED,
+  ruleAnswer,
+  UNKNOWN_DELAY,
+} from './verdicts.js';
 
-export interface ConnectionRefusal {
-  readonly reason: ConnectionReason;
-  readonly verdict: CheckResult;
+/** A client whose connection passed, until it is guarded. */
+export interface Admission {
+  readonly client: Client;
+  readonly decision: Decision;
+}
+
+/** The decision on a connection, and the key that was refused or that of the client. */
+export interface ConnectionDecision {
+  readonly decision: Decision;
+  readonly key: string;
 }
 
 /** Seconds to wait if an address has too many connections. It is unknown when one of them will close. */
 const CONCURRENCY_DELAY = 10;
-const TOO_MANY: ConnectionRefusal = {
-  reason: 'concurrency',
-  verdict: [RateLimitAction.DELAY, CONCURRENCY_DELAY],
-};
+const TOO_MANY = refusal('concurrency', answerOf([RateLimitAction.DELAY, CONCURRENCY_DELAY]));
 
 /** A key, a limiter or `trustedProxies` threw, so the connection could not be checked. */
-export const CHECK_FAILED: ConnectionRefusal = {
-  reason: 'error',
-  verdict: [RateLimitAction.DELAY, 0],
-};
+export const CHECK_FAILED: Decision = refusal('error', UNKNOWN_DELAY);
 
 /** Limits connections by address: bans, how many are open at once, and how often an address connects. */
 class ConnectionLimiter {
@@ -37,11 +54,12 @@ class ConnectionLimiter {
     this.#settings = settings;
   }
 
-  /** Counts a connection as open until `remove`; or returns why it is refused. */
-  add({ key }: ClientAddress): ConnectionRefusal | undefined {
-    const refusal = this.#check(key);
-    if (refusal === undefined) this.#open.set(key, this.#count(key) + 1);
-    return refusal;
+  /** Decides on a connection. If it passes, it counts as open until `remove`. @throws what a limiter throws */
+  add(client: Client): ConnectionDecision {
+    const found = this.#check(client);
+    const { key } = client;
+    if (found.decision.did === 'passed') this.#open.set(key, this.#count(key) + 1);
+    return found;
   }
 
   /** Removes a closed connection. Its address stays in the limiter; the key of a client without address does not. */
@@ -52,16 +70,37 @@ class ConnectionLimiter {
     if (isTransient) this.#settings.limiter?.removePeer(key);
   }
 
-  #check(key: string): ConnectionRefusal | undefined {
-    const { banLimiters, limiter, maxPerAddress } = this.#settings;
+  /** What changes nothing is asked first: a refused connection is charged nothing by limits behind the refusing one. */
+  #check(client: Client): ConnectionDecision {
+    const { key } = client;
+    const { banLimiters, limiter, maxPerAddress, limits } = this.#settings;
     const ban = banLimiters.find((limiter) => isBanned(limiter, key));
     if (ban !== undefined) {
-      return { reason: 'ban', verdict: [RateLimitAction.DISCONNECT, banSecondsLeft(ban, key)] };
+      const left = banSecondsLeft(ban, key);
+      return { decision: refusal('ban', answerOf([RateLimitAction.DISCONNECT, left])), key };
     }
-    if (this.#count(key) >= maxPerAddress) return TOO_MANY;
-    if (limiter === undefined) return undefined;
+    if (this.#count(key) >= maxPerAddress) {
+      const found = this.#byRules(client, limits?.peekConnect(client.keys));
+      // A ban and a deny list last longer than the connections.
+      const lasts = found.decision.action === RateLimitAction.DISCONNECT;
+      return lasts ? found : { decision: TOO_MANY, key };
+    }
+    const found = this.#byRules(client, limits?.connect(client.keys));
+    if (found.decision.did !== 'passed' || limiter === undefined) return found;
     const verdict = checkAny(limiter, key);
-    return verdict[0] === RateLimitAction.ALLOW ? undefined : { reason: 'rate', verdict };
+    if (verdict[0] === RateLimitAction.ALLOW) return found;
+    return { decision: refusal('rate', answerOf(verdict)), key };
+  }
+
+  #byRules({ key, keys }: Client, verdict: RuleVerdict | undefined): ConnectionDecision {
+    if (verdict === undefined) return { decision: PASSED, key };
+    const { outcome, scope } = verdict;
+    const answer = ruleAnswer(verdict);
+    if (outcome === 'allow') {
+      return { decision: { ...answer, did: 'passed', reason: undefined }, key };
+    }
+    const refused = this.#settings.limits?.keyIn(scope, keys) ?? key;
+    return { decision: refusal(REASONS[outcome], answer), key: refused };
   }
 
   #count(key: string): number {
@@ -69,22 +108,30 @@ class ConnectionLimiter {
   }
 }
 
-/** The methods of a guarded connection that the guard of its server calls. */
+const REASONS = { delay: 'rate', banned: 'ban', denied: 'denied' } as const;
+
+function refusal(reason: ConnectionReason, answer: Answer): Decision {
+  return { ...answer, did: 'refused', reason };
+}
+
+/** The part of a guarded connection that the guard of its server uses. */
 interface Guarded {
+  /** Undefined without a RuleLimiter. */
+  readonly peer: RulePeer | undefined;
   expel(reason: MessageReason, words?: string): boolean;
   release(): void;
 }
 
 export abstract class ServerGuard<Socket extends object> {
   readonly #limiter: ConnectionLimiter;
-  readonly #offenders: AddressSettings['offenders'];
+  readonly #settings: AddressSettings;
   readonly #sockets = new Map<Socket, Guarded>();
   #hooks: readonly (() => void)[] = [];
   #isClosed = false;
 
-  protected constructor({ connections, offenders }: AddressSettings) {
-    this.#limiter = new ConnectionLimiter(connections);
-    this.#offenders = offenders;
+  protected constructor(settings: AddressSettings) {
+    this.#limiter = new ConnectionLimiter(settings.connections);
+    this.#settings = settings;
   }
 
   get connections(): number {
@@ -93,6 +140,10 @@ export abstract class ServerGuard<Socket extends object> {
 
   get isClosed(): boolean {
     return this.#isClosed;
+  }
+
+  peerOf(socket: Socket): RulePeer | undefined {
+    return this.#sockets.get(socket)?.peer;
   }
 
   expel(socket: Socket, words?: string): boolean {
@@ -111,14 +162,25 @@ export abstract class ServerGuard<Socket extends object> {
     this.#hooks = hooks;
   }
 
-  /** Admits a connection until its TCP connection is closed, or returns why not. @throws what a limiter throws. */
+  /**
+   * The client with an address. `socket`: what has a key of its own if there is no address. `source`: what the option `keys`
+   * gets; without it, it is not called.
+   * @throws what `keys` throws; `ERR_LIMITER_KEY` for a result that is no keys
+   */
+  protected clientOf(address: string | undefined, socket: object, source?: object): Client {
+    const { subnets, connections } = this.#settings;
+    const client = clientAddress(address, subnets, socket);
+    return { ...client, keys: connections.limits?.keysOf(client, source) ?? {} };
+  }
+
+  /** Decides on a connection; if it passes, it counts until its TCP connection closes. @throws what a limiter throws. */
   protected admit(
-    client: ClientAddress,
+    client: Client,
     tcp: { once(event: 'close', listener: () => void): unknown },
-  ): ConnectionRefusal | undefined {
-    const refusal = this.#limiter.add(client);
-    if (refusal === undefined) tcp.once('close', () => this.#limiter.remove(client));
-    return refusal;
+  ): ConnectionDecision {
+    const found = this.#limiter.add(client);
+    if (found.decision.did === 'passed') tcp.once('close', () => this.#limiter.remove(client));
+    return found;
   }
 
   /**
@@ -127,7 +189,7 @@ export abstract class ServerGuard<Socket extends object> {
    */
   protected guard(
     socket: Socket,
-    client: ClientAddress,
+    client: Client,
     reportError: (error: unknown) => void,
     make: (context: ConnectionContext) => Guarded,
   ): boolean {
@@ -144,7 +206,7 @@ export abstract class ServerGuard<Socket extends object> {
   }
 
   #countOffence({ key, isTransient }: ClientAddress): void {
-    const offenders = this.#offenders;
+    const { offenders } = this.#settings;
     if (offenders !== undefined && !isTransient) recordOffence(offenders, key);
   }
 }

@@ -10,13 +10,15 @@ import {
   requireBanning,
   requireLimiter,
 } from '../limiters/verdict.js';
+import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { MessageGateOptions } from './message-gate.js';
 import { readWarnings, type Warn, type WarningOptions, warnOfCluster } from './misuse.js';
+import { type RuleLimits, readRuleLimits } from './rule-limits.js';
 import { type MessageRule, type Rule, readRules } from './rules.js';
 
 /** Limits on the connections of an address. */
 export interface ConnectionLimits {
-  /** How often an address may connect: any of the three limiters. A connection costs one token or one request. */
+  /** How often an address may connect: any of the three limiters, but not a RuleLimiter. A connection costs one token or one request. */
   limiter?: AnyLimiter | undefined;
   /** The maximum number of open connections per address, a whole number of at least 1. Default: no limit. */
   maxPerAddress?: number | undefined;
@@ -26,6 +28,17 @@ export interface ConnectionLimits {
 export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source>
   extends AddressKeyOptions,
     WarningOptions {
+  /**
+   * All limits in one: it is asked about each connection and each message, before the limits of `connections` and
+   * `messages`. The guard gives the keys of the scopes `connection` and `address`, where it has them: a key for each
+   * connection, forgotten when the connection closes, and the client's address, absent without one (of a text scope the
+   * key of the address). Scopes derived from `address` follow; the option `keys` names others.
+   *
+   * A connection is a check with the action `connect`, before it is established and without the scope `connection`. A
+   * message is one with the action `message` that costs 1 of `requests` and its length in `bytes`, if there are rules in
+   * these units. A rule without `action` counts both.
+   */
+  limiter?: RuleLimiter | undefined;
   /** Limits on connections. Default: only connections from banned addresses are refused. */
   connections?: ConnectionLimits | undefined;
   /**
@@ -55,14 +68,14 @@ export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source>
   /** Receives every decision, also on messages that pass. `onError` receives what it throws. */
   onVerdict?: ((verdict: Verdict) => void) | undefined;
   /**
-   * Receives what a key, a cost, a limiter, `trustedProxies`, `onVerdict` or `farewell` threw: a peer that finds out how
+   * Receives what a key, a cost, `classify`, a limiter, `trustedProxies`, `onVerdict` or `farewell` threw: a peer that finds out how
    * to cause such an error must not be able to end the process. Default: `process.emitWarning(error)`. An error that
    * `onError` itself throws becomes such a warning too.
    */
   onError?: ((error: unknown, source: Source) => void) | undefined;
 }
 
-/** The settings of limits on connections. */
+/** The settings of limits on connections. @internal */
 export interface ConnectionSettings {
   /** How often an address may connect. */
   readonly limiter: AnyLimiter | undefined;
@@ -70,9 +83,11 @@ export interface ConnectionSettings {
   readonly maxPerAddress: number;
   /** The limiters by address, whose bans refuse connections. */
   readonly banLimiters: readonly AnyLimiter[];
+  /** The RuleLimiter. */
+  readonly limits: RuleLimits | undefined;
 }
 
-/** The settings that concern addresses. */
+/** The settings that concern addresses. @internal */
 export interface AddressSettings {
   readonly subnets: Subnets;
   readonly connections: ConnectionSettings;
@@ -85,6 +100,8 @@ export interface GuardSettings<Cost, Of extends unknown[], Verdict, Source>
   extends MessageGateOptions,
     AddressSettings {
   readonly rules: readonly Rule<Cost, Of>[];
+  /** The options `limiter`, `keys` and `classify`. */
+  readonly limits: RuleLimits | undefined;
   /** Whether there is any limit by address. */
   readonly limitsAddresses: boolean;
   readonly warn: Warn;
@@ -98,6 +115,9 @@ export interface GuardSettings<Cost, Of extends unknown[], Verdict, Source>
 export const GUARD_OPTIONS = [
   'ipv6Subnet',
   'ipv4Subnet',
+  'limiter',
+  'keys',
+  'classify',
   'connections',
   'messages',
   'expulsions',
@@ -120,20 +140,24 @@ export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
 ): GuardSettings<Cost, Of, Verdict, Source> {
   const warn = readWarnings(given);
   const rules = readRules<Cost, Of>(given['messages'], warn);
+  const limits = readRuleLimits(given, warn);
   const offenders = readExpulsions(given);
   const byAddress = rules.filter(({ key }) => key === 'address').map(({ limiter }) => limiter);
   const banLimiters = offenders === undefined ? byAddress : [offenders, ...byAddress];
-  const connections = readConnections(given, banLimiters);
+  const connections = readConnections(given, banLimiters, limits);
   const limitsAddresses =
     connections.limiter !== undefined ||
     connections.maxPerAddress < Infinity ||
-    banLimiters.length > 0;
+    banLimiters.length > 0 ||
+    limits?.limitsAddresses === true;
   // A connection belongs to one worker, so a limit per connection is exact in a cluster too.
-  if (limitsAddresses || rules.some(({ key }) => key !== 'connection')) warnOfCluster(warn);
+  const isShared = rules.some(({ key }) => key !== 'connection') || limits?.isShared === true;
+  if (limitsAddresses || isShared) warnOfCluster(warn);
   return {
     subnets: readSubnets(given),
     connections,
     rules,
+    limits,
     limitsAddresses,
     warn,
     offenders,
@@ -148,7 +172,11 @@ export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
   };
 }
 
-function readConnections(given: Given, banLimiters: readonly AnyLimiter[]): ConnectionSettings {
+function readConnections(
+  given: Given,
+  banLimiters: readonly AnyLimiter[],
+  limits: RuleLimits | undefined,
+): ConnectionSettings {
   const connections = readOptions('connections', given['connections'], [
     'limiter',
     'maxPerAddress',
@@ -162,7 +190,7 @@ function readConnections(given: Given, banLimiters: readonly AnyLimiter[]): Conn
     const accepted = 'a whole number of at least 1';
     throw invalidNumber('ERR_LIMITER_OPTION', 'maxPerAddress', maxPerAddress, accepted);
   }
-  return { limiter, maxPerAddress: Number(maxPerAddress), banLimiters };
+  return { limiter, maxPerAddress: Number(maxPerAddress), banLimiters, limits };
 }
 
 function readExpulsions({ expulsions }: Given): BanningLimiter | undefined {

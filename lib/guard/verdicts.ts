@@ -1,14 +1,17 @@
 // The decisions of a guard, as `onVerdict` receives them, and the reasons for them.
 
 import { type CheckResult, RateLimitAction } from '../common/types.js';
+import type { RuleVerdict } from '../rules/types.js';
 
 /** Why a connection was refused. */
 export type ConnectionReason =
-  /** The address is banned. */
+  /** The address is banned, or another key of a RuleLimiter. */
   | 'ban'
+  /** A key is on a deny list of the RuleLimiter. */
+  | 'denied'
   /** The address has `maxPerAddress` open connections already. */
   | 'concurrency'
-  /** The limiter of `connections` refused the connection. */
+  /** The RuleLimiter or the limiter of `connections` refused the connection. */
   | 'rate'
   /** A key, a limiter or `trustedProxies` threw; `onError` received the error. */
   | 'error';
@@ -19,6 +22,8 @@ export type MessageReason =
   | 'rate'
   /** A limiter returned DISCONNECT: a ban, or too many violations. */
   | 'disconnect'
+  /** A key is on a deny list of the RuleLimiter, which an update has added, or a key that came after the connection. */
+  | 'denied'
   /** The cost is above the burst, so the message could never pass. */
   | 'cost'
   /** The message would have to wait for longer than `maxPauseSeconds`. */
@@ -32,7 +37,7 @@ export type MessageReason =
   | 'length'
   /** The server's own code called `expel`. */
   | 'expelled'
-  /** A cost or a limiter threw; `onError` received the error. */
+  /** A cost, `classify` or a limiter threw; `onError` received the error. */
   | 'error';
 
 /** What the guard did with a refused message. */
@@ -59,6 +64,12 @@ export interface GuardVerdict<Kind extends string, Socket, Data> {
   readonly delaySeconds: number;
   /** Why it did not pass; undefined if it passed. */
   readonly reason: ConnectionReason | MessageReason | undefined;
+  /** The rule of the RuleLimiter that refused it, see `RuleVerdict`; null if none did. */
+  readonly rule: string | null;
+  /** The scope of that rule, of the ban or of the deny list; null if the RuleLimiter did not refuse it. */
+  readonly scope: string | null;
+  /** The RuleLimiter allowed it, but this rule has less left than its `warnBelow`; else null. */
+  readonly warning: string | null;
   /** The key that was refused; the connection's key if no key was refused. */
   readonly key: string;
   /** The client's address; undefined if there is none, as for a Unix socket. */
@@ -72,25 +83,37 @@ export interface GuardVerdict<Kind extends string, Socket, Data> {
 /** The fields of a verdict that hold the decision itself. */
 export type Decision = Pick<
   GuardVerdict<never, never, never>,
-  'did' | 'action' | 'delaySeconds' | 'reason'
+  'did' | 'action' | 'delaySeconds' | 'reason' | 'rule' | 'scope' | 'warning'
 >;
 
-export const PASSED: Decision = {
-  did: 'passed',
-  action: RateLimitAction.ALLOW,
-  delaySeconds: 0,
-  reason: undefined,
-};
+/** The fields of a decision that come from a limiter. */
+export type Answer = Pick<Decision, 'action' | 'delaySeconds' | 'rule' | 'scope' | 'warning'>;
+
+/** Returns the fields that come from the result of a limiter without rules. */
+export function answerOf([action, delaySeconds]: CheckResult): Answer {
+  return { action, delaySeconds, rule: null, scope: null, warning: null };
+}
+
+/** Returns the fields that come from a RuleLimiter. */
+export function ruleAnswer({ outcome, delaySeconds, rule, scope, warning }: RuleVerdict): Answer {
+  return { action: ACTIONS[outcome], delaySeconds, rule, scope, warning };
+}
+
+const ACTIONS = {
+  allow: RateLimitAction.ALLOW,
+  delay: RateLimitAction.DELAY,
+  banned: RateLimitAction.DISCONNECT,
+  denied: RateLimitAction.DISCONNECT,
+} as const;
+
+/** Allowed. */
+export const ALLOWED: Answer = answerOf([RateLimitAction.ALLOW, 0]);
+/** The delay is unknown: other connections wait for the bucket, or the limiter did not answer. */
+export const UNKNOWN_DELAY: Answer = answerOf([RateLimitAction.DELAY, 0]);
+/** No limiter was called. */
+export const WITHOUT_LIMITER: Answer = answerOf([RateLimitAction.DISCONNECT, 0]);
+
+export const PASSED: Decision = { did: 'passed', reason: undefined, ...ALLOWED };
 
 /** The decision on a connection if the function for its key threw. */
-export const KEY_FAILED: Decision = {
-  did: 'closed',
-  action: RateLimitAction.DELAY,
-  delaySeconds: 0,
-  reason: 'error',
-};
-
-/** The fields of a verdict that come from a limiter's result. */
-export function resultFields([action, delaySeconds]: CheckResult) {
-  return { action, delaySeconds };
-}
+export const KEY_FAILED: Decision = { did: 'closed', reason: 'error', ...UNKNOWN_DELAY };

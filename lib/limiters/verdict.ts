@@ -93,14 +93,14 @@ export function requireBanning(value: unknown, name: string): asserts value is B
 }
 
 /** A RuleLimiter has methods of these names, but its checks take keys by scope. */
-function isRuleLimiter(value: unknown): boolean {
+export function isRuleLimiter(value: unknown): boolean {
   return hasMethods(value, 'charge', 'update');
 }
 
 /** A SharedRateLimiter has the methods of a RateLimiter, but its checks return promises. */
 function invalidLimiter(value: unknown, name: string, accepted: string): Error {
   if (isRuleLimiter(value)) {
-    const message = `${name} must be ${accepted}, got a RuleLimiter: call its check() yourself`;
+    const message = `${name} must be ${accepted}, got a RuleLimiter: it is the option limiter`;
     return limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
   }
   if (!hasMethods(value, 'checkAsync')) {

@@ -14,9 +14,10 @@ import {
   clientAddress,
 } from '../guard/connection-context.js';
 import { override } from '../guard/override.js';
-import { CHECK_FAILED, type ConnectionRefusal, ServerGuard } from '../guard/server-guard.js';
+import { type Admission, CHECK_FAILED, ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
-import { type Decision, KEY_FAILED, PASSED, resultFields } from '../guard/verdicts.js';
+import { type Decision, KEY_FAILED, PASSED } from '../guard/verdicts.js';
+import type { RulePeer } from '../rules/rule-peer.js';
 import type {
   Farewell,
   LineCost,
@@ -38,6 +39,11 @@ export interface LineGuard {
    * Returns false if the connection is not guarded or is closing already.
    */
   expel(socket: Socket, words?: string): boolean;
+  /**
+   * The peer of a connection in the RuleLimiter of the option `limiter`: `assign` gives it more keys and another plan, for
+   * example at a login. Undefined without `limiter`, and if the connection is not guarded.
+   */
+  peerOf(socket: Socket): RulePeer | undefined;
   /** The number of connections that are guarded. */
   readonly connections: number;
   /** Removes the guard: nothing is limited any more, and there are no 'line' events. The server stays open. */
@@ -97,6 +103,9 @@ export function guardLineServer(server: Server, options?: LineGuardOptions): Lin
   });
 }
 
+/** The connection did not pass. */
+const REFUSED = Symbol('refused');
+
 /** The servers with a guard that is not closed. */
 const guardedServers = new WeakSet<Server>();
 
@@ -113,33 +122,38 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
     const readable = this.#isTls ? 'secureConnection' : 'connection';
     const guardedEmit = (...event: unknown[]) => {
       const [name, socket] = event as [string, Socket];
-      const isAdmitted = name !== 'connection' || this.#admit(socket);
-      if (!isAdmitted || (name === readable && !this.#attach(socket))) return true;
+      const admission = name === 'connection' && !this.isClosed ? this.#admit(socket) : undefined;
+      if (admission === REFUSED) return true;
+      if (name === readable && !this.#attach(socket, admission)) return true;
       return emit.apply(server, event);
     };
     guardedServers.add(server);
     this.setHooks([override(server, 'emit', guardedEmit), () => guardedServers.delete(server)]);
   }
 
-  /** Whether a connection is admitted; if not, it is closed here. */
-  #admit(socket: Socket): boolean {
-    if (this.isClosed) return true;
-    const client = this.#clientOf(socket);
-    const refusal = tryCall(
-      () => this.admit(client, socket) ?? 'admitted',
-      (error) => this.#reportError(error, socket),
-    );
-    if (refusal === 'admitted') return true;
-    this.#refuse(socket, client, refusal ?? CHECK_FAILED);
-    return false;
+  /** Decides on a connection. If it does not pass, it is closed here. */
+  #admit(socket: Socket): Admission | typeof REFUSED {
+    // On a TLS server the user's `keys` gets the stream of 'secureConnection'.
+    const source = this.#isTls ? undefined : socket;
+    try {
+      const client = this.clientOf(socket.remoteAddress, socket, source);
+      const { decision, key } = this.admit(client, socket);
+      if (decision.did === 'passed') return { client, decision };
+      this.#refuse(socket, client, key, decision);
+    } catch (error) {
+      this.#reportError(error, socket);
+      const client = this.#addressOf(socket);
+      this.#refuse(socket, client, client.key, CHECK_FAILED);
+    }
+    return REFUSED;
   }
 
-  #refuse(socket: Socket, client: ClientAddress, { reason, verdict }: ConnectionRefusal): void {
+  #refuse(socket: Socket, client: ClientAddress, key: string, decision: Decision): void {
     socket.on('error', () => {});
-    const text = this.#farewellText(socket, reason);
+    const text = this.#farewellText(socket, decision.reason as Farewell['reason']);
     if (text === undefined) socket.destroy();
     else this.#endWith(socket, text);
-    this.#report(client, client.key, socket, { did: 'refused', reason, ...resultFields(verdict) });
+    this.#report(client, key, socket, decision);
   }
 
   /** Undefined for TLS: before the handshake, plain text would break the protocol. */
@@ -160,18 +174,21 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
   }
 
   /** Guards a new socket; false if that fails, and the socket is destroyed then. */
-  #attach(socket: Socket): boolean {
+  #attach(socket: Socket, admission: Admission | undefined): boolean {
     if (this.isClosed) return true;
-    const client = this.#clientOf(socket);
-    const make = (context: ConnectionContext) => new GuardedLines(socket, this.#settings, context);
     const reportError = (error: unknown) => this.#reportError(error, socket);
-    const isGuarded = this.guard(socket, client, reportError, make);
+    const client =
+      admission?.client ??
+      tryCall(() => this.clientOf(socket.remoteAddress, socket, socket), reportError);
+    const make = (context: ConnectionContext) => new GuardedLines(socket, this.#settings, context);
+    const isGuarded = client !== undefined && this.guard(socket, client, reportError, make);
     if (!isGuarded) socket.destroy();
-    this.#report(client, connectionKey(socket), socket, isGuarded ? PASSED : KEY_FAILED);
+    const decision = isGuarded ? (admission?.decision ?? PASSED) : KEY_FAILED;
+    this.#report(client ?? this.#addressOf(socket), connectionKey(socket), socket, decision);
     return isGuarded;
   }
 
-  #clientOf(socket: Socket): ClientAddress {
+  #addressOf(socket: Socket): ClientAddress {
     return clientAddress(socket.remoteAddress, this.#settings.subnets, socket);
   }
 

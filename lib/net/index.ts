@@ -10,6 +10,7 @@ export type {
   MessageReason,
 } from '../guard/verdicts.js';
 export type { AnyLimiter, BanningLimiter } from '../limiters/verdict.js';
+export type { Classification } from '../rules/types.js';
 export { guardLineServer, type LineGuard } from './guard.js';
 export type {
   Farewell,

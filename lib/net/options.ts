@@ -3,6 +3,7 @@
 import type { Socket } from 'node:net';
 import type { GuardOptions, GuardSettings } from '../guard/settings.js';
 import type { ConnectionReason, GuardVerdict, MessageReason } from '../guard/verdicts.js';
+import type { Classification, Keys } from '../rules/types.js';
 
 /** A line without its line end: text, or bytes with `encoding: 'buffer'`. */
 export type Line = string | Buffer;
@@ -31,6 +32,18 @@ export interface LineErrorSource {
 /** The options of `guardLineServer`. */
 export interface LineGuardOptions
   extends GuardOptions<LineCost, LineKeyOf, LineVerdict, LineErrorSource> {
+  /**
+   * Returns the keys of a connection in more scopes of `limiter` than `connection` and `address`, or undefined. Called
+   * once for each connection; on a TLS server after the handshake, so that it can read a certificate, and the check of
+   * the action `connect` names only the address. If it throws or returns anything else, the connection is closed.
+   */
+  keys?: ((socket: Socket) => Keys | undefined) | undefined;
+  /**
+   * Says what a line is to `limiter`: its action, cost, keys and plan; undefined for an ordinary line. Called once for each
+   * line, before any limit. Its `value` is the second argument of 'line' listeners. If it throws or returns anything
+   * else, the connection is closed, and nothing is charged.
+   */
+  classify?: ((line: Line, socket: Socket) => Classification | undefined) | undefined;
   /**
    * The length of the longest line in bytes, without its line end, from 1 to 2^30. A longer line closes the connection,
    * and so does a line that is longer than the burst of a rule with the cost `'bytes'`. Default 65,536.

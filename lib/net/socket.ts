@@ -5,13 +5,16 @@ import type { Socket } from 'node:net';
 import { tryCall } from '../common/callbacks.js';
 import type { ConnectionContext } from '../guard/connection-context.js';
 import { GuardedConnection } from '../guard/guarded-connection.js';
-import { maxMessageBytes, type OpenRule, openRule } from '../guard/rules.js';
+import { type CostOf, maxMessageBytes, openRule } from '../guard/rules.js';
 import type { Decision, MessageReason } from '../guard/verdicts.js';
+import type { RulePeer } from '../rules/rule-peer.js';
+import type { Classification } from '../rules/types.js';
 import { LineSplitter } from './lines.js';
 import type { Line, LineCost, LineGuardSettings, LineKeyOf } from './options.js';
 
 /** `Meta` is the length of the line in bytes. */
 export class GuardedLines extends GuardedConnection<Line, number> {
+  readonly peer: RulePeer | undefined;
   readonly #socket: Socket;
   readonly #settings: LineGuardSettings;
   /** The longest line in bytes. A longer line could never pass, so it is refused before its end has arrived. */
@@ -29,11 +32,17 @@ export class GuardedLines extends GuardedConnection<Line, number> {
   constructor(socket: Socket, settings: LineGuardSettings, context: ConnectionContext) {
     const ruleContext = { connection: context, of: [socket] as LineKeyOf };
     const rules = settings.rules.map((rule) => openRule(rule, ruleContext, costOf(rule.cost)));
-    super(socket, rules, settings, context);
+    const limits = settings.limits?.open(context.key, context.client.keys, bytesOf);
+    super(socket, limits === undefined ? rules : [limits, ...rules], settings, context);
+    this.peer = limits?.peer;
     this.#socket = socket;
     this.#settings = settings;
     // A rule by bytes counts one byte for the line end.
-    this.#maxBytes = Math.min(settings.maxLineBytes, maxMessageBytes(settings.rules) - 1);
+    const maxBytes = Math.min(
+      maxMessageBytes(settings.rules),
+      settings.limits?.maxMessageBytes ?? Infinity,
+    );
+    this.#maxBytes = Math.min(settings.maxLineBytes, maxBytes - 1);
     this.#splitter = new LineSplitter(this.#maxBytes);
     for (const [event, listener] of Object.entries(this.#listeners)) socket.on(event, listener);
   }
@@ -47,7 +56,7 @@ export class GuardedLines extends GuardedConnection<Line, number> {
         this.endPause();
         return;
       }
-      this.#take(line);
+      this.#takeLine(line);
     }
     if (this.#isOpen) this.#returnRest();
   }
@@ -78,26 +87,33 @@ export class GuardedLines extends GuardedConnection<Line, number> {
   #ended(): void {
     if (!this.#isOpen) return;
     const line = this.#splitter.last();
-    if (line !== undefined) this.#take(line);
+    if (line !== undefined) this.#takeLine(line);
   }
 
   protected processPending(): void {
     this.stream.resume();
   }
 
-  #take(bytes: Buffer): void {
+  #takeLine(bytes: Buffer): void {
     const { encoding } = this.#settings;
     const line = encoding === 'buffer' ? bytes : bytes.toString(encoding);
     if (bytes.length > this.#maxBytes) this.refuse(line, bytes.length, 'length');
-    else if (this.checkMessage(line, bytes.length)) this.pass(line, bytes.length);
+    else this.take(line, bytes.length);
   }
 
   protected isExempt(): boolean {
     return false;
   }
 
-  protected deliver(line: Line): void {
-    if (!this.#socket.destroyed) this.#socket.emit('line', line);
+  protected classify(line: Line): Classification | undefined {
+    const { limits } = this.#settings;
+    return limits?.classifies === true ? limits.classify(line, this.#socket) : undefined;
+  }
+
+  protected deliver(line: Line, _bytes: number, message: Classification | undefined): void {
+    if (this.#socket.destroyed) return;
+    if (this.#settings.limits?.classifies !== true) this.#socket.emit('line', line);
+    else this.#socket.emit('line', line, message?.value);
   }
 
   /** Nothing to do: pending lines are bytes in the stream. */
@@ -142,9 +158,13 @@ export class GuardedLines extends GuardedConnection<Line, number> {
   }
 }
 
-function costOf(cost: 'bytes' | LineCost | undefined): OpenRule<Line, number>['cost'] {
+/** The cost in bytes: one byte for the line end, so that an empty line has a cost. */
+function bytesOf(_line: Line, bytes: number): number {
+  return bytes + 1;
+}
+
+function costOf(cost: 'bytes' | LineCost | undefined): CostOf<Line, number> {
   if (cost === undefined) return () => 1;
-  // One byte for the line end, so that an empty line has a cost.
-  if (cost === 'bytes') return (_line, bytes) => bytes + 1;
+  if (cost === 'bytes') return bytesOf;
   return (line) => cost(line);
 }

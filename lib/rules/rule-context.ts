@@ -26,9 +26,10 @@ import {
   type RuleKeys,
 } from '../engine/rules.js';
 import type { RuleBook } from './compile.js';
+import { largestCost } from './largest-cost.js';
 import { RemovedCounts } from './removed-counts.js';
 import { type Listed, ON_ALLOW_LIST, ScopeKeys } from './scope-keys.js';
-import { REQUESTS, type ScopeSpec } from './sections.js';
+import { BYTES, REQUESTS, type ScopeSpec } from './sections.js';
 import type { Cost, Keys, RuleBan, RuleVerdict } from './types.js';
 import { ALLOWED, verdict } from './verdicts.js';
 
@@ -75,8 +76,9 @@ export class RuleContext {
   #book: RuleBook;
   #units = 0;
   #version = 0;
-  /** The index of the unit of a cost that is a number; -1 if no rule has it. */
+  /** The indexes of the units that guards count; -1 if no rule has the unit. */
   #requests = -1;
+  #bytes = -1;
   /** Shared verdicts with a warning, by the rule's id. */
   #warnings: (RuleVerdict | undefined)[] = [];
 
@@ -113,6 +115,7 @@ export class RuleContext {
     this.#units = book.units.length;
     this.#requests = book.unitIndexes.get(REQUESTS) ?? -1;
     this.#hasJitter = book.plan.bans.some((policy) => policy !== undefined && policy.jitter > 0);
+    this.#bytes = book.unitIndexes.get(BYTES) ?? -1;
     this.keys.setLists(book.sections.allow, book.sections.deny);
     this.#draw();
   }
@@ -171,6 +174,7 @@ export class RuleContext {
   /**
    * Reads and resolves the arguments of a call by keys, and writes the costs to RULE_NUMBERS. First it reads, which may
    * run code of the user that calls a limiter; from then to the engine's answer no such code runs. Release the result.
+   * `bytes`: the cost in the unit of this name, unless `cost` names it.
    * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_OPTION`
    */
   prepare(
@@ -178,11 +182,12 @@ export class RuleContext {
     cost: Cost | undefined,
     action: string | undefined,
     plan: string | undefined,
+    bytes = 0,
   ): RuleCall {
     const call = this.#spareCall ?? new RuleCall(this.scopes.length);
     this.#spareCall = undefined;
     this.keys.read(keys, call.keys);
-    this.prepareCost(cost);
+    this.prepareCost(cost, bytes);
     call.program = this.programOf(plan === undefined ? 0 : this.planIndexOf(plan), action);
     call.mask = this.keys.resolve(call.keys);
     call.listed = this.keys.listed(call.keys, call.mask);
@@ -197,24 +202,49 @@ export class RuleContext {
   }
 
   /** Reads a cost into RULE_NUMBERS, in the same way. @throws `ERR_LIMITER_COST` */
-  prepareCost(cost: Cost | undefined): void {
+  prepareCost(cost: Cost | undefined, bytes = 0): void {
     if (cost === undefined || typeof cost === 'number') {
       if (cost !== undefined) requireCost(cost);
       for (let i = 0; i < this.#units; i += 1) RULE_NUMBERS[AT_COSTS + i] = 0;
       if (this.#requests >= 0) RULE_NUMBERS[AT_COSTS + this.#requests] = cost ?? 1;
+      if (this.#bytes >= 0) RULE_NUMBERS[AT_COSTS + this.#bytes] = bytes;
     } else {
-      this.#prepareCosts(cost);
+      this.#prepareCosts(cost, bytes);
     }
     if (this.#hasJitter) this.#writeDraws();
   }
 
-  #prepareCosts(cost: Readonly<Record<string, number>>): void {
+  /**
+   * The scope and the key with which a check asks a rule, after the check's costs are written; the key is '' in a single
+   * scope. Undefined if the rule does not apply, or if the check costs nothing of its unit.
+   */
+  asked(
+    rule: string,
+    { keys, mask }: ResolvedKeys,
+    program: number,
+  ): { readonly scope: string; readonly key: string } | undefined {
+    const placed = this.#book.rules.find(({ spec }) => spec.name === rule);
+    if (placed === undefined) return undefined;
+    const { scope } = placed.spec;
+    const { applies, units } = this.#book.plan;
+    const rules = applies[program * this.scopes.length + scope] as number;
+    const isAsked = (mask >> scope) & (rules >> placed.slot) & 1;
+    if (!isAsked || RULE_NUMBERS[AT_COSTS + (units[placed.id] as number)] === 0) return undefined;
+    return { scope: (this.scopes[scope] as ScopeSpec).name, key: keys[scope] ?? '' };
+  }
+
+  /** See `largestCost`. */
+  largestCost(unit: string, action: string | undefined, named: readonly string[]): number {
+    return largestCost(this.#book, this.scopes, unit, action, named);
+  }
+
+  #prepareCosts(cost: Readonly<Record<string, number>>, bytes: number): void {
     const costs = this.#spareCosts ?? new Float64Array(MAX_UNITS);
     this.#spareCosts = undefined;
     const version = this.#version;
-    this.#readCosts(cost, costs);
+    this.#readCosts(cost, bytes, costs);
     // If a getter has updated the limiter, the units may have other indexes.
-    if (version !== this.#version) this.#readCosts(cost, costs);
+    if (version !== this.#version) this.#readCosts(cost, bytes, costs);
     for (let i = 0; i < this.#units; i += 1) RULE_NUMBERS[AT_COSTS + i] = costs[i] as number;
     this.#spareCosts = costs;
   }
@@ -283,13 +313,14 @@ export class RuleContext {
     return result;
   }
 
-  #readCosts(cost: Readonly<Record<string, number>>, costs: Float64Array): void {
+  #readCosts(cost: Readonly<Record<string, number>>, bytes: number, costs: Float64Array): void {
     if (!isRecord(cost)) {
       const accepted = 'a finite number of at least 0, or an object of such numbers by unit';
       throw invalidValue('ERR_LIMITER_COST', 'a cost', cost, accepted);
     }
     costs.fill(0);
     if (this.#requests >= 0) costs[this.#requests] = 1;
+    if (this.#bytes >= 0) costs[this.#bytes] = bytes;
     for (const unit in cost) {
       const index = this.#book.unitIndexes.get(unit);
       if (index === undefined && unit !== REQUESTS) {

@@ -101,9 +101,20 @@ export class RuleLimiter extends RuleLimiterState {
    * console.log(outcome, rule); // delay logins
    */
   check(keys: Keys | string, cost?: Cost, action?: string, plan?: string): RuleVerdict {
+    return this.checkBytes(0, keys, cost, action, plan);
+  }
+
+  /** The check of a message in a guard: `bytes` is its cost in the unit of this name, unless `cost` names it. @internal */
+  checkBytes(
+    bytes: number,
+    keys: Keys | string,
+    cost?: Cost,
+    action?: string,
+    plan?: string,
+  ): RuleVerdict {
     const now = this.now();
     const { context } = this;
-    const call = context.prepare(keys, cost, action, plan);
+    const call = context.prepare(keys, cost, action, plan, bytes);
     const { listed } = call;
     const answer =
       listed === undefined ? this.core.check(call.keys, call.mask, call.program, now) : undefined;

@@ -5,7 +5,8 @@ import { detachString } from '../common/strings.js';
 import { RULE_SLOTS, type RuleKeys, type RulesCore, SLOT_WORDS } from '../engine/rules.js';
 import type { RuleContext } from './rule-context.js';
 import type { Listed } from './scope-keys.js';
-import type { Cost, Keys, RulePeek, RuleVerdict } from './types.js';
+import { MESSAGE } from './sections.js';
+import type { Classification, Cost, Keys, RulePeek, RuleVerdict } from './types.js';
 import { ALLOWED } from './verdicts.js';
 
 /** The part of a RuleLimiter that its peers need. */
@@ -13,6 +14,7 @@ interface Owner {
   readonly core: RulesCore;
   readonly context: RuleContext;
   now(): number | undefined;
+  checkBytes(bytes: number, keys: Keys, cost?: Cost, action?: string, plan?: string): RuleVerdict;
   peek(keys: Keys, cost?: Cost, action?: string, plan?: string): RulePeek;
   refund(keys: Keys, cost?: Cost, action?: string, plan?: string): void;
   charge(keys: Keys, cost?: Cost, action?: string, plan?: string): void;
@@ -48,6 +50,8 @@ export class RulePeer {
   /** These are as of `#version` of the context; -1: of none. */
   #version = -1;
   #planIndex = 0;
+  /** The program of a message in a guard. */
+  #messageProgram = 0;
   #listed: Listed;
 
   /** @internal */
@@ -78,25 +82,60 @@ export class RulePeer {
    * @throws the errors of `RuleLimiter.check`
    */
   check(cost?: Cost, action?: string): RuleVerdict {
-    const { context, core } = this.#limiter;
-    const now = this.#limiter.now();
-    context.prepareCost(cost);
-    // No code of the user runs from here to the engine's answer.
-    if (this.#version !== context.version) this.#refresh();
-    const program = context.programOf(this.#planIndex, action);
-    if (this.#listed !== undefined) return context.listedVerdict(this.#listed);
-    if (this.#secretVersion !== core.secretVersion) this.#slots = this.#openSlots();
-    const slots = this.#slots;
-    for (let i = 0; i < slots.length; i += 1) RULE_SLOTS[i] = slots[i] as number;
-    const answer = core.checkPeer(this.#scopeKeys, this.#mask, program, now);
-    for (let i = 0; i < slots.length; i += SLOT_WORDS) {
-      if (RULE_SLOTS[i] !== slots[i]) this.#copySlot(i);
+    return this.#checkBytes(0, cost, action);
+  }
+
+  /**
+   * Checks a message in a guard: one request and its bytes, with the action `message`. An allowed message without `message`
+   * looks up no name and allocates nothing.
+   * @throws the errors of `RuleLimiter.check`
+   * @internal
+   */
+  checkMessage(bytes: number, message?: Classification): RuleVerdict {
+    if (message === undefined) {
+      const now = this.#limiter.now();
+      const { context } = this.#limiter;
+      context.prepareCost(undefined, bytes);
+      if (this.#version !== context.version) this.#refresh();
+      return this.#decide(this.#messageProgram, now);
     }
-    if (answer === undefined) return ALLOWED;
-    const result = context.answerOf(answer);
-    const bans = context.bansOf(answer, this.#scopeKeys);
-    if (bans !== undefined) context.report(bans);
-    return result;
+    const { action = MESSAGE, cost, keys, plan = this.#currentPlan() } = message;
+    if (keys === undefined && plan === this.#plan) return this.#checkBytes(bytes, cost, action);
+    return this.#limiter.checkBytes(bytes, { ...this.#keys, ...keys }, cost, action, plan);
+  }
+
+  /**
+   * The first of some rules that `checkMessage` would ask with a key that `isAwaited` accepts; '' is the key of a single
+   * scope. Counts and changes nothing.
+   * @throws the errors of `checkMessage`
+   * @internal
+   */
+  findAwaited(
+    rules: Iterable<string>,
+    isAwaited: (rule: string, key: string) => boolean,
+    bytes: number,
+    message: Classification = {},
+  ): { readonly rule: string; readonly scope: string; readonly key: string } | undefined {
+    const { context } = this.#limiter;
+    const { action = MESSAGE, cost, plan = this.#currentPlan() } = message;
+    context.prepareCost(cost, bytes);
+    const resolved = context.resolved({ ...this.#keys, ...message.keys });
+    const program = context.programOf(context.planIndexOf(plan), action);
+    // What is on a list takes from no bucket.
+    if (resolved.listed !== undefined) return undefined;
+    for (const rule of rules) {
+      const asked = context.asked(rule, resolved, program);
+      if (asked !== undefined && isAwaited(rule, asked.key)) return { rule, ...asked };
+    }
+    return undefined;
+  }
+
+  /** The key of a scope, with keys of a message; undefined if it has none or is single. @internal */
+  keyIn(scope: string, keys?: Keys): string | undefined {
+    const { context } = this.#limiter;
+    const scopeKeys =
+      keys === undefined ? this.#scopeKeys : context.resolved({ ...this.#keys, ...keys }).keys;
+    return scopeKeys[context.scopes.findIndex(({ name }) => name === scope)];
   }
 
   /**
@@ -148,9 +187,37 @@ export class RulePeer {
     return plan !== undefined && this.#limiter.context.hasPlan(plan) ? plan : undefined;
   }
 
+  #checkBytes(bytes: number, cost: Cost | undefined, action: string | undefined): RuleVerdict {
+    const { context } = this.#limiter;
+    const now = this.#limiter.now();
+    context.prepareCost(cost, bytes);
+    // No code of the user runs from here to the engine's answer.
+    if (this.#version !== context.version) this.#refresh();
+    return this.#decide(context.programOf(this.#planIndex, action), now);
+  }
+
+  /** The check, after its costs are written. */
+  #decide(program: number, now: number | undefined): RuleVerdict {
+    const { context, core } = this.#limiter;
+    if (this.#listed !== undefined) return context.listedVerdict(this.#listed);
+    if (this.#secretVersion !== core.secretVersion) this.#slots = this.#openSlots();
+    const slots = this.#slots;
+    for (let i = 0; i < slots.length; i += 1) RULE_SLOTS[i] = slots[i] as number;
+    const answer = core.checkPeer(this.#scopeKeys, this.#mask, program, now);
+    for (let i = 0; i < slots.length; i += SLOT_WORDS) {
+      if (RULE_SLOTS[i] !== slots[i]) this.#copySlot(i);
+    }
+    if (answer === undefined) return ALLOWED;
+    const result = context.answerOf(answer);
+    const bans = context.bansOf(answer, this.#scopeKeys);
+    if (bans !== undefined) context.report(bans);
+    return result;
+  }
+
   #refresh(): void {
     const { context } = this.#limiter;
     this.#planIndex = context.planIndexOf(this.#currentPlan());
+    this.#messageProgram = context.programOf(this.#planIndex, MESSAGE);
     this.#listed = context.resolved(this.#keys).listed;
     this.#version = context.version;
   }

@@ -16,6 +16,10 @@ import { AddressList, type Network, readNetwork } from './networks.js';
 
 /** The unit of a cost that is a number. */
 export const REQUESTS = 'requests';
+/** The unit whose costs guards fill in. */
+export const BYTES = 'bytes';
+/** The action of a message in a guard. */
+export const MESSAGE = 'message';
 
 export interface ScopeSpec {
   readonly name: string;

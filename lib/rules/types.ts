@@ -83,6 +83,23 @@ export type Keys = Readonly<Record<string, string | undefined>>;
  */
 export type Cost = number | Readonly<Record<string, number>>;
 
+/**
+ * What a message is to a RuleLimiter in a guard. A field that is absent is as for an unclassified message. Other fields, and
+ * an unknown unit, scope or plan, are errors: the connection is closed.
+ */
+export interface Classification {
+  /** Default `message`. An action that no rule names is limited only by the rules without `action`. */
+  readonly action?: string | undefined;
+  /** Default 1 request. The cost in `bytes` is that of the message, unless the unit is named here. */
+  readonly cost?: Cost | undefined;
+  /** Keys for this message only: of more scopes than those of the connection, or in place of them. */
+  readonly keys?: Keys | undefined;
+  /** The plan for this message only. Default: that of the connection's peer. */
+  readonly plan?: string | undefined;
+  /** Passed to the listeners of the message, so that they need not parse it again. */
+  readonly value?: unknown;
+}
+
 /** The result of a check. It is frozen. */
 export interface RuleVerdict {
   /**

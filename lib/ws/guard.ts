@@ -17,9 +17,10 @@ import {
 import { warnOfProxy } from '../guard/misuse.js';
 import { override } from '../guard/override.js';
 import { maxMessageBytes } from '../guard/rules.js';
-import { CHECK_FAILED, type ConnectionRefusal, ServerGuard } from '../guard/server-guard.js';
+import { type Admission, CHECK_FAILED, ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
-import { type Decision, KEY_FAILED, PASSED, resultFields } from '../guard/verdicts.js';
+import { type Decision, KEY_FAILED } from '../guard/verdicts.js';
+import type { RulePeer } from '../rules/rule-peer.js';
 import type { WebSocketGuardOptions, WebSocketGuardSettings } from './options.js';
 import { GuardedSocket } from './socket.js';
 
@@ -33,6 +34,11 @@ export interface WebSocketGuard {
    * Returns false if the connection is not guarded or is closing already.
    */
   expel(socket: WebSocket, reason?: string): boolean;
+  /**
+   * The peer of a connection in the RuleLimiter of the option `limiter`: `assign` gives it more keys and another plan, for
+   * example at a login. Undefined without `limiter`, and if the connection is not guarded.
+   */
+  peerOf(socket: WebSocket): RulePeer | undefined;
   /** The number of connections that are guarded. */
   readonly connections: number;
   /** Removes the guard: nothing is limited any more, and waiting messages are delivered. The server stays open. */
@@ -52,7 +58,7 @@ const MAX_RETRY_AFTER = 3600;
  *
  * Set the server's `maxPayload`: ws receives a whole message before the guard can count it. If `maxPayload` is above the
  * burst of a rule with the cost `'bytes'`, the guard lowers it to that burst and emits the process warning
- * `WARN_LIMITER_MAX_PAYLOAD`. If the server is behind a proxy, set `trustedProxies`.
+ * `WARN_LIMITER_MAX_PAYLOAD`. Likewise for the rules by bytes of `limiter`. If the server is behind a proxy, set `trustedProxies`.
  * @example
  * import { once } from 'node:events';
  * import { RateLimiter } from 'relay-limiter';
@@ -111,12 +117,14 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
     super(settings);
     this.#settings = settings;
     this.#resolve = resolve;
+    const payload = new PayloadLimit(server, settings);
     const { handleUpgrade } = server;
     // In every mode of the server, the callback of handleUpgrade is the first code that gets a WebSocket.
     const guardedUpgrade: typeof handleUpgrade = (request, socket, head, callback) => {
-      let client: ClientAddress | undefined;
+      if (!this.isClosed) payload.apply();
+      let admission: Admission | undefined;
       const onUpgrade = (webSocket: WebSocket, request: IncomingMessage) => {
-        if (client === undefined || this.#attach(webSocket, request, client)) {
+        if (admission === undefined || this.#attach(webSocket, request, admission)) {
           callback(webSocket, request);
         }
       };
@@ -126,8 +134,8 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
       options.verifyClient = (info: { req: IncomingMessage }, answer: VerifyCallback) => {
         // A destroyed socket emits no more 'close', so it could not be removed again; ws discards the connection.
         const isChecked = !this.isClosed && !request.socket.destroyed;
-        if (isChecked) client = this.#admit(request, answer);
-        if (!isChecked || client !== undefined) callVerifyClient(userVerify, info, answer);
+        if (isChecked) admission = this.#admit(request, answer);
+        if (!isChecked || admission !== undefined) callVerifyClient(userVerify, info, answer);
       };
       try {
         handleUpgrade.call(server, request, socket, head, onUpgrade);
@@ -135,45 +143,29 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
         options.verifyClient = userVerify;
       }
     };
-    this.setHooks([
-      override(server, 'handleUpgrade', guardedUpgrade),
-      limitPayload(server, settings),
-    ]);
+    this.setHooks([override(server, 'handleUpgrade', guardedUpgrade), () => payload.restore()]);
   }
 
-  /** The address of an admitted client; undefined if the request was refused, and answered here. */
-  #admit(request: IncomingMessage, answer: VerifyCallback): ClientAddress | undefined {
-    const { subnets } = this.#settings;
+  /** Decides on a connection. If it does not pass, the request is answered here, and the result is undefined. */
+  #admit(request: IncomingMessage, answer: VerifyCallback): Admission | undefined {
+    const { socket } = request;
     try {
-      const client = clientAddress(this.#resolve(request), subnets, request.socket);
-      const refusal = this.admit(client, request.socket);
-      if (refusal === undefined) return client;
-      const seconds = Math.ceil(Math.min(Math.max(1, refusal.verdict[1]), MAX_RETRY_AFTER));
-      answer(false, 429, 'Too Many Requests', {
-        'Content-Type': 'text/plain',
-        'Retry-After': String(seconds),
-      });
-      this.#reportRefusal(client, request, refusal);
+      const client = this.clientOf(this.#resolve(request), socket, request);
+      const { decision, key } = this.admit(client, socket);
+      if (decision.did === 'passed') return { client, decision };
+      answerRefusal(answer, decision);
+      this.#report(client, request, key, undefined, decision);
     } catch (error) {
       this.#reportError(error, undefined, request);
       answer(false, 503, 'Service Unavailable');
-      const unknown = clientAddress(undefined, subnets, request.socket);
-      this.#reportRefusal(unknown, request, CHECK_FAILED);
+      const unknown = clientAddress(undefined, this.#settings.subnets, socket);
+      this.#report(unknown, request, unknown.key, undefined, CHECK_FAILED);
     }
     return undefined;
   }
 
-  #reportRefusal(
-    client: ClientAddress,
-    request: IncomingMessage,
-    { reason, verdict }: ConnectionRefusal,
-  ): void {
-    const decision = { did: 'refused', reason, ...resultFields(verdict) } as const;
-    this.#report(client, request, client.key, undefined, decision);
-  }
-
   /** Guards a new WebSocket; false if that fails, and the WebSocket is closed then. */
-  #attach(socket: WebSocket, request: IncomingMessage, client: ClientAddress): boolean {
+  #attach(socket: WebSocket, request: IncomingMessage, { client, decision }: Admission): boolean {
     if (this.isClosed) return true;
     const make = (context: ConnectionContext) =>
       new GuardedSocket(socket, request, this.#settings, context);
@@ -183,8 +175,8 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
       socket.on('error', () => {});
       socket.close(1011, 'internal error');
     }
-    const decision = isGuarded ? PASSED : KEY_FAILED;
-    this.#report(client, request, connectionKey(socket), socket, decision);
+    const done = isGuarded ? decision : KEY_FAILED;
+    this.#report(client, request, connectionKey(socket), socket, done);
     return isGuarded;
   }
 
@@ -207,21 +199,63 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
   }
 }
 
+/** A client that is denied will be denied again, so it gets no time to wait. */
+function answerRefusal(answer: VerifyCallback, { reason, delaySeconds }: Decision): void {
+  if (reason === 'denied') {
+    answer(false, 403, 'Forbidden', { 'Content-Type': 'text/plain' });
+    return;
+  }
+  const seconds = Math.ceil(Math.min(Math.max(1, delaySeconds), MAX_RETRY_AFTER));
+  answer(false, 429, 'Too Many Requests', {
+    'Content-Type': 'text/plain',
+    'Retry-After': String(seconds),
+  });
+}
+
 /**
  * Lowers `maxPayload` to the longest message that the rules by bytes can allow. ws keeps the received part of a message
  * until it is complete, up to `maxPayload`. With the lower limit ws closes the connection as soon as it knows the
  * message's length.
  */
-function limitPayload(
-  { options }: WebSocketServer,
-  { rules, warn }: WebSocketGuardSettings,
-): () => void {
-  const maxBytes = maxMessageBytes(rules);
-  const given = options.maxPayload || Infinity;
-  // ws supports lengths of 31 bits.
-  if (given <= maxBytes || maxBytes >= 2 ** 31) return () => {};
-  warn('WARN_LIMITER_MAX_PAYLOAD', `at most ${maxBytes}, got ${given}`);
-  return override(options, 'maxPayload', maxBytes);
+class PayloadLimit {
+  readonly #options: WebSocketServer['options'];
+  readonly #settings: WebSocketGuardSettings;
+  readonly #given: number | undefined;
+  /** What the guard has set; undefined if nothing. */
+  #own: number | undefined;
+
+  constructor({ options }: WebSocketServer, settings: WebSocketGuardSettings) {
+    this.#options = options;
+    this.#settings = settings;
+    this.#given = options.maxPayload;
+    this.apply();
+  }
+
+  /** For connections from now on, since an update may have changed the rules. Other code may have changed the option. */
+  apply(): void {
+    if (this.#isChanged) return;
+    const { rules, limits, warn } = this.#settings;
+    const given = this.#given || Infinity;
+    const maxBytes = Math.min(maxMessageBytes(rules), limits?.maxMessageBytes ?? Infinity);
+    // ws supports lengths of 31 bits.
+    const isLower = maxBytes < given && maxBytes < 2 ** 31;
+    if (isLower) warn('WARN_LIMITER_MAX_PAYLOAD', `at most ${maxBytes}, got ${given}`);
+    this.#set(isLower ? maxBytes : undefined);
+  }
+
+  restore(): void {
+    if (!this.#isChanged) this.#set(undefined);
+  }
+
+  get #isChanged(): boolean {
+    return this.#options.maxPayload !== (this.#own ?? this.#given);
+  }
+
+  #set(own: number | undefined): void {
+    if (this.#own === own) return;
+    this.#own = own;
+    this.#options.maxPayload = own ?? this.#given;
+  }
 }
 
 /** Calls the user's verifyClient in the same way as ws. */

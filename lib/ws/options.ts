@@ -5,6 +5,7 @@ import type { WebSocket } from 'ws';
 import type { ClientAddressOptions } from '../address/client-address.js';
 import type { GuardOptions, GuardSettings } from '../guard/settings.js';
 import type { GuardVerdict } from '../guard/verdicts.js';
+import type { Classification, Keys } from '../rules/types.js';
 import type { MessageData } from './message.js';
 
 /**
@@ -33,7 +34,21 @@ export interface WebSocketErrorSource {
 /** The options of `guardWebSocketServer`. */
 export interface WebSocketGuardOptions
   extends GuardOptions<MessageCost, MessageKeyOf, WebSocketVerdict, WebSocketErrorSource>,
-    ClientAddressOptions {}
+    ClientAddressOptions {
+  /**
+   * Returns the keys of a connection in more scopes of `limiter` than `connection` and `address`, or undefined. Called
+   * once for each connection, before the handshake. If it throws or returns anything else, the client is answered 503.
+   */
+  keys?: ((request: IncomingMessage) => Keys | undefined) | undefined;
+  /**
+   * Says what a message is to `limiter`: its action, cost, keys and plan; undefined for an ordinary message. Called once for
+   * each message, before any limit, but not for pings and pongs. Its `value` is the third argument of 'message' listeners.
+   * If it throws or returns anything else, the connection is closed, and nothing is charged.
+   */
+  classify?:
+    | ((data: MessageData, isBinary: boolean, socket: WebSocket) => Classification | undefined)
+    | undefined;
+}
 
 /** Validated options. @internal */
 export type WebSocketGuardSettings = GuardSettings<

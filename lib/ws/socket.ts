@@ -7,8 +7,10 @@ import type { WebSocket } from 'ws';
 import type { ConnectionContext } from '../guard/connection-context.js';
 import { GuardedConnection } from '../guard/guarded-connection.js';
 import { override } from '../guard/override.js';
-import { type OpenRule, openRule } from '../guard/rules.js';
+import { type CostOf, openRule } from '../guard/rules.js';
 import type { Decision, MessageReason } from '../guard/verdicts.js';
+import type { RulePeer } from '../rules/rule-peer.js';
+import type { Classification } from '../rules/types.js';
 import { byteLength, type FrameKind, type MessageData } from './message.js';
 import type { MessageCost, MessageKeyOf, WebSocketGuardSettings } from './options.js';
 
@@ -48,6 +50,7 @@ interface PendingMessage {
 }
 
 export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
+  readonly peer: RulePeer | undefined;
   readonly #client: WebSocket;
   readonly #request: IncomingMessage;
   readonly #settings: WebSocketGuardSettings;
@@ -70,7 +73,9 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
   ) {
     const ruleContext = { connection: context, of: [client, request] as MessageKeyOf };
     const rules = settings.rules.map((rule) => openRule(rule, ruleContext, costOf(rule.cost)));
-    super(client, rules, settings, context);
+    const limits = settings.limits?.open(context.key, context.client.keys, bytesOf);
+    super(client, limits === undefined ? rules : [limits, ...rules], settings, context);
+    this.peer = limits?.peer;
     this.#client = client;
     this.#request = request;
     this.#settings = settings;
@@ -98,8 +103,8 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     const guard = this;
     return function (event: string | symbol, data: MessageData, isBinary: boolean) {
       if (!guard.isReleased) {
-        if (event === 'message') return guard.#take(data, isBinary ? 'binary' : 'text');
-        if (event === 'ping' || event === 'pong') return guard.#take(data, event);
+        if (event === 'message') return guard.#receive(data, isBinary ? 'binary' : 'text');
+        if (event === 'ping' || event === 'pong') return guard.#receive(data, event);
       }
       // With rest parameters instead of `apply`, V8 would allocate an array for each message too.
       // biome-ignore lint/complexity/noArguments: the number of arguments differs, and listeners may count them.
@@ -107,10 +112,10 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     } as WebSocket['emit'];
   }
 
-  #take(data: MessageData, kind: FrameKind): true {
+  #receive(data: MessageData, kind: FrameKind): true {
     if (!this.isGuarded) return true;
     if (this.isHolding || this.#pending.length > 0) this.#addPending(data, kind);
-    else if (this.checkMessage(data, kind)) this.pass(data, kind);
+    else this.take(data, kind);
     return true;
   }
 
@@ -130,7 +135,7 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
   }
 
   #addPending(data: MessageData, kind: FrameKind): void {
-    if (this.isExempt(kind)) this.pass(data, kind);
+    if (this.isExempt(kind)) this.pass(data, kind, undefined);
     // The listener of an exempt message may have ended the guard.
     if (!this.isGuarded) return;
     this.#pendingBytes += memoryBytes(data);
@@ -187,9 +192,18 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     return kind === 'pong';
   }
 
-  protected deliver(data: MessageData, kind: FrameKind): void {
+  /** Not of control frames, which the user's code does not know as messages. */
+  protected classify(data: MessageData, kind: FrameKind): Classification | undefined {
+    const { limits } = this.#settings;
+    if (limits?.classifies !== true || kind === 'ping' || kind === 'pong') return undefined;
+    return limits.classify(data, kind === 'binary', this.#client);
+  }
+
+  protected deliver(data: MessageData, kind: FrameKind, message: Classification | undefined): void {
     if (kind === 'ping' || kind === 'pong') this.#emit(kind, data);
-    else this.#emit('message', data, kind === 'binary');
+    else if (this.#settings.limits?.classifies !== true) {
+      this.#emit('message', data, kind === 'binary');
+    } else this.#emit('message', data, kind === 'binary', message?.value);
   }
 
   protected processPending(): void {
@@ -205,8 +219,7 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
         break;
       }
       this.#pendingBytes -= memoryBytes(next.data);
-      const isAllowed = this.checkMessage(next.data, next.kind);
-      if (isAllowed && !this.isExempt(next.kind)) this.pass(next.data, next.kind);
+      this.take(next.data, next.kind, this.isExempt(next.kind));
     }
     this.#isProcessing = false;
   }
@@ -218,7 +231,7 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
 
   protected deliverPending(): void {
     for (const { data, kind } of this.#pending) {
-      if (!this.isExempt(kind)) this.deliverSafely(data, kind);
+      if (!this.isExempt(kind)) this.deliverSafely(data, kind, undefined);
     }
     this.discardPending();
     this.#sendDelayedAnswer();
@@ -256,10 +269,14 @@ function memoryBytes(data: MessageData): number {
   return byteLength(data) + MESSAGE_OVERHEAD_BYTES;
 }
 
-function costOf(cost: 'bytes' | MessageCost | undefined): OpenRule<MessageData, FrameKind>['cost'] {
+/** The cost in bytes: at least 1, since empty messages cost work too. */
+function bytesOf(data: MessageData): number {
+  return Math.max(1, byteLength(data));
+}
+
+function costOf(cost: 'bytes' | MessageCost | undefined): CostOf<MessageData, FrameKind> {
   if (cost === undefined) return () => 1;
-  // At least 1, since empty messages cost work too.
-  if (cost === 'bytes') return (data) => Math.max(1, byteLength(data));
+  if (cost === 'bytes') return bytesOf;
   return (data, kind) => {
     if (kind === 'text') return cost(data, false);
     return kind === 'binary' ? cost(data, true) : undefined;

@@ -1,70 +1,16 @@
 import { once } from 'node:events';
-import {
-  type AddressInfo,
-  connect,
-  createServer,
-  type NetConnectOpts,
-  Server,
-  Socket,
-} from 'node:net';
+import { createServer, Server, Socket } from 'node:net';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { connectionKey } from 'relay-limiter/address';
-import { guardLineServer, type LineGuardOptions, type LineVerdict } from 'relay-limiter/net';
+import { guardLineServer } from 'relay-limiter/net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
 import { few, tooEarly, until, watchedClock } from '../support/sockets.js';
 import { uncaught } from '../support/uncaught.js';
+import { allOf, client, connected, guarded, stopAll, stopLater } from './support.js';
 
-const started: (() => void)[] = [];
-
-afterEach(() => {
-  for (const stop of started.splice(0)) stop();
-});
-
-async function guarded(options: LineGuardOptions, server: Server = createServer()) {
-  const lines: string[] = [];
-  const verdicts: LineVerdict[] = [];
-  const sockets: Socket[] = [];
-  const guard = guardLineServer(server, {
-    onVerdict: (verdict) => verdicts.push(verdict),
-    // A peer on a slow machine gets enough time to read its farewell.
-    closeGraceSeconds: 600,
-    ...options,
-  });
-  server.on('connection', (socket) => {
-    sockets.push(socket);
-    socket.on('line', (line) => lines.push(line));
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  started.push(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return { server, guard, lines, verdicts, sockets, port: (server.address() as AddressInfo).port };
-}
-
-function client(port: number, options: Partial<NetConnectOpts> = {}): Socket {
-  const socket = connect({ port, host: '127.0.0.1', ...options } as NetConnectOpts);
-  socket.on('error', () => {});
-  started.push(() => socket.destroy());
-  return socket;
-}
-
-async function connected(port: number, options: Partial<NetConnectOpts> = {}): Promise<Socket> {
-  const socket = client(port, options);
-  await once(socket, 'connect');
-  return socket;
-}
-
-/** Everything that the socket receives until it is closed. */
-async function allOf(socket: Socket): Promise<string> {
-  let text = '';
-  socket.setEncoding('utf8').on('data', (chunk) => (text += chunk));
-  await once(socket, 'close');
-  return text;
-}
+afterEach(stopAll);
 
 test.each(['drop', 'pause'] as const)(
   'a socket that the user destroys emits no more lines, with onDelay: %s',
@@ -251,7 +197,7 @@ test('a connection of a TLS server is refused before the handshake, and has line
     pskCallback,
     checkServerIdentity: () => undefined,
   });
-  started.push(() => peer.destroy());
+  stopLater(() => peer.destroy());
   peer.write('a\nb\n');
   await until(() => verdicts.length === 3);
   expect(lines).toEqual(['a']);

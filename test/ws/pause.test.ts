@@ -1,17 +1,14 @@
 // Pauses in virtual time: when messages pass, in which order connections wait, and which connections are closed.
 
 import { OrderbookRateLimiter, RateLimiter, type RateLimiterOptions } from 'relay-limiter';
-import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { monotonicSeconds } from '../../dist/common/clock.js';
 import { ENGINES } from '../support/limiters.js';
 import { few } from '../support/sockets.js';
 import { FakeSocket, guardedVirtually } from './virtual.js';
 
-// The guard reads its clock function when it is loaded, so the fake clock must be installed before.
-vi.hoisted(() => vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
-
-beforeEach(() => vi.clearAllTimers());
-afterAll(() => void vi.useRealTimers());
+beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
+afterEach(() => void vi.useRealTimers());
 
 const limiterOf = (options: RateLimiterOptions) =>
   new RateLimiter({ ...options, clock: monotonicSeconds });

@@ -49,11 +49,15 @@ export class FakeSocket extends EventEmitter {
 
 export function guardedVirtually(options: WebSocketGuardOptions, make = guardWebSocketServer) {
   const verdicts: WebSocketVerdict[] = [];
+  /** The answers to refused connections. */
+  const answers: { status: number | undefined; retryAfter: unknown }[] = [];
   const server = {
     options: {} as { verifyClient?: (info: object, answer: unknown) => void },
     handleUpgrade(request: IncomingMessage, _: unknown, __: unknown, upgraded: unknown): void {
-      const admit: Parameters<VerifyClientCallbackAsync>[1] = () =>
-        (upgraded as (socket: unknown, request: unknown) => void)(new FakeSocket(), request);
+      const admit: Parameters<VerifyClientCallbackAsync>[1] = (isAllowed, status, _, headers) => {
+        if (!isAllowed) answers.push({ status, retryAfter: headers?.['Retry-After'] });
+        else (upgraded as (socket: unknown, request: unknown) => void)(new FakeSocket(), request);
+      };
       server.options.verifyClient?.({ req: request }, admit);
     },
   };
@@ -61,9 +65,9 @@ export function guardedVirtually(options: WebSocketGuardOptions, make = guardWeb
     onVerdict: (verdict) => verdicts.push(verdict),
     ...options,
   });
-  /** Connects from an address. */
+  /** Connects from an address; the result is undefined if the connection is refused. */
   const connect = (
-    remoteAddress = '192.0.2.1',
+    remoteAddress: string | undefined = '192.0.2.1',
     headers: IncomingMessage['headers'] = {},
   ): FakeSocket => {
     const socket = Object.assign(new EventEmitter(), { remoteAddress, destroyed: false });
@@ -73,5 +77,5 @@ export function guardedVirtually(options: WebSocketGuardOptions, make = guardWeb
     server.handleUpgrade(request, socket, undefined, upgraded);
     return made[0] as FakeSocket;
   };
-  return { guard, verdicts, connect };
+  return { guard, verdicts, answers, connect };
 }

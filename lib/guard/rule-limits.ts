@@ -1,0 +1,252 @@
+// A RuleLimiter in a guard: the options `limiter`, `keys` and `classify`. It names the keys of a connection, checks that it
+// connects, and opens one peer for its messages. A guard of connections and messages asks it once for each of them.
+
+import { invalidValue, limiterError, show } from '../common/errors.js';
+import { hasMethods, isRecord } from '../common/kinds.js';
+import { callback } from '../common/options.js';
+import { isRuleLimiter } from '../limiters/verdict.js';
+import type { RuleLimiter } from '../rules/rule-limiter.js';
+import type { RulePeer } from '../rules/rule-peer.js';
+import type { Classification, Keys, RuleVerdict } from '../rules/types.js';
+import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
+import type { ClientAddress } from './connection-context.js';
+import { type Warn, warnOfKey } from './misuse.js';
+import type { OpenRule, RuleAnswer } from './open-rule.js';
+import { ruleAnswer, UNKNOWN_DELAY } from './verdicts.js';
+
+/** The scopes whose keys a guard gives, where a limiter has them. */
+const CONNECTION = 'connection';
+const ADDRESS = 'address';
+
+const FIELDS = ['action', 'cost', 'keys', 'plan', 'value'];
+const FIELD_NAMES = FIELDS.join(', ');
+
+type Given = Readonly<Record<string, unknown>>;
+
+/** The options of a guard that concern a RuleLimiter, validated. */
+export class RuleLimits {
+  readonly limiter: RuleLimiter;
+  /** Whether messages are classified. */
+  readonly classifies: boolean;
+  readonly #keys: ((source: object) => unknown) | undefined;
+  readonly #classify: ((...message: unknown[]) => unknown) | undefined;
+  readonly #warn: Warn;
+  readonly #kinds: ReadonlyMap<string, 'text' | 'address' | 'derived' | 'single'>;
+  /** The last `maxMessageBytes`, as of this version of the limiter. */
+  #maxBytes = Infinity;
+  #maxVersion: number | undefined;
+
+  /** @throws `ERR_LIMITER_OPTION` */
+  constructor(given: Given, warn: Warn) {
+    const { limiter } = given;
+    if (!isRuleLimiter(limiter)) {
+      const accepted = 'a RuleLimiter (another limiter belongs in messages or in connections)';
+      throw invalidValue('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
+    }
+    this.limiter = limiter as RuleLimiter;
+    this.#keys = callback(given, 'keys');
+    this.#classify = callback(given, 'classify');
+    this.classifies = this.#classify !== undefined;
+    this.#warn = warn;
+    this.#kinds = new Map(this.limiter.context.scopes.map(({ name, kind }) => [name, kind]));
+    this.#requireKind(CONNECTION, ['text']);
+    this.#requireKind(ADDRESS, ['text', 'address']);
+  }
+
+  /** Whether addresses are limited. */
+  get limitsAddresses(): boolean {
+    return this.#kinds.has(ADDRESS);
+  }
+
+  /** Whether anything but connections is limited. */
+  get isShared(): boolean {
+    return [...this.#kinds.keys()].some((name) => name !== CONNECTION);
+  }
+
+  /**
+   * The keys of a client before it has a connection: those of the option `keys` for `source`, and its address. Without
+   * `source` only the address.
+   * @throws what `keys` throws; `ERR_LIMITER_KEY` for a result that is no keys.
+   */
+  keysOf({ address, key, isTransient }: ClientAddress, source: object | undefined): Keys {
+    const given = source === undefined ? undefined : this.#keys?.(source);
+    const own = ownKeys(given, 'the result of keys');
+    for (const scope in own) {
+      if (this.#kinds.get(scope) === 'text') warnOfKey(own[scope], this.#warn);
+    }
+    if (isTransient || !this.limitsAddresses) return own ?? {};
+    return { ...own, [ADDRESS]: this.#kinds.get(ADDRESS) === 'address' ? address : key };
+  }
+
+  /** Checks that a client connects, and charges it. @throws the errors of `RuleLimiter.check` */
+  connect(keys: Keys): RuleVerdict {
+    return this.limiter.check(keys, undefined, 'connect');
+  }
+
+  /** What `connect` would return, without charging or counting anything. */
+  peekConnect(keys: Keys): RuleVerdict {
+    return this.limiter.peek(keys, undefined, 'connect').verdict;
+  }
+
+  /** The key of a scope, of a client before it has a connection; undefined if it has none or the scope is single. */
+  keyIn(scope: string | null, keys: Keys): string | undefined {
+    return scope === null ? undefined : this.limiter.open(keys).keyIn(scope);
+  }
+
+  /** `bytesOf` is the length of a message. @throws `ERR_LIMITER_KEY` */
+  open<Data, Meta>(
+    connection: string,
+    keys: Keys,
+    bytesOf: (data: Data, meta: Meta) => number,
+  ): OpenRuleLimiter<Data, Meta> {
+    const own = this.#kinds.has(CONNECTION) ? { [CONNECTION]: connection } : undefined;
+    return new OpenRuleLimiter(this.limiter, connection, { ...keys, ...own }, own, bytesOf);
+  }
+
+  /**
+   * Calls `classify`. Call it only if `classifies`.
+   * @throws what it throws; `ERR_LIMITER_OPTION` or `ERR_LIMITER_KEY` for a result that is no classification.
+   */
+  classify(...message: unknown[]): Classification | undefined {
+    const given = this.#classify?.(...message);
+    if (given === undefined) return undefined;
+    const what = 'the result of classify';
+    if (!isRecord(given)) {
+      const accepted = `undefined or an object with ${FIELD_NAMES}`;
+      throw noResult('ERR_LIMITER_OPTION', what, given, accepted);
+    }
+    for (const name in given) {
+      if (FIELDS.includes(name) || !Object.hasOwn(given, name)) continue;
+      throw invalidValue('ERR_LIMITER_OPTION', `a field of ${what}`, name, `one of ${FIELD_NAMES}`);
+    }
+    const { action, cost, keys, plan, value } = given;
+    return { action, cost, keys: ownKeys(keys, 'keys of classify'), plan, value } as Classification;
+  }
+
+  /**
+   * The length in bytes of the longest message that the limiter can allow now, whatever its plan and its classification;
+   * Infinity without a bound. O(1) but for the first call after an update, since each connection asks.
+   */
+  get maxMessageBytes(): number {
+    const { context } = this.limiter;
+    if (this.#maxVersion !== context.version) {
+      const action = this.classifies ? undefined : 'message';
+      this.#maxBytes = Math.floor(context.largestCost('bytes', action, [CONNECTION, ADDRESS]));
+      this.#maxVersion = context.version;
+    }
+    return this.#maxBytes;
+  }
+
+  /** @throws `ERR_LIMITER_OPTION` unless the scope is absent or of one of these kinds. */
+  #requireKind(scope: string, kinds: readonly string[]): void {
+    const kind = this.#kinds.get(scope);
+    if (kind === undefined || kinds.includes(kind)) return;
+    const message = `the scope ${show(scope)} of the limiter must be of kind ${kinds.join(' or ')}, got ${kind}`;
+    throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
+  }
+}
+
+/** The RuleLimiter as one connection has opened it. */
+export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
+  /** The key of the connection. */
+  readonly key: string;
+  readonly peer: RulePeer;
+  readonly #limiter: RuleLimiter;
+  readonly #queues: BucketQueues;
+  /** The keys that only this connection uses. */
+  readonly #own: Keys | undefined;
+  readonly #bytesOf: (data: Data, meta: Meta) => number;
+
+  constructor(
+    limiter: RuleLimiter,
+    key: string,
+    keys: Keys,
+    own: Keys | undefined,
+    bytesOf: (data: Data, meta: Meta) => number,
+  ) {
+    this.key = key;
+    this.peer = limiter.open(keys);
+    this.#limiter = limiter;
+    this.#queues = bucketQueuesOf(limiter);
+    this.#own = own;
+    this.#bytesOf = bytesOf;
+  }
+
+  check(
+    data: Data,
+    meta: Meta,
+    message: Classification | undefined,
+    mustQueue: boolean,
+  ): RuleAnswer | undefined {
+    const { peer } = this;
+    const bytes = this.#bytesOf(data, meta);
+    if (mustQueue && !this.#queues.isEmpty) {
+      const queued = this.#behindOthers(bytes, message);
+      if (queued !== undefined) return queued;
+    }
+    const verdict = peer.checkMessage(bytes, message);
+    if (verdict.outcome === 'allow' && verdict.warning === null) return undefined;
+    return this.#answer(verdict, message);
+  }
+
+  /** Not the keys of other scopes: without its violations and its ban an address could start again. */
+  close(): void {
+    if (this.#own !== undefined) this.#limiter.removePeer(this.#own);
+  }
+
+  #behindOthers(bytes: number, message: Classification | undefined): RuleAnswer | undefined {
+    const queues = this.#queues;
+    const isAwaited = (rule: string, key: string) => queues.hasWaiters(rule, key);
+    const found = this.peer.findAwaited(queues.rules, isAwaited, bytes, message);
+    if (found === undefined) return undefined;
+    const { rule, scope, key } = found;
+    const answer = { ...UNKNOWN_DELAY, rule, scope };
+    return { answer, isDenied: false, key: key || this.key, bucket: { queues, rule, key } };
+  }
+
+  #answer(verdict: RuleVerdict, message: Classification | undefined): RuleAnswer {
+    const { rule, scope } = verdict;
+    const key = scope === null ? undefined : this.peer.keyIn(scope, message?.keys);
+    return {
+      answer: ruleAnswer(verdict),
+      isDenied: verdict.outcome === 'denied',
+      key: key ?? this.key,
+      bucket: { queues: this.#queues, rule: rule ?? '', key: key ?? '' },
+    };
+  }
+}
+
+/** @throws `ERR_LIMITER_OPTION` */
+export function readRuleLimits(given: Given, warn: Warn): RuleLimits | undefined {
+  if (given['limiter'] !== undefined) return new RuleLimits(given, warn);
+  for (const name of ['keys', 'classify']) {
+    if (given[name] === undefined) continue;
+    throw invalidValue('ERR_LIMITER_OPTION', name, given[name], 'absent without limiter');
+  }
+  return undefined;
+}
+
+/** A copy of keys that a user's function returned. @throws `ERR_LIMITER_KEY` */
+function ownKeys(given: unknown, what: string): Keys | undefined {
+  if (given === undefined) return undefined;
+  if (!isRecord(given))
+    throw noResult('ERR_LIMITER_KEY', what, given, 'an object by names of scopes');
+  const keys = { ...given } as Keys;
+  for (const scope of [CONNECTION, ADDRESS]) {
+    if (keys[scope] === undefined) continue;
+    const message = `${what} must not have the scope ${show(scope)}, whose key the guard gives`;
+    throw limiterError(TypeError, 'ERR_LIMITER_KEY', message);
+  }
+  return keys;
+}
+
+/** The error for a result. A promise must not become an unhandled rejection, which would end the process. */
+function noResult(
+  code: 'ERR_LIMITER_OPTION' | 'ERR_LIMITER_KEY',
+  what: string,
+  given: unknown,
+  accepted: string,
+): Error {
+  if (hasMethods(given, 'then', 'catch')) (given as Promise<unknown>).catch(() => {});
+  return invalidValue(code, what, given, accepted);
+}

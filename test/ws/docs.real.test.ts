@@ -1,0 +1,18 @@
+// The program with a RuleLimiter in docs/relays.md does what the page says.
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { TESTS_NATIVE } from '../support/limiters.js';
+import { ROOT, run } from '../support/processes.js';
+
+test('the program with a RuleLimiter of docs/relays.md limits notes by account', () => {
+  const page = readFileSync(join(ROOT, 'docs/relays.md'), 'utf8');
+  const [, section = ''] = page.split('## A RuleLimiter in a guard');
+  const [, code = ''] = /```js\n([\s\S]*?)```/.exec(section) ?? [];
+  const env = { RELAY_LIMITER_ENGINE: TESTS_NATIVE ? '' : 'js' };
+  const { status, stdout, stderr } = run(code, { env });
+  const [printed = ''] = /Prints (.*);/.exec(code)?.slice(1) ?? [];
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  expect(stdout.split('\n').sort()).toEqual(printed.split(', ').sort());
+});
