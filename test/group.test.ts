@@ -144,6 +144,33 @@ describe.each(ENGINES)('PeerGroup on the %s engine', (engine) => {
     expect(group.check().indexOf(0)).toBe(-1);
   });
 
+  test('counts violations of its members, whatever happens to the records of the offenders', () => {
+    const limiter = create();
+    const keys = Array.from({ length: 400 }, (_, n) => `member ${n}`);
+    const group = limiter.group(keys);
+    const expectCounts = (countOf: (n: number) => number) => {
+      expect(group.check(3)).toEqual(new Uint8Array(400).fill(1));
+      expect(keys.map((key) => limiter.getViolationCount(key))).toEqual(
+        keys.map((_, n) => countOf(n)),
+      );
+    };
+    const offend = (from: number, end: number) => {
+      for (let n = from; n < end; n += 1) limiter.check(`other ${n}`, 3);
+    };
+    for (let n = 1; n <= 3; n += 1) expectCounts(() => n);
+    // The table of the offenders grows, and moves them.
+    offend(0, 1000);
+    expectCounts(() => 4);
+    // It does not grow here: others get the memory of removed members.
+    for (const key of keys.slice(0, 200)) limiter.removePeer(key);
+    offend(1000, 1200);
+    for (let n = 1; n <= 2; n += 1) expectCounts((i) => (i < 200 ? n : n + 4));
+    limiter.clear();
+    offend(0, 400);
+    for (let n = 1; n <= 2; n += 1) expectCounts(() => n);
+    expect(limiter.getStats().totalViolations).toBe(400 + 2 * 400);
+  });
+
   test('returns 0, 1 and 2 for allowed, refused and banned connections', () => {
     const limiter = new DirectConnectionRateLimiter({
       messageRatePerSec: 1,

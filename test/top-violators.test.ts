@@ -31,7 +31,8 @@ describe('TopViolators', () => {
       const range = random() < 0.5 ? all.length : Math.min(all.length, 40);
       const violator = (isNew ? all.at(-1) : all[random.below(range)]) as Violator;
       violator.violations += 1;
-      top.count(violator.key, violator.violations, violator.order, all.length - 1);
+      const { key, violations } = violator;
+      top.count(key, violations, violations - 1, violator.order, all.length - 1);
     };
     // Anybody, or the worst, as when they are thrown out.
     const forgive = () => {
@@ -51,7 +52,7 @@ describe('TopViolators', () => {
         recounts += 1;
         top.clear();
         for (const [n, { key, violations, order }] of all.entries())
-          top.count(key, violations, order, n);
+          top.count(key, violations, 0, order, n);
       }
       expect(top.keys()).toEqual(
         [...all]

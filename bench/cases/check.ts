@@ -29,6 +29,9 @@ const COMMON = { rounds: 7, fresh: false, metrics: METRICS } as const;
 // Members of all groups together. The groups are checked one after the other, so that no member is still in a cache from
 // its last check.
 const MAX_MEMBERS = 1_000_000;
+// Verdicts of a group.
+const ALLOW = 0;
+const DELAY = 1;
 const NO_VERDICT = 9;
 
 // The records take 4 GB, and the temporary keys some more.
@@ -60,55 +63,86 @@ export const refused: Case = {
   prepare: (contestant, size) => checkByKey(contestant, size, 1),
 };
 
-export const opened: Case = {
-  ...COMMON,
-  name: 'opened',
-  title: 'check of an opened peer (the Map: by key)',
-  sizes: SIZES,
-  contestants: () => COMPLETE,
-  prepare: async (contestant, size) => {
-    if (!isOurs(contestant)) return checkByKey(contestant, size, LARGE_BURST);
-    proveOurs(contestant);
-    const peers = new Peers(size);
-    const limiter = ours(contestant, LARGE_BURST);
-    fill(limiter, peers);
-    // Opened in another order than they are checked: real peers arrive one by one, over hours.
-    const opened = shuffled(peers.sample.map((key) => limiter.open(key)));
-    // The first check of an opened peer looks up its key. The case `allowed` measures that.
-    for (const peer of opened) peer.check();
-    return timed(opened, (peer) => allows(peer.check()), true);
-  },
-};
+export const opened = ofOpened('opened', 'check of an opened peer (the Map: by key)', LARGE_BURST);
+export const refusedOpened = ofOpened(
+  'refused-opened',
+  'check of an opened peer, refused (the Map: by key)',
+  1,
+);
 
-export const groups: Case[] = [64, 1_024, 50_000].map((members) => ({
-  ...COMMON,
-  name: `group-${members}`,
-  title: `check in a group of ${members.toLocaleString('en')}, a member (the Map: by key)`,
-  // A group of 1,000 peers is close enough to one of 1,024.
-  sizes: SIZES.filter((size) => size * 1.1 > members),
-  contestants: () => COMPLETE,
-  prepare: async (contestant, size) => {
-    if (!isOurs(contestant)) return checkByKey(contestant, size, LARGE_BURST, MAX_MEMBERS);
-    proveOurs(contestant);
-    const peers = new Peers(size, MAX_MEMBERS);
-    const limiter = ours(contestant, LARGE_BURST);
-    fill(limiter, peers);
-    const groups: ReturnType<typeof limiter.group>[] = [];
-    const each = Math.min(members, peers.sample.length);
-    for (let from = 0; from + each <= peers.sample.length; from += each) {
-      groups.push(limiter.group(peers.sample.slice(from, from + each)));
-    }
-    const verdicts = new Uint8Array(each);
-    // Every member's verdict must be written, and must be "allow".
-    for (const group of groups) {
-      if (group.check(1, verdicts.fill(NO_VERDICT)).some((verdict) => verdict !== 0)) {
-        throw new Error('a member of a group was not allowed');
+export const groups = [64, 1_024, 50_000].map((members) =>
+  ofGroups(
+    `group-${members}`,
+    `check in a group of ${members.toLocaleString('en')}, a member (the Map: by key)`,
+    members,
+    LARGE_BURST,
+  ),
+);
+export const refusedGroups = [64, 1_024].map((members) =>
+  ofGroups(
+    `refused-group-${members}`,
+    `check in a group of ${members.toLocaleString('en')}, refused, a member (the Map: by key)`,
+    members,
+    1,
+  ),
+);
+
+/** Every check is allowed, or with a burst of 1 refused. */
+function ofOpened(name: string, title: string, burst: number): Case {
+  return {
+    ...COMMON,
+    name,
+    title,
+    sizes: SIZES,
+    contestants: () => COMPLETE,
+    prepare: async (contestant, size) => {
+      if (!isOurs(contestant)) return checkByKey(contestant, size, burst);
+      proveOurs(contestant);
+      const peers = new Peers(size);
+      const limiter = ours(contestant, burst);
+      fill(limiter, peers);
+      // Opened in another order than they are checked: real peers arrive one by one, over hours.
+      const opened = shuffled(peers.sample.map((key) => limiter.open(key)));
+      // The first check of an opened peer looks up its key. The case `allowed` measures that.
+      for (const peer of opened) peer.check();
+      return timed(opened, (peer) => allows(peer.check()), burst === LARGE_BURST);
+    },
+  };
+}
+
+/** Every member's check is allowed, or with a burst of 1 refused. */
+function ofGroups(name: string, title: string, members: number, burst: number): Case {
+  return {
+    ...COMMON,
+    name,
+    title,
+    // A group of 1,000 peers is close enough to one of 1,024.
+    sizes: SIZES.filter((size) => size * 1.1 > members),
+    contestants: () => COMPLETE,
+    prepare: async (contestant, size) => {
+      if (!isOurs(contestant)) return checkByKey(contestant, size, burst, MAX_MEMBERS);
+      proveOurs(contestant);
+      const peers = new Peers(size, MAX_MEMBERS);
+      const limiter = ours(contestant, burst);
+      fill(limiter, peers);
+      const groups: ReturnType<typeof limiter.group>[] = [];
+      const each = Math.min(members, peers.sample.length);
+      for (let from = 0; from + each <= peers.sample.length; from += each) {
+        groups.push(limiter.group(peers.sample.slice(from, from + each)));
       }
-    }
-    const last = each - 1;
-    return timed(groups, (group) => group.check(1, verdicts)[last] === 0, true, each);
-  },
-}));
+      const verdicts = new Uint8Array(each);
+      const expected = burst === LARGE_BURST ? ALLOW : DELAY;
+      // Every member's verdict must be written, and must be the expected one.
+      for (const group of groups) {
+        if (group.check(1, verdicts.fill(NO_VERDICT)).some((verdict) => verdict !== expected)) {
+          throw new Error('a member of a group has another verdict than expected');
+        }
+      }
+      const last = each - 1;
+      return timed(groups, (group) => group.check(1, verdicts)[last] === expected, true, each);
+    },
+  };
+}
 
 async function checkByKey(contestant: string, size: number, burst: number, most?: number) {
   if (size === HUNDRED_MILLION && freemem() < ROOM_FOR_THEM) throw new Error('too little memory');

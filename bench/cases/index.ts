@@ -2,7 +2,7 @@
 
 import { bound } from './bound.js';
 import type { Case } from './case.js';
-import { allowed, groups, opened, refused } from './check.js';
+import { allowed, groups, opened, refused, refusedGroups, refusedOpened } from './check.js';
 import { churn } from './churn.js';
 import { client } from './client.js';
 import { growth } from './growth.js';
@@ -21,7 +21,9 @@ export const CASES: readonly Case[] = [
   allowed,
   refused,
   opened,
+  refusedOpened,
   ...groups,
+  ...refusedGroups,
   growth,
   ...memory,
   upkeep,

@@ -1,6 +1,7 @@
 // The native limiters and lease tables with the engine's interface: subclasses of the addon's classes, with the addon's
 // raw functions as methods. A raw function is shared by all objects of a class. It reads the object's number, the cost
-// and the time from an array, which takes a nanosecond; passing them as arguments takes four.
+// and the time from an array, which takes a nanosecond; passing them as arguments takes four. It writes the delay of a
+// refused check to that array too.
 
 import type { SnapshotPeer } from '../common/types.js';
 import { type DigestColumns, type OffenderColumns, offenderAt } from './columns.js';
@@ -64,6 +65,9 @@ type RawCalls<Core, Names extends keyof Core> = { readonly [Name in Names]: Raw<
 /** Sets the arguments of the next call of a raw function. Without `now` the limiter reads its own clock. */
 type SetArguments = (object: number, cost: number | undefined, now: number | undefined) => void;
 
+/** A raw function of RateLimiter. After REFUSED the delay, or DISCONNECT, is in the call arguments. */
+type DelayingCall = (key: string) => typeof REFUSED | undefined;
+
 /** Increase this if the exports or their calling convention change, here and in native/binding/addon.cc. */
 export const ABI_VERSION = 8;
 
@@ -73,14 +77,17 @@ export interface Addon {
   readonly abiVersion: number;
   /**
    * The arguments of the next call of a raw function: two doubles, the cost and the time or NaN, an object's
-   * number, and for rule limiters the mask of the scopes and the program. It must never be detached, because
-   * the addon would still read its memory.
+   * number, and for rule limiters the mask of the scopes and the program. Behind them, at byte 32, the delay of the
+   * last refused check of a RateLimiter. It must never be detached, because the addon would still use its memory.
    */
   readonly callArguments: ArrayBuffer;
   readonly RateLimiter: NativeClass<
     RateLimiterConfig,
     RateLimiterCore,
-    RawCalls<RateLimiterCore, 'check' | 'checkPeer' | 'checkGroup' | 'tokens' | 'refilledTokens'>
+    RawCalls<RateLimiterCore, 'checkGroup' | 'tokens' | 'refilledTokens'> & {
+      readonly check: DelayingCall;
+      readonly checkPeer: DelayingCall;
+    }
   >;
   readonly OrderbookLimiter: NativeClass<
     OrderbookConfig,
@@ -126,26 +133,26 @@ export function nativeLimiters(addon: Addon): NativeLimiters {
     numbers[0] = object;
   };
   return {
-    RateLimiter: rateLimiter(addon, setArguments),
+    RateLimiter: rateLimiter(addon, setArguments, new Float64Array(addon.callArguments, 32, 1)),
     OrderbookLimiter: orderbookLimiter(addon, setArguments),
     DirectLimiter: directLimiter(addon, setArguments),
     LeaseTable: leaseTable(addon, setArguments),
   };
 }
 
-function rateLimiter({ RateLimiter }: Addon, setArguments: SetArguments) {
+function rateLimiter({ RateLimiter }: Addon, setArguments: SetArguments, delay: Float64Array) {
   const { check, checkPeer, checkGroup, tokens, refilledTokens } = RateLimiter;
   return class extends withSnapshots(RateLimiter) implements RateLimiterCore {
     readonly #number = this.number;
 
     check(key: string, cost?: number, now?: number): number | undefined {
       setArguments(this.#number, cost, now);
-      return check(key);
+      return check(key) === undefined ? undefined : delay[0];
     }
 
     checkPeer(key: string, cost?: number, now?: number): number | undefined {
       setArguments(this.#number, cost, now);
-      return checkPeer(key);
+      return checkPeer(key) === undefined ? undefined : delay[0];
     }
 
     checkGroup(

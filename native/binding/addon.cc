@@ -80,21 +80,11 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
                              numberIn(info, "disconnectThreshold", kInfinity),
                              numberIn(info, "maxPeers", kInfinity)}) {}
 
-  Verdict checkBucket(const Key& key, Bucket*& bucket, double cost, double now,
-                      double& delay) noexcept {
-    return core().check(key, bucket, cost, now, delay);
-  }
-
-  // nullptr returns undefined: allowed. It is the cheapest value to return.
-  static napi_value answer(napi_env env, Verdict verdict, double delay) noexcept {
-    napi_value result = nullptr;
-    if (verdict == Verdict::kAllowed) return result;
-    if (verdict == Verdict::kNoMemory) {
-      throwNoMemory(env);
-    } else {
-      napi_create_double(env, verdict == Verdict::kRefused ? delay : kDisconnectAnswer, &result);
-    }
-    return result;
+  // The delay is only computed for an answer: the check of a group needs none.
+  napi_value answer(napi_env env, Verdict verdict, const Bucket* bucket, double cost) noexcept {
+    const bool delays = verdict == Verdict::kRefused;
+    callArguments().delay = delays ? core().delaySeconds(*bucket, cost) : kDisconnectDelay;
+    return answerOf(env, verdict);
   }
 
  private:
@@ -153,18 +143,14 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
                        numberIn(info, "orderbookInterval"), numberIn(info, "orderbookBanThreshold"),
                        numberIn(info, "banDuration"), numberIn(info, "maxPeers", kInfinity)}) {}
 
-  Verdict checkBucket(const Key& key, Bucket*& bucket, double cost, double now, double&) noexcept {
-    return core().checkMessage(key, bucket, cost, now);
-  }
-
-  static napi_value answer(napi_env env, Verdict verdict, double) noexcept {
+  static napi_value answer(napi_env env, Verdict verdict, const Bucket*, double) noexcept {
     return answerOf(env, verdict);
   }
 };
 
 // The registries of one environment. Its objects hold them as well, and may outlive it.
 struct Registries {
-  explicit Registries(const CallArguments* callArguments)
+  explicit Registries(CallArguments* callArguments)
       : rateLimiters(*new Registry<RateLimiterObject>(callArguments)),
         orderbookLimiters(*new Registry<OrderbookObject>(callArguments)),
         directLimiters(*new Registry<DirectObject>(callArguments)),
@@ -192,7 +178,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   Napi::ArrayBuffer callArguments = Napi::ArrayBuffer::New(env, sizeof(CallArguments));
   // The thread is ending, and nothing will read its exports.
   if (callArguments.IsEmpty()) return exports;
-  auto* registries = new Registries(reinterpret_cast<const CallArguments*>(callArguments.Data()));
+  auto* registries = new Registries(reinterpret_cast<CallArguments*>(callArguments.Data()));
   registries->callArguments = Napi::Persistent(callArguments.As<Napi::Object>());
   env.SetInstanceData(registries);
   exports.Set("version", RELAY_LIMITER_VERSION);

@@ -13,9 +13,9 @@ namespace relay_limiter {
 // The answers of a check. lib/engine/engine.ts has the same; test/addon.test.ts compares them.
 constexpr uint32_t kRefusedAnswer = 1;
 constexpr uint32_t kBanBeginsAnswer = 2;
-constexpr double kDisconnectAnswer = -1;
+constexpr double kDisconnectDelay = -1;
 
-// The answer of a check that can refuse or ban. nullptr returns undefined: allowed.
+// The answer of a check. nullptr returns undefined, the cheapest value: allowed.
 inline napi_value answerOf(napi_env env, Verdict verdict) noexcept {
   napi_value result = nullptr;
   if (verdict == Verdict::kAllowed) return result;
@@ -39,25 +39,31 @@ struct BucketCheck {
 
   static const Buckets& table(Limiter& limiter) noexcept { return limiter.core().buckets(); }
 
-  // Whether the fast path allows the check; if so, the check is complete. `find` returns the bucket
-  // or nullptr.
-  template <class Find>
-  bool tryFastPath(Limiter& limiter, Find&& find) const noexcept {
+  static bool canUseFastPath(Limiter& limiter) noexcept { return limiter.core().canUseFastPath(); }
+
+  // Whether the fast path allows the check; if so, the check is complete.
+  bool allow(Limiter& limiter, Bucket& bucket) const noexcept {
     auto& core = limiter.core();
-    if (!core.canUseFastPath()) return false;
-    Bucket* bucket = find();
-    if (bucket == nullptr || !core.fastPath(cost, now)(*bucket)) return false;
+    if (!core.fastPath(cost, now)(bucket)) return false;
     ++core.counters().allowed;
     return true;
   }
 
-  // If `bucket` is nullptr, this finds or adds the peer's bucket.
-  Verdict decide(Limiter& limiter, const Key& key, Bucket*& bucket, double& delay) const noexcept {
-    return limiter.checkBucket(key, bucket, cost, now, delay);
+  // Refuses a check that the fast path does not allow. If the verdict is kNeedsText, nothing is
+  // decided: call decide() at the same instant.
+  static Verdict refuse(Limiter& limiter, const Bucket& bucket) noexcept {
+    auto& core = limiter.core();
+    return core.refuse([&] { return core.offenders().table().find(bucket.fingerprint); });
   }
 
-  static napi_value answer(napi_env env, Verdict verdict, double delay) noexcept {
-    return Limiter::answer(env, verdict, delay);
+  // If `bucket` is nullptr, this finds or adds the peer's bucket.
+  Verdict decide(Limiter& limiter, const Key& key, Bucket*& bucket) const noexcept {
+    return limiter.core().check(key, bucket, cost, now);
+  }
+
+  napi_value answer(napi_env env, Limiter& limiter, Verdict verdict,
+                    const Bucket* bucket) const noexcept {
+    return limiter.answer(env, verdict, bucket, cost);
   }
 
   double cost;
@@ -75,18 +81,19 @@ struct TimeCheck {
 
   static const AllowedTimes& table(Limiter& limiter) noexcept { return limiter.core().allowedAt(); }
 
-  template <class Find>
-  static bool tryFastPath(Limiter&, Find&&) noexcept {
-    return false;
+  static constexpr bool canUseFastPath(Limiter&) noexcept { return false; }
+  static constexpr bool allow(Limiter&, LastAllowed&) noexcept { return false; }
+  static constexpr Verdict refuse(Limiter&, const LastAllowed&) noexcept {
+    return Verdict::kNeedsText;
   }
 
   // If `last` is nullptr, this finds or adds the peer's time.
-  Verdict decide(Limiter& limiter, const Key& key, LastAllowed*& last, double&) const noexcept {
+  Verdict decide(Limiter& limiter, const Key& key, LastAllowed*& last) const noexcept {
     if (last == nullptr) last = table(limiter).find(key.fingerprint);
     return (limiter.core().*kCheck)(key, last, now);
   }
 
-  static napi_value answer(napi_env env, Verdict verdict, double) noexcept {
+  static napi_value answer(napi_env env, Limiter&, Verdict verdict, const LastAllowed*) noexcept {
     return answerOf(env, verdict);
   }
 
@@ -97,12 +104,12 @@ struct TimeCheck {
 // readKey(text), only if it must be stored or hashed again. Returns kNeedsText if readKey fails.
 template <class Check, class ReadKey>
 Verdict checkRecord(typename Check::Object& limiter, const Check& check,
-                    const Fingerprint& fingerprint, typename Check::Record*& record, double& delay,
+                    const Fingerprint& fingerprint, typename Check::Record*& record,
                     ReadKey&& readKey) noexcept {
-  const Verdict verdict = check.decide(limiter, {fingerprint, nullptr, 0}, record, delay);
+  const Verdict verdict = check.decide(limiter, {fingerprint, nullptr, 0}, record);
   if (verdict != Verdict::kNeedsText) return verdict;
   KeyText text;
-  return readKey(text) ? check.decide(limiter, text.keyWith(fingerprint), record, delay) : verdict;
+  return readKey(text) ? check.decide(limiter, text.keyWith(fingerprint), record) : verdict;
 }
 
 // The check by key that the fast path has not completed.
@@ -110,10 +117,19 @@ template <class Check>
 RELAY_LIMITER_NOINLINE napi_value decideByKey(napi_env env, typename Check::Object& limiter,
                                               const Key& key, Check check) noexcept {
   typename Check::Record* record = nullptr;
-  double delay = 0;
-  const Verdict verdict = check.decide(limiter, key, record, delay);
+  const Verdict verdict = check.decide(limiter, key, record);
   limiter.reportExternalMemory(env);
-  return Check::answer(env, verdict, delay);
+  return check.answer(env, limiter, verdict, record);
+}
+
+// The check by key that the fast path has not allowed, if it found the record.
+template <class Check>
+RELAY_LIMITER_NOINLINE napi_value refuseByKey(napi_env env, typename Check::Object& limiter,
+                                              const Key& key, const typename Check::Record& record,
+                                              Check check) noexcept {
+  const Verdict verdict = check.refuse(limiter, record);
+  if (verdict == Verdict::kNeedsText) return decideByKey(env, limiter, key, check);
+  return check.answer(env, limiter, verdict, &record);
 }
 
 // The check of an opened peer that the fast path has not completed.
@@ -121,13 +137,22 @@ template <class Check>
 RELAY_LIMITER_NOINLINE napi_value decideByRecord(napi_env env, typename Check::Object& limiter,
                                                  typename Check::Record* record, napi_value key,
                                                  Check check) noexcept {
-  double delay = 0;
   const Fingerprint fingerprint = record->fingerprint;
   const auto readKey = [&](KeyText& text) { return text.read(env, key); };
-  const Verdict verdict = checkRecord(limiter, check, fingerprint, record, delay, readKey);
+  const Verdict verdict = checkRecord(limiter, check, fingerprint, record, readKey);
   if (verdict == Verdict::kNeedsText) return nullptr;
   limiter.reportExternalMemory(env);
-  return Check::answer(env, verdict, delay);
+  return check.answer(env, limiter, verdict, record);
+}
+
+// The check of an opened peer that the fast path has not allowed.
+template <class Check>
+RELAY_LIMITER_NOINLINE napi_value refuseByRecord(napi_env env, typename Check::Object& limiter,
+                                                 typename Check::Record* record, napi_value key,
+                                                 Check check) noexcept {
+  const Verdict verdict = check.refuse(limiter, *record);
+  if (verdict == Verdict::kNeedsText) return decideByRecord(env, limiter, record, key, check);
+  return check.answer(env, limiter, verdict, record);
 }
 
 // The check of an opened peer whose slot is out of date: goes by the key and writes the slot.
@@ -150,9 +175,11 @@ napi_value checkByKey(napi_env env, napi_callback_info info) noexcept {
   auto& limiter = *call.object;
   const Check check(call);
   const Key key = call.key();
-  const auto find = [&] { return Check::table(limiter).find(key.fingerprint); };
-  if (check.tryFastPath(limiter, find)) return nullptr;
-  return decideByKey(env, limiter, key, check);
+  if (!Check::canUseFastPath(limiter)) return decideByKey(env, limiter, key, check);
+  auto* record = Check::table(limiter).find(key.fingerprint);
+  if (record == nullptr) return decideByKey(env, limiter, key, check);
+  if (check.allow(limiter, *record)) return nullptr;
+  return refuseByKey(env, limiter, key, *record, check);
 }
 
 // checkPeer(key): the check of an opened peer. JavaScript has written the peer's slot.
@@ -164,8 +191,11 @@ napi_value checkBySlot(napi_env env, napi_callback_info info) noexcept {
   const Check check(call);
   auto* record = Check::table(limiter).at(limiter.peerSlot());
   if (record == nullptr) return resolveSlot(env, limiter, call.arguments[0], check);
-  if (check.tryFastPath(limiter, [record] { return record; })) return nullptr;
-  return decideByRecord(env, limiter, record, call.arguments[0], check);
+  if (!Check::canUseFastPath(limiter)) {
+    return decideByRecord(env, limiter, record, call.arguments[0], check);
+  }
+  if (check.allow(limiter, *record)) return nullptr;
+  return refuseByRecord(env, limiter, record, call.arguments[0], check);
 }
 
 }  // namespace relay_limiter

@@ -58,6 +58,7 @@ class CoreObject : public Napi::ObjectWrap<Self> {
 
   Core& core() noexcept { return core_; }
   const Secret& secret() const noexcept { return secret_; }
+  CallArguments& callArguments() noexcept { return *registry_.callArguments(); }
   // Call this only while no record depends on the old secret.
   void setSecret(const Secret& secret) noexcept { secret_ = secret; }
 

@@ -1,5 +1,5 @@
 // GroupHandle: the members of a group, and the call that checks them. A group stores the members'
-// fingerprints and pointers to their buckets; it owns no record of the limiter.
+// fingerprints and pointers to their buckets and offenders; it owns no record of the limiter.
 #pragma once
 
 #include <node_api.h>
@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "../limiters/offender-table.h"
 #include "../limiters/records.h"
 #include "arguments.h"
 #include "checks.h"
@@ -28,8 +29,9 @@ class GroupHandle : public Handle {
  public:
   struct Member {
     Fingerprint fingerprint;
-    // The address at which it was found last; nullptr if the peer had none.
+    // The addresses at which they were found last; nullptr if the peer had none.
     Bucket* bucket;
+    Offender* offender;
   };
 
   static constexpr HandleKind kKind = HandleKind::kGroup;
@@ -47,7 +49,7 @@ class GroupHandle : public Handle {
   // False if there is no memory.
   bool add(const Fingerprint& fingerprint) noexcept {
     if (size_ == capacity_ && !grow()) return false;
-    members_[size_++] = {fingerprint, nullptr};
+    members_[size_++] = {fingerprint, nullptr, nullptr};
     return true;
   }
 
@@ -75,6 +77,22 @@ class GroupHandle : public Handle {
     }
   }
 
+  // Forgets where the offenders are if they may have moved since then.
+  void refreshOffenders(const OffenderTable& offenders) noexcept {
+    if (offenderEpoch_ == offenders.epoch()) return;
+    offenderEpoch_ = offenders.epoch();
+    for (uint32_t i = 0; i < size_; ++i) members_[i].offender = nullptr;
+  }
+
+  // The member's offender; nullptr if it is none. Call refreshOffenders() before.
+  Offender* offenderAt(uint32_t index, const OffenderTable& offenders) noexcept {
+    Member& member = members_[index];
+    if (member.offender == nullptr || !(member.offender->fingerprint == member.fingerprint)) {
+      member.offender = offenders.find(member.fingerprint);
+    }
+    return member.offender;
+  }
+
   // The member's bucket if it has not moved since it was found; else nullptr.
   Bucket* bucketAt(uint32_t index, const Buckets& buckets) const noexcept {
     const Member& member = members_[index];
@@ -100,6 +118,8 @@ class GroupHandle : public Handle {
   uint32_t size_ = 0;
   uint32_t capacity_ = 0;
   uint64_t epoch_ = 0;
+  // The epoch of the offenders' table since which the offenders were found.
+  uint64_t offenderEpoch_ = 0;
   uint32_t secretVersion_;
 };
 
@@ -111,28 +131,42 @@ inline void throwMissingKey(napi_env env) noexcept {
   napi_throw_type_error(env, "ERR_LIMITER_KEY", "every member of a group must have a string key");
 }
 
-// Allows members from `first` on, up to one without enough tokens or whose bucket has moved.
-// Returns the index of that member. Most members are allowed here.
-template <class Core>
-uint32_t allowMembers(const Core& core, const GroupHandle& group, uint32_t first, uint8_t* verdicts,
-                      double cost, double now) noexcept {
-  const auto allows = core.fastPath(cost, now);
-  const GroupHandle::Member* const members = group.begin();
-  const uint32_t size = group.size();
-  for (uint32_t i = first; i < size; ++i) {
-    prefetch(members[std::min(i + kPrefetchDistance, size - 1)].bucket);
-    Bucket* const bucket = members[i].bucket;
-    if (bucket == nullptr || !(bucket->fingerprint == members[i].fingerprint)) return i;
-    if (!allows(*bucket)) return i;
-    verdicts[i] = kVerdictAllow;
-  }
-  return size;
-}
-
 inline uint8_t verdictByteOf(Verdict verdict) noexcept {
   if (verdict == Verdict::kAllowed) return kVerdictAllow;
   const bool delays = verdict == Verdict::kRefused || verdict == Verdict::kNoRoom;
   return delays ? kVerdictDelay : kVerdictDisconnect;
+}
+
+// Checks members from `first` on, up to one whose bucket has moved or which becomes an offender.
+// Returns the index of that member. Most members are checked here.
+template <class Core>
+uint32_t checkKnownMembers(Core& core, GroupHandle& group, uint32_t first, uint8_t* verdicts,
+                           double cost, double now) noexcept {
+  const auto allows = core.fastPath(cost, now);
+  const GroupHandle::Member* const members = group.begin();
+  const OffenderTable& offenders = core.offenders().table();
+  group.refreshOffenders(offenders);
+  const uint32_t size = group.size();
+  uint32_t refused = 0;
+  uint32_t i = first;
+  for (; i < size; ++i) {
+    const GroupHandle::Member& later = members[std::min(i + kPrefetchDistance, size - 1)];
+    prefetch(later.bucket);
+    Bucket* const bucket = members[i].bucket;
+    if (bucket == nullptr || !(bucket->fingerprint == members[i].fingerprint)) break;
+    if (allows(*bucket)) {
+      verdicts[i] = kVerdictAllow;
+      continue;
+    }
+    // Where one member is refused, others often are.
+    prefetch(later.offender);
+    const Verdict verdict = core.refuse([&] { return group.offenderAt(i, offenders); });
+    if (verdict == Verdict::kNeedsText) break;
+    verdicts[i] = verdictByteOf(verdict);
+    ++refused;
+  }
+  core.counters().allowed += i - first - refused;
+  return i;
 }
 
 // Hashes all members' keys with the limiter's current secret. If a key cannot be read, this returns
@@ -146,7 +180,7 @@ RELAY_LIMITER_NOINLINE bool rehashMembers(napi_env env, Self& self, GroupHandle&
       throwMissingKey(env);
       return false;
     }
-    group[i] = {text.key(self.secret()).fingerprint, nullptr};
+    group[i] = {text.key(self.secret()).fingerprint, nullptr, nullptr};
   }
   group.setSecretVersion(self.secretVersion());
   return true;
@@ -162,18 +196,14 @@ void checkMembers(napi_env env, Self& self, GroupHandle& group, napi_value keys,
   for (uint32_t i = 0; i < group.size(); ++i) {
     // If records move before the last member is checked, the rest is looked up one by one.
     if (self.core().canUseFastPath() && group.epoch() == buckets.epoch()) {
-      const uint32_t first = i;
-      i = allowMembers(self.core(), group, i, verdicts, check.cost, check.now);
-      self.core().counters().allowed += i - first;
+      i = checkKnownMembers(self.core(), group, i, verdicts, check.cost, check.now);
       if (i == group.size()) return;
     }
     GroupHandle::Member& member = group[i];
     if (i + kPrefetchDistance < group.size()) prefetch(group[i + kPrefetchDistance].bucket);
-    double delay;
     const auto readKey = [&](KeyText& text) { return readElement(env, keys, i, text); };
     member.bucket = group.bucketAt(i, buckets);
-    const Verdict verdict =
-        checkRecord(self, check, member.fingerprint, member.bucket, delay, readKey);
+    const Verdict verdict = checkRecord(self, check, member.fingerprint, member.bucket, readKey);
     if (verdict == Verdict::kNoMemory) return throwNoMemory(env);
     if (verdict == Verdict::kNeedsText) return throwMissingKey(env);
     verdicts[i] = verdictByteOf(verdict);

@@ -20,8 +20,9 @@ inline uint64_t newId() noexcept {
   return ++last;
 }
 
-// The arguments of a call of a raw function, which lib/engine/native-limiters.ts writes. An
-// environment has only one of them, because no other call happens between the write and the call.
+// The arguments of a call of a raw function, which lib/engine/native-limiters.ts writes, and the
+// delay of a refused check, which it reads after the call. An environment has only one of them,
+// because no other call happens in between.
 struct CallArguments {
   double cost;
   // NaN: the limiter reads its own clock.
@@ -30,11 +31,14 @@ struct CallArguments {
   // Of a rule limiter: the scopes to ask, and `plan * actions + action`.
   int32_t mask;
   int32_t program;
+  // In seconds. A number that a call returns would cost about 19 ns, because V8 allocates it.
+  double delay = 0;
 };
 
 static_assert(offsetof(CallArguments, now) == 8 && offsetof(CallArguments, object) == 16 &&
-                  offsetof(CallArguments, mask) == 20 && offsetof(CallArguments, program) == 24,
-              "native-limiters.ts and native-rules.ts write at these offsets");
+                  offsetof(CallArguments, mask) == 20 && offsetof(CallArguments, program) == 24 &&
+                  offsetof(CallArguments, delay) == 32,
+              "native-limiters.ts and native-rules.ts use these offsets");
 
 // The environment and each object with a number hold one reference; the release of the last one
 // deletes the registry. An object may outlive the environment. All of them belong to one thread.
@@ -44,11 +48,11 @@ class Registry {
   static constexpr int32_t kNone = -1;
 
   // `callArguments` outlive every call.
-  explicit Registry(const CallArguments* callArguments) noexcept : callArguments_(callArguments) {}
+  explicit Registry(CallArguments* callArguments) noexcept : callArguments_(callArguments) {}
   Registry(const Registry&) = delete;
   Registry& operator=(const Registry&) = delete;
 
-  const CallArguments* callArguments() const noexcept { return callArguments_; }
+  CallArguments* callArguments() const noexcept { return callArguments_; }
 
   // nullptr if no object has the number.
   Self* at(int32_t number) const noexcept {
@@ -90,7 +94,7 @@ class Registry {
     return true;
   }
 
-  const CallArguments* const callArguments_;
+  CallArguments* const callArguments_;
   // The first one is the environment's.
   uint32_t references_ = 1;
   Self** objects_ = nullptr;

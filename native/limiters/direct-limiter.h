@@ -28,8 +28,8 @@ class DirectLimiter {
   explicit DirectLimiter(const Config& config) noexcept
       : config_(config), offenders_(config.maxPeers), tables_(config_, offenders_, counters_) {}
 
-  // `bucket` is the connection's if it is known; if it is nullptr, it is set.
-  Verdict checkMessage(const Key& key, Bucket*& bucket, double cost, double now) noexcept {
+  // Checks a message. `bucket` is the connection's if it is known; if it is nullptr, it is set.
+  Verdict check(const Key& key, Bucket*& bucket, double cost, double now) noexcept {
     return counters_.count(decide(key, bucket, cost, now));
   }
 
@@ -37,9 +37,16 @@ class DirectLimiter {
   bool canUseFastPath() const noexcept { return offenders_.bans().isEmpty(); }
 
   // Returns a function of a bucket that takes the cost if the bucket has it. If it returns false,
-  // nothing is decided or counted: call checkMessage() at the same instant.
+  // nothing is decided or counted: call refuse().
   auto fastPath(double cost, double now) const noexcept {
     return tables_.parameters().consumer(cost, now);
+  }
+
+  // Refuses a message that the fast path does not allow. That is no violation, so the offender is
+  // not needed.
+  template <class FindOffender>
+  Verdict refuse(FindOffender&&) noexcept {
+    return counters_.count(Verdict::kRefused);
   }
 
   const Buckets& buckets() const noexcept { return tables_.buckets(); }

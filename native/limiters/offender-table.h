@@ -57,6 +57,9 @@ class OffenderTable {
     return table_.size() == 0 ? nullptr : table_.find(fingerprint);
   }
 
+  // A pointer to an offender stays dereferenceable until this number changes; see Table::epoch().
+  uint64_t epoch() const noexcept { return table_.epoch(); }
+
   // Fetches the memory that find() will read.
   RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
     table_.prepare(fingerprint);
@@ -96,9 +99,10 @@ class OffenderTable {
       offender.order = nextOrder();
       if (offender.storedKey) ++violators_;
     }
-    totalViolations_.add(violations - offender.violations);
+    const uint64_t before = offender.violations;
+    totalViolations_.add(violations - before);
     offender.violations = violations;
-    if (offender.storedKey) top_.count(violatorOf(offender), violators_ - 1);
+    if (offender.storedKey) top_.count(violatorOf(offender), before, violators_ - 1);
   }
 
   void remove(Offender& offender) noexcept {
@@ -157,7 +161,7 @@ class OffenderTable {
     top_.clear();
     table_.forEach([&](const Offender& offender) {
       if (offender.violations == 0 || !offender.storedKey) return;
-      top_.count(violatorOf(offender), others++);
+      top_.count(violatorOf(offender), 0, others++);
     });
   }
 

@@ -32,9 +32,13 @@ class Offenders {
   // Counts a violation and returns the peer's violations; 0 if there is no memory.
   uint64_t addViolation(const Key& key) noexcept {
     Offender* offender = table_.findOrInsert(key);
-    if (offender == nullptr) return 0;
-    table_.setViolations(*offender, saturatedSum(offender->violations, 1));
-    return offender->violations;
+    return offender == nullptr ? 0 : addViolation(*offender);
+  }
+
+  // Counts a violation of an offender and returns its violations.
+  uint64_t addViolation(Offender& offender) noexcept {
+    table_.setViolations(offender, saturatedSum(offender.violations, 1));
+    return offender.violations;
   }
 
   // Raises the peer's violations to at least `violations`. If `began` is an instant, also begins a

@@ -33,22 +33,35 @@ class RateLimiter {
         parameters_{config.rateLimit, config.burstLimit},
         offenders_(config.maxPeers) {}
 
-  // `bucket` is the peer's if it is known; if it is nullptr, it is set. If the check is refused,
-  // sets `delay` to the seconds until the bucket has `cost` tokens.
-  Verdict check(const Key& key, Bucket*& bucket, double cost, double now, double& delay) noexcept {
+  // `bucket` is the peer's if it is known; if it is nullptr, it is set.
+  Verdict check(const Key& key, Bucket*& bucket, double cost, double now) noexcept {
     if (bucket == nullptr) {
       if (key.text == nullptr && pending_.needsText()) return Verdict::kNeedsText;
       bucket = findOrAddBucket(key, now);
     }
-    return counters_.count(decide(bucket, key, cost, now, delay));
+    return counters_.count(decide(bucket, key, cost, now));
   }
 
   // Always true, because this limiter bans no peer.
   static constexpr bool canUseFastPath() noexcept { return true; }
 
   // Returns a function of a bucket that takes the cost if the bucket has it. If it returns false,
-  // nothing is decided or counted: call check() at the same instant.
+  // nothing is decided or counted: call refuse().
   auto fastPath(double cost, double now) const noexcept { return parameters_.consumer(cost, now); }
+
+  // Refuses a check that the fast path does not allow. `findOffender` returns the offender of the
+  // peer, or nullptr; then this returns kNeedsText: call check() at the same instant.
+  template <class FindOffender>
+  Verdict refuse(FindOffender&& findOffender) noexcept {
+    Offender* offender = findOffender();
+    if (offender == nullptr) return Verdict::kNeedsText;
+    return counters_.count(verdictAfter(offenders_.addViolation(*offender)));
+  }
+
+  // Seconds from the last refill until the bucket has `cost` tokens.
+  double delaySeconds(const Bucket& bucket, double cost) const noexcept {
+    return parameters_.delaySeconds(bucket, cost);
+  }
 
   const Buckets& buckets() const noexcept { return buckets_; }
 
@@ -244,15 +257,18 @@ class RateLimiter {
     return Verdict::kAllowed;
   }
 
-  Verdict decide(Bucket* bucket, const Key& key, double cost, double now, double& delay) noexcept {
+  Verdict decide(Bucket* bucket, const Key& key, double cost, double now) noexcept {
     if (bucket == nullptr) return Verdict::kNoMemory;
     if (parameters_.consume(*bucket, cost, now)) return Verdict::kAllowed;
     if (!offenders_.canAdd(key)) return Verdict::kNeedsText;
     const uint64_t violations = offenders_.addViolation(key);
-    if (violations == 0) return Verdict::kNoMemory;
-    if (static_cast<double>(violations) >= config_.disconnectThreshold) return Verdict::kDisconnect;
-    delay = parameters_.delaySeconds(*bucket, cost);
-    return Verdict::kRefused;
+    return violations == 0 ? Verdict::kNoMemory : verdictAfter(violations);
+  }
+
+  // The verdict of a refusal that brings the peer to so many violations.
+  Verdict verdictAfter(uint64_t violations) const noexcept {
+    const bool isLast = static_cast<double>(violations) >= config_.disconnectThreshold;
+    return isLast ? Verdict::kDisconnect : Verdict::kRefused;
   }
 
   const Config config_;

@@ -26,15 +26,18 @@ class TopViolators {
   size_t size() const noexcept { return size_ < kListed ? size_ : kListed; }
   const Violator& operator[](size_t index) const noexcept { return worst_[index]; }
 
-  // Call this after a violator's violations have grown. `others` is the number of other violators.
-  void count(const Violator& violator, size_t others) noexcept {
-    size_t index = find(violator);
+  // Call this after a violator's violations have grown from `before`. `others` is the number of
+  // other violators.
+  void count(const Violator& violator, uint64_t before, size_t others) noexcept {
+    // Most violators are not among the worst. A kept one has become worse than the last one.
+    if (size_ == kKept && !isWorse(violator, worst_[kKept - 1])) return;
+    size_t index = find({violator.fingerprint, before, violator.order});
     if (index == size_) {
       // If the list does not hold all violators, one outside it may be worse than this one. Then
       // the place of this one is known only if it is worse than the last entry.
       const bool isPlaceKnown =
           size_ == others || (size_ > 0 && isWorse(violator, worst_[size_ - 1]));
-      if (!isPlaceKnown || (size_ == kKept && !isWorse(violator, worst_[kKept - 1]))) return;
+      if (!isPlaceKnown) return;
       if (size_ < kKept) ++size_;
       index = size_ - 1;
     }
@@ -69,16 +72,15 @@ class TopViolators {
     return a.violations != b.violations ? a.violations > b.violations : a.order < b.order;
   }
 
-  // The index of a violator; size_ if it is not kept. One comparison finds out that most violators
-  // are not.
+  // The index of a violator, given as it was counted last; size_ if it is not kept. Every violator
+  // that is not behind the last one is kept, so its place is enough.
   size_t find(const Violator& violator) const noexcept {
-    if (size_ == 0) return 0;
-    const Violator& last = worst_[size_ - 1];
-    if (isWorse(last, violator)) return size_;
-    for (size_t index = size_; index-- > 0;) {
-      if (worst_[index].order == violator.order) return index;
+    if (size_ == 0 || isWorse(worst_[size_ - 1], violator)) return size_;
+    size_t first = 0;
+    for (size_t count = size_; count > 1; count -= count / 2) {
+      if (isWorse(worst_[first + count / 2 - 1], violator)) first += count / 2;
     }
-    return size_;
+    return first;
   }
 
   // The worst first. No violator outside is worse than the last one here.

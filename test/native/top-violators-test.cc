@@ -31,7 +31,7 @@ class Model {
     const size_t range = random_() % 2 == 0 ? all_.size() : std::min<size_t>(all_.size(), 40);
     Violator& violator = isNew ? all_.back() : all_[static_cast<size_t>(random_() % range)];
     ++violator.violations;
-    top_.count(violator, all_.size() - 1);
+    top_.count(violator, violator.violations - 1, all_.size() - 1);
   }
 
   // Removes any violator or the worst one, as if a relay had disconnected it.
@@ -51,7 +51,7 @@ class Model {
     const bool wasComplete = top_.isComplete(all_.size());
     if (!wasComplete) {
       top_.clear();
-      for (size_t i = 0; i < all_.size(); ++i) top_.count(all_[i], i);
+      for (size_t i = 0; i < all_.size(); ++i) top_.count(all_[i], 0, i);
     }
     std::vector<Violator> sorted = all_;
     std::sort(sorted.begin(), sorted.end(), isWorse);

@@ -250,7 +250,7 @@ export class JsDirectLimiter extends GroupLimiter implements DirectCore {
   #checkOrderbook(key: string, text: string, now: number): Refusal | undefined {
     if (this.#isBannedForCheck(key, now)) {
       reserveStack();
-      this.offenders.addViolation(key, text);
+      this.offenders.addViolation(key, text, undefined);
       return this.#disconnect();
     }
     const place = this.#allowedAt.find(key) ?? this.#addTime(key, text, NEVER, now);
@@ -261,7 +261,7 @@ export class JsDirectLimiter extends GroupLimiter implements DirectCore {
       return undefined;
     }
     reserveStack();
-    const violations = this.offenders.addViolation(key, text);
+    const violations = this.offenders.addViolation(key, text, place);
     if (violations < this.#config.orderbookBanThreshold) {
       this.counters.delayed += 1;
       return REFUSED;

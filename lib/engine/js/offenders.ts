@@ -24,6 +24,22 @@ export class Offenders extends Violators {
   readonly bans = new Bans();
 
   /**
+   * Counts a violation and returns the peer's violations. `place` is the peer's place in the table of peers, undefined
+   * if it has none. One look-up if the peer has violations.
+   */
+  addViolation(key: string, text: string, place: Place | undefined): number {
+    const violations = this.countAnother(key);
+    if (violations === 0) {
+      this.setViolations(key, text, 0, 1);
+      return 1;
+    }
+    if (place !== undefined && this.peers.noteAt(place) !== BAN) {
+      this.peers.setNote(place, Math.min(violations, MANY));
+    }
+    return violations;
+  }
+
+  /**
    * Raises the peer's violations to at least `violations`. If `began` is an instant, also begins a ban at that time or
    * extends the peer's ban to it.
    */

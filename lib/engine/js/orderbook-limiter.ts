@@ -158,7 +158,7 @@ export class JsOrderbookLimiter extends JsLimiter implements OrderbookCore {
   #check(key: string, text: string, now: number): Refusal | undefined {
     if (this.#isBanned(key, now)) {
       reserveStack();
-      this.offenders.addViolation(key, text);
+      this.offenders.addViolation(key, text, undefined);
       this.counters.disconnected += 1;
       return REFUSED;
     }
@@ -171,7 +171,7 @@ export class JsOrderbookLimiter extends JsLimiter implements OrderbookCore {
       return this.#setAllowedAt(place, key, now);
     }
     reserveStack();
-    this.offenders.addViolation(key, text);
+    this.offenders.addViolation(key, text, place);
     this.counters.delayed += 1;
     return REFUSED;
   }

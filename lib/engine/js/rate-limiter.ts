@@ -252,7 +252,7 @@ export class JsRateLimiter extends GroupLimiter implements RateLimiterCore {
       return undefined;
     }
     reserveStack();
-    if (this.offenders.addViolation(key, text) >= this.#threshold) {
+    if (this.offenders.addViolation(key, text, place) >= this.#threshold) {
       this.counters.disconnected += 1;
       return DISCONNECT;
     }

@@ -26,18 +26,21 @@ export class TopViolators {
     return this.#worst.slice(0, TOP_VIOLATORS).map(({ key }) => key);
   }
 
-  /** Call this after a violator's violations have grown. `others` is the number of other violators. */
-  count(key: string, violations: number, order: number, others: number): void {
+  /**
+   * Call this after a violator's violations have grown from `before`. `others` is the number of other violators.
+   */
+  count(key: string, violations: number, before: number, order: number, others: number): void {
     const worst = this.#worst;
-    let index = this.#find(violations, order);
+    const last = worst[worst.length - 1];
+    // Most violators are not among the worst. A kept one has become worse than the last one.
+    if (last !== undefined && worst.length === KEPT && !isWorse(violations, order, last)) return;
+    let index = this.#find(before, order);
     if (index === worst.length) {
-      const last = worst[index - 1];
       // If the list does not hold all violators, one outside it may be worse than this one. Then the place of this one
       // is known only if it is worse than the last entry.
       const isPlaceKnown =
         index === others || (last !== undefined && isWorse(violations, order, last));
       if (!isPlaceKnown) return;
-      if (last !== undefined && index === KEPT && !isWorse(violations, order, last)) return;
       if (index === KEPT) index -= 1;
     }
     const violator = { key, violations, order };
@@ -66,17 +69,19 @@ export class TopViolators {
   }
 
   /**
-   * The index of a violator; the length of the list if it is not kept. One comparison finds out that
-   * most violators are not.
+   * The index of a violator, given as it was counted last; the length of the list if it is not kept. Every violator
+   * that is not behind the last one is kept, so its place is enough.
    */
   #find(violations: number, order: number): number {
     const worst = this.#worst;
     const last = worst[worst.length - 1];
     if (last === undefined || isBehind(violations, order, last)) return worst.length;
-    for (let index = worst.length - 1; index >= 0; index -= 1) {
-      if ((worst[index] as Ranked).order === order) return index;
+    let first = 0;
+    for (let count = worst.length; count > 1; count -= count >> 1) {
+      const middle = worst[first + (count >> 1) - 1] as Ranked;
+      if (isBehind(violations, order, middle)) first += count >> 1;
     }
-    return worst.length;
+    return first;
   }
 }
 
@@ -84,7 +89,7 @@ function isWorse(violations: number, order: number, other: Ranked): boolean {
   return violations !== other.violations ? violations > other.violations : order < other.order;
 }
 
-/** Whether `last` is worse. */
-function isBehind(violations: number, order: number, last: Ranked): boolean {
-  return violations !== last.violations ? violations < last.violations : order > last.order;
+/** Whether `other` is worse. */
+function isBehind(violations: number, order: number, other: Ranked): boolean {
+  return violations !== other.violations ? violations < other.violations : order > other.order;
 }

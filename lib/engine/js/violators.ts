@@ -70,14 +70,6 @@ export abstract class Violators {
     return place === undefined ? 0 : this.#violations.count(place);
   }
 
-  /** Counts a violation and returns the peer's violations. */
-  addViolation(key: string, text: string): number {
-    const before = this.violations(key);
-    const violations = saturatedSum(before, 1);
-    this.setViolations(key, text, before, violations);
-    return violations;
-  }
-
   /** Whether lists name the offender. */
   isNamed(key: string): boolean {
     return this.#keys.has(key);
@@ -132,14 +124,27 @@ export abstract class Violators {
     this.raise(key, before, violations);
   }
 
+  /** Counts another violation of a peer and returns its violations; 0 if it has none, and then counts nothing. */
+  protected countAnother(key: string): number {
+    const place = this.#violations.find(key);
+    if (place === undefined) return 0;
+    const before = this.#violations.count(place);
+    const violations = saturatedSum(before, 1);
+    this.#raiseAt(place, key, before, violations);
+    return violations;
+  }
+
   /** Raises the violations of a peer for which addViolator() was called before. */
   protected raise(key: string, before: number, violations: number): void {
-    const place = this.#violations.find(key) as Place;
+    this.#raiseAt(this.#violations.find(key) as Place, key, before, violations);
+  }
+
+  #raiseAt(place: Place, key: string, before: number, violations: number): void {
     this.#violations.setCount(place, violations);
     this.#totalViolations.add(violations - before);
     if (!this.#keys.has(key)) return;
     const own = this.#violations.keyAt(place);
-    this.#top.count(own, violations, this.#violations.order(place), this.#violators - 1);
+    this.#top.count(own, violations, before, this.#violations.order(place), this.#violators - 1);
   }
 
   /**
@@ -189,7 +194,7 @@ export abstract class Violators {
     for (const [key, place] of this.#violations.entries()) {
       if (!this.#keys.has(key)) continue;
       const violations = this.#violations.count(place);
-      this.#top.count(key, violations, this.#violations.order(place), others);
+      this.#top.count(key, violations, 0, this.#violations.order(place), others);
       others += 1;
     }
   }
