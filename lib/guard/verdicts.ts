@@ -9,7 +9,7 @@ export type ConnectionReason =
   | 'ban'
   /** A key is on a deny list of the RuleLimiter. */
   | 'denied'
-  /** The address has `maxPerAddress` open connections already. */
+  /** The address, its network or the server has as many open connections as `connections` allows. */
   | 'concurrency'
   /** The RuleLimiter or the limiter of `connections` refused the connection. */
   | 'rate'
