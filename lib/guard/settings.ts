@@ -233,6 +233,12 @@ function readOnDelay({ onDelay = 'drop' }: Given): 'drop' | 'pause' {
   throw invalidValue('ERR_LIMITER_OPTION', 'onDelay', onDelay, "'drop' or 'pause'");
 }
 
+/** Seconds greater than 0 as milliseconds; undefined for Infinity: no deadline. @throws `ERR_LIMITER_OPTION` */
+export function readDeadline(given: Given, name: string, fallback: number): number | undefined {
+  if ((given[name] ?? fallback) === Infinity) return undefined;
+  return atMost(positive(given, name, fallback), name) * 1000;
+}
+
 /** @throws `ERR_LIMITER_OPTION` if the seconds are more than a timer can wait. */
 export function atMost(seconds: number, name: string): number {
   if (seconds <= MAX_TIMER_SECONDS) return seconds;

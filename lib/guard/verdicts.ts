@@ -35,6 +35,8 @@ export type MessageReason =
   | 'backlog'
   /** A line or a WebSocket message is longer than the allowed length. */
   | 'length'
+  /** A line took longer than `lineSeconds`. */
+  | 'slow'
   /** The server's own code called `expel`. */
   | 'expelled'
   /** A cost, `classify` or a limiter threw; `onError` received the error. */

@@ -15,7 +15,7 @@ import {
 } from '../guard/connection-context.js';
 import { intercept } from '../guard/server-events.js';
 import { type Admission, CHECK_FAILED, ServerGuard } from '../guard/server-guard.js';
-import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
+import { GUARD_OPTIONS, readDeadline, readSettings } from '../guard/settings.js';
 import { type Decision, KEY_FAILED, PASSED } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type {
@@ -93,11 +93,12 @@ export function guardLineServer(server: Server, options?: LineGuardOptions): Lin
     const accepted = 'a server without another line guard, since each line would be emitted twice';
     throw invalidValue('ERR_LIMITER_OPTION', 'the server', server, accepted);
   }
-  const own = ['maxLineBytes', 'encoding', 'farewell'];
+  const own = ['maxLineBytes', 'lineSeconds', 'encoding', 'farewell'];
   const given = readOptions('guardLineServer', options, [...GUARD_OPTIONS, ...own]);
   return new Guard(server, {
     ...readSettings<LineCost, LineKeyOf, LineVerdict, LineErrorSource>(given),
     maxLineBytes: readMaxLineBytes(given),
+    lineMilliseconds: readDeadline(given, 'lineSeconds', Infinity),
     encoding: readEncoding(given),
     farewell: readFarewell(given),
   });

@@ -8,6 +8,7 @@ import {
   atMost,
   type GuardOptions,
   type GuardSettings,
+  readDeadline,
   readMaximum,
   readSettings,
 } from '../../guard/settings.js';
@@ -125,8 +126,6 @@ const OPTIONS = [
   'idleSeconds',
 ];
 
-type Given = Readonly<Record<string, unknown>>;
-
 /** @throws `ERR_LIMITER_OPTION` @internal */
 export function readConnectionOptions(options: unknown, isTls: boolean): ConnectionGuardSettings {
   const given = readOptions('guardConnections', options, OPTIONS);
@@ -140,12 +139,6 @@ export function readConnectionOptions(options: unknown, isTls: boolean): Connect
     },
     proxyProtocol: readProxyProtocol(given['proxyProtocol']),
   };
-}
-
-/** Milliseconds; undefined for Infinity. */
-function readDeadline(given: Given, name: string, fallback: number): number | undefined {
-  if ((given[name] ?? fallback) === Infinity) return undefined;
-  return atMost(positive(given, name, fallback), name) * 1000;
 }
 
 function readProxyProtocol(proxyProtocol: unknown): ProxyProtocolSettings | undefined {
