@@ -319,6 +319,22 @@ test.each(TLS_KINDS)(
   },
 );
 
+test('Node ends a request head that dribbles in behind a PROXY header', async () => {
+  const server = createHttpServer({ headersTimeout: 300, connectionsCheckingInterval: 50 });
+  const errors: string[] = [];
+  server.on('clientError', ({ code }: NodeJS.ErrnoException, socket: Duplex) => {
+    errors.push(`${code} of ${(socket as Socket).remoteAddress}`);
+    socket.destroy();
+  });
+  const { dial } = await guarded(server, { proxyProtocol: { trustedProxies: '127.0.0.9' } });
+  const slow = dial('127.0.0.9');
+  slow.write('PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\nGET / HTTP/1.1\r\nX-Slow: ');
+  const timer = setInterval(() => slow.write('x'), 20);
+  started.push(() => clearInterval(timer));
+  await closed(slow.resume());
+  expect(errors).toEqual(['ERR_HTTP_REQUEST_TIMEOUT of 192.0.2.7']);
+});
+
 test('A connection that writes and is read is not idle', async () => {
   // Only the server speaks, so the client's bytes never move.
   const server = createServer((socket) => {
