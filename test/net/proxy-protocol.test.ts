@@ -79,6 +79,18 @@ describe('The PROXY protocol', () => {
     ]);
   });
 
+  test('leaves a socket paused that a listener of the server pauses', async () => {
+    const { server, connect, received } = guarded({ proxyProtocol });
+    server.on('connection', (socket: Socket) => socket.pause());
+    const socket = connect(PROXY);
+    socket.receive(Buffer.concat([HEADER, text('a')]));
+    await settled();
+    expect(received.get(socket)).toBe('');
+    socket.resume();
+    await settled();
+    expect(received.get(socket)).toBe('a');
+  });
+
   test('does not resume a socket without a listener of data', async () => {
     const server = createServer();
     guardConnections(server, { proxyProtocol });
