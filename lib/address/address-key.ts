@@ -64,11 +64,16 @@ export function networkText(address: Address, bits: number): string {
   return bits === bitsOf(address) ? first : `${first}/${bits}`;
 }
 
+const ADDRESS: Subnets = { ipv6Subnet: 64, ipv4Subnet: 32 };
+
 /** @throws `ERR_LIMITER_OPTION` */
-export function readSubnets(given: Readonly<Record<string, unknown>>): Subnets {
+export function readSubnets(
+  given: Readonly<Record<string, unknown>>,
+  fallback: Subnets = ADDRESS,
+): Subnets {
   return {
-    ipv6Subnet: subnet(given, 'ipv6Subnet', 64, 128),
-    ipv4Subnet: subnet(given, 'ipv4Subnet', 32, 32),
+    ipv6Subnet: subnet(given, 'ipv6Subnet', fallback.ipv6Subnet, 128),
+    ipv4Subnet: subnet(given, 'ipv4Subnet', fallback.ipv4Subnet, 32),
   };
 }
 

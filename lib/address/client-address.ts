@@ -123,7 +123,8 @@ function lastEntries(header: unknown): string[] {
   return entries.filter((entry) => entry !== '');
 }
 
-function readTrust(trustedProxies: unknown): Trust | undefined {
+/** Reads the option `trustedProxies`; undefined without it. @throws `ERR_LIMITER_OPTION` */
+export function readTrust(trustedProxies: unknown): Trust | undefined {
   if (trustedProxies === undefined) return undefined;
   if (typeof trustedProxies === 'function') return trustedProxies as Trust;
   const isList = Array.isArray(trustedProxies) && trustedProxies.every(isText);

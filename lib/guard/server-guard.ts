@@ -13,6 +13,7 @@ import {
   type ConnectionContext,
   clientAddress,
 } from './connection-context.js';
+import { OpenConnections } from './open-connections.js';
 import type { AddressSettings, ConnectionSettings } from './settings.js';
 import {
   type Answer,
@@ -37,49 +38,46 @@ export interface ConnectionDecision {
   readonly key: string;
 }
 
-/** Seconds to wait if an address has too many connections. It is unknown when one of them will close. */
+/** Seconds to wait if there are too many connections. It is unknown when one of them will close. */
 const CONCURRENCY_DELAY = 10;
 const TOO_MANY = refusal('concurrency', answerOf([RateLimitAction.DELAY, CONCURRENCY_DELAY]));
 
 /** A key, a limiter or `trustedProxies` threw, so the connection could not be checked. */
 export const CHECK_FAILED: Decision = refusal('error', UNKNOWN_DELAY);
 
-/** Limits connections by address: bans, how many are open at once, and how often an address connects. */
+/** Limits connections: bans, how many are open at once, and how often an address connects. */
 class ConnectionLimiter {
   readonly #settings: ConnectionSettings;
-  /** How many connections are open, by the key of their address. */
-  readonly #open = new Map<string, number>();
+  readonly #open: OpenConnections;
 
   constructor(settings: ConnectionSettings) {
     this.#settings = settings;
+    this.#open = new OpenConnections(settings.open);
   }
 
   /** Decides on a connection. If it passes, it counts as open until `remove`. @throws what a limiter throws */
   add(client: Client): ConnectionDecision {
     const found = this.#check(client);
-    const { key } = client;
-    if (found.decision.did === 'passed') this.#open.set(key, this.#count(key) + 1);
+    if (found.decision.did === 'passed') this.#open.add(client);
     return found;
   }
 
   /** Removes a closed connection. Its address stays in the limiter; the key of a client without address does not. */
-  remove({ key, isTransient }: ClientAddress): void {
-    const count = this.#count(key) - 1;
-    if (count > 0) this.#open.set(key, count);
-    else this.#open.delete(key);
-    if (isTransient) this.#settings.limiter?.removePeer(key);
+  remove(client: ClientAddress): void {
+    this.#open.remove(client);
+    if (client.isTransient) this.#settings.limiter?.removePeer(client.key);
   }
 
   /** What changes nothing is asked first: a refused connection is charged nothing by limits behind the refusing one. */
   #check(client: Client): ConnectionDecision {
     const { key } = client;
-    const { banLimiters, limiter, maxPerAddress, limits } = this.#settings;
+    const { banLimiters, limiter, limits } = this.#settings;
     const ban = banLimiters.find((limiter) => isBanned(limiter, key));
     if (ban !== undefined) {
       const left = banSecondsLeft(ban, key);
       return { decision: refusal('ban', answerOf([RateLimitAction.DISCONNECT, left])), key };
     }
-    if (this.#count(key) >= maxPerAddress) {
+    if (!this.#open.hasRoom(client)) {
       const found = this.#byRules(client, limits?.peekConnect(client.keys));
       // A ban and a deny list last longer than the connections.
       const lasts = found.decision.action === RateLimitAction.DISCONNECT;
@@ -101,10 +99,6 @@ class ConnectionLimiter {
     }
     const refused = this.#settings.limits?.keyIn(scope, keys) ?? key;
     return { decision: refusal(REASONS[outcome], answer), key: refused };
-  }
-
-  #count(key: string): number {
-    return this.#open.get(key) ?? 0;
   }
 }
 

@@ -1,6 +1,11 @@
 // Reads and checks the options that all kinds of guard share, and fills in their defaults.
 
-import { type AddressKeyOptions, readSubnets, type Subnets } from '../address/address-key.js';
+import {
+  type AddressKeyOptions,
+  readSubnets,
+  SUBNET_OPTIONS,
+  type Subnets,
+} from '../address/address-key.js';
 import { tryCall } from '../common/callbacks.js';
 import { invalidNumber, invalidValue, limiterError, show } from '../common/errors.js';
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
@@ -13,15 +18,22 @@ import {
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { MessageGateOptions } from './message-gate.js';
 import { readWarnings, type Warn, type WarningOptions, warnOfCluster } from './misuse.js';
+import type { OpenLimits } from './open-connections.js';
 import { type RuleLimits, readRuleLimits } from './rule-limits.js';
 import { type MessageRule, type Rule, readRules } from './rules.js';
 
-/** Limits on the connections of an address. */
+/** Limits on connections. Each maximum is a whole number of at least 1; default: no limit. */
 export interface ConnectionLimits {
   /** How often an address may connect: any of the three limiters, but not a RuleLimiter. A connection costs one token or one request. */
   limiter?: AnyLimiter | undefined;
-  /** The maximum number of open connections per address, a whole number of at least 1. Default: no limit. */
+  /** The maximum number of open connections per address. */
   maxPerAddress?: number | undefined;
+  /** The maximum number of open connections per network. */
+  maxPerNetwork?: number | undefined;
+  /** The size of the networks of `maxPerNetwork`. Default `{ ipv4Subnet: 24, ipv6Subnet: 48 }`. */
+  network?: AddressKeyOptions | undefined;
+  /** The maximum number of open connections of the server. */
+  maxPerServer?: number | undefined;
 }
 
 /** The options of every guard. `Source` is the connection in which an error occurred. */
@@ -79,8 +91,7 @@ export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source>
 export interface ConnectionSettings {
   /** How often an address may connect. */
   readonly limiter: AnyLimiter | undefined;
-  /** The maximum number of open connections per address. */
-  readonly maxPerAddress: number;
+  readonly open: OpenLimits;
   /** The limiters by address, whose bans refuse connections. */
   readonly banLimiters: readonly AnyLimiter[];
   /** The RuleLimiter. */
@@ -129,6 +140,8 @@ export const GUARD_OPTIONS = [
   'warnings',
 ];
 
+const CONNECTION_LIMITS = ['limiter', 'maxPerAddress', 'maxPerNetwork', 'network', 'maxPerServer'];
+
 /** The longest time of a timer in seconds: 2^31 - 1 milliseconds. */
 const MAX_TIMER_SECONDS = 2_147_483;
 
@@ -145,14 +158,20 @@ export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
   const byAddress = rules.filter(({ key }) => key === 'address').map(({ limiter }) => limiter);
   const banLimiters = offenders === undefined ? byAddress : [offenders, ...byAddress];
   const connections = readConnections(given, banLimiters, limits);
+  const { maxPerAddress, maxPerNetwork, maxPerServer } = connections.open;
   const limitsAddresses =
     connections.limiter !== undefined ||
-    connections.maxPerAddress < Infinity ||
+    maxPerAddress < Infinity ||
+    maxPerNetwork < Infinity ||
     banLimiters.length > 0 ||
     limits?.limitsAddresses === true;
   // A connection belongs to one worker, so a limit per connection is exact in a cluster too.
-  const isShared = rules.some(({ key }) => key !== 'connection') || limits?.isShared === true;
-  if (limitsAddresses || isShared) warnOfCluster(warn);
+  const isShared =
+    limitsAddresses ||
+    maxPerServer < Infinity ||
+    limits?.isShared === true ||
+    rules.some(({ key }) => key !== 'connection');
+  if (isShared) warnOfCluster(warn);
   return {
     subnets: readSubnets(given),
     connections,
@@ -177,20 +196,30 @@ function readConnections(
   banLimiters: readonly AnyLimiter[],
   limits: RuleLimits | undefined,
 ): ConnectionSettings {
-  const connections = readOptions('connections', given['connections'], [
-    'limiter',
-    'maxPerAddress',
-  ]);
-  const { limiter, maxPerAddress = Infinity } = connections;
+  const connections = readOptions('connections', given['connections'], CONNECTION_LIMITS);
+  const { limiter } = connections;
   if (limiter !== undefined) requireLimiter(limiter, 'the limiter of connections');
-  if (
-    maxPerAddress !== Infinity &&
-    !(Number.isSafeInteger(maxPerAddress) && Number(maxPerAddress) >= 1)
-  ) {
-    const accepted = 'a whole number of at least 1';
-    throw invalidNumber('ERR_LIMITER_OPTION', 'maxPerAddress', maxPerAddress, accepted);
+  const network = readOptions('network', connections['network'], SUBNET_OPTIONS);
+  return {
+    limiter,
+    open: {
+      maxPerAddress: readMaximum(connections, 'maxPerAddress', Infinity),
+      maxPerNetwork: readMaximum(connections, 'maxPerNetwork', Infinity),
+      maxPerServer: readMaximum(connections, 'maxPerServer', Infinity),
+      network: readSubnets(network, { ipv4Subnet: 24, ipv6Subnet: 48 }),
+    },
+    banLimiters,
+    limits,
+  };
+}
+
+/** A whole number of at least 1, or `fallback` if it is not given. */
+export function readMaximum(given: Given, name: string, fallback: number): number {
+  const value = given[name] === undefined ? fallback : given[name];
+  if (value === fallback || (Number.isSafeInteger(value) && Number(value) >= 1)) {
+    return Number(value);
   }
-  return { limiter, maxPerAddress: Number(maxPerAddress), banLimiters, limits };
+  throw invalidNumber('ERR_LIMITER_OPTION', name, value, 'a whole number of at least 1');
 }
 
 function readExpulsions({ expulsions }: Given): BanningLimiter | undefined {
@@ -204,7 +233,14 @@ function readOnDelay({ onDelay = 'drop' }: Given): 'drop' | 'pause' {
   throw invalidValue('ERR_LIMITER_OPTION', 'onDelay', onDelay, "'drop' or 'pause'");
 }
 
-function atMost(seconds: number, name: string): number {
+/** Seconds greater than 0 as milliseconds; undefined for Infinity: no deadline. @throws `ERR_LIMITER_OPTION` */
+export function readDeadline(given: Given, name: string, fallback: number): number | undefined {
+  if ((given[name] ?? fallback) === Infinity) return undefined;
+  return atMost(positive(given, name, fallback), name) * 1000;
+}
+
+/** @throws `ERR_LIMITER_OPTION` if the seconds are more than a timer can wait. */
+export function atMost(seconds: number, name: string): number {
   if (seconds <= MAX_TIMER_SECONDS) return seconds;
   const message = `${name} must be at most ${MAX_TIMER_SECONDS} seconds, got ${seconds}`;
   throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);

@@ -9,7 +9,7 @@ export type ConnectionReason =
   | 'ban'
   /** A key is on a deny list of the RuleLimiter. */
   | 'denied'
-  /** The address has `maxPerAddress` open connections already. */
+  /** The address, its network or the server has as many open connections as `connections` allows. */
   | 'concurrency'
   /** The RuleLimiter or the limiter of `connections` refused the connection. */
   | 'rate'
@@ -35,6 +35,8 @@ export type MessageReason =
   | 'backlog'
   /** A line or a WebSocket message is longer than the allowed length. */
   | 'length'
+  /** A line took longer than `lineSeconds`. */
+  | 'slow'
   /** The server's own code called `expel`. */
   | 'expelled'
   /** A cost, `classify` or a limiter threw; `onError` received the error. */

@@ -13,9 +13,9 @@ import {
   type ConnectionContext,
   clientAddress,
 } from '../guard/connection-context.js';
-import { override } from '../guard/override.js';
+import { intercept } from '../guard/server-events.js';
 import { type Admission, CHECK_FAILED, ServerGuard } from '../guard/server-guard.js';
-import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
+import { GUARD_OPTIONS, readDeadline, readSettings } from '../guard/settings.js';
 import { type Decision, KEY_FAILED, PASSED } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type {
@@ -93,11 +93,12 @@ export function guardLineServer(server: Server, options?: LineGuardOptions): Lin
     const accepted = 'a server without another line guard, since each line would be emitted twice';
     throw invalidValue('ERR_LIMITER_OPTION', 'the server', server, accepted);
   }
-  const own = ['maxLineBytes', 'encoding', 'farewell'];
+  const own = ['maxLineBytes', 'lineSeconds', 'encoding', 'farewell'];
   const given = readOptions('guardLineServer', options, [...GUARD_OPTIONS, ...own]);
   return new Guard(server, {
     ...readSettings<LineCost, LineKeyOf, LineVerdict, LineErrorSource>(given),
     maxLineBytes: readMaxLineBytes(given),
+    lineMilliseconds: readDeadline(given, 'lineSeconds', Infinity),
     encoding: readEncoding(given),
     farewell: readFarewell(given),
   });
@@ -116,19 +117,18 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
   constructor(server: Server, settings: LineGuardSettings) {
     super(settings);
     this.#settings = settings;
-    const emit = server.emit as (...event: unknown[]) => boolean;
     // A TLS server emits 'connection' before the handshake, and 'secureConnection' with the stream to read from.
     this.#isTls = server instanceof TlsServer;
     const readable = this.#isTls ? 'secureConnection' : 'connection';
-    const guardedEmit = (...event: unknown[]) => {
-      const [name, socket] = event as [string, Socket];
+    const removeHook = intercept(server, 'messages', ([name, given], emit) => {
+      const socket = given as Socket;
       const admission = name === 'connection' && !this.isClosed ? this.#admit(socket) : undefined;
       if (admission === REFUSED) return true;
       if (name === readable && !this.#attach(socket, admission)) return true;
-      return emit.apply(server, event);
-    };
+      return emit();
+    });
     guardedServers.add(server);
-    this.setHooks([override(server, 'emit', guardedEmit), () => guardedServers.delete(server)]);
+    this.setHooks([removeHook, () => guardedServers.delete(server)]);
   }
 
   /** Decides on a connection. If it does not pass, it is closed here. */

@@ -11,6 +11,14 @@ export type {
 } from '../guard/verdicts.js';
 export type { AnyLimiter, BanningLimiter } from '../limiters/verdict.js';
 export type { Classification } from '../rules/types.js';
+export { type ConnectionGuard, guardConnections } from './connections/guard.js';
+export type {
+  ConnectionErrorSource,
+  ConnectionGuardOptions,
+  ConnectionGuardReason,
+  ConnectionVerdict,
+  ProxyProtocolOptions,
+} from './connections/options.js';
 export { guardLineServer, type LineGuard } from './guard.js';
 export type {
   Farewell,

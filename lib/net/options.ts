@@ -49,6 +49,11 @@ export interface LineGuardOptions
    * and so does a line that is longer than the burst of a rule with the cost `'bytes'`. Default 65,536.
    */
   maxLineBytes?: number | undefined;
+  /**
+   * Seconds from the first byte of a line to its end, greater than 0. A connection whose line takes longer is
+   * closed, but not while you have paused its socket. Default: no deadline.
+   */
+  lineSeconds?: number | undefined;
   /** The type of the lines: text in one of two encodings, or bytes. Default `'utf8'`. */
   encoding?: 'utf8' | 'latin1' | 'buffer' | undefined;
   /**
@@ -63,6 +68,8 @@ export interface LineGuardOptions
 export interface LineGuardSettings
   extends GuardSettings<LineCost, LineKeyOf, LineVerdict, LineErrorSource> {
   readonly maxLineBytes: number;
+  /** Undefined: no deadline. */
+  readonly lineMilliseconds: number | undefined;
   readonly encoding: 'utf8' | 'latin1' | 'buffer';
   readonly farewell: (farewell: Farewell) => string | undefined;
 }

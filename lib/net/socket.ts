@@ -9,6 +9,7 @@ import { type CostOf, maxMessageBytes, openRule } from '../guard/rules.js';
 import type { Decision, MessageReason } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type { Classification } from '../rules/types.js';
+import { LineDeadline } from './line-deadline.js';
 import { LineSplitter } from './lines.js';
 import type { Line, LineCost, LineGuardSettings, LineKeyOf } from './options.js';
 
@@ -20,10 +21,14 @@ export class GuardedLines extends GuardedConnection<Line, number> {
   /** The longest line in bytes. A longer line could never pass, so it is refused before its end has arrived. */
   readonly #maxBytes: number;
   readonly #splitter: LineSplitter;
+  readonly #deadline: LineDeadline;
   readonly #listeners: Readonly<Record<string, (chunk: Buffer | string) => void>> = {
     data: (chunk) => this.#received(chunk),
     end: () => this.#ended(),
-    close: () => this.closed(),
+    close: () => {
+      this.#deadline.end();
+      this.closed();
+    },
     // 'close' follows. Without a listener of 'error', a reset connection would end the process.
     error: () => {},
   };
@@ -44,6 +49,7 @@ export class GuardedLines extends GuardedConnection<Line, number> {
     );
     this.#maxBytes = Math.min(settings.maxLineBytes, maxBytes - 1);
     this.#splitter = new LineSplitter(this.#maxBytes);
+    this.#deadline = new LineDeadline(settings.lineMilliseconds, () => this.#lineLate());
     for (const [event, listener] of Object.entries(this.#listeners)) socket.on(event, listener);
   }
 
@@ -53,6 +59,7 @@ export class GuardedLines extends GuardedConnection<Line, number> {
     while (this.#isOpen && !this.isHolding && !this.stream.isPausedByUser) {
       const line = this.#splitter.next();
       if (line === undefined) {
+        if (this.#splitter.partialLine().partial.length > 0) this.#deadline.begin();
         this.endPause();
         return;
       }
@@ -95,10 +102,25 @@ export class GuardedLines extends GuardedConnection<Line, number> {
   }
 
   #takeLine(bytes: Buffer): void {
-    const { encoding } = this.#settings;
-    const line = encoding === 'buffer' ? bytes : bytes.toString(encoding);
+    this.#deadline.end();
+    const line = this.#decode(bytes);
     if (bytes.length > this.#maxBytes) this.refuse(line, bytes.length, 'length');
     else this.take(line, bytes.length);
+  }
+
+  #decode(bytes: Buffer): Line {
+    const { encoding } = this.#settings;
+    return encoding === 'buffer' ? bytes : bytes.toString(encoding);
+  }
+
+  #lineLate(): void {
+    if (!this.#isOpen) return;
+    // The peer cannot finish the line while the user does not read.
+    if (this.stream.isPausedByUser) this.#deadline.begin();
+    else {
+      const { partial } = this.#splitter.partialLine();
+      this.refuse(this.#decode(Buffer.from(partial)), partial.length, 'slow');
+    }
   }
 
   protected isExempt(): boolean {
@@ -139,6 +161,7 @@ export class GuardedLines extends GuardedConnection<Line, number> {
   }
 
   protected beginClose(reason: MessageReason, words: string | undefined): void {
+    this.#deadline.end();
     const text = tryCall(
       () => this.#settings.farewell({ reason, words }),
       this.context.reportError,
@@ -153,6 +176,7 @@ export class GuardedLines extends GuardedConnection<Line, number> {
 
   /** The listener of 'error' stays: the guard added it when the connection was made, and the user may have none. */
   protected removeHooks(): void {
+    this.#deadline.end();
     const { error: _, ...listeners } = this.#listeners;
     for (const [event, listener] of Object.entries(listeners)) this.#socket.off(event, listener);
   }
