@@ -155,6 +155,26 @@ describe('getStats of a WebSocketGuard', () => {
     expect(guard.getStats().connections).toMatchObject({ open: 0, paused: 0, accepted: 2 });
   });
 
+  test('counts one paused connection if a message has to wait again for the same bucket', async () => {
+    const limiter = new RateLimiter({ rateLimit: 1, burstLimit: 1, clock: monotonicSeconds });
+    const messages = { limiter, key: () => 'shared' };
+    const { guard, connect } = guardedVirtually({ messages, onDelay: 'pause' });
+    const socket = connect();
+    socket.receive('a', 'b');
+    await passing(1);
+    // Other code takes the token that the message waits for, before its timer fires.
+    expect(limiter.check('shared')[0]).toBe('allow');
+    await passing(0.5);
+    expect(socket.received).toEqual(['a']);
+    expect(guard.getStats()).toMatchObject({
+      connections: { paused: 1 },
+      messages: { passed: 1, delayed: 1 },
+    });
+    await passing(1);
+    expect(socket.received).toEqual(['a', 'b']);
+    expect(guard.getStats().connections.paused).toBe(0);
+  });
+
   test('counts one paused connection if a message waits for two rules in turn', async () => {
     const limiterOf = (rateLimit: number) =>
       new RateLimiter({ rateLimit, burstLimit: 1, clock: monotonicSeconds });
