@@ -2,15 +2,18 @@
 // offenders and bans. Expensive reads run less often, so that they take at most 2 % of the time.
 
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
+import type { ObservableGuard } from '../guard/guard-stats.js';
 import { ifKnown, type Verdicts } from '../limiters/stats.js';
 import { BanEvents } from './ban-events.js';
 import { sentKey } from './keys.js';
+import { listedGuards } from './listed-guards.js';
 import { listedRules } from './listed-rules.js';
 import {
   encodeSeconds,
   type LimiterSample,
   type Listed,
   type ListedBan,
+  type ListedGuard,
   type ListedRule,
   type Listing,
   type Sample,
@@ -23,26 +26,40 @@ export const MAX_SAMPLES = 300;
 const MAX_BANS = 100;
 /** Milliseconds between two measurements of the event loop's delay. */
 const LOOP_RESOLUTION_MS = 20;
-const NO_LISTING: Listing = { at: 0, banned: 0, bans: [], violators: [], began: [], rules: [] };
+const NO_LISTING: Listing = {
+  at: 0,
+  banned: 0,
+  bans: [],
+  violators: [],
+  began: [],
+  rules: [],
+  guards: [],
+};
+
+type Guards = readonly (readonly [name: string, guard: ObservableGuard])[];
 
 export class Feed {
   readonly samples: Sample[] = [];
   readonly #shown: readonly Shown[];
+  readonly #guards: Guards;
   readonly #loop: IntervalHistogram = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
   readonly #sampling = new DutyCycle();
   readonly #listing = new DutyCycle();
   readonly #banEvents: BanEvents;
   #previous: readonly Reading[];
   #rules: readonly ListedRule[];
+  #listedGuards: readonly ListedGuard[];
   #sampledAt = performance.now();
   #latest: Listing = NO_LISTING;
   /** The whole keys that the latest listing has truncated, by hash. */
   readonly #truncated = new Map<string, string>();
 
-  constructor(shown: readonly Shown[]) {
+  constructor(shown: readonly Shown[], guards: Guards = []) {
     this.#shown = shown;
+    this.#guards = guards;
     this.#previous = readAll(shown);
     this.#rules = listedRules(shown, this.#previous, [], 1);
+    this.#listedGuards = listedGuards(guards);
     this.#banEvents = new BanEvents(shown);
     this.#loop.enable();
   }
@@ -60,6 +77,7 @@ export class Feed {
       return limiterSample(totals, this.#previous[i]?.totals.verdicts ?? totals.verdicts, seconds);
     });
     this.#rules = listedRules(this.#shown, readings, this.#previous, seconds);
+    this.#listedGuards = listedGuards(this.#guards);
     this.#previous = readings;
     const sample = {
       at: Date.now(),
@@ -77,7 +95,8 @@ export class Feed {
    */
   listing(force = false): Listing {
     this.#latest = this.#listing.run(() => this.#list(), force) ?? this.#latest;
-    return { ...this.#latest, began: this.#banEvents.latest, rules: this.#rules };
+    const [rules, guards] = [this.#rules, this.#listedGuards];
+    return { ...this.#latest, began: this.#banEvents.latest, rules, guards };
   }
 
   /** Returns the whole key that the latest listing has truncated. */

@@ -17,6 +17,12 @@ import { type DashboardOptions, type DashboardSettings, readSettings } from './o
 import { type Route, routeOf } from './route.js';
 import { Viewers } from './viewers.js';
 
+export type {
+  CountsByReason,
+  GuardStats,
+  NamedGuards,
+  ObservableGuard as WatchedGuard,
+} from '../guard/guard-stats.js';
 export type { ObservableLimiter as WatchedLimiter } from '../limiters/stats.js';
 export type { NamedLimiters, ObservableRules as WatchedRules } from '../rules/observable.js';
 export type { DashboardOptions } from './options.js';
@@ -90,7 +96,7 @@ class DashboardServer {
   constructor(settings: DashboardSettings) {
     this.#settings = settings;
     this.#access = new Access(settings.token);
-    this.#feed = detached(() => new Feed(settings.shown));
+    this.#feed = detached(() => new Feed(settings.shown, settings.guards));
     this.#actions = new Actions(settings, this.#feed);
     this.#timers = detached(() => [
       setInterval(() => this.#tick(), settings.intervalSeconds * 1000).unref(),
@@ -229,7 +235,7 @@ class DashboardServer {
   }
 
   #hello(): Hello {
-    const { title, allowLift, allowBan, intervalSeconds, shown } = this.#settings;
+    const { title, allowLift, allowBan, intervalSeconds, shown, guards } = this.#settings;
     return {
       title,
       allowLift,
@@ -237,6 +243,7 @@ class DashboardServer {
       aliveSeconds: ALIVE_SECONDS,
       historySeconds: MAX_SAMPLES * intervalSeconds,
       hasRules: shown.some((each) => 'rules' in each),
+      hasGuards: guards.length > 0,
       limiters: shown.map((each) => aboutOf(each, allowBan)),
       samples: this.#feed.samples,
       listing: this.#feed.listing(),

@@ -22,6 +22,8 @@ export interface Hello {
   readonly historySeconds: number;
   /** Whether there is a RuleLimiter. */
   readonly hasRules: boolean;
+  /** Whether there is a guard. */
+  readonly hasGuards: boolean;
   /** Each limiter, and of a RuleLimiter the whole and then each scope. */
   readonly limiters: readonly About[];
   /** Oldest first. */
@@ -82,6 +84,21 @@ export interface Listing {
   readonly began: readonly BanEvent[];
   /** The rules of all RuleLimiters as of the last sample, most refusals first. */
   readonly rules: readonly ListedRule[];
+  /** The guards as of the last sample, in the order of the option. */
+  readonly guards: readonly ListedGuard[];
+}
+
+/** A guard: its connections now, and its totals by reason. */
+export interface ListedGuard {
+  readonly name: string;
+  readonly open: number;
+  readonly paused: number;
+  /** Connections refused. */
+  readonly refused: Readonly<Record<string, number>>;
+  /** Messages dropped, and messages that the guard did not send. */
+  readonly dropped: Readonly<Record<string, number>>;
+  /** Connections closed. */
+  readonly closed: Readonly<Record<string, number>>;
 }
 
 export interface ListedRule {

@@ -2,6 +2,7 @@
 
 import { invalidNumber, invalidValue, limiterError } from '../common/errors.js';
 import { positive, readOptions } from '../common/options.js';
+import { type NamedGuards, namedGuards, type ObservableGuard } from '../guard/guard-stats.js';
 import { type NamedLimiters, namedLimiters } from '../rules/observable.js';
 import { type Shown, shownOf } from './shown.js';
 
@@ -12,6 +13,11 @@ export interface DashboardOptions {
    * scope that is not single, as `name / scope`, and a table of its rules.
    */
   limiters: NamedLimiters;
+  /**
+   * Guards of relay-limiter/ws and relay-limiter/net, by the names that the page shows. The page has a table of their
+   * connections and of what they refused, by reason. Default: none.
+   */
+  guards?: NamedGuards | undefined;
   /**
    * The token that clients must have: at least 16 characters that a Bearer token may contain (letters, digits and
    * `-._~+/=`). Default: no token; then only this machine can open the dashboard.
@@ -35,6 +41,7 @@ export interface DashboardOptions {
 /** @internal */
 export interface DashboardSettings {
   readonly shown: readonly Shown[];
+  readonly guards: readonly (readonly [name: string, guard: ObservableGuard])[];
   readonly token: string | undefined;
   readonly title: string;
   readonly allowLift: boolean;
@@ -44,7 +51,16 @@ export interface DashboardSettings {
   readonly path: string;
 }
 
-const OPTIONS = ['limiters', 'token', 'title', 'allowLift', 'allowBan', 'intervalSeconds', 'path'];
+const OPTIONS = [
+  'limiters',
+  'guards',
+  'token',
+  'title',
+  'allowLift',
+  'allowBan',
+  'intervalSeconds',
+  'path',
+];
 
 /** @internal */
 export function readSettings(options: DashboardOptions): DashboardSettings {
@@ -74,5 +90,6 @@ export function readSettings(options: DashboardOptions): DashboardSettings {
   }
   const shown = shownOf(namedLimiters(given['limiters']));
   const folder = path.replace(/\/+$/, '');
-  return { shown, token, title, allowLift, allowBan, intervalSeconds, path: folder };
+  const guards = namedGuards(given['guards']);
+  return { shown, guards, token, title, allowLift, allowBan, intervalSeconds, path: folder };
 }

@@ -4,6 +4,7 @@
 import { keyWithin, type Subnets } from '../address/address-key.js';
 import { connectionKey } from '../address/connection-key.js';
 import type { Keys } from '../rules/types.js';
+import type { GuardCounters } from './guard-stats.js';
 
 /** The address of a client, and the key under which limits count it. */
 export interface ClientAddress {
@@ -28,6 +29,8 @@ export interface ConnectionContext {
   /** The key of this connection. */
   readonly key: string;
   readonly client: Client;
+  /** The counters of the guard. */
+  readonly counters: GuardCounters;
   /** Removes the connection from the guarded connections. */
   remove(): void;
   /** Counts an offence of the client: its connection had to be closed. Throws nothing. */

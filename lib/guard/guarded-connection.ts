@@ -122,6 +122,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
   expel(reason: MessageReason, words?: string): boolean {
     if (!this.isGuarded) return false;
     this.#stop();
+    this.context.counters.countClosed(reason);
     if (!INNOCENT.includes(reason)) this.context.countOffence();
     this.#destroyTimer = setTimeout(() => this.destroy(), this.#options.graceMilliseconds).unref();
     this.beginClose(reason, words);
@@ -181,6 +182,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
   ): void {
     // `classify`, a cost or `onVerdict` may have expelled the connection.
     if (this.#isExpelled) return;
+    this.context.counters.passed += 1;
     // Not without `onVerdict`: the closure in #report would allocate.
     if (this.#options.onVerdict !== undefined) {
       this.#report(data, meta, this.context.key, decision);
@@ -279,7 +281,10 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     if (held !== undefined && outcome === 'paused' && this.isGuarded) {
       this.#hold(held, delaySeconds);
     }
-    if (isNew) this.#report(data, meta, key, decision);
+    if (isNew) {
+      this.context.counters.countRefusal(outcome, reason);
+      this.#report(data, meta, key, decision);
+    }
     if (outcome === 'closed') this.expel(reason);
     return false;
   }
@@ -300,6 +305,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     if (before?.queues !== queues || before.rule !== rule || before.key !== key) {
       this.#releaseHeld();
     }
+    if (this.#held === undefined) this.context.counters.paused += 1;
     this.#held = held;
     this.#hasLeftQueue = false;
     this.#gate.beginPause();
@@ -366,6 +372,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
 
   #releaseHeld(): void {
     this.#leaveQueue();
+    if (this.#held !== undefined) this.context.counters.paused -= 1;
     this.#held = undefined;
     this.#hasLeftQueue = false;
   }

@@ -13,6 +13,7 @@ import {
   type ConnectionContext,
   clientAddress,
 } from './connection-context.js';
+import { GuardCounters, type GuardStats } from './guard-stats.js';
 import { OpenConnections } from './open-connections.js';
 import type { AddressSettings, ConnectionSettings } from './settings.js';
 import {
@@ -117,6 +118,7 @@ interface Guarded {
 }
 
 export abstract class ServerGuard<Socket extends object> {
+  protected readonly counters = new GuardCounters();
   readonly #limiter: ConnectionLimiter;
   readonly #settings: AddressSettings;
   readonly #sockets = new Map<Socket, Guarded>();
@@ -130,6 +132,10 @@ export abstract class ServerGuard<Socket extends object> {
 
   get connections(): number {
     return this.#sockets.size;
+  }
+
+  getStats(): GuardStats {
+    return this.counters.stats(this.connections);
   }
 
   get isClosed(): boolean {
@@ -190,6 +196,7 @@ export abstract class ServerGuard<Socket extends object> {
     const context: ConnectionContext = {
       key: connectionKey(socket),
       client,
+      counters: this.counters,
       remove: () => this.#sockets.delete(socket),
       countOffence: () => tryCall(() => this.#countOffence(client), reportError),
       reportError,

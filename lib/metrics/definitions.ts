@@ -7,7 +7,7 @@ export type Value = [labels: Labels, value: number];
 export interface Definition<Stats> {
   readonly name: string;
   readonly help: string;
-  /** Names of the labels besides `limiter`. */
+  /** Names of the labels besides that of the object. */
   readonly labels?: readonly string[];
   values(stats: Stats): Value[];
 }
@@ -17,7 +17,7 @@ export interface Definitions<Stats> {
   readonly gauges: readonly Definition<Stats>[];
 }
 
-/** One value without labels besides `limiter`. */
+/** One value without labels of its own. */
 export function plain(value: number): Value[] {
   return [[{}, value]];
 }

@@ -10,9 +10,11 @@ import type {
 } from 'prom-client';
 import { invalidValue } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
+import { type NamedGuards, namedGuards } from '../guard/guard-stats.js';
 import { ifKnown } from '../limiters/stats.js';
 import { isRules, type NamedLimiters, namedLimiters } from '../rules/observable.js';
 import type { Definition, Definitions, Value } from './definitions.js';
+import { GUARDS, guardStats } from './guards.js';
 import { CHECKS, type Labeled, RULES, readLimiter, TABLES } from './limiters.js';
 import {
   BANS,
@@ -24,6 +26,12 @@ import {
   type WatchedShared,
 } from './shared.js';
 
+export type {
+  CountsByReason,
+  GuardStats,
+  NamedGuards,
+  ObservableGuard as WatchedGuard,
+} from '../guard/guard-stats.js';
 export type { ObservableLimiter as WatchedLimiter } from '../limiters/stats.js';
 export type { NamedLimiters, ObservableRules as WatchedRules } from '../rules/observable.js';
 export type {
@@ -44,10 +52,15 @@ export interface PromClient {
 export interface MetricsOptions {
   /** The module prom-client, version 15 or later. You pass it in so that the process has only one copy of it. */
   client: PromClient;
-  /** The limiters, also RuleLimiters, by the value of their label `limiter`. At least one, unless `shared` is given. */
+  /**
+   * The limiters, also RuleLimiters, by the value of their label `limiter`. At least one, unless `shared` or `guards` are
+   * given.
+   */
   limiters?: NamedLimiters | undefined;
   /** Instances of `SharedRateLimiter` and `SharedBans` (relay-limiter/redis), by the value of their label `limiter`. */
   shared?: NamedShared | undefined;
+  /** Guards of relay-limiter/ws and relay-limiter/net, by the value of their label `guard`. */
+  guards?: NamedGuards | undefined;
   /** The registry for the metrics. Default: prom-client's default registry, `client.register`. */
   register?: Registry | undefined;
   /** The prefix of all metric names. Default `relay_limiter_`. */
@@ -60,7 +73,7 @@ export interface Collection {
   stop(): void;
 }
 
-const OPTIONS = ['client', 'limiters', 'shared', 'register', 'prefix'];
+const OPTIONS = ['client', 'limiters', 'shared', 'guards', 'register', 'prefix'];
 const PREFIX = 'relay_limiter_';
 
 /** The configuration that counters and gauges share. */
@@ -79,7 +92,7 @@ interface Common {
  * `tracked_peers`, `banned_peers`, `violations` and `table_bytes`. A scrape omits a limiter if its clock throws.
  * A RuleLimiter has all but the first of these by scope, `checks_total` by outcome, and by rule `rule_checks_total`,
  * `rule_refused_total` and `rule_dry_run_refused_total`. No label is a key: there are as many series as rules and scopes.
- * The objects of `shared` have metrics of their own; docs/observability.md lists them.
+ * The objects of `shared` and `guards` have metrics of their own; docs/observability.md lists them.
  * @throws `ERR_LIMITER_OPTION` for an invalid option; prom-client's error for a metric name that is registered
  * already. After an error no metric is registered.
  * @example
@@ -98,8 +111,10 @@ export function collectMetrics(options: MetricsOptions): Collection {
   const client = promClient(given['client']);
   const register = registry(given['register'] ?? client.register);
   const shared = namedShared(given['shared']);
-  const hasOnlyShared = given['limiters'] === undefined && shared.length > 0;
-  const limiters = hasOnlyShared ? [] : namedLimiters(given['limiters']);
+  const guards = namedGuards(given['guards']);
+  const hasOthers = shared.length > 0 || guards.length > 0;
+  const hasLimiters = given['limiters'] !== undefined || !hasOthers;
+  const limiters = hasLimiters ? namedLimiters(given['limiters']) : [];
   const prefix = prefixOf(given['prefix']);
   const collector = new Collector(client, register, prefix);
   const read = oncePerScrape(() => limiters.flatMap((limiter) => readLimiter(limiter) ?? []));
@@ -114,6 +129,13 @@ export function collectMetrics(options: MetricsOptions): Collection {
     if (shared.length > 0) {
       collector.add(LIMITS, sharedReader(shared, limitStats));
       collector.add(BANS, sharedReader(shared, bansStats));
+    }
+    if (guards.length > 0) {
+      collector.add(
+        GUARDS,
+        oncePerScrape(() => guardStats(guards)),
+        'guard',
+      );
     }
   } catch (error) {
     collector.stop();
@@ -138,15 +160,22 @@ class Collector {
     this.#prefix = prefix;
   }
 
-  add<Stats>({ counters, gauges }: Definitions<Stats>, read: Reader<Stats>): void {
+  /** `label`: the label with the name of the object. */
+  add<Stats>(
+    { counters, gauges }: Definitions<Stats>,
+    read: Reader<Stats>,
+    label = 'limiter',
+  ): void {
     const values = (definition: Definition<Stats>) => () =>
       read().flatMap(([labels, stats]) =>
         definition.values(stats).map(([own, value]): Value => [{ ...labels, ...own }, value]),
       );
     for (const counter of counters) {
-      this.#add(counter, (common) => this.#counter(common, values(counter)));
+      this.#add(label, counter, (common) => this.#counter(common, values(counter)));
     }
-    for (const gauge of gauges) this.#add(gauge, (common) => this.#gauge(common, values(gauge)));
+    for (const gauge of gauges) {
+      this.#add(label, gauge, (common) => this.#gauge(common, values(gauge)));
+    }
   }
 
   stop(): void {
@@ -154,11 +183,12 @@ class Collector {
   }
 
   #add<Stats>(
+    label: string,
     { name, help, labels = [] }: Definition<Stats>,
     register: (common: Common) => void,
   ): void {
     const full = this.#prefix + name;
-    const labelNames = ['limiter', ...labels];
+    const labelNames = [label, ...labels];
     register({ name: full, help, labelNames, registers: [this.#register] });
     this.#removals.push(() => this.#register.removeSingleMetric(full));
   }

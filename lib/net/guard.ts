@@ -13,6 +13,7 @@ import {
   type ConnectionContext,
   clientAddress,
 } from '../guard/connection-context.js';
+import type { GuardStats } from '../guard/guard-stats.js';
 import { intercept } from '../guard/server-events.js';
 import { type Admission, CHECK_FAILED, ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readDeadline, readSettings } from '../guard/settings.js';
@@ -46,6 +47,8 @@ export interface LineGuard {
   peerOf(socket: Socket): RulePeer | undefined;
   /** The number of connections that are guarded. */
   readonly connections: number;
+  /** Returns what the guard has counted, for metrics and the dashboard. Changes nothing. O(1). */
+  getStats(): GuardStats;
   /** Removes the guard: nothing is limited any more, and there are no 'line' events. The server stays open. */
   close(): void;
 }
@@ -197,6 +200,7 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
   }
 
   #report({ address }: ClientAddress, key: string, socket: Socket, decision: Decision): void {
+    this.counters.countConnection(decision);
     const { onVerdict } = this.#settings;
     if (onVerdict === undefined) return;
     const isEstablished = decision.did !== 'refused';

@@ -1,5 +1,6 @@
 // The public entry relay-limiter/net. It only re-exports.
 
+export type { CountsByReason, GuardStats } from '../guard/guard-stats.js';
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { MessageRule } from '../guard/rules.js';
 export type { ConnectionLimits, GuardOptions } from '../guard/settings.js';

@@ -14,6 +14,7 @@ import {
   type ConnectionContext,
   clientAddress,
 } from '../guard/connection-context.js';
+import type { GuardStats } from '../guard/guard-stats.js';
 import { warnOfProxy } from '../guard/misuse.js';
 import { override } from '../guard/override.js';
 import { maxMessageBytes } from '../guard/rules.js';
@@ -41,6 +42,8 @@ export interface WebSocketGuard {
   peerOf(socket: WebSocket): RulePeer | undefined;
   /** The number of connections that are guarded. */
   readonly connections: number;
+  /** Returns what the guard has counted, for metrics and the dashboard. Changes nothing. O(1). */
+  getStats(): GuardStats;
   /** Removes the guard: nothing is limited any more, and waiting messages are delivered. The server stays open. */
   close(): void;
 }
@@ -191,6 +194,7 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
     socket: WebSocket | undefined,
     decision: Decision,
   ): void {
+    this.counters.countConnection(decision);
     const { onVerdict } = this.#settings;
     if (onVerdict === undefined) return;
     const fields = { kind: 'connection', key, address, socket, data: undefined, request } as const;

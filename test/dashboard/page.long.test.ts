@@ -321,6 +321,36 @@ describe.skipIf(!hasChromium('the tests of the dashboard in a browser'))('in chr
     expect(wrong).toEqual([]);
   });
 
+  test.each([360, 1280])(
+    'guards have a table of their own, in a window of %i pixels',
+    async (width) => {
+      const zero = { ban: 0, rate: 0 };
+      const counts = {
+        connections: { open: 12_345, paused: 3, accepted: 9, refused: zero, closed: { slow: 1 } },
+        messages: { passed: 50, delayed: 4, dropped: { rate: 2 } },
+      };
+      const relay = { getStats: () => structuredClone(counts) };
+      const { url } = await served({ guards: { 'relay <1>': relay }, intervalSeconds: 0.2 });
+      const { page, wrong } = await open(url, { viewport: { width, height: 740 } });
+      const rows = async () =>
+        (await page.locator('#guards tbody tr').allInnerTexts()).map((row) =>
+          row.trim().split(/\s+/).join(' '),
+        );
+      await expect.poll(rows).toEqual(['relay <1> 12.3K 3 0 2 1', 'rate 2', 'slow 1']);
+      counts.connections.refused = { ban: 7, rate: 0 };
+      await expect.poll(rows).toEqual(['relay <1> 12.3K 3 7 2 1', 'ban 7', 'rate 2', 'slow 1']);
+      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(width);
+      expect(wrong).toEqual([]);
+    },
+  );
+
+  test('a page without guards has no table of them', async () => {
+    const { url } = await served();
+    const { page } = await open(url);
+    await expect.poll(() => text(page, '#status')).toBe('Live');
+    expect(await page.isVisible('#guards-card')).toBe(false);
+  });
+
   test('the lift of any ban in a scope can be undone, by the list or by a search, of one for ever too', async () => {
     const relay = ruleLimiter();
     const { url } = await served({ limiters: { relay }, intervalSeconds: 0.2 });

@@ -10,6 +10,7 @@ import {
 import { collectMetrics, type MetricsOptions } from 'relay-limiter/metrics';
 import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { GuardCounters } from '../../dist/guard/guard-stats.js';
 import grafana from '../../docs/grafana.json' with { type: 'json' };
 import { codeOf, ENGINES, manualClock, TESTS_NATIVE } from '../support/limiters.js';
 
@@ -343,7 +344,9 @@ describe('the Grafana dashboard', () => {
       rules: { messages: { scope: 'address', rateLimit: 1 } },
     });
     const shared = { limit: await sharedLimit(), bans: sharedBans() };
-    const { register } = collect({ limiters: { messages, relay }, shared });
+    const deliveries = { sent: 0, droppedSlow: 0, droppedRate: 0 };
+    const guard = { getStats: () => ({ ...new GuardCounters().stats(0), deliveries }) };
+    const { register } = collect({ limiters: { messages, relay }, shared, guards: { guard } });
     client.collectDefaultMetrics({ register });
     messages.check('a');
     return scrape(register);
@@ -359,12 +362,17 @@ describe('the Grafana dashboard', () => {
   });
 
   test('can be imported with any data source', () => {
-    expect(grafana.templating.list.map(({ name }) => name)).toEqual(['datasource', 'limiter']);
+    expect(grafana.templating.list.map(({ name }) => name)).toEqual([
+      'datasource',
+      'limiter',
+      'guard',
+    ]);
     for (const target of targets) {
       expect(target.datasource.uid).toBe(`$${'{datasource}'}`);
     }
     for (const expression of expressions.split('\n').filter((line) => line.includes('relay_'))) {
-      expect(expression).toContain('limiter=~"$limiter"');
+      const name = expression.includes('relay_limiter_guard_') ? 'guard' : 'limiter';
+      expect(expression).toContain(`${name}=~"$${name}"`);
     }
     const ids = grafana.panels.map(({ id }) => id);
     expect(new Set(ids).size).toBe(ids.length);

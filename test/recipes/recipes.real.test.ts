@@ -2,7 +2,7 @@
 // the TypeScript engine, stands still unless a test moves it.
 
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer, type Server as NetServer } from 'node:net';
 import { Aedes } from 'aedes';
@@ -299,8 +299,10 @@ test('MQTT subscriptions wait as messages do', async () => {
 
 test('docs/recipes.md shows the files that are tested', () => {
   const page = readFileSync(new URL('../../docs/recipes.md', import.meta.url), 'utf8');
-  for (const name of ['nostr', 'socket-io', 'mqtt']) {
-    const file = new URL(`../../examples/recipes/${name}.ts`, import.meta.url);
-    expect(page).toContain(`\`\`\`ts\n${readFileSync(file, 'utf8')}\`\`\``);
+  const folder = new URL('../../examples/recipes/', import.meta.url);
+  for (const name of readdirSync(folder)) {
+    const language = name.endsWith('.ts') ? 'ts' : '';
+    const text = readFileSync(new URL(name, folder), 'utf8');
+    expect(page).toContain(`\`\`\`${language}\n${text}\`\`\``);
   }
 });

@@ -13,6 +13,7 @@ import {
 import { lift, liftedBan } from './actions.js';
 import { lineChart, stackedChart } from './charts.js';
 import { follow } from './follow.js';
+import { type GuardRow, guardRows } from './guards.js';
 import { PeerSearch } from './search.js';
 import { type Column, type Moment, type Series, seriesOf } from './series.js';
 import { keyElement, LiveTable, nameElement, note, write } from './table.js';
@@ -40,7 +41,15 @@ const FIGURES: readonly Figure[] = [
 
 let hello: Hello | undefined;
 let samples: Sample[] = [];
-let listing: Listing = { at: 0, banned: 0, bans: [], violators: [], began: [], rules: [] };
+let listing: Listing = {
+  at: 0,
+  banned: 0,
+  bans: [],
+  violators: [],
+  began: [],
+  rules: [],
+  guards: [],
+};
 /** The arrival of the listing by this machine's clock, which may differ from the server's. */
 let listedAt = Date.now();
 let series: Series = { times: [], moments: [] };
@@ -103,6 +112,23 @@ const rules = new LiveTable<ListedRule>({
     ({ dryRunRefused }) => count(dryRunRefused),
   ],
 });
+const optional = (value: number | undefined) => (value === undefined ? '' : short(value));
+const unlessZero = (value: number, { reason }: GuardRow) =>
+  value === 0 && reason !== undefined ? '' : short(value);
+const guards = new LiveTable<GuardRow>({
+  table: byId<HTMLTableElement>('guards'),
+  empty: byId('no-guards'),
+  title: byId('guards-title'),
+  id: ({ guard, reason }) => JSON.stringify([guard, reason]),
+  head: ({ guard, reason }) => [reason === undefined ? nameElement(guard) : note(reason)],
+  columns: [
+    ({ open }) => optional(open),
+    ({ paused }) => optional(paused),
+    (row) => unlessZero(row.refused, row),
+    (row) => unlessZero(row.dropped, row),
+    (row) => unlessZero(row.closed, row),
+  ],
+});
 
 new PeerSearch({
   limiter: (place) => hello?.limiters[place],
@@ -120,6 +146,7 @@ follow({
     document.title = next.title;
     write(byId('title'), next.title);
     byId('rules-card').hidden = !next.hasRules;
+    byId('guards-card').hidden = !next.hasGuards;
     offerLimiters(next);
     showListing(next.listing);
     showSamples();
@@ -233,6 +260,7 @@ function showLists(): void {
   violators.show(listing.violators.filter(isChosen).slice(0, MAX_VIOLATORS));
   began.show(listing.began.filter(isChosen));
   rules.show(listing.rules.filter(isRuleShown));
+  guards.show(guardRows(listing.guards));
   if (hello !== undefined) {
     byId('lift-note').hidden = !hello.allowLift;
     write(byId('lift-note'), liftNote(hello.limiters));

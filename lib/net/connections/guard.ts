@@ -8,6 +8,7 @@ import { tryCall } from '../../common/callbacks.js';
 import { invalidValue } from '../../common/errors.js';
 import { isInstance } from '../../common/kinds.js';
 import { type Client, type ClientAddress, clientAddress } from '../../guard/connection-context.js';
+import type { GuardStats } from '../../guard/guard-stats.js';
 import { intercept } from '../../guard/server-events.js';
 import { CHECK_FAILED, ServerGuard } from '../../guard/server-guard.js';
 import { type Decision, PASSED, UNKNOWN_DELAY } from '../../guard/verdicts.js';
@@ -34,6 +35,8 @@ export interface ConnectionGuard {
   readonly connections: number;
   /** The number of connections that wait for their PROXY headers. */
   readonly pending: number;
+  /** Returns what the guard has counted, for metrics and the dashboard; no messages. Changes nothing. O(1). */
+  getStats(): GuardStats;
   /**
    * Removes the guard: nothing is limited any more, and no PROXY header is read. Connections that wait for their headers
    * are destroyed, all others stay open, and so does the server.
@@ -258,6 +261,7 @@ class Guard extends ServerGuard<Socket> implements ConnectionGuard {
   }
 
   #report({ socket, proxy }: Omit<Arrival, 'emit'>, key: string, outcome: Outcome): void {
+    this.counters.countConnection(outcome);
     const { onVerdict } = this.#settings;
     if (onVerdict === undefined) return;
     const fields = { kind: 'connection', key, address: socket.remoteAddress, proxy } as const;

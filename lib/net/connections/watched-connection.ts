@@ -44,7 +44,8 @@ export class WatchedConnection {
     if (this.#endpoint !== undefined) setEndpoint(socket, this.#endpoint);
   }
 
-  expel(_reason: MessageReason): boolean {
+  expel(reason: MessageReason): boolean {
+    this.#context.counters.countClosed(reason);
     this.#context.countOffence();
     this.#destroy();
     return true;
