@@ -2,7 +2,8 @@
 
 import { invalidValue } from '../common/errors.js';
 import { positive, readOptions } from '../common/options.js';
-import { type AnyLimiter, requireLimiter } from '../limiters/verdict.js';
+import { type AnyLimiter, isRuleLimiter, requireLimiter } from '../limiters/verdict.js';
+import type { RuleLimiter } from '../rules/rule-limiter.js';
 
 /** The option `delivery` of `guardWebSocketServer`: limits on what `send` of the guard and of its groups sends. */
 export interface DeliveryOptions {
@@ -23,9 +24,12 @@ export interface DeliveryOptions {
    * How much one connection may get. A message that the limiter refuses is dropped, also if it answers DISCONNECT: the
    * rate is the sender's doing, not the peer's. Each connection has a bucket of its own, removed when it closes.
    * Default: no limit.
+   *
+   * The RuleLimiter of the option `limiter` of the guard checks a message with the keys and the plan of its receiver, with
+   * the action `delivery`, 1 request and the length in bytes. Rules without an action count it too.
    */
-  limiter?: AnyLimiter | undefined;
-  /** The tokens that a message takes: 1 by default, or with `'bytes'` its length, at least 1. */
+  limiter?: AnyLimiter | RuleLimiter | undefined;
+  /** The tokens that a message takes: 1 by default, or with `'bytes'` its length, at least 1. Not for a RuleLimiter. */
   cost?: 'bytes' | undefined;
 }
 
@@ -34,23 +38,35 @@ export interface DeliverySettings {
   readonly maxBufferedBytes: number;
   readonly onSlow: 'drop' | 'close';
   readonly limiter: AnyLimiter | undefined;
+  /** Whether the RuleLimiter of the guard checks deliveries. */
+  readonly usesRules: boolean;
   readonly countsBytes: boolean;
 }
 
 const MEBIBYTE = 2 ** 20;
 
-/** @throws `ERR_LIMITER_OPTION` */
-export function readDelivery(delivery: unknown): DeliverySettings {
+/** `rules` is the option `limiter` of the guard. @throws `ERR_LIMITER_OPTION` */
+export function readDelivery(delivery: unknown, rules: unknown): DeliverySettings {
   const names = ['maxBufferedBytes', 'onSlow', 'limiter', 'cost'];
   const given = readOptions('delivery', delivery, names);
   const { onSlow = 'drop', limiter, cost } = given;
   if (onSlow !== 'drop' && onSlow !== 'close') {
     throw invalidValue('ERR_LIMITER_OPTION', 'onSlow', onSlow, "'drop' or 'close'");
   }
-  if (limiter !== undefined) requireLimiter(limiter, 'the limiter of delivery');
-  if (cost !== undefined && cost !== 'bytes') {
-    throw invalidValue('ERR_LIMITER_OPTION', 'the cost of delivery', cost, "undefined or 'bytes'");
+  const usesRules = isRuleLimiter(limiter);
+  if (cost !== undefined && (cost !== 'bytes' || usesRules)) {
+    const accepted = usesRules
+      ? 'absent for a RuleLimiter (a rule has a unit)'
+      : "absent or 'bytes'";
+    throw invalidValue('ERR_LIMITER_OPTION', 'the cost of delivery', cost, accepted);
   }
   const maxBufferedBytes = positive(given, 'maxBufferedBytes', MEBIBYTE);
-  return { maxBufferedBytes, onSlow, limiter, countsBytes: cost === 'bytes' };
+  const common = { maxBufferedBytes, onSlow, usesRules, countsBytes: cost === 'bytes' } as const;
+  if (usesRules) {
+    if (limiter === rules) return { ...common, limiter: undefined };
+    const accepted = 'the RuleLimiter of the option limiter, or a limiter of another class';
+    throw invalidValue('ERR_LIMITER_OPTION', 'the limiter of delivery', limiter, accepted);
+  }
+  if (limiter !== undefined) requireLimiter(limiter, 'the limiter of delivery');
+  return { ...common, limiter };
 }

@@ -3,12 +3,18 @@
 
 import type { WebSocket } from 'ws';
 import { tryCall } from '../common/callbacks.js';
-import { ALLOWED } from '../common/check-results.js';
 import { invalidValue } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
-import { type CheckResult, RateLimitAction } from '../common/types.js';
-import { answerOf, type MessageReason } from '../guard/verdicts.js';
-import type { AnyLimiter } from '../limiters/verdict.js';
+import { RateLimitAction } from '../common/types.js';
+import {
+  ALLOWED,
+  type Answer,
+  answerOf,
+  type MessageReason,
+  ruleAnswer,
+  UNKNOWN_DELAY,
+} from '../guard/verdicts.js';
+import type { PeerGroup } from '../limiters/group.js';
 import type { DeliverySettings } from './delivery-options.js';
 import type { WebSocketGuardSettings } from './options.js';
 import { type OutgoingData, OutgoingMessage, type SendOptions } from './outgoing.js';
@@ -29,8 +35,8 @@ export interface DeliveryCounts {
 
 type Callbacks = Pick<WebSocketGuardSettings, 'onVerdict' | 'onError'>;
 
-/** The verdict on a message for a slow connection: no limiter refused it. */
-const SLOW: CheckResult = Object.freeze([RateLimitAction.DELAY, 0] as const);
+/** The action of messages in a RuleLimiter. */
+const DELIVERY = 'delivery';
 
 /** @internal */
 export class Delivery implements GroupDelivery {
@@ -51,8 +57,13 @@ export class Delivery implements GroupDelivery {
     return { ...this.#counts };
   }
 
-  get limiter(): AnyLimiter | undefined {
-    return this.#isClosed ? undefined : this.#settings.limiter;
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  openPeers(): PeerGroup | undefined {
+    const { limiter } = this.#settings;
+    return limiter !== undefined && 'group' in limiter ? limiter.group() : undefined;
   }
 
   /** Adds a guarded connection. */
@@ -64,12 +75,10 @@ export class Delivery implements GroupDelivery {
     const subscriber = this.subscriber(socket);
     const message = new OutgoingMessage(data, options, false);
     if (!subscriber.isOpen) return false;
-    const { limiter } = this;
-    const verdict =
-      limiter === undefined ? ALLOWED : subscriber.check(limiter, this.costOf(message));
-    if (this.deliver(subscriber, message, verdict)) return true;
+    const answer = this.check(subscriber, message);
+    if (this.deliver(subscriber, message, answer)) return true;
     // The limiter's clock may have closed the connection.
-    if (subscriber.isOpen) this.drop(subscriber, message, verdict);
+    if (subscriber.isOpen) this.drop(subscriber, message, answer);
     return false;
   }
 
@@ -102,7 +111,21 @@ export class Delivery implements GroupDelivery {
     return message.cost ?? (this.#settings.countsBytes ? Math.max(1, message.byteLength) : 1);
   }
 
-  deliver(subscriber: Subscriber, message: OutgoingMessage, [action]: CheckResult): boolean {
+  check(subscriber: Subscriber, message: OutgoingMessage): Answer {
+    if (this.#isClosed) return ALLOWED;
+    const { limiter, usesRules } = this.#settings;
+    if (limiter !== undefined) {
+      const result = subscriber.check(limiter, this.costOf(message));
+      return result[0] === RateLimitAction.ALLOW ? ALLOWED : answerOf(result);
+    }
+    const peer = usesRules ? subscriber.connection?.peer : undefined;
+    if (peer === undefined) return ALLOWED;
+    const { byteLength, cost } = message;
+    const verdict = peer.checkMessage(byteLength, { action: DELIVERY, cost });
+    return verdict.outcome === 'allow' ? ALLOWED : ruleAnswer(verdict);
+  }
+
+  deliver(subscriber: Subscriber, message: OutgoingMessage, { action }: Answer): boolean {
     const isAllowed = action === RateLimitAction.ALLOW;
     if (!isAllowed || !subscriber.isOpen || this.#isSlow(subscriber)) return false;
     subscriber.write(message);
@@ -110,17 +133,19 @@ export class Delivery implements GroupDelivery {
     return true;
   }
 
-  drop(subscriber: Subscriber, message: OutgoingMessage, verdict: CheckResult): void {
-    if (verdict[0] !== RateLimitAction.ALLOW) {
+  drop(subscriber: Subscriber, message: OutgoingMessage, answer: Answer): void {
+    if (answer.action !== RateLimitAction.ALLOW) {
       this.#counts.droppedRate += 1;
-      const reason = verdict[1] === Infinity ? 'cost' : 'rate';
-      this.#reportDrop(subscriber, message, verdict, reason, 'dropped');
+      // A ban or a deny list has a scope, but no rule.
+      const isListed = answer.scope !== null && answer.rule === null;
+      const reason = answer.delaySeconds === Infinity && !isListed ? 'cost' : 'rate';
+      this.#reportDrop(subscriber, message, answer, reason, 'dropped');
       return;
     }
     this.#counts.droppedSlow += 1;
     const { connection } = subscriber;
     const closes = connection !== undefined && this.#settings.onSlow === 'close';
-    this.#reportDrop(subscriber, message, SLOW, 'slow', closes ? 'closed' : 'dropped');
+    this.#reportDrop(subscriber, message, UNKNOWN_DELAY, 'slow', closes ? 'closed' : 'dropped');
     if (closes && connection.close()) this.#counts.closedSlow += 1;
   }
 
@@ -131,7 +156,7 @@ export class Delivery implements GroupDelivery {
   #reportDrop(
     subscriber: Subscriber,
     message: OutgoingMessage,
-    verdict: CheckResult,
+    answer: Answer,
     reason: MessageReason,
     did: 'dropped' | 'closed',
   ): void {
@@ -141,10 +166,10 @@ export class Delivery implements GroupDelivery {
     if (onVerdict === undefined || connection === undefined || this.#isReporting) return;
     const { address, request } = connection;
     const data = message.payload;
-    const fields = { kind: 'delivery', key, address, socket, data, request } as const;
+    const fields = { kind: DELIVERY, key, address, socket, data, request } as const;
     this.#isReporting = true;
     tryCall(
-      () => onVerdict({ ...fields, did, reason, ...answerOf(verdict) }),
+      () => onVerdict({ ...fields, did, reason, ...answer }),
       (error) => onError(error, { socket, request }),
     );
     this.#isReporting = false;

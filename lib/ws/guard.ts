@@ -122,7 +122,7 @@ export function guardWebSocketServer(
     ...GUARD_OPTIONS,
   ]);
   const { trustedProxies } = given as ClientAddressOptions;
-  const delivery = readDelivery(given['delivery']);
+  const delivery = readDelivery(given['delivery'], given['limiter']);
   const settings: WebSocketGuardSettings = readSettings(given);
   const resolve = addressResolver({ trustedProxies });
   if (trustedProxies !== undefined || !settings.limitsAddresses) {
@@ -224,7 +224,8 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
     const make = (context: ConnectionContext) => {
       const guarded = new GuardedSocket(socket, request, this.#settings, context);
       const close = () => guarded.expel('slow');
-      this.#delivery.connect(socket, { request, stream, address: client.address, close });
+      const { peer } = guarded;
+      this.#delivery.connect(socket, { request, stream, address: client.address, peer, close });
       return guarded;
     };
     const reportError = (error: unknown) => this.#reportError(error, socket, request);

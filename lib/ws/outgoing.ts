@@ -52,7 +52,7 @@ export class OutgoingMessage {
   }
 
   get byteLength(): number {
-    return byteLength(this.#data);
+    return this.isShared ? this.payload.length : byteLength(this.#data);
   }
 
   /** The data for `send` of a WebSocket, which encodes it. */

@@ -2,31 +2,30 @@
 // once, and the limiter checks all members in one call.
 
 import type { WebSocket } from 'ws';
-import { ALLOWED, DISCONNECTED } from '../common/check-results.js';
 import { invalidValue } from '../common/errors.js';
-import { type CheckResult, RateLimitAction } from '../common/types.js';
+import { ALLOWED, type Answer, UNKNOWN_DELAY, WITHOUT_LIMITER } from '../guard/verdicts.js';
 import type { PeerGroup } from '../limiters/group.js';
-import type { AnyLimiter } from '../limiters/verdict.js';
 import { type OutgoingData, OutgoingMessage, type SendOptions } from './outgoing.js';
 import type { Subscriber } from './subscriber.js';
 
 /** The part of a guard's delivery that its groups need. @internal */
 export interface GroupDelivery {
-  /** Undefined if nothing limits the rate. */
-  readonly limiter: AnyLimiter | undefined;
+  /** Whether nothing is limited any more. */
+  readonly isClosed: boolean;
   subscriber(socket: WebSocket): Subscriber;
+  /** Undefined if the limiter checks one peer at a time, or if there is none. */
+  openPeers(): PeerGroup | undefined;
   costOf(message: OutgoingMessage): number;
+  /** Asks the limiter for one connection. */
+  check(subscriber: Subscriber, message: OutgoingMessage): Answer;
   /** Sends an allowed message, unless the connection is slow; returns whether it was sent. Calls no code of the user. */
-  deliver(subscriber: Subscriber, message: OutgoingMessage, verdict: CheckResult): boolean;
+  deliver(subscriber: Subscriber, message: OutgoingMessage, answer: Answer): boolean;
   /** Drops a message that was not sent, and reports it. */
-  drop(subscriber: Subscriber, message: OutgoingMessage, verdict: CheckResult): void;
+  drop(subscriber: Subscriber, message: OutgoingMessage, answer: Answer): void;
 }
 
-/** A group's check does not return delays. */
-const REFUSED: CheckResult = Object.freeze([RateLimitAction.DELAY, 0] as const);
-/** By the bytes of a group's check. */
-const VERDICTS: readonly CheckResult[] = [ALLOWED, REFUSED, DISCONNECTED];
-const BYTES = { allow: 0, delay: 1, disconnect: 2 } as const;
+/** By the bytes of a group's check, which returns no delays. */
+const ANSWERS: readonly Answer[] = [ALLOWED, UNKNOWN_DELAY, WITHOUT_LIMITER];
 
 /**
  * SocketGroup sends the same messages to many connections, for example to the subscribers of a topic. The method
@@ -54,13 +53,12 @@ export class SocketGroup {
 
   /** @internal */
   constructor(delivery: GroupDelivery, sockets: Iterable<WebSocket>) {
-    const { limiter } = delivery;
     if (typeof sockets?.[Symbol.iterator] !== 'function') {
       const name = 'the members of a group';
       throw invalidValue('ERR_LIMITER_OPTION', name, sockets, 'an iterable of WebSockets');
     }
     this.#delivery = delivery;
-    this.#peers = limiter !== undefined && 'group' in limiter ? limiter.group() : undefined;
+    this.#peers = delivery.openPeers();
     for (const socket of sockets) this.add(socket);
   }
 
@@ -118,25 +116,18 @@ export class SocketGroup {
   send(data: OutgoingData, options?: SendOptions): number {
     const delivery = this.#delivery;
     const message = new OutgoingMessage(data, options, true);
-    const verdicts = this.#check(message);
-    const refused: [Subscriber, CheckResult][] = [];
-    let sent = 0;
-    for (const [i, member] of this.#members.entries()) {
-      const verdict = VERDICTS[verdicts?.[i] ?? 0] as CheckResult;
-      if (delivery.deliver(member, message, verdict)) sent += 1;
-      else if (member.isOpen) refused.push([member, verdict]);
+    const bytes = delivery.isClosed ? undefined : this.#peers?.check(delivery.costOf(message));
+    // A copy, because the limiter's clock and `onVerdict` may change the members.
+    const members = [...this.#members];
+    const answers = members.map((member, i) =>
+      bytes === undefined ? delivery.check(member, message) : (ANSWERS[bytes[i] ?? 0] as Answer),
+    );
+    const isSent = members.map((member, i) =>
+      delivery.deliver(member, message, answers[i] as Answer),
+    );
+    for (const [i, member] of members.entries()) {
+      if (!isSent[i] && member.isOpen) delivery.drop(member, message, answers[i] as Answer);
     }
-    // Only now, because `onVerdict` may change the members.
-    for (const [member, verdict] of refused) delivery.drop(member, message, verdict);
-    return sent;
-  }
-
-  /** A byte per member; undefined if nothing limits the rate. */
-  #check(message: OutgoingMessage): Uint8Array | undefined {
-    const { limiter } = this.#delivery;
-    if (limiter === undefined) return undefined;
-    const cost = this.#delivery.costOf(message);
-    if (this.#peers !== undefined) return this.#peers.check(cost);
-    return Uint8Array.from(this.#members, (member) => BYTES[member.check(limiter, cost)[0]]);
+    return isSent.filter(Boolean).length;
   }
 }

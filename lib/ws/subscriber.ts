@@ -6,6 +6,7 @@ import type { WebSocket } from 'ws';
 import { connectionKey } from '../address/connection-key.js';
 import type { CheckResult, Peer } from '../common/types.js';
 import { type AnyLimiter, openPeer } from '../limiters/verdict.js';
+import type { RulePeer } from '../rules/rule-peer.js';
 import type { OutgoingMessage } from './outgoing.js';
 
 /** What a waiting message takes besides its data: the buffer of its frame, and its entry in the stream's queue. */
@@ -19,6 +20,8 @@ export interface DeliveryConnection {
   /** The stream that the WebSocket writes to. */
   readonly stream: Duplex;
   readonly address: string | undefined;
+  /** Its peer in the RuleLimiter of the guard. */
+  readonly peer: RulePeer | undefined;
   /** Closes the connection because it is slow; false if it is closing already. */
   close(): boolean;
 }

@@ -1,13 +1,18 @@
 // How much each connection may get, message by message and in groups, on both engines.
 
-import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
+import {
+  DirectConnectionRateLimiter,
+  OrderbookRateLimiter,
+  RateLimiter,
+  RuleLimiter,
+} from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
-import { ENGINES, manualClock } from '../support/limiters.js';
+import { ENGINES, type ManualClock, manualClock } from '../support/limiters.js';
 import { seeded } from '../support/random.js';
 import { printSeedOnFailure, SEED } from '../support/seed.js';
 import { few } from '../support/sockets.js';
-import { type FakeSocket, guardedVirtually } from './virtual.js';
+import { FakeSocket, guardedVirtually } from './virtual.js';
 
 const asWebSocket = (socket: FakeSocket) => socket as unknown as WebSocket;
 
@@ -132,6 +137,86 @@ describe.each(ENGINES)('A limiter of deliveries on the %s engine', (engine) => {
     expect(() => members.send('a')).toThrow(failure);
     for (const { stream } of sockets) expect(stream.sent).toEqual([]);
     expect(guard.deliveries.sent).toBe(0);
+  });
+});
+
+describe.each(ENGINES)('The RuleLimiter of a guard on the %s engine', (engine) => {
+  const rulesOf = (clock: ManualClock) =>
+    new RuleLimiter({
+      scopes: { connection: {}, address: { kind: 'address' } },
+      rules: {
+        messages: { scope: 'connection', action: 'message', quota: 1, windowSeconds: 10 },
+        deliveries: { scope: 'connection', action: 'delivery', quota: 2, windowSeconds: 10 },
+        bytes: {
+          scope: 'address',
+          action: 'delivery',
+          unit: 'bytes',
+          rateLimit: 10,
+          burstLimit: 100,
+        },
+      },
+      plans: { paid: { deliveries: { quota: 3 } } },
+      clock,
+      engine,
+    });
+
+  test('checks deliveries by its rules, keys and plans', () => {
+    const clock = manualClock();
+    const limiter = rulesOf(clock);
+    const { connect, send, group, guard, deliveries } = serve({ limiter, delivery: { limiter } });
+    const [first, second] = connect(2) as [FakeSocket, FakeSocket];
+    guard.peerOf(asWebSocket(second))?.assign({}, 'paid');
+    const members = group([first, second]);
+    // Their messages have a rule of their own.
+    for (const socket of [first, second]) socket.receive('a');
+    expect(Array.from({ length: 4 }, () => members.send('a'))).toEqual([2, 2, 1, 0]);
+    expect(deliveries()).toHaveLength(3);
+    expect(deliveries()[0]).toMatchObject({
+      did: 'dropped',
+      reason: 'rate',
+      action: 'delay',
+      rule: 'deliveries',
+      scope: 'connection',
+      socket: first,
+    });
+    expect(deliveries()[0]?.delaySeconds).toBeCloseTo(5);
+    clock.now += 10;
+    // Both have one address.
+    expect(send(first, 'x'.repeat(60))).toBe(true);
+    expect(send(second, 'x'.repeat(60))).toBe(false);
+    expect(deliveries().at(-1)).toMatchObject({ reason: 'rate', rule: 'bytes', socket: second });
+    expect(send(second, 'x'.repeat(101))).toBe(false);
+    expect(deliveries().at(-1)).toMatchObject({ reason: 'cost', rule: 'bytes' });
+    expect([first.received, second.received]).toEqual([['a'], ['a']]);
+  });
+
+  test('drops what is for a banned connection', () => {
+    const limiter = rulesOf(manualClock());
+    const { connect, send, deliveries } = serve({ limiter, delivery: { limiter } });
+    const [socket] = connect(1) as [FakeSocket];
+    limiter.ban('address', '192.0.2.1', Infinity);
+    expect(send(socket, 'a')).toBe(false);
+    expect(socket.closes).toEqual([]);
+    expect(deliveries()).toMatchObject([{ reason: 'rate', action: 'disconnect', rule: null }]);
+  });
+
+  test('limits no connection that is not guarded, and nothing after guard.close', () => {
+    const limiter = rulesOf(manualClock());
+    const { connect, send, group, guard } = serve({ limiter, delivery: { limiter } });
+    const [guarded] = connect(1) as [FakeSocket];
+    const unguarded = new FakeSocket();
+    const sentTo = (socket: FakeSocket) => Array.from({ length: 4 }, () => send(socket, 'a'));
+    expect(sentTo(unguarded)).toEqual([true, true, true, true]);
+    expect(sentTo(guarded)).toEqual([true, true, false, false]);
+    guard.close();
+    expect(sentTo(guarded)).toEqual([true, true, true, true]);
+    expect(group([guarded, unguarded]).send('a')).toBe(2);
+  });
+
+  test('does not check deliveries unless it is the limiter of delivery', () => {
+    const { connect, send } = serve({ limiter: rulesOf(manualClock()) });
+    const [socket] = connect(1) as [FakeSocket];
+    expect(Array.from({ length: 4 }, () => send(socket, 'a'))).toEqual([true, true, true, true]);
   });
 });
 
@@ -298,7 +383,11 @@ describe('The option delivery', () => {
     [{ maxBufferedBytes: 0 }, 'maxBufferedBytes must be a finite number greater than 0, got 0'],
     [{ maxBufferedBytes: '1' }, 'maxBufferedBytes must be a finite number greater than 0, got "1"'],
     [{ onSlow: 'pause' }, `onSlow must be 'drop' or 'close', got "pause"`],
-    [{ cost: 1 }, "the cost of delivery must be undefined or 'bytes', got 1"],
+    [{ cost: 1 }, "the cost of delivery must be absent or 'bytes', got 1"],
+    [
+      { limiter: new RuleLimiter({ scopes: { connection: {} }, rules: {} }) },
+      'the limiter of delivery must be the RuleLimiter of the option limiter, or a limiter of another class, got an object',
+    ],
     [{ rate: 1 }, /^unknown option "rate" of delivery/],
     [{ limiter: {} }, /^the limiter of delivery must be a RateLimiter/],
     [new Map(), 'the options of delivery must be an object of options, got a Map'],
@@ -306,5 +395,12 @@ describe('The option delivery', () => {
     const start = () => guardedVirtually({ delivery: delivery as object });
     expect(start).toThrow(message);
     expect(start).toThrow(expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }));
+  });
+
+  test('refuses a cost for a RuleLimiter', () => {
+    const limiter = new RuleLimiter({ scopes: { connection: {} }, rules: {} });
+    expect(() => guardedVirtually({ limiter, delivery: { limiter, cost: 'bytes' } })).toThrow(
+      'the cost of delivery must be absent for a RuleLimiter (a rule has a unit), got "bytes"',
+    );
   });
 });
