@@ -5,6 +5,7 @@ import type { Case } from './case.js';
 import { allowed, groups, opened, refused, refusedGroups, refusedOpened } from './check.js';
 import { churn } from './churn.js';
 import { client } from './client.js';
+import { delivery } from './delivery.js';
 import { growth } from './growth.js';
 import { headers } from './headers.js';
 import { http } from './http.js';
@@ -34,6 +35,7 @@ export const CASES: readonly Case[] = [
   headers,
   client,
   ws,
+  delivery,
   http,
   httpFastify,
   httpServer,

@@ -45,8 +45,11 @@ interface HeldMessage<Data, Meta> {
   readonly key: string;
 }
 
-/** Reasons that are no offence: a message that cannot wait for so long is not misuse, nor is a failed cost or a list. */
-const INNOCENT: readonly MessageReason[] = ['pause', 'backlog', 'error', 'denied'];
+/**
+ * Reasons that are no offence: a message that cannot wait for so long is not misuse, nor is a slow connection, a failed
+ * cost or a list.
+ */
+const INNOCENT: readonly MessageReason[] = ['pause', 'backlog', 'slow', 'error', 'denied'];
 
 function doNothing(): void {}
 

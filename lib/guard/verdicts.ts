@@ -36,6 +36,8 @@ export type MessageReason =
   /** A line or a WebSocket message is longer than the allowed length. */
   | 'length'
   /** A line took longer than `lineSeconds`. */
+  | 'unfinished'
+  /** So much waits for the peer, which does not read fast enough, that no message can be sent to it. */
   | 'slow'
   /** The server's own code called `expel`. */
   | 'expelled'
@@ -60,8 +62,8 @@ export interface GuardVerdict<Kind extends string, Socket, Data> {
   /** The limiter's action. */
   readonly action: RateLimitAction;
   /**
-   * Seconds until the message or the connection would be allowed, or until the ban ends. 0 if the
-   * limiter was not called, because other connections already wait for the same bucket.
+   * Seconds until the message or the connection would be allowed, or until the ban ends. 0 if they are unknown: other
+   * connections already wait for the same bucket, the peer is slow, or the message was sent to a group.
    */
   readonly delaySeconds: number;
   /** Why it did not pass; undefined if it passed. */

@@ -119,7 +119,7 @@ export class GuardedLines extends GuardedConnection<Line, number> {
     if (this.stream.isPausedByUser) this.#deadline.begin();
     else {
       const { partial } = this.#splitter.partialLine();
-      this.refuse(this.#decode(Buffer.from(partial)), partial.length, 'slow');
+      this.refuse(this.#decode(Buffer.from(partial)), partial.length, 'unfinished');
     }
   }
 

@@ -2,6 +2,7 @@
 // WebSocket before its listeners get them. The user's own verifyClient is still called, and `close` restores the server.
 
 import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
 import type { ServerOptions, VerifyClientCallbackAsync, WebSocket, WebSocketServer } from 'ws';
 import { addressResolver, type ClientAddressOptions } from '../address/client-address.js';
 import { connectionKey } from '../address/connection-key.js';
@@ -22,8 +23,12 @@ import { type Admission, CHECK_FAILED, ServerGuard } from '../guard/server-guard
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
 import { type Decision, KEY_FAILED } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
+import { Delivery, type DeliveryCounts } from './delivery.js';
+import { type DeliverySettings, readDelivery } from './delivery-options.js';
 import type { WebSocketGuardOptions, WebSocketGuardSettings } from './options.js';
+import type { OutgoingData, SendOptions } from './outgoing.js';
 import { GuardedSocket } from './socket.js';
+import type { SocketGroup } from './socket-group.js';
 
 /** The guard of a WebSocketServer, as `guardWebSocketServer` returns it. */
 export interface WebSocketGuard {
@@ -40,6 +45,25 @@ export interface WebSocketGuard {
    * example at a login. Undefined without `limiter`, and if the connection is not guarded.
    */
   peerOf(socket: WebSocket): RulePeer | undefined;
+  /**
+   * Sends a message to a connection, and returns whether it was sent. It is not sent if the connection is closing or
+   * slow, or if the limiter of `delivery` refuses it; `onVerdict` gets a verdict of the kind `'delivery'` in the last two
+   * cases, unless it is running. The limiter is asked first, so a message for a slow connection takes its tokens.
+   *
+   * The messages that are sent arrive in order and whole. Between the fragments of a message that you send yourself
+   * (`fin: false`), do not call it. A connection that the guard does not guard has the same limits, but is never closed.
+   * @throws `ERR_LIMITER_OPTION` for an invalid socket, data or option, `ERR_LIMITER_COST`, and what the limiter's check
+   * throws; then nothing is sent.
+   */
+  send(socket: WebSocket, data: OutgoingData, options?: SendOptions): boolean;
+  /**
+   * Returns a group of connections that get the same messages. Its `send` encodes a message once, checks the limiter
+   * once for all members, and returns to how many members the message was sent. Default: no members.
+   * @throws `ERR_LIMITER_OPTION` unless `sockets` are WebSockets
+   */
+  group(sockets?: Iterable<WebSocket>): SocketGroup;
+  /** What became of the messages that `send` of the guard and of its groups was given. */
+  readonly deliveries: DeliveryCounts;
   /** The number of connections that are guarded. */
   readonly connections: number;
   /** Returns what the guard has counted, for metrics and the dashboard. Changes nothing. O(1). */
@@ -95,14 +119,19 @@ export function guardWebSocketServer(
       "a WebSocketServer of the package 'ws'",
     );
   }
-  const given = readOptions('guardWebSocketServer', options, ['trustedProxies', ...GUARD_OPTIONS]);
+  const given = readOptions('guardWebSocketServer', options, [
+    'trustedProxies',
+    'delivery',
+    ...GUARD_OPTIONS,
+  ]);
   const { trustedProxies } = given as ClientAddressOptions;
+  const delivery = readDelivery(given['delivery'], given['limiter']);
   const settings: WebSocketGuardSettings = readSettings(given);
   const resolve = addressResolver({ trustedProxies });
   if (trustedProxies !== undefined || !settings.limitsAddresses) {
-    return new Guard(server, settings, resolve);
+    return new Guard(server, settings, delivery, resolve);
   }
-  return new Guard(server, settings, (request) => {
+  return new Guard(server, settings, delivery, (request) => {
     warnOfProxy(request, settings.warn);
     return resolve(request);
   });
@@ -110,24 +139,27 @@ export function guardWebSocketServer(
 
 class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
   readonly #settings: WebSocketGuardSettings;
+  readonly #delivery: Delivery;
   readonly #resolve: (request: IncomingMessage) => string | undefined;
 
   constructor(
     server: WebSocketServer,
     settings: WebSocketGuardSettings,
+    delivery: DeliverySettings,
     resolve: (request: IncomingMessage) => string | undefined,
   ) {
     super(settings);
     this.#settings = settings;
     this.#resolve = resolve;
     const payload = new PayloadLimit(server, settings);
+    this.#delivery = new Delivery(delivery, settings);
     const { handleUpgrade } = server;
     // In every mode of the server, the callback of handleUpgrade is the first code that gets a WebSocket.
     const guardedUpgrade: typeof handleUpgrade = (request, socket, head, callback) => {
       if (!this.isClosed) payload.apply();
       let admission: Admission | undefined;
       const onUpgrade = (webSocket: WebSocket, request: IncomingMessage) => {
-        if (admission === undefined || this.#attach(webSocket, request, admission)) {
+        if (admission === undefined || this.#attach(webSocket, request, socket, admission)) {
           callback(webSocket, request);
         }
       };
@@ -149,6 +181,23 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
     this.setHooks([override(server, 'handleUpgrade', guardedUpgrade), () => payload.restore()]);
   }
 
+  get deliveries(): DeliveryCounts {
+    return this.#delivery.counts;
+  }
+
+  send(socket: WebSocket, data: OutgoingData, options?: SendOptions): boolean {
+    return this.#delivery.send(socket, data, options);
+  }
+
+  group(sockets: Iterable<WebSocket> = []): SocketGroup {
+    return this.#delivery.group(sockets);
+  }
+
+  override close(): void {
+    super.close();
+    this.#delivery.close();
+  }
+
   /** Decides on a connection. If it does not pass, the request is answered here, and the result is undefined. */
   #admit(request: IncomingMessage, answer: VerifyCallback): Admission | undefined {
     const { socket } = request;
@@ -168,10 +217,20 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
   }
 
   /** Guards a new WebSocket; false if that fails, and the WebSocket is closed then. */
-  #attach(socket: WebSocket, request: IncomingMessage, { client, decision }: Admission): boolean {
+  #attach(
+    socket: WebSocket,
+    request: IncomingMessage,
+    stream: Duplex,
+    { client, decision }: Admission,
+  ): boolean {
     if (this.isClosed) return true;
-    const make = (context: ConnectionContext) =>
-      new GuardedSocket(socket, request, this.#settings, context);
+    const make = (context: ConnectionContext) => {
+      const guarded = new GuardedSocket(socket, request, this.#settings, context);
+      const close = () => guarded.expel('slow');
+      const { peer } = guarded;
+      this.#delivery.connect(socket, { request, stream, address: client.address, peer, close });
+      return guarded;
+    };
     const reportError = (error: unknown) => this.#reportError(error, socket, request);
     const isGuarded = this.guard(socket, client, reportError, make);
     if (!isGuarded) {

@@ -12,6 +12,8 @@ export type {
 } from '../guard/verdicts.js';
 export type { AnyLimiter, BanningLimiter } from '../limiters/verdict.js';
 export type { Classification } from '../rules/types.js';
+export type { DeliveryCounts } from './delivery.js';
+export type { DeliveryOptions } from './delivery-options.js';
 export { guardWebSocketServer, type WebSocketGuard } from './guard.js';
 export type { MessageData } from './message.js';
 export type {
@@ -21,3 +23,5 @@ export type {
   WebSocketGuardOptions,
   WebSocketVerdict,
 } from './options.js';
+export type { OutgoingData, SendOptions } from './outgoing.js';
+export type { SocketGroup } from './socket-group.js';

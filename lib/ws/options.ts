@@ -6,6 +6,7 @@ import type { ClientAddressOptions } from '../address/client-address.js';
 import type { GuardOptions, GuardSettings } from '../guard/settings.js';
 import type { GuardVerdict } from '../guard/verdicts.js';
 import type { Classification, Keys } from '../rules/types.js';
+import type { DeliveryOptions } from './delivery-options.js';
 import type { MessageData } from './message.js';
 
 /**
@@ -17,9 +18,12 @@ export type MessageCost = (data: MessageData, isBinary: boolean) => number;
 /** The arguments of a rule's `key` function. */
 export type MessageKeyOf = [socket: WebSocket, request: IncomingMessage];
 
-/** A decision on a connection, on a message, or on a ping or a pong. */
+/**
+ * A decision on a connection, on a message, on a ping or a pong, or on a message that `send` of the guard or of a group
+ * did not send (`'delivery'`).
+ */
 export interface WebSocketVerdict
-  extends GuardVerdict<'message' | 'ping' | 'pong', WebSocket, MessageData> {
+  extends GuardVerdict<'message' | 'ping' | 'pong' | 'delivery', WebSocket, MessageData> {
   /** The HTTP request for the upgrade. */
   readonly request: IncomingMessage;
 }
@@ -48,6 +52,8 @@ export interface WebSocketGuardOptions
   classify?:
     | ((data: MessageData, isBinary: boolean, socket: WebSocket) => Classification | undefined)
     | undefined;
+  /** Limits on the messages that `send` of the guard and of its groups sends to each connection. */
+  delivery?: DeliveryOptions | undefined;
 }
 
 /** Validated options. @internal */

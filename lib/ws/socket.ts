@@ -19,6 +19,7 @@ const POLICY_VIOLATION = 1008;
 const CLOSE_CODES: Partial<Record<MessageReason, number>> = {
   pause: 1013,
   backlog: 1013,
+  slow: 1013,
   error: 1011,
 };
 
@@ -41,6 +42,7 @@ const CLOSE_REASONS: Partial<Record<MessageReason, string>> = {
   cost: 'message above the rate limit',
   pause: 'rate limit exceeded, try again later',
   backlog: 'too many messages at once',
+  slow: 'messages are not read fast enough',
   error: 'internal error',
 };
 

@@ -42,7 +42,7 @@ describe('lineSeconds', () => {
     }
     expect(verdicts.every(({ did }) => did === 'passed')).toBe(true);
     seconds(1);
-    expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'slow', data: 'x'.repeat(10) });
+    expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'unfinished', data: 'x'.repeat(10) });
     expect(lines).toEqual(['hello']);
     expect(expulsions.isBanned('192.0.2.1')).toBe(true);
   });
@@ -70,7 +70,7 @@ describe('lineSeconds', () => {
     expect(verdicts.at(-1)).toMatchObject({ kind: 'connection', did: 'passed' });
     socket.resume();
     seconds(10);
-    expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'slow' });
+    expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'unfinished' });
   });
 
   test('ends with the connection and with the guard', async () => {

@@ -1,4 +1,4 @@
-// The program with a RuleLimiter in docs/relays.md does what the page says.
+// Programs in docs/relays.md do what the page says.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,9 +6,12 @@ import { expect, test } from 'vitest';
 import { TESTS_NATIVE } from '../support/limiters.js';
 import { ROOT, run } from '../support/processes.js';
 
-test('the program with a RuleLimiter of docs/relays.md limits notes by account', () => {
+test.each([
+  ['## A RuleLimiter in a guard', 'limits notes by account'],
+  ['## Slow readers', 'closes a connection that does not read'],
+])('the program of docs/relays.md in %s %s', (heading) => {
   const page = readFileSync(join(ROOT, 'docs/relays.md'), 'utf8');
-  const [, section = ''] = page.split('## A RuleLimiter in a guard');
+  const [, section = ''] = page.split(heading);
   const [, code = ''] = /```js\n([\s\S]*?)```/.exec(section) ?? [];
   const env = { RELAY_LIMITER_ENGINE: TESTS_NATIVE ? '' : 'js' };
   const { status, stdout, stderr } = run(code, { env });

@@ -1,0 +1,177 @@
+// Delivery: sends messages to connections, within limits. What a peer does not read waits in the memory of this process,
+// so at most `maxBufferedBytes` and one message wait for each connection. What is sent is never cut or reordered.
+
+import type { WebSocket } from 'ws';
+import { tryCall } from '../common/callbacks.js';
+import { invalidValue } from '../common/errors.js';
+import { hasMethods } from '../common/kinds.js';
+import { RateLimitAction } from '../common/types.js';
+import {
+  ALLOWED,
+  type Answer,
+  answerOf,
+  type MessageReason,
+  ruleAnswer,
+  UNKNOWN_DELAY,
+} from '../guard/verdicts.js';
+import type { PeerGroup } from '../limiters/group.js';
+import type { DeliverySettings } from './delivery-options.js';
+import type { WebSocketGuardSettings } from './options.js';
+import { type OutgoingData, OutgoingMessage, type SendOptions } from './outgoing.js';
+import { type GroupDelivery, SocketGroup } from './socket-group.js';
+import { type DeliveryConnection, Subscriber } from './subscriber.js';
+
+/** What became of the messages for connections that were open, since the guard was made. */
+export interface DeliveryCounts {
+  /** Messages that were sent. */
+  readonly sent: number;
+  /** Messages that were dropped because the connection was slow, also those that closed it. */
+  readonly droppedSlow: number;
+  /** Messages that the limiter refused. */
+  readonly droppedRate: number;
+  /** Connections that were closed because they were slow. */
+  readonly closedSlow: number;
+}
+
+type Callbacks = Pick<WebSocketGuardSettings, 'onVerdict' | 'onError'>;
+
+/** The action of messages in a RuleLimiter. */
+const DELIVERY = 'delivery';
+
+/** @internal */
+export class Delivery implements GroupDelivery {
+  readonly #settings: DeliverySettings;
+  readonly #callbacks: Callbacks;
+  readonly #connections = new WeakMap<WebSocket, DeliveryConnection>();
+  readonly #subscribers = new WeakMap<WebSocket, Subscriber>();
+  readonly #counts = { sent: 0, droppedSlow: 0, droppedRate: 0, closedSlow: 0 };
+  #isClosed = false;
+  #isReporting = false;
+
+  constructor(settings: DeliverySettings, callbacks: Callbacks) {
+    this.#settings = settings;
+    this.#callbacks = callbacks;
+  }
+
+  get counts(): DeliveryCounts {
+    return { ...this.#counts };
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  openPeers(): PeerGroup | undefined {
+    const { limiter } = this.#settings;
+    return limiter !== undefined && 'group' in limiter ? limiter.group() : undefined;
+  }
+
+  /** Adds a guarded connection. */
+  connect(socket: WebSocket, connection: DeliveryConnection): void {
+    this.#connections.set(socket, connection);
+  }
+
+  send(socket: WebSocket, data: OutgoingData, options: SendOptions | undefined): boolean {
+    const subscriber = this.subscriber(socket);
+    const message = new OutgoingMessage(data, options, false);
+    if (!subscriber.isOpen) return false;
+    const answer = this.check(subscriber, message);
+    if (this.deliver(subscriber, message, answer)) return true;
+    // The limiter's clock may have closed the connection.
+    if (subscriber.isOpen) this.drop(subscriber, message, answer);
+    return false;
+  }
+
+  group(sockets: Iterable<WebSocket>): SocketGroup {
+    return new SocketGroup(this, sockets);
+  }
+
+  /** Nothing is limited any more. */
+  close(): void {
+    this.#isClosed = true;
+  }
+
+  subscriber(socket: WebSocket): Subscriber {
+    const known = this.#subscribers.get(socket);
+    if (known !== undefined) return known;
+    if (!hasMethods(socket, 'send', 'once')) {
+      const accepted = "a WebSocket of the package 'ws'";
+      throw invalidValue('ERR_LIMITER_OPTION', 'the socket', socket, accepted);
+    }
+    const subscriber = new Subscriber(socket, this.#connections.get(socket));
+    this.#subscribers.set(socket, subscriber);
+    socket.once('close', () => {
+      for (const group of subscriber.groups) group.delete(socket);
+      this.#settings.limiter?.removePeer(subscriber.key);
+    });
+    return subscriber;
+  }
+
+  costOf(message: OutgoingMessage): number {
+    return message.cost ?? (this.#settings.countsBytes ? Math.max(1, message.byteLength) : 1);
+  }
+
+  check(subscriber: Subscriber, message: OutgoingMessage): Answer {
+    if (this.#isClosed) return ALLOWED;
+    const { limiter, usesRules } = this.#settings;
+    if (limiter !== undefined) {
+      const result = subscriber.check(limiter, this.costOf(message));
+      return result[0] === RateLimitAction.ALLOW ? ALLOWED : answerOf(result);
+    }
+    const peer = usesRules ? subscriber.connection?.peer : undefined;
+    if (peer === undefined) return ALLOWED;
+    const { byteLength, cost } = message;
+    const verdict = peer.checkMessage(byteLength, { action: DELIVERY, cost });
+    return verdict.outcome === 'allow' ? ALLOWED : ruleAnswer(verdict);
+  }
+
+  deliver(subscriber: Subscriber, message: OutgoingMessage, { action }: Answer): boolean {
+    const isAllowed = action === RateLimitAction.ALLOW;
+    if (!isAllowed || !subscriber.isOpen || this.#isSlow(subscriber)) return false;
+    subscriber.write(message);
+    this.#counts.sent += 1;
+    return true;
+  }
+
+  drop(subscriber: Subscriber, message: OutgoingMessage, answer: Answer): void {
+    if (answer.action !== RateLimitAction.ALLOW) {
+      this.#counts.droppedRate += 1;
+      // A ban or a deny list has a scope, but no rule.
+      const isListed = answer.scope !== null && answer.rule === null;
+      const reason = answer.delaySeconds === Infinity && !isListed ? 'cost' : 'rate';
+      this.#reportDrop(subscriber, message, answer, reason, 'dropped');
+      return;
+    }
+    this.#counts.droppedSlow += 1;
+    const { connection } = subscriber;
+    const closes = connection !== undefined && this.#settings.onSlow === 'close';
+    this.#reportDrop(subscriber, message, UNKNOWN_DELAY, 'slow', closes ? 'closed' : 'dropped');
+    if (closes && connection.close()) this.#counts.closedSlow += 1;
+  }
+
+  #isSlow(subscriber: Subscriber): boolean {
+    return !this.#isClosed && subscriber.isSlow(this.#settings.maxBufferedBytes);
+  }
+
+  #reportDrop(
+    subscriber: Subscriber,
+    message: OutgoingMessage,
+    answer: Answer,
+    reason: MessageReason,
+    did: 'dropped' | 'closed',
+  ): void {
+    const { onVerdict, onError } = this.#callbacks;
+    const { connection, key, socket } = subscriber;
+    // `onVerdict` may try to send to the same connection, which drops that message too.
+    if (onVerdict === undefined || connection === undefined || this.#isReporting) return;
+    const { address, request } = connection;
+    const data = message.payload;
+    const fields = { kind: DELIVERY, key, address, socket, data, request } as const;
+    this.#isReporting = true;
+    tryCall(
+      () => onVerdict({ ...fields, did, reason, ...answer }),
+      (error) => onError(error, { socket, request }),
+    );
+    this.#isReporting = false;
+  }
+}
