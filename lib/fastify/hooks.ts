@@ -4,6 +4,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { callback, requireOptions } from '../common/options.js';
 import { watchForPerRequest } from '../guard/misuse.js';
+import { nodeClient } from '../http/node-client.js';
 import { readSharedOptions, SHARED_OPTIONS } from '../http/options.js';
 import { type LimitSettings, PolicySet } from '../http/policies.js';
 import { RequestLimiter } from '../http/request-limiter.js';
@@ -81,13 +82,14 @@ export class Hooks {
       'rateLimit',
       given,
       ['handler'],
-      rawOf,
+      nodeClient(rawOf),
     );
     const refusalOptions = { message: read.message, handler: callback<Handler>(given, 'handler') };
     const limiter = new RequestLimiter(read, this.#policiesFor(own, read), {
       hasStarted: (reply) => reply.sent || reply.raw.headersSent,
       setField: (reply, name, value) => void reply.header(name, value),
       refuse: (request, reply, _, refusal) => refuse(request, reply, refusal, refusalOptions),
+      onSent: (reply, then) => void reply.raw.once('finish', then),
       fail({ raw }, reply, done, error) {
         // If the client has disconnected, there is nothing to answer and no error to report. Mock requests may have
         // no socket.
@@ -95,7 +97,7 @@ export class Hooks {
         else done(error);
       },
     });
-    if (!detectMisuse || read.limiter !== undefined) {
+    if (!detectMisuse || read.limiter !== undefined || read.rules !== undefined) {
       return (request, reply, done) => limiter.handle(request, reply, done);
     }
     const detect = watchForPerRequest(read.warn);

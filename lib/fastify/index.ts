@@ -2,12 +2,16 @@
 
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';
+export { rateLimitOf } from '../http/checks.js';
 export { type RefusalError, refusalError } from '../http/refusal-error.js';
 export type {
   Asked,
+  AsyncLimiter,
   LimitOptions,
   Message,
+  RateLimitState,
   Refusal,
+  RefusalReason,
   RequestVerdict,
   Unanswered,
 } from '../http/types.js';

@@ -2,6 +2,7 @@
 
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';
+export { rateLimitOf } from './checks.js';
 export {
   type RateLimitMiddleware,
   type RateLimitOptions,
@@ -10,10 +11,13 @@ export {
 export { type RefusalError, refusalError } from './refusal-error.js';
 export type {
   Asked,
+  AsyncLimiter,
   LimitOptions,
   Message,
   Next,
+  RateLimitState,
   Refusal,
+  RefusalReason,
   RequestVerdict,
   Unanswered,
 } from './types.js';

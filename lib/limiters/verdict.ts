@@ -93,7 +93,7 @@ export function requireBanning(value: unknown, name: string): asserts value is B
 }
 
 /** A RuleLimiter has methods of these names, but its checks take keys by scope. */
-function isRuleLimiter(value: unknown): boolean {
+export function isRuleLimiter(value: unknown): boolean {
   return hasMethods(value, 'charge', 'update');
 }
 

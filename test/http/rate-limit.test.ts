@@ -96,6 +96,9 @@ describe.each(ENGINES)('rateLimit with the %s engine', (engine) => {
         policy: '1-in-60s',
         key: '192.0.2.1',
         action: 'delay',
+        reason: 'rate',
+        rule: null,
+        scope: null,
         statusCode: 429,
         limit: 1,
         remaining: 0,
@@ -376,10 +379,11 @@ describe.each(ENGINES)('rateLimit with the %s engine', (engine) => {
     });
     await ask(limit);
     await ask(limit);
-    const common = { kind: 'request', key: '192.0.2.1', policy: '1-in-60s' };
+    const rules = { rule: null, scope: null, warning: null };
+    const common = { kind: 'request', key: '192.0.2.1', policy: '1-in-60s', ...rules };
     expect(told).toEqual([
       ['GET', { ...common, action: 'allow', delaySeconds: 0, did: 'passed' }],
-      ['GET', { ...common, action: 'delay', delaySeconds: 60, did: 'refused' }],
+      ['GET', { ...common, action: 'delay', reason: 'rate', delaySeconds: 60, did: 'refused' }],
     ]);
     const failure = new Error('listener');
     const failing = rateLimit({
