@@ -19,6 +19,7 @@ export { default } from './plugin.js';
 export type {
   FastifyRateLimitOptions,
   Handler,
+  HookRateLimitOptions,
   RateLimitHook,
   RouteRateLimitOptions,
 } from './types.js';

@@ -10,7 +10,6 @@ import rateLimit, {
   refusalError,
 } from 'relay-limiter/fastify';
 import { parseProblem, parseRateLimitHeaders } from 'relay-limiter/headers';
-import { SharedRateLimiter } from 'relay-limiter/redis';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import { closeLater } from '../http/support.js';
 import { ENGINES, manualClock } from '../support/limiters.js';
@@ -536,7 +535,6 @@ test.each<[string, object]>([
   ['a name that headers cannot say, though no route has a limit', { global: false, name: 'ü' }],
   ['global that is none', { limit: 1, global: 'no' }],
   ['a hook that is none', { limit: 1, hook: 'onSend' }],
-  ['a limiter that answers by promises', { limiter: new SharedRateLimiter({ mode: 'local' }) }],
   ["an option of @fastify/rate-limit's", { max: 5, timeWindow: 1000 }],
 ])('registration rejects: %s', async (_, options) => {
   const fastify = Fastify();
