@@ -133,7 +133,7 @@ class AsyncPolicy implements LimiterPolicy {
 /** The policy of the only rule of a RuleLimiter: it can give back what it has taken, and can ban. */
 export class RulePolicy implements LimiterPolicy {
   readonly quota: number;
-  readonly windowSeconds: number | null;
+  readonly windowSeconds: number;
   readonly #limiter: RuleLimiter;
 
   constructor(limiter: RuleLimiter, quota: number, windowSeconds: number) {
@@ -159,7 +159,9 @@ export class RulePolicy implements LimiterPolicy {
     if (action === RateLimitAction.DISCONNECT || (isRefused && tokens >= cost)) {
       return emptyFor(seconds);
     }
-    return bucketState(tokens, this.quota, this.quota / (this.windowSeconds as number), cost);
+    const state = bucketState(tokens, this.quota, this.quota / this.windowSeconds, cost);
+    // A RuleLimiter rounds its delays up.
+    return isRefused ? { ...state, retrySeconds: seconds } : state;
   }
 
   refund(key: string, cost: number): void {

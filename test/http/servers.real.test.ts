@@ -311,3 +311,18 @@ test('rateLimit closes the connection of a disconnected client', async () => {
     'HTTP/1.1 429',
   ]);
 });
+
+test('rateLimit gives back a request when a server has sent its response', async () => {
+  const limit = rateLimit({ limit: 1, refundWhen: (_, response) => response.statusCode === 200 });
+  let finished: Promise<unknown> = Promise.resolve();
+  const { origin } = await serve((request, response) => {
+    finished = once(response, 'finish');
+    limit(request, response, () => response.end('Hello'));
+  });
+  for (let n = 0; n < 3; n += 1) {
+    const answer = await fetch(origin);
+    await answer.text();
+    expect(answer.status).toBe(200);
+    await finished;
+  }
+});
