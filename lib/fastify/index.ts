@@ -2,7 +2,7 @@
 
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';
-export { rateLimitOf } from '../http/checks.js';
+export { rateLimitOf } from '../http/rate-limit-of.js';
 export { type RefusalError, refusalError } from '../http/refusal-error.js';
 export type {
   Asked,

@@ -2,12 +2,12 @@
 
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';
-export { rateLimitOf } from './checks.js';
 export {
   type RateLimitMiddleware,
   type RateLimitOptions,
   rateLimit,
 } from './rate-limit.js';
+export { rateLimitOf } from './rate-limit-of.js';
 export { type RefusalError, refusalError } from './refusal-error.js';
 export type {
   Asked,
