@@ -12,7 +12,7 @@ export interface Connection {
 
 export interface Client<Request> {
   /** The key of the client's address or network. @throws `ERR_LIMITER_KEY` without an address. */
-  key(request: Request): string;
+  readonly key: (request: Request) => string;
   /** The client's address; undefined without one. */
   address(request: Request): string | undefined;
   /** The connection of the client alone; undefined if there is none, or if other clients share it. */

@@ -23,10 +23,12 @@ const MAX_SECONDS = 2_147_483_647;
 
 export class FieldWriter<Target> {
   readonly #drafts: readonly Draft[];
+  readonly #writers: readonly StateWriter[];
   readonly #set: SetField<Target>;
 
   constructor(drafts: readonly Draft[], set: SetField<Target>) {
     this.#drafts = drafts;
+    this.#writers = drafts.map((draft) => STATE_WRITERS[draft]);
     this.#set = set;
   }
 
@@ -43,6 +45,9 @@ export class FieldWriter<Target> {
 
   /** Writes the fields of a check, together with those of earlier checks. Call it before the headers are sent. */
   write(target: Target, check: RequestCheck): void {
+    const drafts = this.#drafts;
+    // The getters may ask the limiter.
+    if (drafts.length === 0) return;
     const { stated, previous } = check;
     if (stated === undefined) return;
     if (previous !== undefined) {
@@ -50,11 +55,10 @@ export class FieldWriter<Target> {
       return;
     }
     this.#setAll(target, stated.fields);
-    const drafts = this.#drafts;
+    const writers = this.#writers;
     for (let i = 0; i < drafts.length; i += 1) {
-      const draft = drafts[i] as Draft;
-      const limited = check.limitFor(draft);
-      if (limited !== undefined) STATE_WRITERS[draft](this.#set, target, limited);
+      const limited = check.limitFor(drafts[i] as Draft);
+      if (limited !== undefined) (writers[i] as StateWriter)(this.#set, target, limited);
     }
   }
 

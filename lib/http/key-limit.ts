@@ -4,7 +4,7 @@ import { RateLimitAction } from '../common/types.js';
 import { warnOfKey } from '../guard/misuse.js';
 import type { RequestCheck } from './checks.js';
 import type { FieldWriter } from './fields.js';
-import { isPromise, type MaybePromise, mapMaybePromise } from './maybe-promise.js';
+import { type MaybePromise, mapMaybePromise } from './maybe-promise.js';
 import type { RequestLimiterOptions } from './options.js';
 import type { PolicySet } from './policies.js';
 import type { LimiterPolicy, PolicyVerdict } from './policy.js';
@@ -66,8 +66,10 @@ export class KeyLimit<Request, Response> {
   #charge(policy: LimiterPolicy, key: string, cost: number): MaybePromise<RequestCheck> {
     const named = this.#named.get(policy) ?? this.#name(policy);
     const verdict = policy.check(key, cost);
-    if (!isPromise(verdict)) return new KeyCheck(named, key, cost, verdict);
-    return verdict.then((resolved) => new KeyCheck(named, key, cost, resolved));
+    // Not isPromise: V8 is faster with this test of an array.
+    if (Array.isArray(verdict)) return new KeyCheck(named, key, cost, verdict as PolicyVerdict);
+    const later = verdict as PromiseLike<PolicyVerdict>;
+    return later.then((resolved) => new KeyCheck(named, key, cost, resolved));
   }
 
   #name(limiter: LimiterPolicy): KeyPolicy {
@@ -84,21 +86,29 @@ function defaultName({ quota, windowSeconds }: LimiterPolicy): string {
   return windowSeconds === null ? `${quota}` : `${quota}-in-${windowSeconds}s`;
 }
 
-class KeyCheck implements RequestCheck {
-  previous: RequestCheck | undefined = undefined;
+/** Its fields are public: with private ones it takes longer to create, and there is one for each request. */
+class KeyCheck implements RequestCheck, LimitedPolicy {
+  previous: RequestCheck | undefined;
   readonly source: KeyPolicy;
+  readonly policy: StatedPolicy;
+  readonly stated: StatedPolicies | undefined;
   readonly key: string;
   readonly action: RateLimitAction;
-  readonly #cost: number;
-  readonly #verdict: PolicyVerdict;
-  #state: QuotaState | undefined = undefined;
+  readonly cost: number;
+  readonly verdict: PolicyVerdict;
+  /** Undefined before it is asked for, and if it is unknown. */
+  known: QuotaState | undefined;
 
   constructor(source: KeyPolicy, key: string, cost: number, verdict: PolicyVerdict) {
+    this.previous = undefined;
     this.source = source;
+    this.policy = source.policy;
+    this.stated = source.stated;
     this.key = key;
     this.action = verdict[0];
-    this.#cost = cost;
-    this.#verdict = verdict;
+    this.cost = cost;
+    this.verdict = verdict;
+    this.known = undefined;
   }
 
   get reason(): RefusalReason | undefined {
@@ -107,7 +117,7 @@ class KeyCheck implements RequestCheck {
   }
 
   get policyName(): string {
-    return this.source.policy.name;
+    return this.policy.name;
   }
 
   get rule(): null {
@@ -122,24 +132,24 @@ class KeyCheck implements RequestCheck {
     return null;
   }
 
-  get stated(): StatedPolicies | undefined {
-    return this.source.stated;
+  /** Only of the result of `limitFor`. */
+  get state(): QuotaState {
+    return this.known as QuotaState;
   }
 
   limitFor(): LimitedPolicy | undefined {
-    this.#state ??= this.source.limiter.stateOf(this.key, this.#cost, this.#verdict);
-    const state = this.#state;
-    return state === undefined ? undefined : { policy: this.source.policy, state };
+    this.known ??= this.source.limiter.stateOf(this.key, this.cost, this.verdict);
+    return this.known === undefined ? undefined : this;
   }
 
   get retrySeconds(): number {
-    const [action, delaySeconds] = this.#verdict;
+    const [action, delaySeconds] = this.verdict;
     return (
       this.limitFor()?.state.retrySeconds ?? (action === RateLimitAction.ALLOW ? 0 : delaySeconds)
     );
   }
 
   refund(): void {
-    this.source.limiter.refund(this.key, this.#cost);
+    this.source.limiter.refund(this.key, this.cost);
   }
 }

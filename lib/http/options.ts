@@ -84,9 +84,7 @@ export function readSharedOptions<Request, Response>(
   return {
     ...readLimits(given),
     name: text(given, 'name'),
-    key:
-      callback<Asked<Request, Response, string>>(given, 'key') ??
-      ((request) => client.key(request)),
+    key: callback<Asked<Request, Response, string>>(given, 'key') ?? client.key,
     keys: callback(given, 'keys'),
     action: textOrCallback(given, 'action', hasRules ? 'message' : undefined),
     plan: textOrCallback(given, 'plan', undefined),

@@ -61,27 +61,36 @@ export class RequestLimiter<Request extends object, Response> {
    * passed to the caller.
    */
   handle(request: Request, response: Response, next: Next): void {
-    let check: MaybePromise<RequestCheck | undefined>;
+    let check: RequestCheck | undefined;
     try {
-      check = this.#decide(request, response);
-      if (!isPromise(check)) this.#state(request, response, check);
+      const decided = this.#decide(request, response);
+      if (isPromise(decided)) {
+        this.#applyLater(request, response, next, decided);
+        return;
+      }
+      this.#state(request, response, decided);
+      check = decided;
     } catch (error) {
       this.#fail(request, response, next, error);
       return;
     }
-    if (!isPromise(check)) {
-      this.#apply(request, response, next, check);
-      return;
-    }
-    check
-      .then((resolved) => {
-        this.#state(request, response, resolved);
-        return resolved;
-      })
-      .then(
-        (resolved) => this.#apply(request, response, next, resolved),
-        (error) => this.#fail(request, response, next, error),
-      );
+    this.#apply(request, response, next, check);
+  }
+
+  #applyLater(
+    request: Request,
+    response: Response,
+    next: Next,
+    decided: PromiseLike<RequestCheck | undefined>,
+  ): void {
+    const stated = decided.then((check) => {
+      this.#state(request, response, check);
+      return check;
+    });
+    stated.then(
+      (check) => this.#apply(request, response, next, check),
+      (error) => this.#fail(request, response, next, error),
+    );
   }
 
   /** Undefined if the request is skipped. */
