@@ -154,7 +154,7 @@ export class RulePolicy implements LimiterPolicy {
 
   stateOf(key: string, cost: number, [action, seconds]: PolicyVerdict): QuotaState {
     const quotas = quotasOf(this.#limiter, key, cost);
-    const tokens = this.quota - (quotas?.used[0] ?? 0);
+    const tokens = quotas?.left[0] ?? this.quota;
     const isRefused = action !== RateLimitAction.ALLOW;
     if (action === RateLimitAction.DISCONNECT || (isRefused && tokens >= cost)) {
       return emptyFor(seconds);

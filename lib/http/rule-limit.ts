@@ -35,8 +35,8 @@ interface Asked {
 /** The policies of the rules that limit a kind of check. */
 interface RulePolicies {
   readonly stated: StatedPolicies | undefined;
-  /** A rule that the fields cannot express has none. */
-  readonly byRule: ReadonlyMap<QuotaRule, StatedPolicy>;
+  /** By the index of the rule; a rule that the fields cannot express has none. */
+  readonly byRule: readonly (StatedPolicy | undefined)[];
 }
 
 export class RuleLimit<Request extends object, Response> {
@@ -79,12 +79,9 @@ export class RuleLimit<Request extends object, Response> {
   policiesOf(rules: readonly QuotaRule[]): RulePolicies {
     const known = this.#policies.get(rules);
     if (known !== undefined) return known;
-    const byRule = new Map<QuotaRule, StatedPolicy>();
-    for (const rule of rules) {
-      const policy = this.#tryPolicy(rule);
-      if (policy !== undefined) byRule.set(rule, policy);
-    }
-    const policies = { stated: this.#writer.policies([...byRule.values()]), byRule };
+    const byRule = rules.map((rule) => this.#tryPolicy(rule));
+    const expressible = byRule.filter((policy) => policy !== undefined);
+    const policies = { stated: this.#writer.policies(expressible), byRule };
     this.#policies.set(rules, policies);
     return policies;
   }
@@ -181,7 +178,7 @@ class RuleCheck implements RequestCheck {
 
   get stated(): StatedPolicies | undefined {
     const quotas = this.#look();
-    return quotas === undefined ? undefined : this.source.policiesOf(quotas.rules).stated;
+    return quotas && this.#policies(quotas).stated;
   }
 
   limitFor(draft: Draft): LimitedPolicy | undefined {
@@ -189,12 +186,12 @@ class RuleCheck implements RequestCheck {
     if (quotas === undefined) return undefined;
     // Older drafts can state limits on requests only.
     const isAnyUnit = draft === 11;
-    const refusing = this.rule === null ? undefined : this.#ruleNamed(this.rule, quotas);
+    const refusing = this.rule === null ? -1 : indexOf(this.rule, quotas);
+    const isStated = refusing >= 0 && (isAnyUnit || quotas.rules[refusing]?.unit === REQUESTS);
     const tightest = isAnyUnit ? quotas.tightest : quotas.tightestOfRequests;
-    const isStated = refusing !== undefined && (isAnyUnit || refusing.unit === REQUESTS);
-    const rule = isStated ? refusing : tightest;
-    const policy = rule && this.source.policiesOf(quotas.rules).byRule.get(rule);
-    return policy && { policy, state: this.#stateOf(rule as QuotaRule, quotas) };
+    const index = isStated ? refusing : tightest;
+    const policy = index < 0 ? undefined : this.#policies(quotas).byRule[index];
+    return policy && { policy, state: this.#stateOf(index, quotas) };
   }
 
   get retrySeconds(): number {
@@ -213,15 +210,15 @@ class RuleCheck implements RequestCheck {
     }
   }
 
-  #stateOf({ name, id, burst, rate }: QuotaRule, { used }: Quotas): QuotaState {
+  #stateOf(index: number, { rules, left }: Quotas): QuotaState {
+    const { name, burst, rate } = rules[index] as QuotaRule;
     const { outcome, delaySeconds } = this.#verdict;
     const isEmpty = outcome === 'banned' || (outcome === 'delay' && name !== this.rule);
-    if (isEmpty) return emptyFor(delaySeconds);
-    return bucketState(burst - (used[id] as number), burst, rate, 0);
+    return isEmpty ? emptyFor(delaySeconds) : bucketState(left[index] as number, burst, rate, 0);
   }
 
-  #ruleNamed(wanted: string, { rules }: Quotas): QuotaRule | undefined {
-    return rules.find(({ name }) => name === wanted);
+  #policies({ rules }: Quotas): RulePolicies {
+    return this.source.policiesOf(rules);
   }
 
   /** What the rules say; undefined if a list has decided. Asked once, when it is first needed. */
@@ -236,4 +233,8 @@ class RuleCheck implements RequestCheck {
     }
     return this.#quotas;
   }
+}
+
+function indexOf(rule: string, { rules }: Quotas): number {
+  return rules.findIndex(({ name }) => name === rule);
 }

@@ -1,7 +1,7 @@
 // What the rules of a RuleLimiter say about one check, for the fields of an HTTP response: the rules that limit it, and
 // what they have left. It is asked for each request, so the rules of a kind of check are listed once.
 
-import { AT_COSTS, MAX_RULES, RULE_NUMBERS, type RulesCore } from '../engine/rules.js';
+import { AT_COSTS, AT_USED, MAX_RULES, RULE_NUMBERS, type RulesCore } from '../engine/rules.js';
 import type { RuleBook } from './compile.js';
 import type { RuleContext } from './rule-context.js';
 import { ON_ALLOW_LIST } from './scope-keys.js';
@@ -22,7 +22,7 @@ export interface QuotaRule {
   readonly burst: number;
   /** In tokens per second. */
   readonly rate: number;
-  /** The index of its used tokens. */
+  /** The id by which an engine names it. */
   readonly id: number;
   /** The index of its unit. */
   readonly unitIndex: number;
@@ -32,13 +32,14 @@ export interface QuotaRule {
 export interface Quotas {
   /** The rules that apply, without those on dry run. Checks of the same kind get the same array. */
   readonly rules: readonly QuotaRule[];
-  /** The used tokens, by the id of a rule. */
-  readonly used: Float64Array;
+  /** The tokens left of each of these rules. */
+  readonly left: readonly number[];
   /** The result of the same check at this moment. */
   readonly verdict: RuleVerdict;
-  /** The rule that would allow the fewest checks of the same cost, and the one among those of requests. */
-  readonly tightest: QuotaRule | undefined;
-  readonly tightestOfRequests: QuotaRule | undefined;
+  /** The index of the rule that would allow the fewest checks of the same cost; -1 if there is none. */
+  readonly tightest: number;
+  /** The same among the rules that count requests. */
+  readonly tightestOfRequests: number;
 }
 
 /**
@@ -55,25 +56,22 @@ export function quotasOf(
 ): Quotas | undefined {
   const now = limiter.now();
   const { context, core } = limiter;
-  context.prepare(keys, cost, action, plan);
-  const { keys: own, mask, program, listed } = context;
+  const call = context.prepare(keys, cost, action, plan);
+  const { mask, program, listed } = call;
   if (listed !== undefined) {
-    own.forget();
+    context.release(call);
     return undefined;
   }
-  const { answer, used } = core.peek(own.keys, mask, program, now);
-  const verdict = context.answerOf(answer);
-  own.forget();
+  const answer = core.look(call.keys, mask, program, now);
+  // From here to the end no code of the user runs, which could change RULE_NUMBERS.
   const rules = rulesOf(context, mask, program);
-  const isFree = rules.every(({ unitIndex }) => costOf(unitIndex) === 0);
-  const tightest = (of: readonly QuotaRule[]) => tightestOf(of, used, isFree);
-  return {
-    rules,
-    used,
-    verdict,
-    tightest: tightest(rules),
-    tightestOfRequests: tightest(rules.filter(({ unit }) => unit === REQUESTS)),
-  };
+  const left = rules.map(({ burst, id }) => burst - (RULE_NUMBERS[AT_USED + id] as number));
+  const tightest = tightestOf(rules, left, false);
+  const isPlain = rules.every(isOfRequests);
+  const tightestOfRequests = isPlain ? tightest : tightestOf(rules, left, true);
+  const verdict = context.answerOf(answer);
+  context.release(call);
+  return { rules, left, verdict, tightest, tightestOfRequests };
 }
 
 /** Whether the last check was allowed by a list. Call it right after a check. */
@@ -137,23 +135,30 @@ function costOf(unitIndex: number): number {
   return RULE_NUMBERS[AT_COSTS + unitIndex] as number;
 }
 
-/** `isFree`: whether the check costs nothing. Then each rule is compared for a cost of 1. */
+/** If the check costs nothing, the rules are compared for a cost of 1. */
 function tightestOf(
   rules: readonly QuotaRule[],
-  used: Float64Array,
-  isFree: boolean,
-): QuotaRule | undefined {
-  let tightest: QuotaRule | undefined;
+  left: readonly number[],
+  onlyRequests: boolean,
+): number {
+  const isFree = rules.every(({ unitIndex }) => costOf(unitIndex) === 0);
+  let tightest = -1;
   let fewest = Infinity;
-  for (const rule of rules) {
+  for (let i = 0; i < rules.length; i += 1) {
+    const rule = rules[i] as QuotaRule;
+    if (onlyRequests && !isOfRequests(rule)) continue;
     const cost = isFree ? 1 : costOf(rule.unitIndex);
-    const left = rule.burst - (used[rule.id] as number);
+    const tokens = left[i] as number;
     // A rule in a unit that the check does not name refuses only while it is in debt.
-    const checks = cost > 0 ? left / cost : left < 0 ? -Infinity : Infinity;
-    if (tightest === undefined || checks < fewest) {
-      tightest = rule;
+    const checks = cost > 0 ? tokens / cost : tokens < 0 ? -Infinity : Infinity;
+    if (tightest < 0 || checks < fewest) {
+      tightest = i;
       fewest = checks;
     }
   }
   return tightest;
+}
+
+function isOfRequests({ unit }: QuotaRule): boolean {
+  return unit === REQUESTS;
 }
