@@ -68,7 +68,13 @@ export class RuleLimit<Request extends object, Response> {
           mapMaybePromise(cost(request, response), (cost) => {
             requireKeys(keys);
             // After all promises have settled: a connection may have closed meanwhile.
-            return this.#charge({ keys: this.#keys.of(request, keys), cost, action, plan });
+            return this.#charge({
+              keys: this.#keys.of(request, keys),
+              // What is given back later is what is taken now, even if the user's object changes.
+              cost: typeof cost === 'object' ? { ...cost } : cost,
+              action,
+              plan,
+            });
           }),
         ),
       ),
@@ -123,14 +129,17 @@ const ACTIONS = {
 
 const REASONS = { allow: undefined, delay: 'rate', banned: 'ban', denied: 'denied' } as const;
 
+/** Its fields are public, as those of KeyCheck. */
 class RuleCheck implements RequestCheck {
-  previous: RequestCheck | undefined = undefined;
+  previous: RequestCheck | undefined;
   readonly source: RuleLimit<never, never>;
-  readonly #asked: Asked;
-  readonly #verdict: RuleVerdict;
+  readonly asked: Asked;
+  readonly verdict: RuleVerdict;
   /** Whether an allow list has allowed it. */
-  readonly #isListed: boolean;
-  #quotas: Quotas | undefined = undefined;
+  readonly isListed: boolean;
+  /** What the rules say, and their policies; undefined before they are asked for. */
+  quotas: Quotas | undefined;
+  policies: RulePolicies | undefined;
 
   constructor(
     source: RuleLimit<never, never>,
@@ -138,24 +147,27 @@ class RuleCheck implements RequestCheck {
     verdict: RuleVerdict,
     isListed: boolean,
   ) {
+    this.previous = undefined;
     this.source = source;
-    this.#asked = asked;
-    this.#verdict = verdict;
-    this.#isListed = isListed;
+    this.asked = asked;
+    this.verdict = verdict;
+    this.isListed = isListed;
+    this.quotas = undefined;
+    this.policies = undefined;
   }
 
   get action(): RateLimitAction {
-    return ACTIONS[this.#verdict.outcome];
+    return ACTIONS[this.verdict.outcome];
   }
 
   get reason(): RefusalReason | undefined {
-    return REASONS[this.#verdict.outcome];
+    return REASONS[this.verdict.outcome];
   }
 
   /** The key of the scope that refuses; that of an address if it has no key of its own. */
   get key(): string {
-    const { keys } = this.#asked;
-    const { scope } = this.#verdict;
+    const { keys } = this.asked;
+    const { scope } = this.verdict;
     const key = scope === null ? undefined : keys[scope];
     return key ?? keys['address'] ?? Object.values(keys).find((one) => one !== undefined) ?? '';
   }
@@ -165,20 +177,20 @@ class RuleCheck implements RequestCheck {
   }
 
   get rule(): string | null {
-    return this.#verdict.rule;
+    return this.verdict.rule;
   }
 
   get scope(): string | null {
-    return this.#verdict.scope;
+    return this.verdict.scope;
   }
 
   get warning(): string | null {
-    return this.#verdict.warning;
+    return this.verdict.warning;
   }
 
   get stated(): StatedPolicies | undefined {
     const quotas = this.#look();
-    return quotas && this.#policies(quotas).stated;
+    return quotas && this.policies?.stated;
   }
 
   limitFor(draft: Draft): LimitedPolicy | undefined {
@@ -190,19 +202,19 @@ class RuleCheck implements RequestCheck {
     const isStated = refusing >= 0 && (isAnyUnit || quotas.rules[refusing]?.unit === REQUESTS);
     const tightest = isAnyUnit ? quotas.tightest : quotas.tightestOfRequests;
     const index = isStated ? refusing : tightest;
-    const policy = index < 0 ? undefined : this.#policies(quotas).byRule[index];
+    const policy = index < 0 ? undefined : this.policies?.byRule[index];
     return policy && { policy, state: this.#stateOf(index, quotas) };
   }
 
   get retrySeconds(): number {
-    const { outcome, delaySeconds } = this.#verdict;
+    const { outcome, delaySeconds } = this.verdict;
     if (outcome !== 'allow') return delaySeconds;
     return this.#look()?.verdict.delaySeconds ?? 0;
   }
 
   refund(): void {
-    if (this.#isListed) return;
-    const { keys, cost, action, plan } = this.#asked;
+    if (this.isListed) return;
+    const { keys, cost, action, plan } = this.asked;
     try {
       this.source.limiter.refund(keys, cost, action, plan);
     } catch {
@@ -212,26 +224,23 @@ class RuleCheck implements RequestCheck {
 
   #stateOf(index: number, { rules, left }: Quotas): QuotaState {
     const { name, burst, rate } = rules[index] as QuotaRule;
-    const { outcome, delaySeconds } = this.#verdict;
+    const { outcome, delaySeconds } = this.verdict;
     const isEmpty = outcome === 'banned' || (outcome === 'delay' && name !== this.rule);
     return isEmpty ? emptyFor(delaySeconds) : bucketState(left[index] as number, burst, rate, 0);
   }
 
-  #policies({ rules }: Quotas): RulePolicies {
-    return this.source.policiesOf(rules);
-  }
-
   /** What the rules say; undefined if a list has decided. Asked once, when it is first needed. */
   #look(): Quotas | undefined {
-    if (this.#quotas !== undefined) return this.#quotas;
-    if (this.#isListed || this.#verdict.outcome === 'denied') return undefined;
-    const { keys, cost, action, plan } = this.#asked;
+    if (this.quotas !== undefined) return this.quotas;
+    if (this.isListed || this.verdict.outcome === 'denied') return undefined;
+    const { keys, cost, action, plan } = this.asked;
     try {
-      this.#quotas = quotasOf(this.source.limiter, keys, cost, action, plan);
+      this.quotas = quotasOf(this.source.limiter, keys, cost, action, plan);
     } catch {
       // As in refund.
     }
-    return this.#quotas;
+    if (this.quotas !== undefined) this.policies = this.source.policiesOf(this.quotas.rules);
+    return this.quotas;
   }
 }
 
