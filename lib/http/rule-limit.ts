@@ -5,13 +5,7 @@ import { invalidValue } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
 import { RateLimitAction } from '../common/types.js';
 import type { Draft } from '../headers/format.js';
-import {
-  allQuotaRules,
-  type QuotaRule,
-  type Quotas,
-  quotasOf,
-  wasAllowListed,
-} from '../rules/quotas.js';
+import { allQuotaRules, type QuotaRule, type Quotas, quotasOf } from '../rules/quotas.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import { REQUESTS } from '../rules/sections.js';
 import type { Cost, Keys, RuleVerdict } from '../rules/types.js';
@@ -94,8 +88,10 @@ export class RuleLimit<Request extends object, Response> {
 
   #charge(asked: Asked): RequestCheck {
     const { keys, cost, action, plan } = asked;
+    const { listedCounts } = this.limiter.context;
+    const before = listedCounts.allow;
     const verdict = this.limiter.check(keys, cost, action, plan);
-    const isListed = verdict.outcome === 'allow' && wasAllowListed(this.limiter);
+    const isListed = verdict.outcome === 'allow' && listedCounts.allow !== before;
     return new RuleCheck(this as never, asked, verdict, isListed);
   }
 

@@ -4,7 +4,6 @@
 import { AT_COSTS, AT_USED, MAX_RULES, RULE_NUMBERS, type RulesCore } from '../engine/rules.js';
 import type { RuleBook } from './compile.js';
 import type { RuleContext } from './rule-context.js';
-import { ON_ALLOW_LIST } from './scope-keys.js';
 import { REQUESTS } from './sections.js';
 import type { Cost, Keys, RuleVerdict } from './types.js';
 
@@ -74,12 +73,7 @@ export function quotasOf(
   return { rules, left, verdict, tightest, tightestOfRequests };
 }
 
-/** Whether the last check was allowed by a list. Call it right after a check. */
-export function wasAllowListed({ context }: Limiter): boolean {
-  return context.listed === ON_ALLOW_LIST;
-}
-
-/** The names of all rules that are not on dry run, in all plans, with their numbers. */
+/** All rules that are not on dry run, with the numbers of each plan. */
 export function allQuotaRules({ context: { book, scopes } }: Limiter): QuotaRule[] {
   const plans = Array.from({ length: book.plan.plans }, (_, plan) => plan);
   return plans.flatMap((plan) => quotaRules(book, plan * scopes.length * MAX_RULES, () => true));
