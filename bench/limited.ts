@@ -4,7 +4,7 @@
 import fastifyRateLimit from '@fastify/rate-limit';
 import { type DraftHeadersVersion, rateLimit as expressRateLimit } from 'express-rate-limit';
 import Fastify from 'fastify';
-import type { EngineName } from 'relay-limiter';
+import { type EngineName, type Rule, RuleLimiter } from 'relay-limiter';
 import relayLimit from 'relay-limiter/fastify';
 import { type Draft, rateLimit } from 'relay-limiter/http';
 
@@ -17,6 +17,8 @@ const WINDOW_SECONDS = 60;
 const MAKERS: Readonly<Record<string, (limit: number) => Promise<Pass> | Pass>> = {
   'relay-limiter/http, draft 11': (limit) => ours(limit, 11),
   'relay-limiter/http, draft 11, TypeScript': (limit) => ours(limit, 11, 'js'),
+  'relay-limiter/http, RuleLimiter, one rule': (limit) => byRules(limit, 1),
+  'relay-limiter/http, RuleLimiter, three rules': (limit) => byRules(limit, 3),
   'express-rate-limit, draft 8 with a hash of the key': (limit) => express(limit, 'draft-8'),
   'relay-limiter/http, draft 7': (limit) => ours(limit, 7),
   'express-rate-limit, draft 7': (limit) => express(limit, 'draft-7'),
@@ -118,6 +120,17 @@ export class FakeResponse {
 
 function ours(limit: number, headers: Draft, engine?: EngineName): Pass {
   return rateLimit({ limit, windowSeconds: WINDOW_SECONDS, headers, engine }) as unknown as Pass;
+}
+
+/** Rules of the same rate, of which the first has the smallest burst. */
+function byRules(limit: number, count: number): Pass {
+  const rules = Array.from({ length: count }, (_, n): [string, Rule] => [
+    `rule${n}`,
+    { scope: 'address', rateLimit: limit / WINDOW_SECONDS, burstLimit: limit * (n + 1) },
+  ]);
+  const scopes = { address: { kind: 'address' } } as const;
+  const limiter = new RuleLimiter({ scopes, rules: Object.fromEntries(rules) });
+  return rateLimit({ limiter }) as unknown as Pass;
 }
 
 function express(limit: number, standardHeaders: DraftHeadersVersion | false): Pass {

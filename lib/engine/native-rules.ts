@@ -85,6 +85,7 @@ export interface NativeRuleLimiter {
   readonly checkPeer: () => RuleAnswer | typeof NEEDS_KEYS | undefined;
   readonly refund: (...keys: KeyArguments) => undefined;
   readonly charge: (...keys: KeyArguments) => undefined;
+  readonly look: (...keys: KeyArguments) => RuleAnswer | undefined;
   readonly open: (...keys: KeyArguments) => undefined;
 }
 
@@ -108,7 +109,7 @@ export function nativeRuleLimiter({
     numbers[1] = mask;
     numbers[2] = program;
   };
-  const { check, checkAndOpen, checkPeer, refund, charge, open } = RuleLimiter;
+  const { check, checkAndOpen, checkPeer, refund, charge, open, look } = RuleLimiter;
   return class extends RuleLimiter implements RulesCore {
     readonly #number = this.number;
     readonly #single: readonly boolean[];
@@ -153,6 +154,20 @@ export function nativeRuleLimiter({
     charge(keys: RuleKeys, mask: number, program: number, now?: number): void {
       setArguments(this.#number, mask, program, now);
       charge(...keys);
+    }
+
+    look(keys: RuleKeys, mask: number, program: number, now?: number): RuleAnswer | undefined {
+      setArguments(this.#number, mask, program, now);
+      switch (keys.length) {
+        case 1:
+          return look(keys[0]);
+        case 2:
+          return look(keys[0], keys[1]);
+        case 3:
+          return look(keys[0], keys[1], keys[2]);
+        default:
+          return look(...keys);
+      }
     }
 
     override statistics(scope: number): RuleScopeStatistics {

@@ -36,7 +36,9 @@ export type RuleAnswer =
  * The arguments and the results of the next call, shared by all rule limiters: doubles at the indexes below. The caller
  * writes the arguments right before the call, and reads the results right after it.
  */
-export const RULE_NUMBERS: Float64Array = new Float64Array(new ArrayBuffer(8 * 64));
+export const RULE_NUMBERS: Float64Array = new Float64Array(
+  new ArrayBuffer(8 * (64 + MAX_SCOPES * MAX_RULES)),
+);
 
 /** Argument: the cost in each unit, MAX_UNITS numbers. Each is finite and at least 0. */
 export const AT_COSTS = 0;
@@ -58,6 +60,8 @@ export const AT_BAN_SECONDS = 24;
 export const AT_VIOLATIONS = 32;
 /** Result: for each scope with a new ban the rule that began it, as a slot, MAX_SCOPES numbers. */
 export const AT_BAN_RULE = 40;
+/** Result of `look`: the used tokens at `scope * MAX_RULES + slot`, of the rules that apply. */
+export const AT_USED = 64;
 
 /**
  * The slots of an opened peer, SLOT_WORDS small integers for each scope, shared by all rule limiters. `open` writes
@@ -262,6 +266,8 @@ export interface RulesCore {
     program: number,
     now?: number,
   ): { answer: RuleAnswer | undefined; used: Float64Array };
+  /** As `peek`, for each request of a server: the used tokens of the rules that apply are at AT_USED. */
+  look(keys: RuleKeys, mask: number, program: number, now?: number): RuleAnswer | undefined;
   /**
    * Refills the records, then gives costs back to the applying rules that are not on dry run: used = max(0, used - cost).
    * Creates no record.

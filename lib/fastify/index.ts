@@ -2,12 +2,16 @@
 
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';
+export { rateLimitOf } from '../http/rate-limit-of.js';
 export { type RefusalError, refusalError } from '../http/refusal-error.js';
 export type {
   Asked,
+  AsyncLimiter,
   LimitOptions,
   Message,
+  RateLimitState,
   Refusal,
+  RefusalReason,
   RequestVerdict,
   Unanswered,
 } from '../http/types.js';
@@ -15,6 +19,7 @@ export { default } from './plugin.js';
 export type {
   FastifyRateLimitOptions,
   Handler,
+  HookRateLimitOptions,
   RateLimitHook,
   RouteRateLimitOptions,
 } from './types.js';

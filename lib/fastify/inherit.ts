@@ -1,22 +1,34 @@
 // Merges the options of the plugin with those of a route, which take precedence.
 
-import { EXCLUSIONS } from '../http/options.js';
+import { EXCLUSIONS, NOT_WITH_RULES, RULE_OPTIONS } from '../http/options.js';
+import { isRuleLimiter } from '../limiters/verdict.js';
 
 type Options = Readonly<Record<string, unknown>>;
 
 const has = (options: Options, name: string) => options[name] !== undefined;
 
-/** Drops each option of the plugin that excludes an option of the route, or is excluded by one. */
+/** Drops each option of the plugin that an option of the route excludes, or that excludes one. */
 export function inherit(plugin: Options, own: Options): Options {
   const merged: Record<string, unknown> = { ...own, ...plugin };
   for (const name of Object.keys(own)) if (has(own, name)) merged[name] = own[name];
+  const drop = (names: readonly string[]) => {
+    for (const name of names) if (!has(own, name)) delete merged[name];
+  };
   for (const [name, excluded] of Object.entries(EXCLUSIONS)) {
-    const isExcluded = excluded.some((other) => has(own, other));
-    const dropped = has(own, name) ? excluded : isExcluded ? [name] : [];
-    for (const other of dropped) if (!has(own, other)) delete merged[other];
+    if (has(own, name)) drop(excluded);
+    else if (excluded.some((other) => has(own, other))) drop([name]);
   }
+  if (!hasOwnLimit(own)) return merged;
   // The plugin's policy name describes the plugin's limit only.
-  if (hasOwnLimit(own) && !has(own, 'name')) delete merged['name'];
+  drop(['name']);
+  // A route with another kind of limiter does not take the options that only the plugin's kind has.
+  if (isRuleLimiter(merged['limiter'])) {
+    drop(NOT_WITH_RULES);
+  } else {
+    drop(RULE_OPTIONS);
+    if (typeof merged['cost'] === 'object') drop(['cost']);
+    if (merged['limiter'] !== undefined) drop(['refundWhen']);
+  }
   return merged;
 }
 

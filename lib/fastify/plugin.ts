@@ -3,12 +3,17 @@
 // types of Fastify.
 
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
-import { invalidValue, type LimiterError, limiterError } from '../common/errors.js';
+import { invalidValue, type LimiterError, limiterError, show } from '../common/errors.js';
 import { requireOptions } from '../common/options.js';
 import { toError } from '../http/to-error.js';
 import { Hooks, OPTION_NAMES } from './hooks.js';
 import { configOf, type RouteConfig, routesBelow, storeConstraints } from './routes.js';
-import type { FastifyRateLimitOptions, RateLimitHook, RouteRateLimitOptions } from './types.js';
+import type {
+  FastifyRateLimitOptions,
+  HookRateLimitOptions,
+  RateLimitHook,
+  RouteRateLimitOptions,
+} from './types.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -25,7 +30,7 @@ declare module 'fastify' {
      * Returns a hook that limits by the options of the nearest plugin; `options` take precedence over them. Without
      * options, the hook does not count a request again that the plugin has counted.
      */
-    rateLimit(options?: RouteRateLimitOptions): RateLimitHook;
+    rateLimit(options?: HookRateLimitOptions): RateLimitHook;
   }
 }
 
@@ -68,10 +73,12 @@ export default async function rateLimit(
   requireOptions('rateLimit', options, OPTION_NAMES);
   const { global, hook, ...own } = options;
   const isGlobal = readGlobal(global);
+  const pluginStage = readHook(hook);
   const hooks = new Hooks({ ...own });
   // Creates a hook to validate the options during registration. If only routes have a limit, a limit of 1 stands in.
   const hasLimit = isGlobal || own.limit !== undefined || own.limiter !== undefined;
-  hooks.hook(hasLimit ? undefined : { limit: 1, ...own });
+  const { keys, action, plan, ...withoutRules } = own;
+  hooks.hook(hasLimit ? undefined : { limit: 1, ...withoutRules });
   const context: Context = fastify;
   context[NEAREST] = hooks;
   if (!fastify.hasDecorator('rateLimit')) {
@@ -79,10 +86,19 @@ export default async function rateLimit(
       return (this?.[NEAREST] ?? hooks).hook(options);
     });
   }
+  const stages = new Set<HookName>();
+  const addStage = (stage: HookName) => {
+    if (stages.has(stage)) return;
+    stages.add(stage);
+    const registration = { hooks, isGlobal, stages, pluginStage };
+    fastify.addHook(stage as 'onRequest', limitRequests(registration, stage));
+  };
   const checkRoute = (route: RouteOptions, context: Context) => {
     const config = configOf(route);
     const read = readConfig(config.rateLimit, isGlobal);
-    if (typeof read === 'object' && context[NEAREST] === hooks) hooks.forRoute(read, config);
+    if (typeof read !== 'object' || context[NEAREST] !== hooks) return;
+    addStage(stageOf(read, pluginStage));
+    hooks.forRoute(read, config);
   };
   // Fastify calls this only for routes added after the plugin.
   fastify.addHook('onRoute', function (this: Context, route) {
@@ -99,18 +115,36 @@ export default async function rateLimit(
       }
     }
   });
-  fastify.addHook(readHook(hook) as 'onRequest', limitRequests(hooks, isGlobal));
+  addStage(pluginStage);
+  for (const { route } of routesBelow(fastify)) {
+    const { hook: wanted } = Object(configOf(route).rateLimit) as { hook?: unknown };
+    // A wrong one is reported when the instance is ready.
+    if (HOOKS.includes(wanted)) addStage(wanted as HookName);
+  }
   fastify.addHook('onClose', async () => hooks.close());
 }
 
+/** One registration of the plugin. */
+interface Registration {
+  readonly hooks: Hooks;
+  readonly isGlobal: boolean;
+  /** The lifecycle hooks that the registration has added. */
+  readonly stages: ReadonlySet<HookName>;
+  /** That of routes that name none. */
+  readonly pluginStage: HookName;
+}
+
 /** Returns the hook of a registration. Fastify calls it with `this` set to the context of the request's route. */
-function limitRequests(hooks: Hooks, isGlobal: boolean) {
+function limitRequests({ hooks, isGlobal, stages, pluginStage }: Registration, stage: HookName) {
   // Fastify creates one config object for each route and one for the not-found handler.
   const hookOf = new WeakMap<object, RateLimitHook>();
   const find = (context: Context, config: RouteConfig & { rateLimit?: unknown }): RateLimitHook => {
     const read = readConfig(config.rateLimit, isGlobal);
     const own = context[NEAREST] === hooks ? read : read !== false && isGlobal;
     if (own === false) return skip;
+    const wanted = own === true ? pluginStage : stageOf(own, pluginStage);
+    if (!stages.has(wanted)) throw unknownRoute(wanted);
+    if (wanted !== stage) return skip;
     return own === true ? hooks.hook() : hooks.forRoute(own, config);
   };
   return function (
@@ -159,6 +193,15 @@ function readConfig(config: unknown, isGlobal: boolean): object | boolean {
 function readGlobal(global: unknown = true): boolean {
   if (typeof global === 'boolean') return global;
   throw invalidValue('ERR_LIMITER_OPTION', 'global', global, 'a boolean');
+}
+
+function stageOf({ hook }: { hook?: unknown }, pluginStage: HookName): HookName {
+  return hook === undefined ? pluginStage : readHook(hook);
+}
+
+function unknownRoute(hook: HookName): Error {
+  const message = `hook must be that of the plugin for a route that was added before relay-limiter/fastify was loaded, got ${show(hook)}`;
+  return limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
 }
 
 function readHook(hook: unknown = 'onRequest'): HookName {

@@ -26,17 +26,27 @@ export function customAnswer(message: string | object): Answer {
 export function standardAnswer(refusal: Refusal, accept: string | undefined): Answer {
   const sentence = sentenceOf(refusal);
   if (wantsText(accept)) return { type: TEXT, body: `${sentence}\n` };
-  const { action, policy, statusCode } = refusal;
-  const problem =
-    action === RateLimitAction.DISCONNECT ? 'abnormal-usage-detected' : 'quota-exceeded';
-  return {
-    type: PROBLEM,
-    body: formatProblem({ problem, violated: [policy] }, statusCode, sentence),
-  };
+  return { type: PROBLEM, body: problemOf(refusal, sentence) };
 }
 
-export function sentenceOf({ retryAfterSeconds }: Refusal): string {
-  if (retryAfterSeconds === null) return 'This request is above the limit, and will always be.';
+function problemOf({ action, reason, policy, scope, rule, statusCode }: Refusal, detail: string) {
+  // No problem type of the drafts says that a client is not allowed at all.
+  if (reason === 'denied') {
+    return JSON.stringify({ type: 'about:blank', status: statusCode, detail });
+  }
+  const problem =
+    action === RateLimitAction.DISCONNECT ? 'abnormal-usage-detected' : 'quota-exceeded';
+  // A scope is no policy.
+  const violated = scope !== null && rule === null ? [] : [policy];
+  return formatProblem({ problem, violated }, statusCode, detail);
+}
+
+export function sentenceOf({ reason, retryAfterSeconds }: Refusal): string {
+  if (reason === 'denied') return 'This client is not allowed.';
+  if (retryAfterSeconds === null) {
+    if (reason === 'ban') return 'This client is banned.';
+    return 'This request is above the limit, and will always be.';
+  }
   const seconds = retryAfterSeconds === 1 ? '1 second' : `${retryAfterSeconds} seconds`;
   return `Too many requests. Try again in ${seconds}.`;
 }

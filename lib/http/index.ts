@@ -7,13 +7,17 @@ export {
   type RateLimitOptions,
   rateLimit,
 } from './rate-limit.js';
+export { rateLimitOf } from './rate-limit-of.js';
 export { type RefusalError, refusalError } from './refusal-error.js';
 export type {
   Asked,
+  AsyncLimiter,
   LimitOptions,
   Message,
   Next,
+  RateLimitState,
   Refusal,
+  RefusalReason,
   RequestVerdict,
   Unanswered,
 } from './types.js';

@@ -1,14 +1,16 @@
-// Reads and validates the options that the middleware and the Fastify plugin share, once, before the first request.
+// Reads and validates the options that the adapters share, once, before the first request.
 
-import type { IncomingMessage } from 'node:http';
 import { invalidNumber, invalidValue, limiterError } from '../common/errors.js';
+import { hasMethods, isRecord } from '../common/kinds.js';
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
 import { readWarnings, type Warn, warnOfCluster } from '../guard/misuse.js';
 import type { Draft } from '../headers/format.js';
-import { requireLimiter } from '../limiters/verdict.js';
-import { CLIENT_KEY_OPTIONS, clientKey } from './client-key.js';
+import { type AnyLimiter, isRuleLimiter, requireLimiter } from '../limiters/verdict.js';
+import type { RuleLimiter } from '../rules/rule-limiter.js';
+import type { BanPolicy, Cost, Keys } from '../rules/types.js';
+import { CLIENT_OPTIONS, type Client, type ReadClient } from './client.js';
 import type { LimitSettings } from './policies.js';
-import type { Asked, LimitOptions, Message, Unanswered } from './types.js';
+import type { Asked, AsyncLimiter, LimitOptions, Message, Unanswered } from './types.js';
 
 type Given = Readonly<Record<string, unknown>>;
 
@@ -17,15 +19,21 @@ const LIMITER_OPTIONS = ['engine', 'clock', 'maxPeers', 'disconnectThreshold'] a
 
 /** Each option here excludes the listed options, which would have no effect with it. */
 export const EXCLUSIONS = {
-  limiter: ['limit', 'windowSeconds', ...LIMITER_OPTIONS],
-  key: CLIENT_KEY_OPTIONS,
+  limiter: ['limit', 'windowSeconds', 'ban', ...LIMITER_OPTIONS],
+  key: CLIENT_OPTIONS,
 } as const;
+
+/** The options that need a RuleLimiter, and those that a RuleLimiter excludes. */
+export const RULE_OPTIONS = ['keys', 'action', 'plan'];
+export const NOT_WITH_RULES = ['key', 'name', 'ipv4Subnet', 'ipv6Subnet'];
 
 /** The names of the shared options. */
 export const SHARED_OPTIONS = [
   ...Object.entries(EXCLUSIONS).flat(2),
+  ...RULE_OPTIONS,
   'name',
   'cost',
+  'refundWhen',
   'skip',
   'headers',
   'statusCode',
@@ -37,86 +45,131 @@ export const SHARED_OPTIONS = [
 export interface RequestLimiterOptions<Request, Response> extends LimitSettings<Request, Response> {
   readonly name: string | undefined;
   readonly key: Asked<Request, Response, string>;
-  readonly cost: Asked<Request, Response, number>;
+  readonly keys: Asked<Request, Response, Keys | undefined> | undefined;
+  readonly action: Asked<Request, Response, string | undefined>;
+  readonly plan: Asked<Request, Response, string | undefined>;
+  readonly cost: Asked<Request, Response, Cost>;
+  readonly refundWhen: Asked<Request, Response, boolean> | undefined;
   readonly skip: Asked<Request, Response, boolean> | undefined;
   readonly headers: readonly Draft[];
   readonly statusCode: (refusal: Unanswered) => number;
   readonly message: Message<Request, Response> | undefined;
   readonly onVerdict: LimitOptions<Request, Response>['onVerdict'];
   readonly warn: Warn;
+  readonly client: Client<Request>;
   /** Whether the user has set the option `key`. */
   readonly isOwnKey: boolean;
 }
 
 /**
- * Reads the shared options. `others` are the names of the caller's further options. `raw` returns Node's request.
+ * Reads the shared options. `others` are the names of the caller's further options.
  * @throws `ERR_LIMITER_OPTION`
  */
 export function readSharedOptions<Request, Response>(
   owner: string,
   options: unknown,
   others: readonly string[],
-  raw: (request: Request) => IncomingMessage,
+  readClient: ReadClient<Request>,
 ): RequestLimiterOptions<Request, Response> {
   const given = readOptions(owner, options, [...SHARED_OPTIONS, ...others]);
-  for (const [name, excluded] of Object.entries(EXCLUSIONS)) requireNone(given, name, excluded);
+  for (const [name, excluded] of Object.entries(EXCLUSIONS)) {
+    if (given[name] !== undefined) requireNone(given, excluded, `together with ${name}`);
+  }
+  const hasRules = isRuleLimiter(given['limiter']);
+  if (hasRules) requireNone(given, NOT_WITH_RULES, 'together with a RuleLimiter');
+  else requireNone(given, RULE_OPTIONS, 'without a RuleLimiter as limiter');
   const warn = readWarnings(given);
   warnOfCluster(warn);
+  const client = readClient(given, warn);
   return {
     ...readLimits(given),
     name: text(given, 'name'),
-    key: readKey(given, raw, warn),
-    cost: readCost(given),
+    key: callback<Asked<Request, Response, string>>(given, 'key') ?? client.key,
+    keys: callback(given, 'keys'),
+    action: textOrCallback(given, 'action', hasRules ? 'message' : undefined),
+    plan: textOrCallback(given, 'plan', undefined),
+    cost: readCost(given, hasRules),
+    refundWhen: callback(given, 'refundWhen'),
     skip: callback(given, 'skip'),
     headers: readDrafts(given),
     statusCode: readStatusCode(given),
     message: readMessage(given),
     onVerdict: callback(given, 'onVerdict'),
     warn,
+    client,
     isOwnKey: given['key'] !== undefined,
   };
 }
 
 function readLimits<Request, Response>(given: Given): LimitSettings<Request, Response> {
-  const { limiter, limit } = given;
+  const { limiter, limit, ban, refundWhen } = given;
   const windowSeconds = positive(given, 'windowSeconds', 60);
-  if (limiter !== undefined) {
-    requireLimiter(limiter, 'limiter');
-  } else if (typeof limit !== 'number' && typeof limit !== 'function') {
+  if (limiter === undefined && typeof limit !== 'number' && typeof limit !== 'function') {
     const accepted = 'a whole number of at least 1 or a function, unless limiter is given';
     throw invalidValue('ERR_LIMITER_OPTION', 'limit', limit, accepted);
   }
+  const refunds = refundWhen !== undefined;
+  const isRules = isRuleLimiter(limiter);
+  if (limiter !== undefined && !isRules) {
+    if (!isAsyncLimiter(limiter)) requireLimiter(limiter, 'limiter');
+    if (refunds) throw invalidRefunds(limiter);
+  }
+  for (const [name, isGiven] of Object.entries({ ban: ban !== undefined, refundWhen: refunds })) {
+    if (isGiven) requireNone(given, ['disconnectThreshold'], `together with ${name}`);
+  }
   return {
-    limiter,
+    limiter: isRules ? undefined : (limiter as AnyLimiter | AsyncLimiter | undefined),
+    rules: isRules ? (limiter as RuleLimiter) : undefined,
     limit: limit as number | Asked<Request, Response, number>,
     windowSeconds,
     limiterOptions: Object.fromEntries(LIMITER_OPTIONS.map((name) => [name, given[name]])),
+    ban: ban as BanPolicy | undefined,
+    refunds,
   };
 }
 
-function readKey<Request, Response>(
-  given: Given,
-  raw: (request: Request) => IncomingMessage,
-  warn: Warn,
-): Asked<Request, Response, string> {
-  const key = callback<Asked<Request, Response, string>>(given, 'key');
-  if (key !== undefined) return key;
-  const keyOf = clientKey(given, warn);
-  return (request) => keyOf(raw(request));
+/** By its methods, as `requireLimiter` does. */
+function isAsyncLimiter(value: unknown): value is AsyncLimiter {
+  return hasMethods(value, 'checkWithTokens', 'removePeer');
 }
 
-function requireNone(given: Given, name: string, excluded: readonly string[]): void {
-  const unused = excluded.find((other) => given[other] !== undefined);
-  if (given[name] === undefined || unused === undefined) return;
-  const message = `${unused} must not be given together with ${name}, which makes it ineffective`;
+function invalidRefunds(limiter: unknown): Error {
+  const accepted = 'a RuleLimiter, or absent with limit, if refundWhen is given';
+  return invalidValue('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
+}
+
+/** `why`: "together with key". */
+function requireNone(given: Given, names: readonly string[], why: string): void {
+  const unused = names.find((name) => given[name] !== undefined);
+  if (unused === undefined) return;
+  const message = `${unused} must not be given ${why}, where it has no effect`;
   throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
 }
 
-function readCost<Request, Response>(given: Given): Asked<Request, Response, number> {
-  const { cost = 1 } = given;
-  if (typeof cost === 'function') return cost as Asked<Request, Response, number>;
+function readCost<Request, Response>(
+  { cost = 1 }: Given,
+  hasUnits: boolean,
+): Asked<Request, Response, Cost> {
+  if (typeof cost === 'function') return cost as Asked<Request, Response, Cost>;
+  if (hasUnits && isRecord(cost)) {
+    const costs = { ...cost } as Record<string, number>;
+    for (const unit of Object.keys(costs)) nonNegative(costs, unit, 0);
+    return () => costs;
+  }
   const constant = nonNegative({ cost }, 'cost', 1);
   return () => constant;
+}
+
+function textOrCallback<Request, Response>(
+  given: Given,
+  name: string,
+  fallback: string | undefined,
+): Asked<Request, Response, string | undefined> {
+  const value = given[name];
+  if (typeof value === 'function') return value as Asked<Request, Response, string | undefined>;
+  const constant = value === undefined ? fallback : value;
+  if (constant === undefined || typeof constant === 'string') return () => constant;
+  throw invalidValue('ERR_LIMITER_OPTION', name, value, 'a string or a function');
 }
 
 const DRAFTS: readonly unknown[] = [11, 7, 6, 'legacy'];
@@ -130,9 +183,8 @@ function readDrafts({ headers = 11 }: Given): readonly Draft[] {
   throw invalidValue('ERR_LIMITER_OPTION', 'headers', headers, accepted);
 }
 
-function readStatusCode({
-  statusCode = 429,
-}: Given): RequestLimiterOptions<never, never>['statusCode'] {
+function readStatusCode({ statusCode }: Given): RequestLimiterOptions<never, never>['statusCode'] {
+  if (statusCode === undefined) return ({ reason }) => (reason === 'denied' ? 403 : 429);
   if (typeof statusCode === 'function') {
     return (refusal: Unanswered) => requireStatusCode(statusCode(refusal), 'statusCode()');
   }

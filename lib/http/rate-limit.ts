@@ -5,9 +5,11 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { callback } from '../common/options.js';
 import { RateLimitAction } from '../common/types.js';
 import { watchForPerRequest } from '../guard/misuse.js';
+import type { Keys } from '../rules/types.js';
 import { type Answer, customAnswer, standardAnswer } from './answer.js';
 import { closeConnection } from './close-connection.js';
 import { mapMaybePromise } from './maybe-promise.js';
+import { nodeClient } from './node-client.js';
 import { readSharedOptions } from './options.js';
 import { PolicySet } from './policies.js';
 import { RequestLimiter } from './request-limiter.js';
@@ -37,15 +39,18 @@ export interface RateLimitMiddleware<
   Response extends ServerResponse = ServerResponse,
 > {
   (request: Request, response: Response, next: Next): void;
-  /** Removes a key: its next request finds a full bucket. @throws `ERR_LIMITER_KEY` */
-  resetKey(key: string): void;
+  /**
+   * Removes a key: its next request finds a full bucket. With a RuleLimiter, keys by scope; their bans end too.
+   * @throws `ERR_LIMITER_KEY`
+   */
+  resetKey(key: string | Keys): void;
   /** Stops the background cleanup of the limiters that `limit` created. The middleware continues to limit requests. */
   close(): void;
 }
 
 /**
- * Returns middleware that limits the requests of each key by a token bucket and answers refused requests with
- * status 429. Create it once, not for each request: every call creates a limiter.
+ * Returns middleware that limits the requests of each key by a token bucket, or by all rules of a RuleLimiter, and answers
+ * refused requests with status 429. Create it once, not for each request: every call creates a limiter.
  * @throws `ERR_LIMITER_OPTION` for an invalid option, or a policy that the response fields cannot express;
  * `ERR_LIMITER_ENGINE` if the requested engine is unavailable.
  * @example
@@ -78,7 +83,12 @@ export function rateLimit<
   Request extends IncomingMessage = IncomingMessage,
   Response extends ServerResponse = ServerResponse,
 >(options: RateLimitOptions<Request, Response>): RateLimitMiddleware<Request, Response> {
-  const read = readSharedOptions<Request, Response>('rateLimit', options, ['handler'], identity);
+  const read = readSharedOptions<Request, Response>(
+    'rateLimit',
+    options,
+    ['handler'],
+    nodeClient(identity),
+  );
   const handler = callback<NonNullable<typeof options.handler>>({ ...options }, 'handler');
   const policies = new PolicySet(read);
   const limiter = new RequestLimiter<Request, Response>(read, policies, {
@@ -95,16 +105,18 @@ export function rateLimit<
       // socket.
       if (!socket?.destroyed) next(error);
     },
+    onSent: (response, then) => void response.once('finish', then),
   });
 
-  const detectMisuse = read.limiter === undefined ? watchForPerRequest(read.warn) : () => {};
+  const isOwn = read.limiter === undefined && read.rules === undefined;
+  const detectMisuse = isOwn ? watchForPerRequest(read.warn) : () => {};
   function middleware(request: Request, response: Response, next: Next): void {
     detectMisuse(request);
     limiter.handle(request, response, next);
   }
 
   return Object.assign(middleware, {
-    resetKey: (key: string) => policies.resetKey(key),
+    resetKey: (key: string | Keys) => policies.resetKey(key),
     close: () => policies.close(),
   });
 }

@@ -6,6 +6,8 @@ import type { EngineName, RateLimitAction } from '../common/types.js';
 import type { WarningOptions } from '../guard/misuse.js';
 import type { Draft } from '../headers/format.js';
 import type { AnyLimiter } from '../limiters/verdict.js';
+import type { RuleLimiter } from '../rules/rule-limiter.js';
+import type { BanPolicy, Cost, Keys } from '../rules/types.js';
 
 /** A function of a request that returns a value, or a promise of one. */
 export type Asked<Request, Response, Answer> = (
@@ -16,16 +18,56 @@ export type Asked<Request, Response, Answer> = (
 /** Continues with the request, or with an error. */
 export type Next = (error?: Error) => void;
 
+/** A limiter whose checks return promises: a SharedRateLimiter. */
+export interface AsyncLimiter {
+  /** Tokens per second. */
+  readonly rateLimit: number;
+  readonly burstLimit: number;
+  /** As `SharedRateLimiter.checkWithTokens`. */
+  checkWithTokens(
+    key: string,
+    cost?: number,
+  ): Promise<readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null]>;
+  removePeer(key: string): void;
+}
+
+/**
+ * Why a request is refused. `rate`: a limit is reached. `disconnect`: the limiter disconnects the peer, for a ban or too
+ * many violations. `ban`, `denied`: a ban or a deny list of a RuleLimiter.
+ */
+export type RefusalReason = 'rate' | 'disconnect' | 'ban' | 'denied';
+
+/** What is left of a limit. */
+export interface RateLimitState {
+  /** The name of the policy, as in the response fields; of a RuleLimiter that of the rule. */
+  readonly policy: string;
+  /** Tokens of a full bucket. */
+  readonly limit: number;
+  /** Whole tokens left, at least 0. */
+  readonly remaining: number;
+  /** Seconds until the bucket is full if nothing is taken, or until a ban ends. Fractions, or Infinity. */
+  readonly resetSeconds: number;
+}
+
 /** The refusal of a request that exceeds its limit. */
 export interface Refusal {
-  /** The name of the policy, as in the response fields. */
+  /**
+   * The name of the policy, as in the response fields; of a RuleLimiter that of the refusing rule, or of the scope if no
+   * rule refuses: for a ban, a deny list, or a full scope.
+   */
   readonly policy: string;
+  /** The key; of a RuleLimiter that of the refusing scope, or the address if that scope is derived or single. */
   readonly key: string;
-  /** `disconnect`: the limiter disconnects or bans the peer; its connection is closed after the response. */
+  /** `disconnect`: the limiter disconnects, bans or denies the peer; its connection is closed after the response. */
   readonly action: Exclude<RateLimitAction, 'allow'>;
+  readonly reason: RefusalReason;
+  /** The refusing rule of a RuleLimiter, with the longest wait; null for a ban, a deny list, or without a RuleLimiter. */
+  readonly rule: string | null;
+  /** The scope of that rule, ban or list; null without a RuleLimiter. */
+  readonly scope: string | null;
   /** The status code of the response. */
   readonly statusCode: number;
-  /** Tokens of a full bucket. */
+  /** Tokens of a full bucket; 0 if no policy is known, as on a deny list. */
   readonly limit: number;
   /** Remaining whole tokens. Greater than 0 only if the request costs more than 1. */
   readonly remaining: number;
@@ -42,9 +84,18 @@ export type Unanswered = Omit<Refusal, 'statusCode'>;
 /** The decision about a request. */
 export interface RequestVerdict<Request> {
   readonly kind: 'request';
+  /** As in `Refusal`. */
   readonly key: string;
+  /** As in `Refusal`; of an allowed request the policy with the least left, empty on an allow list. */
   readonly policy: string;
   readonly action: RateLimitAction;
+  /** Undefined if the request is allowed. */
+  readonly reason: RefusalReason | undefined;
+  /** As in `Refusal`. */
+  readonly rule: string | null;
+  readonly scope: string | null;
+  /** The rule of a RuleLimiter that allows the request but has less than its `warnBelow` left; else null. */
+  readonly warning: string | null;
   /** Seconds until the key has enough tokens: 0 if the request is allowed, Infinity if it never has. */
   readonly delaySeconds: number;
   readonly did: 'passed' | 'refused';
@@ -77,17 +128,48 @@ export interface LimitOptions<Request, Response>
   limit?: number | Asked<Request, Response, number> | undefined;
   /** Seconds in which an empty bucket refills, greater than 0. Default 60. */
   windowSeconds?: number | undefined;
-  /** Your own limiter, of any of the three classes, instead of `limit`. */
-  limiter?: AnyLimiter | undefined;
-  /** The name of the policy in the response fields, printable ASCII. Default: its figures, such as `100-in-60s`. */
+  /**
+   * Your own limiter instead of `limit`: any of the three classes, a `SharedRateLimiter`, or a `RuleLimiter` with all limits
+   * of the server, which is checked by the keys of its scopes: `address` (the client's address), `connection` (removed when
+   * the connection closes; not named behind a trusted proxy, whose connections carry many clients) and those of `keys`.
+   */
+  limiter?: AnyLimiter | AsyncLimiter | RuleLimiter | undefined;
+  /**
+   * The name of the policy in the response fields, printable ASCII. Default: its figures, such as `100-in-60s`. Not with a
+   * RuleLimiter, whose rules are the policies.
+   */
   name?: string | undefined;
-  /** The key that is limited. Default: the address or network of the client. */
+  /** The key that is limited. Default: the address or network of the client. Not with a RuleLimiter. */
   key?: Asked<Request, Response, string> | undefined;
   /**
-   * Tokens that a request costs, finite and at least 0. Default 1. An OrderbookRateLimiter does not count a request of
-   * cost 0.
+   * With a RuleLimiter: the keys by scope, in addition to `address` and `connection`, or in place of them. A key that is
+   * undefined is not named.
    */
-  cost?: number | Asked<Request, Response, number> | undefined;
+  keys?: Asked<Request, Response, Keys | undefined> | undefined;
+  /**
+   * With a RuleLimiter: the action of a request. Default `message`, as in the guards of WebSockets and TCP, so that rules
+   * for messages limit requests too. Rules without an action limit every action.
+   */
+  action?: string | Asked<Request, Response, string | undefined> | undefined;
+  /** With a RuleLimiter: the plan of the client. Default: the base rules. */
+  plan?: string | Asked<Request, Response, string | undefined> | undefined;
+  /**
+   * Tokens that a request costs, finite and at least 0. Default 1. With a RuleLimiter also costs by unit. An
+   * OrderbookRateLimiter does not count a request of cost 0.
+   */
+  cost?: Cost | Asked<Request, Response, Cost> | undefined;
+  /**
+   * Returns true for requests that shall not count: called when the response has been sent, and then what the request has
+   * taken is given back. For example `(request, response) => response.statusCode < 400` counts failed requests only. Not
+   * called for refused requests, nor if the client leaves before the response is sent: such a request counts. An exception
+   * or rejection becomes an uncaught exception. Needs `limit` or a RuleLimiter, since the other limiters give nothing back.
+   */
+  refundWhen?: Asked<Request, Response, boolean> | undefined;
+  /**
+   * With `limit`: bans a key after so many refusals. A ban is answered like a refusal, with the rest of the ban as
+   * Retry-After, and the connection is closed. A RuleLimiter has `bans` of its own.
+   */
+  ban?: BanPolicy | undefined;
   /** Returns true for requests to skip: they are not counted and get no fields. Default: no request is skipped. */
   skip?: Asked<Request, Response, boolean> | undefined;
   /**
@@ -98,7 +180,7 @@ export interface LimitOptions<Request, Response>
   headers?: Draft | readonly Draft[] | false | undefined;
   /**
    * The status code of a refusal: a whole number from 400 to 599, or a function that returns one, for example 403 if
-   * `action` is `disconnect`. Default 429.
+   * `action` is `disconnect`. Default 429, and 403 on a deny list.
    */
   statusCode?: number | ((refusal: Unanswered) => number) | undefined;
   /** The body of a refusal. Default: problem details (RFC 9457), or a sentence for clients that accept no JSON. */
@@ -114,6 +196,9 @@ export interface LimitOptions<Request, Response>
   clock?: (() => number) | undefined;
   /** Passed to the limiter that `limit` creates: see `RateLimiter`. Default 1,000,000. */
   maxPeers?: number | undefined;
-  /** Passed to the limiter that `limit` creates: the number of refusals after which a connection is closed. */
+  /**
+   * Passed to the limiter that `limit` creates: the number of refusals from which connections are closed. Not with `ban` or
+   * `refundWhen`.
+   */
   disconnectThreshold?: number | null | undefined;
 }

@@ -16,7 +16,7 @@ namespace {
 
 // Raised when the exports or their calling convention change; ABI_VERSION in
 // lib/engine/native-limiters.ts is the same number.
-constexpr int kAbiVersion = 8;
+constexpr int kAbiVersion = 9;
 
 // tokens(key) of a limiter with buckets.
 template <class Self>

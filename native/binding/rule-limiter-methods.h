@@ -42,7 +42,7 @@ inline bool RuleLimiterObject::openBuffers(const Napi::CallbackInfo& info) {
   if (!isArray(2, napi_float64_array, kNumbers) ||
       !isArray(3, napi_int32_array, kMaxScopes * kSlotWords)) {
     Napi::TypeError::New(info.Env(),
-                         "the buffers must be a Float64Array of 64 and an Int32Array of 24 numbers")
+                         "the buffers must be a Float64Array of 168 and an Int32Array of 24 numbers")
         .ThrowAsJavaScriptException();
     return false;
   }

@@ -63,6 +63,7 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
                                   {"checkPeer", checkPeer},
                                   {"refund", callByKeys<&RuleLimiter::refund, false>},
                                   {"charge", callByKeys<&RuleLimiter::charge, false>},
+                                  {"look", callByKeys<&RuleLimiter::look, false>},
                                   {"open", open},
                               });
   }

@@ -1,6 +1,5 @@
 import { Server } from 'node:net';
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
-import { rateLimit } from 'relay-limiter/http';
 import { guardLineServer } from 'relay-limiter/net';
 import { SharedRateLimiter } from 'relay-limiter/redis';
 import { guardWebSocketServer } from 'relay-limiter/ws';
@@ -133,7 +132,6 @@ describe('A SharedRateLimiter, whose checks return promises, is rejected', () =>
   const webSockets = { handleUpgrade() {} } as unknown as WebSocketServer;
 
   test.each<[string, () => unknown]>([
-    ['by the middleware', () => rateLimit({ limiter })],
     [
       'for messages of WebSockets',
       () => guardWebSocketServer(webSockets, { messages: { limiter } }),

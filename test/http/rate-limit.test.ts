@@ -3,17 +3,25 @@
 
 import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import { parseProblem } from 'relay-limiter/headers';
-import { type RequestVerdict, rateLimit, refusalError } from 'relay-limiter/http';
+import {
+  rateLimit as createLimit,
+  type RateLimitOptions,
+  type RequestVerdict,
+  refusalError,
+} from 'relay-limiter/http';
 import { describe, expect, test, vi } from 'vitest';
-import { ENGINES, manualClock } from '../support/limiters.js';
+import { manualClock } from '../support/limiters.js';
 import { uncaught } from '../support/uncaught.js';
+import { SOURCES } from './shared-limiter.js';
 import { ask, type Middleware, outcomeOf, requestFrom } from './support.js';
 
 const TEXT = { accept: 'text/html,application/xhtml+xml;q=0.9,*/*;q=0.8' };
 
-describe.each(ENGINES)('rateLimit with the %s engine', (engine) => {
+describe.each(SOURCES)('rateLimit with %s', (_, source) => {
   const clock = manualClock();
-  const own = { engine, clock };
+  const own = { clock };
+  const convert = source(clock);
+  const rateLimit = (options: RateLimitOptions) => createLimit(convert({ ...options }));
 
   test('passes a burst, then refilled tokens, and sends each client its own state', async () => {
     const limit = rateLimit({ limit: 3, windowSeconds: 60, ...own });
@@ -96,6 +104,9 @@ describe.each(ENGINES)('rateLimit with the %s engine', (engine) => {
         policy: '1-in-60s',
         key: '192.0.2.1',
         action: 'delay',
+        reason: 'rate',
+        rule: null,
+        scope: null,
         statusCode: 429,
         limit: 1,
         remaining: 0,
@@ -376,10 +387,11 @@ describe.each(ENGINES)('rateLimit with the %s engine', (engine) => {
     });
     await ask(limit);
     await ask(limit);
-    const common = { kind: 'request', key: '192.0.2.1', policy: '1-in-60s' };
+    const rules = { rule: null, scope: null, warning: null };
+    const common = { kind: 'request', key: '192.0.2.1', policy: '1-in-60s', ...rules };
     expect(told).toEqual([
       ['GET', { ...common, action: 'allow', delaySeconds: 0, did: 'passed' }],
-      ['GET', { ...common, action: 'delay', delaySeconds: 60, did: 'refused' }],
+      ['GET', { ...common, action: 'delay', reason: 'rate', delaySeconds: 60, did: 'refused' }],
     ]);
     const failure = new Error('listener');
     const failing = rateLimit({

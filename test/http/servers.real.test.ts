@@ -9,7 +9,7 @@ import { type AddressInfo, connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import autocannon from 'autocannon';
-import type { EngineName } from 'relay-limiter';
+import { type EngineName, RuleLimiter } from 'relay-limiter';
 import { limitFetch, PolicyLimiter } from 'relay-limiter/client';
 import { parseProblem } from 'relay-limiter/headers';
 import { rateLimit } from 'relay-limiter/http';
@@ -310,4 +310,50 @@ test('rateLimit closes the connection of a disconnected client', async () => {
     'HTTP/1.1 429',
     'HTTP/1.1 429',
   ]);
+});
+
+test('rateLimit gives back a request when a server has sent its response', async () => {
+  const limit = rateLimit({ limit: 1, refundWhen: (_, response) => response.statusCode === 200 });
+  let finished: Promise<unknown> = Promise.resolve();
+  const { origin } = await serve((request, response) => {
+    finished = once(response, 'finish');
+    limit(request, response, () => response.end('Hello'));
+  });
+  for (let n = 0; n < 3; n += 1) {
+    const answer = await fetch(origin);
+    await answer.text();
+    expect(answer.status).toBe(200);
+    await finished;
+  }
+});
+
+test('rateLimit counts an HTTP/2 session as one connection, until it closes', async () => {
+  const rules = { all: { scope: 'connection', quota: 2, windowSeconds: HOUR } };
+  const limiter = new RuleLimiter({ scopes: { connection: {} }, rules });
+  const limit = rateLimit({ limiter });
+  const server = createHttp2((request, response) => {
+    limit(request as unknown as IncomingMessage, response as unknown as ServerResponse, () =>
+      response.end('ok'),
+    );
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const sessions = [connect(origin), connect(origin)] as const;
+  closeLater(async () => {
+    for (const session of sessions) session.destroy();
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  });
+  const found: unknown[] = [];
+  for (const session of [sessions[0], sessions[0], sessions[0], sessions[1]]) {
+    const stream = session.request({ ':path': '/' });
+    const [headers] = await once(stream, 'response');
+    found.push(headers[':status']);
+    stream.resume();
+    await once(stream, 'close');
+  }
+  expect(found).toEqual([200, 200, 429, 200]);
+  const peers = () => limiter.getStats().scopes['connection']?.peers;
+  expect(peers()).toBe(2);
+  for (const session of sessions) session.close();
+  await until(() => peers() === 0);
 });

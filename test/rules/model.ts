@@ -11,6 +11,7 @@ import {
   AT_RANDOM,
   AT_RULE,
   AT_SCOPE,
+  AT_USED,
   AT_VIOLATIONS,
   AT_WARNING,
   COUNTS_VIOLATION,
@@ -108,6 +109,12 @@ export class RulesModel implements RulesCore {
       used.set(peer.used, scope.index * MAX_RULES);
     }
     return { answer: this.#peekAnswer(keys, mask, program, time), used };
+  }
+
+  look(keys: RuleKeys, mask: number, program: number, now?: number): RuleAnswer | undefined {
+    const { answer, used } = this.peek(keys, mask, program, now);
+    RULE_NUMBERS.set(used, AT_USED);
+    return answer;
   }
 
   refund(keys: RuleKeys, mask: number, program: number, now?: number): void {

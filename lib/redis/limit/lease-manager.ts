@@ -66,6 +66,13 @@ export class LeaseManager {
     return this.#records.total(this.#now());
   }
 
+  /** The unspent tokens of a peer's lease; null while the store is down. */
+  tokensOf(key: string): number | null {
+    if (this.#store.isDown(key)) return null;
+    const index = this.#records.find(key);
+    return index === undefined ? 0 : this.#records.left(index, this.#now());
+  }
+
   /** The verdict if a lease or a remembered refusal covers the check; otherwise undefined. */
   checkLocally(key: string, cost: number, givenNow?: number): CheckResult | undefined {
     const records = this.#records;

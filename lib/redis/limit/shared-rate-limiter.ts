@@ -5,9 +5,10 @@ import { callSafely } from '../../common/callbacks.js';
 import { readOptionalClock } from '../../common/clock.js';
 import { limiterError } from '../../common/errors.js';
 import { requireCost, requireKey } from '../../common/options.js';
-import type { CheckResult } from '../../common/types.js';
+import { type CheckResult, RateLimitAction } from '../../common/types.js';
 import { selectEngine } from '../../engine/select.js';
 import { RateLimiter } from '../../limiters/rate-limiter.js';
+import { delaySeconds } from '../../tables/arithmetic.js';
 import { idOf } from '../store/keys.js';
 import type { StateChange } from '../store/shard-health.js';
 import { LeaseManager } from './lease-manager.js';
@@ -174,6 +175,35 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   }
 
   /**
+   * Checks as `checkAsync` does, and returns the tokens that the peer has left too, for the headers of a response: in modes
+   * `strict` and `local` those of its bucket, in mode `leased` those that are on lease to this process, which may be fewer
+   * than it would get; null if the failure policy has decided. DISCONNECT comes with the seconds until the bucket contains
+   * the cost.
+   * @throws (rejects with) the errors of `checkAsync`.
+   */
+  async checkWithTokens(
+    peerKey: string,
+    cost = 1,
+  ): Promise<readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null]> {
+    const [[action, delay], tokens] = await this.#checkWithTokens(peerKey, cost);
+    if (action !== RateLimitAction.DISCONNECT || tokens === null) return [action, delay, tokens];
+    return [action, delaySeconds(tokens, cost, this.rateLimit, this.burstLimit), tokens];
+  }
+
+  async #checkWithTokens(key: string, cost: number): Promise<[CheckResult, number | null]> {
+    if (this.mode === 'strict' && this.#store !== undefined) {
+      requireKey(key);
+      requireCost(cost);
+      const store = this.#store;
+      return new Promise((resolve) => {
+        this.#callStrict(store, idOf(key), cost, (result, tokens) => resolve([result, tokens]));
+      });
+    }
+    const result = await this.checkAsync(key, cost);
+    return [result, this.#local?.getTokens(key) ?? this.#leases?.tokensOf(idOf(key)) ?? null];
+  }
+
+  /**
    * Returns the unspent tokens of a peer's lease to the store; call it when the peer has left this process. The peer's
    * bucket and violations stay in the store, so a peer cannot reset them by coming back. In mode `local` the peer is
    * forgotten. @throws `ERR_LIMITER_KEY`
@@ -246,9 +276,17 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   }
 
   #checkStrict(store: LimitStore, key: string, cost: number): Promise<CheckResult> {
-    return new Promise((resolve) => {
-      store.call(key, new StrictCheck(store, key, cost, this.#verdicts, resolve));
-    });
+    return new Promise((resolve) => this.#callStrict(store, key, cost, resolve));
+  }
+
+  #callStrict(
+    store: LimitStore,
+    key: string,
+    cost: number,
+    resolve: (result: CheckResult, tokens: number | null) => void,
+  ): void {
+    const target = { store, limit: this.#config };
+    store.call(key, new StrictCheck(target, key, cost, this.#verdicts, resolve));
   }
 
   #count(result: CheckResult): CheckResult {

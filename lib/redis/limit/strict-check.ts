@@ -2,27 +2,34 @@
 
 import { ALLOWED, DISCONNECTED } from '../../common/check-results.js';
 import { type CheckResult, RateLimitAction } from '../../common/types.js';
+import { delaySeconds } from '../../tables/arithmetic.js';
+import type { Limit } from '../store/limit.js';
 import { invalidReplyError } from '../store/replies.js';
 import { ScriptCall } from '../store/script-call.js';
 import type { LimitStore } from './limit-store.js';
 
+/** Receives a verdict, and the tokens that are left; null if the failure policy has decided. */
+type Receiver = (result: CheckResult, tokens: number | null) => void;
+
 /** A call that resolves with a verdict, the store's or that of the failure policy, and counts it. */
 export class StrictCheck extends ScriptCall {
   readonly #store: LimitStore;
+  readonly #limit: Limit;
   readonly #key: string;
   readonly #cost: number;
   readonly #verdicts: Record<RateLimitAction, number>;
-  readonly #resolve: (result: CheckResult) => void;
+  readonly #resolve: Receiver;
 
   constructor(
-    store: LimitStore,
+    { store, limit }: { store: LimitStore; limit: Limit },
     key: string,
     cost: number,
     verdicts: Record<RateLimitAction, number>,
-    resolve: (result: CheckResult) => void,
+    resolve: Receiver,
   ) {
     super('strict', store.keyOf(key), [String(cost)]);
     this.#store = store;
+    this.#limit = limit;
     this.#key = key;
     this.#cost = cost;
     this.#verdicts = verdicts;
@@ -30,28 +37,28 @@ export class StrictCheck extends ScriptCall {
   }
 
   override answered(reply: unknown): void {
-    const verdict = readVerdict(reply);
-    if (Number.isNaN(verdict[1])) this.failed(invalidReplyError());
-    else this.#decide(verdict);
+    // A client may map strings to buffers.
+    const text = String(reply);
+    const tokens = text.length > 1 ? Number(text.slice(1)) : Number.NaN;
+    const result = Number.isNaN(tokens) ? undefined : this.#verdictOf(text.charAt(0), tokens);
+    if (result === undefined) this.failed(invalidReplyError());
+    else this.#decide(result, tokens);
   }
 
   override failed(error: Error): void {
-    this.#decide(this.#store.fallbackVerdict(this.#key, this.#cost, error));
+    this.#decide(this.#store.fallbackVerdict(this.#key, this.#cost, error), null);
   }
 
-  #decide(result: CheckResult): void {
+  #verdictOf(letter: string, tokens: number): CheckResult | undefined {
+    if (letter === 'a') return ALLOWED;
+    if (letter === 'd') return DISCONNECTED;
+    if (letter !== 'w') return undefined;
+    const { rateLimit, burstLimit } = this.#limit;
+    return [RateLimitAction.DELAY, delaySeconds(tokens, this.#cost, rateLimit, burstLimit)];
+  }
+
+  #decide(result: CheckResult, tokens: number | null): void {
     this.#verdicts[result[0]] += 1;
-    this.#resolve(result);
+    this.#resolve(result, tokens);
   }
-}
-
-/** Reads the script's reply: 1 for allow, 0 for disconnect, otherwise the seconds to wait. NaN if it is invalid. */
-function readVerdict(reply: unknown): CheckResult {
-  if (reply === 1) return ALLOWED;
-  if (reply === 0) return DISCONNECTED;
-  // A client may map numbers to strings, and strings to buffers.
-  const text = String(reply);
-  if (text === '1') return ALLOWED;
-  if (text === '0') return DISCONNECTED;
-  return [RateLimitAction.DELAY, text === 'inf' ? Infinity : Number(text)];
 }

@@ -93,21 +93,18 @@ end
 redis.call('SET', KEYS[1], packed, 'PX', violations > 0 and OFFENDER_TTL or TTL)
 `;
 
-// ARGV[2]: the cost. Replies 1 for allow, 0 for disconnect, otherwise the seconds to wait: with an exponent, so that a
-// client that maps numbers to strings does not turn one second into the `1` of allow.
+// ARGV[2]: the cost. Replies the tokens that are left, behind a letter: `a` for allow, `d` for disconnect, `w` for wait.
 const STRICT = `
 local cost = tonumber(ARGV[2])
-local reply = 1
+local verdict = 'a'
 if tokens >= cost then
   tokens = tokens - cost
 else
   violations = violations + 1
-  if violations >= THRESHOLD then reply = 0
-  elseif cost > BURST then reply = 'inf'
-  else reply = string.format('%.16e', (cost - tokens) / RATE) end
+  verdict = violations >= THRESHOLD and 'd' or 'w'
 end
 ${SAVE}
-return reply`;
+return string.format('%s%.17g', verdict, tokens)`;
 
 // ARGV[2]: the node. ARGV[5]: violations to add.
 const MINE = `

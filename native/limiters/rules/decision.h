@@ -43,6 +43,8 @@ struct RuleNumbers {
   double violations[kMaxScopes];
   double banRule[kMaxScopes];
   double reserve[16];
+  // Of RuleLimiter::look: the used tokens by scope and slot.
+  double used[kMaxScopes * kMaxRules];
 
   void set(double delaySeconds, int ruleNumber, int scopeNumber) noexcept {
     delay = delaySeconds;
@@ -54,7 +56,9 @@ struct RuleNumbers {
 static_assert(offsetof(RuleNumbers, random) == 8 * 8 && offsetof(RuleNumbers, delay) == 16 * 8 &&
                   offsetof(RuleNumbers, banSeconds) == 24 * 8 &&
                   offsetof(RuleNumbers, violations) == 32 * 8 &&
-                  offsetof(RuleNumbers, banRule) == 40 * 8 && sizeof(RuleNumbers) == 64 * 8,
+                  offsetof(RuleNumbers, banRule) == 40 * 8 &&
+                  offsetof(RuleNumbers, used) == 64 * 8 &&
+                  sizeof(RuleNumbers) == (64 + kMaxScopes * kMaxRules) * 8,
               "lib/engine/rules.ts has the same indexes");
 
 // How often each rule was asked, by scope and slot.

@@ -56,8 +56,21 @@ class RuleLimiter : public RuleScopes {
   // which is all zeros.
   RuleAnswer peek(const ScopeKey* keys, uint32_t mask, unsigned program, double now,
                   RuleNumbers& numbers, double* used) noexcept {
+    return peekAt(keys, mask, mask, program, now, numbers, used);
+  }
+
+  // The same; the used tokens of the scopes with applying rules are in `numbers`.
+  RuleAnswer look(const ScopeKey* keys, uint32_t mask, unsigned program, double now,
+                  RuleNumbers& numbers) noexcept {
+    const uint32_t asked = mask & plan_.asks[program];
+    return peekAt(keys, mask, asked, program, now, numbers, numbers.used);
+  }
+
+  // Reads the records of `scopes`.
+  RuleAnswer peekAt(const ScopeKey* keys, uint32_t mask, uint32_t scopes, unsigned program,
+                    double now, RuleNumbers& numbers, double* used) noexcept {
     Check check(plan_, program, numbers, keys, now);
-    for (uint32_t left = mask; left != 0; left &= left - 1) {
+    for (uint32_t left = scopes; left != 0; left &= left - 1) {
       const unsigned i = lowestBit(left);
       RuleState& copy = check.fresh[i];
       read(keys[i].key, i, now, copy);

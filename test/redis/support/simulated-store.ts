@@ -4,7 +4,7 @@
 import { HEARTBEAT, UNREGISTER } from '../../../lib/redis/store/heartbeat-scripts.js';
 import { LEASED_SHARE, type Limit, ttlMs } from '../../../lib/redis/store/limit.js';
 import { createScript, type ScriptName } from '../../../lib/redis/store/limit-scripts.js';
-import { delaySeconds, refill } from '../../../lib/tables/arithmetic.js';
+import { refill } from '../../../lib/tables/arithmetic.js';
 
 interface Lease {
   nodeId: number;
@@ -142,15 +142,12 @@ export class SimulatedStore {
   }
 
   #strict(bucket: Bucket, [cost = 1]: number[]): unknown {
-    const { rateLimit, burstLimit, disconnectThreshold } = this.#limit;
-    if (bucket.tokens >= cost) {
-      bucket.tokens -= cost;
-      return 1;
-    }
-    bucket.violations += 1;
-    if (bucket.violations >= (disconnectThreshold ?? Infinity)) return 0;
-    if (cost > burstLimit) return 'inf';
-    return text(delaySeconds(bucket.tokens, cost, rateLimit, burstLimit));
+    const { disconnectThreshold } = this.#limit;
+    const isAllowed = bucket.tokens >= cost;
+    if (isAllowed) bucket.tokens -= cost;
+    else bucket.violations += 1;
+    const isGone = bucket.violations >= (disconnectThreshold ?? Infinity);
+    return `${isAllowed ? 'a' : isGone ? 'd' : 'w'}${text(bucket.tokens)}`;
   }
 
   #lease(bucket: Bucket, args: number[], now: number): unknown {

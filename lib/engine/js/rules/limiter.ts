@@ -10,6 +10,7 @@ import {
   AT_RANDOM,
   AT_RULE,
   AT_SCOPE,
+  AT_USED,
   AT_VIOLATIONS,
   MAX_RULES,
   RULE_BANNED,
@@ -115,6 +116,17 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
       if (decision.applying(scope.index) !== 0) decision.setRecord(scope.index, copy, 0);
     }
     return { answer: this.#answerPeek(mask), used };
+  }
+
+  look(
+    keys: RuleKeys,
+    mask: number,
+    program: number,
+    now = monotonicSeconds(),
+  ): RuleAnswer | undefined {
+    const { answer, used } = this.peek(keys, mask, program, now);
+    RULE_NUMBERS.set(used, AT_USED);
+    return answer;
   }
 
   refund(keys: RuleKeys, mask: number, program: number, now = monotonicSeconds()): void {

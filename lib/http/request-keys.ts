@@ -1,0 +1,82 @@
+// The keys of a request by the scopes of a RuleLimiter: its connection and its client's address, if the limiter has such
+// scopes, and those that the user's function names.
+
+import { addressKey } from '../address/address-key.js';
+import { connectionKey } from '../address/connection-key.js';
+import type { RuleLimiter } from '../rules/rule-limiter.js';
+import type { Keys } from '../rules/types.js';
+import { type Client, type Connection, noAddressError } from './client.js';
+
+export class RequestKeys<Request> {
+  readonly #limiter: RuleLimiter;
+  readonly #client: Client<Request>;
+  readonly #hasConnection: boolean;
+  /** Undefined: the limiter has no such scope, or derives its keys. */
+  readonly #addressKind: 'text' | 'address' | undefined;
+  /** The keys by connection, if these never change. */
+  readonly #known = new WeakMap<object, Keys>();
+
+  constructor(limiter: RuleLimiter, client: Client<Request>) {
+    this.#limiter = limiter;
+    this.#client = client;
+    const kindOf = (scope: string) =>
+      limiter.context.scopes.find(({ name }) => name === scope)?.kind;
+    const addressKind = kindOf('address');
+    this.#hasConnection = kindOf('connection') === 'text';
+    this.#addressKind =
+      addressKind === 'text' || addressKind === 'address' ? addressKind : undefined;
+  }
+
+  /**
+   * Returns the keys of a request. `given` go before its own.
+   * @throws `ERR_LIMITER_KEY` if the limiter has a scope `address` and the request has none.
+   */
+  of(request: Request, given?: Keys): Keys {
+    if (given !== undefined) return { ...this.#ownKeys(request, given), ...present(given) };
+    if (!this.#client.isSamePerConnection) return this.#ownKeys(request);
+    const connection = this.#client.connection(request);
+    if (connection === undefined || connection.destroyed === true) return this.#ownKeys(request);
+    let keys = this.#known.get(connection);
+    if (keys === undefined) {
+      keys = this.#ownKeys(request);
+      this.#known.set(connection, keys);
+    }
+    return keys;
+  }
+
+  #ownKeys(request: Request, given?: Keys): Keys {
+    const keys: Record<string, string> = {};
+    if (this.#addressKind !== undefined && given?.['address'] === undefined) {
+      const address = this.#client.address(request);
+      if (address === undefined || address === '') throw noAddressError('keys');
+      keys['address'] = this.#addressKind === 'text' ? addressKey(address) : address;
+    }
+    if (this.#hasConnection && given?.['connection'] === undefined) {
+      const connection = this.#client.connection(request);
+      // A connection that has closed has no key any more: nobody would remove it.
+      if (connection !== undefined && connection.destroyed !== true) {
+        keys['connection'] = connectionKey(connection);
+        removeOnClose(this.#limiter, connection);
+      }
+    }
+    return keys;
+  }
+}
+
+/** Without the keys that are undefined, which must not replace others. */
+function present(keys: Keys): Keys {
+  return Object.fromEntries(Object.entries(keys).filter(([, key]) => key !== undefined));
+}
+
+/** The connections of each limiter of which the keys are removed. Several middlewares may share a limiter. */
+const CONNECTIONS = new WeakMap<RuleLimiter, WeakSet<Connection>>();
+
+/** Only the key of the connection: an address may have other connections, and bans. */
+function removeOnClose(limiter: RuleLimiter, connection: Connection): void {
+  const known = CONNECTIONS.get(limiter) ?? new WeakSet();
+  CONNECTIONS.set(limiter, known);
+  if (known.has(connection)) return;
+  known.add(connection);
+  const key = connectionKey(connection);
+  connection.once?.('close', () => limiter.removePeer({ connection: key }));
+}
