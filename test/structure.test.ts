@@ -22,6 +22,7 @@ const LIB = [
   'ws',
   'net',
   'http',
+  'fetch',
   'fastify',
   'persist',
   'metrics',

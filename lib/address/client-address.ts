@@ -1,8 +1,6 @@
 // clientAddress: the address of the client of a request. Only named proxies are trusted, so clients cannot forge their
 // address. No header value makes it throw.
 
-import type { IncomingMessage } from 'node:http';
-import type { Socket } from 'node:net';
 import proxyaddr from 'proxy-addr';
 import { invalidValue, limiterError } from '../common/errors.js';
 import { readOptions } from '../common/options.js';
@@ -23,9 +21,10 @@ export interface ClientAddressOptions {
 
 /** The part of a request that `clientAddress` reads. */
 export interface ClientRequest {
-  readonly headers: IncomingMessage['headers'];
+  /** By name in lower case, as in Node. */
+  readonly headers: { readonly [name: string]: string | readonly string[] | undefined };
   /** Missing in mock requests and in adapters of platforms without sockets. */
-  readonly socket?: Pick<Socket, 'remoteAddress'> | undefined;
+  readonly socket?: { readonly remoteAddress?: string | undefined } | undefined;
 }
 
 /**

@@ -1,10 +1,12 @@
 // connectionKey: a unique key for each connection, which peers cannot choose.
 
-import { randomUUID } from 'node:crypto';
 import { invalidValue } from '../common/errors.js';
 
-// Random per thread: in one limiter, connections of two worker threads must never have the same key.
-const PREFIX = randomUUID();
+/**
+ * Random per thread: in one limiter, connections of two worker threads must never have the same key. Some platforms give
+ * no random numbers while a module is loaded.
+ */
+let prefix: string | undefined;
 const KEYS = new WeakMap<object, string>();
 let connections = 0;
 
@@ -30,8 +32,9 @@ export function connectionKey(socket: object): string {
   if (typeof socket !== 'object' || socket === null) {
     throw invalidValue('ERR_LIMITER_KEY', 'a connection', socket, 'an object');
   }
+  prefix ??= crypto.randomUUID();
   connections += 1;
-  const key = `${PREFIX}-${connections}`;
+  const key = `${prefix}-${connections}`;
   KEYS.set(socket, key);
   return key;
 }

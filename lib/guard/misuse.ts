@@ -1,11 +1,10 @@
 // Warnings about likely mistakes in how a server is limited. Such a mistake makes a limit weaker or stricter than
-// intended, but breaks nothing. Each warning is emitted once per process, by process.emitWarning with a code.
+// intended, but breaks nothing. Each warning is emitted once per process, with a code. No module of Node is imported.
 
-import cluster from 'node:cluster';
-import type { IncomingMessage } from 'node:http';
 import { readAddress } from '../address/address.js';
 import type { ClientRequest } from '../address/client-address.js';
 import { invalidValue } from '../common/errors.js';
+import { emitWarning } from '../common/warnings.js';
 
 /** The codes of the warnings. */
 export type WarningCode =
@@ -50,7 +49,7 @@ const emitted = new Set<WarningCode>();
 function warnOnce(code: WarningCode, detail = ''): void {
   if (emitted.has(code)) return;
   emitted.add(code);
-  process.emitWarning(MESSAGES[code] + detail, { type: 'RelayLimiterWarning', code });
+  emitWarning(MESSAGES[code] + detail, { type: 'RelayLimiterWarning', code });
 }
 
 /** @throws `ERR_LIMITER_OPTION` */
@@ -75,14 +74,15 @@ export function warnOfKey(key: unknown, warn: Warn): void {
 
 /** Call it when a limit for more than one connection is created. */
 export function warnOfCluster(warn: Warn): void {
-  if (cluster.isWorker) warn('WARN_LIMITER_CLUSTER');
+  const cluster: unknown = globalThis.process?.getBuiltinModule?.('node:cluster');
+  if ((cluster as { isWorker?: boolean } | undefined)?.isWorker) warn('WARN_LIMITER_CLUSTER');
 }
 
 /**
  * Call it when a limit is created, and call its result with each request. A server handles no request before the call
  * that created the limit has ended, unless the limit was created while that request was handled.
  */
-export function watchForPerRequest(warn: Warn): (request: IncomingMessage) => void {
+export function watchForPerRequest(warn: Warn): (request: Pick<ClientRequest, 'socket'>) => void {
   let isNew = true;
   queueMicrotask(() => {
     isNew = false;

@@ -9,6 +9,7 @@ import {
 import { tryCall } from '../common/callbacks.js';
 import { invalidNumber, invalidValue, limiterError, show } from '../common/errors.js';
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
+import { emitWarning } from '../common/warnings.js';
 import {
   type AnyLimiter,
   type BanningLimiter,
@@ -186,7 +187,7 @@ export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
       atMost(nonNegative(given, 'closeGraceSeconds', 1), 'closeGraceSeconds') * 1000,
     onVerdict: callback<(verdict: Verdict) => void>(given, 'onVerdict'),
     onError: withoutThrowing(
-      callback<(error: unknown, source: Source) => void>(given, 'onError') ?? emitWarning,
+      callback<(error: unknown, source: Source) => void>(given, 'onError') ?? warnOfError,
     ),
   };
 }
@@ -247,13 +248,13 @@ export function atMost(seconds: number, name: string): number {
 }
 
 /** The default of `onError`. */
-function emitWarning(error: unknown): void {
-  process.emitWarning(error instanceof Error ? error : `a guard caught ${show(error)}`);
+function warnOfError(error: unknown): void {
+  emitWarning(error instanceof Error ? error : `a guard caught ${show(error)}`);
 }
 
 /** The same function, but what it throws becomes a warning. */
 function withoutThrowing<Arguments extends unknown[]>(
   call: (...of: Arguments) => void,
 ): (...of: Arguments) => void {
-  return (...of) => tryCall(() => call(...of), emitWarning);
+  return (...of) => tryCall(() => call(...of), warnOfError);
 }

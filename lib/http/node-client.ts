@@ -14,7 +14,7 @@ import { type Connection, noAddressError, type ReadClient } from './client.js';
  */
 export function nodeClient<Request>(
   raw: (request: Request) => IncomingMessage,
-): ReadClient<Request> {
+): ReadClient<Request, unknown> {
   return (given, warn) => {
     const { trustedProxies } = given;
     const resolve = addressResolver({ trustedProxies: trustedProxies as string | undefined });

@@ -56,7 +56,7 @@ export interface RequestLimiterOptions<Request, Response> extends LimitSettings<
   readonly message: Message<Request, Response> | undefined;
   readonly onVerdict: LimitOptions<Request, Response>['onVerdict'];
   readonly warn: Warn;
-  readonly client: Client<Request>;
+  readonly client: Client<Request, Response>;
   /** Whether the user has set the option `key`. */
   readonly isOwnKey: boolean;
 }
@@ -69,7 +69,7 @@ export function readSharedOptions<Request, Response>(
   owner: string,
   options: unknown,
   others: readonly string[],
-  readClient: ReadClient<Request>,
+  readClient: ReadClient<Request, Response>,
 ): RequestLimiterOptions<Request, Response> {
   const given = readOptions(owner, options, [...SHARED_OPTIONS, ...others]);
   for (const [name, excluded] of Object.entries(EXCLUSIONS)) {

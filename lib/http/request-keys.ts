@@ -7,16 +7,16 @@ import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { Keys } from '../rules/types.js';
 import { type Client, type Connection, noAddressError } from './client.js';
 
-export class RequestKeys<Request> {
+export class RequestKeys<Request, Response> {
   readonly #limiter: RuleLimiter;
-  readonly #client: Client<Request>;
+  readonly #client: Client<Request, Response>;
   readonly #hasConnection: boolean;
   /** Undefined: the limiter has no such scope, or derives its keys. */
   readonly #addressKind: 'text' | 'address' | undefined;
   /** The keys by connection, if these never change. */
   readonly #known = new WeakMap<object, Keys>();
 
-  constructor(limiter: RuleLimiter, client: Client<Request>) {
+  constructor(limiter: RuleLimiter, client: Client<Request, Response>) {
     this.#limiter = limiter;
     this.#client = client;
     const kindOf = (scope: string) =>
@@ -31,28 +31,31 @@ export class RequestKeys<Request> {
    * Returns the keys of a request. `given` go before its own.
    * @throws `ERR_LIMITER_KEY` if the limiter has a scope `address` and the request has none.
    */
-  of(request: Request, given?: Keys): Keys {
-    if (given !== undefined) return { ...this.#ownKeys(request, given), ...present(given) };
-    if (!this.#client.isSamePerConnection) return this.#ownKeys(request);
-    const connection = this.#client.connection(request);
-    if (connection === undefined || connection.destroyed === true) return this.#ownKeys(request);
+  of(request: Request, response: Response, given?: Keys): Keys {
+    if (given !== undefined) {
+      return { ...this.#ownKeys(request, response, given), ...present(given) };
+    }
+    if (!this.#client.isSamePerConnection) return this.#ownKeys(request, response);
+    const connection = this.#client.connection(request, response);
+    if (connection === undefined || connection.destroyed === true)
+      return this.#ownKeys(request, response);
     let keys = this.#known.get(connection);
     if (keys === undefined) {
-      keys = this.#ownKeys(request);
+      keys = this.#ownKeys(request, response);
       this.#known.set(connection, keys);
     }
     return keys;
   }
 
-  #ownKeys(request: Request, given?: Keys): Keys {
+  #ownKeys(request: Request, response: Response, given?: Keys): Keys {
     const keys: Record<string, string> = {};
     if (this.#addressKind !== undefined && given?.['address'] === undefined) {
-      const address = this.#client.address(request);
+      const address = this.#client.address(request, response);
       if (address === undefined || address === '') throw noAddressError('keys');
       keys['address'] = this.#addressKind === 'text' ? addressKey(address) : address;
     }
     if (this.#hasConnection && given?.['connection'] === undefined) {
-      const connection = this.#client.connection(request);
+      const connection = this.#client.connection(request, response);
       // A connection that has closed has no key any more: nobody would remove it.
       if (connection !== undefined && connection.destroyed !== true) {
         keys['connection'] = connectionKey(connection);

@@ -36,7 +36,7 @@ interface RulePolicies {
 export class RuleLimit<Request extends object, Response> {
   readonly limiter: RuleLimiter;
   readonly #options: RequestLimiterOptions<Request, Response>;
-  readonly #keys: RequestKeys<Request>;
+  readonly #keys: RequestKeys<Request, Response>;
   readonly #writer: FieldWriter<never>;
   readonly #policies = new WeakMap<readonly QuotaRule[], RulePolicies>();
 
@@ -63,7 +63,7 @@ export class RuleLimit<Request extends object, Response> {
             requireKeys(keys);
             // After all promises have settled: a connection may have closed meanwhile.
             return this.#charge({
-              keys: this.#keys.of(request, keys),
+              keys: this.#keys.of(request, response, keys),
               // What is given back later is what is taken now, even if the user's object changes.
               cost: typeof cost === 'object' ? { ...cost } : cost,
               action,

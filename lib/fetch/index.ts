@@ -1,0 +1,15 @@
+// The entry point relay-limiter/fetch: rate limits for web-standard servers. It only re-exports.
+
+export type { WarningCode, WarningOptions } from '../guard/misuse.js';
+export type { Draft } from '../headers/format.js';
+export { rateLimitOf } from '../http/rate-limit-of.js';
+export type {
+  AsyncLimiter,
+  RateLimitState,
+  Refusal,
+  RefusalReason,
+  RequestVerdict,
+  Unanswered,
+} from '../http/types.js';
+export { rateLimit } from './rate-limit.js';
+export type { ClientInfo, FetchRateLimit, FetchRateLimitOptions } from './types.js';
