@@ -31,20 +31,18 @@ export interface FetchRateLimitOptions<Info extends ClientInfo = ClientInfo>
     | undefined;
 }
 
-/** The last argument of a call: optional unless the functions of the options need more than an address. */
-type InfoArgument<Info> = ClientInfo extends Info ? [info?: Info | undefined] : [info: Info];
-
 /** The function that `rateLimit` returns, with methods to reset a key and to stop background work. */
 export interface FetchRateLimit<Info extends ClientInfo = ClientInfo> {
   /**
    * Answers a request: calls `next` if it is allowed and adds the rate limit fields to its response, or returns a refusal.
    * A field that the response has already stays as it is. Rejects with what `next` or a function of the options throws; with
    * `ERR_LIMITER_KEY` without an address or a key; with `ERR_LIMITER_OPTION` for arguments of other types.
+   * `info` is optional unless the functions of the options need more than an address.
    */
   (
     request: Request,
     next: () => Response | PromiseLike<Response>,
-    ...info: InfoArgument<Info>
+    ...info: ClientInfo extends Info ? [info?: Info | undefined] : [info: Info]
   ): Promise<Response>;
   /**
    * Removes a key: its next request finds a full bucket. With a RuleLimiter, keys by scope; their bans end too.
