@@ -2,19 +2,17 @@
 
 import { keyWithin, readSubnets } from '../address/address-key.js';
 import { addressResolver } from '../address/client-address.js';
+import { type ClientInfo, clientRequestOf } from '../address/web-request.js';
 import { warnOfProxy } from '../guard/misuse.js';
 import { noAddressError, type ReadClient } from '../http/client.js';
 import type { Exchange } from './exchange.js';
-import type { ClientInfo } from './types.js';
 
 export const fetchClient: ReadClient<Request, Exchange<ClientInfo>> = (given, warn) => {
   const { trustedProxies } = given;
   const resolve = addressResolver({ trustedProxies: trustedProxies as string | undefined });
   const subnets = readSubnets(given);
-  const address = ({ headers }: Request, { info }: Exchange<ClientInfo>) => {
-    const field = (name: string) => headers.get(name) ?? undefined;
-    const named = { 'x-forwarded-for': field('x-forwarded-for'), forwarded: field('forwarded') };
-    const asked = { headers: named, socket: { remoteAddress: info.address } };
+  const address = (request: Request, { info }: Exchange<ClientInfo>) => {
+    const asked = clientRequestOf(request, info);
     if (trustedProxies === undefined) warnOfProxy(asked, warn);
     return resolve(asked);
   };

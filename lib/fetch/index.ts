@@ -1,5 +1,6 @@
 // The entry point relay-limiter/fetch: rate limits for web-standard servers. It only re-exports.
 
+export type { ClientInfo } from '../address/web-request.js';
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';
 export { rateLimitOf } from '../http/rate-limit-of.js';
@@ -12,4 +13,4 @@ export type {
   Unanswered,
 } from '../http/types.js';
 export { rateLimit } from './rate-limit.js';
-export type { ClientInfo, FetchRateLimit, FetchRateLimitOptions } from './types.js';
+export type { FetchRateLimit, FetchRateLimitOptions } from './types.js';

@@ -1,6 +1,7 @@
 // Limits web-standard requests: (request, next, info) => response. For servers and frameworks whose handlers are functions
 // from Request to Response, on any runtime. It imports nothing of Node.
 
+import type { ClientInfo } from '../address/web-request.js';
 import { invalidValue } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { callback, readOptions } from '../common/options.js';
@@ -13,7 +14,7 @@ import type { Message, Refusal } from '../http/types.js';
 import type { Keys } from '../rules/types.js';
 import { Exchange, isResponse } from './exchange.js';
 import { fetchClient } from './fetch-client.js';
-import type { ClientInfo, FetchRateLimit, FetchRateLimitOptions } from './types.js';
+import type { FetchRateLimit, FetchRateLimitOptions } from './types.js';
 
 type Of<Info extends ClientInfo> = Exchange<Info>;
 type UserFunction = (...of: unknown[]) => unknown;

@@ -1,13 +1,8 @@
 // The public types of relay-limiter/fetch. Request and Response are those of the web standard.
 
+import type { ClientInfo } from '../address/web-request.js';
 import type { Asked, LimitOptions, Refusal } from '../http/types.js';
 import type { Keys } from '../rules/types.js';
-
-/** What a server knows about a client besides its request. An object with more fields reaches the functions as it is. */
-export interface ClientInfo {
-  /** The address of the connection, as the server reports it: the client's, or that of a proxy. */
-  readonly address?: string | undefined;
-}
 
 /**
  * The options of `rateLimit`. The second argument of `limit`, `key`, `keys`, `action`, `plan`, `cost`, `skip`, `message` and

@@ -4,7 +4,7 @@
 // There are very many messages: one that is allowed, not classified and has no warning allocates nothing here.
 
 import { surface, tryCall } from '../common/callbacks.js';
-import { inThisContext } from '../common/timers.js';
+import { inThisContext, unref } from '../common/timers.js';
 import type { Classification } from '../rules/types.js';
 import type { Bucket, BucketWaiter } from './bucket-queue.js';
 import type { ConnectionContext } from './connection-context.js';
@@ -127,7 +127,8 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     this.#stop();
     this.context.counters.countClosed(reason);
     if (!INNOCENT.includes(reason)) this.context.countOffence();
-    this.#destroyTimer = setTimeout(() => this.destroy(), this.#options.graceMilliseconds).unref();
+    this.#destroyTimer = setTimeout(() => this.destroy(), this.#options.graceMilliseconds);
+    unref(this.#destroyTimer);
     this.beginClose(reason, words);
     // A paused stream would not read the peer's answer.
     this.stream.resume();

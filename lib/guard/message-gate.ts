@@ -14,8 +14,11 @@ import {
   UNKNOWN_DELAY,
 } from './verdicts.js';
 
+export type OnDelay = 'drop' | 'pause' | 'close';
+
 export interface MessageGateOptions {
-  readonly onDelay: 'drop' | 'pause';
+  /** What happens to a message that is delayed. */
+  readonly onDelay: OnDelay;
   readonly maxPauseSeconds: number;
 }
 
@@ -56,12 +59,14 @@ export interface MessageRefusal {
 export class MessageGate<Data, Meta> {
   readonly #rules: readonly OpenRule<Data, Meta>[];
   readonly #maxPauseSeconds: number;
+  readonly #withoutPause: MessageOutcome;
   #canPause: boolean;
   /** Monotonic seconds at which the pause began; undefined if there is none. */
   #pauseStart: number | undefined;
 
   constructor(rules: readonly OpenRule<Data, Meta>[], options: MessageGateOptions) {
     this.#rules = rules;
+    this.#withoutPause = options.onDelay === 'close' ? 'closed' : 'dropped';
     this.#canPause = options.onDelay === 'pause';
     this.#maxPauseSeconds = options.maxPauseSeconds;
   }
@@ -153,7 +158,7 @@ export class MessageGate<Data, Meta> {
 
   #outcomeFor(reason: MessageReason): MessageOutcome {
     if (reason === 'disconnect' || reason === 'denied') return 'closed';
-    if (!this.#canPause) return 'dropped';
+    if (!this.#canPause) return this.#withoutPause;
     return reason === 'rate' ? 'paused' : 'closed';
   }
 }

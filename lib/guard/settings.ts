@@ -17,7 +17,7 @@ import {
   requireLimiter,
 } from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
-import type { MessageGateOptions } from './message-gate.js';
+import type { MessageGateOptions, OnDelay } from './message-gate.js';
 import { readWarnings, type Warn, type WarningOptions, warnOfCluster } from './misuse.js';
 import type { OpenLimits } from './open-connections.js';
 import { type RuleLimits, readRuleLimits } from './rule-limits.js';
@@ -148,9 +148,10 @@ const MAX_TIMER_SECONDS = 2_147_483;
 
 type Given = Readonly<Record<string, unknown>>;
 
-/** @throws `ERR_LIMITER_OPTION` @internal */
+/** `modes`: the values of `onDelay`. @throws `ERR_LIMITER_OPTION` @internal */
 export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
   given: Given,
+  modes: readonly OnDelay[] = ['drop', 'pause'],
 ): GuardSettings<Cost, Of, Verdict, Source> {
   const warn = readWarnings(given);
   const rules = readRules<Cost, Of>(given['messages'], warn);
@@ -181,7 +182,7 @@ export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
     limitsAddresses,
     warn,
     offenders,
-    onDelay: readOnDelay(given),
+    onDelay: readOnDelay(given, modes),
     maxPauseSeconds: atMost(positive(given, 'maxPauseSeconds', 30), 'maxPauseSeconds'),
     graceMilliseconds:
       atMost(nonNegative(given, 'closeGraceSeconds', 1), 'closeGraceSeconds') * 1000,
@@ -229,9 +230,11 @@ function readExpulsions({ expulsions }: Given): BanningLimiter | undefined {
   return expulsions;
 }
 
-function readOnDelay({ onDelay = 'drop' }: Given): 'drop' | 'pause' {
-  if (onDelay === 'drop' || onDelay === 'pause') return onDelay;
-  throw invalidValue('ERR_LIMITER_OPTION', 'onDelay', onDelay, "'drop' or 'pause'");
+function readOnDelay({ onDelay = 'drop' }: Given, modes: readonly OnDelay[]): OnDelay {
+  const mode = modes.find((mode) => mode === onDelay);
+  if (mode !== undefined) return mode;
+  const accepted = modes.map((mode) => `'${mode}'`).join(' or ');
+  throw invalidValue('ERR_LIMITER_OPTION', 'onDelay', onDelay, accepted);
 }
 
 /** Seconds greater than 0 as milliseconds; undefined for Infinity: no deadline. @throws `ERR_LIMITER_OPTION` */

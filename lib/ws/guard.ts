@@ -18,6 +18,7 @@ import {
 import type { GuardStats } from '../guard/guard-stats.js';
 import { warnOfProxy } from '../guard/misuse.js';
 import { override } from '../guard/override.js';
+import { refusalAnswer } from '../guard/refusal-answer.js';
 import { maxMessageBytes } from '../guard/rules.js';
 import { type Admission, CHECK_FAILED, ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
@@ -74,9 +75,6 @@ export interface WebSocketGuard {
 
 type VerifyClient = NonNullable<ServerOptions['verifyClient']>;
 type VerifyCallback = Parameters<VerifyClientCallbackAsync>[1];
-
-/** The longest Retry-After in seconds. After a longer ban has ended early, a client still tries again within an hour. */
-const MAX_RETRY_AFTER = 3600;
 
 /**
  * Limits the connections and the messages of a `WebSocketServer`. It works in each mode of the server and applies to
@@ -209,7 +207,7 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
       this.#report(client, request, key, undefined, decision);
     } catch (error) {
       this.#reportError(error, undefined, request);
-      answer(false, 503, 'Service Unavailable');
+      answerRefusal(answer, CHECK_FAILED);
       const unknown = clientAddress(undefined, this.#settings.subnets, socket);
       this.#report(unknown, request, unknown.key, undefined, CHECK_FAILED);
     }
@@ -262,17 +260,9 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
   }
 }
 
-/** A client that is denied will be denied again, so it gets no time to wait. */
-function answerRefusal(answer: VerifyCallback, { reason, delaySeconds }: Decision): void {
-  if (reason === 'denied') {
-    answer(false, 403, 'Forbidden', { 'Content-Type': 'text/plain' });
-    return;
-  }
-  const seconds = Math.ceil(Math.min(Math.max(1, delaySeconds), MAX_RETRY_AFTER));
-  answer(false, 429, 'Too Many Requests', {
-    'Content-Type': 'text/plain',
-    'Retry-After': String(seconds),
-  });
+function answerRefusal(answer: VerifyCallback, decision: Decision): void {
+  const { status, text, headers } = refusalAnswer(decision);
+  answer(false, status, text, headers);
 }
 
 /**

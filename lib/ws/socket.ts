@@ -4,6 +4,7 @@
 
 import type { IncomingMessage } from 'node:http';
 import type { WebSocket } from 'ws';
+import { closeFrame } from '../guard/close-frame.js';
 import type { ConnectionContext } from '../guard/connection-context.js';
 import { GuardedConnection } from '../guard/guarded-connection.js';
 import { override } from '../guard/override.js';
@@ -14,15 +15,6 @@ import type { Classification } from '../rules/types.js';
 import { byteLength, type FrameKind, type MessageData } from './message.js';
 import type { MessageCost, MessageKeyOf, WebSocketGuardSettings } from './options.js';
 
-const POLICY_VIOLATION = 1008;
-/** The close codes for reasons other than a policy violation. */
-const CLOSE_CODES: Partial<Record<MessageReason, number>> = {
-  pause: 1013,
-  backlog: 1013,
-  slow: 1013,
-  error: 1011,
-};
-
 /**
  * The most bytes that wait during a pause. ws finishes the chunk that it has begun when it is paused: at most 64 KB,
  * unless it was compressed. Each message counts with its heap overhead besides its data; for empty messages that is
@@ -30,21 +22,9 @@ const CLOSE_CODES: Partial<Record<MessageReason, number>> = {
  */
 const MAX_PENDING_BYTES = 256 << 10;
 const MESSAGE_OVERHEAD_BYTES = 150;
-/** RFC 6455, 5.5: a control frame holds 125 bytes, and the close code takes two of them. */
-const MAX_REASON_BYTES = 123;
 
 const TOO_LONG = 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH';
 const EMPTY = Buffer.alloc(0);
-
-/** The reasons in the close frame. */
-const CLOSE_REASONS: Partial<Record<MessageReason, string>> = {
-  disconnect: 'rate limit exceeded',
-  cost: 'message above the rate limit',
-  pause: 'rate limit exceeded, try again later',
-  backlog: 'too many messages at once',
-  slow: 'messages are not read fast enough',
-  error: 'internal error',
-};
 
 interface PendingMessage {
   readonly data: MessageData;
@@ -253,9 +233,9 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     this.#settings.onVerdict?.({ ...fields, ...decision });
   }
 
-  protected beginClose(reason: MessageReason, words = CLOSE_REASONS[reason]): void {
-    const code = CLOSE_CODES[reason] ?? POLICY_VIOLATION;
-    this.#client.close(code, truncateReason(words ?? 'policy violation'));
+  protected beginClose(reason: MessageReason, words: string | undefined): void {
+    const { code, text } = closeFrame(reason, words);
+    this.#client.close(code, text);
   }
 
   protected destroy(): void {
@@ -283,11 +263,4 @@ function costOf(cost: 'bytes' | MessageCost | undefined): CostOf<MessageData, Fr
     if (kind === 'text') return cost(data, false);
     return kind === 'binary' ? cost(data, true) : undefined;
   };
-}
-
-/** Cuts a reason to the length that a close frame can hold, without cutting a character in two. */
-function truncateReason(reason: string): string {
-  const bytes = Buffer.from(reason);
-  if (bytes.length <= MAX_REASON_BYTES) return reason;
-  return new TextDecoder().decode(bytes.subarray(0, MAX_REASON_BYTES), { stream: true });
 }
