@@ -20,6 +20,7 @@ const LIB = [
   'client',
   'guard',
   'ws',
+  'websocket',
   'net',
   'http',
   'fetch',

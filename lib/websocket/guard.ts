@@ -1,0 +1,344 @@
+// Guards the WebSockets of servers whose upgrade is a function of a web-standard Request: Bun, Deno and others. It checks
+// the connection before the upgrade, and each message before any handler gets it. It imports nothing of Node.
+
+import { addressResolver, type ClientAddressOptions } from '../address/client-address.js';
+import { connectionKey } from '../address/connection-key.js';
+import { type ClientInfo, clientRequestOf } from '../address/web-request.js';
+import { tryCall } from '../common/callbacks.js';
+import { invalidValue, limiterError } from '../common/errors.js';
+import { hasMethods, isRecord } from '../common/kinds.js';
+import { readOptions } from '../common/options.js';
+import { type Client, type ConnectionContext, clientAddress } from '../guard/connection-context.js';
+import { warnOfProxy } from '../guard/misuse.js';
+import { refusalAnswer } from '../guard/refusal-answer.js';
+import { maxMessageBytes } from '../guard/rules.js';
+import { CHECK_FAILED, ServerGuard } from '../guard/server-guard.js';
+import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
+import { type Decision, KEY_FAILED } from '../guard/verdicts.js';
+import { closeSocket, type FrameKind, GuardedSocket, type Received } from './socket.js';
+import type {
+  Admission,
+  BunHandlers,
+  BunSocket,
+  ServerSocket,
+  SocketData,
+  SocketGuard,
+  SocketGuardOptions,
+  SocketGuardSettings,
+  StandardSocket,
+} from './types.js';
+
+/** What `keys` is made of: it gets both. */
+interface Connecting {
+  readonly request: Request;
+  readonly info: ClientInfo;
+}
+
+type AddressOf = (request: Request, info: ClientInfo) => string | undefined;
+
+const OPTIONS = ['trustedProxies', ...GUARD_OPTIONS.filter((name) => name !== 'maxPauseSeconds')];
+const INTERNAL_ERROR = [1011, 'internal error'] as const;
+
+/**
+ * Returns a guard of the connections and the messages of WebSockets, for `Bun.serve`, `Deno.upgradeWebSocket` and other
+ * servers with sockets of the web standard. For the package ws use `guardWebSocketServer` of relay-limiter/ws.
+ *
+ * These servers receive a whole message before the guard can count it: set their limit of a message's length. In Bun the
+ * guard lowers it to what the limits by bytes allow. A socket of Bun that does not answer a close in `closeGraceSeconds` is
+ * terminated; a standard one cannot be.
+ * @throws `ERR_LIMITER_OPTION` for an invalid option
+ * @example
+ * import { RateLimiter } from 'relay-limiter';
+ * import { guardWebSockets } from 'relay-limiter/websocket';
+ *
+ * const guard = guardWebSockets({
+ *   connections: { maxPerAddress: 1 },
+ *   messages: { limiter: new RateLimiter({ rateLimit: 10 }) },
+ * });
+ * // In Deno: Deno.serve((request, { remoteAddr }) => handle(request, remoteAddr.hostname, Deno.upgradeWebSocket)).
+ * function handle(
+ *   request: Request,
+ *   address: string,
+ *   upgrade: (request: Request) => { socket: WebSocket; response: Response },
+ * ) {
+ *   return guard.upgrade(request, { address }, (admission) => {
+ *     const { socket, response } = upgrade(request);
+ *     admission.guard(socket);
+ *     socket.addEventListener('message', ({ data }) => socket.send(data));
+ *     return response;
+ *   });
+ * }
+ * console.log(guard.connections, typeof handle); // 0 function
+ */
+export function guardWebSockets(options: SocketGuardOptions): SocketGuard {
+  const given = readOptions('guardWebSockets', options, OPTIONS);
+  const settings: SocketGuardSettings = readSettings(withBoth(given), ['drop', 'close']);
+  const { trustedProxies } = given as ClientAddressOptions;
+  const resolve = addressResolver({ trustedProxies });
+  const detectsProxies = trustedProxies === undefined && settings.limitsAddresses;
+  return new Guard(settings, (request, info) => {
+    const asked = clientRequestOf(request, info);
+    if (detectsProxies) warnOfProxy(asked, settings.warn);
+    return resolve(asked);
+  });
+}
+
+/** Makes `keys` a function of one value. */
+function withBoth(given: Readonly<Record<string, unknown>>) {
+  const { keys } = given;
+  if (typeof keys !== 'function') return given;
+  return { ...given, keys: ({ request, info }: Connecting): unknown => keys(request, info) };
+}
+
+class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
+  readonly #settings: SocketGuardSettings;
+  readonly #addressOf: AddressOf;
+  readonly #values = new WeakMap<object, unknown>();
+
+  constructor(settings: SocketGuardSettings, addressOf: AddressOf) {
+    super(settings);
+    this.#settings = settings;
+    this.#addressOf = addressOf;
+  }
+
+  upgrade<Result>(
+    request: Request,
+    info: ClientInfo | undefined,
+    upgrade: (admission: Admission) => Result,
+  ): Result | Response {
+    requireUpgrade(request, upgrade);
+    const admitted = this.#admit({ request, info: info ?? {} });
+    if (admitted instanceof Admitted) return admitted.run(upgrade);
+    const { status, text, headers } = refusalAnswer(admitted);
+    return new Response(text, { status, headers });
+  }
+
+  handlers<Socket extends BunSocket, Others extends object = object>(
+    handlers: BunHandlers<Socket> & Others,
+  ): BunHandlers<Socket> & Others {
+    requireHandlers(handlers);
+    const guarded = new WeakMap<Socket, GuardedSocket>();
+    const receive = (socket: Socket, data: SocketData, frame: FrameKind): Received => {
+      const connection = guarded.get(socket);
+      if (connection !== undefined) return connection.receive(data, frame);
+      return { frame, isPassed: this.isClosed, value: undefined };
+    };
+    const { classifies = false } = this.#settings.limits ?? {};
+    const { maxPayloadLength = Infinity } = handlers;
+    const maxBytes = Math.min(this.#maxMessageBytes, maxPayloadLength);
+    return {
+      ...handlers,
+      ...(maxBytes < Infinity ? { maxPayloadLength: maxBytes } : {}),
+      open: (socket) => {
+        const connection = this.#openBun(socket);
+        if (connection !== undefined) guarded.set(socket, connection);
+        if (connection !== undefined || this.isClosed) return handlers.open?.(socket);
+      },
+      message: (socket, data) => {
+        const received = receive(socket, data, typeof data === 'string' ? 'text' : 'binary');
+        if (!received.isPassed) return;
+        if (classifies) return handlers.message(socket, data, received.value);
+        return handlers.message(socket, data);
+      },
+      ping: (socket, data) => {
+        if (receive(socket, data, 'ping').isPassed) return handlers.ping?.(socket, data);
+      },
+      pong: (socket, data) => {
+        if (receive(socket, data, 'pong').isPassed) return handlers.pong?.(socket, data);
+      },
+      close: (socket, code, reason) => {
+        try {
+          return handlers.close?.(socket, code, reason);
+        } finally {
+          guarded.get(socket)?.closed();
+          admittedOf(socket)?.end();
+        }
+      },
+    };
+  }
+
+  valueOfMessage(event: object): unknown {
+    return this.#values.get(event);
+  }
+
+  /** Guards a standard socket. */
+  attach(admitted: Admitted, socket: StandardSocket): void {
+    const onMessage = (event: MessageEvent<SocketData>) => {
+      const { data } = event;
+      const frame = typeof data === 'string' ? 'text' : 'binary';
+      const received = connection?.receive(data, frame);
+      if (received?.isPassed !== true) event.stopImmediatePropagation();
+      else if (received.value !== undefined) this.#values.set(event, received.value);
+    };
+    socket.addEventListener('message', onMessage);
+    const removeHooks = () => socket.removeEventListener('message', onMessage);
+    const connection = this.#attach(admitted, socket, removeHooks);
+    socket.addEventListener('close', () => {
+      connection?.closed();
+      admitted.end();
+    });
+  }
+
+  /** The length of the longest message that the limits can allow. */
+  get #maxMessageBytes(): number {
+    const { rules, limits } = this.#settings;
+    return Math.min(maxMessageBytes(rules), limits?.maxMessageBytes ?? Infinity);
+  }
+
+  /** Decides on a connection. The decision if it is refused. */
+  #admit(connecting: Connecting): Admitted | Decision {
+    const { request, info } = connecting;
+    if (this.isClosed) return new Admitted(this, request, undefined);
+    try {
+      const client = this.clientOf(this.#addressOf(request, info), connecting, connecting);
+      const admitted = new Admitted(this, request, client);
+      const { decision, key } = this.admit(client, admitted);
+      if (decision.did === 'passed') {
+        admitted.decision = decision;
+        return admitted;
+      }
+      this.#report(client.address, request, key, undefined, decision);
+      return decision;
+    } catch (error) {
+      this.#settings.onError(error, { socket: undefined, request });
+      const { key } = clientAddress(undefined, this.#settings.subnets, connecting);
+      this.#report(undefined, request, key, undefined, CHECK_FAILED);
+      return CHECK_FAILED;
+    }
+  }
+
+  /** Guards a socket; undefined if that fails, and the socket is closed then, or if the guard was closed. */
+  #attach(
+    admitted: Admitted,
+    socket: ServerSocket,
+    removeHooks: () => void,
+  ): GuardedSocket | undefined {
+    const { request, client, decision } = admitted;
+    admitted.isUsed = true;
+    if (this.isClosed || client === undefined) {
+      removeHooks();
+      return undefined;
+    }
+    let guarded: GuardedSocket | undefined;
+    const make = (context: ConnectionContext) => {
+      guarded = new GuardedSocket(socket, request, this.#settings, context, removeHooks);
+      return guarded;
+    };
+    const reportError = (error: unknown) => this.#settings.onError(error, { socket, request });
+    const isGuarded = this.guard(socket, client, reportError, make);
+    if (!isGuarded) closeSocket(socket, ...INTERNAL_ERROR);
+    const done = isGuarded && decision !== undefined ? decision : KEY_FAILED;
+    this.#report(client.address, request, connectionKey(socket), socket, done);
+    return guarded;
+  }
+
+  #openBun(socket: BunSocket): GuardedSocket | undefined {
+    const admitted = admittedOf(socket);
+    if (admitted !== undefined) return this.#attach(admitted, socket, () => {});
+    if (this.isClosed) return undefined;
+    const message =
+      'the data of a socket must be { admission }, the admission of guard.upgrade, got none';
+    const error = limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
+    this.#settings.onError(error, { socket, request: undefined });
+    closeSocket(socket, ...INTERNAL_ERROR);
+    return undefined;
+  }
+
+  #report(
+    address: string | undefined,
+    request: Request,
+    key: string,
+    socket: ServerSocket | undefined,
+    decision: Decision,
+  ): void {
+    const { onVerdict, onError } = this.#settings;
+    if (onVerdict === undefined) return;
+    const fields = { kind: 'connection', key, address, socket, data: undefined, request } as const;
+    tryCall(
+      () => onVerdict({ ...fields, ...decision }),
+      (error) => onError(error, { socket, request }),
+    );
+  }
+}
+
+/** A client whose connection passed. It counts until `end`. */
+class Admitted implements Admission {
+  readonly request: Request;
+  /** Undefined if the guard was closed. */
+  readonly client: Client | undefined;
+  decision: Decision | undefined;
+  /** Whether there is a socket. */
+  isUsed = false;
+  readonly #owner: Guard;
+  #end: (() => void) | undefined;
+
+  constructor(owner: Guard, request: Request, client: Client | undefined) {
+    this.#owner = owner;
+    this.request = request;
+    this.client = client;
+  }
+
+  guard(socket: StandardSocket): void {
+    if (!hasMethods(socket, 'close', 'addEventListener')) {
+      const accepted = 'a WebSocket of the web standard';
+      throw invalidValue('ERR_LIMITER_OPTION', 'the socket', socket, accepted);
+    }
+    this.#owner.attach(this, socket);
+  }
+
+  /** Sets what to call when the connection has ended. */
+  once(_: 'close', listener: () => void): void {
+    this.#end = listener;
+  }
+
+  end(): void {
+    const end = this.#end;
+    this.#end = undefined;
+    end?.();
+  }
+
+  /** Calls `upgrade`; the client does not count any more if that fails. */
+  run<Result>(upgrade: (admission: Admission) => Result): Result {
+    const settle = <Value>(result: Value): Value => {
+      if (!this.isUsed && isFailure(result)) this.end();
+      return result;
+    };
+    const fail = (error: unknown): never => {
+      if (!this.isUsed) this.end();
+      throw error;
+    };
+    try {
+      const result = upgrade(this);
+      return hasMethods(result, 'then')
+        ? ((result as PromiseLike<unknown>).then(settle, fail) as Result)
+        : settle(result);
+    } catch (error) {
+      return fail(error);
+    }
+  }
+}
+
+/** Whether the result of an upgrade says that there is no connection. */
+function isFailure(result: unknown): boolean {
+  return result === false || (result instanceof Response && result.status !== 101);
+}
+
+function admittedOf({ data }: BunSocket): Admitted | undefined {
+  const admission: unknown = (data as BunSocket['data'] | undefined)?.admission;
+  return admission instanceof Admitted ? admission : undefined;
+}
+
+function requireUpgrade(request: unknown, upgrade: unknown): void {
+  if (!hasMethods((request as Request | undefined)?.headers, 'get')) {
+    throw invalidValue('ERR_LIMITER_OPTION', 'the request', request, 'a Request');
+  }
+  if (typeof upgrade !== 'function') {
+    throw invalidValue('ERR_LIMITER_OPTION', 'upgrade', upgrade, 'a function');
+  }
+}
+
+function requireHandlers(handlers: unknown): void {
+  if (isRecord(handlers) && typeof handlers['message'] === 'function') return;
+  const accepted = 'an object with a function message';
+  throw invalidValue('ERR_LIMITER_OPTION', 'handlers', handlers, accepted);
+}

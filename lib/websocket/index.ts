@@ -1,0 +1,28 @@
+// The public entry relay-limiter/websocket. It only re-exports.
+
+export type { ClientInfo } from '../address/web-request.js';
+export type { WarningCode, WarningOptions } from '../guard/misuse.js';
+export type { MessageRule } from '../guard/rules.js';
+export type { ConnectionLimits, GuardOptions } from '../guard/settings.js';
+export type {
+  ConnectionReason,
+  GuardVerdict,
+  MessageOutcome,
+  MessageReason,
+} from '../guard/verdicts.js';
+export type { AnyLimiter, BanningLimiter } from '../limiters/verdict.js';
+export type { Classification } from '../rules/types.js';
+export { guardWebSockets } from './guard.js';
+export type {
+  Admission,
+  BunHandlers,
+  BunSocket,
+  ServerSocket,
+  SocketCost,
+  SocketData,
+  SocketErrorSource,
+  SocketGuard,
+  SocketGuardOptions,
+  SocketVerdict,
+  StandardSocket,
+} from './types.js';
