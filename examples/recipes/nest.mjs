@@ -1,5 +1,6 @@
 // A guard for NestJS: HTTP requests and the messages of gateways by the rules of one RuleLimiter.
 
+import { HttpException } from '@nestjs/common';
 import { connectionKey } from 'relay-limiter/address';
 import { rateLimit, refusalError } from 'relay-limiter/http';
 
@@ -15,8 +16,9 @@ export class RateLimitGuard {
 
   constructor(limiter) {
     this.#limiter = limiter;
-    // Nest's exception filter answers the error with its status; the fields are set already.
-    const handler = (_request, _response, next, refusal) => next(refusalError(refusal));
+    // Nest's exception filter answers; the rate limit fields and Retry-After are set already.
+    const handler = (_request, _response, next, refusal) =>
+      next(new HttpException(refusalError(refusal).message, refusal.statusCode));
     this.#limit = rateLimit({ limiter, handler });
   }
 

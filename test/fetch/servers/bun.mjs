@@ -1,5 +1,7 @@
 // The recipe for Bun. Prints its port.
 
-import { bunServer } from './bun-recipe.mjs';
+import { bunOptions } from './bun-recipe.mjs';
+import { guard, limit } from './limits.mjs';
 
-console.log(globalThis.Bun.serve({ port: 0, hostname: '127.0.0.1', ...bunServer() }).port);
+const options = { port: 0, hostname: '127.0.0.1', ...bunOptions(limit, guard) };
+console.log(globalThis.Bun.serve(options).port);
