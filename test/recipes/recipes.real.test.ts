@@ -305,4 +305,10 @@ test('docs/recipes.md shows the files that are tested', () => {
     const text = readFileSync(new URL(name, folder), 'utf8');
     expect(page).toContain(`\`\`\`${language}\n${text}\`\`\``);
   }
+  const folder = new URL('../../examples/recipes/', import.meta.url);
+  const scripts = readdirSync(folder).filter((name) => name.endsWith('.mjs'));
+  expect(scripts.length).toBeGreaterThan(7);
+  for (const name of scripts) {
+    expect(page).toContain(`\`\`\`js\n${readFileSync(new URL(name, folder), 'utf8')}\`\`\``);
+  }
 });
