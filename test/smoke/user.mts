@@ -21,12 +21,14 @@ import { addressKey } from 'relay-limiter/address';
 import { limitFetch, PolicyLimiter, UpstreamPool } from 'relay-limiter/client';
 import { createDashboard } from 'relay-limiter/dashboard';
 import rateLimitPlugin from 'relay-limiter/fastify';
+import { rateLimit as rateLimitOfFetch } from 'relay-limiter/fetch';
 import { formatRateLimitHeaders, parseRateLimitHeaders } from 'relay-limiter/headers';
 import { rateLimit } from 'relay-limiter/http';
 import { collectMetrics } from 'relay-limiter/metrics';
 import { guardLineServer } from 'relay-limiter/net';
 import { keepSnapshot, loadSnapshot } from 'relay-limiter/persist';
 import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
+import { type Admission, guardWebSockets } from 'relay-limiter/websocket';
 import { guardWebSocketServer } from 'relay-limiter/ws';
 import type { WebSocketServer } from 'ws';
 
@@ -59,6 +61,24 @@ const middleware = rateLimit({
 export const handle = (request: IncomingMessage, reply: ServerResponse): void => {
   middleware(request, reply, (error?: Error) => reply.end(error?.message));
 };
+const limitFetched = rateLimitOfFetch({ limit: 100, refundWhen: (_, { status }) => status < 400 });
+const limitByUser = rateLimitOfFetch<{ user: string }>({ limit: 5, key: (_, { user }) => user });
+export const answer = (request: Request, address: string): Promise<Response> =>
+  limitFetched(request, () => limitByUser(request, () => new Response('ok'), { user: 'ann' }), {
+    address,
+  });
+interface BunLikeSocket {
+  readonly data: { admission: Admission; user: string };
+  send(data: string): number;
+  close(code?: number, reason?: string): void;
+  terminate(): void;
+}
+const sockets = guardWebSockets({ messages: { limiter }, onDelay: 'close' });
+export const websocket = sockets.handlers<BunLikeSocket, { idleTimeout: number }>({
+  idleTimeout: 60,
+  open: (socket) => void socket.send(socket.data.user),
+  message: async (socket, data: string | Buffer) => void socket.send(String(data)),
+});
 const shared = new SharedRateLimiter({ mode: 'local' });
 shared.on('state', ({ state }) => console.log(state));
 collectMetrics({ client: prometheus, limiters: { messages: limiter }, shared: { fleet: shared } });
