@@ -40,8 +40,8 @@ const OPTIONS = ['trustedProxies', ...GUARD_OPTIONS.filter((name) => name !== 'm
 const INTERNAL_ERROR = [1011, 'internal error'] as const;
 
 /**
- * Returns a guard of the connections and the messages of WebSockets, for `Bun.serve`, `Deno.upgradeWebSocket` and other
- * servers with sockets of the web standard. For the package ws use `guardWebSocketServer` of relay-limiter/ws.
+ * Returns a guard of the connections and the messages of WebSockets of Bun, Deno and other servers with sockets of the web
+ * standard. For the package ws use `guardWebSocketServer` of relay-limiter/ws.
  *
  * These servers receive a whole message before the guard can count it: set their limit of a message's length. In Bun the
  * guard lowers it to what the limits by bytes allow. A socket of Bun that does not answer a close in `closeGraceSeconds` is
