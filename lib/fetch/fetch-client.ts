@@ -7,12 +7,12 @@ import { warnOfProxy } from '../guard/misuse.js';
 import { noAddressError, type ReadClient } from '../http/client.js';
 import type { Exchange } from './exchange.js';
 
-export const fetchClient: ReadClient<Request, Exchange<ClientInfo>> = (given, warn) => {
+export const fetchClient: ReadClient<Request, Exchange<object>> = (given, warn) => {
   const { trustedProxies } = given;
   const resolve = addressResolver({ trustedProxies: trustedProxies as string | undefined });
   const subnets = readSubnets(given);
-  const address = (request: Request, { info }: Exchange<ClientInfo>) => {
-    const asked = clientRequestOf(request, info);
+  const address = (request: Request, { info }: Exchange<object>) => {
+    const asked = clientRequestOf(request, info as ClientInfo);
     if (trustedProxies === undefined) warnOfProxy(asked, warn);
     return resolve(asked);
   };

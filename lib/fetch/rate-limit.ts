@@ -16,7 +16,7 @@ import { Exchange, isResponse } from './exchange.js';
 import { fetchClient } from './fetch-client.js';
 import type { FetchRateLimit, FetchRateLimitOptions } from './types.js';
 
-type Of<Info extends ClientInfo> = Exchange<Info>;
+type Of<Info extends object> = Exchange<Info>;
 type UserFunction = (...of: unknown[]) => unknown;
 
 /** The options that may be functions of a request. */
@@ -44,7 +44,7 @@ const OF_REQUEST = ['limit', 'key', 'keys', 'action', 'plan', 'cost', 'skip', 'm
  * }
  * limit.close();
  */
-export function rateLimit<Info extends ClientInfo = ClientInfo>(
+export function rateLimit<Info extends object = ClientInfo>(
   options: FetchRateLimitOptions<Info>,
 ): FetchRateLimit<Info> {
   const given = forExchanges(readOptions('rateLimit', options, [...SHARED_OPTIONS, 'handler']));
@@ -108,7 +108,7 @@ function forExchanges(given: Readonly<Record<string, unknown>>): Record<string, 
 }
 
 /** The response with the standard body, or with the user's message. */
-function answer<Info extends ClientInfo>(
+function answer<Info extends object>(
   message: Message<Request, Of<Info>> | undefined,
   request: Request,
   exchange: Of<Info>,

@@ -8,7 +8,7 @@ import type { Keys } from '../rules/types.js';
  * The options of `rateLimit`. The second argument of `limit`, `key`, `keys`, `action`, `plan`, `cost`, `skip`, `message` and
  * `handler` is the `info` of the call, or an empty object without one.
  */
-export interface FetchRateLimitOptions<Info extends ClientInfo = ClientInfo>
+export interface FetchRateLimitOptions<Info extends object = ClientInfo>
   extends Omit<LimitOptions<Request, Info>, 'refundWhen'> {
   /**
    * Returns true for requests that shall not count: called with the response of `next`, before its body is sent, and then
@@ -27,7 +27,7 @@ export interface FetchRateLimitOptions<Info extends ClientInfo = ClientInfo>
 }
 
 /** The function that `rateLimit` returns, with methods to reset a key and to stop background work. */
-export interface FetchRateLimit<Info extends ClientInfo = ClientInfo> {
+export interface FetchRateLimit<Info extends object = ClientInfo> {
   /**
    * Answers a request: calls `next` if it is allowed and adds the rate limit fields to its response, or returns a refusal.
    * A field that the response has already stays as it is. Rejects with what `next` or a function of the options throws; with
