@@ -179,6 +179,10 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
     this.setHooks([override(server, 'handleUpgrade', guardedUpgrade), () => payload.restore()]);
   }
 
+  override getStats(): GuardStats {
+    return { ...super.getStats(), deliveries: this.deliveries };
+  }
+
   get deliveries(): DeliveryCounts {
     return this.#delivery.counts;
   }

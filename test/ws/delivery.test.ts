@@ -53,6 +53,16 @@ describe('guard.send', () => {
     ]);
   });
 
+  test('counts in getStats of the guard, with the slow connections that it closed', () => {
+    const { guard, connect, send } = serve({ delivery: { maxBufferedBytes: 1, onSlow: 'close' } });
+    const socket = connect();
+    expect([send(socket, 'a'), send(socket, 'b')]).toEqual([true, false]);
+    expect(guard.getStats()).toMatchObject({
+      connections: { closed: { slow: 1 } },
+      deliveries: { sent: 1, droppedSlow: 1, droppedRate: 0 },
+    });
+  });
+
   test('drops a message from exactly maxBufferedBytes on, with 512 for each message that waits', () => {
     // The first message waits alone, and counts its bytes; the second one has 512 more.
     for (const [maxBufferedBytes, most] of [
