@@ -42,7 +42,11 @@ describe('lineSeconds', () => {
     }
     expect(verdicts.every(({ did }) => did === 'passed')).toBe(true);
     seconds(1);
-    expect(verdicts.at(-1)).toMatchObject({ did: 'closed', reason: 'unfinished', data: 'x'.repeat(10) });
+    expect(verdicts.at(-1)).toMatchObject({
+      did: 'closed',
+      reason: 'unfinished',
+      data: 'x'.repeat(10),
+    });
     expect(lines).toEqual(['hello']);
     expect(expulsions.isBanned('192.0.2.1')).toBe(true);
   });

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer, type Server as NetServer } from 'node:net';
+import { extname } from 'node:path';
 import { Aedes } from 'aedes';
 import { connectAsync } from 'mqtt';
 import type { RateLimiter } from 'relay-limiter';
@@ -301,14 +302,8 @@ test('docs/recipes.md shows the files that are tested', () => {
   const page = readFileSync(new URL('../../docs/recipes.md', import.meta.url), 'utf8');
   const folder = new URL('../../examples/recipes/', import.meta.url);
   for (const name of readdirSync(folder)) {
-    const language = name.endsWith('.ts') ? 'ts' : '';
+    const language = { '.ts': 'ts', '.mjs': 'js' }[extname(name)] ?? '';
     const text = readFileSync(new URL(name, folder), 'utf8');
     expect(page).toContain(`\`\`\`${language}\n${text}\`\`\``);
-  }
-  const folder = new URL('../../examples/recipes/', import.meta.url);
-  const scripts = readdirSync(folder).filter((name) => name.endsWith('.mjs'));
-  expect(scripts.length).toBeGreaterThan(7);
-  for (const name of scripts) {
-    expect(page).toContain(`\`\`\`js\n${readFileSync(new URL(name, folder), 'utf8')}\`\`\``);
   }
 });
