@@ -52,22 +52,20 @@ describe.each(ENGINES)('look of the %s engine', (engine) => {
       const cost = { requests: random.below(3), bytes: random.below(60) };
       const action = random() < 0.5 ? 'login' : undefined;
       const plan = random() < 0.3 ? 'paid' : undefined;
-      const outcomes = [
-        () => core.look(context.keys.keys, context.mask, context.program, clock.now),
-        () => core.peek(context.keys.keys, context.mask, context.program, clock.now),
-      ].map((call) => {
-        context.prepare(keys, cost, action, plan);
+      const outcomes = (['look', 'peek'] as const).map((method) => {
+        const call = context.prepare(keys, cost, action, plan);
+        const { mask, program } = call;
         const applies = context.book.rules.filter(({ spec, slot }) => {
           const { plan: numbers } = context.book;
-          const at = context.program * context.scopes.length + spec.scope;
-          return (context.mask >> spec.scope) & ((numbers.applies[at] as number) >> slot) & 1;
+          const at = program * context.scopes.length + spec.scope;
+          return (mask >> spec.scope) & ((numbers.applies[at] as number) >> slot) & 1;
         });
-        const answer = call();
+        const answer = core[method](call.keys, mask, program, clock.now);
         const isPeek = typeof answer === 'object';
         const used = isPeek ? answer.used : RULE_NUMBERS.slice(AT_USED);
         const refusal = [AT_DELAY, AT_RULE, AT_SCOPE].map((at) => RULE_NUMBERS[at]);
         const found = isPeek ? answer.answer : answer;
-        context.keys.forget();
+        context.release(call);
         return [found, found === undefined ? [] : refusal, applies.map(({ id }) => used[id])];
       });
       expect(outcomes[0]).toEqual(outcomes[1]);
