@@ -1,6 +1,7 @@
 // The public entry relay-limiter/websocket. It only re-exports.
 
 export type { ClientInfo } from '../address/web-request.js';
+export type { CountsByReason, GuardStats } from '../guard/guard-stats.js';
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { MessageRule } from '../guard/rules.js';
 export type { ConnectionLimits, GuardOptions } from '../guard/settings.js';

@@ -2,6 +2,7 @@
 
 import type { ClientAddressOptions } from '../address/client-address.js';
 import type { ClientInfo } from '../address/web-request.js';
+import type { GuardStats } from '../guard/guard-stats.js';
 import type { GuardOptions, GuardSettings } from '../guard/settings.js';
 import type { GuardVerdict } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
@@ -152,6 +153,8 @@ export interface SocketGuard {
   peerOf(socket: ServerSocket): RulePeer | undefined;
   /** The number of connections that are guarded. */
   readonly connections: number;
+  /** Returns what the guard has counted, for metrics and the dashboard. Changes nothing. O(1). */
+  getStats(): GuardStats;
   /** Removes the guard: nothing is limited any more. Connections stay open. */
   close(): void;
 }

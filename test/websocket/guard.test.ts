@@ -253,6 +253,24 @@ describe.each(KINDS)('A guarded socket of %s', (_, open) => {
     expect(errors).toEqual(['broken', 'broken', 'broken']);
   });
 
+  test('is counted with its messages', () => {
+    const limiter = few(2, { disconnectThreshold: 2 });
+    const { guard, connect, refused } = guarded(
+      { messages: { limiter }, connections: { maxPerServer: 2 } },
+      open,
+    );
+    const socket = connect();
+    connect().receive('1');
+    refused();
+    expect(guard.getStats().connections).toMatchObject({ open: 2, accepted: 2 });
+    socket.receive('1', '2', '3', '4', '5');
+    socket.end();
+    expect(guard.getStats()).toMatchObject({
+      connections: { open: 1, refused: { concurrency: 1 }, closed: { disconnect: 1 } },
+      messages: { passed: 3, dropped: { rate: 1 } },
+    });
+  });
+
   test('gets everything once the guard is closed', () => {
     const { guard, connect, verdicts } = guarded({ messages: { limiter: few(1) } }, open);
     const socket = connect();
