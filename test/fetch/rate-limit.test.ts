@@ -9,6 +9,7 @@ import {
 } from 'relay-limiter';
 import { type ClientInfo, type FetchRateLimit, rateLimit, rateLimitOf } from 'relay-limiter/fetch';
 import { parseProblem } from 'relay-limiter/headers';
+import { SharedRateLimiter } from 'relay-limiter/redis';
 import { describe, expect, test, vi } from 'vitest';
 import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
 import { uncaught } from '../support/uncaught.js';
@@ -201,6 +202,13 @@ describe.each(ENGINES)('rateLimit of fetch with the %s engine', (engine) => {
     const limit = rateLimit({ limiter: make() });
     const infos = Array.from({ length: burst + 1 }, () => CLIENT);
     expect(await statuses(limit, infos)).toEqual([...Array(burst).fill(200), 429]);
+  });
+
+  test('waits for a SharedRateLimiter', async () => {
+    const limiter = new SharedRateLimiter({ mode: 'local', rateLimit: 1, burstLimit: 2, ...own });
+    const limit = rateLimit({ limiter });
+    expect(await statuses(limit, [CLIENT, CLIENT, CLIENT, OTHER])).toEqual([200, 200, 429, 200]);
+    await limiter.close();
   });
 
   test('tells rateLimitOf what is left, in next and after it', async () => {
