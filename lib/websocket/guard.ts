@@ -8,6 +8,7 @@ import { tryCall } from '../common/callbacks.js';
 import { invalidValue, limiterError } from '../common/errors.js';
 import { hasMethods, isRecord } from '../common/kinds.js';
 import { readOptions } from '../common/options.js';
+import { unref } from '../common/timers.js';
 import { type Client, type ConnectionContext, clientAddress } from '../guard/connection-context.js';
 import { warnOfProxy } from '../guard/misuse.js';
 import { refusalAnswer } from '../guard/refusal-answer.js';
@@ -38,6 +39,8 @@ type AddressOf = (request: Request, info: ClientInfo) => string | undefined;
 
 const OPTIONS = ['trustedProxies', ...GUARD_OPTIONS.filter((name) => name !== 'maxPauseSeconds')];
 const INTERNAL_ERROR = [1011, 'internal error'] as const;
+const CONNECTING = 0;
+const HANDSHAKE_MILLISECONDS = 10_000;
 
 /**
  * Returns a guard of the connections and the messages of WebSockets of Bun, Deno and other servers with sockets of the web
@@ -173,9 +176,17 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
     socket.addEventListener('message', onMessage);
     const removeHooks = () => socket.removeEventListener('message', onMessage);
     const connection = this.#attach(admitted, socket, removeHooks);
-    socket.addEventListener('close', () => {
+    const ended = () => {
       connection?.closed();
       admitted.end();
+    };
+    socket.addEventListener('close', ended);
+    watchHandshake(socket, () => {
+      ended();
+      tryCall(
+        () => socket.close(),
+        () => {},
+      );
     });
   }
 
@@ -322,6 +333,14 @@ class Admitted implements Admission {
 /** Whether the result of an upgrade says that there is no connection. */
 function isFailure(result: unknown): boolean {
   return result === false || (result instanceof Response && result.status !== 101);
+}
+
+/** Calls `failed` if a socket has not opened in time. Deno reports nothing if the client leaves in the handshake. */
+function watchHandshake(socket: StandardSocket, failed: () => void): void {
+  if (socket.readyState !== CONNECTING) return;
+  const timer = setTimeout(failed, HANDSHAKE_MILLISECONDS);
+  unref(timer);
+  for (const event of ['open', 'close']) socket.addEventListener(event, () => clearTimeout(timer));
 }
 
 function admittedOf({ data }: BunSocket): Admitted | undefined {

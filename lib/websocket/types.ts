@@ -20,6 +20,8 @@ export interface ServerSocket {
 
 /** A socket of the web standard, as `Deno.upgradeWebSocket` returns it. */
 export interface StandardSocket extends ServerSocket {
+  /** 0 until the upgrade is complete. */
+  readonly readyState?: number;
   addEventListener(type: string, listener: (event: never) => void): void;
   removeEventListener(type: string, listener: (event: never) => void): void;
 }

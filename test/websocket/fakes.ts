@@ -40,7 +40,7 @@ interface Opened {
 }
 
 /** `privateOnly`: whether `close` accepts only the codes that the standard allows. */
-export function standard(privateOnly = false): Open {
+export function standard(privateOnly = false, readyState?: number): Open {
   return (guard, classifies, onMessage) => {
     let fake: Fake | undefined;
     return {
@@ -50,6 +50,7 @@ export function standard(privateOnly = false): Open {
         const closes: Close[] = [];
         const received: unknown[][] = [];
         const socket = Object.assign(target, {
+          readyState,
           close(...how: Close) {
             const [code = 1000] = how;
             if (privateOnly && code !== 1000 && code < 3000) throw new Error('InvalidAccessError');

@@ -445,6 +445,33 @@ describe('A socket of the web standard', () => {
   });
 });
 
+describe('A standard socket that connects', () => {
+  const handshaking = () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    return guarded({ connections: { maxPerAddress: 1 } }, standard(false, 0));
+  };
+
+  test('is closed and does not count any more if it has not opened in ten seconds', () => {
+    const { connect, refused, guard } = handshaking();
+    const socket = connect();
+    vi.advanceTimersByTime(9999);
+    expect(refused().status).toBe(429);
+    vi.advanceTimersByTime(1);
+    expect([socket.closes, guard.connections]).toEqual([[[]], 0]);
+    socket.receive('late');
+    expect(socket.received).toEqual([]);
+    expect(connect()).toBeDefined();
+  });
+
+  test('stays if it has opened', () => {
+    const { connect, refused } = handshaking();
+    const socket = connect();
+    (socket.socket as unknown as EventTarget).dispatchEvent(new Event('open'));
+    vi.advanceTimersByTime(60_000);
+    expect([socket.closes, refused().status]).toEqual([[], 429]);
+  });
+});
+
 describe('A socket of Bun', () => {
   const handlersOf = (options: SocketGuardOptions, handlers: object = {}) => {
     const errors: unknown[] = [];
