@@ -13,6 +13,7 @@ export type WarningCode =
   | 'WARN_LIMITER_IPV6_KEY'
   | 'WARN_LIMITER_COUNTED_TWICE'
   | 'WARN_LIMITER_CLUSTER'
+  | 'WARN_LIMITER_NO_ADDRESS'
   | 'WARN_LIMITER_MAX_PAYLOAD';
 
 /** Emits a warning once per process, unless the option `warnings` is false. `detail` is appended to the message. */
@@ -39,6 +40,9 @@ const MESSAGES: Readonly<Record<WarningCode, string>> = {
   WARN_LIMITER_CLUSTER:
     'each worker of the cluster has its own limits, so n workers together allow n times as much. ' +
     'Divide the limits by the number of workers',
+  WARN_LIMITER_NO_ADDRESS:
+    'a WebSocket has no client address, so limits by address do not apply to it. Pass the address that the server ' +
+    'knows: guard.upgrade(request, { address }, ...)',
   WARN_LIMITER_MAX_PAYLOAD:
     'a WebSocketServer accepts messages larger than the burst of a rule with cost bytes, and for such a message the ' +
     'guard closes the connection. Set its maxPayload: ',

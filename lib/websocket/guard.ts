@@ -1,6 +1,7 @@
 // Guards the WebSockets of servers whose upgrade is a function of a web-standard Request: Bun, Deno and others. It checks
 // the connection before the upgrade, and each message before any handler gets it. It imports nothing of Node.
 
+import { readAddress } from '../address/address.js';
 import { addressResolver, type ClientAddressOptions } from '../address/client-address.js';
 import { connectionKey } from '../address/connection-key.js';
 import { type ClientInfo, clientRequestOf } from '../address/web-request.js';
@@ -78,11 +79,13 @@ export function guardWebSockets(options: SocketGuardOptions): SocketGuard {
   const settings: SocketGuardSettings = readSettings(withBoth(given), ['drop', 'close']);
   const { trustedProxies } = given as ClientAddressOptions;
   const resolve = addressResolver({ trustedProxies });
-  const detectsProxies = trustedProxies === undefined && settings.limitsAddresses;
+  const { limitsAddresses, warn } = settings;
   return new Guard(settings, (request, info) => {
     const asked = clientRequestOf(request, info);
-    if (detectsProxies) warnOfProxy(asked, settings.warn);
-    return resolve(asked);
+    if (limitsAddresses && trustedProxies === undefined) warnOfProxy(asked, warn);
+    const address = resolve(asked);
+    if (limitsAddresses && readAddress(address) === undefined) warn('WARN_LIMITER_NO_ADDRESS');
+    return address;
   });
 }
 

@@ -14,6 +14,7 @@ const FORWARDED = { headers: { 'x-forwarded-for': V6 } };
 let http: typeof import('relay-limiter/http');
 let fastifyPlugin: typeof import('relay-limiter/fastify').default;
 let ws: typeof import('relay-limiter/ws');
+let webSocket: typeof import('relay-limiter/websocket');
 let net: typeof import('relay-limiter/net');
 let address: typeof import('relay-limiter/address');
 let limiters: typeof import('relay-limiter');
@@ -26,6 +27,7 @@ beforeEach(async () => {
   http = await import('relay-limiter/http');
   fastifyPlugin = (await import('relay-limiter/fastify')).default;
   ws = await import('relay-limiter/ws');
+  webSocket = await import('relay-limiter/websocket');
   net = await import('relay-limiter/net');
   address = await import('relay-limiter/address');
   limiters = await import('relay-limiter');
@@ -205,6 +207,29 @@ describe('WARN_LIMITER_COUNTED_TWICE', () => {
     const preHandler = fastify.rateLimit();
     fastify.get('/hook', { preHandler }, async (_, reply) => reply.callNotFound());
     await fastify.inject('/hook');
+    expect(codes).toEqual([]);
+  });
+});
+
+describe('WARN_LIMITER_NO_ADDRESS', () => {
+  const upgraded = (options: object, info?: object) =>
+    webSocket
+      .guardWebSockets(options)
+      .upgrade(new Request('http://localhost/'), info, () => undefined);
+  const connections = { maxPerAddress: 5 };
+
+  test.each([undefined, {}, { address: 'localhost' }])(
+    'is emitted if a guard of WebSockets limits addresses and gets %o',
+    (info) => {
+      upgraded({ connections }, info);
+      expect(codes).toEqual(['WARN_LIMITER_NO_ADDRESS']);
+    },
+  );
+
+  test('is not emitted with an address, without limits by address, or with warnings: false', () => {
+    upgraded({ connections }, { address: V6 });
+    upgraded({ messages: { limiter: new limiters.RateLimiter() } });
+    upgraded({ connections, warnings: false });
     expect(codes).toEqual([]);
   });
 });
