@@ -45,7 +45,7 @@ export interface DeliverySettings {
 
 const MEBIBYTE = 2 ** 20;
 
-/** `rules` is the option `limiter` of the guard. @throws `ERR_LIMITER_OPTION` */
+/** `rules` is the option `limiter` of the guard. @throws `ERR_LIMITER_OPTION` @internal */
 export function readDelivery(delivery: unknown, rules: unknown): DeliverySettings {
   const names = ['maxBufferedBytes', 'onSlow', 'limiter', 'cost'];
   const given = readOptions('delivery', delivery, names);
