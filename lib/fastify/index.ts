@@ -6,7 +6,6 @@ export { rateLimitOf } from '../http/rate-limit-of.js';
 export { type RefusalError, refusalError } from '../http/refusal-error.js';
 export type {
   Asked,
-  AsyncLimiter,
   LimitOptions,
   Message,
   RateLimitState,
@@ -15,6 +14,7 @@ export type {
   RequestVerdict,
   Unanswered,
 } from '../http/types.js';
+export type { AsyncLimiter } from '../limiters/async-limiter.js';
 export { default } from './plugin.js';
 export type {
   FastifyRateLimitOptions,

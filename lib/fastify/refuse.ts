@@ -1,10 +1,10 @@
 // Sends the response to a refused request through Fastify's reply.
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { isPromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { RateLimitAction } from '../common/types.js';
 import { standardAnswer } from '../http/answer.js';
 import { closeConnection } from '../http/close-connection.js';
-import { isPromise, mapMaybePromise } from '../http/maybe-promise.js';
 import type { Message, Refusal } from '../http/types.js';
 import type { Handler } from './types.js';
 

@@ -5,12 +5,12 @@ export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';
 export { rateLimitOf } from '../http/rate-limit-of.js';
 export type {
-  AsyncLimiter,
   RateLimitState,
   Refusal,
   RefusalReason,
   RequestVerdict,
   Unanswered,
 } from '../http/types.js';
+export type { AsyncLimiter } from '../limiters/async-limiter.js';
 export { rateLimit } from './rate-limit.js';
 export type { FetchRateLimit, FetchRateLimitOptions } from './types.js';

@@ -4,9 +4,9 @@
 import type { ClientInfo } from '../address/web-request.js';
 import { invalidValue } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
+import { mapMaybePromise } from '../common/maybe-promise.js';
 import { callback, readOptions } from '../common/options.js';
 import { customAnswer, standardAnswer } from '../http/answer.js';
-import { mapMaybePromise } from '../http/maybe-promise.js';
 import { readSharedOptions, SHARED_OPTIONS } from '../http/options.js';
 import { PolicySet } from '../http/policies.js';
 import { RequestLimiter } from '../http/request-limiter.js';

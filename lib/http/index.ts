@@ -2,6 +2,7 @@
 
 export type { WarningCode, WarningOptions } from '../guard/misuse.js';
 export type { Draft } from '../headers/format.js';
+export type { AsyncLimiter } from '../limiters/async-limiter.js';
 export {
   type RateLimitMiddleware,
   type RateLimitOptions,
@@ -11,7 +12,6 @@ export { rateLimitOf } from './rate-limit-of.js';
 export { type RefusalError, refusalError } from './refusal-error.js';
 export type {
   Asked,
-  AsyncLimiter,
   LimitOptions,
   Message,
   Next,

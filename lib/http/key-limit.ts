@@ -1,10 +1,10 @@
 // Checks requests by one key each: that of the option `key`, or the address of the client.
 
+import { type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { RateLimitAction } from '../common/types.js';
 import { warnOfKey } from '../guard/misuse.js';
 import type { RequestCheck } from './checks.js';
 import type { FieldWriter } from './fields.js';
-import { type MaybePromise, mapMaybePromise } from './maybe-promise.js';
 import type { RequestLimiterOptions } from './options.js';
 import type { PolicySet } from './policies.js';
 import type { LimiterPolicy, PolicyVerdict } from './policy.js';

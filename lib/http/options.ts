@@ -1,16 +1,17 @@
 // Reads and validates the options that the adapters share, once, before the first request.
 
 import { invalidNumber, invalidValue, limiterError } from '../common/errors.js';
-import { hasMethods, isRecord } from '../common/kinds.js';
+import { isRecord } from '../common/kinds.js';
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
 import { readWarnings, type Warn, warnOfCluster } from '../guard/misuse.js';
 import type { Draft } from '../headers/format.js';
+import { type AsyncLimiter, isAsyncLimiter } from '../limiters/async-limiter.js';
 import { type AnyLimiter, isRuleLimiter, requireLimiter } from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { BanPolicy, Cost, Keys } from '../rules/types.js';
 import { CLIENT_OPTIONS, type Client, type ReadClient } from './client.js';
 import type { LimitSettings } from './policies.js';
-import type { Asked, AsyncLimiter, LimitOptions, Message, Unanswered } from './types.js';
+import type { Asked, LimitOptions, Message, Unanswered } from './types.js';
 
 type Given = Readonly<Record<string, unknown>>;
 
@@ -126,11 +127,6 @@ function readLimits<Request, Response>(given: Given): LimitSettings<Request, Res
     ban: ban as BanPolicy | undefined,
     refunds,
   };
-}
-
-/** By its methods, as `requireLimiter` does. */
-function isAsyncLimiter(value: unknown): value is AsyncLimiter {
-  return hasMethods(value, 'checkWithTokens', 'removePeer');
 }
 
 function invalidRefunds(limiter: unknown): Error {

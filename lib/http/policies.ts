@@ -3,14 +3,15 @@
 // share its buckets.
 
 import { invalidNumber, limiterError } from '../common/errors.js';
+import { mapMaybePromise } from '../common/maybe-promise.js';
 import type { EngineName } from '../common/types.js';
+import type { AsyncLimiter } from '../limiters/async-limiter.js';
 import { RateLimiter } from '../limiters/rate-limiter.js';
 import type { AnyLimiter } from '../limiters/verdict.js';
 import { RuleLimiter } from '../rules/rule-limiter.js';
 import type { BanPolicy, Keys } from '../rules/types.js';
-import { mapMaybePromise } from './maybe-promise.js';
 import { type LimiterPolicy, policyOf, RulePolicy } from './policy.js';
-import type { Asked, AsyncLimiter } from './types.js';
+import type { Asked } from './types.js';
 
 /** The options that define the limiters. */
 export interface LimitSettings<Request, Response> {

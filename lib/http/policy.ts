@@ -2,17 +2,17 @@
 // promises more requests than the limiter would allow.
 
 import { ALLOWED } from '../common/check-results.js';
+import type { MaybePromise } from '../common/maybe-promise.js';
 import { requireCost, requireKey } from '../common/options.js';
 import { type CheckResult, RateLimitAction } from '../common/types.js';
+import type { AsyncLimiter } from '../limiters/async-limiter.js';
 import type { DirectConnectionRateLimiter } from '../limiters/direct-connection-rate-limiter.js';
 import type { OrderbookRateLimiter } from '../limiters/orderbook-rate-limiter.js';
 import type { RateLimiter } from '../limiters/rate-limiter.js';
 import { type AnyLimiter, checkAny, intervalOf } from '../limiters/verdict.js';
 import { quotasOf } from '../rules/quotas.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
-import type { MaybePromise } from './maybe-promise.js';
 import type { QuotaState } from './stated.js';
-import type { AsyncLimiter } from './types.js';
 
 /** The result of a check; of an AsyncLimiter also the tokens that are left, or null if they are unknown. */
 export type PolicyVerdict = CheckResult | Awaited<ReturnType<AsyncLimiter['checkWithTokens']>>;

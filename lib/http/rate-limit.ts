@@ -2,13 +2,13 @@
 // or answers the request itself.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { mapMaybePromise } from '../common/maybe-promise.js';
 import { callback } from '../common/options.js';
 import { RateLimitAction } from '../common/types.js';
 import { watchForPerRequest } from '../guard/misuse.js';
 import type { Keys } from '../rules/types.js';
 import { type Answer, customAnswer, standardAnswer } from './answer.js';
 import { closeConnection } from './close-connection.js';
-import { mapMaybePromise } from './maybe-promise.js';
 import { nodeClient } from './node-client.js';
 import { readSharedOptions } from './options.js';
 import { PolicySet } from './policies.js';

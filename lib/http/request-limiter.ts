@@ -3,11 +3,11 @@
 // knows neither node:http nor Fastify; its adapter does.
 
 import { callSafely, surface } from '../common/callbacks.js';
+import { isPromise, type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { RateLimitAction } from '../common/types.js';
 import { addCheck, isCountedTwice, longestRetrySeconds, type RequestCheck } from './checks.js';
 import { FieldWriter, type SetField, wholeSeconds } from './fields.js';
 import { KeyLimit } from './key-limit.js';
-import { isPromise, type MaybePromise, mapMaybePromise } from './maybe-promise.js';
 import type { RequestLimiterOptions } from './options.js';
 import type { PolicySet } from './policies.js';
 import { RuleLimit } from './rule-limit.js';

@@ -3,6 +3,7 @@
 
 import { invalidValue } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
+import { type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { RateLimitAction } from '../common/types.js';
 import type { Draft } from '../headers/format.js';
 import { allQuotaRules, type QuotaRule, type Quotas, quotasOf } from '../rules/quotas.js';
@@ -11,7 +12,6 @@ import { REQUESTS } from '../rules/sections.js';
 import type { Cost, Keys, RuleVerdict } from '../rules/types.js';
 import type { RequestCheck } from './checks.js';
 import type { FieldWriter } from './fields.js';
-import { type MaybePromise, mapMaybePromise } from './maybe-promise.js';
 import type { RequestLimiterOptions } from './options.js';
 import { bucketState, emptyFor, roundWindow } from './policy.js';
 import { RequestKeys } from './request-keys.js';

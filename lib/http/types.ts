@@ -5,6 +5,7 @@ import type { ClientAddressOptions } from '../address/client-address.js';
 import type { EngineName, RateLimitAction } from '../common/types.js';
 import type { WarningOptions } from '../guard/misuse.js';
 import type { Draft } from '../headers/format.js';
+import type { AsyncLimiter } from '../limiters/async-limiter.js';
 import type { AnyLimiter } from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { BanPolicy, Cost, Keys } from '../rules/types.js';
@@ -17,19 +18,6 @@ export type Asked<Request, Response, Answer> = (
 
 /** Continues with the request, or with an error. */
 export type Next = (error?: Error) => void;
-
-/** A limiter whose checks return promises: a SharedRateLimiter. */
-export interface AsyncLimiter {
-  /** Tokens per second. */
-  readonly rateLimit: number;
-  readonly burstLimit: number;
-  /** As `SharedRateLimiter.checkWithTokens`. */
-  checkWithTokens(
-    key: string,
-    cost?: number,
-  ): Promise<readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null]>;
-  removePeer(key: string): void;
-}
 
 /**
  * Why a request is refused. `rate`: a limit is reached. `disconnect`: the limiter disconnects the peer, for a ban or too
