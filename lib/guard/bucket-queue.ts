@@ -2,6 +2,7 @@
 // first of a queue checks the limiter. If all checked at the same moment, the limiter would refuse all but one, and each
 // refusal is a violation.
 
+import type { AsyncLimiter } from '../limiters/async-limiter.js';
 import type { AnyLimiter } from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import { KeyMap } from '../tables/key-map.js';
@@ -60,10 +61,12 @@ export class BucketQueues {
   }
 }
 
-const QUEUES = new WeakMap<AnyLimiter | RuleLimiter, BucketQueues>();
+type Limiter = AnyLimiter | AsyncLimiter | RuleLimiter;
+
+const QUEUES = new WeakMap<Limiter, BucketQueues>();
 
 /** All guards with the same limiter share its queues. */
-export function bucketQueuesOf(limiter: AnyLimiter | RuleLimiter): BucketQueues {
+export function bucketQueuesOf(limiter: Limiter): BucketQueues {
   const queues = QUEUES.get(limiter) ?? new BucketQueues();
   QUEUES.set(limiter, queues);
   return queues;

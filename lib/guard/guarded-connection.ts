@@ -13,6 +13,7 @@ import {
   MessageGate,
   type MessageGateOptions,
   type MessageRefusal,
+  type PendingCheck,
   type Progress,
   START,
 } from './message-gate.js';
@@ -34,10 +35,14 @@ export interface GuardedConnectionOptions extends MessageGateOptions {
   readonly onVerdict: unknown;
 }
 
-interface HeldMessage<Data, Meta> {
+/** A message that waits: for the answer of a limiter, or for a bucket. */
+interface WaitingMessage<Data, Meta> {
   readonly data: Data;
   readonly meta: Meta;
   readonly message: Classification | undefined;
+}
+
+interface HeldMessage<Data, Meta> extends WaitingMessage<Data, Meta> {
   /** Where its next check begins: at the rule that refused it. */
   readonly progress: Progress;
   readonly bucket: Bucket;
@@ -63,6 +68,10 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
   #destroyTimer: NodeJS.Timeout | undefined;
   #held: HeldMessage<Data, Meta> | undefined;
   #holdTimer: NodeJS.Timeout | undefined;
+  /** What a limiter has not answered yet. A held message that is checked again is held and unanswered. */
+  #unanswered: WaitingMessage<Data, Meta> | undefined;
+  /** Handles an answer that came while the user had paused the stream. */
+  #handleLate: (() => void) | undefined;
   /** Whether the connection is the first in the queue for the bucket, and so may check the limiter. */
   #isFirst = false;
   /** Continues in the async context of the held message, not in that of the connection before it in the queue. */
@@ -116,9 +125,9 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     return this.#state === 'released';
   }
 
-  /** Whether a message is held. If so, no other message may be checked. */
+  /** Whether a message is held or a limiter has not answered yet. If so, no other message may be checked. */
   protected get isHolding(): boolean {
-    return this.#held !== undefined;
+    return this.#held !== undefined || this.#unanswered !== undefined;
   }
 
   /** Closes the connection because of a limit, or with the user's words; false if it is closing already. */
@@ -139,12 +148,12 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
   release(): void {
     if (!this.isGuarded) return;
     this.#state = 'released';
-    const held = this.#held;
+    const waiting = this.#unanswered ?? this.#held;
     this.#releaseHeld();
     this.removeHooks();
     this.#remove();
-    if (held !== undefined && !this.isExempt(held.meta)) {
-      this.deliverSafely(held.data, held.meta, held.message);
+    if (waiting !== undefined && !this.isExempt(waiting.meta)) {
+      this.deliverSafely(waiting.data, waiting.meta, waiting.message);
     }
     this.deliverPending();
     this.stream.restore();
@@ -227,7 +236,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     this.#gate.endPause();
   }
 
-  /** Drops the held message; from here on, refused messages are dropped. */
+  /** Drops the message that waits; from here on, refused messages are dropped. */
   protected disablePauses(): void {
     this.#gate.disablePauses();
     this.#releaseHeld();
@@ -253,10 +262,41 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     let next = first;
     while (next !== undefined) {
       if (next.outcome === 'passed') return next.decision;
+      if (next.outcome === 'pending') {
+        // A cost may have ended the guard: the answer has no effect any more.
+        if (!this.isGuarded) return PASSED;
+        this.#awaitAnswer(next, { data, meta, message });
+        return undefined;
+      }
       if (!this.#handleRefusal(next, data, meta, message)) return undefined;
       next = this.#check(data, meta, message, after(next));
     }
     return PASSED;
+  }
+
+  #awaitAnswer({ answer }: PendingCheck, unanswered: WaitingMessage<Data, Meta>): void {
+    this.#unanswered = unanswered;
+    this.stream.pause();
+    answer.then((decide) => this.#answered(unanswered, decide));
+  }
+
+  #answered(
+    unanswered: WaitingMessage<Data, Meta>,
+    decide: () => MessageDecision | undefined,
+  ): void {
+    // The connection has been closed, expelled or released since.
+    if (this.#unanswered !== unanswered) return;
+    if (this.stream.isPausedByUser) {
+      // The next connection in the queue must not wait until the user of this one resumes it.
+      this.#leaveQueue();
+      this.#handleLate = () => this.#answered(unanswered, decide);
+      return;
+    }
+    this.#unanswered = undefined;
+    const { data, meta, message } = unanswered;
+    const passed = this.#settle(decide(), data, meta, message);
+    if (passed === undefined) this.#processPending();
+    else this.#passWaiting(unanswered, passed);
   }
 
   /** Acts on a refusal. True if the message passes the rule in spite of it: it is exempt. */
@@ -279,7 +319,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     };
     const isFinal = reason === 'disconnect' || reason === 'denied' || reason === 'error';
     if (!isFinal && this.isExempt(meta)) return !this.#waitForCost(held, delaySeconds);
-    const isNew = outcome !== 'paused' || !this.isHolding;
+    const isNew = outcome !== 'paused' || this.#held === undefined;
     // Hold the message before `onVerdict` is called: if `onVerdict` ends the guard, the held message is delivered. A cost
     // function may have ended the guard already.
     if (held !== undefined && outcome === 'paused' && this.isGuarded) {
@@ -340,10 +380,10 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     // A cost may have closed the guard, which has delivered the message then.
     if (!this.isGuarded) return;
     const passed = this.#settle(decision, data, meta, message);
-    if (passed !== undefined) this.#passHeld(held, passed);
+    if (passed !== undefined) this.#passWaiting(held, passed);
   }
 
-  #passHeld({ data, meta, message }: HeldMessage<Data, Meta>, decision: Decision): void {
+  #passWaiting({ data, meta, message }: WaitingMessage<Data, Meta>, decision: Decision): void {
     this.#releaseHeld();
     if (!this.isExempt(meta)) this.pass(data, meta, message, decision);
     this.#processPending();
@@ -353,7 +393,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     const held = this.#held as HeldMessage<Data, Meta>;
     const { data, meta, key } = held;
     if (this.isExempt(meta)) {
-      this.#passHeld(held, PASSED);
+      this.#passWaiting(held, PASSED);
       return;
     }
     this.#report(data, meta, key, { ...UNKNOWN_DELAY, did: 'closed', reason: 'backlog' });
@@ -363,6 +403,9 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
   #resumedByUser(): void {
     // The time during which the user had paused the stream does not count: the messages did not wait for a limit.
     this.#gate.endPause();
+    const handleLate = this.#handleLate;
+    this.#handleLate = undefined;
+    handleLate?.();
     if (this.#hasLeftQueue) {
       this.#hasLeftQueue = false;
       this.#checkHeld();
@@ -378,6 +421,8 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     this.#leaveQueue();
     if (this.#held !== undefined) this.context.counters.paused -= 1;
     this.#held = undefined;
+    this.#unanswered = undefined;
+    this.#handleLate = undefined;
     this.#hasLeftQueue = false;
   }
 

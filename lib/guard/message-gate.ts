@@ -2,6 +2,7 @@
 // limiters: GuardedConnection does what the gate decides.
 
 import { monotonicSeconds } from '../common/clock.js';
+import { isPromise, type MaybePromise } from '../common/maybe-promise.js';
 import { RateLimitAction } from '../common/types.js';
 import type { Classification } from '../rules/types.js';
 import type { Bucket } from './bucket-queue.js';
@@ -34,8 +35,15 @@ export interface Progress {
 
 export const START: Progress = { index: 0, warning: null, isFirst: false };
 
-/** A message passes with a warning, or a rule has refused it. */
-export type MessageDecision = PassedWithWarning | MessageRefusal;
+/** A message passes with a warning, a rule has refused it, or a limiter has not answered yet. */
+export type MessageDecision = PassedWithWarning | MessageRefusal | PendingCheck;
+
+/** A limiter answers later. The rules behind it are checked then. */
+export interface PendingCheck {
+  readonly outcome: 'pending';
+  /** Never rejects. The function checks the other rules, and returns what `check` returns. */
+  readonly answer: PromiseLike<() => MessageDecision | undefined>;
+}
 
 interface PassedWithWarning {
   readonly decision: Decision;
@@ -108,29 +116,41 @@ export class MessageGate<Data, Meta> {
     for (let { index } = from; index < rules.length; index += 1) {
       const rule = rules[index] as OpenRule<Data, Meta>;
       const mustQueue = this.#canPause && !(from.isFirst && index === from.index);
-      let found: RuleAnswer | undefined;
+      let found: MaybePromise<RuleAnswer | undefined>;
       try {
         found = rule.check(data, meta, message, mustQueue);
       } catch (error) {
-        const decision: Decision = { ...UNKNOWN_DELAY, did: 'closed', reason: 'error', warning };
-        const { key } = rule;
-        return {
-          index,
-          decision,
-          reason: 'error',
-          outcome: 'closed',
-          key,
-          bucket: undefined,
-          error,
-        };
+        return failure(index, rule.key, warning, error);
       }
       if (found === undefined) continue;
+      if (isPromise(found)) return this.#pending(found, data, meta, message, { index, warning });
       if (found.answer.action === RateLimitAction.ALLOW) warning = found.answer.warning;
       else return this.#refusal(index, found, warning);
     }
     if (warning === null) return undefined;
     const decision: Decision = { ...ALLOWED, did: 'passed', reason: undefined, warning };
     return { decision, outcome: 'passed' };
+  }
+
+  #pending(
+    found: PromiseLike<RuleAnswer | undefined>,
+    data: Data,
+    meta: Meta,
+    message: Classification | undefined,
+    { index, warning }: Omit<Progress, 'isFirst'>,
+  ): PendingCheck {
+    const { key } = this.#rules[index] as OpenRule<Data, Meta>;
+    const decide = (found: RuleAnswer | undefined) => {
+      const isAllowed = found === undefined || found.answer.action === RateLimitAction.ALLOW;
+      if (!isAllowed) return this.#refusal(index, found, warning);
+      const next = found === undefined ? warning : found.answer.warning;
+      return this.check(data, meta, message, { index: index + 1, warning: next, isFirst: false });
+    };
+    const answer = found.then(
+      (found) => () => decide(found),
+      (error) => () => failure(index, key, warning, error),
+    );
+    return { outcome: 'pending', answer };
   }
 
   #refusal(index: number, found: RuleAnswer, warning: string | null): MessageRefusal {
@@ -161,4 +181,15 @@ export class MessageGate<Data, Meta> {
     if (!this.#canPause) return this.#withoutPause;
     return reason === 'rate' ? 'paused' : 'closed';
   }
+}
+
+/** The refusal of a rule that threw. */
+function failure(
+  index: number,
+  key: string,
+  warning: string | null,
+  error: unknown,
+): MessageRefusal {
+  const decision: Decision = { ...UNKNOWN_DELAY, did: 'closed', reason: 'error', warning };
+  return { index, decision, reason: 'error', outcome: 'closed', key, bucket: undefined, error };
 }

@@ -1,6 +1,7 @@
 // The interface of the limits that a connection has opened: each rule of the list `messages`, and the RuleLimiter with all
 // its rules, is one OpenRule to the gate.
 
+import type { MaybePromise } from '../common/maybe-promise.js';
 import type { Classification } from '../rules/types.js';
 import type { Bucket } from './bucket-queue.js';
 import type { Answer } from './verdicts.js';
@@ -12,7 +13,7 @@ export interface OpenRule<Data, Meta> {
   /**
    * Checks a message. Undefined if it is allowed, or if the limit does not apply. `mustQueue`: if other connections wait
    * for a bucket of the message, it must wait behind them, and the limiter is not asked. An allowed message allocates
-   * nothing here.
+   * nothing here. A promise if the limiter answers later; it rejects with what the limiter throws.
    * @throws what a cost or the limiter throws
    */
   check(
@@ -20,7 +21,7 @@ export interface OpenRule<Data, Meta> {
     meta: Meta,
     message: Classification | undefined,
     mustQueue: boolean,
-  ): RuleAnswer | undefined;
+  ): MaybePromise<RuleAnswer | undefined>;
   /** Removes from the limiter what only this connection uses. */
   close(): void;
 }

@@ -2,8 +2,10 @@
 // rules once, so that a message finds its buckets without a lookup by key.
 
 import { invalidValue } from '../common/errors.js';
+import type { MaybePromise } from '../common/maybe-promise.js';
 import { readOptions } from '../common/options.js';
-import { type Peer, RateLimitAction } from '../common/types.js';
+import { type CheckResult, type Peer, RateLimitAction } from '../common/types.js';
+import { type AsyncLimiter, isAsyncLimiter, openAsync } from '../limiters/async-limiter.js';
 import { type AnyLimiter, openPeer, requireLimiter } from '../limiters/verdict.js';
 import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
 import type { ConnectionContext } from './connection-context.js';
@@ -11,10 +13,17 @@ import { type Warn, warnOfKey } from './misuse.js';
 import type { OpenRule, RuleAnswer } from './open-rule.js';
 import { answerOf, UNKNOWN_DELAY } from './verdicts.js';
 
-/** A limit on messages. `Cost` is the type of a cost function, `Of` are the arguments of a key function. */
-export interface MessageRule<Cost, Of extends unknown[]> {
-  /** Any of the three limiters. The guard calls `checkMessage` of a DirectConnectionRateLimiter. */
-  limiter: AnyLimiter;
+/**
+ * A limit on messages. `Cost` is the type of a cost function, `Of` are the arguments of a key function, `Limiter` are the
+ * limiters that the guard accepts.
+ */
+export interface MessageRule<Cost, Of extends unknown[], Limiter = AnyLimiter> {
+  /**
+   * Any of the three limiters. The guard calls `checkMessage` of a DirectConnectionRateLimiter. The guards of
+   * `relay-limiter/ws` and of `relay-limiter/net` also accept a SharedRateLimiter: while it checks a message, the
+   * connection's further messages wait, in order and unread, whatever `onDelay` says.
+   */
+  limiter: Limiter;
   /**
    * The bucket that messages take tokens from:
    * - `'connection'` (the default): a bucket for each connection, removed when the connection closes;
@@ -36,7 +45,7 @@ export interface MessageRule<Cost, Of extends unknown[]> {
 
 /** A rule with its options read and checked. */
 export interface Rule<Cost, Of extends unknown[]> {
-  readonly limiter: AnyLimiter;
+  readonly limiter: AnyLimiter | AsyncLimiter;
   readonly key: 'connection' | 'address' | ((...of: Of) => string);
   readonly cost: 'bytes' | Cost | undefined;
   readonly warn: Warn;
@@ -45,21 +54,26 @@ export interface Rule<Cost, Of extends unknown[]> {
 /** The cost of a message; undefined if the rule does not apply to it. */
 export type CostOf<Data, Meta> = (data: Data, meta: Meta) => number | undefined;
 
-/** @throws `ERR_LIMITER_OPTION` */
+/** `acceptsAsync`: whether the guard can wait for the promise of a check. @throws `ERR_LIMITER_OPTION` */
 export function readRules<Cost, Of extends unknown[]>(
   messages: unknown,
   warn: Warn,
+  acceptsAsync: boolean,
 ): Rule<Cost, Of>[] {
   if (messages === undefined) return [];
   return (Array.isArray(messages) ? messages : [messages]).map((rule) =>
-    readRule<Cost, Of>(rule, warn),
+    readRule<Cost, Of>(rule, warn, acceptsAsync),
   );
 }
 
-function readRule<Cost, Of extends unknown[]>(rule: unknown, warn: Warn): Rule<Cost, Of> {
+function readRule<Cost, Of extends unknown[]>(
+  rule: unknown,
+  warn: Warn,
+  acceptsAsync: boolean,
+): Rule<Cost, Of> {
   const given = readOptions('a rule of messages', rule, ['limiter', 'key', 'cost']);
   const { limiter, key = 'connection', cost } = given;
-  requireLimiter(limiter, 'the limiter of messages');
+  requireGuardLimiter(limiter, 'the limiter of messages', acceptsAsync);
   if (key !== 'connection' && key !== 'address' && typeof key !== 'function') {
     throw invalidValue('ERR_LIMITER_OPTION', 'key', key, "'connection', 'address' or a function");
   }
@@ -67,6 +81,15 @@ function readRule<Cost, Of extends unknown[]>(rule: unknown, warn: Warn): Rule<C
     throw invalidValue('ERR_LIMITER_OPTION', 'cost', cost, "'bytes' or a function");
   }
   return { limiter, key: key as Rule<Cost, Of>['key'], cost: cost as Cost, warn };
+}
+
+/** @throws `ERR_LIMITER_OPTION` unless the guard accepts the limiter. @internal */
+export function requireGuardLimiter(
+  limiter: unknown,
+  name: string,
+  acceptsAsync: boolean,
+): asserts limiter is AnyLimiter | AsyncLimiter {
+  if (!acceptsAsync || !isAsyncLimiter(limiter)) requireLimiter(limiter, name);
 }
 
 /** The connection for which a rule is opened. @internal */
@@ -91,16 +114,21 @@ export function openRule<Data, Meta, Cost, Of extends unknown[]>(
 
 /** A rule of the list `messages`. */
 class OpenMessageRule<Data, Meta> implements OpenRule<Data, Meta> {
-  readonly #limiter: AnyLimiter;
-  readonly #peer: Peer;
+  readonly #limiter: AnyLimiter | AsyncLimiter;
+  readonly #peer: Peer<MaybePromise<CheckResult>>;
   readonly #queues: BucketQueues;
   readonly #isTransient: boolean;
   readonly #cost: CostOf<Data, Meta>;
 
   /** `isTransient`: whether only this connection uses the key. */
-  constructor(limiter: AnyLimiter, key: string, isTransient: boolean, cost: CostOf<Data, Meta>) {
+  constructor(
+    limiter: AnyLimiter | AsyncLimiter,
+    key: string,
+    isTransient: boolean,
+    cost: CostOf<Data, Meta>,
+  ) {
     this.#limiter = limiter;
-    this.#peer = openPeer(limiter, key);
+    this.#peer = isAsyncLimiter(limiter) ? openAsync(limiter, key) : openPeer(limiter, key);
     this.#queues = bucketQueuesOf(limiter);
     this.#isTransient = isTransient;
     this.#cost = cost;
@@ -110,7 +138,12 @@ class OpenMessageRule<Data, Meta> implements OpenRule<Data, Meta> {
     return this.#peer.key;
   }
 
-  check(data: Data, meta: Meta, _: unknown, mustQueue: boolean): RuleAnswer | undefined {
+  check(
+    data: Data,
+    meta: Meta,
+    _: unknown,
+    mustQueue: boolean,
+  ): MaybePromise<RuleAnswer | undefined> {
     const tokens = this.#cost(data, meta);
     if (tokens === undefined) return undefined;
     const peer = this.#peer;
@@ -119,11 +152,17 @@ class OpenMessageRule<Data, Meta> implements OpenRule<Data, Meta> {
       return this.#refusal(UNKNOWN_DELAY);
     }
     const result = peer.check(tokens);
-    return result[0] === RateLimitAction.ALLOW ? undefined : this.#refusal(answerOf(result));
+    // Not isPromise: V8 is faster with this test of an array.
+    if (Array.isArray(result)) return this.#answer(result as unknown as CheckResult);
+    return (result as PromiseLike<CheckResult>).then((resolved) => this.#answer(resolved));
   }
 
   close(): void {
     if (this.#isTransient) this.#limiter.removePeer(this.key);
+  }
+
+  #answer(result: CheckResult): RuleAnswer | undefined {
+    return result[0] === RateLimitAction.ALLOW ? undefined : this.#refusal(answerOf(result));
   }
 
   #refusal(answer: RuleAnswer['answer']): RuleAnswer {
@@ -141,7 +180,7 @@ export function maxMessageBytes<Cost, Of extends unknown[]>(
 }
 
 /** Tokens of a full bucket. Infinity for an OrderbookRateLimiter, which counts requests, whatever their cost. */
-function burstOf(limiter: AnyLimiter): number {
+function burstOf(limiter: AnyLimiter | AsyncLimiter): number {
   if ('messageBurst' in limiter) return limiter.messageBurst;
   return 'burstLimit' in limiter ? limiter.burstLimit : Infinity;
 }

@@ -3,7 +3,9 @@
 
 import { connectionKey } from '../address/connection-key.js';
 import { tryCall } from '../common/callbacks.js';
-import { RateLimitAction } from '../common/types.js';
+import { isPromise, type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
+import { type CheckResult, RateLimitAction } from '../common/types.js';
+import { checkAsync, isAsyncLimiter } from '../limiters/async-limiter.js';
 import { banSecondsLeft, checkAny, isBanned, recordOffence } from '../limiters/verdict.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type { RuleVerdict } from '../rules/types.js';
@@ -56,11 +58,9 @@ class ConnectionLimiter {
     this.#open = new OpenConnections(settings.open);
   }
 
-  /** Decides on a connection. If it passes, it counts as open until `remove`. @throws what a limiter throws */
-  add(client: Client): ConnectionDecision {
-    const found = this.#check(client);
-    if (found.decision.did === 'passed') this.#open.add(client);
-    return found;
+  /** Counts a connection as open until `remove`. */
+  add(client: Client): void {
+    this.#open.add(client);
   }
 
   /** Removes a closed connection. Its address stays in the limiter; the key of a client without address does not. */
@@ -69,8 +69,11 @@ class ConnectionLimiter {
     if (client.isTransient) this.#settings.limiter?.removePeer(client.key);
   }
 
-  /** What changes nothing is asked first: a refused connection is charged nothing by limits behind the refusing one. */
-  #check(client: Client): ConnectionDecision {
+  /**
+   * Decides on a connection. What changes nothing is asked first: a refused connection is charged nothing by limits behind
+   * the refusing one. @throws (or rejects with) what a limiter throws
+   */
+  check(client: Client): MaybePromise<ConnectionDecision> {
     const { key } = client;
     const { banLimiters, limiter, limits } = this.#settings;
     const ban = banLimiters.find((limiter) => isBanned(limiter, key));
@@ -86,9 +89,12 @@ class ConnectionLimiter {
     }
     const found = this.#byRules(client, limits?.connect(client.keys));
     if (found.decision.did !== 'passed' || limiter === undefined) return found;
-    const verdict = checkAny(limiter, key);
-    if (verdict[0] === RateLimitAction.ALLOW) return found;
-    return { decision: refusal('rate', answerOf(verdict)), key };
+    const result = isAsyncLimiter(limiter) ? checkAsync(limiter, key) : checkAny(limiter, key);
+    return mapMaybePromise<CheckResult, ConnectionDecision>(result, (verdict) =>
+      verdict[0] === RateLimitAction.ALLOW
+        ? found
+        : { decision: refusal('rate', answerOf(verdict)), key },
+    );
   }
 
   #byRules({ key, keys }: Client, verdict: RuleVerdict | undefined): ConnectionDecision {
@@ -115,6 +121,11 @@ interface Guarded {
   readonly peer: RulePeer | undefined;
   expel(reason: MessageReason, words?: string): boolean;
   release(): void;
+}
+
+/** A TCP connection. */
+interface Closable {
+  once(event: 'close', listener: () => void): unknown;
 }
 
 export abstract class ServerGuard<Socket extends object> {
@@ -173,14 +184,44 @@ export abstract class ServerGuard<Socket extends object> {
     return { ...client, keys: connections.limits?.keysOf(client, source) ?? {} };
   }
 
-  /** Decides on a connection; if it passes, it counts until its TCP connection closes. @throws what a limiter throws. */
-  protected admit(
-    client: Client,
-    tcp: { once(event: 'close', listener: () => void): unknown },
-  ): ConnectionDecision {
-    const found = this.#limiter.add(client);
-    if (found.decision.did === 'passed') tcp.once('close', () => this.#limiter.remove(client));
-    return found;
+  /**
+   * Decides on a connection. If it passes, it counts as open until its TCP connection closes; so does one that a limiter
+   * has not answered yet. @throws (or rejects with) what a limiter throws
+   */
+  protected admit(client: Client, tcp: Closable): MaybePromise<ConnectionDecision> {
+    const found = this.#limiter.check(client);
+    if (!isPromise(found)) {
+      if (found.decision.did === 'passed') this.#count(client, tcp);
+      return found;
+    }
+    const remove = this.#count(client, tcp);
+    return found.then(
+      (found) => {
+        if (found.decision.did !== 'passed') remove();
+        return found;
+      },
+      (error) => {
+        remove();
+        throw error;
+      },
+    );
+  }
+
+  /** `admit` of a guard whose limiters all answer at once. */
+  protected admitNow(client: Client, tcp: Closable): ConnectionDecision {
+    return this.admit(client, tcp) as ConnectionDecision;
+  }
+
+  /** Returns a function that ends the count before the TCP connection closes. */
+  #count(client: Client, tcp: Closable): () => void {
+    let isCounted = true;
+    const remove = () => {
+      if (isCounted) this.#limiter.remove(client);
+      isCounted = false;
+    };
+    this.#limiter.add(client);
+    tcp.once('close', remove);
+    return remove;
   }
 
   /**

@@ -10,23 +10,26 @@ import { tryCall } from '../common/callbacks.js';
 import { invalidNumber, invalidValue, limiterError, show } from '../common/errors.js';
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
 import { emitWarning } from '../common/warnings.js';
-import {
-  type AnyLimiter,
-  type BanningLimiter,
-  requireBanning,
-  requireLimiter,
-} from '../limiters/verdict.js';
+import { type AsyncLimiter, isAsyncLimiter } from '../limiters/async-limiter.js';
+import { type AnyLimiter, type BanningLimiter, requireBanning } from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { MessageGateOptions, OnDelay } from './message-gate.js';
 import { readWarnings, type Warn, type WarningOptions, warnOfCluster } from './misuse.js';
 import type { OpenLimits } from './open-connections.js';
 import { type RuleLimits, readRuleLimits } from './rule-limits.js';
-import { type MessageRule, type Rule, readRules } from './rules.js';
+import { type MessageRule, type Rule, readRules, requireGuardLimiter } from './rules.js';
 
-/** Limits on connections. Each maximum is a whole number of at least 1; default: no limit. */
-export interface ConnectionLimits {
-  /** How often an address may connect: any of the three limiters, but not a RuleLimiter. A connection costs one token or one request. */
-  limiter?: AnyLimiter | undefined;
+/**
+ * Limits on connections. Each maximum is a whole number of at least 1; default: no limit. `Limiter` are the limiters that
+ * the guard accepts.
+ */
+export interface ConnectionLimits<Limiter = AnyLimiter> {
+  /**
+   * How often an address may connect: any of the three limiters, but not a RuleLimiter. A connection costs one token or
+   * one request. The guards of WebSocketServers and of lines also accept a SharedRateLimiter: while it checks a
+   * connection, the handshake or the first line waits, and the connection counts as open.
+   */
+  limiter?: Limiter | undefined;
   /** The maximum number of open connections per address. */
   maxPerAddress?: number | undefined;
   /** The maximum number of open connections per network. */
@@ -37,8 +40,11 @@ export interface ConnectionLimits {
   maxPerServer?: number | undefined;
 }
 
-/** The options of every guard. `Source` is the connection in which an error occurred. */
-export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source>
+/**
+ * The options of every guard. `Source` is the connection in which an error occurred, `Limiter` are the limiters that the
+ * guard accepts.
+ */
+export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source, Limiter = AnyLimiter>
   extends AddressKeyOptions,
     WarningOptions {
   /**
@@ -53,12 +59,12 @@ export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source>
    */
   limiter?: RuleLimiter | undefined;
   /** Limits on connections. Default: only connections from banned addresses are refused. */
-  connections?: ConnectionLimits | undefined;
+  connections?: ConnectionLimits<Limiter> | undefined;
   /**
    * The limits on messages, checked in the order of the list. If a limit refuses a message, the tokens that earlier
    * limits took for it are not returned.
    */
-  messages?: MessageRule<Cost, Of> | readonly MessageRule<Cost, Of>[] | undefined;
+  messages?: MessageRule<Cost, Of, Limiter> | readonly MessageRule<Cost, Of, Limiter>[] | undefined;
   /**
    * Counts, by address, each connection that was closed because of what its peer did. While this limiter bans an
    * address, new connections from it are refused. An OrderbookRateLimiter, or a DirectConnectionRateLimiter, of which
@@ -91,7 +97,7 @@ export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source>
 /** The settings of limits on connections. @internal */
 export interface ConnectionSettings {
   /** How often an address may connect. */
-  readonly limiter: AnyLimiter | undefined;
+  readonly limiter: AnyLimiter | AsyncLimiter | undefined;
   readonly open: OpenLimits;
   /** The limiters by address, whose bans refuse connections. */
   readonly banLimiters: readonly AnyLimiter[];
@@ -148,32 +154,44 @@ const MAX_TIMER_SECONDS = 2_147_483;
 
 type Given = Readonly<Record<string, unknown>>;
 
-/** `modes`: the values of `onDelay`. @throws `ERR_LIMITER_OPTION` @internal */
+/** What not every guard can do. */
+interface Abilities {
+  /** The values of `onDelay`. */
+  readonly modes?: readonly OnDelay[];
+  /** Whether limiters may answer by promises. */
+  readonly acceptsAsync?: boolean;
+}
+
+/** @throws `ERR_LIMITER_OPTION` @internal */
 export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
   given: Given,
-  modes: readonly OnDelay[] = ['drop', 'pause'],
+  { modes = ['drop', 'pause'], acceptsAsync = false }: Abilities = {},
 ): GuardSettings<Cost, Of, Verdict, Source> {
   const warn = readWarnings(given);
-  const rules = readRules<Cost, Of>(given['messages'], warn);
+  const rules = readRules<Cost, Of>(given['messages'], warn, acceptsAsync);
   const limits = readRuleLimits(given, warn);
   const offenders = readExpulsions(given);
   const byAddress = rules.filter(({ key }) => key === 'address').map(({ limiter }) => limiter);
-  const banLimiters = offenders === undefined ? byAddress : [offenders, ...byAddress];
-  const connections = readConnections(given, banLimiters, limits);
+  // A limiter that answers by promises has no bans.
+  const known = byAddress.filter(isSynchronous);
+  const banLimiters = offenders === undefined ? known : [offenders, ...known];
+  const connections = readConnections(given, banLimiters, limits, acceptsAsync);
   const { maxPerAddress, maxPerNetwork, maxPerServer } = connections.open;
-  const limitsAddresses =
-    connections.limiter !== undefined ||
+  const limitsAddressesHere =
+    isSynchronous(connections.limiter) ||
     maxPerAddress < Infinity ||
     maxPerNetwork < Infinity ||
     banLimiters.length > 0 ||
     limits?.limitsAddresses === true;
-  // A connection belongs to one worker, so a limit per connection is exact in a cluster too.
-  const isShared =
-    limitsAddresses ||
+  const limitsAddresses =
+    limitsAddressesHere || connections.limiter !== undefined || byAddress.length > 0;
+  // A connection belongs to one worker, so a limit per connection is exact in a cluster too. So is a SharedRateLimiter.
+  const isPerProcess =
+    limitsAddressesHere ||
     maxPerServer < Infinity ||
     limits?.isShared === true ||
-    rules.some(({ key }) => key !== 'connection');
-  if (isShared) warnOfCluster(warn);
+    rules.some(({ key, limiter }) => key !== 'connection' && isSynchronous(limiter));
+  if (isPerProcess) warnOfCluster(warn);
   return {
     subnets: readSubnets(given),
     connections,
@@ -193,14 +211,21 @@ export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
   };
 }
 
+function isSynchronous(limiter: AnyLimiter | AsyncLimiter | undefined): limiter is AnyLimiter {
+  return limiter !== undefined && !isAsyncLimiter(limiter);
+}
+
 function readConnections(
   given: Given,
   banLimiters: readonly AnyLimiter[],
   limits: RuleLimits | undefined,
+  acceptsAsync: boolean,
 ): ConnectionSettings {
   const connections = readOptions('connections', given['connections'], CONNECTION_LIMITS);
   const { limiter } = connections;
-  if (limiter !== undefined) requireLimiter(limiter, 'the limiter of connections');
+  if (limiter !== undefined) {
+    requireGuardLimiter(limiter, 'the limiter of connections', acceptsAsync);
+  }
   const network = readOptions('network', connections['network'], SUBNET_OPTIONS);
   return {
     limiter,

@@ -4,18 +4,25 @@
 import { Server, type Socket } from 'node:net';
 import { Server as TlsServer } from 'node:tls';
 import { connectionKey } from '../address/connection-key.js';
-import { tryCall } from '../common/callbacks.js';
+import { callSafely, tryCall } from '../common/callbacks.js';
 import { invalidValue, limiterError } from '../common/errors.js';
 import { isInstance } from '../common/kinds.js';
+import { isPromise, type MaybePromise } from '../common/maybe-promise.js';
 import { callback, count, readOptions } from '../common/options.js';
 import {
+  type Client,
   type ClientAddress,
   type ConnectionContext,
   clientAddress,
 } from '../guard/connection-context.js';
 import type { GuardStats } from '../guard/guard-stats.js';
 import { intercept } from '../guard/server-events.js';
-import { type Admission, CHECK_FAILED, ServerGuard } from '../guard/server-guard.js';
+import {
+  type Admission,
+  CHECK_FAILED,
+  type ConnectionDecision,
+  ServerGuard,
+} from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readDeadline, readSettings } from '../guard/settings.js';
 import { type Decision, KEY_FAILED, PASSED } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
@@ -99,7 +106,9 @@ export function guardLineServer(server: Server, options?: LineGuardOptions): Lin
   const own = ['maxLineBytes', 'lineSeconds', 'encoding', 'farewell'];
   const given = readOptions('guardLineServer', options, [...GUARD_OPTIONS, ...own]);
   return new Guard(server, {
-    ...readSettings<LineCost, LineKeyOf, LineVerdict, LineErrorSource>(given),
+    ...readSettings<LineCost, LineKeyOf, LineVerdict, LineErrorSource>(given, {
+      acceptsAsync: true,
+    }),
     maxLineBytes: readMaxLineBytes(given),
     lineMilliseconds: readDeadline(given, 'lineSeconds', Infinity),
     encoding: readEncoding(given),
@@ -107,8 +116,8 @@ export function guardLineServer(server: Server, options?: LineGuardOptions): Lin
   });
 }
 
-/** The connection did not pass. */
-const REFUSED = Symbol('refused');
+/** Guards a connection and emits its event to the listeners of the server. */
+type Pass = (admission: Admission | undefined) => boolean;
 
 /** The servers with a guard that is not closed. */
 const guardedServers = new WeakSet<Server>();
@@ -125,34 +134,67 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
     const readable = this.#isTls ? 'secureConnection' : 'connection';
     const removeHook = intercept(server, 'messages', ([name, given], emit) => {
       const socket = given as Socket;
-      const admission = name === 'connection' && !this.isClosed ? this.#admit(socket) : undefined;
-      if (admission === REFUSED) return true;
-      if (name === readable && !this.#attach(socket, admission)) return true;
-      return emit();
+      const pass: Pass = (admission) =>
+        name !== readable || this.#attach(socket, admission) ? emit() : true;
+      if (name !== 'connection' || this.isClosed) return pass(undefined);
+      return this.#admit(socket, pass);
     });
     guardedServers.add(server);
     this.setHooks([removeHook, () => guardedServers.delete(server)]);
   }
 
   /** Decides on a connection. If it does not pass, it is closed here. */
-  #admit(socket: Socket): Admission | typeof REFUSED {
+  #admit(socket: Socket, pass: Pass): boolean {
     // On a TLS server the user's `keys` gets the stream of 'secureConnection'.
     const source = this.#isTls ? undefined : socket;
+    let client: Client;
+    let found: MaybePromise<ConnectionDecision>;
     try {
-      const client = this.clientOf(socket.remoteAddress, socket, source);
-      const { decision, key } = this.admit(client, socket);
-      if (decision.did === 'passed') return { client, decision };
-      this.#refuse(socket, client, key, decision);
+      client = this.clientOf(socket.remoteAddress, socket, source);
+      found = this.admit(client, socket);
     } catch (error) {
-      this.#reportError(error, socket);
-      const client = this.#addressOf(socket);
-      this.#refuse(socket, client, client.key, CHECK_FAILED);
+      this.#failed(socket, error);
+      return true;
     }
-    return REFUSED;
+    if (!isPromise(found)) return this.#decided(socket, client, found, pass);
+    // Until the event has listeners nothing reads from the socket. The user's listeners of 'error' come later.
+    socket.on('error', ignoreError);
+    const passLater: Pass = (admission) => {
+      // The peer has left, and the events that its listeners would wait for have been emitted.
+      if (socket.destroyed || socket.readableEnded) socket.destroy();
+      else return pass(admission);
+      return true;
+    };
+    const answered = (act: () => void) => {
+      callSafely(() => (this.isClosed ? passLater(undefined) : act()));
+      socket.off('error', ignoreError);
+    };
+    found.then(
+      (found) => answered(() => this.#decided(socket, client, found, passLater)),
+      (error) => answered(() => this.#failed(socket, error)),
+    );
+    return true;
+  }
+
+  #decided(
+    socket: Socket,
+    client: Client,
+    { decision, key }: ConnectionDecision,
+    pass: Pass,
+  ): boolean {
+    if (decision.did === 'passed') return pass({ client, decision });
+    this.#refuse(socket, client, key, decision);
+    return true;
+  }
+
+  #failed(socket: Socket, error: unknown): void {
+    this.#reportError(error, socket);
+    const client = this.#addressOf(socket);
+    this.#refuse(socket, client, client.key, CHECK_FAILED);
   }
 
   #refuse(socket: Socket, client: ClientAddress, key: string, decision: Decision): void {
-    socket.on('error', () => {});
+    socket.on('error', ignoreError);
     const text = this.#farewellText(socket, decision.reason as Farewell['reason']);
     if (text === undefined) socket.destroy();
     else this.#endWith(socket, text);
@@ -211,6 +253,8 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
     );
   }
 }
+
+function ignoreError(): void {}
 
 type Given = Readonly<Record<string, unknown>>;
 

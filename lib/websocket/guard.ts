@@ -76,7 +76,9 @@ const HANDSHAKE_MILLISECONDS = 10_000;
  */
 export function guardWebSockets(options: SocketGuardOptions): SocketGuard {
   const given = readOptions('guardWebSockets', options, OPTIONS);
-  const settings: SocketGuardSettings = readSettings(withBoth(given), ['drop', 'close']);
+  const settings: SocketGuardSettings = readSettings(withBoth(given), {
+    modes: ['drop', 'close'],
+  });
   const { trustedProxies } = given as ClientAddressOptions;
   const resolve = addressResolver({ trustedProxies });
   const { limitsAddresses, warn } = settings;
@@ -206,7 +208,7 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
     try {
       const client = this.clientOf(this.#addressOf(request, info), connecting, connecting);
       const admitted = new Admitted(this, request, client);
-      const { decision, key } = this.admit(client, admitted);
+      const { decision, key } = this.admitNow(client, admitted);
       if (decision.did === 'passed') {
         admitted.decision = decision;
         return admitted;

@@ -6,11 +6,13 @@ import type { Duplex } from 'node:stream';
 import type { ServerOptions, VerifyClientCallbackAsync, WebSocket, WebSocketServer } from 'ws';
 import { addressResolver, type ClientAddressOptions } from '../address/client-address.js';
 import { connectionKey } from '../address/connection-key.js';
-import { tryCall } from '../common/callbacks.js';
+import { callSafely, tryCall } from '../common/callbacks.js';
 import { invalidValue } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
+import { isPromise, type MaybePromise } from '../common/maybe-promise.js';
 import { readOptions } from '../common/options.js';
 import {
+  type Client,
   type ClientAddress,
   type ConnectionContext,
   clientAddress,
@@ -20,7 +22,12 @@ import { warnOfProxy } from '../guard/misuse.js';
 import { override } from '../guard/override.js';
 import { refusalAnswer } from '../guard/refusal-answer.js';
 import { maxMessageBytes } from '../guard/rules.js';
-import { type Admission, CHECK_FAILED, ServerGuard } from '../guard/server-guard.js';
+import {
+  type Admission,
+  CHECK_FAILED,
+  type ConnectionDecision,
+  ServerGuard,
+} from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
 import { type Decision, KEY_FAILED } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
@@ -76,6 +83,9 @@ export interface WebSocketGuard {
 type VerifyClient = NonNullable<ServerOptions['verifyClient']>;
 type VerifyCallback = Parameters<VerifyClientCallbackAsync>[1];
 
+/** Lets the user's verifyClient decide on a connection that has passed. */
+type Pass = (admission: Admission | undefined) => void;
+
 /**
  * Limits the connections and the messages of a `WebSocketServer`. It works in each mode of the server and applies to
  * connections that are made after the call. No listener gets a message that a limit refuses, whether the listener was
@@ -124,7 +134,7 @@ export function guardWebSocketServer(
   ]);
   const { trustedProxies } = given as ClientAddressOptions;
   const delivery = readDelivery(given['delivery'], given['limiter']);
-  const settings: WebSocketGuardSettings = readSettings(given);
+  const settings: WebSocketGuardSettings = readSettings(given, { acceptsAsync: true });
   const resolve = addressResolver({ trustedProxies });
   if (trustedProxies !== undefined || !settings.limitsAddresses) {
     return new Guard(server, settings, delivery, resolve);
@@ -165,10 +175,13 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
       const { options } = server;
       const userVerify = options.verifyClient;
       options.verifyClient = (info: { req: IncomingMessage }, answer: VerifyCallback) => {
+        const pass = (admitted: Admission | undefined) => {
+          admission = admitted;
+          callVerifyClient(userVerify, info, answer);
+        };
         // A destroyed socket emits no more 'close', so it could not be removed again; ws discards the connection.
-        const isChecked = !this.isClosed && !request.socket.destroyed;
-        if (isChecked) admission = this.#admit(request, answer);
-        if (!isChecked || admission !== undefined) callVerifyClient(userVerify, info, answer);
+        if (this.isClosed || request.socket.destroyed) pass(undefined);
+        else this.#admit(request, answer, pass);
       };
       try {
         handleUpgrade.call(server, request, socket, head, onUpgrade);
@@ -200,22 +213,43 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
     this.#delivery.close();
   }
 
-  /** Decides on a connection. If it does not pass, the request is answered here, and the result is undefined. */
-  #admit(request: IncomingMessage, answer: VerifyCallback): Admission | undefined {
+  /** Decides on a connection. If it does not pass, the request is answered here. */
+  #admit(request: IncomingMessage, answer: VerifyCallback, pass: Pass): void {
     const { socket } = request;
+    let client: Client;
+    let found: MaybePromise<ConnectionDecision>;
     try {
-      const client = this.clientOf(this.#resolve(request), socket, request);
-      const { decision, key } = this.admit(client, socket);
-      if (decision.did === 'passed') return { client, decision };
+      client = this.clientOf(this.#resolve(request), socket, request);
+      found = this.admit(client, socket);
+    } catch (error) {
+      this.#failed(request, answer, error);
+      return;
+    }
+    const decided = ({ decision, key }: ConnectionDecision) => {
+      if (decision.did === 'passed') {
+        pass({ client, decision });
+        return;
+      }
       answerRefusal(answer, decision);
       this.#report(client, request, key, undefined, decision);
-    } catch (error) {
-      this.#reportError(error, undefined, request);
-      answerRefusal(answer, CHECK_FAILED);
-      const unknown = clientAddress(undefined, this.#settings.subnets, socket);
-      this.#report(unknown, request, unknown.key, undefined, CHECK_FAILED);
+    };
+    if (!isPromise(found)) {
+      decided(found);
+      return;
     }
-    return undefined;
+    const answered = (act: () => void) =>
+      callSafely(() => (this.isClosed ? pass(undefined) : act()));
+    found.then(
+      (found) => answered(() => decided(found)),
+      (error) => answered(() => this.#failed(request, answer, error)),
+    );
+  }
+
+  #failed(request: IncomingMessage, answer: VerifyCallback, error: unknown): void {
+    this.#reportError(error, undefined, request);
+    answerRefusal(answer, CHECK_FAILED);
+    const unknown = clientAddress(undefined, this.#settings.subnets, request.socket);
+    this.#report(unknown, request, unknown.key, undefined, CHECK_FAILED);
   }
 
   /** Guards a new WebSocket; false if that fails, and the WebSocket is closed then. */

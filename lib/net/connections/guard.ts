@@ -200,7 +200,7 @@ class Guard extends ServerGuard<Socket> implements ConnectionGuard {
     const found = tryCall(
       () => {
         const client = this.clientOf(socket.remoteAddress, socket);
-        return { client, ...this.admit(client, socket) };
+        return { client, ...this.admitNow(client, socket) };
       },
       (error) => this.#reportError(error, socket),
     );
