@@ -1,10 +1,11 @@
 import { Server } from 'node:net';
 import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
-import { guardLineServer } from 'relay-limiter/net';
+import { guardConnections, guardLineServer } from 'relay-limiter/net';
 import { SharedRateLimiter } from 'relay-limiter/redis';
+import { guardWebSockets } from 'relay-limiter/websocket';
 import { guardWebSocketServer } from 'relay-limiter/ws';
 import { describe, expect, test } from 'vitest';
-import type { WebSocketServer } from 'ws';
+import { WebSocketServer } from 'ws';
 import {
   type AnyLimiter,
   banSecondsLeft,
@@ -129,23 +130,17 @@ describe('A SharedRateLimiter, whose checks return promises, is rejected', () =>
     code: 'ERR_LIMITER_OPTION',
     message: expect.stringMatching(/ must be a .* got a SharedRateLimiter: call its checkAsync/),
   });
-  const webSockets = { handleUpgrade() {} } as unknown as WebSocketServer;
 
   test.each<[string, () => unknown]>([
-    [
-      'for messages of WebSockets',
-      () => guardWebSocketServer(webSockets, { messages: { limiter } }),
-    ],
-    [
-      'for connections of WebSockets',
-      () => guardWebSocketServer(webSockets, { connections: { limiter } }),
-    ],
-    ['for lines', () => guardLineServer(new Server(), { messages: { limiter } })],
-    [
-      'for connections of a line server',
-      () => guardLineServer(new Server(), { connections: { limiter } }),
-    ],
     ['for expulsions', () => guardLineServer(new Server(), { expulsions: limiter })],
+    [
+      'for deliveries',
+      () =>
+        guardWebSocketServer(new WebSocketServer({ noServer: true }), { delivery: { limiter } }),
+    ],
+    ['for messages of web-standard sockets', () => guardWebSockets({ messages: { limiter } })],
+    ['for web-standard sockets', () => guardWebSockets({ connections: { limiter } })],
+    ['before the protocol', () => guardConnections(new Server(), { connections: { limiter } })],
   ])('%s', (_, guard) => {
     expect(guard).toThrow(refusal);
   });

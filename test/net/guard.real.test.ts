@@ -540,7 +540,7 @@ test('the key of a connection is connectionKey of its socket', async () => {
   const { port, sockets, verdicts } = await guarded({ messages: { limiter } });
   (await connected(port)).write('a\nb\n');
   await until(() => verdicts.length === 3);
-  expect(limiter.getViolationCount(connectionKey(sockets[0] as Socket))).toBe(1);
+  expect(await limiter.getViolationCount(connectionKey(sockets[0] as Socket))).toBe(1);
 });
 
 test('guardLineServer rejects invalid options', () => {

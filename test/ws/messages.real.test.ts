@@ -97,10 +97,10 @@ test('limits count bytes, pings and pongs, and call a cost function only for mes
   await caughtUp(peer);
   expect(received).toEqual(['12345', '!book', '']);
   expect(pings).toEqual(['1234', '']);
-  expect(counted.check('all', 93)[0]).toBe('allow');
-  expect(counted.check('all', 1)[0]).toBe('delay');
-  expect(bytes.check('all', 1000 - 5 - 5 - 5 - 1 - 4 - 3 - 1)[0]).toBe('allow');
-  expect(bytes.check('all', 1)[0]).toBe('delay');
+  expect((await counted.check('all', 93))[0]).toBe('allow');
+  expect((await counted.check('all', 1))[0]).toBe('delay');
+  expect((await bytes.check('all', 1000 - 5 - 5 - 5 - 1 - 4 - 3 - 1))[0]).toBe('allow');
+  expect((await bytes.check('all', 1))[0]).toBe('delay');
 });
 
 test('an empty message costs one byte', async () => {
@@ -177,8 +177,8 @@ describe('Listeners get only allowed messages', () => {
       await until(() => kinds.length > n);
     }
     expect(kinds).toEqual(['Buffer', 'ArrayBuffer', 'Array']);
-    expect(limiter.check('all', 970_000)[0]).toBe('allow');
-    expect(limiter.check('all', 1)[0]).toBe('delay');
+    expect((await limiter.check('all', 970_000))[0]).toBe('allow');
+    expect((await limiter.check('all', 1))[0]).toBe('delay');
   });
 });
 
@@ -362,7 +362,7 @@ test('the key of a connection is connectionKey of its WebSocket', async () => {
   const [socket] = server.clients;
   const key = connectionKey(socket as WebSocket);
   // One of the violations is the ping's.
-  expect(limiter.getViolationCount(key)).toBe(2);
+  expect(await limiter.getViolationCount(key)).toBe(2);
   expect(new Set(verdicts.map((verdict) => verdict.key))).toEqual(new Set([key]));
 });
 

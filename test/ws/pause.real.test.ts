@@ -51,8 +51,8 @@ test('each of two limits takes its cost once', async () => {
   const peer = await connected(port);
   for (let n = 0; n < 4; n += 1) peer.send('x'.repeat(50));
   await until(() => received.length === 4);
-  expect(messages.check('all', 6)[0]).toBe('allow');
-  expect(messages.check('all', 1)[0]).toBe('delay');
+  expect((await messages.check('all', 6))[0]).toBe('allow');
+  expect((await messages.check('all', 1))[0]).toBe('delay');
 });
 
 test('TCP slows a flooder down while another peer is served', async () => {

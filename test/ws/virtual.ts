@@ -149,12 +149,12 @@ export function guardedVirtually(options: WebSocketGuardOptions, make = guardWeb
       request: IncomingMessage,
       stream: FakeStream,
       _: unknown,
-      upgraded: unknown,
+      callback: unknown,
     ): void {
       const admit: Parameters<VerifyClientCallbackAsync>[1] = (isAllowed, status, _, headers) => {
         if (!isAllowed) answers.push({ status, retryAfter: headers?.['Retry-After'] });
         else
-          (upgraded as (socket: unknown, request: unknown) => void)(
+          (callback as (socket: unknown, request: unknown) => void)(
             new FakeSocket(stream),
             request,
           );
@@ -166,17 +166,19 @@ export function guardedVirtually(options: WebSocketGuardOptions, make = guardWeb
     onVerdict: (verdict) => verdicts.push(verdict),
     ...options,
   });
-  /** Connects from an address; the result is undefined if the connection is refused. */
+  /** The sockets of all connections that passed. */
+  const upgraded: FakeSocket[] = [];
+  /** Connects from an address; the result is undefined if the connection is refused, or not decided yet. */
   const connect = (
     remoteAddress: string | undefined = '192.0.2.1',
     headers: IncomingMessage['headers'] = {},
   ): FakeSocket => {
     const stream = new FakeStream(remoteAddress);
     const request = { socket: stream, headers } as unknown as IncomingMessage;
-    const made: FakeSocket[] = [];
-    const upgraded = (client: WebSocket) => made.push(client as unknown as FakeSocket);
-    server.handleUpgrade(request, stream, undefined, upgraded);
-    return made[0] as FakeSocket;
+    const before = upgraded.length;
+    const callback = (client: WebSocket) => upgraded.push(client as unknown as FakeSocket);
+    server.handleUpgrade(request, stream, undefined, callback);
+    return upgraded[before] as FakeSocket;
   };
-  return { guard, verdicts, answers, connect };
+  return { guard, verdicts, answers, upgraded, connect };
 }
