@@ -319,7 +319,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     };
     const isFinal = reason === 'disconnect' || reason === 'denied' || reason === 'error';
     if (!isFinal && this.isExempt(meta)) return !this.#waitForCost(held, delaySeconds);
-    const isNew = outcome !== 'paused' || this.#held === undefined;
+    const isNew = outcome !== 'paused' || !this.isHolding;
     // Hold the message before `onVerdict` is called: if `onVerdict` ends the guard, the held message is delivered. A cost
     // function may have ended the guard already.
     if (held !== undefined && outcome === 'paused' && this.isGuarded) {

@@ -22,6 +22,8 @@ export class GuardedLines extends GuardedConnection<Line, number> {
   readonly #maxBytes: number;
   readonly #splitter: LineSplitter;
   readonly #deadline: LineDeadline;
+  /** Whether the peer has ended the connection, and the socket will be ended when the last line has passed. */
+  #mustEnd = false;
   readonly #listeners: Readonly<Record<string, (chunk: Buffer | string) => void>> = {
     data: (chunk) => this.#received(chunk),
     end: () => this.#ended(),
@@ -95,10 +97,26 @@ export class GuardedLines extends GuardedConnection<Line, number> {
     if (!this.#isOpen) return;
     const line = this.#splitter.last();
     if (line !== undefined) this.#takeLine(line);
+    if (this.isHolding) this.#delayEnd();
+  }
+
+  /** Node would end the socket after this event, and the line that waits would be lost. */
+  #delayEnd(): void {
+    if (this.#socket.allowHalfOpen) return;
+    this.#socket.allowHalfOpen = true;
+    this.#mustEnd = true;
+  }
+
+  #endDelayed(): void {
+    if (!this.#mustEnd) return;
+    this.#mustEnd = false;
+    this.#socket.allowHalfOpen = false;
+    this.#socket.end();
   }
 
   protected processPending(): void {
     this.stream.resume();
+    this.#endDelayed();
   }
 
   #takeLine(bytes: Buffer): void {
@@ -143,6 +161,7 @@ export class GuardedLines extends GuardedConnection<Line, number> {
 
   /** Returns bytes, not lines, to the stream: without the guard there are no lines. */
   protected deliverPending(): void {
+    this.#endDelayed();
     if (this.#socket.readableEnded || this.#socket.destroyed) return;
     const { partial, skipsLF } = this.#splitter.partialLine();
     const rest = this.#splitter.takeRest(false);
