@@ -2,6 +2,11 @@
 
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
+import {
+  type ConnectionOptions,
+  connect as connectTls,
+  createServer as createTlsServer,
+} from 'node:tls';
 import { afterEach, describe, expect, test } from 'vitest';
 import { slowLimiter } from '../support/slow-limiter.js';
 import { until } from '../support/sockets.js';
@@ -119,6 +124,30 @@ describe('While a limiter checks a connection, a guard of lines', () => {
     expect([sockets.length, guard.connections]).toEqual([0, 0]);
     await limiter.answer('allow');
     expect([sockets.length, guard.connections]).toEqual([1, 1]);
+  });
+
+  test('delays the handshake of TLS', async () => {
+    const limiter = slowLimiter();
+    // With a pre-shared key, no certificate is needed.
+    const psk = Buffer.alloc(16, 1);
+    const tls = { ciphers: 'PSK', maxVersion: 'TLSv1.2', minVersion: 'TLSv1.2' } as const;
+    const server = createTlsServer({ ...tls, pskCallback: () => psk });
+    const secured: string[] = [];
+    server.on('secureConnection', (socket) => socket.on('line', (line) => secured.push(line)));
+    const { port } = await guarded({ connections: { limiter } }, server);
+    const pskCallback = () => ({ psk, identity: 'a' });
+    const checkServerIdentity = () => undefined;
+    const options = { ...tls, port, host: '127.0.0.1', pskCallback, checkServerIdentity };
+    const refused = connectTls(options as ConnectionOptions).on('error', () => {});
+    await until(() => limiter.asked === 1);
+    await limiter.answer('delay', 1);
+    await once(refused, 'close');
+    const peer = connectTls(options as ConnectionOptions);
+    await until(() => limiter.asked === 2);
+    await limiter.answer('allow');
+    peer.end('a\n');
+    await until(() => secured.length === 1);
+    expect(secured).toEqual(['a']);
   });
 
   test('lets it pass unguarded if the guard is closed', async () => {
