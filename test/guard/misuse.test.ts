@@ -6,6 +6,7 @@ import { Server } from 'node:net';
 import Fastify from 'fastify';
 import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ask, closeLater, type Middleware, outcomeOf, requestFrom } from '../http/support.js';
+import { slowLimiter } from '../support/slow-limiter.js';
 import { guardedVirtually } from '../ws/virtual.js';
 
 const V6 = '2001:db8::1';
@@ -258,6 +259,16 @@ describe('WARN_LIMITER_CLUSTER', () => {
     expect(codes).toEqual([]);
     await make({});
     await make({});
+    expect(codes).toEqual(['WARN_LIMITER_CLUSTER']);
+  });
+
+  test('is not emitted for a SharedRateLimiter, which all workers share', () => {
+    const limiter = slowLimiter();
+    const messages = { limiter, key: () => 'all' };
+    net.guardLineServer(new Server(), { connections: { limiter }, messages });
+    net.guardLineServer(new Server(), { messages: { limiter, key: 'address' } });
+    expect(codes).toEqual([]);
+    net.guardLineServer(new Server(), { connections: { limiter, maxPerAddress: 1 } });
     expect(codes).toEqual(['WARN_LIMITER_CLUSTER']);
   });
 
