@@ -18,20 +18,12 @@ import type {
   Refusal,
   SnapshotStep,
 } from './engine.js';
-import type { NativeRuleLimiter } from './native-rules.js';
+import type { NativeRuleLimiter, WalkStep } from './native-rules.js';
 
 /** The hash secret of a table. Without it an attacker cannot choose keys that collide. */
 type Secret = BigUint64Array;
 
 type CoreClass<Config, Core> = new (config: Config, secret: Secret, slotBuffer: Int32Array) => Core;
-
-/** The result of one step of a snapshot's walk. */
-interface WalkStep extends OffenderColumns {
-  readonly secret: Uint32Array;
-  readonly digests: Uint32Array;
-  readonly digestNumbers: Float64Array;
-  readonly isOver: boolean;
-}
 
 /** The members of an addon's limiter that are not in the engine's interface. */
 interface NativeMembers {

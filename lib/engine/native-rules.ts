@@ -1,7 +1,7 @@
 // The native rule limiter with the engine's interface: a subclass of the addon's class, with the addon's raw functions
 // as methods. See native-limiters.ts for why.
 
-import type { BansInForce } from '../common/types.js';
+import type { OffenderColumns } from './columns.js';
 import type { Handle } from './engine.js';
 import {
   RULE_NUMBERS,
@@ -10,12 +10,10 @@ import {
   type RuleDigestColumns,
   type RuleKeys,
   type RuleOffenderColumns,
-  type RulePlan,
   type RuleScopeStatistics,
   type RuleSnapshotStep,
   type RulesConfig,
   type RulesCore,
-  type RuleTotals,
 } from './rules.js';
 
 /** The result of the addon's checkPeer if it needs the keys: nothing has changed, and `checkAndOpen` decides. */
@@ -25,34 +23,19 @@ type Secret = BigUint64Array;
 type KeyArguments = (string | undefined)[];
 
 /** The result of one step of a snapshot's walk. */
-interface WalkStep {
-  readonly keys: readonly string[];
-  readonly numbers: Float64Array;
+export interface WalkStep extends OffenderColumns {
   readonly secret: Uint32Array;
   readonly digests: Uint32Array;
   readonly digestNumbers: Float64Array;
   readonly isOver: boolean;
 }
 
+type RawCalls = 'check' | 'checkPeer' | 'refund' | 'charge' | 'look' | 'open';
+type Subclassed = 'statistics' | 'snapshot' | 'restore' | 'adopt' | 'restoreDigests';
+
 /** The methods of the addon's class. */
-interface NativeRules {
+interface NativeRules extends Omit<RulesCore, RawCalls | Subclassed | 'secretVersion'> {
   readonly number: number;
-  update(plan: RulePlan, now?: number): void;
-  peek(
-    keys: RuleKeys,
-    mask: number,
-    program: number,
-    now?: number,
-  ): { answer: RuleAnswer | undefined; used: Float64Array };
-  ban(scope: number, key: string, seconds: number, now?: number): boolean;
-  unban(scope: number, key: string, now?: number): boolean;
-  banSecondsLeft(scope: number, key: string, now?: number): number;
-  longestBans(scope: number, most: number, now?: number): BansInForce;
-  violations(scope: number, key: string): number;
-  removePeer(scope: number, key: string): void;
-  cleanup(maxIdle: number, budgetMs: number, now?: number): number;
-  isCleaning(): boolean;
-  totals(): RuleTotals;
   statistics(scope: number): RuleScopeStatistics;
   openWalk(scope: number): Handle;
   walk(handle: Handle, most: number, now?: number): WalkStep;
@@ -71,9 +54,6 @@ interface NativeRules {
     numbers: Float64Array,
     now?: number,
   ): number;
-  saveSingle(scope: number, now?: number): Float64Array;
-  restoreSingle(scope: number, numbers: Float64Array, now?: number): void;
-  clear(): void;
 }
 
 /** The addon's class. Its raw functions get a key for each scope as arguments; the rest comes from `callArguments`. */

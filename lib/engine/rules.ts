@@ -5,6 +5,7 @@
 // rule of a scope has a slot of that scope, from 0 to MAX_RULES - 1, which it keeps until it is removed.
 
 import type { BansInForce, Violator } from '../common/types.js';
+import type { OffenderLayout } from './columns.js';
 
 export const MAX_SCOPES = 8;
 /** The maximum number of rules per scope. */
@@ -165,6 +166,11 @@ export interface RuleOffenderColumns {
 }
 
 export const RULE_OFFENDER_NUMBERS: number = 6 + MAX_RULES;
+export const RULE_OFFENDER_LAYOUT: OffenderLayout = {
+  width: RULE_OFFENDER_NUMBERS,
+  ban: 3,
+  idle: 5,
+};
 
 /** Other peers of one scope, under digests that were made with one secret. */
 export interface RuleDigestColumns {

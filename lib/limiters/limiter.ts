@@ -14,17 +14,12 @@ import type {
   LimiterOverview,
   LimiterSnapshot,
 } from '../common/types.js';
+import { OFFENDER_LAYOUT, worstFirst } from '../engine/columns.js';
 import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from '../engine/engine.js';
 import { selectEngine } from '../engine/select.js';
 import { BackgroundCleanup } from './background-cleanup.js';
 import { hasBanSubscribers, publishBan } from './ban-channel.js';
-import {
-  joinSteps,
-  type ReadSnapshot,
-  readSnapshot,
-  worstFirst,
-  writeSnapshot,
-} from './snapshot.js';
+import { joinSteps, type ReadSnapshot, readSnapshot, writeSnapshot } from './snapshot.js';
 
 /** Peers per slice of a snapshot. A slice takes about a millisecond. */
 const SLICE_PEERS = 1000;
@@ -209,7 +204,7 @@ export abstract class Limiter {
     const fits = known + peers.keys.length <= this.maxPeers;
     if (digests[0] !== undefined) this.core.adopt(digests[0].secret);
     // Offenders come first, so that digests cannot use up their memory.
-    let restored = this.core.restore(fits ? peers : worstFirst(peers), now);
+    let restored = this.core.restore(fits ? peers : worstFirst(peers, OFFENDER_LAYOUT), now);
     for (const columns of digests) restored += this.core.restoreDigests(columns, now);
     return restored;
   }

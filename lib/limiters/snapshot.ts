@@ -100,25 +100,6 @@ function readPeers(
 }
 
 /**
- * Sorts offenders: banned peers first, then by violations (most first), then by idle time (shortest first). Eviction
- * ranks peers in the same order, so no restored peer evicts a peer that was restored before it.
- */
-export function worstFirst({ keys, numbers }: OffenderColumns): OffenderColumns {
-  const at = (i: number, n: number) => numbers[i * OFFENDER_NUMBERS + n] as number;
-  const isBanned = (i: number) => (Number.isNaN(at(i, 1)) ? 0 : 1);
-  const idle = (i: number) => Math.min(at(i, 2), Number.MAX_VALUE);
-  const order = keys
-    .map((_, i) => i)
-    .sort((a, b) => isBanned(b) - isBanned(a) || at(b, 0) - at(a, 0) || idle(a) - idle(b));
-  const sorted = new Float64Array(numbers.length);
-  for (const [i, from] of order.entries()) {
-    const begin = from * OFFENDER_NUMBERS;
-    sorted.set(numbers.subarray(begin, begin + OFFENDER_NUMBERS), i * OFFENDER_NUMBERS);
-  }
-  return { keys: order.map((i) => keys[i] as string), numbers: sorted };
-}
-
-/**
  * Returns the key of a peer and writes its numbers to row `row`, with a ban of at most `banDuration` seconds. The path
  * for an error message is built only if there is an error.
  */

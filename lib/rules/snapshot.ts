@@ -2,9 +2,11 @@
 
 import { show } from '../common/errors.js';
 import { isArray, isRecord } from '../common/kinds.js';
+import { worstFirst } from '../engine/columns.js';
 import {
   MAX_RULES,
   RULE_DIGEST_NUMBERS,
+  RULE_OFFENDER_LAYOUT,
   RULE_OFFENDER_NUMBERS,
   type RuleBanConfig,
   type RuleDigestColumns,
@@ -183,7 +185,11 @@ export function restoreSlice(
       if (single !== undefined) core.restoreSingle(index, single, now);
       if (offenders.keys.length === 0) continue;
       const fits = core.statistics(index).peers + offenders.keys.length <= maxPeers;
-      restored += core.restore(index, fits ? offenders : worstFirst(offenders), now);
+      restored += core.restore(
+        index,
+        fits ? offenders : worstFirst(offenders, RULE_OFFENDER_LAYOUT),
+        now,
+      );
     }
     for (const { index, digests } of read) {
       for (const group of digests) restored += core.restoreDigests(index, group, now);
@@ -341,19 +347,4 @@ function readUsed(
     const rule = rules.find(({ spec }) => spec.name === name);
     if (rule !== undefined) numbers[first + rule.slot] = value;
   }
-}
-
-/** Sorts offenders: banned ones first, then by violations (most first), then by idle time (shortest first). */
-function worstFirst({ keys, numbers }: RuleOffenderColumns): RuleOffenderColumns {
-  const at = (i: number, n: number) => numbers[i * RULE_OFFENDER_NUMBERS + n] as number;
-  const isBanned = (i: number) => (Number.isNaN(at(i, 3)) ? 0 : 1);
-  const order = keys
-    .map((_, i) => i)
-    .sort((a, b) => isBanned(b) - isBanned(a) || at(b, 0) - at(a, 0) || at(a, 5) - at(b, 5));
-  const sorted = new Float64Array(numbers.length);
-  for (const [i, from] of order.entries()) {
-    const begin = from * RULE_OFFENDER_NUMBERS;
-    sorted.set(numbers.subarray(begin, begin + RULE_OFFENDER_NUMBERS), i * RULE_OFFENDER_NUMBERS);
-  }
-  return { keys: order.map((i) => keys[i] as string), numbers: sorted };
 }
