@@ -20,6 +20,11 @@ interface Owner {
   charge(keys: Keys, cost?: Cost, action?: string, plan?: string): void;
 }
 
+/** The scopes with a field for each word of their slot. */
+const FIELD_SCOPES = 3;
+const FIELD_WORDS = FIELD_SCOPES * SLOT_WORDS;
+const NO_SLOTS: number[] = [];
+
 /**
  * RulePeer is a cached handle of the keys of one peer; it never goes stale, owns no resources and need not be closed.
  * @example
@@ -38,14 +43,22 @@ interface Owner {
  * console.log(peer.check(2).outcome); // allow
  */
 export class RulePeer {
+  // The slots of the first three scopes; those of more scopes are in an array. V8 stores small integers in the object
+  // itself, so a check of a peer that is in no cache waits for the memory of one object.
+  #place0 = 0;
+  #low0 = 0;
+  #high0 = 0;
+  #place1 = 0;
+  #low1 = 0;
+  #high1 = 0;
+  #place2 = 0;
+  #low2 = 0;
+  #high2 = 0;
+  #otherSlots: number[] = NO_SLOTS;
   readonly #limiter: Owner;
-  #keys: Keys;
-  #plan: string | undefined;
   /** By scope, as the engine takes them, with a bit in `#mask` for each scope that has a key or is single. */
   #scopeKeys: RuleKeys;
   #mask: number;
-  /** A plain array: a typed array for each peer takes three times the memory, and as many cache misses. */
-  #slots: number[];
   #secretVersion = 0;
   /** These are as of `#version` of the context; -1: of none. */
   #version = -1;
@@ -53,6 +66,9 @@ export class RulePeer {
   /** The program of a message in a guard. */
   #messageProgram = 0;
   #listed: Listed;
+  // A check reads none of the next: they are last, in the last cache line of the object.
+  #keys: Keys;
+  #plan: string | undefined;
 
   /** @internal */
   constructor(limiter: Owner, keys: Keys | string, plan: string | undefined) {
@@ -64,7 +80,7 @@ export class RulePeer {
     const { keys: scopeKeys, mask } = context.resolved(this.#keys);
     this.#scopeKeys = scopeKeys;
     this.#mask = mask;
-    this.#slots = this.#openSlots();
+    this.#openSlots();
   }
 
   /** The keys as they were given. */
@@ -160,7 +176,7 @@ export class RulePeer {
     const { keys: scopeKeys, mask } = context.resolved(all);
     this.#scopeKeys = scopeKeys;
     this.#mask = mask;
-    this.#slots = this.#openSlots();
+    this.#openSlots();
     this.#keys = all;
     if (plan !== undefined) this.#plan = detachString(plan);
     this.#version = -1;
@@ -200,13 +216,10 @@ export class RulePeer {
   #decide(program: number, now: number | undefined): RuleVerdict {
     const { context, core } = this.#limiter;
     if (this.#listed !== undefined) return context.listedVerdict(this.#listed);
-    if (this.#secretVersion !== core.secretVersion) this.#slots = this.#openSlots();
-    const slots = this.#slots;
-    for (let i = 0; i < slots.length; i += 1) RULE_SLOTS[i] = slots[i] as number;
+    if (this.#secretVersion !== core.secretVersion) this.#openSlots();
+    this.#writeSlots();
     const answer = core.checkPeer(this.#scopeKeys, this.#mask, program, now);
-    for (let i = 0; i < slots.length; i += SLOT_WORDS) {
-      if (RULE_SLOTS[i] !== slots[i]) this.#copySlot(i);
-    }
+    this.#updateSlots();
     if (answer === undefined) return ALLOWED;
     const result = context.answerOf(answer);
     const bans = context.bansOf(answer, this.#scopeKeys);
@@ -222,14 +235,58 @@ export class RulePeer {
     this.#version = context.version;
   }
 
-  #copySlot(first: number): void {
-    for (let i = first; i < first + SLOT_WORDS; i += 1) this.#slots[i] = RULE_SLOTS[i] as number;
-  }
-
-  #openSlots(): number[] {
+  #openSlots(): void {
     const { core } = this.#limiter;
     core.open(this.#scopeKeys, this.#mask);
     this.#secretVersion = core.secretVersion;
-    return Array.from(RULE_SLOTS.subarray(0, this.#scopeKeys.length * SLOT_WORDS));
+    this.#keepFields();
+    const scopes = this.#scopeKeys.length;
+    this.#otherSlots =
+      scopes > FIELD_SCOPES
+        ? Array.from(RULE_SLOTS.subarray(FIELD_WORDS, scopes * SLOT_WORDS))
+        : NO_SLOTS;
+  }
+
+  /** Copies the slots to RULE_SLOTS. */
+  #writeSlots(): void {
+    RULE_SLOTS[0] = this.#place0;
+    RULE_SLOTS[1] = this.#low0;
+    RULE_SLOTS[2] = this.#high0;
+    RULE_SLOTS[3] = this.#place1;
+    RULE_SLOTS[4] = this.#low1;
+    RULE_SLOTS[5] = this.#high1;
+    RULE_SLOTS[6] = this.#place2;
+    RULE_SLOTS[7] = this.#low2;
+    RULE_SLOTS[8] = this.#high2;
+    const others = this.#otherSlots;
+    for (let i = 0; i < others.length; i += 1) RULE_SLOTS[FIELD_WORDS + i] = others[i] as number;
+  }
+
+  /** Copies the slots that a check has updated in RULE_SLOTS: only the place of a record changes. */
+  #updateSlots(): void {
+    if (
+      RULE_SLOTS[0] !== this.#place0 ||
+      RULE_SLOTS[3] !== this.#place1 ||
+      RULE_SLOTS[6] !== this.#place2
+    ) {
+      this.#keepFields();
+    }
+    const others = this.#otherSlots;
+    for (let i = 0; i < others.length; i += 1) {
+      const word = RULE_SLOTS[FIELD_WORDS + i] as number;
+      if (word !== others[i]) others[i] = word;
+    }
+  }
+
+  #keepFields(): void {
+    this.#place0 = RULE_SLOTS[0] as number;
+    this.#low0 = RULE_SLOTS[1] as number;
+    this.#high0 = RULE_SLOTS[2] as number;
+    this.#place1 = RULE_SLOTS[3] as number;
+    this.#low1 = RULE_SLOTS[4] as number;
+    this.#high1 = RULE_SLOTS[5] as number;
+    this.#place2 = RULE_SLOTS[6] as number;
+    this.#low2 = RULE_SLOTS[7] as number;
+    this.#high2 = RULE_SLOTS[8] as number;
   }
 }
