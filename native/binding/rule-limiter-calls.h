@@ -6,6 +6,22 @@
 
 namespace relay_limiter {
 
+// The numbers of a raw call, after accepts().
+struct RuleLimiterObject::CallNumbers {
+  template <class AnyCall>
+  CallNumbers(RuleLimiter& core, const AnyCall& call) noexcept
+      : mask(static_cast<uint32_t>(call.numbers->mask)),
+        program(static_cast<unsigned>(call.numbers->program)),
+        now(core.time(call.now())),
+        keyed(core.keyedScopes(mask, program, now)) {}
+
+  const uint32_t mask;
+  const unsigned program;
+  const double now;
+  // The scopes whose keys the call needs.
+  const uint32_t keyed;
+};
+
 // Does not read the keys of scopes that are not asked. `kOpens`: writes the slots of the peer.
 template <RuleLimiterObject::Operation kOperation, bool kOpens>
 napi_value RuleLimiterObject::callByKeys(napi_env env, napi_callback_info info) noexcept {
@@ -13,22 +29,20 @@ napi_value RuleLimiterObject::callByKeys(napi_env env, napi_callback_info info) 
   if (call.object == nullptr || !call.object->accepts(env, *call.numbers)) return nullptr;
   auto& self = *call.object;
   RuleLimiter& core = self.core();
-  const auto mask = static_cast<uint32_t>(call.numbers->mask);
-  const auto program = static_cast<unsigned>(call.numbers->program);
-  const double now = core.time(call.now());
-  const uint32_t keyed = core.keyedScopes(mask, program, now);
+  const CallNumbers numbers(core, call);
   // Reads all texts first: the processor hashes several at once if no call comes between.
   KeyTexts texts;
-  for (uint32_t left = keyed; left != 0; left &= left - 1) {
+  for (uint32_t left = numbers.keyed; left != 0; left &= left - 1) {
     if (!texts.add().read(env, call.arguments[lowestBit(left)])) return nullptr;
   }
   ScopeKey keys[kMaxScopes];
   const KeyText* text = texts.begin();
-  for (uint32_t left = keyed; left != 0; left &= left - 1) {
+  for (uint32_t left = numbers.keyed; left != 0; left &= left - 1) {
     const unsigned i = lowestBit(left);
     keys[i] = {(text++)->key(self.secret()), nullptr, kOpens ? &self.slots_[i] : nullptr};
   }
-  const RuleAnswer answer = (core.*kOperation)(keys, mask, program, now, *self.numbers_);
+  const RuleAnswer answer =
+      (core.*kOperation)(keys, numbers.mask, numbers.program, numbers.now, *self.numbers_);
   if (answer == RuleAnswer::kAllowed && !core.isResized()) return nullptr;
   return self.answerOf(env, answer);
 }
@@ -40,24 +54,22 @@ inline napi_value RuleLimiterObject::checkPeer(napi_env env, napi_callback_info 
   if (call.object == nullptr || !call.object->accepts(env, *call.numbers)) return nullptr;
   auto& self = *call.object;
   RuleLimiter& core = self.core();
-  const auto mask = static_cast<uint32_t>(call.numbers->mask);
-  const auto program = static_cast<unsigned>(call.numbers->program);
-  const double now = core.time(call.now());
-  const uint32_t keyed = core.keyedScopes(mask, program, now);
+  const CallNumbers numbers(core, call);
   // The caches fetch all records at once.
-  for (uint32_t left = keyed; left != 0; left &= left - 1) {
+  for (uint32_t left = numbers.keyed; left != 0; left &= left - 1) {
     const unsigned i = lowestBit(left);
     core.scope(i).records().prepareAt(self.slots_[i].place);
   }
   ScopeKey keys[kMaxScopes];
-  for (uint32_t left = keyed; left != 0; left &= left - 1) {
+  for (uint32_t left = numbers.keyed; left != 0; left &= left - 1) {
     const unsigned i = lowestBit(left);
     ScopeKey& key = keys[i];
     key = {{{0, 0}, nullptr, 0}, nullptr, nullptr};
     key.state = core.scope(i).records().at(self.slots_[i], key.key.fingerprint);
     if (key.state == nullptr) return self.answerOf(env, RuleAnswer::kNeedsText);
   }
-  const RuleAnswer answer = core.check(keys, mask, program, now, *self.numbers_);
+  const RuleAnswer answer =
+      core.check(keys, numbers.mask, numbers.program, numbers.now, *self.numbers_);
   if (answer == RuleAnswer::kAllowed && !core.isResized()) return nullptr;
   return self.answerOf(env, answer);
 }

@@ -110,6 +110,8 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
   using Operation = RuleAnswer (RuleLimiter::*)(const ScopeKey*, uint32_t, unsigned, double,
                                                 RuleNumbers&);
 
+  struct CallNumbers;
+
   void start(const Napi::CallbackInfo& info);
   bool openBuffers(const Napi::CallbackInfo& info);
 
