@@ -151,3 +151,12 @@ function addBit(bits: number | undefined, bit: number): number {
 function banConfig(spec: BanSpec | undefined): RuleBanConfig | undefined {
   return spec && { jitter: 0, forgetAfterSeconds: Infinity, ...spec };
 }
+
+/** Rules of the scope `address`. */
+export const addressRules = (of: Record<string, Partial<RuleSpec>>): RulesSpec['rules'] =>
+  Object.fromEntries(
+    Object.entries(of).map(([name, rule]) => [
+      name,
+      { scope: 'address', rate: 1, burst: 100, ...rule },
+    ]),
+  );
