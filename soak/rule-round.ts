@@ -5,10 +5,9 @@
 
 import { type EngineName, type RuleBan, RuleLimiter, type RulePeer } from 'relay-limiter';
 import { type Random, seeded } from '../test/support/random.js';
-import { type Address, addressIn, addressOf, loneAddress } from './addresses.js';
+import { addressIn } from './addresses.js';
 import { VirtualClock } from './clock.js';
 import { Journal } from './journal.js';
-import { FreshKeys, poolOfKeys } from './keys.js';
 import { Difference } from './model/model.js';
 import type { RuleQuery } from './model/rule-answers.js';
 import { RuleModel } from './model/rule-model.js';
@@ -16,6 +15,7 @@ import { isBanned, RuleRates } from './model/rule-records.js';
 import { compareRuleStatistics, differ } from './model/rule-statistics.js';
 import { ListenerFault, type RoundOptions } from './round.js';
 import { injectRuleFault } from './rule-faults.js';
+import { RuleRoundKeys } from './rule-round-keys.js';
 import {
   ACTION,
   addedRules,
@@ -51,11 +51,7 @@ export class RuleRound {
   readonly #tally: Tally;
   readonly #random: Random;
   readonly #clock: VirtualClock;
-  readonly #pool: readonly string[];
-  readonly #addressPool: readonly Address[];
-  /** By the text that is given, or by the key of the scope. */
-  readonly #addresses = new Map<string, Address>();
-  readonly #freshKeys: FreshKeys;
+  readonly #keys: RuleRoundKeys;
   readonly #journal: Journal;
   /** Returned by `random` of the limiter. */
   readonly #jitter: number;
@@ -77,19 +73,16 @@ export class RuleRound {
     const random = this.#random;
     this.maxPeers = random.pick(MAX_PEERS);
     this.#clock = new VirtualClock(random() * 1e6);
-    this.#pool = poolOfKeys(random);
-    const addresses = random.pick([3, 40, 400]);
-    this.#addressPool = Array.from({ length: addresses }, (_, n) => this.#known(addressOf(n)));
-    this.#freshKeys = new FreshKeys(random);
+    this.#keys = new RuleRoundKeys(random);
     this.#journal = new Journal(tally);
     this.#jitter = random();
-    this.#setup = randomSetup(random, this.#anyKey);
+    this.#setup = randomSetup(random, this.#keys.anyKey);
     this.#model = new RuleModel({
       scopes: RULE_SCOPES,
       maxPeers: this.maxPeers,
       rates: new RuleRates(this.#setup.rules),
       random: this.#jitter,
-      keysOf: this.#resolved,
+      keysOf: this.#keys.resolved,
       ...this.#setup,
     });
     this.limiter = this.#create(options.engine);
@@ -111,7 +104,7 @@ export class RuleRound {
   /** Compares everything a last time, before and after a restart. @throws Difference */
   end(): void {
     this.#restart();
-    this.#tally.keys += this.#pool.length + this.#freshKeys.count;
+    this.#tally.keys += this.#keys.count;
   }
 
   /** Returns the limiter's configuration and the last calls as text. */
@@ -128,8 +121,8 @@ export class RuleRound {
     const random = this.#random;
     const dice = random();
     const scope = random.pick(KEYED_SCOPES);
-    const key = this.#anyKey(scope);
-    const connection = random.pick(this.#pool);
+    const key = this.#keys.anyKey(scope);
+    const connection = random.pick(this.#keys.pool);
     if (dice < 0.6) this.#check(this.#randomQuery());
     else if (dice < 0.72) this.#rotateNick();
     else if (dice < 0.78) this.#peek(this.#randomQuery());
@@ -152,33 +145,8 @@ export class RuleRound {
   #randomQuery(): RuleQuery {
     const random = this.#random;
     const names = random.pick([OWN_SCOPES, OWN_SCOPES, ['connection', 'account'], ['address'], []]);
-    const keys = Object.fromEntries(names.map((name) => [name, this.#anyGiven(name)]));
+    const keys = Object.fromEntries(names.map((name) => [name, this.#keys.anyGiven(name)]));
     return { keys, plan: random.below(PLANS.length), ...this.#randomCall() };
-  }
-
-  /** A key of a scope, as a caller gives it. */
-  #anyGiven(scope: string): string {
-    const random = this.#random;
-    return scope === 'address' ? random.pick(this.#addressPool).given : random.pick(this.#pool);
-  }
-
-  /** The key of a scope, as statistics list it. */
-  readonly #anyKey = (scope: string): string => {
-    if (scope !== 'address' && scope !== 'network') return this.#random.pick(this.#pool);
-    return this.#random.pick(this.#addressPool)[scope];
-  };
-
-  /** The keys of all scopes. */
-  readonly #resolved = (keys: RuleQuery['keys']): RuleQuery['keys'] => {
-    const { address } = keys;
-    if (address === undefined) return keys;
-    const { address: own, network } = this.#addresses.get(address) as Address;
-    return { ...keys, address: own, network };
-  };
-
-  #known(address: Address): Address {
-    this.#addresses.set(address.given, address);
-    return address;
   }
 
   #randomCall(): Pick<RuleQuery, 'cost' | 'action'> {
@@ -222,7 +190,7 @@ export class RuleRound {
     const plan = random.below(PLANS.length);
     const scope = random.pick(['account', 'address']);
     // Without a plan it keeps the one that it has.
-    known.peer.assign({ [scope]: this.#anyGiven(scope) }, PLANS[plan]);
+    known.peer.assign({ [scope]: this.#keys.anyGiven(scope) }, PLANS[plan]);
     if (plan !== 0) known.plan = plan;
     this.#journal.note('assign', known.peer.keys, PLANS[plan]);
   }
@@ -230,16 +198,14 @@ export class RuleRound {
   /** Checks a fresh key a few times and never again. */
   #rotateNick(): void {
     const scope = this.#random.pick(OWN_SCOPES);
-    const key = this.#freshKeys.next();
-    const isAddress = scope === 'address';
-    const fresh = isAddress ? this.#known(loneAddress(this.#freshKeys.count)).given : key;
+    const fresh = this.#keys.fresh(scope);
     const keys = { [scope]: fresh };
     const plan = this.#random.below(PLANS.length);
     for (let n = this.#random.below(3); n >= 0; n -= 1) {
       this.#check({ keys, plan, ...this.#randomCall() });
     }
-    this.#untrack(this.#resolved(keys));
-    if (isAddress) this.#addresses.delete(fresh);
+    this.#untrack(this.#keys.resolved(keys));
+    this.#keys.forget(fresh);
   }
 
   #flood(): void {
@@ -314,7 +280,7 @@ export class RuleRound {
 
   #update(): void {
     const before = this.#setup;
-    this.#setup = changedSetup(this.#random, before, this.#anyKey);
+    this.#setup = changedSetup(this.#random, before, this.#keys.anyKey);
     const addsRules = addedRules(before, this.#setup).length > 0;
     if (addsRules) this.#clock.now = this.#latest;
     this.limiter.update(sectionsOf(this.#setup));
@@ -381,12 +347,7 @@ export class RuleRound {
       differ('the number of restored keys', restored, stored);
     }
     this.#checkpoint();
-    const pools = {
-      connection: this.#pool,
-      account: this.#pool,
-      address: this.#addressPool.map(({ given }) => given),
-    };
-    for (const [scope, pool] of Object.entries(pools)) {
+    for (const [scope, pool] of Object.entries(this.#keys.pools)) {
       for (const key of pool.slice(0, 200)) {
         const cost = { requests: 0 };
         this.#peek({ keys: { [scope]: key }, cost, action: ACTION, plan: 0 });
@@ -404,7 +365,8 @@ export class RuleRound {
   /** In a full table: tells the model which of these keys are evicted. A ban in force never is. */
   #findLost(keys: RuleQuery['keys']): void {
     if (!this.#isFull) return;
-    for (const [scope, key] of Object.entries(this.#resolved(keys))) this.#findLostIn(scope, key);
+    for (const [scope, key] of Object.entries(this.#keys.resolved(keys)))
+      this.#findLostIn(scope, key);
   }
 
   #findLostIn(scope: string, key: string): void {

@@ -22,6 +22,7 @@ import {
   type RuleRecord,
   secondsBetween,
 } from './rule-records.js';
+import { savedRecord, savedSingle } from './rule-restart.js';
 
 export interface ModelOptions {
   /** The names of the scopes, in their order; true: one bucket for everybody. */
@@ -187,49 +188,24 @@ export class RuleModel {
     const after = new RuleModel({ ...this.options, rates: new RuleRates(rates.rules) });
     for (const [scope, records] of this.#records) {
       if (this.options.scopes[scope]) {
-        after.#records.get(scope)?.set(SINGLE, this.#savedSingle(scope, now));
+        after.#records
+          .get(scope)
+          ?.set(
+            SINGLE,
+            savedSingle(this.options, scope, this.find(scope, SINGLE) as RuleRecord, now),
+          );
         continue;
       }
       for (const [key, record] of records) {
         const isOffender = record.violations > 0 || isBanned(record, now);
-        const saved = this.#saved(scope, record, isNamed({ scope, key, isOffender }), now);
+        const isListed = isNamed({ scope, key, isOffender });
+        const saved = savedRecord(this.options, scope, record, isListed, now);
         if (saved === undefined) continue;
         after.#records.get(scope)?.set(key, saved);
         if (isBanned(saved, now)) after.#punished.get(scope)?.add(saved);
       }
     }
     return after;
-  }
-
-  /** The state of a single scope in a new limiter. If nothing is saved, it is fresh. */
-  #savedSingle(scope: string, now: number): RuleRecord {
-    const { rates } = this.options;
-    const single = this.find(scope, SINGLE) as RuleRecord;
-    const saved = this.#saved(scope, single, false, now);
-    if (saved === undefined) return freshRecord(-Infinity);
-    new RuleRates(rates.rules).refill(saved, scope, 0, now);
-    return { ...saved, at: now, isPending: false };
-  }
-
-  #saved(scope: string, record: RuleRecord, isNamed: boolean, now: number): RuleRecord | undefined {
-    const { rates, bans } = this.options;
-    const saved = freshRecord(now - secondsBetween(record.at, now));
-    for (const rule of rates.rules) {
-      if (rule.scope === scope) saved.used.set(rule.name, rates.saved(record, rule, now));
-    }
-    if (!isNamed) {
-      saved.isPending = true;
-      return [...saved.used.values()].some((used) => used > 0) ? saved : undefined;
-    }
-    const { violations, banEnd, banLevel } = record;
-    const policy = bans[scope];
-    saved.violations = violations;
-    saved.level = policy === undefined ? record.level : levelAt(record, policy, now);
-    saved.banLevel = banLevel;
-    saved.banEnd = banEnd > now ? now + (banEnd - now) : now - (now - banEnd);
-    // Without a level or a ban there is no time of the last change.
-    if (saved.level > 0 || banLevel > 0 || banEnd > -Infinity) saved.levelAt = now;
-    return saved;
   }
 
   #decide(query: RuleQuery, now: number, changes: boolean): ModelVerdict {
