@@ -41,8 +41,8 @@ inline bool RuleLimiterObject::openBuffers(const Napi::CallbackInfo& info) {
   constexpr size_t kNumbers = sizeof(RuleNumbers) / sizeof(double);
   if (!isArray(2, napi_float64_array, kNumbers) ||
       !isArray(3, napi_int32_array, kMaxScopes * kSlotWords)) {
-    Napi::TypeError::New(info.Env(),
-                         "the buffers must be a Float64Array of 168 and an Int32Array of 24 numbers")
+    Napi::TypeError::New(
+        info.Env(), "the buffers must be a Float64Array of 168 and an Int32Array of 24 numbers")
         .ThrowAsJavaScriptException();
     return false;
   }
@@ -53,7 +53,7 @@ inline bool RuleLimiterObject::openBuffers(const Napi::CallbackInfo& info) {
   return true;
 }
 
-inline RuleScope* RuleLimiterObject::scopeIn(const Napi::CallbackInfo& info, size_t index) {
+inline ScopeState* RuleLimiterObject::scopeIn(const Napi::CallbackInfo& info, size_t index) {
   if (info[index].IsNumber()) {
     const uint32_t i = info[index].As<Napi::Number>().Uint32Value();
     if (i < core().plan().scopes && !core().isSingle(i)) return &core().scope(i);
@@ -70,8 +70,8 @@ inline unsigned RuleLimiterObject::singleScopeIn(const Napi::CallbackInfo& info)
   return kMaxScopes;
 }
 
-inline RuleScope* RuleLimiterObject::scopeAndKeyIn(const Napi::CallbackInfo& info, KeyText& text) {
-  RuleScope* scope = scopeIn(info, 0);
+inline ScopeState* RuleLimiterObject::scopeAndKeyIn(const Napi::CallbackInfo& info, KeyText& text) {
+  ScopeState* scope = scopeIn(info, 0);
   return scope != nullptr && text.read(info.Env(), info[1]) ? scope : nullptr;
 }
 
@@ -115,7 +115,7 @@ inline Napi::Value RuleLimiterObject::peek(const Napi::CallbackInfo& info) {
 // ban(scope, key, seconds, now)
 inline Napi::Value RuleLimiterObject::ban(const Napi::CallbackInfo& info) {
   KeyText text;
-  RuleScope* scope = scopeAndKeyIn(info, text);
+  ScopeState* scope = scopeAndKeyIn(info, text);
   if (scope == nullptr) return info.Env().Undefined();
   const double now = timeIn(info, 3);
   const double end = now + info[2].As<Napi::Number>().DoubleValue();
@@ -128,7 +128,7 @@ inline Napi::Value RuleLimiterObject::ban(const Napi::CallbackInfo& info) {
 // unban(scope, key, now)
 inline Napi::Value RuleLimiterObject::unban(const Napi::CallbackInfo& info) {
   KeyText text;
-  RuleScope* scope = scopeAndKeyIn(info, text);
+  ScopeState* scope = scopeAndKeyIn(info, text);
   if (scope == nullptr) return info.Env().Undefined();
   const bool wasBanned = scope->offenders().endBan(text.key(secret()).fingerprint, timeIn(info, 2));
   return Napi::Boolean::New(info.Env(), wasBanned);
@@ -137,7 +137,7 @@ inline Napi::Value RuleLimiterObject::unban(const Napi::CallbackInfo& info) {
 // banSecondsLeft(scope, key, now)
 inline Napi::Value RuleLimiterObject::banSecondsLeft(const Napi::CallbackInfo& info) {
   KeyText text;
-  RuleScope* scope = scopeAndKeyIn(info, text);
+  ScopeState* scope = scopeAndKeyIn(info, text);
   if (scope == nullptr) return info.Env().Undefined();
   const Fingerprint fingerprint = text.key(secret()).fingerprint;
   return Napi::Number::New(info.Env(),
@@ -147,7 +147,7 @@ inline Napi::Value RuleLimiterObject::banSecondsLeft(const Napi::CallbackInfo& i
 // longestBans(scope, most, now): { count, bans }
 inline Napi::Value RuleLimiterObject::longestBans(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  RuleScope* scope = scopeIn(info, 0);
+  ScopeState* scope = scopeIn(info, 0);
   if (scope == nullptr) return env.Undefined();
   Napi::Array bans = Napi::Array::New(env);
   const auto use = [&](const StoredKey& key, double seconds) {
@@ -169,7 +169,7 @@ inline Napi::Value RuleLimiterObject::longestBans(const Napi::CallbackInfo& info
 // violations(scope, key)
 inline Napi::Value RuleLimiterObject::violations(const Napi::CallbackInfo& info) {
   KeyText text;
-  RuleScope* scope = scopeAndKeyIn(info, text);
+  ScopeState* scope = scopeAndKeyIn(info, text);
   if (scope == nullptr) return info.Env().Undefined();
   const uint64_t count = scope->offenders().table().violations(text.key(secret()).fingerprint);
   return Napi::Number::New(info.Env(), static_cast<double>(count));
@@ -178,7 +178,7 @@ inline Napi::Value RuleLimiterObject::violations(const Napi::CallbackInfo& info)
 // removePeer(scope, key)
 inline void RuleLimiterObject::removePeer(const Napi::CallbackInfo& info) {
   KeyText text;
-  RuleScope* scope = scopeAndKeyIn(info, text);
+  ScopeState* scope = scopeAndKeyIn(info, text);
   if (scope != nullptr) scope->removePeer(text.key(secret()));
   reportExternalMemory(info.Env());
 }
@@ -219,7 +219,7 @@ inline Napi::Value RuleLimiterObject::totals(const Napi::CallbackInfo& info) {
 // statistics(scope)
 inline Napi::Value RuleLimiterObject::statistics(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  RuleScope* scope = scopeIn(info, 0);
+  ScopeState* scope = scopeIn(info, 0);
   if (scope == nullptr) return env.Undefined();
   OffenderTable& offenders = scope->offenders().table();
   const Counters& counters = scope->counters();
@@ -247,7 +247,7 @@ inline Napi::Value RuleLimiterObject::openWalk(const Napi::CallbackInfo& info) {
 inline Napi::Value RuleLimiterObject::walk(const Napi::CallbackInfo& info) {
   auto* walk = unwrapHandle<WalkHandle>(info.Env(), info[0], id_);
   if (walk == nullptr) return info.Env().Undefined();
-  RuleScope& scope = core().scope(walk->scope);
+  ScopeState& scope = core().scope(walk->scope);
   const auto most = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
   const double now = timeIn(info, 2);
   SnapshotColumns columns(info.Env(), secret());
@@ -271,7 +271,7 @@ inline Napi::Value RuleLimiterObject::walk(const Napi::CallbackInfo& info) {
 
 // restoreOffenders(scope, keys, numbers, now): returns how many were restored.
 inline Napi::Value RuleLimiterObject::restoreOffenders(const Napi::CallbackInfo& info) {
-  RuleScope* scope = scopeIn(info, 0);
+  ScopeState* scope = scopeIn(info, 0);
   if (scope == nullptr) return info.Env().Undefined();
   const double now = timeIn(info, 3);
   // As LimiterObject::restoreOffenders.
@@ -303,7 +303,7 @@ inline Napi::Value RuleLimiterObject::changeSecret(const Napi::CallbackInfo& inf
 // putDigests(scope, secret, digests, numbers, now): `secret` and `digests` come in 32-bit words.
 // Returns how many were restored.
 inline Napi::Value RuleLimiterObject::putDigests(const Napi::CallbackInfo& info) {
-  RuleScope* scope = scopeIn(info, 0);
+  ScopeState* scope = scopeIn(info, 0);
   if (scope == nullptr) return info.Env().Undefined();
   const uint32_t* words = info[1].As<Napi::Uint32Array>().Data();
   const Secret other{joinHalves(words), joinHalves(words + 2)};

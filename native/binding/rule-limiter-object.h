@@ -84,7 +84,7 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
         : Handle{kKind, limiterId}, scope(index) {}
 
     const unsigned scope;
-    SnapshotWalk<RuleScope> steps;
+    SnapshotWalk<ScopeState> steps;
   };
 
   // The texts of a call. Creates only those that are added.
@@ -147,11 +147,11 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
                                               : now());
   }
   // The scope in an argument; nullptr if it has no records, and then an exception is pending.
-  RuleScope* scopeIn(const Napi::CallbackInfo& info, size_t index);
+  ScopeState* scopeIn(const Napi::CallbackInfo& info, size_t index);
   // The number of a single scope in the first argument; if it is none, an exception is pending.
   unsigned singleScopeIn(const Napi::CallbackInfo& info);
   // The scope and the key in the first two arguments, as scopeIn().
-  RuleScope* scopeAndKeyIn(const Napi::CallbackInfo& info, KeyText& text);
+  ScopeState* scopeAndKeyIn(const Napi::CallbackInfo& info, KeyText& text);
 
   void update(const Napi::CallbackInfo& info);
   Napi::Value peek(const Napi::CallbackInfo& info);

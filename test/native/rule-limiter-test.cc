@@ -169,7 +169,7 @@ class Test {
 
   // All peers of scope 1 are banned.
   void endBan() {
-    RuleScope& scope = limiter_.scope(1);
+    ScopeState& scope = limiter_.scope(1);
     const double now = limiter_.time(now_);
     require(areAllBanned(1), "all peers are banned");
     scope.offenders().endBan(peers_[3]->key().fingerprint, now);
@@ -197,7 +197,7 @@ class Test {
   static constexpr uint32_t kMask = (1u << kScopes) - 1;
 
   bool areAllBanned(unsigned i) {
-    RuleScope& scope = limiter_.scope(i);
+    ScopeState& scope = limiter_.scope(i);
     return scope.offenders().areAllBanned(scope.records().size(), limiter_.time(now_));
   }
 
@@ -215,7 +215,7 @@ class Test {
     state.push_back(static_cast<double>(
         limiter_.peek(peer.keys(), kMask, 0, limiter_.time(now_), numbers_, state.data())));
     for (unsigned i = 0; i < kSingle; ++i) {
-      RuleScope& scope = limiter_.scope(i);
+      ScopeState& scope = limiter_.scope(i);
       const Fingerprint& fingerprint = peer.key().fingerprint;
       for (const size_t number :
            {scope.records().size(), scope.offenders().size(), scope.pending().size()}) {

@@ -144,7 +144,7 @@ class RuleLimiter : public RuleScopes {
     uint32_t absent = 0;
     // The numbers of peers that are fresh.
     RuleState fresh[kMaxScopes];
-    RuleScope::Eviction evictions[kMaxScopes];
+    ScopeState::Eviction evictions[kMaxScopes];
   };
 
   // Whether a ban is in force; then writes the results of the longest one.
@@ -204,7 +204,7 @@ class RuleLimiter : public RuleScopes {
 
   // Finds the numbers of a peer in any place. A fresh peer gets numbers of its own.
   RELAY_LIMITER_NOINLINE RuleAnswer find(Check& check, unsigned i, double*& state) noexcept {
-    RuleScope& scope = *scopes_[i];
+    ScopeState& scope = *scopes_[i];
     const Key& key = check.keys[i].key;
     if (!scope.records().fetch(key.fingerprint, state)) return RuleAnswer::kNoMemory;
     PeerSlot* const slot = check.keys[i].slot;
@@ -302,7 +302,7 @@ class RuleLimiter : public RuleScopes {
 
   bool insert(Check& check, unsigned i, bool isNewcomer, bool isViolation,
               RuleOffenders::Reserved& reserved) noexcept {
-    RuleScope& scope = *scopes_[i];
+    ScopeState& scope = *scopes_[i];
     const Key& key = check.keys[i].key;
     if (isNewcomer) {
       RuleState state;
@@ -359,7 +359,7 @@ class RuleLimiter : public RuleScopes {
     double longest = 0;
     for (uint32_t left = violated; left != 0; left &= left - 1) {
       const unsigned i = lowestBit(left);
-      RuleScope& scope = *scopes_[i];
+      ScopeState& scope = *scopes_[i];
       const Fingerprint& fingerprint = check.keys[i].key.fingerprint;
       const uint64_t violations = scope.offenders().addViolation(fingerprint);
       if (!scope.policy().exists) continue;

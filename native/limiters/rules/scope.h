@@ -1,4 +1,4 @@
-// RuleScope stores the records of one scope and its offenders, and makes room for new records.
+// ScopeState stores the records of one scope and its offenders, and makes room for new records.
 // Counterpart of lib/engine/js/rules/scope.ts.
 #pragma once
 
@@ -41,7 +41,7 @@ struct SavedRuleDigest {
   double used[kMaxRules];
 };
 
-class RuleScope {
+class ScopeState {
  public:
   using Pending = RuleRecord<kMaxRules>;
 
@@ -52,7 +52,7 @@ class RuleScope {
   static constexpr unsigned kPasses = kSnapshotPasses + 1;
 
   // `plan` and `rates` outlive this.
-  RuleScope(unsigned index, double maxPeers, const RulePlan& plan, const Rates& rates) noexcept
+  ScopeState(unsigned index, double maxPeers, const RulePlan& plan, const Rates& rates) noexcept
       : index_(index), maxPeers_(maxPeers), plan_(plan), rates_(rates), offenders_(maxPeers) {}
 
   RuleRecords& records() noexcept { return records_; }

@@ -21,7 +21,7 @@ class RuleScopes {
     for (unsigned i = 0; i < plan_.scopes; ++i) {
       singles_[i].reset(kNever);
       if (isSingle(i)) continue;
-      scopes_[i].reset(new (std::nothrow) RuleScope(i, maxPeers, plan_, rates_));
+      scopes_[i].reset(new (std::nothrow) ScopeState(i, maxPeers, plan_, rates_));
       if (scopes_[i] == nullptr) return false;
       scopes_[i]->records().widen(plan_.slots[i]);
     }
@@ -43,7 +43,7 @@ class RuleScopes {
   const RulePlan& plan() const noexcept { return plan_; }
   uint32_t singleScopes() const noexcept { return singleScopes_; }
   bool isSingle(unsigned scope) const noexcept { return (singleScopes_ >> scope & 1) != 0; }
-  RuleScope& scope(unsigned index) noexcept { return *scopes_[index]; }
+  ScopeState& scope(unsigned index) noexcept { return *scopes_[index]; }
 
   // The time of the limiter if the clock says `now`. Pass it to the methods below.
   double time(double now) noexcept { return rates_.time(now); }
@@ -74,10 +74,10 @@ class RuleScopes {
   // Removes idle peers and returns their number, which does not include pending records.
   uint64_t cleanup(double maxIdle, double budgetMs, double now) noexcept {
     uint64_t removed = 0;
-    sweep_.run(plan_.scopes * RuleScope::kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
-      const unsigned i = pass / RuleScope::kPasses;
+    sweep_.run(plan_.scopes * ScopeState::kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
+      const unsigned i = pass / ScopeState::kPasses;
       return !isSingle(i) &&
-             scopes_[i]->sweep(pass % RuleScope::kPasses, cursor, maxIdle, now, removed);
+             scopes_[i]->sweep(pass % ScopeState::kPasses, cursor, maxIdle, now, removed);
     });
     return removed;
   }
@@ -115,7 +115,7 @@ class RuleScopes {
   RulePlan plan_;
   Rates rates_{plan_};
   // nullptr for a single scope.
-  std::unique_ptr<RuleScope> scopes_[kMaxScopes];
+  std::unique_ptr<ScopeState> scopes_[kMaxScopes];
   uint32_t singleScopes_ = 0;
   RuleState singles_[kMaxScopes];
 

@@ -29,7 +29,7 @@ import { reserveRulesStack } from '../stack.js';
 import { RuleCounts, RuleDecision } from './decision.js';
 import { lookUpSlot, writeSlot } from './peer-slots.js';
 import { NOW } from './rates.js';
-import { NONE, type RuleScope } from './scope.js';
+import { NONE, type ScopeState } from './scope.js';
 import { RuleScopes } from './scopes.js';
 
 /** The delay of a check for which there is no room, in seconds. */
@@ -91,7 +91,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     this.rates.setTime(now);
     const scopes = this.scopes;
     for (let i = 0; i < scopes.length; i += 1) {
-      const scope = scopes[i] as RuleScope;
+      const scope = scopes[i] as ScopeState;
       if (((mask >> i) & 1) === 0 || scope.isSingle) continue;
       lookUpSlot(scope, keys[i] as string, this.keys);
     }
@@ -177,7 +177,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
   #lookUp(keys: RuleKeys, mask: number): void {
     const scopes = this.scopes;
     for (let i = 0; i < scopes.length; i += 1) {
-      const scope = scopes[i] as RuleScope;
+      const scope = scopes[i] as ScopeState;
       if (((mask >> i) & 1) === 0 || scope.isSingle) continue;
       scope.lookUp(this.keys.find(keys[i] as string));
     }
@@ -193,7 +193,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     if (!decision.ask()) return this.#refuse(keys);
     let newcomers = 0;
     for (let i = 0; i < this.scopes.length; i += 1) {
-      const isNew = (this.scopes[i] as RuleScope).place === NONE;
+      const isNew = (this.scopes[i] as ScopeState).place === NONE;
       if (isNew && ((decision.charged >> i) & 1) === 1) newcomers |= 1 << i;
     }
     if (newcomers !== 0) {
@@ -220,7 +220,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     const scopes = this.scopes;
     for (let i = 0; i < scopes.length; i += 1) {
       if (((mask >> i) & 1) === 0) continue;
-      const scope = scopes[i] as RuleScope;
+      const scope = scopes[i] as ScopeState;
       if (!scope.mayBeBanned()) continue;
       const left = scope.banSecondsLeft(this.rates.clock[NOW] as number);
       if (!(left > longest)) continue;
@@ -243,7 +243,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     const scopes = this.scopes;
     for (let i = 0; i < scopes.length; i += 1) {
       if (((mask >> i) & 1) === 0 || decision.applying(i) === 0) continue;
-      const scope = scopes[i] as RuleScope;
+      const scope = scopes[i] as ScopeState;
       let { records, place } = scope;
       if (place === NONE) {
         const pending = scope.findPending(keys[i] as string);
@@ -301,7 +301,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     }
   }
 
-  #answerNoRoom(scope: RuleScope): typeof RULE_NO_ROOM {
+  #answerNoRoom(scope: ScopeState): typeof RULE_NO_ROOM {
     this.#decision.countChecked(this.#counts);
     scope.counters.refusedNewcomers += 1;
     this.#delayed += 1;
@@ -366,7 +366,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
   }
 
   /** A copy of the record of the scope's current peer, refilled for a plan. */
-  #copyRefilled(scope: RuleScope, text: string | undefined, plan: number): Float64Array {
+  #copyRefilled(scope: ScopeState, text: string | undefined, plan: number): Float64Array {
     const copy = new Float64Array(RECORD);
     const found =
       scope.place === NONE

@@ -3,7 +3,7 @@
 
 import { type Keys, MOST_UNITS, wordOfAlias } from '../../../tables/keys.js';
 import { RULE_SLOTS, SLOT_WORDS } from '../../rules.js';
-import { NONE, type RuleScope } from './scope.js';
+import { NONE, type ScopeState } from './scope.js';
 
 // Indexes in a slot.
 const PLACE = 0;
@@ -13,7 +13,7 @@ const HIGH = 2;
 const ANY_PLACE = 0;
 
 /** Sets the scope's key and place for an opened peer, and updates its slot. */
-export function lookUpSlot(scope: RuleScope, text: string, keys: Keys): void {
+export function lookUpSlot(scope: ScopeState, text: string, keys: Keys): void {
   const at = scope.index * SLOT_WORDS;
   const { records } = scope;
   const place = RULE_SLOTS[at + PLACE] as number;
@@ -37,7 +37,7 @@ export function lookUpSlot(scope: RuleScope, text: string, keys: Keys): void {
 }
 
 /** Writes the slot of the scope's current peer. */
-export function writeSlot({ index, key, place }: RuleScope): void {
+export function writeSlot({ index, key, place }: ScopeState): void {
   const at = index * SLOT_WORDS;
   const isLong = key.length > MOST_UNITS;
   RULE_SLOTS[at + PLACE] = place === NONE ? ANY_PLACE : place;

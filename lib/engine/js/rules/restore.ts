@@ -16,7 +16,7 @@ import { nameOf } from '../pending.js';
 import { reserveRulesStack } from '../stack.js';
 import type { Rates } from './rates.js';
 import type { RuleRecords } from './records.js';
-import { NONE, type RuleScope } from './scope.js';
+import { NONE, type ScopeState } from './scope.js';
 
 // Columns of an offender.
 const VIOLATIONS = 0;
@@ -28,7 +28,7 @@ const IDLE = 5;
 const USED = 6;
 
 export function restoreOffenders(
-  scope: RuleScope,
+  scope: ScopeState,
   rates: Rates,
   keys: Keys,
   offenders: RuleOffenderColumns,
@@ -50,7 +50,7 @@ export function restoreOffenders(
 }
 
 function restoreOffender(
-  scope: RuleScope,
+  scope: ScopeState,
   rates: Rates,
   text: string,
   row: Float64Array,
@@ -92,7 +92,7 @@ function savedEnd(row: Float64Array, now: number): number {
 }
 
 export function restoreDigests(
-  scope: RuleScope,
+  scope: ScopeState,
   rates: Rates,
   { secret, digests, numbers }: RuleDigestColumns,
   now: number,
@@ -116,7 +116,7 @@ export function restoreDigests(
 
 /** Restores what `saveSingle` has returned: keeps the higher used tokens. */
 export function restoreSingle(
-  scope: RuleScope,
+  scope: ScopeState,
   rates: Rates,
   numbers: Float64Array,
   now: number,
@@ -127,7 +127,7 @@ export function restoreSingle(
 
 /** A record as it was saved, last refilled at `at`. */
 function savedRecord(
-  { index, slots }: RuleScope,
+  { index, slots }: ScopeState,
   rates: Rates,
   used: Float64Array,
   at: number,
@@ -144,7 +144,7 @@ function savedRecord(
 
 function copyRecord(
   saved: Float64Array,
-  { slots }: RuleScope,
+  { slots }: ScopeState,
   records: RuleRecords,
   place: Place,
 ): void {
@@ -154,7 +154,7 @@ function copyRecord(
 /** Refills both records at the rates of the base plan, and keeps the higher used tokens. */
 function mergeRecord(
   saved: Float64Array,
-  { index, slots }: RuleScope,
+  { index, slots }: ScopeState,
   rates: Rates,
   records: RuleRecords,
   place: Place,

@@ -1,4 +1,4 @@
-// RuleScope stores the records of one scope and its offenders, and makes room for new records. A peer is added in steps,
+// ScopeState stores the records of one scope and its offenders, and makes room for new records. A peer is added in steps,
 // so that a check can add peers in several scopes or in none: admit() chooses whom to evict, stage() inserts, and only
 // commit() evicts. Counterpart of native/limiters/rules/scope.h.
 
@@ -22,7 +22,7 @@ export const NONE = -1;
 const SINGLE = '';
 const SINGLE_PLACE: Place = 0;
 
-export class RuleScope {
+export class ScopeState {
   readonly index: number;
   readonly isSingle: boolean;
   readonly records: RuleRecords;

@@ -16,19 +16,19 @@ import { reserveRulesStack, reserveStack } from '../stack.js';
 import { Sweep } from '../sweep.js';
 import { Rates } from './rates.js';
 import { restoreDigests, restoreOffenders, restoreSingle } from './restore.js';
-import { NONE, RuleScope } from './scope.js';
+import { NONE, ScopeState } from './scope.js';
 import { saveSingle, walkScope } from './snapshot.js';
 
 export abstract class RuleScopes {
   protected readonly keys = new Keys();
-  protected readonly scopes: readonly RuleScope[];
+  protected readonly scopes: readonly ScopeState[];
   protected readonly rates: Rates;
   readonly #sweep = new Sweep();
 
   protected constructor({ maxPeers, single, plan }: RulesConfig) {
     this.rates = new Rates(plan, single.length);
     this.scopes = single.map((isSingle, i) => {
-      return new RuleScope(i, isSingle, plan.slots[i] as number, maxPeers, this.rates);
+      return new ScopeState(i, isSingle, plan.slots[i] as number, maxPeers, this.rates);
     });
     this.setPolicies(plan);
   }
@@ -40,7 +40,7 @@ export abstract class RuleScopes {
   ban(index: number, text: string, seconds: number, now = monotonicSeconds()): boolean {
     reserveRulesStack();
     const time = this.rates.time(now);
-    const scope = this.scopes[index] as RuleScope;
+    const scope = this.scopes[index] as ScopeState;
     scope.lookUp(this.keys.find(text));
     if (scope.place === NONE && !scope.admit(time)) return false;
     scope.stage(text, false, true, time);
@@ -51,27 +51,27 @@ export abstract class RuleScopes {
 
   unban(index: number, text: string, now = monotonicSeconds()): boolean {
     reserveStack();
-    const { offenders } = this.scopes[index] as RuleScope;
+    const { offenders } = this.scopes[index] as ScopeState;
     return offenders.endBan(this.keys.find(text), this.rates.time(now));
   }
 
   banSecondsLeft(index: number, text: string, now = monotonicSeconds()): number {
-    const scope = this.scopes[index] as RuleScope;
+    const scope = this.scopes[index] as ScopeState;
     scope.lookUp(this.keys.find(text));
     return scope.banSecondsLeft(this.rates.time(now));
   }
 
   longestBans(index: number, most: number, now = monotonicSeconds()): BansInForce {
-    return (this.scopes[index] as RuleScope).offenders.longestBans(most, this.rates.time(now));
+    return (this.scopes[index] as ScopeState).offenders.longestBans(most, this.rates.time(now));
   }
 
   violations(index: number, text: string): number {
-    return (this.scopes[index] as RuleScope).offenders.violations(this.keys.find(text));
+    return (this.scopes[index] as ScopeState).offenders.violations(this.keys.find(text));
   }
 
   removePeer(index: number, text: string): void {
     reserveStack();
-    const scope = this.scopes[index] as RuleScope;
+    const scope = this.scopes[index] as ScopeState;
     scope.remove(this.keys.find(text));
     scope.pending.remove(text);
   }
@@ -88,16 +88,16 @@ export abstract class RuleScopes {
   }
 
   statistics(index: number): RuleScopeStatistics {
-    return (this.scopes[index] as RuleScope).statistics();
+    return (this.scopes[index] as ScopeState).statistics();
   }
 
   snapshot(index: number, most: number, now: () => number | undefined): Iterable<RuleSnapshotStep> {
     const time = () => this.rates.time(now() ?? monotonicSeconds());
-    return walkScope(this.scopes[index] as RuleScope, this.rates, this.keys, most, time);
+    return walkScope(this.scopes[index] as ScopeState, this.rates, this.keys, most, time);
   }
 
   restore(index: number, offenders: RuleOffenderColumns, now = monotonicSeconds()): number {
-    const scope = this.scopes[index] as RuleScope;
+    const scope = this.scopes[index] as ScopeState;
     return restoreOffenders(scope, this.rates, this.keys, offenders, this.rates.time(now));
   }
 
@@ -109,16 +109,16 @@ export abstract class RuleScopes {
   }
 
   restoreDigests(index: number, digests: RuleDigestColumns, now = monotonicSeconds()): number {
-    const scope = this.scopes[index] as RuleScope;
+    const scope = this.scopes[index] as ScopeState;
     return restoreDigests(scope, this.rates, digests, this.rates.time(now));
   }
 
   saveSingle(index: number, now = monotonicSeconds()): Float64Array {
-    return saveSingle(this.scopes[index] as RuleScope, this.rates, this.rates.time(now));
+    return saveSingle(this.scopes[index] as ScopeState, this.rates, this.rates.time(now));
   }
 
   restoreSingle(index: number, numbers: Float64Array, now = monotonicSeconds()): void {
-    restoreSingle(this.scopes[index] as RuleScope, this.rates, numbers, this.rates.time(now));
+    restoreSingle(this.scopes[index] as ScopeState, this.rates, numbers, this.rates.time(now));
   }
 
   clear(): void {

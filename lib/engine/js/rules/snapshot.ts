@@ -8,7 +8,7 @@ import type { RuleSnapshotStep } from '../../rules.js';
 import { wordsOf } from '../pending.js';
 import type { Rates } from './rates.js';
 import type { RuleRecords } from './records.js';
-import type { RuleScope } from './scope.js';
+import type { ScopeState } from './scope.js';
 
 /** The number of offenders that one step collects. */
 const COLLECTED = 10_000;
@@ -19,10 +19,10 @@ class Columns {
   #offenders: number[] = [];
   #digests: number[] = [];
   #others: number[] = [];
-  readonly #scope: RuleScope;
+  readonly #scope: ScopeState;
   readonly #rates: Rates;
 
-  constructor(scope: RuleScope, rates: Rates) {
+  constructor(scope: ScopeState, rates: Rates) {
     this.#scope = scope;
     this.#rates = rates;
   }
@@ -70,7 +70,7 @@ class Columns {
 
 /** The idle seconds and the used tokens of a single scope. */
 export function saveSingle(
-  { records, place, index, slots }: RuleScope,
+  { records, place, index, slots }: ScopeState,
   rates: Rates,
   now: number,
 ): Float64Array {
@@ -80,7 +80,7 @@ export function saveSingle(
 }
 
 export function* walkScope(
-  scope: RuleScope,
+  scope: ScopeState,
   rates: Rates,
   keys: Keys,
   most: number,
