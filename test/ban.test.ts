@@ -55,6 +55,20 @@ describe.each(CASES)('$name.ban on the $engine engine', ({ engine, name }) => {
     expect(limiter.getBans().bans).toEqual([['mallory', 1]]);
   });
 
+  test('is listed before bans of the same end that began earlier', () => {
+    const { clock, limiter, check } = limiterOf();
+    const keys = ['b', 'd', 'a', 'c'];
+    // The order is neither that of the keys nor that of the first checks.
+    for (const key of [...keys].sort()) check(key);
+    for (const key of keys) limiter.ban(key);
+    const names = (most?: number) => limiter.getBans(most).bans.map(([key]) => key);
+    expect(names()).toEqual(['c', 'a', 'd', 'b']);
+    expect(names(3)).toEqual(['c', 'a', 'd']);
+    const restored = limiterOf({ clock }).limiter;
+    restored.restore(limiter.snapshot());
+    expect(restored.getBans()).toEqual(limiter.getBans());
+  });
+
   test('bans a peer that has a handle, and removePeer removes the ban', () => {
     const { limiter } = limiterOf();
     const opened = limiter.open('mallory');
