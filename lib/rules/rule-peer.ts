@@ -203,6 +203,7 @@ export class RulePeer {
     if (this.#secretVersion !== core.secretVersion) this.#slots = this.#openSlots();
     const slots = this.#slots;
     for (let i = 0; i < slots.length; i += 1) RULE_SLOTS[i] = slots[i] as number;
+    context.setKind(program, this.#mask);
     const answer = core.checkPeer(this.#scopeKeys, this.#mask, program, now);
     for (let i = 0; i < slots.length; i += SLOT_WORDS) {
       if (RULE_SLOTS[i] !== slots[i]) this.#copySlot(i);
