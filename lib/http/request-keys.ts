@@ -14,8 +14,8 @@ export class RequestKeys<Request, Response> {
   readonly #hasConnection: boolean;
   /** Undefined: the limiter has no such scope, or derives its keys. */
   readonly #addressKind: 'text' | 'address' | undefined;
-  /** The opened peers by connection, if their keys never change. */
-  readonly #peers = new WeakMap<object, RulePeer>();
+  /** The opened peers by connection, if their keys never change; null after the first request. */
+  readonly #peers = new WeakMap<object, RulePeer | null>();
 
   constructor(limiter: RuleLimiter, client: Client<Request, Response>) {
     this.#limiter = limiter;
@@ -29,18 +29,20 @@ export class RequestKeys<Request, Response> {
   }
 
   /**
-   * Returns the opened peer of a request's connection, with its keys and no plan; undefined if the keys of its requests may
-   * differ. @throws as `of`
+   * Returns the opened peer of a request's connection, with its keys and no plan. Undefined if the keys of its requests may
+   * differ, and for its first request: many connections have only one, and to open a peer takes longer than a check.
+   * @throws as `of`
    */
   peerOf(request: Request, response: Response): RulePeer | undefined {
     if (!this.#client.isSamePerConnection) return undefined;
     const connection = this.#client.connection(request, response);
     if (connection === undefined || connection.destroyed === true) return undefined;
     const known = this.#peers.get(connection);
-    if (known !== undefined) return known;
-    const peer = this.#limiter.open(this.#ownKeys(request, response));
+    if (known) return known;
+    const isFirst = known === undefined;
+    const peer = isFirst ? null : this.#limiter.open(this.#ownKeys(request, response));
     this.#peers.set(connection, peer);
-    return peer;
+    return peer ?? undefined;
   }
 
   /**

@@ -135,6 +135,7 @@ class RuleCheck implements RequestCheck {
   readonly source: RuleLimit<never, never>;
   readonly asked: Asked;
   readonly verdict: RuleVerdict;
+  readonly action: RateLimitAction;
   /** Whether an allow list has allowed it. */
   readonly isListed: boolean;
   /** What the rules say; undefined before they are asked for. */
@@ -151,12 +152,9 @@ class RuleCheck implements RequestCheck {
     this.source = source;
     this.asked = asked;
     this.verdict = verdict;
+    this.action = ACTIONS[verdict.outcome];
     this.isListed = isListed;
     this.quotas = quotas;
-  }
-
-  get action(): RateLimitAction {
-    return ACTIONS[this.verdict.outcome];
   }
 
   get reason(): RefusalReason | undefined {
