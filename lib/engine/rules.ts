@@ -61,7 +61,10 @@ export const AT_BAN_SECONDS = 24;
 export const AT_VIOLATIONS = 32;
 /** Result: for each scope with a new ban the rule that began it, as a slot, MAX_SCOPES numbers. */
 export const AT_BAN_RULE = 40;
-/** Result of `look`: the used tokens at `scope * MAX_RULES + slot`, of the rules that apply. */
+/**
+ * Result of `look` and of an allowed check: the used tokens at `scope * MAX_RULES + slot`, of the rules that apply and are
+ * not on dry run. Those of a check include its cost.
+ */
 export const AT_USED = 64;
 
 /**

@@ -32,6 +32,11 @@ export class FieldWriter<Target> {
     this.#set = set;
   }
 
+  /** Whether any fields are sent. */
+  get writes(): boolean {
+    return this.#drafts.length > 0;
+  }
+
   /** Prepares a policy. @throws `ERR_LIMITER_OPTION` if the drafts cannot express its name. */
   policy(policy: NamedPolicy): StatedPolicy {
     return new StatedPolicy(policy, this.#drafts.includes(11));

@@ -10,7 +10,7 @@ import type { DirectConnectionRateLimiter } from '../limiters/direct-connection-
 import type { OrderbookRateLimiter } from '../limiters/orderbook-rate-limiter.js';
 import type { RateLimiter } from '../limiters/rate-limiter.js';
 import { type AnyLimiter, checkAny, intervalOf } from '../limiters/verdict.js';
-import { quotasOf } from '../rules/quotas.js';
+import { type QuotaKind, QuotaReader } from '../rules/quotas.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { QuotaState } from './stated.js';
 
@@ -135,9 +135,11 @@ export class RulePolicy implements LimiterPolicy {
   readonly quota: number;
   readonly windowSeconds: number;
   readonly #limiter: RuleLimiter;
+  readonly #quotas: QuotaReader<QuotaKind>;
 
   constructor(limiter: RuleLimiter, quota: number, windowSeconds: number) {
     this.#limiter = limiter;
+    this.#quotas = new QuotaReader(limiter, (rules) => ({ rules }));
     this.quota = quota;
     this.windowSeconds = windowSeconds;
   }
@@ -153,8 +155,7 @@ export class RulePolicy implements LimiterPolicy {
   }
 
   stateOf(key: string, cost: number, [action, seconds]: PolicyVerdict): QuotaState {
-    const quotas = quotasOf(this.#limiter, key, cost);
-    const tokens = quotas?.left[0] ?? this.quota;
+    const tokens = this.#quotas.look(key, cost)?.quotas.left[0] ?? this.quota;
     const isRefused = action !== RateLimitAction.ALLOW;
     if (action === RateLimitAction.DISCONNECT || (isRefused && tokens >= cost)) {
       return emptyFor(seconds);

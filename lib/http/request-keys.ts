@@ -4,6 +4,7 @@
 import { addressKey } from '../address/address-key.js';
 import { connectionKey } from '../address/connection-key.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
+import type { RulePeer } from '../rules/rule-peer.js';
 import type { Keys } from '../rules/types.js';
 import { type Client, type Connection, noAddressError } from './client.js';
 
@@ -13,8 +14,8 @@ export class RequestKeys<Request, Response> {
   readonly #hasConnection: boolean;
   /** Undefined: the limiter has no such scope, or derives its keys. */
   readonly #addressKind: 'text' | 'address' | undefined;
-  /** The keys by connection, if these never change. */
-  readonly #known = new WeakMap<object, Keys>();
+  /** The opened peers by connection, if their keys never change; null after the first request. */
+  readonly #peers = new WeakMap<object, RulePeer | null>();
 
   constructor(limiter: RuleLimiter, client: Client<Request, Response>) {
     this.#limiter = limiter;
@@ -28,23 +29,29 @@ export class RequestKeys<Request, Response> {
   }
 
   /**
+   * Returns the opened peer of a request's connection, with its keys and no plan. Undefined if the keys of its requests may
+   * differ, and for its first request: many connections have only one, and to open a peer takes longer than a check.
+   * @throws as `of`
+   */
+  peerOf(request: Request, response: Response): RulePeer | undefined {
+    if (!this.#client.isSamePerConnection) return undefined;
+    const connection = this.#client.connection(request, response);
+    if (connection === undefined || connection.destroyed === true) return undefined;
+    const known = this.#peers.get(connection);
+    if (known) return known;
+    const isFirst = known === undefined;
+    const peer = isFirst ? null : this.#limiter.open(this.#ownKeys(request, response));
+    this.#peers.set(connection, peer);
+    return peer ?? undefined;
+  }
+
+  /**
    * Returns the keys of a request. `given` go before its own.
    * @throws `ERR_LIMITER_KEY` if the limiter has a scope `address` and the request has none.
    */
   of(request: Request, response: Response, given?: Keys): Keys {
-    if (given !== undefined) {
-      return { ...this.#ownKeys(request, response, given), ...present(given) };
-    }
-    if (!this.#client.isSamePerConnection) return this.#ownKeys(request, response);
-    const connection = this.#client.connection(request, response);
-    if (connection === undefined || connection.destroyed === true)
-      return this.#ownKeys(request, response);
-    let keys = this.#known.get(connection);
-    if (keys === undefined) {
-      keys = this.#ownKeys(request, response);
-      this.#known.set(connection, keys);
-    }
-    return keys;
+    const own = this.#ownKeys(request, response, given);
+    return given === undefined ? own : { ...own, ...present(given) };
   }
 
   #ownKeys(request: Request, response: Response, given?: Keys): Keys {

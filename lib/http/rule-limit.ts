@@ -6,8 +6,9 @@ import { isRecord } from '../common/kinds.js';
 import { type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { RateLimitAction } from '../common/types.js';
 import type { Draft } from '../headers/format.js';
-import { allQuotaRules, type QuotaRule, type Quotas, quotasOf } from '../rules/quotas.js';
+import { type QuotaKind, QuotaReader, type QuotaRule, type Quotas } from '../rules/quotas.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
+import type { RulePeer } from '../rules/rule-peer.js';
 import { REQUESTS } from '../rules/sections.js';
 import type { Cost, Keys, RuleVerdict } from '../rules/types.js';
 import type { RequestCheck } from './checks.js';
@@ -26,8 +27,8 @@ interface Asked {
   readonly plan: string | undefined;
 }
 
-/** The policies of the rules that limit a kind of check. */
-interface RulePolicies {
+/** The rules that limit a kind of check, and their policies. */
+interface PolicyKind extends QuotaKind {
   readonly stated: StatedPolicies | undefined;
   /** By the index of the rule; a rule that the fields cannot express has none. */
   readonly byRule: readonly (StatedPolicy | undefined)[];
@@ -35,10 +36,10 @@ interface RulePolicies {
 
 export class RuleLimit<Request extends object, Response> {
   readonly limiter: RuleLimiter;
+  readonly quotas: QuotaReader<PolicyKind>;
   readonly #options: RequestLimiterOptions<Request, Response>;
   readonly #keys: RequestKeys<Request, Response>;
   readonly #writer: FieldWriter<never>;
-  readonly #policies = new WeakMap<readonly QuotaRule[], RulePolicies>();
 
   /** @throws `ERR_LIMITER_OPTION` for a rule that the fields cannot express. */
   constructor(
@@ -50,7 +51,8 @@ export class RuleLimit<Request extends object, Response> {
     this.#options = options;
     this.#keys = new RequestKeys(limiter, options.client);
     this.#writer = writer;
-    for (const rule of allQuotaRules(limiter)) writer.policies([writer.policy(policyOfRule(rule))]);
+    this.quotas = new QuotaReader(limiter, (rules) => this.#policiesOf(rules));
+    for (const rule of this.quotas.allRules()) writer.policies([writer.policy(policyOfRule(rule))]);
   }
 
   /** @throws what the functions of the options throw, and the errors of `RuleLimiter.check`. */
@@ -62,8 +64,9 @@ export class RuleLimit<Request extends object, Response> {
           mapMaybePromise(cost(request, response), (cost) => {
             requireKeys(keys);
             // After all promises have settled: a connection may have closed meanwhile.
-            return this.#charge({
-              keys: this.#keys.of(request, response, keys),
+            const peer = keys === undefined ? this.#keys.peerOf(request, response) : undefined;
+            return this.#charge(peer, {
+              keys: peer?.keys ?? this.#keys.of(request, response, keys),
               // What is given back later is what is taken now, even if the user's object changes.
               cost: typeof cost === 'object' ? { ...cost } : cost,
               action,
@@ -75,24 +78,25 @@ export class RuleLimit<Request extends object, Response> {
     );
   }
 
-  /** The policies of the rules that limit a check. */
-  policiesOf(rules: readonly QuotaRule[]): RulePolicies {
-    const known = this.#policies.get(rules);
-    if (known !== undefined) return known;
-    const byRule = rules.map((rule) => this.#tryPolicy(rule));
-    const expressible = byRule.filter((policy) => policy !== undefined);
-    const policies = { stated: this.#writer.policies(expressible), byRule };
-    this.#policies.set(rules, policies);
-    return policies;
+  /** `peer`: of the same keys, if it is opened. */
+  #charge(peer: RulePeer | undefined, asked: Asked): RequestCheck {
+    const { keys, cost, action, plan } = asked;
+    const verdict =
+      peer !== undefined && plan === undefined
+        ? peer.check(cost, action)
+        : this.limiter.check(keys, cost, action, plan);
+    const isAllowed = verdict.outcome === 'allow';
+    const isListed = isAllowed && this.limiter.context.lastKind < 0;
+    // Otherwise they are looked up if they are needed.
+    const isKnown = isAllowed && !isListed && this.#writer.writes;
+    const quotas = isKnown ? this.quotas.afterCheck() : undefined;
+    return new RuleCheck(this as never, asked, verdict, isListed, quotas);
   }
 
-  #charge(asked: Asked): RequestCheck {
-    const { keys, cost, action, plan } = asked;
-    const { listedCounts } = this.limiter.context;
-    const before = listedCounts.allow;
-    const verdict = this.limiter.check(keys, cost, action, plan);
-    const isListed = verdict.outcome === 'allow' && listedCounts.allow !== before;
-    return new RuleCheck(this as never, asked, verdict, isListed);
+  #policiesOf(rules: readonly QuotaRule[]): PolicyKind {
+    const byRule = rules.map((rule) => this.#tryPolicy(rule));
+    const expressible = byRule.filter((policy) => policy !== undefined);
+    return { rules, stated: this.#writer.policies(expressible), byRule };
   }
 
   /** Undefined for a rule that an `update` has given a name or numbers that the fields cannot express. */
@@ -131,29 +135,26 @@ class RuleCheck implements RequestCheck {
   readonly source: RuleLimit<never, never>;
   readonly asked: Asked;
   readonly verdict: RuleVerdict;
+  readonly action: RateLimitAction;
   /** Whether an allow list has allowed it. */
   readonly isListed: boolean;
-  /** What the rules say, and their policies; undefined before they are asked for. */
-  quotas: Quotas | undefined;
-  policies: RulePolicies | undefined;
+  /** What the rules say; undefined before they are asked for. */
+  quotas: Quotas<PolicyKind> | undefined;
 
   constructor(
     source: RuleLimit<never, never>,
     asked: Asked,
     verdict: RuleVerdict,
     isListed: boolean,
+    quotas: Quotas<PolicyKind> | undefined,
   ) {
     this.previous = undefined;
     this.source = source;
     this.asked = asked;
     this.verdict = verdict;
+    this.action = ACTIONS[verdict.outcome];
     this.isListed = isListed;
-    this.quotas = undefined;
-    this.policies = undefined;
-  }
-
-  get action(): RateLimitAction {
-    return ACTIONS[this.verdict.outcome];
+    this.quotas = quotas;
   }
 
   get reason(): RefusalReason | undefined {
@@ -185,20 +186,20 @@ class RuleCheck implements RequestCheck {
   }
 
   get stated(): StatedPolicies | undefined {
-    const quotas = this.#look();
-    return quotas && this.policies?.stated;
+    return this.#quotas()?.kind.stated;
   }
 
   limitFor(draft: Draft): LimitedPolicy | undefined {
-    const quotas = this.#look();
+    const quotas = this.#quotas();
     if (quotas === undefined) return undefined;
+    const { rules, byRule } = quotas.kind;
     // Older drafts can state limits on requests only.
     const isAnyUnit = draft === 11;
-    const refusing = this.rule === null ? -1 : indexOf(this.rule, quotas);
-    const isStated = refusing >= 0 && (isAnyUnit || quotas.rules[refusing]?.unit === REQUESTS);
+    const refusing = this.rule === null ? -1 : rules.findIndex(({ name }) => name === this.rule);
+    const isStated = refusing >= 0 && (isAnyUnit || rules[refusing]?.unit === REQUESTS);
     const tightest = isAnyUnit ? quotas.tightest : quotas.tightestOfRequests;
     const index = isStated ? refusing : tightest;
-    const policy = index < 0 ? undefined : this.policies?.byRule[index];
+    const policy = index < 0 ? undefined : byRule[index];
     return policy && { policy, state: this.#stateOf(index, quotas) };
   }
 
@@ -218,28 +219,28 @@ class RuleCheck implements RequestCheck {
     }
   }
 
-  #stateOf(index: number, { rules, left }: Quotas): QuotaState {
-    const { name, burst, rate } = rules[index] as QuotaRule;
+  #stateOf(index: number, { kind, left }: Quotas<PolicyKind>): QuotaState {
+    const { name, burst, rate } = kind.rules[index] as QuotaRule;
     const { outcome, delaySeconds } = this.verdict;
     const isEmpty = outcome === 'banned' || (outcome === 'delay' && name !== this.rule);
     return isEmpty ? emptyFor(delaySeconds) : bucketState(left[index] as number, burst, rate, 0);
   }
 
-  /** What the rules say; undefined if a list has decided. Asked once, when it is first needed. */
-  #look(): Quotas | undefined {
-    if (this.quotas !== undefined) return this.quotas;
+  /** What the rules say; undefined if a list has decided. */
+  #quotas(): Quotas<PolicyKind> | undefined {
+    this.quotas ??= this.#look()?.quotas;
+    return this.quotas;
+  }
+
+  /** What the rules say now; undefined if a list has decided. */
+  #look() {
     if (this.isListed || this.verdict.outcome === 'denied') return undefined;
     const { keys, cost, action, plan } = this.asked;
     try {
-      this.quotas = quotasOf(this.source.limiter, keys, cost, action, plan);
+      return this.source.quotas.look(keys, cost, action, plan);
     } catch {
       // As in refund.
+      return undefined;
     }
-    if (this.quotas !== undefined) this.policies = this.source.policiesOf(this.quotas.rules);
-    return this.quotas;
   }
-}
-
-function indexOf(rule: string, { rules }: Quotas): number {
-  return rules.findIndex(({ name }) => name === rule);
 }

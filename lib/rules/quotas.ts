@@ -1,9 +1,9 @@
 // What the rules of a RuleLimiter say about one check, for the fields of an HTTP response: the rules that limit it, and
-// what they have left. It is asked for each request, so the rules of a kind of check are listed once.
+// what they have left. It is read for each request, so what depends on the rules alone is made once.
 
 import { AT_COSTS, AT_USED, MAX_RULES, RULE_NUMBERS, type RulesCore } from '../engine/rules.js';
 import type { RuleBook } from './compile.js';
-import type { RuleContext } from './rule-context.js';
+import { KINDS_PER_PROGRAM, type RuleContext } from './rule-context.js';
 import { REQUESTS } from './sections.js';
 import type { Cost, Keys, RuleVerdict } from './types.js';
 
@@ -27,83 +27,113 @@ export interface QuotaRule {
   readonly unitIndex: number;
 }
 
-/** What the rules say about a check. */
-export interface Quotas {
-  /** The rules that apply, without those on dry run. Checks of the same kind get the same array. */
+/** Checks with the same rules: those of one action and one plan that name the same scopes. */
+export interface QuotaKind {
+  /** The rules that apply, without those on dry run. */
   readonly rules: readonly QuotaRule[];
-  /** The tokens left of each of these rules. */
+}
+
+/** What the rules say about a check. */
+export interface Quotas<Kind extends QuotaKind> {
+  readonly kind: Kind;
+  /** The tokens left of each rule. */
   readonly left: readonly number[];
-  /** The result of the same check at this moment. */
-  readonly verdict: RuleVerdict;
   /** The index of the rule that would allow the fewest checks of the same cost; -1 if there is none. */
   readonly tightest: number;
   /** The same among the rules that count requests. */
   readonly tightestOfRequests: number;
 }
 
-/**
- * Returns what the rules say about a check at this moment; undefined if a list decides about it. Changes and counts
- * nothing. O(rules).
- * @throws the errors of `RuleLimiter.peek`
- */
-export function quotasOf(
-  limiter: Limiter,
-  keys: Keys | string,
-  cost?: Cost,
-  action?: string,
-  plan?: string,
-): Quotas | undefined {
-  const now = limiter.now();
-  const { context, core } = limiter;
-  const call = context.prepare(keys, cost, action, plan);
-  const { mask, program, listed } = call;
-  if (listed !== undefined) {
+/** QuotaReader reads what the rules of a limiter say about checks. */
+export class QuotaReader<Kind extends QuotaKind> {
+  readonly #limiter: Limiter;
+  readonly #kindOf: (rules: readonly QuotaRule[]) => Kind;
+  /** The kinds by `RuleContext.lastKind`, as of `#book`: an update makes a new book. */
+  readonly #kinds = new Map<number, Kind>();
+  #book: RuleBook | undefined;
+
+  /** `kindOf` is called once for each kind of check, and again after an update. */
+  constructor(limiter: Limiter, kindOf: (rules: readonly QuotaRule[]) => Kind) {
+    this.#limiter = limiter;
+    this.#kindOf = kindOf;
+  }
+
+  /** All rules that are not on dry run, with the numbers of each plan. */
+  allRules(): QuotaRule[] {
+    const { book, scopes } = this.#limiter.context;
+    const plans = Array.from({ length: book.plan.plans }, (_, plan) => plan);
+    return plans.flatMap((plan) => quotaRules(book, plan * scopes.length * MAX_RULES, () => true));
+  }
+
+  /**
+   * Returns what the rules have left after an allowed check. Call it directly after a check that no list has decided, before
+   * any other call of a RuleLimiter. O(rules).
+   */
+  afterCheck(): Quotas<Kind> {
+    const kind = this.#lastKind();
+    const { rules } = kind;
+    const left: number[] = [];
+    for (let i = 0; i < rules.length; i += 1) {
+      const { burst, id } = rules[i] as QuotaRule;
+      left.push(burst - (RULE_NUMBERS[AT_USED + id] as number));
+    }
+    const isFree = isFreeOf(rules);
+    const tightest = tightestOf(rules, left, isFree, false);
+    const isSame = tightest < 0 || isOfRequests(rules[tightest] as QuotaRule);
+    const tightestOfRequests = isSame ? tightest : tightestOf(rules, left, isFree, true);
+    return { kind, left, tightest, tightestOfRequests };
+  }
+
+  /**
+   * Returns what the rules say at this moment, and the result of the same check; undefined if a list decides about it.
+   * Changes and counts nothing. O(rules).
+   * @throws the errors of `RuleLimiter.peek`
+   */
+  look(
+    keys: Keys | string,
+    cost?: Cost,
+    action?: string,
+    plan?: string,
+  ): { readonly quotas: Quotas<Kind>; readonly verdict: RuleVerdict } | undefined {
+    const now = this.#limiter.now();
+    const { context, core } = this.#limiter;
+    const call = context.prepare(keys, cost, action, plan);
+    const { mask, program, listed } = call;
+    if (listed !== undefined) {
+      context.release(call);
+      return undefined;
+    }
+    const answer = core.look(call.keys, mask, program, now);
+    context.setKind(program, mask);
+    const found = { quotas: this.afterCheck(), verdict: context.answerOf(answer) };
     context.release(call);
-    return undefined;
+    return found;
   }
-  const answer = core.look(call.keys, mask, program, now);
-  // From here to the end no code of the user runs, which could change RULE_NUMBERS.
-  const rules = rulesOf(context, mask, program);
-  const left = rules.map(({ burst, id }) => burst - (RULE_NUMBERS[AT_USED + id] as number));
-  const tightest = tightestOf(rules, left, false);
-  const isPlain = rules.every(isOfRequests);
-  const tightestOfRequests = isPlain ? tightest : tightestOf(rules, left, true);
-  const verdict = context.answerOf(answer);
-  context.release(call);
-  return { rules, left, verdict, tightest, tightestOfRequests };
+
+  #lastKind(): Kind {
+    const { context } = this.#limiter;
+    if (this.#book !== context.book) {
+      this.#book = context.book;
+      this.#kinds.clear();
+    }
+    const known = this.#kinds.get(context.lastKind);
+    if (known !== undefined) return known;
+    const kind = this.#kindOf(rulesOf(context));
+    this.#kinds.set(context.lastKind, kind);
+    return kind;
+  }
 }
 
-/** All rules that are not on dry run, with the numbers of each plan. */
-export function allQuotaRules({ context: { book, scopes } }: Limiter): QuotaRule[] {
-  const plans = Array.from({ length: book.plan.plans }, (_, plan) => plan);
-  return plans.flatMap((plan) => quotaRules(book, plan * scopes.length * MAX_RULES, () => true));
-}
-
-/** For each book, the rules of each kind of check: by its program and the scopes that it names. */
-const RULES = new WeakMap<RuleBook, Map<number, readonly QuotaRule[]>>();
-
-function rulesOf(
-  { book, scopes }: RuleContext,
-  mask: number,
-  program: number,
-): readonly QuotaRule[] {
-  let byKind = RULES.get(book);
-  if (byKind === undefined) {
-    byKind = new Map();
-    RULES.set(book, byKind);
-  }
-  // There are at most eight scopes.
-  const kind = program * 256 + mask;
-  const known = byKind.get(kind);
-  if (known !== undefined) return known;
+/** The rules of the last kind of check. */
+function rulesOf({ book, scopes, lastKind }: RuleContext): readonly QuotaRule[] {
   const { plan } = book;
+  const program = Math.floor(lastKind / KINDS_PER_PROGRAM);
+  const mask = lastKind % KINDS_PER_PROGRAM;
   const first = Math.floor(program / plan.actions) * scopes.length * MAX_RULES;
-  const rules = quotaRules(book, first, (scope, slot) => {
+  return quotaRules(book, first, (scope, slot) => {
     const applying = plan.applies[program * scopes.length + scope] as number;
     return ((mask >> scope) & (applying >> slot) & 1) === 1;
   });
-  byKind.set(kind, rules);
-  return rules;
 }
 
 /** `first`: the index of a plan's numbers. */
@@ -129,13 +159,20 @@ function costOf(unitIndex: number): number {
   return RULE_NUMBERS[AT_COSTS + unitIndex] as number;
 }
 
-/** If the check costs nothing, the rules are compared for a cost of 1. */
+/** Whether a check costs nothing; then the rules are compared for a cost of 1. */
+function isFreeOf(rules: readonly QuotaRule[]): boolean {
+  for (let i = 0; i < rules.length; i += 1) {
+    if (costOf((rules[i] as QuotaRule).unitIndex) !== 0) return false;
+  }
+  return true;
+}
+
 function tightestOf(
   rules: readonly QuotaRule[],
   left: readonly number[],
+  isFree: boolean,
   onlyRequests: boolean,
 ): number {
-  const isFree = rules.every(({ unitIndex }) => costOf(unitIndex) === 0);
   let tightest = -1;
   let fewest = Infinity;
   for (let i = 0; i < rules.length; i += 1) {

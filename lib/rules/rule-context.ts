@@ -18,6 +18,7 @@ import {
   AT_VIOLATIONS,
   AT_WARNING,
   MAX_RULES,
+  MAX_SCOPES,
   MAX_UNITS,
   RULE_BANNED,
   RULE_NUMBERS,
@@ -39,6 +40,9 @@ export interface ResolvedKeys {
   /** A bit for each scope that has a key or is single. */
   readonly mask: number;
 }
+
+/** `RuleContext.lastKind` is a program times this, plus a bit for each scope. */
+export const KINDS_PER_PROGRAM: number = 2 ** MAX_SCOPES;
 
 /** The random number that leaves the length of a ban as it is. */
 const NO_JITTER = 0.5;
@@ -75,6 +79,7 @@ export class RuleContext {
   #spareCosts: Float64Array | undefined;
   #book: RuleBook;
   #units = 0;
+  #lastKind = -1;
   #version = 0;
   /** The indexes of the units that guards count; -1 if no rule has the unit. */
   #requests = -1;
@@ -106,6 +111,15 @@ export class RuleContext {
   /** Changes with each `use`. */
   get version(): number {
     return this.#version;
+  }
+
+  /** The program of the last check and its scopes, as one number; -1 if a list has decided it. */
+  get lastKind(): number {
+    return this.#lastKind;
+  }
+
+  setKind(program: number, mask: number): void {
+    this.#lastKind = program * KINDS_PER_PROGRAM + mask;
   }
 
   use(book: RuleBook): void {
@@ -292,6 +306,7 @@ export class RuleContext {
 
   /** Counts a check that a list has decided. */
   listedVerdict(listed: number): RuleVerdict {
+    this.#lastKind = -1;
     this.listedCounts[listed === ON_ALLOW_LIST ? 'allow' : 'denied'] += 1;
     return this.listAnswer(listed);
   }

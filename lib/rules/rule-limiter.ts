@@ -116,6 +116,7 @@ export class RuleLimiter extends RuleLimiterState {
     const { context } = this;
     const call = context.prepare(keys, cost, action, plan, bytes);
     const { listed } = call;
+    context.setKind(call.program, call.mask);
     const answer =
       listed === undefined ? this.core.check(call.keys, call.mask, call.program, now) : undefined;
     if (answer === undefined) {

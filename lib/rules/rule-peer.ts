@@ -218,6 +218,7 @@ export class RulePeer {
     if (this.#listed !== undefined) return context.listedVerdict(this.#listed);
     if (this.#secretVersion !== core.secretVersion) this.#openSlots();
     this.#writeSlots();
+    context.setKind(program, this.#mask);
     const answer = core.checkPeer(this.#scopeKeys, this.#mask, program, now);
     this.#updateSlots();
     if (answer === undefined) return ALLOWED;

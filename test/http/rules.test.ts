@@ -5,7 +5,7 @@ import { parseProblem } from 'relay-limiter/headers';
 import { type RateLimitOptions, type RequestVerdict, rateLimit } from 'relay-limiter/http';
 import { describe, expect, test } from 'vitest';
 import { codeOf, ENGINES, manualClock } from '../support/limiters.js';
-import { ask, outcomeOf, requestFrom } from './support.js';
+import { ask, type Middleware, outcomeOf, requestFrom } from './support.js';
 
 const SCOPES = { connection: {}, address: { kind: 'address' }, account: {} } as const;
 
@@ -410,6 +410,46 @@ describe.each(ENGINES)('rateLimit with a RuleLimiter and the %s engine', (engine
     });
     limiter.update({ rules: {} });
     expect(await ask(limit)).toMatchObject({ passed: true, fields: {} });
+  });
+
+  test('answers requests of one connection as those of many', async () => {
+    const quota = { scope: 'address', quota: 3, windowSeconds: 60 } as const;
+    const steps: ((limiter: RuleLimiter) => void)[] = [
+      () => {},
+      () => {},
+      (limiter) => limiter.update({ rules: { all: { ...quota, quota: 5 }, more: quota } }),
+      () => {},
+      () => {},
+      () => {},
+      (limiter) => limiter.removePeer({ address: '192.0.2.1' }),
+      (limiter) => limiter.ban('address', '192.0.2.1', 9),
+      (limiter) => limiter.unban('address', '192.0.2.1'),
+      (limiter) => limiter.update({ allow: { address: ['192.0.2.0/24'] } }),
+      (limiter) => limiter.update({ allow: {}, deny: { address: ['192.0.2.0/24'] } }),
+      (limiter) => limiter.update({ deny: {}, plans: { paid: { more: { quota: 50 } } } }),
+    ];
+    const [one, many] = await Promise.all(
+      [true, false].map(async (isOne) => {
+        const limiter = limitsOf({ rules: { all: quota } });
+        const limit = rateLimit({ limiter });
+        const { socket } = requestFrom();
+        const outcomes = [];
+        const send = (middleware: Middleware) => {
+          const request = requestFrom();
+          if (isOne) request.socket = socket;
+          return outcomeOf(middleware, request);
+        };
+        for (const step of steps) {
+          step(limiter);
+          outcomes.push(await send(limit));
+        }
+        return [...outcomes, await send(rateLimit({ limiter, plan: 'paid' }))];
+      }),
+    );
+    expect(one).toEqual(many);
+    const refused = one?.flatMap(({ passed }, n) => (passed ? [] : [n]));
+    // The last token of the rule `more`, the ban and the deny list.
+    expect(refused).toEqual([5, 7, 10]);
   });
 
   test('states other limits of the request beside it, and waits for all of them', async () => {

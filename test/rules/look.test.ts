@@ -1,4 +1,5 @@
-// RulesCore.look returns what peek returns, on both engines and by random checks.
+// RulesCore.look returns what peek returns, and an allowed check leaves the used tokens that look then finds, on both
+// engines and by random checks.
 
 import { RuleLimiter } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
@@ -16,7 +17,7 @@ import { ENGINES, manualClock } from '../support/limiters.js';
 import { seeded } from '../support/random.js';
 
 describe.each(ENGINES)('look of the %s engine', (engine) => {
-  test('returns the answer, the delay and the used tokens of peek, and changes nothing', () => {
+  test('returns the answer, the delay and the used tokens of peek, and the used tokens that a check has left', () => {
     const clock = manualClock();
     const random = seeded(7);
     const limiter = new RuleLimiter({
@@ -52,7 +53,7 @@ describe.each(ENGINES)('look of the %s engine', (engine) => {
       const cost = { requests: random.below(3), bytes: random.below(60) };
       const action = random() < 0.5 ? 'login' : undefined;
       const plan = random() < 0.3 ? 'paid' : undefined;
-      const outcomes = (['look', 'peek'] as const).map((method) => {
+      const ask = (method: 'look' | 'peek') => {
         const call = context.prepare(keys, cost, action, plan);
         const { mask, program } = call;
         const applies = context.book.rules.filter(({ spec, slot }) => {
@@ -66,10 +67,20 @@ describe.each(ENGINES)('look of the %s engine', (engine) => {
         const refusal = [AT_DELAY, AT_RULE, AT_SCOPE].map((at) => RULE_NUMBERS[at]);
         const found = isPeek ? answer.answer : answer;
         context.release(call);
-        return [found, found === undefined ? [] : refusal, applies.map(({ id }) => used[id])];
-      });
-      expect(outcomes[0]).toEqual(outcomes[1]);
-      results.push(limiter.check(keys, cost, action, plan).outcome);
+        const left = applies.map(({ id }) => used[id]);
+        return [found, found === undefined ? [] : refusal, left, applies] as const;
+      };
+      const [looked, peeked] = [ask('look'), ask('peek')];
+      expect(looked).toEqual(peeked);
+      RULE_NUMBERS.fill(Number.NaN, AT_USED);
+      const isOpened = random() < 0.5;
+      const verdict = isOpened
+        ? limiter.open(keys, plan).check(cost, action)
+        : limiter.check(keys, cost, action, plan);
+      results.push(verdict.outcome);
+      if (verdict.outcome !== 'allow') continue;
+      const after = looked[3].map(({ id }) => RULE_NUMBERS[AT_USED + id]);
+      expect(after).toEqual(ask('look')[2]);
     }
     expect(new Set(results)).toEqual(new Set(['allow', 'delay', 'banned']));
     expect(RULE_NUMBERS.length).toBe(AT_USED + 8 * MAX_RULES);

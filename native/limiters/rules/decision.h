@@ -43,7 +43,7 @@ struct RuleNumbers {
   double violations[kMaxScopes];
   double banRule[kMaxScopes];
   double reserve[16];
-  // Of RuleLimiter::look: the used tokens by scope and slot.
+  // Of an allowed check and of RuleLimiter::look: the used tokens by scope and slot.
   double used[kMaxScopes * kMaxRules];
 
   void set(double delaySeconds, int ruleNumber, int scopeNumber) noexcept {
@@ -130,17 +130,18 @@ class RuleDecision {
     return hasCost(scope, applies_[scope] & ~uint32_t{refused_[scope]} & plan_.dryRun[scope]);
   }
 
-  // Charges a check that no rule refuses.
+  // Charges a check that no rule refuses, and writes the used tokens of the charged rules.
   RuleAnswer charge(RuleCounts& counts) noexcept {
     for (uint32_t left = scopes_; left != 0; left &= left - 1) {
       const unsigned scope = lowestBit(left);
       const uint8_t* const units = plan_.units + scope * kMaxRules;
       uint64_t* const checked = counts.checked + scope * kMaxRules;
       double* const used = states_[scope] + 1;
+      double* const results = numbers_.used + scope * kMaxRules;
       const uint32_t refused = refused_[scope];
       for (uint32_t bits = applies_[scope] & ~refused; bits != 0; bits &= bits - 1) {
         const unsigned slot = lowestBit(bits);
-        used[slot] = charged(used[slot], numbers_.costs[units[slot]]);
+        used[slot] = results[slot] = charged(used[slot], numbers_.costs[units[slot]]);
         ++checked[slot];
       }
       if (refused != 0) countDryRunRefused(scope, counts);

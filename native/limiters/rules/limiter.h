@@ -63,7 +63,13 @@ class RuleLimiter : public RuleScopes {
   RuleAnswer look(const ScopeKey* keys, uint32_t mask, unsigned program, double now,
                   RuleNumbers& numbers) noexcept {
     const uint32_t asked = mask & plan_.asks[program];
-    return peekAt(keys, mask, asked, program, now, numbers, numbers.used);
+    double used[kMaxScopes * kMaxRules];
+    const RuleAnswer answer = peekAt(keys, mask, asked, program, now, numbers, used);
+    for (uint32_t left = asked; left != 0; left &= left - 1) {
+      const unsigned first = lowestBit(left) * kMaxRules;
+      std::copy_n(used + first, kMaxRules, numbers.used + first);
+    }
+    return answer;
   }
 
   // Reads the records of `scopes`.

@@ -7,6 +7,7 @@ import {
   AT_DELAY,
   AT_RULE,
   AT_SCOPE,
+  AT_USED,
   AT_WARNING,
   COUNTS_VIOLATION,
   DRY_RUN,
@@ -130,7 +131,7 @@ export class RuleDecision {
     return allAllow;
   }
 
-  /** Charges a check that all rules allow. Calls no function, so that a check near the end of the stack is whole. */
+  /** Charges a check that all rules allow, and writes the used tokens of its rules. Calls no function, so that a check near the end of the stack is whole. */
   charge(counts: RuleCounts): typeof RULE_WARNED | undefined {
     const { bursts, warnings, flags, units, ranks, applies, actions } = this.plan;
     const planRow = ((this.#program / actions) | 0) * this.#count;
@@ -157,6 +158,7 @@ export class RuleDecision {
           continue;
         }
         record[state + slot] = used;
+        RULE_NUMBERS[AT_USED + rule] = used;
         const threshold = warnings[row + slot] as number;
         if (!(threshold > 0)) continue;
         const share = (burst - used) / burst;
