@@ -22,8 +22,10 @@ export interface ServerSocket {
 export interface StandardSocket extends ServerSocket {
   /** 0 until the upgrade is complete. */
   readonly readyState?: number;
-  addEventListener(type: string, listener: (event: never) => void): void;
-  removeEventListener(type: string, listener: (event: never) => void): void;
+  // biome-ignore lint/suspicious/noExplicitAny: each type library has classes of events of its own.
+  addEventListener(type: string, listener: (event: any) => void): void;
+  // biome-ignore lint/suspicious/noExplicitAny: as above.
+  removeEventListener(type: string, listener: (event: any) => void): void;
 }
 
 /** A socket of Bun. */
