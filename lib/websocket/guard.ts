@@ -83,9 +83,9 @@ export function guardWebSockets(options: SocketGuardOptions): SocketGuard {
   const resolve = addressResolver({ trustedProxies });
   const { limitsAddresses, warn } = settings;
   return new Guard(settings, (request, info) => {
-    const asked = clientRequestOf(request, info);
-    if (limitsAddresses && trustedProxies === undefined) warnOfProxy(asked, warn);
-    const address = resolve(asked);
+    const connecting = clientRequestOf(request, info);
+    if (limitsAddresses && trustedProxies === undefined) warnOfProxy(connecting, warn);
+    const address = resolve(connecting);
     if (limitsAddresses && readAddress(address) === undefined) warn('WARN_LIMITER_NO_ADDRESS');
     return address;
   });
