@@ -12,7 +12,7 @@ export interface OpenRule<Data, Meta> {
   readonly key: string;
   /**
    * Checks a message. Undefined if it is allowed, or if the limit does not apply. `mustQueue`: if other connections wait
-   * for a bucket of the message, it must wait behind them, and the limiter is not asked. An allowed message allocates
+   * for a bucket of the message, it must wait behind them, and the limiter is not checked. An allowed message allocates
    * nothing here. A promise if the limiter answers later; it rejects with what the limiter throws.
    * @throws what a cost or the limiter throws
    */

@@ -70,7 +70,7 @@ class ConnectionLimiter {
   }
 
   /**
-   * Decides on a connection. What changes nothing is asked first: a refused connection is charged nothing by limits behind
+   * Decides on a connection. What changes nothing is checked first: a refused connection is charged nothing by limits behind
    * the refusing one. @throws (or rejects with) what a limiter throws
    */
   check(client: Client): MaybePromise<ConnectionDecision> {

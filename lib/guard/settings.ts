@@ -48,10 +48,10 @@ export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source, Limit
   extends AddressKeyOptions,
     WarningOptions {
   /**
-   * All limits in one: it is asked about each connection and each message, before the limits of `connections` and
-   * `messages`. The guard gives the keys of the scopes `connection` and `address`, where it has them: a key for each
-   * connection, forgotten when the connection closes, and the client's address, absent without one (of a text scope the
-   * key of the address). Scopes derived from `address` follow; the option `keys` names others.
+   * All limits in one: it checks each connection and each message, before the limits of `connections` and `messages`. The
+   * guard gives the keys of the scopes `connection` and `address`, if the limiter has them: a key for each connection,
+   * forgotten when the connection closes, and the client's address (in a text scope, the key of the address), if it has
+   * one. Scopes derived from `address` follow; the option `keys` gives the keys of others.
    *
    * A connection is a check with the action `connect`, before it is established and without the scope `connection`. A
    * message is one with the action `message` that costs 1 of `requests` and its length in `bytes`, if there are rules in

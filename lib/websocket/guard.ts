@@ -9,14 +9,14 @@ import { tryCall } from '../common/callbacks.js';
 import { invalidValue, limiterError } from '../common/errors.js';
 import { hasMethods, isRecord } from '../common/kinds.js';
 import { readOptions } from '../common/options.js';
-import { unref } from '../common/timers.js';
-import { type Client, type ConnectionContext, clientAddress } from '../guard/connection-context.js';
+import { type ConnectionContext, clientAddress } from '../guard/connection-context.js';
 import { warnOfProxy } from '../guard/misuse.js';
 import { refusalAnswer } from '../guard/refusal-answer.js';
 import { maxMessageBytes } from '../guard/rules.js';
 import { CHECK_FAILED, ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
 import { type Decision, KEY_FAILED } from '../guard/verdicts.js';
+import { Admitted } from './admitted.js';
 import { closeSocket, type FrameKind, GuardedSocket, type Received } from './socket.js';
 import type {
   Admission,
@@ -40,8 +40,8 @@ type AddressOf = (request: Request, info: ClientInfo) => string | undefined;
 
 const OPTIONS = ['trustedProxies', ...GUARD_OPTIONS.filter((name) => name !== 'maxPauseSeconds')];
 const INTERNAL_ERROR = [1011, 'internal error'] as const;
-const CONNECTING = 0;
-const HANDSHAKE_MILLISECONDS = 10_000;
+const OPEN = 1;
+const CLOSED = 3;
 
 /**
  * Returns a guard of the connections and the messages of WebSockets of Bun, Deno and other servers with sockets of the web
@@ -83,9 +83,9 @@ export function guardWebSockets(options: SocketGuardOptions): SocketGuard {
   const resolve = addressResolver({ trustedProxies });
   const { limitsAddresses, warn } = settings;
   return new Guard(settings, (request, info) => {
-    const asked = clientRequestOf(request, info);
-    if (limitsAddresses && trustedProxies === undefined) warnOfProxy(asked, warn);
-    const address = resolve(asked);
+    const connecting = clientRequestOf(request, info);
+    if (limitsAddresses && trustedProxies === undefined) warnOfProxy(connecting, warn);
+    const address = resolve(connecting);
     if (limitsAddresses && readAddress(address) === undefined) warn('WARN_LIMITER_NO_ADDRESS');
     return address;
   });
@@ -159,7 +159,7 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
           return handlers.close?.(socket, code, reason);
         } finally {
           guarded.get(socket)?.closed();
-          admittedOf(socket)?.end();
+          admittedOf(socket)?.ended(socket);
         }
       },
     };
@@ -170,7 +170,7 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
   }
 
   /** Guards a standard socket. */
-  attach(admitted: Admitted, socket: StandardSocket): void {
+  #attachStandard(admitted: Admitted, socket: StandardSocket): void {
     const onMessage = (event: MessageEvent<SocketData>) => {
       const { data } = event;
       const frame = typeof data === 'string' ? 'text' : 'binary';
@@ -181,18 +181,25 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
     socket.addEventListener('message', onMessage);
     const removeHooks = () => socket.removeEventListener('message', onMessage);
     const connection = this.#attach(admitted, socket, removeHooks);
+    if (!admitted.has(socket)) return;
     const ended = () => {
       connection?.closed();
-      admitted.end();
+      admitted.ended(socket);
     };
+    socket.addEventListener('open', () => admitted.opened());
     socket.addEventListener('close', ended);
-    watchHandshake(socket, () => {
+    // Deno reports nothing if the client leaves in the handshake.
+    admitted.onExpired(() => {
       ended();
       tryCall(
         () => socket.close(),
         () => {},
       );
     });
+    const { readyState = OPEN } = socket;
+    if (readyState === OPEN) admitted.opened();
+    // It has emitted 'close' already.
+    if (readyState === CLOSED) ended();
   }
 
   /** The length of the longest message that the limits can allow. */
@@ -204,13 +211,15 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
   /** Decides on a connection. The decision if it is refused. */
   #admit(connecting: Connecting): Admitted | Decision {
     const { request, info } = connecting;
-    if (this.isClosed) return new Admitted(this, request, undefined);
+    const attach = (admitted: Admitted, socket: StandardSocket) =>
+      this.#attachStandard(admitted, socket);
+    if (this.isClosed) return new Admitted(request, undefined, attach);
     try {
       const client = this.clientOf(this.#addressOf(request, info), connecting, connecting);
-      const admitted = new Admitted(this, request, client);
+      const admitted = new Admitted(request, client, attach);
       const { decision, key } = this.admitNow(client, admitted);
       if (decision.did === 'passed') {
-        admitted.decision = decision;
+        admitted.passed(decision);
         return admitted;
       }
       this.#report(client.address, request, key, undefined, decision);
@@ -230,7 +239,7 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
     removeHooks: () => void,
   ): GuardedSocket | undefined {
     const { request, client, decision } = admitted;
-    admitted.isUsed = true;
+    const isTaken = admitted.take(socket);
     if (this.isClosed || client === undefined) {
       removeHooks();
       return undefined;
@@ -241,7 +250,12 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
       return guarded;
     };
     const reportError = (error: unknown) => this.#settings.onError(error, { socket, request });
-    const isGuarded = this.guard(socket, client, reportError, make);
+    if (!isTaken) {
+      const message =
+        'the admission of a socket must be unused and at most ten seconds old, got another one';
+      reportError(limiterError(Error, 'ERR_LIMITER_OPTION', message));
+    }
+    const isGuarded = isTaken && this.guard(socket, client, reportError, make);
     if (!isGuarded) closeSocket(socket, ...INTERNAL_ERROR);
     const done = isGuarded && decision !== undefined ? decision : KEY_FAILED;
     this.#report(client.address, request, connectionKey(socket), socket, done);
@@ -250,7 +264,10 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
 
   #openBun(socket: BunSocket): GuardedSocket | undefined {
     const admitted = admittedOf(socket);
-    if (admitted !== undefined) return this.#attach(admitted, socket, () => {});
+    if (admitted !== undefined) {
+      admitted.opened();
+      return this.#attach(admitted, socket, () => {});
+    }
     if (this.isClosed) return undefined;
     const message =
       'the data of a socket must be { admission }, the admission of guard.upgrade, got none';
@@ -276,76 +293,6 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
       (error) => onError(error, { socket, request }),
     );
   }
-}
-
-/** A client whose connection passed. It counts until `end`. */
-class Admitted implements Admission {
-  readonly request: Request;
-  /** Undefined if the guard was closed. */
-  readonly client: Client | undefined;
-  decision: Decision | undefined;
-  /** Whether there is a socket. */
-  isUsed = false;
-  readonly #owner: Guard;
-  #end: (() => void) | undefined;
-
-  constructor(owner: Guard, request: Request, client: Client | undefined) {
-    this.#owner = owner;
-    this.request = request;
-    this.client = client;
-  }
-
-  guard(socket: StandardSocket): void {
-    if (!hasMethods(socket, 'close', 'addEventListener')) {
-      const accepted = 'a WebSocket of the web standard';
-      throw invalidValue('ERR_LIMITER_OPTION', 'the socket', socket, accepted);
-    }
-    this.#owner.attach(this, socket);
-  }
-
-  /** Sets what to call when the connection has ended. */
-  once(_: 'close', listener: () => void): void {
-    this.#end = listener;
-  }
-
-  end(): void {
-    const end = this.#end;
-    this.#end = undefined;
-    end?.();
-  }
-
-  /** Calls `upgrade`; the client does not count any more if that fails. */
-  run<Result>(upgrade: (admission: Admission) => Result): Result {
-    const settle = <Value>(result: Value): Value => {
-      if (!this.isUsed && isFailure(result)) this.end();
-      return result;
-    };
-    const fail = (error: unknown): never => {
-      if (!this.isUsed) this.end();
-      throw error;
-    };
-    try {
-      const result = upgrade(this);
-      return hasMethods(result, 'then')
-        ? ((result as PromiseLike<unknown>).then(settle, fail) as Result)
-        : settle(result);
-    } catch (error) {
-      return fail(error);
-    }
-  }
-}
-
-/** Whether the result of an upgrade says that there is no connection. */
-function isFailure(result: unknown): boolean {
-  return result === false || (result instanceof Response && result.status !== 101);
-}
-
-/** Calls `failed` if a socket has not opened in time. Deno reports nothing if the client leaves in the handshake. */
-function watchHandshake(socket: StandardSocket, failed: () => void): void {
-  if (socket.readyState !== CONNECTING) return;
-  const timer = setTimeout(failed, HANDSHAKE_MILLISECONDS);
-  unref(timer);
-  for (const event of ['open', 'close']) socket.addEventListener(event, () => clearTimeout(timer));
 }
 
 function admittedOf({ data }: BunSocket): Admitted | undefined {

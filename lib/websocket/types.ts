@@ -110,7 +110,7 @@ export type SocketGuardSettings = GuardSettings<
   SocketErrorSource
 >;
 
-/** A client that may open a connection. */
+/** A client that may open a connection: one, which must be open ten seconds after the admission. */
 export interface Admission {
   /**
    * Guards a socket of the web standard. Call it before any listener is added: the guard stops the events of messages that
@@ -126,7 +126,8 @@ export interface SocketGuard {
    * with Retry-After, 403 on a deny list, 503 if a function of the options or a limiter threw.
    *
    * A connection counts for `maxPerAddress` from here until it closes. If `upgrade` throws, or returns false or a Response
-   * other than 101, there is no connection.
+   * other than 101, there is no connection, and likewise if no socket is open ten seconds later: a socket that comes
+   * later is closed with 1011, and `onError` gets `ERR_LIMITER_OPTION`.
    * @throws what `upgrade` throws; `ERR_LIMITER_OPTION` for arguments of other types
    */
   upgrade<Result>(

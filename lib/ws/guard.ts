@@ -56,7 +56,7 @@ export interface WebSocketGuard {
   /**
    * Sends a message to a connection, and returns whether it was sent. It is not sent if the connection is closing or
    * slow, or if the limiter of `delivery` refuses it; `onVerdict` gets a verdict of the kind `'delivery'` in the last two
-   * cases, unless it is running. The limiter is asked first, so a message for a slow connection takes its tokens.
+   * cases, unless it is running. The limiter is checked first, so a message for a slow connection takes its tokens.
    *
    * The messages that are sent arrive in order and whole. Between the fragments of a message that you send yourself
    * (`fin: false`), do not call it. A connection that the guard does not guard has the same limits, but is never closed.

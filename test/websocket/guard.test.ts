@@ -7,7 +7,7 @@ import {
   RateLimiter,
   RuleLimiter,
 } from 'relay-limiter';
-import { guardWebSockets, type SocketGuardOptions } from 'relay-limiter/websocket';
+import { type Admission, guardWebSockets, type SocketGuardOptions } from 'relay-limiter/websocket';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { utf8Length } from '../../dist/websocket/message.js';
 import { codeOf, manualClock } from '../support/limiters.js';
@@ -405,6 +405,21 @@ describe('guard.upgrade', () => {
     expect(guard.upgrade(request, info, () => undefined)).toMatchObject({ status: 429 });
   });
 
+  test('frees the place of a connection without a socket after ten seconds', () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const { guard, connect, refused } = guarded({ connections: { maxPerAddress: 1 } }, bun());
+    const never = new Promise(() => {});
+    for (const result of [undefined, never]) {
+      guard.upgrade(request, info, () => result);
+      vi.advanceTimersByTime(9999);
+      expect(refused().status).toBe(429);
+      vi.advanceTimersByTime(1);
+    }
+    expect(connect()).toBeDefined();
+    vi.advanceTimersByTime(60_000);
+    expect(refused().status).toBe(429);
+  });
+
   test('keeps a place whose socket is guarded, even if upgrade throws later', () => {
     const { guard, connect, refused } = guarded({ connections: { maxPerAddress: 1 } }, standard());
     const socket = connect();
@@ -436,7 +451,56 @@ describe('guard.upgrade', () => {
   });
 });
 
+describe.each(KINDS)('A second or late socket of %s', (_, open) => {
+  const request = new Request('http://localhost/');
+  const info = { address: '192.0.2.1' };
+
+  test('is closed, and takes and frees no place', () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const options = { connections: { maxPerAddress: 1 } };
+    const { guard, refused, errors, verdicts } = guarded(options, open);
+    const [first, second, late, failed] = Array.from({ length: 4 }, () => open(guard, false));
+    guard.upgrade(request, info, (admission) => {
+      first?.upgrade(admission);
+      second?.upgrade(admission);
+    });
+    second?.fake()?.receive('1');
+    second?.fake()?.end();
+    expect([refused().status, guard.connections]).toEqual([429, 1]);
+    first?.fake()?.receive('2');
+    first?.fake()?.end();
+
+    let admission: Admission | undefined;
+    guard.upgrade(request, info, (given) => {
+      admission = given;
+    });
+    vi.advanceTimersByTime(10_000);
+    late?.upgrade(admission as Admission);
+    guard.upgrade(request, info, (given) => {
+      admission = given;
+      return false;
+    });
+    failed?.upgrade(admission as Admission);
+    for (const closed of [second, late, failed]) {
+      closed?.fake()?.receive('3');
+      expect(closed?.fake()?.closes).toEqual([[1011, 'internal error']]);
+      expect(closed?.fake()?.received).toEqual([]);
+    }
+    expect(first?.fake()?.received).toEqual([['2']]);
+    expect(errors).toEqual(Array(3).fill('ERR_LIMITER_OPTION'));
+    expect(verdicts.filter(({ did }) => did === 'closed')).toHaveLength(3);
+    expect(guard.connections).toBe(0);
+  });
+});
+
 describe('A socket of the web standard', () => {
+  test('that is closed already does not count', () => {
+    const open = standard(false, 3);
+    const { connect, guard } = guarded({ connections: { maxPerAddress: 1 } }, open);
+    expect([connect(), connect()]).not.toContain(undefined);
+    expect(guard.connections).toBe(0);
+  });
+
   test('closes with the private code where the other is not allowed', () => {
     const limiter = few(1, { disconnectThreshold: 1 });
     const socket = guarded({ messages: { limiter } }, standard(true)).connect();
@@ -460,6 +524,19 @@ describe('A standard socket that connects', () => {
     expect([socket.closes, guard.connections]).toEqual([[[]], 0]);
     socket.receive('late');
     expect(socket.received).toEqual([]);
+    expect(connect()).toBeDefined();
+  });
+
+  test('has its deadline also if its admission is used for an open socket too', () => {
+    const { guard, refused, connect } = handshaking();
+    const [first, second] = [standard(false, 0)(guard, false), standard()(guard, false)];
+    guard.upgrade(new Request('http://localhost/'), { address: '192.0.2.1' }, (admission) => {
+      first.upgrade(admission);
+      second.upgrade(admission);
+    });
+    expect(refused().status).toBe(429);
+    vi.advanceTimersByTime(10_000);
+    expect(first.fake()?.closes).toEqual([[]]);
     expect(connect()).toBeDefined();
   });
 

@@ -74,7 +74,7 @@ export interface ConnectionGuardOptions
     | 'onError'
   > {
   /**
-   * Is asked about each connection, with the action `connect` and the client's address in the scope `address`, if it has
+   * Checks each connection, with the action `connect` and the client's address in the scope `address`, if it has
    * this scope. Its rules, bans and lists apply in this scope, in scopes derived from it and in single scopes. A guard of
    * messages on the same server may have the same limiter, but both charge its rules for `connect`.
    */
