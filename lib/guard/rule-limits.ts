@@ -53,6 +53,11 @@ export class RuleLimits {
     this.#requireKind(ADDRESS, ['text', 'address']);
   }
 
+  /** Whether the user gives keys of connections. */
+  get hasKeys(): boolean {
+    return this.#keys !== undefined;
+  }
+
   /** Whether addresses are limited. */
   get limitsAddresses(): boolean {
     return this.#kinds.has(ADDRESS);
@@ -81,6 +86,24 @@ export class RuleLimits {
   /** Checks that a client connects, and charges it. @throws the errors of `RuleLimiter.check` */
   connect(keys: Keys): RuleVerdict {
     return this.limiter.check(keys, undefined, 'connect');
+  }
+
+  /**
+   * Checks a client that connects with more keys than those with which `connect` has allowed it. It pays once, and what it
+   * has paid already refuses it no second time. If it is refused, what it has paid stays paid.
+   * @throws the errors of `RuleLimiter.check`
+   */
+  connectWithMore(allowed: Keys, keys: Keys): RuleVerdict {
+    const { limiter } = this;
+    let isAllowed = false;
+    limiter.refund(allowed, undefined, 'connect');
+    try {
+      const verdict = this.connect(keys);
+      isAllowed = verdict.outcome === 'allow';
+      return verdict;
+    } finally {
+      if (!isAllowed) limiter.charge(allowed, undefined, 'connect');
+    }
   }
 
   /** What `connect` would return, without charging or counting anything. */

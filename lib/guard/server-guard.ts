@@ -97,6 +97,13 @@ class ConnectionLimiter {
     );
   }
 
+  /** Decides on a connection that has passed, by the keys that it has now. @throws what the RuleLimiter throws */
+  checkMore({ client: before, decision }: Admission, client: Client): ConnectionDecision {
+    const { limits } = this.#settings;
+    if (limits?.hasKeys !== true) return { decision, key: client.key };
+    return this.#byRules(client, limits.connectWithMore(before.keys, client.keys));
+  }
+
   #byRules({ key, keys }: Client, verdict: RuleVerdict | undefined): ConnectionDecision {
     if (verdict === undefined) return { decision: PASSED, key };
     const { outcome, scope } = verdict;
@@ -205,6 +212,14 @@ export abstract class ServerGuard<Socket extends object> {
         throw error;
       },
     );
+  }
+
+  /**
+   * Decides again on a connection that has passed `admit`, when the option `keys` has been called.
+   * @throws what the RuleLimiter throws
+   */
+  protected admitMore(before: Admission, client: Client): ConnectionDecision {
+    return this.#limiter.checkMore(before, client);
   }
 
   /** `admit` of a guard whose limiters all answer at once. */
