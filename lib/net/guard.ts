@@ -136,7 +136,8 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
     this.#isTls = server instanceof TlsServer;
     const removeHook = intercept(server, 'messages', ([name, given], emit) => {
       const socket = given as Socket;
-      if (this.isClosed) return emit();
+      // A destroyed socket emits no more 'close', so the guard could not forget it.
+      if (this.isClosed || socket.destroyed) return emit();
       if (name === 'secureConnection') return this.#secured(socket, emit);
       const pass: Pass = (admission) => {
         if (this.#isTls && admission !== undefined) this.#handshaking.set(socket, admission);

@@ -1,6 +1,6 @@
 // A RuleLimiter in the guard of lines, with real sockets.
 
-import { createServer } from 'node:net';
+import { createServer, Socket } from 'node:net';
 import { connect as connectTls, createServer as createTlsServer, TLSSocket } from 'node:tls';
 import { OrderbookRateLimiter, RuleLimiter, type RuleLimiterOptions } from 'relay-limiter';
 import type { LineGuardOptions } from 'relay-limiter/net';
@@ -258,6 +258,14 @@ describe.each(ENGINES)('After the handshake of TLS, a RuleLimiter on the %s engi
     const { rules } = limiter.peek({ address: ADDRESS }, 0, 'connect');
     expect(rules).toMatchObject([{ remaining: 1 }]);
   });
+});
+
+test('A socket that is destroyed already takes no place', async () => {
+  const server = createServer();
+  const { guard, sockets } = await guarded({ connections: { maxPerServer: 1 } }, server);
+  for (let n = 0; n < 3; n += 1) server.emit('connection', new Socket().destroy());
+  expect([sockets.length, guard.connections]).toEqual([3, 0]);
+  expect(guard.getStats().connections.accepted).toBe(0);
 });
 
 test('keys of a TLS server gets the stream after the handshake, and connects count by address', async () => {
