@@ -66,6 +66,9 @@ export class Delivery implements GroupDelivery {
   /** Adds a guarded connection. */
   connect(socket: WebSocket, connection: DeliveryConnection): void {
     this.#connections.set(socket, connection);
+    // A function for a key may have sent to the connection already.
+    const known = this.#subscribers.get(socket);
+    if (known !== undefined) known.connection = connection;
   }
 
   send(socket: WebSocket, data: OutgoingData, options: SendOptions | undefined): boolean {
