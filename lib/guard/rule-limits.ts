@@ -7,6 +7,7 @@ import { callback } from '../common/options.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { RulePeer } from '../rules/rule-peer.js';
+import { ON_ALLOW_LIST } from '../rules/scope-keys.js';
 import type { Classification, Keys, RuleVerdict } from '../rules/types.js';
 import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
 import type { ClientAddress } from './connection-context.js';
@@ -86,6 +87,11 @@ export class RuleLimits {
   /** Checks that a client connects, and charges it. @throws the errors of `RuleLimiter.check` */
   connect(keys: Keys): RuleVerdict {
     return this.limiter.check(keys, undefined, 'connect');
+  }
+
+  /** Whether one of the keys is on an allow list. @throws `ERR_LIMITER_KEY` */
+  allows(keys: Keys): boolean {
+    return this.limiter.context.resolved(keys).listed === ON_ALLOW_LIST;
   }
 
   /**

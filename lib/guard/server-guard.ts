@@ -76,6 +76,8 @@ class ConnectionLimiter {
   check(client: Client): MaybePromise<ConnectionDecision> {
     const { key } = client;
     const { banLimiters, limiter, limits } = this.#settings;
+    // An allow list wins over all other limits.
+    if (limits?.allows(client.keys)) return this.#byRules(client, limits.connect(client.keys));
     const ban = banLimiters.find((limiter) => isBanned(limiter, key));
     if (ban !== undefined) {
       const left = banSecondsLeft(ban, key);
