@@ -185,6 +185,8 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   /** The keys that only this connection uses. */
   readonly #own: Keys | undefined;
   readonly #bytesOf: (data: Data, meta: Meta) => number;
+  /** The last plan of a message that the limiter has known. */
+  #knownPlan: string | undefined;
 
   constructor(
     limiter: RuleLimiter,
@@ -204,11 +206,12 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   check(
     data: Data,
     meta: Meta,
-    message: Classification | undefined,
+    classified: Classification | undefined,
     mustQueue: boolean,
   ): RuleAnswer | undefined {
     const { peer } = this;
     const bytes = this.#bytesOf(data, meta);
+    const message = classified?.plan === undefined ? classified : this.#withKnownPlan(classified);
     if (mustQueue && !this.#queues.isEmpty) {
       const queued = this.#behindOthers(bytes, message);
       if (queued !== undefined) return queued;
@@ -221,6 +224,14 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   /** Not the keys of other scopes: without its violations and its ban an address could start again. */
   close(): void {
     if (this.#own !== undefined) this.#limiter.removePeer(this.#own);
+  }
+
+  /** Without a plan that an update has removed since: the message gets the plan of the peer. */
+  #withKnownPlan(message: Classification): Classification {
+    const { plan } = message;
+    if (this.#limiter.context.hasPlan(plan as string)) this.#knownPlan = plan;
+    else if (plan === this.#knownPlan) return { ...message, plan: undefined };
+    return message;
   }
 
   #behindOthers(bytes: number, message: Classification | undefined): RuleAnswer | undefined {
