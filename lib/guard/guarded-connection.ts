@@ -203,6 +203,12 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     if (!this.#isExpelled) this.deliverSafely(data, meta, message);
   }
 
+  /** Delivers a message without a check, with its classification if `classify` does not throw. */
+  protected deliverUnchecked(data: Data, meta: Meta): void {
+    const message = tryCall(() => this.classify(data, meta), this.context.reportError);
+    this.deliverSafely(data, meta, message);
+  }
+
   /** A listener that throws must not stop the stream in the middle of a chunk: it might never continue. */
   protected deliverSafely(data: Data, meta: Meta, message: Classification | undefined): void {
     try {

@@ -7,6 +7,7 @@ import { callback } from '../common/options.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { RulePeer } from '../rules/rule-peer.js';
+import { ON_ALLOW_LIST } from '../rules/scope-keys.js';
 import type { Classification, Keys, RuleVerdict } from '../rules/types.js';
 import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
 import type { ClientAddress } from './connection-context.js';
@@ -53,6 +54,11 @@ export class RuleLimits {
     this.#requireKind(ADDRESS, ['text', 'address']);
   }
 
+  /** Whether the user gives keys of connections. */
+  get hasKeys(): boolean {
+    return this.#keys !== undefined;
+  }
+
   /** Whether addresses are limited. */
   get limitsAddresses(): boolean {
     return this.#kinds.has(ADDRESS);
@@ -81,6 +87,29 @@ export class RuleLimits {
   /** Checks that a client connects, and charges it. @throws the errors of `RuleLimiter.check` */
   connect(keys: Keys): RuleVerdict {
     return this.limiter.check(keys, undefined, 'connect');
+  }
+
+  /** Whether one of the keys is on an allow list. @throws `ERR_LIMITER_KEY` */
+  allows(keys: Keys): boolean {
+    return this.limiter.context.resolved(keys).listed === ON_ALLOW_LIST;
+  }
+
+  /**
+   * Checks a client that connects with more keys than those with which `connect` has allowed it. It pays once, and what it
+   * has paid already refuses it no second time. If it is refused, what it has paid stays paid.
+   * @throws the errors of `RuleLimiter.check`
+   */
+  connectWithMore(allowed: Keys, keys: Keys): RuleVerdict {
+    const { limiter } = this;
+    let isAllowed = false;
+    limiter.refund(allowed, undefined, 'connect');
+    try {
+      const verdict = this.connect(keys);
+      isAllowed = verdict.outcome === 'allow';
+      return verdict;
+    } finally {
+      if (!isAllowed) limiter.charge(allowed, undefined, 'connect');
+    }
   }
 
   /** What `connect` would return, without charging or counting anything. */
@@ -156,6 +185,8 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   /** The keys that only this connection uses. */
   readonly #own: Keys | undefined;
   readonly #bytesOf: (data: Data, meta: Meta) => number;
+  /** The last plan of a message that the limiter has known. */
+  #knownPlan: string | undefined;
 
   constructor(
     limiter: RuleLimiter,
@@ -175,11 +206,12 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   check(
     data: Data,
     meta: Meta,
-    message: Classification | undefined,
+    classified: Classification | undefined,
     mustQueue: boolean,
   ): RuleAnswer | undefined {
     const { peer } = this;
     const bytes = this.#bytesOf(data, meta);
+    const message = classified?.plan === undefined ? classified : this.#withKnownPlan(classified);
     if (mustQueue && !this.#queues.isEmpty) {
       const queued = this.#behindOthers(bytes, message);
       if (queued !== undefined) return queued;
@@ -192,6 +224,14 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   /** Not the keys of other scopes: without its violations and its ban an address could start again. */
   close(): void {
     if (this.#own !== undefined) this.#limiter.removePeer(this.#own);
+  }
+
+  /** Without a plan that an update has removed since: the message gets the plan of the peer. */
+  #withKnownPlan(message: Classification): Classification {
+    const { plan } = message;
+    if (this.#limiter.context.hasPlan(plan as string)) this.#knownPlan = plan;
+    else if (plan === this.#knownPlan) return { ...message, plan: undefined };
+    return message;
   }
 
   #behindOthers(bytes: number, message: Classification | undefined): RuleAnswer | undefined {

@@ -76,6 +76,8 @@ class ConnectionLimiter {
   check(client: Client): MaybePromise<ConnectionDecision> {
     const { key } = client;
     const { banLimiters, limiter, limits } = this.#settings;
+    // An allow list wins over all other limits.
+    if (limits?.allows(client.keys)) return this.#byRules(client, limits.connect(client.keys));
     const ban = banLimiters.find((limiter) => isBanned(limiter, key));
     if (ban !== undefined) {
       const left = banSecondsLeft(ban, key);
@@ -95,6 +97,13 @@ class ConnectionLimiter {
         ? found
         : { decision: refusal('rate', answerOf(verdict)), key },
     );
+  }
+
+  /** Decides on a connection that has passed, by the keys that it has now. @throws what the RuleLimiter throws */
+  checkMore({ client: before, decision }: Admission, client: Client): ConnectionDecision {
+    const { limits } = this.#settings;
+    if (limits?.hasKeys !== true) return { decision, key: client.key };
+    return this.#byRules(client, limits.connectWithMore(before.keys, client.keys));
   }
 
   #byRules({ key, keys }: Client, verdict: RuleVerdict | undefined): ConnectionDecision {
@@ -205,6 +214,14 @@ export abstract class ServerGuard<Socket extends object> {
         throw error;
       },
     );
+  }
+
+  /**
+   * Decides again on a connection that has passed `admit`, when the option `keys` has been called.
+   * @throws what the RuleLimiter throws
+   */
+  protected admitMore(before: Admission, client: Client): ConnectionDecision {
+    return this.#limiter.checkMore(before, client);
   }
 
   /** `admit` of a guard whose limiters all answer at once. */

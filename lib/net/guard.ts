@@ -2,7 +2,7 @@
 // splits the bytes of the others into lines. `close` restores the server.
 
 import { Server, type Socket } from 'node:net';
-import { Server as TlsServer } from 'node:tls';
+import { TLSSocket, Server as TlsServer } from 'node:tls';
 import { connectionKey } from '../address/connection-key.js';
 import { callSafely, tryCall } from '../common/callbacks.js';
 import { invalidValue, limiterError } from '../common/errors.js';
@@ -36,6 +36,7 @@ import type {
   LineVerdict,
 } from './options.js';
 import { GuardedLines } from './socket.js';
+import { tcpSocket } from './tcp-socket.js';
 
 /** The guard of a server of a line protocol, as `guardLineServer` returns it. */
 export interface LineGuard {
@@ -125,19 +126,24 @@ const guardedServers = new WeakSet<Server>();
 class Guard extends ServerGuard<Socket> implements LineGuard {
   readonly #settings: LineGuardSettings;
   readonly #isTls: boolean;
+  /** The TCP connections of a TLS server that have passed. */
+  readonly #handshaking = new WeakMap<Socket, Admission>();
 
   constructor(server: Server, settings: LineGuardSettings) {
     super(settings);
     this.#settings = settings;
     // A TLS server emits 'connection' before the handshake, and 'secureConnection' with the stream to read from.
     this.#isTls = server instanceof TlsServer;
-    const readable = this.#isTls ? 'secureConnection' : 'connection';
     const removeHook = intercept(server, 'messages', ([name, given], emit) => {
       const socket = given as Socket;
-      const pass: Pass = (admission) =>
-        name !== readable || this.#attach(socket, admission) ? emit() : true;
-      if (name !== 'connection' || this.isClosed) return pass(undefined);
-      return this.#admit(socket, pass);
+      // A destroyed socket emits no more 'close', so the guard could not forget it.
+      if (this.isClosed || socket.destroyed) return emit();
+      if (name === 'secureConnection') return this.#secured(socket, emit);
+      const pass: Pass = (admission) => {
+        if (this.#isTls && admission !== undefined) this.#handshaking.set(socket, admission);
+        return this.#isTls || this.#attach(socket, admission) ? emit() : true;
+      };
+      return name === 'connection' ? this.#admit(socket, pass) : emit();
     });
     guardedServers.add(server);
     this.setHooks([removeHook, () => guardedServers.delete(server)]);
@@ -176,6 +182,22 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
     return true;
   }
 
+  /** Decides on a connection of a TLS server after the handshake, when the user's `keys` can read the certificate. */
+  #secured(socket: Socket, emit: () => boolean): boolean {
+    const before = this.#handshaking.get(tcpSocket(socket));
+    let client: Client;
+    let found: ConnectionDecision;
+    try {
+      client = this.clientOf(socket.remoteAddress, socket, socket);
+      found = before ? this.admitMore(before, client) : { decision: PASSED, key: client.key };
+    } catch (error) {
+      this.#failed(socket, error);
+      return true;
+    }
+    const pass: Pass = (admission) => (this.#attach(socket, admission) ? emit() : true);
+    return this.#decided(socket, client, found, pass);
+  }
+
   #decided(
     socket: Socket,
     client: Client,
@@ -201,9 +223,9 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
     this.#report(client, key, socket, decision);
   }
 
-  /** Undefined for TLS: before the handshake, plain text would break the protocol. */
+  /** Undefined before the handshake of TLS, where plain text would break the protocol. */
   #farewellText(socket: Socket, reason: Farewell['reason']): string | undefined {
-    if (this.#isTls) return undefined;
+    if (this.#isTls && !(socket instanceof TLSSocket)) return undefined;
     return tryCall(
       () => this.#settings.farewell({ reason, words: undefined }),
       (error) => this.#reportError(error, socket),
@@ -220,16 +242,14 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
 
   /** Guards a new socket; false if that fails, and the socket is destroyed then. */
   #attach(socket: Socket, admission: Admission | undefined): boolean {
-    if (this.isClosed) return true;
+    // Closed during the check.
+    if (this.isClosed || admission === undefined) return true;
+    const { client, decision } = admission;
     const reportError = (error: unknown) => this.#reportError(error, socket);
-    const client =
-      admission?.client ??
-      tryCall(() => this.clientOf(socket.remoteAddress, socket, socket), reportError);
     const make = (context: ConnectionContext) => new GuardedLines(socket, this.#settings, context);
-    const isGuarded = client !== undefined && this.guard(socket, client, reportError, make);
+    const isGuarded = this.guard(socket, client, reportError, make);
     if (!isGuarded) socket.destroy();
-    const decision = isGuarded ? (admission?.decision ?? PASSED) : KEY_FAILED;
-    this.#report(client ?? this.#addressOf(socket), connectionKey(socket), socket, decision);
+    this.#report(client, connectionKey(socket), socket, isGuarded ? decision : KEY_FAILED);
     return isGuarded;
   }
 

@@ -11,6 +11,7 @@ import {
 import {
   type BucketSpec,
   bucketsIn,
+  DELIVERY,
   type Lists,
   type PlanSpec,
   REQUESTS,
@@ -71,6 +72,8 @@ export interface RuleBook {
   readonly unitIndexes: ReadonlyMap<string, number>;
   /** The index of an action; all actions without an index have index 0. */
   readonly actionIndexes: ReadonlyMap<string, number>;
+  /** The index of a check by the rules that name the action of deliveries, without those that count every action. */
+  readonly deliveryIndex: number;
   /** The index of a plan; the base plan has index 0 and no name. */
   readonly planIndexes: ReadonlyMap<string, number>;
   /** For the engine. */
@@ -113,7 +116,7 @@ function compileRules(
     (unit) => unit !== REQUESTS || specs.some((spec) => spec.unit === unit),
   );
   const unitIndexes = new Map(units.map((unit, i) => [unit, i]));
-  const { actionIndexes, classes } = classify(specs);
+  const { actionIndexes, deliveryIndex, classes } = classify(specs);
   const planIndexes = new Map(plans.map(({ name }, i) => [name, i + 1]));
   const base = specs.map(({ bucket }) => bucket);
   const names = new Set(specs.map(({ name }) => name));
@@ -131,7 +134,17 @@ function compileRules(
   };
   const ruleAt = new Array<PlacedRule | undefined>(scopes.length * MAX_RULES).fill(undefined);
   for (const rule of rules) ruleAt[rule.id] = rule;
-  return { sections, rules, ruleAt, units, unitIndexes, actionIndexes, planIndexes, plan };
+  return {
+    sections,
+    rules,
+    ruleAt,
+    units,
+    unitIndexes,
+    actionIndexes,
+    deliveryIndex,
+    planIndexes,
+    plan,
+  };
 }
 
 /**
@@ -176,16 +189,21 @@ function classify(specs: readonly RuleSpec[]) {
     specs.map(
       ({ actions }) => actions === undefined || (action !== undefined && actions.includes(action)),
     );
-  const classes = [applyTo(undefined)];
-  const indexes = new Map([[String(classes[0]), 0]]);
+  const classes: (readonly boolean[])[] = [];
+  const indexes = new Map<string, number>();
+  const indexOf = (rules: readonly boolean[]) => {
+    const text = String(rules);
+    const index = indexes.get(text) ?? classes.push(rules) - 1;
+    indexes.set(text, index);
+    return index;
+  };
+  indexOf(applyTo(undefined));
   const actionIndexes = new Map<string, number>();
   for (const action of new Set(specs.flatMap(({ actions }) => actions ?? []))) {
-    const rules = applyTo(action);
-    const text = String(rules);
-    if (!indexes.has(text)) indexes.set(text, classes.push(rules) - 1);
-    actionIndexes.set(action, indexes.get(text) as number);
+    actionIndexes.set(action, indexOf(applyTo(action)));
   }
-  return { actionIndexes, classes };
+  const deliveryIndex = indexOf(specs.map(({ actions }) => actions?.includes(DELIVERY) === true));
+  return { actionIndexes, deliveryIndex, classes };
 }
 
 function applying(

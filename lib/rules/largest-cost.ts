@@ -30,7 +30,9 @@ export function largestCost(
       return ((applies as number) >> slot) & 1 ? (burst as number) : Infinity;
     });
   const actions =
-    action === undefined ? [...Array(plan.actions).keys()] : [actionIndexes.get(action) ?? 0];
+    action === undefined
+      ? [...new Set([0, ...actionIndexes.values()])]
+      : [actionIndexes.get(action) ?? 0];
   const bounds = [...Array(plan.plans).keys()].flatMap((planIndex) =>
     actions.map((actionIndex) => Math.min(Infinity, ...burstsIn(planIndex, actionIndex))),
   );

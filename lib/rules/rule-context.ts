@@ -158,6 +158,12 @@ export class RuleContext {
     return first + (this.#book.actionIndexes.get(action) ?? 0);
   }
 
+  /** The program of the rules that name the action of deliveries. */
+  deliveryProgramOf(planIndex: number): number {
+    const { plan, deliveryIndex } = this.#book;
+    return planIndex * plan.actions + deliveryIndex;
+  }
+
   /** Returns the keys as an object that later changes of the caller's object do not affect. @throws `ERR_LIMITER_KEY` */
   ownKeys(keys: Keys | string): Keys {
     const values = this.#read(keys);

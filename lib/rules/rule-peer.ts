@@ -121,6 +121,20 @@ export class RulePeer {
   }
 
   /**
+   * Checks a message that a guard delivers to the peer: the requests that it costs, and its bytes. Only the rules that name
+   * the action `delivery` apply: the others limit what the peer does, and somebody else has sent this message.
+   * @throws the errors of `RuleLimiter.check`
+   * @internal
+   */
+  checkDelivery(bytes: number, requests: number | undefined): RuleVerdict {
+    const now = this.#limiter.now();
+    const { context } = this.#limiter;
+    context.prepareCost(requests, bytes);
+    if (this.#version !== context.version) this.#refresh();
+    return this.#decide(context.deliveryProgramOf(this.#planIndex), now);
+  }
+
+  /**
    * The first of some rules that `checkMessage` would ask with a key that `isAwaited` accepts; '' is the key of a single
    * scope. Counts and changes nothing.
    * @throws the errors of `checkMessage`

@@ -20,6 +20,8 @@ export const REQUESTS = 'requests';
 export const BYTES = 'bytes';
 /** The action of a message in a guard. */
 export const MESSAGE = 'message';
+/** The action of messages that a guard delivers to a peer. */
+export const DELIVERY = 'delivery';
 
 export interface ScopeSpec {
   readonly name: string;

@@ -25,8 +25,8 @@ export interface DeliveryOptions {
    * rate is the sender's doing, not the peer's. Each connection has a bucket of its own, removed when it closes.
    * Default: no limit.
    *
-   * The RuleLimiter of the option `limiter` of the guard checks a message with the keys and the plan of its receiver, with
-   * the action `delivery`, 1 request and the length in bytes. Rules without an action count it too.
+   * The RuleLimiter of the option `limiter` of the guard checks a message with the keys and the plan of its receiver, 1
+   * request and the length in bytes. Only rules that name the action `delivery` apply.
    */
   limiter?: AnyLimiter | RuleLimiter | undefined;
   /** The tokens that a message takes: 1 by default, or with `'bytes'` its length, at least 1. Not for a RuleLimiter. */

@@ -35,9 +35,6 @@ export interface DeliveryCounts {
 
 type Callbacks = Pick<WebSocketGuardSettings, 'onVerdict' | 'onError'>;
 
-/** The action of messages in a RuleLimiter. */
-const DELIVERY = 'delivery';
-
 /** @internal */
 export class Delivery implements GroupDelivery {
   readonly #settings: DeliverySettings;
@@ -69,6 +66,9 @@ export class Delivery implements GroupDelivery {
   /** Adds a guarded connection. */
   connect(socket: WebSocket, connection: DeliveryConnection): void {
     this.#connections.set(socket, connection);
+    // A function for a key may have sent to the connection already.
+    const known = this.#subscribers.get(socket);
+    if (known !== undefined) known.connection = connection;
   }
 
   send(socket: WebSocket, data: OutgoingData, options: SendOptions | undefined): boolean {
@@ -112,7 +112,7 @@ export class Delivery implements GroupDelivery {
   }
 
   check(subscriber: Subscriber, message: OutgoingMessage): Answer {
-    if (this.#isClosed) return ALLOWED;
+    if (this.#isClosed || message.cost === 0) return ALLOWED;
     const { limiter, usesRules } = this.#settings;
     if (limiter !== undefined) {
       const result = subscriber.check(limiter, this.costOf(message));
@@ -120,8 +120,7 @@ export class Delivery implements GroupDelivery {
     }
     const peer = usesRules ? subscriber.connection?.peer : undefined;
     if (peer === undefined) return ALLOWED;
-    const { byteLength, cost } = message;
-    const verdict = peer.checkMessage(byteLength, { action: DELIVERY, cost });
+    const verdict = peer.checkDelivery(message.byteLength, message.cost);
     return verdict.outcome === 'allow' ? ALLOWED : ruleAnswer(verdict);
   }
 
@@ -166,7 +165,7 @@ export class Delivery implements GroupDelivery {
     if (onVerdict === undefined || connection === undefined || this.#isReporting) return;
     const { address, request } = connection;
     const data = message.payload;
-    const fields = { kind: DELIVERY, key, address, socket, data, request } as const;
+    const fields = { kind: 'delivery', key, address, socket, data, request } as const;
     this.#isReporting = true;
     tryCall(
       () => onVerdict({ ...fields, did, reason, ...answer }),

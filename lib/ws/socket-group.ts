@@ -116,7 +116,8 @@ export class SocketGroup {
   send(data: OutgoingData, options?: SendOptions): number {
     const delivery = this.#delivery;
     const message = new OutgoingMessage(data, options, true);
-    const bytes = delivery.isClosed ? undefined : this.#peers?.check(delivery.costOf(message));
+    const isExempt = delivery.isClosed || message.cost === 0;
+    const bytes = isExempt ? undefined : this.#peers?.check(delivery.costOf(message));
     // A copy, because the limiter's clock and `onVerdict` may change the members.
     const members = [...this.#members];
     const answers = members.map((member, i) =>

@@ -213,7 +213,7 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
 
   protected deliverPending(): void {
     for (const { data, kind } of this.#pending) {
-      if (!this.isExempt(kind)) this.deliverSafely(data, kind, undefined);
+      if (!this.isExempt(kind)) this.deliverUnchecked(data, kind);
     }
     this.discardPending();
     this.#sendDelayedAnswer();

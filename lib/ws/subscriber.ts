@@ -30,7 +30,7 @@ export class Subscriber {
   readonly key: string;
   readonly socket: WebSocket;
   /** Undefined if the connection is not guarded. */
-  readonly connection: DeliveryConnection | undefined;
+  connection: DeliveryConnection | undefined;
   /** The groups that the connection leaves when it closes. */
   readonly groups = new Set<{ delete(socket: WebSocket): boolean }>();
   readonly #compresses: boolean;
@@ -38,6 +38,12 @@ export class Subscriber {
   /** Messages that had to wait behind others when they were sent, and still wait. */
   #waiting = 0;
   readonly #written = () => {
+    this.#waiting -= 1;
+  };
+  /** Empty messages that ws compresses or keeps behind those. It counts no byte of them. */
+  #emptyInWs = 0;
+  readonly #emptyWritten = () => {
+    this.#emptyInWs -= 1;
     this.#waiting -= 1;
   };
 
@@ -68,14 +74,18 @@ export class Subscriber {
   write(message: OutgoingMessage): void {
     const { socket } = this;
     const bytes = socket.bufferedAmount;
-    // The first message goes to the system at once, if that takes it. Its callback comes later, so it is not counted:
-    // a sender of very many messages in one turn of the event loop would seem to have a slow peer.
-    const written = bytes === 0 ? undefined : this.#written;
-    if (written !== undefined) this.#waiting += 1;
     const compress = this.#compresses && message.compress;
     const stream = this.connection?.stream;
-    // Bytes that are not in the stream are in ws, which must send them first.
-    const isDirect = stream !== undefined && !compress && bytes === stream.writableLength;
+    // What is in ws and not in the stream must be sent first.
+    const isInWs = this.#emptyInWs > 0 || bytes !== stream?.writableLength;
+    const isDirect = stream !== undefined && !compress && !isInWs;
+    const isEmptyInWs = (compress || this.#emptyInWs > 0) && message.byteLength === 0;
+    // The first message goes to the system at once, if that takes it. Its callback comes later, so it is not counted:
+    // a sender of very many messages in one turn of the event loop would seem to have a slow peer.
+    const waits = bytes === 0 ? undefined : this.#written;
+    const written = isEmptyInWs ? this.#emptyWritten : waits;
+    if (written !== undefined) this.#waiting += 1;
+    if (isEmptyInWs) this.#emptyInWs += 1;
     if (isDirect && (message.isShared || bytes > 0)) stream.write(message.frame, written);
     else socket.send(message.data, { binary: message.isBinary, compress }, written);
   }

@@ -1,6 +1,6 @@
 // A RuleLimiter in the guard of lines, with real sockets.
 
-import { createServer } from 'node:net';
+import { createServer, Socket } from 'node:net';
 import { connect as connectTls, createServer as createTlsServer, TLSSocket } from 'node:tls';
 import { OrderbookRateLimiter, RuleLimiter, type RuleLimiterOptions } from 'relay-limiter';
 import type { LineGuardOptions } from 'relay-limiter/net';
@@ -173,20 +173,109 @@ describe.each(ENGINES)('A guard of lines with a RuleLimiter on the %s engine', (
   });
 });
 
+// With a pre-shared key, no certificate is needed.
+const psk = Buffer.alloc(16, 1);
+const tls = { ciphers: 'PSK', maxVersion: 'TLSv1.2', minVersion: 'TLSv1.2' } as const;
+const tlsServer = () => createTlsServer({ ...tls, pskCallback: () => psk });
+
+/** A client of a TLS server. */
+function tlsClient(port: number): TLSSocket {
+  const pskCallback = () => ({ psk, identity: 'a' });
+  const options = { ...tls, port, host: ADDRESS, pskCallback };
+  const peer = connectTls({ ...options, checkServerIdentity: () => undefined });
+  peer.on('error', () => {});
+  stopLater(() => peer.destroy());
+  return peer;
+}
+
+describe.each(ENGINES)('After the handshake of TLS, a RuleLimiter on the %s engine', (engine) => {
+  const keys = () => ({ account: 'bob' });
+  const connects = only('address', 2, { action: 'connect' });
+
+  test.each<[string, Partial<RuleLimiterOptions>, (limiter: RuleLimiter) => void]>([
+    ['denied', { deny: { account: ['bob'] } }, () => {}],
+    ['ban', {}, (limiter) => limiter.ban('account', 'bob', 60)],
+    [
+      'rate',
+      { rules: { connects, logins: only('account', 1, { action: 'connect' }) } },
+      (limiter) => limiter.check({ account: 'bob' }, 1, 'connect'),
+    ],
+  ])('refuses a key of the option keys with the reason %s', async (reason, limits, prepare) => {
+    const limiter = limiterOf({ engine, rules: { connects }, ...limits });
+    prepare(limiter);
+    const server = tlsServer();
+    const secured = vi.fn();
+    const { port, verdicts, guard } = await guarded({ limiter, keys, farewell }, server);
+    server.on('secureConnection', secured);
+    expect(await allOf(tlsClient(port))).toBe(`${reason}\n`);
+    expect(verdicts).toMatchObject([{ did: 'refused', reason, key: 'bob', scope: 'account' }]);
+    expect([guard.connections, secured.mock.calls.length]).toEqual([0, 0]);
+    expect(guard.getStats().connections.accepted).toBe(0);
+    // The handshake is paid.
+    const { rules } = limiter.peek({ address: ADDRESS }, 0, 'connect');
+    expect(rules).toMatchObject([{ rule: 'connects', remaining: 1 }]);
+  });
+
+  test('charges a connection once, and passes its warning on', async () => {
+    const limiter = limiterOf({
+      engine,
+      scopes: { address: { kind: 'address' }, account: {}, server: { single: true } },
+      rules: {
+        connects: { ...connects, warnBelow: 0.9 },
+        logins: only('account', 5, { action: 'connect' }),
+        all: only('server', 1, { action: 'connect' }),
+      },
+    });
+    const { port, verdicts } = await guarded({ limiter, keys }, tlsServer());
+    tlsClient(port);
+    await until(() => verdicts.length === 1);
+    expect(verdicts).toMatchObject([{ did: 'passed', warning: 'connects' }]);
+    const { rules } = limiter.peek({ address: ADDRESS, account: 'bob' }, 0, 'connect');
+    expect(rules.map(({ rule, remaining }) => [rule, remaining])).toEqual([
+      ['connects', 1],
+      ['logins', 4],
+      ['all', 0],
+    ]);
+  });
+
+  test('warns without keys too', async () => {
+    const limiter = limiterOf({ engine, rules: { connects: { ...connects, warnBelow: 0.9 } } });
+    const { port, verdicts } = await guarded({ limiter }, tlsServer());
+    tlsClient(port);
+    await until(() => verdicts.length === 1);
+    expect(verdicts).toMatchObject([{ did: 'passed', warning: 'connects' }]);
+  });
+
+  test('keeps what the handshake has paid if keys names an unknown scope', async () => {
+    const limiter = limiterOf({ engine, rules: { connects } });
+    const onError = vi.fn();
+    const unknown = () => ({ nobody: 'a' });
+    const { port, verdicts } = await guarded({ limiter, keys: unknown, onError }, tlsServer());
+    tlsClient(port);
+    await until(() => verdicts.length === 1);
+    expect(verdicts).toMatchObject([{ did: 'refused', reason: 'error', address: ADDRESS }]);
+    expect(onError.mock.calls).toMatchObject([[{ code: 'ERR_LIMITER_KEY' }, {}]]);
+    const { rules } = limiter.peek({ address: ADDRESS }, 0, 'connect');
+    expect(rules).toMatchObject([{ remaining: 1 }]);
+  });
+});
+
+test('A socket that is destroyed already takes no place', async () => {
+  const server = createServer();
+  const { guard, sockets } = await guarded({ connections: { maxPerServer: 1 } }, server);
+  for (let n = 0; n < 3; n += 1) server.emit('connection', new Socket().destroy());
+  expect([sockets.length, guard.connections]).toEqual([3, 0]);
+  expect(guard.getStats().connections.accepted).toBe(0);
+});
+
 test('keys of a TLS server gets the stream after the handshake, and connects count by address', async () => {
-  // With a pre-shared key, no certificate is needed.
-  const psk = Buffer.alloc(16, 1);
-  const tls = { ciphers: 'PSK', maxVersion: 'TLSv1.2', minVersion: 'TLSv1.2' } as const;
-  const server = createTlsServer({ ...tls, pskCallback: () => psk });
+  const server = tlsServer();
   const limiter = limiterOf({ rules: { connects: only('address', 1, { action: 'connect' }) } });
   const keys = vi.fn((socket: unknown) => ({ account: String(socket instanceof TLSSocket) }));
   const { port, guard } = await guarded({ limiter, keys }, server);
   const accounts: unknown[] = [];
   server.on('secureConnection', (socket) => accounts.push(guard.peerOf(socket)?.keys));
-  const pskCallback = () => ({ psk, identity: 'a' });
-  const options = { ...tls, port, host: ADDRESS, pskCallback };
-  const peer = connectTls({ ...options, checkServerIdentity: () => undefined });
-  stopLater(() => peer.destroy());
+  tlsClient(port);
   await until(() => accounts.length === 1);
   expect(accounts).toMatchObject([{ account: 'true', address: ADDRESS }]);
   expect(await allOf(client(port))).toBe('');

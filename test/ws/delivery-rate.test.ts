@@ -61,6 +61,15 @@ describe.each(ENGINES)('A limiter of deliveries on the %s engine', (engine) => {
     expect(deliveries().map(({ reason }) => reason)).toEqual(['rate', 'rate', 'cost']);
   });
 
+  test('that counts requests does not count a message with the cost 0', () => {
+    const limiter = new OrderbookRateLimiter({ engine, clock: manualClock() });
+    const { connect, send, group } = serve({ delivery: { limiter } });
+    const [socket] = connect(1) as [FakeSocket];
+    const members = group([socket]);
+    expect([send(socket, 'a'), send(socket, 'b'), members.send('c')]).toEqual([true, false, 0]);
+    expect([send(socket, 'd', 0), members.send('e', { cost: 0 })]).toEqual([true, 1]);
+  });
+
   test('drops only, also on DISCONNECT and on a ban', () => {
     const clock = manualClock();
     const disconnecting = few(1, { disconnectThreshold: 1, engine });
@@ -188,6 +197,40 @@ describe.each(ENGINES)('The RuleLimiter of a guard on the %s engine', (engine) =
     expect(send(second, 'x'.repeat(101))).toBe(false);
     expect(deliveries().at(-1)).toMatchObject({ reason: 'cost', rule: 'bytes' });
     expect([first.received, second.received]).toEqual([['a'], ['a']]);
+  });
+
+  test('leaves the rules without an action to the messages of the receiver', () => {
+    const limiter = new RuleLimiter({
+      scopes: { address: { kind: 'address' } },
+      rules: { messages: { scope: 'address', quota: 2, windowSeconds: 10 } },
+      bans: { address: { violations: 1, withinSeconds: 60, seconds: 60 } },
+      clock: manualClock(),
+      engine,
+    });
+    const { connect, send, group } = serve({ limiter, delivery: { limiter } });
+    const [socket] = connect(1) as [FakeSocket];
+    const members = group([socket]);
+    for (let n = 0; n < 5; n += 1)
+      expect([send(socket, 'a'), members.send('a')]).toEqual([true, 1]);
+    expect(limiter.banSecondsLeft('address', '192.0.2.1')).toBe(0);
+    // The connection has taken the other token.
+    socket.receive('a');
+    expect(socket.received).toEqual(['a']);
+    // Other callers may use the action, too.
+    const keys = { address: '192.0.2.2' };
+    const outcomes = [1, 2, 3].map(() => limiter.check(keys, 1, 'delivery').outcome);
+    expect(outcomes).toEqual(['allow', 'allow', 'banned']);
+  });
+
+  test('does not check a message with the cost 0', () => {
+    const limiter = rulesOf(manualClock());
+    const { connect, send, group, deliveries } = serve({ limiter, delivery: { limiter } });
+    const [socket] = connect(1) as [FakeSocket];
+    expect(send(socket, 'x'.repeat(100))).toBe(true);
+    expect(send(socket, 'x')).toBe(false);
+    expect(send(socket, 'x', 0)).toBe(true);
+    expect(group([socket]).send('x', { cost: 0 })).toBe(1);
+    expect(deliveries()).toHaveLength(1);
   });
 
   test('drops what is for a banned connection', () => {

@@ -1,7 +1,7 @@
 // What a guard sends to connections: the exact bounds of what waits, slow connections, and their counts. The fake peers
 // read only when a test says so.
 
-import { OrderbookRateLimiter } from 'relay-limiter';
+import { OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 import type { WebSocketVerdict } from 'relay-limiter/ws';
 import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { WebSocket } from 'ws';
@@ -339,6 +339,22 @@ describe("onSlow: 'close'", () => {
   });
 });
 
+test('A connection to which the function for a key has sent is guarded as the others', () => {
+  const key = (socket: WebSocket) => {
+    served.guard.send(socket, 'welcome');
+    return 'a';
+  };
+  const served: ReturnType<typeof serve> = serve({
+    messages: { limiter: new RateLimiter(), key },
+    delivery: { maxBufferedBytes: 1, onSlow: 'close' },
+  });
+  const socket = served.connect();
+  socket.stream.isRead = false;
+  expect(['a', 'b'].map((text) => served.send(socket, text))).toEqual([true, false]);
+  expect(served.deliveries()).toMatchObject([{ did: 'closed', reason: 'slow' }]);
+  expect(socket.closes).toHaveLength(1);
+});
+
 describe('A connection with permessage-deflate', () => {
   function deflating() {
     const served = serve({ delivery: { maxBufferedBytes: 1_000 } });
@@ -346,7 +362,7 @@ describe('A connection with permessage-deflate', () => {
     socket.extensions = 'permessage-deflate';
     const send = (text: string, compress?: boolean) =>
       served.guard.send(asWebSocket(socket), text, { compress });
-    return { socket, send };
+    return { socket, send, group: served.guard.group([asWebSocket(socket)]) };
   }
 
   test('gets its messages from ws, which compresses them', () => {
@@ -366,6 +382,20 @@ describe('A connection with permessage-deflate', () => {
       { text: 'compressed', options: { compress: true } },
       { text: 'behind it', options: { compress: false } },
     ]);
+  });
+
+  test('gets what is behind an empty message in its order', () => {
+    const { socket, send, group } = deflating();
+    const texts = () => socket.sends.map(({ text }) => text);
+    send('');
+    send('', false);
+    group.send('behind them', { compress: false });
+    expect(texts()).toEqual(['', '', 'behind them']);
+    for (const { written } of socket.sends.splice(0)) written?.();
+    group.send('direct', { compress: false });
+    expect(texts()).toEqual([]);
+    socket.stream.read();
+    expect(socket.stream.texts).toEqual(['direct']);
   });
 
   test('is slow because of what waits to be compressed', () => {

@@ -1,7 +1,13 @@
 // A RuleLimiter in the guard of WebSockets: its options, the keys of connections, and the check before the handshake. Fake
 // sockets in virtual time.
 
-import { RateLimiter, RuleLimiter, type RuleLimiterOptions } from 'relay-limiter';
+import type { IncomingMessage } from 'node:http';
+import {
+  OrderbookRateLimiter,
+  RateLimiter,
+  RuleLimiter,
+  type RuleLimiterOptions,
+} from 'relay-limiter';
 import { guardWebSocketServer, type WebSocketGuardOptions } from 'relay-limiter/ws';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { codeOf, ENGINES } from '../support/limiters.js';
@@ -121,6 +127,33 @@ describe.each(ENGINES)('A connection to a guard with a RuleLimiter on the %s eng
     connect();
     expect(answers).toEqual([{ status: 429, retryAfter: '40' }]);
     expect(verdicts[0]).toMatchObject({ reason: 'ban', key: '192.0.2.0/24', scope: 'network' });
+  });
+
+  test('passes with a key on an allow list, whatever the other limits say', () => {
+    const connects = new RateLimiter({ engine, burstLimit: 1 });
+    const expulsions = new OrderbookRateLimiter({ engine });
+    expulsions.ban(ADDRESS, 60);
+    const { connect, limiter, verdicts } = guarded(
+      {
+        engine,
+        rules: { connects: only('address', 1, { action: 'connect' }) },
+        allow: { account: ['alice'] },
+      },
+      {
+        connections: { maxPerAddress: 1, maxPerServer: 1, limiter: connects },
+        expulsions,
+        ...withKeys(({ headers }: IncomingMessage) => ({ account: headers['x-account'] })),
+      },
+    );
+    for (let n = 0; n < 3; n += 1) connect(ADDRESS, { 'x-account': 'alice' });
+    connect(ADDRESS, { 'x-account': 'bob' });
+    expulsions.unban(ADDRESS);
+    connect(ADDRESS, { 'x-account': 'bob' });
+    const reasons = verdicts.map(({ reason }) => reason);
+    expect(reasons).toEqual([undefined, undefined, undefined, 'ban', 'concurrency']);
+    expect(limiter.getStats().outcomes).toMatchObject({ allow: 3 });
+    expect(limiter.peek({ address: ADDRESS }, 1, 'connect').verdict.outcome).toBe('allow');
+    expect(connects.getStats().trackedPeers).toBe(0);
   });
 
   test('above maxPerAddress charges nothing, unless it is banned or denied anyway', () => {

@@ -66,6 +66,51 @@ describe.each(ENGINES)('A pausing guard with a RuleLimiter on the %s engine', (e
     expect([socket.isPaused, vi.getTimerCount()]).toEqual([false, 0]);
   });
 
+  test('delivers what waits with its value when it is closed', () => {
+    const values: unknown[] = [];
+    const onError = vi.fn();
+    const classify = (data: unknown) => {
+      if (String(data) === '3') throw new Error('not a message');
+      return { value: `value ${data}` };
+    };
+    const { connect, guard } = guarded(
+      { engine, rules: { own: { scope: 'connection', rateLimit: 1, burstLimit: 1 } } },
+      { classify, onError },
+    );
+    const socket = connect();
+    socket.on('message', (_, __, value) => values.push(value));
+    socket.receive(...numbers(5));
+    guard.close();
+    expect(socket.received).toEqual(numbers(5));
+    expect(values).toEqual(['value 0', 'value 1', 'value 2', undefined, 'value 4']);
+    expect(onError).toHaveBeenCalledTimes(1);
+  });
+
+  test('gives messages the plan of the peer if an update removes their plan', async () => {
+    const onError = vi.fn();
+    const own = { rateLimit: 1, burstLimit: 1 };
+    const { connect, limiter } = guarded(
+      {
+        engine,
+        rules: { own: { scope: 'connection', ...own } },
+        plans: { paid: { own: { rateLimit: 2, burstLimit: 1 } } },
+      },
+      { classify: () => ({ plan: 'paid' }), onError },
+    );
+    const socket = connect();
+    const stranger = connect();
+    socket.receive(...numbers(3));
+    await passing(0.1);
+    limiter.update({ plans: {} });
+    await passing(2);
+    expect([socket.received, socket.closes]).toEqual([numbers(3), []]);
+    expect(onError).not.toHaveBeenCalled();
+    // A plan that no message of the connection had is a mistake.
+    stranger.receive('a');
+    expect(onError).toHaveBeenCalledTimes(1);
+    expect(stranger.closes).toHaveLength(1);
+  });
+
   test('charges a message that waits to no rule, and when it passes once to all', async () => {
     const { connect, peerOf } = guarded({
       engine,

@@ -12,6 +12,7 @@ import type { GuardStats } from '../../guard/guard-stats.js';
 import { intercept } from '../../guard/server-events.js';
 import { CHECK_FAILED, ServerGuard } from '../../guard/server-guard.js';
 import { type Decision, PASSED, UNKNOWN_DELAY } from '../../guard/verdicts.js';
+import { tcpSocket } from '../tcp-socket.js';
 import type { MissedDeadline } from './deadlines.js';
 import {
   type ConnectionGuardOptions,
@@ -271,11 +272,6 @@ class Guard extends ServerGuard<Socket> implements ConnectionGuard {
       (error) => this.#reportError(error, socket),
     );
   }
-}
-
-/** The socket below a TLS socket of a server. Node has no public name for it. */
-function tcpSocket(socket: Socket): Socket {
-  return (socket as { _parent?: Socket | null })._parent ?? socket;
 }
 
 function ignoreError(): void {}
