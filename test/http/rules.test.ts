@@ -474,6 +474,23 @@ describe.each(ENGINES)('rateLimit with a RuleLimiter and the %s engine', (engine
     expect((await ask(both)).fields['retry-after']).toBe('1801');
   });
 
+  test('states each rule once if it has checked a request twice, as of the last check', async () => {
+    const limiter = limitsOf({
+      rules: {
+        all: { scope: 'address', quota: 9, windowSeconds: 60 },
+        logins: { scope: 'address', action: 'login', quota: 20, windowSeconds: 60 },
+      },
+    });
+    const first = rateLimit({ limiter, warnings: false });
+    const second = rateLimit({ limiter, action: 'login', warnings: false });
+    const both: Middleware = (request, response, next) =>
+      first(request, response, () => second(request, response, next));
+    expect((await ask(both)).fields).toEqual({
+      'ratelimit-policy': '"all";q=9;w=60, "logins";q=20;w=60',
+      ratelimit: '"all";r=7;t=7',
+    });
+  });
+
   test('resets keys by scope', async () => {
     const limiter = limitsOf({
       rules: { all: { scope: 'address', quota: 1, windowSeconds: 60 } },
