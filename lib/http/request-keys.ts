@@ -78,15 +78,20 @@ function present(keys: Keys): Keys {
   return Object.fromEntries(Object.entries(keys).filter(([, key]) => key !== undefined));
 }
 
-/** The connections of each limiter of which the keys are removed. Several middlewares may share a limiter. */
-const CONNECTIONS = new WeakMap<RuleLimiter, WeakSet<Connection>>();
+/** The limiters that have a key of a connection. One listener removes it from all: Node warns above ten. */
+const LIMITERS = new WeakMap<Connection, Set<RuleLimiter>>();
 
 /** Only the key of the connection: an address may have other connections, and bans. */
 function removeOnClose(limiter: RuleLimiter, connection: Connection): void {
-  const known = CONNECTIONS.get(limiter) ?? new WeakSet();
-  CONNECTIONS.set(limiter, known);
-  if (known.has(connection)) return;
-  known.add(connection);
+  const known = LIMITERS.get(connection);
+  if (known !== undefined) {
+    known.add(limiter);
+    return;
+  }
+  const limiters = new Set([limiter]);
+  LIMITERS.set(connection, limiters);
   const key = connectionKey(connection);
-  connection.once?.('close', () => limiter.removePeer({ connection: key }));
+  connection.once?.('close', () => {
+    for (const each of limiters) each.removePeer({ connection: key });
+  });
 }

@@ -258,6 +258,20 @@ describe.each(ENGINES)('rateLimit with a RuleLimiter and the %s engine', (engine
     expect(limiter.getStats().scopes['connection']?.peers).toBe(1);
   });
 
+  test('removes the key of a connection from several limiters by one listener', async () => {
+    const rules = { all: { scope: 'connection', rateLimit: 1 } };
+    const limiters = Array.from({ length: 12 }, () => limitsOf({ rules }));
+    const request = requestFrom();
+    for (const limiter of limiters) await outcomeOf(rateLimit({ limiter }), request);
+    const peers = () =>
+      limiters.map((limiter) => limiter.getStats().scopes['connection']?.peers as number);
+    expect(peers()).toEqual(limiters.map(() => 1));
+    expect(request.socket.listenerCount('close')).toBe(1);
+    request.socket.destroy();
+    await new Promise((resolve) => request.socket.once('close', resolve));
+    expect(peers()).toEqual(limiters.map(() => 0));
+  });
+
   test('does not name a connection that has closed while its keys were determined', async () => {
     const limiter = limitsOf({
       rules: { all: { scope: 'connection', quota: 5, windowSeconds: 60 } },
