@@ -1,7 +1,7 @@
 // Checks requests by a RuleLimiter: all of its rules in one call. It names the scopes that it knows by itself, and those
 // that the option `keys` names.
 
-import { invalidValue } from '../common/errors.js';
+import { invalidValue, limiterError, show } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
 import { type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { RateLimitAction } from '../common/types.js';
@@ -52,7 +52,7 @@ export class RuleLimit<Request extends object, Response> {
     this.#keys = new RequestKeys(limiter, options.client);
     this.#writer = writer;
     this.quotas = new QuotaReader(limiter, (rules) => this.#policiesOf(rules));
-    for (const rule of this.quotas.allRules()) writer.policies([writer.policy(policyOfRule(rule))]);
+    for (const rule of this.quotas.allRules()) this.#requireExpressible(rule);
   }
 
   /** @throws what the functions of the options throw, and the errors of `RuleLimiter.check`. */
@@ -91,6 +91,17 @@ export class RuleLimit<Request extends object, Response> {
     const isKnown = isAllowed && !isListed && this.#writer.writes;
     const quotas = isKnown ? this.quotas.afterCheck() : undefined;
     return new RuleCheck(this as never, asked, verdict, isListed, quotas);
+  }
+
+  #requireExpressible(rule: QuotaRule): void {
+    try {
+      this.#writer.policies([this.#writer.policy(policyOfRule(rule))]);
+    } catch (error) {
+      // Of a list of policies that the user has never seen.
+      const reason = (error as Error).message.replace('policies[0].', 'its ');
+      const message = `the rule ${show(rule.name)} must fit into the fields of the option headers: ${reason}`;
+      throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
+    }
   }
 
   #policiesOf(rules: readonly QuotaRule[]): PolicyKind {
