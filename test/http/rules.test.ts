@@ -241,6 +241,26 @@ describe.each(ENGINES)('rateLimit with a RuleLimiter and the %s engine', (engine
     expect(limiter.peek('2001:db8::/64').rules[0]?.remaining).toBe(0);
   });
 
+  test('counts a text scope of addresses by the subnets of the options, as the guards do', async () => {
+    const limiter = limitsOf({
+      scopes: { address: {} },
+      rules: { all: { scope: 'address', quota: 1, windowSeconds: 60 } },
+    });
+    const limit = rateLimit({ limiter, ipv6Subnet: 56, ipv4Subnet: 24 });
+    expect((await ask(limit, { address: '2001:db8:1:1ff::5' })).passed).toBe(true);
+    expect((await ask(limit, { address: '2001:db8:1:100::6' })).passed).toBe(false);
+    expect(limiter.peek('2001:db8:1:100::/56').rules[0]?.remaining).toBe(0);
+    expect((await ask(limit, { address: '192.0.2.1' })).passed).toBe(true);
+    expect((await ask(limit, { address: '192.0.2.2' })).passed).toBe(false);
+  });
+
+  test('rejects a limiter in which the scope address or connection has another kind', () => {
+    const invalid = (scopes: RuleLimiterOptions['scopes']) =>
+      codeOf(() => rateLimit({ limiter: limitsOf({ scopes, rules: {} }) }));
+    expect(invalid({ address: { single: true } })).toBe('ERR_LIMITER_OPTION');
+    expect(invalid({ connection: { kind: 'address' } })).toBe('ERR_LIMITER_OPTION');
+  });
+
   test('limits each connection, and removes its key when it closes', async () => {
     const limiter = limitsOf({
       rules: { messages: { scope: 'connection', quota: 1, windowSeconds: 60 } },
@@ -315,20 +335,15 @@ describe.each(ENGINES)('rateLimit with a RuleLimiter and the %s engine', (engine
     expect(limiter.peek({ address: '198.51.100.1' }).rules[0]?.remaining).toBe(1);
   });
 
-  test('takes the address from keys, instead of its own', async () => {
+  test.each(['address', 'connection'])('rejects keys with the scope %s', async (scope) => {
     const limiter = limitsOf({ rules: { all: { scope: 'address', quota: 1, windowSeconds: 60 } } });
-    const keys: RateLimitOptions['keys'] = ({ headers }) => ({
-      address: headers['cf-connecting-ip'] as string | undefined,
-    });
-    const limit = rateLimit({ limiter, keys });
-    const from = (ip: string) => ask(limit, { headers: { 'cf-connecting-ip': ip } });
-    expect([(await from('203.0.113.1')).passed, (await from('203.0.113.2')).passed]).toEqual([
-      true,
-      true,
-    ]);
-    expect(limiter.peek({ address: '192.0.2.1' }).rules[0]?.remaining).toBe(1);
+    const given: { key: string | undefined } = { key: '203.0.113.1' };
+    const limit = rateLimit({ limiter, keys: () => ({ [scope]: given.key }) });
+    const { passed, error } = await ask(limit);
+    expect([passed, error]).toMatchObject([false, { code: 'ERR_LIMITER_KEY' }]);
     // Undefined is no key: the address of the socket counts.
-    await ask(limit);
+    given.key = undefined;
+    expect((await ask(limit)).passed).toBe(true);
     expect(limiter.peek({ address: '192.0.2.1' }).rules[0]?.remaining).toBe(0);
   });
 
