@@ -1,7 +1,10 @@
 // Merges the options of the plugin with those of a route, which take precedence.
 
+import { SUBNET_OPTIONS } from '../address/address-key.js';
+import { usesSubnets } from '../guard/client-scopes.js';
 import { EXCLUSIONS, NOT_WITH_RULES, RULE_OPTIONS } from '../http/options.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
+import type { RuleLimiter } from '../rules/rule-limiter.js';
 
 type Options = Readonly<Record<string, unknown>>;
 
@@ -24,6 +27,7 @@ export function inherit(plugin: Options, own: Options): Options {
   // A route with another kind of limiter does not take the options that only the plugin's kind has.
   if (isRuleLimiter(merged['limiter'])) {
     drop(NOT_WITH_RULES);
+    if (!usesSubnets(merged['limiter'] as RuleLimiter)) drop(SUBNET_OPTIONS);
   } else {
     drop(RULE_OPTIONS);
     if (typeof merged['cost'] === 'object') drop(['cost']);

@@ -30,8 +30,8 @@ export class Exchange<Info> {
     // Some servers have handlers without a response, such as one that has upgraded the connection.
     if (!isResponse(response)) return response;
     this.response = response;
-    // The signal is made when it is first read.
-    if (this.onResponse !== undefined && !request.signal.aborted) this.onResponse();
+    // The signal is made when it is first read. Requests of some servers have none.
+    if (this.onResponse !== undefined && !request.signal?.aborted) this.onResponse();
     return this.withFields(response);
   }
 

@@ -19,7 +19,7 @@ export const fetchClient: ReadClient<Request, Exchange<object>> = (given, warn) 
   return {
     key(request, exchange) {
       const key = keyWithin(address(request, exchange), subnets);
-      if (key === undefined) throw noAddressError('key, or pass the address');
+      if (key === undefined) throw noAddressError('trustedProxies or key, or pass the address');
       return key;
     },
     address,

@@ -36,7 +36,8 @@ const MESSAGES: Readonly<Record<WarningCode, string>> = {
     'a key is a whole IPv6 address: a client has 2^64 addresses and evades the limit by changing its address. ' +
     'Return addressKey(address) of relay-limiter/address as the key',
   WARN_LIMITER_COUNTED_TWICE:
-    'a rate limit has counted one request twice, so it allows half of its limit. Mount it once on each path',
+    'a rate limit, or a rule of a RuleLimiter, has counted one request twice, so it allows half of its limit. ' +
+    'Let each request pass one limit by it',
   WARN_LIMITER_CLUSTER:
     'each worker of the cluster has its own limits, so n workers together allow n times as much. ' +
     'Divide the limits by the number of workers',

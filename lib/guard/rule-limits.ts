@@ -1,7 +1,7 @@
 // A RuleLimiter in a guard: the options `limiter`, `keys` and `classify`. It names the keys of a connection, checks that it
 // connects, and opens one peer for its messages. A guard of connections and messages asks it once for each of them.
 
-import { invalidValue, limiterError, show } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 import { hasMethods, isRecord } from '../common/kinds.js';
 import { callback } from '../common/options.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
@@ -10,14 +10,11 @@ import type { RulePeer } from '../rules/rule-peer.js';
 import { ON_ALLOW_LIST } from '../rules/scope-keys.js';
 import type { Classification, Keys, RuleVerdict } from '../rules/types.js';
 import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
+import { ADDRESS, ClientScopes, CONNECTION, requireOtherScopes } from './client-scopes.js';
 import type { ClientAddress } from './connection-context.js';
 import { type Warn, warnOfKey } from './misuse.js';
 import type { OpenRule, RuleAnswer } from './open-rule.js';
 import { ruleAnswer, UNKNOWN_DELAY } from './verdicts.js';
-
-/** The scopes whose keys a guard gives, where a limiter has them. */
-const CONNECTION = 'connection';
-const ADDRESS = 'address';
 
 const FIELDS = ['action', 'cost', 'keys', 'plan', 'value'];
 const FIELD_NAMES = FIELDS.join(', ');
@@ -32,7 +29,7 @@ export class RuleLimits {
   readonly #keys: ((source: object) => unknown) | undefined;
   readonly #classify: ((...message: unknown[]) => unknown) | undefined;
   readonly #warn: Warn;
-  readonly #kinds: ReadonlyMap<string, 'text' | 'address' | 'derived' | 'single'>;
+  readonly #scopes: ClientScopes;
   /** The last `maxMessageBytes`, as of this version of the limiter. */
   #maxBytes = Infinity;
   #maxVersion: number | undefined;
@@ -49,9 +46,7 @@ export class RuleLimits {
     this.#classify = callback(given, 'classify');
     this.classifies = this.#classify !== undefined;
     this.#warn = warn;
-    this.#kinds = new Map(this.limiter.context.scopes.map(({ name, kind }) => [name, kind]));
-    this.#requireKind(CONNECTION, ['text']);
-    this.#requireKind(ADDRESS, ['text', 'address']);
+    this.#scopes = new ClientScopes(this.limiter);
   }
 
   /** Whether the user gives keys of connections. */
@@ -61,12 +56,12 @@ export class RuleLimits {
 
   /** Whether addresses are limited. */
   get limitsAddresses(): boolean {
-    return this.#kinds.has(ADDRESS);
+    return this.#scopes.addressKind !== undefined;
   }
 
   /** Whether anything but connections is limited. */
   get isShared(): boolean {
-    return [...this.#kinds.keys()].some((name) => name !== CONNECTION);
+    return this.limiter.context.scopes.some(({ name }) => name !== CONNECTION);
   }
 
   /**
@@ -77,11 +72,13 @@ export class RuleLimits {
   keysOf({ address, key, isTransient }: ClientAddress, source: object | undefined): Keys {
     const given = source === undefined ? undefined : this.#keys?.(source);
     const own = ownKeys(given, 'the result of keys');
-    for (const scope in own) {
-      if (this.#kinds.get(scope) === 'text') warnOfKey(own[scope], this.#warn);
+    if (own !== undefined) {
+      for (const { name, kind } of this.limiter.context.scopes) {
+        if (kind === 'text') warnOfKey(own[name], this.#warn);
+      }
     }
     if (isTransient || !this.limitsAddresses) return own ?? {};
-    return { ...own, [ADDRESS]: this.#kinds.get(ADDRESS) === 'address' ? address : key };
+    return { ...own, [ADDRESS]: this.#scopes.addressKind === 'address' ? address : key };
   }
 
   /** Checks that a client connects, and charges it. @throws the errors of `RuleLimiter.check` */
@@ -128,7 +125,7 @@ export class RuleLimits {
     keys: Keys,
     bytesOf: (data: Data, meta: Meta) => number,
   ): OpenRuleLimiter<Data, Meta> {
-    const own = this.#kinds.has(CONNECTION) ? { [CONNECTION]: connection } : undefined;
+    const own = this.#scopes.hasConnection ? { [CONNECTION]: connection } : undefined;
     return new OpenRuleLimiter(this.limiter, connection, { ...keys, ...own }, own, bytesOf);
   }
 
@@ -164,14 +161,6 @@ export class RuleLimits {
       this.#maxVersion = context.version;
     }
     return this.#maxBytes;
-  }
-
-  /** @throws `ERR_LIMITER_OPTION` unless the scope is absent or of one of these kinds. */
-  #requireKind(scope: string, kinds: readonly string[]): void {
-    const kind = this.#kinds.get(scope);
-    if (kind === undefined || kinds.includes(kind)) return;
-    const message = `the scope ${show(scope)} of the limiter must be of kind ${kinds.join(' or ')}, got ${kind}`;
-    throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
   }
 }
 
@@ -272,11 +261,7 @@ function ownKeys(given: unknown, what: string): Keys | undefined {
   if (!isRecord(given))
     throw noResult('ERR_LIMITER_KEY', what, given, 'an object by names of scopes');
   const keys = { ...given } as Keys;
-  for (const scope of [CONNECTION, ADDRESS]) {
-    if (keys[scope] === undefined) continue;
-    const message = `${what} must not have the scope ${show(scope)}, whose key the guard gives`;
-    throw limiterError(TypeError, 'ERR_LIMITER_KEY', message);
-  }
+  requireOtherScopes(keys, what, 'the guard');
   return keys;
 }
 

@@ -9,7 +9,7 @@ import type { RefusalReason } from './types.js';
 export interface RequestCheck {
   /** The check before this one; set by `addCheck`. */
   previous: RequestCheck | undefined;
-  /** The limit; two checks by the same limit count the request twice. */
+  /** Has counted the request. Policies of one source have unique names. */
   readonly source: object;
   readonly action: RateLimitAction;
   readonly reason: RefusalReason | undefined;
@@ -26,6 +26,8 @@ export interface RequestCheck {
   limitFor(draft: Draft): LimitedPolicy | undefined;
   /** Seconds until this limit would allow the same request; 0 at once, Infinity never. */
   readonly retrySeconds: number;
+  /** Whether this check and an earlier one of the same source have taken from one bucket. */
+  countsAgain(earlier: RequestCheck): boolean;
   /** Gives back what an allowed check has taken. */
   refund(): void;
 }
@@ -47,10 +49,10 @@ export function listChecks(last: RequestCheck | undefined): RequestCheck[] {
   return last === undefined ? [] : [...listChecks(last.previous), last];
 }
 
-/** Whether the limit of a check has checked the request before. */
-export function isCountedTwice({ source, previous }: RequestCheck): boolean {
-  for (let check = previous; check !== undefined; check = check.previous) {
-    if (check.source === source) return true;
+/** Whether an earlier check of the request has taken from the same bucket. */
+export function isCountedTwice(last: RequestCheck): boolean {
+  for (let check = last.previous; check !== undefined; check = check.previous) {
+    if (check.source === last.source && last.countsAgain(check)) return true;
   }
   return false;
 }

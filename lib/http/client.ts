@@ -31,8 +31,8 @@ export type ReadClient<Request, Response> = (
 /** The options of `Client.key`. */
 export const CLIENT_OPTIONS = ['trustedProxies', 'ipv4Subnet', 'ipv6Subnet'];
 
-/** All requests without an address would share one bucket. `instead`: the option to set. */
-export function noAddressError(instead = 'key'): Error {
-  const message = `a request must have a client address, got none (as on a Unix socket): set trustedProxies or ${instead}`;
+/** All requests without an address would share one bucket. `options`: those to set. */
+export function noAddressError(options = 'trustedProxies or key'): Error {
+  const message = `a request must have a client address, got none (as on a Unix socket): set ${options}`;
   return limiterError(Error, 'ERR_LIMITER_KEY', message);
 }

@@ -69,17 +69,12 @@ export class FieldWriter<Target> {
 
   #writeAll(target: Target, last: RequestCheck): void {
     const checks = listChecks(last).filter(({ stated }) => stated !== undefined);
-    const policies = checks.flatMap(({ stated }) => stated?.policies ?? []);
+    const policies = lastOfEachName(checks, ({ stated }) => stated?.policies ?? []);
     for (const draft of this.#drafts) {
-      const limits = checks
-        .map((check) => check.limitFor(draft))
-        .filter((limited) => limited !== undefined)
-        .map(({ policy: { name, quota }, state }) => ({
-          name,
-          limit: quota,
-          remaining: state.remaining,
-          resetSeconds: resetSeconds(state, draft),
-        }));
+      const limits = lastOfEachName(checks, (check) => {
+        const limited = check.limitFor(draft);
+        return limited === undefined ? [] : [limitOf(limited, draft)];
+      });
       this.#setAll(target, format({ policies, limits }, draft));
     }
   }
@@ -87,6 +82,25 @@ export class FieldWriter<Target> {
   #setAll(target: Target, fields: Fields): void {
     for (const [name, value] of fields) this.#set(target, name, value);
   }
+}
+
+function limitOf({ policy: { name, quota }, state }: LimitedPolicy, draft: Draft) {
+  const { remaining } = state;
+  return { name, limit: quota, remaining, resetSeconds: resetSeconds(state, draft) };
+}
+
+/** Several checks by one source may have the same policies: returns the last of each name. */
+function lastOfEachName<Item extends { readonly name: string }>(
+  checks: readonly RequestCheck[],
+  itemsOf: (check: RequestCheck) => readonly Item[],
+): Item[] {
+  const bySource = new Map<object, Map<string, Item>>();
+  for (const check of checks) {
+    const byName = bySource.get(check.source) ?? new Map<string, Item>();
+    bySource.set(check.source, byName);
+    for (const item of itemsOf(check)) byName.set(item.name, item);
+  }
+  return [...bySource.values()].flatMap((byName) => [...byName.values()]);
 }
 
 /** Writes the fields of one draft that depend on the state. */

@@ -149,6 +149,10 @@ class KeyCheck implements RequestCheck, LimitedPolicy {
     );
   }
 
+  countsAgain(): boolean {
+    return true;
+  }
+
   refund(): void {
     this.source.limiter.refund(this.key, this.cost);
   }

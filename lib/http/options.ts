@@ -1,8 +1,10 @@
 // Reads and validates the options that the adapters share, once, before the first request.
 
+import { SUBNET_OPTIONS } from '../address/address-key.js';
 import { invalidNumber, invalidValue, limiterError } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
+import { usesSubnets } from '../guard/client-scopes.js';
 import { readWarnings, type Warn, warnOfCluster } from '../guard/misuse.js';
 import type { Draft } from '../headers/format.js';
 import { type AsyncLimiter, isAsyncLimiter } from '../limiters/async-limiter.js';
@@ -26,7 +28,7 @@ export const EXCLUSIONS = {
 
 /** The options that need a RuleLimiter, and those that a RuleLimiter excludes. */
 export const RULE_OPTIONS = ['keys', 'action', 'plan'];
-export const NOT_WITH_RULES = ['key', 'name', 'ipv4Subnet', 'ipv6Subnet'];
+export const NOT_WITH_RULES = ['key', 'name'];
 
 /** The names of the shared options. */
 export const SHARED_OPTIONS = [
@@ -77,8 +79,13 @@ export function readSharedOptions<Request, Response>(
     if (given[name] !== undefined) requireNone(given, excluded, `together with ${name}`);
   }
   const hasRules = isRuleLimiter(given['limiter']);
-  if (hasRules) requireNone(given, NOT_WITH_RULES, 'together with a RuleLimiter');
-  else requireNone(given, RULE_OPTIONS, 'without a RuleLimiter as limiter');
+  if (!hasRules) requireNone(given, RULE_OPTIONS, 'without a RuleLimiter as limiter');
+  else {
+    requireNone(given, NOT_WITH_RULES, 'together with a RuleLimiter');
+    if (!usesSubnets(given['limiter'] as RuleLimiter)) {
+      requireNone(given, SUBNET_OPTIONS, 'unless a RuleLimiter has a text scope "address"');
+    }
+  }
   const warn = readWarnings(given);
   warnOfCluster(warn);
   const client = readClient(given, warn);

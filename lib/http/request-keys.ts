@@ -1,8 +1,8 @@
 // The keys of a request by the scopes of a RuleLimiter: its connection and its client's address, if the limiter has such
 // scopes, and those that the user's function names.
 
-import { addressKey } from '../address/address-key.js';
 import { connectionKey } from '../address/connection-key.js';
+import { ADDRESS, ClientScopes, CONNECTION, requireOtherScopes } from '../guard/client-scopes.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type { Keys } from '../rules/types.js';
@@ -11,21 +11,15 @@ import { type Client, type Connection, noAddressError } from './client.js';
 export class RequestKeys<Request, Response> {
   readonly #limiter: RuleLimiter;
   readonly #client: Client<Request, Response>;
-  readonly #hasConnection: boolean;
-  /** Undefined: the limiter has no such scope, or derives its keys. */
-  readonly #addressKind: 'text' | 'address' | undefined;
+  readonly #scopes: ClientScopes;
   /** The opened peers by connection, if their keys never change; null after the first request. */
   readonly #peers = new WeakMap<object, RulePeer | null>();
 
+  /** @throws `ERR_LIMITER_OPTION` for scopes that cannot have these keys. */
   constructor(limiter: RuleLimiter, client: Client<Request, Response>) {
     this.#limiter = limiter;
     this.#client = client;
-    const kindOf = (scope: string) =>
-      limiter.context.scopes.find(({ name }) => name === scope)?.kind;
-    const addressKind = kindOf('address');
-    this.#hasConnection = kindOf('connection') === 'text';
-    this.#addressKind =
-      addressKind === 'text' || addressKind === 'address' ? addressKind : undefined;
+    this.#scopes = new ClientScopes(limiter);
   }
 
   /**
@@ -46,26 +40,29 @@ export class RequestKeys<Request, Response> {
   }
 
   /**
-   * Returns the keys of a request. `given` go before its own.
-   * @throws `ERR_LIMITER_KEY` if the limiter has a scope `address` and the request has none.
+   * Returns the keys of a request, with those that the user's function has named for it.
+   * @throws `ERR_LIMITER_KEY` if the limiter has a scope `address` and the request has none, or if `others` names a scope
+   * of these.
    */
-  of(request: Request, response: Response, given?: Keys): Keys {
-    const own = this.#ownKeys(request, response, given);
-    return given === undefined ? own : { ...own, ...present(given) };
+  of(request: Request, response: Response, others?: Keys): Keys {
+    if (others === undefined) return this.#ownKeys(request, response);
+    requireOtherScopes(others, 'the result of keys', 'the limit');
+    return { ...this.#ownKeys(request, response), ...present(others) };
   }
 
-  #ownKeys(request: Request, response: Response, given?: Keys): Keys {
+  #ownKeys(request: Request, response: Response): Keys {
+    const { addressKind, hasConnection } = this.#scopes;
     const keys: Record<string, string> = {};
-    if (this.#addressKind !== undefined && given?.['address'] === undefined) {
+    if (addressKind !== undefined) {
       const address = this.#client.address(request, response);
-      if (address === undefined || address === '') throw noAddressError('keys');
-      keys['address'] = this.#addressKind === 'text' ? addressKey(address) : address;
+      if (address === undefined || address === '') throw noAddressError('trustedProxies');
+      keys[ADDRESS] = addressKind === 'text' ? this.#client.key(request, response) : address;
     }
-    if (this.#hasConnection && given?.['connection'] === undefined) {
+    if (hasConnection) {
       const connection = this.#client.connection(request, response);
       // A connection that has closed has no key any more: nobody would remove it.
       if (connection !== undefined && connection.destroyed !== true) {
-        keys['connection'] = connectionKey(connection);
+        keys[CONNECTION] = connectionKey(connection);
         removeOnClose(this.#limiter, connection);
       }
     }
@@ -78,15 +75,20 @@ function present(keys: Keys): Keys {
   return Object.fromEntries(Object.entries(keys).filter(([, key]) => key !== undefined));
 }
 
-/** The connections of each limiter of which the keys are removed. Several middlewares may share a limiter. */
-const CONNECTIONS = new WeakMap<RuleLimiter, WeakSet<Connection>>();
+/** The limiters that have a key of a connection. One listener removes it from all: Node warns above ten. */
+const LIMITERS = new WeakMap<Connection, Set<RuleLimiter>>();
 
 /** Only the key of the connection: an address may have other connections, and bans. */
 function removeOnClose(limiter: RuleLimiter, connection: Connection): void {
-  const known = CONNECTIONS.get(limiter) ?? new WeakSet();
-  CONNECTIONS.set(limiter, known);
-  if (known.has(connection)) return;
-  known.add(connection);
+  const known = LIMITERS.get(connection);
+  if (known !== undefined) {
+    known.add(limiter);
+    return;
+  }
+  const limiters = new Set([limiter]);
+  LIMITERS.set(connection, limiters);
   const key = connectionKey(connection);
-  connection.once?.('close', () => limiter.removePeer({ connection: key }));
+  connection.once?.('close', () => {
+    for (const each of limiters) each.removePeer({ connection: key });
+  });
 }

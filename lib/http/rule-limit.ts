@@ -1,7 +1,7 @@
 // Checks requests by a RuleLimiter: all of its rules in one call. It names the scopes that it knows by itself, and those
 // that the option `keys` names.
 
-import { invalidValue } from '../common/errors.js';
+import { invalidValue, limiterError, show } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
 import { type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { RateLimitAction } from '../common/types.js';
@@ -9,7 +9,7 @@ import type { Draft } from '../headers/format.js';
 import { type QuotaKind, QuotaReader, type QuotaRule, type Quotas } from '../rules/quotas.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { RulePeer } from '../rules/rule-peer.js';
-import { REQUESTS } from '../rules/sections.js';
+import { REQUESTS, type ScopeSpec } from '../rules/sections.js';
 import type { Cost, Keys, RuleVerdict } from '../rules/types.js';
 import type { RequestCheck } from './checks.js';
 import type { FieldWriter } from './fields.js';
@@ -52,7 +52,7 @@ export class RuleLimit<Request extends object, Response> {
     this.#keys = new RequestKeys(limiter, options.client);
     this.#writer = writer;
     this.quotas = new QuotaReader(limiter, (rules) => this.#policiesOf(rules));
-    for (const rule of this.quotas.allRules()) writer.policies([writer.policy(policyOfRule(rule))]);
+    for (const rule of this.quotas.allRules()) this.#requireExpressible(rule);
   }
 
   /** @throws what the functions of the options throw, and the errors of `RuleLimiter.check`. */
@@ -93,6 +93,17 @@ export class RuleLimit<Request extends object, Response> {
     return new RuleCheck(this as never, asked, verdict, isListed, quotas);
   }
 
+  #requireExpressible(rule: QuotaRule): void {
+    try {
+      this.#writer.policies([this.#writer.policy(policyOfRule(rule))]);
+    } catch (error) {
+      // Of a list of policies that the user has never seen.
+      const reason = (error as Error).message.replace('policies[0].', 'its ');
+      const message = `the rule ${show(rule.name)} must fit into the fields of the option headers: ${reason}`;
+      throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
+    }
+  }
+
   #policiesOf(rules: readonly QuotaRule[]): PolicyKind {
     const byRule = rules.map((rule) => this.#tryPolicy(rule));
     const expressible = byRule.filter((policy) => policy !== undefined);
@@ -120,6 +131,13 @@ function requireKeys(keys: unknown): asserts keys is Keys | undefined {
   throw invalidValue('ERR_LIMITER_KEY', 'keys()', keys, 'an object by names of scopes');
 }
 
+/** The part of a cost in a unit. */
+function costIn(unit: string, cost: Cost): number {
+  const whenAbsent = unit === REQUESTS ? 1 : 0;
+  if (typeof cost === 'number') return unit === REQUESTS ? cost : 0;
+  return cost[unit] ?? whenAbsent;
+}
+
 const ACTIONS = {
   allow: RateLimitAction.ALLOW,
   delay: RateLimitAction.DELAY,
@@ -132,7 +150,8 @@ const REASONS = { allow: undefined, delay: 'rate', banned: 'ban', denied: 'denie
 /** Its fields are public, as those of KeyCheck. */
 class RuleCheck implements RequestCheck {
   previous: RequestCheck | undefined;
-  readonly source: RuleLimit<never, never>;
+  readonly source: RuleLimiter;
+  readonly limit: RuleLimit<never, never>;
   readonly asked: Asked;
   readonly verdict: RuleVerdict;
   readonly action: RateLimitAction;
@@ -142,14 +161,15 @@ class RuleCheck implements RequestCheck {
   quotas: Quotas<PolicyKind> | undefined;
 
   constructor(
-    source: RuleLimit<never, never>,
+    limit: RuleLimit<never, never>,
     asked: Asked,
     verdict: RuleVerdict,
     isListed: boolean,
     quotas: Quotas<PolicyKind> | undefined,
   ) {
     this.previous = undefined;
-    this.source = source;
+    this.source = limit.limiter;
+    this.limit = limit;
     this.asked = asked;
     this.verdict = verdict;
     this.action = ACTIONS[verdict.outcome];
@@ -209,14 +229,36 @@ class RuleCheck implements RequestCheck {
     return this.#look()?.verdict.delaySeconds ?? 0;
   }
 
+  countsAgain(earlier: RequestCheck): boolean {
+    // Checks of one RuleLimiter are of this class.
+    const before = new Set((earlier as RuleCheck).paidBuckets());
+    return this.paidBuckets().some((bucket) => before.has(bucket));
+  }
+
+  /** The buckets that an allowed check of this kind takes from, as texts. */
+  paidBuckets(): string[] {
+    // Not #quotas: the state of a limit without fields is that at the first call of rateLimitOf.
+    const { kind } = this.quotas ?? this.#look()?.quotas ?? {};
+    const { keys, cost } = this.asked;
+    const rules = kind?.rules.filter(({ unit }) => costIn(unit, cost) > 0) ?? [];
+    return rules.map(({ id, scope }) => JSON.stringify([id, this.#keyIn(scope, keys)]));
+  }
+
   refund(): void {
     if (this.isListed) return;
     const { keys, cost, action, plan } = this.asked;
     try {
-      this.source.limiter.refund(keys, cost, action, plan);
+      this.source.refund(keys, cost, action, plan);
     } catch {
       // An update has removed the plan or a unit of the cost since the check.
     }
+  }
+
+  /** The key of a scope; that of the address for a derived one. */
+  #keyIn(index: number, keys: Keys): string | undefined {
+    const { scopes } = this.source.context;
+    const { kind, name, from } = scopes[index] as ScopeSpec;
+    return keys[kind === 'derived' ? (scopes[from] as ScopeSpec).name : name];
   }
 
   #stateOf(index: number, { kind, left }: Quotas<PolicyKind>): QuotaState {
@@ -237,7 +279,7 @@ class RuleCheck implements RequestCheck {
     if (this.isListed || this.verdict.outcome === 'denied') return undefined;
     const { keys, cost, action, plan } = this.asked;
     try {
-      return this.source.quotas.look(keys, cost, action, plan);
+      return this.limit.quotas.look(keys, cost, action, plan);
     } catch {
       // As in refund.
       return undefined;

@@ -130,8 +130,8 @@ export interface LimitOptions<Request, Response>
   /** The key that is limited. Default: the address or network of the client. Not with a RuleLimiter. */
   key?: Asked<Request, Response, string> | undefined;
   /**
-   * With a RuleLimiter: the keys by scope, in addition to `address` and `connection`, or in place of them. A key that is
-   * undefined is not named.
+   * With a RuleLimiter: keys of more scopes than `address` and `connection`, which it must not name. A key that is undefined
+   * is not named.
    */
   keys?: Asked<Request, Response, Keys | undefined> | undefined;
   /**

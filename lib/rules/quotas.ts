@@ -18,6 +18,8 @@ interface Limiter {
 export interface QuotaRule {
   readonly name: string;
   readonly unit: string;
+  /** The index of its scope. */
+  readonly scope: number;
   readonly burst: number;
   /** In tokens per second. */
   readonly rate: number;
@@ -144,9 +146,10 @@ function quotaRules(
 ): QuotaRule[] {
   return rules
     .filter(({ spec, slot }) => !spec.dryRun && applies(spec.scope, slot))
-    .map(({ spec: { name, unit }, id }) => ({
+    .map(({ spec: { name, unit, scope }, id }) => ({
       name,
       unit,
+      scope,
       burst: plan.bursts[first + id] as number,
       rate: plan.rates[first + id] as number,
       id,

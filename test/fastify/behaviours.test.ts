@@ -260,6 +260,21 @@ const refusals: Behaviour[] = [
       expect(await statuses(one, 4)).toEqual([200, 429, 403, 403]),
     );
   }),
+  held(
+    'the ban comes after n refusals (ban: n), although violations drain between them',
+    async () => {
+      for (const n of [1, 2, 3]) {
+        const ban = { violations: n + 0.5, withinSeconds: 60, seconds: 60 };
+        const fastify = await app({ limit: 1, ban, statusCode: FORBIDDEN });
+        const found: number[] = [];
+        for (let sent = 0; sent < n + 2; sent += 1) {
+          found.push(...(await statuses(fastify, 1)));
+          clock.now += 1;
+        }
+        expect(found).toEqual([200, ...Array(n).fill(429), 403]);
+      }
+    },
+  ),
   held('the first refusal may ban', async () => {
     const options = { limit: 1, ban: { ...BAN, violations: 1 }, statusCode: FORBIDDEN };
     expect(await statuses(await app(options), 3)).toEqual([200, 403, 403]);

@@ -174,6 +174,14 @@ describe.each(ENGINES)('rateLimit of fetch with the %s engine', (engine) => {
     expect((await answered(200)).status).toBe(429);
   });
 
+  test('gives back for a request without a signal, as tests and some servers make them', async () => {
+    const limit = rateLimit({ limit: 1, refundWhen: () => true, ...own });
+    const request = () => ({ headers: new Headers() }) as Request;
+    for (let n = 0; n < 2; n += 1) {
+      expect((await limit(request(), ok, CLIENT)).status).toBe(200);
+    }
+  });
+
   test('counts a request whose handler throws, and passes the error on', async () => {
     const limit = rateLimit({ limit: 1, refundWhen: () => true, ...own });
     const thrown = new Error('broken');

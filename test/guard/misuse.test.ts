@@ -197,6 +197,33 @@ describe('WARN_LIMITER_COUNTED_TWICE', () => {
     },
   );
 
+  const rules = {
+    all: { scope: 'user', action: ['page', 'login'], quota: 10, windowSeconds: 1 },
+    logins: { scope: 'user', action: 'login only', quota: 10, windowSeconds: 1 },
+    bytes: { scope: 'user', unit: 'bytes', rateLimit: 100 },
+  };
+  const byRules = () => {
+    const scopes = { address: { kind: 'address' as const }, user: {} };
+    const limiter = new limiters.RuleLimiter({ scopes, rules });
+    return (action: string, user = 'alice', cost: number | Record<string, number> = 1) =>
+      http.rateLimit({ limiter, action, cost, keys: () => ({ user }), headers: [] });
+  };
+
+  test('is emitted if a rule takes twice for one request', async () => {
+    const limit = byRules();
+    await ask(twice(limit('page'), limit('login')));
+    expect(codes).toEqual(['WARN_LIMITER_COUNTED_TWICE']);
+  });
+
+  test('is not emitted if two checks of a RuleLimiter take from different buckets', async () => {
+    const limit = byRules();
+    await ask(twice(limit('page'), limit('login only')));
+    await ask(twice(limit('page'), limit('login', 'bob')));
+    await ask(twice(limit('page'), limit('login', 'alice', { requests: 0, bytes: 5 })));
+    await ask(twice(limit('page'), byRules()('login')));
+    expect(codes).toEqual([]);
+  });
+
   test('is not emitted for several limits, several requests, or a hook that does not count again', async () => {
     const limiter = new limiters.RateLimiter();
     const limit = http.rateLimit({ limiter });

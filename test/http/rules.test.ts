@@ -241,6 +241,26 @@ describe.each(ENGINES)('rateLimit with a RuleLimiter and the %s engine', (engine
     expect(limiter.peek('2001:db8::/64').rules[0]?.remaining).toBe(0);
   });
 
+  test('counts a text scope of addresses by the subnets of the options, as the guards do', async () => {
+    const limiter = limitsOf({
+      scopes: { address: {} },
+      rules: { all: { scope: 'address', quota: 1, windowSeconds: 60 } },
+    });
+    const limit = rateLimit({ limiter, ipv6Subnet: 56, ipv4Subnet: 24 });
+    expect((await ask(limit, { address: '2001:db8:1:1ff::5' })).passed).toBe(true);
+    expect((await ask(limit, { address: '2001:db8:1:100::6' })).passed).toBe(false);
+    expect(limiter.peek('2001:db8:1:100::/56').rules[0]?.remaining).toBe(0);
+    expect((await ask(limit, { address: '192.0.2.1' })).passed).toBe(true);
+    expect((await ask(limit, { address: '192.0.2.2' })).passed).toBe(false);
+  });
+
+  test('rejects a limiter in which the scope address or connection has another kind', () => {
+    const invalid = (scopes: RuleLimiterOptions['scopes']) =>
+      codeOf(() => rateLimit({ limiter: limitsOf({ scopes, rules: {} }) }));
+    expect(invalid({ address: { single: true } })).toBe('ERR_LIMITER_OPTION');
+    expect(invalid({ connection: { kind: 'address' } })).toBe('ERR_LIMITER_OPTION');
+  });
+
   test('limits each connection, and removes its key when it closes', async () => {
     const limiter = limitsOf({
       rules: { messages: { scope: 'connection', quota: 1, windowSeconds: 60 } },
@@ -256,6 +276,20 @@ describe.each(ENGINES)('rateLimit with a RuleLimiter and the %s engine', (engine
     request.socket.destroy();
     await new Promise((resolve) => request.socket.once('close', resolve));
     expect(limiter.getStats().scopes['connection']?.peers).toBe(1);
+  });
+
+  test('removes the key of a connection from several limiters by one listener', async () => {
+    const rules = { all: { scope: 'connection', rateLimit: 1 } };
+    const limiters = Array.from({ length: 12 }, () => limitsOf({ rules }));
+    const request = requestFrom();
+    for (const limiter of limiters) await outcomeOf(rateLimit({ limiter }), request);
+    const peers = () =>
+      limiters.map((limiter) => limiter.getStats().scopes['connection']?.peers as number);
+    expect(peers()).toEqual(limiters.map(() => 1));
+    expect(request.socket.listenerCount('close')).toBe(1);
+    request.socket.destroy();
+    await new Promise((resolve) => request.socket.once('close', resolve));
+    expect(peers()).toEqual(limiters.map(() => 0));
   });
 
   test('does not name a connection that has closed while its keys were determined', async () => {
@@ -301,20 +335,15 @@ describe.each(ENGINES)('rateLimit with a RuleLimiter and the %s engine', (engine
     expect(limiter.peek({ address: '198.51.100.1' }).rules[0]?.remaining).toBe(1);
   });
 
-  test('takes the address from keys, instead of its own', async () => {
+  test.each(['address', 'connection'])('rejects keys with the scope %s', async (scope) => {
     const limiter = limitsOf({ rules: { all: { scope: 'address', quota: 1, windowSeconds: 60 } } });
-    const keys: RateLimitOptions['keys'] = ({ headers }) => ({
-      address: headers['cf-connecting-ip'] as string | undefined,
-    });
-    const limit = rateLimit({ limiter, keys });
-    const from = (ip: string) => ask(limit, { headers: { 'cf-connecting-ip': ip } });
-    expect([(await from('203.0.113.1')).passed, (await from('203.0.113.2')).passed]).toEqual([
-      true,
-      true,
-    ]);
-    expect(limiter.peek({ address: '192.0.2.1' }).rules[0]?.remaining).toBe(1);
+    const given: { key: string | undefined } = { key: '203.0.113.1' };
+    const limit = rateLimit({ limiter, keys: () => ({ [scope]: given.key }) });
+    const { passed, error } = await ask(limit);
+    expect([passed, error]).toMatchObject([false, { code: 'ERR_LIMITER_KEY' }]);
     // Undefined is no key: the address of the socket counts.
-    await ask(limit);
+    given.key = undefined;
+    expect((await ask(limit)).passed).toBe(true);
     expect(limiter.peek({ address: '192.0.2.1' }).rules[0]?.remaining).toBe(0);
   });
 
@@ -390,6 +419,10 @@ describe.each(ENGINES)('rateLimit with a RuleLimiter and the %s engine', (engine
     }
     const named = limitsOf({ rules: { größe: { scope: 'address', rateLimit: 1 } } });
     expect(codeOf(() => rateLimit({ limiter: named }))).toBe('ERR_LIMITER_OPTION');
+    expect(() => rateLimit({ limiter: named })).toThrow(
+      'the rule "größe" must fit into the fields of the option headers: ' +
+        'its name must be a string of printable ASCII, got "größe"',
+    );
     rateLimit({ limiter: named, headers: false });
     rateLimit({ limiter: named, headers: 6 });
   });
@@ -472,6 +505,23 @@ describe.each(ENGINES)('rateLimit with a RuleLimiter and the %s engine', (engine
     });
     // The rule has nothing left for the same request again, for half an hour.
     expect((await ask(both)).fields['retry-after']).toBe('1801');
+  });
+
+  test('states each rule once if it has checked a request twice, as of the last check', async () => {
+    const limiter = limitsOf({
+      rules: {
+        all: { scope: 'address', quota: 9, windowSeconds: 60 },
+        logins: { scope: 'address', action: 'login', quota: 20, windowSeconds: 60 },
+      },
+    });
+    const first = rateLimit({ limiter, warnings: false });
+    const second = rateLimit({ limiter, action: 'login', warnings: false });
+    const both: Middleware = (request, response, next) =>
+      first(request, response, () => second(request, response, next));
+    expect((await ask(both)).fields).toEqual({
+      'ratelimit-policy': '"all";q=9;w=60, "logins";q=20;w=60',
+      ratelimit: '"all";r=7;t=7',
+    });
   });
 
   test('resets keys by scope', async () => {
