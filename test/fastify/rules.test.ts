@@ -90,6 +90,19 @@ describe.each(ENGINES)('the plugin with a RuleLimiter and the %s engine', (engin
     expect(await statuses(other, ['/', '/', '/'])).toEqual([200, 200, 429]);
   });
 
+  test('applies the subnets of the plugin to a text scope of addresses', async () => {
+    const fastify = await app({ limit: 1, ipv6Subnet: 48, clock });
+    const limiter = new RuleLimiter({
+      engine,
+      clock,
+      scopes: { address: {} },
+      rules: { all: { scope: 'address', quota: 1, windowSeconds: HOUR } },
+    });
+    fastify.get('/', { config: { rateLimit: { limiter } } }, async () => '');
+    await fastify.inject({ url: '/', remoteAddress: '2001:db8:1:2::3' });
+    expect(limiter.peek('2001:db8:1::/48').rules[0]?.remaining).toBe(0);
+  });
+
   test('gives back requests when their responses have been sent', async () => {
     const fastify = await app({
       limiter: limitsOf(),
