@@ -305,7 +305,7 @@ const refusals: Behaviour[] = [
   ),
   differs(
     'a request during the wait begins the window anew (continueExceeding)',
-    'a refused request takes nothing, so that a client which waits as it is told passes',
+    'a refused request takes nothing, so a client that waits for Retry-After passes',
   ),
   differs(
     'the wait grows with each refusal (exponentialBackoff)',

@@ -265,6 +265,6 @@ export const refunds: Behaviour[] = [
   }),
   differs(
     'a request whose client leaves before the answer does not count as failed',
-    'it counts: else a client could try passwords for free, by leaving early',
+    'it counts: otherwise a client could try passwords for free, by leaving early',
   ),
 ];
