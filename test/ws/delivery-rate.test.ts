@@ -6,6 +6,7 @@ import {
   RateLimiter,
   RuleLimiter,
 } from 'relay-limiter';
+import { connectionKey } from 'relay-limiter/address';
 import { describe, expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
 import { ENGINES, type ManualClock, manualClock } from '../support/limiters.js';
@@ -59,6 +60,15 @@ describe.each(ENGINES)('A limiter of deliveries on the %s engine', (engine) => {
     expect(send(socket, 'a long answer', 0)).toBe(true);
     expect(send(socket, 'above the burst')).toBe(false);
     expect(deliveries().map(({ reason }) => reason)).toEqual(['rate', 'rate', 'cost']);
+  });
+
+  test('does not drop a message with the cost 0 for a banned member of a group', () => {
+    const limiter = new DirectConnectionRateLimiter({ engine, clock: manualClock() });
+    const { connect, group } = serve({ delivery: { limiter } });
+    const [socket] = connect(1) as [FakeSocket];
+    const members = group([socket]);
+    limiter.ban(connectionKey(socket), 60);
+    expect([members.send('a'), members.send('b', { cost: 0 })]).toEqual([0, 1]);
   });
 
   test('that counts requests does not count a message with the cost 0', () => {
