@@ -380,6 +380,10 @@ export class RuleRound {
         ? this.limiter.scope(scope).getViolationCount(key) > 0
         : plan >= 0 && this.#hasUsed(scope, key, plan);
     if (isStored) return;
+    // Nothing shows whether the limiter still has such a record, which a later check may refill at these rates.
+    if (plan < 0 && this.#model.isUsedUnseen(scope, record, now)) {
+      this.limiter.removePeer({ [scope]: key });
+    }
     const isLoss = this.#model.isUsed(scope, record, 0, now) && !record.isPending;
     if (isLoss) this.#losses.set(scope, (this.#losses.get(scope) ?? 0) + 1);
     this.#model.lose(scope, key);

@@ -173,6 +173,15 @@ export class RuleModel {
     });
   }
 
+  /** Whether a rule has used tokens at the rates of a plan in which it does not apply. No peek shows them. */
+  isUsedUnseen(scope: string, record: RuleRecord, now: number): boolean {
+    const { rates } = this.options;
+    return rates.rules.some((rule) => {
+      const isUsed = (plan: number) => rates.usedAt(record, rule, plan, now) > 0;
+      return rule.scope === scope && rule.plans.some((limits, plan) => !limits && isUsed(plan));
+    });
+  }
+
   bannedCount(scope: string, now: number): number {
     const records = this.#punished.get(scope) as Set<RuleRecord>;
     for (const record of records) {
