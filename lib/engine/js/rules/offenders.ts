@@ -82,7 +82,6 @@ export class RuleOffenders extends Violators {
     own: string,
     needsViolator: boolean,
     needsPunishment: boolean,
-    now: number,
   ): number {
     let added = 0;
     if (needsViolator && this.violations(key) === 0) {
@@ -91,7 +90,7 @@ export class RuleOffenders extends Violators {
     }
     if (needsPunishment && this.#punishments.find(key) === undefined) {
       try {
-        this.addOffence(key, text, (order) => this.#punishments.insert(own, now, order));
+        this.addOffence(key, text, (order) => this.#punishments.insert(own, order));
       } catch (error) {
         this.undo(key, added);
         throw error;

@@ -4,7 +4,7 @@ import { elapsed, NEVER } from '../../../tables/arithmetic.js';
 import { type Place, Table } from '../../../tables/table.js';
 import type { RuleBanConfig } from '../../rules.js';
 
-// Doubles of a punishment: the level that leads to bans and the instant of its last change, the ban level, the end of
+// Doubles of a punishment: the level that leads to bans and the instant of its last change (NEVER without one), the ban level, the end of
 // the last ban (NEVER without one), and the position in the order of offences.
 const DOUBLES = 5;
 export const LEVEL = 0;
@@ -18,10 +18,10 @@ export class Punishments extends Table {
     super(DOUBLES);
   }
 
-  insert(key: string, now: number, order: number): void {
+  insert(key: string, order: number): void {
     const place = this.add(key, undefined);
     this.set(place, LEVEL, 0);
-    this.set(place, LEVEL_AT, now);
+    this.set(place, LEVEL_AT, NEVER);
     this.set(place, BAN_LEVEL, 0);
     this.set(place, END, NEVER);
     this.set(place, ORDER, order);

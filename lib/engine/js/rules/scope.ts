@@ -120,7 +120,7 @@ export class ScopeState {
     const own = isNew ? keep(key) : this.records.keyAt(this.place);
     if (isNew) this.#insert(own, now);
     try {
-      this.#added = this.offenders.add(key, text, own, isViolation, isPunished, now);
+      this.#added = this.offenders.add(key, text, own, isViolation, isPunished);
     } catch (error) {
       this.#added = 0;
       if (isNew) this.#removeInserted(own);
