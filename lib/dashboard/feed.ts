@@ -16,6 +16,7 @@ import {
   type ListedGuard,
   type ListedRule,
   type Listing,
+  NO_LISTING,
   type Sample,
 } from './messages.js';
 import { type Reading, readAll, type Shown, type Totals } from './shown.js';
@@ -26,16 +27,6 @@ export const MAX_SAMPLES = 300;
 const MAX_BANS = 100;
 /** Milliseconds between two measurements of the event loop's delay. */
 const LOOP_RESOLUTION_MS = 20;
-const NO_LISTING: Listing = {
-  at: 0,
-  banned: 0,
-  bans: [],
-  violators: [],
-  began: [],
-  rules: [],
-  guards: [],
-};
-
 type Guards = readonly (readonly [name: string, guard: ObservableGuard])[];
 
 export class Feed {

@@ -88,6 +88,17 @@ export interface Listing {
   readonly guards: readonly ListedGuard[];
 }
 
+/** The listing before the first one. */
+export const NO_LISTING: Listing = {
+  at: 0,
+  banned: 0,
+  bans: [],
+  violators: [],
+  began: [],
+  rules: [],
+  guards: [],
+};
+
 /** A guard: its connections now, and its totals by reason. */
 export interface ListedGuard {
   readonly name: string;

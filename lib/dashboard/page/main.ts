@@ -8,6 +8,7 @@ import {
   type ListedBan,
   type ListedRule,
   type Listing,
+  NO_LISTING,
   type Sample,
 } from '../messages.js';
 import { lift, liftedBan } from './actions.js';
@@ -41,15 +42,7 @@ const FIGURES: readonly Figure[] = [
 
 let hello: Hello | undefined;
 let samples: Sample[] = [];
-let listing: Listing = {
-  at: 0,
-  banned: 0,
-  bans: [],
-  violators: [],
-  began: [],
-  rules: [],
-  guards: [],
-};
+let listing: Listing = NO_LISTING;
 /** The arrival of the listing by this machine's clock, which may differ from the server's. */
 let listedAt = Date.now();
 let series: Series = { times: [], moments: [] };
