@@ -2,6 +2,7 @@
 
 import { type CheckResult, RateLimitAction } from '../common/types.js';
 import type { RuleVerdict } from '../rules/types.js';
+import { ACTIONS } from '../rules/verdicts.js';
 
 /** Why a connection was refused. */
 export type ConnectionReason =
@@ -102,13 +103,6 @@ export function answerOf([action, delaySeconds]: CheckResult): Answer {
 export function ruleAnswer({ outcome, delaySeconds, rule, scope, warning }: RuleVerdict): Answer {
   return { action: ACTIONS[outcome], delaySeconds, rule, scope, warning };
 }
-
-const ACTIONS = {
-  allow: RateLimitAction.ALLOW,
-  delay: RateLimitAction.DELAY,
-  banned: RateLimitAction.DISCONNECT,
-  denied: RateLimitAction.DISCONNECT,
-} as const;
 
 /** Allowed. */
 export const ALLOWED: Answer = answerOf([RateLimitAction.ALLOW, 0]);

@@ -4,13 +4,14 @@
 import { invalidValue, limiterError, show } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
 import { type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
-import { RateLimitAction } from '../common/types.js';
+import type { RateLimitAction } from '../common/types.js';
 import type { Draft } from '../headers/format.js';
 import { type QuotaKind, QuotaReader, type QuotaRule, type Quotas } from '../rules/quotas.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import { REQUESTS, type ScopeSpec } from '../rules/sections.js';
 import type { Cost, Keys, RuleVerdict } from '../rules/types.js';
+import { ACTIONS, REFUSAL_REASONS } from '../rules/verdicts.js';
 import type { RequestCheck } from './checks.js';
 import type { FieldWriter } from './fields.js';
 import type { RequestLimiterOptions } from './options.js';
@@ -138,15 +139,6 @@ function costIn(unit: string, cost: Cost): number {
   return cost[unit] ?? whenAbsent;
 }
 
-const ACTIONS = {
-  allow: RateLimitAction.ALLOW,
-  delay: RateLimitAction.DELAY,
-  banned: RateLimitAction.DISCONNECT,
-  denied: RateLimitAction.DISCONNECT,
-} as const;
-
-const REASONS = { allow: undefined, delay: 'rate', banned: 'ban', denied: 'denied' } as const;
-
 /** Its fields are public, as those of KeyCheck. */
 class RuleCheck implements RequestCheck {
   previous: RequestCheck | undefined;
@@ -178,7 +170,8 @@ class RuleCheck implements RequestCheck {
   }
 
   get reason(): RefusalReason | undefined {
-    return REASONS[this.verdict.outcome];
+    const { outcome } = this.verdict;
+    return outcome === 'allow' ? undefined : REFUSAL_REASONS[outcome];
   }
 
   /** The key of the scope that refuses; that of an address if it has no key of its own. */
