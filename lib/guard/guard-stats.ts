@@ -53,7 +53,7 @@ const REFUSED: readonly ConnectionReason[] = ['ban', 'concurrency', 'rate', 'den
 const CLOSED: readonly MessageReason[] = ['disconnect', 'expelled', 'error'];
 const DROPPED: readonly MessageReason[] = ['rate', 'cost'];
 
-interface ConnectionOutcome {
+export interface ConnectionOutcome {
   readonly did: string;
   readonly reason?: string | undefined;
 }

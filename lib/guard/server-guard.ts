@@ -9,13 +9,14 @@ import { checkAsync, isAsyncLimiter } from '../limiters/async-limiter.js';
 import { banSecondsLeft, checkAny, isBanned, recordOffence } from '../limiters/verdict.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type { RuleVerdict } from '../rules/types.js';
+import { REFUSAL_REASONS } from '../rules/verdicts.js';
 import {
   type Client,
   type ClientAddress,
   type ConnectionContext,
   clientAddress,
 } from './connection-context.js';
-import { GuardCounters, type GuardStats } from './guard-stats.js';
+import { type ConnectionOutcome, GuardCounters, type GuardStats } from './guard-stats.js';
 import { OpenConnections } from './open-connections.js';
 import type { AddressSettings, ConnectionSettings } from './settings.js';
 import {
@@ -114,11 +115,9 @@ class ConnectionLimiter {
       return { decision: { ...answer, did: 'passed', reason: undefined }, key };
     }
     const refused = this.#settings.limits?.keyIn(scope, keys) ?? key;
-    return { decision: refusal(REASONS[outcome], answer), key: refused };
+    return { decision: refusal(REFUSAL_REASONS[outcome], answer), key: refused };
   }
 }
-
-const REASONS = { delay: 'rate', banned: 'ban', denied: 'denied' } as const;
 
 function refusal(reason: ConnectionReason, answer: Answer): Decision {
   return { ...answer, did: 'refused', reason };
@@ -138,7 +137,7 @@ interface Closable {
 }
 
 export abstract class ServerGuard<Socket extends object> {
-  protected readonly counters = new GuardCounters();
+  readonly #counters = new GuardCounters();
   readonly #limiter: ConnectionLimiter;
   readonly #settings: AddressSettings;
   readonly #sockets = new Map<Socket, Guarded>();
@@ -155,7 +154,7 @@ export abstract class ServerGuard<Socket extends object> {
   }
 
   getStats(): GuardStats {
-    return this.counters.stats(this.connections);
+    return this.#counters.stats(this.connections);
   }
 
   get isClosed(): boolean {
@@ -175,6 +174,16 @@ export abstract class ServerGuard<Socket extends object> {
     for (const removeHook of this.#hooks) removeHook();
     for (const guarded of this.#sockets.values()) guarded.release();
     this.#sockets.clear();
+  }
+
+  /** Counts a decision on a connection. `send` passes it to `onVerdict`. */
+  protected reportConnection(
+    outcome: ConnectionOutcome,
+    send: () => void,
+    reportError: (error: unknown) => void,
+  ): void {
+    this.#counters.countConnection(outcome);
+    tryCall(send, reportError);
   }
 
   /** Sets the functions that remove the guard's hooks from the server; `close` calls them. */
@@ -254,7 +263,7 @@ export abstract class ServerGuard<Socket extends object> {
     const context: ConnectionContext = {
       key: connectionKey(socket),
       client,
-      counters: this.counters,
+      counters: this.#counters,
       remove: () => this.#sockets.delete(socket),
       countOffence: () => tryCall(() => this.#countOffence(client), reportError),
       reportError,

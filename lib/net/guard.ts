@@ -262,13 +262,11 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
   }
 
   #report({ address }: ClientAddress, key: string, socket: Socket, decision: Decision): void {
-    this.counters.countConnection(decision);
-    const { onVerdict } = this.#settings;
-    if (onVerdict === undefined) return;
-    const isEstablished = decision.did !== 'refused';
+    const established = decision.did === 'refused' ? undefined : socket;
     const fields = { kind: 'connection', key, address, data: undefined } as const;
-    tryCall(
-      () => onVerdict({ ...fields, socket: isEstablished ? socket : undefined, ...decision }),
+    this.reportConnection(
+      decision,
+      () => this.#settings.onVerdict?.({ ...fields, socket: established, ...decision }),
       (error) => this.#reportError(error, socket),
     );
   }

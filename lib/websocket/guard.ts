@@ -284,12 +284,11 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
     socket: ServerSocket | undefined,
     decision: Decision,
   ): void {
-    this.counters.countConnection(decision);
     const { onVerdict, onError } = this.#settings;
-    if (onVerdict === undefined) return;
     const fields = { kind: 'connection', key, address, socket, data: undefined, request } as const;
-    tryCall(
-      () => onVerdict({ ...fields, ...decision }),
+    this.reportConnection(
+      decision,
+      () => onVerdict?.({ ...fields, ...decision }),
       (error) => onError(error, { socket, request }),
     );
   }

@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream';
 import type { ServerOptions, VerifyClientCallbackAsync, WebSocket, WebSocketServer } from 'ws';
 import { addressResolver, type ClientAddressOptions } from '../address/client-address.js';
 import { connectionKey } from '../address/connection-key.js';
-import { callSafely, tryCall } from '../common/callbacks.js';
+import { callSafely } from '../common/callbacks.js';
 import { invalidValue } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { isPromise, type MaybePromise } from '../common/maybe-promise.js';
@@ -289,12 +289,12 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
     socket: WebSocket | undefined,
     decision: Decision,
   ): void {
-    this.counters.countConnection(decision);
-    const { onVerdict } = this.#settings;
-    if (onVerdict === undefined) return;
     const fields = { kind: 'connection', key, address, socket, data: undefined, request } as const;
-    const reportError = (error: unknown) => this.#reportError(error, socket, request);
-    tryCall(() => onVerdict({ ...fields, ...decision }), reportError);
+    this.reportConnection(
+      decision,
+      () => this.#settings.onVerdict?.({ ...fields, ...decision }),
+      (error) => this.#reportError(error, socket, request),
+    );
   }
 }
 

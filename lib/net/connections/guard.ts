@@ -262,13 +262,11 @@ class Guard extends ServerGuard<Socket> implements ConnectionGuard {
   }
 
   #report({ socket, proxy }: Omit<Arrival, 'emit'>, key: string, outcome: Outcome): void {
-    this.counters.countConnection(outcome);
-    const { onVerdict } = this.#settings;
-    if (onVerdict === undefined) return;
     const fields = { kind: 'connection', key, address: socket.remoteAddress, proxy } as const;
     const established = outcome.did === 'refused' ? undefined : socket;
-    tryCall(
-      () => onVerdict({ ...fields, socket: established, ...outcome }),
+    this.reportConnection(
+      outcome,
+      () => this.#settings.onVerdict?.({ ...fields, socket: established, ...outcome }),
       (error) => this.#reportError(error, socket),
     );
   }
