@@ -16,7 +16,7 @@ export interface Client<Request, Response> {
   readonly key: (request: Request, response: Response) => string;
   /** The client's address; undefined without one. */
   address(request: Request, response: Response): string | undefined;
-  /** The connection of the client alone; undefined if there is none, or if other clients share it. */
+  /** The connection, if only this client uses it; undefined behind a proxy and without a socket. */
   connection(request: Request, response: Response): Connection | undefined;
   /** Whether all requests of a connection have the same address. */
   readonly isSamePerConnection: boolean;

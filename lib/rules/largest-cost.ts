@@ -6,8 +6,8 @@ import type { ScopeSpec } from './sections.js';
 
 /**
  * The largest cost of a unit that a check can be allowed, whatever its plan; Infinity without a bound. `action`: that of
- * the check, undefined if it may have any. `named`: the scopes that every such check names; single scopes and those
- * derived of these are asked too. A key on an allow list has no bound, so there is none if there is such a list.
+ * the check, undefined if it may have any. `named`: the scopes that every such check names; single scopes, and
+ * scopes derived from the named ones, are checked too. Infinity with an allow list, since its keys have no limit.
  */
 export function largestCost(
   { rules, plan, actionIndexes, sections }: RuleBook,

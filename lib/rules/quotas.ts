@@ -40,7 +40,7 @@ export interface Quotas<Kind extends QuotaKind> {
   readonly kind: Kind;
   /** The tokens left of each rule. */
   readonly left: readonly number[];
-  /** The index of the rule that would allow the fewest checks of the same cost; -1 if there is none. */
+  /** The index of the rule that would allow the fewest checks of the same cost; -1 without rules. */
   readonly tightest: number;
   /** The same among the rules that count requests. */
   readonly tightestOfRequests: number;

@@ -13,7 +13,7 @@ export interface GroupDelivery {
   /** Whether nothing is limited any more. */
   readonly isClosed: boolean;
   subscriber(socket: WebSocket): Subscriber;
-  /** Undefined if the limiter checks one peer at a time, or if there is none. */
+  /** Undefined without a limiter, and for a RuleLimiter, which checks one peer at a time. */
   openPeers(): PeerGroup | undefined;
   costOf(message: OutgoingMessage): number;
   /** Asks the limiter for one connection. */

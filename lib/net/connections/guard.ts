@@ -79,7 +79,8 @@ export interface ConnectionGuard {
  * guard.close();
  * server.close();
  * server.closeAllConnections();
- * @throws `ERR_LIMITER_OPTION` if the server is none of these or has such a guard already, or if an option is invalid
+ * @throws `ERR_LIMITER_OPTION` for another object than a server of net, tls, http, https or http2, for a server that has
+ * such a guard already, and for an invalid option
  */
 export function guardConnections(
   server: Server,

@@ -16,8 +16,8 @@ export interface ProxyHeader {
   /** The length of the header in bytes. */
   readonly length: number;
   /**
-   * The client. Undefined if there is none, as for a health check (LOCAL), or if the proxy does not know its IP address
-   * (UNKNOWN, UNSPEC, Unix sockets).
+   * The client. Undefined for a health check (LOCAL), and for a client whose IP address the proxy does not know (UNKNOWN,
+   * UNSPEC, Unix sockets).
    */
   readonly client: Endpoint | undefined;
 }
