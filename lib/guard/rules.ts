@@ -7,10 +7,12 @@ import { readOptions } from '../common/options.js';
 import { type CheckResult, type Peer, RateLimitAction } from '../common/types.js';
 import { type AsyncLimiter, isAsyncLimiter, openAsync } from '../limiters/async-limiter.js';
 import { type AnyLimiter, openPeer, requireLimiter } from '../limiters/verdict.js';
+import type { RulePeer } from '../rules/rule-peer.js';
 import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
 import type { ConnectionContext } from './connection-context.js';
 import { type Warn, warnOfKey } from './misuse.js';
 import type { OpenRule, RuleAnswer } from './open-rule.js';
+import type { RuleLimits } from './rule-limits.js';
 import { answerOf, UNKNOWN_DELAY } from './verdicts.js';
 
 /**
@@ -99,8 +101,31 @@ export interface RuleContext<Of extends unknown[]> {
   readonly of: Of;
 }
 
-/** @throws what the key function throws; `ERR_LIMITER_KEY` if its result is not a string. @internal */
-export function openRule<Data, Meta, Cost, Of extends unknown[]>(
+/** All limits of a guard on messages. @internal */
+export interface MessageLimits<Cost, Of extends unknown[]> {
+  readonly rules: readonly Rule<Cost, Of>[];
+  /** The RuleLimiter. */
+  readonly limits: RuleLimits | undefined;
+}
+
+/**
+ * Opens all limits for a connection, the RuleLimiter first; `peer` is its peer.
+ * @throws what a key function throws; `ERR_LIMITER_KEY` if its result is not a string.
+ * @internal
+ */
+export function openLimits<Data, Meta, Cost, Of extends unknown[]>(
+  { rules, limits }: MessageLimits<Cost, Of>,
+  context: RuleContext<Of>,
+  costOf: (cost: Rule<Cost, Of>['cost']) => CostOf<Data, Meta>,
+  bytesOf: (data: Data, meta: Meta) => number,
+): { readonly opened: readonly OpenRule<Data, Meta>[]; readonly peer: RulePeer | undefined } {
+  const listed = rules.map((rule) => openRule(rule, context, costOf(rule.cost)));
+  const { key, client } = context.connection;
+  const first = limits?.open(key, client.keys, bytesOf);
+  return { opened: first === undefined ? listed : [first, ...listed], peer: first?.peer };
+}
+
+function openRule<Data, Meta, Cost, Of extends unknown[]>(
   { limiter, key, warn }: Rule<Cost, Of>,
   { connection, of }: RuleContext<Of>,
   cost: CostOf<Data, Meta>,
@@ -171,12 +196,13 @@ class OpenMessageRule<Data, Meta> implements OpenRule<Data, Meta> {
   }
 }
 
-/** The length in bytes of the longest message that can pass all rules by bytes; Infinity if there is no such rule. */
-export function maxMessageBytes<Cost, Of extends unknown[]>(
-  rules: readonly Rule<Cost, Of>[],
-): number {
+/** The length in bytes of the longest message that can pass all rules by bytes; Infinity without such a rule. */
+export function maxMessageBytes<Cost, Of extends unknown[]>({
+  rules,
+  limits,
+}: MessageLimits<Cost, Of>): number {
   const bursts = rules.map(({ limiter, cost }) => (cost === 'bytes' ? burstOf(limiter) : Infinity));
-  return Math.floor(Math.min(Infinity, ...bursts));
+  return Math.floor(Math.min(limits?.maxMessageBytes ?? Infinity, ...bursts));
 }
 
 /** Tokens of a full bucket. Infinity for an OrderbookRateLimiter, which counts requests, whatever their cost. */

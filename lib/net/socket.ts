@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import { tryCall } from '../common/callbacks.js';
 import type { ConnectionContext } from '../guard/connection-context.js';
 import { GuardedConnection } from '../guard/guarded-connection.js';
-import { type CostOf, maxMessageBytes, openRule } from '../guard/rules.js';
+import { type CostOf, maxMessageBytes, openLimits } from '../guard/rules.js';
 import type { Decision, MessageReason } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type { Classification } from '../rules/types.js';
@@ -37,19 +37,14 @@ export class GuardedLines extends GuardedConnection<Line, number> {
 
   /** @throws what a rule's key function throws. */
   constructor(socket: Socket, settings: LineGuardSettings, context: ConnectionContext) {
-    const ruleContext = { connection: context, of: [socket] as LineKeyOf };
-    const rules = settings.rules.map((rule) => openRule(rule, ruleContext, costOf(rule.cost)));
-    const limits = settings.limits?.open(context.key, context.client.keys, bytesOf);
-    super(socket, limits === undefined ? rules : [limits, ...rules], settings, context);
-    this.peer = limits?.peer;
+    const of: LineKeyOf = [socket];
+    const { opened, peer } = openLimits(settings, { connection: context, of }, costOf, bytesOf);
+    super(socket, opened, settings, context);
+    this.peer = peer;
     this.#socket = socket;
     this.#settings = settings;
     // A rule by bytes counts one byte for the line end.
-    const maxBytes = Math.min(
-      maxMessageBytes(settings.rules),
-      settings.limits?.maxMessageBytes ?? Infinity,
-    );
-    this.#maxBytes = Math.min(settings.maxLineBytes, maxBytes - 1);
+    this.#maxBytes = Math.min(settings.maxLineBytes, maxMessageBytes(settings) - 1);
     this.#splitter = new LineSplitter(this.#maxBytes);
     this.#deadline = new LineDeadline(settings.lineMilliseconds, () => this.#lineLate());
     for (const [event, listener] of Object.entries(this.#listeners)) socket.on(event, listener);

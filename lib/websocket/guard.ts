@@ -133,7 +133,7 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
     };
     const { classifies = false } = this.#settings.limits ?? {};
     const { maxPayloadLength = Infinity } = handlers;
-    const maxBytes = Math.min(this.#maxMessageBytes, maxPayloadLength);
+    const maxBytes = Math.min(maxMessageBytes(this.#settings), maxPayloadLength);
     return {
       ...handlers,
       ...(maxBytes < Infinity ? { maxPayloadLength: maxBytes } : {}),
@@ -200,12 +200,6 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
     if (readyState === OPEN) admitted.opened();
     // It has emitted 'close' already.
     if (readyState === CLOSED) ended();
-  }
-
-  /** The length of the longest message that the limits can allow. */
-  get #maxMessageBytes(): number {
-    const { rules, limits } = this.#settings;
-    return Math.min(maxMessageBytes(rules), limits?.maxMessageBytes ?? Infinity);
   }
 
   /** Decides on a connection. The decision if it is refused. */

@@ -4,7 +4,7 @@ import { tryCall } from '../common/callbacks.js';
 import { closeFrame } from '../guard/close-frame.js';
 import type { ConnectionContext } from '../guard/connection-context.js';
 import { GuardedConnection } from '../guard/guarded-connection.js';
-import { type CostOf, openRule } from '../guard/rules.js';
+import { type CostOf, openLimits } from '../guard/rules.js';
 import type { Decision, MessageReason } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type { Classification } from '../rules/types.js';
@@ -44,12 +44,9 @@ export class GuardedSocket extends GuardedConnection<SocketData, Received> {
     removeHooks: () => void,
   ) {
     const of: [ServerSocket, Request] = [socket, request];
-    const rules = settings.rules.map((rule) =>
-      openRule(rule, { connection: context, of }, costOf(rule.cost)),
-    );
-    const limits = settings.limits?.open(context.key, context.client.keys, bytesOf);
-    super({ ...UNPAUSABLE }, limits === undefined ? rules : [limits, ...rules], settings, context);
-    this.peer = limits?.peer;
+    const { opened, peer } = openLimits(settings, { connection: context, of }, costOf, bytesOf);
+    super({ ...UNPAUSABLE }, opened, settings, context);
+    this.peer = peer;
     this.#socket = socket;
     this.#request = request;
     this.#settings = settings;

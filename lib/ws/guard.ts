@@ -325,9 +325,9 @@ class PayloadLimit {
   /** For connections from now on, since an update may have changed the rules. Other code may have changed the option. */
   apply(): void {
     if (this.#isChanged) return;
-    const { rules, limits, warn } = this.#settings;
+    const { warn } = this.#settings;
     const given = this.#given || Infinity;
-    const maxBytes = Math.min(maxMessageBytes(rules), limits?.maxMessageBytes ?? Infinity);
+    const maxBytes = maxMessageBytes(this.#settings);
     // ws supports lengths of 31 bits.
     const isLower = maxBytes < given && maxBytes < 2 ** 31;
     if (isLower) warn('WARN_LIMITER_MAX_PAYLOAD', `at most ${maxBytes}, got ${given}`);

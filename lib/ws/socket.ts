@@ -8,7 +8,7 @@ import { closeFrame } from '../guard/close-frame.js';
 import type { ConnectionContext } from '../guard/connection-context.js';
 import { GuardedConnection } from '../guard/guarded-connection.js';
 import { override } from '../guard/override.js';
-import { type CostOf, openRule } from '../guard/rules.js';
+import { type CostOf, openLimits } from '../guard/rules.js';
 import type { Decision, MessageReason } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type { Classification } from '../rules/types.js';
@@ -53,11 +53,10 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     settings: WebSocketGuardSettings,
     context: ConnectionContext,
   ) {
-    const ruleContext = { connection: context, of: [client, request] as MessageKeyOf };
-    const rules = settings.rules.map((rule) => openRule(rule, ruleContext, costOf(rule.cost)));
-    const limits = settings.limits?.open(context.key, context.client.keys, bytesOf);
-    super(client, limits === undefined ? rules : [limits, ...rules], settings, context);
-    this.peer = limits?.peer;
+    const of: MessageKeyOf = [client, request];
+    const { opened, peer } = openLimits(settings, { connection: context, of }, costOf, bytesOf);
+    super(client, opened, settings, context);
+    this.peer = peer;
     this.#client = client;
     this.#request = request;
     this.#settings = settings;
