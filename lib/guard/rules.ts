@@ -196,7 +196,10 @@ class OpenMessageRule<Data, Meta> implements OpenRule<Data, Meta> {
   }
 }
 
-/** The length in bytes of the longest message that can pass all rules by bytes; Infinity without such a rule. */
+/**
+ * The length in bytes of the longest message that can pass all rules by bytes; Infinity without such a rule.
+ * @internal
+ */
 export function maxMessageBytes<Cost, Of extends unknown[]>({
   rules,
   limits,
