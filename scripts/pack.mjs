@@ -3,37 +3,37 @@
 //   npm run package                   into out/
 //   npm run package -- --to FOLDER    into FOLDER
 //
-// The tarball is packed from a copy, out/package/, which differs from the repository in two respects. The addon's build
+// The tarball is packed from a temporary copy, which differs from the repository in two respects. The addon's build
 // file is in native/, because package managers compile the addon on installation if that file is at the root. The
 // manifest has no scripts and no development dependencies.
 
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { fail, npm, root } from './tools.mjs';
 
-const STAGE = join(root, 'out/package');
-
 /** Packs the tarball into `folder`. Returns npm's `{ filename, files, size }`. */
 export function pack(folder) {
-  stage();
-  return npmPack(['--pack-destination', resolve(folder)], STAGE);
+  const stage = mkdtempSync(join(tmpdir(), 'relay-limiter-pack-'));
+  // Also if npm fails, which ends the program.
+  process.on('exit', () => rmSync(stage, { recursive: true, force: true }));
+  fill(stage);
+  return npmPack(['--pack-destination', resolve(folder)], stage);
 }
 
-function stage() {
-  rmSync(STAGE, { recursive: true, force: true });
+function fill(stage) {
+  const copy = (from, to) => {
+    mkdirSync(join(stage, dirname(to)), { recursive: true });
+    cpSync(join(root, from), join(stage, to));
+  };
   const { files } = npmPack(['--dry-run'], root);
   for (const { path } of files) copy(path, path);
   copy('binding.gyp', 'native/binding.gyp');
   const { scripts, devDependencies, ...manifest } = JSON.parse(
     readFileSync(join(root, 'package.json'), 'utf8'),
   );
-  writeFileSync(join(STAGE, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
-}
-
-function copy(from, to) {
-  mkdirSync(join(STAGE, dirname(to)), { recursive: true });
-  cpSync(join(root, from), join(STAGE, to));
+  writeFileSync(join(stage, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
 }
 
 function npmPack(options, cwd) {

@@ -1,7 +1,8 @@
 // Installs the packed package with each package manager, with scripts enabled and disabled, in an environment without a
 // compiler. Nothing may be compiled, and the native engine must run.
 //
-//   npm run test:installers
+//   npm run test:installers               builds the binary first
+//   npm run test:installers -- --built    installs the binaries in prebuilds/
 
 import {
   copyFileSync,

@@ -1,7 +1,8 @@
 // Tests the package as users get it: packed, installed with scripts disabled, and run on every supported runtime, with
 // and without its binaries. Then tests a browser bundle, and loads the binary on musl.
 //
-//   npm run test:runtimes
+//   npm run test:runtimes               builds the binaries first
+//   npm run test:runtimes -- --built    tests the binaries in prebuilds/
 
 import {
   closeSync,

@@ -28,8 +28,12 @@ export function node(name, command, args, options) {
   return run(process.execPath, [script, ...args], options);
 }
 
-/** Builds the binaries of `targets` into prebuilds/. Ends the program if that fails. */
+/**
+ * Builds the binaries of `targets` into prebuilds/. Ends the program if that fails. With the flag --built it builds
+ * nothing: the binaries are those of an earlier `npm run prebuildify`.
+ */
 export function buildPrebuilds(targets) {
+  if (process.argv.includes('--built')) return;
   const { status } = run(process.execPath, ['scripts/prebuild.mjs', '--only', targets.join()], {
     stdio: 'inherit',
   });

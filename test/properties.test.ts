@@ -82,7 +82,7 @@ describe.each([
         expect(beyond).toBeUndefined();
       }
     });
-    fc.assert(property, { numRuns: 300 });
+    fc.assert(property, { numRuns: 150 });
   });
 });
 
@@ -114,7 +114,7 @@ test('RateLimiter allows a peer after its delay and one microsecond, whatever ot
       }
     },
   );
-  fc.assert(property, { numRuns: 300 });
+  fc.assert(property, { numRuns: 150 });
 });
 
 /** A limiter that bans, and how one of its peers is asked. */
@@ -240,7 +240,7 @@ describe.each(Object.keys(BANNING))('%s', (name) => {
         return { model, real };
       }, commands);
     });
-    fc.assert(property, { numRuns: 200 });
+    fc.assert(property, { numRuns: 100 });
   });
 });
 
@@ -318,6 +318,6 @@ describe.each(Object.keys(BOUNDED))('%s', (name) => {
         if (before.peers < maxPeers) expect(after.peers).toBe(before.peers + 1);
       });
     });
-    fc.assert(property, { numRuns: 200 });
+    fc.assert(property, { numRuns: 100 });
   });
 });

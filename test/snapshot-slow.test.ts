@@ -207,8 +207,8 @@ describe.each(PAIRS)('A snapshot of engine %s restored on engine %s', (from, to)
 
   test('is the same in slices and in one piece', () => {
     const before = daily(from, { maxPeers: Infinity });
-    for (let n = 0; n < 25_000; n += 1) before.check(`peer ${n}`, 60);
-    for (let n = 0; n < 25_000; n += 1) before.check(`offender ${24_999 - n}`, n % 7 ? 101 : 100);
+    for (let n = 0; n < 10_000; n += 1) before.check(`peer ${n}`, 60);
+    for (let n = 0; n < 10_000; n += 1) before.check(`offender ${9999 - n}`, n % 7 ? 101 : 100);
     const slices = [...before.snapshotSlices()];
     const most = Math.max(...slices.map((slice) => countOf(slice)));
     expect(most).toBeLessThanOrEqual(1000 + 480);
@@ -220,7 +220,8 @@ describe.each(PAIRS)('A snapshot of engine %s restored on engine %s', (from, to)
     expect(restored.slice(0, slices.length).every((count) => count === 0)).toBe(true);
     expect(restored.at(-1)).toBe(countOf(whole));
     expect(after.snapshot().peers).toEqual(whole.peers);
-    expect(after.getTokens('peer 24999')).toBe(40);
+    expect(slices.length).toBeGreaterThan(10);
+    expect(after.getTokens('peer 9999')).toBe(40);
   });
 
   test('in slices follows a limiter that is in use', () => {

@@ -70,7 +70,7 @@ describe('SharedRateLimiter in mode leased', () => {
         const { excess } = await simulate(scenario);
         expect(excess).toBeLessThanOrEqual(ROUNDING);
       }),
-      { numRuns: 15 },
+      { numRuns: 8 },
     );
   });
 
@@ -83,7 +83,7 @@ describe('SharedRateLimiter in mode leased', () => {
         const { excess } = await simulate({ ...scenario, restarts, seconds: 20, outages });
         expect(excess).toBeLessThanOrEqual(ROUNDING);
       }),
-      { numRuns: 15 },
+      { numRuns: 8 },
     );
   });
 
@@ -97,7 +97,7 @@ describe('SharedRateLimiter in mode leased', () => {
         const { excess, downSeconds } = await simulate(storm);
         expect(excess).toBeLessThanOrEqual(scenario.rateLimit * downSeconds + ROUNDING);
       }),
-      { numRuns: 15 },
+      { numRuns: 8 },
     );
   });
 });

@@ -36,7 +36,7 @@ import { type BuiltPlan, buildConfig, buildPlan } from './plans.js';
 import { randomScopes, randomSpec } from './random-spec.js';
 import { CORES, createCore } from './subject.js';
 
-const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 100_000);
+const OPERATIONS = Number(process.env['RELAY_LIMITER_OPERATIONS'] ?? 50_000);
 const PER_SEED = 2500;
 const HISTORY = 12;
 const SEEDS = Array.from({ length: Math.ceil(OPERATIONS / PER_SEED) }, (_, n) => n + 1);

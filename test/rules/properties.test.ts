@@ -26,7 +26,7 @@ import {
 } from './books.js';
 import { Ledger } from './ledger.js';
 
-const RUNS = { numRuns: 150 };
+const RUNS = { numRuns: 75 };
 const BANS = {
   peer: { violations: 3, withinSeconds: 60, seconds: [5, 50] },
   account: { violations: 2, withinSeconds: 5, seconds: 1 },

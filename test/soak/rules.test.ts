@@ -25,7 +25,7 @@ describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
 
 function answersAsTheModel(engine: EngineName, seed: number): Tally {
   const tally = new Tally();
-  for (let n = 0; n < 12; n += 1) {
+  for (let n = 0; n < 6; n += 1) {
     const engines = { engine, otherEngine: otherEngine(engine) };
     const round = new RuleRound({ seed: seed + n, ...engines, throwingListener: false }, tally);
     try {

@@ -2,13 +2,14 @@
 
 import type { EngineName } from 'relay-limiter';
 
-/**
- * False only where RELAY_LIMITER_ENGINE=js asks for the tests that need no addon. Otherwise a missing addon fails
- * them: `engine: 'native'` throws.
- */
-export const TESTS_NATIVE = process.env['RELAY_LIMITER_ENGINE'] !== 'js';
+const CHOSEN = process.env['RELAY_LIMITER_ENGINE'];
 
-export const ENGINES: readonly EngineName[] = TESTS_NATIVE ? ['native', 'js'] : ['js'];
+/** The tested engines: both, unless RELAY_LIMITER_ENGINE is the name of one. */
+export const ENGINES: readonly EngineName[] =
+  CHOSEN === 'native' || CHOSEN === 'js' ? [CHOSEN] : ['native', 'js'];
+
+/** False only if RELAY_LIMITER_ENGINE=js. Otherwise a missing addon fails tests: `engine: 'native'` throws. */
+export const TESTS_NATIVE = ENGINES.includes('native');
 
 /** The engine that is not this one, if it is tested; otherwise this one. */
 export function otherEngine(engine: EngineName): EngineName {
