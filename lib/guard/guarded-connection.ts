@@ -7,7 +7,6 @@ import { surface, tryCall } from '../common/callbacks.js';
 import { unref } from '../common/timers.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type { Classification } from '../rules/types.js';
-import type { Bucket } from './bucket-queue.js';
 import type { ConnectionContext } from './connection-context.js';
 import {
   type MessageDecision,
@@ -18,13 +17,14 @@ import {
   type Progress,
   START,
 } from './message-gate.js';
-import { MessageHold } from './message-hold.js';
+import { type HeldMessage, MessageHold, type WaitingMessage } from './message-hold.js';
 import type { OpenRule } from './open-rule.js';
 import { type Pausable, PausableStream } from './pausable-stream.js';
 import type { OpenMessageLimits } from './rules.js';
 import {
   type Answer,
   type Decision,
+  isOffence,
   type MessageReason,
   PASSED,
   UNKNOWN_DELAY,
@@ -38,27 +38,6 @@ export interface GuardedConnectionOptions extends MessageGateOptions {
   readonly onVerdict: unknown;
 }
 
-/** A message that waits: for the answer of a limiter, or for a bucket. */
-interface WaitingMessage<Data, Meta> {
-  readonly data: Data;
-  readonly meta: Meta;
-  readonly message: Classification | undefined;
-}
-
-interface HeldMessage<Data, Meta> extends WaitingMessage<Data, Meta> {
-  /** Where its next check begins: at the rule that refused it. */
-  readonly progress: Progress;
-  readonly bucket: Bucket;
-  /** The key in verdicts. */
-  readonly key: string;
-}
-
-/**
- * Reasons that are no offence: a message that cannot wait for so long is not misuse, nor is a slow connection, a failed
- * cost or a list.
- */
-const INNOCENT: readonly MessageReason[] = ['pause', 'backlog', 'slow', 'error', 'denied'];
-
 export abstract class GuardedConnection<Data, Meta> {
   /** The peer of the RuleLimiter. */
   readonly peer: RulePeer | undefined;
@@ -69,7 +48,7 @@ export abstract class GuardedConnection<Data, Meta> {
   readonly #options: GuardedConnectionOptions;
   #state: 'guarded' | 'expelled' | 'released' = 'guarded';
   #destroyTimer: NodeJS.Timeout | undefined;
-  readonly #hold = new MessageHold<HeldMessage<Data, Meta>>(
+  readonly #hold = new MessageHold<Data, Meta>(
     () => this.#holdEnded(),
     () => this.#limiterChanged(),
   );
@@ -137,7 +116,7 @@ export abstract class GuardedConnection<Data, Meta> {
     if (!this.isGuarded) return false;
     this.#stop();
     this.context.counters.countClosed(reason);
-    if (!INNOCENT.includes(reason)) this.context.countOffence();
+    if (isOffence(reason)) this.context.countOffence();
     this.#destroyTimer = setTimeout(() => this.destroy(), this.#options.graceMilliseconds);
     unref(this.#destroyTimer);
     this.beginClose(reason, words);

@@ -1,19 +1,32 @@
 // The message of a connection that waits for a bucket: its place in the bucket's queue, and the timer until its next check.
 
 import { captureContext } from '../common/timers.js';
+import type { Classification } from '../rules/types.js';
 import type { Bucket, BucketWaiter } from './bucket-queue.js';
+import type { Progress } from './message-gate.js';
 
-/** What is held: a message that waits for this bucket. */
-export interface Holdable {
+/** A message that waits: for the answer of a limiter, or for a bucket. */
+export interface WaitingMessage<Data, Meta> {
+  readonly data: Data;
+  readonly meta: Meta;
+  readonly message: Classification | undefined;
+}
+
+/** A message that waits for a bucket. */
+export interface HeldMessage<Data, Meta> extends WaitingMessage<Data, Meta> {
+  /** Where its next check begins: at the rule that refused it. */
+  readonly progress: Progress;
   readonly bucket: Bucket;
+  /** The key in verdicts. */
+  readonly key: string;
 }
 
 const inAnyContext = (act: () => void) => act();
 
-export class MessageHold<Held extends Holdable> implements BucketWaiter {
+export class MessageHold<Data, Meta> implements BucketWaiter {
   readonly #ended: () => void;
   readonly #changed: () => void;
-  #held: Held | undefined;
+  #held: HeldMessage<Data, Meta> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isFirst = false;
   /** The async context of the message, not that of the connection before it in the queue, nor of who changes the limiter. */
@@ -29,7 +42,7 @@ export class MessageHold<Held extends Holdable> implements BucketWaiter {
   }
 
   /** The message; undefined if none is held. */
-  get held(): Held | undefined {
+  get held(): HeldMessage<Data, Meta> | undefined {
     return this.#held;
   }
 
@@ -45,7 +58,7 @@ export class MessageHold<Held extends Holdable> implements BucketWaiter {
   }
 
   /** Holds a message. `secondsOf` says for how long, given whether it is the first of its queue. */
-  hold(held: Held, secondsOf: (isFirst: boolean) => number): void {
+  hold(held: HeldMessage<Data, Meta>, secondsOf: (isFirst: boolean) => number): void {
     const { queues, rule, key } = held.bucket;
     if (!this.waitsFor(held.bucket)) this.release();
     this.#held = held;

@@ -113,8 +113,6 @@ export class Delivery implements GroupDelivery {
     this.#subscribers.set(socket, subscriber);
     socket.once('close', () => {
       for (const group of subscriber.groups) group.delete(socket);
-      subscriber.discardUnchecked();
-      this.#withUnchecked.delete(subscriber);
       this.#settings.limiter?.removePeer(subscriber.key);
     });
     return subscriber;

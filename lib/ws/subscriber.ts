@@ -105,11 +105,6 @@ export class Subscriber {
     return first;
   }
 
-  discardUnchecked(): void {
-    this.#unchecked.length = 0;
-    this.#uncheckedBytes = 0;
-  }
-
   /** Takes tokens from the bucket of the connection. @throws (or rejects with) the errors of the limiter's check. */
   check(limiter: AnyLimiter | AsyncLimiter, cost: number): MaybePromise<CheckResult> {
     this.#peer ??= isAsyncLimiter(limiter)
