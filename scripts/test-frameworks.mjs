@@ -48,6 +48,11 @@ await test('NestJS on Node', node, 'nest', { limited: isLimited, throws: true, g
 await test('a route handler of Next', node, 'next', { limited: isLimitedByProxy });
 await test('Bun.serve', bun, 'bun', { limited: isLimited, sockets: true });
 await test('Deno.serve', deno, 'deno', { limited: isLimited, sockets: true });
+const withLateLimiter = (how) => ({ ...how, env: { ...how.env, LATE_LIMITER: '1' } });
+for (const [name, how] of Object.entries({ bun, deno })) {
+  const sockets = { limited: isLimited, sockets: true };
+  await test(`${name} with an asynchronous limiter`, withLateLimiter(how), name, sockets);
+}
 
 /** Installs the package without its binaries, the servers of the test, and the recipes as `<name>-recipe.mjs`. */
 function install() {

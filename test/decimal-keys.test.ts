@@ -111,7 +111,7 @@ describe('no Map or Set gets an array index as a key', () => {
     const shares = new FallbackBuckets(limit, 1, 100, 0);
     const book = new LocalBans(4);
     const queues = new BucketQueues();
-    const waiter = { becomeFirst() {} };
+    const waiter = { becomeFirst() {}, limiterChanged() {} };
     for (const key of INDICES) {
       leases.insert(key);
       leases.spend(key, 1);

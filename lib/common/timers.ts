@@ -26,8 +26,7 @@ export function detached<Result>(act: () => Result): Result {
   return runAsLoaded === undefined ? act() : runAsLoaded(act);
 }
 
-/** Returns a function that calls `act` in the current async context. */
-export function inThisContext(act: () => void): () => void {
-  const run = AsyncLocalStorage?.snapshot();
-  return run === undefined ? act : () => run(act);
+/** Returns a function that calls others in the current async context. */
+export function captureContext(): (act: () => void) => void {
+  return AsyncLocalStorage?.snapshot() ?? ((act) => act());
 }

@@ -3,6 +3,7 @@
 // refusal is a violation.
 
 import type { AsyncLimiter } from '../limiters/async-limiter.js';
+import { onChange } from '../limiters/changes.js';
 import type { AnyLimiter } from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import { KeyMap } from '../tables/key-map.js';
@@ -10,6 +11,8 @@ import { KeyMap } from '../tables/key-map.js';
 export interface BucketWaiter {
   /** The waiter is the first of its queue. May be called more than once. */
   becomeFirst(): void;
+  /** The limiter has changed, so a bucket may be full sooner or later. */
+  limiterChanged(): void;
 }
 
 /** A bucket that connections may wait for. */
@@ -59,6 +62,12 @@ export class BucketQueues {
     // A direct call would nest: each waiter that leaves calls the next one, and a long queue overflows the stack.
     else queueMicrotask(() => firstOf(queue)?.becomeFirst());
   }
+
+  /** Tells the first waiter of each queue. The others follow when it leaves. */
+  limiterChanged(): void {
+    const queues = [...this.#queues.values()].flatMap((keys) => [...keys.values()]);
+    for (const queue of queues) firstOf(queue)?.limiterChanged();
+  }
 }
 
 type Limiter = AnyLimiter | AsyncLimiter | RuleLimiter;
@@ -67,8 +76,12 @@ const QUEUES = new WeakMap<Limiter, BucketQueues>();
 
 /** All guards with the same limiter share its queues. */
 export function bucketQueuesOf(limiter: Limiter): BucketQueues {
-  const queues = QUEUES.get(limiter) ?? new BucketQueues();
+  const known = QUEUES.get(limiter);
+  if (known !== undefined) return known;
+  const queues = new BucketQueues();
   QUEUES.set(limiter, queues);
+  // Not within the call that changes the limiter: it must not call the listeners of messages.
+  onChange(limiter, () => queueMicrotask(() => queues.limiterChanged()));
   return queues;
 }
 

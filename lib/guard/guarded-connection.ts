@@ -1,12 +1,12 @@
-// One guarded connection of any kind. It owns the state: whether the connection is guarded, which message is held, and
-// whether its stream is paused. MessageGate decides on a message, this class acts on the decision: it delivers, drops or
+// One guarded connection of any kind. It owns the state: whether the connection is guarded, which message waits, and whether
+// its stream is paused. MessageGate decides on a message, this class acts on the decision: it delivers, drops or
 // holds the message, or closes the connection. A subclass knows the protocol: how to deliver, to close and to destroy.
 // There are very many messages: one that is allowed, not classified and has no warning allocates nothing here.
 
 import { surface, tryCall } from '../common/callbacks.js';
-import { inThisContext, unref } from '../common/timers.js';
+import { unref } from '../common/timers.js';
+import type { RulePeer } from '../rules/rule-peer.js';
 import type { Classification } from '../rules/types.js';
-import type { Bucket, BucketWaiter } from './bucket-queue.js';
 import type { ConnectionContext } from './connection-context.js';
 import {
   type MessageDecision,
@@ -17,11 +17,14 @@ import {
   type Progress,
   START,
 } from './message-gate.js';
+import { type HeldMessage, MessageHold, type WaitingMessage } from './message-hold.js';
 import type { OpenRule } from './open-rule.js';
 import { type Pausable, PausableStream } from './pausable-stream.js';
+import type { OpenMessageLimits } from './rules.js';
 import {
   type Answer,
   type Decision,
+  isOffence,
   type MessageReason,
   PASSED,
   UNKNOWN_DELAY,
@@ -35,30 +38,9 @@ export interface GuardedConnectionOptions extends MessageGateOptions {
   readonly onVerdict: unknown;
 }
 
-/** A message that waits: for the answer of a limiter, or for a bucket. */
-interface WaitingMessage<Data, Meta> {
-  readonly data: Data;
-  readonly meta: Meta;
-  readonly message: Classification | undefined;
-}
-
-interface HeldMessage<Data, Meta> extends WaitingMessage<Data, Meta> {
-  /** Where its next check begins: at the rule that refused it. */
-  readonly progress: Progress;
-  readonly bucket: Bucket;
-  /** The key in verdicts. */
-  readonly key: string;
-}
-
-/**
- * Reasons that are no offence: a message that cannot wait for so long is not misuse, nor is a slow connection, a failed
- * cost or a list.
- */
-const INNOCENT: readonly MessageReason[] = ['pause', 'backlog', 'slow', 'error', 'denied'];
-
-function doNothing(): void {}
-
-export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
+export abstract class GuardedConnection<Data, Meta> {
+  /** The peer of the RuleLimiter. */
+  readonly peer: RulePeer | undefined;
   protected readonly context: ConnectionContext;
   protected readonly stream: PausableStream;
   readonly #gate: MessageGate<Data, Meta>;
@@ -66,26 +48,25 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
   readonly #options: GuardedConnectionOptions;
   #state: 'guarded' | 'expelled' | 'released' = 'guarded';
   #destroyTimer: NodeJS.Timeout | undefined;
-  #held: HeldMessage<Data, Meta> | undefined;
-  #holdTimer: NodeJS.Timeout | undefined;
+  readonly #hold = new MessageHold<Data, Meta>(
+    () => this.#holdEnded(),
+    () => this.#limiterChanged(),
+  );
   /** What a limiter has not answered yet. A held message that is checked again is held and unanswered. */
   #unanswered: WaitingMessage<Data, Meta> | undefined;
   /** Handles an answer that came while the user had paused the stream. */
   #handleLate: (() => void) | undefined;
-  /** Whether the connection is the first in the queue for the bucket, and so may check the limiter. */
-  #isFirst = false;
-  /** Continues in the async context of the held message, not in that of the connection before it in the queue. */
-  #continue = doNothing;
   /** Whether the connection left the queue because its user has paused it; it checks again when the user resumes it. */
   #hasLeftQueue = false;
 
   protected constructor(
     stream: Pausable,
-    rules: readonly OpenRule<Data, Meta>[],
+    { rules, peer }: OpenMessageLimits<Data, Meta>,
     options: GuardedConnectionOptions,
     context: ConnectionContext,
   ) {
     this.context = context;
+    this.peer = peer;
     this.#rules = rules;
     this.#options = options;
     this.#gate = new MessageGate(rules, options);
@@ -127,7 +108,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
 
   /** Whether a message is held or a limiter has not answered yet. If so, no other message may be checked. */
   protected get isHolding(): boolean {
-    return this.#held !== undefined || this.#unanswered !== undefined;
+    return this.#hold.held !== undefined || this.#unanswered !== undefined;
   }
 
   /** Closes the connection because of a limit, or with the user's words; false if it is closing already. */
@@ -135,7 +116,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     if (!this.isGuarded) return false;
     this.#stop();
     this.context.counters.countClosed(reason);
-    if (!INNOCENT.includes(reason)) this.context.countOffence();
+    if (isOffence(reason)) this.context.countOffence();
     this.#destroyTimer = setTimeout(() => this.destroy(), this.#options.graceMilliseconds);
     unref(this.#destroyTimer);
     this.beginClose(reason, words);
@@ -148,7 +129,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
   release(): void {
     if (!this.isGuarded) return;
     this.#state = 'released';
-    const waiting = this.#unanswered ?? this.#held;
+    const waiting = this.#unanswered ?? this.#hold.held;
     this.#releaseHeld();
     this.removeHooks();
     this.#remove();
@@ -157,13 +138,6 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     }
     this.deliverPending();
     this.stream.restore();
-  }
-
-  /** Called by the queue for the bucket. */
-  becomeFirst(): void {
-    if (this.#isFirst) return;
-    this.#isFirst = true;
-    this.#continue();
   }
 
   /**
@@ -294,7 +268,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     if (this.#unanswered !== unanswered) return;
     if (this.stream.isPausedByUser) {
       // The next connection in the queue must not wait until the user of this one resumes it.
-      this.#leaveQueue();
+      this.#hold.leaveQueue();
       this.#handleLate = () => this.#answered(unanswered, decide);
       return;
     }
@@ -329,7 +303,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     // Hold the message before `onVerdict` is called: if `onVerdict` ends the guard, the held message is delivered. A cost
     // function may have ended the guard already.
     if (held !== undefined && outcome === 'paused' && this.isGuarded) {
-      this.#hold(held, delaySeconds);
+      this.#holdMessage(held, delaySeconds);
     }
     if (isNew) {
       this.context.counters.countRefusal(outcome, reason);
@@ -345,43 +319,41 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
     if (held === undefined || !this.#gate.canPause || !this.isGuarded || remaining === 0) {
       return false;
     }
-    this.#hold(held, Math.min(delaySeconds, remaining));
+    this.#holdMessage(held, Math.min(delaySeconds, remaining));
     return true;
   }
 
-  #hold(held: HeldMessage<Data, Meta>, seconds: number): void {
-    const { queues, rule, key } = held.bucket;
-    const before = this.#held?.bucket;
-    if (before?.queues !== queues || before.rule !== rule || before.key !== key) {
-      this.#releaseHeld();
-    }
-    if (this.#held === undefined) this.context.counters.paused += 1;
-    this.#held = held;
+  #holdMessage(held: HeldMessage<Data, Meta>, seconds: number): void {
+    if (this.#hold.held === undefined) this.context.counters.paused += 1;
     this.#hasLeftQueue = false;
     this.#gate.beginPause();
-    this.#isFirst = queues.join(rule, key, this);
-    if (!this.#isFirst) this.#continue = inThisContext(() => this.#holdEnded());
-    // Rounded up and one more millisecond, since a timer may fire a fraction early: a second refusal would be a second
-    // violation.
-    const waitSeconds = this.#isFirst ? seconds : this.#gate.remainingSeconds;
-    this.#holdTimer = setTimeout(() => this.#holdEnded(), Math.ceil(waitSeconds * 1000) + 1);
+    this.#hold.hold(held, (isFirst) => (isFirst ? seconds : this.#gate.remainingSeconds));
     this.stream.pause();
   }
 
   #holdEnded(): void {
-    this.#stopHoldTimer();
     if (this.stream.isPausedByUser) {
       // The next connection in the queue must not wait until the user of this one resumes it.
-      this.#leaveQueue();
+      this.#hold.leaveQueue();
       this.#hasLeftQueue = true;
-    } else if (this.#isFirst) this.#checkHeld();
+    } else if (this.#hold.isFirst) this.#checkHeld();
     else this.#pauseTooLong();
   }
 
+  /** Checks the held message if it would not be delayed any more: a check that is refused would be a violation. */
+  #limiterChanged(): void {
+    const { data, meta, message, progress } = this.#hold.held as HeldMessage<Data, Meta>;
+    const rule = this.#rules[progress.index] as OpenRule<Data, Meta>;
+    // The check reports what it throws.
+    const seconds = tryCall(() => rule.delayOf(data, meta, message), doNothing) ?? 0;
+    if (seconds === 0) this.#holdEnded();
+    else this.#hold.restart(Math.min(seconds, this.#gate.remainingSeconds));
+  }
+
   #checkHeld(): void {
-    const held = this.#held as HeldMessage<Data, Meta>;
+    const held = this.#hold.held as HeldMessage<Data, Meta>;
     const { data, meta, message, progress } = held;
-    const from = { ...progress, isFirst: this.#isFirst };
+    const from = { ...progress, isFirst: this.#hold.isFirst };
     const decision = this.#gate.check(data, meta, message, from);
     // A cost may have closed the guard, which has delivered the message then.
     if (!this.isGuarded) return;
@@ -396,7 +368,7 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
   }
 
   #pauseTooLong(): void {
-    const held = this.#held as HeldMessage<Data, Meta>;
+    const held = this.#hold.held as HeldMessage<Data, Meta>;
     const { data, meta, key } = held;
     if (this.isExempt(meta)) {
       this.#passWaiting(held, PASSED);
@@ -424,26 +396,11 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
   }
 
   #releaseHeld(): void {
-    this.#leaveQueue();
-    if (this.#held !== undefined) this.context.counters.paused -= 1;
-    this.#held = undefined;
+    if (this.#hold.held !== undefined) this.context.counters.paused -= 1;
+    this.#hold.release();
     this.#unanswered = undefined;
     this.#handleLate = undefined;
     this.#hasLeftQueue = false;
-  }
-
-  #leaveQueue(): void {
-    this.#stopHoldTimer();
-    this.#isFirst = false;
-    this.#continue = doNothing;
-    if (this.#held === undefined) return;
-    const { queues, rule, key } = this.#held.bucket;
-    queues.leave(rule, key, this);
-  }
-
-  #stopHoldTimer(): void {
-    clearTimeout(this.#holdTimer);
-    this.#holdTimer = undefined;
   }
 
   #report(data: Data, meta: Meta, key: string, decision: Decision): void {
@@ -467,3 +424,5 @@ export abstract class GuardedConnection<Data, Meta> implements BucketWaiter {
 function after({ index, decision: { warning } }: MessageRefusal): Progress {
   return { index: index + 1, warning, isFirst: false };
 }
+
+function doNothing(): void {}

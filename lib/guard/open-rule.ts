@@ -22,6 +22,11 @@ export interface OpenRule<Data, Meta> {
     message: Classification | undefined,
     mustQueue: boolean,
   ): MaybePromise<RuleAnswer | undefined>;
+  /**
+   * The seconds until `check` would not delay the message, after the limiter has changed; 0 if it must be checked to know.
+   * Counts and changes nothing. @throws what a cost or the limiter throws
+   */
+  delayOf(data: Data, meta: Meta, message: Classification | undefined): number;
   /** Removes from the limiter what only this connection uses. */
   close(): void;
 }

@@ -210,6 +210,12 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
     return this.#answer(verdict, message);
   }
 
+  delayOf(data: Data, meta: Meta, classified: Classification | undefined): number {
+    const message = classified?.plan === undefined ? classified : this.#withKnownPlan(classified);
+    const { outcome, delaySeconds } = this.peer.peekMessage(this.#bytesOf(data, meta), message);
+    return outcome === 'delay' ? delaySeconds : 0;
+  }
+
   /** Not the keys of other scopes: without its violations and its ban an address could start again. */
   close(): void {
     if (this.#own !== undefined) this.#limiter.removePeer(this.#own);

@@ -15,17 +15,13 @@ import type { OpenRule, RuleAnswer } from './open-rule.js';
 import type { RuleLimits } from './rule-limits.js';
 import { answerOf, UNKNOWN_DELAY } from './verdicts.js';
 
-/**
- * A limit on messages. `Cost` is the type of a cost function, `Of` are the arguments of a key function, `Limiter` are the
- * limiters that the guard accepts.
- */
-export interface MessageRule<Cost, Of extends unknown[], Limiter = AnyLimiter> {
+/** A limit on messages. `Cost` is the type of a cost function, `Of` are the arguments of a key function. */
+export interface MessageRule<Cost, Of extends unknown[]> {
   /**
-   * Any of the three limiters. The guard calls `checkMessage` of a DirectConnectionRateLimiter. The guards of
-   * `relay-limiter/ws` and of `relay-limiter/net` also accept a SharedRateLimiter: while it checks a message, the
-   * connection's further messages wait, in order and unread, whatever `onDelay` says.
+   * Any of the three limiters, or a SharedRateLimiter. The guard calls `checkMessage` of a DirectConnectionRateLimiter. While a
+   * SharedRateLimiter waits for its store, the connection's further messages wait in order, whatever `onDelay` says.
    */
-  limiter: Limiter;
+  limiter: AnyLimiter | AsyncLimiter;
   /**
    * The bucket that messages take tokens from:
    * - `'connection'` (the default): a bucket for each connection, removed when the connection closes;
@@ -56,26 +52,21 @@ export interface Rule<Cost, Of extends unknown[]> {
 /** The cost of a message; undefined if the rule does not apply to it. */
 export type CostOf<Data, Meta> = (data: Data, meta: Meta) => number | undefined;
 
-/** `acceptsAsync`: whether the guard can wait for the promise of a check. @throws `ERR_LIMITER_OPTION` */
+/** @throws `ERR_LIMITER_OPTION` */
 export function readRules<Cost, Of extends unknown[]>(
   messages: unknown,
   warn: Warn,
-  acceptsAsync: boolean,
 ): Rule<Cost, Of>[] {
   if (messages === undefined) return [];
   return (Array.isArray(messages) ? messages : [messages]).map((rule) =>
-    readRule<Cost, Of>(rule, warn, acceptsAsync),
+    readRule<Cost, Of>(rule, warn),
   );
 }
 
-function readRule<Cost, Of extends unknown[]>(
-  rule: unknown,
-  warn: Warn,
-  acceptsAsync: boolean,
-): Rule<Cost, Of> {
+function readRule<Cost, Of extends unknown[]>(rule: unknown, warn: Warn): Rule<Cost, Of> {
   const given = readOptions('a rule of messages', rule, ['limiter', 'key', 'cost']);
   const { limiter, key = 'connection', cost } = given;
-  requireGuardLimiter(limiter, 'the limiter of messages', acceptsAsync);
+  requireLimiter(limiter, 'the limiter of messages');
   if (key !== 'connection' && key !== 'address' && typeof key !== 'function') {
     throw invalidValue('ERR_LIMITER_OPTION', 'key', key, "'connection', 'address' or a function");
   }
@@ -85,20 +76,18 @@ function readRule<Cost, Of extends unknown[]>(
   return { limiter, key: key as Rule<Cost, Of>['key'], cost: cost as Cost, warn };
 }
 
-/** @throws `ERR_LIMITER_OPTION` unless the guard accepts the limiter. @internal */
-export function requireGuardLimiter(
-  limiter: unknown,
-  name: string,
-  acceptsAsync: boolean,
-): asserts limiter is AnyLimiter | AsyncLimiter {
-  if (!acceptsAsync || !isAsyncLimiter(limiter)) requireLimiter(limiter, name);
-}
-
 /** The connection for which a rule is opened. @internal */
 export interface RuleContext<Of extends unknown[]> {
   readonly connection: Pick<ConnectionContext, 'key' | 'client'>;
   /** The arguments of the key function. */
   readonly of: Of;
+}
+
+/** The limits on messages as one connection has opened them. @internal */
+export interface OpenMessageLimits<Data, Meta> {
+  readonly rules: readonly OpenRule<Data, Meta>[];
+  /** The peer of the RuleLimiter. */
+  readonly peer: RulePeer | undefined;
 }
 
 /** All limits of a guard on messages. @internal */
@@ -109,7 +98,7 @@ export interface MessageLimits<Cost, Of extends unknown[]> {
 }
 
 /**
- * Opens all limits for a connection, the RuleLimiter first; `peer` is its peer.
+ * Opens all limits for a connection, the RuleLimiter first.
  * @throws what a key function throws; `ERR_LIMITER_KEY` if its result is not a string.
  * @internal
  */
@@ -118,11 +107,11 @@ export function openLimits<Data, Meta, Cost, Of extends unknown[]>(
   context: RuleContext<Of>,
   costOf: (cost: Rule<Cost, Of>['cost']) => CostOf<Data, Meta>,
   bytesOf: (data: Data, meta: Meta) => number,
-): { readonly opened: readonly OpenRule<Data, Meta>[]; readonly peer: RulePeer | undefined } {
+): OpenMessageLimits<Data, Meta> {
   const listed = rules.map((rule) => openRule(rule, context, costOf(rule.cost)));
   const { key, client } = context.connection;
   const first = limits?.open(key, client.keys, bytesOf);
-  return { opened: first === undefined ? listed : [first, ...listed], peer: first?.peer };
+  return { rules: first === undefined ? listed : [first, ...listed], peer: first?.peer };
 }
 
 function openRule<Data, Meta, Cost, Of extends unknown[]>(
@@ -180,6 +169,11 @@ class OpenMessageRule<Data, Meta> implements OpenRule<Data, Meta> {
     // Not isPromise: V8 is faster with this test of an array.
     if (Array.isArray(result)) return this.#answer(result as unknown as CheckResult);
     return (result as PromiseLike<CheckResult>).then((resolved) => this.#answer(resolved));
+  }
+
+  /** These limiters change only by `clear`, and then no bucket is empty. */
+  delayOf(): number {
+    return 0;
   }
 
   close(): void {

@@ -18,7 +18,7 @@ import {
 } from './connection-context.js';
 import { type ConnectionOutcome, GuardCounters, type GuardStats } from './guard-stats.js';
 import { OpenConnections } from './open-connections.js';
-import type { AddressSettings, ConnectionSettings } from './settings.js';
+import type { AddressSettings, ConnectionSettings, ReportSettings } from './settings.js';
 import {
   type Answer,
   answerOf,
@@ -136,15 +136,16 @@ interface Closable {
   once(event: 'close', listener: () => void): unknown;
 }
 
-export abstract class ServerGuard<Socket extends object> {
+/** `Verdict` is what `onVerdict` gets, `Source` is what `onError` gets besides the error. */
+export abstract class ServerGuard<Socket extends object, Verdict, Source> {
   readonly #counters = new GuardCounters();
   readonly #limiter: ConnectionLimiter;
-  readonly #settings: AddressSettings;
+  readonly #settings: AddressSettings & ReportSettings<Verdict, Source>;
   readonly #sockets = new Map<Socket, Guarded>();
   #hooks: readonly (() => void)[] = [];
   #isClosed = false;
 
-  protected constructor(settings: AddressSettings) {
+  protected constructor(settings: AddressSettings & ReportSettings<Verdict, Source>) {
     this.#limiter = new ConnectionLimiter(settings.connections);
     this.#settings = settings;
   }
@@ -176,14 +177,20 @@ export abstract class ServerGuard<Socket extends object> {
     this.#sockets.clear();
   }
 
-  /** Counts a decision on a connection. `send` passes it to `onVerdict`. */
-  protected reportConnection(
+  /** Counts a decision on a connection and passes it to `onVerdict`, with the fields of the verdict that say whose it is. */
+  protected report(
     outcome: ConnectionOutcome,
-    send: () => void,
-    reportError: (error: unknown) => void,
+    whose: Omit<Verdict, keyof Decision | 'kind' | 'data'>,
+    source: Source,
   ): void {
     this.#counters.countConnection(outcome);
-    tryCall(send, reportError);
+    const { onVerdict, onError } = this.#settings;
+    if (onVerdict === undefined) return;
+    const verdict = { kind: 'connection', data: undefined, ...whose, ...outcome } as Verdict;
+    tryCall(
+      () => onVerdict(verdict),
+      (error) => onError(error, source),
+    );
   }
 
   /** Sets the functions that remove the guard's hooks from the server; `close` calls them. */
@@ -231,11 +238,6 @@ export abstract class ServerGuard<Socket extends object> {
    */
   protected admitMore(before: Admission, client: Client): ConnectionDecision {
     return this.#limiter.checkMore(before, client);
-  }
-
-  /** `admit` of a guard whose limiters all answer at once. */
-  protected admitNow(client: Client, tcp: Closable): ConnectionDecision {
-    return this.admit(client, tcp) as ConnectionDecision;
   }
 
   /** Returns a function that ends the count before the TCP connection closes. */

@@ -11,25 +11,27 @@ import { invalidNumber, invalidValue, limiterError, show } from '../common/error
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
 import { emitWarning } from '../common/warnings.js';
 import { type AsyncLimiter, isAsyncLimiter } from '../limiters/async-limiter.js';
-import { type AnyLimiter, type BanningLimiter, requireBanning } from '../limiters/verdict.js';
+import {
+  type AnyLimiter,
+  type BanningLimiter,
+  requireBanning,
+  requireLimiter,
+} from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { MessageGateOptions, OnDelay } from './message-gate.js';
 import { readWarnings, type Warn, type WarningOptions, warnOfCluster } from './misuse.js';
 import type { OpenLimits } from './open-connections.js';
 import { type RuleLimits, readRuleLimits } from './rule-limits.js';
-import { type MessageRule, type Rule, readRules, requireGuardLimiter } from './rules.js';
+import { type MessageRule, type Rule, readRules } from './rules.js';
 
-/**
- * Limits on connections. Each maximum is a whole number of at least 1; default: no limit. `Limiter` are the limiters that
- * the guard accepts.
- */
-export interface ConnectionLimits<Limiter = AnyLimiter> {
+/** Limits on connections. Each maximum is a whole number of at least 1; default: no limit. */
+export interface ConnectionLimits {
   /**
-   * How often an address may connect: any of the three limiters, but not a RuleLimiter. A connection costs one token or
-   * one request. The guards of WebSocketServers and of lines also accept a SharedRateLimiter: while it checks a
-   * connection, the handshake or the first line waits, and the connection counts as open.
+   * How often an address may connect: any of the three limiters or a SharedRateLimiter, but not a RuleLimiter. A connection
+   * costs one token or one request. While a SharedRateLimiter waits for its store, the connection waits unread, and counts
+   * as open.
    */
-  limiter?: Limiter | undefined;
+  limiter?: AnyLimiter | AsyncLimiter | undefined;
   /** The maximum number of open connections per address. */
   maxPerAddress?: number | undefined;
   /** The maximum number of open connections per network. */
@@ -40,11 +42,8 @@ export interface ConnectionLimits<Limiter = AnyLimiter> {
   maxPerServer?: number | undefined;
 }
 
-/**
- * The options of every guard. `Source` is the connection in which an error occurred, `Limiter` are the limiters that the
- * guard accepts.
- */
-export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source, Limiter = AnyLimiter>
+/** The options of every guard. `Source` is the connection in which an error occurred. */
+export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source>
   extends AddressKeyOptions,
     WarningOptions {
   /**
@@ -59,12 +58,12 @@ export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source, Limit
    */
   limiter?: RuleLimiter | undefined;
   /** Limits on connections. Default: only connections from banned addresses are refused. */
-  connections?: ConnectionLimits<Limiter> | undefined;
+  connections?: ConnectionLimits | undefined;
   /**
    * The limits on messages, checked in the order of the list. If a limit refuses a message, the tokens that earlier
    * limits took for it are not returned.
    */
-  messages?: MessageRule<Cost, Of, Limiter> | readonly MessageRule<Cost, Of, Limiter>[] | undefined;
+  messages?: MessageRule<Cost, Of> | readonly MessageRule<Cost, Of>[] | undefined;
   /**
    * Counts, by address, each connection that was closed because of what its peer did. While this limiter bans an
    * address, new connections from it are refused. An OrderbookRateLimiter, or a DirectConnectionRateLimiter, of which
@@ -113,10 +112,18 @@ export interface AddressSettings {
   readonly offenders: BanningLimiter | undefined;
 }
 
+/** The user's functions that are told what happens. @internal */
+export interface ReportSettings<Verdict, Source> {
+  readonly onVerdict: ((verdict: Verdict) => void) | undefined;
+  /** Throws nothing. */
+  readonly onError: (error: unknown, source: Source) => void;
+}
+
 /** Validated options. @internal */
 export interface GuardSettings<Cost, Of extends unknown[], Verdict, Source>
   extends MessageGateOptions,
-    AddressSettings {
+    AddressSettings,
+    ReportSettings<Verdict, Source> {
   readonly rules: readonly Rule<Cost, Of>[];
   /** The options `limiter`, `keys` and `classify`. */
   readonly limits: RuleLimits | undefined;
@@ -124,9 +131,6 @@ export interface GuardSettings<Cost, Of extends unknown[], Verdict, Source>
   readonly limitsAddresses: boolean;
   readonly warn: Warn;
   readonly graceMilliseconds: number;
-  readonly onVerdict: ((verdict: Verdict) => void) | undefined;
-  /** Throws nothing. */
-  readonly onError: (error: unknown, source: Source) => void;
 }
 
 /** The names of the options. */
@@ -154,28 +158,20 @@ const MAX_TIMER_SECONDS = 2_147_483;
 
 type Given = Readonly<Record<string, unknown>>;
 
-/** What not every guard can do. */
-interface Abilities {
-  /** The values of `onDelay`. */
-  readonly modes?: readonly OnDelay[];
-  /** Whether limiters may answer by promises. */
-  readonly acceptsAsync?: boolean;
-}
-
-/** @throws `ERR_LIMITER_OPTION` @internal */
+/** `modes`: the values of `onDelay`. @throws `ERR_LIMITER_OPTION` @internal */
 export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
   given: Given,
-  { modes = ['drop', 'pause'], acceptsAsync = false }: Abilities = {},
+  modes: readonly OnDelay[] = ['drop', 'pause'],
 ): GuardSettings<Cost, Of, Verdict, Source> {
   const warn = readWarnings(given);
-  const rules = readRules<Cost, Of>(given['messages'], warn, acceptsAsync);
+  const rules = readRules<Cost, Of>(given['messages'], warn);
   const limits = readRuleLimits(given, warn);
   const offenders = readExpulsions(given);
   const byAddress = rules.filter(({ key }) => key === 'address').map(({ limiter }) => limiter);
   // A limiter that answers by promises has no bans.
   const known = byAddress.filter(isSynchronous);
   const banLimiters = offenders === undefined ? known : [offenders, ...known];
-  const connections = readConnections(given, banLimiters, limits, acceptsAsync);
+  const connections = readConnections(given, banLimiters, limits);
   const { maxPerAddress, maxPerNetwork, maxPerServer } = connections.open;
   const limitsAddressesHere =
     isSynchronous(connections.limiter) ||
@@ -219,13 +215,10 @@ function readConnections(
   given: Given,
   banLimiters: readonly AnyLimiter[],
   limits: RuleLimits | undefined,
-  acceptsAsync: boolean,
 ): ConnectionSettings {
   const connections = readOptions('connections', given['connections'], CONNECTION_LIMITS);
   const { limiter } = connections;
-  if (limiter !== undefined) {
-    requireGuardLimiter(limiter, 'the limiter of connections', acceptsAsync);
-  }
+  if (limiter !== undefined) requireLimiter(limiter, 'the limiter of connections');
   const network = readOptions('network', connections['network'], SUBNET_OPTIONS);
   return {
     limiter,
@@ -276,7 +269,7 @@ export function atMost(seconds: number, name: string): number {
 }
 
 /** The default of `onError`. */
-function warnOfError(error: unknown): void {
+export function warnOfError(error: unknown): void {
   emitWarning(error instanceof Error ? error : `a guard caught ${show(error)}`);
 }
 

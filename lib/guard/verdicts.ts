@@ -45,6 +45,16 @@ export type MessageReason =
   /** A cost, `classify` or a limiter threw; `onError` received the error. */
   | 'error';
 
+/**
+ * Whether a connection that was closed for this reason counts as an offence of its peer. A message that cannot wait for so long
+ * is no misuse, nor is a slow connection, a failed cost or a list.
+ */
+export function isOffence(reason: MessageReason): boolean {
+  return !NO_OFFENCES.includes(reason);
+}
+
+const NO_OFFENCES: readonly MessageReason[] = ['pause', 'backlog', 'slow', 'error', 'denied'];
+
 /** What the guard did with a refused message. */
 export type MessageOutcome = 'dropped' | 'paused' | 'closed';
 

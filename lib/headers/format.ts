@@ -75,7 +75,17 @@ export function formatRateLimitHeaders(
   options?: FormatOptions,
 ): Record<string, string> {
   const { draft, now } = readFormatOptions(options);
-  const { policies, limits, retryAfterSeconds } = readStatement(info);
+  return formatNamed(info, draft, now);
+}
+
+/** `policyName`: what errors call each policy, in place of its place in the list. @internal */
+export function formatNamed(
+  info: RateLimitStatement,
+  draft: Draft,
+  now: number,
+  policyName?: string,
+): Record<string, string> {
+  const { policies, limits, retryAfterSeconds } = readStatement(info, policyName);
   const fields = FORMATTERS[draft](policies, limits, now);
   fields['Retry-After'] = writeOptional(writeSeconds, 'retryAfterSeconds', retryAfterSeconds);
   const present = Object.entries(fields).filter(([, value]) => value !== null && value !== '');
@@ -225,22 +235,22 @@ function formatDictionary(limit: SingleLimit | null): string {
   return `limit=${limit.limit}${remaining}, reset=${limit.reset}`;
 }
 
-function readStatement(info: unknown) {
+function readStatement(info: unknown, policyName: string | undefined) {
   if (typeof info !== 'object' || info === null || isRevoked(info)) {
     throw invalidValue('ERR_LIMITER_OPTION', 'info', info, 'an object with policies and limits');
   }
   const { policies = [], limits = [], retryAfterSeconds } = info as Record<string, unknown>;
   return {
-    policies: withPaths('policies', policies) as StatedPolicy[],
+    policies: withPaths('policies', policies, policyName) as StatedPolicy[],
     limits: withPaths('limits', limits) as StatedLimit[],
     retryAfterSeconds,
   };
 }
 
-function withPaths(list: string, given: unknown): WithPath<object>[] {
+function withPaths(list: string, given: unknown, name?: string): WithPath<object>[] {
   if (!isArray(given)) throw invalidValue('ERR_LIMITER_OPTION', list, given, 'an array');
   return given.map((part, index) => {
-    const path = `${list}[${index}]`;
+    const path = name ?? `${list}[${index}]`;
     if (typeof part === 'object' && part !== null && !isRevoked(part)) return { ...part, path };
     throw invalidValue('ERR_LIMITER_OPTION', path, part, 'an object');
   });

@@ -37,15 +37,16 @@ export class FieldWriter<Target> {
     return this.#drafts.length > 0;
   }
 
-  /** Prepares a policy. @throws `ERR_LIMITER_OPTION` if the drafts cannot express its name. */
-  policy(policy: NamedPolicy): StatedPolicy {
-    return new StatedPolicy(policy, this.#drafts.includes(11));
+  /** Prepares a policy. `label`: what errors call it. @throws `ERR_LIMITER_OPTION` if the drafts cannot express its name. */
+  policy(policy: NamedPolicy, label = 'the policy'): StatedPolicy {
+    return new StatedPolicy(policy, this.#drafts.includes(11), label);
   }
 
   /** Prepares policies; undefined if no fields are sent. @throws `ERR_LIMITER_OPTION` if a draft cannot express them. */
-  policies(policies: readonly StatedPolicy[]): StatedPolicies | undefined {
+  policies(policies: readonly StatedPolicy[], label = 'the policy'): StatedPolicies | undefined {
     if (this.#drafts.length === 0 || policies.length === 0) return undefined;
-    return { policies, fields: this.#drafts.flatMap((draft) => format({ policies }, draft)) };
+    const fields = this.#drafts.flatMap((draft) => format({ policies }, draft, label));
+    return { policies, fields };
   }
 
   /** Writes the fields of a check, together with those of earlier checks. Call it before the headers are sent. */

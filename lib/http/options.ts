@@ -87,7 +87,8 @@ export function readSharedOptions<Request, Response>(
     }
   }
   const warn = readWarnings(given);
-  warnOfCluster(warn);
+  // A SharedRateLimiter counts the requests of all workers.
+  if (!isAsyncLimiter(given['limiter'])) warnOfCluster(warn);
   const client = readClient(given, warn);
   return {
     ...readLimits(given),
@@ -119,7 +120,7 @@ function readLimits<Request, Response>(given: Given): LimitSettings<Request, Res
   const refunds = refundWhen !== undefined;
   const isRules = isRuleLimiter(limiter);
   if (limiter !== undefined && !isRules) {
-    if (!isAsyncLimiter(limiter)) requireLimiter(limiter, 'limiter');
+    requireLimiter(limiter, 'limiter');
     if (refunds) throw invalidRefunds(limiter);
   }
   for (const [name, isGiven] of Object.entries({ ban: ban !== undefined, refundWhen: refunds })) {

@@ -5,7 +5,11 @@ import { ALLOWED } from '../common/check-results.js';
 import type { MaybePromise } from '../common/maybe-promise.js';
 import { requireCost, requireKey } from '../common/options.js';
 import { type CheckResult, RateLimitAction } from '../common/types.js';
-import type { AsyncLimiter } from '../limiters/async-limiter.js';
+import {
+  type AsyncLimiter,
+  checkWithTokens,
+  type ResultWithTokens,
+} from '../limiters/async-limiter.js';
 import type { DirectConnectionRateLimiter } from '../limiters/direct-connection-rate-limiter.js';
 import type { OrderbookRateLimiter } from '../limiters/orderbook-rate-limiter.js';
 import type { RateLimiter } from '../limiters/rate-limiter.js';
@@ -15,7 +19,7 @@ import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { QuotaState } from './stated.js';
 
 /** The result of a check; of an AsyncLimiter also the tokens that are left, or null if they are unknown. */
-export type PolicyVerdict = CheckResult | Awaited<ReturnType<AsyncLimiter['checkWithTokens']>>;
+export type PolicyVerdict = CheckResult | ResultWithTokens;
 
 export interface LimiterPolicy {
   /** Tokens of a full bucket. */
@@ -108,8 +112,8 @@ class AsyncPolicy implements LimiterPolicy {
     this.windowSeconds = roundWindow(limiter.burstLimit / limiter.rateLimit);
   }
 
-  check(key: string, cost: number): PromiseLike<PolicyVerdict> {
-    return this.#limiter.checkWithTokens(key, cost);
+  check(key: string, cost: number): MaybePromise<PolicyVerdict> {
+    return checkWithTokens(this.#limiter, key, cost);
   }
 
   stateOf(_: string, cost: number, verdict: PolicyVerdict): QuotaState | undefined {

@@ -1,11 +1,12 @@
 // Checks requests by a RuleLimiter: all of its rules in one call. It names the scopes that it knows by itself, and those
 // that the option `keys` names.
 
-import { invalidValue, limiterError, show } from '../common/errors.js';
+import { invalidValue } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
 import { type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import type { RateLimitAction } from '../common/types.js';
 import type { Draft } from '../headers/format.js';
+import { at } from '../rules/fields.js';
 import { type QuotaKind, QuotaReader, type QuotaRule, type Quotas } from '../rules/quotas.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { RulePeer } from '../rules/rule-peer.js';
@@ -95,14 +96,8 @@ export class RuleLimit<Request extends object, Response> {
   }
 
   #requireExpressible(rule: QuotaRule): void {
-    try {
-      this.#writer.policies([this.#writer.policy(policyOfRule(rule))]);
-    } catch (error) {
-      // Of a list of policies that the user has never seen.
-      const reason = (error as Error).message.replace('policies[0].', 'its ');
-      const message = `the rule ${show(rule.name)} must fit into the fields of the option headers: ${reason}`;
-      throw limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
-    }
+    const label = `for the option headers, ${at('rules', rule.name)}`;
+    this.#writer.policies([this.#writer.policy(policyOfRule(rule), label)], label);
   }
 
   #policiesOf(rules: readonly QuotaRule[]): PolicyKind {

@@ -1,6 +1,6 @@
 // Policies as they are stated in the fields of a response, and their state.
 
-import { type Draft, formatRateLimitHeaders, type RateLimitStatement } from '../headers/format.js';
+import { type Draft, formatNamed, type RateLimitStatement } from '../headers/format.js';
 
 /** The quota of a key directly after a check. Seconds may be fractions, or Infinity. */
 export interface QuotaState {
@@ -40,13 +40,17 @@ export class StatedPolicy implements NamedPolicy {
   readonly item: string;
   readonly wholeQuota: number;
 
-  /** @throws `ERR_LIMITER_OPTION` if the name cannot be expressed. */
-  constructor({ name, quota, windowSeconds, unit = 'requests' }: NamedPolicy, hasItem: boolean) {
+  /** `label`: what errors call the policy. @throws `ERR_LIMITER_OPTION` if the name cannot be expressed. */
+  constructor(
+    { name, quota, windowSeconds, unit = 'requests' }: NamedPolicy,
+    hasItem: boolean,
+    label: string,
+  ) {
     this.name = name;
     this.quota = quota;
     this.windowSeconds = windowSeconds;
     this.unit = unit;
-    this.item = hasItem ? quotedName(name) : '';
+    this.item = hasItem ? quotedName(name, label) : '';
     this.wholeQuota = Math.floor(quota);
   }
 }
@@ -58,15 +62,15 @@ export interface StatedPolicies {
 }
 
 /** The name as a quoted item: the part of a formatted policy before its first parameter. */
-function quotedName(name: string): string {
-  const { 'RateLimit-Policy': text = '' } = formatRateLimitHeaders({
-    policies: [{ name, quota: 0 }],
-  });
+function quotedName(name: string, label: string): string {
+  const info = { policies: [{ name, quota: 0 }] };
+  const { 'RateLimit-Policy': text = '' } = formatNamed(info, 11, 0, label);
   return text.slice(0, text.lastIndexOf(';q='));
 }
 
-export function format(info: RateLimitStatement, draft: Draft): Fields {
-  return Object.entries(formatRateLimitHeaders(info, { draft })).map(([name, value]) => [
+/** `label`: what errors call each policy. */
+export function format(info: RateLimitStatement, draft: Draft, label?: string): Fields {
+  return Object.entries(formatNamed(info, draft, Date.now(), label)).map(([name, value]) => [
     name.toLowerCase(),
     value,
   ]);

@@ -1,8 +1,13 @@
 // The limiters whose checks return promises, as guards and HTTP limits use them.
 
+import { ALLOWED } from '../common/check-results.js';
 import { hasMethods } from '../common/kinds.js';
+import { type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { requireKey } from '../common/options.js';
-import type { CheckResult, Peer, RateLimitAction } from '../common/types.js';
+import { type CheckResult, type Peer, RateLimitAction } from '../common/types.js';
+
+/** The result of a check, and the tokens that are left; null if they are unknown. */
+export type ResultWithTokens = Awaited<ReturnType<AsyncLimiter['checkWithTokens']>>;
 
 /** A limiter whose checks return promises: a SharedRateLimiter. */
 export interface AsyncLimiter {
@@ -14,6 +19,14 @@ export interface AsyncLimiter {
     key: string,
     cost?: number,
   ): Promise<readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null]>;
+  /**
+   * As `SharedRateLimiter.checkLocally`: the result if it is known at once, so that nothing has to wait for a promise;
+   * undefined if it is not, and then the check has had no effect.
+   */
+  checkLocally?(
+    key: string,
+    cost?: number,
+  ): readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null] | undefined;
   removePeer(key: string): void;
 }
 
@@ -22,19 +35,33 @@ export function isAsyncLimiter(value: unknown): value is AsyncLimiter {
   return hasMethods(value, 'checkWithTokens', 'removePeer');
 }
 
-/** Checks one message or connection. @throws (rejects with) the errors of the limiter's check */
-export async function checkAsync(
+/**
+ * Checks a key, without a promise if the limiter knows the result. @throws (or rejects with) the errors of its check
+ * @internal
+ */
+export function checkWithTokens(
   limiter: AsyncLimiter,
   key: string,
   cost?: number,
-): Promise<CheckResult> {
-  // Not checkAsync, which returns no delay with DISCONNECT.
-  const [action, delaySeconds] = await limiter.checkWithTokens(key, cost);
-  return [action, delaySeconds];
+): MaybePromise<ResultWithTokens> {
+  return limiter.checkLocally?.(key, cost) ?? limiter.checkWithTokens(key, cost);
 }
 
-/** The counterpart of `openPeer`. @throws `ERR_LIMITER_KEY` */
-export function openAsync(limiter: AsyncLimiter, key: string): Peer<Promise<CheckResult>> {
+/** Checks one message or connection. @throws (or rejects with) the errors of the limiter's check @internal */
+export function checkAsync(
+  limiter: AsyncLimiter,
+  key: string,
+  cost?: number,
+): MaybePromise<CheckResult> {
+  return mapMaybePromise(checkWithTokens(limiter, key, cost), withoutTokens);
+}
+
+/** The counterpart of `openPeer`. @throws `ERR_LIMITER_KEY` @internal */
+export function openAsync(limiter: AsyncLimiter, key: string): Peer<MaybePromise<CheckResult>> {
   requireKey(key);
   return { key, check: (cost) => checkAsync(limiter, key, cost) };
+}
+
+function withoutTokens([action, delaySeconds]: ResultWithTokens): CheckResult {
+  return action === RateLimitAction.ALLOW ? ALLOWED : [action, delaySeconds];
 }

@@ -19,6 +19,7 @@ import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from '../engi
 import { selectEngine } from '../engine/select.js';
 import { BackgroundCleanup } from './background-cleanup.js';
 import { hasBanSubscribers, publishBan } from './ban-channel.js';
+import { limiterChanged } from './changes.js';
 import { joinSteps, type ReadSnapshot, readSnapshot, writeSnapshot } from './snapshot.js';
 
 /** Peers per slice of a snapshot. A slice takes about a millisecond. */
@@ -94,6 +95,7 @@ export abstract class Limiter {
   /** Removes every peer, including violations and bans. */
   clear(): void {
     this.core.clear();
+    limiterChanged(this);
   }
 
   /**

@@ -6,6 +6,7 @@ import { invalidValue, limiterError } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { type CheckResult, type Peer, RateLimitAction } from '../common/types.js';
 import { delaySeconds } from '../tables/arithmetic.js';
+import { type AsyncLimiter, isAsyncLimiter } from './async-limiter.js';
 import type { DirectConnectionRateLimiter } from './direct-connection-rate-limiter.js';
 import type { OrderbookRateLimiter } from './orderbook-rate-limiter.js';
 import type { RateLimiter } from './rate-limiter.js';
@@ -70,15 +71,19 @@ export function banSecondsLeft(limiter: AnyLimiter, key: string): number {
   return 'isBanned' in limiter ? limiter.banSecondsLeft(key) : 0;
 }
 
-/** @throws `ERR_LIMITER_OPTION` unless `value` is one of the three limiters. */
-export function requireLimiter(value: unknown, name: string): asserts value is AnyLimiter {
+/** @throws `ERR_LIMITER_OPTION` unless `value` is one of the three limiters, or a SharedRateLimiter. */
+export function requireLimiter(
+  value: unknown,
+  name: string,
+): asserts value is AnyLimiter | AsyncLimiter {
+  if (isAsyncLimiter(value)) return;
   // By its methods, not by its class: two copies of this package have two classes with the same name.
   const canCheck = hasMethods(value, 'check') || hasMethods(value, 'checkMessage');
   if (canCheck && !isRuleLimiter(value) && hasMethods(value, 'open', 'removePeer')) return;
   throw invalidLimiter(
     value,
     name,
-    'a RateLimiter, an OrderbookRateLimiter or a DirectConnectionRateLimiter',
+    'a RateLimiter, an OrderbookRateLimiter, a DirectConnectionRateLimiter or a SharedRateLimiter',
   );
 }
 
@@ -97,16 +102,13 @@ export function isRuleLimiter(value: unknown): boolean {
   return hasMethods(value, 'charge', 'update');
 }
 
-/** A SharedRateLimiter has the methods of a RateLimiter, but its checks return promises. */
 function invalidLimiter(value: unknown, name: string, accepted: string): Error {
   if (isRuleLimiter(value)) {
     const message = `${name} must be ${accepted}, got a RuleLimiter: it is the option limiter`;
     return limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
   }
-  if (!hasMethods(value, 'checkAsync')) {
-    return invalidValue('ERR_LIMITER_OPTION', name, value, accepted);
-  }
-  const message = `${name} must be ${accepted}, got a SharedRateLimiter: call its checkAsync() yourself`;
+  if (!isAsyncLimiter(value)) return invalidValue('ERR_LIMITER_OPTION', name, value, accepted);
+  const message = `${name} must be ${accepted}, got a SharedRateLimiter, which bans nobody`;
   return limiterError(TypeError, 'ERR_LIMITER_OPTION', message);
 }
 

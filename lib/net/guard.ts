@@ -4,7 +4,7 @@
 import { Server, type Socket } from 'node:net';
 import { TLSSocket, Server as TlsServer } from 'node:tls';
 import { connectionKey } from '../address/connection-key.js';
-import { callSafely, tryCall } from '../common/callbacks.js';
+import { tryCall } from '../common/callbacks.js';
 import { invalidValue, limiterError } from '../common/errors.js';
 import { isInstance } from '../common/kinds.js';
 import { isPromise, type MaybePromise } from '../common/maybe-promise.js';
@@ -37,6 +37,7 @@ import type {
 } from './options.js';
 import { GuardedLines } from './socket.js';
 import { tcpSocket } from './tcp-socket.js';
+import { hasLeft, ignoreError, whenDecided } from './when-decided.js';
 
 /** The guard of a server of a line protocol, as `guardLineServer` returns it. */
 export interface LineGuard {
@@ -107,9 +108,7 @@ export function guardLineServer(server: Server, options?: LineGuardOptions): Lin
   const own = ['maxLineBytes', 'lineSeconds', 'encoding', 'farewell'];
   const given = readOptions('guardLineServer', options, [...GUARD_OPTIONS, ...own]);
   return new Guard(server, {
-    ...readSettings<LineCost, LineKeyOf, LineVerdict, LineErrorSource>(given, {
-      acceptsAsync: true,
-    }),
+    ...readSettings<LineCost, LineKeyOf, LineVerdict, LineErrorSource>(given),
     maxLineBytes: readMaxLineBytes(given),
     lineMilliseconds: readDeadline(given, 'lineSeconds', Infinity),
     encoding: readEncoding(given),
@@ -123,7 +122,7 @@ type Pass = (admission: Admission | undefined) => boolean;
 /** The servers with a guard that is not closed. */
 const guardedServers = new WeakSet<Server>();
 
-class Guard extends ServerGuard<Socket> implements LineGuard {
+class Guard extends ServerGuard<Socket, LineVerdict, LineErrorSource> implements LineGuard {
   readonly #settings: LineGuardSettings;
   readonly #isTls: boolean;
   /** The TCP connections of a TLS server that have passed. */
@@ -163,21 +162,17 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
       return true;
     }
     if (!isPromise(found)) return this.#decided(socket, client, found, pass);
-    // Until the event has listeners nothing reads from the socket. The user's listeners of 'error' come later.
-    socket.on('error', ignoreError);
     const passLater: Pass = (admission) => {
-      // The peer has left, and the events that its listeners would wait for have been emitted.
-      if (socket.destroyed || socket.readableEnded) socket.destroy();
-      else return pass(admission);
+      if (!hasLeft(socket)) return pass(admission);
+      socket.destroy();
       return true;
     };
-    const answered = (act: () => void) => {
-      callSafely(() => (this.isClosed ? passLater(undefined) : act()));
-      socket.off('error', ignoreError);
-    };
-    found.then(
-      (found) => answered(() => this.#decided(socket, client, found, passLater)),
-      (error) => answered(() => this.#failed(socket, error)),
+    const unlessClosed = (act: () => void) => (this.isClosed ? passLater(undefined) : act());
+    whenDecided(
+      socket,
+      found,
+      (found) => unlessClosed(() => this.#decided(socket, client, found, passLater)),
+      (error) => unlessClosed(() => this.#failed(socket, error)),
     );
     return true;
   }
@@ -263,16 +258,9 @@ class Guard extends ServerGuard<Socket> implements LineGuard {
 
   #report({ address }: ClientAddress, key: string, socket: Socket, decision: Decision): void {
     const established = decision.did === 'refused' ? undefined : socket;
-    const fields = { kind: 'connection', key, address, data: undefined } as const;
-    this.reportConnection(
-      decision,
-      () => this.#settings.onVerdict?.({ ...fields, socket: established, ...decision }),
-      (error) => this.#reportError(error, socket),
-    );
+    this.report(decision, { key, address, socket: established }, { socket });
   }
 }
-
-function ignoreError(): void {}
 
 type Given = Readonly<Record<string, unknown>>;
 

@@ -3,8 +3,6 @@
 import type { Socket } from 'node:net';
 import type { GuardOptions, GuardSettings } from '../guard/settings.js';
 import type { ConnectionReason, GuardVerdict, MessageReason } from '../guard/verdicts.js';
-import type { AsyncLimiter } from '../limiters/async-limiter.js';
-import type { AnyLimiter } from '../limiters/verdict.js';
 import type { Classification, Keys } from '../rules/types.js';
 
 /** A line without its line end: text, or bytes with `encoding: 'buffer'`. */
@@ -33,13 +31,7 @@ export interface LineErrorSource {
 
 /** The options of `guardLineServer`. */
 export interface LineGuardOptions
-  extends GuardOptions<
-    LineCost,
-    LineKeyOf,
-    LineVerdict,
-    LineErrorSource,
-    AnyLimiter | AsyncLimiter
-  > {
+  extends GuardOptions<LineCost, LineKeyOf, LineVerdict, LineErrorSource> {
   /**
    * Returns the keys of a connection in more scopes of `limiter` than `connection` and `address`, or undefined. Called
    * once for each connection; on a TLS server after the handshake, so that it can read a certificate, and the check of

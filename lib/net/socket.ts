@@ -7,7 +7,6 @@ import type { ConnectionContext } from '../guard/connection-context.js';
 import { GuardedConnection } from '../guard/guarded-connection.js';
 import { type CostOf, maxMessageBytes, openLimits } from '../guard/rules.js';
 import type { Decision, MessageReason } from '../guard/verdicts.js';
-import type { RulePeer } from '../rules/rule-peer.js';
 import type { Classification } from '../rules/types.js';
 import { LineDeadline } from './line-deadline.js';
 import { LineSplitter } from './lines.js';
@@ -15,7 +14,6 @@ import type { Line, LineCost, LineGuardSettings, LineKeyOf } from './options.js'
 
 /** `Meta` is the length of the line in bytes. */
 export class GuardedLines extends GuardedConnection<Line, number> {
-  readonly peer: RulePeer | undefined;
   readonly #socket: Socket;
   readonly #settings: LineGuardSettings;
   /** The longest line in bytes. A longer line could never pass, so it is refused before its end has arrived. */
@@ -38,9 +36,8 @@ export class GuardedLines extends GuardedConnection<Line, number> {
   /** @throws what a rule's key function throws. */
   constructor(socket: Socket, settings: LineGuardSettings, context: ConnectionContext) {
     const of: LineKeyOf = [socket];
-    const { opened, peer } = openLimits(settings, { connection: context, of }, costOf, bytesOf);
+    const opened = openLimits(settings, { connection: context, of }, costOf, bytesOf);
     super(socket, opened, settings, context);
-    this.peer = peer;
     this.#socket = socket;
     this.#settings = settings;
     // A rule by bytes counts one byte for the line end.

@@ -7,6 +7,7 @@ import { cleanupBudget, requireAge, requireCount } from '../common/options.js';
 import type { BansInForce, CleanupLimits, EngineName } from '../common/types.js';
 import type { RulesCore } from '../engine/rules.js';
 import { selectEngine } from '../engine/select.js';
+import { limiterChanged } from '../limiters/changes.js';
 import type { RuleBook } from './compile.js';
 import { RuleContext } from './rule-context.js';
 import type { ScopeSpec } from './sections.js';
@@ -150,6 +151,7 @@ export abstract class RuleLimiterState {
   /** Removes every key, with violations and bans, and resets single scopes. */
   clear(): void {
     this.core.clear();
+    limiterChanged(this);
   }
 
   /**

@@ -5,6 +5,7 @@ import { callSafely } from '../common/callbacks.js';
 import { COMMON_OPTIONS, callback, commonOptions, readOptions } from '../common/options.js';
 import { BackgroundCleanup } from '../limiters/background-cleanup.js';
 import { hasBanSubscribers, publishBan } from '../limiters/ban-channel.js';
+import { limiterChanged } from '../limiters/changes.js';
 import { compile, readSections } from './compile.js';
 import { RuleLimiterState } from './rule-limiter-state.js';
 import { RulePeer } from './rule-peer.js';
@@ -166,9 +167,20 @@ export class RuleLimiter extends RuleLimiterState {
    * }
    */
   peek(keys: Keys | string, cost?: Cost, action?: string, plan?: string): RulePeek {
+    return this.peekBytes(0, keys, cost, action, plan);
+  }
+
+  /** As `checkBytes`. @internal */
+  peekBytes(
+    bytes: number,
+    keys: Keys | string,
+    cost?: Cost,
+    action?: string,
+    plan?: string,
+  ): RulePeek {
     const now = this.now();
     const { context } = this;
-    const call = context.prepare(keys, cost, action, plan);
+    const call = context.prepare(keys, cost, action, plan, bytes);
     const { listed, mask, program } = call;
     const { answer, used } = this.core.peek(call.keys, mask, program, now);
     const current = listed === undefined ? context.answerOf(answer) : context.listAnswer(listed);
@@ -249,6 +261,7 @@ export class RuleLimiter extends RuleLimiterState {
       removed.add(before, book, totals);
     }
     this.context.use(book);
+    limiterChanged(this);
   }
 
   /** Stops the background cleanup that the option `cleanup` started. The limiter can still be used. */

@@ -16,6 +16,7 @@ interface Owner {
   now(): number | undefined;
   checkBytes(bytes: number, keys: Keys, cost?: Cost, action?: string, plan?: string): RuleVerdict;
   peek(keys: Keys, cost?: Cost, action?: string, plan?: string): RulePeek;
+  peekBytes(bytes: number, keys: Keys, cost?: Cost, action?: string, plan?: string): RulePeek;
   refund(keys: Keys, cost?: Cost, action?: string, plan?: string): void;
   charge(keys: Keys, cost?: Cost, action?: string, plan?: string): void;
 }
@@ -132,6 +133,13 @@ export class RulePeer {
     context.prepareCost(requests, bytes);
     if (this.#version !== context.version) this.#refresh();
     return this.#decide(context.deliveryProgramOf(this.#planIndex), now);
+  }
+
+  /** What `checkMessage` would return now. Counts and changes nothing. @throws the errors of `checkMessage` @internal */
+  peekMessage(bytes: number, message: Classification = {}): RuleVerdict {
+    const { action = MESSAGE, cost, keys, plan = this.#currentPlan() } = message;
+    const all = { ...this.#keys, ...keys };
+    return this.#limiter.peekBytes(bytes, all, cost, action, plan).verdict;
   }
 
   /**

@@ -190,7 +190,7 @@ export function readRules(given: unknown, scopes: readonly ScopeSpec[]): RuleSpe
 function readRule(name: string, given: unknown, scopes: readonly ScopeSpec[]): RuleSpec {
   const path = at('rules', name);
   const rule = fields(given, path, RULE_FIELDS);
-  const { scope, action, unit = REQUESTS, dryRun = false, violation = true } = rule;
+  const { scope, action, unit = REQUESTS, dryRun = false } = rule;
   const index = scopes.findIndex((known) => known.name === scope);
   if (index === -1) {
     const names = scopes.map((known) => known.name);
@@ -199,13 +199,16 @@ function readRule(name: string, given: unknown, scopes: readonly ScopeSpec[]): R
   if (typeof unit !== 'string') throw invalid(`${path}.unit`, unit, 'a string');
   requireName(unit, `${path}.unit`);
   if (typeof dryRun !== 'boolean') throw invalid(`${path}.dryRun`, dryRun, 'true or false');
+  const actions = readActions(action, `${path}.action`);
+  // How much a peer is sent is not the peer's doing.
+  const { violation = actions?.includes(DELIVERY) !== true } = rule;
   if (typeof violation !== 'boolean')
     throw invalid(`${path}.violation`, violation, 'true or false');
   const numbers = readNumbers(rule, path);
   return {
     name,
     scope: index,
-    actions: readActions(action, `${path}.action`),
+    actions,
     unit: detachString(unit),
     numbers,
     bucket: bucketOf(numbers, path),

@@ -46,7 +46,10 @@ export interface Rule extends RuleNumbers {
   readonly unit?: string | undefined;
   /** Counts what the rule would refuse and charges itself, but refuses and bans nobody. Default false. */
   readonly dryRun?: boolean | undefined;
-  /** Whether a refusal by this rule counts towards a ban of its scope. Default true. */
+  /**
+   * Whether a refusal by this rule counts towards a ban of its scope. Default true, but false for a rule that names the action
+   * `delivery`: a guard sends these messages, and the peer only receives them.
+   */
   readonly violation?: boolean | undefined;
 }
 

@@ -8,25 +8,28 @@ import { type ClientInfo, clientRequestOf } from '../address/web-request.js';
 import { tryCall } from '../common/callbacks.js';
 import { invalidValue, limiterError } from '../common/errors.js';
 import { hasMethods, isRecord } from '../common/kinds.js';
+import { isPromise, type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { readOptions } from '../common/options.js';
-import { type ConnectionContext, clientAddress } from '../guard/connection-context.js';
+import { type Client, type ConnectionContext, clientAddress } from '../guard/connection-context.js';
 import { warnOfProxy } from '../guard/misuse.js';
 import { refusalAnswer } from '../guard/refusal-answer.js';
 import { maxMessageBytes } from '../guard/rules.js';
-import { CHECK_FAILED, ServerGuard } from '../guard/server-guard.js';
+import { CHECK_FAILED, type ConnectionDecision, ServerGuard } from '../guard/server-guard.js';
 import { GUARD_OPTIONS, readSettings } from '../guard/settings.js';
 import { type Decision, KEY_FAILED } from '../guard/verdicts.js';
 import { Admitted } from './admitted.js';
-import { closeSocket, type FrameKind, GuardedSocket, type Received } from './socket.js';
+import { closeSocket, type FrameKind, GuardedSocket } from './socket.js';
 import type {
   Admission,
   BunHandlers,
   BunSocket,
   ServerSocket,
   SocketData,
+  SocketErrorSource,
   SocketGuard,
   SocketGuardOptions,
   SocketGuardSettings,
+  SocketVerdict,
   StandardSocket,
 } from './types.js';
 
@@ -76,9 +79,7 @@ const CLOSED = 3;
  */
 export function guardWebSockets(options: SocketGuardOptions): SocketGuard {
   const given = readOptions('guardWebSockets', options, OPTIONS);
-  const settings: SocketGuardSettings = readSettings(withBoth(given), {
-    modes: ['drop', 'close'],
-  });
+  const settings: SocketGuardSettings = readSettings(withBoth(given), ['drop', 'close']);
   const { trustedProxies } = given as ClientAddressOptions;
   const resolve = addressResolver({ trustedProxies });
   const { limitsAddresses, warn } = settings;
@@ -98,7 +99,10 @@ function withBoth(given: Readonly<Record<string, unknown>>) {
   return { ...given, keys: ({ request, info }: Connecting): unknown => keys(request, info) };
 }
 
-class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
+class Guard
+  extends ServerGuard<ServerSocket, SocketVerdict, SocketErrorSource>
+  implements SocketGuard
+{
   readonly #settings: SocketGuardSettings;
   readonly #addressOf: AddressOf;
   readonly #values = new WeakMap<object, unknown>();
@@ -113,12 +117,15 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
     request: Request,
     info: ClientInfo | undefined,
     upgrade: (admission: Admission) => Result,
-  ): Result | Response {
+  ): Result | Response | Promise<Awaited<Result> | Response> {
     requireUpgrade(request, upgrade);
+    const decided = (admitted: Admitted | Decision): Result | Response => {
+      if (admitted instanceof Admitted) return admitted.run(upgrade);
+      const { status, text, headers } = refusalAnswer(admitted);
+      return new Response(text, { status, headers });
+    };
     const admitted = this.#admit({ request, info: info ?? {} });
-    if (admitted instanceof Admitted) return admitted.run(upgrade);
-    const { status, text, headers } = refusalAnswer(admitted);
-    return new Response(text, { status, headers });
+    return mapMaybePromise(admitted, decided) as ReturnType<typeof this.upgrade<Result>>;
   }
 
   handlers<Socket extends BunSocket, Others extends object = object>(
@@ -126,10 +133,17 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
   ): BunHandlers<Socket> & Others {
     requireHandlers(handlers);
     const guarded = new WeakMap<Socket, GuardedSocket>();
-    const receive = (socket: Socket, data: SocketData, frame: FrameKind): Received => {
+    /** Passes a message on, if it passes: the result is that of the handler, unless a limiter answers later. */
+    const receive = <Result>(
+      socket: Socket,
+      data: SocketData,
+      frame: FrameKind,
+      pass: (value: unknown) => Result,
+    ): Result | undefined => {
       const connection = guarded.get(socket);
-      if (connection !== undefined) return connection.receive(data, frame);
-      return { frame, isPassed: this.isClosed, value: undefined };
+      if (connection === undefined) return this.isClosed ? pass(undefined) : undefined;
+      const { isPassed, value } = connection.receive(data, frame, pass);
+      return isPassed ? pass(value) : undefined;
     };
     const { classifies = false } = this.#settings.limits ?? {};
     const { maxPayloadLength = Infinity } = handlers;
@@ -143,24 +157,24 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
         if (connection !== undefined || this.isClosed) return handlers.open?.(socket);
       },
       message: (socket, data) => {
-        const received = receive(socket, data, typeof data === 'string' ? 'text' : 'binary');
-        if (!received.isPassed) return;
-        if (classifies) return handlers.message(socket, data, received.value);
-        return handlers.message(socket, data);
+        const frame = typeof data === 'string' ? 'text' : 'binary';
+        return receive(socket, data, frame, (value) =>
+          classifies ? handlers.message(socket, data, value) : handlers.message(socket, data),
+        );
       },
-      ping: (socket, data) => {
-        if (receive(socket, data, 'ping').isPassed) return handlers.ping?.(socket, data);
-      },
-      pong: (socket, data) => {
-        if (receive(socket, data, 'pong').isPassed) return handlers.pong?.(socket, data);
-      },
+      ping: (socket, data) => receive(socket, data, 'ping', () => handlers.ping?.(socket, data)),
+      pong: (socket, data) => receive(socket, data, 'pong', () => handlers.pong?.(socket, data)),
       close: (socket, code, reason) => {
-        try {
-          return handlers.close?.(socket, code, reason);
-        } finally {
-          guarded.get(socket)?.closed();
-          admittedOf(socket)?.ended(socket);
-        }
+        const connection = guarded.get(socket);
+        const end = () => {
+          try {
+            return handlers.close?.(socket, code, reason);
+          } finally {
+            connection?.closed();
+            admittedOf(socket)?.ended(socket);
+          }
+        };
+        return connection?.hasWaiting === true ? connection.afterWaiting(end) : end();
       },
     };
   }
@@ -171,10 +185,19 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
 
   /** Guards a standard socket. */
   #attachStandard(admitted: Admitted, socket: StandardSocket): void {
+    // Events in place of those that were stopped until a limiter has answered.
+    const late = new WeakSet<Event>();
+    const dispatchLate = (stopped: Event, value?: unknown) => {
+      const event = copyOf(stopped);
+      late.add(event);
+      if (value !== undefined) this.#values.set(event, value);
+      socket.dispatchEvent(event);
+    };
     const onMessage = (event: MessageEvent<SocketData>) => {
+      if (late.has(event)) return;
       const { data } = event;
       const frame = typeof data === 'string' ? 'text' : 'binary';
-      const received = connection?.receive(data, frame);
+      const received = connection?.receive(data, frame, (value) => dispatchLate(event, value));
       if (received?.isPassed !== true) event.stopImmediatePropagation();
       else if (received.value !== undefined) this.#values.set(event, received.value);
     };
@@ -187,7 +210,18 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
       admitted.ended(socket);
     };
     socket.addEventListener('open', () => admitted.opened());
-    socket.addEventListener('close', ended);
+    socket.addEventListener('close', (event: Event) => {
+      if (late.has(event)) return;
+      if (connection?.hasWaiting !== true) {
+        ended();
+        return;
+      }
+      event.stopImmediatePropagation();
+      connection.afterWaiting(() => {
+        ended();
+        dispatchLate(event);
+      });
+    });
     // Deno reports nothing if the client leaves in the handshake.
     admitted.onExpired(() => {
       ended();
@@ -203,27 +237,42 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
   }
 
   /** Decides on a connection. The decision if it is refused. */
-  #admit(connecting: Connecting): Admitted | Decision {
+  #admit(connecting: Connecting): MaybePromise<Admitted | Decision> {
     const { request, info } = connecting;
     const attach = (admitted: Admitted, socket: StandardSocket) =>
       this.#attachStandard(admitted, socket);
     if (this.isClosed) return new Admitted(request, undefined, attach);
+    const failed = (error: unknown): Decision => {
+      this.#settings.onError(error, { socket: undefined, request });
+      const { key } = clientAddress(undefined, this.#settings.subnets, connecting);
+      this.#report(undefined, request, key, undefined, CHECK_FAILED);
+      return CHECK_FAILED;
+    };
+    let client: Client;
+    let admitted: Admitted;
+    let found: MaybePromise<ConnectionDecision>;
     try {
-      const client = this.clientOf(this.#addressOf(request, info), connecting, connecting);
-      const admitted = new Admitted(request, client, attach);
-      const { decision, key } = this.admitNow(client, admitted);
+      client = this.clientOf(this.#addressOf(request, info), connecting, connecting);
+      admitted = new Admitted(request, client, attach);
+      found = this.admit(client, admitted);
+    } catch (error) {
+      return failed(error);
+    }
+    const decided = ({ decision, key }: ConnectionDecision) => {
       if (decision.did === 'passed') {
         admitted.passed(decision);
         return admitted;
       }
       this.#report(client.address, request, key, undefined, decision);
       return decision;
-    } catch (error) {
-      this.#settings.onError(error, { socket: undefined, request });
-      const { key } = clientAddress(undefined, this.#settings.subnets, connecting);
-      this.#report(undefined, request, key, undefined, CHECK_FAILED);
-      return CHECK_FAILED;
-    }
+    };
+    if (!isPromise(found)) return decided(found);
+    const unlessClosed = (act: () => Admitted | Decision) =>
+      this.isClosed ? new Admitted(request, undefined, attach) : act();
+    return found.then(
+      (found) => unlessClosed(() => decided(found)),
+      (error) => unlessClosed(() => failed(error)),
+    );
   }
 
   /** Guards a socket; undefined if that fails, and the socket is closed then, or if the guard was closed. */
@@ -278,14 +327,14 @@ class Guard extends ServerGuard<ServerSocket> implements SocketGuard {
     socket: ServerSocket | undefined,
     decision: Decision,
   ): void {
-    const { onVerdict, onError } = this.#settings;
-    const fields = { kind: 'connection', key, address, socket, data: undefined, request } as const;
-    this.reportConnection(
-      decision,
-      () => onVerdict?.({ ...fields, ...decision }),
-      (error) => onError(error, { socket, request }),
-    );
+    this.report(decision, { key, address, socket, request }, { socket, request });
   }
+}
+
+/** An event of the same class with the same fields: one that was stopped cannot be dispatched again everywhere. */
+function copyOf(event: Event): Event {
+  const EventClass = event.constructor as new (type: string, fields: object) => Event;
+  return new EventClass(event.type, event);
 }
 
 function admittedOf({ data }: BunSocket): Admitted | undefined {

@@ -11,6 +11,7 @@ export type {
   MessageOutcome,
   MessageReason,
 } from '../guard/verdicts.js';
+export type { AsyncLimiter } from '../limiters/async-limiter.js';
 export type { AnyLimiter, BanningLimiter } from '../limiters/verdict.js';
 export type { Classification } from '../rules/types.js';
 export { guardWebSockets } from './guard.js';

@@ -1,21 +1,25 @@
-// One guarded WebSocket of any server: its messages, pings and pongs are checked one by one, and never wait.
+// One guarded WebSocket of any server: its messages, pings and pongs are checked one by one. They wait only for a limiter that
+// answers by a promise.
 
-import { tryCall } from '../common/callbacks.js';
+import { callSafely, tryCall } from '../common/callbacks.js';
 import { closeFrame } from '../guard/close-frame.js';
 import type { ConnectionContext } from '../guard/connection-context.js';
-import { GuardedConnection } from '../guard/guarded-connection.js';
+import { QueuedConnection } from '../guard/queued-connection.js';
 import { type CostOf, openLimits } from '../guard/rules.js';
 import type { Decision, MessageReason } from '../guard/verdicts.js';
-import type { RulePeer } from '../rules/rule-peer.js';
 import type { Classification } from '../rules/types.js';
 import { bytesOf } from './message.js';
 import type { ServerSocket, SocketCost, SocketData, SocketGuardSettings } from './types.js';
 
 export type FrameKind = 'text' | 'binary' | 'ping' | 'pong';
 
-/** A message that has been checked. */
+/** A message that has been received. */
 export interface Received {
   readonly frame: FrameKind;
+  /** Calls the handlers, if the message passes later. It may throw what they throw. */
+  readonly passLater: (value: unknown) => void;
+  /** Whether a limiter has not answered before `receive` returned. */
+  isLate: boolean;
   /** Whether the handlers may get it. */
   isPassed: boolean;
   /** The `value` of its classification. */
@@ -25,15 +29,18 @@ export interface Received {
 /** A standard socket closes only with its own codes: those of a guard have the same last digits, 4008 for 1008. */
 const PRIVATE_CODES = 3000;
 
-/** Nothing can be paused, and no message waits. */
+/** Nothing can be paused. */
 const UNPAUSABLE = { pause() {}, resume() {} };
 
-export class GuardedSocket extends GuardedConnection<SocketData, Received> {
-  readonly peer: RulePeer | undefined;
+export class GuardedSocket extends QueuedConnection<SocketData, Received> {
+  /** These servers read on while a message waits. */
+  protected readonly maxPendingBytes = 1 << 20;
   readonly #socket: ServerSocket;
   readonly #request: Request;
   readonly #settings: SocketGuardSettings;
   readonly #removeHooks: () => void;
+  /** Called when no message waits any more. */
+  #afterWaiting: (() => void) | undefined;
 
   /** @throws what a rule's key function throws. */
   constructor(
@@ -44,25 +51,44 @@ export class GuardedSocket extends GuardedConnection<SocketData, Received> {
     removeHooks: () => void,
   ) {
     const of: [ServerSocket, Request] = [socket, request];
-    const { opened, peer } = openLimits(settings, { connection: context, of }, costOf, bytesOf);
+    const opened = openLimits(settings, { connection: context, of }, costOf, bytesOf);
     super({ ...UNPAUSABLE }, opened, settings, context);
-    this.peer = peer;
     this.#socket = socket;
     this.#request = request;
     this.#settings = settings;
     this.#removeHooks = removeHooks;
   }
 
-  /** Checks a message, and closes the connection if it must not go on. */
-  receive(data: SocketData, frame: FrameKind): Received {
-    const received: Received = { frame, isPassed: this.isReleased, value: undefined };
-    if (this.isGuarded) this.take(data, received);
+  /**
+   * Checks a message, and closes the connection if it must not go on. If a limiter has not answered yet, `passLater` is called
+   * when the message passes.
+   */
+  receive(data: SocketData, frame: FrameKind, passLater: (value: unknown) => void): Received {
+    const isPassed = this.isReleased;
+    const received: Received = { frame, passLater, isLate: false, isPassed, value: undefined };
+    this.checkInTurn(data, received);
+    received.isLate = true;
     return received;
   }
 
-  /** The connection is closed, by either side. */
+  /** Calls a function when no message waits any more: what a peer has sent before it left may still pass. */
+  afterWaiting(act: () => void): void {
+    this.#afterWaiting = () => callSafely(act);
+  }
+
+  /** The connection is closed, by either side, and no message waits. */
   override closed(): void {
     super.closed();
+  }
+
+  protected drained(): void {
+    const act = this.#afterWaiting;
+    this.#afterWaiting = undefined;
+    act?.();
+  }
+
+  protected byteLength(data: SocketData): number {
+    return bytesOf(data);
   }
 
   /** A server that gets no pongs for its own pings takes the connection for dead. */
@@ -77,15 +103,10 @@ export class GuardedSocket extends GuardedConnection<SocketData, Received> {
   }
 
   protected deliver(_: SocketData, received: Received, message: Classification | undefined): void {
-    received.isPassed = true;
     received.value = message?.value;
+    if (received.isLate) received.passLater(received.value);
+    else received.isPassed = true;
   }
-
-  protected processPending(): void {}
-
-  protected discardPending(): void {}
-
-  protected deliverPending(): void {}
 
   protected report(data: SocketData, { frame }: Received, key: string, decision: Decision): void {
     const kind = frame === 'ping' || frame === 'pong' ? frame : 'message';
@@ -104,6 +125,8 @@ export class GuardedSocket extends GuardedConnection<SocketData, Received> {
   protected beginClose(reason: MessageReason, words: string | undefined): void {
     const { code, text } = closeFrame(reason, words);
     closeSocket(this.#socket, code, text);
+    // If the peer has left already, nothing waits any more.
+    this.drained();
   }
 
   protected destroy(): void {

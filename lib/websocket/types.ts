@@ -26,6 +26,8 @@ export interface StandardSocket extends ServerSocket {
   addEventListener(type: string, listener: (event: any) => void): void;
   // biome-ignore lint/suspicious/noExplicitAny: as above.
   removeEventListener(type: string, listener: (event: any) => void): void;
+  // biome-ignore lint/suspicious/noExplicitAny: as above.
+  dispatchEvent(event: any): boolean;
 }
 
 /** A socket of Bun. */
@@ -125,6 +127,9 @@ export interface SocketGuard {
    * Checks that a client connects. If it may, calls `upgrade` and returns its result. If not, returns a refusal: status 429
    * with Retry-After, 403 on a deny list, 503 if a function of the options or a limiter threw.
    *
+   * The result is a promise if the limiter of `connections` is a SharedRateLimiter that waits for its store: return it to the
+   * server, or await it.
+   *
    * A connection counts for `maxPerAddress` from here until it closes. If `upgrade` throws, or returns false or a Response
    * other than 101, there is no connection, and likewise if no socket is open ten seconds later: a socket that comes
    * later is closed with 1011, and `onError` gets `ERR_LIMITER_OPTION`.
@@ -134,7 +139,7 @@ export interface SocketGuard {
     request: Request,
     info: ClientInfo | undefined,
     upgrade: (admission: Admission) => Result,
-  ): Result | Response;
+  ): Result | Response | Promise<Awaited<Result> | Response>;
   /**
    * Returns handlers for Bun that check each message before yours. They find the connection by its data:
    * `server.upgrade(request, { data: { admission } })`.

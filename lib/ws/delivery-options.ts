@@ -2,6 +2,7 @@
 
 import { invalidValue } from '../common/errors.js';
 import { positive, readOptions } from '../common/options.js';
+import type { AsyncLimiter } from '../limiters/async-limiter.js';
 import { type AnyLimiter, isRuleLimiter, requireLimiter } from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 
@@ -25,10 +26,13 @@ export interface DeliveryOptions {
    * rate is the sender's doing, not the peer's. Each connection has a bucket of its own, removed when it closes.
    * Default: no limit.
    *
+   * While a SharedRateLimiter waits for its store, the message and those behind it wait in order, and count for
+   * `maxBufferedBytes`.
+   *
    * The RuleLimiter of the option `limiter` of the guard checks a message with the keys and the plan of its receiver, 1
    * request and the length in bytes. Only rules that name the action `delivery` apply.
    */
-  limiter?: AnyLimiter | RuleLimiter | undefined;
+  limiter?: AnyLimiter | AsyncLimiter | RuleLimiter | undefined;
   /** The tokens that a message takes: 1 by default, or with `'bytes'` its length, at least 1. Not for a RuleLimiter. */
   cost?: 'bytes' | undefined;
 }
@@ -37,7 +41,7 @@ export interface DeliveryOptions {
 export interface DeliverySettings {
   readonly maxBufferedBytes: number;
   readonly onSlow: 'drop' | 'close';
-  readonly limiter: AnyLimiter | undefined;
+  readonly limiter: AnyLimiter | AsyncLimiter | undefined;
   /** Whether the RuleLimiter of the guard checks deliveries. */
   readonly usesRules: boolean;
   readonly countsBytes: boolean;

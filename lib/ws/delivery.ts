@@ -1,11 +1,14 @@
-// Delivery: sends messages to connections, within limits. What a peer does not read waits in the memory of this process,
-// so at most `maxBufferedBytes` and one message wait for each connection. What is sent is never cut or reordered.
+// Delivery: sends messages to connections, within limits. What a peer does not read waits in the memory of this process, and
+// so does what the limiter has not allowed yet: at most `maxBufferedBytes` and one message for each connection. What is sent
+// is never cut or reordered.
 
 import type { WebSocket } from 'ws';
 import { tryCall } from '../common/callbacks.js';
 import { invalidValue } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
-import { RateLimitAction } from '../common/types.js';
+import { isPromise, type MaybePromise } from '../common/maybe-promise.js';
+import { type CheckResult, RateLimitAction } from '../common/types.js';
+import { warnOfError } from '../guard/settings.js';
 import {
   ALLOWED,
   type Answer,
@@ -14,6 +17,7 @@ import {
   ruleAnswer,
   UNKNOWN_DELAY,
 } from '../guard/verdicts.js';
+import { isAsyncLimiter } from '../limiters/async-limiter.js';
 import type { PeerGroup } from '../limiters/group.js';
 import type { DeliverySettings } from './delivery-options.js';
 import type { WebSocketGuardSettings } from './options.js';
@@ -27,11 +31,14 @@ export interface DeliveryCounts {
   readonly sent: number;
   /** Messages that were dropped because the connection was slow, also those that closed it. */
   readonly droppedSlow: number;
-  /** Messages that the limiter refused. */
+  /** Messages that the limiter refused, or could not check because of an error. */
   readonly droppedRate: number;
   /** Connections that were closed because they were slow. */
   readonly closedSlow: number;
 }
+
+/** The answer of a limiter that threw. */
+const FAILED: Answer = { ...UNKNOWN_DELAY };
 
 type Callbacks = Pick<WebSocketGuardSettings, 'onVerdict' | 'onError'>;
 
@@ -41,6 +48,8 @@ export class Delivery implements GroupDelivery {
   readonly #callbacks: Callbacks;
   readonly #connections = new WeakMap<WebSocket, DeliveryConnection>();
   readonly #subscribers = new WeakMap<WebSocket, Subscriber>();
+  /** The subscribers for which messages wait for the limiter. */
+  readonly #withUnchecked = new Set<Subscriber>();
   readonly #counts = { sent: 0, droppedSlow: 0, droppedRate: 0, closedSlow: 0 };
   #isClosed = false;
   #isReporting = false;
@@ -60,7 +69,8 @@ export class Delivery implements GroupDelivery {
 
   openPeers(): PeerGroup | undefined {
     const { limiter } = this.#settings;
-    return limiter !== undefined && 'group' in limiter ? limiter.group() : undefined;
+    if (limiter === undefined || isAsyncLimiter(limiter)) return undefined;
+    return 'group' in limiter ? limiter.group() : undefined;
   }
 
   /** Adds a guarded connection. */
@@ -89,6 +99,7 @@ export class Delivery implements GroupDelivery {
   /** Nothing is limited any more. */
   close(): void {
     this.#isClosed = true;
+    for (const subscriber of this.#withUnchecked) this.#sendAnswered(subscriber);
   }
 
   subscriber(socket: WebSocket): Subscriber {
@@ -111,12 +122,18 @@ export class Delivery implements GroupDelivery {
     return message.cost ?? (this.#settings.countsBytes ? Math.max(1, message.byteLength) : 1);
   }
 
-  check(subscriber: Subscriber, message: OutgoingMessage): Answer {
+  check(subscriber: Subscriber, message: OutgoingMessage): MaybePromise<Answer> {
     if (this.#isClosed || message.cost === 0) return ALLOWED;
     const { limiter, usesRules } = this.#settings;
     if (limiter !== undefined) {
+      // It will be dropped: checks that are not answered yet must be bounded as well.
+      if (isAsyncLimiter(limiter) && this.#isFull(subscriber)) return ALLOWED;
       const result = subscriber.check(limiter, this.costOf(message));
-      return result[0] === RateLimitAction.ALLOW ? ALLOWED : answerOf(result);
+      if (!isPromise(result)) return toAnswer(result);
+      return result.then(toAnswer, (error) => {
+        this.#reportError(subscriber, error);
+        return FAILED;
+      });
     }
     const peer = usesRules ? subscriber.connection?.peer : undefined;
     if (peer === undefined) return ALLOWED;
@@ -124,21 +141,50 @@ export class Delivery implements GroupDelivery {
     return verdict.outcome === 'allow' ? ALLOWED : ruleAnswer(verdict);
   }
 
-  deliver(subscriber: Subscriber, message: OutgoingMessage, { action }: Answer): boolean {
-    const isAllowed = action === RateLimitAction.ALLOW;
-    if (!isAllowed || !subscriber.isOpen || this.#isSlow(subscriber)) return false;
-    subscriber.write(message);
-    this.#counts.sent += 1;
+  deliver(subscriber: Subscriber, message: OutgoingMessage, answer: MaybePromise<Answer>): boolean {
+    const isRefused = !isPromise(answer) && answer.action !== RateLimitAction.ALLOW;
+    if (isRefused || !subscriber.isOpen || this.#isFull(subscriber)) return false;
+    if (isPromise(answer)) this.#sendLater(subscriber, message, answer);
+    else if (subscriber.hasUnchecked) subscriber.addUnchecked(message, answer);
+    else this.#write(subscriber, message);
     return true;
   }
 
-  drop(subscriber: Subscriber, message: OutgoingMessage, answer: Answer): void {
-    if (answer.action !== RateLimitAction.ALLOW) {
+  #write(subscriber: Subscriber, message: OutgoingMessage): void {
+    subscriber.write(message);
+    this.#counts.sent += 1;
+  }
+
+  #sendLater(subscriber: Subscriber, message: OutgoingMessage, answer: PromiseLike<Answer>): void {
+    const unchecked = subscriber.addUnchecked(message, undefined);
+    this.#withUnchecked.add(subscriber);
+    answer.then((given) => {
+      unchecked.answer = given;
+      this.#sendAnswered(subscriber);
+    });
+  }
+
+  /** Sends or drops the messages up to the first that the limiter has not answered; all of them if nothing is limited. */
+  #sendAnswered(subscriber: Subscriber): void {
+    const { maxBufferedBytes } = this.#settings;
+    for (;;) {
+      const next = subscriber.takeUnchecked(!this.#isClosed);
+      if (next === undefined) break;
+      const { message } = next;
+      const answer = this.#isClosed ? ALLOWED : (next.answer as Answer);
+      const isAllowed = answer.action === RateLimitAction.ALLOW;
+      if (!subscriber.isOpen) continue;
+      if (isAllowed && (this.#isClosed || !subscriber.isSlow(maxBufferedBytes))) {
+        this.#write(subscriber, message);
+      } else this.drop(subscriber, message, answer);
+    }
+    if (!subscriber.hasUnchecked) this.#withUnchecked.delete(subscriber);
+  }
+
+  drop(subscriber: Subscriber, message: OutgoingMessage, answer: MaybePromise<Answer>): void {
+    if (!isPromise(answer) && answer.action !== RateLimitAction.ALLOW) {
       this.#counts.droppedRate += 1;
-      // A ban or a deny list has a scope, but no rule.
-      const isListed = answer.scope !== null && answer.rule === null;
-      const reason = answer.delaySeconds === Infinity && !isListed ? 'cost' : 'rate';
-      this.#reportDrop(subscriber, message, answer, reason, 'dropped');
+      this.#reportDrop(subscriber, message, answer, reasonFor(answer), 'dropped');
       return;
     }
     this.#counts.droppedSlow += 1;
@@ -148,8 +194,14 @@ export class Delivery implements GroupDelivery {
     if (closes && connection.close()) this.#counts.closedSlow += 1;
   }
 
-  #isSlow(subscriber: Subscriber): boolean {
-    return !this.#isClosed && subscriber.isSlow(this.#settings.maxBufferedBytes);
+  #isFull(subscriber: Subscriber): boolean {
+    return !this.#isClosed && subscriber.isFull(this.#settings.maxBufferedBytes);
+  }
+
+  #reportError({ connection, socket }: Subscriber, error: unknown): void {
+    // `onError` gets the request of the connection.
+    if (connection === undefined) warnOfError(error);
+    else this.#callbacks.onError(error, { socket, request: connection.request });
   }
 
   #reportDrop(
@@ -159,7 +211,7 @@ export class Delivery implements GroupDelivery {
     reason: MessageReason,
     did: 'dropped' | 'closed',
   ): void {
-    const { onVerdict, onError } = this.#callbacks;
+    const { onVerdict } = this.#callbacks;
     const { connection, key, socket } = subscriber;
     // `onVerdict` may try to send to the same connection, which drops that message too.
     if (onVerdict === undefined || connection === undefined || this.#isReporting) return;
@@ -169,8 +221,19 @@ export class Delivery implements GroupDelivery {
     this.#isReporting = true;
     tryCall(
       () => onVerdict({ ...fields, did, reason, ...answer }),
-      (error) => onError(error, { socket, request }),
+      (error) => this.#reportError(subscriber, error),
     );
     this.#isReporting = false;
   }
+}
+
+function toAnswer(result: CheckResult): Answer {
+  return result[0] === RateLimitAction.ALLOW ? ALLOWED : answerOf(result);
+}
+
+function reasonFor(answer: Answer): MessageReason {
+  if (answer === FAILED) return 'error';
+  // A ban or a deny list has a scope, but no rule.
+  const isListed = answer.scope !== null && answer.rule === null;
+  return answer.delaySeconds === Infinity && !isListed ? 'cost' : 'rate';
 }

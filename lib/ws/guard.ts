@@ -33,7 +33,12 @@ import { type Decision, KEY_FAILED } from '../guard/verdicts.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import { Delivery, type DeliveryCounts } from './delivery.js';
 import { type DeliverySettings, readDelivery } from './delivery-options.js';
-import type { WebSocketGuardOptions, WebSocketGuardSettings } from './options.js';
+import type {
+  WebSocketErrorSource,
+  WebSocketGuardOptions,
+  WebSocketGuardSettings,
+  WebSocketVerdict,
+} from './options.js';
 import type { OutgoingData, SendOptions } from './outgoing.js';
 import { GuardedSocket } from './socket.js';
 import type { SocketGroup } from './socket-group.js';
@@ -57,6 +62,10 @@ export interface WebSocketGuard {
    * Sends a message to a connection, and returns whether it was sent. It is not sent if the connection is closing or
    * slow, or if the limiter of `delivery` refuses it; `onVerdict` gets a verdict of the kind `'delivery'` in the last two
    * cases, unless it is running. The limiter is checked first, so a message for a slow connection takes its tokens.
+   *
+   * If the limiter is a SharedRateLimiter that waits for its store, the result is true, and the message is sent when it is
+   * allowed; if it is refused then, or its connection has become slow, `onVerdict` gets the verdict. A connection that closes
+   * before gets none of what waits. A slow connection takes no tokens of a SharedRateLimiter.
    *
    * The messages that are sent arrive in order and whole. Between the fragments of a message that you send yourself
    * (`fin: false`), do not call it. A connection that the guard does not guard has the same limits, but is never closed.
@@ -134,7 +143,7 @@ export function guardWebSocketServer(
   ]);
   const { trustedProxies } = given as ClientAddressOptions;
   const delivery = readDelivery(given['delivery'], given['limiter']);
-  const settings: WebSocketGuardSettings = readSettings(given, { acceptsAsync: true });
+  const settings: WebSocketGuardSettings = readSettings(given);
   const resolve = addressResolver({ trustedProxies });
   if (trustedProxies !== undefined || !settings.limitsAddresses) {
     return new Guard(server, settings, delivery, resolve);
@@ -145,7 +154,10 @@ export function guardWebSocketServer(
   });
 }
 
-class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
+class Guard
+  extends ServerGuard<WebSocket, WebSocketVerdict, WebSocketErrorSource>
+  implements WebSocketGuard
+{
   readonly #settings: WebSocketGuardSettings;
   readonly #delivery: Delivery;
   readonly #resolve: (request: IncomingMessage) => string | undefined;
@@ -289,12 +301,7 @@ class Guard extends ServerGuard<WebSocket> implements WebSocketGuard {
     socket: WebSocket | undefined,
     decision: Decision,
   ): void {
-    const fields = { kind: 'connection', key, address, socket, data: undefined, request } as const;
-    this.reportConnection(
-      decision,
-      () => this.#settings.onVerdict?.({ ...fields, ...decision }),
-      (error) => this.#reportError(error, socket, request),
-    );
+    this.report(decision, { key, address, socket, request }, { socket, request });
   }
 }
 

@@ -5,8 +5,6 @@ import type { WebSocket } from 'ws';
 import type { ClientAddressOptions } from '../address/client-address.js';
 import type { GuardOptions, GuardSettings } from '../guard/settings.js';
 import type { GuardVerdict } from '../guard/verdicts.js';
-import type { AsyncLimiter } from '../limiters/async-limiter.js';
-import type { AnyLimiter } from '../limiters/verdict.js';
 import type { Classification, Keys } from '../rules/types.js';
 import type { DeliveryOptions } from './delivery-options.js';
 import type { MessageData } from './message.js';
@@ -39,13 +37,7 @@ export interface WebSocketErrorSource {
 
 /** The options of `guardWebSocketServer`. */
 export interface WebSocketGuardOptions
-  extends GuardOptions<
-      MessageCost,
-      MessageKeyOf,
-      WebSocketVerdict,
-      WebSocketErrorSource,
-      AnyLimiter | AsyncLimiter
-    >,
+  extends GuardOptions<MessageCost, MessageKeyOf, WebSocketVerdict, WebSocketErrorSource>,
     ClientAddressOptions {
   /**
    * Returns the keys of a connection in more scopes of `limiter` than `connection` and `address`, or undefined. Called

@@ -3,6 +3,7 @@
 
 import type { WebSocket } from 'ws';
 import { invalidValue } from '../common/errors.js';
+import type { MaybePromise } from '../common/maybe-promise.js';
 import { ALLOWED, type Answer, UNKNOWN_DELAY, WITHOUT_LIMITER } from '../guard/verdicts.js';
 import type { PeerGroup } from '../limiters/group.js';
 import { type OutgoingData, OutgoingMessage, type SendOptions } from './outgoing.js';
@@ -16,12 +17,15 @@ export interface GroupDelivery {
   /** Undefined without a limiter, and for a RuleLimiter, which checks one peer at a time. */
   openPeers(): PeerGroup | undefined;
   costOf(message: OutgoingMessage): number;
-  /** Asks the limiter for one connection. */
-  check(subscriber: Subscriber, message: OutgoingMessage): Answer;
-  /** Sends an allowed message, unless the connection is slow; returns whether it was sent. Calls no code of the user. */
-  deliver(subscriber: Subscriber, message: OutgoingMessage, answer: Answer): boolean;
+  /** Asks the limiter for one connection. A promise never rejects. */
+  check(subscriber: Subscriber, message: OutgoingMessage): MaybePromise<Answer>;
+  /**
+   * Sends an allowed message, unless the connection is slow; returns whether it was sent, or will be if the limiter allows it.
+   * Calls no code of the user.
+   */
+  deliver(subscriber: Subscriber, message: OutgoingMessage, answer: MaybePromise<Answer>): boolean;
   /** Drops a message that was not sent, and reports it. */
-  drop(subscriber: Subscriber, message: OutgoingMessage, answer: Answer): void;
+  drop(subscriber: Subscriber, message: OutgoingMessage, answer: MaybePromise<Answer>): void;
 }
 
 /** By the bytes of a group's check, which returns no delays. */
@@ -107,7 +111,8 @@ export class SocketGroup {
 
   /**
    * Sends a message to all members and returns to how many of them it was sent. As `send` of the guard, it does not send
-   * to a connection that is slow, that is above its rate, or that is closing. O(members).
+   * to a connection that is slow, that is above its rate, or that is closing, and counts a message that waits for a
+   * SharedRateLimiter as sent. O(members).
    *
    * The limiter checks all members at one instant, before the message is sent to any of them.
    * @throws `ERR_LIMITER_OPTION` for invalid data or options, `ERR_LIMITER_COST`, and what the limiter's check throws;
@@ -124,10 +129,11 @@ export class SocketGroup {
       bytes === undefined ? delivery.check(member, message) : (ANSWERS[bytes[i] ?? 0] as Answer),
     );
     const isSent = members.map((member, i) =>
-      delivery.deliver(member, message, answers[i] as Answer),
+      delivery.deliver(member, message, answers[i] as MaybePromise<Answer>),
     );
     for (const [i, member] of members.entries()) {
-      if (!isSent[i] && member.isOpen) delivery.drop(member, message, answers[i] as Answer);
+      if (!isSent[i] && member.isOpen)
+        delivery.drop(member, message, answers[i] as MaybePromise<Answer>);
     }
     return isSent.filter(Boolean).length;
   }

@@ -6,43 +6,26 @@ import type { IncomingMessage } from 'node:http';
 import type { WebSocket } from 'ws';
 import { closeFrame } from '../guard/close-frame.js';
 import type { ConnectionContext } from '../guard/connection-context.js';
-import { GuardedConnection } from '../guard/guarded-connection.js';
 import { override } from '../guard/override.js';
+import { QueuedConnection } from '../guard/queued-connection.js';
 import { type CostOf, openLimits } from '../guard/rules.js';
 import type { Decision, MessageReason } from '../guard/verdicts.js';
-import type { RulePeer } from '../rules/rule-peer.js';
 import type { Classification } from '../rules/types.js';
 import { byteLength, type FrameKind, type MessageData } from './message.js';
 import type { MessageCost, MessageKeyOf, WebSocketGuardSettings } from './options.js';
 
-/**
- * The most bytes that wait during a pause. ws finishes the chunk that it has begun when it is paused: at most 64 KB,
- * unless it was compressed. Each message counts with its heap overhead besides its data; for empty messages that is
- * nearly all of their memory.
- */
-const MAX_PENDING_BYTES = 256 << 10;
-const MESSAGE_OVERHEAD_BYTES = 150;
-
 const TOO_LONG = 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH';
 const EMPTY = Buffer.alloc(0);
 
-interface PendingMessage {
-  readonly data: MessageData;
-  readonly kind: FrameKind;
-}
-
-export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
-  readonly peer: RulePeer | undefined;
+export class GuardedSocket extends QueuedConnection<MessageData, FrameKind> {
+  /** ws finishes the chunk that it has begun when it is paused: at most 64 KB, unless it was compressed. */
+  protected readonly maxPendingBytes = 256 << 10;
   readonly #client: WebSocket;
   readonly #request: IncomingMessage;
   readonly #settings: WebSocketGuardSettings;
   /** Calls the listeners. */
   readonly #emit: (...event: unknown[]) => boolean;
   readonly #hooks: readonly (() => void)[];
-  /** The messages that ws emitted during the pause. Pongs among them are delivered already and wait for their cost. */
-  #pending: PendingMessage[] = [];
-  #pendingBytes = 0;
-  #isProcessing = false;
   /** Answers the peer's close, after the messages before it have passed. */
   #answerClose: (() => void) | undefined;
 
@@ -54,9 +37,8 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     context: ConnectionContext,
   ) {
     const of: MessageKeyOf = [client, request];
-    const { opened, peer } = openLimits(settings, { connection: context, of }, costOf, bytesOf);
+    const opened = openLimits(settings, { connection: context, of }, costOf, bytesOf);
     super(client, opened, settings, context);
-    this.peer = peer;
     this.#client = client;
     this.#request = request;
     this.#settings = settings;
@@ -94,9 +76,7 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
   }
 
   #receive(data: MessageData, kind: FrameKind): true {
-    if (!this.isGuarded) return true;
-    if (this.isHolding || this.#pending.length > 0) this.#addPending(data, kind);
-    else this.take(data, kind);
+    this.checkInTurn(data, kind);
     return true;
   }
 
@@ -115,20 +95,10 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     if (code === TOO_LONG && this.isGuarded) this.refuse(EMPTY, 'binary', 'length');
   }
 
-  #addPending(data: MessageData, kind: FrameKind): void {
-    if (this.isExempt(kind)) this.pass(data, kind, undefined);
-    // The listener of an exempt message may have ended the guard.
-    if (!this.isGuarded) return;
-    this.#pendingBytes += memoryBytes(data);
-    if (this.#pendingBytes > MAX_PENDING_BYTES) this.refuse(data, kind, 'backlog');
-    else this.#pending.push({ data, kind });
-  }
-
   /** Whether ws answers the peer's close while messages that came before the close wait. */
   #mustDelayAnswer(): boolean {
     const { _closeFrameReceived } = this.#client as { _closeFrameReceived?: boolean };
-    const hasWaiting = this.isHolding || this.#pending.length > 0;
-    return this.isGuarded && hasWaiting && _closeFrameReceived === true;
+    return this.isGuarded && this.hasWaiting && _closeFrameReceived === true;
   }
 
   /**
@@ -146,7 +116,7 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     });
   }
 
-  #sendDelayedAnswer(): void {
+  protected drained(): void {
     const answer = this.#answerClose;
     this.#answerClose = undefined;
     answer?.();
@@ -187,35 +157,8 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
     } else this.#emit('message', data, kind === 'binary', message?.value);
   }
 
-  protected processPending(): void {
-    // A listener that pauses and resumes calls this function again.
-    if (this.#isProcessing) return;
-    this.#isProcessing = true;
-    while (this.isGuarded && !this.isHolding && !this.stream.isPausedByUser) {
-      const next = this.#pending.shift();
-      if (next === undefined) {
-        this.endPause();
-        this.stream.resume();
-        this.#sendDelayedAnswer();
-        break;
-      }
-      this.#pendingBytes -= memoryBytes(next.data);
-      this.take(next.data, next.kind, this.isExempt(next.kind));
-    }
-    this.#isProcessing = false;
-  }
-
-  protected discardPending(): void {
-    this.#pending = [];
-    this.#pendingBytes = 0;
-  }
-
-  protected deliverPending(): void {
-    for (const { data, kind } of this.#pending) {
-      if (!this.isExempt(kind)) this.deliverUnchecked(data, kind);
-    }
-    this.discardPending();
-    this.#sendDelayedAnswer();
+  protected byteLength(data: MessageData): number {
+    return byteLength(data);
   }
 
   protected report(data: MessageData, frame: FrameKind, key: string, decision: Decision): void {
@@ -244,10 +187,6 @@ export class GuardedSocket extends GuardedConnection<MessageData, FrameKind> {
   protected removeHooks(): void {
     for (const removeHook of this.#hooks) removeHook();
   }
-}
-
-function memoryBytes(data: MessageData): number {
-  return byteLength(data) + MESSAGE_OVERHEAD_BYTES;
 }
 
 /** The cost in bytes: at least 1, since empty messages cost work too. */

@@ -1,10 +1,14 @@
-// One connection as the receiver of messages: how much waits for it, and its bucket in the limiter of deliveries.
+// One connection as the receiver of messages: how much waits for it, its bucket in the limiter of deliveries, and the
+// messages that the limiter has not allowed yet.
 
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import { connectionKey } from '../address/connection-key.js';
+import type { MaybePromise } from '../common/maybe-promise.js';
 import type { CheckResult, Peer } from '../common/types.js';
+import type { Answer } from '../guard/verdicts.js';
+import { type AsyncLimiter, isAsyncLimiter, openAsync } from '../limiters/async-limiter.js';
 import { type AnyLimiter, openPeer } from '../limiters/verdict.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type { OutgoingMessage } from './outgoing.js';
@@ -26,6 +30,13 @@ export interface DeliveryConnection {
   close(): boolean;
 }
 
+/** A message that waits for the answer of the limiter, or behind one that does. */
+export interface UncheckedMessage {
+  readonly message: OutgoingMessage;
+  /** Undefined: the limiter has not answered yet. */
+  answer: Answer | undefined;
+}
+
 export class Subscriber {
   readonly key: string;
   readonly socket: WebSocket;
@@ -34,7 +45,10 @@ export class Subscriber {
   /** The groups that the connection leaves when it closes. */
   readonly groups = new Set<{ delete(socket: WebSocket): boolean }>();
   readonly #compresses: boolean;
-  #peer: Peer | undefined;
+  #peer: Peer<MaybePromise<CheckResult>> | undefined;
+  /** In the order of their sending. */
+  readonly #unchecked: UncheckedMessage[] = [];
+  #uncheckedBytes = 0;
   /** Messages that had to wait behind others when they were sent, and still wait. */
   #waiting = 0;
   readonly #written = () => {
@@ -58,16 +72,44 @@ export class Subscriber {
     return this.socket.readyState === OPEN;
   }
 
-  /** Whether at least this number of bytes waits. */
-  isSlow(maxBufferedBytes: number): boolean {
-    const bytes = this.socket.bufferedAmount;
+  /** Whether at least this number of bytes waits for the peer to read. */
+  isSlow(maxBufferedBytes: number, uncheckedBytes = 0): boolean {
+    const bytes = this.socket.bufferedAmount + uncheckedBytes;
     // Node lowers the number of bytes first, and reports later that the messages are written.
     return bytes > 0 && bytes + this.#waiting * WAITING_MESSAGE_BYTES >= maxBufferedBytes;
   }
 
-  /** Takes tokens from the bucket of the connection. @throws the errors of the limiter's check. */
-  check(limiter: AnyLimiter, cost: number): CheckResult {
-    this.#peer ??= openPeer(limiter, this.key);
+  /** Whether at least this number of bytes waits for the peer or for the limiter. */
+  isFull(maxBufferedBytes: number): boolean {
+    return this.isSlow(maxBufferedBytes, this.#uncheckedBytes);
+  }
+
+  /** Whether messages wait for the limiter. */
+  get hasUnchecked(): boolean {
+    return this.#unchecked.length > 0;
+  }
+
+  addUnchecked(message: OutgoingMessage, answer: Answer | undefined): UncheckedMessage {
+    const unchecked = { message, answer };
+    this.#unchecked.push(unchecked);
+    this.#uncheckedBytes += uncheckedBytes(message);
+    return unchecked;
+  }
+
+  /** Takes the first of these messages if the limiter has answered, or whether or not it has. */
+  takeUnchecked(isAnswerNeeded: boolean): UncheckedMessage | undefined {
+    const [first] = this.#unchecked;
+    if (first === undefined || (isAnswerNeeded && first.answer === undefined)) return undefined;
+    this.#unchecked.shift();
+    this.#uncheckedBytes -= uncheckedBytes(first.message);
+    return first;
+  }
+
+  /** Takes tokens from the bucket of the connection. @throws (or rejects with) the errors of the limiter's check. */
+  check(limiter: AnyLimiter | AsyncLimiter, cost: number): MaybePromise<CheckResult> {
+    this.#peer ??= isAsyncLimiter(limiter)
+      ? openAsync(limiter, this.key)
+      : openPeer(limiter, this.key);
     return this.#peer.check(cost);
   }
 
@@ -89,4 +131,8 @@ export class Subscriber {
     if (isDirect && (message.isShared || bytes > 0)) stream.write(message.frame, written);
     else socket.send(message.data, { binary: message.isBinary, compress }, written);
   }
+}
+
+function uncheckedBytes(message: OutgoingMessage): number {
+  return message.byteLength + WAITING_MESSAGE_BYTES;
 }

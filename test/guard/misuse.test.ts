@@ -294,6 +294,7 @@ describe('WARN_LIMITER_CLUSTER', () => {
     const messages = { limiter, key: () => 'all' };
     net.guardLineServer(new Server(), { connections: { limiter }, messages });
     net.guardLineServer(new Server(), { messages: { limiter, key: 'address' } });
+    http.rateLimit({ limiter });
     expect(codes).toEqual([]);
     net.guardLineServer(new Server(), { connections: { limiter, maxPerAddress: 1 } });
     expect(codes).toEqual(['WARN_LIMITER_CLUSTER']);

@@ -420,8 +420,7 @@ describe.each(ENGINES)('rateLimit with a RuleLimiter and the %s engine', (engine
     const named = limitsOf({ rules: { größe: { scope: 'address', rateLimit: 1 } } });
     expect(codeOf(() => rateLimit({ limiter: named }))).toBe('ERR_LIMITER_OPTION');
     expect(() => rateLimit({ limiter: named })).toThrow(
-      'the rule "größe" must fit into the fields of the option headers: ' +
-        'its name must be a string of printable ASCII, got "größe"',
+      'for the option headers, rules["größe"].name must be a string of printable ASCII, got "größe"',
     );
     rateLimit({ limiter: named, headers: false });
     rateLimit({ limiter: named, headers: 6 });

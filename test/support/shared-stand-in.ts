@@ -3,6 +3,7 @@
 
 import type { RateLimiterOptions } from 'relay-limiter';
 import { afterAll, beforeAll, vi } from 'vitest';
+import { SharedRateLimiter } from '../../lib/redis/index.js';
 import { sharedLimiter } from '../http/shared-limiter.js';
 import type { ManualClock } from './limiters.js';
 
@@ -44,6 +45,15 @@ function standIn(options: RateLimiterOptions = {}): object {
     checkWithTokens: async (key: string, cost?: number) => standing.open(key).check(cost) as never,
   });
   return standing;
+}
+
+/** For `vi.mock('relay-limiter', ...)`: in mode `local`, which answers at once, as a lease does that covers a check. */
+export async function withLocalStandIn(original: () => Promise<unknown>): Promise<object> {
+  const RateLimiter = function RateLimiter(options: RateLimiterOptions = {}) {
+    const { rateLimit = 10, burstLimit = Math.max(1, 10 * rateLimit), ...others } = options;
+    return new SharedRateLimiter({ ...others, mode: 'local', rateLimit, burstLimit });
+  };
+  return { ...((await original()) as object), RateLimiter };
 }
 
 /** For `vi.mock('relay-limiter', ...)`. */

@@ -22,6 +22,8 @@ export interface Fake {
   readonly received: unknown[][];
   /** How often the socket was terminated. */
   terminations: number;
+  /** How often the handler of its end was called. */
+  ends: number;
   receive(...messages: SocketData[]): void;
   /** The connection ends. */
   end(): void;
@@ -64,11 +66,15 @@ export function standard(privateOnly = false, readyState?: number): Open {
           received.push(classifies ? [data, value] : [data]);
           onMessage?.(data, value);
         });
+        socket.addEventListener('close', () => {
+          if (fake !== undefined) fake.ends += 1;
+        });
         fake = {
           socket,
           closes,
           received,
           terminations: 0,
+          ends: 0,
           receive(...messages) {
             for (const data of messages) {
               socket.dispatchEvent(new MessageEvent('message', { data, cancelable: true }));
@@ -104,12 +110,16 @@ export function bun(): Open {
             received.push(of);
             onMessage?.(of[0] as SocketData, of[1]);
           },
+          close() {
+            if (fake !== undefined) fake.ends += 1;
+          },
         }) as unknown as Record<'open' | 'message' | 'close', Of>;
         fake = {
           socket,
           closes,
           received,
           terminations: 0,
+          ends: 0,
           receive(...messages) {
             for (const data of messages) handlers.message(socket, data);
           },

@@ -226,10 +226,30 @@ describe.each(ENGINES)('The RuleLimiter of a guard on the %s engine', (engine) =
     // The connection has taken the other token.
     socket.receive('a');
     expect(socket.received).toEqual(['a']);
-    // Other callers may use the action, too.
+    // Other callers may use the action, too, and then these rules apply.
     const keys = { address: '192.0.2.2' };
     const outcomes = [1, 2, 3].map(() => limiter.check(keys, 1, 'delivery').outcome);
     expect(outcomes).toEqual(['allow', 'allow', 'banned']);
+  });
+
+  test('bans no receiver for what it is sent, unless a rule of deliveries says so', () => {
+    const rule = { scope: 'address', action: 'delivery', quota: 1, windowSeconds: 10 };
+    const isBannedWith = (fields: object) => {
+      const limiter = new RuleLimiter({
+        scopes: { address: { kind: 'address' } },
+        rules: { deliveries: { ...rule, ...fields } },
+        bans: { address: { violations: 2, withinSeconds: 60, seconds: 60 } },
+        clock: manualClock(),
+        engine,
+      });
+      const { connect, send } = serve({ limiter, delivery: { limiter } });
+      const [socket] = connect(1) as [FakeSocket];
+      for (let n = 0; n < 5; n += 1) send(socket, 'a');
+      return limiter.banSecondsLeft('address', '192.0.2.1') > 0;
+    };
+    expect(isBannedWith({})).toBe(false);
+    expect(isBannedWith({ action: ['publish', 'delivery'] })).toBe(false);
+    expect(isBannedWith({ violation: true })).toBe(true);
   });
 
   test('does not check a message with the cost 0', () => {

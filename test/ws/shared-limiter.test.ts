@@ -40,6 +40,40 @@ describe('A guard with a SharedRateLimiter', () => {
     },
   );
 
+  test.each(['leased', 'local'] as const)(
+    'neither waits nor pauses for what needs no reply of the store, in mode %s',
+    async (mode) => {
+      const limiter = make({ mode, rateLimit: 10, burstLimit: 100 });
+      const { connect } = guardedVirtually({ messages: { limiter, key: () => 'all' } });
+      const socket = connect();
+      // Takes the lease.
+      socket.receive('a');
+      await expect.poll(() => socket.received).toEqual(['a']);
+      const checkWithTokens = vi.spyOn(limiter, 'checkWithTokens');
+      socket.pause = () => expect.unreachable();
+      socket.receive('b', 'c');
+      expect(socket.received).toEqual(['a', 'b', 'c']);
+      expect(checkWithTokens).not.toHaveBeenCalled();
+    },
+  );
+
+  test.each([
+    ['leased', 'open', 'allow'],
+    ['leased', 'closed', 'delay'],
+    ['local', 'open', 'allow'],
+    ['strict', 'open', undefined],
+  ] as const)(
+    'that is in mode %s with the failure policy %s knows at once while the store is away: %s',
+    async (mode, onStoreFailure, expected) => {
+      const limiter = make({ mode, onStoreFailure }, { isAway: true });
+      for (let n = 0; mode !== 'local' && limiter.getStats().store.state !== 'down'; n += 1) {
+        await limiter.checkAsync(`${n}`);
+      }
+      expect(limiter.checkLocally('a')?.[0]).toBe(expected);
+      expect(limiter.checkLocally('a', 3)?.[0]).toBe(mode === 'local' ? 'delay' : expected);
+    },
+  );
+
   test.each([
     ['open', ['passed', 'passed']],
     ['closed', ['refused']],

@@ -7,14 +7,17 @@ import { connectionKey } from '../../address/connection-key.js';
 import { tryCall } from '../../common/callbacks.js';
 import { invalidValue } from '../../common/errors.js';
 import { isInstance } from '../../common/kinds.js';
+import { isPromise, type MaybePromise } from '../../common/maybe-promise.js';
 import { type Client, type ClientAddress, clientAddress } from '../../guard/connection-context.js';
 import type { GuardStats } from '../../guard/guard-stats.js';
 import { intercept } from '../../guard/server-events.js';
-import { CHECK_FAILED, ServerGuard } from '../../guard/server-guard.js';
+import { CHECK_FAILED, type ConnectionDecision, ServerGuard } from '../../guard/server-guard.js';
 import { type Decision, PASSED, UNKNOWN_DELAY } from '../../guard/verdicts.js';
 import { tcpSocket } from '../tcp-socket.js';
+import { hasLeft, ignoreError, whenDecided } from '../when-decided.js';
 import type { MissedDeadline } from './deadlines.js';
 import {
+  type ConnectionErrorSource,
   type ConnectionGuardOptions,
   type ConnectionGuardSettings,
   type ConnectionVerdict,
@@ -119,7 +122,10 @@ interface Arrival {
   readonly endpoint?: Endpoint;
 }
 
-class Guard extends ServerGuard<Socket> implements ConnectionGuard {
+class Guard
+  extends ServerGuard<Socket, ConnectionVerdict, ConnectionErrorSource>
+  implements ConnectionGuard
+{
   readonly #settings: ConnectionGuardSettings;
   readonly #connections = new WeakMap<Socket, WatchedConnection>();
   /** The connections that wait for a PROXY header, each with a function that stops reading it. */
@@ -198,17 +204,41 @@ class Guard extends ServerGuard<Socket> implements ConnectionGuard {
 
   /** Decides on a connection whose client is known. */
   #check(arrival: Arrival): boolean {
-    const { socket } = arrival;
-    const found = tryCall(
-      () => {
-        const client = this.clientOf(socket.remoteAddress, socket);
-        return { client, ...this.admitNow(client, socket) };
-      },
-      (error) => this.#reportError(error, socket),
+    const { socket, emit } = arrival;
+    let client: Client;
+    let found: MaybePromise<ConnectionDecision>;
+    try {
+      client = this.clientOf(socket.remoteAddress, socket);
+      found = this.admit(client, socket);
+    } catch (error) {
+      this.#failed(arrival, error);
+      return true;
+    }
+    if (!isPromise(found)) return this.#decided(arrival, client, found);
+    const unlessClosed = (act: () => void) => {
+      if (!this.isClosed) act();
+      else if (hasLeft(socket)) socket.destroy();
+      else emit();
+    };
+    whenDecided(
+      socket,
+      found,
+      (found) => unlessClosed(() => this.#decided(arrival, client, found)),
+      (error) => unlessClosed(() => this.#failed(arrival, error)),
     );
-    if (found?.decision.did === 'passed') return this.#pass(arrival, found.client, found.decision);
-    this.#refuse(arrival, found?.decision ?? CHECK_FAILED, found?.key);
     return true;
+  }
+
+  #decided(arrival: Arrival, client: Client, { decision, key }: ConnectionDecision): boolean {
+    if (decision.did !== 'passed') this.#refuse(arrival, decision, key);
+    else if (hasLeft(arrival.socket)) arrival.socket.destroy();
+    else return this.#pass(arrival, client, decision);
+    return true;
+  }
+
+  #failed(arrival: Arrival, error: unknown): void {
+    this.#reportError(error, arrival.socket);
+    this.#refuse(arrival, CHECK_FAILED);
   }
 
   #pass(arrival: Arrival, client: Client, decision: Decision): boolean {
@@ -263,14 +293,8 @@ class Guard extends ServerGuard<Socket> implements ConnectionGuard {
   }
 
   #report({ socket, proxy }: Omit<Arrival, 'emit'>, key: string, outcome: Outcome): void {
-    const fields = { kind: 'connection', key, address: socket.remoteAddress, proxy } as const;
     const established = outcome.did === 'refused' ? undefined : socket;
-    this.reportConnection(
-      outcome,
-      () => this.#settings.onVerdict?.({ ...fields, socket: established, ...outcome }),
-      (error) => this.#reportError(error, socket),
-    );
+    const whose = { key, address: socket.remoteAddress, proxy, socket: established };
+    this.report(outcome, whose, { socket });
   }
 }
-
-function ignoreError(): void {}

@@ -85,6 +85,14 @@ export class LeaseManager {
     return ALLOWED;
   }
 
+  /** The verdict unless it needs a reply of the store; undefined if it does. */
+  checkWithoutReply(key: string, cost: number, givenNow?: number): CheckResult | undefined {
+    const known = this.checkLocally(key, cost, givenNow);
+    if (known !== undefined) return known;
+    if (this.#store.isDown(key)) return this.#store.fallbackVerdict(key, cost);
+    return cost > this.#config.burstLimit ? this.#refuseForever(key) : undefined;
+  }
+
   /** Requests a lease that covers the next check, and returns DELAY for as long as the reply may take. */
   requestAhead(key: string, cost: number, now = this.#records.now()): CheckResult {
     if (this.#store.isDown(key)) return this.#store.fallbackVerdict(key, cost);

@@ -185,7 +185,40 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     peerKey: string,
     cost = 1,
   ): Promise<readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null]> {
-    const [[action, delay], tokens] = await this.#checkWithTokens(peerKey, cost);
+    const [result, tokens] = await this.#checkWithTokens(peerKey, cost);
+    return this.#withTokens(result, tokens, cost);
+  }
+
+  /**
+   * Returns the result of `checkWithTokens` if it is known without a reply of the store: always in mode `local`, in mode
+   * `leased` if a lease or a remembered refusal covers the check or the store is down, never in mode `strict`. Otherwise
+   * undefined, and then the check has had no effect. Guards and HTTP limits call it first, so that what is known waits for no
+   * promise.
+   * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_COST`, `ERR_LIMITER_CLOCK`, `ERR_LIMITER_MEMORY`
+   */
+  checkLocally(
+    peerKey: string,
+    cost = 1,
+  ): readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null] | undefined {
+    requireKey(peerKey);
+    requireCost(cost);
+    if (this.#local !== undefined) {
+      const result = this.check(peerKey, cost);
+      return this.#withTokens(result, this.#local.getTokens(peerKey), cost);
+    }
+    if (this.#leases === undefined) return undefined;
+    const id = idOf(peerKey);
+    const now = readOptionalClock(this.#config.clock);
+    const known = this.#leases.checkWithoutReply(id, cost, now);
+    if (known === undefined) return undefined;
+    return this.#withTokens(this.#count(known), this.#leases.tokensOf(id), cost);
+  }
+
+  #withTokens(
+    [action, delay]: CheckResult,
+    tokens: number | null,
+    cost: number,
+  ): readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null] {
     if (action !== RateLimitAction.DISCONNECT || tokens === null) return [action, delay, tokens];
     return [action, delaySeconds(tokens, cost, this.rateLimit, this.burstLimit), tokens];
   }
