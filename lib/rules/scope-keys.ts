@@ -21,6 +21,8 @@ export class ScopeKeys {
   readonly #addresses: readonly (AddressScope | undefined)[];
   /** The scope of a key that is given as a string; undefined unless there is exactly one such scope. */
   readonly #only: ScopeSpec | undefined;
+  /** Its index, or -1. */
+  readonly #onlyIndex: number;
   /** A bit for each scope that is single, has texts as keys, or has keys of its own. */
   readonly #singles: number;
   readonly #texts: number;
@@ -38,10 +40,11 @@ export class ScopeKeys {
     );
     const keyed = scopes.filter(({ kind }) => kind === 'text' || kind === 'address');
     this.#only = keyed.length === 1 ? keyed[0] : undefined;
+    this.#onlyIndex = this.#only?.index ?? -1;
     this.#singles = scopeBits(scopes, ({ kind }) => kind === 'single');
     this.#texts = scopeBits(scopes, ({ kind }) => kind === 'text');
     this.#owned = scopeBits(keyed, () => true);
-    this.#names = scopes.map(({ name }) => name);
+    this.#names = scopes.map(({ name }) => propertyName(name));
   }
 
   setLists(allow: Lists, deny: Lists): void {
@@ -57,11 +60,11 @@ export class ScopeKeys {
    * @throws `ERR_LIMITER_KEY` for anything but keys, an unknown scope, and one that is single or derived.
    */
   read(given: Keys | string, keys: unknown[]): void {
-    if (typeof given === 'string') {
-      if (this.#only === undefined) throw this.#invalidKeys(given);
-      keys[this.#only.index] = given;
-      return;
-    }
+    if (typeof given === 'string' && this.#onlyIndex >= 0) keys[this.#onlyIndex] = given;
+    else this.#readFields(given, keys);
+  }
+
+  #readFields(given: Keys | string, keys: unknown[]): void {
     if (typeof given !== 'object' || given === null || isRevoked(given) || Array.isArray(given)) {
       throw this.#invalidKeys(given);
     }
@@ -217,6 +220,11 @@ export class ScopeKeys {
       .map(({ name }) => name)
       .join(', ');
   }
+}
+
+/** The name as V8 stores names of properties: it compares such a string with those of `for ... in` by its address. */
+function propertyName(name: string): string {
+  return Object.keys({ [name]: true })[0] as string;
 }
 
 /** A bit for each scope that is chosen. */
