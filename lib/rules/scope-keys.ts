@@ -44,7 +44,7 @@ export class ScopeKeys {
     this.#singles = scopeBits(scopes, ({ kind }) => kind === 'single');
     this.#texts = scopeBits(scopes, ({ kind }) => kind === 'text');
     this.#owned = scopeBits(keyed, () => true);
-    this.#names = scopes.map(({ name }) => propertyName(name));
+    this.#names = scopes.map(({ name }) => name);
   }
 
   setLists(allow: Lists, deny: Lists): void {
@@ -71,7 +71,7 @@ export class ScopeKeys {
     let found = 0;
     let next = 0;
     for (const name in given) {
-      // Most callers name the scopes in the order of declaration.
+      // Most callers name the scopes in the order of declaration. V8 compares names of properties by address.
       const index = name === this.#names[next] ? next : this.#indexIn(given, name);
       if (index === -1) continue;
       const key: unknown = given[name];
@@ -220,11 +220,6 @@ export class ScopeKeys {
       .map(({ name }) => name)
       .join(', ');
   }
-}
-
-/** The name as V8 stores names of properties: it compares such a string with those of `for ... in` by its address. */
-function propertyName(name: string): string {
-  return Object.keys({ [name]: true })[0] as string;
 }
 
 /** A bit for each scope that is chosen. */
