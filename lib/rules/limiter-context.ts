@@ -1,4 +1,4 @@
-// RuleContext: what a RuleLimiter and its opened peers share. It turns names into the numbers of the engine, and the
+// LimiterContext: what a RuleLimiter and its opened peers share. It turns names into the numbers of the engine, and the
 // engine's answers into verdicts.
 
 import { callSafely } from '../common/callbacks.js';
@@ -41,7 +41,7 @@ export interface ResolvedKeys {
   readonly mask: number;
 }
 
-/** `RuleContext.lastKind` is a program times this, plus a bit for each scope. */
+/** `LimiterContext.lastKind` is a program times this, plus a bit for each scope. */
 export const KINDS_PER_PROGRAM: number = 2 ** MAX_SCOPES;
 
 /** The random number that leaves the length of a ban as it is. */
@@ -61,7 +61,7 @@ class RuleCall implements ResolvedKeys {
   }
 }
 
-export class RuleContext {
+export class LimiterContext {
   readonly scopes: readonly ScopeSpec[];
   readonly keys: ScopeKeys;
   /** Checks that lists have decided. */
