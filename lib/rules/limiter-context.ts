@@ -363,7 +363,10 @@ export class LimiterContext {
       }
       const value = cost[unit];
       if (value === undefined) continue;
-      if (!(value >= 0 && value < Infinity)) requireCost(value, `a cost of ${show(unit)}`);
+      // The text of the name only if it is needed.
+      if (!(typeof value === 'number' && value >= 0 && value < Infinity)) {
+        requireCost(value, `a cost of ${show(unit)}`);
+      }
       if (index !== undefined) costs[index] = value;
     }
   }
