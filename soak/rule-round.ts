@@ -5,16 +5,16 @@
 
 import { type EngineName, type RuleBan, RuleLimiter, type RulePeer } from 'relay-limiter';
 import { type Random, seeded } from '../test/support/random.js';
-import { addressIn } from './addresses.js';
 import { VirtualClock } from './clock.js';
 import { Journal } from './journal.js';
 import { Difference } from './model/model.js';
 import type { RuleQuery } from './model/rule-answers.js';
 import { RuleModel } from './model/rule-model.js';
-import { isBanned, RuleRates } from './model/rule-records.js';
+import { RuleRates } from './model/rule-records.js';
 import { compareRuleStatistics, differ } from './model/rule-statistics.js';
 import { ListenerFault, type RoundOptions } from './round.js';
 import { injectRuleFault } from './rule-faults.js';
+import { RuleLosses } from './rule-losses.js';
 import { RuleRoundKeys } from './rule-round-keys.js';
 import {
   ACTION,
@@ -63,8 +63,7 @@ export class RuleRound {
   #latest = 0;
   /** The clock does not step back behind an update with new rules: how old times count then is not modelled. */
   #earliest = 0;
-  /** By scope: records with used tokens that the limiter has evicted, as far as calls have shown. */
-  #losses = new Map<string, number>();
+  readonly #losses: RuleLosses;
 
   constructor(options: RuleRoundOptions, tally: Tally) {
     this.#options = options;
@@ -84,6 +83,12 @@ export class RuleRound {
       random: this.#jitter,
       keysOf: this.#keys.resolved,
       ...this.#setup,
+    });
+    this.#losses = new RuleLosses({
+      limiter: () => this.limiter,
+      model: () => this.#model,
+      keysOf: this.#keys.resolved,
+      now: () => this.#clock.now,
     });
     this.limiter = this.#create(options.engine);
   }
@@ -159,7 +164,7 @@ export class RuleRound {
 
   #check(query: RuleQuery): void {
     const { keys, cost, action, plan } = query;
-    this.#findLost(keys);
+    this.#losses.find(keys);
     const given = this.limiter.check(keys, cost, action, PLANS[plan]);
     this.#compareCheck('check', query, given);
   }
@@ -170,7 +175,7 @@ export class RuleRound {
     const { peer, plan } = known ?? { peer: this.limiter.open({ connection: key }), plan: 0 };
     if (known === undefined) this.#peers.set(key, { peer, plan });
     const query = { keys: peer.keys as RuleQuery['keys'], plan, ...this.#randomCall() };
-    this.#findLost(query.keys);
+    this.#losses.find(query.keys);
     this.#compareCheck('checkPeer', query, peer.check(query.cost, query.action));
   }
 
@@ -204,7 +209,7 @@ export class RuleRound {
     for (let n = this.#random.below(3); n >= 0; n -= 1) {
       this.#check({ keys, plan, ...this.#randomCall() });
     }
-    this.#untrack(this.#keys.resolved(keys));
+    this.#losses.forget(keys);
     this.#keys.forget(fresh);
   }
 
@@ -214,7 +219,7 @@ export class RuleRound {
 
   #peek(query: RuleQuery): void {
     const { keys, cost, action, plan } = query;
-    this.#findLost(keys);
+    this.#losses.find(keys);
     const { verdict, rules } = this.limiter.peek(keys, cost, action, PLANS[plan]);
     const expected = this.#model.peek(query, this.#clock.now);
     this.#journal.note('peek', query, verdict);
@@ -232,14 +237,14 @@ export class RuleRound {
     const { keys, action, plan } = query;
     const isCharge = this.#random() < 0.5;
     const cost = { requests: this.#random.pick(SETTLED) };
-    this.#findLost(keys);
+    this.#losses.find(keys);
     this.limiter[isCharge ? 'charge' : 'refund'](keys, cost, action, PLANS[plan]);
     this.#journal.note(isCharge ? 'charge' : 'refund', { ...query, cost });
     this.#model.settle({ ...query, cost }, isCharge ? 1 : -1, this.#clock.now);
   }
 
   #inspect(scope: string, key: string): void {
-    this.#findLostIn(scope, key);
+    this.#losses.findIn(scope, key);
     const record = this.#model.find(scope, key);
     const left = Math.max(0, (record?.banEnd ?? 0) - this.#clock.now);
     this.#journal.note('inspect', scope, key);
@@ -249,14 +254,14 @@ export class RuleRound {
 
   #ban(scope: string, key: string): void {
     const seconds = this.#random.pick(BAN_SECONDS);
-    this.#findLostIn(scope, key);
+    this.#losses.findIn(scope, key);
     const isDone = this.limiter.ban(scope, key, seconds);
     this.#journal.note('ban', scope, key, seconds, isDone);
     differ('ban', isDone, this.#model.ban(scope, key, seconds, this.#clock.now));
   }
 
   #unban(scope: string, key: string): void {
-    this.#findLostIn(scope, key);
+    this.#losses.findIn(scope, key);
     const isDone = this.limiter.unban(scope, key);
     this.#journal.note('unban', scope, key, isDone);
     differ('unban', isDone, this.#model.unban(scope, key, this.#clock.now));
@@ -297,7 +302,7 @@ export class RuleRound {
     const budgetMs = this.#isFull && this.#random() < 0.5 ? this.#random() : undefined;
     const removed = this.limiter.cleanup(age, budgetMs === undefined ? undefined : { budgetMs });
     this.#journal.note('cleanup', age, budgetMs, removed);
-    if (this.#isFull) this.#findAllLost();
+    if (this.#isFull) this.#losses.findAll();
     if (budgetMs !== undefined) return;
     const expected = this.#model.cleanup(age, this.#clock.now);
     if (!this.#isFull) differ('cleanup', removed, expected);
@@ -310,10 +315,10 @@ export class RuleRound {
   }
 
   #checkpoint(): void {
-    if (this.#isFull) this.#findAllLost();
+    if (this.#isFull) this.#losses.findAll();
     const { limiter } = this;
     this.#journal.note('statistics');
-    compareRuleStatistics(limiter, this.#model, this.#clock.now, this.#losses);
+    compareRuleStatistics(limiter, this.#model, this.#clock.now, this.#losses.lossy);
   }
 
   /** Restores a snapshot, converted to JSON and back, in a new limiter, perhaps of the other engine. */
@@ -341,7 +346,7 @@ export class RuleRound {
     this.limiter = this.#create(this.#random.pick([engine, otherEngine]));
     const restored = this.limiter.restore(JSON.parse(JSON.stringify(snapshot)));
     this.#journal.note('restart', this.limiter.engine, restored);
-    if (this.#isFull) this.#findAllLost();
+    if (this.#isFull) this.#losses.findAll();
     else {
       const stored = KEYED_SCOPES.reduce((sum, name) => sum + this.#model.records(name).size, 0);
       differ('the number of restored keys', restored, stored);
@@ -356,57 +361,9 @@ export class RuleRound {
     this.#tally.snapshots += 1;
   }
 
-  #findAllLost(): void {
-    for (const scope of KEYED_SCOPES) {
-      for (const key of [...this.#model.records(scope).keys()]) this.#findLostIn(scope, key);
-    }
-  }
-
-  /** In a full table: tells the model which of these keys are evicted. A ban in force never is. */
-  #findLost(keys: RuleQuery['keys']): void {
-    if (!this.#isFull) return;
-    for (const [scope, key] of Object.entries(this.#keys.resolved(keys)))
-      this.#findLostIn(scope, key);
-  }
-
-  #findLostIn(scope: string, key: string): void {
-    const { now } = this.#clock;
-    const record = this.#isFull ? this.#model.find(scope, key) : undefined;
-    if (record === undefined || isBanned(record, now)) return;
-    // What is used depends on the plan that asks.
-    const plan = PLANS.findIndex((_, i) => this.#model.isUsed(scope, record, i, now));
-    const isStored =
-      record.violations > 0
-        ? this.limiter.scope(scope).getViolationCount(key) > 0
-        : plan >= 0 && this.#hasUsed(scope, key, plan);
-    if (isStored) return;
-    // Nothing shows whether the limiter still has such a record, which a later check may refill at these rates.
-    if (plan < 0 && this.#model.isUsedUnseen(scope, record, now)) {
-      this.limiter.removePeer({ [scope]: key });
-    }
-    const isLoss = this.#model.isUsed(scope, record, 0, now) && !record.isPending;
-    if (isLoss) this.#losses.set(scope, (this.#losses.get(scope) ?? 0) + 1);
-    this.#model.lose(scope, key);
-  }
-
-  #hasUsed(scope: string, key: string, plan: number): boolean {
-    const keys = scope === 'network' ? { address: addressIn(key) } : { [scope]: key };
-    const { rules } = this.limiter.peek(keys, 0, ACTION, PLANS[plan]);
-    return rules.some((rule) => rule.scope === scope && rule.remaining < rule.limit);
-  }
-
-  /** Forgets fresh keys of a full limiter, unless they are banned: they may be evicted, and are not used again. */
-  #untrack(keys: RuleQuery['keys']): void {
-    if (!this.#isFull) return;
-    for (const [scope, key] of Object.entries(keys)) {
-      const record = this.#model.find(scope, key);
-      if (record !== undefined && !isBanned(record, this.#clock.now)) this.#model.lose(scope, key);
-    }
-  }
-
   #create(engine: EngineName): RuleLimiter {
     this.#peers = new Map();
-    this.#losses = new Map();
+    this.#losses.clear();
     const limiter = new RuleLimiter({
       ...{ engine, maxPeers: this.maxPeers, clock: this.#clock.read, random: () => this.#jitter },
       ...{ scopes: SCOPE_OPTIONS, ...sectionsOf(this.#setup) },

@@ -234,7 +234,8 @@ function slotsOf(
   isChosen: (rule: number) => boolean,
 ): Uint16Array {
   const slots = new Uint16Array(scopes);
-  for (const [i, { spec, slot }] of rules.entries()) {
+  for (let i = 0; i < rules.length; i += 1) {
+    const { spec, slot } = rules[i] as PlacedRule;
     if (isChosen(i)) (slots[spec.scope] as number) |= 1 << slot;
   }
   return slots;
@@ -249,14 +250,16 @@ function numbersOf(
   const rates = new Float64Array(length);
   const bursts = new Float64Array(length);
   const warnings = new Float64Array(length);
-  for (const [plan, own] of buckets.entries()) {
-    for (const [i, { spec, id }] of rules.entries()) {
+  let first = 0;
+  for (const own of buckets) {
+    for (let i = 0; i < rules.length; i += 1) {
+      const { spec, id } = rules[i] as PlacedRule;
       const { rate, burst, warnBelow } = own[i] ?? spec.bucket;
-      const at = plan * scopes * MAX_RULES + id;
-      rates[at] = rate;
-      bursts[at] = burst;
-      warnings[at] = warnBelow;
+      rates[first + id] = rate;
+      bursts[first + id] = burst;
+      warnings[first + id] = warnBelow;
     }
+    first += scopes * MAX_RULES;
   }
   return { rates, bursts, warnings };
 }

@@ -28,8 +28,9 @@ export function readNetwork(text: unknown): Network | undefined {
   if (prefix === undefined || prefix < 1 || prefix > total) return undefined;
   const address = untranslated(read);
   const bits = prefix - (total - bitsOf(address));
-  // A network that is larger than all translated addresses is one of IPv6.
-  return bits < 1 ? { address: read, bits: prefix } : { address, bits };
+  if (bits >= 1) return { address, bits };
+  // It has all addresses of IPv4: a network of IPv6 if they are translated, and none if they are mapped.
+  return bitsOf(read) === 128 ? { address: read, bits: prefix } : undefined;
 }
 
 function prefixOf(text: string): number | undefined {

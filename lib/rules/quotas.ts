@@ -3,14 +3,14 @@
 
 import { AT_COSTS, AT_USED, MAX_RULES, RULE_NUMBERS, type RulesCore } from '../engine/rules.js';
 import type { RuleBook } from './compile.js';
-import { KINDS_PER_PROGRAM, type RuleContext } from './rule-context.js';
+import { KINDS_PER_PROGRAM, type LimiterContext } from './limiter-context.js';
 import { REQUESTS } from './sections.js';
 import type { Cost, Keys, RuleVerdict } from './types.js';
 
 /** The part of a RuleLimiter that is read here. */
 interface Limiter {
   readonly core: RulesCore;
-  readonly context: RuleContext;
+  readonly context: LimiterContext;
   now(): number | undefined;
 }
 
@@ -50,7 +50,7 @@ export interface Quotas<Kind extends QuotaKind> {
 export class QuotaReader<Kind extends QuotaKind> {
   readonly #limiter: Limiter;
   readonly #kindOf: (rules: readonly QuotaRule[]) => Kind;
-  /** The kinds by `RuleContext.lastKind`, as of `#book`: an update makes a new book. */
+  /** The kinds by `LimiterContext.lastKind`, as of `#book`: an update makes a new book. */
   readonly #kinds = new Map<number, Kind>();
   #book: RuleBook | undefined;
 
@@ -127,7 +127,7 @@ export class QuotaReader<Kind extends QuotaKind> {
 }
 
 /** The rules of the last kind of check. */
-function rulesOf({ book, scopes, lastKind }: RuleContext): readonly QuotaRule[] {
+function rulesOf({ book, scopes, lastKind }: LimiterContext): readonly QuotaRule[] {
   const { plan } = book;
   const program = Math.floor(lastKind / KINDS_PER_PROGRAM);
   const mask = lastKind % KINDS_PER_PROGRAM;

@@ -9,7 +9,7 @@ import type { RulesCore } from '../engine/rules.js';
 import { selectEngine } from '../engine/select.js';
 import { limiterChanged } from '../limiters/changes.js';
 import type { RuleBook } from './compile.js';
-import { RuleContext } from './rule-context.js';
+import { LimiterContext } from './limiter-context.js';
 import type { ScopeSpec } from './sections.js';
 import { joinSlices, restoreSlice, slicesOf } from './snapshot.js';
 import { statsOf } from './stats.js';
@@ -34,7 +34,7 @@ export abstract class RuleLimiterState {
   /** @internal */
   readonly core: RulesCore;
   /** @internal */
-  readonly context: RuleContext;
+  readonly context: LimiterContext;
   readonly #clock: Clock | undefined;
 
   /** @internal */
@@ -45,7 +45,7 @@ export abstract class RuleLimiterState {
     this.#clock = clock;
     const single = scopes.map(({ kind }) => kind === 'single');
     this.core = engine.rules({ maxPeers, single, plan: book.plan });
-    this.context = new RuleContext(scopes, book, random, (bans) => this.report(bans));
+    this.context = new LimiterContext(scopes, book, random, (bans) => this.report(bans));
   }
 
   /**

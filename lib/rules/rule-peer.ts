@@ -3,7 +3,7 @@
 
 import { detachString } from '../common/strings.js';
 import { RULE_SLOTS, type RuleKeys, type RulesCore, SLOT_WORDS } from '../engine/rules.js';
-import type { RuleContext } from './rule-context.js';
+import type { LimiterContext } from './limiter-context.js';
 import type { Listed } from './scope-keys.js';
 import { MESSAGE } from './sections.js';
 import type { Classification, Cost, Keys, RulePeek, RuleVerdict } from './types.js';
@@ -12,7 +12,7 @@ import { ALLOWED } from './verdicts.js';
 /** The part of a RuleLimiter that its peers need. */
 interface Owner {
   readonly core: RulesCore;
-  readonly context: RuleContext;
+  readonly context: LimiterContext;
   now(): number | undefined;
   checkBytes(bytes: number, keys: Keys, cost?: Cost, action?: string, plan?: string): RuleVerdict;
   peek(keys: Keys, cost?: Cost, action?: string, plan?: string): RulePeek;

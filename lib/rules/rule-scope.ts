@@ -2,13 +2,13 @@
 
 import type { BansInForce, LimiterOverview } from '../common/types.js';
 import type { RulesCore } from '../engine/rules.js';
-import type { RuleContext } from './rule-context.js';
+import type { LimiterContext } from './limiter-context.js';
 import { scopeVerdicts } from './stats.js';
 
 /** The part of a RuleLimiter that its scopes need. */
 interface Owner {
   readonly core: RulesCore;
-  readonly context: RuleContext;
+  readonly context: LimiterContext;
   ban(scope: string, key: string, seconds?: number): boolean;
   unban(scope: string, key: string): boolean;
   banSecondsLeft(scope: string, key: string): number;

@@ -21,6 +21,8 @@ export class ScopeKeys {
   readonly #addresses: readonly (AddressScope | undefined)[];
   /** The scope of a key that is given as a string; undefined unless there is exactly one such scope. */
   readonly #only: ScopeSpec | undefined;
+  /** Its index, or -1. */
+  readonly #onlyIndex: number;
   /** A bit for each scope that is single, has texts as keys, or has keys of its own. */
   readonly #singles: number;
   readonly #texts: number;
@@ -38,6 +40,7 @@ export class ScopeKeys {
     );
     const keyed = scopes.filter(({ kind }) => kind === 'text' || kind === 'address');
     this.#only = keyed.length === 1 ? keyed[0] : undefined;
+    this.#onlyIndex = this.#only?.index ?? -1;
     this.#singles = scopeBits(scopes, ({ kind }) => kind === 'single');
     this.#texts = scopeBits(scopes, ({ kind }) => kind === 'text');
     this.#owned = scopeBits(keyed, () => true);
@@ -57,18 +60,18 @@ export class ScopeKeys {
    * @throws `ERR_LIMITER_KEY` for anything but keys, an unknown scope, and one that is single or derived.
    */
   read(given: Keys | string, keys: unknown[]): void {
-    if (typeof given === 'string') {
-      if (this.#only === undefined) throw this.#invalidKeys(given);
-      keys[this.#only.index] = given;
-      return;
-    }
+    if (typeof given === 'string' && this.#onlyIndex >= 0) keys[this.#onlyIndex] = given;
+    else this.#readFields(given, keys);
+  }
+
+  #readFields(given: Keys | string, keys: unknown[]): void {
     if (typeof given !== 'object' || given === null || isRevoked(given) || Array.isArray(given)) {
       throw this.#invalidKeys(given);
     }
     let found = 0;
     let next = 0;
     for (const name in given) {
-      // Most callers name the scopes in the order of declaration.
+      // Most callers name the scopes in the order of declaration. V8 compares names of properties by address.
       const index = name === this.#names[next] ? next : this.#indexIn(given, name);
       if (index === -1) continue;
       const key: unknown = given[name];

@@ -11,7 +11,17 @@ import {
   MAX_UNITS,
   type RuleBanConfig,
 } from '../engine/rules.js';
-import { at, type Fields, fields, invalid, named, number, requireName, tooMany } from './fields.js';
+import {
+  at,
+  type Fields,
+  fields,
+  invalid,
+  named,
+  number,
+  type Path,
+  requireName,
+  tooMany,
+} from './fields.js';
 import { AddressList, type Network, readNetwork } from './networks.js';
 
 /** The unit of a cost that is a number. */
@@ -135,7 +145,7 @@ function readScope(
   };
 }
 
-function subnet(scope: Fields, path: string, name: string, fallback: number, max: number): number {
+function subnet(scope: Fields, path: Path, name: string, fallback: number, max: number): number {
   const accepted = `a whole number from 1 to ${max}`;
   return number(
     scope,
@@ -217,7 +227,7 @@ function readRule(name: string, given: unknown, scopes: readonly ScopeSpec[]): R
   };
 }
 
-function readActions(given: unknown, path: string): string[] | undefined {
+function readActions(given: unknown, path: Path): string[] | undefined {
   if (given === undefined) return undefined;
   const actions = isArray(given) ? given : [given];
   if (actions.length === 0 || !actions.every((action) => typeof action === 'string')) {
@@ -238,7 +248,7 @@ const NUMBERS: {
 };
 
 /** Without the fields that are absent, so that a plan replaces only what it names. */
-function readNumbers(given: Fields, path: string): NumberFields {
+function readNumbers(given: Fields, path: Path): NumberFields {
   const numbers: { -readonly [Name in keyof NumberFields]: NumberFields[Name] } = {};
   for (const name of NUMBER_FIELDS) {
     if (given[name] !== undefined) numbers[name] = number(given, path, name, ...NUMBERS[name]);
@@ -247,7 +257,7 @@ function readNumbers(given: Fields, path: string): NumberFields {
 }
 
 /** The token bucket of a rule with these numbers. */
-function bucketOf(numbers: NumberFields, path: string): BucketSpec {
+function bucketOf(numbers: NumberFields, path: Path): BucketSpec {
   const { rateLimit, burstLimit, quota, windowSeconds, warnBelow = 0 } = numbers;
   const hasQuota = quota !== undefined || windowSeconds !== undefined;
   const isWhole = quota !== undefined && windowSeconds !== undefined;
@@ -278,12 +288,15 @@ export function readPlans(given: unknown): PlanSpec[] {
 
 function readPlan(name: string, given: unknown): PlanSpec {
   const path = at('plans', name);
-  const rules = named(given, path).map(([rule, numbers]): [string, NumberFields | null] => {
-    if (numbers === null) return [rule, null];
-    const rulePath = at(path, rule);
-    return [rule, readNumbers(fields(numbers, rulePath, NUMBER_FIELDS), rulePath)];
-  });
-  return { name, rules: new Map(rules) };
+  const rules = new Map<string, NumberFields | null>();
+  for (const [rule, numbers] of named(given, path)) {
+    if (numbers === null) rules.set(rule, null);
+    else {
+      const rulePath = at(path, rule);
+      rules.set(rule, readNumbers(fields(numbers, rulePath, NUMBER_FIELDS), rulePath));
+    }
+  }
+  return { name, rules };
 }
 
 /** The bucket of each rule in a plan; null if the rule does not apply there. */
@@ -308,10 +321,11 @@ export function bucketsIn(
 
 /** The numbers of a plan replace those of the rule; the other pair replaces the rule's pair and its burst. */
 function merged(numbers: NumberFields, own: NumberFields): NumberFields {
-  const { rateLimit, burstLimit, quota, windowSeconds, ...rest } = numbers;
   const isQuota = own.quota !== undefined || own.windowSeconds !== undefined;
-  const replacesPair = rateLimit === undefined ? own.rateLimit !== undefined : isQuota;
-  return { ...(replacesPair ? rest : numbers), ...own };
+  const replacesPair = numbers.rateLimit === undefined ? own.rateLimit !== undefined : isQuota;
+  if (!replacesPair) return { ...numbers, ...own };
+  const { rateLimit, burstLimit, quota, windowSeconds, ...rest } = numbers;
+  return { ...rest, ...own };
 }
 
 export function readBans(
@@ -326,7 +340,7 @@ export function readBans(
   return bans;
 }
 
-function readBan(given: unknown, path: string): RuleBanConfig {
+function readBan(given: unknown, path: Path): RuleBanConfig {
   const ban = fields(given, path, BAN_FIELDS);
   const { seconds } = ban;
   const steps: unknown[] = isArray(seconds) ? [...seconds] : [seconds];
@@ -368,7 +382,7 @@ export function readLists(given: unknown, name: string, scopes: readonly ScopeSp
   return lists;
 }
 
-function readList(given: unknown, path: string, isText: boolean): KeyList {
+function readList(given: unknown, path: Path, isText: boolean): KeyList {
   if (!isArray(given)) throw invalid(path, given, 'an array of strings');
   const texts = new Set<string>();
   const networks: Network[] = [];

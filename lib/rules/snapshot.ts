@@ -16,7 +16,7 @@ import {
 import { hexOf, isZero, readHex } from '../limiters/digest-text.js';
 import { fields, invalid, requireNumber } from '../limiters/snapshot-fields.js';
 import type { PlacedRule } from './compile.js';
-import type { RuleContext } from './rule-context.js';
+import type { LimiterContext } from './limiter-context.js';
 import type {
   RuleScopeSnapshot,
   RuleSlice,
@@ -34,7 +34,7 @@ const SLICE_KEYS = 1000;
 /** Yields the slices of all scopes: at least one for each scope with keys, one for each single scope with used tokens. */
 export function* slicesOf(
   core: RulesCore,
-  context: RuleContext,
+  context: LimiterContext,
   now: () => number | undefined,
 ): Generator<RuleSlice, void, undefined> {
   // An update between two slices may give the rules other slots.
@@ -145,7 +145,7 @@ interface ReadScope {
  */
 export function restoreSlice(
   given: unknown,
-  context: RuleContext,
+  context: LimiterContext,
 ): (core: RulesCore, maxPeers: number, now: number | undefined) => number {
   const {
     format,
@@ -205,7 +205,7 @@ function readScope(
   given: unknown,
   path: string,
   age: number,
-  { scopes, book }: RuleContext,
+  { scopes, book }: LimiterContext,
 ): ReadScope | undefined {
   const {
     scope: name,

@@ -3,11 +3,15 @@
 import type { LimiterTotals } from '../common/types.js';
 import { MAX_RULES, type RulesCore, type RuleTotals } from '../engine/rules.js';
 import type { RuleBook } from './compile.js';
-import type { RuleContext } from './rule-context.js';
+import type { LimiterContext } from './limiter-context.js';
 import type { ScopeSpec } from './sections.js';
 import type { RuleCounts, RuleScopeStats, RuleState, RuleStats } from './types.js';
 
-export function statsOf(core: RulesCore, context: RuleContext, now: number | undefined): RuleStats {
+export function statsOf(
+  core: RulesCore,
+  context: LimiterContext,
+  now: number | undefined,
+): RuleStats {
   const totals = core.totals();
   const { allowed, delayed, banned, checked, refused, dryRunRefused } = totals;
   const { book, scopes, listedCounts: listed } = context;
@@ -41,7 +45,7 @@ export function statsOf(core: RulesCore, context: RuleContext, now: number | und
 
 /** What the rules of a scope have answered so far; see `RuleScopeStats.verdicts`. */
 export function scopeVerdicts(
-  { book, removed }: RuleContext,
+  { book, removed }: LimiterContext,
   scope: number,
   { checked, refused }: RuleTotals,
   bansBegun: number,
@@ -58,7 +62,7 @@ export function scopeVerdicts(
 
 /** The state of each rule that applies to a check, in the order of declaration. `used` is by id. */
 export function statesOf(
-  { book, scopes }: RuleContext,
+  { book, scopes }: LimiterContext,
   mask: number,
   program: number,
   used: Float64Array,

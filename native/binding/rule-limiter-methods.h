@@ -198,7 +198,7 @@ inline Napi::Value RuleLimiterObject::isCleaning(const Napi::CallbackInfo& info)
 
 inline Napi::Value RuleLimiterObject::totals(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const RuleCounts& counts = core().counts();
+  const RuleCounters& counters = core().counters();
   Napi::Object result = Napi::Object::New(env);
   result.Set("allowed", static_cast<double>(core().allowed()));
   result.Set("delayed", static_cast<double>(core().delayed()));
@@ -210,9 +210,9 @@ inline Napi::Value RuleLimiterObject::totals(const Napi::CallbackInfo& info) {
     for (size_t i = 0; i < array.ElementLength(); ++i) array[i] = static_cast<double>(numbers[i]);
     result.Set(name, array);
   };
-  set("checked", counts.checked);
-  set("refused", counts.refused);
-  set("dryRunRefused", counts.dryRunRefused);
+  set("checked", counters.checked);
+  set("refused", counters.refused);
+  set("dryRunRefused", counters.dryRunRefused);
   return result;
 }
 

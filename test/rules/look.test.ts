@@ -12,7 +12,7 @@ import {
   RULE_NUMBERS,
 } from '../../dist/engine/rules.js';
 import type { RulesCore } from '../../lib/engine/rules.js';
-import type { RuleContext } from '../../lib/rules/rule-context.js';
+import type { LimiterContext } from '../../lib/rules/limiter-context.js';
 import { ENGINES, manualClock } from '../support/limiters.js';
 import { seeded } from '../support/random.js';
 
@@ -40,7 +40,7 @@ describe.each(ENGINES)('look of the %s engine', (engine) => {
       bans: { address: { violations: 2, withinSeconds: 20, seconds: 3 } },
     });
     const { context, core } = limiter as unknown as {
-      context: RuleContext;
+      context: LimiterContext;
       core: RulesCore;
     };
     const results: string[] = [];

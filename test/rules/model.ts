@@ -13,16 +13,13 @@ import {
   AT_SCOPE,
   AT_USED,
   AT_VIOLATIONS,
-  AT_WARNING,
   COUNTS_VIOLATION,
   DRY_RUN,
   MAX_RULES,
-  MAX_USED,
   RULE_BANNED,
   RULE_DELAYED,
   RULE_NO_ROOM,
   RULE_NUMBERS,
-  RULE_WARNED,
   type RuleAnswer,
   type RuleDigestColumns,
   type RuleKeys,
@@ -33,31 +30,22 @@ import {
   type RulesCore,
   type RuleTotals,
 } from '../../dist/engine/rules.js';
+import {
+  type Asked,
+  answerDelay,
+  answerWarning,
+  copyOf,
+  count,
+  longestOf,
+  type Rule,
+  refusalsOf,
+  rounded,
+  rulesOf,
+  take,
+  write,
+} from './model/answers.js';
 import { hasBit, ModelRates, type Peer } from './model/rates.js';
 import { ModelScope } from './model/scope.js';
-
-/** A rule that applies to a check, with its numbers in the plan that asks, and what it answers. */
-interface Rule {
-  /** In results and totals. */
-  index: number;
-  slot: number;
-  isDryRun: boolean;
-  countsViolation: boolean;
-  rank: number;
-  cost: number;
-  burst: number;
-  warnBelow: number;
-  allows: boolean;
-  /** The seconds until it would allow. */
-  delay: number;
-}
-
-/** A scope with applying rules in a check, and its refilled peer. */
-interface Asked {
-  scope: ModelScope;
-  peer: Peer;
-  rules: Rule[];
-}
 
 export class RulesModel implements RulesCore {
   readonly secretVersion = 0;
@@ -368,66 +356,4 @@ export class RulesModel implements RulesCore {
       );
     return answerWarning(asked);
   }
-}
-
-function copyOf(peer: Peer): Peer {
-  return { ...peer, used: [...peer.used] };
-}
-
-function rulesOf(asked: Asked[]): Rule[] {
-  return asked.flatMap(({ rules }) => rules);
-}
-
-/** The rules that refuse, without those on dry run. */
-function refusalsOf(asked: Asked[]): Rule[] {
-  return rulesOf(asked).filter(({ isDryRun, allows }) => !isDryRun && !allows);
-}
-
-function rounded(delay: number): number {
-  const scaled = delay * 2 ** 20;
-  return Number.isFinite(scaled) ? (Math.ceil(scaled) + 1) / 2 ** 20 : delay;
-}
-
-function longestOf(refusals: Rule[]): Rule {
-  return refusals.reduce((a, b) => {
-    return b.delay > a.delay || (b.delay === a.delay && b.rank < a.rank) ? b : a;
-  });
-}
-
-function answerDelay(refusals: Rule[]): void {
-  const { index, delay } = longestOf(refusals);
-  write({ [AT_DELAY]: delay, [AT_RULE]: index, [AT_SCOPE]: Math.floor(index / MAX_RULES) });
-}
-
-/** The answer of an allowed check, after all costs were taken. */
-function answerWarning(asked: Asked[]): RuleAnswer | undefined {
-  const warnings = asked.flatMap(({ peer, rules }) =>
-    rules
-      .filter(({ isDryRun }) => !isDryRun)
-      .map((rule) => ({
-        rule,
-        share: (rule.burst - (peer.used[rule.slot] as number)) / rule.burst,
-      }))
-      .filter(({ rule, share }) => share < rule.warnBelow),
-  );
-  warnings.sort((a, b) => a.share - b.share || a.rule.rank - b.rule.rank);
-  const [first] = warnings;
-  if (first === undefined) return undefined;
-  write({ [AT_DELAY]: 0, [AT_RULE]: -1, [AT_SCOPE]: -1, [AT_WARNING]: first.rule.index });
-  return RULE_WARNED;
-}
-
-function take(peer: Peer, rules: Rule[]): void {
-  for (const { slot, cost } of rules) {
-    const sum = (peer.used[slot] as number) + cost;
-    peer.used[slot] = sum < MAX_USED ? sum : MAX_USED;
-  }
-}
-
-function count(counts: Float64Array, index: number): void {
-  counts[index] = (counts[index] as number) + 1;
-}
-
-function write(results: Record<number, number>): void {
-  for (const [index, result] of Object.entries(results)) RULE_NUMBERS[Number(index)] = result;
 }

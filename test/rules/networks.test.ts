@@ -78,6 +78,8 @@ test.each([
   '10.0.0.0/-1',
   '10.0.0.0/8/8',
   ' 10.0.0.0/8',
+  '::ffff:0.0.0.0/96',
+  '::ffff:10.0.0.0/90',
 ])('%j is no network', (text) => {
   expect(readNetwork(text)).toBeUndefined();
 });

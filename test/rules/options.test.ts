@@ -203,6 +203,41 @@ describe.each(ENGINES)('RuleLimiter on the %s engine', (engine) => {
       (l) => l.check({ connection: 'c' }, { bytes: Number.NaN }),
     ],
     ['a cost that is text', 'ERR_LIMITER_COST', (l) => l.check({ connection: 'c' }, '1' as never)],
+    [
+      'a cost of a unit that is null',
+      'ERR_LIMITER_COST',
+      (l) => l.check({ connection: 'c' }, { bytes: null as never }),
+    ],
+    [
+      'a cost of a unit that is text',
+      'ERR_LIMITER_COST',
+      (l) => l.open({ connection: 'c' }).check({ bytes: '5' as never }),
+    ],
+    ['an address of 0 bits', 'ERR_LIMITER_KEY', (l) => l.check({ address: '::/0' })],
+    ['a ban of all IPv4', 'ERR_LIMITER_KEY', (l) => l.ban('address', '::ffff:0.0.0.0/96', 1)],
+    ['a refund of less than 0', 'ERR_LIMITER_COST', (l) => l.refund({ connection: 'c' }, -1)],
+    ['a charge in an unknown scope', 'ERR_LIMITER_KEY', (l) => l.charge({ x: 'c' })],
+    [
+      'a charge of an unknown plan',
+      'ERR_LIMITER_OPTION',
+      (l) => l.charge({ connection: 'c' }, 1, undefined, 'free'),
+    ],
+    [
+      'a peek at an infinite cost',
+      'ERR_LIMITER_COST',
+      (l) => l.peek({ connection: 'c' }, Infinity),
+    ],
+    ['an unban in an unknown scope', 'ERR_LIMITER_KEY', (l) => l.unban('x', 'y')],
+    [
+      'an update with a network of 0 bits',
+      'ERR_LIMITER_OPTION',
+      (l) => l.update({ allow: { address: ['0.0.0.0/0'] } }),
+    ],
+    [
+      'an update without a rule that a plan names',
+      'ERR_LIMITER_OPTION',
+      (l) => l.update({ rules: {}, plans: { paid: { messages: null } } }),
+    ],
     ['an unknown unit', 'ERR_LIMITER_COST', (l) => l.check({ connection: 'c' }, { bites: 1 })],
     [
       'an action that is a number',

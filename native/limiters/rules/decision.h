@@ -62,7 +62,7 @@ static_assert(offsetof(RuleNumbers, random) == 8 * 8 && offsetof(RuleNumbers, de
               "lib/engine/rules.ts has the same indexes");
 
 // How often each rule was asked, by scope and slot.
-struct RuleCounts {
+struct RuleCounters {
   uint64_t checked[kMaxScopes * kMaxRules] = {};
   uint64_t refused[kMaxScopes * kMaxRules] = {};
   uint64_t dryRunRefused[kMaxScopes * kMaxRules] = {};
@@ -131,11 +131,11 @@ class RuleDecision {
   }
 
   // Charges a check that no rule refuses, and writes the used tokens of the charged rules.
-  RuleAnswer charge(RuleCounts& counts) noexcept {
+  RuleAnswer charge(RuleCounters& counters) noexcept {
     for (uint32_t left = scopes_; left != 0; left &= left - 1) {
       const unsigned scope = lowestBit(left);
       const uint8_t* const units = plan_.units + scope * kMaxRules;
-      uint64_t* const checked = counts.checked + scope * kMaxRules;
+      uint64_t* const checked = counters.checked + scope * kMaxRules;
       double* const used = states_[scope] + 1;
       double* const results = numbers_.used + scope * kMaxRules;
       const uint32_t refused = refused_[scope];
@@ -144,89 +144,85 @@ class RuleDecision {
         used[slot] = results[slot] = charged(used[slot], numbers_.costs[units[slot]]);
         ++checked[slot];
       }
-      if (refused != 0) countDryRunRefused(scope, counts);
+      if (refused != 0) countDryRunRefused(scope, counters);
     }
     return plan_.hasWarnings ? findWarning() : RuleAnswer::kAllowed;
   }
 
   // Counts a check for which there is no room.
-  void countChecked(RuleCounts& counts) const noexcept {
-    for (uint32_t left = scopes_; left != 0; left &= left - 1) {
-      const unsigned scope = lowestBit(left);
-      for (uint32_t bits = applies_[scope]; bits != 0; bits &= bits - 1) {
-        ++counts.checked[scope * kMaxRules + lowestBit(bits)];
-      }
-    }
+  void countChecked(RuleCounters& counters) const noexcept {
+    each(
+        scopes_, [&](unsigned scope) { return applies_[scope]; },
+        [&](unsigned scope, unsigned slot) { ++counters.checked[scope * kMaxRules + slot]; });
   }
 
   // Writes the results of a check that a rule refuses. Returns the scopes of which it is a
   // violation, and sets for each the violating rule with the longest delay.
   uint32_t findRefusal(uint32_t singleScopes, uint8_t (&violatedSlots)[kMaxScopes]) noexcept {
     Longest longest;
+    Longest violating[kMaxScopes];
     uint32_t violated = 0;
-    for (uint32_t left = refusing_; left != 0; left &= left - 1) {
-      const unsigned scope = lowestBit(left);
-      const size_t row = plan_.rowOf(planIndex_, scope);
-      const uint32_t counting = (singleScopes >> scope & 1) != 0 ? 0 : plan_.countsViolation[scope];
-      Longest violating;
-      for (uint32_t bits = refused_[scope] & ~uint32_t{plan_.dryRun[scope]}; bits != 0;
-           bits &= bits - 1) {
-        const unsigned slot = lowestBit(bits);
-        const double cost = costOf(scope, slot);
-        const double delay = ruleDelay(states_[scope][1 + slot], cost, plan_.bursts[row + slot],
-                                       plan_.rates[row + slot]);
-        const unsigned rule = scope * kMaxRules + slot;
-        longest.offer(delay, rule, plan_.ranks[rule]);
-        if ((counting >> slot & 1) != 0 && cost > 0)
-          violating.offer(delay, slot, plan_.ranks[rule]);
-      }
-      if (violating.delay < 0) continue;
-      violated |= 1u << scope;
-      violatedSlots[scope] = static_cast<uint8_t>(violating.rule);
-    }
+    each(
+        refusing_, [&](unsigned scope) { return refused_[scope] & ~uint32_t{plan_.dryRun[scope]}; },
+        [&](unsigned scope, unsigned slot) {
+          const size_t at = plan_.rowOf(planIndex_, scope) + slot;
+          const unsigned rule = scope * kMaxRules + slot;
+          const double cost = costOf(scope, slot);
+          const double delay =
+              ruleDelay(states_[scope][1 + slot], cost, plan_.bursts[at], plan_.rates[at]);
+          longest.offer(delay, rule, plan_.ranks[rule]);
+          const bool counts = (plan_.countsViolation[scope] >> slot & 1) != 0;
+          if (!counts || !(cost > 0) || (singleScopes >> scope & 1) != 0) return;
+          violated |= 1u << scope;
+          violating[scope].offer(delay, rule, plan_.ranks[rule]);
+          violatedSlots[scope] = static_cast<uint8_t>(violating[scope].rule % kMaxRules);
+        });
     numbers_.set(longest.delay, static_cast<int>(longest.rule),
                  static_cast<int>(longest.rule / kMaxRules));
     return violated;
   }
 
   // Counts a refused check, and charges the dry-run rules of `scopes` that allow it.
-  void refuse(RuleCounts& counts, uint32_t scopes) noexcept {
-    for (uint32_t left = scopes_; left != 0; left &= left - 1) {
-      const unsigned scope = lowestBit(left);
-      const uint32_t refused = refused_[scope];
-      const uint32_t dryRun = plan_.dryRun[scope];
-      for (uint32_t bits = applies_[scope] & ~(refused & dryRun); bits != 0; bits &= bits - 1) {
-        const unsigned rule = scope * kMaxRules + lowestBit(bits);
-        ++counts.checked[rule];
-        if ((refused & bits & (0 - bits)) != 0) ++counts.refused[rule];
-      }
-      countDryRunRefused(scope, counts);
-      if ((scopes >> scope & 1) != 0) takeAll(scope, applies_[scope] & ~refused & dryRun);
-    }
+  void refuse(RuleCounters& counters, uint32_t scopes) noexcept {
+    each(
+        scopes_, [&](unsigned scope) { return applies_[scope]; },
+        [&](unsigned scope, unsigned slot) {
+          const unsigned rule = scope * kMaxRules + slot;
+          const bool refuses = (refused_[scope] >> slot & 1) != 0;
+          const bool isDryRun = (plan_.dryRun[scope] >> slot & 1) != 0;
+          ++counters.checked[rule];
+          if (refuses) {
+            ++(isDryRun ? counters.dryRunRefused : counters.refused)[rule];
+          } else if (isDryRun && (scopes >> scope & 1) != 0) {
+            double& used = states_[scope][1 + slot];
+            used = charged(used, costOf(scope, slot));
+          }
+        });
   }
 
-  // Takes the costs from the rules of `scopes` that are not on dry run, without asking them.
-  void takeUnasked(uint32_t scopes) noexcept {
-    for (uint32_t left = scopes_ & scopes; left != 0; left &= left - 1) {
-      const unsigned scope = lowestBit(left);
-      takeAll(scope, applies_[scope] & ~uint32_t{plan_.dryRun[scope]});
-    }
-  }
-
-  // Gives the costs back to the rules that are not on dry run.
-  void giveBack() noexcept {
-    for (uint32_t left = scopes_; left != 0; left &= left - 1) {
-      const unsigned scope = lowestBit(left);
-      for (uint32_t bits = applies_[scope] & ~uint32_t{plan_.dryRun[scope]}; bits != 0;
-           bits &= bits - 1) {
-        double& used = states_[scope][1 + lowestBit(bits)];
-        const double rest = used - costOf(scope, lowestBit(bits));
-        used = rest > 0 ? rest : 0.0;
-      }
-    }
+  // Takes the costs (sign 1) from the rules of `scopes` that are not on dry run, or gives them back
+  // (sign -1).
+  void settle(uint32_t scopes, int sign) noexcept {
+    each(
+        scopes_ & scopes,
+        [&](unsigned scope) { return applies_[scope] & ~uint32_t{plan_.dryRun[scope]}; },
+        [&](unsigned scope, unsigned slot) {
+          double& used = states_[scope][1 + slot];
+          const double sum = charged(used, sign * costOf(scope, slot));
+          used = sum > 0 ? sum : 0.0;
+        });
   }
 
  private:
+  // Calls use(scope, slot) for the rules of `scopes` that rulesOf(scope) has a bit for.
+  template <class RulesOf, class Use>
+  static void each(uint32_t scopes, RulesOf&& rulesOf, Use&& use) noexcept {
+    for (uint32_t left = scopes; left != 0; left &= left - 1) {
+      const unsigned scope = lowestBit(left);
+      for (uint32_t bits = rulesOf(scope); bits != 0; bits &= bits - 1) use(scope, lowestBit(bits));
+    }
+  }
+
   void setAsked(unsigned scope, double* state, uint32_t refused) noexcept {
     scopes_ |= 1u << scope;
     states_[scope] = state;
@@ -260,20 +256,11 @@ class RuleDecision {
     return false;
   }
 
-  void take(unsigned scope, unsigned slot) noexcept {
-    double& used = states_[scope][1 + slot];
-    used = charged(used, costOf(scope, slot));
-  }
-
-  void takeAll(unsigned scope, uint32_t slots) noexcept {
-    for (uint32_t bits = slots; bits != 0; bits &= bits - 1) take(scope, lowestBit(bits));
-  }
-
   RELAY_LIMITER_NOINLINE void countDryRunRefused(unsigned scope,
-                                                 RuleCounts& counts) const noexcept {
+                                                 RuleCounters& counters) const noexcept {
     for (uint32_t bits = refused_[scope] & plan_.dryRun[scope]; bits != 0; bits &= bits - 1) {
-      ++counts.checked[scope * kMaxRules + lowestBit(bits)];
-      ++counts.dryRunRefused[scope * kMaxRules + lowestBit(bits)];
+      ++counters.checked[scope * kMaxRules + lowestBit(bits)];
+      ++counters.dryRunRefused[scope * kMaxRules + lowestBit(bits)];
     }
   }
 
@@ -281,21 +268,21 @@ class RuleDecision {
   RELAY_LIMITER_NOINLINE RuleAnswer findWarning() noexcept {
     double least = kInfinity;
     unsigned warning = 0;
-    for (uint32_t left = scopes_; left != 0; left &= left - 1) {
-      const unsigned scope = lowestBit(left);
-      const size_t row = plan_.rowOf(planIndex_, scope);
-      const uint32_t warns = plan_.warns[size_t{planIndex_} * plan_.scopes + scope];
-      for (uint32_t bits = applies_[scope] & warns; bits != 0; bits &= bits - 1) {
-        const unsigned slot = lowestBit(bits);
-        const unsigned rule = scope * kMaxRules + slot;
-        const double burst = plan_.bursts[row + slot];
-        const double share = (burst - states_[scope][1 + slot]) / burst;
-        if (!(share < plan_.warnings[row + slot]) || share > least) continue;
-        if (share == least && !(plan_.ranks[rule] < plan_.ranks[warning])) continue;
-        least = share;
-        warning = rule;
-      }
-    }
+    each(
+        scopes_,
+        [&](unsigned scope) {
+          return applies_[scope] & plan_.warns[size_t{planIndex_} * plan_.scopes + scope];
+        },
+        [&](unsigned scope, unsigned slot) {
+          const size_t at = plan_.rowOf(planIndex_, scope) + slot;
+          const unsigned rule = scope * kMaxRules + slot;
+          const double burst = plan_.bursts[at];
+          const double share = (burst - states_[scope][1 + slot]) / burst;
+          if (!(share < plan_.warnings[at]) || share > least) return;
+          if (share == least && !(plan_.ranks[rule] < plan_.ranks[warning])) return;
+          least = share;
+          warning = rule;
+        });
     if (!(least < kInfinity)) return RuleAnswer::kAllowed;
     numbers_.set(0, -1, -1);
     numbers_.warning = warning;

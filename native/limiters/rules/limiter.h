@@ -18,7 +18,7 @@ class RuleLimiter : public RuleScopes {
     for (unsigned i = 0; i < plan_.scopes; ++i) {
       for (uint32_t bits = added[i]; bits != 0; bits &= bits - 1) {
         const unsigned rule = i * kMaxRules + lowestBit(bits);
-        counts_.checked[rule] = counts_.refused[rule] = counts_.dryRunRefused[rule] = 0;
+        counters_.checked[rule] = counters_.refused[rule] = counters_.dryRunRefused[rule] = 0;
       }
     }
     return true;
@@ -36,7 +36,7 @@ class RuleLimiter : public RuleScopes {
   // Checks the scopes of `mask`. `keys` has the keys of keyedScopes().
   RuleAnswer check(const ScopeKey* keys, uint32_t mask, unsigned program, double now,
                    RuleNumbers& numbers) noexcept {
-    if (findBan(keys, mask, now, numbers)) {
+    if (mayBan(now) && findBan(keys, mask, now, numbers)) {
       ++banned_;
       return RuleAnswer::kBanned;
     }
@@ -49,7 +49,7 @@ class RuleLimiter : public RuleScopes {
       if (added != RuleAnswer::kAllowed) return added;
     }
     ++allowed_;
-    return check.decision.charge(counts_);
+    return check.decision.charge(counters_);
   }
 
   // The answer of a check, without any change. Writes the used tokens by scope and slot to `used`,
@@ -84,10 +84,10 @@ class RuleLimiter : public RuleScopes {
       std::copy_n(copy.numbers + 1, kMaxRules, used + i * kMaxRules);
       if ((plan_.asks[program] >> i & 1) != 0) check.decision.ask(i, copy.numbers);
     }
-    if (findBan(keys, mask, now, numbers)) return RuleAnswer::kBanned;
+    if (mayBan(now) && findBan(keys, mask, now, numbers)) return RuleAnswer::kBanned;
     if (check.decision.refusing() == 0) {
-      RuleCounts counts;
-      return check.decision.charge(counts);
+      RuleCounters counters;
+      return check.decision.charge(counters);
     }
     uint8_t slots[kMaxScopes];
     check.decision.findRefusal(singleScopes_, slots);
@@ -99,7 +99,7 @@ class RuleLimiter : public RuleScopes {
                     RuleNumbers& numbers) noexcept {
     Check check(plan_, program, numbers, keys, now);
     const RuleAnswer found = lookUp(check, mask);
-    if (found == RuleAnswer::kAllowed) check.decision.giveBack();
+    if (found == RuleAnswer::kAllowed) check.decision.settle(~0u, -1);
     return found;
   }
 
@@ -117,11 +117,11 @@ class RuleLimiter : public RuleScopes {
       (admit(check, i) ? newcomers : withoutRoom) |= 1u << i;
     }
     if (!insert(check, newcomers, 0)) return RuleAnswer::kNoMemory;
-    check.decision.takeUnasked(~withoutRoom);
+    check.decision.settle(~withoutRoom, 1);
     return RuleAnswer::kAllowed;
   }
 
-  const RuleCounts& counts() const noexcept { return counts_; }
+  const RuleCounters& counters() const noexcept { return counters_; }
   uint64_t allowed() const noexcept { return allowed_; }
   uint64_t delayed() const noexcept { return delayed_; }
   uint64_t banned() const noexcept { return banned_; }
@@ -154,13 +154,12 @@ class RuleLimiter : public RuleScopes {
   };
 
   // Whether a ban is in force; then writes the results of the longest one.
-  bool findBan(const ScopeKey* keys, uint32_t mask, double now, RuleNumbers& numbers) noexcept {
+  RELAY_LIMITER_NOINLINE bool findBan(const ScopeKey* keys, uint32_t mask, double now,
+                                      RuleNumbers& numbers) noexcept {
     double longest = 0;
     for (uint32_t left = mask & ~singleScopes_; left != 0; left &= left - 1) {
       const unsigned i = lowestBit(left);
-      const RuleOffenders& offenders = scopes_[i]->offenders();
-      const double seconds =
-          offenders.mayBan(now) ? offenders.banSecondsLeft(keys[i].key.fingerprint, now) : 0;
+      const double seconds = scopes_[i]->offenders().banSecondsLeft(keys[i].key.fingerprint, now);
       if (!(seconds > longest)) continue;
       longest = seconds;
       numbers.set(seconds, -1, static_cast<int>(i));
@@ -275,7 +274,7 @@ class RuleLimiter : public RuleScopes {
   }
 
   RuleAnswer answerNoRoom(Check& check, unsigned i) noexcept {
-    check.decision.countChecked(counts_);
+    check.decision.countChecked(counters_);
     ++scopes_[i]->counters().refusedNewcomers;
     ++delayed_;
     check.numbers.set(kNoRoomDelay, -1, static_cast<int>(i));
@@ -349,7 +348,7 @@ class RuleLimiter : public RuleScopes {
     if ((newcomers | violated) != 0 && !insert(check, newcomers, violated))
       return RuleAnswer::kNoMemory;
     countNoRoom(withoutRoom);
-    check.decision.refuse(counts_, ~withoutRoom);
+    check.decision.refuse(counters_, ~withoutRoom);
     if (punish(check, violated, violatedSlots)) {
       ++banned_;
       return RuleAnswer::kBanned;
@@ -389,7 +388,7 @@ class RuleLimiter : public RuleScopes {
   // The delay of a check for which there is no room, in seconds.
   static constexpr double kNoRoomDelay = 1;
 
-  RuleCounts counts_;
+  RuleCounters counters_;
   uint64_t allowed_ = 0;
   uint64_t delayed_ = 0;
   uint64_t banned_ = 0;

@@ -31,7 +31,9 @@ struct alignas(64) Punishment {
 
 class RuleOffenders {
  public:
-  explicit RuleOffenders(double maxPeers) noexcept : table_(maxPeers) {}
+  // `latestEnd` is at least the end of each ban of the limiter, and outlives this.
+  RuleOffenders(double maxPeers, double& latestEnd) noexcept
+      : table_(maxPeers), latestEnd_(latestEnd) {}
 
   const OffenderTable& table() const noexcept { return table_; }
   OffenderTable& table() noexcept { return table_; }
@@ -49,12 +51,9 @@ class RuleOffenders {
     punishments_.prepare(fingerprint);
   }
 
-  // False only if no ban is in force. True does not mean that one is.
-  bool mayBan(double now) const noexcept { return now < latestEnd_; }
-
   // The remaining seconds of the peer's ban; 0 without one.
   double banSecondsLeft(const Fingerprint& fingerprint, double now) const noexcept {
-    if (!mayBan(now)) return 0;
+    if (!(now < latestEnd_)) return 0;
     const Punishment* punishment = find(fingerprint);
     return punishment != nullptr && now < punishment->banEnd ? punishment->banEnd - now : 0.0;
   }
@@ -279,7 +278,6 @@ class RuleOffenders {
   void clear() noexcept {
     table_.clear();
     punishments_.clear();
-    latestEnd_ = kNever;
     earliestEnd_ = kInfinity;
     counted_ = 0;
   }
@@ -307,8 +305,7 @@ class RuleOffenders {
 
   OffenderTable table_;
   Table<Punishment> punishments_;
-  // No ban ends after this instant.
-  double latestEnd_ = kNever;
+  double& latestEnd_;
   // The number of punishments with a ban, in force or over. A sweep stops counting those that are
   // over.
   size_t counted_ = 0;

@@ -51,9 +51,14 @@ class ScopeState {
   // A cleanup has one more, the bans.
   static constexpr unsigned kPasses = kSnapshotPasses + 1;
 
-  // `plan` and `rates` outlive this.
-  ScopeState(unsigned index, double maxPeers, const RulePlan& plan, const Rates& rates) noexcept
-      : index_(index), maxPeers_(maxPeers), plan_(plan), rates_(rates), offenders_(maxPeers) {}
+  // `plan` and `rates` outlive this, and `latestBanEnd` as in RuleOffenders.
+  ScopeState(unsigned index, double maxPeers, const RulePlan& plan, const Rates& rates,
+             double& latestBanEnd) noexcept
+      : index_(index),
+        maxPeers_(maxPeers),
+        plan_(plan),
+        rates_(rates),
+        offenders_(maxPeers, latestBanEnd) {}
 
   RuleRecords& records() noexcept { return records_; }
   const RuleRecords& records() const noexcept { return records_; }

@@ -21,7 +21,7 @@ class RuleScopes {
     for (unsigned i = 0; i < plan_.scopes; ++i) {
       singles_[i].reset(kNever);
       if (isSingle(i)) continue;
-      scopes_[i].reset(new (std::nothrow) ScopeState(i, maxPeers, plan_, rates_));
+      scopes_[i].reset(new (std::nothrow) ScopeState(i, maxPeers, plan_, rates_, latestBanEnd_));
       if (scopes_[i] == nullptr) return false;
       scopes_[i]->records().widen(plan_.slots[i]);
     }
@@ -48,13 +48,12 @@ class RuleScopes {
   // The time of the limiter if the clock says `now`. Pass it to the methods below.
   double time(double now) noexcept { return rates_.time(now); }
 
+  // False only if no ban is in force. True does not mean that one is.
+  bool mayBan(double now) const noexcept { return now < latestBanEnd_; }
+
   // The scopes whose keys a check needs.
   uint32_t keyedScopes(uint32_t mask, unsigned program, double now) const noexcept {
-    uint32_t needed = mask & plan_.asks[program] & ~singleScopes_;
-    for (uint32_t left = mask & ~singleScopes_ & ~needed; left != 0; left &= left - 1) {
-      if (scopes_[lowestBit(left)]->offenders().mayBan(now)) needed |= left & (0 - left);
-    }
-    return needed;
+    return mask & ~singleScopes_ & (mayBan(now) ? mask : plan_.asks[program]);
   }
 
   // Writes the idle seconds and the used tokens that a snapshot saves of a single scope.
@@ -108,12 +107,15 @@ class RuleScopes {
       singles_[i].reset(kNever);
       if (scopes_[i] != nullptr) scopes_[i]->clear();
     }
+    latestBanEnd_ = kNever;
     sweep_.stop();
   }
 
  protected:
   RulePlan plan_;
   Rates rates_{plan_};
+  // No ban ends after this instant.
+  double latestBanEnd_ = kNever;
   // nullptr for a single scope.
   std::unique_ptr<ScopeState> scopes_[kMaxScopes];
   uint32_t singleScopes_ = 0;

@@ -24,8 +24,8 @@ const STEPS_PER_SECOND = 2 ** 20;
 /** A record with nothing used, for peers without a record. Nobody charges it anything but 0. */
 const FRESH: Float64Array = new Float64Array(1 + MAX_RULES);
 
-/** How often each rule was asked, at `scope * MAX_RULES + slot`. */
-export class RuleCounts {
+/** How often each rule was asked, by rule: at `scope * MAX_RULES + slot`. */
+export class RuleCounters {
   readonly checked: Float64Array;
   readonly refused: Float64Array;
   readonly dryRunRefused: Float64Array;
@@ -47,35 +47,36 @@ export class RuleDecision {
   plan: RulePlan;
   /** Bit i is set if scope i is asked. */
   scopes = 0;
-  /** Bit i is set if scope i has a rule that takes something of this check in any case, or if all rules allow it. */
-  charged = 0;
-  /** After findRefusal(), bit i is set if scope i has a dry-run rule that takes something. */
-  dryRunCharged = 0;
-  /** After findRefusal(), bit i is set if the check is a violation of scope i. */
-  violated = 0;
   /** After findRefusal(), for each violated scope the violating rule with the longest delay, as a slot. */
   readonly violatedSlots: Uint8Array = new Uint8Array(MAX_SCOPES);
   readonly #count: number;
   readonly #single: readonly boolean[];
-  /** For each scope, the array with the peer's record, and the index at which the record begins. */
+  /** For each scope, the array with the peer's record, and the index of its first slot. */
   readonly #records: Float64Array[];
-  readonly #bases: Int32Array;
+  readonly #slots: Int32Array;
   #program = 0;
-  /** For each violated scope, the longest delay and the rank of its rule. */
+  /** The rules that apply: the first `#asked` ones. */
+  readonly #rules: Uint8Array;
+  #asked = 0;
+  /** For each of them, whether it allows the check: 1 or 0. */
+  readonly #allows: Uint8Array;
+  /** For each violated scope, the longest delay and its rule. */
   readonly #delays = new Float64Array(MAX_SCOPES);
-  readonly #ranks = new Uint8Array(MAX_SCOPES);
 
   constructor(plan: RulePlan, single: readonly boolean[]) {
     this.plan = plan;
     this.#single = single;
     this.#count = single.length;
     this.#records = single.map(() => FRESH);
-    this.#bases = new Int32Array(single.length);
+    this.#slots = new Int32Array(single.length).fill(1);
+    this.#rules = new Uint8Array(single.length * MAX_RULES);
+    this.#allows = new Uint8Array(single.length * MAX_RULES);
   }
 
   /** Begins a check. Each scope with applying rules must get a record before ask(). */
   begin(program: number): void {
     this.#program = program;
+    this.#asked = 0;
     this.scopes = 0;
   }
 
@@ -89,84 +90,114 @@ export class RuleDecision {
     return this.plan.applies[this.#program * this.#count + scope] as number;
   }
 
-  setRecord(scope: number, record: Float64Array, base: number): void {
+  /** Adds a scope to those that are asked, with its record. */
+  add(scope: number, record: Float64Array, base: number): void {
     this.scopes |= 1 << scope;
-    this.#records[scope] = record;
-    this.#bases[scope] = base;
+    this.move(scope, record, base);
+    let asked = this.#asked;
+    for (let bits = this.applying(scope); bits !== 0; bits &= bits - 1) {
+      this.#rules[asked] = scope * MAX_RULES + 31 - Math.clz32(bits & -bits);
+      asked += 1;
+    }
+    this.#asked = asked;
   }
 
-  setFresh(scope: number): void {
-    this.setRecord(scope, FRESH, 0);
+  addFresh(scope: number): void {
+    this.add(scope, FRESH, 0);
+  }
+
+  /** Sets the record of a scope that is asked already, after it has moved. */
+  move(scope: number, record: Float64Array, base: number): void {
+    this.#records[scope] = record;
+    this.#slots[scope] = base + 1;
   }
 
   /** Makes the next changes of a scope's record without effect. */
   useCopy(scope: number): void {
-    const base = this.#bases[scope] as number;
-    const copy = (this.#records[scope] as Float64Array).slice(base, base + 1 + MAX_RULES);
-    this.setRecord(scope, copy, 0);
+    const first = this.#slots[scope] as number;
+    const copy = (this.#records[scope] as Float64Array).slice(first - 1, first + MAX_RULES);
+    this.move(scope, copy, 0);
   }
 
-  /** Whether all rules but those on dry run allow the check. Sets `charged`. */
+  forget(scope: number): void {
+    this.move(scope, FRESH, 0);
+  }
+
+  /** Whether all rules but those on dry run allow the check. */
   ask(): boolean {
     const { bursts, flags, units } = this.plan;
-    const planRow = this.planIndex * this.#count;
+    const row = this.planIndex * this.#count * MAX_RULES;
     let allAllow = true;
-    this.charged = 0;
-    for (let scope = 0; scope < this.#count; scope += 1) {
-      if (((this.scopes >> scope) & 1) === 0) continue;
-      const record = this.#records[scope] as Float64Array;
-      const state = (this.#bases[scope] as number) + 1;
-      const row = (planRow + scope) * MAX_RULES;
-      for (let bits = this.applying(scope); bits !== 0; bits &= bits - 1) {
-        const slot = 31 - Math.clz32(bits & -bits);
-        const rule = scope * MAX_RULES + slot;
-        const cost = RULE_NUMBERS[AT_COSTS + (units[rule] as number)] as number;
-        if ((record[state + slot] as number) + cost <= (bursts[row + slot] as number)) {
-          if (cost > 0) this.charged |= 1 << scope;
-        } else if (((flags[rule] as number) & DRY_RUN) === 0) {
-          allAllow = false;
-        }
-      }
+    for (let n = 0; n < this.#asked; n += 1) {
+      const rule = this.#rules[n] as number;
+      const cost = RULE_NUMBERS[AT_COSTS + (units[rule] as number)] as number;
+      const allows = this.#usedOf(rule) + cost <= (bursts[row + rule] as number);
+      this.#allows[n] = allows ? 1 : 0;
+      if (!allows && ((flags[rule] as number) & DRY_RUN) === 0) allAllow = false;
     }
     return allAllow;
   }
 
-  /** Charges a check that all rules allow, and writes the used tokens of its rules. Calls no function, so that a check near the end of the stack is whole. */
-  charge(counts: RuleCounts): typeof RULE_WARNED | undefined {
-    const { bursts, warnings, flags, units, ranks, applies, actions } = this.plan;
-    const planRow = ((this.#program / actions) | 0) * this.#count;
-    const programRow = this.#program * this.#count;
-    const { checked, dryRunRefused } = counts;
+  /** Whether the check takes something from a scope if all rules but those on dry run allow it. */
+  takes(scope: number): boolean {
+    for (let n = 0; n < this.#asked; n += 1) {
+      if (this.#allows[n] === 1 && this.#hasCost(scope, this.#rules[n] as number)) return true;
+    }
+    return false;
+  }
+
+  /** Whether a rule of a scope takes something that is not on dry run, whatever it allows. */
+  takesUnasked(scope: number): boolean {
+    for (let n = 0; n < this.#asked; n += 1) {
+      const rule = this.#rules[n] as number;
+      if (!this.#isDryRun(rule) && this.#hasCost(scope, rule)) return true;
+    }
+    return false;
+  }
+
+  /** Whether a dry-run rule of a scope takes something. */
+  takesDryRun(scope: number): boolean {
+    for (let n = 0; n < this.#asked; n += 1) {
+      const rule = this.#rules[n] as number;
+      const takes = this.#allows[n] === 1 && this.#isDryRun(rule);
+      if (takes && this.#hasCost(scope, rule)) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Charges a check that all rules allow, and writes the used tokens of its rules. Calls no function, so that a check near
+   * the end of the stack is whole.
+   */
+  charge(counters: RuleCounters): typeof RULE_WARNED | undefined {
+    const { bursts, warnings, flags, units, ranks, actions } = this.plan;
+    const row = ((this.#program / actions) | 0) * this.#count * MAX_RULES;
+    const { checked, dryRunRefused } = counters;
     let least = Infinity;
     let warning = -1;
-    for (let scope = 0; scope < this.#count; scope += 1) {
-      if (((this.scopes >> scope) & 1) === 0) continue;
-      const record = this.#records[scope] as Float64Array;
-      const state = (this.#bases[scope] as number) + 1;
-      const row = (planRow + scope) * MAX_RULES;
-      for (let bits = applies[programRow + scope] as number; bits !== 0; bits &= bits - 1) {
-        const slot = 31 - Math.clz32(bits & -bits);
-        const rule = scope * MAX_RULES + slot;
-        const cost = RULE_NUMBERS[AT_COSTS + (units[rule] as number)] as number;
-        const sum = (record[state + slot] as number) + cost;
-        const used = sum < MAX_USED ? sum : MAX_USED;
-        const burst = bursts[row + slot] as number;
-        (checked[rule] as number) += 1;
-        if (((flags[rule] as number) & DRY_RUN) !== 0) {
-          if (sum <= burst) record[state + slot] = used;
-          else (dryRunRefused[rule] as number) += 1;
-          continue;
-        }
-        record[state + slot] = used;
-        RULE_NUMBERS[AT_USED + rule] = used;
-        const threshold = warnings[row + slot] as number;
-        if (!(threshold > 0)) continue;
-        const share = (burst - used) / burst;
-        if (!(share < threshold) || share > least) continue;
-        if (share === least && !((ranks[rule] as number) < (ranks[warning] as number))) continue;
-        least = share;
-        warning = rule;
+    for (let n = 0; n < this.#asked; n += 1) {
+      const rule = this.#rules[n] as number;
+      (checked[rule] as number) += 1;
+      if (this.#allows[n] === 0) {
+        (dryRunRefused[rule] as number) += 1;
+        continue;
       }
+      const scope = (rule / MAX_RULES) | 0;
+      const record = this.#records[scope] as Float64Array;
+      const at = (this.#slots[scope] as number) + rule - scope * MAX_RULES;
+      const cost = RULE_NUMBERS[AT_COSTS + (units[rule] as number)] as number;
+      const sum = (record[at] as number) + cost;
+      const used = sum < MAX_USED ? sum : MAX_USED;
+      record[at] = used;
+      RULE_NUMBERS[AT_USED + rule] = used;
+      const threshold = warnings[row + rule] as number;
+      if (!(threshold > 0) || ((flags[rule] as number) & DRY_RUN) !== 0) continue;
+      const burst = bursts[row + rule] as number;
+      const share = (burst - used) / burst;
+      if (!(share < threshold) || share > least) continue;
+      if (share === least && !((ranks[rule] as number) < (ranks[warning] as number))) continue;
+      least = share;
+      warning = rule;
     }
     if (warning === -1) return undefined;
     RULE_NUMBERS[AT_DELAY] = 0;
@@ -176,123 +207,99 @@ export class RuleDecision {
     return RULE_WARNED;
   }
 
-  /** Writes the results of a check that a rule refuses, and finds out whose violation it is. */
-  findRefusal(): void {
-    const { bursts, rates, flags, units, ranks } = this.plan;
-    const planRow = this.planIndex * this.#count;
+  /** Counts a check for which there is no room. */
+  countChecked({ checked }: RuleCounters): void {
+    for (let n = 0; n < this.#asked; n += 1) {
+      (checked[this.#rules[n] as number] as number) += 1;
+    }
+  }
+
+  /** Writes the results of a check that a rule refuses. Returns a bit for each scope of which it is a violation. */
+  findRefusal(): number {
+    const { bursts, rates, flags, ranks } = this.plan;
+    const row = this.planIndex * this.#count * MAX_RULES;
     let longest = -1;
     let refusing = -1;
-    this.violated = 0;
-    this.dryRunCharged = 0;
-    for (let scope = 0; scope < this.#count; scope += 1) {
-      if (((this.scopes >> scope) & 1) === 0) continue;
-      const record = this.#records[scope] as Float64Array;
-      const state = (this.#bases[scope] as number) + 1;
-      const row = (planRow + scope) * MAX_RULES;
-      for (let bits = this.applying(scope); bits !== 0; bits &= bits - 1) {
-        const slot = 31 - Math.clz32(bits & -bits);
-        const rule = scope * MAX_RULES + slot;
-        const cost = RULE_NUMBERS[AT_COSTS + (units[rule] as number)] as number;
-        const used = record[state + slot] as number;
-        const burst = bursts[row + slot] as number;
-        const flag = flags[rule] as number;
-        const allows = used + cost <= burst;
-        if ((flag & DRY_RUN) !== 0) {
-          if (allows && cost > 0) this.dryRunCharged |= 1 << scope;
-          continue;
-        }
-        if (allows) continue;
-        const delay = delaySeconds(used, cost, burst, rates[row + slot] as number);
-        const rank = ranks[rule] as number;
-        if (delay > longest || (delay === longest && rank < (ranks[refusing] as number))) {
-          longest = delay;
-          refusing = rule;
-        }
-        if ((flag & COUNTS_VIOLATION) !== 0 && cost > 0 && !this.#single[scope]) {
-          this.#violate(scope, slot, delay, rank);
-        }
+    let violated = 0;
+    for (let n = 0; n < this.#asked; n += 1) {
+      const rule = this.#rules[n] as number;
+      if (this.#allows[n] === 1 || this.#isDryRun(rule)) continue;
+      const scope = (rule / MAX_RULES) | 0;
+      const cost = this.#costOf(rule);
+      const burst = bursts[row + rule] as number;
+      const delay = delaySeconds(this.#usedOf(rule), cost, burst, rates[row + rule] as number);
+      const rank = ranks[rule] as number;
+      if (delay > longest || (delay === longest && rank < (ranks[refusing] as number))) {
+        longest = delay;
+        refusing = rule;
+      }
+      const counts = ((flags[rule] as number) & COUNTS_VIOLATION) !== 0;
+      if (counts && cost > 0 && !this.#single[scope]) {
+        this.#violate(scope, rule, delay, ((violated >> scope) & 1) === 0);
+        violated |= 1 << scope;
       }
     }
     RULE_NUMBERS[AT_DELAY] = longest;
     RULE_NUMBERS[AT_RULE] = refusing;
     RULE_NUMBERS[AT_SCOPE] = Math.floor(refusing / MAX_RULES);
+    return violated;
   }
 
   /** Counts a refused check, and charges the dry-run rules of `scopes` that allow it. */
-  refuse(counts: RuleCounts, scopes: number): void {
-    const { bursts, flags, units } = this.plan;
-    const planRow = this.planIndex * this.#count;
-    for (let scope = 0; scope < this.#count; scope += 1) {
-      if (((this.scopes >> scope) & 1) === 0) continue;
-      const record = this.#records[scope] as Float64Array;
-      const state = (this.#bases[scope] as number) + 1;
-      const row = (planRow + scope) * MAX_RULES;
-      for (let bits = this.applying(scope); bits !== 0; bits &= bits - 1) {
-        const slot = 31 - Math.clz32(bits & -bits);
-        const rule = scope * MAX_RULES + slot;
-        const cost = RULE_NUMBERS[AT_COSTS + (units[rule] as number)] as number;
-        const sum = (record[state + slot] as number) + cost;
-        const allows = sum <= (bursts[row + slot] as number);
-        const isDryRun = ((flags[rule] as number) & DRY_RUN) !== 0;
-        (counts.checked[rule] as number) += 1;
-        if (isDryRun && allows) {
-          if (((scopes >> scope) & 1) === 1) record[state + slot] = sum < MAX_USED ? sum : MAX_USED;
-        } else if (!allows) {
-          ((isDryRun ? counts.dryRunRefused : counts.refused)[rule] as number) += 1;
-        }
-      }
+  refuse({ checked, refused, dryRunRefused }: RuleCounters, scopes: number): void {
+    for (let n = 0; n < this.#asked; n += 1) {
+      const rule = this.#rules[n] as number;
+      const isDryRun = this.#isDryRun(rule);
+      (checked[rule] as number) += 1;
+      if (this.#allows[n] === 0) ((isDryRun ? dryRunRefused : refused)[rule] as number) += 1;
+      else if (isDryRun) this.#settleRule(scopes, rule, 1);
     }
-  }
-
-  /** Counts a check for which there is no room. */
-  countChecked(counts: RuleCounts): void {
-    for (let scope = 0; scope < this.#count; scope += 1) {
-      if (((this.scopes >> scope) & 1) === 0) continue;
-      for (let bits = this.applying(scope); bits !== 0; bits &= bits - 1) {
-        (counts.checked[scope * MAX_RULES + 31 - Math.clz32(bits & -bits)] as number) += 1;
-      }
-    }
-  }
-
-  /** Whether a rule of a scope that is not on dry run takes something. */
-  takes(scope: number): boolean {
-    const { flags, units } = this.plan;
-    for (let bits = this.applying(scope); bits !== 0; bits &= bits - 1) {
-      const rule = scope * MAX_RULES + 31 - Math.clz32(bits & -bits);
-      const cost = RULE_NUMBERS[AT_COSTS + (units[rule] as number)] as number;
-      if (cost > 0 && ((flags[rule] as number) & DRY_RUN) === 0) return true;
-    }
-    return false;
   }
 
   /** Takes the costs (sign 1) from the rules of `scopes` that are not on dry run, or gives them back (sign -1). */
   settle(scopes: number, sign: 1 | -1): void {
-    const { flags, units } = this.plan;
-    for (let scope = 0; scope < this.#count; scope += 1) {
-      if ((((this.scopes & scopes) >> scope) & 1) === 0) continue;
-      const record = this.#records[scope] as Float64Array;
-      const state = (this.#bases[scope] as number) + 1;
-      for (let bits = this.applying(scope); bits !== 0; bits &= bits - 1) {
-        const slot = 31 - Math.clz32(bits & -bits);
-        const rule = scope * MAX_RULES + slot;
-        if (((flags[rule] as number) & DRY_RUN) !== 0) continue;
-        const cost = RULE_NUMBERS[AT_COSTS + (units[rule] as number)] as number;
-        const sum = (record[state + slot] as number) + sign * cost;
-        record[state + slot] = sum > 0 ? Math.min(sum, MAX_USED) : 0;
-      }
+    for (let n = 0; n < this.#asked; n += 1) {
+      const rule = this.#rules[n] as number;
+      if (!this.#isDryRun(rule)) this.#settleRule(scopes, rule, sign);
     }
   }
 
-  #violate(scope: number, slot: number, delay: number, rank: number): void {
-    const isFirst = ((this.violated >> scope) & 1) === 0;
+  #settleRule(scopes: number, rule: number, sign: 1 | -1): void {
+    const scope = (rule / MAX_RULES) | 0;
+    if (((scopes >> scope) & 1) === 0) return;
+    const sum = this.#usedOf(rule) + sign * this.#costOf(rule);
+    const at = (this.#slots[scope] as number) + rule - scope * MAX_RULES;
+    (this.#records[scope] as Float64Array)[at] = sum > 0 ? Math.min(sum, MAX_USED) : 0;
+  }
+
+  #usedOf(rule: number): number {
+    const scope = (rule / MAX_RULES) | 0;
+    const at = (this.#slots[scope] as number) + rule - scope * MAX_RULES;
+    return (this.#records[scope] as Float64Array)[at] as number;
+  }
+
+  #costOf(rule: number): number {
+    return RULE_NUMBERS[AT_COSTS + (this.plan.units[rule] as number)] as number;
+  }
+
+  #isDryRun(rule: number): boolean {
+    return ((this.plan.flags[rule] as number) & DRY_RUN) !== 0;
+  }
+
+  /** Whether a rule is of a scope and has a cost. */
+  #hasCost(scope: number, rule: number): boolean {
+    return ((rule / MAX_RULES) | 0) === scope && this.#costOf(rule) > 0;
+  }
+
+  #violate(scope: number, rule: number, delay: number, isFirst: boolean): void {
     const longest = this.#delays[scope] as number;
+    const { ranks } = this.plan;
+    const other = scope * MAX_RULES + (this.violatedSlots[scope] as number);
     const isLonger =
-      delay > longest || (delay === longest && rank < (this.#ranks[scope] as number));
+      delay > longest || (delay === longest && (ranks[rule] as number) < (ranks[other] as number));
     if (!isFirst && !isLonger) return;
-    this.violated |= 1 << scope;
-    this.violatedSlots[scope] = slot;
+    this.violatedSlots[scope] = rule - scope * MAX_RULES;
     this.#delays[scope] = delay;
-    this.#ranks[scope] = rank;
   }
 }
 

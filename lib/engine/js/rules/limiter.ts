@@ -26,7 +26,7 @@ import {
 } from '../../rules.js';
 import { saturatedSum } from '../counts.js';
 import { reserveRulesStack } from '../stack.js';
-import { RuleCounts, RuleDecision } from './decision.js';
+import { RuleCounters, RuleDecision } from './decision.js';
 import { lookUpSlot, writeSlot } from './peer-slots.js';
 import { NOW } from './rates.js';
 import { NONE, type ScopeState } from './scope.js';
@@ -39,7 +39,7 @@ const RECORD = 1 + MAX_RULES;
 
 export class JsRuleLimiter extends RuleScopes implements RulesCore {
   readonly #decision: RuleDecision;
-  readonly #counts: RuleCounts;
+  readonly #counters: RuleCounters;
   #allowed = 0;
   #delayed = 0;
   #banned = 0;
@@ -48,7 +48,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     super(config);
     const { single, plan } = config;
     this.#decision = new RuleDecision(plan, single);
-    this.#counts = new RuleCounts(single.length);
+    this.#counters = new RuleCounters(single.length);
   }
 
   update(plan: RulePlan, now = monotonicSeconds()): void {
@@ -60,7 +60,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     this.setPolicies(plan);
     for (let rule = 0; rule < this.scopes.length * MAX_RULES; rule += 1) {
       const added = plan.added[Math.floor(rule / MAX_RULES)] as number;
-      if ((added >> (rule % MAX_RULES)) & 1) this.#counts.reset(rule);
+      if ((added >> (rule % MAX_RULES)) & 1) this.#counters.reset(rule);
     }
   }
 
@@ -113,7 +113,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
       if (((mask >> scope.index) & 1) === 0) continue;
       const copy = this.#copyRefilled(scope, keys[scope.index], decision.planIndex);
       used.set(copy.subarray(1), scope.index * MAX_RULES);
-      if (decision.applying(scope.index) !== 0) decision.setRecord(scope.index, copy, 0);
+      if (decision.applying(scope.index) !== 0) decision.add(scope.index, copy, 0);
     }
     return { answer: this.#answerPeek(mask), used };
   }
@@ -148,7 +148,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     for (const scope of this.scopes) {
       const bit = 1 << scope.index;
       const isNew = (decision.scopes & bit) !== 0 && scope.place === NONE;
-      if (!isNew || !decision.takes(scope.index)) continue;
+      if (!isNew || !decision.takesUnasked(scope.index)) continue;
       if (scope.admit(time)) newcomers |= bit;
       else noRoom |= bit;
     }
@@ -157,7 +157,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
   }
 
   totals(): RuleTotals {
-    const { checked, refused, dryRunRefused } = this.#counts;
+    const { checked, refused, dryRunRefused } = this.#counters;
     return {
       allowed: this.#allowed,
       delayed: this.#delayed,
@@ -171,7 +171,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
   override clear(): void {
     super.clear();
     // The last check's records may be in large arrays.
-    for (const { index } of this.scopes) this.#decision.setFresh(index);
+    for (const { index } of this.scopes) this.#decision.forget(index);
   }
 
   #lookUp(keys: RuleKeys, mask: number): void {
@@ -194,7 +194,8 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     let newcomers = 0;
     for (let i = 0; i < this.scopes.length; i += 1) {
       const isNew = (this.scopes[i] as ScopeState).place === NONE;
-      if (isNew && ((decision.charged >> i) & 1) === 1) newcomers |= 1 << i;
+      const isAsked = ((decision.scopes >> i) & 1) === 1;
+      if (isNew && isAsked && decision.takes(i)) newcomers |= 1 << i;
     }
     if (newcomers !== 0) {
       reserveRulesStack();
@@ -202,13 +203,13 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
       let noRoom = 0;
       for (const scope of this.scopes) {
         if (((newcomers >> scope.index) & 1) === 0 || scope.admit(now)) continue;
-        if (decision.takes(scope.index)) return this.#answerNoRoom(scope);
+        if (decision.takesUnasked(scope.index)) return this.#answerNoRoom(scope);
         noRoom |= 1 << scope.index;
       }
       this.#insert(keys, newcomers & ~noRoom, 0, now);
       if (noRoom !== 0) this.#leaveOut(noRoom);
     }
-    const answer = decision.charge(this.#counts);
+    const answer = decision.charge(this.#counters);
     this.#allowed += 1;
     return answer;
   }
@@ -248,7 +249,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
       if (place === NONE) {
         const pending = scope.findPending(keys[i] as string);
         if (pending === undefined) {
-          decision.setFresh(i);
+          decision.addFresh(i);
           continue;
         }
         records = pending.records;
@@ -256,7 +257,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
       }
       const base = records.baseOf(place);
       this.rates.refill(records.numbers, base, i, scope.slots, plan);
-      decision.setRecord(i, records.numbers, base);
+      decision.add(i, records.numbers, base);
     }
   }
 
@@ -283,7 +284,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
       if (((staged >> scope.index) & 1) === 0) continue;
       scope.commit(keys[scope.index] as string, now);
       const base = scope.records.baseOf(scope.place);
-      this.#decision.setRecord(scope.index, scope.records.numbers, base);
+      this.#decision.move(scope.index, scope.records.numbers, base);
     }
   }
 
@@ -302,7 +303,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
   }
 
   #answerNoRoom(scope: ScopeState): typeof RULE_NO_ROOM {
-    this.#decision.countChecked(this.#counts);
+    this.#decision.countChecked(this.#counters);
     scope.counters.refusedNewcomers += 1;
     this.#delayed += 1;
     RULE_NUMBERS[AT_DELAY] = NO_ROOM_DELAY;
@@ -315,20 +316,20 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     reserveRulesStack();
     const now = this.rates.clock[NOW] as number;
     const decision = this.#decision;
-    decision.findRefusal();
-    const { violated } = decision;
+    const violated = decision.findRefusal();
     let changed = violated;
     let noRoom = 0;
     for (const scope of this.scopes) {
       const bit = 1 << scope.index;
-      if (((violated | decision.dryRunCharged) & bit) === 0 || scope.place !== NONE) continue;
+      if (scope.place !== NONE) continue;
+      if ((violated & bit) === 0 && !decision.takesDryRun(scope.index)) continue;
       changed |= bit;
       if (!scope.admit(now)) noRoom |= bit;
     }
     changed &= ~noRoom;
     this.#insert(keys, changed, violated, now);
     this.#countNoRoom(noRoom);
-    decision.refuse(this.#counts, ~noRoom);
+    decision.refuse(this.#counters, ~noRoom);
     if (this.#punish(violated & changed, now)) {
       this.#banned += 1;
       return RULE_BANNED;
@@ -383,7 +384,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
   #answerPeek(mask: number): RuleAnswer | undefined {
     const decision = this.#decision;
     if (this.#findBan(mask)) return RULE_BANNED;
-    if (decision.ask()) return decision.charge(new RuleCounts(this.scopes.length));
+    if (decision.ask()) return decision.charge(new RuleCounters(this.scopes.length));
     decision.findRefusal();
     return RULE_DELAYED;
   }

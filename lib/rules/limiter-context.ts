@@ -1,4 +1,4 @@
-// RuleContext: what a RuleLimiter and its opened peers share. It turns names into the numbers of the engine, and the
+// LimiterContext: what a RuleLimiter and its opened peers share. It turns names into the numbers of the engine, and the
 // engine's answers into verdicts.
 
 import { callSafely } from '../common/callbacks.js';
@@ -41,7 +41,7 @@ export interface ResolvedKeys {
   readonly mask: number;
 }
 
-/** `RuleContext.lastKind` is a program times this, plus a bit for each scope. */
+/** `LimiterContext.lastKind` is a program times this, plus a bit for each scope. */
 export const KINDS_PER_PROGRAM: number = 2 ** MAX_SCOPES;
 
 /** The random number that leaves the length of a ban as it is. */
@@ -61,7 +61,7 @@ class RuleCall implements ResolvedKeys {
   }
 }
 
-export class RuleContext {
+export class LimiterContext {
   readonly scopes: readonly ScopeSpec[];
   readonly keys: ScopeKeys;
   /** Checks that lists have decided. */
@@ -74,10 +74,13 @@ export class RuleContext {
   readonly #draws: (number | undefined)[];
   /** Whether a ban may have jitter. Without, engines do not read random numbers. */
   #hasJitter = false;
+  /** Whether requests are the only unit, and no ban has jitter: then few numbers belong to a check. */
+  #isPlain = false;
   /** For the next call; undefined during a call. A getter of the user may call the limiter: that call creates its own. */
   #spareCall: RuleCall | undefined;
   #spareCosts: Float64Array | undefined;
   #book: RuleBook;
+  #actions = 1;
   #units = 0;
   #lastKind = -1;
   #version = 0;
@@ -126,10 +129,12 @@ export class RuleContext {
     this.#book = book;
     this.#version += 1;
     this.#warnings = [];
+    this.#actions = book.plan.actions;
     this.#units = book.units.length;
     this.#requests = book.unitIndexes.get(REQUESTS) ?? -1;
     this.#hasJitter = book.plan.bans.some((policy) => policy !== undefined && policy.jitter > 0);
     this.#bytes = book.unitIndexes.get(BYTES) ?? -1;
+    this.#isPlain = this.#units === 1 && this.#requests === 0 && !this.#hasJitter;
     this.keys.setLists(book.sections.allow, book.sections.deny);
     this.#draw();
   }
@@ -150,18 +155,13 @@ export class RuleContext {
 
   /** @throws `ERR_LIMITER_OPTION` */
   programOf(planIndex: number, action: string | undefined): number {
-    const first = planIndex * this.#book.plan.actions;
-    if (action === undefined) return first;
-    if (typeof action !== 'string') {
-      throw invalidValue('ERR_LIMITER_OPTION', 'action', action, 'a string');
-    }
-    return first + (this.#book.actionIndexes.get(action) ?? 0);
+    const first = planIndex * this.#actions;
+    return action === undefined ? first : first + this.#actionIndexOf(action);
   }
 
   /** The program of the rules that name the action of deliveries. */
   deliveryProgramOf(planIndex: number): number {
-    const { plan, deliveryIndex } = this.#book;
-    return planIndex * plan.actions + deliveryIndex;
+    return planIndex * this.#actions + this.#book.deliveryIndex;
   }
 
   /** Returns the keys as an object that later changes of the caller's object do not affect. @throws `ERR_LIMITER_KEY` */
@@ -223,15 +223,8 @@ export class RuleContext {
 
   /** Reads a cost into RULE_NUMBERS, in the same way. @throws `ERR_LIMITER_COST` */
   prepareCost(cost: Cost | undefined, bytes = 0): void {
-    if (cost === undefined || typeof cost === 'number') {
-      if (cost !== undefined) requireCost(cost);
-      for (let i = 0; i < this.#units; i += 1) RULE_NUMBERS[AT_COSTS + i] = 0;
-      if (this.#requests >= 0) RULE_NUMBERS[AT_COSTS + this.#requests] = cost ?? 1;
-      if (this.#bytes >= 0) RULE_NUMBERS[AT_COSTS + this.#bytes] = bytes;
-    } else {
-      this.#prepareCosts(cost, bytes);
-    }
-    if (this.#hasJitter) this.#writeDraws();
+    if (cost === undefined && this.#isPlain) RULE_NUMBERS[AT_COSTS] = 1;
+    else this.#prepareAnyCost(cost, bytes);
   }
 
   /**
@@ -256,6 +249,18 @@ export class RuleContext {
   /** See `largestCost`. */
   largestCost(unit: string, action: string | undefined, named: readonly string[]): number {
     return largestCost(this.#book, this.scopes, unit, action, named);
+  }
+
+  #prepareAnyCost(cost: Cost | undefined, bytes: number): void {
+    if (cost === undefined || typeof cost === 'number') {
+      if (cost !== undefined) requireCost(cost);
+      for (let i = 0; i < this.#units; i += 1) RULE_NUMBERS[AT_COSTS + i] = 0;
+      if (this.#requests >= 0) RULE_NUMBERS[AT_COSTS + this.#requests] = cost ?? 1;
+      if (this.#bytes >= 0) RULE_NUMBERS[AT_COSTS + this.#bytes] = bytes;
+    } else {
+      this.#prepareCosts(cost, bytes);
+    }
+    if (this.#hasJitter) this.#writeDraws();
   }
 
   #prepareCosts(cost: Readonly<Record<string, number>>, bytes: number): void {
@@ -322,6 +327,13 @@ export class RuleContext {
     return verdict('denied', Infinity, null, (this.scopes[listed] as ScopeSpec).name, null);
   }
 
+  #actionIndexOf(action: string): number {
+    if (typeof action !== 'string') {
+      throw invalidValue('ERR_LIMITER_OPTION', 'action', action, 'a string');
+    }
+    return this.#book.actionIndexes.get(action) ?? 0;
+  }
+
   #ruleName(id: number): string {
     return this.#book.ruleAt[id]?.spec.name as string;
   }
@@ -351,7 +363,10 @@ export class RuleContext {
       }
       const value = cost[unit];
       if (value === undefined) continue;
-      if (!(value >= 0 && value < Infinity)) requireCost(value, `a cost of ${show(unit)}`);
+      // The text of the name only if it is needed.
+      if (!(typeof value === 'number' && value >= 0 && value < Infinity)) {
+        requireCost(value, `a cost of ${show(unit)}`);
+      }
       if (index !== undefined) costs[index] = value;
     }
   }
