@@ -202,7 +202,7 @@ interface BoundedConfig {
    * The absolute path of the file that contains the table, if processes share it; undefined for a private
    * table. See SharedCore. Only the native engine has shared tables; the TypeScript engine is never given a path.
    */
-  readonly sharedPath?: string;
+  readonly sharedPath?: string | undefined;
 }
 
 /**
@@ -265,6 +265,13 @@ export interface SharedFile extends SharedState {
 
 /** What can be done with a shared file without a limiter. The native engine has them. */
 export interface SharedFiles {
+  /**
+   * The path of the file of a name; an absolute path stays as it is. @throws `ERR_LIMITER_OPTION` if it is neither, and
+   * `ERR_LIMITER_SHARED` if there is no safe folder for files with names.
+   */
+  pathOf(nameOrPath: string): string;
+  /** The names of this user's files, in alphabetical order. Files elsewhere are not found. */
+  names(): string[];
   /**
    * Reads the header of a file. Undefined if there is none. @throws `ERR_LIMITER_SHARED` if the file is not one of
    * ours or is not safe to use.

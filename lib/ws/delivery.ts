@@ -15,6 +15,7 @@ import {
   UNKNOWN_DELAY,
 } from '../guard/verdicts.js';
 import type { PeerGroup } from '../limiters/group.js';
+import { forget } from '../limiters/stalled.js';
 import type { DeliverySettings } from './delivery-options.js';
 import type { WebSocketGuardSettings } from './options.js';
 import { type OutgoingData, OutgoingMessage, type SendOptions } from './outgoing.js';
@@ -102,7 +103,8 @@ export class Delivery implements GroupDelivery {
     this.#subscribers.set(socket, subscriber);
     socket.once('close', () => {
       for (const group of subscriber.groups) group.delete(socket);
-      this.#settings.limiter?.removePeer(subscriber.key);
+      const { limiter } = this.#settings;
+      if (limiter !== undefined) forget(limiter, subscriber.key);
     });
     return subscriber;
   }

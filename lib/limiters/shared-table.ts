@@ -1,0 +1,117 @@
+// The table that a limiter shares with other processes: what it is, whether its file still has its path, and its removal.
+
+import type { CommonOptions } from '../common/options.js';
+import { requireShared } from '../common/shared-name.js';
+import { detached, unref } from '../common/timers.js';
+import type { EngineName, SharedTable } from '../common/types.js';
+import type { Engine, SharedCore } from '../engine/engine.js';
+import { selectEngine, selectSharedEngine, selectSharedFiles } from '../engine/select.js';
+
+/** Milliseconds between two looks at the files. */
+const WATCH_MS = 1000;
+
+/** The core of a limiter, and its part in a shared table. */
+interface Table<Core> {
+  readonly engine: EngineName;
+  readonly core: Core;
+  readonly membership: SharedMembership | undefined;
+}
+
+/** Creates the core of a limiter, with a table of its own or a shared one. @throws the errors of the engine */
+export function openTable<Core>(
+  { engine: wish, shared }: Pick<CommonOptions, 'engine' | 'shared'>,
+  create: (engine: Engine, sharedPath: string | undefined) => Core,
+): Table<Core> {
+  if (shared === undefined) {
+    const engine = selectEngine(wish);
+    return { engine: engine.name, core: create(engine, undefined), membership: undefined };
+  }
+  const engine = selectSharedEngine(wish);
+  const core = create(engine, engine.sharedFiles.pathOf(shared)) as Core & SharedCore;
+  return { engine: engine.name, core, membership: new SharedMembership(shared, core) };
+}
+
+/** SharedMembership is the part of one limiter in a shared table. */
+export class SharedMembership {
+  readonly #name: string;
+  readonly #core: SharedCore;
+  /** The last state, once the limiter has left the table. */
+  #left: SharedTable | undefined;
+  #hasWarned = false;
+
+  constructor(name: string, core: SharedCore) {
+    this.#name = name;
+    this.#core = core;
+    watch(this);
+  }
+
+  /** O(number of attached limiters). */
+  state(): SharedTable {
+    if (this.#left !== undefined) return this.#left;
+    const { path, createdAt, attached: limiters, isDetached } = this.#core.sharedState();
+    const attached = limiters.length;
+    return { name: this.#name, path, createdAt, attached, limiters, detached: isDetached };
+  }
+
+  /** Leaves the table. A second call does nothing. */
+  leave(): void {
+    if (this.#left !== undefined) return;
+    this.#left = { ...this.state(), attached: 0, limiters: [], detached: true };
+    this.#core.detach();
+  }
+
+  /** Warns once if limiters that are created from now on share another table. Returns whether it must look again. */
+  look(): boolean {
+    if (this.#left !== undefined || this.#hasWarned) return false;
+    const { path, isDetached } = this.#core.sharedState();
+    if (!isDetached) return true;
+    this.#hasWarned = true;
+    process.emitWarning(
+      `relay-limiter: the shared file ${path} was removed or replaced. This process still limits together with those ` +
+        'that joined before; newer ones have a table of their own. Restart it to join them.',
+      { code: 'ERR_LIMITER_SHARED' },
+    );
+    return false;
+  }
+}
+
+/** Weak references: a limiter that is garbage-collected leaves its table. */
+const watched = new Set<WeakRef<SharedMembership>>();
+let timer: ReturnType<typeof setInterval> | undefined;
+
+function watch(membership: SharedMembership): void {
+  watched.add(new WeakRef(membership));
+  timer ??= detached(() => setInterval(lookAtAll, WATCH_MS));
+  unref(timer);
+}
+
+function lookAtAll(): void {
+  for (const reference of watched) {
+    if (reference.deref()?.look() !== true) watched.delete(reference);
+  }
+  if (watched.size > 0) return;
+  clearInterval(timer);
+  timer = undefined;
+}
+
+/**
+ * Removes the file of a shared table, by the value of the option `shared`, and returns whether there was one. Limiters
+ * that have it keep sharing it, warn once, and show `shared.detached`; newer ones create another file. Use it to free the
+ * memory of a table that is no longer used, or before limiters with other numbers start. On Windows a file can only be
+ * removed while no limiter has it.
+ * @throws `ERR_LIMITER_OPTION` for an invalid name, `ERR_LIMITER_ENGINE` without a native binary, `ERR_LIMITER_SHARED` if
+ * the file is not a shared table of this user's, or cannot be removed.
+ * @example
+ * import { RateLimiter, removeShared } from 'relay-limiter';
+ *
+ * const limiter = new RateLimiter({ rateLimit: 50, maxPeers: 1000, shared: 'example' });
+ * console.log(limiter.check('alice')[0], limiter.shared?.attached); // allow 1
+ * limiter.close(); // stops its cleanup
+ * limiter.close(); // leaves the table
+ * console.log(removeShared('example'), removeShared('example')); // true false
+ */
+export function removeShared(name: string): boolean {
+  requireShared(name);
+  const files = selectSharedFiles();
+  return files.remove(files.pathOf(name));
+}
