@@ -31,6 +31,31 @@ export function openTable<Core>(
   return { engine: engine.name, core, membership: new SharedMembership(shared, core) };
 }
 
+/** Watcher looks once a second whether the files of all shared tables of this process still have their paths. */
+export class Watcher {
+  /** Weak references: a limiter that is garbage-collected leaves its table. */
+  readonly #watched = new Set<WeakRef<SharedMembership>>();
+  #timer: ReturnType<typeof setInterval> | undefined;
+
+  add(membership: SharedMembership): void {
+    this.#watched.add(new WeakRef(membership));
+    this.#timer ??= detached(() => setInterval(() => this.#look(), WATCH_MS));
+    unref(this.#timer);
+  }
+
+  #look(): void {
+    for (const reference of this.#watched) {
+      if (reference.deref()?.look() !== true) this.#watched.delete(reference);
+    }
+    if (this.#watched.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+}
+
+/** The watcher of this process. */
+const watcher = new Watcher();
+
 /** SharedMembership is the part of one limiter in a shared table. */
 export class SharedMembership {
   readonly #name: string;
@@ -39,10 +64,10 @@ export class SharedMembership {
   #left: SharedTable | undefined;
   #hasWarned = false;
 
-  constructor(name: string, core: SharedCore) {
+  constructor(name: string, core: SharedCore, watch: Watcher = watcher) {
     this.#name = name;
     this.#core = core;
-    watch(this);
+    watch.add(this);
   }
 
   /** O(number of attached limiters). */
@@ -73,25 +98,6 @@ export class SharedMembership {
     );
     return false;
   }
-}
-
-/** Weak references: a limiter that is garbage-collected leaves its table. */
-const watched = new Set<WeakRef<SharedMembership>>();
-let timer: ReturnType<typeof setInterval> | undefined;
-
-function watch(membership: SharedMembership): void {
-  watched.add(new WeakRef(membership));
-  timer ??= detached(() => setInterval(lookAtAll, WATCH_MS));
-  unref(timer);
-}
-
-function lookAtAll(): void {
-  for (const reference of watched) {
-    if (reference.deref()?.look() !== true) watched.delete(reference);
-  }
-  if (watched.size > 0) return;
-  clearInterval(timer);
-  timer = undefined;
 }
 
 /**
