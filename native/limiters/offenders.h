@@ -139,6 +139,14 @@ class BasicOffenders {
     bans_.sample(fingerprint, most, visit);
   }
 
+  // Calls use(ban, key) for each ban in force. The key is empty if it is not stored.
+  template <class Use>
+  void eachBan(double now, double banDuration, Use&& use) noexcept {
+    bans_.forEach([&](const Ban& ban) {
+      if (elapsed(now, ban.began) < banDuration) use(ban, storedKeyOf(ban));
+    });
+  }
+
   // Calls use(key) for each ban in force with a stored key, in the order in which the bans began.
   // False if there is no memory to sort them.
   template <class Use>

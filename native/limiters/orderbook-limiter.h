@@ -15,28 +15,29 @@
 
 namespace relay_limiter {
 
+struct OrderbookConfig {
+  // In seconds.
+  double interval;
+  double violationBanThreshold;
+  double violationWarningThreshold;
+  double violationSevereThreshold;
+  // In seconds.
+  double banDuration;
+  double maxPeers;
+};
+
 template <class Storage>
 class BasicOrderbookLimiter {
   using Pending = typename Storage::template Pending<LastAllowed>;
 
  public:
+  using Config = OrderbookConfig;
   using Offenders = BasicOffenders<Storage>;
   using AllowedTimes = typename Storage::template Table<LastAllowed>;
 
   static constexpr unsigned kSecrets = Pending::kMostSecrets;
   // The passes of a cleanup: the times, the bans, and the pending times of each secret.
   static constexpr unsigned kPasses = 2 + kSecrets;
-
-  struct Config {
-    // In seconds.
-    double interval;
-    double violationBanThreshold;
-    double violationWarningThreshold;
-    double violationSevereThreshold;
-    // In seconds.
-    double banDuration;
-    double maxPeers;
-  };
 
   explicit BasicOrderbookLimiter(const Config& config, const Storage& storage = Storage()) noexcept
       : config_(config),

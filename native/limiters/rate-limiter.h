@@ -13,26 +13,27 @@
 
 namespace relay_limiter {
 
+struct RateLimiterConfig {
+  // In tokens per second.
+  double rateLimit;
+  double burstLimit;
+  // Infinity means never.
+  double disconnectThreshold;
+  double maxPeers;
+};
+
 template <class Storage>
 class BasicRateLimiter {
   using Pending = typename Storage::template Pending<Bucket>;
 
  public:
+  using Config = RateLimiterConfig;
   using Offenders = BasicOffenders<Storage>;
   using Buckets = typename Storage::template Table<Bucket>;
 
   static constexpr unsigned kSecrets = Pending::kMostSecrets;
   // The passes of a cleanup: the buckets, and the pending buckets of each secret.
   static constexpr unsigned kPasses = 1 + kSecrets;
-
-  struct Config {
-    // In tokens per second.
-    double rateLimit;
-    double burstLimit;
-    // Infinity means never.
-    double disconnectThreshold;
-    double maxPeers;
-  };
 
   explicit BasicRateLimiter(const Config& config, const Storage& storage = Storage()) noexcept
       : config_(config),
