@@ -68,6 +68,16 @@ class SharedRegion {
   SharedHeader& header() const noexcept { return *reinterpret_cast<SharedHeader*>(file_.bytes()); }
   const SharedLayout& layout() const noexcept { return header().founding.layout; }
   SharedFile& file() noexcept { return file_; }
+  unsigned char* bytes() const noexcept { return file_.bytes(); }
+
+  // The number of the shard that has the records of a peer.
+  uint32_t shardOf(const Fingerprint& fingerprint) const noexcept {
+    return static_cast<uint32_t>((fingerprint.low >> 32) * shards_ >> 32);
+  }
+  uint64_t shards() const noexcept { return shards_; }
+  unsigned char* headAt(uint32_t shard) const noexcept { return heads_ + shard * headBytes_; }
+  size_t namesAt() const noexcept { return namesAt_; }
+  unsigned char* bodyAt(uint32_t shard) const noexcept { return bodies_ + shard * bodyBytes_; }
 
   // A word for a lock: it names this limiter and differs from the last 2^32 of it. Never 0.
   uint64_t nextWord() noexcept { return word_ | ++sequence_; }
@@ -145,6 +155,7 @@ class SharedRegion {
                  Prepare&& prepare, SharedError& error) noexcept {
     if (!file_.create(path, layout.totalBytes(), layout.namesAt(), error)) return Progress::kFailed;
     header().found(layout, secret);
+    readLayout(layout);
     prepare();
     if (file_.link(path, error)) return Progress::kDone;
     return error ? Progress::kFailed : Progress::kAgain;
@@ -165,6 +176,7 @@ class SharedRegion {
       error.fail("the shared file %s cannot be used: %s", path, reason.message);
       return Progress::kFailed;
     }
+    readLayout(layout);
     const Boot boot = currentBoot();
     if (std::strncmp(boot.text, header().founding.boot.text, sizeof boot.text) == 0) {
       return Progress::kDone;
@@ -183,6 +195,16 @@ class SharedRegion {
 
   bool isRemovedFrom(const char* path) const noexcept {
     return header().isRemoved.load() != 0 || !file_.isAt(path);
+  }
+
+  // Copies what the addresses of shards depend on, because another process may change it.
+  void readLayout(const SharedLayout& layout) noexcept {
+    shards_ = layout.shards;
+    headBytes_ = layout.headBytes;
+    bodyBytes_ = layout.bodyBytes;
+    heads_ = file_.bytes() + layout.headsAt();
+    bodies_ = file_.bytes() + layout.bodiesAt();
+    namesAt_ = layout.namesAt();
   }
 
   // Maps an opened file and checks its header.
@@ -253,6 +275,12 @@ class SharedRegion {
   // The part of a lock word that stays the same.
   uint64_t word_ = 0;
   uint32_t sequence_ = 0;
+  uint64_t shards_ = 0;
+  uint64_t headBytes_ = 0;
+  uint64_t bodyBytes_ = 0;
+  size_t namesAt_ = 0;
+  unsigned char* heads_ = nullptr;
+  unsigned char* bodies_ = nullptr;
 };
 
 }  // namespace relay_limiter
