@@ -1,10 +1,11 @@
 // OrderbookRateLimiter's contract, on both engines.
 
-import { type Ban, OrderbookRateLimiter, type OrderbookRateLimiterOptions } from 'relay-limiter';
+import type { Ban, OrderbookRateLimiter, OrderbookRateLimiterOptions } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
-import { codeOf, ENGINES, manualClock } from './support/limiters.js';
+import { codeOf, manualClock } from './support/limiters.js';
+import { TABLES } from './support/tables.js';
 
-describe.each(ENGINES)('OrderbookRateLimiter on the %s engine', (engine) => {
+describe.each(TABLES)('OrderbookRateLimiter on the $name', ({ engine, OrderbookRateLimiter }) => {
   const clock = manualClock();
   const create = (options: OrderbookRateLimiterOptions = {}) =>
     new OrderbookRateLimiter({ engine, clock, ...options });

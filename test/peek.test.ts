@@ -2,12 +2,13 @@
 
 import { RateLimiter, type RateLimiterOptions } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
-import { ENGINES, manualClock, ODD_KEYS } from './support/limiters.js';
+import { manualClock, ODD_KEYS } from './support/limiters.js';
 import { seeded } from './support/random.js';
 import { printSeedOnFailure, SEED } from './support/seed.js';
 import { comparable } from './support/snapshots.js';
+import { TABLES } from './support/tables.js';
 
-describe.each(ENGINES)('RateLimiter.peek on the %s engine', (engine) => {
+describe.each(TABLES)('RateLimiter.peek on the $name', ({ engine, RateLimiter }) => {
   const limiterOf = (options: RateLimiterOptions = {}) => {
     const clock = manualClock();
     return {

@@ -1,14 +1,15 @@
-// RateLimiter's contract, on both engines.
+// RateLimiter's contract, on both engines and on a shared table.
 
 import { RateLimitAction, RateLimiter, type RateLimiterOptions } from 'relay-limiter';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { ENGINES, type ManualClock, manualClock } from './support/limiters.js';
+import { type ManualClock, manualClock } from './support/limiters.js';
 import { seeded } from './support/random.js';
+import { TABLES } from './support/tables.js';
 
 const ALLOW = ['allow', 0];
 const DISCONNECT = ['disconnect', 0];
 
-describe.each(ENGINES)('RateLimiter on the %s engine', (engine) => {
+describe.each(TABLES)('RateLimiter on the $name', ({ engine, maxPeers, RateLimiter }) => {
   let clock: ManualClock;
   beforeEach(() => {
     clock = manualClock();
@@ -23,7 +24,7 @@ describe.each(ENGINES)('RateLimiter on the %s engine', (engine) => {
   }
 
   test('exposes its engine and its options', () => {
-    expect(create()).toMatchObject({ engine, rateLimit: 10, burstLimit: 3, maxPeers: 1_000_000 });
+    expect(create()).toMatchObject({ engine, rateLimit: 10, burstLimit: 3, maxPeers });
     expect(create().disconnectThreshold).toBeNull();
     expect(new RateLimiter({ engine })).toMatchObject({ rateLimit: 10, burstLimit: 100 });
     expect(new RateLimiter({ engine, rateLimit: 0.25, burstLimit: 0 }).burstLimit).toBe(2.5);

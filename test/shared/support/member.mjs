@@ -1,15 +1,16 @@
 // A member of shared tables: a process or a thread that creates limiters, and calls them as the test says (members.ts).
 
 import { parentPort } from 'node:worker_threads';
-import * as relayLimiter from 'relay-limiter';
+import { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter } from 'relay-limiter';
 
 const send = (message) => (parentPort ? parentPort.postMessage(message) : process.send?.(message));
+const CLASSES = { DirectConnectionRateLimiter, OrderbookRateLimiter, RateLimiter };
 const limiters = [];
 let loads = 0;
 
 const COMMANDS = {
   open(name, options) {
-    limiters.push(new relayLimiter[name]({ ...options, onBan: (ban) => send({ ban }) }));
+    limiters.push(new CLASSES[name]({ ...options, onBan: (ban) => send({ ban }) }));
     return limiters.at(-1).shared;
   },
   call(method, ...args) {
