@@ -231,6 +231,9 @@ export interface SharedCore {
   detach(): void;
 }
 
+/** A core with the methods of SharedCore if its config has a path. */
+export type MaybeShared<Core> = Core & Partial<SharedCore>;
+
 /** The seconds after which a check of a peer should be repeated whose part of a shared table is stalled. */
 export const STALLED_SECONDS = 0.05;
 
@@ -250,7 +253,7 @@ export interface AttachedLimiter {
   readonly since: number;
 }
 
-/** What the header of a shared file says. */
+/** What the header of a shared file says. A limiter with its config and path knows the rest. */
 export interface SharedFile extends SharedState {
   /** The name of the public class. */
   readonly limiter: string;
@@ -259,8 +262,6 @@ export interface SharedFile extends SharedState {
   /** The bytes of the file that are always allocated, and with the room for the keys of all possible offenders. */
   readonly bytes: number;
   readonly maxBytes: number;
-  /** The number of stored peers, read without locks. */
-  readonly peers: number;
 }
 
 /** What can be done with a shared file without a limiter. The native engine has them. */
@@ -370,9 +371,9 @@ export interface LeaseTable {
 
 export interface Engine {
   readonly name: EngineName;
-  rateLimiter(config: RateLimiterConfig): RateLimiterCore;
-  orderbook(config: OrderbookConfig): OrderbookCore;
-  direct(config: DirectConfig): DirectCore;
+  rateLimiter(config: RateLimiterConfig): MaybeShared<RateLimiterCore>;
+  orderbook(config: OrderbookConfig): MaybeShared<OrderbookCore>;
+  direct(config: DirectConfig): MaybeShared<DirectCore>;
   leaseTable(): LeaseTable;
   rules(config: RulesConfig): RulesCore;
   /** Undefined if this engine has no shared tables. */

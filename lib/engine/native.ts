@@ -50,15 +50,29 @@ function load(): NativeBinary {
 }
 
 function nativeEngine(addon: Addon): Engine {
-  const { RateLimiter, OrderbookLimiter, DirectLimiter, LeaseTable } = nativeLimiters(addon);
+  const limiters = nativeLimiters(addon);
   const RuleLimiter = nativeRuleLimiter(addon);
   const secret = () => randomFillSync(new BigUint64Array(2));
   return {
     name: 'native',
-    rateLimiter: (config) => new RateLimiter(config, secret(), SLOT_BUFFER),
-    orderbook: (config) => new OrderbookLimiter(config, secret(), SLOT_BUFFER),
-    direct: (config) => new DirectLimiter(config, secret(), SLOT_BUFFER),
-    leaseTable: () => new LeaseTable(secret()),
+    rateLimiter(config) {
+      const path = config.sharedPath;
+      const Limiter = path === undefined ? limiters.RateLimiter : limiters.SharedRateLimiter;
+      return new Limiter(config, secret(), SLOT_BUFFER, path);
+    },
+    orderbook(config) {
+      const path = config.sharedPath;
+      const Limiter =
+        path === undefined ? limiters.OrderbookLimiter : limiters.SharedOrderbookLimiter;
+      return new Limiter(config, secret(), SLOT_BUFFER, path);
+    },
+    direct(config) {
+      const path = config.sharedPath;
+      const Limiter = path === undefined ? limiters.DirectLimiter : limiters.SharedDirectLimiter;
+      return new Limiter(config, secret(), SLOT_BUFFER, path);
+    },
+    leaseTable: () => new limiters.LeaseTable(secret()),
     rules: (config) => new RuleLimiter(config, secret()),
+    sharedFiles: { inspect: addon.inspectShared, remove: addon.removeShared },
   };
 }

@@ -53,8 +53,8 @@ class ConnectionTables {
   const Buckets& buckets() const noexcept { return buckets_; }
   const AllowedTimes& allowedAt() const noexcept { return allowedAt_; }
 
-  // Adds a record for a connection that has none in this table; the caller sets its content. If
-  // there are maxPeers connections, one with a lower cost is evicted after a search of up to `most`
+  // Adds a record for a connection that has none in this table: a full bucket, or no time. If there
+  // are maxPeers connections, one with a lower cost is evicted after a search of up to `most`
   // records. If `record` stays nullptr, the verdict says why.
   Verdict add(const Fingerprint& fingerprint, double now, Bucket*& record,
               const EvictionCost& newcomerCost = EvictionCost::ofBanned(),
@@ -130,9 +130,17 @@ class ConnectionTables {
     if (!admission.isAllowed) return Verdict::kNoRoom;
     record = admission.insert(own, fingerprint);
     if (record == nullptr) return Verdict::kNoMemory;
+    setFresh(*record, fingerprint, now);
     evict(admission, other);
     if (isKnown) ++*inBothTables_;
     return Verdict::kAllowed;
+  }
+
+  void setFresh(Bucket& bucket, const Fingerprint& fingerprint, double now) const noexcept {
+    bucket = parameters_.fullBucket(fingerprint, now);
+  }
+  void setFresh(LastAllowed& last, const Fingerprint& fingerprint, double) const noexcept {
+    last = {fingerprint, kNever};
   }
 
   // Decides whether a new connection may be added. If there are maxPeers connections, one with a

@@ -335,7 +335,6 @@ class BasicDirectLimiter {
   Verdict addBucket(const Key& key, double now, Bucket*& bucket) noexcept {
     const Verdict added = tables_.add(key.fingerprint, now, bucket);
     if (bucket == nullptr) return added;
-    *bucket = tables_.parameters().fullBucket(key.fingerprint, now);
     pendingBuckets_.take(key, *bucket);
     restorePending(pendingTimes_, allowedAt(), key, now);
     return Verdict::kAllowed;

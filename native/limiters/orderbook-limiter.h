@@ -323,9 +323,11 @@ class BasicOrderbookLimiter {
       if (!admission.isAllowed) return Verdict::kNoRoom;
       last = admission.insert(allowedAt_, fingerprint);
       if (last == nullptr) return Verdict::kNoMemory;
+      *last = {fingerprint, at};
       evict(admission, true);
+    } else {
+      last->at = at;
     }
-    *last = {fingerprint, at};
     return Verdict::kAllowed;
   }
 

@@ -258,19 +258,20 @@ class BasicRateLimiter {
     // This limiter bans no peer, so it can always evict one.
     add(fingerprint, now, EvictionCost::ofBanned(), kMostLookedAt, bucket);
     if (bucket == nullptr) return nullptr;
-    *bucket = parameters_.fullBucket(fingerprint, now);
     pending_.take(key, *bucket);
     return bucket;
   }
 
-  // Adds a bucket for a new peer. If there are maxPeers peers, one with a lower cost is evicted. If
-  // `bucket` stays nullptr, the verdict says why.
+  // Adds a full bucket for a new peer. If there are maxPeers peers, one with a lower cost is
+  // evicted. If `bucket` stays nullptr, the verdict says why.
   RELAY_LIMITER_NOINLINE Verdict add(const Fingerprint& fingerprint, double now,
                                      const EvictionCost& newcomerCost, unsigned most,
                                      Bucket*& bucket) noexcept {
     if (static_cast<double>(peers()) < config_.maxPeers) {
       bucket = buckets_.insert(fingerprint);
-      return bucket == nullptr ? Verdict::kNoMemory : Verdict::kAllowed;
+      if (bucket == nullptr) return Verdict::kNoMemory;
+      *bucket = parameters_.fullBucket(fingerprint, now);
+      return Verdict::kAllowed;
     }
     EvictionCandidate<Bucket> best(newcomerCost);
     offerSample(buckets_, offenders_, fingerprint, most, best, [&](Bucket& candidate) {
@@ -284,6 +285,7 @@ class BasicRateLimiter {
     const Fingerprint evicted = best.record()->fingerprint;
     bucket = buckets_.replace(best.record(), fingerprint);
     if (bucket == nullptr) return Verdict::kNoMemory;
+    *bucket = parameters_.fullBucket(fingerprint, now);
     counters_->countEviction(best.cost());
     offenders_.forgive(evicted);
     return Verdict::kAllowed;

@@ -87,7 +87,9 @@ class SharedLimiter {
   using Config = typename Core::Config;
 
   explicit SharedLimiter(const Config& config) noexcept
-      : size_(config.maxPeers), core_(shardConfig(config, size_), SharedStorage(cursor_, shape_)) {
+      : maxPeers_(config.maxPeers),
+        size_(config.maxPeers),
+        core_(shardConfig(config, size_), SharedStorage(cursor_, shape_)) {
     describe(config, layout_);
     layout_.shards = size_.shards;
     layout_.headBytes = roundUp(shape_.headBytes, 64);
@@ -98,6 +100,10 @@ class SharedLimiter {
 
   // Joins the file at `path`, or creates it with `secret`. False with an error.
   bool attach(const char* path, const Secret& secret, SharedError& error) noexcept {
+    if (!(maxPeers_ >= 1 && maxPeers_ <= SharedSize::kMostPeers)) {
+      return error.fail("maxPeers of a shared limiter must be from 1 to %.0f, got %.15g",
+                        SharedSize::kMostPeers, maxPeers_);
+    }
     const auto prepare = [this] {
       for (uint32_t i = 0; i < shards(); ++i) {
         point(i);
@@ -457,6 +463,7 @@ class SharedLimiter {
     if (visit) read(visit.time(now));
   }
 
+  const double maxPeers_;
   const SharedSize size_;
   SharedLayout layout_;
   ShardShape shape_;

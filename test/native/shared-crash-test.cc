@@ -187,8 +187,9 @@ class CrashTest {
         std::fprintf(stderr, "a ban appears\n");
         return false;
       }
-      // The next request of a peer whose ban is over is allowed: before, after and in between.
-      const bool hasEnded = first.hasBan && !last.hasBan && peer.at == kNever;
+      // Such a time says no more than no time. The next request of a peer whose ban is over is
+      // allowed: before, after and in between.
+      const bool hasEnded = (!first.hasTime || (first.hasBan && !last.hasBan)) && peer.at == kNever;
       if (peer.hasTime && !hasEnded && !(first.hasTime && first.at == peer.at) &&
           !(last.hasTime && last.at == peer.at)) {
         std::fprintf(stderr, "a time appears\n");
