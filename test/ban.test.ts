@@ -1,13 +1,7 @@
 // ban(): a ban by hand, on both engines.
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import {
-  BAN_CHANNEL,
-  type Ban,
-  DirectConnectionRateLimiter,
-  type LimiterOptions,
-  OrderbookRateLimiter,
-} from 'relay-limiter';
+import { BAN_CHANNEL, type Ban, type LimiterOptions, OrderbookRateLimiter } from 'relay-limiter';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { codeOf, manualClock, ODD_KEYS } from './support/limiters.js';
 import { TABLES } from './support/tables.js';

@@ -1,6 +1,5 @@
 // PeerGroup's contract, on both engines.
 
-import { DirectConnectionRateLimiter, RateLimiter } from 'relay-limiter';
 import { describe, expect, test, vi } from 'vitest';
 import { codeOf, manualClock } from './support/limiters.js';
 import { TABLES } from './support/tables.js';

@@ -1,6 +1,6 @@
 // RateLimiter.peek, on both engines.
 
-import { RateLimiter, type RateLimiterOptions } from 'relay-limiter';
+import type { RateLimiterOptions } from 'relay-limiter';
 import { describe, expect, test } from 'vitest';
 import { manualClock, ODD_KEYS } from './support/limiters.js';
 import { seeded } from './support/random.js';

@@ -20,19 +20,21 @@ NAME is the value of the option \`shared\`, a name or an absolute path. The firs
 const CLASSES = { RateLimiter, OrderbookRateLimiter, DirectConnectionRateLimiter };
 const MOST_BANS = 10;
 
-/** A table in the list; one that cannot be read has only an error. */
-type Listed = { readonly name: string } & (
-  | { readonly file: SharedFile }
-  | { readonly error: Pick<LimiterError, 'code' | 'message'> }
-);
-
-interface Details {
+/** A table, as it is in the list. */
+interface Table {
   readonly name: string;
   readonly file: SharedFile;
+  readonly peers: number;
   readonly totalViolations: number;
   readonly topViolators: readonly Violator[];
   /** Undefined for a limiter without bans. */
   readonly bans: BansInForce | undefined;
+}
+
+/** A table that cannot be read. */
+interface Unreadable {
+  readonly name: string;
+  readonly error: Pick<LimiterError, 'code' | 'message'>;
 }
 
 /** Returns what to print. Undefined if the arguments are not accepted. @throws the errors of the files */
@@ -44,8 +46,10 @@ export function sharedCommand(args: readonly string[]): string | undefined {
     return rest.length === 2 && !asJson ? remove(second as string) : undefined;
   }
   if (rest.length > 1 || first?.startsWith('--')) return undefined;
-  if (first === undefined) return asJson ? json(list().map(listedJson)) : listText(list());
-  return asJson ? json(detailsJson(details(first))) : detailsText(details(first));
+  if (first === undefined) return asJson ? json(list().map(toJson)) : listText(list());
+  const table = read(first);
+  if (table === undefined) throw absent(first);
+  return asJson ? json(toJson(table)) : detailsText(table);
 }
 
 function remove(name: string): string {
@@ -53,52 +57,62 @@ function remove(name: string): string {
   throw absent(name);
 }
 
-function list(): Listed[] {
-  const files = selectSharedFiles();
-  return files.names().flatMap((name): Listed[] => {
-    try {
-      const file = files.inspect(files.pathOf(name));
-      return file === undefined ? [] : [{ name, file }];
-    } catch (error) {
-      return [{ name, error: error as LimiterError }];
-    }
-  });
+function list(): (Table | Unreadable)[] {
+  return selectSharedFiles()
+    .names()
+    .flatMap((name): (Table | Unreadable)[] => {
+      try {
+        const table = read(name);
+        return table === undefined ? [] : [table];
+      } catch (error) {
+        return [{ name, error: error as LimiterError }];
+      }
+    });
 }
 
-function details(name: string): Details {
+/** Undefined if there is no such file. @throws the errors of the file */
+function read(name: string): Table | undefined {
   const files = selectSharedFiles();
   const file = files.inspect(files.pathOf(name));
-  if (file === undefined) throw absent(name);
+  if (file === undefined) return undefined;
   const Limiter = (CLASSES as Record<string, (typeof CLASSES)[keyof typeof CLASSES]>)[file.limiter];
   if (Limiter === undefined) {
     throw invalidValue('ERR_LIMITER_SHARED', 'the limiter', file.limiter, 'one of this version');
   }
-  // This limiter is not in the file that was looked at before it joined.
-  const limiter = new Limiter({ ...file.config, engine: 'native', shared: file.path });
+  // This limiter is not among those that were attached when the file was looked at.
+  const limiter = new Limiter({ ...optionsOf(file), engine: 'native', shared: file.path });
   try {
-    const { totalViolations, topViolators } = limiter.getOverview();
+    const { peers, totalViolations, topViolators } = limiter.getOverview();
     const bans = 'getBans' in limiter ? limiter.getBans(MOST_BANS) : undefined;
-    return { name, file, totalViolations, topViolators, bans };
+    return { name, file, peers, totalViolations, topViolators, bans };
   } finally {
     limiter.close();
     limiter.close();
   }
 }
 
+/** The options of a limiter with the numbers of a file. In a file Infinity stands for null. */
+function optionsOf({ config }: SharedFile): Record<string, number | null> {
+  const entries = Object.entries(config);
+  return Object.fromEntries(
+    entries.map(([option, value]) => [option, value === Infinity ? null : value]),
+  );
+}
+
 function absent(name: string): Error {
   return invalidValue('ERR_LIMITER_SHARED', 'the table', name, 'one that exists');
 }
 
-function listText(listed: readonly Listed[]): string {
+function listText(listed: readonly (Table | Unreadable)[]): string {
   if (listed.length === 0) return 'There are no shared tables of this user.\n';
   const head = ['name', 'limiter', 'peers', 'of', 'size', 'attached', 'created'];
   const rows = listed.map((each) => {
     if ('error' in each) return [each.name, each.error.message];
-    const { limiter, peers, config, bytes, attached, createdAt } = each.file;
+    const { limiter, config, bytes, attached, createdAt } = each.file;
     return [
       each.name,
       limiter,
-      count(peers),
+      count(each.peers),
       count(config['maxPeers'] as number),
       size(bytes),
       count(attached.length),
@@ -108,14 +122,15 @@ function listText(listed: readonly Listed[]): string {
   return table([head, ...rows], new Set([2, 3, 4, 5]));
 }
 
-function detailsText({ name, file, totalViolations, topViolators, bans }: Details): string {
-  const { config, peers, attached } = file;
-  const { maxPeers = 0, ...limits } = config;
+function detailsText({ name, file, peers, totalViolations, topViolators, bans }: Table): string {
+  const { attached } = file;
+  const { maxPeers, ...limits } = optionsOf(file);
+  const most = maxPeers as number;
   const rows: [title: string, lines: string[]][] = [
     [name, [`a ${file.limiter} in ${file.path}`]],
     ['created', [instant(file.createdAt)]],
-    ['limits', Object.entries(limits).map(([option, value]) => `${option} ${value}`)],
-    ['peers', [`${count(peers)} of ${count(maxPeers)}: ${percent(peers / maxPeers)}`]],
+    ['limits', Object.entries(limits).map(([option, value]) => `${option} ${value ?? 'never'}`)],
+    ['peers', [`${count(peers)} of ${count(most)}: ${percent(peers / most)}`]],
     ['size', [`${size(file.bytes)}, and up to ${size(file.maxBytes)} with the keys of offenders`]],
     ['attached', attached.length === 0 ? ['none'] : attached.map(attachedText)],
     ['violations', [count(totalViolations), ...violatorLines(topViolators)]],
@@ -187,12 +202,14 @@ function instant(milliseconds: number): string {
   return new Date(milliseconds).toISOString().slice(0, 19).replace('T', ' ').concat('Z');
 }
 
-function listedJson(listed: Listed): object {
-  if ('file' in listed) return { name: listed.name, ...listed.file };
-  const { code, message } = listed.error;
-  return { name: listed.name, error: { code, message } };
-}
-
-function detailsJson({ file, ...details }: Details): object {
-  return { ...file, ...details };
+function toJson(table: Table | Unreadable): object {
+  if ('error' in table) {
+    const { code, message } = table.error;
+    return { name: table.name, error: { code, message } };
+  }
+  const { name, file, ...content } = table;
+  const { path, createdAt, attached: limiters, isDetached: detached, ...sizes } = file;
+  // The first fields are those of `limiter.shared`.
+  const shared = { name, path, createdAt, attached: limiters.length, limiters, detached };
+  return { ...shared, ...sizes, config: optionsOf(file), ...content };
 }

@@ -8,6 +8,7 @@ import { requireLoadable } from './elf.js';
 import { type Engine, SLOT_BUFFER } from './engine.js';
 import { ABI_VERSION, type Addon, nativeLimiters } from './native-limiters.js';
 import { nativeRuleLimiter } from './native-rules.js';
+import { sharedNames, sharedPathOf } from './shared-paths.js';
 
 /** The result of loading the native binary: loaded, absent (no file found), or broken (the file cannot be used). */
 export type NativeBinary =
@@ -73,6 +74,11 @@ function nativeEngine(addon: Addon): Engine {
     },
     leaseTable: () => new limiters.LeaseTable(secret()),
     rules: (config) => new RuleLimiter(config, secret()),
-    sharedFiles: { inspect: addon.inspectShared, remove: addon.removeShared },
+    sharedFiles: {
+      pathOf: sharedPathOf,
+      names: sharedNames,
+      inspect: addon.inspectShared,
+      remove: addon.removeShared,
+    },
   };
 }
