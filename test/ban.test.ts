@@ -157,7 +157,7 @@ describe.each(CASES)('$name.ban on the $table.name', ({ table, name }) => {
 
   test('bans no peer if banDuration is 0', () => {
     const { limiter } = limiterOf();
-    const none = new CLASSES[name]({ banDuration: 0, engine });
+    const none = new table[name]({ banDuration: 0, engine });
     expect(codeOf(() => none.ban('mallory'))).toBe('ERR_LIMITER_OPTION');
     expect(limiter.getBans().count).toBe(0);
   });

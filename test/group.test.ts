@@ -9,7 +9,10 @@ describe.each(TABLES)(
   ({ engine, RateLimiter, DirectConnectionRateLimiter }) => {
     const clock = manualClock();
     const create = (disconnectThreshold: number | null = null) =>
-      new RateLimiter({ rateLimit: 1, burstLimit: 2, disconnectThreshold, engine, clock });
+      new RateLimiter({
+        ...{ rateLimit: 1, burstLimit: 2, disconnectThreshold, engine, clock },
+        maxPeers: 100_000,
+      });
 
     test('returns one verdict per member in the order of keys()', () => {
       const limiter = create(2);
