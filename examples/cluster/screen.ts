@@ -59,7 +59,7 @@ function tableLine(table: RateLimiter | undefined): string {
   const attached = (table.shared?.attached ?? 1) - 1;
   return (
     `  the table in memory: ${count(verdicts.allow)} admitted, ${count(verdicts.delay)} refused, ` +
-    `${count(violations)} violations of ${key}, ${attached} workers`
+    `${count(violations)} violations of ${key}${attached > 0 ? `, ${attached} workers` : ''}`
   );
 }
 
