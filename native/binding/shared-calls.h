@@ -84,6 +84,14 @@ Verdict checkSharedMember(napi_env env, typename Calls::Object& object, Fingerpr
   return second;
 }
 
+// Hashes all members again if the secret of the file has changed. False with a pending exception if
+// a key cannot be read.
+template <class Object>
+bool requireCurrentMembers(napi_env env, Object& object, GroupHandle& group,
+                           napi_value keys) noexcept {
+  return group.isCurrent(object.secretVersion()) || rehashMembers(env, object, group, keys);
+}
+
 // checkGroup(handle, keys, verdicts): checks all members at one instant and writes their verdicts.
 template <class Calls>
 napi_value checkSharedGroup(napi_env env, napi_callback_info info) noexcept {
@@ -97,6 +105,7 @@ napi_value checkSharedGroup(napi_env env, napi_callback_info info) noexcept {
     return nullptr;
   }
   const auto check = Calls::checkOf(call);
+  if (!requireCurrentMembers(env, object, *group, call.arguments[1])) return nullptr;
   for (uint32_t i = 0; i < group->size(); ++i) {
     if (i + kAhead < group->size()) object.limiter().prepare((*group)[i + kAhead].fingerprint);
     const Verdict verdict =
@@ -105,6 +114,7 @@ napi_value checkSharedGroup(napi_env env, napi_callback_info info) noexcept {
     if (verdict == Verdict::kNeedsText) throwMissingKey(env);
     if (verdict == Verdict::kNoMemory || verdict == Verdict::kNeedsText) return nullptr;
     verdicts[i] = verdictByteOf(verdict);
+    if (!requireCurrentMembers(env, object, *group, call.arguments[1])) return nullptr;
   }
   return nullptr;
 }

@@ -76,6 +76,7 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
   Limiter& limiter() noexcept { return Base::core().limiter; }
   // That of the file. If it has changed, a call hashes its key again.
   const Secret& secret() noexcept { return limiter().secret(); }
+  uint32_t secretVersion() noexcept { return limiter().secretVersion(); }
   double now() noexcept { return clock_.now(); }
   uint64_t id() const noexcept { return id_; }
   SlotBuffer& slotBuffer() noexcept { return slotBuffer_; }
@@ -332,7 +333,7 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
 
   // openGroup(): a handle for checkGroup, without members.
   Napi::Value openGroup(const Napi::CallbackInfo& info) {
-    return wrapHandle(info.Env(), new (std::nothrow) GroupHandle(id_, 0));
+    return wrapHandle(info.Env(), new (std::nothrow) GroupHandle(id_, secretVersion()));
   }
 
   // addMember(group, key): adds the member at the end.

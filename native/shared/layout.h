@@ -140,8 +140,11 @@ struct SharedHeader {
     founding.boot = currentBoot();
     std::memcpy(static_cast<void*>(&founding.layout), &layout, sizeof layout);
     secrets[0] = secret;
-    checksum = checksumOf(founding);
+    seal();
   }
+
+  // Call this after a change of `founding`.
+  void seal() noexcept { checksum = checksumOf(founding); }
 
   // Whether a file of so many bytes has this header. `error` gets only the reason.
   bool isIntact(size_t bytes, SharedError& error) const noexcept {

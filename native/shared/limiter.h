@@ -117,7 +117,7 @@ class SharedLimiter {
 
   void detach() noexcept { region_.detach(); }
 
-  const SharedRegion& region() const noexcept { return region_; }
+  SharedRegion& region() noexcept { return region_; }
   const SharedLayout& layout() const noexcept { return layout_; }
   const Secret& secret() const noexcept { return secret_; }
   uint32_t secretVersion() const noexcept { return secretVersion_; }

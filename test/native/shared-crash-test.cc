@@ -114,9 +114,40 @@ class CrashTest {
     const State before = stateOf(limiter);
 
     Recorder copies(bytes);
+    record(file, copies, operation);
+    const size_t count = copies.count();
+    require(count >= 2, "the operation changes the file");
+    const State complete = stateOf(limiter);
+
+    const auto requireKept = [&](const Recorder& interrupted) {
+      for (size_t i = 0; i < interrupted.count(); ++i) {
+        std::memcpy(content, interrupted.at(i), bytes);
+        if (compare(before, complete, stateOf(limiter))) continue;
+        std::fprintf(stderr, "%s, %s, after write %zu\n", name_, what, i);
+        require(false, "an interrupted operation keeps what it must");
+      }
+    };
+    requireKept(copies);
+    // A repair can be interrupted as well.
+    std::memcpy(content, copies.at(count / 2), bytes);
+    Recorder repairs(bytes);
+    record(file, repairs, [](Shared& own) { own.eachShard(0, [](auto&, double) {}); });
+    requireKept(repairs);
+    // The file can be used on.
+    std::memcpy(content, copies.at(count / 2), bytes);
+    operation(limiter);
+    stateOf(limiter);
+    std::printf("%s: %s, interrupted at %zu writes\n", name_, what, count - 1);
+    interruptions_ += count + repairs.count();
+  }
+
+  size_t interruptions() const { return interruptions_; }
+
+ private:
+  // Executes the operation in a child, which has a slot and locks of its own.
+  void record(const TestFile& file, Recorder& copies, const Operation& operation) {
     const pid_t child = fork();
     if (child == 0) {
-      // With a slot and a lock of its own.
       Shared own(config_);
       attach(own, file);
       copies.watch(own.region().bytes(), [&] { operation(own); });
@@ -125,28 +156,8 @@ class CrashTest {
     int status = 0;
     require(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0,
             "the child completes the operation");
-    const size_t count = copies.count();
-    require(count >= 2, "the operation changes the file");
-    const State complete = stateOf(limiter);
-
-    for (size_t i = 0; i < count; ++i) {
-      std::memcpy(content, copies.at(i), bytes);
-      const State after = stateOf(limiter);
-      if (compare(before, complete, after)) continue;
-      std::fprintf(stderr, "%s, %s, after write %zu of %zu\n", name_, what, i, count);
-      require(false, "an interrupted operation keeps what it must");
-    }
-    // The file can be used on.
-    std::memcpy(content, copies.at(count / 2), bytes);
-    operation(limiter);
-    stateOf(limiter);
-    std::printf("%s: %s, interrupted at %zu writes\n", name_, what, count - 1);
-    interruptions_ += count - 1;
   }
 
-  size_t interruptions() const { return interruptions_; }
-
- private:
   static PeerState peerIn(const State& state, const State::key_type& id) {
     const auto found = state.find(id);
     return found == state.end() ? PeerState() : found->second;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <memory>
 #include <tuple>
 
 #include "../../native/shared/checks.h"
