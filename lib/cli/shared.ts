@@ -127,7 +127,9 @@ function detailsText({ name, file, peers, totalViolations, topViolators, bans }:
   const { maxPeers, ...limits } = optionsOf(file);
   const most = maxPeers as number;
   const rows: [title: string, lines: string[]][] = [
-    [name, [`a ${file.limiter} in ${file.path}`]],
+    ['name', [name]],
+    ['limiter', [file.limiter]],
+    ['path', [file.path]],
     ['created', [instant(file.createdAt)]],
     ['limits', Object.entries(limits).map(([option, value]) => `${option} ${value ?? 'never'}`)],
     ['peers', [`${count(peers)} of ${count(most)}: ${percent(peers / most)}`]],

@@ -3,6 +3,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import cluster from 'node:cluster';
 import { EventEmitter, once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { Ban, SharedTable } from 'relay-limiter';
@@ -82,6 +83,11 @@ export class Member {
       child,
     );
     child.on('message', (message: Message) => member.#receive(message));
+    child.on('exit', (code) => {
+      if (code !== null) member.#events.emit('error', new Error(`a member ended with ${code}`));
+    });
+    // Only for those who wait for something.
+    member.#events.on('error', () => {});
     await member.#next('ready');
     return member;
   }
@@ -125,6 +131,12 @@ export class Member {
 
   signal(name: NodeJS.Signals): void {
     this.child?.kill(name);
+  }
+
+  /** Resolves once a process that got SIGSTOP has stopped. Only on Linux. */
+  async stopped(): Promise<void> {
+    const state = () => readFileSync(`/proc/${this.pid}/stat`, 'utf8').replace(/^.*\) /s, '')[0];
+    while (state() !== 'T') await new Promise((resolve) => setImmediate(resolve));
   }
 
   /** Ends the process by SIGKILL, or the thread. */
