@@ -77,7 +77,9 @@ class SharedRegion {
   uint64_t shards() const noexcept { return shards_; }
   unsigned char* headAt(uint32_t shard) const noexcept { return heads_ + shard * headBytes_; }
   size_t namesAt() const noexcept { return namesAt_; }
-  unsigned char* bodyAt(uint32_t shard) const noexcept { return bodies_ + shard * bodyBytes_; }
+  // The pages of a table, one for each shard. In each shard, pages of earlier tables have `before`
+  // bytes.
+  unsigned char* pagesAt(size_t before) const noexcept { return pages_ + before * shards_; }
 
   // A word for a lock: it names this limiter and differs from the last 2^32 of it. Never 0.
   uint64_t nextWord() noexcept { return word_ | ++sequence_; }
@@ -201,9 +203,8 @@ class SharedRegion {
   void readLayout(const SharedLayout& layout) noexcept {
     shards_ = layout.shards;
     headBytes_ = layout.headBytes;
-    bodyBytes_ = layout.bodyBytes;
     heads_ = file_.bytes() + layout.headsAt();
-    bodies_ = file_.bytes() + layout.bodiesAt();
+    pages_ = file_.bytes() + layout.pagesAt();
     namesAt_ = layout.namesAt();
   }
 
@@ -277,10 +278,9 @@ class SharedRegion {
   uint32_t sequence_ = 0;
   uint64_t shards_ = 0;
   uint64_t headBytes_ = 0;
-  uint64_t bodyBytes_ = 0;
   size_t namesAt_ = 0;
   unsigned char* heads_ = nullptr;
-  unsigned char* bodies_ = nullptr;
+  unsigned char* pages_ = nullptr;
 };
 
 }  // namespace relay_limiter
