@@ -32,7 +32,8 @@ constexpr uint32_t kAttachSlots = 1024;
 // The size to which parts of the file are aligned, and in which names are allocated.
 constexpr size_t kSharedBlock = 4096;
 
-constexpr size_t roundUp(size_t bytes, size_t unit) noexcept {
+template <class Number>
+constexpr Number roundUp(Number bytes, size_t unit) noexcept {
   return (bytes + unit - 1) / unit * unit;
 }
 
@@ -63,10 +64,14 @@ struct SharedLayout {
     config[numbers++].value = value;
   }
 
-  size_t headsAt() const noexcept;
-  size_t pagesAt() const noexcept { return roundUp(headsAt() + shards * headBytes, kSharedBlock); }
-  size_t namesAt() const noexcept { return roundUp(pagesAt() + shards * pageBytes, kSharedBlock); }
-  size_t totalBytes() const noexcept { return namesAt() + shards * nameBytes; }
+  uint64_t headsAt() const noexcept;
+  uint64_t pagesAt() const noexcept {
+    return roundUp(headsAt() + shards * headBytes, kSharedBlock);
+  }
+  uint64_t namesAt() const noexcept {
+    return roundUp(pagesAt() + shards * pageBytes, kSharedBlock);
+  }
+  uint64_t totalBytes() const noexcept { return namesAt() + shards * nameBytes; }
 
  private:
   template <size_t kSize>
@@ -203,8 +208,8 @@ struct SharedHeader {
   }
 };
 
-inline size_t SharedLayout::headsAt() const noexcept {
-  return roundUp(sizeof(SharedHeader), kSharedBlock);
+inline uint64_t SharedLayout::headsAt() const noexcept {
+  return roundUp(uint64_t{sizeof(SharedHeader)}, kSharedBlock);
 }
 
 }  // namespace relay_limiter

@@ -155,7 +155,9 @@ class SharedRegion {
   template <class Prepare>
   Progress found(const char* path, const SharedLayout& layout, const Secret& secret,
                  Prepare&& prepare, SharedError& error) noexcept {
-    if (!file_.create(path, layout.totalBytes(), layout.namesAt(), error)) return Progress::kFailed;
+    if (!file_.create(path, static_cast<size_t>(layout.totalBytes()),
+                      static_cast<size_t>(layout.namesAt()), error))
+      return Progress::kFailed;
     header().found(layout, secret);
     readLayout(layout);
     prepare();
@@ -203,9 +205,9 @@ class SharedRegion {
   void readLayout(const SharedLayout& layout) noexcept {
     shards_ = layout.shards;
     headBytes_ = layout.headBytes;
-    heads_ = file_.bytes() + layout.headsAt();
-    pages_ = file_.bytes() + layout.pagesAt();
-    namesAt_ = layout.namesAt();
+    heads_ = file_.bytes() + static_cast<size_t>(layout.headsAt());
+    pages_ = file_.bytes() + static_cast<size_t>(layout.pagesAt());
+    namesAt_ = static_cast<size_t>(layout.namesAt());
   }
 
   // Maps an opened file and checks its header.
