@@ -90,7 +90,7 @@ inline Napi::Value inspectShared(const Napi::CallbackInfo& info) {
   result.Set("limiter",
              std::string(layout.limiter, strnlen(layout.limiter, sizeof layout.limiter)));
   Napi::Object config = Napi::Object::New(env);
-  for (size_t i = 0; i < std::min<size_t>(layout.numbers, SharedLayout::kMostNumbers); ++i) {
+  for (size_t i = 0; i < std::min<uint64_t>(layout.numbers, SharedLayout::kMostNumbers); ++i) {
     const ConfigNumber& number = layout.config[i];
     config.Set(std::string(number.name, strnlen(number.name, sizeof number.name)), number.value);
   }

@@ -41,10 +41,10 @@ class BasicOrderbookLimiter {
 
   explicit BasicOrderbookLimiter(const Config& config, const Storage& storage = Storage()) noexcept
       : config_(config),
+        counters_(storage.template value<Counters>()),
         allowedAt_(storage.template table<LastAllowed>()),
         offenders_(config.maxPeers, storage),
-        inBothTables_(storage.template value<size_t>()),
-        counters_(storage.template value<Counters>()) {}
+        inBothTables_(storage.template value<size_t>()) {}
 
   // `last` is the peer's record, nullptr if it has none.
   Verdict check(const Key& key, LastAllowed* last, double now) noexcept {
@@ -412,6 +412,7 @@ class BasicOrderbookLimiter {
   }
 
   const Config config_;
+  typename Storage::template Stored<Counters> counters_;
   // When each peer's last request was allowed.
   AllowedTimes allowedAt_;
   Pending pending_;
@@ -419,7 +420,6 @@ class BasicOrderbookLimiter {
   // The number of peers with a time and a ban, in force or over.
   typename Storage::template Stored<size_t> inBothTables_;
   Sweep sweep_;
-  typename Storage::template Stored<Counters> counters_;
 };
 
 using OrderbookLimiter = BasicOrderbookLimiter<PrivateStorage>;

@@ -38,9 +38,9 @@ class BasicRateLimiter {
   explicit BasicRateLimiter(const Config& config, const Storage& storage = Storage()) noexcept
       : config_(config),
         parameters_{config.rateLimit, config.burstLimit},
+        counters_(storage.template value<Counters>()),
         buckets_(storage.template table<Bucket>()),
-        offenders_(config.maxPeers, storage),
-        counters_(storage.template value<Counters>()) {}
+        offenders_(config.maxPeers, storage) {}
 
   // `bucket` is the peer's if it is known; if it is nullptr, it is set.
   Verdict check(const Key& key, Bucket*& bucket, double cost, double now) noexcept {
@@ -307,11 +307,11 @@ class BasicRateLimiter {
 
   const Config config_;
   const BucketParameters parameters_;
+  typename Storage::template Stored<Counters> counters_;
   Buckets buckets_;
   Pending pending_;
   Offenders offenders_;
   Sweep sweep_;
-  typename Storage::template Stored<Counters> counters_;
 };
 
 using RateLimiter = BasicRateLimiter<PrivateStorage>;

@@ -1,11 +1,13 @@
 // The layout of a shared file.
 //
-//   header | head 0 | head 1 | ... | body 0 | body 1 | ... | names 0 | names 1 | ...
+//   header | heads | pages of the first table | pages of the second | ... | names
 //
-// A shard is a part of the peers: those whose fingerprints have the same first bits. Its head has
-// its lock and its totals, its body one page for each table of the limiter, and its names the keys
-// of its offenders. The names are allocated when they are first written, all else when the file is
-// created. The limiter decides what heads and bodies contain (storage.h).
+// A shard is a part of the peers: those whose fingerprints have the same first bits. It has a head
+// with its lock and its totals, one page in each table of the limiter, and the names of its
+// offenders. The names are allocated when they are first written, all else when the file is
+// created. The limiter decides what heads contain and which tables there are (storage.h). The pages
+// of one table lie together, because most checks use only the first table: so their addresses share
+// entries of the processor's address cache.
 #pragma once
 
 #include <algorithm>
@@ -30,7 +32,8 @@ constexpr uint32_t kAttachSlots = 1024;
 // The size to which parts of the file are aligned, and in which names are allocated.
 constexpr size_t kSharedBlock = 4096;
 
-constexpr size_t roundUp(size_t bytes, size_t unit) noexcept {
+template <class Number>
+constexpr Number roundUp(Number bytes, size_t unit) noexcept {
   return (bytes + unit - 1) / unit * unit;
 }
 
@@ -49,7 +52,8 @@ struct SharedLayout {
   ConfigNumber config[kMostNumbers] = {};
   uint64_t shards = 0;
   uint64_t headBytes = 0;
-  uint64_t bodyBytes = 0;
+  // The bytes of a shard's pages.
+  uint64_t pageBytes = 0;
   // Of a shard.
   uint64_t nameBytes = 0;
 
@@ -60,10 +64,14 @@ struct SharedLayout {
     config[numbers++].value = value;
   }
 
-  size_t headsAt() const noexcept;
-  size_t bodiesAt() const noexcept { return roundUp(headsAt() + shards * headBytes, kSharedBlock); }
-  size_t namesAt() const noexcept { return roundUp(bodiesAt() + shards * bodyBytes, kSharedBlock); }
-  size_t totalBytes() const noexcept { return namesAt() + shards * nameBytes; }
+  uint64_t headsAt() const noexcept;
+  uint64_t pagesAt() const noexcept {
+    return roundUp(headsAt() + shards * headBytes, kSharedBlock);
+  }
+  uint64_t namesAt() const noexcept {
+    return roundUp(pagesAt() + shards * pageBytes, kSharedBlock);
+  }
+  uint64_t totalBytes() const noexcept { return namesAt() + shards * nameBytes; }
 
  private:
   template <size_t kSize>
@@ -162,7 +170,7 @@ struct SharedHeader {
     }
     const SharedLayout& l = f.layout;
     if (checksum != checksumOf(f) || l.numbers > SharedLayout::kMostNumbers || l.shards == 0 ||
-        l.shards > uint64_t{1} << 24 || l.headBytes > 1 << 16 || l.bodyBytes > 1 << 24 ||
+        l.shards > uint64_t{1} << 24 || l.headBytes > 1 << 16 || l.pageBytes > 1 << 24 ||
         l.nameBytes > 1 << 24 || l.totalBytes() != f.bytes) {
       return error.fail("its header is damaged");
     }
@@ -183,7 +191,7 @@ struct SharedHeader {
                         layout.config[i].value);
     }
     if (own.numbers != layout.numbers || own.shards != layout.shards ||
-        own.headBytes != layout.headBytes || own.bodyBytes != layout.bodyBytes ||
+        own.headBytes != layout.headBytes || own.pageBytes != layout.pageBytes ||
         own.nameBytes != layout.nameBytes) {
       return error.fail("another version of relay-limiter created it");
     }
@@ -200,8 +208,8 @@ struct SharedHeader {
   }
 };
 
-inline size_t SharedLayout::headsAt() const noexcept {
-  return roundUp(sizeof(SharedHeader), kSharedBlock);
+inline uint64_t SharedLayout::headsAt() const noexcept {
+  return roundUp(uint64_t{sizeof(SharedHeader)}, kSharedBlock);
 }
 
 }  // namespace relay_limiter

@@ -93,7 +93,7 @@ class SharedLimiter {
     describe(config, layout_);
     layout_.shards = size_.shards;
     layout_.headBytes = roundUp(shape_.headBytes, 64);
-    layout_.bodyBytes = shape_.bodyBytes;
+    layout_.pageBytes = shape_.pageBytes;
     layout_.nameBytes = shape_.nameBytes;
     cursor_.region = &region_;
   }
@@ -413,7 +413,6 @@ class SharedLimiter {
 
   void point(uint32_t shard) noexcept {
     cursor_.head = &headOf(shard);
-    cursor_.body = region_.bodyAt(shard);
     cursor_.shard = shard;
   }
 

@@ -77,7 +77,9 @@ class SharedRegion {
   uint64_t shards() const noexcept { return shards_; }
   unsigned char* headAt(uint32_t shard) const noexcept { return heads_ + shard * headBytes_; }
   size_t namesAt() const noexcept { return namesAt_; }
-  unsigned char* bodyAt(uint32_t shard) const noexcept { return bodies_ + shard * bodyBytes_; }
+  // The pages of a table, one for each shard. In each shard, pages of earlier tables have `before`
+  // bytes.
+  unsigned char* pagesAt(size_t before) const noexcept { return pages_ + before * shards_; }
 
   // A word for a lock: it names this limiter and differs from the last 2^32 of it. Never 0.
   uint64_t nextWord() noexcept { return word_ | ++sequence_; }
@@ -153,7 +155,9 @@ class SharedRegion {
   template <class Prepare>
   Progress found(const char* path, const SharedLayout& layout, const Secret& secret,
                  Prepare&& prepare, SharedError& error) noexcept {
-    if (!file_.create(path, layout.totalBytes(), layout.namesAt(), error)) return Progress::kFailed;
+    if (!file_.create(path, static_cast<size_t>(layout.totalBytes()),
+                      static_cast<size_t>(layout.namesAt()), error))
+      return Progress::kFailed;
     header().found(layout, secret);
     readLayout(layout);
     prepare();
@@ -201,10 +205,9 @@ class SharedRegion {
   void readLayout(const SharedLayout& layout) noexcept {
     shards_ = layout.shards;
     headBytes_ = layout.headBytes;
-    bodyBytes_ = layout.bodyBytes;
-    heads_ = file_.bytes() + layout.headsAt();
-    bodies_ = file_.bytes() + layout.bodiesAt();
-    namesAt_ = layout.namesAt();
+    heads_ = file_.bytes() + static_cast<size_t>(layout.headsAt());
+    pages_ = file_.bytes() + static_cast<size_t>(layout.pagesAt());
+    namesAt_ = static_cast<size_t>(layout.namesAt());
   }
 
   // Maps an opened file and checks its header.
@@ -277,10 +280,9 @@ class SharedRegion {
   uint32_t sequence_ = 0;
   uint64_t shards_ = 0;
   uint64_t headBytes_ = 0;
-  uint64_t bodyBytes_ = 0;
   size_t namesAt_ = 0;
   unsigned char* heads_ = nullptr;
-  unsigned char* bodies_ = nullptr;
+  unsigned char* pages_ = nullptr;
 };
 
 }  // namespace relay_limiter

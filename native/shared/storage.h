@@ -18,8 +18,9 @@
 
 namespace relay_limiter {
 
-// The head of a shard. A check that is allowed uses no more than this line, a counter and a record.
-struct alignas(64) ShardHead {
+// The head of a shard; the limiter's values follow it. A check that is allowed uses no more than
+// this cache line and a record.
+struct ShardHead {
   ShardLock lock;
   // The latest instant that a call has used for this shard. Clocks of two processes differ by some
   // microseconds, and the one behind would refill the same span again.
@@ -37,7 +38,6 @@ struct alignas(64) ShardHead {
 struct SharedCursor {
   SharedRegion* region = nullptr;
   ShardHead* head = nullptr;
-  unsigned char* body = nullptr;
   uint32_t shard = 0;
 
   unsigned char* headBytes() const noexcept { return reinterpret_cast<unsigned char*>(head); }
@@ -163,7 +163,10 @@ class SharedTable {
   }
 
  private:
-  PageOf& page() const noexcept { return *reinterpret_cast<PageOf*>(cursor_.body + pageOffset_); }
+  PageOf& page() const noexcept {
+    unsigned char* const pages = cursor_.region->pagesAt(pageOffset_);
+    return reinterpret_cast<PageOf*>(pages)[cursor_.shard];
+  }
 
   void announce(const Record* record) noexcept {
     cursor_.head->unfinished = number_ << 16 | (page().indexOf(record) + 1);
@@ -298,11 +301,12 @@ class NoRanking {
   static constexpr void clear() noexcept {}
 };
 
-// Assigns places in the head and the body of a shard, in the order in which a limiter constructs
-// its members.
+// Assigns places in the head of a shard and among its pages, in the order in which a limiter
+// constructs its members.
 struct ShardShape {
   size_t headBytes = sizeof(ShardHead);
-  size_t bodyBytes = 0;
+  // Of all pages.
+  size_t pageBytes = 0;
   size_t nameBytes = 0;
   uint32_t tables = 0;
 };
@@ -326,8 +330,8 @@ class SharedStorage {
 
   template <class Record>
   Table<Record> table() const noexcept {
-    const size_t page = shape_.bodyBytes;
-    shape_.bodyBytes += sizeof(Page<Record>);
+    const size_t page = shape_.pageBytes;
+    shape_.pageBytes += sizeof(Page<Record>);
     const size_t size = take<size_t>();
     return Table<Record>(cursor_, ++shape_.tables, page, size);
   }
