@@ -57,7 +57,7 @@ export {
   type RateLimiterPeer,
   type RateLimiterStats,
 } from './limiters/rate-limiter.js';
-export { removeShared } from './limiters/shared-table.js';
+export { removeShared } from './limiters/remove-shared.js';
 export { TokenBucket, type TokenBucketOptions } from './limiters/token-bucket.js';
 export { RuleLimiter } from './rules/rule-limiter.js';
 export type { RuleLimiterState } from './rules/rule-limiter-state.js';

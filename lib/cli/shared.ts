@@ -7,7 +7,7 @@ import { selectSharedFiles } from '../engine/select.js';
 import { DirectConnectionRateLimiter } from '../limiters/direct-connection-rate-limiter.js';
 import { OrderbookRateLimiter } from '../limiters/orderbook-rate-limiter.js';
 import { RateLimiter } from '../limiters/rate-limiter.js';
-import { removeShared } from '../limiters/shared-table.js';
+import { removeShared } from '../limiters/remove-shared.js';
 import { json } from './json.js';
 
 export const SHARED_USAGE = `  npx relay-limiter shared                 lists the shared tables of this user

@@ -60,11 +60,15 @@ export function selectSharedEngine(wish: Wish | undefined): SharedEngine {
   return requireShared(engine, reason);
 }
 
-/** Returns the functions for files of shared tables, whichever engine limiters have. @throws `ERR_LIMITER_ENGINE` */
+/**
+ * Returns the functions for files of shared tables, whichever engine limiters have. @throws `ERR_LIMITER_ENGINE`
+ * @internal
+ */
 export function selectSharedFiles(): SharedFiles {
   return selectSharedEngine('auto').sharedFiles;
 }
 
+/** @internal */
 export type SharedEngine = Engine & { readonly sharedFiles: SharedFiles };
 
 function requireShared(engine: Engine, reason: string): SharedEngine {

@@ -1,6 +1,6 @@
 // A limiter's part in a shared table, on a core of which the test decides what happens to its file.
 
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, type MockInstance, test, vi } from 'vitest';
 import type { SharedState } from '../../dist/engine/engine.js';
 import { SharedMembership, Watcher } from '../../dist/limiters/shared-table.js';
 
@@ -26,7 +26,7 @@ class Core {
   }
 }
 
-let warn: ReturnType<typeof vi.spyOn<typeof process, 'emitWarning'>>;
+let warn: MockInstance;
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
   warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});

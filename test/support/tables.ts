@@ -61,7 +61,7 @@ function sharing<Class extends (typeof CLASSES)[keyof typeof CLASSES]>(Limiter: 
         removeShared(sharedPathOf(shared));
       });
       if (clock === undefined) return limiter;
-      const clocked = new Limiter({ clock, engine: 'js' });
+      const clocked = new Limiter({ clock, engine: 'js' }) as unknown as { now(): number };
       limiter.now = () => clocked.now();
       return limiter;
     },
