@@ -222,7 +222,7 @@ inline bool SharedFile::allocate(size_t offset, size_t bytes) noexcept {
 #endif
 }
 
-#if defined(__linux__)
+#if !defined(RELAY_LIMITER_NO_BYTE_LOCKS)
 
 namespace posix {
 

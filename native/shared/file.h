@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "error.h"
+#include "process.h"
 
 namespace relay_limiter {
 

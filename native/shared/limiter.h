@@ -431,6 +431,7 @@ class SharedLimiter {
       return false;
     }
     core_.repair();
+    head.unfinished = 0;
     head.secretVersion = region_.header().secretVersion.load();
     return true;
   }

@@ -98,8 +98,12 @@ inline Boot currentBoot() noexcept {
 
 #endif
 
-#if !defined(__linux__) && !defined(_WIN32)
+// RELAY_LIMITER_NO_BYTE_LOCKS: tests of the third way define it.
+#if !defined(__linux__) && !defined(_WIN32) && !defined(RELAY_LIMITER_NO_BYTE_LOCKS)
 #define RELAY_LIMITER_NO_BYTE_LOCKS
+#endif
+
+#if defined(RELAY_LIMITER_NO_BYTE_LOCKS)
 
 // When a process began, in microseconds; 0 if the system does not say. A process id may be used
 // again, but not by a process that began at the same time.

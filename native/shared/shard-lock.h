@@ -62,11 +62,12 @@ class ShardLock {
       if (word_.compare_exchange_strong(found, region.nextWord(), std::memory_order_acquire)) {
         return Locked::kYes;
       }
-      if (n < kSpins) {
+      const bool isStalled = found == stalled_.load(std::memory_order_relaxed);
+      if (!isStalled && n < kSpins) {
         spin();
         continue;
       }
-      if (n < kSpins + kYields) {
+      if (!isStalled && n < kSpins + kYields) {
         yieldProcessor();
         continue;
       }
@@ -76,7 +77,6 @@ class ShardLock {
         last = found;
         since = asked = now;
       }
-      const bool isStalled = found == stalled_.load(std::memory_order_relaxed);
       if (isStalled || now - asked >= kAskSeconds) {
         asked = now;
         if (!region.isAlive(found)) {

@@ -206,6 +206,11 @@ class CrashTest {
         std::fprintf(stderr, "a ban is lost\n");
         return false;
       }
+      // Else the next check would begin the ban again.
+      if (first.hasBan && !peer.hasBan && peer.violations != last.violations) {
+        std::fprintf(stderr, "a ban has ended without its violations\n");
+        return false;
+      }
       if (peer.hasBan && !(first.hasBan && first.began == peer.began) &&
           !(last.hasBan && last.began == peer.began)) {
         std::fprintf(stderr, "a ban appears\n");
