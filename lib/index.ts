@@ -11,6 +11,7 @@ export {
 } from './common/constants.js';
 export type { LimiterError, LimiterErrorCode } from './common/errors.js';
 export {
+  type AttachedLimiter,
   type Ban,
   type BansInForce,
   type CheckResult,
@@ -24,6 +25,7 @@ export {
   type LimiterTotals,
   type Peer,
   RateLimitAction,
+  type SharedTable,
   type SnapshotBucket,
   type SnapshotDigest,
   type SnapshotDigests,
@@ -55,6 +57,7 @@ export {
   type RateLimiterPeer,
   type RateLimiterStats,
 } from './limiters/rate-limiter.js';
+export { removeShared } from './limiters/remove-shared.js';
 export { TokenBucket, type TokenBucketOptions } from './limiters/token-bucket.js';
 export { RuleLimiter } from './rules/rule-limiter.js';
 export type { RuleLimiterState } from './rules/rule-limiter-state.js';

@@ -1,28 +1,23 @@
 // ban(): a ban by hand, on both engines.
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import {
-  BAN_CHANNEL,
-  type Ban,
-  DirectConnectionRateLimiter,
-  type LimiterOptions,
-  OrderbookRateLimiter,
-} from 'relay-limiter';
+import { BAN_CHANNEL, type Ban, type LimiterOptions, OrderbookRateLimiter } from 'relay-limiter';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { codeOf, ENGINES, manualClock, ODD_KEYS } from './support/limiters.js';
+import { codeOf, manualClock, ODD_KEYS } from './support/limiters.js';
+import { TABLES } from './support/tables.js';
 
-const CLASSES = { OrderbookRateLimiter, DirectConnectionRateLimiter };
-const CASES = ENGINES.flatMap((engine) =>
+const CASES = TABLES.flatMap((table) =>
   (['OrderbookRateLimiter', 'DirectConnectionRateLimiter'] as const).map((name) => ({
-    engine,
+    table,
     name,
   })),
 );
 
-describe.each(CASES)('$name.ban on the $engine engine', ({ engine, name }) => {
+describe.each(CASES)('$name.ban on the $table.name', ({ table, name }) => {
+  const { engine } = table;
   function limiterOf(options: LimiterOptions = {}) {
     const clock = manualClock();
-    const limiter = new CLASSES[name]({ banDuration: 64, engine, clock, ...options });
+    const limiter = new table[name]({ banDuration: 64, engine, clock, ...options });
     const check = (key: string) =>
       limiter instanceof OrderbookRateLimiter ? limiter.check(key) : limiter.checkMessage(key);
     return { clock, limiter, check };
@@ -162,7 +157,7 @@ describe.each(CASES)('$name.ban on the $engine engine', ({ engine, name }) => {
 
   test('bans no peer if banDuration is 0', () => {
     const { limiter } = limiterOf();
-    const none = new CLASSES[name]({ banDuration: 0, engine });
+    const none = new table[name]({ banDuration: 0, engine });
     expect(codeOf(() => none.ban('mallory'))).toBe('ERR_LIMITER_OPTION');
     expect(limiter.getBans().count).toBe(0);
   });

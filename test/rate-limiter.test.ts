@@ -1,14 +1,15 @@
-// RateLimiter's contract, on both engines.
+// RateLimiter's contract, on both engines and on a shared table.
 
 import { RateLimitAction, RateLimiter, type RateLimiterOptions } from 'relay-limiter';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { ENGINES, type ManualClock, manualClock } from './support/limiters.js';
+import { type ManualClock, manualClock } from './support/limiters.js';
 import { seeded } from './support/random.js';
+import { TABLES } from './support/tables.js';
 
 const ALLOW = ['allow', 0];
 const DISCONNECT = ['disconnect', 0];
 
-describe.each(ENGINES)('RateLimiter on the %s engine', (engine) => {
+describe.each(TABLES)('RateLimiter on the $name', ({ engine, isShared, maxPeers, RateLimiter }) => {
   let clock: ManualClock;
   beforeEach(() => {
     clock = manualClock();
@@ -23,7 +24,7 @@ describe.each(ENGINES)('RateLimiter on the %s engine', (engine) => {
   }
 
   test('exposes its engine and its options', () => {
-    expect(create()).toMatchObject({ engine, rateLimit: 10, burstLimit: 3, maxPeers: 1_000_000 });
+    expect(create()).toMatchObject({ engine, rateLimit: 10, burstLimit: 3, maxPeers });
     expect(create().disconnectThreshold).toBeNull();
     expect(new RateLimiter({ engine })).toMatchObject({ rateLimit: 10, burstLimit: 100 });
     expect(new RateLimiter({ engine, rateLimit: 0.25, burstLimit: 0 }).burstLimit).toBe(2.5);
@@ -149,8 +150,8 @@ describe.each(ENGINES)('RateLimiter on the %s engine', (engine) => {
   });
 
   test('continues a cleanup with a budget where the last call stopped', () => {
-    const limiter = create();
     const peers = 30_000;
+    const limiter = create({ maxPeers: 2 * peers });
     for (let n = 0; n < peers; n += 1) limiter.check(`peer-${n}`);
     clock.now += 100;
     let removed = 0;
@@ -184,8 +185,8 @@ describe.each(ENGINES)('RateLimiter on the %s engine', (engine) => {
   });
 
   test('skips no peer in a cleanup with a budget while other peers come and go', () => {
-    const limiter = create();
     const peers = 20_000;
+    const limiter = create({ maxPeers: 2 * peers });
     for (let n = 0; n < peers; n += 1) limiter.check(`old-${n}`);
     clock.now += 100;
     const gone = new Set<number>();
@@ -311,7 +312,7 @@ describe.each(ENGINES)('RateLimiter on the %s engine', (engine) => {
     expect(limiter.check('peer')).toEqual(['delay', 0.1]);
     clock.now -= 1000;
     expect(limiter.check('peer')).toEqual(['delay', 0.1]);
-    clock.now += 0.125;
+    clock.now += isShared ? 1000.125 : 0.125;
     expect(limiter.check('peer')).toEqual(ALLOW);
     clock.now += 365 * 86_400;
     expect(limiter.check('peer', 3)).toEqual(ALLOW);

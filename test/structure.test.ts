@@ -32,7 +32,7 @@ const LIB = [
   'cli',
   '.',
 ];
-const NATIVE = ['memory', 'table', 'limiters', 'binding'];
+const NATIVE = ['memory', 'table', 'limiters', 'shared', 'binding'];
 
 /** The relative paths that each file below `folder` imports, by its path. */
 function importsBelow(folder: string, name: RegExp, pattern: RegExp): Map<string, string[]> {

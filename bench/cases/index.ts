@@ -11,6 +11,7 @@ import { headers } from './headers.js';
 import { http } from './http.js';
 import { httpFastify } from './http-fastify.js';
 import { httpServer } from './http-server.js';
+import { machine } from './machine.js';
 import { memory } from './memory.js';
 import { rules } from './rules.js';
 import { shared } from './shared.js';
@@ -41,6 +42,7 @@ export const CASES: readonly Case[] = [
   httpServer,
   watched,
   bans,
+  ...machine,
   ...shared,
 ];
 

@@ -33,7 +33,7 @@ interface ServerModule {
 }
 
 /** Starts the benchmark's own server, for all contestants. */
-async function server(): Promise<Surroundings> {
+export async function redisServer(): Promise<Surroundings> {
   const { href } = new URL('../../examples/fleet/server.js', import.meta.url);
   const { INSTALL_ADVICE, findServer, StoreServer }: ServerModule = await import(href);
   const program = findServer();
@@ -65,7 +65,7 @@ function strictCase(name: keyof Clients): Case {
       ...AT_ONCE.map((n) => ({ name: `of-${n}`, unit: 'ns', label: `${n} under way` }) as const),
       { name: 'cpu', unit: 'ns', label: "of the client's processor" },
     ],
-    surroundings: server,
+    surroundings: redisServer,
     async prepare(contestant, size) {
       const client = await CONNECT[name](process.env['BENCH_REDIS_URL'] ?? '');
       const check = await checkOf(contestant, name, client);
@@ -165,7 +165,7 @@ const leased: Case = {
   rounds: 9,
   fresh: false,
   metrics: [{ name: 'ns', unit: 'ns', label: 'a check' }],
-  surroundings: server,
+  surroundings: redisServer,
   async prepare(contestant, size) {
     const peers = new Peers(size);
     const limiter =

@@ -1,25 +1,29 @@
 #!/usr/bin/env node
-// `npx relay-limiter`: prints which engine runs on this machine, and compares the results of both engines.
+// `npx relay-limiter`: prints which engine runs on this machine, and compares the results of both engines; with `shared`,
+// what shared tables there are (shared.ts).
 
 import { loadNative } from '#native';
 import { invalidValue, type LimiterError } from '../common/errors.js';
 import { VERSION } from '../common/version.js';
 import type { NativeBinary } from '../engine/native.js';
 import { type EngineInfo, engineInfo, environmentVariable } from '../engine/select.js';
+import { json } from './json.js';
 import { type SelfCheck, type SelfCheckLimit, selfCheck } from './self-check.js';
+import { SHARED_USAGE, sharedCommand } from './shared.js';
 
 const USAGE = `relay-limiter ${VERSION}: prints which engine runs and why, and checks its results.
 
   npx relay-limiter          prints text
   npx relay-limiter --json   prints JSON
 
-Both compare the two engines for two seconds. Environment variables:
+${SHARED_USAGE}
+The first two compare the two engines for two seconds. Environment variables:
 
   RELAY_LIMITER_OPERATIONS=n   compare at least n operations instead
   RELAY_LIMITER_SEED=n         repeat the comparison with this seed
   RELAY_LIMITER_ENGINE=name    the default engine: auto, native or js
 
-The exit code is 1 if the engines differ, if a native binary exists but does not load, or if the engine
+The exit code is 1 after an error, if the engines differ, if a native binary exists but does not load, or if the engine
 of RELAY_LIMITER_ENGINE is unavailable.
 `;
 const SECONDS = 2;
@@ -99,20 +103,17 @@ function checkText(check: SelfCheck | null): string {
 }
 
 function main(args: string[]): void {
-  const [flag, ...more] = args;
-  if ((flag !== undefined && flag !== '--json') || more.length > 0) {
-    const isHelp = flag === '--help' || flag === '-h';
-    process[isHelp ? 'stdout' : 'stderr'].write(USAGE);
-    process.exitCode = isHelp ? 0 : 1;
+  const [first, ...more] = args;
+  if (first === '--help' || first === '-h') {
+    process.stdout.write(USAGE);
     return;
   }
-  const asJson = flag === '--json';
+  const asJson = args.includes('--json');
   try {
-    const result = report();
-    process.stdout.write(asJson ? json(result) : reportText(result));
-    if (result.selfCheck?.difference !== undefined || result.binary.state === 'broken') {
-      process.exitCode = 1;
-    }
+    const text = first === 'shared' ? sharedCommand(more) : reportCommand(args);
+    if (text === undefined) process.stderr.write(USAGE);
+    else process.stdout.write(text);
+    if (text === undefined) process.exitCode = 1;
   } catch (error) {
     const { code, message } = error as LimiterError;
     if (asJson) process.stdout.write(json({ version: VERSION, error: { code, message } }));
@@ -121,8 +122,14 @@ function main(args: string[]): void {
   }
 }
 
-function json(value: unknown): string {
-  return `${JSON.stringify(value, null, 2)}\n`;
+/** Returns what to print, and sets the exit code. Undefined if the arguments are not accepted. */
+function reportCommand([flag, ...more]: string[]): string | undefined {
+  if ((flag !== undefined && flag !== '--json') || more.length > 0) return undefined;
+  const result = report();
+  if (result.selfCheck?.difference !== undefined || result.binary.state === 'broken') {
+    process.exitCode = 1;
+  }
+  return flag === '--json' ? json(result) : reportText(result);
 }
 
 main(process.argv.slice(2));

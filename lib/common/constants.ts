@@ -16,3 +16,5 @@ export const DEFAULT_VIOLATION_SEVERE_THRESHOLD = 50;
 export const DEFAULT_BAN_DURATION = 3600;
 /** The maximum number of peers that a limiter stores. */
 export const DEFAULT_MAX_PEERS = 1_000_000;
+/** The maximum of `maxPeers` for a table that processes share. */
+export const MAX_SHARED_PEERS: number = 2 ** 26;

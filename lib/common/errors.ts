@@ -14,6 +14,7 @@ export type LimiterErrorCode =
   | 'ERR_LIMITER_DEADLINE'
   | 'ERR_LIMITER_QUEUE'
   | 'ERR_LIMITER_STORE'
+  | 'ERR_LIMITER_SHARED'
   | 'ERR_LIMITER_REFUSED';
 
 /** An error of this package. Identify it by `code`, because messages may change. */

@@ -1,9 +1,10 @@
 // Validation of options, costs and keys. Each function throws an error that says what is accepted.
 
 import type { Clock } from './clock.js';
-import { DEFAULT_MAX_PEERS } from './constants.js';
+import { DEFAULT_MAX_PEERS, MAX_SHARED_PEERS } from './constants.js';
 import { invalidNumber, invalidValue, limiterError, show } from './errors.js';
 import { isPlain, isRecord, isRevoked } from './kinds.js';
+import { requireShared } from './shared-name.js';
 import type { Ban, EngineName, LimiterOptions } from './types.js';
 
 type Given = Readonly<Record<string, unknown>>;
@@ -96,7 +97,14 @@ export function burst(given: Given, name: string, fallback: number): number {
 }
 
 /** The names of the options of every limiter. */
-export const COMMON_OPTIONS = ['engine', 'clock', 'maxPeers', 'onBan', 'cleanup'] as const;
+export const COMMON_OPTIONS = [
+  'engine',
+  'clock',
+  'maxPeers',
+  'shared',
+  'onBan',
+  'cleanup',
+] as const;
 
 /** The option `cleanup`, with its defaults. */
 export interface CleanupRounds {
@@ -108,6 +116,7 @@ export interface CommonOptions {
   readonly engine: 'auto' | EngineName | undefined;
   readonly clock: Clock | undefined;
   readonly maxPeers: number;
+  readonly shared: string | undefined;
   readonly onBan: ((ban: Ban) => void) | undefined;
   readonly cleanup: CleanupRounds | undefined;
 }
@@ -122,13 +131,34 @@ export function commonOptions(given: Given): CommonOptions {
     const accepted = 'a whole number from 1 to 2^53 - 1, or Infinity';
     throw invalidNumber('ERR_LIMITER_OPTION', 'maxPeers', maxPeers, accepted);
   }
+  const clock = callback<Clock>(given, 'clock');
   return {
     engine,
-    clock: callback<Clock>(given, 'clock'),
+    clock,
     maxPeers: maxPeers as number,
+    shared: sharedTable(given['shared'], maxPeers as number, clock),
     onBan: callback<NonNullable<LimiterOptions['onBan']>>(given, 'onBan'),
     cleanup: cleanupSchedule(given['cleanup']),
   };
+}
+
+/** All processes of the machine have one clock, and the file of a table has its size from the beginning. */
+function sharedTable(
+  shared: unknown,
+  maxPeers: number,
+  clock: Clock | undefined,
+): string | undefined {
+  if (shared === undefined) return undefined;
+  requireShared(shared);
+  if (clock !== undefined) {
+    const accepted = "undefined with the option 'shared', which has the machine's clock";
+    throw invalidValue('ERR_LIMITER_OPTION', 'clock', clock, accepted);
+  }
+  if (maxPeers > MAX_SHARED_PEERS) {
+    const accepted = "a whole number from 1 to 2^26 with the option 'shared'";
+    throw invalidNumber('ERR_LIMITER_OPTION', 'maxPeers', maxPeers, accepted);
+  }
+  return shared;
 }
 
 function cleanupSchedule(given: unknown): CleanupRounds | undefined {

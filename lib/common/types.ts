@@ -57,6 +57,13 @@ export interface LimiterOptions {
    */
   maxPeers?: number | undefined;
   /**
+   * Keeps the peers in memory that all processes and worker threads of this machine share, under this name: up to 64
+   * letters, digits, `.`, `_` and `-`, the first no `.`; or an absolute path. The first limiter creates the file, the
+   * others join; all of them must have the same class, numbers and `maxPeers` (at most 2^26). Only the native engine has
+   * shared tables, and they have no `clock`. Default: a table of this limiter's own. See docs/one-machine.md.
+   */
+  shared?: string | undefined;
+  /**
    * Called once when a ban begins, by a check or by `ban`, after the decision. An error that it throws becomes an
    * uncaught exception and does not reach the caller. `RateLimiter` has no bans and never calls it.
    */
@@ -68,6 +75,33 @@ export interface LimiterOptions {
    * async context: `clock` has no AsyncLocalStorage store there.
    */
   cleanup?: CleanupSchedule | undefined;
+}
+
+/** A limiter that is attached to a shared table. */
+export interface AttachedLimiter {
+  /** The id of its process, as that process sees it: containers may have ids of their own. */
+  readonly pid: number;
+  /** When it joined, in milliseconds since 1970. */
+  readonly since: number;
+}
+
+/** The table of a limiter with the option `shared`. */
+export interface SharedTable {
+  /** The option `shared`. */
+  readonly name: string;
+  /** The absolute path of the file. */
+  readonly path: string;
+  /** When the file was created, in milliseconds since 1970. */
+  readonly createdAt: number;
+  /** The number of limiters that share the table, this one included, in all processes and worker threads. */
+  readonly attached: number;
+  /** These limiters, in no particular order. */
+  readonly limiters: readonly AttachedLimiter[];
+  /**
+   * Whether new limiters of this name get another table: the file was removed or replaced, or this limiter has left it.
+   * Restart the process to join the new one.
+   */
+  readonly detached: boolean;
 }
 
 /** The schedule of a background cleanup. */

@@ -114,7 +114,8 @@ export class Feed {
       const inForce = ifKnown(() => limiter.getBans?.(MAX_BANS));
       banned += inForce?.count ?? 0;
       for (const [key, secondsLeft] of inForce?.bans ?? []) {
-        bans.push({ ...this.#listed(index, key, limiter.getViolationCount(key)), secondsLeft });
+        const violations = ifKnown(() => limiter.getViolationCount(key)) ?? 0;
+        bans.push({ ...this.#listed(index, key, violations), secondsLeft });
       }
     });
     bans.sort((a, b) => (a.secondsLeft === b.secondsLeft ? 0 : b.secondsLeft - a.secondsLeft));

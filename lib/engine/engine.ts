@@ -198,6 +198,91 @@ export interface BucketCore<Answer> extends LimiterCore {
 interface BoundedConfig {
   /** Infinity means no limit except the engine's own: 2^23 in the TypeScript engine, and memory. */
   readonly maxPeers: number;
+  /**
+   * The absolute path of the file that contains the table, if processes share it; undefined for a private
+   * table. See SharedCore. Only the native engine has shared tables; the TypeScript engine is never given a path.
+   */
+  readonly sharedPath?: string | undefined;
+}
+
+/**
+ * A limiter whose table lies in a file that all processes and threads of a machine share. The first one
+ * creates the file, the others attach to it. It has the methods of its class, for the whole machine, with
+ * these differences:
+ *
+ * - The constructor throws `ERR_LIMITER_SHARED` if the file is not one of ours, is not safe to use, or was
+ *   created with other numbers (the message names the first that differs, and both values), and
+ *   `ERR_LIMITER_MEMORY` if there is not enough room for it. `maxPeers` must be finite, at most 2^26.
+ * - The file has room for at least `maxPeers` peers and stores at most a quarter more. A newcomer whose part of the
+ *   table is full evicts a peer of that part.
+ * - A key of more than 128 code units is not stored: the offender is counted in `unnamedOffenders`.
+ * - `now` is an instant of the system's monotonic clock. A call uses the latest instant that any process has used for
+ *   the same part of the table, if that is later.
+ * - If a process was stopped while it changed a part of the table, other processes wait for it once, for about 50 ms.
+ *   Until it continues or ends, a check of a peer in that part is refused with a delay of STALLED_SECONDS: no violation
+ *   and no ban. Other calls throw `ERR_LIMITER_SHARED` with its process id. cleanup() skips the part.
+ * - restoreDigests() restores only digests under the limiter's own secret, as peers; adopt() works as
+ *   long as the whole machine has stored no peer.
+ */
+export interface SharedCore {
+  /** The state of the file: O(number of attached limiters). */
+  sharedState(): SharedState;
+  /** Leaves the file. Each later call of any method throws `ERR_LIMITER_SHARED`. Collection does the same. */
+  detach(): void;
+}
+
+/** A core with the methods of SharedCore if its config has a path. */
+export type MaybeShared<Core> = Core & Partial<SharedCore>;
+
+/** The seconds after which a check of a peer should be repeated whose part of a shared table is stalled. */
+export const STALLED_SECONDS = 0.05;
+
+export interface SharedState {
+  readonly path: string;
+  /** When the file was created, in milliseconds since 1970. */
+  readonly createdAt: number;
+  /** The limiters attached to it, of all processes and threads. */
+  readonly attached: readonly AttachedLimiter[];
+  /** Whether the path no longer leads to this file, because it was removed or replaced: newcomers get another one. */
+  readonly isDetached: boolean;
+}
+
+export interface AttachedLimiter {
+  readonly pid: number;
+  /** In milliseconds since 1970. */
+  readonly since: number;
+}
+
+/** What the header of a shared file says. A limiter with its config and path knows the rest. */
+export interface SharedFile extends SharedState {
+  /** The name of the public class. */
+  readonly limiter: string;
+  /** The numbers of its config by their names in the config, `maxPeers` included. */
+  readonly config: Readonly<Record<string, number>>;
+  /** The bytes of the file that are always allocated, and with the room for the keys of all possible offenders. */
+  readonly bytes: number;
+  readonly maxBytes: number;
+}
+
+/** What can be done with a shared file without a limiter. The native engine has them. */
+export interface SharedFiles {
+  /**
+   * The path of the file of a name; an absolute path stays as it is. @throws `ERR_LIMITER_OPTION` if it is neither, and
+   * `ERR_LIMITER_SHARED` if there is no safe folder for files with names.
+   */
+  pathOf(nameOrPath: string): string;
+  /** The names of this user's files, in alphabetical order. Files elsewhere are not found. */
+  names(): string[];
+  /**
+   * Reads the header of a file. Undefined if there is none. @throws `ERR_LIMITER_SHARED` if the file is not one of
+   * ours or is not safe to use.
+   */
+  inspect(path: string): SharedFile | undefined;
+  /**
+   * Removes a file; who is attached goes on with it. False if there is none. @throws `ERR_LIMITER_SHARED` as inspect(),
+   * and on Windows while anybody is attached.
+   */
+  remove(path: string): boolean;
 }
 
 export interface RateLimiterConfig extends BoundedConfig {
@@ -286,9 +371,11 @@ export interface LeaseTable {
 
 export interface Engine {
   readonly name: EngineName;
-  rateLimiter(config: RateLimiterConfig): RateLimiterCore;
-  orderbook(config: OrderbookConfig): OrderbookCore;
-  direct(config: DirectConfig): DirectCore;
+  rateLimiter(config: RateLimiterConfig): MaybeShared<RateLimiterCore>;
+  orderbook(config: OrderbookConfig): MaybeShared<OrderbookCore>;
+  direct(config: DirectConfig): MaybeShared<DirectCore>;
   leaseTable(): LeaseTable;
   rules(config: RulesConfig): RulesCore;
+  /** Undefined if this engine has no shared tables. */
+  readonly sharedFiles?: SharedFiles;
 }

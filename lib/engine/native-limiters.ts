@@ -10,12 +10,14 @@ import type {
   DirectCore,
   Handle,
   LeaseTable,
+  MaybeShared,
   OrderbookConfig,
   OrderbookCore,
   RateLimiterConfig,
   RateLimiterCore,
   REFUSED,
   Refusal,
+  SharedFiles,
   SnapshotStep,
 } from './engine.js';
 import type { NativeRuleLimiter, WalkStep } from './native-rules.js';
@@ -23,7 +25,13 @@ import type { NativeRuleLimiter, WalkStep } from './native-rules.js';
 /** The hash secret of a table. Without it an attacker cannot choose keys that collide. */
 type Secret = BigUint64Array;
 
-type CoreClass<Config, Core> = new (config: Config, secret: Secret, slotBuffer: Int32Array) => Core;
+/** `path` is that of the file of a shared limiter, and `secret` that of a file which the limiter creates. */
+type CoreClass<Config, Core> = new (
+  config: Config,
+  secret: Secret,
+  slotBuffer: Int32Array,
+  path?: string,
+) => Core;
 
 /** The members of an addon's limiter that are not in the engine's interface. */
 interface NativeMembers {
@@ -61,7 +69,7 @@ type SetArguments = (object: number, cost: number | undefined, now: number | und
 type DelayingCall = (key: string) => typeof REFUSED | undefined;
 
 /** Increase this if the exports or their calling convention change, here and in native/binding/addon.cc. */
-export const ABI_VERSION = 9;
+export const ABI_VERSION = 10;
 
 /** The exports of the addon, as native/binding/addon.cc defines them. */
 export interface Addon {
@@ -107,12 +115,21 @@ export interface Addon {
       secret: Secret,
     ) => Omit<LeaseTable, 'now' | 'spend'> & Pick<NativeMembers, 'number'>);
   readonly RuleLimiter: NativeRuleLimiter;
+  /** The classes of limiters in shared files have the members of the others, and those of SharedCore. */
+  readonly SharedRateLimiter: Addon['RateLimiter'];
+  readonly SharedOrderbookLimiter: Addon['OrderbookLimiter'];
+  readonly SharedDirectLimiter: Addon['DirectLimiter'];
+  readonly inspectShared: SharedFiles['inspect'];
+  readonly removeShared: SharedFiles['remove'];
 }
 
 export interface NativeLimiters {
   readonly RateLimiter: CoreClass<RateLimiterConfig, RateLimiterCore>;
   readonly OrderbookLimiter: CoreClass<OrderbookConfig, OrderbookCore>;
   readonly DirectLimiter: CoreClass<DirectConfig, DirectCore>;
+  readonly SharedRateLimiter: CoreClass<RateLimiterConfig, MaybeShared<RateLimiterCore>>;
+  readonly SharedOrderbookLimiter: CoreClass<OrderbookConfig, MaybeShared<OrderbookCore>>;
+  readonly SharedDirectLimiter: CoreClass<DirectConfig, MaybeShared<DirectCore>>;
   readonly LeaseTable: LeaseTableClass;
 }
 
@@ -124,15 +141,23 @@ export function nativeLimiters(addon: Addon): NativeLimiters {
     doubles[1] = now;
     numbers[0] = object;
   };
+  const delay = new Float64Array(addon.callArguments, 32, 1);
   return {
-    RateLimiter: rateLimiter(addon, setArguments, new Float64Array(addon.callArguments, 32, 1)),
-    OrderbookLimiter: orderbookLimiter(addon, setArguments),
-    DirectLimiter: directLimiter(addon, setArguments),
+    RateLimiter: rateLimiter(addon.RateLimiter, setArguments, delay),
+    OrderbookLimiter: orderbookLimiter(addon.OrderbookLimiter, setArguments),
+    DirectLimiter: directLimiter(addon.DirectLimiter, setArguments),
+    SharedRateLimiter: rateLimiter(addon.SharedRateLimiter, setArguments, delay),
+    SharedOrderbookLimiter: orderbookLimiter(addon.SharedOrderbookLimiter, setArguments),
+    SharedDirectLimiter: directLimiter(addon.SharedDirectLimiter, setArguments),
     LeaseTable: leaseTable(addon, setArguments),
   };
 }
 
-function rateLimiter({ RateLimiter }: Addon, setArguments: SetArguments, delay: Float64Array) {
+function rateLimiter(
+  RateLimiter: Addon['RateLimiter'],
+  setArguments: SetArguments,
+  delay: Float64Array,
+) {
   const { check, checkPeer, checkGroup, tokens, refilledTokens } = RateLimiter;
   return class extends withSnapshots(RateLimiter) implements RateLimiterCore {
     readonly #number = this.number;
@@ -170,7 +195,7 @@ function rateLimiter({ RateLimiter }: Addon, setArguments: SetArguments, delay: 
   };
 }
 
-function orderbookLimiter({ OrderbookLimiter }: Addon, setArguments: SetArguments) {
+function orderbookLimiter(OrderbookLimiter: Addon['OrderbookLimiter'], setArguments: SetArguments) {
   const { check, checkPeer, isBanned, banSecondsLeft } = OrderbookLimiter;
   return class extends withSnapshots(OrderbookLimiter) implements OrderbookCore {
     readonly #number = this.number;
@@ -197,7 +222,7 @@ function orderbookLimiter({ OrderbookLimiter }: Addon, setArguments: SetArgument
   };
 }
 
-function directLimiter({ DirectLimiter }: Addon, setArguments: SetArguments) {
+function directLimiter(DirectLimiter: Addon['DirectLimiter'], setArguments: SetArguments) {
   const { checkMessage, checkPeer, checkGroup, tokens } = DirectLimiter;
   const { checkOrderbook, checkPeerOrderbook, isBanned, banSecondsLeft } = DirectLimiter;
   return class extends withSnapshots(DirectLimiter) implements DirectCore {

@@ -8,6 +8,7 @@ import { requireLoadable } from './elf.js';
 import { type Engine, SLOT_BUFFER } from './engine.js';
 import { ABI_VERSION, type Addon, nativeLimiters } from './native-limiters.js';
 import { nativeRuleLimiter } from './native-rules.js';
+import { sharedNames, sharedPathOf } from './shared-paths.js';
 
 /** The result of loading the native binary: loaded, absent (no file found), or broken (the file cannot be used). */
 export type NativeBinary =
@@ -50,15 +51,34 @@ function load(): NativeBinary {
 }
 
 function nativeEngine(addon: Addon): Engine {
-  const { RateLimiter, OrderbookLimiter, DirectLimiter, LeaseTable } = nativeLimiters(addon);
+  const limiters = nativeLimiters(addon);
   const RuleLimiter = nativeRuleLimiter(addon);
   const secret = () => randomFillSync(new BigUint64Array(2));
   return {
     name: 'native',
-    rateLimiter: (config) => new RateLimiter(config, secret(), SLOT_BUFFER),
-    orderbook: (config) => new OrderbookLimiter(config, secret(), SLOT_BUFFER),
-    direct: (config) => new DirectLimiter(config, secret(), SLOT_BUFFER),
-    leaseTable: () => new LeaseTable(secret()),
+    rateLimiter(config) {
+      const path = config.sharedPath;
+      const Limiter = path === undefined ? limiters.RateLimiter : limiters.SharedRateLimiter;
+      return new Limiter(config, secret(), SLOT_BUFFER, path);
+    },
+    orderbook(config) {
+      const path = config.sharedPath;
+      const Limiter =
+        path === undefined ? limiters.OrderbookLimiter : limiters.SharedOrderbookLimiter;
+      return new Limiter(config, secret(), SLOT_BUFFER, path);
+    },
+    direct(config) {
+      const path = config.sharedPath;
+      const Limiter = path === undefined ? limiters.DirectLimiter : limiters.SharedDirectLimiter;
+      return new Limiter(config, secret(), SLOT_BUFFER, path);
+    },
+    leaseTable: () => new limiters.LeaseTable(secret()),
     rules: (config) => new RuleLimiter(config, secret()),
+    sharedFiles: {
+      pathOf: sharedPathOf,
+      names: sharedNames,
+      inspect: addon.inspectShared,
+      remove: addon.removeShared,
+    },
   };
 }

@@ -5,7 +5,7 @@ import { loadNative } from '#native';
 import { limiterError, show } from '../common/errors.js';
 import type { EngineName } from '../common/types.js';
 import { VERSION } from '../common/version.js';
-import type { Engine } from './engine.js';
+import type { Engine, SharedFiles } from './engine.js';
 import { jsEngine } from './js/index.js';
 
 const VARIABLE = 'RELAY_LIMITER_ENGINE';
@@ -47,6 +47,34 @@ export function selectEngine(wish: Wish | undefined): Engine {
   return wish === undefined
     ? select(environmentWish(), VARIABLE).engine
     : select(wish, 'the engine option').engine;
+}
+
+/**
+ * Returns the engine for a limiter with a shared table, which only the native engine has: a limit that silently holds
+ * for each process would be worse than none.
+ * @throws `ERR_LIMITER_ENGINE` if that is not the engine of `wish` or the environment. @internal
+ */
+export function selectSharedEngine(wish: Wish | undefined): SharedEngine {
+  const { engine, reason } =
+    wish === undefined ? select(environmentWish(), VARIABLE) : select(wish, 'the engine option');
+  return requireShared(engine, reason);
+}
+
+/**
+ * Returns the functions for files of shared tables, whichever engine limiters have. @throws `ERR_LIMITER_ENGINE`
+ * @internal
+ */
+export function selectSharedFiles(): SharedFiles {
+  return selectSharedEngine('auto').sharedFiles;
+}
+
+/** @internal */
+export type SharedEngine = Engine & { readonly sharedFiles: SharedFiles };
+
+function requireShared(engine: Engine, reason: string): SharedEngine {
+  if (engine.sharedFiles !== undefined) return engine as SharedEngine;
+  const message = `a shared table needs the native engine, but ${reason}`;
+  throw limiterError(Error, 'ERR_LIMITER_ENGINE', message);
 }
 
 function select(wish: Wish, source: string): { engine: Engine; reason: string; path?: string } {

@@ -6,6 +6,7 @@ import type { MaybePromise } from '../common/maybe-promise.js';
 import { readOptions } from '../common/options.js';
 import { type CheckResult, type Peer, RateLimitAction } from '../common/types.js';
 import { type AsyncLimiter, isAsyncLimiter, openAsync } from '../limiters/async-limiter.js';
+import { forget } from '../limiters/stalled.js';
 import { type AnyLimiter, openPeer, requireLimiter } from '../limiters/verdict.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
@@ -177,7 +178,7 @@ class OpenMessageRule<Data, Meta> implements OpenRule<Data, Meta> {
   }
 
   close(): void {
-    if (this.#isTransient) this.#limiter.removePeer(this.key);
+    if (this.#isTransient) forget(this.#limiter, this.key);
   }
 
   #answer(result: CheckResult): RuleAnswer | undefined {

@@ -6,6 +6,7 @@ import { tryCall } from '../common/callbacks.js';
 import { isPromise, type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { type CheckResult, RateLimitAction } from '../common/types.js';
 import { checkAsync, isAsyncLimiter } from '../limiters/async-limiter.js';
+import { forget } from '../limiters/stalled.js';
 import { banSecondsLeft, checkAny, isBanned, recordOffence } from '../limiters/verdict.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type { RuleVerdict } from '../rules/types.js';
@@ -67,7 +68,8 @@ class ConnectionLimiter {
   /** Removes a closed connection. Its address stays in the limiter; the key of a client without address does not. */
   remove(client: ClientAddress): void {
     this.#open.remove(client);
-    if (client.isTransient) this.#settings.limiter?.removePeer(client.key);
+    const { limiter } = this.#settings;
+    if (client.isTransient && limiter !== undefined) forget(limiter, client.key);
   }
 
   /**

@@ -3,6 +3,7 @@
 import { type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { RateLimitAction } from '../common/types.js';
 import { warnOfKey } from '../guard/misuse.js';
+import { unlessStalled } from '../limiters/stalled.js';
 import type { RequestCheck } from './checks.js';
 import type { FieldWriter } from './fields.js';
 import type { RequestLimiterOptions } from './options.js';
@@ -138,7 +139,10 @@ class KeyCheck implements RequestCheck, LimitedPolicy {
   }
 
   limitFor(): LimitedPolicy | undefined {
-    this.known ??= this.source.limiter.stateOf(this.key, this.cost, this.verdict);
+    this.known ??= unlessStalled(
+      () => this.source.limiter.stateOf(this.key, this.cost, this.verdict),
+      undefined,
+    );
     return this.known === undefined ? undefined : this;
   }
 

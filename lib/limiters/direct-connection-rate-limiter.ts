@@ -94,8 +94,10 @@ export class DirectConnectionRateLimiter extends LimiterWithBans {
   readonly banDuration: number;
 
   /**
-   * Creates a limiter without connections.
-   * @throws `ERR_LIMITER_OPTION` for an invalid option, `ERR_LIMITER_ENGINE` if the requested engine is unavailable.
+   * Creates a limiter without connections, or joins a shared table.
+   * @throws `ERR_LIMITER_OPTION` for an invalid option, `ERR_LIMITER_ENGINE` if the requested engine is unavailable. With
+   * the option `shared`: `ERR_LIMITER_SHARED` if the file cannot be used, or was created with other numbers, and
+   * `ERR_LIMITER_MEMORY` if there is not enough memory for it.
    */
   constructor(options?: DirectConnectionRateLimiterOptions) {
     const given = readOptions('DirectConnectionRateLimiter', options, OPTIONS);
@@ -108,8 +110,8 @@ export class DirectConnectionRateLimiter extends LimiterWithBans {
       banDuration: nonNegative(given, 'banDuration', DEFAULT_BAN_DURATION),
       maxPeers: common.maxPeers,
     };
-    super('DirectConnectionRateLimiter', common, config.banDuration, (engine) =>
-      engine.direct(config),
+    super('DirectConnectionRateLimiter', common, config.banDuration, (engine, sharedPath) =>
+      engine.direct({ ...config, sharedPath }),
     );
     this.messageRatePerSec = config.messageRatePerSec;
     this.messageBurst = config.messageBurst;

@@ -13,14 +13,16 @@ import type {
   LimiterName,
   LimiterOverview,
   LimiterSnapshot,
+  SharedTable,
 } from '../common/types.js';
 import { OFFENDER_LAYOUT, worstFirst } from '../engine/columns.js';
 import { BAN_BEGINS, type Engine, type LimiterCore, type Refusal } from '../engine/engine.js';
-import { selectEngine } from '../engine/select.js';
 import { BackgroundCleanup } from './background-cleanup.js';
 import { hasBanSubscribers, publishBan } from './ban-channel.js';
 import { limiterChanged } from './changes.js';
+import { openTable, type SharedMembership } from './shared-table.js';
 import { joinSteps, type ReadSnapshot, readSnapshot, writeSnapshot } from './snapshot.js';
+import { unlessStalled } from './stalled.js';
 
 /** Peers per slice of a snapshot. A slice takes about a millisecond. */
 const SLICE_PEERS = 1000;
@@ -36,8 +38,10 @@ export abstract class Limiter {
   readonly #clock: Clock | undefined;
   readonly #onBan: ((ban: Ban) => void) | undefined;
   readonly #background: BackgroundCleanup | undefined;
+  readonly #membership: SharedMembership | undefined;
   readonly #name: LimiterName;
   readonly #banDuration: number;
+  #isClosed = false;
   /**
    * Called after every refusal that counts a violation, with the length in seconds of the ban that begins with it (0:
    * no ban begins), and after every successful call of `ban`. There is at most one listener: shared bans. @internal
@@ -51,14 +55,15 @@ export abstract class Limiter {
     name: LimiterName,
     options: CommonOptions,
     banDuration: number,
-    create: (engine: Engine) => LimiterCore,
+    create: (engine: Engine, sharedPath: string | undefined) => LimiterCore,
   ) {
     this.#name = name;
     this.#banDuration = banDuration;
-    const engine = selectEngine(options.engine);
-    this.engine = engine.name;
+    const { engine, core, membership } = openTable(options, create);
+    this.engine = engine;
     this.maxPeers = options.maxPeers;
-    this.core = create(engine);
+    this.core = core;
+    this.#membership = membership;
     this.#clock = options.clock;
     this.#onBan = options.onBan;
     if (options.cleanup) this.#background = new BackgroundCleanup(this, options.cleanup);
@@ -230,11 +235,28 @@ export abstract class Limiter {
   }
 
   /**
-   * Stops the background cleanup that the option `cleanup` started. The limiter can still be used. A second call does
-   * nothing.
+   * The table that this limiter shares with other processes; undefined without the option `shared`. Reads the file:
+   * O(attached limiters).
+   * @example
+   * import { OrderbookRateLimiter } from 'relay-limiter';
+   *
+   * const limiter = new OrderbookRateLimiter({ maxPeers: 1000, shared: 'orderbook' });
+   * console.log(limiter.shared?.attached); // 1
+   */
+  get shared(): SharedTable | undefined {
+    return this.#membership?.state();
+  }
+
+  /**
+   * Stops the background cleanup that the option `cleanup` started. The limiter can still be used, so that connections
+   * can be served to their end. A second call does nothing, unless the table is shared: then the limiter leaves it, and
+   * each later call of another method throws `ERR_LIMITER_SHARED`. The end of the process and garbage collection leave it
+   * as well.
    */
   close(): void {
     this.#background?.stop();
+    if (this.#isClosed) this.#membership?.leave();
+    this.#isClosed = true;
   }
 
   /** Reads the option `clock`; undefined without one: the engine then reads its own clock. @internal */
@@ -266,7 +288,9 @@ export abstract class Limiter {
   protected announceBan(key: string, banDuration: number): void {
     const isObserved = hasBanSubscribers();
     if (this.#onBan === undefined && !isObserved) return;
-    const ban = { key, violations: this.core.violations(key), banDuration };
+    // The ban has begun. Of a table that has just stalled the violations cannot be read.
+    const violations = unlessStalled(() => this.core.violations(key), 0);
+    const ban = { key, violations, banDuration };
     if (isObserved) publishBan({ limiter: this, ...ban });
     callSafely(() => this.#onBan?.(ban));
   }

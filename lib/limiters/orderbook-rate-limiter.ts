@@ -104,8 +104,10 @@ export class OrderbookRateLimiter extends LimiterWithBans {
   readonly banDuration: number;
 
   /**
-   * Creates a limiter without peers.
-   * @throws `ERR_LIMITER_OPTION` for an invalid option, `ERR_LIMITER_ENGINE` if the requested engine is unavailable.
+   * Creates a limiter without peers, or joins a shared table.
+   * @throws `ERR_LIMITER_OPTION` for an invalid option, `ERR_LIMITER_ENGINE` if the requested engine is unavailable. With
+   * the option `shared`: `ERR_LIMITER_SHARED` if the file cannot be used, or was created with other numbers, and
+   * `ERR_LIMITER_MEMORY` if there is not enough memory for it.
    */
   constructor(options?: OrderbookRateLimiterOptions) {
     const given = readOptions('OrderbookRateLimiter', options, OPTIONS);
@@ -127,7 +129,9 @@ export class OrderbookRateLimiter extends LimiterWithBans {
       banDuration: nonNegative(given, 'banDuration', DEFAULT_BAN_DURATION),
       maxPeers: common.maxPeers,
     };
-    super('OrderbookRateLimiter', common, config.banDuration, (engine) => engine.orderbook(config));
+    super('OrderbookRateLimiter', common, config.banDuration, (engine, sharedPath) =>
+      engine.orderbook({ ...config, sharedPath }),
+    );
     this.rateLimit = rateLimit;
     this.interval = config.interval;
     this.violationBanThreshold = config.violationBanThreshold;

@@ -97,8 +97,10 @@ export class RateLimiter extends Limiter {
   readonly disconnectThreshold: number | null;
 
   /**
-   * Creates a limiter without peers.
-   * @throws `ERR_LIMITER_OPTION` for an invalid option, `ERR_LIMITER_ENGINE` if the requested engine is unavailable.
+   * Creates a limiter without peers, or joins a shared table.
+   * @throws `ERR_LIMITER_OPTION` for an invalid option, `ERR_LIMITER_ENGINE` if the requested engine is unavailable. With
+   * the option `shared`: `ERR_LIMITER_SHARED` if the file cannot be used, or was created with other numbers, and
+   * `ERR_LIMITER_MEMORY` if there is not enough memory for it.
    */
   constructor(options?: RateLimiterOptions) {
     const given = readOptions('RateLimiter', options, OPTIONS);
@@ -108,8 +110,8 @@ export class RateLimiter extends Limiter {
     const disconnectThreshold = countOrNull(given, 'disconnectThreshold');
     const common = commonOptions(given);
     const { maxPeers } = common;
-    super('RateLimiter', common, 0, (engine) =>
-      engine.rateLimiter({ rateLimit, burstLimit, disconnectThreshold, maxPeers }),
+    super('RateLimiter', common, 0, (engine, sharedPath) =>
+      engine.rateLimiter({ rateLimit, burstLimit, disconnectThreshold, maxPeers, sharedPath }),
     );
     this.rateLimit = rateLimit;
     this.burstLimit = burstLimit;

@@ -5,11 +5,13 @@ import { ALLOWED } from '../common/check-results.js';
 import { invalidValue, limiterError } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { type CheckResult, type Peer, RateLimitAction } from '../common/types.js';
+import { STALLED_SECONDS } from '../engine/engine.js';
 import { delaySeconds } from '../tables/arithmetic.js';
 import { type AsyncLimiter, isAsyncLimiter } from './async-limiter.js';
 import type { DirectConnectionRateLimiter } from './direct-connection-rate-limiter.js';
 import type { OrderbookRateLimiter } from './orderbook-rate-limiter.js';
 import type { RateLimiter } from './rate-limiter.js';
+import { requireStalled, unlessStalled } from './stalled.js';
 
 /** AnyLimiter is a limiter that a guard accepts. */
 export type AnyLimiter = RateLimiter | OrderbookRateLimiter | DirectConnectionRateLimiter;
@@ -58,17 +60,17 @@ export function openPeer(limiter: AnyLimiter, key: string): Peer {
 export function recordOffence(limiter: BanningLimiter, key: string): boolean {
   if ('checkOrderbook' in limiter) limiter.checkOrderbook(key);
   else limiter.check(key);
-  return limiter.isBanned(key);
+  return isBanned(limiter, key);
 }
 
 /** Whether a ban of the peer is in force. A RateLimiter has no bans. */
 export function isBanned(limiter: AnyLimiter, key: string): boolean {
-  return 'isBanned' in limiter && limiter.isBanned(key);
+  return 'isBanned' in limiter && unlessStalled(() => limiter.isBanned(key), false);
 }
 
 /** Returns the seconds that a ban of the peer has left; 0 without one. A RateLimiter has no bans. */
 export function banSecondsLeft(limiter: AnyLimiter, key: string): number {
-  return 'isBanned' in limiter ? limiter.banSecondsLeft(key) : 0;
+  return 'isBanned' in limiter ? unlessStalled(() => limiter.banSecondsLeft(key), 0) : 0;
 }
 
 /** @throws `ERR_LIMITER_OPTION` unless `value` is one of the three limiters, or a SharedRateLimiter. */
@@ -116,22 +118,40 @@ function invalidLimiter(value: unknown, name: string, accepted: string): Error {
 function withDelay(verdict: CheckResult, limiter: RateLimiter, key: string, cost = 1): CheckResult {
   if (verdict[0] !== RateLimitAction.DISCONNECT) return verdict;
   const { rateLimit, burstLimit } = limiter;
-  return [verdict[0], delaySeconds(limiter.getTokens(key), cost, rateLimit, burstLimit)];
+  try {
+    return [verdict[0], delaySeconds(limiter.getTokens(key), cost, rateLimit, burstLimit)];
+  } catch (error) {
+    return stalledRefusal(error);
+  }
+}
+
+/** The verdict of a refused check if nothing can be read of its peer at present. @throws all other errors */
+function stalledRefusal(error: unknown): CheckResult {
+  requireStalled(error);
+  return [RateLimitAction.DELAY, STALLED_SECONDS];
 }
 
 /** The delay is an upper bound: the time in which an empty message bucket gets `cost` tokens. */
 function messageRefusal(limiter: DirectConnectionRateLimiter, key: string, cost = 1): CheckResult {
-  const seconds = limiter.banSecondsLeft(key);
-  if (seconds > 0) return [RateLimitAction.DISCONNECT, seconds];
+  try {
+    const seconds = limiter.banSecondsLeft(key);
+    if (seconds > 0) return [RateLimitAction.DISCONNECT, seconds];
+  } catch (error) {
+    return stalledRefusal(error);
+  }
   const fits = cost <= limiter.messageBurst;
   return [RateLimitAction.DELAY, fits ? cost / limiter.messageRatePerSec : Infinity];
 }
 
 /** The delay is an upper bound, one whole interval: the limiter does not expose the time of the last allowed request. */
 function requestRefusal(limiter: OrderbookRateLimiter, key: string): CheckResult {
-  const seconds = limiter.banSecondsLeft(key);
-  if (seconds > 0) return [RateLimitAction.DISCONNECT, seconds];
-  return [RateLimitAction.DELAY, intervalOf(limiter, key)];
+  try {
+    const seconds = limiter.banSecondsLeft(key);
+    if (seconds > 0) return [RateLimitAction.DISCONNECT, seconds];
+    return [RateLimitAction.DELAY, intervalOf(limiter, key)];
+  } catch (error) {
+    return stalledRefusal(error);
+  }
 }
 
 /** Returns the seconds between two allowed requests of a key, by its backoff level. */

@@ -25,7 +25,12 @@ import type {
 import { ALLOWED } from './verdicts.js';
 
 const SECTIONS = ['rules', 'plans', 'bans', 'allow', 'deny'] as const;
-const OPTIONS = ['scopes', ...SECTIONS, ...COMMON_OPTIONS, 'random'];
+const OPTIONS = [
+  'scopes',
+  ...SECTIONS,
+  ...COMMON_OPTIONS.filter((name) => name !== 'shared'),
+  'random',
+];
 
 /**
  * RuleLimiter holds all limits of a server, and decides all of them in one call. A scope says what is counted: the

@@ -19,6 +19,7 @@ import {
 } from '../guard/verdicts.js';
 import { isAsyncLimiter } from '../limiters/async-limiter.js';
 import type { PeerGroup } from '../limiters/group.js';
+import { forget } from '../limiters/stalled.js';
 import type { DeliverySettings } from './delivery-options.js';
 import type { WebSocketGuardSettings } from './options.js';
 import { type OutgoingData, OutgoingMessage, type SendOptions } from './outgoing.js';
@@ -113,7 +114,8 @@ export class Delivery implements GroupDelivery {
     this.#subscribers.set(socket, subscriber);
     socket.once('close', () => {
       for (const group of subscriber.groups) group.delete(socket);
-      this.#settings.limiter?.removePeer(subscriber.key);
+      const { limiter } = this.#settings;
+      if (limiter !== undefined) forget(limiter, subscriber.key);
     });
     return subscriber;
   }

@@ -5,18 +5,20 @@
 #include "../limiters/orderbook-limiter.h"
 #include "../limiters/rate-limiter.h"
 #include "checks.h"
+#include "configs.h"
 #include "group.h"
 #include "lease-table-object.h"
 #include "limiter-object.h"
 #include "rule-limiter-calls.h"
 #include "rule-limiter-methods.h"
+#include "shared-objects.h"
 
 namespace relay_limiter {
 namespace {
 
 // Raised when the exports or their calling convention change; ABI_VERSION in
 // lib/engine/native-limiters.ts is the same number.
-constexpr int kAbiVersion = 9;
+constexpr int kAbiVersion = 10;
 
 // tokens(key) of a limiter with buckets.
 template <class Self>
@@ -76,9 +78,7 @@ class RateLimiterObject : public LimiterObject<RateLimiterObject, RateLimiter> {
   }
 
   explicit RateLimiterObject(const Napi::CallbackInfo& info)
-      : LimiterObject(info, {numberIn(info, "rateLimit"), numberIn(info, "burstLimit"),
-                             numberIn(info, "disconnectThreshold", kInfinity),
-                             numberIn(info, "maxPeers", kInfinity)}) {}
+      : LimiterObject(info, rateLimiterConfigIn(info)) {}
 
   // The delay is only computed for an answer: the check of a group needs none.
   napi_value answer(napi_env env, Verdict verdict, const Bucket* bucket, double cost) noexcept {
@@ -109,11 +109,7 @@ class OrderbookObject : public LimiterObject<OrderbookObject, OrderbookLimiter> 
   }
 
   explicit OrderbookObject(const Napi::CallbackInfo& info)
-      : LimiterObject(info,
-                      {numberIn(info, "interval"), numberIn(info, "violationBanThreshold"),
-                       numberIn(info, "violationWarningThreshold"),
-                       numberIn(info, "violationSevereThreshold"), numberIn(info, "banDuration"),
-                       numberIn(info, "maxPeers", kInfinity)}) {}
+      : LimiterObject(info, orderbookConfigIn(info)) {}
 };
 
 class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
@@ -138,10 +134,7 @@ class DirectObject : public LimiterObject<DirectObject, DirectLimiter> {
   }
 
   explicit DirectObject(const Napi::CallbackInfo& info)
-      : LimiterObject(info,
-                      {numberIn(info, "messageRatePerSec"), numberIn(info, "messageBurst"),
-                       numberIn(info, "orderbookInterval"), numberIn(info, "orderbookBanThreshold"),
-                       numberIn(info, "banDuration"), numberIn(info, "maxPeers", kInfinity)}) {}
+      : LimiterObject(info, directConfigIn(info)) {}
 
   static napi_value answer(napi_env env, Verdict verdict, const Bucket*, double) noexcept {
     return answerOf(env, verdict);
@@ -155,7 +148,10 @@ struct Registries {
         orderbookLimiters(*new Registry<OrderbookObject>(callArguments)),
         directLimiters(*new Registry<DirectObject>(callArguments)),
         leaseTables(*new Registry<LeaseTableObject>(callArguments)),
-        ruleLimiters(*new Registry<RuleLimiterObject>(callArguments)) {}
+        ruleLimiters(*new Registry<RuleLimiterObject>(callArguments)),
+        sharedRateLimiters(*new Registry<SharedRateLimiterObject>(callArguments)),
+        sharedOrderbookLimiters(*new Registry<SharedOrderbookObject>(callArguments)),
+        sharedDirectLimiters(*new Registry<SharedDirectObject>(callArguments)) {}
 
   ~Registries() {
     rateLimiters.release();
@@ -163,6 +159,9 @@ struct Registries {
     directLimiters.release();
     leaseTables.release();
     ruleLimiters.release();
+    sharedRateLimiters.release();
+    sharedOrderbookLimiters.release();
+    sharedDirectLimiters.release();
   }
 
   Registry<RateLimiterObject>& rateLimiters;
@@ -170,6 +169,9 @@ struct Registries {
   Registry<DirectObject>& directLimiters;
   Registry<LeaseTableObject>& leaseTables;
   Registry<RuleLimiterObject>& ruleLimiters;
+  Registry<SharedRateLimiterObject>& sharedRateLimiters;
+  Registry<SharedOrderbookObject>& sharedOrderbookLimiters;
+  Registry<SharedDirectObject>& sharedDirectLimiters;
   // Keeps the memory of the call arguments.
   Napi::ObjectReference callArguments;
 };
@@ -189,6 +191,14 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("DirectLimiter", DirectObject::define(env, registries->directLimiters));
   exports.Set("LeaseTable", LeaseTableObject::define(env, registries->leaseTables));
   exports.Set("RuleLimiter", RuleLimiterObject::define(env, registries->ruleLimiters));
+  exports.Set("SharedRateLimiter",
+              SharedRateLimiterObject::define(env, registries->sharedRateLimiters));
+  exports.Set("SharedOrderbookLimiter",
+              SharedOrderbookObject::define(env, registries->sharedOrderbookLimiters));
+  exports.Set("SharedDirectLimiter",
+              SharedDirectObject::define(env, registries->sharedDirectLimiters));
+  exports.Set("inspectShared", Napi::Function::New(env, inspectShared));
+  exports.Set("removeShared", Napi::Function::New(env, removeShared));
   return exports;
 }
 

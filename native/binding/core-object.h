@@ -17,6 +17,14 @@
 
 namespace relay_limiter {
 
+// A number of the config, which is the first argument of a constructor; `fallback` if the config
+// does not have it.
+inline double numberIn(const Napi::CallbackInfo& info, const char* name, double fallback = 0) {
+  if (!info[0].IsObject()) return fallback;
+  const Napi::Value value = info[0].As<Napi::Object>().Get(name);
+  return value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : fallback;
+}
+
 template <class Self, class Core>
 class CoreObject : public Napi::ObjectWrap<Self> {
  public:

@@ -133,7 +133,8 @@ inline void throwMissingKey(napi_env env) noexcept {
 
 inline uint8_t verdictByteOf(Verdict verdict) noexcept {
   if (verdict == Verdict::kAllowed) return kVerdictAllow;
-  const bool delays = verdict == Verdict::kRefused || verdict == Verdict::kNoRoom;
+  const bool delays =
+      verdict == Verdict::kRefused || verdict == Verdict::kNoRoom || verdict == Verdict::kStalled;
   return delays ? kVerdictDelay : kVerdictDisconnect;
 }
 
@@ -210,6 +211,21 @@ void checkMembers(napi_env env, Self& self, GroupHandle& group, napi_value keys,
   }
 }
 
+// Reads the bytes of the array for verdicts. False with a pending exception if they are too few.
+inline bool readVerdictBytes(napi_env env, napi_value array, const GroupHandle& group,
+                             uint8_t*& verdicts) noexcept {
+  void* bytes = nullptr;
+  size_t capacity = 0;
+  if (napi_get_typedarray_info(env, array, nullptr, &capacity, &bytes, nullptr, nullptr) ==
+          napi_ok &&
+      capacity >= group.size()) {
+    verdicts = static_cast<uint8_t*>(bytes);
+    return true;
+  }
+  napi_throw_range_error(env, "ERR_LIMITER_OPTION", "verdicts must have a byte for each member");
+  return false;
+}
+
 // checkGroup(handle, keys, verdicts): checks all members at one instant and writes their verdicts.
 template <class Self>
 napi_value checkGroup(napi_env env, napi_callback_info info) noexcept {
@@ -218,16 +234,9 @@ napi_value checkGroup(napi_env env, napi_callback_info info) noexcept {
   Self& self = *call.object;
   auto* group = unwrapHandle<GroupHandle>(env, call.arguments[0], self.id());
   if (group == nullptr) return nullptr;
-  void* bytes = nullptr;
-  size_t capacity = 0;
-  if (napi_get_typedarray_info(env, call.arguments[2], nullptr, &capacity, &bytes, nullptr,
-                               nullptr) != napi_ok ||
-      capacity < group->size()) {
-    napi_throw_range_error(env, "ERR_LIMITER_OPTION", "verdicts must have a byte for each member");
-    return nullptr;
-  }
-  checkMembers(env, self, *group, call.arguments[1], static_cast<uint8_t*>(bytes),
-               BucketCheck<Self>(call));
+  uint8_t* verdicts = nullptr;
+  if (!readVerdictBytes(env, call.arguments[2], *group, verdicts)) return nullptr;
+  checkMembers(env, self, *group, call.arguments[1], verdicts, BucketCheck<Self>(call));
   self.reportExternalMemory(env);
   return nullptr;
 }

@@ -7,6 +7,7 @@
 #include "core-object.h"
 #include "group.h"
 #include "report.h"
+#include "slot-buffer.h"
 
 namespace relay_limiter {
 
@@ -20,7 +21,7 @@ class LimiterObject : public CoreObject<Self, Core> {
   // it before a check; the check writes the peer's new slot to it if the peer has moved.
   LimiterObject(const Napi::CallbackInfo& info, const typename Core::Config& config)
       : Base(info, info[1], config), id_(newId()) {
-    openSlotBuffer(info);
+    slotBuffer_.open(info.Env(), info[2]);
     core().setDigestKey(secret());
   }
 
@@ -34,16 +35,13 @@ class LimiterObject : public CoreObject<Self, Core> {
   // peer.
   uint32_t secretVersion() const noexcept { return secretVersion_; }
 
-  PeerSlot peerSlot() const noexcept { return {slotBuffer_[0], slotBuffer_[1], slotBuffer_[2]}; }
+  PeerSlot peerSlot() const noexcept { return slotBuffer_.read(); }
 
   // Writes the slot of the peer's record, which JavaScript keeps for the next check.
   template <class Record>
   void writeSlot(const Table<Record>& table, const Fingerprint& fingerprint) noexcept {
     Record* record = table.find(fingerprint);
-    const PeerSlot slot = record == nullptr ? PeerSlot::of(fingerprint) : table.slotOf(record);
-    slotBuffer_[0] = slot.place;
-    slotBuffer_[1] = slot.low;
-    slotBuffer_[2] = slot.high;
+    slotBuffer_.write(record == nullptr ? PeerSlot::of(fingerprint) : table.slotOf(record));
   }
 
  protected:
@@ -86,13 +84,6 @@ class LimiterObject : public CoreObject<Self, Core> {
         Self::InstanceMethod("bannedKeys", &Self::bannedKeys),
         Self::InstanceMethod("longestBans", &Self::longestBans),
     };
-  }
-
-  // A number of the config, or `fallback` if the config does not have it.
-  static double numberIn(const Napi::CallbackInfo& info, const char* name, double fallback = 0) {
-    if (!info[0].IsObject()) return fallback;
-    const Napi::Value value = info[0].As<Napi::Object>().Get(name);
-    return value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : fallback;
   }
 
   double nowIn(const Napi::CallbackInfo& info, size_t index) {
@@ -234,20 +225,6 @@ class LimiterObject : public CoreObject<Self, Core> {
   }
 
  private:
-  void openSlotBuffer(const Napi::CallbackInfo& info) {
-    if (info.Env().IsExceptionPending()) return;
-    if (info[2].IsTypedArray()) {
-      const auto array = info[2].As<Napi::TypedArray>();
-      if (array.TypedArrayType() == napi_int32_array && array.ElementLength() == 3) {
-        slotBufferReference_ = Napi::Persistent(info[2].As<Napi::Object>());
-        slotBuffer_ = info[2].As<Napi::Int32Array>().Data();
-        return;
-      }
-    }
-    Napi::TypeError::New(info.Env(), "the slot buffer must be an Int32Array of 3 words")
-        .ThrowAsJavaScriptException();
-  }
-
   struct WalkHandle : Handle {
     static constexpr HandleKind kKind = HandleKind::kWalk;
 
@@ -259,9 +236,7 @@ class LimiterObject : public CoreObject<Self, Core> {
   Clock clock_;
   const uint64_t id_;
   uint32_t secretVersion_ = 0;
-  // Keeps the memory of slotBuffer_.
-  Napi::ObjectReference slotBufferReference_;
-  int32_t* slotBuffer_ = nullptr;
+  SlotBuffer slotBuffer_;
 };
 
 }  // namespace relay_limiter

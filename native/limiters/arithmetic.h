@@ -3,6 +3,7 @@
 // division must not become a multiplication.
 #pragma once
 
+#include <atomic>
 #include <limits>
 
 namespace relay_limiter {
@@ -24,6 +25,10 @@ inline double secondsLeft(double duration, double passed) noexcept {
   return passed < duration ? duration - passed : 0.0;
 }
 
+// Keeps the compiler from moving a write before an earlier one. If a process ends between two
+// writes to shared memory, others find the first without the second.
+inline void keepOrderOfWrites() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
+
 // Refills a bucket, then takes `cost` tokens if it has them. `rate` is in tokens per second. A
 // refused call moves `lastRefill` too.
 inline bool consume(double& tokens, double& lastRefill, double cost, double now, double rate,
@@ -31,6 +36,8 @@ inline bool consume(double& tokens, double& lastRefill, double cost, double now,
   const double seconds = elapsed(now, lastRefill);
   const double refilled = tokens + seconds * rate;
   lastRefill = now;
+  // The other order would refill the same span again.
+  keepOrderOfWrites();
   // Written so that a NaN, if there ever were one, fills the bucket and does not stay in it.
   tokens = refilled < capacity ? refilled : capacity;
   if (!(tokens >= cost)) return false;

@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "../memory/compiler.h"
-#include "../table/table.h"
 #include "arithmetic.h"
+#include "storage.h"
 
 namespace relay_limiter {
 
@@ -22,8 +22,12 @@ inline bool beganLater(const Ban& a, const Ban& b) noexcept {
   return a.began != b.began ? a.began > b.began : a.order > b.order;
 }
 
-class Bans {
+template <class Storage>
+class BasicBans {
  public:
+  explicit BasicBans(const Storage& storage) noexcept
+      : table_(storage.template table<Ban>()), times_(storage.template value<Times>()) {}
+
   size_t size() const noexcept { return table_.size(); }
   bool isEmpty() const noexcept { return table_.size() == 0; }
   size_t memoryBytes() const noexcept { return table_.memoryBytes(); }
@@ -50,7 +54,7 @@ class Bans {
 
   // False only if no ban can be over. True does not mean that one is.
   bool mayAnyBeOver(double now, double banDuration) const noexcept {
-    return !isEmpty() && elapsed(now, earliest_) >= banDuration;
+    return !isEmpty() && elapsed(now, times_->earliest) >= banDuration;
   }
 
   // Adds a ban for a peer without one. False if there is no memory; then nothing has changed.
@@ -58,8 +62,7 @@ class Bans {
     Ban* ban = table_.insert(fingerprint);
     if (ban == nullptr) return false;
     *ban = {fingerprint, began, order};
-    earliest_ = std::min(earliest_, began);
-    earliestSwept_ = std::min(earliestSwept_, began);
+    countTime(began);
     return true;
   }
 
@@ -75,19 +78,19 @@ class Bans {
     Ban* ban = findBan(fingerprint);
     if (ban == nullptr) return;
     table_.erase(ban);
-    if (isEmpty()) earliest_ = kInfinity;
+    if (isEmpty()) times_->earliest = kInfinity;
   }
 
   // Visits some bans, as Table::sweep does, and erases those for which expire(ban) returns true.
   template <class Expire>
   bool sweep(uint64_t& cursor, Expire&& expire) noexcept {
-    if (cursor == 0) earliestSwept_ = kInfinity;
+    if (cursor == 0) times_->earliestSwept = kInfinity;
     const bool hasMore = table_.sweep(cursor, [&](const Ban& ban) {
       if (expire(ban)) return true;
-      earliestSwept_ = std::min(earliestSwept_, ban.began);
+      times_->earliestSwept = std::min(times_->earliestSwept, ban.began);
       return false;
     });
-    if (!hasMore) earliest_ = earliestSwept_;
+    if (!hasMore) times_->earliest = times_->earliestSwept;
     return hasMore;
   }
 
@@ -104,21 +107,37 @@ class Bans {
 
   void clear() noexcept {
     table_.clear();
-    earliest_ = kInfinity;
+    *times_ = Times();
+  }
+
+  // Makes the table consistent again after an operation on it was interrupted.
+  void repair() noexcept {
+    table_.repair();
+    *times_ = Times();
+    table_.forEach([&](const Ban& ban) { countTime(ban.began); });
   }
 
  private:
+  struct Times {
+    // No ban began before this instant. It is exact after a sweep; a removed ban may leave it too
+    // early.
+    double earliest = kInfinity;
+    // The earliest beginning among the bans that the current sweep has kept and those that began
+    // after the sweep did.
+    double earliestSwept = kInfinity;
+  };
+
+  void countTime(double began) noexcept {
+    times_->earliest = std::min(times_->earliest, began);
+    times_->earliestSwept = std::min(times_->earliestSwept, began);
+  }
+
   Ban* findBan(const Fingerprint& fingerprint) const noexcept {
     return isEmpty() ? nullptr : table_.find(fingerprint);
   }
 
-  Table<Ban> table_;
-  // No ban began before this instant. It is exact after a sweep; a removed ban may leave it too
-  // early.
-  double earliest_ = kInfinity;
-  // The earliest beginning among the bans that the current sweep has kept and those that began
-  // after the sweep did.
-  double earliestSwept_ = kInfinity;
+  typename Storage::template Table<Ban> table_;
+  typename Storage::template Stored<Times> times_;
 };
 
 }  // namespace relay_limiter

@@ -26,25 +26,35 @@ struct DirectConfig {
   double maxPeers;
 };
 
+template <class Storage>
 class ConnectionTables {
  public:
-  // Keeps references to its arguments.
-  ConnectionTables(const DirectConfig& config, Offenders& offenders, Counters& counters) noexcept
+  using Offenders = BasicOffenders<Storage>;
+  using StoredCounters = typename Storage::template Stored<Counters>;
+  using Buckets = typename Storage::template Table<Bucket>;
+  using AllowedTimes = typename Storage::template Table<LastAllowed>;
+
+  // Keeps references to its arguments, except the storage.
+  ConnectionTables(const DirectConfig& config, Offenders& offenders, StoredCounters& counters,
+                   const Storage& storage) noexcept
       : config_(config),
         parameters_{config.messageRatePerSec, config.messageBurst},
         offenders_(offenders),
-        counters_(counters) {}
+        counters_(counters),
+        buckets_(storage.template table<Bucket>()),
+        allowedAt_(storage.template table<LastAllowed>()),
+        inBothTables_(storage.template value<size_t>()) {}
 
   // The number of connections.
-  size_t size() const noexcept { return buckets_.size() + allowedAt_.size() - inBothTables_; }
+  size_t size() const noexcept { return buckets_.size() + allowedAt_.size() - *inBothTables_; }
   size_t memoryBytes() const noexcept { return buckets_.memoryBytes() + allowedAt_.memoryBytes(); }
   const BucketParameters& parameters() const noexcept { return parameters_; }
 
   const Buckets& buckets() const noexcept { return buckets_; }
   const AllowedTimes& allowedAt() const noexcept { return allowedAt_; }
 
-  // Adds a record for a connection that has none in this table; the caller sets its content. If
-  // there are maxPeers connections, one with a lower cost is evicted after a search of up to `most`
+  // Adds a record for a connection that has none in this table: a full bucket, or no time. If there
+  // are maxPeers connections, one with a lower cost is evicted after a search of up to `most`
   // records. If `record` stays nullptr, the verdict says why.
   Verdict add(const Fingerprint& fingerprint, double now, Bucket*& record,
               const EvictionCost& newcomerCost = EvictionCost::ofBanned(),
@@ -61,7 +71,7 @@ class ConnectionTables {
   void remove(const Fingerprint& fingerprint) noexcept {
     const bool hadBucket = erase(buckets_, fingerprint);
     const bool hadTime = erase(allowedAt_, fingerprint);
-    if (hadBucket && hadTime) --inBothTables_;
+    if (hadBucket && hadTime) --*inBothTables_;
   }
 
   // Visits some records, as Table::sweep does, and erases those for which expire(record) returns
@@ -78,7 +88,17 @@ class ConnectionTables {
   void clear() noexcept {
     buckets_.clear();
     allowedAt_.clear();
-    inBothTables_ = 0;
+    *inBothTables_ = 0;
+  }
+
+  // Makes the tables consistent again after an operation on them was interrupted.
+  void repair() noexcept {
+    buckets_.repair();
+    allowedAt_.repair();
+    *inBothTables_ = 0;
+    buckets_.forEach([&](const Bucket& bucket) {
+      if (allowedAt_.find(bucket.fingerprint) != nullptr) ++*inBothTables_;
+    });
   }
 
   // Seconds until a record equals that of a new connection.
@@ -97,6 +117,9 @@ class ConnectionTables {
   }
 
  private:
+  template <class Record>
+  using Table = typename Storage::template Table<Record>;
+
   template <class Own, class Other>
   RELAY_LIMITER_NOINLINE Verdict add(Table<Own>& own, Table<Other>& other,
                                      const Fingerprint& fingerprint, double now, Own*& record,
@@ -107,9 +130,17 @@ class ConnectionTables {
     if (!admission.isAllowed) return Verdict::kNoRoom;
     record = admission.insert(own, fingerprint);
     if (record == nullptr) return Verdict::kNoMemory;
+    setFresh(*record, fingerprint, now);
     evict(admission, other);
-    if (isKnown) ++inBothTables_;
+    if (isKnown) ++*inBothTables_;
     return Verdict::kAllowed;
+  }
+
+  void setFresh(Bucket& bucket, const Fingerprint& fingerprint, double now) const noexcept {
+    bucket = parameters_.fullBucket(fingerprint, now);
+  }
+  void setFresh(LastAllowed& last, const Fingerprint& fingerprint, double) const noexcept {
+    last = {fingerprint, kNever};
   }
 
   // Decides whether a new connection may be added. If there are maxPeers connections, one with a
@@ -124,7 +155,7 @@ class ConnectionTables {
                 [&](Own& record) { return offer(best, record, other, now); });
     // Some connections have a record only in the other table.
     EvictionCandidate<Other> bestOther(best.cost());
-    if (!best.cost().isZero() && other.size() > inBothTables_) {
+    if (!best.cost().isZero() && other.size() > *inBothTables_) {
       const unsigned others = best.record() == nullptr ? most : kSample;
       offerSample(other, offenders_, fingerprint, others, bestOther,
                   [&](Other& record) { return offer(bestOther, record, own, now); });
@@ -142,8 +173,8 @@ class ConnectionTables {
   template <class Own, class Other>
   void evict(const Admission<Own>& admission, Table<Other>& other) noexcept {
     if (!admission.needsEviction) return;
-    counters_.countEviction(admission.cost);
-    if (erase(other, admission.evicted) && admission.record != nullptr) --inBothTables_;
+    counters_->countEviction(admission.cost);
+    if (erase(other, admission.evicted) && admission.record != nullptr) --*inBothTables_;
     offenders_.forgive(admission.evicted);
   }
 
@@ -167,7 +198,7 @@ class ConnectionTables {
   bool sweep(Table<Own>& own, Table<Other>& other, uint64_t& cursor, Expire&& expire) noexcept {
     return own.sweep(cursor, [&](Own& record) {
       if (!expire(record)) return false;
-      if (other.find(record.fingerprint) != nullptr) --inBothTables_;
+      if (other.find(record.fingerprint) != nullptr) --*inBothTables_;
       return true;
     });
   }
@@ -175,12 +206,12 @@ class ConnectionTables {
   const DirectConfig& config_;
   const BucketParameters parameters_;
   Offenders& offenders_;
-  Counters& counters_;
+  StoredCounters& counters_;
   Buckets buckets_;
   // When each connection's last orderbook request was allowed.
   AllowedTimes allowedAt_;
   // The number of connections with a bucket and a time.
-  size_t inBothTables_ = 0;
+  typename Storage::template Stored<size_t> inBothTables_;
 };
 
 }  // namespace relay_limiter

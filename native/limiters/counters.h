@@ -41,9 +41,20 @@ struct Counters {
         break;
       case Verdict::kNeedsText:
       case Verdict::kNoMemory:
+      case Verdict::kStalled:
         break;
     }
     return verdict;
+  }
+
+  void add(const Counters& other) noexcept {
+    allowed += other.allowed;
+    delayed += other.delayed;
+    disconnected += other.disconnected;
+    bansBegun += other.bansBegun;
+    evictions += other.evictions;
+    lossyEvictions += other.lossyEvictions;
+    refusedNewcomers += other.refusedNewcomers;
   }
 
   void countEviction(const EvictionCost& cost) noexcept {

@@ -16,21 +16,33 @@
 
 namespace relay_limiter {
 
-class DirectLimiter {
+template <class Storage>
+class BasicDirectLimiter {
+  template <class Record>
+  using Pending = typename Storage::template Pending<Record>;
+  template <class Record>
+  using Table = typename Storage::template Table<Record>;
+
  public:
   using Config = DirectConfig;
+  using Offenders = BasicOffenders<Storage>;
+  using Buckets = Table<Bucket>;
+  using AllowedTimes = Table<LastAllowed>;
 
-  static constexpr unsigned kSecrets = PendingRecords<Bucket>::kMostSecrets;
+  static constexpr unsigned kSecrets = Pending<Bucket>::kMostSecrets;
   // The passes of a cleanup: buckets, times and bans, and the pending buckets and times of each
   // secret.
   static constexpr unsigned kPasses = 3 + 2 * kSecrets;
 
-  explicit DirectLimiter(const Config& config) noexcept
-      : config_(config), offenders_(config.maxPeers), tables_(config_, offenders_, counters_) {}
+  explicit BasicDirectLimiter(const Config& config, const Storage& storage = Storage()) noexcept
+      : config_(config),
+        counters_(storage.template value<Counters>()),
+        offenders_(config.maxPeers, storage),
+        tables_(config_, offenders_, counters_, storage) {}
 
   // Checks a message. `bucket` is the connection's if it is known; if it is nullptr, it is set.
   Verdict check(const Key& key, Bucket*& bucket, double cost, double now) noexcept {
-    return counters_.count(decide(key, bucket, cost, now));
+    return counters_->count(decide(key, bucket, cost, now));
   }
 
   // False as long as there is a ban, in force or over.
@@ -46,14 +58,14 @@ class DirectLimiter {
   // not needed.
   template <class FindOffender>
   Verdict refuse(FindOffender&&) noexcept {
-    return counters_.count(Verdict::kRefused);
+    return counters_->count(Verdict::kRefused);
   }
 
   const Buckets& buckets() const noexcept { return tables_.buckets(); }
 
   // `last` is the connection's record, nullptr if it has none.
   Verdict checkOrderbook(const Key& key, LastAllowed* last, double now) noexcept {
-    return counters_.count(decideOrderbook(key, last, now));
+    return counters_->count(decideOrderbook(key, last, now));
   }
 
   const AllowedTimes& allowedAt() const noexcept { return tables_.allowedAt(); }
@@ -243,8 +255,39 @@ class DirectLimiter {
     sweep_.stop();
   }
 
+  // Restores a connection by its fingerprint, of which a snapshot has no more than a bucket and a
+  // time. Keeps the emptier bucket and the later time. kNoRoom if no connection may be evicted for
+  // a new one.
+  Verdict restorePeer(const SavedDigest& saved, double now) noexcept {
+    Verdict verdict = Verdict::kNoRoom;
+    if (saved.bucket.isPresent()) {
+      const Bucket restored = saved.bucket.toBucket(saved.digest, now);
+      verdict = restoreRecord(buckets().find(saved.digest), restored, now, [&](Bucket& bucket) {
+        if (tables_.parameters().isEmptier(restored, bucket)) {
+          bucket.set(restored);
+        }
+      });
+    }
+    if (saved.hasTime() && verdict != Verdict::kNoMemory) {
+      const LastAllowed restored = saved.toLastAllowed(now);
+      const Verdict put =
+          restoreRecord(allowedAt().find(saved.digest), restored, now,
+                        [&](LastAllowed& last) { last.at = std::max(last.at, restored.at); });
+      if (put != Verdict::kNoRoom) verdict = put;
+    }
+    return verdict;
+  }
+
+  // Makes the tables consistent again after an operation on them was interrupted.
+  void repair() noexcept {
+    tables_.repair();
+    offenders_.repair([&](const Fingerprint& peer) {
+      return buckets().find(peer) != nullptr || allowedAt().find(peer) != nullptr;
+    });
+  }
+
   Offenders& offenders() noexcept { return offenders_; }
-  Counters& counters() noexcept { return counters_; }
+  Counters& counters() noexcept { return *counters_; }
   size_t peers() const noexcept { return tables_.size(); }
   size_t tracked() const noexcept { return buckets().size(); }
   size_t memoryBytes() const noexcept {
@@ -292,7 +335,6 @@ class DirectLimiter {
   Verdict addBucket(const Key& key, double now, Bucket*& bucket) noexcept {
     const Verdict added = tables_.add(key.fingerprint, now, bucket);
     if (bucket == nullptr) return added;
-    *bucket = tables_.parameters().fullBucket(key.fingerprint, now);
     pendingBuckets_.take(key, *bucket);
     restorePending(pendingTimes_, allowedAt(), key, now);
     return Verdict::kAllowed;
@@ -314,13 +356,28 @@ class DirectLimiter {
   // The first record of a connection also restores its pending record in the other table. If there
   // is no memory for it, the record stays pending.
   template <class Record>
-  void restorePending(PendingRecords<Record>& pending, const Table<Record>& table, const Key& key,
+  void restorePending(Pending<Record>& pending, const Table<Record>& table, const Key& key,
                       double now) noexcept {
     if (pending.isEmpty() || table.find(key.fingerprint) != nullptr) return;
     if (pending.find(key) == nullptr) return;
     Record* record = nullptr;
     tables_.add(key.fingerprint, now, record);
     if (record != nullptr) pending.take(key, *record);
+  }
+
+  // Merges a restored record with that of a connection, or adds it.
+  template <class Record, class Merge>
+  Verdict restoreRecord(Record* record, const Record& restored, double now,
+                        Merge&& merge) noexcept {
+    if (record != nullptr) {
+      merge(*record);
+      return Verdict::kAllowed;
+    }
+    const auto cost = EvictionCost::ofClean(tables_.secondsUntilFresh(restored, now));
+    const Verdict added = tables_.add(restored.fingerprint, now, record, cost, kSample);
+    if (record == nullptr) return added;
+    *record = restored;
+    return Verdict::kAllowed;
   }
 
   // Whether the key has its text, or pending records can be found without the text.
@@ -336,7 +393,7 @@ class DirectLimiter {
       if (bucket == nullptr) return added;
     }
     const Bucket restored = saved.toBucket(key.fingerprint, now);
-    if (tables_.parameters().isEmptier(restored, *bucket)) *bucket = restored;
+    if (tables_.parameters().isEmptier(restored, *bucket)) bucket->set(restored);
     return Verdict::kAllowed;
   }
 
@@ -350,12 +407,14 @@ class DirectLimiter {
   }
 
   const Config config_;
-  Counters counters_;
+  typename Storage::template Stored<Counters> counters_;
   Offenders offenders_;
-  ConnectionTables tables_;
-  PendingRecords<Bucket> pendingBuckets_;
-  PendingRecords<LastAllowed> pendingTimes_;
+  ConnectionTables<Storage> tables_;
+  Pending<Bucket> pendingBuckets_;
+  Pending<LastAllowed> pendingTimes_;
   Sweep sweep_;
 };
+
+using DirectLimiter = BasicDirectLimiter<PrivateStorage>;
 
 }  // namespace relay_limiter

@@ -48,9 +48,10 @@ class EvictionCandidate {
 // record, up to `most` records in total. The search ends early if offer() returns true. It fetches
 // the memory of a whole sample at once, because one record at a time would wait for a cache miss
 // each.
-template <class Record, class Offenders, class Candidate, class Offer>
-void offerSample(Table<Record>& table, const Offenders& offenders, const Fingerprint& fingerprint,
+template <class Table, class Offenders, class Candidate, class Offer>
+void offerSample(Table& table, const Offenders& offenders, const Fingerprint& fingerprint,
                  unsigned most, const EvictionCandidate<Candidate>& best, Offer&& offer) noexcept {
+  using Record = typename Table::RecordType;
   // Without offenders every record may be evicted, so the first sample is enough.
   if (offenders.size() == 0) return table.sample(fingerprint, kSample, offer);
   Record* sample[kSample];
@@ -97,7 +98,8 @@ struct Admission {
   }
 
   // Returns the newcomer's record; nullptr if there is no memory.
-  Record* insert(Table<Record>& table, const Fingerprint& fingerprint) const noexcept {
+  template <class Table>
+  Record* insert(Table& table, const Fingerprint& fingerprint) const noexcept {
     return record == nullptr ? table.insert(fingerprint) : table.replace(record, fingerprint);
   }
 };

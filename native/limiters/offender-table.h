@@ -8,13 +8,9 @@
 // is decided once, when the peer becomes an offender.
 #pragma once
 
-#include <algorithm>
-
 #include "../memory/compiler.h"
-#include "../memory/key-store.h"
-#include "../table/table.h"
 #include "counts.h"
-#include "top-violators.h"
+#include "storage.h"
 
 namespace relay_limiter {
 
@@ -39,17 +35,22 @@ struct SnapshotPosition {
   static constexpr uint64_t kBanOnly = uint64_t{1} << 63;
 };
 
-class OffenderTable {
+template <class Storage>
+class BasicOffenderTable {
  public:
   static constexpr size_t kTop = TopViolators::kListed;
 
-  explicit OffenderTable(double maxPeers) noexcept
-      : maxLongKeyBytes_(std::max(double{1 << 20}, maxPeers * 64)) {}
+  explicit BasicOffenderTable(double maxPeers, const Storage& storage = Storage()) noexcept
+      : maxLongKeyBytes_(Keys::longKeyBytes(maxPeers)),
+        table_(storage.template table<Offender>()),
+        keys_(storage.template keys<Offender>(table_)),
+        totals_(storage.template value<Totals>()),
+        order_(storage.order()) {}
 
   size_t size() const noexcept { return table_.size(); }
-  uint64_t totalViolations() const noexcept { return totalViolations_.value(); }
+  uint64_t totalViolations() const noexcept { return totals_->violations.value(); }
   // The number of offenders without a stored key.
-  size_t unnamed() const noexcept { return unnamed_; }
+  size_t unnamed() const noexcept { return totals_->unnamed; }
   size_t memoryBytes() const noexcept { return table_.memoryBytes() + keys_.memoryBytes(); }
 
   // Most limiters have no offender at all, and then there is no look-up.
@@ -77,7 +78,7 @@ class OffenderTable {
     StoredKey stored = {};
     const size_t bytes = longKeyBytes(key.length);
     const double most = key.length > kLongKey ? maxLongKeyBytes_ / 4 : maxLongKeyBytes_;
-    const bool storesKey = bytes == 0 || static_cast<double>(longKeyBytes_ + bytes) <= most;
+    const bool storesKey = bytes == 0 || static_cast<double>(totals_->longKeyBytes + bytes) <= most;
     if (storesKey && !keys_.add(key.text, key.length, stored)) return nullptr;
     offender = table_.insert(key.fingerprint);
     if (offender == nullptr) {
@@ -85,10 +86,11 @@ class OffenderTable {
       return nullptr;
     }
     *offender = {key.fingerprint, 0, 0, stored};
-    if (storesKey) {
-      longKeyBytes_ += bytes;
+    if (storesKey) keys_.placeAt(*offender, key.text, key.length);
+    if (offender->storedKey) {
+      totals_->longKeyBytes += bytes;
     } else {
-      ++unnamed_;
+      ++totals_->unnamed;
     }
     return offender;
   }
@@ -97,25 +99,25 @@ class OffenderTable {
   void setViolations(Offender& offender, uint64_t violations) noexcept {
     if (offender.violations == 0) {
       offender.order = nextOrder();
-      if (offender.storedKey) ++violators_;
+      if (offender.storedKey) ++totals_->violators;
     }
     const uint64_t before = offender.violations;
-    totalViolations_.add(violations - before);
+    totals_->violations.add(violations - before);
     offender.violations = violations;
-    if (offender.storedKey) top_.count(violatorOf(offender), before, violators_ - 1);
+    if (offender.storedKey) top_.count(violatorOf(offender), before, totals_->violators - 1);
   }
 
   void remove(Offender& offender) noexcept {
     if (offender.violations > 0 && offender.storedKey) {
-      --violators_;
+      --totals_->violators;
       top_.remove(violatorOf(offender));
     }
-    totalViolations_.subtract(offender.violations);
+    totals_->violations.subtract(offender.violations);
     if (offender.storedKey) {
-      longKeyBytes_ -= longKeyBytes(offender.storedKey.length);
+      totals_->longKeyBytes -= longKeyBytes(offender.storedKey.length);
       keys_.remove(offender.storedKey);
     } else {
-      --unnamed_;
+      --totals_->unnamed;
     }
     table_.erase(&offender);
   }
@@ -124,19 +126,34 @@ class OffenderTable {
     table_.clear();
     keys_.clear();
     top_.clear();
-    violators_ = 0;
-    totalViolations_.clear();
-    unnamed_ = 0;
-    longKeyBytes_ = 0;
+    *totals_ = Totals();
+  }
+
+  // Makes the table consistent again after an operation on it was interrupted. Removes offenders
+  // for which isOffender(offender) is false.
+  template <class IsOffender>
+  void repair(IsOffender&& isOffender) noexcept {
+    table_.repair();
+    uint64_t cursor = 0;
+    table_.sweep(cursor, [&](const Offender& offender) { return !isOffender(offender); });
+    *totals_ = Totals();
+    table_.forEach([&](const Offender& offender) {
+      totals_->violations.add(offender.violations);
+      if (!offender.storedKey) ++totals_->unnamed;
+      if (offender.storedKey && offender.violations > 0) ++totals_->violators;
+    });
   }
 
   // Writes the offenders with the most violations to `top` and returns their number. The order is
   // by violations, then by the first violation. Only offenders with a stored key are included.
   size_t topViolators(const Offender* (&top)[kTop]) noexcept {
-    if (!top_.isComplete(violators_)) recount();
+    if (!top_.isComplete(totals_->violators)) recount();
     for (size_t i = 0; i < top_.size(); ++i) top[i] = find(top_[i].fingerprint);
     return top_.size();
   }
+
+  // The key of an offender; empty if it is not stored.
+  decltype(auto) keyOf(const Offender& offender) const noexcept { return keys_.of(offender); }
 
   // Visits some offenders with a stored key; see Table::sweep.
   template <class Visit>
@@ -148,10 +165,23 @@ class OffenderTable {
   }
 
   // The order of the latest first violation or ban. Later ones get a higher order.
-  uint64_t lastOrder() const noexcept { return lastOrder_; }
-  uint64_t nextOrder() noexcept { return ++lastOrder_; }
+  uint64_t lastOrder() const noexcept { return order_.last(); }
+  uint64_t nextOrder() noexcept { return order_.next(); }
 
  private:
+  using Keys = typename Storage::template Keys<Offender>;
+
+  struct Totals {
+    // The part of the budget for longer keys that is in use.
+    size_t longKeyBytes = 0;
+    // The number of offenders with violations and a stored key.
+    size_t violators = 0;
+    // The number of offenders without a stored key.
+    size_t unnamed = 0;
+    // The violations of all offenders.
+    Sum violations;
+  };
+
   static TopViolators::Violator violatorOf(const Offender& offender) noexcept {
     return {offender.fingerprint, offender.violations, offender.order};
   }
@@ -174,20 +204,15 @@ class OffenderTable {
   static constexpr size_t kShortKey = 128;
   static constexpr size_t kLongKey = 1024;
 
-  // The budget for keys longer than kShortKey: 64 bytes for each of maxPeers, at least 1 MiB.
+  // The budget for keys longer than kShortKey, in bytes.
   const double maxLongKeyBytes_;
-  size_t longKeyBytes_ = 0;
-
-  Table<Offender> table_;
-  KeyStore<> keys_;
-  TopViolators top_;
-  // The number of offenders with violations and a stored key.
-  size_t violators_ = 0;
-  // The number of offenders without a stored key.
-  size_t unnamed_ = 0;
-  // The violations of all offenders.
-  Sum totalViolations_;
-  uint64_t lastOrder_ = 0;
+  typename Storage::template Table<Offender> table_;
+  Keys keys_;
+  typename Storage::Ranking top_;
+  typename Storage::template Stored<Totals> totals_;
+  typename Storage::Order order_;
 };
+
+using OffenderTable = BasicOffenderTable<PrivateStorage>;
 
 }  // namespace relay_limiter

@@ -14,12 +14,17 @@
 
 namespace relay_limiter {
 
-class Offenders {
+template <class Storage>
+class BasicOffenders {
  public:
-  explicit Offenders(double maxPeers) noexcept : table_(maxPeers) {}
+  using Table = BasicOffenderTable<Storage>;
+  using Bans = BasicBans<Storage>;
 
-  const OffenderTable& table() const noexcept { return table_; }
-  OffenderTable& table() noexcept { return table_; }
+  BasicOffenders(double maxPeers, const Storage& storage) noexcept
+      : table_(maxPeers, storage), bans_(storage) {}
+
+  const Table& table() const noexcept { return table_; }
+  Table& table() noexcept { return table_; }
   size_t size() const noexcept { return table_.size(); }
   const Bans& bans() const noexcept { return bans_; }
   size_t memoryBytes() const noexcept { return table_.memoryBytes() + bans_.memoryBytes(); }
@@ -85,16 +90,30 @@ class Offenders {
     if (offender != nullptr && offender->violations == 0) table_.remove(*offender);
   }
 
-  // Removes violations and ban.
+  // Removes violations and ban. The ban is last: a ban without an offender is one that was about to
+  // be removed.
   void forgive(const Fingerprint& fingerprint) noexcept {
-    bans_.remove(fingerprint);
     Offender* offender = table_.find(fingerprint);
     if (offender != nullptr) table_.remove(*offender);
+    bans_.remove(fingerprint);
   }
 
   void clear() noexcept {
     table_.clear();
     bans_.clear();
+  }
+
+  // Makes the tables consistent again after an operation on them was interrupted, and completes a
+  // removal. `isPeer` says whether a fingerprint has a record in the limiter's own tables.
+  template <class IsPeer>
+  void repair(IsPeer&& isPeer) noexcept {
+    bans_.repair();
+    table_.repair([&](const Offender& offender) {
+      if (bans_.find(offender.fingerprint) != nullptr) return true;
+      return offender.violations > 0 && isPeer(offender.fingerprint);
+    });
+    uint64_t cursor = 0;
+    bans_.sweep(cursor, [&](const Ban& ban) { return table_.find(ban.fingerprint) == nullptr; });
   }
 
   // Whether it is certain, without a search, that all of so many peers are banned.
@@ -120,6 +139,14 @@ class Offenders {
     bans_.sample(fingerprint, most, visit);
   }
 
+  // Calls use(ban, key) for each ban in force. The key is empty if it is not stored.
+  template <class Use>
+  void eachBan(double now, double banDuration, Use&& use) noexcept {
+    bans_.forEach([&](const Ban& ban) {
+      if (elapsed(now, ban.began) < banDuration) use(ban, storedKeyOf(ban));
+    });
+  }
+
   // Calls use(key) for each ban in force with a stored key, in the order in which the bans began.
   // False if there is no memory to sort them.
   template <class Use>
@@ -133,8 +160,8 @@ class Offenders {
     std::sort(banned.get(), end, [](const Ban& a, const Ban& b) { return beganLater(b, a); });
     for (const Ban* ban = banned.get(); ban != end; ++ban) {
       if (end - ban > kPrefetchDistance) table_.prepare(ban[kPrefetchDistance].fingerprint);
-      const StoredKey* storedKey = storedKeyOf(*ban);
-      if (storedKey != nullptr) use(*storedKey);
+      const StoredKey storedKey = storedKeyOf(*ban);
+      if (storedKey) use(storedKey);
     }
     return true;
   }
@@ -155,7 +182,7 @@ class Offenders {
       if (!(elapsed(now, ban.began) < banDuration)) return;
       ++count;
       const bool isFull = end == begin + capacity;
-      if (capacity == 0 || (isFull && !beganLater(ban, *begin)) || storedKeyOf(ban) == nullptr) {
+      if (capacity == 0 || (isFull && !beganLater(ban, *begin)) || !storedKeyOf(ban)) {
         return;
       }
       if (isFull) std::pop_heap(begin, end--, beganLater);
@@ -163,7 +190,7 @@ class Offenders {
       std::push_heap(begin, end, beganLater);
     });
     std::sort_heap(begin, end, beganLater);
-    for (const Ban* ban = begin; ban != end; ++ban) use(*storedKeyOf(*ban), ban->began);
+    for (const Ban* ban = begin; ban != end; ++ban) use(storedKeyOf(*ban), ban->began);
     return true;
   }
 
@@ -210,10 +237,10 @@ class Offenders {
     return {SnapshotPosition::kBanOnly | (ban == nullptr ? 0 : ban->order), offender.fingerprint};
   }
 
-  // nullptr if the key is not stored.
-  const StoredKey* storedKeyOf(const Ban& ban) noexcept {
+  // Empty if the key is not stored.
+  StoredKey storedKeyOf(const Ban& ban) noexcept {
     const Offender* offender = table_.find(ban.fingerprint);
-    return offender != nullptr && offender->storedKey ? &offender->storedKey : nullptr;
+    return offender == nullptr ? StoredKey{} : table_.keyOf(*offender);
   }
 
   // If there is no memory, removes an offender that would have neither violations nor a ban.
@@ -229,8 +256,10 @@ class Offenders {
   // How many bans ahead bannedKeys() fetches the memory of an offender.
   static constexpr int kPrefetchDistance = 16;
 
-  OffenderTable table_;
+  Table table_;
   Bans bans_;
 };
+
+using Offenders = BasicOffenders<PrivateStorage>;
 
 }  // namespace relay_limiter

@@ -15,29 +15,40 @@
 
 namespace relay_limiter {
 
-class OrderbookLimiter {
+struct OrderbookConfig {
+  // In seconds.
+  double interval;
+  double violationBanThreshold;
+  double violationWarningThreshold;
+  double violationSevereThreshold;
+  // In seconds.
+  double banDuration;
+  double maxPeers;
+};
+
+template <class Storage>
+class BasicOrderbookLimiter {
+  using Pending = typename Storage::template Pending<LastAllowed>;
+
  public:
-  static constexpr unsigned kSecrets = PendingRecords<LastAllowed>::kMostSecrets;
+  using Config = OrderbookConfig;
+  using Offenders = BasicOffenders<Storage>;
+  using AllowedTimes = typename Storage::template Table<LastAllowed>;
+
+  static constexpr unsigned kSecrets = Pending::kMostSecrets;
   // The passes of a cleanup: the times, the bans, and the pending times of each secret.
   static constexpr unsigned kPasses = 2 + kSecrets;
 
-  struct Config {
-    // In seconds.
-    double interval;
-    double violationBanThreshold;
-    double violationWarningThreshold;
-    double violationSevereThreshold;
-    // In seconds.
-    double banDuration;
-    double maxPeers;
-  };
-
-  explicit OrderbookLimiter(const Config& config) noexcept
-      : config_(config), offenders_(config.maxPeers) {}
+  explicit BasicOrderbookLimiter(const Config& config, const Storage& storage = Storage()) noexcept
+      : config_(config),
+        counters_(storage.template value<Counters>()),
+        allowedAt_(storage.template table<LastAllowed>()),
+        offenders_(config.maxPeers, storage),
+        inBothTables_(storage.template value<size_t>()) {}
 
   // `last` is the peer's record, nullptr if it has none.
   Verdict check(const Key& key, LastAllowed* last, double now) noexcept {
-    return counters_.count(decide(key, last, now));
+    return counters_->count(decide(key, last, now));
   }
 
   const AllowedTimes& allowedAt() const noexcept { return allowedAt_; }
@@ -88,7 +99,7 @@ class OrderbookLimiter {
     pending_.remove(key);
     if (!offenders_.restore(key, saved.violations, began)) return Verdict::kNoMemory;
     if (!isKnown && isBanOnly) evict(admission, false);
-    if (!hadBan && began > kNever && allowedAt_.find(fingerprint) != nullptr) ++inBothTables_;
+    if (!hadBan && began > kNever && allowedAt_.find(fingerprint) != nullptr) ++*inBothTables_;
     return Verdict::kAllowed;
   }
 
@@ -163,7 +174,7 @@ class OrderbookLimiter {
     const auto expireTime = [&](LastAllowed& last) {
       if (!(elapsed(now, last.at) > maxAge)) return false;
       if (hasBan(last.fingerprint)) {
-        --inBothTables_;
+        --*inBothTables_;
       } else {
         offenders_.forgive(last.fingerprint);
       }
@@ -172,7 +183,7 @@ class OrderbookLimiter {
     };
     const auto expireBan = [&](const Ban& ban) {
       if (!(elapsed(now, ban.began) > config_.banDuration)) return false;
-      if (allowedAt_.find(ban.fingerprint) != nullptr) --inBothTables_;
+      if (allowedAt_.find(ban.fingerprint) != nullptr) --*inBothTables_;
       return true;
     };
     const auto expirePending = [&](const Secret&, const LastAllowed& last) {
@@ -198,13 +209,44 @@ class OrderbookLimiter {
     pending_.clear();
     offenders_.clear();
     sweep_.stop();
-    inBothTables_ = 0;
+    *inBothTables_ = 0;
+  }
+
+  // Restores a peer by its fingerprint, of which a snapshot has no more than a time. Keeps the
+  // later of two times. kNoRoom if no peer may be evicted for a new one.
+  Verdict restorePeer(const SavedDigest& saved, double now) noexcept {
+    if (!saved.hasTime()) return Verdict::kNoRoom;
+    const LastAllowed restored = saved.toLastAllowed(now);
+    LastAllowed* last = allowedAt_.find(saved.digest);
+    if (last == nullptr) {
+      if (hasBan(saved.digest)) return Verdict::kNoRoom;
+      const auto cost = EvictionCost::ofClean(secondsUntilFresh(restored, now));
+      const auto admission = admit(saved.digest, now, cost, kSample);
+      if (!admission.isAllowed) return Verdict::kNoRoom;
+      last = admission.insert(allowedAt_, saved.digest);
+      if (last == nullptr) return Verdict::kNoMemory;
+      *last = restored;
+      evict(admission, true);
+    } else if (isLater(restored, *last)) {
+      last->at = restored.at;
+    }
+    return Verdict::kAllowed;
+  }
+
+  // Makes the tables consistent again after an operation on them was interrupted.
+  void repair() noexcept {
+    allowedAt_.repair();
+    offenders_.repair([&](const Fingerprint& peer) { return allowedAt_.find(peer) != nullptr; });
+    *inBothTables_ = 0;
+    allowedAt_.forEach([&](const LastAllowed& last) {
+      if (hasBan(last.fingerprint)) ++*inBothTables_;
+    });
   }
 
   Offenders& offenders() noexcept { return offenders_; }
-  Counters& counters() noexcept { return counters_; }
+  Counters& counters() noexcept { return *counters_; }
   size_t peers() const noexcept {
-    return allowedAt_.size() + offenders_.bans().size() - inBothTables_;
+    return allowedAt_.size() + offenders_.bans().size() - *inBothTables_;
   }
   size_t tracked() const noexcept { return allowedAt_.size(); }
   size_t memoryBytes() const noexcept {
@@ -255,7 +297,7 @@ class OrderbookLimiter {
   // Removes a ban with its violations. The peer's next request is allowed.
   RELAY_LIMITER_NOINLINE void endBan(const Fingerprint& fingerprint) noexcept {
     LastAllowed* last = allowedAt_.find(fingerprint);
-    if (last != nullptr) --inBothTables_;
+    if (last != nullptr) --*inBothTables_;
     offenders_.forgive(fingerprint);
     // Without memory for a record the result is the same: a peer without one is allowed.
     if (last == nullptr) last = allowedAt_.insert(fingerprint);
@@ -264,7 +306,7 @@ class OrderbookLimiter {
 
   void remove(const Fingerprint& fingerprint) noexcept {
     const bool hadBan = hasBan(fingerprint);
-    if (erase(allowedAt_, fingerprint) && hadBan) --inBothTables_;
+    if (erase(allowedAt_, fingerprint) && hadBan) --*inBothTables_;
     offenders_.forgive(fingerprint);
   }
 
@@ -281,9 +323,11 @@ class OrderbookLimiter {
       if (!admission.isAllowed) return Verdict::kNoRoom;
       last = admission.insert(allowedAt_, fingerprint);
       if (last == nullptr) return Verdict::kNoMemory;
+      *last = {fingerprint, at};
       evict(admission, true);
+    } else {
+      last->at = at;
     }
-    *last = {fingerprint, at};
     return Verdict::kAllowed;
   }
 
@@ -296,7 +340,7 @@ class OrderbookLimiter {
     if (!admission.isAllowed) return Verdict::kNoRoom;
     if (!offenders_.beginBan(key, now)) return Verdict::kNoMemory;
     evict(admission, false);
-    if (isKnown) ++inBothTables_;
+    if (isKnown) ++*inBothTables_;
     return Verdict::kBanBegins;
   }
 
@@ -316,7 +360,7 @@ class OrderbookLimiter {
                 [&](LastAllowed& last) { return offer(best, last, now); });
     // Some peers have only a ban, and it may be over.
     const Ban* ended = nullptr;
-    if (!best.cost().isZero() && offenders_.bans().size() > inBothTables_ &&
+    if (!best.cost().isZero() && offenders_.bans().size() > *inBothTables_ &&
         offenders_.bans().mayAnyBeOver(now, config_.banDuration)) {
       const unsigned others = best.record() == nullptr ? most : kSample;
       offenders_.sampleBans(fingerprint, others, [&](const Ban& ban) {
@@ -338,8 +382,8 @@ class OrderbookLimiter {
   // its record in allowedAt_, if it had one.
   void evict(const Admission<LastAllowed>& admission, bool isReplaced) noexcept {
     if (!admission.needsEviction) return;
-    counters_.countEviction(admission.cost);
-    if (admission.record != nullptr && hasBan(admission.evicted)) --inBothTables_;
+    counters_->countEviction(admission.cost);
+    if (admission.record != nullptr && hasBan(admission.evicted)) --*inBothTables_;
     if (!isReplaced) erase(allowedAt_, admission.evicted);
     offenders_.forgive(admission.evicted);
   }
@@ -368,14 +412,16 @@ class OrderbookLimiter {
   }
 
   const Config config_;
+  typename Storage::template Stored<Counters> counters_;
   // When each peer's last request was allowed.
   AllowedTimes allowedAt_;
-  PendingRecords<LastAllowed> pending_;
+  Pending pending_;
   Offenders offenders_;
   // The number of peers with a time and a ban, in force or over.
-  size_t inBothTables_ = 0;
+  typename Storage::template Stored<size_t> inBothTables_;
   Sweep sweep_;
-  Counters counters_;
 };
+
+using OrderbookLimiter = BasicOrderbookLimiter<PrivateStorage>;
 
 }  // namespace relay_limiter

@@ -223,7 +223,7 @@ class PendingRecords {
 // peer is an offender with a stored key, the visitor calls useOffender(offender, began) if the
 // offender is newer than `order`; the snapshot contains the others already. For any other peer it
 // calls useDigest(nullptr, saved) if isSaved(record).
-template <class IsSaved, class UseOffender, class UseDigest>
+template <class Offenders, class IsSaved, class UseOffender, class UseDigest>
 auto snapshotVisitor(Offenders& offenders, double now, double banDuration, uint64_t order,
                      IsSaved& isSaved, UseOffender& useOffender, UseDigest& useDigest) noexcept {
   return [&, now, banDuration, order](const auto& record) {

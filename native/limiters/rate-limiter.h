@@ -13,25 +13,34 @@
 
 namespace relay_limiter {
 
-class RateLimiter {
+struct RateLimiterConfig {
+  // In tokens per second.
+  double rateLimit;
+  double burstLimit;
+  // Infinity means never.
+  double disconnectThreshold;
+  double maxPeers;
+};
+
+template <class Storage>
+class BasicRateLimiter {
+  using Pending = typename Storage::template Pending<Bucket>;
+
  public:
-  static constexpr unsigned kSecrets = PendingRecords<Bucket>::kMostSecrets;
+  using Config = RateLimiterConfig;
+  using Offenders = BasicOffenders<Storage>;
+  using Buckets = typename Storage::template Table<Bucket>;
+
+  static constexpr unsigned kSecrets = Pending::kMostSecrets;
   // The passes of a cleanup: the buckets, and the pending buckets of each secret.
   static constexpr unsigned kPasses = 1 + kSecrets;
 
-  struct Config {
-    // In tokens per second.
-    double rateLimit;
-    double burstLimit;
-    // Infinity means never.
-    double disconnectThreshold;
-    double maxPeers;
-  };
-
-  explicit RateLimiter(const Config& config) noexcept
+  explicit BasicRateLimiter(const Config& config, const Storage& storage = Storage()) noexcept
       : config_(config),
         parameters_{config.rateLimit, config.burstLimit},
-        offenders_(config.maxPeers) {}
+        counters_(storage.template value<Counters>()),
+        buckets_(storage.template table<Bucket>()),
+        offenders_(config.maxPeers, storage) {}
 
   // `bucket` is the peer's if it is known; if it is nullptr, it is set.
   Verdict check(const Key& key, Bucket*& bucket, double cost, double now) noexcept {
@@ -39,7 +48,7 @@ class RateLimiter {
       if (key.text == nullptr && pending_.needsText()) return Verdict::kNeedsText;
       bucket = findOrAddBucket(key, now);
     }
-    return counters_.count(decide(bucket, key, cost, now));
+    return counters_->count(decide(bucket, key, cost, now));
   }
 
   // Always true, because this limiter bans no peer.
@@ -55,7 +64,7 @@ class RateLimiter {
   Verdict refuse(FindOffender&& findOffender) noexcept {
     Offender* offender = findOffender();
     if (offender == nullptr) return Verdict::kNeedsText;
-    return counters_.count(verdictAfter(offenders_.addViolation(*offender)));
+    return counters_->count(verdictAfter(offenders_.addViolation(*offender)));
   }
 
   // Seconds from the last refill until the bucket has `cost` tokens.
@@ -83,7 +92,7 @@ class RateLimiter {
     }
     if (saved.bucket.isPresent()) {
       const Bucket restored = saved.bucket.toBucket(key.fingerprint, now);
-      if (parameters_.isEmptier(restored, *bucket)) *bucket = restored;
+      if (parameters_.isEmptier(restored, *bucket)) bucket->set(restored);
     }
     return offenders_.restore(key, saved.violations, kNever) ? Verdict::kAllowed
                                                              : Verdict::kNoMemory;
@@ -200,8 +209,31 @@ class RateLimiter {
     sweep_.stop();
   }
 
+  // Restores a peer by its fingerprint, of which a snapshot has no more than a bucket. Keeps the
+  // emptier of two buckets. kNoRoom if no peer may be evicted for a new one.
+  Verdict restorePeer(const SavedDigest& saved, double now) noexcept {
+    if (!saved.bucket.isPresent()) return Verdict::kNoRoom;
+    const Bucket restored = saved.bucket.toBucket(saved.digest, now);
+    Bucket* bucket = buckets_.find(saved.digest);
+    if (bucket == nullptr) {
+      const auto cost = EvictionCost::ofClean(parameters_.secondsUntilFull(restored, now));
+      const Verdict added = add(saved.digest, now, cost, kSample, bucket);
+      if (bucket == nullptr) return added;
+      *bucket = restored;
+    } else if (parameters_.isEmptier(restored, *bucket)) {
+      bucket->set(restored);
+    }
+    return Verdict::kAllowed;
+  }
+
+  // Makes the tables consistent again after an operation on them was interrupted.
+  void repair() noexcept {
+    buckets_.repair();
+    offenders_.repair([&](const Fingerprint& peer) { return buckets_.find(peer) != nullptr; });
+  }
+
   Offenders& offenders() noexcept { return offenders_; }
-  Counters& counters() noexcept { return counters_; }
+  Counters& counters() noexcept { return *counters_; }
   size_t peers() const noexcept { return buckets_.size(); }
   size_t tracked() const noexcept { return buckets_.size(); }
   size_t memoryBytes() const noexcept {
@@ -226,19 +258,20 @@ class RateLimiter {
     // This limiter bans no peer, so it can always evict one.
     add(fingerprint, now, EvictionCost::ofBanned(), kMostLookedAt, bucket);
     if (bucket == nullptr) return nullptr;
-    *bucket = parameters_.fullBucket(fingerprint, now);
     pending_.take(key, *bucket);
     return bucket;
   }
 
-  // Adds a bucket for a new peer. If there are maxPeers peers, one with a lower cost is evicted. If
-  // `bucket` stays nullptr, the verdict says why.
+  // Adds a full bucket for a new peer. If there are maxPeers peers, one with a lower cost is
+  // evicted. If `bucket` stays nullptr, the verdict says why.
   RELAY_LIMITER_NOINLINE Verdict add(const Fingerprint& fingerprint, double now,
                                      const EvictionCost& newcomerCost, unsigned most,
                                      Bucket*& bucket) noexcept {
     if (static_cast<double>(peers()) < config_.maxPeers) {
       bucket = buckets_.insert(fingerprint);
-      return bucket == nullptr ? Verdict::kNoMemory : Verdict::kAllowed;
+      if (bucket == nullptr) return Verdict::kNoMemory;
+      *bucket = parameters_.fullBucket(fingerprint, now);
+      return Verdict::kAllowed;
     }
     EvictionCandidate<Bucket> best(newcomerCost);
     offerSample(buckets_, offenders_, fingerprint, most, best, [&](Bucket& candidate) {
@@ -252,7 +285,8 @@ class RateLimiter {
     const Fingerprint evicted = best.record()->fingerprint;
     bucket = buckets_.replace(best.record(), fingerprint);
     if (bucket == nullptr) return Verdict::kNoMemory;
-    counters_.countEviction(best.cost());
+    *bucket = parameters_.fullBucket(fingerprint, now);
+    counters_->countEviction(best.cost());
     offenders_.forgive(evicted);
     return Verdict::kAllowed;
   }
@@ -273,11 +307,13 @@ class RateLimiter {
 
   const Config config_;
   const BucketParameters parameters_;
+  typename Storage::template Stored<Counters> counters_;
   Buckets buckets_;
-  PendingRecords<Bucket> pending_;
+  Pending pending_;
   Offenders offenders_;
   Sweep sweep_;
-  Counters counters_;
 };
+
+using RateLimiter = BasicRateLimiter<PrivateStorage>;
 
 }  // namespace relay_limiter

@@ -18,6 +18,16 @@ struct alignas(32) Bucket {
   double tokens;
   // In monotonic seconds, as all instants here.
   double lastRefill;
+
+  // Takes over the numbers of another bucket of the same peer. Meanwhile the bucket is never fuller
+  // than before and after.
+  void set(const Bucket& other) noexcept {
+    lastRefill = std::max(lastRefill, other.lastRefill);
+    keepOrderOfWrites();
+    tokens = other.tokens;
+    keepOrderOfWrites();
+    lastRefill = other.lastRefill;
+  }
 };
 
 struct alignas(32) Lease {
@@ -41,9 +51,9 @@ using AllowedTimes = Table<LastAllowed>;
 inline bool isLater(const LastAllowed& a, const LastAllowed& b) noexcept { return a.at > b.at; }
 
 // Erases the record of a fingerprint; false if there is none.
-template <class Record>
-bool erase(Table<Record>& table, const Fingerprint& fingerprint) noexcept {
-  Record* record = table.find(fingerprint);
+template <class Table>
+bool erase(Table& table, const Fingerprint& fingerprint) noexcept {
+  auto* record = table.find(fingerprint);
   if (record == nullptr) return false;
   table.erase(record);
   return true;

@@ -18,6 +18,8 @@ enum class Verdict {
   kNeedsText,
   // Not decided: there is no memory for a new peer or offender.
   kNoMemory,
+  // Refused without a decision: another process has stopped while it changed the peer's shard.
+  kStalled,
 };
 
 }  // namespace relay_limiter

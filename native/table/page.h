@@ -77,6 +77,12 @@ class Page {
   // Takes a slot for a fingerprint that is not in the page, and writes the fingerprint, but no
   // other part of the record. nullptr if the page is full.
   Record* place(const Fingerprint& fingerprint) noexcept {
+    return place(fingerprint, [](const Record*) {});
+  }
+
+  // The same. Calls announce(record) before the first change.
+  template <class Announce>
+  Record* place(const Fingerprint& fingerprint, Announce&& announce) noexcept {
     const unsigned home = homeGroup(fingerprint);
     unsigned g = home;
     unsigned passed = 0;
@@ -85,12 +91,13 @@ class Page {
       if (++passed == kGroups) return nullptr;
       g = next(g);
     }
-    for (unsigned h = home; h != g; h = next(h)) ++groups_[h].overflow;
     unsigned slot = homeSlot(fingerprint);
     if ((empty >> slot & 1) == 0) slot = neighborSlot(slot);
     if ((empty >> slot & 1) == 0) slot = lowestBit(empty);
-    groups_[g].tags.set(slot, tagOf(fingerprint));
     Record& record = groups_[g].records[slot];
+    announce(&record);
+    for (unsigned h = home; h != g; h = next(h)) ++groups_[h].overflow;
+    groups_[g].tags.set(slot, tagOf(fingerprint));
     record.fingerprint = fingerprint;
     return &record;
   }
@@ -116,6 +123,31 @@ class Page {
   void erase(Record* record) noexcept {
     const auto g = static_cast<unsigned>(offsetOf(record) / sizeof(Group<Record>));
     eraseAt(g, static_cast<unsigned>(record - groups_[g].records));
+  }
+
+  // Makes the page consistent again after an operation on it was interrupted: `unfinished` is the
+  // index of the record that was placed or erased last, or one that is not below kIndices. That
+  // record and those for which isValid(record) is false are removed, all others stay. An
+  // interrupted repair can be repeated.
+  template <class IsValid>
+  void repair(unsigned unfinished, IsValid&& isValid) noexcept {
+    const Record* const last = unfinished < kIndices ? at(unfinished) : nullptr;
+    for (Group<Record>& group : groups_) group.overflow = 0;
+    for (unsigned g = 0; g < kGroups; ++g) {
+      const uint32_t full = groups_[g].full();
+      for (unsigned slot = 0; slot < Group<Record>::kSlots; ++slot) {
+        Record& record = groups_[g].records[slot];
+        const bool isKept = (full >> slot & 1) != 0 && &record != last && isValid(record) &&
+                            groups_[g].tags.at(slot) == tagOf(record.fingerprint);
+        if (isKept) {
+          const unsigned home = homeGroup(record.fingerprint);
+          for (unsigned h = home; h != g; h = next(h)) ++groups_[h].overflow;
+        } else {
+          groups_[g].tags.set(slot, 0);
+          record.fingerprint = Fingerprint{0, 0};
+        }
+      }
+    }
   }
 
   // Calls visit(Record&) for the records of the page, those of the fingerprint's home group first,

@@ -32,6 +32,8 @@ namespace relay_limiter {
 template <class Record, class Memory = SystemMemory>
 class Table {
  public:
+  using RecordType = Record;
+
   Table() noexcept = default;
   ~Table() noexcept { clear(); }
   Table(const Table&) = delete;

@@ -61,6 +61,7 @@ class alignas(16) Tags {
 #endif
   }
 
+  uint8_t at(unsigned slot) const noexcept { return bytes_[slot]; }
   void set(unsigned slot, uint8_t tag) noexcept { bytes_[slot] = tag; }
 
  private:

@@ -6,6 +6,8 @@ import type { Command, Failure } from './messages.js';
 /** Runs a child's work with its configuration. Reports its errors to the demo. */
 export async function work<Config>(start: (config: Config) => Promise<void>): Promise<void> {
   process.on('disconnect', () => process.exit());
+  // The demo may have ended before this child could listen to it.
+  if (!process.connected) process.exit();
   // Ctrl-C reaches the whole process group; the demo decides when its children end.
   process.on('SIGINT', () => {});
   try {

@@ -1,0 +1,93 @@
+// A worker of the cases of one table for many processes: it checks when it is told to, and says how long that took.
+
+import cluster from 'node:cluster';
+import { RateLimiterCluster, RateLimiterRedis } from 'rate-limiter-flexible';
+import { createClient } from 'redis';
+import { RateLimiter } from 'relay-limiter';
+import { Peers } from '../keys.js';
+import { BURST, CLUSTER, type KEEPS_BUSY, type Order, RATE, REDIS } from './machine-orders.js';
+
+/** Concurrent checks of a limiter that answers later. */
+const AT_ONCE = 100;
+
+type Check = (key: string) => Promise<unknown>;
+
+process.on('disconnect', () => process.exit());
+const say = (answer: object) => process.send?.(answer, () => {});
+
+const { limiter: kind, peers, shared } = JSON.parse(process.argv[2] ?? '{}');
+const { sample } = new Peers(peers);
+const limiter =
+  shared === undefined
+    ? undefined
+    : new RateLimiter({
+        rateLimit: RATE,
+        burstLimit: BURST,
+        maxPeers: Math.max(peers, 1000),
+        shared,
+      });
+const later = limiter === undefined ? await laterOf(kind) : undefined;
+
+process.on('message', async (order: Order) => {
+  if (typeof order !== 'object' || !('checks' in order || 'keepBusy' in order)) return;
+  try {
+    if ('keepBusy' in order) return keepBusy(order.keepBusy);
+    const before = performance.now();
+    const wrong =
+      later === undefined ? checkAll(order.checks) : await checkLater(later, order.checks);
+    if (wrong > 0) throw new Error(`${wrong} answers were not as they should be`);
+    say({ done: performance.now() - before });
+  } catch (error) {
+    say({ failed: error instanceof Error ? error.message : String(error) });
+  }
+});
+say({ ready: true });
+
+/** Each worker begins elsewhere. */
+let next = Math.floor(Math.random() * sample.length);
+
+function checkAll(checks: number): number {
+  let wrong = 0;
+  for (let n = 0; n < checks; n += 1) {
+    if (limiter?.check(sample[next] as string)[0] !== 'allow') wrong += 1;
+    next = next + 1 === sample.length ? 0 : next + 1;
+  }
+  return wrong;
+}
+
+async function checkLater(check: Check, checks: number): Promise<number> {
+  let begun = 0;
+  let wrong = 0;
+  const one = async () => {
+    while (begun < checks) {
+      begun += 1;
+      next = next + 1 === sample.length ? 0 : next + 1;
+      await check(sample[next] as string).catch(() => {
+        wrong += 1;
+      });
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, one));
+  return wrong;
+}
+
+async function laterOf(kind: string): Promise<Check> {
+  const limit = { points: BURST, duration: 86_400, keyPrefix: 'machine' };
+  if (kind === CLUSTER) {
+    if (!cluster.isWorker) throw new Error('it is no worker of node:cluster');
+    const flexible = new RateLimiterCluster({ ...limit, timeoutMs: 60_000 });
+    return (key) => flexible.consume(key);
+  }
+  if (kind !== REDIS) throw new Error(`no such limiter: ${kind}`);
+  const client = createClient({ url: process.env['BENCH_REDIS_URL'] ?? '' });
+  await client.connect();
+  const flexible = new RateLimiterRedis({ ...limit, storeClient: client, useRedisPackage: true });
+  return (key) => flexible.consume(key);
+}
+
+/** Calls what takes long again and again. */
+function keepBusy(work: (typeof KEEPS_BUSY)[number]): void {
+  if (work === 'statistics') limiter?.getStats();
+  else limiter?.cleanupOldPeers(1e9);
+  setImmediate(keepBusy, work);
+}

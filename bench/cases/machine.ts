@@ -1,0 +1,221 @@
+// One table for all processes of a machine: what it costs compared with a private one, how it scales with processes, and
+// what other packages offer for that.
+
+import { type ChildProcess, fork } from 'node:child_process';
+import cluster from 'node:cluster';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { RateLimiterClusterMaster } from 'rate-limiter-flexible';
+import { RateLimiter, removeShared } from 'relay-limiter';
+import { Peers } from '../keys.js';
+import { time, timeOf } from '../timing.js';
+import type { Case, Round } from './case.js';
+import {
+  BURST,
+  CLUSTER,
+  KEEPS_BUSY,
+  type Order,
+  RATE,
+  REDIS,
+  type WorkerOptions,
+} from './machine-orders.js';
+import { redisServer } from './shared.js';
+
+const WORKER = fileURLToPath(new URL('./machine-worker.js', import.meta.url));
+const PRIVATE = 'private';
+const SHARED = 'shared';
+const BATCH = 1000;
+/** Checks of one round of all workers together. */
+const CHECKS = 2_000_000;
+/** The same of limiters that answer later, which are slower. */
+const LATER_CHECKS = 20_000;
+const WORKERS = 4;
+
+function limiterOf(peers: Peers, shared: string | undefined): RateLimiter {
+  const limiter = new RateLimiter({
+    ...{ engine: 'native', rateLimit: RATE, burstLimit: BURST, shared },
+    maxPeers: Math.max(peers.size, 1000),
+  });
+  for (let n = 0; n < peers.size; n += 1) limiter.check(peers.key(n));
+  return limiter;
+}
+
+/** The name of a table that is removed when this process ends. */
+function newTable(): string {
+  const name = `bench-${process.pid}`;
+  process.on('exit', () => removeShared(name));
+  return name;
+}
+
+const check: Case = {
+  name: 'shared-check',
+  title: 'a check by key of a shared table, in one process',
+  sizes: [1_000, 1_000_000],
+  contestants: () => [PRIVATE, SHARED],
+  rounds: 15,
+  fresh: false,
+  metrics: [{ name: 'ns', unit: 'ns', label: 'a check' }],
+  baseline: PRIVATE,
+  async prepare(contestant, size) {
+    const peers = new Peers(size);
+    const limiter = limiterOf(peers, contestant === SHARED ? newTable() : undefined);
+    const { sample } = peers;
+    let next = 0;
+    let wrong = 0;
+    const work = () => {
+      for (let i = 0; i < BATCH; i += 1) {
+        if (limiter.check(sample[next] as string)[0] !== 'allow') wrong += 1;
+        next = next + 1 === sample.length ? 0 : next + 1;
+      }
+    };
+    return () => {
+      const ns = time(work, BATCH);
+      if (wrong > 0) throw new Error(`${wrong} answers were not as they should be`);
+      return { figures: { ns } };
+    };
+  },
+};
+
+/** The workers of a contestant, which all do a round at the same time. */
+class Workers {
+  readonly #children: ChildProcess[] = [];
+
+  static async start(count: number, options: WorkerOptions): Promise<Workers> {
+    const workers = new Workers();
+    const isCluster = options.limiter === CLUSTER;
+    if (isCluster) cluster.setupPrimary({ exec: WORKER, args: [JSON.stringify(options)] });
+    for (let n = 0; n < count; n += 1) {
+      workers.#children.push(
+        isCluster ? cluster.fork().process : fork(WORKER, [JSON.stringify(options)]),
+      );
+    }
+    await Promise.all(workers.#children.map((child) => answerOf(child, 'ready')));
+    return workers;
+  }
+
+  send(order: Order): void {
+    for (const child of this.#children) child.send(order);
+  }
+
+  /** The nanoseconds per check of all workers together: they work for so long, divided by all their checks. */
+  async check(checks: number): Promise<number> {
+    const each = Math.ceil(checks / this.#children.length);
+    this.send({ checks: each });
+    const times = await Promise.all(this.#children.map((child) => answerOf(child, 'done')));
+    return (Math.max(...times) / (each * this.#children.length)) * 1e6;
+  }
+}
+
+async function answerOf(child: ChildProcess, name: 'ready' | 'done'): Promise<number> {
+  for (;;) {
+    const [message] = (await once(child, 'message')) as [Record<string, unknown>];
+    if ('failed' in message) throw new Error(String(message['failed']));
+    if (name in message) return Number(message[name]);
+  }
+}
+
+const processes: Case = {
+  name: 'shared-processes',
+  title: 'checks of several processes at full speed on one table',
+  sizes: [1, 100, 1_000_000],
+  contestants: () => ['1 process', '2 processes', '4 processes'],
+  rounds: 9,
+  fresh: false,
+  metrics: [{ name: 'ns', unit: 'ns', label: 'for each check of all of them' }],
+  baseline: '1 process',
+  async prepare(contestant, size) {
+    const shared = newTable();
+    limiterOf(new Peers(size), shared);
+    const workers = await Workers.start(Number.parseInt(contestant, 10), { peers: size, shared });
+    return async (): Promise<Round> => ({ figures: { ns: await workers.check(CHECKS) } });
+  },
+};
+
+const wait: Case = {
+  name: 'shared-wait',
+  title: 'the longest of a million checks while another process visits the whole table',
+  sizes: [1_000_000],
+  contestants: () => ['alone', ...KEEPS_BUSY],
+  rounds: 9,
+  fresh: false,
+  metrics: [
+    { name: 'longest', unit: 'ms', label: 'third longest check' },
+    { name: 'ns', unit: 'ns', label: 'a check', aside: true },
+  ],
+  baseline: 'alone',
+  async prepare(contestant, size) {
+    const peers = new Peers(size);
+    const shared = newTable();
+    const limiter = limiterOf(peers, shared);
+    const busy = KEEPS_BUSY.find((work) => work === contestant);
+    if (busy !== undefined) {
+      const workers = await Workers.start(1, { peers: size, shared });
+      workers.send({ keepBusy: busy });
+    }
+    return () => {
+      const longest = [0, 0, 0];
+      const begin = performance.now();
+      for (const key of peers.sample) {
+        const ms = timeOf(() => limiter.check(key));
+        if (ms <= (longest[0] as number)) continue;
+        longest[0] = ms;
+        longest.sort((a, b) => a - b);
+      }
+      const ns = ((performance.now() - begin) / peers.sample.length) * 1e6;
+      return { figures: { longest: longest[0] as number, ns } };
+    };
+  },
+};
+
+const attach: Case = {
+  name: 'shared-attach',
+  title: 'the creation of a limiter that joins a table',
+  sizes: [1_000, 1_000_000],
+  contestants: () => [PRIVATE, SHARED],
+  rounds: 15,
+  fresh: false,
+  metrics: [{ name: 'ms', unit: 'ms', label: 'creation' }],
+  baseline: PRIVATE,
+  async prepare(contestant, size) {
+    const peers = new Peers(size);
+    const shared = contestant === SHARED ? newTable() : undefined;
+    const first = limiterOf(peers, shared);
+    const { rateLimit, burstLimit, maxPeers } = first;
+    return () => {
+      let limiter = first;
+      const ms = timeOf(() => {
+        limiter = new RateLimiter({ engine: 'native', rateLimit, burstLimit, maxPeers, shared });
+      });
+      limiter.close();
+      limiter.close();
+      return { figures: { ms } };
+    };
+  },
+};
+
+const others: Case = {
+  name: 'shared-others',
+  title: `checks of ${WORKERS} processes with one limit, at full speed`,
+  sizes: [1_000],
+  contestants: () => [SHARED, CLUSTER, REDIS],
+  rounds: 9,
+  fresh: false,
+  metrics: [{ name: 'ns', unit: 'ns', label: 'for each check of all of them' }],
+  baseline: SHARED,
+  surroundings: redisServer,
+  async prepare(contestant, size) {
+    if (contestant === SHARED) {
+      const shared = newTable();
+      limiterOf(new Peers(size), shared);
+      const workers = await Workers.start(WORKERS, { peers: size, shared });
+      return async (): Promise<Round> => ({ figures: { ns: await workers.check(CHECKS) } });
+    }
+    if (contestant === CLUSTER) new RateLimiterClusterMaster();
+    const workers = await Workers.start(WORKERS, { limiter: contestant, peers: size });
+    // The first checks wait until the primary knows the limiter.
+    await workers.check(LATER_CHECKS);
+    return async (): Promise<Round> => ({ figures: { ns: await workers.check(LATER_CHECKS) } });
+  },
+};
+
+export const machine: readonly Case[] = [check, processes, wait, attach, others];

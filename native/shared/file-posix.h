@@ -1,0 +1,264 @@
+// SharedFile for Linux, macOS and BSD; see file.h.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#if defined(__linux__)
+#if !defined(F_OFD_GETLK)
+#define F_OFD_GETLK 36
+#define F_OFD_SETLK 37
+#endif
+#endif
+
+namespace relay_limiter {
+
+namespace posix {
+
+// Allocates a part of a file. Returns 0 or the number of an error.
+inline int allocate(int file, off_t offset, off_t bytes) noexcept {
+#if defined(__APPLE__)
+  fstore_t store = {F_ALLOCATEALL, F_PEOFPOSMODE, 0, bytes, 0};
+  if (fcntl(file, F_PREALLOCATE, &store) == -1) return errno;
+  return ftruncate(file, offset + bytes) == -1 ? errno : 0;
+#else
+  // In pieces, because the call may be interrupted, and would begin again.
+  constexpr off_t kPiece = off_t{64} << 20;
+  while (bytes > 0) {
+    const off_t piece = std::min(bytes, kPiece);
+    const int failure = posix_fallocate(file, offset, piece);
+    if (failure == EINTR) continue;
+    if (failure != 0) return failure;
+    offset += piece;
+    bytes -= piece;
+  }
+  return 0;
+#endif
+}
+
+inline long long freeBytes(int file) noexcept {
+  struct statvfs system;
+  if (fstatvfs(file, &system) != 0) return 0;
+  return static_cast<long long>(system.f_bavail) * static_cast<long long>(system.f_frsize);
+}
+
+// A file without a path in the folder of `path`; -1 if the system has none. It is gone with its
+// last descriptor, so a process that ends meanwhile leaves nothing behind.
+inline int openWithoutPath(const char* path) noexcept {
+#if defined(O_TMPFILE)
+  const char* slash = std::strrchr(path, '/');
+  if (slash == nullptr || access("/proc/self/fd", X_OK) != 0) return -1;
+  const size_t length = slash == path ? 1 : static_cast<size_t>(slash - path);
+  char* folder = static_cast<char*>(std::calloc(1, length + 1));
+  if (folder == nullptr) return -1;
+  std::memcpy(folder, path, length);
+  const int file = ::open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  std::free(folder);
+  return file;
+#else
+  static_cast<void>(path);
+  return -1;
+#endif
+}
+
+// Another path in the folder of `path`, to be freed; nullptr if there is no memory.
+inline char* temporaryPath(const char* path) noexcept {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  const size_t size = std::strlen(path) + 64;
+  char* result = static_cast<char*>(std::malloc(size));
+  if (result == nullptr) return nullptr;
+  std::snprintf(result, size, "%s.%ld-%lx%lx.new", path, static_cast<long>(getpid()),
+                static_cast<unsigned long>(now.tv_sec), static_cast<unsigned long>(now.tv_nsec));
+  return result;
+}
+
+}  // namespace posix
+
+inline bool SharedFile::create(const char* path, size_t bytes, size_t eager,
+                               SharedError& error) noexcept {
+  close();
+  file_ = posix::openWithoutPath(path);
+  if (file_ == -1) {
+    temporary_ = posix::temporaryPath(path);
+    if (temporary_ == nullptr) return error.failForMemory("no memory for the path %s", path);
+    file_ = ::open(temporary_, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+  }
+  if (file_ == -1) {
+    const int cause = errno;
+    std::free(temporary_);
+    temporary_ = nullptr;
+    return error.fail("the shared file %s cannot be created: %s", path, std::strerror(cause));
+  }
+  // The process may have a mask that takes the owner's rights.
+  int failure = fchmod(file_, 0600) == -1 ? errno : 0;
+#if defined(__APPLE__)
+  eager = bytes;
+#endif
+  if (failure == 0) failure = posix::allocate(file_, 0, static_cast<off_t>(eager));
+  if (failure == 0 && ftruncate(file_, static_cast<off_t>(bytes)) == -1) failure = errno;
+  if (failure == 0) {
+    void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
+    if (mapped != MAP_FAILED) {
+      bytes_ = static_cast<unsigned char*>(mapped);
+      size_ = bytes;
+      return true;
+    }
+    failure = errno;
+  }
+  const long long available = posix::freeBytes(file_);
+  close();
+  if (failure == ENOSPC || failure == ENOMEM || failure == EFBIG || failure == EDQUOT) {
+    return error.failForMemory("the shared file %s needs %llu bytes, %lld are free", path,
+                               static_cast<unsigned long long>(eager), available);
+  }
+  return error.fail("the shared file %s cannot be created: %s", path, std::strerror(failure));
+}
+
+inline bool SharedFile::link(const char* path, SharedError& error) noexcept {
+  int result;
+  if (temporary_ != nullptr) {
+    result = ::link(temporary_, path);
+  } else {
+    char descriptor[64];
+    std::snprintf(descriptor, sizeof descriptor, "/proc/self/fd/%d", file_);
+    result = linkat(AT_FDCWD, descriptor, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
+  }
+  const int failure = result == 0 ? 0 : errno;
+  if (temporary_ != nullptr) {
+    ::unlink(temporary_);
+    std::free(temporary_);
+    temporary_ = nullptr;
+  }
+  if (failure == 0) return true;
+  if (failure == EEXIST) return false;
+  return error.fail("the shared file %s cannot be created: %s", path, std::strerror(failure));
+}
+
+inline SharedFile::Opened SharedFile::open(const char* path, SharedError& error) noexcept {
+  close();
+  const auto refuse = [&](const char* why) {
+    error.fail("the shared file %s cannot be used: %s", path, why);
+    close();
+    return Opened::kUnsafe;
+  };
+  // Without O_NONBLOCK, opening a device or a pipe might wait.
+  file_ = ::open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (file_ == -1) {
+    if (errno == ENOENT) return Opened::kAbsent;
+    return refuse(errno == ELOOP ? "it is a symbolic link" : std::strerror(errno));
+  }
+  struct stat status;
+  // While a file is created it may have two paths for an instant.
+  for (int attempt = 0;; ++attempt) {
+    if (fstat(file_, &status) != 0) return refuse(std::strerror(errno));
+    if (status.st_nlink <= 1 || attempt == 50) break;
+    const struct timespec pause = {0, 2000000};
+    nanosleep(&pause, nullptr);
+  }
+  if (!S_ISREG(status.st_mode)) return refuse("it is no regular file");
+  if (status.st_uid != geteuid()) return refuse("it belongs to another user");
+  if ((status.st_mode & 07777) != 0600) return refuse("its mode is not 0600");
+  if (status.st_nlink > 1) return refuse("it has several links");
+  if (status.st_nlink == 0) {
+    close();
+    return Opened::kAbsent;
+  }
+  size_ = static_cast<size_t>(status.st_size);
+  return Opened::kYes;
+}
+
+inline bool SharedFile::map(size_t least, SharedError& error) noexcept {
+  if (size_ < least) return error.fail("it is too short");
+  void* mapped = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
+  if (mapped == MAP_FAILED) return error.fail("it cannot be mapped: %s", std::strerror(errno));
+  bytes_ = static_cast<unsigned char*>(mapped);
+  return true;
+}
+
+inline bool SharedFile::unlink(const char* path, SharedError& error) noexcept {
+  if (::unlink(path) == 0) return true;
+  if (errno == ENOENT) return false;
+  return error.fail("the shared file %s cannot be removed: %s", path, std::strerror(errno));
+}
+
+inline bool SharedFile::isAt(const char* path) const noexcept {
+  struct stat there;
+  struct stat own;
+  return lstat(path, &there) == 0 && fstat(file_, &own) == 0 && there.st_dev == own.st_dev &&
+         there.st_ino == own.st_ino;
+}
+
+inline void SharedFile::close() noexcept {
+  if (bytes_ != nullptr) munmap(bytes_, size_);
+  if (file_ != -1) ::close(file_);
+  if (temporary_ != nullptr) {
+    ::unlink(temporary_);
+    std::free(temporary_);
+  }
+  bytes_ = nullptr;
+  size_ = 0;
+  file_ = -1;
+  temporary_ = nullptr;
+}
+
+inline bool SharedFile::allocate(size_t offset, size_t bytes) noexcept {
+#if defined(__APPLE__)
+  // Everything was allocated when the file was created.
+  static_cast<void>(offset);
+  static_cast<void>(bytes);
+  return true;
+#else
+  return posix::allocate(file_, static_cast<off_t>(offset), static_cast<off_t>(bytes)) == 0;
+#endif
+}
+
+#if !defined(RELAY_LIMITER_NO_BYTE_LOCKS)
+
+namespace posix {
+
+// A lock may be far behind the end of the file.
+inline struct flock lockOf(uint32_t byte, short type) noexcept {
+  struct flock lock = {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = static_cast<off_t>(static_cast<uint64_t>(byte) + (uint64_t{1} << 40));
+  lock.l_len = 1;
+  return lock;
+}
+
+}  // namespace posix
+
+inline bool SharedFile::lockByte(uint32_t byte) noexcept {
+  struct flock lock = posix::lockOf(byte, F_WRLCK);
+  return fcntl(file_, F_OFD_SETLK, &lock) == 0;
+}
+
+inline void SharedFile::unlockByte(uint32_t byte) noexcept {
+  struct flock lock = posix::lockOf(byte, F_UNLCK);
+  fcntl(file_, F_OFD_SETLK, &lock);
+}
+
+inline bool SharedFile::isByteLocked(uint32_t byte) const noexcept {
+  struct flock lock = posix::lockOf(byte, F_WRLCK);
+  return fcntl(file_, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+}
+
+#else
+
+inline bool SharedFile::lockByte(uint32_t) noexcept { return true; }
+inline void SharedFile::unlockByte(uint32_t) noexcept {}
+inline bool SharedFile::isByteLocked(uint32_t) const noexcept { return true; }
+
+#endif
+
+}  // namespace relay_limiter

@@ -1,0 +1,93 @@
+// SharedFile is a file in memory that several processes map: it is created whole and appears under
+// its path in one step, or an existing file is opened only if it is safe to use. It also has locks
+// of single bytes, which the system releases when the process ends. It knows nothing of the
+// content.
+//
+//   Linux     mmap of a file, normally in /dev/shm; locks of the open file description, which two
+//   limiters of one
+//             process hold separately
+//   Windows   a section of a file; LockFileEx, whose locks belong to the handle as well
+//   others    mmap of a file; no locks, because POSIX locks belong to the process and end when any
+//   descriptor of the
+//             file is closed. There a process id and the time when that process began say whether
+//             it lives (process.h).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "error.h"
+#include "process.h"
+
+namespace relay_limiter {
+
+class SharedFile {
+ public:
+  enum class Opened { kYes, kAbsent, kUnsafe };
+
+  SharedFile() noexcept = default;
+  ~SharedFile() noexcept { close(); }
+  SharedFile(const SharedFile&) = delete;
+  SharedFile& operator=(const SharedFile&) = delete;
+
+  // Creates a file without a path, of `bytes` bytes of which the first `eager` are allocated, and
+  // maps it. All bytes are zero. `path` says in which folder. False with an error if that fails.
+  bool create(const char* path, size_t bytes, size_t eager, SharedError& error) noexcept;
+
+  // Gives the created file its path. False if there is a file already (`error` is unset), or with
+  // an error.
+  bool link(const char* path, SharedError& error) noexcept;
+
+  // Opens the file at `path`, if it is regular, of this user, not accessible to others and has one
+  // path.
+  Opened open(const char* path, SharedError& error) noexcept;
+
+  // Maps the opened file. False with an error, as if the file is shorter than `least` bytes.
+  bool map(size_t least, SharedError& error) noexcept;
+
+  // Removes the path of a file. False if there is no such file (`error` is unset), or with an
+  // error.
+  static bool unlink(const char* path, SharedError& error) noexcept;
+
+  // Whether the path leads to this file.
+  bool isAt(const char* path) const noexcept;
+
+  void close() noexcept;
+
+  unsigned char* bytes() const noexcept { return bytes_; }
+  size_t size() const noexcept { return size_; }
+
+  // Allocates a part of the mapped file before it is touched: writing to a part for which the
+  // system has no room would end the process. Starts and ends at a multiple of 4096. False if there
+  // is no room.
+  bool allocate(size_t offset, size_t bytes) noexcept;
+
+  // Locks the byte number `byte`, which need not exist, for this file object; false if another one
+  // has it.
+  bool lockByte(uint32_t byte) noexcept;
+  void unlockByte(uint32_t byte) noexcept;
+  // Whether another file object has locked the byte. True if the system does not say.
+  bool isByteLocked(uint32_t byte) const noexcept;
+
+ private:
+#if defined(_WIN32)
+  void* file_ = nullptr;
+  void* section_ = nullptr;
+  // The path of a created file before link(), in UTF-16.
+  wchar_t* temporary_ = nullptr;
+#else
+  int file_ = -1;
+  // Whether the created file has a temporary path, because the system has no files without one.
+  char* temporary_ = nullptr;
+#endif
+  unsigned char* bytes_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace relay_limiter
+
+#if defined(_WIN32)
+#include "file-windows.h"
+#else
+#include "file-posix.h"
+#endif

@@ -1,0 +1,481 @@
+// SharedLimiter is a limiter in a shared file, as one process uses it: each call locks the shard of
+// its peer, and what concerns all peers visits one shard after the other. `Limiter` decides.
+//
+// A call that finds a shard stalled returns Verdict::kStalled, or false, and stalledBy() says which
+// process holds it.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "../limiters/direct-limiter.h"
+#include "../limiters/orderbook-limiter.h"
+#include "../limiters/rate-limiter.h"
+#include "lists.h"
+#include "storage.h"
+
+namespace relay_limiter {
+
+// The public class and the numbers of a config, which all limiters of a file must agree on.
+inline void describe(const RateLimiterConfig& config, SharedLayout& layout) noexcept {
+  layout.setLimiter("RateLimiter");
+  layout.addNumber("rateLimit", config.rateLimit);
+  layout.addNumber("burstLimit", config.burstLimit);
+  layout.addNumber("disconnectThreshold", config.disconnectThreshold);
+  layout.addNumber("maxPeers", config.maxPeers);
+}
+
+inline void describe(const OrderbookConfig& config, SharedLayout& layout) noexcept {
+  layout.setLimiter("OrderbookRateLimiter");
+  layout.addNumber("interval", config.interval);
+  layout.addNumber("violationBanThreshold", config.violationBanThreshold);
+  layout.addNumber("violationWarningThreshold", config.violationWarningThreshold);
+  layout.addNumber("violationSevereThreshold", config.violationSevereThreshold);
+  layout.addNumber("banDuration", config.banDuration);
+  layout.addNumber("maxPeers", config.maxPeers);
+}
+
+inline void describe(const DirectConfig& config, SharedLayout& layout) noexcept {
+  layout.setLimiter("DirectConnectionRateLimiter");
+  layout.addNumber("messageRatePerSec", config.messageRatePerSec);
+  layout.addNumber("messageBurst", config.messageBurst);
+  layout.addNumber("orderbookInterval", config.orderbookInterval);
+  layout.addNumber("orderbookBanThreshold", config.orderbookBanThreshold);
+  layout.addNumber("banDuration", config.banDuration);
+  layout.addNumber("maxPeers", config.maxPeers);
+}
+
+// How maxPeers is spread over shards. Fingerprints spread peers at random, so a shard gets more
+// peers than others: with 384 on average, one of a million gets more than 480.
+struct SharedSize {
+  // The number of records in a page, less a few: an interrupted call may leave one more peer than
+  // allowed.
+  static constexpr double kMostInShard = 476;
+  static constexpr double kMeanInShard = 384;
+  static constexpr double kMostPeers = 1 << 26;
+
+  explicit SharedSize(double maxPeers) noexcept {
+    const double peers = std::min(std::max(maxPeers, 1.0), kMostPeers);
+    if (peers <= kMostInShard) {
+      shards = 1;
+      mostInShard = peers;
+    } else {
+      const double count = std::ceil(peers / kMeanInShard);
+      shards = static_cast<uint64_t>(count);
+      mostInShard = std::min(kMostInShard, std::ceil(1.25 * peers / count));
+    }
+  }
+
+  uint64_t shards;
+  double mostInShard;
+};
+
+// The statistics of all shards.
+struct SharedStatistics {
+  size_t tracked = 0;
+  size_t peers = 0;
+  size_t unnamed = 0;
+  Sum violations;
+  Counters counters;
+  WorstOffenders top;
+};
+
+template <template <class> class Limiter>
+class SharedLimiter {
+ public:
+  using Core = Limiter<SharedStorage>;
+  using Config = typename Core::Config;
+
+  explicit SharedLimiter(const Config& config) noexcept
+      : maxPeers_(config.maxPeers),
+        size_(config.maxPeers),
+        core_(shardConfig(config, size_), SharedStorage(cursor_, shape_)) {
+    describe(config, layout_);
+    layout_.shards = size_.shards;
+    layout_.headBytes = roundUp(shape_.headBytes, 64);
+    layout_.pageBytes = shape_.pageBytes;
+    layout_.nameBytes = shape_.nameBytes;
+    cursor_.region = &region_;
+  }
+
+  // Joins the file at `path`, or creates it with `secret`. False with an error.
+  bool attach(const char* path, const Secret& secret, SharedError& error) noexcept {
+    if (!(maxPeers_ >= 1 && maxPeers_ <= SharedSize::kMostPeers)) {
+      return error.fail("maxPeers of a shared limiter must be from 1 to %.0f, got %.15g",
+                        SharedSize::kMostPeers, maxPeers_);
+    }
+    const auto prepare = [this] {
+      for (uint32_t i = 0; i < shards(); ++i) {
+        point(i);
+        core_.clear();
+      }
+    };
+    if (!region_.attach(path, layout_, secret, prepare, error)) return false;
+    refreshSecret();
+    return true;
+  }
+
+  void detach() noexcept { region_.detach(); }
+
+  SharedRegion& region() noexcept { return region_; }
+  const SharedLayout& layout() const noexcept { return layout_; }
+  const Secret& secret() const noexcept { return secret_; }
+  uint32_t secretVersion() const noexcept { return secretVersion_; }
+  // The process that held the shard of the last call that found one stalled; 0 if it is unknown.
+  uint32_t stalledBy() const noexcept { return stalledBy_; }
+  double banDuration() const noexcept { return core_.banDuration(); }
+
+  // The limiter, while a Visit exists; it works on the shard of the visit.
+  Core& core() noexcept { return core_; }
+
+  // Locks a shard as long as it exists.
+  class Visit {
+   public:
+    // The shard of a peer. If the key has been hashed with an older secret, hashes it again;
+    // without its text the visit does not begin, and needsText() is true.
+    Visit(SharedLimiter& limiter, Key& key) noexcept : limiter_(limiter) {
+      for (;;) {
+        isBegun_ = limiter.enter(limiter.region_.shardOf(key.fingerprint));
+        if (!isBegun_ || limiter.hasCurrentSecret()) return;
+        limiter.leave();
+        isBegun_ = false;
+        limiter.refreshSecret();
+        needsText_ = key.text == nullptr;
+        if (needsText_) return;
+        key.fingerprint = fingerprintOf(key.text, key.length, limiter.secret_);
+      }
+    }
+    Visit(SharedLimiter& limiter, uint32_t shard) noexcept : limiter_(limiter) {
+      isBegun_ = limiter.enter(shard);
+    }
+    ~Visit() noexcept { end(); }
+    Visit(const Visit&) = delete;
+    Visit& operator=(const Visit&) = delete;
+
+    // False if the shard is stalled, or if needsText().
+    explicit operator bool() const noexcept { return isBegun_; }
+    bool needsText() const noexcept { return needsText_; }
+    // The verdict of a check whose visit does not begin.
+    Verdict failure() const noexcept {
+      return needsText_ ? Verdict::kNeedsText : Verdict::kStalled;
+    }
+
+    // The later of `now` and the latest instant of the shard.
+    double time(double now) noexcept {
+      double& latest = limiter_.cursor_.head->latest;
+      // Written so that a NaN, if there ever were one, does not stay.
+      if (!(now < latest)) latest = now;
+      return latest;
+    }
+
+    void end() noexcept {
+      if (isBegun_) limiter_.leave();
+      isBegun_ = false;
+    }
+
+   private:
+    SharedLimiter& limiter_;
+    bool isBegun_ = false;
+    bool needsText_ = false;
+  };
+
+  // Calls use(core, now) in the shard of a peer. False if the shard is stalled. The key has its
+  // text.
+  template <class Use>
+  bool withPeer(Key key, double now, Use&& use) noexcept {
+    Visit visit(*this, key);
+    if (visit) use(core_, key, visit.time(now));
+    return bool{visit};
+  }
+
+  // The instant of a shard may be later than `now`.
+  template <class Use>
+  bool eachShard(double now, Use&& use) noexcept {
+    for (uint32_t i = 0; i < shards(); ++i) {
+      Visit visit(*this, i);
+      if (!visit) return false;
+      use(core_, visit.time(now));
+    }
+    return true;
+  }
+
+  // Fetches the memory that the next visits will read.
+  void prepare(const Fingerprint& fingerprint) const noexcept {
+    prefetch(region_.headAt(region_.shardOf(fingerprint)));
+  }
+
+  bool removePeer(const Key& key) noexcept {
+    return withPeer(key, 0, [](Core& core, const Key& found, double) { core.removePeer(found); });
+  }
+
+  bool clear() noexcept {
+    return eachShard(0, [](Core& core, double) { core.clear(); });
+  }
+
+  // Restores an offender.
+  Verdict restore(const Key& key, const SavedOffender& saved, double now, unsigned most) noexcept {
+    Verdict verdict = Verdict::kStalled;
+    withPeer(key, now, [&](Core& core, const Key& found, double time) {
+      verdict = core.restore(found, saved, time, most);
+    });
+    return verdict;
+  }
+
+  // Restores a peer by its fingerprint under the limiter's secret.
+  Verdict restorePeer(const SavedDigest& saved, double now) noexcept {
+    Key key{saved.digest, nullptr, 0};
+    Visit visit(*this, key);
+    return visit ? core_.restorePeer(saved, visit.time(now)) : Verdict::kStalled;
+  }
+
+  // Adopts another secret, if there is no peer in any shard. False if a shard is stalled.
+  bool adopt(const Secret& secret) noexcept {
+    if (secret == secret_) return true;
+    uint32_t locked = 0;
+    bool isEmpty = true;
+    for (; locked < shards() && isEmpty; ++locked) {
+      if (!enter(locked)) break;
+      isEmpty = core_.isEmpty();
+    }
+    const bool hasAll = locked == shards();
+    if (hasAll && isEmpty) {
+      SharedHeader& header = region_.header();
+      const uint32_t version = header.secretVersion.load() + 1;
+      header.secrets[version & 1] = secret;
+      keepOrderOfWrites();
+      header.secretVersion.store(version);
+      for (uint32_t i = 0; i < shards(); ++i) headOf(i).secretVersion = version;
+      refreshSecret();
+    }
+    while (locked > 0) headOf(--locked).lock.unlock();
+    return hasAll || !isEmpty;
+  }
+
+  // Removes idle peers and what is over, for about `budgetMs`, and adds the number of removed peers
+  // to `removed`. With a finite budget, only one limiter of a file does it at a time; the others do
+  // nothing. Leaves stalled shards out.
+  uint64_t cleanup(double maxIdle, double budgetMs, double now) noexcept {
+    const bool isBounded = budgetMs < kInfinity;
+    if (isBounded && !beginCleaning()) return 0;
+    const double deadline = isBounded ? monotonicSeconds() + budgetMs / 1000 : kInfinity;
+    if (!isBounded) nextCleaned_ = 0;
+    uint64_t removed = 0;
+    do {
+      Visit visit(*this, nextCleaned_);
+      if (visit) removed += core_.cleanup(maxIdle, kInfinity, visit.time(now));
+      ++nextCleaned_;
+    } while (nextCleaned_ < shards() && (!isBounded || monotonicSeconds() < deadline));
+    if (nextCleaned_ >= shards()) nextCleaned_ = 0;
+    if (isBounded) region_.header().cleaner.store(0);
+    return removed;
+  }
+  bool isCleaning() const noexcept { return nextCleaned_ > 0; }
+
+  bool readStatistics(SharedStatistics& statistics) noexcept {
+    return eachShard(0, [&](Core& core, double) {
+      auto& table = core.offenders().table();
+      statistics.tracked += core.tracked();
+      statistics.peers += core.peers();
+      statistics.unnamed += table.unnamed();
+      statistics.violations.add(table.totalViolations());
+      statistics.counters.add(core.counters());
+      uint64_t cursor = 0;
+      table.sweepNamed(cursor, [&](const Offender& offender) {
+        if (offender.violations > 0) statistics.top.offer(offender, table.keyOf(offender));
+      });
+    });
+  }
+
+  // Collects the bans in force with a stored key, and sets `count` to the number of all in force.
+  // False if a shard is stalled; then `hasMemory` is true, or if there is no memory.
+  bool readBans(BanList& bans, size_t& count, double now, bool& hasMemory) noexcept {
+    count = 0;
+    hasMemory = true;
+    for (uint32_t i = 0; i < shards(); ++i) {
+      // No allocation while a shard is locked.
+      hasMemory = bans.reserve(Page<Ban>::kCapacity);
+      if (!hasMemory) return false;
+      Visit visit(*this, i);
+      if (!visit) return false;
+      const double time = visit.time(now);
+      core_.offenders().eachBan(time, banDuration(), [&](const Ban& ban, const StoredKey& key) {
+        ++count;
+        if (key) bans.push(ban, key, secondsLeft(banDuration(), elapsed(time, ban.began)));
+      });
+    }
+    return true;
+  }
+
+  // For SnapshotWalk, which takes this for a limiter:
+
+  static constexpr unsigned kSnapshotPasses = 1;
+
+  struct OffenderView {
+    SharedLimiter& limiter;
+
+    const OffenderView& table() const noexcept { return *this; }
+    uint64_t lastOrder() const noexcept { return limiter.region_.header().order.load(); }
+
+    template <class VisitPosition>
+    bool sweepPositions(uint64_t& cursor, uint64_t order, VisitPosition&& visitPosition) noexcept {
+      const auto shard = static_cast<uint32_t>(cursor);
+      Visit visit(limiter, shard);
+      if (visit) {
+        uint64_t page = 0;
+        limiter.core_.offenders().sweepPositions(page, order, visitPosition);
+      } else {
+        limiter.hasStalled_ = true;
+      }
+      return ++cursor < limiter.shards();
+    }
+  };
+
+  OffenderView offenders() noexcept { return {*this}; }
+
+  // Whether a shard was stalled since the last call.
+  bool takeStalled() noexcept {
+    const bool stalled = hasStalled_;
+    hasStalled_ = false;
+    return stalled;
+  }
+
+  // Calls use(offender, began) with a copy, when the shard is unlocked.
+  template <class Use>
+  void visitOffender(const Fingerprint& fingerprint, double now, Use&& use) noexcept {
+    OffenderCopy copy;
+    double banBegan = kNever;
+    double time = now;
+    bool isFound = false;
+    {
+      Key key{fingerprint, nullptr, 0};
+      Visit visit(*this, key);
+      if (!visit) {
+        hasStalled_ = hasStalled_ || !visit.needsText();
+        return;
+      }
+      time = visit.time(now);
+      core_.visitOffender(fingerprint, time, [&](const Offender& offender, double began) {
+        isFound = true;
+        banBegan = began;
+        copy.set(offender, core_.offenders().table().keyOf(offender));
+      });
+    }
+    if (isFound) use(copy.offender(), banBegan == kNever ? kNever : banBegan + (now - time));
+  }
+
+  template <class UseOffender, class UseDigest>
+  bool sweepSnapshotPass(unsigned, uint64_t& cursor, double now, uint64_t order,
+                         UseOffender&& useOffender, UseDigest&& useDigest) noexcept {
+    Fingerprint newer[Page<Offender>::kCapacity];
+    unsigned count = 0;
+    {
+      Visit visit(*this, static_cast<uint32_t>(cursor));
+      if (visit) {
+        const auto useNewer = [&](const Offender& offender, double) {
+          if (count < Page<Offender>::kCapacity) newer[count++] = offender.fingerprint;
+        };
+        const double time = visit.time(now);
+        for (unsigned pass = 0; pass < Core::kSnapshotPasses; ++pass) {
+          uint64_t page = 0;
+          core_.sweepSnapshotPass(pass, page, time, order, useNewer, useDigest);
+        }
+      } else {
+        hasStalled_ = true;
+      }
+    }
+    for (unsigned i = 0; i < count; ++i) visitOffender(newer[i], now, useOffender);
+    return ++cursor < shards();
+  }
+
+  SavedBucket savedBucket(const Fingerprint& fingerprint, double now) noexcept {
+    SavedBucket saved = SavedBucket::none();
+    readPeer(fingerprint, now, [&](double time) { saved = core_.savedBucket(fingerprint, time); });
+    return saved;
+  }
+
+  double idleSeconds(const Fingerprint& fingerprint, double now) noexcept {
+    double seconds = kInfinity;
+    readPeer(fingerprint, now,
+             [&](double time) { seconds = core_.idleSeconds(fingerprint, time); });
+    return seconds;
+  }
+
+ private:
+  static Config shardConfig(Config config, const SharedSize& size) noexcept {
+    config.maxPeers = size.mostInShard;
+    return config;
+  }
+
+  uint32_t shards() const noexcept { return static_cast<uint32_t>(size_.shards); }
+  ShardHead& headOf(uint32_t shard) const noexcept {
+    return *reinterpret_cast<ShardHead*>(region_.headAt(shard));
+  }
+
+  void point(uint32_t shard) noexcept {
+    cursor_.head = &headOf(shard);
+    cursor_.shard = shard;
+  }
+
+  // Locks a shard and makes it the one on which the limiter works. False if it is stalled.
+  bool enter(uint32_t shard) noexcept {
+    point(shard);
+    const Locked locked = cursor_.head->lock.lock(region_);
+    if (locked == Locked::kYes) return true;
+    return enterSlowly(locked);
+  }
+
+  RELAY_LIMITER_NOINLINE bool enterSlowly(Locked locked) noexcept {
+    ShardHead& head = *cursor_.head;
+    if (locked == Locked::kStalled) {
+      stalledBy_ = region_.processOf(head.lock.holder());
+      return false;
+    }
+    core_.repair();
+    head.unfinished = 0;
+    head.secretVersion = region_.header().secretVersion.load();
+    return true;
+  }
+
+  void leave() noexcept {
+    ShardHead& head = *cursor_.head;
+    if (head.unfinished != 0) head.unfinished = 0;
+    head.lock.unlock();
+  }
+
+  bool hasCurrentSecret() const noexcept { return cursor_.head->secretVersion == secretVersion_; }
+
+  void refreshSecret() noexcept {
+    secretVersion_ = region_.header().secretVersion.load();
+    secret_ = region_.header().secret(secretVersion_);
+  }
+
+  bool beginCleaning() noexcept {
+    std::atomic<uint64_t>& cleaner = region_.header().cleaner;
+    uint64_t other = cleaner.load();
+    if (other != 0 && region_.isAlive(other)) return false;
+    return cleaner.compare_exchange_strong(other, region_.nextWord());
+  }
+
+  template <class Read>
+  void readPeer(const Fingerprint& fingerprint, double now, Read&& read) noexcept {
+    Key key{fingerprint, nullptr, 0};
+    Visit visit(*this, key);
+    if (visit) read(visit.time(now));
+  }
+
+  const double maxPeers_;
+  const SharedSize size_;
+  SharedLayout layout_;
+  ShardShape shape_;
+  SharedRegion region_;
+  SharedCursor cursor_;
+  Core core_;
+  // Copies of what the file says.
+  Secret secret_ = {};
+  uint32_t secretVersion_ = 0;
+  uint32_t stalledBy_ = 0;
+  uint32_t nextCleaned_ = 0;
+  bool hasStalled_ = false;
+};
+
+}  // namespace relay_limiter

@@ -1,0 +1,288 @@
+// SharedRegion is the attachment of one limiter to a shared file: the first limiter creates the
+// file, the others join. It gives the limiter a slot, which says to the others whether it is alive,
+// and the addresses of the shards. One thread uses it.
+#pragma once
+
+#include <cstdlib>
+
+#include "file.h"
+#include "layout.h"
+
+namespace relay_limiter {
+
+class SharedRegion {
+ public:
+  SharedRegion() noexcept = default;
+  ~SharedRegion() noexcept { detach(); }
+  SharedRegion(const SharedRegion&) = delete;
+  SharedRegion& operator=(const SharedRegion&) = delete;
+
+  // Joins the file at `path`. If there is none, creates it with `secret`, and calls prepare() when
+  // all of it is mapped and no other process can see it. False with an error.
+  template <class Prepare>
+  bool attach(const char* path, const SharedLayout& layout, const Secret& secret, Prepare&& prepare,
+              SharedError& error) noexcept {
+    if (sizeof(void*) < 8) {
+      return error.fail("shared tables need a system with 64-bit addresses");
+    }
+    // A file that we found may be gone when we join it, and the other way round.
+    for (unsigned attempt = 0; attempt < kMostAttempts; ++attempt) {
+      const SharedFile::Opened opened = file_.open(path, error);
+      if (opened == SharedFile::Opened::kUnsafe) return false;
+      const Progress progress = opened == SharedFile::Opened::kYes
+                                    ? join(path, layout, error)
+                                    : found(path, layout, secret, prepare, error);
+      if (progress == Progress::kDone && takeSlot()) return copyPath(path, error);
+      if (progress == Progress::kDone) {
+        file_.close();
+        return error.fail("the shared file %s has %u limiters already, the maximum", path,
+                          kAttachSlots);
+      }
+      if (progress == Progress::kFailed) {
+        file_.close();
+        return false;
+      }
+      sleepMicroseconds(1000);
+    }
+    return error.fail("the shared file %s is removed again and again", path);
+  }
+
+  void detach() noexcept {
+    if (isAttached()) {
+      AttachSlot& slot = header().slots[slot_];
+      slot.owner.store(AttachSlot::ownerOf(AttachSlot::generationOf(slot.owner.load()), 0));
+      file_.unlockByte(byteOf(slot_));
+    }
+    file_.close();
+    std::free(path_);
+    path_ = nullptr;
+    slot_ = kNoSlot;
+  }
+
+  bool isAttached() const noexcept { return slot_ != kNoSlot; }
+  // Whether newcomers get another file.
+  bool isDetached() const noexcept {
+    return header().isRemoved.load(std::memory_order_relaxed) != 0 || !file_.isAt(path_);
+  }
+  const char* path() const noexcept { return path_; }
+  SharedHeader& header() const noexcept { return *reinterpret_cast<SharedHeader*>(file_.bytes()); }
+  const SharedLayout& layout() const noexcept { return header().founding.layout; }
+  SharedFile& file() noexcept { return file_; }
+  unsigned char* bytes() const noexcept { return file_.bytes(); }
+
+  // The number of the shard that has the records of a peer.
+  uint32_t shardOf(const Fingerprint& fingerprint) const noexcept {
+    return static_cast<uint32_t>((fingerprint.low >> 32) * shards_ >> 32);
+  }
+  uint64_t shards() const noexcept { return shards_; }
+  unsigned char* headAt(uint32_t shard) const noexcept { return heads_ + shard * headBytes_; }
+  size_t namesAt() const noexcept { return namesAt_; }
+  // The pages of a table, one for each shard. In each shard, pages of earlier tables have `before`
+  // bytes.
+  unsigned char* pagesAt(size_t before) const noexcept { return pages_ + before * shards_; }
+
+  // A word for a lock: it names this limiter and differs from the last 2^32 of it. Never 0.
+  uint64_t nextWord() noexcept { return word_ | ++sequence_; }
+
+  // Whether the limiter that has written a lock word is still attached.
+  bool isAlive(uint64_t word) const noexcept {
+    const uint32_t slot = slotOf(word);
+    if (slot >= kAttachSlots) return false;
+    const uint64_t owner = header().slots[slot].owner.load();
+    if ((AttachSlot::generationOf(owner) & 0xffff) != (word >> 32 & 0xffff)) return false;
+    return isTaken(slot, owner);
+  }
+
+  // The process of a lock word; 0 if that is unknown.
+  uint32_t processOf(uint64_t word) const noexcept {
+    const uint32_t slot = slotOf(word);
+    return slot < kAttachSlots ? AttachSlot::pidOf(header().slots[slot].owner.load()) : 0;
+  }
+
+  // Calls use(pid, since) for each attached limiter.
+  template <class Use>
+  void eachAttached(Use&& use) const noexcept {
+    for (uint32_t i = 0; i < kAttachSlots; ++i) {
+      const AttachSlot& slot = header().slots[i];
+      const uint64_t owner = slot.owner.load();
+      if (AttachSlot::pidOf(owner) == 0) continue;
+      if (i == slot_ || isTaken(i, owner)) use(AttachSlot::pidOf(owner), slot.since);
+    }
+  }
+
+  // Opens a file to look at it, without a slot. kUnsafe with an error.
+  SharedFile::Opened inspect(const char* path, SharedError& error) noexcept {
+    const SharedFile::Opened opened = file_.open(path, error);
+    if (opened != SharedFile::Opened::kYes) return opened;
+    if (openHeader(path, error) && copyPath(path, error)) return opened;
+    file_.close();
+    return SharedFile::Opened::kUnsafe;
+  }
+
+  // Removes a file. False if there is none (`error` is unset), or with an error.
+  static bool remove(const char* path, SharedError& error) noexcept {
+    SharedRegion region;
+    if (region.inspect(path, error) != SharedFile::Opened::kYes) return false;
+    if (!region.lockJoining(path, error)) return false;
+#if defined(_WIN32)
+    bool isUsed = false;
+    region.eachAttached([&](uint32_t, double) { isUsed = true; });
+    if (isUsed) return error.fail("the shared file %s is in use", path);
+#endif
+    bool removed = false;
+    if (region.file_.isAt(path)) {
+      region.header().isRemoved.store(1);
+      removed = SharedFile::unlink(path, error);
+      if (error) region.header().isRemoved.store(0);
+    }
+    region.file_.unlockByte(kJoining);
+    return removed;
+  }
+
+ private:
+  enum class Progress { kDone, kAgain, kFailed };
+
+  static constexpr unsigned kMostAttempts = 1000;
+  static constexpr uint32_t kNoSlot = kAttachSlots;
+  // The bytes of the file that are locked: while a limiter joins or removes it, and for each slot.
+  static constexpr uint32_t kJoining = 0;
+  static constexpr uint32_t byteOf(uint32_t slot) noexcept { return slot + 1; }
+  // A lock word: the slot counted from 1, 16 bits of its generation, and a sequence number.
+  static constexpr uint32_t slotOf(uint64_t word) noexcept {
+    return static_cast<uint32_t>(word >> 48) - 1;
+  }
+
+  template <class Prepare>
+  Progress found(const char* path, const SharedLayout& layout, const Secret& secret,
+                 Prepare&& prepare, SharedError& error) noexcept {
+    if (!file_.create(path, static_cast<size_t>(layout.totalBytes()),
+                      static_cast<size_t>(layout.namesAt()), error))
+      return Progress::kFailed;
+    header().found(layout, secret);
+    readLayout(layout);
+    prepare();
+    if (file_.link(path, error)) return Progress::kDone;
+    return error ? Progress::kFailed : Progress::kAgain;
+  }
+
+  Progress join(const char* path, const SharedLayout& layout, SharedError& error) noexcept {
+    if (!openHeader(path, error)) return Progress::kFailed;
+    if (!lockJoining(path, error)) return Progress::kFailed;
+    const Progress progress = joinLocked(path, layout, error);
+    file_.unlockByte(kJoining);
+    return progress;
+  }
+
+  Progress joinLocked(const char* path, const SharedLayout& layout, SharedError& error) noexcept {
+    if (isRemovedFrom(path)) return Progress::kAgain;
+    SharedError reason;
+    if (!header().agreesWith(layout, reason)) {
+      error.fail("the shared file %s cannot be used: %s", path, reason.message);
+      return Progress::kFailed;
+    }
+    readLayout(layout);
+    const Boot boot = currentBoot();
+    if (std::strncmp(boot.text, header().founding.boot.text, sizeof boot.text) == 0) {
+      return Progress::kDone;
+    }
+    // The instants in the file are of another clock.
+    bool isUsed = false;
+    eachAttached([&](uint32_t, double) { isUsed = true; });
+    if (isUsed) {
+      error.fail("the shared file %s is used by processes with another monotonic clock", path);
+      return Progress::kFailed;
+    }
+    header().isRemoved.store(1);
+    SharedFile::unlink(path, error);
+    return error ? Progress::kFailed : Progress::kAgain;
+  }
+
+  bool isRemovedFrom(const char* path) const noexcept {
+    return header().isRemoved.load() != 0 || !file_.isAt(path);
+  }
+
+  // Copies what the addresses of shards depend on, because another process may change it.
+  void readLayout(const SharedLayout& layout) noexcept {
+    shards_ = layout.shards;
+    headBytes_ = layout.headBytes;
+    heads_ = file_.bytes() + static_cast<size_t>(layout.headsAt());
+    pages_ = file_.bytes() + static_cast<size_t>(layout.pagesAt());
+    namesAt_ = static_cast<size_t>(layout.namesAt());
+  }
+
+  // Maps an opened file and checks its header.
+  bool openHeader(const char* path, SharedError& error) noexcept {
+    SharedError reason;
+    if (file_.map(sizeof(SharedHeader), reason) && header().isIntact(file_.size(), reason)) {
+      return true;
+    }
+    return error.fail("the shared file %s cannot be used: %s", path, reason.message);
+  }
+
+  // Waits until no other limiter joins or removes the file.
+  bool lockJoining(const char* path, SharedError& error) noexcept {
+    for (unsigned i = 0; i < 5000; ++i) {
+      if (file_.lockByte(kJoining)) return true;
+      sleepMicroseconds(1000);
+    }
+    return error.fail("the shared file %s is locked by a process that has stopped", path);
+  }
+
+  // Takes a free slot. False if there is none.
+  bool takeSlot() noexcept {
+    for (uint32_t i = 0; i < kAttachSlots; ++i) {
+      AttachSlot& slot = header().slots[i];
+      uint64_t owner = slot.owner.load();
+      const uint32_t generation = AttachSlot::generationOf(owner) + 1;
+      const uint64_t own = AttachSlot::ownerOf(generation, processId());
+#if defined(RELAY_LIMITER_NO_BYTE_LOCKS)
+      if (isTaken(i, owner) || !slot.owner.compare_exchange_strong(owner, own)) continue;
+      slot.processStart = processStart(processId());
+#else
+      if (!file_.lockByte(byteOf(i))) continue;
+      slot.owner.store(own);
+#endif
+      slot.since = wallMilliseconds();
+      slot_ = i;
+      word_ = static_cast<uint64_t>(i + 1) << 48 | static_cast<uint64_t>(generation & 0xffff) << 32;
+      return true;
+    }
+    return false;
+  }
+
+  // Whether a slot that is not this limiter's own is taken.
+  bool isTaken(uint32_t slot, uint64_t owner) const noexcept {
+#if defined(RELAY_LIMITER_NO_BYTE_LOCKS)
+    const uint32_t pid = AttachSlot::pidOf(owner);
+    return pid != 0 && isProcessAlive(pid, header().slots[slot].processStart);
+#else
+    static_cast<void>(owner);
+    return file_.isByteLocked(byteOf(slot));
+#endif
+  }
+
+  bool copyPath(const char* path, SharedError& error) noexcept {
+    const size_t size = std::strlen(path) + 1;
+    path_ = static_cast<char*>(std::malloc(size));
+    if (path_ == nullptr) {
+      detach();
+      return error.failForMemory("no memory for the path %s", path);
+    }
+    std::memcpy(path_, path, size);
+    return true;
+  }
+
+  SharedFile file_;
+  char* path_ = nullptr;
+  uint32_t slot_ = kNoSlot;
+  // The part of a lock word that stays the same.
+  uint64_t word_ = 0;
+  uint32_t sequence_ = 0;
+  uint64_t shards_ = 0;
+  uint64_t headBytes_ = 0;
+  size_t namesAt_ = 0;
+  unsigned char* heads_ = nullptr;
+  unsigned char* pages_ = nullptr;
+};
+
+}  // namespace relay_limiter

@@ -1,0 +1,102 @@
+// The option `shared` and removeShared: what they accept. Nothing here creates a file.
+
+import {
+  DirectConnectionRateLimiter,
+  OrderbookRateLimiter,
+  RateLimiter,
+  removeShared,
+} from 'relay-limiter';
+import { describe, expect, test } from 'vitest';
+import { sharedNames, sharedPathOf } from '../../dist/engine/shared-paths.js';
+import { codeOf } from '../support/limiters.js';
+
+const LIMITERS = { RateLimiter, OrderbookRateLimiter, DirectConnectionRateLimiter };
+const NO_NAMES = [
+  '',
+  'a/b',
+  './a',
+  '../a',
+  '.a',
+  'a b',
+  'a\0',
+  'é',
+  'a'.repeat(65),
+  '/a\0b',
+  1,
+  null,
+  true,
+  {},
+];
+
+describe.each(Object.entries(LIMITERS))('%s with the option shared', (_, Limiter) => {
+  // The TypeScript engine has no shared tables, so a value that is accepted is refused for that reason.
+  const codeWith = (options: object) =>
+    codeOf(() => new Limiter({ engine: 'js', shared: 'chat', ...options }));
+
+  test('has no table on the TypeScript engine', () => {
+    expect(codeWith({})).toBe('ERR_LIMITER_ENGINE');
+    expect(() => new Limiter({ engine: 'js', shared: 'chat' })).toThrow(
+      'a shared table needs the native engine, but the engine option asks for js',
+    );
+  });
+
+  test('takes a name or an absolute path', () => {
+    for (const shared of ['a', 'A-_.9', '-', '_', 'a'.repeat(64), '/run/chat', '/a/../b']) {
+      expect(codeWith({ shared }), shared).toBe('ERR_LIMITER_ENGINE');
+    }
+    for (const shared of NO_NAMES) {
+      expect(codeWith({ shared }), String(shared)).toBe('ERR_LIMITER_OPTION');
+    }
+    expect(() => new Limiter({ shared: '../a' })).toThrow(
+      "shared must be a name (1 to 64 letters, digits, '.', '_' and '-', the first no '.') or an absolute path, got \"../a\"",
+    );
+    expect(new Limiter({ shared: undefined }).shared).toBeUndefined();
+  });
+
+  test('takes neither a clock nor an unlimited number of peers', () => {
+    expect(codeWith({ clock: () => 0 })).toBe('ERR_LIMITER_OPTION');
+    expect(() => new Limiter({ shared: 'chat', clock: () => 0 })).toThrow(
+      "clock must be undefined with the option 'shared', which has the machine's clock, got a function",
+    );
+    for (const maxPeers of [Infinity, 2 ** 26 + 1]) {
+      expect(codeWith({ maxPeers }), String(maxPeers)).toBe('ERR_LIMITER_OPTION');
+      expect(() => new Limiter({ shared: 'chat', maxPeers })).toThrow(
+        `maxPeers must be a whole number from 1 to 2^26 with the option 'shared', got ${maxPeers}`,
+      );
+    }
+    expect(codeWith({ maxPeers: 2 ** 26 })).toBe('ERR_LIMITER_ENGINE');
+  });
+});
+
+test('removeShared takes a name or an absolute path', () => {
+  for (const name of [...NO_NAMES, undefined]) {
+    expect(
+      codeOf(() => removeShared(name as string)),
+      String(name),
+    ).toBe('ERR_LIMITER_OPTION');
+  }
+});
+
+describe('The path of a shared table', () => {
+  test('is absolute, of one name and one user', () => {
+    const [chat, mail] = [sharedPathOf('chat'), sharedPathOf('mail')];
+    expect(chat).not.toBe(mail);
+    expect(chat).toMatch(/^(?:\/|[A-Z]:\\).*relay-limiter-.*chat$/);
+    if (process.platform === 'linux') {
+      expect(chat).toBe(`/dev/shm/relay-limiter-${process.geteuid?.()}-chat`);
+    }
+    expect(sharedNames()).not.toContain('chat-without-a-file');
+  });
+
+  test.runIf(process.platform !== 'win32')('is the option, if that is a path', () => {
+    expect(sharedPathOf('/run/app/chat')).toBe('/run/app/chat');
+    expect(sharedPathOf('/run/app/../chat/')).toBe('/run/chat');
+    // A path of another system would be a file in the current folder.
+    for (const path of ['C:\\chat', '\\\\host\\chat']) {
+      expect(
+        codeOf(() => sharedPathOf(path)),
+        path,
+      ).toBe('ERR_LIMITER_OPTION');
+    }
+  });
+});
