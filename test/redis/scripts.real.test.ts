@@ -47,9 +47,15 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     await server.close();
   });
 
-  const run = (name: ScriptName, limit: Limit, key: string, args: string[], now: number) =>
+  const run = (
+    name: ScriptName,
+    limit: Limit,
+    keys: string | string[],
+    args: string[],
+    now: number,
+  ) =>
     client.eval(createScript(name, limit, 'run', CLOCK).text, {
-      keys: [`${PREFIX}:${key}`],
+      keys: [keys].flat().map((key) => `${PREFIX}:${key}`),
       arguments: [...args, String(now)],
     });
 
@@ -102,10 +108,11 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     {
       weight: 1,
       arbitrary: fc.record({
-        ago: number(0, 5),
+        ago: number(-5, 5),
         lost: number(0, 200),
         emptyUntil: number(-6, 5),
         halfUntil: number(-5, 5),
+        back: fc.oneof(fc.constant(0), number(0, 10)),
       }),
     },
   );
@@ -153,13 +160,13 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
             now += step;
             let rest = '';
             if (outage !== undefined) {
-              const { ago, lost, emptyUntil, halfUntil } = outage;
-              rest = ` ${now - ago} ${lost} ${now + emptyUntil} ${now + halfUntil}`;
+              const { ago, lost, emptyUntil, halfUntil, back } = outage;
+              rest = ` ${now - ago} ${lost} ${now + emptyUntil} ${now + halfUntil} ${back}`;
             }
             const latest = isLate ? String(now - 1) : NEVER_LATE;
             const args = [`${latest}${rest}`, ...call.rest.map(String)];
             const reply = await run(call.name, limit, `lease-${keys}`, args, now);
-            expect(numbers(reply)).toEqual(numbers(simulated.run(call.name, 'p', args, now)));
+            expect(numbers(reply)).toEqual(numbers(simulated.run(call.name, ['p'], args, now)));
           }
         },
       ),
@@ -199,11 +206,19 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     await client.set(`${PREFIX}:text`, 'hello');
     await client.hSet(`${PREFIX}:hash`, 'field', 'value');
     for (const key of ['text', 'hash']) {
-      for (const name of ['strict', 'lease', 'release', 'read'] as const) {
+      for (const name of ['strict', 'lease', 'read'] as const) {
         const args = [NEVER_LATE, '1', '0', '0', '0', '1', '1', '1', '1'];
         await expect(run(name, limit, key, args, 1)).rejects.toThrow('WRONGTYPE');
       }
     }
+    // Leases of other peers are returned all the same.
+    const lease = [NEVER_LATE, '1', '0', '0', '0', '5', '1', '1', '0'];
+    await run('lease', { ...limit, burstLimit: 10 }, 'peer', lease, 1);
+    const release = [NEVER_LATE, '1', '0', '0', '0', '0', '0', '0', '5', '1', '0'];
+    const peers = ['text', 'hash', 'peer'];
+    expect(await run('release', { ...limit, burstLimit: 10 }, peers, release, 1)).toBe(3);
+    const read = await run('read', { ...limit, burstLimit: 10 }, 'peer', [NEVER_LATE], 1);
+    expect(read).toEqual(['10', 0]);
     expect(await client.get(`${PREFIX}:text`)).toBe('hello');
     expect(await client.hGetAll(`${PREFIX}:hash`)).toEqual({ field: 'value' });
   });

@@ -7,19 +7,26 @@ import type { ScriptName } from './limit-scripts.js';
 /** No usable reply: the store is down, late or failing. The failure policy then decides. */
 export class NoReplyError extends Error {}
 
+/** No reply although the store answers: there are more calls than it can answer in time. The check is delayed. */
+export class OverloadError extends NoReplyError {
+  constructor() {
+    super('the store has more calls than it answers within the deadline');
+  }
+}
+
 export abstract class ScriptCall extends Pending {
   readonly name: ScriptName;
   readonly keys: string[];
   /** The script's arguments. The shard writes the first one (see store-clock.ts) before it sends the call. */
   readonly args: string[];
   isSentAgain = false;
-  /** Called before `failed` if the deadline passes. @internal */
-  onTimeout: ((call: ScriptCall, error: NoReplyError) => void) | undefined;
+  /** Returns the error for `failed` if the deadline passes. @internal */
+  onTimeout: ((call: ScriptCall) => NoReplyError) | undefined;
 
-  constructor(name: ScriptName, key: string, args: readonly string[]) {
+  constructor(name: ScriptName, keys: string[], args: readonly string[]) {
     super();
     this.name = name;
-    this.keys = [key];
+    this.keys = keys;
     this.args = ['', ...args];
   }
 
@@ -32,9 +39,7 @@ export abstract class ScriptCall extends Pending {
   abstract failed(error: Error): void;
 
   override expire(): void {
-    const error = new NoReplyError('the store did not reply within the deadline');
-    this.onTimeout?.(this, error);
-    this.failed(error);
+    this.failed(this.onTimeout?.(this) ?? new OverloadError());
   }
 }
 
@@ -45,12 +50,12 @@ export class CallbackCall extends ScriptCall {
 
   constructor(
     name: ScriptName,
-    key: string,
+    keys: string[],
     args: readonly string[],
     answered: (reply: unknown) => void,
     failed: (error: Error) => void,
   ) {
-    super(name, key, args);
+    super(name, keys, args);
     this.#answered = answered;
     this.#failed = failed;
   }
