@@ -4,12 +4,13 @@
 import fc from 'fast-check';
 import { createClient } from 'redis';
 import { RateLimiter } from 'relay-limiter';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BAN, LIFT } from '../../lib/redis/bans/ban-scripts.js';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { CHANGE, PAGE, VERSION } from '../../lib/redis/bans/ban-scripts.js';
 import { createStoreClient } from '../../lib/redis/store/client.js';
 import type { Limit } from '../../lib/redis/store/limit.js';
 import { createScript, type ScriptName } from '../../lib/redis/store/limit-scripts.js';
 import type { Store } from '../../out/examples/fleet/server.js';
+import { SimulatedBans } from './support/simulated-bans.js';
 import { SimulatedStore } from './support/simulated-store.js';
 import { anyStore, mappingClient, NO_STORE, PREFIX } from './support/store.js';
 
@@ -174,25 +175,92 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     );
   });
 
-  it.each([
-    ['BAN', BAN, ['60', '7']],
-    ['LIFT', LIFT, []],
-  ])('of bans change nothing after their latest time (%s)', async (name, text, values) => {
-    const bans = `${PREFIX}-late-${name}:{bans}`;
-    const keys = [bans, `${bans}:version`, `${bans}:p`];
-    const change = (latest: string, script = text, rest = values) =>
-      client.eval(script, {
-        keys,
-        arguments: ['"p"', 'epoch', 'node', latest, ...rest, bans],
-      });
-    expect(await change('1')).toBe('late');
-    expect(await client.exists(keys)).toBe(0);
-    // An existing ban stays unchanged.
-    expect(await change(NEVER_LATE, BAN, ['600', '1'])).toBe(1);
-    const ban = await client.get(`${bans}:p`);
-    expect(await change('1')).toBe('late');
-    expect(await client.get(`${bans}:p`)).toBe(ban);
-    expect(await client.hGet(`${bans}:version`, 'version')).toBe('1');
+  const anyTime = fc.oneof(number(-50, 5), fc.constant(0), number(-2, 0));
+  const anyChange = fc.record({
+    lifted: fc.oneof(
+      { weight: 2, arbitrary: fc.constant(undefined) },
+      { weight: 1, arbitrary: anyTime },
+    ),
+    violations: fc.nat(20),
+    more: fc.nat(3),
+    terms: fc.array(fc.record({ made: anyTime, seconds: number(-60, 100) }), { maxLength: 8 }),
+    peer: fc.constantFrom('p', 'q', '"\ud800{}%'),
+  });
+  const anyBanCall = fc.record({
+    step: anyStep,
+    call: fc.oneof(
+      { weight: 4, arbitrary: fc.record({ changes: fc.array(anyChange, { maxLength: 3 }) }) },
+      {
+        weight: 1,
+        arbitrary: fc.record({
+          telling: fc.constantFrom('take', 'free', ''),
+          ahead: fc.oneof(fc.constant(0), number(0, 5)),
+        }),
+      },
+      { weight: 1, arbitrary: fc.record({ size: fc.integer({ min: 1, max: 3 }) }) },
+    ),
+    least: fc.oneof(fc.constant(0), number(-5, 2)),
+    isKnown: fc.boolean(),
+  });
+
+  it('of bans reply, publish and store the same as SimulatedBans', async () => {
+    const listener = client.duplicate();
+    onTestFinished(() => listener.destroy());
+    await listener.connect();
+    const withClock = (text: string) => {
+      const clock = "local time = redis.call('TIME')\nlocal now = time[1] + time[2] / 1000000";
+      expect(text).toContain(clock);
+      return text.replace(clock, 'local now = tonumber(table.remove(ARGV))');
+    };
+    await fc.assert(
+      fc.asyncProperty(fc.array(anyBanCall, { minLength: 1, maxLength: 25 }), async (calls) => {
+        let clock = 1.7e9;
+        keys += 1;
+        const index = `${PREFIX}-${keys}:{bans}`;
+        const published: string[] = [];
+        const simulated: string[] = [];
+        const bans = new SimulatedBans(
+          () => clock,
+          (message) => simulated.push(message),
+        );
+        await listener.subscribe(index, (message) => published.push(message));
+        const names = [index, `${index}#peers`];
+        const both = async (text: string, args: string[]) => {
+          const values = text === PAGE ? args : [...args, String(clock)];
+          const script = text === PAGE ? text : withClock(text);
+          const reply = await client.eval(script, { keys: names, arguments: values });
+          expect(numbers(reply)).toEqual(numbers(bans.eval(text, args)));
+          return reply;
+        };
+        let known = ['', '0'];
+        for (const { step, call, least, isKnown } of calls) {
+          clock += step;
+          const { now } = bans;
+          const head = [String(least === 0 ? 0 : now + least), `epoch-${clock}`];
+          const beginning = [...head, ...(isKnown ? known : ['other', '0'])];
+          if ('changes' in call) {
+            const values = call.changes.flatMap(({ peer, lifted, violations, more, terms }) => {
+              const lift = lifted === undefined ? 0 : now + lifted;
+              const texts = terms.map(({ made, seconds }) => ` ${now + made}:${now + seconds}`);
+              return [JSON.stringify(peer), String(more), `${lift} ${violations}${texts.join('')}`];
+            });
+            await both(CHANGE, [...beginning, 'node', index, ...values]);
+          } else if ('size' in call) {
+            await both(PAGE, [String(now), String(call.size)]);
+          } else {
+            const reply = await both(VERSION, [
+              ...[...beginning, call.telling, isKnown ? 'node' : 'other'],
+              ...[String(call.ahead), '0'],
+            ]);
+            known = (reply as unknown[]).slice(0, 2).map(String);
+          }
+        }
+        await expect.poll(() => published.length).toBe(simulated.length);
+        await listener.unsubscribe(index);
+        expect(published.map(readMessage)).toEqual(simulated.map(readMessage));
+      }),
+      { numRuns: 60 },
+    );
   });
 
   it('refuse a foreign key and leave it unchanged', async () => {
@@ -241,7 +309,23 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
   });
 });
 
+/** A message with the states of peers as numbers. */
+function readMessage(text: string): unknown {
+  const { peers, ...message } = JSON.parse(text);
+  return { ...message, peers: peers.map(([key, value]: [string, string]) => [key, states(value)]) };
+}
+
+/** The numbers of a state. */
+function states(value: string): number[] {
+  return value.split(/[ :]/).map(Number);
+}
+
 function numbers(reply: unknown): unknown {
   if (Array.isArray(reply)) return reply.map(numbers);
-  return reply === 'late' || reply === 'inf' ? reply : Number(reply);
+  if (typeof reply === 'string' && /^\S+ \S+/.test(reply)) return states(reply);
+  // The verdict of `strict`.
+  if (typeof reply === 'string' && /^[adw][\d-]/.test(reply)) {
+    return [reply[0], Number(reply.slice(1))];
+  }
+  return Number.isNaN(Number(reply)) ? reply : Number(reply);
 }

@@ -112,8 +112,8 @@ export class LeaseManager {
       return Promise.resolve(this.#store.overloadVerdict());
     }
     return new Promise((resolve) => {
-      const check: PendingCheck = new PendingCheck(cost, resolve, () => {
-        return this.#store.lateVerdict(key, cost, check.startedAt);
+      const check: PendingCheck = new PendingCheck(cost, resolve, (wasBlocked) => {
+        return this.#store.lateVerdict(key, cost, check.startedAt, wasBlocked);
       });
       const request = this.#requests.get(key);
       if (request === undefined) this.#request(key, [check], cost, now);

@@ -95,11 +95,15 @@ export class LimitStore {
     return this.#shardOf(key).isFull;
   }
 
-  /** The verdict for a check that was made at `startedAt` and has no reply within its deadline. */
-  lateVerdict(key: string, cost: number, startedAt: number): CheckResult {
+  /**
+   * The verdict for a check that was made at `startedAt` and has no reply within its deadline. `wasBlocked`: see `Pending`.
+   */
+  lateVerdict(key: string, cost: number, startedAt: number, wasBlocked: boolean): CheckResult {
     const shard = this.#shardOf(key);
-    const isOverload = shard.state === 'up' && shard.hasAnsweredSince(startedAt);
-    return isOverload ? this.overloadVerdict() : this.fallbackVerdict(key, cost);
+    const isOverload = wasBlocked || shard.hasAnsweredSince(startedAt);
+    return isOverload && shard.state === 'up'
+      ? this.overloadVerdict()
+      : this.fallbackVerdict(key, cost);
   }
 
   /** The verdict where the store answers, but has more calls than it answers in time. */

@@ -7,10 +7,13 @@ import type { ScriptName } from './limit-scripts.js';
 /** No usable reply: the store is down, late or failing. The failure policy then decides. */
 export class NoReplyError extends Error {}
 
-/** No reply although the store answers: there are more calls than it can answer in time. The check is delayed. */
+/**
+ * No reply in time although the store answers: it has, or this process makes, more calls than are answered in time. The
+ * check is delayed.
+ */
 export class OverloadError extends NoReplyError {
   constructor() {
-    super('the store has more calls than it answers within the deadline');
+    super('more calls of the store than are answered within the deadline');
   }
 }
 
@@ -21,7 +24,7 @@ export abstract class ScriptCall extends Pending {
   readonly args: string[];
   isSentAgain = false;
   /** Returns the error for `failed` if the deadline passes. @internal */
-  onTimeout: ((call: ScriptCall) => NoReplyError) | undefined;
+  onTimeout: ((call: ScriptCall, wasBlocked: boolean) => NoReplyError) | undefined;
 
   constructor(name: ScriptName, keys: string[], args: readonly string[]) {
     super();
@@ -38,8 +41,8 @@ export abstract class ScriptCall extends Pending {
    */
   abstract failed(error: Error): void;
 
-  override expire(): void {
-    this.failed(this.onTimeout?.(this) ?? new OverloadError());
+  override expire(wasBlocked: boolean): void {
+    this.failed(this.onTimeout?.(this, wasBlocked) ?? new OverloadError());
   }
 }
 

@@ -194,11 +194,13 @@ export class ShardHealth {
 
   #sendHeartbeat(): void {
     const { client, deadlines, counters } = this.#context;
-    const pending = new PendingReply((error) => this.#heartbeatLate(error, pending.startedAt));
-    const sentAt = nowWithPauses();
-    counters.beats += 1;
     this.#beats += 1;
     const number = this.#beats;
+    const pending = new PendingReply((error, wasBlocked) => {
+      this.#heartbeatLate(number, pending.startedAt, error, wasBlocked);
+    });
+    const sentAt = nowWithPauses();
+    counters.beats += 1;
     deadlines.add(pending);
     client.eval(HEARTBEAT, this.#keys, this.#heartbeatArguments(number, sentAt)).then(
       (value) => {
@@ -233,9 +235,21 @@ export class ShardHealth {
     this.#timer = startTimer(() => this.beat(), seconds * 1000);
   }
 
-  /** A heartbeat has no reply in time. If calls have been answered in time since, they are many, and it waits its turn. */
-  #heartbeatLate(error: Error, startedAt: number): void {
-    if (this.#lastTimelyAnswerAt <= startedAt) this.#heartbeatFailed(error, startedAt);
+  /**
+   * The heartbeat `number`, for which the store has been given a deadline since `startedAt`, has no reply. If calls have been answered in time since, they are many, and it
+   * waits its turn; if this process was blocked, the reply may be there soon. Then the store has another deadline to answer
+   * anything.
+   */
+  #heartbeatLate(number: number, startedAt: number, error: Error, wasBlocked: boolean): void {
+    if (this.#state === 'up' && (wasBlocked || this.#lastTimelyAnswerAt > startedAt)) {
+      const again: PendingReply = new PendingReply((_, isBlocked) => {
+        const isPending = this.#isBeating && this.#beats === number;
+        if (isPending) this.#heartbeatLate(number, again.startedAt, error, isBlocked);
+      });
+      this.#context.deadlines.add(again);
+    } else {
+      this.#heartbeatFailed(error, startedAt);
+    }
   }
 
   #heartbeatFailed(error: Error, startedAt: number): void {

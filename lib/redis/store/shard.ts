@@ -45,11 +45,10 @@ export class Shard {
   #scriptsRunId: string | undefined;
   /** Whether the server has answered a heartbeat in this very turn of the event loop. */
   #isJustAlive = false;
-  readonly #onTimeout = (call: ScriptCall) => {
-    if (this.#health.hasAnsweredSince(call.startedAt)) {
-      this.#shrinkWindow();
-      return new OverloadError();
-    }
+  readonly #onTimeout = (call: ScriptCall, wasBlocked: boolean) => {
+    const hasAnswered = this.#health.hasAnsweredSince(call.startedAt);
+    if (hasAnswered) this.#shrinkWindow();
+    if (hasAnswered || wasBlocked) return new OverloadError();
     const error = new NoReplyError('the store did not reply within the deadline');
     this.#health.recordFailure(error, call.startedAt);
     return error;
@@ -136,12 +135,14 @@ export class Shard {
       const call = this.#queue[this.#nextInQueue] as ScriptCall;
       if (!call.isDone) {
         if (this.#inFlight >= this.#window || this.state === 'down') return;
-        if (this.#health.runId === undefined) return this.#health.beat();
-        const script = this.#script(call.name);
-        if (script.state === 'loading') return;
+        const script = this.#health.runId === undefined ? undefined : this.#script(call.name);
+        if (script?.state === 'loading') return;
         // The full text would also run on a server that has lost its data since the last heartbeat, and other nodes
         // would then find the script there and take the server for one that has its data.
-        if (script.state === 'unknown' && !this.#isJustAlive) return this.#health.beat();
+        if (script === undefined || (script.state === 'unknown' && !this.#isJustAlive)) {
+          this.#health.beat();
+          return;
+        }
         this.#send(call, script);
       }
       this.#nextInQueue += 1;
@@ -197,7 +198,10 @@ export class Shard {
 
   #replied(call: ScriptCall, reply: unknown): void {
     this.#health.recordAnswer(!call.isDone);
-    if (call.isDone) return this.#shrinkWindow();
+    if (call.isDone) {
+      this.#shrinkWindow();
+      return;
+    }
     if (this.#window < MAX_WINDOW) this.#window += 1;
     if (Array.isArray(reply) && String(reply[0]) === 'late') {
       this.#clock.synchronize(Number(reply[1]), call.startedAt, nowSeconds());
