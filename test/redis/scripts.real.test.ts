@@ -232,12 +232,12 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
           expect(numbers(reply)).toEqual(numbers(bans.eval(text, args)));
           return reply;
         };
-        let known = ['', '0'];
+        let known = ['', '0', '0'];
         for (const { step, call, least, isKnown } of calls) {
           clock += step;
           const { now } = bans;
           const head = [String(least === 0 ? 0 : now + least), `epoch-${clock}`];
-          const beginning = [...head, ...(isKnown ? known : ['other', '0'])];
+          const beginning = [...head, ...(isKnown ? known : ['other', '0', '1'])];
           if ('changes' in call) {
             const values = call.changes.flatMap(({ peer, lifted, violations, more, terms }) => {
               const lift = lifted === undefined ? 0 : now + lifted;
@@ -249,10 +249,12 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
             await both(PAGE, [String(now), String(call.size)]);
           } else {
             const reply = await both(VERSION, [
-              ...[...beginning, call.telling, isKnown ? 'node' : 'other'],
-              ...[String(call.ahead), '0'],
+              ...[...beginning, call.telling, isKnown ? 'node' : 'other', String(call.ahead)],
             ]);
-            known = (reply as unknown[]).slice(0, 2).map(String);
+            const [epoch, version, , shift] = (reply as unknown[]).map(String) as [
+              ...[string, string, string, string],
+            ];
+            known = [epoch, version, shift];
           }
         }
         await expect.poll(() => published.length).toBe(simulated.length);
@@ -289,6 +291,17 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     expect(read).toEqual(['10', 0]);
     expect(await client.get(`${PREFIX}:text`)).toBe('hello');
     expect(await client.hGetAll(`${PREFIX}:hash`)).toEqual({ field: 'value' });
+  });
+
+  it('leave no debt if the burst is lowered while more is on lease', async () => {
+    const limit = { rateLimit: 1, burstLimit: 100, disconnectThreshold: null, ...NO_LEASES };
+    const lease = [NEVER_LATE, '1', '0', '0', '0', '1', '50', '50', '0'];
+    const before = { ...limit, leaseSeconds: 60, shortLeaseSeconds: 60 };
+    await run('lease', before, 'lowered', lease, 1);
+    const after = { ...before, burstLimit: 10 };
+    expect(await run('strict', after, 'lowered', [NEVER_LATE, '1'], 2)).toBe('w0');
+    // The lease has ended: the bucket refills as one that was empty then.
+    expect(await run('strict', after, 'lowered', [NEVER_LATE, '1'], 66)).toBe('a4');
   });
 
   it('let every key expire', async () => {

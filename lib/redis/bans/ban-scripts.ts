@@ -28,8 +28,9 @@ const TELL_SECONDS = 10;
 /** Expired states that a change deletes. */
 const EXPIRY_CHECKS = 200;
 
-// KEYS: the index, the hash. ARGV: the least time by the fleet's clock, the epoch to begin if there is none or data was
-// lost, the known epoch and version.
+// KEYS: the index, the hash. ARGV: the least time by the fleet's clock (1), the epoch to begin if there is none or data was
+// lost (2), the known epoch (3), version (4) and shift (5). If the shift is not the known one, another node has corrected
+// the clock, and the least time may be of before.
 const BEGIN = `
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -53,41 +54,42 @@ local function set(...)
   redis.call('HSET', KEYS[2], ...)
 end
 now = now + shift
+local isLost = not epoch
+if epoch and ((epoch == ARGV[3] and version < tonumber(ARGV[4])) or redis.call('EXISTS', KEYS[1]) == 0) then
+  epoch, isLost = ARGV[2], true
+  set('version', version)
+end
 local least = tonumber(ARGV[1])
-if least > now + 0.05 then
+if least > now + 0.05 and (isLost or text(shift) == ARGV[5]) then
   shift, now = shift + least - now, least
   set('shift', text(shift))
-end
-if epoch and ((epoch == ARGV[3] and version < tonumber(ARGV[4])) or redis.call('EXISTS', KEYS[1]) == 0) then
-  epoch = ARGV[2]
-  set('${MARK}', epoch)
 end
 `;
 
 /**
  * Replies with the epoch, the version, the time by the fleet's clock, its shift, and whether the node is to tell what the
- * store has lost. `ARGV` from 5 on: `take` or `free` for that, or nothing; the node; seconds by which the clock jumped
- * ahead, and the shift for which that was found.
+ * store has lost. `ARGV` from 6 on: `take` or `free` for that, or nothing; the node; seconds by which the clock jumped
+ * ahead with the known shift.
  */
 export const VERSION = `${BEGIN}
-if tonumber(ARGV[7]) > 0 and text(shift) == ARGV[8] then
-  shift, now = shift - tonumber(ARGV[7]), now - tonumber(ARGV[7])
+if tonumber(ARGV[8]) > 0 and text(shift) == ARGV[5] then
+  shift, now = shift - tonumber(ARGV[8]), now - tonumber(ARGV[8])
   set('shift', text(shift))
 end
 local isTeller = 0
-if ARGV[5] == 'take' then
-  local taken = teller and teller ~= ARGV[6] and tonumber(redis.call('HGET', KEYS[2], 'until')) or 0
+if ARGV[6] == 'take' then
+  local taken = teller and teller ~= ARGV[7] and tonumber(redis.call('HGET', KEYS[2], 'until')) or 0
   if taken <= now then
     isTeller = 1
-    set('teller', ARGV[6], 'until', text(now + ${TELL_SECONDS}))
+    set('teller', ARGV[7], 'until', text(now + ${TELL_SECONDS}))
   end
-elseif ARGV[5] == 'free' and teller == ARGV[6] then
+elseif ARGV[6] == 'free' and teller == ARGV[7] then
   redis.call('HDEL', KEYS[2], 'teller', 'until')
 end
 return {epoch or '', tostring(version), text(now), text(shift), isTeller}`;
 
 /**
- * Merges the states of peers, as ban-state.ts says, and publishes those that change. `ARGV` from 5 on: the node, the
+ * Merges the states of peers, as ban-state.ts says, and publishes those that change. `ARGV` from 6 on: the node, the
  * channel, and for each peer its id as JSON, violations to add, and its state. The channel is an argument because a client
  * may prefix keys, but not channels. What was made later than now was made now.
  */
@@ -101,7 +103,7 @@ local function parse(value)
   return tonumber(lifted), tonumber(violations), terms
 end
 local changed = {}
-for at = 7, #ARGV, 3 do
+for at = 8, #ARGV, 3 do
   local id, field = ARGV[at], 'p' .. ARGV[at]
   local known = redis.call('HGET', KEYS[2], field)
   local before, beforeCount, beforeTerms = parse(known or '0 0')
@@ -159,10 +161,10 @@ if #changed > 0 then
   local seconds = string.format('%.0f', math.min(math.max(tonumber(last or now) - now, 0) + 86400, ${2 * MAX_BAN_SECONDS}))
   redis.call('EXPIRE', KEYS[1], seconds)
   redis.call('EXPIRE', KEYS[2], seconds)
-  if teller == ARGV[5] then set('until', text(now + ${TELL_SECONDS})) end
+  if teller == ARGV[6] then set('until', text(now + ${TELL_SECONDS})) end
   version = redis.call('HINCRBY', KEYS[2], 'version', 1)
-  redis.call('PUBLISH', ARGV[6], string.format('{"epoch":"%s","version":%d,"time":%s,"from":"%s","peers":[%s]}',
-    epoch, version, text(now), ARGV[5], table.concat(changed, ',')))
+  redis.call('PUBLISH', ARGV[7], string.format('{"epoch":"%s","version":%d,"time":%s,"from":"%s","peers":[%s]}',
+    epoch, version, text(now), ARGV[6], table.concat(changed, ',')))
 end
 return #changed`;
 

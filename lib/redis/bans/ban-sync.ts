@@ -230,7 +230,8 @@ export class BanSync {
     const before = this.#known;
     let found = await this.#stored.version(before);
     this.#lastReadAt = nowSeconds();
-    const isSame = found.epoch === before.epoch && found.version === before.version;
+    const isSame =
+      found.epoch === before.epoch && found.version === before.version && !found.hasJumped;
     const hasLostData = before.epoch !== '' && found.epoch !== before.epoch;
     // One process tells the store what it lost. The others wait, and find that nothing is left to tell.
     if (hasLostData) found = await this.#stored.version(before, 'take');

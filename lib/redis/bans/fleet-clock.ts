@@ -12,6 +12,8 @@ const JUMP_SECONDS = 0.5;
 /** A time of the fleet's clock, and when it was read by this process's clocks. */
 interface Reading {
   readonly time: number;
+  /** The shift of the store's clock, as the store writes it. */
+  readonly shift: string;
   /** By `nowWithPauses`: before the store read its clock. */
   readonly askedAt: number;
   /** By `nowSeconds`: after that. */
@@ -34,6 +36,11 @@ export class FleetClock {
     return this.#reading === undefined ? 0 : this.#least(this.#reading);
   }
 
+  /** The shift for which that is so. */
+  get shift(): string {
+    return this.#reading?.shift ?? '0';
+  }
+
   /** Seconds by which a time read now has certainly jumped ahead since the last reading; 0 if it has not. */
   jumpOf(time: number): number {
     if (this.#reading === undefined) return 0;
@@ -43,9 +50,9 @@ export class FleetClock {
   }
 
   /** Takes a reading. Returns by how much times change that were taken before the first one. */
-  read(time: number, askedAt: number): number {
+  read(time: number, shift: string, askedAt: number): number {
     const correction = this.#reading === undefined ? time - nowSeconds() : 0;
-    this.#reading = { time, askedAt, answeredAt: nowSeconds() };
+    this.#reading = { time, shift, askedAt, answeredAt: nowSeconds() };
     return correction;
   }
 

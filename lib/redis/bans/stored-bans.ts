@@ -17,6 +17,13 @@ export interface Version {
   version: number;
 }
 
+export interface FoundVersion extends Version {
+  /** Whether this node is to tell what the store has lost. */
+  readonly isTeller: boolean;
+  /** Whether the store's clock was set forward: it may have taken bans for over. */
+  readonly hasJumped: boolean;
+}
+
 /** A state to merge into the store's. */
 export interface BanReport {
   readonly key: string;
@@ -80,14 +87,14 @@ export class StoredBans {
     await this.#run(CHANGE, [...this.#beginning(known), this.nodeId, this.channel, ...values]);
   }
 
-  /** Reads the version and the fleet's clock. `isTeller`: whether this node is to tell what the store has lost. */
-  async version(known: Version, telling: Telling = ''): Promise<Version & { isTeller: boolean }> {
+  /** Reads the version and the fleet's clock, and corrects it if the store's clock was set forward. */
+  async version(known: Version, telling: Telling = ''): Promise<FoundVersion> {
     let ahead = 0;
-    let jumpedShift = '0';
+    let { shift: knownShift } = this.clock;
     for (;;) {
       const askedAt = nowWithPauses();
-      const args = [telling, this.nodeId, String(ahead), jumpedShift];
-      const reply = await this.#run(VERSION, [...this.#beginning(known), ...args]);
+      const beginning = this.#beginning(known, knownShift);
+      const reply = await this.#run(VERSION, [...beginning, telling, this.nodeId, String(ahead)]);
       if (!Array.isArray(reply) || reply.length !== 5) throw invalidReplyError();
       const [epoch, version, time, shift, isTeller] = reply.map(String) as [
         ...[string, string, string, string],
@@ -98,12 +105,13 @@ export class StoredBans {
       // The store's clock was set forward. Once is enough: another node may have corrected the shift.
       const jump = this.clock.jumpOf(Number(time));
       if (jump === 0 || ahead > 0) {
-        const correction = this.clock.read(Number(time), askedAt);
+        const correction = this.clock.read(Number(time), shift, askedAt);
         if (correction !== 0) this.#onCorrection(correction);
-        return { epoch, version: Number(version), isTeller: isTeller === '1' };
+        const hasJumped = ahead > 0;
+        return { epoch, version: Number(version), isTeller: isTeller === '1', hasJumped };
       }
       ahead = jump;
-      jumpedShift = shift;
+      knownShift = shift;
     }
   }
 
@@ -126,9 +134,9 @@ export class StoredBans {
     }
   }
 
-  #beginning({ epoch, version }: Version): string[] {
+  #beginning({ epoch, version }: Version, shift = this.clock.shift): string[] {
     const newEpoch = Math.random().toString(36).slice(2);
-    return [String(this.clock.least()), newEpoch, epoch, String(version)];
+    return [String(this.clock.least()), newEpoch, epoch, String(version), shift];
   }
 
   /** Rejects with `ERR_LIMITER_STORE` if there is no reply in time; with a cause if the store reports an error. */

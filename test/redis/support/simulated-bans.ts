@@ -21,6 +21,8 @@ interface Data {
   peers: Map<string, Peer>;
 }
 
+type Four = [string, string, string, string];
+
 const EMPTY: Data = {
   epoch: undefined,
   version: 0,
@@ -73,21 +75,22 @@ export class SimulatedBans {
     if (script === PAGE) return this.#page(args as [string, string]);
     if (script !== VERSION && script !== CHANGE) throw new Error('ERR unknown script');
     const data = this.#data;
-    const [least, newEpoch, knownEpoch, knownVersion] = args as [string, string, string, string];
-    const now = this.now;
-    if (Number(least) > now + 0.05) {
-      data.shift += Number(least) - now;
+    const [least, newEpoch, knownEpoch, version, shift] = args as [string, ...Four];
+    const wentBack = data.epoch === knownEpoch && data.version < Number(version);
+    const isLost = data.epoch === undefined || wentBack;
+    if (wentBack) data.epoch = newEpoch;
+    const behind = Number(least) - this.now;
+    if (behind > 0.05 && (isLost || data.shift === Number(shift))) {
+      data.shift += behind;
       data.epoch ??= newEpoch;
     }
-    const wentBack = data.epoch === knownEpoch && data.version < Number(knownVersion);
-    if (data.epoch !== undefined && wentBack) data.epoch = newEpoch;
     return script === VERSION ? this.#version(args) : this.#change(args);
   }
 
   #version(args: readonly string[]): unknown {
     const data = this.#data;
-    const [telling, node, ahead, shift] = args.slice(4) as [string, string, string, string];
-    if (Number(ahead) > 0 && String(data.shift) === shift) {
+    const [shift, telling, node, ahead] = args.slice(4) as Four;
+    if (Number(ahead) > 0 && data.shift === Number(shift)) {
       data.shift -= Number(ahead);
       data.epoch ??= args[1];
     }
@@ -109,9 +112,9 @@ export class SimulatedBans {
   #change(args: readonly string[]): unknown {
     const data = this.#data;
     const now = this.now;
-    const node = args[4] as string;
+    const node = args[5] as string;
     const changed: string[] = [];
-    for (let at = 6; at < args.length; at += 3) {
+    for (let at = 7; at < args.length; at += 3) {
       const [id, more, value] = args.slice(at, at + 3) as [string, string, string];
       const known = data.peers.get(id) ?? { lifted: 0, violations: 0, terms: [], expires: 0 };
       const merged = merge(known, parse(value), Number(more), now);
