@@ -153,15 +153,15 @@ describe('SharedRateLimiter', () => {
       world.roundTripSeconds = 0.04;
       const verdicts: Promise<unknown>[] = [];
       let most = 0;
-      for (let round = 0; round < 5; round += 1) {
-        for (let n = 0; n < 15_000; n += 1) verdicts.push(node.checkAsync(`${round}-${n}`));
+      for (let round = 0; round < 2; round += 1) {
+        for (let n = 0; n < 12_000; n += 1) verdicts.push(node.checkAsync(`${round}-${n}`));
         most = Math.max(most, node.getStats().store.inFlight);
         await world.time.run(0.2);
       }
       const answered = (await Promise.all(verdicts)) as [string, number][];
       const delayed = answered.filter(([action]) => action === 'delay').length;
       expect(most).toBeLessThanOrEqual(1000);
-      expect(delayed).toBeGreaterThan(5 * 5000);
+      expect(delayed).toBeGreaterThan(2000);
       // All others were answered by the store, which knows none of these peers.
       expect(node.getStats()).toMatchObject({ fallbackVerdicts: 0, overloadVerdicts: delayed });
       expect(node.getStats().store).toMatchObject({ state: 'up', failures: 0, inFlight: 0 });
