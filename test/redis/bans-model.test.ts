@@ -119,7 +119,13 @@ class Model {
       const wasLifted = changes.some((change) => change.ends === undefined && change.at > ban.at);
       expect(wasLifted, `the ban of ${key} until ${before} ended at ${now}`).toBe(true);
     }
-    if (ends > 0) expect(changes.some((change) => isNear(change.ends, ends))).toBe(true);
+    if (ends > 0) {
+      const made = changes.map((change) => change.ends);
+      expect(
+        made.some((one) => isNear(one, ends)),
+        `${key} until ${ends}, of ${made}`,
+      ).toBe(true);
+    }
     seen.set(key, ends);
   }
 
@@ -241,8 +247,16 @@ const anyFleet: fc.Arbitrary<Fleet> = fc.record({
 describe('SharedBans', () => {
   it('end a ban by its time or by a lift made after it, and by nothing else', async () => {
     await fc.assert(
-      fc.asyncProperty(anyFleet, async (fleet) => { await new Model(fleet).run(); }),
-      { numRuns: Number(process.env['RUNS'] ?? 8), endOnFailure: true, ...(process.env['ONE'] ? { examples: [[JSON.parse(process.env['ONE'])]] as never, numRuns: 1 } : {}) },
+      fc.asyncProperty(anyFleet, async (fleet) => {
+        await new Model(fleet).run();
+      }),
+      {
+        numRuns: Number(process.env['RUNS'] ?? 8),
+        endOnFailure: true,
+        ...(process.env['ONE']
+          ? { examples: [[JSON.parse(process.env['ONE'])]] as never, numRuns: 1 }
+          : {}),
+      },
     );
   });
 });

@@ -29,8 +29,9 @@ const TELL_SECONDS = 10;
 const EXPIRY_CHECKS = 200;
 
 // KEYS: the index, the hash. ARGV: the least time by the fleet's clock (1), the epoch to begin if there is none or data was
-// lost (2), the known epoch (3), version (4) and shift (5). If the shift is not the known one, another node has corrected
-// the clock, and the least time may be of before.
+// lost (2), the known epoch (3), version (4) and shift (5). If the shift is not the known one, and the epoch is, another node has corrected
+// the clock, and the least time may be of before. A correction is a change with a number of its own: a store that comes
+// back with an older shift has an older version too.
 const BEGIN = `
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -54,16 +55,17 @@ local function set(...)
   redis.call('HSET', KEYS[2], ...)
 end
 now = now + shift
-local isLost = not epoch
+local isLost = not epoch or (ARGV[3] ~= '' and ARGV[3] ~= epoch)
 if epoch and ((epoch == ARGV[3] and version < tonumber(ARGV[4])) or redis.call('EXISTS', KEYS[1]) == 0) then
   epoch, isLost = ARGV[2], true
   set('version', version)
 end
-local least = tonumber(ARGV[1])
-if least > now + 0.05 and (isLost or text(shift) == ARGV[5]) then
-  shift, now = shift + least - now, least
-  set('shift', text(shift))
+local function correct(seconds)
+  shift, now, version = shift + seconds, now + seconds, version + 1
+  set('shift', text(shift), 'version', version)
 end
+local least = tonumber(ARGV[1])
+if least > now + 0.05 and (isLost or text(shift) == ARGV[5]) then correct(least - now) end
 `;
 
 /**
@@ -72,10 +74,7 @@ end
  * ahead with the known shift.
  */
 export const VERSION = `${BEGIN}
-if tonumber(ARGV[8]) > 0 and text(shift) == ARGV[5] then
-  shift, now = shift - tonumber(ARGV[8]), now - tonumber(ARGV[8])
-  set('shift', text(shift))
-end
+if tonumber(ARGV[8]) > 0 and text(shift) == ARGV[5] then correct(-tonumber(ARGV[8])) end
 local isTeller = 0
 if ARGV[6] == 'take' then
   local taken = teller and teller ~= ARGV[7] and tonumber(redis.call('HGET', KEYS[2], 'until')) or 0

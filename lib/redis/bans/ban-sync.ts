@@ -31,7 +31,7 @@ export interface BanSyncListener {
 const VERSION_CHECK_SECONDS = 5;
 /** Changes that are sent at once. */
 const BATCH_SIZE = 500;
-/** Beyond so many unsent changes the oldest ones are discarded. */
+/** Beyond so many unsent changes the oldest ones are discarded, and found again by the next read of all bans. */
 const MAX_UNSENT = 100_000;
 
 export class BanSync {
@@ -54,6 +54,8 @@ export class BanSync {
   #missingMessage: number | undefined;
   #isBusy = false;
   #mustRead = true;
+  /** Whether unsent changes were discarded, so that the store may lack some. */
+  #hasDiscarded = false;
   #lastReadAt = Number.NEGATIVE_INFINITY;
   /** Whether another process tells the store what it has lost. */
   #isWaiting = false;
@@ -135,6 +137,7 @@ export class BanSync {
     this.#unsent.delete(key);
     this.#unsent.set(key, true);
     if (this.#unsent.size <= MAX_UNSENT) return;
+    this.#hasDiscarded = true;
     for (const oldest of this.#unsent.keys()) {
       this.#unsent.delete(oldest);
       break;
@@ -230,14 +233,14 @@ export class BanSync {
     const before = this.#known;
     let found = await this.#stored.version(before);
     this.#lastReadAt = nowSeconds();
-    const isSame =
-      found.epoch === before.epoch && found.version === before.version && !found.hasJumped;
+    const isSame = found.epoch === before.epoch && found.version === before.version;
     const hasLostData = before.epoch !== '' && found.epoch !== before.epoch;
     // One process tells the store what it lost. The others wait, and find that nothing is left to tell.
     if (hasLostData) found = await this.#stored.version(before, 'take');
     this.#isWaiting = hasLostData && !found.isTeller;
     this.#mustRead = this.#isWaiting;
-    if (isSame || this.#isWaiting) return;
+    if ((isSame && !this.#hasDiscarded) || this.#isWaiting) return;
+    this.#hasDiscarded = false;
     const isMissed = !this.#isFreshSubscription && !hasLostData && before.epoch !== '';
     this.#missingMessage = isMissed ? found.version : undefined;
     this.#isFreshSubscription = false;

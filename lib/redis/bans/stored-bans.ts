@@ -20,8 +20,6 @@ export interface Version {
 export interface FoundVersion extends Version {
   /** Whether this node is to tell what the store has lost. */
   readonly isTeller: boolean;
-  /** Whether the store's clock was set forward: it may have taken bans for over. */
-  readonly hasJumped: boolean;
 }
 
 /** A state to merge into the store's. */
@@ -107,8 +105,7 @@ export class StoredBans {
       if (jump === 0 || ahead > 0) {
         const correction = this.clock.read(Number(time), shift, askedAt);
         if (correction !== 0) this.#onCorrection(correction);
-        const hasJumped = ahead > 0;
-        return { epoch, version: Number(version), isTeller: isTeller === '1', hasJumped };
+        return { epoch, version: Number(version), isTeller: isTeller === '1' };
       }
       ahead = jump;
       knownShift = shift;

@@ -77,11 +77,13 @@ export class SimulatedBans {
     const data = this.#data;
     const [least, newEpoch, knownEpoch, version, shift] = args as [string, ...Four];
     const wentBack = data.epoch === knownEpoch && data.version < Number(version);
-    const isLost = data.epoch === undefined || wentBack;
+    const isOther = knownEpoch !== '' && knownEpoch !== data.epoch;
+    const isLost = data.epoch === undefined || isOther || wentBack;
     if (wentBack) data.epoch = newEpoch;
     const behind = Number(least) - this.now;
     if (behind > 0.05 && (isLost || data.shift === Number(shift))) {
       data.shift += behind;
+      data.version += 1;
       data.epoch ??= newEpoch;
     }
     return script === VERSION ? this.#version(args) : this.#change(args);
@@ -92,6 +94,7 @@ export class SimulatedBans {
     const [shift, telling, node, ahead] = args.slice(4) as Four;
     if (Number(ahead) > 0 && data.shift === Number(shift)) {
       data.shift -= Number(ahead);
+      data.version += 1;
       data.epoch ??= args[1];
     }
     let isTeller = 0;
