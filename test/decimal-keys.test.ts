@@ -117,8 +117,8 @@ describe('no Map or Set gets an array index as a key', () => {
       leases.spend(key, 1);
       leases.delete(key);
       shares.take(key, 1, 0);
-      book.add({ key, seconds: 1, violations: 1 }, 0);
-      book.add({ key, seconds: 0, violations: 2 }, 0);
+      book.add({ key, seconds: 1, violations: 1 }, { here: 0, fleet: 0 });
+      book.add({ key, seconds: 0, violations: 2 }, { here: 0, fleet: 0 });
       queues.join('', key, waiter);
       queues.hasWaiters('', key);
       queues.leave('', key, waiter);

@@ -17,6 +17,30 @@ function clockOf(hrtime: (() => [seconds: number, nanoseconds: number]) | undefi
   };
 }
 
+/** Beyond so many seconds a difference between two clocks is a pause, and not the time between two readings. */
+const PAUSE_SECONDS = 0.02;
+
+/**
+ * Returns a clock that counts pauses which a monotonic clock may leave out: a machine that sleeps, a virtual machine that is
+ * stopped. It runs on if the wall clock got ahead of the monotonic one since the last reading, so it also counts a wall
+ * clock that is set forward. It never steps back. `wallSeconds`: tests replace it.
+ */
+export function countingPauses(clock: Clock, wallSeconds = () => Date.now() / 1000): Clock {
+  let paused = 0;
+  let wallAhead = Number.POSITIVE_INFINITY;
+  return () => {
+    const now = clock();
+    const ahead = wallSeconds() - now;
+    if (ahead - wallAhead > PAUSE_SECONDS) {
+      paused += ahead - wallAhead;
+      wallAhead = ahead;
+    } else if (ahead < wallAhead) {
+      wallAhead = ahead;
+    }
+    return now + paused;
+  };
+}
+
 /**
  * Reads a user's clock once. @throws `ERR_LIMITER_CLOCK` unless the result is a finite number; call this before any
  * state changes. An exception that the clock throws passes through.

@@ -349,7 +349,7 @@ export interface DirectCore extends BucketCore<typeof REFUSED>, BanningCore {
  * time. A lease is never refilled, and no peer is evicted.
  */
 export interface LeaseTable {
-  /** Monotonic seconds, from the clock that spend() reads by default. */
+  /** Monotonic seconds, from the clock that spend() reads by default. It counts the time for which the machine sleeps. */
   now(): number;
   /** Takes `cost` tokens. REFUSED if the lease has too few or has expired. */
   spend(key: string, cost: number, now?: number): typeof REFUSED | undefined;

@@ -28,8 +28,9 @@ class LeaseTableObject : public CoreObject<LeaseTableObject, LeaseTable> {
 
   // Reads the system's clock each time. The limiters' clock may repeat a reading that is some
   // microseconds old: a bucket only refills later with it, but a lease could be spent after its
-  // end, so its tokens would be spent twice.
-  static double now() noexcept { return monotonicSeconds(); }
+  // end, so its tokens would be spent twice. The same holds for the time for which the machine
+  // slept.
+  static double now() noexcept { return secondsWithSleep(); }
 
  private:
   static napi_value readNow(napi_env env, napi_callback_info) noexcept {

@@ -4,6 +4,9 @@
 
 #include <chrono>
 #include <cstdint>
+#if defined(__linux__)
+#include <time.h>
+#endif
 
 #include "../memory/compiler.h"
 
@@ -19,6 +22,18 @@ namespace relay_limiter {
 inline double monotonicSeconds() noexcept {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration<double>(now).count();
+}
+
+// The same, with the time for which the machine slept. Linux leaves that out of its monotonic
+// clock; macOS and Windows count it.
+inline double secondsWithSleep() noexcept {
+#if defined(__linux__) && defined(CLOCK_BOOTTIME)
+  timespec now;
+  if (clock_gettime(CLOCK_BOOTTIME, &now) == 0) {
+    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+  }
+#endif
+  return monotonicSeconds();
 }
 
 // The system's clock and the processor's counter.

@@ -34,8 +34,8 @@ describe.skipIf(NO_SERVER)('SharedBans with limiters', () => {
     expect(orderbook.check('q')).toBe(false);
     clock.now += 0.2;
     expect(orderbook.check('q')).toBe(true);
-    // The checks above raised p to a level that b sends. If b sent it after the lift, it would be a new ban.
-    await expect.poll(() => received).toEqual([['p', 2]]);
+    // The checks above were violations of p, which both limiters counted: a hears of the larger number.
+    await expect.poll(() => received.filter(([key]) => key === 'p').at(-1)).toEqual(['p', 2]);
     expect(b.getStats().waiting).toBe(0);
     a.lift('p');
     await expect.poll(() => orderbook.isBanned('p')).toBe(false);

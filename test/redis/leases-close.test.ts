@@ -46,6 +46,17 @@ describe.each(ENGINES)(
       ]);
     });
 
+    it('returns leases in batches', async () => {
+      const peers = Array.from({ length: 500 }, (_, n) => `peer-${n}`);
+      for (const peer of peers) first().check(peer);
+      await world.time.run(1);
+      expect(world.leasedAtNodes()).toBeGreaterThan(5000);
+      const { calls } = first().getStats().store;
+      expect(await stateAfter(first().close(), 0.5)).toBe('done, 0 on lease');
+      // One call for each of the 64 groups of peers.
+      expect(first().getStats().store.calls - calls).toBeLessThanOrEqual(64);
+    });
+
     it('does not wait for checks that are made after close()', async () => {
       let peers = 0;
       const check = () => {

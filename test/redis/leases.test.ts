@@ -132,7 +132,7 @@ describe.each(ENGINES)('SharedRateLimiter in mode leased, with the %s engine,', 
 
     it.each([
       ['all of the burst', 100, {}],
-      ['one token', 1, { leaseSeconds: 0.05 }],
+      ['one token', 1, { leaseSeconds: 10 }],
     ])(
       'can spend a lease of %s that arrives just within the deadline',
       async (_, cost, options) => {

@@ -4,12 +4,13 @@
 import fc from 'fast-check';
 import { createClient } from 'redis';
 import { RateLimiter } from 'relay-limiter';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BAN, LIFT } from '../../lib/redis/bans/ban-scripts.js';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { CHANGE, PAGE, VERSION } from '../../lib/redis/bans/ban-scripts.js';
 import { createStoreClient } from '../../lib/redis/store/client.js';
 import type { Limit } from '../../lib/redis/store/limit.js';
 import { createScript, type ScriptName } from '../../lib/redis/store/limit-scripts.js';
 import type { Store } from '../../out/examples/fleet/server.js';
+import { SimulatedBans } from './support/simulated-bans.js';
 import { SimulatedStore } from './support/simulated-store.js';
 import { anyStore, mappingClient, NO_STORE, PREFIX } from './support/store.js';
 
@@ -47,9 +48,15 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     await server.close();
   });
 
-  const run = (name: ScriptName, limit: Limit, key: string, args: string[], now: number) =>
+  const run = (
+    name: ScriptName,
+    limit: Limit,
+    keys: string | string[],
+    args: string[],
+    now: number,
+  ) =>
     client.eval(createScript(name, limit, 'run', CLOCK).text, {
-      keys: [`${PREFIX}:${key}`],
+      keys: [keys].flat().map((key) => `${PREFIX}:${key}`),
       arguments: [...args, String(now)],
     });
 
@@ -102,10 +109,11 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     {
       weight: 1,
       arbitrary: fc.record({
-        ago: number(0, 5),
+        ago: number(-5, 5),
         lost: number(0, 200),
         emptyUntil: number(-6, 5),
         halfUntil: number(-5, 5),
+        back: fc.oneof(fc.constant(0), number(0, 10)),
       }),
     },
   );
@@ -153,13 +161,13 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
             now += step;
             let rest = '';
             if (outage !== undefined) {
-              const { ago, lost, emptyUntil, halfUntil } = outage;
-              rest = ` ${now - ago} ${lost} ${now + emptyUntil} ${now + halfUntil}`;
+              const { ago, lost, emptyUntil, halfUntil, back } = outage;
+              rest = ` ${now - ago} ${lost} ${now + emptyUntil} ${now + halfUntil} ${back}`;
             }
             const latest = isLate ? String(now - 1) : NEVER_LATE;
             const args = [`${latest}${rest}`, ...call.rest.map(String)];
             const reply = await run(call.name, limit, `lease-${keys}`, args, now);
-            expect(numbers(reply)).toEqual(numbers(simulated.run(call.name, 'p', args, now)));
+            expect(numbers(reply)).toEqual(numbers(simulated.run(call.name, ['p'], args, now)));
           }
         },
       ),
@@ -167,25 +175,94 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     );
   });
 
-  it.each([
-    ['BAN', BAN, ['60', '7']],
-    ['LIFT', LIFT, []],
-  ])('of bans change nothing after their latest time (%s)', async (name, text, values) => {
-    const bans = `${PREFIX}-late-${name}:{bans}`;
-    const keys = [bans, `${bans}:version`, `${bans}:p`];
-    const change = (latest: string, script = text, rest = values) =>
-      client.eval(script, {
-        keys,
-        arguments: ['"p"', 'epoch', 'node', latest, ...rest, bans],
-      });
-    expect(await change('1')).toBe('late');
-    expect(await client.exists(keys)).toBe(0);
-    // An existing ban stays unchanged.
-    expect(await change(NEVER_LATE, BAN, ['600', '1'])).toBe(1);
-    const ban = await client.get(`${bans}:p`);
-    expect(await change('1')).toBe('late');
-    expect(await client.get(`${bans}:p`)).toBe(ban);
-    expect(await client.hGet(`${bans}:version`, 'version')).toBe('1');
+  const anyTime = fc.oneof(number(-50, 5), fc.constant(0), number(-2, 0));
+  const anyChange = fc.record({
+    lifted: fc.oneof(
+      { weight: 2, arbitrary: fc.constant(undefined) },
+      { weight: 1, arbitrary: anyTime },
+    ),
+    violations: fc.nat(20),
+    more: fc.nat(3),
+    terms: fc.array(fc.record({ made: anyTime, seconds: number(-60, 100) }), { maxLength: 8 }),
+    peer: fc.constantFrom('p', 'q', '"\ud800{}%'),
+  });
+  const anyBanCall = fc.record({
+    step: anyStep,
+    call: fc.oneof(
+      { weight: 4, arbitrary: fc.record({ changes: fc.array(anyChange, { maxLength: 3 }) }) },
+      {
+        weight: 1,
+        arbitrary: fc.record({
+          telling: fc.constantFrom('take', 'free', ''),
+          ahead: fc.oneof(fc.constant(0), number(0, 5)),
+        }),
+      },
+      { weight: 1, arbitrary: fc.record({ size: fc.integer({ min: 1, max: 3 }) }) },
+    ),
+    least: fc.oneof(fc.constant(0), number(-5, 2)),
+    isKnown: fc.boolean(),
+  });
+
+  it('of bans reply, publish and store the same as SimulatedBans', async () => {
+    const listener = client.duplicate();
+    onTestFinished(() => listener.destroy());
+    await listener.connect();
+    const withClock = (text: string) => {
+      const clock = "local time = redis.call('TIME')\nlocal now = time[1] + time[2] / 1000000";
+      expect(text).toContain(clock);
+      return text.replace(clock, 'local now = tonumber(table.remove(ARGV))');
+    };
+    await fc.assert(
+      fc.asyncProperty(fc.array(anyBanCall, { minLength: 1, maxLength: 25 }), async (calls) => {
+        let clock = 1.7e9;
+        keys += 1;
+        const index = `${PREFIX}-${keys}:{bans}`;
+        const published: string[] = [];
+        const simulated: string[] = [];
+        const bans = new SimulatedBans(
+          () => clock,
+          (message) => simulated.push(message),
+        );
+        await listener.subscribe(index, (message) => published.push(message));
+        const names = [index, `${index}#peers`];
+        const both = async (text: string, args: string[]) => {
+          const values = text === PAGE ? args : [...args, String(clock)];
+          const script = text === PAGE ? text : withClock(text);
+          const reply = await client.eval(script, { keys: names, arguments: values });
+          expect(numbers(reply)).toEqual(numbers(bans.eval(text, args)));
+          return reply;
+        };
+        let known = ['', '0', '0'];
+        for (const { step, call, least, isKnown } of calls) {
+          clock += step;
+          const { now } = bans;
+          const head = [String(least === 0 ? 0 : now + least), `epoch-${clock}`];
+          const beginning = [...head, ...(isKnown ? known : ['other', '0', '1'])];
+          if ('changes' in call) {
+            const values = call.changes.flatMap(({ peer, lifted, violations, more, terms }) => {
+              const lift = lifted === undefined ? 0 : now + lifted;
+              const texts = terms.map(({ made, seconds }) => ` ${now + made}:${now + seconds}`);
+              return [JSON.stringify(peer), String(more), `${lift} ${violations}${texts.join('')}`];
+            });
+            await both(CHANGE, [...beginning, 'node', index, ...values]);
+          } else if ('size' in call) {
+            await both(PAGE, [String(now), String(call.size)]);
+          } else {
+            const reply = await both(VERSION, [
+              ...[...beginning, call.telling, isKnown ? 'node' : 'other', String(call.ahead)],
+            ]);
+            const [epoch, version, , shift] = (reply as unknown[]).map(String) as [
+              ...[string, string, string, string],
+            ];
+            known = [epoch, version, shift];
+          }
+        }
+        await expect.poll(() => published.length).toBe(simulated.length);
+        await listener.unsubscribe(index);
+        expect(published.map(readMessage)).toEqual(simulated.map(readMessage));
+      }),
+      { numRuns: 60 },
+    );
   });
 
   it('refuse a foreign key and leave it unchanged', async () => {
@@ -199,13 +276,32 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     await client.set(`${PREFIX}:text`, 'hello');
     await client.hSet(`${PREFIX}:hash`, 'field', 'value');
     for (const key of ['text', 'hash']) {
-      for (const name of ['strict', 'lease', 'release', 'read'] as const) {
+      for (const name of ['strict', 'lease', 'read'] as const) {
         const args = [NEVER_LATE, '1', '0', '0', '0', '1', '1', '1', '1'];
         await expect(run(name, limit, key, args, 1)).rejects.toThrow('WRONGTYPE');
       }
     }
+    // Leases of other peers are returned all the same.
+    const lease = [NEVER_LATE, '1', '0', '0', '0', '5', '1', '1', '0'];
+    await run('lease', { ...limit, burstLimit: 10 }, 'peer', lease, 1);
+    const release = [NEVER_LATE, '1', '0', '0', '0', '0', '0', '0', '5', '1', '0'];
+    const peers = ['text', 'hash', 'peer'];
+    expect(await run('release', { ...limit, burstLimit: 10 }, peers, release, 1)).toBe(3);
+    const read = await run('read', { ...limit, burstLimit: 10 }, 'peer', [NEVER_LATE], 1);
+    expect(read).toEqual(['10', 0]);
     expect(await client.get(`${PREFIX}:text`)).toBe('hello');
     expect(await client.hGetAll(`${PREFIX}:hash`)).toEqual({ field: 'value' });
+  });
+
+  it('leave no debt if the burst is lowered while more is on lease', async () => {
+    const limit = { rateLimit: 1, burstLimit: 100, disconnectThreshold: null, ...NO_LEASES };
+    const lease = [NEVER_LATE, '1', '0', '0', '0', '1', '50', '50', '0'];
+    const before = { ...limit, leaseSeconds: 60, shortLeaseSeconds: 60 };
+    await run('lease', before, 'lowered', lease, 1);
+    const after = { ...before, burstLimit: 10 };
+    expect(await run('strict', after, 'lowered', [NEVER_LATE, '1'], 2)).toBe('w0');
+    // The lease has ended: the bucket refills as one that was empty then.
+    expect(await run('strict', after, 'lowered', [NEVER_LATE, '1'], 66)).toBe('a4');
   });
 
   it('let every key expire', async () => {
@@ -226,7 +322,23 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
   });
 });
 
+/** A message with the states of peers as numbers. */
+function readMessage(text: string): unknown {
+  const { peers, ...message } = JSON.parse(text);
+  return { ...message, peers: peers.map(([key, value]: [string, string]) => [key, states(value)]) };
+}
+
+/** The numbers of a state. */
+function states(value: string): number[] {
+  return value.split(/[ :]/).map(Number);
+}
+
 function numbers(reply: unknown): unknown {
   if (Array.isArray(reply)) return reply.map(numbers);
-  return reply === 'late' || reply === 'inf' ? reply : Number(reply);
+  if (typeof reply === 'string' && /^\S+ \S+/.test(reply)) return states(reply);
+  // The verdict of `strict`.
+  if (typeof reply === 'string' && /^[adw][\d-]/.test(reply)) {
+    return [reply[0], Number(reply.slice(1))];
+  }
+  return Number.isNaN(Number(reply)) ? reply : Number(reply);
 }

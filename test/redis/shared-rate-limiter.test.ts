@@ -43,6 +43,7 @@ describe('SharedRateLimiter', () => {
     ['an unknown policy', { client, onStoreFailure: 'panic' }],
     ['a rate of 0', { client, rateLimit: 0 }],
     ['leases of 0 seconds', { client, leaseSeconds: 0 }],
+    ['leases that end before the reply', { client, leaseSeconds: 0.9, deadlineSeconds: 0.5 }],
     ['an infinite deadline', { client, deadlineSeconds: Infinity }],
     ['a prefix with braces', { client, prefix: 'a{b}' }],
     ['an empty prefix', { client, prefix: '' }],

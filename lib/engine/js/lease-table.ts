@@ -2,7 +2,7 @@
 // caller decides how large a lease is. Counterpart of native/limiters/lease-table.h; the contract is
 // lib/engine/engine.ts and the tests of both engines.
 
-import { monotonicSeconds } from '../../common/clock.js';
+import { countingPauses, monotonicSeconds } from '../../common/clock.js';
 import { NEVER } from '../../tables/arithmetic.js';
 import { Keys, keep } from '../../tables/keys.js';
 import { type Place, Table } from '../../tables/table.js';
@@ -45,11 +45,10 @@ export class JsLeaseTable implements LeaseTable {
   readonly #keys = new Keys();
   readonly #leases = new Leases();
 
-  now(): number {
-    return monotonicSeconds();
-  }
+  /** A lease must end although the machine sleeps: the store counts that time, and grants its tokens again. */
+  readonly now = countingPauses(monotonicSeconds);
 
-  spend(key: string, cost: number, now = monotonicSeconds()): typeof REFUSED | undefined {
+  spend(key: string, cost: number, now = this.now()): typeof REFUSED | undefined {
     const place = this.#leases.find(this.#keys.find(key));
     if (place === undefined) return REFUSED;
     if (!(now < this.#leases.until(place)) || !(this.#leases.tokens(place) >= cost)) return REFUSED;

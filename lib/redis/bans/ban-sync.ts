@@ -1,45 +1,38 @@
 // BanSync keeps this process's bans and the store's the same: it sends what this process finds, receives what others
-// publish, and reads all bans if it may have missed a message. While a call has no reply it makes no other calls, so
-// nothing piles up in a client without a connection.
+// publish, and reads all bans if it may have missed a message. What each knows is merged (ban-state.ts), so nothing that is
+// missing somewhere counts as lifted, and what the store turns out to lack is sent again. While a call has no reply it
+// makes no other calls, so nothing piles up in a client without a connection.
 
 import { detached } from '../../common/timers.js';
-import { KeyMap, KeySet } from '../../tables/key-map.js';
+import { KeyMap } from '../../tables/key-map.js';
 import { createStoreClient, type StoreClient, type Subscriber } from '../store/client.js';
-import { isForeignKeyMessage, messageOf, storeError } from '../store/replies.js';
-import { RETRY_SECONDS, startTimer, type Timer } from '../store/timing.js';
+import { messageOf, storeError } from '../store/replies.js';
+import { nowSeconds, RETRY_SECONDS, startTimer, type Timer } from '../store/timing.js';
 import { Waiters } from '../store/waiters.js';
 import { parseMessage } from './ban-scripts.js';
-import { isValidBan } from './local-bans.js';
-import type { SharedBan } from './shared-ban.js';
-import { StoredBans, type Version } from './stored-bans.js';
-
-export interface BanChange extends SharedBan {
-  readonly isLifted: boolean;
-  /** Whether this process made the change. */
-  readonly isOwn: boolean;
-}
+import { type BanState, hasNews, NOTHING, parseState } from './ban-state.js';
+import type { FleetClock } from './fleet-clock.js';
+import { isKey } from './local-bans.js';
+import { type BanReport, StoredBans, type Version } from './stored-bans.js';
 
 export interface BanSyncListener {
-  onChange(change: BanChange): void;
-  /** Receives all bans of the store. They are out of date for the peers for which `hasNewer` returns true. */
-  onAll(bans: readonly SharedBan[], hasNewer: (key: string) => boolean): void;
-  /** Receives a refusal of one peer's key by the store. */
-  onFailure(key: string, error: Error): void;
+  /** Receives what the store knows of a peer. `isOwn`: this process has told it. */
+  onPeer(key: string, state: BanState, isOwn: boolean): void;
   onState(state: 'up' | 'down', reason?: Error): void;
+  /** Receives what to add to all times of the fleet's clock. */
+  onCorrection(seconds: number): void;
   /** Returns what this process knows of a peer. */
-  find(key: string): SharedBan | undefined;
-  /** Returns all that this process knows, to be sent to a store that has lost its data. */
-  all(): readonly SharedBan[];
+  find(key: string): BanState | undefined;
+  /** The peers of whom this process knows something. */
+  keys(): readonly string[];
 }
 
 /** How often the version is read, which shows a missed message that nothing else has shown. */
 const VERSION_CHECK_SECONDS = 5;
 /** Changes that are sent at once. */
-const BATCH_SIZE = 100;
-/** Beyond so many unsent changes the oldest ones are discarded. */
+const BATCH_SIZE = 500;
+/** Beyond so many unsent changes the oldest ones are discarded, and found again by the next read of all bans. */
 const MAX_UNSENT = 100_000;
-
-type UnsentChange = 'ban' | 'lift';
 
 export class BanSync {
   /** Changes of other processes received. */
@@ -47,18 +40,25 @@ export class BanSync {
   readonly #client: StoreClient;
   readonly #stored: StoredBans;
   readonly #listener: BanSyncListener;
-  /** Changes to send, the oldest first. A ban is looked up when it is sent, so that its seconds are current. */
-  readonly #unsent = new KeyMap<UnsentChange>();
+  /** Peers of whom the store is to be told, the oldest first. */
+  readonly #unsent = new KeyMap<true>();
+  /** Violations that the store does not know. */
+  readonly #counts = new KeyMap<number>();
   /** The version of the last change that this process has received or read. Messages change it in place. */
   #known: Version = { epoch: '', version: 0 };
-  /** Peers that this process has changed since a read of all bans began; undefined if none is in progress. */
-  #changedWhileReading: KeySet | undefined;
-  /** Peers of messages received since that read began: what it returns for them may be older. */
-  #receivedWhileReading: KeySet | undefined;
   #subscriber: Subscriber | undefined;
   #subscription: 'none' | 'pending' | 'established' = 'none';
+  /** Whether messages may have been missed since the subscription was made. */
+  #isFreshSubscription = true;
+  /** The version of a change that was read and whose message has not arrived. */
+  #missingMessage: number | undefined;
   #isBusy = false;
   #mustRead = true;
+  /** Whether unsent changes were discarded, so that the store may lack some. */
+  #hasDiscarded = false;
+  #lastReadAt = Number.NEGATIVE_INFINITY;
+  /** Whether another process tells the store what it has lost. */
+  #isWaiting = false;
   #state: 'up' | 'down' | undefined;
   readonly #waiters = new Waiters();
   #timer: Timer | undefined;
@@ -66,10 +66,16 @@ export class BanSync {
 
   constructor(client: unknown, prefix: string, deadlineSeconds: number, listener: BanSyncListener) {
     this.#client = createStoreClient(client);
-    this.#stored = new StoredBans(this.#client, prefix, deadlineSeconds);
     this.#listener = listener;
+    this.#stored = new StoredBans(this.#client, prefix, deadlineSeconds, (seconds) => {
+      listener.onCorrection(seconds);
+    });
     detached(() => this.#subscribe());
     this.#schedule(RETRY_SECONDS);
+  }
+
+  get clock(): FleetClock {
+    return this.#stored.clock;
   }
 
   get state(): 'up' | 'down' {
@@ -86,12 +92,28 @@ export class BanSync {
     return this.#unsent.size;
   }
 
-  /** Sends what this process knows of a peer, or that its ban is lifted. */
-  send(key: string, change: 'ban' | 'lift'): void {
-    this.#enqueue(key, change);
-    this.#changedWhileReading?.add(key);
+  /** Sends what this process knows of a peer. */
+  send(key: string): void {
+    this.#enqueue(key);
     // Detached: one round of work sends the changes of several callers, and starts the next round.
     if (this.#state === 'up') detached(() => this.#work());
+  }
+
+  /** Counts a violation of a peer, to be sent at the next occasion. Returns how many have not been sent. */
+  count(key: string): number {
+    const violations = this.uncounted(key) + 1;
+    if (violations > 1 || this.#counts.size < MAX_UNSENT) this.#counts.set(key, violations);
+    return violations;
+  }
+
+  /** Violations of a peer that have not been sent. */
+  uncounted(key: string): number {
+    return this.#counts.get(key) ?? 0;
+  }
+
+  /** Forgets violations that have not been sent. */
+  forgetCount(key: string): void {
+    this.#counts.delete(key);
   }
 
   /** Resolves once the state is `up`; rejects at once if the store reports an error, otherwise after two seconds. */
@@ -105,19 +127,20 @@ export class BanSync {
     clearTimeout(this.#timer);
     this.#subscriber?.close();
     this.#waiters.close(storeError('SharedBans is closed'));
+    for (const key of this.#counts.keys()) this.#enqueue(key);
     if (this.#state === 'up') await this.#sendAll().catch(() => {});
     this.#client.release();
   }
 
-  #enqueue(key: string, change: UnsentChange): void {
+  #enqueue(key: string): void {
     // Deleted first, so that a newer change of a peer moves to the end.
     this.#unsent.delete(key);
-    this.#unsent.set(key, change);
-    if (this.#unsent.size > MAX_UNSENT) {
-      for (const [oldest] of this.#unsent) {
-        this.#unsent.delete(oldest);
-        break;
-      }
+    this.#unsent.set(key, true);
+    if (this.#unsent.size <= MAX_UNSENT) return;
+    this.#hasDiscarded = true;
+    for (const oldest of this.#unsent.keys()) {
+      this.#unsent.delete(oldest);
+      break;
     }
   }
 
@@ -126,6 +149,7 @@ export class BanSync {
     this.#subscription = 'pending';
     const onReady = () => {
       this.#mustRead = true;
+      this.#isFreshSubscription = true;
       // Called shortly before the subscription counts as established.
       setImmediate(() => this.#work());
     };
@@ -169,112 +193,115 @@ export class BanSync {
   }
 
   async #attempt(): Promise<void> {
-    // One call finds out whether the store answers, before a hundred calls are made.
-    if (this.#state !== 'up') await this.#stored.version();
+    // One call finds out whether the store answers, and the time by which what follows is dated.
+    if (this.#state !== 'up') await this.#stored.version(this.#known);
     await this.#sendAll();
     if (this.#subscription !== 'established') {
       if (this.#subscription === 'none') void this.#subscribe();
       throw storeError('the subscription is not established yet');
     }
-    if (this.#mustRead) await this.#read();
+    const isDue = nowSeconds() - this.#lastReadAt > VERSION_CHECK_SECONDS;
+    if (this.#mustRead || isDue) await this.#read();
   }
 
   async #sendAll(): Promise<void> {
     while (this.#unsent.size > 0) {
-      const batch = [...this.#unsent].slice(0, BATCH_SIZE);
-      for (const [key] of batch) this.#unsent.delete(key);
-      const results = await Promise.allSettled(
-        batch.map(([key, change]) => this.#sendOne(key, change)),
-      );
-      batch.forEach(([key, change], at) => {
-        const isRejected = results[at]?.status === 'rejected';
-        if (isRejected && !this.#unsent.has(key)) this.#enqueue(key, change);
-      });
-      const failed = results.find((result) => result.status === 'rejected');
-      if (failed !== undefined) throw failed.reason;
+      const batch: string[] = [];
+      for (const key of this.#unsent.keys()) if (batch.push(key) === BATCH_SIZE) break;
+      const reports = batch.map((key) => this.#takeReport(key));
+      try {
+        const news = reports.filter((report) => report !== undefined);
+        if (news.length > 0) await this.#stored.change(news, this.#known);
+      } catch (error) {
+        // Violations are not sent again: the store may have counted them although its reply is missing.
+        for (const key of batch) if (!this.#unsent.has(key)) this.#enqueue(key);
+        throw error;
+      }
     }
   }
 
-  async #sendOne(key: string, change: UnsentChange): Promise<void> {
-    const ban = change === 'ban' ? this.#listener.find(key) : undefined;
-    if (change === 'ban' && ban === undefined) return;
-    try {
-      await this.#stored.change(key, ban);
-    } catch (error) {
-      const { cause } = error as Error;
-      if (!(cause instanceof Error && isForeignKeyMessage(cause.message))) throw error;
-      // Not sent again: the store would refuse it again, and it would delay the other changes.
-      this.#listener.onFailure(key, error as Error);
-    }
+  #takeReport(key: string): BanReport | undefined {
+    this.#unsent.delete(key);
+    const more = this.uncounted(key);
+    this.#counts.delete(key);
+    const state = this.#listener.find(key);
+    if (state === undefined && more === 0) return undefined;
+    return { key, state: state ?? NOTHING, more };
   }
 
   async #read(): Promise<void> {
-    this.#mustRead = false;
-    // Unsent changes are not in the store yet, so what is read is older.
-    const changed = new KeySet(this.#unsent.keys());
-    this.#changedWhileReading = changed;
-    try {
-      await this.#readIfChanged(changed);
-    } finally {
-      this.#changedWhileReading = undefined;
-      this.#receivedWhileReading = undefined;
-    }
-  }
-
-  async #readIfChanged(changed: KeySet): Promise<void> {
     const before = this.#known;
-    const known = await this.#stored.version();
-    if (known.epoch === before.epoch && known.version === before.version) return;
-    const hasLostData = before.epoch !== '' && known.epoch !== before.epoch;
-    // Messages that arrive from here on are newer than what is read.
-    this.#known = known;
-    const received = new KeySet();
-    this.#receivedWhileReading = received;
-    const hasNewer = (key: string) => changed.has(key) || received.has(key);
+    let found = await this.#stored.version(before);
+    this.#lastReadAt = nowSeconds();
+    const isSame = found.epoch === before.epoch && found.version === before.version;
+    const hasLostData = before.epoch !== '' && found.epoch !== before.epoch;
+    // One process tells the store what it lost. The others wait, and find that nothing is left to tell.
+    if (hasLostData) found = await this.#stored.version(before, 'take');
+    this.#isWaiting = hasLostData && !found.isTeller;
+    this.#mustRead = this.#isWaiting;
+    if ((isSame && !this.#hasDiscarded) || this.#isWaiting) return;
+    this.#hasDiscarded = false;
+    const isMissed = !this.#isFreshSubscription && !hasLostData && before.epoch !== '';
+    this.#missingMessage = isMissed ? found.version : undefined;
+    this.#isFreshSubscription = false;
+    // Messages that arrive from here on are counted from this version.
+    this.#known = { epoch: found.epoch, version: found.version };
     try {
-      const bans = await this.#stored.all();
-      if (before.epoch !== '' && !hasLostData) {
-        this.#listener.onAll(bans, hasNewer);
-      } else {
-        for (const ban of bans) {
-          if (!hasNewer(ban.key)) {
-            this.#listener.onChange({ ...ban, isLifted: false, isOwn: false });
-          }
-        }
-      }
+      this.#exchange(await this.#stored.all(), hasLostData);
+      if (!hasLostData) return;
+      await this.#sendAll();
+      await this.#stored.version(this.#known, 'free');
     } catch (error) {
       this.#known = { ...before, version: -1 };
       throw error;
     }
-    if (!hasLostData) return;
-    for (const { key } of this.#listener.all()) if (!hasNewer(key)) this.#enqueue(key, 'ban');
+  }
+
+  /** Takes over what the store knows, and sends what it does not know. */
+  #exchange(stored: KeyMap<BanState>, hasLostData: boolean): void {
+    for (const [key, state] of stored) this.#listener.onPeer(key, state, false);
+    for (const key of this.#listener.keys()) {
+      const here = this.#listener.find(key);
+      const there = stored.get(key) ?? NOTHING;
+      if (here === undefined) continue;
+      if (hasNews(here, there) || (hasLostData && here.violations > there.violations)) {
+        this.#enqueue(key);
+      }
+    }
   }
 
   #receive(text: string): void {
     const message = parseMessage(text);
-    if (message === undefined || !isValidBan(message) || this.#isClosed) return;
+    if (message === undefined || this.#isClosed) return;
     this.#trackVersion(message);
-    const { key, seconds, violations, isLifted } = message;
     const isOwn = message.from === this.#stored.nodeId;
-    if (!isOwn) this.received += 1;
-    // An unsent change will reach the store after this one. An unsent lift ends any ban; an unsent ban outlives a lift.
-    const unsent = this.#unsent.get(key);
-    if (unsent === 'lift' || (unsent === 'ban' && isLifted)) return;
-    this.#receivedWhileReading?.add(key);
-    this.#listener.onChange({ key, seconds, violations, isLifted, isOwn });
+    for (const peer of message.peers) {
+      const [key, value] = Array.isArray(peer) ? peer : [];
+      const state = parseState(value);
+      if (!isKey(key) || state === undefined) continue;
+      if (!isOwn) this.received += 1;
+      this.#listener.onPeer(key, state, isOwn);
+    }
   }
 
   /** Reads all bans if a message shows that others were missed. */
   #trackVersion({ epoch, version }: Version): void {
     const known = this.#known;
+    if (version >= (this.#missingMessage ?? Infinity)) this.#missingMessage = undefined;
     if (epoch === known.epoch && version === known.version + 1) {
       known.version = version;
     } else if (epoch !== known.epoch || version > known.version) {
-      // Before the first read: the epoch becomes known, so that this read can lift the ban of this message.
-      if (known.epoch === '') this.#known = { epoch, version: -1 };
       this.#mustRead = true;
-      this.#work();
+      if (!this.#isWaiting) this.#work();
     }
+  }
+
+  /** Makes a new subscription if the message of a change did not arrive: the connection may be dead without an end. */
+  #renewSubscription(): void {
+    if (this.#missingMessage === undefined || this.#subscription !== 'established') return;
+    this.#missingMessage = undefined;
+    this.#subscriber?.close();
+    detached(() => this.#subscribe());
   }
 
   #failed(error: Error): void {
@@ -293,6 +320,8 @@ export class BanSync {
     if (this.#isClosed) return;
     const work = () => {
       this.#mustRead = true;
+      this.#renewSubscription();
+      for (const key of this.#counts.keys()) this.#enqueue(key);
       this.#work();
     };
     this.#timer = startTimer(work, seconds * 1000);

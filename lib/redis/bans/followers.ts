@@ -7,8 +7,10 @@ import type { SharedBan } from './shared-ban.js';
 
 export interface Follower {
   readonly limiter: OrderbookRateLimiter | DirectConnectionRateLimiter;
-  /** Numbers of violations that are reported to other processes. */
+  /** Numbers of violations that are reported to other processes at once. */
   readonly levels: readonly number[];
+  /** How many violations may be unreported, but for some seconds: a twentieth of those that make a ban. */
+  readonly step: number;
   apply(bans: readonly SharedBan[]): void;
 }
 
@@ -18,16 +20,20 @@ export function createFollower(limiter: unknown): Follower | undefined {
     const { violationWarningThreshold, violationSevereThreshold, violationBanThreshold } = limiter;
     const levels = [violationWarningThreshold, violationSevereThreshold, violationBanThreshold];
     const apply = (bans: readonly SharedBan[]) => restore(limiter, 'OrderbookRateLimiter', bans);
-    return { limiter, levels, apply };
+    return { limiter, levels, step: stepOf(violationBanThreshold), apply };
   }
   if (isInstance(limiter, DirectConnectionRateLimiter)) {
     const levels = [Math.ceil(limiter.orderbookBanThreshold / 2)];
     const apply = (bans: readonly SharedBan[]) => {
       restore(limiter, 'DirectConnectionRateLimiter', bans);
     };
-    return { limiter, levels, apply };
+    return { limiter, levels, step: stepOf(limiter.orderbookBanThreshold), apply };
   }
   return undefined;
+}
+
+function stepOf(banThreshold: number): number {
+  return Math.max(1, Math.floor(banThreshold / 20));
 }
 
 function restore(limiter: Follower['limiter'], name: string, bans: readonly SharedBan[]): void {

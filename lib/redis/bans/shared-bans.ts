@@ -1,8 +1,8 @@
 // SharedBans: bans and violations that all processes know.
 //
 // Each process sends what it finds to the store, which publishes it to all others. A process that was disconnected
-// reads what it missed. Bans are merged by the later end, so neither order nor repetition matters. A ban holds in the
-// process that found it whether the store answers or not.
+// reads what it missed. Bans and lifts are merged by when they were made, so neither order nor repetition matters. A ban
+// holds in the process that found it whether the store answers or not.
 
 import { EventEmitter } from 'node:events';
 import { callSafely } from '../../common/callbacks.js';
@@ -12,13 +12,13 @@ import { commonOptions, count, positive, readOptions, requireKey } from '../../c
 import { detachString } from '../../common/strings.js';
 import type { DirectConnectionRateLimiter } from '../../limiters/direct-connection-rate-limiter.js';
 import type { OrderbookRateLimiter } from '../../limiters/orderbook-rate-limiter.js';
-import { KeySet } from '../../tables/key-map.js';
 import type { RedisClient } from '../store/client.js';
 import { idOf, isName } from '../store/keys.js';
 import { readDeadline, readPrefix } from '../store/options.js';
-import { type BanChange, BanSync } from './ban-sync.js';
+import type { BanState } from './ban-state.js';
+import { BanSync } from './ban-sync.js';
 import { createFollower, type Follower } from './followers.js';
-import { LocalBans } from './local-bans.js';
+import { LocalBans, type Moment } from './local-bans.js';
 import type { SharedBan } from './shared-ban.js';
 
 /** Options of `SharedBans`. */
@@ -45,13 +45,8 @@ export interface SharedBansOptions {
 export interface SharedBansEvents {
   /** Another process has banned a peer, or has reported a higher number of violations. */
   ban: [ban: SharedBan];
-  /** Another process has lifted a ban. */
+  /** Another process has lifted a ban that this process knows. */
   lift: [lift: { readonly key: string }];
-  /**
-   * The store refuses the key of one peer because it holds something else. The ban then holds in this process only. A
-   * name of more than 128 UTF-16 code units is given as its digest.
-   */
-  failure: [failure: { readonly key: string; readonly error: Error }];
   /** Bans of other processes arrive (`up`) or do not arrive (`down`). */
   state: [change: { readonly state: 'up' | 'down'; readonly reason?: Error }];
 }
@@ -108,18 +103,18 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
     this.#clock = clock ?? monotonicSeconds;
     this.#local = new LocalBans(maxPeers);
     this.#sync = new BanSync(given['client'], readPrefix(given), deadlineSeconds, {
-      onChange: (change) => this.#applyChange(change),
-      onAll: (bans, hasNewer) => this.#applyAll(bans, hasNewer),
-      onFailure: (key, error) => callSafely(() => this.emit('failure', { key, error })),
+      onPeer: (key, state, isOwn) => this.#apply(key, state, isOwn),
+      onCorrection: (seconds) => this.#local.correct(seconds),
       onState: (state, reason) =>
         callSafely(() => this.emit('state', { state, ...(reason !== undefined && { reason }) })),
-      find: (key) => this.#local.find(key, this.#now()),
-      all: () => this.#local.all(this.#now()),
+      find: (key) => this.#local.stateOf(key, this.#now()),
+      keys: () => this.#local.keys(),
     });
   }
 
   /**
-   * Bans a peer in all processes for a number of seconds from now. If it has a ban that ends later, that ban stays.
+   * Bans a peer in all processes for a number of seconds from now. If it has a ban that ends later, that ban stays; to
+   * shorten a ban, lift it first.
    * `violations`: the peer's number of violations.
    * @throws `ERR_LIMITER_KEY`; `ERR_LIMITER_OPTION` unless `seconds` is finite and greater than 0, and `violations` a
    * whole number of at least 0.
@@ -132,14 +127,17 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
   }
 
   /**
-   * Ends a peer's ban in all processes and forgets its violations, in the shared limiters too.
+   * Ends all bans of a peer that were made until now, in all processes, and forgets its violations, in the shared limiters
+   * too. However late other processes hear of it, it does not end a ban that is made later.
    * @throws `ERR_LIMITER_KEY`
    */
   lift(key: string): void {
     requireKey(key);
     const id = detachString(idOf(key));
-    this.#forget(id, key);
-    this.#sync.send(id, 'lift');
+    this.#local.lift(id, this.#moment());
+    this.#sync.forgetCount(id);
+    this.#forgetInLimiters(key);
+    this.#sync.send(id);
   }
 
   /** Whether a ban of any process is in force. O(1). @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_CLOCK` */
@@ -157,8 +155,8 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
   }
 
   /**
-   * Shares a limiter's bans and its peers' levels of violations: other processes get what this limiter finds, and the
-   * limiter takes over what they find, as `restore` does. If the limiter's `unban` ends a ban, `lift` ends it in all
+   * Shares a limiter's bans and its peers' violations, which are summed over all processes within five seconds: other
+   * processes get what this limiter finds, and the limiter takes over what they find, as `restore` does. If the limiter's `unban` ends a ban, `lift` ends it in all
    * processes. The limiters of a fleet may differ in their options.
    * @throws `ERR_LIMITER_OPTION` unless `limiter` is of one of these two classes and not shared yet.
    */
@@ -171,8 +169,8 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
     }
     limiter.onRefusal = (key, banSeconds) => {
       const violations = limiter.getViolationCount(key);
-      const isLevel = follower.levels.includes(violations);
-      if (banSeconds > 0 || isLevel) this.#share(key, banSeconds, violations, follower);
+      if (banSeconds > 0) this.#share(key, banSeconds, violations, follower);
+      else this.#countViolation(key, violations, follower);
     };
     limiter.onUnban = (key) => this.lift(key);
     this.#followers.push(follower);
@@ -205,46 +203,57 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
 
   /** Applies a ban and sends it. `source`: the limiter that found it, and therefore has it already. */
   #share(key: string, seconds: number, violations: number, source?: Follower): void {
-    const now = this.#now();
     const id = detachString(idOf(key));
-    if (!this.#local.add({ key: id, seconds, violations }, now)) return;
-    const ban = this.#local.find(id, now);
-    if (ban === undefined) return;
-    for (const follower of this.#followers) {
-      if (follower !== source) follower.apply([{ ...ban, key }]);
+    const moment = this.#moment();
+    if (this.#local.add({ key: id, seconds, violations }, moment) === 'raised') {
+      this.#tellFollowers(id, key, moment.here, source);
     }
-    this.#sync.send(id, 'ban');
+    // The number that comes with the ban includes them.
+    if (source !== undefined) this.#sync.forgetCount(id);
+    this.#sync.send(id);
   }
 
-  /** Applies this process's own changes again too: so all processes end with the order in which the store got them. */
-  #applyChange({ key, seconds, violations, isLifted, isOwn }: BanChange): void {
-    if (isLifted) {
-      this.#forget(key, key);
-      if (!isOwn) callSafely(() => this.emit('lift', { key }));
-    } else if (this.#local.add({ key, seconds, violations }, this.#now())) {
-      const ban = { key, seconds, violations };
-      if (isName(key)) for (const follower of this.#followers) follower.apply([ban]);
-      if (!isOwn) callSafely(() => this.emit('ban', ban));
-    }
+  /** Counts a violation that a limiter has found, unless another limiter has counted it for the same peer. */
+  #countViolation(key: string, violations: number, source: Follower): void {
+    const id = detachString(idOf(key));
+    const known = this.#local.find(id, this.#now())?.violations ?? 0;
+    if (violations <= known + this.#sync.uncounted(id)) return;
+    const uncounted = this.#sync.count(id);
+    if (uncounted >= source.step || source.levels.includes(violations)) this.#sync.send(id);
   }
 
-  /** Applies all bans of the store, and lifts those that are not among them. */
-  #applyAll(bans: readonly SharedBan[], hasNewer: (key: string) => boolean): void {
-    const keys = new KeySet();
-    for (const { key } of bans) keys.add(key);
-    const lifted = this.#local.all(this.#now()).filter(({ key }) => !keys.has(key));
-    for (const { key } of lifted) {
-      if (hasNewer(key)) continue;
-      this.#applyChange({ key, seconds: 0, violations: 0, isLifted: true, isOwn: false });
+  /** Merges what the store knows of a peer. A process gets no events for its own changes. */
+  #apply(key: string, state: BanState, isOwn: boolean): void {
+    const moment = this.#moment();
+    const effect = this.#local.merge(key, state, moment);
+    if (effect === 'none') return;
+    if (effect === 'ended') {
+      this.#sync.forgetCount(key);
+      this.#forgetInLimiters(key);
     }
-    for (const ban of bans) {
-      if (!hasNewer(ban.key)) this.#applyChange({ ...ban, isLifted: false, isOwn: false });
-    }
+    const ban = this.#local.find(key, moment.here);
+    const isKnown = ban !== undefined && (ban.seconds > 0 || ban.violations > 0);
+    // A digest is the name of no peer.
+    if (isKnown && isName(key)) this.#tellFollowers(key, key, moment.here);
+    if (isOwn) return;
+    if (isKnown) callSafely(() => this.emit('ban', ban));
+    else callSafely(() => this.emit('lift', { key }));
   }
 
-  #forget(id: string, key: string): void {
-    this.#local.delete(id);
+  /** Makes the limiters take over what is known of a peer, on top of which come violations that the store does not know. */
+  #tellFollowers(id: string, key: string, now: number, source?: Follower): void {
+    const known = this.#local.find(id, now);
+    if (known === undefined) return;
+    const ban = { ...known, key, violations: known.violations + this.#sync.uncounted(id) };
+    for (const follower of this.#followers) if (follower !== source) follower.apply([ban]);
+  }
+
+  #forgetInLimiters(key: string): void {
     for (const { limiter } of this.#followers) limiter.removePeer(key);
+  }
+
+  #moment(): Moment {
+    return { here: this.#now(), fleet: this.#sync.clock.now() };
   }
 
   /** The time; the last known time if the caller's clock fails. Only a call by the user can report a failing clock. */

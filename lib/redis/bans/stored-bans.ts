@@ -1,14 +1,15 @@
-// The bans in the store: reads and changes them by scripts, each with a deadline. Knows ids, seconds and violations.
+// The bans in the store: reads and changes them by scripts, each with a deadline, and keeps the fleet's clock. Knows ids
+// and states.
 
+import { createHash } from 'node:crypto';
 import { KeyMap } from '../../tables/key-map.js';
 import type { StoreClient } from '../store/client.js';
 import { Deadlines, PendingReply } from '../store/deadlines.js';
-import { storeKey } from '../store/keys.js';
-import { messageOf, storeError } from '../store/replies.js';
-import { LATE_SECONDS, nowSeconds } from '../store/timing.js';
-import { BAN, INDEX_PAGE, LIFT, MAX_BAN_SECONDS, parseId, VALUES, VERSION } from './ban-scripts.js';
-import { isValidBan } from './local-bans.js';
-import type { SharedBan } from './shared-ban.js';
+import { invalidReplyError, messageOf, storeError } from '../store/replies.js';
+import { nowWithPauses } from '../store/timing.js';
+import { CHANGE, PAGE, parseId, VERSION } from './ban-scripts.js';
+import { type BanState, formatState, parseState } from './ban-state.js';
+import { FleetClock } from './fleet-clock.js';
 
 /** The number of the last change, and the epoch in which it was counted. */
 export interface Version {
@@ -16,36 +17,58 @@ export interface Version {
   version: number;
 }
 
-/** Bans read by one script. */
+export interface FoundVersion extends Version {
+  /** Whether this node is to tell what the store has lost. */
+  readonly isTeller: boolean;
+}
+
+/** A state to merge into the store's. */
+export interface BanReport {
+  readonly key: string;
+  readonly state: BanState;
+  /** Violations to add to the store's number. */
+  readonly more: number;
+}
+
+/** What a node asks for: to tell the store what it has lost while no other node does, or to end that. */
+export type Telling = 'take' | 'free' | '';
+
+/** States read by one script. */
 const PAGE_SIZE = 500;
 
+/** Scripts that are long, and called often; with the SHA that the store knows them by. */
+const SHAS = new Map(
+  [CHANGE, PAGE].map((text) => [text, createHash('sha1').update(text).digest('hex')]),
+);
+
 export class StoredBans {
+  readonly clock = new FleetClock();
   /** Changes sent to the store. */
   sent = 0;
   /** The node's random id, by which it recognizes its own messages. */
   readonly nodeId = Math.random().toString(36).slice(2);
   readonly #client: StoreClient;
-  readonly #prefix: string;
-  readonly #indexKey: string;
-  readonly #versionKey: string;
-  readonly #deadlineSeconds: number;
+  readonly #keys: readonly [index: string, peers: string];
   readonly #deadlines: Deadlines;
-  /** The store's time minus this process's. */
-  #offset = 0;
+  readonly #onCorrection: (seconds: number) => void;
   #inFlight = 0;
 
-  constructor(client: StoreClient, prefix: string, deadlineSeconds: number) {
+  /** `onCorrection`: called with what to add to all times that were taken before the first reading of the clock. */
+  constructor(
+    client: StoreClient,
+    prefix: string,
+    deadlineSeconds: number,
+    onCorrection: (seconds: number) => void,
+  ) {
     this.#client = client;
-    this.#prefix = prefix;
-    this.#indexKey = `${prefix}:{bans}`;
-    this.#versionKey = `${prefix}:{bans}#version`;
-    this.#deadlineSeconds = deadlineSeconds;
+    this.#keys = [`${prefix}:{bans}`, `${prefix}:{bans}#peers`];
     this.#deadlines = new Deadlines(deadlineSeconds);
+    this.#onCorrection = onCorrection;
   }
 
   /** The channel on which changes are published. */
   get channel(): string {
-    return this.#indexKey;
+    return this.#keys[0];
   }
 
   /** Calls without a reply, whether their deadline has passed or not. */
@@ -53,64 +76,73 @@ export class StoredBans {
     return this.#inFlight;
   }
 
-  /** Merges a ban into the store's, or lifts it if `ban` is undefined. */
-  async change(key: string, ban: SharedBan | undefined): Promise<void> {
-    const keys = [this.#indexKey, this.#versionKey, storeKey(this.#prefix, 'bans', key)];
-    const newEpoch = Math.random().toString(36).slice(2);
-    const latest = nowSeconds() + this.#offset + this.#deadlineSeconds + LATE_SECONDS;
-    const args = [JSON.stringify(key), newEpoch, this.nodeId, String(latest)];
-    if (ban !== undefined) {
-      args.push(String(Math.min(ban.seconds, MAX_BAN_SECONDS)), String(ban.violations));
+  /** Merges states into the store's. `known`: the last change that this node knows. */
+  async change(reports: readonly BanReport[], known: Version): Promise<void> {
+    const values = reports.flatMap(({ key, state, more }) => {
+      return [JSON.stringify(key), String(more), formatState(state)];
+    });
+    this.sent += reports.length;
+    await this.#run(CHANGE, [...this.#beginning(known), this.nodeId, this.channel, ...values]);
+  }
+
+  /** Reads the version and the fleet's clock, and corrects it if the store's clock was set forward. */
+  async version(known: Version, telling: Telling = ''): Promise<FoundVersion> {
+    let ahead = 0;
+    let { shift: knownShift } = this.clock;
+    for (;;) {
+      const askedAt = nowWithPauses();
+      const beginning = this.#beginning(known, knownShift);
+      const reply = await this.#run(VERSION, [...beginning, telling, this.nodeId, String(ahead)]);
+      if (!Array.isArray(reply) || reply.length !== 5) throw invalidReplyError();
+      const [epoch, version, time, shift, isTeller] = reply.map(String) as [
+        ...[string, string, string, string],
+        string,
+      ];
+      if (![version, time].every((text) => Number.isFinite(Number(text))))
+        throw invalidReplyError();
+      // The store's clock was set forward. Once is enough: another node may have corrected the shift.
+      const jump = this.clock.jumpOf(Number(time));
+      if (jump === 0 || ahead > 0) {
+        const correction = this.clock.read(Number(time), shift, askedAt);
+        if (correction !== 0) this.#onCorrection(correction);
+        return { epoch, version: Number(version), isTeller: isTeller === '1' };
+      }
+      ahead = jump;
+      knownShift = shift;
     }
-    this.sent += 1;
-    const script = ban === undefined ? LIFT : BAN;
-    const reply = await this.#run(script, keys, [...args, this.channel]);
-    if (reply === 'late') throw storeError('a change reached the store too late');
   }
 
-  /** Reads the version, and the store's time. */
-  async version(): Promise<Version> {
-    const reply = await this.#run(VERSION, [this.#indexKey, this.#versionKey], []);
-    const [epoch, version, time] = reply as [string, string, string];
-    this.#offset = Number(time) - nowSeconds();
-    return { epoch, version: Number(version) };
-  }
-
-  /** Reads all bans, page by page. */
-  async all(): Promise<SharedBan[]> {
-    const bans = new KeyMap<SharedBan>();
-    for (let from = String(nowSeconds() + this.#offset); ; ) {
-      const page = await this.#run(INDEX_PAGE, [this.#indexKey], [from, String(PAGE_SIZE)]);
-      const entries = page as string[];
-      const ids = entries.filter((_, at) => at % 2 === 0).map(parseId);
-      for (const ban of await this.#values(ids)) bans.set(ban.key, ban);
-      if (ids.length < PAGE_SIZE) return [...bans.values()];
+  /** Reads all states, page by page. */
+  async all(): Promise<KeyMap<BanState>> {
+    const states = new KeyMap<BanState>();
+    for (let from = String(this.clock.now()); ; ) {
+      const reply = await this.#run(PAGE, [from, String(PAGE_SIZE)]);
+      if (!Array.isArray(reply)) throw invalidReplyError();
+      const page = reply.map(String);
+      for (let at = 0; at < page.length; at += 3) {
+        const key = parseId(page[at] as string);
+        const state = parseState(page[at + 2]);
+        if (key !== undefined && state !== undefined) states.set(key, state);
+      }
+      if (page.length < 3 * PAGE_SIZE) return states;
       // The next page starts with the ids of the same time again. A whole page of one time is not read further.
-      const last = entries.at(-1) as string;
+      const last = page.at(-2) as string;
       from = last === from ? `(${last}` : last;
     }
   }
 
-  async #values(all: readonly (string | undefined)[]): Promise<SharedBan[]> {
-    const ids = all.filter((id) => id !== undefined);
-    if (ids.length === 0) return [];
-    const keys = ids.map((id) => storeKey(this.#prefix, 'bans', id));
-    const values = (await this.#run(VALUES, keys, [])) as string[];
-    return ids
-      .map((key, at) => {
-        const [seconds, violations] = (values[at] ?? '').split(' ').map(Number);
-        return { key, seconds: seconds ?? Number.NaN, violations: violations ?? Number.NaN };
-      })
-      .filter(isValidBan);
+  #beginning({ epoch, version }: Version, shift = this.clock.shift): string[] {
+    const newEpoch = Math.random().toString(36).slice(2);
+    return [String(this.clock.least()), newEpoch, epoch, String(version), shift];
   }
 
   /** Rejects with `ERR_LIMITER_STORE` if there is no reply in time; with a cause if the store reports an error. */
-  #run(script: string, keys: string[], args: string[]): Promise<unknown> {
+  #run(script: string, args: string[]): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const pending = new PendingReply(reject);
       this.#deadlines.add(pending);
       this.#inFlight += 1;
-      this.#client.eval(script, keys, args).then(
+      this.#call(script, args).then(
         (reply) => {
           this.#inFlight -= 1;
           if (pending.end()) resolve(reply);
@@ -121,5 +153,17 @@ export class StoredBans {
         },
       );
     });
+  }
+
+  async #call(script: string, args: string[]): Promise<unknown> {
+    const sha = SHAS.get(script);
+    const keys = [...this.#keys];
+    if (sha === undefined) return this.#client.eval(script, keys, args);
+    try {
+      return await this.#client.evalSha(sha, keys, args);
+    } catch (error) {
+      if (!messageOf(error).startsWith('NOSCRIPT')) throw error;
+      return this.#client.eval(script, keys, args);
+    }
   }
 }

@@ -33,8 +33,16 @@ const FIRST_AHEAD = 10;
 const RETRY_TOKENS = 10;
 /** Peers that an eviction looks at. */
 const EVICTION_TRIES = 8;
-/** Leases that are returned at once when the limiter closes. */
-const RETURNS_AT_ONCE = 1000;
+/** Leases that one call returns when the limiter closes, and calls that are made at once. */
+const BATCH_SIZE = 200;
+const BATCHES_AT_ONCE = 16;
+
+/** A lease that goes back to the store. */
+interface LeaseReturn {
+  readonly key: string;
+  /** The number of the lease, its unspent tokens, and violations that the store does not know. */
+  readonly args: readonly [string, string, string];
+}
 
 export class LeaseManager {
   readonly #config: SharedLimitConfig;
@@ -97,7 +105,10 @@ export class LeaseManager {
   requestAhead(key: string, cost: number, now = this.#records.now()): CheckResult {
     if (this.#store.isDown(key)) return this.#store.fallbackVerdict(key, cost);
     if (cost > this.#config.burstLimit) return this.#refuseForever(key);
-    if (!this.#requests.has(key)) this.#request(key, [], cost, now);
+    if (!this.#requests.has(key)) {
+      if (this.#store.isFull(key)) return this.#store.overloadVerdict();
+      this.#request(key, [], cost, now);
+    }
     return [RateLimitAction.DELAY, this.#config.deadlineSeconds];
   }
 
@@ -105,9 +116,13 @@ export class LeaseManager {
   checkRemotely(key: string, cost: number, now = this.#records.now()): Promise<CheckResult> {
     if (this.#store.isDown(key)) return Promise.resolve(this.#store.fallbackVerdict(key, cost));
     if (cost > this.#config.burstLimit) return Promise.resolve(this.#refuseForever(key));
+    if (!this.#requests.has(key) && this.#store.isFull(key)) {
+      return Promise.resolve(this.#store.overloadVerdict());
+    }
     return new Promise((resolve) => {
-      const onTimeout = () => this.#store.fallbackVerdict(key, cost);
-      const check = new PendingCheck(cost, resolve, onTimeout);
+      const check: PendingCheck = new PendingCheck(cost, resolve, (wasBlocked) => {
+        return this.#store.lateVerdict(key, cost, check.startedAt, wasBlocked);
+      });
       const request = this.#requests.get(key);
       if (request === undefined) this.#request(key, [check], cost, now);
       else request.checks.push(check);
@@ -141,11 +156,19 @@ export class LeaseManager {
       });
     });
     await Promise.all(ends);
+    const batches = new Map<number, LeaseReturn[]>();
     for (let index = this.#records.size - 1; index >= 0; index -= 1) {
       // A check after close() may have deleted other records in the meantime.
-      if (index < this.#records.size) this.#returnLease(this.#records.keyAt(index));
-      if (this.#returns.size >= RETURNS_AT_ONCE) await Promise.all(this.#returns);
+      const key = index < this.#records.size ? this.#records.keyAt(index) : undefined;
+      const lease = key === undefined ? undefined : this.#takeLease(key);
+      if (lease === undefined) continue;
+      const group = this.#store.groupOf(lease.key);
+      const batch = batches.get(group) ?? [];
+      batches.set(group, batch);
+      if (batch.push(lease) === BATCH_SIZE) this.#sendReturns(batch.splice(0));
+      if (this.#returns.size >= BATCHES_AT_ONCE) await Promise.all(this.#returns);
     }
+    for (const batch of batches.values()) if (batch.length > 0) this.#sendReturns(batch);
     await Promise.all(this.#returns);
   }
 
@@ -179,7 +202,7 @@ export class LeaseManager {
   }
 
   #renew(key: string, now: number): void {
-    if (this.#requests.has(key) || this.#store.isDown(key)) return;
+    if (this.#requests.has(key) || this.#store.isDown(key) || this.#store.isFull(key)) return;
     this.#request(key, [], 0, now);
   }
 
@@ -237,7 +260,7 @@ export class LeaseManager {
     this.#requests.set(key, request);
     this.#store.call(
       key,
-      new CallbackCall('lease', this.#store.keyOf(key), args, answered, failed),
+      new CallbackCall('lease', [this.#store.keyOf(key)], args, answered, failed),
     );
   }
 
@@ -356,16 +379,28 @@ export class LeaseManager {
 
   /** Deletes the peer's record and reports to the store what the store does not know. */
   #returnLease(key: string): void {
+    const lease = this.#takeLease(key);
+    if (lease !== undefined) this.#sendReturns([lease]);
+  }
+
+  /** Deletes the peer's record. Returns what the store does not know; undefined if that is nothing. */
+  #takeLease(key: string): LeaseReturn | undefined {
     const index = this.#records.find(key);
-    if (index === undefined) return;
+    if (index === undefined) return undefined;
     const left = this.#records.left(index, this.#now());
     const violations = this.#records.unreported(index);
     const leaseId = this.#records.leaseId(index);
     this.#records.delete(key);
-    if ((left === 0 && violations === 0) || this.#store.isDown(key)) return;
-    const args = [this.#store.nodeId, String(leaseId), String(left), String(violations)];
+    if ((left === 0 && violations === 0) || this.#store.isDown(key)) return undefined;
+    return { key, args: [String(leaseId), String(left), String(violations)] };
+  }
+
+  /** Returns leases of one group. */
+  #sendReturns(leases: readonly LeaseReturn[]): void {
+    const [first, ...others] = leases.map(({ key }) => key) as [string, ...string[]];
+    const args = [this.#store.nodeId, ...leases.flatMap((lease) => lease.args)];
     // If the call fails, the store treats the tokens as spent until the lease ends.
-    const returned = this.#store.run('release', key, args).catch(() => {});
+    const returned = this.#store.runForAll('release', [first, ...others], args).catch(() => {});
     this.#returns.add(returned);
     returned.then(() => this.#returns.delete(returned));
   }

@@ -8,9 +8,13 @@ import { isNumeric } from '../store/replies.js';
 export class PendingCheck extends Pending {
   readonly cost: number;
   readonly #resolve: (result: CheckResult) => void;
-  readonly #onTimeout: () => CheckResult;
+  readonly #onTimeout: (wasBlocked: boolean) => CheckResult;
 
-  constructor(cost: number, resolve: (result: CheckResult) => void, onTimeout: () => CheckResult) {
+  constructor(
+    cost: number,
+    resolve: (result: CheckResult) => void,
+    onTimeout: (wasBlocked: boolean) => CheckResult,
+  ) {
     super();
     this.cost = cost;
     this.#resolve = resolve;
@@ -21,8 +25,8 @@ export class PendingCheck extends Pending {
     if (this.end()) this.#resolve(result);
   }
 
-  override expire(): void {
-    this.#resolve(this.#onTimeout());
+  override expire(wasBlocked: boolean): void {
+    this.#resolve(this.#onTimeout(wasBlocked));
   }
 }
 

@@ -8,10 +8,15 @@ import { Deadlines } from '../store/deadlines.js';
 import { SHARDS, shardOf, storeKey } from '../store/keys.js';
 import type { ScriptName } from '../store/limit-scripts.js';
 import { closedError } from '../store/replies.js';
-import { CallbackCall, NoReplyError, type ScriptCall } from '../store/script-call.js';
+import {
+  CallbackCall,
+  NoReplyError,
+  OverloadError,
+  type ScriptCall,
+} from '../store/script-call.js';
 import { Shard } from '../store/shard.js';
 import type { StateChange, StoreCounters } from '../store/shard-health.js';
-import { nowSeconds, RETRY_SECONDS } from '../store/timing.js';
+import { nowSeconds, nowWithPauses, RETRY_SECONDS } from '../store/timing.js';
 import { FallbackBuckets } from './fallback-buckets.js';
 import type { SharedLimitConfig } from './options.js';
 
@@ -26,12 +31,15 @@ export class LimitStore {
   readonly counters: StoreCounters = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 };
   /** Verdicts of the failure policy. */
   fallbackVerdicts = 0;
+  /** Verdicts that are DELAY because the store has more calls than it answers in time. */
+  overloadVerdicts = 0;
   /** This node's random number, small enough to be exact as a double. */
   readonly nodeId = String(Math.floor(Math.random() * 2 ** 53));
   readonly #config: SharedLimitConfig;
   readonly #client: StoreClient;
   readonly #listener: LimitStoreListener;
   readonly #shards: (Shard | undefined)[] = [];
+  readonly #bornAt = nowWithPauses();
   /** Buckets for each shard that is down, and for peers with a key that the store refuses. */
   readonly #fallbackBuckets = new Map<number | 'refused keys', FallbackBuckets>();
   #isClosed = false;
@@ -57,9 +65,24 @@ export class LimitStore {
 
   /** Calls a script for a peer and resolves with its reply. */
   run(name: ScriptName, key: string, args: readonly string[]): Promise<unknown> {
+    return this.runForAll(name, [key], args);
+  }
+
+  /** Calls a script for peers of one group (see `groupOf`) and resolves with its reply. */
+  runForAll(
+    name: ScriptName,
+    keys: readonly [string, ...string[]],
+    args: readonly string[],
+  ): Promise<unknown> {
+    const stored = keys.map((key) => this.keyOf(key));
     return new Promise((resolve, reject) => {
-      this.call(key, new CallbackCall(name, this.keyOf(key), args, resolve, reject));
+      this.call(keys[0], new CallbackCall(name, stored, args, resolve, reject));
     });
+  }
+
+  /** The number of a peer's group: one script can change all peers of a group. */
+  groupOf(key: string): number {
+    return shardOf(key);
   }
 
   /** Whether the shard of a peer is down. */
@@ -67,8 +90,31 @@ export class LimitStore {
     return this.#shardOf(key).state === 'down';
   }
 
+  /** Whether a call for a peer would fail at once because too many wait. */
+  isFull(key: string): boolean {
+    return this.#shardOf(key).isFull;
+  }
+
+  /**
+   * The verdict for a check that was made at `startedAt` and has no reply within its deadline. `wasBlocked`: see `Pending`.
+   */
+  lateVerdict(key: string, cost: number, startedAt: number, wasBlocked: boolean): CheckResult {
+    const shard = this.#shardOf(key);
+    const isOverload = wasBlocked || shard.hasAnsweredSince(startedAt);
+    return isOverload && shard.state === 'up'
+      ? this.overloadVerdict()
+      : this.fallbackVerdict(key, cost);
+  }
+
+  /** The verdict where the store answers, but has more calls than it answers in time. */
+  overloadVerdict(): CheckResult {
+    this.overloadVerdicts += 1;
+    return [RateLimitAction.DELAY, RETRY_SECONDS];
+  }
+
   /** The verdict of the failure policy. `error`: why the call for this check failed, if there was one. */
   fallbackVerdict(key: string, cost: number, error?: unknown): CheckResult {
+    if (error instanceof OverloadError) return this.overloadVerdict();
     this.fallbackVerdicts += 1;
     const isRefusedKey = error !== undefined && !(error instanceof NoReplyError);
     if (isRefusedKey) this.#listener.onFailure(key, error as Error);
@@ -127,6 +173,7 @@ export class LimitStore {
         client: this.#client,
         limit: this.#config,
         nodeId: this.nodeId,
+        bornAt: this.#bornAt,
         deadlines: this.deadlines,
         deadlineSeconds,
         givenWhileDown: (seconds) => this.#givenWhileDown(seconds),

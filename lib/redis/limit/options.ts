@@ -45,7 +45,7 @@ export interface SharedRateLimiterOptions {
   disconnectThreshold?: number | null | undefined;
   /** What all keys begin with: 1 to 100 characters without braces. One for each limit. Default `relay-limiter`. */
   prefix?: string | undefined;
-  /** Seconds for which tokens are leased, greater than 0; at least twice `deadlineSeconds` are used. Default 30. */
+  /** Seconds for which tokens are leased, at least twice `deadlineSeconds`. Default 30, or that if it is more. */
   leaseSeconds?: number | undefined;
   /** Seconds after which a check no longer waits for the store, greater than 0. Default 0.1. */
   deadlineSeconds?: number | undefined;
@@ -109,8 +109,8 @@ export function readSharedOptions(options: unknown): SharedLimitConfig {
   const mode = readChoice(given, 'mode', MODES);
   const { client } = given;
   const { engine, clock, maxPeers } = commonOptions(given);
-  const leaseSeconds = positive(given, 'leaseSeconds', DEFAULT_LEASE_SECONDS);
   const deadlineSeconds = readDeadline(given);
+  const leaseSeconds = readLeaseSeconds(given, deadlineSeconds);
   return {
     client: client as RedisClient | undefined,
     mode,
@@ -126,6 +126,14 @@ export function readSharedOptions(options: unknown): SharedLimitConfig {
     clock,
     engine,
   };
+}
+
+/** A lease counts from its request, so one that is shorter than the reply may take ends before it arrives. */
+function readLeaseSeconds(given: Given, deadlineSeconds: number): number {
+  const seconds = positive(given, 'leaseSeconds', DEFAULT_LEASE_SECONDS);
+  if (given['leaseSeconds'] === undefined || seconds >= 2 * deadlineSeconds) return seconds;
+  const accepted = `at least twice deadlineSeconds, ${2 * deadlineSeconds}`;
+  throw invalidValue('ERR_LIMITER_OPTION', 'leaseSeconds', seconds, accepted);
 }
 
 function readNodes(given: Given): number {

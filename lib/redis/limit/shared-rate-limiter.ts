@@ -45,6 +45,8 @@ export interface SharedStats {
   verdicts: { allow: number; delay: number; disconnect: number };
   /** The number of those verdicts that the failure policy decided. */
   fallbackVerdicts: number;
+  /** The number of those verdicts that were DELAY because the store had more calls than it answers in time. */
+  overloadVerdicts: number;
   /** Unspent tokens that are on lease to this process. */
   leasedTokens: number;
   /** Peers evicted because there were `maxPeers`. The unspent tokens of their leases returned to the store. */
@@ -283,6 +285,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
       trackedPeers: tracked,
       verdicts: { ...this.#verdicts },
       fallbackVerdicts: store?.fallbackVerdicts ?? 0,
+      overloadVerdicts: store?.overloadVerdicts ?? 0,
       leasedTokens: this.#leases?.leasedTokens() ?? 0,
       evictions: this.#leases?.evictions ?? 0,
       store:
@@ -294,7 +297,7 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
 
   /**
    * Returns all leases to the store, those too that are being requested, and unregisters this process. Resolves when
-   * that is done; each thousand leases take at most `deadlineSeconds`. The client stays open. Make no checks
+   * that is done, in steps of at most `deadlineSeconds`. O(leases). The client stays open. Make no checks
    * afterwards. A second call does no harm.
    */
   async close(): Promise<void> {

@@ -27,7 +27,7 @@ export class StrictCheck extends ScriptCall {
     verdicts: Record<RateLimitAction, number>,
     resolve: Receiver,
   ) {
-    super('strict', store.keyOf(key), [String(cost)]);
+    super('strict', [store.keyOf(key)], [String(cost)]);
     this.#store = store;
     this.#limit = limit;
     this.#key = key;

@@ -56,7 +56,7 @@ interface IoRedis extends Emitter {
   readonly isCluster?: boolean;
   evalsha(sha: string, keyCount: number, ...keysAndArgs: string[]): Promise<unknown>;
   eval(text: string, keyCount: number, ...keysAndArgs: string[]): Promise<unknown>;
-  duplicate(): IoRedis;
+  duplicate(override?: object, options?: object): IoRedis;
   subscribe(channel: string): Promise<unknown>;
   destroy?(): unknown;
   disconnect?(): unknown;
@@ -109,7 +109,9 @@ function ofIoRedis(client: IoRedis): StoreClient {
     evalSha: (sha, keys, args) => client.evalsha(sha, keys.length, ...keys, ...args),
     eval: (text, keys, args) => client.eval(text, keys.length, ...keys, ...args),
     duplicate() {
-      const own = client.duplicate();
+      // A client without an offline queue would refuse to subscribe before it is connected.
+      const options = { enableOfflineQueue: true };
+      const own = client.isCluster ? client.duplicate([], options) : client.duplicate(options);
       return {
         subscribe(channel, onMessage, onReady) {
           own.on('message', (from: string, message: string) => {
@@ -154,12 +156,24 @@ function cannotSubscribe(client: unknown): Error {
   return invalidValue('ERR_LIMITER_OPTION', 'client', client, accepted);
 }
 
+/** The listener of each client, and how many users of this package share it. */
+const listeners = new WeakMap<Emitter, { ignore: () => void; users: number }>();
+
 /**
  * Keeps failures of the client's connection from ending the process, as an `error` event without a listener would.
- * Callers learn of failures from their calls. Returns a function that undoes it.
+ * Callers learn of failures from their calls. A client has one listener, however many limits and bans use it. Returns a
+ * function that ends this use.
  */
 function ignoreErrors(client: Emitter): () => void {
-  const ignore = () => {};
-  client.on('error', ignore);
-  return () => void client.off('error', ignore);
+  const known = listeners.get(client) ?? { ignore: () => {}, users: 0 };
+  listeners.set(client, known);
+  if (known.users === 0) client.on('error', known.ignore);
+  known.users += 1;
+  let isUsed = true;
+  return () => {
+    if (!isUsed) return;
+    isUsed = false;
+    known.users -= 1;
+    if (known.users === 0) client.off('error', known.ignore);
+  };
 }

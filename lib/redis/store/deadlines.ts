@@ -31,21 +31,24 @@ export abstract class Pending {
     return true;
   }
 
-  /** Called once if the deadline passes first. */
-  abstract expire(): void;
+  /**
+   * Called once if the deadline passes first. `wasBlocked`: whether this process has been busy for a good part of that
+   * time, so that the store may have answered, or may not even have got the call.
+   */
+  abstract expire(wasBlocked: boolean): void;
 }
 
 /** A reply that is awaited. `onTimeout` gets an `ERR_LIMITER_STORE` if the deadline passes first. */
 export class PendingReply extends Pending {
-  readonly #onTimeout: (error: Error) => void;
+  readonly #onTimeout: (error: Error, wasBlocked: boolean) => void;
 
-  constructor(onTimeout: (error: Error) => void) {
+  constructor(onTimeout: (error: Error, wasBlocked: boolean) => void) {
     super();
     this.#onTimeout = onTimeout;
   }
 
-  override expire(): void {
-    this.#onTimeout(timeoutError());
+  override expire(wasBlocked: boolean): void {
+    this.#onTimeout(timeoutError(), wasBlocked);
   }
 }
 
@@ -54,12 +57,17 @@ class Sentinel extends Pending {
   override expire(): void {}
 }
 
+/** If a timer fires so much later than it should, as a share of the deadline, the process was blocked. */
+const BLOCKED_SHARE = 0.25;
+
 /** The deadlines of all operations that have the same number of seconds. */
 export class Deadlines {
   readonly #seconds: number;
   readonly #first = new Sentinel();
   readonly #last = new Sentinel();
   #timer: Timer | undefined;
+  /** When the timer should fire. */
+  #dueAt = 0;
 
   constructor(seconds: number) {
     this.#seconds = seconds;
@@ -87,6 +95,7 @@ export class Deadlines {
   /** Starts the timer for the first of the list. `add` calls this too while #expireDue runs. */
   #arm(): void {
     const seconds = this.#secondsLeft(this.#first.after as Pending);
+    this.#dueAt = nowSeconds() + Math.max(0, seconds);
     const milliseconds = Math.min(Math.max(0, Math.ceil(seconds * 1000)), LONGEST_TIMEOUT_MS);
     // After a pause of the process its timers fire before it has read replies that have arrived: setImmediate lets it
     // read them first.
@@ -95,11 +104,12 @@ export class Deadlines {
 
   #expireDue(): void {
     this.#timer = undefined;
+    const wasBlocked = nowSeconds() - this.#dueAt > this.#seconds * BLOCKED_SHARE;
     for (;;) {
       const next = this.#first.after as Pending;
       if (next === this.#last) return;
       if (this.#secondsLeft(next) > 0) break;
-      if (next.end()) next.expire();
+      if (next.end()) next.expire(wasBlocked);
     }
     if (this.#timer === undefined) this.#arm();
   }

@@ -1,5 +1,5 @@
-// The Lua scripts of a limit. Each touches one key, that of one peer. Nodes of different versions share these keys, so
-// what the scripts store must stay compatible.
+// The Lua scripts of a limit. Each touches the keys of peers only: one, or in `release` several of one shard. Nodes of
+// different versions share these keys, so what the scripts store must stay compatible.
 //
 // The token bucket is that of lib/tables/arithmetic.ts: the same statements in the same order, on IEEE doubles, so
 // both return bit-identical results. Numbers are passed as strings of 17 digits, because the store truncates Lua's
@@ -11,9 +11,12 @@
 //
 // The first argument of every script is the latest time (the store's) at which the script may be executed. A script
 // that reaches the store later, because it waited in a queue while the store was unreachable, replies `late` and
-// changes nothing. After an outage the same argument holds four more numbers: when the store returned; how many
-// tokens a bucket loses that was last used before that; and, for leases that the store has lost, until when they may
-// hold all of the burst, and until when half of it.
+// changes nothing. After an outage the same argument holds five more numbers: when the store returned; how many
+// tokens a bucket loses that was last used before that; for leases that the store has lost, until when they may
+// hold all of the burst, and until when half of it; and by how many seconds, at least, the store's clock was set back.
+//
+// No time is later than now: the store's clock was set back if one is. An outage counts as now then. A bucket's times
+// move back together, by as much as the clock was set back, or so that the last refill is now if that is not known.
 
 import { createHash } from 'node:crypto';
 import { READ_CLOCK } from './heartbeat-scripts.js';
@@ -28,36 +31,51 @@ export interface Script {
 
 // Refills step by step: at the end of each expired lease, when its tokens may be refilled again; when an outage took
 // tokens; and when the capacity was raised. A refill in one step would grant again what was spent in between. Tables
-// are created only if they get entries, since most peers of mode `strict` consist of three numbers.
+// are created only if they get entries, since most peers of mode `strict` consist of three numbers. Other nodes may still
+// have a higher burst and more on lease than this one allows: then nothing is refilled.
 const REFILL = (to: string) => `
 local seconds = 0
 if ${to} > last then seconds = ${to} - last end
 local refilled = tokens + seconds * RATE
 local room = capacity - leased
+if room < 0 then room = 0 end
 if refilled < room then tokens = refilled else tokens = room end
 last = ${to}
 `;
 
-const LOAD = `
-local latest, since, lost, empty, held = tonumber(ARGV[1])
+const BEGIN = `
+local latest, since, lost, empty, held, back = tonumber(ARGV[1])
 if not latest then
-  latest, since, lost, empty, held = string.match(ARGV[1], '(%S+) (%S+) (%S+) (%S+) (%S+)')
+  latest, since, lost, empty, held, back = string.match(ARGV[1], '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
   latest, since, lost = tonumber(latest), tonumber(since), tonumber(lost)
-  empty, held = tonumber(empty), tonumber(held)
+  empty, held, back = tonumber(empty), tonumber(held), tonumber(back)
+  if since > now then
+    local early = since - now
+    since, empty, held = now, empty - early, held - early
+  end
 end
 if now > latest then return {'late', string.format('%.17g', now)} end
+`;
+
+// `key`: the peer's key. `refuse`: the statement for a key that is not ours.
+const load = (key: string, refuse: string) => `
 local tokens, last, violations, leased, capacity = 0, -1e300, 0, 0, BURST
 local leases, events
-local state = redis.call('GET', KEYS[1])
+local state = redis.pcall('GET', ${key})
 if state then
-  if string.sub(state, 1, 4) ~= 'rlb1' then
-    return redis.error_reply('WRONGTYPE relay-limiter found a key under its prefix that is not its own')
-  end
+  if type(state) == 'table' or string.sub(state, 1, 4) ~= 'rlb1' then ${refuse} end
   tokens, last, violations = struct.unpack('<ddd', state, 5)
+  local early = 0
+  if last > now then
+    early = last - now
+    if back and back > early then early = back end
+    last = last - early
+  end
   if #state > 28 then
     leases, events = {}, {}
     for at = 29, #state, 32 do
       local holder, id, amount, ends = struct.unpack('<dddd', state, at)
+      ends = ends - early
       leased = leased + amount
       if ends > now then leases[#leases + 1] = {holder, id, amount, ends}
       else events[#events + 1] = {ends, amount, 0, 0} end
@@ -85,13 +103,22 @@ if events and events[1] then
 end
 ${REFILL('now')}`;
 
-const SAVE = `
+const LOAD =
+  BEGIN +
+  load(
+    'KEYS[1]',
+    "return redis.error_reply('WRONGTYPE relay-limiter found a key under its prefix that is not its own')",
+  );
+
+const save = (key: string) => `
 local packed = struct.pack('<c4ddd', 'rlb1', tokens, last, violations)
 if leases then
   for _, lease in ipairs(leases) do packed = packed .. struct.pack('<dddd', unpack(lease)) end
 end
-redis.call('SET', KEYS[1], packed, 'PX', violations > 0 and OFFENDER_TTL or TTL)
+redis.call('SET', ${key}, packed, 'PX', violations > 0 and OFFENDER_TTL or TTL)
 `;
+
+const SAVE = save('KEYS[1]');
 
 // ARGV[2]: the cost. Replies the tokens that are left, behind a letter: `a` for allow, `d` for disconnect, `w` for wait.
 const STRICT = `
@@ -106,15 +133,14 @@ end
 ${SAVE}
 return string.format('%s%.17g', verdict, tokens)`;
 
-// ARGV[2]: the node. ARGV[5]: violations to add.
-const MINE = `
-local function text(number) return string.format('%.17g', number) end
+// ARGV[2]: the node. `more`: violations to add.
+const mine = (more: string) => `
 local mine
 leases = leases or {}
 for at, lease in ipairs(leases) do
   if lease[1] == tonumber(ARGV[2]) then mine = at end
 end
-violations = violations + tonumber(ARGV[5])
+violations = violations + tonumber(${more})
 `;
 
 // ARGV[3], ARGV[4]: the number of the node's lease, and its unspent tokens. ARGV[6]: the number of the new lease.
@@ -123,7 +149,8 @@ violations = violations + tonumber(ARGV[5])
 // Tokens ahead of use are at most half of what may still be leased, so that other nodes get some. The node's lease
 // becomes part of the new one. If more than half of the burst is on lease, the new lease is short: after a loss of all
 // data the store can then wait until all such leases have ended.
-const LEASE = `${MINE}
+const LEASE = `${mine('ARGV[5]')}
+local function text(number) return string.format('%.17g', number) end
 local known, left = tonumber(ARGV[3]), tonumber(ARGV[4])
 local id, first, all, ahead = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 -- A node may have more than the store knows of: from before it lost everything, where an answer was lost
@@ -153,24 +180,30 @@ end
 ${SAVE}
 return {text(granted), carried, text(tokens), violations, text(lifetime)}`;
 
-// ARGV[3], ARGV[4]: the number of the node's lease, and its unspent tokens, which return to the bucket.
-const RELEASE = `${MINE}
-if mine and leases[mine][2] == tonumber(ARGV[3]) then
-  local left = math.min(tonumber(ARGV[4]), leases[mine][3])
-  tokens = tokens + left
-  table.remove(leases, mine)
+// Returns leases of one node (ARGV[2]). For each key three arguments: the number of the node's lease, its unspent tokens,
+// which return to the bucket, and violations to add. A key that is not ours is passed over.
+const RELEASE = `${BEGIN}
+for at, key in ipairs(KEYS) do
+  repeat
+    ${load('key', 'break')}
+    ${mine('ARGV[3 * at + 2]')}
+    if mine and leases[mine][2] == tonumber(ARGV[3 * at]) then
+      tokens = tokens + math.min(tonumber(ARGV[3 * at + 1]), leases[mine][3])
+      table.remove(leases, mine)
+    end
+    ${save('key')}
+  until true
 end
-${SAVE}
-return violations`;
+return #KEYS`;
 
 const READ = `
 return {string.format('%.17g', tokens), violations}`;
 
 const BODIES: Record<ScriptName, string> = {
-  strict: STRICT,
-  lease: LEASE,
+  strict: LOAD + STRICT,
+  lease: LOAD + LEASE,
   release: RELEASE,
-  read: READ,
+  read: LOAD + READ,
 };
 
 /**
@@ -184,7 +217,7 @@ export function createScript(
   runId: string,
   readClock = READ_CLOCK,
 ): Script {
-  const text = `-- ${runId}\n${readClock}\n${constants(limit)}${LOAD}${BODIES[name]}\n`;
+  const text = `-- ${runId}\n${readClock}\n${constants(limit)}${BODIES[name]}\n`;
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 

@@ -7,19 +7,29 @@ import type { ScriptName } from './limit-scripts.js';
 /** No usable reply: the store is down, late or failing. The failure policy then decides. */
 export class NoReplyError extends Error {}
 
+/**
+ * No reply in time although the store answers: it has, or this process makes, more calls than are answered in time. The
+ * check is delayed.
+ */
+export class OverloadError extends NoReplyError {
+  constructor() {
+    super('more calls of the store than are answered within the deadline');
+  }
+}
+
 export abstract class ScriptCall extends Pending {
   readonly name: ScriptName;
   readonly keys: string[];
   /** The script's arguments. The shard writes the first one (see store-clock.ts) before it sends the call. */
   readonly args: string[];
   isSentAgain = false;
-  /** Called before `failed` if the deadline passes. @internal */
-  onTimeout: ((call: ScriptCall, error: NoReplyError) => void) | undefined;
+  /** Returns the error for `failed` if the deadline passes. @internal */
+  onTimeout: ((call: ScriptCall, wasBlocked: boolean) => NoReplyError) | undefined;
 
-  constructor(name: ScriptName, key: string, args: readonly string[]) {
+  constructor(name: ScriptName, keys: string[], args: readonly string[]) {
     super();
     this.name = name;
-    this.keys = [key];
+    this.keys = keys;
     this.args = ['', ...args];
   }
 
@@ -31,10 +41,8 @@ export abstract class ScriptCall extends Pending {
    */
   abstract failed(error: Error): void;
 
-  override expire(): void {
-    const error = new NoReplyError('the store did not reply within the deadline');
-    this.onTimeout?.(this, error);
-    this.failed(error);
+  override expire(wasBlocked: boolean): void {
+    this.failed(this.onTimeout?.(this, wasBlocked) ?? new OverloadError());
   }
 }
 
@@ -45,12 +53,12 @@ export class CallbackCall extends ScriptCall {
 
   constructor(
     name: ScriptName,
-    key: string,
+    keys: string[],
     args: readonly string[],
     answered: (reply: unknown) => void,
     failed: (error: Error) => void,
   ) {
-    super(name, key, args);
+    super(name, keys, args);
     this.#answered = answered;
     this.#failed = failed;
   }

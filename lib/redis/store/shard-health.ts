@@ -1,14 +1,20 @@
 // Whether a shard answers, learned from heartbeats and calls: its state, the server's run, and the number of nodes.
 // After failures in a row the shard is down and only heartbeats are sent to it; a heartbeat that is answered in time
-// brings it up again.
+// brings it up again. A shard that answers calls is not down, however late its other answers are.
 
 import { detached } from '../../common/timers.js';
 import type { StoreClient } from './client.js';
 import { type Deadlines, PendingReply } from './deadlines.js';
-import { HEARTBEAT, UNREGISTER } from './heartbeat-scripts.js';
-import { invalidReplyError, isNumeric, messageOf, storeError } from './replies.js';
+import {
+  HEARTBEAT,
+  type HeartbeatReply,
+  readHeartbeatReply,
+  UNREGISTER,
+} from './heartbeat-scripts.js';
+import type { Limit } from './limit.js';
+import { invalidReplyError, messageOf, storeError } from './replies.js';
 import type { StoreClock } from './store-clock.js';
-import { nowSeconds, RETRY_SECONDS, startTimer, type Timer } from './timing.js';
+import { nowSeconds, nowWithPauses, RETRY_SECONDS, startTimer, type Timer } from './timing.js';
 
 /** Whether a shard of the store answers. */
 export type ShardState = 'up' | 'down';
@@ -20,7 +26,7 @@ export interface StateChange {
   readonly shard: number;
   /** Why the shard is down. */
   readonly reason?: Error;
-  /** True if the shard is up again but has lost its data: every bucket starts empty. */
+  /** True if the shard is up but has lost its data: every bucket starts empty. */
   readonly lostData?: boolean;
 }
 
@@ -40,8 +46,11 @@ export interface StoreCounters {
 /** What the shards of a store have in common. @internal */
 export interface HealthContext {
   readonly client: StoreClient;
+  readonly limit: Limit;
   /** The number by which the store knows this node. */
   readonly nodeId: string;
+  /** When this node began, by `nowWithPauses`. */
+  readonly bornAt: number;
   readonly deadlines: Deadlines;
   readonly counters: StoreCounters;
   /** The most tokens that a peer may have got without the store in so many seconds. */
@@ -64,12 +73,15 @@ const MAX_HEARTBEAT_SECONDS = 5;
 const NOTICE_SECONDS = 1;
 /** How long the largest number of nodes is remembered: after a restart of the store the first node sees only itself. */
 const NODES_SECONDS = 300;
+/** The state before the first answered heartbeat. */
+const NO_BEAT = { number: 0, runId: '', epoch: '' };
 
 /** The health of one shard. @internal */
 export class ShardHealth {
   readonly #context: HealthContext;
   readonly #shard: number;
-  readonly #key: string;
+  /** The nodes, and the memory of losses. */
+  readonly #keys: string[];
   readonly #clock: StoreClock;
   readonly #listener: HealthListener;
   #state: ShardState = 'up';
@@ -78,9 +90,13 @@ export class ShardHealth {
   #maxNodesUntil = Number.NEGATIVE_INFINITY;
 
   #runId: string | undefined;
-  #lastRunId: string | undefined;
-  /** The store's time of the last heartbeat. */
-  #lastAliveAt = Number.NEGATIVE_INFINITY;
+  /** Heartbeats sent. */
+  #beats = 0;
+  /** The last answered heartbeat: its number, when it was sent (by `nowWithPauses`), and what it replied. */
+  #answered: { number: number; sentAt: number; runId: string; epoch: string };
+  /** When a call was last answered, and when one was last answered within its deadline. */
+  #lastAnswerAt = Number.NEGATIVE_INFINITY;
+  #lastTimelyAnswerAt = Number.NEGATIVE_INFINITY;
 
   #failures = 0;
   #failingSince = 0;
@@ -99,9 +115,10 @@ export class ShardHealth {
   ) {
     this.#context = context;
     this.#shard = shard;
-    this.#key = key;
+    this.#keys = [key, `${key}#losses`];
     this.#clock = clock;
     this.#listener = listener;
+    this.#answered = { ...NO_BEAT, sentAt: context.bornAt };
   }
 
   get state(): ShardState {
@@ -123,6 +140,11 @@ export class ShardHealth {
     return this.#maxNodes;
   }
 
+  /** Whether a call has been answered since a time, in time or not. */
+  hasAnsweredSince(time: number): boolean {
+    return this.#lastAnswerAt > time;
+  }
+
   /** Sends a heartbeat, unless one is in flight. */
   beat(): void {
     if (this.#isBeating || this.#isClosed) return;
@@ -132,9 +154,11 @@ export class ShardHealth {
     detached(() => this.#sendHeartbeat());
   }
 
-  /** Records that a call has been answered. */
-  recordSuccess(): void {
+  /** Records that a call has been answered, within its deadline or later. */
+  recordAnswer(isTimely: boolean): void {
     this.#failures = 0;
+    this.#lastAnswerAt = nowSeconds();
+    if (isTimely) this.#lastTimelyAnswerAt = this.#lastAnswerAt;
   }
 
   /** Records that a call started at `startedAt` has failed. */
@@ -164,22 +188,28 @@ export class ShardHealth {
         if (reply.end()) resolve();
       };
       deadlines.add(reply);
-      client.eval(UNREGISTER, [this.#key], [nodeId]).then(settled, settled);
+      client.eval(UNREGISTER, this.#keys, [nodeId]).then(settled, settled);
     });
   }
 
   #sendHeartbeat(): void {
-    const { client, deadlines, counters, nodeId } = this.#context;
-    const pending = new PendingReply((error) => this.#heartbeatFailed(error, pending.startedAt));
+    const { client, deadlines, counters } = this.#context;
+    this.#beats += 1;
+    const number = this.#beats;
+    const pending = new PendingReply((error, wasBlocked) => {
+      this.#heartbeatLate(number, pending.startedAt, error, wasBlocked);
+    });
+    const sentAt = nowWithPauses();
     counters.beats += 1;
     deadlines.add(pending);
-    client.eval(HEARTBEAT, [this.#key], [nodeId]).then(
-      (reply) => {
+    client.eval(HEARTBEAT, this.#keys, this.#heartbeatArguments(number, sentAt)).then(
+      (value) => {
         this.#isBeating = false;
+        const reply = readHeartbeatReply(value);
         // A late reply: the shard is too slow, or has just returned. The next heartbeat decides which.
         if (!pending.end()) this.beat();
-        else if (isHeartbeatReply(reply)) this.#heartbeatAnswered(reply);
-        else this.#heartbeatFailed(invalidReplyError(), pending.startedAt);
+        else if (reply === undefined) this.#heartbeatFailed(invalidReplyError(), pending.startedAt);
+        else this.#heartbeatAnswered(reply, number, sentAt, pending.startedAt);
       },
       (cause) => {
         this.#isBeating = false;
@@ -190,10 +220,36 @@ export class ShardHealth {
     );
   }
 
+  #heartbeatArguments(number: number, sentAt: number): string[] {
+    const { nodeId, limit } = this.#context;
+    const { number: answered, runId, epoch, sentAt: answeredAt } = this.#answered;
+    const halfSeconds = this.#clock.halfSeconds(nowSeconds());
+    const { shortLeaseSeconds, leaseSeconds } = limit;
+    const numbers = [sentAt - answeredAt, halfSeconds, shortLeaseSeconds, leaseSeconds];
+    return [nodeId, String(number), String(answered), runId, epoch, ...numbers.map(String)];
+  }
+
   #scheduleHeartbeat(seconds: number): void {
     clearTimeout(this.#timer);
     if (this.#isClosed) return;
     this.#timer = startTimer(() => this.beat(), seconds * 1000);
+  }
+
+  /**
+   * The heartbeat `number`, for which the store has been given a deadline since `startedAt`, has no reply. If calls have been answered in time since, they are many, and it
+   * waits its turn; if this process was blocked, the reply may be there soon. Then the store has another deadline to answer
+   * anything.
+   */
+  #heartbeatLate(number: number, startedAt: number, error: Error, wasBlocked: boolean): void {
+    if (this.#state === 'up' && (wasBlocked || this.#lastTimelyAnswerAt > startedAt)) {
+      const again: PendingReply = new PendingReply((_, isBlocked) => {
+        const isPending = this.#isBeating && this.#beats === number;
+        if (isPending) this.#heartbeatLate(number, again.startedAt, error, isBlocked);
+      });
+      this.#context.deadlines.add(again);
+    } else {
+      this.#heartbeatFailed(error, startedAt);
+    }
   }
 
   #heartbeatFailed(error: Error, startedAt: number): void {
@@ -212,18 +268,22 @@ export class ShardHealth {
     this.beat();
   }
 
-  #heartbeatAnswered([run, uptime, time, nodes]: HeartbeatReply): void {
-    const storeTime = Number(time);
-    const runId = String(run);
-    const lostData = this.#hasLostData(runId, Number(uptime), storeTime);
-    this.#clock.synchronize(storeTime, nowSeconds());
+  #heartbeatAnswered(
+    { runId, storeTime, nodes, epoch, loss }: HeartbeatReply,
+    number: number,
+    sentAt: number,
+    startedAt: number,
+  ): void {
+    const isFirst = this.#answered.number === 0;
+    this.#clock.synchronize(storeTime, startedAt, nowSeconds());
     this.#runId = runId;
-    this.#lastRunId = runId;
-    this.#lastAliveAt = storeTime;
-    this.#recordNodes(Math.max(1, Number(nodes)));
+    this.#answered = { number, sentAt, runId, epoch };
+    this.#recordNodes(nodes);
     const wasDown = this.#state === 'down';
-    if (lostData) this.#clock.recordDataLoss(storeTime);
-    else if (wasDown) this.#clock.recordOutage(storeTime, this.#givenWhileDown());
+    const isNewLoss = loss !== undefined && this.#clock.recordDataLoss(loss, storeTime);
+    if (!isNewLoss && wasDown) this.#clock.recordOutage(storeTime, this.#givenWhileDown());
+    // A loss from before this node's first heartbeat is no event of its time.
+    const lostData = isNewLoss && (!isFirst || wasDown);
     this.#state = 'up';
     this.#failures = 0;
     this.#heartbeatSeconds = wasDown
@@ -243,19 +303,7 @@ export class ShardHealth {
     this.#maxNodesUntil = nowSeconds() + NODES_SECONDS;
   }
 
-  /** Whether the server was started after the last heartbeat that this shard answered. */
-  #hasLostData(runId: string, uptime: number, storeTime: number): boolean {
-    if (this.#lastRunId === undefined || this.#lastRunId === runId) return false;
-    return uptime < 0 || storeTime - uptime + 1 > this.#lastAliveAt;
-  }
-
   #givenWhileDown(): number {
     return this.#context.givenWhileDown(nowSeconds() - this.#failingSince + NOTICE_SECONDS);
   }
-}
-
-type HeartbeatReply = [runId: string, uptime: number, time: string, nodes: number];
-
-function isHeartbeatReply(reply: unknown): reply is HeartbeatReply {
-  return Array.isArray(reply) && reply.length === 4 && reply.slice(1).every(isNumeric);
 }

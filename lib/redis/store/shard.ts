@@ -1,41 +1,57 @@
 // A shard of the store: calls scripts on its server, each with a deadline. While the shard is down, calls fail at once.
 // Knows scripts and the store's time; nothing of peers.
+//
+// Calls wait in a queue until the server's run is known, the script is loaded, and few enough calls are in flight. So the
+// server has no more calls than it answers in time, one call loads a script for all that need it, and what is too much
+// fails as an overload and does not count as a failure of the store.
 
-import type { Limit } from './limit.js';
 import { createScript, type Script, type ScriptName } from './limit-scripts.js';
 import { closedError, isForeignKeyMessage, messageOf, storeError } from './replies.js';
-import { NoReplyError, type ScriptCall } from './script-call.js';
+import { NoReplyError, OverloadError, type ScriptCall } from './script-call.js';
 import { type HealthContext, ShardHealth, type ShardState } from './shard-health.js';
 import { StoreClock } from './store-clock.js';
 import { LATE_SECONDS, nowSeconds } from './timing.js';
 import { Waiters } from './waiters.js';
 
 export interface ShardContext extends HealthContext {
-  readonly limit: Limit;
   readonly deadlineSeconds: number;
 }
 
 interface ShardScript extends Script {
-  /** Whether the server is known to have the script, so that its SHA suffices. */
-  isLoaded: boolean;
+  /** Whether the server has the script, so that its SHA suffices, or has been sent it. */
+  state: 'unknown' | 'loading' | 'loaded';
 }
 
-/** Calls without a reply, late ones included, beyond which further calls fail at once. */
-const MAX_IN_FLIGHT = 50_000;
+/** Calls that may be in flight: as many as answers come in time for, from the smallest to the largest number. */
+const MIN_WINDOW = 16;
+const MAX_WINDOW = 1000;
+/** Calls that wait; further ones fail at once. */
+const MAX_QUEUE = 10_000;
 
 export class Shard {
   readonly #context: ShardContext;
   readonly #clock: StoreClock;
   readonly #health: ShardHealth;
-  /** Calls that need the server's run, and callers of `ready`. */
+  /** Callers of `ready`. */
   readonly #waiters = new Waiters();
+  /** Calls that have not been sent, from `#nextInQueue` on. Some may have expired. */
+  #queue: ScriptCall[] = [];
+  #nextInQueue = 0;
+  #inFlight = 0;
+  #window = MAX_WINDOW;
+  #windowShrunkAt = Number.NEGATIVE_INFINITY;
   /** The scripts for the run `#scriptsRunId`. */
   readonly #scripts = new Map<ScriptName, ShardScript>();
   #scriptsRunId: string | undefined;
   /** Whether the server has answered a heartbeat in this very turn of the event loop. */
   #isJustAlive = false;
-  readonly #onTimeout = (call: ScriptCall, error: NoReplyError) => {
+  readonly #onTimeout = (call: ScriptCall, wasBlocked: boolean) => {
+    const hasAnswered = this.#health.hasAnsweredSince(call.startedAt);
+    if (hasAnswered) this.#shrinkWindow();
+    if (hasAnswered || wasBlocked) return new OverloadError();
+    const error = new NoReplyError('the store did not reply within the deadline');
     this.#health.recordFailure(error, call.startedAt);
+    return error;
   };
 
   /** `key`: the shard's key of nodes. */
@@ -46,9 +62,13 @@ export class Shard {
       onAlive: () => {
         this.#isJustAlive = true;
         this.#waiters.resolveAll();
+        this.#sendQueued();
         this.#isJustAlive = false;
       },
-      onFailure: (error) => this.#waiters.rejectAll(error),
+      onFailure: (error) => {
+        this.#waiters.rejectAll(error);
+        this.#failQueued(error);
+      },
     });
     this.#health.beat();
   }
@@ -67,19 +87,29 @@ export class Shard {
     return this.#health.maxNodes;
   }
 
+  /** Whether a call would fail at once because too many wait. */
+  get isFull(): boolean {
+    return this.#queue.length - this.#nextInQueue >= MAX_QUEUE;
+  }
+
+  /** Whether a call has been answered since a time, in time or not. */
+  hasAnsweredSince(time: number): boolean {
+    return this.#health.hasAnsweredSince(time);
+  }
+
   /** Makes a call. It is answered or fails within the deadline, and fails at once while the shard is down. */
   call(call: ScriptCall): void {
     const { counters, deadlines } = this.#context;
     if (this.state === 'down') {
       call.failed(new NoReplyError('the store is down'));
-    } else if (counters.inFlight >= MAX_IN_FLIGHT) {
-      call.failed(new NoReplyError(`${MAX_IN_FLIGHT} calls are waiting for a reply`));
+    } else if (this.isFull) {
+      call.failed(new OverloadError());
     } else {
       counters.calls += 1;
       call.onTimeout = this.#onTimeout;
       deadlines.add(call);
-      if (this.#health.runId === undefined) this.#wait(call);
-      else this.#send(call);
+      this.#queue.push(call);
+      this.#sendQueued();
     }
   }
 
@@ -97,59 +127,100 @@ export class Shard {
   async close(): Promise<void> {
     await this.#health.close();
     this.#waiters.close(closedError());
+    this.#failQueued(closedError());
   }
 
-  #wait(call: ScriptCall): void {
-    this.#waiters.add({
-      resolve: () => this.#send(call),
+  #sendQueued(): void {
+    while (this.#nextInQueue < this.#queue.length) {
+      const call = this.#queue[this.#nextInQueue] as ScriptCall;
+      if (!call.isDone) {
+        if (this.#inFlight >= this.#window || this.state === 'down') return;
+        const script = this.#health.runId === undefined ? undefined : this.#script(call.name);
+        if (script?.state === 'loading') return;
+        // The full text would also run on a server that has lost its data since the last heartbeat, and other nodes
+        // would then find the script there and take the server for one that has its data.
+        if (script === undefined || (script.state === 'unknown' && !this.#isJustAlive)) {
+          this.#health.beat();
+          return;
+        }
+        this.#send(call, script);
+      }
+      this.#nextInQueue += 1;
+      if (this.#nextInQueue === this.#queue.length || this.#nextInQueue === MAX_QUEUE) {
+        this.#queue.splice(0, this.#nextInQueue);
+        this.#nextInQueue = 0;
+      }
+    }
+  }
+
+  #failQueued(reason: Error): void {
+    const queue = this.#queue.splice(0).slice(this.#nextInQueue);
+    this.#nextInQueue = 0;
+    for (const call of queue) {
       // A NoReplyError, because any other error means that the store refuses the call's key.
-      reject: (error) => call.end() && call.failed(new NoReplyError(error.message, error)),
-    });
+      if (call.end()) call.failed(new NoReplyError(reason.message, { cause: reason }));
+    }
   }
 
-  #send(call: ScriptCall): void {
-    if (call.isDone) return;
+  #send(call: ScriptCall, script: ShardScript): void {
     const { client, counters } = this.#context;
     const { keys, args } = call;
-    const script = this.#script(call.name);
-    if (!script.isLoaded && !this.#isJustAlive) {
-      // The full text would also run on a server that has lost its data since the last heartbeat, and other nodes
-      // would then find the script there and take the server for one that has its data.
-      this.#wait(call);
-      this.#health.beat();
-      return;
-    }
     args[0] = this.#clock.argument(call.startedAt);
     counters.inFlight += 1;
-    const reply = script.isLoaded
-      ? client.evalSha(script.sha, keys, args)
-      : client.eval(script.text, keys, args);
+    this.#inFlight += 1;
+    let reply: Promise<unknown>;
+    if (script.state === 'loaded') {
+      reply = client.evalSha(script.sha, keys, args);
+    } else {
+      script.state = 'loading';
+      reply = client.eval(script.text, keys, args);
+    }
     reply.then(
       (value) => {
-        counters.inFlight -= 1;
-        script.isLoaded = true;
+        script.state = 'loaded';
         this.#replied(call, value);
+        this.#ended();
       },
       (error) => {
-        counters.inFlight -= 1;
+        if (script.state === 'loading') script.state = 'unknown';
         this.#failed(call, error);
+        this.#ended();
       },
     );
   }
 
+  /** A call is not in flight any more. */
+  #ended(): void {
+    this.#context.counters.inFlight -= 1;
+    this.#inFlight -= 1;
+    this.#sendQueued();
+  }
+
   #replied(call: ScriptCall, reply: unknown): void {
-    if (call.isDone) return;
+    this.#health.recordAnswer(!call.isDone);
+    if (call.isDone) {
+      this.#shrinkWindow();
+      return;
+    }
+    if (this.#window < MAX_WINDOW) this.#window += 1;
     if (Array.isArray(reply) && String(reply[0]) === 'late') {
-      this.#clock.synchronize(Number(reply[1]), nowSeconds());
+      this.#clock.synchronize(Number(reply[1]), call.startedAt, nowSeconds());
       // If the call is not late by this process's clock, the assumed time of the store was wrong.
       if (!call.isSentAgain && nowSeconds() - call.startedAt < LATE_SECONDS / 2) {
         call.isSentAgain = true;
-        this.#send(call);
+        this.#queue.push(call);
       }
       return;
     }
-    this.#health.recordSuccess();
     if (call.end()) call.answered(reply);
+  }
+
+  /** Halves the number of calls that may be in flight, once for all calls that were in flight together. */
+  #shrinkWindow(): void {
+    const now = nowSeconds();
+    if (now - this.#windowShrunkAt < this.#context.deadlineSeconds) return;
+    this.#windowShrunkAt = now;
+    this.#window = Math.max(MIN_WINDOW, this.#window / 2);
   }
 
   #failed(call: ScriptCall, error: unknown): void {
@@ -162,7 +233,7 @@ export class Shard {
       if (call.isSentAgain) this.#reject(call, error, message);
       else {
         call.isSentAgain = true;
-        this.#wait(call);
+        this.#queue.push(call);
       }
       this.#health.beat();
     } else if (isForeignKeyMessage(message)) {
@@ -187,7 +258,7 @@ export class Shard {
     }
     let script = this.#scripts.get(name);
     if (script === undefined) {
-      script = { ...createScript(name, this.#context.limit, runId ?? ''), isLoaded: false };
+      script = { ...createScript(name, this.#context.limit, runId ?? ''), state: 'unknown' };
       this.#scripts.set(name, script);
     }
     return script;

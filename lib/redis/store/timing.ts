@@ -1,6 +1,7 @@
 // Time and timers of the store's side. Deadlines and the store's time are measured by `performance.now()`, whatever
 // clock a limiter or its bans have.
 
+import { countingPauses } from '../../common/clock.js';
 import { detached } from '../../common/timers.js';
 
 /** Seconds until the store is tried again while it is down, and until a caller may usefully repeat a check. */
@@ -13,6 +14,9 @@ export const LATE_SECONDS = 1;
 export function nowSeconds(): number {
   return performance.now() / 1000;
 }
+
+/** The same, with pauses of the machine: the store's time goes on in them. */
+export const nowWithPauses = countingPauses(nowSeconds);
 
 export type Timer = ReturnType<typeof setTimeout>;
 

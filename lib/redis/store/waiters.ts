@@ -1,6 +1,7 @@
 // What waits until an attempt to reach the store has succeeded or failed.
 
-import { nowSeconds } from './timing.js';
+import { timeoutError } from './replies.js';
+import { startTimer, type Timer } from './timing.js';
 
 /** For how long ready() tolerates attempts without any reply. */
 const READY_SECONDS = 2;
@@ -36,17 +37,26 @@ export class Waiters {
 
   /**
    * Resolves once `isReady` returns true. Rejects with the last failure: at once if the store itself reported an error
-   * (the failure has a cause), otherwise after two seconds without a reply.
+   * (the failure has a cause), otherwise after two seconds without a reply, whether an attempt has failed until then or its
+   * call still waits in the client.
    */
   async untilReady(isReady: () => boolean): Promise<void> {
-    const giveUpAt = nowSeconds() + READY_SECONDS;
-    while (!isReady()) {
-      try {
-        await new Promise<void>((resolve, reject) => this.add({ resolve, reject }));
-      } catch (error) {
-        const isReported = (error as Error).cause !== undefined;
-        if (isReported || error === this.#closeError || nowSeconds() > giveUpAt) throw error;
+    let last = timeoutError();
+    let timer: Timer | undefined;
+    const giveUp = new Promise<never>((_, reject) => {
+      timer = startTimer(() => reject(last), READY_SECONDS * 1000);
+    });
+    try {
+      while (!isReady()) {
+        const attempt = new Promise<void>((resolve, reject) => this.add({ resolve, reject }));
+        await Promise.race([attempt, giveUp]).catch((error) => {
+          const isReported = (error as Error).cause !== undefined;
+          if (isReported || error === this.#closeError || error === last) throw error;
+          last = error as Error;
+        });
       }
+    } finally {
+      clearTimeout(timer);
     }
   }
 }

@@ -22,7 +22,18 @@ interface Bucket {
   expires: number;
 }
 
+/** The memory of losses of one shard. */
+interface Losses {
+  epoch: string;
+  /** The number of each node's last heartbeat. */
+  numbers: Map<string, number>;
+  /** The last loss; undefined if there was none. */
+  loss?: { since: number; empty: number; half: number };
+}
+
 const NAMES: readonly ScriptName[] = ['strict', 'lease', 'release', 'read'];
+
+type Four<T = number> = [T, T, T, T];
 
 /** Formats a number exactly, as 17 digits do in the scripts. */
 const text = String;
@@ -31,7 +42,9 @@ export class SimulatedStore {
   readonly buckets = new Map<string, Bucket>();
   readonly #limit: Limit;
   readonly #clock: () => number;
-  readonly #nodes = new Map<string, Map<string, number>>();
+  /** When each node of a shard was last seen, by the key of nodes. */
+  #nodes = new Map<string, Map<string, number>>();
+  #losses = new Map<string, Losses>();
   #run = 0;
   #startedAt: number;
   #loaded = new Set<string>();
@@ -44,10 +57,27 @@ export class SimulatedStore {
     this.#nameScripts();
   }
 
-  /** Starts again without any data. */
-  restart(): void {
+  /** What is stored, as a snapshot of the store would hold it. */
+  snapshot(): () => void {
+    const state = structuredClone([this.buckets, this.#nodes, this.#losses] as const);
+    return () => {
+      this.restart();
+      for (const [key, bucket] of structuredClone(state[0])) this.buckets.set(key, bucket);
+      this.#nodes = structuredClone(state[1]);
+      this.#losses = structuredClone(state[2]);
+    };
+  }
+
+  /** Loses its data and goes on, as after FLUSHALL. */
+  flush(): void {
     this.buckets.clear();
     this.#nodes.clear();
+    this.#losses.clear();
+  }
+
+  /** Starts again without any data. */
+  restart(): void {
+    this.flush();
     this.#startedAt = this.#clock();
     this.flushScripts();
     this.#run += 1;
@@ -59,64 +89,84 @@ export class SimulatedStore {
   }
 
   /** @throws what a server would reply as an error. */
-  evalSha(sha: string, [key]: string[], args: string[]): unknown {
+  evalSha(sha: string, keys: string[], args: string[]): unknown {
     const name = this.#loaded.has(sha) ? this.#scriptNames.get(sha) : undefined;
     if (name === undefined) throw new Error('NOSCRIPT No matching script.');
-    return this.#runUnexpired(name, key as string, args);
+    return this.#runUnexpired(name, keys, args);
   }
 
-  eval(source: string, [key]: string[], args: string[]): unknown {
-    if (source === HEARTBEAT) return this.#heartbeat(key as string, args[0] as string);
+  eval(source: string, keys: string[], args: string[]): unknown {
+    const [key] = keys;
+    if (source === HEARTBEAT) return this.#heartbeat(key as string, args);
     if (source === UNREGISTER)
       return Number(this.#nodes.get(key as string)?.delete(args[0] as string));
     for (const [sha, name] of this.#scriptNames) {
       if (createScript(name, this.#limit, this.#runId()).text !== source) continue;
       this.#loaded.add(sha);
-      return this.#runUnexpired(name, key as string, args);
+      return this.#runUnexpired(name, keys, args);
     }
     // A script for the previous run of the server.
     const name = NAMES.find((one) =>
       source.endsWith(createScript(one, this.#limit, '').text.slice(4)),
     );
     if (name === undefined) throw new Error('ERR unknown script');
-    return this.#runUnexpired(name, key as string, args);
+    return this.#runUnexpired(name, keys, args);
   }
 
-  #runUnexpired(name: ScriptName, key: string, args: string[]): unknown {
-    const expires = this.buckets.get(key)?.expires ?? 0;
-    if (expires <= this.#clock()) this.buckets.delete(key);
-    return this.run(name, key, args);
+  #runUnexpired(name: ScriptName, keys: readonly string[], args: string[]): unknown {
+    for (const key of keys) {
+      const expires = this.buckets.get(key)?.expires ?? 0;
+      if (expires <= this.#clock()) this.buckets.delete(key);
+    }
+    return this.run(name, keys, args);
   }
 
   /** Runs a script. Keys do not expire here. */
-  run(name: ScriptName, key: string, args: string[], now = this.#clock()): unknown {
+  run(name: ScriptName, keys: readonly string[], args: string[], now = this.#clock()): unknown {
     const [latest = 0, ...outage] = (args[0] as string).split(' ').map(Number);
     if (now > latest) return ['late', text(now)];
-    const bucket = this.#load(key, outage, now);
     const rest = args.slice(1).map(Number);
+    if (name === 'release') {
+      const [nodeId = 0, ...leases] = rest;
+      keys.forEach((key, at) => {
+        const bucket = this.#load(key, outage, now);
+        this.#release(bucket, nodeId, leases.slice(3 * at, 3 * at + 3));
+        this.#save(key, bucket, now);
+      });
+      return keys.length;
+    }
+    const [key] = keys as [string];
+    const bucket = this.#load(key, outage, now);
     if (name === 'read') return [text(bucket.tokens), bucket.violations];
-    this.buckets.set(key, bucket);
-    const reply = this.#reply(name, bucket, rest, now);
-    bucket.expires = now + ttlMs(this.#limit, bucket.violations) / 1000;
+    const reply = name === 'strict' ? this.#strict(bucket, rest) : this.#lease(bucket, rest, now);
+    this.#save(key, bucket, now);
     return reply;
   }
 
-  #reply(name: ScriptName, bucket: Bucket, args: number[], now: number): unknown {
-    if (name === 'strict') return this.#strict(bucket, args);
-    return name === 'lease' ? this.#lease(bucket, args, now) : this.#release(bucket, args);
+  #save(key: string, bucket: Bucket, now: number): void {
+    bucket.expires = now + ttlMs(this.#limit, bucket.violations) / 1000;
+    this.buckets.set(key, bucket);
   }
 
   #load(key: string, outage: number[], now: number): Bucket {
     const { rateLimit, burstLimit } = this.#limit;
     const known = this.buckets.get(key);
     const bucket = known ?? { tokens: 0, last: -1e300, violations: 0, leases: [], expires: 0 };
-    const ended = bucket.leases.filter(({ ends }) => ends <= now);
+    let [since, lost, emptyUntil, halfUntil, back] = outage as [...Four, number];
+    if (since > now) {
+      const early = since - now;
+      [since, emptyUntil, halfUntil] = [now, emptyUntil - early, halfUntil - early];
+    }
+    let { tokens, last } = bucket;
+    const early = last > now ? Math.max(last - now, back ?? 0) : 0;
+    last -= early;
+    const leases = bucket.leases.map((lease) => ({ ...lease, ends: lease.ends - early }));
+    const ended = leases.filter(({ ends }) => ends <= now);
     const events = ended.map(({ ends, amount }) => ({ at: ends, amount, lost: 0, raised: 0 }));
-    let leased = sum(bucket.leases);
+    let leased = sum(leases);
     let capacity = burstLimit;
     if (outage.length > 0) {
-      const [since, lost, emptyUntil, halfUntil] = outage as [number, number, number, number];
-      if (bucket.last < since) events.push({ at: since, amount: 0, lost, raised: 0 });
+      if (last < since) events.push({ at: since, amount: 0, lost, raised: 0 });
       if (halfUntil > since) {
         capacity = 0;
         const half = burstLimit * (1 - LEASED_SHARE);
@@ -125,9 +175,8 @@ export class SimulatedStore {
           events.push({ at: halfUntil, amount: 0, lost: 0, raised: burstLimit });
       }
     }
-    let { tokens, last } = bucket;
     const refillTo = (time: number) => {
-      tokens = refill(tokens, last, time, rateLimit, capacity - leased);
+      tokens = refill(tokens, last, time, rateLimit, Math.max(0, capacity - leased));
       last = time;
     };
     for (const { at, amount, lost, raised } of events.sort((a, b) => a.at - b.at)) {
@@ -137,8 +186,8 @@ export class SimulatedStore {
       capacity = Math.max(capacity, raised);
     }
     refillTo(now);
-    const leases = bucket.leases.filter(({ ends }) => ends > now).map((lease) => ({ ...lease }));
-    return { tokens, last, violations: bucket.violations, leases, expires: 0 };
+    const open = leases.filter(({ ends }) => ends > now);
+    return { tokens, last, violations: bucket.violations, leases: open, expires: 0 };
   }
 
   #strict(bucket: Bucket, [cost = 1]: number[]): unknown {
@@ -182,23 +231,48 @@ export class SimulatedStore {
     return [text(granted), carried, text(bucket.tokens), bucket.violations, text(lifetime)];
   }
 
-  #release(bucket: Bucket, args: number[]): unknown {
-    const [nodeId, known, left, violations] = args as [number, number, number, number];
+  #release(bucket: Bucket, nodeId: number, lease: readonly number[]): void {
+    const [known, left, violations] = lease as [number, number, number];
     bucket.violations += violations;
-    const mine = bucket.leases.find((lease) => lease.nodeId === nodeId);
+    const mine = bucket.leases.find((one) => one.nodeId === nodeId);
     if (mine !== undefined && mine.id === known) {
       bucket.tokens += Math.min(left, mine.amount);
-      bucket.leases = bucket.leases.filter((lease) => lease !== mine);
+      bucket.leases = bucket.leases.filter((one) => one !== mine);
     }
-    return bucket.violations;
   }
 
-  #heartbeat(key: string, nodeId: string): unknown {
+  #heartbeat(key: string, args: readonly string[]): unknown {
     const now = this.#clock();
+    const [nodeId, number, answered, run, epoch, ...seconds] = args as [...Four<string>, string];
+    const [elapsed, halfSeconds, short, long] = seconds.map(Number) as Four;
     const nodes = this.#nodes.get(key) ?? new Map<string, number>();
+    const losses: Losses = this.#losses.get(key) ?? { epoch: '', numbers: new Map() };
+    const uptime = Math.floor(now - this.#startedAt);
+    let isLost: boolean;
+    if (Number(answered) > 0) {
+      const wentBack = (losses.numbers.get(nodeId) ?? 0) < Number(answered);
+      isLost =
+        losses.epoch !== epoch || wentBack || (run !== this.#runId() && uptime < elapsed + 1);
+    } else {
+      const wasVisited = [...nodes.values()].some((seenAt) => seenAt >= now - uptime);
+      isLost = uptime >= 0 && uptime + 1 < elapsed && !wasVisited;
+    }
+    if (isLost && !(losses.loss !== undefined && losses.loss.since > now - elapsed)) {
+      const half = Math.max(losses.loss?.half ?? 0, halfSeconds > 0 ? now + halfSeconds : 0);
+      losses.loss = { since: now, empty: Math.max(now + short, half), half: now + long };
+      losses.epoch = '';
+    }
+    losses.epoch ||= `${nodeId}-${number}`;
+    losses.numbers.set(nodeId, Number(number));
+    this.#losses.set(key, losses);
     this.#nodes.set(key, nodes.set(nodeId, now));
-    for (const [node, seenAt] of nodes) if (seenAt < now - 15) nodes.delete(node);
-    return [this.#runId(), Math.floor(now - this.#startedAt), text(now), nodes.size];
+    for (const [node, seenAt] of nodes) {
+      if (seenAt > now) nodes.set(node, now);
+      else if (seenAt < now - 15) nodes.delete(node);
+    }
+    const { since, empty, half } = losses.loss ?? { since: '', empty: 0, half: 0 };
+    const { epoch: current } = losses;
+    return [this.#runId(), text(now), nodes.size, current, text(since), text(empty), text(half)];
   }
 
   #runId(): string {

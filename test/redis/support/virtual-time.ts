@@ -1,5 +1,5 @@
-// VirtualTime: time that passes only in `run`, for simulations of many nodes. It replaces timers, setImmediate and
-// `performance.now()`. Vitest's fake timers are not used because they wait for a real timer after each fake one.
+// VirtualTime: time that passes only in `run`, for simulations of many nodes. It replaces timers, setImmediate,
+// `performance.now()` and `Date.now()`. Vitest's fake timers are not used because they wait for a real timer after each fake one.
 
 import { vi } from 'vitest';
 
@@ -14,12 +14,15 @@ const realSetImmediate = setImmediate;
 export class VirtualTime {
   /** The time, in seconds. */
   now = 1000;
+  /** Seconds for which the machine has slept: the wall clock counts them, the monotonic clock does not. */
+  pausedSeconds = 0;
   #timers: Timer[] = [];
   #orders = 0;
 
   /** Replaces real time until `vi.unstubAllGlobals` and `vi.restoreAllMocks`. */
   install(): void {
     vi.spyOn(performance, 'now').mockImplementation(() => this.now * 1000);
+    vi.spyOn(Date, 'now').mockImplementation(() => (this.now + this.pausedSeconds) * 1000);
     vi.stubGlobal('setTimeout', (run: () => void, ms = 0) => this.after(ms / 1000, run));
     vi.stubGlobal('setImmediate', (run: () => void) => this.after(0, run));
     vi.stubGlobal('clearTimeout', (timer: Timer | undefined) => this.#clear(timer));

@@ -25,6 +25,8 @@ export interface WorldOptions {
   onStoreFailure?: 'share' | 'open' | 'closed';
   mode?: 'leased' | 'strict';
   nodes?: number;
+  /** Whether the client is one of a cluster, so that each shard has a state of its own. */
+  isCluster?: boolean;
 }
 
 /** The store answers at once, unless a field says otherwise. */
@@ -44,16 +46,20 @@ export class World {
   /** Seconds that a call and its reply take together. */
   roundTripSeconds = 0;
   clockReads = 0;
+  /** Seconds by which the store's clock is ahead. */
+  clockAhead = 0;
   #held: (() => void)[] = [];
-  readonly #options: WorldOptions;
+  readonly #options: Omit<WorldOptions, 'isCluster'>;
+  readonly #isCluster: boolean;
 
-  constructor(nodes: number, options: WorldOptions) {
+  constructor(nodes: number, { isCluster = false, ...options }: WorldOptions) {
     this.time.install();
+    this.#isCluster = isCluster;
     this.#options = { leaseSeconds: 20, ...options };
     const { leaseSeconds = 20, deadlineSeconds = 0.1 } = options;
     const times = leaseLifetimes(leaseSeconds, deadlineSeconds);
     const limit = { disconnectThreshold: null, ...options, ...times };
-    this.store = new SimulatedStore(limit, () => this.time.now);
+    this.store = new SimulatedStore(limit, () => this.time.now + this.clockAhead);
     this.nodes = Array.from({ length: nodes }, () => this.start());
   }
 
@@ -74,7 +80,8 @@ export class World {
       };
     };
     const nothing = () => {};
-    const client = { on: nothing, off: nothing, connect: nothing };
+    const cluster = this.#isCluster ? { slots: [], masters: [] } : {};
+    const client = { ...cluster, on: nothing, off: nothing, connect: nothing };
     node = new SharedRateLimiter({
       client: { ...client, eval: call('eval'), evalSha: call('evalSha') },
       clock: () => {
