@@ -1,9 +1,9 @@
 // What a response says about rate limits, in the form that `update` takes.
 
-import { FieldReader, type ResponseHeaders } from '../headers/fields.js';
-import { parseRateLimitHeaders } from '../headers/parse.js';
+import type { ResponseHeaders } from '../headers/containers.js';
+import { type ResponseLimits, readResponse } from '../headers/parse.js';
 import { parseProblem } from '../headers/problem.js';
-import type { RateLimitInfo } from '../headers/types.js';
+import type { ResetFormat } from '../headers/resets.js';
 import { onAbort } from './deadline.js';
 
 // The bounds for reading a problem body, so that a large or slow one does not hold up the response.
@@ -15,17 +15,12 @@ export function isRefusal(status: number): boolean {
   return status === 429 || status === 503;
 }
 
-export interface ResponseLimits {
-  readonly info: RateLimitInfo;
-  readonly ageSeconds: number;
-}
-
-export function readLimits(headers: ResponseHeaders): ResponseLimits {
-  const age = new FieldReader(headers, false).value('age') ?? '';
-  return {
-    info: parseRateLimitHeaders(headers),
-    ageSeconds: /^\d{1,15}$/.test(age) ? Number(age) : 0,
-  };
+/** Reads what the headers of a response say about rate limits. */
+export function readLimits(
+  headers: ResponseHeaders,
+  resetFormat: ResetFormat = 'auto',
+): ResponseLimits {
+  return readResponse(headers, { now: undefined, strict: false, resetFormat });
 }
 
 /**

@@ -2,7 +2,7 @@
 // for the interface before. Undici 7 still accepts the older handlers outside of `compose`, and undici 6 has no
 // others.
 
-import type { ResponseHeaders } from '../headers/fields.js';
+import type { ResponseHeaders } from '../headers/containers.js';
 import type { Lease } from './lease.js';
 import type { PolicyLimiter } from './policy-limiter.js';
 import { readLimits } from './response.js';
