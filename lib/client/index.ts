@@ -14,6 +14,7 @@ export type {
 } from './options.js';
 export type { Algorithm, Policy } from './policies.js';
 export { PolicyLimiter, type PolicyLimiterState } from './policy-limiter.js';
+export type { ResponseHead, ResponseOptions } from './response-options.js';
 export type { PolicySnapshot, SavedLimit, SavedPolicy } from './snapshot.js';
 export { type InterceptorOptions, type LimiterOf, limitInterceptor } from './undici.js';
 export type { NodeState } from './upstream-node.js';

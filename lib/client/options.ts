@@ -74,8 +74,16 @@ export interface UpdateContext {
    * without it, it assumes the worst case.
    */
   lease?: Lease | undefined;
-  /** The response's `Age` in seconds. A cached response (`Age` above 0) changes nothing. Default: 0. */
+  /**
+   * The response's `Age` in seconds. A response that a cache has kept (`Age` above 0) changes nothing, unless it is a
+   * refusal, which is obeyed less its age. Default: 0.
+   */
   ageSeconds?: number | undefined;
+  /**
+   * Whether the response refuses the request because there were too many. Default: true for the statuses 429 and 503,
+   * and for 403 with `Retry-After` or with a limit of which nothing remains.
+   */
+  refused?: boolean | undefined;
   /** Policies that the problem body names as violated: `Retry-After` then blocks only those. Default: none. */
   violated?: readonly string[] | undefined;
   /** The size of the body in bytes, for quotas in `content-bytes`. Default: 0. */
@@ -88,6 +96,8 @@ export interface LimitedRequest {
   readonly url: string;
   /** The method in upper case. */
   readonly method: string;
+  /** The body as the caller gave it; undefined without one, and for that of a `Request`, which is a stream. */
+  readonly body?: unknown;
 }
 
 /** Options that `limitFetch` and `limitInterceptor` have in common. */
@@ -187,17 +197,21 @@ export function requireInfo(info: unknown, status: unknown): void {
 
 /** @throws ERR_LIMITER_OPTION */
 export function readUpdateContext(context: unknown) {
-  const names = ['lease', 'ageSeconds', 'violated', 'contentBytes'];
+  const names = ['lease', 'ageSeconds', 'refused', 'violated', 'contentBytes'];
   const given = readOptions('update', context, names);
-  const { lease, violated = [] } = given;
+  const { lease, refused, violated = [] } = given;
   if (lease !== undefined && !(lease instanceof QuotaLease)) {
     throw invalidValue('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of a PolicyLimiter');
   }
   if (!Array.isArray(violated) || violated.some((name) => typeof name !== 'string')) {
     throw invalidValue('ERR_LIMITER_OPTION', 'violated', violated, 'an array of names');
   }
+  if (refused !== undefined && typeof refused !== 'boolean') {
+    throw invalidValue('ERR_LIMITER_OPTION', 'refused', refused, 'true or false');
+  }
   return {
     lease,
+    refused,
     violated: violated as string[],
     ageSeconds: nonNegative(given, 'ageSeconds', 0),
     contentBytes: nonNegative(given, 'contentBytes', 0),

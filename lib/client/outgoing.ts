@@ -2,6 +2,8 @@
 // several times and to another host than that of its URL.
 
 import { invalidValue } from '../common/errors.js';
+import { isNodeStream } from './bodies.js';
+import type { LimitedRequest } from './options.js';
 
 type Fetch = typeof globalThis.fetch;
 type Input = Parameters<Fetch>[0];
@@ -11,11 +13,13 @@ export type Send = (signal: AbortSignal | undefined) => Promise<Response>;
 // Compared by name, because other implementations of fetch have classes of their own.
 const REPEATABLE_BODIES = ['ArrayBuffer', 'Blob', 'File', 'URLSearchParams', 'FormData'];
 
-export class OutgoingRequest {
+export class OutgoingRequest implements LimitedRequest {
   /** The URL as the caller gave it; it may be relative. */
   readonly url: string;
   /** The method in upper case. */
   readonly method: string;
+  /** The body as the caller gave it; undefined without one, and for the body of a Request. */
+  readonly body: unknown;
   readonly signal: AbortSignal | undefined;
   /** Whether the body can be sent again; a stream cannot. */
   readonly isRepeatable: boolean;
@@ -35,7 +39,8 @@ export class OutgoingRequest {
     this.method = (init?.method ?? request?.method ?? 'GET').toUpperCase();
     const signal = init?.signal === undefined ? request?.signal : init.signal;
     this.signal = signal ?? undefined;
-    this.isRepeatable = isRepeatable(init?.body);
+    this.body = init?.body ?? undefined;
+    this.isRepeatable = isRepeatable(this.body);
     this.#input = input;
     this.#init = init;
     this.#request = request;
@@ -68,20 +73,25 @@ export class OutgoingRequest {
     const { name, cause } = Object(error) as { name?: unknown; cause?: unknown };
     if (name !== 'TypeError') return false;
     if ((Object(cause) as { code?: unknown }).code === 'ERR_INVALID_URL') return true;
-    const { body } = this.#init ?? {};
     try {
       // The test needs neither the real URL nor the signal. A stream belongs to the caller and must not be used
       // up, so another one replaces it.
       new Request('https://node', {
         ...this.#init,
         method: this.method,
-        body: this.isRepeatable ? (body ?? null) : new ReadableStream(),
+        body: this.isRepeatable ? (this.#init?.body ?? null) : new ReadableStream(),
         signal: null,
       });
       return false;
-    } catch {
-      return true;
+    } catch (reason) {
+      // A ReferenceError means that the runtime lacks these classes.
+      return (reason as Error).name === 'TypeError';
     }
+  }
+
+  /** Whether the body is a stream of Node, whose errors someone must listen for. */
+  get hasNodeStream(): boolean {
+    return !this.isRepeatable && isNodeStream(this.body);
   }
 
   #requestTo(target: string | undefined, isLast: boolean): Request | undefined {

@@ -18,7 +18,7 @@ import {
 } from './options.js';
 import { WaitQueue } from './queue.js';
 import { Recovery } from './recovery.js';
-import { isRefusal } from './response.js';
+import { meaningOf } from './response.js';
 import { type AnsweredRequest, ServerPolicies } from './server-policies.js';
 import { invalidSnapshot, type PolicySnapshot, readSnapshot, writeSnapshot } from './snapshot.js';
 import { secondsUntil } from './time.js';
@@ -164,20 +164,20 @@ export class PolicyLimiter {
    */
   update(info: RateLimitInfo, status?: number, context?: UpdateContext): void {
     requireInfo(info, status);
-    const { lease, ageSeconds, violated, contentBytes } = readUpdateContext(context);
+    const { lease, ageSeconds, refused, violated, contentBytes } = readUpdateContext(context);
+    const meaning = meaningOf(info, status, ageSeconds, refused);
     const now = this.#readClock();
-    if (ageSeconds > 0) return;
+    if (meaning === undefined) return;
     const last = this.#lastNumber;
     const ownLease = lease?.taken.owner === this.#quotas ? lease : undefined;
     const number = ownLease?.taken.number;
     this.#serverPolicies.takeBytes(contentBytes, now);
     const answered = this.#answeredRequest(ownLease, now);
-    const isSpent = this.#serverPolicies.apply(info, answered, last, now);
+    const isSpent = this.#serverPolicies.apply(meaning, answered, last, now);
     if (ownLease !== undefined) this.#markCounted(ownLease);
-    const isRefused = status !== undefined && isRefusal(status);
-    const retryAfter = info.retryAfterSeconds;
-    const isRedirection = status !== undefined && status >= 300 && status < 400;
-    if (isWait(retryAfter) && !isRedirection) {
+    const { isRefused } = meaning;
+    const retryAfter = meaning.info.retryAfterSeconds;
+    if (isWait(retryAfter)) {
       if (violated.length === 0) this.#recovery.block(retryAfter, last, now);
       for (const name of violated) this.#serverPolicies.block(name, retryAfter, last, now);
     } else if (isRefused && !isSpent) {

@@ -87,7 +87,14 @@ const KIND = 'UpstreamPool';
 /** An excluded node is used only if no other is ready within this time. */
 const EXCLUDE_SECONDS = 1;
 const ACQUIRE_OPTIONS = ['cost', 'priority', 'signal', 'deadlineSeconds', 'exclude'];
-const UPDATE_OPTIONS = ['lease', 'latencySeconds', 'ageSeconds', 'violated', 'contentBytes'];
+const UPDATE_OPTIONS = [
+  'lease',
+  'latencySeconds',
+  'ageSeconds',
+  'refused',
+  'violated',
+  'contentBytes',
+];
 
 /**
  * Distributes requests over several upstream nodes that can answer the same requests, each with its own

@@ -42,6 +42,19 @@ export function collectFields(
   return values;
 }
 
+/** Returns an object with the method `get` of `Headers`, which finds the fields of any container. */
+export function headersOf(headers: ResponseHeaders): Pick<Headers, 'get'> {
+  if (!hasMethods(headers, 'get', 'forEach') && hasMethods(headers, 'get')) {
+    return headers as Pick<Headers, 'get'>;
+  }
+  return {
+    get(name) {
+      const key = name.toLowerCase();
+      return collectFields(headers, new Set([key])).get(key) ?? null;
+    },
+  };
+}
+
 function fieldsOf(headers: unknown, names: ReadonlySet<string>): ForEachField {
   if (isArray(headers)) return (add) => forEachInArray(headers, add);
   // Before `get`, because that of a Map distinguishes upper and lower case.

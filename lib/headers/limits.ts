@@ -1,5 +1,6 @@
 // Limits from plain values: what the fields of the first drafts and of vendors give.
 
+import { BELOW_ZERO } from './numbers.js';
 import type { Reset } from './resets.js';
 import type { QuotaPolicy, ServiceLimit } from './types.js';
 
@@ -11,21 +12,9 @@ export interface LimitIdentity {
   readonly unit?: string | undefined;
 }
 
-/** The value of servers that have no such limit. */
-const NO_LIMIT = -1;
-
-/** Returns an amount, with or without a fraction, of at least 0; null for anything else. */
-export function parseDecimal(text: string): number | null {
-  return /^\d{1,15}(\.\d{1,9})?$/.test(text) ? Number(text) : null;
-}
-
-/** Returns an amount of any sign. Below 0 it is -1. */
-export function parseAmount(text: string): number | null {
-  return /^-\d{1,15}(\.\d{1,9})?$/.test(text) ? NO_LIMIT : parseDecimal(text);
-}
-
+/** Whether the value says that there is no such limit. */
 export function isNoLimit(limit: number | null): boolean {
-  return limit === NO_LIMIT;
+  return limit === BELOW_ZERO;
 }
 
 /** Returns the limit with these values. Some servers count below 0 when they refuse: then 0 units remain. */

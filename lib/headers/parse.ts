@@ -7,9 +7,10 @@ import { DRAFT_FIELDS, readLimits, readPartitions, readPolicies } from './drafts
 import { DRAFT_TRIPLE, FAMILY_FIELDS, readFamilies } from './families.js';
 import { FieldReader } from './fields.js';
 import { createResetReader, RESET_FORMATS, type ResetFormat, type ResetReader } from './resets.js';
-import { parseHttpDate, RETRY_AFTER_FIELDS, readRetryAfter, requireNow } from './retry-after.js';
+import { parseHttpDate, requireNow } from './retry-after.js';
 import { readTriple } from './triples.js';
 import type { RateLimitInfo } from './types.js';
+import { readWait, WAIT_FIELDS } from './waits.js';
 
 /** The options of `parseRateLimitHeaders`. */
 export interface ParseOptions {
@@ -58,7 +59,7 @@ const FIELDS: ReadonlySet<string> = new Set([
   ...COMMON_FIELDS,
   ...DRAFT_FIELDS,
   ...FAMILY_FIELDS,
-  ...RETRY_AFTER_FIELDS,
+  ...WAIT_FIELDS,
 ]);
 
 export interface ResponseLimits {
@@ -73,8 +74,7 @@ export function readResponse(
   { now, strict, resetFormat }: ReturnType<typeof readParseOptions>,
 ): ResponseLimits {
   const fields = new FieldReader(headers, FIELDS, strict);
-  const age = fields.value('age') ?? '';
-  const ageSeconds = /^\d{1,15}$/.test(age) ? Number(age) : 0;
+  const ageSeconds = readAge(fields);
   if (!fields.hasOthersThan(COMMON_FIELDS)) return { info: nothing(), ageSeconds };
   const time = () => now ?? parseHttpDate(fields.value('date') ?? '', Date.now()) ?? Date.now();
   const info: RateLimitInfo = {
@@ -84,8 +84,20 @@ export function readResponse(
     ignored: fields.ignored,
   };
   if (!strict) readOtherGenerations(fields, info, createResetReader(resetFormat, time));
-  info.retryAfterSeconds = readRetryAfter(fields, time);
+  info.retryAfterSeconds = readWait(fields, time);
   return { info, ageSeconds };
+}
+
+/** Returns the `Age` of a response. */
+export function ageOf(headers: ResponseHeaders): number {
+  return readAge(new FieldReader(headers, AGE_FIELD, false));
+}
+
+const AGE_FIELD: ReadonlySet<string> = new Set(['age']);
+
+function readAge(fields: FieldReader): number {
+  const age = fields.value('age') ?? '';
+  return /^\d{1,15}$/.test(age) ? Number(age) : 0;
 }
 
 function nothing(): RateLimitInfo {
@@ -114,18 +126,20 @@ function readDraftTriple(fields: FieldReader, readReset: ResetReader) {
 }
 
 function readParseOptions(options: unknown) {
-  const {
-    now,
-    strict = false,
-    resetFormat = 'auto',
-  } = readOptions('parseRateLimitHeaders', options, ['now', 'strict', 'resetFormat']);
+  const given = readOptions('parseRateLimitHeaders', options, ['now', 'strict', 'resetFormat']);
+  const { now, strict = false } = given;
   if (now !== undefined) requireNow(now);
   if (typeof strict !== 'boolean') {
     throw invalidValue('ERR_LIMITER_OPTION', 'strict', strict, 'true or false');
   }
-  if (!RESET_FORMATS.includes(resetFormat)) {
-    const accepted = "'auto', 'delta', 'delta-ms', 'epoch' or 'date'";
-    throw invalidValue('ERR_LIMITER_OPTION', 'resetFormat', resetFormat, accepted);
-  }
-  return { now, strict, resetFormat: resetFormat as ResetFormat };
+  return { now, strict, resetFormat: readResetFormat(given) };
+}
+
+/** Returns the option `resetFormat`. @throws ERR_LIMITER_OPTION */
+export function readResetFormat({
+  resetFormat = 'auto',
+}: Readonly<Record<string, unknown>>): ResetFormat {
+  if (RESET_FORMATS.includes(resetFormat)) return resetFormat as ResetFormat;
+  const accepted = "'auto', 'delta', 'delta-ms', 'epoch' or 'date'";
+  throw invalidValue('ERR_LIMITER_OPTION', 'resetFormat', resetFormat, accepted);
 }

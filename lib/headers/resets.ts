@@ -1,7 +1,7 @@
 // The time until a quota resets. Servers give it in seconds or milliseconds from now, in seconds or milliseconds
 // since the epoch, as a date, or as a duration.
 
-import { parseDecimal } from './limits.js';
+import { parseDecimal } from './numbers.js';
 import { parseHttpDate, secondsBetween } from './retry-after.js';
 
 /**

@@ -1,11 +1,9 @@
 // Retry-After and the dates of HTTP (RFC 9110, sections 10.2.3 and 5.6.7).
 
 import { invalidNumber } from '../common/errors.js';
-import type { FieldReader } from './fields.js';
-import { parseDecimal } from './limits.js';
 
 /** The maximum of a Retry-After in seconds: 2^31 - 1, about 68 years, as for other delta-seconds of HTTP. */
-const MAX_RETRY_AFTER = 2_147_483_647;
+export const MAX_RETRY_AFTER = 2_147_483_647;
 
 /**
  * Returns the seconds to wait that a `Retry-After` value asks for, from 0 to 2,147,483,647; null if the value is
@@ -29,33 +27,15 @@ export function parseRetryAfter(value: string, now: number = Date.now()): number
   const text = value.trim();
   // HTTP allows whole seconds only, but some servers send fractions.
   if (/^\d+\.\d+$/.test(text)) return Math.min(Math.ceil(Number(text)), MAX_RETRY_AFTER);
-  return parseStandardValue(text, now);
+  return parseStandardRetryAfter(text, now);
 }
 
 /** Returns the seconds of a value that RFC 9110 allows; null for any other value. */
-function parseStandardValue(text: string, now: number): number | null {
+export function parseStandardRetryAfter(text: string, now: number): number | null {
   // Number() would accept 1e9, 0x10, Infinity and the empty string.
   if (/^\d+$/.test(text)) return Math.min(Number(text), MAX_RETRY_AFTER);
   const date = parseHttpDate(text, now);
   return date === null ? null : Math.min(secondsBetween(now, date), MAX_RETRY_AFTER);
-}
-
-/** Fields in milliseconds of OpenAI and Azure, which are more precise than the `Retry-After` beside them. */
-const MILLISECOND_FIELDS = ['retry-after-ms', 'x-ms-retry-after-ms'];
-
-/** The names of all fields that `readRetryAfter` reads. */
-export const RETRY_AFTER_FIELDS: readonly string[] = ['retry-after', ...MILLISECOND_FIELDS];
-
-/** Reads the wait that a response asks for. `now` returns epoch milliseconds. */
-export function readRetryAfter(fields: FieldReader, now: () => number): number | null {
-  const parse = fields.isStrict ? parseStandardValue : parseRetryAfter;
-  let seconds = fields.read('retry-after', (text) => parse(text, now()));
-  if (fields.isStrict) return seconds;
-  for (const name of MILLISECOND_FIELDS) {
-    const milliseconds = fields.read(name, parseDecimal);
-    if (milliseconds !== null) seconds = Math.min(milliseconds / 1000, MAX_RETRY_AFTER);
-  }
-  return seconds;
 }
 
 /** @throws ERR_LIMITER_OPTION unless `now` is a finite number */

@@ -3,7 +3,8 @@
 
 import { toPolicy } from './drafts.js';
 import type { FieldReader } from './fields.js';
-import { isNoLimit, type LimitIdentity, limitsOf, parseAmount, parseDecimal } from './limits.js';
+import { isNoLimit, type LimitIdentity, limitsOf } from './limits.js';
+import { BELOW_ZERO, parseAmount, parseDecimal } from './numbers.js';
 import type { Reset, ResetReader } from './resets.js';
 import { type Member, readList } from './structured-fields.js';
 import type { RateLimitInfo } from './types.js';
@@ -70,7 +71,8 @@ function readQuotas(text: string): Quota[] | null {
   if (values !== null) return values.map((value) => [value, NO_PARAMETERS]);
   const members = readList(text.replace(QUOTED_OR_SEMICOLON, removeSpace));
   if (members === null || members.length === 0) return null;
-  return members.every(([item]) => Number.isInteger(item)) ? (members as Quota[]) : null;
+  if (!members.every(([item]) => Number.isInteger(item))) return null;
+  return members.map(([item, parameters]) => [Math.max(item as number, BELOW_ZERO), parameters]);
 }
 
 function readValuesAlone(text: string): number[] | null {

@@ -1,7 +1,8 @@
 // The fields of vendors whose limits have a form of their own: Shopify, HubSpot and Riot Games.
 
 import type { FieldReader } from './fields.js';
-import { limitOf, parseDecimal, policyOf } from './limits.js';
+import { limitOf, policyOf } from './limits.js';
+import { parseDecimal } from './numbers.js';
 import type { Found } from './triples.js';
 
 const NOTHING: Found = { limits: [], policies: [] };
