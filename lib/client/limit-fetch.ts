@@ -4,13 +4,14 @@
 import { invalidNumber, invalidValue, show } from '../common/errors.js';
 import { isInstance } from '../common/kinds.js';
 import { count, readOptions } from '../common/options.js';
+import type { RateLimitInfo } from '../headers/types.js';
 import { Deadline } from './deadline.js';
 import type { Lease } from './lease.js';
 import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './options.js';
 import { OutgoingRequest, type Send } from './outgoing.js';
 import { PolicyLimiter } from './policy-limiter.js';
 import { isRefusal, readLimits, readViolatedPolicies } from './response.js';
-import { type PoolAcquireOptions, UpstreamPool } from './upstream-pool.js';
+import { type PoolAcquireOptions, type PoolUpdateContext, UpstreamPool } from './upstream-pool.js';
 
 /** The options of `limitFetch`. */
 export interface LimitFetchOptions extends RequestOptions {
@@ -27,8 +28,10 @@ export interface LimitFetchOptions extends RequestOptions {
 type FetchSettings = ReturnType<typeof readSettings>;
 
 /** The common interface of a pool and of a single limiter, which has no nodes. */
-interface Upstream extends Pick<UpstreamPool, 'update' | 'fail'> {
+interface Upstream {
   acquire(options: PoolAcquireOptions): Promise<Grant>;
+  update(info: RateLimitInfo, status: number, context: PoolUpdateContext): void;
+  fail(lease: Lease): void;
   /** The origins of the nodes by their names. Without a pool it is undefined: requests go to their own URLs. */
   origins?: ReadonlyMap<string, string>;
 }

@@ -2,6 +2,7 @@
 // remains of it. Trust in a server is limited: whatever it reports, one request is sent as a probe after
 // `maxWaitSeconds`.
 
+import { amountOf, type Cost, REQUESTS } from './cost.js';
 import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
 import type { Policy } from './policies.js';
 import { addSeconds } from './time.js';
@@ -13,7 +14,6 @@ import {
 } from './windows/index.js';
 
 // The units that this package can count. For any other unit, only a remaining amount of 0 has an effect.
-export const REQUESTS = 'requests';
 const CONTENT_BYTES = 'content-bytes';
 const CONCURRENT_REQUESTS = 'concurrent-requests';
 
@@ -43,9 +43,9 @@ export interface RemainingReport {
    * Units that the server may not have counted in `remaining`, because their requests were under way at some
    * time while the answered request was.
    */
-  readonly uncounted: number;
+  readonly uncounted: Cost;
   /** The units among `uncounted` that are still under way. */
-  readonly underWay: number;
+  readonly underWay: Cost;
   readonly resetSeconds: number;
   /** The number of the answered request. */
   readonly number: number;
@@ -155,7 +155,7 @@ export class ServerPolicy {
   updateRemaining(report: RemainingReport, now: number): void {
     const { uncounted, underWay, resetSeconds, number } = report;
     const isOld = now < this.#resetAt && number < this.#newestReporter;
-    const notCounted = this.countsRequests ? (isOld ? underWay : uncounted) : 0;
+    const notCounted = this.#charge(isOld ? underWay : uncounted);
     const remaining = report.remaining - notCounted;
     if (isOld && remaining >= this.#remaining) return;
     this.#remaining = remaining;
@@ -176,7 +176,7 @@ export class ServerPolicy {
     this.#noteReport(now);
   }
 
-  readyAt(cost: number, now: number): number {
+  readyAt(cost: Cost, now: number): number {
     const charge = this.#charge(cost);
     let ready = this.#blockedUntil;
     if (now < this.#resetAt) ready = Math.max(ready, this.#remainingReadyAt(charge));
@@ -184,7 +184,7 @@ export class ServerPolicy {
     return Math.min(ready, this.#lastEventAt + this.#options.maxWaitSeconds);
   }
 
-  take(cost: number, number: number, now: number): void {
+  take(cost: Cost, number: number, now: number): void {
     this.#spend(this.#charge(cost), now);
     this.#previousEventAt = this.#lastEventAt;
     this.#lastEventAt = now;
@@ -253,8 +253,8 @@ export class ServerPolicy {
     this.#lastEventNumber = undefined;
   }
 
-  #charge(cost: number): number {
-    return this.#unit === REQUESTS ? cost : 0;
+  #charge(cost: Cost): number {
+    return amountOf(cost, this.#unit);
   }
 
   #spend(units: number, now: number): void {

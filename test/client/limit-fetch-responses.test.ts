@@ -74,7 +74,7 @@ describe('limitFetch', () => {
 
   it.each([
     ['of another type', 429, {}],
-    ['of a good response', 200, json],
+    ['of a response that is no refusal', 404, json],
   ])('ignores the violated policies in a body %s', async (_, status, fields) => {
     const headers = { ...fields, 'Retry-After': '20' };
     const server = serve(() => new Response(problem, { status, headers }));
