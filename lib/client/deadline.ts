@@ -105,8 +105,10 @@ export class Deadline {
     let timer = startTimer(this.secondsLeft, checkTime);
     try {
       const response = await send(controller.signal);
-      if (response.body === null) unfollow();
-      else openBodies.register(response.body, unfollow);
+      // Some implementations of fetch have no streams: they return a response when all of it has arrived.
+      const { body } = response as { body?: object | null };
+      if (body === null || body === undefined) unfollow();
+      else openBodies.register(body, unfollow);
       return response;
     } catch (error) {
       unfollow();

@@ -17,6 +17,14 @@ export type {
 } from './options.js';
 export type { Algorithm, Policy } from './policies.js';
 export { PolicyLimiter, type PolicyLimiterState } from './policy-limiter.js';
+export {
+  type GroupAcquireOptions,
+  type GroupUpdateContext,
+  PolicyLimiterGroup,
+  type PolicyLimiterGroupOptions,
+  type PolicyLimiterGroupState,
+} from './policy-limiter-group.js';
+export type { ResponseHead, ResponseOptions } from './response-options.js';
 export type { PolicySnapshot, SavedLimit, SavedPolicy, SavedWindow } from './snapshot.js';
 export { type InterceptorOptions, type LimiterOf, limitInterceptor } from './undici.js';
 export type { NodeState } from './upstream-node.js';

@@ -101,8 +101,16 @@ export interface UpdateContext {
    * without it, it assumes the worst case.
    */
   lease?: Lease | undefined;
-  /** The response's `Age` in seconds. A cached response (`Age` above 0) changes nothing. Default: 0. */
+  /**
+   * The response's `Age` in seconds. A response that a cache has kept (`Age` above 0) changes nothing, unless it is a
+   * refusal, which is obeyed less its age. Default: 0.
+   */
   ageSeconds?: number | undefined;
+  /**
+   * Whether the response refuses the request because there were too many. Default: true for the statuses 429 and 503,
+   * and for 403 with `Retry-After` or with a limit of which nothing remains.
+   */
+  refused?: boolean | undefined;
   /** Policies that the problem body names as violated: `Retry-After` then blocks only those. Default: none. */
   violated?: readonly string[] | undefined;
   /** The size of the body in bytes, for quotas in `content-bytes`. Default: 0. */
@@ -117,12 +125,19 @@ export interface LimitedRequest {
   readonly url: string;
   /** The method in upper case. */
   readonly method: string;
+  /** The body as the caller gave it; undefined without one, and for that of a `Request`, which is a stream. */
+  readonly body?: unknown;
 }
 
 /** Options that `limitFetch` and `limitInterceptor` have in common. */
 export interface RequestOptions {
   /** Returns the units that a request costs; see `AcquireOptions.cost`. Default: 1. */
-  cost?: ((request: LimitedRequest) => number) | undefined;
+  cost?: ((request: LimitedRequest) => number | Costs) | undefined;
+  /**
+   * With a `PolicyLimiterGroup`: returns the key of a request. Default: the host of its URL, with the port if that is
+   * not the protocol's own.
+   */
+  key?: ((request: LimitedRequest) => string) | undefined;
   /** Returns the priority of a request; see `AcquireOptions.priority`. Default: 0. */
   priority?: ((request: LimitedRequest) => number) | undefined;
   /** The deadline in seconds; at least 0. Default: none. */
@@ -161,7 +176,7 @@ export const LIMITER_OPTIONS = [
   'random',
 ];
 /** The names of `RequestOptions`. */
-export const REQUEST_OPTIONS = ['cost', 'priority', 'deadlineSeconds'];
+export const REQUEST_OPTIONS = ['cost', 'key', 'priority', 'deadlineSeconds'];
 const ALGORITHMS: readonly unknown[] = ['bucket', 'sliding', 'fixed'];
 
 /** @throws ERR_LIMITER_OPTION @internal */
@@ -263,23 +278,34 @@ export function requireInfo(info: unknown, status: unknown): void {
 }
 
 /** The names of the fields of `UpdateContext`. */
-export const UPDATE_OPTIONS = ['lease', 'ageSeconds', 'violated', 'contentBytes', 'within'];
+export const UPDATE_OPTIONS = [
+  'lease',
+  'ageSeconds',
+  'refused',
+  'violated',
+  'contentBytes',
+  'within',
+];
 
 /** @throws ERR_LIMITER_OPTION */
 export function readUpdateContext(context: unknown) {
   const given = readOptions('update', context, UPDATE_OPTIONS);
-  const { lease, violated = [], within = false } = given;
+  const { lease, refused, violated = [], within = false } = given;
   if (lease !== undefined && !(lease instanceof QuotaLease)) {
     throw invalidValue('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of a PolicyLimiter');
   }
   if (!Array.isArray(violated) || violated.some((name) => typeof name !== 'string')) {
     throw invalidValue('ERR_LIMITER_OPTION', 'violated', violated, 'an array of names');
   }
+  if (refused !== undefined && typeof refused !== 'boolean') {
+    throw invalidValue('ERR_LIMITER_OPTION', 'refused', refused, 'true or false');
+  }
   if (typeof within !== 'boolean') {
-    throw invalidValue('ERR_LIMITER_OPTION', 'within', within, 'a boolean');
+    throw invalidValue('ERR_LIMITER_OPTION', 'within', within, 'true or false');
   }
   return {
     lease,
+    refused,
     within,
     violated: violated as string[],
     ageSeconds: nonNegative(given, 'ageSeconds', 0),
@@ -290,7 +316,8 @@ export function readUpdateContext(context: unknown) {
 /** @throws ERR_LIMITER_OPTION */
 export function readRequestOptions(given: Readonly<Record<string, unknown>>) {
   return {
-    cost: callback<(request: LimitedRequest) => number>(given, 'cost') ?? (() => 1),
+    cost: callback<(request: LimitedRequest) => number | Costs>(given, 'cost') ?? (() => 1),
+    key: callback<(request: LimitedRequest) => string>(given, 'key') ?? hostOf,
     priority: callback<(request: LimitedRequest) => number>(given, 'priority') ?? (() => 0),
     deadlineSeconds: readDeadline(given),
   };
@@ -300,6 +327,11 @@ export function readRequestOptions(given: Readonly<Record<string, unknown>>) {
 export function requireFunction(given: unknown, name: string): void {
   if (typeof given === 'function') return;
   throw invalidValue('ERR_LIMITER_OPTION', name, given, 'a function');
+}
+
+/** Returns the host of a request; an empty string for a relative URL. */
+function hostOf({ url }: LimitedRequest): string {
+  return URL.canParse(url) ? new URL(url).host : '';
 }
 
 function readDeadline({ deadlineSeconds = Infinity }: Readonly<Record<string, unknown>>): number {

@@ -26,12 +26,16 @@ export interface Policy {
   readonly unit?: string | undefined;
 }
 
+/** The policies of a limiter that has only the limits that responses report. An empty array of a user is an error. */
+export const NO_POLICIES: readonly Policy[] = Object.freeze([]);
+
 /**
  * Returns a copy of the given policies.
  * @throws ERR_LIMITER_OPTION if there is no policy, if a quota or window is not a finite number greater than
  * 0, if two policies have the same name, or if two policies without a name have the same unit and window
  */
 export function readPolicies(given: unknown): readonly Policy[] {
+  if (given === NO_POLICIES) return NO_POLICIES;
   if (!isArray(given) || given.length === 0) {
     const accepted = 'an array of at least one { quota, windowSeconds, name?, unit? }';
     if (Array.isArray(given)) throw optionError(`policies must be ${accepted}, got an empty array`);

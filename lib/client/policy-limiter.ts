@@ -23,7 +23,7 @@ import {
 } from './options.js';
 import { type Policy, readPolicies } from './policies.js';
 import { type OuterSource, WaitQueue } from './queue.js';
-import { isRefusal } from './response.js';
+import { meaningOf, type ResponseMeaning } from './response.js';
 import type { PolicySnapshot } from './snapshot.js';
 import { secondsUntil } from './time.js';
 import { UpstreamLimits } from './upstream-limits.js';
@@ -248,18 +248,18 @@ export class PolicyLimiter {
     const info = given as RateLimitInfo;
     requireInfo(info, status);
     const read = readUpdateContext(context);
+    const meaning = meaningOf(info, status, read.ageSeconds, read.refused);
     const now = this.#readClock();
-    if (read.ageSeconds > 0) return;
+    if (meaning === undefined) return;
     const { within } = this.#settings;
-    const isRefused = status !== undefined && isRefusal(status);
-    if (within !== undefined && (read.within || !isRefused)) {
+    const lease = read.lease?.outer;
+    if (within !== undefined && read.within) {
+      within.update(info, status, { ...context, lease, within: false });
+    } else {
       // A good answer says to the outer limiter, too, that requests are answered.
-      const lease = read.lease?.outer;
-      if (read.within) within.update(info, status, { ...context, lease, within: false });
-      else within.update(NOTHING, status, { lease });
+      if (!meaning.isRefused) within?.update(NOTHING, status, { lease, refused: false });
+      this.#applyResponse(meaning, status, read, now);
     }
-    if (within === undefined || !read.within)
-      this.#applyResponse(info, status, isRefused, read, now);
     this.#notifyChange();
   }
 
@@ -405,18 +405,16 @@ export class PolicyLimiter {
   }
 
   #applyResponse(
-    info: RateLimitInfo,
+    meaning: ResponseMeaning,
     status: number | undefined,
-    isRefused: boolean,
     { lease, violated, contentBytes }: ReturnType<typeof readUpdateContext>,
     now: number,
   ): void {
-    // On a redirection it is about that one request, on a good answer about that operation.
-    const obeysRetryAfter = status === undefined || status >= 400;
-    const response = { info, isRefused, obeysRetryAfter, violated, contentBytes, lease };
-    this.#limits.update(response, now);
-    const { retryAfterSeconds } = info;
-    if (isRefused) this.#events.emit('refused', { status, retryAfterSeconds });
+    this.#limits.update({ meaning, violated, contentBytes, lease }, now);
+    const { isRefused, info } = meaning;
+    if (isRefused) {
+      this.#events.emit('refused', { status, retryAfterSeconds: info.retryAfterSeconds });
+    }
     const { blockedUntil } = this.#limits.recovery;
     if (blockedUntil > now && blockedUntil > this.#blockedUntil) {
       this.#blockedUntil = blockedUntil;

@@ -1,9 +1,10 @@
 // All policies and limits that a server reports, in bounded memory.
 
-import type { QuotaPolicy, RateLimitInfo, ServiceLimit } from '../headers/types.js';
+import type { QuotaPolicy, ServiceLimit } from '../headers/types.js';
 import { type Cost, REQUESTS } from './cost.js';
 import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
 import type { Policy } from './policies.js';
+import type { ResponseMeaning } from './response.js';
 import { type PolicyKey, ServerPolicy, type ServerPolicyOptions } from './server-policy.js';
 import type { SavedLimit, SavedPolicy } from './snapshot.js';
 
@@ -73,25 +74,36 @@ export class ServerPolicies {
   }
 
   /**
-   * Applies what a response reports. Returns whether a limit has nothing left. `lastNumber` is the number of
-   * the last request.
+   * Applies what a response reports. Returns whether a limit has nothing left until some time. `lastNumber` is the
+   * number of the last request.
    */
   apply(
-    { policies, limits }: RateLimitInfo,
+    { info: { policies, limits }, isRefused }: ResponseMeaning,
     answered: AnsweredRequest,
     lastNumber: number,
     now: number,
   ): boolean {
+    const reported = new Set<ServerPolicy>();
     for (const policy of policies.slice(0, MAX_POLICIES)) {
-      this.#applyPolicy(policy, lastNumber, now);
+      const applied = this.#applyPolicy(policy, lastNumber, now);
+      if (applied !== undefined) reported.add(applied);
     }
     let isSpent = false;
     for (const limit of limits.slice(0, MAX_POLICIES)) {
       if (!isAmount(limit.remaining)) continue;
-      this.#applyLimit(limit, limit.remaining, answered, lastNumber, now);
-      isSpent ||= limit.remaining === 0;
+      const applied = this.#applyLimit(limit, limit.remaining, answered, lastNumber, now);
+      reported.add(applied);
+      isSpent ||= limit.remaining === 0 && applied.isSpent(now);
     }
+    if (!isRefused) this.#dropRefuted(answered.number, reported);
     return isSpent;
+  }
+
+  /** Drops the policies whose probe was answered well, and which the answer does not repeat. */
+  #dropRefuted(number: number, reported: ReadonlySet<ServerPolicy>): void {
+    for (const [key, policy] of this.#policies) {
+      if (policy.isProbe(number) && !reported.has(policy)) this.#policies.delete(key);
+    }
   }
 
   /** Blocks only the policies of that name. `lastNumber` is the number of the last request. */
@@ -143,14 +155,17 @@ export class ServerPolicies {
     return true;
   }
 
-  #applyPolicy(reported: QuotaPolicy, lastNumber: number, now: number): void {
+  #applyPolicy(reported: QuotaPolicy, lastNumber: number, now: number): ServerPolicy | undefined {
     const { quota, windowSeconds, unit } = reported;
-    if (!isAmount(quota) || quota === 0 || !isAmount(windowSeconds) || windowSeconds === 0) return;
+    if (!isAmount(quota) || quota === 0 || !isAmount(windowSeconds) || windowSeconds === 0) {
+      return undefined;
+    }
     const isCovered = this.#configured.some(
       (policy) => policy.windowSeconds === windowSeconds && policy.quota <= quota,
     );
     const policy = this.#findOrAdd(reported, lastNumber, now);
     policy.updatePolicy({ quota, windowSeconds }, unit ?? REQUESTS, isCovered, lastNumber, now);
+    return policy;
   }
 
   #applyLimit(
@@ -159,13 +174,17 @@ export class ServerPolicies {
     answered: AnsweredRequest,
     lastNumber: number,
     now: number,
-  ): void {
-    const { name, limit: quota, partitionKey } = limit;
+  ): ServerPolicy {
+    const { name, limit: quota, partitionKey, unit } = limit;
     const policy = this.#findOrAdd({ name, quota, partitionKey }, lastNumber, now);
+    if (typeof unit === 'string') policy.setUnit(unit);
+    const isAssumed = !isAmount(limit.resetSeconds);
     const resetSeconds = isAmount(limit.resetSeconds)
       ? limit.resetSeconds
       : (policy.windowSeconds ?? this.#configuredWindow(limit));
-    policy.updateRemaining({ remaining, resetSeconds, ...answered }, now);
+    const isExact = !isAssumed && (limit.exact ?? !Number.isInteger(resetSeconds));
+    policy.updateRemaining({ remaining, resetSeconds, isExact, isAssumed, ...answered }, now);
+    return policy;
   }
 
   /** Returns the window of the configured policy with the limit's name, or without a name, its quota. */

@@ -1,6 +1,6 @@
 // One policy as a server reports it: its window, if that is tighter than the configured policies, and what
 // remains of it. Trust in a server is limited: whatever it reports, one request is sent as a probe after
-// `maxWaitSeconds`.
+// `maxWaitSeconds`, and a policy is dropped if the server answers its probe well without repeating it.
 
 import { amountOf, type Cost, REQUESTS } from './cost.js';
 import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
@@ -17,7 +17,7 @@ import {
 const CONTENT_BYTES = 'content-bytes';
 const CONCURRENT_REQUESTS = 'concurrent-requests';
 
-/** Servers report times in whole seconds, which some of them round down. */
+/** Most servers report times in whole seconds, which some of them round down. */
 const MARGIN_SECONDS = 1;
 /** Clients that wait for the same reset should not all send their requests at the same time. */
 const JITTER_SHARE = 0.1;
@@ -47,6 +47,10 @@ export interface RemainingReport {
   /** The units among `uncounted` that are still under way. */
   readonly underWay: Cost;
   readonly resetSeconds: number;
+  /** Whether the server has not rounded the reset to whole seconds. */
+  readonly isExact: boolean;
+  /** Whether the server gave no reset, so that `resetSeconds` is an assumption. */
+  readonly isAssumed: boolean;
   /** The number of the answered request. */
   readonly number: number;
 }
@@ -86,6 +90,9 @@ export class ServerPolicy {
   /** The number of the newest request among those whose responses reported what remains. */
   #newestReporter = -Infinity;
   readonly #pacer: Pacer;
+  #isPaced = true;
+  /** The number of the last request that was sent only as a probe. */
+  #lastProbe = Number.NaN;
   /** The number of the last request before this policy became known. */
   readonly #lastBefore: number;
   /** The time of the last event: a request or a report. */
@@ -119,8 +126,18 @@ export class ServerPolicy {
     return this.#unit === REQUESTS;
   }
 
+  /** Whether a report says that nothing remains, until a time that has not come. */
+  isSpent(now: number): boolean {
+    return this.#remaining <= 0 && now < this.#resetAt;
+  }
+
   isExpired(now: number): boolean {
     return now >= Math.max(this.#resetAt, this.#staysUntil, this.#blockedUntil);
+  }
+
+  /** Sets what a limit without a policy counts. */
+  setUnit(unit: string): void {
+    if (this.#policy === undefined) this.#unit = unit;
   }
 
   /** Applies a report of the policy. `isCovered`: a configured policy is at least as tight. */
@@ -153,7 +170,7 @@ export class ServerPolicy {
    * requests that were answered.
    */
   updateRemaining(report: RemainingReport, now: number): void {
-    const { uncounted, underWay, resetSeconds, number } = report;
+    const { uncounted, underWay, resetSeconds, isExact, isAssumed, number } = report;
     const isOld = now < this.#resetAt && number < this.#newestReporter;
     const notCounted = this.#charge(isOld ? underWay : uncounted);
     const remaining = report.remaining - notCounted;
@@ -164,8 +181,11 @@ export class ServerPolicy {
     this.#newestReporter = number;
     const maxJitter = Math.min(JITTER_SHARE * resetSeconds, MAX_JITTER_SECONDS);
     const jitter = remaining > 0 ? 0 : maxJitter;
-    const seconds = resetSeconds + MARGIN_SECONDS + jitter * this.#options.random();
+    const margin = isExact ? 0 : MARGIN_SECONDS;
+    const seconds = resetSeconds + margin + jitter * this.#options.random();
     this.#resetAt = now + seconds;
+    // Spread over an assumed time, which begins anew with each report, the units would get fewer and fewer.
+    this.#isPaced = !isAssumed;
     this.#pacer.spread(remaining, seconds, this.#options.burstShare, now);
   }
 
@@ -177,14 +197,16 @@ export class ServerPolicy {
   }
 
   readyAt(cost: Cost, now: number): number {
-    const charge = this.#charge(cost);
-    let ready = this.#blockedUntil;
-    if (now < this.#resetAt) ready = Math.max(ready, this.#remainingReadyAt(charge));
-    if (now < this.#staysUntil) ready = Math.max(ready, this.#windowReadyAt(charge, now));
-    return Math.min(ready, this.#lastEventAt + this.#options.maxWaitSeconds);
+    return Math.min(this.#allowedAt(cost, now), this.#probeAt);
+  }
+
+  /** Whether the request of that number was sent only as a probe. */
+  isProbe(number: number): boolean {
+    return number === this.#lastProbe;
   }
 
   take(cost: Cost, number: number, now: number): void {
+    if (this.#probeAt <= now && this.#allowedAt(cost, now) > now) this.#lastProbe = number;
     this.#spend(this.#charge(cost), now);
     this.#previousEventAt = this.#lastEventAt;
     this.#lastEventAt = now;
@@ -248,6 +270,20 @@ export class ServerPolicy {
     return true;
   }
 
+  /** The time from which a request is sent, whatever the server has reported. */
+  get #probeAt(): number {
+    return this.#lastEventAt + this.#options.maxWaitSeconds;
+  }
+
+  /** Returns the time at which the server's report allows the request. */
+  #allowedAt(cost: Cost, now: number): number {
+    const charge = this.#charge(cost);
+    let ready = this.#blockedUntil;
+    if (now < this.#resetAt) ready = Math.max(ready, this.#remainingReadyAt(charge));
+    if (now < this.#staysUntil) ready = Math.max(ready, this.#windowReadyAt(charge, now));
+    return ready;
+  }
+
   #noteReport(now: number): void {
     this.#lastEventAt = now;
     this.#lastEventNumber = undefined;
@@ -265,7 +301,7 @@ export class ServerPolicy {
 
   #remainingReadyAt(charge: number): number {
     if (this.#remaining <= 0 || this.#remaining < charge) return this.#resetAt;
-    const isPaced = this.#options.algorithm === 'bucket' && this.#unit === REQUESTS;
+    const isPaced = this.#isPaced && this.#options.algorithm === 'bucket';
     return isPaced ? Math.min(this.#pacer.readyAt(charge), this.#resetAt) : -Infinity;
   }
 

@@ -3,13 +3,13 @@
 // has no queue: PolicyLimiter decides which request is next.
 
 import { readClock } from '../common/clock.js';
-import type { RateLimitInfo } from '../headers/types.js';
 import { ConfiguredQuotas } from './configured-quotas.js';
 import { amountOf, type Cost, minus, plus, positivePart, REQUESTS } from './cost.js';
 import { type Lease, type LeaseEnd, OpenLeases, QuotaLease } from './lease.js';
 import type { LimiterSettings } from './options.js';
 import { type Policy, unitOf } from './policies.js';
 import { Recovery } from './recovery.js';
+import type { ResponseMeaning } from './response.js';
 import { type AnsweredRequest, ServerPolicies } from './server-policies.js';
 import { invalidSnapshot, type PolicySnapshot, readSnapshot, writeSnapshot } from './snapshot.js';
 import { secondsUntil } from './time.js';
@@ -17,12 +17,9 @@ import { secondsUntil } from './time.js';
 /** The most units that `remaining` tells apart from any number of them. */
 const MOST_UNITS = 2 ** 31;
 
-/** What a response says, as far as it is about limits. */
+/** A response to a request. */
 export interface LimitedResponse {
-  readonly info: RateLimitInfo;
-  readonly isRefused: boolean;
-  /** Whether `Retry-After` of this response is about later requests. */
-  readonly obeysRetryAfter: boolean;
+  readonly meaning: ResponseMeaning;
   readonly violated: readonly string[];
   readonly contentBytes: number;
   readonly lease: QuotaLease | undefined;
@@ -133,16 +130,17 @@ export class UpstreamLimits {
 
   /** Applies a response. */
   update(response: LimitedResponse, now: number): void {
-    const { info, isRefused, violated, lease } = response;
+    const { meaning, violated, lease } = response;
+    const { isRefused } = meaning;
     const last = this.#lastNumber;
     const ownLease = lease?.taken.owner === this.#quotas ? lease : undefined;
     const number = ownLease?.taken.number;
     this.#serverPolicies.takeBytes(response.contentBytes, now);
     const answered = this.#answeredRequest(ownLease, now);
-    const isSpent = this.#serverPolicies.apply(info, answered, last, now);
+    const isSpent = this.#serverPolicies.apply(meaning, answered, last, now);
     if (ownLease !== undefined) this.#markCounted(ownLease);
-    const retryAfter = info.retryAfterSeconds;
-    if (isWait(retryAfter) && response.obeysRetryAfter) {
+    const retryAfter = meaning.info.retryAfterSeconds;
+    if (isWait(retryAfter)) {
       if (violated.length === 0) this.#recovery.block(retryAfter, last, now);
       for (const name of violated) this.#serverPolicies.block(name, retryAfter, last, now);
     } else if (isRefused && !isSpent) {

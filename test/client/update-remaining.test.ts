@@ -184,7 +184,7 @@ describe('a reported remaining amount', () => {
 
   it('of a cached response has no effect', () => {
     const { limiter } = greedy();
-    limiter.update(left(0, 60), 429, { ageSeconds: 1 });
+    limiter.update(left(0, 60), 200, { ageSeconds: 1 });
     expect(limiter.delaySeconds()).toBe(0);
   });
 
