@@ -3,14 +3,15 @@
 
 import type { RateLimitInfo } from '../headers/types.js';
 import { destroyBody, discardBody, watchBody } from './bodies.js';
+import type { Costs } from './cost.js';
 import { Deadline, onAbort, startTimer } from './deadline.js';
 import { jsonRpcMethods } from './json-rpc.js';
 import type { Lease } from './lease.js';
-import type { readRequestOptions } from './options.js';
-import type { OutgoingRequest, Send } from './outgoing.js';
+import type { AcquireOptions, LimitedRequest, readRequestOptions } from './options.js';
+import type { OutgoingRequest, Send, Target } from './outgoing.js';
 import { readViolatedPolicies } from './response.js';
 import { type ReadResponse, type ResponseSettings, readFetchResponse } from './response-options.js';
-import type { PoolAcquireOptions, UpstreamPool } from './upstream-pool.js';
+import type { PoolUpdateContext } from './upstream-pool.js';
 
 /** Validated options of `limitFetch`. */
 export interface FetchSettings extends ReturnType<typeof readRequestOptions> {
@@ -19,6 +20,8 @@ export interface FetchSettings extends ReturnType<typeof readRequestOptions> {
     RateLimitInfo | PromiseLike<RateLimitInfo>,
     boolean | undefined | PromiseLike<boolean | undefined>
   >;
+  /** Seconds in which an attempt must be answered; Infinity for no limit. */
+  readonly attemptSeconds: number;
   readonly maxAttempts: number;
   readonly retryMethods: ReadonlySet<string>;
   readonly retryStatuses: ReadonlySet<number>;
@@ -26,11 +29,24 @@ export interface FetchSettings extends ReturnType<typeof readRequestOptions> {
   readonly retryJsonRpc: ((method: string) => boolean) | undefined;
 }
 
-/** The common interface of a pool and of a single limiter, which has no nodes. */
-export interface Upstream extends Pick<UpstreamPool, 'update' | 'fail'> {
-  acquire(options: PoolAcquireOptions): Promise<Grant>;
-  /** The origins of the nodes by their names. Without a pool it is undefined: requests go to their own URLs. */
-  origins?: ReadonlyMap<string, string>;
+/** The common interface of a pool, of a group and of a single limiter. */
+export interface Upstream {
+  acquire(options: UpstreamAcquireOptions, request: LimitedRequest): Promise<Grant>;
+  update(info: RateLimitInfo, status: number, context: PoolUpdateContext): void;
+  fail(lease: Lease): void;
+  /** The nodes of a pool. Without a pool it is undefined: requests go to their own URLs. */
+  readonly nodes?: UpstreamNodes;
+}
+
+export interface UpstreamAcquireOptions extends AcquireOptions {
+  readonly exclude?: readonly string[];
+}
+
+export interface UpstreamNodes {
+  /** Returns the number of nodes. */
+  count(): number;
+  /** Returns where and how the requests to a node are sent. @throws ERR_LIMITER_OPTION for a node without an origin */
+  target(node: string): Target;
 }
 
 export interface Grant {
@@ -55,7 +71,8 @@ export class FetchCall {
   readonly #settings: FetchSettings;
   readonly #request: OutgoingRequest;
   readonly #deadline: Deadline;
-  readonly #cost: number;
+  readonly #limited: LimitedRequest;
+  readonly #cost: number | Costs;
   readonly #priority: number;
   readonly #maxAttempts: number;
   readonly #triedNodes: string[] = [];
@@ -72,8 +89,9 @@ export class FetchCall {
     this.#request = request;
     this.#deadline = new Deadline(settings.deadlineSeconds);
     const { url, method, body } = request;
-    this.#cost = settings.cost({ url, method, body });
-    this.#priority = settings.priority({ url, method, body });
+    this.#limited = { url, method, body };
+    this.#cost = settings.cost(this.#limited);
+    this.#priority = settings.priority(this.#limited);
     this.#maxAttempts = request.isRepeatable && this.#canRepeat() ? settings.maxAttempts : 1;
   }
 
@@ -117,13 +135,14 @@ export class FetchCall {
   }
 
   #acquire(signal: AbortSignal | undefined): Promise<Grant> {
-    return this.#upstream.acquire({
+    const options = {
       cost: this.#cost,
       priority: this.#priority,
       signal,
       deadlineSeconds: this.#deadline.secondsLeft,
       exclude: this.#triedNodes,
-    });
+    };
+    return this.#upstream.acquire(options, this.#limited);
   }
 
   /** Returns undefined if the deadline or the queue allows no further attempt: then `outcome` is final. */
@@ -142,8 +161,8 @@ export class FetchCall {
   }
 
   get #hasOtherNode(): boolean {
-    const { origins } = this.#upstream;
-    return origins !== undefined && new Set(this.#triedNodes).size < origins.size;
+    const { nodes } = this.#upstream;
+    return nodes !== undefined && new Set(this.#triedNodes).size < nodes.count();
   }
 
   /** Waits before an attempt. Returns false, without waiting, if the deadline would pass. */
@@ -169,11 +188,13 @@ export class FetchCall {
   async #attempt({ node = '', lease }: Grant, isLast: boolean): Promise<Outcome> {
     this.#triedNodes.push(node);
     const { signal } = this.#request;
-    const send = this.#prepare(node, lease, isLast);
+    const { send, seconds } = this.#prepare(node, lease, isLast);
     const hadTime = this.#deadline.isHalfLeft;
     let response: Response;
     try {
-      response = await this.#deadline.guard(signal, send);
+      // A request that is not answered in time counts as one without a response, and may be repeated.
+      const attempt = new Deadline(seconds);
+      response = await this.#deadline.guard(signal, (aborted) => attempt.guard(aborted, send));
     } catch (error) {
       return this.#onNoResponse(error, lease, hadTime);
     }
@@ -201,13 +222,17 @@ export class FetchCall {
     }
   }
 
-  /** Returns the function that sends the request. If that fails, nothing was sent and the quota is refunded. */
-  #prepare(node: string, lease: Lease, isLast: boolean): Send {
+  /**
+   * Returns the function that sends the request, and the time limit of the attempt. If that fails, nothing was sent and
+   * the quota is refunded.
+   */
+  #prepare(node: string, lease: Lease, isLast: boolean): { send: Send; seconds: number } {
     try {
       this.#request.signal?.throwIfAborted();
       this.#deadline.throwIfPassed();
-      const origin = this.#upstream.origins?.get(node);
-      return this.#request.prepare(this.#fetch, origin, isLast);
+      const target = this.#upstream.nodes?.target(node);
+      const send = this.#request.prepare(this.#fetch, target, isLast);
+      return { send, seconds: target?.timeoutSeconds ?? this.#settings.attemptSeconds };
     } catch (error) {
       lease.refund();
       throw error;

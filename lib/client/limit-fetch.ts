@@ -1,16 +1,22 @@
 // limitFetch is a fetch that sends each request when the limits allow it, obeys what responses report, and
 // retries refused requests if they can be repeated.
 
-import { invalidNumber, invalidValue, show } from '../common/errors.js';
-import { isInstance } from '../common/kinds.js';
-import { count, readOptions } from '../common/options.js';
+import { invalidNumber, invalidValue } from '../common/errors.js';
+import { count, positive, readOptions } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
 import { FetchCall, type FetchSettings, type Upstream } from './fetch-call.js';
-import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './options.js';
+import {
+  REQUEST_OPTIONS,
+  type RequestOptions,
+  readRequestOptions,
+  requireFunction,
+} from './options.js';
 import { OutgoingRequest } from './outgoing.js';
-import { PolicyLimiter } from './policy-limiter.js';
+import type { PolicyLimiter } from './policy-limiter.js';
+import type { PolicyLimiterGroup } from './policy-limiter-group.js';
 import { RESPONSE_OPTIONS, type ResponseOptions, readResponseOptions } from './response-options.js';
-import { UpstreamPool } from './upstream-pool.js';
+import type { UpstreamPool } from './upstream-pool.js';
+import { joinUpstreams, upstreamOf } from './upstreams.js';
 
 /**
  * The options of `limitFetch`. The functions may read the body of a response if they clone it before. What they throw
@@ -21,6 +27,12 @@ export interface LimitFetchOptions
     Omit<ResponseOptions, 'read' | 'isRefusal'> {
   /** Seconds from the call to the response, including all waiting and attempts. Default: none. */
   deadlineSeconds?: number | undefined;
+  /**
+   * Seconds in which an attempt must be answered, greater than 0; a body may take longer. An attempt that takes longer
+   * is aborted, and repeated as one without a response, with a pool on another node. A node may have a time of its own
+   * (`timeoutSeconds`). Default: 30 with a pool, else Infinity.
+   */
+  attemptSeconds?: number | undefined;
   /** The maximum number of times that a request is sent, at least 1; 1 disables retries. Default: 3. */
   maxAttempts?: number | undefined;
   /** The methods that may be retried. Default: GET, HEAD, PUT, DELETE, OPTIONS and TRACE. */
@@ -51,6 +63,7 @@ export interface LimitFetchOptions
 const OPTIONS = [
   ...REQUEST_OPTIONS,
   ...RESPONSE_OPTIONS,
+  'attemptSeconds',
   'maxAttempts',
   'retryMethods',
   'retryJsonRpc',
@@ -60,10 +73,15 @@ const OPTIONS = [
 const IDEMPOTENT_METHODS = ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE'];
 /** Failures of a server, which another server may not have. */
 const POOL_RETRY_STATUSES = [500, 502, 504];
+/** Long enough for slow answers, and short enough that a node that never answers does not hold up much. */
+const POOL_ATTEMPT_SECONDS = 30;
 
 /**
  * Returns a fetch whose requests wait for quota of `limiter` and report their responses to it. With a pool, a
- * request goes to the node that is expected to answer first; only path, query and fragment of its URL count.
+ * request goes to the node that is expected to answer first; only path, query and fragment of its URL count. With a
+ * group, it takes the limiter of its `key`, which is the host by default, so that a refusal of one host holds back no
+ * other. If `fetch` is itself a limited fetch, each attempt takes the quotas of both at the same moment, and the options
+ * for retries are those of the outer one.
  *
  * After a refusal (429, 503, or 403 that says when to come back) or no response it retries, with a pool on another
  * node if possible, provided that the method is in `retryMethods` and the body is not a stream. Without a response and
@@ -92,60 +110,49 @@ const POOL_RETRY_STATUSES = [500, 502, 504];
  */
 export function limitFetch(
   fetch: typeof globalThis.fetch,
-  limiter: PolicyLimiter | UpstreamPool,
+  limiter: PolicyLimiter | PolicyLimiterGroup | UpstreamPool,
   options?: LimitFetchOptions,
 ): typeof globalThis.fetch {
-  if (typeof fetch !== 'function') {
-    throw invalidValue('ERR_LIMITER_OPTION', 'fetch', fetch, 'a function');
-  }
-  const upstream = upstreamOf(limiter, options);
-  const settings = readSettings(options, upstream.origins !== undefined);
-  return async (input, init) => {
-    const request = new OutgoingRequest(input, init, upstream.origins !== undefined);
-    return new FetchCall(fetch, upstream, settings, request).run();
+  requireFunction(fetch, 'fetch');
+  const given = readOptions('limitFetch', options, OPTIONS);
+  const { cost, key } = readRequestOptions(given);
+  const own = upstreamOf(limiter, { cost, key, protocol: readProtocol(given) });
+  const inner = limitedFetches.get(fetch);
+  const joined = inner && joinUpstreams(own, inner.upstream, { outer: cost, inner: inner.cost });
+  const [upstream, send] = joined === undefined ? [own, fetch] : [joined, inner?.fetch ?? fetch];
+  const hasNodes = upstream.nodes !== undefined;
+  const settings = readSettings(given, hasNodes);
+  const limitedFetch: typeof globalThis.fetch = async (input, init) => {
+    const request = new OutgoingRequest(input, init, hasNodes);
+    return new FetchCall(send, upstream, settings, request).run();
   };
+  limitedFetches.set(limitedFetch, { fetch: send, upstream, cost });
+  return limitedFetch;
 }
 
-function upstreamOf(limiter: unknown, options: unknown): Upstream {
-  if (isInstance(limiter, UpstreamPool)) {
-    const protocol = readProtocol(options);
-    return {
-      acquire: (options) => limiter.acquire(options),
-      update: (info, status, context) => limiter.update(info, status, context),
-      fail: (lease) => limiter.fail(lease),
-      origins: new Map(limiter.nodes.map((node) => [node, originOf(node, protocol)])),
-    };
+/** What the functions that `limitFetch` has returned are made of, for those that call one another. */
+const limitedFetches = new WeakMap<
+  typeof globalThis.fetch,
+  {
+    readonly fetch: typeof globalThis.fetch;
+    readonly upstream: Upstream;
+    readonly cost: FetchSettings['cost'];
   }
-  if (isInstance(limiter, PolicyLimiter)) {
-    return {
-      acquire: async ({ exclude: _, ...options }) => ({ lease: await limiter.acquire(options) }),
-      update: (info, status, context) => limiter.update(info, status, context),
-      fail: (lease) => lease.release(),
-    };
-  }
-  const accepted = 'a PolicyLimiter or an UpstreamPool';
-  throw invalidValue('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
-}
+>();
 
-function originOf(node: string, protocol: string): string {
-  const text = /^https?:\/\//i.test(node) ? node : `${protocol}://${node}`;
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || url.href !== `${url.origin}/`) {
-    const accepted = "a host such as 'example.org:8080' or an origin such as 'http://localhost'";
-    throw invalidValue('ERR_LIMITER_OPTION', `node ${show(node)}`, node, accepted);
-  }
-  return url.origin;
-}
+type Given = Readonly<Record<string, unknown>>;
 
-function readProtocol(options: unknown): string {
-  const { protocol = 'https' } = readOptions('limitFetch', options, OPTIONS);
+function readProtocol({ protocol = 'https' }: Given): string {
   if (protocol === 'http' || protocol === 'https') return protocol;
   throw invalidValue('ERR_LIMITER_OPTION', 'protocol', protocol, "'http' or 'https'");
 }
 
-function readSettings(options: unknown, isPool: boolean): FetchSettings {
-  readProtocol(options);
-  const given = readOptions('limitFetch', options, OPTIONS);
+function readAttemptSeconds(given: Given, isPool: boolean): number {
+  const { attemptSeconds = isPool ? POOL_ATTEMPT_SECONDS : Infinity } = given;
+  return attemptSeconds === Infinity ? Infinity : positive({ attemptSeconds }, 'attemptSeconds');
+}
+
+function readSettings(given: Given, isPool: boolean): FetchSettings {
   const {
     retryMethods = IDEMPOTENT_METHODS,
     retryStatuses = isPool ? POOL_RETRY_STATUSES : [],
@@ -165,6 +172,7 @@ function readSettings(options: unknown, isPool: boolean): FetchSettings {
   return {
     ...readRequestOptions(given),
     reading: readResponseOptions(given),
+    attemptSeconds: readAttemptSeconds(given, isPool),
     maxAttempts,
     retryMethods: new Set(retryMethods.map((name: string) => name.toUpperCase())),
     retryStatuses: new Set(retryStatuses as number[]),

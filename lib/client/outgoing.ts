@@ -10,6 +10,16 @@ type Input = Parameters<Fetch>[0];
 type Init = Parameters<Fetch>[1];
 export type Send = (signal: AbortSignal | undefined) => Promise<Response>;
 
+/** Where and how requests to a node of a pool are sent. */
+export interface Target {
+  /** The origin, and the path that comes before that of the request. */
+  readonly base: string;
+  /** Headers that are set in each request. */
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  /** Seconds in which the node must answer; undefined for the default. */
+  readonly timeoutSeconds: number | undefined;
+}
+
 // Compared by name, because other implementations of fetch have classes of their own.
 const REPEATABLE_BODIES = ['ArrayBuffer', 'Blob', 'File', 'URLSearchParams', 'FormData'];
 
@@ -48,20 +58,30 @@ export class OutgoingRequest implements LimitedRequest {
   }
 
   /**
-   * Returns a function that sends the request with a signal, to `origin` if that is defined. Unless `isLast`,
+   * Returns a function that sends the request with a signal, to a node if that is defined. Unless `isLast`,
    * the body of a Request is kept in memory for the next attempt.
    * @throws TypeError if the body has been read
    */
-  prepare(fetch: Fetch, origin: string | undefined, isLast: boolean): Send {
+  prepare(fetch: Fetch, node: Target | undefined, isLast: boolean): Send {
     // Concatenated, not resolved: the URL parser takes a path that begins with two slashes for a host.
-    const target = origin === undefined ? undefined : `${origin}${this.#path}`;
-    const input = this.#requestTo(target, isLast) ?? target ?? this.#input;
+    const target = node && `${node.base}${this.#path}`;
+    const request = this.#requestTo(target, isLast);
+    const input = request ?? target ?? this.#input;
+    const init = this.#initFor(node, request);
     return (signal) => {
       // A Request that is made here follows the caller's signal only until it is garbage collected, so the
       // signal is passed explicitly.
       const isUnchanged = signal === this.signal && input === this.#input;
-      return fetch(input, isUnchanged ? this.#init : { ...this.#init, signal: signal ?? null });
+      return fetch(input, isUnchanged ? init : { ...init, signal: signal ?? null });
     };
+  }
+
+  /** Returns the caller's init with the headers of a node. */
+  #initFor(node: Target | undefined, request: Request | undefined): Init {
+    if (node === undefined || node.headers.length === 0) return this.#init;
+    const headers = new Headers(this.#init?.headers ?? request?.headers);
+    for (const [name, value] of node.headers) headers.set(name, value);
+    return { ...this.#init, headers };
   }
 
   /**

@@ -1,15 +1,11 @@
 // All policies and limits that a server reports, in bounded memory.
 
 import type { QuotaPolicy, ServiceLimit } from '../headers/types.js';
+import { type Cost, REQUESTS } from './cost.js';
 import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
 import type { Policy } from './policies.js';
 import type { ResponseMeaning } from './response.js';
-import {
-  type PolicyKey,
-  REQUESTS,
-  ServerPolicy,
-  type ServerPolicyOptions,
-} from './server-policy.js';
+import { type PolicyKey, ServerPolicy, type ServerPolicyOptions } from './server-policy.js';
 import type { SavedLimit, SavedPolicy } from './snapshot.js';
 
 /** The maximum number of policies that are kept: those reported last. */
@@ -25,14 +21,14 @@ export interface AnsweredRequest {
    * Units that the server may not have counted in its report, because their requests were under way at some
    * time while this one was.
    */
-  readonly uncounted: number;
+  readonly uncounted: Cost;
   /** The units among `uncounted` that are still under way. */
-  readonly underWay: number;
+  readonly underWay: Cost;
 }
 
 export class ServerPolicies {
   readonly #options: ServerPolicyOptions;
-  readonly #configured: readonly Policy[];
+  #configured: readonly Policy[];
   readonly #openLeases: OpenLeases<QuotaLease>;
   /** The policies by their keys as text, in the order in which they were last reported. */
   #policies = new Map<string, ServerPolicy>();
@@ -47,7 +43,17 @@ export class ServerPolicies {
     this.#openLeases = openLeases;
   }
 
-  readyAt(cost: number, now: number): number {
+  /** Replaces the configured policies, which are an upper bound of those that the server reports. */
+  configure(policies: readonly Policy[]): void {
+    this.#configured = policies;
+  }
+
+  /** Whether no policy that the server has reported is in force. */
+  isEmpty(now: number): boolean {
+    return [...this.#policies.values()].every((policy) => policy.isExpired(now));
+  }
+
+  readyAt(cost: Cost, now: number): number {
     let ready = -Infinity;
     for (const policy of this.#policies.values()) {
       ready = Math.max(ready, policy.readyAt(cost, now));
@@ -55,7 +61,7 @@ export class ServerPolicies {
     return ready;
   }
 
-  take(cost: number, number: number, now: number): void {
+  take(cost: Cost, number: number, now: number): void {
     for (const policy of this.#policies.values()) policy.take(cost, number, now);
   }
 

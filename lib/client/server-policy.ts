@@ -2,6 +2,7 @@
 // remains of it. Trust in a server is limited: whatever it reports, one request is sent as a probe after
 // `maxWaitSeconds`, and a policy is dropped if the server answers its probe well without repeating it.
 
+import { amountOf, type Cost, REQUESTS } from './cost.js';
 import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
 import type { Policy } from './policies.js';
 import { addSeconds } from './time.js';
@@ -13,7 +14,6 @@ import {
 } from './windows/index.js';
 
 // The units that this package can count. For any other unit, only a remaining amount of 0 has an effect.
-export const REQUESTS = 'requests';
 const CONTENT_BYTES = 'content-bytes';
 const CONCURRENT_REQUESTS = 'concurrent-requests';
 
@@ -43,9 +43,9 @@ export interface RemainingReport {
    * Units that the server may not have counted in `remaining`, because their requests were under way at some
    * time while the answered request was.
    */
-  readonly uncounted: number;
+  readonly uncounted: Cost;
   /** The units among `uncounted` that are still under way. */
-  readonly underWay: number;
+  readonly underWay: Cost;
   readonly resetSeconds: number;
   /** Whether the server has not rounded the reset to whole seconds. */
   readonly isExact: boolean;
@@ -172,7 +172,7 @@ export class ServerPolicy {
   updateRemaining(report: RemainingReport, now: number): void {
     const { uncounted, underWay, resetSeconds, isExact, isAssumed, number } = report;
     const isOld = now < this.#resetAt && number < this.#newestReporter;
-    const notCounted = this.countsRequests ? (isOld ? underWay : uncounted) : 0;
+    const notCounted = this.#charge(isOld ? underWay : uncounted);
     const remaining = report.remaining - notCounted;
     if (isOld && remaining >= this.#remaining) return;
     this.#remaining = remaining;
@@ -196,7 +196,7 @@ export class ServerPolicy {
     this.#noteReport(now);
   }
 
-  readyAt(cost: number, now: number): number {
+  readyAt(cost: Cost, now: number): number {
     return Math.min(this.#allowedAt(cost, now), this.#probeAt);
   }
 
@@ -205,7 +205,7 @@ export class ServerPolicy {
     return number === this.#lastProbe;
   }
 
-  take(cost: number, number: number, now: number): void {
+  take(cost: Cost, number: number, now: number): void {
     if (this.#probeAt <= now && this.#allowedAt(cost, now) > now) this.#lastProbe = number;
     this.#spend(this.#charge(cost), now);
     this.#previousEventAt = this.#lastEventAt;
@@ -276,7 +276,7 @@ export class ServerPolicy {
   }
 
   /** Returns the time at which the server's report allows the request. */
-  #allowedAt(cost: number, now: number): number {
+  #allowedAt(cost: Cost, now: number): number {
     const charge = this.#charge(cost);
     let ready = this.#blockedUntil;
     if (now < this.#resetAt) ready = Math.max(ready, this.#remainingReadyAt(charge));
@@ -289,8 +289,8 @@ export class ServerPolicy {
     this.#lastEventNumber = undefined;
   }
 
-  #charge(cost: number): number {
-    return this.#unit === REQUESTS ? cost : 0;
+  #charge(cost: Cost): number {
+    return amountOf(cost, this.#unit);
   }
 
   #spend(units: number, now: number): void {

@@ -3,10 +3,16 @@
 // others.
 
 import type { ResponseHeaders } from '../headers/containers.js';
+import type { RateLimitInfo } from '../headers/types.js';
 import { destroyBody, watchBody } from './bodies.js';
 import type { Lease } from './lease.js';
-import type { PolicyLimiter } from './policy-limiter.js';
+import type { UpdateContext } from './options.js';
 import type { ReadResponse } from './response-options.js';
+
+/** A limiter that hears of responses. */
+interface Informed {
+  update(info: RateLimitInfo, status: number, context: UpdateContext & { lease: Lease }): void;
+}
 
 export interface Controller {
   readonly aborted: boolean;
@@ -66,7 +72,7 @@ export type ReadHead = (status: number, headers: ResponseHeaders) => ReadRespons
 
 /** A request, and how it is limited. */
 export interface LimitedRequestOf {
-  readonly limiter: PolicyLimiter;
+  readonly limiter: Informed;
   readonly body: unknown;
   readonly read: ReadHead;
   acquire(signal: AbortSignal): Promise<Lease>;
@@ -99,14 +105,14 @@ export async function dispatchLimited(
 
 /** One dispatched request: it waits, is written to a connection, and is answered or fails. */
 class LimitedDispatch {
-  readonly #limiter: PolicyLimiter;
+  readonly #limiter: Informed;
   readonly #read: ReadHead;
   readonly #waiting = new AbortController();
   #lease: Lease | undefined;
   /** Aborts the request on its connection; undefined until it is written to one. */
   #abort: Abort | undefined;
 
-  constructor(limiter: PolicyLimiter, read: ReadHead) {
+  constructor(limiter: Informed, read: ReadHead) {
     this.#limiter = limiter;
     this.#read = read;
   }
@@ -134,11 +140,13 @@ class LimitedDispatch {
   answer(status: number, headers: ResponseHeaders): void {
     // Informational responses such as early hints report no limits.
     if (status < 200 && status !== 101) return;
+    // A request is dispatched only with a lease.
+    const lease = this.#lease as Lease;
     try {
       const { info, ageSeconds, refused } = this.#read(status, headers);
-      this.#limiter.update(info, status, { lease: this.#lease, ageSeconds, refused });
+      this.#limiter.update(info, status, { lease, ageSeconds, refused });
     } finally {
-      this.#lease?.release();
+      lease.release();
     }
   }
 

@@ -8,6 +8,7 @@ import { readOptions } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
 import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './options.js';
 import { PolicyLimiter } from './policy-limiter.js';
+import { PolicyLimiterGroup } from './policy-limiter-group.js';
 import {
   RESPONSE_OPTIONS,
   type ResponseHead,
@@ -24,7 +25,7 @@ export interface InterceptorOptions extends RequestOptions, ResponseOptions {}
  * Returns the limiter for an origin such as `https://example.org`; undefined means that its requests are not
  * limited.
  */
-export type LimiterOf = (origin: string) => PolicyLimiter | undefined;
+export type LimiterOf = (origin: string) => PolicyLimiter | PolicyLimiterGroup | undefined;
 
 interface DispatchOptions {
   readonly origin?: string | URL;
@@ -37,7 +38,8 @@ type Dispatch = (options: DispatchOptions, handler: Handler) => boolean;
 
 /**
  * Returns an interceptor for `compose` of an undici dispatcher, whose requests wait for quota of `limiter`.
- * `limiter` may be a function that returns the limiter for an origin. A lease is released when the headers of
+ * A group takes the limiter of the request's `key`, its host by default; `limiter` may also be a function that returns
+ * the limiter for an origin. A lease is released when the headers of
  * the response have arrived. Aborting a request ends its waiting. It retries nothing: compose undici's `retry`
  * after it. It does not read the bodies of responses, so problem bodies have no effect. If the body of a request is a
  * stream that fails while the request waits, the request fails with the stream's error.
@@ -66,11 +68,13 @@ type Dispatch = (options: DispatchOptions, handler: Handler) => boolean;
  * server.close();
  */
 export function limitInterceptor(
-  limiter: PolicyLimiter | LimiterOf,
+  limiter: PolicyLimiter | PolicyLimiterGroup | LimiterOf,
   options?: InterceptorOptions,
 ): <D extends (options: never, handler: never) => boolean>(dispatch: D) => D {
-  if (!isInstance(limiter, PolicyLimiter) && typeof limiter !== 'function') {
-    const accepted = 'a PolicyLimiter, or a function that returns one for an origin';
+  const isLimiter = isInstance(limiter, PolicyLimiter) || isInstance(limiter, PolicyLimiterGroup);
+  if (!isLimiter && typeof limiter !== 'function') {
+    const accepted =
+      'a PolicyLimiter, a PolicyLimiterGroup or a function that returns one for an origin';
     throw invalidValue('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
   }
   const names = [...REQUEST_OPTIONS, ...RESPONSE_OPTIONS];
@@ -89,13 +93,17 @@ export function limitInterceptor(
         method: request.method.toUpperCase(),
         body,
       };
-      const acquire = (signal: AbortSignal) =>
-        originLimiter.acquire({
+      const acquire = async (signal: AbortSignal) => {
+        const options = {
           cost: settings.cost(limited),
           priority: settings.priority(limited),
           deadlineSeconds: settings.deadlineSeconds,
           signal,
-        });
+        };
+        return isInstance(originLimiter, PolicyLimiterGroup)
+          ? originLimiter.acquire({ ...options, key: settings.key(limited) })
+          : originLimiter.acquire(options);
+      };
       const send = (limitedHandler: Handler) => dispatch(request, limitedHandler);
       const read: ReadHead = (status, headers) => readHead(reading, status, headers);
       void dispatchLimited({ limiter: originLimiter, read, body, acquire, send }, handler);
