@@ -70,10 +70,11 @@ function candidatesFor(
   { cost, exclude, deadlineAt }: ChoiceRequest,
   now: number,
 ): Candidate[] {
+  const usual = usualRejections(nodes);
   const candidates = nodes.map((node) => {
     const wait = node.waitSeconds(cost, now);
     const isPromising = wait < Infinity && now + wait <= deadlineAt && !node.isBroken(now);
-    const expected = node.expectedSeconds(now, usualRejections(nodes, node));
+    const expected = node.expectedSeconds(now, usual(node));
     return { node, wait, expected, isPromising };
   });
   const isKnown = candidates.some(({ node, isPromising }) => isPromising && node.isSound(now));
@@ -85,13 +86,17 @@ function candidatesFor(
   return suffice ? others : answering;
 }
 
-/** Returns the smallest share of requests that another node rejects. What every node rejects is no node's fault. */
-function usualRejections(nodes: readonly UpstreamNode[], except: UpstreamNode): number {
-  let usual = 1;
-  for (const node of nodes) {
-    if (node !== except) usual = Math.min(usual, node.rejectedShare ?? 1);
+/**
+ * Returns a function that returns the smallest share of requests that another node rejects: what every node rejects is no
+ * node's fault.
+ */
+function usualRejections(nodes: readonly UpstreamNode[]): (node: UpstreamNode) => number {
+  let [smallest, next] = [1, 1];
+  for (const { rejectedShare = 1 } of nodes) {
+    next = Math.min(next, Math.max(smallest, rejectedShare));
+    smallest = Math.min(smallest, rejectedShare);
   }
-  return usual;
+  return ({ rejectedShare }) => (rejectedShare === smallest ? next : smallest);
 }
 
 /** Returns the time up to which an expected time is as good as `seconds`, given how rough the averages are. */

@@ -22,7 +22,10 @@ import { PolicyLimiter, type PolicyLimiterState } from './policy-limiter.js';
 /** The options of a `PolicyLimiterGroup`: those of the limiter of each key, and these. */
 export interface PolicyLimiterGroupOptions
   extends Omit<PolicyLimiterOptions, 'policies' | 'within'> {
-  /** The quotas of each key. Default: none, so that a key has only the limits that its responses report. */
+  /**
+   * The quotas of each key. Default: none, so that a key has only the limits that its responses report. Then the first
+   * request of a key waits for its answer alone, and each good answer allows two more, as after a block.
+   */
   policies?: readonly Policy[] | undefined;
   /**
    * Limits that the requests of all keys share: policies, or a limiter, which other groups may use too. A request takes

@@ -89,6 +89,11 @@ export class Recovery {
     const until = now + Math.min(seconds, this.#maxWaitSeconds);
     this.#blockedUntil = Math.max(this.#blockedUntil, until);
     this.#lastBeforeBlock = lastNumber;
+    this.startWithProbe();
+  }
+
+  /** Allows one request, the probe, and more with each good answer, as after a block. */
+  startWithProbe(): void {
     this.#allowance = 1;
     this.#goodAnswers = 0;
   }

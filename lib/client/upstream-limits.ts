@@ -93,8 +93,9 @@ export class UpstreamLimits {
   /** Whether the state is that of a new limiter, so that nothing is lost with it. */
   isFresh(now: number): boolean {
     const { blockedUntil, isRamping, rateShare } = this.#recovery;
-    const isRecovered = blockedUntil <= now && !isRamping && rateShare === 1;
-    return isRecovered && this.#quotas.isFull(now) && this.#serverPolicies.isEmpty(now);
+    const isRecovered = blockedUntil <= now && rateShare === 1;
+    const isAsFast = !isRamping || this.#policies.length === 0;
+    return isRecovered && isAsFast && this.#quotas.isFull(now) && this.#serverPolicies.isEmpty(now);
   }
 
   /** Takes `cost` without a lease. It cannot be given back. */
@@ -243,7 +244,10 @@ export class UpstreamLimits {
 
   #createRecovery(): Recovery {
     const { maxWaitSeconds, random } = this.#settings;
-    return new Recovery(slowestRate(this.#policies), maxWaitSeconds, random);
+    const recovery = new Recovery(slowestRate(this.#policies), maxWaitSeconds, random);
+    // Without policies nothing is known of the limits before the first answer.
+    if (this.#policies.length === 0) recovery.startWithProbe();
+    return recovery;
   }
 }
 

@@ -109,7 +109,7 @@ const POOL_OPTIONS = LIMITER_OPTIONS.filter((name) => isOwnOption(name) && name 
  * console.log(node, pool.state().nodes[node]);
  */
 export class UpstreamPool {
-  readonly #nodes = new Map<string, UpstreamNode>();
+  #nodes: ReadonlyMap<string, UpstreamNode> = new Map();
   /** All nodes that the pool has had: leases of removed nodes stay valid. */
   readonly #ownNodes = new WeakSet<UpstreamNode>();
   readonly #queue: WaitQueue<NodeLease, PoolRequest>;
@@ -315,14 +315,14 @@ export class UpstreamPool {
   }
 
   #setNodes(file: ReadonlyMap<string, NodeSettings>): void {
-    const previous = new Map(this.#nodes);
-    this.#nodes.clear();
-    for (const [host, settings] of file) {
-      const known = previous.get(host);
-      known?.configure(settings);
-      const node = known ?? this.#createNode(host, settings);
-      this.#nodes.set(host, node);
+    const previous = this.#nodes;
+    this.#nodes = new Map(
+      [...file].map(([host, own]) => [host, previous.get(host) ?? this.#createNode(host, own)]),
+    );
+    // Only now, because a node whose policies change serves the queue.
+    for (const [host, node] of this.#nodes) {
       this.#ownNodes.add(node);
+      if (previous.has(host)) node.configure(file.get(host) as NodeSettings);
     }
   }
 
