@@ -46,6 +46,8 @@ export interface RemainingReport {
   readonly uncounted: Cost;
   /** The units among `uncounted` that are still under way. */
   readonly underWay: Cost;
+  /** The units of the answered request, if they were under way until now. */
+  readonly own: Cost;
   readonly resetSeconds: number;
   /** Whether the server has not rounded the reset to whole seconds. */
   readonly isExact: boolean;
@@ -85,6 +87,9 @@ export class ServerPolicy {
   #lastBeforeWindow = -Infinity;
   #staysUntil = -Infinity;
   #remaining = Infinity;
+  /** The lowest report of the window, and the units taken that no report has answered since. */
+  #lowest = -Infinity;
+  #unreported = 0;
   #resetAt = -Infinity;
   #blockedUntil = -Infinity;
   /** The number of the newest request among those whose responses reported what remains. */
@@ -165,28 +170,39 @@ export class ServerPolicy {
   }
 
   /**
-   * Applies a report of what remains. If the answered request is older than the newest one with a report, the
-   * report counts only if it is lower. In that case the server has counted that request last, and with it all
-   * requests that were answered.
+   * Applies a report of what remains. Two amounts are certain to remain, and the larger one counts. One is that of the
+   * newest request with a report, less all requests that the server may not have counted in it. The other is the lowest
+   * report of the window, less the requests that no report has answered since: the server counted that request last, and
+   * before it all those that other reports answer.
    */
   updateRemaining(report: RemainingReport, now: number): void {
     const { uncounted, underWay, resetSeconds, isExact, isAssumed, number } = report;
-    const isOld = now < this.#resetAt && number < this.#newestReporter;
-    const notCounted = this.#charge(isOld ? underWay : uncounted);
-    const remaining = report.remaining - notCounted;
-    if (isOld && remaining >= this.#remaining) return;
+    const isSameWindow = now < this.#resetAt;
+    const isOld = isSameWindow && number < this.#newestReporter;
+    if (isOld && report.remaining >= this.#lowest) return;
+    if (isSameWindow && report.remaining <= this.#lowest) {
+      this.#lowest = report.remaining;
+      this.#unreported = Math.max(0, this.#unreported - this.#charge(report.own));
+    } else {
+      // A new window, units that were restored, or an answer that was overtaken.
+      this.#lowest = report.remaining;
+      this.#unreported = this.#charge(uncounted);
+    }
+    const ofOrder = report.remaining - this.#charge(isOld ? underWay : uncounted);
+    const ofNewest = isOld ? Math.min(this.#remaining, ofOrder) : ofOrder;
+    const remaining = Math.max(ofNewest, this.#lowest - this.#unreported);
     this.#remaining = remaining;
     this.#noteReport(now);
-    if (isOld) return;
-    this.#newestReporter = number;
-    const maxJitter = Math.min(JITTER_SHARE * resetSeconds, MAX_JITTER_SECONDS);
-    const jitter = remaining > 0 ? 0 : maxJitter;
-    const margin = isExact ? 0 : MARGIN_SECONDS;
-    const seconds = resetSeconds + margin + jitter * this.#options.random();
-    this.#resetAt = now + seconds;
-    // Spread over an assumed time, which begins anew with each report, the units would get fewer and fewer.
-    this.#isPaced = !isAssumed;
-    this.#pacer.spread(remaining, seconds, this.#options.burstShare, now);
+    if (!isOld) {
+      this.#newestReporter = number;
+      const maxJitter = Math.min(JITTER_SHARE * resetSeconds, MAX_JITTER_SECONDS);
+      const jitter = remaining > 0 ? 0 : maxJitter;
+      const margin = isExact ? 0 : MARGIN_SECONDS;
+      this.#resetAt = now + resetSeconds + margin + jitter * this.#options.random();
+      // Spread over an assumed time, which begins anew with each report, the units would get fewer and fewer.
+      this.#isPaced = !isAssumed;
+    }
+    this.#pacer.spread(remaining, this.#resetAt - now, this.#options.burstShare, now);
   }
 
   /** Allows no request for `seconds`, even if quota is given back. */
@@ -222,6 +238,7 @@ export class ServerPolicy {
   refund({ cost, at, number }: TakenQuota, now: number): void {
     const charge = this.#charge(cost);
     this.#remaining += charge;
+    this.#unreported = Math.max(0, this.#unreported - charge);
     if (number > this.#lastBeforeWindow) this.#window?.refund(charge, at, now);
     if (number > this.#lastBefore) this.#pacer.refund(charge, at, now);
     if (number === this.#lastEventNumber) this.#lastEventAt = this.#previousEventAt;
@@ -295,6 +312,7 @@ export class ServerPolicy {
 
   #spend(units: number, now: number): void {
     this.#remaining -= units;
+    this.#unreported += units;
     this.#window?.take(units, now);
     this.#pacer.take(units, now);
   }
