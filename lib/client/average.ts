@@ -26,6 +26,11 @@ export class DecayingAverage {
     return this.#value * this.#remainingShare(now);
   }
 
+  /** The average at the time of the last sample, before any decay. */
+  get last(): number {
+    return this.#value;
+  }
+
   add(sample: number, now: number): void {
     const share = this.#remainingShare(now);
     const previous = share * this.#value + (1 - share) * (this.#initial ?? sample);

@@ -1,19 +1,32 @@
 // A lease is the quota that one request has taken, with the data that a refund needs.
 
-/** The quota that one request has taken. Both methods may be called repeatedly; only the first call counts. */
+import { amountOf, type Cost, type Costs, REQUESTS, readCost, toCosts } from './cost.js';
+
+/** The quota that one request has taken. A lease ends once: later calls of its methods do nothing. */
 export interface Lease {
-  /** The units taken. */
+  /** The units of `requests` that were taken. */
   readonly cost: number;
+  /** The amounts of all units that were taken, such as `{ requests: 1, tokens: 900 }`. */
+  readonly costs: Costs;
   /** Ends the lease of a request that was answered or may have arrived: its quota is spent. */
   release(): void;
   /** Ends the lease of a request that was never sent: its quota is given back. */
   refund(): void;
+  /**
+   * Ends the lease of a request whose real cost is known only now, such as the tokens of an answer. What was taken
+   * too much is given back, as far as no later request may have used it. What was taken too little is spent, even
+   * if it exceeds a quota: then later requests wait longer. Units that `actual` leaves out cost what was taken.
+   * @throws ERR_LIMITER_COST; then nothing has changed
+   */
+  settle(actual: number | Costs): void;
 }
 
 /** What the limiter records when it takes quota. */
 export interface TakenQuota {
-  /** The units taken. */
-  readonly cost: number;
+  /** The amounts taken. */
+  readonly cost: Cost;
+  /** The unit of a cost that is a number. */
+  readonly numberUnit: string;
   /** The time of the take, in seconds of the limiter's clock. */
   readonly at: number;
   /** The request's number. Requests are numbered in the order in which they are sent. */
@@ -25,38 +38,81 @@ export interface TakenQuota {
 export class QuotaLease implements Lease {
   readonly taken: TakenQuota;
   /** The units that the server was known to have counted at the time of the take. */
-  readonly countedBefore: number;
+  readonly countedBefore: Cost;
   /** The limiter sets this once the server is assumed to have counted the request. */
   isCounted = false;
   /** The limiter sets this when the lease ends, after the last step that can throw. */
   isSettled = false;
-  readonly #settle: (lease: QuotaLease, refund: boolean) => void;
+  readonly #end: (lease: QuotaLease, end: LeaseEnd) => void;
+  /** The lease of another limiter that was taken at the same moment. It ends in the same way. */
+  readonly #outer: Lease | undefined;
 
   constructor(
     taken: TakenQuota,
-    countedBefore: number,
-    settle: (lease: QuotaLease, refund: boolean) => void,
+    countedBefore: Cost,
+    end: (lease: QuotaLease, end: LeaseEnd) => void,
+    outer?: Lease,
   ) {
     this.taken = taken;
     this.countedBefore = countedBefore;
-    this.#settle = settle;
+    this.#end = end;
+    this.#outer = outer;
   }
 
   get cost(): number {
-    return this.taken.cost;
+    return amountOf(this.taken.cost, this.taken.numberUnit);
+  }
+
+  get costs(): Costs {
+    return toCosts(this.taken.cost);
   }
 
   get at(): number {
     return this.taken.at;
   }
 
+  get outer(): Lease | undefined {
+    return this.#outer;
+  }
+
   release(): void {
-    if (!this.isSettled) this.#settle(this, false);
+    if (this.isSettled) return;
+    this.#outer?.release();
+    this.#end(this, { refund: false });
   }
 
   refund(): void {
-    if (!this.isSettled) this.#settle(this, true);
+    if (this.isSettled) return;
+    this.#outer?.refund();
+    this.#end(this, { refund: true });
   }
+
+  settle(actual: number | Costs): void {
+    const correction = correctionOf(this.taken, actual);
+    if (this.isSettled) return;
+    this.#outer?.settle(actual);
+    this.#end(this, { refund: false, correction });
+  }
+}
+
+/** How a lease ends: the request was never sent, or it was, at a cost that differs by `correction`. */
+export interface LeaseEnd {
+  readonly refund: boolean;
+  readonly correction?: Cost;
+}
+
+/** Returns the difference between the actual cost and what was taken. */
+function correctionOf({ cost: taken, numberUnit }: TakenQuota, actual: number | Costs): Cost {
+  const read = readCost(actual);
+  if (typeof actual === 'number') {
+    const difference = actual - amountOf(taken, numberUnit);
+    return numberUnit === REQUESTS ? difference : { [numberUnit]: difference };
+  }
+  // `readCost` adds a request, which is right for a cost, but here means that nothing is said of requests.
+  const units = Object.keys(actual);
+  const differences: Record<string, number> = Object.create(null);
+  for (const unit of units) differences[unit] = amountOf(read, unit) - amountOf(taken, unit);
+  return differences;
 }
 
 /**

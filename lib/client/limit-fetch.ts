@@ -1,55 +1,92 @@
 // limitFetch is a fetch that sends each request when the limits allow it, obeys what responses report, and
 // retries refused requests if they can be repeated.
 
-import { invalidNumber, invalidValue, show } from '../common/errors.js';
-import { isInstance } from '../common/kinds.js';
-import { count, readOptions } from '../common/options.js';
-import { Deadline } from './deadline.js';
-import type { Lease } from './lease.js';
-import { REQUEST_OPTIONS, type RequestOptions, readRequestOptions } from './options.js';
-import { OutgoingRequest, type Send } from './outgoing.js';
-import { PolicyLimiter } from './policy-limiter.js';
-import { isRefusal, readLimits, readViolatedPolicies } from './response.js';
-import { type PoolAcquireOptions, UpstreamPool } from './upstream-pool.js';
+import { invalidNumber, invalidValue } from '../common/errors.js';
+import { count, positive, readOptions } from '../common/options.js';
+import type { RateLimitInfo } from '../headers/types.js';
+import { FetchCall, type FetchSettings, type Upstream } from './fetch-call.js';
+import {
+  REQUEST_OPTIONS,
+  type RequestOptions,
+  readRequestOptions,
+  requireFunction,
+} from './options.js';
+import { OutgoingRequest } from './outgoing.js';
+import type { PolicyLimiter } from './policy-limiter.js';
+import type { PolicyLimiterGroup } from './policy-limiter-group.js';
+import { RESPONSE_OPTIONS, type ResponseOptions, readResponseOptions } from './response-options.js';
+import type { UpstreamPool } from './upstream-pool.js';
+import { joinUpstreams, upstreamOf } from './upstreams.js';
 
-/** The options of `limitFetch`. */
-export interface LimitFetchOptions extends RequestOptions {
+/**
+ * The options of `limitFetch`. The functions may read the body of a response if they clone it before. What they throw
+ * rejects the call.
+ */
+export interface LimitFetchOptions
+  extends RequestOptions,
+    Omit<ResponseOptions, 'read' | 'isRefusal'> {
   /** Seconds from the call to the response, including all waiting and attempts. Default: none. */
   deadlineSeconds?: number | undefined;
+  /**
+   * Seconds in which an attempt must be answered, greater than 0; a body may take longer. An attempt that takes longer
+   * is aborted, and repeated as one without a response, with a pool on another node. A node may have a time of its own
+   * (`timeoutSeconds`). Default: 30 with a pool, else Infinity.
+   */
+  attemptSeconds?: number | undefined;
   /** The maximum number of times that a request is sent, at least 1; 1 disables retries. Default: 3. */
   maxAttempts?: number | undefined;
   /** The methods that may be retried. Default: GET, HEAD, PUT, DELETE, OPTIONS and TRACE. */
   retryMethods?: readonly string[] | undefined;
+  /**
+   * Whether POST requests with a JSON-RPC 2.0 body may be retried, too; or a function that returns it for a JSON-RPC
+   * method, of which all in a batch must be accepted. The body must be a string or bytes. Default: false.
+   */
+  retryJsonRpc?: boolean | ((method: string) => boolean) | undefined;
+  /**
+   * The statuses besides refusals after which a request is retried, with a pause unless another node is left. Default:
+   * 500, 502 and 504 with a pool, none with a limiter.
+   */
+  retryStatuses?: readonly number[] | undefined;
+  /** See `ResponseOptions.read`. */
+  read?: ((response: Response) => RateLimitInfo | PromiseLike<RateLimitInfo>) | undefined;
+  /** See `ResponseOptions.isRefusal`. */
+  isRefusal?:
+    | ((
+        response: Response,
+        info: RateLimitInfo,
+      ) => boolean | undefined | PromiseLike<boolean | undefined>)
+    | undefined;
   /** The protocol for nodes of a pool that are given as hosts without one. Default: `https`. */
   protocol?: 'http' | 'https' | undefined;
 }
 
-type FetchSettings = ReturnType<typeof readSettings>;
-
-/** The common interface of a pool and of a single limiter, which has no nodes. */
-interface Upstream extends Pick<UpstreamPool, 'update' | 'fail'> {
-  acquire(options: PoolAcquireOptions): Promise<Grant>;
-  /** The origins of the nodes by their names. Without a pool it is undefined: requests go to their own URLs. */
-  origins?: ReadonlyMap<string, string>;
-}
-
-interface Grant {
-  node?: string;
-  lease: Lease;
-}
-
-/** The result of an attempt, and whether another attempt makes sense. */
-type Outcome = { response: Response; canRetry: boolean } | { error: unknown; canRetry: true };
-
-const OPTIONS = [...REQUEST_OPTIONS, 'maxAttempts', 'retryMethods', 'protocol'];
+const OPTIONS = [
+  ...REQUEST_OPTIONS,
+  ...RESPONSE_OPTIONS,
+  'attemptSeconds',
+  'maxAttempts',
+  'retryMethods',
+  'retryJsonRpc',
+  'retryStatuses',
+  'protocol',
+];
 const IDEMPOTENT_METHODS = ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE'];
+/** Failures of a server, which another server may not have. */
+const POOL_RETRY_STATUSES = [500, 502, 504];
+/** Long enough for slow answers, and short enough that a node that never answers does not hold up much. */
+const POOL_ATTEMPT_SECONDS = 30;
 
 /**
  * Returns a fetch whose requests wait for quota of `limiter` and report their responses to it. With a pool, a
- * request goes to the node that is expected to answer first; only path, query and fragment of its URL count.
+ * request goes to the node that is expected to answer first; only path, query and fragment of its URL count. With a
+ * group, it takes the limiter of its `key`, which is the host by default, so that a refusal of one host holds back no
+ * other. If `fetch` is itself a limited fetch, each attempt takes the quotas of both at the same moment, and the options
+ * for retries are those of the outer one.
  *
- * After 429, 503 or no response it retries, with a pool on another node if possible, provided that the method
- * is in `retryMethods` and the body is not a stream. When it gives up, it returns the last response unchanged.
+ * After a refusal (429, 503, or 403 that says when to come back) or no response it retries, with a pool on another
+ * node if possible, provided that the method is in `retryMethods` and the body is not a stream. Without a response and
+ * without another node it pauses for a second, 2, 4, ... at most and half of that at least. When it gives up, it returns
+ * the last response unchanged.
  * Besides the errors of `fetch`, a call rejects with those of `acquire`: `ERR_LIMITER_DEADLINE`,
  * `ERR_LIMITER_QUEUE`, `ERR_LIMITER_COST`. A signal that aborts also ends the waiting.
  *
@@ -73,172 +110,64 @@ const IDEMPOTENT_METHODS = ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE'];
  */
 export function limitFetch(
   fetch: typeof globalThis.fetch,
-  limiter: PolicyLimiter | UpstreamPool,
+  limiter: PolicyLimiter | PolicyLimiterGroup | UpstreamPool,
   options?: LimitFetchOptions,
 ): typeof globalThis.fetch {
-  if (typeof fetch !== 'function') {
-    throw invalidValue('ERR_LIMITER_OPTION', 'fetch', fetch, 'a function');
-  }
-  const settings = readSettings(options);
-  const upstream = upstreamOf(limiter, settings.protocol);
-  return async (input, init) => {
-    const request = new OutgoingRequest(input, init, upstream.origins !== undefined);
-    return new FetchCall(fetch, upstream, settings, request).run();
-  };
-}
-
-/** One call of fetch, which may need several attempts. */
-class FetchCall {
-  readonly #fetch: typeof globalThis.fetch;
-  readonly #upstream: Upstream;
-  readonly #request: OutgoingRequest;
-  readonly #deadline: Deadline;
-  readonly #cost: number;
-  readonly #priority: number;
-  readonly #maxAttempts: number;
-  readonly #triedNodes: string[] = [];
-
-  constructor(
-    fetch: typeof globalThis.fetch,
-    upstream: Upstream,
-    settings: FetchSettings,
-    request: OutgoingRequest,
-  ) {
-    this.#fetch = fetch;
-    this.#upstream = upstream;
-    this.#request = request;
-    this.#deadline = new Deadline(settings.deadlineSeconds);
-    const { url, method, isRepeatable } = request;
-    this.#cost = settings.cost({ url, method });
-    this.#priority = settings.priority({ url, method });
-    const canRepeat = isRepeatable && settings.retryMethods.includes(method);
-    this.#maxAttempts = canRepeat ? settings.maxAttempts : 1;
-  }
-
-  async run(): Promise<Response> {
-    let outcome = await this.#attempt(await this.#acquire(), this.#maxAttempts === 1);
-    for (let attempt = 2; outcome.canRetry && attempt <= this.#maxAttempts; attempt += 1) {
-      const grant = await this.#acquireAgain(outcome);
-      if (grant === undefined) break;
-      discard(outcome);
-      outcome = await this.#attempt(grant, attempt === this.#maxAttempts);
-    }
-    if ('error' in outcome) throw outcome.error;
-    return outcome.response;
-  }
-
-  #acquire(): Promise<Grant> {
-    return this.#upstream.acquire({
-      cost: this.#cost,
-      priority: this.#priority,
-      signal: this.#request.signal,
-      deadlineSeconds: this.#deadline.secondsLeft,
-      exclude: this.#triedNodes,
-    });
-  }
-
-  /** Returns undefined if the deadline or the queue allows no further attempt: then `outcome` is final. */
-  async #acquireAgain(outcome: Outcome): Promise<Grant | undefined> {
-    try {
-      return await this.#acquire();
-    } catch (error) {
-      const { code } = Object(error) as { code?: unknown };
-      if (code === 'ERR_LIMITER_DEADLINE' || code === 'ERR_LIMITER_QUEUE') return undefined;
-      discard(outcome);
-      throw error;
-    }
-  }
-
-  async #attempt({ node = '', lease }: Grant, isLast: boolean): Promise<Outcome> {
-    this.#triedNodes.push(node);
-    const { signal } = this.#request;
-    const send = this.#prepare(node, lease, isLast);
-    const hadTime = this.#deadline.isHalfLeft;
-    let response: Response;
-    try {
-      response = await this.#deadline.guard(signal, send);
-    } catch (error) {
-      return this.#onNoResponse(error, lease, hadTime);
-    }
-    const { info, ageSeconds } = readLimits(response.headers);
-    const violated = await readViolatedPolicies(response, this.#deadline.secondsLeft, signal);
-    this.#upstream.update(info, response.status, { lease, ageSeconds, violated });
-    lease.release();
-    signal?.throwIfAborted();
-    return { response, canRetry: isRefusal(response.status) };
-  }
-
-  /** Returns the function that sends the request. If that fails, nothing was sent and the quota is refunded. */
-  #prepare(node: string, lease: Lease, isLast: boolean): Send {
-    try {
-      this.#request.signal?.throwIfAborted();
-      this.#deadline.throwIfPassed();
-      const origin = this.#upstream.origins?.get(node);
-      return this.#request.prepare(this.#fetch, origin, isLast);
-    } catch (error) {
-      lease.refund();
-      throw error;
-    }
-  }
-
-  /** Handles an attempt without a response. Its quota is spent unless the request can never be sent. */
-  #onNoResponse(error: unknown, lease: Lease, hadTime: boolean): Outcome {
-    if (this.#request.isUnsendable(error)) {
-      lease.refund();
-      throw error;
-    }
-    const isAborted = this.#request.signal?.aborted === true;
-    // The node did not fail if the caller aborted, or if most of the time had passed before the attempt.
-    if (isAborted || (this.#deadline.hasAborted && !hadTime)) lease.release();
-    else this.#upstream.fail(lease);
-    if (isAborted || this.#deadline.hasAborted) throw error;
-    return { error, canRetry: true };
-  }
-}
-
-/** Frees the connection of a response that no one will read. */
-function discard(outcome: Outcome): void {
-  if ('response' in outcome) outcome.response.body?.cancel().catch(() => {});
-}
-
-function upstreamOf(limiter: unknown, protocol: string): Upstream {
-  if (isInstance(limiter, UpstreamPool)) {
-    return {
-      acquire: (options) => limiter.acquire(options),
-      update: (info, status, context) => limiter.update(info, status, context),
-      fail: (lease) => limiter.fail(lease),
-      origins: new Map(limiter.nodes.map((node) => [node, originOf(node, protocol)])),
-    };
-  }
-  if (isInstance(limiter, PolicyLimiter)) {
-    return {
-      acquire: async ({ exclude: _, ...options }) => ({ lease: await limiter.acquire(options) }),
-      update: (info, status, context) => limiter.update(info, status, context),
-      fail: (lease) => lease.release(),
-    };
-  }
-  const accepted = 'a PolicyLimiter or an UpstreamPool';
-  throw invalidValue('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
-}
-
-function originOf(node: string, protocol: string): string {
-  const text = /^https?:\/\//i.test(node) ? node : `${protocol}://${node}`;
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || url.href !== `${url.origin}/`) {
-    const accepted = "a host such as 'example.org:8080' or an origin such as 'http://localhost'";
-    throw invalidValue('ERR_LIMITER_OPTION', `node ${show(node)}`, node, accepted);
-  }
-  return url.origin;
-}
-
-function readSettings(options: unknown) {
+  requireFunction(fetch, 'fetch');
   const given = readOptions('limitFetch', options, OPTIONS);
-  const { retryMethods = IDEMPOTENT_METHODS, protocol = 'https' } = given;
+  const { cost, key } = readRequestOptions(given);
+  const own = upstreamOf(limiter, { cost, key, protocol: readProtocol(given) });
+  const inner = limitedFetches.get(fetch);
+  const joined = inner && joinUpstreams(own, inner.upstream, { outer: cost, inner: inner.cost });
+  const [upstream, send] = joined === undefined ? [own, fetch] : [joined, inner?.fetch ?? fetch];
+  const hasNodes = upstream.nodes !== undefined;
+  const settings = readSettings(given, hasNodes);
+  const limitedFetch: typeof globalThis.fetch = (input, init) => {
+    try {
+      const request = new OutgoingRequest(input, init, hasNodes);
+      return new FetchCall(send, upstream, settings, request).run();
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  };
+  limitedFetches.set(limitedFetch, { fetch: send, upstream, cost });
+  return limitedFetch;
+}
+
+/** What the functions that `limitFetch` has returned are made of, for those that call one another. */
+const limitedFetches = new WeakMap<
+  typeof globalThis.fetch,
+  {
+    readonly fetch: typeof globalThis.fetch;
+    readonly upstream: Upstream;
+    readonly cost: FetchSettings['cost'];
+  }
+>();
+
+type Given = Readonly<Record<string, unknown>>;
+
+function readProtocol({ protocol = 'https' }: Given): string {
+  if (protocol === 'http' || protocol === 'https') return protocol;
+  throw invalidValue('ERR_LIMITER_OPTION', 'protocol', protocol, "'http' or 'https'");
+}
+
+function readAttemptSeconds(given: Given, isPool: boolean): number {
+  const { attemptSeconds = isPool ? POOL_ATTEMPT_SECONDS : Infinity } = given;
+  return attemptSeconds === Infinity ? Infinity : positive({ attemptSeconds }, 'attemptSeconds');
+}
+
+function readSettings(given: Given, isPool: boolean): FetchSettings {
+  const {
+    retryMethods = IDEMPOTENT_METHODS,
+    retryStatuses = isPool ? POOL_RETRY_STATUSES : [],
+    retryJsonRpc = false,
+  } = given;
   if (!Array.isArray(retryMethods) || retryMethods.some((name) => typeof name !== 'string')) {
     throw invalidValue('ERR_LIMITER_OPTION', 'retryMethods', retryMethods, 'an array of methods');
   }
-  if (protocol !== 'http' && protocol !== 'https') {
-    throw invalidValue('ERR_LIMITER_OPTION', 'protocol', protocol, "'http' or 'https'");
+  if (!Array.isArray(retryStatuses) || !retryStatuses.every(Number.isInteger)) {
+    const accepted = 'an array of status codes';
+    throw invalidValue('ERR_LIMITER_OPTION', 'retryStatuses', retryStatuses, accepted);
   }
   const maxAttempts = count(given, 'maxAttempts', 3);
   if (maxAttempts === 0) {
@@ -246,8 +175,17 @@ function readSettings(options: unknown) {
   }
   return {
     ...readRequestOptions(given),
+    reading: readResponseOptions(given),
+    attemptSeconds: readAttemptSeconds(given, isPool),
     maxAttempts,
-    retryMethods: retryMethods.map((name: string) => name.toUpperCase()),
-    protocol,
+    retryMethods: new Set(retryMethods.map((name: string) => name.toUpperCase())),
+    retryStatuses: new Set(retryStatuses as number[]),
+    retryJsonRpc: readRetryJsonRpc(retryJsonRpc),
   };
+}
+
+function readRetryJsonRpc(given: unknown): FetchSettings['retryJsonRpc'] {
+  if (typeof given === 'function') return given as (method: string) => boolean;
+  if (typeof given === 'boolean') return given ? () => true : undefined;
+  throw invalidValue('ERR_LIMITER_OPTION', 'retryJsonRpc', given, 'true, false or a function');
 }

@@ -3,16 +3,10 @@
 
 import type { Clock } from '../common/clock.js';
 import { invalidNumber, invalidValue, limiterError, show } from '../common/errors.js';
-import { isArray, isRecord } from '../common/kinds.js';
-import {
-  callback,
-  count,
-  nonNegative,
-  positive,
-  readOptions,
-  requireCost,
-} from '../common/options.js';
+import { hasMethods, isArray, isRecord } from '../common/kinds.js';
+import { callback, count, nonNegative, positive, readOptions } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
+import { type Costs, readCost } from './cost.js';
 import { type Lease, QuotaLease } from './lease.js';
 import { type Algorithm, type Policy, readPolicies } from './policies.js';
 import type { QueuedRequest, QueueOptions } from './queue.js';
@@ -43,8 +37,21 @@ export interface PolicyLimiterOptions {
    * 0. The limiter makes all windows longer by it. Default: 0.
    */
   jitterSeconds?: number | undefined;
+  /** The maximum number of leases that are open at the same time, at least 1. Default: no limit. */
+  maxConcurrent?: number | undefined;
   /** The maximum number of waiting `acquire` calls. Default: 10,000. */
   maxQueue?: number | undefined;
+  /**
+   * What happens to an `acquire` call if `maxQueue` calls wait already. `reject` (default): it rejects with
+   * `ERR_LIMITER_QUEUE`. `wait`: it waits for a place in the queue, first in, first out, and has its priority once it
+   * has one. `ready` tells a producer when there is a place.
+   */
+  onFull?: 'reject' | 'wait' | undefined;
+  /**
+   * Another limiter whose quota every request takes too, at the same moment: a limit that several limiters share.
+   * No quota of either is held while a request waits for the other. Default: none.
+   */
+  within?: OuterLimiter | undefined;
   /** Seconds of waiting that weigh as much as one step of priority; at least 0. Default: 10. */
   agingSeconds?: number | undefined;
   /** Returns monotonic seconds. Each call reads it once. Default: `performance.now() / 1000`. */
@@ -57,14 +64,34 @@ export interface PolicyLimiterOptions {
 
 /** The options of `PolicyLimiter.acquire`. */
 export interface AcquireOptions {
-  /** Units: finite, at least 0, at most the smallest quota. Default: 1. */
-  cost?: number | undefined;
+  /**
+   * Units: finite, at least 0, at most the smallest quota. A number counts requests; an object has amounts by unit,
+   * such as `{ tokens: 900 }`, and costs one request unless it says otherwise. All amounts are taken, or none.
+   * Default: 1.
+   */
+  cost?: number | Costs | undefined;
   /** Higher priorities are served first; any finite number. Default: 0. */
   priority?: number | undefined;
   /** When it aborts, the call leaves the queue and rejects with the signal's reason; nothing is spent. */
   signal?: AbortSignal | undefined;
   /** The deadline in seconds from the call; at least 0. Default: none. */
   deadlineSeconds?: number | undefined;
+  /** Another limiter whose quota this request takes too, at the same moment. Default: none. */
+  within?: OuterLimiter | undefined;
+}
+
+/** A `PolicyLimiter` whose quota the requests of other limiters take too; see the option `within`. */
+export interface OuterLimiter {
+  /** See `PolicyLimiter.tryLease`. */
+  tryLease(cost?: number | Costs, options?: Pick<AcquireOptions, 'within'>): Lease | null;
+  /** See `PolicyLimiter.acquire`. */
+  acquire(options?: AcquireOptions): Promise<Lease>;
+  /** See `PolicyLimiter.delaySeconds`. */
+  delaySeconds(cost?: number | Costs): number;
+  /** See `PolicyLimiter.remaining`. */
+  remaining(unit?: string): number;
+  /** See `PolicyLimiter.update`. */
+  update(info: RateLimitInfo, status?: number, context?: UpdateContext): void;
 }
 
 /** What `update` may receive about a response, besides its status and its rate limits. */
@@ -74,12 +101,22 @@ export interface UpdateContext {
    * without it, it assumes the worst case.
    */
   lease?: Lease | undefined;
-  /** The response's `Age` in seconds. A cached response (`Age` above 0) changes nothing. Default: 0. */
+  /**
+   * The response's `Age` in seconds. A response that a cache has kept (`Age` above 0) changes nothing, unless it is a
+   * refusal, which is obeyed less its age. Default: 0.
+   */
   ageSeconds?: number | undefined;
+  /**
+   * Whether the response refuses the request because there were too many. Default: true for the statuses 429 and 503,
+   * and for 403 with `Retry-After` or with a limit of which nothing remains.
+   */
+  refused?: boolean | undefined;
   /** Policies that the problem body names as violated: `Retry-After` then blocks only those. Default: none. */
   violated?: readonly string[] | undefined;
   /** The size of the body in bytes, for quotas in `content-bytes`. Default: 0. */
   contentBytes?: number | undefined;
+  /** Whether the response is about the limits of the limiter `within` and not of this one. Default: false. */
+  within?: boolean | undefined;
 }
 
 /** The request that the options `cost` and `priority` receive. */
@@ -88,12 +125,19 @@ export interface LimitedRequest {
   readonly url: string;
   /** The method in upper case. */
   readonly method: string;
+  /** The body as the caller gave it; undefined without one, and for that of a `Request`, which is a stream. */
+  readonly body?: unknown;
 }
 
 /** Options that `limitFetch` and `limitInterceptor` have in common. */
 export interface RequestOptions {
   /** Returns the units that a request costs; see `AcquireOptions.cost`. Default: 1. */
-  cost?: ((request: LimitedRequest) => number) | undefined;
+  cost?: ((request: LimitedRequest) => number | Costs) | undefined;
+  /**
+   * With a `PolicyLimiterGroup`: returns the key of a request. Default: the host of its URL, with the port if that is
+   * not the protocol's own.
+   */
+  key?: ((request: LimitedRequest) => string) | undefined;
   /** Returns the priority of a request; see `AcquireOptions.priority`. Default: 0. */
   priority?: ((request: LimitedRequest) => number) | undefined;
   /** The deadline in seconds; at least 0. Default: none. */
@@ -104,8 +148,15 @@ export interface RequestOptions {
 export interface LimiterSettings extends ServerPolicyOptions, QueueOptions {
   readonly policies: readonly Policy[];
   readonly jitterSeconds: number;
+  readonly maxConcurrent: number;
+  readonly within: OuterLimiter | undefined;
   readonly clock: Clock;
   readonly wallClock: Clock;
+}
+
+/** A request to a limiter, which may need the quota of another one too. @internal */
+export interface LimiterRequest extends QueuedRequest {
+  readonly within: OuterLimiter | undefined;
 }
 
 /** The names of the options of a PolicyLimiter. */
@@ -115,14 +166,17 @@ export const LIMITER_OPTIONS = [
   'burstShare',
   'maxWaitSeconds',
   'jitterSeconds',
+  'maxConcurrent',
   'maxQueue',
+  'onFull',
+  'within',
   'agingSeconds',
   'clock',
   'wallClock',
   'random',
 ];
 /** The names of `RequestOptions`. */
-export const REQUEST_OPTIONS = ['cost', 'priority', 'deadlineSeconds'];
+export const REQUEST_OPTIONS = ['cost', 'key', 'priority', 'deadlineSeconds'];
 const ALGORITHMS: readonly unknown[] = ['bucket', 'sliding', 'fixed'];
 
 /** @throws ERR_LIMITER_OPTION @internal */
@@ -150,7 +204,8 @@ export function readLimiterOptions(options: unknown): LimiterSettings {
     burstShare,
     maxWaitSeconds: positive(given, 'maxWaitSeconds', 600),
     jitterSeconds: nonNegative(given, 'jitterSeconds', 0),
-    maxQueue: count(given, 'maxQueue', 10_000),
+    ...readBounds(given),
+    within: readWithin(given),
     agingSeconds: nonNegative(given, 'agingSeconds', 10),
     // The default clocks look up their functions at each call, because tests replace them.
     clock: callback<Clock>(given, 'clock') ?? (() => performance.now() / 1000),
@@ -159,18 +214,55 @@ export function readLimiterOptions(options: unknown): LimiterSettings {
   };
 }
 
+function readBounds(given: Readonly<Record<string, unknown>>) {
+  const { onFull = 'reject', maxConcurrent = Infinity } = given;
+  if (onFull !== 'reject' && onFull !== 'wait') {
+    throw invalidValue('ERR_LIMITER_OPTION', 'onFull', onFull, "'reject' or 'wait'");
+  }
+  const maxQueue = count(given, 'maxQueue', 10_000);
+  if (maxQueue === 0 && onFull === 'wait') {
+    const accepted = "at least 1 if onFull is 'wait'";
+    throw invalidNumber('ERR_LIMITER_OPTION', 'maxQueue', maxQueue, accepted);
+  }
+  if (
+    maxConcurrent !== Infinity &&
+    !(Number.isSafeInteger(maxConcurrent) && Number(maxConcurrent) > 0)
+  ) {
+    const accepted = 'a whole number of at least 1, or Infinity';
+    throw invalidNumber('ERR_LIMITER_OPTION', 'maxConcurrent', maxConcurrent, accepted);
+  }
+  return { onFull, maxQueue, maxConcurrent: maxConcurrent as number } as const;
+}
+
+/** The names of the options of `acquire`. */
+export const ACQUIRE_OPTIONS = ['cost', 'priority', 'signal', 'deadlineSeconds', 'within'];
+
 /** @throws ERR_LIMITER_OPTION, ERR_LIMITER_COST @internal */
-export function readAcquireOptions(options: unknown): QueuedRequest {
-  const given = readOptions('acquire', options, ['cost', 'priority', 'signal', 'deadlineSeconds']);
-  const { cost = 1, priority = 0, signal } = given;
-  requireCost(cost);
+export function readAcquireOptions(options: unknown): LimiterRequest {
+  const given = readOptions('acquire', options, ACQUIRE_OPTIONS);
+  const { priority = 0, signal } = given;
+  const cost = given['cost'] === undefined ? 1 : readCost(given['cost']);
   if (!Number.isFinite(priority)) {
     throw invalidNumber('ERR_LIMITER_OPTION', 'priority', priority, 'a finite number');
   }
   if (signal !== undefined && !isSignal(signal)) {
     throw invalidValue('ERR_LIMITER_OPTION', 'signal', signal, 'an AbortSignal');
   }
-  return { cost, priority: priority as number, signal, deadlineSeconds: readDeadline(given) };
+  return {
+    cost,
+    priority: priority as number,
+    signal,
+    deadlineSeconds: readDeadline(given),
+    within: readWithin(given),
+  };
+}
+
+// Checked by its methods, because the class imports this file.
+function readWithin({ within }: Readonly<Record<string, unknown>>): OuterLimiter | undefined {
+  if (within === undefined || hasMethods(within, 'tryLease', 'acquire', 'delaySeconds')) {
+    return within as OuterLimiter | undefined;
+  }
+  throw invalidValue('ERR_LIMITER_OPTION', 'within', within, 'a PolicyLimiter');
 }
 
 /** @throws ERR_LIMITER_OPTION */
@@ -185,19 +277,36 @@ export function requireInfo(info: unknown, status: unknown): void {
   }
 }
 
+/** The names of the fields of `UpdateContext`. */
+export const UPDATE_OPTIONS = [
+  'lease',
+  'ageSeconds',
+  'refused',
+  'violated',
+  'contentBytes',
+  'within',
+];
+
 /** @throws ERR_LIMITER_OPTION */
 export function readUpdateContext(context: unknown) {
-  const names = ['lease', 'ageSeconds', 'violated', 'contentBytes'];
-  const given = readOptions('update', context, names);
-  const { lease, violated = [] } = given;
+  const given = readOptions('update', context, UPDATE_OPTIONS);
+  const { lease, refused, violated = [], within = false } = given;
   if (lease !== undefined && !(lease instanceof QuotaLease)) {
     throw invalidValue('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of a PolicyLimiter');
   }
   if (!Array.isArray(violated) || violated.some((name) => typeof name !== 'string')) {
     throw invalidValue('ERR_LIMITER_OPTION', 'violated', violated, 'an array of names');
   }
+  if (refused !== undefined && typeof refused !== 'boolean') {
+    throw invalidValue('ERR_LIMITER_OPTION', 'refused', refused, 'true or false');
+  }
+  if (typeof within !== 'boolean') {
+    throw invalidValue('ERR_LIMITER_OPTION', 'within', within, 'true or false');
+  }
   return {
     lease,
+    refused,
+    within,
     violated: violated as string[],
     ageSeconds: nonNegative(given, 'ageSeconds', 0),
     contentBytes: nonNegative(given, 'contentBytes', 0),
@@ -207,10 +316,22 @@ export function readUpdateContext(context: unknown) {
 /** @throws ERR_LIMITER_OPTION */
 export function readRequestOptions(given: Readonly<Record<string, unknown>>) {
   return {
-    cost: callback<(request: LimitedRequest) => number>(given, 'cost') ?? (() => 1),
+    cost: callback<(request: LimitedRequest) => number | Costs>(given, 'cost') ?? (() => 1),
+    key: callback<(request: LimitedRequest) => string>(given, 'key') ?? hostOf,
     priority: callback<(request: LimitedRequest) => number>(given, 'priority') ?? (() => 0),
     deadlineSeconds: readDeadline(given),
   };
+}
+
+/** @throws ERR_LIMITER_OPTION */
+export function requireFunction(given: unknown, name: string): void {
+  if (typeof given === 'function') return;
+  throw invalidValue('ERR_LIMITER_OPTION', name, given, 'a function');
+}
+
+/** Returns the host of a request; an empty string for a relative URL. */
+function hostOf({ url }: LimitedRequest): string {
+  return URL.canParse(url) ? new URL(url).host : '';
 }
 
 function readDeadline({ deadlineSeconds = Infinity }: Readonly<Record<string, unknown>>): number {

@@ -2,20 +2,34 @@
 // several times and to another host than that of its URL.
 
 import { invalidValue } from '../common/errors.js';
+import { isNodeStream } from './bodies.js';
+import type { LimitedRequest } from './options.js';
 
 type Fetch = typeof globalThis.fetch;
 type Input = Parameters<Fetch>[0];
 type Init = Parameters<Fetch>[1];
 export type Send = (signal: AbortSignal | undefined) => Promise<Response>;
 
+/** Where and how requests to a node of a pool are sent. */
+export interface Target {
+  /** The origin, and the path that comes before that of the request. */
+  readonly base: string;
+  /** Headers that are set in each request. */
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  /** Seconds in which the node must answer; undefined for the default. */
+  readonly timeoutSeconds: number | undefined;
+}
+
 // Compared by name, because other implementations of fetch have classes of their own.
 const REPEATABLE_BODIES = ['ArrayBuffer', 'Blob', 'File', 'URLSearchParams', 'FormData'];
 
-export class OutgoingRequest {
+export class OutgoingRequest implements LimitedRequest {
   /** The URL as the caller gave it; it may be relative. */
   readonly url: string;
   /** The method in upper case. */
   readonly method: string;
+  /** The body as the caller gave it; undefined without one, and for the body of a Request. */
+  readonly body: unknown;
   readonly signal: AbortSignal | undefined;
   /** Whether the body can be sent again; a stream cannot. */
   readonly isRepeatable: boolean;
@@ -35,7 +49,8 @@ export class OutgoingRequest {
     this.method = (init?.method ?? request?.method ?? 'GET').toUpperCase();
     const signal = init?.signal === undefined ? request?.signal : init.signal;
     this.signal = signal ?? undefined;
-    this.isRepeatable = isRepeatable(init?.body);
+    this.body = init?.body ?? undefined;
+    this.isRepeatable = isRepeatable(this.body);
     this.#input = input;
     this.#init = init;
     this.#request = request;
@@ -43,20 +58,30 @@ export class OutgoingRequest {
   }
 
   /**
-   * Returns a function that sends the request with a signal, to `origin` if that is defined. Unless `isLast`,
+   * Returns a function that sends the request with a signal, to a node if that is defined. Unless `isLast`,
    * the body of a Request is kept in memory for the next attempt.
    * @throws TypeError if the body has been read
    */
-  prepare(fetch: Fetch, origin: string | undefined, isLast: boolean): Send {
+  prepare(fetch: Fetch, node: Target | undefined, isLast: boolean): Send {
     // Concatenated, not resolved: the URL parser takes a path that begins with two slashes for a host.
-    const target = origin === undefined ? undefined : `${origin}${this.#path}`;
-    const input = this.#requestTo(target, isLast) ?? target ?? this.#input;
+    const target = node && `${node.base}${this.#path}`;
+    const request = this.#requestTo(target, isLast);
+    const input = request ?? target ?? this.#input;
+    const init = this.#initFor(node, request);
     return (signal) => {
       // A Request that is made here follows the caller's signal only until it is garbage collected, so the
       // signal is passed explicitly.
       const isUnchanged = signal === this.signal && input === this.#input;
-      return fetch(input, isUnchanged ? this.#init : { ...this.#init, signal: signal ?? null });
+      return fetch(input, isUnchanged ? init : { ...init, signal: signal ?? null });
     };
+  }
+
+  /** Returns the caller's init with the headers of a node. */
+  #initFor(node: Target | undefined, request: Request | undefined): Init {
+    if (node === undefined || node.headers.length === 0) return this.#init;
+    const headers = new Headers(this.#init?.headers ?? request?.headers);
+    for (const [name, value] of node.headers) headers.set(name, value);
+    return { ...this.#init, headers };
   }
 
   /**
@@ -68,20 +93,25 @@ export class OutgoingRequest {
     const { name, cause } = Object(error) as { name?: unknown; cause?: unknown };
     if (name !== 'TypeError') return false;
     if ((Object(cause) as { code?: unknown }).code === 'ERR_INVALID_URL') return true;
-    const { body } = this.#init ?? {};
     try {
       // The test needs neither the real URL nor the signal. A stream belongs to the caller and must not be used
       // up, so another one replaces it.
       new Request('https://node', {
         ...this.#init,
         method: this.method,
-        body: this.isRepeatable ? (body ?? null) : new ReadableStream(),
+        body: this.isRepeatable ? (this.#init?.body ?? null) : new ReadableStream(),
         signal: null,
       });
       return false;
-    } catch {
-      return true;
+    } catch (reason) {
+      // A ReferenceError means that the runtime lacks these classes.
+      return (reason as Error).name === 'TypeError';
     }
+  }
+
+  /** Whether the body is a stream of Node, whose errors someone must listen for. */
+  get hasNodeStream(): boolean {
+    return !this.isRepeatable && isNodeStream(this.body);
   }
 
   #requestTo(target: string | undefined, isLast: boolean): Request | undefined {

@@ -1,28 +1,32 @@
 // PolicyLimiter decides when requests to one upstream can be sent, by configured quotas and by what the
-// upstream's responses report.
+// upstream's responses report. UpstreamLimits has the rules, WaitQueue the order; this class joins them.
 
 import { readClock } from '../common/clock.js';
-import { requireCost } from '../common/options.js';
+import { invalidValue } from '../common/errors.js';
 import type { RateLimitInfo } from '../headers/types.js';
-import { type Lease, OpenLeases, QuotaLease } from './lease.js';
+import { Activity, closedError } from './activity.js';
+import { amountOf, type Cost, type Costs, inUnit, REQUESTS, readCost } from './cost.js';
+import { EVENTS, EventListeners, type LimiterEvent, type LimiterEvents } from './events.js';
+import type { Lease, LeaseEnd, QuotaLease } from './lease.js';
 import {
   type AcquireOptions,
   costTooHigh,
+  type LimiterRequest,
   type LimiterSettings,
   type PolicyLimiterOptions,
   readAcquireOptions,
   readLimiterOptions,
   readUpdateContext,
+  requireFunction,
   requireInfo,
   type UpdateContext,
 } from './options.js';
-import { WaitQueue } from './queue.js';
-import { Recovery } from './recovery.js';
-import { isRefusal } from './response.js';
-import { type AnsweredRequest, ServerPolicies } from './server-policies.js';
-import { invalidSnapshot, type PolicySnapshot, readSnapshot, writeSnapshot } from './snapshot.js';
+import { type Policy, readPolicies } from './policies.js';
+import { type OuterSource, WaitQueue } from './queue.js';
+import { meaningOf, type ResponseMeaning } from './response.js';
+import type { PolicySnapshot } from './snapshot.js';
 import { secondsUntil } from './time.js';
-import { createQuotas, type Quotas, restoreQuotas } from './windows/index.js';
+import { UpstreamLimits } from './upstream-limits.js';
 
 /** The state of a `PolicyLimiter`; a copy. */
 export interface PolicyLimiterState {
@@ -34,7 +38,12 @@ export interface PolicyLimiterState {
   rateShare: number;
   /** The number of waiting `acquire` calls. */
   waiting: number;
+  /** The number of leases that have not ended. */
+  running: number;
 }
+
+/** A response that says nothing about limits. */
+const NOTHING: RateLimitInfo = { policies: [], limits: [], retryAfterSeconds: null, ignored: [] };
 
 /**
  * Limits requests to one upstream by several quotas at the same time, each in its own window. It also obeys
@@ -63,72 +72,82 @@ export interface PolicyLimiterState {
  */
 export class PolicyLimiter {
   readonly #settings: LimiterSettings;
-  readonly #smallestQuota: number;
-  #quotas: Quotas;
-  readonly #openLeases = new OpenLeases<QuotaLease>((lease) => this.#markCounted(lease));
-  readonly #serverPolicies: ServerPolicies;
-  #recovery: Recovery;
-  readonly #queue: WaitQueue<Lease>;
-  readonly #listeners = new Set<() => void>();
-  /** The number of the last request. Requests are numbered from 1. */
-  #lastNumber = 0;
-  /** The units sent, and those of them that the server is assumed to have counted. */
-  #sentUnits = 0;
-  #countedUnits = 0;
+  readonly #limits: UpstreamLimits;
+  readonly #queue: WaitQueue<Lease, LimiterRequest>;
+  readonly #activity: Activity;
+  readonly #events = new EventListeners();
+  readonly #changeListeners = new Set<() => void>();
+  /** The end of the last block that was an event; -Infinity since a good answer. */
+  #blockedUntil = -Infinity;
   #latestTime = -Infinity;
 
   /** @throws ERR_LIMITER_OPTION if an option is invalid, naming it; ERR_LIMITER_CLOCK */
   constructor(options: PolicyLimiterOptions) {
     this.#settings = readLimiterOptions(options);
-    const { policies } = this.#settings;
-    this.#smallestQuota = Math.min(...policies.map(({ quota }) => quota));
-    this.#serverPolicies = new ServerPolicies(this.#settings, policies, this.#openLeases);
-    this.#recovery = this.#createRecovery();
-    this.#quotas = createQuotas(this.#settings, this.#windows(), this.#readClock());
-    this.#queue = new WaitQueue<Lease>(
+    this.#limits = new UpstreamLimits(this.#settings, this.#readClock());
+    this.#queue = new WaitQueue<Lease, LimiterRequest>(
       {
         now: () => this.#readClock(),
-        delay: (cost, now) => this.#delay(cost, now),
-        take: (cost, now) => this.#takeLease(cost, now),
+        delay: (now, { cost }) => {
+          this.#requireCostInQuotas(cost);
+          return this.#activity.hasPlace ? this.#delay(cost, now) : Infinity;
+        },
+        backlogDelay: (cost, now) => this.#delay(cost, now),
+        take: (now, { cost }, outer) => this.#takeLease(cost, now, outer),
+        outerOf: (request) => this.#outerOf(request),
       },
       this.#settings,
+    );
+    this.#activity = new Activity(
+      this.#settings.maxConcurrent,
+      () => this.#queue.size,
+      () => this.#events.emit('idle', {}),
     );
   }
 
   /**
-   * Takes `cost` units (default 1; finite, at least 0) if they are available now and no `acquire` call is
-   * waiting. Returns whether it took them. They cannot be given back. O(policies); allocates nothing.
+   * Takes `cost` (default 1; see `AcquireOptions.cost`) if it is available now and no `acquire` call is waiting.
+   * Returns whether it took it. It cannot be given back, and does not count as running. O(policies).
    * @throws ERR_LIMITER_COST, ERR_LIMITER_CLOCK; then nothing has changed
    */
-  tryAcquire(cost = 1): boolean {
-    requireCost(cost);
+  tryAcquire(cost: number | Costs = 1): boolean {
+    const read = this.#readCost(cost);
     const now = this.#readClock();
-    if (!this.#canTake(cost, now)) return false;
-    this.#take(cost, now);
-    this.#countedUnits += cost;
+    if (!this.#canTake(read, now)) return false;
+    const { within } = this.#settings;
+    if (within !== undefined) {
+      const outer = within.tryLease(cost);
+      if (outer === null) return false;
+      outer.release();
+    }
+    this.#limits.take(read, now);
     return true;
   }
 
   /**
-   * Takes `cost` units as `tryAcquire` does and returns their lease; null if they are not available now.
-   * @throws ERR_LIMITER_COST, ERR_LIMITER_CLOCK; then nothing has changed
+   * Takes `cost` as `tryAcquire` does and returns its lease; null if it is not available now. The option `within` is
+   * that of `acquire`.
+   * @throws ERR_LIMITER_COST, ERR_LIMITER_OPTION, ERR_LIMITER_CLOCK; then nothing has changed
    */
-  tryLease(cost = 1): Lease | null {
-    requireCost(cost);
+  tryLease(cost: number | Costs = 1, options?: Pick<AcquireOptions, 'within'>): Lease | null {
+    const request = this.#readOptions({ ...options, cost });
     const now = this.#readClock();
-    return this.#canTake(cost, now) ? this.#takeLease(cost, now) : null;
+    if (!this.#canTake(request.cost, now)) return null;
+    const outer = this.#outerOf(request)?.tryTake();
+    return outer === null ? null : this.#takeLease(request.cost, now, outer);
   }
 
   /**
-   * Returns the seconds until `cost` units (default 1) are available: 0 means now, Infinity means never (the
-   * cost exceeds a configured quota). Does not count the waiting `acquire` calls, which are served first.
+   * Returns the seconds until `cost` (default 1) is available: 0 means now, Infinity means never (the cost exceeds a
+   * configured quota). Counts neither the waiting `acquire` calls, which are served first, nor `maxConcurrent`.
    * Changes nothing.
    * @throws ERR_LIMITER_COST, ERR_LIMITER_CLOCK
    */
-  delaySeconds(cost = 1): number {
-    requireCost(cost);
-    if (cost > this.#smallestQuota) return Infinity;
-    return this.#delay(cost, this.#readClock());
+  delaySeconds(cost: number | Costs = 1): number {
+    const read = this.#readCost(cost);
+    if (this.#limits.exceededUnit(read) !== undefined) return Infinity;
+    const delay = this.#delay(read, this.#readClock());
+    return Math.max(delay, this.#settings.within?.delaySeconds(cost) ?? 0);
   }
 
   /**
@@ -136,25 +155,74 @@ export class PolicyLimiter {
    * without other requests. Never Infinity: `units` may exceed a quota. Changes nothing.
    * @throws ERR_LIMITER_COST, ERR_LIMITER_CLOCK
    */
-  backlogSeconds(units: number): number {
-    requireCost(units);
-    return this.#delay(units, this.#readClock());
+  backlogSeconds(units: number | Costs): number {
+    return this.#delay(this.#readCost(units), this.#readClock());
   }
 
   /**
-   * Waits for `cost` units, takes them and resolves to their lease. Higher priorities are served first, and
-   * within a priority first in, first out. A waiting call keeps the process alive. Nothing is spent if the
-   * promise rejects: with the signal's reason when it aborts, or with an error of these codes.
+   * Returns how many whole units (default: of `requests`) `tryAcquire` could take now if no call waited; Infinity
+   * without a limit. O(policies x log(quota)). Changes nothing.
+   * @throws ERR_LIMITER_CLOCK
+   */
+  remaining(unit: string = REQUESTS): number {
+    if (!this.#activity.hasPlace || this.#activity.isClosed) return 0;
+    const own = this.#limits.remaining(unit, this.#readClock());
+    return Math.min(own, this.#settings.within?.remaining(unit) ?? Infinity);
+  }
+
+  /**
+   * Waits for `cost` and a place among `maxConcurrent`, takes them and resolves to their lease. Higher priorities are
+   * served first, and within a priority first in, first out. Nothing is spent if the promise rejects: with the
+   * signal's reason when it aborts, or with an error of these codes. O(log n) with n calls waiting.
    * @throws ERR_LIMITER_DEADLINE (with `retryAfterSeconds`) as soon as the deadline cannot be met,
-   * ERR_LIMITER_QUEUE if the queue is full, ERR_LIMITER_COST for a cost above a quota, ERR_LIMITER_OPTION,
-   * ERR_LIMITER_CLOCK
+   * ERR_LIMITER_QUEUE if the queue is full, ERR_LIMITER_CLOSED after `close` or `drain`, ERR_LIMITER_COST for a cost
+   * above a quota, ERR_LIMITER_OPTION, ERR_LIMITER_CLOCK
    */
   async acquire(options?: AcquireOptions): Promise<Lease> {
-    const request = readAcquireOptions(options);
-    if (request.cost > this.#smallestQuota) {
-      throw costTooHigh(request.cost, this.#smallestQuota, 'the smallest quota');
+    const request = this.#readOptions(options);
+    this.#requireCostInQuotas(request.cost);
+    if (this.#activity.isClosed) throw closedError();
+    const before = this.#queue.size;
+    const lease = this.#queue.enqueue(request);
+    const waiting = this.#queue.size;
+    if (waiting <= before) return lease;
+    this.#activity.wait();
+    lease.catch(() => this.#activity.check());
+    this.#events.emit('waiting', { waiting });
+    return lease;
+  }
+
+  /**
+   * Calls `fn` when the limits allow it, and resolves to its result. The options are those of `acquire`. The lease
+   * that `fn` receives ends when its promise settles; `fn` may end it before, by `settle` with the actual cost or by
+   * `refund` if it sent nothing.
+   * @throws ERR_LIMITER_OPTION if `fn` is not a function, the errors of `acquire`, and what `fn` throws
+   */
+  async run<T>(fn: (lease: Lease) => T | PromiseLike<T>, options?: AcquireOptions): Promise<T> {
+    requireFunction(fn, 'fn');
+    const lease = await this.acquire(options);
+    try {
+      return await fn(lease);
+    } finally {
+      lease.release();
     }
-    return this.#queue.enqueue(request);
+  }
+
+  /**
+   * Returns a function that calls `fn` by `run`, with the same arguments and `this`. `options` may be a function that
+   * returns the options for the arguments of a call.
+   * @throws ERR_LIMITER_OPTION if `fn` is not a function
+   */
+  wrap<A extends unknown[], T, This = unknown>(
+    fn: (this: This, ...args: A) => T | PromiseLike<T>,
+    options?: AcquireOptions | ((...args: A) => AcquireOptions),
+  ): (this: This, ...args: A) => Promise<T> {
+    requireFunction(fn, 'fn');
+    const run = async (call: () => T | PromiseLike<T>, args: A) =>
+      this.run(call, typeof options === 'function' ? options(...args) : options);
+    return function (...args) {
+      return run(() => fn.apply(this, args), args);
+    };
   }
 
   /**
@@ -162,28 +230,35 @@ export class PolicyLimiter {
    * slower pace after a refusal. Pass the lease if there is one. Nonsensical numbers are ignored.
    * @throws ERR_LIMITER_OPTION for arguments of the wrong type, ERR_LIMITER_CLOCK; then nothing has changed
    */
-  update(info: RateLimitInfo, status?: number, context?: UpdateContext): void {
+  update(info: RateLimitInfo, status?: number, context?: UpdateContext): void;
+  /**
+   * Replaces the configured policies while requests wait and are under way. What is spent is kept: a policy continues
+   * that of the same name, else that of the same unit with the same or the closest window. Waiting calls whose cost
+   * exceeds a new quota reject with `ERR_LIMITER_COST`.
+   * @throws ERR_LIMITER_OPTION, ERR_LIMITER_CLOCK; then nothing has changed
+   */
+  update(policies: readonly Policy[]): void;
+  update(given: RateLimitInfo | readonly Policy[], status?: number, context?: UpdateContext): void {
+    if (Array.isArray(given)) {
+      const policies = readPolicies(given);
+      this.#limits.replacePolicies(policies, this.#readClock());
+      this.#notifyChange();
+      return;
+    }
+    const info = given as RateLimitInfo;
     requireInfo(info, status);
-    const { lease, ageSeconds, violated, contentBytes } = readUpdateContext(context);
+    const read = readUpdateContext(context);
+    const meaning = meaningOf(info, status, read.ageSeconds, read.refused);
     const now = this.#readClock();
-    if (ageSeconds > 0) return;
-    const last = this.#lastNumber;
-    const ownLease = lease?.taken.owner === this.#quotas ? lease : undefined;
-    const number = ownLease?.taken.number;
-    this.#serverPolicies.takeBytes(contentBytes, now);
-    const answered = this.#answeredRequest(ownLease, now);
-    const isSpent = this.#serverPolicies.apply(info, answered, last, now);
-    if (ownLease !== undefined) this.#markCounted(ownLease);
-    const isRefused = status !== undefined && isRefusal(status);
-    const retryAfter = info.retryAfterSeconds;
-    const isRedirection = status !== undefined && status >= 300 && status < 400;
-    if (isWait(retryAfter) && !isRedirection) {
-      if (violated.length === 0) this.#recovery.block(retryAfter, last, now);
-      for (const name of violated) this.#serverPolicies.block(name, retryAfter, last, now);
-    } else if (isRefused && !isSpent) {
-      this.#recovery.onRefusal(number, last, now);
-    } else if (!isRefused) {
-      this.#recovery.onGoodAnswer(number, now);
+    if (meaning === undefined) return;
+    const { within } = this.#settings;
+    const lease = read.lease?.outer;
+    if (within !== undefined && read.within) {
+      within.update(info, status, { ...context, lease, within: false });
+    } else {
+      // A good answer says to the outer limiter, too, that requests are answered.
+      if (!meaning.isRefused) within?.update(NOTHING, status, { lease, refused: false });
+      this.#applyResponse(meaning, status, read, now);
     }
     this.#notifyChange();
   }
@@ -193,12 +268,27 @@ export class PolicyLimiter {
    * @throws ERR_LIMITER_CLOCK
    */
   state(): PolicyLimiterState {
+    const { blockedUntil, isRamping, rateShare } = this.#limits.recovery;
     return {
-      blockedSeconds: secondsUntil(this.#recovery.blockedUntil, this.#readClock()),
-      ramping: this.#recovery.isRamping,
-      rateShare: this.#recovery.rateShare,
+      blockedSeconds: secondsUntil(blockedUntil, this.#readClock()),
+      ramping: isRamping,
+      rateShare,
       waiting: this.#queue.size,
+      running: this.#activity.running,
     };
+  }
+
+  /**
+   * Calls `listener` at every event of that name (see `LimiterEvents`). Returns a function that removes it. What it
+   * throws becomes an uncaught exception.
+   * @throws ERR_LIMITER_OPTION for an unknown event, or a listener that is not a function
+   */
+  on<E extends LimiterEvent>(event: E, listener: (event: LimiterEvents[E]) => void): () => void {
+    if (!EVENTS.includes(event)) {
+      throw invalidValue('ERR_LIMITER_OPTION', 'an event', event, `one of ${EVENTS.join(', ')}`);
+    }
+    requireFunction(listener, 'listener');
+    return this.#events.add(event, listener);
   }
 
   /**
@@ -207,10 +297,42 @@ export class PolicyLimiter {
    * the change.
    */
   onChange(listener: () => void): () => void {
-    this.#listeners.add(listener);
+    this.#changeListeners.add(listener);
     return () => {
-      this.#listeners.delete(listener);
+      this.#changeListeners.delete(listener);
     };
+  }
+
+  /** Whether fewer than `maxConcurrent` leases are open. */
+  get hasPlace(): boolean {
+    return this.#activity.hasPlace;
+  }
+
+  /** Whether nothing is spent, blocked or limited by the upstream, and no call waits or runs: as a new limiter. */
+  get isFresh(): boolean {
+    return this.#activity.isIdle && this.#limits.isFresh(this.#readClock());
+  }
+
+  /** Resolves when fewer than `maxQueue` calls wait; at once if that is so. A producer can wait for it. */
+  ready(): Promise<void> {
+    return this.#queue.whenPlace();
+  }
+
+  /** Resolves when no call waits and all leases have ended; at once if that is so. */
+  idle(): Promise<void> {
+    return this.#activity.whenIdle();
+  }
+
+  /** Accepts no new calls, and resolves when the waiting calls have been served and all leases have ended. */
+  drain(): Promise<void> {
+    this.#activity.close();
+    return this.#activity.whenIdle();
+  }
+
+  /** Accepts no new calls, and rejects the waiting ones with `ERR_LIMITER_CLOSED`. Leases stay valid. */
+  close(): void {
+    this.#activity.close();
+    this.#queue.rejectAll(closedError);
   }
 
   /**
@@ -219,12 +341,7 @@ export class PolicyLimiter {
    */
   snapshot(): PolicySnapshot {
     const now = this.#readClock();
-    const { policies, wallClock } = this.#settings;
-    return writeSnapshot(this.#settings, policies, this.#quotas.save(now), {
-      takenAt: Math.max(0, readClock(wallClock)),
-      blockedSeconds: secondsUntil(this.#recovery.blockedUntil, now),
-      ...this.#serverPolicies.save(now),
-    });
+    return this.#limits.save(now, Math.max(0, readClock(this.#settings.wallClock)));
   }
 
   /**
@@ -234,21 +351,7 @@ export class PolicyLimiter {
    * or another burst share; ERR_LIMITER_CLOCK; then nothing has changed
    */
   restore(snapshot: object): void {
-    const settings = this.#settings;
-    const saved = readSnapshot(snapshot, settings, settings.policies);
-    const now = this.#readClock();
-    const elapsed = Math.max(0, readClock(settings.wallClock) - saved.takenAt);
-    const states = saved.policies.map(({ state }) => state);
-    const quotas = restoreQuotas(settings, this.#windows(), states, now - elapsed);
-    const { limits, told } = saved;
-    if (quotas === undefined || !this.#serverPolicies.restore(limits, told, elapsed, now)) {
-      throw invalidSnapshot('invalid policy state');
-    }
-    this.#quotas = quotas;
-    this.#recovery = this.#createRecovery();
-    if (saved.blockedSeconds > elapsed) {
-      this.#recovery.block(saved.blockedSeconds - elapsed, this.#lastNumber, now);
-    }
+    this.#limits.restore(snapshot, this.#readClock());
     this.#notifyChange();
   }
 
@@ -259,102 +362,81 @@ export class PolicyLimiter {
     return this.#latestTime;
   }
 
-  #canTake(cost: number, now: number): boolean {
-    if (cost > this.#smallestQuota || this.#queue.size > 0) return false;
-    return this.#readyAt(cost, now) <= now;
+  #readCost(given: number | Costs): Cost {
+    return inUnit(readCost(given), this.#limits.numberUnit);
   }
 
-  #readyAt(cost: number, now: number): number {
-    return Math.max(
-      this.#quotas.readyAt(cost, now),
-      this.#serverPolicies.readyAt(cost, now),
-      this.#recovery.readyAt(),
-    );
+  #readOptions(options: AcquireOptions | undefined): LimiterRequest {
+    const request = readAcquireOptions(options);
+    const cost = inUnit(request.cost, this.#limits.numberUnit);
+    return cost === request.cost ? request : { ...request, cost };
   }
 
-  #delay(cost: number, now: number): number {
-    return secondsUntil(this.#readyAt(cost, now), now);
+  #canTake(cost: Cost, now: number): boolean {
+    if (this.#queue.size > 0 || this.#activity.isClosed || !this.#activity.hasPlace) return false;
+    return this.#limits.exceededUnit(cost) === undefined && this.#limits.readyAt(cost, now) <= now;
   }
 
-  #take(cost: number, now: number): void {
-    this.#lastNumber += 1;
-    this.#sentUnits += cost;
-    this.#quotas.take(cost, now);
-    this.#serverPolicies.take(cost, this.#lastNumber, now);
-    this.#recovery.take(cost, this.#lastNumber, now);
+  #delay(cost: Cost, now: number): number {
+    return secondsUntil(this.#limits.readyAt(cost, now), now);
   }
 
-  #takeLease(cost: number, now: number): QuotaLease {
-    this.#openLeases.expire(now);
-    this.#take(cost, now);
-    const lease = new QuotaLease(
-      { cost, at: now, number: this.#lastNumber, owner: this.#quotas },
-      this.#countedUnits,
-      (settled, refund) => this.#settle(settled, refund),
-    );
-    this.#openLeases.add(lease);
+  #takeLease(cost: Cost, now: number, outer: Lease | undefined): QuotaLease {
+    const lease = this.#limits.takeLease(cost, now, this.#endLease, outer);
+    this.#activity.begin();
     return lease;
   }
 
-  #settle(lease: QuotaLease, refund: boolean): void {
-    const now = this.#readClock();
-    lease.isSettled = true;
-    this.#openLeases.delete(lease);
-    if (refund && lease.taken.owner === this.#quotas) this.#refund(lease, now);
-    else this.#markCounted(lease);
-    // Sums of fractions accumulate rounding errors; without open leases the difference is 0.
-    if (this.#openLeases.size(now) === 0) this.#countedUnits = this.#sentUnits;
+  readonly #endLease = (lease: QuotaLease, end: LeaseEnd): void => {
+    this.#limits.endLease(lease, end, this.#readClock());
+    this.#activity.end();
     this.#notifyChange();
+    this.#activity.check();
+  };
+
+  /** The outer limiter of this one, or of the request; with both, the former takes the latter as its outer limiter. */
+  #outerOf(request: LimiterRequest): OuterSource | undefined {
+    const { cost, priority, within: given } = request;
+    const outer = this.#settings.within ?? given;
+    if (outer === undefined) return undefined;
+    const within = outer === given ? undefined : given;
+    return {
+      tryTake: () => outer.tryLease(cost, { within }),
+      acquire: (deadlineSeconds, signal) =>
+        outer.acquire({ cost, priority, signal, deadlineSeconds, within }),
+    };
   }
 
-  #refund({ taken, isCounted }: QuotaLease, now: number): void {
-    this.#quotas.refund(taken.cost, taken.at, now);
-    if (isCounted) return;
-    this.#serverPolicies.refund(taken, now);
-    this.#recovery.refund(taken.number);
-    this.#sentUnits -= taken.cost;
+  #requireCostInQuotas(cost: Cost): void {
+    const unit = this.#limits.exceededUnit(cost);
+    if (unit === undefined) return;
+    const reason = unit === REQUESTS ? 'the smallest quota' : `the smallest quota of ${unit}`;
+    throw costTooHigh(amountOf(cost, unit), this.#limits.maxCost(unit), reason);
   }
 
-  /** Assumes that the server has counted the request: it was answered, or its lease has expired. */
-  #markCounted(lease: QuotaLease): void {
-    if (!lease.isCounted) this.#countedUnits += lease.cost;
-    lease.isCounted = true;
-  }
-
-  /**
-   * Requests may overtake each other. So the server's report may not include any request that was under way at
-   * some time while the answered one was. Without a lease, the answered request may be any that is under way.
-   */
-  #answeredRequest(lease: QuotaLease | undefined, now: number): AnsweredRequest {
-    if (lease !== undefined) {
-      const { number, cost } = lease.taken;
-      const underWay = this.#sentUnits - this.#countedUnits - (lease.isCounted ? 0 : cost);
-      return { number, underWay, uncounted: this.#sentUnits - lease.countedBefore - cost };
+  #applyResponse(
+    meaning: ResponseMeaning,
+    status: number | undefined,
+    { lease, violated, contentBytes }: ReturnType<typeof readUpdateContext>,
+    now: number,
+  ): void {
+    this.#limits.update({ meaning, violated, contentBytes, lease }, now);
+    const { isRefused, info } = meaning;
+    if (isRefused) {
+      this.#events.emit('refused', { status, retryAfterSeconds: info.retryAfterSeconds });
     }
-    const number = this.#openLeases.first(now)?.taken.number ?? this.#lastNumber;
-    const underWay = this.#sentUnits - this.#countedUnits;
-    return { number, underWay, uncounted: underWay };
+    const { blockedUntil } = this.#limits.recovery;
+    if (blockedUntil > now && blockedUntil > this.#blockedUntil) {
+      this.#blockedUntil = blockedUntil;
+      this.#events.emit('blocked', { seconds: secondsUntil(blockedUntil, now) });
+    } else if (this.#blockedUntil > -Infinity && blockedUntil <= now && !isRefused) {
+      this.#blockedUntil = -Infinity;
+      this.#events.emit('resumed', {});
+    }
   }
 
   #notifyChange(): void {
     this.#queue.wake();
-    for (const listener of this.#listeners) listener();
+    for (const listener of this.#changeListeners) listener();
   }
-
-  #windows() {
-    const { policies, jitterSeconds } = this.#settings;
-    return policies.map(({ quota, windowSeconds }) => {
-      return { quota, windowSeconds: windowSeconds + jitterSeconds };
-    });
-  }
-
-  #createRecovery(): Recovery {
-    const { policies, maxWaitSeconds, random } = this.#settings;
-    const rates = policies.map(({ quota, windowSeconds }) => quota / windowSeconds);
-    return new Recovery(Math.min(...rates), maxWaitSeconds, random);
-  }
-}
-
-function isWait(seconds: unknown): seconds is number {
-  return typeof seconds === 'number' && seconds > 0;
 }

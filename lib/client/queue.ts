@@ -3,31 +3,47 @@
 
 import { limiterError } from '../common/errors.js';
 import { detached } from '../common/timers.js';
+import { type Cost, plus } from './cost.js';
 import { type DeadlineError, deadlineError, onAbort, startTimer, type Timer } from './deadline.js';
-import { Heap, type HeapItem } from './heap.js';
+import type { Lease } from './lease.js';
+import { OrderedTree, type TreeItem } from './ordered-tree.js';
 
 /** The owner of the quota that the queue hands out: a limiter, or a pool of them. */
 export interface QuotaSource<T, R extends QueuedRequest = QueuedRequest> {
   /** Returns seconds of a monotonic clock. */
   now(): number;
   /**
-   * Returns the seconds until `cost` can be taken; 0 means now. `cost` is that of `request`, or of it and all
-   * requests before it.
+   * Returns the seconds until `request` can be sent; 0 means now. Infinity means that only another event can
+   * tell, after which `wake` is called. Throws if it can never be sent.
    */
-  delay(cost: number, now: number, request: R): number;
-  /** Takes `cost`. The queue calls it only after `delay` has returned 0. */
-  take(cost: number, now: number, request: R): T;
+  delay(now: number, request: R): number;
+  /** Returns the seconds before which `cost`, of `request` and of all requests before it, cannot be sent. */
+  backlogDelay(cost: Cost, now: number, request: R): number;
+  /** Takes the quota. The queue calls it only after `delay` has returned 0. */
+  take(now: number, request: R, outer: Lease | undefined): T;
+  /** Another limiter whose quota the request takes at the same moment. */
+  outerOf?(request: R): OuterSource | undefined;
+}
+
+/** A limiter whose quota a request of another limiter takes too. */
+export interface OuterSource {
+  /** Takes the quota if that is possible now and no other request waits for it. */
+  tryTake(): Lease | null;
+  /** Waits for the quota. `deadlineSeconds` is what is left of the request's time. */
+  acquire(deadlineSeconds: number, signal: AbortSignal): Promise<Lease>;
 }
 
 export interface QueueOptions {
   /** The maximum number of waiting requests. */
   readonly maxQueue: number;
+  /** What happens to a request beyond `maxQueue`: it is rejected, or waits for a place in the queue. */
+  readonly onFull: 'reject' | 'wait';
   /** Seconds of waiting that weigh as much as one step of priority. */
   readonly agingSeconds: number;
 }
 
 export interface QueuedRequest {
-  readonly cost: number;
+  readonly cost: Cost;
   readonly priority: number;
   readonly signal: AbortSignal | undefined;
   /** Seconds from the call; Infinity means no deadline. */
@@ -38,12 +54,16 @@ export interface QueuedRequest {
 // This tolerance serves a request that can be sent exactly at its deadline, whichever timer fires first.
 const ROUNDING_SECONDS = 1e-6;
 
-interface Waiter<T, R extends QueuedRequest> extends HeapItem {
+interface Waiter<T, R extends QueuedRequest> extends TreeItem {
   readonly request: R;
   /** The position in the order. It never changes: all waiters age at the same pace. */
   readonly rank: number;
   readonly number: number;
   readonly deadlineAt: number;
+  /** The tree that the waiter is in: the queue, or those that wait for a place in it; none once it is settled. */
+  place: OrderedTree<Waiter<T, R>> | undefined;
+  /** Ends the wait for the quota of the outer limiter; undefined if it does not wait for that. */
+  outerWait: AbortController | undefined;
   timer: Timer | undefined;
   removeAbortCallback(): void;
   resolve(taken: T): void;
@@ -53,13 +73,12 @@ interface Waiter<T, R extends QueuedRequest> extends HeapItem {
 export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
   readonly #source: QuotaSource<T, R>;
   readonly #options: QueueOptions;
-  readonly #waiters = new Heap<Waiter<T, R>>(isBefore);
+  readonly #waiters = new OrderedTree<Waiter<T, R>>(isBefore);
+  /** Those that wait for a place in the queue, in the order of their calls. */
+  readonly #outside = new OrderedTree<Waiter<T, R>>((a, b) => a.number < b.number);
   #timer: Timer | undefined;
   #nextNumber = 0;
-  /** The total cost of all waiters. */
-  #totalCost = 0;
-  /** An upper bound of the ranks of all waiters. */
-  #maxRank = -Infinity;
+  #onPlace: (() => void)[] = [];
 
   constructor(source: QuotaSource<T, R>, options: QueueOptions) {
     this.#source = source;
@@ -68,7 +87,7 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
 
   /** The number of waiting requests. */
   get size(): number {
-    return this.#waiters.size;
+    return this.#waiters.size + this.#outside.size;
   }
 
   /**
@@ -80,21 +99,27 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) throw signal.reason;
       const now = this.#source.now();
-      if (this.size === 0 && this.#source.delay(cost, now, request) === 0) {
-        resolve(this.#source.take(cost, now, request));
-        return;
+      if (this.size === 0 && this.#source.delay(now, request) === 0) {
+        const outer = this.#source.outerOf?.(request)?.tryTake();
+        if (outer !== null) {
+          resolve(this.#source.take(now, request, outer));
+          return;
+        }
       }
-      if (this.size >= this.#options.maxQueue) throw queueFull(this.#options.maxQueue);
+      const isFull = this.#waiters.size >= this.#options.maxQueue;
+      if (isFull && this.#options.onFull === 'reject') throw queueFull(this.#options.maxQueue);
       const settle = () => {
         clearTimeout(waiter.timer);
         waiter.removeAbortCallback();
       };
       const waiter: Waiter<T, R> = {
-        heapIndex: -1,
+        cost,
         request,
         rank: now - priority * this.#options.agingSeconds,
         number: this.#nextNumber++,
         deadlineAt: now + deadlineSeconds + ROUNDING_SECONDS,
+        place: undefined,
+        outerWait: undefined,
         timer: undefined,
         removeAbortCallback: () => {},
         resolve: (taken) => {
@@ -103,17 +128,18 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
         },
         reject: (reason) => {
           settle();
+          waiter.outerWait?.abort();
           reject(reason);
         },
       };
+      const place = isFull ? this.#outside : this.#waiters;
       if (deadlineSeconds < Infinity) {
-        if (!this.#certainlyMeetsDeadline(waiter, now)) {
-          const delay = this.#earliestDelay(waiter, now);
-          if (now + delay > waiter.deadlineAt) throw deadlineMissed(delay);
-        }
+        const delay = this.#earliestDelay(waiter, place, now);
+        if (delay < Infinity && now + delay > waiter.deadlineAt) throw deadlineMissed(delay);
         this.#startDeadlineTimer(waiter, deadlineSeconds);
       }
-      this.#add(waiter);
+      waiter.place = place;
+      place.add(waiter);
       waiter.removeAbortCallback = onAbort(signal, () => this.#drop(waiter, signal?.reason));
       if (this.#waiters.first === waiter) this.wake();
     });
@@ -123,40 +149,108 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
   wake(): void {
     clearTimeout(this.#timer);
     for (let first = this.#waiters.first; first !== undefined; first = this.#waiters.first) {
-      try {
-        const now = this.#source.now();
-        const delay = this.#source.delay(first.request.cost, now, first.request);
-        if (delay > 0 && now + delay <= first.deadlineAt) {
-          // Detached, because the timer serves all waiters, not only the caller in whose context it is made.
-          this.#timer = detached(() => startTimer(delay, () => this.wake()));
-          return;
-        }
-        if (delay > 0) throw deadlineMissed(delay);
-        const taken = this.#source.take(first.request.cost, now, first.request);
+      if (first.outerWait !== undefined || !this.#serve(first)) return;
+    }
+  }
+
+  /** Resolves when the queue has a free place; at once if it has one. */
+  whenPlace(): Promise<void> {
+    if (this.#waiters.size < this.#options.maxQueue) return Promise.resolve();
+    return new Promise((resolve) => void this.#onPlace.push(resolve));
+  }
+
+  /** Rejects all waiting requests. */
+  rejectAll(createError: () => Error): void {
+    clearTimeout(this.#timer);
+    for (const place of [this.#outside, this.#waiters]) {
+      for (let first = place.first; first !== undefined; first = place.first) {
         this.#delete(first);
-        first.resolve(taken);
-      } catch (error) {
-        this.#delete(first);
-        first.reject(error);
+        first.reject(createError());
       }
     }
   }
 
-  #add(waiter: Waiter<T, R>): void {
-    this.#totalCost += waiter.request.cost;
-    this.#maxRank = Math.max(this.#maxRank, waiter.rank);
-    this.#waiters.add(waiter);
+  /** Serves or rejects the first waiter. Returns false if it has to wait. */
+  #serve(first: Waiter<T, R>): boolean {
+    try {
+      const { request } = first;
+      const now = this.#source.now();
+      const delay = this.#source.delay(now, request);
+      if (delay === Infinity) return false;
+      if (delay > 0) {
+        if (now + delay > first.deadlineAt) throw deadlineMissed(delay);
+        // Detached, because the timer serves all waiters, not only the caller in whose context it is made.
+        this.#timer = detached(() => startTimer(delay, () => this.wake()));
+        return false;
+      }
+      const outer = this.#source.outerOf?.(request);
+      const lease = outer?.tryTake();
+      if (outer !== undefined && lease === null) {
+        void this.#waitForOuter(first, outer, now);
+        return false;
+      }
+      this.#resolve(first, this.#source.take(now, request, lease ?? undefined));
+    } catch (error) {
+      this.#delete(first);
+      first.reject(error);
+    }
+    return true;
+  }
+
+  /**
+   * Waits for the outer limiter, and then takes both quotas at the same moment. If this limiter is not ready by
+   * then, the outer quota is given back at once, and the request waits on.
+   */
+  async #waitForOuter(waiter: Waiter<T, R>, outer: OuterSource, now: number): Promise<void> {
+    waiter.outerWait = new AbortController();
+    const { signal } = waiter.outerWait;
+    const seconds = Math.max(0, waiter.deadlineAt - ROUNDING_SECONDS - now);
+    try {
+      const lease = await outer.acquire(seconds, signal);
+      waiter.outerWait = undefined;
+      if (waiter.place === undefined) {
+        lease.refund();
+        return;
+      }
+      try {
+        const at = this.#source.now();
+        if (this.#source.delay(at, waiter.request) === 0) {
+          this.#resolve(waiter, this.#source.take(at, waiter.request, lease));
+        } else {
+          lease.refund();
+        }
+      } catch (error) {
+        lease.refund();
+        throw error;
+      }
+      this.wake();
+    } catch (error) {
+      waiter.outerWait = undefined;
+      this.#drop(waiter, error);
+    }
+  }
+
+  #resolve(waiter: Waiter<T, R>, taken: T): void {
+    this.#delete(waiter);
+    waiter.resolve(taken);
   }
 
   #delete(waiter: Waiter<T, R>): void {
-    this.#waiters.delete(waiter);
-    this.#totalCost -= waiter.request.cost;
-    if (this.size > 0) return;
-    this.#totalCost = 0;
-    this.#maxRank = -Infinity;
+    waiter.place?.delete(waiter);
+    waiter.place = undefined;
+    const { maxQueue } = this.#options;
+    const next = this.#outside.first;
+    if (next !== undefined && this.#waiters.size < maxQueue) {
+      this.#outside.delete(next);
+      next.place = this.#waiters;
+      this.#waiters.add(next);
+    }
+    if (this.#onPlace.length === 0 || this.#waiters.size >= maxQueue) return;
+    for (const resolve of this.#onPlace.splice(0)) resolve();
   }
 
   #drop(waiter: Waiter<T, R>, reason: unknown): void {
+    if (waiter.place === undefined) return;
     const wasFirst = this.#waiters.first === waiter;
     this.#delete(waiter);
     waiter.reject(reason);
@@ -168,29 +262,18 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
       try {
         const now = this.#source.now();
         if (now < waiter.deadlineAt) this.#startDeadlineTimer(waiter, waiter.deadlineAt - now);
-        else throw deadlineMissed(this.#earliestDelay(waiter, now));
+        else throw deadlineMissed(this.#earliestDelay(waiter, waiter.place, now));
       } catch (error) {
         this.#drop(waiter, error);
       }
     });
   }
 
-  /** Whether the waiter meets its deadline even if all others are served first. A cheap test, O(1). */
-  #certainlyMeetsDeadline({ request, deadlineAt }: Waiter<T, R>, now: number): boolean {
-    return now + this.#source.delay(this.#totalCost + request.cost, now, request) <= deadlineAt;
-  }
-
-  /** Returns the shortest possible delay in seconds, behind all waiters that are served before this one. */
-  #earliestDelay(waiter: Waiter<T, R>, now: number): number {
-    let { cost } = waiter.request;
-    // Most new waiters are the last in the order; then all others are before them, and no loop is needed.
-    if (waiter.heapIndex < 0 && waiter.rank >= this.#maxRank) {
-      return this.#source.delay(this.#totalCost + cost, now, waiter.request);
-    }
-    for (const other of this.#waiters) {
-      if (isBefore(other, waiter)) cost += other.request.cost;
-    }
-    return this.#source.delay(cost, now, waiter.request);
+  /** Returns the shortest possible delay in seconds, behind all waiters that are served before this one. O(log n). */
+  #earliestDelay(waiter: Waiter<T, R>, place = this.#waiters, now: number): number {
+    let cost = plus(place.costBefore(waiter), waiter.cost);
+    if (place === this.#outside) cost = plus(cost, this.#waiters.total);
+    return this.#source.backlogDelay(cost, now, waiter.request);
   }
 }
 

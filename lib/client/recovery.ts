@@ -1,20 +1,24 @@
 // Recovery from refusals: when no requests are sent, and how their number grows again.
 //
 // A block ends with one request, the probe. Each good answer, which is one that is no refusal, then allows two
-// more requests, so that the waiting requests are not all sent at once. A refusal that gives no time causes an
+// more requests, so that the waiting requests are not all sent at once. If answers take long, the number of requests
+// doubles every second. A refusal that gives no time causes an
 // exponential backoff with full jitter and halves the rate, which each good answer raises again by one step.
 
 /** The maximum of the first backoff, in seconds. It doubles with each consecutive refusal. */
 const FIRST_BACKOFF_SECONDS = 1;
-/** A request without an answer after this time counts as answered well. */
-const ANSWER_SECONDS = 10;
+/**
+ * Without answers for this long, the number of requests after a block doubles all the same: answers may take longer
+ * than the work of all requests that wait for them.
+ */
+const ANSWER_SECONDS = 1;
 /** The good answers after which the ramp ends: 1 + 2 + 4 + 8. */
 const RAMP_ANSWERS = 15;
 const RATE_STEP = 1 / 64;
 const MIN_RATE_SHARE = 1 / 64;
 
 export class Recovery {
-  readonly #unitsPerSecond: number;
+  #unitsPerSecond: number;
   readonly #maxWaitSeconds: number;
   readonly #random: () => number;
   #blockedUntil = -Infinity;
@@ -38,6 +42,10 @@ export class Recovery {
     this.#random = random;
   }
 
+  setRate(unitsPerSecond: number): void {
+    this.#unitsPerSecond = unitsPerSecond;
+  }
+
   get blockedUntil(): number {
     return this.#blockedUntil;
   }
@@ -59,7 +67,7 @@ export class Recovery {
   take(cost: number, number: number, now: number): void {
     this.#lastTakeAt = now;
     this.#lastNumber = number;
-    if (this.#allowance < 1) this.#rampUp();
+    if (this.#allowance < 1) this.#rampUp(this.#goodAnswers + 1);
     this.#allowance -= 1;
     if (this.#rateShare === 1) return;
     const seconds = cost / (this.#unitsPerSecond * this.#rateShare);
@@ -81,6 +89,11 @@ export class Recovery {
     const until = now + Math.min(seconds, this.#maxWaitSeconds);
     this.#blockedUntil = Math.max(this.#blockedUntil, until);
     this.#lastBeforeBlock = lastNumber;
+    this.startWithProbe();
+  }
+
+  /** Allows one request, the probe, and more with each good answer, as after a block. */
+  startWithProbe(): void {
     this.#allowance = 1;
     this.#goodAnswers = 0;
   }
@@ -100,12 +113,12 @@ export class Recovery {
     if (now < this.#blockedUntil || !this.#isAfterBlock(number)) return;
     this.#consecutiveRefusals = 0;
     this.#rateShare = Math.min(1, this.#rateShare + RATE_STEP);
-    if (this.isRamping) this.#rampUp();
+    if (this.isRamping) this.#rampUp(1);
   }
 
-  #rampUp(): void {
-    this.#goodAnswers += 1;
-    this.#allowance = this.#goodAnswers < RAMP_ANSWERS ? this.#allowance + 2 : Infinity;
+  #rampUp(answers: number): void {
+    this.#goodAnswers += answers;
+    this.#allowance = this.#goodAnswers < RAMP_ANSWERS ? this.#allowance + 2 * answers : Infinity;
   }
 
   #isAfterBlock(number: number | undefined): boolean {

@@ -1,14 +1,11 @@
 // All policies and limits that a server reports, in bounded memory.
 
-import type { QuotaPolicy, RateLimitInfo, ServiceLimit } from '../headers/types.js';
+import type { QuotaPolicy, ServiceLimit } from '../headers/types.js';
+import { type Cost, REQUESTS } from './cost.js';
 import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
 import type { Policy } from './policies.js';
-import {
-  type PolicyKey,
-  REQUESTS,
-  ServerPolicy,
-  type ServerPolicyOptions,
-} from './server-policy.js';
+import type { ResponseMeaning } from './response.js';
+import { type PolicyKey, ServerPolicy, type ServerPolicyOptions } from './server-policy.js';
 import type { SavedLimit, SavedPolicy } from './snapshot.js';
 
 /** The maximum number of policies that are kept: those reported last. */
@@ -24,14 +21,16 @@ export interface AnsweredRequest {
    * Units that the server may not have counted in its report, because their requests were under way at some
    * time while this one was.
    */
-  readonly uncounted: number;
+  readonly uncounted: Cost;
   /** The units among `uncounted` that are still under way. */
-  readonly underWay: number;
+  readonly underWay: Cost;
+  /** Its own units, if they were under way until now; 0 if the request is unknown. */
+  readonly own: Cost;
 }
 
 export class ServerPolicies {
   readonly #options: ServerPolicyOptions;
-  readonly #configured: readonly Policy[];
+  #configured: readonly Policy[];
   readonly #openLeases: OpenLeases<QuotaLease>;
   /** The policies by their keys as text, in the order in which they were last reported. */
   #policies = new Map<string, ServerPolicy>();
@@ -46,7 +45,17 @@ export class ServerPolicies {
     this.#openLeases = openLeases;
   }
 
-  readyAt(cost: number, now: number): number {
+  /** Replaces the configured policies, which are an upper bound of those that the server reports. */
+  configure(policies: readonly Policy[]): void {
+    this.#configured = policies;
+  }
+
+  /** Whether no policy that the server has reported is in force. */
+  isEmpty(now: number): boolean {
+    return [...this.#policies.values()].every((policy) => policy.isExpired(now));
+  }
+
+  readyAt(cost: Cost, now: number): number {
     let ready = -Infinity;
     for (const policy of this.#policies.values()) {
       ready = Math.max(ready, policy.readyAt(cost, now));
@@ -54,7 +63,7 @@ export class ServerPolicies {
     return ready;
   }
 
-  take(cost: number, number: number, now: number): void {
+  take(cost: Cost, number: number, now: number): void {
     for (const policy of this.#policies.values()) policy.take(cost, number, now);
   }
 
@@ -67,25 +76,36 @@ export class ServerPolicies {
   }
 
   /**
-   * Applies what a response reports. Returns whether a limit has nothing left. `lastNumber` is the number of
-   * the last request.
+   * Applies what a response reports. Returns whether a limit has nothing left until some time. `lastNumber` is the
+   * number of the last request.
    */
   apply(
-    { policies, limits }: RateLimitInfo,
+    { info: { policies, limits }, isRefused }: ResponseMeaning,
     answered: AnsweredRequest,
     lastNumber: number,
     now: number,
   ): boolean {
+    const reported = new Set<ServerPolicy>();
     for (const policy of policies.slice(0, MAX_POLICIES)) {
-      this.#applyPolicy(policy, lastNumber, now);
+      const applied = this.#applyPolicy(policy, lastNumber, now);
+      if (applied !== undefined) reported.add(applied);
     }
     let isSpent = false;
     for (const limit of limits.slice(0, MAX_POLICIES)) {
       if (!isAmount(limit.remaining)) continue;
-      this.#applyLimit(limit, limit.remaining, answered, lastNumber, now);
-      isSpent ||= limit.remaining === 0;
+      const applied = this.#applyLimit(limit, limit.remaining, answered, lastNumber, now);
+      reported.add(applied);
+      isSpent ||= limit.remaining === 0 && applied.isSpent(now);
     }
+    if (!isRefused) this.#dropRefuted(answered.number, reported);
     return isSpent;
+  }
+
+  /** Drops the policies whose probe was answered well, and which the answer does not repeat. */
+  #dropRefuted(number: number, reported: ReadonlySet<ServerPolicy>): void {
+    for (const [key, policy] of this.#policies) {
+      if (policy.isProbe(number) && !reported.has(policy)) this.#policies.delete(key);
+    }
   }
 
   /** Blocks only the policies of that name. `lastNumber` is the number of the last request. */
@@ -137,14 +157,17 @@ export class ServerPolicies {
     return true;
   }
 
-  #applyPolicy(reported: QuotaPolicy, lastNumber: number, now: number): void {
+  #applyPolicy(reported: QuotaPolicy, lastNumber: number, now: number): ServerPolicy | undefined {
     const { quota, windowSeconds, unit } = reported;
-    if (!isAmount(quota) || quota === 0 || !isAmount(windowSeconds) || windowSeconds === 0) return;
+    if (!isAmount(quota) || quota === 0 || !isAmount(windowSeconds) || windowSeconds === 0) {
+      return undefined;
+    }
     const isCovered = this.#configured.some(
       (policy) => policy.windowSeconds === windowSeconds && policy.quota <= quota,
     );
     const policy = this.#findOrAdd(reported, lastNumber, now);
     policy.updatePolicy({ quota, windowSeconds }, unit ?? REQUESTS, isCovered, lastNumber, now);
+    return policy;
   }
 
   #applyLimit(
@@ -153,13 +176,17 @@ export class ServerPolicies {
     answered: AnsweredRequest,
     lastNumber: number,
     now: number,
-  ): void {
-    const { name, limit: quota, partitionKey } = limit;
+  ): ServerPolicy {
+    const { name, limit: quota, partitionKey, unit } = limit;
     const policy = this.#findOrAdd({ name, quota, partitionKey }, lastNumber, now);
+    if (typeof unit === 'string') policy.setUnit(unit);
+    const isAssumed = !isAmount(limit.resetSeconds);
     const resetSeconds = isAmount(limit.resetSeconds)
       ? limit.resetSeconds
       : (policy.windowSeconds ?? this.#configuredWindow(limit));
-    policy.updateRemaining({ remaining, resetSeconds, ...answered }, now);
+    const isExact = !isAssumed && (limit.exact ?? !Number.isInteger(resetSeconds));
+    policy.updateRemaining({ remaining, resetSeconds, isExact, isAssumed, ...answered }, now);
+    return policy;
   }
 
   /** Returns the window of the configured policy with the limit's name, or without a name, its quota. */
@@ -180,7 +207,7 @@ export class ServerPolicies {
       quota: name === null && isAmount(quota) ? quota : null,
       partitionKey: partitionKey ?? null,
     };
-    const text = JSON.stringify([key.name ?? key.quota, key.partitionKey]);
+    const text = keyText(key);
     const found = this.#policies.get(text);
     const policy = found ?? new ServerPolicy(key, this.#options, this.#openLeases, lastNumber, now);
     // Delete and set move a policy to the end of the order, so that the one reported last is evicted last.
@@ -204,4 +231,10 @@ export class ServerPolicies {
 
 function isAmount(value: unknown): value is number {
   return typeof value === 'number' && value >= 0 && value < Infinity;
+}
+
+/** Returns a text for a key. Cheaper than JSON, since every response needs it. */
+function keyText({ name, quota, partitionKey }: PolicyKey): string {
+  const own = name === null ? `quota ${quota}` : `name ${name}`;
+  return partitionKey === null ? own : `${own}\0${partitionKey}`;
 }

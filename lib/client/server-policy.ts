@@ -1,7 +1,8 @@
 // One policy as a server reports it: its window, if that is tighter than the configured policies, and what
 // remains of it. Trust in a server is limited: whatever it reports, one request is sent as a probe after
-// `maxWaitSeconds`.
+// `maxWaitSeconds`, and a policy is dropped if the server answers its probe well without repeating it.
 
+import { amountOf, type Cost, REQUESTS } from './cost.js';
 import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
 import type { Policy } from './policies.js';
 import { addSeconds } from './time.js';
@@ -13,11 +14,10 @@ import {
 } from './windows/index.js';
 
 // The units that this package can count. For any other unit, only a remaining amount of 0 has an effect.
-export const REQUESTS = 'requests';
 const CONTENT_BYTES = 'content-bytes';
 const CONCURRENT_REQUESTS = 'concurrent-requests';
 
-/** Servers report times in whole seconds, which some of them round down. */
+/** Most servers report times in whole seconds, which some of them round down. */
 const MARGIN_SECONDS = 1;
 /** Clients that wait for the same reset should not all send their requests at the same time. */
 const JITTER_SHARE = 0.1;
@@ -43,10 +43,16 @@ export interface RemainingReport {
    * Units that the server may not have counted in `remaining`, because their requests were under way at some
    * time while the answered request was.
    */
-  readonly uncounted: number;
+  readonly uncounted: Cost;
   /** The units among `uncounted` that are still under way. */
-  readonly underWay: number;
+  readonly underWay: Cost;
+  /** The units of the answered request, if they were under way until now. */
+  readonly own: Cost;
   readonly resetSeconds: number;
+  /** Whether the server has not rounded the reset to whole seconds. */
+  readonly isExact: boolean;
+  /** Whether the server gave no reset, so that `resetSeconds` is an assumption. */
+  readonly isAssumed: boolean;
   /** The number of the answered request. */
   readonly number: number;
 }
@@ -81,11 +87,17 @@ export class ServerPolicy {
   #lastBeforeWindow = -Infinity;
   #staysUntil = -Infinity;
   #remaining = Infinity;
+  /** The lowest report of the window, and the units taken that no report has answered since. */
+  #lowest = -Infinity;
+  #unreported = 0;
   #resetAt = -Infinity;
   #blockedUntil = -Infinity;
   /** The number of the newest request among those whose responses reported what remains. */
   #newestReporter = -Infinity;
   readonly #pacer: Pacer;
+  #isPaced = true;
+  /** The number of the last request that was sent only as a probe. */
+  #lastProbe = Number.NaN;
   /** The number of the last request before this policy became known. */
   readonly #lastBefore: number;
   /** The time of the last event: a request or a report. */
@@ -119,8 +131,18 @@ export class ServerPolicy {
     return this.#unit === REQUESTS;
   }
 
+  /** Whether a report says that nothing remains, until a time that has not come. */
+  isSpent(now: number): boolean {
+    return this.#remaining <= 0 && now < this.#resetAt;
+  }
+
   isExpired(now: number): boolean {
     return now >= Math.max(this.#resetAt, this.#staysUntil, this.#blockedUntil);
+  }
+
+  /** Sets what a limit without a policy counts. */
+  setUnit(unit: string): void {
+    if (this.#policy === undefined) this.#unit = unit;
   }
 
   /** Applies a report of the policy. `isCovered`: a configured policy is at least as tight. */
@@ -148,25 +170,39 @@ export class ServerPolicy {
   }
 
   /**
-   * Applies a report of what remains. If the answered request is older than the newest one with a report, the
-   * report counts only if it is lower. In that case the server has counted that request last, and with it all
-   * requests that were answered.
+   * Applies a report of what remains. Two amounts are certain to remain, and the larger one counts. One is that of the
+   * newest request with a report, less all requests that the server may not have counted in it. The other is the lowest
+   * report of the window, less the requests that no report has answered since: the server counted that request last, and
+   * before it all those that other reports answer.
    */
   updateRemaining(report: RemainingReport, now: number): void {
-    const { uncounted, underWay, resetSeconds, number } = report;
-    const isOld = now < this.#resetAt && number < this.#newestReporter;
-    const notCounted = this.countsRequests ? (isOld ? underWay : uncounted) : 0;
-    const remaining = report.remaining - notCounted;
-    if (isOld && remaining >= this.#remaining) return;
+    const { uncounted, underWay, resetSeconds, isExact, isAssumed, number } = report;
+    const isSameWindow = now < this.#resetAt;
+    const isOld = isSameWindow && number < this.#newestReporter;
+    if (isOld && report.remaining >= this.#lowest) return;
+    if (isSameWindow && report.remaining <= this.#lowest) {
+      this.#lowest = report.remaining;
+      this.#unreported = Math.max(0, this.#unreported - this.#charge(report.own));
+    } else {
+      // A new window, units that were restored, or an answer that was overtaken.
+      this.#lowest = report.remaining;
+      this.#unreported = this.#charge(uncounted);
+    }
+    const ofOrder = report.remaining - this.#charge(isOld ? underWay : uncounted);
+    const ofNewest = isOld ? Math.min(this.#remaining, ofOrder) : ofOrder;
+    const remaining = Math.max(ofNewest, this.#lowest - this.#unreported);
     this.#remaining = remaining;
     this.#noteReport(now);
-    if (isOld) return;
-    this.#newestReporter = number;
-    const maxJitter = Math.min(JITTER_SHARE * resetSeconds, MAX_JITTER_SECONDS);
-    const jitter = remaining > 0 ? 0 : maxJitter;
-    const seconds = resetSeconds + MARGIN_SECONDS + jitter * this.#options.random();
-    this.#resetAt = now + seconds;
-    this.#pacer.spread(remaining, seconds, this.#options.burstShare, now);
+    if (!isOld) {
+      this.#newestReporter = number;
+      const maxJitter = Math.min(JITTER_SHARE * resetSeconds, MAX_JITTER_SECONDS);
+      const jitter = remaining > 0 ? 0 : maxJitter;
+      const margin = isExact ? 0 : MARGIN_SECONDS;
+      this.#resetAt = now + resetSeconds + margin + jitter * this.#options.random();
+      // Spread over an assumed time, which begins anew with each report, the units would get fewer and fewer.
+      this.#isPaced = !isAssumed;
+    }
+    this.#pacer.spread(remaining, this.#resetAt - now, this.#options.burstShare, now);
   }
 
   /** Allows no request for `seconds`, even if quota is given back. */
@@ -176,15 +212,17 @@ export class ServerPolicy {
     this.#noteReport(now);
   }
 
-  readyAt(cost: number, now: number): number {
-    const charge = this.#charge(cost);
-    let ready = this.#blockedUntil;
-    if (now < this.#resetAt) ready = Math.max(ready, this.#remainingReadyAt(charge));
-    if (now < this.#staysUntil) ready = Math.max(ready, this.#windowReadyAt(charge, now));
-    return Math.min(ready, this.#lastEventAt + this.#options.maxWaitSeconds);
+  readyAt(cost: Cost, now: number): number {
+    return Math.min(this.#allowedAt(cost, now), this.#probeAt);
   }
 
-  take(cost: number, number: number, now: number): void {
+  /** Whether the request of that number was sent only as a probe. */
+  isProbe(number: number): boolean {
+    return number === this.#lastProbe;
+  }
+
+  take(cost: Cost, number: number, now: number): void {
+    if (this.#probeAt <= now && this.#allowedAt(cost, now) > now) this.#lastProbe = number;
     this.#spend(this.#charge(cost), now);
     this.#previousEventAt = this.#lastEventAt;
     this.#lastEventAt = now;
@@ -200,6 +238,7 @@ export class ServerPolicy {
   refund({ cost, at, number }: TakenQuota, now: number): void {
     const charge = this.#charge(cost);
     this.#remaining += charge;
+    this.#unreported = Math.max(0, this.#unreported - charge);
     if (number > this.#lastBeforeWindow) this.#window?.refund(charge, at, now);
     if (number > this.#lastBefore) this.#pacer.refund(charge, at, now);
     if (number === this.#lastEventNumber) this.#lastEventAt = this.#previousEventAt;
@@ -248,24 +287,39 @@ export class ServerPolicy {
     return true;
   }
 
+  /** The time from which a request is sent, whatever the server has reported. */
+  get #probeAt(): number {
+    return this.#lastEventAt + this.#options.maxWaitSeconds;
+  }
+
+  /** Returns the time at which the server's report allows the request. */
+  #allowedAt(cost: Cost, now: number): number {
+    const charge = this.#charge(cost);
+    let ready = this.#blockedUntil;
+    if (now < this.#resetAt) ready = Math.max(ready, this.#remainingReadyAt(charge));
+    if (now < this.#staysUntil) ready = Math.max(ready, this.#windowReadyAt(charge, now));
+    return ready;
+  }
+
   #noteReport(now: number): void {
     this.#lastEventAt = now;
     this.#lastEventNumber = undefined;
   }
 
-  #charge(cost: number): number {
-    return this.#unit === REQUESTS ? cost : 0;
+  #charge(cost: Cost): number {
+    return amountOf(cost, this.#unit);
   }
 
   #spend(units: number, now: number): void {
     this.#remaining -= units;
+    this.#unreported += units;
     this.#window?.take(units, now);
     this.#pacer.take(units, now);
   }
 
   #remainingReadyAt(charge: number): number {
     if (this.#remaining <= 0 || this.#remaining < charge) return this.#resetAt;
-    const isPaced = this.#options.algorithm === 'bucket' && this.#unit === REQUESTS;
+    const isPaced = this.#isPaced && this.#options.algorithm === 'bucket';
     return isPaced ? Math.min(this.#pacer.readyAt(charge), this.#resetAt) : -Infinity;
   }
 

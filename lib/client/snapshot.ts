@@ -3,7 +3,8 @@
 
 import { invalidValue, limiterError, show } from '../common/errors.js';
 import { isArray, isRecord } from '../common/kinds.js';
-import { type Algorithm, describe, type Policy } from './policies.js';
+import { REQUESTS } from './cost.js';
+import { type Algorithm, describe, type Policy, unitOf } from './policies.js';
 import type { AccountingOptions } from './windows/index.js';
 
 const VERSION = 1;
@@ -34,6 +35,17 @@ export interface SavedPolicy {
   readonly state: readonly number[];
 }
 
+/** A policy of the limiter in a snapshot, with what is spent of its window. */
+export interface SavedWindow {
+  readonly name: string | null;
+  readonly quota: number;
+  readonly windowSeconds: number;
+  /** The unit; `requests` if it is not there. */
+  readonly unit?: string;
+  /** The state of the window, as its algorithm counts it. */
+  readonly state: number[];
+}
+
 /** The state of a `PolicyLimiter`, safe for JSON. All times but `takenAt` are relative. */
 export interface PolicySnapshot {
   version: 1;
@@ -42,7 +54,7 @@ export interface PolicySnapshot {
   takenAt: number;
   algorithm: Algorithm;
   burstShare: number;
-  policies: { name: string | null; quota: number; windowSeconds: number; state: number[] }[];
+  policies: SavedWindow[];
   /** Seconds for which the upstream must receive no request. */
   blockedSeconds: number;
   /** What the server said remains. */
@@ -63,8 +75,11 @@ export function writeSnapshot(
     limiter: KIND,
     algorithm: options.algorithm,
     burstShare: options.burstShare,
-    policies: policies.map(({ name = null, quota, windowSeconds }, index) => {
-      return { name, quota, windowSeconds, state: states[index] ?? [] };
+    policies: policies.map((policy, index) => {
+      const { name = null, quota, windowSeconds } = policy;
+      const unit = unitOf(policy);
+      const state = states[index] ?? [];
+      return { name, quota, windowSeconds, ...(unit === REQUESTS ? {} : { unit }), state };
     }),
     ...rest,
   };
@@ -83,17 +98,14 @@ export function readSnapshot(
   const snapshot = requireRecord(given, 'a snapshot');
   requireEqual(snapshot, 'version', VERSION);
   requireEqual(snapshot, 'limiter', KIND);
-  requireEqual(snapshot, 'algorithm', options.algorithm);
-  requireEqual(snapshot, 'burstShare', options.burstShare);
   requireAmount(snapshot, 'takenAt');
   requireAmount(snapshot, 'blockedSeconds');
-  const saved = requireArray(snapshot, 'policies');
-  if (saved.length !== policies.length) {
-    throw invalidSnapshot(
-      `it has ${saved.length} policies, but the limiter has ${policies.length}`,
-    );
+  try {
+    requireSameLimiter(snapshot, options, policies);
+  } catch (error) {
+    mismatches.add(error as Error);
+    throw error;
   }
-  for (const [index, policy] of policies.entries()) requireSamePolicy(saved[index], policy, index);
   for (const limit of requireArray(snapshot, 'limits')) {
     const fields = requireKey(limit, 'a limit of the snapshot');
     requireAmount(fields, 'remaining');
@@ -112,18 +124,43 @@ export function readSnapshot(
   return given as PolicySnapshot;
 }
 
+/** The errors for snapshots that belong to another limiter. */
+const mismatches = new WeakSet<Error>();
+
+/** Whether an error of `readSnapshot` means that the snapshot belongs to a limiter with other policies or options. */
+export function isMismatch(error: unknown): boolean {
+  return mismatches.has(error as Error);
+}
+
 /** Returns the error for a snapshot that is invalid or belongs to another limiter. */
 export function invalidSnapshot(reason: string): Error {
   const message = `the snapshot cannot be restored: ${reason}`;
   return limiterError(TypeError, 'ERR_LIMITER_SNAPSHOT', message);
 }
 
+function requireSameLimiter(
+  snapshot: Fields,
+  options: AccountingOptions,
+  policies: readonly Policy[],
+): void {
+  requireEqual(snapshot, 'algorithm', options.algorithm);
+  requireEqual(snapshot, 'burstShare', options.burstShare);
+  const saved = requireArray(snapshot, 'policies');
+  if (saved.length !== policies.length) {
+    throw invalidSnapshot(
+      `it has ${saved.length} policies, but the limiter has ${policies.length}`,
+    );
+  }
+  for (const [index, policy] of policies.entries()) requireSamePolicy(saved[index], policy, index);
+}
+
 function requireSamePolicy(given: unknown, policy: Policy, index: number): void {
   const saved = requireRecord(given, 'a policy of the snapshot');
   const { name = null, quota, windowSeconds } = policy;
+  const { unit = REQUESTS } = saved;
   const isSame =
     saved['name'] === name && saved['quota'] === quota && saved['windowSeconds'] === windowSeconds;
-  if (isSame) return;
+  if (isSame && unit === unitOf(policy)) return;
   throw invalidSnapshot(`its policies[${index}] must be the policy ${describe(policy)}`);
 }
 

@@ -2,10 +2,17 @@
 // for the interface before. Undici 7 still accepts the older handlers outside of `compose`, and undici 6 has no
 // others.
 
-import type { ResponseHeaders } from '../headers/fields.js';
+import type { ResponseHeaders } from '../headers/containers.js';
+import type { RateLimitInfo } from '../headers/types.js';
+import { destroyBody, watchBody } from './bodies.js';
 import type { Lease } from './lease.js';
-import type { PolicyLimiter } from './policy-limiter.js';
-import { readLimits } from './response.js';
+import type { UpdateContext } from './options.js';
+import type { ReadResponse } from './response-options.js';
+
+/** A limiter that hears of responses. */
+interface Informed {
+  update(info: RateLimitInfo, status: number, context: UpdateContext & { lease: Lease }): void;
+}
 
 export interface Controller {
   readonly aborted: boolean;
@@ -60,37 +67,54 @@ export interface LegacyHandler {
 
 export type Handler = CurrentHandler | LegacyHandler;
 
+/** Reads the status and the headers of a response. */
+export type ReadHead = (status: number, headers: ResponseHeaders) => ReadResponse;
+
+/** A request, and how it is limited. */
+export interface LimitedRequestOf {
+  readonly limiter: Informed;
+  readonly body: unknown;
+  readonly read: ReadHead;
+  acquire(signal: AbortSignal): Promise<Lease>;
+  send(handler: Handler): void;
+}
+
 /** Acquires a lease and dispatches the request; its events go to the handler and to the limiter. */
 export async function dispatchLimited(
-  limiter: PolicyLimiter,
+  { limiter, body, read, acquire, send }: LimitedRequestOf,
   handler: Handler,
-  acquire: (signal: AbortSignal) => Promise<Lease>,
-  dispatch: (handler: Handler) => void,
 ): Promise<void> {
-  const request = new LimitedDispatch(limiter);
+  const request = new LimitedDispatch(limiter, read);
   const limitedHandler =
     'onRequestStart' in handler
       ? new LimitedHandler(request, handler)
       : new LimitedLegacyHandler(request, handler);
+  // Undici listens for errors of the body only when the request is dispatched.
+  const unwatchBody = watchBody(body, (error) => request.abort(error));
   try {
     limitedHandler.announce();
     await request.wait(acquire);
-    dispatch(limitedHandler);
+    send(limitedHandler);
   } catch (error) {
+    destroyBody(body);
     limitedHandler.fail(error);
+  } finally {
+    unwatchBody();
   }
 }
 
 /** One dispatched request: it waits, is written to a connection, and is answered or fails. */
 class LimitedDispatch {
-  readonly #limiter: PolicyLimiter;
+  readonly #limiter: Informed;
+  readonly #read: ReadHead;
   readonly #waiting = new AbortController();
   #lease: Lease | undefined;
   /** Aborts the request on its connection; undefined until it is written to one. */
   #abort: Abort | undefined;
 
-  constructor(limiter: PolicyLimiter) {
+  constructor(limiter: Informed, read: ReadHead) {
     this.#limiter = limiter;
+    this.#read = read;
   }
 
   get signal(): AbortSignal {
@@ -116,9 +140,14 @@ class LimitedDispatch {
   answer(status: number, headers: ResponseHeaders): void {
     // Informational responses such as early hints report no limits.
     if (status < 200 && status !== 101) return;
-    const { info, ageSeconds } = readLimits(headers);
-    this.#limiter.update(info, status, { lease: this.#lease, ageSeconds });
-    this.#lease?.release();
+    // A request is dispatched only with a lease.
+    const lease = this.#lease as Lease;
+    try {
+      const { info, ageSeconds, refused } = this.#read(status, headers);
+      this.#limiter.update(info, status, { lease, ageSeconds, refused });
+    } finally {
+      lease.release();
+    }
   }
 
   fail(): void {

@@ -6,28 +6,36 @@ import { invalidValue, type LimiterError, limiterError, show } from '../common/e
 import { isInstance, isRecord } from '../common/kinds.js';
 import { nonNegative, readOptions } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
+import { Activity, closedError } from './activity.js';
+import { amountOf, type Cost, REQUESTS, times } from './cost.js';
 import type { Lease } from './lease.js';
-import { type NodeFile, parseNodeFile } from './node-file.js';
+import { type ChoiceRequest, chooseNodes, pickNode } from './node-choice.js';
+import { type NodeFile, type NodeSettings, parseNodeFile } from './node-file.js';
 import {
+  ACQUIRE_OPTIONS,
   type AcquireOptions,
   costTooHigh,
   LIMITER_OPTIONS,
   type PolicyLimiterOptions,
   readAcquireOptions,
   readLimiterOptions,
+  requireFunction,
+  UPDATE_OPTIONS,
   type UpdateContext,
 } from './options.js';
-import type { Policy } from './policies.js';
 import { PolicyLimiter } from './policy-limiter.js';
 import { type QueuedRequest, WaitQueue } from './queue.js';
 import { invalidSnapshot, type PolicySnapshot } from './snapshot.js';
 import { NodeLease, type NodeState, UpstreamNode } from './upstream-node.js';
 
-/** The options of an `UpstreamPool`: those of the `PolicyLimiter` of each node, and of the one queue. */
-export type UpstreamPoolOptions = Omit<PolicyLimiterOptions, 'policies'>;
+/**
+ * The options of an `UpstreamPool`: those of the `PolicyLimiter` of each node (`maxConcurrent` is per node), and of the
+ * one queue.
+ */
+export type UpstreamPoolOptions = Omit<PolicyLimiterOptions, 'policies' | 'within'>;
 
 /** The options of `UpstreamPool.acquire`. */
-export interface PoolAcquireOptions extends AcquireOptions {
+export interface PoolAcquireOptions extends Omit<AcquireOptions, 'within'> {
   /**
    * Hosts to avoid, such as one that has just failed the request. The request goes to one of them only if no
    * other node is ready within a second. Default: none.
@@ -43,7 +51,7 @@ export interface PoolGrant {
 }
 
 /** What `UpstreamPool.update` receives about a response, besides its status and its rate limits. */
-export interface PoolUpdateContext extends Omit<UpdateContext, 'lease'> {
+export interface PoolUpdateContext extends Omit<UpdateContext, 'lease' | 'within'> {
   /** The lease of the answered request, which identifies the node. */
   lease: Lease;
   /** Seconds from sending the request to its response. Default: the seconds since the lease was granted. */
@@ -65,29 +73,16 @@ export interface PoolSnapshot {
   nodes: Record<string, PolicySnapshot>;
 }
 
-interface PoolRequest extends QueuedRequest {
-  readonly exclude: readonly string[];
-  /** The deadline by the pool's clock. */
-  readonly deadlineAt: number;
-}
-
-/** What a request can expect of a node. */
-interface Candidate {
-  readonly node: UpstreamNode;
-  /** Seconds until the request can be sent. */
-  readonly wait: number;
-  /** Expected seconds from sending the request to its answer. */
-  readonly expected: number;
-  /** Whether it makes sense to wait for the node. */
-  readonly isPromising: boolean;
+interface PoolRequest extends QueuedRequest, ChoiceRequest {
+  readonly cost: Cost;
 }
 
 const VERSION = 1;
 const KIND = 'UpstreamPool';
-/** An excluded node is used only if no other is ready within this time. */
-const EXCLUDE_SECONDS = 1;
-const ACQUIRE_OPTIONS = ['cost', 'priority', 'signal', 'deadlineSeconds', 'exclude'];
-const UPDATE_OPTIONS = ['lease', 'latencySeconds', 'ageSeconds', 'violated', 'contentBytes'];
+const isOwnOption = (name: string) => name !== 'within';
+const POOL_ACQUIRE_OPTIONS = [...ACQUIRE_OPTIONS.filter(isOwnOption), 'exclude'];
+const POOL_UPDATE_OPTIONS = [...UPDATE_OPTIONS.filter(isOwnOption), 'latencySeconds'];
+const POOL_OPTIONS = LIMITER_OPTIONS.filter((name) => isOwnOption(name) && name !== 'policies');
 
 /**
  * Distributes requests over several upstream nodes that can answer the same requests, each with its own
@@ -114,41 +109,48 @@ const UPDATE_OPTIONS = ['lease', 'latencySeconds', 'ageSeconds', 'violated', 'co
  * console.log(node, pool.state().nodes[node]);
  */
 export class UpstreamPool {
-  readonly #nodes: ReadonlyMap<string, UpstreamNode>;
+  #nodes: ReadonlyMap<string, UpstreamNode> = new Map();
+  /** All nodes that the pool has had: leases of removed nodes stay valid. */
+  readonly #ownNodes = new WeakSet<UpstreamNode>();
   readonly #queue: WaitQueue<NodeLease, PoolRequest>;
+  readonly #activity: Activity;
+  readonly #createNode: (host: string, settings: NodeSettings) => UpstreamNode;
   readonly #now: () => number;
   readonly #random: () => number;
-  readonly #maxCost: number;
-  /** The candidates for the request of the last `#delay` call. `take` follows that call and picks one. */
-  #bestCandidates: readonly Candidate[] = [];
+  /** The nodes for the request of the last `#delay` call. `take` follows that call and picks one. */
+  #bestNodes: readonly UpstreamNode[] = [];
 
   /**
    * @param nodes the hosts and their policies, as an object or as JSON text
    * @throws ERR_LIMITER_OPTION for invalid arguments, naming the host or the option; ERR_LIMITER_CLOCK
    */
   constructor(nodes: NodeFile | string, options?: UpstreamPoolOptions) {
-    const names = LIMITER_OPTIONS.filter((name) => name !== 'policies');
-    const given = readOptions('UpstreamPool', options, names) as UpstreamPoolOptions;
-    const policies = parseNodeFile(nodes);
-    const settings = readLimiterOptions({ ...given, policies: [...policies.values()][0] });
+    const given = readOptions('UpstreamPool', options, POOL_OPTIONS) as UpstreamPoolOptions;
+    const file = parseNodeFile(nodes);
+    const [first] = file.values() as Iterable<NodeSettings>;
+    const settings = readLimiterOptions({ ...given, policies: (first as NodeSettings).policies });
     this.#now = neverBackwards(settings.clock);
     this.#random = settings.random;
     this.#queue = new WaitQueue<NodeLease, PoolRequest>(
       {
         now: this.#now,
-        delay: (cost, now, request) =>
-          cost > request.cost ? this.#backlogDelay(cost, now, request) : this.#delay(now, request),
-        take: (cost, now) => pickNode(this.#bestCandidates, this.#random, now).take(cost, now),
+        delay: (now, request) => this.#delay(now, request),
+        backlogDelay: (cost, now, request) => this.#backlogDelay(cost, now, request),
+        take: (now, { cost }) => this.#take(cost, now),
       },
       settings,
     );
-    const createNode = (host: string, own: readonly Policy[]) => {
-      const createLimiter = () => new PolicyLimiter({ ...given, clock: this.#now, policies: own });
-      const wake = () => this.#queue.wake();
-      return new UpstreamNode(host, own, createLimiter, this.#now, this.#random, wake);
-    };
-    this.#nodes = new Map([...policies].map(([host, own]) => [host, createNode(host, own)]));
-    this.#maxCost = Math.max(...[...this.#nodes.values()].map(({ maxCost }) => maxCost));
+    this.#activity = new Activity(
+      Infinity,
+      () => this.#queue.size,
+      () => {},
+    );
+    const createLimiter = ({ policies }: NodeSettings) =>
+      new PolicyLimiter({ ...given, clock: this.#now, policies });
+    const wake = () => this.#queue.wake();
+    this.#createNode = (host, own) =>
+      new UpstreamNode(host, own, createLimiter, this.#now, this.#random, wake);
+    this.#setNodes(file);
   }
 
   /** The hosts as in the node file. */
@@ -157,38 +159,89 @@ export class UpstreamPool {
   }
 
   /**
-   * Waits for `cost` units of a node, takes them and resolves to the node and the lease. It chooses the node
+   * Returns how requests are sent to a node: its path, headers and timeout; undefined for a host that the pool does
+   * not have.
+   */
+  settingsOf(host: string): NodeSettings | undefined {
+    return this.#nodes.get(host)?.settings;
+  }
+
+  /**
+   * Waits for `cost` of a node, takes it and resolves to the node and the lease. It chooses the node
    * that is expected to answer first, by the wait, the recent latency and the recent failures. Options, order
    * and errors are those of `PolicyLimiter.acquire`; the cost must fit at least one node. Then send the
    * request at once, call `update` with its response, or `fail` if none came, and release the lease.
-   * @throws ERR_LIMITER_DEADLINE, ERR_LIMITER_QUEUE, ERR_LIMITER_COST, ERR_LIMITER_OPTION, ERR_LIMITER_CLOCK
+   * @throws ERR_LIMITER_DEADLINE, ERR_LIMITER_QUEUE, ERR_LIMITER_CLOSED, ERR_LIMITER_COST, ERR_LIMITER_OPTION,
+   * ERR_LIMITER_CLOCK
    */
   async acquire(options?: PoolAcquireOptions): Promise<PoolGrant> {
-    const { exclude = [], ...rest } = readOptions('acquire', options, ACQUIRE_OPTIONS);
+    const { exclude = [], ...rest } = readOptions('acquire', options, POOL_ACQUIRE_OPTIONS);
     const request = readAcquireOptions(rest);
     if (!Array.isArray(exclude)) {
       throw invalidValue('ERR_LIMITER_OPTION', 'exclude', exclude, 'an array of hosts');
     }
-    if (request.cost > this.#maxCost) {
-      throw costTooHigh(request.cost, this.#maxCost, 'the highest cost that a node accepts');
-    }
+    this.#requireCostOfNode(request.cost);
+    if (this.#activity.isClosed) throw closedError();
     const deadlineAt = this.#now() + request.deadlineSeconds;
-    const lease = await this.#queue.enqueue({ ...request, exclude, deadlineAt });
-    return { node: lease.node.name, lease };
+    this.#activity.wait();
+    try {
+      const lease = await this.#queue.enqueue({ ...request, exclude, deadlineAt });
+      return { node: lease.node.name, lease };
+    } catch (error) {
+      this.#activity.check();
+      throw error;
+    }
+  }
+
+  /**
+   * Calls `fn` with a node and its lease when the limits allow it, and resolves to its result. The lease ends when the
+   * promise of `fn` settles. If it rejects before `update` was called, the node has failed.
+   * @throws ERR_LIMITER_OPTION if `fn` is not a function, the errors of `acquire`, and what `fn` throws
+   */
+  async run<T>(
+    fn: (node: string, lease: Lease) => T | PromiseLike<T>,
+    options?: PoolAcquireOptions,
+  ): Promise<T> {
+    requireFunction(fn, 'fn');
+    const { node, lease } = await this.acquire(options);
+    try {
+      return await fn(node, lease);
+    } catch (error) {
+      if (!(lease as NodeLease).isAnswered) this.fail(lease);
+      throw error;
+    } finally {
+      lease.release();
+    }
   }
 
   /**
    * Applies a response's rate limits and status, as `PolicyLimiter.update` does, and records its latency. A
-   * status of 500 or more counts as a failure.
+   * status of 500 or more counts as a failure, and one of 400 to 499 where other nodes do not answer so.
    * @throws ERR_LIMITER_OPTION for arguments of the wrong type, ERR_LIMITER_CLOCK; then nothing has changed
    */
-  update(info: RateLimitInfo, status: number | undefined, context: PoolUpdateContext): void {
-    const given = readOptions('update', context, UPDATE_OPTIONS);
-    const { lease: givenLease, latencySeconds: _, ...rest } = given;
+  update(info: RateLimitInfo, status: number | undefined, context: PoolUpdateContext): void;
+  /**
+   * Replaces the nodes while requests wait and are under way, as `PolicyLimiter.update` replaces policies. What is
+   * known of a host is kept if both files have it.
+   * @throws ERR_LIMITER_OPTION, naming the host; then nothing has changed
+   */
+  update(nodes: NodeFile | string): void;
+  update(
+    given: RateLimitInfo | NodeFile | string,
+    status?: number,
+    context?: PoolUpdateContext,
+  ): void {
+    if (context === undefined && !isInfo(given)) {
+      this.#setNodes(parseNodeFile(given));
+      this.#queue.wake();
+      return;
+    }
+    const read = readOptions('update', context, POOL_UPDATE_OPTIONS);
+    const { lease: givenLease, latencySeconds: _, ...rest } = read;
     const lease = this.#requireOwnLease(givenLease);
     const now = this.#now();
-    const seconds = nonNegative(given, 'latencySeconds', now - lease.at);
-    lease.node.update(lease, seconds, info, status, rest, now);
+    const seconds = nonNegative(read, 'latencySeconds', now - lease.at);
+    lease.node.update(lease, seconds, given as RateLimitInfo, status, rest, now);
   }
 
   /**
@@ -199,6 +252,28 @@ export class UpstreamPool {
   fail(lease: Lease): void {
     const own = this.#requireOwnLease(lease);
     own.node.fail(own, this.#now());
+  }
+
+  /** Resolves when fewer than `maxQueue` calls wait; at once if that is so. */
+  ready(): Promise<void> {
+    return this.#queue.whenPlace();
+  }
+
+  /** Resolves when no call waits and all leases have ended; at once if that is so. */
+  idle(): Promise<void> {
+    return this.#activity.whenIdle();
+  }
+
+  /** Accepts no new calls, and resolves when the waiting calls have been served and all leases have ended. */
+  drain(): Promise<void> {
+    this.#activity.close();
+    return this.#activity.whenIdle();
+  }
+
+  /** Accepts no new calls, and rejects the waiting ones with `ERR_LIMITER_CLOSED`. Leases stay valid. */
+  close(): void {
+    this.#activity.close();
+    this.#queue.rejectAll(closedError);
   }
 
   /**
@@ -221,69 +296,77 @@ export class UpstreamPool {
   }
 
   /**
-   * Replaces the state of the nodes by a snapshot, as `PolicyLimiter.restore` does. Hosts that exist only in
+   * Replaces the state of the nodes by a snapshot, as `PolicyLimiter.restore` does. Returns the hosts whose state in
+   * the snapshot was not used, because their policies have changed since; they begin anew. Hosts that exist only in
    * the snapshot or only in the pool are ignored.
-   * @throws ERR_LIMITER_SNAPSHOT, naming the host; ERR_LIMITER_CLOCK; then nothing has changed
+   * @throws ERR_LIMITER_SNAPSHOT if the snapshot is invalid, naming the host; ERR_LIMITER_CLOCK; then nothing has
+   * changed
    */
-  restore(snapshot: object): void {
+  restore(snapshot: object): string[] {
     const { version, limiter, nodes }: Partial<PoolSnapshot> = isRecord(snapshot) ? snapshot : {};
     if (version !== VERSION || limiter !== KIND || !isRecord(nodes)) {
       throw invalidSnapshot(`it must be a snapshot of an ${KIND}, of version ${VERSION}`);
     }
     const known = [...this.#nodes.values()].filter(({ name }) => Object.hasOwn(nodes, name));
     const restored = known.map((node) => restoreNode(node, nodes[node.name] as PolicySnapshot));
-    for (const replaceState of restored) replaceState();
+    for (const replaceState of restored) replaceState?.();
     this.#queue.wake();
+    return known.filter((_, index) => restored[index] === null).map(({ name }) => name);
   }
 
-  /**
-   * Returns the seconds until the request should be sent or the choice be made again, because another node can
-   * then be used; 0 means now. Waiting for a node that is not ready makes sense only if that node will have
-   * answered before a ready one does. While several requests wait, it must be able to answer all of them in
-   * half that time, because a ready node that is left idle answers none.
-   */
+  #setNodes(file: ReadonlyMap<string, NodeSettings>): void {
+    const previous = this.#nodes;
+    this.#nodes = new Map(
+      [...file].map(([host, own]) => [host, previous.get(host) ?? this.#createNode(host, own)]),
+    );
+    // Only now, because a node whose policies change serves the queue.
+    for (const [host, node] of this.#nodes) {
+      this.#ownNodes.add(node);
+      if (previous.has(host)) node.configure(file.get(host) as NodeSettings);
+    }
+  }
+
+  /** Returns the seconds until the request should be sent or the choice be made again; 0 means now. */
   #delay(now: number, request: PoolRequest): number {
-    const candidates = this.#candidates(now, request);
-    const ready = candidates.filter(({ wait }) => wait === 0);
-    const best = Math.min(...ready.map(({ expected }) => expected));
-    this.#bestCandidates = ready.filter(({ expected }) => expected <= withTolerance(best));
-    const others = candidates.filter(({ wait }) => wait > 0);
-    const waitingCost = request.cost * Math.max(1, this.#queue.size);
-    const answeredAfter = others
-      .filter(({ isPromising }) => isPromising)
-      .map(({ node, wait, expected }) => {
-        return Math.max(wait, node.backlogSeconds(waitingCost)) + expected;
-      });
-    const factor = this.#queue.size > 1 ? 2 : 1;
-    if (ready.length > 0 && factor * withTolerance(Math.min(...answeredAfter)) >= best) return 0;
-    return Math.min(...others.map(({ wait }) => wait));
-  }
-
-  /** Returns a candidate per node; excluded nodes only if no other is promising and ready soon. */
-  #candidates(now: number, { cost, exclude, deadlineAt }: PoolRequest): Candidate[] {
-    const candidates = [...this.#nodes.values()].map((node) => {
-      const wait = node.waitSeconds(cost, now);
-      const isPromising = now + wait <= deadlineAt && !node.isBroken(now);
-      return { node, wait, expected: node.expectedSeconds(now), isPromising };
-    });
-    const others = candidates.filter(({ node }) => !exclude.includes(node.name));
-    const suffice = others.some(({ isPromising, wait }) => isPromising && wait <= EXCLUDE_SECONDS);
-    return suffice ? others : candidates;
+    this.#requireCostOfNode(request.cost);
+    const { delay, nodes } = chooseNodes([...this.#nodes.values()], request, this.#queue.size, now);
+    this.#bestNodes = nodes;
+    return delay;
   }
 
   /**
-   * Returns the seconds before which a request and those before it, `cost` units in all, cannot all be sent.
+   * Returns the seconds before which a request and those before it, `cost` in all, cannot all be sent.
    * At least one node must take its equal share of them.
    */
-  #backlogDelay(cost: number, now: number, request: PoolRequest): number {
+  #backlogDelay(cost: Cost, now: number, request: PoolRequest): number {
+    const share = times(cost, 1 / this.#nodes.size);
     const waits = [...this.#nodes.values()].map((node) =>
-      Math.max(node.waitSeconds(request.cost, now), node.backlogSeconds(cost / this.#nodes.size)),
+      Math.max(node.waitSeconds(request.cost, now), node.backlogSeconds(share)),
     );
     return Math.min(...waits);
   }
 
+  #take(cost: Cost, now: number): NodeLease {
+    const node = pickNode(this.#bestNodes, this.#random, now);
+    const lease = node.take(cost, now, () => {
+      this.#activity.end();
+      this.#activity.check();
+    });
+    this.#activity.begin();
+    return lease;
+  }
+
+  #requireCostOfNode(cost: Cost): void {
+    const nodes = [...this.#nodes.values()];
+    if (nodes.some((node) => node.exceededUnit(cost) === undefined)) return;
+    const unit = nodes[0]?.exceededUnit(cost) ?? REQUESTS;
+    const highest = Math.max(...nodes.map((node) => node.maxCost(unit)));
+    const reason = 'the highest cost that a node accepts';
+    throw costTooHigh(amountOf(cost, unit), highest, reason);
+  }
+
   #requireOwnLease(lease: unknown): NodeLease {
-    if (isInstance(lease, NodeLease) && this.#nodes.get(lease.node.name) === lease.node) {
+    if (isInstance(lease, NodeLease) && this.#ownNodes.has(lease.node)) {
       return lease;
     }
     throw invalidValue('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of this pool');
@@ -294,28 +377,12 @@ export class UpstreamPool {
   }
 }
 
-/** Returns the time up to which an expected time is as good as `seconds`, given how rough the averages are. */
-function withTolerance(seconds: number): number {
-  return seconds * 1.1 + 0.001;
+/** Tells a RateLimitInfo from a node file: a node is no array. */
+function isInfo(given: unknown): boolean {
+  return isRecord(given) && Array.isArray(given['limits']) && Array.isArray(given['policies']);
 }
 
-/**
- * Picks two candidates at random and returns the node with fewer requests under way. The random choice keeps
- * one node from attracting all requests.
- */
-function pickNode(
-  candidates: readonly Candidate[],
-  random: () => number,
-  now: number,
-): UpstreamNode {
-  const first = Math.floor(random() * candidates.length);
-  const step = 1 + Math.floor(random() * (candidates.length - 1));
-  const { node: a } = candidates[first] as Candidate;
-  const { node: b } = candidates[(first + step) % candidates.length] as Candidate;
-  return b.inFlight(now) < a.inFlight(now) ? b : a;
-}
-
-function restoreNode(node: UpstreamNode, snapshot: object): () => void {
+function restoreNode(node: UpstreamNode, snapshot: object): (() => void) | null {
   try {
     return node.restore(snapshot);
   } catch (error) {

@@ -1,9 +1,8 @@
-// The fields of the IETF drafts (draft-ietf-httpapi-ratelimit-headers): the lists of -08 to -11 and of the next
-// draft, the dictionary of -07, and the three fields of -00 to -06.
+// The fields of the IETF drafts since -07 (draft-ietf-httpapi-ratelimit-headers): the lists of -08 to -11 and of the
+// next draft, and the dictionary of -07.
 
 import { Token } from 'structured-headers';
 import type { FieldReader } from './fields.js';
-import type { ResetReader } from './resets.js';
 import {
   isBytes,
   isCount,
@@ -11,13 +10,15 @@ import {
   isString,
   type Member,
   type Parameters,
-  readCount,
   readDictionary,
   readList,
   toCount,
   toPlainValue,
 } from './structured-fields.js';
 import type { PartitionScheme, QuotaPolicy, ServiceLimit } from './types.js';
+
+/** The names of the fields that this file reads. */
+export const DRAFT_FIELDS = ['ratelimit-policy', 'ratelimit', 'ratelimit-partition'] as const;
 
 /** The types of the parameters that a draft defines. */
 type ParameterTypes = Readonly<Record<string, (value: unknown) => boolean>>;
@@ -42,11 +43,9 @@ const NEXT_DRAFT: LimitParameters = {
   types: { a: isCount, w: isCount, c: isCount, pk: isBytes },
 };
 
-/** Reads RateLimit-Policy of all generations. */
-export function readPolicies(fields: FieldReader): QuotaPolicy[] {
-  // An empty list is invalid: the field requires at least one item.
-  const members = fields.read('ratelimit-policy', (text) => (text === '' ? null : readList(text)));
-  return fields.items('ratelimit-policy', members ?? [], toPolicy);
+/** Reads RateLimit-Policy of all generations, or a vendor's field with the same syntax. */
+export function readPolicies(fields: FieldReader, field = 'ratelimit-policy'): QuotaPolicy[] {
+  return fields.items(field, fields.read(field, readList) ?? [], toPolicy);
 }
 
 // A list of names cannot begin with a key and an equals sign.
@@ -66,21 +65,6 @@ export function readPartitions(fields: FieldReader): PartitionScheme[] {
   return fields.items('ratelimit-partition', members ?? [], toPartition);
 }
 
-/** Reads the three fields of -00 to -06, and the policies in RateLimit-Limit up to -03. */
-export function readThreeFields(
-  fields: FieldReader,
-  readReset: ResetReader,
-): { limits: ServiceLimit[]; policies: QuotaPolicy[] } {
-  const [first, ...others] = fields.read('ratelimit-limit', readLimitWithPolicies) ?? [];
-  const limit = toCount(first?.[0]);
-  const remaining = fields.read('ratelimit-remaining', readCount);
-  const resetSeconds = fields.read('ratelimit-reset', (text) => readReset(text, 'integer'));
-  return {
-    limits: limitOfFields({ name: null, limit, remaining, resetSeconds }),
-    policies: fields.items('ratelimit-limit', others, toPolicy, false),
-  };
-}
-
 const EMPTY_LIMIT: ServiceLimit = {
   name: null,
   limit: null,
@@ -90,16 +74,8 @@ const EMPTY_LIMIT: ServiceLimit = {
   cost: null,
 };
 
-/** Returns the limit that three fields describe; no limit if all of them are absent or invalid. */
-export function limitOfFields(
-  values: Pick<ServiceLimit, 'name' | 'limit' | 'remaining' | 'resetSeconds'>,
-): ServiceLimit[] {
-  const { limit, remaining, resetSeconds } = values;
-  const isEmpty = limit === null && remaining === null && resetSeconds === null;
-  return isEmpty ? [] : [{ ...EMPTY_LIMIT, ...values }];
-}
-
-function toPolicy([item, parameters]: Member, isStrict: boolean): QuotaPolicy | null {
+/** Returns the policy of a list's member; null if it is invalid. */
+export function toPolicy([item, parameters]: Member, isStrict: boolean): QuotaPolicy | null {
   if (!hasValidTypes(parameters, POLICY_PARAMETERS)) return null;
   // Up to -07 the item is the quota, and its window is required.
   const isNameless = !isStrict && isCount(item) && parameters.has('w');
@@ -145,18 +121,6 @@ function readLimitDictionary(text: string): ServiceLimit | null {
   if (limit === null || resetSeconds === null) return null;
   if (remaining !== undefined && !isCount(remaining)) return null;
   return { ...EMPTY_LIMIT, limit, remaining: toCount(remaining), resetSeconds };
-}
-
-function readLimitWithPolicies(text: string): Member[] | null {
-  const members = readList(text.replace(QUOTED_OR_SEMICOLON, removeSpace));
-  return isCount(members?.[0]?.[0]) ? members : null;
-}
-
-// The grammar of -00 allows spaces before and after a semicolon; Structured Fields do not allow those before.
-const QUOTED_OR_SEMICOLON = /"(?:\\.|[^"\\])*"?|[ \t]+(?:;[ \t]*)?|;[ \t]*/g;
-
-function removeSpace(piece: string): string {
-  return piece.includes('"') || !piece.includes(';') ? piece : ';';
 }
 
 /** Returns a name: a String, or a Token as in examples up to -10 and in the next draft. */

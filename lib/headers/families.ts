@@ -1,67 +1,112 @@
-// The vendor fields from before and beside the drafts. The families differ only in their names and in the
-// format of their resets, so a table describes them.
+// The fields of vendors from before and beside the drafts. Most families differ only in their names, so a table
+// describes them.
 
-import { limitOfFields } from './drafts.js';
+import { readPolicies } from './drafts.js';
 import type { FieldReader } from './fields.js';
-import { type FieldResetFormat, parseDecimal, type ResetReader } from './resets.js';
-import type { ServiceLimit } from './types.js';
+import type { ResetReader } from './resets.js';
+import { type Found, readTriple, type Triple } from './triples.js';
+import { VENDOR_READERS } from './vendors.js';
 
-interface VendorFamily {
-  /** The name of the limit; null if the vendor has only one. */
-  name: string | null;
-  limit: string;
-  remaining: string;
-  reset: string;
-  /** A field that is always in seconds from now. It overrides `reset`. */
-  resetAfter?: string;
-  resetFormat: FieldResetFormat;
-}
+/** The three fields of the drafts -00 to -06. */
+export const DRAFT_TRIPLE: Triple = {
+  name: null,
+  limit: 'ratelimit-limit',
+  remaining: 'ratelimit-remaining',
+  reset: 'ratelimit-reset',
+  countsBelowZero: false,
+};
 
-const FAMILIES: readonly VendorFamily[] = [
-  // GitHub, Zalando, Vimeo, Discord, X and many more.
-  ...['x-ratelimit', 'x-rate-limit'].map((prefix) => ({
+/** Fields of GitHub, Zalando, Vimeo, Discord, X and many more. */
+const PREFIXES = ['x-ratelimit', 'x-rate-limit'];
+
+const FAMILIES: readonly Triple[] = [
+  ...PREFIXES.map((prefix) => ({
     name: null,
     limit: `${prefix}-limit`,
     remaining: `${prefix}-remaining`,
     reset: `${prefix}-reset`,
     resetAfter: `${prefix}-reset-after`,
-    resetFormat: 'auto' as const,
+    countsBelowZero: true,
   })),
-  // OpenAI.
-  ...['requests', 'tokens'].map((name) => ({
-    name,
-    limit: `x-ratelimit-limit-${name}`,
-    remaining: `x-ratelimit-remaining-${name}`,
-    reset: `x-ratelimit-reset-${name}`,
-    resetFormat: 'duration' as const,
-  })),
+  // OpenAI, Azure, Groq and others.
+  ...['requests', 'tokens'].map((unit) => tripleOf(unit, (part) => `x-ratelimit-${part}-${unit}`)),
   // Anthropic.
-  ...['requests', 'tokens', 'input-tokens', 'output-tokens'].map((name) => ({
-    name,
-    limit: `anthropic-ratelimit-${name}-limit`,
-    remaining: `anthropic-ratelimit-${name}-remaining`,
-    reset: `anthropic-ratelimit-${name}-reset`,
-    resetFormat: 'date' as const,
-  })),
+  ...['requests', 'tokens', 'input-tokens', 'output-tokens'].map((unit) =>
+    tripleOf(unit, (part) => `anthropic-ratelimit-${unit}-${part}`),
+  ),
+  // Linear.
+  ...['requests', 'complexity'].map((unit) =>
+    tripleOf(unit, (part) => `x-ratelimit-${unit}-${part}`),
+  ),
+  {
+    ...tripleOf('requests', (part) => `x-ratelimit-endpoint-requests-${part}`),
+    name: 'endpoint-requests',
+  },
 ];
 
-/** Reads the limits of every family that has fields in the response. */
-export function readFamilies(fields: FieldReader, readReset: ResetReader): ServiceLimit[] {
-  return FAMILIES.flatMap((family) => {
-    const limit = fields.read(family.limit, parseInteger);
-    const remaining = fields.read(family.remaining, parseRemaining);
-    const after = family.resetAfter ? fields.read(family.resetAfter, parseDecimal) : null;
-    const resetSeconds =
-      after ?? fields.read(family.reset, (text) => readReset(text, family.resetFormat));
-    return limitOfFields({ name: family.name, limit, remaining, resetSeconds });
-  });
+/** Returns a family whose limit is named by what it counts. */
+function tripleOf(unit: string, field: (part: string) => string): Triple {
+  return {
+    name: unit,
+    unit,
+    limit: field('limit'),
+    remaining: field('remaining'),
+    reset: field('reset'),
+    countsBelowZero: true,
+  };
 }
 
-function parseInteger(text: string): number | null {
-  return /^\d{1,15}$/.test(text) ? Number(text) : null;
+type Reader = (fields: FieldReader, readReset: ResetReader) => Found;
+
+/** The readers of all families, each with the names of its fields. */
+const READERS: readonly (readonly [read: Reader, names: readonly string[]])[] = [
+  ...FAMILIES.map((family): [Reader, string[]] => [
+    (fields, readReset) => readTriple(fields, family, readReset),
+    namesOf(family),
+  ]),
+  ...PREFIXES.map((prefix): [Reader, string[]] => [
+    (fields) => ({ limits: [], policies: readPolicies(fields, `${prefix}-policy`) }),
+    [`${prefix}-policy`],
+  ]),
+  ...VENDOR_READERS,
+];
+
+/** The position in `READERS` of the reader of each field. */
+const READER_OF_FIELD = new Map(
+  READERS.flatMap(([, names], position) => names.map((name) => [name, position] as const)),
+);
+
+/** The names of all fields of the draft's triple and of the families. */
+export const FAMILY_FIELDS: readonly string[] = [
+  ...namesOf(DRAFT_TRIPLE),
+  ...READER_OF_FIELD.keys(),
+];
+
+function namesOf({ limit, remaining, reset, resetAfter }: Triple): string[] {
+  const names = [limit, remaining, reset];
+  return resetAfter === undefined ? names : [...names, resetAfter];
 }
 
-/** Some servers count below 0 when they refuse requests: then 0 units remain. */
-function parseRemaining(text: string): number | null {
-  return /^-\d{1,15}$/.test(text) ? 0 : parseInteger(text);
+/** Reads the limits and policies of every family that has fields in the response. */
+export function readFamilies(fields: FieldReader, readReset: ResetReader): Found {
+  const found: Found = { limits: [], policies: [] };
+  for (const position of positionsOf(fields)) {
+    const { limits, policies } = (READERS[position] as (typeof READERS)[number])[0](
+      fields,
+      readReset,
+    );
+    found.limits.push(...limits);
+    found.policies.push(...policies);
+  }
+  return found;
+}
+
+/** Returns the positions of the readers that have fields in the response, in order. */
+function positionsOf(fields: FieldReader): number[] {
+  const positions = new Set<number>();
+  for (const name of fields.names()) {
+    const position = READER_OF_FIELD.get(name);
+    if (position !== undefined) positions.add(position);
+  }
+  return [...positions].sort((a, b) => a - b);
 }

@@ -1,13 +1,6 @@
-// Reads the fields of a response by name, from any container for fields, and bounds how much of each is read.
+// Reads the fields of a response by name, and bounds how much of each is read.
 
-import { invalidValue } from '../common/errors.js';
-import { isRevoked } from '../common/kinds.js';
-
-/** The fields of a response as fetch, Node, undici and tests have them. Names may be in any case. */
-export type ResponseHeaders =
-  | Pick<Headers, 'get'>
-  | Readonly<Record<string, string | readonly string[] | undefined>>
-  | readonly (readonly [name: string, value: string])[];
+import { collectFields, type ResponseHeaders } from './containers.js';
 
 /** A longer field is ignored, because a field must be read whole before its items can be counted. */
 const MAX_CHARACTERS = 4_096;
@@ -18,25 +11,39 @@ const MAX_ITEMS = 64;
 export class FieldReader {
   readonly ignored: string[] = [];
   readonly isStrict: boolean;
-  readonly #valueOf: (name: string) => unknown;
+  readonly #values: ReadonlyMap<string, string>;
 
-  /** @throws ERR_LIMITER_OPTION if `headers` is not a container for fields */
-  constructor(headers: ResponseHeaders, isStrict: boolean) {
+  /**
+   * @param names the names of all fields that may be read, in lower case
+   * @throws ERR_LIMITER_OPTION if `headers` is not a container for fields
+   */
+  constructor(headers: ResponseHeaders, names: ReadonlySet<string>, isStrict: boolean) {
+    this.#values = collectFields(headers, names);
     this.isStrict = isStrict;
-    this.#valueOf = createLookup(headers);
+  }
+
+  /** Whether the response has fields besides those with these names. */
+  hasOthersThan(names: readonly string[]): boolean {
+    const found = names.filter((name) => this.#values.has(name));
+    return this.#values.size > found.length;
+  }
+
+  /** Returns the names of the fields found. */
+  names(): Iterable<string> {
+    return this.#values.keys();
   }
 
   /** Returns a field's value; null if the field is absent. */
   value(name: string): string | null {
-    const value = this.#valueOf(name);
-    return typeof value === 'string' ? value.trim() : null;
+    return this.#values.get(name)?.trim() ?? null;
   }
 
-  /** Returns a field's value, parsed; null if the field is absent or `parse` returns null. */
+  /** Returns a field's value, parsed; null if the field is absent or empty, or if `parse` returns null. */
   read<T>(name: string, parse: (text: string) => T | null): T | null {
     const value = this.value(name);
     if (value === null) return null;
-    const parsed = value.length > MAX_CHARACTERS ? null : parse(value);
+    const canParse = value !== '' && value.length <= MAX_CHARACTERS;
+    const parsed = canParse ? parse(value) : null;
     if (parsed === null) this.ignored.push(name);
     return parsed;
   }
@@ -62,26 +69,4 @@ export class FieldReader {
     this.ignored.push(ignoresField ? name : `${name}[item]`);
     return ignoresField ? [] : items;
   }
-}
-
-/** Returns a function from a lower-case name to the field's value, with its lines joined. */
-function createLookup(headers: ResponseHeaders): (name: string) => unknown {
-  if (typeof headers !== 'object' || headers === null || isRevoked(headers)) {
-    const accepted = 'a Headers object, a record or an array of pairs';
-    throw invalidValue('ERR_LIMITER_OPTION', 'headers', headers, accepted);
-  }
-  if ('get' in headers && typeof headers.get === 'function') {
-    const fields = headers as Pick<Headers, 'get'>;
-    return (name) => fields.get(name);
-  }
-  const values = new Map<string, string>();
-  for (const [name, lines] of Array.isArray(headers) ? headers : Object.entries(headers)) {
-    const key = String(name).toLowerCase();
-    for (const line of Array.isArray(lines) ? lines : [lines]) {
-      if (typeof line !== 'string' && typeof line !== 'number') continue;
-      const previous = values.get(key);
-      values.set(key, previous === undefined ? String(line) : `${previous}, ${line}`);
-    }
-  }
-  return (name) => values.get(name);
 }

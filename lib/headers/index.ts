@@ -1,6 +1,6 @@
 // The entry point relay-limiter/headers: re-exports only.
 
-export type { ResponseHeaders } from './fields.js';
+export type { ResponseHeaders } from './containers.js';
 export { type FormatOptions, formatRateLimitHeaders, type RateLimitStatement } from './format.js';
 export { type ParseOptions, parseRateLimitHeaders } from './parse.js';
 export { formatProblem, type ProblemName, parseProblem, type RateLimitProblem } from './problem.js';

@@ -1,30 +1,40 @@
-// The time until a quota resets. Servers give it in seconds from now, in seconds or milliseconds since the epoch,
-// as a date, or as a duration.
+// The time until a quota resets. Servers give it in seconds or milliseconds from now, in seconds or milliseconds
+// since the epoch, as a date, or as a duration.
 
+import { parseDecimal } from './numbers.js';
 import { parseHttpDate, secondsBetween } from './retry-after.js';
-import { readCount } from './structured-fields.js';
 
 /**
- * The format of a reset. `delta`: seconds from now; `epoch`: seconds or milliseconds since 1970; `date`: a date in
- * a format of HTTP, ISO 8601 or JavaScript; `auto`: the format is recognized from the text.
+ * The format of a reset. `delta`: seconds from now, or a duration such as `6m0s`; `delta-ms`: milliseconds from now;
+ * `epoch`: seconds or milliseconds since 1970; `date`: a date in a format of HTTP, ISO 8601 or JavaScript; `auto`: the
+ * format is recognized from the text.
  */
-export type ResetFormat = 'auto' | 'delta' | 'epoch' | 'date';
+export type ResetFormat = 'auto' | 'delta' | 'delta-ms' | 'epoch' | 'date';
 
-/**
- * The format that a field has unless the caller gives another one. `integer`: seconds from now as an Integer, the
- * only format that the drafts allow; `duration`: a duration in the format of Go, such as `6m0s`.
- */
-export type FieldResetFormat = ResetFormat | 'integer' | 'duration';
+/** The formats by their names in the option `resetFormat`. */
+export const RESET_FORMATS: readonly unknown[] = [
+  'auto',
+  'delta',
+  'delta-ms',
+  'epoch',
+  'date',
+] satisfies ResetFormat[];
 
-/** Returns the seconds until a reset, at least 0; null for invalid text. */
-export type ResetReader = (text: string, fieldFormat: FieldResetFormat) => number | null;
+/** The time until a reset. */
+export interface Reset {
+  /** At least 0. */
+  readonly seconds: number;
+  /** Whether the server gave a fraction of a second, so that it has not rounded the time to whole seconds. */
+  readonly isExact: boolean;
+}
 
-/**
- * Returns a reader for resets in `format`, or, if that is `auto`, in the format of the field. `now` returns epoch
- * milliseconds.
- */
+/** Reads the text of a reset; null for invalid text. */
+export type ResetReader = (text: string) => Reset | null;
+
+/** Returns a reader for resets in `format`. `now` returns epoch milliseconds. */
 export function createResetReader(format: ResetFormat, now: () => number): ResetReader {
-  return (text, fieldFormat) => PARSERS[format === 'auto' ? fieldFormat : format](text, now);
+  const read = READERS[format];
+  return (text) => read(text, now);
 }
 
 // September 2001 in seconds and in milliseconds. Smaller numbers are taken for a wait, which is never as long.
@@ -44,41 +54,52 @@ const UNIT_SECONDS: Readonly<Record<string, number>> = {
   s: 1,
   ms: 1e-3,
   µs: 1e-6,
+  us: 1e-6,
   ns: 1e-9,
 };
-const DURATION = /^(\d{1,9}(\.\d{1,9})?(ms|µs|ns|[dhms])){1,8}$/;
+const DURATION = /^(\d{1,9}(\.\d{1,9})?(ms|µs|us|ns|[dhms])){1,8}$/;
 const DURATION_PART = /([\d.]+)(\D+)/g;
+/** Whether a duration has units below a second or fractions. */
+const HAS_FRACTION = /\.|ms|µs|us|ns/;
 
-const PARSERS: Record<FieldResetFormat, (text: string, now: () => number) => number | null> = {
+const READERS: Record<ResetFormat, (text: string, now: () => number) => Reset | null> = {
   auto(text, now) {
-    if (/[a-z]/i.test(text)) return PARSERS.date(text, now);
-    return Number(text) < MIN_EPOCH_SECONDS ? parseDecimal(text) : PARSERS.epoch(text, now);
+    const number = parseDecimal(text);
+    if (number === null) return readDuration(text) ?? READERS.date(text, now);
+    return number < MIN_EPOCH_SECONDS ? readSeconds(text) : READERS.epoch(text, now);
   },
-  delta: parseDecimal,
+  delta: (text) => readSeconds(text) ?? readDuration(text),
+  'delta-ms'(text) {
+    const milliseconds = parseDecimal(text);
+    if (milliseconds === null) return null;
+    return { seconds: milliseconds / 1000, isExact: milliseconds % 1000 !== 0 };
+  },
   epoch(text, now) {
     const time = parseDecimal(text);
     if (time === null) return null;
-    return secondsBetween(now(), time < MIN_EPOCH_MS ? time * 1000 : time);
+    const milliseconds = time < MIN_EPOCH_MS ? time * 1000 : time;
+    return { seconds: secondsBetween(now(), milliseconds), isExact: milliseconds % 1000 !== 0 };
   },
   date(text, now) {
     const httpDate = parseHttpDate(text, now());
-    if (httpDate !== null) return secondsBetween(now(), httpDate);
+    if (httpDate !== null) return { seconds: secondsBetween(now(), httpDate), isExact: false };
     const isOther = ISO_DATE.test(text) || JAVASCRIPT_DATE.test(text);
     const date = isOther ? Date.parse(text) : Number.NaN;
-    return Number.isNaN(date) ? null : secondsBetween(now(), date);
-  },
-  integer: readCount,
-  duration(text) {
-    if (!DURATION.test(text)) return null;
-    let seconds = 0;
-    for (const [, amount, unit = ''] of text.matchAll(DURATION_PART)) {
-      seconds += Number(amount) * (UNIT_SECONDS[unit] ?? 0);
-    }
-    return seconds;
+    if (Number.isNaN(date)) return null;
+    return { seconds: secondsBetween(now(), date), isExact: date % 1000 !== 0 };
   },
 };
 
-/** Returns a number without sign and exponent; null for anything else. */
-export function parseDecimal(text: string): number | null {
-  return /^\d{1,15}(\.\d{1,9})?$/.test(text) ? Number(text) : null;
+function readSeconds(text: string): Reset | null {
+  const seconds = parseDecimal(text);
+  return seconds === null ? null : { seconds, isExact: text.includes('.') };
+}
+
+function readDuration(text: string): Reset | null {
+  if (!DURATION.test(text)) return null;
+  let seconds = 0;
+  for (const [, amount, unit = ''] of text.matchAll(DURATION_PART)) {
+    seconds += Number(amount) * (UNIT_SECONDS[unit] ?? 0);
+  }
+  return { seconds, isExact: HAS_FRACTION.test(text) };
 }

@@ -3,12 +3,12 @@
 import { invalidNumber } from '../common/errors.js';
 
 /** The maximum of a Retry-After in seconds: 2^31 - 1, about 68 years, as for other delta-seconds of HTTP. */
-const MAX_RETRY_AFTER = 2_147_483_647;
+export const MAX_RETRY_AFTER = 2_147_483_647;
 
 /**
  * Returns the seconds to wait that a `Retry-After` value asks for, from 0 to 2,147,483,647; null if the value is
- * invalid. The value is a whole number of seconds, or a date in any of the three formats of HTTP: then the
- * result is the time from `now` until that date, 0 if the date has passed.
+ * invalid. The value is a number of seconds, of which fractions are rounded up, or a date in any of the three formats
+ * of HTTP: then the result is the time from `now` until that date, 0 if the date has passed.
  *
  * @param now the current time in epoch milliseconds, for dates; default: this machine's clock
  * @throws ERR_LIMITER_OPTION if `now` is not a finite number
@@ -25,7 +25,14 @@ export function parseRetryAfter(value: string, now: number = Date.now()): number
   requireNow(now);
   if (typeof value !== 'string') return null;
   const text = value.trim();
-  // Number() would accept 1.5, 1e9, 0x10, Infinity and the empty string.
+  // HTTP allows whole seconds only, but some servers send fractions.
+  if (/^\d+\.\d+$/.test(text)) return Math.min(Math.ceil(Number(text)), MAX_RETRY_AFTER);
+  return parseStandardRetryAfter(text, now);
+}
+
+/** Returns the seconds of a value that RFC 9110 allows; null for any other value. */
+export function parseStandardRetryAfter(text: string, now: number): number | null {
+  // Number() would accept 1e9, 0x10, Infinity and the empty string.
   if (/^\d+$/.test(text)) return Math.min(Number(text), MAX_RETRY_AFTER);
   const date = parseHttpDate(text, now);
   return date === null ? null : Math.min(secondsBetween(now, date), MAX_RETRY_AFTER);

@@ -38,6 +38,13 @@ export interface ServiceLimit {
   partitionKey: string | null;
   /** The units that this request cost; null if the server does not say. */
   cost: number | null;
+  /** What is counted, such as `requests` or `tokens`. Present only if the fields say so. */
+  unit?: string;
+  /**
+   * Whether `resetSeconds` is exact, and not rounded to whole seconds by the server. Present only if it differs from
+   * what the number suggests: without it, a number with a fraction is exact and a whole number is not.
+   */
+  exact?: boolean;
 }
 
 /** What one response says about rate limits. */

@@ -7,7 +7,6 @@ import {
   type PolicyLimiterOptions,
 } from 'relay-limiter/client';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { WaitQueue } from '../../dist/client/queue.js';
 import { said } from './support.js';
 
 const ONE_A_SECOND = [{ quota: 1, windowSeconds: 1 }];
@@ -274,32 +273,6 @@ describe('the queue of PolicyLimiter', () => {
     expect(failed).toEqual({ c: expect.objectContaining({ code: 'ERR_LIMITER_QUEUE' }) });
     await pass(2);
     expect(served).toEqual(['a', 'b']);
-  });
-
-  it('accepts many calls with deadlines without a scan of all waiting calls', () => {
-    const queue = new WaitQueue(
-      { now: () => 0, delay: (cost: number) => cost, take: () => undefined },
-      { maxQueue: 10_000, agingSeconds: 10 },
-    );
-    let looks = 0;
-    const request = (priority: number, deadlineSeconds: number) => ({
-      get cost() {
-        looks += 1;
-        return 1;
-      },
-      priority,
-      deadlineSeconds,
-      signal: undefined,
-    });
-    const noted = (error: unknown) => error;
-    const many = 1000;
-    for (let n = 0; n < many; n += 1) {
-      // One call meets its deadline; another of the same priority does not.
-      queue.enqueue(request(n % 3, 1e9)).catch(noted);
-      queue.enqueue(request(0, 1)).catch(noted);
-    }
-    expect(queue.size).toBe(many);
-    expect(looks).toBeLessThan(10 * many);
   });
 
   it('is served when quota is refunded', async () => {

@@ -74,7 +74,7 @@ describe('limitFetch', () => {
 
   it.each([
     ['of another type', 429, {}],
-    ['of a good response', 200, json],
+    ['of a failure', 500, json],
   ])('ignores the violated policies in a body %s', async (_, status, fields) => {
     const headers = { ...fields, 'Retry-After': '20' };
     const server = serve(() => new Response(problem, { status, headers }));
@@ -150,10 +150,10 @@ describe('the cost and priority of limitFetch', () => {
       return 4;
     };
     const limited = limitFetch(virtualFetch, limiter, { cost });
-    await limited(`${server.origin}/a`, { method: 'put' });
+    await limited(`${server.origin}/a`, { method: 'put', body: 'text' });
     await limited(new Request(`${server.origin}/b`));
     expect(asked).toEqual([
-      { url: `${server.origin}/a`, method: 'PUT' },
+      { url: `${server.origin}/a`, method: 'PUT', body: 'text' },
       { url: `${server.origin}/b`, method: 'GET' },
     ]);
     expect(limiter.delaySeconds(2)).toBe(0);

@@ -30,6 +30,42 @@ describe('a node file', () => {
     ]);
   });
 
+  it('may begin with a byte order mark', () => {
+    expect(new UpstreamPool(`\ufeff${JSON.stringify(FILE)}`).nodes).toHaveLength(2);
+  });
+
+  it('may count units, and say how requests are sent', () => {
+    const policies = [{ w: 60, v: 900, unit: 'tokens' }];
+    const pool = new UpstreamPool({
+      a: { policies, path: '/v1/', headers: { 'x-a': 'b' }, key: 'k', timeoutSeconds: 3 },
+      b: { policies },
+    });
+    expect(pool.settingsOf('a')).toMatchObject({
+      policies: [{ quota: 900, windowSeconds: 60, unit: 'tokens' }],
+      path: '/v1',
+      headers: [
+        ['x-a', 'b'],
+        ['authorization', 'Bearer k'],
+      ],
+      timeoutSeconds: 3,
+    });
+    expect(pool.settingsOf('b')).toMatchObject({
+      path: '',
+      headers: [],
+      timeoutSeconds: undefined,
+    });
+    expect(pool.settingsOf('c')).toBeUndefined();
+  });
+
+  it.each([
+    ['a // comment', '{\n  "a": { "policies": [{ "w": 60, "v": 5 }] } // mine\n}', 2],
+    ['a /* comment', '\ufeff{\r\n\r\n/* mine */ "a": 1 }', 3],
+    ['a # comment', '# mine\n{}', 1],
+    ['a missing comma', '{\n  "http://a": 1\n  "b": 2\n}', 3],
+  ])('names the line of %s', (_, text, line) => {
+    expect(() => new UpstreamPool(text)).toThrow(new RegExp(`must be JSON.*line ${line}\\b`, 's'));
+  });
+
   it('may have a host with the name of an object member', () => {
     const text = '{ "__proto__": { "policies": [{ "w": 1, "v": 1 }] } }';
     expect(new UpstreamPool(text).nodes).toEqual(['__proto__']);
@@ -66,6 +102,34 @@ describe('a node file', () => {
       'two policies with the same window',
       { a: { policies: [good, good] } },
       /node "a": policies\[1\] must differ/,
+    ],
+    [
+      'an empty unit',
+      { a: { policies: [{ ...good, unit: '' }] } },
+      /node "a": policies\[0\]\.unit must be a unit/,
+    ],
+    ['a path without a slash', { a: { policies: [good], path: 'v1' } }, /node "a": path must be/],
+    ['a path with a query', { a: { policies: [good], path: '/v1?a' } }, /node "a": path must be/],
+    ['headers in an array', { a: { policies: [good], headers: [] } }, /node "a": headers must be/],
+    [
+      'a header with a line break',
+      { a: { policies: [good], headers: { x: 'secret\n' } } },
+      /^node "a": the header "x" must be a string of printable characters$/,
+    ],
+    [
+      'a name of a header with a space',
+      { a: { policies: [good], headers: { 'x y': '1' } } },
+      /node "a": "x y" is no name of a header/,
+    ],
+    [
+      'a key with a line break',
+      { a: { policies: [good], key: 'secret\n' } },
+      /^node "a": key must be a string that a header can contain$/,
+    ],
+    [
+      'a timeout of 0',
+      { a: { policies: [good], timeoutSeconds: 0 } },
+      /node "a": timeoutSeconds must be .*got 0/,
     ],
     [
       'a valid node and an invalid one',

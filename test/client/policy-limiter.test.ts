@@ -10,7 +10,10 @@ const ONE = [{ quota: 100, windowSeconds: 60 }];
 
 describe('the options of PolicyLimiter', () => {
   it.each<[unknown, string]>([
-    [[], 'policies must be an array of at least one { quota, windowSeconds, name? }, got an empty'],
+    [
+      [],
+      'policies must be an array of at least one { quota, windowSeconds, name?, unit? }, got an empty',
+    ],
     [undefined, 'policies must be an array of at least one'],
     [{}, 'policies must be an array of at least one'],
     [[7], 'the options of policies[0] must be an object of options, got 7'],

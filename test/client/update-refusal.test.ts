@@ -37,17 +37,27 @@ describe('Retry-After', () => {
     expect(burst(limiter)).toBe(1);
   });
 
-  it('waits 10 seconds at most for the answer to a probe, and not at all after its refund', () => {
+  it('waits one second at most for the answer to a probe, and not at all after its refund', () => {
     const { limiter, clock } = greedy();
     limiter.update(blocked(20), 429);
     clock.now += 20;
     const probe = lease(limiter);
-    expect(limiter.delaySeconds()).toBe(10);
+    expect(limiter.delaySeconds()).toBe(1);
     probe.refund();
     expect(limiter.delaySeconds()).toBe(0);
-    lease(limiter);
-    clock.now += 10;
-    expect(burst(limiter)).toBe(2);
+  });
+
+  it('allows twice as many requests each second if no answer comes', () => {
+    const { limiter, clock } = greedy();
+    limiter.update(blocked(20), 429);
+    clock.now += 20;
+    const sent: number[] = [];
+    for (let second = 0; second < 4; second += 1) {
+      sent.push(burst(limiter));
+      clock.now += 1;
+    }
+    expect(sent).toEqual([1, 2, 4, 8]);
+    expect(burst(limiter)).toBeGreaterThan(900);
   });
 
   it('is not ended by answers to earlier requests', () => {
@@ -172,6 +182,7 @@ describe('a refusal without a time', () => {
       ramping: true,
       rateShare: 0.5,
       waiting: 0,
+      running: 0,
     });
     clock.now += 0.5;
     expect(burst(limiter)).toBe(1);

@@ -156,8 +156,11 @@ describe('UpstreamPool', () => {
     await pass(1);
     const counts: Record<string, number> = {};
     for (let at = 0; at < 60; at += 1) {
-      pool.acquire().then(({ node }) => {
+      pool.acquire().then(async ({ node, lease }) => {
         counts[node] = (counts[node] ?? 0) + 1;
+        await new Promise((resolve) => setTimeout(resolve, node === 'fast' ? 100 : 4000));
+        pool.update(said(), 200, { lease });
+        lease.release();
       });
     }
     await pass(6);
@@ -170,7 +173,9 @@ describe('UpstreamPool', () => {
     await request(pool, 'a', 1);
     for (let times = 0; times < 4; times += 1) {
       await request(pool, 'b', 0.1);
-      expect((await pool.acquire()).node).toBe('b');
+      const { node, lease } = await pool.acquire();
+      expect(node).toBe('b');
+      lease.refund();
       await pass(10);
     }
     await request(pool, 'b', 0.1);

@@ -187,11 +187,19 @@ describe('a snapshot of UpstreamPool', () => {
     const saved = pool.snapshot();
     for (let at = 0; at < 3; at += 1) await pool.acquire();
     const before = pool.snapshot();
-    const other = poolOf({ b: [7, 60] }).snapshot();
-    const broken = { ...saved, nodes: { ...saved.nodes, ...other.nodes } };
-    expect(() => pool.restore(broken)).toThrow(/node "b": .*cannot be restored/);
+    const broken = { ...saved, nodes: { ...saved.nodes, b: { ...saved.nodes['b'], limits: [7] } } };
+    expect(() => pool.restore(broken)).toThrow(/node "b": a limit of the snapshot must be/);
     expect(codeOf(() => pool.restore(broken))).toBe('ERR_LIMITER_SNAPSHOT');
     expect(pool.snapshot()).toEqual(before);
+  });
+
+  it('is restored for all nodes but those whose policies have changed, and returns these', async () => {
+    const pool = poolOf({ a: [2, 60], b: [1, 60] });
+    for (let at = 0; at < 3; at += 1) await pool.acquire();
+    const next = poolOf({ a: [2, 60], b: [7, 60] });
+    expect(next.restore(pool.snapshot())).toEqual(['b']);
+    expect(node(next, 'a').waitSeconds).toBe(60);
+    expect(node(next, 'b').waitSeconds).toBe(0);
   });
 
   it.each([

@@ -71,7 +71,20 @@ describe('a hostile server', () => {
       ';pk=:YQ:',
       '5;w=1',
     ],
-    ...['limit=1', 'reset=2', 'remaining=3', '__proto__', 'constructor', '1h', 'ms', 'GMT'],
+    ...[
+      '-1',
+      ', ',
+      '32/40',
+      '20:1',
+      'limit=1',
+      'reset=2',
+      'remaining=3',
+      '__proto__',
+      'constructor',
+      '1h',
+      'ms',
+      'GMT',
+    ],
     ...['Sun, 22 Nov 2026 15:21:30 GMT', '2026-11-22T15:21:30Z'],
   ];
   const ITEMS = ['"a";q=1;w=60', '"b";r=5;t=9', 'c;a=5;w=1', '5;w=1', '5', '7', '60'];
@@ -85,6 +98,7 @@ describe('a hostile server', () => {
       'X-RateLimit-Reset-After',
     ],
     'x-ratelimit-reset-tokens',
+    ...['X-Shopify-Shop-Api-Call-Limit', 'X-App-Rate-Limit', 'X-HubSpot-RateLimit-Max'],
   ];
   const hostileField = fc.tuple(
     fc.constantFrom(...NAMES),
@@ -99,7 +113,7 @@ describe('a hostile server', () => {
     const amount = (n: number | null) => n === null || (n >= 0 && n < 1e15);
     const options = fc.record({
       strict: fc.boolean(),
-      resetFormat: fc.constantFrom('auto', 'delta', 'epoch', 'date'),
+      resetFormat: fc.constantFrom('auto', 'delta', 'delta-ms', 'epoch', 'date'),
     });
     let read = 0;
     const check = fc.property(

@@ -15,6 +15,9 @@ describe('parseRetryAfter', () => {
     ['2147483647', 2_147_483_647],
     ['2147483648', 2_147_483_647],
     ['9'.repeat(400), 2_147_483_647],
+    ['1.0', 1],
+    ['0.493', 1],
+    ['1.5', 2],
   ])('reads the seconds %j', (value, seconds) => {
     expect(parseRetryAfter(value, NOW)).toBe(seconds);
   });
@@ -22,8 +25,9 @@ describe('parseRetryAfter', () => {
   it.each([
     '',
     ' ',
-    '1.5',
-    '1.0',
+    '1.',
+    '.5',
+    '1.5e3',
     '1e3',
     '0x10',
     '+5',

@@ -57,6 +57,14 @@ export class BucketWindow implements QuotaWindow {
     return window;
   }
 
+  /** Returns the state of a window that has saved `state`, for another policy: as many units are missing. */
+  static resize(state: readonly number[], from: Policy, to: Policy, burstShare: number): number[] {
+    const ratio =
+      new BucketWindow(to, burstShare).#secondsPerUnit /
+      new BucketWindow(from, burstShare).#secondsPerUnit;
+    return state.map((fullIn) => (fullIn > 0 ? fullIn * ratio : fullIn));
+  }
+
   readyAt(cost: number, now: number): number {
     const missing = this.#refillSeconds(cost) - this.#refillSeconds(this.#capacity);
     const ready = addSeconds(this.#updatedAt, this.#fullIn + missing);
@@ -72,10 +80,11 @@ export class BucketWindow implements QuotaWindow {
 
   // Without the take, the bucket would be full earlier by the cost's refill time, unless it was full since and
   // lost tokens. Later takes may have used what was refilled since the take, so that part stays spent.
-  refund(cost: number, at: number, now: number): void {
+  refund(cost: number, at: number, now: number, kept = 0): void {
     this.#advance(now);
     const refilled = at === this.#lastTakeAt ? 0 : now - at;
-    const unspent = Math.min(this.#refillSeconds(cost) - refilled, this.#fullIn);
+    const seconds = this.#refillSeconds(cost + kept) - this.#refillSeconds(kept);
+    const unspent = Math.min(seconds - refilled, this.#fullIn);
     if (unspent > 0) this.#fullIn -= unspent;
   }
 

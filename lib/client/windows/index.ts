@@ -45,3 +45,37 @@ export function restoreQuotas(
   const valid = windows.filter((window) => window !== undefined);
   return valid.length === windows.length ? new IndependentWindows(valid) : undefined;
 }
+
+/**
+ * Returns the accounting of `policies` that continues `previous`, that of `from`: what is spent stays spent. Returns
+ * undefined if that is impossible, which is so for fixed windows of another length.
+ */
+export function resizeQuotas(
+  options: AccountingOptions,
+  policies: readonly Policy[],
+  from: readonly Policy[],
+  previous: Quotas,
+  now: number,
+): Quotas | undefined {
+  const sameWindows = hasEqual(policies, from, ({ windowSeconds }) => windowSeconds);
+  if (sameWindows && hasEqual(policies, from, ({ quota }) => quota)) return previous;
+  if (options.algorithm === 'fixed' && !sameWindows) return undefined;
+  const states = previous.save(now).map((state, index) => {
+    const [old, next] = [from[index] as Policy, policies[index] as Policy];
+    if (options.algorithm === 'sliding') return state;
+    if (options.algorithm === 'bucket') {
+      return BucketWindow.resize(state, old, next, options.burstShare);
+    }
+    const [remaining = 0, ...times] = state;
+    return [remaining + next.quota - old.quota, ...times];
+  });
+  return restoreQuotas(options, policies, states, now);
+}
+
+function hasEqual(
+  a: readonly Policy[],
+  b: readonly Policy[],
+  field: (policy: Policy) => number,
+): boolean {
+  return a.length === b.length && a.every((policy, at) => field(policy) === field(b[at] as Policy));
+}

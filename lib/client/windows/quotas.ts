@@ -12,10 +12,10 @@ export interface Quotas {
   /** Counts `cost`, even if it exceeds what is available. */
   take(cost: number, now: number): void;
   /**
-   * Undoes a take of `cost` at the time `at`, as far as this cannot lead to more than a quota in any interval
-   * of its window. Must be called once at most for each take.
+   * Undoes a take at the time `at`, of `cost` and of `kept`, which stays spent (default 0), as far as this cannot
+   * lead to more than a quota in any interval of its window. Must be called once at most for each take.
    */
-  refund(cost: number, at: number, now: number): void;
+  refund(cost: number, at: number, now: number, kept?: number): void;
   /** Returns finite numbers for each window. Times are relative to `now`. */
   save(now: number): number[][];
 }
@@ -24,7 +24,7 @@ export interface Quotas {
 export interface QuotaWindow {
   readyAt(cost: number, now: number): number;
   take(cost: number, now: number): void;
-  refund(cost: number, at: number, now: number): void;
+  refund(cost: number, at: number, now: number, kept?: number): void;
   save(now: number): number[];
 }
 
@@ -46,8 +46,8 @@ export class IndependentWindows implements Quotas {
     for (const window of this.#windows) window.take(cost, now);
   }
 
-  refund(cost: number, at: number, now: number): void {
-    for (const window of this.#windows) window.refund(cost, at, now);
+  refund(cost: number, at: number, now: number, kept?: number): void {
+    for (const window of this.#windows) window.refund(cost, at, now, kept);
   }
 
   save(now: number): number[][] {
