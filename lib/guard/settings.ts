@@ -83,12 +83,12 @@ export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source>
   maxPauseSeconds?: number | undefined;
   /** Seconds that a peer has to answer a close before its connection is destroyed; at least 0. Default 1. */
   closeGraceSeconds?: number | undefined;
-  /** Receives every decision, also on messages that pass. `onError` receives what it throws. */
+  /** Receives every decision, also on messages that pass. `onError` receives what it throws or rejects with. */
   onVerdict?: ((verdict: Verdict) => void) | undefined;
   /**
    * Receives what a key, a cost, `classify`, a limiter, `trustedProxies`, `onVerdict` or `farewell` threw: a peer that finds out how
    * to cause such an error must not be able to end the process. Default: `process.emitWarning(error)`. An error that
-   * `onError` itself throws becomes such a warning too.
+   * `onError` itself throws or rejects with becomes such a warning too.
    */
   onError?: ((error: unknown, source: Source) => void) | undefined;
 }
