@@ -7,9 +7,9 @@ import {
   type Subnets,
 } from '../address/address-key.js';
 import { tryCall } from '../common/callbacks.js';
-import { invalidNumber, invalidValue, limiterError, show } from '../common/errors.js';
+import { invalidNumber, invalidValue, limiterError } from '../common/errors.js';
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
-import { emitWarning } from '../common/warnings.js';
+import { warnOfError } from '../common/warnings.js';
 import { type AsyncLimiter, isAsyncLimiter } from '../limiters/async-limiter.js';
 import {
   type AnyLimiter,
@@ -266,11 +266,6 @@ export function atMost(seconds: number, name: string): number {
   if (seconds <= MAX_TIMER_SECONDS) return seconds;
   const message = `${name} must be at most ${MAX_TIMER_SECONDS} seconds, got ${seconds}`;
   throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
-}
-
-/** The default of `onError`. */
-export function warnOfError(error: unknown): void {
-  emitWarning(error instanceof Error ? error : `a guard caught ${show(error)}`);
 }
 
 /** The same function, but what it throws becomes a warning. */
