@@ -396,8 +396,11 @@ describe('rateLimit of fetch', () => {
     }
   });
 
-  test('rejects what its handler returns if that is no response', async () => {
-    const limit = rateLimit({ ...own, handler: (() => 'no') as never });
+  test.each([
+    ['its handler', 'a response', { handler: () => 'no' }],
+    ['its message', 'a text or an object', { message: () => undefined }],
+  ])('rejects what %s returns if that is not %s', async (_, __, option) => {
+    const limit = rateLimit({ ...own, ...(option as object) });
     await limit(requestWith(), ok);
     expect(await codeOfRejection(limit(requestWith(), ok))).toBe('ERR_LIMITER_OPTION');
   });

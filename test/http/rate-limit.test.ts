@@ -89,6 +89,11 @@ describe.each(SOURCES)('rateLimit with %s', (_, source) => {
     const message = async (_: unknown, __: unknown, { retryAfterSeconds }: never) =>
       `in ${retryAfterSeconds}`;
     expect((await second({ message })).body).toBe('in 60');
+    for (const none of [undefined, 5]) {
+      expect(await second({ message: () => none })).toMatchObject({
+        error: { code: 'ERR_LIMITER_OPTION' },
+      });
+    }
     const refusals: unknown[] = [];
     const handler = (_: unknown, response: never, next: () => void, refusal: unknown) => {
       refusals.push(refusal, (response as { statusCode: number }).statusCode);
