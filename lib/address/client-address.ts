@@ -3,6 +3,7 @@
 
 import proxyaddr from 'proxy-addr';
 import { invalidValue, limiterError } from '../common/errors.js';
+import { hasMethods } from '../common/kinds.js';
 import { readOptions } from '../common/options.js';
 import { readAddress, textOf } from './address.js';
 
@@ -14,7 +15,8 @@ export interface ClientAddressOptions {
   /**
    * The proxies that are trusted to set X-Forwarded-For: addresses, networks (`'10.0.0.0/8'`) and the names
    * `'loopback'`, `'linklocal'` and `'uniquelocal'`, as an array or separated by commas; or a function. The
-   * function gets `undefined` for a Unix socket, which has no address. Default: no proxy is trusted.
+   * function gets `undefined` for a Unix socket, which has no address, and must not be async: a promise is an error
+   * (`ERR_LIMITER_OPTION`). Default: no proxy is trusted.
    */
   trustedProxies?: string | readonly string[] | Trust | undefined;
 }
@@ -125,7 +127,7 @@ function lastEntries(header: unknown): string[] {
 /** Reads the option `trustedProxies`; undefined without it. @throws `ERR_LIMITER_OPTION` */
 export function readTrust(trustedProxies: unknown): Trust | undefined {
   if (trustedProxies === undefined) return undefined;
-  if (typeof trustedProxies === 'function') return trustedProxies as Trust;
+  if (typeof trustedProxies === 'function') return withoutPromises(trustedProxies as Trust);
   const isList = Array.isArray(trustedProxies) && trustedProxies.every(isText);
   if (!isList && !isText(trustedProxies)) {
     const accepted = 'addresses and networks as strings, or a function';
@@ -135,6 +137,15 @@ export function readTrust(trustedProxies: unknown): Trust | undefined {
   return (text, hop) => {
     const address = readAddress(text);
     return address !== undefined && isNamed(textOf(address), hop);
+  };
+}
+
+/** Every promise is true, so an async function would trust everybody. */
+function withoutPromises(trust: Trust): Trust {
+  return (address, hop) => {
+    const isTrusted: unknown = trust(address, hop);
+    if (!hasMethods(isTrusted, 'then')) return Boolean(isTrusted);
+    throw invalidValue('ERR_LIMITER_OPTION', 'trustedProxies()', isTrusted, 'a boolean');
   };
 }
 

@@ -41,6 +41,7 @@ export function invalidValue(
   given: unknown,
   accepted: string,
 ): LimiterError<TypeError> {
+  ignoreRejection(given);
   return limiterError(TypeError, code, `${name} must be ${accepted}, got ${show(given)}`);
 }
 
@@ -53,6 +54,12 @@ export function invalidNumber(
 ): LimiterError {
   if (typeof given !== 'number') return invalidValue(code, name, given, accepted);
   return limiterError(RangeError, code, `${name} must be ${accepted}, got ${show(given)}`);
+}
+
+/** The promise of an async function that must not be async: nobody awaits it, and its rejection would end the process. */
+function ignoreRejection(given: unknown): void {
+  if (typeof given !== 'object' || given === null || kindOf(given) !== 'Promise') return;
+  Promise.resolve(given).catch(() => {});
 }
 
 /** A short description of any value for an error message. Never throws. */

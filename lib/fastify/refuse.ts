@@ -3,7 +3,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { isPromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { RateLimitAction } from '../common/types.js';
-import { standardAnswer } from '../http/answer.js';
+import { requireMessage, standardAnswer } from '../http/answer.js';
 import { closeConnection } from '../http/close-connection.js';
 import type { Message, Refusal } from '../http/types.js';
 import type { Handler } from './types.js';
@@ -30,7 +30,10 @@ export function refuse(
   if (handler !== undefined) return sendResult(reply, handler(request, reply, refusal));
   if (message === undefined) return sendStandard(request, reply, refusal);
   const body = typeof message === 'function' ? message(request, reply, refusal) : message;
-  return mapMaybePromise(body, (resolved) => void reply.send(resolved));
+  return mapMaybePromise(body, (resolved) => {
+    requireMessage(resolved);
+    reply.send(resolved);
+  });
 }
 
 /** Sends the result of a handler, as Fastify sends that of a route handler, unless the handler has sent a reply. */

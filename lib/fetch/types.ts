@@ -13,7 +13,7 @@ export interface FetchRateLimitOptions<Info extends object = ClientInfo>
   /**
    * Returns true for requests that shall not count: called with the response of `next`, before its body is sent, and then
    * what the request has taken is given back. Not called for refused requests, nor if `next` throws or the client has left
-   * (`request.signal`): such a request counts. An exception or rejection becomes an uncaught exception. Needs `limit` or a
+   * (`request.signal`): such a request counts. An exception or rejection becomes a process warning. Needs `limit` or a
    * RuleLimiter, since the other limiters give nothing back.
    */
   refundWhen?: Asked<Request, Response, boolean> | undefined;

@@ -79,8 +79,8 @@ export abstract class GuardedConnection<Data, Meta> {
   protected abstract classify(data: Data, meta: Meta): Classification | undefined;
   /** Calls the listeners with a message. */
   protected abstract deliver(data: Data, meta: Meta, message: Classification | undefined): void;
-  /** Calls `onVerdict`. @throws what `onVerdict` throws. */
-  protected abstract report(data: Data, meta: Meta, key: string, decision: Decision): void;
+  /** Calls `onVerdict` and returns its result. @throws what `onVerdict` throws. */
+  protected abstract report(data: Data, meta: Meta, key: string, decision: Decision): unknown;
   /** Checks the messages that arrived during the pause, and resumes the stream when none is left. */
   protected abstract processPending(): void;
   /** Discards the messages that arrived during the pause. */

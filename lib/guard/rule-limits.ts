@@ -2,7 +2,7 @@
 // connects, and opens one peer for its messages. A guard of connections and messages asks it once for each of them.
 
 import { invalidValue } from '../common/errors.js';
-import { hasMethods, isRecord } from '../common/kinds.js';
+import { isRecord } from '../common/kinds.js';
 import { callback } from '../common/options.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
@@ -139,7 +139,7 @@ export class RuleLimits {
     const what = 'the result of classify';
     if (!isRecord(given)) {
       const accepted = `undefined or an object with ${FIELD_NAMES}`;
-      throw noResult('ERR_LIMITER_OPTION', what, given, accepted);
+      throw invalidValue('ERR_LIMITER_OPTION', what, given, accepted);
     }
     for (const name in given) {
       if (FIELDS.includes(name) || !Object.hasOwn(given, name)) continue;
@@ -265,19 +265,8 @@ export function readRuleLimits(given: Given, warn: Warn): RuleLimits | undefined
 function ownKeys(given: unknown, what: string): Keys | undefined {
   if (given === undefined) return undefined;
   if (!isRecord(given))
-    throw noResult('ERR_LIMITER_KEY', what, given, 'an object by names of scopes');
+    throw invalidValue('ERR_LIMITER_KEY', what, given, 'an object by names of scopes');
   const keys = { ...given } as Keys;
   requireOtherScopes(keys, what, 'the guard');
   return keys;
-}
-
-/** The error for a result. A promise must not become an unhandled rejection, which would end the process. */
-function noResult(
-  code: 'ERR_LIMITER_OPTION' | 'ERR_LIMITER_KEY',
-  what: string,
-  given: unknown,
-  accepted: string,
-): Error {
-  if (hasMethods(given, 'then', 'catch')) (given as Promise<unknown>).catch(() => {});
-  return invalidValue(code, what, given, accepted);
 }

@@ -7,9 +7,9 @@ import {
   type Subnets,
 } from '../address/address-key.js';
 import { tryCall } from '../common/callbacks.js';
-import { invalidNumber, invalidValue, limiterError, show } from '../common/errors.js';
+import { invalidNumber, invalidValue, limiterError } from '../common/errors.js';
 import { callback, nonNegative, positive, readOptions } from '../common/options.js';
-import { emitWarning } from '../common/warnings.js';
+import { warnOfError } from '../common/warnings.js';
 import { type AsyncLimiter, isAsyncLimiter } from '../limiters/async-limiter.js';
 import {
   type AnyLimiter,
@@ -83,12 +83,12 @@ export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source>
   maxPauseSeconds?: number | undefined;
   /** Seconds that a peer has to answer a close before its connection is destroyed; at least 0. Default 1. */
   closeGraceSeconds?: number | undefined;
-  /** Receives every decision, also on messages that pass. `onError` receives what it throws. */
+  /** Receives every decision, also on messages that pass. `onError` receives what it throws or rejects with. */
   onVerdict?: ((verdict: Verdict) => void) | undefined;
   /**
    * Receives what a key, a cost, `classify`, a limiter, `trustedProxies`, `onVerdict` or `farewell` threw: a peer that finds out how
    * to cause such an error must not be able to end the process. Default: `process.emitWarning(error)`. An error that
-   * `onError` itself throws becomes such a warning too.
+   * `onError` itself throws or rejects with becomes such a warning too.
    */
   onError?: ((error: unknown, source: Source) => void) | undefined;
 }
@@ -266,11 +266,6 @@ export function atMost(seconds: number, name: string): number {
   if (seconds <= MAX_TIMER_SECONDS) return seconds;
   const message = `${name} must be at most ${MAX_TIMER_SECONDS} seconds, got ${seconds}`;
   throw limiterError(RangeError, 'ERR_LIMITER_OPTION', message);
-}
-
-/** The default of `onError`. */
-export function warnOfError(error: unknown): void {
-  emitWarning(error instanceof Error ? error : `a guard caught ${show(error)}`);
 }
 
 /** The same function, but what it throws becomes a warning. */

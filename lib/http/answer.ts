@@ -1,6 +1,7 @@
 // The body of a refusal: problem details for programs, a sentence for clients that accept text but no JSON, or the
 // user's own message.
 
+import { invalidValue } from '../common/errors.js';
 import { RateLimitAction } from '../common/types.js';
 import { formatProblem } from '../headers/problem.js';
 import type { Refusal } from './types.js';
@@ -15,8 +16,15 @@ const PROBLEM = 'application/problem+json; charset=utf-8';
 const JSON_TYPE = 'application/json; charset=utf-8';
 const TEXT = 'text/plain; charset=utf-8';
 
-/** The answer for a message of the user. */
+/** @throws `ERR_LIMITER_OPTION` for what the user's function must not return. */
+export function requireMessage(message: unknown): void {
+  if (typeof message === 'string' || (typeof message === 'object' && message !== null)) return;
+  throw invalidValue('ERR_LIMITER_OPTION', 'message()', message, 'a string or an object');
+}
+
+/** The answer for a message of the user. @throws `ERR_LIMITER_OPTION` if it is none. */
 export function customAnswer(message: string | object): Answer {
+  requireMessage(message);
   return typeof message === 'string'
     ? { type: TEXT, body: message }
     : { type: JSON_TYPE, body: JSON.stringify(message) };

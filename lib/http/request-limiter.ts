@@ -2,9 +2,10 @@
 // request, checks its limit, writes the rate limit fields and gives back what shall not count. It sends no response, and
 // knows neither node:http nor Fastify; its adapter does.
 
-import { callSafely, surface } from '../common/callbacks.js';
+import { tryCall } from '../common/callbacks.js';
 import { isPromise, type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { RateLimitAction } from '../common/types.js';
+import { warnOfError } from '../common/warnings.js';
 import { addCheck, isCountedTwice, longestRetrySeconds, type RequestCheck } from './checks.js';
 import { FieldWriter, type SetField, wholeSeconds } from './fields.js';
 import { KeyLimit } from './key-limit.js';
@@ -130,11 +131,10 @@ export class RequestLimiter<Request extends object, Response> {
       if (isRefunded === true) check.refund();
     };
     this.#adapter.onSent(response, () =>
-      callSafely(() => {
-        const answer = this.#options.refundWhen?.(request, response);
-        if (isPromise(answer)) answer.then(refund, surface);
-        else refund(answer);
-      }),
+      tryCall(
+        () => mapMaybePromise(this.#options.refundWhen?.(request, response), refund),
+        warnOfError,
+      ),
     );
   }
 
@@ -196,6 +196,6 @@ export class RequestLimiter<Request extends object, Response> {
       request,
     };
     // An exception of the listener must not fail the request.
-    callSafely(() => onVerdict(verdict));
+    tryCall(() => onVerdict(verdict), warnOfError);
   }
 }

@@ -150,7 +150,7 @@ export interface LimitOptions<Request, Response>
    * Returns true for requests that shall not count: called when the response has been sent, and then what the request has
    * taken is given back. For example `(request, response) => response.statusCode < 400` counts failed requests only. Not
    * called for refused requests, nor if the client leaves before the response is sent: such a request counts. An exception
-   * or rejection becomes an uncaught exception. Needs `limit` or a RuleLimiter, since the other limiters give nothing back.
+   * or rejection becomes a process warning. Needs `limit` or a RuleLimiter, since the other limiters give nothing back.
    */
   refundWhen?: Asked<Request, Response, boolean> | undefined;
   /**
@@ -174,8 +174,8 @@ export interface LimitOptions<Request, Response>
   /** The body of a refusal. Default: problem details (RFC 9457), or a sentence for clients that accept no JSON. */
   message?: Message<Request, Response> | undefined;
   /**
-   * Called with each verdict, before the request continues or is refused. An exception of it becomes an uncaught
-   * exception and does not change the outcome.
+   * Called with each verdict, before the request continues or is refused. An exception or rejection of it becomes a process
+   * warning and does not change the outcome: a client that finds out how to cause it must not be able to end the process.
    */
   onVerdict?: ((verdict: RequestVerdict<Request>) => void) | undefined;
   /** Passed to the limiter that `limit` creates: see `RateLimiter`. */

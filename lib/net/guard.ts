@@ -279,7 +279,10 @@ function readEncoding({ encoding = 'utf8' }: Given): LineGuardSettings['encoding
 function readFarewell(given: Given): LineGuardSettings['farewell'] {
   const { farewell } = given;
   if (typeof farewell === 'string') return () => farewell;
-  return (
-    callback<(farewell: Farewell) => string | undefined>(given, 'farewell') ?? (() => undefined)
-  );
+  const call = callback<(farewell: Farewell) => unknown>(given, 'farewell');
+  return (farewell) => {
+    const text = call?.(farewell);
+    if (text === undefined || typeof text === 'string') return text;
+    throw invalidValue('ERR_LIMITER_OPTION', 'farewell()', text, 'a string or undefined');
+  };
 }

@@ -165,10 +165,10 @@ export class GuardedLines extends GuardedConnection<Line, number> {
     }
   }
 
-  protected report(line: Line, _bytes: number, key: string, decision: Decision): void {
+  protected report(line: Line, _bytes: number, key: string, decision: Decision): unknown {
     const { address } = this.context.client;
     const fields = { kind: 'message', key, address, socket: this.#socket, data: line } as const;
-    this.#settings.onVerdict?.({ ...fields, ...decision });
+    return this.#settings.onVerdict?.({ ...fields, ...decision });
   }
 
   protected beginClose(reason: MessageReason, words: string | undefined): void {

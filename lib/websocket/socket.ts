@@ -108,7 +108,12 @@ export class GuardedSocket extends QueuedConnection<SocketData, Received> {
     else received.isPassed = true;
   }
 
-  protected report(data: SocketData, { frame }: Received, key: string, decision: Decision): void {
+  protected report(
+    data: SocketData,
+    { frame }: Received,
+    key: string,
+    decision: Decision,
+  ): unknown {
     const kind = frame === 'ping' || frame === 'pong' ? frame : 'message';
     const { address } = this.context.client;
     const fields = {
@@ -119,7 +124,7 @@ export class GuardedSocket extends QueuedConnection<SocketData, Received> {
       data,
       request: this.#request,
     } as const;
-    this.#settings.onVerdict?.({ ...fields, ...decision });
+    return this.#settings.onVerdict?.({ ...fields, ...decision });
   }
 
   protected beginClose(reason: MessageReason, words: string | undefined): void {

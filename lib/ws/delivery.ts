@@ -8,7 +8,7 @@ import { invalidValue } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { isPromise, type MaybePromise } from '../common/maybe-promise.js';
 import { type CheckResult, RateLimitAction } from '../common/types.js';
-import { warnOfError } from '../guard/settings.js';
+import { warnOfError } from '../common/warnings.js';
 import {
   ALLOWED,
   type Answer,

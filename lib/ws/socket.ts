@@ -161,7 +161,7 @@ export class GuardedSocket extends QueuedConnection<MessageData, FrameKind> {
     return byteLength(data);
   }
 
-  protected report(data: MessageData, frame: FrameKind, key: string, decision: Decision): void {
+  protected report(data: MessageData, frame: FrameKind, key: string, decision: Decision): unknown {
     const kind = frame === 'ping' || frame === 'pong' ? frame : 'message';
     const { address } = this.context.client;
     const fields = {
@@ -172,7 +172,7 @@ export class GuardedSocket extends QueuedConnection<MessageData, FrameKind> {
       data,
       request: this.#request,
     } as const;
-    this.#settings.onVerdict?.({ ...fields, ...decision });
+    return this.#settings.onVerdict?.({ ...fields, ...decision });
   }
 
   protected beginClose(reason: MessageReason, words: string | undefined): void {

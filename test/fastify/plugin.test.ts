@@ -324,6 +324,7 @@ describe.each(SOURCES)('the plugin with %s', (_, source) => {
     add('/text', { message: 'später', statusCode: 503 });
     add('/json', { message: { error: 'slow down' } });
     add('/function', { message: async (_: never, __: never, { key }: never) => `not ${key}` });
+    add('/none', { message: () => undefined });
     add('/handler', {
       handler: (_: never, reply: { send(payload: unknown): void }, refusal: object) =>
         reply.send({ refusal }),
@@ -341,6 +342,7 @@ describe.each(SOURCES)('the plugin with %s', (_, source) => {
     expect(await second('/text')).toMatchObject({ status: 503, body: 'später' });
     expect(await second('/json')).toMatchObject({ status: 429, body: '{"error":"slow down"}' });
     expect(await second('/function')).toMatchObject({ status: 429, body: 'not 127.0.0.1' });
+    expect(JSON.parse((await second('/none')).body)).toMatchObject({ code: 'ERR_LIMITER_OPTION' });
     const handled = await second('/handler');
     expect(JSON.parse(handled.body).refusal).toMatchObject({
       policy: '1-in-3600s',

@@ -11,7 +11,6 @@ import {
 } from 'relay-limiter/http';
 import { describe, expect, test, vi } from 'vitest';
 import { manualClock } from '../support/limiters.js';
-import { uncaught } from '../support/uncaught.js';
 import { SOURCES } from './shared-limiter.js';
 import { ask, type Middleware, outcomeOf, requestFrom } from './support.js';
 
@@ -90,6 +89,11 @@ describe.each(SOURCES)('rateLimit with %s', (_, source) => {
     const message = async (_: unknown, __: unknown, { retryAfterSeconds }: never) =>
       `in ${retryAfterSeconds}`;
     expect((await second({ message })).body).toBe('in 60');
+    for (const none of [undefined, 5]) {
+      expect(await second({ message: () => none })).toMatchObject({
+        error: { code: 'ERR_LIMITER_OPTION' },
+      });
+    }
     const refusals: unknown[] = [];
     const handler = (_: unknown, response: never, next: () => void, refusal: unknown) => {
       refusals.push(refusal, (response as { statusCode: number }).statusCode);
@@ -394,18 +398,19 @@ describe.each(SOURCES)('rateLimit with %s', (_, source) => {
       ['GET', { ...common, action: 'delay', reason: 'rate', delaySeconds: 60, did: 'refused' }],
     ]);
     const failure = new Error('listener');
-    const failing = rateLimit({
-      limit: 1,
-      onVerdict: () => {
+    const fails = [
+      () => {
         throw failure;
       },
-      ...own,
-    });
-    const surfaced = await uncaught(async () => {
-      expect((await ask(failing)).passed).toBe(true);
+      () => Promise.reject(failure),
+    ];
+    for (const onVerdict of fails) {
+      const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+      expect((await ask(rateLimit({ limit: 1, onVerdict, ...own }))).passed).toBe(true);
       // All microtasks run before an immediate.
       await new Promise((resolve) => setImmediate(resolve));
-    });
-    expect(surfaced).toEqual([failure]);
+      expect(warn.mock.calls).toEqual([[failure, undefined]]);
+      warn.mockRestore();
+    }
   });
 });
