@@ -185,7 +185,8 @@ export class ServerPolicies {
       ? limit.resetSeconds
       : (policy.windowSeconds ?? this.#configuredWindow(limit));
     const isExact = !isAssumed && (limit.exact ?? !Number.isInteger(resetSeconds));
-    policy.updateRemaining({ remaining, resetSeconds, isExact, isAssumed, ...answered }, now);
+    const report = { remaining, resetSeconds, isExact, isAssumed, ...answered };
+    policy.updateRemaining({ ...report, quota: isAmount(quota) ? quota : null }, now);
     return policy;
   }
 

@@ -15,11 +15,7 @@ export interface BinanceOptions {
   weightOf?: ((request: LimitedRequest) => number) | undefined;
 }
 
-/**
- * Returns options for the API of Binance: 6,000 of weight per minute. What responses say is used
- * (`X-MBX-USED-WEIGHT-1M`) includes requests of other processes at the same address. The status 418, a ban after ignored
- * refusals, is a refusal.
- */
+/** See `Presets.binance`. */
 export function binance({
   weightPerMinute = 6_000,
   weightOf = () => 1,

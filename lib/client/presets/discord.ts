@@ -11,10 +11,7 @@ export interface DiscordOptions {
   requestsPerSecond?: number | undefined;
 }
 
-/**
- * Returns options for the API of Discord: 50 requests per second in all, and the limit of each route as responses report
- * it. A route is a method and a path without its ids, except those of channels, guilds and webhooks.
- */
+/** See `Presets.discord`. */
 export function discord({ requestsPerSecond = 50 }: DiscordOptions = {}): GroupPreset {
   return {
     group: {

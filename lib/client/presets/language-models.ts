@@ -27,11 +27,7 @@ export interface OpenAIOptions {
   tokensOf?: ((request: LimitedRequest) => number) | undefined;
 }
 
-/**
- * Returns options for the API of OpenAI and those like it: requests and tokens per minute. The tokens of a request are
- * estimated from its JSON body; what responses report corrects the estimate. A spent budget (`insufficient_quota`) is no
- * refusal, because waiting does not help.
- */
+/** See `Presets.openai`. */
 export function openai({
   requestsPerMinute = 500,
   tokensPerMinute = 30_000,
@@ -69,10 +65,7 @@ export interface AnthropicOptions {
   outputTokensPerMinute?: number | undefined;
 }
 
-/**
- * Returns options for the API of Anthropic: requests, input tokens and output tokens per minute. The tokens of a request
- * are estimated from its JSON body; what responses report corrects the estimate. The status 529 is a refusal.
- */
+/** See `Presets.anthropic`. */
 export function anthropic({
   requestsPerMinute = 50,
   inputTokensPerMinute = 30_000,

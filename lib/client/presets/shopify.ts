@@ -13,7 +13,7 @@ export interface ShopifyRestOptions {
   requestsPerSecond?: number | undefined;
 }
 
-/** Returns options for the REST API of Shopify: a bucket of 40 requests that leaks 2 per second. */
+/** See `Presets.shopifyRest`. */
 export function shopifyRest({ requestsPerSecond = 2 }: ShopifyRestOptions = {}): LimiterPreset {
   return {
     limiter: leakyBucket('requests', requestsPerSecond),
@@ -29,10 +29,7 @@ export interface ShopifyGraphQLOptions {
   pointsOf?: ((request: LimitedRequest) => number) | undefined;
 }
 
-/**
- * Returns options for the GraphQL API of Shopify: a bucket of 2,000 points that leaks 100 per second. Responses report
- * what is left in `extensions.cost`. An answer with the error `THROTTLED` and the status 200 is a refusal.
- */
+/** See `Presets.shopifyGraphQL`. */
 export function shopifyGraphQL({
   pointsPerSecond = 100,
   pointsOf = () => 10,
