@@ -528,3 +528,13 @@ it('a server without a preset needs functions for its cost, its field and its re
   expect(statuses).toEqual(all(20));
   expect(mock.refused).toEqual([]);
 });
+
+it.each([
+  () => presets.openai({ tokens: 1 } as never),
+  () => presets.discord(null as never),
+  () => presets.binance({ weight: 1 } as never),
+  () => new PolicyLimiter(presets.shopifyRest({ requestsPerSecond: 0 }).limiter),
+  () => new PolicyLimiter(presets.anthropic({ requestsPerMinute: Number.NaN }).limiter),
+])('presets reject options that they do not accept (%#)', (make) => {
+  expect(make).toThrow(expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }));
+});

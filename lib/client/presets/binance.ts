@@ -1,5 +1,6 @@
 // Binance: a weight per minute, which responses count up.
 
+import { readOptions } from '../../common/options.js';
 import { parseRateLimitHeaders } from '../../headers/parse.js';
 import type { RateLimitInfo } from '../../headers/types.js';
 import type { LimitedRequest } from '../options.js';
@@ -16,10 +17,12 @@ export interface BinanceOptions {
 }
 
 /** See `Presets.binance`. */
-export function binance({
-  weightPerMinute = 6_000,
-  weightOf = () => 1,
-}: BinanceOptions = {}): LimiterPreset {
+export function binance(options?: BinanceOptions): LimiterPreset {
+  const given = readOptions('presets.binance', options, [
+    'weightPerMinute',
+    'weightOf',
+  ]) as BinanceOptions;
+  const { weightPerMinute = 6_000, weightOf = () => 1 } = given;
   return {
     limiter: {
       policies: [

@@ -1,5 +1,6 @@
 // Discord: a limit per route, and one of all requests of a bot.
 
+import { readOptions } from '../../common/options.js';
 import { parseRateLimitHeaders } from '../../headers/parse.js';
 import type { RateLimitInfo } from '../../headers/types.js';
 import type { LimitedRequest } from '../options.js';
@@ -12,7 +13,9 @@ export interface DiscordOptions {
 }
 
 /** See `Presets.discord`. */
-export function discord({ requestsPerSecond = 50 }: DiscordOptions = {}): GroupPreset {
+export function discord(options?: DiscordOptions): GroupPreset {
+  const given = readOptions('presets.discord', options, ['requestsPerSecond']) as DiscordOptions;
+  const { requestsPerSecond = 50 } = given;
   return {
     group: {
       algorithm: 'sliding',

@@ -1,5 +1,6 @@
 // OpenAI and Anthropic: limits of requests and of tokens at the same time.
 
+import { readOptions } from '../../common/options.js';
 import type { Costs } from '../cost.js';
 import type { LimitedRequest } from '../options.js';
 import {
@@ -28,11 +29,13 @@ export interface OpenAIOptions {
 }
 
 /** See `Presets.openai`. */
-export function openai({
-  requestsPerMinute = 500,
-  tokensPerMinute = 30_000,
-  tokensOf = ({ body }) => inputTokens(body) + answerTokens(body),
-}: OpenAIOptions = {}): LimiterPreset {
+export function openai(options?: OpenAIOptions): LimiterPreset {
+  const given = readOptions('presets.openai', options, [
+    'requestsPerMinute',
+    'tokensPerMinute',
+    'tokensOf',
+  ]) as OpenAIOptions;
+  const { requestsPerMinute = 500, tokensPerMinute = 30_000, tokensOf = tokensOfBody } = given;
   return {
     limiter: {
       policies: [
@@ -66,11 +69,17 @@ export interface AnthropicOptions {
 }
 
 /** See `Presets.anthropic`. */
-export function anthropic({
-  requestsPerMinute = 50,
-  inputTokensPerMinute = 30_000,
-  outputTokensPerMinute = 8_000,
-}: AnthropicOptions = {}): LimiterPreset {
+export function anthropic(options?: AnthropicOptions): LimiterPreset {
+  const given = readOptions('presets.anthropic', options, [
+    'requestsPerMinute',
+    'inputTokensPerMinute',
+    'outputTokensPerMinute',
+  ]) as AnthropicOptions;
+  const {
+    requestsPerMinute = 50,
+    inputTokensPerMinute = 30_000,
+    outputTokensPerMinute = 8_000,
+  } = given;
   const policyOf = (unit: string, quota: number) => {
     return { name: unit, quota, windowSeconds: WINDOW_SECONDS, unit };
   };
@@ -92,6 +101,10 @@ export function anthropic({
       isRefusal: ({ status }) => (status === 529 ? true : undefined),
     },
   };
+}
+
+function tokensOfBody({ body }: LimitedRequest): number {
+  return inputTokens(body) + answerTokens(body);
 }
 
 function inputTokens(body: unknown): number {

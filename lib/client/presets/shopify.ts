@@ -1,5 +1,6 @@
 // Shopify: leaky buckets, of requests (REST) or of points (GraphQL).
 
+import { readOptions } from '../../common/options.js';
 import type { RateLimitInfo } from '../../headers/types.js';
 import type { LimitedRequest, PolicyLimiterOptions } from '../options.js';
 import { ALL_METHODS, asAmount, asRecord, jsonOf, type LimiterPreset } from './preset.js';
@@ -14,7 +15,11 @@ export interface ShopifyRestOptions {
 }
 
 /** See `Presets.shopifyRest`. */
-export function shopifyRest({ requestsPerSecond = 2 }: ShopifyRestOptions = {}): LimiterPreset {
+export function shopifyRest(options?: ShopifyRestOptions): LimiterPreset {
+  const given = readOptions('presets.shopifyRest', options, [
+    'requestsPerSecond',
+  ]) as ShopifyRestOptions;
+  const { requestsPerSecond = 2 } = given;
   return {
     limiter: leakyBucket('requests', requestsPerSecond),
     fetch: { retryMethods: ALL_METHODS },
@@ -30,10 +35,12 @@ export interface ShopifyGraphQLOptions {
 }
 
 /** See `Presets.shopifyGraphQL`. */
-export function shopifyGraphQL({
-  pointsPerSecond = 100,
-  pointsOf = () => 10,
-}: ShopifyGraphQLOptions = {}): LimiterPreset {
+export function shopifyGraphQL(options?: ShopifyGraphQLOptions): LimiterPreset {
+  const given = readOptions('presets.shopifyGraphQL', options, [
+    'pointsPerSecond',
+    'pointsOf',
+  ]) as ShopifyGraphQLOptions;
+  const { pointsPerSecond = 100, pointsOf = () => 10 } = given;
   return {
     limiter: leakyBucket('points', pointsPerSecond),
     fetch: {
