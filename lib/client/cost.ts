@@ -1,4 +1,5 @@
-// What a request costs, in one unit or several. A number counts requests; an object has an amount for each unit.
+// What a request costs, in one unit or several. A number counts requests, or the one unit that all policies of its
+// limiter count; an object has an amount for each unit.
 
 import { invalidValue } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
@@ -17,6 +18,15 @@ export const REQUESTS = 'requests';
 export function amountOf(cost: Cost, unit: string): number {
   if (typeof cost === 'number') return unit === REQUESTS ? cost : 0;
   return cost[unit] ?? 0;
+}
+
+/** Returns a number as an amount of `unit` and, if that is not `requests`, one request; any other cost as it is. */
+export function inUnit(cost: Cost, unit: string): Cost {
+  if (typeof cost !== 'number' || unit === REQUESTS) return cost;
+  const costs = emptyCosts();
+  costs[REQUESTS] = 1;
+  costs[unit] = cost;
+  return costs;
 }
 
 /** Returns `a + b`, unit by unit. Allocates nothing if both are numbers. */

@@ -39,6 +39,7 @@ export interface Upstream {
 }
 
 export interface UpstreamAcquireOptions extends AcquireOptions {
+  /** The nodes to avoid. Only upstreams with nodes receive it. */
   readonly exclude?: readonly string[];
 }
 
@@ -96,7 +97,9 @@ export class FetchCall {
   }
 
   async run(): Promise<Response> {
-    let outcome = await this.#attempt(await this.#acquireFirst(), this.#maxAttempts === 1);
+    const { hasNodeStream, signal } = this.#request;
+    const first = await (hasNodeStream ? this.#acquireForStream() : this.#acquire(signal));
+    let outcome = await this.#attempt(first, this.#maxAttempts === 1);
     for (let attempt = 2; outcome.canRetry && attempt <= this.#maxAttempts; attempt += 1) {
       const grant = await this.#acquireAgain(outcome, attempt);
       if (grant === undefined) break;
@@ -116,10 +119,9 @@ export class FetchCall {
     return called.length > 0 && called.every((name) => retryJsonRpc(name));
   }
 
-  /** Acquires the first lease. A body that fails meanwhile ends the waiting. */
-  async #acquireFirst(): Promise<Grant> {
-    const { body, signal, hasNodeStream } = this.#request;
-    if (!hasNodeStream) return this.#acquire(signal);
+  /** Acquires the lease of a request whose body is a stream of Node. If that fails meanwhile, it ends the waiting. */
+  async #acquireForStream(): Promise<Grant> {
+    const { body, signal } = this.#request;
     const waiting = new AbortController();
     watchBody(body, (error) => waiting.abort(error));
     const unfollow = onAbort(signal, () => waiting.abort(signal?.reason));
@@ -140,9 +142,10 @@ export class FetchCall {
       priority: this.#priority,
       signal,
       deadlineSeconds: this.#deadline.secondsLeft,
-      exclude: this.#triedNodes,
     };
-    return this.#upstream.acquire(options, this.#limited);
+    const { nodes } = this.#upstream;
+    const choice = nodes === undefined ? options : { ...options, exclude: this.#triedNodes };
+    return this.#upstream.acquire(choice, this.#limited);
   }
 
   /** Returns undefined if the deadline or the queue allows no further attempt: then `outcome` is final. */
@@ -207,7 +210,8 @@ export class FetchCall {
   /** Tells the limiter what the response says. If a function of the user throws, no one reads the response. */
   async #report(response: Response, lease: Lease): Promise<ReadResponse> {
     try {
-      const read = await readFetchResponse(this.#settings.reading, response);
+      const reading = readFetchResponse(this.#settings.reading, response);
+      const read = reading instanceof Promise ? await reading : reading;
       const { info, ageSeconds, refused } = read;
       const violated = refused
         ? await readViolatedPolicies(response, this.#deadline.secondsLeft, this.#request.signal)

@@ -24,6 +24,12 @@ export {
   type PolicyLimiterGroupOptions,
   type PolicyLimiterGroupState,
 } from './policy-limiter-group.js';
+export type { BinanceOptions } from './presets/binance.js';
+export type { DiscordOptions } from './presets/discord.js';
+export { presets } from './presets/index.js';
+export type { AnthropicOptions, OpenAIOptions } from './presets/language-models.js';
+export type { GroupPreset, LimiterPreset } from './presets/preset.js';
+export type { ShopifyGraphQLOptions, ShopifyRestOptions } from './presets/shopify.js';
 export type { ResponseHead, ResponseOptions } from './response-options.js';
 export type { PolicySnapshot, SavedLimit, SavedPolicy, SavedWindow } from './snapshot.js';
 export { type InterceptorOptions, type LimiterOf, limitInterceptor } from './undici.js';

@@ -1,6 +1,6 @@
 // A lease is the quota that one request has taken, with the data that a refund needs.
 
-import { amountOf, type Cost, type Costs, minus, REQUESTS, readCost, toCosts } from './cost.js';
+import { amountOf, type Cost, type Costs, REQUESTS, readCost, toCosts } from './cost.js';
 
 /** The quota that one request has taken. A lease ends once: later calls of its methods do nothing. */
 export interface Lease {
@@ -25,6 +25,8 @@ export interface Lease {
 export interface TakenQuota {
   /** The amounts taken. */
   readonly cost: Cost;
+  /** The unit of a cost that is a number. */
+  readonly numberUnit: string;
   /** The time of the take, in seconds of the limiter's clock. */
   readonly at: number;
   /** The request's number. Requests are numbered in the order in which they are sent. */
@@ -58,7 +60,7 @@ export class QuotaLease implements Lease {
   }
 
   get cost(): number {
-    return amountOf(this.taken.cost, REQUESTS);
+    return amountOf(this.taken.cost, this.taken.numberUnit);
   }
 
   get costs(): Costs {
@@ -86,7 +88,7 @@ export class QuotaLease implements Lease {
   }
 
   settle(actual: number | Costs): void {
-    const correction = correctionOf(this.taken.cost, actual);
+    const correction = correctionOf(this.taken, actual);
     if (this.isSettled) return;
     this.#outer?.settle(actual);
     this.#end(this, { refund: false, correction });
@@ -100,9 +102,12 @@ export interface LeaseEnd {
 }
 
 /** Returns the difference between the actual cost and what was taken. */
-function correctionOf(taken: Cost, actual: number | Costs): Cost {
+function correctionOf({ cost: taken, numberUnit }: TakenQuota, actual: number | Costs): Cost {
   const read = readCost(actual);
-  if (typeof actual === 'number') return minus(read, amountOf(taken, REQUESTS));
+  if (typeof actual === 'number') {
+    const difference = actual - amountOf(taken, numberUnit);
+    return numberUnit === REQUESTS ? difference : { [numberUnit]: difference };
+  }
   // `readCost` adds a request, which is right for a cost, but here means that nothing is said of requests.
   const units = Object.keys(actual);
   const differences: Record<string, number> = Object.create(null);

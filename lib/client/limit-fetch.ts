@@ -122,9 +122,13 @@ export function limitFetch(
   const [upstream, send] = joined === undefined ? [own, fetch] : [joined, inner?.fetch ?? fetch];
   const hasNodes = upstream.nodes !== undefined;
   const settings = readSettings(given, hasNodes);
-  const limitedFetch: typeof globalThis.fetch = async (input, init) => {
-    const request = new OutgoingRequest(input, init, hasNodes);
-    return new FetchCall(send, upstream, settings, request).run();
+  const limitedFetch: typeof globalThis.fetch = (input, init) => {
+    try {
+      const request = new OutgoingRequest(input, init, hasNodes);
+      return new FetchCall(send, upstream, settings, request).run();
+    } catch (error) {
+      return Promise.reject(error);
+    }
   };
   limitedFetches.set(limitedFetch, { fetch: send, upstream, cost });
   return limitedFetch;

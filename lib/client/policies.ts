@@ -20,8 +20,9 @@ export interface Policy {
   /** The name that the server uses for this policy. It must be unique. */
   readonly name?: string | undefined;
   /**
-   * What the quota counts, such as `tokens`: the amount of that unit in the cost of a request. Default:
-   * `requests`, which a cost that is a number counts.
+   * What the quota counts, such as `tokens`: the amount of that unit in the cost of a request. A cost that is a number
+   * counts `requests`, or the unit of the policies if all of them have the same one. Default: the name if it is
+   * `tokens` or ends with `-tokens`, else `requests`.
    */
   readonly unit?: string | undefined;
 }
@@ -66,11 +67,18 @@ export function unitOf({ unit = REQUESTS }: Policy): string {
   return unit;
 }
 
+/** Returns the unit of a cost that is a number: that of all policies if it is the same, else `requests`. */
+export function unitOfNumbers(policies: readonly Policy[]): string {
+  const units = new Set(policies.map(unitOf));
+  const [unit = REQUESTS] = units;
+  return units.size === 1 ? unit : REQUESTS;
+}
+
 function readPolicy(policy: unknown, index: number): Policy {
   const path = `policies[${index}]`;
   if (policy === undefined) throw invalidValue('ERR_LIMITER_OPTION', path, policy, 'an object');
   const given = readOptions(path, policy, ['quota', 'windowSeconds', 'name', 'unit']);
-  const { name, unit = REQUESTS } = given;
+  const { name, unit = isTokens(given['name']) ? given['name'] : REQUESTS } = given;
   if (name !== undefined && typeof name !== 'string') {
     throw invalidValue('ERR_LIMITER_OPTION', `${path}.name`, name, 'a string');
   }
@@ -80,6 +88,11 @@ function readPolicy(policy: unknown, index: number): Policy {
   const label = name === undefined ? path : `${path} (${show(name)})`;
   const field = (key: string) => positive({ [`${label}.${key}`]: given[key] }, `${label}.${key}`);
   return { quota: field('quota'), windowSeconds: field('windowSeconds'), name, unit };
+}
+
+/** Whether servers give a limit this name if it counts tokens. */
+function isTokens(name: unknown): boolean {
+  return typeof name === 'string' && /^([a-z]+-)*tokens$/.test(name);
 }
 
 function isSame(a: Policy, b: Policy): boolean {

@@ -5,7 +5,7 @@ import { readClock } from '../common/clock.js';
 import { invalidValue } from '../common/errors.js';
 import type { RateLimitInfo } from '../headers/types.js';
 import { Activity, closedError } from './activity.js';
-import { amountOf, type Cost, type Costs, REQUESTS, readCost } from './cost.js';
+import { amountOf, type Cost, type Costs, inUnit, REQUESTS, readCost } from './cost.js';
 import { EVENTS, EventListeners, type LimiterEvent, type LimiterEvents } from './events.js';
 import type { Lease, LeaseEnd, QuotaLease } from './lease.js';
 import {
@@ -111,7 +111,7 @@ export class PolicyLimiter {
    * @throws ERR_LIMITER_COST, ERR_LIMITER_CLOCK; then nothing has changed
    */
   tryAcquire(cost: number | Costs = 1): boolean {
-    const read = readCost(cost);
+    const read = this.#readCost(cost);
     const now = this.#readClock();
     if (!this.#canTake(read, now)) return false;
     const { within } = this.#settings;
@@ -130,7 +130,7 @@ export class PolicyLimiter {
    * @throws ERR_LIMITER_COST, ERR_LIMITER_OPTION, ERR_LIMITER_CLOCK; then nothing has changed
    */
   tryLease(cost: number | Costs = 1, options?: Pick<AcquireOptions, 'within'>): Lease | null {
-    const request = readAcquireOptions({ ...options, cost });
+    const request = this.#readOptions({ ...options, cost });
     const now = this.#readClock();
     if (!this.#canTake(request.cost, now)) return null;
     const outer = this.#outerOf(request)?.tryTake();
@@ -144,7 +144,7 @@ export class PolicyLimiter {
    * @throws ERR_LIMITER_COST, ERR_LIMITER_CLOCK
    */
   delaySeconds(cost: number | Costs = 1): number {
-    const read = readCost(cost);
+    const read = this.#readCost(cost);
     if (this.#limits.exceededUnit(read) !== undefined) return Infinity;
     const delay = this.#delay(read, this.#readClock());
     return Math.max(delay, this.#settings.within?.delaySeconds(cost) ?? 0);
@@ -156,7 +156,7 @@ export class PolicyLimiter {
    * @throws ERR_LIMITER_COST, ERR_LIMITER_CLOCK
    */
   backlogSeconds(units: number | Costs): number {
-    return this.#delay(readCost(units), this.#readClock());
+    return this.#delay(this.#readCost(units), this.#readClock());
   }
 
   /**
@@ -179,7 +179,7 @@ export class PolicyLimiter {
    * above a quota, ERR_LIMITER_OPTION, ERR_LIMITER_CLOCK
    */
   async acquire(options?: AcquireOptions): Promise<Lease> {
-    const request = readAcquireOptions(options);
+    const request = this.#readOptions(options);
     this.#requireCostInQuotas(request.cost);
     if (this.#activity.isClosed) throw closedError();
     const before = this.#queue.size;
@@ -360,6 +360,16 @@ export class PolicyLimiter {
     const now = readClock(this.#settings.clock);
     if (now > this.#latestTime) this.#latestTime = now;
     return this.#latestTime;
+  }
+
+  #readCost(given: number | Costs): Cost {
+    return inUnit(readCost(given), this.#limits.numberUnit);
+  }
+
+  #readOptions(options: AcquireOptions | undefined): LimiterRequest {
+    const request = readAcquireOptions(options);
+    const cost = inUnit(request.cost, this.#limits.numberUnit);
+    return cost === request.cost ? request : { ...request, cost };
   }
 
   #canTake(cost: Cost, now: number): boolean {

@@ -76,16 +76,30 @@ export function readHead(
   return { ...limits, refused: ask?.(response, limits.info) ?? isRefusal(status, limits.info) };
 }
 
-/** Reads a response of fetch; the user's functions may read its body. @throws as `readHead` */
-export async function readFetchResponse(
-  settings: ResponseSettings<
-    Response,
-    RateLimitInfo | PromiseLike<RateLimitInfo>,
-    boolean | undefined | PromiseLike<boolean | undefined>
-  >,
+type FetchResponseSettings = ResponseSettings<
+  Response,
+  RateLimitInfo | PromiseLike<RateLimitInfo>,
+  boolean | undefined | PromiseLike<boolean | undefined>
+>;
+
+/**
+ * Reads a response of fetch; the user's functions may read its body. Without such functions it returns no promise.
+ * @throws as `readHead`
+ */
+export function readFetchResponse(
+  settings: FetchResponseSettings,
+  response: Response,
+): ReadResponse | Promise<ReadResponse> {
+  if (settings.read ?? settings.isRefusal) return askUser(settings, response);
+  const { status } = response;
+  const limits = readDefault(response.headers ?? {}, settings.resetFormat);
+  return { ...limits, refused: isRefusal(status, limits.info) };
+}
+
+async function askUser(
+  { read, isRefusal: ask, resetFormat }: FetchResponseSettings,
   response: Response,
 ): Promise<ReadResponse> {
-  const { read, isRefusal: ask, resetFormat } = settings;
   // Responses of tests may have no headers.
   const { status, headers = {} } = response;
   const limits =

@@ -1,3 +1,4 @@
+import { headersOf } from '../headers/containers.js';
 import { parseProblem } from '../headers/problem.js';
 import type { RateLimitInfo } from '../headers/types.js';
 import { peekText } from './bodies.js';
@@ -68,7 +69,8 @@ export async function readViolatedPolicies(
   secondsLeft: number,
   signal: AbortSignal | undefined,
 ): Promise<string[]> {
-  const type = response.headers?.get('content-type') ?? '';
+  // Responses of tests may have no headers, or plain objects.
+  const type = headersOf(response.headers ?? {}).get('content-type') ?? '';
   if (!/^application\/problem\+json\b/i.test(type)) return [];
   const seconds = Math.min(secondsLeft, MAX_BODY_SECONDS);
   const text = await peekText(response, { maxBytes: MAX_BODY_BYTES, seconds, signal });

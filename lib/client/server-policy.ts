@@ -91,6 +91,7 @@ export class ServerPolicy {
   #blockedUntil = -Infinity;
   /** The number of the newest request among those whose responses reported what remains. */
   #newestReporter = -Infinity;
+  readonly #batch = new Batch();
   readonly #pacer: Pacer;
   #isPaced = true;
   /** What a window has by the reports; it is assumed of the next one before its first report. */
@@ -176,9 +177,10 @@ export class ServerPolicy {
   updateRemaining(report: RemainingReport, now: number): void {
     const { uncounted, underWay, resetSeconds, isExact, isAssumed, number } = report;
     const isOld = now < this.#resetAt && number < this.#newestReporter;
+    const whole = this.#batch.addReport(report.remaining, this.#charge(underWay) === 0);
     const notCounted = this.#charge(isOld ? underWay : uncounted);
-    const remaining = report.remaining - notCounted;
-    if (isOld && remaining >= this.#remaining) return;
+    const remaining = whole ?? report.remaining - notCounted;
+    if (isOld && whole === undefined && remaining >= this.#remaining) return;
     this.#remaining = remaining;
     this.#noteReport(now);
     if (isOld) return;
@@ -213,6 +215,7 @@ export class ServerPolicy {
   take(cost: Cost, number: number, now: number): void {
     if (this.#probeAt <= now && this.#allowedAt(cost, now) > now) this.#lastProbe = number;
     if (now >= this.#resetAt) this.#beginReportedWindow(now);
+    this.#batch.addRequest();
     this.#spend(this.#charge(cost), now);
     this.#previousEventAt = this.#lastEventAt;
     this.#lastEventAt = now;
@@ -227,6 +230,7 @@ export class ServerPolicy {
   /** Undoes the take of a request that was never sent. Reports since then were reduced by its cost too. */
   refund({ cost, at, number }: TakenQuota, now: number): void {
     const charge = this.#charge(cost);
+    this.#batch.removeRequest();
     this.#remaining += charge;
     if (number > this.#lastBeforeWindow) this.#window?.refund(charge, at, now);
     if (number > this.#lastBefore) this.#pacer.refund(charge, at, now);
@@ -336,6 +340,37 @@ export class ServerPolicy {
     if (this.#unit === CONCURRENT_REQUESTS) return this.#openLeases.fewerThanAt(quota, now);
     // A server's quota may change, so a cost above it waits until the whole quota is available.
     return this.#window?.readyAt(Math.min(charge, quota), now) ?? -Infinity;
+  }
+}
+
+/**
+ * The requests since none was under way. While some are, a report may not include all of them. When the last one has been
+ * answered, and each has reported what remains, the lowest report includes all.
+ */
+class Batch {
+  /** Whether all requests of the batch are known: not in the one in which the policy became known. */
+  #isWhole = false;
+  #requests = 0;
+  #reports = 0;
+  #lowest = Infinity;
+
+  addRequest(): void {
+    this.#requests += 1;
+  }
+
+  /** Forgets a request that was never sent. */
+  removeRequest(): void {
+    this.#requests -= 1;
+  }
+
+  /** Returns what remains after all requests if this report is the last one of a whole batch. */
+  addReport(remaining: number, isLast: boolean): number | undefined {
+    this.#reports += 1;
+    this.#lowest = Math.min(this.#lowest, remaining);
+    if (!isLast) return undefined;
+    const result = this.#isWhole && this.#reports === this.#requests ? this.#lowest : undefined;
+    [this.#isWhole, this.#requests, this.#reports, this.#lowest] = [true, 0, 0, Infinity];
+    return result;
   }
 }
 

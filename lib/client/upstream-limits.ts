@@ -8,7 +8,7 @@ import { amountOf, type Cost, minus, plus, positivePart, REQUESTS } from './cost
 import { JitterMeter } from './jitter.js';
 import { type Lease, type LeaseEnd, OpenLeases, QuotaLease } from './lease.js';
 import type { LimiterSettings } from './options.js';
-import { type Policy, unitOf } from './policies.js';
+import { type Policy, unitOf, unitOfNumbers } from './policies.js';
 import { Recovery } from './recovery.js';
 import type { ResponseMeaning } from './response.js';
 import { type AnsweredRequest, ServerPolicies } from './server-policies.js';
@@ -32,6 +32,7 @@ export class UpstreamLimits {
   /** The policies as given, and with windows that are longer by the jitter. */
   #policies: readonly Policy[];
   #windows: readonly Policy[];
+  #numberUnit: string;
   #quotas: ConfiguredQuotas;
   readonly #openLeases = new OpenLeases<QuotaLease>((lease) => this.#markCounted(lease));
   readonly #serverPolicies: ServerPolicies;
@@ -47,6 +48,7 @@ export class UpstreamLimits {
   constructor(settings: LimiterSettings, now: number) {
     this.#settings = settings;
     this.#policies = settings.policies;
+    this.#numberUnit = unitOfNumbers(settings.policies);
     this.#windows = withJitter(settings.policies, settings.jitterSeconds ?? 0);
     const { algorithm, burstShare, jitterSeconds } = settings;
     const measured =
@@ -63,6 +65,11 @@ export class UpstreamLimits {
 
   get policies(): readonly Policy[] {
     return this.#policies;
+  }
+
+  /** The unit of a cost that is a number. */
+  get numberUnit(): string {
+    return this.#numberUnit;
   }
 
   /** The smallest configured quota of a unit; Infinity without one. */
@@ -120,7 +127,13 @@ export class UpstreamLimits {
   ): QuotaLease {
     this.#openLeases.expire(now);
     this.#take(cost, now);
-    const taken = { cost, at: now, number: this.#lastNumber, owner: this.#quotas };
+    const taken = {
+      cost,
+      numberUnit: this.#numberUnit,
+      at: now,
+      number: this.#lastNumber,
+      owner: this.#quotas,
+    };
     const lease = new QuotaLease(taken, this.#countedUnits, onEnd, outer);
     this.#openLeases.add(lease);
     return lease;
@@ -163,6 +176,7 @@ export class UpstreamLimits {
   /** Replaces the configured policies; what is spent of them is kept. */
   replacePolicies(policies: readonly Policy[], now: number): void {
     this.#policies = policies;
+    this.#numberUnit = unitOfNumbers(policies);
     this.#windows = withJitter(policies, this.#settings.jitterSeconds ?? 0);
     this.#quotas.replacePolicies(this.#windows, this.#lastNumber, now);
     this.#serverPolicies.configure(policies);

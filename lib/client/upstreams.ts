@@ -34,7 +34,7 @@ export function upstreamOf(limiter: unknown, { key, cost, protocol }: UpstreamSe
   }
   if (isInstance(limiter, PolicyLimiterGroup)) {
     return {
-      acquire: async ({ exclude: _, ...options }, request) => {
+      acquire: async (options, request) => {
         return { lease: await limiter.acquire({ ...options, key: key(request) }) };
       },
       update: (info, status, context) => limiter.update(info, status, context),
@@ -43,7 +43,7 @@ export function upstreamOf(limiter: unknown, { key, cost, protocol }: UpstreamSe
   }
   if (isInstance(limiter, PolicyLimiter)) {
     return {
-      acquire: async ({ exclude: _, ...options }) => ({ lease: await limiter.acquire(options) }),
+      acquire: async (options) => ({ lease: await limiter.acquire(options) }),
       update: (info, status, context) => limiter.update(info, status, context),
       fail,
     };
@@ -74,17 +74,18 @@ export function joinUpstreams(
     async acquire(options, request) {
       // The last grant is the one that the lease was taken with; earlier ones were given back.
       const grants: Grant[] = [];
-      const { exclude = [] } = options;
+      const { exclude, ...others } = options;
+      const excluded = exclude === undefined ? {} : { exclude };
       const within = new JoinedLimiter(async (given) => {
         const grant = await second.acquire(
-          { ...given, cost: secondCost(request), exclude },
+          { ...given, cost: secondCost(request), ...excluded },
           request,
         );
         grants[0] = grant;
         return grant.lease;
       });
       const { lease } = await first.acquire(
-        { ...options, cost: firstCost(request), within },
+        { ...others, cost: firstCost(request), within },
         request,
       );
       const [grant] = grants as [Grant];

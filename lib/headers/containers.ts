@@ -44,7 +44,7 @@ export function collectFields(
 
 /** Returns an object with the method `get` of `Headers`, which finds the fields of any container. */
 export function headersOf(headers: ResponseHeaders): Pick<Headers, 'get'> {
-  if (!hasMethods(headers, 'get', 'forEach') && hasMethods(headers, 'get')) {
+  if (hasMethods(headers, 'get') && !hasMethods(headers, 'get', 'keys')) {
     return headers as Pick<Headers, 'get'>;
   }
   return {
@@ -57,10 +57,16 @@ export function headersOf(headers: ResponseHeaders): Pick<Headers, 'get'> {
 
 function fieldsOf(headers: unknown, names: ReadonlySet<string>): ForEachField {
   if (isArray(headers)) return (add) => forEachInArray(headers, add);
-  // Before `get`, because that of a Map distinguishes upper and lower case.
-  if (hasMethods(headers, 'get', 'forEach')) {
+  // Before `get` alone, because that of a Map distinguishes upper and lower case. The keys of Headers cost less than
+  // its entries, of which most are not needed.
+  if (hasMethods(headers, 'get', 'keys')) {
     const fields = headers as ReadonlyMap<unknown, unknown>;
-    return (add) => fields.forEach((value, name) => void add(name, value));
+    return (add) => {
+      for (const name of fields.keys()) {
+        const isNeeded = typeof name !== 'string' || names.has(name.toLowerCase());
+        if (isNeeded) add(name, fields.get(name));
+      }
+    };
   }
   if (hasMethods(headers, 'get')) {
     const fields = headers as Pick<Headers, 'get'>;

@@ -5,7 +5,7 @@ import { readPolicies } from './drafts.js';
 import type { FieldReader } from './fields.js';
 import type { ResetReader } from './resets.js';
 import { type Found, readTriple, type Triple } from './triples.js';
-import { VENDOR_FIELDS, VENDOR_READERS } from './vendors.js';
+import { VENDOR_READERS } from './vendors.js';
 
 /** The three fields of the drafts -00 to -06. */
 export const DRAFT_TRIPLE: Triple = {
@@ -56,26 +56,57 @@ function tripleOf(unit: string, field: (part: string) => string): Triple {
   };
 }
 
+type Reader = (fields: FieldReader, readReset: ResetReader) => Found;
+
+/** The readers of all families, each with the names of its fields. */
+const READERS: readonly (readonly [read: Reader, names: readonly string[]])[] = [
+  ...FAMILIES.map((family): [Reader, string[]] => [
+    (fields, readReset) => readTriple(fields, family, readReset),
+    namesOf(family),
+  ]),
+  ...PREFIXES.map((prefix): [Reader, string[]] => [
+    (fields) => ({ limits: [], policies: readPolicies(fields, `${prefix}-policy`) }),
+    [`${prefix}-policy`],
+  ]),
+  ...VENDOR_READERS,
+];
+
+/** The position in `READERS` of the reader of each field. */
+const READER_OF_FIELD = new Map(
+  READERS.flatMap(([, names], position) => names.map((name) => [name, position] as const)),
+);
+
 /** The names of all fields of the draft's triple and of the families. */
 export const FAMILY_FIELDS: readonly string[] = [
-  ...PREFIXES.map((prefix) => `${prefix}-policy`),
-  ...[DRAFT_TRIPLE, ...FAMILIES].flatMap(({ limit, remaining, reset, resetAfter = [] }) =>
-    [limit, remaining, reset].concat(resetAfter),
-  ),
-  ...VENDOR_FIELDS,
+  ...namesOf(DRAFT_TRIPLE),
+  ...READER_OF_FIELD.keys(),
 ];
+
+function namesOf({ limit, remaining, reset, resetAfter }: Triple): string[] {
+  const names = [limit, remaining, reset];
+  return resetAfter === undefined ? names : [...names, resetAfter];
+}
 
 /** Reads the limits and policies of every family that has fields in the response. */
 export function readFamilies(fields: FieldReader, readReset: ResetReader): Found {
-  const found = [
-    ...FAMILIES.map((family) => readTriple(fields, family, readReset)),
-    ...VENDOR_READERS.map((read) => read(fields)),
-  ];
-  return {
-    limits: found.flatMap(({ limits }) => limits),
-    policies: [
-      ...PREFIXES.flatMap((prefix) => readPolicies(fields, `${prefix}-policy`)),
-      ...found.flatMap(({ policies }) => policies),
-    ],
-  };
+  const found: Found = { limits: [], policies: [] };
+  for (const position of positionsOf(fields)) {
+    const { limits, policies } = (READERS[position] as (typeof READERS)[number])[0](
+      fields,
+      readReset,
+    );
+    found.limits.push(...limits);
+    found.policies.push(...policies);
+  }
+  return found;
+}
+
+/** Returns the positions of the readers that have fields in the response, in order. */
+function positionsOf(fields: FieldReader): number[] {
+  const positions = new Set<number>();
+  for (const name of fields.names()) {
+    const position = READER_OF_FIELD.get(name);
+    if (position !== undefined) positions.add(position);
+  }
+  return [...positions].sort((a, b) => a - b);
 }

@@ -28,6 +28,11 @@ export class FieldReader {
     return this.#values.size > found.length;
   }
 
+  /** Returns the names of the fields found. */
+  names(): Iterable<string> {
+    return this.#values.keys();
+  }
+
   /** Returns a field's value; null if the field is absent. */
   value(name: string): string | null {
     return this.#values.get(name)?.trim() ?? null;

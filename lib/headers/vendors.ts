@@ -9,25 +9,27 @@ const NOTHING: Found = { limits: [], policies: [] };
 
 const DAY_SECONDS = 86_400;
 
-/** The readers of all vendors. */
-export const VENDOR_READERS: readonly ((fields: FieldReader) => Found)[] = [
-  readShopify,
-  readHubSpot,
-  (fields) => readRiot(fields, 'app'),
-  (fields) => readRiot(fields, 'method'),
-];
-
 const SHOPIFY = 'x-shopify-shop-api-call-limit';
 const HUBSPOT = 'x-hubspot-ratelimit';
+const HUBSPOT_PARTS = [
+  ...['daily', 'daily-remaining', 'secondly', 'secondly-remaining'],
+  ...['max', 'remaining', 'interval-milliseconds'],
+];
 
-/** The names of all fields that they read. */
-export const VENDOR_FIELDS: readonly string[] = [
-  SHOPIFY,
-  ...['daily', 'daily-remaining', 'secondly', 'secondly-remaining'].map(
-    (part) => `${HUBSPOT}-${part}`,
+/** The readers of all vendors, each with the names of its fields. */
+export const VENDOR_READERS: readonly (readonly [
+  read: (fields: FieldReader) => Found,
+  names: readonly string[],
+])[] = [
+  [readShopify, [SHOPIFY]],
+  [readHubSpot, HUBSPOT_PARTS.map((part) => `${HUBSPOT}-${part}`)],
+  ...['app', 'method'].map(
+    (type) =>
+      [
+        (fields: FieldReader) => readRiot(fields, type),
+        [`x-${type}-rate-limit`, `x-${type}-rate-limit-count`],
+      ] as const,
   ),
-  ...['max', 'remaining', 'interval-milliseconds'].map((part) => `${HUBSPOT}-${part}`),
-  ...['app', 'method'].flatMap((type) => [`x-${type}-rate-limit`, `x-${type}-rate-limit-count`]),
 ];
 
 /** Every plan of Shopify's REST API empties a full bucket in this time. */

@@ -221,3 +221,43 @@ describe('a policy with a unit', () => {
     expect(codeOf(() => other.restore(saved))).toBe('ERR_LIMITER_SNAPSHOT');
   });
 });
+
+describe('a cost that is a number', () => {
+  const tokens = [{ quota: 12_000, windowSeconds: 60, name: 'tokens' }];
+
+  it('counts the unit of all policies, and one request', () => {
+    const { limiter } = limited(tokens, { algorithm: 'sliding' });
+    const taken = limiter.tryLease(1500);
+    expect(taken?.cost).toBe(1500);
+    expect(taken?.costs).toEqual({ requests: 1, tokens: 1500 });
+    expect(limiter.remaining('tokens')).toBe(10_500);
+    expect(limiter.delaySeconds(12_001)).toBe(Infinity);
+    taken?.settle(900);
+    expect(limiter.remaining('tokens')).toBe(11_100);
+  });
+
+  it('is charged to the limit of that unit that a server reports, and one to that of requests', () => {
+    const { limiter } = limited(tokens, { algorithm: 'sliding', random: () => 0 });
+    const limit = { limit: null, partitionKey: null, cost: null, resetSeconds: 60 };
+    const report = (requests: number, left: number) => ({
+      policies: [],
+      limits: [
+        { ...limit, name: 'requests', unit: 'requests', remaining: requests },
+        { ...limit, name: 'tokens', unit: 'tokens', remaining: left },
+      ],
+      retryAfterSeconds: null,
+      ignored: [],
+    });
+    limiter.update(report(3, 4000), 200);
+    expect(limiter.tryAcquire(1500)).toBe(true);
+    expect(limiter.tryAcquire(1500)).toBe(true);
+    expect(limiter.tryAcquire(1500)).toBe(false);
+    expect(limiter.tryAcquire(1000)).toBe(true);
+    expect(limiter.tryAcquire(0)).toBe(false);
+  });
+
+  it('counts requests if the policies count different units', () => {
+    const { limiter } = ofBoth();
+    expect(limiter.tryLease(3)?.costs).toEqual({ requests: 3 });
+  });
+});
