@@ -80,6 +80,8 @@ export interface WindowState {
 
 export class ServerPolicy {
   readonly key: PolicyKey;
+  /** The position in the order of the last reports. Higher is later. */
+  order = 0;
   readonly #options: ServerPolicyOptions;
   readonly #openLeases: OpenLeases<QuotaLease>;
   #unit = REQUESTS;

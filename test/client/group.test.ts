@@ -226,6 +226,7 @@ describe('limitFetch around a limited fetch', () => {
   };
   const ten = () =>
     new PolicyLimiter({
+      random: () => 0.5,
       policies: [{ quota: 10, windowSeconds: 1 }],
       algorithm: 'sliding',
       clock: now,
