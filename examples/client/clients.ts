@@ -20,7 +20,9 @@ const JITTER_SECONDS = 0.25;
 
 export function limitedClient(servers: readonly Server[]): Client {
   const file = servers.map(({ origin, spec }) => [origin, { policies: spec.configured }]);
-  const pool = new UpstreamPool(Object.fromEntries(file), { jitterSeconds: JITTER_SECONDS });
+  // Evenly, so that the screen shows a steady stream.
+  const options = { algorithm: 'bucket', jitterSeconds: JITTER_SECONDS } as const;
+  const pool = new UpstreamPool(Object.fromEntries(file), options);
   const tally = new Tally(fetch);
   const limited = limitFetch(tally.fetch, pool);
   return {

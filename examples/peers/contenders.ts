@@ -5,7 +5,7 @@ import Bottleneck from 'bottleneck';
 import { RateLimiter } from 'limiter';
 import PQueue from 'p-queue';
 import pThrottle from 'p-throttle';
-import { limitFetch, PolicyLimiter, PolicyLimiterGroup, UpstreamPool } from 'relay-limiter/client';
+import { limitFetch, UpstreamPool } from 'relay-limiter/client';
 import type { Job, Program } from './programs.js';
 import type { Window } from './servers.js';
 
@@ -80,25 +80,23 @@ function relayLimiter(
     }
     if (kind === 'routes') {
       const key = ({ url }: { url: string }) => new URL(url).pathname;
-      return limitFetch(fetch, new PolicyLimiterGroup({ common: windows }), { key });
+      return limitFetch(fetch, { common: windows }, { key });
     }
     if (kind === 'points') {
       const policies = windows.map((window) => ({ ...window, unit: 'points' }));
       const cost = ({ method }: { method: string }) => ({ points: method === 'GET' ? 1 : 5 });
-      return limitFetch(fetch, new PolicyLimiter({ policies }), { cost });
+      return limitFetch(fetch, { policies }, { cost });
     }
     if (kind === 'tokens') {
       const tokens = windows.map((window) => ({ ...window, unit: 'tokens' }));
-      const limiter = new PolicyLimiter({
-        policies: [{ quota: 500, windowSeconds: 60 }, ...tokens],
-      });
+      const policies = [{ quota: 500, windowSeconds: 60 }, ...tokens];
       const cost = ({ body }: { body?: unknown }) => ({
         tokens: (JSON.parse(String(body)) as { max_tokens: number }).max_tokens,
       });
-      return limitFetch(fetch, limiter, { cost });
+      return limitFetch(fetch, { policies }, { cost });
     }
     const weight = hosts.length === 1 && windows[0]?.quota === 6000 ? 20 : 1;
-    return limitFetch(fetch, new PolicyLimiter({ policies: windows }), { cost: () => weight });
+    return limitFetch(fetch, { policies: windows }, { cost: () => weight });
   }
 }
 

@@ -32,24 +32,39 @@ interface Limit {
 }
 
 function slidingLimit({ quota, windowSeconds }: Window): Limit {
-  let taken: { at: number; units: number }[] = [];
-  const used = (now: number) => {
-    taken = taken.filter(({ at }) => now - at < windowSeconds);
-    return taken.reduce((sum, { units }) => sum + units, 0);
+  const taken: { at: number; units: number }[] = [];
+  // The first entry that counts, and the units of all that do.
+  let [head, used] = [0, 0];
+  const expire = (now: number) => {
+    for (; head < taken.length; head += 1) {
+      const { at, units } = taken[head] as { at: number; units: number };
+      if (now - at < windowSeconds) return;
+      used -= units;
+    }
   };
   return {
     wait(units, now) {
-      let missing = used(now) + units - quota;
-      for (const entry of taken) {
-        if (missing <= 0) return 0;
+      expire(now);
+      let missing = used + units - quota;
+      for (let index = head; missing > 0 && index < taken.length; index += 1) {
+        const entry = taken[index] as { at: number; units: number };
         missing -= entry.units;
         if (missing <= 0) return entry.at + windowSeconds - now;
       }
       return 0;
     },
-    take: (units, now) => void taken.push({ at: now, units }),
-    remaining: (now) => quota - used(now),
-    reset: (now) => (taken.length === 0 ? 0 : (taken.at(-1)?.at ?? 0) + windowSeconds - now),
+    take(units, now) {
+      taken.push({ at: now, units });
+      used += units;
+    },
+    remaining(now) {
+      expire(now);
+      return quota - used;
+    },
+    reset(now) {
+      expire(now);
+      return used === 0 ? 0 : (taken.at(-1)?.at ?? 0) + windowSeconds - now;
+    },
   };
 }
 

@@ -13,7 +13,7 @@ import {
 } from './options.js';
 import { OutgoingRequest } from './outgoing.js';
 import type { PolicyLimiter } from './policy-limiter.js';
-import type { PolicyLimiterGroup } from './policy-limiter-group.js';
+import type { PolicyLimiterGroup, PolicyLimiterGroupOptions } from './policy-limiter-group.js';
 import { RESPONSE_OPTIONS, type ResponseOptions, readResponseOptions } from './response-options.js';
 import type { UpstreamPool } from './upstream-pool.js';
 import { joinUpstreams, upstreamOf } from './upstreams.js';
@@ -80,7 +80,7 @@ const POOL_ATTEMPT_SECONDS = 30;
  * Returns a fetch whose requests wait for quota of `limiter` and report their responses to it. With a pool, a
  * request goes to the node that is expected to answer first; only path, query and fragment of its URL count. With a
  * group, it takes the limiter of its `key`, which is the host by default, so that a refusal of one host holds back no
- * other. If `fetch` is itself a limited fetch, each attempt takes the quotas of both at the same moment, and the options
+ * other; instead of a group, its options are enough. If `fetch` is itself a limited fetch, each attempt takes the quotas of both at the same moment, and the options
  * for retries are those of the outer one.
  *
  * After a refusal (429, 503, or 403 that says when to come back) or no response it retries, with a pool on another
@@ -110,7 +110,7 @@ const POOL_ATTEMPT_SECONDS = 30;
  */
 export function limitFetch(
   fetch: typeof globalThis.fetch,
-  limiter: PolicyLimiter | PolicyLimiterGroup | UpstreamPool,
+  limiter: PolicyLimiter | PolicyLimiterGroup | UpstreamPool | PolicyLimiterGroupOptions,
   options?: LimitFetchOptions,
 ): typeof globalThis.fetch {
   requireFunction(fetch, 'fetch');

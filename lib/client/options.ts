@@ -34,7 +34,8 @@ export interface PolicyLimiterOptions {
   maxWaitSeconds?: number | undefined;
   /**
    * The largest difference in seconds between the times that two requests need to reach the server; at least
-   * 0. The limiter makes all windows longer by it. Default: 0.
+   * 0. The limiter makes all windows longer by it. Default: with `sliding` it is measured, as the difference between the
+   * slowest and the fastest recent answer to a lease, at most 0.1; else 0.
    */
   jitterSeconds?: number | undefined;
   /** The maximum number of leases that are open at the same time, at least 1. Default: no limit. */
@@ -147,7 +148,8 @@ export interface RequestOptions {
 /** Validated options. @internal */
 export interface LimiterSettings extends ServerPolicyOptions, QueueOptions {
   readonly policies: readonly Policy[];
-  readonly jitterSeconds: number;
+  /** Undefined if it is to be measured. */
+  readonly jitterSeconds: number | undefined;
   readonly maxConcurrent: number;
   readonly within: OuterLimiter | undefined;
   readonly clock: Clock;
@@ -203,7 +205,7 @@ export function readLimiterOptions(options: unknown): LimiterSettings {
     algorithm: algorithm as Algorithm,
     burstShare,
     maxWaitSeconds: positive(given, 'maxWaitSeconds', 600),
-    jitterSeconds: nonNegative(given, 'jitterSeconds', 0),
+    jitterSeconds: readJitter(given, algorithm),
     ...readBounds(given),
     within: readWithin(given),
     agingSeconds: nonNegative(given, 'agingSeconds', 10),
@@ -212,6 +214,11 @@ export function readLimiterOptions(options: unknown): LimiterSettings {
     wallClock: callback<Clock>(given, 'wallClock') ?? (() => Date.now() / 1000),
     random: callback<() => number>(given, 'random') ?? Math.random,
   };
+}
+
+function readJitter(given: Readonly<Record<string, unknown>>, algorithm: unknown) {
+  const isMeasured = algorithm === 'sliding' && given['jitterSeconds'] === undefined;
+  return isMeasured ? undefined : nonNegative(given, 'jitterSeconds', 0);
 }
 
 function readBounds(given: Readonly<Record<string, unknown>>) {

@@ -19,7 +19,10 @@ import {
 import { NO_POLICIES, type Policy } from './policies.js';
 import { PolicyLimiter, type PolicyLimiterState } from './policy-limiter.js';
 
-/** The options of a `PolicyLimiterGroup`: those of the limiter of each key, and these. */
+/**
+ * The options of a `PolicyLimiterGroup`: those of the limiter of each key, and these. The default of `algorithm` is
+ * `sliding`: a group sends as fast as its limits allow.
+ */
 export interface PolicyLimiterGroupOptions
   extends Omit<PolicyLimiterOptions, 'policies' | 'within'> {
   /**
@@ -100,12 +103,9 @@ export class PolicyLimiterGroup {
   /** @throws ERR_LIMITER_OPTION if an option is invalid, naming it; ERR_LIMITER_CLOCK */
   constructor(options?: PolicyLimiterGroupOptions) {
     const given = readOptions('PolicyLimiterGroup', options, OPTIONS);
-    const {
-      policies = NO_POLICIES,
-      common,
-      idleSeconds: _,
-      ...rest
-    } = given as PolicyLimiterGroupOptions;
+    const { policies = NO_POLICIES, common, ...own } = given as PolicyLimiterGroupOptions;
+    const { idleSeconds: _, algorithm = 'sliding', ...others } = own;
+    const rest = { ...others, algorithm };
     const settings = readLimiterOptions({ ...rest, policies });
     this.#idleSeconds = nonNegative(given, 'idleSeconds', 60);
     this.#clock = settings.clock;

@@ -32,8 +32,9 @@ export class ServerPolicies {
   readonly #options: ServerPolicyOptions;
   #configured: readonly Policy[];
   readonly #openLeases: OpenLeases<QuotaLease>;
-  /** The policies by their keys as text, in the order in which they were last reported. */
+  /** The policies by their keys as text. */
   #policies = new Map<string, ServerPolicy>();
+  #nextOrder = 0;
 
   constructor(
     options: ServerPolicyOptions,
@@ -185,7 +186,22 @@ export class ServerPolicies {
       ? limit.resetSeconds
       : (policy.windowSeconds ?? this.#configuredWindow(limit));
     const isExact = !isAssumed && (limit.exact ?? !Number.isInteger(resetSeconds));
-    policy.updateRemaining({ remaining, resetSeconds, isExact, isAssumed, ...answered }, now);
+    const whole = isAmount(quota) ? quota : null;
+    const { number, uncounted, underWay, own } = answered;
+    policy.updateRemaining(
+      {
+        remaining,
+        resetSeconds,
+        isExact,
+        isAssumed,
+        quota: whole,
+        number,
+        uncounted,
+        underWay,
+        own,
+      },
+      now,
+    );
     return policy;
   }
 
@@ -210,9 +226,10 @@ export class ServerPolicies {
     const text = keyText(key);
     const found = this.#policies.get(text);
     const policy = found ?? new ServerPolicy(key, this.#options, this.#openLeases, lastNumber, now);
-    // Delete and set move a policy to the end of the order, so that the one reported last is evicted last.
-    this.#policies.delete(text);
-    if (found === undefined) this.#evict(now);
+    policy.order = this.#nextOrder;
+    this.#nextOrder += 1;
+    if (found !== undefined) return found;
+    this.#evict(now);
     this.#policies.set(text, policy);
     return policy;
   }
@@ -222,9 +239,11 @@ export class ServerPolicies {
     for (const [key, policy] of this.#policies) {
       if (policy.isExpired(now)) this.#policies.delete(key);
     }
-    for (const key of this.#policies.keys()) {
-      if (this.#policies.size < MAX_POLICIES) return;
-      this.#policies.delete(key);
+    while (this.#policies.size >= MAX_POLICIES) {
+      const [[oldest]] = [...this.#policies].sort(([, a], [, b]) => a.order - b.order) as [
+        [string, ServerPolicy],
+      ];
+      this.#policies.delete(oldest);
     }
   }
 }

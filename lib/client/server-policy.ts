@@ -49,6 +49,8 @@ export interface RemainingReport {
   /** The units of the answered request, if they were under way until now. */
   readonly own: Cost;
   readonly resetSeconds: number;
+  /** The units of a whole window, if the server reports them. */
+  readonly quota: number | null;
   /** Whether the server has not rounded the reset to whole seconds. */
   readonly isExact: boolean;
   /** Whether the server gave no reset, so that `resetSeconds` is an assumption. */
@@ -78,6 +80,8 @@ export interface WindowState {
 
 export class ServerPolicy {
   readonly key: PolicyKey;
+  /** The position in the order of the last reports. Higher is later. */
+  order = 0;
   readonly #options: ServerPolicyOptions;
   readonly #openLeases: OpenLeases<QuotaLease>;
   #unit = REQUESTS;
@@ -96,6 +100,8 @@ export class ServerPolicy {
   #newestReporter = -Infinity;
   readonly #pacer: Pacer;
   #isPaced = true;
+  /** What a window has by the reports; it is assumed of the next one before its first report. */
+  #reportedWindow: { readonly quota: number; readonly seconds: number } | undefined;
   /** The number of the last request that was sent only as a probe. */
   #lastProbe = Number.NaN;
   /** The number of the last request before this policy became known. */
@@ -199,6 +205,7 @@ export class ServerPolicy {
       const jitter = remaining > 0 ? 0 : maxJitter;
       const margin = isExact ? 0 : MARGIN_SECONDS;
       this.#resetAt = now + resetSeconds + margin + jitter * this.#options.random();
+      this.#rememberWindow(report);
       // Spread over an assumed time, which begins anew with each report, the units would get fewer and fewer.
       this.#isPaced = !isAssumed;
     }
@@ -223,6 +230,7 @@ export class ServerPolicy {
 
   take(cost: Cost, number: number, now: number): void {
     if (this.#probeAt <= now && this.#allowedAt(cost, now) > now) this.#lastProbe = number;
+    if (now >= this.#resetAt) this.#beginReportedWindow(now);
     this.#spend(this.#charge(cost), now);
     this.#previousEventAt = this.#lastEventAt;
     this.#lastEventAt = now;
@@ -285,6 +293,27 @@ export class ServerPolicy {
     this.#unit = unit;
     this.#staysUntil = now + staysSeconds - elapsed;
     return true;
+  }
+
+  /** The first report in a window has the longest reset, which is the length of the window. */
+  #rememberWindow({ remaining, quota, resetSeconds, isAssumed }: RemainingReport): void {
+    if (isAssumed || quota === null || remaining > quota) {
+      this.#reportedWindow = undefined;
+      return;
+    }
+    const known = this.#reportedWindow?.quota === quota ? this.#reportedWindow.seconds : 0;
+    this.#reportedWindow = { quota, seconds: Math.max(known, resetSeconds) };
+  }
+
+  /** Until the first answer of a new window, no more requests are sent than the last one allowed. */
+  #beginReportedWindow(now: number): void {
+    if (this.#reportedWindow === undefined) return;
+    const { quota, seconds } = this.#reportedWindow;
+    this.#remaining = quota;
+    this.#lowest = -Infinity;
+    this.#resetAt = now + seconds;
+    this.#newestReporter = -Infinity;
+    this.#isPaced = false;
   }
 
   /** The time from which a request is sent, whatever the server has reported. */

@@ -5,6 +5,7 @@
 import { readClock } from '../common/clock.js';
 import { ConfiguredQuotas } from './configured-quotas.js';
 import { amountOf, type Cost, minus, plus, positivePart, REQUESTS } from './cost.js';
+import { JitterMeter } from './jitter.js';
 import { type Lease, type LeaseEnd, OpenLeases, QuotaLease } from './lease.js';
 import type { LimiterSettings } from './options.js';
 import { type Policy, unitOf, unitOfNumbers } from './policies.js';
@@ -13,6 +14,7 @@ import type { ResponseMeaning } from './response.js';
 import { type AnsweredRequest, ServerPolicies } from './server-policies.js';
 import { invalidSnapshot, type PolicySnapshot, readSnapshot, writeSnapshot } from './snapshot.js';
 import { secondsUntil } from './time.js';
+import type { AccountingOptions } from './windows/index.js';
 
 /** The most units that `remaining` tells apart from any number of them. */
 const MOST_UNITS = 2 ** 31;
@@ -35,6 +37,8 @@ export class UpstreamLimits {
   readonly #openLeases = new OpenLeases<QuotaLease>((lease) => this.#markCounted(lease));
   readonly #serverPolicies: ServerPolicies;
   #recovery: Recovery;
+  readonly #jitter = new JitterMeter();
+  readonly #accounting: AccountingOptions;
   /** The number of the last request. Requests are numbered from 1. */
   #lastNumber = 0;
   /** The units sent, and those of them that the server is assumed to have counted. */
@@ -45,8 +49,12 @@ export class UpstreamLimits {
     this.#settings = settings;
     this.#policies = settings.policies;
     this.#numberUnit = unitOfNumbers(settings.policies);
-    this.#windows = withJitter(settings.policies, settings.jitterSeconds);
-    this.#quotas = new ConfiguredQuotas(settings, this.#windows, now);
+    this.#windows = withJitter(settings.policies, settings.jitterSeconds ?? 0);
+    const { algorithm, burstShare, jitterSeconds } = settings;
+    const measured =
+      jitterSeconds === undefined ? { extraSeconds: () => this.#jitter.seconds } : {};
+    this.#accounting = { algorithm, burstShare, ...measured };
+    this.#quotas = new ConfiguredQuotas(this.#accounting, this.#windows, now);
     this.#serverPolicies = new ServerPolicies(settings, settings.policies, this.#openLeases);
     this.#recovery = this.#createRecovery();
   }
@@ -149,6 +157,7 @@ export class UpstreamLimits {
     const last = this.#lastNumber;
     const ownLease = lease?.taken.owner === this.#quotas ? lease : undefined;
     const number = ownLease?.taken.number;
+    if (lease !== undefined && !isRefused) this.#jitter.add(now - lease.at, now);
     this.#serverPolicies.takeBytes(response.contentBytes, now);
     const answered = this.#answeredRequest(ownLease, now);
     const isSpent = this.#serverPolicies.apply(meaning, answered, last, now);
@@ -168,7 +177,7 @@ export class UpstreamLimits {
   replacePolicies(policies: readonly Policy[], now: number): void {
     this.#policies = policies;
     this.#numberUnit = unitOfNumbers(policies);
-    this.#windows = withJitter(policies, this.#settings.jitterSeconds);
+    this.#windows = withJitter(policies, this.#settings.jitterSeconds ?? 0);
     this.#quotas.replacePolicies(this.#windows, this.#lastNumber, now);
     this.#serverPolicies.configure(policies);
     this.#recovery.setRate(slowestRate(policies));
@@ -192,7 +201,13 @@ export class UpstreamLimits {
     const elapsed = Math.max(0, readClock(settings.wallClock) - saved.takenAt);
     const states = saved.policies.map(({ state }) => state);
     const last = this.#lastNumber;
-    const quotas = ConfiguredQuotas.restore(settings, this.#windows, states, last, now - elapsed);
+    const quotas = ConfiguredQuotas.restore(
+      this.#accounting,
+      this.#windows,
+      states,
+      last,
+      now - elapsed,
+    );
     const { limits, told } = saved;
     if (quotas === undefined || !this.#serverPolicies.restore(limits, told, elapsed, now)) {
       throw invalidSnapshot('invalid policy state');

@@ -30,7 +30,7 @@ import { NodeLease, type NodeState, UpstreamNode } from './upstream-node.js';
 
 /**
  * The options of an `UpstreamPool`: those of the `PolicyLimiter` of each node (`maxConcurrent` is per node), and of the
- * one queue.
+ * one queue. The default of `algorithm` is `sliding`: a pool sends as fast as its nodes allow.
  */
 export type UpstreamPoolOptions = Omit<PolicyLimiterOptions, 'policies' | 'within'>;
 
@@ -125,7 +125,8 @@ export class UpstreamPool {
    * @throws ERR_LIMITER_OPTION for invalid arguments, naming the host or the option; ERR_LIMITER_CLOCK
    */
   constructor(nodes: NodeFile | string, options?: UpstreamPoolOptions) {
-    const given = readOptions('UpstreamPool', options, POOL_OPTIONS) as UpstreamPoolOptions;
+    const own = readOptions('UpstreamPool', options, POOL_OPTIONS) as UpstreamPoolOptions;
+    const given = { ...own, algorithm: own.algorithm ?? 'sliding' };
     const file = parseNodeFile(nodes);
     const [first] = file.values() as Iterable<NodeSettings>;
     const settings = readLimiterOptions({ ...given, policies: (first as NodeSettings).policies });
@@ -148,8 +149,8 @@ export class UpstreamPool {
     const createLimiter = ({ policies }: NodeSettings) =>
       new PolicyLimiter({ ...given, clock: this.#now, policies });
     const wake = () => this.#queue.wake();
-    this.#createNode = (host, own) =>
-      new UpstreamNode(host, own, createLimiter, this.#now, this.#random, wake);
+    this.#createNode = (host, nodeSettings) =>
+      new UpstreamNode(host, nodeSettings, createLimiter, this.#now, this.#random, wake);
     this.#setNodes(file);
   }
 

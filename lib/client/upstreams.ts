@@ -2,7 +2,7 @@
 // have one interface (fetch-call.ts).
 
 import { invalidValue, show } from '../common/errors.js';
-import { isInstance } from '../common/kinds.js';
+import { isInstance, isPlain, isRecord } from '../common/kinds.js';
 import type { Costs } from './cost.js';
 import type { Grant, Upstream, UpstreamNodes } from './fetch-call.js';
 import type { Lease } from './lease.js';
@@ -19,7 +19,7 @@ export interface UpstreamSettings {
 }
 
 /** @throws ERR_LIMITER_OPTION for an invalid limiter, and for a node of a pool that is not a host or an origin */
-export function upstreamOf(limiter: unknown, { key, protocol }: UpstreamSettings): Upstream {
+export function upstreamOf(limiter: unknown, { key, cost, protocol }: UpstreamSettings): Upstream {
   if (isInstance(limiter, UpstreamPool)) {
     return {
       acquire: ({ within: _, ...options }) => limiter.acquire(options),
@@ -29,6 +29,9 @@ export function upstreamOf(limiter: unknown, { key, protocol }: UpstreamSettings
     };
   }
   const fail = (lease: Lease) => lease.release();
+  if (isRecord(limiter) && isPlain(limiter) && ('policies' in limiter || 'common' in limiter)) {
+    return upstreamOf(new PolicyLimiterGroup(limiter), { key, cost, protocol });
+  }
   if (isInstance(limiter, PolicyLimiterGroup)) {
     return {
       acquire: async (options, request) => {
@@ -45,7 +48,7 @@ export function upstreamOf(limiter: unknown, { key, protocol }: UpstreamSettings
       fail,
     };
   }
-  const accepted = 'a PolicyLimiter, a PolicyLimiterGroup or an UpstreamPool';
+  const accepted = 'a PolicyLimiter, a PolicyLimiterGroup or its options, or an UpstreamPool';
   throw invalidValue('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
 }
 

@@ -65,10 +65,31 @@ describe('PolicyLimiterGroup', () => {
     expect(started).toHaveLength(4);
   });
 
+  it('lets the first request of a key without policies wait for its answer alone', async () => {
+    const group = groupOf();
+    const sent: number[] = [];
+    const ask = () =>
+      group.run(
+        async (lease) => {
+          sent.push(now());
+          await new Promise((resolve) => setTimeout(resolve, 300));
+          group.update(said(), 200, { lease });
+        },
+        { key: 'a' },
+      );
+    const start = now();
+    for (let n = 0; n < 7; n += 1) void ask();
+    await pass(2);
+    expect(sent.map((at) => Math.round((at - start) * 10) / 10)).toEqual([
+      0, 0.3, 0.3, 0.6, 0.6, 0.6, 0.6,
+    ]);
+  });
+
   it('blocks one key by its refusal, and all by one that is about the common limits', async () => {
     const group = groupOf({ common: [{ quota: 50, windowSeconds: 1 }] });
     const refused = said({ retryAfterSeconds: 10 });
     const [a, b] = [await group.acquire({ key: 'a' }), await group.acquire({ key: 'b' })];
+    group.update(said(), 200, { lease: b });
     group.update(refused, 429, { lease: a });
     expect(group.limiter('a').delaySeconds()).toBe(10);
     expect(group.limiter('b').delaySeconds()).toBe(0);
@@ -154,6 +175,18 @@ describe('PolicyLimiterGroup', () => {
 });
 
 describe('limitFetch with a PolicyLimiterGroup', () => {
+  it('may be made of the options of a group', async () => {
+    const server = serveVirtually(() => new Response('yes'));
+    const limited = limitFetch(virtualFetch, { policies: [{ quota: 2, windowSeconds: 3600 }] });
+    await Promise.all([limited(server.origin), limited(server.origin)]);
+    void limited(server.origin);
+    await pass(3000);
+    expect(server.received).toHaveLength(2);
+    expect(codeOf(() => limitFetch(virtualFetch, { policies: [], quota: 2 } as object))).toBe(
+      'ERR_LIMITER_OPTION',
+    );
+  });
+
   const yes = () => new Response('yes');
 
   it('has a limiter for each host, so that the refusal of one blocks no other', async () => {
@@ -193,6 +226,7 @@ describe('limitFetch around a limited fetch', () => {
   };
   const ten = () =>
     new PolicyLimiter({
+      random: () => 0.5,
       policies: [{ quota: 10, windowSeconds: 1 }],
       algorithm: 'sliding',
       clock: now,

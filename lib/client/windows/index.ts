@@ -12,6 +12,8 @@ export interface AccountingOptions {
   readonly algorithm: Algorithm;
   /** The share of a quota that can be sent in one burst. Only `bucket` uses it. */
   readonly burstShare: number;
+  /** Returns seconds by which windows are longer at present. Only `sliding` uses it. */
+  readonly extraSeconds?: () => number;
 }
 
 export function createQuotas(
@@ -24,7 +26,7 @@ export function createQuotas(
     policies.map((policy) =>
       options.algorithm === 'bucket'
         ? new BucketWindow(policy, options.burstShare)
-        : new SlidingWindow(policy),
+        : new SlidingWindow(policy, options.extraSeconds),
     ),
   );
 }
@@ -40,7 +42,7 @@ export function restoreQuotas(
   const windows = policies.map((policy, index) =>
     options.algorithm === 'bucket'
       ? BucketWindow.restore(policy, options.burstShare, saved[index], now)
-      : SlidingWindow.restore(policy, saved[index], now),
+      : SlidingWindow.restore(policy, options.extraSeconds, saved[index], now),
   );
   const valid = windows.filter((window) => window !== undefined);
   return valid.length === windows.length ? new IndependentWindows(valid) : undefined;

@@ -17,21 +17,29 @@ const TRIM_ENTRIES = 1_024;
 export class SlidingWindow implements QuotaWindow {
   readonly #quota: number;
   readonly #windowSeconds: number;
+  readonly #extraSeconds: () => number;
   #times: number[] = [];
   #costs: number[] = [];
   /** The index of the oldest entry that counts. */
   #head = 0;
   #used = 0;
 
-  constructor({ quota, windowSeconds }: Policy) {
+  /** `extraSeconds` returns seconds by which the window is longer at present. */
+  constructor({ quota, windowSeconds }: Policy, extraSeconds: () => number = () => 0) {
     this.#quota = quota;
     this.#windowSeconds = windowSeconds;
+    this.#extraSeconds = extraSeconds;
   }
 
-  static restore(policy: Policy, saved: unknown, now: number): SlidingWindow | undefined {
+  static restore(
+    policy: Policy,
+    extraSeconds: (() => number) | undefined,
+    saved: unknown,
+    now: number,
+  ): SlidingWindow | undefined {
     const numbers = readSavedNumbers(saved, isLog);
     if (numbers === undefined) return undefined;
-    const window = new SlidingWindow(policy);
+    const window = new SlidingWindow(policy, extraSeconds);
     for (let index = 0; index < numbers.length; index += 2) {
       window.take(numbers[index + 1] as number, now + (numbers[index] as number));
     }
@@ -96,7 +104,7 @@ export class SlidingWindow implements QuotaWindow {
 
   /** Returns the time at which an entry stops counting. */
   #expiryOf(time: number): number {
-    return addSeconds(time, this.#windowSeconds);
+    return addSeconds(time, this.#windowSeconds + this.#extraSeconds());
   }
 
   #expire(now: number): void {
