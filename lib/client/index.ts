@@ -26,7 +26,7 @@ export {
 } from './policy-limiter-group.js';
 export type { BinanceOptions } from './presets/binance.js';
 export type { DiscordOptions } from './presets/discord.js';
-export { presets } from './presets/index.js';
+export { type Presets, presets } from './presets/index.js';
 export type { AnthropicOptions, OpenAIOptions } from './presets/language-models.js';
 export type { GroupPreset, LimiterPreset } from './presets/preset.js';
 export type { ShopifyGraphQLOptions, ShopifyRestOptions } from './presets/shopify.js';

@@ -24,6 +24,8 @@ export interface AnsweredRequest {
   readonly uncounted: Cost;
   /** The units among `uncounted` that are still under way. */
   readonly underWay: Cost;
+  /** Its own units, if they were under way until now; 0 if the request is unknown. */
+  readonly own: Cost;
 }
 
 export class ServerPolicies {

@@ -46,6 +46,8 @@ export interface RemainingReport {
   readonly uncounted: Cost;
   /** The units among `uncounted` that are still under way. */
   readonly underWay: Cost;
+  /** The units of the answered request, if they were under way until now. */
+  readonly own: Cost;
   readonly resetSeconds: number;
   /** The units of a whole window, if the server reports them. */
   readonly quota: number | null;
@@ -87,11 +89,13 @@ export class ServerPolicy {
   #lastBeforeWindow = -Infinity;
   #staysUntil = -Infinity;
   #remaining = Infinity;
+  /** The lowest report of the window, and the units taken that no report has answered since. */
+  #lowest = -Infinity;
+  #unreported = 0;
   #resetAt = -Infinity;
   #blockedUntil = -Infinity;
   /** The number of the newest request among those whose responses reported what remains. */
   #newestReporter = -Infinity;
-  readonly #batch = new Batch();
   readonly #pacer: Pacer;
   #isPaced = true;
   /** What a window has by the reports; it is assumed of the next one before its first report. */
@@ -170,30 +174,40 @@ export class ServerPolicy {
   }
 
   /**
-   * Applies a report of what remains. If the answered request is older than the newest one with a report, the
-   * report counts only if it is lower. In that case the server has counted that request last, and with it all
-   * requests that were answered.
+   * Applies a report of what remains. Two amounts are certain to remain, and the larger one counts. One is that of the
+   * newest request with a report, less all requests that the server may not have counted in it. The other is the lowest
+   * report of the window, less the requests that no report has answered since: the server counted that request last, and
+   * before it all those that other reports answer.
    */
   updateRemaining(report: RemainingReport, now: number): void {
     const { uncounted, underWay, resetSeconds, isExact, isAssumed, number } = report;
-    const isOld = now < this.#resetAt && number < this.#newestReporter;
-    const whole = this.#batch.addReport(report.remaining, this.#charge(underWay) === 0);
-    const notCounted = this.#charge(isOld ? underWay : uncounted);
-    const remaining = whole ?? report.remaining - notCounted;
-    if (isOld && whole === undefined && remaining >= this.#remaining) return;
+    const isSameWindow = now < this.#resetAt;
+    const isOld = isSameWindow && number < this.#newestReporter;
+    if (isOld && report.remaining >= this.#lowest) return;
+    if (isSameWindow && report.remaining <= this.#lowest) {
+      this.#lowest = report.remaining;
+      this.#unreported = Math.max(0, this.#unreported - this.#charge(report.own));
+    } else {
+      // A new window, units that were restored, or an answer that was overtaken.
+      this.#lowest = report.remaining;
+      this.#unreported = this.#charge(uncounted);
+    }
+    const ofOrder = report.remaining - this.#charge(isOld ? underWay : uncounted);
+    const ofNewest = isOld ? Math.min(this.#remaining, ofOrder) : ofOrder;
+    const remaining = Math.max(ofNewest, this.#lowest - this.#unreported);
     this.#remaining = remaining;
     this.#noteReport(now);
-    if (isOld) return;
-    this.#newestReporter = number;
-    const maxJitter = Math.min(JITTER_SHARE * resetSeconds, MAX_JITTER_SECONDS);
-    const jitter = remaining > 0 ? 0 : maxJitter;
-    const margin = isExact ? 0 : MARGIN_SECONDS;
-    const seconds = resetSeconds + margin + jitter * this.#options.random();
-    this.#resetAt = now + seconds;
-    this.#rememberWindow(report);
-    // Spread over an assumed time, which begins anew with each report, the units would get fewer and fewer.
-    this.#isPaced = !isAssumed;
-    this.#pacer.spread(remaining, seconds, this.#options.burstShare, now);
+    if (!isOld) {
+      this.#newestReporter = number;
+      const maxJitter = Math.min(JITTER_SHARE * resetSeconds, MAX_JITTER_SECONDS);
+      const jitter = remaining > 0 ? 0 : maxJitter;
+      const margin = isExact ? 0 : MARGIN_SECONDS;
+      this.#resetAt = now + resetSeconds + margin + jitter * this.#options.random();
+      this.#rememberWindow(report);
+      // Spread over an assumed time, which begins anew with each report, the units would get fewer and fewer.
+      this.#isPaced = !isAssumed;
+    }
+    this.#pacer.spread(remaining, this.#resetAt - now, this.#options.burstShare, now);
   }
 
   /** Allows no request for `seconds`, even if quota is given back. */
@@ -215,7 +229,6 @@ export class ServerPolicy {
   take(cost: Cost, number: number, now: number): void {
     if (this.#probeAt <= now && this.#allowedAt(cost, now) > now) this.#lastProbe = number;
     if (now >= this.#resetAt) this.#beginReportedWindow(now);
-    this.#batch.addRequest();
     this.#spend(this.#charge(cost), now);
     this.#previousEventAt = this.#lastEventAt;
     this.#lastEventAt = now;
@@ -230,8 +243,8 @@ export class ServerPolicy {
   /** Undoes the take of a request that was never sent. Reports since then were reduced by its cost too. */
   refund({ cost, at, number }: TakenQuota, now: number): void {
     const charge = this.#charge(cost);
-    this.#batch.removeRequest();
     this.#remaining += charge;
+    this.#unreported = Math.max(0, this.#unreported - charge);
     if (number > this.#lastBeforeWindow) this.#window?.refund(charge, at, now);
     if (number > this.#lastBefore) this.#pacer.refund(charge, at, now);
     if (number === this.#lastEventNumber) this.#lastEventAt = this.#previousEventAt;
@@ -296,6 +309,8 @@ export class ServerPolicy {
     const { quota, seconds } = this.#reportedWindow;
     this.#remaining = quota;
     this.#resetAt = now + seconds;
+    this.#lowest = quota;
+    this.#unreported = 0;
     this.#newestReporter = -Infinity;
     this.#isPaced = false;
   }
@@ -325,6 +340,7 @@ export class ServerPolicy {
 
   #spend(units: number, now: number): void {
     this.#remaining -= units;
+    this.#unreported += units;
     this.#window?.take(units, now);
     this.#pacer.take(units, now);
   }
@@ -340,37 +356,6 @@ export class ServerPolicy {
     if (this.#unit === CONCURRENT_REQUESTS) return this.#openLeases.fewerThanAt(quota, now);
     // A server's quota may change, so a cost above it waits until the whole quota is available.
     return this.#window?.readyAt(Math.min(charge, quota), now) ?? -Infinity;
-  }
-}
-
-/**
- * The requests since none was under way. While some are, a report may not include all of them. When the last one has been
- * answered, and each has reported what remains, the lowest report includes all.
- */
-class Batch {
-  /** Whether all requests of the batch are known: not in the one in which the policy became known. */
-  #isWhole = false;
-  #requests = 0;
-  #reports = 0;
-  #lowest = Infinity;
-
-  addRequest(): void {
-    this.#requests += 1;
-  }
-
-  /** Forgets a request that was never sent. */
-  removeRequest(): void {
-    this.#requests -= 1;
-  }
-
-  /** Returns what remains after all requests if this report is the last one of a whole batch. */
-  addReport(remaining: number, isLast: boolean): number | undefined {
-    this.#reports += 1;
-    this.#lowest = Math.min(this.#lowest, remaining);
-    if (!isLast) return undefined;
-    const result = this.#isWhole && this.#reports === this.#requests ? this.#lowest : undefined;
-    [this.#isWhole, this.#requests, this.#reports, this.#lowest] = [true, 0, 0, Infinity];
-    return result;
   }
 }
 

@@ -265,10 +265,10 @@ export class UpstreamLimits {
       const { number, cost } = lease.taken;
       const underWay = lease.isCounted ? allUnderWay : minus(allUnderWay, cost);
       const uncounted = minus(minus(this.#sentUnits, lease.countedBefore), cost);
-      return { number, underWay, uncounted };
+      return { number, underWay, uncounted, own: lease.isCounted ? 0 : cost };
     }
     const number = first?.taken.number ?? this.#lastNumber;
-    return { number, underWay: allUnderWay, uncounted: allUnderWay };
+    return { number, underWay: allUnderWay, uncounted: allUnderWay, own: 0 };
   }
 
   #createRecovery(): Recovery {

@@ -2,6 +2,7 @@
 
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import { limitInterceptor, PolicyLimiter } from 'relay-limiter/client';
 import { parseRateLimitHeaders } from 'relay-limiter/headers';
@@ -338,4 +339,77 @@ it.each<[given: unknown[]]>([
 ])('limitInterceptor rejects %o', (given) => {
   const make = () => limitInterceptor(...(given as Parameters<typeof limitInterceptor>));
   expect(make).toThrow(expect.objectContaining({ code: 'ERR_LIMITER_OPTION' }));
+});
+
+describe('a request body under limitInterceptor', () => {
+  it('that fails while the request waits fails the request, and leaves the queue', async () => {
+    const server = await serve((response) => response.end());
+    const limiter = spent();
+    const agent = agentOf(limiter);
+    const body = new Readable({ read() {} });
+    const failed = request(server.origin, { dispatcher: agent, method: 'POST', body });
+    await expect.poll(() => limiter.state().waiting).toBe(1);
+    body.destroy(new Error('no such file'));
+    await expect(failed).rejects.toThrow('no such file');
+    expect(limiter.state().waiting).toBe(0);
+    expect(server.received).toEqual([]);
+  });
+
+  it('is closed if the request is aborted while it waits', async () => {
+    const limiter = spent();
+    const abort = new AbortController();
+    const body = new Readable({ read() {} });
+    const options = { dispatcher: agentOf(limiter), method: 'POST', body, signal: abort.signal };
+    const gone = request('http://127.0.0.1:1', options as Parameters<typeof request>[1]);
+    await expect.poll(() => limiter.state().waiting).toBe(1);
+    abort.abort();
+    await expect(gone).rejects.toMatchObject({ name: 'AbortError' });
+    expect(body.destroyed).toBe(true);
+  });
+
+  it('that is a stream is sent', async () => {
+    const server = await serve((response) => response.end('done'));
+    const agent = agentOf(new PolicyLimiter(plenty));
+    const body = Readable.from(['a', 'b']);
+    const { body: answer } = await request(server.origin, {
+      dispatcher: agent,
+      method: 'POST',
+      body,
+    });
+    expect(await answer.text()).toBe('done');
+    expect(server.received[0]?.body).toBe('ab');
+  });
+});
+
+describe('the responses under limitInterceptor', () => {
+  it('are read by functions of the user, from their status and headers', async () => {
+    const server = await serve((response) => response.setHeader('x-left', '0').end());
+    for (const get of [undiciFetch, fetch]) {
+      const limiter = new PolicyLimiter({ ...plenty, clock: manualClock(), random: () => 0 });
+      const dispatcher = agentOf(limiter, {
+        read: ({ headers }) => ({
+          ...parseRateLimitHeaders({}),
+          retryAfterSeconds: Number(headers.get('X-Left')) + 5,
+        }),
+        isRefusal: ({ status }) => status === 200,
+      });
+      const response = await (get as typeof fetch)(server.origin, { dispatcher } as RequestInit);
+      expect(response.status).toBe(200);
+      expect(limiter.delaySeconds()).toBe(5);
+    }
+  });
+
+  it('fail the request if such a function throws', async () => {
+    const server = await serve((response) => response.end());
+    const dispatcher = agentOf(new PolicyLimiter(plenty), { read: () => JSON.parse('{') });
+    await expect(request(server.origin, { dispatcher })).rejects.toThrow(SyntaxError);
+  });
+
+  it('have resets in the format that is given', async () => {
+    const fields = { 'X-RateLimit-Remaining': '0', 'X-RateLimit-Reset': '60000' };
+    const server = await serve((response) => response.writeHead(200, fields).end());
+    const limiter = new PolicyLimiter({ ...plenty, clock: manualClock(), random: () => 0 });
+    await request(server.origin, { dispatcher: agentOf(limiter, { resetFormat: 'delta-ms' }) });
+    expect(limiter.delaySeconds()).toBeCloseTo(61, 6);
+  });
 });

@@ -160,6 +160,24 @@ describe('a reported remaining amount', () => {
     expect(burst(limiter)).toBe(10);
   });
 
+  it('is what the lowest report says once all requests of a burst are answered', () => {
+    const { limiter } = greedy();
+    const leases = Array.from({ length: 5 }, () => lease(limiter));
+    for (const [n, one] of leases.entries()) {
+      limiter.update(left(14 - n, 60), 200, { lease: one });
+      one.release();
+    }
+    expect(burst(limiter)).toBe(10);
+  });
+
+  it('counts requests of a burst that were answered without a report as not counted', () => {
+    const { limiter } = greedy();
+    const leases = Array.from({ length: 5 }, () => lease(limiter));
+    limiter.update(left(14, 60), 200, { lease: leases[0] });
+    for (const one of leases.slice(1)) limiter.update(said(), 200, { lease: one });
+    expect(burst(limiter)).toBe(10);
+  });
+
   it('does not become positive by a refund smaller than the missing units', () => {
     const { limiter } = greedy();
     const [first, second] = [lease(limiter), lease(limiter), lease(limiter, 4)];

@@ -1,5 +1,6 @@
 // Binance: a weight per minute, which responses count up.
 
+import { readOptions } from '../../common/options.js';
 import { parseRateLimitHeaders } from '../../headers/parse.js';
 import type { RateLimitInfo } from '../../headers/types.js';
 import type { LimitedRequest } from '../options.js';
@@ -15,15 +16,13 @@ export interface BinanceOptions {
   weightOf?: ((request: LimitedRequest) => number) | undefined;
 }
 
-/**
- * Returns options for the API of Binance: 6,000 of weight per minute. What responses say is used
- * (`X-MBX-USED-WEIGHT-1M`) includes requests of other processes at the same address. The status 418, a ban after ignored
- * refusals, is a refusal.
- */
-export function binance({
-  weightPerMinute = 6_000,
-  weightOf = () => 1,
-}: BinanceOptions = {}): LimiterPreset {
+/** See `Presets.binance`. */
+export function binance(options?: BinanceOptions): LimiterPreset {
+  const given = readOptions('presets.binance', options, [
+    'weightPerMinute',
+    'weightOf',
+  ]) as BinanceOptions;
+  const { weightPerMinute = 6_000, weightOf = () => 1 } = given;
   return {
     limiter: {
       policies: [

@@ -1,5 +1,6 @@
 // Discord: a limit per route, and one of all requests of a bot.
 
+import { readOptions } from '../../common/options.js';
 import { parseRateLimitHeaders } from '../../headers/parse.js';
 import type { RateLimitInfo } from '../../headers/types.js';
 import type { LimitedRequest } from '../options.js';
@@ -11,11 +12,10 @@ export interface DiscordOptions {
   requestsPerSecond?: number | undefined;
 }
 
-/**
- * Returns options for the API of Discord: 50 requests per second in all, and the limit of each route as responses report
- * it. A route is a method and a path without its ids, except those of channels, guilds and webhooks.
- */
-export function discord({ requestsPerSecond = 50 }: DiscordOptions = {}): GroupPreset {
+/** See `Presets.discord`. */
+export function discord(options?: DiscordOptions): GroupPreset {
+  const given = readOptions('presets.discord', options, ['requestsPerSecond']) as DiscordOptions;
+  const { requestsPerSecond = 50 } = given;
   return {
     group: {
       algorithm: 'sliding',

@@ -10,11 +10,7 @@ const MAX_CONCURRENT = 100;
 /** GitHub asks for a minute if a secondary limit gives no time. */
 const SECONDARY_SECONDS = 60;
 
-/**
- * Returns options for the REST and GraphQL APIs of GitHub: 900 points per minute and 80 content-creating requests per
- * minute, 500 per hour, for all requests; the primary limit of each resource (core, search, graphql) as responses report
- * it. A secondary refusal that gives no time blocks for a minute.
- */
+/** See `Presets.github`. */
 export function github(): GroupPreset {
   return {
     group: {

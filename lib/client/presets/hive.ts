@@ -2,11 +2,7 @@
 
 import type { LimiterPreset } from './preset.js';
 
-/**
- * Returns options for a public node of Hive: 240 requests per minute, 1,800 per ten minutes, 9,000 per hour and 21,600
- * per three hours. For several nodes, give a node file to `UpstreamPool` and use only `fetch`. JSON-RPC calls are
- * repeated, except those that broadcast a transaction.
- */
+/** See `Presets.hive`. */
 export function hive(): LimiterPreset {
   return {
     limiter: {

@@ -1,11 +1,62 @@
 // Options for the APIs of some vendors, whose limits are described in a way of their own.
 
-import { binance } from './binance.js';
-import { discord } from './discord.js';
+import { type BinanceOptions, binance } from './binance.js';
+import { type DiscordOptions, discord } from './discord.js';
 import { github } from './github.js';
 import { hive } from './hive.js';
-import { anthropic, openai } from './language-models.js';
-import { shopifyGraphQL, shopifyRest } from './shopify.js';
+import { type AnthropicOptions, anthropic, type OpenAIOptions, openai } from './language-models.js';
+import type { GroupPreset, LimiterPreset } from './preset.js';
+import {
+  type ShopifyGraphQLOptions,
+  type ShopifyRestOptions,
+  shopifyGraphQL,
+  shopifyRest,
+} from './shopify.js';
+
+/** Functions that return options for the API of a vendor. */
+export interface Presets {
+  /**
+   * Returns options for the REST and GraphQL APIs of GitHub: 900 points per minute and 80 content-creating requests per
+   * minute, 500 per hour, for all requests; the primary limit of each resource (core, search, graphql) as responses report
+   * it. A secondary refusal that gives no time blocks for a minute.
+   */
+  github(): GroupPreset;
+  /**
+   * Returns options for the API of Discord: 50 requests per second in all, and the limit of each route as responses report
+   * it. A route is a method and a path without its ids, except those of channels, guilds and webhooks.
+   */
+  discord(options?: DiscordOptions): GroupPreset;
+  /**
+   * Returns options for the API of OpenAI and those like it: requests and tokens per minute. The tokens of a request are
+   * estimated from its JSON body; what responses report corrects the estimate. A spent budget (`insufficient_quota`) is no
+   * refusal, because waiting does not help.
+   */
+  openai(options?: OpenAIOptions): LimiterPreset;
+  /**
+   * Returns options for the API of Anthropic: requests, input tokens and output tokens per minute. The tokens of a request
+   * are estimated from its JSON body; what responses report corrects the estimate. The status 529 is a refusal.
+   */
+  anthropic(options?: AnthropicOptions): LimiterPreset;
+  /** Returns options for the REST API of Shopify: a bucket of 40 requests that leaks 2 per second. */
+  shopifyRest(options?: ShopifyRestOptions): LimiterPreset;
+  /**
+   * Returns options for the GraphQL API of Shopify: a bucket of 2,000 points that leaks 100 per second. Responses report
+   * what is left in `extensions.cost`. An answer with the error `THROTTLED` and the status 200 is a refusal.
+   */
+  shopifyGraphQL(options?: ShopifyGraphQLOptions): LimiterPreset;
+  /**
+   * Returns options for the API of Binance: 6,000 of weight per minute. What responses say is used
+   * (`X-MBX-USED-WEIGHT-1M`) includes requests of other processes at the same address. The status 418, a ban after ignored
+   * refusals, is a refusal.
+   */
+  binance(options?: BinanceOptions): LimiterPreset;
+  /**
+   * Returns options for a public node of Hive: 240 requests per minute, 1,800 per ten minutes, 9,000 per hour and 21,600
+   * per three hours. For several nodes, give a node file to `UpstreamPool` and use only `fetch`. JSON-RPC calls are
+   * repeated, except those that broadcast a transaction.
+   */
+  hive(): LimiterPreset;
+}
 
 /**
  * Options for the APIs of some vendors: quotas, costs, and how their responses are read. Each function returns a new
@@ -22,7 +73,7 @@ import { shopifyGraphQL, shopifyRest } from './shopify.js';
  * const githubFetch = limitFetch(fetch, new PolicyLimiterGroup(github.group), github.fetch);
  * console.log(typeof openaiFetch, typeof githubFetch);
  */
-export const presets = {
+export const presets: Presets = {
   github,
   discord,
   openai,
@@ -31,4 +82,4 @@ export const presets = {
   shopifyGraphQL,
   binance,
   hive,
-} as const;
+};

@@ -1,5 +1,6 @@
 // OpenAI and Anthropic: limits of requests and of tokens at the same time.
 
+import { readOptions } from '../../common/options.js';
 import type { Costs } from '../cost.js';
 import type { LimitedRequest } from '../options.js';
 import {
@@ -27,16 +28,14 @@ export interface OpenAIOptions {
   tokensOf?: ((request: LimitedRequest) => number) | undefined;
 }
 
-/**
- * Returns options for the API of OpenAI and those like it: requests and tokens per minute. The tokens of a request are
- * estimated from its JSON body; what responses report corrects the estimate. A spent budget (`insufficient_quota`) is no
- * refusal, because waiting does not help.
- */
-export function openai({
-  requestsPerMinute = 500,
-  tokensPerMinute = 30_000,
-  tokensOf = ({ body }) => inputTokens(body) + answerTokens(body),
-}: OpenAIOptions = {}): LimiterPreset {
+/** See `Presets.openai`. */
+export function openai(options?: OpenAIOptions): LimiterPreset {
+  const given = readOptions('presets.openai', options, [
+    'requestsPerMinute',
+    'tokensPerMinute',
+    'tokensOf',
+  ]) as OpenAIOptions;
+  const { requestsPerMinute = 500, tokensPerMinute = 30_000, tokensOf = tokensOfBody } = given;
   return {
     limiter: {
       policies: [
@@ -69,15 +68,18 @@ export interface AnthropicOptions {
   outputTokensPerMinute?: number | undefined;
 }
 
-/**
- * Returns options for the API of Anthropic: requests, input tokens and output tokens per minute. The tokens of a request
- * are estimated from its JSON body; what responses report corrects the estimate. The status 529 is a refusal.
- */
-export function anthropic({
-  requestsPerMinute = 50,
-  inputTokensPerMinute = 30_000,
-  outputTokensPerMinute = 8_000,
-}: AnthropicOptions = {}): LimiterPreset {
+/** See `Presets.anthropic`. */
+export function anthropic(options?: AnthropicOptions): LimiterPreset {
+  const given = readOptions('presets.anthropic', options, [
+    'requestsPerMinute',
+    'inputTokensPerMinute',
+    'outputTokensPerMinute',
+  ]) as AnthropicOptions;
+  const {
+    requestsPerMinute = 50,
+    inputTokensPerMinute = 30_000,
+    outputTokensPerMinute = 8_000,
+  } = given;
   const policyOf = (unit: string, quota: number) => {
     return { name: unit, quota, windowSeconds: WINDOW_SECONDS, unit };
   };
@@ -99,6 +101,10 @@ export function anthropic({
       isRefusal: ({ status }) => (status === 529 ? true : undefined),
     },
   };
+}
+
+function tokensOfBody({ body }: LimitedRequest): number {
+  return inputTokens(body) + answerTokens(body);
 }
 
 function inputTokens(body: unknown): number {

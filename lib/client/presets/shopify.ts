@@ -1,5 +1,6 @@
 // Shopify: leaky buckets, of requests (REST) or of points (GraphQL).
 
+import { readOptions } from '../../common/options.js';
 import type { RateLimitInfo } from '../../headers/types.js';
 import type { LimitedRequest, PolicyLimiterOptions } from '../options.js';
 import { ALL_METHODS, asAmount, asRecord, jsonOf, type LimiterPreset } from './preset.js';
@@ -13,8 +14,12 @@ export interface ShopifyRestOptions {
   requestsPerSecond?: number | undefined;
 }
 
-/** Returns options for the REST API of Shopify: a bucket of 40 requests that leaks 2 per second. */
-export function shopifyRest({ requestsPerSecond = 2 }: ShopifyRestOptions = {}): LimiterPreset {
+/** See `Presets.shopifyRest`. */
+export function shopifyRest(options?: ShopifyRestOptions): LimiterPreset {
+  const given = readOptions('presets.shopifyRest', options, [
+    'requestsPerSecond',
+  ]) as ShopifyRestOptions;
+  const { requestsPerSecond = 2 } = given;
   return {
     limiter: leakyBucket('requests', requestsPerSecond),
     fetch: { retryMethods: ALL_METHODS },
@@ -29,14 +34,13 @@ export interface ShopifyGraphQLOptions {
   pointsOf?: ((request: LimitedRequest) => number) | undefined;
 }
 
-/**
- * Returns options for the GraphQL API of Shopify: a bucket of 2,000 points that leaks 100 per second. Responses report
- * what is left in `extensions.cost`. An answer with the error `THROTTLED` and the status 200 is a refusal.
- */
-export function shopifyGraphQL({
-  pointsPerSecond = 100,
-  pointsOf = () => 10,
-}: ShopifyGraphQLOptions = {}): LimiterPreset {
+/** See `Presets.shopifyGraphQL`. */
+export function shopifyGraphQL(options?: ShopifyGraphQLOptions): LimiterPreset {
+  const given = readOptions('presets.shopifyGraphQL', options, [
+    'pointsPerSecond',
+    'pointsOf',
+  ]) as ShopifyGraphQLOptions;
+  const { pointsPerSecond = 100, pointsOf = () => 10 } = given;
   return {
     limiter: leakyBucket('points', pointsPerSecond),
     fetch: {
