@@ -310,8 +310,9 @@ export class ServerPolicy {
     if (this.#reportedWindow === undefined) return;
     const { quota, seconds } = this.#reportedWindow;
     this.#remaining = quota;
-    this.#lowest = -Infinity;
     this.#resetAt = now + seconds;
+    this.#lowest = quota;
+    this.#unreported = 0;
     this.#newestReporter = -Infinity;
     this.#isPaced = false;
   }

@@ -1,0 +1,31 @@
+// The programs of `npm run simulate -- peers` that are short: relay-limiter with its defaults is refused nothing, loses
+// nothing, and is at most 3 % slower than the fastest package that loses nothing.
+
+import { expect, it } from 'vitest';
+import { CONTENDERS, type Contender } from '../../examples/peers/contenders.js';
+import { PROGRAMS, type Program } from '../../examples/peers/programs.js';
+import { simulate } from '../../examples/peers/simulate.js';
+
+const [own, ...others] = CONTENDERS as [Contender, ...Contender[]];
+const named = (name: string) =>
+  PROGRAMS.find((program) => program.name.startsWith(name)) as Program;
+
+it.each(['OpenAI', 'Shopify', 'Binance'])(
+  'limitFetch is not refused and hardly slower than any other package: %s',
+  async (name) => {
+    const program = named(name);
+    const outcome = await simulate(program, own);
+    expect(outcome).toMatchObject({ refused: 0, lost: 0 });
+    expect(outcome.seconds).toBeGreaterThanOrEqual(program.optimumSeconds);
+    for (const other of others) {
+      const { seconds, lost } = await simulate(program, other);
+      if (lost === 0) expect(outcome.seconds, other.name).toBeLessThanOrEqual(1.03 * seconds);
+    }
+  },
+);
+
+it('limitFetch learns the limits of 40 routes of Discord without a refusal', async () => {
+  const outcome = await simulate(named('Discord'), own);
+  expect(outcome).toMatchObject({ refused: 0, lost: 0 });
+  expect(outcome.seconds).toBeLessThan(80);
+});
