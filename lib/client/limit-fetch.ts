@@ -2,6 +2,7 @@
 // retries refused requests if they can be repeated.
 
 import { invalidNumber, invalidValue } from '../common/errors.js';
+import { isArray } from '../common/kinds.js';
 import { count, positive, readOptions } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
 import { FetchCall, type FetchSettings, type Upstream } from './fetch-call.js';
@@ -162,10 +163,10 @@ function readSettings(given: Given, isPool: boolean): FetchSettings {
     retryStatuses = isPool ? POOL_RETRY_STATUSES : [],
     retryJsonRpc = false,
   } = given;
-  if (!Array.isArray(retryMethods) || retryMethods.some((name) => typeof name !== 'string')) {
+  if (!isArray(retryMethods) || retryMethods.some((name) => typeof name !== 'string')) {
     throw invalidValue('ERR_LIMITER_OPTION', 'retryMethods', retryMethods, 'an array of methods');
   }
-  if (!Array.isArray(retryStatuses) || !retryStatuses.every(Number.isInteger)) {
+  if (!isArray(retryStatuses) || !retryStatuses.every(Number.isInteger)) {
     const accepted = 'an array of status codes';
     throw invalidValue('ERR_LIMITER_OPTION', 'retryStatuses', retryStatuses, accepted);
   }
@@ -178,7 +179,7 @@ function readSettings(given: Given, isPool: boolean): FetchSettings {
     reading: readResponseOptions(given),
     attemptSeconds: readAttemptSeconds(given, isPool),
     maxAttempts,
-    retryMethods: new Set(retryMethods.map((name: string) => name.toUpperCase())),
+    retryMethods: new Set((retryMethods as string[]).map((name: string) => name.toUpperCase())),
     retryStatuses: new Set(retryStatuses as number[]),
     retryJsonRpc: readRetryJsonRpc(retryJsonRpc),
   };

@@ -301,7 +301,7 @@ export function readUpdateContext(context: unknown) {
   if (lease !== undefined && !(lease instanceof QuotaLease)) {
     throw invalidValue('ERR_LIMITER_OPTION', 'lease', lease, 'a lease of a PolicyLimiter');
   }
-  if (!Array.isArray(violated) || violated.some((name) => typeof name !== 'string')) {
+  if (!isArray(violated) || violated.some((name) => typeof name !== 'string')) {
     throw invalidValue('ERR_LIMITER_OPTION', 'violated', violated, 'an array of names');
   }
   if (refused !== undefined && typeof refused !== 'boolean') {

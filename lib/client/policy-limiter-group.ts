@@ -2,7 +2,7 @@
 // removed when nothing of it matters any more. All may share common limits.
 
 import { invalidValue } from '../common/errors.js';
-import { isInstance } from '../common/kinds.js';
+import { isArray, isInstance } from '../common/kinds.js';
 import { nonNegative, readOptions } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
 import { closedError } from './activity.js';
@@ -180,7 +180,7 @@ export class PolicyLimiterGroup {
     status?: number,
     context?: GroupUpdateContext,
   ): void {
-    if (Array.isArray(given)) {
+    if (isArray(given)) {
       this.#policies = readLimiterOptions({ policies: given }).policies;
       for (const { limiter } of this.#entries.values()) limiter.update(this.#policies);
       return;

@@ -3,6 +3,7 @@
 
 import { readClock } from '../common/clock.js';
 import { invalidValue } from '../common/errors.js';
+import { isArray } from '../common/kinds.js';
 import type { RateLimitInfo } from '../headers/types.js';
 import { Activity, closedError } from './activity.js';
 import { amountOf, type Cost, type Costs, inUnit, REQUESTS, readCost } from './cost.js';
@@ -239,7 +240,7 @@ export class PolicyLimiter {
    */
   update(policies: readonly Policy[]): void;
   update(given: RateLimitInfo | readonly Policy[], status?: number, context?: UpdateContext): void {
-    if (Array.isArray(given)) {
+    if (isArray(given)) {
       const policies = readPolicies(given);
       this.#limits.replacePolicies(policies, this.#readClock());
       this.#notifyChange();

@@ -3,7 +3,7 @@
 
 import { type Clock, readClock } from '../common/clock.js';
 import { invalidValue, type LimiterError, limiterError, show } from '../common/errors.js';
-import { isInstance, isRecord } from '../common/kinds.js';
+import { isArray, isInstance, isRecord } from '../common/kinds.js';
 import { nonNegative, readOptions } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
 import { Activity, closedError } from './activity.js';
@@ -178,7 +178,7 @@ export class UpstreamPool {
   async acquire(options?: PoolAcquireOptions): Promise<PoolGrant> {
     const { exclude = [], ...rest } = readOptions('acquire', options, POOL_ACQUIRE_OPTIONS);
     const request = readAcquireOptions(rest);
-    if (!Array.isArray(exclude)) {
+    if (!isArray(exclude)) {
       throw invalidValue('ERR_LIMITER_OPTION', 'exclude', exclude, 'an array of hosts');
     }
     this.#requireCostOfNode(request.cost);
@@ -186,7 +186,11 @@ export class UpstreamPool {
     const deadlineAt = this.#now() + request.deadlineSeconds;
     this.#activity.wait();
     try {
-      const lease = await this.#queue.enqueue({ ...request, exclude, deadlineAt });
+      const lease = await this.#queue.enqueue({
+        ...request,
+        exclude: exclude as string[],
+        deadlineAt,
+      });
       return { node: lease.node.name, lease };
     } catch (error) {
       this.#activity.check();
@@ -380,7 +384,7 @@ export class UpstreamPool {
 
 /** Tells a RateLimitInfo from a node file: a node is no array. */
 function isInfo(given: unknown): boolean {
-  return isRecord(given) && Array.isArray(given['limits']) && Array.isArray(given['policies']);
+  return isRecord(given) && isArray(given['limits']) && isArray(given['policies']);
 }
 
 function restoreNode(node: UpstreamNode, snapshot: object): (() => void) | null {
