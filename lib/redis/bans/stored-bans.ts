@@ -139,8 +139,16 @@ export class StoredBans {
   /** Rejects with `ERR_LIMITER_STORE` if there is no reply in time; with a cause if the store reports an error. */
   #run(script: string, args: string[]): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const pending = new PendingReply(reject);
-      this.#deadlines.add(pending);
+      // If this process was blocked, the reply may be there soon.
+      const wait = (): PendingReply => {
+        const reply = new PendingReply((error, wasBlocked) => {
+          if (wasBlocked) pending = wait();
+          else reject(error);
+        });
+        this.#deadlines.add(reply);
+        return reply;
+      };
+      let pending = wait();
       this.#inFlight += 1;
       this.#call(script, args).then(
         (reply) => {
