@@ -33,6 +33,8 @@ export interface BanReport {
 /** What a node asks for: to tell the store what it has lost while no other node does, or to end that. */
 export type Telling = 'take' | 'free' | '';
 
+/** Attempts to correct the fleet's clock until its time is taken as it is. */
+const MAX_CORRECTIONS = 4;
 /** States read by one script. */
 const PAGE_SIZE = 500;
 
@@ -89,7 +91,7 @@ export class StoredBans {
   async version(known: Version, telling: Telling = ''): Promise<FoundVersion> {
     let ahead = 0;
     let { shift: knownShift } = this.clock;
-    for (;;) {
+    for (let tries = 1; ; tries += 1) {
       const askedAt = nowWithPauses();
       const beginning = this.#beginning(known, knownShift);
       const reply = await this.#run(VERSION, [...beginning, telling, this.nodeId, String(ahead)]);
@@ -100,9 +102,9 @@ export class StoredBans {
       ];
       if (![version, time].every((text) => Number.isFinite(Number(text))))
         throw invalidReplyError();
-      // The store's clock was set forward. Once is enough: another node may have corrected the shift.
+      // Not 0 if the store's clock was set forward; it may be set again meanwhile.
       const jump = this.clock.jumpOf(Number(time));
-      if (jump === 0 || ahead > 0) {
+      if (jump === 0 || tries === MAX_CORRECTIONS) {
         const correction = this.clock.read(Number(time), shift, askedAt);
         if (correction !== 0) this.#onCorrection(correction);
         return { epoch, version: Number(version), isTeller: isTeller === '1' };
