@@ -118,7 +118,8 @@ class Model {
     const before = seen.get(key) ?? 0;
     const changes = this.#changes.get(key) as Change[];
     if (before > now + NEAR_SECONDS && ends < before - NEAR_SECONDS) {
-      const ban = changes.filter((change) => isNear(change.ends, before)).at(-1) as Change;
+      // The first of the bans that end then, by chance, together.
+      const ban = changes.find((change) => isNear(change.ends, before)) as Change;
       const wasLifted = changes.some((change) => change.ends === undefined && change.at > ban.at);
       expect(wasLifted, `the ban of ${key} until ${before} ended at ${now}`).toBe(true);
     }
@@ -259,7 +260,7 @@ describe('SharedBans', () => {
   it('end a ban by its time or by a lift made after it, and by nothing else', async () => {
     await fc.assert(
       fc.asyncProperty(anyFleet, (fleet) => new Model(fleet).run()),
-      { numRuns: 12, seed: 20 },
+      { numRuns: 12 },
     );
   });
 });
