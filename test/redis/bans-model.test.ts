@@ -26,7 +26,7 @@ interface Fleet {
 }
 
 const PROCESSES = 3;
-const KEYS = ['p', 'q', 'r'];
+const KEYS = ['p', 'q', 'r', 's', 't', 'u', 'v', 'w'];
 /** Changes of one peer are at least so far apart: more than the processes' views of the time differ. */
 const APART_SECONDS = 1;
 /** Longer than a process is cut off, and than it takes until its next look. */
@@ -89,7 +89,7 @@ class Model {
     let isOlder: (() => void) | undefined;
     while (this.time.now < end) {
       await this.#step();
-      if (this.#random() < 0.15) this.#change();
+      if (this.#random() < 0.06) this.#change();
       if (this.#random() < 0.05) isOlder = this.#store.snapshot();
       if (this.#random() * 600 < troubles) this.#trouble(isOlder);
     }
