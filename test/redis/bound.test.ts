@@ -25,9 +25,7 @@ const CALM: Scenario = {
   outages: [],
 };
 
-/** Evenly spread. `fc.double` would nearly always be close to 0. */
-const number = (min: number, max: number) =>
-  fc.integer({ min: 0, max: 1000 }).map((n) => min + ((max - min) * n) / 1000);
+const number = (min: number, max: number) => fc.double({ min, max, noNaN: true });
 
 const anyScenario: fc.Arbitrary<Scenario> = fc.record({
   seed: fc.nat(),

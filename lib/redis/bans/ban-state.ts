@@ -61,11 +61,12 @@ export function formatState({ lifted, terms, violations }: BanState): string {
 /** Parses the text of a state; undefined if it is invalid. Anybody can publish anything. */
 export function parseState(text: unknown): BanState | undefined {
   if (typeof text !== 'string') return undefined;
-  const [lifted = Number.NaN, violations = Number.NaN, ...rest] = text.split(' ').map(readTime);
-  const terms = text.split(' ').slice(2).map(parseTerm);
+  const [liftedText = '', violationsText = '', ...rest] = text.split(' ');
+  const [lifted, violations] = [readTime(liftedText), readTime(violationsText)];
   const isCount = Number.isSafeInteger(violations) && violations >= 0;
-  const isState = Number.isFinite(lifted) && isCount && rest.length <= MAX_TERMS;
-  if (!isState || terms.includes(undefined)) return undefined;
+  if (!Number.isFinite(lifted) || !isCount || rest.length > MAX_TERMS) return undefined;
+  const terms = rest.map(parseTerm);
+  if (terms.includes(undefined)) return undefined;
   return { lifted, violations, terms: essentialTerms(terms as Term[]) };
 }
 

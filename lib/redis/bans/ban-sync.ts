@@ -29,6 +29,8 @@ export interface BanSyncListener {
 
 /** How often the version is read, which shows a missed message that nothing else has shown. */
 const VERSION_CHECK_SECONDS = 5;
+/** Peers that are compared with the store's before other work of the process gets a turn. */
+const PEERS_AT_ONCE = 1000;
 /** Changes that are sent at once. */
 const BATCH_SIZE = 500;
 /** Beyond so many unsent changes the oldest ones are discarded, and found again by the next read of all bans. */
@@ -247,7 +249,7 @@ export class BanSync {
     // Messages that arrive from here on are counted from this version.
     this.#known = { epoch: found.epoch, version: found.version };
     try {
-      this.#exchange(await this.#stored.all(), hasLostData);
+      await this.#exchange(await this.#stored.all(), hasLostData);
       if (!hasLostData) return;
       await this.#sendAll();
       await this.#stored.version(this.#known, 'free');
@@ -257,10 +259,19 @@ export class BanSync {
     }
   }
 
-  /** Takes over what the store knows, and sends what it does not know. */
-  #exchange(stored: KeyMap<BanState>, hasLostData: boolean): void {
-    for (const [key, state] of stored) this.#listener.onPeer(key, state, false);
+  /** Takes over what the store knows, and sends what it does not know. Other work goes on meanwhile. */
+  async #exchange(stored: KeyMap<BanState>, hasLostData: boolean): Promise<void> {
+    let peers = 0;
+    const isDue = () => {
+      peers += 1;
+      return peers % PEERS_AT_ONCE === 0;
+    };
+    for (const [key, state] of stored) {
+      if (isDue()) await nextTurn();
+      this.#listener.onPeer(key, state, false);
+    }
     for (const key of this.#listener.keys()) {
+      if (isDue()) await nextTurn();
       const here = this.#listener.find(key);
       const there = stored.get(key) ?? NOTHING;
       if (here === undefined) continue;
@@ -326,4 +337,8 @@ export class BanSync {
     };
     this.#timer = startTimer(work, seconds * 1000);
   }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

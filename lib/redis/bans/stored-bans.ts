@@ -33,6 +33,8 @@ export interface BanReport {
 /** What a node asks for: to tell the store what it has lost while no other node does, or to end that. */
 export type Telling = 'take' | 'free' | '';
 
+/** Attempts to correct the fleet's clock until its time is taken as it is. */
+const MAX_CORRECTIONS = 4;
 /** States read by one script. */
 const PAGE_SIZE = 500;
 
@@ -89,7 +91,7 @@ export class StoredBans {
   async version(known: Version, telling: Telling = ''): Promise<FoundVersion> {
     let ahead = 0;
     let { shift: knownShift } = this.clock;
-    for (;;) {
+    for (let tries = 1; ; tries += 1) {
       const askedAt = nowWithPauses();
       const beginning = this.#beginning(known, knownShift);
       const reply = await this.#run(VERSION, [...beginning, telling, this.nodeId, String(ahead)]);
@@ -100,9 +102,9 @@ export class StoredBans {
       ];
       if (![version, time].every((text) => Number.isFinite(Number(text))))
         throw invalidReplyError();
-      // The store's clock was set forward. Once is enough: another node may have corrected the shift.
+      // Not 0 if the store's clock was set forward; it may be set again meanwhile.
       const jump = this.clock.jumpOf(Number(time));
-      if (jump === 0 || ahead > 0) {
+      if (jump === 0 || tries === MAX_CORRECTIONS) {
         const correction = this.clock.read(Number(time), shift, askedAt);
         if (correction !== 0) this.#onCorrection(correction);
         return { epoch, version: Number(version), isTeller: isTeller === '1' };
@@ -139,8 +141,16 @@ export class StoredBans {
   /** Rejects with `ERR_LIMITER_STORE` if there is no reply in time; with a cause if the store reports an error. */
   #run(script: string, args: string[]): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const pending = new PendingReply(reject);
-      this.#deadlines.add(pending);
+      // If this process was blocked, the reply may be there soon.
+      const wait = (): PendingReply => {
+        const reply = new PendingReply((error, wasBlocked) => {
+          if (wasBlocked) pending = wait();
+          else reject(error);
+        });
+        this.#deadlines.add(reply);
+        return reply;
+      };
+      let pending = wait();
       this.#inFlight += 1;
       this.#call(script, args).then(
         (reply) => {

@@ -17,8 +17,9 @@ const MEMORY_SECONDS = 86_400;
 const MARK = 'relay-limiter';
 
 /**
- * Registers a node. `KEYS`: the nodes, the memory of losses. `ARGV`: the node (1), the number of this heartbeat (2), the
- * number of the last answered one (3, 0 if there was none), the server's run (4) and the epoch (5) that it replied, the
+ * Registers a node. `KEYS`: the nodes, the memory of losses. `ARGV[1]`: nine words, since a server that wants a password
+ * names the reason only to calls of up to ten arguments: the node (1), the number of this heartbeat (2), the
+ * number of the last answered one (3, 0 if there was none), the server's run (4) and the epoch (5) that it replied (or a dash), the
  * seconds since it was sent or, without one, since the node began (6), the seconds for which leases of an earlier loss may
  * still hold half of the burst (7), and the lifetimes of a short lease (8) and of any lease (9).
  *
@@ -46,26 +47,28 @@ if isForeign(KEYS[1], 'zset', 'ZSCORE') or isForeign(KEYS[2], 'hash', 'HGET') th
   return redis.error_reply('WRONGTYPE a key under the prefix of relay-limiter is not its own')
 end
 local function text(number) return string.format('%.17g', number) end
-local node, answered, elapsed = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[6])
+local given = {}
+for word in string.gmatch(ARGV[1], '%S+') do given[#given + 1] = word end
+local node, answered, elapsed = given[1], tonumber(given[3]), tonumber(given[6])
 local epoch, seen, since, empty, half = unpack(redis.call('HMGET', KEYS[2], '${MARK}', node, 'since', 'empty', 'half'))
 local isLost
 if answered > 0 then
-  isLost = epoch ~= ARGV[5] or (tonumber(seen) or 0) < answered or (run ~= ARGV[4] and uptime < elapsed + 1)
+  isLost = epoch ~= given[5] or (tonumber(seen) or 0) < answered or (run ~= given[4] and uptime < elapsed + 1)
 elseif uptime >= 0 and uptime + 1 < elapsed then
   isLost = #redis.call('ZRANGEBYSCORE', KEYS[1], text(now - uptime), text(now), 'LIMIT', 0, 1) == 0
 end
 if isLost and not (since and tonumber(since) > now - elapsed) then
   local before = tonumber(half) or 0
-  if tonumber(ARGV[7]) > 0 then before = math.max(before, now + tonumber(ARGV[7])) end
-  since, empty, half = text(now), text(math.max(now + tonumber(ARGV[8]), before)), text(now + tonumber(ARGV[9]))
+  if tonumber(given[7]) > 0 then before = math.max(before, now + tonumber(given[7])) end
+  since, empty, half = text(now), text(math.max(now + tonumber(given[8]), before)), text(now + tonumber(given[9]))
   redis.call('HSET', KEYS[2], 'since', since, 'empty', empty, 'half', half)
   epoch = false
 end
 if not epoch then
-  epoch = node .. '-' .. ARGV[2]
+  epoch = node .. '-' .. given[2]
   redis.call('HSET', KEYS[2], '${MARK}', epoch)
 end
-redis.call('HSET', KEYS[2], node, ARGV[2])
+redis.call('HSET', KEYS[2], node, given[2])
 redis.call('ZADD', KEYS[1], 'inf', '${MARK}', now, node)
 for _, early in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. text(now), '(inf')) do
   redis.call('ZADD', KEYS[1], now, early)

@@ -74,7 +74,7 @@ const NOTICE_SECONDS = 1;
 /** How long the largest number of nodes is remembered: after a restart of the store the first node sees only itself. */
 const NODES_SECONDS = 300;
 /** The state before the first answered heartbeat. */
-const NO_BEAT = { number: 0, runId: '', epoch: '' };
+const NO_BEAT = { number: 0, runId: '-', epoch: '-' };
 
 /** The health of one shard. @internal */
 export class ShardHealth {
@@ -202,7 +202,7 @@ export class ShardHealth {
     const sentAt = nowWithPauses();
     counters.beats += 1;
     deadlines.add(pending);
-    client.eval(HEARTBEAT, this.#keys, this.#heartbeatArguments(number, sentAt)).then(
+    client.eval(HEARTBEAT, this.#keys, [this.#heartbeatArgument(number, sentAt)]).then(
       (value) => {
         this.#isBeating = false;
         const reply = readHeartbeatReply(value);
@@ -214,19 +214,21 @@ export class ShardHealth {
       (cause) => {
         this.#isBeating = false;
         const error = storeError(messageOf(cause), cause);
-        if (pending.end()) this.#heartbeatFailed(error, pending.startedAt);
+        // The two keys are on two servers of a cluster for the moment in which their slot moves.
+        const isMoving = messageOf(cause).startsWith('TRYAGAIN');
+        if (pending.end() && !isMoving) this.#heartbeatFailed(error, pending.startedAt);
         else this.#scheduleHeartbeat(RETRY_SECONDS);
       },
     );
   }
 
-  #heartbeatArguments(number: number, sentAt: number): string[] {
+  #heartbeatArgument(number: number, sentAt: number): string {
     const { nodeId, limit } = this.#context;
     const { number: answered, runId, epoch, sentAt: answeredAt } = this.#answered;
     const halfSeconds = this.#clock.halfSeconds(nowSeconds());
     const { shortLeaseSeconds, leaseSeconds } = limit;
     const numbers = [sentAt - answeredAt, halfSeconds, shortLeaseSeconds, leaseSeconds];
-    return [nodeId, String(number), String(answered), runId, epoch, ...numbers.map(String)];
+    return [nodeId, number, answered, runId, epoch, ...numbers].join(' ');
   }
 
   #scheduleHeartbeat(seconds: number): void {

@@ -97,7 +97,7 @@ export class SimulatedStore {
 
   eval(source: string, keys: string[], args: string[]): unknown {
     const [key] = keys;
-    if (source === HEARTBEAT) return this.#heartbeat(key as string, args);
+    if (source === HEARTBEAT) return this.#heartbeat(key as string, args[0] as string);
     if (source === UNREGISTER)
       return Number(this.#nodes.get(key as string)?.delete(args[0] as string));
     for (const [sha, name] of this.#scriptNames) {
@@ -241,9 +241,10 @@ export class SimulatedStore {
     }
   }
 
-  #heartbeat(key: string, args: readonly string[]): unknown {
+  #heartbeat(key: string, argument: string): unknown {
     const now = this.#clock();
-    const [nodeId, number, answered, run, epoch, ...seconds] = args as [...Four<string>, string];
+    const words = argument.split(' ') as [...Four<string>, string];
+    const [nodeId, number, answered, run, epoch, ...seconds] = words;
     const [elapsed, halfSeconds, short, long] = seconds.map(Number) as Four;
     const nodes = this.#nodes.get(key) ?? new Map<string, number>();
     const losses: Losses = this.#losses.get(key) ?? { epoch: '', numbers: new Map() };
