@@ -22,6 +22,8 @@ import {
 import { redisServer } from './shared.js';
 
 const WORKER = fileURLToPath(new URL('./machine-worker.js', import.meta.url));
+/** Workers would warn that their table is removed in the end. */
+const QUIETLY = ['--no-warnings'];
 const PRIVATE = 'private';
 const SHARED = 'shared';
 const BATCH = 1000;
@@ -83,10 +85,13 @@ class Workers {
   static async start(count: number, options: WorkerOptions): Promise<Workers> {
     const workers = new Workers();
     const isCluster = options.limiter === CLUSTER;
-    if (isCluster) cluster.setupPrimary({ exec: WORKER, args: [JSON.stringify(options)] });
+    if (isCluster)
+      cluster.setupPrimary({ exec: WORKER, args: [JSON.stringify(options)], execArgv: QUIETLY });
     for (let n = 0; n < count; n += 1) {
       workers.#children.push(
-        isCluster ? cluster.fork().process : fork(WORKER, [JSON.stringify(options)]),
+        isCluster
+          ? cluster.fork().process
+          : fork(WORKER, [JSON.stringify(options)], { execArgv: QUIETLY }),
       );
     }
     await Promise.all(workers.#children.map((child) => answerOf(child, 'ready')));

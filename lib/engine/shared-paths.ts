@@ -20,11 +20,21 @@ export function sharedPathOf(nameOrPath: string): string {
 /** The names of this user's files in the folder for names. Others may have written files there too. */
 export function sharedNames(): string[] {
   const own = prefix();
-  return readdirSync(folder())
+  return filesIn(folder())
     .filter((file) => file.startsWith(own) && !UNFINISHED.test(file))
     .map((file) => file.slice(own.length))
     .filter(isSharedName)
     .sort();
+}
+
+/** There may be no /dev/shm. */
+function filesIn(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 /** The beginning of all names of this user's files: users of one folder cannot take each other's names by accident. */
