@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "error.h"
 #include "process.h"
@@ -51,6 +52,17 @@ class SharedFile {
 
   // Whether the path leads to this file.
   bool isAt(const char* path) const noexcept;
+
+  // Exchanges the files of two objects.
+  void swap(SharedFile& other) noexcept {
+    std::swap(file_, other.file_);
+#if defined(_WIN32)
+    std::swap(section_, other.section_);
+#endif
+    std::swap(temporary_, other.temporary_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(size_, other.size_);
+  }
 
   void close() noexcept;
 

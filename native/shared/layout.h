@@ -120,6 +120,8 @@ struct SharedHeader {
   Founding founding;
   uint64_t checksum;
 
+  // The seconds of the wall clock less those of the monotonic clock, as of the latest attachment.
+  double wallOffset;
   // Whether the file was removed: newcomers must not join.
   std::atomic<uint32_t> isRemoved;
   // Counts changes of the secret; its lowest bit says which one is current. Changes only while all

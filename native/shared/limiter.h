@@ -104,13 +104,16 @@ class SharedLimiter {
       return error.fail("maxPeers of a shared limiter must be from 1 to %.0f, got %.15g",
                         SharedSize::kMostPeers, maxPeers_);
     }
-    const auto prepare = [this] {
+    BanList bans;
+    const auto prepare = [&] {
       for (uint32_t i = 0; i < shards(); ++i) {
         point(i);
         core_.clear();
       }
+      restoreBans(bans);
     };
-    if (!region_.attach(path, layout_, secret, prepare, error)) return false;
+    const auto collect = [&] { collectBans(bans); };
+    if (!region_.attach(path, layout_, secret, prepare, collect, error)) return false;
     refreshSecret();
     return true;
   }
@@ -401,6 +404,33 @@ class SharedLimiter {
   }
 
  private:
+  // Collects the bans of a file that nobody uses, which an earlier boot has left. The wall clock
+  // says how much of them is left.
+  void collectBans(BanList& bans) noexcept {
+    const double now = wallMilliseconds() / 1000 - region_.header().wallOffset;
+    for (uint32_t i = 0; i < shards() && bans.reserve(Page<Ban>::kCapacity); ++i) {
+      point(i);
+      core_.repair();
+      core_.offenders().eachBan(now, banDuration(), [&](const Ban& ban, const StoredKey& key) {
+        const double left = secondsLeft(banDuration(), elapsed(now, ban.began));
+        if (left > 0 && left <= banDuration()) bans.push(ban, key, left);
+      });
+    }
+    bans.sortByBeginning();
+  }
+
+  // Restores them in a file that nobody else can see.
+  void restoreBans(const BanList& bans) noexcept {
+    const double now = monotonicSeconds();
+    for (size_t i = 0; i < bans.size(); ++i) {
+      char16_t text[KeyCopy::kMostUnits];
+      const Key key = bans[i].key.key(bans[i].fingerprint, text);
+      point(region_.shardOf(key.fingerprint));
+      core_.restore(key, {0, bans[i].secondsLeft, kInfinity, SavedBucket::none()}, now, kSample);
+      cursor_.head->unfinished = 0;
+    }
+  }
+
   static Config shardConfig(Config config, const SharedSize& size) noexcept {
     config.maxPeers = size.mostInShard;
     return config;

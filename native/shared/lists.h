@@ -13,18 +13,33 @@ namespace relay_limiter {
 // A copy of a key of up to 128 code units.
 class KeyCopy {
  public:
+  static constexpr uint32_t kMostUnits = 128;
+
+  // The key may be empty.
   void set(const StoredKey& key) noexcept {
+    hasText_ = bool{key};
+    if (!hasText_) return;
     length_ = std::min(key.length, kMostUnits);
     isTwoByte_ = key.isTwoByte;
     std::memcpy(units_, key.text, length_ * (isTwoByte_ ? sizeof(char16_t) : 1));
   }
 
   // Valid as long as the copy.
-  StoredKey key() const noexcept { return {units_, length_, isTwoByte_}; }
+  StoredKey key() const noexcept {
+    return hasText_ ? StoredKey{units_, length_, isTwoByte_} : StoredKey{};
+  }
+
+  // The key with its text in UTF-16, which is written to `text`.
+  Key key(const Fingerprint& fingerprint, char16_t (&text)[kMostUnits]) const noexcept {
+    if (!hasText_) return {fingerprint, nullptr, 0};
+    key().read([&](const auto* units, size_t length) {
+      for (size_t i = 0; i < length; ++i) text[i] = static_cast<char16_t>(codeUnit(units[i]));
+    });
+    return {fingerprint, text, length_};
+  }
 
  private:
-  static constexpr uint32_t kMostUnits = 128;
-
+  bool hasText_ = false;
   uint32_t length_ = 0;
   bool isTwoByte_ = false;
   char16_t units_[kMostUnits];
@@ -88,6 +103,7 @@ class BanList {
     double secondsLeft;
     double began;
     uint64_t order;
+    Fingerprint fingerprint;
     KeyCopy key;
   };
 
@@ -116,6 +132,7 @@ class BanList {
     entry.secondsLeft = secondsLeft;
     entry.began = ban.began;
     entry.order = ban.order;
+    entry.fingerprint = ban.fingerprint;
     entry.key.set(key);
   }
 

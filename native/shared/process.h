@@ -43,6 +43,9 @@ inline double wallMilliseconds() noexcept {
   return std::chrono::duration<double, std::milli>(now).count();
 }
 
+// The seconds of the wall clock less those of the monotonic clock.
+inline double wallOffsetNow() noexcept { return wallMilliseconds() / 1000 - monotonicSeconds(); }
+
 #if defined(_WIN32)
 
 inline uint32_t processId() noexcept { return GetCurrentProcessId(); }

@@ -18,10 +18,11 @@ class SharedRegion {
   SharedRegion& operator=(const SharedRegion&) = delete;
 
   // Joins the file at `path`. If there is none, creates it with `secret`, and calls prepare() when
-  // all of it is mapped and no other process can see it. False with an error.
-  template <class Prepare>
+  // all of it is mapped and no other process can see it. Replaces a file of an earlier boot: calls
+  // collect() while that is mapped, and then prepare() for the new one. False with an error.
+  template <class Prepare, class Collect>
   bool attach(const char* path, const SharedLayout& layout, const Secret& secret, Prepare&& prepare,
-              SharedError& error) noexcept {
+              Collect&& collect, SharedError& error) noexcept {
     if (sizeof(void*) < 8) {
       return error.fail("shared tables need a system with 64-bit addresses");
     }
@@ -30,9 +31,12 @@ class SharedRegion {
       const SharedFile::Opened opened = file_.open(path, error);
       if (opened == SharedFile::Opened::kUnsafe) return false;
       const Progress progress = opened == SharedFile::Opened::kYes
-                                    ? join(path, layout, error)
+                                    ? join(path, layout, prepare, collect, error)
                                     : found(path, layout, secret, prepare, error);
-      if (progress == Progress::kDone && takeSlot()) return copyPath(path, error);
+      if (progress == Progress::kDone && takeSlot()) {
+        header().wallOffset = wallOffsetNow();
+        return copyPath(path, error);
+      }
       if (progress == Progress::kDone) {
         file_.close();
         return error.fail("the shared file %s has %u limiters already, the maximum", path,
@@ -155,25 +159,41 @@ class SharedRegion {
   template <class Prepare>
   Progress found(const char* path, const SharedLayout& layout, const Secret& secret,
                  Prepare&& prepare, SharedError& error) noexcept {
+    return create(path, layout, secret, prepare, error) ? publish(path, error) : Progress::kFailed;
+  }
+
+  // Creates a file without its path.
+  template <class Prepare>
+  bool create(const char* path, const SharedLayout& layout, const Secret& secret, Prepare&& prepare,
+              SharedError& error) noexcept {
     if (!file_.create(path, static_cast<size_t>(layout.totalBytes()),
-                      static_cast<size_t>(layout.namesAt()), error))
-      return Progress::kFailed;
+                      static_cast<size_t>(layout.namesAt()), error)) {
+      return false;
+    }
     header().found(layout, secret);
     readLayout(layout);
     prepare();
+    return true;
+  }
+
+  Progress publish(const char* path, SharedError& error) noexcept {
     if (file_.link(path, error)) return Progress::kDone;
     return error ? Progress::kFailed : Progress::kAgain;
   }
 
-  Progress join(const char* path, const SharedLayout& layout, SharedError& error) noexcept {
+  template <class Prepare, class Collect>
+  Progress join(const char* path, const SharedLayout& layout, Prepare&& prepare, Collect&& collect,
+                SharedError& error) noexcept {
     if (!openHeader(path, error)) return Progress::kFailed;
     if (!lockJoining(path, error)) return Progress::kFailed;
-    const Progress progress = joinLocked(path, layout, error);
+    const Progress progress = joinLocked(path, layout, prepare, collect, error);
     file_.unlockByte(kJoining);
     return progress;
   }
 
-  Progress joinLocked(const char* path, const SharedLayout& layout, SharedError& error) noexcept {
+  template <class Prepare, class Collect>
+  Progress joinLocked(const char* path, const SharedLayout& layout, Prepare&& prepare,
+                      Collect&& collect, SharedError& error) noexcept {
     if (isRemovedFrom(path)) return Progress::kAgain;
     SharedError reason;
     if (!header().agreesWith(layout, reason)) {
@@ -192,9 +212,21 @@ class SharedRegion {
       error.fail("the shared file %s is used by processes with another monotonic clock", path);
       return Progress::kFailed;
     }
-    header().isRemoved.store(1);
+    collect();
+    return replace(path, layout, prepare, error);
+  }
+
+  // Puts a new file in the place of the mapped one, which stays locked meanwhile.
+  template <class Prepare>
+  Progress replace(const char* path, const SharedLayout& layout, Prepare&& prepare,
+                   SharedError& error) noexcept {
+    const Secret secret = header().secret(header().secretVersion.load());
+    SharedFile former;
+    former.swap(file_);
+    if (!create(path, layout, secret, prepare, error)) return Progress::kFailed;
+    reinterpret_cast<SharedHeader*>(former.bytes())->isRemoved.store(1);
     SharedFile::unlink(path, error);
-    return error ? Progress::kFailed : Progress::kAgain;
+    return error ? Progress::kFailed : publish(path, error);
   }
 
   bool isRemovedFrom(const char* path) const noexcept {

@@ -218,6 +218,50 @@ void testBoot() {
   require(checkRate(later, 1) == Verdict::kAllowed, "a file of an earlier boot starts empty");
 }
 
+// Of a file of an earlier boot only the bans are kept.
+void testBansAfterBoot() {
+  const OrderbookConfig config{10, 4, 2, 3, 100, 1000};
+  TestFile file;
+  const double now = monotonicSeconds();
+  {
+    SharedOrderbook old(config);
+    attach(old, file);
+    for (unsigned peer = 0; peer < 20; ++peer) {
+      TestKey test(peer);
+      old.withPeer(test.key(), now, [&](auto& core, const Key& key, double time) {
+        for (unsigned i = 0; i < 1 + peer; ++i) {
+          core.check(key, core.allowedAt().find(key.fingerprint), time);
+        }
+      });
+    }
+    // A ban that is nearly over.
+    TestKey test(100);
+    old.restore(test.key(), {9, 20, 0, SavedBucket::none()}, now, kMostLookedAt);
+    SharedHeader& header = old.region().header();
+    std::strcpy(header.founding.boot.text, "another boot");
+    header.seal();
+    // 30 seconds pass.
+    header.wallOffset -= 30;
+  }
+  SharedOrderbook later(config);
+  attach(later, file);
+  require(later.secret() == kSecret, "the file has the same secret");
+  BanList bans;
+  size_t count = 0;
+  bool hasMemory = true;
+  require(later.readBans(bans, count, monotonicSeconds(), hasMemory), "bans are listed");
+  // An allowed request and four violations come before a ban.
+  require(count == 15 && bans.size() == 15, "the bans in force are kept, with their keys");
+  for (size_t i = 0; i < bans.size(); ++i) {
+    require(bans[i].secondsLeft > 0 && bans[i].secondsLeft <= 70.01, "the time of a ban goes on");
+  }
+  SharedStatistics statistics;
+  require(later.readStatistics(statistics) && statistics.peers == 15 &&
+              statistics.violations.value() == 0,
+          "nothing else is kept");
+  stateOf(later);
+}
+
 void testSlots() {
   struct rlimit files;
   getrlimit(RLIMIT_NOFILE, &files);
@@ -448,6 +492,7 @@ int main() {
   testSize();
   testRemoval();
   testBoot();
+  testBansAfterBoot();
   testSlots();
   testDeadHolder();
   testStoppedHolder();
