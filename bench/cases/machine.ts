@@ -3,7 +3,6 @@
 
 import { type ChildProcess, fork } from 'node:child_process';
 import cluster from 'node:cluster';
-import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { RateLimiterClusterMaster } from 'rate-limiter-flexible';
 import { RateLimiter, removeShared } from 'relay-limiter';
@@ -111,12 +110,17 @@ class Workers {
   }
 }
 
-async function answerOf(child: ChildProcess, name: 'ready' | 'done'): Promise<number> {
-  for (;;) {
-    const [message] = (await once(child, 'message')) as [Record<string, unknown>];
-    if ('failed' in message) throw new Error(String(message['failed']));
-    if (name in message) return Number(message[name]);
-  }
+/** Other messages, such as those of another package, may come first. */
+function answerOf(child: ChildProcess, name: 'ready' | 'done'): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const listener = (message: Record<string, unknown>) => {
+      if (!(name in message || 'failed' in message)) return;
+      child.off('message', listener);
+      if ('failed' in message) reject(new Error(String(message['failed'])));
+      else resolve(Number(message[name]));
+    };
+    child.on('message', listener);
+  });
 }
 
 const processes: Case = {
