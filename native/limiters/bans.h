@@ -140,4 +140,31 @@ class BasicBans {
   typename Storage::template Stored<Times> times_;
 };
 
+// In place of Bans, for a limiter that bans no peer: it has no memory, and a shared file no page
+// for it.
+class NoBans {
+ public:
+  template <class Storage>
+  explicit NoBans(const Storage&) noexcept {}
+
+  static constexpr size_t size() noexcept { return 0; }
+  static constexpr bool isEmpty() noexcept { return true; }
+  static constexpr size_t memoryBytes() noexcept { return 0; }
+  static constexpr const Ban* find(const Fingerprint&) noexcept { return nullptr; }
+  static constexpr double beganAt(const Fingerprint&) noexcept { return kNever; }
+  static constexpr void prepare(const Fingerprint&) noexcept {}
+  static constexpr bool mayAnyBeOver(double, double) noexcept { return false; }
+  static constexpr bool insert(const Fingerprint&, double, uint64_t) noexcept { return false; }
+  static constexpr bool extend(const Fingerprint&, double) noexcept { return false; }
+  static constexpr void remove(const Fingerprint&) noexcept {}
+  template <class Expire>
+  static constexpr bool sweep(uint64_t&, Expire&&) noexcept {
+    return false;
+  }
+  template <class Visit>
+  static constexpr void forEach(Visit&&) noexcept {}
+  static constexpr void clear() noexcept {}
+  static constexpr void repair() noexcept {}
+};
+
 }  // namespace relay_limiter

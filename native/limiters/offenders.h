@@ -14,11 +14,11 @@
 
 namespace relay_limiter {
 
-template <class Storage>
+// `Bans` is NoBans for a limiter without bans.
+template <class Storage, class Bans = BasicBans<Storage>>
 class BasicOffenders {
  public:
   using Table = BasicOffenderTable<Storage>;
-  using Bans = BasicBans<Storage>;
 
   BasicOffenders(double maxPeers, const Storage& storage) noexcept
       : table_(maxPeers, storage), bans_(storage) {}

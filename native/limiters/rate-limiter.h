@@ -28,7 +28,7 @@ class BasicRateLimiter {
 
  public:
   using Config = RateLimiterConfig;
-  using Offenders = BasicOffenders<Storage>;
+  using Offenders = BasicOffenders<Storage, NoBans>;
   using Buckets = typename Storage::template Table<Bucket>;
 
   static constexpr unsigned kSecrets = Pending::kMostSecrets;

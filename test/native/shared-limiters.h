@@ -6,8 +6,8 @@
 
 #include <cstring>
 #include <map>
-#include <string>
 #include <memory>
+#include <string>
 #include <tuple>
 
 #include "../../native/shared/checks.h"
