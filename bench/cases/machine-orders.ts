@@ -2,6 +2,8 @@
 
 export const RATE = 1e6;
 export const BURST = 1e9;
+/** The delay of a refusal by a part of the table that is stalled (docs/one-machine.md). */
+export const STALLED_SECONDS = 0.05;
 
 export const CLUSTER = "rate-limiter-flexible's cluster limiter";
 export const REDIS = "rate-limiter-flexible's Redis limiter";

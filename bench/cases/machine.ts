@@ -3,7 +3,6 @@
 
 import { type ChildProcess, fork } from 'node:child_process';
 import cluster from 'node:cluster';
-import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { RateLimiterClusterMaster } from 'rate-limiter-flexible';
 import { RateLimiter, removeShared } from 'relay-limiter';
@@ -22,6 +21,8 @@ import {
 import { redisServer } from './shared.js';
 
 const WORKER = fileURLToPath(new URL('./machine-worker.js', import.meta.url));
+/** Workers would warn that their table is removed in the end. */
+const QUIETLY = ['--no-warnings'];
 const PRIVATE = 'private';
 const SHARED = 'shared';
 const BATCH = 1000;
@@ -83,10 +84,13 @@ class Workers {
   static async start(count: number, options: WorkerOptions): Promise<Workers> {
     const workers = new Workers();
     const isCluster = options.limiter === CLUSTER;
-    if (isCluster) cluster.setupPrimary({ exec: WORKER, args: [JSON.stringify(options)] });
+    if (isCluster)
+      cluster.setupPrimary({ exec: WORKER, args: [JSON.stringify(options)], execArgv: QUIETLY });
     for (let n = 0; n < count; n += 1) {
       workers.#children.push(
-        isCluster ? cluster.fork().process : fork(WORKER, [JSON.stringify(options)]),
+        isCluster
+          ? cluster.fork().process
+          : fork(WORKER, [JSON.stringify(options)], { execArgv: QUIETLY }),
       );
     }
     await Promise.all(workers.#children.map((child) => answerOf(child, 'ready')));
@@ -106,12 +110,17 @@ class Workers {
   }
 }
 
-async function answerOf(child: ChildProcess, name: 'ready' | 'done'): Promise<number> {
-  for (;;) {
-    const [message] = (await once(child, 'message')) as [Record<string, unknown>];
-    if ('failed' in message) throw new Error(String(message['failed']));
-    if (name in message) return Number(message[name]);
-  }
+/** Other messages, such as those of another package, may come first. */
+function answerOf(child: ChildProcess, name: 'ready' | 'done'): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const listener = (message: Record<string, unknown>) => {
+      if (!(name in message || 'failed' in message)) return;
+      child.off('message', listener);
+      if ('failed' in message) reject(new Error(String(message['failed'])));
+      else resolve(Number(message[name]));
+    };
+    child.on('message', listener);
+  });
 }
 
 const processes: Case = {

@@ -20,11 +20,21 @@ export function sharedPathOf(nameOrPath: string): string {
 /** The names of this user's files in the folder for names. Others may have written files there too. */
 export function sharedNames(): string[] {
   const own = prefix();
-  return readdirSync(folder())
+  return filesIn(folder())
     .filter((file) => file.startsWith(own) && !UNFINISHED.test(file))
     .map((file) => file.slice(own.length))
     .filter(isSharedName)
     .sort();
+}
+
+/** There may be no /dev/shm. */
+function filesIn(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 /** The beginning of all names of this user's files: users of one folder cannot take each other's names by accident. */
@@ -36,12 +46,20 @@ function prefix(): string {
 function folder(): string {
   if (process.platform === 'linux') return '/dev/shm';
   const path = join(tmpdir(), prefix().slice(0, -1));
-  mkdirSync(path, { recursive: true, mode: 0o700 });
-  const { uid, mode } = lstatSync(path);
-  const isOpen = process.platform !== 'win32' && (mode & 0o077) !== 0;
-  if (isOpen || uid !== (process.geteuid?.() ?? uid)) {
-    const message = `the folder ${path} must belong to this user, with mode 0700`;
-    throw limiterError(Error, 'ERR_LIMITER_SHARED', message);
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw unsafe(path, error);
   }
+  // Not of what a symbolic link leads to: whoever made the link may make another one.
+  const found = lstatSync(path);
+  const isOpen = process.platform !== 'win32' && (found.mode & 0o077) !== 0;
+  const isOthers = found.uid !== (process.geteuid?.() ?? found.uid);
+  if (!found.isDirectory() || isOpen || isOthers) throw unsafe(path);
   return path;
+}
+
+function unsafe(path: string, cause?: unknown): Error {
+  const message = `the folder ${path} must be one of this user, with mode 0700`;
+  return limiterError(Error, 'ERR_LIMITER_SHARED', message, cause);
 }

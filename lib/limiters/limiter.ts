@@ -238,10 +238,11 @@ export abstract class Limiter {
    * The table that this limiter shares with other processes; undefined without the option `shared`. Reads the file:
    * O(attached limiters).
    * @example
-   * import { OrderbookRateLimiter } from 'relay-limiter';
+   * import { OrderbookRateLimiter, removeShared } from 'relay-limiter';
    *
-   * const limiter = new OrderbookRateLimiter({ maxPeers: 1000, shared: 'orderbook' });
-   * console.log(limiter.shared?.attached); // 1
+   * const limiter = new OrderbookRateLimiter({ maxPeers: 1000, shared: 'orderbook-example' });
+   * console.log(limiter.shared?.attached); // 1, or more if other processes use the table
+   * removeShared('orderbook-example'); // only for this example
    */
   get shared(): SharedTable | undefined {
     return this.#membership?.state();

@@ -1,12 +1,24 @@
-// The option `shared` and removeShared: what they accept. Nothing here creates a file.
+// The option `shared` and removeShared: what they accept. Nothing here creates a table.
 
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
+import os from 'node:os';
+import { join } from 'node:path';
 import {
   DirectConnectionRateLimiter,
   OrderbookRateLimiter,
   RateLimiter,
   removeShared,
 } from 'relay-limiter';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { sharedNames, sharedPathOf } from '../../dist/engine/shared-paths.js';
 import { codeOf } from '../support/limiters.js';
 
@@ -98,5 +110,63 @@ describe('The path of a shared table', () => {
         path,
       ).toBe('ERR_LIMITER_OPTION');
     }
+  });
+});
+
+/** As on a system without /dev/shm, with a folder for temporary files that is empty. */
+function elsewhere(): string {
+  const { platform } = process;
+  const { tmpdir } = os;
+  const folder = mkdtempSync(join(tmpdir(), 'relay-limiter-paths-'));
+  const use = (name: string, temporary: () => string) => {
+    Object.defineProperty(process, 'platform', { value: name });
+    os.tmpdir = temporary;
+    syncBuiltinESMExports();
+  };
+  use('darwin', () => folder);
+  onTestFinished(() => {
+    use(platform, tmpdir);
+    rmSync(folder, { recursive: true });
+  });
+  return folder;
+}
+
+describe.runIf(process.platform !== 'win32')('On a system without /dev/shm', () => {
+  const user = process.geteuid?.();
+
+  test('tables lie in a folder of the user, which is created', () => {
+    const folder = join(elsewhere(), `relay-limiter-${user}`);
+    expect(sharedNames()).toEqual([]);
+    expect(sharedPathOf('chat')).toBe(join(folder, `relay-limiter-${user}-chat`));
+    expect(statSync(folder).mode & 0o777).toBe(0o700);
+    for (const name of ['mail', 'chat', 'chat.5-1f.new']) writeFileSync(sharedPathOf(name), '');
+    writeFileSync(join(folder, 'something else'), '');
+    // One of them is a table under creation.
+    expect(sharedNames()).toEqual(['chat', 'mail']);
+  });
+
+  test.each([
+    ['that others can enter', (folder: string) => chmodSync(folder, 0o711)],
+    [
+      'behind a symbolic link',
+      (folder: string) => {
+        rmSync(folder, { recursive: true });
+        symlinkSync('/', folder);
+      },
+    ],
+    [
+      'that is a file',
+      (folder: string) => {
+        rmSync(folder, { recursive: true });
+        writeFileSync(folder, '', { mode: 0o600 });
+      },
+    ],
+  ])('no table lies in a folder %s', (_, spoil) => {
+    const folder = join(elsewhere(), `relay-limiter-${user}`);
+    mkdirSync(folder, { mode: 0o700 });
+    expect(sharedPathOf('chat')).toContain(folder);
+    spoil(folder);
+    expect(() => sharedPathOf('chat')).toThrow(`the folder ${folder} must`);
+    expect(codeOf(() => sharedPathOf('chat'))).toBe('ERR_LIMITER_SHARED');
   });
 });
