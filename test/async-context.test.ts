@@ -178,8 +178,8 @@ function stubClient(answer: (call: string, args: string[]) => Promise<unknown>) 
   return client;
 }
 
-/** What a store says of itself. */
-const ALIVE = ['run', '100', '1000', '1'];
+/** The reply to a heartbeat: the run, the time, the number of nodes, the epoch, and no loss. */
+const ALIVE = ['run', '1000', '1', 'epoch', '', '0', '0'];
 
 describe('a SharedRateLimiter', () => {
   test('sends heartbeats outside of any context, whichever context created it or had a failing call', async () => {
@@ -236,15 +236,16 @@ describe('a SharedRateLimiter', () => {
 
 test('SharedBans subscribes, reads and sends outside of any context', async () => {
   const client = stubClient((call, args) => {
-    if (call !== 'eval') return Promise.resolve();
-    return Promise.resolve(args.length === 0 ? ['epoch', '1', '1000'] : []);
+    if (!call.startsWith('eval')) return Promise.resolve();
+    // Two arguments: a page of states. Otherwise the version, the time, the clock's correction, and who tells losses.
+    return Promise.resolve(args.length === 2 ? [] : ['epoch', '1', '1000', '0', '0']);
   });
   const bans = context.run('maker', () => new SharedBans({ client }));
   await bans.ready();
   context.run('caller', () => bans.ban('peer', 60));
   await allMicrotasks();
   const calls = new Set(client.seen.map(([call]) => call));
-  expect(calls).toEqual(new Set(['duplicate', 'connect', 'subscribe', 'eval']));
+  expect(calls).toEqual(new Set(['duplicate', 'connect', 'subscribe', 'eval', 'evalSha']));
   expect(new Set(client.seen.map(([, store]) => store))).toEqual(new Set([undefined]));
   expect(new Set(stores())).toEqual(new Set([undefined]));
   await bans.close();

@@ -227,7 +227,7 @@ function storeClient(server = { isAway: false }): object {
   const nothing = () => {};
   const answer = async (text: string) => {
     if (server.isAway) throw new Error('Socket closed unexpectedly');
-    if (text.includes('ZADD')) return ['run', 1, '1000', 3];
+    if (text.includes('ZADD')) return ['run', '1000', 3, 'epoch', '', '0', '0'];
     return ['4', 0, '0', 0, '30'];
   };
   return { eval: answer, evalSha: answer, connect: nothing, on: nothing, off: nothing };
