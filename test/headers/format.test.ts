@@ -272,7 +272,9 @@ describe('parseRateLimitHeaders', () => {
   it('reads back one limit and the policies without names from the other drafts', () => {
     const told = fc.record({
       policies: fc.array(policy.map((one) => ({ ...one, unit: 'requests' }))),
-      limits: fc.array(fc.record({ limit: count, remaining: count, resetSeconds: fc.nat(1e9 - 1) })),
+      limits: fc.array(
+        fc.record({ limit: count, remaining: count, resetSeconds: fc.nat(1e9 - 1) }),
+      ),
       retryAfterSeconds: nullable(fc.nat()),
     });
     const drafts = fc.constantFrom(7 as const, 6 as const, 'legacy' as const);
