@@ -5,7 +5,8 @@
 #include <napi.h>
 
 #include <cmath>
-#include <string>
+#include <memory>
+#include <new>
 #include <utility>
 
 #include "../limiters/clock.h"
@@ -19,6 +20,25 @@ namespace relay_limiter {
 
 // The delay of a check whose shard is stalled, in seconds; STALLED_SECONDS in lib/engine/engine.ts.
 constexpr double kStalledDelay = 0.05;
+
+// The text of a path in UTF-8; empty without memory. Not a std::string, which would link the
+// standard library's exceptions.
+class PathText {
+ public:
+  explicit PathText(const Napi::Value& path) noexcept {
+    size_t length = 0;
+    if (napi_get_value_string_utf8(path.Env(), path, nullptr, 0, &length) != napi_ok) return;
+    text_.reset(new (std::nothrow) char[length + 1]);
+    if (text_ == nullptr) return;
+    text_[0] = '\0';
+    napi_get_value_string_utf8(path.Env(), path, text_.get(), length + 1, nullptr);
+  }
+
+  const char* text() const noexcept { return text_ == nullptr ? "" : text_.get(); }
+
+ private:
+  std::unique_ptr<char[]> text_;
+};
 
 inline void throwShared(napi_env env, const SharedError& error) noexcept {
   napi_throw_error(env, error.code, error.message);
@@ -67,9 +87,9 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
       : Base(info, info[1], config), id_(newId()) {
     slotBuffer_.open(info.Env(), info[2]);
     if (info.Env().IsExceptionPending()) return;
-    const std::string path = info[3].ToString().Utf8Value();
+    const PathText path(info[3]);
     SharedError error;
-    if (limiter().attach(path.c_str(), Base::secret(), error)) return;
+    if (limiter().attach(path.text(), Base::secret(), error)) return;
     throwShared(info.Env(), error);
   }
 

@@ -76,23 +76,29 @@ class SharedDirectObject : public SharedObject<SharedDirectObject, BasicDirectLi
       : SharedObject(info, directConfigIn(info)) {}
 };
 
+// A name in the header of a file, of which every character may be used. Not a Napi::String, which
+// the setters of objects would copy into a std::string.
+template <size_t kLength>
+napi_value nameIn(napi_env env, const char (&name)[kLength]) {
+  return Napi::String::New(env, name, strnlen(name, kLength));
+}
+
 // inspectShared(path): what the header of a file says; undefined if there is none.
 inline Napi::Value inspectShared(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const std::string path = info[0].ToString().Utf8Value();
+  const PathText path(info[0]);
   SharedError error;
   SharedRegion region;
-  const SharedFile::Opened opened = region.inspect(path.c_str(), error);
+  const SharedFile::Opened opened = region.inspect(path.text(), error);
   if (error) throwShared(env, error);
   if (opened != SharedFile::Opened::kYes) return env.Undefined();
   Napi::Object result = sharedStateOf(env, region);
   const SharedLayout layout = region.layout();
-  result.Set("limiter",
-             std::string(layout.limiter, strnlen(layout.limiter, sizeof layout.limiter)));
+  result.Set("limiter", nameIn(env, layout.limiter));
   Napi::Object config = Napi::Object::New(env);
   for (size_t i = 0; i < std::min<uint64_t>(layout.numbers, SharedLayout::kMostNumbers); ++i) {
     const ConfigNumber& number = layout.config[i];
-    config.Set(std::string(number.name, strnlen(number.name, sizeof number.name)), number.value);
+    config.Set(nameIn(env, number.name), Napi::Number::New(env, number.value));
   }
   result.Set("config", config);
   result.Set("bytes", static_cast<double>(layout.namesAt()));
@@ -102,9 +108,9 @@ inline Napi::Value inspectShared(const Napi::CallbackInfo& info) {
 
 // removeShared(path): whether there was a file.
 inline Napi::Value removeShared(const Napi::CallbackInfo& info) {
-  const std::string path = info[0].ToString().Utf8Value();
+  const PathText path(info[0]);
   SharedError error;
-  const bool removed = SharedRegion::remove(path.c_str(), error);
+  const bool removed = SharedRegion::remove(path.text(), error);
   if (error) throwShared(info.Env(), error);
   return Napi::Boolean::New(info.Env(), removed);
 }

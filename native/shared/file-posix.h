@@ -10,10 +10,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
 #if defined(__linux__)
+#include <sys/syscall.h>
 #if !defined(F_OFD_GETLK)
 #define F_OFD_GETLK 36
 #define F_OFD_SETLK 37
@@ -23,6 +25,28 @@
 namespace relay_limiter {
 
 namespace posix {
+
+// The functions of these names in a recent glibc are not in an older one. On Linux with 64 bits the
+// C library's `struct stat` is the kernel's.
+#if defined(__linux__) && defined(SYS_fstat) && defined(SYS_newfstatat)
+inline bool statusOf(int file, struct stat& status) noexcept {
+  return syscall(SYS_fstat, file, &status) == 0;
+}
+
+inline bool statusOfLink(const char* path, struct stat& status) noexcept {
+  return syscall(SYS_newfstatat, AT_FDCWD, path, &status, AT_SYMLINK_NOFOLLOW) == 0;
+}
+#elif defined(__linux__) && UINTPTR_MAX == UINT32_MAX
+// Systems with 32 bits have no shared files.
+inline bool statusOf(int, struct stat&) noexcept { return false; }
+inline bool statusOfLink(const char*, struct stat&) noexcept { return false; }
+#else
+inline bool statusOf(int file, struct stat& status) noexcept { return fstat(file, &status) == 0; }
+
+inline bool statusOfLink(const char* path, struct stat& status) noexcept {
+  return lstat(path, &status) == 0;
+}
+#endif
 
 // Allocates a part of a file. Returns 0 or the number of an error.
 inline int allocate(int file, off_t offset, off_t bytes) noexcept {
@@ -160,7 +184,7 @@ inline SharedFile::Opened SharedFile::open(const char* path, SharedError& error)
   struct stat status;
   // While a file is created it may have two paths for an instant.
   for (int attempt = 0;; ++attempt) {
-    if (fstat(file_, &status) != 0) return refuse(std::strerror(errno));
+    if (!posix::statusOf(file_, status)) return refuse(std::strerror(errno));
     if (status.st_nlink <= 1 || attempt == 50) break;
     const struct timespec pause = {0, 2000000};
     nanosleep(&pause, nullptr);
@@ -194,8 +218,8 @@ inline bool SharedFile::unlink(const char* path, SharedError& error) noexcept {
 inline bool SharedFile::isAt(const char* path) const noexcept {
   struct stat there;
   struct stat own;
-  return lstat(path, &there) == 0 && fstat(file_, &own) == 0 && there.st_dev == own.st_dev &&
-         there.st_ino == own.st_ino;
+  return posix::statusOfLink(path, there) && posix::statusOf(file_, own) &&
+         there.st_dev == own.st_dev && there.st_ino == own.st_ino;
 }
 
 inline void SharedFile::close() noexcept {

@@ -101,8 +101,11 @@ inline Boot currentBoot() noexcept {
 
 #endif
 
-// RELAY_LIMITER_NO_BYTE_LOCKS: tests of the third way define it.
-#if !defined(__linux__) && !defined(_WIN32) && !defined(RELAY_LIMITER_NO_BYTE_LOCKS)
+// RELAY_LIMITER_NO_BYTE_LOCKS: tests of the third way define it. Systems with 32 bits have no
+// shared files, and the locks of bytes there need a recent glibc.
+#if defined(RELAY_LIMITER_NO_BYTE_LOCKS)
+#elif defined(_WIN32) || (defined(__linux__) && UINTPTR_MAX > UINT32_MAX)
+#else
 #define RELAY_LIMITER_NO_BYTE_LOCKS
 #endif
 

@@ -219,7 +219,8 @@ class RuleDecision {
   static void each(uint32_t scopes, RulesOf&& rulesOf, Use&& use) noexcept {
     for (uint32_t left = scopes; left != 0; left &= left - 1) {
       const unsigned scope = lowestBit(left);
-      for (uint32_t bits = rulesOf(scope); bits != 0; bits &= bits - 1) use(scope, lowestBit(bits));
+      uint32_t bits = static_cast<uint32_t>(rulesOf(scope));
+      for (; bits != 0; bits &= bits - 1) use(scope, lowestBit(bits));
     }
   }
 
