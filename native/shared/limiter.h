@@ -6,7 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 
 #include "../limiters/direct-limiter.h"
 #include "../limiters/orderbook-limiter.h"
@@ -60,14 +59,21 @@ struct SharedSize {
       shards = 1;
       mostInShard = peers;
     } else {
-      const double count = std::ceil(peers / kMeanInShard);
+      const double count = roundUp(peers / kMeanInShard);
       shards = static_cast<uint64_t>(count);
-      mostInShard = std::min(kMostInShard, std::ceil(1.25 * peers / count));
+      mostInShard = std::min(kMostInShard, roundUp(1.25 * peers / count));
     }
   }
 
   uint64_t shards;
   double mostInShard;
+
+ private:
+  // Of a positive number. std::ceil would need libm on some processors.
+  static double roundUp(double number) noexcept {
+    const auto whole = static_cast<double>(static_cast<uint64_t>(number));
+    return whole < number ? whole + 1 : whole;
+  }
 };
 
 // The statistics of all shards.
