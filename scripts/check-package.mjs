@@ -13,8 +13,8 @@ import { TARGETS } from './targets.mjs';
 import { node, nodeWithHeaders, npm, require, root, run, table } from './tools.mjs';
 
 // Compressed sizes. The package takes about 690 KB without binaries; a binary takes 202 to 295 KB, 232 KB on average.
-const MAX_BYTES = 760_000;
-const MAX_BYTES_PER_BINARY = 250_000;
+const MAX_BYTES = 900_000;
+const MAX_BYTES_PER_BINARY = 350_000;
 const ALLOWED = [
   /^dist\/[\w/-]+\.(js|d\.ts)$/,
   /^dist\/dashboard\/uplot\.LICENSE$/,
