@@ -85,7 +85,8 @@ test.runIf(TESTS_NATIVE)(
   'Both engines return the same results after a restore of large counts',
   () => {
     const clock = manualClock();
-    const limiters = ENGINES.map((engine) => new RateLimiter({ engine, clock, burstLimit: 1 }));
+    const engines = ['native', 'js'] as const;
+    const limiters = engines.map((engine) => new RateLimiter({ engine, clock, burstLimit: 1 }));
     const peers = [MOST, 2 ** 52, 2 ** 52, MOST - 1].map((violations, n) => {
       return { key: `${n}`, violations, banSecondsLeft: null, idleSeconds: 0 };
     });
