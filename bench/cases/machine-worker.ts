@@ -1,4 +1,5 @@
-// A worker of the cases of one table for many processes: it checks when it is told to, and says how long that took.
+// A worker process of the cases with one table for many processes. On a message it checks, and it replies with the time
+// that took.
 
 import cluster from 'node:cluster';
 import { RateLimiterCluster, RateLimiterRedis } from 'rate-limiter-flexible';

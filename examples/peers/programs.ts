@@ -25,7 +25,7 @@ export interface Program {
   readonly windows: readonly Window[];
   /** What `windows` count: requests, or the `cost` of a job. */
   readonly unit: 'requests' | 'cost';
-  /** How relay-limiter is told of the program; see contenders.ts. */
+  /** The options of relay-limiter for the program; see contenders.ts. */
   readonly kind: 'pool' | 'points' | 'routes' | 'tokens' | 'one';
   /** Fresh servers by host. */
   servers(): Record<string, Server>;

@@ -12,7 +12,7 @@ import { json } from './json.js';
 
 export const SHARED_USAGE = `  npx relay-limiter shared                 lists the shared tables of this user
   npx relay-limiter shared NAME            shows one: limits, peers, processes, violators and bans
-  npx relay-limiter shared --remove NAME   removes its file; who has it keeps it
+  npx relay-limiter shared --remove NAME   removes its file; running processes keep it
 
 NAME is the value of the option \`shared\`, a name or an absolute path. The first two take --json.
 `;

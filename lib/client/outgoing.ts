@@ -10,7 +10,7 @@ type Input = Parameters<Fetch>[0];
 type Init = Parameters<Fetch>[1];
 export type Send = (signal: AbortSignal | undefined) => Promise<Response>;
 
-/** Where and how requests to a node of a pool are sent. */
+/** How requests are sent to a node of a pool. */
 export interface Target {
   /** The origin, and the path that comes before that of the request. */
   readonly base: string;

@@ -8,8 +8,8 @@
 /** The maximum of the first backoff, in seconds. It doubles with each consecutive refusal. */
 const FIRST_BACKOFF_SECONDS = 1;
 /**
- * Without answers for this long, the number of requests after a block doubles all the same: answers may take longer
- * than the work of all requests that wait for them.
+ * The number of requests after a block also doubles after this long without answers: slow answers must not hold up the
+ * requests that wait.
  */
 const ANSWER_SECONDS = 1;
 /** The good answers after which the ramp ends: 1 + 2 + 4 + 8. */

@@ -274,13 +274,13 @@ export interface SharedFiles {
   /** The names of this user's files, in alphabetical order. Files elsewhere are not found. */
   names(): string[];
   /**
-   * Reads the header of a file. Undefined if there is none. @throws `ERR_LIMITER_SHARED` if the file is not one of
-   * ours or is not safe to use.
+   * Reads the header of a file. Returns undefined if the file does not exist.
+   * @throws `ERR_LIMITER_SHARED` if the file is not one of ours or is not safe to use
    */
   inspect(path: string): SharedFile | undefined;
   /**
-   * Removes a file; who is attached goes on with it. False if there is none. @throws `ERR_LIMITER_SHARED` as inspect(),
-   * and on Windows while anybody is attached.
+   * Removes a file; attached limiters keep using it. Returns false if the file does not exist.
+   * @throws `ERR_LIMITER_SHARED` as inspect(), and on Windows while a limiter is attached
    */
   remove(path: string): boolean;
 }
