@@ -21,6 +21,18 @@ export interface Lease {
   settle(actual: number | Costs): void;
 }
 
+/** Calls `fn` with a lease, which ends when the promise of `fn` has settled. @throws what `fn` throws @internal */
+export async function useLease<T>(
+  lease: Lease,
+  fn: (lease: Lease) => T | PromiseLike<T>,
+): Promise<T> {
+  try {
+    return await fn(lease);
+  } finally {
+    lease.release();
+  }
+}
+
 /** What the limiter records when it takes quota. */
 export interface TakenQuota {
   /** The amounts taken. */

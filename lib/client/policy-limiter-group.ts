@@ -6,7 +6,7 @@ import { isArray, isInstance } from '../common/kinds.js';
 import { nonNegative, readOptions } from '../common/options.js';
 import type { RateLimitInfo } from '../headers/types.js';
 import { closedError } from './activity.js';
-import type { Lease } from './lease.js';
+import { type Lease, useLease } from './lease.js';
 import {
   ACQUIRE_OPTIONS,
   type AcquireOptions,
@@ -157,12 +157,7 @@ export class PolicyLimiterGroup {
    */
   async run<T>(fn: (lease: Lease) => T | PromiseLike<T>, options: GroupAcquireOptions): Promise<T> {
     requireFunction(fn, 'fn');
-    const lease = await this.acquire(options);
-    try {
-      return await fn(lease);
-    } finally {
-      lease.release();
-    }
+    return useLease(await this.acquire(options), fn);
   }
 
   /**

@@ -8,7 +8,7 @@ import type { RateLimitInfo } from '../headers/types.js';
 import { Activity, closedError } from './activity.js';
 import { amountOf, type Cost, type Costs, inUnit, REQUESTS, readCost } from './cost.js';
 import { EVENTS, EventListeners, type LimiterEvent, type LimiterEvents } from './events.js';
-import type { Lease, LeaseEnd, QuotaLease } from './lease.js';
+import { type Lease, type LeaseEnd, type QuotaLease, useLease } from './lease.js';
 import {
   type AcquireOptions,
   costTooHigh,
@@ -201,12 +201,7 @@ export class PolicyLimiter {
    */
   async run<T>(fn: (lease: Lease) => T | PromiseLike<T>, options?: AcquireOptions): Promise<T> {
     requireFunction(fn, 'fn');
-    const lease = await this.acquire(options);
-    try {
-      return await fn(lease);
-    } finally {
-      lease.release();
-    }
+    return useLease(await this.acquire(options), fn);
   }
 
   /**
