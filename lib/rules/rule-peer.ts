@@ -2,7 +2,13 @@
 // records, so that a check reads no key. An outdated slot is harmless: the engine then looks up the key.
 
 import { detachString } from '../common/strings.js';
-import { RULE_OUTDATED, RULE_SLOTS, type RuleKeys, type RulesCore, SLOT_WORDS } from '../engine/rules.js';
+import {
+  RULE_OUTDATED,
+  RULE_SLOTS,
+  type RuleKeys,
+  type RulesCore,
+  SLOT_WORDS,
+} from '../engine/rules.js';
 import type { LimiterContext } from './limiter-context.js';
 import type { Listed } from './scope-keys.js';
 import { MESSAGE } from './sections.js';
@@ -240,7 +246,11 @@ export class RulePeer {
   /** The check, after its costs are written. Undefined if the rules have changed: check again. */
   #decide(program: number, now: number | undefined): RuleVerdict | undefined {
     const { context, core } = this.#limiter;
-    if (this.#listed !== undefined) return context.listedVerdict(this.#listed);
+    if (this.#listed !== undefined) {
+      const listed = context.listedVerdict(this.#listed);
+      if (listed === undefined) this.#limiter.adoptRules();
+      return listed;
+    }
     if (this.#secretVersion !== core.secretVersion) this.#openSlots();
     this.#writeSlots();
     context.setKind(program, this.#mask);
