@@ -4,11 +4,13 @@
 import { invalidValue } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
 import { callback } from '../common/options.js';
+import { tryStalled, unlessStalled } from '../limiters/stalled.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import { ON_ALLOW_LIST } from '../rules/scope-keys.js';
 import type { Classification, Keys, RuleVerdict } from '../rules/types.js';
+import { STALLED } from '../rules/verdicts.js';
 import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
 import { ADDRESS, ClientScopes, CONNECTION, requireOtherScopes } from './client-scopes.js';
 import type { ClientAddress } from './connection-context.js';
@@ -99,19 +101,19 @@ export class RuleLimits {
   connectWithMore(allowed: Keys, keys: Keys): RuleVerdict {
     const { limiter } = this;
     let isAllowed = false;
-    limiter.refund(allowed, undefined, 'connect');
+    tryStalled(() => limiter.refund(allowed, undefined, 'connect'));
     try {
       const verdict = this.connect(keys);
       isAllowed = verdict.outcome === 'allow';
       return verdict;
     } finally {
-      if (!isAllowed) limiter.charge(allowed, undefined, 'connect');
+      if (!isAllowed) tryStalled(() => limiter.charge(allowed, undefined, 'connect'));
     }
   }
 
   /** What `connect` would return, without charging or counting anything. */
   peekConnect(keys: Keys): RuleVerdict {
-    return this.limiter.peek(keys, undefined, 'connect').verdict;
+    return unlessStalled(() => this.limiter.peek(keys, undefined, 'connect').verdict, STALLED);
   }
 
   /** The key of a scope, of a client before it has a connection; undefined if it has none or the scope is single. */
@@ -212,13 +214,17 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
 
   delayOf(data: Data, meta: Meta, classified: Classification | undefined): number {
     const message = classified?.plan === undefined ? classified : this.#withKnownPlan(classified);
-    const { outcome, delaySeconds } = this.peer.peekMessage(this.#bytesOf(data, meta), message);
+    const { outcome, delaySeconds } = unlessStalled(
+      () => this.peer.peekMessage(this.#bytesOf(data, meta), message),
+      STALLED,
+    );
     return outcome === 'delay' ? delaySeconds : 0;
   }
 
   /** Not the keys of other scopes: without its violations and its ban an address could start again. */
   close(): void {
-    if (this.#own !== undefined) this.#limiter.removePeer(this.#own);
+    const own = this.#own;
+    if (own !== undefined) tryStalled(() => this.#limiter.removePeer(own));
   }
 
   /** Without a plan that an update has removed since: the message gets the plan of the peer. */

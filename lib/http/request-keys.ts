@@ -3,6 +3,7 @@
 
 import { connectionKey } from '../address/connection-key.js';
 import { ADDRESS, ClientScopes, CONNECTION, requireOtherScopes } from '../guard/client-scopes.js';
+import { tryStalled } from '../limiters/stalled.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type { Keys } from '../rules/types.js';
@@ -89,6 +90,6 @@ function removeOnClose(limiter: RuleLimiter, connection: Connection): void {
   LIMITERS.set(connection, limiters);
   const key = connectionKey(connection);
   connection.once?.('close', () => {
-    for (const each of limiters) each.removePeer({ connection: key });
+    for (const each of limiters) tryStalled(() => each.removePeer({ connection: key }));
   });
 }
