@@ -301,7 +301,7 @@ pid_t holdShard(const TestFile& file, const std::function<void()>& use) {
     attach(own, file);
     TestKey key(1);
     Key copy = key.key();
-    SharedRate::Visit visit(own, copy);
+    SharedRate::Visit visit(own, copy, Patience::kShort);
     use();
   });
 }
