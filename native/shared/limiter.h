@@ -146,9 +146,12 @@ class SharedLimiter {
       for (;;) {
         isBegun_ = limiter.enter(limiter.region_.shardOf(key.fingerprint), patience);
         if (!isBegun_ || limiter.hasCurrentSecret()) return;
+        limiter.refreshSecret();
+        // No more than that unless the file is damaged: while the secret changes, all shards are
+        // locked.
+        limiter.cursor_.head->secretVersion = limiter.secretVersion_;
         limiter.leave();
         isBegun_ = false;
-        limiter.refreshSecret();
         needsText_ = key.text == nullptr;
         if (needsText_) return;
         key.fingerprint = fingerprintOf(key.text, key.length, limiter.secret_);
