@@ -243,6 +243,14 @@ export class ServerPolicy {
     return Math.min(this.#allowedAt(cost, now), this.#probeAt);
   }
 
+  /**
+   * Whether units that are taken now delay the request of `cost` only as far as these units are missing. They would also
+   * put off a probe, and take one of the requests that may be under way.
+   */
+  allowsSharing(cost: Cost, now: number): boolean {
+    return this.#unit !== CONCURRENT_REQUESTS && this.#allowedAt(cost, now) <= this.#probeAt;
+  }
+
   /** Whether the request of that number was sent only as a probe. */
   isProbe(number: number): boolean {
     return number === this.#lastProbe;
