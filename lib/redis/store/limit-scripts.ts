@@ -43,7 +43,8 @@ if refilled < room then tokens = refilled else tokens = room end
 last = ${to}
 `;
 
-const BEGIN = `
+/** Lua that reads the first argument, and ends a script that comes too late. */
+export const BEGIN = `
 local latest, since, lost, empty, held, back = tonumber(ARGV[1])
 if not latest then
   latest, since, lost, empty, held, back = string.match(ARGV[1], '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
