@@ -292,11 +292,12 @@ export class SharedRuleLimiter extends EventEmitter<SharedRuleLimiterEvents> {
 
   /**
    * Returns what is on lease for the keys named to the store; call it when the peer has left this process. Buckets,
-   * violations and bans stay, so a peer cannot reset them by coming back. Derived scopes may be named too.
+   * violations and bans stay in the store, so a peer cannot reset them by coming back; only `getStats` of this process
+   * forgets the violations. Derived scopes may be named too.
    * @throws `ERR_LIMITER_KEY`, `ERR_LIMITER_OPTION` for a single scope.
    */
   removePeer(keys: Keys | string): void {
-    this.context.keys.each(keys, (scope, key) => this.core.release(scope, key));
+    this.context.keys.each(keys, (scope, key) => this.core.removePeer(scope, key));
   }
 
   /**

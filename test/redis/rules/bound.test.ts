@@ -96,7 +96,7 @@ class Simulation {
       });
       world.time.after(at + length, () => {
         world.isAway = false;
-        if (losesData) world.restart();
+        if (losesData) world.server.restart();
       });
     }
     this.#changeLoad();
@@ -106,7 +106,7 @@ class Simulation {
       const { rate, burst } = limits[bucket.split(' ')[0] as keyof typeof limits];
       return excess(admissions, rate, burst);
     });
-    return { excess: Math.max(-1, ...worst), admitted: this.#admitted, calls: world.checks };
+    return { excess: Math.max(-1, ...worst), admitted: this.#admitted, calls: world.server.checks };
   }
 
   #start(index: number): void {

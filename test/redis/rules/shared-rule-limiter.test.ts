@@ -298,19 +298,19 @@ describe('SharedRuleLimiter in mode leased', () => {
         everybody: { scope: 'server', rateLimit: 20_000 },
       },
     });
-    const before = world.checks;
+    const before = world.server.checks;
     for (let n = 0; n < 1000; n += 1) {
       await world.time.run(0.025);
       const { outcome } = await world.check(first(), PEER, { requests: 1, bytes: 500 });
       expect(outcome).toBe('allow');
     }
-    expect(world.checks - before).toBeLessThanOrEqual(100);
+    expect(world.server.checks - before).toBeLessThanOrEqual(100);
   });
 
   it('leases nothing for a peer that comes once', async () => {
     await createWorld(1, TWO_RULES);
     await world.check(first(), PEER);
-    expect([world.checks, world.rules.leased()]).toEqual([1, 0]);
+    expect([world.server.checks, world.server.rules.leased()]).toEqual([1, 0]);
   });
 
   it('decides covered checks without a promise, also by check and checkLocally', async () => {
@@ -320,27 +320,27 @@ describe('SharedRuleLimiter in mode leased', () => {
     await world.settle();
     expect(first().check(PEER).outcome).toBe('allow');
     await world.check(first(), PEER);
-    const calls = world.checks;
+    const calls = world.server.checks;
     expect(first().checkLocally(PEER)).toMatchObject({ outcome: 'allow' });
     expect(first().check(PEER)).toMatchObject({ outcome: 'allow' });
-    expect(world.checks).toBe(calls);
+    expect(world.server.checks).toBe(calls);
   });
 
   it('returns its leases when a peer leaves and when it closes', async () => {
     await createWorld(1, TWO_RULES);
     for (let n = 0; n < 4; n += 1) await world.check(first(), PEER);
-    const onLease = world.rules.leased();
+    const onLease = world.server.rules.leased();
     expect(onLease).toBeGreaterThan(0);
     // The store does not know yet what has been spent.
     expect(first().getStats().leasedTokens).toBeLessThanOrEqual(onLease);
     first().removePeer({ connection: 'c1' });
     await world.settle();
-    expect(world.rules.leased()).toBeLessThan(onLease);
+    expect(world.server.rules.leased()).toBeLessThan(onLease);
     const closed = first().close();
     await world.settle();
     await closed;
-    expect(world.rules.leased()).toBe(0);
-    const remaining = [...world.rules.buckets.values()].map(({ used }) => Math.round(used));
+    expect(world.server.rules.leased()).toBe(0);
+    const remaining = [...world.server.rules.buckets.values()].map(({ used }) => Math.round(used));
     expect(remaining).toEqual([4, 4]);
   });
 
@@ -352,7 +352,7 @@ describe('SharedRuleLimiter in mode leased', () => {
     const stats = first().getStats().scopes['connection'];
     expect(stats?.peers).toBeLessThanOrEqual(3);
     expect(stats?.evictions).toBeGreaterThan(0);
-    expect(first().getStats().leasedTokens).toBeLessThanOrEqual(world.rules.leased());
+    expect(first().getStats().leasedTokens).toBeLessThanOrEqual(world.server.rules.leased());
   });
 
   it('does not block a check that shares only the server with one in flight', async () => {

@@ -2,12 +2,8 @@
 // one publishes about bans reaches all others.
 
 import { SharedRuleLimiter, type SharedRuleLimiterOptions } from '../../../lib/redis/index.js';
-import { createRuleScript, type RuleScriptName } from '../../../lib/redis/rules/rule-scripts.js';
-import { leaseLifetimes } from '../../../lib/redis/store/limit.js';
 import type { RuleVerdict } from '../../../lib/rules/types.js';
-import { SimulatedBans } from './simulated-bans.js';
-import { SimulatedRules } from './simulated-rules.js';
-import { SimulatedStore } from './simulated-store.js';
+import { RuleServer } from './rule-server.js';
 import { VirtualTime } from './virtual-time.js';
 
 export type RuleOptions = Omit<SharedRuleLimiterOptions, 'client'>;
@@ -18,8 +14,7 @@ const SOON = 0.0005;
 /** The store answers at once, unless a field says otherwise. */
 export class RuleWorld {
   readonly time = new VirtualTime();
-  readonly rules: SimulatedRules;
-  readonly bans: SimulatedBans;
+  readonly server: RuleServer;
   readonly nodes: SharedRuleLimiter[];
   /** Whether the store refuses all calls. */
   isAway = false;
@@ -27,16 +22,10 @@ export class RuleWorld {
   isSilent = false;
   /** Whether replies of scripts of rules are lost after the script has run. */
   losesReplies = false;
-  /** Calls of the script `check` so far. */
-  checks = 0;
   /** Carries a call or a reply of a node, and may lose or delay it. Default: at once. */
   carry: ((act: () => void, lose: (error: Error) => void) => void) | undefined;
-  readonly #heartbeats: SimulatedStore;
-  readonly #storeClock: () => number;
   readonly #options: RuleOptions;
-  readonly #loaded = new Map<string, RuleScriptName>();
   readonly #subscribers = new Set<(message: string) => void>();
-  #run = 0;
   #held: (() => void)[] = [];
 
   constructor(
@@ -46,18 +35,14 @@ export class RuleWorld {
   ) {
     this.time.install();
     this.#options = options;
-    this.#storeClock = storeClock?.(this.time) ?? (() => this.time.now);
-    const { leaseSeconds = 30, deadlineSeconds = 0.1 } = options;
-    const times = leaseLifetimes(leaseSeconds, deadlineSeconds);
-    const limit = { rateLimit: 1, burstLimit: 1, disconnectThreshold: null, ...times };
-    this.#heartbeats = new SimulatedStore(limit, this.#storeClock);
-    this.rules = new SimulatedRules(this.#storeClock);
-    this.bans = new SimulatedBans(this.#storeClock, (message) => {
-      for (const receive of this.#subscribers)
+    const clock = storeClock?.(this.time) ?? (() => this.time.now);
+    this.server = new RuleServer(clock, options, (message) => {
+      for (const receive of this.#subscribers) {
         this.#carry(
           () => receive(message),
           () => {},
         );
+      }
     });
     this.nodes = Array.from({ length: nodes }, () => this.start());
   }
@@ -78,8 +63,8 @@ export class RuleWorld {
     };
     const client = {
       ...{ on: nothing, off: nothing, connect: nothing, duplicate: () => subscriber },
-      eval: call((text, keys, args) => this.#eval(text, keys, args)),
-      evalSha: call((sha, keys, args) => this.#evalSha(sha, keys, args)),
+      eval: call((text, keys, args) => this.#run(() => this.server.eval(text, keys, args))),
+      evalSha: call((sha, keys, args) => this.#run(() => this.server.evalSha(sha, keys, args))),
     };
     // The native engine belongs to the built package, whose classes are other ones.
     return new SharedRuleLimiter({
@@ -124,13 +109,12 @@ export class RuleWorld {
     for (const resume of this.#held.splice(0)) resume();
   }
 
-  /** Starts the store again without any data. */
-  restart(): void {
-    this.#heartbeats.restart();
-    this.rules.flush();
-    this.bans.flush();
-    this.#loaded.clear();
-    this.#run += 1;
+  /** Runs a script, and loses its reply if it is one of rules. */
+  #run(script: () => unknown): unknown {
+    const { runs } = this.server;
+    const reply = script();
+    if (this.losesReplies && this.server.runs > runs) throw new Error('Socket closed');
+    return reply;
   }
 
   #carry(act: () => void, lose: (error: Error) => void): void {
@@ -154,29 +138,5 @@ export class RuleWorld {
         }
       }, reject);
     });
-  }
-
-  #eval(text: string, keys: string[], args: string[]): unknown {
-    const name = SimulatedRules.nameOf(text);
-    if (name !== undefined) {
-      const { sha } = createRuleScript(name, `run${this.#run}`);
-      if (text === createRuleScript(name, `run${this.#run}`).text) this.#loaded.set(sha, name);
-      return this.#runScript(name, keys, args);
-    }
-    if (keys[0]?.endsWith('{bans}')) return this.bans.eval(text, args);
-    return this.#heartbeats.eval(text, keys, args);
-  }
-
-  #evalSha(sha: string, keys: string[], args: string[]): unknown {
-    const name = this.#loaded.get(sha);
-    if (name === undefined) throw new Error('NOSCRIPT No matching script.');
-    return this.#runScript(name, keys, args);
-  }
-
-  #runScript(name: RuleScriptName, keys: string[], args: string[]): unknown {
-    if (name === 'check') this.checks += 1;
-    const reply = this.rules.run(name, keys, args);
-    if (this.losesReplies) throw new Error('Socket closed');
-    return reply;
   }
 }
