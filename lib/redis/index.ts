@@ -13,6 +13,8 @@ export {
   type SharedRateLimiterEvents,
   type SharedStats,
 } from './limit/shared-rate-limiter.js';
+export type { SharedPolicyLimiterOptions } from './quota/options.js';
+export { SharedPolicyLimiter, type SharedQuotaStats } from './quota/shared-policy-limiter.js';
 export type { SharedRuleLimiterOptions, SharedRuleMode } from './rules/options.js';
 export {
   SharedRuleLimiter,

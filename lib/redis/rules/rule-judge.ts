@@ -64,7 +64,7 @@ export class RuleJudge {
     this.#decision.plan = plan;
     for (let rule = 0; rule < this.#scopes.length * MAX_RULES; rule += 1) {
       const added = plan.added[Math.floor(rule / MAX_RULES)] as number;
-      if ((added >> (rule % MAX_RULES)) & 1) this.#counters.reset(rule);
+      if ((added >> (rule % MAX_RULES)) & 1) this.#counters.replace(rule);
     }
   }
 
@@ -136,6 +136,15 @@ export class RuleJudge {
     return RULE_DELAYED;
   }
 
+  /** The used tokens of the current check, by rule; after conclude() with what it has taken. */
+  used(): Float64Array {
+    const used = new Float64Array(this.#records.length * MAX_RULES);
+    for (const [scope, record] of this.#records.entries()) {
+      used.set(record.subarray(1), scope * MAX_RULES);
+    }
+    return used;
+  }
+
   /** Counts what a rule on dry run would have refused, of a check that has been counted as allowed. */
   countDryRefusal(rule: RuleId): void {
     (this.#counters.dryRunRefused[rule] as number) += 1;
@@ -159,7 +168,7 @@ export class RuleJudge {
 
   /** As `RulesCore.totals`. */
   totals(): RuleTotals {
-    const { checked, refused, dryRunRefused } = this.#counters;
+    const { checked, refused, dryRunRefused, replacedChecked, replacedRefused } = this.#counters;
     const { allowed, delayed, banned } = this;
     return {
       allowed,
@@ -168,6 +177,8 @@ export class RuleJudge {
       checked: checked.slice(),
       refused: refused.slice(),
       dryRunRefused: dryRunRefused.slice(),
+      replacedChecked: replacedChecked.slice(),
+      replacedRefused: replacedRefused.slice(),
     };
   }
 

@@ -279,13 +279,9 @@ export class SharedRuleLimiter extends EventEmitter<SharedRuleLimiterEvents> {
    */
   update(sections: RuleSections): void {
     const given = readOptions('update', sections, SECTIONS);
-    const { scopes, book: before, removed } = this.context;
+    const { scopes, book: before } = this.context;
     const book = compile(scopes, readSections(given, scopes, before.sections), before);
-    if (book.plan !== before.plan) {
-      const totals = this.core.totals();
-      this.core.use(book);
-      removed.add(before, book, totals);
-    }
+    if (book.plan !== before.plan) this.core.use(book);
     this.context.use(book);
     limiterChanged(this);
   }

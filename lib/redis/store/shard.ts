@@ -15,7 +15,7 @@ import { Waiters } from './waiters.js';
 
 export interface ShardContext extends HealthContext {
   readonly deadlineSeconds: number;
-  /** Creates a script for one run of the server. */
+  /** Returns the script of a name for one run of the server. */
   readonly createScript: (name: string, runId: string) => Script;
 }
 
