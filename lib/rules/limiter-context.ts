@@ -300,6 +300,11 @@ export class LimiterContext {
     this.#report(bans);
   }
 
+  /** The random number of the next ban of a scope. */
+  drawn(scope: number): number {
+    return this.#draws[scope] ?? NO_JITTER;
+  }
+
   /** Shapes an answer. */
   answerOf(answer: RuleAnswer | undefined): RuleVerdict {
     if (answer === undefined) return ALLOWED;
