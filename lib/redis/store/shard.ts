@@ -108,8 +108,13 @@ export class Shard {
       counters.calls += 1;
       call.onTimeout = this.#onTimeout;
       deadlines.add(call);
-      this.#queue.push(call);
-      this.#sendQueued();
+      const script = this.#loadedScript(call.name);
+      if (script === undefined) {
+        this.#queue.push(call);
+        this.#sendQueued();
+      } else {
+        this.#send(call, script);
+      }
     }
   }
 
@@ -151,6 +156,14 @@ export class Shard {
         this.#nextInQueue = 0;
       }
     }
+  }
+
+  /** The script if a call of it can be sent at once, without the queue. */
+  #loadedScript(name: ScriptName): ShardScript | undefined {
+    if (this.#queue.length > 0 || this.#inFlight >= this.#window) return undefined;
+    if (this.#health.runId === undefined) return undefined;
+    const script = this.#script(name);
+    return script.state === 'loaded' ? script : undefined;
   }
 
   #failQueued(reason: Error): void {
