@@ -141,6 +141,9 @@ export interface RuleTotals {
   checked: Float64Array;
   refused: Float64Array;
   dryRunRefused: Float64Array;
+  /** For each scope: the sums of `checked` and `refused` of rules whose slots have other rules now. */
+  replacedChecked: Float64Array;
+  replacedRefused: Float64Array;
 }
 
 export interface RuleScopeStatistics {

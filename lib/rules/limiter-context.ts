@@ -28,7 +28,6 @@ import {
 } from '../engine/rules.js';
 import type { RuleBook } from './compile.js';
 import { largestCost } from './largest-cost.js';
-import { RemovedCounts } from './removed-counts.js';
 import { type Listed, ON_ALLOW_LIST, ScopeKeys } from './scope-keys.js';
 import { BYTES, REQUESTS, type ScopeSpec } from './sections.js';
 import type { Cost, Keys, RuleBan, RuleVerdict } from './types.js';
@@ -66,8 +65,6 @@ export class LimiterContext {
   readonly keys: ScopeKeys;
   /** Checks that lists have decided. */
   readonly listedCounts: { allow: number; denied: number } = { allow: 0, denied: 0 };
-  /** Counts of rules that updates have removed. */
-  readonly removed: RemovedCounts;
   readonly #random: () => number;
   readonly #report: (bans: readonly RuleBan[]) => void;
   /** For each scope the random number of its next ban; undefined before it is drawn. */
@@ -99,7 +96,6 @@ export class LimiterContext {
   ) {
     this.scopes = scopes;
     this.keys = new ScopeKeys(scopes);
-    this.removed = new RemovedCounts(scopes.length);
     this.#random = random;
     this.#report = report;
     this.#draws = scopes.map(() => undefined);

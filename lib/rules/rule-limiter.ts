@@ -257,14 +257,10 @@ export class RuleLimiter extends RuleLimiterState {
    */
   update(sections: RuleSections): void {
     const given = readOptions('update', sections, SECTIONS);
-    const { scopes, book: before, removed } = this.context;
+    const { scopes, book: before } = this.context;
     const book = compile(scopes, readSections(given, scopes, before.sections), before);
     const now = this.now();
-    if (book.plan !== before.plan) {
-      const totals = this.core.totals();
-      this.core.update(book.plan, now);
-      removed.add(before, book, totals);
-    }
+    if (book.plan !== before.plan) this.core.update(book.plan, now);
     this.context.use(book);
     limiterChanged(this);
   }

@@ -55,9 +55,9 @@ export class RuleScope {
    * scope have answered, see `RuleScopeStats`. O(rules).
    */
   getOverview(): LimiterOverview {
-    const { core, context } = this.#limiter;
+    const { core } = this.#limiter;
     const counts = core.statistics(this.#index);
-    const verdicts = scopeVerdicts(context, this.#index, core.totals(), counts.bansBegun);
+    const verdicts = scopeVerdicts(this.#index, core.totals(), counts.bansBegun);
     return { ...counts, trackedPeers: counts.peers, verdicts };
   }
 

@@ -26,7 +26,7 @@ export function statsOf(
   ]);
   const scopeStats = ({ index }: ScopeSpec): RuleScopeStats => {
     const { topViolators, ...counts } = core.statistics(index);
-    const verdicts = scopeVerdicts(context, index, totals, counts.bansBegun);
+    const verdicts = scopeVerdicts(index, totals, counts.bansBegun);
     const bans = core.longestBans(index, 0, now).count;
     return { ...counts, verdicts, violators: topViolators, bans };
   };
@@ -45,15 +45,14 @@ export function statsOf(
 
 /** What the rules of a scope have answered so far; see `RuleScopeStats.verdicts`. */
 export function scopeVerdicts(
-  { book, removed }: LimiterContext,
   scope: number,
-  { checked, refused }: RuleTotals,
+  { checked, refused, replacedChecked, replacedRefused }: RuleTotals,
   bansBegun: number,
 ): LimiterTotals['verdicts'] {
-  let asked = removed.checked[scope] as number;
-  let refusals = removed.refused[scope] as number;
+  let asked = replacedChecked[scope] as number;
+  let refusals = replacedRefused[scope] as number;
+  // A slot without a rule has the counts of the rule that it had.
   for (let id = scope * MAX_RULES; id < (scope + 1) * MAX_RULES; id += 1) {
-    if (book.ruleAt[id] === undefined) continue;
     asked += checked[id] as number;
     refusals += refused[id] as number;
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "rule-limiter-object.h"
+#include "rule-report.h"
 
 namespace relay_limiter {
 
@@ -198,22 +199,9 @@ inline Napi::Value RuleLimiterObject::isCleaning(const Napi::CallbackInfo& info)
 
 inline Napi::Value RuleLimiterObject::totals(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const RuleCounters& counters = core().counters();
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("allowed", static_cast<double>(core().allowed()));
-  result.Set("delayed", static_cast<double>(core().delayed()));
-  result.Set("banned", static_cast<double>(core().banned()));
-  const auto set = [&](const char* name, const uint64_t* numbers) {
-    Napi::Float64Array array =
-        Napi::Float64Array::New(env, size_t{core().plan().scopes} * kMaxRules);
-    if (array.IsEmpty()) return;
-    for (size_t i = 0; i < array.ElementLength(); ++i) array[i] = static_cast<double>(numbers[i]);
-    result.Set(name, array);
-  };
-  set("checked", counters.checked);
-  set("refused", counters.refused);
-  set("dryRunRefused", counters.dryRunRefused);
-  return result;
+  RuleCounts counts[kMaxScopes];
+  for (unsigned i = 0; i < core().plan().scopes; ++i) counts[i] = core().counts(i);
+  return totalsOf(env, core().outcomes(), counts, core().plan().scopes);
 }
 
 // statistics(scope)
@@ -253,17 +241,10 @@ inline Napi::Value RuleLimiterObject::walk(const Napi::CallbackInfo& info) {
   SnapshotColumns columns(info.Env(), secret());
   const auto useOffender = [&](const Offender& offender) {
     columns.keys.push(offender.storedKey);
-    const SavedRuleOffender saved = scope.saved(offender, now);
-    for (const double number : {saved.violations, saved.level, saved.banLevel, saved.banSecondsLeft,
-                                saved.secondsSinceBan, saved.idleSeconds}) {
-      columns.addNumber(number);
-    }
-    for (const double used : saved.used) columns.addNumber(used);
+    addOffender(columns, scope.saved(offender, now));
   };
   const auto useDigest = [&](const Secret* other, const SavedRuleDigest& saved) {
-    columns.addDigest(other, saved.digest);
-    columns.addDigestNumber(saved.idleSeconds);
-    for (const double used : saved.used) columns.addDigestNumber(used);
+    addDigest(columns, other, saved);
   };
   if (!walk->steps.step(scope, now, most, useOffender, useDigest)) columns.hasMemory = false;
   return columns.toObject(walk->steps.isOver());

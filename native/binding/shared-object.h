@@ -110,8 +110,10 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
 
   void throwStalled(napi_env env) noexcept {
     SharedError error;
-    error.fail("a part of the shared file %s is held by process %lu, which has stopped",
-               limiter().region().path(), static_cast<unsigned long>(limiter().stalledBy()));
+    error.fail(
+        "process %lu keeps a part of the shared file %s locked: it is stopped, or gets no "
+        "processor time",
+        static_cast<unsigned long>(limiter().stalledBy()), limiter().region().path());
     throwShared(env, error);
   }
 

@@ -301,7 +301,7 @@ pid_t holdShard(const TestFile& file, const std::function<void()>& use) {
     attach(own, file);
     TestKey key(1);
     Key copy = key.key();
-    SharedRate::Visit visit(own, copy);
+    SharedRate::Visit visit(own, copy, Patience::kShort);
     use();
   });
 }
@@ -422,7 +422,23 @@ void testDamage(const typename SharedLimiter<Limiter>::Config& config, unsigned 
   useAll();
 }
 
+// The version of the secret in a shard is not that of the header.
+void testDamagedSecret() {
+  TestFile file;
+  SharedRate limiter(kRate);
+  attach(limiter, file);
+  for (uint32_t i = 0; i < limiter.layout().shards; ++i) {
+    auto* head = reinterpret_cast<ShardHead*>(limiter.region().headAt(i));
+    head->secretVersion = 7 + i;
+  }
+  for (unsigned peer = 0; peer < 50; ++peer) {
+    require(checkRate(limiter, peer) == Verdict::kAllowed, "a check ends");
+  }
+  require(limiter.secretVersion() == 0, "the version of the header counts");
+}
+
 void testAllDamage() {
+  testDamagedSecret();
   for (unsigned seed = 0; seed < 20; ++seed) {
     const bool isLocked = seed % 2 == 0;
     testDamage<BasicRateLimiter>({0.5, 3, 8, 1000}, seed, isLocked);

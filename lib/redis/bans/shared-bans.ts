@@ -71,7 +71,7 @@ const OPTIONS = ['client', 'prefix', 'deadlineSeconds', 'maxPeers', 'clock'];
  * Bans that all processes know, shared through Redis or Valkey.
  *
  * A ban holds at once in the process that finds it, and within a second in all others. While the store does not answer,
- * known bans hold, and new ones wait to be sent. docs/distributed.md describes the limits.
+ * known bans hold, and new ones wait to be sent. docs/fleet.md describes the limits.
  *
  * @example
  * import { createClient } from 'redis';

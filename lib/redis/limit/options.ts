@@ -136,14 +136,14 @@ function readLeaseSeconds(given: Given, deadlineSeconds: number): number {
   throw invalidValue('ERR_LIMITER_OPTION', 'leaseSeconds', seconds, accepted);
 }
 
-function readNodes(given: Given): number {
+export function readNodes(given: Given): number {
   const nodes = count(given, 'nodes', 1);
   if (nodes >= 1) return nodes;
   throw invalidValue('ERR_LIMITER_OPTION', 'nodes', nodes, 'an integer of at least 1');
 }
 
 /** Reads an option that is one of three words; the first is the default. */
-function readChoice<Word extends string>(
+export function readChoice<Word extends string>(
   given: Given,
   name: string,
   words: readonly [Word, Word, Word],

@@ -52,7 +52,8 @@ if refilled < room then tokens = refilled else tokens = room end
 last = ${to}
 `;
 
-const BEGIN = `
+/** The start of every script: reads the first argument, and replies `late` if it is too late to be executed. */
+export const BEGIN = `
 local latest, since, lost, empty, held, back = tonumber(ARGV[1])
 if not latest then
   latest, since, lost, empty, held, back = string.match(ARGV[1], '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')

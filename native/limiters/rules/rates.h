@@ -76,17 +76,26 @@ class Rates {
     return now > state[0] && state[0] > lastUpdate_;
   }
 
+  // Moves the time of a state to `now`, which is later, and returns the seconds between. The used
+  // tokens are refilled after that: the other order would refill the same span again if the process
+  // ends in between.
+  static double startRefill(double* state, double now) noexcept {
+    const double seconds = now - state[0];
+    state[0] = now;
+    keepOrderOfWrites();
+    return seconds;
+  }
+
   // Refills a state of `slots` slots for a plan. The time in it only moves forward.
   void refill(double* state, unsigned scope, unsigned slots, unsigned plan,
               double now) const noexcept {
     if (!(now > state[0])) return;
     if (state[0] <= lastUpdate_) return refillOld(state, scope, slots, plan, now);
-    const double seconds = now - state[0];
+    const double seconds = startRefill(state, now);
     const double* rates = plan_.rates.begin() + plan_.rowOf(plan, scope);
     for (unsigned slot = 0; slot < slots; ++slot) {
       state[1 + slot] = drained(state[1 + slot], seconds, rates[slot]);
     }
-    state[0] = now;
   }
 
   // The used tokens of a slot at `now`, if they were `used` after the last refill, `at`.
@@ -171,10 +180,11 @@ class Rates {
 
   RELAY_LIMITER_NOINLINE void refillOld(double* state, unsigned scope, unsigned slots,
                                         unsigned plan, double now) const noexcept {
+    const double at = state[0];
+    startRefill(state, now);
     for (unsigned slot = 0; slot < slots; ++slot) {
-      state[1 + slot] = usedAt(state[1 + slot], state[0], scope, slot, plan, now);
+      state[1 + slot] = usedAt(state[1 + slot], at, scope, slot, plan, now);
     }
-    state[0] = now;
   }
 
   double drainedAt(double used, double at, unsigned scope, unsigned slot, unsigned plan,

@@ -110,7 +110,7 @@ export class SimulatedStore {
     if (source === UNREGISTER)
       return Number(this.#nodes.get(key as string)?.delete(args[0] as string));
     for (const [sha, name] of this.#scriptNames) {
-      if (createScript(name, this.#limit, this.#runId()).text !== source) continue;
+      if (createScript(name, this.#limit, this.runId).text !== source) continue;
       this.#loaded.add(sha);
       return this.#runUnexpired(name, keys, args);
     }
@@ -289,8 +289,7 @@ export class SimulatedStore {
     let isLost: boolean;
     if (Number(answered) > 0) {
       const wentBack = (losses.numbers.get(nodeId) ?? 0) < Number(answered);
-      isLost =
-        losses.epoch !== epoch || wentBack || (run !== this.#runId() && uptime < elapsed + 1);
+      isLost = losses.epoch !== epoch || wentBack || (run !== this.runId && uptime < elapsed + 1);
     } else {
       const wasVisited = [...nodes.values()].some((seenAt) => seenAt >= now - uptime);
       isLost = uptime >= 0 && uptime + 1 < elapsed && !wasVisited;
@@ -310,16 +309,17 @@ export class SimulatedStore {
     }
     const { since, empty, half } = losses.loss ?? { since: '', empty: 0, half: 0 };
     const { epoch: current } = losses;
-    return [this.#runId(), text(now), nodes.size, current, text(since), text(empty), text(half)];
+    return [this.runId, text(now), nodes.size, current, text(since), text(empty), text(half)];
   }
 
-  #runId(): string {
+  /** The id of this run of the server. */
+  get runId(): string {
     return `run${this.#run}`;
   }
 
   #nameScripts(): void {
     for (const name of NAMES)
-      this.#scriptNames.set(createScript(name, this.#limit, this.#runId()).sha, name);
+      this.#scriptNames.set(createScript(name, this.#limit, this.runId).sha, name);
   }
 }
 
