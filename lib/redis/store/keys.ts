@@ -47,7 +47,7 @@ export function shardOf(id: string): number {
 
 /** The store's key for an id in a shard or another group of keys that must be on one server. */
 export function storeKey(prefix: string, group: number | string, id: string): string {
-  return `${prefix}:{${group}}:${isName(id) ? escapeName(id) : id}`;
+  return `${prefix}{${group}}${isName(id) ? escapeName(id) : id}`;
 }
 
 function escapeName(name: string): string {

@@ -56,7 +56,7 @@ export class Shard {
     return error;
   };
 
-  /** `key`: the shard's key of nodes. */
+  /** `key`: what the shard's own keys begin with. */
   constructor(context: ShardContext, number: number, key: string) {
     this.#context = context;
     this.#clock = new StoreClock(context.limit, context.deadlineSeconds);
@@ -161,7 +161,7 @@ export class Shard {
   }
 
   /** The script if a call of it can be sent at once, without the queue. */
-  #loadedScript(name: ScriptName): ShardScript | undefined {
+  #loadedScript(name: string): ShardScript | undefined {
     if (this.#queue.length > 0 || this.#inFlight >= this.#window) return undefined;
     if (this.#health.runId === undefined) return undefined;
     const script = this.#script(name);
