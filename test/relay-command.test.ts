@@ -126,7 +126,7 @@ describe('The summary of a demonstration', () => {
 describe('The table of a demonstration', () => {
   const counts = {
     ...{ connections: 15, messagesIn: 0, delivered: 0, delayed: 0, missed: 0, disconnected: 0 },
-    ...{ refused: 0, bans: 0, residentMemory: 67e6 },
+    ...{ refused: 0, bans: 0, tracked: 15, residentMemory: 67e6 },
   };
   const second = (second: number, fromHonest: number, answered = true) => ({
     ...{ guarded: false, engine: 'none', second, counts: answered ? counts : undefined },
