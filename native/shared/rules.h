@@ -153,7 +153,7 @@ class SharedRules {
   RuleAnswer callByKeys(ScopeKey* keys, uint32_t keyed, uint32_t singles, double now,
                         Use&& use) noexcept {
     for (;;) {
-      Visit visit(*this);
+      Visit visit(*this, Needs::kCurrentRules, Patience::kShort);
       eachBit(keyed, [&](unsigned i) { visit.add(i, region_.shardOf(keys[i].key.fingerprint)); });
       eachBit(singles, [&](unsigned i) { visit.add(i, shards_); });
       const Entered entered = visit.enter();
@@ -184,7 +184,7 @@ class SharedRules {
   // Checks a peer at its slots. kNeedsText if a record is not there.
   RuleAnswer checkAt(const PeerSlot* slots, uint32_t keyed, uint32_t singles, unsigned program,
                      double now, RuleNumbers& numbers) noexcept {
-    Visit visit(*this);
+    Visit visit(*this, Needs::kCurrentRules, Patience::kShort);
     bool areSlots = true;
     eachBit(keyed, [&](unsigned i) {
       const size_t shard = slots[i].page();
@@ -216,7 +216,7 @@ class SharedRules {
   template <class Use>
   Entered withPeer(Needs needs, unsigned scope, Key key, double now, Use&& use) noexcept {
     for (;;) {
-      Visit visit(*this, needs);
+      Visit visit(*this, needs, Patience::kLong);
       visit.add(scope, region_.shardOf(key.fingerprint));
       const Entered entered = visit.enter();
       if (entered == Entered::kOldSecret && key.text != nullptr) {
@@ -249,9 +249,10 @@ class SharedRules {
 
   // Calls use(time) for a shard.
   template <class Use>
-  Entered withShard(Needs needs, uint32_t shard, double now, Use&& use) noexcept {
+  Entered withShard(Needs needs, uint32_t shard, double now, Use&& use,
+                    Patience patience = Patience::kLong) noexcept {
     for (;;) {
-      Visit visit(*this, needs);
+      Visit visit(*this, needs, patience);
       visit.addAll(shard);
       const Entered entered = visit.enter();
       if (entered == Entered::kOldSecret) {
@@ -281,7 +282,8 @@ class SharedRules {
           }
         });
       };
-      const Entered entered = withShard(Needs::kCurrentRules, nextCleaned_, now, clean);
+      const Entered entered =
+          withShard(Needs::kCurrentRules, nextCleaned_, now, clean, Patience::kShort);
       isOutdated = entered == Entered::kOutdated;
       if (isOutdated) break;
       ++nextCleaned_;
@@ -308,7 +310,7 @@ class SharedRules {
     uint32_t locked = 0;
     bool isEmpty = true;
     for (; locked <= shards_ && isEmpty; ++locked) {
-      if (!lock(locked)) break;
+      if (!lock(locked, Patience::kLong)) break;
       pointAll(locked);
       if (locked < shards_) isEmpty = core_->isEmpty();
     }
@@ -347,8 +349,8 @@ class SharedRules {
   // Locks shards in ascending order, each once, and points the cursor of each scope to its own.
   class Visit {
    public:
-    explicit Visit(SharedRules& rules, Needs needs = Needs::kCurrentRules) noexcept
-        : rules_(rules), needs_(needs) {}
+    Visit(SharedRules& rules, Needs needs, Patience patience) noexcept
+        : rules_(rules), needs_(needs), patience_(patience) {}
     ~Visit() noexcept { end(); }
     Visit(const Visit&) = delete;
     Visit& operator=(const Visit&) = delete;
@@ -371,7 +373,7 @@ class SharedRules {
     Entered enter() noexcept {
       if (count_ == 0) shards_[count_++] = rules_.shards_;
       for (; locked_ < count_; ++locked_) {
-        if (!rules_.lock(shards_[locked_])) return Entered::kStalled;
+        if (!rules_.lock(shards_[locked_], patience_)) return Entered::kStalled;
       }
       for (unsigned i = 0; i < count_; ++i) {
         const ShardHead& head = rules_.headOf(shards_[i]);
@@ -402,6 +404,7 @@ class SharedRules {
    private:
     SharedRules& rules_;
     const Needs needs_;
+    const Patience patience_;
     uint32_t scopes_ = 0;
     unsigned count_ = 0;
     unsigned locked_ = 0;
@@ -562,7 +565,7 @@ class SharedRules {
   Entered enterAll(uint32_t& locked) noexcept {
     if (version_ == 0) return Entered::kOutdated;
     for (; locked <= shards_; ++locked) {
-      if (!lock(locked)) return Entered::kStalled;
+      if (!lock(locked, Patience::kLong)) return Entered::kStalled;
       if (headOf(locked).configVersion != version_) {
         ++locked;
         return Entered::kOutdated;
@@ -591,8 +594,8 @@ class SharedRules {
   }
 
   // Locks a shard. False if it is stalled.
-  bool lock(uint32_t shard) noexcept {
-    const Locked locked = headOf(shard).lock.lock(region_);
+  bool lock(uint32_t shard, Patience patience) noexcept {
+    const Locked locked = headOf(shard).lock.lock(region_, patience);
     return locked == Locked::kYes || lockSlowly(shard, locked);
   }
 
