@@ -10,7 +10,13 @@ import {
   type RulesCore,
   type SharedRulesCore,
 } from '../engine/rules.js';
-import { compileAt, type Places, type RuleBook, readSections, withoutAdditions } from './compile.js';
+import {
+  compileAt,
+  type Places,
+  type RuleBook,
+  readSections,
+  withoutAdditions,
+} from './compile.js';
 import { at, type Path } from './fields.js';
 import type { KeyList, Lists, RuleSpec, ScopeSpec } from './sections.js';
 import type { BanPolicy, Rule, RuleSections, Scope } from './types.js';
