@@ -148,18 +148,18 @@ class SharedRules {
   }
 
   // Calls use(core, keys, scopes, time) in the shards of the keys of `keyed`, which have their
-  // texts, and of `singles`. Writes the slots of the keys that have one.
+  // texts, and of `singles`, and waits for these shards with `patience`. Writes the slots of the
+  // keys that have one.
   template <class Use>
   RuleAnswer callByKeys(ScopeKey* keys, uint32_t keyed, uint32_t singles, double now,
-                        Use&& use) noexcept {
+                        Patience patience, Use&& use) noexcept {
     for (;;) {
-      Visit visit(*this, Needs::kCurrentRules, Patience::kShort);
+      Visit visit(*this, Needs::kCurrentRules, patience);
       eachBit(keyed, [&](unsigned i) { visit.add(i, region_.shardOf(keys[i].key.fingerprint)); });
       eachBit(singles, [&](unsigned i) { visit.add(i, shards_); });
       const Entered entered = visit.enter();
       if (entered == Entered::kOldSecret) {
         visit.end();
-        refreshSecret();
         eachBit(keyed, [&](unsigned i) {
           Key& key = keys[i].key;
           key.fingerprint = fingerprintOf(key.text, key.length, secret_);
@@ -221,7 +221,6 @@ class SharedRules {
       const Entered entered = visit.enter();
       if (entered == Entered::kOldSecret && key.text != nullptr) {
         visit.end();
-        refreshSecret();
         key.fingerprint = fingerprintOf(key.text, key.length, secret_);
         continue;
       }
@@ -233,7 +232,7 @@ class SharedRules {
   // Calls use(core, time) with the state of all single scopes.
   template <class Use>
   Entered withSingles(Needs needs, double now, Use&& use) noexcept {
-    return withShard(needs, shards_, now, [&](double time) { use(*core_, time); });
+    return withShard(needs, Patience::kLong, shards_, now, [&](double time) { use(*core_, time); });
   }
 
   // Calls use(core) for each shard and for the head of single scopes, whose values of other scopes
@@ -241,7 +240,8 @@ class SharedRules {
   template <class Use>
   Entered eachHead(Use&& use) noexcept {
     for (uint32_t shard = 0; shard <= shards_; ++shard) {
-      const Entered entered = withShard(Needs::kAnyRules, shard, 0, [&](double) { use(*core_); });
+      const Entered entered =
+          withShard(Needs::kAnyRules, Patience::kLong, shard, 0, [&](double) { use(*core_); });
       if (entered != Entered::kYes) return entered;
     }
     return Entered::kYes;
@@ -249,15 +249,14 @@ class SharedRules {
 
   // Calls use(time) for a shard.
   template <class Use>
-  Entered withShard(Needs needs, uint32_t shard, double now, Use&& use,
-                    Patience patience = Patience::kLong) noexcept {
+  Entered withShard(Needs needs, Patience patience, uint32_t shard, double now,
+                    Use&& use) noexcept {
     for (;;) {
       Visit visit(*this, needs, patience);
       visit.addAll(shard);
       const Entered entered = visit.enter();
       if (entered == Entered::kOldSecret) {
         visit.end();
-        refreshSecret();
         continue;
       }
       if (entered == Entered::kYes) use(visit.time(now));
@@ -283,7 +282,7 @@ class SharedRules {
         });
       };
       const Entered entered =
-          withShard(Needs::kCurrentRules, nextCleaned_, now, clean, Patience::kShort);
+          withShard(Needs::kCurrentRules, Patience::kShort, nextCleaned_, now, clean);
       isOutdated = entered == Entered::kOutdated;
       if (isOutdated) break;
       ++nextCleaned_;
@@ -296,7 +295,7 @@ class SharedRules {
 
   Entered clear() noexcept {
     for (uint32_t shard = 0; shard < shards_; ++shard) {
-      const Entered entered = withShard(Needs::kAnyRules, shard, 0, [&](double) {
+      const Entered entered = withShard(Needs::kAnyRules, Patience::kLong, shard, 0, [&](double) {
         eachKeyed([&](unsigned i) { core_->scope(i).clear(); });
       });
       if (entered != Entered::kYes) return entered;
@@ -376,9 +375,9 @@ class SharedRules {
         if (!rules_.lock(shards_[locked_], patience_)) return Entered::kStalled;
       }
       for (unsigned i = 0; i < count_; ++i) {
-        const ShardHead& head = rules_.headOf(shards_[i]);
+        ShardHead& head = rules_.headOf(shards_[i]);
         if (!rules_.accepts(head, needs_)) return Entered::kOutdated;
-        if (head.secretVersion != rules_.secretVersion_) return Entered::kOldSecret;
+        if (head.secretVersion != rules_.secretVersion_) return rules_.renewSecret(head);
       }
       eachBit(scopes_, [&](unsigned i) { rules_.point(rules_.cursors_.scopes[i], ofScope_[i]); });
       rules_.point(rules_.cursors_.common, shards_[0]);
@@ -591,6 +590,14 @@ class SharedRules {
   void pointAll(uint32_t shard) noexcept {
     for (SharedCursor& cursor : cursors_.scopes) point(cursor, shard);
     point(cursors_.common, shard);
+  }
+
+  // Reads the secret of the file. Unless the file is damaged, that is the one of all shards: while
+  // it changes, all are locked.
+  Entered renewSecret(ShardHead& head) noexcept {
+    refreshSecret();
+    head.secretVersion = secretVersion_;
+    return Entered::kOldSecret;
   }
 
   // Locks a shard. False if it is stalled.
