@@ -9,16 +9,17 @@ import { jsonRpcMethods } from './json-rpc.js';
 import type { Lease } from './lease.js';
 import type { AcquireOptions, LimitedRequest, readRequestOptions } from './options.js';
 import type { OutgoingRequest, Send, Target } from './outgoing.js';
+import type { GroupUpdateContext } from './policy-limiter-group.js';
 import { readViolatedPolicies } from './response.js';
 import { type ReadResponse, type ResponseSettings, readFetchResponse } from './response-options.js';
-import type { PoolUpdateContext } from './upstream-pool.js';
 
 /** Validated options of `limitFetch`. */
 export interface FetchSettings extends ReturnType<typeof readRequestOptions> {
   readonly reading: ResponseSettings<
     Response,
     RateLimitInfo | PromiseLike<RateLimitInfo>,
-    boolean | undefined | PromiseLike<boolean | undefined>
+    boolean | undefined | PromiseLike<boolean | undefined>,
+    boolean | PromiseLike<boolean>
   >;
   /** Seconds in which an attempt must be answered; Infinity for no limit. */
   readonly attemptSeconds: number;
@@ -34,7 +35,7 @@ export interface FetchSettings extends ReturnType<typeof readRequestOptions> {
 /** The common interface of a pool, of a group and of a single limiter. */
 export interface Upstream {
   acquire(options: UpstreamAcquireOptions, request: LimitedRequest): Grant | Promise<Grant>;
-  update(info: RateLimitInfo, status: number, context: PoolUpdateContext): void;
+  update(info: RateLimitInfo, status: number, context: GroupUpdateContext): void;
   fail(lease: Lease): void;
   /** The nodes of a pool. Without a pool it is undefined: requests go to their own URLs. */
   readonly nodes?: UpstreamNodes;
@@ -249,12 +250,13 @@ export class FetchCall {
   }
 
   #update(
-    { info, ageSeconds, refused }: ReadResponse,
+    { info, ageSeconds, refused, within: isWithin }: ReadResponse,
     violated: readonly string[],
     { status }: Response,
     lease: Lease,
   ): void {
-    this.#upstream.update(info, status, { lease, ageSeconds, refused, violated });
+    const context = { lease, ageSeconds, refused, violated, within: isWithin };
+    this.#upstream.update(info, status, context);
   }
 
   #unread(error: unknown, response: Response, lease: Lease): unknown {

@@ -23,7 +23,7 @@ export function upstreamOf(limiter: unknown, { key, cost, protocol }: UpstreamSe
   if (isInstance(limiter, UpstreamPool)) {
     return {
       acquire: ({ within: _, ...options }) => limiter.acquire(options),
-      update: (info, status, context) => limiter.update(info, status, context),
+      update: (info, status, { within: _, ...context }) => limiter.update(info, status, context),
       fail: (lease) => limiter.fail(lease),
       nodes: nodesOf(limiter, protocol),
     };
