@@ -20,8 +20,10 @@ export interface Row extends Needs {
   readonly fault: (scene: Scene) => Promise<void>;
 }
 
+/** Longer than a lease, and than buckets take to fill up. */
+const LONG_SECONDS = 2.5;
 /** Longer than a lease. */
-const LONG_SECONDS = 1.5;
+const OUTAGE_SECONDS = 1.5;
 const STEP_SECONDS = 60;
 /** The nodes whose clocks a row may set, and one of the others. */
 const SHIFTED = [0, 1];
@@ -49,9 +51,10 @@ const NODES: readonly Row[] = [
     name: 'node: SIGSTOP, longer than a lease',
     async fault(scene) {
       scene.fleet.signal(0, 'SIGSTOP');
-      await scene.storm(LONG_SECONDS);
+      // After the lease has ended buckets fill up again, so what is left of it would come on top.
+      await scene.calm(LONG_SECONDS);
       scene.fleet.signal(0, 'SIGCONT');
-      await sleep(0.5);
+      await scene.storm(0.6);
     },
   },
   {
@@ -60,10 +63,10 @@ const NODES: readonly Row[] = [
     async fault(scene) {
       for (const index of SHIFTED) scene.fleet.signal(index, 'SIGSTOP');
       const stoppedAt = performance.now();
-      await scene.storm(LONG_SECONDS);
+      await scene.calm(LONG_SECONDS);
       scene.clocks.countAsSleep((performance.now() - stoppedAt) / 1000);
       for (const index of SHIFTED) scene.fleet.signal(index, 'SIGCONT');
-      await sleep(0.5);
+      await scene.storm(0.6);
     },
   },
   {
@@ -84,7 +87,7 @@ const STORE: readonly Row[] = [
     others: ['share'],
     async fault({ server }) {
       server.signal('SIGSTOP');
-      await sleep(LONG_SECONDS);
+      await sleep(OUTAGE_SECONDS);
       server.signal('SIGCONT');
     },
   },
@@ -140,9 +143,9 @@ const STORE: readonly Row[] = [
   {
     name: 'store: CLIENT PAUSE',
     async fault({ server }) {
-      const ms = LONG_SECONDS * 1000;
+      const ms = OUTAGE_SECONDS * 1000;
       await onServer(server.port, (client) => client.call('CLIENT', 'PAUSE', String(ms), 'ALL'));
-      await sleep(LONG_SECONDS);
+      await sleep(OUTAGE_SECONDS);
     },
   },
   {
