@@ -22,6 +22,8 @@ export interface FetchSettings extends ReturnType<typeof readRequestOptions> {
   >;
   /** Seconds in which an attempt must be answered; Infinity for no limit. */
   readonly attemptSeconds: number;
+  /** Whether a probe of a node may get less time. */
+  readonly shortensProbes: boolean;
   readonly maxAttempts: number;
   readonly retryMethods: ReadonlySet<string>;
   readonly retryStatuses: ReadonlySet<number>;
@@ -48,6 +50,8 @@ export interface UpstreamNodes {
   count(): number;
   /** Returns where and how the requests to a node are sent. @throws ERR_LIMITER_OPTION for a node without an origin */
   target(node: string): Target;
+  /** Returns the seconds in which a request must be answered if it is only a probe of its node, else Infinity. */
+  probeSeconds(lease: Lease): number;
 }
 
 export interface Grant {
@@ -234,9 +238,15 @@ export class FetchCall {
     try {
       this.#request.signal?.throwIfAborted();
       this.#deadline.throwIfPassed();
-      const target = this.#upstream.nodes?.target(node);
+      const { nodes } = this.#upstream;
+      const target = nodes?.target(node);
       const send = this.#request.prepare(this.#fetch, target, isLast);
-      return { send, seconds: target?.timeoutSeconds ?? this.#settings.attemptSeconds };
+      const { attemptSeconds, shortensProbes } = this.#settings;
+      const isShort = nodes !== undefined && shortensProbes && !isLast;
+      const seconds = isShort
+        ? Math.min(attemptSeconds, nodes.probeSeconds(lease))
+        : attemptSeconds;
+      return { send, seconds: target?.timeoutSeconds ?? seconds };
     } catch (error) {
       lease.refund();
       throw error;

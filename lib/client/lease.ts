@@ -114,7 +114,10 @@ export interface LeaseEnd {
 }
 
 /** Returns the difference between the actual cost and what was taken. */
-function correctionOf({ cost: taken, numberUnit }: TakenQuota, actual: number | Costs): Cost {
+export function correctionOf(
+  { cost: taken, numberUnit }: Pick<TakenQuota, 'cost' | 'numberUnit'>,
+  actual: number | Costs,
+): Cost {
   const read = readCost(actual);
   if (typeof actual === 'number') {
     const difference = actual - amountOf(taken, numberUnit);

@@ -31,7 +31,8 @@ export interface LimitFetchOptions
   /**
    * Seconds in which an attempt must be answered, greater than 0; a body may take longer. An attempt that takes longer
    * is aborted, and repeated as one without a response, with a pool on another node. A node may have a time of its own
-   * (`timeoutSeconds`). Default: 30 with a pool, else Infinity.
+   * (`timeoutSeconds`). Default: 30 with a pool, and less for a probe (`UpstreamPool.probeSeconds`) if the request may be
+   * repeated; else Infinity.
    */
   attemptSeconds?: number | undefined;
   /** The maximum number of times that a request is sent, at least 1; 1 disables retries. Default: 3. */
@@ -178,6 +179,7 @@ function readSettings(given: Given, isPool: boolean): FetchSettings {
     ...readRequestOptions(given),
     reading: readResponseOptions(given),
     attemptSeconds: readAttemptSeconds(given, isPool),
+    shortensProbes: given['attemptSeconds'] === undefined,
     maxAttempts,
     retryMethods: new Set((retryMethods as string[]).map((name: string) => name.toUpperCase())),
     retryStatuses: new Set(retryStatuses as number[]),

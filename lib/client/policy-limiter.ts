@@ -94,6 +94,8 @@ export class PolicyLimiter {
           return this.#activity.hasPlace ? this.#delay(cost, now) : Infinity;
         },
         backlogDelay: (cost, now) => this.#delay(cost, now),
+        fitsBefore: (now, { cost }, first) =>
+          this.#activity.hasPlaces(2) && this.#limits.fitsBefore(cost, first.cost, now),
         take: (now, { cost }, outer) => this.#takeLease(cost, now, outer),
         outerOf: (request) => this.#outerOf(request),
       },
@@ -173,7 +175,8 @@ export class PolicyLimiter {
 
   /**
    * Waits for `cost` and a place among `maxConcurrent`, takes them and resolves to their lease. Higher priorities are
-   * served first, and within a priority first in, first out. Nothing is spent if the promise rejects: with the
+   * served first, and within a priority first in, first out, except that a call may use what the first one leaves unused
+   * until its turn. Nothing is spent if the promise rejects: with the
    * signal's reason when it aborts, or with an error of these codes. O(log n) with n calls waiting.
    * @throws ERR_LIMITER_DEADLINE (with `retryAfterSeconds`) as soon as the deadline cannot be met,
    * ERR_LIMITER_QUEUE if the queue is full, ERR_LIMITER_CLOSED after `close` or `drain`, ERR_LIMITER_COST for a cost
@@ -183,13 +186,14 @@ export class PolicyLimiter {
     const request = this.#readOptions(options);
     this.#requireCostInQuotas(request.cost);
     if (this.#activity.isClosed) throw closedError();
-    const before = this.#queue.size;
-    const lease = this.#queue.enqueue(request);
-    const waiting = this.#queue.size;
-    if (waiting <= before) return lease;
+    let isWaiting = false;
+    const lease = this.#queue.enqueue(request, () => {
+      isWaiting = true;
+    });
+    if (!isWaiting) return lease;
     this.#activity.wait();
     lease.catch(() => this.#activity.check());
-    this.#events.emit('waiting', { waiting });
+    this.#events.emit('waiting', { waiting: this.#queue.size });
     return lease;
   }
 

@@ -134,6 +134,11 @@ export class UpstreamNode {
     return this.#isProven && !this.isBroken(now) && this.#silence(now) <= limit;
   }
 
+  /** The average latency of the last answers. */
+  get latencySeconds(): number {
+    return this.#latency.last;
+  }
+
   /** Returns the share of recent requests that were rejected; undefined if none was answered yet. */
   get rejectedShare(): number | undefined {
     return this.#isProven ? this.#rejections.last : undefined;

@@ -100,8 +100,15 @@ export function joinUpstreams(
       second.fail(secondLeases.get(lease) as Lease);
       first.fail(lease);
     },
-    ...(second.nodes === undefined ? {} : { nodes: second.nodes }),
+    ...(second.nodes === undefined ? {} : { nodes: ofSecond(second.nodes) }),
   };
+
+  function ofSecond(nodes: UpstreamNodes): UpstreamNodes {
+    return {
+      ...nodes,
+      probeSeconds: (lease) => nodes.probeSeconds(secondLeases.get(lease) as Lease),
+    };
+  }
 }
 
 /** An upstream as the limiter within which another one acquires. It always waits, since a choice may be needed. */
@@ -138,6 +145,7 @@ function nodesOf(pool: UpstreamPool, protocol: string): UpstreamNodes {
       const { path = '', headers = [], timeoutSeconds } = pool.settingsOf(node) ?? {};
       return { base: `${origin}${path}`, headers, timeoutSeconds };
     },
+    probeSeconds: (lease) => pool.probeSeconds(lease),
   };
 }
 
