@@ -8,6 +8,7 @@ import { readOptions, requireCount } from '../../common/options.js';
 import type { BansInForce } from '../../common/types.js';
 import { hasBanSubscribers, publishBan } from '../../limiters/ban-channel.js';
 import { limiterChanged } from '../../limiters/changes.js';
+import type { StatedVerdict } from '../../rules/any-rules.js';
 import { compile, readSections } from '../../rules/compile.js';
 import { LimiterContext } from '../../rules/limiter-context.js';
 import { RuleScope } from '../../rules/rule-scope.js';
@@ -172,6 +173,22 @@ export class SharedRuleLimiter extends EventEmitter<SharedRuleLimiterEvents> {
     plan?: string,
   ): MaybePromise<RuleVerdict> {
     return this.#decide('async', bytes, keys, cost, action, plan);
+  }
+
+  /** The check of a request, with what its rules have left. @internal */
+  checkStated(
+    keys: Keys | string,
+    cost?: Cost,
+    action?: string,
+    plan?: string,
+  ): MaybePromise<StatedVerdict> {
+    const { context, core } = this;
+    const now = core.now();
+    const call = context.prepare(keys, cost, action, plan);
+    toIds(call.keys);
+    const stated = core.state(call, now);
+    context.release(call);
+    return stated;
   }
 
   /**
