@@ -218,8 +218,9 @@ interface BoundedConfig {
  * - A key of more than 128 code units is not stored: the offender is counted in `unnamedOffenders`.
  * - `now` is an instant of the system's monotonic clock. A call uses the latest instant that any process has used for
  *   the same part of the table, if that is later.
- * - If a process was stopped while it changed a part of the table, other processes wait for it once, for about 50 ms.
- *   Until it continues or ends, a check of a peer in that part is refused with a delay of STALLED_SECONDS: no violation
+ * - If a process is stopped, or gets no processor time, while it changes a part of the table, checks of other processes
+ *   wait for it for up to 0.2 seconds, other calls for up to a second, and later calls only for the rest of that. Until
+ *   it continues or ends, a check of a peer in that part is refused with a delay of STALLED_SECONDS: no violation
  *   and no ban. Other calls throw `ERR_LIMITER_SHARED` with its process id. cleanup() skips the part.
  * - restoreDigests() restores only digests under the limiter's own secret, as peers; adopt() works as
  *   long as the whole machine has stored no peer.

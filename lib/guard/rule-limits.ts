@@ -3,11 +3,11 @@
 
 import { invalidValue } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
+import { isPromise, type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { callback } from '../common/options.js';
 import { tryStalled, unlessStalled } from '../limiters/stalled.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
-import type { RuleLimiter } from '../rules/rule-limiter.js';
-import type { RulePeer } from '../rules/rule-peer.js';
+import { type AnyRulePeer, type AnyRules, isAsyncRules } from '../rules/any-rules.js';
 import { ON_ALLOW_LIST } from '../rules/scope-keys.js';
 import type { Classification, Keys, RuleVerdict } from '../rules/types.js';
 import { STALLED } from '../rules/verdicts.js';
@@ -25,7 +25,7 @@ type Given = Readonly<Record<string, unknown>>;
 
 /** The options of a guard that concern a RuleLimiter, validated. */
 export class RuleLimits {
-  readonly limiter: RuleLimiter;
+  readonly limiter: AnyRules;
   /** Whether messages are classified. */
   readonly classifies: boolean;
   readonly #keys: ((source: object) => unknown) | undefined;
@@ -40,10 +40,11 @@ export class RuleLimits {
   constructor(given: Given, warn: Warn) {
     const { limiter } = given;
     if (!isRuleLimiter(limiter)) {
-      const accepted = 'a RuleLimiter (another limiter belongs in messages or in connections)';
+      const accepted =
+        'a RuleLimiter or a SharedRuleLimiter (another limiter belongs in messages or in connections)';
       throw invalidValue('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
     }
-    this.limiter = limiter as RuleLimiter;
+    this.limiter = limiter as AnyRules;
     this.#keys = callback(given, 'keys');
     this.#classify = callback(given, 'classify');
     this.classifies = this.#classify !== undefined;
@@ -61,9 +62,10 @@ export class RuleLimits {
     return this.#scopes.addressKind !== undefined;
   }
 
-  /** Whether anything but connections is limited. */
-  get isShared(): boolean {
-    return this.limiter.context.scopes.some(({ name }) => name !== CONNECTION);
+  /** Whether anything but connections is limited, and each process of a server counts for itself. */
+  get isPerProcess(): boolean {
+    const { limiter } = this;
+    return !isAsyncRules(limiter) && limiter.context.scopes.some(({ name }) => name !== CONNECTION);
   }
 
   /**
@@ -83,9 +85,9 @@ export class RuleLimits {
     return { ...own, [ADDRESS]: this.#scopes.addressKind === 'address' ? address : key };
   }
 
-  /** Checks that a client connects, and charges it. @throws the errors of `RuleLimiter.check` */
-  connect(keys: Keys): RuleVerdict {
-    return this.limiter.check(keys, undefined, 'connect');
+  /** Checks that a client connects, and charges it. @throws (or rejects with) the errors of `RuleLimiter.check` */
+  connect(keys: Keys): MaybePromise<RuleVerdict> {
+    return this.limiter.checkBytes(0, keys, undefined, 'connect');
   }
 
   /** Whether one of the keys is on an allow list. @throws `ERR_LIMITER_KEY` */
@@ -96,24 +98,46 @@ export class RuleLimits {
   /**
    * Checks a client that connects with more keys than those with which `connect` has allowed it. It pays once, and what it
    * has paid already refuses it no second time. If it is refused, what it has paid stays paid.
-   * @throws the errors of `RuleLimiter.check`
+   * @throws (or rejects with) the errors of `RuleLimiter.check`
    */
-  connectWithMore(allowed: Keys, keys: Keys): RuleVerdict {
+  connectWithMore(allowed: Keys, keys: Keys): MaybePromise<RuleVerdict> {
     const { limiter } = this;
-    let isAllowed = false;
-    tryStalled(() => limiter.refund(allowed, undefined, 'connect'));
-    try {
-      const verdict = this.connect(keys);
-      isAllowed = verdict.outcome === 'allow';
-      return verdict;
-    } finally {
-      if (!isAllowed) tryStalled(() => limiter.charge(allowed, undefined, 'connect'));
-    }
+    const charge = () =>
+      unlessStalled(() => limiter.charge(allowed, undefined, 'connect'), undefined);
+    const connect = (): MaybePromise<RuleVerdict> => {
+      let verdict: MaybePromise<RuleVerdict>;
+      try {
+        verdict = this.connect(keys);
+      } catch (error) {
+        ignoreRejection(charge());
+        throw error;
+      }
+      if (!isPromise(verdict)) {
+        if (verdict.outcome !== 'allow') ignoreRejection(charge());
+        return verdict;
+      }
+      return verdict.then(
+        (verdict) => {
+          if (verdict.outcome !== 'allow') ignoreRejection(charge());
+          return verdict;
+        },
+        (error) => {
+          ignoreRejection(charge());
+          throw error;
+        },
+      );
+    };
+    const refunded = unlessStalled(() => limiter.refund(allowed, undefined, 'connect'), undefined);
+    // Without a store nothing can be given back, and the failure policy decides.
+    return isPromise(refunded) ? refunded.then(connect, connect) : connect();
   }
 
   /** What `connect` would return, without charging or counting anything. */
-  peekConnect(keys: Keys): RuleVerdict {
-    return unlessStalled(() => this.limiter.peek(keys, undefined, 'connect').verdict, STALLED);
+  peekConnect(keys: Keys): MaybePromise<RuleVerdict> {
+    return unlessStalled(() => {
+      const peek = this.limiter.peek(keys, undefined, 'connect');
+      return mapMaybePromise(peek, ({ verdict }) => verdict);
+    }, STALLED);
   }
 
   /** The key of a scope, of a client before it has a connection; undefined if it has none or the scope is single. */
@@ -170,8 +194,8 @@ export class RuleLimits {
 export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   /** The key of the connection. */
   readonly key: string;
-  readonly peer: RulePeer;
-  readonly #limiter: RuleLimiter;
+  readonly peer: AnyRulePeer;
+  readonly #limiter: AnyRules;
   readonly #queues: BucketQueues;
   /** The keys that only this connection uses. */
   readonly #own: Keys | undefined;
@@ -180,7 +204,7 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   #knownPlan: string | undefined;
 
   constructor(
-    limiter: RuleLimiter,
+    limiter: AnyRules,
     key: string,
     keys: Keys,
     own: Keys | undefined,
@@ -199,7 +223,7 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
     meta: Meta,
     classified: Classification | undefined,
     mustQueue: boolean,
-  ): RuleAnswer | undefined {
+  ): MaybePromise<RuleAnswer | undefined> {
     const { peer } = this;
     const bytes = this.#bytesOf(data, meta);
     const message = classified?.plan === undefined ? classified : this.#withKnownPlan(classified);
@@ -208,16 +232,17 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
       if (queued !== undefined) return queued;
     }
     const verdict = peer.checkMessage(bytes, message);
-    if (verdict.outcome === 'allow' && verdict.warning === null) return undefined;
-    return this.#answer(verdict, message);
+    if (isPromise(verdict)) return verdict.then((known) => this.#answerTo(known, message));
+    return this.#answerTo(verdict, message);
   }
 
   delayOf(data: Data, meta: Meta, classified: Classification | undefined): number {
+    const { peer } = this;
+    if (peer.peekMessage === undefined) return 0;
     const message = classified?.plan === undefined ? classified : this.#withKnownPlan(classified);
-    const { outcome, delaySeconds } = unlessStalled(
-      () => this.peer.peekMessage(this.#bytesOf(data, meta), message),
-      STALLED,
-    );
+    const bytes = this.#bytesOf(data, meta);
+    const peek = () => peer.peekMessage?.(bytes, message) ?? STALLED;
+    const { outcome, delaySeconds } = unlessStalled(peek, STALLED);
     return outcome === 'delay' ? delaySeconds : 0;
   }
 
@@ -245,7 +270,8 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
     return { answer, isDenied: false, key: key || this.key, bucket: { queues, rule, key } };
   }
 
-  #answer(verdict: RuleVerdict, message: Classification | undefined): RuleAnswer {
+  #answerTo(verdict: RuleVerdict, message: Classification | undefined): RuleAnswer | undefined {
+    if (verdict.outcome === 'allow' && verdict.warning === null) return undefined;
     const { rule, scope } = verdict;
     const key = scope === null ? undefined : this.peer.keyIn(scope, message?.keys);
     return {
@@ -255,6 +281,11 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
       bucket: { queues: this.#queues, rule: rule ?? '', key: key ?? '' },
     };
   }
+}
+
+/** What has failed because the store does not answer needs no other report: its limiter reports that. */
+function ignoreRejection(done: unknown): void {
+  if (isPromise(done)) done.then(undefined, () => {});
 }
 
 /** @throws `ERR_LIMITER_OPTION` */

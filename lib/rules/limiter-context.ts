@@ -307,6 +307,11 @@ export class LimiterContext {
     this.#report(bans);
   }
 
+  /** The random number of the next ban of a scope. */
+  drawn(scope: number): number {
+    return this.#draws[scope] ?? NO_JITTER;
+  }
+
   /** Shapes an answer. */
   answerOf(answer: RuleAnswer | undefined): RuleVerdict {
     // The caller asks again if it is out of date.

@@ -9,6 +9,7 @@ import {
   type RulesCore,
   SLOT_WORDS,
 } from '../engine/rules.js';
+import { type AwaitedRule, findAwaited } from './awaited.js';
 import type { LimiterContext } from './limiter-context.js';
 import type { Listed } from './scope-keys.js';
 import { MESSAGE } from './sections.js';
@@ -161,19 +162,9 @@ export class RulePeer {
     isAwaited: (rule: string, key: string) => boolean,
     bytes: number,
     message: Classification = {},
-  ): { readonly rule: string; readonly scope: string; readonly key: string } | undefined {
-    const { context } = this.#limiter;
-    const { action = MESSAGE, cost, plan = this.#currentPlan() } = message;
-    context.prepareCost(cost, bytes);
-    const resolved = context.resolved({ ...this.#keys, ...message.keys });
-    const program = context.programOf(context.planIndexOf(plan), action);
-    // What is on a list takes from no bucket.
-    if (resolved.listed !== undefined) return undefined;
-    for (const rule of rules) {
-      const asked = context.asked(rule, resolved, program);
-      if (asked !== undefined && isAwaited(rule, asked.key)) return { rule, ...asked };
-    }
-    return undefined;
+  ): AwaitedRule | undefined {
+    const of = { context: this.#limiter.context, keys: this.#keys, plan: this.#currentPlan() };
+    return findAwaited(of, rules, isAwaited, bytes, message);
   }
 
   /** The key of a scope, with keys of a message; undefined if it has none or is single. @internal */

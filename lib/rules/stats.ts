@@ -8,7 +8,7 @@ import type { ScopeSpec } from './sections.js';
 import type { RuleCounts, RuleScopeStats, RuleState, RuleStats } from './types.js';
 
 export function statsOf(
-  core: RulesCore,
+  core: Pick<RulesCore, 'totals' | 'statistics' | 'longestBans'>,
   context: LimiterContext,
   now: number | undefined,
 ): RuleStats {

@@ -135,7 +135,7 @@ inline Napi::Value SharedRulesObject::peek(const Napi::CallbackInfo& info) {
   Napi::Float64Array used = Napi::Float64Array::New(env, size_t{rules().plan().scopes} * kMaxRules);
   if (used.IsEmpty()) return env.Undefined();
   const RuleAnswer answer =
-      rules().callByKeys(keys, mask & ~singles, singles, nowIn(info, 3),
+      rules().callByKeys(keys, mask & ~singles, singles, nowIn(info, 3), Patience::kLong,
                          [&](Core& core, const ScopeKey* found, uint32_t scopes, double time) {
                            return core.peek(found, scopes, static_cast<unsigned>(numbers.program),
                                             time, buffers_.numbers(), used.Data());

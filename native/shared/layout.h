@@ -225,7 +225,7 @@ struct SharedHeader {
   bool agreesWith(const SharedLayout& layout, SharedError& error) const noexcept {
     const SharedLayout& own = founding.layout;
     if (std::strncmp(own.limiter, layout.limiter, sizeof own.limiter) != 0) {
-      return error.fail("it is of a %.39s, not of a %.39s", own.limiter, layout.limiter);
+      return error.fail("its limiter is %.39s, not %.39s", own.limiter, layout.limiter);
     }
     if (std::memcmp(own.rules.scopesHash, layout.rules.scopesHash, sizeof own.rules.scopesHash) !=
         0) {

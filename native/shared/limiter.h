@@ -102,20 +102,23 @@ class SharedLimiter {
    public:
     // The shard of a peer. If the key has been hashed with an older secret, hashes it again;
     // without its text the visit does not begin, and needsText() is true.
-    Visit(SharedLimiter& limiter, Key& key) noexcept : limiter_(limiter) {
+    Visit(SharedLimiter& limiter, Key& key, Patience patience) noexcept : limiter_(limiter) {
       for (;;) {
-        isBegun_ = limiter.enter(limiter.region_.shardOf(key.fingerprint));
+        isBegun_ = limiter.enter(limiter.region_.shardOf(key.fingerprint), patience);
         if (!isBegun_ || limiter.hasCurrentSecret()) return;
+        limiter.refreshSecret();
+        // No more than that unless the file is damaged: while the secret changes, all shards are
+        // locked.
+        limiter.cursor_.head->secretVersion = limiter.secretVersion_;
         limiter.leave();
         isBegun_ = false;
-        limiter.refreshSecret();
         needsText_ = key.text == nullptr;
         if (needsText_) return;
         key.fingerprint = fingerprintOf(key.text, key.length, limiter.secret_);
       }
     }
-    Visit(SharedLimiter& limiter, uint32_t shard) noexcept : limiter_(limiter) {
-      isBegun_ = limiter.enter(shard);
+    Visit(SharedLimiter& limiter, uint32_t shard, Patience patience) noexcept : limiter_(limiter) {
+      isBegun_ = limiter.enter(shard, patience);
     }
     ~Visit() noexcept { end(); }
     Visit(const Visit&) = delete;
@@ -152,7 +155,7 @@ class SharedLimiter {
   // text.
   template <class Use>
   bool withPeer(Key key, double now, Use&& use) noexcept {
-    Visit visit(*this, key);
+    Visit visit(*this, key, Patience::kLong);
     if (visit) use(core_, key, visit.time(now));
     return bool{visit};
   }
@@ -161,7 +164,7 @@ class SharedLimiter {
   template <class Use>
   bool eachShard(double now, Use&& use) noexcept {
     for (uint32_t i = 0; i < shards(); ++i) {
-      Visit visit(*this, i);
+      Visit visit(*this, i, Patience::kLong);
       if (!visit) return false;
       use(core_, visit.time(now));
     }
@@ -193,7 +196,7 @@ class SharedLimiter {
   // Restores a peer by its fingerprint under the limiter's secret.
   Verdict restorePeer(const SavedDigest& saved, double now) noexcept {
     Key key{saved.digest, nullptr, 0};
-    Visit visit(*this, key);
+    Visit visit(*this, key, Patience::kLong);
     return visit ? core_.restorePeer(saved, visit.time(now)) : Verdict::kStalled;
   }
 
@@ -203,7 +206,7 @@ class SharedLimiter {
     uint32_t locked = 0;
     bool isEmpty = true;
     for (; locked < shards() && isEmpty; ++locked) {
-      if (!enter(locked)) break;
+      if (!enter(locked, Patience::kLong)) break;
       isEmpty = core_.isEmpty();
     }
     const bool hasAll = locked == shards();
@@ -230,7 +233,7 @@ class SharedLimiter {
     if (!isBounded) nextCleaned_ = 0;
     uint64_t removed = 0;
     do {
-      Visit visit(*this, nextCleaned_);
+      Visit visit(*this, nextCleaned_, Patience::kShort);
       if (visit) removed += core_.cleanup(maxIdle, kInfinity, visit.time(now));
       ++nextCleaned_;
     } while (nextCleaned_ < shards() && (!isBounded || monotonicSeconds() < deadline));
@@ -264,7 +267,7 @@ class SharedLimiter {
       // No allocation while a shard is locked.
       hasMemory = bans.reserve(Page<Ban>::kCapacity);
       if (!hasMemory) return false;
-      Visit visit(*this, i);
+      Visit visit(*this, i, Patience::kLong);
       if (!visit) return false;
       const double time = visit.time(now);
       core_.offenders().eachBan(time, banDuration(), [&](const Ban& ban, const StoredKey& key) {
@@ -288,7 +291,7 @@ class SharedLimiter {
     template <class VisitPosition>
     bool sweepPositions(uint64_t& cursor, uint64_t order, VisitPosition&& visitPosition) noexcept {
       const auto shard = static_cast<uint32_t>(cursor);
-      Visit visit(limiter, shard);
+      Visit visit(limiter, shard, Patience::kLong);
       if (visit) {
         uint64_t page = 0;
         limiter.core_.offenders().sweepPositions(page, order, visitPosition);
@@ -317,7 +320,7 @@ class SharedLimiter {
     bool isFound = false;
     {
       Key key{fingerprint, nullptr, 0};
-      Visit visit(*this, key);
+      Visit visit(*this, key, Patience::kLong);
       if (!visit) {
         hasStalled_ = hasStalled_ || !visit.needsText();
         return;
@@ -338,7 +341,7 @@ class SharedLimiter {
     Fingerprint newer[Page<Offender>::kCapacity];
     unsigned count = 0;
     {
-      Visit visit(*this, static_cast<uint32_t>(cursor));
+      Visit visit(*this, static_cast<uint32_t>(cursor), Patience::kLong);
       if (visit) {
         const auto useNewer = [&](const Offender& offender, double) {
           if (count < Page<Offender>::kCapacity) newer[count++] = offender.fingerprint;
@@ -413,9 +416,9 @@ class SharedLimiter {
   }
 
   // Locks a shard and makes it the one on which the limiter works. False if it is stalled.
-  bool enter(uint32_t shard) noexcept {
+  bool enter(uint32_t shard, Patience patience) noexcept {
     point(shard);
-    const Locked locked = cursor_.head->lock.lock(region_);
+    const Locked locked = cursor_.head->lock.lock(region_, patience);
     if (locked == Locked::kYes) return true;
     return enterSlowly(locked);
   }
@@ -455,7 +458,7 @@ class SharedLimiter {
   template <class Read>
   void readPeer(const Fingerprint& fingerprint, double now, Read&& read) noexcept {
     Key key{fingerprint, nullptr, 0};
-    Visit visit(*this, key);
+    Visit visit(*this, key, Patience::kLong);
     if (visit) read(visit.time(now));
   }
 

@@ -267,7 +267,10 @@ class SharedRegion {
       if (file_.lockByte(kJoining)) return true;
       sleepMicroseconds(1000);
     }
-    return error.fail("the shared file %s is locked by a process that has stopped", path);
+    return error.fail(
+        "another process has been joining or removing the shared file %s for seconds: it is "
+        "stopped, or gets no processor time",
+        path);
   }
 
   // Takes a free slot. False if there is none.
