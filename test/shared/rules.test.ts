@@ -119,7 +119,7 @@ describe.runIf(TESTS_NATIVE)('RuleLimiters with one shared table', () => {
     const saved = JSON.parse(JSON.stringify(second.snapshot()));
     expect(saved.scopes).toMatchObject([
       { scope: 'connection', peers: [{ key: 'c1', violations: 1 }] },
-      { scope: 'address', peers: [] },
+      { scope: 'address', peers: [{ key: KEYS.address, violations: 1 }] },
       { scope: 'server', single: {} },
     ]);
     expect(first.snapshot().scopes).toHaveLength(3);
