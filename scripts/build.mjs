@@ -1,4 +1,4 @@
-// Builds dist/ (the package), out/ (examples, benchmark and soak) and the native addon.
+// Builds dist/ (the package), out/ (examples, playground, benchmark and soak) and the native addon.
 //
 //   node scripts/build.mjs              builds everything; fails if any part fails
 //   node scripts/build.mjs --tolerant   builds what has changed since the last build; if the addon cannot be built,
@@ -72,6 +72,29 @@ async function buildPage() {
   copyFileSync(`${uplot}/LICENSE`, `${root}dist/dashboard/uplot.LICENSE`);
 }
 
+/** Writes the playground as one file that needs no server: the script includes the package's TypeScript engine. */
+async function buildPlayground() {
+  compileTypeScript('playground');
+  const { build } = await import('esbuild');
+  const { outputFiles } = await build({
+    entryPoints: [`${root}playground/main.ts`],
+    bundle: true,
+    minify: true,
+    platform: 'browser',
+    format: 'esm',
+    target: 'es2022',
+    write: false,
+  });
+  const read = (name) => readFileSync(`${root}playground/${name}`, 'utf8');
+  // In a script the HTML parser looks for the end tag only.
+  const script = outputFiles[0].text.replaceAll('</script', '<\\/script');
+  const page = read('index.html')
+    .replace('/* STYLE */', () => read('page.css'))
+    .replace('/* SCRIPT */', () => script);
+  mkdirSync(`${root}out/playground`, { recursive: true });
+  writeFileSync(`${root}out/playground/index.html`, page);
+}
+
 /** Compiles the addon in `folder` and writes the log. Returns false if the compilation fails. */
 function compileAddon(folder) {
   // If build/ exists, make compiles only what has changed.
@@ -101,6 +124,7 @@ async function buildPackage(tolerant) {
       compileTypeScript(project);
       if (project === 'lib') await buildPage();
     }
+    await buildPlayground();
     recordSources();
   }
   if (!tolerant || !isAddonSettled()) {

@@ -11,7 +11,16 @@ const ADDON = 'build/Release/relay_limiter.node';
 
 const SOURCES = {
   record: 'out/.built',
-  paths: ['lib', 'examples', 'bench', 'soak', 'test/support', 'scripts/build.mjs', 'tsconfig.json'],
+  paths: [
+    'lib',
+    'examples',
+    'playground',
+    'bench',
+    'soak',
+    'test/support',
+    'scripts/build.mjs',
+    'tsconfig.json',
+  ],
   files: /\.(ts|html|css|svg|mjs)$|tsconfig\.json$/,
 };
 const NATIVE = {

@@ -92,7 +92,9 @@ describe('the command', () => {
   it('says at the end of a demonstration whether the guard did its job, and exits accordingly', async () => {
     const flags = ['--peers', '2', '--seconds', '1', '--dashboard-port', '0', '--keep'];
     const demo = start(MAIN, flags);
-    const url = String(await demo.line(/watch it at (\S+)/));
+    // Its address comes first; the dashboard opens there when the guard is on.
+    const url = String(await demo.line(/^watch it at (\S+)/));
+    expect(await (await fetch(url)).text()).toContain('The dashboard opens here');
     await demo.line(/(Ctrl-C) ends them/);
     // The attack is over, and the page still tells of it.
     const stream = await events(url);
@@ -115,7 +117,7 @@ describe('the command', () => {
     const flags = ['--one-address', '--peers', '2', '--seconds', '1', '--dashboard-port', '0'];
     const { output } = await start(MAIN, flags).ended;
     expect(output).toContain('All connect from 127.0.0.1.');
-    expect(output).toMatch(/sent [\d,]+ messages/);
+    expect(output).toMatch(/attackers' messages received +[\d,]+ +[\d,]+\n/);
     expect(output).not.toMatch(/from \d+ addresses/);
   });
 });

@@ -65,7 +65,6 @@ export class Attacker {
     this.#address = address;
     this.#report = {
       name: attack.name,
-      sent: 0,
       accepted: 0,
       expelled: 0,
       reason: '',
@@ -134,7 +133,6 @@ export class Attacker {
     if (client.socket.bufferedAmount > MAX_BACKLOG) return;
     for (const message of this.#attack.burst(() => this.#serial++)) {
       client.send(message);
-      this.#report.sent++;
     }
   }
 

@@ -14,7 +14,7 @@ await work<LoadConfig>(async (config) => {
   await receiveCommand('go');
   crowd.talk();
   const timer = setInterval(() => {
-    sendToParent<FromHonest>({ kind: 'latency', latency: crowd.recentLatency(RECENT) });
+    sendToParent<FromHonest>({ kind: 'progress', progress: crowd.progress(RECENT) });
   }, REPORT_EVERY);
   await receiveCommand('stop');
   clearInterval(timer);

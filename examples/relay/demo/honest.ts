@@ -7,7 +7,7 @@ import { ORDERBOOK_INTERVAL } from '../guard.js';
 import { ORDERBOOK_REQUEST, type RelayMessage } from '../protocol.js';
 import { honestAddress, SHARED_ADDRESS } from './addresses.js';
 import { Client, Refused } from './client.js';
-import type { HonestReport, Latency, LoadConfig, Newcomer } from './messages.js';
+import type { HonestProgress, HonestReport, Latency, LoadConfig, Newcomer } from './messages.js';
 
 /** Milliseconds between two messages of a peer. */
 const PUBLIC_EVERY = 300;
@@ -24,6 +24,8 @@ class Ledger {
   privateGot = 0;
   asked = 0;
   answered = 0;
+  /** Messages of peers that are not honest. */
+  spam = 0;
   readonly deliveries: { at: number; took: number }[] = [];
 
   delivered(sentAt: number): void {
@@ -105,7 +107,11 @@ class HonestPeer {
       }
       // The interval begins with the answer, not with the request: then even a slow delivery causes no early request.
       setTimeout(() => this.#ask(), ORDERBOOK_INTERVAL * 1000).unref();
-    } else if ('from' in message && message.from.startsWith(NICK)) {
+    } else if ('from' in message) {
+      if (!message.from.startsWith(NICK)) {
+        ledger.spam++;
+        return;
+      }
       if (message.type === 'public') ledger.publicGot++;
       else ledger.privateGot++;
       ledger.delivered(Number(message.text));
@@ -137,9 +143,13 @@ export class HonestCrowd {
     for (const peer of this.#peers) peer.talk();
   }
 
-  /** Returns the latency of the deliveries in the last `milliseconds`. */
-  recentLatency(milliseconds: number): Latency {
-    return this.#ledger.latency(performance.now() - milliseconds);
+  /** Returns what has been received so far, with the latency of the last `milliseconds`. */
+  progress(milliseconds: number): HonestProgress {
+    const { publicGot, privateGot, spam } = this.#ledger;
+    return {
+      latency: this.#ledger.latency(performance.now() - milliseconds),
+      received: { fromHonest: publicGot + privateGot, fromAttackers: spam },
+    };
   }
 
   /** Stops sending, waits until every message is delivered or lost, and reports. */
@@ -156,6 +166,7 @@ export class HonestCrowd {
       disconnected: this.#disconnected,
       newcomer,
       latency: ledger.latency(),
+      spam: ledger.spam,
     };
   }
 

@@ -33,7 +33,7 @@ export interface LoadConfig {
 
 export type FromHonest =
   | { kind: 'ready' }
-  | { kind: 'latency'; latency: Latency }
+  | { kind: 'progress'; progress: HonestProgress }
   | { kind: 'report'; report: HonestReport }
   | Failure;
 
@@ -46,6 +46,18 @@ export type FromAttackers =
 export interface Latency {
   p50: number;
   p99: number;
+}
+
+/** What honest peers have received so far, and the latency of the last second. */
+export interface HonestProgress {
+  latency: Latency;
+  received: Received;
+}
+
+/** Messages that honest peers received. */
+export interface Received {
+  fromHonest: number;
+  fromAttackers: number;
 }
 
 /** The expected number and the received number. */
@@ -64,13 +76,14 @@ export interface HonestReport {
   /** The result for one more honest peer that connected after the attack. */
   newcomer: Newcomer;
   latency: Latency;
+  /** Messages of attackers that honest peers received. */
+  spam: number;
 }
 
 export type Newcomer = 'let in' | 'refused' | 'not answered';
 
 export interface AttackReport {
   name: string;
-  sent: number;
   /** Connections the relay accepted. */
   accepted: number;
   /** Connections the relay closed with code 1008, and the reason it gave last. */

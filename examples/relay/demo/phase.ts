@@ -9,8 +9,8 @@ import type {
   FromAttackers,
   FromHonest,
   FromRelay,
+  HonestProgress,
   HonestReport,
-  Latency,
   LoadConfig,
   RelayConfig,
 } from './messages.js';
@@ -43,8 +43,10 @@ export interface Second {
   guarded: boolean;
   engine: string;
   second: number;
-  counts: RelayCounts;
-  latency: Latency;
+  /** Undefined: the relay has reported nothing within this second. */
+  counts: RelayCounts | undefined;
+  /** Undefined if there are no honest peers. */
+  honest: HonestProgress | undefined;
 }
 
 export interface PhaseResult {
@@ -104,8 +106,8 @@ class Phase {
     const ready = Promise.all([honest.next('ready'), attackers.next('ready')]);
     await this.#within(START_LIMIT, 'the peers to connect', ready);
 
-    const { counts } = await this.#within(START_LIMIT, 'the relay', relay.next('counts'));
-    const watch = new Watch(relay, honest, counts);
+    await this.#within(START_LIMIT, 'the relay', relay.next('counts'));
+    const watch = new Watch(relay, honest);
     honest.tell({ kind: 'go' });
     attackers.tell({ kind: 'go' });
     for (let second = 1; second <= seconds; second++) {
@@ -153,21 +155,26 @@ class Phase {
 /** Keeps the latest reports of the relay and the honest peers. */
 class Watch {
   peakMemory = 0;
-  #counts: RelayCounts;
-  #latency: Latency = { p50: Number.NaN, p99: Number.NaN };
+  #counts: RelayCounts | undefined;
+  #honest: HonestProgress = {
+    latency: { p50: Number.NaN, p99: Number.NaN },
+    received: { fromHonest: 0, fromAttackers: 0 },
+  };
 
-  constructor(relay: Child<FromRelay>, honest: Child<FromHonest>, counts: RelayCounts) {
-    this.#counts = counts;
+  constructor(relay: Child<FromRelay>, honest: Child<FromHonest>) {
     relay.on('counts', ({ counts }) => {
       this.#counts = counts;
       this.peakMemory = Math.max(this.peakMemory, counts.residentMemory);
     });
-    honest.on('latency', ({ latency }) => {
-      this.#latency = latency;
+    honest.on('progress', ({ progress }) => {
+      this.#honest = progress;
     });
   }
 
-  latest(): { counts: RelayCounts; latency: Latency } {
-    return { counts: this.#counts, latency: this.#latency };
+  /** Returns the latest reports; the relay's only if it is newer than the last call. */
+  latest(): { counts: RelayCounts | undefined; honest: HonestProgress } {
+    const counts = this.#counts;
+    this.#counts = undefined;
+    return { counts, honest: this.#honest };
   }
 }
