@@ -38,8 +38,12 @@ export interface AsyncRuleLimiter {
   getStats(): RuleStats;
 }
 
+/** Throws for keys that must not be given. @internal */
+export type RequireKeys = (keys: Keys) => void;
+
 /** The peer of a connection. @internal */
 export interface AnyRulePeer {
+  restrict(requireAssignable: RequireKeys): void;
   keyIn(scope: string, keys?: Keys): string | undefined;
   checkMessage(bytes: number, message?: Classification): MaybePromise<RuleVerdict>;
   checkDelivery(bytes: number, requests: number | undefined): MaybePromise<RuleVerdict>;
