@@ -247,7 +247,11 @@ export class RulePeer {
   /** The check, after its costs are written. Undefined if the rules have changed: check again. */
   #decide(program: number, now: number | undefined): RuleVerdict | undefined {
     const { context, core } = this.#limiter;
-    if (this.#listed !== undefined) return context.listedVerdict(this.#listed);
+    if (this.#listed !== undefined) {
+      const listed = context.listedVerdict(this.#listed);
+      if (listed === undefined) this.#limiter.adoptRules();
+      return listed;
+    }
     if (this.#secretVersion !== core.secretVersion) this.#openSlots();
     this.#writeSlots();
     context.setKind(program, this.#mask);

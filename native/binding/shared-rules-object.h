@@ -192,7 +192,7 @@ class SharedRulesObject : public CoreObject<SharedRulesObject, SharedRulesCoreOf
   Napi::Value adoptPlan(const Napi::CallbackInfo& info);
   Napi::Value isCurrent(const Napi::CallbackInfo& info);
   Napi::Value takeOutdated(const Napi::CallbackInfo& info);
-  void countListed(const Napi::CallbackInfo& info);
+  Napi::Value countListed(const Napi::CallbackInfo& info);
   Napi::Value peek(const Napi::CallbackInfo& info);
   Napi::Value ban(const Napi::CallbackInfo& info);
   Napi::Value unban(const Napi::CallbackInfo& info);
