@@ -7,7 +7,7 @@ import { scopeVerdicts } from './stats.js';
 
 /** The part of a RuleLimiter that its scopes need. */
 interface Owner {
-  readonly core: RulesCore;
+  readonly core: Pick<RulesCore, 'totals' | 'statistics' | 'violations' | 'removePeer'>;
   readonly context: LimiterContext;
   ban(scope: string, key: string, seconds?: number): boolean;
   unban(scope: string, key: string): boolean;

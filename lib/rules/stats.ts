@@ -8,7 +8,7 @@ import type { ScopeSpec } from './sections.js';
 import type { RuleCounts, RuleScopeStats, RuleState, RuleStats } from './types.js';
 
 export function statsOf(
-  core: RulesCore,
+  core: Pick<RulesCore, 'totals' | 'statistics' | 'longestBans'>,
   context: LimiterContext,
   now: number | undefined,
 ): RuleStats {
@@ -33,10 +33,10 @@ export function statsOf(
   const keyed = scopes.filter(({ kind }) => kind !== 'single');
   return {
     outcomes: {
-      allow: allowed + listed.allow,
+      allow: allowed + (totals.listedAllowed ?? listed.allow),
       delay: delayed,
       banned,
-      denied: listed.denied,
+      denied: totals.listedDenied ?? listed.denied,
     },
     rules: Object.fromEntries(rules),
     scopes: Object.fromEntries(keyed.map((scope) => [scope.name, scopeStats(scope)])),

@@ -5,7 +5,7 @@ import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { excess } from '../../out/examples/fleet/bound.js';
 import type { StoreServer } from '../../out/examples/fleet/server.js';
-import { BadNetwork } from './support/bad-network.js';
+import { BadNetwork } from '../../out/soak/fleet/bad-network.js';
 import { Flood } from './support/flood.js';
 import { NO_DEADLINE, NO_SERVER, nodeRedis, startServer } from './support/store.js';
 

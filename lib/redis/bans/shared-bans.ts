@@ -154,6 +154,16 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
     return this.#local.secondsLeft(idOf(key), readClock(this.#clock));
   }
 
+  /** Whether this process knows any ban, in force or over. O(1). @internal */
+  get knowsBans(): boolean {
+    return this.#local.hasBans;
+  }
+
+  /** The bans in force that this process knows, by their ids. O(bans known). @internal */
+  inForce(): SharedBan[] {
+    return this.#local.all(readClock(this.#clock)).filter(({ seconds }) => seconds > 0);
+  }
+
   /**
    * Shares a limiter's bans and its peers' violations, which are summed over all processes within five seconds: other
    * processes get what this limiter finds, and the limiter takes over what they find, as `restore` does. If the limiter's `unban` ends a ban, `lift` ends it in all

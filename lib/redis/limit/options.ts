@@ -98,7 +98,7 @@ export interface SharedLimitConfig extends Limit {
 type Given = Readonly<Record<string, unknown>>;
 
 const MODES = ['leased', 'strict', 'local'] as const;
-const POLICIES = ['share', 'open', 'closed'] as const;
+export const POLICIES = ['share', 'open', 'closed'] as const;
 const OPTIONS = [
   'client',
   'mode',
@@ -165,7 +165,7 @@ function readLimit(given: Given, defaultRate: number): ChangeableLimit {
 }
 
 /** A lease counts from its request, so one that is shorter than the reply may take ends before it arrives. */
-function readLeaseSeconds(given: Given, deadlineSeconds: number): number {
+export function readLeaseSeconds(given: Given, deadlineSeconds: number): number {
   const seconds = positive(given, 'leaseSeconds', DEFAULT_LEASE_SECONDS);
   if (given['leaseSeconds'] === undefined || seconds >= 2 * deadlineSeconds) return seconds;
   const accepted = `at least twice deadlineSeconds, ${2 * deadlineSeconds}`;
@@ -178,16 +178,16 @@ export function readNodes(given: Given): number {
   throw invalidValue('ERR_LIMITER_OPTION', 'nodes', nodes, 'an integer of at least 1');
 }
 
-/** Reads an option that is one of three words; the first is the default. */
+/** Reads an option that is one of some words; the first is the default. */
 export function readChoice<Word extends string>(
   given: Given,
   name: string,
-  words: readonly [Word, Word, Word],
+  words: readonly [Word, ...Word[]],
 ): Word {
   const value = given[name] === undefined ? words[0] : given[name];
   if (!words.includes(value as Word)) {
-    const [first, second, third] = words;
-    const accepted = `'${first}', '${second}' or '${third}'`;
+    const quoted = words.map((word) => `'${word}'`);
+    const accepted = `${quoted.slice(0, -1).join(', ')} or ${quoted.at(-1)}`;
     throw invalidValue('ERR_LIMITER_OPTION', name, value, accepted);
   }
   return value as Word;

@@ -50,7 +50,8 @@ export function storeKey(prefix: string, group: number | string, id: string): st
   return `${prefix}{${group}}${isName(id) ? escapeName(id) : id}`;
 }
 
-function escapeName(name: string): string {
+/** A name without what Redis would take for a hash tag. */
+export function escapeName(name: string): string {
   if (isPlain(name)) return name;
   return name.replace(SPECIAL, (unit) => `%${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

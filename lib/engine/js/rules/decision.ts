@@ -316,7 +316,7 @@ export class RuleDecision {
  * Seconds until a rule allows the cost; Infinity if it never does. Rounded up to a step of the clock plus one step, so
  * that rounding cannot make a wait for exactly this time too short.
  */
-function delaySeconds(used: number, cost: number, burst: number, rate: number): number {
+export function delaySeconds(used: number, cost: number, burst: number, rate: number): number {
   if (cost > burst) return Infinity;
   const delay = (used + cost - burst) / rate;
   const steps = delay * STEPS_PER_SECOND;
