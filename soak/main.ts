@@ -1,5 +1,5 @@
 // npm run soak: runs a flood, then rounds of hostile calls until the time is over or the number of operations is reached.
-// docs/reliability.md describes what is promised and the results.
+// docs/security.md describes what is promised and the results.
 
 import { setImmediate } from 'node:timers/promises';
 import type { EngineName } from 'relay-limiter';

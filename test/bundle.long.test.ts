@@ -71,7 +71,7 @@ function onTypeScript(reason: string) {
   };
 }
 
-const REMEDY = 'leave the package out of the bundle (docs/bundling.md)';
+const REMEDY = 'leave the package out of the bundle (docs/platforms.md)';
 const noBinaryIn = (folder: string) =>
   `relay-limiter was bundled without its native binary: copy its .node file to ${folder}, or ${REMEDY}`;
 

@@ -1,14 +1,25 @@
 // `npm run simulate -- peers`: relay-limiter and other packages with programs of well known APIs, in virtual time.
 
+import { failed } from '../command-line.js';
 import { CONTENDERS } from './contenders.js';
-import { PROGRAMS } from './programs.js';
+import { readFlags } from './flags.js';
 import { type Outcome, simulate } from './simulate.js';
 import { table } from './table.js';
 
-const results = [];
-for (const program of PROGRAMS) {
-  const outcomes: Outcome[] = [];
-  for (const contender of CONTENDERS) outcomes.push(await simulate(program, contender));
-  results.push({ program, outcomes });
+const HELP = 'npm run simulate -- peers [--program name] [--seed number] [--alone]';
+
+try {
+  const args = process.argv.slice(2).filter((argument) => argument !== 'peers');
+  const { programs, seed, isAlone } = readFlags(args);
+  const results = [];
+  for (const program of programs) {
+    const outcomes: Outcome[] = [];
+    for (const contender of isAlone ? CONTENDERS.slice(0, 1) : CONTENDERS) {
+      outcomes.push(await simulate(program, contender, seed));
+    }
+    results.push({ program, outcomes });
+  }
+  console.log(table(results));
+} catch (error) {
+  process.exitCode = failed('simulate', HELP, error);
 }
-console.log(table(results));

@@ -19,9 +19,9 @@ const CALLERS = 200;
 /** How long a request is on its way to the server, in seconds, and an answer back. */
 const [LEAST_TRIP, MOST_TRIP] = [0.02, 0.06];
 
-export function simulate(program: Program, contender: Contender): Promise<Outcome> {
-  return inVirtualTime(async (now) => {
-    const random = randomNumbers();
+/** @param seed the seed of the times that requests and answers need, and of `Math.random` */
+export function simulate(program: Program, contender: Contender, seed = 1): Promise<Outcome> {
+  return inVirtualTime(seed, async (now, random) => {
     const servers = program.servers();
     let refused = 0;
     const trip = () => sleep(LEAST_TRIP + (MOST_TRIP - LEAST_TRIP) * random());
@@ -61,15 +61,4 @@ function neverAnswers(signal: AbortSignal | undefined): Promise<Response> {
   return new Promise((_, reject) => {
     signal?.addEventListener('abort', () => reject(signal.reason));
   });
-}
-
-/** Returns the same numbers in each run (mulberry32). */
-function randomNumbers(): () => number {
-  let state = 1;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let bits = Math.imul(state ^ (state >>> 15), 1 | state);
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits;
-    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

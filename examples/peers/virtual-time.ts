@@ -1,4 +1,5 @@
-// Virtual time: timers, Date.now and performance.now of a program that takes hours, run in seconds.
+// Virtual time: timers, Date.now and performance.now of a program that takes hours, run in seconds. Random numbers come
+// from a seed, so that each run gives the same result.
 
 interface Timer {
   readonly at: number;
@@ -7,7 +8,10 @@ interface Timer {
 }
 
 /** Runs `program` in virtual time, which begins at a whole minute, and returns its result. */
-export async function inVirtualTime<T>(program: (now: () => number) => Promise<T>): Promise<T> {
+export async function inVirtualTime<T>(
+  seed: number,
+  program: (now: () => number, random: () => number) => Promise<T>,
+): Promise<T> {
   const start = 1_800_000_000_000;
   let nowMs = start;
   let number = 0;
@@ -28,6 +32,7 @@ export async function inVirtualTime<T>(program: (now: () => number) => Promise<T
     clearInterval: globalThis.clearInterval,
     dateNow: Date.now,
     performanceNow: performance.now,
+    random: Math.random,
   };
   Object.assign(globalThis, {
     setTimeout: (callback: (...args: unknown[]) => void, ms = 0, ...args: unknown[]) =>
@@ -45,9 +50,11 @@ export async function inVirtualTime<T>(program: (now: () => number) => Promise<T
   });
   Date.now = () => nowMs;
   performance.now = () => nowMs - start;
+  const random = randomNumbers(seed);
+  Math.random = random;
   try {
     let isDone = false;
-    const result = program(() => (nowMs - start) / 1000).finally(() => {
+    const result = program(() => (nowMs - start) / 1000, random).finally(() => {
       isDone = true;
     });
     for (;;) {
@@ -60,10 +67,11 @@ export async function inVirtualTime<T>(program: (now: () => number) => Promise<T
       next.callback();
     }
   } finally {
-    const { dateNow, performanceNow, ...functions } = original;
+    const { dateNow, performanceNow, random: originalRandom, ...functions } = original;
     Object.assign(globalThis, functions);
     Date.now = dateNow;
     performance.now = performanceNow;
+    Math.random = originalRandom;
   }
 }
 
@@ -109,4 +117,15 @@ function pop(heap: Timer[]): Timer | undefined {
   }
   heap[index] = last;
   return first;
+}
+
+/** Returns a function that returns the same numbers for the same seed (mulberry32). */
+function randomNumbers(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let bits = Math.imul(state ^ (state >>> 15), 1 | state);
+    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits;
+    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
+  };
 }

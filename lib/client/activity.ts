@@ -25,7 +25,11 @@ export class Activity {
   }
 
   get hasPlace(): boolean {
-    return this.#running < this.#maxConcurrent;
+    return this.hasPlaces(1);
+  }
+
+  hasPlaces(count: number): boolean {
+    return this.#running + count <= this.#maxConcurrent;
   }
 
   get isClosed(): boolean {

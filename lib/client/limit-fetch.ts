@@ -25,13 +25,14 @@ import { joinUpstreams, upstreamOf } from './upstreams.js';
  */
 export interface LimitFetchOptions
   extends RequestOptions,
-    Omit<ResponseOptions, 'read' | 'isRefusal'> {
+    Omit<ResponseOptions, 'read' | 'isRefusal' | 'isCommon'> {
   /** Seconds from the call to the response, including all waiting and attempts. Default: none. */
   deadlineSeconds?: number | undefined;
   /**
    * Seconds in which an attempt must be answered, greater than 0; a body may take longer. An attempt that takes longer
    * is aborted, and repeated as one without a response, with a pool on another node. A node may have a time of its own
-   * (`timeoutSeconds`). Default: 30 with a pool, else Infinity.
+   * (`timeoutSeconds`). Default: 30 with a pool, and less for a probe (`UpstreamPool.probeSeconds`) if the request may be
+   * repeated; else Infinity.
    */
   attemptSeconds?: number | undefined;
   /** The maximum number of times that a request is sent, at least 1; 1 disables retries. Default: 3. */
@@ -56,6 +57,10 @@ export interface LimitFetchOptions
         response: Response,
         info: RateLimitInfo,
       ) => boolean | undefined | PromiseLike<boolean | undefined>)
+    | undefined;
+  /** See `ResponseOptions.isCommon`. */
+  isCommon?:
+    | ((response: Response, info: RateLimitInfo) => boolean | PromiseLike<boolean>)
     | undefined;
   /** The protocol for nodes of a pool that are given as hosts without one. Default: `https`. */
   protocol?: 'http' | 'https' | undefined;
@@ -178,6 +183,7 @@ function readSettings(given: Given, isPool: boolean): FetchSettings {
     ...readRequestOptions(given),
     reading: readResponseOptions(given),
     attemptSeconds: readAttemptSeconds(given, isPool),
+    shortensProbes: given['attemptSeconds'] === undefined,
     maxAttempts,
     retryMethods: new Set((retryMethods as string[]).map((name: string) => name.toUpperCase())),
     retryStatuses: new Set(retryStatuses as number[]),

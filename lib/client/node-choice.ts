@@ -3,6 +3,10 @@
 import { type Cost, times } from './cost.js';
 import type { UpstreamNode } from './upstream-node.js';
 
+/** A probe is given up after this many times the latency of the slowest sound node, and that many seconds at least. */
+const PROBE_LATENCIES = 10;
+const LEAST_PROBE_SECONDS = 3;
+
 /** What decides about the node of a request. */
 export interface ChoiceRequest {
   readonly cost: Cost;
@@ -118,4 +122,19 @@ export function pickNode(
   const a = nodes[first] as UpstreamNode;
   const b = nodes[(first + step) % nodes.length] as UpstreamNode;
   return b.inFlight(now) < a.inFlight(now) ? b : a;
+}
+
+/**
+ * Returns the seconds after which a request to `node` that is not answered should go to another node; Infinity if the
+ * node is known to answer, or no other one is.
+ */
+export function probeSeconds(
+  nodes: readonly UpstreamNode[],
+  node: UpstreamNode,
+  now: number,
+): number {
+  const others = nodes.filter((other) => other !== node && other.isSound(now));
+  if (node.isSound(now) || others.length === 0) return Infinity;
+  const slowest = Math.max(...others.map((other) => other.latencySeconds));
+  return Math.max(LEAST_PROBE_SECONDS, PROBE_LATENCIES * slowest);
 }

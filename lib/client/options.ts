@@ -29,7 +29,7 @@ export interface PolicyLimiterOptions {
   burstShare?: number | undefined;
   /**
    * The longest wait that a server can cause, in seconds, greater than 0. After it the limiter sends one
-   * request as a probe. Default: 600.
+   * request as a probe. Default: 600, and a day until a reset on which responses have agreed for 10 seconds.
    */
   maxWaitSeconds?: number | undefined;
   /**
@@ -205,6 +205,7 @@ export function readLimiterOptions(options: unknown): LimiterSettings {
     algorithm: algorithm as Algorithm,
     burstShare,
     maxWaitSeconds: positive(given, 'maxWaitSeconds', 600),
+    maxConfirmedWaitSeconds: positive(given, 'maxWaitSeconds', 86_400),
     jitterSeconds: readJitter(given, algorithm),
     ...readBounds(given),
     within: readWithin(given),

@@ -42,6 +42,19 @@ export class OrderedTree<T extends TreeItem> {
     return this.#root?.total ?? 0;
   }
 
+  /** Returns the first `count` items in their order. O(count + log n). */
+  firstItems(count: number): T[] {
+    const items: T[] = [];
+    const visit = (node: Node<T> | undefined): void => {
+      if (node === undefined || items.length >= count) return;
+      visit(node.left);
+      if (items.length < count) items.push(node.item);
+      visit(node.right);
+    };
+    visit(this.#root);
+    return items;
+  }
+
   add(item: T): void {
     const node = { item, weight: weightOf(this.#added), left: undefined, right: undefined };
     this.#added += 1;

@@ -94,6 +94,8 @@ export class PolicyLimiter {
           return this.#activity.hasPlace ? this.#delay(cost, now) : Infinity;
         },
         backlogDelay: (cost, now) => this.#delay(cost, now),
+        fitsBefore: (now, { cost }, first) =>
+          this.#activity.hasPlaces(2) && this.#limits.fitsBefore(cost, first.cost, now),
         take: (now, { cost }, outer) => this.#takeLease(cost, now, outer),
         outerOf: (request) => this.#outerOf(request),
       },
@@ -131,7 +133,12 @@ export class PolicyLimiter {
    * @throws ERR_LIMITER_COST, ERR_LIMITER_OPTION, ERR_LIMITER_CLOCK; then nothing has changed
    */
   tryLease(cost: number | Costs = 1, options?: Pick<AcquireOptions, 'within'>): Lease | null {
-    const request = this.#readOptions({ ...options, cost });
+    const request =
+      options === undefined ? anytime(cost) : readAcquireOptions({ ...options, cost });
+    return this.#tryTake(this.#inOwnUnit(request));
+  }
+
+  #tryTake(request: LimiterRequest): Lease | null {
     const now = this.#readClock();
     if (!this.#canTake(request.cost, now)) return null;
     const outer = this.#outerOf(request)?.tryTake();
@@ -173,23 +180,25 @@ export class PolicyLimiter {
 
   /**
    * Waits for `cost` and a place among `maxConcurrent`, takes them and resolves to their lease. Higher priorities are
-   * served first, and within a priority first in, first out. Nothing is spent if the promise rejects: with the
+   * served first, and within a priority first in, first out, except that a call may use what the first one leaves unused
+   * until its turn. Nothing is spent if the promise rejects: with the
    * signal's reason when it aborts, or with an error of these codes. O(log n) with n calls waiting.
    * @throws ERR_LIMITER_DEADLINE (with `retryAfterSeconds`) as soon as the deadline cannot be met,
    * ERR_LIMITER_QUEUE if the queue is full, ERR_LIMITER_CLOSED after `close` or `drain`, ERR_LIMITER_COST for a cost
    * above a quota, ERR_LIMITER_OPTION, ERR_LIMITER_CLOCK
    */
   async acquire(options?: AcquireOptions): Promise<Lease> {
-    const request = this.#readOptions(options);
+    const request = this.#inOwnUnit(readAcquireOptions(options));
     this.#requireCostInQuotas(request.cost);
     if (this.#activity.isClosed) throw closedError();
-    const before = this.#queue.size;
-    const lease = this.#queue.enqueue(request);
-    const waiting = this.#queue.size;
-    if (waiting <= before) return lease;
+    let isWaiting = false;
+    const lease = this.#queue.enqueue(request, () => {
+      isWaiting = true;
+    });
+    if (!isWaiting) return lease;
     this.#activity.wait();
     lease.catch(() => this.#activity.check());
-    this.#events.emit('waiting', { waiting });
+    this.#events.emit('waiting', { waiting: this.#queue.size });
     return lease;
   }
 
@@ -362,8 +371,7 @@ export class PolicyLimiter {
     return inUnit(readCost(given), this.#limits.numberUnit);
   }
 
-  #readOptions(options: AcquireOptions | undefined): LimiterRequest {
-    const request = readAcquireOptions(options);
+  #inOwnUnit(request: LimiterRequest): LimiterRequest {
     const cost = inUnit(request.cost, this.#limits.numberUnit);
     return cost === request.cost ? request : { ...request, cost };
   }
@@ -435,4 +443,16 @@ export class PolicyLimiter {
     this.#queue.wake();
     for (const listener of this.#changeListeners) listener();
   }
+}
+
+/** @throws ERR_LIMITER_COST */
+function anytime(cost: number | Costs): LimiterRequest {
+  const read = readCost(cost);
+  return {
+    cost: read,
+    priority: 0,
+    signal: undefined,
+    deadlineSeconds: Infinity,
+    within: undefined,
+  };
 }

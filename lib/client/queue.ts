@@ -21,6 +21,8 @@ export interface QuotaSource<T, R extends QueuedRequest = QueuedRequest> {
   backlogDelay(cost: Cost, now: number, request: R): number;
   /** Takes the quota. The queue calls it only after `delay` has returned 0. */
   take(now: number, request: R, outer: Lease | undefined): T;
+  /** Whether `request` can be sent now without delaying `first`, which has to wait. By default it cannot. */
+  fitsBefore?(now: number, request: R, first: R): boolean;
   /** Another limiter whose quota the request takes at the same moment. */
   outerOf?(request: R): OuterSource | undefined;
 }
@@ -54,12 +56,19 @@ export interface QueuedRequest {
 // This tolerance serves a request that can be sent exactly at its deadline, whichever timer fires first.
 const ROUNDING_SECONDS = 1e-6;
 
+/** While the first request has to wait, this many behind it are examined whether they fit into what is left. */
+const EXAMINED = 16;
+/** Reports of a server may delay the first request by this much until none is served before it any more. */
+const MOST_DELAY_SECONDS = 1;
+
 interface Waiter<T, R extends QueuedRequest> extends TreeItem {
   readonly request: R;
   /** The position in the order. It never changes: all waiters age at the same pace. */
   readonly rank: number;
   readonly number: number;
   readonly deadlineAt: number;
+  /** The earliest time that the source has given; Infinity before the waiter is the first. */
+  expectedAt: number;
   /** The tree that the waiter is in: the queue, or those that wait for a place in it; none once it is settled. */
   place: OrderedTree<Waiter<T, R>> | undefined;
   /** Ends the wait for the quota of the outer limiter; undefined if it does not wait for that. */
@@ -92,9 +101,9 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
 
   /**
    * Takes the cost at once if no request waits and the quota allows it, else waits. Rejects with the signal's
-   * reason, `ERR_LIMITER_DEADLINE` or `ERR_LIMITER_QUEUE`; then nothing is spent.
+   * reason, `ERR_LIMITER_DEADLINE` or `ERR_LIMITER_QUEUE`; then nothing is spent. `onWait` is called if it waits.
    */
-  enqueue(request: R): Promise<T> {
+  enqueue(request: R, onWait = () => {}): Promise<T> {
     const { cost, priority, signal, deadlineSeconds } = request;
     return new Promise((resolve, reject) => {
       if (signal?.aborted) throw signal.reason;
@@ -106,6 +115,7 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
           return;
         }
       }
+      if (this.#serveFitting() && this.#takeIfFitting(request, resolve)) return;
       const isFull = this.#waiters.size >= this.#options.maxQueue;
       if (isFull && this.#options.onFull === 'reject') throw queueFull(this.#options.maxQueue);
       const settle = () => {
@@ -118,6 +128,7 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
         rank: now - priority * this.#options.agingSeconds,
         number: this.#nextNumber++,
         deadlineAt: now + deadlineSeconds + ROUNDING_SECONDS,
+        expectedAt: Infinity,
         place: undefined,
         outerWait: undefined,
         timer: undefined,
@@ -142,6 +153,7 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
       place.add(waiter);
       waiter.removeAbortCallback = onAbort(signal, () => this.#drop(waiter, signal?.reason));
       if (this.#waiters.first === waiter) this.wake();
+      if (waiter.place !== undefined) onWait();
     });
   }
 
@@ -149,7 +161,11 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
   wake(): void {
     clearTimeout(this.#timer);
     for (let first = this.#waiters.first; first !== undefined; first = this.#waiters.first) {
-      if (first.outerWait !== undefined || !this.#serve(first)) return;
+      if (first.outerWait !== undefined) return;
+      if (!this.#serve(first)) {
+        this.#serveFitting();
+        return;
+      }
     }
   }
 
@@ -179,6 +195,7 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
       if (delay === Infinity) return false;
       if (delay > 0) {
         if (now + delay > first.deadlineAt) throw deadlineMissed(delay);
+        first.expectedAt = Math.min(first.expectedAt, now + delay);
         // Detached, because the timer serves all waiters, not only the caller in whose context it is made.
         this.#timer = detached(() => startTimer(delay, () => this.wake()));
         return false;
@@ -194,6 +211,34 @@ export class WaitQueue<T, R extends QueuedRequest = QueuedRequest> {
       this.#delete(first);
       first.reject(error);
     }
+    return true;
+  }
+
+  /**
+   * Serves requests behind the first one that fit into what is left until it can be sent, and do not delay it. Returns
+   * whether a further one may fit.
+   */
+  #serveFitting(): boolean {
+    const isWaiting = () => this.#waiters.first?.outerWait === undefined;
+    if (this.#source.fitsBefore === undefined || this.#waiters.size === 0) return false;
+    for (const waiter of this.#waiters.firstItems(EXAMINED)) {
+      if (!isWaiting()) return false;
+      if (waiter === this.#waiters.first || waiter.place !== this.#waiters) continue;
+      this.#takeIfFitting(waiter.request, (taken) => this.#resolve(waiter, taken));
+    }
+    return isWaiting();
+  }
+
+  /** Takes the quota of `request` if that does not delay the first waiter. */
+  #takeIfFitting(request: R, resolve: (taken: T) => void): boolean {
+    const first = this.#waiters.first as Waiter<T, R>;
+    const now = this.#source.now();
+    if (!this.#source.fitsBefore?.(now, request, first.request)) return false;
+    const expectedAt = now + this.#source.delay(now, first.request);
+    if (expectedAt > first.expectedAt + MOST_DELAY_SECONDS) return false;
+    const outer = this.#source.outerOf?.(request)?.tryTake();
+    if (outer === null) return false;
+    resolve(this.#source.take(now, request, outer));
     return true;
   }
 

@@ -55,6 +55,11 @@ export class Recovery {
     return this.#allowance < Infinity;
   }
 
+  /** Whether requests are limited by their number or pace. */
+  get isLimiting(): boolean {
+    return this.isRamping || this.#rateShare < 1;
+  }
+
   get rateShare(): number {
     return this.#rateShare;
   }

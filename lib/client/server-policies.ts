@@ -56,6 +56,11 @@ export class ServerPolicies {
     return [...this.#policies.values()].every((policy) => policy.isExpired(now));
   }
 
+  /** Whether units that are taken now delay the request of `cost` only as far as these units are missing. */
+  allowSharing(cost: Cost, now: number): boolean {
+    return [...this.#policies.values()].every((policy) => policy.allowsSharing(cost, now));
+  }
+
   readyAt(cost: Cost, now: number): number {
     let ready = -Infinity;
     for (const policy of this.#policies.values()) {

@@ -4,6 +4,7 @@
 
 import { amountOf, type Cost, REQUESTS } from './cost.js';
 import type { OpenLeases, QuotaLease, TakenQuota } from './lease.js';
+import { Pacer } from './pacer.js';
 import type { Policy } from './policies.js';
 import { addSeconds } from './time.js';
 import {
@@ -19,13 +20,26 @@ const CONCURRENT_REQUESTS = 'concurrent-requests';
 
 /** Most servers report times in whole seconds, which some of them round down. */
 const MARGIN_SECONDS = 1;
-/** Clients that wait for the same reset should not all send their requests at the same time. */
+/**
+ * Clients that wait for the same reset should not all send their requests at the same time. An exact reset is that of a
+ * short window, of which 10 % would be lost each time.
+ */
 const JITTER_SHARE = 0.1;
+const EXACT_JITTER_SHARE = 0.01;
 const MAX_JITTER_SECONDS = 3;
+/**
+ * A reset is confirmed if reports agree on it for this long: those of a window without a fixed end would have moved it by
+ * as much.
+ */
+const CONFIRMING_SECONDS = 10;
+/** How much the resets of reports may differ that are rounded to whole seconds and were under way. */
+const AGREEING_SECONDS = 2;
 
 export interface ServerPolicyOptions extends AccountingOptions {
   /** The longest wait that a server can cause. */
   readonly maxWaitSeconds: number;
+  /** The longest wait until a reset that reports have confirmed. */
+  readonly maxConfirmedWaitSeconds: number;
   readonly random: () => number;
 }
 
@@ -95,6 +109,10 @@ export class ServerPolicy {
   #lowest = -Infinity;
   #unreported = 0;
   #resetAt = -Infinity;
+  /** The reset on which reports agree, and the times of the first and the last of them. */
+  #agreedReset = -Infinity;
+  #agreedSince = Infinity;
+  #agreedUntil = -Infinity;
   #blockedUntil = -Infinity;
   /** The number of the newest request among those whose responses reported what remains. */
   #newestReporter = -Infinity;
@@ -201,9 +219,11 @@ export class ServerPolicy {
     this.#noteReport(now);
     if (!isOld) {
       this.#newestReporter = number;
-      const maxJitter = Math.min(JITTER_SHARE * resetSeconds, MAX_JITTER_SECONDS);
+      const share = isExact ? EXACT_JITTER_SHARE : JITTER_SHARE;
+      const maxJitter = Math.min(share * resetSeconds, MAX_JITTER_SECONDS);
       const jitter = remaining > 0 ? 0 : maxJitter;
       const margin = isExact ? 0 : MARGIN_SECONDS;
+      this.#confirmReset(now + resetSeconds, isAssumed, now);
       this.#resetAt = now + resetSeconds + margin + jitter * this.#options.random();
       this.#rememberWindow(report);
       // Spread over an assumed time, which begins anew with each report, the units would get fewer and fewer.
@@ -221,6 +241,14 @@ export class ServerPolicy {
 
   readyAt(cost: Cost, now: number): number {
     return Math.min(this.#allowedAt(cost, now), this.#probeAt);
+  }
+
+  /**
+   * Whether units that are taken now delay the request of `cost` only as far as these units are missing. They would also
+   * put off a probe, and take one of the requests that may be under way.
+   */
+  allowsSharing(cost: Cost, now: number): boolean {
+    return this.#unit !== CONCURRENT_REQUESTS && this.#allowedAt(cost, now) <= this.#probeAt;
   }
 
   /** Whether the request of that number was sent only as a probe. */
@@ -317,9 +345,21 @@ export class ServerPolicy {
     this.#isPaced = false;
   }
 
+  #confirmReset(reset: number, isAssumed: boolean, now: number): void {
+    if (isAssumed || Math.abs(reset - this.#agreedReset) > AGREEING_SECONDS) {
+      this.#agreedReset = reset;
+      this.#agreedSince = now;
+    }
+    this.#agreedUntil = isAssumed ? -Infinity : now;
+  }
+
   /** The time from which a request is sent, whatever the server has reported. */
   get #probeAt(): number {
-    return this.#lastEventAt + this.#options.maxWaitSeconds;
+    const { maxWaitSeconds, maxConfirmedWaitSeconds } = this.#options;
+    const probeAt = this.#lastEventAt + maxWaitSeconds;
+    if (this.#agreedUntil - this.#agreedSince < CONFIRMING_SECONDS) return probeAt;
+    const confirmedAt = Math.min(this.#resetAt, this.#lastEventAt + maxConfirmedWaitSeconds);
+    return Math.max(probeAt, confirmedAt);
   }
 
   /** Returns the time at which the server's report allows the request. */
@@ -358,53 +398,5 @@ export class ServerPolicy {
     if (this.#unit === CONCURRENT_REQUESTS) return this.#openLeases.fewerThanAt(quota, now);
     // A server's quota may change, so a cost above it waits until the whole quota is available.
     return this.#window?.readyAt(Math.min(charge, quota), now) ?? -Infinity;
-  }
-}
-
-/**
- * Spreads the units that a server says remain over the time until their reset: a share in one burst, the rest
- * evenly.
- */
-class Pacer {
-  /** Units taken that the rate has not made up for yet. */
-  #debt = 0;
-  #updatedAt: number;
-  #unitsPerSecond = Infinity;
-  #capacity = 1;
-
-  constructor(now: number) {
-    this.#updatedAt = now;
-  }
-
-  /** Starts a new span: `units` over `seconds`, of which `burstShare` can be taken in one burst. */
-  spread(units: number, seconds: number, burstShare: number, now: number): void {
-    this.#settle(now);
-    this.#unitsPerSecond = Math.max(0, units) / seconds;
-    this.#capacity = Math.max(1, units * burstShare);
-    // At most the capacity carries over from the debt of the previous span; then the new span has no burst.
-    this.#debt = Math.min(this.#debt, this.#capacity);
-  }
-
-  readyAt(cost: number): number {
-    const missing = this.#debt + Math.min(cost, this.#capacity) - this.#capacity;
-    return missing > 0 ? this.#updatedAt + missing / this.#unitsPerSecond : -Infinity;
-  }
-
-  take(cost: number, now: number): void {
-    this.#settle(now);
-    this.#debt += cost;
-  }
-
-  /** Undoes a take at the time `at`, without the part that the rate has made up for since. */
-  refund(cost: number, at: number, now: number): void {
-    this.#settle(now);
-    const settled = now > at ? this.#unitsPerSecond * (now - at) : 0;
-    this.#debt = Math.max(0, this.#debt - Math.max(0, cost - settled));
-  }
-
-  #settle(now: number): void {
-    const elapsed = now - this.#updatedAt;
-    if (elapsed > 0) this.#debt = Math.max(0, this.#debt - this.#unitsPerSecond * elapsed);
-    this.#updatedAt = now;
   }
 }

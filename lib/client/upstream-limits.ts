@@ -90,6 +90,18 @@ export class UpstreamLimits {
     );
   }
 
+  /** Whether `cost` can be taken now, and does not delay `first`, which cannot. */
+  fitsBefore(cost: Cost, first: Cost, now: number): boolean {
+    if (cost === first || this.#recovery.isLimiting) return false;
+    if (!this.#serverPolicies.allowSharing(first, now) || this.readyAt(cost, now) > now)
+      return false;
+    const both = plus(cost, first);
+    // Above a quota, `readyAt` is only a lower bound.
+    return (
+      this.exceededUnit(both) === undefined && this.readyAt(both, now) <= this.readyAt(first, now)
+    );
+  }
+
   /** Returns the most whole units that can be taken at `now`; Infinity without a limit. */
   remaining(unit: string, now: number): number {
     const isReady = (units: number) => {

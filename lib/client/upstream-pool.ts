@@ -9,7 +9,7 @@ import type { RateLimitInfo } from '../headers/types.js';
 import { Activity, closedError } from './activity.js';
 import { amountOf, type Cost, REQUESTS, times } from './cost.js';
 import type { Lease } from './lease.js';
-import { type ChoiceRequest, chooseNodes, pickNode } from './node-choice.js';
+import { type ChoiceRequest, chooseNodes, pickNode, probeSeconds } from './node-choice.js';
 import { type NodeFile, type NodeSettings, parseNodeFile } from './node-file.js';
 import {
   ACQUIRE_OPTIONS,
@@ -257,6 +257,17 @@ export class UpstreamPool {
   fail(lease: Lease): void {
     const own = this.#requireOwnLease(lease);
     own.node.fail(own, this.#now());
+  }
+
+  /**
+   * Returns the seconds from now after which a request should be given up as a failed probe, because its node is not known
+   * to answer and other nodes are: ten times their latency, at least 3. Infinity for any other request. `limitFetch` uses
+   * it. O(nodes).
+   * @throws ERR_LIMITER_OPTION if `lease` is not a lease of this pool, ERR_LIMITER_CLOCK
+   */
+  probeSeconds(lease: Lease): number {
+    const { node } = this.#requireOwnLease(lease);
+    return probeSeconds([...this.#nodes.values()], node, this.#now());
   }
 
   /** Resolves when fewer than `maxQueue` calls wait; at once if that is so. */

@@ -23,7 +23,7 @@ export function upstreamOf(limiter: unknown, { key, cost, protocol }: UpstreamSe
   if (isInstance(limiter, UpstreamPool)) {
     return {
       acquire: ({ within: _, ...options }) => limiter.acquire(options),
-      update: (info, status, context) => limiter.update(info, status, context),
+      update: (info, status, { within: _, ...context }) => limiter.update(info, status, context),
       fail: (lease) => limiter.fail(lease),
       nodes: nodesOf(limiter, protocol),
     };
@@ -43,7 +43,13 @@ export function upstreamOf(limiter: unknown, { key, cost, protocol }: UpstreamSe
   }
   if (isInstance(limiter, PolicyLimiter)) {
     return {
-      acquire: async (options) => ({ lease: await limiter.acquire(options) }),
+      acquire: (options) => {
+        const { cost, within, signal } = options;
+        // Most requests need not wait. Then they need no promise either.
+        const lease = signal?.aborted ? null : limiter.tryLease(cost, within && { within });
+        if (lease !== null) return { lease };
+        return limiter.acquire(options).then((acquired) => ({ lease: acquired }));
+      },
       update: (info, status, context) => limiter.update(info, status, context),
       fail,
     };
@@ -100,8 +106,15 @@ export function joinUpstreams(
       second.fail(secondLeases.get(lease) as Lease);
       first.fail(lease);
     },
-    ...(second.nodes === undefined ? {} : { nodes: second.nodes }),
+    ...(second.nodes === undefined ? {} : { nodes: ofSecond(second.nodes) }),
   };
+
+  function ofSecond(nodes: UpstreamNodes): UpstreamNodes {
+    return {
+      ...nodes,
+      probeSeconds: (lease) => nodes.probeSeconds(secondLeases.get(lease) as Lease),
+    };
+  }
 }
 
 /** An upstream as the limiter within which another one acquires. It always waits, since a choice may be needed. */
@@ -138,6 +151,7 @@ function nodesOf(pool: UpstreamPool, protocol: string): UpstreamNodes {
       const { path = '', headers = [], timeoutSeconds } = pool.settingsOf(node) ?? {};
       return { base: `${origin}${path}`, headers, timeoutSeconds };
     },
+    probeSeconds: (lease) => pool.probeSeconds(lease),
   };
 }
 

@@ -97,6 +97,6 @@ function besideBundle(folder: string): BinaryFile {
 
 function bundled(folder?: string): BinaryFile {
   const copy = folder === undefined ? '' : `copy its .node file to ${folder}, or `;
-  const remedy = `${copy}leave the package out of the bundle (docs/bundling.md)`;
+  const remedy = `${copy}leave the package out of the bundle (docs/platforms.md)`;
   return { absent: `relay-limiter was bundled without its native binary: ${remedy}` };
 }

@@ -6,7 +6,7 @@
 
 import type { BansInForce, EngineName, SnapshotPeer, Violator } from '../common/types.js';
 import type { DigestColumns, OffenderColumns } from './columns.js';
-import type { RulesConfig, RulesCore } from './rules.js';
+import type { RulesConfig, RulesCore, SharedRulesCore } from './rules.js';
 
 /** The results of a check that can ban. Undefined, the cheapest value to return, means allowed. */
 export const REFUSED = 1;
@@ -218,8 +218,9 @@ interface BoundedConfig {
  * - A key of more than 128 code units is not stored: the offender is counted in `unnamedOffenders`.
  * - `now` is an instant of the system's monotonic clock. A call uses the latest instant that any process has used for
  *   the same part of the table, if that is later.
- * - If a process was stopped while it changed a part of the table, other processes wait for it once, for about 50 ms.
- *   Until it continues or ends, a check of a peer in that part is refused with a delay of STALLED_SECONDS: no violation
+ * - If a process is stopped, or gets no processor time, while it changes a part of the table, checks of other processes
+ *   wait for it for up to 0.2 seconds, other calls for up to a second, and later calls only for the rest of that. Until
+ *   it continues or ends, a check of a peer in that part is refused with a delay of STALLED_SECONDS: no violation
  *   and no ban. Other calls throw `ERR_LIMITER_SHARED` with its process id. cleanup() skips the part.
  * - restoreDigests() restores only digests under the limiter's own secret, as peers; adopt() works as
  *   long as the whole machine has stored no peer.
@@ -262,6 +263,8 @@ export interface SharedFile extends SharedState {
   /** The bytes of the file that are always allocated, and with the room for the keys of all possible offenders. */
   readonly bytes: number;
   readonly maxBytes: number;
+  /** The rules in force as text; only of a RuleLimiter. */
+  readonly rules?: string;
 }
 
 /** What can be done with a shared file without a limiter. The native engine has them. */
@@ -375,7 +378,7 @@ export interface Engine {
   orderbook(config: OrderbookConfig): MaybeShared<OrderbookCore>;
   direct(config: DirectConfig): MaybeShared<DirectCore>;
   leaseTable(): LeaseTable;
-  rules(config: RulesConfig): RulesCore;
+  rules(config: RulesConfig): MaybeShared<RulesCore & Partial<SharedRulesCore>>;
   /** Undefined if this engine has no shared tables. */
   readonly sharedFiles?: SharedFiles;
 }

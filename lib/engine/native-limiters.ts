@@ -20,7 +20,7 @@ import type {
   SharedFiles,
   SnapshotStep,
 } from './engine.js';
-import type { NativeRuleLimiter, WalkStep } from './native-rules.js';
+import type { NativeRuleLimiter, NativeSharedRuleLimiter, WalkStep } from './native-rules.js';
 
 /** The hash secret of a table. Without it an attacker cannot choose keys that collide. */
 type Secret = BigUint64Array;
@@ -69,7 +69,7 @@ type SetArguments = (object: number, cost: number | undefined, now: number | und
 type DelayingCall = (key: string) => typeof REFUSED | undefined;
 
 /** Increase this if the exports or their calling convention change, here and in native/binding/addon.cc. */
-export const ABI_VERSION = 10;
+export const ABI_VERSION = 11;
 
 /** The exports of the addon, as native/binding/addon.cc defines them. */
 export interface Addon {
@@ -119,6 +119,7 @@ export interface Addon {
   readonly SharedRateLimiter: Addon['RateLimiter'];
   readonly SharedOrderbookLimiter: Addon['OrderbookLimiter'];
   readonly SharedDirectLimiter: Addon['DirectLimiter'];
+  readonly SharedRuleLimiter: NativeSharedRuleLimiter;
   readonly inspectShared: SharedFiles['inspect'];
   readonly removeShared: SharedFiles['remove'];
 }

@@ -9,7 +9,7 @@ export function loadNative(): NativeBinary {
 
 const BUNDLED =
   'relay-limiter was bundled as for browsers, without its native binary: bundle it with the condition "node", ' +
-  'or leave the package out of the bundle (docs/bundling.md)';
+  'or leave the package out of the bundle (docs/platforms.md)';
 
 function isNode(): boolean {
   return globalThis.process?.versions?.node !== undefined;

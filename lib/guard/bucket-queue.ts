@@ -5,7 +5,7 @@
 import type { AsyncLimiter } from '../limiters/async-limiter.js';
 import { onChange } from '../limiters/changes.js';
 import type { AnyLimiter } from '../limiters/verdict.js';
-import type { RuleLimiter } from '../rules/rule-limiter.js';
+import type { AnyRules } from '../rules/any-rules.js';
 import { KeyMap } from '../tables/key-map.js';
 
 export interface BucketWaiter {
@@ -70,7 +70,7 @@ export class BucketQueues {
   }
 }
 
-type Limiter = AnyLimiter | AsyncLimiter | RuleLimiter;
+type Limiter = AnyLimiter | AsyncLimiter | AnyRules;
 
 const QUEUES = new WeakMap<Limiter, BucketQueues>();
 

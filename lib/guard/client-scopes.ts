@@ -2,7 +2,7 @@
 // use this file, so that a connection and an address have the same keys wherever a limiter checks them.
 
 import { limiterError, show } from '../common/errors.js';
-import type { RuleLimiter } from '../rules/rule-limiter.js';
+import type { LimiterContext } from '../rules/limiter-context.js';
 import type { Keys } from '../rules/types.js';
 
 export const CONNECTION = 'connection';
@@ -10,20 +10,25 @@ export const ADDRESS = 'address';
 
 type Kind = 'text' | 'address' | 'derived' | 'single';
 
+/** The part of a RuleLimiter that names its scopes. */
+interface Limiter {
+  readonly context: LimiterContext;
+}
+
 export class ClientScopes {
   readonly hasConnection: boolean;
   /** The kind of the scope `address`: an address as it is, or a text, the result of `addressKey`. */
   readonly addressKind: 'text' | 'address' | undefined;
 
   /** @throws `ERR_LIMITER_OPTION` for a scope of another kind */
-  constructor(limiter: RuleLimiter) {
+  constructor(limiter: Limiter) {
     this.hasConnection = kindOf(limiter, CONNECTION, ['text']) !== undefined;
     this.addressKind = kindOf(limiter, ADDRESS, ['text', 'address']);
   }
 }
 
 function kindOf<Accepted extends Kind>(
-  { context }: RuleLimiter,
+  { context }: Limiter,
   scope: string,
   accepted: readonly Accepted[],
 ): Accepted | undefined {
@@ -34,7 +39,7 @@ function kindOf<Accepted extends Kind>(
 }
 
 /** Whether the options `ipv4Subnet` and `ipv6Subnet` have an effect: an address scope has its own. */
-export function usesSubnets({ context }: RuleLimiter): boolean {
+export function usesSubnets({ context }: Limiter): boolean {
   return context.scopes.some(({ name, kind }) => name === ADDRESS && kind === 'text');
 }
 

@@ -5,7 +5,7 @@
 
 import { surface, tryCall } from '../common/callbacks.js';
 import { unref } from '../common/timers.js';
-import type { RulePeer } from '../rules/rule-peer.js';
+import type { AnyRulePeer } from '../rules/any-rules.js';
 import type { Classification } from '../rules/types.js';
 import type { ConnectionContext } from './connection-context.js';
 import {
@@ -40,7 +40,7 @@ export interface GuardedConnectionOptions extends MessageGateOptions {
 
 export abstract class GuardedConnection<Data, Meta> {
   /** The peer of the RuleLimiter. */
-  readonly peer: RulePeer | undefined;
+  readonly peer: AnyRulePeer | undefined;
   protected readonly context: ConnectionContext;
   protected readonly stream: PausableStream;
   readonly #gate: MessageGate<Data, Meta>;

@@ -3,10 +3,10 @@
 
 import { invalidValue } from '../common/errors.js';
 import { isRecord } from '../common/kinds.js';
+import { isPromise, type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { callback } from '../common/options.js';
 import { isRuleLimiter } from '../limiters/verdict.js';
-import type { RuleLimiter } from '../rules/rule-limiter.js';
-import type { RulePeer } from '../rules/rule-peer.js';
+import { type AnyRulePeer, type AnyRules, isAsyncRules } from '../rules/any-rules.js';
 import { ON_ALLOW_LIST } from '../rules/scope-keys.js';
 import type { Classification, Keys, RuleVerdict } from '../rules/types.js';
 import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
@@ -23,7 +23,7 @@ type Given = Readonly<Record<string, unknown>>;
 
 /** The options of a guard that concern a RuleLimiter, validated. */
 export class RuleLimits {
-  readonly limiter: RuleLimiter;
+  readonly limiter: AnyRules;
   /** Whether messages are classified. */
   readonly classifies: boolean;
   readonly #keys: ((source: object) => unknown) | undefined;
@@ -38,10 +38,11 @@ export class RuleLimits {
   constructor(given: Given, warn: Warn) {
     const { limiter } = given;
     if (!isRuleLimiter(limiter)) {
-      const accepted = 'a RuleLimiter (another limiter belongs in messages or in connections)';
+      const accepted =
+        'a RuleLimiter or a SharedRuleLimiter (another limiter belongs in messages or in connections)';
       throw invalidValue('ERR_LIMITER_OPTION', 'limiter', limiter, accepted);
     }
-    this.limiter = limiter as RuleLimiter;
+    this.limiter = limiter as AnyRules;
     this.#keys = callback(given, 'keys');
     this.#classify = callback(given, 'classify');
     this.classifies = this.#classify !== undefined;
@@ -59,9 +60,10 @@ export class RuleLimits {
     return this.#scopes.addressKind !== undefined;
   }
 
-  /** Whether anything but connections is limited. */
-  get isShared(): boolean {
-    return this.limiter.context.scopes.some(({ name }) => name !== CONNECTION);
+  /** Whether anything but connections is limited, and each process of a server counts for itself. */
+  get isPerProcess(): boolean {
+    const { limiter } = this;
+    return !isAsyncRules(limiter) && limiter.context.scopes.some(({ name }) => name !== CONNECTION);
   }
 
   /**
@@ -81,9 +83,9 @@ export class RuleLimits {
     return { ...own, [ADDRESS]: this.#scopes.addressKind === 'address' ? address : key };
   }
 
-  /** Checks that a client connects, and charges it. @throws the errors of `RuleLimiter.check` */
-  connect(keys: Keys): RuleVerdict {
-    return this.limiter.check(keys, undefined, 'connect');
+  /** Checks that a client connects, and charges it. @throws (or rejects with) the errors of `RuleLimiter.check` */
+  connect(keys: Keys): MaybePromise<RuleVerdict> {
+    return this.limiter.checkBytes(0, keys, undefined, 'connect');
   }
 
   /** Whether one of the keys is on an allow list. @throws `ERR_LIMITER_KEY` */
@@ -94,24 +96,43 @@ export class RuleLimits {
   /**
    * Checks a client that connects with more keys than those with which `connect` has allowed it. It pays once, and what it
    * has paid already refuses it no second time. If it is refused, what it has paid stays paid.
-   * @throws the errors of `RuleLimiter.check`
+   * @throws (or rejects with) the errors of `RuleLimiter.check`
    */
-  connectWithMore(allowed: Keys, keys: Keys): RuleVerdict {
+  connectWithMore(allowed: Keys, keys: Keys): MaybePromise<RuleVerdict> {
     const { limiter } = this;
-    let isAllowed = false;
-    limiter.refund(allowed, undefined, 'connect');
-    try {
-      const verdict = this.connect(keys);
-      isAllowed = verdict.outcome === 'allow';
-      return verdict;
-    } finally {
-      if (!isAllowed) limiter.charge(allowed, undefined, 'connect');
-    }
+    const charge = () => limiter.charge(allowed, undefined, 'connect');
+    const connect = (): MaybePromise<RuleVerdict> => {
+      let verdict: MaybePromise<RuleVerdict>;
+      try {
+        verdict = this.connect(keys);
+      } catch (error) {
+        ignoreRejection(charge());
+        throw error;
+      }
+      if (!isPromise(verdict)) {
+        if (verdict.outcome !== 'allow') ignoreRejection(charge());
+        return verdict;
+      }
+      return verdict.then(
+        (verdict) => {
+          if (verdict.outcome !== 'allow') ignoreRejection(charge());
+          return verdict;
+        },
+        (error) => {
+          ignoreRejection(charge());
+          throw error;
+        },
+      );
+    };
+    const refunded = limiter.refund(allowed, undefined, 'connect');
+    // Without a store nothing can be given back, and the failure policy decides.
+    return isPromise(refunded) ? refunded.then(connect, connect) : connect();
   }
 
   /** What `connect` would return, without charging or counting anything. */
-  peekConnect(keys: Keys): RuleVerdict {
-    return this.limiter.peek(keys, undefined, 'connect').verdict;
+  peekConnect(keys: Keys): MaybePromise<RuleVerdict> {
+    const peek = this.limiter.peek(keys, undefined, 'connect');
+    return mapMaybePromise(peek, ({ verdict }) => verdict);
   }
 
   /** The key of a scope, of a client before it has a connection; undefined if it has none or the scope is single. */
@@ -168,8 +189,8 @@ export class RuleLimits {
 export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   /** The key of the connection. */
   readonly key: string;
-  readonly peer: RulePeer;
-  readonly #limiter: RuleLimiter;
+  readonly peer: AnyRulePeer;
+  readonly #limiter: AnyRules;
   readonly #queues: BucketQueues;
   /** The keys that only this connection uses. */
   readonly #own: Keys | undefined;
@@ -178,7 +199,7 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   #knownPlan: string | undefined;
 
   constructor(
-    limiter: RuleLimiter,
+    limiter: AnyRules,
     key: string,
     keys: Keys,
     own: Keys | undefined,
@@ -197,7 +218,7 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
     meta: Meta,
     classified: Classification | undefined,
     mustQueue: boolean,
-  ): RuleAnswer | undefined {
+  ): MaybePromise<RuleAnswer | undefined> {
     const { peer } = this;
     const bytes = this.#bytesOf(data, meta);
     const message = classified?.plan === undefined ? classified : this.#withKnownPlan(classified);
@@ -206,13 +227,15 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
       if (queued !== undefined) return queued;
     }
     const verdict = peer.checkMessage(bytes, message);
-    if (verdict.outcome === 'allow' && verdict.warning === null) return undefined;
-    return this.#answer(verdict, message);
+    if (isPromise(verdict)) return verdict.then((known) => this.#answerTo(known, message));
+    return this.#answerTo(verdict, message);
   }
 
   delayOf(data: Data, meta: Meta, classified: Classification | undefined): number {
+    const { peer } = this;
+    if (peer.peekMessage === undefined) return 0;
     const message = classified?.plan === undefined ? classified : this.#withKnownPlan(classified);
-    const { outcome, delaySeconds } = this.peer.peekMessage(this.#bytesOf(data, meta), message);
+    const { outcome, delaySeconds } = peer.peekMessage(this.#bytesOf(data, meta), message);
     return outcome === 'delay' ? delaySeconds : 0;
   }
 
@@ -239,7 +262,8 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
     return { answer, isDenied: false, key: key || this.key, bucket: { queues, rule, key } };
   }
 
-  #answer(verdict: RuleVerdict, message: Classification | undefined): RuleAnswer {
+  #answerTo(verdict: RuleVerdict, message: Classification | undefined): RuleAnswer | undefined {
+    if (verdict.outcome === 'allow' && verdict.warning === null) return undefined;
     const { rule, scope } = verdict;
     const key = scope === null ? undefined : this.peer.keyIn(scope, message?.keys);
     return {
@@ -249,6 +273,11 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
       bucket: { queues: this.#queues, rule: rule ?? '', key: key ?? '' },
     };
   }
+}
+
+/** What has failed because the store does not answer needs no other report: its limiter reports that. */
+function ignoreRejection(done: unknown): void {
+  if (isPromise(done)) done.then(undefined, () => {});
 }
 
 /** @throws `ERR_LIMITER_OPTION` */

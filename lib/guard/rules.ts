@@ -8,7 +8,7 @@ import { type CheckResult, type Peer, RateLimitAction } from '../common/types.js
 import { type AsyncLimiter, isAsyncLimiter, openAsync } from '../limiters/async-limiter.js';
 import { forget } from '../limiters/stalled.js';
 import { type AnyLimiter, openPeer, requireLimiter } from '../limiters/verdict.js';
-import type { RulePeer } from '../rules/rule-peer.js';
+import type { AnyRulePeer } from '../rules/any-rules.js';
 import { type BucketQueues, bucketQueuesOf } from './bucket-queue.js';
 import type { ConnectionContext } from './connection-context.js';
 import { type Warn, warnOfKey } from './misuse.js';
@@ -88,7 +88,7 @@ export interface RuleContext<Of extends unknown[]> {
 export interface OpenMessageLimits<Data, Meta> {
   readonly rules: readonly OpenRule<Data, Meta>[];
   /** The peer of the RuleLimiter. */
-  readonly peer: RulePeer | undefined;
+  readonly peer: AnyRulePeer | undefined;
 }
 
 /** All limits of a guard on messages. @internal */

@@ -5,9 +5,16 @@ import { connectionKey } from '../address/connection-key.js';
 import { tryCall } from '../common/callbacks.js';
 import { isPromise, type MaybePromise, mapMaybePromise } from '../common/maybe-promise.js';
 import { type CheckResult, RateLimitAction } from '../common/types.js';
-import { checkAsync, isAsyncLimiter } from '../limiters/async-limiter.js';
+import { type AsyncLimiter, checkAsync, isAsyncLimiter } from '../limiters/async-limiter.js';
 import { forget } from '../limiters/stalled.js';
-import { banSecondsLeft, checkAny, isBanned, recordOffence } from '../limiters/verdict.js';
+import {
+  type AnyLimiter,
+  banSecondsLeft,
+  checkAny,
+  isBanned,
+  recordOffence,
+} from '../limiters/verdict.js';
+import type { AnyRulePeer } from '../rules/any-rules.js';
 import type { RulePeer } from '../rules/rule-peer.js';
 import type { RuleVerdict } from '../rules/types.js';
 import { REFUSAL_REASONS } from '../rules/verdicts.js';
@@ -80,20 +87,36 @@ class ConnectionLimiter {
     const { key } = client;
     const { banLimiters, limiter, limits } = this.#settings;
     // An allow list wins over all other limits.
-    if (limits?.allows(client.keys)) return this.#byRules(client, limits.connect(client.keys));
+    const byRules = (verdict: RuleVerdict | undefined) => this.#byRules(client, verdict);
+    if (limits?.allows(client.keys)) {
+      return mapMaybePromise(limits.connect(client.keys), byRules);
+    }
     const ban = banLimiters.find((limiter) => isBanned(limiter, key));
     if (ban !== undefined) {
       const left = banSecondsLeft(ban, key);
       return { decision: refusal('ban', answerOf([RateLimitAction.DISCONNECT, left])), key };
     }
     if (!this.#open.hasRoom(client)) {
-      const found = this.#byRules(client, limits?.peekConnect(client.keys));
-      // A ban and a deny list last longer than the connections.
-      const lasts = found.decision.action === RateLimitAction.DISCONNECT;
-      return lasts ? found : { decision: TOO_MANY, key };
+      return mapMaybePromise(limits?.peekConnect(client.keys), (verdict) => {
+        const found = byRules(verdict);
+        // A ban and a deny list last longer than the connections.
+        const lasts = found.decision.action === RateLimitAction.DISCONNECT;
+        return lasts ? found : { decision: TOO_MANY, key };
+      });
     }
-    const found = this.#byRules(client, limits?.connect(client.keys));
-    if (found.decision.did !== 'passed' || limiter === undefined) return found;
+    return mapMaybePromise(limits?.connect(client.keys), (verdict) => {
+      const found = byRules(verdict);
+      return found.decision.did !== 'passed' || limiter === undefined
+        ? found
+        : this.#byLimiter(limiter, found, key);
+    });
+  }
+
+  #byLimiter(
+    limiter: AnyLimiter | AsyncLimiter,
+    found: ConnectionDecision,
+    key: string,
+  ): MaybePromise<ConnectionDecision> {
     const result = isAsyncLimiter(limiter) ? checkAsync(limiter, key) : checkAny(limiter, key);
     return mapMaybePromise<CheckResult, ConnectionDecision>(result, (verdict) =>
       verdict[0] === RateLimitAction.ALLOW
@@ -103,10 +126,14 @@ class ConnectionLimiter {
   }
 
   /** Decides on a connection that has passed, by the keys that it has now. @throws what the RuleLimiter throws */
-  checkMore({ client: before, decision }: Admission, client: Client): ConnectionDecision {
+  checkMore(
+    { client: before, decision }: Admission,
+    client: Client,
+  ): MaybePromise<ConnectionDecision> {
     const { limits } = this.#settings;
     if (limits?.hasKeys !== true) return { decision, key: client.key };
-    return this.#byRules(client, limits.connectWithMore(before.keys, client.keys));
+    const verdict = limits.connectWithMore(before.keys, client.keys);
+    return mapMaybePromise(verdict, (verdict) => this.#byRules(client, verdict));
   }
 
   #byRules({ key, keys }: Client, verdict: RuleVerdict | undefined): ConnectionDecision {
@@ -128,7 +155,7 @@ function refusal(reason: ConnectionReason, answer: Answer): Decision {
 /** The part of a guarded connection that the guard of its server uses. */
 interface Guarded {
   /** Undefined without a RuleLimiter. */
-  readonly peer: RulePeer | undefined;
+  readonly peer: AnyRulePeer | undefined;
   expel(reason: MessageReason, words?: string): boolean;
   release(): void;
 }
@@ -165,7 +192,8 @@ export abstract class ServerGuard<Socket extends object, Verdict, Source> {
   }
 
   peerOf(socket: Socket): RulePeer | undefined {
-    return this.#sockets.get(socket)?.peer;
+    // A SharedRulePeer is not one, but has its methods.
+    return this.#sockets.get(socket)?.peer as RulePeer | undefined;
   }
 
   expel(socket: Socket, words?: string): boolean {
@@ -238,7 +266,7 @@ export abstract class ServerGuard<Socket extends object, Verdict, Source> {
    * Decides again on a connection that has passed `admit`, when the option `keys` has been called.
    * @throws what the RuleLimiter throws
    */
-  protected admitMore(before: Admission, client: Client): ConnectionDecision {
+  protected admitMore(before: Admission, client: Client): MaybePromise<ConnectionDecision> {
     return this.#limiter.checkMore(before, client);
   }
 

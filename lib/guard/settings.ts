@@ -17,6 +17,7 @@ import {
   requireBanning,
   requireLimiter,
 } from '../limiters/verdict.js';
+import type { AsyncRuleLimiter } from '../rules/any-rules.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 import type { MessageGateOptions, OnDelay } from './message-gate.js';
 import { readWarnings, type Warn, type WarningOptions, warnOfCluster } from './misuse.js';
@@ -55,8 +56,11 @@ export interface GuardOptions<Cost, Of extends unknown[], Verdict, Source>
    * A connection is a check with the action `connect`, before it is established and without the scope `connection`. A
    * message is one with the action `message` that costs 1 of `requests` and its length in `bytes`, if there are rules in
    * these units. A rule without `action` counts both.
+   *
+   * While a SharedRuleLimiter waits for its store, a connection waits unread, and the messages of a connection wait in
+   * order.
    */
-  limiter?: RuleLimiter | undefined;
+  limiter?: RuleLimiter | AsyncRuleLimiter | undefined;
   /** Limits on connections. Default: only connections from banned addresses are refused. */
   connections?: ConnectionLimits | undefined;
   /**
@@ -178,14 +182,17 @@ export function readSettings<Cost, Of extends unknown[], Verdict, Source>(
     maxPerAddress < Infinity ||
     maxPerNetwork < Infinity ||
     banLimiters.length > 0 ||
-    limits?.limitsAddresses === true;
+    (limits?.limitsAddresses === true && limits.isPerProcess);
   const limitsAddresses =
-    limitsAddressesHere || connections.limiter !== undefined || byAddress.length > 0;
+    limitsAddressesHere ||
+    limits?.limitsAddresses === true ||
+    connections.limiter !== undefined ||
+    byAddress.length > 0;
   // A connection belongs to one worker, so a limit per connection is exact in a cluster too. So is a SharedRateLimiter.
   const isPerProcess =
     limitsAddressesHere ||
     maxPerServer < Infinity ||
-    limits?.isShared === true ||
+    limits?.isPerProcess === true ||
     rules.some(({ key, limiter }) => key !== 'connection' && isSynchronous(limiter));
   if (isPerProcess) warnOfCluster(warn);
   return {

@@ -1,6 +1,6 @@
-// If a process is stopped in the middle of a change of a shared table, that part of the table is stalled until it goes on
-// or ends. Checks of its peers are refused for a moment; all other calls throw. Whatever only follows a check, such as
-// the delay of a refusal, or the removal of a closed connection's peer, must not fail for it.
+// If a process does not go on in the middle of a change of a shared table, that part of the table is stalled until it
+// does or ends. Checks of its peers are refused for a moment; all other calls throw. Whatever only follows a check, such
+// as the delay of a refusal, or the removal of a closed connection's peer, must not fail for it.
 
 import type { LimiterError } from '../common/errors.js';
 

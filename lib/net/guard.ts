@@ -162,6 +162,35 @@ class Guard extends ServerGuard<Socket, LineVerdict, LineErrorSource> implements
       return true;
     }
     if (!isPromise(found)) return this.#decided(socket, client, found, pass);
+    this.#decideLater(socket, client, found, pass);
+    return true;
+  }
+
+  /** Decides on a connection of a TLS server after the handshake, when the user's `keys` can read the certificate. */
+  #secured(socket: Socket, emit: () => boolean): boolean {
+    const before = this.#handshaking.get(tcpSocket(socket));
+    let client: Client;
+    let found: MaybePromise<ConnectionDecision>;
+    try {
+      client = this.clientOf(socket.remoteAddress, socket, socket);
+      found = before ? this.admitMore(before, client) : { decision: PASSED, key: client.key };
+    } catch (error) {
+      this.#failed(socket, error);
+      return true;
+    }
+    const pass: Pass = (admission) => (this.#attach(socket, admission) ? emit() : true);
+    if (!isPromise(found)) return this.#decided(socket, client, found, pass);
+    this.#decideLater(socket, client, found, pass);
+    return true;
+  }
+
+  /** Decides on a connection when its limiter has answered. */
+  #decideLater(
+    socket: Socket,
+    client: Client,
+    found: PromiseLike<ConnectionDecision>,
+    pass: Pass,
+  ): void {
     const passLater: Pass = (admission) => {
       if (!hasLeft(socket)) return pass(admission);
       socket.destroy();
@@ -174,23 +203,6 @@ class Guard extends ServerGuard<Socket, LineVerdict, LineErrorSource> implements
       (found) => unlessClosed(() => this.#decided(socket, client, found, passLater)),
       (error) => unlessClosed(() => this.#failed(socket, error)),
     );
-    return true;
-  }
-
-  /** Decides on a connection of a TLS server after the handshake, when the user's `keys` can read the certificate. */
-  #secured(socket: Socket, emit: () => boolean): boolean {
-    const before = this.#handshaking.get(tcpSocket(socket));
-    let client: Client;
-    let found: ConnectionDecision;
-    try {
-      client = this.clientOf(socket.remoteAddress, socket, socket);
-      found = before ? this.admitMore(before, client) : { decision: PASSED, key: client.key };
-    } catch (error) {
-      this.#failed(socket, error);
-      return true;
-    }
-    const pass: Pass = (admission) => (this.#attach(socket, admission) ? emit() : true);
-    return this.#decided(socket, client, found, pass);
   }
 
   #decided(

@@ -12,6 +12,7 @@ export type {
 } from '../guard/verdicts.js';
 export type { AsyncLimiter } from '../limiters/async-limiter.js';
 export type { AnyLimiter, BanningLimiter } from '../limiters/verdict.js';
+export type { AsyncRuleLimiter } from '../rules/any-rules.js';
 export type { Classification } from '../rules/types.js';
 export { type ConnectionGuard, guardConnections } from './connections/guard.js';
 export type {

@@ -13,5 +13,14 @@ export {
   type SharedRateLimiterEvents,
   type SharedStats,
 } from './limit/shared-rate-limiter.js';
+export type { SharedPolicyLimiterOptions } from './quota/options.js';
+export { SharedPolicyLimiter, type SharedQuotaStats } from './quota/shared-policy-limiter.js';
+export type { SharedRuleLimiterOptions, SharedRuleMode } from './rules/options.js';
+export {
+  SharedRuleLimiter,
+  type SharedRuleLimiterEvents,
+  type SharedRuleStats,
+} from './rules/shared-rule-limiter.js';
+export { SharedRulePeer } from './rules/shared-rule-peer.js';
 export type { RedisClient } from './store/client.js';
 export type { ShardState, StateChange } from './store/shard-health.js';

@@ -22,13 +22,13 @@ import {
   MAX_UNITS,
   RULE_BANNED,
   RULE_NUMBERS,
+  RULE_OUTDATED,
   RULE_WARNED,
   type RuleAnswer,
   type RuleKeys,
 } from '../engine/rules.js';
 import type { RuleBook } from './compile.js';
 import { largestCost } from './largest-cost.js';
-import { RemovedCounts } from './removed-counts.js';
 import { type Listed, ON_ALLOW_LIST, ScopeKeys } from './scope-keys.js';
 import { BYTES, REQUESTS, type ScopeSpec } from './sections.js';
 import type { Cost, Keys, RuleBan, RuleVerdict } from './types.js';
@@ -66,10 +66,9 @@ export class LimiterContext {
   readonly keys: ScopeKeys;
   /** Checks that lists have decided. */
   readonly listedCounts: { allow: number; denied: number } = { allow: 0, denied: 0 };
-  /** Counts of rules that updates have removed. */
-  readonly removed: RemovedCounts;
   readonly #random: () => number;
   readonly #report: (bans: readonly RuleBan[]) => void;
+  readonly #countListed: ((isAllowed: boolean) => void) | undefined;
   /** For each scope the random number of its next ban; undefined before it is drawn. */
   readonly #draws: (number | undefined)[];
   /** Whether a ban may have jitter. Without, engines do not read random numbers. */
@@ -90,18 +89,22 @@ export class LimiterContext {
   /** Shared verdicts with a warning, by the rule's id. */
   #warnings: (RuleVerdict | undefined)[] = [];
 
-  /** `report` is called with the bans that a check has begun. */
+  /**
+   * `report` is called with the bans that a check has begun. `countListed` counts a check that a list has decided, in
+   * place of `listedCounts`.
+   */
   constructor(
     scopes: readonly ScopeSpec[],
     book: RuleBook,
     random: () => number,
     report: (bans: readonly RuleBan[]) => void,
+    countListed?: (isAllowed: boolean) => void,
   ) {
     this.scopes = scopes;
     this.keys = new ScopeKeys(scopes);
-    this.removed = new RemovedCounts(scopes.length);
     this.#random = random;
     this.#report = report;
+    this.#countListed = countListed;
     this.#draws = scopes.map(() => undefined);
     this.#book = book;
     this.use(book);
@@ -304,9 +307,15 @@ export class LimiterContext {
     this.#report(bans);
   }
 
+  /** The random number of the next ban of a scope. */
+  drawn(scope: number): number {
+    return this.#draws[scope] ?? NO_JITTER;
+  }
+
   /** Shapes an answer. */
   answerOf(answer: RuleAnswer | undefined): RuleVerdict {
-    if (answer === undefined) return ALLOWED;
+    // The caller asks again if it is out of date.
+    if (answer === undefined || answer === RULE_OUTDATED) return ALLOWED;
     const rule = RULE_NUMBERS[AT_RULE] as number;
     if (answer === RULE_WARNED) return this.#warning(RULE_NUMBERS[AT_WARNING] as number);
     const scope = this.scopes[RULE_NUMBERS[AT_SCOPE] as number] as ScopeSpec;
@@ -318,7 +327,8 @@ export class LimiterContext {
   /** Counts a check that a list has decided. */
   listedVerdict(listed: number): RuleVerdict {
     this.#lastKind = -1;
-    this.listedCounts[listed === ON_ALLOW_LIST ? 'allow' : 'denied'] += 1;
+    if (this.#countListed) this.#countListed(listed === ON_ALLOW_LIST);
+    else this.listedCounts[listed === ON_ALLOW_LIST ? 'allow' : 'denied'] += 1;
     return this.listAnswer(listed);
   }
 

@@ -12,6 +12,7 @@ interface Limiter {
   readonly core: RulesCore;
   readonly context: LimiterContext;
   now(): number | undefined;
+  withRules<Result>(call: () => Result): Result;
 }
 
 /** A rule that limits a check, with the numbers of the check's plan. */
@@ -96,6 +97,15 @@ export class QuotaReader<Kind extends QuotaKind> {
     cost?: Cost,
     action?: string,
     plan?: string,
+  ): { readonly quotas: Quotas<Kind>; readonly verdict: RuleVerdict } | undefined {
+    return this.#limiter.withRules(() => this.#look(keys, cost, action, plan));
+  }
+
+  #look(
+    keys: Keys | string,
+    cost: Cost | undefined,
+    action: string | undefined,
+    plan: string | undefined,
   ): { readonly quotas: Quotas<Kind>; readonly verdict: RuleVerdict } | undefined {
     const now = this.#limiter.now();
     const { context, core } = this.#limiter;

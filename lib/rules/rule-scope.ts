@@ -7,7 +7,7 @@ import { scopeVerdicts } from './stats.js';
 
 /** The part of a RuleLimiter that its scopes need. */
 interface Owner {
-  readonly core: RulesCore;
+  readonly core: Pick<RulesCore, 'totals' | 'statistics' | 'violations' | 'removePeer'>;
   readonly context: LimiterContext;
   ban(scope: string, key: string, seconds?: number): boolean;
   unban(scope: string, key: string): boolean;
@@ -55,9 +55,9 @@ export class RuleScope {
    * scope have answered, see `RuleScopeStats`. O(rules).
    */
   getOverview(): LimiterOverview {
-    const { core, context } = this.#limiter;
+    const { core } = this.#limiter;
     const counts = core.statistics(this.#index);
-    const verdicts = scopeVerdicts(context, this.#index, core.totals(), counts.bansBegun);
+    const verdicts = scopeVerdicts(this.#index, core.totals(), counts.bansBegun);
     return { ...counts, trackedPeers: counts.peers, verdicts };
   }
 

@@ -8,7 +8,7 @@ import type { ScopeSpec } from './sections.js';
 import type { RuleCounts, RuleScopeStats, RuleState, RuleStats } from './types.js';
 
 export function statsOf(
-  core: RulesCore,
+  core: Pick<RulesCore, 'totals' | 'statistics' | 'longestBans'>,
   context: LimiterContext,
   now: number | undefined,
 ): RuleStats {
@@ -26,17 +26,17 @@ export function statsOf(
   ]);
   const scopeStats = ({ index }: ScopeSpec): RuleScopeStats => {
     const { topViolators, ...counts } = core.statistics(index);
-    const verdicts = scopeVerdicts(context, index, totals, counts.bansBegun);
+    const verdicts = scopeVerdicts(index, totals, counts.bansBegun);
     const bans = core.longestBans(index, 0, now).count;
     return { ...counts, verdicts, violators: topViolators, bans };
   };
   const keyed = scopes.filter(({ kind }) => kind !== 'single');
   return {
     outcomes: {
-      allow: allowed + listed.allow,
+      allow: allowed + (totals.listedAllowed ?? listed.allow),
       delay: delayed,
       banned,
-      denied: listed.denied,
+      denied: totals.listedDenied ?? listed.denied,
     },
     rules: Object.fromEntries(rules),
     scopes: Object.fromEntries(keyed.map((scope) => [scope.name, scopeStats(scope)])),
@@ -45,15 +45,14 @@ export function statsOf(
 
 /** What the rules of a scope have answered so far; see `RuleScopeStats.verdicts`. */
 export function scopeVerdicts(
-  { book, removed }: LimiterContext,
   scope: number,
-  { checked, refused }: RuleTotals,
+  { checked, refused, replacedChecked, replacedRefused }: RuleTotals,
   bansBegun: number,
 ): LimiterTotals['verdicts'] {
-  let asked = removed.checked[scope] as number;
-  let refusals = removed.refused[scope] as number;
+  let asked = replacedChecked[scope] as number;
+  let refusals = replacedRefused[scope] as number;
+  // A slot without a rule has the counts of the rule that it had.
   for (let id = scope * MAX_RULES; id < (scope + 1) * MAX_RULES; id += 1) {
-    if (book.ruleAt[id] === undefined) continue;
     asked += checked[id] as number;
     refusals += refused[id] as number;
   }

@@ -13,6 +13,7 @@ export type {
 } from '../guard/verdicts.js';
 export type { AsyncLimiter } from '../limiters/async-limiter.js';
 export type { AnyLimiter, BanningLimiter } from '../limiters/verdict.js';
+export type { AsyncRuleLimiter } from '../rules/any-rules.js';
 export type { Classification } from '../rules/types.js';
 export { guardWebSockets } from './guard.js';
 export type {

@@ -4,6 +4,7 @@ import { invalidValue } from '../common/errors.js';
 import { positive, readOptions } from '../common/options.js';
 import type { AsyncLimiter } from '../limiters/async-limiter.js';
 import { type AnyLimiter, isRuleLimiter, requireLimiter } from '../limiters/verdict.js';
+import type { AsyncRuleLimiter } from '../rules/any-rules.js';
 import type { RuleLimiter } from '../rules/rule-limiter.js';
 
 /** The option `delivery` of `guardWebSocketServer`: limits on what `send` of the guard and of its groups sends. */
@@ -32,7 +33,7 @@ export interface DeliveryOptions {
    * The RuleLimiter of the option `limiter` of the guard checks a message with the keys and the plan of its receiver, 1
    * request and the length in bytes. Only rules that name the action `delivery` apply.
    */
-  limiter?: AnyLimiter | AsyncLimiter | RuleLimiter | undefined;
+  limiter?: AnyLimiter | AsyncLimiter | RuleLimiter | AsyncRuleLimiter | undefined;
   /** The tokens that a message takes: 1 by default, or with `'bytes'` its length, at least 1. Not for a RuleLimiter. */
   cost?: 'bytes' | undefined;
 }

@@ -20,6 +20,7 @@ import {
 import { isAsyncLimiter } from '../limiters/async-limiter.js';
 import type { PeerGroup } from '../limiters/group.js';
 import { forget } from '../limiters/stalled.js';
+import type { RuleVerdict } from '../rules/types.js';
 import type { DeliverySettings } from './delivery-options.js';
 import type { WebSocketGuardSettings } from './options.js';
 import { type OutgoingData, OutgoingMessage, type SendOptions } from './outgoing.js';
@@ -132,15 +133,19 @@ export class Delivery implements GroupDelivery {
       if (isAsyncLimiter(limiter) && this.#isFull(subscriber)) return ALLOWED;
       const result = subscriber.check(limiter, this.costOf(message));
       if (!isPromise(result)) return toAnswer(result);
-      return result.then(toAnswer, (error) => {
-        this.#reportError(subscriber, error);
-        return FAILED;
-      });
+      return result.then(toAnswer, (error) => this.#failed(subscriber, error));
     }
     const peer = usesRules ? subscriber.connection?.peer : undefined;
     if (peer === undefined) return ALLOWED;
+    if (peer.peekMessage === undefined && this.#isFull(subscriber)) return ALLOWED;
     const verdict = peer.checkDelivery(message.byteLength, message.cost);
-    return verdict.outcome === 'allow' ? ALLOWED : ruleAnswer(verdict);
+    if (!isPromise(verdict)) return toRuleAnswer(verdict);
+    return verdict.then(toRuleAnswer, (error) => this.#failed(subscriber, error));
+  }
+
+  #failed(subscriber: Subscriber, error: unknown): Answer {
+    this.#reportError(subscriber, error);
+    return FAILED;
   }
 
   deliver(subscriber: Subscriber, message: OutgoingMessage, answer: MaybePromise<Answer>): boolean {
@@ -227,6 +232,10 @@ export class Delivery implements GroupDelivery {
     );
     this.#isReporting = false;
   }
+}
+
+function toRuleAnswer(verdict: RuleVerdict): Answer {
+  return verdict.outcome === 'allow' ? ALLOWED : ruleAnswer(verdict);
 }
 
 function toAnswer(result: CheckResult): Answer {

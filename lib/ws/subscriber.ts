@@ -10,7 +10,7 @@ import type { CheckResult, Peer } from '../common/types.js';
 import type { Answer } from '../guard/verdicts.js';
 import { type AsyncLimiter, isAsyncLimiter, openAsync } from '../limiters/async-limiter.js';
 import { type AnyLimiter, openPeer } from '../limiters/verdict.js';
-import type { RulePeer } from '../rules/rule-peer.js';
+import type { AnyRulePeer } from '../rules/any-rules.js';
 import type { OutgoingMessage } from './outgoing.js';
 
 /** What a waiting message takes besides its data: the buffer of its frame, and its entry in the stream's queue. */
@@ -25,7 +25,7 @@ export interface DeliveryConnection {
   readonly stream: Duplex;
   readonly address: string | undefined;
   /** Its peer in the RuleLimiter of the guard. */
-  readonly peer: RulePeer | undefined;
+  readonly peer: AnyRulePeer | undefined;
   /** Closes the connection because it is slow; false if it is closing already. */
   close(): boolean;
 }

@@ -2,55 +2,20 @@
 #pragma once
 
 #include "rule-limiter-object.h"
+#include "rule-report.h"
 
 namespace relay_limiter {
 
 inline void RuleLimiterObject::start(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  if (!openBuffers(info)) return;
-  const Napi::Object config =
-      info[0].IsObject() ? info[0].As<Napi::Object>() : Napi::Object::New(env);
-  const Napi::Value single = config.Get("single");
-  const uint32_t scopes = single.IsArray() ? single.As<Napi::Array>().Length() : 0;
-  const Napi::Value maxPeers = config.Get("maxPeers");
-  if (scopes == 0 || scopes > kMaxScopes || !maxPeers.IsNumber()) {
-    Napi::TypeError::New(env, "the config must have 1 to 8 scopes and a number of peers")
-        .ThrowAsJavaScriptException();
-    return;
-  }
-  uint32_t singleScopes = 0;
-  for (uint32_t i = 0; i < scopes; ++i) {
-    if (single.As<Napi::Array>().Get(i).ToBoolean()) singleScopes |= 1u << i;
-  }
-  RulePlanReader reader(config.Get("plan"), scopes, 0);
+  RulesConfigReader config;
+  if (!buffers_.open(info) || !config.read(info)) return;
+  RulePlanReader reader(config.plan, config.scopes, 0);
   if (!reader.read()) return;
-  if (core().start(std::move(reader.plan), singleScopes,
-                   maxPeers.As<Napi::Number>().DoubleValue())) {
+  if (core().start(std::move(reader.plan), config.singleScopes, config.maxPeers)) {
     core().setDigestKey(secret());
   } else {
-    throwNoMemory(env);
+    throwNoMemory(info.Env());
   }
-}
-
-inline bool RuleLimiterObject::openBuffers(const Napi::CallbackInfo& info) {
-  const auto isArray = [&](size_t index, napi_typedarray_type type, size_t length) {
-    if (!info[index].IsTypedArray()) return false;
-    const auto array = info[index].As<Napi::TypedArray>();
-    return array.TypedArrayType() == type && array.ElementLength() == length;
-  };
-  constexpr size_t kNumbers = sizeof(RuleNumbers) / sizeof(double);
-  if (!isArray(2, napi_float64_array, kNumbers) ||
-      !isArray(3, napi_int32_array, kMaxScopes * kSlotWords)) {
-    Napi::TypeError::New(
-        info.Env(), "the buffers must be a Float64Array of 168 and an Int32Array of 24 numbers")
-        .ThrowAsJavaScriptException();
-    return false;
-  }
-  numbersReference_ = Napi::Persistent(info[2].As<Napi::Object>());
-  slotsReference_ = Napi::Persistent(info[3].As<Napi::Object>());
-  numbers_ = reinterpret_cast<RuleNumbers*>(info[2].As<Napi::Float64Array>().Data());
-  slots_ = reinterpret_cast<PeerSlot*>(info[3].As<Napi::Int32Array>().Data());
-  return true;
 }
 
 inline ScopeState* RuleLimiterObject::scopeIn(const Napi::CallbackInfo& info, size_t index) {
@@ -103,7 +68,7 @@ inline Napi::Value RuleLimiterObject::peek(const Napi::CallbackInfo& info) {
   Napi::Float64Array used = Napi::Float64Array::New(env, size_t{scopes} * kMaxRules);
   if (used.IsEmpty()) return env.Undefined();
   const RuleAnswer answer = core().peek(keys, mask, static_cast<unsigned>(numbers.program),
-                                        timeIn(info, 3), *numbers_, used.Data());
+                                        timeIn(info, 3), buffers_.numbers(), used.Data());
   Napi::Object result = Napi::Object::New(env);
   const bool isAllowed = answer == RuleAnswer::kAllowed;
   result.Set("answer",
@@ -198,22 +163,9 @@ inline Napi::Value RuleLimiterObject::isCleaning(const Napi::CallbackInfo& info)
 
 inline Napi::Value RuleLimiterObject::totals(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const RuleCounters& counters = core().counters();
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("allowed", static_cast<double>(core().allowed()));
-  result.Set("delayed", static_cast<double>(core().delayed()));
-  result.Set("banned", static_cast<double>(core().banned()));
-  const auto set = [&](const char* name, const uint64_t* numbers) {
-    Napi::Float64Array array =
-        Napi::Float64Array::New(env, size_t{core().plan().scopes} * kMaxRules);
-    if (array.IsEmpty()) return;
-    for (size_t i = 0; i < array.ElementLength(); ++i) array[i] = static_cast<double>(numbers[i]);
-    result.Set(name, array);
-  };
-  set("checked", counters.checked);
-  set("refused", counters.refused);
-  set("dryRunRefused", counters.dryRunRefused);
-  return result;
+  RuleCounts counts[kMaxScopes];
+  for (unsigned i = 0; i < core().plan().scopes; ++i) counts[i] = core().counts(i);
+  return totalsOf(env, core().outcomes(), counts, core().plan().scopes);
 }
 
 // statistics(scope)
@@ -253,17 +205,10 @@ inline Napi::Value RuleLimiterObject::walk(const Napi::CallbackInfo& info) {
   SnapshotColumns columns(info.Env(), secret());
   const auto useOffender = [&](const Offender& offender) {
     columns.keys.push(offender.storedKey);
-    const SavedRuleOffender saved = scope.saved(offender, now);
-    for (const double number : {saved.violations, saved.level, saved.banLevel, saved.banSecondsLeft,
-                                saved.secondsSinceBan, saved.idleSeconds}) {
-      columns.addNumber(number);
-    }
-    for (const double used : saved.used) columns.addNumber(used);
+    addOffender(columns, scope.saved(offender, now));
   };
   const auto useDigest = [&](const Secret* other, const SavedRuleDigest& saved) {
-    columns.addDigest(other, saved.digest);
-    columns.addDigestNumber(saved.idleSeconds);
-    for (const double used : saved.used) columns.addDigestNumber(used);
+    addDigest(columns, other, saved);
   };
   if (!walk->steps.step(scope, now, most, useOffender, useDigest)) columns.hasMemory = false;
   return columns.toObject(walk->steps.isOver());

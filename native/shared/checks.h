@@ -55,7 +55,7 @@ struct SharedTimeCheck {
 // Checks a peer by its key. Hashes the key again if its secret is out of date.
 template <class Limiter, class Check>
 Verdict checkShared(Limiter& limiter, Key& key, Check& check) noexcept {
-  typename Limiter::Visit visit(limiter, key);
+  typename Limiter::Visit visit(limiter, key, Patience::kShort);
   if (!visit) return visit.failure();
   return check.decide(limiter.core(), key, nullptr, visit.time(check.now));
 }
@@ -63,7 +63,7 @@ Verdict checkShared(Limiter& limiter, Key& key, Check& check) noexcept {
 // The same; also writes the peer's slot.
 template <class Limiter, class Check>
 Verdict checkShared(Limiter& limiter, Key& key, Check& check, PeerSlot& slot) noexcept {
-  typename Limiter::Visit visit(limiter, key);
+  typename Limiter::Visit visit(limiter, key, Patience::kShort);
   if (!visit) return visit.failure();
   auto& core = limiter.core();
   const Verdict verdict = check.decide(core, key, nullptr, visit.time(check.now));
@@ -76,7 +76,7 @@ Verdict checkShared(Limiter& limiter, Key& key, Check& check, PeerSlot& slot) no
 template <class Limiter, class Check>
 Verdict checkSharedAt(Limiter& limiter, const PeerSlot& slot, Check& check) noexcept {
   if (slot.page() >= limiter.layout().shards) return Verdict::kNeedsText;
-  typename Limiter::Visit visit(limiter, static_cast<uint32_t>(slot.page()));
+  typename Limiter::Visit visit(limiter, static_cast<uint32_t>(slot.page()), Patience::kShort);
   if (!visit) return visit.failure();
   auto& core = limiter.core();
   auto* record = Check::table(core).at(slot);

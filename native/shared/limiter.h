@@ -11,6 +11,7 @@
 #include "../limiters/orderbook-limiter.h"
 #include "../limiters/rate-limiter.h"
 #include "lists.h"
+#include "size.h"
 #include "storage.h"
 
 namespace relay_limiter {
@@ -44,48 +45,6 @@ inline void describe(const DirectConfig& config, SharedLayout& layout) noexcept 
   layout.addNumber("maxPeers", config.maxPeers);
 }
 
-// How maxPeers is spread over shards. Fingerprints spread peers at random, so a shard gets more
-// peers than others: with 384 on average, one of a million gets more than 480.
-struct SharedSize {
-  // The number of records in a page, less a few: an interrupted call may leave one more peer than
-  // allowed.
-  static constexpr double kMostInShard = 476;
-  static constexpr double kMeanInShard = 384;
-  static constexpr double kMostPeers = 1 << 26;
-
-  explicit SharedSize(double maxPeers) noexcept {
-    const double peers = std::min(std::max(maxPeers, 1.0), kMostPeers);
-    if (peers <= kMostInShard) {
-      shards = 1;
-      mostInShard = peers;
-    } else {
-      const double count = roundUp(peers / kMeanInShard);
-      shards = static_cast<uint64_t>(count);
-      mostInShard = std::min(kMostInShard, roundUp(1.25 * peers / count));
-    }
-  }
-
-  uint64_t shards;
-  double mostInShard;
-
- private:
-  // Of a positive number. std::ceil would need libm on some processors.
-  static double roundUp(double number) noexcept {
-    const auto whole = static_cast<double>(static_cast<uint64_t>(number));
-    return whole < number ? whole + 1 : whole;
-  }
-};
-
-// The statistics of all shards.
-struct SharedStatistics {
-  size_t tracked = 0;
-  size_t peers = 0;
-  size_t unnamed = 0;
-  Sum violations;
-  Counters counters;
-  WorstOffenders top;
-};
-
 template <template <class> class Limiter>
 class SharedLimiter {
  public:
@@ -111,12 +70,13 @@ class SharedLimiter {
                         SharedSize::kMostPeers, maxPeers_);
     }
     BanList bans;
-    const auto prepare = [&] {
+    const auto prepare = [&](SharedError&) {
       for (uint32_t i = 0; i < shards(); ++i) {
         point(i);
         core_.clear();
       }
       restoreBans(bans);
+      return true;
     };
     const auto collect = [&] { collectBans(bans); };
     if (!region_.attach(path, layout_, secret, prepare, collect, error)) return false;
@@ -142,20 +102,23 @@ class SharedLimiter {
    public:
     // The shard of a peer. If the key has been hashed with an older secret, hashes it again;
     // without its text the visit does not begin, and needsText() is true.
-    Visit(SharedLimiter& limiter, Key& key) noexcept : limiter_(limiter) {
+    Visit(SharedLimiter& limiter, Key& key, Patience patience) noexcept : limiter_(limiter) {
       for (;;) {
-        isBegun_ = limiter.enter(limiter.region_.shardOf(key.fingerprint));
+        isBegun_ = limiter.enter(limiter.region_.shardOf(key.fingerprint), patience);
         if (!isBegun_ || limiter.hasCurrentSecret()) return;
+        limiter.refreshSecret();
+        // No more than that unless the file is damaged: while the secret changes, all shards are
+        // locked.
+        limiter.cursor_.head->secretVersion = limiter.secretVersion_;
         limiter.leave();
         isBegun_ = false;
-        limiter.refreshSecret();
         needsText_ = key.text == nullptr;
         if (needsText_) return;
         key.fingerprint = fingerprintOf(key.text, key.length, limiter.secret_);
       }
     }
-    Visit(SharedLimiter& limiter, uint32_t shard) noexcept : limiter_(limiter) {
-      isBegun_ = limiter.enter(shard);
+    Visit(SharedLimiter& limiter, uint32_t shard, Patience patience) noexcept : limiter_(limiter) {
+      isBegun_ = limiter.enter(shard, patience);
     }
     ~Visit() noexcept { end(); }
     Visit(const Visit&) = delete;
@@ -192,7 +155,7 @@ class SharedLimiter {
   // text.
   template <class Use>
   bool withPeer(Key key, double now, Use&& use) noexcept {
-    Visit visit(*this, key);
+    Visit visit(*this, key, Patience::kLong);
     if (visit) use(core_, key, visit.time(now));
     return bool{visit};
   }
@@ -201,7 +164,7 @@ class SharedLimiter {
   template <class Use>
   bool eachShard(double now, Use&& use) noexcept {
     for (uint32_t i = 0; i < shards(); ++i) {
-      Visit visit(*this, i);
+      Visit visit(*this, i, Patience::kLong);
       if (!visit) return false;
       use(core_, visit.time(now));
     }
@@ -233,7 +196,7 @@ class SharedLimiter {
   // Restores a peer by its fingerprint under the limiter's secret.
   Verdict restorePeer(const SavedDigest& saved, double now) noexcept {
     Key key{saved.digest, nullptr, 0};
-    Visit visit(*this, key);
+    Visit visit(*this, key, Patience::kLong);
     return visit ? core_.restorePeer(saved, visit.time(now)) : Verdict::kStalled;
   }
 
@@ -243,7 +206,7 @@ class SharedLimiter {
     uint32_t locked = 0;
     bool isEmpty = true;
     for (; locked < shards() && isEmpty; ++locked) {
-      if (!enter(locked)) break;
+      if (!enter(locked, Patience::kLong)) break;
       isEmpty = core_.isEmpty();
     }
     const bool hasAll = locked == shards();
@@ -270,7 +233,7 @@ class SharedLimiter {
     if (!isBounded) nextCleaned_ = 0;
     uint64_t removed = 0;
     do {
-      Visit visit(*this, nextCleaned_);
+      Visit visit(*this, nextCleaned_, Patience::kShort);
       if (visit) removed += core_.cleanup(maxIdle, kInfinity, visit.time(now));
       ++nextCleaned_;
     } while (nextCleaned_ < shards() && (!isBounded || monotonicSeconds() < deadline));
@@ -304,7 +267,7 @@ class SharedLimiter {
       // No allocation while a shard is locked.
       hasMemory = bans.reserve(Page<Ban>::kCapacity);
       if (!hasMemory) return false;
-      Visit visit(*this, i);
+      Visit visit(*this, i, Patience::kLong);
       if (!visit) return false;
       const double time = visit.time(now);
       core_.offenders().eachBan(time, banDuration(), [&](const Ban& ban, const StoredKey& key) {
@@ -328,7 +291,7 @@ class SharedLimiter {
     template <class VisitPosition>
     bool sweepPositions(uint64_t& cursor, uint64_t order, VisitPosition&& visitPosition) noexcept {
       const auto shard = static_cast<uint32_t>(cursor);
-      Visit visit(limiter, shard);
+      Visit visit(limiter, shard, Patience::kLong);
       if (visit) {
         uint64_t page = 0;
         limiter.core_.offenders().sweepPositions(page, order, visitPosition);
@@ -357,7 +320,7 @@ class SharedLimiter {
     bool isFound = false;
     {
       Key key{fingerprint, nullptr, 0};
-      Visit visit(*this, key);
+      Visit visit(*this, key, Patience::kLong);
       if (!visit) {
         hasStalled_ = hasStalled_ || !visit.needsText();
         return;
@@ -378,7 +341,7 @@ class SharedLimiter {
     Fingerprint newer[Page<Offender>::kCapacity];
     unsigned count = 0;
     {
-      Visit visit(*this, static_cast<uint32_t>(cursor));
+      Visit visit(*this, static_cast<uint32_t>(cursor), Patience::kLong);
       if (visit) {
         const auto useNewer = [&](const Offender& offender, double) {
           if (count < Page<Offender>::kCapacity) newer[count++] = offender.fingerprint;
@@ -453,9 +416,9 @@ class SharedLimiter {
   }
 
   // Locks a shard and makes it the one on which the limiter works. False if it is stalled.
-  bool enter(uint32_t shard) noexcept {
+  bool enter(uint32_t shard, Patience patience) noexcept {
     point(shard);
-    const Locked locked = cursor_.head->lock.lock(region_);
+    const Locked locked = cursor_.head->lock.lock(region_, patience);
     if (locked == Locked::kYes) return true;
     return enterSlowly(locked);
   }
@@ -495,7 +458,7 @@ class SharedLimiter {
   template <class Read>
   void readPeer(const Fingerprint& fingerprint, double now, Read&& read) noexcept {
     Key key{fingerprint, nullptr, 0};
-    Visit visit(*this, key);
+    Visit visit(*this, key, Patience::kLong);
     if (visit) read(visit.time(now));
   }
 

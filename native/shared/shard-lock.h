@@ -2,14 +2,15 @@
 //
 // A limiter that finds a lock taken spins, then yields, then sleeps. After a millisecond it asks
 // whether the holder is still attached. If it is not, its process has ended in the middle of a
-// change: the limiter takes the lock and must repair the shard. If it is attached but has not moved
-// for 50 ms, the shard is stalled: the lock stays with its holder, which would otherwise write on
-// into a shard that others have changed meanwhile, and nobody waits for it again.
+// change: the limiter takes the lock and must repair the shard. If it is attached but does not go
+// on (lock-wait.h says how long a call waits), the shard is stalled: the lock stays with its
+// holder.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 
+#include "lock-wait.h"
 #include "region.h"
 
 #if defined(_MSC_VER) && (defined(_M_X64) || defined(_M_IX86))
@@ -24,18 +25,18 @@ enum class Locked {
   kYes,
   // The last holder has ended in the middle of a change.
   kMustRepair,
-  // Not locked: the holder is alive but stopped.
+  // Not locked: the holder is attached, but has not gone on for too long.
   kStalled,
 };
 
 class ShardLock {
  public:
-  Locked lock(SharedRegion& region) noexcept {
+  Locked lock(SharedRegion& region, Patience patience) noexcept {
     uint64_t free = 0;
     if (word_.compare_exchange_strong(free, region.nextWord(), std::memory_order_acquire)) {
       return Locked::kYes;
     }
-    return wait(region);
+    return wait(region, patience);
   }
 
   void unlock() noexcept { word_.store(0, std::memory_order_release); }
@@ -44,54 +45,33 @@ class ShardLock {
   uint64_t holder() const noexcept { return word_.load(std::memory_order_relaxed); }
 
  private:
-  // How long a limiter waits for the same holder, in seconds.
-  static constexpr double kStallSeconds = 0.05;
-  // How long it waits if holders change, but it never gets the lock.
-  static constexpr double kMostSeconds = 1;
-  static constexpr double kAskSeconds = 0.001;
   static constexpr unsigned kSpins = 64;
   static constexpr unsigned kYields = 16;
 
-  RELAY_LIMITER_NOINLINE Locked wait(SharedRegion& region) noexcept {
-    double began = 0;
-    double since = 0;
-    double asked = 0;
-    uint64_t last = 0;
+  RELAY_LIMITER_NOINLINE Locked wait(SharedRegion& region, Patience patience) noexcept {
+    LockWait wait(patience);
     for (unsigned n = 0;; ++n) {
       uint64_t found = 0;
       if (word_.compare_exchange_strong(found, region.nextWord(), std::memory_order_acquire)) {
         return Locked::kYes;
       }
-      const bool isStalled = found == stalled_.load(std::memory_order_relaxed);
-      if (!isStalled && n < kSpins) {
-        spin();
-        continue;
-      }
-      if (!isStalled && n < kSpins + kYields) {
-        yieldProcessor();
-        continue;
-      }
-      const double now = monotonicSeconds();
-      if (began == 0) began = now;
-      if (found != last) {
-        last = found;
-        since = asked = now;
-      }
-      if (isStalled || now - asked >= kAskSeconds) {
-        asked = now;
-        if (!region.isAlive(found)) {
-          if (word_.compare_exchange_strong(found, region.nextWord(), std::memory_order_acquire)) {
-            return Locked::kMustRepair;
-          }
-          continue;
+      if (n < kSpins + kYields && !LockWait::isMarked(found, mark_)) {
+        if (n < kSpins) {
+          spin();
+        } else {
+          yieldProcessor();
         }
+        continue;
       }
-      if (isStalled || now - began >= kMostSeconds) return Locked::kStalled;
-      if (now - since >= kStallSeconds) {
-        stalled_.store(found, std::memory_order_relaxed);
-        return Locked::kStalled;
+      wait.meet(found, mark_, monotonicSeconds());
+      if (wait.mustAsk() && !region.isAlive(found)) {
+        if (word_.compare_exchange_strong(found, region.nextWord(), std::memory_order_acquire)) {
+          return Locked::kMustRepair;
+        }
+        continue;
       }
-      sleepMicroseconds(now - began < kAskSeconds ? 50 : 500);
+      if (wait.isOver()) return Locked::kStalled;
+      sleepMicroseconds(wait.sleepMicroseconds());
     }
   }
 
@@ -105,8 +85,8 @@ class ShardLock {
 
   // 0: free.
   std::atomic<uint64_t> word_;
-  // The lock word of a holder that has kept others waiting too long.
-  std::atomic<uint64_t> stalled_;
+  // See LockWait.
+  std::atomic<uint64_t> mark_;
 };
 
 static_assert(std::atomic<uint64_t>::is_always_lock_free || sizeof(void*) < 8,

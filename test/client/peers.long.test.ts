@@ -24,8 +24,27 @@ it.each(['OpenAI', 'Shopify', 'Binance'])(
   },
 );
 
+it('limitFetch fills windows of tokens with requests of different costs', async () => {
+  const { seconds } = await simulate(named('OpenAI'), own);
+  expect(seconds).toBeLessThan(1180);
+});
+
+it('limitFetch learns the hour of GitHub, and neither it nor the points per minute refuse a request', async () => {
+  const program = named('GitHub');
+  const { seconds, refused, lost } = await simulate(program, own);
+  expect({ refused, lost }).toEqual({ refused: 0, lost: 0 });
+  expect(seconds).toBeLessThan(1.01 * program.optimumSeconds);
+});
+
+it('limitFetch is not held up by a node of a pool that never answers', async () => {
+  const program = named('the same, one never answers');
+  const { seconds, lost } = await simulate(program, own, 6);
+  expect(lost).toBe(0);
+  expect(seconds).toBeLessThan(1.02 * program.optimumSeconds);
+});
+
 it('limitFetch learns the limits of 40 routes of Discord without a refusal', async () => {
   const outcome = await simulate(named('Discord'), own);
   expect(outcome).toMatchObject({ refused: 0, lost: 0 });
-  expect(outcome.seconds).toBeLessThan(80);
+  expect(outcome.seconds).toBeLessThan(66);
 });

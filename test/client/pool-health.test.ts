@@ -181,6 +181,33 @@ describe('limitFetch with a pool', () => {
     expect(hanging.received.length).toBeGreaterThan(0);
   });
 
+  it.each([
+    ['soon, because the other node answers', {}, 'x', 3],
+    ['after attemptSeconds if that is given', { attemptSeconds: 30 }, 'x', 30],
+    ['after 30 seconds if it cannot be repeated', {}, undefined, 30],
+  ])('gives up a probe of a node that never answers %s', async (_, options, body, seconds) => {
+    const hanging = serveVirtually(never);
+    // One request per second and node, so that the other node cannot take all.
+    const pool = virtualPoolOf([hanging, serveVirtually(() => new Response('yes'))], 1);
+    const limited = limitFetch((input, init) => spying(input, init), pool, options);
+    const method = body === undefined ? 'POST' : 'PUT';
+    const abortedAfter: number[] = [];
+    const spying: typeof fetch = async (input, init) => {
+      const start = now();
+      init?.signal?.addEventListener('abort', () => abortedAfter.push(now() - start));
+      return virtualFetch(input, init);
+    };
+    const call = () => limited('/x', { method, body: 'x' }).catch(() => {});
+    // The first requests go to both nodes alike, because nothing is known of them.
+    for (let n = 0; n < 4; n += 1) void call();
+    await pass(40);
+    abortedAfter.length = 0;
+    for (let n = 0; n < 60; n += 1, await pass(0.75)) void call();
+    await pass(60);
+    expect(abortedAfter.length).toBeGreaterThan(0);
+    for (const after of abortedAfter) expect(after).toBeCloseTo(seconds, 1);
+  });
+
   it('aborts an attempt after 30 seconds by default, and throws if none was answered', async () => {
     const pool = virtualPoolOf([serveVirtually(never), serveVirtually(never)]);
     const outcome = limitFetch(virtualFetch, pool, { maxAttempts: 2 })('/x');

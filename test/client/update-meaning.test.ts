@@ -94,6 +94,39 @@ describe('a reset', () => {
     expect(limiter.delaySeconds()).toBeCloseTo(delay, 9);
   });
 
+  it.each([
+    [true, 5.05],
+    [false, 6.5],
+  ])('of 5 s (exact: %s) is spread over the seconds before %s', (exact, latest) => {
+    const { limiter } = greedy(ROOMY, { random: () => 1 });
+    limiter.update(left(0, 5, { exact }));
+    expect(limiter.delaySeconds()).toBeCloseTo(latest, 9);
+  });
+
+  it.each<[string, [first: number, second: number], object, number]>([
+    ['on which two responses agree is waited for', [3000, 2990], {}, 2991],
+    ['that responses round differently is waited for', [3000, 2991.5], {}, 2991.5],
+    ['that moves is waited for 600 seconds', [3000, 3000], {}, 600],
+    ['of more than a day is waited for a day', [1e6, 1e6 - 10], {}, 86_400],
+    ['is waited for maxWaitSeconds if given', [3000, 2990], { maxWaitSeconds: 700 }, 700],
+  ])('%s: of %j s, 10 s apart', (_, [first, second], options, delay) => {
+    const { limiter, clock } = greedy(ROOMY, options);
+    limiter.update(left(5, first), 200, { lease: lease(limiter) });
+    clock.now += 10;
+    limiter.update(left(0, second), 200, { lease: lease(limiter) });
+    expect(limiter.delaySeconds()).toBeCloseTo(delay, 6);
+    clock.now += delay;
+    expect(limiter.tryAcquire()).toBe(true);
+  });
+
+  it('on which responses agree within 10 seconds is waited for 600 seconds', () => {
+    const { limiter, clock } = greedy();
+    limiter.update(left(5, 3000), 200, { lease: lease(limiter) });
+    clock.now += 9.9;
+    limiter.update(left(0, 2990.1), 200, { lease: lease(limiter) });
+    expect(limiter.delaySeconds()).toBeCloseTo(600, 6);
+  });
+
   it('that is assumed does not slow down the pace with each report', () => {
     const { limiter, clock } = limited([{ quota: 1000, windowSeconds: 10, name: 'a' }], {
       burstShare: 0.5,

@@ -68,7 +68,7 @@ const OF_PAGES = {
     // Headers of a response to read, and of one to write.
     response: Object.assign(new Response('{}'), { setHeader() {} }),
   }),
-  'docs/relays.md': () => ({
+  'docs/servers.md': () => ({
     server: new WebSocketServer({ port: 0 })._server,
     guard: websocket.guardWebSockets({ connections: { maxPerAddress: 20 } }),
   }),
@@ -96,7 +96,7 @@ async function storeContext() {
 }
 
 const page = process.env.RELAY_LIMITER_PAGE ?? '';
-if (page === 'README.md' || page === 'docs/distributed.md') {
+if (page === 'README.md' || page === 'docs/fleet.md') {
   Object.assign(globalThis, await storeContext());
 }
 Object.assign(globalThis, await OF_PAGES[page]?.());

@@ -6,12 +6,13 @@
 // that is left then is a leak. The sanitizer reports none of Node itself.
 
 import { strictEqual, throws } from 'node:assert/strict';
-import { isMainThread, parentPort, Worker } from 'node:worker_threads';
+import { isMainThread, parentPort, threadId, Worker } from 'node:worker_threads';
 import {
   DirectConnectionRateLimiter,
   OrderbookRateLimiter,
   RateLimiter,
   RuleLimiter,
+  removeShared,
 } from 'relay-limiter';
 import { selectEngine } from '../../dist/engine/select.js';
 
@@ -25,15 +26,34 @@ const common = { engine: 'native', clock: () => now, cleanup: {} };
 /** Keys of many lengths, so that their texts use slots of every size. */
 const keys = Array.from({ length: PEERS }, (_, n) => `${n}-${'k'.repeat(n % 300)}`);
 
-const MAKERS = [Infinity, 300].flatMap((maxPeers) => {
-  const options = { ...common, maxPeers };
-  const direct = { ...options, messageBurst: 1, orderbookBanThreshold: 2 };
+/** The shared tables of a thread. Threads have tables of their own, so that no call waits for another thread. */
+const tablesOf = (thread) =>
+  ['rates', 'orderbooks', 'direct'].map((name) => `leaks-${process.pid}-${thread}-${name}`);
+const [rates, orderbooks, direct] = tablesOf(threadId);
+
+const MAKERS = [Infinity, 300].flatMap((maxPeers) => makersOf({ ...common, maxPeers }));
+const SHARED_MAKERS = makersOf({ engine: 'native', cleanup: {}, maxPeers: 600 }, [
+  { shared: rates },
+  { shared: orderbooks },
+  { shared: direct },
+]);
+
+function makersOf(options, [ofRates, ofOrderbooks, ofDirect] = []) {
+  const bans = { violationBanThreshold: 2, banDuration: 50 };
+  const connections = { messageBurst: 1, orderbookBanThreshold: 2 };
   return [
-    () => new RateLimiter({ ...options, rateLimit: 1, burstLimit: 1, disconnectThreshold: 3 }),
-    () => new OrderbookRateLimiter({ ...options, violationBanThreshold: 2, banDuration: 50 }),
-    () => new DirectConnectionRateLimiter(direct),
+    () =>
+      new RateLimiter({
+        ...options,
+        rateLimit: 1,
+        burstLimit: 1,
+        disconnectThreshold: 3,
+        ...ofRates,
+      }),
+    () => new OrderbookRateLimiter({ ...options, ...bans, ...ofOrderbooks }),
+    () => new DirectConnectionRateLimiter({ ...options, ...connections, ...ofDirect }),
   ];
-});
+}
 
 /** Calls those of the named methods that the limiter has. */
 const call = (limiter, names, ...args) => {
@@ -100,6 +120,20 @@ function useLimiter(make) {
   // A snapshot that never ends.
   limiter.snapshotSlices().next();
   restarted.close();
+  return limiter;
+}
+
+/** The same of a shared table, which one limiter leaves. Another one is never created. */
+function useShared(make) {
+  const limiter = useLimiter(make);
+  strictEqual(limiter.shared.detached, false);
+  const left = make();
+  left.close();
+  left.close();
+  throws(() => left.getViolationCount('key'), { code: 'ERR_LIMITER_SHARED' });
+  throws(() => new limiter.constructor({ shared: limiter.shared.name, maxPeers: 5 }), {
+    code: 'ERR_LIMITER_SHARED',
+  });
   return limiter;
 }
 
@@ -183,7 +217,7 @@ function useTable() {
 }
 
 function useAll() {
-  const limiters = MAKERS.map(useLimiter);
+  const limiters = [...MAKERS.map(useLimiter), ...SHARED_MAKERS.map(useShared)];
   globalThis.tables = [useTable(), useTable()];
   globalThis.rules = [useRules(Infinity), useRules(300)];
   for (const limiter of limiters) {
@@ -193,6 +227,9 @@ function useAll() {
 }
 
 async function main() {
+  process.on('exit', () => {
+    for (let thread = 0; thread <= THREADS; thread += 1) tablesOf(thread).forEach(removeShared);
+  });
   for (let round = 0; round < ROUNDS; round += 1) {
     useAll();
     await new Promise((resolve) => setImmediate(resolve));
@@ -207,7 +244,7 @@ async function main() {
   await Promise.all(terminations);
   globalThis.kept = useAll();
   console.log(
-    `leaks: ${(ROUNDS + 1) * (MAKERS.length + 2)} limiters used, ${THREADS} threads ended while they used theirs`,
+    `leaks: ${(ROUNDS + 1) * (MAKERS.length + SHARED_MAKERS.length + 2)} limiters used, ${THREADS} threads ended while they used theirs`,
   );
 }
 

@@ -1,10 +1,11 @@
 // Ends a process at every write of every operation on a shared file, and lets another one recover.
 //
-// A child attaches to the file and executes the operation instruction by instruction (the trap flag
-// of x86). Whenever an instruction has changed the file, the content is copied: this is what others
-// would find if the process ended there. The child ends, so that its lock can be taken over. The
-// parent puts each copy in place, uses the file, and compares it with the content before the
-// operation and with that after a complete one.
+// A child attaches to the file, protects it from writing, and executes the operation. An
+// instruction that writes to the file faults. It is then executed alone (the trap flag of x86)
+// without the protection, and the content is copied: this is what others would find if the process
+// ended there. The child ends, so that its lock can be taken over. The parent puts each copy in
+// place, uses the file, and compares it with the content before the operation and with that after a
+// complete one.
 //
 // On other processors only the contents before and after are used. .ci/run builds this with
 // sanitizers.
@@ -49,7 +50,7 @@ class Recorder {
   }
 
   // Calls use() and records every change of the content.
-  void watch(const unsigned char* content, const std::function<void()>& use);
+  void watch(unsigned char* content, const std::function<void()>& use);
 
  private:
   static constexpr size_t kHead = 4096;
@@ -70,32 +71,66 @@ class Recorder {
   unsigned char* memory_;
 };
 
-Recorder* recorder = nullptr;
-const unsigned char* recorded = nullptr;
+#if defined(__x86_64__)
 
-void Recorder::watch(const unsigned char* content, const std::function<void()>& use) {
+// What is recorded at present, for the handlers of signals.
+struct Watched {
+  Recorder* recorder;
+  unsigned char* content;
+  size_t bytes;
+  // The part to which the present instruction writes.
+  unsigned char* written;
+
+  // Of the file, or of the part that an instruction can write.
+  void protect(int rights) const { mprotect(content, bytes, rights); }
+  void protectWritten(int rights) const {
+    mprotect(written, written + kPage == content + bytes ? kPage : 2 * kPage, rights);
+  }
+
+  static constexpr size_t kPage = 4096;
+} watched;
+
+constexpr long long kTrapFlag = 0x100;
+
+long long& flagsOf(void* context) {
+  return static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL];
+}
+
+// Lets one instruction write.
+void onFault(int, siginfo_t* signal, void* context) {
+  const auto* address = static_cast<const unsigned char*>(signal->si_addr);
+  if (address < watched.content || address >= watched.content + watched.bytes) _exit(4);
+  const auto offset = static_cast<size_t>(address - watched.content);
+  watched.written = watched.content + offset / Watched::kPage * Watched::kPage;
+  watched.protectWritten(PROT_READ | PROT_WRITE);
+  flagsOf(context) |= kTrapFlag;
+}
+
+// After that instruction.
+void onTrap(int, siginfo_t*, void* context) {
+  watched.recorder->record(watched.content);
+  watched.protectWritten(PROT_READ);
+  flagsOf(context) &= ~kTrapFlag;
+}
+
+void handle(int signal, void (*handler)(int, siginfo_t*, void*)) {
+  struct sigaction action = {};
+  action.sa_sigaction = handler;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(signal, &action, nullptr);
+}
+
+#endif
+
+void Recorder::watch(unsigned char* content, const std::function<void()>& use) {
   record(content);
 #if defined(__x86_64__)
-  recorder = this;
-  recorded = content;
-  struct sigaction action = {};
-  action.sa_sigaction = [](int, siginfo_t*, void* context) {
-    if (recorder == nullptr) {
-      auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext;
-      registers.gregs[REG_EFL] &= ~0x100ll;
-      return;
-    }
-    recorder->record(recorded);
-  };
-  action.sa_flags = SA_SIGINFO;
-  sigaction(SIGTRAP, &action, nullptr);
-  // Sets the trap flag; a function may use 128 bytes below its stack pointer.
-  asm volatile("subq $128, %%rsp; pushfq; orq $0x100, (%%rsp); popfq; addq $128, %%rsp" ::
-                   : "memory", "cc");
+  watched = {this, content, bytes_, content};
+  handle(SIGSEGV, onFault);
+  handle(SIGTRAP, onTrap);
+  watched.protect(PROT_READ);
   use();
-  recorder = nullptr;
-  // The next trap clears the flag.
-  asm volatile("nop");
+  watched.protect(PROT_READ | PROT_WRITE);
 #else
   use();
 #endif

@@ -10,13 +10,10 @@
 #include <thread>
 #include <vector>
 
-#include "shared-limiters.h"
+#include "shared-comparison.h"
 
 namespace {
 
-// A table of one shard has one page, as a private table of so few peers. So both find the same
-// records when they look for one to evict, and must agree in everything.
-constexpr double kMaxPeers = 300;
 constexpr unsigned kKeys = 400;
 constexpr unsigned kOperations = 60000;
 
@@ -39,149 +36,43 @@ SavedOffender randomOffender(Random& random) {
   return saved;
 }
 
-// What both limiters do, by the class of the limiter.
-template <class Core, class Use>
-Verdict checkBucket(Core& core, const Key& key, double cost, double now, Use&& use) {
-  Bucket* bucket = nullptr;
-  const Verdict verdict = core.check(key, bucket, cost, now);
-  if (bucket != nullptr) use(*bucket);
-  return verdict;
-}
-
+// Random operations on both limiters.
 template <template <class> class Limiter>
-class Comparison {
- public:
-  using Private = Limiter<PrivateStorage>;
-  using Shared = SharedLimiter<Limiter>;
-  using Config = typename Shared::Config;
-
-  explicit Comparison(const Config& config) : private_(config), shared_(config) {
-    attach(shared_, file_);
-    for (unsigned i = 0; i < kKeys; ++i) keys_.emplace_back(new TestKey(i));
-  }
-
-  // Calls use(core, key, now) for both limiters, which must return equal numbers.
-  template <class Use>
-  void both(const Key& key, Use&& use) {
-    const double expected = use(private_, key, now_);
-    double actual = std::nan("");
-    require(shared_.withPeer(key, now_,
-                             [&](auto& core, const Key& found, double time) {
-                               require(time == now_, "the time is that of the call");
-                               actual = use(core, found, time);
-                             }),
-            "a shard can be locked");
-    if (actual == expected || (actual != actual && expected != expected)) return;
-    std::fprintf(stderr, "%g, not %g\n", actual, expected);
-    require(false, "both limiters return the same");
-  }
-
-  // `check(core, key, now, random)` is a random check of the class.
-  template <class Check>
-  void run(unsigned seed, Check&& check) {
-    Random random(seed);
-    for (unsigned n = 0; n < kOperations; ++n) {
-      now_ += random.below(100) / 1000.0;
-      const Key key = keys_[random.below(random.below(2) == 0 ? kKeys : kKeys / 8)]->key();
-      const unsigned operation = random.below(1000);
-      const unsigned choice = random.below(1 << 20);
-      const auto saved = randomOffender(random);
-      if (operation < 980) {
-        both(key, [&](auto& core, const Key& found, double now) {
-          return check(core, found, now, choice);
-        });
-      } else if (operation < 990) {
-        both(key, [&](auto& core, const Key& found, double) {
-          core.removePeer(found);
-          return 0.0;
-        });
-      } else if (operation < 998) {
-        both(key, [&](auto& core, const Key& found, double now) {
-          return static_cast<double>(core.restore(found, saved, now, kMostLookedAt));
-        });
-      } else {
-        const double age = choice % 40;
-        const uint64_t removed = private_.cleanup(age, kInfinity, now_);
-        require(shared_.cleanup(age, kInfinity, now_) == removed, "both remove the same peers");
-      }
-      both(key, [](auto& core, const Key& found, double now) {
-        return core.idleSeconds(found.fingerprint, now) +
-               1e6 * static_cast<double>(core.offenders().table().violations(found.fingerprint));
-      });
-      if (n % 1000 == 0) compareTotals();
+void compare(const typename SharedLimiter<Limiter>::Config& config, unsigned seed) {
+  TestFile file;
+  SharedLimiter<Limiter> shared(config);
+  attach(shared, file);
+  Comparison<Limiter> comparison(config, shared);
+  std::vector<std::unique_ptr<TestKey>> keys;
+  for (unsigned i = 0; i < kKeys; ++i) keys.emplace_back(new TestKey(i));
+  Random random(seed);
+  for (unsigned n = 0; n < kOperations; ++n) {
+    comparison.pass(random.below(100) / 1000.0);
+    const Key key = keys[random.below(random.below(2) == 0 ? kKeys : kKeys / 8)]->key();
+    const unsigned operation = random.below(1000);
+    const unsigned choice = random.below(1 << 20);
+    const auto saved = randomOffender(random);
+    if (operation < 980) {
+      comparison.check(key, choice);
+    } else if (operation < 990) {
+      comparison.removePeer(key);
+    } else if (operation < 998) {
+      comparison.restore(key, saved);
+    } else {
+      comparison.cleanup(choice % 40);
     }
-    compareTotals();
-    stateOf(shared_);
+    comparison.read(key);
+    if (n % 1000 == 0) comparison.compareTotals();
   }
-
- private:
-  void compareTotals() {
-    SharedStatistics statistics;
-    require(shared_.readStatistics(statistics), "there are statistics");
-    auto& offenders = private_.offenders().table();
-    require(statistics.peers == private_.peers(), "both store the same peers");
-    require(statistics.tracked == private_.tracked(), "both track the same peers");
-    require(statistics.violations.value() == offenders.totalViolations(), "violations");
-    require(std::memcmp(&statistics.counters, &private_.counters(), sizeof(Counters)) == 0,
-            "both count the same verdicts and evictions");
-    const Offender* top[OffenderTable::kTop];
-    const size_t count = offenders.topViolators(top);
-    require(statistics.top.size() == count, "both list as many violators");
-    for (size_t i = 0; i < count; ++i) {
-      require(statistics.top[i].violations == top[i]->violations, "both list the same violators");
-      require(!(statistics.top[i].key.key() < top[i]->storedKey) &&
-                  !(top[i]->storedKey < statistics.top[i].key.key()),
-              "both list the same keys");
-    }
-    BanList bans;
-    size_t inForce = 0;
-    bool hasMemory = true;
-    require(shared_.readBans(bans, inForce, now_, hasMemory), "bans are listed");
-    bans.sortByBeginning();
-    size_t i = 0;
-    require(private_.offenders().bannedKeys(now_, private_.banDuration(),
-                                            [&](const StoredKey& key) {
-                                              const StoredKey other = bans[i++].key.key();
-                                              require(!(key < other) && !(other < key),
-                                                      "both list the same bans");
-                                            }),
-            "there is memory");
-    require(i == bans.size(), "both list as many bans");
-  }
-
-  TestFile file_;
-  Private private_;
-  Shared shared_;
-  std::vector<std::unique_ptr<TestKey>> keys_;
-  double now_ = 1000;
-};
+  comparison.compareTotals();
+  stateOf(shared);
+}
 
 void compareLimiters() {
   for (unsigned seed = 0; seed < 2; ++seed) {
-    Comparison<BasicRateLimiter>({0.5, 3, 8, kMaxPeers})
-        .run(seed, [](auto& core, const Key& key, double now, unsigned choice) {
-          double tokens = 0;
-          const Verdict verdict = checkBucket(core, key, 1 + choice % 3, now,
-                                              [&](Bucket& bucket) { tokens = bucket.tokens; });
-          return tokens + 100 * static_cast<int>(verdict);
-        });
-    Comparison<BasicOrderbookLimiter>({2, 4, 2, 3, 20, kMaxPeers})
-        .run(seed, [](auto& core, const Key& key, double now, unsigned choice) {
-          if (choice % 50 == 0) return core.isBanned(key.fingerprint, now) ? 1.0 : 0.0;
-          if (choice % 50 == 1) return core.unban(key.fingerprint, now) ? 1.0 : 0.0;
-          auto* last = core.allowedAt().find(key.fingerprint);
-          return static_cast<double>(core.check(key, last, now));
-        });
-    Comparison<BasicDirectLimiter>({0.5, 3, 2, 4, 20, kMaxPeers})
-        .run(seed, [](auto& core, const Key& key, double now, unsigned choice) {
-          if (choice % 50 == 0) return core.isBanned(key.fingerprint, now) ? 1.0 : 0.0;
-          if (choice % 50 == 1) return core.unban(key.fingerprint, now) ? 1.0 : 0.0;
-          if (choice % 2 == 0) {
-            auto* last = core.allowedAt().find(key.fingerprint);
-            return static_cast<double>(core.checkOrderbook(key, last, now));
-          }
-          return static_cast<double>(checkBucket(core, key, 1, now, [](Bucket&) {}));
-        });
+    compare<BasicRateLimiter>(kComparedRate, seed);
+    compare<BasicOrderbookLimiter>(kComparedOrderbook, seed);
+    compare<BasicDirectLimiter>(kComparedDirect, seed);
   }
 }
 

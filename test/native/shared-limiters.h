@@ -198,7 +198,7 @@ template <template <class> class Limiter>
 State stateOf(SharedLimiter<Limiter>& limiter) {
   State all;
   for (uint32_t i = 0; i < limiter.layout().shards; ++i) {
-    typename SharedLimiter<Limiter>::Visit visit(limiter, i);
+    typename SharedLimiter<Limiter>::Visit visit(limiter, i, Patience::kLong);
     require(bool{visit}, "a shard can be locked");
     State state;
     readShard(limiter.core(), state);

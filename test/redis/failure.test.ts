@@ -107,8 +107,10 @@ describe.each(MODES)('SharedRateLimiter in mode %s', (mode) => {
   it('works normally if replies take slightly less than the deadline', async () => {
     const world = await upWorld(1, { ...LIMIT, mode });
     const [node] = world.nodes as [SharedRateLimiter];
-    void node.checkAsync('peer that loads the script');
-    await world.time.run(1);
+    for (const _ of ['first', 'lease']) {
+      void node.checkAsync('peer that loads the scripts');
+      await world.time.run(1);
+    }
     world.roundTripSeconds = 0.099;
     const verdicts = Promise.all([1, 2, 3, 4, 5].map(() => node.checkAsync('p')));
     await world.time.run(1);

@@ -14,8 +14,8 @@ import { SimulatedBans } from './support/simulated-bans.js';
 import { SimulatedStore } from './support/simulated-store.js';
 import { anyStore, mappingClient, NO_STORE, PREFIX } from './support/store.js';
 
-// The test passes the time as the last argument.
-const CLOCK = 'local now = tonumber(ARGV[#ARGV])';
+// The test passes the time, in microseconds, as the last argument.
+const CLOCK = 'local micros = tonumber(ARGV[#ARGV])\nlocal now = micros / 1000000';
 const NEVER_LATE = '1e300';
 const LETTERS = { allow: 'a', delay: 'w', disconnect: 'd' } as const;
 const NO_LEASES = { leaseSeconds: 1, shortLeaseSeconds: 1 };
@@ -57,31 +57,37 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
   ) =>
     client.eval(createScript(name, limit, 'run', CLOCK).text, {
       keys: [keys].flat().map((key) => `${PREFIX}:${key}`),
-      arguments: [...args, String(now)],
+      arguments: [...args, String(Math.round(now * 1e6))],
     });
+
+  /** The same time as the store's clock could show it. */
+  const rounded = (seconds: number) => Math.round(seconds * 1e6) / 1e6;
 
   it('return verdicts that are bit-identical to those of RateLimiter', async () => {
     await fc.assert(
       fc.asyncProperty(
         anyLimit,
-        number(0, 2e9),
+        number(1.1e9, 2e9),
         fc.array(fc.record({ step: anyStep, cost: anyCost }), { minLength: 1, maxLength: 30 }),
         async (limit, start, checks) => {
           const { rateLimit, burstLimit, disconnectThreshold } = limit;
-          let now = start;
+          let now = rounded(start);
           const clock = () => now;
           const local = new RateLimiter({ rateLimit, burstLimit, disconnectThreshold, clock });
           keys += 1;
-          const replies: string[] = [];
+          const replies: unknown[] = [];
           const verdicts: unknown[] = [];
           for (const { step, cost } of checks) {
-            now += step;
-            const args = [NEVER_LATE, String(cost)];
-            replies.push(String(await run('strict', limit, `strict-${keys}`, args, now)));
+            now = rounded(now + step);
+            const key = `strict-${keys}`;
+            replies.push(await run('strict', limit, key, [NEVER_LATE, String(cost)], now));
+            replies.push(await run('read', limit, key, [NEVER_LATE], now));
             const [action] = local.check('p', cost);
-            verdicts.push([LETTERS[action], local.getTokens('p')]);
+            const tokens = local.getTokens('p');
+            verdicts.push(action === 'allow' ? Math.floor(tokens) : [LETTERS[action], tokens]);
+            verdicts.push([tokens, local.getViolationCount('p')]);
           }
-          expect(replies.map((text) => [text[0], Number(text.slice(1))])).toEqual(verdicts);
+          expect(replies.map(numbers)).toEqual(verdicts);
         },
       ),
       { numRuns: 100 },
@@ -99,7 +105,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
       const replies = [String(await check()), String(await check())];
       store.release();
       mapped.close();
-      expect(replies).toEqual(['a0', 'w0']);
+      expect(replies).toEqual(['0', 'w0']);
     },
   );
 
@@ -158,7 +164,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
           const simulated = new SimulatedStore(limit, () => now);
           keys += 1;
           for (const { step, outage, isLate, call } of calls) {
-            now += step;
+            now = rounded(now + step);
             let rest = '';
             if (outage !== undefined) {
               const { ago, lost, emptyUntil, halfUntil, back } = outage;
@@ -276,7 +282,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     await client.set(`${PREFIX}:text`, 'hello');
     await client.hSet(`${PREFIX}:hash`, 'field', 'value');
     for (const key of ['text', 'hash']) {
-      for (const name of ['strict', 'lease', 'read'] as const) {
+      for (const name of ['strict', 'first', 'lease', 'read'] as const) {
         const args = [NEVER_LATE, '1', '0', '0', '0', '1', '1', '1', '1'];
         await expect(run(name, limit, key, args, 1)).rejects.toThrow('WRONGTYPE');
       }
@@ -301,7 +307,7 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     const after = { ...before, burstLimit: 10 };
     expect(await run('strict', after, 'lowered', [NEVER_LATE, '1'], 2)).toBe('w0');
     // The lease has ended: the bucket refills as one that was empty then.
-    expect(await run('strict', after, 'lowered', [NEVER_LATE, '1'], 66)).toBe('a4');
+    expect(await run('strict', after, 'lowered', [NEVER_LATE, '1'], 66)).toBe(4);
   });
 
   it('let every key expire', async () => {
@@ -318,7 +324,55 @@ describe.skipIf(NO_STORE)('the Lua scripts', () => {
     await expectTtl('good', 11_001);
     const short = { ...limit, burstLimit: 10, leaseSeconds: 30 };
     await run('strict', short, 'bad', [NEVER_LATE, '11'], 1);
-    await expectTtl('bad', 3601);
+    // And eight within which further checks do not renew it.
+    await expectTtl('bad', 3609);
+  });
+
+  it('renew the time to live of a steady peer once in each eight seconds', async () => {
+    const limit = { rateLimit: 1, burstLimit: 1000, disconnectThreshold: null, ...NO_LEASES };
+    const key = `${PREFIX}:renewed`;
+    const ttls: number[] = [];
+    const check = async (now: number) => {
+      await run('strict', limit, 'renewed', [NEVER_LATE, '1'], now);
+      ttls.push(Math.round(await client.pTTL(key)));
+      await client.pExpire(key, 5_000_000);
+    };
+    const start = 1.6e9;
+    // The first check, the first of a steady peer, one within the eight seconds, and one after them.
+    for (const now of [start, start + 1, start + 7.9, start + 8]) await check(now);
+    const [first, second, third, fourth] = ttls as [number, number, number, number];
+    expect(first).toBeLessThanOrEqual(1_002_000);
+    expect(second).toBeGreaterThan(1_002_000);
+    expect(second).toBeLessThanOrEqual(1_010_000);
+    expect(third).toBeGreaterThan(4_000_000);
+    expect(fourth).toBeLessThanOrEqual(1_010_000);
+  });
+
+  it('keep what a peer that comes once costs as one integer', async () => {
+    const limit = { rateLimit: 1, burstLimit: 1000, disconnectThreshold: null, ...NO_LEASES };
+    const encodings: unknown[] = [];
+    for (const [name, now, times] of [
+      ['strict', 1.6e9, 1],
+      ['first', 1.6e9, 1],
+      ['first', 1.6e9, 2],
+      // A server whose clock has not been set.
+      ['first', 5, 1],
+      ['first', 5, 2],
+    ] as const) {
+      const key = `once-${encodings.length}`;
+      const replies: unknown[] = [];
+      for (let n = 0; n < times; n += 1) {
+        replies.push(await run(name, limit, key, [NEVER_LATE, '10'], now));
+      }
+      encodings.push([await client.objectEncoding(`${PREFIX}:${key}`), replies.at(-1)]);
+    }
+    expect(encodings).toEqual([
+      ['int', 990],
+      ['int', 990],
+      ['raw', 980],
+      ['embstr', 990],
+      ['raw', 980],
+    ]);
   });
 });
 

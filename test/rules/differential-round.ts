@@ -281,9 +281,9 @@ export class Round {
 
   #totals(core: RulesCore): unknown {
     const { allowed, delayed, banned, ...rules } = core.totals();
-    const { checked, refused, dryRunRefused } = rules;
+    const { checked, refused, dryRunRefused, replacedChecked, replacedRefused } = rules;
     return [
-      ...[allowed, delayed, banned],
+      ...[allowed, delayed, banned, ...replacedChecked, ...replacedRefused],
       ...this.#rules().map((rule) => [checked[rule], refused[rule], dryRunRefused[rule]]),
     ];
   }

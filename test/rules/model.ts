@@ -61,12 +61,17 @@ export class RulesModel implements RulesCore {
     this.#totals = {
       ...{ allowed: 0, delayed: 0, banned: 0 },
       ...{ checked: counts(), refused: counts(), dryRunRefused: counts() },
+      replacedChecked: new Float64Array(single.length),
+      replacedRefused: new Float64Array(single.length),
     };
   }
 
   update(plan: RulePlan, now?: number): void {
-    const { checked, refused, dryRunRefused } = this.#totals;
+    const { checked, refused, dryRunRefused, replacedChecked, replacedRefused } = this.#totals;
     for (const rule of this.#rates.update(plan, this.#rates.time(now))) {
+      const scope = Math.floor(rule / MAX_RULES);
+      (replacedChecked[scope] as number) += checked[rule] as number;
+      (replacedRefused[scope] as number) += refused[rule] as number;
       for (const counts of [checked, refused, dryRunRefused]) counts[rule] = 0;
     }
   }

@@ -29,7 +29,7 @@ function stall(limiter: Limiter, answer: number = REFUSED): void {
   for (const name of [...READS, 'removePeer', 'statistics']) {
     if (!(name in core)) continue;
     vi.spyOn(core as Record<string, () => void>, name).mockImplementation(() => {
-      const message = 'a part of the shared file is held by process 7, which has stopped';
+      const message = 'process 7 keeps a part of the shared file locked';
       throw Object.assign(new Error(message), { code: 'ERR_LIMITER_SHARED' });
     });
   }

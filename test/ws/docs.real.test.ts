@@ -1,4 +1,4 @@
-// Programs in docs/relays.md do what the page says.
+// Programs in docs/servers.md do what the page says.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,8 +9,8 @@ import { ROOT, run } from '../support/processes.js';
 test.each([
   ['## A RuleLimiter in a guard', 'limits notes by account'],
   ['## Slow readers', 'closes a connection that does not read'],
-])('the program of docs/relays.md in %s %s', (heading) => {
-  const page = readFileSync(join(ROOT, 'docs/relays.md'), 'utf8');
+])('the program of docs/servers.md in %s %s', (heading) => {
+  const page = readFileSync(join(ROOT, 'docs/servers.md'), 'utf8');
   const [, section = ''] = page.split(heading);
   const [, code = ''] = /```js\n([\s\S]*?)```/.exec(section) ?? [];
   const env = { RELAY_LIMITER_ENGINE: TESTS_NATIVE ? '' : 'js' };

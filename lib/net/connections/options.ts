@@ -13,6 +13,7 @@ import {
   readSettings,
 } from '../../guard/settings.js';
 import type { ConnectionReason, GuardVerdict } from '../../guard/verdicts.js';
+import type { AsyncRuleLimiter } from '../../rules/any-rules.js';
 import type { RuleLimiter } from '../../rules/rule-limiter.js';
 import type { DeadlineSettings } from './deadlines.js';
 
@@ -78,7 +79,7 @@ export interface ConnectionGuardOptions
    * this scope. Its rules, bans and lists apply in this scope, in scopes derived from it and in single scopes. A guard of
    * messages on the same server may have the same limiter, but both charge its rules for `connect`.
    */
-  limiter?: RuleLimiter | undefined;
+  limiter?: RuleLimiter | AsyncRuleLimiter | undefined;
   /** Reads the PROXY protocol of a load balancer. Default: no connection has a header. */
   proxyProtocol?: ProxyProtocolOptions | undefined;
   /**

@@ -63,6 +63,11 @@ export class LocalBans {
     this.#maxPeers = Math.min(maxPeers, MOST_KEYS);
   }
 
+  /** Whether there is any ban, in force or over. */
+  get hasBans(): boolean {
+    return this.#bans.size > 0;
+  }
+
   /** Adds a ban, or only violations if its seconds are 0. The effect is `none` if it is shorter than one in force. */
   add({ key, seconds, violations }: SharedBan, now: Moment): Effect {
     const known = this.#live(key, now.here);

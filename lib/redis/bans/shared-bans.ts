@@ -25,7 +25,7 @@ import type { SharedBan } from './shared-ban.js';
 export interface SharedBansOptions {
   /** A client of node-redis or ioredis. You close it yourself; a duplicate of it is used for the subscription. */
   client: RedisClient;
-  /** What all keys begin with: 1 to 100 characters without braces. Default `relay-limiter`. */
+  /** What all keys begin with: 1 to 100 characters without braces. Default `rl`. */
   prefix?: string | undefined;
   /** Seconds after which a call of the store counts as failed, greater than 0. Default 0.1. */
   deadlineSeconds?: number | undefined;
@@ -71,7 +71,7 @@ const OPTIONS = ['client', 'prefix', 'deadlineSeconds', 'maxPeers', 'clock'];
  * Bans that all processes know, shared through Redis or Valkey.
  *
  * A ban holds at once in the process that finds it, and within a second in all others. While the store does not answer,
- * known bans hold, and new ones wait to be sent. docs/distributed.md describes the limits.
+ * known bans hold, and new ones wait to be sent. docs/fleet.md describes the limits.
  *
  * @example
  * import { createClient } from 'redis';
@@ -152,6 +152,16 @@ export class SharedBans extends EventEmitter<SharedBansEvents> {
   banSecondsLeft(key: string): number {
     requireKey(key);
     return this.#local.secondsLeft(idOf(key), readClock(this.#clock));
+  }
+
+  /** Whether this process knows any ban, in force or over. O(1). @internal */
+  get knowsBans(): boolean {
+    return this.#local.hasBans;
+  }
+
+  /** The bans in force that this process knows, by their ids. O(bans known). @internal */
+  inForce(): SharedBan[] {
+    return this.#local.all(readClock(this.#clock)).filter(({ seconds }) => seconds > 0);
   }
 
   /**

@@ -24,6 +24,8 @@ import {
 } from './lease-request.js';
 import type { LimitStore } from './limit-store.js';
 import type { SharedLimitConfig } from './options.js';
+import { RecentPeers } from './recent-peers.js';
+import { FirstCheck, type Receiver } from './strict-check.js';
 
 /** More than clocks drift apart: a quartz drifts by 1 in 10,000, a clock that is being corrected by 1 in 2,000. */
 const MAX_DRIFT = 0.01;
@@ -49,9 +51,14 @@ export class LeaseManager {
   readonly #store: LimitStore;
   readonly #records: LeaseRecords;
   readonly #requests = new KeyMap<LeaseRequest>();
+  /** Peers without a record whose next check is not their first. */
+  readonly #recent: RecentPeers;
   /** Returns of leases that are in flight. */
   readonly #returns = new Set<Promise<unknown>>();
   readonly #disconnectThreshold: number;
+  /** First checks of peers without a reply so far. */
+  #firstChecks = 0;
+  #onFirstChecksEnd: (() => void) | undefined;
   #closing: Promise<void> | undefined;
   #lastLeaseId = 0;
   /** The index of the record that a sweep or an eviction looks at next. */
@@ -63,6 +70,7 @@ export class LeaseManager {
     this.#config = config;
     this.#store = store;
     this.#records = records;
+    this.#recent = new RecentPeers(config.leaseSeconds);
     this.#disconnectThreshold = config.disconnectThreshold ?? Infinity;
   }
 
@@ -112,22 +120,41 @@ export class LeaseManager {
     return [RateLimitAction.DELAY, this.#config.deadlineSeconds];
   }
 
-  /** Requests a lease and resolves with the verdict. */
-  checkRemotely(key: string, cost: number, now = this.#records.now()): Promise<CheckResult> {
-    if (this.#store.isDown(key)) return Promise.resolve(this.#store.fallbackVerdict(key, cost));
-    if (cost > this.#config.burstLimit) return Promise.resolve(this.#refuseForever(key));
-    if (!this.#requests.has(key) && this.#store.isFull(key)) {
-      return Promise.resolve(this.#store.overloadVerdict());
-    }
-    return new Promise((resolve) => {
-      const check: PendingCheck = new PendingCheck(cost, resolve, (wasBlocked) => {
-        return this.#store.lateVerdict(key, cost, check.startedAt, wasBlocked);
-      });
-      const request = this.#requests.get(key);
-      if (request === undefined) this.#request(key, [check], cost, now);
-      else request.checks.push(check);
-      if (!check.isDone) this.#store.deadlines.add(check);
+  /**
+   * Asks the store, and passes on the verdict and the tokens that are left in the bucket if it replies them. The first check
+   * of a peer is one cheap call; a lease is requested from the second on, since many peers come only once.
+   */
+  checkRemotely(key: string, cost: number, receive: Receiver, now = this.#records.now()): void {
+    if (this.#store.isDown(key)) receive(this.#store.fallbackVerdict(key, cost), null);
+    else if (cost > this.#config.burstLimit) receive(this.#refuseForever(key), null);
+    else if (this.#requests.has(key)) this.#awaitLease(key, cost, receive, now);
+    else if (this.#store.isFull(key)) receive(this.#store.overloadVerdict(), null);
+    else if (this.#records.find(key) !== undefined || this.#recent.add(key, now)) {
+      this.#awaitLease(key, cost, receive, now);
+    } else this.#checkFirst(key, cost, receive, now);
+  }
+
+  #checkFirst(key: string, cost: number, receive: Receiver, now: number): void {
+    const heldUntil = now + this.#config.shortLeaseSeconds * (1 - MAX_DRIFT);
+    const target = { store: this.#store, limit: this.#config };
+    const isHeld = () => this.#now() < heldUntil;
+    const ended: Receiver = (result, tokens) => {
+      this.#firstChecks -= 1;
+      if (this.#firstChecks === 0) this.#onFirstChecksEnd?.();
+      receive(result, tokens);
+    };
+    this.#firstChecks += 1;
+    this.#store.call(key, new FirstCheck(target, key, cost, ended, isHeld));
+  }
+
+  #awaitLease(key: string, cost: number, receive: Receiver, now: number): void {
+    const check: PendingCheck = new PendingCheck(cost, receive, (wasBlocked) => {
+      return this.#store.lateVerdict(key, cost, check.startedAt, wasBlocked);
     });
+    const request = this.#requests.get(key);
+    if (request === undefined) this.#request(key, [check], cost, now);
+    else request.checks.push(check);
+    if (!check.isDone) this.#store.deadlines.add(check);
   }
 
   /** Violations that have not been reported to the store. */
@@ -155,6 +182,13 @@ export class LeaseManager {
         request.onEnd = resolve;
       });
     });
+    if (this.#firstChecks > 0) {
+      ends.push(
+        new Promise((resolve) => {
+          this.#onFirstChecksEnd = resolve;
+        }),
+      );
+    }
     await Promise.all(ends);
     const batches = new Map<number, LeaseReturn[]>();
     for (let index = this.#records.size - 1; index >= 0; index -= 1) {

@@ -6,7 +6,7 @@ import { type CheckResult, RateLimitAction } from '../../common/types.js';
 import { createStoreClient, type StoreClient } from '../store/client.js';
 import { Deadlines } from '../store/deadlines.js';
 import { SHARDS, shardOf, storeKey } from '../store/keys.js';
-import type { ScriptName } from '../store/limit-scripts.js';
+import { createScript, type ScriptName } from '../store/limit-scripts.js';
 import { closedError } from '../store/replies.js';
 import {
   CallbackCall,
@@ -176,12 +176,13 @@ export class LimitStore {
         bornAt: this.#bornAt,
         deadlines: this.deadlines,
         deadlineSeconds,
+        createScript: (name, runId) => createScript(name as ScriptName, this.#config, runId),
         givenWhileDown: (seconds) => this.#givenWhileDown(seconds),
         onChange: (change) => this.#onChange(change),
         counters: this.counters,
       },
       number,
-      `${prefix}:{${number % SHARDS}}`,
+      `${prefix}{${number % SHARDS}}`,
     );
     this.#shards[number] = shard;
     return shard;

@@ -43,7 +43,7 @@ export interface SharedRateLimiterOptions {
    * Default null: never.
    */
   disconnectThreshold?: number | null | undefined;
-  /** What all keys begin with: 1 to 100 characters without braces. One for each limit. Default `relay-limiter`. */
+  /** What all keys begin with: 1 to 100 characters without braces. One for each limit. Default `rl`. */
   prefix?: string | undefined;
   /** Seconds for which tokens are leased, at least twice `deadlineSeconds`. Default 30, or that if it is more. */
   leaseSeconds?: number | undefined;
@@ -83,7 +83,7 @@ export interface SharedLimitConfig extends Limit {
 type Given = Readonly<Record<string, unknown>>;
 
 const MODES = ['leased', 'strict', 'local'] as const;
-const POLICIES = ['share', 'open', 'closed'] as const;
+export const POLICIES = ['share', 'open', 'closed'] as const;
 const OPTIONS = [
   'client',
   'mode',
@@ -129,29 +129,29 @@ export function readSharedOptions(options: unknown): SharedLimitConfig {
 }
 
 /** A lease counts from its request, so one that is shorter than the reply may take ends before it arrives. */
-function readLeaseSeconds(given: Given, deadlineSeconds: number): number {
+export function readLeaseSeconds(given: Given, deadlineSeconds: number): number {
   const seconds = positive(given, 'leaseSeconds', DEFAULT_LEASE_SECONDS);
   if (given['leaseSeconds'] === undefined || seconds >= 2 * deadlineSeconds) return seconds;
   const accepted = `at least twice deadlineSeconds, ${2 * deadlineSeconds}`;
   throw invalidValue('ERR_LIMITER_OPTION', 'leaseSeconds', seconds, accepted);
 }
 
-function readNodes(given: Given): number {
+export function readNodes(given: Given): number {
   const nodes = count(given, 'nodes', 1);
   if (nodes >= 1) return nodes;
   throw invalidValue('ERR_LIMITER_OPTION', 'nodes', nodes, 'an integer of at least 1');
 }
 
-/** Reads an option that is one of three words; the first is the default. */
-function readChoice<Word extends string>(
+/** Reads an option that is one of some words; the first is the default. */
+export function readChoice<Word extends string>(
   given: Given,
   name: string,
-  words: readonly [Word, Word, Word],
+  words: readonly [Word, ...Word[]],
 ): Word {
   const value = given[name] === undefined ? words[0] : given[name];
   if (!words.includes(value as Word)) {
-    const [first, second, third] = words;
-    const accepted = `'${first}', '${second}' or '${third}'`;
+    const quoted = words.map((word) => `'${word}'`);
+    const accepted = `${quoted.slice(0, -1).join(', ')} or ${quoted.at(-1)}`;
     throw invalidValue('ERR_LIMITER_OPTION', name, value, accepted);
   }
   return value as Word;

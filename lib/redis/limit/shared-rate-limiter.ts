@@ -21,7 +21,7 @@ import {
   type SharedMode,
   type SharedRateLimiterOptions,
 } from './options.js';
-import { StrictCheck } from './strict-check.js';
+import { type Receiver, StrictCheck } from './strict-check.js';
 
 /**
  * The events of a `SharedRateLimiter`. An exception of a listener becomes an uncaught exception and changes no
@@ -77,7 +77,7 @@ const NO_CALLS = { calls: 0, beats: 0, failures: 0, downs: 0, inFlight: 0 } as c
  * In modes `leased` and `strict` all processes together admit at most `burstLimit` + `rateLimit` × T of a peer in any
  * interval T, if all of them have the same options. What a process admits while the store is down is the exception: see
  * `onStoreFailure`. No verdict takes longer than `deadlineSeconds`, and no check rejects because the store is down.
- * docs/distributed.md explains why the bound holds and what each mode costs.
+ * docs/fleet.md explains why the bound holds and what each mode costs.
  *
  * @example
  * import { createClient } from 'redis';
@@ -168,9 +168,8 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     try {
       requireKey(peerKey);
       requireCost(cost);
-      if (this.#leases !== undefined) return this.#checkLeased(this.#leases, idOf(peerKey), cost);
-      if (this.#store !== undefined) return this.#checkStrict(this.#store, idOf(peerKey), cost);
-      return Promise.resolve(this.check(peerKey, cost));
+      if (this.#local !== undefined) return Promise.resolve(this.check(peerKey, cost));
+      return new Promise((resolve) => this.#ask(idOf(peerKey), cost, resolve));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -187,8 +186,15 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     peerKey: string,
     cost = 1,
   ): Promise<readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null]> {
-    const [result, tokens] = await this.#checkWithTokens(peerKey, cost);
-    return this.#withTokens(result, tokens, cost);
+    requireKey(peerKey);
+    requireCost(cost);
+    if (this.#local !== undefined) return this.#checkInProcess(this.#local, peerKey, cost);
+    const id = idOf(peerKey);
+    return new Promise((resolve) => {
+      this.#ask(id, cost, (result, tokens = this.#leases?.tokensOf(id) ?? null) => {
+        resolve(this.#withTokens(result, tokens, cost));
+      });
+    });
   }
 
   /**
@@ -204,16 +210,22 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   ): readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null] | undefined {
     requireKey(peerKey);
     requireCost(cost);
-    if (this.#local !== undefined) {
-      const result = this.check(peerKey, cost);
-      return this.#withTokens(result, this.#local.getTokens(peerKey), cost);
-    }
+    if (this.#local !== undefined) return this.#checkInProcess(this.#local, peerKey, cost);
     if (this.#leases === undefined) return undefined;
     const id = idOf(peerKey);
     const now = readOptionalClock(this.#config.clock);
     const known = this.#leases.checkWithoutReply(id, cost, now);
     if (known === undefined) return undefined;
     return this.#withTokens(this.#count(known), this.#leases.tokensOf(id), cost);
+  }
+
+  #checkInProcess(
+    local: RateLimiter,
+    key: string,
+    cost: number,
+  ): readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null] {
+    const result = this.#count(local.check(key, cost));
+    return this.#withTokens(result, local.getTokens(key), cost);
   }
 
   #withTokens(
@@ -223,19 +235,6 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
   ): readonly [action: RateLimitAction, delaySeconds: number, tokens: number | null] {
     if (action !== RateLimitAction.DISCONNECT || tokens === null) return [action, delay, tokens];
     return [action, delaySeconds(tokens, cost, this.rateLimit, this.burstLimit), tokens];
-  }
-
-  async #checkWithTokens(key: string, cost: number): Promise<[CheckResult, number | null]> {
-    if (this.mode === 'strict' && this.#store !== undefined) {
-      requireKey(key);
-      requireCost(cost);
-      const store = this.#store;
-      return new Promise((resolve) => {
-        this.#callStrict(store, idOf(key), cost, (result, tokens) => resolve([result, tokens]));
-      });
-    }
-    const result = await this.checkAsync(key, cost);
-    return [result, this.#local?.getTokens(key) ?? this.#leases?.tokensOf(idOf(key)) ?? null];
   }
 
   /**
@@ -305,24 +304,19 @@ export class SharedRateLimiter extends EventEmitter<SharedRateLimiterEvents> {
     await this.#store?.close();
   }
 
-  async #checkLeased(leases: LeaseManager, key: string, cost: number): Promise<CheckResult> {
+  /** Checks a peer by its id, in modes `leased` and `strict`. */
+  #ask(id: string, cost: number, receive: Receiver): void {
+    const leases = this.#leases;
+    const counted: Receiver = (result, tokens) => receive(this.#count(result), tokens);
+    if (leases === undefined) {
+      const store = this.#store as LimitStore;
+      store.call(id, new StrictCheck({ store, limit: this.#config }, id, cost, counted));
+      return;
+    }
     const now = readOptionalClock(this.#config.clock);
-    const known = leases.checkLocally(key, cost, now);
-    return this.#count(known ?? (await leases.checkRemotely(key, cost, now)));
-  }
-
-  #checkStrict(store: LimitStore, key: string, cost: number): Promise<CheckResult> {
-    return new Promise((resolve) => this.#callStrict(store, key, cost, resolve));
-  }
-
-  #callStrict(
-    store: LimitStore,
-    key: string,
-    cost: number,
-    resolve: (result: CheckResult, tokens: number | null) => void,
-  ): void {
-    const target = { store, limit: this.#config };
-    store.call(key, new StrictCheck(target, key, cost, this.#verdicts, resolve));
+    const known = leases.checkLocally(id, cost, now);
+    if (known === undefined) leases.checkRemotely(id, cost, counted, now);
+    else counted(known);
   }
 
   #count(result: CheckResult): CheckResult {

@@ -6,8 +6,10 @@
 // numbers to integers.
 //
 // A peer's key holds, packed: tokens, the time of the last refill, violations, and the peer's leases (the node, the
-// lease's number, its tokens, its end). Tokens and leased tokens together never exceed the burst. A script refuses a
-// key that holds anything else, and does not change it.
+// lease's number, its tokens, its end). Tokens and leased tokens together never exceed the burst. The state after the
+// first check of a peer is one integer instead, because a store keeps that without a string: the time in microseconds
+// and the cost in three digits, negative if the cost is held as a short lease. A script refuses a key that holds anything
+// else, and does not change it.
 //
 // The first argument of every script is the latest time (the store's) at which the script may be executed. A script
 // that reaches the store later, because it waited in a queue while the store was unreachable, replies `late` and
@@ -19,15 +21,22 @@
 // move back together, by as much as the clock was set back, or so that the last refill is now if that is not known.
 
 import { createHash } from 'node:crypto';
-import { READ_CLOCK } from './heartbeat-scripts.js';
-import { LEASED_SHARE, type Limit, ttlMs } from './limit.js';
+import { LEASED_SHARE, type Limit, RENEWAL_SECONDS, ttlMs } from './limit.js';
 
-export type ScriptName = 'strict' | 'lease' | 'release' | 'read';
+export type ScriptName = 'strict' | 'first' | 'lease' | 'release' | 'read';
 
 export interface Script {
   readonly text: string;
   readonly sha: string;
 }
+
+/** Lua that sets `micros` and `now` to the server's time, in microseconds and in seconds. */
+const READ_CLOCK = `local time = redis.call('TIME')
+local micros = time[1] * 1000000 + time[2]
+local now = micros / 1000000`;
+
+/** The node of the short leases that hold the costs of first checks. No node has this number. */
+const NO_NODE = 0;
 
 // Refills step by step: at the end of each expired lease, when its tokens may be refilled again; when an outage took
 // tokens; and when the capacity was raised. A refill in one step would grant again what was spent in between. Tables
@@ -43,7 +52,8 @@ if refilled < room then tokens = refilled else tokens = room end
 last = ${to}
 `;
 
-const BEGIN = `
+/** The start of every script: reads the first argument, and replies `late` if it is too late to be executed. */
+export const BEGIN = `
 local latest, since, lost, empty, held, back = tonumber(ARGV[1])
 if not latest then
   latest, since, lost, empty, held, back = string.match(ARGV[1], '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
@@ -57,28 +67,47 @@ end
 if now > latest then return {'late', string.format('%.17g', now)} end
 `;
 
-// `key`: the peer's key. `refuse`: the statement for a key that is not ours.
+// `key`: the peer's key. `refuse`: the statement for a key that is not ours. `before` is the time of the last refill if
+// the key holds a packed state.
 const load = (key: string, refuse: string) => `
 local tokens, last, violations, leased, capacity = 0, -1e300, 0, 0, BURST
+local before = last
 local leases, events
 local state = redis.pcall('GET', ${key})
 if state then
-  if type(state) == 'table' or string.sub(state, 1, 4) ~= 'rlb1' then ${refuse} end
-  tokens, last, violations = struct.unpack('<ddd', state, 5)
+  local tag, held
+  if type(state) == 'table' then ${refuse} end
+  if #state >= 28 then
+    tag, tokens, last, violations = struct.unpack('<c4ddd', state)
+    if tag ~= 'rlb1' then ${refuse} end
+    before = last
+  else
+    local sign, at, cost = string.match(state, '^(-?)(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(%d%d%d)$')
+    if not at then ${refuse} end
+    tokens, last = math.max(0, BURST - cost), at / 1000000
+    if sign == '-' then held = cost + 0 end
+  end
   local early = 0
   if last > now then
     early = last - now
     if back and back > early then early = back end
     last = last - early
   end
-  if #state > 28 then
+  if held or #state > 28 then
     leases, events = {}, {}
     for at = 29, #state, 32 do
       local holder, id, amount, ends = struct.unpack('<dddd', state, at)
-      ends = ends - early
-      leased = leased + amount
-      if ends > now then leases[#leases + 1] = {holder, id, amount, ends}
-      else events[#events + 1] = {ends, amount, 0, 0} end
+      leases[#leases + 1] = {holder, id, amount, ends - early}
+    end
+    if held then leases[1] = {${NO_NODE}, 0, held, last + SHORT_LIFETIME} end
+    local open = 0
+    for at, lease in ipairs(leases) do
+      leased = leased + lease[3]
+      leases[at] = nil
+      if lease[4] > now then
+        open = open + 1
+        leases[open] = lease
+      else events[#events + 1] = {lease[4], lease[3], 0, 0} end
     end
   end
 end
@@ -103,35 +132,72 @@ if events and events[1] then
 end
 ${REFILL('now')}`;
 
-const LOAD =
-  BEGIN +
-  load(
-    'KEYS[1]',
-    "return redis.error_reply('WRONGTYPE relay-limiter found a key under its prefix that is not its own')",
-  );
+const LOAD_KEY = load(
+  'KEYS[1]',
+  "return redis.error_reply('WRONGTYPE relay-limiter found a key under its prefix that is not its own')",
+);
+const LOAD = BEGIN + LOAD_KEY;
 
-const save = (key: string) => `
+const PACK = `
 local packed = struct.pack('<c4ddd', 'rlb1', tokens, last, violations)
 if leases then
   for _, lease in ipairs(leases) do packed = packed .. struct.pack('<dddd', unpack(lease)) end
-end
+end`;
+
+const save = (key: string) => `${PACK}
 redis.call('SET', ${key}, packed, 'PX', violations > 0 and OFFENDER_TTL or TTL)
 `;
 
 const SAVE = save('KEYS[1]');
 
-// ARGV[2]: the cost. Replies the tokens that are left, behind a letter: `a` for allow, `d` for disconnect, `w` for wait.
-const STRICT = `
-local cost = tonumber(ARGV[2])
-local verdict = 'a'
-if tokens >= cost then
-  tokens = tokens - cost
-else
+// Takes `cost`. Replies the whole tokens that are left, as an integer; or, if they do not suffice, all digits of the
+// tokens behind a letter: `d` for disconnect, `w` for wait. `hold`: statements for an allowed check.
+//
+// An allowed check of a known peer renews the key's time to live only once in RENEWAL_SECONDS, for so much longer: that
+// takes the server half a microsecond.
+const take = (hold: string) => `
+local rest = tokens - cost
+if rest < 0 then
   violations = violations + 1
-  verdict = violations >= THRESHOLD and 'd' or 'w'
+  local verdict = violations >= THRESHOLD and 'd' or 'w'
+  ${SAVE}
+  return string.format('%s%.17g', verdict, tokens)
 end
-${SAVE}
-return string.format('%s%.17g', verdict, tokens)`;
+tokens = rest
+${hold}${PACK}
+if now - now % ${RENEWAL_SECONDS} > before then
+  redis.call('SET', KEYS[1], packed, 'PX', violations > 0 and OFFENDER_TTL or TTL)
+else
+  redis.call('SET', KEYS[1], packed, 'KEEPTTL')
+end
+return WHOLE(tokens)`;
+
+// ARGV[2]: the cost; without it 1.
+const COST = `
+local cost = (ARGV[2] or 1) + 0
+`;
+
+/** Stores the state after a first check as an integer, if the bucket is full and the cost has at most three digits. */
+const first = (sign: '' | '-', condition: string) => `
+if not since and ${condition}cost % 1 == 0 and cost <= FIRST_COST
+  and redis.call('SET', KEYS[1], string.format('${sign}%016.0f%03d', micros, cost), 'PX', FIRST_TTL, 'NX') then
+  return WHOLE(BURST - cost)
+end
+`;
+
+const STRICT = `${COST}${LOAD}${first('', 'not state and ')}${take('')}`;
+
+// A check of a peer that has no lease at the node. Its cost is held as a short lease that nobody returns: a node may
+// admit the check until that ends, so it must not be refilled before.
+const FIRST = `${BEGIN}${COST}${first('-', '')}${LOAD_KEY}${take(`
+leases = leases or {}
+local mine
+for at, lease in ipairs(leases) do
+  if lease[1] == ${NO_NODE} then mine = at end
+end
+local known = leases[mine or 0] or {0, 0, 0, 0}
+leases[mine or #leases + 1] = {${NO_NODE}, 0, known[3] + cost, math.max(known[4], now + SHORT_LIFETIME)}
+`)}`;
 
 // ARGV[2]: the node. `more`: violations to add.
 const mine = (more: string) => `
@@ -168,7 +234,7 @@ if granted >= all then
   if most >= 1 then granted = granted + math.floor(most) end
 end
 local lifetime = LIFETIME
-if leased + granted > BURST * LEASED_SHARE then lifetime = DEAR_LIFETIME end
+if leased + granted > BURST * LEASED_SHARE then lifetime = SHORT_LIFETIME end
 if granted > 0 then
   tokens = tokens - granted
   mine = mine or #leases + 1
@@ -200,7 +266,8 @@ const READ = `
 return {string.format('%.17g', tokens), violations}`;
 
 const BODIES: Record<ScriptName, string> = {
-  strict: LOAD + STRICT,
+  strict: STRICT,
+  first: FIRST,
   lease: LOAD + LEASE,
   release: RELEASE,
   read: LOAD + READ,
@@ -217,7 +284,10 @@ export function createScript(
   runId: string,
   readClock = READ_CLOCK,
 ): Script {
-  const text = `-- ${runId}\n${readClock}\n${constants(limit)}${BODIES[name]}\n`;
+  // The store replies with 64-bit integers.
+  const whole = limit.burstLimit > Number.MAX_SAFE_INTEGER ? 'math.min($1, 2 ^ 53)' : '$1';
+  const body = BODIES[name].replaceAll(/WHOLE\(([^)]*)\)/g, whole);
+  const text = `-- ${runId}\n${readClock}\n${constants(limit)}${body}\n`;
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
@@ -229,10 +299,12 @@ function constants(limit: Limit): string {
     BURST: String(burstLimit),
     THRESHOLD: disconnectThreshold === null ? 'math.huge' : String(disconnectThreshold),
     LIFETIME: String(leaseSeconds),
-    DEAR_LIFETIME: String(limit.shortLeaseSeconds),
+    SHORT_LIFETIME: String(limit.shortLeaseSeconds),
     LEASED_SHARE: String(LEASED_SHARE),
-    TTL: `'${ttlMs(limit, 0)}'`,
-    OFFENDER_TTL: `'${ttlMs(limit, 1)}'`,
+    FIRST_COST: String(Math.min(Math.floor(burstLimit), 999)),
+    FIRST_TTL: `'${ttlMs(limit)}'`,
+    TTL: `'${ttlMs(limit, { spare: RENEWAL_SECONDS })}'`,
+    OFFENDER_TTL: `'${ttlMs(limit, { spare: RENEWAL_SECONDS, isOffender: true })}'`,
   };
   return Object.entries(values)
     .map(([name, value]) => `local ${name} = ${value}`)

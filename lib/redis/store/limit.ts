@@ -18,6 +18,8 @@ const VIOLATIONS_SECONDS = 3600;
 /** A key is kept this much longer than it is needed. Longer than the error of any clock or timer. */
 const SPARE_SECONDS = 1;
 const MAX_TTL_MS = 1e14;
+/** A key's time to live is renewed at most once in each span of so many seconds, counted from the epoch. */
+export const RENEWAL_SECONDS = 8;
 
 /**
  * The lifetimes of leases: at least twice the deadline. A lifetime starts when the lease is requested, so a shorter
@@ -38,8 +40,10 @@ export function maxRefillSeconds({ rateLimit, burstLimit, leaseSeconds }: Limit)
   return leaseSeconds + burstLimit / rateLimit;
 }
 
-/** Milliseconds for which a peer's key is kept after its last use. */
-export function ttlMs(limit: Limit, violations: number): number {
-  const seconds = Math.max(maxRefillSeconds(limit), violations > 0 ? VIOLATIONS_SECONDS : 0);
-  return Math.min(Math.ceil((seconds + SPARE_SECONDS) * 1000), MAX_TTL_MS);
+/**
+ * Milliseconds for which a peer's key is kept after its last use. `spare`: seconds within which uses need not renew that.
+ */
+export function ttlMs(limit: Limit, { spare = 0, isOffender = false } = {}): number {
+  const seconds = Math.max(maxRefillSeconds(limit), isOffender ? VIOLATIONS_SECONDS : 0);
+  return Math.min(Math.ceil((seconds + SPARE_SECONDS + spare) * 1000), MAX_TTL_MS);
 }

@@ -2,7 +2,6 @@
 // already, and garbage collection is part of the cost of a check.
 
 import { Pending } from './deadlines.js';
-import type { ScriptName } from './limit-scripts.js';
 
 /** No usable reply: the store is down, late or failing. The failure policy then decides. */
 export class NoReplyError extends Error {}
@@ -18,7 +17,7 @@ export class OverloadError extends NoReplyError {
 }
 
 export abstract class ScriptCall extends Pending {
-  readonly name: ScriptName;
+  readonly name: string;
   readonly keys: string[];
   /** The script's arguments. The shard writes the first one (see store-clock.ts) before it sends the call. */
   readonly args: string[];
@@ -26,7 +25,7 @@ export abstract class ScriptCall extends Pending {
   /** Returns the error for `failed` if the deadline passes. @internal */
   onTimeout: ((call: ScriptCall, wasBlocked: boolean) => NoReplyError) | undefined;
 
-  constructor(name: ScriptName, keys: string[], args: readonly string[]) {
+  constructor(name: string, keys: string[], args: readonly string[]) {
     super();
     this.name = name;
     this.keys = keys;
@@ -52,7 +51,7 @@ export class CallbackCall extends ScriptCall {
   readonly #failed: (error: Error) => void;
 
   constructor(
-    name: ScriptName,
+    name: string,
     keys: string[],
     args: readonly string[],
     answered: (reply: unknown) => void,

@@ -5,7 +5,7 @@
 // server has no more calls than it answers in time, one call loads a script for all that need it, and what is too much
 // fails as an overload and does not count as a failure of the store.
 
-import { createScript, type Script, type ScriptName } from './limit-scripts.js';
+import type { Script } from './limit-scripts.js';
 import { closedError, isForeignKeyMessage, messageOf, storeError } from './replies.js';
 import { NoReplyError, OverloadError, type ScriptCall } from './script-call.js';
 import { type HealthContext, ShardHealth, type ShardState } from './shard-health.js';
@@ -15,6 +15,8 @@ import { Waiters } from './waiters.js';
 
 export interface ShardContext extends HealthContext {
   readonly deadlineSeconds: number;
+  /** Returns the script of a name for one run of the server. */
+  readonly createScript: (name: string, runId: string) => Script;
 }
 
 interface ShardScript extends Script {
@@ -41,7 +43,7 @@ export class Shard {
   #window = MAX_WINDOW;
   #windowShrunkAt = Number.NEGATIVE_INFINITY;
   /** The scripts for the run `#scriptsRunId`. */
-  readonly #scripts = new Map<ScriptName, ShardScript>();
+  readonly #scripts = new Map<string, ShardScript>();
   #scriptsRunId: string | undefined;
   /** Whether the server has answered a heartbeat in this very turn of the event loop. */
   #isJustAlive = false;
@@ -54,7 +56,7 @@ export class Shard {
     return error;
   };
 
-  /** `key`: the shard's key of nodes. */
+  /** `key`: what the shard's own keys begin with. */
   constructor(context: ShardContext, number: number, key: string) {
     this.#context = context;
     this.#clock = new StoreClock(context.limit, context.deadlineSeconds);
@@ -108,8 +110,13 @@ export class Shard {
       counters.calls += 1;
       call.onTimeout = this.#onTimeout;
       deadlines.add(call);
-      this.#queue.push(call);
-      this.#sendQueued();
+      const script = this.#loadedScript(call.name);
+      if (script === undefined) {
+        this.#queue.push(call);
+        this.#sendQueued();
+      } else {
+        this.#send(call, script);
+      }
     }
   }
 
@@ -151,6 +158,14 @@ export class Shard {
         this.#nextInQueue = 0;
       }
     }
+  }
+
+  /** The script if a call of it can be sent at once, without the queue. */
+  #loadedScript(name: string): ShardScript | undefined {
+    if (this.#queue.length > 0 || this.#inFlight >= this.#window) return undefined;
+    if (this.#health.runId === undefined) return undefined;
+    const script = this.#script(name);
+    return script.state === 'loaded' ? script : undefined;
   }
 
   #failQueued(reason: Error): void {
@@ -250,7 +265,7 @@ export class Shard {
     call.failed(error);
   }
 
-  #script(name: ScriptName): ShardScript {
+  #script(name: string): ShardScript {
     const { runId } = this.#health;
     if (this.#scriptsRunId !== runId) {
       this.#scriptsRunId = runId;
@@ -258,7 +273,7 @@ export class Shard {
     }
     let script = this.#scripts.get(name);
     if (script === undefined) {
-      script = { ...createScript(name, this.#context.limit, runId ?? ''), state: 'unknown' };
+      script = { ...this.#context.createScript(name, runId ?? ''), state: 'unknown' };
       this.#scripts.set(name, script);
     }
     return script;

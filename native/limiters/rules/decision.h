@@ -25,6 +25,10 @@ enum class RuleAnswer : uint8_t {
   kNeedsText,
   // Not decided: there is no memory.
   kNoMemory,
+  // Only in a shared file, and not decided: the rules have changed, or a part of the file is
+  // stalled.
+  kOutdated,
+  kStalled,
 };
 
 // The arguments and results of a check: RULE_NUMBERS in lib/engine/rules.ts.
@@ -61,11 +65,38 @@ static_assert(offsetof(RuleNumbers, random) == 8 * 8 && offsetof(RuleNumbers, de
                   sizeof(RuleNumbers) == (64 + kMaxScopes * kMaxRules) * 8,
               "lib/engine/rules.ts has the same indexes");
 
-// How often each rule was asked, by scope and slot.
-struct RuleCounters {
-  uint64_t checked[kMaxScopes * kMaxRules] = {};
-  uint64_t refused[kMaxScopes * kMaxRules] = {};
-  uint64_t dryRunRefused[kMaxScopes * kMaxRules] = {};
+// How often each rule of a scope was asked, by slot.
+struct RuleCounts {
+  uint64_t checked[kMaxRules] = {};
+  uint64_t refused[kMaxRules] = {};
+  uint64_t dryRunRefused[kMaxRules] = {};
+  // Of rules whose slots have other rules now.
+  uint64_t replacedChecked = 0;
+  uint64_t replacedRefused = 0;
+
+  void add(const RuleCounts& other) noexcept {
+    for (unsigned slot = 0; slot < kMaxRules; ++slot) {
+      checked[slot] += other.checked[slot];
+      refused[slot] += other.refused[slot];
+      dryRunRefused[slot] += other.dryRunRefused[slot];
+    }
+    replacedChecked += other.replacedChecked;
+    replacedRefused += other.replacedRefused;
+  }
+
+  // A slot gets another rule.
+  void replace(unsigned slot) noexcept {
+    replacedChecked += checked[slot];
+    replacedRefused += refused[slot];
+    checked[slot] = refused[slot] = dryRunRefused[slot] = 0;
+  }
+};
+
+// Counts that nobody reads.
+struct NoRuleCounts {
+  RuleCounts counts;
+
+  RuleCounts& operator[](unsigned) noexcept { return counts; }
 };
 
 class RuleDecision {
@@ -131,11 +162,13 @@ class RuleDecision {
   }
 
   // Charges a check that no rule refuses, and writes the used tokens of the charged rules.
-  RuleAnswer charge(RuleCounters& counters) noexcept {
+  // `counters` has the RuleCounts of each scope.
+  template <class Counts>
+  RuleAnswer charge(Counts& counters) noexcept {
     for (uint32_t left = scopes_; left != 0; left &= left - 1) {
       const unsigned scope = lowestBit(left);
       const uint8_t* const units = plan_.units + scope * kMaxRules;
-      uint64_t* const checked = counters.checked + scope * kMaxRules;
+      uint64_t* const checked = counters[scope].checked;
       double* const used = states_[scope] + 1;
       double* const results = numbers_.used + scope * kMaxRules;
       const uint32_t refused = refused_[scope];
@@ -144,16 +177,17 @@ class RuleDecision {
         used[slot] = results[slot] = charged(used[slot], numbers_.costs[units[slot]]);
         ++checked[slot];
       }
-      if (refused != 0) countDryRunRefused(scope, counters);
+      if (refused != 0) countDryRunRefused(scope, counters[scope]);
     }
     return plan_.hasWarnings ? findWarning() : RuleAnswer::kAllowed;
   }
 
   // Counts a check for which there is no room.
-  void countChecked(RuleCounters& counters) const noexcept {
+  template <class Counts>
+  void countChecked(Counts& counters) const noexcept {
     each(
         scopes_, [&](unsigned scope) { return applies_[scope]; },
-        [&](unsigned scope, unsigned slot) { ++counters.checked[scope * kMaxRules + slot]; });
+        [&](unsigned scope, unsigned slot) { ++counters[scope].checked[slot]; });
   }
 
   // Writes the results of a check that a rule refuses. Returns the scopes of which it is a
@@ -183,16 +217,17 @@ class RuleDecision {
   }
 
   // Counts a refused check, and charges the dry-run rules of `scopes` that allow it.
-  void refuse(RuleCounters& counters, uint32_t scopes) noexcept {
+  template <class Counts>
+  void refuse(Counts& counters, uint32_t scopes) noexcept {
     each(
         scopes_, [&](unsigned scope) { return applies_[scope]; },
         [&](unsigned scope, unsigned slot) {
-          const unsigned rule = scope * kMaxRules + slot;
+          RuleCounts& counts = counters[scope];
           const bool refuses = (refused_[scope] >> slot & 1) != 0;
           const bool isDryRun = (plan_.dryRun[scope] >> slot & 1) != 0;
-          ++counters.checked[rule];
+          ++counts.checked[slot];
           if (refuses) {
-            ++(isDryRun ? counters.dryRunRefused : counters.refused)[rule];
+            ++(isDryRun ? counts.dryRunRefused : counts.refused)[slot];
           } else if (isDryRun && (scopes >> scope & 1) != 0) {
             double& used = states_[scope][1 + slot];
             used = charged(used, costOf(scope, slot));
@@ -258,10 +293,10 @@ class RuleDecision {
   }
 
   RELAY_LIMITER_NOINLINE void countDryRunRefused(unsigned scope,
-                                                 RuleCounters& counters) const noexcept {
+                                                 RuleCounts& counts) const noexcept {
     for (uint32_t bits = refused_[scope] & plan_.dryRun[scope]; bits != 0; bits &= bits - 1) {
-      ++counters.checked[scope * kMaxRules + lowestBit(bits)];
-      ++counters.dryRunRefused[scope * kMaxRules + lowestBit(bits)];
+      ++counts.checked[lowestBit(bits)];
+      ++counts.dryRunRefused[lowestBit(bits)];
     }
   }
 

@@ -9,19 +9,53 @@
 
 namespace relay_limiter {
 
-class RuleLimiter : public RuleScopes {
+// How many checks had each outcome.
+struct RuleOutcomes {
+  uint64_t allowed = 0;
+  uint64_t delayed = 0;
+  uint64_t banned = 0;
+
+  void add(const RuleOutcomes& other) noexcept {
+    allowed += other.allowed;
+    delayed += other.delayed;
+    banned += other.banned;
+  }
+};
+
+template <class Storages>
+class BasicRuleLimiter : public BasicRuleScopes<Storages> {
+  using Base = BasicRuleScopes<Storages>;
+  using Base::plan_;
+  using Base::rates_;
+  using Base::scopes_;
+  using Base::singles_;
+  using Base::singleScopes_;
+
  public:
-  // As RuleScopes::update.
+  using Base::isSingle;
+  using Base::mayBan;
+  using Base::updatePlan;
+  using typename Base::Scope;
+
+  explicit BasicRuleLimiter(const Storages& storages = Storages()) noexcept
+      : Base(storages),
+        counters_(storages.template byScope<RuleCounts>()),
+        outcomes_(storages.template value<RuleOutcomes>()) {}
+
+  // As BasicRuleScopes::updatePlan.
   bool update(RulePlan&& next, const uint16_t* origins, const uint16_t* added,
               double now) noexcept {
-    if (!RuleScopes::update(std::move(next), origins, added, now)) return false;
-    for (unsigned i = 0; i < plan_.scopes; ++i) {
-      for (uint32_t bits = added[i]; bits != 0; bits &= bits - 1) {
-        const unsigned rule = i * kMaxRules + lowestBit(bits);
-        counters_.checked[rule] = counters_.refused[rule] = counters_.dryRunRefused[rule] = 0;
-      }
-    }
+    if (!updatePlan(std::move(next), origins, added, now)) return false;
+    replaceCounts(added);
     return true;
+  }
+
+  // Slots get other rules; `added` as in update().
+  void replaceCounts(const uint16_t* added) noexcept {
+    for (unsigned i = 0; i < plan_.scopes; ++i) {
+      for (uint32_t bits = added[i]; bits != 0; bits &= bits - 1)
+        counters_[i].replace(lowestBit(bits));
+    }
   }
 
   // The key of a scope.
@@ -37,7 +71,7 @@ class RuleLimiter : public RuleScopes {
   RuleAnswer check(const ScopeKey* keys, uint32_t mask, unsigned program, double now,
                    RuleNumbers& numbers) noexcept {
     if (mayBan(now) && findBan(keys, mask, now, numbers)) {
-      ++banned_;
+      ++outcomes_->banned;
       return RuleAnswer::kBanned;
     }
     Check check(plan_, program, numbers, keys, now);
@@ -48,7 +82,7 @@ class RuleLimiter : public RuleScopes {
       const RuleAnswer added = addNewcomers(check);
       if (added != RuleAnswer::kAllowed) return added;
     }
-    ++allowed_;
+    ++outcomes_->allowed;
     return check.decision.charge(counters_);
   }
 
@@ -86,7 +120,7 @@ class RuleLimiter : public RuleScopes {
     }
     if (mayBan(now) && findBan(keys, mask, now, numbers)) return RuleAnswer::kBanned;
     if (check.decision.refusing() == 0) {
-      RuleCounters counters;
+      NoRuleCounts counters;
       return check.decision.charge(counters);
     }
     uint8_t slots[kMaxScopes];
@@ -121,10 +155,8 @@ class RuleLimiter : public RuleScopes {
     return RuleAnswer::kAllowed;
   }
 
-  const RuleCounters& counters() const noexcept { return counters_; }
-  uint64_t allowed() const noexcept { return allowed_; }
-  uint64_t delayed() const noexcept { return delayed_; }
-  uint64_t banned() const noexcept { return banned_; }
+  const RuleCounts& counts(unsigned scope) const noexcept { return counters_[scope]; }
+  const RuleOutcomes& outcomes() const noexcept { return *outcomes_; }
 
   bool isResized() const noexcept { return isResized_; }
   // Whether the tables may have changed their size since the last call.
@@ -150,7 +182,7 @@ class RuleLimiter : public RuleScopes {
     uint32_t absent = 0;
     // The numbers of peers that are fresh.
     RuleState fresh[kMaxScopes];
-    ScopeState::Eviction evictions[kMaxScopes];
+    typename Scope::Eviction evictions[kMaxScopes];
   };
 
   // Whether a ban is in force; then writes the results of the longest one.
@@ -182,8 +214,7 @@ class RuleLimiter : public RuleScopes {
         if (found != RuleAnswer::kAllowed) return found;
       }
       if (rates_.isSimple(state, check.now)) {
-        check.decision.refillAndAsk(i, state, check.now - state[0]);
-        state[0] = check.now;
+        check.decision.refillAndAsk(i, state, Rates::startRefill(state, check.now));
       } else {
         rates_.refill(state, i, plan_.slots[i], check.decision.planIndex(), check.now);
         check.decision.ask(i, state);
@@ -209,7 +240,7 @@ class RuleLimiter : public RuleScopes {
 
   // Finds the numbers of a peer in any place. A fresh peer gets numbers of its own.
   RELAY_LIMITER_NOINLINE RuleAnswer find(Check& check, unsigned i, double*& state) noexcept {
-    ScopeState& scope = *scopes_[i];
+    Scope& scope = *scopes_[i];
     const Key& key = check.keys[i].key;
     if (!scope.records().fetch(key.fingerprint, state)) return RuleAnswer::kNoMemory;
     PeerSlot* const slot = check.keys[i].slot;
@@ -276,7 +307,7 @@ class RuleLimiter : public RuleScopes {
   RuleAnswer answerNoRoom(Check& check, unsigned i) noexcept {
     check.decision.countChecked(counters_);
     ++scopes_[i]->counters().refusedNewcomers;
-    ++delayed_;
+    ++outcomes_->delayed;
     check.numbers.set(kNoRoomDelay, -1, static_cast<int>(i));
     return RuleAnswer::kNoRoom;
   }
@@ -285,7 +316,7 @@ class RuleLimiter : public RuleScopes {
   // violations of `violated` need. Evicts only then. False if there is no memory; then nothing has
   // changed.
   bool insert(Check& check, uint32_t newcomers, uint32_t violated) noexcept {
-    RuleOffenders::Reserved reserved[kMaxScopes];
+    typename Scope::Offenders::Reserved reserved[kMaxScopes];
     uint32_t inserted = 0;
     isResized_ = true;
     for (uint32_t left = newcomers | violated; left != 0; left &= left - 1) {
@@ -306,8 +337,8 @@ class RuleLimiter : public RuleScopes {
   }
 
   bool insert(Check& check, unsigned i, bool isNewcomer, bool isViolation,
-              RuleOffenders::Reserved& reserved) noexcept {
-    ScopeState& scope = *scopes_[i];
+              typename Scope::Offenders::Reserved& reserved) noexcept {
+    Scope& scope = *scopes_[i];
     const Key& key = check.keys[i].key;
     if (isNewcomer) {
       RuleState state;
@@ -321,7 +352,7 @@ class RuleLimiter : public RuleScopes {
   }
 
   void undo(Check& check, uint32_t newcomers, uint32_t violated,
-            const RuleOffenders::Reserved* reserved) noexcept {
+            const typename Scope::Offenders::Reserved* reserved) noexcept {
     for (uint32_t left = newcomers | violated; left != 0; left &= left - 1) {
       const unsigned i = lowestBit(left);
       const Fingerprint& fingerprint = check.keys[i].key.fingerprint;
@@ -350,10 +381,10 @@ class RuleLimiter : public RuleScopes {
     countNoRoom(withoutRoom);
     check.decision.refuse(counters_, ~withoutRoom);
     if (punish(check, violated, violatedSlots)) {
-      ++banned_;
+      ++outcomes_->banned;
       return RuleAnswer::kBanned;
     }
-    ++delayed_;
+    ++outcomes_->delayed;
     return RuleAnswer::kDelayed;
   }
 
@@ -364,7 +395,7 @@ class RuleLimiter : public RuleScopes {
     double longest = 0;
     for (uint32_t left = violated; left != 0; left &= left - 1) {
       const unsigned i = lowestBit(left);
-      ScopeState& scope = *scopes_[i];
+      Scope& scope = *scopes_[i];
       const Fingerprint& fingerprint = check.keys[i].key.fingerprint;
       const uint64_t violations = scope.offenders().addViolation(fingerprint);
       if (!scope.policy().exists) continue;
@@ -388,11 +419,11 @@ class RuleLimiter : public RuleScopes {
   // The delay of a check for which there is no room, in seconds.
   static constexpr double kNoRoomDelay = 1;
 
-  RuleCounters counters_;
-  uint64_t allowed_ = 0;
-  uint64_t delayed_ = 0;
-  uint64_t banned_ = 0;
+  typename Storages::template ByScope<RuleCounts> counters_;
+  decltype(std::declval<const Storages&>().template value<RuleOutcomes>()) outcomes_;
   bool isResized_ = false;
 };
+
+using RuleLimiter = BasicRuleLimiter<PrivateRuleStorages>;
 
 }  // namespace relay_limiter

@@ -25,18 +25,39 @@ struct alignas(64) Punishment {
   double banEnd;
   // Unique; a ban that began later has a higher one. 0 without a ban.
   uint64_t order;
-  // Whether the ban is one of RuleOffenders::counted_.
+  // Whether the ban is one of BanCounts::counted.
   bool isCounted;
 };
 
-class RuleOffenders {
+// The latest end of all bans of a limiter.
+class OwnLatestEnd {
  public:
-  // `latestEnd` is at least the end of each ban of the limiter, and outlives this.
-  RuleOffenders(double maxPeers, double& latestEnd) noexcept
-      : table_(maxPeers), latestEnd_(latestEnd) {}
+  double value() const noexcept { return value_; }
+  void raise(double end) noexcept { value_ = std::max(value_, end); }
+  void clear() noexcept { value_ = kNever; }
 
-  const OffenderTable& table() const noexcept { return table_; }
-  OffenderTable& table() noexcept { return table_; }
+ private:
+  double value_ = kNever;
+};
+
+// `Storages` is PrivateRuleStorages (storage.h) or the one of shared files.
+template <class Storages>
+class BasicRuleOffenders {
+  using Storage = typename Storages::Storage;
+  using LatestEnd = typename Storages::LatestEnd;
+
+ public:
+  using Table = BasicOffenderTable<Storage>;
+
+  // `latestEnd` is at least the end of each ban of the limiter, and outlives this.
+  BasicRuleOffenders(double maxPeers, LatestEnd& latestEnd, const Storage& storage) noexcept
+      : table_(maxPeers, storage),
+        punishments_(storage.template table<Punishment>()),
+        latestEnd_(latestEnd),
+        counts_(storage.template value<BanCounts>()) {}
+
+  const Table& table() const noexcept { return table_; }
+  Table& table() noexcept { return table_; }
   size_t size() const noexcept { return table_.size(); }
   size_t memoryBytes() const noexcept { return table_.memoryBytes() + punishments_.memoryBytes(); }
 
@@ -53,7 +74,7 @@ class RuleOffenders {
 
   // The remaining seconds of the peer's ban; 0 without one.
   double banSecondsLeft(const Fingerprint& fingerprint, double now) const noexcept {
-    if (!(now < latestEnd_)) return 0;
+    if (!(now < latestEnd_.value())) return 0;
     const Punishment* punishment = find(fingerprint);
     return punishment != nullptr && now < punishment->banEnd ? punishment->banEnd - now : 0.0;
   }
@@ -61,7 +82,7 @@ class RuleOffenders {
   // Whether it is certain, without a search, that so many peers, all that have a record, are
   // banned.
   bool areAllBanned(size_t peers, double now) const noexcept {
-    return counted_ >= peers && now < earliestEnd_;
+    return counts_->counted >= peers && now < counts_->earliestEnd;
   }
 
   // What reserve() has added.
@@ -115,10 +136,12 @@ class RuleOffenders {
   // Makes the ban of a peer with a punishment end at `end`, which is later than it ended before.
   void setBanEnd(Punishment& punishment, double end, double now) noexcept {
     if (!(now < punishment.banEnd)) punishment.order = table_.nextOrder();
-    punishment.banEnd = end;
-    latestEnd_ = std::max(latestEnd_, end);
+    // Without it nobody looks for the ban.
+    latestEnd_.raise(end);
     lowerEarliestEnd(end);
-    if (!punishment.isCounted) ++counted_;
+    keepOrderOfWrites();
+    punishment.banEnd = end;
+    if (!punishment.isCounted) ++counts_->counted;
     punishment.isCounted = true;
   }
 
@@ -127,22 +150,26 @@ class RuleOffenders {
   double punish(Punishment& punishment, const BanPolicy& policy, double random,
                 double now) noexcept {
     const double level = levelOf(punishment, policy, now) + 1;
-    punishment.levelAt = std::max(punishment.levelAt, now);
-    punishment.level = level >= policy.violations ? 0 : level;
-    if (!(level >= policy.violations)) return 0;
+    if (!(level >= policy.violations)) {
+      setLevel(punishment, level, now);
+      return 0;
+    }
     const double banLevel =
         policy.banLevelAfter(punishment.banLevel, elapsed(now, punishment.banEnd));
-    punishment.banLevel = banLevel + 1;
     const double seconds = policy.length(banLevel, random);
+    // If the process ends in between, the next ban is longer, or the next violation leads to one.
+    punishment.banLevel = banLevel + 1;
+    keepOrderOfWrites();
     setBanEnd(punishment, now + seconds, now);
+    keepOrderOfWrites();
+    setLevel(punishment, 0, now);
     return seconds;
   }
 
   // Raises the levels of a peer with a punishment. `level` is as of now.
   static void raiseLevels(Punishment& punishment, double level, double banLevel,
                           const BanPolicy& policy, double now) noexcept {
-    punishment.level = std::max(levelOf(punishment, policy, now), level);
-    punishment.levelAt = std::max(punishment.levelAt, now);
+    setLevel(punishment, std::max(levelOf(punishment, policy, now), level), now);
     punishment.banLevel = std::max(punishment.banLevel, banLevel);
   }
 
@@ -174,18 +201,18 @@ class RuleOffenders {
 
   // Visits some punishments, as Table::sweep does, and stops counting bans that are over.
   bool sweepBans(uint64_t& cursor, double now) noexcept {
-    if (cursor == 0) earliestSwept_ = kInfinity;
+    if (cursor == 0) counts_->earliestSwept = kInfinity;
     const bool hasMore = punishments_.sweep(cursor, [&](Punishment& punishment) {
       if (!punishment.isCounted) return false;
       punishment.isCounted = now < punishment.banEnd;
       if (punishment.isCounted) {
-        earliestSwept_ = std::min(earliestSwept_, punishment.banEnd);
+        counts_->earliestSwept = std::min(counts_->earliestSwept, punishment.banEnd);
       } else {
         discount();
       }
       return false;
     });
-    if (!hasMore) earliestEnd_ = earliestSwept_;
+    if (!hasMore) counts_->earliestEnd = counts_->earliestSwept;
     return hasMore;
   }
 
@@ -210,6 +237,14 @@ class RuleOffenders {
     if (banSecondsLeft(fingerprint, now) > 0) return EvictionCost::ofBanned();
     return offender->violations == 0 ? EvictionCost::ofClean(secondsUntilFresh)
                                      : EvictionCost::ofOffender(offender->violations, idleSeconds);
+  }
+
+  // Calls use(punishment, key) for each ban in force. The key is empty if it is not stored.
+  template <class Use>
+  void eachBan(double now, Use&& use) noexcept {
+    punishments_.forEach([&](const Punishment& punishment) {
+      if (now < punishment.banEnd) use(punishment, storedKeyOf(punishment));
+    });
   }
 
   // Sets `count` to the number of bans in force. Calls use(key, secondsLeft) for up to `most` of
@@ -238,7 +273,7 @@ class RuleOffenders {
       ++count;
       const bool isFull = end == begin + capacity;
       if (capacity == 0 || (isFull && punishment.banEnd < begin->end)) return;
-      const Ban ban = {punishment.banEnd, table_.find(punishment.fingerprint)->storedKey};
+      const Ban ban = {punishment.banEnd, storedKeyOf(punishment)};
       if (!ban.key || (isFull && !precedes(ban, *begin))) return;
       if (isFull) std::pop_heap(begin, end--, precedes);
       *end++ = ban;
@@ -278,19 +313,63 @@ class RuleOffenders {
   void clear() noexcept {
     table_.clear();
     punishments_.clear();
-    earliestEnd_ = kInfinity;
-    counted_ = 0;
+    *counts_ = BanCounts();
+  }
+
+  // Makes the tables consistent again after an operation on them was interrupted, and completes a
+  // removal. `isPeer` says whether a fingerprint has a record.
+  template <class IsPeer>
+  void repair(IsPeer&& isPeer) noexcept {
+    punishments_.repair();
+    table_.repair([&](const Offender& offender) {
+      return isPeer(offender.fingerprint) &&
+             (offender.violations > 0 || find(offender.fingerprint) != nullptr);
+    });
+    uint64_t cursor = 0;
+    punishments_.sweep(cursor, [&](const Punishment& punishment) {
+      return table_.find(punishment.fingerprint) == nullptr;
+    });
+    *counts_ = BanCounts();
+    punishments_.forEach([&](Punishment& punishment) {
+      punishment.isCounted = punishment.banEnd > kNever;
+      if (!punishment.isCounted) return;
+      ++counts_->counted;
+      lowerEarliestEnd(punishment.banEnd);
+    });
   }
 
  private:
+  struct BanCounts {
+    // The number of punishments with a ban, in force or over. A sweep stops counting those that are
+    // over.
+    size_t counted = 0;
+    // No counted ban ends before this instant. It is exact after a sweep.
+    double earliestEnd = kInfinity;
+    // The earliest end among the bans that the current sweep has found and those that began after
+    // it did.
+    double earliestSwept = kInfinity;
+  };
+
   void lowerEarliestEnd(double end) noexcept {
-    earliestEnd_ = std::min(earliestEnd_, end);
-    earliestSwept_ = std::min(earliestSwept_, end);
+    counts_->earliestEnd = std::min(counts_->earliestEnd, end);
+    counts_->earliestSwept = std::min(counts_->earliestSwept, end);
   }
 
   // Stops counting a ban.
   void discount() noexcept {
-    if (--counted_ == 0) earliestEnd_ = kInfinity;
+    if (--counts_->counted == 0) counts_->earliestEnd = kInfinity;
+  }
+
+  // Sets the level as of `now`. In the other order the time before would drain it twice.
+  static void setLevel(Punishment& punishment, double level, double now) noexcept {
+    punishment.levelAt = std::max(punishment.levelAt, now);
+    keepOrderOfWrites();
+    punishment.level = level;
+  }
+
+  StoredKey storedKeyOf(const Punishment& punishment) const noexcept {
+    const Offender* offender = table_.find(punishment.fingerprint);
+    return offender == nullptr ? StoredKey{} : table_.keyOf(*offender);
   }
 
   uint64_t banOrderOf(const Offender& offender) const noexcept {
@@ -303,17 +382,10 @@ class RuleOffenders {
     return {SnapshotPosition::kBanOnly | banOrderOf(offender), offender.fingerprint};
   }
 
-  OffenderTable table_;
-  Table<Punishment> punishments_;
-  double& latestEnd_;
-  // The number of punishments with a ban, in force or over. A sweep stops counting those that are
-  // over.
-  size_t counted_ = 0;
-  // No counted ban ends before this instant. It is exact after a sweep.
-  double earliestEnd_ = kInfinity;
-  // The earliest end among the bans that the current sweep has found and those that began after it
-  // did.
-  double earliestSwept_ = kInfinity;
+  Table table_;
+  typename Storage::template Table<Punishment> punishments_;
+  LatestEnd& latestEnd_;
+  typename Storage::template Stored<BanCounts> counts_;
 };
 
 }  // namespace relay_limiter

@@ -51,6 +51,8 @@ class RuleRecords {
   // The tables, by the size of their records.
   static constexpr unsigned kTables = 3;
 
+  explicit RuleRecords(unsigned slots) noexcept { widen(slots); }
+
   size_t size() const noexcept { return small_.size() + medium_.size() + large_.size(); }
   size_t memoryBytes() const noexcept {
     return small_.memoryBytes() + medium_.memoryBytes() + large_.memoryBytes();

@@ -8,9 +8,8 @@
 #include "../counters.h"
 #include "../eviction.h"
 #include "../pending.h"
-#include "offenders.h"
 #include "rates.h"
-#include "records.h"
+#include "storage.h"
 
 namespace relay_limiter {
 
@@ -41,31 +40,39 @@ struct SavedRuleDigest {
   double used[kMaxRules];
 };
 
-class ScopeState {
- public:
-  using Pending = RuleRecord<kMaxRules>;
+template <class Storages>
+class BasicScopeState {
+  using Storage = typename Storages::Storage;
 
-  static constexpr unsigned kSecrets = PendingRecords<Pending>::kMostSecrets;
+ public:
+  using Records = typename Storages::Records;
+  using Offenders = BasicRuleOffenders<Storages>;
+  using Pending = RuleRecord<kMaxRules>;
+  using PendingRecords = typename Storage::template Pending<Pending>;
+
+  static constexpr unsigned kSecrets = PendingRecords::kMostSecrets;
   // The passes of a snapshot: the records in each table, and the pending records of each secret.
-  static constexpr unsigned kSnapshotPasses = RuleRecords::kTables + kSecrets;
+  static constexpr unsigned kSnapshotPasses = Records::kTables + kSecrets;
   // A cleanup has one more, the bans.
   static constexpr unsigned kPasses = kSnapshotPasses + 1;
 
   // `plan` and `rates` outlive this, and `latestBanEnd` as in RuleOffenders.
-  ScopeState(unsigned index, double maxPeers, const RulePlan& plan, const Rates& rates,
-             double& latestBanEnd) noexcept
+  BasicScopeState(unsigned index, double maxPeers, const RulePlan& plan, const Rates& rates,
+                  typename Storages::LatestEnd& latestBanEnd, const Storages& storages) noexcept
       : index_(index),
         maxPeers_(maxPeers),
         plan_(plan),
         rates_(rates),
-        offenders_(maxPeers, latestBanEnd) {}
+        records_(storages.records(index, plan.slots[index])),
+        offenders_(maxPeers, latestBanEnd, storages.of(index)),
+        counters_(storages.of(index).template value<Counters>()) {}
 
-  RuleRecords& records() noexcept { return records_; }
-  const RuleRecords& records() const noexcept { return records_; }
-  RuleOffenders& offenders() noexcept { return offenders_; }
-  const RuleOffenders& offenders() const noexcept { return offenders_; }
-  PendingRecords<Pending>& pending() noexcept { return pending_; }
-  Counters& counters() noexcept { return counters_; }
+  Records& records() noexcept { return records_; }
+  const Records& records() const noexcept { return records_; }
+  Offenders& offenders() noexcept { return offenders_; }
+  const Offenders& offenders() const noexcept { return offenders_; }
+  PendingRecords& pending() noexcept { return pending_; }
+  Counters& counters() noexcept { return *counters_; }
   const BanPolicy& policy() const noexcept { return plan_.bans[index_]; }
   bool isEmpty() const noexcept { return records_.size() == 0 && pending_.isEmpty(); }
   size_t memoryBytes() const noexcept {
@@ -107,7 +114,7 @@ class ScopeState {
   // Removes the peer that a new record replaces. Records may move.
   void evict(const Eviction& eviction) noexcept {
     if (!eviction.isNeeded) return;
-    counters_.countEviction(eviction.cost);
+    counters_->countEviction(eviction.cost);
     records_.erase(eviction.peer);
     offenders_.forgive(eviction.peer);
   }
@@ -125,7 +132,7 @@ class ScopeState {
 
   // Bans a peer until `end`, or makes its ban end then if it would end sooner.
   Verdict ban(const Key& key, double end, double now) noexcept {
-    RuleOffenders::Reserved reserved;
+    typename Offenders::Reserved reserved;
     const Verdict added =
         add(key, true, true, now, EvictionCost::ofBanned(), kMostLookedAt, nullptr, reserved);
     if (added != Verdict::kAllowed) return added;
@@ -145,7 +152,7 @@ class ScopeState {
     const double end = saved.banEnd(now);
     const bool punishes = saved.level > 0 || saved.banLevel > 0 || end > kNever;
     const EvictionCost cost = costOf(saved, state, end, now);
-    RuleOffenders::Reserved reserved;
+    typename Offenders::Reserved reserved;
     const Verdict added =
         add(key, saved.violations > 0 || punishes, punishes, now, cost, most, &state, reserved);
     if (added != Verdict::kAllowed) return added;
@@ -180,6 +187,25 @@ class ScopeState {
                         });
   }
 
+  // Restores the same as a record, if the peer has none or its own is merged with it. For storages
+  // without pending records.
+  Verdict restorePeer(const SavedRuleDigest& saved, double now) noexcept {
+    RuleState state = savedState(saved.used, now - saved.idleSeconds);
+    const double seconds = rates_.secondsUntilFresh(state.numbers, index_, slots(), now);
+    if (!(seconds > 0)) return Verdict::kNoRoom;
+    typename Offenders::Reserved reserved;
+    return add({saved.digest, nullptr, 0}, false, false, now, EvictionCost::ofClean(seconds),
+               kSample, &state, reserved);
+  }
+
+  // Makes the tables consistent again after an operation on them was interrupted. For storages that
+  // processes share.
+  void repair() noexcept {
+    records_.repair();
+    offenders_.repair(
+        [this](const Fingerprint& fingerprint) { return records_.find(fingerprint) != nullptr; });
+  }
+
   // Fetches the memory that restore() will read.
   RELAY_LIMITER_INLINE void prepare(const Fingerprint& fingerprint) const noexcept {
     records_.prepare(fingerprint);
@@ -201,9 +227,9 @@ class ScopeState {
              rates_.secondsUntilFresh(state, index_, slots, now) == 0;
     };
     if (pass >= kSnapshotPasses) return offenders_.sweepBans(cursor, now);
-    if (pass >= RuleRecords::kTables) {
+    if (pass >= Records::kTables) {
       return pending_.sweep(
-          pass - RuleRecords::kTables, cursor,
+          pass - Records::kTables, cursor,
           [&](const Secret&, const Pending& record) { return isExpired(record.state, slots()); });
     }
     return records_.sweep(pass, cursor,
@@ -284,7 +310,7 @@ class ScopeState {
   // snapshot, or nullptr. If this is not allowed, nothing has changed.
   Verdict add(const Key& key, bool offends, bool punishes, double now,
               const EvictionCost& newcomerCost, unsigned most, RuleState* saved,
-              RuleOffenders::Reserved& reserved) noexcept {
+              typename Offenders::Reserved& reserved) noexcept {
     double* state;
     if (!records_.fetch(key.fingerprint, state)) return Verdict::kNoMemory;
     const bool isNew = state == nullptr;
@@ -338,10 +364,12 @@ class ScopeState {
   const double maxPeers_;
   const RulePlan& plan_;
   const Rates& rates_;
-  RuleRecords records_;
-  RuleOffenders offenders_;
-  PendingRecords<Pending> pending_;
-  Counters counters_;
+  Records records_;
+  Offenders offenders_;
+  PendingRecords pending_;
+  typename Storage::template Stored<Counters> counters_;
 };
+
+using ScopeState = BasicScopeState<PrivateRuleStorages>;
 
 }  // namespace relay_limiter

@@ -11,27 +11,35 @@
 
 namespace relay_limiter {
 
-class RuleScopes {
+template <class Storages>
+class BasicRuleScopes {
  public:
+  using Scope = BasicScopeState<Storages>;
+
+  explicit BasicRuleScopes(const Storages& storages) noexcept
+      : latestBanEnd_(storages.latestEnd()),
+        singles_(storages.template byScope<RuleState>()),
+        storages_(storages) {}
+
   // Sets the first plan. Scope i is single if bit i of `singleScopes` is set. False if there is no
   // memory.
   bool start(RulePlan&& plan, uint32_t singleScopes, double maxPeers) noexcept {
     plan_ = std::move(plan);
     singleScopes_ = singleScopes;
     for (unsigned i = 0; i < plan_.scopes; ++i) {
-      singles_[i].reset(kNever);
       if (isSingle(i)) continue;
-      scopes_[i].reset(new (std::nothrow) ScopeState(i, maxPeers, plan_, rates_, latestBanEnd_));
+      scopes_[i].reset(new (std::nothrow)
+                           Scope(i, maxPeers, plan_, rates_, latestBanEnd_, storages_));
       if (scopes_[i] == nullptr) return false;
-      scopes_[i]->records().widen(plan_.slots[i]);
     }
+    if constexpr (Storages::kIsPrivate) clearSingles();
     return true;
   }
 
   // Replaces the plan. `origins` and `added` are those of RulePlan in lib/engine/rules.ts. False if
   // there is no memory; then nothing has changed.
-  bool update(RulePlan&& next, const uint16_t* origins, const uint16_t* added,
-              double now) noexcept {
+  bool updatePlan(RulePlan&& next, const uint16_t* origins, const uint16_t* added,
+                  double now) noexcept {
     if (!rates_.update(plan_, next, origins, added, now)) return false;
     plan_ = std::move(next);
     for (unsigned i = 0; i < plan_.scopes; ++i) {
@@ -40,16 +48,25 @@ class RuleScopes {
     return true;
   }
 
+  // For a file that processes share: replaces the plan and the history by those of another process;
+  // see Rates::readHistory.
+  bool adopt(RulePlan&& next, const double* history, size_t size) noexcept {
+    if (!rates_.readHistory(history, size, next)) return false;
+    plan_ = std::move(next);
+    return true;
+  }
+
+  const Rates& rates() const noexcept { return rates_; }
   const RulePlan& plan() const noexcept { return plan_; }
   uint32_t singleScopes() const noexcept { return singleScopes_; }
   bool isSingle(unsigned scope) const noexcept { return (singleScopes_ >> scope & 1) != 0; }
-  ScopeState& scope(unsigned index) noexcept { return *scopes_[index]; }
+  Scope& scope(unsigned index) noexcept { return *scopes_[index]; }
 
   // The time of the limiter if the clock says `now`. Pass it to the methods below.
   double time(double now) noexcept { return rates_.time(now); }
 
   // False only if no ban is in force. True does not mean that one is.
-  bool mayBan(double now) const noexcept { return now < latestBanEnd_; }
+  bool mayBan(double now) const noexcept { return now < latestBanEnd_.value(); }
 
   // The scopes whose keys a check needs.
   uint32_t keyedScopes(uint32_t mask, unsigned program, double now) const noexcept {
@@ -73,10 +90,10 @@ class RuleScopes {
   // Removes idle peers and returns their number, which does not include pending records.
   uint64_t cleanup(double maxIdle, double budgetMs, double now) noexcept {
     uint64_t removed = 0;
-    sweep_.run(plan_.scopes * ScopeState::kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
-      const unsigned i = pass / ScopeState::kPasses;
+    sweep_.run(plan_.scopes * Scope::kPasses, budgetMs, [&](unsigned pass, uint64_t& cursor) {
+      const unsigned i = pass / Scope::kPasses;
       return !isSingle(i) &&
-             scopes_[i]->sweep(pass % ScopeState::kPasses, cursor, maxIdle, now, removed);
+             scopes_[i]->sweep(pass % Scope::kPasses, cursor, maxIdle, now, removed);
     });
     return removed;
   }
@@ -102,12 +119,18 @@ class RuleScopes {
     return bytes;
   }
 
-  void clear() noexcept {
-    for (unsigned i = 0; i < kMaxScopes; ++i) {
-      singles_[i].reset(kNever);
-      if (scopes_[i] != nullptr) scopes_[i]->clear();
+  void clearSingles() noexcept {
+    for (unsigned i = 0; i < plan_.scopes; ++i) {
+      if (isSingle(i)) singles_[i].reset(kNever);
     }
-    latestBanEnd_ = kNever;
+  }
+
+  void clear() noexcept {
+    clearSingles();
+    for (const auto& scope : scopes_) {
+      if (scope != nullptr) scope->clear();
+    }
+    latestBanEnd_.clear();
     sweep_.stop();
   }
 
@@ -115,13 +138,14 @@ class RuleScopes {
   RulePlan plan_;
   Rates rates_{plan_};
   // No ban ends after this instant.
-  double latestBanEnd_ = kNever;
+  typename Storages::LatestEnd latestBanEnd_;
   // nullptr for a single scope.
-  std::unique_ptr<ScopeState> scopes_[kMaxScopes];
+  std::unique_ptr<Scope> scopes_[kMaxScopes];
   uint32_t singleScopes_ = 0;
-  RuleState singles_[kMaxScopes];
+  typename Storages::template ByScope<RuleState> singles_;
 
  private:
+  const Storages storages_;
   Sweep sweep_;
 };
 

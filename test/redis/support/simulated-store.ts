@@ -2,7 +2,12 @@
 // that both return bit-identical results.
 
 import { HEARTBEAT, UNREGISTER } from '../../../lib/redis/store/heartbeat-scripts.js';
-import { LEASED_SHARE, type Limit, ttlMs } from '../../../lib/redis/store/limit.js';
+import {
+  LEASED_SHARE,
+  type Limit,
+  RENEWAL_SECONDS,
+  ttlMs,
+} from '../../../lib/redis/store/limit.js';
 import { createScript, type ScriptName } from '../../../lib/redis/store/limit-scripts.js';
 import { refill } from '../../../lib/tables/arithmetic.js';
 
@@ -20,6 +25,8 @@ interface Bucket {
   leases: Lease[];
   /** When the key expires. */
   expires: number;
+  /** Whether the state is that of a first check: its time to live is not renewed later. */
+  isFirst?: boolean;
 }
 
 /** The memory of losses of one shard. */
@@ -31,7 +38,9 @@ interface Losses {
   loss?: { since: number; empty: number; half: number };
 }
 
-const NAMES: readonly ScriptName[] = ['strict', 'lease', 'release', 'read'];
+const NAMES: readonly ScriptName[] = ['strict', 'first', 'lease', 'release', 'read'];
+/** The node of leases that hold the costs of first checks. */
+export const NO_NODE = 0;
 
 type Four<T = number> = [T, T, T, T];
 
@@ -101,7 +110,7 @@ export class SimulatedStore {
     if (source === UNREGISTER)
       return Number(this.#nodes.get(key as string)?.delete(args[0] as string));
     for (const [sha, name] of this.#scriptNames) {
-      if (createScript(name, this.#limit, this.#runId()).text !== source) continue;
+      if (createScript(name, this.#limit, this.runId).text !== source) continue;
       this.#loaded.add(sha);
       return this.#runUnexpired(name, keys, args);
     }
@@ -138,14 +147,51 @@ export class SimulatedStore {
     const [key] = keys as [string];
     const bucket = this.#load(key, outage, now);
     if (name === 'read') return [text(bucket.tokens), bucket.violations];
-    const reply = name === 'strict' ? this.#strict(bucket, rest) : this.#lease(bucket, rest, now);
+    if (name !== 'lease')
+      return this.#take(key, bucket, name, rest[0] ?? 1, now, outage.length > 0);
+    const reply = this.#lease(bucket, rest, now);
     this.#save(key, bucket, now);
     return reply;
   }
 
   #save(key: string, bucket: Bucket, now: number): void {
-    bucket.expires = now + ttlMs(this.#limit, bucket.violations) / 1000;
+    const ttl = ttlMs(this.#limit, { spare: RENEWAL_SECONDS, isOffender: bucket.violations > 0 });
+    bucket.expires = now + ttl / 1000;
     this.buckets.set(key, bucket);
+  }
+
+  #take(
+    key: string,
+    bucket: Bucket,
+    name: 'strict' | 'first',
+    cost: number,
+    now: number,
+    isAfterOutage: boolean,
+  ): unknown {
+    const known = this.buckets.get(key);
+    const rest = bucket.tokens - cost;
+    if (rest < 0) {
+      bucket.violations += 1;
+      this.#save(key, bucket, now);
+      const isGone = bucket.violations >= (this.#limit.disconnectThreshold ?? Infinity);
+      return `${isGone ? 'd' : 'w'}${text(bucket.tokens)}`;
+    }
+    bucket.tokens = rest;
+    if (name === 'first') {
+      const ends = now + this.#limit.shortLeaseSeconds;
+      const held = bucket.leases.find(({ nodeId }) => nodeId === NO_NODE);
+      if (held === undefined) bucket.leases.push({ nodeId: NO_NODE, id: 0, amount: cost, ends });
+      else Object.assign(held, { amount: held.amount + cost, ends: Math.max(held.ends, ends) });
+    }
+    if (known === undefined && !isAfterOutage && cost % 1 === 0 && cost <= 999) {
+      const expires = now + ttlMs(this.#limit) / 1000;
+      this.buckets.set(key, { ...bucket, expires, isFirst: true });
+    } else if (known === undefined || known.isFirst || now - (now % RENEWAL_SECONDS) > known.last) {
+      this.#save(key, bucket, now);
+    } else {
+      this.buckets.set(key, { ...bucket, expires: known.expires });
+    }
+    return Math.trunc(bucket.tokens);
   }
 
   #load(key: string, outage: number[], now: number): Bucket {
@@ -188,15 +234,6 @@ export class SimulatedStore {
     refillTo(now);
     const open = leases.filter(({ ends }) => ends > now);
     return { tokens, last, violations: bucket.violations, leases: open, expires: 0 };
-  }
-
-  #strict(bucket: Bucket, [cost = 1]: number[]): unknown {
-    const { disconnectThreshold } = this.#limit;
-    const isAllowed = bucket.tokens >= cost;
-    if (isAllowed) bucket.tokens -= cost;
-    else bucket.violations += 1;
-    const isGone = bucket.violations >= (disconnectThreshold ?? Infinity);
-    return `${isAllowed ? 'a' : isGone ? 'd' : 'w'}${text(bucket.tokens)}`;
   }
 
   #lease(bucket: Bucket, args: number[], now: number): unknown {
@@ -252,8 +289,7 @@ export class SimulatedStore {
     let isLost: boolean;
     if (Number(answered) > 0) {
       const wentBack = (losses.numbers.get(nodeId) ?? 0) < Number(answered);
-      isLost =
-        losses.epoch !== epoch || wentBack || (run !== this.#runId() && uptime < elapsed + 1);
+      isLost = losses.epoch !== epoch || wentBack || (run !== this.runId && uptime < elapsed + 1);
     } else {
       const wasVisited = [...nodes.values()].some((seenAt) => seenAt >= now - uptime);
       isLost = uptime >= 0 && uptime + 1 < elapsed && !wasVisited;
@@ -273,16 +309,17 @@ export class SimulatedStore {
     }
     const { since, empty, half } = losses.loss ?? { since: '', empty: 0, half: 0 };
     const { epoch: current } = losses;
-    return [this.#runId(), text(now), nodes.size, current, text(since), text(empty), text(half)];
+    return [this.runId, text(now), nodes.size, current, text(since), text(empty), text(half)];
   }
 
-  #runId(): string {
+  /** The id of this run of the server. */
+  get runId(): string {
     return `run${this.#run}`;
   }
 
   #nameScripts(): void {
     for (const name of NAMES)
-      this.#scriptNames.set(createScript(name, this.#limit, this.#runId()).sha, name);
+      this.#scriptNames.set(createScript(name, this.#limit, this.runId).sha, name);
   }
 }
 

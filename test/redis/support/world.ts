@@ -5,7 +5,7 @@ import type { EngineName } from '../../../lib/index.js';
 import { SharedRateLimiter } from '../../../lib/redis/index.js';
 import { leaseLifetimes } from '../../../lib/redis/store/limit.js';
 import { type Admission, excess } from '../../../out/examples/fleet/bound.js';
-import { SimulatedStore } from './simulated-store.js';
+import { NO_NODE, SimulatedStore } from './simulated-store.js';
 import { VirtualTime } from './virtual-time.js';
 
 /** The class from lib/, which the simulated store is made for. The class of the built package is a different one. */
@@ -114,6 +114,11 @@ export class World {
     return action === 'allow';
   }
 
+  /** Makes the two checks after which the node has a lease: the first check of a peer leases nothing. */
+  async lease(node: SharedRateLimiter): Promise<void> {
+    for (let n = 0; n < 2; n += 1) await this.check(node);
+  }
+
   /** Makes checks until the first refusal. */
   async spendAll(node: SharedRateLimiter): Promise<void> {
     while (await this.check(node)) {}
@@ -134,7 +139,8 @@ export class World {
   /** Unspent tokens that are on lease, as the store counts them. */
   leasedInStore(): number {
     const leases = [...this.store.buckets.values()].flatMap((bucket) => bucket.leases);
-    return leases.reduce((sum, { amount }) => sum + amount, 0);
+    const ofNodes = leases.filter(({ nodeId }) => nodeId !== NO_NODE);
+    return ofNodes.reduce((sum, { amount }) => sum + amount, 0);
   }
 
   /** Makes the store lose its data in an outage that all nodes notice. */

@@ -29,14 +29,23 @@ export class RuleCounters {
   readonly checked: Float64Array;
   readonly refused: Float64Array;
   readonly dryRunRefused: Float64Array;
+  /** By scope: of rules whose slots have other rules now. */
+  readonly replacedChecked: Float64Array;
+  readonly replacedRefused: Float64Array;
 
   constructor(scopes: number) {
     this.checked = new Float64Array(scopes * MAX_RULES);
     this.refused = new Float64Array(scopes * MAX_RULES);
     this.dryRunRefused = new Float64Array(scopes * MAX_RULES);
+    this.replacedChecked = new Float64Array(scopes);
+    this.replacedRefused = new Float64Array(scopes);
   }
 
-  reset(rule: number): void {
+  /** A slot gets another rule. */
+  replace(rule: number): void {
+    const scope = Math.floor(rule / MAX_RULES);
+    (this.replacedChecked[scope] as number) += this.checked[rule] as number;
+    (this.replacedRefused[scope] as number) += this.refused[rule] as number;
     this.checked[rule] = 0;
     this.refused[rule] = 0;
     this.dryRunRefused[rule] = 0;
@@ -307,7 +316,7 @@ export class RuleDecision {
  * Seconds until a rule allows the cost; Infinity if it never does. Rounded up to a step of the clock plus one step, so
  * that rounding cannot make a wait for exactly this time too short.
  */
-function delaySeconds(used: number, cost: number, burst: number, rate: number): number {
+export function delaySeconds(used: number, cost: number, burst: number, rate: number): number {
   if (cost > burst) return Infinity;
   const delay = (used + cost - burst) / rate;
   const steps = delay * STEPS_PER_SECOND;

@@ -60,7 +60,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
     this.setPolicies(plan);
     for (let rule = 0; rule < this.scopes.length * MAX_RULES; rule += 1) {
       const added = plan.added[Math.floor(rule / MAX_RULES)] as number;
-      if ((added >> (rule % MAX_RULES)) & 1) this.#counters.reset(rule);
+      if ((added >> (rule % MAX_RULES)) & 1) this.#counters.replace(rule);
     }
   }
 
@@ -157,7 +157,7 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
   }
 
   totals(): RuleTotals {
-    const { checked, refused, dryRunRefused } = this.#counters;
+    const { checked, refused, dryRunRefused, replacedChecked, replacedRefused } = this.#counters;
     return {
       allowed: this.#allowed,
       delayed: this.#delayed,
@@ -165,6 +165,8 @@ export class JsRuleLimiter extends RuleScopes implements RulesCore {
       checked: checked.slice(),
       refused: refused.slice(),
       dryRunRefused: dryRunRefused.slice(),
+      replacedChecked: replacedChecked.slice(),
+      replacedRefused: replacedRefused.slice(),
     };
   }
 

@@ -14,8 +14,8 @@ const BANNED = 20;
 const SMALL = { maxPeers: 100, keys: 50 };
 
 /**
- * The result of a call that needs a part of a table which other processes use. On a busy machine a process may not run
- * for so long that the others find its part stalled: the call is made again.
+ * The result of a call that needs a part of a table which other processes use. On a very busy machine a process may not
+ * run for a second, so that the others find its part stalled: the call is made again.
  */
 async function unstalled<Result>(call: () => Result): Promise<Result> {
   for (;;) {

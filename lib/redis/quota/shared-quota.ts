@@ -1,0 +1,443 @@
+// The quota that the processes of a SharedPolicyLimiter share. This process leases some of it and spends the lease without
+// calling the store. The next call reports what was spent and returns the rest. At most one call is in flight.
+//
+// A lease counts from its request, by this process's clock, less the most that clocks drift apart. So it ends here before
+// the store counts the rest of it as spent.
+
+import { ConfiguredQuotas } from '../../client/configured-quotas.js';
+import {
+  amountOf,
+  type Cost,
+  type Costs,
+  inUnit,
+  plus,
+  REQUESTS,
+  readCost,
+} from '../../client/cost.js';
+import type { Lease } from '../../client/lease.js';
+import type { AcquireOptions, LimiterRequest, OuterLimiter } from '../../client/options.js';
+import { readAcquireOptions } from '../../client/options.js';
+import { type Policy, unitOf, unitOfNumbers } from '../../client/policies.js';
+import { WaitQueue } from '../../client/queue.js';
+import { secondsUntil } from '../../client/time.js';
+import { readClock } from '../../common/clock.js';
+import { NoReplyError } from '../store/script-call.js';
+import type { StateChange } from '../store/shard-health.js';
+import {
+  LATE_SECONDS,
+  nowWithPauses,
+  RETRY_SECONDS,
+  startTimer,
+  type Timer,
+} from '../store/timing.js';
+import {
+  defaultLeaseSeconds,
+  type QuotaWindow,
+  type SharedQuotaConfig,
+  windowsOf,
+} from './options.js';
+import { type QuotaReply, QuotaStore } from './quota-store.js';
+import { SharedLease } from './shared-lease.js';
+import { type Spent, SpentLog } from './spent-log.js';
+
+/** More than clocks drift apart. */
+const MAX_DRIFT = 0.01;
+/** The pause between two heartbeats of a process, and the time for their replies. */
+const HEARTBEATS_SECONDS = 6;
+/** A block that is shorter is over before another process hears of it. */
+const MIN_BLOCK_SECONDS = 0.01;
+
+export interface SharedQuotaListener {
+  onStoreState(change: StateChange): void;
+  /** Another process may send nothing for so many seconds, so this one must not either. */
+  onBlocked(seconds: number): void;
+}
+
+export class SharedQuota implements OuterLimiter {
+  readonly #config: SharedQuotaConfig;
+  readonly #store: QuotaStore;
+  readonly #listener: SharedQuotaListener;
+  readonly #clock: () => number;
+  readonly #queue: WaitQueue<Lease, LimiterRequest>;
+  readonly #spent: SpentLog;
+  #policies: readonly Policy[];
+  #windows: readonly QuotaWindow[];
+  #units: readonly string[];
+  #leaseSeconds: number;
+  /** What is left of the lease, by unit, and when it ends. */
+  #left: Record<string, number> = Object.create(null);
+  #ends = -Infinity;
+  #lastCallId = 0;
+  #answeredId = 0;
+  #epoch = '';
+  #epochEnds = -Infinity;
+  #callEnds: (() => void)[] = [];
+  #isCalling = false;
+  /** Whether to call again as soon as the call in flight has ended. */
+  #isReportDue = false;
+  #retryAt = -Infinity;
+  /** What has been spent since the last grant. */
+  #used: Cost = 0;
+  #grantedAt = -Infinity;
+  #blockedUntil = -Infinity;
+  #returnTimer: Timer | undefined;
+  /** The quotas of this process while the store does not answer, with `share`. */
+  #fallback: ConfiguredQuotas | undefined;
+  /** Why the store refuses this quota's key; undefined if it does not. */
+  #refusal: Error | undefined;
+
+  constructor(config: SharedQuotaConfig, listener: SharedQuotaListener) {
+    this.#config = config;
+    this.#listener = listener;
+    this.#clock = config.clock ?? nowWithPauses;
+    this.#policies = config.policies;
+    this.#windows = windowsOf(config.policies, config);
+    this.#units = unitsOf(config.policies);
+    this.#leaseSeconds = this.#leaseSecondsFor(config.policies);
+    this.#spent = new SpentLog(config.policies);
+    this.#queue = new WaitQueue<Lease, LimiterRequest>(
+      {
+        now: () => readClock(this.#clock),
+        delay: (now, { cost }) => this.#delay(cost, now),
+        // Other processes may return what they hold at any moment.
+        backlogDelay: () => 0,
+        take: (now, { cost }, inner) => this.#take(cost, now, inner),
+        outerOf: ({ cost, priority, within }) =>
+          within && {
+            tryTake: () => within.tryLease(cost),
+            acquire: (deadlineSeconds, signal) =>
+              within.acquire({ cost, priority, signal, deadlineSeconds }),
+          },
+      },
+      { maxQueue: Infinity, onFull: 'reject', agingSeconds: config.agingSeconds },
+    );
+    this.#store = new QuotaStore({
+      ...config,
+      graceSeconds: Math.max(this.#leaseSeconds, HEARTBEATS_SECONDS) + config.deadlineSeconds,
+      onChange: (change) => this.#onStoreState(change),
+    });
+  }
+
+  get store(): QuotaStore {
+    return this.#store;
+  }
+
+  /** The unit of a cost that is a number. */
+  get numberUnit(): string {
+    return unitOfNumbers(this.#policies);
+  }
+
+  tryLease(
+    cost: number | Costs = 1,
+    { within }: Pick<AcquireOptions, 'within'> = {},
+  ): Lease | null {
+    const read = inUnit(readCost(cost), this.numberUnit);
+    const now = readClock(this.#clock);
+    if (this.#queue.size > 0 || this.#delay(read, now) > 0) return null;
+    const inner = within?.tryLease(cost);
+    return inner === null ? null : this.#take(read, now, inner);
+  }
+
+  acquire(options?: AcquireOptions): Promise<Lease> {
+    return this.#queue.enqueue(readAcquireOptions(options));
+  }
+
+  delaySeconds(cost: number | Costs = 1): number {
+    const read = inUnit(readCost(cost), this.numberUnit);
+    const now = readClock(this.#clock);
+    if (this.#covers(read, now)) return 0;
+    if (this.#isDown) return this.#fallbackDelay(read, now);
+    return Math.max(this.#retryAt - now, this.#config.deadlineSeconds);
+  }
+
+  remaining(unit: string = REQUESTS): number {
+    const now = readClock(this.#clock);
+    if (!this.#units.includes(unit)) return Infinity;
+    if (this.#isDown && this.#config.onStoreFailure === 'open') return Infinity;
+    return now < this.#ends ? Math.floor(this.#left[unit] ?? 0) : 0;
+  }
+
+  /** What responses say is the business of the limiters within this one. */
+  update(): void {}
+
+  /** Tells the other processes that nothing may be sent for so many seconds. */
+  block(seconds: number): void {
+    if (!(seconds >= MIN_BLOCK_SECONDS)) return;
+    const until = readClock(this.#clock) + seconds;
+    if (until <= this.#blockedUntil + MIN_BLOCK_SECONDS) return;
+    this.#blockedUntil = until;
+    this.#report();
+  }
+
+  replacePolicies(policies: readonly Policy[]): void {
+    const now = readClock(this.#clock);
+    this.#spent.replacePolicies(policies, now);
+    // What is on lease was leased for other windows.
+    this.#left = Object.create(null);
+    this.#policies = policies;
+    this.#windows = windowsOf(policies, this.#config);
+    this.#units = unitsOf(policies);
+    this.#leaseSeconds = this.#leaseSecondsFor(policies);
+    if (this.#fallback !== undefined) this.#fallback = this.#createFallback(now);
+    this.#retryAt = -Infinity;
+    this.#report();
+    this.#queue.wake();
+  }
+
+  /** Returns what is on lease, and unregisters this process. */
+  async close(): Promise<void> {
+    clearTimeout(this.#returnTimer);
+    this.#report();
+    while (this.#isCalling) await new Promise<void>((end) => this.#callEnds.push(end));
+    clearTimeout(this.#returnTimer);
+    await this.#store.close();
+  }
+
+  /** Takes back a part of what was spent: all of it if the request was never sent. */
+  takeBack(spent: Spent, cost: Cost): void {
+    const now = readClock(this.#clock);
+    const isUnreported = this.#spent.takeBack(spent, cost, now);
+    this.#fallback?.refund(
+      cost,
+      { ...NO_NUMBER, cost: spent.cost, at: spent.at, owner: this },
+      now,
+    );
+    if (isUnreported && spent.leaseId === this.#answeredId && now < this.#ends) {
+      for (const unit of this.#units) this.#left[unit] = this.#leftOf(unit) + amountOf(cost, unit);
+    }
+    this.#scheduleReturn();
+    this.#queue.wake();
+  }
+
+  /** Spends more than was taken, even beyond what is there. */
+  spendMore(cost: Cost): void {
+    this.#spent.add(cost, readClock(this.#clock));
+    this.#scheduleReturn();
+  }
+
+  get #isDown(): boolean {
+    return this.#store.state === 'down' || this.#refusal !== undefined;
+  }
+
+  #leaseSecondsFor(policies: readonly Policy[]): number {
+    const { leaseSeconds, deadlineSeconds } = this.#config;
+    return leaseSeconds ?? defaultLeaseSeconds(policies, deadlineSeconds);
+  }
+
+  #leftOf(unit: string): number {
+    return this.#left[unit] ?? 0;
+  }
+
+  #covers(cost: Cost, now: number): boolean {
+    if (now >= this.#ends) return false;
+    return this.#units.every((unit) => amountOf(cost, unit) <= this.#leftOf(unit));
+  }
+
+  /** The seconds until the cost may be there; Infinity while a call is in flight. Makes a call if that helps. */
+  #delay(cost: Cost, now: number): number {
+    if (this.#covers(cost, now)) return 0;
+    if (this.#isDown) {
+      if (this.#refusal !== undefined && now >= this.#retryAt) this.#call(now, cost);
+      return this.#fallbackDelay(cost, now);
+    }
+    if (this.#isCalling) return Infinity;
+    if (now >= this.#retryAt) this.#call(now, cost);
+    return this.#isCalling ? Infinity : secondsUntil(this.#retryAt, now);
+  }
+
+  #fallbackDelay(cost: Cost, now: number): number {
+    const { onStoreFailure } = this.#config;
+    if (onStoreFailure === 'open') return 0;
+    if (onStoreFailure === 'closed' || this.#fallback === undefined) return Infinity;
+    return secondsUntil(this.#fallback.readyAt(cost, now), now);
+  }
+
+  #take(cost: Cost, now: number, inner: Lease | undefined): Lease {
+    const isLeased = this.#covers(cost, now);
+    if (isLeased) {
+      for (const unit of this.#units) this.#left[unit] = this.#leftOf(unit) - amountOf(cost, unit);
+      this.#used = plus(this.#used, cost);
+    } else {
+      this.#fallback?.take(cost, now);
+    }
+    const spent = this.#spent.add(cost, now, isLeased ? this.#answeredId : 0);
+    this.#scheduleReturn();
+    return new SharedLease(this, spent, inner);
+  }
+
+  /** Reports what was spent and returns what is left; after the call in flight, if there is one. */
+  #report(): void {
+    if (this.#isCalling) this.#isReportDue = true;
+    else if (this.#store.state === 'up') this.#call(readClock(this.#clock));
+  }
+
+  /** Ends the lease. `cost`: what is needed. Without it, the call only reports what was spent. */
+  #call(now: number, cost?: Cost): void {
+    const { deadlineSeconds } = this.#config;
+    this.#isCalling = true;
+    this.#isReportDue = false;
+    this.#lastCallId += 1;
+    const id = this.#lastCallId;
+    const isLeased = now < this.#ends;
+    this.#left = Object.create(null);
+    const first = this.#units.map((unit) => (cost === undefined ? 0 : amountOf(cost, unit)));
+    const block = Math.max(0, this.#blockedUntil - now);
+    const units = this.#units;
+    const leaseSeconds = this.#leaseSeconds;
+    const end = (act: () => void) => {
+      this.#isCalling = false;
+      act();
+      for (const resume of this.#callEnds.splice(0)) resume();
+      if (this.#isReportDue) this.#report();
+      this.#queue.wake();
+    };
+    // The store may fail the call at once, in the middle of a caller that calls the queue.
+    let isReturning = false;
+    const later = (act: () => void) => {
+      if (isReturning) end(act);
+      else {
+        this.#isCalling = false;
+        act();
+      }
+    };
+    this.#store.call(
+      {
+        id,
+        known: isLeased ? this.#answeredId : 0,
+        epoch: now < this.#epochEnds ? this.#epoch : '',
+        newEpoch: `${this.#store.nodeId}-${id}`,
+        windows: this.#windows,
+        units,
+        spent: this.#spent.report(id, units, now, deadlineSeconds + LATE_SECONDS),
+        first,
+        ahead: this.#ahead(first, now),
+        block,
+        leaseSeconds,
+        graceSeconds: Math.max(leaseSeconds, HEARTBEATS_SECONDS) + deadlineSeconds,
+      },
+      (reply) => later(() => this.#answered(reply, { id, units, requestedAt: now, leaseSeconds })),
+      (error) => later(() => this.#failed(error)),
+    );
+    isReturning = true;
+  }
+
+  #answered(
+    reply: QuotaReply | undefined,
+    call: { id: number; units: readonly string[]; requestedAt: number; leaseSeconds: number },
+  ): void {
+    if (reply === undefined) {
+      this.#failed(new NoReplyError('the store has executed a later call'));
+      return;
+    }
+    const now = readClock(this.#clock);
+    if (this.#refusal !== undefined) this.#acceptedAgain();
+    this.#spent.acknowledge(call.id);
+    this.#answeredId = call.id;
+    this.#ends = call.requestedAt + call.leaseSeconds * (1 - MAX_DRIFT);
+    call.units.forEach((unit, index) => {
+      this.#left[unit] = reply.granted[index] as number;
+    });
+    if (reply.waitSeconds > 0) {
+      const most = Math.max(call.leaseSeconds / 2, RETRY_SECONDS);
+      this.#retryAt = now + Math.min(Math.max(reply.waitSeconds, 0.001), most);
+    } else {
+      this.#retryAt = -Infinity;
+      this.#used = 0;
+      this.#grantedAt = now;
+    }
+    this.#rememberEpoch(reply.epoch, now);
+    clearTimeout(this.#returnTimer);
+    this.#returnTimer = undefined;
+    this.#scheduleReturn();
+    const ownBlock = this.#blockedUntil - now;
+    if (reply.blockedSeconds > Math.max(ownBlock, 0) + MIN_BLOCK_SECONDS) {
+      this.#blockedUntil = now + reply.blockedSeconds;
+      this.#listener.onBlocked(reply.blockedSeconds);
+    }
+  }
+
+  #failed(error: Error): void {
+    const now = readClock(this.#clock);
+    this.#retryAt = now + RETRY_SECONDS;
+    if (!(error instanceof NoReplyError) && this.#refusal === undefined) {
+      this.#refusal = error;
+      this.#fallback = this.#createFallback(now);
+      this.#listener.onStoreState({ state: 'down', shard: 0, reason: error });
+    }
+    this.#scheduleReturn();
+  }
+
+  /** The store does not refuse the quota's key any more. */
+  #acceptedAgain(): void {
+    this.#refusal = undefined;
+    this.#fallback = undefined;
+    this.#listener.onStoreState({ state: 'up', shard: 0 });
+  }
+
+  #rememberEpoch(epoch: string, now: number): void {
+    const isAnother = this.#epoch !== '' && now < this.#epochEnds && epoch !== this.#epoch;
+    this.#epoch = epoch;
+    this.#epochEnds = now + Math.max(...this.#windows.map(({ seconds }) => seconds));
+    if (!isAnother) return;
+    this.#spent.reportAgain(now);
+    this.#isReportDue = true;
+  }
+
+  /** As much as was spent since the last grant: twice that within half a lease, half of it if longer than a lease. */
+  #ahead(first: readonly number[], now: number): number[] {
+    const age = now - this.#grantedAt;
+    const factor = age < this.#leaseSeconds / 2 ? 2 : age < this.#leaseSeconds ? 1 : 0.5;
+    return this.#units.map((unit, index) => {
+      return Math.max(amountOf(this.#used, unit) * factor, first[index] as number);
+    });
+  }
+
+  /** What is not needed goes back soon, and what was spent is reported, before the lease ends. */
+  #scheduleReturn(): void {
+    if (this.#returnTimer !== undefined) return;
+    const now = readClock(this.#clock);
+    const hasLeft = now < this.#ends && this.#units.some((unit) => this.#leftOf(unit) > 0);
+    if (!hasLeft && this.#spent.isEmpty) return;
+    const shortest = Math.min(...this.#windows.map(({ seconds }) => seconds));
+    const seconds = Math.min(this.#leaseSeconds / 2, Math.max(shortest, 0.05));
+    this.#returnTimer = startTimer(() => {
+      this.#returnTimer = undefined;
+      // A waiting request makes a call of its own.
+      if (this.#queue.size > 0 && !this.#isDown) this.#scheduleReturn();
+      else this.#report();
+    }, seconds * 1000);
+  }
+
+  #onStoreState(change: StateChange): void {
+    const now = readClock(this.#clock);
+    this.#fallback = change.state === 'down' ? this.#createFallback(now) : undefined;
+    if (change.state === 'up') {
+      this.#retryAt = -Infinity;
+      if (change.lostData === true) this.#spent.reportAgain(now);
+      if (change.lostData === true || !this.#spent.isEmpty) this.#report();
+    }
+    this.#listener.onStoreState(change);
+    this.#queue.wake();
+  }
+
+  /** Each process spreads what it may send as if all windows were longer by the number of processes. */
+  #createFallback(now: number): ConfiguredQuotas | undefined {
+    if (this.#config.onStoreFailure !== 'share') return undefined;
+    const nodes = Math.max(this.#config.nodes, this.#store.maxNodes);
+    const policies = this.#policies.map((policy) => {
+      return { ...policy, windowSeconds: policy.windowSeconds * nodes };
+    });
+    const quotas = new ConfiguredQuotas({ algorithm: 'bucket', burstShare: 0 }, policies, now);
+    // No process begins with a burst.
+    const [...units] = this.#units;
+    quotas.take(Object.fromEntries(units.map((unit) => [unit, 1])), now);
+    return quotas;
+  }
+}
+
+/** What a refund does not need to know of a request. */
+const NO_NUMBER = { number: Infinity, numberUnit: REQUESTS } as const;
+
+function unitsOf(policies: readonly Policy[]): string[] {
+  return [...new Set(policies.map(unitOf))];
+}

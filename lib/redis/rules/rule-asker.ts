@@ -1,0 +1,165 @@
+// RuleAsker makes requests: what the store is asked of each rule, and what this node gives up for it.
+
+import { MAX_RULES } from '../../engine/rules.js';
+import type { Place } from '../../tables/table.js';
+import { LEASED_SHARE } from '../store/limit.js';
+import type { SharedRuleConfig } from './options.js';
+import type { RuleBuckets } from './rule-buckets.js';
+import type { RuleId, RuleJudge } from './rule-judge.js';
+import type { RuleLookup } from './rule-lookup.js';
+import type { AskedRule, RuleQuestion, SpentRule } from './rule-request.js';
+import type { RuleTables } from './rule-tables.js';
+
+/** Checks for which tokens are leased ahead of use, for a key without a history. */
+const FIRST_AHEAD = 10;
+
+export class RuleAsker {
+  readonly #config: SharedRuleConfig;
+  readonly #nodeId: string;
+  readonly #judge: RuleJudge;
+  readonly #buckets: RuleBuckets;
+  readonly #lookup: RuleLookup;
+
+  constructor(
+    config: SharedRuleConfig,
+    nodeId: string,
+    judge: RuleJudge,
+    buckets: RuleBuckets,
+    lookup: RuleLookup,
+  ) {
+    this.#config = config;
+    this.#nodeId = nodeId;
+    this.#judge = judge;
+    this.#buckets = buckets;
+    this.#lookup = lookup;
+  }
+
+  /** What is asked of a rule that is not covered. Undefined if there is no room for the key. */
+  uncovered(
+    tables: RuleTables,
+    rule: RuleId,
+    cost: number,
+    question: RuleQuestion,
+    isAwaited: boolean,
+    now: number,
+  ): AskedRule | undefined {
+    const scope = Math.floor(rule / MAX_RULES);
+    const slot = rule - scope * MAX_RULES;
+    const id = question.ids[scope] ?? '';
+    const place = tables.findOrInsert(scope, id, now);
+    if (place === undefined) return undefined;
+    const table = tables.of(scope);
+    const most = this.#tokensAhead(tables, rule, place, cost, question.program, now);
+    const known = table.leaseId(place, slot);
+    // What is left is too little for this check, and goes back, so that the store decides by all that there is.
+    const left = table.take(place, slot, now);
+    const own = isAwaited ? { cost, least: 0 } : { cost: 0, least: cost };
+    return { rule, scope, slot, id, known, left, isReturned: true, most, ...own };
+  }
+
+  /** Takes a cost from a lease, until the store has answered about the other rules. */
+  spend(tables: RuleTables, rule: RuleId, cost: number, question: RuleQuestion): SpentRule {
+    const scope = Math.floor(rule / MAX_RULES);
+    const slot = rule - scope * MAX_RULES;
+    const id = question.ids[scope] ?? '';
+    const table = tables.of(scope);
+    // Another rule of the check may have moved the record.
+    const place = table.find(id) as Place;
+    table.spend(place, slot, cost);
+    return { scope, slot, id, rule, cost, generation: table.generation(place, slot) };
+  }
+
+  /** Gives it back, unless the store has been told that it is spent. */
+  giveBack(tables: RuleTables, { scope, slot, id, cost, generation }: SpentRule): void {
+    const table = tables.of(scope);
+    const place = table.find(id);
+    if (place !== undefined) table.unspend(place, slot, cost, generation);
+  }
+
+  /** What is asked of all rules, without leases. */
+  all(
+    { ids, mask, program }: RuleQuestion,
+    tables: RuleTables | undefined,
+    now: number,
+  ): AskedRule[] {
+    const lookup = this.#lookup;
+    lookup.collect(mask, program);
+    const rules: AskedRule[] = [];
+    for (let n = 0; n < lookup.count; n += 1) {
+      const rule = lookup.rules[n] as RuleId;
+      const scope = Math.floor(rule / MAX_RULES);
+      const slot = rule - scope * MAX_RULES;
+      const id = ids[scope] ?? '';
+      const table = tables?.of(scope);
+      const place = table?.find(id);
+      const own =
+        table === undefined || place === undefined
+          ? { known: 0, left: 0 }
+          : { known: table.leaseId(place, slot), left: table.left(place, slot, now) };
+      const cost = this.#judge.costOf(rule);
+      rules.push({ rule, scope, slot, id, cost, least: 0, most: 0, isReturned: true, ...own });
+    }
+    return rules;
+  }
+
+  /** What is asked of a rule that is covered, to lease more. Undefined if enough is left. */
+  renewal(
+    tables: RuleTables,
+    rule: RuleId,
+    cost: number,
+    question: RuleQuestion,
+    now: number,
+  ): AskedRule | undefined {
+    const scope = Math.floor(rule / MAX_RULES);
+    const slot = rule - scope * MAX_RULES;
+    const id = question.ids[scope] ?? '';
+    const table = tables.of(scope);
+    const place = table.find(id);
+    if (place === undefined || !table.needsRenewal(place, slot)) return undefined;
+    const most = this.#tokensAhead(tables, rule, place, cost, question.program, now);
+    const known = table.leaseId(place, slot);
+    const left = table.tell(place, slot, now);
+    const own = { known, left, isReturned: false, cost: 0, least: 0, most };
+    return { rule, scope, slot, id, ...own };
+  }
+
+  /** Keys and arguments of the script `check`. */
+  call(
+    question: RuleQuestion,
+    rules: readonly AskedRule[],
+    leaseId: number,
+    mode: 'decide' | 'peek',
+  ): { keys: string[]; args: string[] } {
+    const { leaseSeconds, shortLeaseSeconds } = this.#config;
+    const lifetimes = [String(leaseSeconds), String(shortLeaseSeconds)];
+    const args = [this.#nodeId, String(leaseId), ...lifetimes, mode];
+    const keys: string[] = [];
+    for (const asked of rules) {
+      keys.push(this.#buckets.key(asked.rule, asked.id));
+      args.push(this.#buckets.argument(asked, question.program));
+    }
+    return { keys, args };
+  }
+
+  /** Twice the last grant if it was used up within half a lease, the same if within a lease, otherwise half of it. */
+  #tokensAhead(
+    tables: RuleTables,
+    rule: RuleId,
+    place: Place,
+    cost: number,
+    program: number,
+    now: number,
+  ): number {
+    const scope = Math.floor(rule / MAX_RULES);
+    const slot = rule - scope * MAX_RULES;
+    const table = tables.of(scope);
+    if (!table.isKnown(place, slot)) return 0;
+    const { leaseSeconds } = this.#config;
+    const last = table.lastGrant(place, slot);
+    const secondsLeft = table.ends(place, slot) - now;
+    const ahead = secondsLeft > leaseSeconds / 2 ? last * 2 : secondsLeft > 0 ? last : last / 2;
+    const least = FIRST_AHEAD * Math.max(1, cost);
+    const burst = this.#buckets.burst(rule, program);
+    return Math.floor(Math.min(Math.max(ahead, least), burst * LEASED_SHARE));
+  }
+}

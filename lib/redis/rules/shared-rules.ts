@@ -1,0 +1,263 @@
+// SharedRules: the parts of a SharedRuleLimiter, put together. It decides calls whose names have been resolved.
+
+import { readOptionalClock } from '../../common/clock.js';
+import type { MaybePromise } from '../../common/maybe-promise.js';
+import type { BansInForce } from '../../common/types.js';
+import {
+  RULE_DELAYED,
+  type RuleAnswer,
+  type RuleScopeStatistics,
+  type RuleTotals,
+} from '../../engine/rules.js';
+import { selectEngine } from '../../engine/select.js';
+import type { RuleBook } from '../../rules/compile.js';
+import type { LimiterContext } from '../../rules/limiter-context.js';
+import type { Listed } from '../../rules/scope-keys.js';
+import type { RuleBan, RuleVerdict } from '../../rules/types.js';
+import { ALLOWED, verdict } from '../../rules/verdicts.js';
+import { idOf } from '../store/keys.js';
+import type { StateChange } from '../store/shard-health.js';
+import type { SharedRuleConfig } from './options.js';
+import { RuleBans } from './rule-bans.js';
+import { RuleBuckets } from './rule-buckets.js';
+import { NEEDS_STORE, RuleChecks } from './rule-checks.js';
+import { RuleFailures } from './rule-failures.js';
+import { RuleJudge } from './rule-judge.js';
+import { RulePunisher, type Violation } from './rule-punisher.js';
+import { questionOf, type RuleQuestion } from './rule-request.js';
+import { RuleStore } from './rule-store.js';
+import { RuleTables } from './rule-tables.js';
+
+/**
+ * How a check may be answered. `local`: only if no reply of the store is needed. `ahead`: at once, with a request that
+ * covers the next check. `async`: after a reply of the store.
+ */
+export type Wish = 'local' | 'ahead' | 'async';
+
+/** What `decide` returns, by wish. */
+export interface Decided {
+  readonly local: RuleVerdict | undefined;
+  readonly ahead: RuleVerdict;
+  readonly async: MaybePromise<RuleVerdict>;
+}
+
+/** A call whose names have been resolved. Its costs are in RULE_NUMBERS. */
+export interface ResolvedCall {
+  /** The keys by scope, or their digests; see `toIds`. */
+  readonly keys: readonly (string | undefined)[];
+  readonly mask: number;
+  readonly program: number;
+  readonly listed: Listed;
+}
+
+export interface SharedRulesListener {
+  onState(change: StateChange): void;
+  onFailure(error: Error): void;
+}
+
+export class SharedRules {
+  readonly bans: RuleBans;
+  readonly store: RuleStore;
+  readonly failures: RuleFailures;
+  readonly #config: SharedRuleConfig;
+  readonly #context: LimiterContext;
+  readonly #judge: RuleJudge;
+  readonly #buckets: RuleBuckets;
+  readonly #tables: RuleTables | undefined;
+  readonly #checks: RuleChecks;
+  readonly #punisher: RulePunisher;
+
+  constructor(config: SharedRuleConfig, context: LimiterContext, listener: SharedRulesListener) {
+    const { scopes, book, mode, maxPeers } = config;
+    this.#config = config;
+    this.#context = context;
+    const engine = selectEngine(config.engine);
+    this.#judge = new RuleJudge(scopes, book.plan, engine, maxPeers, () => this.now());
+    this.store = new RuleStore(config, RuleBuckets.longestRefill(book), (change) => {
+      this.failures.reset();
+      listener.onState(change);
+    });
+    this.#buckets = new RuleBuckets(scopes, this.store, book);
+    this.failures = new RuleFailures(config, this.store, this.#buckets, {
+      currentPlan: () => this.#judge.plan,
+      rulesOf: (question) => this.#checks.costlyRules(question),
+      onFailure: (error) => listener.onFailure(error),
+    });
+    if (mode === 'leased') {
+      this.#tables = new RuleTables(config, this.store, this.#buckets, {
+        isBusy: (scope, id) => this.#checks.isBusy(scope, id),
+        now: () => this.#checks.time(),
+      });
+    }
+    this.#checks = new RuleChecks({
+      config,
+      store: this.store,
+      judge: this.#judge,
+      buckets: this.#buckets,
+      tables: this.#tables,
+      failures: this.failures,
+      verdictOf: (answer, { ids }) => this.#verdictOf(answer, ids, true),
+    });
+    this.bans = new RuleBans(config);
+    this.#punisher = new RulePunisher(config, this.store, context, this.bans);
+  }
+
+  /** Reads the user's clock. @throws `ERR_LIMITER_CLOCK` */
+  now(): number | undefined {
+    return readOptionalClock(this.#config.clock);
+  }
+
+  /** Undefined if the check needs a reply of the store and `wish` is `local`; then it has had no effect. */
+  decide<Given extends Wish>(
+    wish: Given,
+    call: ResolvedCall,
+    now: number | undefined,
+  ): Decided[Given] {
+    return this.#decide(wish, call, now) as Decided[Given];
+  }
+
+  #decide(
+    wish: Wish,
+    { keys: ids, mask, program, listed }: ResolvedCall,
+    given: number | undefined,
+  ): MaybePromise<RuleVerdict> | undefined {
+    const context = this.#context;
+    if (listed !== undefined) return context.listedVerdict(listed);
+    const now = this.#checks.now(given);
+    const ban = this.bans.find(ids, mask);
+    if (ban !== undefined) {
+      this.#judge.banned += 1;
+      return verdict('banned', ban.seconds, null, ban.scope, null);
+    }
+    context.setKind(program, mask);
+    const answer = this.#checks.decideLocally(ids, mask, program, now);
+    if (answer === undefined) return ALLOWED;
+    if (answer !== NEEDS_STORE) return this.#verdictOf(answer, ids, wish === 'async');
+    const isDown = this.store.state === 'down';
+    if (wish === 'local' && !isDown) return undefined;
+    const question = questionOf(ids, mask, program, this.#judge.plan);
+    if (isDown) return this.failures.fallback(question);
+    return wish === 'ahead'
+      ? this.#checks.requestAhead(question, now)
+      : this.#checks.ask(question, now);
+  }
+
+  /** Resolves with what a check would return, and the used tokens of the rules by id. @throws `ERR_LIMITER_STORE` */
+  async peek(
+    call: ResolvedCall,
+    now: number | undefined,
+  ): Promise<{ verdict: RuleVerdict; used: Float64Array }> {
+    const { keys, mask, program, listed } = call;
+    const question = questionOf(keys, mask, program, this.#judge.plan);
+    const used = await this.#checks.peek(question, now);
+    if (question.plan !== this.#judge.plan) return { verdict: this.failures.outdated(), used };
+    if (listed !== undefined) return { verdict: this.#context.listAnswer(listed), used };
+    const ban = this.bans.find(question.ids, mask);
+    if (ban !== undefined)
+      return { verdict: verdict('banned', ban.seconds, null, ban.scope, null), used };
+    return { verdict: this.#context.answerOf(this.#checks.judgePeek(question, used)), used };
+  }
+
+  /** Takes the costs of a call (sign 1) without asking, or gives them back (sign -1). @throws `ERR_LIMITER_STORE` */
+  async settle({ keys, mask, program }: ResolvedCall, sign: 1 | -1): Promise<void> {
+    const question = questionOf(keys, mask, program, this.#judge.plan);
+    await this.#checks.settle(question, sign);
+  }
+
+  /** Returns what is on lease for a key to the store. */
+  release(scope: number, key: string): void {
+    this.#checks.release(scope, idOf(key));
+  }
+
+  /** Replaces the rules. @throws `ERR_LIMITER_MEMORY` */
+  use(book: RuleBook): void {
+    this.#judge.use(book.plan);
+    this.#tables?.use(book);
+    this.#buckets.use(book);
+    this.store.setLongestRefill(RuleBuckets.longestRefill(book));
+  }
+
+  get leasedTokens(): number {
+    return this.#tables?.leasedTokens() ?? 0;
+  }
+
+  async close(): Promise<void> {
+    await this.#checks.whenIdle();
+    await this.#tables?.close();
+    await this.bans.shared.close();
+    await this.store.close();
+  }
+
+  // The next four are as those of RulesCore, for statistics: they count what this process has done.
+
+  totals(): RuleTotals {
+    return this.#judge.totals();
+  }
+
+  statistics(scope: number): RuleScopeStatistics {
+    const found = this.#judge.statistics(scope);
+    const isSingle = this.#config.scopes[scope]?.kind === 'single';
+    return {
+      ...found,
+      peers: isSingle ? 0 : (this.#tables?.of(scope).size ?? found.peers),
+      bansBegun: this.#punisher.bansBegun[scope] as number,
+      evictions: this.#tables?.evictions[scope] ?? 0,
+      lossyEvictions: 0,
+      refusedNewcomers: 0,
+    };
+  }
+
+  longestBans(scope: number, most: number): BansInForce {
+    return this.bans.longest(scope, most);
+  }
+
+  violations(scope: number, key: string): number {
+    return this.#judge.violations(scope, idOf(key));
+  }
+
+  /** Forgets the violations of a key that this process has counted, and returns its leases. */
+  removePeer(scope: number, key: string): void {
+    this.#judge.forget(scope, idOf(key));
+    this.release(scope, key);
+  }
+
+  /** The verdict of an answer; of a violation a promise if the store must be told of it and `waits`. */
+  #verdictOf(
+    answer: RuleAnswer | undefined,
+    ids: RuleQuestion['ids'],
+    waits: boolean,
+  ): MaybePromise<RuleVerdict> {
+    const result = this.#context.answerOf(answer);
+    const { violated } = this.#judge;
+    if (answer !== RULE_DELAYED || violated === 0) return result;
+    const violations: Violation[] = [];
+    for (const { index } of this.#config.scopes) {
+      if (((violated >> index) & 1) === 0) continue;
+      const rule = this.#buckets.nameOf(this.#judge.violatedRule(index)) ?? '';
+      violations.push({ scope: index, id: ids[index] ?? '', rule });
+    }
+    this.#judge.countViolations(ids, violated);
+    const bans = this.#punisher.count(violations);
+    if (bans === undefined) return result;
+    const banned = bans.then((begun) => this.#banned(begun) ?? result);
+    return waits ? banned : result;
+  }
+
+  /** The verdict of a check that has begun bans; undefined if it has begun none. */
+  #banned(begun: readonly RuleBan[]): RuleVerdict | undefined {
+    let longest = begun[0];
+    if (longest === undefined) return undefined;
+    for (const ban of begun) if (ban.banDuration > longest.banDuration) longest = ban;
+    this.#judge.delayed -= 1;
+    this.#judge.banned += 1;
+    return verdict('banned', longest.banDuration, longest.rule, longest.scope, null);
+  }
+}
+
+/** Replaces keys by ids: a long key becomes its digest. */
+export function toIds(keys: (string | undefined)[]): void {
+  for (let scope = 0; scope < keys.length; scope += 1) {
+    const key = keys[scope];
+    if (key !== undefined) keys[scope] = idOf(key);
+  }
+}

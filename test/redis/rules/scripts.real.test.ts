@@ -1,0 +1,185 @@
+// The scripts of rules on a real server: they reply what SimulatedRules replies, on which simulations run, and in mode
+// `strict` they decide as RuleLimiter does.
+
+import fc from 'fast-check';
+import { createClient } from 'redis';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createRuleScript, type RuleScriptName } from '../../../lib/redis/rules/rule-scripts.js';
+import type { Store } from '../../../out/examples/fleet/server.js';
+import { SimulatedRules } from '../support/simulated-rules.js';
+import { anyStore, NO_STORE, PREFIX } from '../support/store.js';
+
+// The test passes the time as the last argument.
+const CLOCK = 'local now = tonumber(ARGV[#ARGV])';
+
+const number = (min: number, max: number) => fc.double({ min, max, noNaN: true });
+const anyStep = fc.oneof(
+  { weight: 5, arbitrary: number(0, 3) },
+  { weight: 1, arbitrary: number(-2, 100) },
+);
+const anyCost = fc.oneof(fc.nat(3), number(0, 10), fc.constant(1000));
+const anyOutage = fc.oneof(
+  { weight: 6, arbitrary: fc.constant(undefined) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      ago: number(-5, 5),
+      lost: number(0, 20),
+      emptyUntil: number(-6, 5),
+      halfUntil: number(-5, 5),
+      back: fc.oneof(fc.constant(0), number(0, 10)),
+    }),
+  },
+);
+const anyRule = fc.record({
+  rate: fc.oneof(number(0.001, 1000), fc.constant(1e-7), fc.constant(1e21)),
+  burst: number(1, 300),
+  isDry: fc.boolean(),
+});
+const anyAsked = fc.record({
+  rule: fc.nat(2),
+  isReturned: fc.boolean(),
+  known: fc.nat(20),
+  left: fc.oneof(fc.nat(20), number(0, 50)),
+  cost: anyCost,
+  least: fc.oneof(fc.constant(0), fc.nat(5)),
+  most: fc.nat(60),
+});
+const anyCall = fc.record({
+  name: fc.constantFrom<RuleScriptName>('check', 'check', 'check', 'settle', 'release', 'punish'),
+  step: anyStep,
+  node: fc.integer({ min: 1, max: 3 }),
+  asked: fc.uniqueArray(anyAsked, { minLength: 1, maxLength: 3, selector: ({ rule }) => rule }),
+  mode: fc.constantFrom('decide', 'decide', 'peek'),
+  count: fc.integer({ min: 1, max: 4 }),
+  random: number(0, 0.99),
+  outage: anyOutage,
+});
+const anyPolicy = fc.record({
+  violations: number(1, 6),
+  within: number(0.5, 60),
+  jitter: number(0, 0.5),
+  forget: fc.oneof(number(0.5, 30), fc.constant(1e308)),
+  seconds: fc.array(fc.oneof(number(0.1, 20), fc.constant(1e11)), { minLength: 1, maxLength: 3 }),
+});
+
+describe.skipIf(NO_STORE)('the Lua scripts of rules', () => {
+  let server: Store;
+  let client: ReturnType<typeof createClient>;
+  let runs = 0;
+  beforeAll(async () => {
+    server = await anyStore();
+    client = createClient({ url: server.url });
+    await client.connect();
+  });
+  afterAll(async () => {
+    client.destroy();
+    await server.close();
+  });
+
+  const run = (name: RuleScriptName, keys: string[], args: string[], now: number) =>
+    client.eval(createRuleScript(name, 'run', CLOCK).text, {
+      keys: keys.map((key) => `${PREFIX}:{rules}:${key}`),
+      arguments: [...args, String(now)],
+    });
+
+  it('reply what the simulated store replies', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.tuple(anyRule, anyRule, anyRule),
+        anyPolicy,
+        number(0, 2e9),
+        fc.array(anyCall, { minLength: 1, maxLength: 25 }),
+        async (rules, policy, start, calls) => {
+          runs += 1;
+          let now = start;
+          const simulated = new SimulatedRules(() => now);
+          const { violations, within, jitter, forget, seconds } = policy;
+          for (const [id, call] of calls.entries()) {
+            now += call.step;
+            const { name, node, asked, mode, count, random, outage } = call;
+            const first =
+              outage === undefined
+                ? '1e300'
+                : `1e300 ${now - outage.ago} ${outage.lost} ${now + outage.emptyUntil} ${now + outage.halfUntil} ${outage.back}`;
+            const numbers = asked.map(({ rule }) => {
+              const { rate, burst } = rules[rule] as (typeof rules)[number];
+              return `${rate} ${burst}`;
+            });
+            const keys = asked.map(
+              ({ rule }) => `${name === 'punish' ? 'o' : 'b'}-${runs}-${rule}`,
+            );
+            const args = {
+              check: [
+                ...[String(node), String(id), '20', '0.5', mode],
+                ...asked.map(({ rule, isReturned, known, left, cost, least, most }, at) => {
+                  const dry = rules[rule]?.isDry ? 1 : 0;
+                  const back = isReturned ? 1 : 0;
+                  return `${numbers[at]} ${dry} ${back} ${known} ${left} ${cost} ${least} ${most}`;
+                }),
+              ],
+              settle: [
+                '20',
+                ...asked.map(({ cost, isReturned }, at) => {
+                  return `${numbers[at]} ${isReturned ? -cost : cost}`;
+                }),
+              ],
+              release: [
+                ...[String(node), '20'],
+                ...asked.map(({ known, left }, at) => `${numbers[at]} ${known} ${left}`),
+              ],
+              punish: asked.map(() =>
+                [count, violations, within, jitter, random, forget, ...seconds].join(' '),
+              ),
+            }[name];
+            const reply = await run(name, keys, [first, ...args], now);
+            const expected = simulated.runUnexpired(name, keys, [first, ...args], now);
+            const read = (value: unknown) =>
+              String(value)
+                .split(/[ ,]/)
+                .map((word) => (Number.isNaN(Number(word)) ? word : Number(word)));
+            expect(read(reply)).toEqual(read(expected));
+          }
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+
+  it('reply late after their time, and change nothing', async () => {
+    const args = ['5', '1', '1', '20', '0.5', 'decide', '1 10 0 0 0 0 1 0 0'];
+    expect(await run('check', ['late'], args, 6)).toEqual(['late', '6']);
+    expect(await client.exists(`${PREFIX}:{rules}:late`)).toBe(0);
+  });
+
+  it('refuse a key that holds something else, and leave it as it is', async () => {
+    const key = `${PREFIX}:{rules}:foreign`;
+    await client.set(key, 'mine');
+    const args = ['1e300', '1', '1', '20', '0.5', 'decide', '1 10 0 0 0 0 1 0 0'];
+    await expect(run('check', ['foreign'], args, 6)).rejects.toThrow('WRONGTYPE');
+    await expect(run('settle', ['foreign'], ['1e300', '20', '1 10 1'], 6)).rejects.toThrow(
+      'WRONGTYPE',
+    );
+    expect(await run('release', ['foreign'], ['1e300', '1', '20', '1 10 1 1'], 6)).toBe(1);
+    expect(await run('punish', ['foreign'], ['1e300', '1 2 3 0 0.5 9 60'], 6)).toBe('0 0');
+    expect(await client.get(key)).toBe('mine');
+  });
+
+  it('keep no key of a bucket from which nothing is used', async () => {
+    const args = (cost: number) => [
+      '1e300',
+      '1',
+      '1',
+      '20',
+      '0.5',
+      'decide',
+      `1 10 0 0 0 0 ${cost} 0 0`,
+    ];
+    const key = `${PREFIX}:{rules}:fresh`;
+    await run('check', ['fresh'], args(3), 10);
+    expect(await client.exists(key)).toBe(1);
+    expect(await client.pTTL(key)).toBeLessThanOrEqual(4000);
+    await run('settle', ['fresh'], ['1e300', '20', '1 10 -3'], 10);
+    expect(await client.exists(key)).toBe(0);
+  });
+});
