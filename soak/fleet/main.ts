@@ -1,5 +1,5 @@
 // npm run soak:fleet: lets faults happen to a fleet of processes and real stores, and looks in all intervals whether more
-// was admitted than the bound. docs/distributed.md has the results.
+// was admitted than the bound. docs/fleet.md has the results.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -12,7 +12,7 @@ import { type Run, runOnce, runsOf } from './runs.js';
 import { ShiftedClocks } from './shifted-clocks.js';
 import { markdownTable, type Result, textTable, withTable } from './table.js';
 
-const DOCUMENT = fileURLToPath(new URL('../../../docs/distributed.md', import.meta.url));
+const DOCUMENT = fileURLToPath(new URL('../../../docs/fleet.md', import.meta.url));
 
 const HELP = `Lets faults happen to three processes of one limit and their store, under load, and compares what
 was admitted with burst + rate x time in every interval.
@@ -20,7 +20,7 @@ was admitted with burst + rate x time in every interval.
 usage: npm run soak:fleet -- [flags]
 
   --only TEXT   runs only the faults whose names contain TEXT
-  --write       writes the table into docs/distributed.md; all faults must have been run
+  --write       writes the table into docs/fleet.md; all faults must have been run
   --help        prints this text
 
 Needs redis-server or valkey-server. Faults that set clocks need Linux and a C++ compiler, and are left

@@ -9,7 +9,7 @@ const ROUNDING = 1e-3;
 
 /** What a row may admit beyond the bound. */
 export interface Allowance {
-  /** Bursts that docs/distributed.md names for the fault. */
+  /** Bursts that docs/fleet.md names for the fault. */
   readonly bursts: number;
   /** The number of nodes. With the policy `share` each may grant its part of the rate while it has no store. */
   readonly nodes: number;

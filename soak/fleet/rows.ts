@@ -15,14 +15,18 @@ export interface Row extends Needs {
   readonly others?: readonly Variant[];
   /** Whether the fault happens once, in a storm. */
   readonly isOnce?: boolean;
-  /** Bursts by which the fault may exceed the bound, as docs/distributed.md says. Default 0. */
+  /** Bursts by which the fault may exceed the bound, as docs/fleet.md says. Default 0. */
   readonly bursts?: number;
   readonly fault: (scene: Scene) => Promise<void>;
 }
 
+/** Longer than a lease, and than buckets take to fill up. */
+const LONG_SECONDS = 2.5;
 /** Longer than a lease. */
-const LONG_SECONDS = 1.5;
+const OUTAGE_SECONDS = 1.5;
 const STEP_SECONDS = 60;
+/** The pattern of the keys of peers, whose names begin with a letter. */
+const PEER_KEYS = '*{*}[a-z]*';
 /** The nodes whose clocks a row may set, and one of the others. */
 const SHIFTED = [0, 1];
 const OTHER = [2];
@@ -49,9 +53,10 @@ const NODES: readonly Row[] = [
     name: 'node: SIGSTOP, longer than a lease',
     async fault(scene) {
       scene.fleet.signal(0, 'SIGSTOP');
-      await scene.storm(LONG_SECONDS);
+      // After the lease has ended buckets fill up again, so what is left of it would come on top.
+      await scene.calm(LONG_SECONDS);
       scene.fleet.signal(0, 'SIGCONT');
-      await sleep(0.5);
+      await scene.storm(0.6);
     },
   },
   {
@@ -60,10 +65,10 @@ const NODES: readonly Row[] = [
     async fault(scene) {
       for (const index of SHIFTED) scene.fleet.signal(index, 'SIGSTOP');
       const stoppedAt = performance.now();
-      await scene.storm(LONG_SECONDS);
+      await scene.calm(LONG_SECONDS);
       scene.clocks.countAsSleep((performance.now() - stoppedAt) / 1000);
       for (const index of SHIFTED) scene.fleet.signal(index, 'SIGCONT');
-      await sleep(0.5);
+      await scene.storm(0.6);
     },
   },
   {
@@ -84,7 +89,7 @@ const STORE: readonly Row[] = [
     others: ['share'],
     async fault({ server }) {
       server.signal('SIGSTOP');
-      await sleep(LONG_SECONDS);
+      await sleep(OUTAGE_SECONDS);
       server.signal('SIGCONT');
     },
   },
@@ -140,9 +145,9 @@ const STORE: readonly Row[] = [
   {
     name: 'store: CLIENT PAUSE',
     async fault({ server }) {
-      const ms = LONG_SECONDS * 1000;
+      const ms = OUTAGE_SECONDS * 1000;
       await onServer(server.port, (client) => client.call('CLIENT', 'PAUSE', String(ms), 'ALL'));
-      await sleep(LONG_SECONDS);
+      await sleep(OUTAGE_SECONDS);
     },
   },
   {
@@ -240,14 +245,14 @@ const CLUSTER: readonly Row[] = [
     name: 'cluster: the slots of all peers move',
     isCluster: true,
     async fault({ cluster }) {
-      for (const key of await cluster.keys('*:{*}:*')) await cluster.moveSlotOf(key);
+      for (const key of await cluster.keys(PEER_KEYS)) await cluster.moveSlotOf(key);
     },
   },
   {
     name: 'cluster: a server restarted empty',
     isCluster: true,
     async fault({ cluster }) {
-      const [key] = await cluster.keys('*:{*}:*');
+      const [key] = await cluster.keys(PEER_KEYS);
       const start = await cluster.killServerOf(key as string);
       await sleep(0.3);
       await start();
@@ -278,7 +283,7 @@ async function evict(scene: Scene): Promise<void> {
     const used = /used_memory:(\d+)/.exec(await client.info('memory'))?.[1];
     await client.config('SET', 'maxmemory-policy', 'allkeys-random');
     await client.config('SET', 'maxmemory', Number(used) + 2 ** 20);
-    for (let n = 0; (await client.keys('*:{*}:*')).length > 0; n += 1) {
+    for (let n = 0; (await client.keys(PEER_KEYS)).length > 0; n += 1) {
       const batch = client.pipeline();
       for (let at = 0; at < 100; at += 1) batch.set(`filling-${n}-${at}`, 'x'.repeat(1000));
       await batch.exec();

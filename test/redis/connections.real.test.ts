@@ -8,7 +8,7 @@ import { BadNetwork } from '../../out/soak/fleet/bad-network.js';
 import { closeAfterTest, ownServer, withServer } from './support/bans.js';
 import { NO_DEADLINE, NO_SERVER } from './support/store.js';
 
-/** Clients with the options that docs/distributed.md names for connections that are cut without an error. */
+/** Clients with the options that docs/fleet.md names for connections that are cut without an error. */
 const WITH_TIMEOUT = {
   async 'node-redis'(port: number): Promise<object> {
     const socket = { port, socketTimeout: 300, reconnectStrategy: 50 };
