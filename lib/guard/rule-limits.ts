@@ -212,6 +212,7 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
   ) {
     this.key = key;
     this.peer = limiter.open(keys);
+    this.peer.restrict(requireAssignable);
     this.#limiter = limiter;
     this.#queues = bucketQueuesOf(limiter);
     this.#own = own;
@@ -281,6 +282,11 @@ export class OpenRuleLimiter<Data, Meta> implements OpenRule<Data, Meta> {
       bucket: { queues: this.#queues, rule: rule ?? '', key: key ?? '' },
     };
   }
+}
+
+/** Keys that connections get later, at login. @throws `ERR_LIMITER_KEY` */
+function requireAssignable(keys: Keys): void {
+  requireOtherScopes(keys, 'keys of assign', 'the guard');
 }
 
 /** What has failed because the store does not answer needs no other report: its limiter reports that. */
