@@ -120,19 +120,19 @@ async function checkOf<Name extends keyof Clients>(
 /** Makes only the store call of a check in mode `strict`. */
 async function alone(name: keyof Clients, client: Clients[keyof Clients]): Promise<Check> {
   const sha = await shaOfStrict(name, client);
-  // As long as a check's arguments: a deadline in the year 2255, and one token.
-  const args = ['9000000000.123456', '1'];
+  // As long as a check's arguments: a deadline in the year 2255.
+  const args = ['9000000000.123456'];
   if (name === 'ioredis') {
     const redis = client as Redis;
-    return async (key) => (await redis.evalsha(sha, 1, `relay-alone--:{10}:${key}`, ...args)) === 1;
+    return async (key) => Number(await redis.evalsha(sha, 1, `al{10}${key}`, ...args)) > 0;
   }
   const redis = client as Clients['node-redis'];
   return async (key) => {
     const reply = await redis.evalSha(sha, {
-      keys: [`relay-alone--:{10}:${key}`],
+      keys: [`al{10}${key}`],
       arguments: args,
     });
-    return reply === 1;
+    return Number(reply) > 0;
   };
 }
 
