@@ -3,6 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import type { AttackReport, HonestReport } from '../out/examples/relay/demo/messages.js';
 import type { PhaseResult } from '../out/examples/relay/demo/phase.js';
+import { picture } from '../out/examples/relay/demo/picture.js';
 import { failures, summary } from '../out/examples/relay/demo/summary.js';
 import { LEGEND, Table } from '../out/examples/relay/demo/table.js';
 import { readFlags } from '../out/examples/relay/flags.js';
@@ -125,7 +126,7 @@ describe('The summary of a demonstration', () => {
 describe('The table of a demonstration', () => {
   const counts = {
     ...{ connections: 15, messagesIn: 0, delivered: 0, delayed: 0, missed: 0, disconnected: 0 },
-    ...{ refused: 0, bans: 0, residentMemory: 67e6 },
+    ...{ refused: 0, bans: 0, tracked: 15, residentMemory: 67e6 },
   };
   const second = (second: number, fromHonest: number, answered = true) => ({
     ...{ guarded: false, engine: 'none', second, counts: answered ? counts : undefined },
@@ -168,5 +169,28 @@ describe('The table of a demonstration', () => {
     expect(lines[0]).toMatch(/in\/s +out\/s/);
     expect(lines[0]).not.toContain('p50');
     expect(lines[1]).toMatch(/ 7 +77 /);
+  });
+});
+
+describe('The picture of a demonstration', () => {
+  it('draws each second with deliveries, on one logarithmic axis', () => {
+    const svg = picture('3 times faster', [10, Number.NaN, 1000], [1, 1, 1]);
+    const points = [...svg.matchAll(/<polyline points="([^"]*)"/g)].map(([, points]) =>
+      String(points)
+        .split(' ')
+        .map((point) => point.split(',').map(Number)),
+    );
+    expect(points.map((line) => line.length)).toEqual([2, 3]);
+    const [off, on] = points as [number[][], number[][]];
+    const heights = [...off, ...on].map(([, y]) => y);
+    expect(heights).toEqual([210.7, 84, ...on.map(() => 274)].map((y) => expect.closeTo(y, 0)));
+    expect(svg).toContain('<text class="title" x="66" y="28">3 times faster</text>');
+    expect(svg.match(/>1\.0 s</g)).toHaveLength(1);
+    expect(svg.match(/>×</g)).toHaveLength(1);
+    expect(svg.match(/× nothing arrived/g)).toHaveLength(1);
+  });
+
+  it('is empty if nothing was delivered', () => {
+    expect(picture('nothing', [Number.NaN], [Number.NaN])).not.toMatch(/NaN|Infinity|<circle/);
   });
 });

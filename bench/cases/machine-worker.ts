@@ -9,11 +9,12 @@ import { Peers } from '../keys.js';
 import {
   BURST,
   CLUSTER,
-  type KEEPS_BUSY,
   type Order,
   RATE,
   REDIS,
   STALLED_SECONDS,
+  VISITS,
+  type Work,
 } from './machine-orders.js';
 
 /** Concurrent checks of a limiter that answers later. */
@@ -24,7 +25,8 @@ type Check = (key: string) => Promise<unknown>;
 process.on('disconnect', () => process.exit());
 const say = (answer: object) => process.send?.(answer, () => {});
 
-const { limiter: kind, peers, shared } = JSON.parse(process.argv[2] ?? '{}');
+const options = JSON.parse(process.argv[2] ?? '{}');
+const { limiter: kind, peers, shared, maxPeers = Math.max(peers, 1000) } = options;
 const { sample } = new Peers(peers);
 const limiter =
   shared === undefined
@@ -32,15 +34,17 @@ const limiter =
     : new RateLimiter({
         rateLimit: RATE,
         burstLimit: BURST,
-        maxPeers: Math.max(peers, 1000),
+        maxPeers,
         shared,
       });
 const later = limiter === undefined ? await laterOf(kind) : undefined;
 
 process.on('message', async (order: Order) => {
-  if (typeof order !== 'object' || !('checks' in order || 'keepBusy' in order)) return;
+  if (typeof order !== 'object') return;
   try {
     if ('keepBusy' in order) return keepBusy(order.keepBusy);
+    if ('rest' in order) return rest();
+    if (!('checks' in order)) return;
     const before = performance.now();
     const wrong =
       later === undefined ? checkAll(order.checks) : await checkLater(later, order.checks);
@@ -96,14 +100,27 @@ async function laterOf(kind: string): Promise<Check> {
   return (key) => flexible.consume(key);
 }
 
-/** Calls what takes long again and again. */
-function keepBusy(work: (typeof KEEPS_BUSY)[number]): void {
+let work: Work | undefined;
+
+function rest(): void {
+  work = undefined;
+  say({ done: 0 });
+}
+
+/** Visits the table again and again, and looks for messages now and then. */
+function keepBusy(next: Work): void {
+  work = next;
+  say({ busy: true });
+  setImmediate(visit);
+}
+
+function visit(): void {
+  if (work === undefined) return;
   try {
-    if (work === 'statistics') limiter?.getStats();
-    else limiter?.cleanupOldPeers(1e9);
+    for (let n = 0; n < 100; n += 1) VISITS[work](limiter as RateLimiter);
   } catch (error) {
     // The measured process got no processor time in the middle of a check.
     if ((error as LimiterError).code !== 'ERR_LIMITER_SHARED') throw error;
   }
-  setImmediate(keepBusy, work);
+  setImmediate(visit);
 }

@@ -1,6 +1,5 @@
 // Two clients that do the same work: one with relay-limiter, and a typical hand-written one.
 
-import { setTimeout as delay } from 'node:timers/promises';
 import { limitFetch, UpstreamPool } from 'relay-limiter/client';
 import type { Server } from './server.js';
 import { Tally } from './tally.js';
@@ -53,11 +52,24 @@ export function naiveClient(servers: readonly Server[]): Client {
         const milliseconds = Number(response.headers.get('retry-after')) * 1000;
         waits.set(origin, performance.now() + milliseconds);
         waiting += 1;
-        await delay(milliseconds, undefined, { signal });
+        await pause(milliseconds, signal);
         waiting -= 1;
       }
     },
     waiting: () => waiting,
     waitSeconds: (origin) => Math.max(0, (waits.get(origin) ?? 0) - performance.now()) / 1000,
   };
+}
+
+/** Resolves after a time; rejects if the signal is aborted before. */
+function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, milliseconds);
+    const abort = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    // The signal belongs to one request, so its listeners go with it.
+    signal.addEventListener('abort', abort, { once: true });
+  });
 }

@@ -3,7 +3,8 @@
 import { parseFlags, wholeNumber } from '../command-line.js';
 
 export interface Flags {
-  requests: number;
+  /** Undefined: servers and work are scaled to the machine. */
+  requests: number | undefined;
   help: boolean;
 }
 
@@ -11,7 +12,8 @@ export const HELP = `Three servers with different limits, and two clients that s
 
 usage: npm run demo:client -- [flags]
 
-  --requests N   pieces of work for each client, 1 to 10000 (default 3000)
+  --requests N   pieces of work for each client, 1 to 10000. Without it the machine is measured, and
+                 servers and work are scaled to it, to at most 3000 requests
   --help         print this text
 
 The client with relay-limiter must get no 429 from servers that send their limits in headers, and
@@ -21,12 +23,15 @@ wrong flag.`;
 /** @throws WrongFlag */
 export function readFlags(args: string[]): Flags {
   const { requests, help } = parse(args);
-  return { requests: wholeNumber('--requests', requests, 1, 10_000), help };
+  return {
+    requests: requests === undefined ? undefined : wholeNumber('--requests', requests, 1, 10_000),
+    help,
+  };
 }
 
 function parse(args: string[]) {
   return parseFlags(args, {
-    requests: { type: 'string', default: '3000' },
+    requests: { type: 'string' },
     help: { type: 'boolean', short: 'h', default: false },
   });
 }

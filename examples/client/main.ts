@@ -2,11 +2,17 @@
 
 import { failed } from '../command-line.js';
 import { INTERRUPTED, interruption } from '../interruption.js';
+import { measureRate, scaleOf } from './calibrate.js';
 import { limitedClient, naiveClient } from './clients.js';
 import { type Flags, HELP, readFlags } from './flags.js';
+import { PUNISHMENT } from './limited-node.js';
+import { nodesAt, TOTAL_RATE } from './nodes.js';
 import { runPhase } from './phase.js';
 import { watch } from './screen.js';
 import { failures, summary } from './summary.js';
+
+/** The work of a client at scale 1: that of about eight seconds. */
+const REQUESTS = 3000;
 
 const print = (text: string) => console.log(text);
 
@@ -23,11 +29,17 @@ async function main(): Promise<number> {
 }
 
 /** Runs both clients and prints the summary. Resolves with the exit code. */
-async function demonstrate({ requests }: Flags): Promise<number> {
+async function demonstrate(flags: Flags): Promise<number> {
+  const scale = flags.requests === undefined ? scaleOf(await measureRate(interruption)) : 1;
+  const nodes = nodesAt(scale);
+  const requests = flags.requests ?? Math.round(REQUESTS * scale);
   const phase = (title: string, client: typeof limitedClient) =>
-    runPhase(client, requests, interruption, watch(title, process.stdout));
-  print(`${requests} requests to three servers on this machine, first with relay-limiter,`);
-  print('then with a naive client, which waits only after a refusal.\n');
+    runPhase(client, nodes, requests, interruption, watch(title, process.stdout));
+  const allowed = Math.round(TOTAL_RATE * scale);
+  print(`The three servers allow ${allowed} requests per second.`);
+  print(`They punish a client that ignores a 429: it waits ${PUNISHMENT} seconds longer.`);
+  print(`${requests} requests, first with relay-limiter, then with a naive client, in which each`);
+  print('request waits only for its own refusal.\n');
   const outcome = {
     limited: await phase('relay-limiter', limitedClient),
     naive: await phase('naive client', naiveClient),

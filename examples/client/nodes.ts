@@ -1,4 +1,5 @@
-// The three nodes: the limits that they enforce, the headers that they send, and the limits in the client's node file.
+// The three nodes: the limits that they enforce, the headers that they send, and the limits in the client's node file. The
+// quotas fit a machine that can send far more; on a slower one they are scaled down.
 
 import type { NodeFile } from 'relay-limiter/client';
 
@@ -14,7 +15,7 @@ export interface NodeSpec {
   readonly configured: NodeFile[string]['policies'];
 }
 
-export const NODES: readonly NodeSpec[] = [
+const NODES: readonly NodeSpec[] = [
   {
     name: 'ann',
     draft: 11,
@@ -40,6 +41,22 @@ export const NODES: readonly NodeSpec[] = [
     configured: [{ w: 4, v: 600 }],
   },
 ];
+
+/** The requests per second that all nodes together allow at scale 1. */
+export const TOTAL_RATE = NODES.flatMap(({ policies }) => policies.slice(-1)).reduce(
+  (sum, { quota, windowSeconds }) => sum + quota / windowSeconds,
+  0,
+);
+
+/** Returns the nodes with their quotas multiplied by `scale`, which is more than 0 and at most 1. */
+export function nodesAt(scale: number): readonly NodeSpec[] {
+  const scaled = (quota: number) => Math.max(1, Math.round(quota * scale));
+  return NODES.map((node) => ({
+    ...node,
+    policies: node.policies.map((policy) => ({ ...policy, quota: scaled(policy.quota) })),
+    configured: node.configured.map((policy) => ({ ...policy, v: scaled(policy.v) })),
+  }));
+}
 
 /** Names the way in which a node announces its limits. */
 export function announcement({ draft }: NodeSpec): string {

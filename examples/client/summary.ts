@@ -24,6 +24,8 @@ export function summary(outcome: Outcome): string {
   const both = (title: string, show: (phase: PhaseResult) => string | number) =>
     row(title, show(limited), show(naive));
   return [
+    headline(limited, naive),
+    '',
     row('', 'relay-limiter', 'naive'),
     ...limited.nodes.map(({ spec, refused }, at) =>
       row(`429 from ${spec.name} (${announcement(spec)})`, refused, naive.nodes[at]?.refused ?? 0),
@@ -37,6 +39,14 @@ export function summary(outcome: Outcome): string {
       ? 'relay-limiter kept its promise: no 429 with headers, at most one without.'
       : `relay-limiter did not keep its promise: ${failed.join('; ')}.`,
   ].join('\n');
+}
+
+/** The sentence that a newcomer remembers. */
+function headline(limited: PhaseResult, naive: PhaseResult): string {
+  const refusals = naive.nodes.reduce((total, { refused }) => total + refused, 0);
+  if (refusals === 0) return 'So few requests exceed no limit: both clients send them at once.';
+  const times = (naive.seconds / limited.seconds).toFixed(1);
+  return `The polite client finished ${times} times as fast: the naive one was refused ${refusals} times.`;
 }
 
 function sum(values: readonly number[]): number {

@@ -2,12 +2,13 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RateLimiter, removeShared } from 'relay-limiter';
+import { boundBar } from '../bound-bar.js';
 import { failed } from '../command-line.js';
 import { machineSeconds } from '../fleet/messages.js';
 import { INTERRUPTED, interruption } from '../interruption.js';
 import { type Flags, HELP, readFlags } from './flags.js';
 import { watch } from './screen.js';
-import { failures, type Outcome, type Run, summary } from './summary.js';
+import { failures, most, type Outcome, type Run, summary } from './summary.js';
 import { type Place, Workers } from './workers.js';
 
 const WORKERS = 4;
@@ -106,12 +107,16 @@ async function run(
     await Promise.race([workers.stop(), failed]);
     const sum = (field: 'admitted' | 'refused') =>
       workers.places.reduce((total, place) => total + place[field], 0);
-    return {
+    const result = {
       admitted: table?.getStats().verdicts.allow ?? sum('admitted'),
       refused: table?.getStats().verdicts.delay ?? sum('refused'),
       admissions: [...workers.admissions],
       seconds: age(),
     };
+    unwatch();
+    unwatch = undefined;
+    print(`${boundBar(result.admitted, most(result, LIMIT))}\n`);
+    return result;
   } finally {
     unwatch?.();
     await workers.stop();

@@ -21,17 +21,24 @@ export interface Outcome {
 /** Returns what went wrong; an empty list if the shared limit held and messages were admitted. */
 export function failures({ shared, rateLimit, burstLimit }: Outcome): string[] {
   const failed: string[] = [];
-  const above = shared.admitted - (burstLimit + rateLimit * shared.seconds);
+  const above = shared.admitted - most(shared, { rateLimit, burstLimit });
   const over = Math.max(above, excess(shared.admissions, rateLimit, burstLimit));
   if (over > 1e-6) failed.push(`the limit was exceeded by ${over.toFixed(2)} messages`);
   if (shared.admitted < burstLimit) failed.push('not even the burst was admitted');
   return failed;
 }
 
+/** Returns what the limit allows in the time of a run: burst + rate x time. */
+export function most(
+  { seconds }: Run,
+  { rateLimit, burstLimit }: { rateLimit: number; burstLimit: number },
+): number {
+  return burstLimit + rateLimit * seconds;
+}
+
 export function summary(outcome: Outcome): string {
   const { shared, apart, rateLimit, burstLimit } = outcome;
   const runs = [shared, apart];
-  const most = ({ seconds }: Run) => burstLimit + rateLimit * seconds;
   const failed = failures(outcome);
   return [
     row('', ['shared', 'not shared']),
@@ -41,11 +48,11 @@ export function summary(outcome: Outcome): string {
     ),
     row(
       `burst + rate x time: ${burstLimit} + ${rateLimit} x s`,
-      runs.map((run) => count(most(run))),
+      runs.map((run) => count(most(run, outcome))),
     ),
     row(
       'admitted of what the limit allows',
-      runs.map((run) => `${((run.admitted / most(run)) * 100).toFixed(0)}%`),
+      runs.map((run) => `${Math.floor((run.admitted / most(run, outcome)) * 100)}%`),
     ),
     row(
       'maximum excess in any interval',

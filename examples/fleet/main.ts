@@ -1,6 +1,7 @@
 // `npm run demo:fleet`: four relays, one limit, a flood, and a store that is stopped in the middle.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { boundBar } from '../bound-bar.js';
 import { failed } from '../command-line.js';
 import { INTERRUPTED, interruption } from '../interruption.js';
 import { cutSeconds } from './bound.js';
@@ -9,7 +10,7 @@ import { Fleet } from './fleet.js';
 import { machineSeconds } from './messages.js';
 import { watch } from './screen.js';
 import { findServer, INSTALL_ADVICE, StoreServer } from './server.js';
-import { failures, type Outcome, summary } from './summary.js';
+import { failures, most, type Outcome, summary } from './summary.js';
 
 const RELAYS = 4;
 const LIMIT = { rateLimit: 100, burstLimit: 200 };
@@ -39,6 +40,7 @@ async function demonstrate(flags: Flags): Promise<number> {
   try {
     const url = given || (own as StoreServer).url;
     const outcome = await runFleet(flags, url, own);
+    print(`${boundBar(outcome.admissions.length, most(outcome) + outcome.shared)}\n`);
     print(summary(outcome));
     return failures(outcome).length === 0 ? 0 : 1;
   } finally {

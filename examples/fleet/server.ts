@@ -1,5 +1,5 @@
 // Starts a private redis-server or valkey-server on a free port of this machine. It runs in a temporary folder and stores
-// nothing on disk.
+// nothing on disk by itself.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -59,19 +59,33 @@ export class StoreServer implements Store {
   readonly port: number;
   readonly #program: string;
   readonly #flags: readonly string[];
+  readonly #env: NodeJS.ProcessEnv;
   readonly #folder: string;
   #child: ChildProcess | undefined;
 
-  private constructor(program: string, port: number, flags: readonly string[]) {
+  private constructor(
+    program: string,
+    port: number,
+    flags: readonly string[],
+    env: NodeJS.ProcessEnv,
+  ) {
     this.#program = program;
     this.port = port;
     this.#flags = flags;
+    this.#env = env;
     this.#folder = mkdtempSync(join(tmpdir(), 'relay-limiter-store-'));
   }
 
-  /** Starts a server; resolves when it accepts connections. `flags`: flags of the program, such as `--requirepass`. */
-  static async start(program: string, flags: readonly string[] = []): Promise<StoreServer> {
-    const server = new StoreServer(program, await freePort(), flags);
+  /**
+   * Starts a server; resolves when it accepts connections. `flags`: flags of the program, such as `--requirepass`.
+   * `env`: variables beside those of this process.
+   */
+  static async start(
+    program: string,
+    flags: readonly string[] = [],
+    env: NodeJS.ProcessEnv = {},
+  ): Promise<StoreServer> {
+    const server = new StoreServer(program, await freePort(), flags, env);
     await server.start();
     return server;
   }
@@ -84,12 +98,13 @@ export class StoreServer implements Store {
     return this.#child?.pid;
   }
 
-  /** Starts the server again on the same port, without data. @throws if it ends at once. */
+  /** Starts the server again on the same port, with what it has saved by a command. @throws if it ends at once. */
   async start(): Promise<void> {
     const keepNothing = ['--save', '', '--appendonly', 'no'];
     const place = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder];
     const child = spawn(this.#program, [...place, ...keepNothing, ...this.#flags], {
       stdio: 'ignore',
+      env: { ...process.env, ...this.#env },
     });
     this.#child = child;
     const failed = once(child, 'exit').then(([code]) => {

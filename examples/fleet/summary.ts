@@ -28,9 +28,13 @@ export function failures(outcome: Outcome): string[] {
   return failed;
 }
 
+/** Returns what the limit allows in the time of the run: burst + rate x time. */
+export function most({ burstLimit, rateLimit, seconds }: Outcome): number {
+  return burstLimit + rateLimit * seconds;
+}
+
 export function summary(outcome: Outcome): string {
   const { admissions, refused, calls, rateLimit, burstLimit, seconds, away } = outcome;
-  const most = burstLimit + rateLimit * seconds;
   const failed = failures(outcome);
   const admitted = admissions.length;
   const messages = admitted + refused;
@@ -38,7 +42,7 @@ export function summary(outcome: Outcome): string {
     row('admitted by all four', count(admitted)),
     row(
       'burst + rate x time',
-      `${count(most)} = ${burstLimit} + ${rateLimit} x ${seconds.toFixed(1)} s`,
+      `${count(most(outcome))} = ${burstLimit} + ${rateLimit} x ${seconds.toFixed(1)} s`,
     ),
     row('maximum excess in any interval', beyond(outcome)),
     row('allowed excess from shares', count(outcome.shared)),

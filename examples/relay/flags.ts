@@ -12,6 +12,7 @@ export interface Flags {
   serverOnly: boolean;
   dashboardPort: number;
   keep: boolean;
+  picture: string | undefined;
   help: boolean;
 }
 
@@ -30,6 +31,7 @@ usage: npm start -- [flags]
   --dashboard-port N  port of the guarded relay's dashboard on 127.0.0.1 (default 9465);
                    a free port if it is in use, or for 0
   --keep           keep the guarded relay and its dashboard running after the attack, until Ctrl-C
+  --picture FILE   write a picture of both phases, as SVG
   --help           print this text
 
 With the guard on, honest peers must lose nothing and be served clearly faster, and every attacker
@@ -47,6 +49,7 @@ export function readFlags(args: string[]): Flags {
     serverOnly: values['server-only'],
     dashboardPort: wholeNumber('--dashboard-port', values['dashboard-port'], 0, 65_535),
     keep: values.keep,
+    picture: values.picture,
     help: values.help,
   };
 }
@@ -61,6 +64,7 @@ function parse(args: string[]) {
     'server-only': { type: 'boolean', default: false },
     'dashboard-port': { type: 'string', default: '9465' },
     keep: { type: 'boolean', default: false },
+    picture: { type: 'string' },
     help: { type: 'boolean', short: 'h', default: false },
   });
 }

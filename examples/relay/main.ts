@@ -1,13 +1,15 @@
 // `npm start`: the relay under attack, first with its guard off, then on; or the relay alone.
 
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { setInterval } from 'node:timers/promises';
 import { failed } from '../command-line.js';
 import { INTERRUPTED, interruption } from '../interruption.js';
 import { serveDashboard } from './dashboard.js';
 import { hasManyAddresses, SHARED_ADDRESS } from './demo/addresses.js';
 import { type PhaseListener, type PhaseResult, runPhase } from './demo/phase.js';
-import { failures, summary } from './demo/summary.js';
+import { picture } from './demo/picture.js';
+import { failures, headline, summary } from './demo/summary.js';
 import { LEGEND, Table } from './demo/table.js';
 import { serveWaitingPage } from './demo/waiting-page.js';
 import { type Flags, HELP, readFlags } from './flags.js';
@@ -39,6 +41,7 @@ async function demonstrate(flags: Flags): Promise<number> {
   if (oneAddress) print(`All connect from ${SHARED_ADDRESS}.`);
   print(LEGEND);
   const table = new Table(print);
+  const deliveryTimes: Record<'off' | 'on', number[]> = { off: [], on: [] };
   const phase = (guarded: boolean, over?: (result: PhaseResult) => Promise<void>) => {
     const listener: PhaseListener = {
       dashboard(url) {
@@ -48,6 +51,7 @@ async function demonstrate(flags: Flags): Promise<number> {
       second(second) {
         if (second.second === 1) table.header();
         table.row(second);
+        deliveryTimes[guarded ? 'on' : 'off'].push(second.honest?.latency.p50 ?? Number.NaN);
       },
       over,
     };
@@ -58,6 +62,10 @@ async function demonstrate(flags: Flags): Promise<number> {
   await waitingPage.close();
   const on = await phase(true, async (on) => {
     print(summary({ oneAddress, off, on }));
+    if (flags.picture !== undefined) {
+      const title = headline(off.honest.latency.p50, on.honest.latency.p50);
+      writeFileSync(flags.picture, picture(title, deliveryTimes.off, deliveryTimes.on));
+    }
     if (flags.keep) await untilInterrupted();
     else print('\nnpm start -- --keep leaves the guarded relay and its dashboard running.');
   });

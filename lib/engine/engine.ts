@@ -6,7 +6,7 @@
 
 import type { BansInForce, EngineName, SnapshotPeer, Violator } from '../common/types.js';
 import type { DigestColumns, OffenderColumns } from './columns.js';
-import type { RulesConfig, RulesCore } from './rules.js';
+import type { RulesConfig, RulesCore, SharedRulesCore } from './rules.js';
 
 /** The results of a check that can ban. Undefined, the cheapest value to return, means allowed. */
 export const REFUSED = 1;
@@ -263,6 +263,8 @@ export interface SharedFile extends SharedState {
   /** The bytes of the file that are always allocated, and with the room for the keys of all possible offenders. */
   readonly bytes: number;
   readonly maxBytes: number;
+  /** The rules in force as text; only of a RuleLimiter. */
+  readonly rules?: string;
 }
 
 /** What can be done with a shared file without a limiter. The native engine has them. */
@@ -376,7 +378,7 @@ export interface Engine {
   orderbook(config: OrderbookConfig): MaybeShared<OrderbookCore>;
   direct(config: DirectConfig): MaybeShared<DirectCore>;
   leaseTable(): LeaseTable;
-  rules(config: RulesConfig): RulesCore;
+  rules(config: RulesConfig): MaybeShared<RulesCore & Partial<SharedRulesCore>>;
   /** Undefined if this engine has no shared tables. */
   readonly sharedFiles?: SharedFiles;
 }

@@ -20,7 +20,7 @@ import type {
   SharedFiles,
   SnapshotStep,
 } from './engine.js';
-import type { NativeRuleLimiter, WalkStep } from './native-rules.js';
+import type { NativeRuleLimiter, NativeSharedRuleLimiter, WalkStep } from './native-rules.js';
 
 /** The hash secret of a table. Without it an attacker cannot choose keys that collide. */
 type Secret = BigUint64Array;
@@ -119,6 +119,7 @@ export interface Addon {
   readonly SharedRateLimiter: Addon['RateLimiter'];
   readonly SharedOrderbookLimiter: Addon['OrderbookLimiter'];
   readonly SharedDirectLimiter: Addon['DirectLimiter'];
+  readonly SharedRuleLimiter: NativeSharedRuleLimiter;
   readonly inspectShared: SharedFiles['inspect'];
   readonly removeShared: SharedFiles['remove'];
 }

@@ -2,7 +2,7 @@
 // as methods. See native-limiters.ts for why.
 
 import type { OffenderColumns } from './columns.js';
-import type { Handle } from './engine.js';
+import type { Handle, SharedCore } from './engine.js';
 import {
   RULE_NUMBERS,
   RULE_SLOTS,
@@ -14,6 +14,7 @@ import {
   type RuleSnapshotStep,
   type RulesConfig,
   type RulesCore,
+  type SharedRulesCore,
 } from './rules.js';
 
 /** The result of the addon's checkPeer if it needs the keys: nothing has changed, and `checkAndOpen` decides. */
@@ -69,15 +70,16 @@ export interface NativeRuleLimiter {
   readonly open: (...keys: KeyArguments) => undefined;
 }
 
-interface Exports {
-  readonly callArguments: ArrayBuffer;
-  readonly RuleLimiter: NativeRuleLimiter;
-}
+/** The addon's class for a limiter in a shared file: it has `publish` in place of `update`. */
+export type NativeSharedRuleLimiter = NativeRuleLimiter &
+  (new (
+    ...args: ConstructorParameters<NativeRuleLimiter>
+  ) => NativeRules & SharedRulesCore & SharedCore);
 
-export function nativeRuleLimiter({
-  callArguments,
-  RuleLimiter,
-}: Exports): new (
+export function nativeRuleLimiter(
+  callArguments: ArrayBuffer,
+  RuleLimiter: NativeRuleLimiter,
+): new (
   config: RulesConfig,
   secret: Secret,
 ) => RulesCore {
@@ -181,6 +183,64 @@ export function nativeRuleLimiter({
 
     restoreDigests(scope: number, digests: RuleDigestColumns, now?: number): number {
       return this.putDigests(scope, digests.secret, digests.digests, digests.numbers, now);
+    }
+  };
+}
+
+/**
+ * The same in a shared file. Calls whose arguments do not depend on the rules adopt those of another process themselves;
+ * SharedRulesCore says which others there are.
+ */
+export function nativeSharedRuleLimiter(
+  callArguments: ArrayBuffer,
+  SharedRuleLimiter: NativeSharedRuleLimiter,
+): new (
+  config: RulesConfig,
+  secret: Secret,
+) => RulesCore & SharedRulesCore & SharedCore {
+  const Base = nativeRuleLimiter(callArguments, SharedRuleLimiter) as new (
+    config: RulesConfig,
+    secret: Secret,
+  ) => RulesCore & SharedRulesCore & SharedCore;
+  return class extends Base {
+    readonly #adopt: () => void;
+
+    constructor(config: RulesConfig, secret: Secret) {
+      super(config, secret);
+      this.#adopt = config.shared?.adopt as () => void;
+    }
+
+    override ban(scope: number, key: string, seconds: number, now?: number): boolean {
+      return this.#current(() => super.ban(scope, key, seconds, now));
+    }
+
+    override cleanup(maxIdle: number, budgetMs: number, now?: number): number {
+      let removed = 0;
+      this.#current(() => {
+        removed += super.cleanup(maxIdle, budgetMs, now);
+      });
+      return removed;
+    }
+
+    override restore(scope: number, offenders: RuleOffenderColumns, now?: number): number {
+      return this.#current(() => super.restore(scope, offenders, now));
+    }
+
+    override restoreDigests(scope: number, digests: RuleDigestColumns, now?: number): number {
+      return this.#current(() => super.restoreDigests(scope, digests, now));
+    }
+
+    override restoreSingle(scope: number, numbers: Float64Array, now?: number): void {
+      this.#current(() => super.restoreSingle(scope, numbers, now));
+    }
+
+    /** Repeats a call until it has been done by the current rules. */
+    #current<Result>(call: () => Result): Result {
+      for (;;) {
+        const result = call();
+        if (!this.takeOutdated()) return result;
+        this.#adopt();
+      }
     }
   };
 }

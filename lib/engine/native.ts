@@ -7,7 +7,7 @@ import { findBinary } from './binary-file.js';
 import { requireLoadable } from './elf.js';
 import { type Engine, SLOT_BUFFER } from './engine.js';
 import { ABI_VERSION, type Addon, nativeLimiters } from './native-limiters.js';
-import { nativeRuleLimiter } from './native-rules.js';
+import { nativeRuleLimiter, nativeSharedRuleLimiter } from './native-rules.js';
 import { sharedNames, sharedPathOf } from './shared-paths.js';
 
 /** The result of loading the native binary: loaded, absent (no file found), or broken (the file cannot be used). */
@@ -52,7 +52,8 @@ function load(): NativeBinary {
 
 function nativeEngine(addon: Addon): Engine {
   const limiters = nativeLimiters(addon);
-  const RuleLimiter = nativeRuleLimiter(addon);
+  const RuleLimiter = nativeRuleLimiter(addon.callArguments, addon.RuleLimiter);
+  const SharedRuleLimiter = nativeSharedRuleLimiter(addon.callArguments, addon.SharedRuleLimiter);
   const secret = () => randomFillSync(new BigUint64Array(2));
   return {
     name: 'native',
@@ -73,7 +74,10 @@ function nativeEngine(addon: Addon): Engine {
       return new Limiter(config, secret(), SLOT_BUFFER, path);
     },
     leaseTable: () => new limiters.LeaseTable(secret()),
-    rules: (config) => new RuleLimiter(config, secret()),
+    rules: (config) =>
+      config.shared === undefined
+        ? new RuleLimiter(config, secret())
+        : new SharedRuleLimiter(config, secret()),
     sharedFiles: {
       pathOf: sharedPathOf,
       names: sharedNames,

@@ -27,7 +27,13 @@ export const RULE_DELAYED = 2;
 export const RULE_BANNED = 3;
 /** Refused, because there is no room for a record: nothing has changed. */
 export const RULE_NO_ROOM = 4;
+/**
+ * Only of a limiter in a shared file: nothing has been decided, because another process has updated the rules. Call
+ * `readConfig` and `adoptPlan`, and check again.
+ */
+export const RULE_OUTDATED = 7;
 export type RuleAnswer =
+  | typeof RULE_OUTDATED
   | typeof RULE_WARNED
   | typeof RULE_DELAYED
   | typeof RULE_BANNED
@@ -127,6 +133,19 @@ export interface RulesConfig {
   /** For each scope: whether one state serves all peers. Such a scope has no key, no bans and no records. */
   readonly single: readonly boolean[];
   readonly plan: RulePlan;
+  /** If processes share the state in a file. Only the native engine has this; see SharedRulesCore. */
+  readonly shared?: SharedRulesConfig | undefined;
+}
+
+export interface SharedRulesConfig {
+  /** The absolute path of the file. */
+  readonly path: string;
+  /** The scopes as text: all limiters of a file must have the same. */
+  readonly scopes: string;
+  /** The rules as text, from which the facade can make the plan. The limiter that creates the file writes it there. */
+  readonly text: string;
+  /** Called if a call finds that another process has updated the rules: adopts these. */
+  readonly adopt: () => void;
 }
 
 /** The keys of a call by scope. Undefined for a single scope, and for a scope that is not in `mask`. */
@@ -144,6 +163,9 @@ export interface RuleTotals {
   /** For each scope: the sums of `checked` and `refused` of rules whose slots have other rules now. */
   replacedChecked: Float64Array;
   replacedRefused: Float64Array;
+  /** Only in a shared file: the checks that lists have decided. */
+  listedAllowed?: number;
+  listedDenied?: number;
 }
 
 export interface RuleScopeStatistics {
@@ -340,6 +362,50 @@ export interface RulesCore {
   /** Removes all records, violations and bans, and resets single scopes. */
   clear(): void;
 }
+
+/**
+ * A RulesCore whose state lies in a file that all processes and threads of a machine share, as SharedCore describes. All
+ * limiters of a file decide by the same rules, those in the file. The limiter that creates it writes its own; one that joins
+ * must adopt them before any other call.
+ *
+ * - A check finds out under its lock that the rules have changed: RULE_OUTDATED. `peek`, `look`, `refund` and `charge` then do
+ *   nothing, and `takeOutdated` returns true; the results of `peek` and `look` say nothing. Repeat the call with the
+ *   new rules. Other methods call `adopt` of the config and go on.
+ * - A record has room for at least one rule more than the scope had when the file was created, up to MAX_RULES.
+ * - A check whose part of the table is stalled is RULE_NO_ROOM with a delay of STALLED_SECONDS. All other calls throw.
+ * - `update` is `publish`. The file has what an engine remembers of earlier rates, also for limiters that join later.
+ * - Random order: positions of first violations and bans of all scopes are numbered together.
+ */
+export interface SharedRulesCore {
+  /**
+   * Copies the rules of the file. `isFounding`: whether `text` is that of the limiter that created the file. `rooms`: for
+   * each scope the number of rules that a record has room for.
+   * @throws `ERR_LIMITER_SHARED` if they are damaged
+   */
+  readConfig(text: string): SharedRulesText;
+  /** Decides by the plan made from the last readConfig(). False if it does not belong to the file. */
+  adoptPlan(plan: RulePlan): boolean;
+  /** Whether this limiter has the rules of the file. */
+  isCurrent(): boolean;
+  /** Whether a call since the last one has done nothing because the rules have changed. */
+  takeOutdated(): boolean;
+  /**
+   * Replaces the rules of all limiters of the file. False if they have been replaced already by others than this limiter
+   * has; then nothing has changed. @throws `ERR_LIMITER_MEMORY`
+   */
+  publish(plan: RulePlan, text: string, now?: number): boolean;
+  /** Counts a check that a list has decided. False, and nothing is counted, if another process has updated the rules. */
+  countListed(isAllowed: boolean): boolean;
+}
+
+export interface SharedRulesText {
+  readonly text: string;
+  readonly isFounding: boolean;
+  readonly rooms: readonly number[];
+}
+
+/** The most bytes of the text of the rules in a shared file. */
+export const MOST_RULE_TEXT: number = 2 ** 20;
 
 /** The number of updates with changed rates that an engine remembers. */
 export const RATE_CHANGES = 8;

@@ -1,6 +1,7 @@
 // Compiles the sections of a RuleLimiter to the numbers of an engine, and keeps what the facade needs to ask and to
 // answer by name.
 
+import { show } from '../common/errors.js';
 import {
   COUNTS_VIOLATION,
   DRY_RUN,
@@ -8,6 +9,7 @@ import {
   type RuleBanConfig,
   type RulePlan,
 } from '../engine/rules.js';
+import { tooMany } from './fields.js';
 import {
   type BucketSpec,
   bucketsIn,
@@ -88,13 +90,44 @@ export function compile(
   scopes: readonly ScopeSpec[],
   sections: Sections,
   before?: RuleBook,
+  rooms?: readonly number[],
 ): RuleBook {
   const { rules, plans, bans } = before?.sections ?? {};
   if (before !== undefined && sections.rules === rules && sections.plans === plans) {
     const plan = sections.bans === bans ? before.plan : withBans(before.plan, sections.bans);
     return { ...before, sections, plan };
   }
-  return compileRules(scopes, sections, before);
+  return compileRules(scopes, sections, before, rooms);
+}
+
+/** Where the rules of another process are: the slot of each rule, and for each scope the number of slots. */
+export interface Places {
+  readonly rules: readonly number[];
+  readonly slots: readonly number[];
+}
+
+/** Compiles the sections of another process. The rules get the same slots as there. */
+export function compileAt(
+  scopes: readonly ScopeSpec[],
+  sections: Sections,
+  { rules, slots }: Places,
+): RuleBook {
+  const placed = sections.rules.map((spec, i) => placedAt(spec, rules[i] as number));
+  return compileRules(scopes, sections, {
+    rules: placed,
+    plan: { slots: Uint8Array.from(slots) },
+    planIndexes: new Map(),
+  });
+}
+
+/** The same plan as an update that adds no rule and no plan. */
+export function withoutAdditions(plan: RulePlan): RulePlan {
+  return withBans(plan, plan.bans);
+}
+
+/** What the next book depends on. */
+interface Before extends Pick<RuleBook, 'rules' | 'planIndexes'> {
+  readonly plan: Pick<RulePlan, 'slots'>;
 }
 
 /** The same rules and plans with other bans. */
@@ -106,12 +139,13 @@ function withBans(plan: RulePlan, bans: RulePlan['bans']): RulePlan {
 function compileRules(
   scopes: readonly ScopeSpec[],
   sections: Sections,
-  before: RuleBook | undefined,
+  before: Before | undefined,
+  rooms?: readonly number[],
 ): RuleBook {
   const { rules: specs, plans, bans } = sections;
   const slots = Uint8Array.from(before?.plan.slots ?? scopes.map(() => 0));
   const added = new Uint16Array(scopes.length);
-  const rules = place(specs, before, slots, added);
+  const rules = place(scopes, specs, before, slots, added, rooms);
   const units = [...new Set([REQUESTS, ...specs.map(({ unit }) => unit)])].filter(
     (unit) => unit !== REQUESTS || specs.some((spec) => spec.unit === unit),
   );
@@ -149,13 +183,16 @@ function compileRules(
 
 /**
  * Gives each rule a slot of its scope: its old one, else one that no rule ever had, else the lowest free one. Raises
- * `slots` and marks new rules in `added`.
+ * `slots` and marks new rules in `added`. `rooms`: the most slots of each scope, MAX_RULES by default.
+ * @throws `ERR_LIMITER_OPTION` if there are more rules
  */
 function place(
+  scopes: readonly ScopeSpec[],
   specs: readonly RuleSpec[],
-  before: RuleBook | undefined,
+  before: Before | undefined,
   slots: Uint8Array,
   added: Uint16Array,
+  rooms: readonly number[] = [],
 ): PlacedRule[] {
   const taken = new Uint16Array(slots.length);
   const known = specs.map(({ name, scope }) => {
@@ -167,17 +204,29 @@ function place(
     const { scope } = spec;
     let slot = known[i];
     if (slot === undefined) {
-      slot = freeSlot(taken[scope] as number, slots[scope] as number);
+      const room = rooms[scope] ?? MAX_RULES;
+      slot = freeSlot(taken[scope] as number, slots[scope] as number, room);
+      if (slot >= room) throw tooManyRules(scopes[scope] as ScopeSpec, specs, room);
       (taken[scope] as number) |= 1 << slot;
       (added[scope] as number) |= 1 << slot;
       slots[scope] = Math.max(slots[scope] as number, slot + 1);
     }
-    return { spec, slot, id: scope * MAX_RULES + slot };
+    return placedAt(spec, slot);
   });
 }
 
-function freeSlot(taken: number, used: number): number {
-  if (used < MAX_RULES) return used;
+function placedAt(spec: RuleSpec, slot: number): PlacedRule {
+  return { spec, slot, id: spec.scope * MAX_RULES + slot };
+}
+
+/** The records of a shared file have room for some rules more than when it was created. */
+function tooManyRules({ name, index }: ScopeSpec, specs: readonly RuleSpec[], room: number): Error {
+  const { length } = specs.filter(({ scope }) => scope === index);
+  return tooMany(`rules of the scope ${show(name)} in this shared table`, length, room);
+}
+
+function freeSlot(taken: number, used: number, room: number): number {
+  if (used < room) return used;
   let slot = 0;
   while ((taken >> slot) & 1) slot += 1;
   return slot;

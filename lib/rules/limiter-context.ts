@@ -22,6 +22,7 @@ import {
   MAX_UNITS,
   RULE_BANNED,
   RULE_NUMBERS,
+  RULE_OUTDATED,
   RULE_WARNED,
   type RuleAnswer,
   type RuleKeys,
@@ -67,6 +68,7 @@ export class LimiterContext {
   readonly listedCounts: { allow: number; denied: number } = { allow: 0, denied: 0 };
   readonly #random: () => number;
   readonly #report: (bans: readonly RuleBan[]) => void;
+  readonly #countListed: ((isAllowed: boolean) => boolean) | undefined;
   /** For each scope the random number of its next ban; undefined before it is drawn. */
   readonly #draws: (number | undefined)[];
   /** Whether a ban may have jitter. Without, engines do not read random numbers. */
@@ -87,17 +89,22 @@ export class LimiterContext {
   /** Shared verdicts with a warning, by the rule's id. */
   #warnings: (RuleVerdict | undefined)[] = [];
 
-  /** `report` is called with the bans that a check has begun. */
+  /**
+   * `report` is called with the bans that a check has begun. `countListed` counts a check that a list has decided, in
+   * place of `listedCounts`; false if the lists are out of date.
+   */
   constructor(
     scopes: readonly ScopeSpec[],
     book: RuleBook,
     random: () => number,
     report: (bans: readonly RuleBan[]) => void,
+    countListed?: (isAllowed: boolean) => boolean,
   ) {
     this.scopes = scopes;
     this.keys = new ScopeKeys(scopes);
     this.#random = random;
     this.#report = report;
+    this.#countListed = countListed;
     this.#draws = scopes.map(() => undefined);
     this.#book = book;
     this.use(book);
@@ -307,7 +314,8 @@ export class LimiterContext {
 
   /** Shapes an answer. */
   answerOf(answer: RuleAnswer | undefined): RuleVerdict {
-    if (answer === undefined) return ALLOWED;
+    // The caller asks again if it is out of date.
+    if (answer === undefined || answer === RULE_OUTDATED) return ALLOWED;
     const rule = RULE_NUMBERS[AT_RULE] as number;
     if (answer === RULE_WARNED) return this.#warning(RULE_NUMBERS[AT_WARNING] as number);
     const scope = this.scopes[RULE_NUMBERS[AT_SCOPE] as number] as ScopeSpec;
@@ -316,10 +324,12 @@ export class LimiterContext {
     return verdict(outcome, delay, rule < 0 ? null : this.#ruleName(rule), scope.name, null);
   }
 
-  /** Counts a check that a list has decided. */
-  listedVerdict(listed: number): RuleVerdict {
+  /** Counts a check that a list has decided. Undefined if the lists are out of date: check again. */
+  listedVerdict(listed: number): RuleVerdict | undefined {
     this.#lastKind = -1;
-    this.listedCounts[listed === ON_ALLOW_LIST ? 'allow' : 'denied'] += 1;
+    if (this.#countListed) {
+      if (!this.#countListed(listed === ON_ALLOW_LIST)) return undefined;
+    } else this.listedCounts[listed === ON_ALLOW_LIST ? 'allow' : 'denied'] += 1;
     return this.listAnswer(listed);
   }
 

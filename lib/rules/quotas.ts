@@ -13,6 +13,7 @@ export interface QuotaLimiter {
   readonly core: { readonly look?: RulesCore['look'] };
   readonly context: LimiterContext;
   now?(): number | undefined;
+  withRules?<Result>(call: () => Result): Result;
 }
 
 /** A rule that limits a check, with the numbers of the check's plan. */
@@ -88,9 +89,8 @@ export class QuotaReader<Kind extends QuotaKind> {
   }
 
   /**
-   * Returns what the rules say at this moment, and the result of the same check; undefined if a list decides about it, or it cannot be
-   * known at once.
-   * Changes and counts nothing. O(rules).
+   * Returns what the rules say at this moment, and the result of the same check; undefined if a list decides about it,
+   * or it cannot be known at once. Changes and counts nothing. O(rules).
    * @throws the errors of `RuleLimiter.peek`
    */
   look(
@@ -98,6 +98,16 @@ export class QuotaReader<Kind extends QuotaKind> {
     cost?: Cost,
     action?: string,
     plan?: string,
+  ): { readonly quotas: Quotas<Kind>; readonly verdict: RuleVerdict } | undefined {
+    const look = () => this.#look(keys, cost, action, plan);
+    return this.#limiter.withRules === undefined ? look() : this.#limiter.withRules(look);
+  }
+
+  #look(
+    keys: Keys | string,
+    cost: Cost | undefined,
+    action: string | undefined,
+    plan: string | undefined,
   ): { readonly quotas: Quotas<Kind>; readonly verdict: RuleVerdict } | undefined {
     const { context, core } = this.#limiter;
     if (core.look === undefined) return undefined;

@@ -1,16 +1,25 @@
 // What a RuleLimiter does with stored keys outside of checks: bans by hand, removal and cleanup, statistics, snapshots.
 
 import { type Clock, readOptionalClock } from '../common/clock.js';
-import { invalidNumber, invalidValue } from '../common/errors.js';
+import { invalidNumber, invalidValue, type LimiterError } from '../common/errors.js';
 import { hasMethods } from '../common/kinds.js';
 import { cleanupBudget, requireAge, requireCount } from '../common/options.js';
-import type { BansInForce, CleanupLimits, EngineName } from '../common/types.js';
-import type { RulesCore } from '../engine/rules.js';
-import { selectEngine } from '../engine/select.js';
+import type { BansInForce, CleanupLimits, EngineName, SharedTable } from '../common/types.js';
+import type { Engine } from '../engine/engine.js';
+import type { RulesConfig, RulesCore, SharedRulesCore } from '../engine/rules.js';
 import { limiterChanged } from '../limiters/changes.js';
+import { openTable, type SharedMembership } from '../limiters/shared-table.js';
 import type { RuleBook } from './compile.js';
 import { LimiterContext } from './limiter-context.js';
 import type { ScopeSpec } from './sections.js';
+import {
+  differenceIn,
+  requireSize,
+  rulesText,
+  type SharedRuleCore,
+  SharedRules,
+  scopesText,
+} from './shared-rules.js';
 import { joinSlices, restoreSlice, slicesOf } from './snapshot.js';
 import { statsOf } from './stats.js';
 import type { Keys, RuleBan, RuleSlice, RuleSnapshot, RuleStats } from './types.js';
@@ -19,6 +28,7 @@ import type { Keys, RuleBan, RuleSlice, RuleSnapshot, RuleStats } from './types.
 interface Parts {
   readonly engine: EngineName | 'auto' | undefined;
   readonly clock: Clock | undefined;
+  readonly shared: string | undefined;
   readonly maxPeers: number;
   readonly scopes: readonly ScopeSpec[];
   readonly book: RuleBook;
@@ -32,20 +42,111 @@ export abstract class RuleLimiterState {
   /** The maximum number of keys stored of each scope. */
   readonly maxPeers: number;
   /** @internal */
-  readonly core: RulesCore;
+  readonly core: RulesCore & Partial<SharedRulesCore>;
   /** @internal */
   readonly context: LimiterContext;
   readonly #clock: Clock | undefined;
+  readonly #membership: SharedMembership | undefined;
+  /** The rules of the file; undefined without a shared table. */
+  #rules: SharedRules | undefined;
 
   /** @internal */
-  protected constructor({ engine: wish, clock, maxPeers, scopes, book, random }: Parts) {
-    const engine = selectEngine(wish);
-    this.engine = engine.name;
+  protected constructor(parts: Parts) {
+    const { clock, maxPeers, scopes, random } = parts;
+    let { book } = parts;
+    const { engine, core, membership } = openTable(parts, (selected, path) => {
+      const single = scopes.map(({ kind }) => kind === 'single');
+      const config: RulesConfig = { maxPeers, single, plan: book.plan };
+      if (path === undefined) return selected.rules(config);
+      const opened = this.#join(selected, path, config, parts);
+      book = opened.book;
+      return opened.core;
+    });
+    this.engine = engine;
     this.maxPeers = maxPeers;
     this.#clock = clock;
-    const single = scopes.map(({ kind }) => kind === 'single');
-    this.core = engine.rules({ maxPeers, single, plan: book.plan });
-    this.context = new LimiterContext(scopes, book, random, (bans) => this.report(bans));
+    this.core = core;
+    this.#membership = membership;
+    const report = (bans: readonly RuleBan[]) => this.report(bans);
+    this.context = new LimiterContext(
+      ...([scopes, book, random, report] as const),
+      membership && ((isAllowed) => (core as SharedRuleCore).countListed(isAllowed)),
+    );
+  }
+
+  /** Joins the file at `path`, or creates it, and adopts its rules. @throws `ERR_LIMITER_SHARED` */
+  #join(
+    engine: Engine,
+    path: string,
+    config: RulesConfig,
+    { scopes, book }: Parts,
+  ): { readonly core: SharedRuleCore; readonly book: RuleBook } {
+    const text = rulesText(scopes, book);
+    requireSize(text);
+    const adopt = () => this.adoptRules();
+    const shared = { path, scopes: scopesText(scopes), text, adopt };
+    let core: SharedRuleCore;
+    try {
+      core = engine.rules({ ...config, shared }) as SharedRuleCore;
+    } catch (error) {
+      throw betterError(engine, path, text, error);
+    }
+    try {
+      this.#rules = new SharedRules(core, scopes);
+      return { core, book: this.#rules.join(text) };
+    } catch (error) {
+      core.detach();
+      throw error;
+    }
+  }
+
+  /**
+   * The table that this limiter shares with other processes; undefined without the option `shared`. Reads the file:
+   * O(attached limiters).
+   */
+  get shared(): SharedTable | undefined {
+    return this.#membership?.state();
+  }
+
+  /** Decides by the rules that another process has set. @internal */
+  adoptRules(): void {
+    this.context.use((this.#rules as SharedRules).adopt());
+    // Not now: this happens in the middle of a call.
+    queueMicrotask(() => limiterChanged(this));
+  }
+
+  /** Repeats a call until this limiter has had the rules of its file. @internal */
+  withRules<Result>(call: () => Result): Result {
+    for (;;) {
+      const result = call();
+      if (this.core.takeOutdated?.() !== true) return result;
+      this.adoptRules();
+    }
+  }
+
+  /** Replaces the rules by what `next` makes of them, for all limiters that share a table. @internal */
+  protected replaceRules(
+    next: (before: RuleBook, rooms: readonly number[] | undefined) => RuleBook,
+  ): void {
+    for (;;) {
+      if (this.#rules?.isCurrent() === false) this.adoptRules();
+      const { book: before } = this.context;
+      const book = next(before, this.#rules?.rooms);
+      const now = this.now();
+      if (this.#rules === undefined) {
+        if (book.plan !== before.plan) this.core.update(book.plan, now);
+      } else if (!this.#rules.publish(book, before, now)) {
+        continue;
+      }
+      this.context.use(book);
+      limiterChanged(this);
+      return;
+    }
+  }
+
+  /** Leaves a shared table. @internal */
+  protected leave(): void {
+    this.#membership?.leave();
   }
 
   /**
@@ -159,6 +260,7 @@ export abstract class RuleLimiterState {
    * @throws `ERR_LIMITER_CLOCK`.
    */
   getStats(): RuleStats {
+    this.#readCurrent();
     return statsOf(this.core, this.context, this.now());
   }
 
@@ -169,12 +271,12 @@ export abstract class RuleLimiterState {
    */
   snapshot(): RuleSnapshot {
     const now = this.now();
-    return joinSlices(slicesOf(this.core, this.context, () => now));
+    return joinSlices(slicesOf(this.core, this.context, () => this.#currentAt(now)));
   }
 
   /** Returns a snapshot in slices of about a thousand keys, as `RateLimiter.snapshotSlices`. */
   *snapshotSlices(): Generator<RuleSlice, void, undefined> {
-    yield* slicesOf(this.core, this.context, () => this.now());
+    yield* slicesOf(this.core, this.context, () => this.#currentAt(this.now()));
   }
 
   /**
@@ -199,6 +301,7 @@ export abstract class RuleLimiterState {
    * console.log(next.peek('alice').rules[0]?.remaining); // about 500
    */
   restore(snapshot: unknown): number {
+    this.#readCurrent();
     const restore = restoreSlice(snapshot, this.context);
     return restore(this.core, this.maxPeers, this.now());
   }
@@ -220,11 +323,32 @@ export abstract class RuleLimiterState {
     }
   }
 
+  /** What is read or written by slot needs the rules of the file. */
+  #readCurrent(): void {
+    if (this.#rules?.isCurrent() === false) this.adoptRules();
+  }
+
+  #currentAt(now: number | undefined): number | undefined {
+    this.#readCurrent();
+    return now;
+  }
+
   /** Called with the bans that a check has begun. @internal */
   protected abstract report(bans: readonly RuleBan[]): void;
 
   /** Reads the option `clock`; undefined without one: the engine then reads its own clock. @internal */
   now(): number | undefined {
     return readOptionalClock(this.#clock);
+  }
+}
+
+/** Names the first difference, if the error is that a file has other scopes. */
+function betterError(engine: Engine, path: string, text: string, error: unknown): unknown {
+  if ((error as LimiterError | undefined)?.code !== 'ERR_LIMITER_SHARED') return error;
+  try {
+    const { rules } = engine.sharedFiles?.inspect(path) ?? {};
+    return (rules !== undefined && differenceIn(path, rules, text, 'scopes')) || error;
+  } catch {
+    return error;
   }
 }

@@ -3,9 +3,9 @@
 
 import { callSafely } from '../common/callbacks.js';
 import { COMMON_OPTIONS, callback, commonOptions, readOptions } from '../common/options.js';
+import { RULE_OUTDATED } from '../engine/rules.js';
 import { BackgroundCleanup } from '../limiters/background-cleanup.js';
 import { hasBanSubscribers, publishBan } from '../limiters/ban-channel.js';
-import { limiterChanged } from '../limiters/changes.js';
 import { compile, readSections } from './compile.js';
 import { RuleLimiterState } from './rule-limiter-state.js';
 import { RulePeer } from './rule-peer.js';
@@ -25,12 +25,7 @@ import type {
 import { ALLOWED } from './verdicts.js';
 
 const SECTIONS = ['rules', 'plans', 'bans', 'allow', 'deny'] as const;
-const OPTIONS = [
-  'scopes',
-  ...SECTIONS,
-  ...COMMON_OPTIONS.filter((name) => name !== 'shared'),
-  'random',
-];
+const OPTIONS = ['scopes', ...SECTIONS, ...COMMON_OPTIONS, 'random'];
 
 /**
  * RuleLimiter holds all limits of a server, and decides all of them in one call. A scope says what is counted: the
@@ -58,6 +53,7 @@ const OPTIONS = [
 export class RuleLimiter extends RuleLimiterState {
   readonly #onBan: ((ban: RuleBan) => void) | undefined;
   readonly #background: BackgroundCleanup | undefined;
+  #isClosed = false;
 
   /**
    * Creates a limiter without keys.
@@ -66,11 +62,11 @@ export class RuleLimiter extends RuleLimiterState {
    */
   constructor(options: RuleLimiterOptions) {
     const given = readOptions('RuleLimiter', options, OPTIONS);
-    const { engine, clock, maxPeers, onBan, cleanup } = commonOptions(given);
+    const { engine, clock, maxPeers, shared, onBan, cleanup } = commonOptions(given);
     const scopes = readScopes(given['scopes']);
     const random = callback<() => number>(given, 'random') ?? Math.random;
     const book = compile(scopes, readSections(given, scopes));
-    super({ engine, clock, maxPeers, scopes, book, random });
+    super({ engine, clock, shared, maxPeers, scopes, book, random });
     this.#onBan = onBan as ((ban: RuleBan) => void) | undefined;
     if (cleanup) this.#background = new BackgroundCleanup(this, cleanup);
   }
@@ -127,7 +123,16 @@ export class RuleLimiter extends RuleLimiterState {
       listed === undefined ? this.core.check(call.keys, call.mask, call.program, now) : undefined;
     if (answer === undefined) {
       context.release(call);
-      return listed === undefined ? ALLOWED : context.listedVerdict(listed);
+      if (listed === undefined) return ALLOWED;
+      const verdict = context.listedVerdict(listed);
+      if (verdict !== undefined) return verdict;
+      this.adoptRules();
+      return this.checkBytes(bytes, keys, cost, action, plan);
+    }
+    if (answer === RULE_OUTDATED) {
+      context.release(call);
+      this.adoptRules();
+      return this.checkBytes(bytes, keys, cost, action, plan);
     }
     const result = context.answerOf(answer);
     const bans = context.bansOf(answer, call.keys);
@@ -183,6 +188,16 @@ export class RuleLimiter extends RuleLimiterState {
     action?: string,
     plan?: string,
   ): RulePeek {
+    return this.withRules(() => this.#peek(bytes, keys, cost, action, plan));
+  }
+
+  #peek(
+    bytes: number,
+    keys: Keys | string,
+    cost: Cost | undefined,
+    action: string | undefined,
+    plan: string | undefined,
+  ): RulePeek {
     const now = this.now();
     const { context } = this;
     const call = context.prepare(keys, cost, action, plan, bytes);
@@ -210,7 +225,7 @@ export class RuleLimiter extends RuleLimiterState {
    * console.log(limits.peek('alice', 1, 'login').rules[0]?.remaining); // 5
    */
   refund(keys: Keys | string, cost?: Cost, action?: string, plan?: string): void {
-    this.#settle('refund', keys, cost, action, plan);
+    this.withRules(() => this.#settle('refund', keys, cost, action, plan));
   }
 
   /**
@@ -228,7 +243,7 @@ export class RuleLimiter extends RuleLimiterState {
    * console.log(limits.check('alice').outcome); // delay
    */
   charge(keys: Keys | string, cost?: Cost, action?: string, plan?: string): void {
-    this.#settle('charge', keys, cost, action, plan);
+    this.withRules(() => this.#settle('charge', keys, cost, action, plan));
   }
 
   /**
@@ -257,17 +272,21 @@ export class RuleLimiter extends RuleLimiterState {
    */
   update(sections: RuleSections): void {
     const given = readOptions('update', sections, SECTIONS);
-    const { scopes, book: before } = this.context;
-    const book = compile(scopes, readSections(given, scopes, before.sections), before);
-    const now = this.now();
-    if (book.plan !== before.plan) this.core.update(book.plan, now);
-    this.context.use(book);
-    limiterChanged(this);
+    const { scopes } = this.context;
+    this.replaceRules((before, rooms) =>
+      compile(scopes, readSections(given, scopes, before.sections), before, rooms),
+    );
   }
 
-  /** Stops the background cleanup that the option `cleanup` started. The limiter can still be used. */
+  /**
+   * Stops the background cleanup that the option `cleanup` started. The limiter can still be used. A second call does
+   * nothing, unless the table is shared: then the limiter leaves it, and each later call of another method throws
+   * `ERR_LIMITER_SHARED`.
+   */
   close(): void {
     this.#background?.stop();
+    if (this.#isClosed) this.leave();
+    this.#isClosed = true;
   }
 
   #settle(

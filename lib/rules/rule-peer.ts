@@ -2,7 +2,13 @@
 // records, so that a check reads no key. An outdated slot is harmless: the engine then looks up the key.
 
 import { detachString } from '../common/strings.js';
-import { RULE_SLOTS, type RuleKeys, type RulesCore, SLOT_WORDS } from '../engine/rules.js';
+import {
+  RULE_OUTDATED,
+  RULE_SLOTS,
+  type RuleKeys,
+  type RulesCore,
+  SLOT_WORDS,
+} from '../engine/rules.js';
 import { type AwaitedRule, findAwaited } from './awaited.js';
 import type { LimiterContext } from './limiter-context.js';
 import type { Listed } from './scope-keys.js';
@@ -15,6 +21,7 @@ interface Owner {
   readonly core: RulesCore;
   readonly context: LimiterContext;
   now(): number | undefined;
+  adoptRules(): void;
   checkBytes(bytes: number, keys: Keys, cost?: Cost, action?: string, plan?: string): RuleVerdict;
   peek(keys: Keys, cost?: Cost, action?: string, plan?: string): RulePeek;
   peekBytes(bytes: number, keys: Keys, cost?: Cost, action?: string, plan?: string): RulePeek;
@@ -115,7 +122,7 @@ export class RulePeer {
       const { context } = this.#limiter;
       context.prepareCost(undefined, bytes);
       if (this.#version !== context.version) this.#refresh();
-      return this.#decide(this.#messageProgram, now);
+      return this.#decide(this.#messageProgram, now) ?? this.checkMessage(bytes);
     }
     const { action = MESSAGE, cost, keys, plan = this.#currentPlan() } = message;
     if (keys === undefined && plan === this.#plan) return this.#checkBytes(bytes, cost, action);
@@ -133,7 +140,8 @@ export class RulePeer {
     const { context } = this.#limiter;
     context.prepareCost(requests, bytes);
     if (this.#version !== context.version) this.#refresh();
-    return this.#decide(context.deliveryProgramOf(this.#planIndex), now);
+    const program = context.deliveryProgramOf(this.#planIndex);
+    return this.#decide(program, now) ?? this.checkDelivery(bytes, requests);
   }
 
   /** What `checkMessage` would return now. Counts and changes nothing. @throws the errors of `checkMessage` @internal */
@@ -222,19 +230,28 @@ export class RulePeer {
     context.prepareCost(cost, bytes);
     // No code of the user runs from here to the engine's answer.
     if (this.#version !== context.version) this.#refresh();
-    return this.#decide(context.programOf(this.#planIndex, action), now);
+    const program = context.programOf(this.#planIndex, action);
+    return this.#decide(program, now) ?? this.#checkBytes(bytes, cost, action);
   }
 
-  /** The check, after its costs are written. */
-  #decide(program: number, now: number | undefined): RuleVerdict {
+  /** The check, after its costs are written. Undefined if the rules have changed: check again. */
+  #decide(program: number, now: number | undefined): RuleVerdict | undefined {
     const { context, core } = this.#limiter;
-    if (this.#listed !== undefined) return context.listedVerdict(this.#listed);
+    if (this.#listed !== undefined) {
+      const listed = context.listedVerdict(this.#listed);
+      if (listed === undefined) this.#limiter.adoptRules();
+      return listed;
+    }
     if (this.#secretVersion !== core.secretVersion) this.#openSlots();
     this.#writeSlots();
     context.setKind(program, this.#mask);
     const answer = core.checkPeer(this.#scopeKeys, this.#mask, program, now);
     this.#updateSlots();
     if (answer === undefined) return ALLOWED;
+    if (answer === RULE_OUTDATED) {
+      this.#limiter.adoptRules();
+      return undefined;
+    }
     const result = context.answerOf(answer);
     const bans = context.bansOf(answer, this.#scopeKeys);
     if (bans !== undefined) context.report(bans);

@@ -84,6 +84,8 @@ export interface KeyList {
   readonly texts: ReadonlySet<string>;
   /** The networks of an address scope. */
   readonly networks: AddressList;
+  /** The same as they were given; empty for texts. */
+  readonly given: readonly string[];
 }
 
 /** The lists by scope; undefined without one. */
@@ -386,6 +388,7 @@ function readList(given: unknown, path: Path, isText: boolean): KeyList {
   if (!isArray(given)) throw invalid(path, given, 'an array of strings');
   const texts = new Set<string>();
   const networks: Network[] = [];
+  const addresses: string[] = [];
   for (let i = 0; i < given.length; i += 1) {
     const key = given[i];
     if (isText) {
@@ -396,9 +399,10 @@ function readList(given: unknown, path: Path, isText: boolean): KeyList {
       const accepted = 'an IP address, or a network such as 10.0.0.0/8 with at least 1 bit';
       if (network === undefined) throw invalid(`${path}[${i}]`, key, accepted);
       networks.push(network);
+      addresses.push(detachString(key as string));
     }
   }
-  return { texts, networks: new AddressList(networks) };
+  return { texts, networks: new AddressList(networks), given: addresses };
 }
 
 /** A scope with keys. */

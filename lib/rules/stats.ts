@@ -33,10 +33,10 @@ export function statsOf(
   const keyed = scopes.filter(({ kind }) => kind !== 'single');
   return {
     outcomes: {
-      allow: allowed + listed.allow,
+      allow: allowed + (totals.listedAllowed ?? listed.allow),
       delay: delayed,
       banned,
-      denied: listed.denied,
+      denied: totals.listedDenied ?? listed.denied,
     },
     rules: Object.fromEntries(rules),
     scopes: Object.fromEntries(keyed.map((scope) => [scope.name, scopeStats(scope)])),

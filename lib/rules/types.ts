@@ -171,7 +171,7 @@ export interface RuleSections {
 }
 
 /** The options of a `RuleLimiter`. `maxPeers` is for each scope. */
-export interface RuleLimiterOptions extends RuleSections, Omit<LimiterOptions, 'onBan' | 'shared'> {
+export interface RuleLimiterOptions extends RuleSections, Omit<LimiterOptions, 'onBan'> {
   /** The scopes by name: at least one, at most 8. */
   readonly scopes: Readonly<Record<string, Scope>>;
   readonly rules: Readonly<Record<string, Rule>>;

@@ -12,6 +12,7 @@
 #include "rule-limiter-calls.h"
 #include "rule-limiter-methods.h"
 #include "shared-objects.h"
+#include "shared-rules-methods.h"
 
 namespace relay_limiter {
 namespace {
@@ -151,7 +152,8 @@ struct Registries {
         ruleLimiters(*new Registry<RuleLimiterObject>(callArguments)),
         sharedRateLimiters(*new Registry<SharedRateLimiterObject>(callArguments)),
         sharedOrderbookLimiters(*new Registry<SharedOrderbookObject>(callArguments)),
-        sharedDirectLimiters(*new Registry<SharedDirectObject>(callArguments)) {}
+        sharedDirectLimiters(*new Registry<SharedDirectObject>(callArguments)),
+        sharedRuleLimiters(*new Registry<SharedRulesObject>(callArguments)) {}
 
   ~Registries() {
     rateLimiters.release();
@@ -162,6 +164,7 @@ struct Registries {
     sharedRateLimiters.release();
     sharedOrderbookLimiters.release();
     sharedDirectLimiters.release();
+    sharedRuleLimiters.release();
   }
 
   Registry<RateLimiterObject>& rateLimiters;
@@ -172,6 +175,7 @@ struct Registries {
   Registry<SharedRateLimiterObject>& sharedRateLimiters;
   Registry<SharedOrderbookObject>& sharedOrderbookLimiters;
   Registry<SharedDirectObject>& sharedDirectLimiters;
+  Registry<SharedRulesObject>& sharedRuleLimiters;
   // Keeps the memory of the call arguments.
   Napi::ObjectReference callArguments;
 };
@@ -197,6 +201,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
               SharedOrderbookObject::define(env, registries->sharedOrderbookLimiters));
   exports.Set("SharedDirectLimiter",
               SharedDirectObject::define(env, registries->sharedDirectLimiters));
+  exports.Set("SharedRuleLimiter", SharedRulesObject::define(env, registries->sharedRuleLimiters));
   exports.Set("inspectShared", Napi::Function::New(env, inspectShared));
   exports.Set("removeShared", Napi::Function::New(env, removeShared));
   return exports;

@@ -39,10 +39,10 @@ napi_value RuleLimiterObject::callByKeys(napi_env env, napi_callback_info info) 
   const KeyText* text = texts.begin();
   for (uint32_t left = numbers.keyed; left != 0; left &= left - 1) {
     const unsigned i = lowestBit(left);
-    keys[i] = {(text++)->key(self.secret()), nullptr, kOpens ? &self.slots_[i] : nullptr};
+    keys[i] = {(text++)->key(self.secret()), nullptr, kOpens ? &self.buffers_.slots()[i] : nullptr};
   }
   const RuleAnswer answer =
-      (core.*kOperation)(keys, numbers.mask, numbers.program, numbers.now, *self.numbers_);
+      (core.*kOperation)(keys, numbers.mask, numbers.program, numbers.now, self.buffers_.numbers());
   if (answer == RuleAnswer::kAllowed && !core.isResized()) return nullptr;
   return self.answerOf(env, answer);
 }
@@ -58,18 +58,18 @@ inline napi_value RuleLimiterObject::checkPeer(napi_env env, napi_callback_info 
   // The caches fetch all records at once.
   for (uint32_t left = numbers.keyed; left != 0; left &= left - 1) {
     const unsigned i = lowestBit(left);
-    core.scope(i).records().prepareAt(self.slots_[i].place);
+    core.scope(i).records().prepareAt(self.buffers_.slots()[i].place);
   }
   ScopeKey keys[kMaxScopes];
   for (uint32_t left = numbers.keyed; left != 0; left &= left - 1) {
     const unsigned i = lowestBit(left);
     ScopeKey& key = keys[i];
     key = {{{0, 0}, nullptr, 0}, nullptr, nullptr};
-    key.state = core.scope(i).records().at(self.slots_[i], key.key.fingerprint);
+    key.state = core.scope(i).records().at(self.buffers_.slots()[i], key.key.fingerprint);
     if (key.state == nullptr) return self.answerOf(env, RuleAnswer::kNeedsText);
   }
   const RuleAnswer answer =
-      core.check(keys, numbers.mask, numbers.program, numbers.now, *self.numbers_);
+      core.check(keys, numbers.mask, numbers.program, numbers.now, self.buffers_.numbers());
   if (answer == RuleAnswer::kAllowed && !core.isResized()) return nullptr;
   return self.answerOf(env, answer);
 }
@@ -85,7 +85,7 @@ inline napi_value RuleLimiterObject::open(napi_env env, napi_callback_info info)
     KeyText text;
     if (!text.read(env, call.arguments[i])) return nullptr;
     const Fingerprint fingerprint = text.key(self.secret()).fingerprint;
-    self.slots_[i] = self.core().scope(i).records().slotOf(fingerprint);
+    self.buffers_.slots()[i] = self.core().scope(i).records().slotOf(fingerprint);
   }
   return nullptr;
 }

@@ -7,51 +7,15 @@
 namespace relay_limiter {
 
 inline void RuleLimiterObject::start(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  if (!openBuffers(info)) return;
-  const Napi::Object config =
-      info[0].IsObject() ? info[0].As<Napi::Object>() : Napi::Object::New(env);
-  const Napi::Value single = config.Get("single");
-  const uint32_t scopes = single.IsArray() ? single.As<Napi::Array>().Length() : 0;
-  const Napi::Value maxPeers = config.Get("maxPeers");
-  if (scopes == 0 || scopes > kMaxScopes || !maxPeers.IsNumber()) {
-    Napi::TypeError::New(env, "the config must have 1 to 8 scopes and a number of peers")
-        .ThrowAsJavaScriptException();
-    return;
-  }
-  uint32_t singleScopes = 0;
-  for (uint32_t i = 0; i < scopes; ++i) {
-    if (single.As<Napi::Array>().Get(i).ToBoolean()) singleScopes |= 1u << i;
-  }
-  RulePlanReader reader(config.Get("plan"), scopes, 0);
+  RulesConfigReader config;
+  if (!buffers_.open(info) || !config.read(info)) return;
+  RulePlanReader reader(config.plan, config.scopes, 0);
   if (!reader.read()) return;
-  if (core().start(std::move(reader.plan), singleScopes,
-                   maxPeers.As<Napi::Number>().DoubleValue())) {
+  if (core().start(std::move(reader.plan), config.singleScopes, config.maxPeers)) {
     core().setDigestKey(secret());
   } else {
-    throwNoMemory(env);
+    throwNoMemory(info.Env());
   }
-}
-
-inline bool RuleLimiterObject::openBuffers(const Napi::CallbackInfo& info) {
-  const auto isArray = [&](size_t index, napi_typedarray_type type, size_t length) {
-    if (!info[index].IsTypedArray()) return false;
-    const auto array = info[index].As<Napi::TypedArray>();
-    return array.TypedArrayType() == type && array.ElementLength() == length;
-  };
-  constexpr size_t kNumbers = sizeof(RuleNumbers) / sizeof(double);
-  if (!isArray(2, napi_float64_array, kNumbers) ||
-      !isArray(3, napi_int32_array, kMaxScopes * kSlotWords)) {
-    Napi::TypeError::New(
-        info.Env(), "the buffers must be a Float64Array of 168 and an Int32Array of 24 numbers")
-        .ThrowAsJavaScriptException();
-    return false;
-  }
-  numbersReference_ = Napi::Persistent(info[2].As<Napi::Object>());
-  slotsReference_ = Napi::Persistent(info[3].As<Napi::Object>());
-  numbers_ = reinterpret_cast<RuleNumbers*>(info[2].As<Napi::Float64Array>().Data());
-  slots_ = reinterpret_cast<PeerSlot*>(info[3].As<Napi::Int32Array>().Data());
-  return true;
 }
 
 inline ScopeState* RuleLimiterObject::scopeIn(const Napi::CallbackInfo& info, size_t index) {
@@ -104,7 +68,7 @@ inline Napi::Value RuleLimiterObject::peek(const Napi::CallbackInfo& info) {
   Napi::Float64Array used = Napi::Float64Array::New(env, size_t{scopes} * kMaxRules);
   if (used.IsEmpty()) return env.Undefined();
   const RuleAnswer answer = core().peek(keys, mask, static_cast<unsigned>(numbers.program),
-                                        timeIn(info, 3), *numbers_, used.Data());
+                                        timeIn(info, 3), buffers_.numbers(), used.Data());
   Napi::Object result = Napi::Object::New(env);
   const bool isAllowed = answer == RuleAnswer::kAllowed;
   result.Set("answer",

@@ -12,21 +12,9 @@
 #include "core-object.h"
 #include "handle.h"
 #include "report.h"
-#include "rule-plan-reader.h"
+#include "rule-arguments.h"
 
 namespace relay_limiter {
-
-// RULE_OFFENDER_NUMBERS and RULE_DIGEST_NUMBERS of lib/engine/rules.ts.
-constexpr size_t kRuleOffenderNumbers = sizeof(SavedRuleOffender) / sizeof(double);
-constexpr size_t kRuleDigestNumbers = 1 + kMaxRules;
-static_assert(kRuleOffenderNumbers == 6 + kMaxRules, "the columns are the members");
-
-// The result of checkPeer if the keys themselves are needed: nothing has changed, and `check`
-// decides.
-constexpr uint32_t kNeedsKeysAnswer = static_cast<uint32_t>(RuleAnswer::kNeedsText);
-// SLOT_WORDS of lib/engine/rules.ts.
-constexpr unsigned kSlotWords = sizeof(PeerSlot) / sizeof(int32_t);
-static_assert(kSlotWords == 3, "JavaScript stores slots as three integers each");
 
 class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
  public:
@@ -87,25 +75,6 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
     SnapshotWalk<ScopeState> steps;
   };
 
-  // The texts of a call. Creates only those that are added.
-  class KeyTexts {
-   public:
-    KeyTexts() noexcept = default;
-    KeyTexts(const KeyTexts&) = delete;
-    KeyTexts& operator=(const KeyTexts&) = delete;
-    ~KeyTexts() noexcept {
-      for (unsigned i = 0; i < count_; ++i) begin()[i].~KeyText();
-    }
-
-    KeyText* begin() noexcept { return reinterpret_cast<KeyText*>(storage_); }
-    // At most kMaxScopes times.
-    KeyText& add() noexcept { return *::new (static_cast<void*>(begin() + count_++)) KeyText; }
-
-   private:
-    alignas(KeyText) unsigned char storage_[kMaxScopes * sizeof(KeyText)];
-    unsigned count_ = 0;
-  };
-
   using ScopeCall = Call<Self, kMaxScopes>;
   using Operation = RuleAnswer (RuleLimiter::*)(const ScopeKey*, uint32_t, unsigned, double,
                                                 RuleNumbers&);
@@ -113,7 +82,6 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
   struct CallNumbers;
 
   void start(const Napi::CallbackInfo& info);
-  bool openBuffers(const Napi::CallbackInfo& info);
 
   // Whether the scopes and the program of a raw call exist; if not, an exception is pending.
   bool accepts(napi_env env, const CallArguments& numbers) noexcept {
@@ -176,11 +144,7 @@ class RuleLimiterObject : public CoreObject<RuleLimiterObject, RuleLimiter> {
 
   Clock clock_;
   const uint64_t id_;
-  // Keep the memory of the two arrays.
-  Napi::ObjectReference numbersReference_;
-  Napi::ObjectReference slotsReference_;
-  RuleNumbers* numbers_ = nullptr;
-  PeerSlot* slots_ = nullptr;
+  RuleBuffers buffers_;
 };
 
 }  // namespace relay_limiter

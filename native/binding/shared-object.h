@@ -21,27 +21,40 @@ namespace relay_limiter {
 // The delay of a check whose shard is stalled, in seconds; STALLED_SECONDS in lib/engine/engine.ts.
 constexpr double kStalledDelay = 0.05;
 
-// The text of a path in UTF-8; empty without memory. Not a std::string, which would link the
+// A text, such as a path, in UTF-8; empty without memory. Not a std::string, which would link the
 // standard library's exceptions.
-class PathText {
+class Utf8Text {
  public:
-  explicit PathText(const Napi::Value& path) noexcept {
+  explicit Utf8Text(const Napi::Value& value) noexcept {
     size_t length = 0;
-    if (napi_get_value_string_utf8(path.Env(), path, nullptr, 0, &length) != napi_ok) return;
+    if (napi_get_value_string_utf8(value.Env(), value, nullptr, 0, &length) != napi_ok) return;
     text_.reset(new (std::nothrow) char[length + 1]);
     if (text_ == nullptr) return;
     text_[0] = '\0';
-    napi_get_value_string_utf8(path.Env(), path, text_.get(), length + 1, nullptr);
+    napi_get_value_string_utf8(value.Env(), value, text_.get(), length + 1, &length_);
   }
 
   const char* text() const noexcept { return text_ == nullptr ? "" : text_.get(); }
+  // In bytes.
+  size_t length() const noexcept { return length_; }
 
  private:
+  size_t length_ = 0;
   std::unique_ptr<char[]> text_;
 };
 
 inline void throwShared(napi_env env, const SharedError& error) noexcept {
   napi_throw_error(env, error.code, error.message);
+}
+
+// The error of a call that cannot lock a part of the table. `process` is 0 if it is unknown.
+inline void throwLocked(napi_env env, const SharedRegion& region, uint32_t process) noexcept {
+  SharedError error;
+  error.fail(
+      "process %lu keeps a part of the shared file %s locked: it is stopped, or gets no processor "
+      "time",
+      static_cast<unsigned long>(process), region.path());
+  throwShared(env, error);
 }
 
 // { path, createdAt, attached, isDetached }
@@ -87,7 +100,7 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
       : Base(info, info[1], config), id_(newId()) {
     slotBuffer_.open(info.Env(), info[2]);
     if (info.Env().IsExceptionPending()) return;
-    const PathText path(info[3]);
+    const Utf8Text path(info[3]);
     SharedError error;
     if (limiter().attach(path.text(), Base::secret(), error)) return;
     throwShared(info.Env(), error);
@@ -109,12 +122,7 @@ class SharedObject : public CoreObject<Self, SharedCoreOf<LimiterOf>> {
   }
 
   void throwStalled(napi_env env) noexcept {
-    SharedError error;
-    error.fail(
-        "process %lu keeps a part of the shared file %s locked: it is stopped, or gets no "
-        "processor time",
-        static_cast<unsigned long>(limiter().stalledBy()), limiter().region().path());
-    throwShared(env, error);
+    throwLocked(env, limiter().region(), limiter().stalledBy());
   }
 
   // The answer of a check, when no shard is locked.

@@ -2,6 +2,7 @@
 // without a limiter.
 #pragma once
 
+#include "../shared/rule-config.h"
 #include "configs.h"
 #include "shared-calls.h"
 
@@ -86,7 +87,7 @@ napi_value nameIn(napi_env env, const char (&name)[kLength]) {
 // inspectShared(path): what the header of a file says; undefined if there is none.
 inline Napi::Value inspectShared(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const PathText path(info[0]);
+  const Utf8Text path(info[0]);
   SharedError error;
   SharedRegion region;
   const SharedFile::Opened opened = region.inspect(path.text(), error);
@@ -102,13 +103,22 @@ inline Napi::Value inspectShared(const Napi::CallbackInfo& info) {
   }
   result.Set("config", config);
   result.Set("bytes", static_cast<double>(layout.namesAt()));
-  result.Set("maxBytes", static_cast<double>(layout.totalBytes()));
+  result.Set("maxBytes", static_cast<double>(layout.configAt()));
+  if (layout.configBytes != kRuleConfigBytes) return result;
+  RuleConfig rules;
+  if (!rules.read(region, error)) {
+    throwShared(env, error);
+    return env.Undefined();
+  }
+  napi_value text = nullptr;
+  if (napi_create_string_utf8(env, rules.text(), rules.textBytes(), &text) == napi_ok)
+    result.Set("rules", text);
   return result;
 }
 
 // removeShared(path): whether there was a file.
 inline Napi::Value removeShared(const Napi::CallbackInfo& info) {
-  const PathText path(info[0]);
+  const Utf8Text path(info[0]);
   SharedError error;
   const bool removed = SharedRegion::remove(path.text(), error);
   if (error) throwShared(info.Env(), error);

@@ -1,7 +1,9 @@
 // SharedFile for Linux, macOS and BSD; see file.h.
 #pragma once
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -78,7 +80,7 @@ inline long long freeBytes(int file) noexcept {
 // A file without a path in the folder of `path`; -1 if the system has none. It is gone with its
 // last descriptor, so a process that ends meanwhile leaves nothing behind.
 inline int openWithoutPath(const char* path) noexcept {
-#if defined(O_TMPFILE)
+#if defined(O_TMPFILE) && !defined(RELAY_LIMITER_NO_TMPFILE)
   const char* slash = std::strrchr(path, '/');
   if (slash == nullptr || access("/proc/self/fd", X_OK) != 0) return -1;
   const size_t length = slash == path ? 1 : static_cast<size_t>(slash - path);
@@ -92,6 +94,45 @@ inline int openWithoutPath(const char* path) noexcept {
   static_cast<void>(path);
   return -1;
 #endif
+}
+
+// A file without a path is not there on all systems. Elsewhere a file has a temporary path while it
+// is created, and its creator holds a lock of it (flock), which ends with the process. So who finds
+// such a path without a lock knows that its creator was killed.
+
+// Whether the file name `found` is one of temporaryPath() for the file name `name`.
+inline bool isTemporary(const char* found, const char* name) noexcept {
+  const size_t length = std::strlen(name);
+  if (std::strncmp(found, name, length) != 0 || found[length] != '.') return false;
+  const char* rest = found + length + 1;
+  rest += std::strspn(rest, "0123456789");
+  if (*rest != '-') return false;
+  rest += 1 + std::strspn(rest + 1, "0123456789abcdef");
+  return std::strcmp(rest, ".new") == 0;
+}
+
+// Removes the temporary paths that killed creators of the file at `path` have left.
+inline void removeTemporaries(const char* path) noexcept {
+  const char* slash = std::strrchr(path, '/');
+  if (slash == nullptr) return;
+  const auto length = static_cast<size_t>(slash + 1 - path);
+  // The longest name of a file has 255 bytes.
+  char* found = static_cast<char*>(std::malloc(length + 256));
+  if (found == nullptr) return;
+  std::memcpy(found, path, length);
+  found[length] = '\0';
+  if (DIR* folder = opendir(found)) {
+    while (const dirent* entry = readdir(folder)) {
+      if (!isTemporary(entry->d_name, slash + 1)) continue;
+      std::snprintf(found + length, 256, "%s", entry->d_name);
+      const int file = ::open(found, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+      if (file == -1) continue;
+      if (flock(file, LOCK_EX | LOCK_NB) == 0) ::unlink(found);
+      ::close(file);
+    }
+    closedir(folder);
+  }
+  std::free(found);
 }
 
 // Another path in the folder of `path`, to be freed; nullptr if there is no memory.
@@ -113,9 +154,12 @@ inline bool SharedFile::create(const char* path, size_t bytes, size_t eager,
   close();
   file_ = posix::openWithoutPath(path);
   if (file_ == -1) {
+    posix::removeTemporaries(path);
     temporary_ = posix::temporaryPath(path);
     if (temporary_ == nullptr) return error.failForMemory("no memory for the path %s", path);
     file_ = ::open(temporary_, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+    // A process that removes temporary paths may be faster. Then link() fails.
+    if (file_ != -1) flock(file_, LOCK_EX | LOCK_NB);
   }
   if (file_ == -1) {
     const int cause = errno;
@@ -149,8 +193,9 @@ inline bool SharedFile::create(const char* path, size_t bytes, size_t eager,
 }
 
 inline bool SharedFile::link(const char* path, SharedError& error) noexcept {
+  const bool isTemporary = temporary_ != nullptr;
   int result;
-  if (temporary_ != nullptr) {
+  if (isTemporary) {
     result = ::link(temporary_, path);
   } else {
     char descriptor[64];
@@ -158,13 +203,14 @@ inline bool SharedFile::link(const char* path, SharedError& error) noexcept {
     result = linkat(AT_FDCWD, descriptor, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
   }
   const int failure = result == 0 ? 0 : errno;
-  if (temporary_ != nullptr) {
+  if (isTemporary) {
     ::unlink(temporary_);
     std::free(temporary_);
     temporary_ = nullptr;
   }
   if (failure == 0) return true;
-  if (failure == EEXIST) return false;
+  // The temporary path may have been removed before it was locked.
+  if (failure == EEXIST || (isTemporary && failure == ENOENT)) return false;
   return error.fail("the shared file %s cannot be created: %s", path, std::strerror(failure));
 }
 
@@ -186,6 +232,8 @@ inline SharedFile::Opened SharedFile::open(const char* path, SharedError& error)
   for (int attempt = 0;; ++attempt) {
     if (!posix::statusOf(file_, status)) return refuse(std::strerror(errno));
     if (status.st_nlink <= 1 || attempt == 50) break;
+    // Its creator may have been killed in that instant.
+    if (attempt == 20) posix::removeTemporaries(path);
     const struct timespec pause = {0, 2000000};
     nanosleep(&pause, nullptr);
   }

@@ -35,8 +35,8 @@ class SharedFile {
   // maps it. All bytes are zero. `path` says in which folder. False with an error if that fails.
   bool create(const char* path, size_t bytes, size_t eager, SharedError& error) noexcept;
 
-  // Gives the created file its path. False if there is a file already (`error` is unset), or with
-  // an error.
+  // Gives the created file its path. False if there is a file already, or if it must be created
+  // again (`error` is unset), or with an error.
   bool link(const char* path, SharedError& error) noexcept;
 
   // Opens the file at `path`, if it is regular, of this user, not accessible to others and has one

@@ -1,6 +1,6 @@
 // The layout of a shared file.
 //
-//   header | heads | pages of the first table | pages of the second | ... | names
+//   header | heads | pages of the first table | pages of the second | ... | names | rules
 //
 // A shard is a part of the peers: those whose fingerprints have the same first bits. It has a head
 // with its lock and its totals, one page in each table of the limiter, and the names of its
@@ -8,6 +8,9 @@
 // created. The limiter decides what heads contain and which tables there are (storage.h). The pages
 // of one table lie together, because most checks use only the first table: so their addresses share
 // entries of the processor's address cache.
+//
+// A RuleLimiter has one more head, for the state of its single scopes, and the text of its rules
+// (rule-config.h).
 #pragma once
 
 #include <algorithm>
@@ -17,6 +20,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../limiters/arithmetic.h"
 #include "../table/fingerprint.h"
 #include "error.h"
 #include "process.h"
@@ -43,6 +47,20 @@ struct ConfigNumber {
   double value;
 };
 
+// What a RuleLimiter's file is made for. All zeros for other limiters.
+struct RuleShape {
+  static constexpr unsigned kMostScopes = 8;
+
+  uint64_t scopes = 0;
+  // Bit i: scope i is single.
+  uint64_t singleScopes = 0;
+  // For each scope the number of rules for which a record has room.
+  uint8_t rooms[kMostScopes] = {};
+  // Hashes of the text of the scopes, and of the rules with which the file was created.
+  uint64_t scopesHash[2] = {};
+  uint64_t foundingHash[2] = {};
+};
+
 struct SharedLayout {
   static constexpr unsigned kMostNumbers = 16;
 
@@ -56,6 +74,11 @@ struct SharedLayout {
   uint64_t pageBytes = 0;
   // Of a shard.
   uint64_t nameBytes = 0;
+  // The number of heads that belong to no shard.
+  uint64_t extraHeads = 0;
+  // Of one of the two places for a text of rules.
+  uint64_t configBytes = 0;
+  RuleShape rules;
 
   void setLimiter(const char* name) noexcept { copy(limiter, name); }
   void addNumber(const char* name, double value) noexcept {
@@ -66,12 +89,15 @@ struct SharedLayout {
 
   uint64_t headsAt() const noexcept;
   uint64_t pagesAt() const noexcept {
-    return roundUp(headsAt() + shards * headBytes, kSharedBlock);
+    return roundUp(headsAt() + (shards + extraHeads) * headBytes, kSharedBlock);
   }
   uint64_t namesAt() const noexcept {
     return roundUp(pagesAt() + shards * pageBytes, kSharedBlock);
   }
-  uint64_t totalBytes() const noexcept { return namesAt() + shards * nameBytes; }
+  uint64_t configAt() const noexcept {
+    return roundUp(namesAt() + shards * nameBytes, kSharedBlock);
+  }
+  uint64_t totalBytes() const noexcept { return configAt() + 2 * configBytes; }
 
  private:
   template <size_t kSize>
@@ -132,6 +158,13 @@ struct SharedHeader {
   std::atomic<uint64_t> order;
   // The lock word of the limiter that cleans up, or 0.
   std::atomic<uint64_t> cleaner;
+  // Counts changes of the rules; its lowest bit says which text is current. Changes only while all
+  // shards are locked.
+  std::atomic<uint32_t> configVersion;
+  // The checks of a RuleLimiter that its lists have allowed and denied.
+  std::atomic<uint64_t> listed[2];
+  // The bits of a double: no ban of a RuleLimiter ends later. Each check reads it.
+  alignas(64) std::atomic<uint64_t> latestBanEnd;
 
   alignas(64) AttachSlot slots[kAttachSlots];
 
@@ -150,7 +183,14 @@ struct SharedHeader {
     founding.boot = currentBoot();
     std::memcpy(static_cast<void*>(&founding.layout), &layout, sizeof layout);
     secrets[0] = secret;
+    setLatestBanEnd(kNever);
     seal();
+  }
+
+  void setLatestBanEnd(double end) noexcept {
+    uint64_t bits;
+    std::memcpy(&bits, &end, sizeof bits);
+    latestBanEnd.store(bits, std::memory_order_relaxed);
   }
 
   // Call this after a change of `founding`.
@@ -173,7 +213,8 @@ struct SharedHeader {
     const SharedLayout& l = f.layout;
     if (checksum != checksumOf(f) || l.numbers > SharedLayout::kMostNumbers || l.shards == 0 ||
         l.shards > uint64_t{1} << 24 || l.headBytes > 1 << 16 || l.pageBytes > 1 << 24 ||
-        l.nameBytes > 1 << 24 || l.totalBytes() != f.bytes) {
+        l.nameBytes > 1 << 24 || l.extraHeads > 1 || l.configBytes > 1 << 24 ||
+        l.totalBytes() != f.bytes) {
       return error.fail("its header is damaged");
     }
     if (f.bytes != bytes) return error.fail("it is too short or too long");
@@ -184,7 +225,11 @@ struct SharedHeader {
   bool agreesWith(const SharedLayout& layout, SharedError& error) const noexcept {
     const SharedLayout& own = founding.layout;
     if (std::strncmp(own.limiter, layout.limiter, sizeof own.limiter) != 0) {
-      return error.fail("it is of a %.39s, not of a %.39s", own.limiter, layout.limiter);
+      return error.fail("its limiter is %.39s, not %.39s", own.limiter, layout.limiter);
+    }
+    if (std::memcmp(own.rules.scopesHash, layout.rules.scopesHash, sizeof own.rules.scopesHash) !=
+        0) {
+      return error.fail("it was created with other scopes");
     }
     for (unsigned i = 0; i < own.numbers && i < layout.numbers; ++i) {
       const double value = own.config[i].value;
@@ -194,7 +239,8 @@ struct SharedHeader {
     }
     if (own.numbers != layout.numbers || own.shards != layout.shards ||
         own.headBytes != layout.headBytes || own.pageBytes != layout.pageBytes ||
-        own.nameBytes != layout.nameBytes) {
+        own.nameBytes != layout.nameBytes || own.extraHeads != layout.extraHeads ||
+        own.configBytes != layout.configBytes) {
       return error.fail("another version of relay-limiter created it");
     }
     return true;

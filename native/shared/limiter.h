@@ -11,6 +11,7 @@
 #include "../limiters/orderbook-limiter.h"
 #include "../limiters/rate-limiter.h"
 #include "lists.h"
+#include "size.h"
 #include "storage.h"
 
 namespace relay_limiter {
@@ -44,48 +45,6 @@ inline void describe(const DirectConfig& config, SharedLayout& layout) noexcept 
   layout.addNumber("maxPeers", config.maxPeers);
 }
 
-// How maxPeers is spread over shards. Fingerprints spread peers at random, so a shard gets more
-// peers than others: with 384 on average, one of a million gets more than 480.
-struct SharedSize {
-  // The number of records in a page, less a few: an interrupted call may leave one more peer than
-  // allowed.
-  static constexpr double kMostInShard = 476;
-  static constexpr double kMeanInShard = 384;
-  static constexpr double kMostPeers = 1 << 26;
-
-  explicit SharedSize(double maxPeers) noexcept {
-    const double peers = std::min(std::max(maxPeers, 1.0), kMostPeers);
-    if (peers <= kMostInShard) {
-      shards = 1;
-      mostInShard = peers;
-    } else {
-      const double count = roundUp(peers / kMeanInShard);
-      shards = static_cast<uint64_t>(count);
-      mostInShard = std::min(kMostInShard, roundUp(1.25 * peers / count));
-    }
-  }
-
-  uint64_t shards;
-  double mostInShard;
-
- private:
-  // Of a positive number. std::ceil would need libm on some processors.
-  static double roundUp(double number) noexcept {
-    const auto whole = static_cast<double>(static_cast<uint64_t>(number));
-    return whole < number ? whole + 1 : whole;
-  }
-};
-
-// The statistics of all shards.
-struct SharedStatistics {
-  size_t tracked = 0;
-  size_t peers = 0;
-  size_t unnamed = 0;
-  Sum violations;
-  Counters counters;
-  WorstOffenders top;
-};
-
 template <template <class> class Limiter>
 class SharedLimiter {
  public:
@@ -111,12 +70,13 @@ class SharedLimiter {
                         SharedSize::kMostPeers, maxPeers_);
     }
     BanList bans;
-    const auto prepare = [&] {
+    const auto prepare = [&](SharedError&) {
       for (uint32_t i = 0; i < shards(); ++i) {
         point(i);
         core_.clear();
       }
       restoreBans(bans);
+      return true;
     };
     const auto collect = [&] { collectBans(bans); };
     if (!region_.attach(path, layout_, secret, prepare, collect, error)) return false;

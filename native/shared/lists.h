@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "../limiters/bans.h"
+#include "../limiters/counters.h"
 #include "../limiters/offender-table.h"
 
 namespace relay_limiter {
@@ -96,6 +97,16 @@ class WorstOffenders {
   size_t size_ = 0;
 };
 
+// The statistics of all shards.
+struct SharedStatistics {
+  size_t tracked = 0;
+  size_t peers = 0;
+  size_t unnamed = 0;
+  Sum violations;
+  Counters counters;
+  WorstOffenders top;
+};
+
 // Bans with their keys. It grows only in reserve().
 class BanList {
  public:
@@ -144,9 +155,14 @@ class BanList {
 
   // Keeps the `most` bans that end last, the longest first.
   void keepLongest(size_t most) noexcept {
+    keepFirst(most, [](const Entry& a, const Entry& b) { return beganEarlier(b, a); });
+  }
+
+  // Keeps the first `most` bans of an order, in that order.
+  template <class Precedes>
+  void keepFirst(size_t most, Precedes&& precedes) noexcept {
     const size_t kept = std::min(most, size_);
-    std::partial_sort(entries_, entries_ + kept, entries_ + size_,
-                      [](const Entry& a, const Entry& b) { return beganEarlier(b, a); });
+    std::partial_sort(entries_, entries_ + kept, entries_ + size_, precedes);
     size_ = kept;
   }
 

@@ -101,8 +101,9 @@ inline Boot currentBoot() noexcept {
 
 #endif
 
-// RELAY_LIMITER_NO_BYTE_LOCKS: tests of the third way define it. Systems with 32 bits have no
-// shared files, and the locks of bytes there need a recent glibc.
+// RELAY_LIMITER_NO_BYTE_LOCKS, and RELAY_LIMITER_NO_TMPFILE in file-posix.h: tests of the other
+// ways define them. Systems with 32 bits have no shared files, and the locks of bytes there need a
+// recent glibc.
 #if defined(RELAY_LIMITER_NO_BYTE_LOCKS)
 #elif defined(_WIN32) || (defined(__linux__) && UINTPTR_MAX > UINT32_MAX)
 #else

@@ -17,9 +17,10 @@ class SharedRegion {
   SharedRegion(const SharedRegion&) = delete;
   SharedRegion& operator=(const SharedRegion&) = delete;
 
-  // Joins the file at `path`. If there is none, creates it with `secret`, and calls prepare() when
-  // all of it is mapped and no other process can see it. Replaces a file of an earlier boot: calls
-  // collect() while that is mapped, and then prepare() for the new one. False with an error.
+  // Joins the file at `path`. If there is none, creates it with `secret`, and calls prepare(error)
+  // when all of it is mapped and no other process can see it; that returns false with an error.
+  // Replaces a file of an earlier boot: calls collect() while that is mapped, and then
+  // prepare(error) for the new one. False with an error.
   template <class Prepare, class Collect>
   bool attach(const char* path, const SharedLayout& layout, const Secret& secret, Prepare&& prepare,
               Collect&& collect, SharedError& error) noexcept {
@@ -80,7 +81,11 @@ class SharedRegion {
   }
   uint64_t shards() const noexcept { return shards_; }
   unsigned char* headAt(uint32_t shard) const noexcept { return heads_ + shard * headBytes_; }
-  size_t namesAt() const noexcept { return namesAt_; }
+  // The names of a table, those of one shard after those of another. In each shard, names of
+  // earlier tables have `before` bytes.
+  size_t namesAt(size_t before) const noexcept { return namesAt_ + before * shards_; }
+  // Where the two places for rules begin; see rule-config.h.
+  size_t configAt() const noexcept { return configAt_; }
   // The pages of a table, one for each shard. In each shard, pages of earlier tables have `before`
   // bytes.
   unsigned char* pagesAt(size_t before) const noexcept { return pages_ + before * shards_; }
@@ -118,7 +123,10 @@ class SharedRegion {
   SharedFile::Opened inspect(const char* path, SharedError& error) noexcept {
     const SharedFile::Opened opened = file_.open(path, error);
     if (opened != SharedFile::Opened::kYes) return opened;
-    if (openHeader(path, error) && copyPath(path, error)) return opened;
+    if (openHeader(path, error) && copyPath(path, error)) {
+      readLayout(layout());
+      return opened;
+    }
     file_.close();
     return SharedFile::Opened::kUnsafe;
   }
@@ -172,8 +180,9 @@ class SharedRegion {
     }
     header().found(layout, secret);
     readLayout(layout);
-    prepare();
-    return true;
+    if (prepare(error)) return true;
+    file_.close();
+    return false;
   }
 
   Progress publish(const char* path, SharedError& error) noexcept {
@@ -240,6 +249,7 @@ class SharedRegion {
     heads_ = file_.bytes() + static_cast<size_t>(layout.headsAt());
     pages_ = file_.bytes() + static_cast<size_t>(layout.pagesAt());
     namesAt_ = static_cast<size_t>(layout.namesAt());
+    configAt_ = static_cast<size_t>(layout.configAt());
   }
 
   // Maps an opened file and checks its header.
@@ -316,6 +326,7 @@ class SharedRegion {
   uint64_t shards_ = 0;
   uint64_t headBytes_ = 0;
   size_t namesAt_ = 0;
+  size_t configAt_ = 0;
   unsigned char* heads_ = nullptr;
   unsigned char* pages_ = nullptr;
 };

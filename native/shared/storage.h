@@ -30,8 +30,8 @@ struct ShardHead {
   // The record that is being inserted or erased: the number of its table in the high half, and its
   // index in the page counted from 1. 0 between two calls.
   uint32_t unfinished;
-  // Bit i: block i of the names is allocated.
-  uint32_t nameBlocks;
+  // The version of the rules that calls must have.
+  uint32_t configVersion;
 };
 
 // The shard on which a limiter works.
@@ -62,6 +62,14 @@ class SharedValue {
   const size_t offset_;
 };
 
+// Where a table lies: its number, counted from 1, the bytes of a shard's earlier pages, and the
+// offset of its size in a head.
+struct TablePlace {
+  uint32_t number;
+  size_t page;
+  size_t size;
+};
+
 // A table with one page in each shard. See Table, which has the same methods.
 template <class Record>
 class SharedTable {
@@ -70,9 +78,11 @@ class SharedTable {
  public:
   using RecordType = Record;
 
-  SharedTable(const SharedCursor& cursor, uint32_t number, size_t pageOffset,
-              size_t sizeOffset) noexcept
-      : cursor_(cursor), number_(number), pageOffset_(pageOffset), size_(cursor, sizeOffset) {}
+  SharedTable(const SharedCursor& cursor, const TablePlace& place) noexcept
+      : cursor_(cursor),
+        number_(place.number),
+        pageOffset_(place.page),
+        size_(cursor, place.size) {}
 
   size_t size() const noexcept { return std::min<size_t>(*size_, PageOf::kCapacity); }
   static constexpr size_t memoryBytes() noexcept { return 0; }
@@ -202,8 +212,11 @@ class SharedKeys {
   static constexpr size_t kNameBytes = kMostUnits * sizeof(char16_t);
   static constexpr size_t kBytes = Page<Record>::kCapacity * kNameBytes;
 
-  SharedKeys(const SharedCursor& cursor, const SharedTable<Record>& table) noexcept
-      : cursor_(cursor), table_(table) {}
+  // `before`: the bytes of the names of a shard's earlier tables. `blocks`: the offset of a number
+  // in a head, in which bit i says that block i of the names is allocated.
+  SharedKeys(const SharedCursor& cursor, const SharedTable<Record>& table, size_t before,
+             size_t blocks) noexcept
+      : cursor_(cursor), table_(table), before_(before), blocks_(cursor, blocks) {}
 
   // No longer key is stored.
   static constexpr double longKeyBytes(double) noexcept { return 0; }
@@ -237,13 +250,12 @@ class SharedKeys {
     std::memcpy(&isTwoByte, &record.storedKey.isTwoByte, sizeof isTwoByte);
     const uint32_t length = std::min<uint32_t>(record.storedKey.length, kMostUnits);
     const size_t number = numberOf(record);
-    if ((cursor_.head->nameBlocks >> blockOf(number) & 1) == 0) return {};
+    if ((*blocks_ >> blockOf(number) & 1) == 0) return {};
     return {nameAt(number), length, isTwoByte != 0};
   }
 
  private:
-  static_assert(kBytes % kSharedBlock == 0 && kBytes / kSharedBlock <= 32,
-                "a bit of ShardHead::nameBlocks for each block");
+  static_assert(kBytes % kSharedBlock == 0 && kBytes / kSharedBlock <= 32, "a bit for each block");
 
   // In a record, this says that its place contains its text. It is no address.
   static constexpr const void* kPlaced = "";
@@ -254,14 +266,16 @@ class SharedKeys {
     return index - index / (Group<Record>::kSlots + 1) - 1;
   }
   static size_t blockOf(size_t number) noexcept { return number * kNameBytes / kSharedBlock; }
-  size_t namesAt() const noexcept { return cursor_.region->namesAt() + cursor_.shard * kBytes; }
+  size_t namesAt() const noexcept {
+    return cursor_.region->namesAt(before_) + cursor_.shard * kBytes;
+  }
   unsigned char* nameAt(size_t number) const noexcept {
     return cursor_.region->file().bytes() + namesAt() + number * kNameBytes;
   }
 
   bool allocate(size_t number) noexcept {
     const size_t block = blockOf(number);
-    uint32_t& blocks = cursor_.head->nameBlocks;
+    uint32_t& blocks = *blocks_;
     if ((blocks >> block & 1) != 0) return true;
     const size_t offset = namesAt() + block * kSharedBlock;
     if (!cursor_.region->file().allocate(offset, kSharedBlock)) return false;
@@ -271,6 +285,8 @@ class SharedKeys {
 
   const SharedCursor& cursor_;
   const SharedTable<Record>& table_;
+  const size_t before_;
+  SharedValue<uint32_t> blocks_;
 };
 
 // In place of PendingRecords: a shared table restores what a snapshot has under a digest as peers,
@@ -329,11 +345,22 @@ class SharedStorage {
       : cursor_(cursor), shape_(shape) {}
 
   template <class Record>
-  Table<Record> table() const noexcept {
+  TablePlace place() const noexcept {
     const size_t page = shape_.pageBytes;
     shape_.pageBytes += sizeof(Page<Record>);
     const size_t size = take<size_t>();
-    return Table<Record>(cursor_, ++shape_.tables, page, size);
+    return {++shape_.tables, page, size};
+  }
+  template <class Record>
+  Table<Record> table() const noexcept {
+    return Table<Record>(cursor_, place<Record>());
+  }
+  // The offset of a value in a head.
+  template <class Value>
+  size_t take() const noexcept {
+    const size_t offset = roundUp(shape_.headBytes, alignof(Value));
+    shape_.headBytes = offset + sizeof(Value);
+    return offset;
   }
   template <class Value>
   SharedValue<Value> value() const noexcept {
@@ -342,18 +369,12 @@ class SharedStorage {
   SharedOrder order() const noexcept { return SharedOrder(cursor_); }
   template <class Record>
   SharedKeys<Record> keys(const Table<Record>& table) const noexcept {
+    const size_t before = shape_.nameBytes;
     shape_.nameBytes += SharedKeys<Record>::kBytes;
-    return SharedKeys<Record>(cursor_, table);
+    return SharedKeys<Record>(cursor_, table, before, take<uint32_t>());
   }
 
  private:
-  template <class Value>
-  size_t take() const noexcept {
-    const size_t offset = roundUp(shape_.headBytes, alignof(Value));
-    shape_.headBytes = offset + sizeof(Value);
-    return offset;
-  }
-
   const SharedCursor& cursor_;
   ShardShape& shape_;
 };

@@ -2,16 +2,36 @@
 
 import { parseRateLimitHeaders } from 'relay-limiter/headers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { limitedClient } from '../../examples/client/clients.js';
+import { scaleOf } from '../../examples/client/calibrate.js';
+import { limitedClient, naiveClient } from '../../examples/client/clients.js';
 import { readFlags } from '../../examples/client/flags.js';
-import { LimitedNode } from '../../examples/client/limited-node.js';
-import { NODES, type NodeSpec } from '../../examples/client/nodes.js';
+import { LimitedNode, PUNISHMENT } from '../../examples/client/limited-node.js';
+import { type NodeSpec, nodesAt, TOTAL_RATE } from '../../examples/client/nodes.js';
 import { type PhaseResult, runPhase } from '../../examples/client/phase.js';
 import { failures, summary } from '../../examples/client/summary.js';
 import { WrongFlag } from '../../examples/command-line.js';
 import { seeded } from '../support/random.js';
 
+const NODES = nodesAt(1);
+
 describe('the client demonstration', () => {
+  it('scales its limits to a third of what the machine can send, and never above their numbers', () => {
+    expect(TOTAL_RATE).toBe(402.5);
+    expect(scaleOf(100_000)).toBe(1);
+    expect(scaleOf(402.5)).toBeCloseTo(1 / 3);
+    expect(nodesAt(1 / 3).map(({ policies }) => policies.map(({ quota }) => quota))).toEqual([
+      [167, 300],
+      [233],
+      [200],
+    ]);
+    expect(nodesAt(1 / 3).map(({ configured }) => configured)).toMatchObject([
+      [{ v: 333 }],
+      [{ v: 467 }],
+      [{ v: 200 }],
+    ]);
+    expect(nodesAt(1e-9)[0]?.policies[0]?.quota).toBe(1);
+  });
+
   it.each(['--requests 0', '--requests many', '--requests 10001', '--frobnicate', 'surplus'])(
     'rejects the flags %s',
     (args) => {
@@ -53,17 +73,41 @@ describe('limitedClient', () => {
     };
   }
 
+  /** Runs a phase on the virtual clock. */
+  async function runVirtually(client: typeof limitedClient, nodes: typeof NODES, requests: number) {
+    const { signal } = new AbortController();
+    let isOver = false;
+    const phase = runPhase(client, nodes, requests, signal, () => () => {}, virtualServers());
+    phase
+      .catch(() => {})
+      .then(() => {
+        isOver = true;
+      });
+    while (!isOver) await vi.advanceTimersByTimeAsync(100);
+    return phase;
+  }
+
+  it.each([
+    [1, 0.25],
+    [2, 0.25],
+    [3, 0.1],
+  ])('is faster than the naive client (seed %d, scale %d)', async (seed, scale) => {
+    const requests = 3000 * scale;
+    vi.spyOn(Math, 'random').mockImplementation(seeded(seed));
+    const limited = await runVirtually(limitedClient, nodesAt(scale), requests);
+    vi.spyOn(Math, 'random').mockImplementation(seeded(seed));
+    const naive = await runVirtually(naiveClient, nodesAt(scale), requests);
+    expect([limited.done, naive.done]).toEqual([requests, requests]);
+    expect(naive.seconds).toBeGreaterThan(limited.seconds * 1.2);
+    expect(summary({ limited, naive })).toMatch(/^The polite client finished \d\.\d times as fast/);
+  });
+
   // The seed determines the phase of the nodes' windows at the first request.
   it.each([1, 2])(
     'is refused at most once, and never by a node with headers (seed %i)',
     async (seed) => {
       vi.spyOn(Math, 'random').mockImplementation(seeded(seed));
-      const { signal } = new AbortController();
-      let result: PhaseResult | undefined;
-      runPhase(limitedClient, 1800, signal, () => () => {}, virtualServers()).then((phase) => {
-        result = phase;
-      });
-      while (result === undefined) await vi.advanceTimersByTimeAsync(100);
+      const result = await runVirtually(limitedClient, NODES, 1800);
       expect(result.done).toBe(1800);
       // Longer than the shortest window, so requests were delayed.
       expect(result.seconds).toBeGreaterThan(4);
@@ -88,11 +132,21 @@ describe('LimitedNode', () => {
 
   it('enforces its policy and reports the end of its window', () => {
     const all = answers(undefined, [0, 1, 2, 3, 4.5, 1000]);
-    expect(all.map(({ status }) => status)).toEqual([200, 200, 200, 429, 429, 200]);
+    expect(all.map(({ status }) => status)).toEqual([200, 200, 200, 429, 429, 429]);
     expect(all.map(({ headers }) => headers)).toEqual([
       ...[{}, {}, {}],
-      ...[{ 'Retry-After': '997' }, { 'Retry-After': '996' }, {}],
+      ...[{ 'Retry-After': '997' }, { 'Retry-After': '1006' }, { 'Retry-After': '10' }],
     ]);
+  });
+
+  it('punishes a client that ignores a refusal, once', () => {
+    // Refused until 1000; the second refusal adds the punishment, the third one does not.
+    const all = answers(undefined, [0, 1, 2, 3, 4, 5, 1000, 1000 + PUNISHMENT]);
+    expect(all.map(({ status }) => status)).toEqual([200, 200, 200, 429, 429, 429, 429, 200]);
+    const waits = all.slice(3, 7).map(({ headers }) => Number(headers['Retry-After']));
+    expect(waits).toEqual([997, 996 + PUNISHMENT, 995 + PUNISHMENT, PUNISHMENT]);
+    // One that waits for the end of the refusal is not punished.
+    expect(answers(undefined, [0, 1, 2, 3, 1000]).at(-1)?.status).toBe(200);
   });
 
   it.each([11, 7] as const)('reports what remains in the format of draft %i', (draft) => {

@@ -1,9 +1,11 @@
 // Shared files that are hostile, damaged or too large, processes that end or stop while they hold a
 // shard, and a comparison of shared with private limiters. .ci/run builds it with sanitizers.
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -150,7 +152,8 @@ void testDisagreement() {
   requireRefusal(file.path(), "disconnectThreshold inf, not 3", {10, 20, 3, 1000});
   requireRefusal(file.path(), "maxPeers 1000, not 999", {10, 20, kInfinity, 999});
   requireRefusal<SharedOrderbook, OrderbookConfig>(
-      file.path(), "of a RateLimiter, not of a OrderbookRateLimiter", {10, 4, 2, 3, 100, 1000});
+      file.path(), "its limiter is RateLimiter, not OrderbookRateLimiter",
+      {10, 4, 2, 3, 100, 1000});
   SharedRate limiter(kRate);
   attach(limiter, file);
   require(limiter.region().path() == std::string(file.path()), "a limiter knows its path");
@@ -357,6 +360,58 @@ void testStoppedHolder() {
   }
 }
 
+size_t pathsBeginningWith(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  size_t count = 0;
+  DIR* folder = opendir(path.substr(0, slash).c_str());
+  while (const dirent* entry = readdir(folder)) {
+    count += std::strncmp(entry->d_name, path.c_str() + slash + 1, path.size() - slash - 1) == 0;
+  }
+  closedir(folder);
+  return count;
+}
+
+// A process that is killed while it creates a file leaves nothing behind for long.
+void testKilledCreator() {
+  TestFile file;
+  const std::string path = file.path();
+  const auto create = [&](const auto& prepare) {
+    waitpid(inChild([&] {
+              SharedRegion region;
+              SharedError error;
+              region.attach(
+                  file.path(), SharedRate(kRate).layout(), kSecret, prepare, [] {}, error);
+            }),
+            nullptr, 0);
+  };
+  create([] { _exit(0); });
+#if defined(RELAY_LIMITER_NO_TMPFILE)
+  require(pathsBeginningWith(path) == 1, "a temporary path is left");
+#else
+  require(pathsBeginningWith(path) == 0, "a file without a path leaves nothing");
+#endif
+  // As a creator that lives, and a file that only looks similar.
+  const std::string locked = path + ".7-f.new";
+  const std::string other = path + ".7-g.new";
+  const int lockedFile = open(locked.c_str(), O_RDWR | O_CREAT, 0600);
+  require(flock(lockedFile, LOCK_EX) == 0, "a file is locked");
+  close(open(other.c_str(), O_RDWR | O_CREAT, 0600));
+  create([] {});
+  require(pathsBeginningWith(path) == 3, "only the path without a creator is removed");
+  // The creator was killed when the file had its path, but also the temporary one.
+  const std::string second = path + ".8-a.new";
+  require(link(file.path(), second.c_str()) == 0, "a file gets a second path");
+  {
+    SharedRate limiter(kRate);
+    attach(limiter, file);
+  }
+  require(pathsBeginningWith(path) == 3 && access(second.c_str(), F_OK) != 0,
+          "the temporary path is removed");
+  close(lockedFile);
+  unlink(locked.c_str());
+  unlink(other.c_str());
+}
+
 // Fills everything behind the header with random bytes, and uses it.
 template <template <class> class Limiter>
 void testDamage(const typename SharedLimiter<Limiter>::Config& config, unsigned seed,
@@ -512,6 +567,7 @@ int main() {
   testSlots();
   testDeadHolder();
   testStoppedHolder();
+  testKilledCreator();
   testAllDamage();
   testFullDisk();
   std::puts("shared files: passed");

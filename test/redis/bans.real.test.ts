@@ -3,9 +3,9 @@ import { OrderbookRateLimiter } from 'relay-limiter';
 import { SharedBans } from 'relay-limiter/redis';
 import { describe, expect, it } from 'vitest';
 import { CHANGE, PAGE, VERSION } from '../../lib/redis/bans/ban-scripts.js';
+import { BadNetwork } from '../../out/soak/fleet/bad-network.js';
 import { manualClock, ODD_KEYS } from '../support/limiters.js';
 import { uncaught } from '../support/uncaught.js';
-import { BadNetwork } from './support/bad-network.js';
 import {
   admin,
   bans,

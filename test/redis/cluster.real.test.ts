@@ -4,13 +4,14 @@ import { SharedBans, SharedRateLimiter } from 'relay-limiter/redis';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { shardOf } from '../../lib/redis/store/keys.js';
 import { excess } from '../../out/examples/fleet/bound.js';
-import { StoreCluster } from './support/cluster.js';
+import { findServer } from '../../out/examples/fleet/server.js';
+import { StoreCluster } from '../../out/soak/fleet/store-cluster.js';
 import { Flood } from './support/flood.js';
 import { NO_DEADLINE, NO_SERVER, type TestClient } from './support/store.js';
 
 let cluster: StoreCluster;
 beforeAll(async () => {
-  if (NO_SERVER === false) cluster = await StoreCluster.start();
+  if (NO_SERVER === false) cluster = await StoreCluster.start(findServer() as string);
 });
 afterAll(() => cluster?.close());
 

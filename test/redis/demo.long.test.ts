@@ -34,6 +34,7 @@ describe('npm run demo:fleet', () => {
   it.skipIf(NO_SERVER)('shows that the limit holds without the store', async () => {
     const { code, output } = await start(MAIN, ['--seconds', '4', '--flood', '300']).ended;
     expect(output).toContain('The limit held.');
+    expect(output).toMatch(/^[█░]+│ [\d,]+ of at most [\d,]+: \d+%\n\nadmitted by all four/m);
     expect(output).toMatch(/admitted without the store +[1-9]/);
     expect(code).toBe(0);
     for (const line of output.split('\n')) expect(line.length).toBeLessThanOrEqual(100);

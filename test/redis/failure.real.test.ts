@@ -5,7 +5,7 @@ import { SharedRateLimiter, type SharedRateLimiterOptions } from 'relay-limiter/
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { excess } from '../../out/examples/fleet/bound.js';
 import type { StoreServer } from '../../out/examples/fleet/server.js';
-import { BadNetwork } from './support/bad-network.js';
+import { BadNetwork } from '../../out/soak/fleet/bad-network.js';
 import { Flood } from './support/flood.js';
 import { NO_DEADLINE, NO_SERVER, nodeRedis, startServer } from './support/store.js';
 
@@ -148,7 +148,7 @@ describe.skipIf(NO_SERVER)('SharedRateLimiter', () => {
         ...NO_DEADLINE,
       });
       await shared.checkAsync('p');
-      const [key] = await client.keys(`${prefix}:*:p`);
+      const [key] = await client.keys(`${prefix}{*}p`);
       await client.del(key as string);
       await client.lPush(key as string, 'foreign');
       shared.removePeer('p');
@@ -164,10 +164,10 @@ describe.skipIf(NO_SERVER)('SharedRateLimiter', () => {
 
   it('rejects in ready() if the key of nodes is foreign, and leaves it unchanged', async () => {
     const client = (await clientOf(server.url)) as ReturnType<typeof createClient>;
-    await client.zAdd('foreign-nodes:{0}', { score: 1, value: 'foreign' });
+    await client.zAdd('foreign-nodes{0}#nodes', { score: 1, value: 'foreign' });
     const shared = limiter({ client, prefix: 'foreign-nodes', ...NO_DEADLINE });
     await expect(shared.ready()).rejects.toThrow('WRONGTYPE');
-    expect(await client.zRange('foreign-nodes:{0}', 0, -1)).toEqual(['foreign']);
-    expect(await client.ttl('foreign-nodes:{0}')).toBe(-1);
+    expect(await client.zRange('foreign-nodes{0}#nodes', 0, -1)).toEqual(['foreign']);
+    expect(await client.ttl('foreign-nodes{0}#nodes')).toBe(-1);
   });
 });

@@ -13,20 +13,23 @@ afterEach(() => {
 const CALM: QuotaScenario = {
   seed: 1,
   processes: 4,
-  seconds: 60,
+  seconds: 30,
   policies: [{ quota: 100, windowSeconds: 10 }],
   algorithm: 'sliding',
   leaseSeconds: 2,
   policy: 'closed',
   costs: 'one',
-  load: 40,
+  load: 4,
   latency: 0.01,
   loss: 0,
   restarts: 0,
   outages: [],
 };
 
-const number = (min: number, max: number) => fc.double({ min, max, noNaN: true });
+/** Evenly spread, unlike `fc.double`, which prefers numbers near 0. */
+const number = (min: number, max: number) => {
+  return fc.integer({ min: min * 1000, max: max * 1000 }).map((n) => n / 1000);
+};
 const anyPolicies = fc.oneof(
   fc.tuple(fc.integer({ min: 1, max: 200 }), number(0.5, 20)).map(([quota, windowSeconds]) => {
     return [{ quota, windowSeconds }];
@@ -49,10 +52,10 @@ const anyScenario: fc.Arbitrary<QuotaScenario> = fc.record({
   leaseSeconds: number(0.2, 6),
   policy: fc.constant('closed' as const),
   costs: fc.constant('any' as const),
-  load: number(0.5, 10),
+  load: number(0.5, 4),
   latency: number(0, 0.06),
-  loss: fc.oneof(fc.constant(0), number(0, 0.3)),
-  restarts: fc.nat(5),
+  loss: fc.constantFrom(0, 0.05, 0.3),
+  restarts: fc.nat(12),
   outages: fc.constant([]),
 });
 
@@ -80,7 +83,7 @@ describe('SharedPolicyLimiter', () => {
         (sum, { costs }) => sum + (costs['requests'] ?? 0),
         0,
       );
-      expect(requests).toBeGreaterThan(0.95 * 6 * 100);
+      expect(requests).toBeGreaterThan(0.95 * 3 * 100);
     },
   );
 
@@ -89,7 +92,7 @@ describe('SharedPolicyLimiter', () => {
       fc.asyncProperty(anyScenario, async (scenario) => {
         expect((await run(scenario)).excess()).toBeLessThanOrEqual(ROUNDING);
       }),
-      { numRuns: 12 },
+      { numRuns: 6 },
     );
   });
 
@@ -99,7 +102,7 @@ describe('SharedPolicyLimiter', () => {
         const simulation = await run({ ...scenario, outages: [outage] });
         expect(simulation.excess()).toBeLessThanOrEqual(ROUNDING);
       }),
-      { numRuns: 8 },
+      { numRuns: 4 },
     );
   });
 });

@@ -32,6 +32,9 @@ describe('npm run demo:cluster', () => {
       expect(Number(shared)).toBeGreaterThan(0);
       expect(Number(shared)).toBeLessThanOrEqual(100);
       expect(Number(apart)).toBeGreaterThan(100);
+      // Each table ends with a bar; only that of the second one goes beyond the bound.
+      const bars = output.match(/^[█░]*│[█░]* .*%$/gm) ?? [];
+      expect(bars.map((bar) => /│█+ /.test(bar))).toEqual([false, true]);
       expect(code).toBe(0);
       for (const line of output.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
       expect(sharedNames().filter((name) => name.startsWith('demo-cluster'))).toEqual([]);

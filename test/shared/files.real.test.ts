@@ -166,7 +166,7 @@ describe.runIf(TESTS_NATIVE && process.platform !== 'win32')('A file', () => {
       expect(codeOf(() => open(options))).toBe('ERR_LIMITER_SHARED');
     }
     expect(() => opened('OrderbookRateLimiter', { maxPeers: 1000, shared: path })).toThrow(
-      'it is of a RateLimiter, not of a OrderbookRateLimiter',
+      'its limiter is RateLimiter, not OrderbookRateLimiter',
     );
     expect(open().getTokens('alice')).toBeCloseTo(10);
   });

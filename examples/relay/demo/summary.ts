@@ -57,7 +57,7 @@ export function summary(outcome: Outcome): string {
 }
 
 /** The sentence that a newcomer remembers: half of the deliveries were that much faster. */
-function headline(off: number, on: number): string {
+export function headline(off: number, on: number): string {
   if (Number.isNaN(on)) return 'Honest peers received nothing with the guard.';
   if (Number.isNaN(off)) return 'Honest peers received nothing without the guard.';
   const times = off / on;

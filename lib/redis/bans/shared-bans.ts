@@ -25,7 +25,7 @@ import type { SharedBan } from './shared-ban.js';
 export interface SharedBansOptions {
   /** A client of node-redis or ioredis. You close it yourself; a duplicate of it is used for the subscription. */
   client: RedisClient;
-  /** What all keys begin with: 1 to 100 characters without braces. Default `relay-limiter`. */
+  /** What all keys begin with: 1 to 100 characters without braces. Default `rl`. */
   prefix?: string | undefined;
   /** Seconds after which a call of the store counts as failed, greater than 0. Default 0.1. */
   deadlineSeconds?: number | undefined;

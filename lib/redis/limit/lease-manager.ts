@@ -24,6 +24,7 @@ import {
 } from './lease-request.js';
 import type { LimitStore } from './limit-store.js';
 import type { SharedLimitConfig } from './options.js';
+import { RecentPeers } from './recent-peers.js';
 import { FirstCheck, type Receiver } from './strict-check.js';
 
 /** More than clocks drift apart: a quartz drifts by 1 in 10,000, a clock that is being corrected by 1 in 2,000. */
@@ -50,6 +51,8 @@ export class LeaseManager {
   readonly #store: LimitStore;
   readonly #records: LeaseRecords;
   readonly #requests = new KeyMap<LeaseRequest>();
+  /** Peers without a record whose next check is not their first. */
+  readonly #recent: RecentPeers;
   /** Returns of leases that are in flight. */
   readonly #returns = new Set<Promise<unknown>>();
   readonly #disconnectThreshold: number;
@@ -67,6 +70,7 @@ export class LeaseManager {
     this.#config = config;
     this.#store = store;
     this.#records = records;
+    this.#recent = new RecentPeers(config.leaseSeconds);
     this.#disconnectThreshold = config.disconnectThreshold ?? Infinity;
   }
 
@@ -125,15 +129,13 @@ export class LeaseManager {
     else if (cost > this.#config.burstLimit) receive(this.#refuseForever(key), null);
     else if (this.#requests.has(key)) this.#awaitLease(key, cost, receive, now);
     else if (this.#store.isFull(key)) receive(this.#store.overloadVerdict(), null);
-    else if (this.#records.find(key) === undefined) this.#checkFirst(key, cost, receive, now);
-    else this.#awaitLease(key, cost, receive, now);
+    else if (this.#records.find(key) !== undefined || this.#recent.add(key, now)) {
+      this.#awaitLease(key, cost, receive, now);
+    } else this.#checkFirst(key, cost, receive, now);
   }
 
   #checkFirst(key: string, cost: number, receive: Receiver, now: number): void {
-    const { shortLeaseSeconds, leaseSeconds } = this.#config;
-    const index = this.#findOrInsert(key, now);
-    if (index !== undefined) this.#records.remember(index, now + leaseSeconds);
-    const heldUntil = now + shortLeaseSeconds * (1 - MAX_DRIFT);
+    const heldUntil = now + this.#config.shortLeaseSeconds * (1 - MAX_DRIFT);
     const target = { store: this.#store, limit: this.#config };
     const isHeld = () => this.#now() < heldUntil;
     const ended: Receiver = (result, tokens) => {

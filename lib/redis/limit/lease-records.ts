@@ -146,11 +146,6 @@ export class LeaseRecords {
     this.#set(index, REFUSED_UNTIL, NEVER);
   }
 
-  /** Keeps a peer without a lease until a time, so that its next check is known not to be the first. */
-  remember(index: RecordIndex, until: number): void {
-    this.#set(index, ENDS, until);
-  }
-
   /** Remembers that costs of at least `cost` are refused until a time. */
   refuse(index: RecordIndex, cost: number, until: number): void {
     this.#set(index, REFUSED_COST, cost);
@@ -199,7 +194,7 @@ export class LeaseRecords {
   /** Whether the record can be deleted without losing anything. */
   isIdle(index: RecordIndex, now: number): boolean {
     return (
-      this.ends(index) <= now &&
+      this.left(index, now) === 0 &&
       this.#get(index, REFUSED_UNTIL) <= now &&
       this.unreported(index) === 0
     );

@@ -182,7 +182,7 @@ export class LimitStore {
         counters: this.counters,
       },
       number,
-      `${prefix}:{${number % SHARDS}}`,
+      `${prefix}{${number % SHARDS}}`,
     );
     this.#shards[number] = shard;
     return shard;

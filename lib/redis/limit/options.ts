@@ -43,7 +43,7 @@ export interface SharedRateLimiterOptions {
    * Default null: never.
    */
   disconnectThreshold?: number | null | undefined;
-  /** What all keys begin with: 1 to 100 characters without braces. One for each limit. Default `relay-limiter`. */
+  /** What all keys begin with: 1 to 100 characters without braces. One for each limit. Default `rl`. */
   prefix?: string | undefined;
   /** Seconds for which tokens are leased, at least twice `deadlineSeconds`. Default 30, or that if it is more. */
   leaseSeconds?: number | undefined;

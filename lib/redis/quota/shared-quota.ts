@@ -205,6 +205,7 @@ export class SharedQuota implements OuterLimiter {
     if (isUnreported && spent.leaseId === this.#answeredId && now < this.#ends) {
       for (const unit of this.#units) this.#left[unit] = this.#leftOf(unit) + amountOf(cost, unit);
     }
+    this.#scheduleReturn();
     this.#queue.wake();
   }
 

@@ -69,7 +69,7 @@ export interface SharedRuleStats extends RuleStats {
  * All processes together admit at most the burst + rate x T of a rule and key in any T seconds, if all have the same
  * options. What a process admits while the store is down is the exception: see `onStoreFailure`. No check takes longer
  * than `deadlineSeconds`, and none rejects because the store is down. A ban holds at once in the process that finds it, and
- * within a second in all others. docs/distributed.md says what each mode costs.
+ * within a second in all others. docs/fleet.md says what each mode costs.
  * @example
  * import { createClient } from 'redis';
  * import { SharedRuleLimiter } from 'relay-limiter/redis';

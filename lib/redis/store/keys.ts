@@ -31,18 +31,23 @@ export function isId(text: string): boolean {
   return isName(text) || DIGEST.test(text);
 }
 
-/** The number of a peer's shard: the FNV-1a hash of its id, reduced. */
-export function shardOf(id: string): number {
+/** The FNV-1a hash of an id: 32 bits, as a signed integer. */
+export function hashOf(id: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < id.length; i += 1) {
     hash = Math.imul(hash ^ id.charCodeAt(i), 0x01000193);
   }
-  return (hash >>> 16) % SHARDS;
+  return hash;
+}
+
+/** The number of a peer's shard. */
+export function shardOf(id: string): number {
+  return (hashOf(id) >>> 16) % SHARDS;
 }
 
 /** The store's key for an id in a shard or another group of keys that must be on one server. */
 export function storeKey(prefix: string, group: number | string, id: string): string {
-  return `${prefix}:{${group}}:${isName(id) ? escapeName(id) : id}`;
+  return `${prefix}{${group}}${isName(id) ? escapeName(id) : id}`;
 }
 
 /** A name without what Redis would take for a hash tag. */

@@ -6,10 +6,12 @@ import { positive } from '../../common/options.js';
 type Given = Readonly<Record<string, unknown>>;
 
 export const DEFAULT_DEADLINE_SECONDS = 0.1;
+/** Short, since every key begins with it. */
+const DEFAULT_PREFIX = 'rl';
 
 /** What keys begin with. Braces are refused because they would choose the server of a cluster. */
 export function readPrefix(given: Given): string {
-  const prefix = given['prefix'] === undefined ? 'relay-limiter' : given['prefix'];
+  const prefix = given['prefix'] === undefined ? DEFAULT_PREFIX : given['prefix'];
   if (typeof prefix !== 'string' || !/^[^{}]{1,100}$/.test(prefix)) {
     const accepted = 'a string of 1 to 100 characters without braces';
     throw invalidValue('ERR_LIMITER_OPTION', 'prefix', prefix, accepted);

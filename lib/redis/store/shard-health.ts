@@ -105,7 +105,7 @@ export class ShardHealth {
   #timer: Timer | undefined;
   #isClosed = false;
 
-  /** `key`: the shard's key of nodes. */
+  /** `key`: what the shard's own keys begin with. */
   constructor(
     context: HealthContext,
     shard: number,
@@ -115,7 +115,7 @@ export class ShardHealth {
   ) {
     this.#context = context;
     this.#shard = shard;
-    this.#keys = [key, `${key}#losses`];
+    this.#keys = [`${key}#nodes`, `${key}#losses`];
     this.#clock = clock;
     this.#listener = listener;
     this.#answered = { ...NO_BEAT, sentAt: context.bornAt };

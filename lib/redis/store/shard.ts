@@ -56,7 +56,7 @@ export class Shard {
     return error;
   };
 
-  /** `key`: the shard's key of nodes. */
+  /** `key`: what the shard's own keys begin with. */
   constructor(context: ShardContext, number: number, key: string) {
     this.#context = context;
     this.#clock = new StoreClock(context.limit, context.deadlineSeconds);
@@ -110,8 +110,13 @@ export class Shard {
       counters.calls += 1;
       call.onTimeout = this.#onTimeout;
       deadlines.add(call);
-      this.#queue.push(call);
-      this.#sendQueued();
+      const script = this.#loadedScript(call.name);
+      if (script === undefined) {
+        this.#queue.push(call);
+        this.#sendQueued();
+      } else {
+        this.#send(call, script);
+      }
     }
   }
 
@@ -153,6 +158,14 @@ export class Shard {
         this.#nextInQueue = 0;
       }
     }
+  }
+
+  /** The script if a call of it can be sent at once, without the queue. */
+  #loadedScript(name: string): ShardScript | undefined {
+    if (this.#queue.length > 0 || this.#inFlight >= this.#window) return undefined;
+    if (this.#health.runId === undefined) return undefined;
+    const script = this.#script(name);
+    return script.state === 'loaded' ? script : undefined;
   }
 
   #failQueued(reason: Error): void {

@@ -25,6 +25,10 @@ enum class RuleAnswer : uint8_t {
   kNeedsText,
   // Not decided: there is no memory.
   kNoMemory,
+  // Only in a shared file, and not decided: the rules have changed, or a part of the file is
+  // stalled.
+  kOutdated,
+  kStalled,
 };
 
 // The arguments and results of a check: RULE_NUMBERS in lib/engine/rules.ts.
@@ -69,6 +73,16 @@ struct RuleCounts {
   // Of rules whose slots have other rules now.
   uint64_t replacedChecked = 0;
   uint64_t replacedRefused = 0;
+
+  void add(const RuleCounts& other) noexcept {
+    for (unsigned slot = 0; slot < kMaxRules; ++slot) {
+      checked[slot] += other.checked[slot];
+      refused[slot] += other.refused[slot];
+      dryRunRefused[slot] += other.dryRunRefused[slot];
+    }
+    replacedChecked += other.replacedChecked;
+    replacedRefused += other.replacedRefused;
+  }
 
   // A slot gets another rule.
   void replace(unsigned slot) noexcept {

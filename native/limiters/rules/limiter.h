@@ -14,6 +14,12 @@ struct RuleOutcomes {
   uint64_t allowed = 0;
   uint64_t delayed = 0;
   uint64_t banned = 0;
+
+  void add(const RuleOutcomes& other) noexcept {
+    allowed += other.allowed;
+    delayed += other.delayed;
+    banned += other.banned;
+  }
 };
 
 template <class Storages>
@@ -28,6 +34,7 @@ class BasicRuleLimiter : public BasicRuleScopes<Storages> {
  public:
   using Base::isSingle;
   using Base::mayBan;
+  using Base::updatePlan;
   using typename Base::Scope;
 
   explicit BasicRuleLimiter(const Storages& storages = Storages()) noexcept
@@ -35,15 +42,20 @@ class BasicRuleLimiter : public BasicRuleScopes<Storages> {
         counters_(storages.template byScope<RuleCounts>()),
         outcomes_(storages.template value<RuleOutcomes>()) {}
 
-  // As BasicRuleScopes::update.
+  // As BasicRuleScopes::updatePlan.
   bool update(RulePlan&& next, const uint16_t* origins, const uint16_t* added,
               double now) noexcept {
-    if (!Base::update(std::move(next), origins, added, now)) return false;
+    if (!updatePlan(std::move(next), origins, added, now)) return false;
+    replaceCounts(added);
+    return true;
+  }
+
+  // Slots get other rules; `added` as in update().
+  void replaceCounts(const uint16_t* added) noexcept {
     for (unsigned i = 0; i < plan_.scopes; ++i) {
       for (uint32_t bits = added[i]; bits != 0; bits &= bits - 1)
         counters_[i].replace(lowestBit(bits));
     }
-    return true;
   }
 
   // The key of a scope.

@@ -57,7 +57,7 @@ class Rates {
     if (areChanged(old, next, origins)) {
       NumberArray<uint16_t>& last = plans[count_];
       if (count_ == kRateChanges) std::move(changes_ + 1, changes_ + count_--, changes_);
-      changes_[count_++] = {now, std::move(old.rates), std::move(last)};
+      changes_[count_++] = {now, old.plans, std::move(old.rates), std::move(last)};
       lastUpdate_ = std::max(lastUpdate_, now);
     }
     uint16_t reused[kMaxScopes];
@@ -158,15 +158,89 @@ class Rates {
     return usedAt(used, state[0], scope, slot, 0, now) / rate;
   }
 
+  // For a file that processes share: what it remembers, as numbers. `skipped` is the number of the
+  // oldest changes that are left out.
+
+  unsigned changes() const noexcept { return count_; }
+
+  size_t historySize(unsigned skipped) const noexcept {
+    size_t size = kHistoryHead + plan_.scopes * kMaxRules;
+    for (unsigned i = skipped; i < count_; ++i) size += sizeOf(changes_[i].plansBefore);
+    return size;
+  }
+
+  void writeHistory(unsigned skipped, double* numbers) const noexcept {
+    const auto write = [&](double number) { *numbers++ = number; };
+    for (const double number : {static_cast<double>(count_ - skipped), lastUpdate_, earliest_})
+      write(number);
+    for (unsigned scope = 0; scope < plan_.scopes; ++scope) {
+      for (unsigned slot = 0; slot < kMaxRules; ++slot) write(since_[scope][slot]);
+    }
+    for (unsigned i = skipped; i < count_; ++i) {
+      const Change& change = changes_[i];
+      write(change.at);
+      write(change.plansBefore);
+      numbers = std::copy_n(change.rates.begin(), ratesOf(change.plansBefore), numbers);
+      for (unsigned p = 0; p < plan_.plans; ++p) write(change.plans[p]);
+    }
+  }
+
+  // Takes over what another process remembers, and `next` as the plan, whose arrays it leaves as
+  // they are. False, and nothing has changed, if the numbers make no sense or there is no memory.
+  bool readHistory(const double* numbers, size_t size, const RulePlan& next) noexcept {
+    const size_t slots = size_t{next.scopes} * kMaxRules;
+    if (size < kHistoryHead + slots || !(numbers[0] >= 0 && numbers[0] <= kRateChanges))
+      return false;
+    Change changes[kRateChanges];
+    const auto count = static_cast<unsigned>(numbers[0]);
+    size_t at = kHistoryHead + slots;
+    for (unsigned i = 0; i < count; ++i) {
+      if (size - at < 2 || !(numbers[at + 1] >= 1 && numbers[at + 1] <= kMaxPlans)) return false;
+      Change& change = changes[i];
+      change.at = numbers[at];
+      change.plansBefore = static_cast<unsigned>(numbers[at + 1]);
+      at += 2;
+      const size_t rates = change.plansBefore * slots;
+      if (size - at < rates + next.plans) return false;
+      change.rates = NumberArray<double>(rates);
+      change.plans = NumberArray<uint16_t>(next.plans);
+      if (!change.rates || !change.plans) return false;
+      std::copy_n(numbers + at, rates, change.rates.begin());
+      at += rates;
+      for (unsigned p = 0; p < next.plans; ++p) {
+        const double plan = numbers[at++];
+        if (!(plan >= 0 && plan < change.plansBefore)) return false;
+        change.plans[p] = static_cast<uint16_t>(plan);
+      }
+    }
+    if (at != size) return false;
+    std::move(changes, changes + count, changes_);
+    count_ = count;
+    lastUpdate_ = numbers[1];
+    earliest_ = numbers[2];
+    std::copy_n(numbers + kHistoryHead, slots, &since_[0][0]);
+    return true;
+  }
+
  private:
   // An update that changed a rate.
   struct Change {
     double at;
-    // The rates before it.
+    // The number of plans and the rates before it.
+    unsigned plansBefore;
     NumberArray<double> rates;
     // For each current plan: its index in `rates`.
     NumberArray<uint16_t> plans;
   };
+
+  // The numbers of a history before those of slots and changes.
+  static constexpr size_t kHistoryHead = 3;
+
+  size_t ratesOf(unsigned plans) const noexcept { return size_t{plans} * plan_.scopes * kMaxRules; }
+  // The numbers of a change in a history.
+  size_t sizeOf(unsigned plansBefore) const noexcept {
+    return 2 + ratesOf(plansBefore) + plan_.plans;
+  }
 
   // Makes a saved state usable: if its last refill was before slots got other rules, it is refilled
   // up to then, without losing what it says of these rules.

@@ -27,19 +27,19 @@ class BasicRuleScopes {
     plan_ = std::move(plan);
     singleScopes_ = singleScopes;
     for (unsigned i = 0; i < plan_.scopes; ++i) {
-      if (Storages::kIsPrivate) singles_[i].reset(kNever);
       if (isSingle(i)) continue;
       scopes_[i].reset(new (std::nothrow)
                            Scope(i, maxPeers, plan_, rates_, latestBanEnd_, storages_));
       if (scopes_[i] == nullptr) return false;
     }
+    if constexpr (Storages::kIsPrivate) clearSingles();
     return true;
   }
 
   // Replaces the plan. `origins` and `added` are those of RulePlan in lib/engine/rules.ts. False if
   // there is no memory; then nothing has changed.
-  bool update(RulePlan&& next, const uint16_t* origins, const uint16_t* added,
-              double now) noexcept {
+  bool updatePlan(RulePlan&& next, const uint16_t* origins, const uint16_t* added,
+                  double now) noexcept {
     if (!rates_.update(plan_, next, origins, added, now)) return false;
     plan_ = std::move(next);
     for (unsigned i = 0; i < plan_.scopes; ++i) {
@@ -48,6 +48,15 @@ class BasicRuleScopes {
     return true;
   }
 
+  // For a file that processes share: replaces the plan and the history by those of another process;
+  // see Rates::readHistory.
+  bool adopt(RulePlan&& next, const double* history, size_t size) noexcept {
+    if (!rates_.readHistory(history, size, next)) return false;
+    plan_ = std::move(next);
+    return true;
+  }
+
+  const Rates& rates() const noexcept { return rates_; }
   const RulePlan& plan() const noexcept { return plan_; }
   uint32_t singleScopes() const noexcept { return singleScopes_; }
   bool isSingle(unsigned scope) const noexcept { return (singleScopes_ >> scope & 1) != 0; }
@@ -110,10 +119,16 @@ class BasicRuleScopes {
     return bytes;
   }
 
+  void clearSingles() noexcept {
+    for (unsigned i = 0; i < plan_.scopes; ++i) {
+      if (isSingle(i)) singles_[i].reset(kNever);
+    }
+  }
+
   void clear() noexcept {
-    for (unsigned i = 0; i < kMaxScopes; ++i) {
-      singles_[i].reset(kNever);
-      if (scopes_[i] != nullptr) scopes_[i]->clear();
+    clearSingles();
+    for (const auto& scope : scopes_) {
+      if (scope != nullptr) scope->clear();
     }
     latestBanEnd_.clear();
     sweep_.stop();

@@ -16,7 +16,7 @@ export interface QuotaScenario {
   policy: 'share' | 'open' | 'closed';
   /** `one`: every request is sent and costs one unit. `any`: large costs, requests that are never sent, lower actual costs. */
   costs: 'one' | 'any';
-  /** Requests per second of each process. */
+  /** Requests of all processes together, as a multiple of what the first policy allows in the long run. */
   load: number;
   /** The longest time that a message takes in one direction, in seconds. */
   latency: number;
@@ -105,7 +105,9 @@ export class QuotaSimulation {
   #keepSending(index: number, limiter: SharedPolicyLimiter): void {
     // A process that has died sends nothing more, not even what waits.
     if (this.limiters[index] !== limiter) return;
-    const rate = this.#scenario.load * Math.max(1, this.#loadFactor);
+    const { load, policies, processes } = this.#scenario;
+    const [{ quota, windowSeconds } = { quota: 1, windowSeconds: 1 }] = policies;
+    const rate = ((load * quota) / windowSeconds / processes) * Math.max(1, this.#loadFactor);
     this.time.after((this.#random() * 2) / rate, () => {
       if (this.#loadFactor > 0) void this.#send(index, limiter);
       this.#keepSending(index, limiter);
@@ -151,7 +153,7 @@ export class QuotaSimulation {
   }
 
   #changeLoad(): void {
-    this.#loadFactor = this.#loadFactor === 0 ? 10 : this.#random.pick([0, 0, 1]);
+    this.#loadFactor = this.#loadFactor === 0 ? 10 : this.#random.pick([0, 1, 1]);
     const seconds = this.#random() * 1.5 * this.#scenario.leaseSeconds;
     this.time.after(this.#loadFactor === 10 ? 0.3 : seconds, () => this.#changeLoad());
   }

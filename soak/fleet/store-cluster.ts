@@ -1,9 +1,9 @@
 // StoreCluster: a cluster of three servers on this machine. It can move a hash slot from one server to another.
 
-import { Cluster } from 'ioredis';
-import { createClient, createCluster } from 'redis';
-import { freePort, type StoreServer } from '../../../out/examples/fleet/server.js';
-import { sleep, startServer, type TestClient } from './store.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createClient } from 'redis';
+import { freePort, StoreServer } from '../../examples/fleet/server.js';
+import { clusterIoRedis, clusterNodeRedis, type OwnClient } from './clients.js';
 
 const SLOTS = 16_384;
 const SIZE = 3;
@@ -25,12 +25,13 @@ export class StoreCluster {
     this.#ids = ids;
   }
 
-  static async start(): Promise<StoreCluster> {
+  /** `program`: of the server. */
+  static async start(program: string): Promise<StoreCluster> {
     const ports = await Promise.all(Array.from({ length: SIZE }, freePort));
     const servers = await Promise.all(
       ports.map((port) => {
         const bus = ['--cluster-port', String(port)];
-        return startServer([
+        return StoreServer.start(program, [
           '--cluster-enabled',
           'yes',
           '--cluster-node-timeout',
@@ -53,40 +54,50 @@ export class StoreCluster {
     return cluster;
   }
 
-  async nodeRedis(): Promise<TestClient> {
-    const client = createCluster({ rootNodes: this.#servers.map(({ url }) => ({ url })) });
-    client.on('error', () => {});
-    await client.connect();
-    return { client, close: () => client.destroy() };
+  get ports(): number[] {
+    return this.#servers.map(({ port }) => port);
   }
 
-  async ioRedis(): Promise<TestClient> {
-    const client = new Cluster(this.#servers.map(({ port }) => ({ host: '127.0.0.1', port })));
-    client.on('error', () => {});
-    await client.ping();
-    return { client, close: () => client.disconnect() };
+  nodeRedis(): Promise<OwnClient> {
+    return clusterNodeRedis(this.ports);
+  }
+
+  ioRedis(): Promise<OwnClient> {
+    return clusterIoRedis(this.ports);
   }
 
   /** Moves the hash slot of a key to the next server, key by key, as redis-cli does. */
   async moveSlotOf(key: string): Promise<void> {
-    const slot = Number(await command(this.#admins[0] as Admin, `CLUSTER KEYSLOT ${key}`));
-    const from = this.#movedSlots.get(slot) ?? Math.floor(slot / Math.ceil(SLOTS / SIZE));
+    const { slot, at: from } = await this.#placeOf(key);
     const to = (from + 1) % SIZE;
     this.#movedSlots.set(slot, to);
     const source = this.#admins[from] as Admin;
     const target = this.#admins[to] as Admin;
     await command(target, `CLUSTER SETSLOT ${slot} IMPORTING ${this.#ids[from]}`);
     await command(source, `CLUSTER SETSLOT ${slot} MIGRATING ${this.#ids[to]}`);
-    await sleep(0.1);
+    await sleep(100);
     const keys = (await command(source, `CLUSTER GETKEYSINSLOT ${slot} 1000`)) as string[];
     for (const one of keys) {
       const port = String(this.#servers[to]?.port);
       await source.sendCommand(['MIGRATE', '127.0.0.1', port, one, '0', '3600000']);
-      await sleep(0.05);
+      await sleep(50);
     }
     for (const admin of [target, source, ...this.#admins]) {
       await command(admin, `CLUSTER SETSLOT ${slot} NODE ${this.#ids[to]}`);
     }
+  }
+
+  /** Kills the server of a key; its data is lost. Returns a function that starts it again. */
+  async killServerOf(key: string): Promise<() => Promise<void>> {
+    const { at } = await this.#placeOf(key);
+    const server = this.#servers[at] as StoreServer;
+    await server.kill();
+    return () => server.start();
+  }
+
+  /** Returns the keys of all servers that fit a pattern. */
+  async keys(pattern: string): Promise<string[]> {
+    return (await Promise.all(this.#admins.map((admin) => admin.keys(pattern)))).flat();
   }
 
   /** Returns the number of keys on each server. */
@@ -99,12 +110,19 @@ export class StoreCluster {
     await Promise.all(this.#servers.map((server) => server.close()));
   }
 
+  /** Returns the hash slot of a key and the index of its server. */
+  async #placeOf(key: string): Promise<{ slot: number; at: number }> {
+    const slot = Number(await command(this.#admins[0] as Admin, `CLUSTER KEYSLOT ${key}`));
+    const at = this.#movedSlots.get(slot) ?? Math.floor(slot / Math.ceil(SLOTS / SIZE));
+    return { slot, at };
+  }
+
   async #untilSettled(): Promise<void> {
     for (const admin of this.#admins) {
       for (;;) {
         const info = String(await command(admin, 'CLUSTER INFO'));
         if (info.includes('cluster_state:ok') && info.includes('cluster_known_nodes:3')) break;
-        await sleep(0.05);
+        await sleep(50);
       }
     }
   }

@@ -1,0 +1,106 @@
+// npm run soak:fleet: lets faults happen to a fleet of processes and real stores, and looks in all intervals whether more
+// was admitted than the bound. docs/fleet.md has the results.
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { failed, parseFlags, WrongFlag } from '../../examples/command-line.js';
+import { findServer, INSTALL_ADVICE } from '../../examples/fleet/server.js';
+import { INTERRUPTED, interruption } from '../../examples/interruption.js';
+import { verdictOf } from './outcome.js';
+import { ROWS } from './rows.js';
+import { type Run, runOnce, runsOf } from './runs.js';
+import { ShiftedClocks } from './shifted-clocks.js';
+import { markdownTable, type Result, textTable, withTable } from './table.js';
+
+const DOCUMENT = fileURLToPath(new URL('../../../docs/fleet.md', import.meta.url));
+
+const HELP = `Lets faults happen to three processes of one limit and their store, under load, and compares what
+was admitted with burst + rate x time in every interval.
+
+usage: npm run soak:fleet -- [flags]
+
+  --only TEXT   runs only the faults whose names contain TEXT
+  --write       writes the table into docs/fleet.md; all faults must have been run
+  --help        prints this text
+
+Needs redis-server or valkey-server. Faults that set clocks need Linux and a C++ compiler, and are left
+out without them. A run takes 5 to 15 seconds, all of them about ten minutes.
+Exit code: 0; 1 if more was admitted than documented, or nothing after a fault; 2 for a wrong flag.`;
+
+interface Flags {
+  only: string;
+  write: boolean;
+  help: boolean;
+}
+
+function readFlags(args: string[]): Flags {
+  const flags = parseFlags(args, {
+    only: { type: 'string', default: '' },
+    write: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h', default: false },
+  });
+  if (!ROWS.some(({ name }) => name.includes(flags.only))) {
+    throw new WrongFlag(`--only takes a part of a fault's name, not "${flags.only}"`);
+  }
+  if (flags.write && flags.only !== '') throw new WrongFlag('--write needs all faults');
+  return flags;
+}
+
+async function main(): Promise<number> {
+  let clocks: ShiftedClocks | undefined;
+  try {
+    const flags = readFlags(process.argv.slice(2));
+    if (flags.help) {
+      console.log(HELP);
+      return 0;
+    }
+    clocks = ShiftedClocks.create();
+    return await soak(flags, clocks);
+  } catch (error) {
+    if (interruption.aborted) return INTERRUPTED;
+    return failed('soak:fleet', 'npm run soak:fleet -- --help lists the flags', error);
+  } finally {
+    clocks?.close();
+  }
+}
+
+async function soak(flags: Flags, clocks: ShiftedClocks | undefined): Promise<number> {
+  const program = findServer();
+  if (program === undefined) throw new Error(`no redis-server: ${INSTALL_ADVICE}`);
+  const all = ROWS.filter(({ name }) => name.includes(flags.only)).flatMap(runsOf);
+  const runs = all.filter(({ row }) => clocks !== undefined || row.clocksOf === undefined);
+  const results: Result[] = [];
+  const errors: string[] = [];
+  for (const [at, run] of runs.entries()) {
+    const name = `${run.row.name}, ${run.limit.mode}, ${run.limit.onStoreFailure}`;
+    process.stdout.write(`${String(at + 1).padStart(3)}/${runs.length}  ${name} ... `);
+    console.log(await attempt(run));
+  }
+  console.log(`\n${textTable(results)}\n`);
+  const left = all.length - runs.length;
+  if (left > 0)
+    console.log(`left out: ${left} runs with clocks that are set, which this machine cannot do`);
+  for (const error of errors) console.error(error);
+  if (flags.write && left === 0 && errors.length === 0) {
+    writeFileSync(DOCUMENT, withTable(readFileSync(DOCUMENT, 'utf8'), markdownTable(results)));
+  }
+  return errors.length === 0 ? 0 : 1;
+
+  async function attempt(run: Run): Promise<string> {
+    const { mode, onStoreFailure: policy } = run.limit;
+    const name = `${run.row.name} (${mode}, ${policy})`;
+    try {
+      const outcome = await runOnce({ program: program as string, clocks }, run);
+      results.push({ row: run.row.name, mode, policy, outcome });
+      const verdict = verdictOf(outcome);
+      if (verdict === 'above') errors.push(`${name}: more was admitted than documented`);
+      return verdict;
+    } catch (error) {
+      interruption.throwIfAborted();
+      errors.push(`${name}: ${(error as Error).message}`);
+      return 'failed';
+    }
+  }
+}
+
+process.exitCode = await main();

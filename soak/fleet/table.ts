@@ -1,0 +1,65 @@
+// The results of all runs as a table: as aligned text, and in docs/fleet.md.
+
+import type { FailurePolicy } from 'relay-limiter/redis';
+import { type Outcome, type Verdict, verdictOf } from './outcome.js';
+
+export interface Result {
+  readonly row: string;
+  readonly mode: 'leased' | 'strict';
+  readonly policy: FailurePolicy;
+  readonly outcome: Outcome;
+}
+
+const HEAD = ['fault', 'mode', 'policy', 'admitted', 'bound', 'highest excess', 'verdict'];
+/** Columns with numbers. */
+const RIGHT = [3, 4, 5];
+
+/** The lines of docs/fleet.md between which the table is. */
+const BEGIN = '<!-- Made by `npm run soak:fleet -- --write`. -->';
+const END = '<!-- End of the table. -->';
+
+export function textTable(results: readonly Result[]): string {
+  const rows = [HEAD, ...results.map(cells)];
+  const widths = HEAD.map((_, at) => Math.max(...rows.map((row) => (row[at] as string).length)));
+  const line = (row: string[]) => {
+    const padded = row.map((cell, at) => {
+      const width = widths[at] as number;
+      return RIGHT.includes(at) ? cell.padStart(width) : cell.padEnd(width);
+    });
+    return padded.join('  ').trimEnd();
+  };
+  return rows.map(line).join('\n');
+}
+
+export function markdownTable(results: readonly Result[]): string {
+  const rule = HEAD.map((_, at) => (RIGHT.includes(at) ? '---:' : '---'));
+  const [head, ...body] = [HEAD, ...results.map(cells)].map((row) => `| ${row.join(' | ')} |`);
+  return [head, `|${rule.join('|')}|`, ...body].join('\n');
+}
+
+/** Returns a document with another table. @throws if the document has no place for it. */
+export function withTable(document: string, table: string): string {
+  const [begin, end] = [document.indexOf(BEGIN), document.indexOf(END)];
+  if (begin < 0 || end < begin) throw new Error(`the document has no lines ${BEGIN} and ${END}`);
+  return `${document.slice(0, begin + BEGIN.length)}\n\n${table}\n\n${document.slice(end)}`;
+}
+
+function cells({ row, mode, policy, outcome }: Result): string[] {
+  const { admitted, bound, excess, allowed } = outcome;
+  const words: Record<Verdict, string> = {
+    holds: 'holds',
+    documented: `above, at most ${allowed.toFixed(0)} documented`,
+    above: 'FAULT: above',
+    'no bound': 'no bound promised',
+  };
+  const highest = excess > 0 ? excess.toFixed(1) : 'none';
+  return [
+    row,
+    mode,
+    policy,
+    String(admitted),
+    bound.toFixed(0),
+    highest,
+    words[verdictOf(outcome)],
+  ];
+}

@@ -1,0 +1,64 @@
+// Some of the faults of `npm run soak:fleet`, with real processes and stores, and the command itself.
+
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import { findServer } from '../../out/examples/fleet/server.js';
+import { verdictOf } from '../../out/soak/fleet/outcome.js';
+import { ROWS } from '../../out/soak/fleet/rows.js';
+import { runOnce, runsOf } from '../../out/soak/fleet/runs.js';
+import { ShiftedClocks } from '../../out/soak/fleet/shifted-clocks.js';
+import { start } from '../support/processes.js';
+
+const MAIN = fileURLToPath(new URL('../../out/soak/fleet/main.js', import.meta.url));
+const FAULTS = [
+  'node: kill -9',
+  'node: SIGSTOP',
+  'node: machine asleep',
+  'store: killed, restarted from an old state',
+  'network: replies lost',
+];
+
+const program = findServer();
+const clocks = program === undefined ? undefined : ShiftedClocks.create();
+afterAll(() => clocks?.close());
+
+const rows = FAULTS.map((fault) => {
+  const row = ROWS.find(({ name }) => name.startsWith(fault));
+  if (row === undefined) throw new Error(`no fault ${fault}`);
+  return row;
+}).filter(({ clocksOf }) => clocks !== undefined || clocksOf === undefined);
+
+describe.skipIf(program === undefined)('a fleet with the policy closed', () => {
+  it.each(rows.flatMap(runsOf).filter(({ limit }) => limit.onStoreFailure === 'closed'))(
+    'keeps the bound after "$row.name" in mode $limit.mode',
+    async (run) => {
+      const outcome = await runOnce({ program: program as string, clocks }, run);
+      expect(verdictOf(outcome)).toBe('holds');
+    },
+  );
+});
+
+describe.skipIf(program === undefined)('the command soak:fleet', () => {
+  it('ends with a table and exit code 0', async () => {
+    const { code, output } = await start(MAIN, ['--only', 'no fault']).ended;
+    expect(output).toMatch(/\n {2}1\/1 {2}no fault, leased, closed \.\.\. holds\n/);
+    expect(output).toMatch(/\nno fault +leased +closed +\d+ +\d+ +none +holds\n/);
+    expect(code).toBe(0);
+  });
+
+  it.each(['--only nonsense', '--write --only SIGSTOP', '--nonsense'])(
+    'ends with 2 for the wrong flags %s',
+    async (flags) => {
+      const { code, output } = await start(MAIN, flags.split(' ')).ended;
+      expect(output).toMatch(/^soak:fleet: .+ \(npm run soak:fleet -- --help lists the flags\)\n$/);
+      expect(code).toBe(2);
+    },
+  );
+
+  it('ends early when it is interrupted', async () => {
+    const soak = start(MAIN, ['--only', 'SIGSTOP']);
+    await soak.line(/1\/\d+ {2}/);
+    soak.interrupt();
+    expect((await soak.ended).code).toBe(130);
+  });
+});
