@@ -3,6 +3,7 @@
 
 import { connectionKey } from '../address/connection-key.js';
 import { ADDRESS, ClientScopes, CONNECTION, requireOtherScopes } from '../guard/client-scopes.js';
+import { tryStalled } from '../limiters/stalled.js';
 import type { AnyRulePeer, AnyRules } from '../rules/any-rules.js';
 import type { Keys } from '../rules/types.js';
 import { type Client, type Connection, noAddressError } from './client.js';
@@ -88,6 +89,6 @@ function removeOnClose(limiter: AnyRules, connection: Connection): void {
   LIMITERS.set(connection, limiters);
   const key = connectionKey(connection);
   connection.once?.('close', () => {
-    for (const each of limiters) each.removePeer({ connection: key });
+    for (const each of limiters) tryStalled(() => each.removePeer({ connection: key }));
   });
 }

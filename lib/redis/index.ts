@@ -7,7 +7,12 @@ export {
   type SharedBansOptions,
   type SharedBansStats,
 } from './bans/shared-bans.js';
-export type { FailurePolicy, SharedMode, SharedRateLimiterOptions } from './limit/options.js';
+export type {
+  FailurePolicy,
+  SharedLimitChange,
+  SharedMode,
+  SharedRateLimiterOptions,
+} from './limit/options.js';
 export {
   SharedRateLimiter,
   type SharedRateLimiterEvents,

@@ -50,8 +50,12 @@ export interface StatedVerdict {
   recall(): boolean;
 }
 
+/** Throws for keys that must not be given. @internal */
+export type RequireKeys = (keys: Keys) => void;
+
 /** The peer of a connection. @internal */
 export interface AnyRulePeer {
+  restrict(requireAssignable: RequireKeys): void;
   readonly keys: Keys;
   /** Not if checks may need a promise. */
   check(cost?: Cost, action?: string): RuleVerdict;

@@ -25,12 +25,12 @@ import type { BanPolicy, Rule, RuleSections, Scope } from './types.js';
 export type SharedRuleCore = RulesCore & SharedRulesCore & SharedCore;
 
 /** The options of a limiter that its file contains. */
-type SharedOptions = Required<RuleSections> & { readonly scopes: Record<string, Scope> };
+type SharedOptions = {
+  readonly [Name in keyof RuleSections]-?: NonNullable<RuleSections[Name]>;
+} & { readonly scopes: Readonly<Record<string, Scope>> };
 
 /** The content of the text. */
-interface Content extends SharedOptions {
-  readonly places: Places;
-}
+type Content = SharedOptions & { readonly places: Places };
 
 /** The text of the scopes, which all limiters of a file must have. */
 export function scopesText(scopes: readonly ScopeSpec[]): string {

@@ -61,6 +61,11 @@ const OF_PAGES = {
     }),
     ask: async () => ({ text: 'It scatters light.', usage: { total: 700 } }),
   }),
+  'docs/migration.md': async () => {
+    const { default: axios } = await import('axios');
+    axios.defaults.adapter = 'fetch';
+    return { ids: [1, 2, 3], job: async () => {} };
+  },
   'docs/upstreams.md': () => ({
     limiter: new client.PolicyLimiter({ policies: [{ quota: 9, windowSeconds: 1 }] }),
   }),

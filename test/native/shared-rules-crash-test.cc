@@ -28,8 +28,8 @@
 namespace {
 
 constexpr double kNow = 1000;
-// When used tokens are compared.
-constexpr double kLater = kNow + 3;
+// When used tokens are compared: before all are refilled.
+constexpr double kLater = kNow + 0.125;
 constexpr unsigned kScopes = 3;
 constexpr unsigned kSingle = 2;
 constexpr double kRate = 0.5;
@@ -442,6 +442,7 @@ int main() {
   };
   interrupt("the first peer", 1, none, checks(1, kNow));
   interrupt("an allowed check", 1, fill, checks(0, kNow));
+  interrupt("a refill of an empty bucket", 1, fill, checks(5, kNow));
   interrupt("a refused check", 1, fill, checks(5, kNow - 3));
   interrupt("another violation", 1, fill, checks(8, kNow - 3));
   interrupt(

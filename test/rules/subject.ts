@@ -22,6 +22,7 @@ import {
   RULE_DELAYED,
   RULE_NO_ROOM,
   RULE_NUMBERS,
+  RULE_OUTDATED,
   RULE_SLOTS,
   RULE_WARNED,
   type RuleAnswer,
@@ -283,6 +284,8 @@ export class RuleSubject {
       case RULE_NO_ROOM:
         if (result(AT_RULE) !== -1) throw new Error('AT_RULE is wrong');
         return { full: scope, delay: result(AT_DELAY) };
+      case RULE_OUTDATED:
+        throw new Error('nobody else changes the rules');
       case RULE_BANNED: {
         const ban = { ban: result(AT_DELAY), scope };
         if (result(AT_BEGUN) === 0) {

@@ -4,6 +4,7 @@ import { openSync, readFileSync, writeSync } from 'node:fs';
 import { type RuleBan, RuleLimiter, type RuleLimiterOptions, removeShared } from 'relay-limiter';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { loadNative } from '../../dist/engine/native.js';
+import { buildPlan } from '../rules/plans.js';
 import { codeOf, TESTS_NATIVE } from '../support/limiters.js';
 import { newName } from './support/members.js';
 
@@ -366,10 +367,12 @@ describe.runIf(TESTS_NATIVE)('A RuleLimiter that joins a shared table', () => {
     // A file that is intact, but was written by another program.
     const binary = loadNative();
     if (binary.state !== 'loaded') throw new Error(binary.reason);
-    const { book, scopes } = new RuleLimiter(OPTIONS).context;
-    const single = scopes.map(({ kind }) => kind === 'single');
+    const { plan } = buildPlan({
+      scopes: { connection: false, address: false, server: true },
+      rules: { messages: { scope: 'connection', rate: 1, burst: 1 } },
+    });
     const shared = { path, scopes: JSON.stringify(JSON.parse(text).scopes), text: spoil(text) };
-    const config = { maxPeers: 1000, single, plan: book.plan };
+    const config = { maxPeers: 1000, single: [false, false, true], plan };
     const core = binary.engine.rules({ ...config, shared: { ...shared, adopt: () => {} } });
     expect(spoil(text)).not.toBe(text);
     const error = (() => {
